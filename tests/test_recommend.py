@@ -190,7 +190,7 @@ def test_the_status_is_1_and_the_reason_is_printed_where_none_can_be_trusted(
     ("arguments", "words"),
     [
         (["nowhere.csv"], ("nowhere.csv, which does not exist", "expected a file of points")),
-        (["notes.txt"], ("ends with '.txt'", ".npy, .npz, .csv, .parquet")),
+        (["notes.txt"], ("ends with '.txt'", ".npy, .npz, .csv, .tsv, .parquet")),
         (["nothing"], ("given 'nothing'", "a folder of images, or a component")),
         (["estimator:mle"], ("given 'estimator:mle'", "data:digits")),
         (["data:sphre"], ("data:sphre", "did you mean data:sphere")),

@@ -146,7 +146,7 @@ def test_images_of_tar_files_are_named_by_their_samples(tmp_path: Path) -> None:
                 content = io.BytesIO()
                 Image.new("L", (4, 4), color=5 * shade).save(content, "PNG")
                 member = tarfile.TarInfo(f"{shade:02d}.png")
-                member.size = content.tell()
+                member.size = len(content.getvalue())
                 content.seek(0)
                 tar.addfile(member, content)
     source = Host.discover().create("data:images", {"root": tmp_path / "*.tar", "grey": True, "memory": 0})

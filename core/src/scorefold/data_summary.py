@@ -55,8 +55,8 @@ class ColumnSummary:
 class DataSummary:
     """What data hold: ``rows`` (N) of ``event_shape``, their columns, and warnings about the whole.
 
-    ``incomplete`` counts rows with a missing value, ``copies`` rows that repeat an earlier one exactly, and ``shared``
-    those of them whose original is in another split; None where they were not counted.
+    ``incomplete`` counts rows with a missing value, ``copies`` rows that repeat an earlier one exactly, ``shared``
+    those whose original is in another split; None where not counted. ``gaps`` are cells like "-" among numbers.
 
     >>> DataSummary(1200, (3,), (), incomplete=4, copies=1).heading()
     '1,200 rows of 3 columns, 4 with missing values, 1 exact copy'
@@ -69,6 +69,7 @@ class DataSummary:
     copies: int | None = None
     shared: int | None = None
     warnings: tuple[str, ...] = ()
+    gaps: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The summary as JSON."""

@@ -162,7 +162,9 @@ def _settled(
         low, high = ends
         return None, None, f"corrected, they still disagree by more than their errors, from {low:.3g} to {high:.3g}"
     if between[1] > WIDE * between[0] or between[1] - between[0] > HALF * (largest - 1):
-        most = f"most of what {largest:.0f} columns allow" if between[1] <= WIDE * between[0] else "too wide to tell"
+        most = (
+            f"most of what {largest:.0f} columns allow" if between[1] <= WIDE * between[0] else "too wide for an answer"
+        )
         helps = "more rows would help, or fewer columns that hold noise"
         return None, None, f"{between[0]:.2g} to {between[1]:.2g} would fit, which is {most}; {helps}"
     return value, between, ""

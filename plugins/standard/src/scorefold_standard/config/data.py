@@ -138,6 +138,12 @@ class ArrayConfig(Config):
     decimal: Literal[".", ","] | None = Field(
         None, description="csv: what is before the decimals of a number; null looks at the first thousand lines"
     )
+    thousands: Literal[",", ".", " "] | None = Field(
+        None, description="csv: what is between thousands; null looks, and takes what can be nothing else (2,987.12)"
+    )
+    gaps: tuple[str, ...] = Field(
+        (), description="csv: cells that stand for a missing value, such as '<0.1' or '-'; 'n/a' and 'NA' always do"
+    )
     event_shape: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
         None, min_length=1, description="Reshape every row to this, such as [1, 28, 28]; null keeps it as it is"
     )

@@ -18,7 +18,8 @@ _BOTH = re.compile(r"\s*[+-]?[1-9]\d{0,2}(\.\d{3})+,\d*\s*")
 
 @dataclass(frozen=True)
 class Marks:
-    """The ``delimiter`` and the ``decimal`` mark of a csv file, and whether its first line ``names`` the columns.
+    """The ``delimiter``, the ``decimal`` mark and the one between ``thousands`` of a csv file, None where there is none
+    for sure, and whether its first line ``names`` the columns.
 
     A ``ragged`` file has more fields in its second line than in its first.
     """
@@ -27,6 +28,7 @@ class Marks:
     decimal: str
     names: bool
     ragged: bool = False
+    thousands: str | None = None
 
 
 def marks_of(path: Path, delimiter: str | None, decimal: str | None) -> Marks:
@@ -51,11 +53,13 @@ def marks_of(path: Path, delimiter: str | None, decimal: str | None) -> Marks:
     _, mark, point = max(found, key=lambda one: one[0], default=(0.0, delimiter or ",", decimal or "."))
     rows = _rows(lines, mark, whole)
     first = rows[0] if rows else []
+    fields = [field for row in rows for field in row]
     return Marks(
         mark,
         point,
         names=not all(is_number(field or "nan", point) for field in first),
         ragged=any(len(row) > len(first) for row in rows[1:2]),
+        thousands=_thousands(fields, point),
     )
 
 
@@ -98,6 +102,15 @@ def _read(rows: Iterator[list[str]]) -> Iterator[list[str]]:
         yield from rows
     except csv.Error:
         return
+
+
+def _thousands(fields: Sequence[str], decimal: str) -> str | None:
+    """What is between thousands where some number can be read in one way alone, as 2,987.12 and 1,234,567 are."""
+    mark, kind = (",", _THOUSANDS) if decimal == "." else (".", _BOTH)
+    if any(mark == "," and _COMMA.fullmatch(field) and not _THOUSANDS.fullmatch(field) for field in fields):
+        return None
+    clear = (field for field in fields if kind.fullmatch(field) and (decimal in field or field.count(mark) > 1))
+    return None if next(clear, None) is None else mark
 
 
 def _decimal(rows: Sequence[Sequence[str]], delimiter: str) -> str:

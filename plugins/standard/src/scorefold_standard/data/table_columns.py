@@ -22,7 +22,8 @@ class Table:
 
     ``names`` are those of the columns of ``points`` where the file names them; ``others`` are the columns of the file
     that are no coordinates, each (N,) of anything, among them the one called ``named`` whose values name the rows.
-    ``files`` are those that were read, in their order; ``warnings`` say what is odd about them.
+    ``files`` are those that were read, in their order; ``warnings`` say what is odd about them, and ``gaps`` are cells
+    among numbers that are none.
     """
 
     points: Points
@@ -33,6 +34,7 @@ class Table:
     named: str | None = None
     files: tuple[Path, ...] = ()
     warnings: tuple[str, ...] = ()
+    gaps: tuple[str, ...] = ()
 
     @property
     def rows(self) -> Sequence[object]:
@@ -97,13 +99,13 @@ def coordinates(names: Sequence[str], config: ArrayConfig, path: Path) -> list[s
 
 
 def _not_numeric(name: str, example: Sequence[Any], columns: int, path: Path) -> DataError:
-    hint = f"leave it out with columns: [-{name}], or make it the class of each point with 'label: {name}'"
-    text = str(example[0]) if example and path.suffix.lower() == ".csv" else ""
+    hint = f"leave it out with columns: [-{name}]; names: {name} names the rows by it, label: {name} is for few classes"
+    text = str(example[0]) if example and path.suffix.lower() in (".csv", ".tsv") else ""
     parts = [mark for mark in (";", "\t", "|", " ") if mark in text]
     if columns == 1 and parts:
         hint = f"the columns look separated by {parts[0]!r}: set delimiter: {json.dumps(parts[0])}"
     elif has_commas(text):
-        hint = 'if that is a decimal comma, set decimal: ","; if it is between thousands, write numbers without'
+        hint = 'if that is a decimal comma, set decimal: ","; if it is between thousands, thousands: ","'
     return DataError(f"column {name!r} of {path} isn't numeric: it holds {example}", hint=hint)
 
 

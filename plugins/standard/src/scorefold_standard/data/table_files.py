@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from scorefold_standard.data.shards import files_of
 from scorefold_standard.data.table_columns import Table, numeric_coordinates, points_array
 from scorefold_toolkit.libraries import library
 
+_OF_CSV = ("header", "delimiter", "decimal", "thousands", "gaps")
 _FORMATS = {
     ".npy": set[str](),
     ".npz": {"key", "label", "condition"},
-    ".csv": {"columns", "label", "condition", "names", "header", "delimiter", "decimal"},
+    ".csv": {"columns", "label", "condition", "names", *_OF_CSV},
+    ".tsv": {"columns", "label", "condition", "names", *_OF_CSV},
     ".parquet": {"columns", "label", "condition", "names"},
 }
 _FOLDERS = {"zarr": {"key", "label", "condition"}, "datasets": {"columns", "label", "condition", "names"}}
@@ -50,7 +53,7 @@ def read_table(path: Path, config: ArrayConfig, *, text: bool = False) -> Table:
             f"{path} names {len(files)} {suffix} files, of which each is read as a whole; expected one",
             hint="save them as parquet or npy files, which are read bit by bit",
         )
-    return _read_csv(files[0], config, text) if suffix == ".csv" else _read_npz(files[0], config)
+    return _read_npz(files[0], config) if suffix == ".npz" else _read_csv(files[0], config, text)
 
 
 def _arrow_table(files: Sequence[Path], config: ArrayConfig, path: Path, text: bool) -> Table:
@@ -62,7 +65,7 @@ def _arrow_table(files: Sequence[Path], config: ArrayConfig, path: Path, text: b
 
 
 def _check_options(what: str, allowed: set[str], config: ArrayConfig) -> None:
-    formats = ("key", "columns", "label", "condition", "names", "header", "delimiter", "decimal")
+    formats = ("key", "columns", "label", "condition", "names", *_OF_CSV)
     default = {name: ArrayConfig.model_fields[name].default for name in formats}
     for name in formats:
         if name not in allowed and getattr(config, name) != default[name]:
@@ -98,7 +101,14 @@ def _read_csv(path: Path, config: ArrayConfig, text: bool) -> Table:
         header = marks.names if config.header is None else config.header
         if marks.ragged and header:
             raise _ragged(path)
-        frame = pd.read_csv(path, sep=marks.delimiter, decimal=marks.decimal, header=0 if header else None)
+        frame = pd.read_csv(
+            path,
+            sep=marks.delimiter,
+            decimal=marks.decimal,
+            header=0 if header else None,
+            thousands=config.thousands or marks.thousands,
+            na_values=list(config.gaps),
+        )
     except (ValueError, OSError) as error:
         hint = None
         if isinstance(error, pd.errors.ParserError):
@@ -112,6 +122,17 @@ def _read_csv(path: Path, config: ArrayConfig, text: bool) -> Table:
         raise DataError(f"{path} has no rows below its first line, which is taken for the names of the columns")
     frame.columns = [str(name) for name in frame.columns]
     numeric = {name for name in frame.columns if pd.api.types.is_numeric_dtype(frame[name])}
+    mark = config.thousands or marks.thousands
+    gaps: dict[str, list[str]] = {}
+    others = {config.label, config.names, *(name[1:] for name in config.columns or () if name.startswith("-"))}
+    for name in [name for name in frame.columns if name not in numeric and name not in others]:
+        numbers, found = _numbers(frame[name], marks.decimal, mark)
+        if found:
+            gaps[name] = found
+            frame[name] = numbers
+            numeric.add(name)
+    if gaps and not text and (wanted := gaps.keys() & set(config.columns or frame.columns)):
+        raise _no_numbers(path, {name: gaps[name] for name in gaps if name in wanted})
 
     def example(name: str) -> Sequence[Any]:
         values: list[Any] = frame[name].dropna().tolist()
@@ -127,6 +148,36 @@ def _read_csv(path: Path, config: ArrayConfig, text: bool) -> Table:
         others={name: frame[name].to_numpy() for name in frame.columns if name not in columns},
         named=config.names,
         files=(path,),
+        gaps=tuple(dict.fromkeys(cell for cells in gaps.values() for cell in cells)),
+    )
+
+
+_MOSTLY = 0.9
+"""The share of numbers among the cells of a column that others are gaps of."""
+
+_MANY = 20
+"""Different cells that stand for gaps, at most."""
+
+
+def _numbers(cells: Any, decimal: str, thousands: str | None) -> tuple[Any, list[str]]:
+    """A column of text as numbers, NaN for cells that are none, and these cells; none where they are many."""
+    import pandas as pd
+
+    known = cells.dropna().astype(str)
+    plain = known.str.replace(thousands, "", regex=False) if thousands else known
+    numbers = pd.to_numeric(plain.str.replace(decimal, ".", regex=False), errors="coerce")
+    wrong = list(dict.fromkeys(known[numbers.isna()]))
+    if not len(known) or numbers.notna().mean() < _MOSTLY or len(wrong) > _MANY:
+        return cells, []
+    return numbers.reindex(cells.index), wrong
+
+
+def _no_numbers(path: Path, gaps: Mapping[str, Sequence[str]]) -> DataError:
+    cells = list(dict.fromkeys(cell for found in gaps.values() for cell in found))
+    shown = "; ".join(f"{name!r} holds {', '.join(map(repr, found[:5]))}" for name, found in gaps.items())
+    return DataError(
+        f"columns of {path} hold numbers, and cells that are none: {shown}",
+        hint=f"gaps: {json.dumps(cells)} takes these cells as missing, and missing: drop leaves their rows out",
     )
 
 

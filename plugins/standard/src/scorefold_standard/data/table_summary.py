@@ -24,7 +24,7 @@ from scorefold_standard.data.csv_marks import has_commas, is_number
 from scorefold_standard.data.stored import Array
 from scorefold_standard.data.table_checks import Kept, Rows, digests
 from scorefold_standard.data.table_columns import Points, Table
-from scorefold_standard.data.table_warnings import table_warnings
+from scorefold_standard.data.table_warnings import table_warnings, with_class
 
 _LOST, _GRAVE = 0.05, 0.5  # shares of a column's distinct values that float32 merges
 _COMPARED = 20_000  # rows in which values are compared: more of them meet in float32 by chance
@@ -82,22 +82,24 @@ def summarise_table(
     if vectors and points.shape[1] <= MOST_COLUMNS:
         names = column_names(table.names, points.shape[1])
         looked = np.array(points[::every], dtype=np.float64)
-        columns = [describe(name, torch.from_numpy(looked[:, i])) for i, name in enumerate(names)]
+        columns = [with_class(describe(name, torch.from_numpy(looked[:, i]))) for i, name in enumerate(names)]
         for i, (before, after) in (merged or {}).items():
             text = f"float32 merges {before:,} values into {after:,}"
             columns[i] = replace(columns[i], warnings=(text, *columns[i].warnings))
     elif points.size:
         columns = [describe_event(torch.from_numpy(np.asarray(points[kept.rows[::every]], dtype=np.float64)))]
     copies, shared = _copies(points, kept.rows, splits)
-    found = table_warnings(points, kept, table, config, columns, copies, shared)
+    others = [_other(name, values, config, table.named) for name, values in table.others.items()]
+    found = table_warnings(points, kept, table, config, columns, others, copies, shared)
     return DataSummary(
         rows=len(points),
         event_shape=tuple(points.shape[1:]),
-        columns=(*columns, *(_other(name, values, config, table.named) for name, values in table.others.items())),
+        columns=(*columns, *others),
         incomplete=kept.incomplete,
         copies=copies + kept.dropped_copies,
         shared=shared,
         warnings=tuple(found),
+        gaps=table.gaps,
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,7 +18,20 @@ from scorefold_toolkit.data.rounding import rounding_warning
 UNEVEN = 10.0
 """The ratio of the columns' deviations from which it is reported."""
 
+CLASS = "class?"
+"""The warning of a coordinate that is called as classes are and holds a few whole numbers."""
+
+_CLASSES = ("target", "label", "labels", "class", "classes", "species", "category")
+_MOST_CLASSES = 100
 _NAMED = 5
+
+
+def with_class(column: ColumnSummary) -> ColumnSummary:
+    """A column with the warning ``CLASS`` where it looks like the class of each point."""
+    few = column.type == "integer" and 1 < column.distinct <= _MOST_CLASSES
+    if not few or column.name.lower() not in _CLASSES:
+        return column
+    return replace(column, warnings=(CLASS, *column.warnings))
 
 
 def table_warnings(
@@ -25,22 +40,34 @@ def table_warnings(
     table: Table,
     config: ArrayConfig,
     columns: Sequence[ColumnSummary],
+    others: Sequence[ColumnSummary],
     copies: int,
     shared: int,
 ) -> list[str]:
-    """The warnings about a file of ``points`` (N, *E) with these columns, the gravest first; ``copies`` and ``shared``
-    are those of ``DataSummary``."""
+    """The warnings about a file of ``points`` (N, *E) with these coordinates and other columns, the gravest first;
+    ``copies`` and ``shared`` are those of ``DataSummary``."""
     vectors = points.ndim == 2 and config.low is None and config.high is None
     listed = columns if vectors and points.shape[1] <= MOST_COLUMNS else []
     return [
+        *_odd_cells(table),
         *_gaps(kept, config),
         *_rounded(points, kept, listed),
         *(_uneven(listed) if config.scale is None and points.dtype not in (np.uint8, np.bool_) else []),
         *_identifiers(listed, table),
         *_copied(copies, shared),
         *_codes(listed, table),
+        *_classes(listed),
         *(_tails(listed) if config.scale in ("table", "columns") else []),
-        *_words(table, config),
+        *_words(table, config, others),
+    ]
+
+
+def _odd_cells(table: Table) -> list[str]:
+    if not table.gaps:
+        return []
+    return [
+        f"columns of numbers have cells that are none: {', '.join(map(repr, table.gaps))}. gaps: "
+        f"{json.dumps(table.gaps)} takes them as missing"
     ]
 
 
@@ -97,7 +124,7 @@ def _copied(copies: int, shared: int) -> list[str]:
 
 
 def _codes(columns: Sequence[ColumnSummary], table: Table) -> list[str]:
-    names = [one.name for one in columns if is_code(one)]
+    names = [one.name for one in columns if is_code(one) and CLASS not in one.warnings]
     if not names or 2 * len(names) >= len(columns):
         return []  # a table that is all codes has levels, as images have
     condition = f"condition: [{', '.join(names[:_NAMED])}] makes {_it(len(names))} the condition, "
@@ -105,6 +132,16 @@ def _codes(columns: Sequence[ColumnSummary], table: Table) -> list[str]:
     return [
         f"{_named(names)} {hold} few distinct values, as codes of categories do, and put the points on a lattice: "
         f"{condition if table.names is not None else ''}{_leave(names, table)}"
+    ]
+
+
+def _classes(columns: Sequence[ColumnSummary]) -> list[str]:
+    """The coordinates that are called as classes are, and hold few whole numbers."""
+    names = [one.name for one in columns if CLASS in one.warnings]
+    return [
+        f"column {name} looks like the class of each point, and counts as a coordinate: label: {name} makes it the "
+        f"class, columns: [-{name}] leaves it out"
+        for name in names[:1]
     ]
 
 
@@ -118,7 +155,7 @@ def _tails(columns: Sequence[ColumnSummary]) -> list[str]:
     ]
 
 
-def _words(table: Table, config: ArrayConfig) -> list[str]:
+def _words(table: Table, config: ArrayConfig, columns: Sequence[ColumnSummary]) -> list[str]:
     """The columns of text that are neither the label nor left out: they can't be read as numbers."""
     if config.columns is not None and not all(name.startswith("-") for name in config.columns):
         return []
@@ -127,7 +164,15 @@ def _words(table: Table, config: ArrayConfig) -> list[str]:
     if not names:
         return []
     hold = "holds" if len(names) == 1 else "hold"
-    return [f"{_named(names)} {hold} no numbers: {_leave(names, table)}, or label: {names[0]}"]
+    commas = [one.name for one in columns if "numbers with commas" in one.warnings]
+    if commas:
+        return [f'{_named(commas)} {hold} numbers with commas: thousands: "," or decimal: "," says what these are']
+    distinct = {name: len(set(map(str, table.others[name]))) for name in names}
+    most = min(_MOST_CLASSES, len(table.points) // 2)
+    few = next((name for name in names if 1 < distinct[name] <= most), None)
+    own = next((name for name in names if distinct[name] == len(table.others[name])), None)
+    also = f", or label: {few}" if few else f", or names: {own}" if own else ""
+    return [f"{_named(names)} {hold} no numbers: {_leave(names, table)}{also}"]
 
 
 def _named(names: Sequence[str]) -> str:

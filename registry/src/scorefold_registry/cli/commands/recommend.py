@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from scorefold_registry.host import Host
     from scorefold_registry.run.result import RunResult
 
-TABLES = (".npy", ".npz", ".csv", ".parquet")
+TABLES = (".npy", ".npz", ".csv", ".tsv", ".parquet")
 """The endings of files of points, as data:array reads them."""
 
 FOLDER = Path(".scorefold") / "recommend"
@@ -114,7 +114,7 @@ def _rows_and_columns(given: argparse.Namespace) -> tuple[dict[str, Any], dict[s
     """Which columns and rows of a table are points, and in which units, as ``scorefold start`` reads them, and why.
 
     Nothing for other data, and where ``--set`` can't be: the run says what is wrong, and where. Raises ``DataError``
-    where the answer hangs on the units and nobody can tell which are right.
+    where the answer hangs on the units and the data don't say which are right.
     """
     path = Path(given.data).expanduser()
     if path.suffix.lower() not in TABLES or not path.is_file():
@@ -130,7 +130,7 @@ def _rows_and_columns(given: argparse.Namespace) -> tuple[dict[str, Any], dict[s
         return {}, {}
     if "scale" in read.why and UNEVEN < (apart := uneven(read.seen)) <= OTHER_UNITS:
         _refuse_two_answers(discover_host(), read, apart)
-    taken = [name for name in ("columns", "missing", "duplicates", "scale") if name in read.why]
+    taken = [name for name in ("columns", "gaps", "missing", "duplicates", "scale") if name in read.why]
     return {name: read.config[name] for name in taken}, {name: read.reasons[name] for name in taken}
 
 

@@ -98,8 +98,11 @@ def _table(host: Host, path: Path, fields: Mapping[str, Any], side: int) -> Read
     if commas and "columns" not in config:
         raise DataError(
             f"column {commas[0]!r} of {path} holds numbers with commas, before decimals or between thousands",
-            hint=f'decimal: ","; or write them without; or leave them out by columns: [-{commas[0]}]',
+            hint=f'decimal: ","; or thousands: ","; or leave them out by columns: [-{commas[0]}]',
         )
+    if seen.gaps:
+        config["gaps"] = list(seen.gaps)
+        why["gaps"] = "cells among numbers that are none, taken as missing"
     label = _label(seen, config)
     if label is not None:
         config["label"], why["label"] = label, "names the class of each point, for answers by class (by: label)"
@@ -133,11 +136,15 @@ def _table(host: Host, path: Path, fields: Mapping[str, Any], side: int) -> Read
 
 
 def _label(seen: DataSummary, config: Mapping[str, Any]) -> str | None:
-    """The first column of text with few distinct values, where nothing is the label yet."""
+    """The first column that is called as classes are and holds few whole numbers, or of text with few distinct values,
+    where nothing is the label yet."""
     if "label" in config or "columns" in config:
         return None
     texts = [one for one in seen.columns if one.use == "not used" and 1 < one.distinct <= _MOST_CLASSES]
-    return next((one.name for one in texts if 2 * one.distinct < seen.rows and 2 * one.missing < seen.rows), None)
+    coded = next((one.name for one in seen.columns if one.use == "coordinate" and "class?" in one.warnings), None)
+    return coded or next(
+        (one.name for one in texts if 2 * one.distinct < seen.rows and 2 * one.missing < seen.rows), None
+    )
 
 
 def _left_out(seen: DataSummary, label: str | None) -> dict[str, str]:
