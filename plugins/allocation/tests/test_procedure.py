@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from known_pilots import Accurate, Failing, Known, Nothing, constant, root
+from known_pilots import Accurate, Balanced, Failing, Known, Nothing, constant, root, swaying
 
 from scorefold.errors import ConfigError
 from scorefold.jobs import pack, perform, unpack
@@ -45,15 +45,21 @@ def test_a_noisy_learner_is_planned_for_near_its_optimum(formula: Any, best: int
     assert found.status == "feasible"
     assert formula(size(found), 1600 / size(found)) < 1.03 * least
     low, high = found.diagnostics["band"]
-    assert low < best < high < 3 * low
+    assert low < high < 3 * low
+    # Whole numbers of tasks take the optimum to 2% below, with a deviation of as much; its loss, 2%, by 3%.
+    assert best / 1.2 < high
+    assert low < best * 1.2
     assert found.interval is not None
-    assert found.interval[0] < least < found.interval[1]
+    low, high = found.interval
+    assert low < found.predicted_loss < high
+    assert low < 1.2 * least
+    assert least / 1.2 < high
     assert found.diagnostics["near_optimal"][0] <= best <= found.diagnostics["near_optimal"][1]
     assert sum(row.tasks * (row.support + row.query) for row in found.plan) + found.leftover == 1600
 
 
 def test_an_optimum_that_stays_is_taken_to_a_larger_budget() -> None:
-    found = run(Known(constant, threshold=100), 160_000)
+    found = run(Balanced(swaying, threshold=100), 160_000)
     gamma = found.diagnostics["gamma"]
     assert gamma["low"] < 0 < gamma["high"]
     assert constant(size(found), 1) * size(found) < 1.05 * 40
@@ -68,8 +74,8 @@ def test_growth_that_is_seen_is_extrapolated_with_a_warning() -> None:
 
 
 def test_growth_that_can_not_be_excluded_is_reported() -> None:
-    found = run(Known(constant, noise=0.5, threshold=100), 1_000_000)
-    assert found.diagnostics["gamma"]["low"] < 0
+    found = run(Balanced(swaying, threshold=100), 1_000_000)
+    assert found.diagnostics["gamma"]["low"] < 0 < found.diagnostics["gamma"]["high"]
     assert any("can't be excluded" in warning for warning in found.warnings)
 
 
@@ -148,14 +154,14 @@ def test_the_smallest_budgets_have_a_plan(budget: int) -> None:
 
 
 def test_the_present_choice_has_a_regret() -> None:
-    regret = run(Known(constant, noise=0.05), 1600, config={"present": 80}).diagnostics["regret"]
+    regret = run(Known(constant, noise=0.01), 1600, config={"present": 80}).diagnostics["regret"]
     assert regret["median"] == pytest.approx(constant(80, 20) / constant(20, 80) - 1, rel=0.1)
     assert regret["low"] < regret["median"] < regret["high"]
 
 
 def test_owned_labels_keep_their_size_while_the_band_holds_it() -> None:
     kind = {"name": "t", "owned": [{"tasks": 10, "support": 8, "query": 8}]}
-    found = run(Known(constant, noise=0.8), 1440, config={"task_types": [kind], "leftovers": "keep"})
+    found = run(Balanced(swaying), 1440, config={"task_types": [kind], "leftovers": "keep"})
     assert [(row.tasks, row.support, row.query) for row in found.plan] == [(100, 8, 8)]
     assert any("kept" in warning for warning in found.warnings)
     kind["owned"] = [{"tasks": 10, "support": 100, "query": 100}]
@@ -241,13 +247,13 @@ def with_floor(n: int, m: int) -> float:
 
 @pytest.mark.parametrize("formula", [constant, above_threshold, with_floor])
 def test_intervals_of_losses_at_larger_budgets_hold_the_truth(formula: Any) -> None:
-    held = 0
-    for seed in range(3):
-        found = run(
-            Known(formula, noise=0.05), 32_000, pilot={"seeds": 6}, generator=torch.Generator().manual_seed(seed)
-        )
-        assert found.interval is not None
-        low, high = found.interval
-        assert low <= found.predicted_loss <= high < 3 * formula(20, 1600)  # type: ignore[operator]
-        held += low <= formula(size(found), 32_000 // size(found)) <= high
-    assert held >= 2
+    """Half of the seeds lose a tenth more and half a tenth less, and their optima grow or fall with the budget."""
+
+    def loss(n: int, m: int, sign: int) -> float:
+        return formula(n, m) * math.exp(0.1 * sign * (1 + math.log(n / 20) * math.log(n * m / 800)))
+
+    found = run(Balanced(loss), 32_000, pilot={"seeds": 6})
+    assert found.interval is not None
+    low, high = found.interval
+    assert low <= found.predicted_loss <= high < 3 * formula(20, 1600)  # type: ignore[operator]
+    assert low <= formula(size(found), 32_000 // size(found)) <= high

@@ -273,9 +273,11 @@ def test_a_class_may_be_the_condition_and_points_may_stream() -> None:
 
 
 def test_a_probe_that_learned_nothing_is_a_warning() -> None:
+    """Every training point stands there three times, of the class once: the best plane names the larger side."""
     x = normal(300, 6, seed=8)
     label = (torch.arange(300) % 3 == 0).long()
-    source = Source(train=Dataset(x[:200], label=label[:200]), test=Dataset(x[200:], label=label[200:]))
+    x[:198] = x[:66].repeat_interleave(3, 0)
+    source = Source(train=Dataset(x[:198], label=label[:198]), test=Dataset(x[198:], label=label[198:]))
     (warning,) = run(edit, noisy(), source, EditOptions(label=1)).result["warnings"]
     assert "edits mean nothing" in warning
     assert "warnings" not in run(edit, noisy(), events(SHAPE), EditOptions(label=1)).result
