@@ -30,6 +30,7 @@ from scorefold_toolkit.metrics import (
     psnr,
     psnr_within,
     round_to_levels,
+    tarp,
     uniformity,
 )
 from scorefold_toolkit.metrics.weights import read_weights
@@ -116,6 +117,23 @@ def test_coverage_counts_coordinates_and_leaves_out_what_does_not_count() -> Non
     assert math.isnan(coverage(places, 0.5)[2])
     with pytest.raises(ConfigError, match="between 0 and 1"):
         coverage(places, 1.0)
+
+
+def test_places_by_random_points_are_those_of_the_algorithm() -> None:
+    """By hand, truth by truth: references in the range of the draws, moved by the condition, and ranks of distances."""
+    units, condition = torch.tensor([1.0, 10.0]).double(), random(40, 3, seed=3) * torch.tensor([1.0, 5, 25]) + 7
+    draws, truth = 20 + units * random(6, 40, 2, seed=1), 20 + units * random(40, 2, seed=2)
+    places = tarp(draws, truth, torch.Generator().manual_seed(0), condition)
+    generator = torch.Generator().manual_seed(0)
+    share = torch.rand(40, 2, generator=generator, dtype=torch.float64)
+    towards = torch.randn(3, 2, generator=generator, dtype=torch.float64)
+    within = torch.rand(40, generator=generator, dtype=torch.float64)
+    low, high, scale = draws.amin((0, 1)), draws.amax((0, 1)), draws.reshape(-1, 2).std(0, correction=0)
+    given = (condition - condition.mean(0)) / condition.std(0, correction=0)
+    for row in range(40):
+        reference = (1 - share[row]) * low + share[row] * high + 3 * scale * (given[row] @ towards) / 3**0.5
+        own, others = ((point - reference).div(scale).norm(dim=-1) for point in (truth[row], draws[:, row]))
+        assert float(places[row]) == pytest.approx((int((others < own).sum()) + float(within[row])) / 7)
 
 
 def test_the_test_of_uniformity_has_the_level_it_claims() -> None:
