@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from known_pilots import Failing, Known, Nothing, constant
+from known_pilots import Balanced, Failing, Known, Nothing, constant, swaying
 
 from scorefold.results import Allocation
 from scorefold_allocation.allocator import MetaAllocator
@@ -91,24 +91,24 @@ def tried(learner: Known, budget: int, **kind: Any) -> Allocation:
 
 
 @pytest.mark.parametrize(
-    ("noise", "budget", "owned", "said"),
+    ("learner", "budget", "owned", "said"),
     [
-        (0.1, 1600, (), ()),
-        (0.8, 1440, (10, 16), ("the size of the tasks that are owned is kept",)),
+        (Known(constant, 0.1), 1600, (), ()),
+        (Balanced(swaying), 1440, (10, 16), ("the size of the tasks that are owned is kept",)),
         (
-            0.02,
+            Known(constant, 0.02),
             6,
             (1, 100),
             ("the budget does not pay for enough further tasks of 16 labels", "1 owned tasks have more"),
         ),
-        (0.02, 400, (10, 200), ("10 owned tasks have more",)),
+        (Known(constant, 0.02), 400, (10, 200), ("10 owned tasks have more",)),
     ],
 )
 def test_a_plan_beside_owned_tasks_is_warned_about(
-    noise: float, budget: int, owned: tuple[int, ...], said: tuple[str, ...]
+    learner: Known, budget: int, owned: tuple[int, ...], said: tuple[str, ...]
 ) -> None:
     rows = [{"tasks": owned[0], "support": owned[1] // 2, "query": owned[1] // 2}] if owned else []
-    found = tried(Known(constant, noise), budget, owned=rows).warnings
+    found = tried(learner, budget, owned=rows).warnings
     about = [text for text in found if "owned" in text or "does not pay" in text]
     assert len(about) == len(said), found
     assert all(part in text for part, text in zip(said, about, strict=True))
@@ -141,7 +141,8 @@ def test_trials_that_failed_are_named_and_no_others() -> None:
             24,
             {},
             SIMULATED,
-            ["no closed form is valid for 12 query labels in all and 6 weights", "as few labels", "4 of 24 might do"],
+            # Which of the two, simulations of another seed may say.
+            ["no closed form is valid for 12 query labels .* 6 weights", "as few labels", "4 of 24 (might|would) do"],
         ),
     ],
 )
@@ -150,4 +151,4 @@ def test_a_plan_by_formula_is_warned_about(
 ) -> None:
     found = MetaAllocator(MetaConfig.model_validate(settings)).allocate(budget, constraints=constraints).warnings
     assert len(found) == len(said), found
-    assert all(part in text for part, text in zip(said, found, strict=True))
+    assert all(re.search(part, text) for part, text in zip(said, found, strict=True))
