@@ -62,6 +62,13 @@ def test_near_duplicates_by_chance_are_as_many_as_said() -> None:
     assert (own < duplicate_distance(found.distance, found.ratio)).sum() <= 12
 
 
+@pytest.mark.parametrize(("dimension", "share"), [(1, 1.44277e-4), (2, 0.0120115), (8, 0.13)])
+def test_near_duplicates_are_nearer_than_one_in_ten_thousand_is_by_chance(dimension: int, share: float) -> None:
+    """1 - 2^(-c^d) is 1 in 10,000 for d = 1 and 2; in 8 dimensions it is for c = 0.33, above 0.13."""
+    found = duplicate_distance(np.array([1.0, 2.0, 50.0]), np.full(3, 2 ** (-1 / dimension)))
+    assert found == pytest.approx(2 * share, rel=1e-4)
+
+
 def test_the_least_z_of_500_and_500_and_the_deviation_of_ranks() -> None:
     assert z_of(np.zeros(500), np.arange(1.0, 501)) == pytest.approx(-27.3723, abs=1e-4)
     assert rank_deviation(500, 500) == pytest.approx(0.01827, abs=1e-5)

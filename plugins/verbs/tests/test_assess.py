@@ -16,7 +16,7 @@ from verb_toys import Normal, Posterior, Shifted, Source, checked, context
 from scorefold.data import Dataset, EventScale, StreamedDataset, TensorSpec
 from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.stage import Outcome
-from scorefold_toolkit.metrics import LPIPS, diversity, psnr, ssim
+from scorefold_toolkit.metrics import LPIPS, coverage, diversity, psnr, ssim
 from scorefold_toolkit.operators import Mask, Operator, RandomMask, Separable, box_matrix
 from scorefold_verbs.assess import assess
 from scorefold_verbs.config.verbs import AssessOptions
@@ -52,7 +52,7 @@ def test_an_exact_posterior_is_calibrated_and_scores_what_the_closed_form_says()
     assert (metrics["held-out points"], metrics["draws for each"]) == (300, 20)
     for level in (50, 90):
         error = metrics[f"coverage of {level}% intervals, standard error"]
-        assert 0.005 < error < 0.05
+        assert error == pytest.approx(float(coverage(outcome.arrays["places"], level / 100).std()) / math.sqrt(300))
         assert metrics[f"coverage of {level}% intervals"] == pytest.approx(level / 100, abs=5 * error)
     assert metrics["uniform places, p-value"] > 1e-6
     assert outcome.result["warnings"] == []
@@ -60,7 +60,8 @@ def test_an_exact_posterior_is_calibrated_and_scores_what_the_closed_form_says()
     # apart.
     answer = outcome.result["answer"]
     assert (answer["quantity"], answer["value"]) == ("energy score", metrics["energy score"])
-    error = (answer["interval"][1] - answer["interval"][0]) / 2 / 1.96
+    error = float(outcome.arrays["energy score"].std()) / math.sqrt(300)
+    assert answer["interval"] == pytest.approx([answer["value"] - 1.96 * error, answer["value"] + 1.96 * error])
     assert answer["value"] == pytest.approx(math.sqrt(math.pi) / 2, abs=5 * error)
     assert abs(metrics["energy distance"]) < 0.02
     assert abs(metrics["joint energy distance"]) < 0.02
