@@ -138,6 +138,15 @@ def test_mixture_labels_dimensions_and_distribution_agree() -> None:
         assert bool((members.truth["dimension"] == config.dimensions[i]).all())
         step = members.x.double() - component.mean
         torch.testing.assert_close(step @ component.basis @ component.basis.mT, step, atol=1e-5, rtol=0)
+        k = config.dimensions[i]
+        torch.testing.assert_close(component.variances, torch.full((k,), 0.25).double())
+        error = 0.25 * math.sqrt(2 * k / len(step))
+        assert float(step.square().sum(1).mean()) == pytest.approx(0.25 * k, abs=5 * error + 1e-6)
+    noised = DensityManifold(config.model_copy(update={"noise_std": 0.1})).distribution()
+    assert isinstance(noised, Mixture)
+    for k, component in zip(config.dimensions, noised.components, strict=True):
+        assert isinstance(component, SubspaceGaussian)
+        torch.testing.assert_close(component.variances, torch.tensor([0.26] * k + [0.01] * (5 - k)).double())
 
 
 def test_splits_are_disjoint_seeded_and_complete() -> None:
