@@ -145,9 +145,37 @@ MUTATIONS = (
         "float(inside.sum(1).double().mean())",
         "plugins/verbs/tests/test_neighbours.py",
     ),
+    Mutation(
+        TOOLKIT + "metrics/calibration.py",
+        "reference = low + (high - low)",
+        "reference = high - low",
+        "toolkit/tests/test_metrics_posterior.py",
+    ),
+    Mutation(
+        TOOLKIT + "metrics/calibration.py",
+        "_MOVED * scale * (shown @ towards)",
+        "_MOVED * (shown @ towards)",
+        "toolkit/tests/test_metrics_posterior.py",
+    ),
+    Mutation(
+        TOOLKIT + "metrics/calibration.py",
+        "(8 * (j * scaled) ** 2 - 2)",
+        "(4 * (j * scaled) ** 2 - 1)",
+        "toolkit/tests/test_metrics_posterior.py",
+    ),
     # Verbs.
     plugin("verbs", "outliers.py", "math.log(options.others)", "math.log(1 + options.others)"),
     plugin("verbs", "trainings.py", "stdev(values) / math.sqrt(len(values))", "stdev(values)"),
+    plugin("verbs", "posterior.py", "- 0.5).square().mean(0)", "- 0.5).mean(0).square()", "test_posterior.py"),
+    plugin("verbs", "posterior.py", "asked = ((asked - mean) / std)", "asked = (asked - mean)", "test_posterior.py"),
+    plugin("verbs", "posterior.py", "values.index(min(values))", "values.index(max(values))", "test_posterior.py"),
+    plugin(
+        "verbs",
+        "measures.py",
+        "error = float(inside.std()) / math.sqrt(len(inside))",
+        "error = 2 * float(inside.std()) / math.sqrt(len(inside))",
+        "test_assess.py",
+    ),
     # Intrinsic dimension.
     plugin(
         "iddiff",
@@ -238,6 +266,13 @@ MUTATIONS = (
     plugin("scorevae", "coding/objective.py", "return log_snr_range(process) * square", "return square"),
     plugin("scorevae", "coding/waterfilling.py", "values = ratio / (1 + ratio) ** 2", "values = ratio / (1 + ratio)"),
     plugin("scorevae", "vae.py", "(2 * math.pi * variance).log() / 2", "(2 * math.pi * variance).log()"),
+    plugin(
+        "scorevae",
+        "vae.py",
+        "return draw_normal((n, *self.latent_shape)",
+        "return self.residual_std * draw_normal((n, *self.latent_shape)",
+        "test_vae.py",
+    ),
     # Conditional flows.
     plugin("caflow", "layers/mixing.py", "* (x.shape[2] * x.shape[3])", "* x.shape[2]"),
     plugin(
@@ -279,6 +314,10 @@ MUTATIONS = (
     plugin("audit", "copying/likelihood.py", "dimension * (variances + math", "(variances + math"),
     plugin("audit", "membership/dimension.py", "x[0].numel() + trace", "trace"),
     plugin("audit", "unusual/judging.py", "2 * np.minimum(likelihood", "np.minimum(likelihood"),
+    plugin("audit", "unusual/judging.py", ">= apart).sum()", ">= apart / 2).sum()", "test_values.py"),
+    plugin(
+        "audit", "copying/nearest.py", "BY_CHANCE)) ** (1 / dimension)", "BY_CHANCE)) ** dimension", "test_exact.py"
+    ),
     # Flow matching.
     Mutation(RECTIFIED, "(2 * t / (1 - t)).sqrt()", "(t / (1 - t)).sqrt()", "plugins/flowmatching/tests"),
     Mutation(RECTIFIED, "-2 * (torch.logit(self.held(t))", "-(torch.logit(self.held(t))", "plugins/flowmatching/tests"),
@@ -294,6 +333,27 @@ MUTATIONS = (
         "log_det = variance.log().sum(1) + 2 *",
         "log_det = variance.log().sum(1) +",
         "test_scores_analytic.py",
+    ),
+    plugin(
+        "standard",
+        "data/manifolds.py",
+        "centre + config.std * g",
+        "centre + config.std**2 * g",
+        "test_data_manifolds.py",
+    ),
+    plugin(
+        "standard",
+        "data/manifolds.py",
+        "(k,), config.std**2, dtype",
+        "(k,), config.std, dtype",
+        "test_data_manifolds.py",
+    ),
+    plugin(
+        "standard",
+        "data/manifolds.py",
+        "components.append(noisy(gaussian, config.noise_std))",
+        "components.append(gaussian)",
+        "test_data_manifolds.py",
     ),
     plugin(
         "standard",
