@@ -152,9 +152,11 @@ def test_an_answer_is_withheld_where_the_ends_do_not_come_back() -> None:
 
 def test_images_are_drawn_with_their_ends_and_how_far_these_come_back_off() -> None:
     outcome = run(Exact((1, 4, 4)), source((1, 4, 4)), pairs=3, times=5)
-    assert outcome.result["metrics"]["sharpness of the middles over that of the points"] > 0.5
+    name = "sharpness of the middles over that of the points"
+    # 1 in the mean, with a deviation of 0.11 for 20 pairs.
+    assert run(Exact((1, 4, 4)), source((1, 4, 4)), pairs=20, times=3).result["metrics"][name] > 0.4
     assert "of the points' sharpness, these" in outcome.result["answer"]["reading"]
-    assert [name.startswith("off by 0.") and name.endswith("%") for name in outcome.drawn.rows] == [True] * 3
+    assert [row.startswith("off by 0.") and row.endswith("%") for row in outcome.drawn.rows] == [True] * 3
     figures = draw_rows(outcome.drawn)
     (axes,) = figures["rows"].axes
     assert [text.get_text() for text in axes.get_xticklabels()] == ["point", "0", "0.25", "0.5", "0.75", "1", "point"]
