@@ -13,6 +13,7 @@ import pytest
 from both_devices import (
     CLOSE,
     answers,
+    block_waits,
     components_of,
     gates,
     on_both,
@@ -91,6 +92,11 @@ SEVERAL_SCALES = "its network is chosen by the time, which it looks at in every 
 def test_no_sampler_step_waits_for_the_device(device: ProcessPoolExecutor, name: str) -> None:
     few, many = (device.submit(sampling_waits, name, steps).result() for steps in (4, 24))
     assert (many == few) == (name != "score:multiscale"), SEVERAL_SCALES
+
+
+def test_a_block_of_points_waits_twice_for_the_device(device: ProcessPoolExecutor) -> None:
+    few, many = (device.submit(block_waits, blocks).result() for blocks in (2, 12))
+    assert many - few == 2 * (12 - 2)
 
 
 @pytest.mark.parametrize("plugin", ["flowmatching", "iddiff"])

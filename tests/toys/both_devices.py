@@ -164,6 +164,16 @@ def sampling_waits(name: str, steps: int) -> dict[tuple[str, str], int]:
     return dict(counts.synchronisations)
 
 
+def block_waits(blocks: int) -> int:
+    """How often ``estimator:iddiff`` waits for the device at so many blocks of points, besides 16 that it shows."""
+    score, train = _built("score:denoising")
+    config = {"points": 16 + 4 * blocks, "batch": 8 * math.prod(train.event_shape), "levels": 3, "shown": 16}
+    estimator = Host.discover().create("estimator:iddiff", config, score=score)
+    with counted() as counts:
+        estimator.estimate(train, generator=derive_generator(0, "points", device=NAME))
+    return counts.waits
+
+
 def answers(command: Sequence[str], device: str, folder: Path) -> dict[str, Any]:
     """The JSON of a command without measurements and places, for points of a sphere and copies of some."""
     folder.mkdir(parents=True)

@@ -27,7 +27,7 @@ from scorefold_iddiff.estimators.pointwise import (
     scale_note,
     sweep_levels,
 )
-from scorefold_iddiff.local.probe import Points, Probe
+from scorefold_iddiff.local.probe import Points, Probe, check_finite
 
 
 class DenoisingLoss(Estimator):
@@ -132,6 +132,7 @@ def guesses(
         losses, slants = (noise - guessed).square().sum(2), (guessed * (guessed - noise)).sum(2)
         found.append(torch.stack([losses, slants]).double().cpu())
     losses, slants = torch.cat(found, 1)
+    check_finite(sigma, losses)
     return losses, slants
 
 

@@ -85,8 +85,8 @@ def squared_noise(probe: Probe, points: Points, sigma: float, rows: int) -> Tens
     found = []
     for which in reported(torch.arange(len(points)).split(rows), len(points), "points", rows):
         field, clean, _ = noise_field(probe, points, sigma, which)
-        found.append(field(clean).double().flatten(1).square().sum(1).cpu())
-    squares = torch.cat(found)
+        found.append(field(clean).double().flatten(1).square().sum(1))
+    squares = torch.cat(found).cpu()
     check_finite(sigma, squares)
     return squares
 

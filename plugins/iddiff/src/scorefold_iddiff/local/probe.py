@@ -84,11 +84,13 @@ class Probe:
 
     def range(self) -> tuple[float, float]:
         """The noise-to-signal ratios that the process reaches."""
-        like = next(self.process.buffers(), torch.empty(()))
-        ends = self._levels.noise_to_signal(
-            torch.tensor([self.process.t_min, self.process.t_max], dtype=torch.float64, device=like.device)
-        )
-        return float(ends[0]), float(ends[1])
+        times = torch.tensor([self.process.t_min, self.process.t_max], dtype=torch.float64, device=self._levels_on())
+        low, high = self._levels.noise_to_signal(times).tolist()
+        return low, high
+
+    def _levels_on(self) -> torch.device:
+        """Where the process takes times: with its buffers, and without any on the CPU, where a look at them is free."""
+        return next(self.process.buffers(), torch.empty(())).device
 
     def sigma(self, x: Tensor, wanted: float | None) -> tuple[float, str | None]:
         """The noise level, and where it is not the default because the process does not reach that, why.
@@ -132,14 +134,14 @@ class Probe:
 
     def coefficients(self, x: Tensor, sigma: float) -> tuple[Tensor, Tensor, Tensor]:
         """(time (1,), signal (), scale ()) at a noise-to-signal ratio, in the dtype and on the device of x."""
-        time = self._levels.time_at(x.new_tensor([sigma]))
+        time = self._levels.time_at(torch.tensor([sigma], dtype=x.dtype, device=self._levels_on())).to(x.device)
         signal, scale = (value.reshape(()) for value in self.process.coefficients(x[:1], time))
         return time, signal, scale
 
     def expected_noise(self, points: Points, sigma: float, rows: int) -> Expectation:
         """eps-hat around points at one noise level, with at most ``rows`` noised points a call of the score.
 
-        Raises ``DataError`` where the score isn't finite.
+        Whoever calls it has to look whether the score is finite (``check_finite``), which waits for a device.
         """
         time, signal, scale = self.coefficients(points.x, sigma)
 
@@ -151,9 +153,7 @@ class Probe:
                 self.score.noise(y, time.expand(len(y)), index_condition(points.condition, whose))
                 for y, whose in zip(noised.flatten(0, 1).split(rows), owner.split(rows), strict=True)
             ]
-            expected = torch.cat(answers).reshape(noise.shape)
-            check_finite(sigma, expected)
-            return expected
+            return torch.cat(answers).reshape(noise.shape)
 
         return expectation
 
@@ -189,14 +189,14 @@ def take(model: ScoreModel | Flow, dataset: Dataset, index: Tensor) -> Points:
     taken = dataset.take(index)
     tensors = (*model.parameters(), *model.buffers())
     like = next((tensor for tensor in tensors if tensor.is_floating_point()), taken.x)
-    taken = taken.to(like.device, like.dtype)
-    x = taken.x
+    taken = taken.to(dtype=like.dtype)
+    x = taken.x.to(like.device)
     model.check_events(x)
-    refuse_not_finite(x, index)
+    refuse_not_finite(taken.x, index)  # where the data are: on the CPU no device is waited for
     condition = taken.condition if model.condition_spec is not None else None
     if condition is not None:
         _check_classes(model, condition)
-    return Points(x, condition, index)
+    return Points(x, map_condition(condition, lambda c: c.to(like.device)), index)
 
 
 def refuse_not_finite(x: Tensor, index: Tensor) -> None:
@@ -273,6 +273,6 @@ def check_finite(sigma: float, *values: Tensor) -> None:
     if not bool(torch.stack([value.isfinite().all() for value in values]).all()):
         raise DataError(
             f"the score at sigma {sigma:.3g} is not finite: its training diverged, the data lie far outside what it "
-            f"was trained on, or its numbers leave the range of {values[0].dtype}",
+            "was trained on, or its numbers leave the range of its dtype",
             hint="train it again with a lower learning rate and on data with these units, or use dtype: float32",
         )

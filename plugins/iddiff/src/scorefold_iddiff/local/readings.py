@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -14,7 +14,7 @@ from scorefold.seeds import derive_generator
 from scorefold_iddiff.config.normal_bundle import NormalBundleConfig
 from scorefold_iddiff.local.designs import Design, design
 from scorefold_iddiff.local.jacobians import squared_noise
-from scorefold_iddiff.local.probe import Points, Probe, rows_at_once
+from scorefold_iddiff.local.probe import Points, Probe, check_finite, rows_at_once
 from scorefold_iddiff.local.range_finder import BLOCK, Range, find_ranges
 from scorefold_iddiff.local.resampling import Rule, resample_weights, resampled_dimensions
 from scorefold_iddiff.local.rules import paper_rule, projector_rule, ratio_rule, reference_rule, threshold_rule
@@ -89,15 +89,16 @@ class Reader:
         """
         expected_noise = self.probe.expected_noise(points, sigma, self.call_rows)
         if self.design is None:
-            parts = list(self._by_ranges(expected_noise, points, detail, curve, block))
+            parts = list(self._by_ranges(expected_noise, points, sigma, detail, curve, block))
         else:
-            parts = list(self._by_noises(self.design, expected_noise, points, detail, curve))
+            parts = list(self._by_noises(self.design, expected_noise, points, sigma, detail, curve))
         reading = join(parts)
         if curve:
             reading.flipd = reading.trace + squared_noise(self.probe, points, sigma, self.call_rows)
             reading.calls += len(points)
         if curve and reading.loss is None:
             reading.loss = self._loss(expected_noise, points)
+            check_finite(sigma, reading.loss)
             reading.calls += _DRAWS * len(points)
         return reading
 
@@ -111,7 +112,7 @@ class Reader:
         return errors.double().square().sum(2).mean(1).cpu()
 
     def _by_noises(
-        self, chosen: Design, expected_noise: Expectation, points: Points, detail: bool, curve: bool
+        self, chosen: Design, expected_noise: Expectation, points: Points, sigma: float, detail: bool, curve: bool
     ) -> Iterator[Reading]:
         """By a noise design: the spectra of the Gram matrices of responses."""
         dtype = torch.promote_types(points.x.dtype, torch.float32)
@@ -126,6 +127,7 @@ class Reader:
             singular=detail or self.spectrum != "projector",
             keep=detail and self.config.resamples > 0,
         ):
+            check_finite(sigma, moments.loss_sum)  # each response is in it, and no matrix has been factorised yet
             yield self._decide(moments, chosen.count, dtype, detail, curve)
 
     def _decide(self, moments: Moments, calls: int, dtype: torch.dtype, detail: bool, curve: bool) -> Reading:
@@ -140,48 +142,60 @@ class Reader:
         if moments.response_gram is not None:
             matrices["centred"] = response_gram(moments, centred=True)
             matrices["uncentred"] = response_gram(moments, centred=False)
-        values = spectrum_of(matrices[self.spectrum], self.spectrum)
-        # One copy from a device for all numbers of a block of points.
-        numbers = [*self.rule(values), trace, moments.loss_sum / moments.count]
-        numbers += [] if lopsided is None else [lopsided]
-        dimensions, margins, trace, loss, *rest = torch.stack([each.double() for each in numbers]).cpu().unbind()
-        reading = Reading(
-            dimensions=dimensions,
-            margins=margins,
-            trace=trace,
-            calls=calls * len(dimensions),
-            loss=loss,
-            asymmetry=rest[0] if rest else None,
-        )
-        if curve:
-            same = self.spectrum == "projector"
-            reading.eigenvalues = (values if same else spectrum_of(matrices["projector"], "projector")).double().cpu()
-        if detail:
-            reading.spectra = {name: spectrum_of(matrix, name).double().cpu() for name, matrix in matrices.items()}
+        read = {self.spectrum, *(matrices if detail else ()), *(("projector",) if curve else ())}
+        spectra = {name: spectrum_of(matrix, name) for name, matrix in matrices.items() if name in read}
+        values = spectra[self.spectrum]
+        dimensions, margins = self.rule(values)
+        found = {"dimensions": dimensions, "margins": margins, "trace": trace, "loss": moments.loss_sum / moments.count}
+        if lopsided is not None:
+            found["asymmetry"] = lopsided
         if detail and (moments.kept is not None or self.config.bases != "none"):
             vectors = torch.linalg.eigh(matrices[self.spectrum]).eigenvectors.flip(-1)
+            if self.config.bases != "none":
+                found["vectors"] = vectors
             if moments.kept is not None:
-                reading.intervals = self._intervals(moments, values, vectors)
-            for each, dimension in zip(vectors.cpu(), dimensions.long().tolist(), strict=True):
+                found["resampled"] = self._resampled(moments, values, vectors).mT
+        numbers = on_cpu({**found, **spectra})
+        reading = Reading(
+            dimensions=numbers["dimensions"],
+            margins=numbers["margins"],
+            trace=numbers["trace"],
+            calls=calls * len(dimensions),
+            loss=numbers["loss"],
+            asymmetry=numbers.get("asymmetry"),
+            eigenvalues=numbers["projector"] if curve else None,
+            spectra={name: numbers[name] for name in spectra} if detail else {},
+        )
+        if "resampled" in found:
+            tail = (1 - self.config.level) / 2
+            ends = torch.tensor([tail, 1 - tail], dtype=torch.float64)
+            reading.intervals = numbers["resampled"].quantile(ends, dim=1, interpolation="nearest").mT
+        if "vectors" in found:
+            bases = numbers["vectors"].to(found["vectors"].dtype)
+            for each, dimension in zip(bases, reading.dimensions.long().tolist(), strict=True):
                 tangent_first = each if self.spectrum == "projector" else each.flip(1)
                 self._keep_bases(reading, tangent_first[:, :dimension], tangent_first[:, dimension:])
         return reading
 
-    def _intervals(self, moments: Moments, values: Tensor, vectors: Tensor) -> Tensor:
+    def _resampled(self, moments: Moments, values: Tensor, vectors: Tensor) -> Tensor:
+        """The dimensions (R, P) from resamples of the noises."""
         generator = derive_generator(self.seed, "resamples")
         weights = resample_weights(self.config.resamples, moments.count, generator, values)
-        drawn = resampled_dimensions(moments, values, vectors, self.rule, self.spectrum, weights).double().cpu()
-        tail = (1 - self.config.level) / 2
-        ends = torch.tensor([tail, 1 - tail], dtype=torch.float64)
-        return drawn.quantile(ends, dim=0, interpolation="nearest").mT
+        return resampled_dimensions(moments, values, vectors, self.rule, self.spectrum, weights)
 
     def _by_ranges(
-        self, expected_noise: Expectation, points: Points, detail: bool, curve: bool, block: int
+        self, expected_noise: Expectation, points: Points, sigma: float, detail: bool, curve: bool, block: int
     ) -> Iterator[Reading]:
         """By the range finder: the tangent directions alone. Directions that were not looked at count as 0."""
+
+        def finite(which: Tensor, noise: Tensor) -> Tensor:
+            expected = expected_noise(which, noise)
+            check_finite(sigma, expected)
+            return expected
+
         for own in torch.arange(len(points)).split(max(1, self.rows // 32)):
             found = find_ranges(
-                expected_noise,
+                finite,
                 own,
                 ambient=self.ambient,
                 floor=self.config.floor,
@@ -253,6 +267,13 @@ def spectrum_of(matrix: Tensor, name: str) -> Tensor:
     """The eigenvalues of projectors, or the roots of those of Gram matrices (P, D, D), descending: (P, D)."""
     values: Tensor = torch.linalg.eigvalsh(matrix).flip(-1)
     return values if name == "projector" else values.clamp_min(0).sqrt()
+
+
+def on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors (P, *any) by name in float64 on the CPU, for which a device is waited for once."""
+    columns = [each.double().flatten(1) if each.dim() > 1 else each.double()[:, None] for each in tensors.values()]
+    parts = torch.cat(columns, 1).cpu().split([each.shape[1] for each in columns], 1)
+    return {name: part.reshape(tensors[name].shape) for name, part in zip(tensors, parts, strict=True)}
 
 
 def padded(bases: Sequence[Tensor]) -> Tensor:
