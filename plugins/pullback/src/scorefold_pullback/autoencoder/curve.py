@@ -81,7 +81,9 @@ def _crossed(first: Tensor, second: Tensor) -> Tensor:
     left = first.new_zeros(first.shape[1] + 1)
     for fitted, read in ((first, second), (second, first)):
         centred = read - fitted.mean(0)
-        axes = torch.linalg.svd(fitted - fitted.mean(0), full_matrices=False).Vh
+        _, sizes, axes = torch.linalg.svd(fitted - fitted.mean(0), full_matrices=False)
+        # Points that repeat each other have fewer directions than rows; what the decomposition adds is arbitrary.
+        axes = axes[sizes > sizes[0] * max(fitted.shape) * torch.finfo(sizes.dtype).eps]
         found = (centred @ axes.T).square().sum(0)
         beyond = (centred.square().sum() - found.sum()).clamp_min(0)  # across all components of few points
         tails = torch.cat([found.flip(0).cumsum(0).flip(0), found.new_zeros(len(left) - len(found))])
