@@ -66,8 +66,8 @@ MUTATIONS = (
     Mutation(CORE + "diffusion/samplers.py", "x = x + 2 * snr * (snr", "x = x + snr * (snr", "core/tests"),
     Mutation(
         CORE + "diffusion/samplers.py",
-        "x = ratio * x + gain * (noise + noise_next) / 2",
-        "x = ratio * x + gain * noise_next",
+        "x = moved + gain / 2 * (noise + noise_next)",
+        "x = moved + gain * noise_next",
         "core/tests",
     ),
     Mutation(

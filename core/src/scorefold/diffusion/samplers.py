@@ -158,9 +158,9 @@ def edm(
     """
     _refuse_maps(process, x, times, "edm")
     for step, (ratio, gain, scale, scale_next) in each_step(process, x, times, InSigma.of):
-        noise = -scale * score(x, step.t)
-        noise_next = -scale_next * score(ratio * x + gain * noise, step.t_next)
-        x = ratio * x + gain * (noise + noise_next) / 2
+        noise, moved = -scale * score(x, step.t), ratio * x
+        noise_next = -scale_next * score(moved + gain * noise, step.t_next)
+        x = moved + gain / 2 * (noise + noise_next)
     return x, None
 
 

@@ -28,7 +28,7 @@ from scorefold_conditional.inverse import mask_of, measured_by
 from scorefold_toolkit.nn import loss_uncertainty, named_parts, named_specs
 from scorefold_toolkit.nn.conditions import with_null_class
 from scorefold_toolkit.score_matching.noise_levels import NoiseLevels
-from scorefold_toolkit.score_matching.prediction import expected_noise
+from scorefold_toolkit.score_matching.prediction import Standardised
 from scorefold_toolkit.training.reference import LossReference, silent_network
 
 Parts = Mapping[str, Tensor]
@@ -367,13 +367,12 @@ class Conditional(ScoreModel, Trainable):
         """The expected noise of x (B, *E) and of the predicted parts of the condition, from what the network is
         shown."""
         signal, scale = self.process.coefficients(x, t)
-        centred = x - signal * self.event_scale.middle(x)
-        size = ((signal * self.event_scale.std) ** 2 + scale**2).sqrt()
+        events = Standardised.of(x - signal * self.event_scale.middle(x), signal, scale, self.event_scale.std)
         embedded = {name: shown[name] for name in self.layout.embedded}
         if self.config.amortise and schedule is not None:
             embedded[LEVEL] = -schedule.log_snr(t)[:, None] / 8  # of order 1
         answer = self.network(
-            self.layout.stack(centred / size, shown, self.mask), -self.process.log_snr(t) / 2, embedded or None
+            self.layout.stack(events.input, shown, self.mask), -self.process.log_snr(t) / 2, embedded or None
         )
         own, others = self.layout.split(answer, self.predicted)
         found = {}
@@ -383,8 +382,8 @@ class Conditional(ScoreModel, Trainable):
             a, b = (expand(value, part) for value in schedule.signal_scale(t))
             # What was shown is centred and of unit size: its size brings the deviation from the mean back.
             deviation = shown[name] * ((a * std) ** 2 + b**2).sqrt()
-            found[name] = expected_noise(part, deviation, a, b, std, self.config.prediction)
-        return expected_noise(own, centred, signal, scale, self.event_scale.std, self.config.prediction), found
+            found[name] = Standardised.of(deviation, a, b, std).expected_noise(part, self.config.prediction)
+        return events.expected_noise(own, self.config.prediction), found
 
     def _units(self, name: str) -> tuple[Tensor, Tensor]:
         """The mean and the standard deviation of a part of the condition."""

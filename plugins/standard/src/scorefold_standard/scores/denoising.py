@@ -21,7 +21,7 @@ from scorefold_toolkit.nn import loss_uncertainty
 from scorefold_toolkit.nn.conditions import drop_condition, null_condition, with_null_class
 from scorefold_toolkit.score_matching.losses import denoising_score_matching
 from scorefold_toolkit.score_matching.noise_levels import NoiseLevels
-from scorefold_toolkit.score_matching.prediction import expected_noise
+from scorefold_toolkit.score_matching.prediction import Standardised
 from scorefold_toolkit.training.reference import LossReference, silent_network
 
 
@@ -75,20 +75,23 @@ class Denoising(ScoreModel, Trainable):
             )
 
     def score(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
-        x, t, condition = self.match_inputs(x, t, condition)
-        return self.process.score_from_noise(self.noise(x, t, condition), x, t)
+        noise, scale = self._noise_and_scale(x, t, condition)
+        return -noise / scale
 
     def noise(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
+        return self._noise_and_scale(x, t, condition)[0]
+
+    def _noise_and_scale(self, x: Tensor, t: Tensor, condition: Condition | None) -> tuple[Tensor, Tensor]:
+        """The expected noise (B, *E), and the noise's scale at t, which broadcasts to it."""
         x, t, condition = self.match_inputs(x, t, condition)
         condition = self._condition(condition, x)
         signal, scale = self.process.coefficients(x, t)
-        centred = x - signal * self.event_scale.middle(x)
-        size = ((signal * self.event_scale.std) ** 2 + scale**2).sqrt()
+        shown = Standardised.of(x - signal * self.event_scale.middle(x), signal, scale, self.event_scale.std)
         log_snr = self.process.log_snr(t)
         # A process with a speed a component has a level a component; networks take one.
         level = -0.5 * (log_snr if log_snr.dim() == 1 else log_snr.flatten(1).mean(1))
-        answer: Tensor = self.network(centred / size, level, condition)
-        return expected_noise(answer, centred, signal, scale, self.event_scale.std, self.config.prediction)
+        answer: Tensor = self.network(shown.input, level, condition)
+        return shown.expected_noise(answer, self.config.prediction), scale
 
     def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
         condition = batch.condition if self.condition_spec is not None else None
