@@ -29,8 +29,8 @@ from scorefold_testing.simulated import NAME, possible
 
 pytestmark = pytest.mark.skipif(not possible(), reason="this torch can't define a device in Python")
 
-ON_THE_CPU = ("allocation/", "examples/allocate-", "examples/spend-labels")
-"""Run files whose small networks are trained on the CPU wherever a run is, or that train none."""
+ON_THE_CPU = ("examples/allocate-labels", "examples/spend-labels")
+"""Run files that train no network."""
 PIXELS = "images of 2 x 2 pixels are convolved by a product of matrices on the CPU"
 ROWS = "one call of a network takes more rows on a device"
 OWN_PATH = {

@@ -56,7 +56,7 @@ def numbered(cell: Cell) -> TaskBatch:
 def test_an_update_deals_labels_as_its_settings_say(split: str) -> None:
     cell = Cell(7, 6, 4)
     config = EpisodesConfig(split=split, tasks_per_update=3, labels_per_update=5)
-    drawn = episodes(config, Group([numbered(cell)], cell), 1.0, [generator()])
+    drawn = episodes(config, Group([numbered(cell)], cell), 1.0, [generator()], torch.device("cpu"))
     seen: list[Tensor] = []
     for _ in range(40):
         _, y, _, target = next(drawn)
@@ -76,9 +76,8 @@ def test_an_update_deals_labels_as_its_settings_say(split: str) -> None:
 
 def test_a_fixed_split_without_limits_is_one_and_the_same() -> None:
     cell = Cell(3, 4, 2)
-    drawn = episodes(
-        EpisodesConfig(split="fixed", tasks_per_update=None), Group([numbered(cell)], cell), 1.0, [generator()]
-    )
+    config = EpisodesConfig(split="fixed", tasks_per_update=None)
+    drawn = episodes(config, Group([numbered(cell)], cell), 1.0, [generator()], torch.device("cpu"))
     first, second = next(drawn), next(drawn)
     assert first.y is second.y
     assert torch.equal(first.y[0, 1], torch.arange(100, 104).double())
@@ -89,7 +88,7 @@ def test_few_labels_leave_both_parts_one_at_least(support: int, query: int, limi
     cell = Cell(2, support, query)
     for split in ("fixed", "reshuffled"):
         config = EpisodesConfig(split=split, labels_per_update=limit)
-        dealt = next(episodes(config, Group([numbered(cell)], cell), 1.0, [generator()]))
+        dealt = next(episodes(config, Group([numbered(cell)], cell), 1.0, [generator()], torch.device("cpu")))
         assert dealt.y.shape[2] >= 1
         assert dealt.target.shape[2] >= 1
         assert dealt.y.shape[2] + dealt.target.shape[2] == limit

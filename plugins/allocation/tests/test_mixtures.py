@@ -106,7 +106,7 @@ def test_a_reading_with_redrawn_labels_is_never_repeated() -> None:
     kinds = ({"name": "hard", "label_noise": 0.5, "redrawn": True},)
     batch = DigitRotations(DigitRotationsConfig(types=kinds)).batch(*cell[:1], cell.size, generator())
     config = EpisodesConfig(split="fixed", tasks_per_update=None)
-    drawn = episodes(config, Group([batch], cell), 1.0, [generator()])
+    drawn = episodes(config, Group([batch], cell), 1.0, [generator()], torch.device("cpu"))
     first, second = next(drawn), next(drawn)
     assert sorted(first.x.flatten().tolist()) == sorted(second.x.flatten().tolist())
     assert not torch.equal(first.y.sort().values, second.y.sort().values)

@@ -78,7 +78,7 @@ def train(
     total = sum(group.cell.tasks for group in groups)
     shares = [group.cell.tasks / total for group in groups]
     drawn = [
-        episodes(config, group, share, [derive_generator(seed, "updates", number) for seed in seeds])
+        episodes(config, group, share, [derive_generator(seed, "updates", number) for seed in seeds], weights[0].device)
         for number, (group, share) in enumerate(zip(groups, shares, strict=True))
     ]
     updates = 0 if untrained("episodes") else config.updates
@@ -136,8 +136,8 @@ def measured(
     support: int,
     measure: Measure = task_losses,
 ) -> Tensor:
-    """The mean over all tasks of a measure of their query sets, (S,) in float64, without a graph; (K, S) of one that
-    gives K numbers a task, (K, G)."""
+    """The mean over all tasks of a measure of their query sets, (S,) in float64 on the CPU, without a graph; (K, S) of
+    one that gives K numbers a task, (K, G)."""
     batches = [batch.reading() for batch in batches]  # one, whatever the pieces are
     tasks, size = len(batches[0]), batches[0].size
     width = max(network.width, math.prod(batches[0].points.event_shape))
@@ -145,21 +145,21 @@ def measured(
     total: Tensor | float = 0.0
     for start in range(0, tasks, at_once):
         chosen = torch.arange(start, min(start + at_once, tasks))
-        episode = _dealt(_stacked([batch.tensors(chosen) for batch in batches]), support)
+        episode = _dealt(_stacked([batch.tensors(chosen) for batch in batches]), support, weights[0].device)
         x, y, query, target = (part.flatten(0, 1) for part in episode)
         with torch.no_grad():
             values = measure(answer(network, _for_each(len(chosen), weights), x, y, query), target)
         total = total + values.reshape(*values.shape[:-1], len(batches), -1).double().sum(-1)
     assert isinstance(total, Tensor)
-    return total / tasks
+    return (total / tasks).cpu()
 
 
 def episodes(
-    config: EpisodesConfig, group: Group, share: float, generators: Sequence[torch.Generator]
+    config: EpisodesConfig, group: Group, share: float, generators: Sequence[torch.Generator], device: torch.device
 ) -> Iterator[Episode]:
     """The episode of a group in each update, without end: the tasks of each seed are drawn by the seed's own generator.
 
-    ``share`` is the group's part in the tasks of an update.
+    ``share`` is the group's part in the tasks of an update. Tasks are drawn on the CPU and copied to ``device``.
     """
     batches, cell = group
     tasks = cell.tasks
@@ -170,13 +170,13 @@ def episodes(
     support = min(max(1, round(size * cell.support / cell.size)), size - 1)
     still = all(batch.noise is None for batch in batches)
     if config.split == "fixed" and (tasks, size) == (cell.tasks, cell.size) and still:
-        yield from itertools.repeat(_dealt(_stacked([batch.tensors() for batch in batches]), support))
+        yield from itertools.repeat(_dealt(_stacked([batch.tensors() for batch in batches]), support, device))
     while True:
         parts = []
         for batch, generator in zip(batches, generators, strict=True):
             chosen = torch.randperm(cell.tasks, generator=generator)[:tasks]
             parts.append(batch.tensors(chosen, _labels(config, cell, tasks, support, size, generator)))
-        yield _dealt(_stacked(parts), support)
+        yield _dealt(_stacked(parts), support, device)
 
 
 def _labels(
@@ -201,6 +201,6 @@ def _stacked(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     return torch.stack(x), torch.stack(y)
 
 
-def _dealt(tensors: tuple[Tensor, Tensor], support: int) -> Episode:
-    x, y = tensors
+def _dealt(tensors: tuple[Tensor, Tensor], support: int, device: torch.device) -> Episode:
+    x, y = (each.to(device) for each in tensors)
     return Episode(x[:, :, :support], y[:, :, :support], x[:, :, support:], y[:, :, support:])

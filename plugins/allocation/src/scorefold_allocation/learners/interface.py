@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
 from scorefold.errors import ConfigError
@@ -48,6 +49,8 @@ class Learner(ABC):
     """
 
     measure: Literal["loss", "accuracy"] = "loss"
+    device: torch.device = torch.device("cpu")
+    """Where it trains. Trials are shared out to workers on the CPU alone."""
 
     @abstractmethod
     def evaluate(self, source: TaskSource, cells: Sequence[Cell], seed: int) -> Losses:

@@ -31,9 +31,17 @@ class EpisodicLearner(Learner):
     torch.Size([1])
     """
 
-    def __init__(self, config: ANILConfig | PrototypesConfig, *, generator: torch.Generator | None = None) -> None:
+    def __init__(
+        self,
+        config: ANILConfig | PrototypesConfig,
+        *,
+        generator: torch.Generator | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
         self.config = config
         self.measure = config.measure
+        # Measures are in float64, which Apple's devices do not have.
+        self.device = torch.device("cpu" if device is None or torch.device(device).type == "mps" else device)
 
     def evaluate(self, source: TaskSource, cells: Sequence[Cell], seed: int) -> Losses:
         return self.evaluate_seeds(source, cells, [seed])[0]
@@ -47,7 +55,7 @@ class EpisodicLearner(Learner):
         return self._evaluate(source, [by_type(source, mixture) for mixture in mixtures], seeds)
 
     def _evaluate(self, source: TaskSource, plans: Sequence[Plan], seeds: Sequence[int]) -> list[Losses]:
-        return evaluate(self.config, self.config.new_tasks, self._rule, source, plans, seeds)
+        return evaluate(self.config, self.config.new_tasks, self._rule, source, plans, seeds, self.device)
 
     def _rule(self, event_shape: tuple[int, ...], ways: int | None) -> Rule:
         if isinstance(self.config, PrototypesConfig):

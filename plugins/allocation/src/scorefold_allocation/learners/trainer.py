@@ -44,14 +44,16 @@ def evaluate(
     source: TaskSource,
     plans: Sequence[Plan],
     seeds: Sequence[int],
+    device: torch.device,
 ) -> list[Losses]:
-    """What comes of each plan, for each seed, on new tasks of the source. See ``Learner.evaluate``.
+    """What comes of each plan, for each seed, on new tasks of the source, trained on a device. See
+    ``Learner.evaluate``.
 
     A tied deployment adapts with as many labels as the tasks of a plan have support labels, which must then be alike.
     Seeds are trained together, or each by itself where trainings have a course of their own.
     """
     parts = [[seed] for seed in seeds] if config.has_course else [seeds]
-    found = [[_one(config, new_tasks, make_rule, source, plan, part) for part in parts] for plan in plans]
+    found = [[_one(config, new_tasks, make_rule, source, plan, part, device) for part in parts] for plan in plans]
     test, training, updates, *alone = (
         torch.stack([torch.cat(column) for column in columns], 1)
         for columns in zip(*(zip(*plan, strict=True) for plan in found), strict=True)
@@ -85,9 +87,10 @@ def _one(
     source: TaskSource,
     plan: Plan,
     seeds: Sequence[int],
+    device: torch.device,
 ) -> tuple[Tensor, ...]:
     """The measure on new tasks, the training loss at the end and the updates of one plan, and the measure on new tasks
-    of each of ``types_alone``: each (S,) in float64."""
+    of each of ``types_alone``: each (S,) in float64 on the CPU."""
     dtype = getattr(torch, config.dtype)
 
     def drawn(origin: TaskSource, split: str, tasks: int, support: int, query: int) -> list[TaskBatch]:
@@ -123,7 +126,7 @@ def _one(
         assert held_out is not None
         return measured(rule.network, rule.new, weights, held_out, support, watched if by_accuracy else rule.loss)
 
-    start = [torch.stack(each).to(dtype) for each in starts]
+    start = [torch.stack(each).to(device, dtype) for each in starts]
     kept, last, updates = train(config, rule, start, groups, seeds, None if held_out is None else loss)
     measure = task_accuracies if config.measure == "accuracy" else task_losses
     tests = [measured(rule.network, rule.new, kept, each, support, measure) for each in (new, *alone)]

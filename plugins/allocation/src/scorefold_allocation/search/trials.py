@@ -117,9 +117,10 @@ class Job:
 class Trials:
     """Does trials and keeps what came of them.
 
-    Seed i is the same for all cells, so that they share their random numbers. A learner's trials are jobs for the
-    ``executor``; a pilot is called in this process. ``log`` is a file that survives an interruption, or None; what it
-    has ``kept`` is not tried again, but for trials that gave up. ``done`` is what was asked for.
+    Seed i is the same for all cells, so that they share their random numbers. Trials of a learner that trains on the
+    CPU are jobs for the ``executor``; others, and a pilot, are called in this process. ``log`` is a file that survives
+    an interruption, or None; what it has ``kept`` is not tried again, but for trials that gave up. ``done`` is what was
+    asked for.
     """
 
     tried: Tried
@@ -186,7 +187,13 @@ class Trials:
         return {name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=False)}
 
     def _do(self, cells: list[Cell], seeds: tuple[int, ...]) -> list[Trial]:
-        if isinstance(self.tried, Trainee) and self.executor is not None and self.executor.parallel and cells:
+        if (
+            isinstance(self.tried, Trainee)
+            and self.tried.learner.device.type == "cpu"
+            and self.executor is not None
+            and self.executor.parallel
+            and cells
+        ):
             jobs = [Job(self.tried, self.digest, cell, seeds, self.log) for cell in cells]
             report(0, len(cells), f"{len(cells)} trials with {len(seeds)} seeds")
             found: list[Trial] = self.executor.map(
