@@ -20,6 +20,7 @@ from both_devices import (
     python_differences,
     resumed,
     sampling_waits,
+    started,
     training_waits,
     worker,
 )
@@ -68,6 +69,17 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 def test_a_command_answers_as_on_the_cpu(device: ProcessPoolExecutor, tmp_path: Path, name: str) -> None:
     found = [device.submit(answers, COMMANDS[name], place, tmp_path / place).result() for place in ("cpu", NAME)]
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    ("question", "model"), [("samples", "score"), ("between", "flow"), ("unlike", "flow"), ("likelihood", "flow")]
+)
+def test_what_start_writes_answers_as_on_the_cpu(
+    device: ProcessPoolExecutor, tmp_path: Path, question: str, model: str
+) -> None:
+    found = device.submit(started, question, model, tmp_path).result()
+    assert not found.differences
+    assert found.operators
 
 
 def test_a_training_that_stops_goes_on(device: ProcessPoolExecutor, tmp_path: Path) -> None:

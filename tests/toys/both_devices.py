@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from tiny_runs import settings_of
+from tiny_runs import TRAINING, settings_of
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from warm_commands import FORKS
 
@@ -53,9 +53,9 @@ def _begin() -> None:
     activate()
 
 
-def on_both(file: Path, folder: Path) -> Both:
-    """The run of a file with tiny settings on both devices."""
-    sets = settings_of(file, folder)
+def on_both(file: Path, folder: Path, sets: Sequence[str] | None = None) -> Both:
+    """The run of a file with ``sets``, or with the tiny settings of ours, on both devices."""
+    sets = settings_of(file, folder) if sets is None else sets
     host = Host.discover()
     found = []
     for device in ("cpu", NAME):
@@ -64,6 +64,17 @@ def on_both(file: Path, folder: Path) -> Both:
             place = {"runs": folder / device / "runs", "cache": folder / device / "cache"}
             found.append(run_file(host, file, sets=[*sets, f"runtime.device={device}"], **place).folder)
     return Both(tuple(differences(*found)), counts.operators, counts.copies, dict(counts.synchronisations))
+
+
+def started(question: str, model: str, folder: Path) -> Both:
+    """The run of what ``scorefold start`` writes for points of a sphere and a question, with few steps of its model."""
+    points = Host.discover().create("data:sphere", {"points": 200, "dimension": 2, "ambient": 5}).load("train").x
+    np.save(folder / "points.npy", points.numpy())
+    file = folder / "started.yaml"
+    with redirect_stdout(StringIO()):
+        main(["start", str(folder / "points.npy"), "--question", question, "--out", str(file)])
+    training = f"{{{', '.join(TRAINING)}}}".replace("=", ": ")
+    return on_both(file, folder, [f"stages.{model}.config.training={training}"])
 
 
 def differences(one: Path, other: Path) -> Iterator[str]:
