@@ -90,6 +90,21 @@ def allowed() -> list[bool]:
         torch.get_device_module(NAME).device_count() == 2,
         str(there(3, index=1).new_tensor([1.0]).device) == f"{NAME}:1",
         copy.deepcopy({"one": x, "other": x})["other"].sum().item() == 9.0,
+        *deep_copies(x),
+    ]
+
+
+def deep_copies(x: Tensor) -> list[bool]:
+    """Whether copies of a tensor and of its views share the memory of one another, and not the original's."""
+    whole, view, turned, empty = copy.deepcopy([x, x[1:, 1], x.mT, x[:0]])
+    whole.zero_()
+    learned = copy.deepcopy([x.clone().requires_grad_()])[0]
+    learned.square().sum().backward()
+    return [
+        view.tolist() == [0.0] * len(view),
+        (turned.stride(), turned.sum().item(), empty.shape) == (x.mT.stride(), 0.0, x[:0].shape),
+        bool((x != 0).any()),
+        torch.equal(learned.grad.cpu(), 2 * x.cpu()),
     ]
 
 

@@ -220,16 +220,25 @@ def refuse_mixed_devices(operator: Any, args: tuple[Any, ...], options: Mapping[
         randomness.refuse_other_generator(generator, next(iter(devices), NAME))
 
 
-def copied(tensor: Tensor, memo: dict[int, Any]) -> Any:
-    """``copy.deepcopy`` of a tensor: torch's own copies a simulated tensor's storage, which only C++ can make."""
+def copied(tensor: Tensor, memo: dict[Any, Any]) -> Any:
+    """``copy.deepcopy`` of a tensor: torch's own copies a simulated tensor's storage, which only C++ can make.
+
+    As with torch's own, the copies of tensors that share memory share the copy of all of it.
+    """
     if tensor.device.type != NAME or not tensor.is_leaf:
         return _copied(tensor, memo)
     if id(tensor) not in memo:
-        memo[id(tensor)] = tensor.detach().clone().requires_grad_(tensor.requires_grad)
+        memory = tensor.untyped_storage()
+        place = (NAME, memory.data_ptr(), tensor.dtype)
+        if place not in memo:
+            whole = (memory.nbytes() // tensor.element_size(),)
+            memo[place] = tensor.detach().as_strided(whole, (1,), 0).clone()
+        view = memo[place].as_strided(tensor.size(), tensor.stride(), tensor.storage_offset())
+        memo[id(tensor)] = view.data.requires_grad_(tensor.requires_grad)
     return memo[id(tensor)]
 
 
-_copied: Callable[[Tensor, dict[int, Any]], Any] = Tensor.__deepcopy__
+_copied: Callable[[Tensor, dict[Any, Any]], Any] = Tensor.__deepcopy__
 
 
 def new_tensor(
