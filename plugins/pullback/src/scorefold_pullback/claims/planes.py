@@ -16,9 +16,7 @@ from scorefold.interfaces import DataSource, Flow
 from scorefold.random import draw_normal
 from scorefold.seeds import derive_generator, derive_seed
 from scorefold_pullback.claims.training import source, trained, variances_of
-from scorefold_pullback.config.flows import IdentityConfig
 from scorefold_pullback.config.geometry import PullbackConfig
-from scorefold_pullback.flows.linear import Identity
 from scorefold_pullback.geometry.pullback import Pullback
 from scorefold_pullback.geometry.reference import curves_apart
 from scorefold_pullback.tangent_pca.spectrum import kept
@@ -124,7 +122,7 @@ def _row(host: Any, profile: str, seed: int, data: str, sampler: str, method: st
     truth: Flow = host.create(f"flow:{data}")
     flow = truth
     if method == "straight":
-        flow = Identity(IdentityConfig(event_shape=(2,)))
+        flow = host.create("flow:identity", {"event_shape": [2]})
     elif method != "true":
         name, config = METHODS[method]
         flow = trained(host, data, {"sampler": sampler}, name, {**settings(data, method, profile), **config}, seed)
