@@ -303,7 +303,7 @@ def test_cells_that_are_no_numbers_are_named_and_can_be_gaps(tmp_path: Path) -> 
     path = tmp_path / "x.csv"
     path.write_text("\n".join(",".join(row) for row in [["a", "b"], *rows]))
     with pytest.raises(
-        DataError, match="hold numbers, and cells that are none: 'a' holds '<0.1'; 'b' holds '-'"
+        DataError, match=r"hold numbers, and cells that are none: 'a' holds '<0.1'; 'b' holds '-'"
     ) as caught:
         ArrayFile(ArrayConfig(path=path))
     assert caught.value.hint is not None
