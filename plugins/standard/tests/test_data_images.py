@@ -447,3 +447,54 @@ def test_a_box_is_cut_out_before_resizing(tmp_path: Path) -> None:
         ImageFolder(ImagesConfig.model_validate({**config, "box": [3, 5, 21, 13]}))
     with pytest.raises(ValueError, match="right of left"):
         ImagesConfig.model_validate({**config, "box": [3, 5, 3, 13]})
+
+
+def create(config: Mapping[str, object]) -> ImageFolder:
+    return ImageFolder(ImagesConfig.model_validate(config))
+
+
+def shades(folder: Path, count: int = 30) -> None:
+    for number in range(count):
+        Image.new("L", (6, 6), color=number).save(folder / f"{number:02d}.png")
+
+
+@pytest.mark.parametrize("memory", [1024.0, 0.0])
+def test_damaged_images_are_named_all_at_once(tmp_path: Path, memory: float) -> None:
+    shades(tmp_path)
+    for name in ("04.png", "17.png", "21.png"):
+        (tmp_path / name).write_bytes(b"no image")
+    config = {"root": tmp_path, "grey": True, "memory": memory}
+    with pytest.raises(DataError, match="3 of 30 images can't be read") as caught:
+        list(create({**config, "fractions": [1, 0, 0]}).load("train").batches(4))
+    assert all(name in str(caught.value) for name in ("04.png", "17.png", "21.png", "damaged: skip"))
+    # The fix that is printed is one, and rows are still those of the folder.
+    source = create({**config, "damaged": "skip", "fractions": [0, 0, 1]})
+    test = source.load("test")
+    read = test.take(torch.arange(len(test)))
+    assert sorted(read.index.tolist()) == sorted(set(range(30)) - {4, 17, 21})
+    assert torch.equal((255 * read.x[:, 0, 0, 0]).round().long(), read.index)
+    assert source.rows[17] == "17.png"
+    assert source.data_warnings() == ("3 images can't be read and are left out: 04.png, 17.png, 21.png",)
+    (tmp_path / "04.png").unlink()
+    (tmp_path / "17.png").unlink()
+    with pytest.raises(DataError, match=r"21.png can't be read as an image") as alone:
+        list(create({**config, "fractions": [0, 0, 1]}).load("test").batches(4))
+    assert "damaged: skip" in str(alone.value)
+
+
+def test_a_folder_without_any_image_that_can_be_read_is_refused(tmp_path: Path) -> None:
+    for number in range(7):
+        (tmp_path / f"{number}.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"7 of 7 images can't be read: .*and 2 more"):
+        create({"root": tmp_path, "damaged": "skip"})
+
+
+def test_images_of_several_sizes_are_looked_at_without_a_size(tmp_path: Path) -> None:
+    for number in range(20):
+        Image.new("L", (8 + number % 3, 9), color=number).save(tmp_path / f"{number:02d}.png")
+    seen = ImageFolder.inspect(ImagesConfig(root=tmp_path))
+    assert (seen.rows, seen.event_shape) == (20, (3, 8, 8))
+    assert seen.warnings[0].startswith("the images have 3 sizes from 8 x 9 to 10 x 9: size: 8 makes all of them 8 x 8")
+    with pytest.raises(DataError, match="set 'size'"):
+        create({"root": tmp_path})
+    assert ImageFolder.inspect(ImagesConfig(root=tmp_path, size=4)).event_shape == (3, 4, 4)

@@ -202,6 +202,10 @@ class ImagesConfig(Config):
     crop: bool = Field(True, description="Keep the centre square when resizing; false squeezes the whole image")
     box: ImageBox = None
     grey: bool = Field(False, description="One grey channel instead of three colours")
+    damaged: Literal["refuse", "skip"] = Field(
+        "refuse",
+        description="Images that can't be read: name all of them in an error, or leave them out with a warning",
+    )
     classes: KeptClasses = None
     range: Range = (0.0, 1.0)
     condition: ClassCondition = None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import torch
 from torch import Tensor
 
 from scorefold.data import Dataset
+from scorefold.data_summary import DataSummary
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource
 from scorefold_standard.config.data import ImagesConfig
@@ -22,6 +25,8 @@ from scorefold_toolkit.data.images import image_size, read_image
 from scorefold_toolkit.data.splits import of_classes, pick, source_seed, split_positions
 
 _LOOKED_AT = 1000  # images whose sizes are read
+_TRIED = 20_000  # images that are tried after one could not be read
+_NAMED = 5
 
 
 class ImageFolder(DataSource):
@@ -55,13 +60,17 @@ class ImageFolder(DataSource):
             )
         count = self._pictures.count
         kept = torch.arange(count) if label is None else of_classes(label, config.classes, classes)
-        sample, first = self._read(int(kept[0]))
+        self._skipped = self._damaged(kept) if config.damaged == "skip" else {}
+        kept = kept[~torch.isin(kept, torch.tensor(list(self._skipped), dtype=torch.long))]
+        if len(kept) == 0:
+            raise self._refused(self._skipped, len(self._skipped))
+        sample, first = self._readable(int(kept[0]), kept)
         shape = self.event_shape = tuple(first.shape)
 
         def read(rows: Tensor) -> Tensor:
             images = [first.new_empty(0, *shape)]
             for row in rows.tolist():
-                path, image = self._read(row)
+                path, image = self._readable(row, kept)
                 if image.shape != first.shape:
                     size = f"{image.shape[1]} x {image.shape[2]}"
                     raise DataError(
@@ -92,6 +101,34 @@ class ImageFolder(DataSource):
         config, (path, content) = self._config, self._pictures.read(row)
         return path, read_image(path, content, size=config.size, crop=config.crop, grey=config.grey, box=config.box)
 
+    def _readable(self, row: int, kept: Tensor) -> tuple[Path, Tensor]:
+        """As ``_read``; of the kept images all that can't be read are named where one can't."""
+        try:
+            return self._read(row)
+        except DataError as error:
+            found = self._damaged(kept) if len(kept) <= _TRIED else {}
+            several = 1 < len(found) < len(kept)
+            raise self._refused(found, len(kept)) if several else _with_skip(error) from None
+
+    def _damaged(self, rows: Tensor) -> dict[int, str]:
+        """The images among some rows that can't be read, each with the reason."""
+        found = {}
+        for row in rows.tolist():
+            try:
+                self._read(row)
+            except DataError as error:
+                found[row] = error.message
+        return found
+
+    def _refused(self, damaged: Mapping[int, str], count: int) -> DataError:
+        named = "; ".join(list(damaged.values())[:_NAMED]) + (
+            f"; and {len(damaged) - _NAMED} more" * (len(damaged) > _NAMED)
+        )
+        return DataError(
+            f"{len(damaged)} of {count} images can't be read: {named}",
+            hint="repair or remove these files, or leave them out: damaged: skip",
+        )
+
     def __reduce__(self) -> tuple[object, ...]:
         """Where it is sent its files are opened again, and split as here."""
         return type(self), (self._config.model_copy(update={"seed": self._seed}),)
@@ -104,14 +141,10 @@ class ImageFolder(DataSource):
         """What is done to images that are not square or of several sizes; of many, some are looked at."""
         if self._config.size is None:
             return None
-        count = self._pictures.count
-        looked = map(self._pictures.read, range(0, count, max(1, count // _LOOKED_AT)))
-        sizes = {size for path, content in looked if (size := image_size(path, content)) is not None}
+        sizes = _sizes(self._pictures)
         if len(sizes) < 2 and all(width == height for width, height in sizes):
             return None
-        ordered = sorted(sizes, key=math.prod)
-        texts = [f"{width} x {height}" for width, height in ordered]
-        many = f"{len(sizes)} sizes from {texts[0]} to {texts[-1]}" if len(sizes) > 1 else f"the size {texts[0]}"
+        many = _texts(sizes)
         new = f"{self._config.size} x {self._config.size}"
         if self._config.crop:
             return (
@@ -121,10 +154,42 @@ class ImageFolder(DataSource):
         return f"the images have {many}: each is resized to {new}, which distorts those that are not square"
 
     def data_warnings(self) -> tuple[str, ...]:
-        return () if self._resized is None else (self._resized,)
+        found = [] if self._resized is None else [self._resized]
+        if self._skipped:
+            names = ", ".join(str(self._pictures.rows[row]) for row in list(self._skipped)[:_NAMED])
+            more = f" and {len(self._skipped) - _NAMED} more" if len(self._skipped) > _NAMED else ""
+            found.insert(0, f"{len(self._skipped)} images can't be read and are left out: {names}{more}")
+        return tuple(found)
+
+    @classmethod
+    def inspect(cls, config: ImagesConfig) -> DataSummary:
+        """What a folder holds; images of several sizes are looked at in the smallest."""
+        sizes = _sizes(_pictures(config.root.expanduser())) if config.size is None else set()
+        if len(sizes) < 2:
+            return cls(config).summary()
+        side = min(map(min, sizes))
+        seen = cls(config.model_copy(update={"size": side})).summary()
+        kept = [text for text in seen.warnings if not text.startswith("the images have ")]
+        text = f"the images have {_texts(sizes)}: size: {side} makes all of them {side} x {side}, as they are seen here"
+        return replace(seen, warnings=(text, *kept))
 
     def fingerprint(self) -> str:
         return self._pictures.digest()
+
+
+def _with_skip(error: DataError) -> DataError:
+    return DataError(error.message, hint=f"{error.hint}; damaged: skip leaves out what can't be read")
+
+
+def _sizes(pictures: Pictures) -> set[tuple[int, int]]:
+    """The widths and heights of images; of many, some are looked at."""
+    looked = map(pictures.read, range(0, pictures.count, max(1, pictures.count // _LOOKED_AT)))
+    return {size for path, content in looked if (size := image_size(path, content)) is not None}
+
+
+def _texts(sizes: set[tuple[int, int]]) -> str:
+    texts = [f"{width} x {height}" for width, height in sorted(sizes, key=math.prod)]
+    return f"{len(sizes)} sizes from {texts[0]} to {texts[-1]}" if len(sizes) > 1 else f"the size {texts[0]}"
 
 
 def _pictures(root: Path) -> Pictures:

@@ -195,17 +195,13 @@ def _names_columns(path: Path) -> bool:
 def _images(host: Host, path: Path, fields: Mapping[str, Any], side: int) -> Reading:
     """Images, reduced to what a small network can learn in minutes, in grey where they are."""
     config, why = dict(fields), dict[str, str]()
-    try:
-        seen = inspect_data(host, path, config)
-        whole = _size(seen.event_shape)
-    except DataError:
-        # Images of several sizes; what else is wrong is raised again.
-        if "size" in fields:
-            raise
-        seen = inspect_data(host, path, {**config, "size": side})
-        whole = "several sizes"
+    seen = inspect_data(host, path, config)
+    several = any(" sizes from " in text for text in seen.warnings)
+    whole = "several sizes" if several else _size(seen.event_shape)
+    if several:
+        seen = inspect_data(host, path, {"size": side, **config})
     height, width = seen.event_shape[-2:]
-    if "size" not in fields and (whole == "several sizes" or height != width or height > side):
+    if "size" not in fields and (several or height != width or height > side):
         config["size"] = side
         why["size"] = f"the images have {whole}; the centred square of each is made small, to learn it in minutes"
     source = host.create("data:images", {"root": str(path), **config})
