@@ -143,3 +143,16 @@ def test_from_python(tmp_path: Path) -> None:
     assert stage.result["answer"]["value"] == pytest.approx(0.257, abs=0.01)
     assert stage.plot("pairs") is not None
     assert "copies" in repr(stage)
+
+
+def test_samples_of_an_earlier_stage_are_audited_as_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stages = """  samples: {use: right, do: sample, options: {n: 150, steps: 5}}
+  audit: {use: samples, do: audit, inputs: {data: data}, options: {permutations: 99, quality_points: 50}}
+"""
+    (tmp_path / "run.yaml").write_text(RUN_FILE + stages)
+    assert main(["run", "run.yaml", "--json", "--quiet"]) == 0
+    (found,) = [stage for stage in json.loads(capsys.readouterr().out)["stages"] if stage["name"] == "audit"]
+    assert found["metrics"]["samples"] == 150
+    (tmp_path / "run.yaml").write_text(RUN_FILE + stages.replace("do: audit", "do: sample"))
+    assert main(["run", "run.yaml", "--quiet"]) == 2
+    assert "data:samples has no verb 'sample'" in capsys.readouterr().err

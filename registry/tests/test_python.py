@@ -284,3 +284,29 @@ def test_a_stage_is_shown_when_its_folder_is_gone(points: Stage) -> None:
     shutil.rmtree(points.run.folder)
     assert repr(points) == "stage 'data': data:array, whose folder is gone"
     assert "is gone" in points._repr_html_()
+
+
+def test_a_score_that_an_estimator_reads_is_trained_where_none_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scorefold_registry.python.SCORE", {"training": {"steps": 3, "batch_size": 16}})
+    x = np.random.default_rng(0).standard_normal((200, 3))
+    found = estimate("estimator:denoising-loss", x, draws=8, shown=4, folder=tmp_path, seed=3, progress=False)
+    assert [spec["use"] for spec in found.specs.values()] == [
+        "data:array",
+        "score:denoising",
+        "estimator:denoising-loss",
+    ]
+    assert found.setting.seed == 3
+    given = data(x, folder=tmp_path, seed=3, progress=False)
+    again = estimate("estimator:denoising-loss", given, draws=8, shown=4, progress=False)
+    assert again.value.value == found.value.value
+
+
+def test_errors_name_no_file_that_nobody_has_seen(tmp_path: Path) -> None:
+    x = np.zeros((20, 2))
+    x[3, 1] = np.nan
+    for given, what in ((x, "the array"), (pd.DataFrame(x, columns=["a", "b"]), "the table")):
+        with pytest.raises(DataError, match=f"^{what} holds NaN") as caught:
+            data(given, folder=tmp_path, progress=False)
+        assert str(tmp_path) not in str(caught.value)

@@ -206,13 +206,14 @@ def _missing(catalogue: Catalogue, registered: Registered, wanted: Sequence[Port
     port = next(port for port in wanted if _required(port, registered.component.provides))
     why = f" because it is {port.when}" if port.when else ""
     fitting = [
-        item.id
+        item
         for kind in port.kinds
         if kind in catalogue.kinds
         for item in catalogue.of_kind(kind)
         if set(port.needs) <= set(item.component.provides)
     ]
-    known = f"for example {', '.join(fitting[:5])}" if fitting else ""
+    fitting.sort(key=lambda item: "Trainable" not in item.component.provides)  # most people have none that is trained
+    known = f"for example {', '.join(item.id for item in fitting[:5])}" if fitting else ""
     message = f"nothing is plugged into port {port.name!r} of {registered.id}; it needs {_wanted(port)}{why}"
     return Problem((), message, known or None, "missing-port")
 

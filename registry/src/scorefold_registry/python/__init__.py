@@ -40,7 +40,7 @@ from scorefold_registry.experiments.rows import ComparisonResult, SweepResult
 from scorefold_registry.experiments.sweep import sweep as run_sweep
 from scorefold_registry.host import Host
 from scorefold_registry.plugins.loading import load_target
-from scorefold_registry.python.inputs import as_input, source_of, stages_in
+from scorefold_registry.python.inputs import as_input, source_of, stages_in, without_files
 from scorefold_registry.python.stage import Setting, Stage
 from scorefold_registry.run.pipeline import run_file
 from scorefold_registry.run.progress import OneStage, progress_for
@@ -243,6 +243,17 @@ def do(
     inputs = {key: given.pop(key) for key in list(given) if key in ports}
     if data is not None:
         inputs["data"] = data
+    if verb == "estimate" and data is not None:
+        # A score that nobody trained is trained here, on the data that are asked about.
+        for port in own:
+            if port.kind == "score" and not port.optional and port.default is None and port.name not in inputs:
+                shared: dict[str, Any] = {"folder": folder, "seed": seed, "runtime": runtime, "host": host}
+                shared = shared if not stages else {}
+                if not isinstance(data, Stage):
+                    data = inputs["data"] = _as_stage(data, progress=progress, **shared)
+                inputs[port.name] = fit("score:denoising", data, config=SCORE, progress=progress)
+                stages = list(stages_in([what, *inputs.values()]))
+                setting = _setting(stages, folder, seed, runtime, host)
     settings = {"config": dict(config or {}), "options": dict(options or {})}
     model = None if found.options is None else load_target(registered, found.options)
     known = () if model is None else model.model_fields
@@ -352,6 +363,17 @@ def _setting(
     return setting
 
 
+SCORE = {"noise_levels": {"name": "mixture", "low": 0.01, "high": 1}, "training": {"minutes": 3}}
+"""How the score is trained that an estimator reads where none is given: as in the examples of dimensions."""
+
+
+def _as_stage(given: Any, **settings: Any) -> Stage:
+    """Data of any form as a stage."""
+    if isinstance(given, Mapping):
+        return data(given["use"], **dict(given.get("config", {})), **settings)
+    return data(given, **settings)
+
+
 def _asks_data_alone(ports: Sequence[Port], inputs: Mapping[str, Any]) -> bool:
     """Whether nothing is trained on the data: the component reads none itself, and all it needs is given."""
     return all(
@@ -400,6 +422,8 @@ def _done(
         for problem in error.problems if isinstance(error, RunFileError) else (error,):
             if problem.file == str(path):
                 problem.file = problem.line = problem.column = None
+            # Nobody has seen the files that hold what was given.
+            problem.message = without_files(problem.message, setting.folder)
         raise
     return Stage(name, result, setting, every)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -91,6 +92,12 @@ def source_of(x: Any, condition: Any, label: Any, folder: Path) -> tuple[str, di
 def _row_name(index: Any) -> str:
     """What an index of a table calls a row, marked as text where it is a number."""
     return " ".join(map(str, index)) if isinstance(index, tuple) else str(index)
+
+
+def without_files(text: str, folder: Path) -> str:
+    """A text without the names of the files that arrays and tables were written into."""
+    written = re.escape(str((folder / "data").absolute())) + r"/[0-9a-f]{16}\."
+    return re.sub(written + "npz", "the array", re.sub(written + "csv", "the table", text))
 
 
 def _check_table(x: Any, columns: Mapping[str, Any]) -> None:

@@ -269,7 +269,13 @@ class _Planner:
         earlier = self.planned.get(spec.use)
         if earlier is None:
             return None
-        if earlier.source is not None and earlier.offer.kind != earlier.registered.component.kind:
+        made = earlier.registered.component
+        if earlier.source is not None and earlier.offer.kind == "data" != made.kind:
+            # Samples and the like are data as those of a file are.
+            target = "scorefold.interfaces.data:TensorSource"
+            own = replace(made, kind="data", name=spec.use, target=target, provides=(), requires=(), figures=None)
+            return replace(earlier.registered, component=own)
+        if earlier.source is not None and earlier.offer.kind != made.kind:
             hint = f"use stage {earlier.source!r} instead"
             self.error(
                 f"stage {spec.use!r} gives {earlier.offer.kind}, on which nothing can be done",
