@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -187,21 +188,22 @@ def test_completed_basis_is_orthonormal_and_keeps_the_given_columns() -> None:
 
 
 @pytest.mark.parametrize(
-    "config",
+    ("config", "given", "least"),
     [
-        SphereConfig(dimension=3, ambient=3),
-        TorusConfig(dimension=2, ambient=3),
-        TorusConfig(form="revolution", ambient=2),
-        SwissRollConfig(ambient=2),
-        SubspaceConfig(dimension=3, ambient=2),
-        GaussianMixtureConfig(dimensions=(1, 4), ambient=3),
+        (SphereConfig, {"dimension": 3, "ambient": 3}, 4),
+        (TorusConfig, {"dimension": 2, "ambient": 3}, 4),
+        (TorusConfig, {"form": "revolution", "ambient": 2}, 3),
+        (SwissRollConfig, {"ambient": 2}, 3),
+        (HelixConfig, {"ambient": 2}, 3),
+        (SubspaceConfig, {"dimension": 3, "ambient": 2}, 3),
+        (GaussianMixtureConfig, {"dimensions": (1, 4), "ambient": 3}, 4),
     ],
-    ids=lambda c: type(c).__name__,
 )
-def test_too_few_coordinates_are_refused(config: Config) -> None:
-    with pytest.raises(ConfigError, match="needs at least") as caught:
-        source_of(config)
-    assert "set ambient" in str(caught.value)
+def test_too_few_coordinates_are_refused(config: type[Config], given: dict[str, Any], least: int) -> None:
+    """By the config, so that a run file says so before anything runs."""
+    with pytest.raises(ValueError, match=rf"needs at least {least} coordinates; ambient is .* Set ambient: {least}"):
+        config.model_validate(given)
+    assert config.model_validate({**given, "ambient": least})
 
 
 def test_bad_lengths_and_bad_splits_are_refused() -> None:

@@ -11,6 +11,11 @@ from scorefold_standard.config.data import Scale, with_scale
 from scorefold_toolkit.config.data import FRACTIONS, Ambient, Fractions, Isometry, Noise, Points, Seed, Tangents
 
 
+def _check_room(ambient: int | None, least: int, what: str) -> None:
+    if ambient is not None and ambient < least:
+        raise ValueError(f"{what} needs at least {least} coordinates; ambient is {ambient}. Set ambient: {least}")
+
+
 class SphereConfig(Config):
     """The uniform distribution on a k-sphere."""
 
@@ -23,6 +28,11 @@ class SphereConfig(Config):
     tangents: Tangents = False
     fractions: Fractions = FRACTIONS
     seed: Seed = None
+
+    @model_validator(mode="after")
+    def _room(self) -> SphereConfig:
+        _check_room(self.ambient, self.dimension + 1, f"a {self.dimension}-sphere")
+        return self
 
 
 class TorusConfig(Config):
@@ -45,6 +55,7 @@ class TorusConfig(Config):
     def _ring(self) -> TorusConfig:
         if self.form == "revolution" and (self.dimension != 2 or self.ring_radius <= self.radius):
             raise ValueError("a torus of revolution has dimension 2 and a ring_radius above its radius")
+        _check_room(self.ambient, 3 if self.form == "revolution" else 2 * self.dimension, f"a {self.form} torus")
         return self
 
 
@@ -60,6 +71,11 @@ class SwissRollConfig(Config):
     fractions: Fractions = FRACTIONS
     seed: Seed = None
 
+    @model_validator(mode="after")
+    def _room(self) -> SwissRollConfig:
+        _check_room(self.ambient, 3, "a Swiss roll")
+        return self
+
 
 class HelixConfig(Config):
     """The helix (r cos t, r sin t, pitch t / 2 pi), uniform by arc length."""
@@ -73,6 +89,11 @@ class HelixConfig(Config):
     tangents: Tangents = False
     fractions: Fractions = FRACTIONS
     seed: Seed = None
+
+    @model_validator(mode="after")
+    def _room(self) -> HelixConfig:
+        _check_room(self.ambient, 3, "a helix")
+        return self
 
 
 class SubspaceConfig(Config):
@@ -89,6 +110,11 @@ class SubspaceConfig(Config):
     tangents: Tangents = False
     fractions: Fractions = FRACTIONS
     seed: Seed = None
+
+    @model_validator(mode="after")
+    def _room(self) -> SubspaceConfig:
+        _check_room(self.ambient, max(self.dimension, 1), f"a {self.dimension}-dimensional subspace")
+        return self
 
 
 class GaussianMixtureConfig(Config):
@@ -112,6 +138,7 @@ class GaussianMixtureConfig(Config):
     def _as_many(self) -> GaussianMixtureConfig:
         if self.weights is not None and len(self.weights) != len(self.dimensions):
             raise ValueError(f"{len(self.weights)} weights were given for {len(self.dimensions)} components")
+        _check_room(self.ambient, max(1, *self.dimensions), "the largest component")
         return self
 
 
