@@ -215,3 +215,12 @@ def test_mistakes_are_named_with_what_would_do(
     said = capsys.readouterr().err
     for word in words:
         assert word in said
+
+
+@pytest.mark.parametrize("command", [["recommend", "points.npy"], ["audit", "points.npy", "--train", "points.npy"]])
+def test_a_folder_that_may_not_be_written_is_named(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    Path(".scorefold").write_text("a file where the folder would be")
+    assert main([*command, "--quiet"]) == 2
+    said = capsys.readouterr().err
+    assert "can't be written, and runs are kept here" in said
+    assert "go to a folder that may be written" in said

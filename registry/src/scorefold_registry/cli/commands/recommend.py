@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scorefold.errors import ConfigError, DataError, PluginError, printable
+from scorefold.errors import ArtefactError, ConfigError, DataError, PluginError, printable
 from scorefold_registry.cli.answers import print_answer
 from scorefold_registry.cli.commands.run import INTERRUPTED, add_run_options, print_answers, run_plan_of
 from scorefold_registry.cli.options import Parser, pairs
@@ -214,15 +214,22 @@ def data_name(text: str) -> str:
 
 
 def write_run_file(folder: Path, name: str, stages: Mapping[str, Any]) -> Path:
-    """The run file of these stages, written into a folder."""
+    """The run file of these stages, written into a folder. Raises ``ArtefactError`` where that may not be written."""
     from scorefold.artefacts import write_text
     from scorefold_registry.runfile.example import as_run_file
     from scorefold_registry.runfile.yaml_reader import yaml_text
 
     run = as_run_file(name, stages)
     file = folder / f"{run['name']}.yaml"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_text(file, yaml_text(run))
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_text(file, yaml_text(run))
+    except (OSError, ArtefactError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ArtefactError(
+            f"{file.absolute()} can't be written, and runs are kept here: {reason}",
+            hint="go to a folder that may be written, and name the data by their whole path",
+        ) from None
     return file
 
 
