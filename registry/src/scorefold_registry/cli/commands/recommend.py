@@ -271,7 +271,10 @@ def _print_table(table: list[Mapping[str, Any]]) -> None:
         numbers = ["" if row[key] is None else number_text(row[key]) for key in ("reading", "corrected")]
         used = "yes" if row["used"] else f"no: {row['why']}"
         shown.add_row(*(Text(printable(text)) for text in (row["estimator"], *numbers, error, used)))
-    Console(file=sys.stdout).print(shown)
+    console = Console(file=sys.stdout)
+    with console.capture() as text:  # rich ends the process where a reader such as head goes away; print does not
+        console.print(shown)
+    print(text.get(), end="")
 
 
 def _print_json(result: RunResult, file: Path, estimate: Mapping[str, Any], reading: Mapping[str, str]) -> None:
