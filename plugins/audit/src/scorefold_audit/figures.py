@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _PAIRS, _EACH = 24, 4
 _BINS = 40
+_LONGEST = 18
 
 
 def audit(shown: Audited | Mapping[str, float]) -> Mapping[str, Figure]:
@@ -36,7 +37,7 @@ def _images(shown: Audited) -> Figure | None:
     samples, training = as_images(shown.samples[:_PAIRS]), as_images(shown.training[:_PAIRS])
     if samples is None or training is None:
         return None
-    figure = empty_figure(7.4, 1.25 * -(-len(samples) // _EACH) + 0.3)
+    figure = empty_figure(7.4, 1.35 * -(-len(samples) // _EACH) + 0.3)
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.0)  # type: ignore[union-attr, call-arg]
     low, high = (
         float(own if limit is None else limit) for limit, own in zip(shown.limits, training.aminmax(), strict=True)
@@ -50,12 +51,12 @@ def _images(shown: Audited) -> Figure | None:
             grey = ((image - low) / ((high - low) or 1)).clamp(0, 1).permute(1, 2, 0)
             axes.imshow((grey if grey.shape[2] == 3 else grey[..., 0]).numpy(), cmap="gray", vmin=0, vmax=1)
         named = bool(shown.named[place])
-        places[row, 2 * column].set_title(
-            f"{'copy, ' if named else ''}{float(shown.ratio[place]):.2f}",
-            fontsize=8,
-            color=WARM if named else INK,
-            loc="left",
-        )
+        for side, name in enumerate(shown.names[place]):
+            # Of a long path the end says which file it is.
+            text = f"{'copy, ' if named else ''}{float(shown.ratio[place]):.2f}" if side == 0 else ""
+            short = name if len(name) <= _LONGEST else f"...{name[3 - _LONGEST :]}"
+            title = places[row, 2 * column + side].set_title
+            title(f"{text}\n{short}", fontsize=6.5, color=WARM if named else INK, loc="left")
     figure.set_label(
         "Samples, each left of its nearest training image. The number is the distance to it over that to the next "
         "training image; those named as copies are marked"

@@ -27,7 +27,7 @@ LISTED = 50
 @dataclass(frozen=True)
 class Audited:
     """What figures show: what was measured of copying in each space, and for the most copied samples (k, *E) their
-    nearest training points (k, *E) with the ratio (k,) of each and whether it was named (k,)."""
+    nearest training points (k, *E) with the ratio (k,) of each, whether it was named (k,) and what both are called."""
 
     copying: tuple[Copying, ...]
     samples: Tensor
@@ -35,6 +35,7 @@ class Audited:
     ratio: Tensor
     named: Tensor
     limits: tuple[float | None, float | None]
+    names: tuple[tuple[str, str], ...]
 
 
 @dataclass
@@ -100,6 +101,10 @@ def _shown(sets: Sets, measured: tuple[Copying, ...]) -> Audited:
         torch.from_numpy(first.near.ratio[order]),
         torch.from_numpy(np.isin(order, first.named)),
         (sets.scale.low, sets.scale.high),
+        tuple(
+            (sets.called("samples", int(place)), sets.called("training", int(first.near.index[place])))
+            for place in order
+        ),
     )
 
 

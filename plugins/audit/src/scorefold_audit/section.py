@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from scorefold.artefacts import read_json
@@ -18,10 +20,10 @@ def sections(run: RunInfo) -> Iterator[tuple[str, str]]:
     for path in sorted(run.folder.glob("*/result.json")):
         found = read_json(path).get("audit")
         if found is not None:
-            yield f"Audit: {path.parent.name}", _section(found)
+            yield f"Audit: {path.parent.name}", _section(found, path.parent / "figures" / "pairs.png")
 
 
-def _section(found: Mapping[str, Any]) -> str:
+def _section(found: Mapping[str, Any], pairs: Path) -> str:
     verdicts = [
         [
             "found" if verdict["found"] else "not found",
@@ -41,6 +43,10 @@ def _section(found: Mapping[str, Any]) -> str:
     ]
     if not verdicts:
         parts = ["<p>There is no verdict: without held-out points nothing says how near is too near.</p>"]
+    if pairs.is_file():
+        data = base64.b64encode(pairs.read_bytes()).decode()
+        title = "Samples next to their nearest training points"
+        parts.append(f'<h4>{title}</h4><img src="data:image/png;base64,{data}" alt="{title}" style="max-width: 100%">')
     for listed in found["copies"]:
         rows = [
             [
