@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 
 from scorefold_explore.answers.geodesics import between
 from scorefold_explore.explored import Explored
 from scorefold_explore.export import key_of, still_page, usual_answers, with_recipes
+from scorefold_explore.opening.data import open_data
 from scorefold_explore.questions import answer
 from scorefold_registry import Host, run_file
 from scorefold_registry.runfile.plan import make_plan
@@ -54,6 +56,22 @@ def test_the_run_file_of_a_geodesic_gives_the_same_curve(host: Host, learned: Ex
     result = run_file(host, tmp_path / "run.yaml", runs=tmp_path / "runs", cache=tmp_path / "cache")
     curve = result.value("between").load("test").x
     assert torch.allclose(curve, between(learned, "geometry", 3, 9, 5)[0], atol=1e-5)
+
+
+def test_python_that_is_copied_finds_rows_by_number_and_by_name(host: Host, learned: Explored, tmp_path: Path) -> None:
+    lines = answer(learned, "recipe", {"what": "geodesic", "asked": {"geometry": "geometry", "start": 3, "end": 290}})
+    found: dict[str, Any] = {}
+    exec(lines["python"], found)
+    assert torch.equal(torch.cat([found["x"], found["y"]]), learned.points[[3, 290]])
+    assert f"[[{learned.groups[0].index[3]}, {learned.group_of(290).row(290)}]]" in lines["run_file"]
+    names = [HOSTILE, "'\n\u202e", *map("patient {}".format, range(30))]
+    table = pd.DataFrame(torch.randn(32, 2).numpy(), columns=["a", "b"]).assign(who=names)
+    table.to_csv(tmp_path / "x.csv", index=False)
+    explored = open_data(host, tmp_path / "x.csv", {"names": "who"})
+    rows = torch.cat([group.index for group in explored.groups if group.index is not None])
+    for point in torch.isin(rows, torch.tensor([0, 1, 9])).nonzero().flatten().tolist():
+        exec(answer(explored, "recipe", {"what": "point", "asked": {"point": point}})["python"], found)
+        assert torch.equal(found["x"][0], explored.points[point])
 
 
 def test_a_still_page_holds_what_was_computed(learned: Explored) -> None:

@@ -7,12 +7,14 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from scorefold.errors import ArtefactError, ConfigError, DataError
 from scorefold_explore.command import open_place, run
 from scorefold_explore.explored import Explored
 from scorefold_explore.opening import run as opening
+from scorefold_explore.questions import answer
 from scorefold_registry import Host
 
 
@@ -92,6 +94,34 @@ def test_bare_data_have_what_points_alone_can_say(host: Host, tmp_path: Path) ->
     assert set(explored.missing) == {"geodesics", "codes", "conditional samples", "likelihoods", "images"}
     with pytest.raises(ConfigError):
         open_place(host, str(table), {"no_field": 1})
+
+
+def test_each_point_of_the_page_has_the_row_of_the_file(host: Host, tmp_path: Path) -> None:
+    x = np.random.default_rng(0).permutation(120).reshape(40, 3).astype(float)
+    x[[3, 20], [0, 2]] = np.nan
+    table = pd.DataFrame(x, columns=["a", "b", "c"])
+    table.to_csv(tmp_path / "x.csv", index=False)
+    explored = open_place(host, str(tmp_path / "x.csv"), {"missing": "drop"})
+    groups = answer(explored, "overview", {})["groups"]
+    assert [group["name"] for group in groups] == ["train", "validation", "test"]
+    shown = [row for group in groups for row in group["rows"]]
+    assert sorted(shown) == sorted(set(range(40)) - {3, 20})
+    assert shown != sorted(shown)
+    assert np.allclose(explored.scale.to_raw(explored.points).numpy(), x[shown], atol=1e-4)
+    names = [f"patient {row}" for row in range(38)] + ["7", "patient 0"]
+    table.assign(who=names).to_csv(tmp_path / "named.csv", index=False)
+    explored = open_place(host, str(tmp_path / "named.csv"), {"missing": "drop", "names": "who"})
+    called = [row for group in explored.groups for row in group.row_names() or []]
+    assert called == ["row 7" if row == 38 else names[row] for row in shown]
+    rows = [group.row(point) for group in explored.groups for point in range(group.start, group.stop)]
+    assert rows == [39 if row == 39 else names[row] for row in shown]
+
+
+def test_samples_of_a_model_are_no_rows(learned: Explored) -> None:
+    *data, samples = answer(learned, "overview", {})["groups"]
+    assert all(isinstance(row, int) for group in data for row in group["rows"])
+    assert (samples["origin"], samples["rows"]) == ("samples", None)
+    assert {group["origin"] for group in data} == {"data"}
 
 
 def test_fields_of_data_are_for_data(host: Host, learned_folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,10 @@ LARGEST = 100_000
 
 @dataclass(frozen=True)
 class Group:
-    """Points that belong together, from row ``start`` up to ``stop``: a split of the data, or samples.
+    """Points that belong together, from number ``start`` of the page up to ``stop``: a split of the data, or samples.
 
-    ``index`` (n,) holds their rows in the source where it numbers them, and ``counted`` says whether those are the
-    user's; ``stage`` is the stage they come from.
+    ``stage`` is the stage they come from. ``index`` (n,) holds the row of each in what the user gave, None for points
+    that are no rows of it, and ``rows`` what the user calls every row there.
     """
 
     name: str
@@ -32,12 +32,31 @@ class Group:
     stage: str
     split: str | None = None
     index: Tensor | None = None
-    counted: bool = False
+    rows: Sequence[object] | None = None
 
     @property
     def samples(self) -> bool:
         """Whether a model made these points."""
         return self.split is None
+
+    def row_names(self) -> list[int | str] | None:
+        """What the page calls the row of each point: its number, or a text such as a path."""
+        if self.index is None or self.rows is None:
+            return None
+        named = [(row, self.rows[row]) for row in self.index.tolist()]
+        return [row if name == row else _row_text(str(name)) for row, name in named]
+
+    def row(self, point: int) -> int | str | None:
+        """The row of one point as ``options.between`` takes it: its number, or its name where no other row has it."""
+        if self.index is None or self.rows is None:
+            return None
+        row = int(self.index[point - self.start])
+        name = self.rows[row]
+        return name if isinstance(name, str) and self.rows.index(name) == row else row
+
+
+def _row_text(name: str) -> str:
+    return f"row {name}" if name.isdigit() else name
 
 
 @dataclass(frozen=True)
@@ -127,7 +146,7 @@ class Explored:
         return able[name].value
 
     def check_point(self, point: int) -> int:
-        """The row of a point. Raises ``ConfigError`` for one that is not there."""
+        """The number of a point. Raises ``ConfigError`` for one that is not there."""
         if not 0 <= point < len(self.points):
             raise ConfigError(f"point {point} was asked for; expected 0 to {len(self.points) - 1}")
         return point

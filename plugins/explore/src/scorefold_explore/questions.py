@@ -14,7 +14,7 @@ from scorefold_explore.answers import codes, colours, conditions, geodesics, map
 from scorefold_explore.answers.pictures import shown
 from scorefold_explore.explored import Explored
 
-_Row = Annotated[int, Field(ge=0)]
+_Point = Annotated[int, Field(ge=0)]
 
 
 class _Asked(BaseModel, extra="forbid"):
@@ -30,24 +30,24 @@ class Named(_Asked):
 
 
 class OfPoint(_Asked):
-    point: _Row
+    point: _Point
 
 
 class Pictures(_Asked):
-    points: list[_Row] = Field(max_length=200)
+    points: list[_Point] = Field(max_length=200)
 
 
 class Between(_Asked):
     geometry: str
-    start: _Row
-    end: _Row
+    start: _Point
+    end: _Point
     steps: int = 20
     map: str = "pca"
 
 
 class OfCode(_Asked):
     coder: str
-    point: _Row
+    point: _Point
 
 
 class Decoded(_Asked):
@@ -59,12 +59,12 @@ class Decoded(_Asked):
 
 class OfScore(_Asked):
     score: str
-    point: _Row
+    point: _Point
 
 
 class Conditioned(_Asked):
     model: str
-    point: _Row
+    point: _Point
 
 
 class Sampled(Conditioned):
@@ -91,7 +91,7 @@ class Question:
 
 
 def overview(explored: Explored) -> dict[str, Any]:
-    """What is open, and what can be asked of it."""
+    """What is open, what its points are called, and what can be asked of it."""
     return {
         "title": explored.title,
         "state": explored.state,
@@ -100,7 +100,14 @@ def overview(explored: Explored) -> dict[str, Any]:
         "image": explored.image,
         "columns": list(explored.columns),
         "groups": [
-            {"name": group.name, "start": group.start, "stop": group.stop, "samples": group.samples}
+            {
+                "name": group.name,
+                "start": group.start,
+                "stop": group.stop,
+                "samples": group.samples,
+                "origin": group.name if group.samples else group.stage,
+                "rows": group.row_names(),
+            }
             for group in explored.groups
         ],
         "label_names": list(explored.label_names),
@@ -121,9 +128,9 @@ def overview(explored: Explored) -> dict[str, Any]:
 
 
 def duplicates(explored: Explored) -> dict[str, Any]:
-    """Points that are equal in every coordinate, as groups of their rows."""
+    """Points that are equal in every coordinate, as groups of their numbers."""
     found = neighbours.duplicates(explored)
-    return {"groups": found, "points": sum(len(rows) - 1 for rows in found)}
+    return {"groups": found, "points": sum(len(group) - 1 for group in found)}
 
 
 QUESTIONS: dict[str, Question] = {

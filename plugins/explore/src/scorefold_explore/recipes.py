@@ -76,14 +76,16 @@ def _loaded(explored: Explored, stage: str) -> dict[str, Any]:
     return {"load": str(explored.place / stage)}
 
 
-def _row(explored: Explored, point: int) -> str:
-    """A Python expression for one point (1, *E)."""
+def _one(explored: Explored, point: int, name: str = "x", field: str = ".x") -> tuple[str, ...]:
+    """Lines of Python that name one point (1, *E): by its row in the data, else by its place among samples."""
     group = explored.group_of(explored.check_point(point))
-    place = point - group.start
-    if group.stage != explored.data_stage or group.split is None:
-        split = group.split or "test"
-        return f"load({str(explored.place / group.stage)!r}).value.load({split!r}).take(torch.tensor([{place}])).x"
-    return f"points.value.load({group.split!r}).take(torch.tensor([{place}])).x"
+    own = group.stage == explored.data_stage and group.split is not None
+    source = "points.value" if own else f"load({str(explored.place / group.stage)!r}).value"
+    split, row = f"{source}.load({(group.split or 'test')!r})", group.row(point)
+    if row is None:
+        return (f"{name} = {split}.take(torch.tensor([{point - group.start}])){field}",)
+    found = row if isinstance(row, int) else f"{source}.rows.index({row!r})"
+    return f"part = {split}", f"{name} = part.take(torch.where(part.index == {found})[0]){field}"
 
 
 def _python(explored: Explored, *lines: str, also: str = "") -> str:
@@ -164,23 +166,24 @@ def _geodesic(explored: Explored, asked: Mapping[str, Any]) -> tuple[str | None,
     name = str(asked["geometry"])
     groups = [explored.group_of(explored.check_point(one)) for one in (start, end)]
     run_file = None
-    if groups[0] == groups[1] and groups[0].stage == explored.data_stage and groups[0].split is not None:
-        places = [[start - groups[0].start, end - groups[0].start]]
-        if groups[0].counted and groups[0].index is not None:
-            places = [[int(groups[0].index[place]) for place in pair] for pair in places]
+    rows = [group.row(point) for group, point in zip(groups, (start, end), strict=True)]
+    if None in rows and groups[0] is groups[1]:
+        rows = [start - groups[0].start, end - groups[0].start]
+    if None not in rows and all(group.stage == explored.data_stage and not group.samples for group in groups):
         use = {
             "use": "geometry",
             "do": "interpolate",
             "inputs": {"data": "data"},
             "split": groups[0].split,
-            "options": {"between": places, "times": steps},
+            "options": {"between": [rows], "times": steps},
         }
         run_file = _yaml("between", {"data": _data(explored), "geometry": _loaded(explored, name), "between": use})
     else:
         _loaded(explored, name)
     lines = (
         f"space = load({str(explored.place / name)!r}).value",
-        f"x, y = {_row(explored, start)}, {_row(explored, end)}",
+        *_one(explored, start, "x"),
+        *_one(explored, end, "y"),
         f"curve = space.geodesic(x, y, torch.linspace(0, 1, {steps}))[0]",
         "distance = space.distance(x, y)",
     )
@@ -205,7 +208,7 @@ def _decoded(explored: Explored, asked: Mapping[str, Any]) -> tuple[str | None, 
 def _point(explored: Explored, asked: Mapping[str, Any]) -> tuple[str | None, str]:
     point = int(asked["point"])
     lines = (
-        f"x = {_row(explored, point)}",
+        *_one(explored, point),
         'others = points.value.load("train").tensor()',
         "distances = torch.cdist(x.flatten(1), others.flatten(1))[0]",
         "nearest = distances.topk(12, largest=False)",
@@ -220,7 +223,7 @@ def _spectrum(explored: Explored, asked: Mapping[str, Any]) -> tuple[str | None,
     stages = {"data": _data(explored), "score": _loaded(explored, name), "dimension": use}
     lines = (
         f"score = load({str(explored.place / name)!r}).value",
-        f"x = {_row(explored, point)}",
+        *_one(explored, point),
         "t = torch.full((1,), (score.process.t_min + score.process.t_max) / 2)",
         "jacobian = torch.func.jacrev(lambda y: score.denoise(y, t))(x)",
         "spectrum = torch.linalg.svdvals(jacobian.reshape(x.numel(), x.numel()))",
@@ -235,10 +238,9 @@ def _samples(explored: Explored, asked: Mapping[str, Any]) -> tuple[str | None, 
     if explored.models[name].value.condition_spec is not None:
         use = {"use": "model", "do": "sample", "inputs": {"data": "data"}, "options": {"n": n}}
         run_file = _yaml("samples", {"data": _data(explored), "model": model, "samples": use})
-        group = explored.group_of(explored.check_point(point))
         lines: tuple[str, ...] = (
             f"model = load({str(explored.place / name)!r}).value",
-            f"given = points.value.load({(group.split or 'test')!r}).take(torch.tensor([{point - group.start}]))",
+            *_one(explored, point, "given", ""),
             f"samples = model.sample({n}, given.condition, generator=torch.Generator().manual_seed(0))[:, 0]",
             "mean, spread = samples.mean(0), samples.std(0)",
         )
@@ -248,7 +250,7 @@ def _samples(explored: Explored, asked: Mapping[str, Any]) -> tuple[str | None, 
         f"score = load({str(explored.place / name)!r}).value",
         'hole = {"operator": {"name": "mask", "region": "centre", "fraction": 0.25}}',
         'model = Host.discover().create("score:repaint", hole, prior=score)',
-        f"x = {_row(explored, point)}",
+        *_one(explored, point),
         "# the condition is the image with its hole: what was drawn on the page is",
         "# replaced by a mask of the operator, which a run file can name",
         f"samples = model.sample({n}, x)[:, 0]",

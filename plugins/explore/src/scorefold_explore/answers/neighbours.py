@@ -82,7 +82,7 @@ def local_spectrum(explored: Explored, distances: Tensor, count: int = 100) -> T
 
 
 def nearest(explored: Explored, point: int, distances: Tensor, count: int, *, samples: bool) -> list[dict[str, Any]]:
-    """The nearest other points among the data, or among samples: rows and distances."""
+    """The nearest other points among the data, or among samples: numbers and distances."""
     allowed = torch.zeros(len(distances), dtype=torch.bool)
     for group in explored.groups:
         if group.samples == samples:
@@ -136,7 +136,7 @@ def isolation(explored: Explored, seconds: float) -> tuple[Tensor, int]:
 
 
 def duplicates(explored: Explored) -> list[list[int]]:
-    """Points that are equal in every coordinate, as groups of their rows, the largest first."""
+    """Points that are equal in every coordinate, as groups of their numbers, the largest first."""
     found: dict[bytes, list[int]] = {}
     for start in range(0, len(explored.points), ROWS):
         part = flat_points(explored)[start : start + ROWS] + 0.0  # one zero, whatever its sign

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -148,9 +148,11 @@ class _Gathered:
             with suppress(SplitError):
                 dataset = source.load(split)
                 own = name if samples else (split if name == self.name else f"{name}: {split}")
-                self.add(own, dataset, name, None if samples else split, counted=source.rows is not None)
+                self.add(own, dataset, name, None if samples else split, source.rows)
 
-    def add(self, group: str, dataset: Dataset, stage: str, split: str | None, *, counted: bool = False) -> None:
+    def add(
+        self, group: str, dataset: Dataset, stage: str, split: str | None, rows: Sequence[object] | None = None
+    ) -> None:
         start = sum(len(part) for part in self.parts)
         room = min(len(dataset), LARGEST - start)
         self.left_out += len(dataset) - room
@@ -158,7 +160,8 @@ class _Gathered:
             whole = room == len(dataset) and not isinstance(dataset, StreamedDataset)
             part = dataset if whole else dataset.take(torch.arange(room))
             self.parts.append(part)
-            self.groups.append(Group(group, start, start + room, stage, split, part.index, counted))
+            index = None if rows is None or part.index is None else part.index.cpu()
+            self.groups.append(Group(group, start, start + room, stage, split, index, rows))
 
     def explored(self, **facts: Any) -> Explored:
         """All of it. Raises ``DataError`` where there are no points, or none that are numbers."""
@@ -259,7 +262,7 @@ def _add_ratios(explored: Explored, name: str, arrays: Mapping[str, Tensor]) -> 
                 continue
             size = group.stop - group.start
             own: Tensor | None = None
-            if group.counted and group.index is not None and len(values) > int(group.index.max()):
+            if group.index is not None and len(values) > int(group.index.max()):
                 own = values[group.index]
             elif len(values) == size or group.stage == name:
                 own = values if len(values) == size else values.sort().values[:size]
@@ -300,7 +303,7 @@ def _place(
     """
     own = [group for group in explored.groups if group.stage == explored.data_stage and group.split == split]
     rows = torch.full((len(values),), -1)
-    if own and row is not None and own[0].index is not None and own[0].counted:
+    if own and row is not None and own[0].index is not None:
         places = torch.full((1 + int(max(own[0].index.max(), row.max())),), -1)
         places[own[0].index] = torch.arange(own[0].start, own[0].stop)
         rows = places[row]
