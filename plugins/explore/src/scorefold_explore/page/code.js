@@ -74,7 +74,7 @@ export function codePanel(page) {
         const found = await ask('decoded', given, {title: 'Decoding'});
         const took = Math.round(performance.now() - began);
         pictures.replaceChildren(
-          el('figure', {}, picture(original, 0, 140, 'the point', page.columns), el('figcaption', {}, `point ${point}`)),
+          el('figure', {}, picture(original, 0, 140, 'the point', page.columns), el('figcaption', {}, page.called(point))),
           el('figure', {}, picture(found.event, 0, 140, 'decoded', page.columns), el('figcaption', {}, `decoded${still ? '' : ` in ${took} ms`}`)));
         if (found.map) page.marks([{position: found.map, colour: [0, 158, 115]}]);
       } while (again);

@@ -17,17 +17,18 @@ export function geodesicPanel(page) {
   const select = el('select', {id: 'geometry', 'aria-label': 'geometry'});
   choices(select, spaces.map((one) => ({name: one.name, text: `${one.name} (${one.component})`})),
     (spaces.find((one) => one.component !== 'geometry:euclidean') ?? spaces[0]).name);
-  const ends = ['first point', 'second point'].map((label) => el('input', {type: 'number', min: 0, 'aria-label': label}));
-  const place = el('div', {}, el('p', {class: 'quiet'}, 'Click two points of the map, or type their numbers.'));
+  const ends = ['first point', 'second point'].map((label) => el('input', {class: 'point', 'aria-label': label}));
+  const place = el('div', {}, el('p', {class: 'quiet'}, 'Click two points of the map, or type their rows.'));
+  const said = el('div');
   const swap = el('button', {type: 'button', onclick: () => page.pair(page.ends[1], page.ends[0])}, 'Swap');
-  body.append(el('div', {class: 'row'}, el('label', {}, 'From ', ends[0]), el('label', {}, 'to ', ends[1]), swap, el('label', {}, 'by ', select)), place);
+  body.append(el('div', {class: 'row'}, el('label', {}, 'From ', ends[0]), el('label', {}, 'to ', ends[1]), swap, el('label', {}, 'by ', select)), said, place);
 
   let stop = null;
   let asked = 0;
   async function show() {
     const [start, end] = page.ends;
-    ends[0].value = start ?? '';
-    ends[1].value = end ?? '';
+    for (const [index, input] of ends.entries()) input.value = page.ends[index] === null ? '' : page.called(page.ends[index]);
+    said.replaceChildren();
     page.map?.paths([]);
     if (start === null || end === null) return;
     const mine = (asked += 1);
@@ -46,10 +47,7 @@ export function geodesicPanel(page) {
   page.onMap(show);
   select.addEventListener('change', show);
   for (const [index, input] of ends.entries()) {
-    input.addEventListener('change', () => {
-      const point = input.value === '' ? null : page.valid(Number(input.value));
-      page.pair(index === 0 ? point : page.ends[0], index === 1 ? point : page.ends[1]);
-    });
+    page.typed(input, said, (point) => page.pair(index === 0 ? point : page.ends[0], index === 1 ? point : page.ends[1]));
   }
 }
 

@@ -1,7 +1,7 @@
 // The page: what is selected, the map with its controls, and the panels that listen.
 
 import {byId, choices, el, number, problem} from './elements.js';
-import {ask, floats, still, Stopped} from './api.js';
+import {ask, floats, Problem, still, Stopped} from './api.js';
 import {codePanel} from './code.js';
 import {colouring, legend} from './colours.js';
 import {conditionPanel} from './condition.js';
@@ -15,10 +15,41 @@ import {pointPanel} from './point.js';
 const FIRST = [11, 99, 176];
 const SECOND = [194, 65, 12];
 
+// What each point is called, the row of the data that it is or its place among samples, and the point of each name.
+function naming(groups) {
+  const names = [];
+  const points = new Map();
+  const lone = groups.filter((group) => group.samples).length === 1;
+  for (const group of groups) {
+    const from = group.origin === groups[0].origin || (lone && group.samples) ? '' : ` of ${group.origin}`;
+    for (let point = group.start; point < group.stop; point += 1) {
+      const row = group.rows?.[point - group.start];
+      const own = group.samples ? `sample ${point - group.start}` : `point ${point}`;
+      names.push((Number.isInteger(row) ? `row ${row}` : row ?? own) + from);
+      if (!points.has(names[point])) points.set(names[point], point);
+    }
+  }
+  const there = () => {
+    const main = groups.filter((group) => group.origin === groups[0].origin);
+    const rows = main.flatMap((group) => group.rows ?? []);
+    const numbers = rows.filter(Number.isInteger).sort((a, b) => a - b);
+    if (numbers.length) return `it has ${numbers.length} rows from ${numbers[0]} to ${numbers.at(-1)}`;
+    return rows.length ? `it has ${rows.length} rows, such as ${names[0]}` : `it has ${names[0]} to ${names[main.at(-1).stop - 1]}`;
+  };
+  const find = (text) => {
+    const found = [text, `row ${text}`, `point ${text}`].map((name) => points.get(name)).find((point) => point !== undefined);
+    if (found === undefined) throw new Problem({message: `${text} is not on this page`, hint: there()});
+    return found;
+  };
+  return {called: (point) => names[point], find};
+}
+
 function createPage(overview) {
   const listeners = {point: [], pair: [], map: []};
+  const {called, find} = naming(overview.groups);
   const page = {
     overview,
+    called,
     columns: overview.columns,
     map: null,
     values: null,
@@ -28,13 +59,23 @@ function createPage(overview) {
     onMap: (listener) => listeners.map.push(listener),
     mapName: () => byId('map-name').value,
     mapChanged: () => listeners.map.forEach((listener) => listener()),
-    valid: (point) => (Number.isInteger(point) && point >= 0 && point < overview.points ? point : null),
+    // Gives `chosen` the point whose row is typed, null for none; what is not there is said in `place`.
+    typed: (input, place, chosen) => input.addEventListener('change', () => {
+      const text = input.value.trim();
+      place.replaceChildren();
+      try {
+        chosen(text === '' ? null : find(text));
+      } catch (error) {
+        place.replaceChildren(problem(error));
+      }
+    }),
     // A point that is picked becomes the second end where there is one to pair it with, else a new first one.
     pick: (point) => {
       const [start, end] = page.ends;
       page.pair(...(start !== null && end === null && start !== point ? [start, point] : [point, null]));
       page.map?.look(point);
-      byId('go').value = point;
+      byId('go').value = called(point);
+      byId('go-said').replaceChildren();
       listeners.point.forEach((listener) => listener(point));
     },
     pair: (start, end) => {
@@ -77,7 +118,7 @@ function hoverCard(page) {
       card.hidden = true;
       return;
     }
-    const lines = [`point ${point}`, page.group(point), page.value(point)].filter(Boolean);
+    const lines = [page.called(point), page.group(point), page.value(point)].filter(Boolean);
     const place = el('div');
     card.replaceChildren(place, ...lines.map((line) => el('div', {}, line)));
     card.hidden = false;
@@ -86,7 +127,7 @@ function hoverCard(page) {
     if (aloud) byId('map-said').textContent = lines.join(', ');
     try {
       const found = await pictureOf(point);
-      if (shown === point) place.replaceChildren(picture(found, 0, 96, `point ${point}`, page.columns));
+      if (shown === point) place.replaceChildren(picture(found, 0, 96, page.called(point), page.columns));
     } catch {
       // The numbers stay; a still page holds images of some points only.
     }
@@ -147,11 +188,8 @@ function mapControls(page) {
     const ready = overview.colours.find((one) => one.name === byId('colour-name').value)?.ready;
     copy(ready ? 'map' : 'colour', {name: ready ? byId('map-name').value : byId('colour-name').value});
   });
-  byId('go').max = overview.points - 1;
-  byId('go').addEventListener('change', () => {
-    const point = page.valid(Number(byId('go').value));
-    if (point !== null) page.pick(point);
-  });
+  byId('go').placeholder = page.called(0);
+  page.typed(byId('go'), byId('go-said'), (point) => point !== null && page.pick(point));
   return Promise.all([showMap(), showColour()]);
 }
 
@@ -168,7 +206,7 @@ async function start() {
   if (webgl()) {
     page.map = createMap(byId('map'), {onHover: hoverCard(page), onPick: page.pick, onMove: () => { byId('card').hidden = true; }});
   } else {
-    byId('map').textContent = 'This browser has no WebGL 2, so the map is not shown. Go to points by their numbers.';
+    byId('map').textContent = 'This browser has no WebGL 2, so the map is not shown. Go to points by their rows.';
   }
   keptPanel(page);
   pointPanel(page);

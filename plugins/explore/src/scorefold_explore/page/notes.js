@@ -8,8 +8,8 @@ export function keptPanel(page) {
   if (!still) return;
   const body = panel('In this still page', 'kept');
   const button = (text, onclick) => el('button', {type: 'button', onclick}, text);
-  const points = kept('point').map((one) => button(`${one.point}`, () => page.pick(one.point)));
-  const pairs = kept('geodesic').map((one) => button(`${one.start} to ${one.end} by ${one.geometry}`, () => {
+  const points = kept('point').map((one) => button(page.called(one.point), () => page.pick(one.point)));
+  const pairs = kept('geodesic').map((one) => button(`${page.called(one.start)} to ${page.called(one.end)} by ${one.geometry}`, () => {
     byId('geometry').value = one.geometry;
     page.pair(one.start, one.end);
   }));
@@ -33,8 +33,8 @@ export function notesPanel(page) {
   const find = el('button', {type: 'button', onclick: async () => {
     try {
       const found = await ask('duplicates', {}, {title: 'Equal points'});
-      const groups = found.groups.slice(0, 40).map((rows) => el('li', {}, ...rows.slice(0, 12).flatMap((row) => [
-        el('button', {type: 'button', onclick: () => page.pick(row)}, String(row)), ' ']), rows.length > 12 ? `and ${rows.length - 12} more` : ''));
+      const groups = found.groups.slice(0, 40).map((equal) => el('li', {}, ...equal.slice(0, 12).flatMap((point) => [
+        el('button', {type: 'button', onclick: () => page.pick(point)}, page.called(point)), ' ']), equal.length > 12 ? `and ${equal.length - 12} more` : ''));
       place.replaceChildren(el('p', {class: 'quiet'}, found.groups.length ? `${found.points} points repeat another one exactly` : 'no point repeats another one'), el('ul', {}, ...groups));
     } catch (error) {
       place.replaceChildren(problem(error));

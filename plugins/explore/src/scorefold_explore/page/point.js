@@ -14,7 +14,7 @@ export function pointPanel(page) {
   page.onPoint(async (point) => {
     const mine = (asked += 1);
     const late = setTimeout(() => {
-      if (mine === asked) body.replaceChildren(el('p', {class: 'quiet'}, `Looking at point ${point}…`));
+      if (mine === asked) body.replaceChildren(el('p', {class: 'quiet'}, `Looking at ${page.called(point)}…`));
     }, 300);
     try {
       const found = await ask('point', {point}, {title: 'Point'});
@@ -29,7 +29,7 @@ export function pointPanel(page) {
 
 function contents(page, point, found) {
   const parts = [
-    el('div', {class: 'pair'}, el('figure', {}, picture(found.event, 0, 112, `point ${point}`, page.columns), el('figcaption', {}, `point ${point}`)),
+    el('div', {class: 'pair'}, el('figure', {}, picture(found.event, 0, 112, page.called(point), page.columns), el('figcaption', {}, page.called(point))),
       facts([['group', found.group], ['label', found.label], ['equal points', found.copies || null],
         ...Object.entries(found.numbers).map(([name, value]) => [name, number(value)])])),
     el('h3', {}, 'Nearest points of the data'), thumbs(page, found.neighbours, 'no others'),
@@ -54,10 +54,10 @@ function thumbs(page, near, without) {
   if (!near.length) return el('p', {class: 'quiet'}, without);
   return el('div', {class: 'thumbs'}, near.map((one) => {
     const place = el('span');
-    const button = el('button', {type: 'button', title: `point ${one.point}, distance ${number(one.distance)}`,
+    const button = el('button', {type: 'button', title: `${page.called(one.point)}, distance ${number(one.distance)}`,
       onclick: () => page.pick(one.point)}, place, el('span', {}, number(one.distance)));
-    if (page.overview.image) pictureOf(one.point).then((found) => place.replaceChildren(picture(found, 0, 40, `point ${one.point}`))).catch(() => {});
-    else place.append(`${one.point}: `);
+    if (page.overview.image) pictureOf(one.point).then((found) => place.replaceChildren(picture(found, 0, 40, page.called(one.point)))).catch(() => {});
+    else place.append(`${page.called(one.point)}: `);
     return button;
   }));
 }
