@@ -207,7 +207,7 @@ REFUSED: dict[str, tuple[Wrong, type[Exception], str]] = {
     "an option that is not there": (lambda points, flow, _: sample(flow, number=3), ConfigError, "number"),
     "a verb that is not there": (lambda points, flow, _: do("smaple", flow), PluginError, "sample"),
     "a component that is not there": (lambda points, flow, _: fit("flow:afine", points), PluginError, "flow:afine"),
-    "a missing port": (lambda points, flow, _: estimate("estimator:iddiff", points), ConfigError, "'score'"),
+    "a missing port": (lambda points, flow, _: estimate("estimator:lidl", points), ConfigError, "'flow'"),
     "a stage of the wrong kind": (lambda points, flow, _: estimate("estimator:mle", flow), ConfigError, "flow"),
     "a number for a stage": (
         lambda points, flow, _: estimate("estimator:iddiff", points, score=3),

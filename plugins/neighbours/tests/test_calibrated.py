@@ -216,7 +216,7 @@ def test_an_interval_over_most_of_what_is_possible_is_withheld(at: float, most: 
 
 def test_the_value_lies_among_the_corrected_readings() -> None:
     outside = 0
-    for seed in range(30):
+    for seed in range(8):
         facts = checked(0.15, 9.0, 10, estimators=3, seed=seed)
         found = answer(CONFIG, facts, facts.names, 1000.0)
         corrected = [row["corrected"] for row in found.diagnostics["table"]]
