@@ -16,13 +16,17 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from scorefold.data import Dataset
 from scorefold.errors import DataError
+from scorefold.interfaces import TensorSource
 from scorefold.stage import StageContext
 from scorefold_audit.audit import audit
 from scorefold_audit.config import AuditOptions
 from scorefold_registry import Host
 from scorefold_registry.cli.main import main
+from scorefold_registry.components.values import load_value, save_value
 from scorefold_registry.python import data, estimate
+from scorefold_toolkit.data.rows import row_text
 from scorefold_verbs.config.verbs import InterpolateOptions
 from scorefold_verbs.inputs import ends_of
 
@@ -257,3 +261,39 @@ def test_apply_gives_a_row_for_each_row_of_the_file(tmp_path: Path, monkeypatch:
     found = np.load("out.npy")
     assert found.shape == (48,)
     assert np.flatnonzero(np.isnan(found)).tolist() == [2, 9]
+
+
+def test_an_estimator_with_a_limit_answers_in_rows_of_a_stream(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).standard_normal((300, 3))
+    np.save(tmp_path / "x.npy", x)
+    source = data(str(tmp_path / "x.npy"), splits=(0, 0, 1), memory=0, progress=False)
+    found = estimate("estimator:mle", source, limit=100, n_neighbors=6, progress=False).value
+    assert found.pointwise.shape == (300,)
+    asked = found.pointwise.isfinite().nonzero()[:, 0]
+    assert len(asked) == 100
+    few = estimate("estimator:mle", x[asked.numpy()], n_neighbors=6, progress=False).value.pointwise
+    assert torch.allclose(found.pointwise[asked], few)
+
+
+def test_a_split_of_what_is_given_is_read_where_one_is_named() -> None:
+    found = estimate("estimator:mle", points(), split="train", n_neighbors=6, progress=False).value
+    assert int(found.pointwise.isfinite().sum()) == 38
+
+
+def test_a_name_of_several_rows_names_none(tmp_path: Path) -> None:
+    frame = pd.DataFrame(points(), columns=list("abc"), index=["p"] * 24 + [f"q{row}" for row in range(24)])
+    source = data(frame, progress=False).value
+    with pytest.raises(DataError, match="between names 'p', which 24 rows are called"):
+        ends_of(source.load("test"), source, InterpolateOptions(between=(("p", "q3"),)), context())
+    numbered = data(frame.set_axis(range(1000, 1048)), progress=False).value
+    assert row_text(numbered.rows, 39) == "'1039' (row 39)"
+
+
+def test_data_that_were_kept_know_their_rows(tmp_path: Path) -> None:
+    for number, rows in enumerate((range(5), ["a", "b", "c", "d", "e"])):
+        index, folder = torch.tensor([3, 1]), tmp_path / str(number)
+        folder.mkdir()
+        save_value(TensorSource({"test": Dataset(torch.zeros(2, 2), index=index)}, rows=rows), None, folder)
+        again = load_value(folder, None)
+        assert list(again.rows) == list(rows)
+        assert torch.equal(again.load("test").index, index)

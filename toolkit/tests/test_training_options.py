@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from pathlib import Path
@@ -94,6 +95,48 @@ def test_steps_are_timed_again(tmp_path: Path) -> None:
         assert fit(Slow(), points(), settings, checkpoint_dir=folder).steps == steps[kept]
     assert 8 < steps[50_000] < 120
     assert 12 < steps[12] < 120
+
+
+def test_a_slow_first_step_says_nothing_of_the_others(tmp_path: Path) -> None:
+    calls = itertools.count()
+
+    class Slow(Quadratic):
+        def loss(self, *given: Any, **named: Any) -> Loss:
+            time.sleep(0.003 if next(calls) else 0.5)
+            return super().loss(*given, **named)
+
+    (tmp_path / "steps.json").write_text(json.dumps({"steps": 5000}))
+    report = fit(Slow(), points(), TrainingConfig(minutes=0.02, batch_size=16), checkpoint_dir=tmp_path)
+    assert 20 < report.steps < 400
+    assert report.last("loss") is not None
+
+
+def test_a_stopped_training_keeps_its_changed_plan(tmp_path: Path) -> None:
+    class StoppedError(Exception):
+        pass
+
+    class Slow(Quadratic):
+        left = 40
+
+        def loss(self, *given: Any, **named: Any) -> Loss:
+            time.sleep(0.01)
+            type(self).left -= 1
+            if type(self).left == 0:
+                raise StoppedError
+            return super().loss(*given, **named)
+
+    (tmp_path / "steps.json").write_text(json.dumps({"steps": 50_000}))
+    settings = TrainingConfig(minutes=0.02, batch_size=16, checkpoint_every=5)
+    with pytest.raises(StoppedError):
+        fit(Slow(), points(), settings, checkpoint_dir=tmp_path)
+    seen: list[tuple[int, int]] = []
+
+    def show(done: int, total: int, text: str) -> None:
+        seen.append((done, total))
+
+    report = fit(Slow(), points(), settings, checkpoint_dir=tmp_path, progress=show)
+    assert 35 < report.steps < 200
+    assert all(done <= total < 1000 for done, total in seen)
 
 
 @pytest.mark.parametrize(

@@ -191,8 +191,8 @@ class TrainingConfig(Config):
     minutes: float | None = Field(
         None,
         gt=0,
-        description="Minutes to train for, in place of steps: a step is timed once, and resolved.yaml gets the steps "
-        "that fit; null for steps",
+        description="Minutes to train for, in place of steps: steps are timed, and resolved.yaml gets the number of "
+        "those taken; null for steps",
     )
     batch_size: int = Field(256, ge=1, description="Points a step (over all processes)")
     accumulate: int = Field(1, ge=1, description="Parts of a batch that pass in turn before a step, to save memory")

@@ -321,6 +321,34 @@ def test_cells_that_are_no_numbers_are_named_and_can_be_gaps(tmp_path: Path) -> 
     assert ArrayFile(ArrayConfig(path=path, columns=("-b", "-c"))).event_shape == (1,)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("datum;x;y\n" + "01.03.2020;1.234,05;0,5\n" * 20, "column 'datum' .* isn't numeric"),
+        ("address;x\n" + "10.0.0.1;2.500.000,5\n" * 20, "column 'address' .* isn't numeric"),
+        ("x;y\n" + "2,987.12;1\n" * 30 + "1,5;1\n", "column 'x' .* isn't numeric"),
+    ],
+)
+def test_what_only_looks_like_thousands_is_no_number(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "x.csv").write_text(text)
+    with pytest.raises(DataError, match=message):
+        ArrayFile(ArrayConfig(path=tmp_path / "x.csv"))
+
+
+def test_labels_and_names_stay_as_they_are_written(tmp_path: Path) -> None:
+    rows = [f'{row}.5;"{1 + row % 2},000";00{row};{"-" if row % 2 else "NA"}' for row in range(20)]
+    (tmp_path / "x.csv").write_text("\n".join(["a;kind;who;mark", *rows]))
+    fields = {"path": tmp_path / "x.csv", "label": "kind", "names": "who", "gaps": ["-"], "columns": ["-mark"]}
+    source = ArrayFile(ArrayConfig.model_validate({**fields, "thousands": ","}))
+    assert list(source.rows or ())[:3] == ["000", "001", "002"]
+    assert source.label_names == ("1,000", "2,000")
+    named = ArrayFile(ArrayConfig.model_validate({**fields, "names": "mark", "columns": ["-who"]}))
+    assert list(named.rows or ())[:2] == ["NA", "-"]
+    (tmp_path / "x.csv").write_text("\n".join(["a;kind;who;mark", *rows, "<0.1;b;id;x"]))
+    with pytest.raises(DataError, match=r"'a' holds '<0.1'"):
+        ArrayFile(ArrayConfig.model_validate(fields))
+
+
 def test_a_column_that_looks_like_a_class_is_said(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     x = np.concatenate([rng.standard_normal((60, 3)), rng.integers(0, 10, (60, 1))], 1)

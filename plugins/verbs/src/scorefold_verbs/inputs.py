@@ -85,7 +85,7 @@ def ends_of(points: Dataset, source: DataSource, options: InterpolateOptions, co
     named = [pair[side] for side in (0, 1) for pair in options.between]
     if not named:
         raise DataError("between names no pair", hint="name pairs of rows, or leave it out to draw some")
-    every = source.rows or range(len(points))
+    every = range(len(points)) if source.rows is None or points.index is None else source.rows
     rows = [_row(each, every) for each in named]
     if source.rows is None or points.index is None:
         return points.take(torch.tensor(rows))
@@ -113,6 +113,11 @@ def codes_of(codes: Tensor, points: Dataset, source: DataSource) -> TensorSource
     return TensorSource({"test": Dataset(codes, index=index)}, rows=source.rows)
 
 
+def codes_arrays(codes: Tensor, points: Dataset) -> dict[str, Tensor]:
+    """Codes (n, *E) as arrays of a result, with the rows (n,) of their points where the data count these."""
+    return {"codes": codes} | ({} if points.index is None else {"rows": points.index.cpu()})
+
+
 def rows_of(ends: Dataset) -> dict[str, Tensor]:
     """The rows (pairs, 2) that paths go between, where the data count their points, as an array of a result."""
     return {} if ends.index is None else {"rows": ends.index.cpu().reshape(2, -1).T.contiguous()}
@@ -121,8 +126,11 @@ def rows_of(ends: Dataset) -> dict[str, Tensor]:
 def _row(given: int | str, rows: Sequence[object]) -> int:
     """The number of a row that is given by it or by its name."""
     names = list(map(str, rows)) if isinstance(given, str) else []
-    if given in names:
+    if (count := names.count(str(given))) == 1:
         return names.index(str(given))
+    if count > 1:
+        same = ", ".join(str(row) for row, name in enumerate(names) if name == given)
+        raise DataError(f"between names {given!r}, which {count} rows are called", hint=f"give a number: {same}")
     if isinstance(given, str) or given >= len(rows):
         raise DataError(
             f"between names row {given!r}; the data have the rows 0 to {len(rows) - 1}"

@@ -15,7 +15,7 @@ from scorefold_toolkit.drawing import condition_of, device_of
 from scorefold_toolkit.nn import named_parts, named_specs
 from scorefold_toolkit.probability_flow import decode_noise, encode_noise, standardised, unstandardised
 from scorefold_verbs.config.latents import DecodingOptions, EncodeNoiseOptions, InterpolateCodesOptions
-from scorefold_verbs.inputs import Inputs, choice, codes_of, drawn_pairs, on_device, points_of
+from scorefold_verbs.inputs import Inputs, choice, codes_arrays, codes_of, drawn_pairs, on_device, points_of
 from scorefold_verbs.latents import traverse
 from scorefold_verbs.latents.codes import lerp, slerp
 from scorefold_verbs.readings import of_path
@@ -47,7 +47,9 @@ def encode(component: Any, inputs: Inputs, options: EncodeNoiseOptions, context:
     noise = _encoded(component, dataset, options, context)
     metrics = {"points": len(noise), LENGTH: _length(component, standardised(component, noise), context)}
     codes = noise.cpu()
-    return Outcome(codes_of(codes, dataset, inputs["data"]), {"metrics": metrics}, {"codes": codes}, shown=codes)
+    return Outcome(
+        codes_of(codes, dataset, inputs["data"]), {"metrics": metrics}, codes_arrays(codes, dataset), shown=codes
+    )
 
 
 @torch.no_grad()

@@ -117,6 +117,8 @@ class DataFacts(BaseModel):
     splits: dict[str, SplitFacts]
     event_scale: dict[str, float | tuple[float, ...] | None]
     condition_spec: dict[str, Any] | None = None
+    rows: int | list[str] | None = None
+    """How many rows the points are among, or their names."""
 
 
 class MappingFacts(BaseModel):

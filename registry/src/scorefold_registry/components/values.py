@@ -93,6 +93,10 @@ def _encode(value: Any, component: Any) -> tuple[dict[str, Any], dict[str, Tenso
     )
 
 
+_NAMED = 100_000
+"""Rows up to which names are kept with data."""
+
+
 def _encode_data(source: DataSource) -> tuple[dict[str, Any], dict[str, Tensor]]:
     splits: dict[str, Any] = {}
     tensors: dict[str, Tensor] = {}
@@ -110,7 +114,10 @@ def _encode_data(source: DataSource) -> tuple[dict[str, Any], dict[str, Tensor]]
             parts["condition"] = dataset.condition
         parts.update({f"truth/{name}": item for name, item in dataset.truth.items() if isinstance(item, Tensor)})
         tensors.update({f"{split}/{name}": item for name, item in parts.items() if item is not None})
-    facts = {"type": "data", "splits": splits, "event_scale": asdict(source.event_scale)}
+    rows: int | list[str] | None = None if source.rows is None else len(source.rows)
+    if source.rows is not None and len(source.rows) <= _NAMED and any(name != n for n, name in enumerate(source.rows)):
+        rows = list(map(str, source.rows))
+    facts = {"type": "data", "splits": splits, "event_scale": asdict(source.event_scale), "rows": rows}
     return {**facts, "condition_spec": _CONDITIONS.dump_python(source.condition_spec, mode="json")}, tensors
 
 
@@ -136,7 +143,8 @@ def _decode_data(facts: DataFacts, tensors: Mapping[str, Tensor]) -> TensorSourc
     except ValidationError as error:
         what = "event_scale holds no units" if error.title == "EventScale" else "condition_spec describes no conditions"
         raise DataError(what) from None
-    source = TensorSource(splits, scale, conditions)
+    rows = range(facts.rows) if isinstance(facts.rows, int) else facts.rows
+    source = TensorSource(splits, scale, conditions, rows=rows)
     check_units(source.event_scale, source.event_shape)
     return source
 

@@ -268,7 +268,7 @@ def do(
     if verb is not None:
         spec["do"] = verb
     if inputs:
-        whole = verb == "estimate" and _asks_data_alone(own, inputs)
+        whole = verb == "estimate" and split is None and _asks_data_alone(own, inputs)
         spec["inputs"] = {
             key: as_input(value, "data" in ports[key], setting, specs, whole=whole) for key, value in inputs.items()
         }

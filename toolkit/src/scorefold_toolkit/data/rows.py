@@ -54,8 +54,10 @@ def row_text(rows: Sequence[object] | None, row: int) -> str:
     >>> row_text(["cat.png", "dog.png"], 1), row_text(None, 1)
     ('dog.png', 'row 1')
     """
-    name = row_name(rows, row) or str(row)
-    return f"row {name}" if name.lstrip("-").isdigit() else name
+    name = row_name(rows, row)
+    if name is None:
+        return f"row {row}"
+    return f"{name!r} (row {row})" if name.lstrip("-").isdigit() else name
 
 
 def by_row(values: Tensor, index: Tensor | None, rows: Sequence[object] | None) -> Tensor:

@@ -35,8 +35,8 @@ from scorefold_toolkit.training.schedule import Plateau, learning_rate_factor
 from scorefold_toolkit.training.task import LossModule, State, Task, named
 from scorefold_toolkit.training.validation import Best, validation_loss
 
-_FIRST_LOOK = 4
-"""Steps before they are timed again, where a training has minutes."""
+_LOOKS = 0.1
+"""The share of a training's minutes after which its steps are timed again."""
 
 
 def train_phase(task: Task, phase: Phase, steps: int) -> None:
@@ -100,7 +100,10 @@ class _PhaseLoop:
         self.step = 0
         if saved is not None:
             self._restore(saved)
-        self.look, self.seen = self.step + _FIRST_LOOK, (self.step, time.perf_counter())
+        self.alone = task.total == steps and not phase.independent and task.processes.count == 1
+        if self.alone:
+            task.total = self.steps
+        self.start, self.seen = self.step, (self.step, time.perf_counter())
 
     def run(self) -> None:
         """All steps that are left."""
@@ -109,7 +112,7 @@ class _PhaseLoop:
         with closing(self._batches()) as batches:
             for batch in batches:
                 self._advance(batch)
-                if config.minutes is not None and self.step == self.look:
+                if config.minutes is not None and self.alone:
                     self._replan(config.minutes)
                 last = self.step == self.steps
                 if last or self.step % config.log_every == 0:
@@ -136,23 +139,23 @@ class _PhaseLoop:
             rank=task.processes.rank,
             processes=task.processes.count,
         )
-        numbered = zip(itertools.count(self.step), positions, strict=False)
-        planned = itertools.takewhile(lambda each: each[0] < self.steps, numbered)
-        return task.train.takes(position for _, position in planned)
+        if task.config.minutes is not None:
+            return task.train.takes(positions)  # the number of steps changes on the way
+        return task.train.takes(itertools.islice(positions, self.steps - self.step))
 
     def _replan(self, minutes: float) -> None:
         """Times the steps since the last look, and changes their number where they don't fit the minutes: the first few
-        are no measure of all, and the machine may be busy with other work."""
+        are no measure of all, and the machine may be busy with other work. Of several phases each keeps its number."""
         task, now = self.task, time.perf_counter()
-        step, since, self.seen = *self.seen, (self.step, now)
-        self.look = 2 * self.step
-        if self.phase.steps is not None or task.processes.count > 1:
+        step, since = self.seen
+        if step == self.start or now - since < _LOOKS * 60 * minutes:
+            # What a first step prepares is no part of the others.
+            self.seen = (self.step, now) if step == self.start else self.seen
             return
-        share = (self.steps - self.step) / max(1, task.total - task.step)
-        left = share * (60 * minutes - task.clock.seconds(task.report))
-        planned = replanned(self.step, self.steps, left=left, each=(now - since) / max(1, self.step - step))
-        task.total += planned - self.steps
-        self.steps = planned
+        self.seen = self.step, now
+        left = 60 * minutes - task.clock.seconds(task.report)
+        self.steps = replanned(self.step, self.steps, left=left, each=(now - since) / (self.step - step))
+        task.total = self.steps
 
     def _advance(self, batch: Dataset) -> None:
         """One step of the optimiser. Nothing here waits for the device."""

@@ -45,7 +45,12 @@ def sampled(
     positions = torch.randperm(count, generator=generator)[:limit].sort().values
     if isinstance(dataset, StreamedDataset):
         whole = dataset
-        return replace(whole, size=limit, fetch=lambda index: whole.take(positions[index]), shuffle=None), positions
+        rows = None if whole.index is None else whole.index[positions.to(whole.index.device)]
+
+        def fetch(index: Tensor) -> Dataset:
+            return whole.take(positions[index])
+
+        return replace(whole, size=limit, index=rows, fetch=fetch, shuffle=None), positions
     return dataset.take(positions), positions
 
 

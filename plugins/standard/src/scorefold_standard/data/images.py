@@ -27,6 +27,7 @@ from scorefold_toolkit.data.splits import of_classes, pick, source_seed, split_p
 _LOOKED_AT = 1000  # images whose sizes are read
 _TRIED = 20_000  # images that are tried after one could not be read
 _NAMED = 5
+_UNREAD = "can't be read as an image"
 
 
 class ImageFolder(DataSource):
@@ -106,6 +107,8 @@ class ImageFolder(DataSource):
         try:
             return self._read(row)
         except DataError as error:
+            if _UNREAD not in error.message:
+                raise
             found = self._damaged(kept) if len(kept) <= _TRIED else {}
             several = 1 < len(found) < len(kept)
             raise self._refused(found, len(kept)) if several else _with_skip(error) from None
@@ -117,6 +120,8 @@ class ImageFolder(DataSource):
             try:
                 self._read(row)
             except DataError as error:
+                if _UNREAD not in error.message:
+                    raise
                 found[row] = error.message
         return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -106,9 +107,11 @@ def _read_csv(path: Path, config: ArrayConfig, text: bool) -> Table:
             sep=marks.delimiter,
             decimal=marks.decimal,
             header=0 if header else None,
-            thousands=config.thousands or marks.thousands,
-            na_values=list(config.gaps),
         )
+        if config.names is not None and config.names in frame.columns:
+            # Names as they are written: 007 is not 7, and NA is a name.
+            named = pd.read_csv(path, sep=marks.delimiter, usecols=[config.names], dtype=str, keep_default_na=False)
+            frame[config.names] = named[config.names].to_numpy()
     except (ValueError, OSError) as error:
         hint = None
         if isinstance(error, pd.errors.ParserError):
@@ -122,17 +125,18 @@ def _read_csv(path: Path, config: ArrayConfig, text: bool) -> Table:
         raise DataError(f"{path} has no rows below its first line, which is taken for the names of the columns")
     frame.columns = [str(name) for name in frame.columns]
     numeric = {name for name in frame.columns if pd.api.types.is_numeric_dtype(frame[name])}
-    mark = config.thousands or marks.thousands
     gaps: dict[str, list[str]] = {}
-    others = {config.label, config.names, *(name[1:] for name in config.columns or () if name.startswith("-"))}
-    for name in [name for name in frame.columns if name not in numeric and name not in others]:
-        numbers, found = _numbers(frame[name], marks.decimal, mark)
-        if found:
-            gaps[name] = found
+    left = {name[1:] for name in config.columns or () if name.startswith("-") and name not in frame.columns}
+    taken = set(frame.columns) if left or not config.columns else {*config.columns, *config.condition}
+    for name in sorted((taken & set(frame.columns)) - numeric - {*left, config.label, config.names}):
+        cells = frame[name].where(~frame[name].isin(config.gaps))
+        numbers, found = _numbers(cells, marks.decimal, config.thousands or marks.thousands)
+        if numbers is not None:
             frame[name] = numbers
             numeric.add(name)
-    if gaps and not text and (wanted := gaps.keys() & set(config.columns or frame.columns)):
-        raise _no_numbers(path, {name: gaps[name] for name in gaps if name in wanted})
+            gaps |= {name: found} if found else {}
+    if gaps and not text:
+        raise _no_numbers(path, gaps)
 
     def example(name: str) -> Sequence[Any]:
         values: list[Any] = frame[name].dropna().tolist()
@@ -160,15 +164,23 @@ _MANY = 20
 
 
 def _numbers(cells: Any, decimal: str, thousands: str | None) -> tuple[Any, list[str]]:
-    """A column of text as numbers, NaN for cells that are none, and these cells; none where they are many."""
+    """A column of text as numbers, NaN for cells that are none, and these cells; None where they are many. What is
+    between thousands is taken out of cells that it groups in threes alone: 01.03.2020 is no number."""
     import pandas as pd
 
     known = cells.dropna().astype(str)
-    plain = known.str.replace(thousands, "", regex=False) if thousands else known
+    plain = known
+    if thousands:
+        grouped = known.str.fullmatch(
+            rf"\s*[+-]?\d{{1,3}}({re.escape(thousands)}\d{{3}})+({re.escape(decimal)}\d*)?\s*"
+        )
+        plain = known.where(~grouped, known.str.replace(thousands, "", regex=False))
+        # Anything else that has the mark is no number: 1,5 beside 2,987.12 is not 15.
+        plain = plain.where(~plain.str.contains(thousands, regex=False) | (thousands == " "), "?")
     numbers = pd.to_numeric(plain.str.replace(decimal, ".", regex=False), errors="coerce")
     wrong = list(dict.fromkeys(known[numbers.isna()]))
     if not len(known) or numbers.notna().mean() < _MOSTLY or len(wrong) > _MANY:
-        return cells, []
+        return None, []
     return numbers.reindex(cells.index), wrong
 
 

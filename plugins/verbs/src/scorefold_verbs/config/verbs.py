@@ -18,7 +18,7 @@ _ByLabel = Annotated[
     ),
 ]
 
-_Row = Annotated[int, Field(ge=0)] | str
+_Row = Annotated[int, Field(ge=0, strict=True)] | str
 
 
 class SampleOptions(DrawingOptions):

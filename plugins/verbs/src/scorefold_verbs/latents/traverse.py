@@ -14,7 +14,7 @@ from scorefold.interfaces import DataSource, Encodes, TensorSource
 from scorefold.stage import Outcome, StageContext
 from scorefold_verbs.config.latents import EditOptions, InterpolateCodesOptions, TraverseOptions
 from scorefold_verbs.config.verbs import EncodeOptions
-from scorefold_verbs.inputs import Inputs, codes_of, drawn_pairs, points_of, rows_of
+from scorefold_verbs.inputs import Inputs, codes_arrays, codes_of, drawn_pairs, points_of, rows_of
 from scorefold_verbs.latents.codes import CodeDistributions, Probe, fit_probe, lerp, slerp
 from scorefold_verbs.latents.stage import (
     beside,
@@ -61,7 +61,9 @@ def encode(component: Any, inputs: Inputs, options: EncodeOptions, context: Stag
     dataset = points_of(inputs["data"], options.limit, context)
     codes = torch.cat([encoder.encode(batch.x).cpu() for batch in dataset.batches(options.batch_size)])
     metrics = {"points": len(codes), "latent dimension": codes[0].numel()}
-    return Outcome(codes_of(codes, dataset, inputs["data"]), {"metrics": metrics}, {"codes": codes}, shown=codes)
+    return Outcome(
+        codes_of(codes, dataset, inputs["data"]), {"metrics": metrics}, codes_arrays(codes, dataset), shown=codes
+    )
 
 
 @torch.no_grad()

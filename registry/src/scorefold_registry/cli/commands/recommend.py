@@ -52,7 +52,8 @@ def run(arguments: list[str]) -> int:
             print(printable(f"{name}: {text}"))
         print_answers(result, as_json=False, only=() if given.quick else (STAGE,))
         if given.quick:
-            print(printable(estimate["headline"]))
+            for text in (estimate["headline"], *(f"warning: {said}" for said in estimate["diagnostics"]["warnings"])):
+                print(printable(text))
         else:
             _print_table(estimate["diagnostics"]["table"])
         print(printable(f"run file: {file}"))
@@ -244,7 +245,10 @@ def _unchecked(result: RunResult) -> Mapping[str, Any]:
     """The readings of the quick estimators as an estimate without a value: nothing says yet which to believe."""
     found = {name: _estimate(result, f"unchecked-{name}") for name in QUICK}
     row = {"corrected": None, "error": None, "used": False, "why": "not checked on surrogates (--quick)"}
-    read = ", ".join(f"{name} reads {each['value']:.3g}" for name, each in found.items())
+    read = ", ".join(
+        f"{name} {'has no reading' if each['value'] is None else 'reads ' + format(each['value'], '.3g')}"
+        for name, each in found.items()
+    )
     facts = {
         "note": "readings by neighbours are too low for many dimensions and few points",
         "warnings": list(

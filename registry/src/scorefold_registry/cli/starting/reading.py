@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scorefold.data_summary import HEAVY_TAIL, DataSummary, is_code, is_identifier
+from scorefold.data_summary import HEAVY_TAIL, ColumnSummary, DataSummary, is_code, is_identifier
 from scorefold.errors import DataError
 from scorefold_registry.run.applying import loader_of
 from scorefold_registry.run.inspecting import inspect_data
@@ -141,10 +141,14 @@ def _label(seen: DataSummary, config: Mapping[str, Any]) -> str | None:
     if "label" in config or "columns" in config:
         return None
     texts = [one for one in seen.columns if one.use == "not used" and 1 < one.distinct <= _MOST_CLASSES]
-    coded = next((one.name for one in seen.columns if one.use == "coordinate" and "class?" in one.warnings), None)
+    coded = next((one.name for one in seen.columns if _is_class(one, seen)), None)
     return coded or next(
         (one.name for one in texts if 2 * one.distinct < seen.rows and 2 * one.missing < seen.rows), None
     )
+
+
+def _is_class(column: ColumnSummary, seen: DataSummary) -> bool:
+    return column.use == "coordinate" and "class?" in column.warnings and 2 * column.distinct < seen.rows
 
 
 def _left_out(seen: DataSummary, label: str | None) -> dict[str, str]:
@@ -165,6 +169,8 @@ def _left_out(seen: DataSummary, label: str | None) -> dict[str, str]:
             found[one.name] = f"lacks {one.missing:,} of {seen.rows:,} values"
         elif is_identifier(one):
             found[one.name] = "numbers the rows"
+        elif _is_class(one, seen):
+            found[one.name] = "looks like the class of each point"
         elif some and is_code(one):
             found[one.name] = f"holds {one.distinct} values, as codes of categories do"
     return found
