@@ -18,7 +18,7 @@ from scorefold_iddiff.config.normal_bundle import NormalBundleConfig
 from scorefold_iddiff.estimators.normal_bundle import NormalBundle
 from scorefold_iddiff.local.readings import Reading
 from scorefold_iddiff.local.support import corrected, noise_size
-from scorefold_toolkit.distributions import Mixture, Points, Product, SphereDistribution
+from scorefold_toolkit.distributions import Mixture, Points, Product, SphereDistribution, SubspaceGaussian
 
 MakeScore = Callable[..., ScoreModel]
 MakeSphere = Callable[..., tuple[SphereDistribution, Tensor]]
@@ -90,6 +90,10 @@ def noisy(
     return distribution, x + noise * torch.randn(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(7))
 
 
+def said_noise(size: float) -> str:
+    return f"below sigma {size:.2g} the readings are those of noise in all directions: about {size:.2g} in the units"
+
+
 def read(score: ScoreModel, x: Tensor, **config: Any) -> Estimate:
     return NormalBundle(NormalBundleConfig.model_validate({"resamples": 0, **config}), score=score).estimate(x)
 
@@ -124,7 +128,7 @@ def test_the_answer_is_the_plateau_of_the_manifold(
     assert kinds[0] == (k, "manifold")
     assert (100.0, "noise") in kinds
     assert found.diagnostics["noise"] == pytest.approx(noise, rel=0.02)
-    assert f"noise of about {noise:.2g} fills the space below sigma {noise:.2g}" in found.diagnostics["note"]
+    assert said_noise(noise) in found.diagnostics["note"]
     curved = any("FLIPD" in warning for warning in found.diagnostics["warnings"])
     assert curved or (k, noise) != (25, 0.05)
     assert not curved or noise > 0.01
@@ -136,6 +140,61 @@ def test_clean_spheres_have_no_noise(make_score: MakeScore, make_sphere: MakeSph
     assert (found.value, found.diagnostics["noise"]) == (10, None)
     assert "noise" not in found.diagnostics["note"]
     assert [row["kind"] for row in found.diagnostics["plateaus"]] == ["manifold"]
+
+
+@pytest.mark.parametrize(("k", "ambient", "noise", "levels"), [(10, 50, 0.04, 7), (10, 50, 0.06, 13)])
+def test_a_plateau_that_few_levels_see_is_found_by_more(
+    k: int, ambient: int, noise: float, levels: int, make_score: MakeScore, make_sphere: MakeSphere
+) -> None:
+    """The levels that are added are at most half as many as the sweep has."""
+    distribution, x = noisy(make_sphere, k, noise, ambient=ambient)
+    found = read(make_score(distribution, (ambient,)), x, levels=levels)
+    assert found.value == k
+    assert levels < len(found.diagnostics["curve"]) <= levels + levels // 2
+    row = found.diagnostics["plateaus"][0]
+    assert (row["dimension"], row["kind"]) == (k, "manifold")
+    assert noise < row["least_sigma"] < row["greatest_sigma"] < 0.5
+    assert said_noise(noise) in found.diagnostics["note"]
+
+
+def test_noise_explains_a_rise_though_some_of_its_levels_cannot_be_read(
+    make_score: MakeScore, make_sphere: MakeSphere
+) -> None:
+    """A network that errs at some level below the noise: the plateau above it is no coarse view."""
+    distribution, x = noisy(make_sphere, 25, 0.04)
+    score = make_score(distribution, (100,))
+    plain = score.noise
+
+    def noise(y: Tensor, t: Tensor, *rest: Any) -> Tensor:
+        answer = plain(y, t, *rest)
+        sigma = float(score.process.noise_to_signal(t[:1]))
+        return answer + 0.5 * torch.sin(3000 * y) if 0.0025 < sigma < 0.009 else answer
+
+    score.noise = noise  # type: ignore[method-assign]
+    found = read(score, x)
+    assert found.value == 25
+    assert [row["supported"] for row in found.diagnostics["curve"]][:5] == [True, True, False, False, True]
+    assert said_noise(0.04) in found.diagnostics["note"]
+
+
+def test_noise_is_named_without_a_value_and_only_where_there_is_some(
+    make_score: MakeScore, make_sphere: MakeSphere, make_frame: Callable[..., Tensor]
+) -> None:
+    distribution, x = noisy(make_sphere, 25, 0.1)
+    found = read(make_score(distribution, (100,)), x)
+    assert found.value is None
+    assert said_noise(0.1) in found.diagnostics["note"]
+    # Deviations from 1 to 0.001, so that readings slide from all 100 coordinates to 10.
+    variances = torch.logspace(0, -6, 100, dtype=torch.float64)
+    slope = SubspaceGaussian(torch.zeros(100, dtype=torch.float64), make_frame(100, 100), variances)
+    y = torch.randn(200, 100, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * variances.sqrt()
+    sliding = read(make_score(slope, (100,)), y @ slope.basis.T)
+    values = [row["value"] for row in sliding.diagnostics["curve"]]
+    assert values[0] > 80
+    assert min(values) < 10
+    assert sliding.value is None
+    assert sliding.diagnostics["noise"] is None
+    assert "noise in all directions" not in sliding.diagnostics["note"]
 
 
 def with_normal(levels: list[float], shares: list[float]) -> list[Reading]:

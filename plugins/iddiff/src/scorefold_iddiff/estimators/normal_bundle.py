@@ -146,7 +146,7 @@ class NormalBundle(Estimator):
             return curve, choose_level(curve.plateaus, curve.dimensions, curve.straight)
 
         curve, chosen = search(self.probe.search_levels(x, self.config.levels, least=look.spacing / 2))
-        finer = between(curve, scene.coordinates) if chosen is None else []
+        finer = between(curve, scene.coordinates, self.config.levels // 2) if chosen is None else []
         if finer:
             curve, chosen = search(finer)
         if chosen is not None:
@@ -285,7 +285,8 @@ def note(
         same = max(values) == min(values)
         text += f"; the same from {ends}" if same else f"; {min(values):.3g} to {max(values):.3g} over {ends}"
     if noise is not None:
-        text += f"; noise of about {noise:.2g} fills the space below sigma {noise:.2g}"
+        text += f"; below sigma {noise:.2g} the readings are those of noise in all directions: about {noise:.2g} in "
+        text += "the units of the data"
     if len(mixture) > 1:
         text += "; a mixture of dimensions: " + ", ".join(
             f"{row['dimension']:g} ({row['share']:.0%})" for row in mixture

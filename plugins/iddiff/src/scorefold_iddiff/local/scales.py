@@ -47,6 +47,12 @@ _AGREEING = 2
 _RISE = 1.5
 """How many times a plateau's dimension the one at the least level is for the plateau to be a coarse view."""
 
+_NEAR = 2
+"""By how much the dimensions of neighbouring levels differ where a plateau may be too narrow for these levels."""
+
+_FINEST = 0.1
+"""Decades between neighbouring levels that need no more between them."""
+
 _LASTS = 0.3
 """The share of the data's largest standard deviation up to which data that fill the space do."""
 
@@ -101,14 +107,17 @@ def judge(levels: Sequence[float], readings: Sequence[Reading], scene: Scene) ->
     columns = [[int(k) for k in column] for column in dimensions.T]
     points = [_wide(plateaus_of(column, usable), levels) for column in columns]
     upper = _common([plateau for own in points for plateau in own if not _full(plateau, scene)])
-    noise = None if upper is None else noise_size(levels, readings, upper, scene.coordinates)
+    rises, below = _rises(dimensions, usable, scene)
+    noise = noise_size(levels, readings, upper or below, scene.coordinates) if upper or rises else None
     clean = [corrected(reading, at, noise, scene.coordinates) for at, reading in zip(levels, readings, strict=True)]
     straight = _straight([parted(found.flipd, found.trace) for found in clean])
     kinds: dict[str, list[list[Plateau]]] = {}
     points = _without_ambient(points, levels, usable, noise, scene, kinds)
     points, bent, firm = _agreeing(points, levels, clean, kinds)
     reasons += warn.of_bent(bent)
-    points = _without_coarse(points, dimensions[usable], firm, kinds)
+    filled = "noise" in kinds or (noise is not None and rises)
+    if not filled:
+        points = _without_coarse(points, dimensions[usable], firm, kinds)
     points = [sorted(own, key=lambda plateau: _rank(plateau, straight)) for own in points]
     other = [_wide(plateaus_of(column, [not fine for fine in usable]), levels) for column in columns]
     unread = "memorised" if any(memorised) else "undertrained"
@@ -127,22 +136,35 @@ def judge(levels: Sequence[float], readings: Sequence[Reading], scene: Scene) ->
         plateaus=points,
         found=rows,
         noise=noise,
-        filled="noise" in kinds,
+        filled=filled,
         reasons=reasons,
     )
 
 
-def between(curve: Curve, coordinates: int) -> list[float]:
-    """Levels around two neighbouring ones with the same dimension, where a narrow plateau may be; increasing."""
+def between(curve: Curve, coordinates: int, most: int) -> list[float]:
+    """Levels inside and next to runs of neighbouring ones with about one dimension, where a narrow plateau may be; at
+    most ``most`` of them, around the runs that are most level first; increasing.
+
+    A run is two levels or more whose medians over points differ by at most ``_NEAR``. Where levels are so far apart
+    that a plateau may hold a single one, a level below all coordinates is a run by itself.
+    """
     typical = curve.dimensions.double().median(1).values.tolist()
-    levels, wanted = curve.levels, set()
-    for first in range(len(levels) - 1):
-        k = int(typical[first])
-        same = abs(typical[first] - typical[first + 1]) <= slack(k)
-        if same and 0 < k < coordinates - slack(coordinates) and curve.usable[first] and curve.usable[first + 1]:
-            ends = range(max(0, first - 1), min(len(levels) - 1, first + 2))
-            wanted |= {math.sqrt(levels[at] * levels[at + 1]) for at in ends}
-    return sorted(wanted)
+    logs = [math.log10(level) for level in curve.levels]
+    inner = [0 < k < coordinates - slack(coordinates) for k in typical]
+    fit = [fine and usable for fine, usable in zip(inner, curve.usable, strict=True)]
+    seeds: list[tuple[float, int, int]] = []
+    for first, k in enumerate(typical[:-1]):
+        difference = abs(k - typical[first + 1])
+        if fit[first] and fit[first + 1] and difference <= max(slack(int(k)), _NEAR):
+            seeds.append((difference / k, first, first + 1))
+        if fit[first] and logs[first + 1] - logs[first] > LEAST_DECADES / 2:
+            seeds.append((1.0, first, first))
+    wanted: dict[float, None] = {}
+    for _, first, last in sorted(seeds):
+        ends = range(max(0, first - 1), min(len(logs) - 1, last + 1))
+        added = [10 ** ((logs[at] + logs[at + 1]) / 2) for at in ends if logs[at + 1] - logs[at] > _FINEST]
+        wanted |= dict.fromkeys(added)
+    return sorted(list(wanted)[:most])
 
 
 def _wide(found: Sequence[Plateau], levels: Sequence[float]) -> list[Plateau]:
@@ -157,6 +179,15 @@ def _common(plateaus: Sequence[Plateau]) -> int | None:
     """The dimension of most plateaus, the lowest of as frequent ones; None for none."""
     known = [plateau.dimension for plateau in plateaus if plateau.dimension > 0]
     return min(set(known), key=lambda k: (-known.count(k), k)) if known else None
+
+
+def _rises(dimensions: Tensor, usable: Sequence[bool], scene: Scene) -> tuple[bool, int]:
+    """Whether all coordinates count from the least usable level on and fewer above, by medians over points, and the
+    greatest number above, 0 for none. ``dimensions`` (L, M)."""
+    typical = dimensions.double().median(1).values[torch.tensor(usable, dtype=torch.bool)].tolist()
+    full = scene.coordinates - slack(scene.coordinates)
+    above = [int(k) for k in typical if k < full]
+    return bool(typical) and typical[0] >= full and max(above, default=0) > 0, max(above, default=0)
 
 
 def _straight(curvatures: Sequence[float]) -> list[bool]:
@@ -260,11 +291,11 @@ def _without_coarse(
     firm: Mapping[int, float],
     kinds: dict[str, list[list[Plateau]]],
 ) -> list[list[Plateau]]:
-    """The plateaus without those below which the dimension rises to the least level that can be read, and neither
-    settles at another plateau nor is that of noise: they are a coarse view of data with more dimensions. One that
+    """The plateaus without those below which the dimension rises to the least level that can be read and does not
+    settle at another plateau: where no noise explains it they are a coarse view of data with more dimensions. One that
     the loss is close to over half a decade is a scale of its own. ``dimensions`` (L, M) are those at the levels that
     can be read."""
-    if "noise" in kinds or not len(dimensions):
+    if not len(dimensions):
         return points
     finest = dimensions[0]
     coarse = set()

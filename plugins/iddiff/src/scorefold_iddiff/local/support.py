@@ -42,6 +42,9 @@ _SLOPE = 0.2
 _CONSTANT, _NOISE_LEVELS, _SEEN, _REACH = 1.2, 4, 2.0, 5.0
 """Noise has one size up to this ratio at this many neighbouring levels or more, the last between so many times it."""
 
+_NOISE_DECADES = 0.7
+"""Decades of sigma that these levels span at least, since close ones say much the same."""
+
 
 @dataclass(frozen=True)
 class Corrected:
@@ -113,7 +116,9 @@ def noise_size(levels: Sequence[float], readings: Sequence[Reading], dimension: 
             if math.isnan(size) or max([*run, size]) > _CONSTANT * min([*run, size]):
                 break
             run.append(size)
-        if run and len(run) > len(best) and levels[start + len(run) - 1] >= _SEEN * median(run):
+        last = start + len(run) - 1
+        long = bool(run) and levels[last] >= max(_SEEN * median(run), 10**_NOISE_DECADES * levels[start])
+        if long and len(run) > len(best):
             best = run
     return median(best) if len(best) >= _NOISE_LEVELS else None
 
