@@ -116,6 +116,29 @@ def test_a_score_no_better_than_linear_gives_no_value(make_score: MakeScore, mak
     assert not warned(read(score, x), "the score is no better than")
 
 
+def test_a_linear_score_of_curved_data_says_that_it_counts_principal_directions(
+    make_score: MakeScore, make_sphere: MakeSphere, make_frame: Callable[..., Tensor]
+) -> None:
+    """The score of the Gaussian with a 10-sphere's covariance, which a network learns first, reads 11."""
+    distribution, x = make_sphere(10, points=300)
+    flat = SubspaceGaussian(torch.zeros(100).double(), distribution.basis, torch.full((11,), 1 / 11).double())
+    text = "11 is the number of principal directions"
+    linear = read(make_score(flat, (100,)), x)
+    assert linear.value == 11
+    assert warned(linear, text)
+    assert not warned(read(make_score(distribution, (100,)), x), "principal directions")
+
+
+def test_another_network_is_named_for_vectors_without_a_value() -> None:
+    class ManifoldNetwork(torch.nn.Module): ...
+
+    linear = torch.nn.Linear(2, 2)
+    assert "network:manifold-mlp" in warnings.of_network(None, True, [linear])[0]
+    assert warnings.of_network(3.0, True, [linear]) == []
+    assert warnings.of_network(None, False, [linear]) == [], "images"
+    assert warnings.of_network(None, True, [linear, ManifoldNetwork()]) == []
+
+
 def test_without_a_plateau_the_headline_is_the_range(make_score: MakeScore, make_frame: Callable[..., Tensor]) -> None:
     variances = torch.logspace(1, -7, 60, dtype=torch.float64)
     distribution = SubspaceGaussian(torch.zeros(60, dtype=torch.float64), make_frame(60, 60), variances)

@@ -5,7 +5,7 @@ The page "Reading a dimension" of the documentation says what each means and wha
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -21,6 +21,10 @@ EXCESS_LOSS = 0.25
 SLANT = 0.25
 """E g . (g - z), of guesses g of noises z, as a part of the dimension, from which it counts; half of one is free."""
 
+_LINEAR = 0.5
+"""Directions by which a loss is below that of the best linear denoiser where the score knows more than that."""
+
+_FOR_MANIFOLDS = "ManifoldNetwork"
 _ASYMMETRY = 0.3
 _FEW_POINTS = 10
 
@@ -140,6 +144,31 @@ def of_checks(levels: Sequence[float], checks: Sequence[Check]) -> list[str]:
     return [
         f"{where} the score is no better than the best linear denoiser, or contradicts itself, and is not read "
         f"({reasons}): it was trained too little, or on other data"
+    ]
+
+
+def of_linear(value: float | None, check: Check, principal: int | None) -> list[str]:
+    """Warnings about a value that is the number of ``principal`` directions wider than the noise, from a score that is
+    no better than the best linear denoiser: right for flat data, and what an undertrained network says of curved
+    ones."""
+    if value is None or check.loss is None or check.linear is None or value != principal:
+        return []
+    if check.loss < check.linear - _LINEAR:
+        return []
+    return [
+        f"the score is no better here than the best linear denoiser, and {value:g} is the number of principal "
+        "directions: right where the data are flat, too high where they are curved and the score has not learned it"
+    ]
+
+
+def of_network(value: float | None, vectors: bool, modules: Iterable[object]) -> list[str]:
+    """What to try where there is no value for vectors, and a network with parameters is not the one for manifolds."""
+    names = {type(module).__name__ for module in modules}
+    if value is not None or not vectors or not names or _FOR_MANIFOLDS in names:
+        return []
+    return [
+        "network:manifold-mlp may find a dimension where this network does not: it learns the last normal directions "
+        "of vectors sooner (set network: {use: network:manifold-mlp}, prediction: eps, weighting: simple of the score)"
     ]
 
 

@@ -203,6 +203,11 @@ class NormalBundle(Estimator):
         if auto and found and not known:
             warnings.insert(0, warn.too_few_agree(share))
         value = float(reduce(dimensions)) if known else None
+        principal = None if scene.linear is None else scene.linear.directions(sigma)
+        warnings += warn.of_linear(value if auto else None, check, principal)
+        if next(self.probe.score.parameters(), None) is not None:
+            vectors = len(self.probe.score.event_shape) == 1
+            warnings += warn.of_network(value, vectors, self.probe.score.modules())
         interval = None
         if value is not None and value < reader.ambient:
             interval = bootstrap_interval(dimensions, reduce, self.config.level, generator)

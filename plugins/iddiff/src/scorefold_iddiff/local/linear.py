@@ -41,6 +41,10 @@ class LinearDenoiser:
         """The standard deviation along the direction in which the rows vary most."""
         return float(self.variances.max().sqrt()) if len(self.variances) else 0.0
 
+    def directions(self, sigma: float) -> int:
+        """The number of principal directions in which the data vary by more than sigma."""
+        return int((self.variances > sigma**2).sum()) + self.outside * (self.outside_variance > sigma**2)
+
     def errors(self, sigma: float) -> Tensor:
         """E |z - eps-hat(x + sigma z)|^2 over noises z at each point, (M,); nowhere more on average than D, the error
         of guessing no noise."""
