@@ -70,7 +70,8 @@ def test_nothing_is_done_twice(flow: Stage, points: Stage) -> None:
     again = evaluate(flow, points, limit=10, progress=False)
     assert all(stage.reused for stage in again.run.stages)
     assert again.metrics == found.metrics
-    assert found.value["log_prob"].shape == (10,)
+    known = found.value["log_prob"].isfinite()
+    assert (len(known), int(known.sum())) == (200, 10)
 
 
 def test_a_later_session_finds_what_was_done(points: Stage, flow: Stage, tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ def test_a_stage_without_a_value_says_why(run: Callable[..., RunResult]) -> None
     answer = {"quantity": "distance", "value": None, "interval": None, "reading": "withheld: it is too far"}
     file.write_text(json.dumps({**read_json(file), "answer": answer}))
     (found,) = answers(result.folder, stages)
-    assert found.sentence() == "data:tiny: distance no value; withheld: it is too far"
+    assert found.sentence() == "data:tiny: distance: no value; withheld: it is too far"
     file.write_text(json.dumps({**read_json(file), "answer": {"quantity": "distance", "value": None}}))
     assert answers(result.folder, stages)[0].quantity == "train points"
 
