@@ -121,7 +121,7 @@ def test_points_that_are_asked_about(capsys: pytest.CaptureFixture[str]) -> None
     asked = ["audit", "right.npy", "--train", "train.npy", "--held-out", "held-out.npy", *QUICK]
     assert main([*asked, "--points", "points.npy"]) == 0
     said = capsys.readouterr().out
-    assert "unlike the training data: point 1: far from training points" in said
+    assert "unlike the training data: row 1: far from training points" in said
     assert main([*asked, "--points", "points.npy", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [row["unlike"] for row in found["points"]] == [False, True]

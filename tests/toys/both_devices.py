@@ -101,8 +101,10 @@ CLOSE = "close: "
 def _near(one: torch.Tensor, other: torch.Tensor) -> bool:
     if one.shape != other.shape or one.dtype != other.dtype:
         return False
-    apart = (one.double() - other.double()).norm()
-    return bool(apart <= 0.01 * one.double().norm() + 1e-6 * math.sqrt(one.numel()))
+    if not torch.equal(one.isnan(), other.isnan()):
+        return False
+    one, other = one.double().nan_to_num(), other.double().nan_to_num()
+    return bool((one - other).norm() <= 0.01 * one.norm() + 1e-6 * math.sqrt(one.numel()))
 
 
 def _near_numbers(one: Any, other: Any) -> bool:

@@ -30,8 +30,9 @@ LOOSE = 2.0
 STRANGE = 2.5
 """The largest distance of the nearest surrogate from the data, in root mean squares of the scatter of readings."""
 
-HALF = 0.5
-"""The largest share of the possible dimensions that an interval may cover: one that covers more is no answer."""
+MOST = 0.75
+"""The largest share of the possible dimensions that an interval may cover, of four or more columns: one that covers
+more is no answer."""
 
 WIDE = 4.0
 """How many times its lower end the upper end of an interval may be."""
@@ -161,13 +162,17 @@ def _settled(
     if float(np.median(np.abs(gaps) / errors)) > APART:
         low, high = ends
         return None, None, f"corrected, they still disagree by more than their errors, from {low:.3g} to {high:.3g}"
-    if between[1] > WIDE * between[0] or between[1] - between[0] > HALF * (largest - 1):
+    if between[1] > WIDE * between[0] or _covers_most(between, largest):
         most = (
             f"most of what {largest:.0f} columns allow" if between[1] <= WIDE * between[0] else "too wide for an answer"
         )
         helps = "more rows would help, or fewer columns that hold noise"
         return None, None, f"{between[0]:.2g} to {between[1]:.2g} would fit, which is {most}; {helps}"
     return value, between, ""
+
+
+def _covers_most(between: tuple[float, float], largest: float) -> bool:
+    return largest >= 4 and between[1] - between[0] > MOST * (largest - 1)
 
 
 def _margin(config: CalibratedConfig, calibration: Calibration, disagreement: float) -> float:
