@@ -1,4 +1,4 @@
-"""How often the interval of ``estimator:calibrated`` covers the dimension, over data of known dimension.
+"""Coverage of the intervals of ``estimator:calibrated`` over data of known dimension.
 
     python benchmarks/intervals.py                     100 sets, one after another (about an hour of CPU)
     python benchmarks/intervals.py --sets 20 --out intervals.csv

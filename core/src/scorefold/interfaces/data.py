@@ -38,7 +38,7 @@ class DataSource(ABC):
     label_names: Sequence[str] | None = None
     """What label 0, 1, ... is called, where the labels have names."""
     rows: Sequence[object] | None = None
-    """What the user calls each row that ``Dataset.index`` counts, those left out too: its number, or a path."""
+    """Names of the rows that ``Dataset.index`` counts, those left out too: numbers, or paths of images."""
 
     @abstractmethod
     def load(self, split: str) -> Dataset:

@@ -62,7 +62,7 @@ class Sets:
         return place if index is None else int(index[place])
 
     def called(self, name: SetName, place: int) -> str:
-        """What the user calls a point of a set: ``row 7`` or the path of an image; ``sample 7`` of a model's draws."""
+        """Name of a point of a set for the user: ``row 7`` or the path of an image; ``sample 7`` of a model's draws."""
         if getattr(self, name).index is None:
             return f"{name.removesuffix('s')} {place}"
         return row_text(self.rows.get(name), self.row(name, place))

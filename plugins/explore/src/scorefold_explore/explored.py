@@ -40,7 +40,7 @@ class Group:
         return self.split is None
 
     def row_names(self) -> list[int | str] | None:
-        """What the page calls the row of each point: its number, or a text such as a path."""
+        """Names of the rows of the points on the page: numbers, or texts such as paths."""
         if self.index is None or self.rows is None:
             return None
         named = [(row, self.rows[row]) for row in self.index.tolist()]

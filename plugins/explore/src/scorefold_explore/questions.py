@@ -91,7 +91,7 @@ class Question:
 
 
 def overview(explored: Explored) -> dict[str, Any]:
-    """What is open, what its points are called, and what can be asked of it."""
+    """Summary of what is open: names of its points, and questions that it can answer."""
     return {
         "title": explored.title,
         "state": explored.state,

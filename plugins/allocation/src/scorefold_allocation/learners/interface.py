@@ -50,7 +50,7 @@ class Learner(ABC):
 
     measure: Literal["loss", "accuracy"] = "loss"
     device: torch.device = torch.device("cpu")
-    """Where it trains. Trials are shared out to workers on the CPU alone."""
+    """Device of the trainings. Trials are shared out to workers on the CPU alone."""
 
     @abstractmethod
     def evaluate(self, source: TaskSource, cells: Sequence[Cell], seed: int) -> Losses:

@@ -46,7 +46,7 @@ def evaluate(
     seeds: Sequence[int],
     device: torch.device,
 ) -> list[Losses]:
-    """What comes of each plan, for each seed, on new tasks of the source, trained on a device. See
+    """Results of each plan, for each seed, on new tasks of the source, trained on a device. See
     ``Learner.evaluate``.
 
     A tied deployment adapts with as many labels as the tasks of a plan have support labels, which must then be alike.

@@ -89,7 +89,7 @@ class Probe:
         return low, high
 
     def _levels_on(self) -> torch.device:
-        """Where the process takes times: with its buffers, and without any on the CPU, where a look at them is free."""
+        """Device of the process's times: its buffers' own, or the CPU without any, where reading them is free."""
         return next(self.process.buffers(), torch.empty(())).device
 
     def sigma(self, x: Tensor, wanted: float | None) -> tuple[float, str | None]:

@@ -38,7 +38,7 @@ class Table:
 
     @property
     def rows(self) -> Sequence[object]:
-        """What the user calls each row: what its column of names holds, or its number."""
+        """Names of the rows: the values of the column of names, or numbers."""
         if self.named is not None:
             return [str(name) for name in self.others[self.named].tolist()]
         return self.points.rows if isinstance(self.points, StoredPoints) else range(len(self.points))
