@@ -229,6 +229,13 @@ def test_what_another_runner_gives_is_kept_like_our_own(run: Run, write: Callabl
 
 def test_constructors_get_the_executor_of_the_run(write: Callable[[str], Path]) -> None:
     text = SHORT + "  many: {use: geometry:tiny-many, inputs: {parts: [data]}}\n"
-    host = Host.discover()
-    assert run_file(host, write(text)).value("many").squares == [1, 4]
+    seen: list[Any] = []
+
+    def after(stage: Any, outputs: Any) -> None:
+        if stage.name == "many":
+            seen.append(outputs.value.squares)
+
+    host = Host.discover(extra_plugins=[plugin(scorefold_after_stage=after)])
+    assert run_file(host, write(text)).value("many").squares is None
+    assert seen == [[1, 4]]
     assert host.create("geometry:tiny-many", parts=[host.create("data:tiny")]).squares is None

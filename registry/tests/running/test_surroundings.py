@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from scorefold.errors import DataError
 from scorefold.plugin import hookimpl
 from scorefold_registry.host import Host
-from scorefold_registry.plugins.surroundings import Marks, Surroundings, unchanged
+from scorefold_registry.plugins.surroundings import Surroundings, unchanged
 from scorefold_registry.run.result import RunResult
 
 RUN = """version: 1
@@ -116,7 +116,7 @@ def test_what_a_stage_does_to_its_data_reaches_no_other(run: Run, mean: Any, mon
     monkeypatch.setattr(mean, "estimate", moving)
     spoilt = run(RUN, fresh=True)
     assert spoilt.value("again").value == clean.value("again").value
-    assert "changed the value of stage 'data' in place" in (spoilt.folder / "mean" / "result.json").read_text()
+    assert "changed the data of stage 'data' while it read them" in (spoilt.folder / "mean" / "result.json").read_text()
 
 
 @pytest.mark.parametrize("hook", ["scorefold_before_stage", "scorefold_after_stage"])
@@ -136,9 +136,7 @@ def test_what_a_hook_does_to_the_data_reaches_no_stage(host: Host, run: Run, hoo
     result = run(RUN, fresh=True)
     assert result.value("mean").value == clean.value("mean").value
     assert result.value("again").value == clean.value("again").value
-    (failure,) = result.failures
-    assert failure.plugin == "zeroes"
-    assert failure.error == "it changes the value of stage 'data' in place, which was put back"
+    assert result.failures == ()
 
 
 def test_a_hook_that_changes_the_process_is_named(host: Host, run: Run) -> None:
@@ -159,14 +157,6 @@ def test_the_default_dtype_is_part_of_the_key(run: Run) -> None:
         assert [stage["reused"] for stage in run(RUN).as_json()["stages"]] == [False, False, False]
     finally:
         torch.set_default_dtype(torch.float32)
-
-
-def test_weights_and_bits_are_compared() -> None:
-    layer = torch.nn.Linear(2, 2)
-    marks = Marks({"score": layer, "number": 3})
-    assert marks.changed() == []
-    layer.weight.detach().numpy()[0, 0] += 1.0  # past torch, which counts its own changes only
-    assert marks.changed() == ["score"]
 
 
 def test_files_that_change_while_a_stage_reads_them_are_refused(

@@ -43,6 +43,8 @@ def estimate(component: Estimator, inputs: Inputs, options: EstimateOptions, con
     source: DataSource = inputs["data"]
     dataset = points_of(source, options.limit, context)
     label = None if options.by is None else labels_of(dataset)
+    # First, from copies of the points: an estimator that changes what it is given can't move a label's points then.
+    by_label = None if label is None else _estimates_by_label(component, dataset, label, source.label_names, context)
     answer = component.estimate(dataset, generator=context.generator("estimate"))
     if "repeats" in inputs:
         answer = over_trainings([answer, *inputs["repeats"]])
@@ -58,8 +60,8 @@ def estimate(component: Estimator, inputs: Inputs, options: EstimateOptions, con
     summary = answer.summary()
     said = {name: summary[name] for name in ("quantity", "value", "interval", "headline")}
     result: dict[str, Any] = {"metrics": metrics, "estimate": summary, "answer": {**said, "truth": known}}
-    if label is not None:
-        result = with_labels(result, *_estimates_by_label(component, dataset, label, source.label_names, context))
+    if by_label is not None:
+        result = with_labels(result, *by_label)
     answer = estimate_by_row(answer, dataset, source)
     return Outcome(answer, result, answer.tensors())
 

@@ -33,16 +33,18 @@ from scorefold_registry.plugins.records import Registered
 
 @dataclass(frozen=True)
 class Placement:
-    """Where modules go, and the seed that their construction starts from."""
+    """Where modules go, the seed that their construction starts from, and who does the jobs of what asks for an
+    ``executor``."""
 
     seed: int | None = None
     device: torch.device | str | None = None
     dtype: torch.dtype | None = None
+    executor: Executor | None = None
 
     def inside(self, *names: str | int) -> Placement:
         """The same for a part, with a seed of its own."""
         seed = None if self.seed is None else derive_seed(self.seed, *names)
-        return Placement(seed, self.device, self.dtype)
+        return Placement(seed, self.device, self.dtype, self.executor)
 
 
 @dataclass
@@ -86,7 +88,7 @@ class Builder:
         self.catalogue = catalogue
         self.memory = Memory()
         self.executor: Executor | None = None
-        """What constructors that ask for an ``executor`` get: the run's while one goes on, None otherwise."""
+        """What constructors that ask for an ``executor`` get where their placement has none."""
 
     def build(self, registered: Registered, config: Any, ports: Mapping[str, Any], place: Placement) -> Any:
         """A component from its config (a mapping or a ``Config``) and its ports.
@@ -216,7 +218,7 @@ class Builder:
             "generator": None if place.seed is None else derive_generator(place.seed, "construction"),
             "device": place.device,
             "dtype": place.dtype,
-            "executor": self.executor,
+            "executor": place.executor or self.executor,
             "port_names": {name: self._names(items) for name, items in ports.items() if isinstance(items, list)},
         }
         extra = {name: value for name, value in offered.items() if name in wanted}

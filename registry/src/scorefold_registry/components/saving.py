@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from scorefold.data import DataSpec, TensorSpec
 from scorefold.errors import ArtefactError, ConfigError, PluginError, ScorefoldError, ShapeError
 from scorefold.interfaces import DataSource
 from scorefold.plugin import Port
+from scorefold.stage import Executor
 from scorefold_registry.components.building import Builder, Made, Placement
 from scorefold_registry.components.configs import resolve_config
 from scorefold_registry.components.manifest import (
@@ -148,16 +150,16 @@ class _Writer:
         return made
 
 
-def load(builder: Builder, path: Path, device: torch.device | str | None) -> Any:
-    """The object whose state a folder holds; see ``Host.load``."""
+def load(builder: Builder, path: Path, device: torch.device | str | None, executor: Executor | None = None) -> Any:
+    """The object whose state a folder holds; see ``Host.load``. ``executor`` does the jobs of what asks for one."""
     path = Path(os.path.abspath(path))
     try:
-        return _load(builder, path, device, {})
+        return _load(builder, path, Placement(device=device, executor=executor), {})
     except RecursionError:
         raise ArtefactError(f"{path} refers to states that refer to states, too deep to follow") from None
 
 
-def _load(builder: Builder, path: Path, device: torch.device | str | None, loaded: dict[Path, Any]) -> Any:
+def _load(builder: Builder, path: Path, place: Placement, loaded: dict[Path, Any]) -> Any:
     # What refers to this state refers to the place it was asked at, which may itself refer elsewhere.
     asked, path = path, state_folder(path)
     if path in loaded:
@@ -168,11 +170,11 @@ def _load(builder: Builder, path: Path, device: torch.device | str | None, loade
     ports = {}
     for name, entry in manifest.ports.items():
         entries = entry if isinstance(entry, list) else [entry]
-        values = [_load_port(builder, path, name, item, device, loaded) for item in entries]
+        values = [_load_port(builder, path, name, item, place, loaded) for item in entries]
         ports[name] = values if isinstance(entry, list) else values[0]
     dtype = None if manifest.dtype is None else getattr(torch, manifest.dtype)
     try:
-        obj = builder.build(registered, config, ports, Placement(manifest.seed, device, dtype))
+        obj = builder.build(registered, config, ports, replace(place, seed=manifest.seed, dtype=dtype))
     except (ConfigError, PluginError) as error:
         raise ArtefactError(f"{path} can't be rebuilt: {error.message}", hint=error.hint) from error
     if isinstance(obj, DataSource) and obj.fingerprint() != manifest.fingerprint:
@@ -210,7 +212,7 @@ def _load_port(
     path: Path,
     name: str,
     entry: Reference,
-    device: torch.device | str | None,
+    place: Placement,
     loaded: dict[Path, Any],
 ) -> Any:
     what = f"port {name!r} of {path}"
@@ -223,7 +225,7 @@ def _load_port(
         return load_value(held, None)
     if entry.state is None:
         raise ArtefactError(f"{path / MANIFEST_FILE} does not say what port {name!r} is plugged to")
-    return _load(builder, follow(path, entry, what), device, loaded)
+    return _load(builder, follow(path, entry, what), place, loaded)
 
 
 def data_spec(reference: Reference, port: str, folder: Path) -> DataSpec:
@@ -298,7 +300,8 @@ def _check_unchanged(builder: Builder, obj: Any, saved: Path, what: str) -> None
     if now.keys() != then.keys() or any(not torch.equal(now[name].cpu(), then[name]) for name in then):
         raise ArtefactError(
             f"{what} has changed since it was saved to {saved}",
-            hint="save it again first, or pass bundle=True to keep a copy of it as it is",
+            hint="code that is given a model must leave it as it is; save it again first, or keep a copy of it with "
+            "bundle=True",
         )
 
 

@@ -6,12 +6,10 @@ import locale
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
-
-from scorefold.errors import DataError, ScorefoldError
 
 _held: list[Any] = []
 """Guards that put a mode of torch back for as long as they live, and modes that were ended."""
@@ -163,77 +161,3 @@ def _put_torch_back(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         if now["inference"] == before["inference"]:
             changed.append("torch's gradient mode")
     return changed
-
-
-class Marks:
-    """What stages' values hold: the events of data that are in memory, and the weights of models."""
-
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        self._values = values
-        self._sums = {name: _sums(value) for name, value in values.items()}
-
-    def changed(self) -> list[str]:
-        """The stages whose values were changed in place since."""
-        return [name for name, value in self._values.items() if _sums(value) != self._sums[name]]
-
-
-def _sums(value: Any) -> list[tuple[Any, ...]]:
-    """The shape and the sum of bits of each tensor of a value. One copy from a device has all sums."""
-    import torch
-
-    found = [(tuple(tensor.shape), _sum(tensor)) for tensor in _tensors(value)]
-    sums = torch.stack([each.to(found[0][1].device) for _, each in found]).tolist() if found else []
-    return [(shape, each) for (shape, _), each in zip(found, sums, strict=True)]
-
-
-def _tensors(value: Any) -> Iterator[Any]:
-    from torch import nn
-
-    from scorefold.interfaces import DataSource
-
-    if isinstance(value, nn.Module):
-        yield from value.parameters()
-    elif isinstance(value, DataSource):
-        for dataset, streamed in _splits(value):
-            if not streamed:
-                yield from (part for part in (dataset.x, dataset.label) if part is not None)
-
-
-def _sum(tensor: Any) -> Any:
-    import torch
-
-    bits = tensor.detach().contiguous()
-    bits = torch.view_as_real(bits) if bits.is_complex() else bits
-    whole = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.uint8}[bits.element_size()]
-    return bits.view(whole).sum(dtype=torch.int64)
-
-
-def refuse_changed_files(stage: str, read: Mapping[str, Any], fingerprints: Mapping[str, str | None]) -> None:
-    """Raises ``DataError`` where files changed while a stage read them: its result would be of neither.
-
-    ``read`` are the values of stages by name, this one's own data among them, and ``fingerprints`` those of the data as
-    their stages began. Data in memory were read then, and streamed ones are read all along.
-    """
-    for name, source in read.items():
-        if name in fingerprints and (name == stage or _streams(source)) and source.fingerprint() != fingerprints[name]:
-            raise DataError(
-                f"the files of stage {name!r} changed while stage {stage!r} read them, so its result is of neither and "
-                "is not kept",
-                hint="run again when they stay as they are",
-            )
-
-
-def _streams(source: Any) -> bool:
-    """Whether a source reads its files as its points are asked for."""
-    return any(streamed for _, streamed in _splits(source))
-
-
-def _splits(source: Any) -> Iterator[tuple[Any, bool]]:
-    """The splits of a source that there are, and whether each is streamed."""
-    from scorefold.data import StreamedDataset
-    from scorefold.interfaces.data import SPLITS
-
-    for split in SPLITS:
-        with suppress(ScorefoldError):
-            dataset = source.load(split)
-            yield dataset, isinstance(dataset, StreamedDataset)

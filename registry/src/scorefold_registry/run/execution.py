@@ -8,20 +8,21 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from scorefold.artefacts import new_folder, read_json, write_json, write_text
 from scorefold.errors import PluginError, ScorefoldError
+from scorefold.interfaces import DataSource
 from scorefold.plugin import hookimpl
 from scorefold.seeds import derive_seed
 from scorefold.stage import Executor, Outcome, RunInfo, Show, StageContext, StageInfo, showing
 from scorefold_registry.components.stage_files import read_result, read_stage
 from scorefold_registry.plugins.loading import load_target
 from scorefold_registry.plugins.process_guard import guarded
-from scorefold_registry.plugins.surroundings import Marks, refuse_changed_files
 from scorefold_registry.run import folders as run_folders
 from scorefold_registry.run import team
 from scorefold_registry.run.cache import Cache
@@ -30,7 +31,7 @@ from scorefold_registry.run.environment import describe_environment
 from scorefold_registry.run.error_attribution import stage_error
 from scorefold_registry.run.executor import LocalExecutor, plugins_executor
 from scorefold_registry.run.memory import peak_memory, restart_peak
-from scorefold_registry.run.observers import Events, Observers
+from scorefold_registry.run.observers import Events, Observers, Own
 from scorefold_registry.run.progress import Silent
 from scorefold_registry.run.rehearsal import rehearse
 from scorefold_registry.run.report import write_report
@@ -40,12 +41,13 @@ from scorefold_registry.run.stage_folder import (
     draw_again,
     fingerprints,
     key_of,
+    load_stage_value,
     note_steps,
     perform,
     resolved_run,
     write_stage,
 )
-from scorefold_registry.run.stage_values import StageValues
+from scorefold_registry.run.stage_values import Inputs, SeenOutcome, StageValues, changed_files, frozen
 from scorefold_registry.runfile.plan import Plan, PlannedStage
 from scorefold_registry.runfile.reader import RunFileError
 from scorefold_registry.runfile.yaml_reader import yaml_text
@@ -54,51 +56,53 @@ if TYPE_CHECKING:
     from scorefold_registry.host import Host
 
 
-@dataclass
-class Session:
-    """One run while it goes on. ``command`` is the command line that repeats it; ``jobs`` does the jobs inside its
-    stages, in place of a plugin's executor and of local processes, and is closed by whoever gave it."""
+class RunExecution:
+    """One run while it goes on, in ``folder``. ``command`` is the command line that repeats it; ``jobs`` does the jobs
+    inside its stages, in place of a plugin's executor and of local processes, and is closed by whoever gave it."""
 
-    host: Host
-    plan: Plan
-    cache: Cache
-    progress: Silent
-    fresh: bool
-    workshop: Workshop
-    command: Sequence[str]
-    jobs: Executor | None = None
-    keys: dict[str, str] = field(default_factory=dict)
-    fingerprints: dict[str, str | None] = field(default_factory=dict)
-    results: list[StageResult] = field(default_factory=list)
-    calls: int | None = None
-    current: str | None = None
-    rehearsed: bool = False
-
-    @contextmanager
-    def surroundings(self, folder: Path) -> Iterator[None]:
-        """The hooks, observers and executor of the run, put back afterwards."""
-        file = self.plan.run
-        self.info = RunInfo(
-            file.name, folder, file.seed, resolved_run(self.host.catalogue, self.plan), self.plan.plugins
-        )
-        self.handed = StageValues(self.host, folder, self.workshop.device)
+    def __init__(
+        self,
+        host: Host,
+        plan: Plan,
+        folder: Path,
+        cache: Cache,
+        workshop: Workshop,
+        *,
+        progress: Silent,
+        fresh: bool,
+        command: Sequence[str],
+        jobs: Executor | None = None,
+    ) -> None:
+        self.host, self.plan, self.cache, self.workshop = host, plan, cache, workshop
+        self.progress, self.fresh, self.command, self.jobs = progress, fresh, command, jobs
+        self.resolved = resolved_run(host.catalogue, plan)
+        plugins = MappingProxyType(dict(plan.plugins))
+        self.info = RunInfo(plan.run.name, folder, plan.run.seed, frozen(self.resolved), plugins)
+        self.values = StageValues(host, folder, workshop.device, cache)
         self.events = Events(folder / "events.jsonl")
-        self.observers = Observers(self.host.manager, self.events)
-        local = _LocalRunner(self)
-        self.host.manager.register(local)
-        around = self.host.builder.executor
-        try:
-            yield
-        finally:
-            self.host.builder.executor = around
-            self.host.manager.unregister(local)
-            self.progress.close()
+        self.observers = Observers(host.manager, self.events, self.info, self.values.put_files_back)
+        self.keys: dict[str, str] = {}
+        self.fingerprints: dict[str, str | None] = {}
+        self.sources: dict[str, Any] = {}
+        self.results: list[StageResult] = []
+        self.work: _Work | None = None
+        self.current: str | None = None
+        self.rehearsed = False
 
     def run(self) -> RunResult:
         """Do every stage. Raises ``RunInterrupted`` after Ctrl-C and the error of a stage that fails."""
         began = time.monotonic()
+        local = _LocalRunner(self)
+        self.host.manager.register(local)
+        try:
+            return self._run(began)
+        finally:
+            self.host.manager.unregister(local)
+            self.progress.close()
+
+    def _run(self, began: float) -> RunResult:
         self._write_head()
-        self.observers.notify("scorefold_before_run", run=self.info)
+        self.observers.notify("scorefold_before_run")
         try:
             with self._executor():
                 for number, planned in enumerate(self.plan.stages, start=1):
@@ -119,7 +123,7 @@ class Session:
     def _write_head(self) -> None:
         folder, file = self.info.folder, self.plan.run
         write_text(folder / "run.yaml", file.text)
-        write_text(folder / "resolved.yaml", yaml_text(self.info.config))
+        write_text(folder / "resolved.yaml", yaml_text(self.resolved))
         write_json(
             folder / "environment.json",
             describe_environment(self.host.plugins, self.workshop.device, file.seed, team.processes()),
@@ -136,17 +140,14 @@ class Session:
         """What does the jobs inside stages: what was given, a plugin's or our own."""
         import torch
 
-        if self.jobs is not None:
-            self.executor = self.host.builder.executor = self.jobs
-            yield
-            return
-        offered = plugins_executor(self.host, self.info)
-        self.executor = offered or LocalExecutor(self.plan.run.runtime.workers, torch.get_num_threads())
-        self.host.builder.executor = self.executor
+        executor = self.jobs or plugins_executor(self.host, self.info)
+        executor = executor or LocalExecutor(self.plan.run.runtime.workers, torch.get_num_threads())
+        self.workshop, self.values.executor = replace(self.workshop, executor=executor), executor
         try:
             yield
         finally:
-            self.observers.close_executor(self.executor)
+            if self.jobs is None:
+                self.observers.close_executor(executor)
 
     def _end(self, state: str, **facts: Any) -> None:
         folder = self.info.folder
@@ -155,12 +156,12 @@ class Session:
         self.events.write(f"run-{state}", **facts)
 
     def _notify_error(self, state: str, error: BaseException) -> None:
-        self.observers.notify("scorefold_on_run_error", run=self.info, state=state, error=error)
+        self.observers.notify("scorefold_on_run_error", state=state, error=error)
 
     def _finish(self, seconds: float) -> tuple[RunResult, list[tuple[str, str, str]]]:
         """Write the report and give the folder its name; the result, and what plugins added to the report."""
         partial, final = self.info.folder, run_folders.final_name(self.info.folder)
-        sections = self.observers.sections(self.info)
+        sections = self.observers.sections()
         result = RunResult(
             name=self.info.name,
             folder=final,
@@ -168,8 +169,8 @@ class Session:
             stages=tuple(self.results),
             failures=tuple(self.observers.failures),
             seconds=seconds,
-            _values=self.handed.values,
-            _host=self.host,
+            _values=self.values.data_copies(),
+            _load=lambda name: load_stage_value(self.host, final / name, self.workshop.device),
         )
         self._end("complete", seconds=seconds, **result.as_json())
         write_report(partial, sections, [failure.text() for failure in self.observers.failures])
@@ -180,11 +181,9 @@ class Session:
     def _notify_end(self, result: RunResult, sections: Sequence[tuple[str, str, str]]) -> RunResult:
         """Notify the observers of a run that is complete; an observer that fails now still stands in the report."""
         self.events.moved(result.folder / "events.jsonl")
-        for name in self.handed.built:
-            self.handed.saved_at(name, result.folder / name)
-        self.info = replace(self.info, folder=result.folder)
-        self.handed.folder = result.folder
-        self.observers.notify("scorefold_after_run", run=self.info, result=result.as_json())
+        self.info = self.observers.run = replace(self.info, folder=result.folder)
+        self.values.moved(result.folder)
+        self.observers.notify("scorefold_after_run", result=frozen(result.as_json()))
         if len(self.observers.failures) > len(result.failures):
             result = replace(result, failures=tuple(self.observers.failures))
             write_report(result.folder, sections, [failure.text() for failure in result.failures])
@@ -212,7 +211,9 @@ class Session:
                 target = self.info.folder / planned.name
                 reused = not self.fresh and planned.artefact is None and self.cache.fetch(key, target)
                 if reused:
-                    self.handed.saved_at(planned.name, target)
+                    self.values.written(planned.name, key)
+                    if planned.name in self.sources:
+                        self.values.keep_data(planned.name, self.sources.pop(planned.name))
                 else:
                     self._compute(planned, info, began)
         except KeyboardInterrupt:
@@ -228,12 +229,12 @@ class Session:
         digests: list[str | None] = []
         creates = planned.source is None and planned.artefact is None
         if creates and planned.registered.component.kind == "data":
-            source = self.workshop.source(planned, self.handed.value)
+            source = self.workshop.source(planned, self.values.value)
             assert planned.config is not None
             digests = fingerprints(source, planned.config)
             self.fingerprints[planned.name] = digests[0]
-            self.handed.values[planned.name] = self.handed.built[planned.name] = source
-        digests += self.workshop.inline_fingerprints(planned, self.handed.value)
+            self.sources[planned.name] = source
+        digests += self.workshop.inline_fingerprints(planned, self.values.value)
         runtime = self.plan.run.runtime
         surroundings = {
             "seed": derive_seed(self.info.seed, planned.name),
@@ -255,37 +256,39 @@ class Session:
         checkpoints = self.cache.checkpoints(info.key)
         if self.fresh:
             shutil.rmtree(checkpoints, ignore_errors=True)
-        inputs = {name: self.handed.value(name) for name in planned.after}
         self.events.write("stage-started", stage=planned.name, component=info.component, key=info.key)
         self.observers.notify(
-            "scorefold_before_stage", stage_name=planned.name, run=self.info, stage=info, inputs=inputs
+            "scorefold_before_stage",
+            stage_name=planned.name,
+            stage=info,
+            inputs=Own(lambda: Inputs(planned.after, self.values.value)),
         )
-        if self._reread():
-            inputs = {name: self.handed.value(name) for name in planned.after}
         # What importing code costs is the process's business, and not the method's.
         load_target(planned.registered, planned.registered.component.target)
         import_module(planned.verb.target.partition(":")[0])
-        self.calls, marks, started = None, Marks(inputs), cpu_seconds()
+        work = self.work = _Work(self.values, planned, info, replace(self.info))
+        started = cpu_seconds()
         restart_peak()
         with guarded() as changed:
-            outcome = self.host.hook.scorefold_run_stage(run=self.info, stage=info, inputs=inputs)
+            inputs = Inputs(planned.after, work.value)
+            outcome = self.host.hook.scorefold_run_stage(run=work.run, stage=replace(info), inputs=inputs)
         spent = cpu_seconds() - started
         if not isinstance(outcome, Outcome):
             raise PluginError(f"scorefold_run_stage returned a {type(outcome).__name__}; expected an Outcome")
-        read = {planned.name: self.handed.values.get(planned.name), **inputs}
-        refuse_changed_files(planned.name, read, self.fingerprints)
-        spoilt = marks.changed()
-        self.observers.spoilt += spoilt
-        self._reread()
-        changed += [f"the value of stage {name!r} in place" for name in spoilt]
+        own = self.sources.get(planned.name)
+        if own is not None and own.fingerprint() != self.fingerprints[planned.name]:
+            raise changed_files(planned.name, planned.name)
+        self.values.refuse_changed_files(planned.name, work.given, self.fingerprints)
+        changed = [f"{what}, which was put back" for what in changed] + self.values.put_files_back()
+        changed += [f"the data of stage {name!r} while it read them" for name in self.values.changed_by(work.given)]
         if changed:
             what, plugin = " and ".join(changed), planned.registered.plugin
-            text = f"the code of plugin {plugin!r} changed {what}, which was put back; no other run reuses this result"
+            text = f"the code of plugin {plugin!r} changed {what}; no other run reuses this result"
             outcome.result = {**outcome.result, "warnings": [*outcome.result.get("warnings", ()), text]}
-        component = self.handed.built.get(planned.name)
+        component = work.component
         if component is None and self.host.builder.memory.of(outcome.value) is not None:
             # Another runner did the stage, and gives what this host has loaded of it.
-            component = self.handed.built[planned.name] = outcome.value
+            component = outcome.value
         facts = {
             "name": planned.name,
             "component": info.component,
@@ -302,28 +305,29 @@ class Session:
             "seconds": time.monotonic() - began,
             "cpu_seconds": spent,
             "peak_memory": peak_memory(),
-            "network_calls": self.calls,
+            "network_calls": work.calls,
         }
         target = self.info.folder / planned.name
         with new_folder(target) as partial, showing(self._advanced(planned.name)):
             write_stage(self.host, planned, component, outcome, partial, facts)
-        self.handed.saved_at(planned.name, target)
-        if planned.artefact is None and not changed:
+        kept = planned.artefact is None and not changed
+        if kept:
             self.cache.store(info.key, target)
         else:
             # Not kept: a reference holds only where it stands, and what changed its surroundings may not hold at all.
             shutil.rmtree(checkpoints, ignore_errors=True)
-        self.handed.values[planned.name] = outcome.value
-        seconds = time.monotonic() - began
+        self.values.written(planned.name, info.key if kept else None)
+        if isinstance(outcome.value, DataSource):
+            self.sources.pop(planned.name, None)
+            self.values.keep_data(planned.name, outcome.value)
+            self.values.value(planned.name)  # now, while no other code has been called
         self.observers.notify(
             "scorefold_after_stage",
             stage_name=planned.name,
-            run=self.info,
             stage=info,
-            outputs=outcome,
-            seconds=seconds,
+            outputs=Own(lambda: SeenOutcome(outcome, lambda: self.values.value(planned.name))),
+            seconds=time.monotonic() - began,
         )
-        self._reread()
 
     def _rehearse(self, planned: PlannedStage) -> None:
         """Try what is left of the run once, before the first stage that may take long. Raises what is wrong."""
@@ -335,25 +339,17 @@ class Session:
             raise problems[0] if len(problems) == 1 else RunFileError(problems)
 
     def _done(self, name: str) -> Any:
-        """The value of a stage that is done, loaded anew where it is no data. Raises ``KeyError`` for others."""
-        is_data = name in self.keys and name in self.fingerprints
-        return self.handed.value(name) if is_data else self.handed.copy(name)
+        """The value of a stage that is done, on the CPU. Raises ``KeyError`` for others."""
+        return self.values.on_cpu(name)
 
-    def _reread(self) -> bool:
-        """Forget the values that were changed in place, so that they are read from their folders; whether any was."""
-        spoilt = list(self.observers.spoilt)
-        self.handed.forget(spoilt)
-        self.observers.spoilt.clear()
-        return bool(spoilt)
-
-    def run_locally(self, stage: StageInfo) -> Outcome:
+    def run_locally(self, work: _Work) -> Outcome:
         """What the local runner does with a stage: create the component, fill the verb's inputs, call the verb."""
-        planned = next(item for item in self.plan.stages if item.name == stage.name)
-        component = self.handed.built.get(planned.name)
+        planned, stage = work.planned, work.stage
+        component = self.sources.get(planned.name)
         if component is None:
-            component = self.workshop.component(planned, self.handed.value, self.handed.component)
-        self.handed.built[planned.name] = component
-        inputs = self.workshop.inputs(planned, component, self.handed.value)
+            component = self.workshop.component(planned, work.value, self.values.component)
+        work.component = component
+        inputs = self.workshop.inputs(planned, component, work.value)
         checkpoints = self.cache.checkpoints(stage.key)
         checkpoints.mkdir(parents=True, exist_ok=True)
         context = StageContext(
@@ -366,7 +362,7 @@ class Session:
             parallel=self.plan.run.runtime.parallel,
             together=None if (others := team.current()) is None else others.job,
             checkpoint_dir=checkpoints,
-            executor=self.executor,
+            executor=self.workshop.executor,
             metrics=lambda step, values: self._measured(stage, step, values),
             progress=self._advanced(stage.name),
             warn=lambda text: self.progress.warned(stage.name, text),
@@ -377,7 +373,7 @@ class Session:
                 return perform(planned, component, inputs, context)
             with evaluations(models_of(self.host.builder.memory, component, *inputs.values())) as tally:
                 outcome = perform(planned, component, inputs, context)
-        self.calls = tally.points
+        work.calls = tally.points
         return outcome
 
     def _advanced(self, name: str) -> Show:
@@ -387,7 +383,11 @@ class Session:
         self.events.write("metrics", stage=stage.name, step=step, metrics=dict(metrics))
         self.progress.measured(stage.name, step, metrics)
         self.observers.notify(
-            "scorefold_on_metrics", stage_name=stage.name, run=self.info, stage=stage, step=step, metrics=metrics
+            "scorefold_on_metrics",
+            stage_name=stage.name,
+            stage=stage,
+            step=step,
+            metrics=frozen(metrics),
         )
 
     def _ended(self, planned: PlannedStage, info: StageInfo, reused: bool, seconds: float) -> None:
@@ -397,14 +397,16 @@ class Session:
         failure = read_stage(folder)["figure_failure"]
         if failure is not None and reused:
             failure = draw_again(self.host, planned, folder)
+            self.values.written(planned.name, info.key)
             if failure is None:
                 self.cache.store(info.key, folder)
         if failure is not None:
             self.observers.figures_failed(planned.name, planned.registered.plugin, failure)
         result = StageResult(planned.name, info.component, reused, seconds, metrics, said.get("by_label", ()))
         self.results.append(result)
-        if note_steps(self.info.config["stages"][planned.name], metrics):
-            write_text(self.info.folder / "resolved.yaml", yaml_text(self.info.config))
+        if note_steps(self.resolved["stages"][planned.name], metrics):
+            write_text(self.info.folder / "resolved.yaml", yaml_text(self.resolved))
+            self.info = self.observers.run = replace(self.info, config=frozen(self.resolved))
         self.events.write("stage-ended", stage=planned.name, reused=reused, seconds=round(seconds, 3), metrics=metrics)
         self.progress.stage_ended(planned.name, seconds, reused, metrics)
 
@@ -417,19 +419,36 @@ class Session:
         if planned.line is not None:
             shown.at(planned.file or self.plan.run.path, planned.line, planned.column)
         self.events.write("stage-failed", stage=planned.name, error=str(shown))
-        self.observers.notify(
-            "scorefold_on_stage_error", stage_name=planned.name, run=self.info, stage=info, error=shown
-        )
+        self.observers.notify("scorefold_on_stage_error", stage_name=planned.name, stage=info, error=shown)
         return shown
+
+
+class _Work:
+    """One stage while it is computed: what it was given, what its verb acted on, and what it cost. ``run`` is what the
+    plugins that may do the stage see of the run."""
+
+    def __init__(self, values: StageValues, planned: PlannedStage, stage: StageInfo, run: RunInfo) -> None:
+        self._values = values
+        self.planned, self.stage, self.run = planned, stage, run
+        self.given: dict[str, list[Any]] = {}
+        self.component: Any = None
+        self.calls: int | None = None
+
+    def value(self, name: str) -> Any:
+        """The value of an earlier stage, as an object of this stage's own."""
+        found = self._values.value(name)
+        self.given.setdefault(name, []).append(found)
+        return found
 
 
 class _LocalRunner:
     """The default answer to ``scorefold_run_stage``: this process does it."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, execution: RunExecution) -> None:
+        self._execution = execution
 
     @hookimpl(trylast=True)
     def scorefold_run_stage(self, run: RunInfo, stage: StageInfo) -> Outcome | None:
         # A stage may run another file with the same host; each runner answers for its own run.
-        return self._session.run_locally(stage) if run is self._session.info else None
+        work = self._execution.work
+        return self._execution.run_locally(work) if work is not None and run is work.run else None

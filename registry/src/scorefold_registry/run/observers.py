@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pluggy
 
 from scorefold.artefacts import json_text
-from scorefold.stage import Executor, RunInfo
+from scorefold.stage import Executor, RunInfo, StageInfo
 from scorefold_registry.plugins.loading import describe, own_frame
 from scorefold_registry.plugins.process_guard import guarded
-from scorefold_registry.plugins.surroundings import Marks
 
 
 class Events:
@@ -51,15 +51,26 @@ class Failure:
         return f"plugin {self.plugin!r}: {self.hook} failed{where}: {self.error}{at}"
 
 
+@dataclass(frozen=True)
+class Own:
+    """An argument of which each hook gets one of its own."""
+
+    make: Callable[[], Any]
+
+
 @dataclass
 class Observers:
-    """Calls lifecycle hooks, each plugin by itself, and puts back what it changes around it. ``failures`` lists the
-    first failure of each plugin's hook, ``spoilt`` the stages whose values a hook has changed in place."""
+    """Calls lifecycle hooks of a run, each plugin by itself, and puts back what it changes around it.
+
+    ``failures`` lists the first failure of each plugin's hook. ``files_back`` restores the folders of stages, and
+    returns the changes that it found.
+    """
 
     manager: pluggy.PluginManager
     events: Events
+    run: RunInfo
+    files_back: Callable[[], list[str]]
     failures: list[Failure] = field(default_factory=list)
-    spoilt: list[str] = field(default_factory=list)
 
     def notify(self, hook: str, *, stage_name: str | None = None, **arguments: Any) -> None:
         """Call a hook for what it does."""
@@ -71,17 +82,14 @@ class Observers:
         # pluggy lists implementations in the reverse of the order in which it calls them.
         for implementation in reversed(getattr(self.manager.hook, hook).get_hookimpls()):
             plugin = implementation.plugin_name
-            given = {name: arguments[name] for name in implementation.argnames}
-            shown = given.get("inputs") or ({stage_name: given["outputs"].value} if "outputs" in given else {})
-            marks = Marks(shown)
-            with guarded() as changed:
+            given = {name: _own({"run": self.run, **arguments}[name]) for name in implementation.argnames}
+            with _unharmed(given.get("error")), guarded() as changed:
                 answered, answer = self._call(implementation.function, given, plugin, hook, stage_name)
-            for name in marks.changed():
-                self.spoilt.append(name)
-                changed.append(f"the value of stage {name!r} in place")
+            changed = [f"{what}, which was put back" for what in changed]
+            if hook != "scorefold_on_metrics":  # called at every few steps
+                changed += self.files_back()
             for what in changed:
-                error = f"it changes {what}, which was put back"
-                self._record(Failure(plugin, hook, stage_name, error, None))
+                self._record(Failure(plugin, hook, stage_name, f"it changes {what}", None))
             if answered:
                 yield plugin, answer
 
@@ -99,10 +107,10 @@ class Observers:
             self._record(Failure(plugin, hook, stage_name, describe(error), own_frame(error, {package})))
             return False, None
 
-    def sections(self, run: RunInfo) -> list[tuple[str, str, str]]:
+    def sections(self) -> list[tuple[str, str, str]]:
         """What plugins add to the report: (plugin, title, HTML fragment)."""
         found: list[tuple[str, str, str]] = []
-        for plugin, answer in self.ask("scorefold_report_sections", run=run):
+        for plugin, answer in self.ask("scorefold_report_sections"):
             for section in answer or ():
                 if isinstance(section, tuple) and len(section) == 2 and all(isinstance(part, str) for part in section):
                     found.append((plugin, *section))
@@ -132,3 +140,25 @@ class Observers:
             return
         self.failures.append(failure)
         self.events.write("observer-failed", text=failure.text(), plugin=failure.plugin, hook=failure.hook)
+
+
+def _own(argument: Any) -> Any:
+    """An argument as a hook gets it, which no other hook sees."""
+    if isinstance(argument, RunInfo | StageInfo):
+        return replace(argument)
+    return argument.make() if isinstance(argument, Own) else argument
+
+
+@contextmanager
+def _unharmed(error: BaseException | None) -> Iterator[None]:
+    """Give an error its text and its facts back after a hook has seen it."""
+    if error is None:
+        yield
+        return
+    arguments, facts = error.args, dict(vars(error))
+    try:
+        yield
+    finally:
+        error.args = arguments
+        vars(error).clear()
+        vars(error).update(facts)

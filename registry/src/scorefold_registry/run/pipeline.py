@@ -15,7 +15,7 @@ from scorefold_registry.run import folders as run_folders
 from scorefold_registry.run import team
 from scorefold_registry.run.cache import Cache, area, make_folder
 from scorefold_registry.run.environment import set_up
-from scorefold_registry.run.execution import Session
+from scorefold_registry.run.execution import RunExecution
 from scorefold_registry.run.progress import Silent
 from scorefold_registry.run.result import RunResult
 from scorefold_registry.run.stage_folder import Workshop
@@ -78,10 +78,19 @@ def run_plan(
             raise run.source.error(error.message, ("runtime", "device"), hint=error.hint) from None
         workshop = Workshop(host, run.seed, device, dtype)
         make_folder(cache_area)
-        shown = progress or Silent()
-        session = Session(host, plan, Cache(cache_area), shown, fresh, workshop, command or _command(run), jobs)
-        with run_folders.new_run(runs_area / run.name, name) as folder, session.surroundings(folder):
-            return session.run()
+        with run_folders.new_run(runs_area / run.name, name) as folder:
+            execution = RunExecution(
+                host,
+                plan,
+                folder,
+                Cache(cache_area),
+                workshop,
+                progress=progress or Silent(),
+                fresh=fresh,
+                command=command or _command(run),
+                jobs=jobs,
+            )
+            return execution.run()
     finally:
         torch.set_num_threads(threads)
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scorefold_registry.run.observers import Failure
-from scorefold_registry.run.stage_folder import load_stage
-
-if TYPE_CHECKING:
-    from scorefold_registry.host import Host
 
 
 class RunInterrupted(KeyboardInterrupt):
@@ -51,15 +47,15 @@ class RunResult:
     stages: tuple[StageResult, ...]
     failures: tuple[Failure, ...]
     seconds: float
-    _values: Mapping[str, Any] = field(repr=False, default_factory=dict)
-    _host: Host | None = field(repr=False, default=None)
+    _values: dict[str, Any] = field(repr=False, default_factory=dict)
+    _load: Callable[[str], Any] | None = field(repr=False, default=None)
 
     def value(self, stage: str) -> Any:
-        """What a stage handed on: a model, a data source, an estimate. Read from the folder where it was reused."""
-        if stage in self._values:
-            return self._values[stage]
-        assert self._host is not None
-        return load_stage(self._host, self.folder / stage).value
+        """The value of a stage: a model, a data source, an estimate. It is read when it is first asked for."""
+        if stage not in self._values:
+            assert self._load is not None
+            self._values[stage] = self._load(stage)
+        return self._values[stage]
 
     def as_json(self) -> dict[str, Any]:
         """The object that ``scorefold run --json`` prints."""

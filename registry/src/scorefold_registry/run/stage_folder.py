@@ -13,12 +13,13 @@ from scorefold.config import Config, Use
 from scorefold.errors import ArtefactError, ConfigError
 from scorefold.plugin import Port
 from scorefold.seeds import derive_generator
-from scorefold.stage import Fitted, Outcome, StageContext
+from scorefold.stage import Executor, Fitted, Outcome, StageContext
+from scorefold_registry.components.building import Placement, draw_seed
 from scorefold_registry.components.catalogue import CORE
 from scorefold_registry.components.configs import check_config, inline_uses, resolve_config, with_installed
 from scorefold_registry.components.manifest import REFERENCE_FILE, has_state, uses_in
 from scorefold_registry.components.paths import paths_in
-from scorefold_registry.components.saving import port_objects, relative
+from scorefold_registry.components.saving import load, port_objects, relative
 from scorefold_registry.components.stage_files import RESULT_FILE, STAGE_FILE, read_result, read_stage, stages_near
 from scorefold_registry.components.values import load_value, save_value
 from scorefold_registry.plugins.loading import describe, own_frame
@@ -49,7 +50,9 @@ class LoadedStage:
     result: Mapping[str, Any]
 
 
-def load_stage(host: Host, folder: Path | str, device: str | None = None) -> LoadedStage:
+def load_stage(
+    host: Host, folder: Path | str, device: str | None = None, executor: Executor | None = None
+) -> LoadedStage:
     """A stage of a run folder, rebuilt: the component by the host, the value from its files.
 
     Raises ``ArtefactError`` for a folder that isn't a finished stage.
@@ -58,9 +61,18 @@ def load_stage(host: Host, folder: Path | str, device: str | None = None) -> Loa
     if not (folder / STAGE_FILE).is_file():
         raise ArtefactError(f"{folder} is not a finished stage", hint=stages_near(folder))
     facts = read_stage(folder)
-    component = host.load(folder, device=device) if has_state(folder) else None
+    component = load(host.builder, folder, device, executor) if has_state(folder) else None
     value = load_value(folder, component)
     return LoadedStage(facts["name"], component, value, facts, read_result(folder))
+
+
+def load_stage_value(host: Host, folder: Path, device: str, executor: Executor | None = None) -> Any:
+    """The value of a stage of a run folder. What made it is loaded only where it is the value."""
+    value = load_value(folder, _COMPONENT)
+    return load(host.builder, folder, device, executor) if value is _COMPONENT else value
+
+
+_COMPONENT = object()
 
 
 def resolve_inputs(catalogue: Catalogue, inputs: Mapping[str, Any], reference: Callable[[str], Any]) -> dict[str, Any]:
@@ -190,6 +202,7 @@ class Workshop:
     seed: int
     device: str
     dtype: Any
+    executor: Executor | None = None
 
     def source(self, planned: PlannedStage, values: Lookup) -> Any:
         """The data source of a data stage; built first, because its files are part of the stage's key."""
@@ -218,16 +231,20 @@ class Workshop:
     def component(self, planned: PlannedStage, values: Lookup, earlier: Lookup) -> Any:
         """The component that the stage's verb acts on: created, or loaded, afresh from the stage it uses."""
         if planned.artefact is not None:
-            return self.host.load(planned.artefact.folder, device=self.device)
+            return load(self.host.builder, planned.artefact.folder, self.device, self.executor)
         if planned.source is None:
             return self._create(planned, self._ports(planned, values))
         # A fresh copy, so that no verb can change what another stage receives.
         return earlier(planned.source)
 
     def _create(self, planned: PlannedStage, ports: Mapping[str, Any]) -> Any:
-        generator = derive_generator(self.seed, planned.name, "create")
-        use = planned.registered.qualified
-        return self.host.create(use, planned.config, generator=generator, device=self.device, dtype=self.dtype, **ports)
+        return self._make(planned.registered.qualified, planned.config, ports, planned.name, "create")
+
+    def _make(self, use: str, config: Any, ports: Mapping[str, Any], *purpose: str | int) -> Any:
+        """A component built here, by the seed of a purpose."""
+        seed = draw_seed(derive_generator(self.seed, *purpose))
+        place = Placement(seed, self.device, self.dtype, self.executor)
+        return self.host.builder.build(self.host.catalogue.resolve(use), config, ports, place)
 
     def _ports(self, planned: PlannedStage, values: Lookup) -> dict[str, Any]:
         ports = {port.name: port for port in planned.registered.component.requires}
@@ -258,10 +275,7 @@ class Workshop:
         """An input as an object; one named inline is built with a seed of its own, as every stage is."""
         if not isinstance(value, Mapping):
             return value
-        generator, ports = derive_generator(self.seed, *where), value.get("inputs") or {}
-        return self.host.create(
-            value["use"], value.get("config"), generator=generator, device=self.device, dtype=self.dtype, **ports
-        )
+        return self._make(value["use"], value.get("config"), value.get("inputs") or {}, *where)
 
 
 def _filled(value: Any, port: Port, values: Lookup) -> Any:

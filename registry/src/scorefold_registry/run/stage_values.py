@@ -1,61 +1,292 @@
-"""What the stages of a run hand on: kept in memory while it goes on, and read from their folders where it is not."""
+"""What stages hand on. Every stage and every hook gets objects of its own, so that none can change another's.
+
+Models and results are read from the folders of their stages. Data are written once, and each reader maps them
+copy-on-write. The folders themselves are watched: a file that somebody changes is put back from the cache.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+import copy
+import os
+import tempfile
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import torch
+from torch import Tensor
+
+from scorefold.data import Dataset, StreamedDataset
+from scorefold.errors import DataError, ScorefoldError
+from scorefold.interfaces import DataSource
+from scorefold.interfaces.data import SPLITS
+from scorefold.stage import Executor, Outcome
 from scorefold_registry.components.manifest import has_state
 from scorefold_registry.components.stage_files import STAGE_FILE
-from scorefold_registry.run.stage_folder import load_stage
+from scorefold_registry.run.cache import Cache, remove
+from scorefold_registry.run.stage_folder import load_stage, load_stage_value
 
 if TYPE_CHECKING:
     from scorefold_registry.host import Host
 
+FileStates = dict[str, tuple[int, int, int]]
+"""The size, the time of the last change and the inode of each file in a folder, by its relative path."""
+
 
 @dataclass
 class StageValues:
-    """By the names of stages, in the folder of a run: ``values`` that were handed on, and what was ``built``."""
+    """The values of a run's stages, by their names. Models are loaded to ``device``, and do their jobs by
+    ``executor``."""
 
     host: Host
     folder: Path
     device: str
-    values: dict[str, Any] = field(default_factory=dict)
-    built: dict[str, Any] = field(default_factory=dict)
+    cache: Cache
+    executor: Executor | None = None
+    _data: dict[str, KeptData] = field(default_factory=dict)
+    _files: dict[str, tuple[FileStates, str | None]] = field(default_factory=dict)
+
+    def keep_data(self, name: str, source: DataSource) -> None:
+        """Keep a source that nobody else has any more. Only copies of it are given out."""
+        self._data[name] = KeptData(self.host, source, self.folder / name)
 
     def value(self, name: str) -> Any:
-        """What a stage handed on; read from its folder where it was reused."""
-        if name not in self.values:
-            loaded = load_stage(self.host, self.folder / name, self.device)
-            self.values[name] = loaded.value
-            if loaded.component is not None:
-                self.built[name] = loaded.component
-        return self.values[name]
+        """The value of a stage, as an object that nobody else has."""
+        if name not in self._data:
+            value = load_stage_value(self.host, self.folder / name, self.device, self.executor)
+            if not isinstance(value, DataSource):
+                return value
+            self.keep_data(name, value)
+        return self._data[name].copy()
 
     def component(self, name: str) -> Any:
-        """A fresh copy of what a stage's verbs act on: its value where that is a component, or else its component."""
-        loaded = load_stage(self.host, self.folder / name, self.device)
-        gives, component = loaded.facts["gives"], loaded.facts["component"]
-        return (
-            loaded.component if gives != component.partition(":")[0] and loaded.component is not None else loaded.value
-        )
+        """The component that verbs of later stages act on: a stage's value where it is one, or else what made it."""
+        loaded = load_stage(self.host, self.folder / name, self.device, self.executor)
+        gives, kind = loaded.facts["gives"], loaded.facts["component"].partition(":")[0]
+        return loaded.component if gives != kind and loaded.component is not None else loaded.value
 
-    def copy(self, name: str) -> Any:
-        """The value of a stage that is done, loaded anew. Raises ``KeyError`` for others."""
+    def on_cpu(self, name: str) -> Any:
+        """The value of a finished stage with models on the CPU. Raises ``KeyError`` for other stages."""
         folder = self.folder / name
         if not (folder / STAGE_FILE).is_file():
             raise KeyError(name)
-        return load_stage(self.host, folder, "cpu").value
+        return self.value(name) if name in self._data else load_stage_value(self.host, folder, "cpu")
 
-    def forget(self, names: Iterable[str]) -> None:
-        """Have values that were changed in place read from their folders again."""
-        for name in names:
-            self.values.pop(name, None)
-            self.built.pop(name, None)
+    def moved(self, folder: Path) -> None:
+        """The run has a folder of another name."""
+        self.folder = folder
 
-    def saved_at(self, name: str, folder: Path) -> None:
-        """Give the host the folder of the state of a stage's component, so that others can refer to it."""
-        if name in self.built and has_state(folder):
-            self.host.moved(self.built[name], folder)
+    def data_copies(self) -> dict[str, Any]:
+        """A copy of each source that stages handed on."""
+        return {name: kept.copy() for name, kept in self._data.items()}
+
+    def changed_by(self, given: Mapping[str, list[Any]]) -> list[str]:
+        """The stages whose data were changed in place, in the copies that were given out."""
+        return [
+            name
+            for name, copies in given.items()
+            if name in self._data and any(not self._data[name].equals(each) for each in copies)
+        ]
+
+    def refuse_changed_files(self, stage: str, given: Iterable[str], digests: Mapping[str, str | None]) -> None:
+        """Raises ``DataError`` where files changed while a stage read them: its result would be of neither.
+
+        ``given`` are the stages whose data it read, and ``digests`` those of the files as they were before the run read
+        them. Data in memory were read then; streamed ones are read all along.
+        """
+        for name in given:
+            if name not in self._data or name not in digests:
+                continue
+            source = self._data[name].copy()
+            if _streams(source) and source.fingerprint() != digests[name]:
+                raise changed_files(name, stage)
+
+    def written(self, name: str, key: str | None) -> None:
+        """Watch the files of a finished stage. ``key`` is the stage's in the cache, None where it is not kept."""
+        self._files[name] = _states(self.folder / name), key
+
+    def put_files_back(self) -> list[str]:
+        """Restore the folders of finished stages whose files have changed, from the cache; what changed, in words."""
+        changed = []
+        for name, (before, key) in self._files.items():
+            now = _states(self.folder / name)
+            if all(now.get(file) == state for file, state in before.items()):
+                continue
+            remove(self.folder / name)
+            kept = key is not None and self.cache.fetch(key, self.folder / name)
+            changed.append(f"the files of stage {name!r}, which {'were put back' if kept else 'are lost'}")
+            self._files[name] = _states(self.folder / name), key
+        return changed
+
+
+class KeptData:
+    """A data source as its stage left it. It is read and written when a copy is first asked for."""
+
+    def __init__(self, host: Host, source: DataSource, folder: Path) -> None:
+        self._host, self._folder = host, folder
+        self._source: DataSource | None = source
+        self._made = host.builder.memory.of(source)
+        self._image: _Image | None = None
+        if self._made is not None and has_state(folder):
+            self._made.saved = folder.absolute()
+
+    def copy(self) -> DataSource:
+        """The source as an object of its own."""
+        source = self._read()
+        if self._made is not None:
+            self._host.builder.memory.keep(source, replace(self._made))
+        return source
+
+    def equals(self, source: DataSource) -> bool:
+        """Whether the events of a copy, and all that is known of them, are still as they were given."""
+        with suppress(Exception):  # whoever changed it may have left nothing that can be read
+            return _equal(self._read(), source)
+        return False
+
+    def _read(self) -> DataSource:
+        if self._source is not None:
+            for _ in _splits(self._source):  # whatever is read when it is first asked for is in the image
+                pass
+            with suppress(Exception):  # an open file or a local function can't be written
+                image = _Image(self._source)
+                self._image = image if _equal(image.read(), self._source) else None
+            self._source = None
+        image = self._image
+        source: DataSource = load_stage_value(self._host, self._folder, "cpu") if image is None else image.read()
+        return source
+
+
+class _Image:
+    """An object written by ``torch.save`` and read as often as asked: tensors are mapped copy-on-write."""
+
+    def __init__(self, obj: Any) -> None:
+        if hasattr(os, "memfd_create") and Path("/proc/self/fd").is_dir():
+            number = os.memfd_create("scorefold-data")
+            weakref.finalize(self, os.close, number)
+            self._path = f"/proc/self/fd/{number}"
+        else:
+            self._folder = tempfile.TemporaryDirectory(prefix="scorefold-", ignore_cleanup_errors=True)
+            self._path = str(Path(self._folder.name) / "data.pt")
+        with open(self._path, "wb") as file:
+            torch.save(obj, file)
+
+    def read(self) -> Any:
+        return torch.load(self._path, mmap=True, weights_only=False)
+
+
+class Inputs(Mapping[str, Any]):
+    """The inputs of a stage by name, each read when it is first asked for."""
+
+    def __init__(self, names: tuple[str, ...], read: Callable[[str], Any]) -> None:
+        self._names, self._read, self._got = names, read, dict[str, Any]()
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._names:
+            raise KeyError(name)
+        if name not in self._got:
+            self._got[name] = self._read(name)
+        return self._got[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+class SeenOutcome(Outcome):
+    """An outcome as one hook sees it: what the stage gave, in objects of the hook's own."""
+
+    def __init__(self, outcome: Outcome, value: Callable[[], Any]) -> None:
+        self._outcome, self._value = outcome, value
+        self.result, self.texts = copy.deepcopy(outcome.result), dict(outcome.texts)
+
+    @cached_property
+    def value(self) -> Any:  # type: ignore[override]
+        return self._value()
+
+    @cached_property
+    def arrays(self) -> dict[str, Tensor]:  # type: ignore[override]
+        return {name: each.detach().clone() for name, each in self._outcome.arrays.items()}
+
+    @cached_property
+    def shown(self) -> Any:  # type: ignore[override]
+        return copy.deepcopy(self._outcome.shown)
+
+
+def frozen(value: Any) -> Any:
+    """A view of nested mappings and lists, in a copy that can't be changed."""
+    if isinstance(value, Mapping):
+        return MappingProxyType({key: frozen(item) for key, item in value.items()})
+    return tuple(map(frozen, value)) if isinstance(value, list | tuple) else value
+
+
+def changed_files(name: str, stage: str) -> DataError:
+    """The error of a stage that read the files of another, or its own, while they changed."""
+    return DataError(
+        f"the files of stage {name!r} changed while stage {stage!r} read them, so its result is of neither and is not "
+        "kept",
+        hint="run again when they stay as they are",
+    )
+
+
+def _streams(source: DataSource) -> bool:
+    """Whether a source reads its files as its points are asked for."""
+    return any(isinstance(dataset, StreamedDataset) for _, dataset in _splits(source))
+
+
+def _splits(source: DataSource) -> Iterator[tuple[str, Dataset]]:
+    for split in SPLITS:
+        with suppress(ScorefoldError):
+            yield split, source.load(split)
+
+
+def _equal(first: DataSource, second: DataSource) -> bool:
+    """Whether two sources have the same units and the same points, bit by bit."""
+    one, other = dict(_splits(first)), dict(_splits(second))
+    return (
+        one.keys() == other.keys()
+        and first.event_scale == second.event_scale
+        and all(_same(_known(one[split]), _known(other[split])) for split in one)
+    )
+
+
+def _known(dataset: Dataset) -> list[Any]:
+    points = [] if isinstance(dataset, StreamedDataset) else [dataset.x]
+    return [*points, dataset.label, dataset.index, dataset.condition, dataset.truth]
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return one.shape == other.shape and one.dtype == other.dtype and torch.equal(_bits(one), _bits(other))
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(_same(one[name], other[name]) for name in one)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        return one.shape == other.shape and one.tobytes() == other.tobytes()
+    # Whatever else the truth holds, such as a density, has no equality that can be relied on.
+    return not isinstance(one, bool | int | float | str) or one == other or one != one
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    """A tensor as integers, which compare bit by bit: NaN equals itself."""
+    whole = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.uint8}
+    plain = torch.view_as_real(tensor.detach()) if tensor.is_complex() else tensor.detach()
+    return plain if not plain.is_floating_point() else plain.contiguous().view(whole[plain.element_size()])
+
+
+def _states(folder: Path) -> FileStates:
+    found = {}
+    for place, _, files in os.walk(folder):
+        for name in files:
+            about = os.lstat(os.path.join(place, name))
+            relative = os.path.relpath(os.path.join(place, name), folder)
+            found[relative] = about.st_size, about.st_mtime_ns, about.st_ino
+    return found
