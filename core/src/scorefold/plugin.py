@@ -37,11 +37,11 @@ _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z")
 
 
 def _check_name(what: str, name: str) -> None:
-    if not _NAME.match(name) or len(name) > _LONGEST_NAME:
+    if not (isinstance(name, str) and _NAME.match(name)) or len(name) > _LONGEST_NAME:
         raise PluginError(
             f"{what} is called {name!r:.100}; a name is lower-case letters and digits, words joined by '-', "
             f"{_LONGEST_NAME} characters at most",
-            hint=f"for example: {re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-') or 'my-name'}",
+            hint=f"for example: {re.sub(r'[^a-z0-9]+', '-', str(name).lower()).strip('-') or 'my-name'}",
         )
 
 
@@ -80,10 +80,10 @@ class Port:
     def __post_init__(self) -> None:
         if self.installed and not (self.many and self.optional):
             raise PluginError(f"port {self.name!r:.100} is installed=True; expected many=True and optional=True too")
-        if self.name in RESERVED_PORTS:
+        if self.name in (*RESERVED_PORTS,):
             reserved = ", ".join(sorted(RESERVED_PORTS))
             raise PluginError(f"a port is called {self.name!r}, which is reserved ({reserved})")
-        if not (self.name.isascii() and self.name.isidentifier()):
+        if not (isinstance(self.name, str) and self.name.isascii() and self.name.isidentifier()):
             raise PluginError(
                 f"a port is called {self.name!r:.100}; it names an argument of the constructor, and folders of states"
             )
@@ -227,7 +227,7 @@ class Component:
             _check_name(f"an alias of {self.name!r}", alias)
         check_target(f"the target of {self.kind}:{self.name}", self.target)
         check_target(f"the config of {self.kind}:{self.name}", self.config)
-        if self.revision < 1:
+        if isinstance(self.revision, int) and self.revision < 1:
             raise PluginError(f"{self.kind}:{self.name} has revision {self.revision}; revisions count from 1")
 
     @property
@@ -256,7 +256,7 @@ class Capability:
     comparison: Comparison | None = None
 
     def __post_init__(self) -> None:
-        if not _CLASS.match(self.name) or len(self.name) > _LONGEST_NAME:
+        if not (isinstance(self.name, str) and _CLASS.match(self.name)) or len(self.name) > _LONGEST_NAME:
             raise PluginError(f"a capability is called {self.name!r:.100}; expected a class's name, such as Trainable")
         check_target(f"the interface of capability {self.name!r}", self.interface)
 

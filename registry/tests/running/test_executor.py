@@ -125,5 +125,5 @@ def test_an_executor_of_a_plugin_is_closed_with_the_run_however_it_ends(write: C
 
 def test_what_is_no_executor_is_refused(write: Callable[[str], Path]) -> None:
     host = Host.discover(extra_plugins=[plugin(lambda run: "a cluster")])
-    with pytest.raises(PluginError, match="scorefold_executor returned a str; expected an Executor"):
+    with pytest.raises(PluginError, match="returned a str; expected an Executor"):
         run_file(host, write(SHORT))

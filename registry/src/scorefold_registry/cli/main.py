@@ -113,7 +113,9 @@ def _status(argv: list[str] | None) -> int:
     except BaseException as error:  # a plugin may raise anything
         if debug:
             raise
-        message = f"{type(error).__name__}: {error}"
+        from scorefold_registry.plugins.loading import describe
+
+        message = describe(error)
         hint = "this is a mistake in Scorefold or in a plugin; the same command with --debug shows where"
         _say(ScorefoldError(message, hint=hint), as_json)
         return ERROR
@@ -205,7 +207,7 @@ def _dispatch(arguments: list[str]) -> int:
             command = _led(command)
         with only_answers() if "--json" in rest else nullcontext():
             return _returned(command, rest)
-    return _plugin_command(name)(rest)
+    return _call_added(*_plugin_command(name), rest)
 
 
 def _follow(arguments: list[str]) -> int:
@@ -241,16 +243,42 @@ def _returned(command: Callable[[list[str]], int], arguments: list[str]) -> int:
         raise ScorefoldError(f"what was asked for ended by SystemExit: {exit_.code}", hint=hint) from exit_
 
 
-def _plugin_command(name: str) -> Callable[[list[str]], int]:
-    """The function of a command that a plugin adds. Raises ``UsageError`` with near misses for an unknown name."""
+def _call_added(record: PluginRecord, command: Command, arguments: list[str]) -> int:
+    """The status of a plugin's command. Raises ``PluginError`` that names the plugin for whatever its code raises."""
+    from scorefold.errors import PluginError
+    from scorefold_registry.plugins.loading import describe, load_command, own_frame, raised_by
+
+    function = load_command(record, command)
+    try:
+        status = function(arguments)
+    except (ScorefoldError, SystemExit, BrokenPipeError):
+        raise
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) and not raised_by(error, {record.package}):
+            raise
+        frame = own_frame(error, {record.package})
+        hint = "the same command with --debug shows where"
+        raise PluginError(
+            f"the command {command.name!r} failed in {record.label}: {describe(error)}",
+            hint=f"at {frame}; {hint}" if frame else hint,
+        ) from error
+    if status is not None and not isinstance(status, int):
+        raise PluginError(
+            f"the command {command.name!r} of {record.label} returned {status!r:.80}; expected an exit status",
+            hint="return 0, or nothing, where all is well",
+        )
+    return status or HOLDS
+
+
+def _plugin_command(name: str) -> tuple[PluginRecord, Command]:
+    """The command that a plugin adds, and the plugin. Raises ``UsageError`` with near misses for an unknown name."""
     from scorefold_registry.plugins.known import known_plugins
-    from scorefold_registry.plugins.loading import load_command
     from scorefold_registry.plugins.names import did_you_mean, sentences
 
     known = _added()
     found = [(record, command) for record, command in known if command.name == name]
     if len(found) == 1:
-        return load_command(*found[0])
+        return found[0]
     if found:
         owners = " and ".join(record.distribution for record, _ in found)
         raise _usage_error(f"{name!r} is a command of {owners}", f"deny one: --plugins=-{found[1][0].name}")

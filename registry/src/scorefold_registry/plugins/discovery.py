@@ -10,6 +10,7 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import pluggy
 
@@ -22,13 +23,19 @@ from scorefold_registry.plugins.hooks import HookError, ask, ask_claims, check_h
 from scorefold_registry.plugins.import_guard import watch_imports
 from scorefold_registry.plugins.loading import describe, fix, own_frame
 from scorefold_registry.plugins.names import normalise
-from scorefold_registry.plugins.process_guard import isolated
+from scorefold_registry.plugins.process_guard import isolated, time_limit
 from scorefold_registry.plugins.records import LOCAL, PluginRecord
 from scorefold_registry.plugins.requirements import unmet_contract, versions_of_ours
 from scorefold_registry.plugins.settings import Settings, find_settings, read_settings, settings_notes
 
+if TYPE_CHECKING:
+    import importlib_metadata
+
 SLOW = 2.0
 """The seconds from which a plugin's import is reported."""
+
+LONGEST = 60.0
+"""The seconds after which a plugin's import, or what it does when it is asked for its offers, is ended."""
 
 _SLOW_TEXT = "which delays every command"
 
@@ -116,12 +123,18 @@ def _entry_points() -> Iterator[PluginRecord]:
                 for entry in first.entry_points.select(group=ENTRY_POINT_GROUP)
             ]
         except Exception as error:
-            cause = f"the metadata of its distribution can't be read: {describe(error)}"
-            found = [
-                PluginRecord(entry.name, "unknown", "unknown", entry.value, state="broken", cause=cause)
-                for entry in distribution.entry_points.select(group=ENTRY_POINT_GROUP)
-            ]
+            found = _unreadable(distribution, f"the metadata of its distribution can't be read: {describe(error)}")
         yield from found
+
+
+def _unreadable(distribution: importlib_metadata.Distribution, cause: str) -> list[PluginRecord]:
+    """The plugins of a distribution whose metadata are not whole, as far as they can be named."""
+    try:
+        named = [(entry.name, entry.value) for entry in distribution.entry_points.select(group=ENTRY_POINT_GROUP)]
+    except Exception:
+        place = str(getattr(distribution, "_path", "a distribution"))
+        named = [(Path(place).stem.partition("-")[0], place)]
+    return [PluginRecord(name, "unknown", "unknown", value, state="broken", cause=cause) for name, value in named]
 
 
 def _register_all(records: Sequence[PluginRecord], manager: pluggy.PluginManager) -> None:
@@ -160,7 +173,7 @@ def _recording_failure(record: PluginRecord) -> Iterator[None]:
     began = time.monotonic()
     with watch_imports(record.package) as heavy:
         try:
-            with isolated(record.warn):
+            with isolated(record.warn), time_limit(LONGEST):
                 yield
         except KeyboardInterrupt:
             raise

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from itertools import islice
 from types import FunctionType, ModuleType
 from typing import Any
 
 from scorefold import hookspecs
 from scorefold.errors import PluginError
 from scorefold.plugin import Capability, Claim, Component, Kind, Verb, check_target
+from scorefold_registry.plugins.declarations import MOST, check_declaration, place_of
 from scorefold_registry.plugins.names import did_you_mean, near_misses
 from scorefold_registry.plugins.records import Command, PluginRecord
 
@@ -25,10 +27,10 @@ _Implementations = dict[str, list[FunctionType]]
 class HookError(PluginError):
     """A hook that a plugin has got wrong; ``frame`` is the place of its function in the plugin's code."""
 
-    def __init__(self, message: str, function: FunctionType, hint: str | None = None) -> None:
+    def __init__(self, message: str, function: FunctionType, hint: str | None = None, place: str | None = None) -> None:
         super().__init__(message, hint=hint)
         code = function.__code__
-        self.frame = f"{code.co_filename}:{code.co_firstlineno} in {code.co_name}"
+        self.frame = place or f"{code.co_filename}:{code.co_firstlineno} in {code.co_name}"
 
 
 def implementations(module: ModuleType | None) -> _Implementations:
@@ -41,7 +43,8 @@ def implementations(module: ModuleType | None) -> _Implementations:
 
 
 def check_hooks(module: ModuleType | None) -> None:
-    """Raises ``HookError`` for a hook that is unknown, implemented twice, wrongly declared or without its mark."""
+    """Raises ``HookError`` for a hook that is unknown, implemented twice, wrongly declared or without its mark, and
+    ``PluginError`` for an object without a hook."""
     for name, functions in implementations(module).items():
         if name not in HOOKS:
             # All names begin alike, so many are near; only the nearest helps.
@@ -56,6 +59,10 @@ def check_hooks(module: ModuleType | None) -> None:
         if name.startswith("scorefold_") and isinstance(value, FunctionType) and _options(value) is None:
             hint = "put @hookimpl of scorefold.plugin above it"
             raise HookError(f"{name} is not marked as a hook; {hint}", value)
+    if not implementations(module):
+        what = module.__name__ if isinstance(module, ModuleType) else f"a {type(module).__name__}"
+        hint = "an entry point names a module with functions such as scorefold_components, marked by @hookimpl"
+        raise PluginError(f"it offers nothing: {what} has no hook", hint=hint)
 
 
 def _options(function: FunctionType) -> Any:
@@ -120,8 +127,16 @@ def _offers(hooks: _Implementations, hook: str, expected: type) -> list[Any]:
     offered = function()
     if isinstance(offered, (str, bytes, expected)) or not isinstance(offered, Iterable):
         raise HookError(f"{hook} returned {offered!r}; expected an iterable of {expected.__name__}", function)
-    items = list(offered)
+    items = list(islice(offered, MOST + 1))
+    if len(items) > MOST:
+        raise HookError(f"{hook} offers more than {MOST:,} declarations, as if it did not end", function)
     for item in items:
         if not isinstance(item, expected):
-            raise HookError(f"{hook} offers {item!r}; expected a {expected.__name__} of scorefold.plugin", function)
+            raise HookError(
+                f"{hook} offers {item!r:.200}; expected a {expected.__name__} of scorefold.plugin", function
+            )
+        try:
+            check_declaration(item)
+        except PluginError as error:
+            raise HookError(error.message, function, error.hint, place_of(function, item)) from error
     return items

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import dis
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from scorefold.errors import PluginError
+from scorefold.errors import PluginError, printable
 from scorefold.plugin import Claim
 from scorefold_registry.plugins.moved import new_place
 from scorefold_registry.plugins.names import did_you_mean, sentences
 from scorefold_registry.plugins.process_guard import isolated
 from scorefold_registry.plugins.records import Command, PluginRecord, Registered
+
+if TYPE_CHECKING:
+    from scorefold_registry.host import Host
 
 
 def load_target(registered: Registered, target: str) -> Any:
@@ -73,10 +77,30 @@ def load_named(record: PluginRecord, what: str, target: str) -> Any:
 def describe(error: BaseException) -> str:
     """An exception in one line, whatever it makes of itself as text."""
     try:
-        text = str(error).strip().partition("\n")[0]
-    except Exception:
+        text = printable(str(error).strip().partition("\n")[0])
+    except BaseException:  # whatever code a plugin gave its exception
         text = ""
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def raised_by(error: BaseException, packages: Container[str]) -> bool:
+    """Whether code of one of these packages raised an error by ``raise``, as no Ctrl-C does."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    if not frames:
+        return False
+    frame, place = frames[-1][0], error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    assert place is not None
+    raises = dis.opname[frame.f_code.co_code[place.tb_lasti]] == "RAISE_VARARGS"
+    return raises and str(frame.f_globals.get("__name__", "")).partition(".")[0] in packages
+
+
+def owners_of(host: Host, hook: str) -> list[PluginRecord]:
+    """The plugins that implement a hook, in the order in which they are called."""
+    names = [found.plugin_name for found in getattr(host.manager.hook, hook).get_hookimpls()]
+    records = {record.key: record for record in host.plugins}
+    return [records[name] for name in reversed(names) if name in records]
 
 
 def own_frame(error: BaseException, packages: set[str]) -> str | None:

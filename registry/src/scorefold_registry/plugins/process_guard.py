@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -60,6 +61,28 @@ def _only_true_interrupts() -> Iterator[None]:
     finally:
         if watched:
             signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Code that takes longer is ended by a ``TimeoutError``, in the main thread and where the system has the timer."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        raise TimeoutError(f"it did not end within {seconds:g} seconds")
+
+    handler, began = signal.signal(signal.SIGALRM, end), time.monotonic()
+    # Again each second, since the code may go on after the error.
+    left, interval = signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, handler)
+        if left:
+            signal.setitimer(signal.ITIMER_REAL, max(left - (time.monotonic() - began), 0.001), interval)
 
 
 @contextmanager

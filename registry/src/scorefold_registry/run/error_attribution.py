@@ -17,9 +17,14 @@ _NO_MEMORY = ("can't allocate memory", "out of memory")
 
 
 def stage_error(
-    plugins: Sequence[PluginRecord], planned: PlannedStage, error: BaseException, log: Path
+    plugins: Sequence[PluginRecord],
+    planned: PlannedStage,
+    error: BaseException,
+    log: Path,
+    runners: Sequence[PluginRecord] = (),
 ) -> ScorefoldError:
-    """The error to show for a stage; ``log`` is the file that holds the whole traceback."""
+    """The error to show for a stage; ``log`` is the file that holds the whole traceback, ``runners`` the plugins that
+    implement ``scorefold_run_stage``."""
     if isinstance(error, OSError) and error.errno in _DISK:
         place = error.filename or "a file"
         return ArtefactError(
@@ -34,19 +39,34 @@ def stage_error(
             hint="give it fewer points (limit), smaller batches (training.batch_size, runtime.batch_size) or a smaller "
             f"network; the whole traceback is in {log}",
         )
-    return _plugin_error(plugins, planned, error, log)
+    return _plugin_error(plugins, planned, error, log, runners)
 
 
 def _plugin_error(
-    plugins: Sequence[PluginRecord], planned: PlannedStage, error: BaseException, log: Path
+    plugins: Sequence[PluginRecord],
+    planned: PlannedStage,
+    error: BaseException,
+    log: Path,
+    runners: Sequence[PluginRecord],
 ) -> PluginError:
     record, frame = _blame(plugins, planned, error)
+    if frame is None and (wrapper := _broken_wrapper(runners, error)):
+        record = wrapper
     where = f" at {frame}" if frame else ""
     return PluginError(
         f"stage {planned.name!r} ({planned.registered.id}) failed in plugin {record.name!r} "
         f"({record.distribution} {record.version}){where}: {describe(error)}",
         hint=f"the whole traceback is in {log}",
     )
+
+
+def _broken_wrapper(runners: Sequence[PluginRecord], error: BaseException) -> PluginRecord | None:
+    """The plugin whose wrapper of a stage breaks the rules of wrappers, such as by a second yield: pluggy names its
+    file in the error."""
+    frames = [str(frame.f_globals.get("__name__", "")) for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if not frames or not frames[-1].startswith("pluggy"):
+        return None
+    return next((record for record in runners if record.file is not None and record.file in str(error)), None)
 
 
 def _blame(

@@ -15,13 +15,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from scorefold.artefacts import new_folder, read_json, write_json, write_text
-from scorefold.errors import PluginError, ScorefoldError
+from scorefold.errors import ScorefoldError
 from scorefold.interfaces import DataSource
 from scorefold.plugin import hookimpl
 from scorefold.seeds import derive_seed
 from scorefold.stage import Executor, Outcome, RunInfo, Show, StageContext, StageInfo, showing
 from scorefold_registry.components.stage_files import read_result, read_stage
-from scorefold_registry.plugins.loading import load_target
+from scorefold_registry.plugins.loading import load_target, owners_of, raised_by
 from scorefold_registry.plugins.process_guard import guarded
 from scorefold_registry.run import folders as run_folders
 from scorefold_registry.run import team
@@ -38,6 +38,7 @@ from scorefold_registry.run.report import write_report
 from scorefold_registry.run.result import RunInterrupted, RunResult, StageResult
 from scorefold_registry.run.stage_folder import (
     Workshop,
+    check_outcome,
     draw_again,
     fingerprints,
     key_of,
@@ -54,6 +55,10 @@ from scorefold_registry.runfile.yaml_reader import yaml_text
 
 if TYPE_CHECKING:
     from scorefold_registry.host import Host
+
+
+_OURS = {"scorefold_registry", "scorefold_toolkit", "scorefold_verbs", "scorefold_dask"}
+"""Packages that pass Ctrl-C on by raising it again."""
 
 
 class RunExecution:
@@ -216,10 +221,11 @@ class RunExecution:
                         self.values.keep_data(planned.name, self.sources.pop(planned.name))
                 else:
                     self._compute(planned, info, began)
-        except KeyboardInterrupt:
-            raise
         except BaseException as error:
-            # A plugin that ends the process would end the run without a word.
+            # A plugin that ends the process, or pretends that Ctrl-C was pressed, would end the run without a word.
+            packages = {record.package for record in self.host.plugins} - _OURS
+            if isinstance(error, KeyboardInterrupt) and not raised_by(error, packages):
+                raise
             raise self._failed(planned, info, error) from error
         self._ended(planned, info, reused, time.monotonic() - began)
 
@@ -273,8 +279,7 @@ class RunExecution:
             inputs = Inputs(planned.after, work.value)
             outcome = self.host.hook.scorefold_run_stage(run=work.run, stage=replace(info), inputs=inputs)
         spent = cpu_seconds() - started
-        if not isinstance(outcome, Outcome):
-            raise PluginError(f"scorefold_run_stage returned a {type(outcome).__name__}; expected an Outcome")
+        check_outcome(outcome, self._runner(planned))
         own = self.sources.get(planned.name)
         if own is not None and own.fingerprint() != self.fingerprints[planned.name]:
             raise changed_files(planned.name, planned.name)
@@ -328,6 +333,11 @@ class RunExecution:
             outputs=Own(lambda: SeenOutcome(outcome, lambda: self.values.value(planned.name))),
             seconds=time.monotonic() - began,
         )
+
+    def _runner(self, planned: PlannedStage) -> str:
+        """Who did a stage, for the words of an error."""
+        others = " or ".join(repr(record.name) for record in owners_of(self.host, "scorefold_run_stage"))
+        return f"scorefold_run_stage of plugin {others}" if others else f"the verb {planned.verb.target}"
 
     def _rehearse(self, planned: PlannedStage) -> None:
         """Try what is left of the run once, before the first stage that may take long. Raises what is wrong."""
@@ -410,12 +420,16 @@ class RunExecution:
         self.events.write("stage-ended", stage=planned.name, reused=reused, seconds=round(seconds, 3), metrics=metrics)
         self.progress.stage_ended(planned.name, seconds, reused, metrics)
 
+    def _stage_error(self, planned: PlannedStage, error: BaseException, log: Path) -> ScorefoldError:
+        runners = owners_of(self.host, "scorefold_run_stage")
+        return stage_error(self.host.plugins, planned, error, log, runners)
+
     def _failed(self, planned: PlannedStage, info: StageInfo, error: BaseException) -> ScorefoldError:
         """The error to show, with the stage's place in the file; everything known of it goes to ``error.txt``."""
         text = "".join(traceback.format_exception(error))
         log = self.info.folder / "error.txt"
         write_text(log, text)
-        shown = error if isinstance(error, ScorefoldError) else stage_error(self.host.plugins, planned, error, log)
+        shown = error if isinstance(error, ScorefoldError) else self._stage_error(planned, error, log)
         if planned.line is not None:
             shown.at(planned.file or self.plan.run.path, planned.line, planned.column)
         self.events.write("stage-failed", stage=planned.name, error=str(shown))

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 from scorefold.errors import PluginError, ScorefoldError, WorkerError
 from scorefold.jobs import job_function, pack, perform, unpack
 from scorefold.stage import Executor, RunInfo, reported
-from scorefold_registry.plugins.loading import describe
+from scorefold_registry.plugins.loading import describe, own_frame, owners_of, raised_by
 
 if TYPE_CHECKING:
     from scorefold_registry.host import Host
+    from scorefold_registry.plugins.records import PluginRecord
 
 SECONDS_TO_END = 5.0
 """What a job has left to end cleanly once its worker has to stop."""
@@ -28,17 +29,30 @@ SECONDS_TO_END = 5.0
 
 def plugins_executor(host: Host, run: RunInfo) -> Executor | None:
     """The executor that a plugin offers for a run, or None. Raises ``PluginError`` where its hook fails."""
+    owners = owners_of(host, "scorefold_executor")
     try:
         executor = host.hook.scorefold_executor(run=run)
     except ScorefoldError:
         raise
-    except Exception as error:
-        raise PluginError(
-            f"scorefold_executor failed: {describe(error)}", hint="deny the plugin: --plugins=-NAME"
-        ) from error
+    except BaseException as error:
+        at_fault = [record for record in owners if own_frame(error, {record.package})] or owners
+        if isinstance(error, KeyboardInterrupt) and not raised_by(error, {record.package for record in owners}):
+            raise
+        raise _executor_error(at_fault, f"failed: {describe(error)}") from error
     if executor is not None and not isinstance(executor, Executor):
-        raise PluginError(f"scorefold_executor returned a {type(executor).__name__}; expected an Executor")
+        module = type(executor).__module__.partition(".")[0]
+        # An object of a library's is from whoever is not known to give executors.
+        at_fault = [record for record in owners if record.package == module] or [
+            record for record in owners if not record.distribution.startswith("scorefold-")
+        ]
+        raise _executor_error(at_fault or owners, f"returned a {type(executor).__name__}; expected an Executor")
     return executor
+
+
+def _executor_error(records: Sequence[PluginRecord], fault: str) -> PluginError:
+    who = " or ".join(repr(record.name) for record in records)
+    hint = f"switch it off: --plugins={','.join(f'-{record.name}' for record in records)}"
+    return PluginError(f"scorefold_executor of plugin {who} {fault}", hint=hint)
 
 
 class LocalExecutor(Executor):

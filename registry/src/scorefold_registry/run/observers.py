@@ -13,7 +13,7 @@ import pluggy
 
 from scorefold.artefacts import json_text
 from scorefold.stage import Executor, RunInfo, StageInfo
-from scorefold_registry.plugins.loading import describe, own_frame
+from scorefold_registry.plugins.loading import describe, own_frame, raised_by
 from scorefold_registry.plugins.process_guard import guarded
 
 
@@ -100,10 +100,10 @@ class Observers:
             answer = function(**given)
             # A generator runs when it is read, so it is read here, where its failure is caught.
             return True, list(answer) if isinstance(answer, Iterator) else answer
-        except KeyboardInterrupt:
-            raise
         except BaseException as error:
             package = function.__module__.partition(".")[0]
+            if isinstance(error, KeyboardInterrupt) and not raised_by(error, {package}):
+                raise
             self._record(Failure(plugin, hook, stage_name, describe(error), own_frame(error, {package})))
             return False, None
 
@@ -111,11 +111,11 @@ class Observers:
         """What plugins add to the report: (plugin, title, HTML fragment)."""
         found: list[tuple[str, str, str]] = []
         for plugin, answer in self.ask("scorefold_report_sections"):
-            for section in answer or ():
+            for section in answer if isinstance(answer, list | tuple) else (answer,) if answer else ():
                 if isinstance(section, tuple) and len(section) == 2 and all(isinstance(part, str) for part in section):
                     found.append((plugin, *section))
                 else:
-                    error = f"{section!r} is no pair of a title and an HTML fragment"
+                    error = f"a {type(section).__name__} is not a pair of a title and an HTML fragment"
                     self._record(Failure(plugin, "scorefold_report_sections", None, error, None))
         return found
 

@@ -8,9 +8,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
+
 from scorefold.artefacts import save_arrays, write_json, write_text
 from scorefold.config import Config, Use
-from scorefold.errors import ArtefactError, ConfigError
+from scorefold.errors import ArtefactError, PluginError
 from scorefold.plugin import Port
 from scorefold.seeds import derive_generator
 from scorefold.stage import Executor, Fitted, Outcome, StageContext
@@ -317,12 +319,33 @@ def _path_digests(config: Config) -> Iterator[str | None]:
 
 
 def perform(planned: PlannedStage, component: Any, inputs: Mapping[str, Any], context: StageContext) -> Outcome:
-    """Call the stage's verb. Raises ``ConfigError`` for a verb that does not keep its contract."""
+    """Call the stage's verb. Raises ``PluginError`` for a verb that does not keep its contract."""
     module, _, name = planned.verb.target.partition(":")
     outcome = getattr(import_module(module), name)(component, inputs, planned.options, context)
+    check_outcome(outcome, f"the verb {planned.verb.target}")
+    return outcome  # type: ignore[no-any-return]
+
+
+def check_outcome(outcome: Any, who: str) -> None:
+    """Raises ``PluginError`` for anything but an ``Outcome`` that can be written; ``who`` gave it."""
     if not isinstance(outcome, Outcome):
-        raise ConfigError(f"the verb {planned.verb.target} returned a {type(outcome).__name__}; expected an Outcome")
-    return outcome
+        raise PluginError(f"{who} returned a {type(outcome).__name__}; expected an Outcome of scorefold.stage")
+    result = outcome.result if isinstance(outcome.result, Mapping) else {}
+    fields = (
+        ("result", outcome.result, _named(outcome.result, object), "a mapping of names to JSON"),
+        ("arrays", outcome.arrays, _named(outcome.arrays, Tensor), "a mapping of names to tensors"),
+        ("texts", outcome.texts, _named(outcome.texts, str), "a mapping of the names of files to texts"),
+        ("metrics", result.get("metrics"), _named(result.get("metrics", {}), object), "a mapping of names to numbers"),
+        ("warnings", result.get("warnings"), isinstance(result.get("warnings", []), list | tuple), "a list of texts"),
+    )
+    for name, found, fits, expected in fields:
+        if not fits:
+            raise PluginError(f"{who} returned an Outcome with the {name} {found!r:.80}; expected {expected}")
+
+
+def _named(value: Any, kind: type) -> bool:
+    """Whether a value is a mapping of names to objects of a type."""
+    return isinstance(value, Mapping) and all(isinstance(n, str) and isinstance(v, kind) for n, v in value.items())
 
 
 def hand_on(component: Any, inputs: Mapping[str, Any], options: Any, context: StageContext) -> Outcome:

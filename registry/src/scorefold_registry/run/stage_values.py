@@ -157,9 +157,9 @@ class KeptData:
                 image = _Image(self._source)
                 self._image = image if _equal(image.read(), self._source) else None
             self._source = None
-        image = self._image
-        source: DataSource = load_stage_value(self._host, self._folder, "cpu") if image is None else image.read()
-        return source
+        if self._image is None:
+            return load_stage_value(self._host, self._folder, "cpu")  # type: ignore[no-any-return]
+        return self._image.read()  # type: ignore[no-any-return]
 
 
 class _Image:
