@@ -55,6 +55,7 @@ PACKAGES = {
     "bad-import": Package("def check_licence():\n    raise RuntimeError('no licence')\ncheck_licence()"),
     "bad-registration": Package("@hookimpl\ndef scorefold_components():\n    return [{}['method']]"),
     "bad-return": Package("@hookimpl\ndef scorefold_components():\n    return 'estimator:half'"),
+    "bad-comma": Package(OFFER.format(name="comma", package="bad_comma").strip()[:-1] + ', provides=("Trainable"))'),
     "bad-hook": Package("@hookimpl\ndef scorefold_component():\n    return []"),
     "bad-argument": Package("@hookimpl\ndef scorefold_after_run(run, outcome):\n    pass"),
     "bad-api": Package("", header='__plugin_api__ = "1.9"'),

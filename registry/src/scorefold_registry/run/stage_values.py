@@ -112,7 +112,7 @@ class StageValues:
         self._files[name] = _states(self.folder / name), key
 
     def put_files_back(self) -> list[str]:
-        """Restore the folders of finished stages whose files have changed, from the cache; what changed, in words."""
+        """Restore the folders of finished stages whose files have changed, from the cache, and name the changes."""
         changed = []
         for name, (before, key) in self._files.items():
             now = _states(self.folder / name)
