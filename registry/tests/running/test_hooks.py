@@ -171,14 +171,14 @@ def test_an_executor_that_fails_and_sections_that_are_none_are_reported(write: C
     def executor(run: Any) -> Executor:
         raise OSError("no cluster")
 
-    with pytest.raises(PluginError, match="scorefold_executor failed: OSError: no cluster"):
+    with pytest.raises(PluginError, match="scorefold_executor of plugin 'watcher' failed: OSError: no cluster"):
         run_file(Host.discover(extra_plugins=[plugin(scorefold_executor=executor)]), write(SHORT))
 
     def sections(run: Any) -> list[str]:
         return ["only a title"]
 
     result = run_file(Host.discover(extra_plugins=[plugin(scorefold_report_sections=sections)]), write(SHORT))
-    assert "'only a title' is no pair" in result.failures[0].text()
+    assert "a str is not a pair of a title" in result.failures[0].text()
 
 
 def test_plugins_are_notified_in_their_order(write: Callable[[str], Path]) -> None:

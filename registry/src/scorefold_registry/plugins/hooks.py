@@ -59,10 +59,11 @@ def check_hooks(module: ModuleType | None) -> None:
         if name.startswith("scorefold_") and isinstance(value, FunctionType) and _options(value) is None:
             hint = "put @hookimpl of scorefold.plugin above it"
             raise HookError(f"{name} is not marked as a hook; {hint}", value)
-    if not implementations(module):
-        what = module.__name__ if isinstance(module, ModuleType) else f"a {type(module).__name__}"
-        hint = "an entry point names a module with functions such as scorefold_components, marked by @hookimpl"
-        raise PluginError(f"it offers nothing: {what} has no hook", hint=hint)
+    if not (isinstance(module, ModuleType) or implementations(module)):
+        hint = "name a module with functions such as scorefold_components, marked by @hookimpl"
+        raise PluginError(
+            f"it offers nothing: its entry point names a {type(module).__name__} without hooks", hint=hint
+        )
 
 
 def _options(function: FunctionType) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dis
 import traceback
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from scorefold_registry.plugins.process_guard import isolated
 from scorefold_registry.plugins.records import Command, PluginRecord, Registered
 
 if TYPE_CHECKING:
-    from scorefold_registry.host import Host
+    import pluggy
 
 
 def load_target(registered: Registered, target: str) -> Any:
@@ -96,11 +96,16 @@ def raised_by(error: BaseException, packages: Container[str]) -> bool:
     return raises and str(frame.f_globals.get("__name__", "")).partition(".")[0] in packages
 
 
-def owners_of(host: Host, hook: str) -> list[PluginRecord]:
-    """The plugins that implement a hook, in the order in which they are called."""
-    names = [found.plugin_name for found in getattr(host.manager.hook, hook).get_hookimpls()]
-    records = {record.key: record for record in host.plugins}
-    return [records[name] for name in reversed(names) if name in records]
+def owners_of(
+    manager: pluggy.PluginManager, plugins: Sequence[PluginRecord], hook: str, error: BaseException | None = None
+) -> list[PluginRecord]:
+    """The plugins that implement a hook, in the order in which they are called; those through whose implementation an
+    ``error`` passed, where there are any."""
+    found = list(reversed(getattr(manager.hook, hook).get_hookimpls()))
+    passed = [] if error is None else [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
+    found = [each for each in found if getattr(each.function, "__code__", None) in passed] or found
+    records = {record.key: record for record in plugins}
+    return [records[each.plugin_name] for each in found if each.plugin_name in records]
 
 
 def own_frame(error: BaseException, packages: set[str]) -> str | None:

@@ -23,6 +23,7 @@ from scorefold.stage import Executor, Outcome, RunInfo, Show, StageContext, Stag
 from scorefold_registry.components.stage_files import read_result, read_stage
 from scorefold_registry.plugins.loading import load_target, owners_of, raised_by
 from scorefold_registry.plugins.process_guard import guarded
+from scorefold_registry.plugins.records import PluginRecord
 from scorefold_registry.run import folders as run_folders
 from scorefold_registry.run import team
 from scorefold_registry.run.cache import Cache
@@ -334,9 +335,12 @@ class RunExecution:
             seconds=time.monotonic() - began,
         )
 
+    def _runners(self, error: BaseException | None = None) -> list[PluginRecord]:
+        return owners_of(self.host.manager, self.host.plugins, "scorefold_run_stage", error)
+
     def _runner(self, planned: PlannedStage) -> str:
         """Who did a stage, for the words of an error."""
-        others = " or ".join(repr(record.name) for record in owners_of(self.host, "scorefold_run_stage"))
+        others = " or ".join(repr(record.name) for record in self._runners())
         return f"scorefold_run_stage of plugin {others}" if others else f"the verb {planned.verb.target}"
 
     def _rehearse(self, planned: PlannedStage) -> None:
@@ -421,8 +425,7 @@ class RunExecution:
         self.progress.stage_ended(planned.name, seconds, reused, metrics)
 
     def _stage_error(self, planned: PlannedStage, error: BaseException, log: Path) -> ScorefoldError:
-        runners = owners_of(self.host, "scorefold_run_stage")
-        return stage_error(self.host.plugins, planned, error, log, runners)
+        return stage_error(self.host.plugins, planned, error, log, self._runners(error))
 
     def _failed(self, planned: PlannedStage, info: StageInfo, error: BaseException) -> ScorefoldError:
         """The error to show, with the stage's place in the file; everything known of it goes to ``error.txt``."""

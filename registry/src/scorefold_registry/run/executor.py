@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from scorefold.errors import PluginError, ScorefoldError, WorkerError
 from scorefold.jobs import job_function, pack, perform, unpack
 from scorefold.stage import Executor, RunInfo, reported
-from scorefold_registry.plugins.loading import describe, own_frame, owners_of, raised_by
+from scorefold_registry.plugins.loading import describe, owners_of, raised_by
 
 if TYPE_CHECKING:
     from scorefold_registry.host import Host
@@ -29,15 +29,15 @@ SECONDS_TO_END = 5.0
 
 def plugins_executor(host: Host, run: RunInfo) -> Executor | None:
     """The executor that a plugin offers for a run, or None. Raises ``PluginError`` where its hook fails."""
-    owners = owners_of(host, "scorefold_executor")
+    owners = owners_of(host.manager, host.plugins, "scorefold_executor")
     try:
         executor = host.hook.scorefold_executor(run=run)
     except ScorefoldError:
         raise
     except BaseException as error:
-        at_fault = [record for record in owners if own_frame(error, {record.package})] or owners
         if isinstance(error, KeyboardInterrupt) and not raised_by(error, {record.package for record in owners}):
             raise
+        at_fault = owners_of(host.manager, host.plugins, "scorefold_executor", error)
         raise _executor_error(at_fault, f"failed: {describe(error)}") from error
     if executor is not None and not isinstance(executor, Executor):
         module = type(executor).__module__.partition(".")[0]
