@@ -56,7 +56,6 @@ ANSWERS = (
     ("sweep", "sweep run.yaml --over stages.data.config.dimension=1,2 --over seed=0,1 --workers 1"),
     ("reproduce", "reproduce pullback --only closed-forms --profile smoke"),
     ("new", "new another --kind estimator"),
-    ("new", "new --update scorefold-my-own"),
     ("runs-clean", "runs clean --keep 0"),
     ("error", "run nowhere.yaml"),
     ("error", "plugins show estimator:pac"),

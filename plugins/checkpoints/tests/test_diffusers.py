@@ -23,7 +23,6 @@ from tiny_unets import tiny_unet
 from torch import Tensor
 
 import scorefold_checkpoints
-from scorefold.artefacts import load_state, save_state
 from scorefold.diffusion import IsotropicProcess
 from scorefold.errors import ArtefactError, ConfigError, ShapeError
 from scorefold_checkpoints.config.diffusers import DiffusersConfig
@@ -261,21 +260,6 @@ def test_images_of_another_size_are_refused(tmp_path: Path) -> None:
     saved(tmp_path, DDPMScheduler())
     with pytest.raises(ShapeError, match="takes"):
         load(tmp_path).score(torch.randn(1, 2, 16, 16), torch.tensor([1.0]))
-
-
-def test_a_state_from_before_the_move_is_read(tmp_path: Path) -> None:
-    """score:diffusers was scorefold-standard's, and called its network unet."""
-    host = Host.discover()
-    model = host.create("score:diffusers", {"path": str(SAMPLES / "diffusers")})
-    host.save(model, tmp_path / "state")
-    tensors, facts = load_state(tmp_path / "state")
-    older = {**facts, "distribution": "scorefold-standard", "component": "score:diffusers@1"}
-    older["config"] = {"path": facts["config"]["path"], "scheduler": None}
-    renamed = {name.replace("network.", "unet."): 2 * value for name, value in tensors.items()}
-    save_state(tmp_path / "older", renamed, older)
-    found = host.load(tmp_path / "older")
-    for name, value in model.named_parameters():
-        torch.testing.assert_close(found.get_parameter(name), 2 * value)
 
 
 def test_half_precision_stays_in_the_network(tmp_path: Path) -> None:

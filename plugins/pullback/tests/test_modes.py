@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
-from torch import Tensor, nn
+from torch import Tensor
 
 from scorefold.data import Dataset, DataSpec, EventScale
 from scorefold.errors import DataError
@@ -20,7 +20,7 @@ from scorefold_pullback.config.training import AnisotropicConfig
 from scorefold_pullback.figures.geometry import draw
 from scorefold_pullback.flows.anisotropic import AnisotropicFlow
 from scorefold_pullback.flows.linear import Identity
-from scorefold_pullback.flows.mixture import Mixture, SharedMixture
+from scorefold_pullback.flows.mixture import SharedMixture
 from scorefold_pullback.flows.parts import find_parts
 from scorefold_pullback.geometry.pullback import Pullback
 from scorefold_testing.contract import stir
@@ -180,17 +180,3 @@ def test_parts_of_single_points_are_refused_by_their_number() -> None:
 def test_settings_that_do_not_go_with_modes(config: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         AnisotropicConfig.model_validate({"modes": 2, **config})
-
-
-def test_states_of_the_first_revision_are_read() -> None:
-    offsets, weights = torch.randn(3, 2, dtype=torch.float64), torch.tensor([1.0, 2.0, 5.0], dtype=torch.float64)
-    variances = torch.tensor([0.25, 4.0], dtype=torch.float64)
-    old = {"base.offsets": offsets, "base.log_weights": (weights / 8).log(), "base.std": variances.sqrt()}
-    new = Mixture.migrate({"config": {}, "tensors": old}, 1)["tensors"]
-    base = SharedMixture.fixed((2,), torch.zeros(3, 2), torch.ones(3), torch.ones(2))
-    holder = nn.Module()
-    holder.base = base
-    holder.load_state_dict(dict(new))
-    close(base.offsets, offsets)
-    close(base.log_weights.exp(), weights / 8)
-    close(base.variances, variances)

@@ -21,7 +21,6 @@ from scorefold_neighbours.config import MLEConfig, PCAConfig, TwoNNConfig
 from scorefold_neighbours.estimators.pca import PCAEstimator
 from scorefold_neighbours.estimators.skdim import SkdimEstimator
 from scorefold_standard.config.data import ArrayConfig
-from scorefold_standard.config.manifolds import BenchmarkManifoldConfig
 from scorefold_standard.data.array import ArrayFile
 from scorefold_toolkit.data.rounding import rounding_warning
 from scorefold_verbs.config.verbs import EstimateOptions
@@ -149,14 +148,6 @@ def test_columns_of_one_unit_or_with_bounds_are_not_reported(tmp_path: Path) -> 
     assert FIX in source(tmp_path / "wide.npy").data_warnings()[0]
     for said in ({"scale": "none"}, {"scale": "table"}, {"low": 0, "high": 200}):
         assert source(tmp_path / "wide.npy", **said).data_warnings() == ()
-
-
-def test_the_old_name_of_scale_still_runs() -> None:
-    assert ArrayConfig.model_validate({"path": "x.npy", "standardise": True}).scale == "table"
-    assert ArrayConfig.model_validate({"path": "x.npy", "standardise": False}).scale is None
-    assert BenchmarkManifoldConfig.model_validate({"standardise": True}).scale == "table"
-    with pytest.raises(ValidationError, match="old name of scale: table"):
-        ArrayConfig.model_validate({"path": "x.npy", "standardise": True, "scale": "none"})
 
 
 @pytest.mark.parametrize(

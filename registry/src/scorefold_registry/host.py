@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from scorefold.config import Config
     from scorefold_registry.components.building import Builder
 
-_FUNCTIONS = {"run": "run_file", "compare": "compare", "sweep": "sweep"}
-"""What used to be a method of a host, and the function that it is now."""
-
 
 class Host:
     """Everything that is installed, by name.
@@ -137,15 +134,6 @@ class Host:
         from scorefold_registry.components.saving import moved
 
         moved(self.builder, obj, Path(path))
-
-    def __getattr__(self, name: str) -> Any:
-        if name in _FUNCTIONS:
-            raise AttributeError(
-                f"a host has no method {name!r}: write `from scorefold_registry import {_FUNCTIONS[name]}`, then "
-                f"{_FUNCTIONS[name]}(host, ...)"
-            )
-        # The usual error for a name that is missing, and a property's own for one that failed inside.
-        return object.__getattribute__(self, name)
 
     @property
     def builder(self) -> Builder:

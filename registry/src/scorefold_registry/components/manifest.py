@@ -17,7 +17,6 @@ from scorefold.artefacts import MANIFEST_FILE, digest_file, load_facts
 from scorefold.errors import ArtefactError, PluginError
 from scorefold_registry.components.catalogue import Catalogue
 from scorefold_registry.components.checked_json import checked, read_checked
-from scorefold_registry.plugins.moved import COMPONENTS
 from scorefold_registry.plugins.names import parse_reference
 from scorefold_registry.plugins.records import Registered, how_to_get
 
@@ -93,8 +92,7 @@ def installed(catalogue: Catalogue, manifest: Manifest, folder: Path) -> tuple[R
     """
     try:
         reference = parse_reference(manifest.component)
-        name = f"{manifest.distribution}/{reference.id}"
-        found = catalogue.resolve(COMPONENTS.get(name, name))
+        found = catalogue.resolve(f"{manifest.distribution}/{reference.id}")
     except PluginError as error:
         hint = how_to_get(manifest.distribution, manifest.version)
         raise ArtefactError(f"{folder} holds the state of {manifest.saved}: {error.message}", hint=hint) from error

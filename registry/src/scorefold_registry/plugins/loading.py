@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from scorefold.errors import PluginError, printable
 from scorefold.plugin import Claim
-from scorefold_registry.plugins.moved import new_place
 from scorefold_registry.plugins.names import did_you_mean, sentences
 from scorefold_registry.plugins.process_guard import isolated
 from scorefold_registry.plugins.records import Command, PluginRecord, Registered
@@ -126,8 +125,6 @@ def fix(error: BaseException, record: PluginRecord) -> str:
     """The line that fixes a failed import."""
     if isinstance(error, ModuleNotFoundError) and error.name:
         missing = error.name.partition(".")[0]
-        if place := new_place(error.name):
-            return f"import {place} in place of {error.name}"
         if missing == record.package and not record.local:
             return f"its installation is not complete: pip install --force-reinstall {record.distribution}"
         if missing != record.package and not _is_there(missing):

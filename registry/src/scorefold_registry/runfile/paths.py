@@ -26,8 +26,7 @@ def folder_of(run: RunFile, place: DataPath) -> Path:
 def from_file(run: RunFile, base: DataPath, found: set[str]) -> Anchor:
     """Makes the paths of a mapping absolute, which stands at ``base`` in the run file; ``found`` gets each.
 
-    A path that leads to nothing from its file, and to something from the working folder, becomes a problem of the file:
-    paths once started there.
+    A path that leads to nothing from its file, and to something from the working folder, becomes a problem of the file.
     """
 
     def anchor(place: RawPath, path: Path) -> str:

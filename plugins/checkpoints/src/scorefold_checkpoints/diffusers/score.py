@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
@@ -80,12 +79,6 @@ class DiffusersScore(ScoreModel, DecodesLatents):
         z = z.to(self._reference())
         self.check_events(z)
         return self.autoencoder.decode(z)
-
-    @classmethod
-    def migrate(cls, state: Mapping[str, Any], from_revision: int) -> Mapping[str, Any]:
-        """A state of revision 1, which read U-Nets alone and called the network ``unet``."""
-        tensors = {name.replace("unet.", "network.", 1): tensor for name, tensor in state["tensors"].items()}
-        return {"config": state["config"], "tensors": tensors}
 
     def _answer(self, shown: Tensor, time: Tensor, condition: Condition | None) -> Tensor:
         if self.condition_spec is not None and condition is None and self.null_class is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -219,13 +219,6 @@ class AnisotropicFlow(Flow, Trainable):
     def _rotation(self) -> Tensor:
         """R (D, D), as exact as the dtype of the buffers allows."""
         return self.rotation + self.rotation_rest
-
-    @classmethod
-    def migrate(cls, state: Mapping[str, Any], from_revision: int) -> Mapping[str, Any]:
-        """States of revision 1 have R rounded, without its rest."""
-        tensors = dict(state["tensors"])
-        tensors["rotation_rest"] = torch.zeros_like(tensors["rotation"])
-        return {**state, "tensors": tensors}
 
 
 def _check_points(x: Tensor) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -154,12 +152,3 @@ class Mixture(Flow):
     @property
     def latent_shapes(self) -> tuple[tuple[int, ...], ...]:
         return self.flow.latent_shapes
-
-    @classmethod
-    def migrate(cls, state: Mapping[str, Any], from_revision: int) -> Mapping[str, Any]:
-        """States of revision 1 have deviations, and weights and offsets under other names."""
-        tensors = dict(state["tensors"])
-        tensors["base.places"] = tensors.pop("base.offsets")
-        tensors["base.logits"] = tensors.pop("base.log_weights")
-        tensors["base.normal.log_variances"] = 2 * tensors.pop("base.std").log()
-        return {**state, "tensors": tensors}

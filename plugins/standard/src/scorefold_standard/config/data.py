@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -34,17 +34,6 @@ Scale = Annotated[
         "on the training split"
     ),
 ]
-
-
-def with_scale(data: Any) -> Any:
-    """The fields of a config whose ``scale`` was once called ``standardise``."""
-    if not isinstance(data, dict) or not isinstance(data.get("standardise"), bool):
-        return data
-    fields = {name: value for name, value in data.items() if name != "standardise"}
-    if "scale" in fields:
-        raise ValueError("standardise is the old name of scale: table; give scale alone")
-    return fields | ({"scale": "table"} if data["standardise"] else {})
-
 
 Limit = Annotated[int | None, Field(ge=1, description="Largest number of points, drawn by the seed; null for all")]
 Range = Annotated[
@@ -168,11 +157,6 @@ class ArrayConfig(Config):
     seed: Seed = None
     memory: Memory = 1024.0
     workers: Workers = 2
-
-    @model_validator(mode="before")
-    @classmethod
-    def _old(cls, data: Any) -> Any:
-        return with_scale(data)
 
     @model_validator(mode="after")
     def _bounds(self) -> ArrayConfig:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from scorefold.config import Config
-from scorefold_standard.config.data import Scale, with_scale
+from scorefold_standard.config.data import Scale
 from scorefold_toolkit.config.data import FRACTIONS, Ambient, Fractions, Isometry, Noise, Points, Seed, Tangents
 
 
@@ -176,8 +176,3 @@ class BenchmarkManifoldConfig(Config):
     scale: Scale = None
     fractions: Fractions = FRACTIONS
     seed: Seed = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _old(cls, data: Any) -> Any:
-        return with_scale(data)

@@ -28,7 +28,6 @@ class Templates:
     """What one distribution ships: the kinds that it has a template for."""
 
     distribution: str
-    version: str
     module: ModuleType
     kinds: tuple[str, ...]
 
@@ -40,10 +39,10 @@ def find_templates() -> tuple[list[Templates], list[str]]:
     found: list[Templates] = []
     notes: list[str] = []
     for entry in importlib_metadata.entry_points(group=GROUP):
-        name, version = (entry.module, "") if entry.dist is None else (entry.dist.name, entry.dist.version)
+        name = entry.module if entry.dist is None else entry.dist.name
         try:
             module = entry.load()
-            found.append(Templates(name, version, module, tuple(module.kinds())))
+            found.append(Templates(name, module, tuple(module.kinds())))
         except (Exception, SystemExit) as error:
             notes.append(f"the templates of {name} can't be used: {describe(error)}")
     return sorted(found, key=lambda item: normalise(item.distribution)), notes
