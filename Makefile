@@ -30,7 +30,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 # Two installations at once into one environment would disturb each other.
 .NOTPARALLEL:
-.PHONY: help install demo test heavy costs quick coverage attack slow gpu matrix portable lowest lint format docs gallery bench known dist clean bridges run-bridges
+.PHONY: counts help install demo test heavy costs quick coverage attack slow gpu matrix portable lowest lint format docs gallery bench known dist clean bridges run-bridges
 
 help:  ## What there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -149,6 +149,9 @@ gallery: $(VENV)/installed-docs  ## Run the examples that changed and make their
 
 bench: $(VENV)/installed-bench  ## Time Scorefold side by side with its peers
 	@for file in $(filter-out $(LONG),$(wildcard benchmarks/[a-z]*.py)); do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+counts: $(VENV)/installed-test  ## Write the counts of docs/architecture.md: what a run executes, and the size of each folder
+	@$(BIN)/python benchmarks/walk.py --write
 
 known: $(VENV)/installed-test  ## Write what our plugins offer, for the errors that name one that is missing
 	@$(BIN)/python .ci/known.py

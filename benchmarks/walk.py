@@ -1,10 +1,11 @@
 """What a reader of one run would have to read: the functions, files and lines of ours that it executes.
 
-    python benchmarks/walk.py [RUN_FILE] [--json]
+    python benchmarks/walk.py [RUN_FILE] [--json | --write]
 
 Runs the file (the dimension of digits unless one is named) in an empty folder under coverage.py. A function counts
 where a line of its body ran, a file where one of its functions did. Lines are those that ran, in functions or not, and
 all lines of those files. Below stand the files and lines that each package of this checkout has, and its tests.
+``--write`` puts both tables into ``docs/architecture.md``.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 MEMBERS = sorted(file.parent for pattern in ("*", "plugins/*") for file in ROOT.glob(f"{pattern}/pyproject.toml"))
 SETTINGS = f"--rcfile={ROOT / 'pyproject.toml'}"
+PAGE = ROOT / "docs" / "architecture.md"
+BEGIN, END = "<!-- counts, by make counts -->", "<!-- end of the counts -->"
 COUNTED = ("functions", "files", "executed lines", "lines of the files")
 
 
@@ -27,10 +30,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("run_file", nargs="?", type=Path, default=ROOT / "examples" / "digits-dimension.yaml")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--write", action="store_true", help="write the tables of docs/architecture.md anew")
     given = parser.parse_args()
     walked, sizes = walk(given.run_file.resolve()), sizes_of_members()
     if given.json:
         print(json.dumps({"walk": walked, "sizes": sizes}, indent=1))
+        return 0
+    if given.write:
+        text = PAGE.read_text(encoding="utf-8")
+        PAGE.write_text(with_tables(text, tables(walked, sizes)), encoding="utf-8")
         return 0
     print(f"{'package':<34}" + "".join(f"{name:>20}" for name in COUNTED))
     for package, counts in [
@@ -42,6 +50,24 @@ def main() -> int:
     for folder, (files, lines) in sizes.items():
         print(f"{folder:<34}{files:>20,}{lines:>20,}")
     return 0
+
+
+def tables(walked: dict[str, dict[str, int]], sizes: dict[str, tuple[int, int]]) -> str:
+    """Both tables in Markdown."""
+    total = {name: sum(counts[name] for counts in walked.values()) for name in COUNTED}
+    lines = [f"| package | {' | '.join(COUNTED)} |", "|---|" + "---|" * len(COUNTED)]
+    for package, counts in [*walked.items(), ("all", total)]:
+        lines.append(f"| `{package}` | {' | '.join(f'{counts[name]:,}' for name in COUNTED)} |")
+    lines += ["", "| folder | files | lines |", "|---|---|---|"]
+    lines += [f"| {folder} | {files:,} | {count:,} |" for folder, (files, count) in sizes.items()]
+    return "\n".join(lines).replace("`all`", "all")
+
+
+def with_tables(page: str, written: str) -> str:
+    """A page with these tables between its marks."""
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{written}\n{END}{after}"
 
 
 def walk(run_file: Path) -> dict[str, dict[str, int]]:

@@ -432,3 +432,13 @@ def test_heavy_tests_are_tests() -> None:
         file, *path = name.partition("[")[0].split("::")
         text = (ROOT / file).read_text() if (ROOT / file).exists() else ""
         assert f"def {path[-1]}(" in text, f"{name} is no longer there: make costs, or write its new name"
+
+
+def test_counts_of_the_page_are_those_of_the_code() -> None:
+    """``make counts`` writes them; they may be a tenth behind."""
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([a-z/]+) \| [\d,]+ \| ([\d,]+) \|$", page, flags=re.MULTILINE)
+    assert len(rows) > 15
+    for folder, lines in rows:
+        now = sum(len(file.read_text(encoding="utf-8").splitlines()) for file in (ROOT / folder / "src").rglob("*.py"))
+        assert now == pytest.approx(int(lines.replace(",", "")), rel=0.1, abs=20), f"{folder}: make counts"
