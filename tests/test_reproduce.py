@@ -8,6 +8,7 @@ import pytest
 
 from scorefold_registry import Host
 from scorefold_registry.cli.main import main
+from scorefold_registry.experiments.claims import within
 from scorefold_registry.experiments.profiles import PROFILES
 from scorefold_registry.plugins.loading import load_claim
 from scorefold_toolkit.data.published import FASHION_MNIST
@@ -36,6 +37,18 @@ def test_of_a_function_that_may_give_no_value_a_claim_says_what_it_needs() -> No
         for claim in record.claims:
             gives = load_claim(record, claim).__annotations__["return"]
             assert "None" not in gives or claim.target in needing, f"{record.name}/{claim.name}"
+
+
+def test_the_reference_that_a_gate_prints_holds_the_gate() -> None:
+    """What is demanded and what is compared with are one truth; the statement says another one."""
+    gates = [claim for record in Host.discover().plugins for claim in record.claims if claim.role == "gate"]
+    apart = [claim.name for claim in gates if claim.reference is not None and not within(claim, claim.reference)]
+    assert len(gates) > 80
+    assert apart == []
+    squares = {claim.name: claim for claim in gates if claim.name.startswith("squares-")}
+    assert (squares["squares-10"].reference, squares["squares-10"].basis) == (10, "derived")
+    assert "get their rank, 10, at every point" in squares["squares-10"].statement
+    assert squares["squares-10"].statement.endswith("; the paper's network gets 11")
 
 
 PUBLISHED = {
