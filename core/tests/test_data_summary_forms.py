@@ -1,4 +1,4 @@
-"""The limits of summaries by hand: what numbers the rows, what are codes, which tail is heavy, how much is looked at."""
+"""The limits of summaries by hand: what numbers the rows, what are codes, which tail is heavy, what is looked at."""
 
 from __future__ import annotations
 
