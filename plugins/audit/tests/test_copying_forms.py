@@ -72,6 +72,9 @@ def test_what_would_have_been_found_has_the_power_that_is_asked_for() -> None:
         assert share is not None
         assert binom.sf(needed - 1, 400, 0.1 + 0.9 * share) == pytest.approx(power, abs=1e-9)
     assert rates.detectable(0.01) == rates.detectable(0.01, 0.8)
+    # A p-value at the level itself is found.
+    at = Rates(needed, 400, 30, 300).p_more()
+    assert rates.detectable(at) == pytest.approx(rates.detectable(0.01))
     assert Rates(2, 3, 0, 3).detectable(0.06) == pytest.approx(0.8 ** (1 / 3))  # all three: 1 of 20 ways
 
 
@@ -116,6 +119,12 @@ def test_cells_count_by_their_share_of_held_out_points() -> None:
     found = by_cells(training, samples, held_out, near_of(list(q)), near_of(list(y)), 0)
     first, second = z_of(q[:30], y[:40]), z_of(q[30:51], y[40:60])
     assert found == pytest.approx((2 * first + second) / 3)
+    more = points(30, 21, 25)
+    for last, weights in ((0, (40, 20)), (1, (40, 20, 1))):
+        parts = [z_of(q[:30], y[:40]), z_of(q[30:51], y[40:60]), *([z_of(q[:25], y[60:61])] if last else [])]
+        given = near_of([*q[:51], *q[:25]]), near_of(list(y[: 60 + last]))
+        cells = by_cells(training, more, points(40, 20, last), *given, 0)
+        assert cells == pytest.approx(sum(w * z for w, z in zip(weights, parts, strict=True)) / sum(weights))
     assert by_cells(training, samples[51:], held_out, near_of(list(q[51:])), near_of(list(y)), 0) is None
 
 
@@ -205,7 +214,7 @@ def test_benjamini_and_hochbergs_list_by_hand() -> None:
 
 def test_the_fewest_that_can_be_named_have_the_least_p_value() -> None:
     """k copies of m samples have the p-value 1 / (h + 1) each, which is held to k share / m."""
-    for m, h, share in ((100, 49, 0.1), (100, 50, 0.1), (7, 99, 0.25), (10, 1000, 0.1)):
+    for m, h, share in ((100, 49, 0.1), (100, 50, 0.1), (7, 99, 0.25), (10, 1000, 0.1), (100, 9, 0.5)):
         k = fewest_named(m, h, share)
         for count in (k - 1, k):
             p = np.array([1 / (h + 1)] * count + [1.0] * (m - count))

@@ -284,9 +284,9 @@ def test_the_value_lies_between_the_single_ones_one_and_the_columns(
 def test_no_value_is_given_beyond_the_limits(
     changed: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    corrected = changed.pop("corrected", [10.0])
     # Many surrogates and a low level: the interval is narrow whatever the error.
-    found = settled(monkeypatch, corrected, 10.0, weights=[1.0] * 400, level=0.5, **changed)
+    given = {"corrected": [10.0], "together": 10.0, "weights": [1.0] * 400, "level": 0.5, **changed}
+    found = settled(monkeypatch, **given)
     assert (found.value is None) == bool(said)
     assert said in found.headline
 

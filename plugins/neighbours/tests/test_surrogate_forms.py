@@ -37,7 +37,7 @@ def neighbours_of(x: np.ndarray) -> np.ndarray:
 
 def test_spectrum_marginals_and_norms_are_those_of_the_principal_axes() -> None:
     x = normal(61, 3) * torch.tensor([3.0, 2.0, 1.0]) + normal(61, 1).exp() * torch.tensor([[1.0, 0.0, 0.0]])
-    x = x - x.mean(0)
+    x = 0.01 * (x - x.mean(0))
     facts = measure(x)
     values, vectors = np.linalg.eigh(np.cov(x.numpy().T))
     assert facts.count == 61
@@ -49,7 +49,7 @@ def test_spectrum_marginals_and_norms_are_those_of_the_principal_axes() -> None:
     assert facts.neighbour == pytest.approx(np.median(neighbours_of(x.numpy())[:, 0]))
 
 
-@pytest.mark.parametrize(("times", "seen"), [(1.1, 3), (0.9, 2)])
+@pytest.mark.parametrize(("times", "seen"), [(1.03, 3), (0.97, 2)])
 def test_an_axis_is_seen_from_a_quarter_of_what_neighbours_differ_by(times: float, seen: int) -> None:
     """Of d directions each makes up a d-th of the squared distance of neighbours, which is twice the variance there.
     d is the maximum-likelihood dimension of ten neighbours, 1 / mean log(T_10 / T_j)."""
@@ -87,15 +87,34 @@ def test_no_direction_varies_less_than_the_noise_over_all_points() -> None:
     assert measure(x).noise == pytest.approx(math.sqrt(least) / 0.1)
 
 
-def test_no_direction_varies_less_than_the_noise_among_neighbours() -> None:
-    """A parabola of 200 points: among ten neighbours it is straight, and bent over all."""
-    u = torch.linspace(-1, 1, 200, dtype=torch.float64)
-    x = torch.stack([u, u**2], 1) + 0.003 * normal(200, 2)
+def test_axes_are_filled_from_a_millionth_of_the_largest_deviation_on() -> None:
+    """Variances of 1 and 0.1, and one near 1e-12 of the first."""
+    x = torch.linalg.qr(normal(40, 3) - normal(40, 3).mean(0)).Q
+    x = torch.linalg.qr(x - x.mean(0)).Q * math.sqrt(39)  # of unit covariance
+    for last, rank in ((1.2e-12, 3), (0.8e-12, 2)):
+        made = measure(x * torch.tensor([1.0, math.sqrt(0.1), math.sqrt(last)], dtype=torch.float64))
+        assert (len(made.variances), made.axes.shape) == (rank, (3, rank))
+    line = measure(x[:, :1] * torch.ones(1, 2, dtype=torch.float64))
+    assert (len(line.variances), line.seen, line.axes.shape) == (1, 1, (2, 1))
+
+
+@pytest.mark.parametrize(
+    ("points", "rank", "near"),
+    [(200, 2, 10), (200, 5, 10), (200, 12, 24), (200, 15, 30), (200, 16, None), (30, 15, None)],
+)
+def test_no_direction_varies_less_than_the_noise_among_neighbours(points: int, rank: int, near: int | None) -> None:
+    """Twice as many neighbours as directions, at least 10, and 30 at most: with fewer, all points count alone."""
+    x = normal(points, rank) + (normal(points, 1, seed=1) * 5) ** 2 / 5
     x = (x - x.mean(0)).numpy()
-    order = np.argsort(np.linalg.norm(x[:, None] - x, axis=2), axis=1)[:, 1:11]
-    least = [np.linalg.eigvalsh(np.cov(x[rows].T))[0] * 9 / 9 for rows in order]
-    expected = math.sqrt(np.median(least)) / (1 - math.sqrt(2 / 10))
-    assert measure(torch.from_numpy(x)).noise == pytest.approx(expected, rel=0.02)
+    whole = max(0.1, 1 - math.sqrt(rank / points))
+    expected = math.sqrt(np.linalg.eigvalsh(np.cov(x.T))[0]) / whole
+    if near is not None:
+        order = np.argsort(np.linalg.norm(x[:, None] - x, axis=2), axis=1)[:, 1 : near + 1]
+        least = sorted(np.linalg.eigvalsh(np.cov(x[rows].T))[0] for rows in order)
+        among = math.sqrt(least[(points - 1) // 2]) / (1 - math.sqrt(rank / near))
+        assert (among < expected) == (rank < 15)
+        expected = min(expected, among)
+    assert measure(torch.from_numpy(x)).noise == pytest.approx(expected)
 
 
 def test_the_step_of_a_grid_is_the_least_gap_and_all_gaps_are_its_multiples() -> None:
@@ -110,40 +129,46 @@ def test_the_step_of_a_grid_is_the_least_gap_and_all_gaps_are_its_multiples() ->
     assert step(0, 1, 2, 3, 4, 4) == 0  # four
     assert step(1, 1, 1) == 0
     assert step(0, 1e-10, 1, 1, 1, 1) == pytest.approx(1)  # what rounding parts is one value
-    assert step(0, 1e-8, 1, 1, 1, 1) == pytest.approx(1e-8)
+    assert step(-0.5, 1e-10 - 0.5, 0.5, 0.5, 0.5, 0.5) == pytest.approx(1)
+    assert step(0, 0.8e-9, 1, 1, 1, 1) == pytest.approx(1)
+    assert step(0, 1.25e-9, 1, 1, 1, 1) == pytest.approx(1.25e-9)
 
 
 # How points look.
 
 
-def test_a_look_is_what_the_formulas_say() -> None:
-    """Point by point, for 60 points: numbers of neighbours below 30 are compared."""
-    x = (normal(60, 3) * torch.tensor([3.0, 2.0, 0.5], dtype=torch.float64)).numpy()
+@pytest.mark.parametrize(("points", "kept"), [(25, [3, 6]), (60, [3, 6, 12, 25]), (140, [3, 6, 12, 25, 50])])
+def test_a_look_is_what_the_formulas_say(points: int, kept: list[int]) -> None:
+    """Point by point: numbers of neighbours below half of the points are compared, and one point is the mean."""
+    x = (5 * normal(points, 3) * torch.tensor([3.0, 2.0, 0.5], dtype=torch.float64)).numpy()
+    x[3] = 0
     found = look(torch.from_numpy(x), 2).tolist()
     distances, norms = neighbours_of(x), np.linalg.norm(x, axis=1)
     spread = math.sqrt((norms**2).mean())
-    kept = [3, 6, 12, 25]
     slopes = [1 / np.mean([np.log(row[k - 1] / row[: k - 1]).mean() for row in distances]) for k in kept]
-    assert found[:4] == pytest.approx(slopes)
+    assert found[: len(kept)] == pytest.approx(slopes)
+    found = found[len(kept) :]
 
     def lower_median(values: np.ndarray) -> float:
         return float(np.sort(values)[(len(values) - 1) // 2])
 
-    lengths = [lower_median(distances[:, k - 1]) / spread for k in (1, 25)]
-    assert found[4:6] == pytest.approx(lengths)
-    small, large = (lower_median(distances[:, k - 1]) for k in (6, 25))
+    lengths = [lower_median(distances[:, k - 1]) / spread for k in (1, kept[-1])]
+    assert found[:2] == pytest.approx(lengths)
+    small, large = (lower_median(distances[:, k - 1]) for k in (kept[1], kept[-1]))
     pairs = [(distances <= radius * (1 + 1e-6)).sum() for radius in (small, large)]
-    assert found[6] == pytest.approx(math.log(pairs[1] / pairs[0]) / math.log(large / small) + 0.01)
-    assert found[7] == pytest.approx(np.quantile(distances[:, 5], 0.9) / np.quantile(distances[:, 5], 0.1))
-    order = np.argsort(np.linalg.norm(x[:, None] - x, axis=2), axis=1)[:, :26]
+    growth = math.log(large / small) if large > small else 1e-3
+    assert found[2] == pytest.approx(math.log(pairs[1] / pairs[0]) / growth + 0.01)
+    assert found[3] == pytest.approx(np.quantile(distances[:, 5], 0.9) / np.quantile(distances[:, 5], 0.1))
+    order = np.argsort(np.linalg.norm(x[:, None] - x, axis=2), axis=1)[:120, : min(30, kept[-1]) + 1]
     spectra = [np.linalg.eigvalsh(np.cov(x[rows].T))[::-1] for rows in order]
-    assert found[8] == pytest.approx(np.mean([one.sum() ** 2 / (one**2).sum() for one in spectra]))
-    assert found[9] == pytest.approx(np.mean([(one > one[0] / 20).sum() for one in spectra]))
+    assert found[4] == pytest.approx(np.mean([one.sum() ** 2 / (one**2).sum() for one in spectra]))
+    assert found[5] == pytest.approx(np.mean([(one > one[0] / 20).sum() for one in spectra]))
     y = x[:, :2] / x[:, :2].std(0, ddof=1)
-    unit = y / np.linalg.norm(y, axis=1, keepdims=True)
-    near = (unit @ unit.T > 0.8).sum() - 60
-    assert found[10] == pytest.approx(near / (60 * 59) + 1 / 60**2)
-    assert found[11:] == pytest.approx([np.log(norms).std(ddof=1) + 0.01, (y**4).mean()])
+    unit = y / np.maximum(np.linalg.norm(y, axis=1, keepdims=True), 1e-12)
+    near = (unit @ unit.T > 0.8).sum() - points
+    assert found[6] == pytest.approx(near / (points * (points - 1)) + 1 / points**2)
+    norms = np.maximum(norms, 1e-12 * spread)
+    assert found[7:] == pytest.approx([np.log(norms).std(ddof=1) + 0.01, (y**4).mean()])
 
 
 def test_points_on_a_line_and_in_one_place_have_finite_looks() -> None:
@@ -154,6 +179,14 @@ def test_points_on_a_line_and_in_one_place_have_finite_looks() -> None:
     twice = torch.cat([normal(30, 2), normal(30, 2) + 1e-9])
     spread = float(twice.square().sum(1).mean().sqrt())
     assert look(twice, 2)[4] == pytest.approx(1e-4 * spread / spread)
+
+
+def test_points_that_are_all_as_far_apart_grow_by_the_least_that_is_believed() -> None:
+    """The corners of a simplex: logarithms of distances grow by a thousandth, and pairs do not."""
+    corners = torch.eye(30, dtype=torch.float64) - 1 / 30
+    found = look(corners, 3).tolist()
+    assert found[:3] == pytest.approx([1000] * 3)
+    assert found[5:7] == pytest.approx([0.01, 1])
 
 
 # Recipes.
@@ -176,9 +209,9 @@ class Middle(Draws):
 
 
 def facts(seen: int = 7, noise: float = 1.0, count: int = 100) -> Facts:
-    """Of unit variances along ``seen`` axes, and smaller ones beyond."""
+    """Of the spread 2 along ``seen`` axes, and less beyond."""
     made = measure(normal(count, seen) - normal(count, seen).mean(0))
-    variances = torch.cat([torch.ones(seen), torch.full((2,), 0.01)]).double()
+    variances = torch.cat([4 * torch.ones(seen), torch.full((2,), 0.01)]).double()
     return replace(made, seen=seen, noise=noise, variances=variances)
 
 
@@ -188,6 +221,9 @@ def test_draws_are_uniform_normal_and_weighted() -> None:
     assert 2 <= min(values) < 2.01
     assert 5.99 < max(values) <= 6
     assert np.mean(values) == pytest.approx(4, abs=5 * 4 / math.sqrt(12 * 4000))
+    shares = [draws.uniform() for _ in range(4000)]
+    assert (min(shares), max(shares)) == (pytest.approx(0, abs=0.01), pytest.approx(1, abs=0.01))
+    assert np.mean([draws.one_of((0, 1)) for _ in range(4000)]) == pytest.approx(0.5, abs=5 * 0.5 / math.sqrt(4000))
     assert np.std([draws.normal() for _ in range(4000)]) == pytest.approx(1, abs=5 / math.sqrt(8000))
     shares = np.mean([draws.one_of((0, 1), (1.0, 3.0)) for _ in range(4000)])
     assert shares == pytest.approx(0.75, abs=5 * math.sqrt(0.1875 / 4000))
@@ -200,16 +236,18 @@ def test_coarse_recipes_are_even_in_the_logarithm_of_the_dimension() -> None:
     assert [recipe.dimension for recipe in found] == expected
     last = coarse(facts(), 8, Middle(place=1))[7]
     assert last.dimension == 6  # or all but one
+    assert coarse(facts(1), 8, Middle(place=1))[7].dimension == 1
+    assert [coarse(facts(), 1, Middle(place=place))[0].mixed for place in range(4)] == [1, 2, 2, 7]
     for recipe in found:
         assert recipe.shape == pytest.approx(math.sqrt(0.2 * 3))
-        assert recipe.noise == pytest.approx(math.sqrt(0.002 * 0.1))  # of a spread of 1
+        assert recipe.noise == pytest.approx(2 * math.sqrt(0.002 * 0.1))  # of the spread
         low, high = recipes._bends(100, recipe.dimension)
         assert recipe.frequency == pytest.approx(math.sqrt(low * high))
     # A quarter has no noise, and data without room for noise get the most that they allow.
     assert {recipe.noise for recipe in coarse(facts(), 3, Middle(0.24))} == {0.0}
-    assert coarse(facts(), 1, Middle(0.26))[0].noise == pytest.approx(0.002 * 50**0.26)
+    assert coarse(facts(), 1, Middle(0.26))[0].noise == pytest.approx(2 * 0.002 * 50**0.26)
     assert coarse(facts(noise=0.001), 1, Middle())[0].noise == 0.001
-    assert coarse(facts(noise=0.01), 1, Middle())[0].noise == pytest.approx(math.sqrt(0.002 * 0.01))
+    assert coarse(facts(noise=0.01), 1, Middle())[0].noise == pytest.approx(math.sqrt(0.004 * 0.01))
 
 
 def test_a_surrogate_bends_a_radian_and_a_half_between_neighbours_at_most() -> None:
@@ -225,21 +263,30 @@ def test_a_surrogate_bends_a_radian_and_a_half_between_neighbours_at_most() -> N
 
 def test_refined_recipes_are_near_those_that_they_come_from() -> None:
     near = Recipe(4, "gaussian", 1.0, 2, 0.05, 1.0)
-    (found,) = refined(facts(), [near], np.ones(1), 1, Middle(share=0.4, place=1))
-    assert found.dimension == round(4 * math.exp(0.2))  # and the second of -1, 0, 0 and 1 more
-    assert (found.latent, found.mixed) == ("gaussian", 2)
+    steps = []
+    for place in range(4):  # of -1, 0, 0 and 1 more
+        (found,) = refined(facts(), [near], np.ones(1), 1, Middle(share=0.4, place=place))
+        steps.append(found.dimension - round(4 * math.exp(0.2)))
+        assert (found.latent, found.mixed) == ("gaussian", 2)
+    assert steps == [-1, 0, 0, 1]
     assert found.frequency == pytest.approx(math.exp(0.4))
     assert found.shape == pytest.approx(math.exp(0.4))
     assert found.noise == pytest.approx(0.05 * math.exp(0.4))
     (wild,) = refined(facts(), [near], np.ones(1), 1, Middle(share=0.6, deviations=40.0))
     assert (wild.dimension, wild.frequency, wild.shape) == (7, recipes._bends(100, 7)[1], 3.0)
-    assert wild.noise == pytest.approx(0.1)  # of a spread of 1, the most
+    assert wild.noise == pytest.approx(2 * 0.1)  # the most, a tenth of the spread
     assert (wild.latent, wild.mixed) == ("uniform", 1)
+    for place, mixed in ((1, 2), (2, 7)):
+        assert refined(facts(), [near], np.ones(1), 1, Middle(share=0.6, place=place))[0].mixed == mixed
     (drawn,) = refined(facts(), [near], np.ones(1), 1, Middle(share=0.8, deviations=-40.0))
     assert (drawn.dimension, drawn.frequency, drawn.shape) == (1, 0.3, 0.2)
-    assert drawn.noise == pytest.approx(0.002 * 50**0.8)
-    (lower,) = refined(facts(), [near], np.ones(1), 1, Middle(deviations=0.0))
-    assert lower.dimension == 3
+    assert drawn.noise == pytest.approx(2 * 0.002 * 50**0.8)
+
+
+def test_the_dimensions_are_ten_equal_ranges_of_their_logarithm() -> None:
+    """From 1 to 101: 8 and 9 share the range from 6.33 to 10.05, and 14 and 17 lie on both sides of 15.9."""
+    dimensions = np.array([1.0] * 6 + [100.0, 8.0, 9.0, 14.0, 17.0])
+    assert chosen(dimensions, np.arange(11.0), 10) == [0, 1, 2, 3, 4, 5, 6, 7, 9, 10]
 
 
 def test_two_of_five_recipes_are_the_nearest_of_a_range_of_dimensions() -> None:
@@ -299,10 +346,13 @@ def test_marginal_latents_lie_between_the_neighbours_of_the_data_in_their_order(
     assert 0 <= float(u[:, 0].min()) <= float(u[:, 0].max()) <= 1
     assert 10 <= float(u[:, 1].min()) <= float(u[:, 1].max()) <= 30
     assert 0 <= float(u[:, 2].min()) <= float(u[:, 2].max()) <= 1  # the axes in turn
-    even = replace(made, marginals=torch.arange(4000.0)[:, None].double())
-    u = surrogates._latent(even, Recipe(1, "marginals", 1.0, 1, 0.0), gen())
-    place = torch.rand(4000, 1, generator=gen(), dtype=torch.float64) * 3999
-    torch.testing.assert_close(u, place)  # a straight line between whole numbers
+    curved = replace(made, count=10, marginals=torch.arange(10.0).double().square()[:, None])
+    place = torch.rand(10, 1, generator=gen(7), dtype=torch.float64) * 9
+    assert float(place.max()) > 8
+    below = place.floor()
+    expected = below**2 + (place - below) * (2 * below + 1)  # straight lines between the squares
+    u = surrogates._latent(curved, Recipe(1, "marginals", 1.0, 1, 0.0), gen(7))
+    torch.testing.assert_close(u, expected)
 
 
 def test_bends_are_sines_of_a_few_coordinates() -> None:
@@ -311,6 +361,7 @@ def test_bends_are_sines_of_a_few_coordinates() -> None:
     bends = surrogates._bends(u, 4000, Recipe(4, "gaussian", 0.01, 2, 0.0), gen(1))
     assert float(bends.abs().max()) <= 1.0
     assert float(bends.mean(0).square().mean()) == pytest.approx(0.5, abs=0.03)  # sin(phase)^2
+    assert float(bends.mean()) == pytest.approx(0, abs=5 * math.sqrt(0.5 / 4000))
     assert float(bends.var(0).mean()) == pytest.approx(0.01**2 / 2, rel=0.08)
     slopes = torch.linalg.lstsq(torch.cat([u, torch.ones(3000, 1).double()], 1), bends).solution[:4]
     counted = (slopes.abs() > 1e-5 * 0.01 + 0.01 * slopes.abs().amax(0)).sum(0)
@@ -322,9 +373,29 @@ def test_bends_are_sines_of_a_few_coordinates() -> None:
 def test_whitened_features_have_the_identity_as_their_covariance() -> None:
     x = normal(50, 3) @ normal(3, 3, seed=1) + 7
     torch.testing.assert_close(torch.cov(surrogates._white(x).T), torch.eye(3).double())
+    torch.testing.assert_close(torch.cov(surrogates._white(1e-7 * x).T), torch.eye(3).double())
     flat = torch.cat([x, x[:, :1]], 1)
     values = torch.linalg.eigvalsh(torch.cov(surrogates._white(flat).T))
     assert values.tolist() == pytest.approx([0, 1, 1, 1], abs=1e-9)
+
+
+@pytest.mark.parametrize(("width", "seen"), [(1, 2), (2, 2), (1, 1), (2, 3), (4, 3)])
+def test_coordinates_and_bends_are_mixed_to_the_covariance_of_the_data(width: int, seen: int) -> None:
+    """Exactly: variances of every axis, and no covariance among the axes that are seen, where coordinates are mixed."""
+    made, u = replace(facts(), seen=seen), normal(100, width) + 3
+    variances = torch.tensor([5.0, 2.0, 0.5]).double()
+    y = surrogates._bent(u, made, Recipe(width, "gaussian", 1.0, 1, 0.0), variances, gen())
+    assert y.mean(0).tolist() == pytest.approx([0] * 3, abs=1e-9)
+    assert y.var(0).tolist() == pytest.approx(variances.tolist())
+    shares = torch.corrcoef(torch.cat([u, y], 1).T)[:width, width:].abs()
+    if width < seen:
+        covariance = torch.cov(y[:, :seen].T)
+        torch.testing.assert_close(covariance, torch.diag(variances[:seen]))
+        assert float(shares[0, :seen].max()) < 0.999
+        assert float(shares[0, :seen].square().sum()) == pytest.approx(1)  # the coordinate is turned, and all there
+    else:
+        same = min(width, 3)
+        assert shares.diagonal()[:same].tolist() == pytest.approx([1] * same)
 
 
 def test_a_surrogate_has_the_variances_less_the_noise_and_the_noise() -> None:
