@@ -1,0 +1,221 @@
+"""The formulas of the baseline estimators by hand: ratios of distances, halves, principal components, settings."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from scorefold.data import Dataset
+from scorefold_neighbours import config as configs
+from scorefold_neighbours.estimators import pca, skdim
+from scorefold_neighbours.estimators.formulas import mle, two_nn
+from scorefold_neighbours.estimators.neighbours import nearest_neighbours
+from scorefold_neighbours.estimators.pca import (
+    PCAEstimator,
+    component_variances,
+    count_components,
+    variances_by_batches,
+)
+from scorefold_neighbours.estimators.points import interval_by_halves
+
+
+def gen(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=gen(seed), dtype=torch.float64)
+
+
+# Ratios of distances.
+
+
+def test_maximum_likelihood_by_hand() -> None:
+    """Logarithms of r_4 / r_j are 3, 2, 1 and 0: 3 of them over their sum, 6; without bias 2."""
+    distances = np.exp([[1.0, 2.0, 3.0, 4.0], [0.0, 1.0, 1.0, 1.0]])
+    assert mle(configs.MLEConfig(), distances).tolist() == pytest.approx([3 / 6, 3 / 1])
+    assert mle(configs.MLEConfig(unbiased=True), distances).tolist() == pytest.approx([2 / 6, 2 / 1])
+
+
+def ratios(*logs: float) -> np.ndarray:
+    return np.exp([[0.0, log] for log in logs])
+
+
+def test_two_neighbours_by_hand() -> None:
+    """Logarithms 1, 2, 3 and 9, of which a quarter is left out: shares are 1/4, 2/4 and 3/4 of all."""
+    distances = ratios(9, 2, 1, 3)
+    linear = two_nn(configs.TwoNNConfig(discard=0.25, method="linear"), distances)
+    heights = [math.log(4 / 3), math.log(2), math.log(4)]
+    assert linear == pytest.approx((heights[0] + 2 * heights[1] + 3 * heights[2]) / (1 + 4 + 9))
+    # Censored: the one that is left out is at least as large as the largest that is kept.
+    assert two_nn(configs.TwoNNConfig(discard=0.25, method="mle"), distances) == pytest.approx(2 / (6 + 3))
+    # Without any left out the last share is 1, which has no logarithm.
+    every = two_nn(configs.TwoNNConfig(discard=0.0, method="linear"), distances)
+    assert every == pytest.approx(linear)
+    assert two_nn(configs.TwoNNConfig(discard=0.0, method="mle"), distances) == pytest.approx(3 / 15)
+    for method in ("linear", "mle"):
+        config: Any = configs.TwoNNConfig(discard=0.4, method=method)
+        assert math.isnan(two_nn(config, ratios(1, 2, 3)[:2]))  # one is left
+        assert not math.isnan(two_nn(config, ratios(1, 2, 3, 4)))  # two
+    assert two_nn(configs.TwoNNConfig(method="linear"), ratios(*[0.0] * 5)) == 0
+
+
+# Halves.
+
+
+def test_an_interval_is_students_of_the_differences_of_halves() -> None:
+    """Halves that hold the first point say 5 and the others 3: each pair gives (5 - 3)^2 / 4 = 1. Of 10 pairs the
+    quantile is 2.228139, of two 4.302653."""
+
+    def fit(half: Tensor) -> float:
+        assert len(half) == 10
+        assert half.tolist() == sorted(half.tolist())
+        return 5.0 if 0 in half else 3.0
+
+    for resamples, margin in ((20, 2.228139), (21, 2.228139), (4, 4.302653)):
+        found = interval_by_halves(fit, 20, resamples, 0.95, 4.0, gen())
+        assert found == pytest.approx((max(0, 4 - margin), 4 + margin), abs=1e-5)
+    assert interval_by_halves(fit, 20, 0, 0.95, 4.0, gen()) is None
+    narrow = interval_by_halves(fit, 20, 20, 0.5, 4.0, gen())
+    assert narrow == pytest.approx((4 - 0.699812, 4 + 0.699812), abs=1e-5)
+
+
+def test_halves_part_the_points() -> None:
+    halves: list[list[int]] = []
+
+    def fit(half: Tensor) -> float:
+        halves.append(half.tolist())
+        return float(len(halves) % 2)  # 1 and 0: the mean of the squares is 1 / 4
+
+    found = interval_by_halves(fit, 7, 6, 0.95, 9.0, gen())
+    for one, other in zip(halves[::2], halves[1::2], strict=True):
+        assert (len(one), len(other)) == (3, 4)
+        assert sorted(one + other) == list(range(7))
+    assert found == pytest.approx((9 - 3.182446 / 2, 9 + 3.182446 / 2), abs=1e-5)
+
+
+# Principal components.
+
+
+def test_variances_of_components_are_without_bias_and_rounding_is_0() -> None:
+    x = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 2.0], [0.0, -2.0]], dtype=torch.float64) + 7
+    assert component_variances(x).tolist() == pytest.approx([8 / 3, 2 / 3])
+    assert component_variances(torch.cat([x, x], 1)).tolist() == pytest.approx([16 / 3, 4 / 3, 0, 0])
+    assert int(component_variances(torch.cat([x, x], 1)).count_nonzero()) == 2
+    # Singular values count from the larger number of rows or columns times the precision on.
+    wide = torch.zeros(4, 50, dtype=torch.float64)
+    wide[:2, 0], wide[2:, 0] = 1, -1
+    for times, kept in ((0.9, 1), (1.1, 2)):
+        wide[::2, 1], wide[1::2, 1] = (50 * times * torch.finfo(torch.float64).eps,) * 2
+        wide[1::2, 1] *= -1
+        assert int(component_variances(wide).count_nonzero()) == kept
+
+
+@pytest.mark.parametrize("batch", [3, 7, 50])
+def test_variances_by_batches_are_those_of_all_points(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pca, "_BATCH", batch * 4)
+    x = normal(25, 4) @ normal(4, 4, seed=1) + 1000
+    found = variances_by_batches(Dataset(x), torch.arange(25))
+    assert found.tolist() == pytest.approx(np.linalg.eigvalsh(np.cov(x.numpy().T))[::-1].tolist(), rel=1e-9)
+    # What is left below 1e-14 D of the largest is rounding.
+    flat = torch.stack([x[:, 0], torch.zeros(25), 3e-8 * x[:, 1], 1e-7 * x[:, 2]], 1) - x.mean()
+    variances = variances_by_batches(Dataset(flat), torch.arange(25))
+    largest = float(variances[0])
+    assert all(value == 0 or value > 4e-14 * largest for value in variances.tolist())
+
+
+@pytest.mark.parametrize(
+    ("rule", "settings", "variances", "count"),
+    [
+        ("ratio", {"ratio": 0.9}, [5.0, 4.0, 1.0], 2),  # 0.9 is held
+        ("ratio", {"ratio": 0.91}, [5.0, 4.0, 1.0], 3),
+        ("ratio", {"ratio": 0.5}, [5.0, 4.0, 1.0], 1),
+        ("fukunaga-olsen", {"share": 0.2}, [5.0, 1.01, 1.0, 0.1], 2),
+        ("participation", {}, [3.0, 1.0], 16 / 10),
+        ("gap", {}, [8.0, 4.0, 1.0, 0.5], 2),
+        ("gap", {}, [8.0, 1.0, 0.5], 1),
+        ("gap", {}, [8.0, 4.0, 3.9, 0.0], 3),
+        ("gap", {}, [8.0], 1),
+        ("gap", {}, [0.0, 0.0], 0),
+    ],
+)
+def test_components_are_counted_by_each_rule(
+    rule: str, settings: dict[str, float], variances: list[float], count: float
+) -> None:
+    config = configs.PCAConfig.model_validate({"rule": rule, **settings})
+    assert count_components(torch.tensor(variances, dtype=torch.float64), config) == pytest.approx(count)
+
+
+def test_the_interval_of_components_is_the_percentiles_of_the_bootstrap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counts 1, 2, ..., 41 of resamples: at a level of one half their quartiles are 11 and 31; the value is inside."""
+    for value, expected in ((20.0, (11.0, 31.0)), (40.0, (11.0, 40.0)), (5.0, (5.0, 31.0))):
+        counts = iter([value, *map(float, range(1, 42))])
+        monkeypatch.setattr(pca, "count_components", lambda variances, config, counts=counts: next(counts))
+        found = PCAEstimator(configs.PCAConfig(resamples=41, level=0.5)).estimate(normal(30, 2))
+        assert (found.value, found.interval) == (value, expected)
+
+
+# Settings of the library's methods.
+
+
+def test_local_estimates_are_combined_as_asked() -> None:
+    estimates = torch.tensor([1.0, 2.0, 4.0, 4.0], dtype=torch.float64)
+    assert skdim._combined(estimates, "mean") == pytest.approx(11 / 4)
+    assert skdim._combined(estimates, "median") == pytest.approx(3)
+    assert skdim._combined(estimates, "hmean") == pytest.approx(4 / (1 + 1 / 2 + 1 / 4 + 1 / 4))
+    assert math.isnan(skdim._combined(estimates[:0], "mean"))
+
+
+@pytest.mark.parametrize(
+    ("config", "least", "arguments"),
+    [
+        (configs.MLEConfig(n_neighbors=7), 8, {}),
+        (configs.TwoNNConfig(discard=0.1), 10, {}),
+        (configs.TwoNNConfig(discard=0.75), 12, {}),  # three that are kept
+        (configs.LPCAConfig(n_neighbors=7, share=0.05), 8, {"ver": "FO", "alphaFO": 0.05, "alphaRatio": 0.95}),
+        (configs.CorrIntConfig(near=3, far=9), 10, {"k1": 3, "k2": 9}),
+        (configs.DANCoConfig(version="DANCo", n_neighbors=6), 20, {"k": 6, "D": 5}),
+        (configs.DANCoConfig(version="DANCo", n_neighbors=19, max_dimension=4), 21, {"k": 19, "D": 4}),
+        (configs.KNNConfig(n_neighbors=2, sizes=3, repeats=4), 20, {"k": 2, "M": 4, "gamma": 1}),
+        (configs.KNNConfig(n_neighbors=8), 40, {"k": 8}),
+        (configs.MiNDMLConfig(n_neighbors=9), 12, {"k": 9, "D": 5}),
+        (configs.GRIDEConfig(near=2, far=12), 13, {"n1": 2, "n2": 12}),
+        (configs.GRIDEConfig(near=1, far=2), 10, {"n1": 1, "n2": 2}),
+    ],
+)
+def test_methods_get_their_settings_and_enough_points(config: Any, least: int, arguments: dict[str, Any]) -> None:
+    method = skdim.METHODS[type(config)]
+    assert method.least(config) == least
+    found = method.arguments(config, 400, 5)
+    assert {name: found[name] for name in arguments} == arguments
+
+
+@pytest.mark.parametrize(
+    ("points", "neighbours", "sizes"),
+    [(400, 2, [20, 60, 100]), (20, 2, [3, 4, 5]), (40, 9, [10, 11]), (24, 9, [10, 11])],
+)
+def test_sizes_of_subsamples_go_from_a_twentieth_to_a_quarter(points: int, neighbours: int, sizes: list[int]) -> None:
+    config = configs.KNNConfig(n_neighbors=neighbours, sizes=3)
+    assert skdim._sizes(config, points).tolist() == sizes
+
+
+def test_neighbours_of_a_line_by_hand() -> None:
+    distances, places = nearest_neighbours(np.array([[0.0], [1.0], [3.0], [7.0]]), 2)
+    assert distances.tolist() == [[1, 3], [1, 2], [2, 3], [4, 6]]
+    assert places.tolist() == [[1, 2], [0, 2], [1, 0], [2, 1]]
+
+
+@pytest.mark.parametrize(("times", "noted"), [(1.49, False), (1.51, True)])
+def test_a_dimension_above_one_and_a_half_times_the_columns_is_noted(
+    times: float, noted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    estimator = skdim.SkdimEstimator(configs.TwoNNConfig(resamples=0))
+    monkeypatch.setattr(skdim.SkdimEstimator, "_fit", lambda self, x, seed, heard: (times * 4, None))
+    found = estimator.estimate(normal(40, 4))
+    assert found.value == times * 4
+    assert ("note" in found.diagnostics) == noted
