@@ -74,6 +74,18 @@ def test_places_by_random_points_without_a_condition_and_of_a_constant_coordinat
     assert float(tarp(draws, truth, gen(5))[0]) == pytest.approx((nearer + v) / 5)
 
 
+def test_distances_from_random_points_are_in_deviations_of_the_draws() -> None:
+    """Coordinates of deviations far below 1, one of them three times the other's."""
+    draws, truth = 0.01 * normal(6, 1, 2) * numbers(1, 3), 0.01 * normal(1, 2, seed=1) * numbers(1, 3)
+    generator = gen(2)
+    share = torch.rand((1, 2), generator=generator, dtype=torch.float64)[0]
+    v = float(torch.rand((1, 1), generator=generator, dtype=torch.float64))
+    x, y = draws[:, 0].numpy(), truth[0].numpy()
+    reference = x.min(0) + (x.max(0) - x.min(0)) * share.numpy()
+    own, others = (np.linalg.norm((point - reference) / x.std(0), axis=-1) for point in (y, x))
+    assert float(tarp(draws, truth, gen(2))[0]) == pytest.approx(((others < own).sum() + v) / 7)
+
+
 def test_coverage_counts_both_ends_of_the_interval() -> None:
     places = numbers(0.25, 0.75, 0.2499, 0.7501)[None]
     assert coverage(places, 0.5).tolist() == [0.5]
@@ -100,6 +112,10 @@ def test_stephens_critical_values_have_their_chances(scaled: float, chance: floa
     found, value = uniformity(torch.linspace(0, 1 - statistic, count, dtype=torch.float64))
     assert found == pytest.approx(statistic)
     assert value == pytest.approx(chance, rel=0.01)
+    near = 0.75 / scaled * statistic
+    series = sum((8 * (j * 0.75) ** 2 - 2) * math.exp(-2 * (j * 0.75) ** 2) for j in range(1, 30))
+    assert uniformity(torch.linspace(0, 1 - near, count, dtype=torch.float64))[1] == pytest.approx(series)
+    assert 0.98 < series < 1
 
 
 def test_all_coordinates_together_are_bonferronis() -> None:
@@ -193,6 +209,8 @@ def test_balls_by_hand() -> None:
     assert balls(apart, own, other, 1, 2)["density"] == pytest.approx((4 + 1 + 0) / 3 / 2)
     edge = balls(numbers(1, 2)[:, None], numbers(0, 1, 1, 0).reshape(2, 2), numbers(0, 2, 2, 0).reshape(2, 2), 1, 1)
     assert edge["precision"] == 0.5  # a point on the edge is inside
+    edge = balls(numbers(1, 9)[:, None], torch.zeros(2, 2), numbers(0, 1, 1, 0).reshape(2, 2), 1, 1)
+    assert edge["recall"] == 1
 
 
 def test_defaults_are_three_neighbours_for_precision_and_five_for_density() -> None:
@@ -248,21 +266,22 @@ def test_levels_are_equal_steps_from_low_to_high() -> None:
 def test_diversity_is_an_unbiased_deviation() -> None:
     draws = numbers(0, 1).reshape(2, 1, 1)
     assert float(diversity(draws, 0.5)) == pytest.approx(510 * math.sqrt(0.5))
+    assert float(diversity(draws)) == pytest.approx(255 * math.sqrt(0.5))
 
 
 def test_structural_similarity_by_hand() -> None:
-    """In a window of 3 pixels and deviation 1 weights fall off as 1, exp(-1/2); of an image and its negative about 0
+    """In a window of 3 pixels and deviation 2 weights fall off as 1, exp(-1/8); of an image and its negative about 0
     the covariance is minus the variance."""
-    w = math.exp(-0.5)
+    w = math.exp(-1 / 8)
     weights = np.outer([w, 1, w], [w, 1, w]) / (1 + 2 * w) ** 2
     x = normal(1, 1, 3, 3)
     mean = float((x[0, 0].numpy() * weights).sum())
     variance = float((x[0, 0].numpy() ** 2 * weights).sum()) - mean**2
     c1, c2 = (0.01 * 4) ** 2, (0.03 * 4) ** 2
     expected = (c1 - 2 * mean**2) / (c1 + 2 * mean**2) * (c2 - 2 * variance) / (c2 + 2 * variance)
-    assert float(ssim(x, -x, 4.0, window=3, sigma=1.0)) == pytest.approx(expected)
+    assert float(ssim(x, -x, 4.0, window=3, sigma=2.0)) == pytest.approx(expected)
     default = ssim(normal(1, 1, 12, 12), normal(1, 1, 12, 12, seed=1))
-    assert torch.equal(default, ssim(normal(1, 1, 12, 12), normal(1, 1, 12, 12, seed=1), window=11, sigma=1.5))
+    assert torch.equal(default, ssim(normal(1, 1, 12, 12), normal(1, 1, 12, 12, seed=1), 1.0, window=11, sigma=1.5))
 
 
 # Features and units.
@@ -301,12 +320,20 @@ def test_bounds_of_one_number_are_one_apart() -> None:
     assert units.unit(torch.tensor([5.5])).tolist() == [0.5]
     bounded = Units.of(EventScale(low=-1.0, high=3.0, levels=5), torch.zeros(2, 1), "8-bit")
     assert (bounded.range, bounded.levels) == (4.0, 256)
+    assert bounded.unit(torch.tensor([0.0, 3.0])).tolist() == [0.25, 1.0]
+    x = torch.tensor([-2.0, 0.1, 9.0])
+    assert Units(-1.0, 3.0, True, 5).round(x).tolist() == [-1, 0, 3]
+    assert Units(-1.0, 3.0, True).round(x).tolist() == [-1, pytest.approx(0.1), 3]
+    assert Units(-1.0, 3.0).round(x).tolist() == x.tolist()
+    half = Units.of(EventScale(low=-1.0), torch.tensor([[0.0], [7.0]]), "none")
+    assert (half.low, half.high, half.clipped) == (0, 7, False)
     assert Units.of(EventScale(low=-1.0, high=3.0, levels=5), torch.zeros(2, 1), "none").levels is None
 
 
 def test_pairs_repeat_the_truths_draw_by_draw() -> None:
     truth, draws = torch.arange(3.0)[:, None], torch.arange(6.0).reshape(2, 3, 1)
     x, y = EvaluationBatch(truth, draws).pairs
+    assert x.shape == y.shape == (6, 1)
     assert x[:, 0].tolist() == [0, 1, 2, 3, 4, 5]
     assert y[:, 0].tolist() == [0, 1, 2, 0, 1, 2]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,15 +18,18 @@ from scorefold.diffusion import VP
 from scorefold.errors import DataError
 from scorefold.interfaces import ScoreModel
 from scorefold_audit import sets, verdicts
+from scorefold_audit.config import AuditOptions
 from scorefold_audit.copying.nearest import Near, Search
-from scorefold_audit.copying.spaces import Overlap
-from scorefold_audit.copying.statistics import Closeness
-from scorefold_audit.membership.attacks import STEPS, proximal_errors, step_errors
+from scorefold_audit.copying.spaces import Copying, Overlap
+from scorefold_audit.copying.statistics import Closeness, Nearer, Rates
+from scorefold_audit.membership import measures
+from scorefold_audit.membership.attacks import proximal_errors, step_errors
 from scorefold_audit.membership.losses import Gap, Membership, denoising_losses, likelihood_gap, membership, time_at
-from scorefold_audit.membership.measures import noise_of, share_below
+from scorefold_audit.membership.measures import Measuring, noise_of, share_below
 from scorefold_audit.quality import comparison
 from scorefold_audit.quality.comparison import Permuted, frechet, kernel_distance, neighbourhoods
 from scorefold_audit.quality.diversity import cosine_distance, memorisation_informed, relative_vendi, vendi
+from scorefold_audit.report import Report
 from scorefold_audit.unusual.judging import atypical, atypical_set, high, judged, low, typical_range, unlikely_or_flat
 from scorefold_audit.unusual.training import training_lists
 from scorefold_toolkit.metrics.neighbours import balls
@@ -82,11 +86,11 @@ def test_the_attack_without_noise_of_a_normal_distribution() -> None:
 
 
 def test_steps_without_noise_turn_a_normal_distribution() -> None:
-    """With a = cos u and b = sin u a step from u to v takes x to x cos(v - u). One more step, there and back, loses
-    sin^2 of its angle."""
+    """With a = cos u and b = sin u a step from u to v takes x to x cos(v - u). Of ten steps and one more, there and
+    back, the last loses sin^2 of its angle."""
     t = torch.tensor([0.3], dtype=torch.float64)
     low = MODEL.process.t_min
-    times = [low + (0.3 - low) * step / STEPS for step in range(STEPS + 2)]
+    times = [low + (0.3 - low) * step / 10 for step in range(12)]
     angles = [math.atan2(*reversed(coefficients(torch.tensor([time], dtype=torch.float64)))) for time in times]
     steps = np.diff(angles)
     lost = np.cos(steps[:-1]).prod() * math.sin(steps[-1]) ** 2
@@ -172,6 +176,22 @@ def test_samples_are_of_a_lower_dimension_by_a_tenth_of_one() -> None:
     assert share_below(rng.normal(50, 5, 100_000), rng.normal(50, 5, 100_000)) == pytest.approx(0.0095, abs=0.002)
 
 
+@pytest.mark.parametrize("dimension_noise", [None, 0.3])
+def test_local_dimensions_of_a_normal_distribution_at_a_tenth_of_the_noise(dimension_noise: float | None) -> None:
+    """D - D s^2 / (1 + s^2) + s^2 |x|^2 / (1 + s^2)^2 at noise s."""
+    options = AuditOptions(dimension_noise=dimension_noise, dimension_points=3)
+    parts = [Dataset(part) for part in (X, 2 * X, 3 * X)]
+    report = Report()
+    measures._dimensions(report, Measuring(MODEL, parts[0], parts[1], parts[2], options, 0), 0.5)
+    s = dimension_noise or 0.05
+    assert report.metrics["noise of the local dimension"] == pytest.approx(s, rel=1e-6)
+    for name, factor in (("training points", 1), ("held-out points", 2), ("samples", 3)):
+        squares = (factor * X[:3]).square().sum(1)
+        expected = 3 - 3 * s**2 / (1 + s**2) + s**2 * squares / (1 + s**2) ** 2
+        found = report.metrics[f"local dimension of {name} (median)"]
+        assert found == pytest.approx(float(expected.median()), abs=1e-6)
+
+
 # Quality.
 
 
@@ -180,6 +200,9 @@ def test_a_number_stands_among_its_permutations() -> None:
     assert (found.p_low, found.p_high, found.least_p) == (4 / 5, 3 / 5, 1 / 5)
     assert found.mean == pytest.approx(3)
     assert found.deviation == pytest.approx(math.sqrt((4 + 1 + 0 + 9) / 3))
+    # Rounding is a share of the value.
+    large = Permuted.of(1e6, torch.tensor([1e6 + 1e-7, 1e6 - 1e-7], dtype=torch.float64))
+    assert (large.p_low, large.p_high) == (1, 1)
 
 
 def test_neighbourhoods_of_many_points_and_of_duplicates() -> None:
@@ -206,6 +229,7 @@ def test_the_kernel_distance_compares_within_conditions() -> None:
         kernels.append(total / (len(a) * (len(b) - (of_a == of_b))))
     found = kernel_distance(x, y, 99, gen(), groups)
     assert found.value == pytest.approx(kernels[0] + kernels[1] - 2 * kernels[2])
+    assert found.least_p == 1 / 100
 
 
 @pytest.mark.parametrize(("count", "features", "least"), [(80, 3, 20), (60, 20, 22), (45, 2, 11), (24, 2, 10)])
@@ -295,6 +319,7 @@ def test_points_are_judged_over_all_tests_at_once() -> None:
     assert found.unlike.tolist() == [0, 1]  # 0.07 is below 2 / 3 of 0.11
     assert judged(p, 0.1).unlike.tolist() == [0]
     assert judged({"far": np.array([0.9])}, 0.1).p.tolist() == [0.9]
+    assert judged({"far": np.array([0.9]), "rare": np.array([0.6])}, 0.1).p.tolist() == [1.0]
 
 
 def test_training_points_are_held_to_the_tenth_nearest_distance_of_held_out_points() -> None:
@@ -317,10 +342,20 @@ def test_pairs_of_near_duplicates_are_the_nearest_first() -> None:
     points = np.array([0.0, 10.0, 10.2, 20.0, 20.1, *range(40, 60, 2)], dtype=np.float32)[:, None]
     search = Search(points)
     own = search.own(np.arange(len(points)))
-    overlap = Overlap(np.zeros(9, dtype=bool), 0.25, np.arange(len(points)), own, False)
+    # The farther pair is as far apart as near-duplicates may be.
+    overlap = Overlap(np.zeros(9, dtype=bool), float(own[1]), np.arange(len(points)), own, False)
     found = training_lists(search, overlap, np.full(50, 9.0), 0.1, 50)["near_duplicates"]
     assert [row["points"] for row in found] == [[3, 4], [1, 2]]
     assert [row["distance"] for row in found] == pytest.approx([0.1, 0.2], rel=1e-4)
+
+
+def test_points_that_are_equal_are_a_pair() -> None:
+    points = np.array([0.0, 10.0, 10.0, *range(40, 60, 2)], dtype=np.float32)[:, None]
+    search = Search(points)
+    own = search.own(np.arange(len(points)))
+    overlap = Overlap(np.zeros(9, dtype=bool), 0.0, np.arange(len(points)), own, False)
+    found = training_lists(search, overlap, np.full(50, 9.0), 0.1, 50)["near_duplicates"]
+    assert found == [{"points": [1, 2], "distance": 0.0}]
 
 
 # Verdicts.
@@ -346,6 +381,35 @@ def test_what_a_test_of_membership_would_have_found_is_over_the_noise_of_ranks(c
     assert found.p == pytest.approx(0.0227501, rel=1e-5)
 
 
+def test_what_a_test_of_closeness_would_have_found_has_both_numbers_of_points() -> None:
+    rates = Rates(9, 30, 2, 50)
+    measured = Copying(
+        "columns",
+        Near(np.ones(1), np.zeros(1, dtype=int), np.array([0.1])),
+        Near(np.ones(4), np.zeros(4, dtype=int), np.array([0.05, 0.3, 0.4, 0.5])),
+        rates,
+        Closeness(0.6, (0.5, 0.7), -2.0),
+        None,
+        rates,
+        Nearer(0.5, 0.5, 0.5),
+        np.ones(1),
+        np.array([0]),
+    )
+    found = verdicts.of_closeness(measured)
+    deviation = math.sqrt(81 / (12 * 30 * 50))
+    assert found.detectable(0.025) == pytest.approx(0.5 + (1.959964 + Z_80) * deviation, rel=1e-6)
+    assert (found.value, found.expected) == (0.6, 0.5)
+    copies = verdicts.of_copies(measured)
+    assert (copies.value, copies.expected, copies.p) == (rates.excess(), 0.0, rates.p_more())
+    assert copies.found.startswith(
+        "1 of 30 samples are nearer to a training point, against the next one, than 75% of held-out points are: copies"
+    )
+    all_below = replace(measured, near_held_out=measured.near)
+    assert "than 0% of held-out" in verdicts.of_copies(all_below).found
+    far = replace(measured, near=Near(np.ones(1), np.zeros(1, dtype=int), np.array([0.01])))
+    assert "than any held-out point is: copies" in verdicts.of_copies(far).found
+
+
 def test_what_a_test_of_likelihoods_would_have_found_is_over_the_error_of_their_interval() -> None:
     found = verdicts.of_likelihoods(Gap(2.0, 1.0, 1.0, (0.02, 1.98), 0.01))
     assert found.detectable(0.025) == pytest.approx(0.5 * (1.959964 + Z_80), rel=1e-6)
@@ -362,6 +426,7 @@ def test_what_tests_of_quality_would_have_found_is_over_the_scatter_of_permutati
     kernel = verdicts.of_kernel(made, "s")
     assert kernel.detectable(0.025) == pytest.approx(0.05 * (1.959964 + Z_80), rel=1e-6)
     assert (kernel.detectable(0.0099), kernel.expected, kernel.p) == (None, 0.0, 0.99)
+    assert kernel.detectable(0.01) is not None
     low_mean = verdicts.of_precision(Permuted(0.0, 0.1, 0.5, 0.5, 0.5, 0.01), "s")
     assert low_mean.detectable(0.025) == 0
 
