@@ -63,6 +63,9 @@ def test_two_neighbours_by_hand() -> None:
         assert math.isnan(two_nn(config, ratios(1, 2, 3)[:2]))  # one is left
         assert not math.isnan(two_nn(config, ratios(1, 2, 3, 4)))  # two
     assert two_nn(configs.TwoNNConfig(method="linear"), ratios(*[0.0] * 5)) == 0
+    # A tenth of the logarithms is ten times the dimension.
+    tenth = two_nn(configs.TwoNNConfig(discard=0.25, method="linear"), ratios(0.9, 0.2, 0.1, 0.3))
+    assert tenth == pytest.approx(10 * linear)
 
 
 # Halves.
@@ -177,6 +180,7 @@ def test_local_estimates_are_combined_as_asked() -> None:
         (configs.MLEConfig(n_neighbors=7), 8, {}),
         (configs.TwoNNConfig(discard=0.1), 10, {}),
         (configs.TwoNNConfig(discard=0.75), 12, {}),  # three that are kept
+        (configs.TwoNNConfig(discard=0.78), 14, {}),
         (configs.LPCAConfig(n_neighbors=7, share=0.05), 8, {"ver": "FO", "alphaFO": 0.05, "alphaRatio": 0.95}),
         (configs.CorrIntConfig(near=3, far=9), 10, {"k1": 3, "k2": 9}),
         (configs.DANCoConfig(version="DANCo", n_neighbors=6), 20, {"k": 6, "D": 5}),

@@ -20,8 +20,9 @@ from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Units
 from scorefold_toolkit.operators import Mask, Separable, box_matrix
 from scorefold_verbs import assess as assessing
 from scorefold_verbs import measures, posterior, readings
+from scorefold_verbs.config.latents import ReconstructOptions
 from scorefold_verbs.config.metrics import LC2STConfig, TARPConfig
-from scorefold_verbs.latents.measures import Distances, Errors, FrechetBesideFloor, SharpnessRatio
+from scorefold_verbs.latents.measures import Distances, Errors, FrechetBesideFloor, SharpnessRatio, realism
 from scorefold_verbs.measures import Calibration, Consistency, Diversity, Energy, Fidelity, Frechet, features_of
 from scorefold_verbs.outliers import auroc
 from scorefold_verbs.posterior import LC2ST, TARP
@@ -62,8 +63,8 @@ def test_fidelity_by_hand() -> None:
 @pytest.mark.parametrize(("pixels", "found"), [(10, False), (11, True)])
 def test_structure_is_compared_from_eleven_pixels_on(pixels: int, found: bool) -> None:
     measure = Fidelity(Units(0.0, 1.0))
-    measure.add(EvaluationBatch(torch.zeros(1, 1, pixels, 20), torch.zeros(1, 1, 1, pixels, 20)))
-    assert ("SSIM" in measure.metrics()) == found
+    measure.add(EvaluationBatch(torch.zeros(1, 1, pixels, 20), torch.zeros(2, 1, 1, pixels, 20)))
+    assert measure.metrics().get("SSIM") == (1.0 if found else None)
 
 
 def test_parts_that_a_mask_kept_and_hid_by_hand() -> None:
@@ -187,6 +188,10 @@ def test_five_draws_at_most_make_a_frechet_distance_by_hand() -> None:
     assert found["Frechet distance of other real events (coordinates)"] == pytest.approx(36)
     assert (found["Frechet points"], found["Frechet points, other real events"]) == (9, 9)
     assert beside.warnings() == []
+    two = FrechetBesideFloor("coordinates", features_of("pixels", (1,), None, Units(0, 1)), Units(0, 1), None)
+    two.add(EvaluationBatch(truth[:2], draws[:1, :2]))
+    assert two.metrics()["Frechet distance (coordinates)"] == pytest.approx(1)
+    assert features_of("pixels", (2, 2, 2), None, Units(0, 1))(torch.zeros(1, 2, 2, 2)).shape == (1, 8)
     for points, said in ((1, 0), (2, 1), (3, 1), (4, 0)):
         few = FrechetBesideFloor("coordinates", features_of("pixels", (3,), None, Units(0, 1)), Units(0, 1), None)
         few.add(EvaluationBatch(normal(points, 3), normal(1, points, 3)))
@@ -209,15 +214,19 @@ def test_kernel_distances_are_of_the_first_points(monkeypatch: pytest.MonkeyPatc
 def test_errors_of_reconstructions_by_hand() -> None:
     """Truths 0 and 4, draws 1 and 3 for the first, 4 and 6 for the second. In the mean over draws the squares are
     (1 + 9) / 2 and (0 + 4) / 2; the means of both draws are 2 and 1 off; points are 2 from their mean."""
-    measure = Errors(2)
+    truth, draws = numbers(0, 4)[:, None], numbers(1, 4, 3, 6).reshape(2, 2, 1)
+    measure, whole = Errors(2), Errors(2)
     for rows in (slice(0, 1), slice(1, 2)):
-        measure.add(EvaluationBatch(numbers(0, 4)[rows, None], numbers(1, 4, 3, 6).reshape(2, 2, 1)[:, rows]))
+        measure.add(EvaluationBatch(truth[rows], draws[:, rows]))
+    whole.add(EvaluationBatch(truth, draws))
     found = measure.metrics()
+    assert whole.metrics() == pytest.approx(found)
     assert found["relative reconstruction error"] == pytest.approx(math.sqrt(7 / 8))
     assert found["root-mean-square distance"] == pytest.approx(math.sqrt(7 / 2))
     assert found["root-mean-square distance of the mean of 2 draws"] == pytest.approx(math.sqrt((4 + 1) / 2))
     assert measure.by_draws().tolist() == pytest.approx([math.sqrt((1 + 0) / 2), math.sqrt(5 / 2)])
     assert not measure.certain
+    assert list(measure.arrays()) == ["root-mean-square distance by draws"]
     same = Errors(1)
     same.add(EvaluationBatch(torch.ones(3, 2), torch.zeros(1, 3, 2)))
     with pytest.raises(DataError, match="all the same"):
@@ -233,19 +242,39 @@ def test_distances_of_reconstructions_by_hand() -> None:
     assert found["L2 of the mean of 2 draws"].tolist() == pytest.approx([0.5, 0.2])
     assert found["PSNR (dB)"].tolist() == pytest.approx([(20 + 100) / 2, (100 + 20 * math.log10(5)) / 2])
     assert found["PSNR of the mean of 2 draws (dB)"].tolist() == pytest.approx([20, 20])
+    single = Distances(Units(0.0, 1.0), (2,))
+    single.add(EvaluationBatch(numbers(3, 4)[None], numbers(0, 0).reshape(1, 1, 2)))
+    assert single.metrics() == {"L2": 5.0}
 
 
 def test_sharpness_is_over_that_of_the_originals() -> None:
-    """Half the contrast is a quarter of the sharpness; of two opposite draws the mean has none."""
+    """Half the contrast is a quarter of the sharpness, and that of the mean of a half and nothing a sixteenth."""
     truth = normal(3, 1, 4, 4)
     measure = SharpnessRatio(Units(-9.0, 9.0))
-    measure.add(EvaluationBatch(truth, torch.stack([truth / 2, -truth / 2])))
+    measure.add(EvaluationBatch(truth, torch.stack([truth / 2, 0 * truth])))
     assert measure.metrics() == pytest.approx(
         {
-            "sharpness over that of the originals": 0.25,
-            "sharpness of the mean of 2 draws over that of the originals": 0,
+            "sharpness over that of the originals": 0.125,
+            "sharpness of the mean of 2 draws over that of the originals": 0.0625,
         }
     )
+    single = SharpnessRatio(Units(-9.0, 9.0))
+    single.add(EvaluationBatch(truth, truth[None] / 2))
+    assert single.metrics() == {"sharpness over that of the originals": pytest.approx(0.25)}
+
+
+@pytest.mark.parametrize(
+    ("shape", "kinds"),
+    [
+        ((1, 2, 9), [FrechetBesideFloor]),
+        ((1, 3, 3), [SharpnessRatio, FrechetBesideFloor]),
+        ((4096,), [FrechetBesideFloor]),
+        ((4097,), []),
+    ],
+)
+def test_realism_is_what_events_of_a_shape_allow(shape: tuple[int, ...], kinds: list[type]) -> None:
+    found = realism(ReconstructOptions(), shape, Units(0.0, 1.0), None, torch.device("cpu"))
+    assert [type(measure) for measure in found] == kinds
 
 
 # Tests of posteriors.
@@ -315,6 +344,30 @@ def test_lc2st_needs_sixteen_conditions() -> None:
     assert measure.metrics()["LC2ST conditions"] == 8
 
 
+@pytest.mark.parametrize(("columns", "network"), [(40, False), (41, True)])
+def test_classifiers_are_quadratic_up_to_forty_numbers(
+    columns: int, network: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network of two hidden layers learns that the second half of its points are of the second kind."""
+    used: list[Any] = []
+
+    class Network:
+        def __init__(self, layers: tuple[int, ...], **settings: Any) -> None:
+            used.append(layers)
+
+        def fit(self, x: np.ndarray, labels: list[int]) -> None:
+            used.append(labels)
+
+        def predict_proba(self, x: np.ndarray) -> np.ndarray:
+            return np.stack([np.full(len(x), 0.2), np.full(len(x), 0.8)], 1)
+
+    monkeypatch.setattr("sklearn.neural_network.MLPClassifier", Network)
+    shown = torch.cat([normal(6, columns), normal(6, columns) + 5])
+    found = posterior._classified(shown, normal(4, columns) + 5, LC2STConfig(width=7))
+    assert used == ([(7, 7), [0] * 6 + [1] * 6] if network else [])
+    assert bool((found == 0.8).all()) if network else float(found.min()) > 0.9
+
+
 # Outliers.
 
 
@@ -358,23 +411,34 @@ def test_distances_are_between_as_many_points_as_there_are(monkeypatch: pytest.M
     assert four is not None
     assert four.samples == pytest.approx(energy_distance(x[:4], test[:4]))
     assert distances(x[:1], source, given) is None
+    for count, found in ((1, False), (2, True)):
+        few = Source(train=Dataset(train), test=Dataset(test[:count]))
+        assert (distances(x, few, given) is not None) == found
 
 
 def test_middles_of_paths_by_hand() -> None:
-    """Held-out points are 1 from the training points, the middles 2 and 4, those of straight lines 0.
+    """Held-out points are 1 from the training points, the middles 1 and 5, those of straight lines 0.
     Beyond three times 1 paths are lost."""
     train = numbers(0, 0, 20, 0).reshape(2, 2)
     start, end = numbers(0, 1, 20, 1).reshape(2, 2), numbers(0, -1, 20, -1).reshape(2, 2)
-    middles = numbers(0, 2, 20, 4).reshape(2, 2)
+    middles = numbers(0, 1, 20, 5).reshape(2, 2)
     metrics, result, warnings = of_path(middles, start, end, Source(train=Dataset(train)), what="decoded")
     assert metrics == {"middles from the data": pytest.approx(3)}
-    error = 1.96 * 1 / math.sqrt(2)
+    error = 1.96 * 2 / math.sqrt(2)
     assert result["answer"]["interval"] == pytest.approx([3 - error, 3 + error])
     assert result["answer"]["reading"] == "the middles of straight lines are at 0"
     assert warnings == []
     _, lost, said = of_path(middles + 0.1, start, end, Source(train=Dataset(train)), what="decoded")
     assert lost["answer"]["value"] is None
     assert len(said) == 1
+    # Where straight lines lie farther than that, paths may lie three times as far as they.
+    start, end = numbers(0, 1, 0, -1).reshape(2, 2), numbers(4, 1, 4, -1).reshape(2, 2)
+    near = Source(train=Dataset(torch.cat([start, end]) + numbers(0, 0.5)))
+    line = float((torch.cdist((start + end) / 2, near.load("train").x)).amin(1).mean()) / 0.5
+    assert line > 3
+    for times, given in ((2.9, True), (3.1, False)):
+        far = numbers(4, 1.5 + times * line * 0.5)[None].expand(2, 2)
+        assert (of_path(far, start, end, near, what="decoded")[1]["answer"]["value"] is not None) == given
 
 
 def test_middles_of_images_have_their_sharpness_beside_straight_lines() -> None:
