@@ -23,6 +23,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 CORE, TOOLKIT = "core/src/scorefold/", "toolkit/src/scorefold_toolkit/"
 RECTIFIED = TOOLKIT + "score_matching/rectified.py"
+CALIBRATION, SURROGATES = "test_calibration_forms.py", "test_surrogate_forms.py"
+COPYING, AUDITS, VERBS = "test_copying_forms.py", "test_audit_forms.py", "test_verb_forms.py"
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,18 @@ MUTATIONS = (
         "(4 * (j * scaled) ** 2 - 1)",
         "toolkit/tests/test_metrics_posterior.py",
     ),
+    Mutation(
+        TOOLKIT + "metrics/calibration.py",
+        "0.155 + 0.24 / count.sqrt()",
+        "0.155",
+        "toolkit/tests/test_metric_forms.py",
+    ),
+    Mutation(
+        CORE + "data_summary.py",
+        "_QUARTILES_OF_NORMAL = 1.349",
+        "_QUARTILES_OF_NORMAL = 1.0",
+        "core/tests/test_data_summary_forms.py",
+    ),
     # Verbs.
     plugin("verbs", "outliers.py", "math.log(options.others)", "math.log(1 + options.others)"),
     plugin("verbs", "trainings.py", "stdev(values) / math.sqrt(len(values))", "stdev(values)"),
@@ -175,6 +189,11 @@ MUTATIONS = (
         "error = float(inside.std()) / math.sqrt(len(inside))",
         "error = 2 * float(inside.std()) / math.sqrt(len(inside))",
         "test_assess.py",
+    ),
+    plugin("verbs", "readings.py", "1.96 * float(near.std(correction=0))", "float(near.std(correction=0))", VERBS),
+    plugin("verbs", "measures.py", "abs(share - level) > 3 * error", "abs(share - level) > 2 * error", VERBS),
+    plugin(
+        "verbs", "posterior.py", "value > max(self.config.warns_below, least)", "value > self.config.warns_below", VERBS
     ),
     # Intrinsic dimension.
     plugin(
@@ -196,6 +215,33 @@ MUTATIONS = (
         "replace(data, x=data.x + self.level**2 * noise)",
     ),
     plugin("iddiff", "estimators/denoising_loss.py", "float(values.std()) / len(values) ** 0.5", "float(values.std())"),
+    # The calibrated estimator of dimension.
+    plugin("neighbours", "calibrated/calibration.py", "others[place] = 0", "others[place] *= 1", CALIBRATION),
+    plugin("neighbours", "calibrated/calibration.py", "max(SURE, error)", "error", CALIBRATION),
+    plugin("neighbours", "calibrated/calibration.py", "RIDGE * np.eye(z.shape[1])", "0.0", CALIBRATION),
+    plugin(
+        "neighbours", "calibrated/calibration.py", "1 / counts[place]", "counts[place] / counts[place]", CALIBRATION
+    ),
+    plugin("neighbours", "calibrated/answer.py", "t.ppf((1 + config.level) / 2,", "t.ppf(config.level,", CALIBRATION),
+    plugin(
+        "neighbours",
+        "calibrated/answer.py",
+        "float(weights.sum() ** 2 / (weights**2).sum())",
+        "float(len(weights))",
+        CALIBRATION,
+    ),
+    plugin("neighbours", "calibrated/facts.py", ".mean()) ** -1", ".mean())", SURROGATES),
+    plugin(
+        "neighbours", "calibrated/facts.py", "(1 - (rank / count) ** 0.5) ** 2", "(1 - rank / count) ** 2", SURROGATES
+    ),
+    plugin("neighbours", "calibrated/looks.py", "/ (n * (n - 1)) + 1 / n**2", "/ n**2 + 1 / n**2", SURROGATES),
+    plugin("neighbours", "calibrated/surrogates.py", "/ (1 + recipe.shape)", "* (1 + recipe.shape)", SURROGATES),
+    plugin(
+        "neighbours", "calibrated/surrogates.py", "lengths * math.sqrt(k + 1)", "lengths * math.sqrt(k)", SURROGATES
+    ),
+    plugin(
+        "neighbours", "calibrated/recipes.py", "RESOLVED * math.sqrt(dimension)", "RESOLVED * dimension", SURROGATES
+    ),
     # Pullback geometry.
     plugin(
         "pullback", "geometry/arc.py", "off = k / (4 * k.square() - 1).sqrt()", "off = k / (4 * k.square() + 1).sqrt()"
@@ -318,6 +364,22 @@ MUTATIONS = (
     plugin(
         "audit", "copying/nearest.py", "BY_CHANCE)) ** (1 / dimension)", "BY_CHANCE)) ** dimension", "test_exact.py"
     ),
+    plugin("audit", "copying/statistics.py", "2 * area**2 / (1 + area)", "area**2 / (1 + area)", COPYING),
+    plugin("audit", "copying/statistics.py", "1.96 * math.sqrt(max(variance", "math.sqrt(max(variance", COPYING),
+    plugin("audit", "copying/statistics.py", "len(y) / len(held_out) * z_of(q, y)", "z_of(q, y)", COPYING),
+    plugin("audit", "copying/spaces.py", "(self.duplicates + 1) // 2", "self.duplicates", COPYING),
+    plugin(
+        "audit",
+        "quality/comparison.py",
+        "np.polyfit(1 / sizes, values, 1)[1]",
+        "np.polyfit(1 / sizes, values, 1)[0]",
+        AUDITS,
+    ),
+    plugin("audit", "membership/measures.py", "max(dimension, 1.0) ** 0.5", "max(dimension, 1.0)", AUDITS),
+    plugin("audit", "membership/measures.py", "_LOW) - _MARGIN", "_LOW)", AUDITS),
+    plugin("audit", "membership/attacks.py", ".double().pow(4).sum(1)", ".double().pow(2).sum(1)", AUDITS),
+    plugin("audit", "verdicts.py", "gap.interval[0]) / (2 * 1.96)", "gap.interval[0]) / 1.96", AUDITS),
+    plugin("audit", "verdicts.py", "finding.detectable(level / len(findings))", "finding.detectable(level)", AUDITS),
     # Flow matching.
     Mutation(RECTIFIED, "(2 * t / (1 - t)).sqrt()", "(t / (1 - t)).sqrt()", "plugins/flowmatching/tests"),
     Mutation(RECTIFIED, "-2 * (torch.logit(self.held(t))", "-(torch.logit(self.held(t))", "plugins/flowmatching/tests"),
