@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from scipy.stats import binom
 
+from scorefold.errors import DataError
 from scorefold_audit.copying import blind, spaces
-from scorefold_audit.copying.likelihood import cost, gap, log_variances, standardised
+from scorefold_audit.copying.likelihood import cost, divergence, gap, log_variances, standardised
 from scorefold_audit.copying.nearest import Near, Neighbours, Search, dimension_of, duplicate_distance
 from scorefold_audit.copying.spaces import Overlap, Space, marked, overlap_of
 from scorefold_audit.copying.statistics import (
@@ -241,6 +243,32 @@ def test_conditions_are_ten_times_the_reach_of_the_training_points_apart() -> No
     assert marked(line(3), np.array([0]), 1, line(3, 3)).tolist() == [[3, 10]]
 
 
+def test_points_of_other_conditions_are_kept_apart_and_left_out_by_a_mask() -> None:
+    """Three conditions, of which the last is among training points alone: a column for each."""
+    training, held_out = line(0, 2, 4), line(1, 3)
+    groups = np.array([0, 1, 2]), np.array([1, 0]), np.array([0])
+    made = replace(space(training, held_out, line(2)), groups=groups)
+    assert made.within("held_out").tolist() == [[1, 0, 20, 0], [3, 20, 0, 0]]
+    assert made.within("training")[2].tolist() == [4, 0, 0, 20]
+    left = made.without(np.array([True, False]))
+    assert left.held_out.tolist() == [[3]]
+    assert left.groups is not None
+    assert [each.tolist() for each in left.groups] == [[0, 1, 2], [0], [0]]
+
+
+def test_two_held_out_points_that_are_others_are_needed() -> None:
+    training = np.random.default_rng(0).normal(size=(30, 3)).astype(np.float32)
+    for others in (1, 2):
+        held_out = np.concatenate([training[: 30 - others], 50 + 9 * training[:others]])
+        one = space(training, held_out)
+        neighbours = Neighbours.of(one.search, held_out)
+        if others == 1:
+            with pytest.raises(DataError, match="29 of 30 held-out points are training points"):
+                overlap_of(one, neighbours, 0)
+        else:
+            assert int(overlap_of(one, neighbours, 0).rows.sum()) == 28
+
+
 def overlap(own: list[float], near: float) -> Overlap:
     return Overlap(np.zeros(3, dtype=bool), near, np.arange(len(own)), np.array(own), False)
 
@@ -314,13 +342,21 @@ def test_near_copies_are_three_times_nearer_than_the_next() -> None:
 
 
 def test_raw_numbers_without_held_out_points_are_what_they_say() -> None:
-    training = line(*(10.0 * place for place in range(40)))
-    samples = line(*(10.0 * place + (1.0 if place < 5 else 4.0) for place in range(20)))
+    """Training points at 0, 1, 3, 6, ..., 210 lie k from the one before. Samples lie 1 after the fourth and all later
+    ones, so at 1/3, 1/4, ..., 1/20 of the next distance, and two 20 and 25 after the last, which is 20 from its own."""
+    places = [k * (k + 1) / 2 for k in range(21)]
+    training = line(*places)
+    samples = line(*(place + 1 for place in places[3:]), 230, 235)
     numbers = blind.raw_numbers(space(training, training[:0], samples), 500, torch.Generator().manual_seed(0))
-    assert numbers["near-copies among samples (columns)"] == 5 / 20
-    assert numbers["authentic samples (columns)"] == 0
-    assert numbers["distance of samples from training points over theirs (median) (columns)"] == pytest.approx(0.4)
-    assert blind.raw_numbers(space(training, training[:0], samples[:19]), 500, torch.Generator()) == {}
+    assert numbers["near-copies among samples (columns)"] == 17 / 20
+    assert numbers["authentic samples (columns)"] == 1 / 20
+    # The median of 3, 4, ..., 20, 20 and 20 is 12.5.
+    apart = "distance of samples from training points over theirs (median) (columns)"
+    assert numbers[apart] == pytest.approx(1 / 12.5)
+    twice = np.concatenate([training, training])
+    assert blind.raw_numbers(space(twice, training[:0], samples), 500, torch.Generator())[apart] == 1
+    for few in ((training, samples[:19]), (training[:19], samples)):
+        assert blind.raw_numbers(space(few[0], training[:0], few[1]), 500, torch.Generator()) == {}
 
 
 # The likelihood divergence.
@@ -328,7 +364,7 @@ def test_raw_numbers_without_held_out_points_are_what_they_say() -> None:
 
 def test_points_are_standardised_by_the_last_set() -> None:
     x, y = torch.tensor([[1.0, 5.0], [3.0, 5.0]]), torch.tensor([[0.0, 2.0], [4.0, 2.0]])
-    first, last = standardised(x, y)
+    first, _, last = standardised(x, 9 * x, y)
     deviation = math.sqrt(8)  # without bias
     assert first.tolist() == [[pytest.approx(-1 / deviation), 3.0], [pytest.approx(1 / deviation), 3.0]]
     assert last.tolist() == [[pytest.approx(-2 / deviation), 0.0], [pytest.approx(2 / deviation), 0.0]]
@@ -343,6 +379,19 @@ def test_each_centre_is_as_wide_as_its_points_lie_apart_from_it() -> None:
     # In the plane r^2 is shared by two coordinates.
     flat = log_variances(*(torch.cat([x, torch.zeros(len(x), 1).double()], 1) for x in (centres, points)))
     assert flat.tolist() == pytest.approx([math.log(0.125), math.log(2)], abs=0.1)
+
+
+def test_the_divergence_is_a_hundred_times_what_samples_cost_more_than_half_of_the_training_points() -> None:
+    generator = torch.Generator().manual_seed(0)
+    samples, training, held_out = (torch.randn(count, 2, generator=generator) for count in (25, 40, 30))
+    found = divergence(samples, training, held_out, torch.Generator().manual_seed(3))
+    q, y, h = standardised(samples, training, held_out)
+    order = torch.randperm(40, generator=torch.Generator().manual_seed(3))
+    half, other = y[order[:20]], y[order[20:]]
+    base = cost(h, half, log_variances(half, other))
+    assert found.fld == pytest.approx(100 * (cost(h, q, log_variances(q, y)) - base))
+    with pytest.raises(DataError, match="there are 19"):
+        divergence(samples, training, held_out[:19], generator)
 
 
 def test_the_gap_is_a_hundred_times_the_difference_of_costs() -> None:
