@@ -30,7 +30,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 # Two installations at once into one environment would disturb each other.
 .NOTPARALLEL:
-.PHONY: counts help install demo test heavy costs quick coverage attack slow gpu matrix portable lowest lint format docs gallery bench known dist clean bridges run-bridges
+.PHONY: counts help install demo test heavy costs quick coverage attack mutate slow gpu matrix portable lowest lint format docs gallery bench known dist clean bridges run-bridges
 
 help:  ## What there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -116,6 +116,9 @@ coverage: $(VENV)/installed-test  ## Run every test but the slow ones, and say w
 attack: $(VENV)/installed-test  ## Kill, signal and damage runs 100 times each, and break 1000 files of each sort (COUNT=1000 for more)
 	@$(BIN)/python tests/attack.py --count $(or $(COUNT),100)
 	@SCOREFOLD_FUZZ_TIMES=5 $(BIN)/python -m pytest -q -m "not slow" tests/test_fuzz_run_files.py tests/test_fuzz_artefacts.py tests/test_hostile_names.py tests/test_bad_packages.py registry/tests/running/test_interruption.py registry/tests/test_hostile_artefacts.py registry/tests/running/test_hostile_run_files.py
+
+mutate: $(VENV)/installed-test  ## Change formulas one at a time, and say which changes no test notices (COUNT=400 SEED=0 ONLY=path)
+	@$(BIN)/python tests/mutate.py --written --count $(or $(COUNT),400) --seed $(or $(SEED),0) $(if $(ONLY),--only '$(ONLY)')
 
 slow: $(VENV)/installed-test  ## Run the tests that train for minutes, some on Debian's dataset-fashion-mnist
 	@.ci/debian dataset-fashion-mnist

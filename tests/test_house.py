@@ -406,8 +406,16 @@ def test_a_release_has_its_own_address_in_every_member(tmp_path: Path) -> None:
 
 def test_the_formulas_that_mutations_change_stand_where_they_are_looked_for() -> None:
     mutations = runpy.run_path(str(ROOT / "tests" / "mutations.py"))["MUTATIONS"]
-    lost = [item.name for item in mutations if (ROOT / item.file).read_text().count(item.old) != 1]
+    lost = [f"{file}: {old}" for file, old, _ in mutations if (ROOT / file).read_text().count(old) != 1]
     assert not lost, "tests/mutations.py changes lines that are not there once; expected the line as it is now"
+
+
+def test_explained_survivors_are_changes_of_lines_as_they_are() -> None:
+    """A line that has changed is explained anew: what could not be noticed in it may be noticed now."""
+    entries = tomllib.loads((ROOT / "tests" / "survivors.toml").read_text())["survivor"]
+    texts = {entry["file"]: " ".join((ROOT / entry["file"]).read_text().split()) for entry in entries}
+    assert [entry for entry in entries if entry["line"] not in texts[entry["file"]]] == []
+    assert all(entry["why"].endswith(".") and entry["becomes"] != entry["line"] for entry in entries)
 
 
 def skips_for_a_library(file: Path) -> list[str]:
