@@ -90,6 +90,15 @@ def test_counts_are_those_of_the_matrices(score: bool) -> None:
     assert scale.call(5)().shape == (5, 3, 4)
 
 
+def test_a_score_is_asked_in_the_middle_of_its_time() -> None:
+    """(t_min + t_max) / 2 for every event; a network alone is asked at 0."""
+    model = DenseScore()
+    middle = (model.process.t_min + model.process.t_max) / 2
+    for network, time in ((model, middle), (model.network, 0.0)):
+        x, t = Scale(network, (3, 4))._inputs(2)
+        assert (x.shape, t.tolist()) == ((2, 3, 4), pytest.approx([time] * 2))
+
+
 class Conditioned(nn.Module):
     """A linear layer on an event, one on a vector, and an embedding of classes."""
 
