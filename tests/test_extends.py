@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -159,3 +160,23 @@ def test_a_base_of_another_version_is_refused(plan: Written) -> None:
 def test_it_can_not_be_set_on_the_command_line(plan: Written) -> None:
     with pytest.raises(RunFileError, match="write it into the file"):
         plan(BASE, sets=("extends=base.yaml",))
+
+
+def test_a_base_that_is_a_pipe_or_a_device_is_not_waited_for(plan: Written, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for base in ("pipe.yaml", "/dev/zero"):
+        with pytest.raises(RunFileError) as refused:
+            plan(OWN.replace("base.yaml", base))
+        (problem,) = refused.value.problems
+        assert f"{base} is no file, and a pipe or a device may give text without end" in problem.message
+        assert (Path(problem.file or "").name, problem.line, problem.column) == ("own.yaml", 2, 10)
+        assert problem.hint == "save the base as a file, and name that"
+
+
+@pytest.mark.parametrize("field", ["threads", "workers"])
+def test_more_threads_than_any_machine_has_are_refused(plan: Written, field: str) -> None:
+    with pytest.raises(RunFileError) as refused:
+        plan(OWN.replace("workers: 1", f"{field}: 1000000000"))
+    (problem,) = refused.value.problems
+    assert problem.message == f"{field} is 1000000000 (a number); expected a number of at most 1024"
+    assert (problem.line, problem.column) == (3, 11 + len(field) + 2)

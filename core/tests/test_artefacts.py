@@ -373,3 +373,18 @@ def test_a_link_to_itself_is_no_file(tmp_path: Path) -> None:
     before = digest_folder(tmp_path)
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     assert digest_folder(tmp_path) == before
+
+
+def test_half_a_character_is_written_as_its_escape(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "caf\udce9 \ud800 caf\u00e9")
+    assert (tmp_path / "a.txt").read_bytes() == b"caf\\udce9 \\ud800 caf\xc3\xa9"
+
+
+def test_a_folder_with_names_of_other_bytes_has_a_digest(tmp_path: Path) -> None:
+    found = set()
+    for name in (b"caf\xe9", b"caf\xc3\xa9", b"caf\xe8"):
+        folder = tmp_path / str(len(found))
+        folder.mkdir()
+        (folder / os.fsdecode(name)).write_text("a")
+        found.add(digest_folder(folder))
+    assert len(found) == 3

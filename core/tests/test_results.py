@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -133,3 +134,26 @@ def test_an_allocation_that_is_none_says_why() -> None:
 )
 def test_a_recommendation_in_words(plan: Allocation, text: str) -> None:
     assert plan.text() == text
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"value": "three"}, "k: given 'three'; expected a number"),
+        ({"value": ...}, "k: given Ellipsis; expected a number"),
+        ({"value": [1.0]}, r"k: given \[1.0\]; expected"),
+        ({"value": torch.ones(3)}, r"k: given tensor\(\[1., 1., 1.\]\); expected"),
+        ({"value": 1 + 2j}, "k: given .*; expected a number"),
+        ({"value": 1.0, "interval": ("0", "2")}, "k: given '0'; expected a number"),
+        ({"value": 1.0, "pointwise": [1.0, 2.0]}, "k: pointwise is a list; expected a tensor, or None"),
+        ({"value": 1.0, "spectrum": "flat"}, "k: spectrum is a str; expected a tensor, or None"),
+    ],
+)
+def test_an_estimate_of_no_number_is_refused_where_it_is_made(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Estimate("k", **given)
+
+
+@pytest.mark.parametrize("value", [3, 2.5, True, torch.tensor(2.5), np.float32(2.5), np.int64(3)])
+def test_whatever_is_one_number_is_an_estimate(value: Any) -> None:
+    assert Estimate("k", value, (0.0, torch.tensor(4.0))).text().endswith("(95% interval 0 to 4)")  # type: ignore[arg-type]

@@ -316,3 +316,40 @@ def test_a_plugin_that_is_slow_to_import_is_named(install: Install, monkeypatch:
     (warning,) = slow.warnings
     assert re.fullmatch(r"its import took \d\.\d s, which delays every command", warning)
     assert any(note == f"{slow.label}: {warning}" for note in found.notes)
+
+
+def _files_of(folder: Path, distribution: str, *files: str) -> None:
+    info = folder.parent / f"{distribution.replace('-', '_')}-1.0.dist-info"
+    (info / "RECORD").write_text("".join(f"{file},,\n" for file in (*files, f"{info.name}/RECORD")))
+
+
+@pytest.mark.parametrize("editable", [False, True])
+def test_a_foreign_entry_point_takes_no_plugin_over(install: Install, component: Source, editable: bool) -> None:
+    """It stands before the owner by its name, whose module it names."""
+    folder = install("fake-owner", component("score", "owned"))
+    foreign = install("fake-foreign", component("score", "foreign"))
+    text = foreign.parent / "fake_foreign-1.0.dist-info" / "entry_points.txt"
+    text.write_text("[scorefold.plugins]\nforeign = fake_owner.plugin\nown = fake_foreign.plugin\n")
+    if editable:
+        link = {"dir_info": {"editable": True}, "url": folder.parent.as_uri()}
+        (folder.parent / "fake_owner-1.0.dist-info" / "direct_url.json").write_text(json.dumps(link))
+    else:
+        _files_of(folder, "fake-owner", "fake_owner/__init__.py", "fake_owner/plugin.py")
+    _files_of(foreign, "fake-foreign", "fake_foreign/plugin.py")
+    for found in (discover(), discover(deny=["owner"])):
+        first, own = [item for item in found.plugins if item.distribution == "fake-foreign"]
+        assert (first.state, own.state) == ("broken", "registered")
+        assert first.cause == "its entry point names fake_owner.plugin, which is the plugin 'owner' of fake-owner 1.0"
+        assert first.fix == "pip uninstall fake-foreign, or have it name its own module"
+    assert record(found, "fake-owner").state == "disabled"
+    assert [item.name for item in record(discover(), "fake-owner").components] == ["owned"]
+
+
+def test_of_two_distributions_that_brought_one_file_that_of_its_name_owns_it(install: Install) -> None:
+    folder, foreign = install("fake-owner", ""), install("fake-foreign", "")
+    text = foreign.parent / "fake_foreign-1.0.dist-info" / "entry_points.txt"
+    text.write_text("[scorefold.plugins]\nforeign = fake_owner.plugin\n")
+    for name in ("fake-owner", "fake-foreign"):
+        _files_of(folder, name, "fake_owner/plugin.py")
+    found = discover()
+    assert (record(found, "fake-owner").state, record(found, "fake-foreign").state) == ("registered", "broken")

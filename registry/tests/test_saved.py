@@ -52,6 +52,19 @@ class TestOneObject:
         assert loaded.mean == 0.5
         assert not loaded.training
 
+    @pytest.mark.parametrize("value", [torch.nan, torch.inf])
+    def test_weights_that_are_not_finite_are_refused(
+        self, host: Host, score: Any, tmp_path: Path, value: float
+    ) -> None:
+        name, weights = next(iter(score.named_parameters()))
+        with torch.no_grad():
+            weights.view(-1)[0] = value
+        host.save(score, tmp_path / "score")
+        message = rf"state\.safetensors holds weights that are not finite: {name}"
+        with pytest.raises(ArtefactError, match=message) as refused:
+            Host.discover().load(tmp_path / "score")
+        assert "smaller training.learning_rate" in str(refused.value)
+
     def test_the_manifest_says_what_is_needed_to_rebuild(self, host: Host, score: Any, tmp_path: Path) -> None:
         host.save(score, tmp_path / "score")
         found = manifest(tmp_path / "score")

@@ -13,7 +13,7 @@ from lpips_weights import write_lpips
 from torch import Tensor
 from torch.nn import functional
 
-from scorefold.errors import ConfigError, DataError, ScorefoldError, ShapeError
+from scorefold.errors import ArtefactError, ConfigError, DataError, ScorefoldError, ShapeError
 from scorefold_toolkit.metrics import (
     LPIPS,
     Moments,
@@ -317,6 +317,9 @@ def test_weights_that_are_something_else_are_named(weights: tuple[Path, Path], t
     torch.save({"a": torch.zeros(2)}, tmp_path / "a.pth")
     with pytest.raises(DataError, match=r"a is of shape \(2,\); expected \(3,\)"):
         read_weights(tmp_path / "a.pth", {"a": (3,)}, "weights")
+    torch.save({"a": torch.tensor([1.0, torch.inf])}, tmp_path / "inf.pth")
+    with pytest.raises(ArtefactError, match=r"the weights a in .*inf\.pth hold 1 numbers that are not finite"):
+        read_weights(tmp_path / "inf.pth", {"a": (2,)}, "weights")
 
 
 def test_no_code_in_a_weights_file_is_run(tmp_path: Path) -> None:

@@ -140,9 +140,9 @@ def write_json(path: Path, obj: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Text as a UTF-8 file."""
+    """Text as a UTF-8 file, in which half a character is written as its escape."""
     with _partial_file(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def read_json(path: Path) -> Any:
@@ -272,7 +272,7 @@ def digest_folder(path: Path) -> str:
     digest = hashlib.sha256()
     for file in files_in(path):
         name = file.relative_to(path).as_posix()
-        digest.update(f"{len(name)}:{name}{digest_file(file)}".encode())
+        digest.update(os.fsencode(f"{len(name)}:{name}{digest_file(file)}"))
     return digest.hexdigest()
 
 

@@ -33,7 +33,7 @@ class Estimate:
     value means, and is printed next to it; ``warnings`` lists reasons not to rely on the value, and is printed in the
     report; ``index`` (n,) holds the positions of the points of ``pointwise`` where these are not all. With ``row`` (n,)
     in its place ``pointwise`` has an entry for each row of the source, NaN for others. Raises ``ValueError`` for a
-    value of None with an interval or without a headline.
+    value that is no number, and for a value of None with an interval or without a headline.
 
     >>> print(Estimate("intrinsic dimension", 2.04, interval=(1.9, 2.2)).text())
     intrinsic dimension 2.04 (95% interval 1.9 to 2.2)
@@ -50,10 +50,14 @@ class Estimate:
     covers: str = ""
 
     def __post_init__(self) -> None:
-        if self.value is None and self.interval is not None:
-            raise ValueError(f"{self.quantity}: given an interval and no value; expected no interval without a value")
-        if self.value is None and not self.headline:
-            raise ValueError(f"{self.quantity}: given neither a value nor a headline; expected one of them")
+        if self.value is None and (self.interval is not None or not self.headline):
+            raise ValueError(f"{self.quantity}: given no value; expected a headline in its place, and no interval")
+        for number in () if self.value is None else (self.value, *(self.interval or ())):
+            if not hasattr(number, "__float__") or getattr(number, "ndim", False):
+                raise ValueError(f"{self.quantity}: given {number!r:.60}; expected a number, or a tensor that is one")
+        for name in ("pointwise", "spectrum"):
+            if not isinstance(found := getattr(self, name), Tensor | None):
+                raise ValueError(f"{self.quantity}: {name} is a {type(found).__name__}; expected a tensor, or None")
 
     def number(self) -> float:
         """The value, for callers who cannot go on without one. Raises ``DataError`` where there is none."""
@@ -69,21 +73,16 @@ class Estimate:
         """The estimate in a line: the headline where there is no value, else the value and its interval."""
         if self.value is None:
             return f"{self.quantity}: {self.headline}"
-        between = ""
-        if self.interval is not None:
-            between = f" ({self.interval_name()} {self.interval[0]:.4g} to {self.interval[1]:.4g})"
-        return f"{self.quantity} {self.value:.4g}{between}"
+        ends = "" if self.interval is None else " to ".join(f"{end:.4g}" for end in self.interval)
+        return f"{self.quantity} {self.value:.4g}" + (f" ({self.interval_name()} {ends})" if ends else "")
 
     def with_warnings(self, warnings: Sequence[str]) -> Estimate:
         """The same estimate with these warnings before its own; its note begins with the first of them."""
         if not warnings:
             return self
-        own = self.diagnostics.get("warnings", ())
-        note = f"warning: {warnings[0]}"
-        if self.diagnostics.get("note"):
-            note = f"{note}; {self.diagnostics['note']}"
-        added = {"note": note, "warnings": [*warnings, *own]}
-        return replace(self, diagnostics={**self.diagnostics, **added})
+        own = self.diagnostics
+        note = "; ".join(str(part) for part in (f"warning: {warnings[0]}", own.get("note")) if part)
+        return replace(self, diagnostics={**own, "note": note, "warnings": [*warnings, *own.get("warnings", ())]})
 
     def summary(self) -> dict[str, Any]:
         """The estimate as JSON: quantity, value, interval, level, headline, covers, and the diagnostics that aren't

@@ -185,6 +185,11 @@ def test_weights_of_a_network_are_its_own_or_refused(file: Path, tmp_path: Path)
     save_file({"line.weight": torch.ones(2, 4)}, tmp_path / "other.safetensors")
     with pytest.raises(ArtefactError, match="are not those of the network"):
         named("my_net:build", file, weights=tmp_path / "other.safetensors")
+    save_file({**weights, "line.bias": torch.tensor([0.0, torch.nan])}, tmp_path / "diverged.safetensors")
+    with pytest.raises(
+        ArtefactError, match=r"line\.bias in .*diverged\.safetensors hold 1 numbers that are not finite"
+    ):
+        named("my_net:build", file, weights=tmp_path / "diverged.safetensors")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -161,6 +162,20 @@ def test_bad_folders_say_what_is_wrong(folder: Path, tmp_path: Path) -> None:
     whole = (folder / "dogs" / "02.png").read_bytes()
     (folder / "dogs" / "02.png").write_bytes(whole[: len(whole) // 2])
     refuse(r"02.png can't be read as an image", size=4)
+
+
+def test_names_in_other_bytes_are_read_and_refused_by_name(folder: Path) -> None:
+    cats = folder / "cats"
+    (folder / os.fsdecode(b"ch\xe8vres")).mkdir()
+    for i in range(4):
+        Image.fromarray(pixels(i, 6, 8).numpy()).save(folder / os.fsdecode(b"ch\xe8vres/\xff%d.png" % i))
+    source = ImageFolder(ImagesConfig(root=folder))
+    assert source.label_names == ["cats", "ch\udce8vres", "dogs"]
+    assert "ch\udce8vres/\udcff0.png" in list(source.rows or ())
+    assert len(source.fingerprint()) == 64
+    (cats / os.fsdecode(b"dam\xff.png")).write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"dam\\udcff\.png can't be read as an image"):
+        ImageFolder(ImagesConfig(root=folder))
 
 
 def _flat(root: Path) -> Path:

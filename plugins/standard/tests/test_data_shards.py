@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -341,6 +343,29 @@ def test_saved_datasets_that_are_not_whole_are_named(tmp_path: Path) -> None:
         (tmp_path / "many" / name / "state.json").touch()
     (tmp_path / "many" / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
     refuse(tmp_path / "many", "holds the splits test, train, each in a folder of its own")
+
+
+@pytest.mark.needs("zarr")
+@pytest.mark.parametrize(
+    ("shape", "chunks"),
+    [
+        ((10**9, 10**9), (5, 4)),
+        ((10**17, 10), (5, 10)),
+        ((10**18, 1), (10**18, 1)),
+        ((3, 10**17), (1, 10**17)),
+        ((10**16, 100), (10**10, 100)),
+        ((10**9, 4), (5, 4)),
+    ],
+)
+def test_a_zarr_array_of_a_size_that_can_not_be_is_refused(tmp_path: Path, shape: Any, chunks: Any) -> None:
+    import zarr
+
+    folder = tmp_path / "x.zarr"
+    zarr.open_array(folder, mode="w", shape=(10, 4), chunks=(5, 4), dtype="f4")[:] = 1.0
+    facts = json.loads((folder / "zarr.json").read_text())
+    facts["shape"], facts["chunk_grid"]["configuration"]["chunk_shape"] = shape, chunks
+    (folder / "zarr.json").write_text(json.dumps(facts))
+    refuse(folder, rf"x\.zarr claims an array of the shape {re.escape(str(shape))} in [0-9,]+ chunks of")
 
 
 @pytest.mark.needs("zarr")

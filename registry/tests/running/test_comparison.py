@@ -225,6 +225,7 @@ def test_faults_of_a_file_of_cases_say_where(say: Say, write: Callable[..., Path
         (("estimator", "--on", "tiny", "--seeds", "0"), "seeds is 0; expected at least 1"),
         (("estimator", "--on", "tiny", "--seed", "-1"), "seed is -1; expected at least 0"),
         (("estimator", "--on", "tiny", "--threads", "0"), "threads is 0; expected at least 1"),
+        (("estimator", "--on", "tiny", "--threads", "1000000000"), "threads is 1000000000; expected at most 1024"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_before_anything_runs(say: Say, arguments: Any, message: str) -> None:

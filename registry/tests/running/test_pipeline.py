@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -278,6 +279,35 @@ def test_what_no_ordinary_handler_catches_is_an_error_like_any(write: Any, say: 
     assert "OddError" in said.json["error"]["message"]
     (status,) = Path("runs/short").glob("*.partial/status.json")
     assert json.loads(status.read_text())["state"] == "failed"
+
+
+def test_an_estimator_that_returns_nothing_is_named(write: Any, say: Any) -> None:
+    said = say("run", str(write(FAULT)), "--set", "stages.fault.config.kind=nothing", "--quiet", "--json")
+    error = said.json["error"]
+    assert error["message"] == (
+        "estimate of scorefold_tiny.parts:Fault returned None in stage 'fault'; expected an Estimate"
+    )
+    assert re.fullmatch(r"end estimate at .*/parts\.py:\d+ with 'return Estimate\(...\)', .*", error["hint"])
+    assert Path(error["file"]).name == "run.yaml"
+    assert "fault" in Path(error["file"]).read_text().splitlines()[error["line"] - 1]
+
+
+def test_an_estimate_that_is_no_number_is_refused_where_it_is_made(write: Any, say: Any) -> None:
+    said = say("run", str(write(FAULT)), "--set", "stages.fault.config.kind=text", "--quiet")
+    assert "failed in plugin 'tiny'" in said.err
+    assert "intrinsic dimension: given 'three'; expected a number" in said.err
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_half_a_character_in_an_error_costs_no_error(write: Any, say: Any, form: tuple[str, ...]) -> None:
+    said = say("run", str(write(FAULT)), "--set", "stages.fault.config.kind=halves", "--quiet", *form)
+    text = said.json["error"]["message"] if form else said.err
+    assert "failed in plugin 'tiny'" in text
+    assert r"the file caf\udce9.png \ud800" in text
+    (kept,) = Path("runs/short").glob("*.partial/error.txt")
+    assert r"ValueError: the file caf\udce9.png \ud800" in kept.read_text()
+    (status,) = Path("runs/short").glob("*.partial/status.json")
+    assert "caf" in json.loads(status.read_text())["error"]
 
 
 def test_a_hook_that_raises_anything_stops_nothing(host: Host, run: Run) -> None:

@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
-from scorefold.errors import ConfigError
+from scorefold.errors import ArtefactError, ConfigError, PluginError
 from scorefold.interfaces.capabilities import Trainable
+
+T = TypeVar("T")
+
+
+def answer_of(method: Callable[..., Any], expected: type[T], *given: Any, stage: str | None = None, **named: Any) -> T:
+    """The answer of a component's method to arguments.
+
+    Raises ``PluginError`` for one of another type, such as None, with the component's class, the method and its line.
+    """
+    answer = method(*given, **named)
+    if isinstance(answer, expected):
+        return answer
+    owner, code = type(getattr(method, "__self__", method)), getattr(method, "__code__", None)
+    name, kind = getattr(method, "__name__", "its call"), expected.__name__
+    place = "" if code is None else f" at {code.co_filename}:{code.co_firstlineno}"
+    said = "None" if answer is None else f"a {type(answer).__name__}"
+    where = "" if stage is None else f" in stage {stage!r}"
+    raise PluginError(
+        f"{name} of {owner.__module__}:{owner.__qualname__} returned {said}{where}; expected an {kind}",
+        hint=f"end {name}{place} with 'return {kind}(...)', from scorefold.results",
+    )
 
 
 def check_trained(part: object, name: str, user: str) -> None:
@@ -26,6 +47,16 @@ def check_trained(part: object, name: str, user: str) -> None:
             hint=f"make it a stage of its own, which trains it, and name that stage under inputs.{name}; "
             f"a model that you trained by hand is ready after {name}.eval()",
         )
+
+
+def require_finite(weights: Mapping[str, Tensor], where: object) -> None:
+    """Raises ``ArtefactError`` for weights with numbers that are not finite, naming the first and ``where`` it is."""
+    for name, tensor in weights.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise ArtefactError(
+                f"the weights {name} in {where} hold {int((~tensor.isfinite()).sum())} numbers that are not finite",
+                hint="copy the file again, or take the weights of a training that did not diverge",
+            )
 
 
 def require_budget(budget: object) -> None:

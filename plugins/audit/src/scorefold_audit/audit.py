@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from scorefold.interfaces import DataSource, Estimator, Flow, ScoreModel
+from scorefold.results import Estimate
 from scorefold.stage import Outcome, StageContext
 from scorefold_audit import verdicts
 from scorefold_audit.config import AuditOptions
@@ -25,6 +26,7 @@ from scorefold_audit.report import LISTED, Report
 from scorefold_audit.sets import Sets, read_sets
 from scorefold_audit.unusual.points import measure_points
 from scorefold_audit.unusual.training import training_lists
+from scorefold_toolkit.checks import answer_of
 
 
 def audit(
@@ -181,4 +183,4 @@ def _dimensions(report: Report, estimator: Estimator | None, sets: Sets, context
 
 
 def _dimension(estimator: Estimator, points: Tensor, generator: torch.Generator) -> float:
-    return estimator.point_estimate(points, generator=generator).number()
+    return answer_of(estimator.point_estimate, Estimate, points, generator=generator).number()

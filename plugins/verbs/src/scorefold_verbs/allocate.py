@@ -7,7 +7,9 @@ from typing import Any
 from scorefold.interfaces import (
     Allocator,
 )
+from scorefold.results import Allocation
 from scorefold.stage import Outcome, StageContext
+from scorefold_toolkit.checks import answer_of
 from scorefold_verbs.config.verbs import (
     AllocateOptions,
 )
@@ -17,13 +19,16 @@ from scorefold_verbs.inputs import (
 
 
 def allocate(component: Allocator, inputs: Inputs, options: AllocateOptions, context: StageContext) -> Outcome:
-    """Plan the spending of a budget. Raises as the allocator does."""
+    """Plan the spending of a budget. Raises as the allocator does, and ``PluginError`` where it returns no plan."""
     if context.checkpoint_dir is not None:
         component.keep_in(context.checkpoint_dir)
-    plan = component.allocate(
+    plan = answer_of(
+        component.allocate,
+        Allocation,
         options.budget,
         constraints=options.constraints,
         generator=context.generator("allocate"),
+        stage=context.stage,
     )
     metrics: dict[str, Any] = {"tasks": sum(row.tasks for row in plan.plan), "leftover": plan.leftover}
     if plan.predicted_loss is not None:

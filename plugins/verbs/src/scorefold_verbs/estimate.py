@@ -13,7 +13,9 @@ from scorefold.interfaces import (
     DataSource,
     Estimator,
 )
+from scorefold.results import Estimate
 from scorefold.stage import Outcome, StageContext, reported
+from scorefold_toolkit.checks import answer_of
 from scorefold_toolkit.data.rounding import rounding_warning
 from scorefold_toolkit.data.rows import estimate_by_row
 from scorefold_verbs.config.verbs import (
@@ -37,15 +39,15 @@ def estimate(component: Estimator, inputs: Inputs, options: EstimateOptions, con
 
     ``pointwise`` has an entry for each row of the source, where it counts these: NaN for rows of other splits, and for
     those left out. The answer begins with the warnings of the data, among them that the points' distances are lost in
-    rounding. An estimate without a value gives no metrics. Raises as the estimator does, and ``DataError`` for an empty
-    split and for data without the labels that are needed.
+    rounding. An estimate without a value gives no metrics. Raises as the estimator does, ``PluginError``
+    where it returns no estimate, and ``DataError`` for an empty split and for data without the labels that are needed.
     """
     source: DataSource = inputs["data"]
     dataset = points_of(source, options.limit, context)
     label = None if options.by is None else labels_of(dataset)
     # First, from copies of the points: an estimator that changes what it is given can't move a label's points then.
     by_label = None if label is None else _estimates_by_label(component, dataset, label, source.label_names, context)
-    answer = component.estimate(dataset, generator=context.generator("estimate"))
+    answer = _asked(component, dataset, "estimate", context)
     if "repeats" in inputs:
         answer = over_trainings([answer, *inputs["repeats"]])
     rounded = rounding_warning(dataset.tensor(limit=_ROUNDED))
@@ -66,6 +68,10 @@ def estimate(component: Estimator, inputs: Inputs, options: EstimateOptions, con
     return Outcome(answer, result, answer.tensors())
 
 
+def _asked(component: Estimator, dataset: Dataset, purpose: str, context: StageContext) -> Estimate:
+    return answer_of(component.estimate, Estimate, dataset, generator=context.generator(purpose), stage=context.stage)
+
+
 def _estimates_by_label(
     component: Estimator, dataset: Dataset, label: Tensor, names: Sequence[str] | None, context: StageContext
 ) -> tuple[list[dict[str, Any]], list[str]]:
@@ -74,7 +80,7 @@ def _estimates_by_label(
     rows = []
     for number, positions in reported(groups.items(), len(groups), "labels"):
         try:
-            found = component.estimate(dataset.take(positions), generator=context.generator(f"estimate label {number}"))
+            found = _asked(component, dataset.take(positions), f"estimate label {number}", context)
         except DataError as error:
             left_out.append(left_out_for(number, names, error.message))
             continue

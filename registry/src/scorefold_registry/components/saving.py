@@ -269,6 +269,12 @@ def _fill(builder: Builder, module: nn.Module, tensors: Mapping[str, Tensor], pa
             f"{path / STATE_FILE} does not fit what its manifest describes: "
             f"missing {', '.join(lacking) or 'nothing'}, left over {', '.join(unexpected) or 'nothing'}"
         )
+    for name, weights in module.named_parameters():
+        if name in tensors and not bool(weights.isfinite().all()):
+            raise ArtefactError(
+                f"{path / STATE_FILE} holds weights that are not finite: {name}",
+                hint="copy the state again, or train it again with a smaller training.learning_rate or training.clip",
+            )
     module.eval()
 
 

@@ -29,7 +29,7 @@ from scorefold_registry.run import folders as run_folders
 from scorefold_registry.run.cache import area, make_folder, refuse_others
 from scorefold_registry.run.progress import Silent
 from scorefold_registry.runfile.plan import make_plan
-from scorefold_registry.runfile.reader import read
+from scorefold_registry.runfile.reader import MOST_THREADS, read
 
 if TYPE_CHECKING:
     from scorefold_registry.host import Host
@@ -74,6 +74,8 @@ def compare(
     for name, value, least in (("seed", seed, 0), ("seeds", seeds, 1), ("threads", threads, 1)):
         if value < least:
             raise ConfigError(f"{name} is {value}; expected at least {least}")
+    if threads > MOST_THREADS:
+        raise ConfigError(f"threads is {threads}; expected at most {MOST_THREADS}", hint="--threads 1")
 
     from scorefold_registry.experiments.page import write_comparison
     from scorefold_registry.run.environment import describe_environment

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -86,6 +88,7 @@ def discover(
     for record in records:
         if record.state == "found" and (fault := unmet_contract(record.distribution, record.requires, ours)):
             record.fail("incompatible", fault.what, fix=fault.fix)
+    _refuse_foreign(records)
     manager = pluggy.PluginManager("scorefold")
     manager.add_hookspecs(hookspecs)
     if import_plugins:
@@ -231,3 +234,43 @@ def _is_no_twin(record: PluginRecord, records: Sequence[PluginRecord]) -> bool:
     if twin is not record:
         record.fail("broken", f"its module {record.value} is the {twin.label} already", record.file)
     return twin is record
+
+
+def _refuse_foreign(records: Sequence[PluginRecord]) -> None:
+    """Refuses each entry point to a module of a distribution that has a plugin there itself, switched off or not."""
+    by_module: dict[str, list[PluginRecord]] = {}
+    for record in records:
+        if not record.local:
+            by_module.setdefault(record.value.partition(":")[0], []).append(record)
+    for alike in by_module.values():
+        if len({record.distribution for record in alike}) < 2:
+            continue
+        # Of several that brought the file, the one that is called as the package is.
+        alike.sort(key=lambda record: normalise(record.distribution) != normalise(record.package))
+        owner = next(filter(_brings, alike), None)
+        for record in alike:
+            if owner is not None and record.distribution != owner.distribution and record.state == "found":
+                cause = f"its entry point names {record.value}, which is the {owner.label}"
+                record.fail("broken", cause, fix=f"pip uninstall {record.distribution}, or have it name its own module")
+
+
+def _brings(record: PluginRecord) -> bool:
+    """Whether the module of a plugin is a file of its distribution, or lies in the folder that is linked for it."""
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
+    import importlib_metadata
+
+    module = record.value.partition(":")[0].replace(".", "/")
+    try:
+        distribution = importlib_metadata.distribution(record.distribution)
+        origin = json.loads(distribution.read_text("direct_url.json") or "{}")
+        if origin.get("dir_info", {}).get("editable"):
+            spec = find_spec(record.package)
+            assert spec is not None
+            folder = Path(url2pathname(urlsplit(origin["url"]).path)).resolve()
+            place = Path(next(iter(spec.submodule_search_locations or ()), spec.origin or ""))
+            return folder in place.resolve().parents
+        return any(str(file) in (f"{module}.py", f"{module}/__init__.py") for file in distribution.files or ())
+    except Exception:  # metadata that can't be read prove nothing
+        return False

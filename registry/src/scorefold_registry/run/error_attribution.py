@@ -73,7 +73,7 @@ def _blame(
     plugins: Sequence[PluginRecord], planned: PlannedStage, error: BaseException
 ) -> tuple[PluginRecord, str | None]:
     """The plugin whose code is nearest to the failure, and the line; the component's own plugin where none is."""
-    owners = {record.package: record for record in plugins}
+    owners = {record.package: record for record in plugins if record.state not in ("broken", "disabled")}
     found: tuple[PluginRecord, str | None] = (planned.registered.record, None)
     for frame, line in traceback.walk_tb(error.__traceback__):
         package = str(frame.f_globals.get("__name__", "")).partition(".")[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,10 @@ def extended(source: Positioned, folder: Path) -> str | None:
         source.problems.append(source.error(what, (KEY,), hint="for example 'extends: base.yaml'"))
         return None
     path = folder / named
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):  # pathlib's raise for odd names
+        what = f"{path} is no file, and a pipe or a device may give text without end; expected a run file"
+        source.problems.append(source.error(what, (KEY,), hint="save the base as a file, and name that"))
+        return None
     try:
         base = parse(read_text(path), str(path))
     except ConfigError as error:

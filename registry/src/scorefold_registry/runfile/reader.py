@@ -39,6 +39,9 @@ SPLITS = ("train", "validation", "test")
 STAGE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*\Z")
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 
+MOST_THREADS = 1024
+"""Threads, or processes, that a run file may ask for: where torch can't start them, it ends the process."""
+
 _LISTED = 30
 """How many names an error lists."""
 
@@ -52,7 +55,7 @@ class Runtime(Config):
         "finds errors of devices without one",
     )
     dtype: Literal["float32", "float64"] = Field("float32", description="Floating-point type of models and data")
-    threads: int | None = Field(None, ge=1, description="CPU threads, or null for torch's own choice")
+    threads: int | None = Field(None, ge=1, le=MOST_THREADS, description="CPU threads, or null for torch's own choice")
     precision: Literal["no", "bf16", "fp16"] = Field("no", description="Mixed precision while training")
     parallel: Literal["ddp", "fsdp2"] = Field(
         "ddp",
@@ -60,7 +63,10 @@ class Runtime(Config):
         "which divides weights, averages and the optimiser's state",
     )
     workers: int = Field(
-        1, ge=1, description="Processes that share the jobs inside a stage; results do not depend on it"
+        1,
+        ge=1,
+        le=MOST_THREADS,
+        description="Processes that share the jobs inside a stage; results do not depend on it",
     )
     batch_size: int | None = Field(
         None,

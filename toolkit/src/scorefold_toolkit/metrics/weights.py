@@ -11,13 +11,15 @@ from torch import Tensor
 
 from scorefold.artefacts import load_arrays
 from scorefold.errors import DataError
+from scorefold_toolkit.checks import require_finite
 
 
 def read_weights(path: str | Path, shapes: Mapping[str, tuple[int, ...]], what: str) -> dict[str, Tensor]:
     """The tensors of these names and shapes from a state dict, a ``.safetensors`` file or one that torch wrote.
 
     Other tensors in the file are left alone, and no code in it is run. ``what`` says what the file should be. Raises
-    ``DataError`` for a file that is missing, can't be read, or lacks a tensor.
+    ``DataError`` for a file that is missing, can't be read, or lacks a tensor, and ``ArtefactError`` for tensors that
+    are not finite.
     """
     path = Path(path)
     if not path.is_file():
@@ -37,4 +39,6 @@ def read_weights(path: str | Path, shapes: Mapping[str, tuple[int, ...]], what: 
         if not isinstance(found, Tensor) or tuple(found.shape) != tuple(shape):
             have = f"of shape {tuple(found.shape)}" if isinstance(found, Tensor) else "missing"
             raise DataError(f"{path}: {name} is {have}; expected {tuple(shape)}", hint=f"it should be {what}")
-    return {name: state[name] for name in shapes}
+    found = {name: state[name] for name in shapes}
+    require_finite(found, path)
+    return found

@@ -21,6 +21,7 @@ from scorefold.errors import DataError
 from scorefold.interfaces import DataSource, Estimator, Flow, Progress, ScoreModel, TensorSource, Trainable
 from scorefold.results import Estimate
 from scorefold.seeds import derive_generator, derive_seed
+from scorefold_toolkit.checks import answer_of
 from scorefold_toolkit.data.rounding import rounding_warning
 from scorefold_toolkit.libraries import library
 from scorefold_toolkit.numerics import AGGREGATES, bootstrap_interval
@@ -239,7 +240,8 @@ class DimensionEstimator(SettingsInside):
         dataset, seed = dataset_of(points, self.event_shape), self._seed()
         try:
             estimator = self._built(TensorSource({"train": dataset, "test": dataset}), seed)
-            answer = estimator.estimate(dataset, generator=derive_generator(seed, "estimate"))
+            generator = derive_generator(seed, "estimate")
+            answer = answer_of(estimator.estimate, Estimate, dataset, generator=generator)
         except DataError as error:
             raise InputError(error.message, hint=error.hint) from error
         rounded = rounding_warning(dataset.tensor())

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from scorefold.data import TensorSpec
 from scorefold.errors import ArtefactError, ConfigError, DataError
 from scorefold_checkpoints.diffusers.files import Source, read_settings, weight_files
+from scorefold_toolkit.checks import require_finite
 from scorefold_toolkit.libraries import library
 
 _CAN_BE_READ = "UNet2DModel and DiTTransformer2DModel can be read, and what is called as they are"
@@ -36,7 +37,7 @@ def load_network(folder: Path, source: Source, variant: str | None, precision: s
 
 def load_part(folder: Path, source: Source, variant: str | None, precision: str) -> nn.Module:
     """A network or an autoencoder of diffusers from a folder, from safetensors alone, every weight of it. Raises
-    ``ConfigError`` where files are missing, ``ArtefactError`` where they don't fit together."""
+    ``ConfigError`` where files are missing, ``ArtefactError`` where they don't fit together or are not finite."""
     _, kind = _kind(folder)
     weight_files(folder, source, variant)
     from diffusers.utils import is_accelerate_available
@@ -65,6 +66,7 @@ def load_part(folder: Path, source: Source, variant: str | None, precision: str)
     if info["mismatched_keys"]:
         raise ArtefactError(f"the network in {folder} has weights of other shapes: {info['mismatched_keys'][0][0]}")
     loaded: nn.Module = model.eval()
+    require_finite(dict(loaded.named_parameters()), folder)
     return loaded
 
 

@@ -21,6 +21,7 @@ from scorefold.artefacts import load_arrays
 from scorefold.errors import ArtefactError, ConfigError
 from scorefold_checkpoints.config.networks import CallableConfig
 from scorefold_checkpoints.own.permission import check_file, check_module
+from scorefold_toolkit.checks import require_finite
 
 _EXPECTED = "expected a function without arguments that makes the network, or the network, called with (x, time)"
 
@@ -111,8 +112,10 @@ def _import(name: str, file: Path | None) -> ModuleType:
 
 
 def _load_weights(network: nn.Module, file: Path) -> None:
+    weights = load_arrays(file)
+    require_finite(weights, file)
     try:
-        network.load_state_dict(load_arrays(file))
+        network.load_state_dict(weights)
     except RuntimeError as error:
         raise ArtefactError(
             f"the weights in {file} are not those of the network: {' '.join(str(error).split())[:300]}"
@@ -156,6 +159,7 @@ def _loaded(file: Path, *, script: bool) -> nn.Module:
         ) from error
     finally:
         log.setLevel(level)
+    require_finite(dict(loaded.named_parameters()), file)
     return loaded
 
 

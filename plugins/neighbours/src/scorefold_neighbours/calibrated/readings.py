@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from scorefold.interfaces import Estimator
+from scorefold.results import Estimate
 from scorefold_neighbours.estimators.points import QUANTITY
+from scorefold_toolkit.checks import answer_of
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class Panel:
         for name, estimator in self.estimators.items():
             some = x[: self.points.get(name, len(x))]
             try:
-                answer = estimator.point_estimate(some, generator=torch.Generator().manual_seed(seed))
+                generator = torch.Generator().manual_seed(seed)
+                answer = answer_of(estimator.point_estimate, Estimate, some, generator=generator)
             except Exception as error:  # any plugin's: one that fails is left out
                 failed[name] = f"it failed: {error}"
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,9 @@ from scorefold_standard.data.table_columns import Points, Table, points_array
 from scorefold_toolkit.libraries import library
 
 _LEAST, _MOST = 2**16, 2**22
+
+_MOST_NUMBERS, _MOST_CHUNKS, _MOST_AT_ONCE = 2**48, 10**7, 2**38
+"""Numbers and chunks of a Zarr array, and bytes of the rows of a chunk: a petabyte, and 256 GB."""
 
 
 def _block_rows(array: Any, memory: float) -> int:
@@ -114,7 +118,7 @@ def zarr_table(folder: Path, config: ArrayConfig) -> Table:
     key = points_array(list(arrays), folder, config)
 
     def whole(name: str | None) -> Array | None:
-        return None if name is None else _read(arrays[name], folder / name, ...)
+        return None if name is None else _read(_checked(arrays[name], folder / name), folder / name, ...)
 
     return Table(
         points=_stored(arrays[key], folder / key, config.memory),
@@ -135,8 +139,23 @@ def _gaps(array: Any, folder: Path) -> tuple[str, ...]:
     )
 
 
+def _checked(array: Any, folder: Path) -> Any:
+    """A Zarr array whose size can be true. Its metadata alone say how large it is, and chunks may be missing."""
+    shape, pieces = array.shape, getattr(array, "shards", None) or array.chunks
+    chunks = math.prod(-(-size // piece) for size, piece in zip(shape, pieces, strict=True) if piece)
+    at_once = math.prod((*pieces[:1], *shape[1:])) * array.dtype.itemsize
+    if math.prod(shape) > _MOST_NUMBERS or chunks > _MOST_CHUNKS or at_once > _MOST_AT_ONCE:
+        raise DataError(
+            f"{folder} claims an array of the shape {shape} in {chunks:,} chunks of {pieces}; expected at most "
+            f"{_MOST_CHUNKS:,} chunks, and rows that fit into memory with their chunk",
+            hint=f"correct the shape in the metadata of {folder}, or name another array under 'path'",
+        )
+    return array
+
+
 def _stored(array: Any, folder: Path, memory: float) -> Points:
     """A Zarr array in blocks of whole chunks."""
+    _checked(array, folder)
     if array.ndim == 0 or 0 in array.shape:
         return np.empty(array.shape, array.dtype)
     chunk = int((getattr(array, "shards", None) or array.chunks)[0])

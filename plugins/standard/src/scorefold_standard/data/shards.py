@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import os
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
@@ -47,7 +48,7 @@ def digest_files(files: Sequence[Path]) -> str:
     """The SHA-256 of files in their order: of the name and the content of each."""
     digest = hashlib.sha256()
     for file in files:
-        digest.update(f"{file.name}:{digest_file(file)}\n".encode())
+        digest.update(os.fsencode(f"{file.name}:{digest_file(file)}\n"))
     return digest.hexdigest()
 
 

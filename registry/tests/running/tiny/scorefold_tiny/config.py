@@ -34,4 +34,6 @@ class MeanConfig(Config):
 
 
 class FaultConfig(Config):
-    kind: str = Field("value", description="data, value, figures, exit, end or odd: what goes wrong")
+    kind: str = Field(
+        "value", description="What goes wrong: data, value, figures, exit, end, odd, nothing, text, halves"
+    )
