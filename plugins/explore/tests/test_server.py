@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
+import socket
+import stat
+import struct
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
+from urllib.parse import quote, urlsplit
+from urllib.request import Request, url2pathname, urlopen
 
 import pytest
+import uvicorn
 from served_pages import TOKEN, served
 
 from scorefold.stage import report
+from scorefold_explore import command
 from scorefold_explore.bundle import BUILT
 from scorefold_explore.explored import Explored
 from scorefold_explore.server.guard import refusal
@@ -99,15 +107,131 @@ def test_no_file_but_those_of_the_page_is_sent(server: Server, name: str) -> Non
 
 
 def test_two_hosts_or_origins_in_one_request_are_refused() -> None:
-    assert refusal("127.0.0.1:80, evil", None, None, "/t/", 80, "t") is not None
-    assert refusal("localhost:80", None, None, "/t/", 80, "t") is None
+    assert refusal({"host": "127.0.0.1:80, evil"}, "GET", "/t/", 80, "t") is not None
+    assert refusal({"host": "localhost:80"}, "GET", "/t/", 80, "t") is None
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"what": "map", "asked": []}', b"[" * 100_000, b" " * 5_000_000])
+@pytest.mark.parametrize(
+    ("path", "method", "mode", "dest", "right"),
+    [
+        ("/t/", "GET", "navigate", "document", True),
+        ("/t/", "GET", "navigate", "iframe", False),
+        ("/t/", "GET", "no-cors", "script", False),
+        ("/t/", "POST", "navigate", "document", False),
+        ("/t/still.html", "GET", "navigate", "document", False),
+        ("/t/jobs/1", "GET", "navigate", "document", False),
+        ("//t/", "GET", "navigate", "document", False),
+        ("/x/", "GET", "navigate", "document", False),
+    ],
+)
+def test_a_person_comes_from_elsewhere_to_the_page_alone(
+    path: str, method: str, mode: str, dest: str, right: bool
+) -> None:
+    asked = {"host": "127.0.0.1:80", "sec-fetch-site": "cross-site", "sec-fetch-mode": mode, "sec-fetch-dest": dest}
+    assert (refusal(asked, method, path, 80, "t") is None) is right
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"what": "map", "asked": []}', b"[" * 100_000, b" " * 4_000_000])
 def test_a_body_that_is_no_question_is_refused(server: Server, body: bytes) -> None:
     status, _, answer = server.ask("POST", f"/{TOKEN}/ask", body)
     assert status == 400
     assert "error" in json.loads(answer)
+
+
+def _raw(server: Server, head: str, *parts: bytes) -> bytes:
+    """What a request as it stands is answered with, until the server hangs up."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        connection.sendall(head.replace("\n", "\r\n").encode())
+        with suppress(ConnectionError):  # a server that refuses a body closes before it is all sent
+            for part in parts:
+                connection.sendall(part)
+        found = b""
+        with suppress(ConnectionError):
+            while part := connection.recv(65536):
+                found += part
+    return found
+
+
+def test_a_body_that_is_too_large_is_refused_before_it_is_read(server: Server) -> None:
+    import psutil
+
+    head = f"POST /{TOKEN}/ask HTTP/1.1\nHost: 127.0.0.1:{server.port}\n"
+    # Of the first nothing is sent but its head: the answer waits for no body.
+    assert _raw(server, f"{head}Content-Length: 300000000\n\n").startswith(b"HTTP/1.1 413 ")
+    assert _raw(server, f"{head}Content-Length: 9{'9' * 30}\n\n").startswith((b"HTTP/1.1 413 ", b"HTTP/1.1 400 "))
+    before = psutil.Process().memory_info().rss
+    piece = b"100000\r\n" + b" " * 2**20 + b"\r\n"
+    answer = _raw(server, f"{head}Transfer-Encoding: chunked\n\n", *[piece] * 100)
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b"a question has at most 4194304 bytes" in answer
+    assert psutil.Process().memory_info().rss - before < 60 * 2**20
+    assert server.question("overview")["state"] == "done"
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "9" * 16, "-1", "1.0", "\u0663", "0x1", "1e3"])
+def test_a_job_that_can_not_be_is_not_found(server: Server, number: str) -> None:
+    for method in ("GET", "DELETE"):
+        assert server.ask(method, f"/{TOKEN}/jobs/{quote(number)}")[0] == 404
+
+
+def test_clients_that_hang_up_print_nothing(server: Server, capfd: pytest.CaptureFixture[str], caplog: Any) -> None:
+    head = f"POST /{TOKEN}/ask HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n"
+    question = b'{"what": "overview", "asked": {}}'
+    for sent in (
+        f"{head}Content-Length: 100\r\n\r\n{{".encode(),
+        f"{head}Transfer-Encoding: chunked\r\n\r\n5\r\n".encode(),
+        f"{head}Content-Length: {len(question)}\r\n\r\n".encode() + question,
+        head.encode(),
+        b"",
+        b"\x16\x03\x01\x02\x00\x01",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"\0" * 100_000,
+        head.replace("POST", "GET").encode() + b"Upgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+    ):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+            connection.sendall(sent)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert server.question("overview")["state"] == "done"
+    assert server.question("point", point=3)["state"] == "done"
+    assert capfd.readouterr() == ("", "")
+    assert not [one for one in caplog.records if one.name.startswith("uvicorn")]
+
+
+def test_the_browser_is_given_a_file_and_no_token(
+    learned: Explored, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The file is this account's alone, leads to the page, and is gone when the page was asked for."""
+    if not (BUILT / "explore.js").is_file():
+        pytest.skip("the page is not built: it needs npm")
+    seen: dict[str, Any] = {}
+    done = threading.Event()
+
+    def browse(address: str) -> None:
+        file = Path(url2pathname(urlsplit(address).path))
+        seen.update(address=address, file=file, mode=stat.S_IMODE(file.stat().st_mode))
+        seen.update(folder=stat.S_IMODE(file.parent.stat().st_mode), text=file.read_text())
+        target = re.findall(r'content="0; url=([^"]*)"', seen["text"])[0]
+        asked = Request(target, headers={"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"})
+        asked.add_header("Sec-Fetch-Dest", "document")
+        with urlopen(asked) as answer:
+            seen.update(page=answer.read(), token=target.split("/")[3], left=file.exists())
+        done.set()
+
+    class Served(uvicorn.Server):
+        def run(self, sockets: Any = None) -> None:
+            threading.Thread(target=lambda: (done.wait(20), setattr(self, "should_exit", True)), daemon=True).start()
+            super().run(sockets)
+
+    monkeypatch.setattr("webbrowser.open", browse)
+    monkeypatch.setattr("uvicorn.Server", Served)
+    assert command._serve(learned, 0, True) == 0
+    assert (seen["mode"], seen["folder"]) == (0o600, 0o700)
+    assert seen["address"].startswith("file://")
+    assert seen["token"] not in seen["address"]
+    assert seen["token"] in capsys.readouterr().out
+    assert b"Scorefold explore" in seen["page"]
+    assert not seen["left"]
+    assert not seen["file"].parent.exists()
 
 
 def test_questions_are_answered_and_errors_are_for_people(server: Server) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from scorefold.artefacts import read_json, write_json
 from scorefold.plugin import hookimpl
 from scorefold_registry.host import Host
 from scorefold_registry.run.progress import duration, number_text
-from scorefold_registry.run.report import Answer, alike, answers, stage_warnings
+from scorefold_registry.run.report import STYLES, TAGS, Answer, alike, answers, clean_section, stage_warnings
 from scorefold_registry.run.result import RunResult
 
 pytestmark = pytest.mark.usefixtures("drawn")
@@ -69,10 +70,10 @@ def test_it_asks_the_network_for_nothing(page: Page, finished: RunResult) -> Non
 
 
 def test_no_script_of_a_section_runs(host: Host, run: Callable[..., RunResult]) -> None:
-    """The page's policy comes before all that plugins write, and allows no source of scripts."""
+    """It is left out, with its name, and the page's policy before it allows no source of scripts either."""
 
     def scorefold_report_sections(run: Any) -> list[tuple[str, str]]:
-        return [("Mine", "<script>document.title = 'changed'</script><img src=x onerror=alert(1)>")]
+        return [("Mine", "<script>document.title = 'changed'</script><img src=x onerror=alert(1)><b>mine</b>\ud800")]
 
     host.manager.register(SimpleNamespace(scorefold_report_sections=hookimpl(scorefold_report_sections)), name="mine")
     html = run().report.read_text()
@@ -85,7 +86,86 @@ def test_no_script_of_a_section_runs(host: Host, run: Callable[..., RunResult]) 
         "base-uri": "'none'",
         "form-action": "'none'",
     }
-    assert html.index("Content-Security-Policy") < html.index("<title>") < html.index("<script>")
+    assert html.index("Content-Security-Policy") < html.index("<title>")
+    assert not re.search("<script|onerror|alert|changed", html)
+    assert r"<img><b>mine</b>\ud800" in html
+    assert "Left out, since a section may hold text, tables, links and images alone: script." in html
+
+
+INERT = {"alt", "class", "colspan", "dir", "height", "href", "lang", "open", "rel", "rowspan", "scope", "span", "src"}
+INERT |= {"start", "style", "title", "type", "value", "width"}
+
+
+class Acting(HTMLParser):
+    """Collects what could act in a section: other elements and attributes than those of text, and addresses."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.found: list[str] = []
+        self.depth = 0
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.depth += tag not in VOID | {"wbr", "col"}
+        if tag not in TAGS:
+            self.found.append(tag)
+        for name, value in attrs:
+            text = (value or "").strip().lower()
+            if name not in INERT:
+                self.found.append(name)
+            if name == "src" and not text.startswith("data:image/"):
+                self.found.append(text)
+            if name == "href" and not re.match(r"https?://|mailto:|#|[\w.][^:]*$", text):
+                self.found.append(text)
+            if name == "style":
+                self.found += [part for part in text.split(";") if part and part.split(":")[0].strip() not in STYLES]
+                self.found += re.findall(r"url\s*\(|expression|@|\\\\", text)
+
+    def handle_endtag(self, tag: str) -> None:
+        self.depth -= 1
+
+
+ATTACKS = (Path(__file__).parent / "attacks.txt").read_text().splitlines()
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_nothing_in_a_section_acts(attack: str) -> None:
+    fragment = attack.encode().decode("unicode_escape") if "\\" in attack else attack
+    section = clean_section("mine", "Mine", f"before {fragment}")
+    acting = Acting(str(section.html))
+    assert acting.found == []
+    assert acting.depth == 0, "an element of the page around it was closed, or one of its own was left open"
+    assert str(section.html).startswith("before ")
+
+
+def test_a_section_keeps_what_shows() -> None:
+    kept = (
+        '<p>Read <a href="#stage-audit" rel="noopener noreferrer">the audit</a>, <code>a &lt; b</code></p>'
+        '<table style="max-width:none"><thead><tr><th scope="col">a</th></tr></thead><tbody><tr>'
+        '<td style="overflow-wrap:normal;word-break:normal" colspan="2">1</td></tr></tbody></table>'
+        '<h4>Figure</h4><img src="data:image/png;base64,iVBORw0KGgo=" alt="pairs" style="max-width:100%">'
+        '<details open=""><summary>more</summary><ul><li>one</li></ul></details>'
+    )
+    section = clean_section("mine", "Mine", kept)
+    assert str(section.html) == kept
+    assert section.left_out == ()
+    links = '<a href="https://tracker.example/#/runs/1">run</a><a href="audit/result.json">result</a>'
+    assert str(clean_section("mine", "Mine", links).html).count("href=") == 2
+
+
+def test_a_drawing_in_a_section_becomes_an_image() -> None:
+    drawing = '<svg width="9" height="9"><circle r="4"/><script>x</script></svg>'
+    html = str(clean_section("mine", "Mine", f"<p>one</p>{drawing}<p>two</p>").html)
+    (data,) = re.findall(r'<img src="data:image/svg\+xml;base64,([^"]*)"', html)
+    drawn = base64.b64decode(data).decode()
+    assert drawn.startswith('<svg width="9" height="9" xmlns="http://www.w3.org/2000/svg"><circle')
+    assert html.startswith("<p>one</p><img ")
+    assert html.endswith("<p>two</p>")
+
+
+def test_a_section_of_many_parts_takes_no_time_that_grows_with_their_square() -> None:
+    for many in ("<svg>" * 20_000, "<svg " * 20_000, "<p>x</p>" * 20_000, "<img src=x" * 20_000):
+        assert clean_section("mine", "Mine", many).plugin == "mine"
 
 
 def test_it_is_well_formed(page: Page) -> None:

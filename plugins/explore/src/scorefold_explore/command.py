@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import secrets
 import socket
 import sys
+import tempfile
+import threading
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -150,18 +155,49 @@ def _serve(explored: Any, port: int, browser: bool) -> int:
                 f"the port {port} can't be used: {error}", hint="leave --port out for a free one"
             ) from error
         number, token = listening.getsockname()[1], secrets.token_urlsafe(24)
-        app, worker = make_app(explored, number, token)
         address = f"http://{ADDRESS}:{number}/{token}/"
-        print(f"{address}\nopen it in a browser on this machine; Ctrl-C ends it", flush=True)
-        if browser:
-            webbrowser.open(address)
-        config = uvicorn.Config(
-            app, log_level="warning", access_log=False, server_header=False, lifespan="off", timeout_graceful_shutdown=1
-        )
-        try:
-            uvicorn.Server(config).run(sockets=[listening])
-        except KeyboardInterrupt:
-            print()
-        finally:
-            worker.close()
+        with ExitStack() as left:
+            file = left.enter_context(redirect_file(address)) if browser else None
+            opened = (lambda: None) if file is None else partial(file.unlink, missing_ok=True)
+            app, worker = make_app(explored, number, token, opened)
+            print(f"{address}\nopen it in a browser on this machine; Ctrl-C ends it", flush=True)
+            if file is not None:
+                # In a thread: a browser that runs in the terminal would have to end before the server begins.
+                threading.Thread(target=webbrowser.open, args=(file.as_uri(),), daemon=True).start()
+            try:
+                uvicorn.Server(server_config(app)).run(sockets=[listening])
+            except KeyboardInterrupt:
+                print()
+            finally:
+                worker.close()
     return 0
+
+
+def server_config(app: Any) -> Any:
+    """How uvicorn serves the page: requests that are none, and clients that hang up, print nothing."""
+    import uvicorn
+
+    return uvicorn.Config(
+        app,
+        http="h11",
+        ws="none",
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        timeout_graceful_shutdown=1,
+    )
+
+
+@contextmanager
+def redirect_file(address: str) -> Iterator[Path]:
+    """A page that leads to an address, which only this account can read, in a folder that is removed afterwards.
+
+    Every account of a machine can read the arguments of a browser, and the address holds the token.
+    """
+    with tempfile.TemporaryDirectory(prefix="scorefold-", ignore_cleanup_errors=True) as folder:
+        file = Path(folder, "open.html")
+        text = f'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0; url={address}">'
+        with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as opened:
+            opened.write(f'{text}<title>Scorefold explore</title><a href="{address}">Open the page</a>\n')
+        yield file

@@ -18,14 +18,14 @@ def served(explored: Explored) -> Iterator[str]:
     """The address of a page about something that is open."""
     import uvicorn
 
+    from scorefold_explore.command import server_config
     from scorefold_explore.server.app import make_app
 
     with socket.socket(proto=socket.IPPROTO_TCP) as listening:
         listening.bind(("127.0.0.1", 0))
         port = listening.getsockname()[1]
         app, worker = make_app(explored, port, TOKEN)
-        config = uvicorn.Config(app, log_level="error", access_log=False, lifespan="off", timeout_graceful_shutdown=1)
-        serving = uvicorn.Server(config)
+        serving = uvicorn.Server(server_config(app))
         thread = threading.Thread(target=lambda: serving.run(sockets=[listening]), daemon=True)
         thread.start()
         while not serving.started:

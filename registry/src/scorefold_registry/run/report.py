@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -11,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import nh3
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from pydantic import BaseModel, RootModel
@@ -34,6 +36,44 @@ from scorefold_registry.runfile.yaml_reader import yaml_text
 
 LARGEST_SVG = 400_000
 """Bytes above which a figure is shown as its PNG: a scatter of many points is smaller so, and looks the same."""
+
+_TAGS = """
+a abbr b blockquote br caption cite code col colgroup dd del details dfn div dl dt em figcaption figure h3 h4 h5 h6
+hr i img ins kbd li mark ol p pre q s samp small span strong sub summary sup table tbody td tfoot th thead time tr u
+ul var wbr
+"""
+_STYLES = """
+align-items background-color border border-bottom border-collapse border-color border-left border-radius border-
+right border-spacing border-style border-top border-width color column-gap display flex-wrap font-size font-style
+font-variant-numeric font-weight gap grid-template-columns height justify-content line-height list-style-type margin
+margin-bottom margin-left margin-right margin-top max-height max-width min-width object-fit overflow-wrap overflow-x
+padding padding-bottom padding-left padding-right padding-top row-gap text-align text-decoration vertical-align
+white-space width word-break
+"""
+TAGS, STYLES = frozenset(_TAGS.split()), frozenset(_STYLES.split())
+"""What a section of a plugin may hold, and the properties of its ``style``.
+
+Nothing of it runs, is sent, loads anything, names an address but that of a link, or leaves its place."""
+
+_ATTRIBUTES = {
+    "*": {"class", "dir", "lang", "style", "title"},
+    "a": {"href"},
+    "col": {"span"},
+    "colgroup": {"span"},
+    "details": {"open"},
+    "img": {"alt", "height", "src", "width"},
+    "li": {"value"},
+    "ol": {"start", "type"},
+    "td": {"colspan", "rowspan"},
+    "th": {"colspan", "rowspan", "scope"},
+}
+_WITH_CONTENT = {"iframe", "math", "noembed", "noframes", "noscript", "object", "script", "select", "style", "svg"}
+_WITH_CONTENT |= {"template", "textarea", "title", "xmp"}
+_IMAGE = re.compile(r"data:image/(png|jpeg|gif|webp|svg\+xml)[;,]", re.IGNORECASE)
+_LINK = re.compile(r"https?://|mailto:|#|[\w.][^:\\]*\Z", re.IGNORECASE)
+_STYLE = re.compile(r"(?!.*(url|expression|import)\s*\()[^\\@<]*\Z", re.IGNORECASE | re.DOTALL)
+_SVG = re.compile(r"<svg\b(?P<head>[^<>]*)>(?P<rest>(?:(?!<svg\b).)*?</svg\s*>)", re.IGNORECASE | re.DOTALL)
+_TAG = re.compile(r"<([a-zA-Z][\w:-]{0,30})")
 
 
 class _Caption(BaseModel):
@@ -187,11 +227,52 @@ def _plain_id(versioned: str) -> str:
     return versioned.partition("@")[0]
 
 
+@dataclass(frozen=True)
+class Section:
+    """A section of a plugin as it is shown, with the names of the elements that were left out."""
+
+    plugin: str
+    title: str
+    html: Markup
+    left_out: tuple[str, ...]
+
+
+def clean_section(plugin: str, title: str, fragment: str) -> Section:
+    """The section of a plugin with only what ``TAGS`` and ``STYLES`` allow, an inline SVG as an image.
+
+    Scripts, forms, frames, handlers of events, addresses that are not links and whatever else could act are left out.
+    """
+    text = printable(_SVG.sub(_as_image, fragment).replace("\r\n", "\n"))
+    html = nh3.clean(
+        text,
+        tags=set(TAGS),
+        clean_content_tags=_WITH_CONTENT,
+        attributes=_ATTRIBUTES,
+        attribute_filter=_kept,
+        url_schemes={"data", "http", "https", "mailto"},
+        filter_style_properties=set(STYLES),
+    )
+    found = dict.fromkeys(name.lower() for name in _TAG.findall(text))
+    left_out = tuple(name for name in found if name not in TAGS and name not in ("html", "head", "body"))
+    return Section(plugin, title, Markup(html), left_out)
+
+
+def _as_image(svg: re.Match[str]) -> str:
+    head = svg["head"] if "xmlns=" in svg["head"] else f'{svg["head"]} xmlns="http://www.w3.org/2000/svg"'
+    data = base64.b64encode(f"<svg {head.strip()}>{svg['rest']}".encode(errors="replace")).decode()
+    return f'<img src="data:image/svg+xml;base64,{data}" alt="" style="max-width: 100%">'
+
+
+def _kept(tag: str, name: str, value: str) -> str | None:
+    allowed = {"src": _IMAGE, "href": _LINK, "style": _STYLE}.get(name)
+    return value if allowed is None or allowed.match(value) else None
+
+
 def write_report(folder: Path, sections: Sequence[tuple[str, str, str]], failures: Sequence[str]) -> None:
     """Write ``report.html`` of a run folder that is otherwise complete.
 
-    ``sections`` are (plugin, title, HTML fragment) from plugins, whose fragments stand as they are; ``failures`` are
-    the observers that failed.
+    ``sections`` are (plugin, title, HTML fragment) from plugins, of whose fragments ``clean_section`` keeps what is
+    safe; ``failures`` are the observers that failed.
     """
     status = read_json(folder / "status.json")
     environment = read_json(folder / "environment.json")
@@ -210,7 +291,7 @@ def write_report(folder: Path, sections: Sequence[tuple[str, str, str]], failure
         environment=environment,
         facts=environment_facts(environment),
         run_text=(folder / "run.yaml").read_text(encoding="utf-8"),
-        sections=[(plugin, title, Markup(fragment)) for plugin, title, fragment in sections],
+        sections=[clean_section(*section) for section in sections],
         failures=list(failures),
     )
     write_text(folder / "report.html", html)

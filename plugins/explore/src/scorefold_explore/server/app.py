@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from typing import Any
 
 from anyio.to_thread import run_sync
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -19,7 +20,7 @@ from scorefold.errors import ScorefoldError
 from scorefold_explore import bundle, export
 from scorefold_explore.explored import Explored
 from scorefold_explore.questions import Question, checked
-from scorefold_explore.server.guard import HEADERS, header, refusal
+from scorefold_explore.server.guard import ASKED, HEADERS, header, refusal
 from scorefold_explore.server.jobs import Worker
 
 LARGEST_BODY = 2**22
@@ -27,6 +28,7 @@ LARGEST_BODY = 2**22
 AT_ONCE = 0.15
 """Seconds that a question is waited for before the page has to ask how far it is."""
 WAIT = 1.0
+_NUMBER = re.compile(r"[0-9]{1,15}")
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -41,25 +43,31 @@ class Guarded:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            host, origin, site = (header(scope["headers"], name) for name in (b"host", b"origin", b"sec-fetch-site"))
-            why = refusal(host, origin, site, scope["path"], self.port, self.token)
+            asked = {name: header(scope["headers"], name.encode()) for name in ASKED}
+            why = refusal(asked, scope["method"], scope["path"], self.port, self.token)
             if why is not None:
                 await Response(f"refused: {why}\n", 403, HEADERS, "text/plain")(scope, receive, send)
                 return
         elif scope["type"] != "lifespan":
             return  # web sockets are closed unanswered
-        await self.app(scope, receive, send)
+        with suppress(ClientDisconnect):  # who hangs up in the middle of a question wants no answer
+            await self.app(scope, receive, send)
 
 
-def make_app(explored: Explored, port: int, token: str) -> tuple[Guarded, Worker]:
-    """The application for one page and the worker that answers it."""
+def make_app(
+    explored: Explored, port: int, token: str, opened: Callable[[], object] = lambda: None
+) -> tuple[Guarded, Worker]:
+    """The application for one page and the worker that answers it; ``opened`` is called when the page is asked for."""
     worker = Worker()
     asked: dict[str, Any] = {}
 
     async def ask(request: Request) -> Response:
-        body = await request.body()
+        body = await _body(request)
+        if body is None:
+            message = f"a question has at most {LARGEST_BODY} bytes"
+            return _json(request, {"error": {"message": message}}, 413, connection="close")
         try:
-            given = json.loads(body) if len(body) <= LARGEST_BODY else None
+            given = json.loads(body)
             if not isinstance(given, dict) or not isinstance(given.get("asked", {}), dict):
                 raise ValueError
             question, arguments = checked(str(given.get("what")), given.get("asked", {}))
@@ -75,7 +83,9 @@ def make_app(explored: Explored, port: int, token: str) -> tuple[Guarded, Worker
         return _json(request, job.as_json())
 
     async def job(request: Request) -> Response:
-        found = worker.find(int(request.path_params["number"]))
+        number = request.path_params["number"]
+        # Python refuses to read thousands of digits, and no job has a number of more than a few.
+        found = worker.find(int(number)) if _NUMBER.fullmatch(number) else None
         if found is None:
             return _json(request, {"error": {"message": "this question was forgotten; ask it again"}}, 404)
         if request.method == "DELETE":
@@ -93,12 +103,14 @@ def make_app(explored: Explored, port: int, token: str) -> tuple[Guarded, Worker
         found = bundle.FILES.get(request.path_params.get("name", "index.html"))
         if found is None:
             return Response("there is no such file\n", 404, HEADERS, "text/plain")
+        if found.media == "text/html":
+            opened()
         return Response(found.read(), 200, HEADERS, found.media)
 
     routes = [
         Route("/{token}/", file),
         Route("/{token}/ask", ask, methods=["POST"]),
-        Route("/{token}/jobs/{number:int}", job, methods=["GET", "DELETE"]),
+        Route("/{token}/jobs/{number}", job, methods=["GET", "DELETE"]),
         Route("/{token}/still.html", still),
         Route("/{token}/{name}", file),
     ]
@@ -126,6 +138,19 @@ def _remembers(
     return ask
 
 
+async def _body(request: Request) -> bytes | None:
+    """The body of a request; None, without reading on, where it has more than ``LARGEST_BODY`` bytes."""
+    stated = request.headers.get("content-length", "0")
+    if not stated.isdecimal() or len(stated) > 12 or int(stated) > LARGEST_BODY:
+        return None
+    found = bytearray()
+    async for part in request.stream():
+        found += part
+        if len(found) > LARGEST_BODY:
+            return None
+    return bytes(found)
+
+
 async def _quick(request: Request, ask: Callable[[], Any]) -> Response:
     try:
         result = await run_sync(ask)
@@ -136,9 +161,9 @@ async def _quick(request: Request, ask: Callable[[], Any]) -> Response:
     return _json(request, {"state": "done", "result": result})
 
 
-def _json(request: Request, value: Any, status: int = 200) -> Response:
+def _json(request: Request, value: Any, status: int = 200, **more: str) -> Response:
     body = json_text(value).encode()
-    headers = dict(HEADERS)
+    headers = {**HEADERS, **more}
     if len(body) > 100_000 and "gzip" in request.headers.get("accept-encoding", ""):
         with suppress(OSError):
             body = gzip.compress(body, 1)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+ASKED = ("host", "origin", "sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest")
+"""The headers of a request that say where it comes from."""
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -18,18 +20,21 @@ HEADERS = {
 """What every answer carries: the page may load from this server alone, and runs no script but its own files."""
 
 
-def refusal(host: str | None, origin: str | None, site: str | None, path: str, port: int, token: str) -> str | None:
-    """Why a request is refused, or None where it is not.
+def refusal(asked: Mapping[str, str | None], method: str, path: str, port: int, token: str) -> str | None:
+    """Why a request is refused, or None where it is not. ``asked`` are its headers of ``ASKED``.
 
     The ``Host`` must be this machine by its own name, else a name that was bound anew to 127.0.0.1 could ask; the
-    ``Origin``, where there is one, must be this page; and the path must begin with the token.
+    ``Origin``, where there is one, must be this page; and the path must begin with the token. What another site asks is
+    refused, but for a person's way to the page itself: a link, or the file that opens the browser.
     """
     own = {f"{name}:{port}" for name in ("127.0.0.1", "localhost")}
-    if host not in own:
+    origin, site = asked.get("origin"), asked.get("sec-fetch-site")
+    if asked.get("host") not in own:
         return "the Host of the request is another one than this machine"
     if origin is not None and origin not in {f"http://{name}" for name in own}:
         return "the request comes from another origin"
-    if site not in (None, "none", "same-origin"):
+    gone_to = (method, asked.get("sec-fetch-mode"), asked.get("sec-fetch-dest")) == ("GET", "navigate", "document")
+    if site not in (None, "none", "same-origin") and not (gone_to and path == f"/{token}/"):
         return "the request comes from another site"
     given = path.lstrip("/").partition("/")[0]
     if not secrets.compare_digest(given.encode(), token.encode()):
