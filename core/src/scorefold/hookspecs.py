@@ -97,7 +97,7 @@ def scorefold_on_run_error(run: RunInfo, state: str, error: BaseException) -> No
 
 @hookspec
 def scorefold_report_sections(run: RunInfo) -> Iterable[tuple[str, str]]:
-    """Sections to add to ``report.html``: pairs of a title and an HTML fragment."""
+    """Sections to add to ``report.html``: pairs of a title and HTML, of which text, tables, links and images stay."""
     raise NotImplementedError
 
 

@@ -16,7 +16,7 @@ from served_pages import served
 
 from scorefold.stage import report
 from scorefold_explore.bundle import BUILT
-from scorefold_explore.command import open_place, run
+from scorefold_explore.command import open_place, redirect_file, run
 from scorefold_explore.explored import Explored
 from scorefold_registry import Host
 
@@ -296,6 +296,15 @@ def test_names_are_text_and_never_markup(opened: Any, host: Host, tmp_path: Path
         page.click("text=A run file for more…")
         page.wait_for_selector("#recipe pre")
         assert page.evaluate("[window.hit, document.querySelectorAll('img, b').length]") == [None, 0]
+
+
+def test_the_file_that_a_browser_is_given_leads_to_the_page(browser: Any, address: str) -> None:
+    page = browser.new_page()
+    with redirect_file(address) as file:
+        page.goto(file.as_uri())
+        page.wait_for_url(address)
+        page.wait_for_selector("body[data-ready]")
+    page.close()
 
 
 def test_a_server_that_ends_is_said(opened: Any, learned: Explored, rows: list[int]) -> None:
