@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Hashable
 from dataclasses import fields, is_dataclass
-from functools import cache
 from types import FunctionType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -41,10 +39,14 @@ def place_of(function: FunctionType, item: Any) -> str:
     return f"{code.co_filename}:{found[0] if found else line} in {code.co_name}"
 
 
-@cache
-def _types(kind: Hashable) -> dict[str, Any]:
-    hints = get_type_hints(kind)
-    return {field.name: hints[field.name] for field in fields(kind)}  # type: ignore[arg-type]
+def _types(kind: type) -> dict[str, Any]:
+    if kind not in _TYPES:
+        hints = get_type_hints(kind)
+        _TYPES[kind] = {field.name: hints[field.name] for field in fields(kind)}
+    return _TYPES[kind]
+
+
+_TYPES: dict[type, dict[str, Any]] = {}
 
 
 def _label(item: Any) -> str:
