@@ -98,8 +98,9 @@ test: $(VENV)/installed-test  ## Run every test but the heavy and the slow ones
 heavy: $(VENV)/installed-test  ## Run the tests of tests/heavy.txt: the site, long pages, plugins from templates and others of over 1.25 CPU seconds
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -q -m heavy
 
+# Explore's bridge to UMAP needs no page, so this environment has explore without npm too.
 bridges:  ## Run the tests of what connects to other libraries, in an environment of its own that has all of them
-	@$(MAKE) --no-print-directory VENV=.venvs/bridges run-bridges
+	@SCOREFOLD_EXPLORE_PAGE=none $(MAKE) --no-print-directory VENV=.venvs/bridges PAGE=$(PAGED) run-bridges
 
 run-bridges: $(VENV)/installed-bridges
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "needs and not slow" --bridges

@@ -89,7 +89,7 @@ def floors() -> Iterator[tuple[str, str]]:
         extras = project.get("optional-dependencies", {})
         for requirement in [*project.get("dependencies", []), *(each for extra in extras.values() for each in extra)]:
             if found := re.match(r"([\w.-]+)(?:\[.*?\])?>=([\d.]+)", requirement):
-                name = found[1].lower()
+                name = re.sub("[-_.]+", "-", found[1]).lower()
                 lowest[name] = max(lowest.get(name, "0"), found[2], key=lambda v: [int(part) for part in v.split(".")])
     yield from sorted(lowest.items())
 

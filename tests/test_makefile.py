@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -34,11 +35,12 @@ def venv(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def commands(venv: Path, *arguments: str) -> str:
-    """The commands that make would run."""
+def commands(venv: Path, *arguments: str, programs: str | None = None) -> str:
+    """The commands that make would run, where it finds the programs of a folder alone if one is given."""
     done = subprocess.run(
         ["make", "--dry-run", "--no-print-directory", f"VENV={venv}", "UV=", *arguments],
         cwd=ROOT,
+        env=os.environ if programs is None else {**os.environ, "PATH": programs},
         capture_output=True,
         text=True,
         check=False,
@@ -69,6 +71,15 @@ def test_a_new_environment_builds_each_member_once(tmp_path: Path) -> None:
     assert len(linked) == len(set(linked))
     assert {"./"} | {f"./{folder}/" for name in ("DEFAULT", "OPTIONAL") for folder in listed(name)} <= set(linked)
     assert all("--no-build-isolation" in line for line in printed.splitlines() if "-e ./" in line)
+
+
+def test_without_npm_the_bridge_to_umap_is_tested_all_the_same(tmp_path: Path) -> None:
+    for name in ("make", "sh"):
+        (tmp_path / name).symlink_to(str(shutil.which(name)))
+    printed = commands(tmp_path, "--always-make", "bridges", programs=str(tmp_path))
+    assert "-e ./plugins/explore/" in printed
+    assert "'scorefold-explore[umap]'" in printed
+    assert "explore" not in commands(tmp_path, "test", programs=str(tmp_path))
 
 
 def test_with_uv_the_variables_of_pip_are_passed_on(tmp_path: Path) -> None:

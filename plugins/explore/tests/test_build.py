@@ -16,12 +16,13 @@ import pytest
 PLUGIN = Path(__file__).parent.parent
 BUILT = PLUGIN / "src/scorefold_explore/page/built"
 SDIST = "import sys; from hatchling.build import build_sdist; print(build_sdist(sys.argv[1]))"
+EDITABLE = "import sys; from hatchling.build import build_editable; print(build_editable(sys.argv[1]))"
 WHEEL = "import sys; from hatchling.build import build_wheel; print(build_wheel(sys.argv[1]))"
 
 
-def without_node(command: list[str | Path], cwd: Path) -> subprocess.CompletedProcess[str]:
-    """A command that finds no npm."""
-    environment = {**os.environ, "PATH": str(cwd / "no-programs")}
+def without_node(command: list[str | Path], cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """A command that finds no npm, with some environment variables."""
+    environment = {**os.environ, "PATH": str(cwd / "no-programs"), **variables}
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -40,6 +41,14 @@ def test_without_node_the_build_says_so_in_one_line(tmp_path: Path) -> None:
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith("scorefold-explore needs Node 20 or later with npm")
     assert "apt install npm" in line
+
+
+@pytest.mark.parametrize(("build", "made"), [(EDITABLE, True), (WHEEL, False)])
+def test_only_a_linked_plugin_may_lack_its_page(tmp_path: Path, build: str, made: bool) -> None:
+    command = [sys.executable, "-c", build, tmp_path]
+    done = without_node(command, copied(tmp_path), SCOREFOLD_EXPLORE_PAGE="none")
+    assert (done.returncode == 0) == made, done.stderr
+    assert bool([*tmp_path.glob("*.whl")]) == made
 
 
 def test_a_source_archive_holds_the_page_and_builds_a_wheel_without_node(tmp_path: Path) -> None:
