@@ -22,12 +22,17 @@ MUTATIONS = (
         "return -noise_rate / 2, noise_rate.sqrt()",
         "return -noise_rate / 2, noise_rate",
     ),
-    (CORE + "diffusion/samplers.py", "x = x + 2 * snr * (snr", "x = x + snr * (snr"),
-    (CORE + "diffusion/samplers.py", "x = moved + gain / 2 * (noise + noise_next)", "x = moved + gain * noise_next"),
+    (CORE + "diffusion/steps.py", "-h * share * dispersion**2, score", "-h * dispersion**2, score"),
+    (CORE + "diffusion/samplers.py", "x + 2 * snr**2 * towards", "x + snr**2 * towards"),
     (
         CORE + "diffusion/samplers.py",
-        "_extrapolation(length, state.length) * (denoised - state.denoised)",
-        "_extrapolation(length, state.length) / 2 * (denoised - state.denoised)",
+        "half = add(ratio * x, -gain / 2 * scale, towards)",
+        "half = add(ratio * x, -gain * scale, towards)",
+    ),
+    (
+        CORE + "diffusion/samplers.py",
+        "_extrapolation(length, state[1]), denoised",
+        "_extrapolation(length, state[1]) / 2, denoised",
     ),
     (
         CORE + "diffusion/likelihood.py",
@@ -250,7 +255,12 @@ MUTATIONS = (
         "components.append(noisy(gaussian, config.noise_std))",
         "components.append(gaussian)",
     ),
-    (plugin("standard", "scores/denoising.py"), "level = -0.5 * (log_snr", "level = 0.5 * (log_snr"),
+    (TOOLKIT + "score_matching/prediction.py", "return -0.5 * (log_snr", "return 0.5 * (log_snr"),
+    (
+        TOOLKIT + "score_matching/prediction.py",
+        "add(of_centred / -self.scale * self.centred",
+        "add(of_centred * self.centred",
+    ),
     (
         plugin("standard", "flows/coupling.py"),
         "return self.dimension * math.log(self.event_scale.std)",

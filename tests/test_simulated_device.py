@@ -19,6 +19,7 @@ from both_devices import (
     on_both,
     python_differences,
     resumed,
+    sampling_operators,
     sampling_waits,
     started,
     training_waits,
@@ -97,13 +98,16 @@ def test_no_training_step_waits_for_the_device(device: ProcessPoolExecutor, name
     assert many == few
 
 
-SEVERAL_SCALES = "its network is chosen by the time, which it looks at in every step"
-
-
 @pytest.mark.parametrize("name", components_of("sampling"))
 def test_no_sampler_step_waits_for_the_device(device: ProcessPoolExecutor, name: str) -> None:
     few, many = (device.submit(sampling_waits, name, steps).result() for steps in (4, 24))
-    assert (many == few) == (name != "score:multiscale"), SEVERAL_SCALES
+    assert many == few
+
+
+@pytest.mark.parametrize("sampler", ["edm", "heun"])
+def test_a_sampler_step_starts_no_more_operators_than_by_hand(device: ProcessPoolExecutor, sampler: str) -> None:
+    ours, by_hand = device.submit(sampling_operators, sampler).result()
+    assert ours <= by_hand
 
 
 def test_a_block_of_points_waits_twice_for_the_device(device: ProcessPoolExecutor) -> None:

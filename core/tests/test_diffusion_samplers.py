@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from scorefold.batching import in_calls
 from scorefold.diffusion import (
     SAMPLERS,
     VE,
@@ -30,7 +31,7 @@ from scorefold.diffusion import (
     samplers,
     time_grid,
 )
-from scorefold.diffusion.steps import Equation, each_step
+from scorefold.diffusion.steps import Equation, each_step, tabulated
 from scorefold.errors import ConfigError, ShapeError
 from scorefold_toolkit.matrix_process import MatrixProcess
 
@@ -285,6 +286,26 @@ def test_a_step_knows_its_times_and_whether_it_ends_the_run() -> None:
     assert [step.t.tolist() for step in walked] == [[float(t)] * 4 for t in times[:-1].float()]
     assert [step.h for step in walked] == (times[:-1] - times[1:]).tolist()
     assert not any(step.last for step, _ in each_step(process, x, times[:-1], Equation.of))
+
+
+def test_what_depends_on_the_time_alone_is_computed_once_a_run() -> None:
+    """Also where a call of the network gets some of the events only."""
+    made: list[Tensor] = []
+
+    def table(times: Tensor) -> list[float]:
+        made.append(times)
+        return (-times).tolist()
+
+    def of_rows(x: Tensor, t: Tensor, condition: None) -> Tensor:
+        entry = tabulated(t, "negative", table)
+        assert entry == pytest.approx(-float(t[0]))
+        return entry * x
+
+    x, times = torch.ones(5, 2), time_grid(VP(), 6)
+    for runs in (1, 2):
+        heun(lambda x, t: in_calls(2, of_rows, x, t, condition=None), VP(), x, times)
+        assert [len(each) for each in made] == [7] * runs
+    assert tabulated(torch.ones(5), "negative", table) is None
 
 
 @pytest.mark.parametrize("name", SAMPLERS)

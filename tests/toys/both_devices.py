@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import chdir, redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from types import MappingProxyType
@@ -23,6 +24,7 @@ from tiny_runs import TRAINING, settings_of
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from warm_commands import FORKS
 
+from scorefold.diffusion import time_grid
 from scorefold.seeds import derive_generator
 from scorefold_registry import Host, run_file
 from scorefold_registry.cli.main import main
@@ -175,6 +177,52 @@ def sampling_waits(name: str, steps: int) -> dict[tuple[str, str], int]:
         model.sample(4, steps=steps, generator=derive_generator(0, "samples", device=NAME))
     assert counts.operators > 4 * steps
     return dict(counts.synchronisations)
+
+
+def sampling_operators(sampler: str) -> tuple[float, float]:
+    """Operators that a step of a sampler starts for ``score:denoising``, and for the loop by hand below.
+
+    That is the sampler ``edm``, whose samples it must have; a step of ``heun`` does as much.
+    """
+    model, _ = _built("score:denoising")
+    with torch.no_grad():
+        model.network.last.weight.normal_(generator=derive_generator(0, "weights", device=NAME))
+    done, found = [], []
+    for draw in (model.sample, partial(by_hand, model)):
+        few, many = (_operators(draw, steps, sampler, done) for steps in (4, 24))
+        found.append((many - few) / 20)
+    assert sampler != "edm" or torch.allclose(done[1].cpu(), done[3].cpu(), rtol=1e-4, atol=1e-5)
+    return found[0], found[1]
+
+
+def _operators(draw: Any, steps: int, sampler: str, done: list[torch.Tensor]) -> int:
+    with counted() as counts:
+        generator = derive_generator(0, "samples", device=NAME)
+        done.append(draw(4, steps=steps, sampler=sampler, generator=generator, to_zero=False))
+    return counts.operators
+
+
+def by_hand(model: Any, n: int, *, steps: int, generator: torch.Generator, **_: Any) -> torch.Tensor:
+    """The loop of Heun's method as one writes it for this network: numbers of all noise levels first (Karras et al.
+    2022), then plain operators. The process has signal 1."""
+    times = time_grid(model.process, steps, "karras")
+    sigmas = model.process.coefficients(times, times)[1].tolist()
+    mean, std = model.event_scale.mean, model.event_scale.std
+    x = model.process.sample_prior((n, *model.event_shape), generator=generator, like=model._reference())
+    levels = torch.tensor([math.log(sigma) for sigma in sigmas]).to(x)
+
+    def noise(x: torch.Tensor, place: int) -> torch.Tensor:
+        variance = sigmas[place] ** 2 + std**2
+        centred = x - mean
+        answer = model.network(centred / math.sqrt(variance), levels[place].expand(n))
+        return sigmas[place] / variance * centred + std / math.sqrt(variance) * answer
+
+    with torch.no_grad():
+        for place in range(steps):
+            h = sigmas[place + 1] - sigmas[place]
+            slope = noise(x, place)
+            x = x + h / 2 * (slope + noise(x + h * slope, place + 1))
+    return x
 
 
 def block_waits(blocks: int) -> int:

@@ -70,6 +70,8 @@ def in_calls(rows: int, function: Callable[..., Any], x: Tensor, *others: Tensor
     for start in range(0, len(x), rows):
         part = slice(start, min(start + rows, len(x)))
         cut = [value if len(value) == 1 else value[part] for value in others]
+        for one, value in zip(cut, others, strict=True):
+            vars(one).update(vars(value))  # rows of a sampler's time are that time too, for ``tabulated``
         given = map_condition(condition, lambda value, part=part: value if len(value) == 1 else value[part])  # type: ignore[misc]
         answers.append(function(x[part], *cut, given))
     if isinstance(answers[0], tuple):

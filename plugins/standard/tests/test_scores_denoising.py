@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from scorefold.config import SubVPConfig, TrainingConfig, VEConfig, VPConfig
 from scorefold.data import Condition, ConditionSpec, Dataset, DataSpec, EventScale, TensorSpec
-from scorefold.diffusion import PerComponent
+from scorefold.diffusion import PerComponent, time_grid
 from scorefold.diffusion.schedules import GeometricVE
+from scorefold.diffusion.steps import InSigma, each_step
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Network, Prepares, Progress, TensorSource
 from scorefold_standard.config.networks import MLPConfig, UNetConfig
@@ -84,6 +85,23 @@ def test_a_network_that_is_right_gives_the_noise_the_datum_and_the_score(
     torch.testing.assert_close(model.score(x, t), -z / b)
     torch.testing.assert_close(network.seen[0], (x - a * UNITS.mean) / r)
     torch.testing.assert_close(network.seen[1], (b / a).log()[:, 0])
+
+
+@pytest.mark.parametrize("centre", [None, (9.0, -3.0)], ids=["one mean", "a mean for each"])
+@pytest.mark.parametrize("process", PROCESSES, ids=lambda process: process.name)
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_a_sampler_has_the_scores_of_any_times(
+    prediction: str, process: VEConfig | VPConfig | SubVPConfig, centre: tuple[float, ...] | None
+) -> None:
+    """A sampler's times have numbers in place of tensors of a row for each event."""
+    units = EventScale(mean=3.0, std=0.7, centre=centre)
+    model = build((2,), units=units, prediction=prediction, process=process).double()
+    nn.init.normal_(model.network.last.weight)
+    x = torch.randn(3, 2, dtype=torch.float64)
+    for step, _ in each_step(model.process, x, time_grid(model.process, 5), InSigma.of):
+        copy = step.t.clone()
+        torch.testing.assert_close(model.score(x, step.t), model.score(x, copy))
+        torch.testing.assert_close(model.noise(x, step.t), model.noise(x, copy))
 
 
 @pytest.mark.parametrize("process", PROCESSES, ids=lambda process: process.name)

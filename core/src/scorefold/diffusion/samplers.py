@@ -6,15 +6,15 @@ several speeds: a component whose time has run out stands still, one that become
 In a process with a ``basis``, steps are taken, and states kept, in that basis.
 The state carries a multistep history across calls, so a grid may be walked in pieces with another score for each.
 Raises ``ConfigError`` and ``ShapeError`` for times that do not fit the process (see ``steps.each_step``). In the bodies
-``apply(F, x)`` is F x, ``square(G, s)`` G G^T s and ``solve(a, x)`` a^-1 x, for numbers and for matrices.
+``add(x, G, z)`` is x + G z, ``square(G, s)`` G G^T s and ``solve(a, x)`` a^-1 x, for numbers and for matrices.
 """
 
 from __future__ import annotations
 
 import difflib
+import inspect
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from functools import wraps
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from scorefold.diffusion.process import DiffusionProcess, ScoreFunction, couples
 from scorefold.diffusion.schedules import Value
-from scorefold.diffusion.steps import Equation, Exponential, Flow, InSigma, Kernel, apply, each_step, solve, square
+from scorefold.diffusion.steps import Equation, Exponential, Flow, InSigma, Kernel, add, each_step, moved, solve, square
 from scorefold.errors import ConfigError
 from scorefold.random import draw_normal
 
@@ -51,7 +51,7 @@ class Sampler(Protocol):
     ) -> tuple[Tensor, Any]: ...
 
 
-def by_components(sampler: Sampler) -> Sampler:
+def by_components(sampler: Callable[..., tuple[Tensor, Any]]) -> Sampler:
     """A sampler that turns events into coefficients first where the process has a ``basis``, and back at the end."""
 
     @wraps(sampler)
@@ -80,12 +80,24 @@ def euler_maruyama(
 
     Weak order 1. The step that ends at t_min returns its mean.
     """
-    for step, (drift, dispersion) in each_step(process, x, times, Equation.of):
-        x = x - step.h * (apply(drift, x) - square(dispersion, score(x, step.t)))
+    for step, equation in each_step(process, x, times, Equation.of):
+        x = moved(x, -step.h, equation, x, score(x, step.t), share=1.0)
         if not step.last:
-            xi = draw_normal(tuple(x.shape), generator=generator, like=x)
-            x = x + math.sqrt(step.h) * apply(dispersion, xi)
+            x = add(
+                x, equation.dispersion, math.sqrt(step.h) * draw_normal(tuple(x.shape), generator=generator, like=x)
+            )
     return x, None
+
+
+def noiseless(walk: Callable[[ScoreFunction, DiffusionProcess, Tensor, Tensor], Tensor]) -> Sampler:
+    """A sampler that draws nothing and has no state, from the events that it ends at."""
+
+    @wraps(walk)
+    def sampler(*given: Any, generator: Any = None, state: None = None, **named: Any) -> tuple[Tensor, None]:
+        return walk(*given, **named), None
+
+    sampler.__signature__ = inspect.signature(euler_maruyama)  # type: ignore[attr-defined]
+    return by_components(sampler)
 
 
 @by_components
@@ -111,45 +123,26 @@ def predictor_corrector(
         for _ in range(corrector_steps):
             towards = square(scale, score(x, step.t))
             xi = draw_normal(tuple(x.shape), generator=generator, like=x)
-            x = x + 2 * snr * (snr * towards + apply(scale, xi))
+            x = add(x + 2 * snr**2 * towards, scale, 2 * snr * xi)
         x = solve(a, x + square(q, score(x, step.t)))
         if not step.last:
-            x = x + apply(q, draw_normal(tuple(x.shape), generator=generator, like=x))
+            x = add(x, q, draw_normal(tuple(x.shape), generator=generator, like=x))
     return x, None
 
 
-@by_components
-def heun(
-    score: ScoreFunction,
-    process: DiffusionProcess,
-    x: Tensor,
-    times: Tensor,
-    *,
-    generator: torch.Generator | None = None,
-    state: None = None,
-) -> tuple[Tensor, None]:
+@noiseless
+def heun(score: ScoreFunction, process: DiffusionProcess, x: Tensor, times: Tensor) -> Tensor:
     """Heun's method on the probability flow dx/dt = f - 1/2 G G^T score (Song et al. 2021, eq. 13). Order 2.
 
     Takes two network calls a step; deterministic.
     """
     for step, flow in each_step(process, x, times, Flow.of):
-        slope = apply(flow.drift, x) - square(flow.dispersion, score(x, step.t)) / 2
-        guess = x - step.h * slope
-        slope_next = apply(flow.drift_next, guess) - square(flow.dispersion_next, score(guess, step.t_next)) / 2
-        x = x - (step.h / 2) * (slope + slope_next)
-    return x, None
+        x = _heun(score, x, -step.h, step.t, flow[:2], step.t_next, flow[2:])
+    return x
 
 
-@by_components
-def edm(
-    score: ScoreFunction,
-    process: DiffusionProcess,
-    x: Tensor,
-    times: Tensor,
-    *,
-    generator: torch.Generator | None = None,
-    state: None = None,
-) -> tuple[Tensor, None]:
+@noiseless
+def edm(score: ScoreFunction, process: DiffusionProcess, x: Tensor, times: Tensor) -> Tensor:
     """Heun's method on the probability flow in sigma = scale / signal (Karras et al. 2022, algorithm 1 without churn).
 
     With y = x / signal the flow is dy / dsigma = eps-hat, the expected noise. Order 2, and deterministic, as ``heun``,
@@ -158,62 +151,43 @@ def edm(
     """
     _refuse_maps(process, x, times, "edm")
     for step, (ratio, gain, scale, scale_next) in each_step(process, x, times, InSigma.of):
-        noise, moved = -scale * score(x, step.t), ratio * x
-        noise_next = -scale_next * score(moved + gain * noise, step.t_next)
-        x = moved + gain / 2 * (noise + noise_next)
-    return x, None
+        towards = score(x, step.t)
+        half = add(ratio * x, -gain / 2 * scale, towards)
+        guess = add(half, -gain / 2 * scale, towards)
+        x = add(half, -gain / 2 * scale_next, score(guess, step.t_next))
+    return x
 
 
-@by_components
-def invert_heun(
-    score: ScoreFunction,
-    process: DiffusionProcess,
-    x: Tensor,
-    times: Tensor,
-    *,
-    generator: torch.Generator | None = None,
-    state: None = None,
-) -> tuple[Tensor, None]:
+@noiseless
+def invert_heun(score: ScoreFunction, process: DiffusionProcess, x: Tensor, times: Tensor) -> Tensor:
     """From data to noise: Heun's method along the probability flow the other way. Order 2, as ``heun``.
 
     ``times`` decrease as for every sampler; x is an event at the last of them, and comes back as it stands at the
     first. ``heun`` with the same score and times brings it back, up to the error of the steps.
     """
     for step, flow in reversed(list(each_step(process, x, times, Flow.of))):
-        slope = apply(flow.drift_next, x) - square(flow.dispersion_next, score(x, step.t_next)) / 2
-        guess = x + step.h * slope
-        slope_before = apply(flow.drift, guess) - square(flow.dispersion, score(guess, step.t)) / 2
-        x = x + (step.h / 2) * (slope + slope_before)
-    return x, None
+        x = _heun(score, x, step.h, step.t_next, flow[2:], step.t, flow[:2])
+    return x
 
 
-@by_components
-def ddim(
-    score: ScoreFunction,
-    process: DiffusionProcess,
-    x: Tensor,
-    times: Tensor,
-    *,
-    generator: torch.Generator | None = None,
-    state: None = None,
-) -> tuple[Tensor, None]:
+def _heun(score: ScoreFunction, x: Tensor, h: float, t: Tensor, here: Any, t_next: Tensor, there: Any) -> Tensor:
+    """x after a step of length h from t, where ``here`` are F and G, to t_next, where ``there`` are."""
+    towards = score(x, t)
+    half = moved(x, h / 2, here, x, towards)
+    guess = moved(half, h / 2, here, x, towards)
+    return moved(half, h / 2, there, guess, score(guess, t_next))
+
+
+@noiseless
+def ddim(score: ScoreFunction, process: DiffusionProcess, x: Tensor, times: Tensor) -> Tensor:
     """DDIM without noise (Song, Meng and Ermon 2021, eq. 12 at eta = 0): x' = signal' x0-hat + scale' eps-hat. Order 1.
 
     Raises ``ConfigError`` for matrix processes, whose components have no signal-to-noise ratio of their own.
     """
     _refuse_maps(process, x, times, "ddim")
-    for step, (signal, scale, ratio, gain, _) in each_step(process, x, times, Exponential.of):
-        denoised = (x + scale**2 * score(x, step.t)) / signal
-        x = ratio * x + gain * denoised
-    return x, None
-
-
-@dataclass(frozen=True)
-class History:
-    """What DPM-Solver++(2M) remembers of its last step: x0-hat, and the step's length in ln(signal / scale)."""
-
-    denoised: Tensor
-    length: Value
+    for step, (ratio, gain, scale, _) in each_step(process, x, times, InSigma.of):
+        x = add(ratio * x, -gain * scale, score(x, step.t))
+    return x
 
 
 @by_components
@@ -224,23 +198,22 @@ def dpm_solver_pp_2m(
     times: Tensor,
     *,
     generator: torch.Generator | None = None,
-    state: History | None = None,
-) -> tuple[Tensor, History | None]:
+    state: tuple[Tensor, Value] | None = None,
+) -> tuple[Tensor, tuple[Tensor, Value] | None]:
     """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): one network call a step. Order 2.
 
     With lam = ln(signal / scale), h = lam' - lam and r = h_before / h, x' = (scale' / scale) x - signal' (e^-h - 1) D
     where D = (1 + 1 / 2r) x0-hat - (1 / 2r) x0-hat_before. A component takes a first-order step (D = x0-hat) where it
-    has no history, and where h > 2 h_before: extrapolating so far would amplify the history's errors. Raises
-    ``ConfigError`` for matrix processes.
+    has no history, and where h > 2 h_before: extrapolating so far would amplify the history's errors. The state is
+    x0-hat and h of the last step. Raises ``ConfigError`` for matrix processes.
     """
     _refuse_maps(process, x, times, "dpmpp-2m")
     for step, (signal, scale, ratio, gain, length) in each_step(process, x, times, Exponential.of):
-        denoised = (x + scale**2 * score(x, step.t)) / signal
-        target = denoised
+        target = denoised = add(x, scale**2, score(x, step.t)) / signal
         if state is not None:
-            target = denoised + _extrapolation(length, state.length) * (denoised - state.denoised)
-        x = ratio * x + gain * target
-        state = History(denoised, length)
+            target = add(denoised, _extrapolation(length, state[1]), denoised - state[0])
+        x = add(ratio * x, gain, target)
+        state = denoised, length
     return x, state
 
 

@@ -6,10 +6,10 @@ where a matrix couples the components. Numbers and tensors are computed for the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -136,8 +136,11 @@ def each_step(
     """
     exact = _on_marks(process, times)
     lengths: list[float] = (exact[:-1] - exact[1:]).tolist()
-    labels = pairwise([t.expand(len(x)) for t in exact.to(x).unbind()])
-    taken = [Step(t, t_next, h, False) for (t, t_next), h in zip(labels, lengths, strict=True)]
+    grid, tables = exact.to(x), dict[Any, Any]()
+    labels = [t.expand(len(x)) for t in grid.unbind()]
+    for place, label in enumerate(labels):
+        vars(label)["table"] = grid, tables, place  # for ``tabulated``
+    taken = [Step(t, t_next, h, False) for (t, t_next), h in zip(pairwise(labels), lengths, strict=True)]
     taken[-1] = taken[-1]._replace(last=float(exact[-1]) == process.t_min)
     steps = reported(taken, len(taken), "steps of the sampler")
     # Differences of nearby noise levels lose digits in single precision; Apple's devices have no other.
@@ -154,6 +157,15 @@ def each_step(
         columns = [c.flatten().tolist() if c.numel() == len(c) else c.to(x.dtype).unbind() for c in table]
         for factors in map(table._make, zip(*columns, strict=True)):
             yield next(steps), factors
+
+
+def tabulated(t: Tensor, owner: Any, table_of: Callable[[Tensor], Sequence[Any]]) -> Any:
+    """The entry for t (B,) of ``table_of(times)``, which has one for each time of a sampler's run and is computed once
+    a run; None where no sampler gave t. ``owner`` names the table: the model, for example."""
+    times, tables, place = vars(t).get("table", (t, None, 0))
+    if tables is not None and owner not in tables:
+        tables[owner] = table_of(times)
+    return None if tables is None else tables[owner][place]
 
 
 def _on_marks(process: DiffusionProcess, times: Tensor) -> Tensor:
@@ -182,6 +194,22 @@ def _on_marks(process: DiffusionProcess, times: Tensor) -> Tensor:
 
 def _moving(process: DiffusionProcess, like: Tensor, t: Tensor, t_next: Tensor) -> Tensor:
     return expand(process.log_snr(t_next) != process.log_snr(t), like)
+
+
+def add(x: Tensor, factor: Value | LinearMap, v: Tensor) -> Tensor:
+    """x + factor v, (B, *E): one operator for a number, and none for 0."""
+    if isinstance(factor, int | float):
+        return torch.add(x, v, alpha=factor) if factor else x
+    return x + apply(factor, v)
+
+
+def moved(x: Tensor, h: float, equation: Sequence[Any], at: Tensor, score: Tensor, share: float = 0.5) -> Tensor:
+    """x + h (F at - share G G^T score) with F and G of ``equation``: by default x after a time h along the probability
+    flow of an event ``at`` (B, *E) that has this score."""
+    drift, dispersion = equation
+    if isinstance(dispersion, Value):
+        return add(add(x, h * drift, at), -h * share * dispersion**2, score)
+    return x + h * (apply(drift, at) - share * square(dispersion, score))
 
 
 def apply(factor: Value | LinearMap | Drift, v: Tensor) -> Tensor:

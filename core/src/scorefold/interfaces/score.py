@@ -6,7 +6,7 @@ import inspect
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Literal
 
 import torch
@@ -116,11 +116,7 @@ class ScoreModel(nn.Module, ABC):
         """
         if options:
             raise ConfigError(f"{type(self).__name__} knows no sampling option {', '.join(options)}")
-        rows = lru_cache(maxsize=1)(lambda count: repeat_condition(condition, count))
-
-        def called(x: Tensor, t: Tensor, condition: Condition | None) -> Tensor:
-            return self.in_calls(self.score, x, t, condition)
-
+        rows, called = lru_cache(1)(partial(repeat_condition, condition)), partial(self.in_calls, self.score)
         if condition is None or guidance == 1.0:
             return lambda x, t: called(x, t, rows(len(x)))
         return lambda x, t: guidance * called(x, t, rows(len(x))) + (1 - guidance) * called(x, t, None)
@@ -237,7 +233,8 @@ class ScoreModel(nn.Module, ABC):
         if (t.device, t.dtype) != (x.device, x.dtype):
             raise ShapeError(f"t is {t.dtype} on {t.device} and x {x.dtype} on {x.device}; expected the same")
         size = sizes.pop() if sizes else 1
-        return x.expand(size, *self.event_shape), t.expand(size), repeat_condition(condition, size)
+        t = t if len(t) == size else t.expand(size)
+        return x.expand(size, *self.event_shape), t, repeat_condition(condition, size)
 
     def _reference(self, default: Tensor | None = None) -> Tensor:
         """A tensor with the device and dtype of the model's parameters or buffers; of ``default`` where it has none."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from scorefold.data import Condition, Dataset, measured_rows
 from scorefold.diffusion import LinearLogSNR, PerComponent
+from scorefold.diffusion.steps import tabulated
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource, Loss, Phase, Prepares, Progress, ScoreModel, Trainable, as_network
 from scorefold.interfaces.score import BoundScore
@@ -157,8 +158,12 @@ class MultiScale(ScoreModel, Trainable):
         score = (mean - z) / deviation**2
         if len(z) == 0:
             return score
-        if t.stride(0) == 0 or len(t) == 1:
-            return self._put_score(score, z, t, condition, int(self.scale_at(t[:1])[0].item()))
+        # A sampler's times are looked up once a run: each look at a number would wait for an accelerator.
+        one = tabulated(t, self, lambda times: self.scale_at(times).tolist())
+        if one is None and (t.stride(0) == 0 or len(t) == 1):
+            one = int(self.scale_at(t[:1])[0].item())
+        if one is not None:
+            return self._put_score(score, z, t, condition, one)
         scales = self.scale_at(t)
         for scale in range(len(self.bands)):
             rows = (scales == scale).nonzero().flatten()

@@ -29,7 +29,6 @@ from scorefold.random import draw_normal, draw_uniform
 from scorefold_scorevae.coding import decoding
 from scorefold_scorevae.coding.beside import given_code
 from scorefold_scorevae.coding.diagnosis import evidence_bound, silent
-from scorefold_scorevae.coding.encoder import time_level
 from scorefold_scorevae.coding.objective import data_term, diffuse, normal_kl, warmed_up
 from scorefold_scorevae.coding.start import leave_saddle
 from scorefold_scorevae.config.diff_decoder import DiffDecoderConfig
@@ -201,7 +200,6 @@ class DiffDecoder(ScoreModel, Trainable, EncodesNoise):
             if known is None:
                 known = x.new_full((len(x),), 0.0 if z is None else 1.0)
             code = torch.cat([known[:, None] * code, known[:, None]], 1)
-        signal, scale = self.process.coefficients(x, t)
-        shown = Standardised.of(x - signal * self.event_scale.middle(x), signal, scale, self.event_scale.std)
-        answer: Tensor = self.network(shown.input, time_level(self.process, t), code).to(x.dtype)
+        shown, level = Standardised.at(self.process, self.event_scale, x, t)
+        answer: Tensor = self.network(shown.input, level, code).to(x.dtype)
         return shown.expected_noise(answer, self.config.prediction)

@@ -366,14 +366,11 @@ class Conditional(ScoreModel, Trainable):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The expected noise of x (B, *E) and of the predicted parts of the condition, from what the network is
         shown."""
-        signal, scale = self.process.coefficients(x, t)
-        events = Standardised.of(x - signal * self.event_scale.middle(x), signal, scale, self.event_scale.std)
+        events, level = Standardised.at(self.process, self.event_scale, x, t)
         embedded = {name: shown[name] for name in self.layout.embedded}
         if self.config.amortise and schedule is not None:
             embedded[LEVEL] = -schedule.log_snr(t)[:, None] / 8  # of order 1
-        answer = self.network(
-            self.layout.stack(events.input, shown, self.mask), -self.process.log_snr(t) / 2, embedded or None
-        )
+        answer = self.network(self.layout.stack(events.input, shown, self.mask), level, embedded or None)
         own, others = self.layout.split(answer, self.predicted)
         found = {}
         for name, part in others.items():

@@ -75,23 +75,17 @@ class Denoising(ScoreModel, Trainable):
             )
 
     def score(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
-        noise, scale = self._noise_and_scale(x, t, condition)
-        return -noise / scale
+        shown, answer = self._shown_and_answer(x, t, condition)
+        return shown.score(answer, self.config.prediction)
 
     def noise(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
-        return self._noise_and_scale(x, t, condition)[0]
+        shown, answer = self._shown_and_answer(x, t, condition)
+        return shown.expected_noise(answer, self.config.prediction)
 
-    def _noise_and_scale(self, x: Tensor, t: Tensor, condition: Condition | None) -> tuple[Tensor, Tensor]:
-        """The expected noise (B, *E), and the noise's scale at t, which broadcasts to it."""
+    def _shown_and_answer(self, x: Tensor, t: Tensor, condition: Condition | None) -> tuple[Standardised, Tensor]:
         x, t, condition = self.match_inputs(x, t, condition)
-        condition = self._condition(condition, x)
-        signal, scale = self.process.coefficients(x, t)
-        shown = Standardised.of(x - signal * self.event_scale.middle(x), signal, scale, self.event_scale.std)
-        log_snr = self.process.log_snr(t)
-        # A process with a speed a component has a level a component; networks take one.
-        level = -0.5 * (log_snr if log_snr.dim() == 1 else log_snr.flatten(1).mean(1))
-        answer: Tensor = self.network(shown.input, level, condition)
-        return shown.expected_noise(answer, self.config.prediction), scale
+        shown, level = Standardised.at(self.process, self.event_scale, x, t)
+        return shown, self.network(shown.input, level, self._condition(condition, x))
 
     def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
         condition = batch.condition if self.condition_spec is not None else None
