@@ -137,7 +137,10 @@ def heun(score: ScoreFunction, process: DiffusionProcess, x: Tensor, times: Tens
     Takes two network calls a step; deterministic.
     """
     for step, flow in each_step(process, x, times, Flow.of):
-        x = _heun(score, x, -step.h, step.t, flow[:2], step.t_next, flow[2:])
+        here, there, towards = flow[:2], flow[2:], score(x, step.t)
+        half = moved(x, -step.h / 2, here, x, towards)
+        guess = moved(half, -step.h / 2, here, x, towards)
+        x = moved(half, -step.h / 2, there, guess, score(guess, step.t_next))
     return x
 
 
@@ -166,16 +169,11 @@ def invert_heun(score: ScoreFunction, process: DiffusionProcess, x: Tensor, time
     first. ``heun`` with the same score and times brings it back, up to the error of the steps.
     """
     for step, flow in reversed(list(each_step(process, x, times, Flow.of))):
-        x = _heun(score, x, step.h, step.t_next, flow[2:], step.t, flow[:2])
+        here, there, towards = flow[2:], flow[:2], score(x, step.t_next)
+        half = moved(x, step.h / 2, here, x, towards)
+        guess = moved(half, step.h / 2, here, x, towards)
+        x = moved(half, step.h / 2, there, guess, score(guess, step.t))
     return x
-
-
-def _heun(score: ScoreFunction, x: Tensor, h: float, t: Tensor, here: Any, t_next: Tensor, there: Any) -> Tensor:
-    """x after a step of length h from t, where ``here`` are F and G, to t_next, where ``there`` are."""
-    towards = score(x, t)
-    half = moved(x, h / 2, here, x, towards)
-    guess = moved(half, h / 2, here, x, towards)
-    return moved(half, h / 2, there, guess, score(guess, t_next))
 
 
 @noiseless
