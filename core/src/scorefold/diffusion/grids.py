@@ -31,26 +31,27 @@ def time_grid(process: DiffusionProcess, steps: int | Sequence[int], spacing: st
             f"a time grid with spacing {spacing!r} was asked for; expected {', '.join(SPACINGS)}",
             hint=f"did you mean {close[0]}?" if close else None,
         )
-    ends = torch.tensor([process.t_max, *reversed(process.breakpoints), process.t_min], dtype=torch.float64)
+    marks = [process.t_max, *reversed(process.breakpoints), process.t_min]
+    tensors = (*process.parameters(), *process.buffers())
+    device = tensors[0].device if tensors and spacing != "uniform" else "cpu"
+    ends = torch.tensor(marks, dtype=torch.float64, device=device)
     heights = ends if spacing == "uniform" else _mean_log_snr(process, ends)
     if spacing == "karras":
         heights = (-heights / (2 * _RHO)).exp()
-    counts = _share(steps, (heights[1:] - heights[:-1]).abs())
+    counts = _share(steps, (heights[1:] - heights[:-1]).abs().cpu())
     parts = [ends[:1]]
-    for start, end, low, high, count in zip(ends[:-1], ends[1:], heights[:-1], heights[1:], counts, strict=True):
-        inner = low + (high - low) * torch.arange(1, count, dtype=torch.float64) / count
+    for place, (count, low, high) in enumerate(zip(counts, heights[:-1], heights[1:], strict=True)):
+        inner = low + (high - low) * torch.arange(1, count, dtype=torch.float64, device=device) / count
         if spacing == "karras":
             inner = -2 * _RHO * inner.log()
         if spacing != "uniform":
-            inner = _invert_log_snr(process, inner, float(start), float(end))
-        parts += [inner, end[None]]
-    return torch.cat(parts)
+            inner = _invert_log_snr(process, inner, *marks[place : place + 2])
+        parts += [inner, ends[place + 1, None]]
+    return torch.cat(parts).cpu()
 
 
 def _mean_log_snr(process: DiffusionProcess, t: Tensor) -> Tensor:
-    tensors = (*process.parameters(), *process.buffers())
-    device = tensors[0].device if tensors else t.device
-    value = process.log_snr(t.to(device)).to(t)
+    value = process.log_snr(t).to(t)
     return value.flatten(1).mean(1) if value.dim() > 1 else value
 
 
