@@ -89,3 +89,15 @@ def test_with_uv_the_variables_of_pip_are_passed_on(tmp_path: Path) -> None:
     assert line.startswith("uv pip install ")
     assert "--extra-index-url https://one.example --extra-index-url https://two.example" in line
     assert "--constraint lowest.txt" in line
+
+
+def test_continuous_integration_runs_in_a_checkout_of_another_user(tmp_path: Path) -> None:
+    for name, line in {"make": 'echo make "$@"', "dpkg": "echo Status: install ok installed"}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    # Git's own tests have it take every folder for another user's by this variable.
+    found = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"}
+    done = subprocess.run([ROOT / ".ci/run"], env={**os.environ, **found}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    made = re.sub(r"=[0-9a-f]{40}$", "=HASH", done.stdout, flags=re.MULTILINE).splitlines()
+    assert made == ["make lint", "make portable COMMIT=HASH", "make heavy", "make bridges"]
