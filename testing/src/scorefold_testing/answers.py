@@ -15,12 +15,20 @@ from scorefold.interfaces.data import SPLITS
 from scorefold_testing.contract import Subject
 from scorefold_testing.exact import subspace
 from scorefold_testing.require import NotApplicableError
+from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Units
 
 Inputs = Mapping[str, Tensor]
 ROWS = 3
 SHAPES: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = (((6,), (4,)), ((2, 8, 8), (3, 8, 8)), ((1, 32, 32),) * 2)
 """Shapes (in, out) in the order in which they are tried: networks need not serve vectors and images alike."""
 POINTS = 64
+MEASURED: tuple[tuple[tuple[int, ...], TensorSpec | None], ...] = (
+    ((6,), None),
+    ((1, 16, 16), None),
+    ((6,), TensorSpec((2,))),
+)
+"""Shapes of events with their conditions, in the order in which metrics are started for them."""
+HELD_OUT = 48
 _CONDITION = "condition"
 
 
@@ -70,11 +78,24 @@ def inputs_of(obj: Any, subject: Subject, dtype: torch.dtype = torch.float64) ->
     if kind == "network":
         into, _, _ = built_network(obj, subject.seed)
         return {"x": subject.normal(ROWS, *into, dtype=dtype), "t": torch.linspace(-9, 8, ROWS, dtype=dtype)}
+    if kind == "metric":
+        _, shape, spec = started(obj)
+        batch = batch_to_measure(subject, shape, spec, dtype)
+        return {"truth": batch.truth, "draws": batch.draws, **_flat(batch.condition)}
     if kind in ("data", "allocator"):
         return {}
     if isinstance(obj, Encodes):
         return {"x": _events(obj, subject).to(dtype)}
+    if "Potential" in subject.component.provides:
+        shape = (3,) if obj.event_shape is None else obj.event_shape
+        return {"x": subject.normal(ROWS, *shape, dtype=dtype), "v": subject.normal(ROWS, *shape, purpose="v", dtype=dtype)}
     raise NotApplicableError(f"the kit knows no use of a {kind} that it could compare")
+
+
+def knows(subject: Subject, obj: Any) -> bool:
+    """Whether the kit can put an object of the component to use by itself."""
+    component = subject.component
+    return component.kind in _ANSWERS or isinstance(obj, Encodes) or "Potential" in component.provides
 
 
 def _events(obj: Any, subject: Subject) -> Tensor:
@@ -116,29 +137,28 @@ def _condition(inputs: Inputs) -> Condition | None:
 def answers_of(kind: str, obj: Any, inputs: Inputs, generator: torch.Generator | None) -> dict[str, Tensor]:
     """What an object of a kind answers to inputs, by name; without a generator nothing is drawn.
 
-    A network may be given built, or as its builder. What encodes is of any kind.
+    A network may be given built, or as its builder. What encodes is of any kind. Gradients are on or off as they were.
     """
-    return _ANSWERS.get(kind, _encodes)(obj, inputs, generator)
+    known = _ANSWERS.get(kind, _encodes if isinstance(obj, Encodes) else _potential)
+    return {name: value.detach() for name, value in known(obj, inputs, generator).items()}
 
 
 def _score(obj: Any, inputs: Inputs, generator: torch.Generator | None) -> dict[str, Tensor]:
     condition = _condition(inputs)
-    with torch.no_grad():
-        answers = {"score": obj.score(inputs["x"], inputs["t"], condition)}
-        if generator is not None:
-            answers["sample"] = obj.sample(2, condition, steps=3, generator=generator)
+    answers = {"score": obj.score(inputs["x"], inputs["t"], condition)}
+    if generator is not None:
+        answers["sample"] = obj.sample(2, condition, steps=3, generator=generator)
     return answers
 
 
 def _flow(obj: Any, inputs: Inputs, generator: torch.Generator | None) -> dict[str, Tensor]:
     condition = _condition(inputs)
-    with torch.no_grad():
-        z, log_det = obj(inputs["x"], condition)
-        x, inverse_log_det = obj.inverse(inputs["z"], condition)
-        answers = {"z": z, "log_det": log_det, "x": x, "inverse_log_det": inverse_log_det}
-        answers["log_prob"] = obj.log_prob(inputs["x"], condition)
-        if generator is not None:
-            answers["sample"] = obj.sample(2, condition, generator=generator)
+    z, log_det = obj(inputs["x"], condition)
+    x, inverse_log_det = obj.inverse(inputs["z"], condition)
+    answers = {"z": z, "log_det": log_det, "x": x, "inverse_log_det": inverse_log_det}
+    answers["log_prob"] = obj.log_prob(inputs["x"], condition)
+    if generator is not None:
+        answers["sample"] = obj.sample(2, condition, generator=generator)
     return answers
 
 
@@ -169,17 +189,48 @@ def _network(obj: Any, inputs: Inputs, generator: torch.Generator | None) -> dic
     if not isinstance(obj, nn.Module):
         seed = 0 if generator is None else generator.initial_seed()
         network = built_network(obj, seed)[2].to(inputs["x"].device, inputs["x"].dtype).eval()
-    with torch.no_grad():
-        return {"answer": network(inputs["x"], inputs["t"])}
+    return {"answer": network(inputs["x"], inputs["t"])}
 
 
 def _encodes(obj: Any, inputs: Inputs, generator: torch.Generator | None) -> dict[str, Tensor]:
-    with torch.no_grad():
-        mean, std = obj.encode_distribution(inputs["x"])
-        answers = {"code": obj.encode(inputs["x"]), "mean": mean, "std": std}
-        if generator is not None:
-            answers["sample"] = obj.decode(mean, generator=generator)
+    mean, std = obj.encode_distribution(inputs["x"])
+    answers = {"code": obj.encode(inputs["x"]), "mean": mean, "std": std}
+    if generator is not None:
+        answers["sample"] = obj.decode(mean, generator=generator)
     return answers
+
+
+def _potential(obj: Any, inputs: Inputs, generator: torch.Generator | None) -> dict[str, Tensor]:
+    x = inputs["x"]
+    gradient = obj.grad(x)
+    inverse, product = obj.grad_inverse(gradient), obj.hessian_product(x, inputs["v"])
+    return {"value": obj.value(x), "grad": gradient, "grad_inverse": inverse, "hessian_product": product}
+
+
+def started(metric: Any) -> tuple[Measure, tuple[int, ...], TensorSpec | None]:
+    """A measure of vectors or else of images, without conditions or else with one, and what it was started for."""
+    for shape, spec in MEASURED:
+        try:
+            return metric.start(Units(0.0, 1.0), shape, spec), shape, spec
+        except ConfigError:
+            continue
+    raise NotApplicableError("it takes neither vectors nor images, with conditions or without")
+
+
+def batch_to_measure(
+    subject: Subject, shape: tuple[int, ...], spec: TensorSpec | None, dtype: torch.dtype = torch.float64
+) -> EvaluationBatch:
+    """Held-out points and two samples for each, of one distribution between 0 and 1, with a condition where asked."""
+    x = torch.sigmoid(subject.normal(3 * HELD_OUT, *shape)).to(dtype)
+    samples = x[HELD_OUT:].reshape(2, HELD_OUT, *shape)
+    return EvaluationBatch(x[:HELD_OUT].clone(), samples, draw_condition(spec, HELD_OUT, subject, dtype))
+
+
+def _metric(obj: Any, inputs: Inputs, generator: torch.Generator | None) -> dict[str, Tensor]:
+    measure, _, _ = started(obj)
+    measure.add(EvaluationBatch(inputs["truth"], inputs["draws"], _condition(inputs)))
+    found = measure.metrics()
+    return {"numbers": torch.tensor([found[name] for name in sorted(found)], dtype=torch.float64)}
 
 
 _ANSWERS: Mapping[str, Callable[[Any, Inputs, torch.Generator | None], dict[str, Tensor]]] = {
@@ -190,4 +241,5 @@ _ANSWERS: Mapping[str, Callable[[Any, Inputs, torch.Generator | None], dict[str,
     "allocator": _allocator,
     "data": _data,
     "network": _network,
+    "metric": _metric,
 }

@@ -24,10 +24,12 @@ from scorefold.artefacts import (
     save_state,
 )
 from scorefold.errors import ArtefactError
-from scorefold_testing.answers import answers_of, inputs_of
-from scorefold_testing.contract import Check, Subject, check, stir
+from scorefold_testing.answers import answers_of, inputs_of, knows
+from scorefold_testing.contract import CORE, OWN, Check, Subject, check, stir
 from scorefold_testing.fresh import fresh_answers
 from scorefold_testing.require import NotApplicableError, require, require_refusal, require_same
+from scorefold_testing.trainable import learn
+from scorefold_testing.verb import numbers, plan_of_component
 
 _DAMAGES: tuple[tuple[str, str, Callable[[bytes], bytes]], ...] = (
     (STATE_FILE, "truncated", lambda content: content[: len(content) // 2]),
@@ -35,15 +37,19 @@ _DAMAGES: tuple[tuple[str, str, Callable[[bytes], bytes]], ...] = (
     (MANIFEST_FILE, "truncated", lambda content: content[: len(content) // 2]),
     (MANIFEST_FILE, "altered in a letter", lambda content: content.replace(b"e", b"d", 1)),
 )
-HELD = ("score", "flow", "geometry", "estimator", "allocator", "data", "network")
+
+HELD = (*CORE, OWN)
 
 
 @contextmanager
-def _saved(subject: Subject) -> Iterator[tuple[Any, Path]]:
-    """The example, stirred, and the folder that holds its bundled state."""
+def _saved(subject: Subject, prepare: Callable[[Any], Any] | None = None) -> Iterator[tuple[Any, Path]]:
+    """The example, stirred or else prepared, and the folder that holds its bundled state."""
     obj = subject.build(dtype=None)
-    if isinstance(obj, nn.Module):
+    if prepare is not None:
+        prepare(obj)
+    elif isinstance(obj, nn.Module):
         stir(obj, subject.generator("stir"))
+    if isinstance(obj, nn.Module):
         obj.eval()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "state"
@@ -55,6 +61,13 @@ def _saved(subject: Subject) -> Iterator[tuple[Any, Path]]:
 def saved_state(subject: Subject) -> str:
     """Saved here, and loaded and used in a fresh process, it answers the same to the last bit."""
     with _saved(subject) as (obj, path):
+        return _same_in_a_fresh_process(subject, obj, path)
+
+
+@check("trained-state", level="artefact", capability="Trainable", gradients=True)
+def trained_state(subject: Subject) -> str:
+    """Trained for some steps, saved, and loaded in a fresh process, it answers the same to the last bit."""
+    with _saved(subject, lambda obj: learn(obj, subject)) as (obj, path):
         return _same_in_a_fresh_process(subject, obj, path)
 
 
@@ -77,10 +90,14 @@ def bundle_stands_alone(subject: Subject) -> str:
 def _same_in_a_fresh_process(subject: Subject, obj: Any, path: Path) -> str:
     if subject.origin is None:
         raise NotApplicableError("the kit does not know how to make a host in another process")
-    kind, generator = subject.component.kind, subject.generator("use")
-    inputs = inputs_of(obj, subject, _dtype(obj))
-    here = answers_of(kind, obj, inputs, generator)
-    there = fresh_answers(subject.origin, path, kind, inputs, generator.initial_seed())
+    kind, generator, plan = subject.component.kind, subject.generator("use"), None
+    if knows(subject, obj):
+        inputs = inputs_of(obj, subject, _dtype(obj))
+        here = answers_of(kind, obj, inputs, generator)
+    else:
+        plan, inputs = plan_of_component(subject), {}
+        here = numbers(plan.done(obj, plan.inputs_of(subject.host)))
+    there = fresh_answers(subject.origin, path, kind, inputs, generator.initial_seed(), plan)
     require(set(there) == set(here), f"after loading it answers {sorted(there)}", str(sorted(here)))
     for name, value in here.items():
         require_same(f"{name}, after loading in a fresh process,", there[name], value)
@@ -198,6 +215,7 @@ def _dtype(obj: Any) -> torch.dtype:
 
 CHECKS: tuple[Check, ...] = (
     saved_state,
+    trained_state,
     bundle_stands_alone,
     state_of_tensors,
     saved_again,

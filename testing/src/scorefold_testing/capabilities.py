@@ -102,7 +102,7 @@ def reconstructs(subject: Subject) -> str:
         return require_close("decoded", obj.decode(obj.encode(x), generator=subject.generator("decode")), x, 1e-4)
 
 
-@check("potential-derivatives", level="numerics", capability="Potential")
+@check("potential-derivatives", level="numerics", capability="Potential", gradients=True)
 def potential_derivatives(subject: Subject) -> str:
     """grad and hessian_product are the derivatives of value by autograd, grad_inverse inverts grad, value is convex."""
     obj = subject.stirred()

@@ -12,12 +12,23 @@ import torch
 from torch import Tensor, nn
 
 from scorefold.data import Dataset
+from scorefold.kinds import CORE_KINDS
 from scorefold.plugin import Component
 from scorefold.seeds import derive_generator, derive_seed
 
 PASSED, FAILED, SKIPPED, EXPECTED = "passed", "failed", "skipped", "expected-failure"
 VERB = "verb"
 """The kind under which a verb is checked; see ``scorefold_testing.verb``."""
+OBSERVER = "observer"
+"""The kind under which a plugin's hooks around runs are checked; see ``scorefold_testing.observer``."""
+KIND = "kind"
+"""The kind under which a kind of a plugin's own is checked; see ``scorefold_testing.kind``."""
+PSEUDO = (VERB, OBSERVER, KIND)
+CORE = tuple(kind.name for kind in CORE_KINDS)
+OWN = "own"
+"""The word for every kind that a plugin brings, in what a check is of."""
+UNDIFFERENTIATED = ("score", "flow", "network", "data", "allocator")
+"""The kinds whose components answer without gradients; those of others may differentiate inside."""
 
 LEVELS = ("contract", "numerics", "determinism", "device", "artefact", "laziness", "documentation")
 """What checks are about; each is of one level."""
@@ -179,7 +190,7 @@ class Check:
     ``level`` is one of ``LEVELS``. ``run`` tries it on a subject: it returns what it measured, raises
     ``ViolationError`` where the check is broken and ``NotApplicableError`` where it has nothing to say. Checks that are
     tried ``once`` are about the declaration, the others about each example. Those of all kinds are tried on verbs only
-    with ``verbs``.
+    with ``verbs``. Those that differentiate have ``gradients``; the others run with gradients on or off.
 
     >>> check = Check("is-even", "contract", lambda subject: "", kinds=("estimator",))
     >>> check.name, check.capability, check.once
@@ -193,12 +204,14 @@ class Check:
     capability: str | None = None
     once: bool = False
     verbs: bool = False
+    gradients: bool = False
 
     def governs(self, component: Component) -> bool:
         """Whether a component is under this check by its kind and what it says that it provides."""
-        if component.kind == VERB and not self.kinds:
-            return self.verbs
-        if self.kinds and component.kind not in self.kinds:
+        if component.kind in PSEUDO and (not self.kinds or OWN in self.kinds):
+            return self.verbs and component.kind == VERB
+        mine = component.kind in self.kinds or (component.kind not in CORE and OWN in self.kinds)
+        if self.kinds and not mine:
             return False
         return self.capability is None or self.capability in component.provides
 
@@ -207,11 +220,9 @@ class Check:
         return derive_seed(root, component.id, example, self.name)
 
 
-def check(
-    name: str, *kinds: str, level: str, capability: str | None = None, once: bool = False, verbs: bool = False
-) -> Callable[[Callable[[Subject], str]], Check]:
-    """Makes a function a check: ``@check("metric-spd", "geometry", level="numerics")``."""
-    return lambda run: Check(name, level, run, kinds, capability, once, verbs)
+def check(name: str, *kinds: str, level: str, **more: Any) -> Callable[[Callable[[Subject], str]], Check]:
+    """Makes a function a check: ``@check("metric-spd", "geometry", level="numerics")``; ``more`` are its fields."""
+    return lambda run: Check(name, level, run, kinds, **more)
 
 
 def stir(module: nn.Module, generator: torch.Generator) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import random
-import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from scorefold.data import Dataset
+from scorefold.seeds import derive_seed
 from scorefold_testing.answers import answers_of, inputs_of
-from scorefold_testing.contract import Check, Subject, check
+from scorefold_testing.contents import changed_parts, contents
+from scorefold_testing.contract import UNDIFFERENTIATED, Check, Subject, check
+from scorefold_testing.process import GENERATORS, SETTINGS, renewed, require_unchanged
 from scorefold_testing.require import NotApplicableError, require, require_close, require_same
+from scorefold_testing.use import use
 
 THREADS = 1e-6
 
@@ -20,7 +24,7 @@ THREADS = 1e-6
 @check("same-generator-same-result", level="determinism")
 def same_generator(subject: Subject) -> str:
     """Built and used twice from generators of one seed, it answers the same to the last bit."""
-    first, second = (_use(subject, subject.build()) for _ in range(2))
+    first, second = (use(subject) for _ in range(2))
     for name, value in first.items():
         require_same(f"{name}, in two runs from one seed,", second[name], value)
     return f"bit-equal: {', '.join(first)}"
@@ -34,7 +38,7 @@ def thread_count(subject: Subject) -> str:
     try:
         for count in (1, 2):
             torch.set_num_threads(count)
-            found.append(_use(subject, subject.build()))
+            found.append(use(subject))
     finally:
         torch.set_num_threads(threads)
     names = [name for name in found[0] if name != "sample"]
@@ -43,99 +47,95 @@ def thread_count(subject: Subject) -> str:
 
 @check("inputs-unchanged", level="contract")
 def inputs_unchanged(subject: Subject) -> str:
-    """What it is given is not written to."""
+    """What it is given is not written to; an estimator is given a data set too."""
     obj = subject.build()
-    inputs = inputs_of(obj, subject)
+    inputs = dict(inputs_of(obj, subject))
     if not inputs:
         raise NotApplicableError("nothing of this kind is given tensors")
-    copies = {name: value.clone() for name, value in inputs.items()}
+    given = contents(inputs, "input")
     answers_of(subject.component.kind, obj, inputs, subject.generator("use"))
-    for name, value in inputs.items():
-        require_same(f"its input {name}, after use,", value, copies[name])
+    changed = changed_parts(given, contents(inputs, "input"))
+    if subject.component.kind == "estimator":
+        x = inputs["data"].clone()
+        rows = torch.arange(len(x))
+        data = Dataset(x, label=rows % 2, index=rows, truth={"dimension": torch.full((len(x),), 2)})
+        given = contents(data, "data set")
+        obj.estimate(data, generator=subject.generator("use"))
+        changed += changed_parts(given, contents(data, "data set"))
+    require(not changed, f"after use {', '.join(changed)} is another", "what was given")
     return f"unchanged: {', '.join(inputs)}"
 
 
 @check("ports-unchanged", level="contract")
 def ports_unchanged(subject: Subject) -> str:
-    """The models that it is plugged to keep their parameters, buffers and mode while it is used."""
-    ports = _models_of(subject)
+    """What it is plugged to, models and data, keeps all that it holds, and models their mode, while it is used."""
+    ports = _ports_of(subject)
     if not ports:
-        raise NotApplicableError("its example plugs no model in")
-    before = {name: {key: value.clone() for key, value in port.state_dict().items()} for name, port in ports.items()}
+        raise NotApplicableError("its example plugs nothing in")
+    models = [port for port in ports.values() if isinstance(port, nn.Module)]
+    for model in models:
+        model.train()
+    before = contents(ports, "port")
     obj = subject.build(ports=ports)
-    for name, port in ports.items():
-        port.train()
-        _use(subject, obj)
-        require(port.training, f"the model in port {name!r} is left in evaluation mode", "the mode it was in")
-        for key, value in port.state_dict().items():
-            require_same(f"{key} of the model in port {name!r}, after use,", value, before[name][key])
+    for model in models:
+        model.train()
+    use(subject, obj)
+    changed = changed_parts(before, contents(ports, "port"))
+    require(not changed, f"after use {', '.join(changed)} is another", "what was plugged in")
     return f"unchanged: {', '.join(ports)}"
 
 
 @check("global-random-state", level="determinism")
 def global_random_state(subject: Subject) -> str:
     """Built and used with generators, it neither draws from nor seeds what torch, numpy and Python share."""
-    before = _random_state()
-    _use(subject, subject.build())
-    changed = [name for name, state in _random_state().items() if state != before[name]]
-    require(not changed, f"the global random state of {', '.join(changed)} has changed", "no change")
-    return "torch's, numpy's and Python's left alone"
+    use(subject)
+    with renewed(subject.seed, gradients=torch.is_grad_enabled()) as changes:
+        use(subject)
+        require_unchanged(changes(), GENERATORS)
+    return f"left alone: {', '.join(GENERATORS)}"
 
 
 @check("global-settings", level="determinism")
 def global_settings(subject: Subject) -> str:
-    """Built and used, it leaves torch's default dtype, gradient mode, threads and deterministic mode as they were."""
-    before = _settings()
-    try:
-        _use(subject, subject.build())
-        changed = [f"{name} is {value}" for name, value in _settings().items() if value != before[name]]
-    finally:
-        torch.set_default_dtype(before["the default dtype"])
-        torch.set_grad_enabled(before["the gradient mode"])
-        torch.set_num_threads(before["the number of threads"])
-        torch.use_deterministic_algorithms(before["the deterministic mode"])
-    require(not changed, f"after use {', '.join(changed)}", "no change")
-    return ", ".join(before)
+    """Built and used, it leaves the default dtype, gradient mode, threads and working folder as they were, whatever
+    they are."""
+    gradients = subject.component.kind not in UNDIFFERENTIATED
+    for opposite in (False, True):
+        with renewed(subject.seed, gradients=gradients, opposite=opposite) as changes:
+            use(subject)
+            require_unchanged(changes(), SETTINGS)
+    return f"left alone: {', '.join(SETTINGS)}"
 
 
-def _use(subject: Subject, obj: Any) -> dict[str, Tensor]:
-    return answers_of(subject.component.kind, obj, inputs_of(obj, subject), subject.generator("use"))
+@check("use-repeats", level="determinism")
+def use_repeats(subject: Subject) -> str:
+    """Used again, an object answers as it did, whatever it was asked in between."""
+    obj = subject.build()
+    if isinstance(obj, nn.Module):
+        obj.eval()
+    first = use(subject, obj)
+    use(replace(subject, seed=derive_seed(subject.seed, "other")), obj)
+    again = use(subject, obj)
+    for name, value in first.items():
+        require_same(f"{name}, of an object used before,", again[name], value)
+    return f"bit-equal: {', '.join(first)}"
 
 
-def _models_of(subject: Subject) -> dict[str, nn.Module]:
-    """The models among the example's ports, built one by one."""
+def _ports_of(subject: Subject) -> dict[str, Any]:
+    """What the example's ports are plugged to, built one by one."""
     found = {}
-    for name, use in subject.example.get("inputs", {}).items():
-        if isinstance(use, Mapping):
-            inputs, generator = use.get("inputs", {}), subject.generator(f"port {name}")
-            port = subject.host.create(
-                use["use"], use.get("config"), generator=generator, dtype=torch.float64, **inputs
+    for name, value in subject.example.get("inputs", {}).items():
+        if isinstance(value, Mapping):
+            inputs, generator = value.get("inputs", {}), subject.generator(f"port {name}")
+            found[name] = subject.host.create(
+                value["use"], value.get("config"), generator=generator, dtype=torch.float64, **inputs
             )
-            if isinstance(port, nn.Module):
-                found[name] = port
     return found
-
-
-def _random_state() -> dict[str, Any]:
-    state = {"torch": torch.get_rng_state().tolist(), "Python": random.getstate()}
-    numpy = sys.modules.get("numpy.random")
-    if numpy is not None:
-        name, keys, *rest = numpy.get_state()
-        state["numpy"] = (name, keys.tolist(), rest)
-    return state
-
-
-def _settings() -> dict[str, Any]:
-    return {
-        "the default dtype": torch.get_default_dtype(),
-        "the gradient mode": torch.is_grad_enabled(),
-        "the number of threads": torch.get_num_threads(),
-        "the deterministic mode": torch.are_deterministic_algorithms_enabled(),
-    }
 
 
 CHECKS: tuple[Check, ...] = (
     same_generator,
+    use_repeats,
     thread_count,
     inputs_unchanged,
     ports_unchanged,

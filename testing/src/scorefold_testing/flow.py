@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -91,14 +92,14 @@ def _inverts(flow: Any, x: Tensor, z0: Tensor, condition: Condition | None) -> s
     return "; ".join(texts)
 
 
-@check("log-det-forward", "flow", level="numerics")
+@check("log-det-forward", "flow", level="numerics", gradients=True)
 def log_det_forward(subject: Subject) -> str:
     """The log-determinant of forward is that of its Jacobian by autograd."""
     flow, x, condition = _flow(subject)
     return _against_jacobian("forward", flow, x, condition)
 
 
-@check("log-det-inverse", "flow", level="numerics")
+@check("log-det-inverse", "flow", level="numerics", gradients=True)
 def log_det_inverse(subject: Subject) -> str:
     """The log-determinant of inverse is that of its Jacobian by autograd."""
     flow, x, condition = _flow(subject)
@@ -117,7 +118,7 @@ def _against_jacobian(name: str, call: Any, x: Tensor, condition: Condition | No
         return require_close(f"log_det of {name}", call(x, condition)[1], torch.stack(expected), 1e-7)
 
 
-@check("forward-mode", "flow", level="numerics")
+@check("forward-mode", "flow", level="numerics", gradients=True)
 def forward_mode(subject: Subject) -> str:
     """Both directions work under torch.func.jvp, and agree with reverse mode."""
     flow, x, condition = _flow(subject)
@@ -131,7 +132,7 @@ def forward_mode(subject: Subject) -> str:
     return "; ".join(texts)
 
 
-@check("twice-differentiable", "flow", level="numerics")
+@check("twice-differentiable", "flow", level="numerics", gradients=True)
 def twice_differentiable(subject: Subject) -> str:
     """The gradient of log_prob can be differentiated again, and agrees with its difference quotient to 1e-4."""
     flow, x, condition = _flow(subject)
@@ -229,9 +230,10 @@ def temperature(subject: Subject) -> str:
     for name, cold in (("one number", 0.0), ("one per latent", [0.0] * count)):
         draws = flow.sample(2, condition, temperature=cold, generator=generator)
         require_close(f"cold draws by {name}", draws.reshape(2, *expected.shape)[1], expected, EXACT)
-    require_refusal("a negative temperature", ConfigError, lambda: flow.sample(1, condition, temperature=-1.0))
+    ask = partial(flow.sample, 1, condition, generator=generator)
+    require_refusal("a negative temperature", ConfigError, partial(ask, temperature=-1.0))
     several = [1.0] * (count + 1)
-    return require_refusal("too many temperatures", ShapeError, lambda: flow.sample(1, condition, temperature=several))
+    return require_refusal("too many temperatures", ShapeError, partial(ask, temperature=several))
 
 
 CHECKS: tuple[Check, ...] = (

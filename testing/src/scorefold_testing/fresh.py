@@ -9,7 +9,9 @@ import atexit
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,15 @@ import torch
 from torch import Tensor
 
 from scorefold.artefacts import load_arrays, save_arrays
+from scorefold_testing.answers import answers_of
 from scorefold_testing.require import ViolationError
+from scorefold_testing.verb import Plan, numbers
 
 
-def fresh_answers(origin: str, state: Path, kind: str, inputs: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
-    """What the object whose state a folder holds answers to inputs, loaded in a fresh process.
+def fresh_answers(
+    origin: str, state: Path, kind: str, inputs: Mapping[str, Tensor], seed: int, plan: Plan | None = None
+) -> dict[str, Tensor]:
+    """What the object whose state a folder holds answers to inputs, or in a planned stage, loaded in a fresh process.
 
     ``origin`` is ``module:function`` giving the host there; the answers are drawn from a generator of ``seed``. Raises
     ``ViolationError`` where loading or using it fails there.
@@ -31,9 +37,11 @@ def fresh_answers(origin: str, state: Path, kind: str, inputs: Mapping[str, Tens
     given, found = state.with_name("inputs.safetensors"), state.with_name("answers.safetensors")
     save_arrays(given, {name: value.contiguous() for name, value in inputs.items()})
     request = {"state": str(state), "kind": kind, "inputs": str(given), "answers": str(found), "seed": seed}
+    dtype = str(torch.get_default_dtype()).removeprefix("torch.")
+    shared = {"threads": torch.get_num_threads(), "dtype": dtype, "plan": None if plan is None else asdict(plan)}
     assert process.stdin is not None
     assert process.stdout is not None
-    process.stdin.write(json.dumps(request) + "\n")
+    process.stdin.write(json.dumps({**request, **shared}) + "\n")
     process.stdin.flush()
     line = process.stdout.readline()
     if not line:
@@ -57,7 +65,7 @@ def _process(origin: str) -> subprocess.Popen[str]:
         _end_all()
         code = (
             f"import sys; sys.path[:0] = {paths!r}; "
-            f"from scorefold_testing.fresh import serve; serve({origin!r}, {torch.get_num_threads()})"
+            f"from scorefold_testing.fresh import serve; serve({origin!r})"
         )
         _RUNNING[key] = subprocess.Popen(
             [sys.executable, "-c", code],
@@ -65,6 +73,7 @@ def _process(origin: str) -> subprocess.Popen[str]:
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            cwd=tempfile.gettempdir(),
         )
     return _RUNNING[key]
 
@@ -83,11 +92,10 @@ def _end(process: subprocess.Popen[str]) -> None:
     process.wait()
 
 
-def serve(origin: str, threads: int) -> None:
+def serve(origin: str) -> None:
     """Answers requests, one JSON object a line, until there are no more."""
     # What a component prints must not stand among the answers.
     replies, sys.stdout = sys.stdout, sys.stderr
-    torch.set_num_threads(threads)
     host = _host(origin)
     for line in sys.stdin:
         try:
@@ -107,13 +115,17 @@ def _host(origin: str) -> Any:
 
 
 def _answer(host: Any, request: Mapping[str, Any]) -> None:
-    from scorefold_testing.answers import answers_of
-
+    torch.set_num_threads(request["threads"])
+    torch.set_default_dtype(getattr(torch, request["dtype"]))
     obj = host.load(request["state"])
     if isinstance(obj, torch.nn.Module):
         obj.eval()
     generator = torch.Generator().manual_seed(request["seed"])
     # Copied, because tensors of a file may lie in memory as no others do, and kernels round by alignment.
     inputs = {name: value.clone() for name, value in load_arrays(Path(request["inputs"])).items()}
-    answers = answers_of(request["kind"], obj, inputs, generator)
+    if request["plan"] is None:
+        answers = answers_of(request["kind"], obj, inputs, generator)
+    else:
+        plan = Plan(**request["plan"])
+        answers = numbers(plan.done(obj, plan.inputs_of(host)))
     save_arrays(Path(request["answers"]), {name: value.contiguous() for name, value in answers.items()})

@@ -4,44 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
-from torch import Tensor
 
-from scorefold.errors import ConfigError
+from scorefold_testing.answers import HELD_OUT, batch_to_measure, started
+from scorefold_testing.contents import changed_parts, contents
 from scorefold_testing.contract import Check, Subject, check
-from scorefold_testing.require import NotApplicableError, require, require_close
-from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Units
+from scorefold_testing.require import require, require_close
 
-SHAPES = ((6,), (1, 16, 16))
-POINTS = 48
 FAR = 20.0
 TOLERANCE = 1e-8
 
 
-def _started(subject: Subject) -> tuple[Measure, tuple[int, ...]]:
-    """A measure without conditions, of vectors or else of images."""
-    metric = subject.build()
-    for shape in SHAPES:
-        try:
-            found: Measure = metric.start(Units(0.0, 1.0), shape, None)
-        except ConfigError:
-            continue
-        return found, shape
-    raise NotApplicableError("it takes neither vectors nor images without conditions")
-
-
-def _events(subject: Subject, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Held-out points (N, *E) and two samples for each (2, N, *E), of one distribution between 0 and 1."""
-    x = torch.sigmoid(subject.normal(3 * POINTS, *shape))
-    return x[:POINTS], x[POINTS:].reshape(2, POINTS, *shape)
-
-
-def _numbers(subject: Subject, sizes: Sequence[int] = (POINTS,), shift: float = 0.0) -> dict[str, float]:
-    measure, shape = _started(subject)
-    truth, samples = _events(subject, shape)
-    for x, y in zip(truth.split(list(sizes)), samples.split(list(sizes), 1), strict=True):
-        measure.add(EvaluationBatch(x.clone(), y + shift))
+def _numbers(subject: Subject, sizes: Sequence[int] = (HELD_OUT,), shift: float = 0.0) -> dict[str, float]:
+    measure, shape, spec = started(subject.build())
+    batch = batch_to_measure(subject, shape, spec)
+    for rows in torch.arange(HELD_OUT).split(list(sizes)):
+        part = batch.take(rows, None)
+        measure.add(replace(part, draws=part.draws + shift))
     return dict(measure.metrics())
 
 
@@ -84,13 +65,13 @@ def metric_sees_samples(subject: Subject) -> str:
 @check("metric-keeps-events", "metric", level="contract")
 def metric_keeps_events(subject: Subject) -> str:
     """What it is given to measure is as it was afterwards."""
-    measure, shape = _started(subject)
-    truth, samples = _events(subject, shape)
-    batch = EvaluationBatch(truth.clone(), samples.clone())
+    measure, shape, spec = started(subject.build())
+    batch = batch_to_measure(subject, shape, spec)
+    before = contents(batch, "batch")
     measure.add(batch)
     measure.metrics()
-    same = torch.equal(batch.truth, truth) and torch.equal(batch.draws, samples)
-    require(same, "it changed the batch in place", "the same tensors")
+    changed = changed_parts(before, contents(batch, "batch"))
+    require(not changed, f"it changed {', '.join(changed)}", "the same tensors")
     return "the batch is as it was"
 
 

@@ -91,7 +91,7 @@ def network_rows(subject: Subject) -> str:
         return require_close("row by row", network(x, t), alone, 1e-9)
 
 
-@check("network-learns", "network", level="numerics")
+@check("network-learns", "network", level="numerics", gradients=True)
 def network_learns(subject: Subject) -> str:
     """Every parameter gets a finite gradient."""
     network, x, _ = _built(subject)

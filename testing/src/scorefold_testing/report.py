@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 import warnings
 from collections import Counter
@@ -39,11 +40,13 @@ from scorefold_testing.contract import (
     LEVELS,
     PASSED,
     SKIPPED,
+    UNDIFFERENTIATED,
     Check,
     CheckResult,
     Host,
     Subject,
 )
+from scorefold_testing.process import GENERATORS, described, renewed
 from scorefold_testing.require import NotApplicableError, ViolationError
 
 CHECKS: tuple[Check, ...] = (
@@ -246,7 +249,28 @@ def _component_checks(
 
 
 def try_check(rule: Check, subject: Subject) -> tuple[str, str]:
-    """The result of one check on one subject (passed, failed or skipped) and what was measured or went wrong."""
+    """The result of one check on one subject (passed, failed or skipped) and what was measured or went wrong.
+
+    The state that checks share is set anew by the subject's seed; a check that leaves it changed has failed. Libraries
+    may draw while they are imported, so a check that imports and moves generators is tried again.
+    """
+    gradients = rule.gradients or subject.component.kind not in UNDIFFERENTIATED
+    for _ in range(2):
+        imported = len(sys.modules)
+        with renewed(subject.seed, gradients=gradients) as changes:
+            state = described()
+            result, detail = _tried(rule, subject)
+            changed = changes()
+        if not changed or changed.keys() - GENERATORS.keys() or len(sys.modules) == imported:
+            break
+    if changed:
+        left = ", ".join(f"{name} is {value}" for name, value in changed.items())
+        detail = f"{detail}; " if result == FAILED else ""
+        result, detail = FAILED, f"{detail}after the check {left}; expected no change"
+    return result, f"{detail} ({state})" if result == FAILED else detail
+
+
+def _tried(rule: Check, subject: Subject) -> tuple[str, str]:
     try:
         with warnings.catch_warnings():
             # Examples are used as they are built: that nothing trained them is no news here.

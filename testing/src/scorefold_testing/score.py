@@ -115,7 +115,7 @@ def score_finite(subject: Subject) -> str:
     return f"finite at t = {process.t_min:.3g} and {process.t_max:.3g}"
 
 
-@check("score-of-density", "score", level="numerics")
+@check("score-of-density", "score", level="numerics", gradients=True)
 def score_of_density(subject: Subject) -> str:
     """Where the model knows its density (``noised_log_prob``), the score is the gradient of its logarithm."""
     model, x, t, _ = _known(subject)

@@ -20,18 +20,26 @@ from scorefold_toolkit.training.phases import ordered_phases
 BATCH = 16
 STRATEGIES = ("distributed", "bf16", "fp16", "compile")
 DESCENT = 1e-2
+RATE = 1e-4
+STEPS = 3
 
 
 def _prepared(subject: Subject) -> tuple[Any, Dataset]:
     """A model in float32, prepared as training does it, with its data."""
     model = subject.build(dtype=torch.float32)
     require(isinstance(model, nn.Module), f"it is a {type(model).__name__}", "an nn.Module")
-    data = subject.data()
-    if data is None:
-        x = subject.normal(BATCH, *model.event_shape, dtype=torch.float32)
-        data = Dataset(x=x, condition=draw_condition(model.condition_spec, BATCH, subject, torch.float32))
+    data = _data(subject, model, torch.float32)
     model.prepare(data, subject.generator("prepare"))
     return model.train(), data
+
+
+def _data(subject: Subject, model: Any, dtype: torch.dtype) -> Dataset:
+    """The example's training data, or else normal draws that fit the model."""
+    data = subject.data()
+    if data is not None:
+        return data.to(dtype=dtype)
+    condition = draw_condition(model.condition_spec, BATCH, subject, dtype)
+    return Dataset(subject.normal(BATCH, *model.event_shape, dtype=dtype), condition)
 
 
 def _trainable(subject: Subject) -> tuple[Any, Dataset, Progress]:
@@ -40,7 +48,41 @@ def _trainable(subject: Subject) -> tuple[Any, Dataset, Progress]:
     return model, data.take(torch.arange(min(BATCH, len(data)))), Progress(0, 10, model.phases()[0].name)
 
 
-@check("loss-trains", level="numerics", capability="Trainable")
+def learn(model: Any, subject: Subject) -> tuple[Dataset, Progress]:
+    """Trains a model for some steps of each phase; gives the last batch, and where training has come to."""
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    data = _data(subject, model, dtype)
+    model.prepare(data, subject.generator("prepare"))
+    model.train()
+    batch = data.take(torch.arange(min(BATCH, len(data))))
+    for phase in model.phases():
+        groups = [list(group["params"]) for group in model.parameter_groups(phase)]
+        optimiser = torch.optim.SGD([p for group in groups for p in group if p.requires_grad], lr=RATE)
+        for step in range(STEPS):
+            progress = Progress(step, STEPS, phase.name)
+            optimiser.zero_grad()
+            model.loss(batch, progress=progress, generator=subject.generator(f"loss {step}")).value.backward()
+            optimiser.step()
+    return batch, progress
+
+
+@check("learned-state", level="artefact", capability="Trainable", gradients=True)
+def learned_state(subject: Subject) -> str:
+    """What ``prepare`` and ``loss`` leave behind is parameters and buffers: a training that goes on from them elsewhere
+    has the same loss."""
+    model = subject.build(dtype=torch.float32)
+    batch, progress = learn(model, subject)
+    other = subject.build(dtype=torch.float32)
+    other.prepare(_data(subject, other, torch.float32), subject.generator("prepare"))
+    other.train().load_state_dict(model.state_dict())
+    here, there = (
+        each.loss(batch, progress=progress, generator=subject.generator("loss")).value.detach() for each in (model, other)
+    )
+    require_same("the loss of a training that goes on from the state", there, here)
+    return f"loss {float(here):.4g}"
+
+
+@check("loss-trains", level="numerics", capability="Trainable", gradients=True)
 def loss_trains(subject: Subject) -> str:
     """The loss is a finite scalar whose gradient reaches the parameters; its parts are scalars without gradients."""
     model, batch, progress = _trainable(subject)
@@ -61,7 +103,7 @@ def loss_trains(subject: Subject) -> str:
     return f"loss {value:.4g}, gradients of {len(gradients)} parameters"
 
 
-@check("loss-follows-generator", level="determinism", capability="Trainable")
+@check("loss-follows-generator", level="determinism", capability="Trainable", gradients=True)
 def loss_follows_generator(subject: Subject) -> str:
     """Prepared and asked twice with generators of one seed, it has the same state and the same loss."""
     states, losses = [], []
@@ -75,7 +117,7 @@ def loss_follows_generator(subject: Subject) -> str:
     return f"twice {float(losses[0]):.6g}"
 
 
-@check("loss-falls", level="numerics", capability="Trainable")
+@check("loss-falls", level="numerics", capability="Trainable", gradients=True)
 def loss_falls(subject: Subject) -> str:
     """A small step against the gradient lowers the loss of the same batch and draws."""
     model, batch, progress = _trainable(subject)
@@ -156,6 +198,7 @@ def strategies_reported(subject: Subject) -> str:
 
 
 CHECKS: tuple[Check, ...] = (
+    learned_state,
     loss_trains,
     loss_falls,
     loss_follows_generator,

@@ -6,29 +6,35 @@ A verb is checked as a component of the kind ``verb`` whose config is the verb's
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor
 
 from scorefold.artefacts import json_text
-from scorefold.errors import ArtefactError
+from scorefold.errors import ArtefactError, ScorefoldError
 from scorefold.plugin import Component, Verb
+from scorefold.seeds import derive_generator
 from scorefold.stage import Outcome, StageContext
-from scorefold_testing.contract import VERB, Check, Subject, check, resolve
+from scorefold_testing.contents import changed_parts, contents
+from scorefold_testing.contract import VERB, Check, Host, Subject, check, resolve
+from scorefold_testing.process import GENERATORS, SETTINGS, renewed, require_unchanged
 from scorefold_testing.require import NotApplicableError, require
 
 NUMBERS = (int, float, str, type(None))
 _NONE = "scorefold.config:Config"
 
 
-def as_component(verb: Verb) -> Component:
-    """A verb as the checks see it."""
-    examples = tuple({"stage": example, "config": example.get("options", {})} for example in verb.examples)
+def as_component(verb: Verb, kind: str = "") -> Component:
+    """A verb as the checks see it; one that stands in a kind is called by both."""
+    examples = tuple(
+        {"stage": example, "config": example.get("options", {}), "gives": verb.gives or kind} for example in verb.examples
+    )
     return Component(
         VERB,
-        verb.name,
+        f"{kind}-{verb.name}" if kind else verb.name,
         target=verb.target,
         config=verb.options or _NONE,
         summary=f"The verb {verb.name}",
@@ -38,10 +44,91 @@ def as_component(verb: Verb) -> Component:
     )
 
 
+@dataclass(frozen=True)
+class Plan:
+    """A stage in text and numbers, so that another process can do it: the verb's function and model of options, what it
+    is given, and the seed of all that is drawn."""
+
+    target: str
+    model: str | None
+    options: Mapping[str, Any]
+    inputs: Mapping[str, Any]
+    seed: int
+
+    def inputs_of(self, host: Host) -> dict[str, Any]:
+        """What the verb is given, built by a host."""
+        found: dict[str, Any] = {}
+        for name, given in self.inputs.items():
+            several = [_built(host, each, self.seed) for each in (given if isinstance(given, list) else [given])]
+            found[name] = several if isinstance(given, list) else several[0]
+        return found
+
+    def done(self, component: Any, inputs: Mapping[str, Any]) -> Any:
+        """What the verb makes of a component and inputs."""
+        options = None if self.model is None else resolve(self.model).model_validate(dict(self.options))
+        return resolve(self.target)(component, inputs, options, StageContext("checked", seed_root=self.seed))
+
+
+def _built(host: Host, use: Mapping[str, Any], seed: int) -> Any:
+    generator = derive_generator(seed, "input")
+    return host.create(use["use"], use.get("config"), generator=generator, **use.get("inputs", {}))
+
+
+def plan_of(subject: Subject) -> Plan:
+    """The stage of a verb's example."""
+    stage, declared = subject.example["stage"], subject.component
+    inputs: dict[str, Any] = {}
+    for port in declared.requires:
+        given = stage.get("inputs", {}).get(port.name, port.default)
+        if given is not None:
+            inputs[port.name] = [given] if port.many and isinstance(given, Mapping) else given
+    model = None if declared.config == _NONE else declared.config
+    return Plan(declared.target, model, stage.get("options", {}), inputs, subject.seed)
+
+
+def plan_of_component(subject: Subject) -> Plan:
+    """The stage that shows what a component of a plugin's own kind does: the first verb of its kind with an example.
+
+    Raises ``NotApplicableError`` where the kind has none.
+    """
+    component = subject.component
+    verbs: Iterable[Verb] = subject.host.verbs(component.kind) if hasattr(subject.host, "verbs") else ()
+    able = [verb for verb in verbs if verb.examples and set(verb.needs) <= set(component.provides)]
+    if not able:
+        raise NotApplicableError(f"no verb of the kind {component.kind} has an example to use it in")
+    mine = {component.name, *component.aliases}
+    stage = next((each for each in able[0].examples if _name(each).partition(":")[2] in mine), able[0].examples[0])
+    return plan_of(replace(subject, component=as_component(able[0]), example={"stage": stage}))
+
+
+def numbers(outcome: Outcome) -> dict[str, Tensor]:
+    """The numbers of a result, but for seconds, and its arrays."""
+    found = dict(outcome.arrays)
+    for name, value in _flat(_untimed(outcome.result)):
+        found[name] = torch.tensor(float(value), dtype=torch.float64)
+    return found
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _flat(item, f"{name} {key}".strip())
+    elif isinstance(value, list | tuple):
+        for number, item in enumerate(value):
+            yield from _flat(item, f"{name}[{number}]")
+    elif isinstance(value, int | float):
+        yield name, value
+
+
+def _name(stage: Mapping[str, Any]) -> str:
+    """The ``kind:name`` of a stage's component."""
+    return str(stage["use"]).rpartition("/")[2].partition("@")[0]
+
+
 def _created(subject: Subject) -> Any:
     """The example's component, built anew."""
     stage = subject.example["stage"]
-    name = stage["use"].rpartition("/")[2].partition("@")[0]
+    name = _name(stage)
     every = (item.component for item in subject.host.components(name.partition(":")[0]))
     declared = next(each for each in every if name in (each.id, *(f"{each.kind}:{alias}" for alias in each.aliases)))
     own = {port.name for port in declared.requires}
@@ -49,26 +136,10 @@ def _created(subject: Subject) -> Any:
     return subject.host.create(stage["use"], stage.get("config"), generator=subject.generator("build"), **plugged)
 
 
-def _done(subject: Subject) -> tuple[Any, Any]:
+def done(subject: Subject) -> tuple[Any, Any]:
     """The example's component and what the verb makes of it."""
-    stage, component = subject.example["stage"], _created(subject)
-    inputs: dict[str, Any] = {}
-    for port in subject.component.requires:
-        given = stage.get("inputs", {}).get(port.name, port.default)
-        if given is not None and port.many:
-            several = [given] if isinstance(given, Mapping) else given
-            inputs[port.name] = [_built(subject, each) for each in several]
-        elif given is not None:
-            inputs[port.name] = _built(subject, given)
-    has_options = subject.component.config != _NONE
-    options = subject.config_model.model_validate(stage.get("options", {})) if has_options else None
-    return component, subject.target(component, inputs, options, StageContext("checked", seed_root=subject.seed))
-
-
-def _built(subject: Subject, use: Mapping[str, Any]) -> Any:
-    return subject.host.create(
-        use["use"], use.get("config"), generator=subject.generator("input"), **use.get("inputs", {})
-    )
+    plan, component = plan_of(subject), _created(subject)
+    return component, plan.done(component, plan.inputs_of(subject.host))
 
 
 @check("verb-signature", VERB, level="contract", once=True)
@@ -82,7 +153,7 @@ def verb_signature(subject: Subject) -> str:
 @check("verb-outcome", VERB, level="contract")
 def verb_outcome(subject: Subject) -> str:
     """It gives an ``Outcome`` whose result is JSON, with flat metrics and, where there is an answer, its quantity."""
-    _, outcome = _done(subject)
+    _, outcome = done(subject)
     require(isinstance(outcome, Outcome), f"it gave a {type(outcome).__name__}", "a scorefold.stage.Outcome")
     try:
         json_text(outcome.result)
@@ -99,7 +170,7 @@ def verb_outcome(subject: Subject) -> str:
 @check("verb-repeats", VERB, level="determinism")
 def verb_repeats(subject: Subject) -> str:
     """The same seed gives the same result, but for seconds, and the same arrays."""
-    (_, first), (_, second) = _done(subject), _done(subject)
+    (_, first), (_, second) = done(subject), done(subject)
     once, again = _untimed(first.result), _untimed(second.result)
     same = json_text(once) == json_text(again) and first.arrays.keys() == second.arrays.keys()
     require(same, f"the result is {json_text(once)} and then {json_text(again)}", "the same result")
@@ -121,25 +192,76 @@ def _same(first: Any, second: Any) -> bool:
 
 @check("verb-random-state", VERB, level="determinism")
 def verb_random_state(subject: Subject) -> str:
-    """It draws from the stage's generators, and leaves torch's own generator where it was."""
-    before = torch.get_rng_state()
-    _done(subject)
-    same = torch.equal(before, torch.get_rng_state())
-    torch.set_rng_state(before)
-    require(same, "torch's global random state has moved", "context.generator(purpose)")
-    return "the global random state is as it was"
+    """It draws from the stage's generators, and leaves those that torch, numpy and Python share where they were."""
+    done(subject)
+    with renewed(subject.seed, gradients=True) as changes:
+        done(subject)
+        moved = changes().keys() & GENERATORS.keys()
+        require(not moved, f"{', '.join(sorted(moved))} has moved", "context.generator(purpose)")
+    return "the generators that all share are as they were"
 
 
 @check("verb-leaves-component", VERB, level="contract")
 def verb_leaves_component(subject: Subject) -> str:
     """A component that is not handed on is left as it was."""
-    component, outcome = _done(subject)
-    if outcome.value is component or not isinstance(component, nn.Module):
-        raise NotApplicableError("it hands the component on" if outcome.value is component else "it has no tensors")
-    now, then = component.state_dict(), _created(subject).state_dict()
-    changed = [name for name, value in then.items() if not _same(value, now[name])]
+    plan, component = plan_of(subject), _created(subject)
+    before = contents(component, "the component")
+    outcome = plan.done(component, plan.inputs_of(subject.host))
+    if outcome.value is component:
+        raise NotApplicableError("it hands the component on")
+    changed = changed_parts(before, contents(component, "the component"))
     require(not changed, f"the verb changed {', '.join(changed)}", "a component that is as it was")
-    return f"{len(then)} tensors"
+    return f"{len(before)} parts"
+
+
+@check("verb-leaves-inputs", VERB, level="contract")
+def verb_leaves_inputs(subject: Subject) -> str:
+    """Its inputs and its options are left as they were, whatever it does to the component."""
+    plan, component = plan_of(subject), _created(subject)
+    inputs = plan.inputs_of(subject.host)
+    if not inputs:
+        raise NotApplicableError("its example gives it nothing")
+    before, given = contents(inputs, "input"), dict(inputs)
+    plan.done(component, inputs)
+    gone = [name for name, value in given.items() if inputs.get(name) is not value]
+    require(not gone, f"the verb exchanged its inputs {', '.join(gone)}", "the mapping as it was")
+    changed = changed_parts(before, contents(inputs, "input"))
+    require(not changed, f"the verb changed {', '.join(changed)}", "inputs that are as they were")
+    return f"unchanged: {', '.join(inputs)}"
+
+
+@check("verb-gives", VERB, level="contract")
+def verb_gives(subject: Subject) -> str:
+    """Where ``gives`` is a kind (or empty: the component's own), the value is such a component, and else none."""
+    kind = subject.example["gives"] or _name(subject.example["stage"]).partition(":")[0]
+    _, outcome = done(subject)
+    value, found = outcome.value, type(outcome.value).__name__
+    interface = _interface(subject.host, kind)
+    if interface is not None:
+        require(isinstance(value, interface), f"it gives {kind}, and the value is a {found}", interface.__name__)
+        return f"a {found}, which is a {interface.__name__}"
+    kinds = {item.component.kind for item in subject.host.components()}
+    found_kinds = [each for each in sorted(kinds) if isinstance(value, _interface(subject.host, each) or ())]
+    require(not found_kinds, f"it gives {kind}, and the value is a {found}, of the kind {found_kinds}", f"gives={found_kinds}")
+    return f"{kind}: a {found}"
+
+
+def _interface(host: Host, kind: str) -> type | None:
+    try:
+        found = host.interface(kind)
+    except ScorefoldError:
+        return None
+    return None if found is object else found
+
+
+@check("verb-settings", VERB, level="determinism")
+def verb_settings(subject: Subject) -> str:
+    """It leaves the default dtype, gradient mode, threads and working folder as they were, whatever they are."""
+    for opposite in (False, True):
+        with renewed(subject.seed, gradients=True, opposite=opposite) as changes:
+            done(subject)
+            require_unchanged(changes(), SETTINGS)
+    return ", ".join(SETTINGS)
 
 
 @check("verb-figures", VERB, level="contract")
@@ -147,7 +269,7 @@ def verb_figures(subject: Subject) -> str:
     """Its figures are drawn from what it gives, by name."""
     if subject.component.figures is None:
         raise NotApplicableError("it draws nothing")
-    _, outcome = _done(subject)
+    _, outcome = done(subject)
     found = resolve(subject.component.figures)(outcome.drawn)
     drawn = isinstance(found, Mapping) and all(hasattr(figure, "savefig") for figure in found.values())
     require(drawn, f"its figures are {found!r:.100}", "a mapping of names to matplotlib figures")
@@ -161,6 +283,9 @@ CHECKS: tuple[Check, ...] = (
     verb_outcome,
     verb_repeats,
     verb_random_state,
+    verb_settings,
     verb_leaves_component,
+    verb_leaves_inputs,
+    verb_gives,
     verb_figures,
 )

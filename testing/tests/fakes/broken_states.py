@@ -22,6 +22,12 @@ breaks(
     distance=changed(SinhGeometry, "distance", lambda found, x, y: found + 1e-3 * next(calls)),
 )
 breaks(
+    "use-repeats",
+    SinhGeometry,
+    __init__=lambda self, config: SinhGeometry.__init__(self, config) or setattr(self, "uses", 0),
+    metric=lambda self, x: setattr(self, "uses", self.uses + 1) or SinhGeometry.metric(self, x) * self.uses,
+)
+breaks(
     "thread-count", SinhGeometry, exp=changed(SinhGeometry, "exp", lambda found, x, v: found * torch.get_num_threads())
 )
 breaks("inputs-unchanged", GaussianScore, score=lambda self, x, t, c=None: GaussianScore.score(self, x.mul_(1.1), t, c))
@@ -51,6 +57,14 @@ def sets_dtype(self: Any, x: Tensor, v: Tensor) -> Tensor:
     return SinhGeometry.exp(self, x, v)
 
 
+def shuffles(self: Any, data: Any, **options: Any) -> Any:
+    found = Neighbours.estimate(self, data, **options)
+    if not isinstance(data, Tensor):
+        np.random.default_rng(0).shuffle(data.label.numpy())
+    return found
+
+
+breaks("inputs-unchanged", Neighbours, estimate=shuffles)
 breaks("global-settings", SinhGeometry, exp=sets_dtype)
 
 # Devices and dtypes.
@@ -106,6 +120,25 @@ def counted(self: Any, state: Any, *arguments: Any, **options: Any) -> None:
     self.mean.data.add_(1.0)
 
 
+def counts_losses(self: Any, batch: Any, **options: Any) -> Any:
+    """A number of steps that nobody saves."""
+    self.steps = getattr(self, "steps", 0) + 1
+    loss = GaussianScore.loss(self, batch, **options)
+    return replace(loss, value=loss.value * (1 + self.steps))
+
+
+def remembers(self: Any, batch: Any, **options: Any) -> Any:
+    """A mean that stands in an attribute."""
+    self.seen = 0.9 * getattr(self, "seen", 0.0) + 0.1 * float(batch.x.mean())
+    return GaussianScore.loss(self, batch, **options)
+
+
+def recalls(self: Any, x: Tensor, t: Tensor, c: Any = None) -> Tensor:
+    return GaussianScore.score(self, x, t, c) + getattr(self, "seen", 0.0)
+
+
+breaks("learned-state", GaussianScore, loss=counts_losses)
+breaks("trained-state", GaussianScore, loss=remembers, score=recalls)
 breaks("saved-state", GaussianScore, score=differs)
 breaks("saved-state", GaussianScore, score=dies)
 breaks("saved-state", Neighbours, estimate=changed(Neighbours, "estimate", only_here))

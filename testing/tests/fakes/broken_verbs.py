@@ -59,6 +59,31 @@ def spoils(component: nn.Module, inputs: Any, options: Any, context: Any) -> Out
     return good_fakes.count(component, inputs, options, context)
 
 
+def sorts(component: Any, inputs: Any, options: Any, context: Any) -> Outcome:
+    """A fake that puts its data in another order."""
+    outcome = good_fakes.count(component, inputs, options, context)
+    points = inputs["data"].all.x
+    points.copy_(points.sort(0).values)
+    return outcome
+
+
+def exchanges(component: Any, inputs: Any, options: Any, context: Any) -> Outcome:
+    """A fake that takes an input out."""
+    inputs["more"] = inputs["more"] * 2
+    return good_fakes.count(component, inputs, options, context)
+
+
+def moves(component: Any, inputs: Any, options: Any, context: Any) -> Outcome:
+    """A fake that computes in float64 from now on."""
+    torch.set_default_dtype(torch.float64)
+    return good_fakes.count(component, inputs, options, context)
+
+
+def hands_data_on(component: Any, inputs: Any, options: Any, context: Any) -> Outcome:
+    """A fake whose value is its data."""
+    return replace(good_fakes.count(component, inputs, options, context), value=inputs["data"])
+
+
 def no_mapping(value: Any) -> Any:
     """A figure without a name."""
     return [value]
@@ -77,4 +102,9 @@ breaks("verb-repeats", giving(lambda outcome: replace(outcome, result={"calls": 
 breaks("verb-repeats", giving(lambda outcome: replace(outcome, arrays={"x": torch.full((1,), float(next(calls)))})))
 breaks("verb-random-state", draws)
 breaks("verb-leaves-component", spoils, examples=(_STATEFUL,))
+breaks("verb-leaves-inputs", sorts)
+breaks("verb-leaves-inputs", exchanges)
+breaks("verb-settings", moves)
+breaks("verb-gives", hands_data_on)
+breaks("verb-gives", gives="score")
 breaks("verb-figures", figures="broken_verbs:no_mapping")

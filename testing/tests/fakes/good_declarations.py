@@ -47,11 +47,11 @@ COUNT = Verb(
     figures="good_fakes:picture",
     examples=({**COUNTED, "use": "flow:small", "options": {}},),
 )
-WARM = Verb("warm", takes=(), gives="score", target="good_fakes:warm", examples=({"use": "metric:mean-gap"},))
+WARM = Verb("warm", takes=(), gives="", target="good_fakes:warm", examples=({"use": "metric:mean-gap"},))
 
 COMPONENTS: tuple[Component, ...] = (
     verb.as_component(COUNT),
-    verb.as_component(WARM),
+    verb.as_component(WARM, "metric"),
     declare("data", "points", "good_fakes:Points"),
     declare("data", "pixels", "good_fakes:Pixels"),
     declare("data", "filed", "good_fakes:Filed", **FILE),

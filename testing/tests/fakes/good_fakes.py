@@ -61,7 +61,7 @@ class Points(DataSource):
         self.event_scale = replace(EventScale.of(train), **bounds)
 
     def draw(self, generator: torch.Generator) -> Tensor:
-        return torch.randn(90, 4, generator=generator)
+        return torch.randn(90, 4, generator=generator, dtype=torch.float32)
 
     def load(self, split: str) -> Dataset:
         if split not in self.splits:
@@ -76,7 +76,7 @@ class Pixels(Points):
     condition_spec = TensorSpec((), classes=3)
 
     def draw(self, generator: torch.Generator) -> Tensor:
-        return torch.randint(5, (90, 4), generator=generator) / 4
+        return torch.randint(5, (90, 4), generator=generator).float() / 4
 
 
 class Filed(Points):
@@ -117,8 +117,8 @@ class GaussianScore(ScoreModel, Trainable):
         return -0.5 * ((x - self.mean) ** 2 / variance + (2 * math.pi * variance).log()).sum(1)
 
     def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
-        t = torch.rand(len(batch), generator=generator)
-        noise = torch.randn(batch.x.shape, generator=generator)
+        t = torch.rand(len(batch), generator=generator, dtype=batch.x.dtype)
+        noise = draw_normal(tuple(batch.x.shape), generator=generator, like=batch.x)
         noised = self.process.perturb(batch.x, t, noise)
         value = (self.noise(noised, t) - noise).square().mean()
         return Loss(value, {"error": value.detach()})

@@ -124,7 +124,7 @@ class ArrayFile(DataSource):
         def fetch(rows: Tensor) -> Dataset:
             # Rows that are left out may have no label and no condition.
             place = torch.from_numpy(np.searchsorted(kept, rows.numpy()))
-            x = torch.empty(len(rows), *self.event_shape)
+            x = torch.empty(len(rows), *self.event_shape, dtype=torch.float32)
             for part in rows.argsort().split(at_once):  # in order, so that each block is read once
                 chosen = torch.from_numpy(np.asarray(points[rows[part].numpy()], dtype=np.float64))
                 x[part] = self.event_scale.from_raw(chosen).float()

@@ -1,0 +1,145 @@
+"""The state of the process that checks share: set anew before each check, and compared after it."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from scorefold.seeds import derive_seed
+from scorefold_testing.require import require
+
+DTYPES = (torch.float32, torch.float64)
+THREADS = (1, 2)
+GRADIENTS = (True, False)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One thing that all code of a process shares: how it is read, and how it is set."""
+
+    get: Callable[[], Any]
+    put: Callable[[Any], Any]
+
+
+def _numpy_state() -> tuple[Any, ...]:
+    state: Any = np.random.get_state()
+    return (state[0], state[1].tolist(), *state[2:])
+
+
+def _filters() -> list[Any]:
+    """The filters for every warning: libraries add some for their own, which are nobody's fault."""
+    return [each for each in warnings.filters if each[1] is None and each[2] is Warning and each[3] is None]
+
+
+def _put_filters(filters: list[Any]) -> None:
+    added = [each for each in _filters() if each not in filters]
+    warnings.filters[:] = [each for each in warnings.filters if each not in added]  # type: ignore[index]
+
+
+def _folder() -> str | None:
+    with suppress(FileNotFoundError):
+        return os.getcwd()
+    return None
+
+
+def _put_folder(folder: str | None) -> None:
+    if folder is not None:
+        os.chdir(folder)
+
+
+GENERATORS: Mapping[str, Setting] = {
+    "torch's generator": Setting(
+        lambda: torch.get_rng_state().tolist(), lambda state: torch.set_rng_state(torch.tensor(state, dtype=torch.uint8))
+    ),
+    "numpy's generator": Setting(_numpy_state, np.random.set_state),
+    "Python's generator": Setting(random.getstate, random.setstate),
+}
+SETTINGS: Mapping[str, Setting] = {
+    "the default dtype": Setting(torch.get_default_dtype, torch.set_default_dtype),
+    "the number of threads": Setting(torch.get_num_threads, torch.set_num_threads),
+    "the gradient mode": Setting(torch.is_grad_enabled, torch.set_grad_enabled),
+    "the deterministic mode": Setting(
+        torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms
+    ),
+    "the working folder": Setting(_folder, _put_folder),
+    "numpy's errors": Setting(np.geterr, lambda kinds: np.seterr(**kinds)),
+    "the treatment of all warnings": Setting(_filters, _put_filters),
+}
+_ALL = {**GENERATORS, **SETTINGS}
+
+
+def _now() -> dict[str, Any]:
+    return {name: setting.get() for name, setting in _ALL.items()}
+
+
+def _put(values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        _ALL[name].put(value)
+
+
+@contextmanager
+def renewed(seed: int, *, gradients: bool = False, opposite: bool = False) -> Iterator[Callable[[], dict[str, str]]]:
+    """Sets the shared state by a seed for as long as it lasts, and gives a function that says what has changed.
+
+    Generators, the default dtype, the number of threads and the gradient mode follow from the seed, and the working
+    folder is new and empty; ``opposite`` takes the other dtype, number of threads and gradient mode. ``gradients`` keeps
+    gradients on. Afterwards all is as it was before.
+    """
+    before, here = _now(), os.getcwd()
+    # What Python finds in the folder it was started in is found as before.
+    added = "" in sys.path and here not in sys.path
+    sys.path.extend([here] if added else [])
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        try:
+            _start(seed, folder, gradients, opposite)
+            start = _now()
+            yield lambda: _changes(start, folder)
+        finally:
+            _put(before)
+            if added and here in sys.path:
+                sys.path.remove(here)
+
+
+def _start(seed: int, folder: str, gradients: bool, opposite: bool) -> None:
+    # Not torch.manual_seed, which would also reach accelerators.
+    torch.default_generator.manual_seed(derive_seed(seed, "torch"))
+    np.random.seed(derive_seed(seed, "numpy") % 2**32)  # noqa: NPY002 - the one that all code shares
+    random.seed(derive_seed(seed, "random"))
+    chosen = {name: derive_seed(seed, name) % 2 ^ opposite for name in ("dtype", "threads", "gradients")}
+    torch.set_default_dtype(DTYPES[chosen["dtype"]])
+    torch.set_num_threads(THREADS[chosen["threads"]])
+    torch.set_grad_enabled(gradients or GRADIENTS[chosen["gradients"]])
+    os.chdir(folder)
+
+
+def _changes(start: Mapping[str, Any], folder: str) -> dict[str, str]:
+    """What has changed since, by name, with what it is now; a generator has just moved."""
+    now = _now()
+    changed = {name: "moved" if name in GENERATORS else str(now[name]) for name in _ALL if now[name] != start[name]}
+    files = sorted(os.listdir(folder))
+    if files:
+        changed["the files in the working folder"] = ", ".join(files)
+    return changed
+
+
+def described() -> str:
+    """The shared state in a few words, for whoever wants to see a failure again."""
+    threads = torch.get_num_threads()
+    on = "gradients" if torch.is_grad_enabled() else "no gradients"
+    return f"with {torch.get_default_dtype()} as default, {threads} thread{'s' * (threads > 1)}, {on}"
+
+
+def require_unchanged(changed: Mapping[str, str], names: Mapping[str, Setting] | None = None) -> None:
+    """Raises ``ViolationError`` where one of these has changed (by default any)."""
+    found = [f"{name} is {value}" for name, value in changed.items() if names is None or name in names]
+    require(not found, f"after use {', '.join(found)}", "no change")
