@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 from broken_fakes import BREAKS, PLUGINS
+from broken_hooks import GOOD_HOOKS, GOOD_KIND
 from clauses import Clause, clauses, clauses_of
 from fake_host import make_host
 from good_declarations import COMPONENTS
@@ -71,7 +72,9 @@ def proof(name: str, broken: str) -> Proof:
 
 @pytest.fixture(scope="module")
 def good_checks() -> list[CheckResult]:
-    return [check for component in COMPONENTS for check in checks_of(component.id)]
+    components = [HOST.catalogue[component.id] for component in COMPONENTS] + [GOOD_HOOKS, GOOD_KIND]
+    items = [Item(component, component.id, "light_plugin") for component in components]
+    return list(check_components(items, HOST, origin=ORIGIN))
 
 
 def test_the_table_of_fakes_covers_every_check() -> None:
@@ -83,7 +86,11 @@ def test_the_table_of_fakes_covers_every_check() -> None:
 def test_good_components_pass(good_checks: list[CheckResult]) -> None:
     failed = [check for check in good_checks if check.result not in (PASSED, SKIPPED)]
     assert not failed
-    assert {check.component for check in good_checks} == {component.id for component in COMPONENTS}
+    assert {check.component for check in good_checks} == {
+        *(component.id for component in COMPONENTS),
+        GOOD_HOOKS.id,
+        GOOD_KIND.id,
+    }
 
 
 def test_every_check_is_tried_on_a_good_component(good_checks: list[CheckResult]) -> None:

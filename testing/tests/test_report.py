@@ -63,7 +63,7 @@ def test_an_error_inside_a_component_is_reported_with_its_place() -> None:
     (check,) = report_on("score:breaks-score-refuses-other-shapes-2", only=["score-refuses-other-shapes"]).failures
     assert "ended in RuntimeError" in check.detail
     (check,) = report_on("allocator:breaks-constructor-3", only=["within-budget"]).failures
-    assert re.match(r"it ended in TypeError: .* in fake_host.py, line \d+; expected an answer", check.detail)
+    assert re.match(r"it ended in TypeError: .* in fake_host.py, line \d+, with .*; expected an answer", check.detail)
 
 
 def test_each_example_is_tried_and_named() -> None:

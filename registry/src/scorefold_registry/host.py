@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from scorefold.config import Config
+    from scorefold.plugin import Verb
     from scorefold_registry.components.building import Builder
 
 
@@ -69,6 +70,10 @@ class Host:
     def components(self, kind: str | None = None) -> list[Registered]:
         """The components of a kind, or all, in the order of their plugins."""
         return self.catalogue.of_kind(kind)
+
+    def verbs(self, kind: str) -> tuple[Verb, ...]:
+        """What a stage can do with components of a kind: the kind's own verbs, and those that plugins give it."""
+        return self.catalogue.kind(kind).verbs
 
     def interface(self, kind: str) -> type:
         """The class that components of a kind derive from. Raises ``PluginError`` where it can't be imported."""

@@ -6,7 +6,16 @@
 
 from scorefold_testing.contract import LEVELS, Check, CheckResult, Host, Subject
 from scorefold_testing.decorator import conformance
-from scorefold_testing.report import CHECKS, FLOORS, Item, Report, check_components, verb_item
+from scorefold_testing.report import (
+    CHECKS,
+    FLOORS,
+    Item,
+    Report,
+    check_components,
+    kind_items,
+    observer_items,
+    verb_item,
+)
 
 __all__ = [
     "CHECKS",
@@ -20,5 +29,7 @@ __all__ = [
     "Subject",
     "check_components",
     "conformance",
+    "kind_items",
+    "observer_items",
     "verb_item",
 ]

@@ -88,7 +88,10 @@ def inputs_of(obj: Any, subject: Subject, dtype: torch.dtype = torch.float64) ->
         return {"x": _events(obj, subject).to(dtype)}
     if "Potential" in subject.component.provides:
         shape = (3,) if obj.event_shape is None else obj.event_shape
-        return {"x": subject.normal(ROWS, *shape, dtype=dtype), "v": subject.normal(ROWS, *shape, purpose="v", dtype=dtype)}
+        return {
+            "x": subject.normal(ROWS, *shape, dtype=dtype),
+            "v": subject.normal(ROWS, *shape, purpose="v", dtype=dtype),
+        }
     raise NotApplicableError(f"the kit knows no use of a {kind} that it could compare")
 
 

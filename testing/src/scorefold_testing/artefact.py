@@ -29,7 +29,7 @@ from scorefold_testing.contract import CORE, OWN, Check, Subject, check, stir
 from scorefold_testing.fresh import fresh_answers
 from scorefold_testing.require import NotApplicableError, require, require_refusal, require_same
 from scorefold_testing.trainable import learn
-from scorefold_testing.verb import numbers, plan_of_component
+from scorefold_testing.verb import answers_in, plan_of_component
 
 _DAMAGES: tuple[tuple[str, str, Callable[[bytes], bytes]], ...] = (
     (STATE_FILE, "truncated", lambda content: content[: len(content) // 2]),
@@ -96,7 +96,7 @@ def _same_in_a_fresh_process(subject: Subject, obj: Any, path: Path) -> str:
         here = answers_of(kind, obj, inputs, generator)
     else:
         plan, inputs = plan_of_component(subject), {}
-        here = numbers(plan.done(obj, plan.inputs_of(subject.host)))
+        here = answers_in(plan, subject.host, obj)
     there = fresh_answers(subject.origin, path, kind, inputs, generator.initial_seed(), plan)
     require(set(there) == set(here), f"after loading it answers {sorted(there)}", str(sorted(here)))
     for name, value in here.items():

@@ -46,14 +46,15 @@ def other_dtype_refused(subject: Subject) -> str:
 @check("device-arrives", level="device")
 def device_arrives(subject: Subject) -> str:
     """Made with ``device=`` and ``dtype=``, all its parameters and buffers are there."""
-    tensors = _tensors(subject.build(device="meta", dtype=torch.float64))
+    dtype = torch.float64 if torch.get_default_dtype() == torch.float32 else torch.float32
+    tensors = _tensors(subject.build(device="meta", dtype=dtype))
     if not tensors:
         raise NotApplicableError("it holds no parameters or buffers")
     away = sorted(name for name, tensor in tensors.items() if tensor.device.type != "meta")
     require(not away, f"made on the device meta, these are elsewhere: {', '.join(away)}", "meta")
     floating = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
-    other = sorted(name for name, tensor in floating.items() if tensor.dtype != torch.float64)
-    require(not other, f"made in float64, these are in another dtype: {', '.join(other)}", "torch.float64")
+    other = sorted(name for name, tensor in floating.items() if tensor.dtype != dtype)
+    require(not other, f"made in {dtype}, these are in another dtype: {', '.join(other)}", str(dtype))
     return f"{len(tensors)} tensors"
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from scorefold.artefacts import load_arrays, save_arrays
 from scorefold_testing.answers import answers_of
 from scorefold_testing.require import ViolationError
-from scorefold_testing.verb import Plan, numbers
+from scorefold_testing.verb import Plan, answers_in
 
 
 def fresh_answers(
@@ -63,10 +63,7 @@ def _process(origin: str) -> subprocess.Popen[str]:
     key = (origin, *paths)
     if key not in _RUNNING:
         _end_all()
-        code = (
-            f"import sys; sys.path[:0] = {paths!r}; "
-            f"from scorefold_testing.fresh import serve; serve({origin!r})"
-        )
+        code = f"import sys; sys.path[:0] = {paths!r}; from scorefold_testing.fresh import serve; serve({origin!r})"
         _RUNNING[key] = subprocess.Popen(
             [sys.executable, "-c", code],
             stdin=subprocess.PIPE,
@@ -126,6 +123,5 @@ def _answer(host: Any, request: Mapping[str, Any]) -> None:
     if request["plan"] is None:
         answers = answers_of(request["kind"], obj, inputs, generator)
     else:
-        plan = Plan(**request["plan"])
-        answers = numbers(plan.done(obj, plan.inputs_of(host)))
+        answers = answers_in(Plan(**request["plan"]), host, obj)
     save_arrays(Path(request["answers"]), {name: value.contiguous() for name, value in answers.items()})

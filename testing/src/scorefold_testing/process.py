@@ -59,7 +59,8 @@ def _put_folder(folder: str | None) -> None:
 
 GENERATORS: Mapping[str, Setting] = {
     "torch's generator": Setting(
-        lambda: torch.get_rng_state().tolist(), lambda state: torch.set_rng_state(torch.tensor(state, dtype=torch.uint8))
+        lambda: torch.get_rng_state().tolist(),
+        lambda state: torch.set_rng_state(torch.tensor(state, dtype=torch.uint8)),
     ),
     "numpy's generator": Setting(_numpy_state, np.random.set_state),
     "Python's generator": Setting(random.getstate, random.setstate),
@@ -68,14 +69,13 @@ SETTINGS: Mapping[str, Setting] = {
     "the default dtype": Setting(torch.get_default_dtype, torch.set_default_dtype),
     "the number of threads": Setting(torch.get_num_threads, torch.set_num_threads),
     "the gradient mode": Setting(torch.is_grad_enabled, torch.set_grad_enabled),
-    "the deterministic mode": Setting(
-        torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms
-    ),
+    "the deterministic mode": Setting(torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
     "the working folder": Setting(_folder, _put_folder),
     "numpy's errors": Setting(np.geterr, lambda kinds: np.seterr(**kinds)),
     "the treatment of all warnings": Setting(_filters, _put_filters),
 }
 _ALL = {**GENERATORS, **SETTINGS}
+FILES = "the content of the working folder"
 
 
 def _now() -> dict[str, Any]:
@@ -92,8 +92,8 @@ def renewed(seed: int, *, gradients: bool = False, opposite: bool = False) -> It
     """Sets the shared state by a seed for as long as it lasts, and gives a function that says what has changed.
 
     Generators, the default dtype, the number of threads and the gradient mode follow from the seed, and the working
-    folder is new and empty; ``opposite`` takes the other dtype, number of threads and gradient mode. ``gradients`` keeps
-    gradients on. Afterwards all is as it was before.
+    folder is new and empty; ``opposite`` takes the other dtype, number of threads and gradient mode. With ``gradients``
+    they are on. Afterwards all is as it was before.
     """
     before, here = _now(), os.getcwd()
     # What Python finds in the folder it was started in is found as before.
@@ -113,7 +113,7 @@ def renewed(seed: int, *, gradients: bool = False, opposite: bool = False) -> It
 def _start(seed: int, folder: str, gradients: bool, opposite: bool) -> None:
     # Not torch.manual_seed, which would also reach accelerators.
     torch.default_generator.manual_seed(derive_seed(seed, "torch"))
-    np.random.seed(derive_seed(seed, "numpy") % 2**32)  # noqa: NPY002 - the one that all code shares
+    np.random.seed(derive_seed(seed, "numpy") % 2**32)
     random.seed(derive_seed(seed, "random"))
     chosen = {name: derive_seed(seed, name) % 2 ^ opposite for name in ("dtype", "threads", "gradients")}
     torch.set_default_dtype(DTYPES[chosen["dtype"]])
@@ -128,7 +128,7 @@ def _changes(start: Mapping[str, Any], folder: str) -> dict[str, str]:
     changed = {name: "moved" if name in GENERATORS else str(now[name]) for name in _ALL if now[name] != start[name]}
     files = sorted(os.listdir(folder))
     if files:
-        changed["the files in the working folder"] = ", ".join(files)
+        changed[FILES] = ", ".join(files)
     return changed
 
 
@@ -139,7 +139,12 @@ def described() -> str:
     return f"with {torch.get_default_dtype()} as default, {threads} thread{'s' * (threads > 1)}, {on}"
 
 
-def require_unchanged(changed: Mapping[str, str], names: Mapping[str, Setting] | None = None) -> None:
-    """Raises ``ViolationError`` where one of these has changed (by default any)."""
-    found = [f"{name} is {value}" for name, value in changed.items() if names is None or name in names]
+def settings_in(changed: Mapping[str, str]) -> dict[str, str]:
+    """What has changed, but for generators."""
+    return {name: value for name, value in changed.items() if name not in GENERATORS}
+
+
+def require_unchanged(changed: Mapping[str, str]) -> None:
+    """Raises ``ViolationError`` where something has changed."""
+    found = [f"{name} is {value}" for name, value in changed.items()]
     require(not found, f"after use {', '.join(found)}", "no change")

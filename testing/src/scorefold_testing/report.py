@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from scorefold.errors import ConfigError, UntrainedWarning
-from scorefold.plugin import Component, Verb
+from scorefold.plugin import Component, Kind, Verb
 from scorefold_testing import (
     allocator,
     artefact,
@@ -27,8 +27,10 @@ from scorefold_testing import (
     estimator,
     flow,
     geometry,
+    kind,
     metric,
     network,
+    observer,
     sampling,
     score,
     trainable,
@@ -37,7 +39,9 @@ from scorefold_testing import (
 from scorefold_testing.contract import (
     EXPECTED,
     FAILED,
+    KIND,
     LEVELS,
+    OBSERVER,
     PASSED,
     SKIPPED,
     UNDIFFERENTIATED,
@@ -64,6 +68,8 @@ CHECKS: tuple[Check, ...] = (
     *network.CHECKS,
     *metric.CHECKS,
     *verb.CHECKS,
+    *observer.CHECKS,
+    *kind.CHECKS,
     *trainable.CHECKS,
     *capabilities.CHECKS,
 )
@@ -71,6 +77,8 @@ CHECKS: tuple[Check, ...] = (
 
 FLOOR = "floor"
 OTHER_FLOOR = 8
+FEW = {OBSERVER: 3, KIND: 2}
+"""The same of hooks and of kinds, which are little."""
 _OURS = (str(Path(__file__).parent), str(Path(torch.__file__).parent))
 FLOORS: Mapping[str, int] = {
     "score": 32,
@@ -100,10 +108,23 @@ class Item:
     plugin: str | None = None
 
 
-def verb_item(declared: Verb, plugin: str | None = None) -> Item:
-    """A verb to be checked, declared by the module ``plugin``."""
-    component = verb.as_component(declared)
+def verb_item(declared: Verb, plugin: str | None = None, kind: str = "") -> Item:
+    """A verb to be checked, declared by the module ``plugin``, and by ``kind`` where it stands in one."""
+    component = verb.as_component(declared, kind)
     return Item(component, component.id, plugin)
+
+
+def kind_items(declared: Kind, plugin: str | None = None) -> list[Item]:
+    """A kind of a plugin's own and the verbs that stand in it, to be checked."""
+    component = kind.as_component(declared)
+    verbs = [verb_item(each, plugin, declared.name) for each in declared.verbs]
+    return [Item(component, component.id, plugin), *verbs]
+
+
+def observer_items(plugin: str, module: str, settings: str | None = None) -> list[Item]:
+    """The hooks around runs of a plugin to be checked, one item, or none where its module has none."""
+    component = observer.as_component(plugin, module, settings)
+    return [] if component is None else [Item(component, component.id, module)]
 
 
 @dataclass(frozen=True)
@@ -242,7 +263,7 @@ def _component_checks(
             run.add(rule.name)
         yield _expected(CheckResult(component.id, name, rule.level, result, detail), reasons)
     if definitions == CHECKS:
-        floor = FLOORS.get(component.kind, OTHER_FLOOR)
+        floor = {**FLOORS, **FEW}.get(component.kind, OTHER_FLOOR)
         detail = f"{len(run)} checks tried of a {component.kind}; expected at least {floor}"
         result = PASSED if len(run) >= floor else FAILED
         yield _expected(CheckResult(component.id, FLOOR, "contract", result, detail), reasons)
@@ -258,7 +279,6 @@ def try_check(rule: Check, subject: Subject) -> tuple[str, str]:
     for _ in range(2):
         imported = len(sys.modules)
         with renewed(subject.seed, gradients=gradients) as changes:
-            state = described()
             result, detail = _tried(rule, subject)
             changed = changes()
         if not changed or changed.keys() - GENERATORS.keys() or len(sys.modules) == imported:
@@ -267,10 +287,11 @@ def try_check(rule: Check, subject: Subject) -> tuple[str, str]:
         left = ", ".join(f"{name} is {value}" for name, value in changed.items())
         detail = f"{detail}; " if result == FAILED else ""
         result, detail = FAILED, f"{detail}after the check {left}; expected no change"
-    return result, f"{detail} ({state})" if result == FAILED else detail
+    return result, detail
 
 
 def _tried(rule: Check, subject: Subject) -> tuple[str, str]:
+    state = described()
     try:
         with warnings.catch_warnings():
             # Examples are used as they are built: that nothing trained them is no news here.
@@ -281,7 +302,7 @@ def _tried(rule: Check, subject: Subject) -> tuple[str, str]:
     except ViolationError as violation:
         return FAILED, str(violation)
     except (Exception, SystemExit) as error:
-        return FAILED, f"it ended in {type(error).__name__}: {error}{_place(error)}; expected an answer"
+        return FAILED, f"it ended in {type(error).__name__}: {error}{_place(error)}, {state}; expected an answer"
 
 
 def _place(error: BaseException) -> str:

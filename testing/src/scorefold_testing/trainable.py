@@ -76,7 +76,8 @@ def learned_state(subject: Subject) -> str:
     other.prepare(_data(subject, other, torch.float32), subject.generator("prepare"))
     other.train().load_state_dict(model.state_dict())
     here, there = (
-        each.loss(batch, progress=progress, generator=subject.generator("loss")).value.detach() for each in (model, other)
+        each.loss(batch, progress=progress, generator=subject.generator("loss")).value.detach()
+        for each in (model, other)
     )
     require_same("the loss of a training that goes on from the state", there, here)
     return f"loss {float(here):.4g}"

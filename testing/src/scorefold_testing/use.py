@@ -6,10 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
-from scorefold.interfaces.capabilities import Encodes
 from scorefold_testing.answers import answers_of, inputs_of, knows
 from scorefold_testing.contract import Subject
-from scorefold_testing.verb import Plan, numbers, plan_of_component
+from scorefold_testing.verb import answers_in, plan_of_component
 
 
 def use(subject: Subject, obj: Any = None) -> dict[str, Tensor]:
@@ -20,5 +19,4 @@ def use(subject: Subject, obj: Any = None) -> dict[str, Tensor]:
     obj = subject.build() if obj is None else obj
     if knows(subject, obj):
         return answers_of(subject.component.kind, obj, inputs_of(obj, subject), subject.generator("use"))
-    plan = plan_of_component(subject)
-    return numbers(plan.done(obj, plan.inputs_of(subject.host)))
+    return answers_in(plan_of_component(subject), subject.host, obj)

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from scorefold.artefacts import json_text
-from scorefold.errors import ArtefactError, ScorefoldError
+from scorefold.errors import ArtefactError, ConfigError, ScorefoldError
 from scorefold.plugin import Component, Verb
 from scorefold.seeds import derive_generator
 from scorefold.stage import Outcome, StageContext
 from scorefold_testing.contents import changed_parts, contents
 from scorefold_testing.contract import VERB, Check, Host, Subject, check, resolve
-from scorefold_testing.process import GENERATORS, SETTINGS, renewed, require_unchanged
+from scorefold_testing.process import GENERATORS, SETTINGS, renewed, require_unchanged, settings_in
 from scorefold_testing.require import NotApplicableError, require
 
 NUMBERS = (int, float, str, type(None))
@@ -30,7 +30,8 @@ _NONE = "scorefold.config:Config"
 def as_component(verb: Verb, kind: str = "") -> Component:
     """A verb as the checks see it; one that stands in a kind is called by both."""
     examples = tuple(
-        {"stage": example, "config": example.get("options", {}), "gives": verb.gives or kind} for example in verb.examples
+        {"stage": example, "config": example.get("options", {}), "gives": verb.gives or kind}
+        for example in verb.examples
     )
     return Component(
         VERB,
@@ -71,7 +72,7 @@ class Plan:
 
 def _built(host: Host, use: Mapping[str, Any], seed: int) -> Any:
     generator = derive_generator(seed, "input")
-    return host.create(use["use"], use.get("config"), generator=generator, **use.get("inputs", {}))
+    return host.create(use["use"], use.get("config"), generator=generator, dtype=torch.float32, **use.get("inputs", {}))
 
 
 def plan_of(subject: Subject) -> Plan:
@@ -99,6 +100,17 @@ def plan_of_component(subject: Subject) -> Plan:
     mine = {component.name, *component.aliases}
     stage = next((each for each in able[0].examples if _name(each).partition(":")[2] in mine), able[0].examples[0])
     return plan_of(replace(subject, component=as_component(able[0]), example={"stage": stage}))
+
+
+def answers_in(plan: Plan, host: Host, component: Any) -> dict[str, Tensor]:
+    """The numbers of a stage done with a component.
+
+    Raises ``NotApplicableError`` where it refuses them: the verb's example may be of another component.
+    """
+    try:
+        return numbers(plan.done(component, plan.inputs_of(host)))
+    except ConfigError as error:
+        raise NotApplicableError(f"it refuses the example of the verb: {error.message}") from error
 
 
 def numbers(outcome: Outcome) -> dict[str, Tensor]:
@@ -133,7 +145,9 @@ def _created(subject: Subject) -> Any:
     declared = next(each for each in every if name in (each.id, *(f"{each.kind}:{alias}" for alias in each.aliases)))
     own = {port.name for port in declared.requires}
     plugged = {name: value for name, value in stage.get("inputs", {}).items() if name in own}
-    return subject.host.create(stage["use"], stage.get("config"), generator=subject.generator("build"), **plugged)
+    generator = subject.generator("build")
+    # As data are, whatever the default.
+    return subject.host.create(stage["use"], stage.get("config"), generator=generator, dtype=torch.float32, **plugged)
 
 
 def done(subject: Subject) -> tuple[Any, Any]:
@@ -242,7 +256,11 @@ def verb_gives(subject: Subject) -> str:
         return f"a {found}, which is a {interface.__name__}"
     kinds = {item.component.kind for item in subject.host.components()}
     found_kinds = [each for each in sorted(kinds) if isinstance(value, _interface(subject.host, each) or ())]
-    require(not found_kinds, f"it gives {kind}, and the value is a {found}, of the kind {found_kinds}", f"gives={found_kinds}")
+    require(
+        not found_kinds,
+        f"it gives {kind}, and the value is a {found}, of the kind {found_kinds}",
+        f"gives={found_kinds}",
+    )
     return f"{kind}: a {found}"
 
 
@@ -260,7 +278,7 @@ def verb_settings(subject: Subject) -> str:
     for opposite in (False, True):
         with renewed(subject.seed, gradients=True, opposite=opposite) as changes:
             done(subject)
-            require_unchanged(changes(), SETTINGS)
+            require_unchanged(settings_in(changes()))
     return ", ".join(SETTINGS)
 
 

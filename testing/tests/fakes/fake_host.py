@@ -120,6 +120,6 @@ class FakeHost:
 def make_host() -> FakeHost:
     """The host of all fakes, the good and the broken."""
     good, broken = importlib.import_module("good_declarations"), importlib.import_module("broken_fakes")
-    for name in ("declarations", "states", "scores", "models", "others", "metrics", "verbs", "abilities"):
+    for name in ("declarations", "states", "scores", "models", "others", "metrics", "verbs", "abilities", "hooks"):
         importlib.import_module(f"broken_{name}")  # adds its own to the broken ones
     return FakeHost({item.id: item for item in (*good.COMPONENTS, *broken.COMPONENTS)})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from scorefold_toolkit.claims import read_claims
 
 __plugin_api__ = "1.0"
 
+_FEW: Mapping[str, Any] = {"cells": [{"tasks": 8, "support": 4, "query": 4}], "seeds": 1}
 _SAMPLES = Path(__file__).parent / "samples"
 
 
@@ -26,6 +27,19 @@ def scorefold_kinds() -> Iterable[Kind]:
                 gives="metrics",
                 target="scorefold_allocation.learners.verbs:evaluate",
                 options="scorefold_allocation.config.learners:EvaluateOptions",
+                examples=(
+                    {
+                        "use": "learner:linear",
+                        "inputs": {"data": {"use": "data:linear-tasks"}},
+                        "options": _FEW,
+                    },
+                    {
+                        "use": "learner:prototypes",
+                        "config": {"updates": 8, "new_tasks": {"tasks": 10}, "validation": {"tasks": 5, "every": 4}},
+                        "inputs": {"data": {"use": "data:digit-rotations"}},
+                        "options": _FEW,
+                    },
+                ),
             ),
         ),
         summary="A meta-learner that reports how well an allocation of labels trains it",

@@ -12,9 +12,12 @@ from scorefold_registry.cli.answers import print_answer
 from scorefold_registry.cli.options import Parser, UsageError
 from scorefold_registry.host import Host
 from scorefold_registry.plugins.names import did_you_mean, normalise
+from scorefold_registry.plugins.records import PluginRecord
 
 KIT = "scorefold_testing"
 ORIGIN = "scorefold_registry:Host.discover"
+PSEUDO = ("verb", "kind", "observer")
+"""What is checked beside components, by the word before its name."""
 
 
 def run(arguments: list[str]) -> int:
@@ -22,7 +25,7 @@ def run(arguments: list[str]) -> int:
     parser = Parser(
         "plugins check", "Run the checks of its kind on a component, on all of a plugin's, or on everything."
     )
-    parser.add_argument("name", nargs="?", help="a plugin, a distribution, kind:name, or verb:NAME (default: all)")
+    parser.add_argument("name", nargs="?", help="a plugin, a distribution, kind:name, verb:NAME, kind:NAME or observer:PLUGIN (default: all)")
     parser.add_argument("--only", action="append", default=[], metavar="CHECK", help="try this check only (repeatable)")
     parser.add_argument(
         "--level",
@@ -102,19 +105,20 @@ def _expected(given: Sequence[str]) -> dict[str, str]:
 
 
 def _items(host: Host, kit: Any, name: str | None) -> list[Any]:
-    """What is to be checked: all of a plugin or a distribution, the one component or the verbs of that name, or all.
+    """What is to be checked: all of a plugin or a distribution, the one component, verb or kind of that name, or all.
 
     Raises ``PluginError`` for a name that nothing has, for a plugin that offers nothing and where there is none.
     """
     records = host.plugins
-    if name is not None and name.startswith("verb:"):
-        word = name.partition(":")[2]
-        verbs = [kit.verb_item(verb, record.value) for record in records for verb in record.verbs if verb.name == word]
-        if not verbs:
-            known = dict.fromkeys(verb.name for record in records for verb in record.verbs)
+    prefix, _, word = (name or "").partition(":")
+    if prefix in PSEUDO:
+        others = [item for record in records for item in _others(kit, record) if item.component.kind == prefix]
+        chosen = [item for item in others if item.name == name]
+        if not chosen:
+            known = dict.fromkeys(item.component.name for item in others)
             hint = did_you_mean(word, known) or f"those that plugins add are {', '.join(known)}"
-            raise PluginError(f"no plugin adds a verb {word!r}", hint=hint)
-        return verbs
+            raise PluginError(f"no plugin adds a {prefix} {word!r}", hint=hint)
+        return chosen
     if name is not None:
         records = [item for item in records if name == item.name or normalise(name) == normalise(item.distribution)]
         if not records:
@@ -125,13 +129,22 @@ def _items(host: Host, kit: Any, name: str | None) -> list[Any]:
         for entry in host.components()
         if entry.record in records
     ]
-    found += [kit.verb_item(verb, record.value) for record in records for verb in record.verbs]
+    found += [item for record in records for item in _others(kit, record)]
     if not found and name is None:
         raise PluginError("no plugin that is installed offers a component to check")
     if not found:
         causes = "; ".join(f"{record.label} is {record.state}: {record.cause}" for record in records if record.cause)
         raise PluginError(f"{name} offers no component to check", hint=causes or None)
     return found
+
+
+def _others(kit: Any, record: PluginRecord) -> list[Any]:
+    """What a plugin offers beside components: verbs, kinds with their verbs, and hooks around runs."""
+    if record.module is None or record.state == "broken":
+        return []
+    found = [kit.verb_item(verb, record.value) for verb in record.verbs]
+    found += [item for kind in record.kinds for item in kit.kind_items(kind, record.value)]
+    return found + kit.observer_items(record.name, record.module.__name__, record.settings)
 
 
 def _summary(items: Sequence[Any], report: Any) -> str:
