@@ -42,7 +42,7 @@ torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 # No test is there to survive a power cut, and a run waits for the disk as long as it computes.
 os.fsync = lambda file: None
 
-pytest_plugins = ["scorefold_testing.summary"]
+pytest_plugins = ["scorefold_testing.summary", "scorefold_testing.folder"]
 
 HEAVY = Path(__file__).parent / "tests" / "heavy.txt"
 

@@ -25,6 +25,8 @@ NAVIGATION: dict[str, dict[str, str]] = {
         "gpu": "On a GPU",
         "several-machines": "On a cluster",
         "plugins": "Plugins",
+        "hook-examples": "Every hook by example",
+        "own-kind": "A kind of your own",
         "testing": "Test a plugin",
     },
     "Methods": {

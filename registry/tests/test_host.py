@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -251,3 +252,69 @@ print("torch" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout.split() == ["False", "False", "True"], done.stderr
+
+
+TAKEN = """
+import torch
+from torch import nn
+
+from scorefold.config import Config
+from scorefold.diffusion import VE
+from scorefold.interfaces import Estimator, ScoreModel
+
+
+class NoConfig(Config):
+    "Nothing to set."
+
+
+class Moved(ScoreModel):
+    def __init__(self, config):
+        super().__init__(VE(), (3,))
+        self.to = {value}
+
+    def score(self, x, t, condition=None):
+        return -x
+
+
+class Told(Estimator):
+    def __init__(self, config):
+        self.estimate = 3.0
+
+    def estimate(self, data, *, generator=None):
+        raise NotImplementedError
+"""
+
+DECLARED = """
+@hookimpl
+def scorefold_components():
+    for kind, name, target in (("score", "moved", "Moved"), ("estimator", "told", "Told")):
+        here = {"target": f"fake_taken.impl:{target}", "config": "fake_taken.impl:NoConfig", "summary": "taken"}
+        yield Component(kind, name, **here)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("score:moved", "3.0", "score:moved sets self.to to a float: to is reserved, a method of torch.nn.Module that"),
+        (
+            "score:moved",
+            "nn.Linear(1, 1)",
+            "score:moved sets self.to to a Linear: to is reserved, a method of torch.nn",
+        ),
+        (
+            "score:moved",
+            "nn.Parameter(torch.ones(1))",
+            "to is reserved, a method of torch.nn.Module: call the attribute otherwise",
+        ),
+        ("estimator:told", "3.0", "sets self.estimate to a float: estimate is reserved, a method of Estimator that"),
+    ],
+)
+def test_an_attribute_that_is_a_method_of_its_class_is_named(
+    install: Callable[..., Path], name: str, value: str, said: str
+) -> None:
+    install("fake-taken", DECLARED, files={"impl.py": TAKEN.replace("{value}", value)})
+    with pytest.raises(PluginError) as refused:
+        Host.discover().create(name)
+    assert said in str(refused.value)
+    assert "fake-taken" in str(refused.value)

@@ -91,6 +91,53 @@ def test_text_says_what_is_wrong_where_and_what_to_do(every_state: None, capsys:
     assert "cause: score:taken went to fake-winner" in text
 
 
+OFFERS = """
+from scorefold.plugin import Capability, Kind, Verb
+
+@hookimpl
+def scorefold_kinds():
+    yield Kind("thing", "fake_offers.impl:Thing")
+
+@hookimpl
+def scorefold_capabilities():
+    yield Capability("Stacks", "fake_offers.impl:Stacks")
+
+@hookimpl
+def scorefold_verbs():
+    yield Verb("weigh", takes=(), gives="metrics", target="fake_offers.impl:weigh", kinds=("thing",))
+
+@hookimpl
+def scorefold_commands(register):
+    register("weigh", "fake_offers.impl:command", "Weighs")
+
+@hookimpl
+def scorefold_before_run(run):
+    pass
+
+@hookimpl
+def scorefold_executor(run):
+    return None
+"""
+
+
+def test_listing_shows_all_that_a_plugin_offers(install: Install, capsys: Captured) -> None:
+    install("fake-offers", OFFERS)
+    found = listed(capsys)["fake-offers"]
+    offered = {name: found[name] for name in ("kinds", "capabilities", "verbs", "commands", "hooks")}
+    assert offered == {
+        "kinds": ["thing"],
+        "capabilities": ["Stacks"],
+        "verbs": ["weigh"],
+        "commands": ["weigh"],
+        "hooks": ["before_run", "executor"],
+    }
+    assert main(["plugins", "list"]) == 0
+    text = capsys.readouterr().out
+    assert "  verbs:        weigh\n  commands:     weigh\n  hooks:        before_run, executor\n" in text
+    assert main(["plugins", "show", "offers"]) == 0
+    assert "  hooks:      before_run, executor\n" in capsys.readouterr().out
+
+
 def test_a_misspelt_list_is_noted(install: Install, capsys: Captured) -> None:
     assert main(["--plugins=-standart", "plugins", "list"]) == 0
     captured = capsys.readouterr()

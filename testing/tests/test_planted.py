@@ -33,7 +33,7 @@ class Bug(NamedTuple):
 SCORE = "        scale = self.process.coefficients(x, t)[1]\n"
 FORWARD = "        return x * self.log_scale.exp(), self.log_scale.sum().expand(len(x))\n"
 LOSS = "        x = batch.x\n"
-ESTIMATE = "        x = data.x.double()\n"
+ESTIMATE = "        x = data.tensor().double()\n"
 TASKS = "        tasks, left = divmod(budget, self.size)\n"
 GAPS = "    def __init__(self) -> None:\n        self.gaps: list[Tensor] = []\n"
 ADD = "        draws = batch.draws\n"

@@ -190,7 +190,7 @@ class Neighbours(Estimator):
 
     def estimate(self, data: Any, *, generator: Any = None) -> Estimate:
         data = as_dataset(data)
-        x = data.x.double()
+        x = data.tensor().double()
         if len(x) < self.size + 2:
             raise DataError(f"{self.size + 2} points are needed; {len(x)} were given")
         nearest = torch.cdist(x, x).topk(self.size + 1, largest=False).values[:, 1:]

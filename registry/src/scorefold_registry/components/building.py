@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +30,9 @@ from scorefold_registry.components.shown import show_by_origin
 from scorefold_registry.plugins.loading import describe, load_target, own_frame
 from scorefold_registry.plugins.names import did_you_mean, sentences
 from scorefold_registry.plugins.records import Registered
+
+_TAKEN = re.compile(r"attribute '(\w+)' already exists")
+"""How torch says that a module or a parameter is called as something that its class has."""
 
 
 @dataclass(frozen=True)
@@ -231,9 +235,13 @@ class Builder:
             raise
         except BaseException as error:
             frame = own_frame(error, {registered.record.package})
+            taken = _TAKEN.match(str(error.args[0])) if isinstance(error, KeyError) and error.args else None
+            reserved = (
+                f"{taken[1]} is reserved, a method of torch.nn.Module: call the attribute otherwise" if taken else ""
+            )
             raise PluginError(
                 f"building {registered.id} failed: {describe(error)} ({registered.record.label})",
-                hint=f"at {frame}" if frame else None,
+                hint=sentences(f"at {frame}" if frame else "", reserved) or None,
             ) from error
 
     def _names(self, items: Sequence[Any]) -> list[str]:
@@ -252,6 +260,13 @@ class Builder:
                 f"{registered.id} is declared as a {component.kind}, but {component.target} is no {interface.__name__} "
                 f"({registered.record.label})"
             )
+        for name, value in _attributes(obj).items():
+            if owner := _method_of(name, obj, interface):
+                raise PluginError(
+                    f"{registered.id} sets self.{name} to {_what(value)}: {name} is reserved, a method of {owner} that "
+                    f"others call ({registered.record.label})",
+                    hint=f"call the attribute otherwise: self.{name}_ in {component.target}",
+                )
         for name, declaration in self.catalogue.capabilities.items():
             declared = name in component.provides
             if not declared and declaration.interface.partition(":")[0] not in sys.modules:
@@ -269,6 +284,19 @@ class Builder:
                 )
             if not declared and isinstance(obj, capability):
                 registered.record.warn(f"{registered.id} can do {name} but does not say so in 'provides'")
+
+
+def _attributes(obj: Any) -> dict[str, Any]:
+    """What a constructor has set: values that can't be called, as methods that are wrapped can, and parts."""
+    values = {name: value for name, value in getattr(obj, "__dict__", {}).items() if not callable(value)}
+    return {**values, **obj._modules} if isinstance(obj, nn.Module) else values
+
+
+def _method_of(name: str, obj: Any, interface: type) -> str | None:
+    """The class whose method a name is: torch's for modules, or that of the kind; None for a name that is free."""
+    if isinstance(obj, nn.Module) and inspect.isfunction(getattr(nn.Module, name, None)):
+        return "torch.nn.Module"
+    return interface.__name__ if inspect.isfunction(getattr(interface, name, None)) else None
 
 
 def _interface(what: str, target: str) -> type:

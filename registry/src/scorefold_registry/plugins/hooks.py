@@ -16,6 +16,8 @@ from scorefold_registry.plugins.names import did_you_mean, near_misses
 from scorefold_registry.plugins.records import Command, PluginRecord
 
 HOOKS = tuple(name for name in vars(hookspecs) if name.startswith("scorefold_"))
+REGISTRATION = HOOKS[:7]
+"""The hooks that are asked once, plugin by plugin, for what it offers; the others are called around runs."""
 WRAPPABLE = ("scorefold_run_stage", "scorefold_executor")
 """The hooks that pluggy calls as a whole; all others are called plugin by plugin, where there is nothing to wrap."""
 

@@ -25,7 +25,11 @@ def run(arguments: list[str]) -> int:
     parser = Parser(
         "plugins check", "Run the checks of its kind on a component, on all of a plugin's, or on everything."
     )
-    parser.add_argument("name", nargs="?", help="a plugin, a distribution, kind:name, verb:NAME, kind:NAME or observer:PLUGIN (default: all)")
+    parser.add_argument(
+        "name",
+        nargs="?",
+        help="a plugin, a distribution, kind:name, verb:NAME, kind:NAME or observer:PLUGIN (default: all)",
+    )
     parser.add_argument("--only", action="append", default=[], metavar="CHECK", help="try this check only (repeatable)")
     parser.add_argument(
         "--level",

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
 from scorefold.errors import PluginError, printable
-from scorefold.plugin import Port, Verb
+from scorefold.plugin import Capability, Kind, Port, Verb
 from scorefold_registry.cli.answers import print_answer
 from scorefold_registry.cli.options import Parser
 from scorefold_registry.components.catalogue import Catalogue
 from scorefold_registry.plugins.discovery import discover
+from scorefold_registry.plugins.hooks import HOOKS, REGISTRATION, implementations
 from scorefold_registry.plugins.known import missing_plugin, not_installed
 from scorefold_registry.plugins.names import did_you_mean, normalise, sentences
-from scorefold_registry.plugins.records import PluginRecord, Registered
+from scorefold_registry.plugins.records import Command, PluginRecord, Registered
 
 
 def run(arguments: list[str]) -> int:
@@ -35,7 +36,7 @@ def _check(arguments: list[str]) -> int:
 
 
 def _list(arguments: list[str]) -> int:
-    parser = Parser("plugins list", "List the installed plugins, their states and their components.")
+    parser = Parser("plugins list", "List the installed plugins, their states and what they offer.")
     parser.add_argument("--no-import", action="store_true", help="run no plugin code: entry points only")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
@@ -43,9 +44,9 @@ def _list(arguments: list[str]) -> int:
     # Making the catalogue settles who has which name, and with it the states.
     Catalogue(discovery.plugins, discovery.settings.prefer)
     if options.json:
-        _print_json({"plugins": [record.as_json() for record in discovery.plugins]})
+        _print_json({"plugins": [{**record.as_json(), **_further(record)} for record in discovery.plugins]})
     else:
-        lines = "\n".join(line for record in discovery.plugins for line in _lines(record))
+        lines = "\n".join(line for record in discovery.plugins for line in _lines(record, _further(record)))
         print_answer(lines or "no plugin is installed")
         for plugin in not_installed(discovery.plugins):
             print(f"not installed: {plugin.name}, {plugin.summary}: {plugin.install}")
@@ -54,7 +55,26 @@ def _list(arguments: list[str]) -> int:
     return 0
 
 
-def _lines(record: PluginRecord) -> Iterable[str]:
+def _further(record: PluginRecord) -> dict[str, list[str]]:
+    """The names of what a plugin offers beside components; its hooks are those around runs, without their prefix."""
+    found: dict[str, Sequence[Kind | Capability | Verb | Command]] = {
+        "kinds": record.kinds,
+        "capabilities": record.capabilities,
+        "verbs": record.verbs,
+        "commands": record.commands,
+    }
+    names = {what: list(dict.fromkeys(item.name for item in items)) for what, items in found.items()}
+    return {**names, "hooks": _hooks(record)}
+
+
+def _hooks(record: PluginRecord) -> list[str]:
+    if record.module is None or record.state in ("broken", "incompatible"):
+        return []
+    known = implementations(record.module)
+    return [name.removeprefix("scorefold_") for name in HOOKS if name in known and name not in REGISTRATION]
+
+
+def _lines(record: PluginRecord, further: Mapping[str, Sequence[str]]) -> Iterable[str]:
     yield f"{record.name}  {record.distribution} {record.version}  {record.state}"
     if record.cause:
         yield f"  cause: {record.cause}"
@@ -64,11 +84,12 @@ def _lines(record: PluginRecord) -> Iterable[str]:
         yield f"  fix: {record.fix}"
     for warning in record.remarks:
         yield f"  warning: {warning}"
-    by_kind: dict[str, list[str]] = {}
+    offered: dict[str, list[str]] = {}
     for component in record.components:
-        by_kind.setdefault(component.kind, []).append(component.name)
-    width = max([11, *(len(kind) + 1 for kind in by_kind)])
-    for kind, names in by_kind.items():
+        offered.setdefault(component.kind, []).append(component.name)
+    offered |= {what: list(names) for what, names in further.items() if names}
+    width = max([11, *(len(kind) + 1 for kind in offered)])
+    for kind, names in offered.items():
         yield f"  {kind + ':':<{width}} {', '.join(names)}"
 
 
@@ -132,6 +153,7 @@ def _component(catalogue: Catalogue, plugins: list[PluginRecord], name: str) -> 
 def _plugin_facts(record: PluginRecord) -> dict[str, Any]:
     return {
         **record.as_json(),
+        "hooks": _hooks(record),
         "module": record.value,
         "frame": record.frame,
         "fix": record.fix,
@@ -156,7 +178,7 @@ def _settings(record: PluginRecord) -> list[dict[str, Any]]:
 
 
 def _plugin_text(record: PluginRecord) -> str:
-    lines = list(_lines(record))
+    lines = list(_lines(record, {"hooks": _hooks(record)}))
     lines.insert(1, f"  module: {record.value}")
     kinds = [f"  kind {kind.name}: {kind.summary}" for kind in record.kinds]
     kinds += [f"  capability {item.name}: {item.summary}" for item in record.capabilities]
