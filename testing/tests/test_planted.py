@@ -282,3 +282,15 @@ def test_there_is_a_bug_of_every_kind() -> None:
     kinds = {"score", "flow", "geometry", "estimator", "allocator", "data", "metric", "verb", "observer", "kind"}
     assert {bug.item for bug in BUGS.values()} == {*kinds, "kind-verb", "own"}
     assert len(BUGS) >= 40
+
+
+def test_our_own_hooks_and_kinds_pass() -> None:
+    """Components of ours and their verbs are held to the checks beside their own tests."""
+    from scorefold_registry import Host
+
+    ours = Host.discover()
+    items = [item for record in ours.plugins for kind in record.kinds for item in kind_items(kind, record.value)]
+    items += [item for r in ours.plugins for item in observer_items(r.name, r.value, r.settings)]
+    assert {item.component.kind for item in items} == {"kind", "observer", "verb"}
+    found = list(check_components(items, ours))
+    assert not [check for check in found if check.result == FAILED]
