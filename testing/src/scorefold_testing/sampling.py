@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -36,7 +37,8 @@ def sample_shape(subject: Subject) -> str:
         require_shape(f"{n} draws", draws, (n, *shape))
         count = int((~draws.isfinite()).sum())
         require(count == 0, f"{count} numbers of {n} draws are not finite", "0")
-    require_refusal("n = -1", ConfigError, lambda: model.sample(-1, condition, **options))
+    ask = partial(model.sample, condition=condition, generator=subject.generator("sample"), **options)
+    require_refusal("n = -1", ConfigError, partial(ask, -1))
     return "3 draws and none"
 
 
@@ -70,7 +72,7 @@ def log_prob_shape(subject: Subject) -> str:
         raise NotApplicableError(f"the exact trace takes too long for events of over {TOO_MANY} coordinates")
     x = subject.points(2, model.event_shape, model.event_scale)
     condition = rows_of(draw_condition(model.condition_spec, ROWS, subject, torch.float64), slice(2))
-    value = model.log_prob(x, condition, rtol=1e-2, atol=1e-2)
+    value = model.log_prob(x, condition, generator=subject.generator("log_prob"), rtol=1e-2, atol=1e-2)
     require_shape("log_prob", value, (2,))
     count = int((~value.isfinite()).sum())
     require(count == 0, f"{count} of 2 values of log_prob are not finite", "0")

@@ -133,7 +133,7 @@ def log_prob_of_density(subject: Subject) -> str:
     x = model.process.perturb(x[:1], start, subject.normal(1, *x.shape[1:], purpose="start"))
     with torch.no_grad():
         expected = model.noised_log_prob(x, start) / x[0].numel()
-        found = model.log_prob(x, rtol=1e-3, atol=1e-3) / x[0].numel()
+        found = model.log_prob(x, generator=subject.generator("log_prob"), rtol=1e-3, atol=1e-3) / x[0].numel()
     return require_close("log_prob in nats a coordinate", found, expected, NATS)
 
 
@@ -205,13 +205,24 @@ def guidance(subject: Subject) -> str:
     classes = torch.arange(CLASSES)
     with torch.no_grad():
         given = model.score(x, t, classes)
-        text = require_close("guidance 1", model.bind(classes, guidance=1.0)(x, t), given, EXACT)
+        text = require_close(
+            "guidance 1", model.bind(classes, guidance=1.0, generator=subject.generator("bind"))(x, t), given, EXACT
+        )
         try:
             free = model.score(x, t, None)
         except ScorefoldError as error:
-            require_refusal("guidance 2", ScorefoldError, lambda: model.bind(classes, guidance=2.0)(x, t))
+            require_refusal(
+                "guidance 2",
+                ScorefoldError,
+                lambda: model.bind(classes, guidance=2.0, generator=subject.generator("bind"))(x, t),
+            )
             return f"{text}; another is refused, since {error.message}"
-        mixed = require_close("guidance 2", model.bind(classes, guidance=2.0)(x, t), 2 * given - free, 1e-7)
+        mixed = require_close(
+            "guidance 2",
+            model.bind(classes, guidance=2.0, generator=subject.generator("bind"))(x, t),
+            2 * given - free,
+            1e-7,
+        )
     return f"{text}; {mixed}"
 
 

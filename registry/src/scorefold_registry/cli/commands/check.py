@@ -148,7 +148,7 @@ def _others(kit: Any, record: PluginRecord) -> list[Any]:
         return []
     found = [kit.verb_item(verb, record.value) for verb in record.verbs]
     found += [item for kind in record.kinds for item in kit.kind_items(kind, record.value)]
-    return found + kit.observer_items(record.name, record.module.__name__, record.settings)
+    return [*found, *kit.observer_items(record.name, record.module.__name__, record.settings)]
 
 
 def _summary(items: Sequence[Any], report: Any) -> str:
