@@ -276,7 +276,7 @@ class Moved(ScoreModel):
         return -x
 
 
-class Told(Estimator):
+class Fixed(Estimator):
     def __init__(self, config):
         self.estimate = 3.0
 
@@ -287,7 +287,7 @@ class Told(Estimator):
 DECLARED = """
 @hookimpl
 def scorefold_components():
-    for kind, name, target in (("score", "moved", "Moved"), ("estimator", "told", "Told")):
+    for kind, name, target in (("score", "moved", "Moved"), ("estimator", "fixed", "Fixed")):
         here = {"target": f"fake_taken.impl:{target}", "config": "fake_taken.impl:NoConfig", "summary": "taken"}
         yield Component(kind, name, **here)
 """
@@ -307,7 +307,7 @@ def scorefold_components():
             "nn.Parameter(torch.ones(1))",
             "to is reserved, a method of torch.nn.Module: call the attribute otherwise",
         ),
-        ("estimator:told", "3.0", "sets self.estimate to a float: estimate is reserved, a method of Estimator that"),
+        ("estimator:fixed", "3.0", "sets self.estimate to a float: estimate is reserved, a method of Estimator that"),
     ],
 )
 def test_an_attribute_that_is_a_method_of_its_class_is_named(
