@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 VARIABLE = "SCOREFOLD_DEV_PLUGINS"
-SECONDS = 300
+SECONDS = 1800
 
 
 @dataclass(frozen=True)
