@@ -209,8 +209,9 @@ def _copied(file: Path, folder: Path) -> Path:
 
 
 def _dtype(obj: Any) -> torch.dtype:
+    """The dtype of a model, and for others the default, in which what is plugged into them was built."""
     tensors = [*obj.parameters(), *obj.buffers()] if isinstance(obj, nn.Module) else []
-    return next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), torch.float32)
+    return next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), torch.get_default_dtype())
 
 
 CHECKS: tuple[Check, ...] = (
