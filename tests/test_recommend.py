@@ -131,6 +131,14 @@ def test_quick_gives_two_readings_that_nothing_has_checked(capsys: pytest.Captur
     assert not any(row["used"] for row in found["table"])
 
 
+def test_points_too_few_for_a_quick_reading_are_too_few_for_the_check(capsys: pytest.CaptureFixture[str]) -> None:
+    np.save("few.npy", np.load("points.npy")[:15])
+    assert main(["recommend", "few.npy", *QUICK]) == 2
+    assert "the check on surrogates needs at least 30 points; 15 were given" in capsys.readouterr().err
+    assert main(["recommend", "few.npy", "--quick", "--quiet"]) == 2
+    assert "MLE needs at least 21 points with n_neighbors: 20; 15 were given" in capsys.readouterr().err
+
+
 def test_no_answer_where_it_hangs_on_units_that_may_be_noise(capsys: pytest.CaptureFixture[str]) -> None:
     rng = np.random.default_rng(0)
     z = rng.standard_normal((400, 4))

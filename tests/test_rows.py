@@ -102,6 +102,8 @@ def test_an_index_of_pandas_names_the_rows() -> None:
     frame.index = pd.MultiIndex.from_product([range(24), ["a", "b"]])
     assert list(data(frame, progress=False).value.rows)[:3] == ["0 a", "0 b", "1 a"]
     assert data(frame["a"], progress=False).value.event_shape == (1,)
+    named = data(frame.assign(who=NAMED), names="who", progress=False).value
+    assert (list(named.rows), named.event_shape) == (NAMED, (3,))
 
 
 def test_a_column_names_the_rows_of_a_table(tmp_path: Path) -> None:

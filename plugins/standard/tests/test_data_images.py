@@ -495,13 +495,17 @@ def test_damaged_images_are_named_all_at_once(tmp_path: Path, memory: float) -> 
     with pytest.raises(DataError, match=r"21.png can't be read as an image") as alone:
         list(create({**config, "fractions": [0, 0, 1]}).load("test").batches(4))
     assert "damaged: skip" in str(alone.value)
+    source = create({"root": tmp_path, "grey": True, "damaged": "skip"})
+    assert source.data_warnings() == ("1 image can't be read and is left out: 21.png",)
 
 
 def test_a_folder_without_any_image_that_can_be_read_is_refused(tmp_path: Path) -> None:
     for number in range(7):
         (tmp_path / f"{number}.png").write_bytes(b"no image")
-    with pytest.raises(DataError, match=r"7 of 7 images can't be read: .*and 2 more"):
-        create({"root": tmp_path, "damaged": "skip"})
+    for damaged in ("refuse", "skip"):
+        with pytest.raises(DataError, match=r"7 of 7 images can't be read: .*and 2 more") as caught:
+            create({"root": tmp_path, "damaged": damaged})
+        assert caught.value.hint == "give files that programs for images open"
 
 
 def test_images_of_several_sizes_are_looked_at_without_a_size(tmp_path: Path) -> None:
@@ -513,3 +517,15 @@ def test_images_of_several_sizes_are_looked_at_without_a_size(tmp_path: Path) ->
     with pytest.raises(DataError, match="set 'size'"):
         create({"root": tmp_path})
     assert ImageFolder.inspect(ImagesConfig(root=tmp_path, size=4)).event_shape == (3, 4, 4)
+
+
+@pytest.mark.parametrize(("strange", "side"), [((1, 90), 8), ((3, 5), 3), ((900, 700), 8)])
+def test_one_image_of_another_size_does_not_settle_the_size_of_all(
+    tmp_path: Path, strange: tuple[int, int], side: int
+) -> None:
+    for number, size in enumerate([(8, 9), (10, 9), (9, 9), (30, 12), strange]):
+        Image.new("L", size, color=number).save(tmp_path / f"{number}.png")
+    seen = ImageFolder.inspect(ImagesConfig(root=tmp_path))
+    assert seen.event_shape == (3, side, side)
+    assert f"size: {side} makes" in seen.warnings[0]
+    assert seen.warnings[0].endswith("enlarges the smallest") == (side > min(strange))

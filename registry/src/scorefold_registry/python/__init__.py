@@ -138,14 +138,15 @@ def data(
     ``x`` is an array or tensor (N, *E), a pandas or polars table, a path to files or images, or the name of a component
     such as ``data:digits``. ``condition`` and ``label`` (N,) are arrays like it, or names of columns of a table or
     file. ``splits`` are the fractions for training, validation and test. Further keywords are fields of the component's
-    config: of ``data:array`` (``scale``, ``low``, ``levels``, ...) for arrays and tables.
+    config: of ``data:array`` (``scale``, ``low``, ``levels``, ...) for arrays and tables. The index of a pandas table
+    names its rows; ``names="column"`` names them by a column.
 
     ``seed`` is the root seed (0) and ``runtime`` that of a run file (``{"device": "cpu", "workers": 2}``). Runs, cache
     and data are kept in ``folder``, where later sessions find them again; without one they go when Python ends. Raises
     ``ConfigError`` and ``DataError`` for what does not fit.
     """
     setting = _setting([], folder, seed, runtime, host)
-    use, fields = source_of(x, condition, label, setting.folder)
+    use, fields = source_of(x, condition, label, setting.folder, indexed="names" not in config)
     if splits is not None:
         fields["fractions"] = splits
     if twice := sorted(fields.keys() & config.keys()):

@@ -64,8 +64,13 @@ def _saved(value: Any, setting: Setting) -> Path:
     return place.absolute()
 
 
-def source_of(x: Any, condition: Any, label: Any, folder: Path) -> tuple[str, dict[str, Any]]:
-    """The component that reads what was given, and the fields of its config; arrays and tables are written first."""
+def source_of(
+    x: Any, condition: Any, label: Any, folder: Path, *, indexed: bool = True
+) -> tuple[str, dict[str, Any]]:
+    """The component that reads what was given, and the fields of its config; arrays and tables are written first.
+
+    The index of a pandas table names its rows where ``indexed``.
+    """
     named = {"condition": condition, "label": label}
     if isinstance(x, str) and ":" in x and not Path(x).exists():
         return x, {key: value for key, value in named.items() if value is not None}
@@ -78,7 +83,7 @@ def source_of(x: Any, condition: Any, label: Any, folder: Path) -> tuple[str, di
     if hasattr(x, "to_csv") or hasattr(x, "write_csv"):
         columns = _columns(named)
         _check_table(x, columns)
-        if hasattr(x, "to_csv") and list(x.index) != list(range(len(x))):
+        if indexed and hasattr(x, "to_csv") and list(x.index) != list(range(len(x))):
             columns["names"] = free_name("row", set(map(str, x.columns)))
             x = x.set_axis(range(len(x))).assign(**{columns["names"]: [_row_name(one) for one in x.index]})
         text = x.to_csv(index=False) if hasattr(x, "to_csv") else x.write_csv()

@@ -27,6 +27,8 @@ from scorefold_toolkit.data.splits import of_classes, pick, source_seed, split_p
 _LOOKED_AT = 1000  # images whose sizes are read
 _TRIED = 20_000  # images that are tried after one could not be read
 _NAMED = 5
+_TINY = 4  # how many times smaller than half of the sizes one is that all images are not reduced to
+_LARGE = 256  # the largest side that images of several sizes are looked at in
 _UNREAD = "can't be read as an image"
 
 
@@ -110,8 +112,7 @@ class ImageFolder(DataSource):
             if _UNREAD not in error.message:
                 raise
             found = self._damaged(kept) if len(kept) <= _TRIED else {}
-            several = 1 < len(found) < len(kept)
-            raise self._refused(found, len(kept)) if several else _with_skip(error) from None
+            raise self._refused(found, len(kept)) if len(found) > 1 else _with_skip(error) from None
 
     def _damaged(self, rows: Tensor) -> dict[int, str]:
         """The images among some rows that can't be read, each with the reason."""
@@ -126,13 +127,12 @@ class ImageFolder(DataSource):
         return found
 
     def _refused(self, damaged: Mapping[int, str], count: int) -> DataError:
-        named = "; ".join(list(damaged.values())[:_NAMED]) + (
-            f"; and {len(damaged) - _NAMED} more" * (len(damaged) > _NAMED)
-        )
-        return DataError(
-            f"{len(damaged)} of {count} images can't be read: {named}",
-            hint="repair or remove these files, or leave them out: damaged: skip",
-        )
+        more = f"; and {len(damaged) - _NAMED} more" * (len(damaged) > _NAMED)
+        named = "; ".join(list(damaged.values())[:_NAMED]) + more
+        hint = "repair or remove these files, or leave them out: damaged: skip"
+        if len(damaged) == count:
+            hint = "give files that programs for images open"
+        return DataError(f"{len(damaged)} of {_images(count)} can't be read: {named}", hint=hint)
 
     def __reduce__(self) -> tuple[object, ...]:
         """Where it is sent its files are opened again, and split as here."""
@@ -163,23 +163,29 @@ class ImageFolder(DataSource):
         if self._skipped:
             names = ", ".join(str(self._pictures.rows[row]) for row in list(self._skipped)[:_NAMED])
             more = f" and {len(self._skipped) - _NAMED} more" if len(self._skipped) > _NAMED else ""
-            found.insert(0, f"{len(self._skipped)} images can't be read and are left out: {names}{more}")
+            are = "is" if len(self._skipped) == 1 else "are"
+            found.insert(0, f"{_images(len(self._skipped))} can't be read and {are} left out: {names}{more}")
         return tuple(found)
 
     @classmethod
     def inspect(cls, config: ImagesConfig) -> DataSummary:
-        """What a folder holds; images of several sizes are looked at in the smallest."""
+        """What a folder holds; images of several sizes are looked at in one that suits them."""
         sizes = _sizes(_pictures(config.root.expanduser())) if config.size is None else set()
         if len(sizes) < 2:
             return cls(config).summary()
-        side = min(map(min, sizes))
+        side = _common_side(sizes)
         seen = cls(config.model_copy(update={"size": side})).summary()
         kept = [text for text in seen.warnings if not text.startswith("the images have ")]
         text = f"the images have {_texts(sizes)}: size: {side} makes all of them {side} x {side}, as they are seen here"
+        text += ", and enlarges the smallest" * (min(map(min, sizes)) < side)
         return replace(seen, warnings=(text, *kept))
 
     def fingerprint(self) -> str:
         return self._pictures.digest()
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count} images"
 
 
 def _with_skip(error: DataError) -> DataError:
@@ -190,6 +196,13 @@ def _sizes(pictures: Pictures) -> set[tuple[int, int]]:
     """The widths and heights of images; of many, some are looked at."""
     looked = map(pictures.read, range(0, pictures.count, max(1, pictures.count // _LOOKED_AT)))
     return {size for path, content in looked if (size := image_size(path, content)) is not None}
+
+
+def _common_side(sizes: set[tuple[int, int]]) -> int:
+    """The least shorter side of images, those far smaller than half of the sizes left out; at most ``_LARGE``."""
+    sides = sorted(map(min, sizes))
+    usual = sides[len(sides) // 2]
+    return min(_LARGE, next(side for side in sides if _TINY * side >= usual))
 
 
 def _texts(sizes: set[tuple[int, int]]) -> str:

@@ -34,14 +34,23 @@ def run(arguments: list[str]) -> int:
     """Write a run file with the data, two quick estimators and ``estimator:calibrated``, run it and print the answer
     with its table; with ``--quick`` the two alone.
 
-    The status is 0 where there is a dimension, 1 where no estimator can be trusted, 130 after Ctrl-C. Raises
+    Quick estimators that can't read the data are left out. The status is 0 where there is a dimension, 1 where no estimator can be trusted, 130 after Ctrl-C. Raises
     ``ConfigError`` for what is no file of points, folder of images or data component.
     """
     given = _parser().parse_args(arguments)
     stages, reading = _stages(given)
     # A run folder is named after the run, and the file stays where errors point to.
-    file = write_run_file(FOLDER, f"recommend-{data_name(given.data)}", stages)
-    result = run_plan_of(file, given, command=["scorefold", "recommend", *arguments])
+    name = f"recommend-{data_name(given.data)}"
+    file = write_run_file(FOLDER, name, stages)
+    command = ["scorefold", "recommend", *arguments]
+    try:
+        result = run_plan_of(file, given, command=command)
+    except DataError:
+        if given.quick:
+            raise
+        # The check leaves out an estimator that can't read the data, and says what it needs itself.
+        file = write_run_file(FOLDER, name, {key: stages[key] for key in ("data", STAGE)})
+        result = run_plan_of(file, given, command=command)
     if result is None:
         return INTERRUPTED
     estimate = _unchecked(result) if given.quick else _estimate(result, STAGE)
