@@ -13,22 +13,29 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from latent_toys import Noisy
 from numpy.typing import NDArray
 from PIL import Image
+from verb_toys import Posterior
 
-from scorefold.data import Dataset
+from scorefold.data import Dataset, TensorSpec
 from scorefold.errors import DataError
-from scorefold.interfaces import TensorSource
+from scorefold.interfaces import DataSource, TensorSource
 from scorefold.stage import StageContext
 from scorefold_audit.audit import audit
 from scorefold_audit.config import AuditOptions
+from scorefold_iddiff.local.probe import take
 from scorefold_registry import Host
 from scorefold_registry.cli.main import main
 from scorefold_registry.components.values import load_value, save_value
 from scorefold_registry.python import data, estimate
 from scorefold_toolkit.data.rows import row_text
-from scorefold_verbs.config.verbs import InterpolateOptions
+from scorefold_verbs.assess import assess
+from scorefold_verbs.config.latents import EditOptions, ReconstructOptions, TraverseOptions
+from scorefold_verbs.config.verbs import AssessOptions, InterpolateOptions
 from scorefold_verbs.inputs import ends_of
+from scorefold_verbs.latents.reconstruct import reconstruct
+from scorefold_verbs.latents.traverse import edit, traverse
 
 Points = NDArray[np.float64]
 NAMED = [f"patient {number}" for number in range(48)]
@@ -177,6 +184,80 @@ def test_paths_go_between_rows_of_any_split() -> None:
     source = data(x, missing="drop", progress=False).value
     with pytest.raises(DataError, match="row 7, which was left out"):
         ends_of(source.load("test"), source, InterpolateOptions(between=((7, 12),)), context())
+
+
+def labelled(order: NDArray[np.int64]) -> tuple[Points, DataSource]:
+    """Points that are split by the seed, of two classes and with names, in an order; row 5 is left out."""
+    x = points()
+    classes = (x[:, 0] > 0).astype(int)
+    x[5] = np.nan
+    frame = pd.DataFrame(x, columns=list("abc"), index=NAMED).assign(kind=classes, d=x[:, 0], e=x[:, 1], f=x[:, 2])
+    frame = frame.iloc[order]
+    given = {"columns": list("abc"), "condition": list("def"), "label": "kind", "missing": "drop"}
+    source = data(frame, splits=(0.5, 0, 0.5), progress=False, **given).value
+    return frame[list("abc")].to_numpy(), source
+
+
+CODE = Noisy((3,), (1.0, 1.0, 1.0), (1e-3, 1e-3, 1e-3))
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_decoded_events_stand_in_the_order_of_the_rows(seed: int) -> None:
+    x, source = labelled(np.random.default_rng(seed).permutation(48))
+    given, double = {"data": source}, StageContext("rows", dtype=torch.float64)
+    test = source.load("test").index
+    known = torch.tensor(x)
+    arrays = reconstruct(CODE, given, ReconstructOptions(), double).arrays
+    assert torch.equal(arrays["rows"], test.sort().values)
+    assert len(arrays["L2"]) == len(test)
+    assert float((arrays["reconstructions"] - known[arrays["rows"]]).abs().max()) < 0.05
+    few = traverse(CODE, given, TraverseOptions(rows="points", count=6, times=3), double)
+    assert torch.equal(few.arrays["rows"], test[:6].sort().values)
+    assert torch.allclose(few.drawn.before, known[few.arrays["rows"]])
+    names = list(source.rows)
+    assert few.drawn.rows == tuple(names[row] for row in few.arrays["rows"].tolist())
+    changed = edit(CODE, given, EditOptions(label=1, points=8, strengths=(0.0,)), double)
+    edited = changed.arrays["rows"]
+    assert torch.equal(edited, edited.sort().values)
+    assert torch.allclose(changed.arrays["edits"][:, 0], known[edited])
+    sides = ["1" if first > 0 else "not 1" for first in known[edited, 0].tolist()]
+    assert changed.drawn.rows == tuple(
+        f"{names[row]}: {side}" for row, side in zip(edited.tolist(), sides, strict=True)
+    )
+
+
+def test_a_row_of_any_split_is_moved_along_the_axes_of_a_code() -> None:
+    x, source = labelled(np.arange(48))
+    double = StageContext("rows", dtype=torch.float64)
+    train, first = source.load("train").index.tolist(), int(source.load("test").index[0])
+    for asked, row in ((train[0], train[0]), (NAMED[train[1]], train[1]), (None, first)):
+        moved = traverse(CODE, {"data": source}, TraverseOptions(point=asked, times=3), double)
+        assert moved.arrays["rows"].tolist() == [row] * 3
+        assert np.allclose(moved.drawn.before.numpy(), x[[row] * 3])
+    with pytest.raises(DataError, match="point names patient 5, which was left out"):
+        traverse(CODE, {"data": source}, TraverseOptions(point=5), double)
+
+
+def test_draws_stand_in_the_order_of_the_rows() -> None:
+    x, source = labelled(np.random.default_rng(2).permutation(48))
+    model = Posterior((3,), width=0.05, spec=TensorSpec((3,))).double()
+    options = AssessOptions(n=2, steps=40, shown=7)
+    found = assess(model, {"data": source}, options, StageContext("rows", dtype=torch.float64)).arrays
+    test = source.load("test").index
+    assert torch.equal(found["rows"], test.sort().values)
+    assert len(found["places"]) == len(found["energy score"]) == len(test)
+    assert torch.equal(found["rows of draws"], test[:7].sort().values)
+    assert np.allclose(found["draws"].mean(1).numpy(), x[found["rows of draws"].numpy()], atol=0.5)
+
+
+def test_values_that_are_not_finite_are_named_by_their_row() -> None:
+    x = torch.randn(40, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x[11, 1] = torch.inf
+    shuffled = Dataset(x, index=torch.arange(40) + 200)
+    with pytest.raises(DataError, match="NaN or infinite, the first in row 211"):
+        Host.discover().create("estimator:mle").estimate(shuffled)
+    with pytest.raises(DataError, match="not finite, the first in row 211"):
+        take(Posterior((3,)).double(), shuffled, torch.arange(40))
 
 
 QUICK = AuditOptions(permutations=99, quality_points=20, membership_points=20, n=200)

@@ -217,7 +217,7 @@ def test_a_limit_draws_points_and_says_which(sphere: torch.Tensor) -> None:
 def test_points_that_are_not_finite_are_refused(sphere: torch.Tensor) -> None:
     bad = sphere.clone()
     bad[[7, 9], 2] = math.nan
-    with pytest.raises(DataError, match="2 of the points are NaN or infinite, the first at position 7"):
+    with pytest.raises(DataError, match="2 of the points are NaN or infinite, the first in row 7"):
         SkdimEstimator(configs.MLEConfig()).estimate(bad)
 
 

@@ -174,9 +174,9 @@ def test_components_of_many_points_are_read_in_batches(monkeypatch: pytest.Monke
 def test_points_that_are_not_finite_are_named_in_any_batch() -> None:
     x = table(2000, 2)
     x[1234, 1] = torch.nan
-    with pytest.raises(DataError, match="1 of the points are NaN or infinite, the first at position 1234"):
+    with pytest.raises(DataError, match="1 of the points are NaN or infinite, the first in row 1234"):
         variances_by_batches(Dataset(x=x), torch.arange(2000))
-    with pytest.raises(DataError, match="the first at position 1234"):
+    with pytest.raises(DataError, match="the first in row 1234"):
         points_of(x, None, gen(), least=3, who="PCA")
 
 

@@ -204,7 +204,7 @@ def test_without_a_training_split_the_points_themselves_say_how_far_codes_go() -
 
 def test_traversals_that_cannot_be() -> None:
     source = {"data": events(SHAPE)}
-    with pytest.raises(ConfigError, match="point is 60; the split has 60, counted from 0"):
+    with pytest.raises(DataError, match="point names row 60; the data have the rows 0 to 59"):
         traverse(noisy(), source, TraverseOptions(point=60), context())
     with pytest.raises(ConfigError, match="axis is 4; the code has 4, counted from 0"):
         traverse(noisy(), source, TraverseOptions(rows="points", axis=4), context())
@@ -232,7 +232,8 @@ def test_edits_move_codes_along_the_attribute_and_the_decoded_events_with_them()
     ones, others = (torch.where(test.label == label)[0][:20] for label in (1, 0))
     rows = torch.cat([ones, others]).sort().values
     torch.testing.assert_close(point, test.x[rows])
-    assert outcome.drawn.rows == tuple("1" if one else "not 1" for one in test.label[rows].tolist())
+    sides = ["1" if one else "not 1" for one in test.label[rows].tolist()]
+    assert outcome.drawn.rows == tuple(f"row {row}: {side}" for row, side in zip(rows.tolist(), sides, strict=True))
     # The columns of the picture are decided on by the codes of their own events, against the points' own.
     logits = outcome.arrays["logits"]
     changed = (logits[:, 2] > 0) != (logits[:, 1] > 0)

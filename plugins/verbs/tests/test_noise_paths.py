@@ -143,8 +143,11 @@ def test_an_answer_is_withheld_where_the_ends_do_not_come_back() -> None:
     assert answer["value"] is None
     assert answer["interval"] is None
     assert answer["reading"].startswith("withheld, since the ends come back off by")
-    (warning,) = outcome.result["warnings"]
-    assert "decoding: {steps: 256}" in warning
+    # The middles that noise decodes to are no data either.
+    off, lost = outcome.result["warnings"]
+    assert "decoding: {steps: 256}" in off
+    assert "the model has not learned these data" in lost
+    assert "middles from the data" not in outcome.result["metrics"]
     assert outcome.result["metrics"]["round-trip error of the ends"] > 0.05
     few = run(Exact(std=0.05), source(), pairs=4, times=3, decoding={"steps": 2})
     assert few.result["answer"]["value"] is None

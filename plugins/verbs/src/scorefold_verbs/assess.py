@@ -16,6 +16,7 @@ from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.interfaces import DataSource, Flow, ScoreModel
 from scorefold.seeds import derive_seed
 from scorefold.stage import Outcome, StageContext, reported
+from scorefold_toolkit.data.rows import in_order
 from scorefold_toolkit.drawing import condition_of, device_of, draw_events
 from scorefold_toolkit.figures import picture_of
 from scorefold_toolkit.metrics.features import LARGEST
@@ -65,8 +66,11 @@ def assess(component: ScoreModel | Flow, inputs: Inputs, options: AssessOptions,
     and scores. Metrics that are plugged in come besides. With ``by: label``, the points of each label are measured by
     themselves too. What training points in place of the samples would have stands next to the answer. Draws are made
     and measured ``batch_size`` at a time, each batch with a seed of its own, and made in jobs where the model is on the
-    CPU and the executor runs these in parallel. Raises ``DataError`` for fewer than two held-out points and for draws
-    that are not finite, ``ConfigError`` for what does not fit the data.
+    CPU and the executor runs these in parallel. Arrays are in the order of the rows of the data, which stand beside as
+    ``rows``; those of the draws that are kept as ``rows of draws``.
+
+    Raises ``DataError`` for fewer than two held-out points and for draws that are not finite, ``ConfigError`` for what
+    does not fit the data.
     """
     source: DataSource = inputs["data"]
     points = points_of(source, options.conditions, context)
@@ -106,7 +110,7 @@ def assess(component: ScoreModel | Flow, inputs: Inputs, options: AssessOptions,
         if start < most:
             shown.append(held)
         start += len(batch)
-    outcome = _outcome(component, options, units, len(points), measures, _shown(shown, most, units, measures))
+    outcome = _outcome(component, options, units, points, measures, _shown(shown, most, units, measures))
     answer = outcome.result["answer"]
     instead = [measure for measure in new_measures(context.generator("other places")) if _gives(measure, answer)]
     if _add_training_points(instead, source, batches, options.n, partial(_held, component, units, operator), context):
@@ -315,13 +319,16 @@ def _outcome(
     component: ScoreModel | Flow,
     options: AssessOptions,
     units: Units,
-    count: int,
+    points: Dataset,
     measures: list[Measure],
     shown: Assessed,
 ) -> Outcome:
     found, arrays, warnings = _numbers(measures)
-    metrics: dict[str, Any] = {"held-out points": count, "draws for each": options.n, **found}
-    arrays["draws"] = shown.draws.contiguous()
+    metrics: dict[str, Any] = {"held-out points": len(points), "draws for each": options.n, **found}
+    each = {name: values for name, values in arrays.items() if values.shape[:1] == (len(points),)}
+    arrays |= in_order(each, points.index)
+    few = None if points.index is None else points.index[: len(shown.draws)]
+    arrays |= in_order({"draws": shown.draws.contiguous()}, few, "rows of draws")
     result: dict[str, Any] = {"metrics": metrics, "data_range": [units.low, units.high], "warnings": warnings}
     answer = _answer(metrics, arrays)
     assert answer is not None

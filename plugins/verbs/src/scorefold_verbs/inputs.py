@@ -85,8 +85,16 @@ def ends_of(points: Dataset, source: DataSource, options: InterpolateOptions, co
     named = [pair[side] for side in (0, 1) for pair in options.between]
     if not named:
         raise DataError("between names no pair", hint="name pairs of rows, or leave it out to draw some")
+    return named_points(points, source, named, "between", context)
+
+
+def named_points(
+    points: Dataset, source: DataSource, named: Sequence[int | str], option: str, context: StageContext
+) -> Dataset:
+    """The points of rows that an option names by numbers or names, of any split; where the source doesn't count its
+    rows, by their places among ``points``. Raises ``DataError`` for a row that is not there."""
     every = range(len(points)) if source.rows is None or points.index is None else source.rows
-    rows = [_row(each, every) for each in named]
+    rows = [_row(each, every, option) for each in named]
     if source.rows is None or points.index is None:
         return points.take(torch.tensor(rows))
     found: dict[int, Dataset] = {}
@@ -101,8 +109,8 @@ def ends_of(points: Dataset, source: DataSource, options: InterpolateOptions, co
     for row in rows:
         if row not in found:
             raise DataError(
-                f"between names {row_text(source.rows, row)}, which was left out when the data were read",
-                hint="name another row, or leave between out to draw some",
+                f"{option} names {row_text(source.rows, row)}, which was left out when the data were read",
+                hint=f"name another row, or leave {option} out",
             )
     return Dataset(torch.cat([found[row].x for row in rows]), index=torch.tensor(rows))
 
@@ -123,19 +131,19 @@ def rows_of(ends: Dataset) -> dict[str, Tensor]:
     return {} if ends.index is None else {"rows": ends.index.cpu().reshape(2, -1).T.contiguous()}
 
 
-def _row(given: int | str, rows: Sequence[object]) -> int:
+def _row(given: int | str, rows: Sequence[object], option: str) -> int:
     """The number of a row that is given by it or by its name."""
     names = list(map(str, rows)) if isinstance(given, str) else []
     if (count := names.count(str(given))) == 1:
         return names.index(str(given))
     if count > 1:
         same = ", ".join(str(row) for row, name in enumerate(names) if name == given)
-        raise DataError(f"between names {given!r}, which {count} rows are called", hint=f"give a number: {same}")
+        raise DataError(f"{option} names {given!r}, which {count} rows are called", hint=f"give a number: {same}")
     if isinstance(given, str) or given >= len(rows):
         raise DataError(
-            f"between names row {given!r}; the data have the rows 0 to {len(rows) - 1}"
+            f"{option} names row {given!r}; the data have the rows 0 to {len(rows) - 1}"
             + (f", the first of them {row_text(rows, 0)}" if row_name(rows, 0) else ""),
-            hint="name pairs of these in options.between, or leave it out to draw some",
+            hint=f"name rows of these in options.{option}, or leave it out",
         )
     return given
 

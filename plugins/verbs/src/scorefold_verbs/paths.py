@@ -86,11 +86,9 @@ def interpolate(component: Any, inputs: Inputs, options: InterpolateCodesOptions
     found, answer, lost = of_path(x[:, options.times // 2], start, end, source, what="decoded")
     length = _length(component, torch.cat(ends), context)
     metrics = {"pairs": options.pairs, "round-trip error of the ends": off, LENGTH: length, **found}
-    result: dict[str, Any] = {"metrics": metrics, **answer}
+    result: dict[str, Any] = {"metrics": metrics, **answer, **({"warnings": lost} if lost else {})}
     if off > CLOSE:
         _withhold(result, component, off)
-    elif lost:
-        result["warnings"] = lost
     columns, names = tuple(f"{time:.3g}" for time in times.tolist()), tuple(f"off by {error:.2%}" for error in errors)
     title = "Each row: between two points; how far its ends come back off, of the data's spread"
     scale = source.event_scale
@@ -210,7 +208,8 @@ def _length(component: ScoreModel | Flow, noise: Tensor, context: StageContext) 
 
 
 def _withhold(result: dict[str, Any], component: ScoreModel | Flow, off: float) -> None:
-    """Takes the answer of a path back whose ends are not the points, and warns."""
+    """Takes the answer and the metric of a path back whose ends are not the points, and warns first of that."""
+    result["metrics"].pop("middles from the data", None)
     if "answer" in result:
         reading = f"withheld, since the ends come back off by {off:.2g} of the data's spread"
         result["answer"] |= {"value": None, "interval": None, "reading": reading}
@@ -218,4 +217,5 @@ def _withhold(result: dict[str, Any], component: ScoreModel | Flow, off: float) 
     result["warnings"] = [
         f"the ends of the paths come back off by {off:.2g} of the data's spread, above {CLOSE:g}, so the paths are not "
         f"between these points; try {remedy}. A score that draws at random has no way back",
+        *result.get("warnings", []),
     ]

@@ -96,7 +96,7 @@ class _RandomPoints(_Kept):
         }
 
     def arrays(self) -> dict[str, Tensor]:
-        return {"TARP places": self.places()}
+        return {"TARP places": self.places().T}
 
     def warnings(self) -> list[str]:
         found = self.metrics()["TARP p-value"]
@@ -174,7 +174,10 @@ class _Local(_Kept):
 
     def arrays(self) -> dict[str, Tensor]:
         statistics, null = self._tested()
-        return {"LC2ST p-values": _p_values(statistics, null), "LC2ST statistics": statistics}
+        # Those that the classifier has learned from have none.
+        learned = statistics.new_full((len(self.kept()[1]) - len(statistics),), torch.nan)
+        found = {"LC2ST p-values": _p_values(statistics, null), "LC2ST statistics": statistics}
+        return {name: torch.cat([learned, values]) for name, values in found.items()}
 
     def warnings(self) -> list[str]:
         value = self.metrics()["LC2ST p-value"]

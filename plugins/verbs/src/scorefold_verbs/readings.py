@@ -104,7 +104,7 @@ def of_path(
     middles: Tensor, start: Tensor, end: Tensor, source: DataSource, *, what: str
 ) -> tuple[dict[str, float], dict[str, Any], list[str]]:
     """Metrics of the middles of paths between ``start`` and ``end`` (B, *E), the ``answer`` entry of a result, and
-    warnings, of which there is one where the paths are lost: then the answer has no value.
+    warnings, of which there is one where the paths are lost: then there are no metrics, and the answer has no value.
 
     How far they are from the data, in the unit of ``nearness``, and of images their sharpness over that of the ends,
     next to straight lines: the mean of two images is blurred, and near to many. No entry where nothing is compared.
@@ -128,9 +128,8 @@ def of_path(
         "interval": [value - error, value + error],
         "reading": reading,
     }
-    lost = []
-    if not value <= LOST * max(1.0, float(line.mean())):
-        text = f"the middles of the paths lie at {value:.3g}, and those of straight lines at {float(line.mean()):.3g}"
-        lost.append(f"{text}: the model has not learned these data. Train it longer, or take another")
-        answer |= {"value": None, "interval": None, "reading": f"withheld, since {text}"}
-    return {**metrics, "middles from the data": value}, {"answer": answer}, lost
+    if value <= LOST * max(1.0, float(line.mean())):
+        return {**metrics, "middles from the data": value}, {"answer": answer}, []
+    text = f"the middles of the paths lie at {value:.3g}, and those of straight lines at {float(line.mean()):.3g}"
+    answer |= {"value": None, "interval": None, "reading": f"withheld, since {text}"}
+    return {}, {"answer": answer}, [f"{text}: the model has not learned these data. Train it longer, or take another"]

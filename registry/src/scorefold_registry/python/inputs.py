@@ -64,9 +64,7 @@ def _saved(value: Any, setting: Setting) -> Path:
     return place.absolute()
 
 
-def source_of(
-    x: Any, condition: Any, label: Any, folder: Path, *, indexed: bool = True
-) -> tuple[str, dict[str, Any]]:
+def source_of(x: Any, condition: Any, label: Any, folder: Path, *, indexed: bool = True) -> tuple[str, dict[str, Any]]:
     """The component that reads what was given, and the fields of its config; arrays and tables are written first.
 
     The index of a pandas table names its rows where ``indexed``.

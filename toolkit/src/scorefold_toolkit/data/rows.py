@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, overload
 
@@ -73,6 +73,20 @@ def by_row(values: Tensor, index: Tensor | None, rows: Sequence[object] | None) 
     found = values.new_full((len(rows), *values.shape[1:]), fill)
     found[index.to(values.device)] = values
     return found
+
+
+def in_order(arrays: Mapping[str, Tensor], index: Tensor | None, name: str = "rows") -> dict[str, Tensor]:
+    """Numbers (n, ...) of points that stand in the rows ``index`` (n,) of a source, in the order of these rows, which
+    stand beside as ``name``. As they are where the source doesn't count its rows.
+
+    >>> found = in_order({"x": torch.tensor([0.5, 2.5])}, torch.tensor([2, 0]))
+    >>> found["x"].tolist(), found["rows"].tolist()
+    ([2.5, 0.5], [0, 2])
+    """
+    if index is None:
+        return dict(arrays)
+    order = index.cpu().argsort()
+    return {key: values[order.to(values.device)] for key, values in arrays.items()} | {name: index.cpu()[order]}
 
 
 def estimate_by_row(estimate: Estimate, dataset: Dataset, source: DataSource) -> Estimate:

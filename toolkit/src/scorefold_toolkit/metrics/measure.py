@@ -85,7 +85,8 @@ class Measure(ABC):
         """Finite numbers by name, each with its unit. Raises ``DataError`` where there are too few points for them."""
 
     def arrays(self) -> dict[str, Tensor]:
-        """Numbers of each held-out point."""
+        """Numbers (N, ...) of each held-out point, in the order in which they were added; NaN for those that have
+        none."""
         return {}
 
     def warnings(self) -> list[str]:

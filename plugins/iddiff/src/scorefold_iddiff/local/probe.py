@@ -192,7 +192,9 @@ def take(model: ScoreModel | Flow, dataset: Dataset, index: Tensor) -> Points:
     taken = taken.to(dtype=like.dtype)
     x = taken.x.to(like.device)
     model.check_events(x)
-    refuse_not_finite(taken.x, index)  # where the data are: on the CPU no device is waited for
+    refuse_not_finite(
+        taken.x, index if taken.index is None else taken.index
+    )  # where the data are: on the CPU no device is waited for
     condition = taken.condition if model.condition_spec is not None else None
     if condition is not None:
         _check_classes(model, condition)
@@ -200,7 +202,7 @@ def take(model: ScoreModel | Flow, dataset: Dataset, index: Tensor) -> Points:
 
 
 def refuse_not_finite(x: Tensor, index: Tensor) -> None:
-    """Raises ``DataError`` where rows x (N, *E), of the places ``index`` (N,) in their data, aren't finite."""
+    """Raises ``DataError`` where points x (N, *E), of the rows ``index`` (N,) of their data, aren't finite."""
     bad = ~x.flatten(1).isfinite()
     if bool(bad.any()):
         rows, count = index[bad.any(1).to(index.device)], int(bad.sum())

@@ -78,8 +78,9 @@ def looked_at(dataset: Dataset, generator: torch.Generator) -> tuple[Tensor, Ten
     chosen = torch.arange(len(dataset))
     if len(dataset) > limit:
         chosen = torch.randperm(len(dataset), generator=generator, device=generator.device).cpu()[:limit]
-    rows = dataset.take(chosen).x.flatten(1).double().cpu()
-    refuse_not_finite(rows, chosen)
+    taken = dataset.take(chosen)
+    rows = taken.x.flatten(1).double().cpu()
+    refuse_not_finite(rows, chosen if taken.index is None else taken.index)
     return rows, chosen
 
 

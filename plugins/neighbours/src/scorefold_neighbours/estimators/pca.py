@@ -51,7 +51,7 @@ class PCAEstimator(Estimator):
         points, positions = sampled(data, config.limit, draws, least=3, who="PCA")
         note = ""
         if len(points) <= IN_MEMORY:
-            x = as_rows(points.tensor(), positions)
+            x = as_rows(points, positions)
             variances = component_variances(x)
         else:
             variances = variances_by_batches(points, positions)
@@ -89,7 +89,7 @@ def variances_by_batches(points: Dataset, positions: Tensor) -> Tensor:
     squares = torch.zeros(columns, columns, dtype=torch.float64)
     for batch in points.batches(max(1, _BATCH // columns)):
         total = count + len(batch)
-        x = as_rows(batch.x, positions[count:total])
+        x = as_rows(batch, positions[count:total])
         own = x.mean(0)
         x, apart = x - own, own - mean
         squares += x.T @ x + torch.outer(apart, apart) * (count * len(batch) / total)

@@ -62,16 +62,21 @@ def points_of(
     Raises ``DataError`` as it does, and for points that aren't finite.
     """
     dataset, positions = sampled(data, limit, generator, least=least, who=who, why=why)
-    return as_rows(dataset.tensor(), positions), positions
+    return as_rows(dataset, positions), positions
 
 
-def as_rows(x: Tensor, positions: Tensor) -> Tensor:
-    """Points (n, *E) as (n, D) in float64 on the CPU. Raises ``DataError`` for points that aren't finite."""
-    rows = x.detach().cpu().double().reshape(len(positions), -1)
-    bad = positions[~torch.isfinite(rows).all(dim=1)]
-    if len(bad):
-        raise DataError(f"{len(bad)} of the points are NaN or infinite, the first at position {int(bad[0])}")
-    return rows
+def as_rows(points: Dataset, positions: Tensor) -> Tensor:
+    """Points (n, *E) as (n, D) in float64 on the CPU. Raises ``DataError`` for points that aren't finite, by their rows
+    or, where the data don't count these, by their ``positions`` (n,)."""
+    found = points.tensor().detach().cpu().double().reshape(len(positions), -1)
+    bad = ~torch.isfinite(found).all(dim=1)
+    if bool(bad.any()):
+        rows = positions if points.index is None else points.index.cpu()
+        raise DataError(
+            f"{int(bad.sum())} of the points are NaN or infinite, the first in row {int(rows[bad].min())}",
+            hint="remove such rows or fill them in: x[x.flatten(1).isfinite().all(1)]",
+        )
+    return found
 
 
 def noted(taken: int, count: int, *others: str) -> dict[str, str]:

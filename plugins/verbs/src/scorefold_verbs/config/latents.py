@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from scorefold.config import Config
-from scorefold_verbs.config.verbs import EncodeOptions, FeatureOptions, LpipsOptions
+from scorefold_verbs.config.verbs import EncodeOptions, FeatureOptions, LpipsOptions, Row
 
 _RESERVED = ("z", "noise", "generator")
 
@@ -101,8 +101,12 @@ class TraverseOptions(PathOptions):
         description="The code's own units, those with the largest KL divergence from the prior first; or the principal "
         "directions of the codes of data",
     )
-    count: int = Field(8, ge=1, description="Rows: axes, or points from the first of the split on")
-    point: int = Field(0, ge=0, description="The position in the split of the point that is moved (rows: units)")
+    count: int = Field(8, ge=1, description="Rows: axes, or points, the first of the split")
+    point: Row | None = Field(
+        None,
+        description="The row of the data, from 0 or by its name, whose point is moved (rows: units); null for the "
+        "first of the split",
+    )
     axis: int = Field(0, ge=0, description="The rank of the axis, 0 the most informative (rows: points)")
     times: int = Field(9, ge=2, description="Events in each row")
     width: float = Field(

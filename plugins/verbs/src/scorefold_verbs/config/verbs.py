@@ -18,7 +18,7 @@ _ByLabel = Annotated[
     ),
 ]
 
-_Row = Annotated[int, Field(ge=0, strict=True)] | str
+Row = Annotated[int, Field(ge=0, strict=True)] | str
 
 
 class SampleOptions(DrawingOptions):
@@ -119,7 +119,7 @@ class InterpolateOptions(Config):
 
     pairs: int = Field(8, ge=1, description="Pairs of points, drawn from the data without replacement")
     times: int = Field(9, ge=2, description="Points on each geodesic, its ends included")
-    between: tuple[tuple[_Row, _Row], ...] | None = Field(
+    between: tuple[tuple[Row, Row], ...] | None = Field(
         None,
         description="These pairs of rows of the data, from 0 or by their names (the paths of images), of any split; "
         "null draws pairs from the split",

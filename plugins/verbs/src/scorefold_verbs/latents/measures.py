@@ -65,9 +65,6 @@ class Errors(Measure):
             found[f"root-mean-square distance of the mean of {n} draws"] = float(self.by_draws()[-1])
         return found
 
-    def arrays(self) -> dict[str, Tensor]:
-        return {"root-mean-square distance by draws": self.by_draws()} if len(self._squared) > 1 else {}
-
 
 class Distances(Table):
     """How far decoded events are from their originals, one draw (the mean over draws) and the mean of all draws.

@@ -15,6 +15,7 @@ from scorefold.errors import ConfigError, DataError, ScorefoldError, SplitError
 from scorefold.interfaces import DataSource, Encodes, TensorSource
 from scorefold.random import draw_normal
 from scorefold.stage import Outcome, StageContext
+from scorefold_toolkit.data.rows import in_order
 from scorefold_toolkit.drawing import device_of
 from scorefold_toolkit.metrics import energy_distance
 from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Units
@@ -51,9 +52,10 @@ def reconstruct(component: Any, inputs: Inputs, options: ReconstructOptions, con
     Of one draw, and of the mean of all where there are several: the relative error (``Errors``), distances of points
     (``Distances``), sharpness and Frechet distances (``realism``).
 
-    ``beside`` is another component, whose reconstructions stand in the figure too. Raises ``ConfigError`` for a
-    component without a latent space and for measures that do not fit its events,
-    ``DataError`` for an empty split, for points that are all the same and for reconstructions that are not finite.
+    Arrays are in the order of the rows of the data, which stand beside as ``rows``. ``beside`` is another component,
+    whose reconstructions stand in the figure too. Raises ``ConfigError`` for a component without a latent space and for
+    measures that do not fit its events, ``DataError`` for an empty split, for points that are all the same and for
+    reconstructions that are not finite.
     """
     encoder = encoder_of(component, "reconstruct")
     source: DataSource = inputs["data"]
@@ -89,6 +91,9 @@ def reconstruct(component: Any, inputs: Inputs, options: ReconstructOptions, con
     for measure in measures:
         metrics |= measure.metrics()
         arrays |= measure.arrays()
+    arrays = in_order(arrays, dataset.index)
+    if options.draws > 1:
+        arrays["root-mean-square distance by draws"] = errors.by_draws()
     warnings = [text for measure in measures for text in measure.warnings()]
     warnings[:0] = reconstruction_warnings(error, certain=errors.certain)
     if warnings:

@@ -12,9 +12,10 @@ from scorefold.data import Dataset
 from scorefold.errors import ConfigError, SplitError
 from scorefold.interfaces import DataSource, Encodes, TensorSource
 from scorefold.stage import Outcome, StageContext
+from scorefold_toolkit.data.rows import row_text
 from scorefold_verbs.config.latents import EditOptions, InterpolateCodesOptions, TraverseOptions
 from scorefold_verbs.config.verbs import EncodeOptions
-from scorefold_verbs.inputs import Inputs, codes_arrays, codes_of, drawn_pairs, points_of, rows_of
+from scorefold_verbs.inputs import Inputs, codes_arrays, codes_of, drawn_pairs, named_points, points_of, rows_of
 from scorefold_verbs.latents.codes import CodeDistributions, Probe, fit_probe, lerp, slerp
 from scorefold_verbs.latents.stage import (
     beside,
@@ -121,8 +122,9 @@ def traverse(component: Any, inputs: Inputs, options: TraverseOptions, context: 
     their KL divergence from N(0, 1), of deterministic codes by their variance, principal directions by theirs; all are
     measured on the training split, or where there is none on the stage's own.
 
-    Raises ``ConfigError`` for a component without a latent space, for noise of a point's own where none is encoded, for
-    a point beyond the split and an axis beyond the code; ``DataError`` for events that are not finite.
+    Points come in the order of the rows of the data, which stand beside as ``rows``. Raises ``ConfigError`` for a
+    component without a latent space, for noise of a point's own where none is encoded and an axis beyond the code;
+    ``DataError`` for a row that is not there and for events that are not finite.
     """
     encoder = encoder_of(component, "traverse")
     held = held_noise(encoder, options.noise)
@@ -132,7 +134,8 @@ def traverse(component: Any, inputs: Inputs, options: TraverseOptions, context: 
     except SplitError:
         known = points_of(source, options.limit, context)
     distributions = code_distributions(encoder, known, options.batch_size, context)
-    x, ranks = _moved_points(points_of(source, None, context), distributions, options)
+    points, ranks = _moved_points(source, distributions, options, context)
+    x = points.x
     axes, names, worth = _axes(distributions, options.axes, max(ranks) + 1)
     distribution = distributions.aggregate()
     axes, worth, named = axes[ranks], worth[ranks], tuple(names[rank] for rank in ranks)
@@ -153,27 +156,39 @@ def traverse(component: Any, inputs: Inputs, options: TraverseOptions, context: 
     columns = tuple(f"{deviation:+.3g}" if deviation else "0" for deviation in deviations.tolist())
     title = "Each row: one axis of the code, in deviations of the codes of data"
     if options.rows == "points":
-        title, named = f"Each row: one point along {named[0]}, in deviations of the codes of data", ("",) * len(events)
+        title = f"Each row: one point along {named[0]}, in deviations of the codes of data"
+        named = _named(points, source) or ("",) * len(events)
     shown = EventRows(events, named, columns, title, _bounds(source), before=x.cpu())
     arrays = {"traversals": events, "axes": axes, "worth": worth, "change": change}
+    if points.index is not None:
+        arrays["rows"] = points.index.cpu()
     return Outcome(TensorSource(events.flatten(0, 1), source.event_scale), {"metrics": metrics}, arrays, shown=shown)
 
 
+def _named(points: Dataset, source: DataSource) -> tuple[str, ...]:
+    """What the user calls the rows of points; empty where the source doesn't count them."""
+    return () if points.index is None else tuple(row_text(source.rows, row) for row in points.index.tolist())
+
+
+def _in_order(points: Dataset, places: Tensor) -> Tensor:
+    """Places of points in the order of their rows in the data, where these are counted."""
+    return places if points.index is None else places[points.index.cpu()[places].argsort()]
+
+
 def _moved_points(
-    points: Dataset, distributions: CodeDistributions, options: TraverseOptions
-) -> tuple[Tensor, list[int]]:
-    """The point (*E) of each row, (R, *E), and the rank of the axis that it is moved along."""
+    source: DataSource, distributions: CodeDistributions, options: TraverseOptions, context: StageContext
+) -> tuple[Dataset, list[int]]:
+    """The point of each row, (R, *E), and the rank of the axis that it is moved along."""
+    points = points_of(source, None, context)
     units = distributions.mean.shape[1]
     if options.rows == "points":
         if options.axis >= units:
             raise ConfigError(f"axis is {options.axis}; the code has {units}, counted from 0")
-        x = points.tensor(options.count)
-        return x, [options.axis] * len(x)
-    if options.point >= len(points):
-        raise ConfigError(f"point is {options.point}; the split has {len(points)}, counted from 0")
-    count = min(options.count, units)
-    x = points.take(torch.tensor([options.point])).x
-    return x.expand(count, *x.shape[1:]), list(range(count))
+        few = points.take(_in_order(points, torch.arange(min(options.count, len(points)))))
+        return few, [options.axis] * len(few)
+    ranks = torch.arange(min(options.count, units))
+    one = points if options.point is None else named_points(points, source, [options.point], "point", context)
+    return one.take(torch.zeros_like(ranks)), ranks.tolist()
 
 
 def _axes(distributions: CodeDistributions, kind: str, count: int) -> tuple[Tensor, list[str], Tensor]:
@@ -230,8 +245,9 @@ def edit(component: Any, inputs: Inputs, options: EditOptions, context: StageCon
             f"the probe is right for {100 * right:.3g}% of held-out points, no more than always naming the "
             f"larger side: no plane of the code separates class {options.label}, and edits mean nothing"
         ]
-    edited = _of_both(has, options.points)
-    x = points.take(edited).x
+    edited = _in_order(points, _of_both(has, options.points))
+    of = points.take(edited)
+    x = of.x
     codes = torch.cat([encoder.encode(part) for part in x.split(options.batch_size)])
     own = codes.flatten(1).double().cpu()
     moved = beside(codes, torch.stack([probe.moved(own, strength) for strength in options.strengths], 1))
@@ -250,9 +266,13 @@ def edit(component: Any, inputs: Inputs, options: EditOptions, context: StageCon
             metrics[f"decisions changed at {strength:+g}, decoded and encoded"] = float(decided.double().mean())
     columns = tuple(f"{strength:+g}" if strength else "0" for strength in options.strengths)
     names = tuple(f"{'' if one else 'not '}{options.label}" for one in has[edited].tolist())
+    if of.index is not None:
+        names = tuple(f"{row}: {name}" for row, name in zip(_named(of, source), names, strict=True))
     title = f"Each row: one point, moved towards class {options.label} (right) or away from it"
     shown = EventRows(events, names, columns, title, _bounds(source), before=x.cpu())
     arrays = {"edits": events, "logits": again, "direction": probe.weight / probe.weight.norm()}
+    if of.index is not None:
+        arrays["rows"] = of.index.cpu()
     return Outcome(TensorSource(events.flatten(0, 1), source.event_scale), result, arrays, shown=shown)
 
 

@@ -34,8 +34,9 @@ def run(arguments: list[str]) -> int:
     """Write a run file with the data, two quick estimators and ``estimator:calibrated``, run it and print the answer
     with its table; with ``--quick`` the two alone.
 
-    Quick estimators that can't read the data are left out. The status is 0 where there is a dimension, 1 where no estimator can be trusted, 130 after Ctrl-C. Raises
-    ``ConfigError`` for what is no file of points, folder of images or data component.
+    Quick estimators that can't read the data are left out. The status is 0 where there is a dimension, 1 where no
+    estimator can be trusted, 130 after Ctrl-C. Raises ``ConfigError`` for what is no file of points, folder of images
+    or data component.
     """
     given = _parser().parse_args(arguments)
     stages, reading = _stages(given)
