@@ -12,6 +12,7 @@ from training_toys import Denoiser, Quadratic, TwoPhase, config, differing, poin
 
 from scorefold.artefacts import json_text
 from scorefold.data import Dataset
+from scorefold.errors import TrainingError
 from scorefold.interfaces.capabilities import Loss, Phase, Progress
 from scorefold.seeds import derive_generator
 from scorefold_toolkit.training import fit
@@ -169,12 +170,27 @@ def test_early_stopping_keeps_the_best_weights() -> None:
     best = losses.index(min(losses))
     assert report.stopped_early
     assert len(losses) == best + 4
-    assert report.steps == 2 * len(losses)
+    assert report.steps == 2 * (len(losses) - 1)  # the first is of the start
     assert report.best_validation == losses[best]
     with torch.no_grad():
         kept = model.loss(near, progress=Progress(0, 1, "fit"), generator=torch.Generator()).value
     assert float(kept) == pytest.approx(losses[best], rel=1e-6)
     assert losses[-1] > losses[best]
+
+
+def test_a_training_that_is_never_better_than_its_start_is_told_or_refused() -> None:
+    near = points(64, seed=1)
+    far, near = Dataset(x=points(64).x + 5), Dataset(x=near.x - near.x.mean(0))
+    settings = {"steps": 400, "warmup": 0, "schedule": "constant", "ema": None, "validate_every": 2, "patience": 3}
+    model = Quadratic()
+    report = fit(model, far, config(learning_rate=0.01, **settings), validation=near)
+    assert report.steps == 6
+    assert "before the first step" in report.warnings[0]
+    assert report.warnings[0].endswith("so the model is as it was before the training")
+    assert all(torch.equal(value, state_of(Quadratic())[name]) for name, value in state_of(model).items())
+    with pytest.raises(TrainingError, match=r"the loss on held-out points was .* the training diverged") as caught:
+        fit(Quadratic(), far, config(learning_rate=5.0, **settings), validation=near)
+    assert "lower training.learning_rate (now 5)" in str(caught.value)
 
 
 def test_the_learning_rate_falls_where_validation_stands_still() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -16,6 +17,7 @@ from scorefold.interfaces import (
 from scorefold.results import Estimate
 from scorefold.stage import Outcome, StageContext, reported
 from scorefold_toolkit.checks import answer_of
+from scorefold_toolkit.data.column_units import HasUnits, dimensions_by_units
 from scorefold_toolkit.data.rounding import rounding_warning
 from scorefold_toolkit.data.rows import estimate_by_row
 from scorefold_verbs.config.verbs import (
@@ -28,6 +30,9 @@ from scorefold_verbs.inputs import (
 from scorefold_verbs.labels import groups_of, left_out_for, row_of, with_labels
 from scorefold_verbs.trainings import over_trainings
 
+DIMENSION = "intrinsic dimension"
+
+_LOOKED_AT = 1000
 _ROUNDED = 20_000
 """How many points of an estimate are checked for rounding."""
 
@@ -39,29 +44,36 @@ def estimate(component: Estimator, inputs: Inputs, options: EstimateOptions, con
 
     ``pointwise`` has an entry for each row of the source, where it counts these: NaN for rows of other splits, and for
     those left out. The answer begins with the warnings of the data, among them that the points' distances are lost in
-    rounding. An estimate without a value gives no metrics. Raises as the estimator does, ``PluginError``
-    where it returns no estimate, and ``DataError`` for an empty split and for data without the labels that are needed.
+    rounding. A dimension that hangs on units of columns, which nobody has settled, is withheld. An estimate without a
+    value gives no metrics. Raises as the estimator does, ``PluginError`` where it returns no estimate, and
+    ``DataError`` for an empty split and for data without the labels that are needed.
     """
     source: DataSource = inputs["data"]
     dataset = points_of(source, options.limit, context)
     label = None if options.by is None else labels_of(dataset)
     # First, from copies of the points: an estimator that changes what it is given can't move a label's points then.
     by_label = None if label is None else _estimates_by_label(component, dataset, label, source.label_names, context)
+    units = _units(source, dataset)
     answer = _asked(component, dataset, "estimate", context)
     if "repeats" in inputs:
         answer = over_trainings([answer, *inputs["repeats"]])
+    units = units if answer.quantity == DIMENSION else ""
+    if units and answer.value is not None:
+        answer = replace(answer, value=None, interval=None, headline=units)
     rounded = rounding_warning(dataset.tensor(limit=_ROUNDED))
     answer = answer.with_warnings([*source.data_warnings(), *([rounded] if rounded else [])])
     metrics: dict[str, Any] = {} if answer.value is None else {answer.quantity: answer.value}
     if answer.interval is not None:
         metrics[f"{answer.quantity}, lower"], metrics[f"{answer.quantity}, upper"] = answer.interval
-    truth = dataset.truth.get("dimension") if answer.quantity == "intrinsic dimension" else None
+    truth = dataset.truth.get("dimension") if answer.quantity == DIMENSION else None
     known = truth if isinstance(truth, int | float) else None
     if known is not None and answer.value is not None:
         metrics |= {"truth": known, "error": answer.value - known}
     summary = answer.summary()
     said = {name: summary[name] for name in ("quantity", "value", "interval", "headline")}
     result: dict[str, Any] = {"metrics": metrics, "estimate": summary, "answer": {**said, "truth": known}}
+    if by_label is not None and units:
+        by_label = [], [f"labels have no answer of their own: {units}"]
     if by_label is not None:
         result = with_labels(result, *by_label)
     answer = estimate_by_row(answer, dataset, source)
@@ -70,6 +82,19 @@ def estimate(component: Estimator, inputs: Inputs, options: EstimateOptions, con
 
 def _asked(component: Estimator, dataset: Dataset, purpose: str, context: StageContext) -> Estimate:
     return answer_of(component.estimate, Estimate, dataset, generator=context.generator(purpose), stage=context.stage)
+
+
+def _units(source: DataSource, dataset: Dataset) -> str:
+    """The two dimensions of points whose columns may have one unit or several; empty where they have one dimension."""
+    if not (isinstance(source, HasUnits) and source.unsettled_units):
+        return ""
+    found = dimensions_by_units(dataset.tensor(limit=_LOOKED_AT))
+    if found is None:
+        return ""
+    return (
+        f"withheld, since it hangs on the units of the columns: about {found[0]:.2g} as they are, about {found[1]:.2g} "
+        "with each divided by its own spread"
+    )
 
 
 def _estimates_by_label(

@@ -35,6 +35,9 @@ from scorefold_toolkit.training.schedule import Plateau, learning_rate_factor
 from scorefold_toolkit.training.task import LossModule, State, Task, named
 from scorefold_toolkit.training.validation import Best, validation_loss
 
+_RISEN = 1.0
+"""How far above its start, or above twice of it, a loss on held-out points has diverged."""
+
 _LOOKS = 0.1
 """The share of a training's minutes after which its steps are timed again."""
 
@@ -108,6 +111,8 @@ class _PhaseLoop:
     def run(self) -> None:
         """All steps that are left."""
         task, config = self.task, self.task.config
+        if config.patience is not None and task.validation is not None and self.step == 0:
+            self.best.begin(self._validate(task.validation))
         task.clock.start_counting(self.step)
         with closing(self._batches()) as batches:
             for batch in batches:
@@ -118,7 +123,7 @@ class _PhaseLoop:
                 if last or self.step % config.log_every == 0:
                     self._report()
                 if task.validation is not None and (last or self.step % config.validate_every == 0):
-                    self._validate(task.validation)
+                    self._take(self._validate(task.validation))
                 if last or self.best.exhausted:
                     break
                 if task.interrupt.pressed or self.step % config.checkpoint_every == 0:
@@ -224,7 +229,8 @@ class _PhaseLoop:
             phase = "" if self.steps == task.total else f"{self.phase.name}: "
             task.progress(task.step, task.total, phase + text)
 
-    def _validate(self, data: Dataset) -> None:
+    def _validate(self, data: Dataset) -> float:
+        """The loss on held-out points, which is reported."""
         task = self.task
         self._losses()
         # Each process has batch statistics of its own until the next step shares them.
@@ -234,17 +240,22 @@ class _PhaseLoop:
                 task.model,
                 data,
                 task.config.batch_size,
-                progress=Progress(self.step - 1, self.steps, self.phase.name),
+                progress=Progress(max(0, self.step - 1), self.steps, self.phase.name),
                 seed=task.seed,
                 processes=task.processes,
             )
-            self.best.take(loss)
-        if self.plateau is not None:
-            self.plateau.take(loss)
-        task.report.best_validation = self.best.loss if math.isfinite(self.best.loss) else None
         task.report.history.append({"step": task.report.steps, "phase": self.phase.name, "validation": loss})
         if task.processes.rank == 0:
             task.report_metrics({"validation": loss})
+        return loss
+
+    def _take(self, loss: float) -> None:
+        """Takes in a validation loss after some steps."""
+        with nullcontext() if self.average is None else self.average.applied():
+            self.best.take(loss)
+        if self.plateau is not None:
+            self.plateau.take(loss)
+        self.task.report.best_validation = self.best.loss if math.isfinite(self.best.loss) else None
 
     def _finish(self) -> None:
         self._losses()
@@ -254,9 +265,21 @@ class _PhaseLoop:
             self._show("stopped early")
         if self.average is not None:
             self.average.apply()
+        self._check_learned()
         self.best.restore()
         self._write(complete=True)
         self.task.processes.unwrap()
+
+    def _check_learned(self) -> None:
+        """Warns where the loss on held-out points has never fallen below that before the first step. Raises
+        ``TrainingError`` where it has risen far above it."""
+        start, reached = self.best.start, self.best.reached
+        if start is None or reached is None or reached < start:
+            return
+        text = f"the loss on held-out points was {start:.4g} before the first step, and {reached:.4g} at best after it"
+        if not reached <= start + max(_RISEN, abs(start)):
+            raise TrainingError(f"{text}: the training diverged", hint=self._advice())
+        self.task.report.warnings.append(f"{text}, so the model is as it was before the training")
 
     def _write(self, *, complete: bool) -> None:
         """Checks that the weights are finite, and keeps the state where checkpoints are asked for."""

@@ -49,7 +49,8 @@ def validation_loss(
 class Best:
     """The lowest validation loss so far, the state that had it, and how many validations have passed since.
 
-    Only what the phase changes is kept: its parameters and the buffers.
+    ``start`` is the loss before the first step, and ``reached`` the lowest after it; None without any. Only what the
+    phase changes is kept: its parameters and the buffers.
     """
 
     def __init__(self, model: nn.Module, trained: list[nn.Parameter], patience: int | None) -> None:
@@ -62,10 +63,21 @@ class Best:
         self._patience = patience
         self.loss = math.inf
         self.since = 0
+        self.start: float | None = None
+        self.reached: float | None = None
         self.state: dict[str, Tensor] = {}
+
+    def begin(self, loss: float) -> None:
+        """Takes in the validation loss before the first step."""
+        self.start = loss
+        self._compare(loss)
 
     def take(self, loss: float) -> None:
         """Takes in a validation loss of the model as it stands; what is not finite is never the best."""
+        self.reached = loss if self.reached is None else min(loss, self.reached)
+        self._compare(loss)
+
+    def _compare(self, loss: float) -> None:
         if loss < self.loss:
             self.loss, self.since = loss, 0
             if self._patience is not None:
@@ -86,10 +98,13 @@ class Best:
 
     def facts(self) -> dict[str, Any]:
         """The numbers for a checkpoint, as JSON."""
-        return {"loss": self.loss if math.isfinite(self.loss) else None, "since": self.since}
+        found = {"loss": self.loss, "start": self.start, "reached": self.reached}
+        finite = {name: loss if loss is not None and math.isfinite(loss) else None for name, loss in found.items()}
+        return {**finite, "since": self.since}
 
     def load(self, facts: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
         """Goes on from a checkpoint."""
         self.loss = math.inf if facts["loss"] is None else facts["loss"]
         self.since = facts["since"]
+        self.start, self.reached = facts.get("start"), facts.get("reached")
         self.state = dict(state)

@@ -30,8 +30,8 @@ Scale = Annotated[
     Field(
         description="table centres each column and divides all by one number, their common deviation; columns divides "
         "each column by its own deviation, robust by that of its quartiles, about its median; none leaves the units. "
-        "Null is none; of a file it gives a warning where the columns' deviations differ more than tenfold. Measured "
-        "on the training split"
+        "Null is none that nobody chose: where the columns' deviations differ more than tenfold it gives a warning, "
+        "and a dimension that hangs on units is withheld. Measured on the training split"
     ),
 ]
 

@@ -34,6 +34,7 @@ from scorefold_standard.data.table_checks import (
 from scorefold_standard.data.table_columns import Table
 from scorefold_standard.data.table_files import read_table
 from scorefold_standard.data.table_summary import refuse_merged, summarise_table
+from scorefold_standard.data.table_warnings import unsettled
 from scorefold_toolkit.data.splits import pick, source_seed, split_positions
 
 _QUARTILE_NUMBERS = 2**22
@@ -187,6 +188,11 @@ class ArrayFile(DataSource):
 
     def data_warnings(self) -> tuple[str, ...]:
         return (*self._table.warnings, *self._large_blocks(), *self._summary.warnings)
+
+    @property
+    def unsettled_units(self) -> bool:
+        """Whether columns are in units of their own, far apart, and ``scale`` says nothing of it."""
+        return bool(unsettled(self._points, self._config, self._summary.columns))
 
     def _large_blocks(self) -> list[str]:
         """A warning where two blocks are more than may be kept in memory; below 1 MiB each that is of no account."""

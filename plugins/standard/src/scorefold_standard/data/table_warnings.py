@@ -52,7 +52,7 @@ def table_warnings(
         *_odd_cells(table),
         *_gaps(kept, config),
         *_rounded(points, kept, listed),
-        *(_uneven(listed) if config.scale is None and points.dtype not in (np.uint8, np.bool_) else []),
+        *unsettled(points, config, columns),
         *_identifiers(listed, table),
         *_copied(copies, shared),
         *_codes(listed, table),
@@ -90,7 +90,13 @@ def _rounded(points: Points, kept: Kept, columns: Sequence[ColumnSummary]) -> li
     return found
 
 
-def _uneven(columns: Sequence[ColumnSummary]) -> list[str]:
+def unsettled(points: Points, config: ArrayConfig, columns: Sequence[ColumnSummary]) -> list[str]:
+    """The warning that spreads of columns differ more than tenfold where nothing says which units they have."""
+    vectors = points.ndim == 2 and config.low is None and config.high is None
+    if config.scale is not None or not vectors or points.shape[1] > MOST_COLUMNS:
+        return []
+    if points.dtype in (np.uint8, np.bool_):
+        return []
     measured = [one for one in columns if not (is_code(one) or is_identifier(one))]
     spreads = sorted((one.spread, one.name) for one in measured if one.spread)
     if len(spreads) < 2 or spreads[-1][0] <= UNEVEN * spreads[0][0]:

@@ -111,7 +111,7 @@ def _between(reading: Reading) -> tuple[Stages, Comments]:
     if reading.images:
         return _between_images(reading, pairs, straight)
     config: dict[str, Any] = {"map": {"name": "coupling", "layers": 4}}
-    config["training"] = {"steps": 3000, "learning_rate": 2.0e-3}
+    config["training"] = {"steps": 3000, "learning_rate": 2.0e-3, "validate_every": 100, "patience": 5}
     stages: Stages = {
         "flow": {"use": "flow:anisotropic", "inputs": {"data": "data"}, "config": config},
         "geometry": {"use": "geometry:pullback", "inputs": {"flow": "flow", "data": "data"}},
@@ -124,7 +124,8 @@ def _between(reading: Reading) -> tuple[Stages, Comments]:
             "flow",
             "config",
             "training",
-        ): "more steps are better: the report shows whether the loss still fell",
+        ): "it stops where held-out points have not become likelier for a while; it ends in an error where they only "
+        "become less likely",
         ("geometry",): "shortest paths are straight lines behind the flow; its figures show some",
         ("paths",): "between pairs of held-out points; 'middles from the data' is 1 where they lie among the data",
         ("straight",): "the baseline, between the same points",
