@@ -1,7 +1,8 @@
-"""The picture of the README: one answer of each of four runs.
+"""The picture of the README: the answers of five runs to four questions.
 
 ``python -m scorefold_site.panels RUNS OUT.png``, with ``docs`` on the path, where RUNS has the runs of the examples
-``digits-dimension``, ``banana-geodesics`` and ``digits-inpainting`` and that of the first file of ``docs/audit.md``.
+``digits-dimension``, ``sphere-dimension``, ``banana-geodesics`` and ``digits-inpainting`` and that of the first file of
+``docs/audit.md``.
 """
 
 from __future__ import annotations
@@ -26,23 +27,32 @@ def draw(runs: Path, out: Path) -> None:
     axes = [figure.add_subplot(2, 2, place) for place in range(1, 5)]
     for each in axes:
         tidy(each)
-    dimension(axes[0], runs / "digits-dimension/latest/dimension")
+    dimension(axes[0], *(runs / f"{name}-dimension/latest/dimension" for name in ("digits", "sphere")))
     geodesics(axes[1], runs / "banana-geodesics/latest")
     inpainting(axes[2], runs / "digits-inpainting/latest")
     copies(axes[3], runs / "audit/latest/audit")
     figure.savefig(out, dpi=110)
 
 
-def dimension(axes: Axes, stage: Path) -> None:
-    """How many directions digits vary along, against the scale at which one looks."""
-    arrays, curve = load_file(stage / "arrays.safetensors"), _result(stage)["estimate"]["diagnostics"]["curve"]
-    scales = [row["sigma"] for row in curve]
-    points = arrays["curve_pointwise"].double().T  # points, scales
-    axes.fill_between(scales, *_ends(points), color=SOFT, alpha=0.6, linewidth=0)
-    axes.plot(scales, points.mean(0), color=ACCENT, marker="o", markersize=3)
+def dimension(axes: Axes, digits: Path, sphere: Path) -> None:
+    """How many directions digits and points of a sphere vary along, against the scale at which one looks."""
+    for stage, colour, label in (
+        (digits, ACCENT, "handwritten digits: no plateau, no single number"),
+        (sphere, WARM, "a sphere whose dimension is 10: a plateau at 10"),
+    ):
+        arrays, curve = load_file(stage / "arrays.safetensors"), _result(stage)["estimate"]["diagnostics"]["curve"]
+        scales = [row["sigma"] for row in curve]
+        points = arrays["curve_pointwise"].double().T  # points, scales
+        axes.fill_between(scales, *_ends(points), color=SOFT, alpha=0.6, linewidth=0)
+        axes.plot(scales, points.mean(0), color=colour, marker="o", markersize=3, label=label)
     axes.set_xscale("log")
     axes.set(xlabel="scale, in units of the data", ylabel="dimension")
-    _title(axes, "What is the dimension of handwritten digits?", "it depends on how closely one looks: 1 to 42")
+    axes.legend(frameon=False, fontsize=9)
+    _title(
+        axes,
+        "What is the dimension?",
+        "of digits it depends on how closely one looks, 1 to 42; of a sphere it does not",
+    )
 
 
 def geodesics(axes: Axes, run: Path) -> None:
