@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="how many sets are passed over")
     parser.add_argument("--sets", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", help="a CSV file that each set is added to as it ends")
+    parser.add_argument("--out", type=Path, help="a CSV file that each set is added to as it ends")
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
@@ -56,9 +57,10 @@ def main() -> None:
         inside = interval is not None and interval[0] <= truth <= interval[1] + 1e-9
         seconds = time.process_time() - start
         rows.append((name, points, noise, truth, value, *(interval or (None, None)), inside, seconds))
-        if options.out:
-            with open(options.out, "a", encoding="utf-8") as file:
-                file.write(csv_text([NAMES, rows[-1]] if file.tell() == 0 else [rows[-1]]))
+        if options.out is not None:
+            begun = options.out.exists()
+            with options.out.open("a", encoding="utf-8") as file:
+                file.write(csv_text([rows[-1]] if begun else [NAMES, rows[-1]]))
         said = found.headline if interval is None else f"{value:.3g} ({interval[0]:.3g} to {interval[1]:.3g})"
         print(f"{name}, {points}, {noise}: {truth}, {said}{'' if inside or value is None else '  OUTSIDE'}", flush=True)
     answered = [row for row in rows if row[4] is not None]

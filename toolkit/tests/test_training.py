@@ -178,7 +178,7 @@ def test_early_stopping_keeps_the_best_weights() -> None:
     assert losses[-1] > losses[best]
 
 
-def test_a_training_that_is_never_better_than_its_start_is_told_or_refused() -> None:
+def test_a_training_that_is_never_better_than_its_start_is_reported_or_refused() -> None:
     near = points(64, seed=1)
     far, near = Dataset(x=points(64).x + 5), Dataset(x=near.x - near.x.mean(0))
     settings = {"steps": 400, "warmup": 0, "schedule": "constant", "ema": None, "validate_every": 2, "patience": 3}
