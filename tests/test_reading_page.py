@@ -46,6 +46,7 @@ def every_warning() -> list[str]:
         *warnings.of_checks([0.1], [unsound]),
         *warnings.of_bent([25]),
         *warnings.of_linear(11.0, Check(10.9, 11.0, ""), 11),
+        warnings.of_ellipsoid(11.0),
         *warnings.of_network(None, True, [torch.nn.Linear(1, 1)]),
         *warnings.of_values(99.0, None, 6),
         *warnings.of_values(99.0, None, 1),
@@ -78,4 +79,4 @@ def test_each_row_of_the_page_is_a_warning_that_there_is(row: str) -> None:
 
 
 def test_the_page_has_as_many_rows_as_there_are_kinds() -> None:
-    assert len(ROWS) == 22
+    assert len(ROWS) == 23

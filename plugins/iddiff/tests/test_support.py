@@ -39,6 +39,18 @@ def draws(count: int, ambient: int, seed: int = 0) -> Tensor:
     return torch.randn(count, ambient, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
+def test_rows_near_an_ellipsoid_are_noticed() -> None:
+    deviations = torch.logspace(0, -1, 8, dtype=torch.float64)
+    normal, cube = draws(4000, 8), 2 * draws(4000, 8).sigmoid() - 1
+    shell = normal / normal.norm(dim=1, keepdim=True)
+    noisy = shell + 0.05 * draws(4000, 8, seed=1)
+    for rows, hollow in ((normal, False), (cube, False), (shell, True), (noisy, True)):
+        rows = rows * deviations + 5
+        assert LinearDenoiser(rows, rows[:10]).hollow(1e-3) == hollow
+    few = (shell * deviations)[:30]
+    assert not LinearDenoiser(few, few).hollow(1e-3), "too few rows"
+
+
 @pytest.mark.parametrize("sigma", [0.03, 0.3, 1.0])
 def test_the_linear_bound_is_the_sum_over_variances(sigma: float) -> None:
     deviations = torch.logspace(0, -3, 12, dtype=torch.float64)
@@ -123,7 +135,11 @@ def test_a_linear_score_of_curved_data_says_that_it_counts_principal_directions(
     distribution, x = make_sphere(10, points=300)
     flat = SubspaceGaussian(torch.zeros(100).double(), distribution.basis, torch.full((11,), 1 / 11).double())
     text = "11 is the number of principal directions"
-    linear = read(make_score(flat, (100,)), x)
+    curved = read(make_score(flat, (100,)), x)
+    assert (curved.value, curved.interval) == (None, None)
+    assert curved.headline.startswith(f"withheld, since {text}, and in these the data lie near an ellipsoid")
+    assert warned(curved, text)
+    linear = read(make_score(flat, (100,)), draws(300, 11) @ distribution.basis.T / 11**0.5)
     assert linear.value == 11
     assert warned(linear, text)
     assert not warned(read(make_score(distribution, (100,)), x), "principal directions")

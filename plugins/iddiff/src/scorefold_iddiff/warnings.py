@@ -161,6 +161,15 @@ def of_linear(value: float | None, check: Check, principal: int | None) -> list[
     ]
 
 
+def of_ellipsoid(value: float | None) -> str:
+    """Why a value that a linear denoiser would read too is none where the data lie near an ellipsoid."""
+    return (
+        f"withheld, since {value:g} is the number of principal directions, and in these the data lie near an "
+        "ellipsoid, whose dimension is lower: the score is no better here than the best linear denoiser and has not "
+        "learned it"
+    )
+
+
 def of_network(value: float | None, vectors: bool, modules: Iterable[object]) -> list[str]:
     """What to try where there is no value for vectors, and a network with parameters is not the one for manifolds."""
     names = {type(module).__name__ for module in modules}

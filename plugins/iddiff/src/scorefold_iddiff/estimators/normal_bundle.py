@@ -204,7 +204,13 @@ class NormalBundle(Estimator):
             warnings.insert(0, warn.too_few_agree(share))
         value = float(reduce(dimensions)) if known else None
         principal = None if scene.linear is None else scene.linear.directions(sigma)
-        warnings += warn.of_linear(value if auto else None, check, principal)
+        linear = warn.of_linear(value if auto else None, check, principal)
+        said = "" if known else headline(rows, scene.coordinates)
+        if linear and scene.linear is not None and scene.linear.hollow(sigma):
+            said, value = warn.of_ellipsoid(value), None
+            warnings.insert(0, said)
+        else:
+            warnings += linear
         if next(self.probe.score.parameters(), None) is not None:
             vectors = len(self.probe.score.event_shape) == 1
             warnings += warn.of_network(value, vectors, self.probe.score.modules())
@@ -221,7 +227,7 @@ class NormalBundle(Estimator):
             value=value,
             interval=interval,
             level=self.config.level,
-            headline="" if known else headline(rows, scene.coordinates),
+            headline=said,
             covers="points",
             pointwise=dimensions,
             spectrum=head.spectra[reader.spectrum],

@@ -5,6 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+_HOLLOW = 0.1
+"""The share of the variance of squared lengths that normal rows have, below which rows lie near an ellipsoid. Uniform
+ones in a cube have 0.4."""
+
 
 class LinearDenoiser:
     """x-hat(y) = mu + C (C + sigma^2)^-1 (y - mu), with mean mu and covariance C of the rows (R, D) of a data set.
@@ -23,6 +27,7 @@ class LinearDenoiser:
         rows, points = rows.double(), points.flatten(1).double().cpu()
         mean = rows.mean(0)
         centred = (rows - mean) / len(rows) ** 0.5
+        self._rows = centred
         if len(rows) > rows.shape[1]:
             variances, basis = torch.linalg.eigh(centred.mT @ centred)
         else:
@@ -30,6 +35,7 @@ class LinearDenoiser:
             variances, basis = singular.square(), transposed.mT
         kept = variances > 1e-14 * variances.max()
         self.variances, basis = variances[kept], basis[:, kept]
+        self._basis = basis
         along = (points - mean) @ basis
         self.squares = along.square()
         self.outside = rows.shape[1] - len(self.variances)
@@ -44,6 +50,19 @@ class LinearDenoiser:
     def directions(self, sigma: float) -> int:
         """The number of principal directions in which the data vary by more than sigma."""
         return int((self.variances > sigma**2).sum()) + self.outside * (self.outside_variance > sigma**2)
+
+    def hollow(self, sigma: float) -> bool:
+        """Whether the rows lie near an ellipsoid in these directions, so that they have one dimension fewer at least.
+
+        Their squared lengths in units of each variance, whose mean is the number k of directions, have a variance of 2k
+        where rows are normal, and of 0 on an ellipsoid. False for fewer rows than 5 a direction.
+        """
+        wide = self.variances > sigma**2
+        count = int(wide.sum())
+        if count < 2 or len(self._rows) < 5 * count:
+            return False
+        along = (self._rows @ self._basis[:, wide]).square() * len(self._rows) / self.variances[wide]
+        return float(along.sum(1).var()) < _HOLLOW * 2 * count
 
     def errors(self, sigma: float) -> Tensor:
         """E |z - eps-hat(x + sigma z)|^2 over noises z at each point, (M,); nowhere more on average than D, the error
