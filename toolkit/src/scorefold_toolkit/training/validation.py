@@ -69,8 +69,9 @@ class Best:
 
     def begin(self, loss: float) -> None:
         """Takes in the validation loss before the first step."""
-        self.start = loss
-        self._compare(loss)
+        if math.isfinite(loss):
+            self.start = loss
+            self._compare(loss)
 
     def take(self, loss: float) -> None:
         """Takes in a validation loss of the model as it stands; what is not finite is never the best."""

@@ -29,6 +29,7 @@ from scorefold_verbs.latents.stage import (
 from scorefold_verbs.readings import of_path
 
 _LIMIT = 10_000
+_LONG = 32
 
 
 @dataclass(frozen=True)
@@ -166,8 +167,9 @@ def traverse(component: Any, inputs: Inputs, options: TraverseOptions, context: 
 
 
 def _named(points: Dataset, source: DataSource) -> tuple[str, ...]:
-    """What the user calls the rows of points; empty where the source doesn't count them."""
-    return () if points.index is None else tuple(row_text(source.rows, row) for row in points.index.tolist())
+    """What the user calls the rows of points, the ends of long names; empty where the source doesn't count them."""
+    names = [] if points.index is None else [row_text(source.rows, row) for row in points.index.tolist()]
+    return tuple(name if len(name) <= _LONG else f"…{name[-_LONG:]}" for name in names)
 
 
 def _in_order(points: Dataset, places: Tensor) -> Tensor:
