@@ -37,8 +37,8 @@ def draw(runs: Path, out: Path) -> None:
 def dimension(axes: Axes, digits: Path, sphere: Path) -> None:
     """How many directions digits and points of a sphere vary along, against the scale at which one looks."""
     for stage, colour, label in (
-        (digits, ACCENT, "handwritten digits: no plateau, no single number"),
-        (sphere, WARM, "a sphere whose dimension is 10: a plateau at 10"),
+        (digits, ACCENT, "handwritten digits: no plateau"),
+        (sphere, WARM, "a 10-sphere in 100 coordinates: a plateau"),
     ):
         arrays, curve = load_file(stage / "arrays.safetensors"), _result(stage)["estimate"]["diagnostics"]["curve"]
         scales = [row["sigma"] for row in curve]
@@ -47,12 +47,8 @@ def dimension(axes: Axes, digits: Path, sphere: Path) -> None:
         axes.plot(scales, points.mean(0), color=colour, marker="o", markersize=3, label=label)
     axes.set_xscale("log")
     axes.set(xlabel="scale, in units of the data", ylabel="dimension")
-    axes.legend(frameon=False, fontsize=9)
-    _title(
-        axes,
-        "What is the dimension?",
-        "of digits it depends on how closely one looks, 1 to 42; of a sphere it does not",
-    )
+    axes.legend(frameon=False, fontsize=9, loc="upper right")
+    _title(axes, "What is the dimension?", "digits: 1 to 42, by how closely one looks; a sphere: 10 at every scale")
 
 
 def geodesics(axes: Axes, run: Path) -> None:
