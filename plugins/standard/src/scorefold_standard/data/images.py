@@ -127,8 +127,12 @@ class ImageFolder(DataSource):
         return found
 
     def _refused(self, damaged: Mapping[int, str], count: int) -> DataError:
-        more = f"; and {len(damaged) - _NAMED} more" * (len(damaged) > _NAMED)
-        named = "; ".join(list(damaged.values())[:_NAMED]) + more
+        reasons: dict[str, list[str]] = {}
+        for message in list(damaged.values())[:_NAMED]:
+            name, _, reason = message.partition(f" {_UNREAD}")
+            reasons.setdefault(reason.lstrip(":; "), []).append(name)
+        named = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in reasons.items())
+        named += f"; and {len(damaged) - _NAMED} more" * (len(damaged) > _NAMED)
         hint = "repair or remove these files, or leave them out: damaged: skip"
         if len(damaged) == count:
             hint = "give files that programs for images open"
