@@ -47,8 +47,8 @@ def dimension(axes: Axes, digits: Path, sphere: Path) -> None:
         axes.plot(scales, points.mean(0), color=colour, marker="o", markersize=3, label=label)
     axes.set_xscale("log")
     axes.set(xlabel="scale, in units of the data", ylabel="dimension")
-    axes.legend(frameon=False, fontsize=9, loc="upper right")
-    _title(axes, "What is the dimension?", "digits: 1 to 42, by how closely one looks; a sphere: 10 at every scale")
+    axes.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, 0.3))
+    _title(axes, "What is the dimension?", "digits: 1 to 42, by how closely one looks; a sphere: one plateau, 10")
 
 
 def geodesics(axes: Axes, run: Path) -> None:
@@ -66,7 +66,9 @@ def geodesics(axes: Axes, run: Path) -> None:
 def inpainting(axes: Axes, run: Path) -> None:
     """Digits with a hole, draws of what may be in it, and the truth."""
     held = load(run / "holes", progress=False).value.load("test")
-    draws = load_file(run / "draws/arrays.safetensors")["draws"]
+    arrays = load_file(run / "draws/arrays.safetensors")
+    held = held.take(torch.cat([(held.index == row).nonzero()[0] for row in arrays["rows of draws"]]))
+    draws = arrays["draws"]
     seen = held.condition["image"].masked_fill(held.condition["mask"] == 0, 0.5)
     rows = [
         torch.cat([_image(seen[row]), *(_image(draw) for draw in draws[row][:6]), _image(held.x[row])], 1)
