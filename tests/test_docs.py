@@ -131,6 +131,8 @@ def test_every_config_field_has_a_description(host: Host) -> None:
 def test_the_run_files_of_the_documentation_are_valid(host: Host, tmp_path: Path) -> None:
     files = [(name, text) for name, text in blocks("yaml") if "version: 1" in text and "name: faults" not in text]
     files = [(name, text) for name, text in files if "{load: " not in text]  # which need a run: the next test
+    # Their plugins stand on the pages, and the test of sessions runs them.
+    files = [(name, text) for name, text in files if Path(name).stem not in ("hook-examples", "own-kind")]
     assert len(files) >= 6
     shutil.copy(ROOT / "examples/digits-dimension.yaml", tmp_path)  # which one of them extends
     for name, text in files:
