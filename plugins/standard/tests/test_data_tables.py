@@ -52,7 +52,8 @@ def test_columns_of_different_units_are_reported_first_and_scaled_to_the_right_a
     estimator: Estimator, uneven: Path
 ) -> None:
     raw = estimated(estimator, source(uneven))
-    assert raw.value < DIMENSION - 0.8
+    assert raw.value is None
+    assert raw.interval is None
     note, first = raw.diagnostics["note"], raw.diagnostics["warnings"][0]
     assert note.startswith(f"warning: {first}")
     assert FIX in first
