@@ -302,7 +302,7 @@ def test_a_source_that_cannot_be_written_is_built_for_each_stage(
 
     def unwritable(self: Any, config: Any, *, generator: Any = None) -> None:
         construct(self, config, generator=generator)
-        self._open = threading.Lock()  # has no state that a file could hold
+        self._open = (number for number in ())  # has no state that a file could hold
         built.append(self)
 
     monkeypatch.setattr(points, "__init__", unwritable)

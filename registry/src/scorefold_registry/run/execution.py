@@ -323,6 +323,7 @@ class RunExecution:
             # Not kept: a reference holds only where it stands, and what changed its surroundings may not hold at all.
             shutil.rmtree(checkpoints, ignore_errors=True)
         self.values.written(planned.name, info.key if kept else None)
+        self.work = None
         if isinstance(outcome.value, DataSource):
             self.sources.pop(planned.name, None)
             self.values.keep_data(planned.name, outcome.value)

@@ -7,15 +7,21 @@ copy-on-write. The folders themselves are watched: a file that somebody changes 
 from __future__ import annotations
 
 import copy
+import copyreg
+import io
+import itertools
 import os
+import pickle
 import tempfile
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
+from types import FunctionType, MappingProxyType, ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -118,9 +124,10 @@ class StageValues:
             now = _states(self.folder / name)
             if all(now.get(file) == state for file, state in before.items()):
                 continue
-            remove(self.folder / name)
-            kept = key is not None and self.cache.fetch(key, self.folder / name)
-            changed.append(f"the files of stage {name!r}, which {'were put back' if kept else 'are lost'}")
+            if kept := key is not None and self.cache.stage(key).is_dir():
+                remove(self.folder / name)
+                kept = self.cache.fetch(key, self.folder / name)
+            changed.append(f"the files of stage {name!r}, which {'were' if kept else 'could not be'} put back")
             self._files[name] = _states(self.folder / name), key
         return changed
 
@@ -163,7 +170,7 @@ class KeptData:
 
 
 class _Image:
-    """An object written by ``torch.save`` and read as often as asked: tensors are mapped copy-on-write."""
+    """An object written by ``torch.save`` and read as often as asked: tensors and arrays are mapped copy-on-write."""
 
     def __init__(self, obj: Any) -> None:
         if hasattr(os, "memfd_create") and Path("/proc/self/fd").is_dir():
@@ -173,11 +180,52 @@ class _Image:
         else:
             self._folder = tempfile.TemporaryDirectory(prefix="scorefold-", ignore_cleanup_errors=True)
             self._path = str(Path(self._folder.name) / "data.pt")
+        key = next(_NUMBERS)
+        weakref.finalize(self, _SHARED.pop, key, None)
+        shared = _SHARED[key] = []
+
+        class Pickler(pickle.Pickler):
+            def reducer_override(self, obj: Any) -> Any:
+                return _reduced(obj, key, shared)
+
         with open(self._path, "wb") as file:
-            torch.save(obj, file)
+            torch.save(obj, file, pickle_module=SimpleNamespace(__name__="pickle", Pickler=Pickler))
 
     def read(self) -> Any:
         return torch.load(self._path, mmap=True, weights_only=False)
+
+
+_NUMBERS = itertools.count()
+_SHARED: dict[int, list[Any]] = {}
+"""What the images of this process do not hold, and share: functions, open and mapped files, and what reads by them."""
+
+_OPEN = (type(threading.Lock()), type(threading.RLock()), Future, io.IOBase, np.memmap)
+
+
+def _reduced(obj: Any, key: int, shared: list[Any]) -> Any:
+    """How an object is written, where it is not as ``pickle`` does it."""
+    if isinstance(obj, DataSource):  # as it is, and not as a class may have it read its files again elsewhere
+        return copyreg.__newobj__, (type(obj),), vars(obj)  # type: ignore[attr-defined]
+    if type(obj) is np.ndarray and obj.dtype.kind in "bif" and obj.dtype.isnative:
+        return _as_array, (torch.from_numpy(obj if obj.flags.writeable else obj.copy()),)
+    inside = () if isinstance(obj, Dataset | type | ModuleType) else getattr(obj, "__dict__", {}).values()
+    if _is_open(obj) or any(map(_is_open, inside)):
+        shared.append(obj)
+        return _shared, (key, len(shared) - 1)
+    return NotImplemented
+
+
+def _is_open(obj: Any) -> bool:
+    """Whether an object belongs to this process: a file or a lock, or a function that no module names."""
+    return isinstance(obj, _OPEN) or (isinstance(obj, FunctionType) and "<" in obj.__qualname__)
+
+
+def _as_array(tensor: Tensor) -> Any:
+    return tensor.numpy()
+
+
+def _shared(key: int, number: int) -> Any:
+    return _SHARED[key][number]
 
 
 class Inputs(Mapping[str, Any]):
