@@ -185,7 +185,7 @@ def test_a_training_that_is_never_better_than_its_start_is_reported_or_refused()
     model = Quadratic()
     report = fit(model, far, config(learning_rate=0.01, **settings), validation=near)
     assert report.steps == 6
-    assert "before the first step" in report.warnings[0]
+    assert "before the training" in report.warnings[0]
     assert report.warnings[0].endswith("so the model is as it was before the training")
     assert all(torch.equal(value, state_of(Quadratic())[name]) for name, value in state_of(model).items())
     with pytest.raises(TrainingError, match=r"the loss on held-out points was .* the training diverged") as caught:

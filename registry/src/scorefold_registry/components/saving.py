@@ -270,7 +270,9 @@ def _fill(builder: Builder, module: nn.Module, tensors: Mapping[str, Tensor], pa
             f"missing {', '.join(lacking) or 'nothing'}, left over {', '.join(unexpected) or 'nothing'}"
         )
     for name, weights in module.named_parameters():
-        if name in tensors and not bool(weights.isfinite().all()):
+        # A frozen parameter may hold infinities on purpose, as masks do.
+        wrong = ~weights.isfinite() if weights.requires_grad else weights.isnan()
+        if name in tensors and bool(wrong.any()):
             raise ArtefactError(
                 f"{path / STATE_FILE} holds weights that are not finite: {name}",
                 hint="copy the state again, or train it again with a smaller training.learning_rate or training.clip",

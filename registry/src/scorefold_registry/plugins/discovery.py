@@ -109,7 +109,10 @@ def _entry_points() -> Iterator[PluginRecord]:
 
     seen: set[str] = set()
     for distribution in importlib_metadata.distributions():
-        if ENTRY_POINT_GROUP not in (distribution.read_text("entry_points.txt") or ""):
+        try:
+            if ENTRY_POINT_GROUP not in (distribution.read_text("entry_points.txt") or ""):
+                continue
+        except ValueError:  # not text: another distribution's fault, and no plugin of ours is named there
             continue
         try:
             name = distribution.metadata["Name"]

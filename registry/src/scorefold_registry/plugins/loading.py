@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dis
+import signal
 import traceback
 from collections.abc import Callable, Container, Sequence
 from importlib import import_module
@@ -83,9 +84,14 @@ def describe(error: BaseException) -> str:
 
 
 def raised_by(error: BaseException, packages: Container[str]) -> bool:
-    """Whether code of one of these packages raised an error by ``raise``, as no Ctrl-C does."""
+    """Whether code of one of these packages raised an error by ``raise``, as no Ctrl-C does.
+
+    What it raises in answer to Ctrl-C, or in its handler of the signal, is still the user's.
+    """
     frames = list(traceback.walk_tb(error.__traceback__))
-    if not frames:
+    handler = getattr(signal.getsignal(signal.SIGINT), "__code__", None)
+    answers = any(isinstance(other, type(error)) for other in (error.__context__, error.__cause__))
+    if not frames or answers or any(frame.f_code is handler for frame, _ in frames):
         return False
     frame, place = frames[-1][0], error.__traceback__
     while place is not None and place.tb_next is not None:

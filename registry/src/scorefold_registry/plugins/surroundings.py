@@ -104,13 +104,16 @@ def _torch_state() -> dict[str, Any]:
         "device": devices.CURRENT_DEVICE,
         "gradients": torch.is_grad_enabled(),
         "inference": torch.is_inference_mode_enabled(),
+        "precision": torch.get_float32_matmul_precision(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
     }
 
 
 def _torch_starts() -> dict[str, Any]:
     import torch
 
-    return {"dtype": torch.float32, "device": None, "gradients": True, "inference": False}
+    state = {"dtype": torch.float32, "device": None, "gradients": True, "inference": False}
+    return state | {"precision": "highest", "deterministic": False}
 
 
 def _modes() -> dict[str, int]:
@@ -151,6 +154,12 @@ def _put_torch_back(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     if now["dtype"] != before["dtype"]:
         torch.set_default_dtype(before["dtype"])
         changed.append("torch's default dtype")
+    if now["precision"] != before["precision"]:
+        torch.set_float32_matmul_precision(before["precision"])
+        changed.append("torch's precision of products of matrices")
+    if now["deterministic"] != before["deterministic"]:
+        torch.use_deterministic_algorithms(before["deterministic"])
+        changed.append("torch's choice of deterministic algorithms")
     if now["inference"] != before["inference"]:
         guard = torch.inference_mode(before["inference"])
         guard.__enter__()

@@ -20,6 +20,7 @@ from scorefold.interfaces import DataSource
 from scorefold.plugin import hookimpl
 from scorefold.seeds import derive_seed
 from scorefold.stage import Executor, Outcome, RunInfo, Show, StageContext, StageInfo, showing
+from scorefold_registry.components.saving import port_objects
 from scorefold_registry.components.stage_files import read_result, read_stage
 from scorefold_registry.plugins.loading import load_target, owners_of, raised_by
 from scorefold_registry.plugins.process_guard import guarded
@@ -43,7 +44,6 @@ from scorefold_registry.run.stage_folder import (
     draw_again,
     fingerprints,
     key_of,
-    load_stage_value,
     note_steps,
     perform,
     resolved_run,
@@ -176,7 +176,7 @@ class RunExecution:
             failures=tuple(self.observers.failures),
             seconds=seconds,
             _values=self.values.data_copies(),
-            _load=lambda name: load_stage_value(self.host, final / name, self.workshop.device),
+            _load=self.values.after_the_run(final),
         )
         self._end("complete", seconds=seconds, **result.as_json())
         write_report(partial, sections, [failure.text() for failure in self.observers.failures])
@@ -210,18 +210,19 @@ class RunExecution:
             column=planned.column,
         )
         try:
-            key = self._key(planned)
-            info = replace(info, key=key)
-            self.keys[planned.name] = key
-            with self.cache.lock(key, lambda: self.progress.waiting(planned.name)):
-                target = self.info.folder / planned.name
-                reused = not self.fresh and planned.artefact is None and self.cache.fetch(key, target)
-                if reused:
-                    self.values.written(planned.name, key)
-                    if planned.name in self.sources:
-                        self.values.keep_data(planned.name, self.sources.pop(planned.name))
-                else:
-                    self._compute(planned, info, began)
+            with guarded():
+                key = self._key(planned)
+                info = replace(info, key=key)
+                self.keys[planned.name] = key
+                with self.cache.lock(key, lambda: self.progress.waiting(planned.name)):
+                    target = self.info.folder / planned.name
+                    reused = not self.fresh and planned.artefact is None and self.cache.fetch(key, target)
+                    if reused:
+                        self.values.written(planned.name, key)
+                        if planned.name in self.sources:
+                            self.values.keep_data(planned.name, self.sources.pop(planned.name))
+                    else:
+                        self._compute(planned, info, began)
         except BaseException as error:
             # A plugin that ends the process, or pretends that Ctrl-C was pressed, would end the run without a word.
             packages = {record.package for record in self.host.plugins} - _OURS
@@ -276,7 +277,7 @@ class RunExecution:
         work = self.work = _Work(self.values, planned, info, replace(self.info))
         started = cpu_seconds()
         restart_peak()
-        with guarded() as changed:
+        with guarded() as around:
             inputs = Inputs(planned.after, work.value)
             outcome = self.host.hook.scorefold_run_stage(run=work.run, stage=replace(info), inputs=inputs)
         spent = cpu_seconds() - started
@@ -285,13 +286,17 @@ class RunExecution:
         if own is not None and own.fingerprint() != self.fingerprints[planned.name]:
             raise changed_files(planned.name, planned.name)
         self.values.refuse_changed_files(planned.name, work.given, self.fingerprints)
-        changed = [f"{what}, which was put back" for what in changed] + self.values.put_files_back()
-        changed += [f"the data of stage {name!r} while it read them" for name in self.values.changed_by(work.given)]
-        if changed:
-            what, plugin = " and ".join(changed), planned.registered.plugin
-            text = f"the code of plugin {plugin!r} changed {what}; no other run reuses this result"
-            outcome.result = {**outcome.result, "warnings": [*outcome.result.get("warnings", ()), text]}
         component = work.component
+        changed = [f"{what}, which was put back" for what in work.changed]
+        changed += [f"the data of stage {name!r} while it read them" for name in self.values.changed_by(work.given)]
+        blamed = [(self._codes_of(planned, component), changed)]
+        blamed += [(self._runner(planned), [f"{what}, which was put back" for what in around])]
+        texts = [f"{who} changed {' and '.join(w)}; no other run reuses this result" for who, w in blamed if w]
+        changed += around
+        # Anybody may write into the folder of a run, and the stage had read what it needs.
+        texts += [f"while the stage ran, somebody changed {what}" for what in self.values.put_files_back()]
+        if texts:
+            outcome.result = {**outcome.result, "warnings": [*outcome.result.get("warnings", ()), *texts]}
         if component is None and self.host.builder.memory.of(outcome.value) is not None:
             # Another runner did the stage, and gives what this host has loaded of it.
             component = outcome.value
@@ -338,6 +343,14 @@ class RunExecution:
 
     def _runners(self, error: BaseException | None = None) -> list[PluginRecord]:
         return owners_of(self.host.manager, self.host.plugins, "scorefold_run_stage", error)
+
+    def _codes_of(self, planned: PlannedStage, component: Any) -> str:
+        """Whose code ran in a stage: the component's plugin, and those of what is plugged into it."""
+        memory, own = self.host.builder.memory, planned.registered.plugin
+        made = [memory.of(part) for part in port_objects(self.host.builder, component)]
+        others = sorted({each.registered.plugin for each in made if each is not None} - {own})
+        inside = f" or of what is plugged into it ({', '.join(others)})" if others else ""
+        return f"the code of plugin {own!r}{inside}"
 
     def _runner(self, planned: PlannedStage) -> str:
         """Who did a stage, for the words of an error."""
@@ -451,6 +464,7 @@ class _Work:
         self.given: dict[str, list[Any]] = {}
         self.component: Any = None
         self.calls: int | None = None
+        self.changed: list[str] = []
 
     def value(self, name: str) -> Any:
         """The value of an earlier stage, as an object of this stage's own."""
@@ -469,4 +483,7 @@ class _LocalRunner:
     def scorefold_run_stage(self, run: RunInfo, stage: StageInfo) -> Outcome | None:
         # A stage may run another file with the same host; each runner answers for its own run.
         work = self._execution.work
-        return self._execution.run_locally(work) if work is not None and run is work.run else None
+        if work is None or run is not work.run:
+            return None
+        with guarded() as work.changed:
+            return self._execution.run_locally(work)

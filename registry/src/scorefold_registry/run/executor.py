@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from scorefold.errors import PluginError, ScorefoldError, WorkerError
 from scorefold.jobs import job_function, pack, perform, unpack
 from scorefold.stage import Executor, RunInfo, reported
 from scorefold_registry.plugins.loading import describe, owners_of, raised_by
+from scorefold_registry.plugins.process_guard import guarded
 
 if TYPE_CHECKING:
     from scorefold_registry.host import Host
@@ -28,10 +30,12 @@ SECONDS_TO_END = 5.0
 
 
 def plugins_executor(host: Host, run: RunInfo) -> Executor | None:
-    """The executor that a plugin offers for a run, or None. Raises ``PluginError`` where its hook fails."""
+    """The executor that a plugin offers for a run, or None. Raises ``PluginError`` where its hook fails, or changes the
+    process that all stages run in."""
     owners = owners_of(host.manager, host.plugins, "scorefold_executor")
     try:
-        executor = host.hook.scorefold_executor(run=run)
+        with guarded() as changed:
+            executor = host.hook.scorefold_executor(run=replace(run))
     except ScorefoldError:
         raise
     except BaseException as error:
@@ -39,13 +43,14 @@ def plugins_executor(host: Host, run: RunInfo) -> Executor | None:
             raise
         at_fault = owners_of(host.manager, host.plugins, "scorefold_executor", error)
         raise _executor_error(at_fault, f"failed: {describe(error)}") from error
+    # Ours are known not to; an object of a library's is from whoever is not known to give executors.
+    others = [record for record in owners if not record.distribution.startswith("scorefold-")] or owners
+    if changed:
+        raise _executor_error(others, f"changed {' and '.join(changed)}, which was put back")
     if executor is not None and not isinstance(executor, Executor):
         module = type(executor).__module__.partition(".")[0]
-        # An object of a library's is from whoever is not known to give executors.
-        at_fault = [record for record in owners if record.package == module] or [
-            record for record in owners if not record.distribution.startswith("scorefold-")
-        ]
-        raise _executor_error(at_fault or owners, f"returned a {type(executor).__name__}; expected an Executor")
+        at_fault = [record for record in owners if record.package == module] or others
+        raise _executor_error(at_fault, f"returned a {type(executor).__name__}; expected an Executor")
     return executor
 
 

@@ -86,8 +86,7 @@ class Observers:
             with _unharmed(given.get("error")), guarded() as changed:
                 answered, answer = self._call(implementation.function, given, plugin, hook, stage_name)
             changed = [f"{what}, which was put back" for what in changed]
-            if hook != "scorefold_on_metrics":  # called at every few steps
-                changed += self.files_back()
+            changed += self.files_back()
             for what in changed:
                 self._record(Failure(plugin, hook, stage_name, f"it changes {what}", None))
             if answered:

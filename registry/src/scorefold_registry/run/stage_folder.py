@@ -215,7 +215,7 @@ class Workshop:
 
         A data source says itself what it reads; of other parts it is the paths in their configuration.
         """
-        parts: list[Any] = [_fill(value, values) for value in planned.spec.inputs.values()]
+        parts = [_fill(value, values) for value in planned.spec.inputs.values() if _has_inline(value)]
         found: list[str | None] = []
         if planned.config is not None:
             parts += _named_in(planned.config)
@@ -284,6 +284,11 @@ def _filled(value: Any, port: Port, values: Lookup) -> Any:
     """What a port receives: see ``_fill``; a list for a port that takes several."""
     filled = _fill(value, values)
     return [filled] if port.many and not isinstance(filled, list) else filled
+
+
+def _has_inline(value: Any) -> bool:
+    """Whether an input names a component inline, so that it is more than the names of stages."""
+    return any(map(_has_inline, value)) if isinstance(value, list) else inline_use(value) is not None
 
 
 def _fill(value: Any, values: Lookup) -> Any:

@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from types import FunctionType, MappingProxyType, ModuleType, SimpleNamespace
+from types import FunctionType, MappingProxyType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -87,10 +87,18 @@ class StageValues:
     def moved(self, folder: Path) -> None:
         """The run has a folder of another name."""
         self.folder = folder
+        for name, kept in self._data.items():
+            kept.moved(folder / name)
 
     def data_copies(self) -> dict[str, Any]:
-        """A copy of each source that stages handed on."""
-        return {name: kept.copy() for name, kept in self._data.items()}
+        """A copy of each source that was read in this run."""
+        return {name: kept.copy() for name, kept in self._data.items() if kept.was_read}
+
+    def after_the_run(self, folder: Path) -> Callable[[str], Any]:
+        """What gives the value of a stage once the run's folder has its name; data that nobody read are as built."""
+        unread = {name: kept for name, kept in self._data.items() if not kept.was_read}
+        host, device = self.host, self.device
+        return lambda name: unread[name].copy() if name in unread else load_stage_value(host, folder / name, device)
 
     def changed_by(self, given: Mapping[str, list[Any]]) -> list[str]:
         """The stages whose data were changed in place, in the copies that were given out."""
@@ -124,9 +132,10 @@ class StageValues:
             now = _states(self.folder / name)
             if all(now.get(file) == state for file, state in before.items()):
                 continue
-            if kept := key is not None and self.cache.stage(key).is_dir():
+            spare = self.folder / f".{name}.again"
+            if kept := key is not None and self.cache.fetch(key, spare):
                 remove(self.folder / name)
-                kept = self.cache.fetch(key, self.folder / name)
+                spare.rename(self.folder / name)
             changed.append(f"the files of stage {name!r}, which {'were' if kept else 'could not be'} put back")
             self._files[name] = _states(self.folder / name), key
         return changed
@@ -140,6 +149,16 @@ class KeptData:
         self._source: DataSource | None = source
         self._made = host.builder.memory.of(source)
         self._image: _Image | None = None
+        self._comparable = True
+        self.moved(folder)
+
+    @property
+    def was_read(self) -> bool:
+        return self._source is None
+
+    def moved(self, folder: Path) -> None:
+        """The stage has a folder of another name."""
+        self._folder = folder
         if self._made is not None and has_state(folder):
             self._made.saved = folder.absolute()
 
@@ -152,17 +171,22 @@ class KeptData:
 
     def equals(self, source: DataSource) -> bool:
         """Whether the events of a copy, and all that is known of them, are still as they were given."""
+        if not self._comparable:
+            return True
         with suppress(Exception):  # whoever changed it may have left nothing that can be read
             return _equal(self._read(), source)
         return False
 
     def _read(self) -> DataSource:
         if self._source is not None:
-            for _ in _splits(self._source):  # whatever is read when it is first asked for is in the image
-                pass
-            with suppress(Exception):  # an open file or a local function can't be written
+            with suppress(Exception):  # whatever is read when it is first asked for is in the image
+                for _ in _splits(self._source):
+                    pass
+            with suppress(Exception):  # some objects can't be written
                 image = _Image(self._source)
-                self._image = image if _equal(image.read(), self._source) else None
+                self._comparable = _equal(image.read(), image.read())
+                alike = not self._comparable or _equal(image.read(), self._source)
+                self._image = image if alike else None
             self._source = None
         if self._image is None:
             return load_stage_value(self._host, self._folder, "cpu")  # type: ignore[no-any-return]
@@ -197,7 +221,7 @@ class _Image:
 
 _NUMBERS = itertools.count()
 _SHARED: dict[int, list[Any]] = {}
-"""What the images of this process do not hold, and share: functions, open and mapped files, and what reads by them."""
+"""What the images of this process share: functions that no module names, locks, open and mapped files."""
 
 _OPEN = (type(threading.Lock()), type(threading.RLock()), Future, io.IOBase, np.memmap)
 
@@ -208,8 +232,7 @@ def _reduced(obj: Any, key: int, shared: list[Any]) -> Any:
         return copyreg.__newobj__, (type(obj),), vars(obj)  # type: ignore[attr-defined]
     if type(obj) is np.ndarray and obj.dtype.kind in "bif" and obj.dtype.isnative:
         return _as_array, (torch.from_numpy(obj if obj.flags.writeable else obj.copy()),)
-    inside = () if isinstance(obj, Dataset | type | ModuleType) else getattr(obj, "__dict__", {}).values()
-    if _is_open(obj) or any(map(_is_open, inside)):
+    if _is_open(obj):
         shared.append(obj)
         return _shared, (key, len(shared) - 1)
     return NotImplemented
@@ -311,6 +334,8 @@ def _known(dataset: Dataset) -> list[Any]:
 
 
 def _same(one: Any, other: Any) -> bool:
+    if type(one) is not type(other):
+        return False
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         return one.shape == other.shape and one.dtype == other.dtype and torch.equal(_bits(one), _bits(other))
     if isinstance(one, Mapping) and isinstance(other, Mapping):

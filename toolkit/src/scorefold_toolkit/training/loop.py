@@ -276,10 +276,12 @@ class _PhaseLoop:
         start, reached = self.best.start, self.best.reached
         if start is None or reached is None or reached < start:
             return
-        text = f"the loss on held-out points was {start:.4g} before the first step, and {reached:.4g} at best after it"
-        if not reached <= start + max(_RISEN, abs(start)):
+        first = self.task.step == self.step
+        when = "the training" if first else f"phase {self.phase.name!r}"
+        text = f"the loss on held-out points was {start:.4g} before {when}, and {reached:.4g} at best after it"
+        if first and not reached <= start + max(_RISEN, abs(start)):
             raise TrainingError(f"{text}: the training diverged", hint=self._advice())
-        self.task.report.warnings.append(f"{text}, so the model is as it was before the training")
+        self.task.report.warnings.append(f"{text}, so the model is as it was before {when}")
 
     def _write(self, *, complete: bool) -> None:
         """Checks that the weights are finite, and keeps the state where checkpoints are asked for."""

@@ -75,7 +75,8 @@ class Best:
 
     def take(self, loss: float) -> None:
         """Takes in a validation loss of the model as it stands; what is not finite is never the best."""
-        self.reached = loss if self.reached is None else min(loss, self.reached)
+        if self.reached is None or not math.isfinite(self.reached) or loss < self.reached:
+            self.reached = loss
         self._compare(loss)
 
     def _compare(self, loss: float) -> None:
