@@ -9,7 +9,6 @@ import atexit
 import json
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib import import_module
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from scorefold.artefacts import load_arrays, save_arrays
 from scorefold_testing.answers import answers_of
+from scorefold_testing.process import started_in
 from scorefold_testing.require import ViolationError
 from scorefold_testing.verb import Plan, answers_in
 
@@ -38,10 +38,10 @@ def fresh_answers(
     save_arrays(given, {name: value.contiguous() for name, value in inputs.items()})
     request = {"state": str(state), "kind": kind, "inputs": str(given), "answers": str(found), "seed": seed}
     dtype = str(torch.get_default_dtype()).removeprefix("torch.")
-    shared = {"threads": torch.get_num_threads(), "dtype": dtype, "plan": None if plan is None else asdict(plan)}
+    shared = {"threads": torch.get_num_threads(), "dtype": dtype, "gradients": torch.is_grad_enabled()}
     assert process.stdin is not None
     assert process.stdout is not None
-    process.stdin.write(json.dumps({**request, **shared}) + "\n")
+    process.stdin.write(json.dumps({**request, **shared, "plan": None if plan is None else asdict(plan)}) + "\n")
     process.stdin.flush()
     line = process.stdout.readline()
     if not line:
@@ -54,13 +54,13 @@ def fresh_answers(
 
 
 _RUNNING: dict[tuple[str, ...], subprocess.Popen[str]] = {}
-"""The process that runs, by the origin of its host and the paths it imports from: other paths hold other plugins."""
+"""The process that runs, by the origin of its host, its folder and the paths it imports from."""
 
 
 def _process(origin: str) -> subprocess.Popen[str]:
     """The process that serves this origin on today's paths; one for other paths ends."""
     paths = [path for path in sys.path if path]
-    key = (origin, *paths)
+    key = (origin, started_in(), *paths)
     if key not in _RUNNING:
         _end_all()
         code = f"import sys; sys.path[:0] = {paths!r}; from scorefold_testing.fresh import serve; serve({origin!r})"
@@ -70,7 +70,7 @@ def _process(origin: str) -> subprocess.Popen[str]:
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            cwd=tempfile.gettempdir(),
+            cwd=started_in(),
         )
     return _RUNNING[key]
 
@@ -113,6 +113,7 @@ def _host(origin: str) -> Any:
 
 def _answer(host: Any, request: Mapping[str, Any]) -> None:
     torch.set_num_threads(request["threads"])
+    torch.set_grad_enabled(request["gradients"])
     torch.set_default_dtype(getattr(torch, request["dtype"]))
     obj = host.load(request["state"])
     if isinstance(obj, torch.nn.Module):

@@ -96,6 +96,7 @@ def renewed(seed: int, *, gradients: bool = False, opposite: bool = False) -> It
     they are on. Afterwards all is as it was before.
     """
     before, here = _now(), os.getcwd()
+    _started_in.append(here)
     # What Python finds in the folder it was started in is found as before.
     added = "" in sys.path and here not in sys.path
     sys.path.extend([here] if added else [])
@@ -106,8 +107,17 @@ def renewed(seed: int, *, gradients: bool = False, opposite: bool = False) -> It
             yield lambda: _changes(start, folder)
         finally:
             _put(before)
+            _started_in.pop()
             if added and here in sys.path:
                 sys.path.remove(here)
+
+
+_started_in: list[str] = []
+
+
+def started_in() -> str:
+    """The folder that the kit was started in, from which ``scorefold.toml`` is looked for."""
+    return _started_in[0] if _started_in else os.getcwd()
 
 
 def _start(seed: int, folder: str, gradients: bool, opposite: bool) -> None:
