@@ -35,7 +35,7 @@ def draw(runs: Path, out: Path) -> None:
 
 
 def dimension(axes: Axes, digits: Path, sphere: Path) -> None:
-    """How many directions digits and points of a sphere vary along, against the scale at which one looks."""
+    """The directions along which digits and points of a sphere vary, against the noise level."""
     for stage, colour, label in (
         (digits, ACCENT, "handwritten digits: no plateau"),
         (sphere, WARM, "a 10-sphere in 100 coordinates: a plateau"),

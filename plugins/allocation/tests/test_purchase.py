@@ -1,4 +1,4 @@
-"""What a budget buys, counted by hand: proportions, bounds, owned tasks that grow, splits of labels."""
+"""The purchases of a budget, counted by hand: proportions, bounds, owned tasks that grow, splits of labels."""
 
 from __future__ import annotations
 

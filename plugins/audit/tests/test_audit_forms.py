@@ -156,7 +156,7 @@ def test_the_gap_of_likelihoods_is_welchs_test() -> None:
 def test_the_noise_of_losses_is_how_far_held_out_points_are_in_deviations(
     distance: float, ratio: float, share: float
 ) -> None:
-    """Points of the model have the deviation sqrt((4 + 16) / 2), those of the space 2."""
+    """Points of the model have the deviation sqrt((4 + 16) / 2), and of the space 2."""
     points = Dataset(torch.tensor([[2.0, 4.0], [-2.0, -4.0]]))
     near = Near(np.array([distance, distance, 50.0]), np.zeros(3, dtype=int), np.array([ratio, ratio, 1.0]))
     space: Any = SimpleNamespace(spread=2.0)

@@ -262,7 +262,7 @@ class Counter(Counts):
 
 
 def count(component: Any, inputs: Any, options: Any, context: Any) -> Outcome:
-    """How many points there are."""
+    """The number of points."""
     points = inputs["data"].load("train").x
     number = component.number(points)
     answer = {"quantity": "points", "value": number}

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from scorefold.artefacts import read_json
+from scorefold.artefacts import json_text, read_json
 from scorefold.stage import RunInfo
 
 PARTIAL = ".partial"
@@ -21,7 +21,8 @@ def final_folder(folder: Path) -> Path:
 
 def tracked_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """The resolved configuration without the settings of plugins: they change no result."""
-    return {name: value for name, value in config.items() if name != "plugins"}
+    plain: dict[str, Any] = json.loads(json_text(config))
+    return {name: value for name, value in plain.items() if name != "plugins"}
 
 
 def facts(run: RunInfo) -> dict[str, str]:
