@@ -207,7 +207,7 @@ def test_p_values_count_the_sample_itself_and_ties() -> None:
 
 
 def test_benjamini_and_hochbergs_list_by_hand() -> None:
-    """Of 5 p-values the k-th smallest is held to k / 5 of the share: 0.02, 0.04, 0.06, 0.08 and 0.1."""
+    """The bound of the k-th smallest of 5 p-values is k / 5 of the share: 0.02, 0.04, 0.06, 0.08 and 0.1."""
     p = np.array([0.055, 0.5, 0.01, 0.045, 0.2])
     assert named(p, 0.1).tolist() == [2, 3, 0]
     assert named(p, 0.04).tolist() == []
@@ -215,7 +215,7 @@ def test_benjamini_and_hochbergs_list_by_hand() -> None:
 
 
 def test_the_fewest_that_can_be_named_have_the_least_p_value() -> None:
-    """k copies of m samples have the p-value 1 / (h + 1) each, which is held to k share / m."""
+    """The p-value of each of k copies among m samples is 1 / (h + 1), and its bound is k share / m."""
     for m, h, share in ((100, 49, 0.1), (100, 50, 0.1), (7, 99, 0.25), (10, 1000, 0.1), (100, 9, 0.5)):
         k = fewest_named(m, h, share)
         for count in (k - 1, k):

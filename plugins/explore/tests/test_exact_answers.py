@@ -357,7 +357,7 @@ def test_parts_of_a_condition_by_their_shape() -> None:
 
 
 class Noted(Fixed):
-    """A conditional model that keeps what it was asked for."""
+    """A conditional model that keeps the conditions that it gets."""
 
     def sample(self, n: int, condition: Any = None, **options: Any) -> Tensor:
         self.asked = condition

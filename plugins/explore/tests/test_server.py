@@ -139,7 +139,7 @@ def test_a_body_that_is_no_question_is_refused(server: Server, body: bytes) -> N
 
 
 def _raw(server: Server, head: str, *parts: bytes) -> bytes:
-    """What a request as it stands is answered with, until the server hangs up."""
+    """The answer to a raw request, read until the server hangs up."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
         connection.sendall(head.replace("\n", "\r\n").encode())
         with suppress(ConnectionError):  # a server that refuses a body closes before it is all sent
@@ -200,7 +200,7 @@ def test_clients_that_hang_up_print_nothing(server: Server, capfd: pytest.Captur
 def test_the_browser_is_given_a_file_and_no_token(
     learned: Explored, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The file is this account's alone, leads to the page, and is gone when the page was asked for."""
+    """Only this account reads the file. It leads to the page, and is removed when the page is loaded."""
     if not (BUILT / "explore.js").is_file():
         pytest.skip("the page is not built: it needs npm")
     seen: dict[str, Any] = {}

@@ -174,7 +174,7 @@ def _serve(explored: Any, port: int, browser: bool) -> int:
 
 
 def server_config(app: Any) -> Any:
-    """How uvicorn serves the page: requests that are none, and clients that hang up, print nothing."""
+    """Serve the page by uvicorn. Malformed requests, and clients that hang up, print nothing."""
     import uvicorn
 
     return uvicorn.Config(

@@ -148,18 +148,15 @@ def _put_torch_back(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     import torch
 
     changed = []
-    if now["device"] != before["device"]:
-        torch.set_default_device(before["device"])
-        changed.append("torch's default device")
-    if now["dtype"] != before["dtype"]:
-        torch.set_default_dtype(before["dtype"])
-        changed.append("torch's default dtype")
-    if now["precision"] != before["precision"]:
-        torch.set_float32_matmul_precision(before["precision"])
-        changed.append("torch's precision of products of matrices")
-    if now["deterministic"] != before["deterministic"]:
-        torch.use_deterministic_algorithms(before["deterministic"])
-        changed.append("torch's choice of deterministic algorithms")
+    for name, put, text in (
+        ("device", torch.set_default_device, "torch's default device"),
+        ("dtype", torch.set_default_dtype, "torch's default dtype"),
+        ("precision", torch.set_float32_matmul_precision, "torch's precision of products of matrices"),
+        ("deterministic", torch.use_deterministic_algorithms, "torch's choice of deterministic algorithms"),
+    ):
+        if now[name] != before[name]:
+            put(before[name])
+            changed.append(text)
     if now["inference"] != before["inference"]:
         guard = torch.inference_mode(before["inference"])
         guard.__enter__()

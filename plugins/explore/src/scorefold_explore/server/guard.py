@@ -21,7 +21,7 @@ HEADERS = {
 
 
 def refusal(asked: Mapping[str, str | None], method: str, path: str, port: int, token: str) -> str | None:
-    """Why a request is refused, or None where it is not. ``asked`` are its headers of ``ASKED``.
+    """The reason to refuse a request, or None. ``asked`` are its headers of ``ASKED``.
 
     The ``Host`` must be this machine by its own name, else a name that was bound anew to 127.0.0.1 could ask; the
     ``Origin``, where there is one, must be this page; and the path must begin with the token. What another site asks is

@@ -52,7 +52,7 @@ class LinearDenoiser:
         return int((self.variances > sigma**2).sum()) + self.outside * (self.outside_variance > sigma**2)
 
     def hollow(self, sigma: float) -> bool:
-        """Whether the rows lie near an ellipsoid in these directions, so that they have one dimension fewer at least.
+        """True where the rows lie near an ellipsoid in these directions, and have at least one dimension fewer.
 
         Their squared lengths in units of each variance, whose mean is the number k of directions, have a variance of 2k
         where rows are normal, and of 0 on an ellipsoid. False for fewer rows than 5 a direction.
