@@ -12,7 +12,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import Any
 
 import pluggy
 
@@ -29,9 +29,6 @@ from scorefold_registry.plugins.process_guard import isolated, time_limit
 from scorefold_registry.plugins.records import LOCAL, PluginRecord
 from scorefold_registry.plugins.requirements import unmet_contract, versions_of_ours
 from scorefold_registry.plugins.settings import Settings, find_settings, read_settings, settings_notes
-
-if TYPE_CHECKING:
-    import importlib_metadata
 
 SLOW = 2.0
 """The seconds from which a plugin's import is reported."""
@@ -133,8 +130,11 @@ def _entry_points() -> Iterator[PluginRecord]:
         yield from found
 
 
-def _unreadable(distribution: importlib_metadata.Distribution, cause: str) -> list[PluginRecord]:
-    """The plugins of a distribution whose metadata are not whole, as far as they can be named."""
+def _unreadable(distribution: Any, cause: str) -> list[PluginRecord]:
+    """The plugins of a distribution whose metadata are not whole, as far as they can be named.
+
+    What importlib-metadata yields has another type from its version 10 on, hence ``Any``.
+    """
     try:
         named = [(entry.name, entry.value) for entry in distribution.entry_points.select(group=ENTRY_POINT_GROUP)]
     except Exception:
