@@ -36,7 +36,7 @@ def estimators(host: Host) -> dict[str, Estimator]:
 
 def names(host: Host) -> tuple[str, ...]:
     """The benchmark manifolds."""
-    from scorefold_registry.components.configs import config_model
+    from scorefold_registry.components.parts import config_model
 
     field = config_model(host.catalogue.resolve("data:benchmark-manifold")).model_fields["name"]
     return get_args(field.annotation)

@@ -13,7 +13,7 @@ import pytest
 from scorefold.config import Use
 from scorefold_registry import Host
 from scorefold_registry.cli.main import main
-from scorefold_registry.components.configs import check_use
+from scorefold_registry.components.parts import read_use
 from scorefold_registry.experiments.cases import find_cases
 from scorefold_registry.experiments.row_file import Choices, NotOnThisCaseError, stages_of
 from scorefold_registry.runfile.yaml_reader import parse
@@ -116,7 +116,7 @@ def test_all_named_cases_are_data_as_their_components_take_them() -> None:
     named = parse(files("scorefold_registry.experiments").joinpath("cases.yaml").read_text(), "cases").data["cases"]
     assert len(named) > 20
     for name, case in named.items():
-        assert not check_use(host.catalogue, Use(**case))[1], name
+        assert not read_use(host.catalogue, Use(**case)).problems, name
 
 
 def test_geometries_and_allocators_by_default(capsys: pytest.CaptureFixture[str]) -> None:

@@ -117,7 +117,7 @@ def test_every_verb_is_documented(host: Host) -> None:
 
 
 def test_every_config_field_has_a_description(host: Host) -> None:
-    from scorefold_registry.components.configs import config_model
+    from scorefold_registry.components.parts import config_model
 
     bare = [
         f"{item.component.id}.{name}"

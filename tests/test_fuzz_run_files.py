@@ -10,7 +10,6 @@ import pytest
 from broken_run_files import Settings, read_again, right_texts, try_broken, watched_host
 
 from scorefold_registry.host import Host
-from scorefold_registry.run.stage_folder import resolved_run
 from scorefold_registry.runfile.plan import make_plan
 from scorefold_registry.runfile.reader import read
 
@@ -31,7 +30,7 @@ def test_the_files_to_break_are_right(host: Host, texts: list[str], tmp_path: Pa
     for text in texts:
         (tmp_path / "run.yaml").write_text(text)
         plan = make_plan(host.catalogue, read(tmp_path / "run.yaml"))
-        assert read_again(host, plan, tmp_path / "again.yaml") == resolved_run(host.catalogue, plan)
+        assert read_again(host, plan, tmp_path / "again.yaml") == plan.as_json(host.catalogue)
     assert len(plan.stages) > 30
     assert plan.plugins["watcher"] == Settings(port=8080, tags={"a": [1.0, 2.5]})
 

@@ -14,8 +14,8 @@ from scorefold.plugin import hookimpl
 from scorefold_registry import run_file
 from scorefold_registry.cli.main import COMMANDS
 from scorefold_registry.cli.parsers import parsers
-from scorefold_registry.components.configs import config_model
 from scorefold_registry.components.field_text import describe_fields
+from scorefold_registry.components.parts import config_model
 from scorefold_registry.host import Host
 from scorefold_registry.runfile.plan import make_plan
 from scorefold_registry.runfile.plugin_settings import settings_model

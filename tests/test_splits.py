@@ -6,7 +6,7 @@ import pytest
 
 from scorefold.data import EventScale
 from scorefold_registry import Host
-from scorefold_registry.components.configs import config_model
+from scorefold_registry.components.parts import config_model
 from scorefold_toolkit.data.splits import moments
 
 HOST = Host.discover()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from scorefold.kinds import CORE_KINDS
 from scorefold.plugin import Component, Port
-from scorefold_registry.components.configs import config_model
+from scorefold_registry.components.parts import config_model
 from scorefold_registry.plugins.records import Registered
 from scorefold_registry.runfile.citations import citation
 from scorefold_site.fields import field_table

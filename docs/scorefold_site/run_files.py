@@ -9,7 +9,7 @@ from typing import Any
 
 from scorefold.config import InlineKind
 from scorefold.plugin import Port, Verb
-from scorefold_registry.components.configs import config_model
+from scorefold_registry.components.parts import config_model
 from scorefold_registry.plugins.loading import load_target
 from scorefold_registry.plugins.records import Registered
 from scorefold_registry.runfile.yaml_reader import yaml_text

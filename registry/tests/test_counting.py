@@ -116,7 +116,7 @@ def test_models_are_found_through_ports_at_any_depth() -> None:
 
     def keep(obj: object, **ports: object) -> None:
         # What it was made from plays no part here.
-        memory.keep(obj, Made(None, None, ports, frozenset(), None))  # type: ignore[arg-type]
+        memory.keep(obj, Made(None, ports, frozenset(), None))  # type: ignore[arg-type]
 
     keep(inner, parts=[flow, flow])
     keep(outer, geometry=inner, data=Thing())

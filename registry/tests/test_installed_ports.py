@@ -14,7 +14,7 @@ from scorefold.plugin import Port
 from scorefold_registry.experiments.cases import Case
 from scorefold_registry.experiments.row_file import Choices, stages_of
 from scorefold_registry.host import Host
-from scorefold_registry.run.stage_folder import key_of, resolved_stage
+from scorefold_registry.run.keys import key_of
 from scorefold_registry.runfile.plan import make_plan
 from scorefold_registry.runfile.reader import read
 
@@ -115,7 +115,7 @@ def test_a_plan_lists_them_and_the_key_covers_them(several: Host, tmp_path: Path
         file.write_text(text)
         plan = make_plan(several.catalogue, read(file))
         stage = plan.stages[-1]
-        uses.append([part["use"] for part in resolved_stage(several.catalogue, stage)["inputs"]["parts"]])
+        uses.append([part["use"] for part in stage.as_json(several.catalogue)["inputs"]["parts"]])
         return key_of(several, stage, lambda name: name, [], {})
 
     uses: list[Any] = []

@@ -21,7 +21,6 @@ from scorefold.config import Config
 from scorefold.errors import ScorefoldError
 from scorefold.plugin import hookimpl
 from scorefold_registry.host import Host
-from scorefold_registry.run.stage_folder import resolved_run
 from scorefold_registry.runfile.plan import Plan, make_plan
 from scorefold_registry.runfile.reader import read
 from scorefold_registry.runfile.schema import run_schema
@@ -106,14 +105,14 @@ def try_broken(host: Host, texts: list[str], random: Random, path: Path, sentine
     assert spent < SLOWEST, f"{spent:.1f} s for {len(raw)} bytes"
     assert not sentinel.exists(), "code was run"
     if plan is not None and again:
-        assert read_again(host, plan, path.with_name("again.yaml")) == resolved_run(host.catalogue, plan)
+        assert read_again(host, plan, path.with_name("again.yaml")) == plan.as_json(host.catalogue)
     return plan is not None
 
 
 def read_again(host: Host, plan: Plan, path: Path) -> dict[str, Any]:
     """A plan written out with every default and read again."""
-    path.write_text(yaml_text(resolved_run(host.catalogue, plan)))
-    return resolved_run(host.catalogue, make_plan(host.catalogue, read(path)))
+    path.write_text(yaml_text(plan.as_json(host.catalogue)))
+    return make_plan(host.catalogue, read(path)).as_json(host.catalogue)
 
 
 MACHINE_TALK = re.compile(r"Traceback|\[type=|Input should|<[\w.]+ (object )?at 0x|pydantic|ruamel|File \"")

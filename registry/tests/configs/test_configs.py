@@ -12,11 +12,8 @@ import pytest
 from checked_configs import problem, problems
 
 from scorefold.config import Config, ProcessConfig, VEConfig
-from scorefold_registry.components.configs import (
-    check_config,
-    config_model,
-)
 from scorefold_registry.components.field_text import describe_fields
+from scorefold_registry.components.parts import check_config, config_model
 from scorefold_registry.host import Host
 
 Install = Callable[..., Path]
@@ -219,16 +216,17 @@ def test_checking_imports_no_torch(tmp_path: Path) -> None:
     script = """
 import sys
 from scorefold_registry import Host
-from scorefold_registry.components.configs import Plugged, check_config, check_inputs, resolve_config
+from scorefold_registry.components.parts import check_config, read_config
+from scorefold_registry.components.ports import PortOffer, check_inputs
 host = Host.discover()
 for item in host.components():
     check_config(host.catalogue, item, {"nonsense": 1})
-    config, problems = check_config(host.catalogue, item, item.component.examples[0].get("config")) if (
-        item.component.examples) else check_config(host.catalogue, item, None)
-    if config is not None:
-        resolve_config(host.catalogue, config)
+    example = item.component.examples[0].get("config") if item.component.examples else None
+    part = read_config(host.catalogue, item, example).part({})
+    if part is not None:
+        part.as_json(host.catalogue)
     for verb in (None, *host.catalogue.kind(item.component.kind).verbs):
-        check_inputs(host.catalogue, item, verb, {"data": Plugged("score")})
+        check_inputs(host.catalogue, item, verb, {"data": PortOffer("score")})
 print(sorted({"torch", "numpy", "sklearn", "matplotlib"} & set(sys.modules)), len(host.components()) > 20)
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)

@@ -7,13 +7,15 @@ from typing import Any
 import pytest
 from checked_configs import problems
 
-from scorefold.errors import PluginError
-from scorefold_registry.components.configs import (
-    check_config,
-    inline_uses,
-    resolve_config,
-)
+from scorefold_registry.components.parts import Part, check_config, inline_fields, parts_in, read_config
 from scorefold_registry.host import Host
+from scorefold_registry.plugins.records import Registered
+
+
+def part(host: Host, registered: Registered, raw: Any) -> Part:
+    found = read_config(host.catalogue, registered, raw).part({})
+    assert found is not None
+    return found
 
 
 class TestInlineComponents:
@@ -139,10 +141,7 @@ class TestResolving:
             "path": "x/y",
             "parts": [{"part": "network:plain"}],
         }
-        config, found = check_config(host.catalogue, registered, raw)
-        assert config is not None
-        assert found == []
-        resolved = resolve_config(host.catalogue, config)
+        resolved = part(host, registered, raw).config_json(host.catalogue)
         plain = {"use": "network:plain@1", "config": {"width": 8, "kind": "relu"}, "inputs": {}}
         assert resolved["network"] == {"use": "network:nesting@1", "config": {"inner": plain}, "inputs": {}}
         assert resolved["named"] == {"a": plain}
@@ -153,26 +152,27 @@ class TestResolving:
 
     def test_resolving_again_changes_nothing(self, host: Host) -> None:
         registered = host.catalogue.resolve("score:full")
-        config, _ = check_config(host.catalogue, registered, {"network": "network:nesting"})
-        assert config is not None
-        resolved = resolve_config(host.catalogue, config)
-        again, found = check_config(host.catalogue, registered, resolved)
-        assert again is not None
-        assert found == []
-        assert resolve_config(host.catalogue, again) == resolved
+        resolved = part(host, registered, {"network": "network:nesting"}).config_json(host.catalogue)
+        assert part(host, registered, resolved).config_json(host.catalogue) == resolved
 
-    def test_an_inline_component_with_a_fault_can_not_be_resolved(self, host: Host) -> None:
+    def test_an_inline_component_with_a_fault_makes_no_part(self, host: Host) -> None:
         registered = host.catalogue.resolve("score:full")
-        config, _ = check_config(host.catalogue, registered, {"network": {"use": "network:plain", "config": {"w": 1}}})
-        assert config is not None
-        with pytest.raises(PluginError, match="network:plain: unknown field 'w'"):
-            resolve_config(host.catalogue, config)
+        read = read_config(host.catalogue, registered, {"network": {"use": "network:plain", "config": {"w": 1}}})
+        assert read.config is not None
+        assert read.part({}) is None
+        assert read.problems[0].message == "unknown field 'w'"
+
+    def test_parts_at_any_depth(self, host: Host) -> None:
+        raw = {"several": ["network:plain", "network:nesting"]}
+        found = [item.registered.id for item in parts_in(part(host, host.catalogue.resolve("score:full"), raw))]
+        plain = "network:plain"
+        assert found == ["score:full", plain, plain, "network:nesting", plain]
 
     def test_inline_components_with_their_places(self, host: Host) -> None:
         raw = {"several": ["network:plain", "network:nesting"], "trained": "network:trained"}
         config, _ = check_config(host.catalogue, host.catalogue.resolve("score:full"), raw)
         assert config is not None
-        assert [(item.path, item.value.use, item.needs) for item in inline_uses(config)] == [
+        assert [(item.path, item.value.use, item.needs) for item in inline_fields(config)] == [
             (("network",), "network:plain", ()),
             (("trained",), "network:trained", ("Trainable",)),
             (("several", 0), "network:plain", ()),

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from scorefold_registry.components.configs import (
-    Plugged,
-    Problem,
-    check_inputs,
-)
+from scorefold_registry.components.messages import Problem
+from scorefold_registry.components.ports import PortOffer, check_inputs
 from scorefold_registry.host import Host
 
 
@@ -19,10 +16,10 @@ class TestInputs:
         return check_inputs(host.catalogue, registered, kind.verb(verb), given)
 
     def test_what_fits(self, host: Host) -> None:
-        assert self.check(host, "score:full", {"data": Plugged("data")}) == []
-        assert self.check(host, "score:full", {"data": ("data", ())}) == []
+        assert self.check(host, "score:full", {"data": PortOffer("data")}) == []
+        assert self.check(host, "score:full", {"data": PortOffer("data")}) == []
         assert self.check(host, "score:full", {"data": None}) == []
-        assert self.check(host, "flow:wrapped", {"score": ("score", ("Trainable",)), "data": None}) == []
+        assert self.check(host, "flow:wrapped", {"score": PortOffer("score", ("Trainable",)), "data": None}) == []
 
     def test_an_unknown_port_gets_near_misses(self, host: Host) -> None:
         unknown = self.check(host, "score:full", {"data": None, "dta": None})[0]
@@ -41,12 +38,12 @@ class TestInputs:
         assert "port 'data'" in data.message
 
     def test_all_faults_at_once(self, host: Host) -> None:
-        found = self.check(host, "flow:wrapped", {"score": ("score", ()), "datta": None})
+        found = self.check(host, "flow:wrapped", {"score": PortOffer("score"), "datta": None})
         assert [item.code for item in found] == ["unknown-port", "capability", "missing-port"]
 
     def test_a_wrong_kind_and_a_missing_capability(self, host: Host) -> None:
         kind, capability = (
-            self.check(host, "flow:wrapped", {"score": Plugged(*what), "data": None})[0]
+            self.check(host, "flow:wrapped", {"score": PortOffer(*what), "data": None})[0]
             for what in (("flow", ("Trainable",), "stage 'a'"), ("score", ("Encodes",), "stage 'b'"))
         )
         assert kind.path == ("score",)
@@ -57,10 +54,10 @@ class TestInputs:
         assert capability.hint == "it provides Encodes"
 
     def test_several_in_a_port(self, host: Host) -> None:
-        several = [Plugged("score"), Plugged("data"), None, Plugged("flow")]
+        several = [PortOffer("score"), PortOffer("data"), None, PortOffer("flow")]
         (found,) = self.check(host, "estimator:many", {"models": several, "data": None})
         assert found.path == ("models", 1)
-        (found,) = self.check(host, "score:full", {"data": [Plugged("data"), Plugged("data")]})
+        (found,) = self.check(host, "score:full", {"data": [PortOffer("data"), PortOffer("data")]})
         assert found.message == "port 'data' takes one component of kind data; 2 are there"
 
     def test_optional_and_default_ports_may_be_left_out(self, host: Host) -> None:

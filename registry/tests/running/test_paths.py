@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from scorefold.errors import ArtefactError
-from scorefold_registry.components.paths import anchored, anchored_use, from_here, paths_in
+from scorefold_registry.components.parts import anchored_use
+from scorefold_registry.components.paths import anchored, from_here, paths_in
 from scorefold_registry.experiments.sweep import sweep
 from scorefold_registry.host import Host
 from scorefold_registry.run.pipeline import run_file
@@ -53,7 +54,7 @@ def test_every_path_starts_at_the_run_file(host: Host, project: Path) -> None:
     full = str(project.absolute())
     assert str(data.config.path) == f"{full}/shift.txt"  # type: ignore[union-attr]
     assert net.config.net.config == {"table": f"{full}/table"}  # type: ignore[union-attr]
-    assert inline.spec.inputs["data"]["config"] == {"path": f"{full}/shift.txt"}
+    assert str(inline.inputs["data"].config.path) == f"{full}/shift.txt"
     assert inline.paths == {f"{full}/table", f"{full}/shift.txt"}
     result = run_file(host, project / "run.yaml")
     # What is written to repeat a run finds the files from its own folder too, and takes every stage from the cache.

@@ -27,8 +27,8 @@ stages:
 def test_the_option_is_written_out_as_stages(plan: MakePlan) -> None:
     made = {stage.name: stage for stage in plan(RUN).stages}
     assert list(made) == ["data", "score", "score-2", "dimension-2", "score-3", "dimension-3", "dimension"]
-    assert made["dimension-3"].spec.inputs == {"score": "score-3", "data": "data"}
-    assert made["dimension"].spec.inputs["repeats"] == ["dimension-2", "dimension-3"]
+    assert made["dimension-3"].inputs == {"score": "score-3", "data": "data"}
+    assert made["dimension"].inputs["repeats"] == ["dimension-2", "dimension-3"]
     assert made["score-2"].config == made["score"].config
 
 

@@ -156,7 +156,7 @@ def test_the_libraries_that_its_code_builds_on_are_part_of_the_key(run: Run, mon
     assert known["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
     assert keys.libraries("scorefold-standard")["scikit-learn"][0].isdigit()
     assert keys.libraries("no-such-distribution-anywhere") == {}
-    monkeypatch.setattr("scorefold_registry.run.stage_folder.libraries", lambda name: {**known, "einops": "0.0"})
+    monkeypatch.setattr("scorefold_registry.run.keys.libraries", lambda name: {**known, "einops": "0.0"})
     assert not any(reused(run(SHORT)).values())
 
 

@@ -102,7 +102,7 @@ def examine(discovery: Discovery, catalogue: Catalogue, *, load: bool = False) -
 
 def _imports(discovery: Discovery, catalogue: Catalogue) -> Iterator[tuple[PluginRecord, Callable[[], object]]]:
     """Everything that plugins name as ``module:Name``, each as a function that imports it."""
-    from scorefold_registry.components.configs import config_model
+    from scorefold_registry.components.parts import config_model
     from scorefold_registry.plugins.loading import load_claim, load_command, load_named
     from scorefold_registry.runfile.plugin_settings import settings_model
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from torch import nn
 
 from scorefold.config import Config, Use
@@ -24,8 +24,8 @@ from scorefold.plugin import Port
 from scorefold.seeds import derive_generator, derive_seed
 from scorefold.stage import Executor
 from scorefold_registry.components.catalogue import Catalogue
-from scorefold_registry.components.configs import check_config, inline_uses, with_installed
-from scorefold_registry.components.messages import RawPath, config_error, dotted
+from scorefold_registry.components.messages import RawPath, config_error, config_problems, dotted
+from scorefold_registry.components.parts import Part, inline_fields, read_config, with_installed
 from scorefold_registry.components.shown import show_by_origin
 from scorefold_registry.plugins.loading import describe, load_target, own_frame
 from scorefold_registry.plugins.names import did_you_mean, sentences
@@ -55,16 +55,19 @@ class Placement:
 class Made:
     """What an object was made from: enough to make it again.
 
-    ``config`` names its inline components; ``ports`` holds the objects plugged in, ``inline`` the names of those that
-    were built along with it; ``saved`` is the folder that holds its state, once there is one.
+    ``ports`` holds the objects plugged in, ``inline`` the names of those that were built along with it; ``saved`` is
+    the folder that holds its state, once there is one.
     """
 
-    registered: Registered
-    config: Config
+    part: Part
     ports: Mapping[str, Any]
     inline: frozenset[str]
     place: Placement
     saved: Path | None = None
+
+    @property
+    def registered(self) -> Registered:
+        return self.part.registered
 
 
 @dataclass
@@ -97,31 +100,47 @@ class Builder:
     def build(self, registered: Registered, config: Any, ports: Mapping[str, Any], place: Placement) -> Any:
         """A component from its config (a mapping or a ``Config``) and its ports.
 
-        A ``DataSpec`` may stand for data that a component only takes its shape from. Raises ``ConfigError`` for a
+        A ``DataSpec`` may stand for data of which a component takes only the shape. Raises ``ConfigError`` for a
         config or ports that do not fit and ``PluginError`` for a plugin that does not keep its word.
         """
-        checked, problems = check_config(self.catalogue, registered, config)
-        if checked is None or problems:
-            raise config_error(f"the config of {registered.id}", problems)
+        return self.make(self._read(registered, config), ports, place)
+
+    def make(self, part: Part, ports: Mapping[str, Any], place: Placement) -> Any:
+        """A component from a part and its ports, whose inputs are those of the part with objects in place of names."""
+        registered = part.registered
         plugged = self._plug(registered, ports, place)
-        filled = self._fill(checked, plugged, place)
-        obj = self._construct(registered, filled, plugged, place)
+        obj = self._construct(registered, self._fill(part, plugged, place), plugged, place)
         self._check_made(registered, obj)
         if isinstance(obj, nn.Module):
             obj.to(device=place.device, dtype=place.dtype)
         inline = frozenset(name for name in plugged if _is_inline(ports.get(name, "")))
-        self.memory.keep(obj, Made(registered, checked, plugged, inline, place))
-        show_by_origin(obj, registered.id, checked, plugged)
+        self.memory.keep(obj, Made(part, plugged, inline, place))
+        show_by_origin(obj, registered.id, part.config, plugged)
         return obj
 
-    def build_use(self, use: Use, outer: Mapping[str, Any], place: Placement) -> Any:
+    def make_inside(self, part: Part, outer: Mapping[str, Any], place: Placement) -> Any:
         """A component named inline. Ports it isn't given come from ``outer``, the ports of the component around it."""
-        registered = self.catalogue.resolve(use.use)
-        ports = {name: self._named(value, outer) for name, value in use.inputs.items()}
-        for port in registered.component.requires:
+        ports = {name: self._named(value, outer) for name, value in part.inputs.items()}
+        for port in part.registered.component.requires:
             if port.default is None and port.name not in ports and port.name in outer:
                 ports[port.name] = outer[port.name]
-        return self.build(registered, use.config, ports, place)
+        return self.make(part, ports, place)
+
+    def _read(self, registered: Registered, config: Any, inputs: Mapping[str, Any] | None = None) -> Part:
+        """The part that a configuration describes. Raises ``ConfigError`` for one that is not valid."""
+        read = read_config(self.catalogue, registered, config)
+        part = read.part(inputs or {})
+        if part is None:
+            raise config_error(f"the config of {registered.id}", read.problems)
+        return part
+
+    def part(self, value: Use | Mapping[str, Any] | str) -> Part:
+        """The part that is named inline. Raises ``ConfigError`` and ``PluginError`` where something is wrong."""
+        try:
+            use = Use(use=value) if isinstance(value, str) else Use.model_validate(value)
+        except ValidationError as error:
+            raise config_error("a component named inline", config_problems(Use, error, value)) from None
+        return self._read(self.catalogue.resolve(use.use), use.config, use.inputs)
 
     def _named(self, value: Any, outer: Mapping[str, Any]) -> Any:
         if isinstance(value, list):
@@ -175,8 +194,7 @@ class Builder:
     def _built(self, value: Any, outer: Mapping[str, Any], place: Placement) -> Any:
         if not _is_inline(value):
             return value
-        use = Use(use=value) if isinstance(value, str) else value if isinstance(value, Use) else Use(**value)
-        return self.build_use(use, outer, place)
+        return self.make_inside(value if isinstance(value, Part) else self.part(value), outer, place)
 
     def _check_fits(
         self, where: str, kinds: Sequence[str], needs: Sequence[str], value: Any, *, whole: bool = False
@@ -204,12 +222,13 @@ class Builder:
         """The class that components with a capability derive from."""
         return _interface(f"capability {name!r}", self.catalogue.capabilities[name].interface)
 
-    def _fill(self, config: Config, ports: Mapping[str, Any], place: Placement) -> Config:
+    def _fill(self, part: Part, ports: Mapping[str, Any], place: Placement) -> Config:
         """The config with its inline components built."""
-        for item in inline_uses(config):
-            value = item.value
-            if isinstance(value, Use):
-                value = self.build_use(value, ports, place.inside("config", dotted(item.path)))
+        config = part.config
+        for item in inline_fields(config):
+            value = part.inline[item.path]
+            if isinstance(value, Part):
+                value = self.make_inside(value, ports, place.inside("config", dotted(item.path)))
             self._check_fits(dotted(item.path), (item.kind,), item.needs, value)
             config = _replaced(config, item.path, value)
         return config
@@ -335,7 +354,7 @@ def _seeded(place: Placement) -> Iterator[None]:
 def _is_inline(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return bool(value) and all(_is_inline(item) for item in value)
-    return isinstance(value, (Use, Mapping, str))
+    return isinstance(value, (Part, Use, Mapping, str))
 
 
 def _what(value: Any) -> str:

@@ -10,9 +10,6 @@ from typing import Any
 from pydantic import BaseModel
 
 from scorefold.config import Use
-from scorefold.errors import PluginError
-from scorefold_registry.components.catalogue import Catalogue
-from scorefold_registry.components.configs import check_config, inline_uses
 from scorefold_registry.components.messages import RawPath
 
 Anchor = Callable[[RawPath, Path], str]
@@ -50,7 +47,7 @@ def anchored(config: BaseModel, raw: Any, anchor: Anchor) -> Any:
     for place, path in paths_in(config):
         # Where a shorthand was written, the path stands higher up than in the configuration.
         for depth in range(len(place), -1, -1):
-            written = _at(raw, place[:depth])
+            written = written_at(raw, place[:depth])
             if isinstance(written, (str, Path)):
                 if Path(written) == path:
                     changed = replaced(changed, place[:depth], anchor(place[:depth], path))
@@ -58,52 +55,13 @@ def anchored(config: BaseModel, raw: Any, anchor: Anchor) -> Any:
     return changed
 
 
-def anchored_use(catalogue: Catalogue, raw: Mapping[str, Any], anchor: Anchor) -> dict[str, Any]:
-    """A component named inline, or a stage, as it was written, with the paths of its config and its inputs replaced.
-
-    What is not valid is left as it is, for whoever checks it.
-    """
-    changed = dict(raw)
-    if isinstance(raw.get("config"), Mapping):
-        changed["config"] = _anchored_config(catalogue, raw["use"], raw["config"], _under(anchor, "config"))
-    if isinstance(raw.get("inputs"), Mapping):
-        changed["inputs"] = anchored_inputs(catalogue, raw["inputs"], _under(anchor, "inputs"))
-    return changed
-
-
-def anchored_inputs(catalogue: Catalogue, inputs: Mapping[str, Any], anchor: Anchor) -> dict[str, Any]:
-    """Inputs with the paths of all components that are named inline in them replaced."""
-
-    def one(value: Any, *place: str | int) -> Any:
-        if isinstance(value, (list, tuple)):
-            return [one(item, *place, index) for index, item in enumerate(value)]
-        named = isinstance(value, Mapping) and isinstance(value.get("use"), str)
-        return anchored_use(catalogue, value, _under(anchor, *place)) if named else value
-
-    return {name: one(value, name) for name, value in inputs.items()}
-
-
-def _anchored_config(catalogue: Catalogue, use: str, raw: Mapping[str, Any], anchor: Anchor) -> Any:
-    try:
-        config, _ = check_config(catalogue, catalogue.resolve(use, any_revision=True), raw)
-    except PluginError:
-        return raw
-    if config is None:
-        return raw
-    changed = anchored(config, raw, anchor)
-    for item in inline_uses(config):
-        written = _at(raw, item.path)
-        if isinstance(written, Mapping) and isinstance(written.get("use"), str):
-            changed = replaced(changed, item.path, anchored_use(catalogue, written, _under(anchor, *item.path)))
-    return changed
-
-
-def _under(anchor: Anchor, *place: str | int) -> Anchor:
+def under(anchor: Anchor, *place: str | int) -> Anchor:
+    """The anchor of what stands at a place."""
     return lambda rest, path: anchor((*place, *rest), path)
 
 
-def _at(raw: Any, place: RawPath) -> Any:
-    """What was written at a place; None where nothing was."""
+def written_at(raw: Any, place: RawPath) -> Any:
+    """The value that was written at a place, None where there is none."""
     for part in place:
         inside = isinstance(raw, Mapping) and part in raw
         listed = isinstance(raw, Sequence) and not isinstance(raw, str) and isinstance(part, int) and part < len(raw)

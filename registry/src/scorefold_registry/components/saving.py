@@ -30,7 +30,6 @@ from scorefold.interfaces import DataSource
 from scorefold.plugin import Port
 from scorefold.stage import Executor
 from scorefold_registry.components.building import Builder, Made, Placement
-from scorefold_registry.components.configs import resolve_config
 from scorefold_registry.components.manifest import (
     FORMAT,
     Manifest,
@@ -94,7 +93,7 @@ class _Writer:
             "component": component.versioned_id,
             "distribution": made.registered.distribution,
             "version": made.registered.version,
-            "config": resolve_config(self.builder.catalogue, made.config, self.built_config, whole=True),
+            "config": made.part.config_json(self.builder.catalogue, self.built_config, whole=True),
             "ports": ports,
             "seed": made.place.seed,
             "dtype": None if made.place.dtype is None else _word(made.place.dtype),
@@ -136,9 +135,7 @@ class _Writer:
     def built_config(self, value: Any) -> Any:
         """What stands in the manifest for a component that was handed to a config built already."""
         made = self.made(value, "a component in the config")
-        catalogue = self.builder.catalogue
-        config = resolve_config(catalogue, made.config, self.built_config, whole=True)
-        return {"use": catalogue.pinned(made.registered, whole=True), "config": config, "inputs": {}}
+        return replace(made.part, inputs={}).as_json(self.builder.catalogue, built=self.built_config, whole=True)
 
     def made(self, obj: Any, what: str) -> Made:
         made = self.builder.memory.of(obj)

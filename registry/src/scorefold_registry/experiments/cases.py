@@ -16,10 +16,10 @@ from scorefold.config import Config, Use
 from scorefold.errors import ConfigError, PluginError
 from scorefold.plugin import Comparison, Verb
 from scorefold_registry.components.catalogue import Catalogue
-from scorefold_registry.components.configs import check_use
 from scorefold_registry.components.file_names import file_name
 from scorefold_registry.components.messages import config_error, config_problems
-from scorefold_registry.components.paths import absolute, anchored_use
+from scorefold_registry.components.parts import anchored_use, read_use
+from scorefold_registry.components.paths import absolute
 from scorefold_registry.plugins.names import did_you_mean, sentences
 from scorefold_registry.runfile.reader import KEY_CODES, kind_of
 from scorefold_registry.runfile.yaml_reader import Positioned, parse, parse_value, read_text
@@ -170,7 +170,7 @@ def _read(catalogue: Catalogue, source: Positioned, name: str, raw: Any) -> Case
             message = f"the case {name!r} is a {found.component.kind}; expected data"
             raise source.error(message, (name, "use"))
         use = Use(use=model.use, config=model.config, inputs=model.inputs)
-        for problem in check_use(catalogue, use)[1]:
+        for problem in read_use(catalogue, use).problems:
             is_key = problem.code in KEY_CODES
             raise source.error(problem.message, (name, *problem.path), key=is_key, hint=problem.hint)
         # Paths start at the file, as those of run files do.

@@ -15,7 +15,8 @@ from scorefold.artefacts import write_json, write_text
 from scorefold.errors import ConfigError, PluginError, ScorefoldError, ShapeError, printable
 from scorefold.plugin import Comparison
 from scorefold_registry.components.file_names import file_name
-from scorefold_registry.components.paths import anchored_use, from_here
+from scorefold_registry.components.parts import anchored_use
+from scorefold_registry.components.paths import from_here
 from scorefold_registry.components.stage_files import read_result, read_stage
 from scorefold_registry.experiments.cases import Case, find_cases
 from scorefold_registry.experiments.engine import Answer, Experiment, run_here

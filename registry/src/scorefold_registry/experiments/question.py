@@ -10,8 +10,8 @@ from scorefold.config import Config, Use
 from scorefold.errors import ConfigError
 from scorefold.plugin import Comparison
 from scorefold_registry.components.catalogue import Catalogue
-from scorefold_registry.components.configs import check_config
 from scorefold_registry.components.messages import config_error
+from scorefold_registry.components.parts import check_config
 from scorefold_registry.experiments.cases import Case, check_cases
 from scorefold_registry.experiments.row_file import Choices, as_inline, own_config, put
 from scorefold_registry.plugins.names import did_you_mean, sentences

@@ -245,12 +245,11 @@ def _job_maker(
 
 def _run(points: _Sweep, first: Plan, folder: Path, workers: int | None, watch: Watch) -> list[PointRecord]:
     """The records of all points, run where the run file or the command says."""
-    from scorefold_registry.run.stage_folder import resolved_run
 
     host, run, count = points.host, first.run, len(points.tasks)
     said = f"{count} point{'' if count == 1 else 's'}"
     workers = run.runtime.workers if workers is None else workers
-    info = RunInfo(run.name, folder, run.seed, resolved_run(host.catalogue, first), first.plugins)
+    info = RunInfo(run.name, folder, run.seed, first.as_json(host.catalogue), first.plugins)
     offered = plugins_executor(host, info)
     if offered is None and workers == 1:
         return run_here(points, watch, f"{said}, one after another")

@@ -30,10 +30,10 @@ from pydantic import ValidationError
 from scorefold.artefacts import write_text
 from scorefold.errors import ConfigError, ScorefoldError
 from scorefold.plugin import Port
-from scorefold_registry.components.configs import config_model
 from scorefold_registry.components.file_names import free_name
 from scorefold_registry.components.manifest import read_manifest, state_folder
-from scorefold_registry.components.paths import anchored, anchored_use, from_here
+from scorefold_registry.components.parts import anchored_use, config_model
+from scorefold_registry.components.paths import anchored, from_here
 from scorefold_registry.experiments.compare import compare as run_comparison
 from scorefold_registry.experiments.progress import watch_for
 from scorefold_registry.experiments.rows import ComparisonResult, SweepResult

@@ -19,8 +19,9 @@ from scorefold.interfaces import DataSource, TensorSource
 from scorefold.interfaces.data import SPLITS
 from scorefold.plugin import Verb
 from scorefold.stage import Outcome, StageContext
-from scorefold_registry.components.configs import Plugged, check_inputs, config_model
 from scorefold_registry.components.messages import config_error, config_problems
+from scorefold_registry.components.parts import config_model
+from scorefold_registry.components.ports import PortOffer, check_inputs
 from scorefold_registry.components.stage_files import STAGE_FILE, read_stage
 from scorefold_registry.plugins.records import Registered
 from scorefold_registry.run.environment import set_up_device
@@ -57,7 +58,7 @@ def apply_stage(
     stage = load_stage(host, folder, place)
     component, registered = _acting(host, stage)
     chosen = _verb(host, registered, verb)
-    given = {} if data is None else {"data": Plugged("data", (), str(data))}
+    given = {} if data is None else {"data": PortOffer("data", (), str(data))}
     bare = Registered(replace(registered.component, requires=()), registered.record)
     problems = check_inputs(host.catalogue, bare, chosen, given)
     if problems:

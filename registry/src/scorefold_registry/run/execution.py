@@ -32,23 +32,15 @@ from scorefold_registry.run.costs import cpu_seconds, evaluations, models_of
 from scorefold_registry.run.environment import describe_environment
 from scorefold_registry.run.error_attribution import stage_error
 from scorefold_registry.run.executor import LocalExecutor, plugins_executor
+from scorefold_registry.run.keys import key_of
 from scorefold_registry.run.memory import peak_memory, restart_peak
 from scorefold_registry.run.observers import Events, Observers, Own
 from scorefold_registry.run.progress import Silent
 from scorefold_registry.run.rehearsal import rehearse
 from scorefold_registry.run.report import write_report
 from scorefold_registry.run.result import RunInterrupted, RunResult, StageResult
-from scorefold_registry.run.stage_folder import (
-    Workshop,
-    check_outcome,
-    draw_again,
-    fingerprints,
-    key_of,
-    note_steps,
-    perform,
-    resolved_run,
-    write_stage,
-)
+from scorefold_registry.run.stage_builder import StageBuilder, check_outcome, fingerprints, perform
+from scorefold_registry.run.stage_folder import draw_again, write_stage
 from scorefold_registry.run.stage_values import Inputs, SeenOutcome, StageValues, changed_files, frozen
 from scorefold_registry.runfile.plan import Plan, PlannedStage
 from scorefold_registry.runfile.reader import RunFileError
@@ -72,19 +64,19 @@ class RunExecution:
         plan: Plan,
         folder: Path,
         cache: Cache,
-        workshop: Workshop,
+        builder: StageBuilder,
         *,
         progress: Silent,
         fresh: bool,
         command: Sequence[str],
         jobs: Executor | None = None,
     ) -> None:
-        self.host, self.plan, self.cache, self.workshop = host, plan, cache, workshop
+        self.host, self.plan, self.cache, self.builder = host, plan, cache, builder
         self.progress, self.fresh, self.command, self.jobs = progress, fresh, command, jobs
-        self.resolved = resolved_run(host.catalogue, plan)
+        self.resolved = plan.as_json(host.catalogue)
         plugins = MappingProxyType(dict(plan.plugins))
         self.info = RunInfo(plan.run.name, folder, plan.run.seed, frozen(self.resolved), plugins)
-        self.values = StageValues(host, folder, workshop.device, cache)
+        self.values = StageValues(host, folder, builder.device, cache)
         self.events = Events(folder / "events.jsonl")
         self.observers = Observers(host.manager, self.events, self.info, self.values.put_files_back)
         self.keys: dict[str, str] = {}
@@ -132,7 +124,7 @@ class RunExecution:
         write_text(folder / "resolved.yaml", yaml_text(self.resolved))
         write_json(
             folder / "environment.json",
-            describe_environment(self.host.plugins, self.workshop.device, file.seed, team.processes()),
+            describe_environment(self.host.plugins, self.builder.device, file.seed, team.processes()),
         )
         command_text = shlex.join(self.command)
         write_json(
@@ -148,7 +140,7 @@ class RunExecution:
 
         executor = self.jobs or plugins_executor(self.host, self.info)
         executor = executor or LocalExecutor(self.plan.run.runtime.workers, torch.get_num_threads())
-        self.workshop, self.values.executor = replace(self.workshop, executor=executor), executor
+        self.builder, self.values.executor = replace(self.builder, executor=executor), executor
         try:
             yield
         finally:
@@ -237,17 +229,17 @@ class RunExecution:
         digests: list[str | None] = []
         creates = planned.source is None and planned.artefact is None
         if creates and planned.registered.component.kind == "data":
-            source = self.workshop.source(planned, self.values.value)
+            source = self.builder.source(planned, self.values.value)
             assert planned.config is not None
             digests = fingerprints(source, planned.config)
             self.fingerprints[planned.name] = digests[0]
             self.sources[planned.name] = source
-        digests += self.workshop.inline_fingerprints(planned, self.values.value)
+        digests += self.builder.inline_fingerprints(planned, self.values.value)
         runtime = self.plan.run.runtime
         surroundings = {
             "seed": derive_seed(self.info.seed, planned.name),
             "torch": torch.__version__,
-            "device": self.workshop.device.partition(":")[0],
+            "device": self.builder.device.partition(":")[0],
             "dtype": runtime.dtype,
             "default_dtype": str(torch.get_default_dtype()),
             "precision": runtime.precision,
@@ -363,7 +355,7 @@ class RunExecution:
             return
         self.rehearsed = True
         stages = self.plan.stages[self.plan.stages.index(planned) :]
-        if problems := rehearse(self.workshop, self.plan, self._done, stages):
+        if problems := rehearse(self.builder, self.plan, self._done, stages):
             raise problems[0] if len(problems) == 1 else RunFileError(problems)
 
     def _done(self, name: str) -> Any:
@@ -375,22 +367,22 @@ class RunExecution:
         planned, stage = work.planned, work.stage
         component = self.sources.get(planned.name)
         if component is None:
-            component = self.workshop.component(planned, work.value, self.values.component)
+            component = self.builder.component(planned, work.value, self.values.component)
         work.component = component
-        inputs = self.workshop.inputs(planned, component, work.value)
+        inputs = self.builder.inputs(planned, component, work.value)
         checkpoints = self.cache.checkpoints(stage.key)
         checkpoints.mkdir(parents=True, exist_ok=True)
         context = StageContext(
             stage=planned.name,
             seed_root=self.info.seed,
-            split=planned.spec.split,
-            device=self.workshop.device,
-            dtype=self.workshop.dtype,
+            split=planned.split,
+            device=self.builder.device,
+            dtype=self.builder.dtype,
             precision=self.plan.run.runtime.precision,
             parallel=self.plan.run.runtime.parallel,
             together=None if (others := team.current()) is None else others.job,
             checkpoint_dir=checkpoints,
-            executor=self.workshop.executor,
+            executor=self.builder.executor,
             metrics=lambda step, values: self._measured(stage, step, values),
             progress=self._advanced(stage.name),
             warn=lambda text: self.progress.warned(stage.name, text),
@@ -432,7 +424,7 @@ class RunExecution:
             self.observers.figures_failed(planned.name, planned.registered.plugin, failure)
         result = StageResult(planned.name, info.component, reused, seconds, metrics, said.get("by_label", ()))
         self.results.append(result)
-        if note_steps(self.resolved["stages"][planned.name], metrics):
+        if _note_steps(self.resolved["stages"][planned.name], metrics):
             write_text(self.info.folder / "resolved.yaml", yaml_text(self.resolved))
             self.info = self.observers.run = replace(self.info, config=frozen(self.resolved))
         self.events.write("stage-ended", stage=planned.name, reused=reused, seconds=round(seconds, 3), metrics=metrics)
@@ -452,6 +444,16 @@ class RunExecution:
         self.events.write("stage-failed", stage=planned.name, error=str(shown))
         self.observers.notify("scorefold_on_stage_error", stage_name=planned.name, stage=info, error=shown)
         return shown
+
+
+def _note_steps(resolved: dict[str, Any], metrics: Mapping[str, Any]) -> bool:
+    """Write the steps that a training took into its resolved stage in place of its minutes, so that a run of the file
+    repeats it to the bit; whether there was something to write."""
+    training = resolved.get("config", {}).get("training")
+    if not isinstance(training, dict) or training.get("minutes") is None or "steps" not in metrics:
+        return False
+    training.update(steps=int(metrics["steps"]), minutes=None)
+    return True
 
 
 class _Work:

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from scorefold.data_summary import DataSummary
 from scorefold.interfaces import DataSource
-from scorefold_registry.components.configs import config_model
 from scorefold_registry.components.messages import config_error, config_problems
+from scorefold_registry.components.parts import config_model
 from scorefold_registry.plugins.loading import load_target
 from scorefold_registry.run.applying import loader_of
 

@@ -5,17 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import importlib_metadata
 
 from scorefold.artefacts import digest_file, digest_folder, json_text
 from scorefold.errors import PluginError
+from scorefold_registry.components.catalogue import CORE
+from scorefold_registry.components.manifest import uses_in
+from scorefold_registry.components.parts import parts_in
 from scorefold_registry.plugins.names import normalise
+from scorefold_registry.plugins.records import PluginRecord, Registered
+from scorefold_registry.runfile.plan import PlannedStage
+
+if TYPE_CHECKING:
+    from scorefold_registry.host import Host
 
 FORMAT = 3
 """The layout of a stage folder; raise it when an older one can no longer be read."""
@@ -101,3 +109,51 @@ def stage_key(facts: Mapping[str, Any], targets: Iterable[str]) -> str:
     code = {package: code_digest(package) for package in packages_of(targets, facts["distributions"])}
     text = json.dumps(json.loads(json_text({"format": FORMAT, "code": code, **facts})), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:40]
+
+
+def key_of(
+    host: Host,
+    planned: PlannedStage,
+    keys: Callable[[str], str],
+    fingerprints: list[str | None],
+    surroundings: Mapping[str, Any],
+) -> str:
+    """The key of a stage; ``keys`` gives those of earlier stages, ``surroundings`` what else determines the result."""
+    if planned.artefact is not None:
+        parts: Sequence[Registered] = planned.artefact.components
+        facts = {"stage": planned.name, "artefact": planned.artefact.digest, **_code_of(parts)}
+        return stage_key(facts, [part.component.target for part in parts])
+    resolved = planned.as_json(host.catalogue, lambda name: {"key": keys(name)})
+    resolved = _without_folders(resolved, planned.paths)
+    inline = [] if planned.part is None else [*planned.part.inline.values()]
+    parts = [planned.registered, *(part.registered for part in parts_in([*planned.inputs.values(), *inline]))]
+    parts += [host.catalogue.resolve(use) for use in uses_in(resolved.get("options"))]
+    targets = [planned.verb.target, *(part.component.target for part in parts)]
+    facts = {
+        "component": planned.registered.component.versioned_id,
+        **_code_of(parts, host.catalogue.verb_owner(planned.registered.component.kind, planned.verb.name)),
+        "stage": resolved,
+        "data": fingerprints,
+        **surroundings,
+    }
+    return stage_key(facts, targets)
+
+
+def _without_folders(value: Any, paths: Container[str]) -> Any:
+    """A resolved stage with names of files in place of their paths: wherever they are, it is the same stage."""
+    if isinstance(value, Mapping):
+        return {key: _without_folders(item, paths) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_folders(item, paths) for item in value]
+    return Path(value).name if isinstance(value, str) and value in paths else value
+
+
+def _code_of(parts: Sequence[Registered], verb_owner: PluginRecord | None = None) -> dict[str, Any]:
+    """The distributions of components and of the plugin that added the verb, and the libraries that they build on."""
+    distributions = {part.distribution: part.version for part in parts}
+    if verb_owner is not None:
+        distributions[verb_owner.distribution] = verb_owner.version
+    return {
+        "distributions": distributions,
+        "libraries": [libraries(name) for name in sorted({CORE, *distributions})],
+    }

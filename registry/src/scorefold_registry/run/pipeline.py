@@ -18,7 +18,7 @@ from scorefold_registry.run.environment import set_up
 from scorefold_registry.run.execution import RunExecution
 from scorefold_registry.run.progress import Silent
 from scorefold_registry.run.result import RunResult
-from scorefold_registry.run.stage_folder import Workshop
+from scorefold_registry.run.stage_builder import StageBuilder
 from scorefold_registry.run.torchrun import torchrun_processes
 from scorefold_registry.runfile.plan import Plan, make_plan
 from scorefold_registry.runfile.reader import RunFile, read
@@ -76,7 +76,7 @@ def run_plan(
             device, dtype = set_up(run.runtime)
         except ConfigError as error:
             raise run.source.error(error.message, ("runtime", "device"), hint=error.hint) from None
-        workshop = Workshop(host, run.seed, device, dtype)
+        builder = StageBuilder(host, run.seed, device, dtype)
         make_folder(cache_area)
         with run_folders.new_run(runs_area / run.name, name) as folder:
             execution = RunExecution(
@@ -84,7 +84,7 @@ def run_plan(
                 plan,
                 folder,
                 Cache(cache_area),
-                workshop,
+                builder,
                 progress=progress or Silent(),
                 fresh=fresh,
                 command=command or _command(run),

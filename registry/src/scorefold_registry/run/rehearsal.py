@@ -7,16 +7,17 @@ training of two days.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
 from scorefold.errors import PluginError, ScorefoldError, ShapeError
+from scorefold_registry.components.parts import names_in
 from scorefold_registry.plugins.process_guard import guarded
-from scorefold_registry.run.stage_folder import Workshop
-from scorefold_registry.runfile.plan import Plan, PlannedStage, inline_use
+from scorefold_registry.run.stage_builder import StageBuilder
+from scorefold_registry.runfile.plan import Plan, PlannedStage
 
 _READ_EVENTS = ("evaluate", "outliers", "assess")
 """Verbs of scores and flows that read events of the shape that the model is for."""
@@ -27,7 +28,7 @@ class _UnknownError(Exception):
 
 
 def rehearse(
-    workshop: Workshop, plan: Plan, done: Callable[[str], Any], stages: Sequence[PlannedStage]
+    builder: StageBuilder, plan: Plan, done: Callable[[str], Any], stages: Sequence[PlannedStage]
 ) -> list[ScorefoldError]:
     """What is wrong with stages that have not begun, each error with its place in the file.
 
@@ -36,7 +37,7 @@ def rehearse(
     makes of a model that is not trained yet says nothing. Other faults of a plugin's code are left for the stage
     itself.
     """
-    on_cpu, built, problems = replace(workshop, device="cpu"), dict[str, Any](), list[ScorefoldError]()
+    on_cpu, built, problems = replace(builder, device="cpu"), dict[str, Any](), list[ScorefoldError]()
     to_come = {planned.name for planned in stages if planned.registered.component.kind != "data"}
 
     def value(name: str) -> Any:
@@ -54,7 +55,7 @@ def rehearse(
                 _build(on_cpu, planned, value, built)
             except ScorefoldError as error:
                 ours = not isinstance(error, PluginError) or isinstance(error.__cause__, ScorefoldError)
-                if ours and not to_come.intersection(_plugged(planned.spec.inputs)):
+                if ours and not to_come.intersection(names_in(list(planned.inputs.values()))):
                     problems.append(error.at(planned.file or plan.run.path, planned.line, planned.column))
                 continue
             except Exception:
@@ -68,28 +69,16 @@ def rehearse(
     return problems
 
 
-def _plugged(inputs: Any) -> Iterator[str]:
-    """The stages that inputs name, at any depth."""
-    for value in inputs.values() if isinstance(inputs, Mapping) else inputs:
-        inline = None if isinstance(value, list) else inline_use(value)
-        if isinstance(value, list):
-            yield from _plugged(value)
-        elif inline is not None:
-            yield from _plugged(inline.get("inputs") or {})
-        elif isinstance(value, str):
-            yield value
-
-
-def _build(workshop: Workshop, planned: PlannedStage, value: Callable[[str], Any], built: dict[str, Any]) -> None:
+def _build(builder: StageBuilder, planned: PlannedStage, value: Callable[[str], Any], built: dict[str, Any]) -> None:
     """Build a stage's component, and note it as what the stage hands on where that is so."""
     if planned.artefact is not None:
-        component: Any = workshop.host.load(planned.artefact.folder, device="cpu")
+        component: Any = builder.host.load(planned.artefact.folder, device="cpu")
     elif planned.source is not None:
         return
     elif planned.registered.component.kind == "data":
-        component = workshop.source(planned, value)
+        component = builder.source(planned, value)
     else:
-        component = workshop.component(planned, value, value)
+        component = builder.component(planned, value, value)
     if isinstance(component, nn.Module):
         component.eval()  # as training would leave it
     if planned.verb.gives == planned.registered.component.kind:
@@ -98,7 +87,7 @@ def _build(workshop: Workshop, planned: PlannedStage, value: Callable[[str], Any
 
 def _check_shapes(planned: PlannedStage, value: Callable[[str], Any]) -> None:
     """Raises ``ShapeError`` where a verb would read events of another shape than its model is for."""
-    component, name = planned.registered.component, planned.spec.inputs.get("data")
+    component, name = planned.registered.component, planned.inputs.get("data")
     if planned.source is None or component.kind not in ("score", "flow") or planned.verb.name not in _READ_EVENTS:
         return
     model, data = value(planned.source), value(name) if isinstance(name, str) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.resources import files
 from typing import Any
@@ -13,9 +13,9 @@ from scorefold.config import Use
 from scorefold.errors import PluginError
 from scorefold.plugin import Port
 from scorefold_registry.components.catalogue import Catalogue
-from scorefold_registry.components.configs import check_config, inline_uses
+from scorefold_registry.components.parts import Part, Plug, read_use
 from scorefold_registry.plugins.records import Registered
-from scorefold_registry.runfile.plan import Plan, inline_use
+from scorefold_registry.runfile.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -74,41 +74,36 @@ def methods(catalogue: Catalogue, plan: Plan) -> list[Registered]:
     """Every component that a plan uses, once, in the order of the stages: inline ones and defaults of ports too."""
     found: list[Registered] = []
     for stage in plan.stages:
-        inputs, takes = stage.spec.inputs, stage.verb.takes
+        inputs, takes = stage.inputs, stage.verb.takes
         if stage.artefact is not None:
             found += stage.artefact.components
-        elif stage.source is None:
-            found += _component(catalogue, stage.registered, stage.spec.config, inputs)
+        elif stage.part is not None:
+            found += _methods_of(catalogue, replace(stage.part, inputs=inputs))
             found += _plugged(catalogue, {}, [port for port in takes if port.name not in inputs])
         else:
             found += [stage.registered, *_plugged(catalogue, inputs, takes)]
     return list(dict.fromkeys(found))
 
 
-def _component(
-    catalogue: Catalogue, item: Registered, raw: Mapping[str, Any], inputs: Mapping[str, Any]
-) -> Iterator[Registered]:
-    yield item
-    config, _ = check_config(catalogue, item, raw)
-    for inline in () if config is None else inline_uses(config):
-        if isinstance(inline.value, Use):
-            yield from _use(catalogue, inline.value)
-    yield from _plugged(catalogue, inputs, item.component.requires)
+def _methods_of(catalogue: Catalogue, part: Part) -> Iterator[Registered]:
+    yield part.registered
+    for inner in part.inline.values():
+        if isinstance(inner, Part):
+            yield from _methods_of(catalogue, inner)
+    yield from _plugged(catalogue, part.inputs, part.registered.component.requires)
 
 
-def _use(catalogue: Catalogue, use: Use) -> Iterator[Registered]:
-    yield from _component(catalogue, catalogue.resolve(use.use), use.config, use.inputs)
-
-
-def _plugged(catalogue: Catalogue, inputs: Mapping[str, Any], ports: Sequence[Port]) -> Iterator[Registered]:
+def _plugged(catalogue: Catalogue, inputs: Mapping[str, Plug], ports: Sequence[Port]) -> Iterator[Registered]:
     """The components named inline among inputs, and those that ports have where nothing is plugged in."""
-    defaults = [port.default for port in ports if port.default is not None and port.name not in inputs]
-    for value in (*inputs.values(), *defaults):
-        for one in value if isinstance(value, list) else [value]:
-            raw = inline_use(dict(one) if isinstance(one, Mapping) else one)
-            if raw is not None:
-                parts = {key: part for key, part in raw.items() if part is not None}
-                yield from _use(catalogue, Use.model_validate(parts))
+    for plug in inputs.values():
+        for item in plug if isinstance(plug, list) else [plug]:
+            if isinstance(item, Part):
+                yield from _methods_of(catalogue, item)
+    for port in ports:
+        if port.default is not None and port.name not in inputs:
+            part = read_use(catalogue, Use.model_validate(dict(port.default))).part
+            if part is not None:
+                yield from _methods_of(catalogue, part)
 
 
 def _read(item: Registered, cite: str) -> str:

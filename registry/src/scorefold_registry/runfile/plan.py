@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -15,14 +15,15 @@ from scorefold.config import Config, Use
 from scorefold.errors import ArtefactError, PluginError
 from scorefold.plugin import Verb
 from scorefold_registry.components.catalogue import Catalogue
-from scorefold_registry.components.configs import Plugged, check_config, check_inputs, check_use, with_installed
 from scorefold_registry.components.messages import Problem, config_problems
-from scorefold_registry.components.paths import anchored, anchored_inputs, anchored_use
+from scorefold_registry.components.parts import ConfigRead, Part, Plug, plug_json, read_config, read_use, with_installed
+from scorefold_registry.components.paths import anchored
+from scorefold_registry.components.ports import PortOffer, check_inputs
 from scorefold_registry.plugins.records import Registered
 from scorefold_registry.runfile.loaded_stages import Artefact, find_artefact
 from scorefold_registry.runfile.paths import folder_of, from_file, note_base, put_together
 from scorefold_registry.runfile.plugin_settings import plan_settings
-from scorefold_registry.runfile.reader import KEY_CODES, RunFile, RunFileError, StageSpec, kind_of, near
+from scorefold_registry.runfile.reader import KEY_CODES, VERSION, RunFile, RunFileError, StageSpec, kind_of, near
 from scorefold_registry.runfile.repeats import write_out
 from scorefold_registry.runfile.yaml_reader import DataPath
 
@@ -31,19 +32,22 @@ from scorefold_registry.runfile.yaml_reader import DataPath
 class PlannedStage:
     """A stage that is ready to run.
 
-    ``source`` is the earlier stage it uses and ``artefact`` the state it loads; without either it creates a component.
+    ``source`` is the earlier stage it uses and ``artefact`` the state it loads; without either it creates the component
+    of ``part``. ``inputs`` has what the ports of the component and of the verb are plugged to; names in it are stages.
     Its place is in ``file``, or in the run file where that is None. ``paths`` are all that its settings name, absolute
     as they stand there.
     """
 
-    spec: StageSpec
+    name: str
     registered: Registered
     verb: Verb
-    config: Config | None
+    part: Part | None
+    inputs: Mapping[str, Plug]
     options: Config | None
+    split: str | None
     source: str | None
     after: tuple[str, ...]
-    offer: Plugged
+    offer: PortOffer
     line: int | None
     column: int | None
     file: str | None = None
@@ -51,8 +55,29 @@ class PlannedStage:
     paths: frozenset[str] = frozenset()
 
     @property
-    def name(self) -> str:
-        return self.spec.name
+    def config(self) -> Config | None:
+        """The configuration of the component that the stage creates."""
+        return None if self.part is None else self.part.config
+
+    def as_json(self, catalogue: Catalogue, reference: Callable[[str], Any] = str) -> dict[str, Any]:
+        """The stage with every default written out and every revision pinned, as ``resolved.yaml`` holds it.
+
+        ``reference`` returns what stands for the name of a stage.
+        """
+        if self.artefact is not None:
+            return {"load": str(self.artefact.folder)}
+        facts: dict[str, Any] = {
+            "use": catalogue.pinned(self.registered) if self.source is None else reference(self.source),
+            "do": self.verb.name,
+            "inputs": {name: plug_json(catalogue, plug, reference) for name, plug in self.inputs.items()},
+        }
+        if self.part is not None:
+            facts["config"] = self.part.config_json(catalogue)
+        if self.options is not None:
+            facts["options"] = self.options.model_dump(mode="json")
+        if self.split is not None:
+            facts["split"] = self.split
+        return facts
 
 
 @dataclass(frozen=True)
@@ -62,6 +87,17 @@ class Plan:
     run: RunFile
     stages: tuple[PlannedStage, ...]
     plugins: Mapping[str, Config] = field(default_factory=dict)
+
+    def as_json(self, catalogue: Catalogue) -> dict[str, Any]:
+        """The run file with every default written out and every revision pinned."""
+        return {
+            "version": VERSION,
+            "name": self.run.name,
+            "seed": self.run.seed,
+            "runtime": self.run.runtime.model_dump(),
+            "plugins": {name: config.model_dump(mode="json") for name, config in self.plugins.items()},
+            "stages": {stage.name: stage.as_json(catalogue) for stage in self.stages},
+        }
 
 
 def inline_use(value: Any) -> dict[str, Any] | None:
@@ -116,11 +152,18 @@ def dependencies(run: RunFile, spec: StageSpec) -> list[tuple[str, DataPath]]:
     return [*named, *references(spec.inputs, (*spec.path, "inputs"))]
 
 
+class _Value(NamedTuple):
+    """What an input is plugged to, and its offer; None for what is not known because of an error reported elsewhere."""
+
+    plug: Plug
+    offer: Any = None
+
+
 @dataclass
 class _Planner:
     catalogue: Catalogue
     run: RunFile
-    offers: dict[str, Plugged | None] = field(default_factory=dict)
+    offers: dict[str, PortOffer | None] = field(default_factory=dict)
     paths: set[str] = field(default_factory=set)
     planned: dict[str, PlannedStage] = field(default_factory=dict)
 
@@ -199,9 +242,9 @@ class _Planner:
             return None
         component = registered.component
         verb = self._verb(spec, registered)
-        config = None
+        config: ConfigRead | None = None
         if source is None:
-            config = self._config(registered, self._anchored_config(spec), spec.path)
+            config = self._config(registered, spec.config, spec.path)
         elif spec.config:
             hint = "the configuration belongs to the stage that creates the component; a verb's settings are 'options'"
             self.error(
@@ -217,15 +260,17 @@ class _Planner:
         self._check_split(spec, verb)
         # The constructor's ports were plugged by the stage that is used.
         ports_of = registered if source is None else Registered(replace(component, requires=()), registered.record)
-        self._inputs(spec.inputs, spec.path, ports_of, verb)
+        inputs = with_installed(self.catalogue, ports_of, self._inputs(spec.inputs, spec.path, ports_of, verb))
+        own = {port.name for port in component.requires}
         place = self.run.source.place((*spec.path, "use"))
-        inputs = anchored_inputs(self.catalogue, spec.inputs, from_file(self.run, (*spec.path, "inputs"), self.paths))
         return PlannedStage(
-            spec=replace(spec, inputs=with_installed(self.catalogue, ports_of, inputs)),
+            name=spec.name,
             registered=registered,
             verb=verb,
-            config=config,
+            part=config and config.part({name: plug for name, plug in inputs.items() if name in own}),
+            inputs=inputs,
             options=options,
+            split=spec.split,
             source=source,
             after=tuple(dict.fromkeys(name for name, _ in dependencies(self.run, spec))),
             offer=self._offer(spec, registered, verb),
@@ -234,14 +279,6 @@ class _Planner:
             file=place.file,
             paths=frozenset(self.paths),
         )
-
-    def _anchored_config(self, spec: StageSpec) -> Mapping[str, Any]:
-        """The configuration of a stage with absolute paths."""
-        written = {"use": spec.use, "config": spec.config}
-        anchored: Mapping[str, Any] = anchored_use(self.catalogue, written, from_file(self.run, spec.path, self.paths))[
-            "config"
-        ]
-        return anchored
 
     def _loaded(self, spec: StageSpec, folder: str) -> PlannedStage | None:
         """A stage that hands on a saved state, of which only manifests are read here."""
@@ -259,10 +296,25 @@ class _Planner:
             self.error(f"this state is in {artefact.dtype}, and the run computes in {dtype}", path, hint=hint)
             return None
         registered = artefact.components[0]
-        verb = Verb("load", (), registered.component.kind, "scorefold_registry.run.stage_folder:hand_on")
+        verb = Verb("load", (), registered.component.kind, "scorefold_registry.run.stage_builder:pass_through")
         at = self.run.source.place(path)
         offer = self._offer(spec, registered, verb)
-        return PlannedStage(spec, registered, verb, None, None, None, (), offer, at.line, at.column, at.file, artefact)
+        return PlannedStage(
+            name=spec.name,
+            registered=registered,
+            verb=verb,
+            part=None,
+            inputs={},
+            options=None,
+            split=None,
+            source=None,
+            after=(),
+            offer=offer,
+            line=at.line,
+            column=at.column,
+            file=at.file,
+            artefact=artefact,
+        )
 
     def _source_component(self, spec: StageSpec) -> Registered | None:
         """The component behind an earlier stage that is used; None (already reported, or reported here) without one."""
@@ -285,10 +337,10 @@ class _Planner:
             return None
         return earlier.registered
 
-    def _offer(self, spec: StageSpec, registered: Registered, verb: Verb) -> Plugged:
+    def _offer(self, spec: StageSpec, registered: Registered, verb: Verb) -> PortOffer:
         component = registered.component
         provides = component.provides if verb.gives == component.kind else ()
-        return Plugged(verb.gives, tuple(provides), f"stage {spec.name!r}")
+        return PortOffer(verb.gives, tuple(provides), f"stage {spec.name!r}")
 
     def _resolve(self, text: Any, path: DataPath) -> Registered | None:
         if not isinstance(text, str):
@@ -313,19 +365,19 @@ class _Planner:
             self.error(error.message, (*spec.path, "use" if spec.do is None else "do"), hint=error.hint)
             return None
 
-    def _config(self, registered: Registered, raw: Mapping[str, Any], path: DataPath) -> Config | None:
-        config, problems = check_config(self.catalogue, registered, raw)
-        for problem in problems:
+    def _config(self, registered: Registered, raw: Mapping[str, Any], path: DataPath) -> ConfigRead:
+        read = read_config(self.catalogue, registered, raw, from_file(self.run, (*path, "config"), self.paths))
+        for problem in read.problems:
             self._add(problem, (*path, "config"))
-        if config is None:
+        if read.config is None:
             # A config that fails is checked no further, but what stands inside it may be wrong too.
-            failed = {problem.path for problem in problems}
+            failed = {problem.path for problem in read.problems}
             for inside, use in _uses(raw, ()):
                 if not any(inside == known[: len(inside)] for known in failed):
                     outer = [port.name for port in registered.component.requires]
-                    for problem in check_use(self.catalogue, use, outer=outer)[1]:
+                    for problem in read_use(self.catalogue, use, outer=outer).problems:
                         self._add(problem.under(*inside), (*path, "config"))
-        return config
+        return read
 
     def _add(self, problem: Problem, base: DataPath) -> None:
         is_key = problem.code in KEY_CODES
@@ -361,10 +413,13 @@ class _Planner:
         """Problems inside the inputs of a stage whose own component is not known."""
         self._values(spec.inputs, (*spec.path, "inputs"))
 
-    def _inputs(self, inputs: Mapping[str, Any], path: DataPath, registered: Registered, verb: Verb | None) -> None:
-        """Check inputs against the ports of a constructor and a verb: names, kinds, capabilities, what is missing."""
+    def _inputs(
+        self, inputs: Mapping[str, Any], path: DataPath, registered: Registered, verb: Verb | None
+    ) -> dict[str, Plug]:
+        """Inputs, checked against the ports of a constructor and a verb."""
         given = self._values(inputs, (*path, "inputs"))
-        for problem in check_inputs(self.catalogue, registered, verb, given):
+        offers = {name: value.offer for name, value in given.items()}
+        for problem in check_inputs(self.catalogue, registered, verb, offers):
             if problem.code == "capability" and not problem.path:
                 where = (*path, "do") if (*path, "do") in self.run.source.values else (*path, "use")
                 self.error(problem.message, where, hint=problem.hint, code=problem.code)
@@ -377,6 +432,7 @@ class _Planner:
                     replace(problem, hint=problem.hint or self._stage_hint(problem, registered, verb)),
                     (*path, "inputs"),
                 )
+        return {name: value.plug for name, value in given.items()}
 
     def _stage_hint(self, problem: Problem, registered: Registered, verb: Verb | None) -> str | None:
         """The stages that would fit a port, in place of the catalogue's hint."""
@@ -396,35 +452,35 @@ class _Planner:
             return f"stages that fit: {', '.join(fitting)}"
         return problem.hint or f"no stage fits; add one {' or '.join(f'that gives a {kind}' for kind in port.kinds)}"
 
-    def _values(self, inputs: Mapping[str, Any], path: DataPath) -> dict[str, Plugged | list[Plugged | None] | None]:
-        """What each input offers; None where that is not known because of an error reported elsewhere."""
-        found: dict[str, Plugged | list[Plugged | None] | None] = {}
+    def _values(self, inputs: Mapping[str, Any], path: DataPath) -> dict[str, _Value]:
+        found: dict[str, _Value] = {}
         for name, value in inputs.items():
             here = (*path, name)
             if isinstance(value, list):
-                found[name] = [self._value(item, (*here, index)) for index, item in enumerate(value)]
+                items = [self._value(item, (*here, index)) for index, item in enumerate(value)]
+                found[name] = _Value([item.plug for item in items], [item.offer for item in items])
             else:
                 found[name] = self._value(value, here)
         return found
 
-    def _value(self, value: Any, path: DataPath) -> Plugged | None:
+    def _value(self, value: Any, path: DataPath) -> _Value:
         inline = inline_use(value)
         if inline is not None:
             return self._inline(inline, path)
         if isinstance(value, str):
-            return self.offers.get(value)
+            return _Value(value, self.offers.get(value))
         hint = "name an earlier stage, or a component inline: {use: kind:name}"
         self.error(f"an input is {kind_of(value)}; expected a stage", path, hint=hint)
-        return None
+        return _Value(None)
 
-    def _inline(self, raw: Mapping[str, Any], path: DataPath) -> Plugged | None:
+    def _inline(self, raw: Mapping[str, Any], path: DataPath) -> _Value:
         for key in raw:
             if key not in Use.model_fields:
                 what, hint = f"{key!r} is not a field of an inline component", near(key, tuple(Use.model_fields))
                 self.error(what, (*path, key), key=True, hint=hint)
         if "use" not in raw:
             self.error("an inline component has no 'use'", path, hint="for example {use: data:digits}")
-            return None
+            return _Value(None)
         parts: dict[str, Mapping[str, Any]] = {}
         for key in ("config", "inputs"):
             value = {} if raw.get(key) is None else raw[key]
@@ -436,10 +492,11 @@ class _Planner:
         registered = self._resolve(raw["use"], use_path)
         if registered is None:
             self._values(parts["inputs"], (*path, "inputs"))
-            return None
-        self._config(registered, parts["config"], path)
-        self._inputs(parts["inputs"], path, registered, None)
-        return Plugged(registered.component.kind, tuple(registered.component.provides), registered.id)
+            return _Value(None)
+        config = self._config(registered, parts["config"], path)
+        inputs = with_installed(self.catalogue, registered, self._inputs(parts["inputs"], path, registered, None))
+        offer = PortOffer(registered.component.kind, tuple(registered.component.provides), registered.id)
+        return _Value(config.part(inputs), offer)
 
 
 def _uses(raw: Any, path: DataPath) -> Iterator[tuple[DataPath, Use]]:

@@ -16,7 +16,7 @@ from scorefold.config import INLINE_MARK
 from scorefold.errors import PluginError
 from scorefold.plugin import Port, Verb
 from scorefold_registry.components.catalogue import Catalogue
-from scorefold_registry.components.configs import config_model
+from scorefold_registry.components.parts import config_model
 from scorefold_registry.plugins.loading import describe
 from scorefold_registry.plugins.names import normalise
 from scorefold_registry.plugins.records import PluginRecord, Registered

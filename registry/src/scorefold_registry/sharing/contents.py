@@ -11,7 +11,7 @@ from scorefold.artefacts import MANIFEST_FILE, STATE_FILE, load_state
 from scorefold.errors import ArtefactError
 from scorefold_registry.components.building import Builder
 from scorefold_registry.components.manifest import check_manifest, follow
-from scorefold_registry.components.paths import anchored_use
+from scorefold_registry.components.parts import anchored_use
 from scorefold_registry.components.saving import PORTS, current_state
 from scorefold_registry.components.stage_files import VALUE_FILE
 from scorefold_registry.components.values import VALUE_ARRAYS

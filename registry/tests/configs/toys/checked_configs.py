@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from scorefold_registry.components.configs import (
-    Problem,
-    check_config,
-)
+from scorefold_registry.components.messages import Problem
+from scorefold_registry.components.parts import check_config
 from scorefold_registry.host import Host
 
 PLUGIN = """

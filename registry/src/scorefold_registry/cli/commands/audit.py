@@ -164,14 +164,15 @@ def _data(text: str, read: list[str], fractions: list[int]) -> dict[str, Any]:
 def _as_seen_from_here(stage: dict[str, Any]) -> dict[str, Any]:
     """The stage with the paths that were typed, which start at the working folder and not at the written file."""
     from scorefold_registry.cli.hosting import discover_host
-    from scorefold_registry.components.paths import anchored_use, from_here
+    from scorefold_registry.components.parts import anchored_use
+    from scorefold_registry.components.paths import from_here
 
     return dict(anchored_use(discover_host().catalogue, stage, from_here))
 
 
 def _fields(use: str) -> set[str]:
     """The fields of the configuration of a data component; none of one that is not installed, as the plan says."""
-    from scorefold_registry.components.configs import config_model
+    from scorefold_registry.components.parts import config_model
     from scorefold_registry.host import Host
 
     try:

@@ -192,8 +192,8 @@ def _plugin_text(record: PluginRecord) -> str:
 
 def _component_facts(catalogue: Catalogue, item: Registered) -> dict[str, Any]:
     """All that a component declares, with its config's fields. Imports the config model, not the component."""
-    from scorefold_registry.components.configs import config_model
     from scorefold_registry.components.field_text import describe_fields
+    from scorefold_registry.components.parts import config_model
     from scorefold_registry.runfile.example import example_run
     from scorefold_registry.runfile.yaml_reader import yaml_text
 

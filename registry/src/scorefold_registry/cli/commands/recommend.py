@@ -113,7 +113,8 @@ def _stages(given: argparse.Namespace) -> tuple[dict[str, Any], dict[str, str]]:
     if settings:
         stage["config"] = settings
     from scorefold_registry.cli.hosting import discover_host
-    from scorefold_registry.components.paths import anchored_use, from_here
+    from scorefold_registry.components.parts import anchored_use
+    from scorefold_registry.components.paths import from_here
 
     # The file stands in a folder of its own, and what was typed is seen from here.
     data = anchored_use(discover_host().catalogue, {"use": use, "config": config}, from_here)
@@ -207,7 +208,7 @@ def data_stage(text: str) -> tuple[str, dict[str, Any]]:
 
 def _every_point(use: str, everything: dict[str, Any]) -> dict[str, Any]:
     """The configuration by which a component puts every point into one split, where it has such a field."""
-    from scorefold_registry.components.configs import config_model
+    from scorefold_registry.components.parts import config_model
     from scorefold_registry.host import Host
 
     try:

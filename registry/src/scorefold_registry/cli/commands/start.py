@@ -15,7 +15,7 @@ from scorefold_registry.cli.answers import print_answer
 from scorefold_registry.cli.hosting import discover_host
 from scorefold_registry.cli.options import Parser, pairs
 from scorefold_registry.components.messages import RawPath
-from scorefold_registry.components.paths import anchored_use
+from scorefold_registry.components.parts import anchored_use
 
 if TYPE_CHECKING:
     from scorefold_registry.cli.starting.questions import Question

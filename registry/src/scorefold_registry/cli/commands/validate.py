@@ -52,13 +52,13 @@ def rehearse_all(host: Host, plan: Plan) -> None:
     import torch
 
     from scorefold_registry.run.rehearsal import rehearse
-    from scorefold_registry.run.stage_folder import Workshop
+    from scorefold_registry.run.stage_builder import StageBuilder
 
     def nothing_is_done(name: str) -> None:
         raise KeyError(name)
 
-    workshop = Workshop(host, plan.run.seed, "cpu", getattr(torch, plan.run.runtime.dtype))
-    if problems := rehearse(workshop, plan, nothing_is_done, plan.stages):
+    builder = StageBuilder(host, plan.run.seed, "cpu", getattr(torch, plan.run.runtime.dtype))
+    if problems := rehearse(builder, plan, nothing_is_done, plan.stages):
         raise RunFileError(problems)
 
 

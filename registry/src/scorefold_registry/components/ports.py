@@ -1,0 +1,126 @@
+"""Ports: what is plugged into a component's constructor and verb, checked against their declarations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from scorefold.plugin import Port, Verb
+from scorefold_registry.components.catalogue import Catalogue
+from scorefold_registry.components.messages import Problem, RawPath
+from scorefold_registry.plugins.names import did_you_mean, sentences
+from scorefold_registry.plugins.records import Registered
+
+
+class PortOffer(NamedTuple):
+    """A value for a port, as far as it is known before a run: its kind, its capabilities, and its name in messages."""
+
+    kind: str
+    provides: tuple[str, ...] = ()
+    label: str = ""
+
+
+Given = Mapping[str, "PortOffer | Sequence[PortOffer | None] | None"]
+"""The offers for each port: one, several (for a ``many`` port), or None where nothing is known."""
+
+
+def check_inputs(catalogue: Catalogue, registered: Registered, verb: Verb | None, given: Given) -> list[Problem]:
+    """What is wrong with what a component's constructor and a verb of its kind are plugged to.
+
+    Unknown and missing ports, wrong kinds, missing capabilities, and a verb that the component can't do. Paths are from
+    the mapping of inputs.
+    """
+    component = registered.component
+    problems: list[Problem] = []
+    for need in () if verb is None else verb.needs:
+        if need not in component.provides:
+            able = [item.id for item in catalogue.of_kind(component.kind) if need in item.component.provides]
+            hint = f"those that can: {', '.join(able)}" if able else f"no {component.kind} that is installed can"
+            message = f"{registered.id} can't {verb.name if verb else ''}: that needs {need}"
+            problems.append(Problem((), message, hint, "capability"))
+    ports = _ports(registered, verb)
+    for name in given:
+        if name not in ports:
+            does = f" and its verb {verb.name}" if verb is not None and verb.takes else ""
+            known = (
+                f"{registered.id}{does} takes {', '.join(ports)}" if ports else f"{registered.id}{does} takes no input"
+            )
+            hint = sentences(did_you_mean(name, ports), known)
+            problems.append(Problem((name,), f"unknown port {name!r}", hint, "unknown-port"))
+    for name, wanted in ports.items():
+        if name not in given:
+            if any(is_required(port, component.provides) for port in wanted):
+                problems.append(_missing(catalogue, registered, wanted))
+            continue
+        for port in wanted:
+            problems += _check_port(port, given[name])
+    return list(dict.fromkeys(problems))
+
+
+def _ports(registered: Registered, verb: Verb | None) -> dict[str, list[Port]]:
+    ports: dict[str, list[Port]] = {}
+    for port in (*registered.component.requires, *(verb.takes if verb is not None else ())):
+        ports.setdefault(port.name, []).append(port)
+    return ports
+
+
+def is_required(port: Port, provides: Sequence[str]) -> bool:
+    """Whether a component with these capabilities needs something plugged into a port."""
+    if port.when:
+        return port.when in provides
+    return not port.optional and port.default is None
+
+
+def _missing(catalogue: Catalogue, registered: Registered, wanted: Sequence[Port]) -> Problem:
+    port = next(port for port in wanted if is_required(port, registered.component.provides))
+    why = f" because it is {port.when}" if port.when else ""
+    fitting = [
+        item
+        for kind in port.kinds
+        if kind in catalogue.kinds
+        for item in catalogue.of_kind(kind)
+        if set(port.needs) <= set(item.component.provides)
+    ]
+    fitting.sort(key=lambda item: "Trainable" not in item.component.provides)  # most people have none that is trained
+    known = f"for example {', '.join(item.id for item in fitting[:5])}" if fitting else ""
+    message = f"nothing is plugged into port {port.name!r} of {registered.id}; it needs {_wanted(port)}{why}"
+    return Problem((), message, known or None, "missing-port")
+
+
+def _wanted(port: Port) -> str:
+    kinds = " or ".join(port.kinds)
+    needs = f" that provides {' and '.join(port.needs)}" if port.needs else ""
+    return f"{'one or more components' if port.many else 'a component'} of kind {kinds}{needs}"
+
+
+def _check_port(port: Port, plugged: PortOffer | Sequence[PortOffer | None] | None) -> list[Problem]:
+    if plugged is None:
+        return []
+    if isinstance(plugged, PortOffer):
+        return check_offer(plugged, port.kinds, port.needs, (port.name,), f"port {port.name!r}")
+    if not port.many:
+        message = f"port {port.name!r} takes one component of kind {' or '.join(port.kinds)}; {len(plugged)} are there"
+        return [Problem((port.name,), message, None, "type")]
+    problems: list[Problem] = []
+    for index, item in enumerate(plugged):
+        if item is not None:
+            problems += check_offer(item, port.kinds, port.needs, (port.name, index), f"port {port.name!r}")
+    return problems
+
+
+def check_offer(
+    plugged: PortOffer, kinds: Sequence[str], needs: Sequence[str], path: RawPath, place: str
+) -> list[Problem]:
+    """Problems of an offer whose kind or capabilities do not fit a place."""
+    what = plugged.label or f"something of kind {plugged.kind}"
+    if plugged.kind not in kinds:
+        given = f"{plugged.label}, of kind {plugged.kind}," if plugged.label else what
+        message = f"{place} takes a component of kind {' or '.join(kinds)}; {given} is plugged into it"
+        return [Problem(path, message, None, "kind")]
+    missing = [need for need in needs if need not in plugged.provides]
+    if not missing:
+        return []
+    provides = f"it provides {', '.join(plugged.provides)}" if plugged.provides else "it provides no capability"
+    return [
+        Problem(path, f"{place} needs {' and '.join(missing)}, which {what} does not provide", provides, "capability")
+    ]

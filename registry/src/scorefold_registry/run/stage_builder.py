@@ -1,0 +1,154 @@
+"""Building the stages of a run: components, the inputs of verbs, the digests of files, and the call of a verb."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from scorefold.config import Config
+from scorefold.errors import PluginError
+from scorefold.seeds import derive_generator
+from scorefold.stage import Executor, Outcome, StageContext
+from scorefold_registry.components.building import Placement, draw_seed
+from scorefold_registry.components.parts import Part, Plug, filled, parts_in
+from scorefold_registry.components.paths import paths_in
+from scorefold_registry.components.saving import load
+from scorefold_registry.run.keys import files_digest
+from scorefold_registry.runfile.plan import PlannedStage
+
+if TYPE_CHECKING:
+    from scorefold_registry.host import Host
+
+Lookup = Callable[[str], Any]
+"""The value of an earlier stage by the stage's name."""
+
+
+def fingerprints(source: Any, config: Config) -> list[str | None]:
+    """The digest of the files that a data source reads; that of the paths in its config where it gives none."""
+    own = source.fingerprint()
+    return [own] if own is not None else [own, *_path_digests(config)]
+
+
+def _path_digests(config: Config) -> Iterator[str | None]:
+    """The digests of what stands on disk at the paths in a configuration, inline components apart."""
+    return (files_digest(path) for _, path in paths_in(config))
+
+
+@dataclass
+class StageBuilder:
+    """Builds the stages of one run in this process."""
+
+    host: Host
+    seed: int
+    device: str
+    dtype: Any
+    executor: Executor | None = None
+
+    def source(self, planned: PlannedStage, values: Lookup) -> Any:
+        """The data source of a data stage; built first, because its files are part of the stage's key."""
+        assert planned.part is not None
+        many = {port.name: port.many for port in planned.registered.component.requires}
+        ports = {name: _filled(plug, many[name], values) for name, plug in planned.part.inputs.items()}
+        return self._make(planned.part, ports, planned.name, "create")
+
+    def inline_fingerprints(self, planned: PlannedStage, values: Lookup) -> list[str | None]:
+        """Digests of the files that parts named inline read, in the inputs or in the configuration.
+
+        A data source says itself what it reads; of other parts it is the paths in their configuration.
+        """
+        plugs: list[Plug] = [filled(plug, values) for plug in planned.inputs.values() if any(parts_in(plug))]
+        found: list[str | None] = []
+        if planned.part is not None:
+            plugs += planned.part.inline.values()
+            if planned.registered.component.kind != "data":
+                found += _path_digests(planned.part.config)
+        if planned.options is not None:
+            found += _path_digests(planned.options)
+        for part in parts_in(plugs):
+            if part.registered.component.kind == "data":
+                found += fingerprints(self._make(part, part.inputs, planned.name), part.config)
+            else:
+                found += _path_digests(part.config)
+        return found
+
+    def component(self, planned: PlannedStage, values: Lookup, earlier: Lookup) -> Any:
+        """The component that the stage's verb acts on: created, or loaded, afresh from the stage it uses."""
+        if planned.artefact is not None:
+            return load(self.host.builder, planned.artefact.folder, self.device, self.executor)
+        # Of a stage that is used a fresh copy, so that no verb can change what another stage receives.
+        return self.source(planned, values) if planned.source is None else earlier(planned.source)
+
+    def inputs(self, planned: PlannedStage, component: Any, values: Lookup) -> dict[str, Any]:
+        """What the verb receives: stages' values, and inline components built."""
+        made = self.host.builder.memory.of(component) if planned.source is None else None
+        found: dict[str, Any] = {}
+        for port in planned.verb.takes:
+            plug = planned.inputs.get(port.name)
+            if plug is None and port.default is None:
+                continue
+            if made is not None and port.name in made.ports:
+                found[port.name] = made.ports[port.name]
+                continue
+            if plug is None:
+                plug = self.host.builder.part(dict(port.default or {}))
+            plug = _filled(plug, port.many, values)
+            where = (planned.name, "input", port.name)
+            if port.many:
+                found[port.name] = [self._built(item, *where, index) for index, item in enumerate(plug)]
+            else:
+                found[port.name] = self._built(plug, *where)
+        return found
+
+    def _built(self, plug: Plug, *where: str | int) -> Any:
+        """An input as an object; one named inline is built with a seed of its own, as every stage is."""
+        return self._make(plug, plug.inputs, *where) if isinstance(plug, Part) else plug
+
+    def _make(self, part: Part, ports: Mapping[str, Any], *purpose: str | int) -> Any:
+        """A component built here, by the seed of a purpose."""
+        seed = draw_seed(derive_generator(self.seed, *purpose))
+        return self.host.builder.make(part, ports, Placement(seed, self.device, self.dtype, self.executor))
+
+
+def _filled(plug: Plug, many: bool, values: Lookup) -> Any:
+    """A plug with the values of stages; a list for a port that takes several."""
+    found = filled(plug, values)
+    return [found] if many and not isinstance(found, list) else found
+
+
+def perform(planned: PlannedStage, component: Any, inputs: Mapping[str, Any], context: StageContext) -> Outcome:
+    """Call the stage's verb. Raises ``PluginError`` for a verb that does not keep its contract."""
+    module, _, name = planned.verb.target.partition(":")
+    outcome = getattr(import_module(module), name)(component, inputs, planned.options, context)
+    check_outcome(outcome, f"the verb {planned.verb.target}")
+    return outcome  # type: ignore[no-any-return]
+
+
+def check_outcome(outcome: Any, who: str) -> None:
+    """Raises ``PluginError`` for anything but an ``Outcome`` that can be written; ``who`` gave it."""
+    if not isinstance(outcome, Outcome):
+        raise PluginError(f"{who} returned a {type(outcome).__name__}; expected an Outcome of scorefold.stage")
+    result = outcome.result if isinstance(outcome.result, Mapping) else {}
+    fields = (
+        ("result", outcome.result, _named(outcome.result, object), "a mapping of names to JSON"),
+        ("arrays", outcome.arrays, _named(outcome.arrays, Tensor), "a mapping of names to tensors"),
+        ("texts", outcome.texts, _named(outcome.texts, str), "a mapping of the names of files to texts"),
+        ("metrics", result.get("metrics"), _named(result.get("metrics", {}), object), "a mapping of names to numbers"),
+        ("warnings", result.get("warnings"), isinstance(result.get("warnings", []), list | tuple), "a list of texts"),
+    )
+    for name, found, fits, expected in fields:
+        if not fits:
+            raise PluginError(f"{who} returned an Outcome with the {name} {found!r:.80}; expected {expected}")
+
+
+def _named(value: Any, kind: type) -> bool:
+    """Whether a value is a mapping of names to objects of a type."""
+    return isinstance(value, Mapping) and all(isinstance(n, str) and isinstance(v, kind) for n, v in value.items())
+
+
+def pass_through(component: Any, inputs: Mapping[str, Any], options: Any, context: StageContext) -> Outcome:
+    """The verb of a stage that loads a saved state: its component, unchanged."""
+    return Outcome(component)
