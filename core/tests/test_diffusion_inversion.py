@@ -15,9 +15,9 @@ from scorefold.diffusion import (
     PerComponent,
     SubVP,
     heun,
-    invert_heun,
     time_grid,
 )
+from scorefold_toolkit.probability_flow import invert_heun
 
 F64 = torch.float64
 

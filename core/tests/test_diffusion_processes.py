@@ -24,7 +24,6 @@ from scorefold.diffusion import (
     LinearSubVP,
     LinearVP,
     PerComponent,
-    Stretched,
     SubVP,
     build_process,
     process_of,
@@ -32,6 +31,7 @@ from scorefold.diffusion import (
 from scorefold.diffusion.schedules import Schedule
 from scorefold.errors import ConfigError, ShapeError
 from scorefold_toolkit.matrix_process import MatrixProcess
+from scorefold_toolkit.rotated import Stretched
 
 F64 = torch.float64
 ISOTROPIC = [

@@ -8,11 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from scorefold.data import Condition, TensorSpec
+from scorefold.data import Condition, TensorSpec, repeat_condition
 from scorefold.diffusion import VE, VP, DiffusionProcess, ddim
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import ScoreModel
-from scorefold.interfaces.score import repeat_condition
 from scorefold_toolkit.matrix_process import MatrixProcess
 
 F64 = torch.float64

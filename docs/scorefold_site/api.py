@@ -10,6 +10,7 @@ MODULES = {
     "interfaces": (
         "Interfaces",
         (
+            "scorefold.interfaces.model",
             "scorefold.interfaces.score",
             "scorefold.interfaces.flow",
             "scorefold.interfaces.geometry",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import pickle
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -12,9 +13,9 @@ from torch import Tensor
 
 from scorefold.data import Condition
 from scorefold.diffusion import VE
-from scorefold.interfaces import Flow, ScoreModel
+from scorefold.interfaces import Flow, ScoreModel, evaluations
 from scorefold_registry.components.building import Made, Memory
-from scorefold_registry.run.costs import cpu_seconds, evaluations, models_of
+from scorefold_registry.run.costs import cpu_seconds, models_of
 from scorefold_registry.run.memory import peak_memory, restart_peak
 from scorefold_toolkit.nn import StandardNormal
 
@@ -83,6 +84,31 @@ def test_derivatives_carried_along_do_not_count() -> None:
     with evaluations([flow := Identity()]) as tally:
         torch.func.vmap(lambda v: torch.func.jvp(lambda x: flow(x)[0], (X,), (v,))[1])(torch.zeros(9, 5, 3))
     assert tally.points == 5
+
+
+class Answers:
+    """Gives a score by a method that is not of an interface."""
+
+    def score(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
+        return -x
+
+
+class Mixed(Answers, Exact):
+    pass
+
+
+def test_methods_of_mixins_count_and_measuring_the_size_of_calls_does_not() -> None:
+    with evaluations([model := Mixed()]) as tally:
+        model.score(X, torch.zeros(5))
+        model.call_rows()
+        Exact().score(X, torch.zeros(5))
+    assert tally.points == 5, "models of other classes are not counted"
+
+
+def test_each_thread_counts_its_own_evaluations() -> None:
+    with evaluations([model := Exact()]) as tally, ThreadPoolExecutor(1) as pool:
+        pool.submit(model.score, X, torch.zeros(5)).result()
+    assert tally.points == 0
 
 
 def test_nothing_is_counted_where_there_is_no_model() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from torch import nn
 
+from scorefold.interfaces import Shown
 from scorefold_registry.components.shown import show_by_origin
 from scorefold_registry.host import Host
 
@@ -56,20 +57,23 @@ def test_copies_and_loaded_ones_are_shown_alike_and_print_shows_the_layers(host:
 
 
 def test_what_has_its_own_and_what_the_host_did_not_make_stay_as_they_are(host: Host) -> None:
-    class Own(nn.Module):
+    class Own(Shown, nn.Module):
         def __repr__(self) -> str:
             return "mine"
 
-    class Plain(nn.Module):
+    class Plain(Shown, nn.Module):
         pass
 
     class Slots:
         __slots__ = ()
 
     config = host.create("estimator:mle").config
-    made, other, bare = Own(), Plain(), Slots()
-    for each in (made, Plain(), bare):
+    made, plain, bare = Own(), Plain(), Slots()
+    classes = [dict(vars(kind)) for kind in (Own, Plain, Slots)]
+    for each in (made, plain, bare):
         show_by_origin(each, "score:mine", config, {})
-    assert repr(made) == "mine"
-    assert repr(other) == "Plain()"
+    assert repr(made) == str(made) == "mine"
+    assert repr(plain) == "<score:mine; 0 parameters>"
+    assert repr(Plain()) == str(plain) == "Plain()"
     assert "Slots object at" in repr(bare)
+    assert [dict(vars(kind)) for kind in (Own, Plain, Slots)] == classes

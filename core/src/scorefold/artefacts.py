@@ -241,22 +241,19 @@ def new_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     try:
         yield partial
         with _writing(path):
-            _flush_folder(partial)
-            _put_in_place(partial, path, replace)
+            for root, _, files in os.walk(partial):
+                for place in [Path(root, name) for name in files] + [Path(root)]:
+                    _flush(place)
+            old = _partial_name(path) if replace and path.exists() else None
+            if old is not None:
+                path.rename(old)
+            partial.rename(path)
+            _flush(path.parent)
+            if old is not None:
+                shutil.rmtree(old)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-
-
-def _put_in_place(partial: Path, path: Path, replace: bool) -> None:
-    old = None
-    if replace and path.exists():
-        old = _partial_name(path)
-        path.rename(old)
-    partial.rename(path)
-    _flush(path.parent)
-    if old is not None:
-        shutil.rmtree(old)
 
 
 def digest_file(path: Path) -> str:
@@ -364,10 +361,3 @@ def _flush(path: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-
-
-def _flush_folder(folder: Path) -> None:
-    for root, _, files in os.walk(folder):
-        for name in files:
-            _flush(Path(root) / name)
-        _flush(Path(root))

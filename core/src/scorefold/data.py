@@ -165,6 +165,31 @@ def map_condition(condition: Condition | None, function: Callable[[Tensor], Tens
     return {name: function(value) for name, value in condition.items()}
 
 
+def condition_rows(condition: Condition) -> int:
+    """The number of rows of a condition, its first dimension. Raises ``ShapeError`` where its parts share none."""
+    parts = [condition] if isinstance(condition, Tensor) else list(condition.values())
+    rows = {part.shape[0] if part.dim() else None for part in parts}
+    count = rows.pop() if len(rows) == 1 else None
+    if count is None:
+        shapes = ", ".join(str(tuple(part.shape)) for part in parts) or "no tensors"
+        raise ShapeError(f"a condition of shapes {shapes} was given; expected one number of rows in all its parts")
+    return count
+
+
+def repeat_condition(condition: Condition | None, count: int) -> Condition | None:
+    """A condition with ``count`` rows: its C rows one after another, count / C times; row i serves events i, i + C, ...
+    Raises ``ShapeError`` where count is not a multiple of C.
+    """
+    if condition is None or condition_rows(condition) == count:
+        return condition
+    rows = condition_rows(condition)
+    if rows == 0 or count % rows:
+        raise ShapeError(
+            f"{count} events were given with {rows} conditions; expected {rows} events, or a multiple of that"
+        )
+    return map_condition(condition, lambda c: c.repeat(count // rows, *[1] * (c.dim() - 1)))
+
+
 def spec_of_conditions(conditions: Sequence[Condition | None]) -> ConditionSpec | None:
     """What the conditions of several splits, each with its rows, have in common; None where there are none.
 
@@ -391,14 +416,3 @@ def as_dataset(data: Tensor | Dataset) -> Dataset:
             hint="for N numbers, pass data[:, None]",
         )
     return Dataset(x=data, index=torch.arange(data.shape[0]))
-
-
-def check_events(x: Tensor, event_shape: tuple[int, ...], like: Tensor) -> None:
-    """Raises ``ShapeError`` unless x is (B, *event_shape), on the device and in the dtype of ``like``."""
-    if x.dim() == 0 or tuple(x.shape[1:]) != event_shape:
-        raise ShapeError(f"x has shape {tuple(x.shape)}; this model takes ({', '.join(map(str, ('B', *event_shape)))})")
-    if (x.device, x.dtype) != (like.device, like.dtype):
-        raise ShapeError(
-            f"x is {x.dtype} on {x.device}; this model is {like.dtype} on {like.device}",
-            hint=f'move one of them: x.to("{like.device}", {like.dtype}), or model.to(device, dtype)',
-        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -133,19 +133,9 @@ def describe(name: str, values: Tensor, kind: str | None = None) -> ColumnSummar
 
 def describe_event(x: Tensor) -> ColumnSummary:
     """The summary of all coordinates of events (N, *E) in float64 together; spread is about each one's own mean."""
-    known = x[x.isfinite()]
-    distinct = known.unique()
-    some = len(known) > 0
-    return ColumnSummary(
-        name="all coordinates",
-        type=shape_text(x.shape[1:]),
-        missing=x.numel() - len(known),
-        distinct=len(distinct),
-        least=float(distinct[0]) if some else None,
-        mean=float(known.mean()) if some else None,
-        greatest=float(distinct[-1]) if some else None,
-        spread=EventScale.of(x).std if len(distinct) > 1 and len(known) == x.numel() else None,
-    )
+    found = describe("all coordinates", x.flatten(), shape_text(x.shape[1:]))
+    spread = EventScale.of(x).std if found.distinct > 1 and not found.missing else None
+    return replace(found, spread=spread, warnings=())
 
 
 def is_identifier(column: ColumnSummary) -> bool:

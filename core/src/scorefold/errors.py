@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copyreg
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,17 +61,11 @@ class ScorefoldError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """How it passes from a worker process to the one that waits for it, whatever a subclass is made from."""
-        return _again, (type(self), self.args, self.__dict__)
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
     def as_json(self) -> dict[str, object]:
         """The object printed under ``--json``: code, message, file, line, column (and hint)."""
         return {name: getattr(self, name) for name in ("code", "message", "hint", "file", "line", "column")}
-
-
-def _again(kind: type[ScorefoldError], args: tuple[Any, ...], state: Mapping[str, Any]) -> ScorefoldError:
-    error = kind.__new__(kind, *args)
-    error.__dict__.update(state)
-    return error
 
 
 class ConfigError(ScorefoldError):

@@ -6,8 +6,10 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor
 
+from scorefold.interfaces import Shown
 
-class Potential(ABC):
+
+class Potential(Shown, ABC):
     """A strongly convex function psi on events: what a geometry may be pulled back from.
 
     ``event_shape`` is the shape E that it is for, or None where it takes events of any shape.

@@ -9,7 +9,11 @@ import torch
 from torch import Tensor
 
 from scorefold.data import Condition
-from scorefold.diffusion import DiffusionProcess, heun, invert_heun, time_grid
+from scorefold.diffusion import DiffusionProcess, heun, time_grid
+from scorefold.diffusion.process import ScoreFunction
+from scorefold.diffusion.samplers import noiseless
+from scorefold.diffusion.steps import Flow as FlowFactors
+from scorefold.diffusion.steps import each_step, moved
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Flow, ScoreModel
 from scorefold.interfaces.score import BoundScore
@@ -120,3 +124,18 @@ def _refuse(flow: Flow, **options: Any) -> None:
             f"{', '.join(given)} was given, and {type(flow).__name__} goes to its code and back by one map",
             hint="leave it out: steps and the like are of scores",
         )
+
+
+@noiseless
+def invert_heun(score: ScoreFunction, process: DiffusionProcess, x: Tensor, times: Tensor) -> Tensor:
+    """From data to noise: Heun's method along the probability flow the other way. Order 2, as ``heun``.
+
+    ``times`` decrease as for every sampler; x is an event at the last of them, and comes back as it stands at the
+    first. ``heun`` with the same score and times brings it back, up to the error of the steps.
+    """
+    for step, flow in reversed(list(each_step(process, x, times, FlowFactors.of))):
+        here, there, towards = flow[2:], flow[:2], score(x, step.t_next)
+        half = moved(x, step.h / 2, here, x, towards)
+        guess = moved(half, step.h / 2, here, x, towards)
+        x = moved(half, step.h / 2, there, guess, score(guess, step.t))
+    return x

@@ -1,6 +1,6 @@
-"""Processes whose components are the coefficients of an event in an orthonormal basis: bands, rings, principal axes.
+"""Processes made from others: by coefficients in an orthonormal basis (bands, rings, principal axes), or stretched.
 
->>> from scorefold.diffusion import VE
+>>> from scorefold.diffusion import VE, Cosine
 >>> class Flipped(Orthonormal):
 ...     def forward(self, x):
 ...         return x.flip(1)
@@ -9,6 +9,8 @@
 >>> process = Rotated(VE(), flipped)
 >>> isinstance(process.dispersion(torch.zeros(1, 2), torch.tensor([0.5])), RotatedMap)
 True
+>>> round(float(Stretched(Cosine(), 2.0).log_snr(torch.tensor(0.4))), 1)
+2.2
 >>> score = CoefficientScore(lambda z, t: -z, flipped)  # computed where components diffuse alone
 >>> score(torch.tensor([[1.0, 2.0]]), torch.tensor([0.5]))
 tensor([[-1., -2.]])
@@ -22,6 +24,7 @@ import torch
 from torch import Tensor
 
 from scorefold.diffusion.process import DiffusionProcess, LinearMap, Orthonormal, ScoreFunction, couples
+from scorefold.diffusion.schedules import Schedule
 from scorefold.errors import ConfigError, ShapeError
 
 
@@ -138,3 +141,39 @@ class CoefficientScore:
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
         return self.transform.inverse(self.of_coefficients(self.transform(x), t))
+
+
+class Stretched(Schedule):
+    """Another schedule run from start to finish until ``t_end``: the same noise, at another speed.
+
+    t_min is stretched with it. Raises ``ConfigError`` for a ``t_end`` not above 0, or for a schedule of several ends.
+    """
+
+    t_end: float
+
+    def __init__(self, schedule: Schedule, t_end: float) -> None:
+        super().__init__()
+        if t_end <= 0 or isinstance(schedule.t_end, Tensor):
+            raise ConfigError(
+                f"a schedule was to be stretched to end at {t_end}, and ends at {schedule.t_end} itself; expected two "
+                "numbers above 0"
+            )
+        self.schedule = schedule
+        self.speed = schedule.t_end / t_end
+        self.t_min, self.t_end, self.prior_scale = schedule.t_min / self.speed, t_end, schedule.prior_scale
+
+    def signal_scale(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return self.schedule.signal_scale(self._own(t))
+
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        rate, dispersion = self.schedule.rates(self._own(t))
+        return self.speed * rate, self.speed**0.5 * dispersion
+
+    def log_snr(self, t: Tensor) -> Tensor:
+        return self.schedule.log_snr(self._own(t))
+
+    def time_at(self, noise_to_signal: Tensor) -> Tensor:
+        return self.schedule.time_at(noise_to_signal) / self.speed
+
+    def _own(self, t: Tensor) -> Tensor:
+        return self.speed * self.held(t)

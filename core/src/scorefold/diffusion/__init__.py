@@ -21,7 +21,6 @@ from scorefold.diffusion.samplers import (
     edm,
     euler_maruyama,
     heun,
-    invert_heun,
     predictor_corrector,
     resolve_sampler,
 )
@@ -33,7 +32,6 @@ from scorefold.diffusion.schedules import (
     LinearSubVP,
     LinearVP,
     Schedule,
-    Stretched,
 )
 
 __all__ = [
@@ -55,7 +53,6 @@ __all__ = [
     "PerComponent",
     "Sampler",
     "Schedule",
-    "Stretched",
     "SubVP",
     "build_process",
     "build_schedule",
@@ -65,7 +62,6 @@ __all__ = [
     "euler_maruyama",
     "expand",
     "heun",
-    "invert_heun",
     "predictor_corrector",
     "probability_flow_log_prob",
     "process_of",

@@ -131,13 +131,8 @@ def build_schedule(
     """
     match config:
         case VEConfig(relative=True):
-            if not spread:
-                what = "is not known" if spread is None else "is 0"
-                raise ConfigError(
-                    f"the noise of this process is relative to the spread of the data, which {what}",
-                    hint="set process.relative to false and give sigma_min and sigma_max in units of the data",
-                )
-            return GeometricVE(config.sigma_min * spread, config.sigma_max * spread)
+            unit = _known("spread", spread, "set process.relative to false")
+            return GeometricVE(config.sigma_min * unit, config.sigma_max * unit)
         case VEConfig():
             return GeometricVE(config.sigma_min, config.sigma_max)
         case VPConfig():
@@ -149,16 +144,20 @@ def build_schedule(
         case CosineConfig():
             return Cosine(config.lam_max, config.lam_min)
         case EDMConfig(sigma_data=float(usual)):
-            if not deviation:
-                what = "is not known" if deviation is None else "is 0"
-                raise ConfigError(
-                    f"the noise of this process is relative to the standard deviation of the data, which {what}",
-                    hint="set process.sigma_data to null and give sigma_min and sigma_max in units of the data",
-                )
-            unit = deviation / usual
+            unit = _known("standard deviation", deviation, "set process.sigma_data to null") / usual
             return EDM(config.sigma_min * unit, config.sigma_max * unit, config.rho)
         case EDMConfig():
             return EDM(config.sigma_min, config.sigma_max, config.rho)
+
+
+def _known(name: str, value: float | None, fix: str) -> float:
+    if value:
+        return value
+    what = "is not known" if value is None else "is 0"
+    raise ConfigError(
+        f"the noise of this process is relative to the {name} of the data, which {what}",
+        hint=f"{fix} and give sigma_min and sigma_max in units of the data",
+    )
 
 
 class PerComponent(DiffusionProcess):

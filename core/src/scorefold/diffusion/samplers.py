@@ -162,21 +162,6 @@ def edm(score: ScoreFunction, process: DiffusionProcess, x: Tensor, times: Tenso
 
 
 @noiseless
-def invert_heun(score: ScoreFunction, process: DiffusionProcess, x: Tensor, times: Tensor) -> Tensor:
-    """From data to noise: Heun's method along the probability flow the other way. Order 2, as ``heun``.
-
-    ``times`` decrease as for every sampler; x is an event at the last of them, and comes back as it stands at the
-    first. ``heun`` with the same score and times brings it back, up to the error of the steps.
-    """
-    for step, flow in reversed(list(each_step(process, x, times, Flow.of))):
-        here, there, towards = flow[2:], flow[:2], score(x, step.t_next)
-        half = moved(x, step.h / 2, here, x, towards)
-        guess = moved(half, step.h / 2, here, x, towards)
-        x = moved(half, step.h / 2, there, guess, score(guess, step.t))
-    return x
-
-
-@noiseless
 def ddim(score: ScoreFunction, process: DiffusionProcess, x: Tensor, times: Tensor) -> Tensor:
     """DDIM without noise (Song, Meng and Ermon 2021, eq. 12 at eta = 0): x' = signal' x0-hat + scale' eps-hat. Order 1.
 

@@ -4,9 +4,9 @@ A parameter is a float, or a tensor that broadcasts with events (one value a com
 times t that broadcast against the parameters and returns tensors of the broadcast shape. Beyond its ``t_end`` a
 schedule keeps the values that it has there.
 
->>> schedules = (GeometricVE(), EDM(), LinearVP(), LinearSubVP(), LinearLogSNR(), Cosine(), Stretched(Cosine(), 2.0))
+>>> schedules = (GeometricVE(), EDM(), LinearVP(), LinearSubVP(), LinearLogSNR(), Cosine())
 >>> [round(float(schedule.log_snr(torch.tensor(0.4))), 1) for schedule in schedules]
-[2.4, 0.1, -1.4, -1.2, 2.0, 0.6, 2.2]
+[2.4, 0.1, -1.4, -1.2, 2.0, 0.6]
 """
 
 from __future__ import annotations
@@ -120,53 +120,60 @@ class LinearVP(Schedule):
 
     def __init__(self, beta_min: Value = 0.1, beta_max: Value = 20.0, *, t_min: float = 1e-5) -> None:
         super().__init__()
-        _check_betas(beta_min, beta_max)
+        if not (_holds(beta_min > 0) and _holds(beta_max > 0)):
+            raise ConfigError(f"beta_min = {beta_min} and beta_max = {beta_max}; expected both above 0")
         self.keep(beta_min=beta_min, beta_max=beta_max)
         self.t_min, self.t_end, self.prior_scale = t_min, 1.0, 1.0
 
     def signal_scale(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        total = _integrated_beta(self, t)
+        total = self._integral(t)
         return torch.exp(-total / 2), (-torch.expm1(-total)).sqrt()
 
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        beta = _beta(self, t)
+        beta = self._beta(t)
         return -beta / 2, beta.sqrt()
 
     def log_snr(self, t: Tensor) -> Tensor:
-        return -torch.expm1(_integrated_beta(self, t)).log()
+        return -torch.expm1(self._integral(t)).log()
 
     def time_at(self, noise_to_signal: Tensor) -> Tensor:
-        return _time_of_integral(self, torch.log1p(noise_to_signal**2))
+        return self._time_of(torch.log1p(noise_to_signal**2))
+
+    def _beta(self, t: Tensor) -> Tensor:
+        return self.beta_min + self.held(t) * (self.beta_max - self.beta_min)
+
+    def _integral(self, t: Tensor) -> Tensor:
+        t = self.held(t)
+        return t * self.beta_min + t**2 * (self.beta_max - self.beta_min) / 2
+
+    def _time_of(self, total: Tensor) -> Tensor:
+        """The t with int_0^t beta = total: the stable form of the quadratic's root, which also serves constant beta."""
+        low, high = self.beta_min, self.beta_max
+        return 2 * total / (low + (low**2 + 2 * (high - low) * total).sqrt())
 
 
-class LinearSubVP(Schedule):
+class LinearSubVP(LinearVP):
     """Sub-VP with beta linear in t on [0, 1] (Song et al. 2021, eq. 12): the signal of VP, scale 1 - e^{-B}.
 
     Raises ``ConfigError`` unless both betas are above 0.
     """
 
-    beta_min: Value
-    beta_max: Value
-
     def __init__(self, beta_min: Value = 0.1, beta_max: Value = 20.0, *, t_min: float = 1e-3) -> None:
-        super().__init__()
-        _check_betas(beta_min, beta_max)
-        self.keep(beta_min=beta_min, beta_max=beta_max)
-        self.t_min, self.t_end, self.prior_scale = t_min, 1.0, 1.0
+        super().__init__(beta_min, beta_max, t_min=t_min)
 
     def signal_scale(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        total = _integrated_beta(self, t)
+        total = self._integral(t)
         return torch.exp(-total / 2), -torch.expm1(-total)
 
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        beta = _beta(self, t)
-        return -beta / 2, (beta * -torch.expm1(-2 * _integrated_beta(self, t))).sqrt()
+        beta = self._beta(t)
+        return -beta / 2, (beta * -torch.expm1(-2 * self._integral(t))).sqrt()
 
     def log_snr(self, t: Tensor) -> Tensor:
-        return -2 * (2 * torch.sinh(_integrated_beta(self, t) / 2)).log()
+        return -2 * (2 * torch.sinh(self._integral(t) / 2)).log()
 
     def time_at(self, noise_to_signal: Tensor) -> Tensor:
-        return _time_of_integral(self, 2 * torch.asinh(noise_to_signal / 2))
+        return self._time_of(2 * torch.asinh(noise_to_signal / 2))
 
 
 class LinearLogSNR(Schedule):
@@ -291,64 +298,8 @@ class EDM(Schedule):
         return self.first + self.rise * self.held(t)
 
 
-class Stretched(Schedule):
-    """Another schedule run from start to finish until ``t_end``: the same noise, at another speed.
-
-    t_min is stretched with it. Raises ``ConfigError`` for a ``t_end`` not above 0, or for a schedule of several ends.
-    """
-
-    t_end: float
-
-    def __init__(self, schedule: Schedule, t_end: float) -> None:
-        super().__init__()
-        if t_end <= 0 or isinstance(schedule.t_end, Tensor):
-            raise ConfigError(
-                f"a schedule was to be stretched to end at {t_end}, and ends at {schedule.t_end} itself; expected two "
-                "numbers above 0"
-            )
-        self.schedule = schedule
-        self.speed = schedule.t_end / t_end
-        self.t_min, self.t_end, self.prior_scale = schedule.t_min / self.speed, t_end, schedule.prior_scale
-
-    def signal_scale(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        return self.schedule.signal_scale(self._own(t))
-
-    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        rate, dispersion = self.schedule.rates(self._own(t))
-        return self.speed * rate, self.speed**0.5 * dispersion
-
-    def log_snr(self, t: Tensor) -> Tensor:
-        return self.schedule.log_snr(self._own(t))
-
-    def time_at(self, noise_to_signal: Tensor) -> Tensor:
-        return self.schedule.time_at(noise_to_signal) / self.speed
-
-    def _own(self, t: Tensor) -> Tensor:
-        return self.speed * self.held(t)
-
-
 def _angle_of(lam: Value) -> Value:
     """The angle whose cosine and sine are signal and scale at a log-SNR."""
     if isinstance(lam, Tensor):
         return torch.exp(-lam / 2).atan()
     return math.atan(math.exp(-lam / 2))
-
-
-def _check_betas(beta_min: Value, beta_max: Value) -> None:
-    if not (_holds(beta_min > 0) and _holds(beta_max > 0)):
-        raise ConfigError(f"beta_min = {beta_min} and beta_max = {beta_max}; expected both above 0")
-
-
-def _beta(schedule: LinearVP | LinearSubVP, t: Tensor) -> Tensor:
-    return schedule.beta_min + schedule.held(t) * (schedule.beta_max - schedule.beta_min)
-
-
-def _integrated_beta(schedule: LinearVP | LinearSubVP, t: Tensor) -> Tensor:
-    t = schedule.held(t)
-    return t * schedule.beta_min + t**2 * (schedule.beta_max - schedule.beta_min) / 2
-
-
-def _time_of_integral(schedule: LinearVP | LinearSubVP, total: Tensor) -> Tensor:
-    """The t with int_0^t beta = total: the stable form of the quadratic's root, which also serves constant beta."""
-    low, high = schedule.beta_min, schedule.beta_max
-    return 2 * total / (low + (low**2 + 2 * (high - low) * total).sqrt())

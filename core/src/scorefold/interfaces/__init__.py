@@ -15,6 +15,7 @@ from scorefold.interfaces.data import DataSource, TensorSource
 from scorefold.interfaces.estimator import Estimator
 from scorefold.interfaces.flow import Flow
 from scorefold.interfaces.geometry import Geometry
+from scorefold.interfaces.model import Shown, evaluations
 from scorefold.interfaces.network import Network, Prepares, as_network
 from scorefold.interfaces.score import ScoreModel
 
@@ -34,8 +35,10 @@ __all__ = [
     "Prepares",
     "Progress",
     "ScoreModel",
+    "Shown",
     "TensorSource",
     "Trainable",
     "Transports",
     "as_network",
+    "evaluations",
 ]

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import torch
 
+from scorefold.interfaces.model import Shown
 from scorefold.results import Allocation
 
 
@@ -24,7 +25,7 @@ class Pilot(Protocol):
         """The test loss after training on so many tasks, each with so many support and query labels."""
 
 
-class Allocator(ABC):
+class Allocator(Shown, ABC):
     """Plans how many tasks to take, and how many labels each.
 
     Must: ``allocate``. An allocator never spends more than the budget. Given: ``keep_in``.
@@ -52,5 +53,5 @@ class Allocator(ABC):
         that allows no plan is an ``infeasible`` allocation, not an error.
         """
 
-    def keep_in(self, folder: Path) -> None:  # noqa: B027 - most have nothing to keep
+    def keep_in(self, folder: Path) -> None:
         """Keep what is tried in a folder that survives an interruption, and go on from what is there already."""

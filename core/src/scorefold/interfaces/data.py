@@ -14,11 +14,12 @@ from torch import Tensor
 from scorefold.data import ConditionSpec, Dataset, DataSpec, EventScale, spec_of_conditions
 from scorefold.data_summary import DataSummary, summarise
 from scorefold.errors import DataError, SplitError
+from scorefold.interfaces.model import Shown
 
 SPLITS = ("train", "validation", "test")
 
 
-class DataSource(ABC):
+class DataSource(Shown, ABC):
     """A source of points.
 
     Must: ``load``, and set ``event_shape`` and ``event_scale`` when constructed. May: ``condition_spec``,

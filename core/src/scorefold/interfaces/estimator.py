@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from scorefold.data import Dataset
+from scorefold.interfaces.model import Shown
 from scorefold.results import Estimate
 
 
-class Estimator(ABC):
+class Estimator(Shown, ABC):
     """Estimates a quantity of a data set, such as its intrinsic dimension.
 
     Must: ``estimate``. May: ``point_estimate``, where the interval costs much of the time.

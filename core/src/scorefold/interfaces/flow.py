@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
-import itertools
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from scorefold.batching import FEW, call_rows, in_calls
-from scorefold.data import Condition, ConditionSpec, EventScale, check_events, map_condition
+from scorefold.batching import FEW, in_calls
+from scorefold.data import Condition, ConditionSpec, EventScale, condition_rows, repeat_condition
 from scorefold.errors import ConfigError, ShapeError
+from scorefold.interfaces.model import EventModel
 from scorefold.random import draw_uniform
 
 
@@ -38,7 +37,7 @@ class Base(Protocol):
         """Draws of a shape (B, *E), on the device and in the dtype of ``like``."""
 
 
-class Flow(nn.Module, ABC):
+class Flow(EventModel):
     """An invertible map x -> z on events of one shape with a base distribution on z.
 
     Must: set ``event_shape``, ``base``, ``condition_spec`` and ``event_scale`` by this constructor; implement
@@ -58,10 +57,8 @@ class Flow(nn.Module, ABC):
     -1.612
     """
 
-    event_shape: tuple[int, ...]
-    condition_spec: ConditionSpec | None
-    event_scale: EventScale
     base: Base
+    evaluating = ("forward", "inverse")
 
     def __init__(
         self,
@@ -71,11 +68,8 @@ class Flow(nn.Module, ABC):
         condition_spec: ConditionSpec | None = None,
         event_scale: EventScale | None = None,
     ) -> None:
-        super().__init__()
-        self.event_shape = tuple(event_shape)
+        super().__init__(event_shape, condition_spec, event_scale)
         self.base = base
-        self.condition_spec = condition_spec
-        self.event_scale = event_scale or EventScale()
 
     @abstractmethod
     def forward(self, x: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
@@ -124,10 +118,7 @@ class Flow(nn.Module, ABC):
 
     def call_rows(self) -> int:
         """How many events one call of ``forward`` should get: see ``scorefold.batching``."""
-        like = self._reference().new_full((1, *self.event_shape), self.event_scale.mean)
-        # Not counted among the calls of a stage, which the registry wraps.
-        forward = inspect.unwrap(type(self).forward)
-        return call_rows(self, like, self.condition_spec, lambda x, given: forward(self, x, given))
+        return self._rows_of(self.forward)
 
     def dequantise(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """x + (u - 1/2) bin for discrete data, u uniform from the generator or 1/2; x itself for continuous data.
@@ -168,10 +159,7 @@ class Flow(nn.Module, ABC):
         """
         if n < 0:
             raise ConfigError(f"{n} samples were asked for")
-        lead: tuple[int, ...] = (n,)
-        if condition is not None:
-            tensors = [condition] if isinstance(condition, Tensor) else list(condition.values())
-            lead = (n, tensors[0].shape[0])
+        lead = (n,) if condition is None else (n, condition_rows(condition))
         z = self.base.sample((math.prod(lead), *self.event_shape), generator=generator, like=self._reference())
         if not isinstance(temperature, int | float) or temperature != 1:
             scale = self._temperatures(temperature, z)
@@ -180,13 +168,10 @@ class Flow(nn.Module, ABC):
 
     def invert_draws(self, z: Tensor, condition: Condition | None) -> Tensor:
         """The events of latents (n, *E), or of latents (n, C, *E) given C conditions; same shape as z."""
-        lead = z.shape[:1]
-        if condition is not None:
-            lead = z.shape[:2]
-            condition = map_condition(condition, lambda c: c.repeat(len(z), *[1] * (c.dim() - 1)))
+        lead = z.shape[: 1 if condition is None else 2]
         z = z.reshape(-1, *self.event_shape)
         rows = FEW if len(z) <= FEW else self.call_rows()
-        x: Tensor = in_calls(rows, self.inverse, z, condition=condition)[0]
+        x: Tensor = in_calls(rows, self.inverse, z, condition=repeat_condition(condition, len(z)))[0]
         return x.reshape(*lead, *self.event_shape)
 
     @property
@@ -201,15 +186,6 @@ class Flow(nn.Module, ABC):
         if scale.levels is None or scale.low is None or scale.high is None:
             return None
         return (scale.high - scale.low) / (scale.levels - 1)
-
-    def check_events(self, x: Tensor) -> None:
-        """Raises ``ShapeError`` unless x is (B, *event_shape) on the device and in the dtype of the flow."""
-        check_events(x, self.event_shape, self._reference(x))
-
-    def _reference(self, default: Tensor | None = None) -> Tensor:
-        """A tensor with the device and dtype of the flow; ``default`` where it has neither parameters nor buffers."""
-        tensors = itertools.chain(self.parameters(), self.buffers())
-        return next((t for t in tensors if t.is_floating_point()), torch.empty(()) if default is None else default)
 
     def _temperatures(self, temperature: float | Sequence[float], z: Tensor) -> Tensor | float:
         each = [temperature] if isinstance(temperature, int | float) else list(temperature)

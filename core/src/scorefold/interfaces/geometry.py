@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import DataError, ShapeError
+from scorefold.interfaces.model import Shown
 from scorefold.stage import reported
 
 
@@ -41,7 +42,7 @@ def check_times(s: Tensor) -> None:
         raise DataError("s holds NaN or infinite times")
 
 
-class Geometry(ABC):
+class Geometry(Shown, ABC):
     """A Riemannian metric on events of shape E, D = prod(E).
 
     Must: ``event_shape``, ``metric``, ``exp``, ``log``. Given, override for speed: ``inner``, ``norm``, ``distance``,

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from scorefold.data import ConditionSpec
 from scorefold.errors import ConfigError
+from scorefold.interfaces.model import Shown
 
 
-class Network(ABC):
+class Network(Shown, ABC):
     """Builds a torch module of given shapes.
 
     Must: ``build``. The module's ``forward(x, t=None, condition=None)`` takes x (B, *in_shape), t (B,) where ``time``

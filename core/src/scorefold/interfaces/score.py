@@ -2,54 +2,28 @@
 
 from __future__ import annotations
 
-import inspect
-import itertools
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from scorefold.batching import FEW, call_rows, in_calls
-from scorefold.data import Condition, ConditionSpec, EventScale, check_events, map_condition
+from scorefold.batching import FEW, in_calls
+from scorefold.data import Condition, ConditionSpec, EventScale, condition_rows, repeat_condition
 from scorefold.diffusion.grids import time_grid
 from scorefold.diffusion.likelihood import probability_flow_log_prob
 from scorefold.diffusion.process import DiffusionProcess
 from scorefold.diffusion.samplers import Sampler, default_sampler, default_steps, resolve_sampler
 from scorefold.errors import ConfigError, ShapeError
+from scorefold.interfaces.model import EventModel
 
 BoundScore = Callable[[Tensor, Tensor], Tensor]
 """(x (B, *E), t (B,)) -> score (B, *E): a score model with its condition fixed."""
 
 
-def condition_rows(condition: Condition) -> int:
-    """The number of rows of a condition, its first dimension. Raises ``ShapeError`` where its parts share none."""
-    parts = [condition] if isinstance(condition, Tensor) else list(condition.values())
-    rows = {part.shape[0] if part.dim() else None for part in parts}
-    count = rows.pop() if len(rows) == 1 else None
-    if count is None:
-        shapes = ", ".join(str(tuple(part.shape)) for part in parts) or "no tensors"
-        raise ShapeError(f"a condition of shapes {shapes} was given; expected one number of rows in all its parts")
-    return count
-
-
-def repeat_condition(condition: Condition | None, count: int) -> Condition | None:
-    """A condition with ``count`` rows: its C rows one after another, count / C times; row i serves events i, i + C, ...
-    Raises ``ShapeError`` where count is not a multiple of C.
-    """
-    if condition is None or condition_rows(condition) == count:
-        return condition
-    rows = condition_rows(condition)
-    if rows == 0 or count % rows:
-        raise ShapeError(
-            f"{count} events were given with {rows} conditions; expected {rows} events, or a multiple of that"
-        )
-    return map_condition(condition, lambda c: c.repeat(count // rows, *[1] * (c.dim() - 1)))
-
-
-class ScoreModel(nn.Module, ABC):
+class ScoreModel(EventModel):
     """A model of grad log p_t(x | condition) for t in [t_min, t_max] of its process; t = 0 is data.
 
     Must: set ``process``, ``event_shape``, ``condition_spec`` and ``event_scale`` (the units of its samples) by this
@@ -65,9 +39,7 @@ class ScoreModel(nn.Module, ABC):
     """
 
     process: DiffusionProcess
-    event_shape: tuple[int, ...]
-    condition_spec: ConditionSpec | None
-    event_scale: EventScale
+    evaluating = ("score", "noise", "denoise")
     divergence_mode: Literal["forward", "reverse"] = "forward"
     """How ``log_prob`` differentiates the score; a score that is a gradient itself may know reverse mode alone."""
     remarks: tuple[str, ...] = ()
@@ -80,11 +52,8 @@ class ScoreModel(nn.Module, ABC):
         condition_spec: ConditionSpec | None = None,
         event_scale: EventScale | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(event_shape, condition_spec, event_scale)
         self.process = process
-        self.event_shape = tuple(event_shape)
-        self.condition_spec = condition_spec
-        self.event_scale = event_scale or EventScale()
 
     @abstractmethod
     def score(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
@@ -204,14 +173,8 @@ class ScoreModel(nn.Module, ABC):
 
     def call_rows(self) -> int:
         """How many events one call of ``score`` should get: see ``scorefold.batching``."""
-        like = self._reference().new_full((1, *self.event_shape), self.event_scale.mean)
-        # Not counted among the calls of a stage, which the registry wraps.
-        score, t = inspect.unwrap(type(self).score), like.new_tensor([(self.process.t_min + self.process.t_max) / 2])
-        return call_rows(self, like, self.condition_spec, lambda x, given: score(self, x, t.repeat(len(x)), given))
-
-    def check_events(self, x: Tensor) -> None:
-        """Raises ``ShapeError`` unless x is (B, *event_shape), on the device and in the dtype of the model."""
-        check_events(x, self.event_shape, self._reference(x))
+        middle = (self.process.t_min + self.process.t_max) / 2
+        return self._rows_of(lambda x, given: self.score(x, x.new_full((len(x),), middle), given))
 
     def match_inputs(
         self, x: Tensor, t: Tensor, condition: Condition | None = None
@@ -235,8 +198,3 @@ class ScoreModel(nn.Module, ABC):
         size = sizes.pop() if sizes else 1
         t = t if len(t) == size else t.expand(size)
         return x.expand(size, *self.event_shape), t, repeat_condition(condition, size)
-
-    def _reference(self, default: Tensor | None = None) -> Tensor:
-        """A tensor with the device and dtype of the model's parameters or buffers; of ``default`` where it has none."""
-        tensors = itertools.chain(self.parameters(), self.buffers())
-        return next((t for t in tensors if t.is_floating_point()), torch.empty(()) if default is None else default)

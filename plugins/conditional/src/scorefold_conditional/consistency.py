@@ -9,10 +9,11 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from scorefold.data import repeat_condition
 from scorefold.diffusion import DiffusionProcess
 from scorefold.diffusion.process import LinearMap
 from scorefold.errors import ConfigError, ShapeError
-from scorefold.interfaces.score import BoundScore, repeat_condition
+from scorefold.interfaces.score import BoundScore
 from scorefold_toolkit.matrix_process import DenseMap
 from scorefold_toolkit.operators import LinearOperator
 from scorefold_toolkit.rotated import RotatedMap

@@ -6,10 +6,10 @@ from torch import Tensor, nn
 
 from scorefold.data import EventScale
 from scorefold.errors import ShapeError
-from scorefold.interfaces import Encodes
+from scorefold.interfaces import Encodes, Shown
 
 
-class Autoencoder(nn.Module, Encodes):
+class Autoencoder(Shown, nn.Module, Encodes):
     """An encoder and a decoder of events (B, *E), with codes (B, *latent_shape).
 
     Must: set ``event_shape``, ``latent_shape`` and ``event_scale`` (the units of events) by this constructor, and

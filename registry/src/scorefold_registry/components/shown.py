@@ -1,8 +1,4 @@
-"""Components in a Python session: a short line that says what each was made from.
-
-``repr`` of an object finds its method on the class. So the class of what the host makes gets one, unless it has its
-own; objects that the host did not make are shown as before, and ``str`` of a torch module is still its layers.
-"""
+"""The line by which ``repr`` shows a component in a Python session, ``scorefold.interfaces.Shown``: its origin."""
 
 from __future__ import annotations
 
@@ -10,40 +6,23 @@ from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel
-from torch import nn
 
 from scorefold.config import Use
+from scorefold.interfaces import Shown
+from scorefold.interfaces.model import MADE_FROM
 
-_ORIGIN = "_scorefold_made_from"
 _FIELDS, _LONGEST = 6, 40
 
 
 def show_by_origin(obj: Any, name: str, config: BaseModel, ports: Mapping[str, Any]) -> None:
     """Have an object shown as ``<flow:affine-coupling layers=2, data=<data:digits ...>>``."""
-    kind: Any = type(obj)
-    if not hasattr(obj, "__dict__") or kind.__repr__ not in (object.__repr__, nn.Module.__repr__, _shown):
+    if not isinstance(obj, Shown):
         return
-    if kind.__repr__ is not _shown:
-        if kind.__str__ is object.__str__ and issubclass(kind, nn.Module):
-            type.__setattr__(kind, "__str__", nn.Module.__repr__)
-        type.__setattr__(kind, "__repr__", _shown)
     plugged = {port: _part(value) for port, value in ports.items()}
     given = {field: _text(getattr(config, field)) for field in type(config).model_fields if _is_set(config, field)}
     few = [f"{key}={value}" for key, value in [*given.items(), *plugged.items()]]
     more = [f"{len(few) - _FIELDS} more"] if len(few) > _FIELDS else []
-    obj.__dict__[_ORIGIN] = " ".join([name, ", ".join(few[:_FIELDS] + more)]).strip()
-
-
-def _shown(self: Any) -> str:
-    origin = self.__dict__.get(_ORIGIN)
-    if origin is None:
-        return nn.Module.__repr__(self) if isinstance(self, nn.Module) else object.__repr__(self)
-    parts = [origin]
-    if (shape := getattr(self, "event_shape", None)) is not None:
-        parts.append(f"events {tuple(shape)}")
-    if isinstance(self, nn.Module):
-        parts.append(f"{sum(parameter.numel() for parameter in self.parameters()):,} parameters")
-    return f"<{'; '.join(parts)}>"
+    vars(obj)[MADE_FROM] = " ".join([name, ", ".join(few[:_FIELDS] + more)]).strip()
 
 
 def _is_set(config: BaseModel, field: str) -> bool:
@@ -55,7 +34,7 @@ def _part(value: Any) -> str:
     """What is plugged into a port, by its component."""
     if isinstance(value, list | tuple):
         return f"[{len(value)}]"
-    origin = getattr(value, "__dict__", {}).get(_ORIGIN)
+    origin = getattr(value, MADE_FROM, None)
     return type(value).__name__ if origin is None else str(origin).partition(" ")[0]
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from scorefold.artefacts import new_folder, read_json, write_json, write_text
 from scorefold.errors import ScorefoldError
-from scorefold.interfaces import DataSource
+from scorefold.interfaces import DataSource, evaluations
 from scorefold.plugin import hookimpl
 from scorefold.seeds import derive_seed
 from scorefold.stage import Executor, Outcome, RunInfo, Show, StageContext, StageInfo, showing
@@ -28,7 +28,7 @@ from scorefold_registry.plugins.records import PluginRecord
 from scorefold_registry.run import folders as run_folders
 from scorefold_registry.run import team
 from scorefold_registry.run.cache import Cache
-from scorefold_registry.run.costs import cpu_seconds, evaluations, models_of
+from scorefold_registry.run.costs import cpu_seconds, models_of
 from scorefold_registry.run.environment import describe_environment
 from scorefold_registry.run.error_attribution import stage_error
 from scorefold_registry.run.executor import LocalExecutor, plugins_executor

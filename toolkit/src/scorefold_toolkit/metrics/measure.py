@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from scorefold.data import Condition, ConditionSpec, EventScale, index_condition
+from scorefold.interfaces import Shown
 from scorefold_toolkit.metrics.images import round_to_levels
 from scorefold_toolkit.operators import Operator
 
@@ -112,7 +113,7 @@ class Table(Measure):
         return {name: mean for name, mean in means.items() if math.isfinite(mean)}
 
 
-class Metric(ABC):
+class Metric(Shown, ABC):
     """A component of the kind ``metric``: its settings, and a new measure for each set of points.
 
     Must: ``start``. The verb ``assess`` takes such components at its port ``metrics``.

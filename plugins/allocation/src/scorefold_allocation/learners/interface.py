@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import ConfigError
+from scorefold.interfaces import Shown
 from scorefold_allocation.data.source import TaskSource
 
 
@@ -40,7 +41,7 @@ class Losses:
     alone: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-class Learner(ABC):
+class Learner(Shown, ABC):
     """A meta-learner that can be trained on any number of tasks.
 
     Must: ``evaluate``. Given: ``evaluate_seeds``, which a learner that trains several seeds at once overrides, and

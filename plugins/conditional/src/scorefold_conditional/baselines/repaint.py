@@ -16,13 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scorefold.data import Condition, map_condition
+from scorefold.data import Condition, condition_rows, map_condition
 from scorefold.diffusion import SAMPLERS, DiffusionProcess, resolve_sampler, time_grid
 from scorefold.diffusion.process import LinearMap
 from scorefold.diffusion.samplers import Sampler
 from scorefold.errors import ConfigError
 from scorefold.interfaces import ScoreModel
-from scorefold.interfaces.score import BoundScore, condition_rows
+from scorefold.interfaces.score import BoundScore
 from scorefold.random import draw_normal
 from scorefold_conditional.baselines.prior import Observations, check_prior
 from scorefold_conditional.config.baselines import RePaintConfig

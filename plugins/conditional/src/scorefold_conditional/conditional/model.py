@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scorefold.data import Condition, Dataset, TensorSpec, measured_rows
+from scorefold.data import Condition, Dataset, TensorSpec, measured_rows, repeat_condition
 from scorefold.diffusion import Schedule, expand, probability_flow_log_prob, process_of
 from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource, Loss, Prepares, Progress, ScoreModel, Trainable, as_network
-from scorefold.interfaces.score import BoundScore, repeat_condition
+from scorefold.interfaces.score import BoundScore
 from scorefold.random import draw_normal, draw_uniform
 from scorefold_conditional.conditional.layout import LEVEL, Layout
 from scorefold_conditional.conditional.noise import ConditionNoise

@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from scorefold.data import Condition, ConditionSpec, Dataset, TensorSpec
+from scorefold.data import Condition, ConditionSpec, Dataset, TensorSpec, repeat_condition
 from scorefold.diffusion import Orthonormal, PerComponent
 from scorefold.errors import ConfigError
-from scorefold.interfaces.score import repeat_condition
 from scorefold_nonuniform.config.scores import BandedConfig
 from scorefold_toolkit.config.denoising import WeightingConfig
 from scorefold_toolkit.nn import named_parts, named_specs

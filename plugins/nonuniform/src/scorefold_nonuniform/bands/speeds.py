@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from scorefold.config import LogSNRConfig
-from scorefold.diffusion import LinearLogSNR, PerComponent, Stretched, build_schedule
+from scorefold.diffusion import LinearLogSNR, PerComponent, build_schedule
 from scorefold.errors import ConfigError
 from scorefold_nonuniform.bands.coefficients import Bands
 from scorefold_nonuniform.config.scores import BandedConfig
-from scorefold_toolkit.rotated import Rotated
+from scorefold_toolkit.rotated import Rotated, Stretched
 
 _SHORTEST = 0.01
 

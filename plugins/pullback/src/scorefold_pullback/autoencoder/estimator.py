@@ -28,7 +28,7 @@ _ENOUGH, _MORE = 20, 1.25
 """The points, and the error over a PCA's, from which on a dimension is withheld."""
 
 
-class RiemannianAutoencoder(nn.Module, Estimator, Encodes):
+class RiemannianAutoencoder(Estimator, Encodes, nn.Module):
     """E(x) = the first d coordinates of phi(x) - m along the axes e_k of the base's covariance, and
     D(p) = phi^-1(m + sum_k p_k e_k).
 

@@ -28,7 +28,7 @@ DOUBLINGS = 60
 _SMALLEST_STEP = 1e-4  # below it only rounding is left to gain
 
 
-class IsoPullback(nn.Module, Geometry):
+class IsoPullback(Geometry, nn.Module):
     """Geodesics of ``Pullback`` by arc length. The curves depend on the flow alone where psi is quadratic.
 
     Distances are lengths of these curves, symmetric and additive along each, but a way round by a third point may be

@@ -27,7 +27,7 @@ from scorefold_toolkit.numerics import jacobian
 from scorefold_toolkit.potential import Potential
 
 
-class Pullback(nn.Module, Geometry, Transports, ClosedFormGeodesics):
+class Pullback(Geometry, Transports, ClosedFormGeodesics, nn.Module):
     """The geometry of a flow phi and a potential psi, which is the flow's base where none is plugged in.
 
     ``chart`` is F: grad psi o phi for the metric ``score``, A^-1/2 (phi - m) for ``whitened``, phi for ``latent``.

@@ -26,7 +26,7 @@ def conjugate(psi: Potential, y: Tensor) -> Tensor:
     return (z * y).flatten(1).sum(1) - psi.value(z)
 
 
-class QuadraticPotential(nn.Module, Quadratic):
+class QuadraticPotential(Quadratic, nn.Module):
     """psi(z) = (z - m)^T A^-1 (z - m) / 2, A = L L^T by Cholesky. grad psi*(y) = A y + m.
 
     Raises ``ConfigError`` for an A that is not symmetric or not positive definite.
@@ -141,7 +141,7 @@ class LogCosh(Potential):
         return self.curvature + self.weight * (1 - x.tanh().square())
 
 
-class ConvexPotential(nn.Module, Potential):
+class ConvexPotential(Potential, nn.Module):
     """Any smooth and strongly convex psi, of which a subclass knows the value alone.
 
     The gradient and the Hessian are autograd's, and the gradient is inverted by Newton's method with the D x D Hessian,

@@ -22,7 +22,7 @@ _STEPS = 50
 _FLAT = 1e-12
 
 
-class DecoderGeometry(nn.Module, Geometry):
+class DecoderGeometry(Geometry, nn.Module):
     """The metric J^T J of a decoder f at codes: the length of a curve z(t) is that of f(z(t)), seen as an event.
 
     f is the decoder of a model with codes, the inverse of a flow, or a function ``module:function``. What a decoder

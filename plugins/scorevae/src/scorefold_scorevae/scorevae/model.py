@@ -13,10 +13,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from scorefold.data import Condition, Dataset, TensorSpec
+from scorefold.data import Condition, Dataset, TensorSpec, repeat_condition
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import DataSource, EncodesNoise, Loss, Phase, Progress, ScoreModel, Trainable
-from scorefold.interfaces.score import BoundScore, repeat_condition
+from scorefold.interfaces.score import BoundScore
 from scorefold.random import draw_normal
 from scorefold_scorevae.coding import decoding
 from scorefold_scorevae.coding.diagnosis import diagnose, evidence_bound, silent

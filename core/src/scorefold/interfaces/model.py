@@ -1,0 +1,131 @@
+"""How components are shown, and the base of score models and flows, which counts how often they are evaluated."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from abc import ABC
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from scorefold.batching import call_rows
+from scorefold.data import Condition, ConditionSpec, EventScale
+from scorefold.errors import ShapeError
+
+MADE_FROM = "_scorefold_made_from"
+"""The attribute that holds what the host made an object from, as one line."""
+
+
+class Shown:
+    """An object that is shown by what the host made it from, and as Python or torch show it where no host made it.
+
+    >>> line = type("Line", (Shown,), {"_scorefold_made_from": "data:line points=3", "event_shape": (2,)})()
+    >>> line
+    <data:line points=3; events (2,)>
+    """
+
+    def __repr__(self) -> str:
+        origin, shape = getattr(self, MADE_FROM, None), getattr(self, "event_shape", None)
+        if origin is None:
+            return super().__repr__()
+        parts = [origin] if shape is None else [origin, f"events {tuple(shape)}"]
+        if isinstance(self, nn.Module):
+            parts.append(f"{sum(parameter.numel() for parameter in self.parameters()):,} parameters")
+        return f"<{'; '.join(parts)}>"
+
+    def __str__(self) -> str:
+        """The layers of a torch module."""
+        layers = isinstance(self, nn.Module) and type(self).__repr__ is Shown.__repr__
+        return super().__repr__() if layers else repr(self)
+
+
+@dataclass
+class Evaluations:
+    """Events that models of some classes were evaluated at; ``points`` is None where there is no model."""
+
+    kinds: tuple[type, ...]
+    points: int | None
+
+
+_nothing = Evaluations((), None)
+_counter: ContextVar[Evaluations] = ContextVar("counter", default=_nothing)
+
+
+@contextmanager
+def evaluations(models: Sequence[object]) -> Iterator[Evaluations]:
+    """Count the events that score models and flows of these models' classes are evaluated at, in this thread.
+
+    A call on a batch of B rows counts B, whatever derivatives are carried along; what it calls in turn is part of it.
+    """
+    token = _counter.set(Evaluations(tuple(map(type, models)), 0) if models else _nothing)
+    try:
+        yield _counter.get()
+    finally:
+        _counter.reset(token)
+
+
+def _counted(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def call(self: Any, *given: Any, **named: Any) -> Any:
+        if torch.compiler.is_compiling() or not isinstance(self, (counter := _counter.get()).kinds):
+            return method(self, *given, **named)
+        rows = [len(value) for value in (*given, *named.values()) if isinstance(value, Tensor) and value.dim()]
+        counter.points = (counter.points or 0) + max(rows, default=0)  # a batch of 1 broadcasts
+        with evaluations(()):
+            return method(self, *given, **named)
+
+    call.__dict__["counts"] = True
+    return call
+
+
+class EventModel(Shown, nn.Module, ABC):
+    """The base of ``ScoreModel`` and ``Flow``: a module on events of one shape and scale. ``evaluations`` counts calls
+    of the methods that a class names in ``evaluating``."""
+
+    event_shape: tuple[int, ...]
+    condition_spec: ConditionSpec | None
+    event_scale: EventScale
+    evaluating: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name in cls.evaluating:
+            if not hasattr(method := getattr(cls, name), "counts"):
+                setattr(cls, name, _counted(method))
+
+    def __init__(
+        self, event_shape: Sequence[int], condition_spec: ConditionSpec | None, event_scale: EventScale | None
+    ) -> None:
+        super().__init__()
+        self.event_shape = tuple(event_shape)
+        self.condition_spec = condition_spec
+        self.event_scale = event_scale or EventScale()
+
+    def check_events(self, x: Tensor) -> None:
+        """Raises ``ShapeError`` unless x is (B, *event_shape), on the device and in the dtype of the model."""
+        like = self._reference(x)
+        if x.dim() == 0 or tuple(x.shape[1:]) != self.event_shape:
+            expected = ", ".join(map(str, ("B", *self.event_shape)))
+            raise ShapeError(f"x has shape {tuple(x.shape)}; this model takes ({expected})")
+        if (x.device, x.dtype) != (like.device, like.dtype):
+            raise ShapeError(
+                f"x is {x.dtype} on {x.device}; this model is {like.dtype} on {like.device}",
+                hint=f'move one of them: x.to("{like.device}", {like.dtype}), or model.to(device, dtype)',
+            )
+
+    def _rows_of(self, call: Callable[[Tensor, Condition | None], object]) -> int:
+        """How many events one call should get. The calls that measure it are not counted."""
+        like = self._reference().new_full((1, *self.event_shape), self.event_scale.mean)
+        with evaluations(()):
+            return call_rows(self, like, self.condition_spec, call)
+
+    def _reference(self, default: Tensor | None = None) -> Tensor:
+        """A tensor with the device and dtype of the model's parameters or buffers; of ``default`` where it has none."""
+        tensors = itertools.chain(self.parameters(), self.buffers())
+        return next((t for t in tensors if t.is_floating_point()), torch.empty(()) if default is None else default)
