@@ -2,10 +2,10 @@
 
 import torch
 
+from scorefold_allocation.claims.calibration import Outcome, Problem, draw_problem, judge, summary
+from scorefold_allocation.claims.simulated import NoTasks, SimulatedLearner
 from scorefold_allocation.config.allocator import MonteCarloConfig, PilotConfig
 from scorefold_allocation.learners.interface import Cell
-from scorefold_allocation.learners.simulated import NoTasks, SimulatedLearner
-from scorefold_allocation.search.calibration import Outcome, Problem, draw_problem, judge, summary
 from scorefold_allocation.theory.linear_model import LinearProblem, Plans
 from scorefold_allocation.theory.monte_carlo import simulated_risk
 

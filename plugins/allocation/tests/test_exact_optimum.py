@@ -9,8 +9,8 @@ import pytest
 import torch
 from linear_cases import even, plan, problem, simulated
 
+from scorefold_allocation.claims.optimum import budget_times_risk, frozen_size, large_dimension
 from scorefold_allocation.config.allocator import MetaConfig
-from scorefold_allocation.theory.asymptotics import budget_times_risk, frozen_size, large_dimension
 from scorefold_allocation.theory.deployment import problem_of
 from scorefold_allocation.theory.engines import Engine
 from scorefold_allocation.theory.formula import risk

@@ -13,8 +13,8 @@ from statistics import median
 
 from scorefold.seeds import derive_seed
 from scorefold_allocation.claims.linear import curve, even_plans, problem, simulated
+from scorefold_allocation.claims.simulated import NoTasks, SimulatedLearner
 from scorefold_allocation.learners.interface import Cell
-from scorefold_allocation.learners.simulated import NoTasks, SimulatedLearner
 
 RUNS = {"quick": 15, "long": 50}
 START, STEP = (5, 6), 2

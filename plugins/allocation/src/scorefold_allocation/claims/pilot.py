@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from scorefold.seeds import derive_generator
+from scorefold_allocation.claims.calibration import draw_problem, judge, summary
 from scorefold_allocation.claims.linear import problem
+from scorefold_allocation.claims.optimum import frozen_size
 from scorefold_allocation.config.allocator import PilotConfig
-from scorefold_allocation.search.calibration import draw_problem, judge, summary
 from scorefold_allocation.search.pilot import estimate_moments
-from scorefold_allocation.theory.asymptotics import frozen_size
 
 PROBLEMS = {"quick": 200, "long": 1000}
 AX_PROBLEMS = {"quick": 20, "long": 200}

@@ -17,12 +17,11 @@ from scorefold_allocation.search import incremental
 from scorefold_allocation.search.choices import require_search, sizes_to_try
 from scorefold_allocation.search.grid import Limits
 from scorefold_allocation.search.growth import Formula, Surface, exponents, fit_surface, likely_formulas
-from scorefold_allocation.search.report import Best, report
+from scorefold_allocation.search.report import Best, paid_for, report
 from scorefold_allocation.search.threshold import Threshold, scan
 from scorefold_allocation.search.trials import LOG, Trainee, Trials, Tried
 from scorefold_allocation.search.valley import PilotRefusal, Valley, valley
 from scorefold_allocation.theory.bootstrap import Band
-from scorefold_allocation.theory.words import paid_for
 
 _SCAN_SEEDS = 5
 _PILOT_THRESHOLDS = 8

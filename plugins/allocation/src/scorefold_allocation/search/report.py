@@ -16,7 +16,9 @@ from scorefold_allocation.search.threshold import Threshold
 from scorefold_allocation.search.trials import Trials
 from scorefold_allocation.search.valley import Valley
 from scorefold_allocation.theory.bootstrap import Band
-from scorefold_allocation.theory.words import remarks
+from scorefold_allocation.theory.report import remarks
+
+_LISTED = 8  # trials in a sentence
 
 
 @dataclass(frozen=True)
@@ -179,3 +181,16 @@ def _regime(threshold: Threshold, worth: float) -> str:
     if threshold.labels is None:
         return "over"
     return "under" if worth >= 4 * threshold.labels else "threshold"
+
+
+def paid_for(trials: Trials) -> tuple[str, ...]:
+    """What a pilot that is refused has tried, the first few trials one by one; nothing where nothing was."""
+    rows = list(zip(*trials.table().values(), strict=True))
+    if not rows:
+        return ()
+    listed = "; ".join(
+        f"{tasks} tasks of {support + query} labels: {trials.measure} {'not known' if test is None else f'{test:.4g}'}"
+        for tasks, support, query, _, test, *_ in rows[:_LISTED]
+    )
+    more = f"; and {len(rows) - _LISTED} more" if len(rows) > _LISTED else ""
+    return (f"Tried until then ({trials.label_runs:,} labels over all trainings): {listed}{more}.",)

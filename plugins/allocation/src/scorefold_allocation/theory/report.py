@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +17,6 @@ from scorefold_allocation.theory.formula import regime, risk, validity
 from scorefold_allocation.theory.linear_model import Plans
 from scorefold_allocation.theory.optimum import Lattice, lattice_of, log_axis
 from scorefold_allocation.theory.purchase import Bought
-from scorefold_allocation.theory.words import remarks
 
 _LINE = 40  # sizes of a curve
 _SMALLER = (0.25, 0.5)  # parts of the budget that have a curve too
@@ -191,6 +191,23 @@ def regret(engine: Engine, lattice: Lattice, best: Judged) -> dict[str, float] |
     excess = (loss / float(best.loss) - 1, *sorted((low / float(ends[0]) - 1, high / float(ends[1]) - 1)))
     band = Band(excess[0], min(excess), max(excess))
     return {"labels_per_task": float(sizes_of(engine.config, found.found.bought.plans)), **band.summary()}
+
+
+def remarks(
+    near: Sequence[float], share: float, regret: Mapping[str, float] | None, *, fewer: float | None = None
+) -> tuple[str, ...]:
+    """Sentences for the near-optimal labels per task (low, high), which lose ``share`` or less, and no more than the
+    share ``fewer`` of the budget is worth, where that is known; and for the regret of the present labels per task,
+    relative to the least loss."""
+    low, high = (f"{size:,.0f}" for size in near)
+    sizes = f"{low} labels" if low == high else f"Between {low} and {high} labels"
+    also = "" if fewer is None else f" and as good as the best size with {fewer:.0%} less of the budget"
+    said = [f"{sizes} per task would be within {share:.0%} of the least loss{also}."]
+    if regret is not None:
+        size, median, ends = regret["labels_per_task"], regret["median"], (regret["low"], regret["high"])
+        between = "" if ends[0] == ends[1] else f" ({ends[0]:.1%} to {ends[1]:.1%})"
+        said.append(f"The present {size:,.0f} labels per task would lose {median:.1%}{between}.")
+    return tuple(said)
 
 
 def edges(lattice: Lattice, best: Judged) -> list[str]:

@@ -1,4 +1,4 @@
-"""Do the bands hold? The procedure on simulated problems with a known optimum, beside plainer searches at equal cost.
+"""A study of the bands: the procedure and plainer searches at equal cost, on problems with a known optimum.
 
 A problem is one-step MAML on mixed linear regression (``simulated``), its truth the simulated risk at the target budget
 (``monte_carlo``). A band is a hit where it holds the best labels a task or some within 2 % of its loss; a refusal is
@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from scorefold.seeds import derive_generator, derive_seed
+from scorefold_allocation.claims.simulated import NoTasks, SimulatedLearner
 from scorefold_allocation.config.allocator import MetaConfig, MonteCarloConfig, PilotConfig
-from scorefold_allocation.learners.simulated import NoTasks, SimulatedLearner
 from scorefold_allocation.search.choices import ax_sizes, random_sizes
 from scorefold_allocation.search.grid import Limits
 from scorefold_allocation.search.procedure import run_pilot
@@ -83,13 +83,6 @@ def draw_problem(seed: int, thresholds: tuple[float, float] = (30, 300)) -> Prob
     generator = derive_generator(seed, "truth")
     losses, _ = simulated_risk(linear, plans, MonteCarloConfig(max_designs=100), generator, 0.005)
     return Problem(linear, budget, 2 * support[:, 0], losses)
-
-
-def study(
-    count: int = 200, settings: PilotConfig | None = None, others: Sequence[str] = ("uniform", "random")
-) -> list[Outcome]:
-    """The outcomes of problems 0 to ``count`` - 1, each with its own number as seed. 200 take some minutes."""
-    return [judge(draw_problem(seed), settings or PilotConfig(), seed, others) for seed in range(count)]
 
 
 def limits() -> Limits:
