@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -88,20 +88,27 @@ class LPCAConfig(Config):
     limit: Limit = 5000
 
 
-class CorrIntConfig(Config):
+class _TwoDistancesConfig(Config):
+    """The distances to two neighbours, one nearer than the other."""
+
+    near: int
+    far: int
+    resamples: Halves = 20
+    level: Level = 0.95
+
+    @model_validator(mode="after")
+    def _order(self) -> Self:
+        if self.near >= self.far:
+            raise ValueError(f"near is {self.near} and far {self.far}; near must be below far")
+        return self
+
+
+class CorrIntConfig(_TwoDistancesConfig):
     """The slope of the correlation integral between two radii."""
 
     near: int = Field(10, ge=1, description="The smaller radius: median distance to this neighbour")
     far: int = Field(20, ge=2, description="The larger radius: median distance to this neighbour")
-    resamples: Halves = 20
-    level: Level = 0.95
     limit: Limit = 5000
-
-    @model_validator(mode="after")
-    def _order(self) -> CorrIntConfig:
-        if self.near >= self.far:
-            raise ValueError(f"near is {self.near} and far {self.far}; near must be below far")
-        return self
 
 
 class DANCoConfig(Config):
@@ -149,33 +156,31 @@ class ESSConfig(Config):
     limit: Limit = 300
 
 
-class TLEConfig(Config):
+class _LocalConfig(Config):
+    """An estimate at every point, from its neighbours."""
+
+    n_neighbors: Neighbours = 20
+    combine: Combine = "mean"
+    resamples: Halves = 20
+    level: Level = 0.95
+
+
+class TLEConfig(_LocalConfig):
     """Maximum likelihood that also uses the distances between neighbours."""
 
-    n_neighbors: Neighbours = 20
-    combine: Combine = "mean"
-    resamples: Halves = 20
-    level: Level = 0.95
     limit: Limit = 5000
 
 
-class MADAConfig(Config):
+class MADAConfig(_LocalConfig):
     """Growth of the neighbour distance from half the neighbours to all of them."""
 
-    n_neighbors: Neighbours = 20
-    combine: Combine = "mean"
-    resamples: Halves = 20
-    level: Level = 0.95
     limit: Limit = 5000
 
 
-class MOMConfig(Config):
+class MOMConfig(_LocalConfig):
     """Moments of the neighbour distances."""
 
     n_neighbors: Neighbours = 50
-    combine: Combine = "mean"
-    resamples: Halves = 20
-    level: Level = 0.95
     limit: Sample = "auto"
 
 
@@ -201,20 +206,12 @@ class MiNDMLConfig(Config):
     limit: Sample = "auto"
 
 
-class GRIDEConfig(Config):
+class GRIDEConfig(_TwoDistancesConfig):
     """The ratio of the distances to two neighbours further away than TwoNN's."""
 
     near: int = Field(2, ge=1, description="The nearer neighbour")
     far: int = Field(4, ge=2, description="The further neighbour")
-    resamples: Halves = 20
-    level: Level = 0.95
     limit: Sample = "auto"
-
-    @model_validator(mode="after")
-    def _order(self) -> GRIDEConfig:
-        if self.near >= self.far:
-            raise ValueError(f"near is {self.near} and far {self.far}; near must be below far")
-        return self
 
 
 class PHConfig(Config):

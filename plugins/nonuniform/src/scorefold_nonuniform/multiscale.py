@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -11,17 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from scorefold.data import Condition, Dataset, measured_rows
-from scorefold.diffusion import LinearLogSNR, PerComponent
+from scorefold.diffusion import LinearLogSNR
 from scorefold.diffusion.steps import tabulated
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource, Loss, Phase, Prepares, Progress, ScoreModel, Trainable, as_network
-from scorefold.interfaces.score import BoundScore
 from scorefold.random import draw_normal
 from scorefold_nonuniform.bands.coefficients import build_bands
 from scorefold_nonuniform.bands.moments import Moments
 from scorefold_nonuniform.bands.network_input import (
+    BandedScore,
     Noised,
-    bound_in_coefficients,
     condition_at,
     condition_with_levels,
     given_or_null,
@@ -58,7 +56,7 @@ class ScaleNetwork(nn.Module):
         return answer
 
 
-class MultiScale(ScoreModel, Trainable):
+class MultiScale(BandedScore, Trainable):
     """The score of events whose bands are noised one after the other, by a network a scale.
 
     Scale i = 0, 1, ... (0 the finest) serves the times in (T_i, T_{i+1}] with T_0 = t_min: the bands 0, ..., i - 1 have
@@ -114,13 +112,6 @@ class MultiScale(ScoreModel, Trainable):
             )
 
     @property
-    def coefficients(self) -> PerComponent:
-        """The process of the coefficients."""
-        inner = self.process.inner
-        assert isinstance(inner, PerComponent)
-        return inner
-
-    @property
     def trained(self) -> tuple[int, ...]:
         """The scales whose networks were trained."""
         return tuple(scale for scale in range(len(self.bands)) if bool(self._network(scale).trained))
@@ -131,26 +122,6 @@ class MultiScale(ScoreModel, Trainable):
         The margin lets an end that was rounded to another dtype count as the end.
         """
         return (t[:, None] > self.ends[:-1] * (1 + 1e-6)).sum(1)
-
-    def score(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
-        x, t, condition = self.match_inputs(x, t, condition)
-        z = self.bands.transform(x)
-        return self.bands.transform.inverse(self.coefficient_score(z, t, condition))
-
-    def bind(
-        self,
-        condition: Condition | None = None,
-        *,
-        generator: torch.Generator | None = None,
-        guidance: float = 1.0,
-        **options: Any,
-    ) -> BoundScore:
-        """As ``ScoreModel.bind``; samplers take the score in the coefficients, where it costs no transform."""
-        if options:
-            return super().bind(condition, generator=generator, guidance=guidance, **options)
-        return bound_in_coefficients(
-            partial(self.in_calls, self.coefficient_score), self.bands.transform, condition, guidance
-        )
 
     def coefficient_score(self, z: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
         """The score W grad log p_t of coefficients z (B, *E) at times t (B,): (B, *E)."""

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from scorefold.data import Condition, Dataset, measured_rows
-from scorefold.diffusion import PerComponent
 from scorefold.errors import ConfigError
-from scorefold.interfaces import DataSource, Loss, Prepares, Progress, ScoreModel, Trainable, as_network
-from scorefold.interfaces.score import BoundScore
+from scorefold.interfaces import DataSource, Loss, Prepares, Progress, Trainable, as_network
 from scorefold.random import draw_normal
 from scorefold_nonuniform.bands.coefficients import build_bands
 from scorefold_nonuniform.bands.moments import Moments
 from scorefold_nonuniform.bands.network_input import (
+    BandedScore,
     Noised,
-    bound_in_coefficients,
     condition_at,
     condition_with_levels,
     given_or_null,
@@ -37,7 +33,7 @@ from scorefold_toolkit.nn import loss_uncertainty
 from scorefold_toolkit.training.reference import LossReference, silent_network
 
 
-class NonUniform(ScoreModel, Trainable):
+class NonUniform(BandedScore, Trainable):
     """The score of events whose bands diffuse at several speeds, by one network that is given the noise of each.
 
     The network sees the whole event at all times, its bands centred and of unit size, and the log-SNR of each band: so
@@ -69,33 +65,6 @@ class NonUniform(ScoreModel, Trainable):
             )
         self.moments = Moments(bands, data.event_scale)
         self._match()
-
-    @property
-    def coefficients(self) -> PerComponent:
-        """The process of the coefficients."""
-        inner = self.process.inner
-        assert isinstance(inner, PerComponent)
-        return inner
-
-    def score(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
-        x, t, condition = self.match_inputs(x, t, condition)
-        z = self.bands.transform(x)
-        return self.bands.transform.inverse(self.coefficient_score(z, t, condition))
-
-    def bind(
-        self,
-        condition: Condition | None = None,
-        *,
-        generator: torch.Generator | None = None,
-        guidance: float = 1.0,
-        **options: Any,
-    ) -> BoundScore:
-        """As ``ScoreModel.bind``; samplers take the score in the coefficients, where it costs no transform."""
-        if options:
-            return super().bind(condition, generator=generator, guidance=guidance, **options)
-        return bound_in_coefficients(
-            partial(self.in_calls, self.coefficient_score), self.bands.transform, condition, guidance
-        )
 
     def coefficient_score(self, z: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
         """The score of coefficients z (B, *E) at times t (B,): (B, *E)."""

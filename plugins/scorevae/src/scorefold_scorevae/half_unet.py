@@ -17,76 +17,20 @@ from torch.nn import functional
 
 from scorefold.data import Condition, ConditionSpec, TensorSpec
 from scorefold.errors import ConfigError
-from scorefold.interfaces import Network
-from scorefold_scorevae.config.networks import ConvDecoderConfig, HalfUNetConfig, MirrorDecoderConfig, PathConfig
-from scorefold_toolkit.nn import ConditionMap, ConditionVector, FourierEmbedding, named_parts, named_specs
+from scorefold_scorevae.config.networks import ConvDecoderConfig, PathConfig
+from scorefold_toolkit.nn import (
+    ConditionMap,
+    ConditionVector,
+    FourierEmbedding,
+    ModuleNetwork,
+    named_parts,
+    named_specs,
+)
 
 _LEVEL_WIDTH = 32
 
 Shape = tuple[int, ...]
 Size = tuple[int, int]
-
-
-class HalfUNet(Network):
-    """Builds ``DownPath`` modules: images (C, H, W) or (H, W) of any size to any shape, mostly a vector (k,).
-
-    >>> from scorefold_registry import Host
-    >>> half = Host.discover().create("network:half-unet", {"channels": [8, 16], "blocks": 1, "groups": 4})
-    >>> half.build((1, 8, 8), (3,))(torch.zeros(2, 1, 8, 8)).shape
-    torch.Size([2, 3])
-    """
-
-    def __init__(self, config: HalfUNetConfig) -> None:
-        self.config = config
-
-    def build(
-        self, in_shape: Shape, out_shape: Shape, *, time: bool = False, condition: ConditionSpec | None = None
-    ) -> nn.Module:
-        """Raises ``ConfigError`` where what goes in is no image."""
-        _check_image("a half U-Net", "in", in_shape)
-        return DownPath(self.config, in_shape, out_shape, time=time, condition=condition)
-
-
-class MirrorDecoder(Network):
-    """Builds ``UpPath`` modules: any shape, mostly a vector (k,), to images (C, H, W) or (H, W) of any size.
-
-    >>> from scorefold_registry import Host
-    >>> mirror = Host.discover().create("network:mirror-decoder", {"channels": [8, 16], "blocks": 1, "groups": 4})
-    >>> mirror.build((3,), (1, 8, 8))(torch.zeros(2, 3)).shape
-    torch.Size([2, 1, 8, 8])
-    """
-
-    def __init__(self, config: MirrorDecoderConfig) -> None:
-        self.config = config
-
-    def build(
-        self, in_shape: Shape, out_shape: Shape, *, time: bool = False, condition: ConditionSpec | None = None
-    ) -> nn.Module:
-        """Raises ``ConfigError`` where what comes out is no image."""
-        _check_image("a mirror decoder", "out", out_shape)
-        return UpPath(self.config, in_shape, out_shape, time=time, condition=condition)
-
-
-class ConvDecoder(Network):
-    """Builds ``ConvPath`` modules: any shape, mostly a vector (k,), to images (C, H, W) or (H, W) of any size.
-
-    >>> from scorefold_registry import Host
-    >>> small = Host.discover().create("network:conv-decoder", {"channels": [8, 16]})
-    >>> small.build((3,), (1, 8, 8))(torch.zeros(2, 3)).shape
-    torch.Size([2, 1, 8, 8])
-    """
-
-    def __init__(self, config: ConvDecoderConfig) -> None:
-        self.config = config
-
-    def build(
-        self, in_shape: Shape, out_shape: Shape, *, time: bool = False, condition: ConditionSpec | None = None
-    ) -> nn.Module:
-        """Raises ``ConfigError`` where what comes out is no image, and for conditions that are images."""
-        _check_image("a decoder of convolutions", "out", out_shape)
-        if any(_is_image(spec) for spec in named_specs(condition).values()):
-            raise ConfigError("network:conv-decoder takes no condition of images", hint="use network:mirror-decoder")
-        return ConvPath(self.config, in_shape, out_shape, time=time, condition=condition)
 
 
 class DownPath(nn.Module):
@@ -348,3 +292,50 @@ def _check_image(what: str, way: str, shape: Shape) -> None:
             f"{what} takes images (C, H, W) or (H, W); the shape of what goes {way} is {tuple(shape)}",
             hint="use network:mlp for vectors",
         )
+
+
+class HalfUNet(ModuleNetwork):
+    """Builds ``DownPath`` modules: images (C, H, W) or (H, W) of any size to any shape, mostly a vector (k,).
+
+    >>> from scorefold_registry import Host
+    >>> half = Host.discover().create("network:half-unet", {"channels": [8, 16], "blocks": 1, "groups": 4})
+    >>> half.build((1, 8, 8), (3,))(torch.zeros(2, 1, 8, 8)).shape
+    torch.Size([2, 3])
+    """
+
+    module = DownPath
+
+    def check(self, in_shape: Shape, out_shape: Shape, condition: ConditionSpec | None) -> None:
+        _check_image("a half U-Net", "in", in_shape)
+
+
+class MirrorDecoder(ModuleNetwork):
+    """Builds ``UpPath`` modules: any shape, mostly a vector (k,), to images (C, H, W) or (H, W) of any size.
+
+    >>> from scorefold_registry import Host
+    >>> mirror = Host.discover().create("network:mirror-decoder", {"channels": [8, 16], "blocks": 1, "groups": 4})
+    >>> mirror.build((3,), (1, 8, 8))(torch.zeros(2, 3)).shape
+    torch.Size([2, 1, 8, 8])
+    """
+
+    module = UpPath
+
+    def check(self, in_shape: Shape, out_shape: Shape, condition: ConditionSpec | None) -> None:
+        _check_image("a mirror decoder", "out", out_shape)
+
+
+class ConvDecoder(ModuleNetwork):
+    """Builds ``ConvPath`` modules: any shape, mostly a vector (k,), to images (C, H, W) or (H, W) of any size.
+
+    >>> from scorefold_registry import Host
+    >>> small = Host.discover().create("network:conv-decoder", {"channels": [8, 16]})
+    >>> small.build((3,), (1, 8, 8))(torch.zeros(2, 3)).shape
+    torch.Size([2, 1, 8, 8])
+    """
+
+    module = ConvPath
+
+    def check(self, in_shape: Shape, out_shape: Shape, condition: ConditionSpec | None) -> None:
+        _check_image("a decoder of convolutions", "out", out_shape)
+        if any(_is_image(spec) for spec in named_specs(condition).values()):
+            raise ConfigError("network:conv-decoder takes no condition of images", hint="use network:mirror-decoder")

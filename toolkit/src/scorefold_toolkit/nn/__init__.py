@@ -6,7 +6,14 @@ from scorefold_toolkit.nn.conditions import ConditionMap, ConditionVector, named
 from scorefold_toolkit.nn.coupling import AffineCoupling, Couplings, SplineCoupling, coupling_halves
 from scorefold_toolkit.nn.linear import ActNorm, Householder, LULinear, lu_matrices
 from scorefold_toolkit.nn.multiscale import MultiScale
-from scorefold_toolkit.nn.networks import ACTIVATIONS, Conditioner, ConvConditioner, FourierEmbedding, ResidualBlock
+from scorefold_toolkit.nn.networks import (
+    ACTIVATIONS,
+    Conditioner,
+    ConvConditioner,
+    FourierEmbedding,
+    ModuleNetwork,
+    ResidualBlock,
+)
 from scorefold_toolkit.nn.reshape import (
     HaarSqueeze,
     Permutation,
@@ -37,6 +44,7 @@ __all__ = [
     "Householder",
     "LULinear",
     "LossUncertainty",
+    "ModuleNetwork",
     "MultiScale",
     "Permutation",
     "Quadratic",

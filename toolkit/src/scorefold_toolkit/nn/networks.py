@@ -10,13 +10,15 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from scorefold.data import ConditionSpec
 from scorefold.errors import ConfigError
+from scorefold.interfaces import Network
 
 Activation = Literal["silu", "relu", "tanh", "gelu", "elu"]
 
@@ -35,6 +37,38 @@ _IN_PLACE: dict[str, Callable[[Tensor], Tensor]] = {
     "elu": partial(functional.elu, inplace=True),
 }
 """Those that can overwrite their argument where no gradient is recorded."""
+
+
+class ModuleNetwork(Network):
+    """A network that builds modules of one class, ``module``, made from its config, the shapes, and what enters beside.
+
+    >>> class Line(nn.Linear):
+    ...     def __init__(self, config, in_shape, out_shape, *, time, condition):
+    ...         super().__init__(*in_shape, *out_shape)
+    >>> class Lines(ModuleNetwork):
+    ...     module = Line
+    >>> Lines(Config()).build((3,), (2,))
+    Line(in_features=3, out_features=2, bias=True)
+    """
+
+    module: ClassVar[Callable[..., nn.Module]]
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    def build(
+        self,
+        in_shape: tuple[int, ...],
+        out_shape: tuple[int, ...],
+        *,
+        time: bool = False,
+        condition: ConditionSpec | None = None,
+    ) -> nn.Module:
+        self.check(in_shape, out_shape, condition)
+        return type(self).module(self.config, in_shape, out_shape, time=time, condition=condition)
+
+    def check(self, in_shape: tuple[int, ...], out_shape: tuple[int, ...], condition: ConditionSpec | None) -> None:
+        """Raises ``ConfigError`` for what the module can't serve; nothing by default."""
 
 
 class ColumnLinear(nn.Linear):

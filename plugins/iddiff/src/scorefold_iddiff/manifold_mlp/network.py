@@ -26,36 +26,12 @@ from torch.nn import functional
 
 from scorefold.data import Condition, ConditionSpec
 from scorefold.errors import ConfigError
-from scorefold.interfaces import Network, Prepares
+from scorefold.interfaces import Prepares
 from scorefold_iddiff.config.networks import ManifoldMLPConfig
 from scorefold_iddiff.manifold_mlp.quadrics import Quadrics
-from scorefold_toolkit.nn import ConditionVector, FourierEmbedding, ResidualBlock
+from scorefold_toolkit.nn import ConditionVector, FourierEmbedding, ModuleNetwork, ResidualBlock
 
 _EMBEDDING = 64
-
-
-class ManifoldMLP(Network):
-    """Builds ``ManifoldNetwork`` modules for events of any shape, flattened.
-
-    >>> from scorefold_registry import Host
-    >>> manifold_mlp = Host.discover().create("network:manifold-mlp", {"width": 32, "blocks": 1})
-    >>> network = manifold_mlp.build((5,), (5,), time=True)
-    >>> network(torch.zeros(4, 5), torch.zeros(4)).shape, network.prediction
-    (torch.Size([4, 5]), 'eps')
-    """
-
-    def __init__(self, config: ManifoldMLPConfig) -> None:
-        self.config = config
-
-    def build(
-        self,
-        in_shape: tuple[int, ...],
-        out_shape: tuple[int, ...],
-        *,
-        time: bool = False,
-        condition: ConditionSpec | None = None,
-    ) -> nn.Module:
-        return ManifoldNetwork(self.config, in_shape, out_shape, time=time, condition=condition)
 
 
 class ManifoldNetwork(nn.Module, Prepares):
@@ -247,3 +223,16 @@ def principal(x: Tensor, rank: int, generator: torch.Generator) -> tuple[Tensor,
     others = max(x.shape[1] - rank, 1)
     rest = ((x.square().sum(1).mean() - variances.sum()) / others).clamp_min(0)
     return mean, basis, variances, rest
+
+
+class ManifoldMLP(ModuleNetwork):
+    """Builds ``ManifoldNetwork`` modules for events of any shape, flattened.
+
+    >>> from scorefold_registry import Host
+    >>> manifold_mlp = Host.discover().create("network:manifold-mlp", {"width": 32, "blocks": 1})
+    >>> network = manifold_mlp.build((5,), (5,), time=True)
+    >>> network(torch.zeros(4, 5), torch.zeros(4)).shape, network.prediction
+    (torch.Size([4, 5]), 'eps')
+    """
+
+    module = ManifoldNetwork

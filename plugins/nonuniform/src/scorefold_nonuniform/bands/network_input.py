@@ -7,9 +7,11 @@ eps-hat = (b / r^2) (x - a m) + (a s / r) F (Karras et al. 2022, table 1, band b
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +20,9 @@ from torch.nn import functional
 from scorefold.data import Condition, ConditionSpec, Dataset, TensorSpec, repeat_condition
 from scorefold.diffusion import Orthonormal, PerComponent
 from scorefold.errors import ConfigError
+from scorefold.interfaces import ScoreModel
+from scorefold.interfaces.score import BoundScore
+from scorefold_nonuniform.bands.coefficients import Bands
 from scorefold_nonuniform.config.scores import BandedConfig
 from scorefold_toolkit.config.denoising import WeightingConfig
 from scorefold_toolkit.nn import named_parts, named_specs
@@ -116,6 +121,43 @@ def bound_in_coefficients(
         return guidance * given + (1 - guidance) * score(z, t, None)
 
     return CoefficientScore(bound, transform)
+
+
+class BandedScore(ScoreModel):
+    """A score of events that is computed in their coefficients by ``bands``. Must: ``coefficient_score``."""
+
+    bands: Bands
+
+    @property
+    def coefficients(self) -> PerComponent:
+        """The process of the coefficients."""
+        inner = self.process.inner
+        assert isinstance(inner, PerComponent)
+        return inner
+
+    @abstractmethod
+    def coefficient_score(self, z: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
+        """The score W grad log p_t of coefficients z (B, *E) at times t (B,): (B, *E)."""
+
+    def score(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
+        x, t, condition = self.match_inputs(x, t, condition)
+        z = self.bands.transform(x)
+        return self.bands.transform.inverse(self.coefficient_score(z, t, condition))
+
+    def bind(
+        self,
+        condition: Condition | None = None,
+        *,
+        generator: torch.Generator | None = None,
+        guidance: float = 1.0,
+        **options: Any,
+    ) -> BoundScore:
+        """As ``ScoreModel.bind``; samplers take the score in the coefficients, where it costs no transform."""
+        if options:
+            return super().bind(condition, generator=generator, guidance=guidance, **options)
+        return bound_in_coefficients(
+            partial(self.in_calls, self.coefficient_score), self.bands.transform, condition, guidance
+        )
 
 
 def network_spec(spec: ConditionSpec | None, dropout: float) -> ConditionSpec | None:

@@ -237,19 +237,10 @@ class MNISTConfig(Config):
     memory: Memory = 1024.0
 
 
-class FashionMNISTConfig(Config):
+class FashionMNISTConfig(MNISTConfig):
     """Fashion-MNIST in its published idx files, plain or gzipped (Xiao et al. 2017)."""
 
     root: FilePath = Field(description="A folder with the four idx files, in it or in FashionMNIST/raw or raw below it")
-    size: Size = None
-    pad: int = Field(0, ge=0, description="Black pixels added on each side, after resizing")
-    classes: KeptClasses = None
-    range: Range = (0.0, 1.0)
-    condition: ClassCondition = None
-    validation: OwnValidation = 0.1
-    limit: Limit = None
-    seed: Seed = None
-    memory: Memory = 1024.0
 
 
 class CIFAR10Config(Config):

@@ -8,36 +8,11 @@ from torch import Tensor, nn
 
 from scorefold.data import Condition, ConditionSpec
 from scorefold.errors import ConfigError
-from scorefold.interfaces import Network
 from scorefold_standard.config.networks import MLPConfig
 from scorefold_standard.networks.embedding import ConditionEmbedding
-from scorefold_toolkit.nn import ACTIVATIONS, FourierEmbedding, ResidualBlock, named_parts, named_specs
+from scorefold_toolkit.nn import ACTIVATIONS, FourierEmbedding, ModuleNetwork, ResidualBlock, named_parts, named_specs
 
 _LEVEL_WIDTH = 32
-
-
-class MLP(Network):
-    """Builds ``ResidualMLP`` modules for events of any shape.
-
-    >>> import torch
-    >>> from scorefold_registry import Host
-    >>> network = Host.discover().create("network:mlp", {"width": 16, "blocks": 1}).build((3,), (5,), time=True)
-    >>> network(torch.zeros(4, 3), torch.zeros(4)).shape
-    torch.Size([4, 5])
-    """
-
-    def __init__(self, config: MLPConfig) -> None:
-        self.config = config
-
-    def build(
-        self,
-        in_shape: tuple[int, ...],
-        out_shape: tuple[int, ...],
-        *,
-        time: bool = False,
-        condition: ConditionSpec | None = None,
-    ) -> nn.Module:
-        return ResidualMLP(self.config, in_shape, out_shape, time=time, condition=condition)
 
 
 class ResidualMLP(nn.Module):
@@ -94,3 +69,16 @@ class ResidualMLP(nn.Module):
             part = self.condition(parts)
             total = part if total is None else total + part
         return None if total is None else self.activation(total)
+
+
+class MLP(ModuleNetwork):
+    """Builds ``ResidualMLP`` modules for events of any shape.
+
+    >>> import torch
+    >>> from scorefold_registry import Host
+    >>> network = Host.discover().create("network:mlp", {"width": 16, "blocks": 1}).build((3,), (5,), time=True)
+    >>> network(torch.zeros(4, 3), torch.zeros(4)).shape
+    torch.Size([4, 5])
+    """
+
+    module = ResidualMLP

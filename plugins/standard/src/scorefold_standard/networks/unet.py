@@ -10,45 +10,10 @@ from torch.nn import functional
 
 from scorefold.data import Condition, ConditionSpec, TensorSpec
 from scorefold.errors import ConfigError
-from scorefold.interfaces import Network
 from scorefold_standard.config.networks import UNetConfig
 from scorefold_standard.networks.embedding import ConditionEmbedding
 from scorefold_toolkit.libraries import library
-from scorefold_toolkit.nn import named_parts, named_specs
-
-
-class UNet(Network):
-    """Builds ``ImageUNet`` modules for images (C, H, W) or (H, W).
-
-    >>> from scorefold_registry import Host
-    >>> unet = Host.discover().create("network:unet", {"channels": [8, 8], "groups": 4})
-    >>> network = unet.build((1, 8, 8), (2, 8, 8), time=True)
-    >>> network(torch.zeros(4, 1, 8, 8), torch.zeros(4)).shape
-    torch.Size([4, 2, 8, 8])
-    """
-
-    def __init__(self, config: UNetConfig) -> None:
-        self.config = config
-
-    def build(
-        self,
-        in_shape: tuple[int, ...],
-        out_shape: tuple[int, ...],
-        *,
-        time: bool = False,
-        condition: ConditionSpec | None = None,
-    ) -> nn.Module:
-        for name, shape in (("in", in_shape), ("out", out_shape)):
-            if len(shape) not in (2, 3):
-                raise ConfigError(
-                    f"a U-Net takes images (C, H, W) or (H, W); the shape of what goes {name} is {tuple(shape)}",
-                    hint="use network:mlp for vectors",
-                )
-        if in_shape[-2:] != out_shape[-2:]:
-            raise ConfigError(
-                f"a U-Net keeps the size of an image; asked for {in_shape[-2:]} in and {out_shape[-2:]} out"
-            )
-        return ImageUNet(self.config, in_shape, out_shape, time=time, condition=condition)
+from scorefold_toolkit.nn import ModuleNetwork, named_parts, named_specs
 
 
 class ImageUNet(nn.Module):
@@ -130,3 +95,28 @@ def _channels(shape: tuple[int, ...]) -> int:
 def _as_image(x: Tensor) -> Tensor:
     """(B, C, H, W), with one channel where x is (B, H, W)."""
     return x[:, None] if x.dim() == 3 else x
+
+
+class UNet(ModuleNetwork):
+    """Builds ``ImageUNet`` modules for images (C, H, W) or (H, W).
+
+    >>> from scorefold_registry import Host
+    >>> unet = Host.discover().create("network:unet", {"channels": [8, 8], "groups": 4})
+    >>> network = unet.build((1, 8, 8), (2, 8, 8), time=True)
+    >>> network(torch.zeros(4, 1, 8, 8), torch.zeros(4)).shape
+    torch.Size([4, 2, 8, 8])
+    """
+
+    module = ImageUNet
+
+    def check(self, in_shape: tuple[int, ...], out_shape: tuple[int, ...], condition: ConditionSpec | None) -> None:
+        for name, shape in (("in", in_shape), ("out", out_shape)):
+            if len(shape) not in (2, 3):
+                raise ConfigError(
+                    f"a U-Net takes images (C, H, W) or (H, W); the shape of what goes {name} is {tuple(shape)}",
+                    hint="use network:mlp for vectors",
+                )
+        if in_shape[-2:] != out_shape[-2:]:
+            raise ConfigError(
+                f"a U-Net keeps the size of an image; asked for {in_shape[-2:]} in and {out_shape[-2:]} out"
+            )
