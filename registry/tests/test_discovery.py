@@ -353,3 +353,37 @@ def test_of_two_distributions_that_brought_one_file_that_of_its_name_owns_it(ins
         _files_of(folder, name, "fake_owner/plugin.py")
     found = discover()
     assert (record(found, "fake-owner").state, record(found, "fake-foreign").state) == ("registered", "broken")
+
+
+def test_targets_that_begin_with_a_dot_are_in_the_package_of_the_hook(install: Install) -> None:
+    text = """
+@hookimpl
+def scorefold_components():
+    yield Component("estimator", "near", ".impl:Near", ".:NearConfig", "Near", figures=".figures:draw")
+    yield Component("estimator", "far", "scorefold_standard.far:Far", "fake_b.config:FarConfig", "Far")
+
+@hookimpl
+def scorefold_kinds():
+    verb = Verb("grow", takes=(), gives="metrics", target=".impl:grow", options=".config:Options")
+    yield Kind("plant", ".impl:Plant", (verb,))
+
+@hookimpl
+def scorefold_settings():
+    return ".config:Settings"
+
+@hookimpl
+def scorefold_commands(register):
+    register("greet", ".impl:greet", "Greets")
+"""
+    install("fake-b", text)
+    offered = next(item for item in discover().plugins if item.distribution == "fake-b")
+    near, far = offered.components
+    assert (near.target, near.config, near.figures) == ("fake_b.impl:Near", "fake_b:NearConfig", "fake_b.figures:draw")
+    assert (far.target, far.config) == ("scorefold_standard.far:Far", "fake_b.config:FarConfig")
+    (kind,) = offered.kinds
+    assert (kind.interface, kind.verbs[0].target, kind.verbs[0].options) == (
+        "fake_b.impl:Plant",
+        "fake_b.impl:grow",
+        "fake_b.config:Options",
+    )
+    assert (offered.settings, offered.commands[0].target) == ("fake_b.config:Settings", "fake_b.impl:greet")

@@ -33,7 +33,7 @@ hookimpl = pluggy.HookimplMarker("scorefold")
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\Z")
 _CLASS = re.compile(r"[A-Z][A-Za-z0-9]*\Z")
 _LONGEST_NAME = 60
-_TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z")
+_TARGET = re.compile(r"[A-Za-z_.][\w.]*:[A-Za-z_]\w*\Z")
 
 
 def _check_name(what: str, name: str) -> None:
@@ -180,11 +180,11 @@ class Kind:
 class Component:
     """One method that a plugin offers, by name. Strings and small tuples only: importing it must stay cheap.
 
-    ``target`` is the class and ``config`` its pydantic model, both as ``module:Name``. ``requires`` are the ports of
-    the constructor, ``provides`` the capabilities of the object. ``examples`` are mappings with optional keys
-    ``config`` and ``inputs`` (inline components) that build within five CPU seconds. ``figures`` is
-    ``module:function``, called with the value of the kind's first verb (of a training, a ``scorefold.stage.Fitted``),
-    and returns ``{name: matplotlib Figure}``.
+    ``target`` is the class and ``config`` its pydantic model, both as ``module:Name``, or ``.module:Name`` in the
+    package of the hook that offers it. ``requires`` are the ports of the constructor, ``provides`` the capabilities of
+    the object. ``examples`` are mappings with optional keys ``config`` and ``inputs`` (inline components) that build
+    within five CPU seconds. ``figures`` is ``module:function``, called with the value of the kind's first verb (of a
+    training, a ``scorefold.stage.Fitted``), and returns ``{name: matplotlib Figure}``.
 
     A saved state of an older ``revision`` is handed to the target's class method ``migrate(state, from_revision)``,
     with ``state`` a mapping of ``config`` (a mapping) and ``tensors`` (by name), and comes back as this revision has

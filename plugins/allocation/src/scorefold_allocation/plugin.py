@@ -19,14 +19,14 @@ _SAMPLES = Path(__file__).parent / "samples"
 def scorefold_kinds() -> Iterable[Kind]:
     yield Kind(
         "learner",
-        interface="scorefold_allocation.learners.interface:Learner",
+        interface=".learners.interface:Learner",
         verbs=(
             Verb(
                 "evaluate",
                 takes=(Port("data", kind="data", needs=("TaskSource",)),),
                 gives="metrics",
-                target="scorefold_allocation.learners.verbs:evaluate",
-                options="scorefold_allocation.config.learners:EvaluateOptions",
+                target=".learners.verbs:evaluate",
+                options=".config.learners:EvaluateOptions",
                 examples=(
                     {
                         "use": "learner:linear",
@@ -48,7 +48,7 @@ def scorefold_kinds() -> Iterable[Kind]:
 
 @hookimpl
 def scorefold_capabilities() -> Iterable[Capability]:
-    yield Capability("TaskSource", "scorefold_allocation.data.source:TaskSource", "It gives learning tasks")
+    yield Capability("TaskSource", ".data.source:TaskSource", "It gives learning tasks")
 
 
 @hookimpl
@@ -66,8 +66,8 @@ def _allocator() -> Component:
     return Component(
         kind="allocator",
         name="meta",
-        target="scorefold_allocation.allocator:MetaAllocator",
-        config="scorefold_allocation.config.allocator:MetaConfig",
+        target=".allocator:MetaAllocator",
+        config=".config.allocator:MetaConfig",
         summary="The best labels per task for a meta-learner: by closed form, by simulation, or by trying one",
         requires=(
             Port("learner", kind="learner", optional=True),
@@ -78,7 +78,7 @@ def _allocator() -> Component:
             {"config": {"engine": "monte-carlo", "linear": {"dimension": 4}, "present": 40, "monte_carlo": rough}},
             {"config": apart},
         ),
-        figures="scorefold_allocation.figures:allocation",
+        figures=".figures:allocation",
         known_failures={"near-optimum[2]": "a pilot is tried on tasks of one type, and this example has two"},
         cite="citation.bib",
     )
@@ -128,8 +128,8 @@ def _sources() -> Iterable[Component]:
         yield Component(
             kind="data",
             name=name,
-            target=f"scorefold_allocation.data.{target}",
-            config=f"scorefold_allocation.config.data:{config}",
+            target=f".data.{target}",
+            config=f".config.data:{config}",
             provides=("TaskSource",),
             summary=summary,
             examples=tuple({"config": example} for example in examples),
@@ -139,8 +139,8 @@ def _sources() -> Iterable[Component]:
     yield Component(
         kind="data",
         name="few-shot",
-        target="scorefold_allocation.data.labelled:FewShot",
-        config="scorefold_allocation.config.data:FewShotConfig",
+        target=".data.labelled:FewShot",
+        config=".config.data:FewShotConfig",
         requires=(Port("data", kind="data", default={"use": "data:digits"}, whole=True),),
         provides=("TaskSource",),
         summary="Few-shot tasks from the classes of any labelled source, divided among the splits",
@@ -204,8 +204,8 @@ def _learners() -> Iterable[Component]:
         yield Component(
             kind="learner",
             name=name,
-            target=f"scorefold_allocation.learners.{target}",
-            config=f"scorefold_allocation.config.learners:{config}",
+            target=f".learners.{target}",
+            config=f".config.learners:{config}",
             summary=summary,
             examples=tuple({"config": example} for example in examples),
             cite=cite if cite == "citation.bib" else f"cite/{cite}",

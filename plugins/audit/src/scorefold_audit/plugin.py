@@ -38,9 +38,9 @@ def scorefold_verbs() -> Iterable[Verb]:
             Port("calibration", kind="metric", optional=True),
         ),
         gives="metrics",
-        target="scorefold_audit.audit:audit",
-        options="scorefold_audit.config:AuditOptions",
-        figures="scorefold_audit.figures:audit",
+        target=".audit:audit",
+        options=".config:AuditOptions",
+        figures=".figures:audit",
         kinds=("score", "flow", "data"),
         examples=({**_ANALYTIC, "options": _QUICK},),
     )

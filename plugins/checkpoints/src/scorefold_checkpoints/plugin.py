@@ -29,8 +29,8 @@ def _scores() -> Iterable[Component]:
         kind="score",
         name="diffusers",
         revision=2,
-        target="scorefold_checkpoints.diffusers.score:DiffusersScore",
-        config="scorefold_checkpoints.config.diffusers:DiffusersConfig",
+        target=".diffusers.score:DiffusersScore",
+        config=".config.diffusers:DiffusersConfig",
         summary="A diffusers network and its scheduler, from a folder or from the Hugging Face cache",
         provides=("DecodesLatents",),
         examples=({"config": {"path": str(_SAMPLES / "diffusers")}}, {"config": {**_LATENT, "space": "latent"}}),
@@ -40,8 +40,8 @@ def _scores() -> Iterable[Component]:
     yield Component(
         kind="score",
         name="callable",
-        target="scorefold_checkpoints.own.score:NetworkScore",
-        config="scorefold_checkpoints.config.networks:CallableConfig",
+        target=".own.score:NetworkScore",
+        config=".config.networks:CallableConfig",
         summary="A network of your own from a Python module, with its parametrisation and its schedule",
         requires=(Port("data", kind="data", optional=True),),
         examples=({"config": {**_OWN, "network": "scorefold_checkpoints.own.example:NormalVelocity"}},),
@@ -50,8 +50,8 @@ def _scores() -> Iterable[Component]:
         kind="score",
         name="exported",
         aliases=("torchscript",),
-        target="scorefold_checkpoints.own.score:NetworkScore",
-        config="scorefold_checkpoints.config.networks:ExportedConfig",
+        target=".own.score:NetworkScore",
+        config=".config.networks:ExportedConfig",
         summary="A network from an archive of torch.export or TorchScript, with its parametrisation and its schedule",
         requires=(Port("data", kind="data", optional=True),),
         examples=({"config": {**_OWN, "path": str(_SAMPLES / "normal.pt")}},),
@@ -66,8 +66,8 @@ def _sources() -> Iterable[Component]:
     yield Component(
         kind="data",
         name="latents",
-        target="scorefold_checkpoints.data.latents:Latents",
-        config="scorefold_checkpoints.config.diffusers:LatentsConfig",
+        target=".data.latents:Latents",
+        config=".config.diffusers:LatentsConfig",
         summary="Images as latents of a published model's autoencoder",
         requires=(Port("data", kind="data", whole=True),),
         examples=({"config": _LATENT, "inputs": {"data": _DIGITS}},),
@@ -77,8 +77,8 @@ def _sources() -> Iterable[Component]:
     yield Component(
         kind="data",
         name="decoded",
-        target="scorefold_checkpoints.data.decoded:Decoded",
-        config="scorefold_checkpoints.config.diffusers:DecodedConfig",
+        target=".data.decoded:Decoded",
+        config=".config.diffusers:DecodedConfig",
         summary="Latents of a latent model, such as its samples, as images",
         requires=(
             Port("model", kind="score", needs=("DecodesLatents",)),
@@ -91,6 +91,4 @@ def _sources() -> Iterable[Component]:
 
 @hookimpl
 def scorefold_capabilities() -> Iterable[Capability]:
-    yield Capability(
-        "DecodesLatents", "scorefold_checkpoints.diffusers.latent:DecodesLatents", "It shows its latents as images"
-    )
+    yield Capability("DecodesLatents", ".diffusers.latent:DecodesLatents", "It shows its latents as images")

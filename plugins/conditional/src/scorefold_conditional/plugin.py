@@ -36,8 +36,8 @@ def _scores() -> Iterable[Component]:
     yield Component(
         kind="score",
         name="conditional",
-        target="scorefold_conditional.conditional.model:Conditional",
-        config="scorefold_conditional.config.conditional:ConditionalConfig",
+        target=".conditional.model:Conditional",
+        config=".config.conditional:ConditionalConfig",
         requires=(Port("data", kind="data"),),
         provides=("Trainable",),
         summary="A score given a condition that stays clean or diffuses too, at any speed: CDE, CDiffE, CMDE, VS-CMDE",
@@ -67,8 +67,8 @@ def _baselines() -> Iterable[Component]:
     yield Component(
         kind="score",
         name="dps",
-        target="scorefold_conditional.baselines.dps:DPS",
-        config="scorefold_conditional.config.baselines:DPSConfig",
+        target=".baselines.dps:DPS",
+        config=".config.baselines:DPSConfig",
         requires=(prior,),
         summary="An unconditional score guided by the misfit of its denoised estimate: DPS and PiGDM, nothing trained",
         examples=(
@@ -84,8 +84,8 @@ def _baselines() -> Iterable[Component]:
     yield Component(
         kind="score",
         name="repaint",
-        target="scorefold_conditional.baselines.repaint:RePaint",
-        config="scorefold_conditional.config.baselines:RePaintConfig",
+        target=".baselines.repaint:RePaint",
+        config=".config.baselines:RePaintConfig",
         requires=(prior,),
         summary="An unconditional score whose draws are given what is known at every step: RePaint, nothing trained",
         examples=(
@@ -100,8 +100,8 @@ def _sources() -> Iterable[Component]:
     yield Component(
         kind="data",
         name="posterior",
-        target="scorefold_conditional.data.posterior:PosteriorSource",
-        config="scorefold_conditional.config.data:PosteriorConfig",
+        target=".data.posterior:PosteriorSource",
+        config=".config.data:PosteriorConfig",
         summary="Points on a ring of Gaussians with a noisy coordinate as the condition, and their exact posterior",
         examples=({"config": {"points": 200}},),
         cite=_PAPER,

@@ -18,8 +18,8 @@ def scorefold_components() -> Iterable[Component]:
     yield Component(
         kind="score",
         name="flow-matching",
-        target="scorefold_flowmatching.score:FlowMatching",
-        config="scorefold_flowmatching.config:FlowMatchingConfig",
+        target=".score:FlowMatching",
+        config=".config:FlowMatchingConfig",
         requires=(Port("data", kind="data"),),
         provides=("Trainable",),
         summary="Rectified flow: a network gives the velocity of straight paths between noise and data",

@@ -26,12 +26,12 @@ def _scores() -> Iterable[Component]:
         yield Component(
             kind="score",
             name=name,
-            target=f"scorefold_nonuniform.{target}",
-            config=f"scorefold_nonuniform.config.scores:{target.partition(':')[2]}Config",
+            target=f".{target}",
+            config=f".config.scores:{target.partition(':')[2]}Config",
             requires=(Port("data", kind="data"), *_PARTS[name]),
             provides=("Trainable",),
             summary=summary,
-            figures="scorefold_nonuniform.figures.models:draw",
+            figures=".figures.models:draw",
             examples=tuple({"config": {**config, **_BRIEF}, "inputs": {"data": _FIELD}} for config in _EXAMPLES[name]),
             cite="citation.bib",
         )
@@ -57,8 +57,8 @@ def _sources() -> Iterable[Component]:
     yield Component(
         kind="data",
         name="gaussian-field",
-        target="scorefold_nonuniform.data.gaussian_field:GaussianField",
-        config="scorefold_nonuniform.config.data:GaussianFieldConfig",
+        target=".data.gaussian_field:GaussianField",
+        config=".config.data:GaussianFieldConfig",
         summary="Periodic Gaussian images whose distribution is known, and with it every band's score at any speed",
         examples=({"config": {"size": 8, "points": 200}},),
         cite="citation.bib",

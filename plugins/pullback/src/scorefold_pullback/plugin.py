@@ -62,8 +62,8 @@ def _geometries() -> Iterable[Component]:
     yield Component(
         kind="geometry",
         name="pullback",
-        target="scorefold_pullback.geometry.pullback:Pullback",
-        config="scorefold_pullback.config.geometry:PullbackConfig",
+        target=".geometry.pullback:Pullback",
+        config=".config.geometry:PullbackConfig",
         requires=_CHART,
         provides=("Transports", "ClosedFormGeodesics"),
         summary="Closed-form geodesics through the bulk of a density: Euclidean space pulled back through a flow",
@@ -72,18 +72,18 @@ def _geometries() -> Iterable[Component]:
             {"inputs": {"flow": _BANANA}},
             {"inputs": {"flow": {"use": "flow:river"}, "psi": {"use": "potential:cosh"}}},
         ),
-        figures="scorefold_pullback.figures.geometry:draw",
+        figures=".figures.geometry:draw",
         cite=_PAPER,
     )
     yield Component(
         kind="geometry",
         name="iso-pullback",
-        target="scorefold_pullback.geometry.iso:IsoPullback",
-        config="scorefold_pullback.config.geometry:IsoPullbackConfig",
+        target=".geometry.iso:IsoPullback",
+        config=".config.geometry:IsoPullbackConfig",
         requires=_CHART,
         summary="The geodesics of a pullback geometry at constant Euclidean speed: iso-Riemannian geometry",
         examples=({"inputs": {"flow": _COUPLING}}, {"inputs": {"flow": _BANANA}}),
-        figures="scorefold_pullback.figures.geometry:draw",
+        figures=".figures.geometry:draw",
         cite="cite/iso.bib",
     )
 
@@ -92,8 +92,8 @@ def _estimators() -> Iterable[Component]:
     yield Component(
         kind="estimator",
         name="tangent-pca",
-        target="scorefold_pullback.tangent_pca.estimator:TangentPCAEstimator",
-        config="scorefold_pullback.config.estimators:TangentPCAConfig",
+        target=".tangent_pca.estimator:TangentPCAEstimator",
+        config=".config.estimators:TangentPCAConfig",
         requires=(Port("geometry", kind="geometry"),),
         summary="Intrinsic dimension by principal geodesics in any geometry, with the Fréchet mean and variance",
         examples=(
@@ -132,8 +132,8 @@ def _autoencoders() -> Iterable[Component]:
     yield Component(
         kind="estimator",
         name="riemannian-autoencoder",
-        target="scorefold_pullback.autoencoder.estimator:RiemannianAutoencoder",
-        config="scorefold_pullback.config.estimators:RiemannianAutoencoderConfig",
+        target=".autoencoder.estimator:RiemannianAutoencoder",
+        config=".config.estimators:RiemannianAutoencoderConfig",
         requires=(Port("flow", kind="flow"),),
         provides=("Encodes",),
         summary="The few latent coordinates of a flow that hold nearly all of its variance: a code, and its dimension",
@@ -142,7 +142,7 @@ def _autoencoders() -> Iterable[Component]:
             {"inputs": {"flow": one}},
             {"config": {"unexplained": 0.05}, "inputs": {"flow": several}},
         ),
-        figures="scorefold_pullback.figures.autoencoder:draw",
+        figures=".figures.autoencoder:draw",
         cite=_PAPER,
     )
 
@@ -189,8 +189,8 @@ def _flows() -> Iterable[Component]:
     yield Component(
         kind="flow",
         name="mixture",
-        target="scorefold_pullback.flows.mixture:Mixture",
-        config="scorefold_pullback.config.flows:MixtureConfig",
+        target=".flows.mixture:Mixture",
+        config=".config.flows:MixtureConfig",
         revision=2,
         requires=(Port("flow", kind="flow"),),
         summary="Another flow's map with several modes of the same variances as its base: exact geometry of a mixture",
@@ -213,8 +213,8 @@ def _trained_flows() -> Iterable[Component]:
         yield Component(
             kind="flow",
             name=name,
-            target="scorefold_pullback.flows.anisotropic:AnisotropicFlow",
-            config=f"scorefold_pullback.config.training:{target}",
+            target=".flows.anisotropic:AnisotropicFlow",
+            config=f".config.training:{target}",
             revision=2,
             requires=(Port("data", kind="data"),),
             provides=("Trainable",),
@@ -305,8 +305,8 @@ def _alone(kind: str, name: str, target: str, config: str, summary: str, *exampl
     return Component(
         kind=kind,
         name=name,
-        target=f"scorefold_pullback.{target}",
-        config=f"scorefold_pullback.config.{config}",
+        target=f".{target}",
+        config=f".config.{config}",
         provides=("Potential",) if kind == "potential" else (),
         summary=summary,
         examples=tuple({"config": example} for example in examples),

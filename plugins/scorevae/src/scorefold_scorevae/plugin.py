@@ -16,7 +16,7 @@ __plugin_api__ = "1.0"
 def scorefold_kinds() -> Iterable[Kind]:
     yield Kind(
         "autoencoder",
-        interface="scorefold_scorevae.autoencoder:Autoencoder",
+        interface=".autoencoder:Autoencoder",
         verb_names=("fit", *LATENT_VERBS),
         summary="An encoder and a decoder of events, without a score or a density of their own",
         comparison=Comparison(verbs=("fit", "reconstruct"), best="smallest"),
@@ -44,12 +44,12 @@ def _codes() -> Iterable[Component]:
     yield Component(
         kind="score",
         name="scorevae",
-        target="scorefold_scorevae.scorevae.model:ScoreVAE",
-        config="scorefold_scorevae.config.scorevae:ScoreVAEConfig",
+        target=".scorevae.model:ScoreVAE",
+        config=".config.scorevae:ScoreVAEConfig",
         requires=(Port("prior", kind="score"), Port("data", kind="data")),
         provides=("Trainable", "Encodes", "EncodesNoise"),
         summary="An auto-encoder from a frozen score model: only an encoder is trained, Bayes' rule for scores decodes",
-        figures="scorefold_scorevae.figures:fitted",
+        figures=".figures:fitted",
         examples=(
             {"config": config, "inputs": inputs},
             {
@@ -70,12 +70,12 @@ def _codes() -> Iterable[Component]:
     yield Component(
         kind="score",
         name="scorevae-plus",
-        target="scorefold_scorevae.scorevae.plus:ScoreVAEPlus",
-        config="scorefold_scorevae.config.scorevae:ScoreVAEPlusConfig",
+        target=".scorevae.plus:ScoreVAEPlus",
+        config=".config.scorevae:ScoreVAEPlusConfig",
         requires=(Port("code", kind="score", needs=("EncodesNoise",)), Port("data", kind="data", optional=True)),
         provides=("Trainable", "Encodes", "EncodesNoise"),
         summary="A trained ScoreVAE with a network that corrects its score given the code",
-        figures="scorefold_scorevae.figures:fitted",
+        figures=".figures:fitted",
         examples=(
             {"config": brief, "inputs": {"code": as_built}},
             {"config": {**brief, "encoder_term": False, "weighting": "likelihood"}, "inputs": {"code": as_built}},
@@ -93,8 +93,8 @@ def _baselines() -> Iterable[Component]:
     yield Component(
         kind="autoencoder",
         name="vae",
-        target="scorefold_scorevae.vae:VAE",
-        config="scorefold_scorevae.config.vae:VAEConfig",
+        target=".vae:VAE",
+        config=".config.vae:VAEConfig",
         requires=(Port("data", kind="data"),),
         provides=("Trainable", "Encodes"),
         summary="A variational auto-encoder with a Gaussian decoder, at a beta or at a KL divergence",
@@ -123,8 +123,8 @@ def _baselines() -> Iterable[Component]:
     yield Component(
         kind="score",
         name="diff-decoder",
-        target="scorefold_scorevae.diff_decoder:DiffDecoder",
-        config="scorefold_scorevae.config.diff_decoder:DiffDecoderConfig",
+        target=".diff_decoder:DiffDecoder",
+        config=".config.diff_decoder:DiffDecoderConfig",
         requires=(Port("data", kind="data"),),
         provides=("Trainable", "Encodes", "EncodesNoise"),
         summary="A score given a code, trained from scratch together with the encoder of the code",
@@ -142,15 +142,15 @@ def _geometries() -> Iterable[Component]:
     yield Component(
         kind="geometry",
         name="decoder",
-        target="scorefold_scorevae.geometry.decoder:DecoderGeometry",
-        config="scorefold_scorevae.config.geometry:DecoderGeometryConfig",
+        target=".geometry.decoder:DecoderGeometry",
+        config=".config.geometry:DecoderGeometryConfig",
         requires=(Port("model", kind=("autoencoder", "score", "flow", "estimator"), optional=True),),
         summary="Codes measured by what a decoder makes of them: geodesics solved by numbers under any decoder",
         examples=(
             {"inputs": {"model": {"use": "flow:banana"}}},
             {"inputs": {"model": coupling}},
         ),
-        figures="scorefold_scorevae.figures:geometry",
+        figures=".figures:geometry",
         cite="cite/decoder_geometry.bib",
     )
 
@@ -164,8 +164,8 @@ def _networks() -> Iterable[Component]:
         yield Component(
             kind="network",
             name=name,
-            target=f"scorefold_scorevae.half_unet:{target}",
-            config=f"scorefold_scorevae.config.networks:{config}",
+            target=f".half_unet:{target}",
+            config=f".config.networks:{config}",
             summary=summary,
             examples=({"config": small}, {"config": {**small, "attention": [1], "middle_attention": False}}),
             cite="cite/unet.bib",
@@ -173,8 +173,8 @@ def _networks() -> Iterable[Component]:
     yield Component(
         kind="network",
         name="conv-decoder",
-        target="scorefold_scorevae.half_unet:ConvDecoder",
-        config="scorefold_scorevae.config.networks:ConvDecoderConfig",
+        target=".half_unet:ConvDecoder",
+        config=".config.networks:ConvDecoderConfig",
         summary="Transposed convolutions alone, from vectors to images",
         examples=({"config": {"channels": [8, 16]}}, {"config": {"channels": [4]}}),
         cite="citation.bib",
@@ -185,8 +185,8 @@ def _sources() -> Iterable[Component]:
     yield Component(
         kind="data",
         name="textured-blobs",
-        target="scorefold_scorevae.data.blobs:TexturedBlobs",
-        config="scorefold_scorevae.config.data:TexturedBlobsConfig",
+        target=".data.blobs:TexturedBlobs",
+        config=".config.data:TexturedBlobsConfig",
         summary="Images of a blob on a grid of centres under a Gaussian texture, whose distribution is known",
         examples=({"config": {"points": 200}},),
         cite="citation.bib",

@@ -21,8 +21,8 @@ def _data(
     return Component(
         kind="data",
         name=name,
-        target=f"scorefold_standard.data.{target}",
-        config=f"scorefold_standard.config.{config}",
+        target=f".data.{target}",
+        config=f".config.{config}",
         summary=summary,
         examples=tuple({"config": example} for example in examples),
         cite=cite,
@@ -36,8 +36,8 @@ def scorefold_components() -> Iterable[Component]:
     yield Component(
         kind="geometry",
         name="euclidean",
-        target="scorefold_standard.geometry:Euclidean",
-        config="scorefold_standard.config.geometry:EuclideanConfig",
+        target=".geometry:Euclidean",
+        config=".config.geometry:EuclideanConfig",
         summary="Euclidean space: straight lines and the identity metric, the baseline of every geometry",
         requires=(Port("data", kind="data", optional=True),),
         provides=("Transports", "ClosedFormGeodesics"),
@@ -46,8 +46,8 @@ def scorefold_components() -> Iterable[Component]:
     yield Component(
         kind="allocator",
         name="uniform",
-        target="scorefold_standard.allocator:UniformAllocator",
-        config="scorefold_standard.config.allocator:UniformConfig",
+        target=".allocator:UniformAllocator",
+        config=".config.allocator:UniformConfig",
         summary="The same number of labels for every task, the baseline of every allocator",
         examples=({}, {"config": {"task_types": ["easy", "hard"], "support": 4, "query": 4}}),
     )
@@ -126,8 +126,8 @@ def _sources() -> Iterable[Component]:
     yield Component(
         kind="data",
         name="paired",
-        target="scorefold_standard.data.paired:Paired",
-        config="scorefold_standard.config.data:PairedConfig",
+        target=".data.paired:Paired",
+        config=".config.data:PairedConfig",
         summary="Images with their degraded version as the condition: inverse problems from any image source",
         requires=(Port("data", kind="data", default={"use": "data:digits"}, whole=True),),
         examples=(
@@ -192,29 +192,29 @@ def _models() -> Iterable[Component]:
     yield Component(
         kind="network",
         name="auto",
-        target="scorefold_standard.networks.auto:AutoNetwork",
-        config="scorefold_standard.config.networks:AutoConfig",
+        target=".networks.auto:AutoNetwork",
+        config=".config.networks:AutoConfig",
         summary="The default U-Net for images, the default MLP for all other events",
     )
     yield Component(
         kind="network",
         name="mlp",
-        target="scorefold_standard.networks.mlp:MLP",
-        config="scorefold_standard.config.networks:MLPConfig",
+        target=".networks.mlp:MLP",
+        config=".config.networks:MLPConfig",
         summary="A residual multi-layer perceptron with an embedded time",
     )
     yield Component(
         kind="network",
         name="unet",
-        target="scorefold_standard.networks.unet:UNet",
-        config="scorefold_standard.config.networks:UNetConfig",
+        target=".networks.unet:UNet",
+        config=".config.networks:UNetConfig",
         summary="diffusers' UNet2DModel for images of any number of channels",
     )
     yield Component(
         kind="score",
         name="denoising",
-        target="scorefold_standard.scores.denoising:Denoising",
-        config="scorefold_standard.config.scores:DenoisingConfig",
+        target=".scores.denoising:Denoising",
+        config=".config.scores:DenoisingConfig",
         summary="A score model trained by denoising score matching, of any process and network",
         requires=(Port("data", kind="data"),),
         provides=("Trainable",),
@@ -224,8 +224,8 @@ def _models() -> Iterable[Component]:
     yield Component(
         kind="score",
         name="analytic",
-        target="scorefold_standard.scores.analytic:AnalyticScore",
-        config="scorefold_standard.config.scores:AnalyticConfig",
+        target=".scores.analytic:AnalyticScore",
+        config=".config.scores:AnalyticConfig",
         summary="The exact score of data with a known distribution, or of finitely many points",
         requires=(Port("data", kind="data", whole=True, needs_density=True),),
         examples=({"inputs": {"data": _SPHERE}},),
@@ -247,8 +247,8 @@ def _models() -> Iterable[Component]:
         yield Component(
             kind="flow",
             name=name,
-            target="scorefold_standard.flows.coupling:CouplingFlow",
-            config=f"scorefold_standard.config.flows:{config}",
+            target=".flows.coupling:CouplingFlow",
+            config=f".config.flows:{config}",
             summary=summary,
             requires=(Port("data", kind="data"),),
             provides=("Trainable",),

@@ -49,24 +49,24 @@ def scorefold_components() -> Iterable[Component]:
     yield Component(
         kind="metric",
         name="neighbours",
-        target="scorefold_verbs.neighbours:Neighbours",
-        config="scorefold_verbs.config.metrics:NeighboursConfig",
+        target=".neighbours:Neighbours",
+        config=".config.metrics:NeighboursConfig",
         summary="Precision, recall, density and coverage by nearest neighbours",
         cite="citation.bib",
     )
     yield Component(
         kind="metric",
         name="tarp",
-        target="scorefold_verbs.posterior:TARP",
-        config="scorefold_verbs.config.metrics:TARPConfig",
+        target=".posterior:TARP",
+        config=".config.metrics:TARPConfig",
         summary="Expected coverage of draws from a posterior by balls around random points, with a p-value",
         cite="citation.bib",
     )
     yield Component(
         kind="metric",
         name="lc2st",
-        target="scorefold_verbs.posterior:LC2ST",
-        config="scorefold_verbs.config.metrics:LC2STConfig",
+        target=".posterior:LC2ST",
+        config=".config.metrics:LC2STConfig",
         summary="Whether a classifier separates draws from truths at single conditions, with its null",
         cite="citation.bib",
     )
@@ -78,15 +78,15 @@ def scorefold_verbs() -> Iterable[Verb]:
         "load",
         takes=(),
         gives="data",
-        target="scorefold_verbs.load:load",
-        figures=_figures("data:data"),
+        target=".load:load",
+        figures=".figures.data:data",
         examples=(_SPHERE,),
     )
     yield Verb(
         "fit",
         takes=(_TRAINING_DATA,),
         gives="",
-        target="scorefold_verbs.fit:fit",
+        target=".fit:fit",
         figures="scorefold_toolkit.figures:training",
         examples=(
             {"use": "score:denoising", "config": {"network": _SMALL, "training": _SHORT}, "inputs": {"data": _SPHERE}},
@@ -98,17 +98,17 @@ def scorefold_verbs() -> Iterable[Verb]:
         "estimate",
         takes=(_DATA, *_MODELS, Port("repeats", kind="estimate", many=True, optional=True)),
         gives="estimate",
-        target="scorefold_verbs.estimate:estimate",
-        options=_options("verbs:EstimateOptions"),
-        figures=_figures("estimate:estimate"),
+        target=".estimate:estimate",
+        options=".config.verbs:EstimateOptions",
+        figures=".figures.estimate:estimate",
         examples=({"use": "estimator:pca", "inputs": {"data": _SPHERE}},),
     )
     yield Verb(
         "allocate",
         takes=(),
         gives="allocation",
-        target="scorefold_verbs.allocate:allocate",
-        options=_options("verbs:AllocateOptions"),
+        target=".allocate:allocate",
+        options=".config.verbs:AllocateOptions",
         figures="scorefold_toolkit.figures:allocation",
         examples=({"use": "allocator:uniform", "options": {"budget": 100}},),
     )
@@ -122,8 +122,8 @@ def _of_models() -> Iterable[Verb]:
         "sample",
         takes=(_ANY_DATA,),
         gives="data",
-        target="scorefold_verbs.sample:sample",
-        options=_options("verbs:SampleOptions"),
+        target=".sample:sample",
+        options=".config.verbs:SampleOptions",
         figures="scorefold_toolkit.figures:samples",
         examples=_gaussian(n=8, steps=4),
     )
@@ -131,27 +131,27 @@ def _of_models() -> Iterable[Verb]:
         "evaluate",
         takes=(_DATA,),
         gives="metrics",
-        target="scorefold_verbs.evaluate:evaluate_likelihood",
-        options=_options("verbs:LikelihoodOptions"),
-        figures=_figures("likelihood:likelihood"),
+        target=".evaluate:evaluate_likelihood",
+        options=".config.verbs:LikelihoodOptions",
+        figures=".figures.likelihood:likelihood",
         examples=_gaussian(limit=8),
     )
     yield Verb(
         "outliers",
         takes=(_DATA, Port("unusual", kind="data", optional=True)),
         gives="metrics",
-        target="scorefold_verbs.outliers:outliers",
-        options=_options("verbs:OutlierOptions"),
-        figures=_figures("likelihood:outlier_scores"),
+        target=".outliers:outliers",
+        options=".config.verbs:OutlierOptions",
+        figures=".figures.likelihood:outlier_scores",
         examples=_gaussian(limit=16),
     )
     yield Verb(
         "assess",
         takes=(_DATA, Port("metrics", kind="metric", many=True, optional=True)),
         gives="metrics",
-        target="scorefold_verbs.assess:assess",
-        options=_options("verbs:AssessOptions"),
-        figures=_figures("assess:assessment"),
+        target=".assess:assess",
+        options=".config.verbs:AssessOptions",
+        figures=".figures.assess:assessment",
         examples=_gaussian(n=2, conditions=16, steps=4),
     )
 
@@ -161,8 +161,8 @@ def _of_geometries() -> Iterable[Verb]:
         "build",
         takes=(_ANY_DATA,),
         gives="geometry",
-        target="scorefold_verbs.geometry:build",
-        figures=_figures("geometry:geometry"),
+        target=".geometry:build",
+        figures=".figures.geometry:geometry",
         examples=({"use": "geometry:euclidean", "inputs": {"data": _SPHERE}},),
     )
     yield Verb(
@@ -170,8 +170,8 @@ def _of_geometries() -> Iterable[Verb]:
         kinds=("geometry",),
         takes=(_DATA,),
         gives="data",
-        target="scorefold_verbs.geometry:interpolate",
-        options=_options("verbs:InterpolateOptions"),
+        target=".geometry:interpolate",
+        options=".config.verbs:InterpolateOptions",
         figures="scorefold_toolkit.figures:samples",
         examples=({"use": "geometry:euclidean", "inputs": {"data": _SPHERE}, "options": {"pairs": 4}},),
     )
@@ -181,15 +181,15 @@ def _of_noise() -> Iterable[Verb]:
     """Of any score and any flow; those that have codes of their own do the same with these."""
     for name, options, figures, asked in (
         ("encode", "EncodeNoiseOptions", "scorefold_toolkit.figures:samples", {"limit": 8}),
-        ("interpolate", "InterpolateCodesOptions", _figures("latents:rows"), {"pairs": 2, "times": 3}),
+        ("interpolate", "InterpolateCodesOptions", ".figures.latents:rows", {"pairs": 2, "times": 3}),
     ):
         yield Verb(
             name,
             kinds=("score", "flow"),
             takes=(_DATA,),
             gives="data",
-            target=f"scorefold_verbs.paths:{name}",
-            options=_options(f"latents:{options}"),
+            target=f".paths:{name}",
+            options=f".config.latents:{options}",
             figures=figures,
             examples=_gaussian(**asked, decoding={"steps": 8}),
         )
@@ -198,15 +198,15 @@ def _of_noise() -> Iterable[Verb]:
 def _of_codes() -> Iterable[Verb]:
     """Of whatever has latent codes."""
     beside = Port("beside", kind=("score", "flow", "estimator", "autoencoder"), needs=("Encodes",), optional=True)
-    events, rows = "scorefold_toolkit.figures:samples", _figures("latents:rows")
-    pictures = _figures("latents:reconstructions")
+    events, rows = "scorefold_toolkit.figures:samples", ".figures.latents:rows"
+    pictures = ".figures.latents:reconstructions"
     yield _code_verb("encode", "data", "traverse", "verbs:EncodeOptions", events)
     yield _code_verb("reconstruct", "metrics", "reconstruct", "latents:ReconstructOptions", pictures, _DATA, beside)
     yield _code_verb("generate", "data", "reconstruct", "latents:GenerateOptions", events, _ANY_DATA)
     yield _code_verb("interpolate", "data", "traverse", "latents:InterpolateCodesOptions", rows)
     yield _code_verb("traverse", "data", "traverse", "latents:TraverseOptions", rows)
     yield _code_verb("edit", "data", "traverse", "latents:EditOptions", rows, asked={"label": 0})
-    yield _code_verb("latents", "metrics", "diagnose", "latents:LatentsOptions", _figures("latents:latents"))
+    yield _code_verb("latents", "metrics", "diagnose", "latents:LatentsOptions", ".figures.latents:latents")
 
 
 def _code_verb(
@@ -216,17 +216,9 @@ def _code_verb(
         name,
         takes=takes or (_DATA,),
         gives=gives,
-        target=f"scorefold_verbs.latents.{module}:{name}",
-        options=_options(options),
+        target=f".latents.{module}:{name}",
+        options=f".config.{options}",
         needs=("Encodes",),
         figures=figures,
         examples=_codes(**(asked or {})),
     )
-
-
-def _options(name: str) -> str:
-    return f"scorefold_verbs.config.{name}"
-
-
-def _figures(name: str) -> str:
-    return f"scorefold_verbs.figures.{name}"
