@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from scorefold.errors import PluginError
+from scorefold.plugin import hookimpl
 from scorefold_registry.components.catalogue import Catalogue
 from scorefold_registry.plugins.discovery import Discovery, discover
 from scorefold_registry.plugins.records import Registered
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from scorefold.config import Config
     from scorefold.plugin import Verb
+    from scorefold.stage import Executor, Outcome
     from scorefold_registry.components.building import Builder
 
 
@@ -37,6 +39,8 @@ class Host:
     """Where claims compute; ``scorefold reproduce --device`` gives them a host of another."""
     precision: str = "no"
     """What claims train with: no, bf16 or fp16."""
+    executor: Executor | None = None
+    """What does the jobs of components that this host creates, where they ask for an ``executor``."""
 
     def __init__(self, discovery: Discovery) -> None:
         self.plugins = discovery.plugins
@@ -48,6 +52,8 @@ class Host:
             # The catalogue may have found a plugin broken that discovery had registered.
             if record.state == "broken" and self.manager.has_plugin(record.key):
                 self.manager.unregister(name=record.key)
+        if not self.manager.has_plugin(_HERE):
+            self.manager.register(_LocalRunner(), name=_HERE)
         self._builder: Builder | None = None
 
     @classmethod
@@ -111,7 +117,9 @@ class Host:
         from scorefold_registry.components.building import Placement, draw_seed
 
         registered = self.catalogue.resolve(name)
-        return self.builder.build(registered, config, ports, Placement(draw_seed(generator), device, dtype))
+        return self.builder.build(
+            registered, config, ports, Placement(draw_seed(generator), device, dtype, self.executor)
+        )
 
     def save(self, obj: Any, path: Path | str, bundle: bool = False) -> None:
         """Writes the state of an object that this host made into a folder, as safetensors and JSON.
@@ -148,3 +156,15 @@ class Host:
 
             self._builder = Builder(self.catalogue)
         return self._builder
+
+
+_HERE = "scorefold-this-process"
+
+
+class _LocalRunner:
+    """The default answer to ``scorefold_run_stage``: this process does the stage that the inputs belong to."""
+
+    @hookimpl(trylast=True)
+    def scorefold_run_stage(self, inputs: Any) -> Outcome | None:
+        compute = getattr(inputs, "compute", None)
+        return None if compute is None else compute()  # type: ignore[no-any-return]

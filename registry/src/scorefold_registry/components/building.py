@@ -94,8 +94,6 @@ class Builder:
     def __init__(self, catalogue: Catalogue) -> None:
         self.catalogue = catalogue
         self.memory = Memory()
-        self.executor: Executor | None = None
-        """What constructors that ask for an ``executor`` get where their placement has none."""
 
     def build(self, registered: Registered, config: Any, ports: Mapping[str, Any], place: Placement) -> Any:
         """A component from its config (a mapping or a ``Config``) and its ports.
@@ -241,7 +239,7 @@ class Builder:
             "generator": None if place.seed is None else derive_generator(place.seed, "construction"),
             "device": place.device,
             "dtype": place.dtype,
-            "executor": place.executor or self.executor,
+            "executor": place.executor,
             "port_names": {name: self._names(items) for name, items in ports.items() if isinstance(items, list)},
         }
         extra = {name: value for name, value in offered.items() if name in wanted}

@@ -53,12 +53,12 @@ class PlacedHost(Host):
     @contextmanager
     def working(self, workers: int) -> Iterator[None]:
         """Give components that share jobs out so many processes."""
-        around, executor = self.builder.executor, LocalExecutor(workers, torch.get_num_threads())
-        self.builder.executor = executor
+        around, executor = self.executor, LocalExecutor(workers, torch.get_num_threads())
+        self.executor = executor
         try:
             yield
         finally:
-            self.builder.executor = around
+            self.executor = around
             executor.close()
 
 

@@ -16,11 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from scorefold.artefacts import new_folder, read_json, write_json, write_text
 from scorefold.errors import ScorefoldError
-from scorefold.interfaces import DataSource, evaluations
-from scorefold.plugin import hookimpl
+from scorefold.interfaces import DataSource
 from scorefold.seeds import derive_seed
-from scorefold.stage import Executor, Outcome, RunInfo, Show, StageContext, StageInfo, showing
-from scorefold_registry.components.saving import port_objects
+from scorefold.stage import Executor, RunInfo, Show, StageContext, StageInfo, showing
 from scorefold_registry.components.stage_files import read_result, read_stage
 from scorefold_registry.plugins.loading import load_target, owners_of, raised_by
 from scorefold_registry.plugins.process_guard import guarded
@@ -28,7 +26,7 @@ from scorefold_registry.plugins.records import PluginRecord
 from scorefold_registry.run import folders as run_folders
 from scorefold_registry.run import team
 from scorefold_registry.run.cache import Cache
-from scorefold_registry.run.costs import cpu_seconds, models_of
+from scorefold_registry.run.costs import cpu_seconds
 from scorefold_registry.run.environment import describe_environment
 from scorefold_registry.run.error_attribution import stage_error
 from scorefold_registry.run.executor import LocalExecutor, plugins_executor
@@ -39,9 +37,10 @@ from scorefold_registry.run.progress import Silent
 from scorefold_registry.run.rehearsal import rehearse
 from scorefold_registry.run.report import write_report
 from scorefold_registry.run.result import RunInterrupted, RunResult, StageResult
-from scorefold_registry.run.stage_builder import StageBuilder, check_outcome, fingerprints, perform
+from scorefold_registry.run.stage_builder import StageBuilder, check_outcome, fingerprints
 from scorefold_registry.run.stage_folder import draw_again, write_stage
 from scorefold_registry.run.stage_values import Inputs, SeenOutcome, StageValues, changed_files, frozen
+from scorefold_registry.run.stage_work import StageWork
 from scorefold_registry.runfile.plan import Plan, PlannedStage
 from scorefold_registry.runfile.reader import RunFileError
 from scorefold_registry.runfile.yaml_reader import yaml_text
@@ -83,19 +82,15 @@ class RunExecution:
         self.fingerprints: dict[str, str | None] = {}
         self.sources: dict[str, Any] = {}
         self.results: list[StageResult] = []
-        self.work: _Work | None = None
         self.current: str | None = None
         self.rehearsed = False
 
     def run(self) -> RunResult:
         """Do every stage. Raises ``RunInterrupted`` after Ctrl-C and the error of a stage that fails."""
         began = time.monotonic()
-        local = _LocalRunner(self)
-        self.host.manager.register(local)
         try:
             return self._run(began)
         finally:
-            self.host.manager.unregister(local)
             self.progress.close()
 
     def _run(self, began: float) -> RunResult:
@@ -266,22 +261,22 @@ class RunExecution:
         # What importing code costs is the process's business, and not the method's.
         load_target(planned.registered, planned.registered.component.target)
         import_module(planned.verb.target.partition(":")[0])
-        work = self.work = _Work(self.values, planned, info, replace(self.info))
+        source = self.sources.get(planned.name)
+        work = StageWork(self.builder, self.values, planned, self._context(planned, info, checkpoints), source)
         started = cpu_seconds()
         restart_peak()
         with guarded() as around:
-            inputs = Inputs(planned.after, work.value)
-            outcome = self.host.hook.scorefold_run_stage(run=work.run, stage=replace(info), inputs=inputs)
+            inputs = Inputs(planned.after, work.value, work.compute)
+            outcome = self.host.hook.scorefold_run_stage(run=replace(self.info), stage=replace(info), inputs=inputs)
         spent = cpu_seconds() - started
         check_outcome(outcome, self._runner(planned))
-        own = self.sources.get(planned.name)
-        if own is not None and own.fingerprint() != self.fingerprints[planned.name]:
+        if source is not None and source.fingerprint() != self.fingerprints[planned.name]:
             raise changed_files(planned.name, planned.name)
         self.values.refuse_changed_files(planned.name, work.given, self.fingerprints)
         component = work.component
         changed = [f"{what}, which was put back" for what in work.changed]
         changed += [f"the data of stage {name!r} while it read them" for name in self.values.changed_by(work.given)]
-        blamed = [(self._codes_of(planned, component), changed)]
+        blamed = [(work.owners(), changed)]
         blamed += [(self._runner(planned), [f"{what}, which was put back" for what in around])]
         texts = [f"{who} changed {' and '.join(w)}; no other run reuses this result" for who, w in blamed if w]
         changed += around
@@ -320,7 +315,6 @@ class RunExecution:
             # Not kept: a reference holds only where it stands, and what changed its surroundings may not hold at all.
             shutil.rmtree(checkpoints, ignore_errors=True)
         self.values.written(planned.name, info.key if kept else None)
-        self.work = None
         if isinstance(outcome.value, DataSource):
             self.sources.pop(planned.name, None)
             self.values.keep_data(planned.name, outcome.value)
@@ -335,14 +329,6 @@ class RunExecution:
 
     def _runners(self, error: BaseException | None = None) -> list[PluginRecord]:
         return owners_of(self.host.manager, self.host.plugins, "scorefold_run_stage", error)
-
-    def _codes_of(self, planned: PlannedStage, component: Any) -> str:
-        """Whose code ran in a stage: the component's plugin, and those of what is plugged into it."""
-        memory, own = self.host.builder.memory, planned.registered.plugin
-        made = [memory.of(part) for part in port_objects(self.host.builder, component)]
-        others = sorted({each.registered.plugin for each in made if each is not None} - {own})
-        inside = f" or of what is plugged into it ({', '.join(others)})" if others else ""
-        return f"the code of plugin {own!r}{inside}"
 
     def _runner(self, planned: PlannedStage) -> str:
         """Who did a stage, for the words of an error."""
@@ -362,39 +348,24 @@ class RunExecution:
         """The value of a stage that is done, on the CPU. Raises ``KeyError`` for others."""
         return self.values.on_cpu(name)
 
-    def run_locally(self, work: _Work) -> Outcome:
-        """What the local runner does with a stage: create the component, fill the verb's inputs, call the verb."""
-        planned, stage = work.planned, work.stage
-        component = self.sources.get(planned.name)
-        if component is None:
-            component = self.builder.component(planned, work.value, self.values.component)
-        work.component = component
-        inputs = self.builder.inputs(planned, component, work.value)
-        checkpoints = self.cache.checkpoints(stage.key)
+    def _context(self, planned: PlannedStage, info: StageInfo, checkpoints: Path) -> StageContext:
+        runtime = self.plan.run.runtime
         checkpoints.mkdir(parents=True, exist_ok=True)
-        context = StageContext(
+        return StageContext(
             stage=planned.name,
             seed_root=self.info.seed,
             split=planned.split,
             device=self.builder.device,
             dtype=self.builder.dtype,
-            precision=self.plan.run.runtime.precision,
-            parallel=self.plan.run.runtime.parallel,
+            precision=runtime.precision,
+            parallel=runtime.parallel,
             together=None if (others := team.current()) is None else others.job,
             checkpoint_dir=checkpoints,
             executor=self.builder.executor,
-            metrics=lambda step, values: self._measured(stage, step, values),
-            progress=self._advanced(stage.name),
-            warn=lambda text: self.progress.warned(stage.name, text),
+            metrics=lambda step, values: self._measured(info, step, values),
+            progress=self._advanced(planned.name),
+            warn=lambda text: self.progress.warned(planned.name, text),
         )
-        with showing(context.progress):
-            if planned.verb.gives == planned.registered.component.kind:
-                # It makes or trains the component: what it costs is steps, and not evaluations.
-                return perform(planned, component, inputs, context)
-            with evaluations(models_of(self.host.builder.memory, component, *inputs.values())) as tally:
-                outcome = perform(planned, component, inputs, context)
-        work.calls = tally.points
-        return outcome
 
     def _advanced(self, name: str) -> Show:
         return lambda done, total, text: self.progress.advanced(name, done, total, text)
@@ -454,38 +425,3 @@ def _note_steps(resolved: dict[str, Any], metrics: Mapping[str, Any]) -> bool:
         return False
     training.update(steps=int(metrics["steps"]), minutes=None)
     return True
-
-
-class _Work:
-    """One stage while it is computed: what it was given, what its verb acted on, and what it cost. ``run`` is what the
-    plugins that may do the stage see of the run."""
-
-    def __init__(self, values: StageValues, planned: PlannedStage, stage: StageInfo, run: RunInfo) -> None:
-        self._values = values
-        self.planned, self.stage, self.run = planned, stage, run
-        self.given: dict[str, list[Any]] = {}
-        self.component: Any = None
-        self.calls: int | None = None
-        self.changed: list[str] = []
-
-    def value(self, name: str) -> Any:
-        """The value of an earlier stage, as an object of this stage's own."""
-        found = self._values.value(name)
-        self.given.setdefault(name, []).append(found)
-        return found
-
-
-class _LocalRunner:
-    """The default answer to ``scorefold_run_stage``: this process does it."""
-
-    def __init__(self, execution: RunExecution) -> None:
-        self._execution = execution
-
-    @hookimpl(trylast=True)
-    def scorefold_run_stage(self, run: RunInfo, stage: StageInfo) -> Outcome | None:
-        # A stage may run another file with the same host; each runner answers for its own run.
-        work = self._execution.work
-        if work is None or run is not work.run:
-            return None
-        with guarded() as work.changed:
-            return self._execution.run_locally(work)

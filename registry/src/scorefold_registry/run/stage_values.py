@@ -252,10 +252,13 @@ def _shared(key: int, number: int) -> Any:
 
 
 class Inputs(Mapping[str, Any]):
-    """The inputs of a stage by name, each read when it is first asked for."""
+    """The inputs of a stage by name, each read when it is first asked for. ``compute`` does the stage here."""
 
-    def __init__(self, names: tuple[str, ...], read: Callable[[str], Any]) -> None:
+    def __init__(
+        self, names: tuple[str, ...], read: Callable[[str], Any], compute: Callable[[], Outcome] | None = None
+    ) -> None:
         self._names, self._read, self._got = names, read, dict[str, Any]()
+        self.compute = compute
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._names:
