@@ -1,4 +1,14 @@
-"""How components are shown, and the base of score models and flows, which counts how often they are evaluated."""
+"""The line that shows a component, and the base of score models and flows, which counts their evaluations.
+
+>>> class Shift(EventModel):
+...     evaluating = ("moved",)
+...     def moved(self, x):
+...         return x + 1
+>>> with evaluations([shift := Shift((2,), None, None)]) as counted:
+...     shifted = shift.moved(torch.zeros(5, 2))
+>>> counted == Evaluations((Shift,), points=5)
+True
+"""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class ModuleNetwork(Network):
     ...         super().__init__(*in_shape, *out_shape)
     >>> class Lines(ModuleNetwork):
     ...     module = Line
-    >>> Lines(Config()).build((3,), (2,))
+    >>> Lines(None).build((3,), (2,))
     Line(in_features=3, out_features=2, bias=True)
     """
 
