@@ -6,7 +6,7 @@ import argparse
 from importlib import import_module
 
 from scorefold_registry.cli.main import COMMANDS, USAGE
-from scorefold_registry.cli.parsers import Parser, Run, parsers
+from scorefold_registry.cli.options import Run, parsers
 from scorefold_registry.plugins.loading import load_command
 from scorefold_site.inventory import Inventory
 from scorefold_site.markdown import cell, code, fence, page, prose, table
@@ -24,7 +24,7 @@ def commands(inventory: Inventory) -> dict[str, Run]:
     return {**own, **added}
 
 
-def options(parser: Parser) -> list[argparse.Action]:
+def options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     """The arguments and options of a parser, without ``--help``, which all have."""
     return [action for action in parser._actions if not isinstance(action, argparse._HelpAction)]
 
@@ -47,7 +47,7 @@ def command_page(inventory: Inventory) -> str:
     return page(*parts)
 
 
-def _usage(parser: Parser) -> str:
+def _usage(parser: argparse.ArgumentParser) -> str:
     return " ".join(parser.format_usage().split()).removeprefix("usage: ")
 
 
@@ -63,6 +63,6 @@ def _written(action: argparse.Action) -> str:
     return code(cell(f"{', '.join(action.option_strings)} {value}".strip()))
 
 
-def _meaning(parser: Parser, action: argparse.Action) -> str:
+def _meaning(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
     text = parser._get_formatter()._expand_help(action) if action.help else ""
     return prose(text) + (" (required)" if action.required and action.option_strings else "")

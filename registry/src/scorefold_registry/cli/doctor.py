@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from scorefold.errors import PluginError
@@ -80,54 +79,45 @@ class Examination:
 def examine(discovery: Discovery, catalogue: Catalogue, *, load: bool = False) -> Examination:
     """What discovery and the catalogue have recorded of each plugin; with ``load``, after importing all its code."""
     if load:
-        for record, importing in _imports(discovery, catalogue):
-            try:
-                importing()
-            except PluginError as error:
-                record.warn(str(error))
-    plugins = tuple(
-        (
-            record,
-            (
-                *_findings(record, catalogue),
-                *_commands(record, discovery.plugins),
-                *_namesakes(record, discovery.plugins),
-            ),
-        )
-        for record in discovery.plugins
-    )
+        _load_all(discovery, catalogue)
+    plugins = tuple((record, tuple(_findings(record, discovery, catalogue))) for record in discovery.plugins)
     notes = (*discovery.notes, *catalogue.unused_preferences())
     return Examination(plugins, notes, not_installed(discovery.plugins))
 
 
-def _imports(discovery: Discovery, catalogue: Catalogue) -> Iterator[tuple[PluginRecord, Callable[[], object]]]:
-    """Everything that plugins name as ``module:Name``, each as a function that imports it."""
+def _load_all(discovery: Discovery, catalogue: Catalogue) -> None:
+    """Import everything that plugins name as ``module:Name``. What fails becomes a warning of its plugin."""
     from scorefold_registry.components.parts import config_model
-    from scorefold_registry.plugins.loading import load_claim, load_command, load_named
+    from scorefold_registry.plugins.loading import load_named
     from scorefold_registry.runfile.plugin_settings import settings_model
 
     for item in catalogue.components:
-        yield item.record, partial(config_model, item)
-        yield item.record, partial(_load, item)
+        _attempt(item.record, config_model, item)
+        _attempt(item.record, _load, item)
         if item.component.figures:
-            yield item.record, partial(load_named, item.record, f"the figures of {item.id}", item.component.figures)
+            _attempt(item.record, load_named, item.record, f"the figures of {item.id}", item.component.figures)
     for record in discovery.plugins:
-        for claim in record.claims:
-            yield record, partial(load_claim, record, claim)
-        for command in record.commands:
-            yield record, partial(load_command, record, command)
+        named = [(f"the claim {claim.name!r}", claim.target) for claim in record.claims]
+        named += [(f"the command {command.name!r}", command.target) for command in record.commands]
+        for what, target in named:
+            _attempt(record, load_named, record, what, target)
         if record.settings is not None:
-            yield record, partial(settings_model, record)
-        for kind in record.kinds:
-            yield record, partial(load_named, record, f"the kind {kind.name!r}", kind.interface)
-        for ability in record.capabilities:
-            yield record, partial(load_named, record, f"the capability {ability.name!r}", ability.interface)
-    for record in discovery.plugins:
+            _attempt(record, settings_model, record)
+        named = [(f"the kind {kind.name!r}", kind.interface) for kind in record.kinds]
+        named += [(f"the capability {ability.name!r}", ability.interface) for ability in record.capabilities]
         whose = [(kind.name, verb) for kind in record.kinds for verb in kind.verbs]
-        whose += [(", ".join(verb.kinds), verb) for verb in record.verbs]
-        for kind_name, verb in whose:
-            for target in filter(None, (verb.target, verb.options, verb.figures)):
-                yield record, partial(load_named, record, f"the verb {verb.name!r} of {kind_name!r}", target)
+        for kinds, verb in [*whose, *((", ".join(verb.kinds), verb) for verb in record.verbs)]:
+            targets = filter(None, (verb.target, verb.options, verb.figures))
+            named += [(f"the verb {verb.name!r} of {kinds!r}", target) for target in targets]
+        for what, target in named:
+            _attempt(record, load_named, record, what, target)
+
+
+def _attempt(record: PluginRecord, load: Callable[..., object], *given: object) -> None:
+    try:
+        load(*given)
+    except PluginError as error:
+        record.warn(str(error))
 
 
 def _load(item: Registered) -> None:
@@ -137,7 +127,7 @@ def _load(item: Registered) -> None:
     item.mark_loaded()
 
 
-def _findings(record: PluginRecord, catalogue: Catalogue) -> Iterator[Finding]:
+def _findings(record: PluginRecord, discovery: Discovery, catalogue: Catalogue) -> Iterator[Finding]:
     if record.state == "disabled":
         yield Finding(str(record.cause), str(record.fix), fault=False)
     elif record.state in ("broken", "incompatible") or (record.state == "ambiguous" and not record.components):
@@ -154,6 +144,8 @@ def _findings(record: PluginRecord, catalogue: Catalogue) -> Iterator[Finding]:
     if record.state != "disabled":
         for missing in unmet(record.distribution, record.requires):
             yield Finding(missing.what, missing.fix)
+    yield from _commands(record, discovery.plugins)
+    yield from _namesakes(record, discovery.plugins)
 
 
 def _of_warning(warning: str, record: PluginRecord) -> Finding:
@@ -179,7 +171,7 @@ def _commands(record: PluginRecord, plugins: Iterable[PluginRecord]) -> Iterator
     from scorefold_registry.cli.main import COMMANDS
 
     for command in record.commands:
-        others = [other for other in plugins if other is not record and command.name in _names_of_commands(other)]
+        others = [other for other in plugins if other is not record and _has_command(other, command.name)]
         if command.name in COMMANDS:
             what = f"its command {command.name!r} is one of ours, which stays"
             yield Finding(what, f"another name for it: {record.remedy}")
@@ -189,8 +181,8 @@ def _commands(record: PluginRecord, plugins: Iterable[PluginRecord]) -> Iterator
             yield Finding(what, f"deny one of them: --plugins=-{record.name}")
 
 
-def _names_of_commands(record: PluginRecord) -> set[str]:
-    return {command.name for command in record.commands}
+def _has_command(record: PluginRecord, name: str) -> bool:
+    return any(command.name == name for command in record.commands)
 
 
 def _names(item: Registered, catalogue: Catalogue) -> Iterator[Finding]:

@@ -1,12 +1,15 @@
-"""Options of commands: argparse whose mistakes are Scorefold's errors, with near misses."""
+"""What commands begin with: their options, by argparse whose mistakes are Scorefold's errors, and the host."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from scorefold.errors import ConfigError
+from scorefold.errors import ConfigError, printable
+from scorefold_registry.host import Host
 from scorefold_registry.plugins.names import did_you_mean, sentences
 
 
@@ -21,6 +24,15 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, command: str, description: str) -> None:
         super().__init__(prog=f"scorefold {command}", description=description, allow_abbrev=False)
+
+    def add_list(self, option: str, metavar: str, text: str, dest: str | None = None) -> None:
+        """An option that may be given several times; its values are a list."""
+        called: dict[str, Any] = {} if dest is None else {"dest": dest}
+        self.add_argument(option, action="append", default=[], metavar=metavar, help=text, **called)
+
+    def add_flag(self, option: str, text: str) -> None:
+        """An option without a value, which is False where it is not given."""
+        self.add_argument(option, action="store_true", help=text)
 
     def error(self, message: str) -> NoReturn:
         usage = " ".join(self.format_usage().split())
@@ -56,4 +68,67 @@ def pairs(given: list[str], option: str, example: str) -> dict[str, Any]:
             found[name.strip()] = parse_value(value)
         except ConfigError as error:
             raise ConfigError(f"{option} {text}: {error.message}", hint=error.hint) from None
+    return found
+
+
+def discover_host() -> Host:
+    """The installed plugins as a host; remarks on how they were chosen go to standard error."""
+    host = Host.discover()
+    for note in host.notes:
+        print(printable(f"note: {note}"), file=sys.stderr)
+    return host
+
+
+Run = Callable[[list[str]], int]
+
+
+class _MadeError(Exception):
+    """Ends a command as soon as it has made its parser."""
+
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        super().__init__(parser.prog)
+        self.parser = parser
+
+
+@contextmanager
+def _no_parsing(program: str) -> Iterator[None]:
+    """Within it, the parser of a program raises ``_MadeError`` in place of reading arguments; others read them."""
+    original = argparse.ArgumentParser.parse_args
+
+    def parse_args(self: argparse.ArgumentParser, *arguments: Any, **given: Any) -> Any:
+        if self.prog == program:
+            raise _MadeError(self)
+        return original(self, *arguments, **given)
+
+    argparse.ArgumentParser.parse_args = parse_args  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        argparse.ArgumentParser.parse_args = original  # type: ignore[method-assign]
+
+
+def parser_of(run: Run, program: str, arguments: list[str]) -> argparse.ArgumentParser:
+    """The parser that a command, of ours or of a plugin, makes when it is called with arguments; nothing else is done.
+
+    Raises ``LookupError`` for a command that makes none.
+    """
+    try:
+        with _no_parsing(program):
+            run(arguments)
+    except _MadeError as made:
+        return made.parser
+    raise LookupError(f"{program} makes no parser of its own")
+
+
+def parsers(commands: Mapping[str, Run]) -> dict[str, argparse.ArgumentParser]:
+    """The parsers of commands by what is typed: ``run``, ``plugins list``."""
+    found: dict[str, argparse.ArgumentParser] = {}
+    for name, run in commands.items():
+        parser = parser_of(run, f"scorefold {name}", [])
+        words = next((action.choices for action in parser._actions if action.dest == "command"), None)
+        if words is None:
+            found[name] = parser
+        else:
+            for word in words:
+                found[f"{name} {word}"] = parser_of(run, f"scorefold {name} {word}", [str(word)])
     return found

@@ -46,8 +46,7 @@ def unmet_contract(distribution: str, requires: Iterable[str], ours: Mapping[str
     """
     for text in requires:
         name, rest = _split(text)
-        judged = normalise(name) in OURS and rest and not _names(rest, ours.get(normalise(name)))
-        if judged and (found := _unmet(distribution, text)) is not None:
+        if name in OURS and rest and not _names(rest, ours.get(name)) and (found := _unmet(distribution, text)):
             return found
     return None
 
@@ -63,15 +62,14 @@ def unmet(distribution: str, requires: Iterable[str]) -> Iterator[Unmet]:
     judges."""
     for text in requires:
         name, rest = _split(text)
-        judged = normalise(name) in OURS and rest
-        if not judged and (found := _unmet(distribution, text)) is not None:
+        if not (name in OURS and rest) and (found := _unmet(distribution, text)):
             yield found
 
 
 def _split(text: str) -> tuple[str, str]:
-    """The name of a requirement and what follows it."""
+    """The name of a requirement, as ``normalise`` has it, and what follows it."""
     match = _NAME.match(text)
-    return (match[1], match[2].strip()) if match else ("", text)
+    return (normalise(match[1]), match[2].strip()) if match else ("", text)
 
 
 def _unmet(distribution: str, text: str) -> Unmet | None:

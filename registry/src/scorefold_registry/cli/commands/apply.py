@@ -8,8 +8,7 @@ from pathlib import Path
 
 from scorefold.errors import printable
 from scorefold_registry.cli.answers import print_answer
-from scorefold_registry.cli.hosting import discover_host
-from scorefold_registry.cli.options import Parser
+from scorefold_registry.cli.options import Parser, discover_host
 
 
 def run(arguments: list[str]) -> int:
@@ -19,13 +18,11 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--do", metavar="VERB", help="what to do (default: the first verb, where it isn't fit)")
     parser.add_argument("--data", type=Path, metavar="FILE", help="an npy, npz, csv or parquet file, or image folder")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="npy, npz, csv, parquet or json")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="OPTION=VALUE", dest="options", help="of the verb"
-    )
-    parser.add_argument("--read", action="append", default=[], metavar="FIELD=VALUE", help="how the data are read")
+    parser.add_list("--set", "OPTION=VALUE", "of the verb", dest="options")
+    parser.add_list("--read", "FIELD=VALUE", "how the data are read")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps or simulated")
     parser.add_argument("--seed", type=int, default=0, help="the seed of what is drawn (default: 0)")
-    parser.add_argument("--json", action="store_true", help="print the metrics as JSON")
+    parser.add_flag("--json", "print the metrics as JSON")
     given = parser.parse_args(arguments)
     host = discover_host()
 

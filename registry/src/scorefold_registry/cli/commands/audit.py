@@ -62,7 +62,7 @@ def run(arguments: list[str]) -> int:
     return 1 if failed or untested else 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     parser = Parser("audit", "Whether a model copies its training data, and how good it is.")
     parser.add_argument(
         "model",
@@ -82,19 +82,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--points", metavar="DATA", help="points that are asked about: is each unlike the training data?"
     )
-    parser.add_argument(
-        "--fail-on", action="append", default=[], metavar="NAME,...", help=f"end with status 1: {', '.join(NAMES)}"
-    )
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="OPTION=VALUE", dest="options", help="of the verb audit"
-    )
-    parser.add_argument(
-        "--read",
-        action="append",
-        default=[],
-        metavar="FIELD=VALUE",
-        help="a field of whatever reads data and has it",
-    )
+    parser.add_list("--fail-on", "NAME,...", f"end with status 1: {', '.join(NAMES)}")
+    parser.add_list("--set", "OPTION=VALUE", "of the verb audit", dest="options")
+    parser.add_list("--read", "FIELD=VALUE", "a field of whatever reads data and has it")
     add_run_options(parser)
     return parser
 
@@ -163,7 +153,7 @@ def _data(text: str, read: list[str], fractions: list[int]) -> dict[str, Any]:
 
 def _as_seen_from_here(stage: dict[str, Any]) -> dict[str, Any]:
     """The stage with the paths that were typed, which start at the working folder and not at the written file."""
-    from scorefold_registry.cli.hosting import discover_host
+    from scorefold_registry.cli.options import discover_host
     from scorefold_registry.components.parts import anchored_use
     from scorefold_registry.components.paths import from_here
 

@@ -30,13 +30,11 @@ def run(arguments: list[str]) -> int:
         nargs="?",
         help="a plugin, a distribution, kind:name, verb:NAME, kind:NAME or observer:PLUGIN (default: all)",
     )
-    parser.add_argument("--only", action="append", default=[], metavar="CHECK", help="try this check only (repeatable)")
-    parser.add_argument(
+    parser.add_list("--only", "CHECK", "try this check only (repeatable)")
+    parser.add_list(
         "--level",
-        action="append",
-        default=[],
-        metavar="LEVEL",
-        help="try checks of this level only (repeatable): "
+        "LEVEL",
+        "try checks of this level only (repeatable): "
         "contract, numerics, determinism, device, artefact, laziness, documentation",
     )
     parser.add_argument(
@@ -44,14 +42,12 @@ def run(arguments: list[str]) -> int:
         help="the accelerator that checks of accelerators use, such as cuda:1 or simulated (default: this machine's)",
     )
     parser.add_argument("--seed", type=int, default=0, help="the root of all draws; the same one replays a failure")
-    parser.add_argument(
+    parser.add_list(
         "--expect",
-        action="append",
-        default=[],
-        metavar="KIND:NAME/CHECK=REASON",
-        help="a failure that is known, with its reason; one that does not come is itself a failure (repeatable)",
+        "KIND:NAME/CHECK=REASON",
+        "a failure that is known, with its reason; one that does not come is itself a failure (repeatable)",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_flag("--json", "print JSON")
     options = parser.parse_args(arguments)
     from scorefold_registry.run.environment import set_up_device
 

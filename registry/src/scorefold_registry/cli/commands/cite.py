@@ -8,8 +8,7 @@ from pathlib import Path
 
 from scorefold.errors import printable
 from scorefold_registry.cli.answers import print_answer
-from scorefold_registry.cli.hosting import discover_host
-from scorefold_registry.cli.options import Parser
+from scorefold_registry.cli.options import Parser, discover_host
 from scorefold_registry.runfile.citations import citations
 from scorefold_registry.runfile.plan import make_plan
 from scorefold_registry.runfile.reader import read
@@ -19,8 +18,8 @@ def run(arguments: list[str]) -> int:
     """Print the entries; components without one are named on standard error. The status is 0."""
     parser = Parser("cite", "Print BibTeX for exactly the methods that a run file uses.")
     parser.add_argument("file", type=Path, help="the run file")
-    parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", dest="sets", help="set a field")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_list("--set", "PATH=VALUE", "set a field", dest="sets")
+    parser.add_flag("--json", "print JSON")
     given = parser.parse_args(arguments)
     catalogue = discover_host().catalogue
     found = citations(catalogue, make_plan(catalogue, read(given.file, given.sets)))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 from scorefold.artefacts import json_text
 from scorefold_registry.cli.answers import print_answer
-from scorefold_registry.cli.hosting import discover_host
 from scorefold_registry.cli.main import INTERRUPTED
-from scorefold_registry.cli.options import Parser, pairs
+from scorefold_registry.cli.options import Parser, discover_host, pairs
 from scorefold_registry.experiments.compare import compare
 from scorefold_registry.experiments.engine import Interrupted
 from scorefold_registry.experiments.progress import watch_for
@@ -49,43 +47,37 @@ def run(arguments: list[str]) -> int:
     return 0 if result.complete else 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     parser = Parser("compare", "Put every installed component of a kind, or with a capability, on the same cases.")
     parser.add_argument("kind", metavar="KIND", help="a kind, such as estimator, or a capability, such as Encodes")
-    parser.add_argument(
+    parser.add_list(
         "--on",
-        action="append",
-        default=[],
-        metavar="CASE,...",
-        help="data by name (sphere: its first declared example, sphere[1] its second), one of our own cases, "
+        "CASE,...",
+        "data by name (sphere: its first declared example, sphere[1] its second), one of our own cases, "
         "option=value where the kind takes no data, or a YAML file of cases (default: some of our own)",
     )
-    parser.add_argument("--only", action="append", default=[], metavar="NAME,...", help="only these components")
-    parser.add_argument("--skip", action="append", default=[], metavar="NAME,...", help="all but these")
-    parser.add_argument(
+    parser.add_list("--only", "NAME,...", "only these components")
+    parser.add_list("--skip", "NAME,...", "all but these")
+    parser.add_list(
         "--with",
-        action="append",
-        default=[],
-        metavar="PORT=USE",
+        "PORT=USE",
+        "what is plugged into a port, in place of its default: score=score:denoising, or {use: ..., config: ...}",
         dest="plugged",
-        help="what is plugged into a port, in place of its default: score=score:denoising, or {use: ..., config: ...}",
     )
-    parser.add_argument(
+    parser.add_list(
         "--config",
-        action="append",
-        default=[],
-        metavar="COMPONENT.FIELD=VALUE",
+        "COMPONENT.FIELD=VALUE",
+        "a field of a component, compared, plugged in or a case's data: sphere.points=4000",
         dest="fields",
-        help="a field of a component, compared, plugged in or a case's data: sphere.points=4000",
     )
     parser.add_argument("--seed", type=int, default=0, help="the root seed (default: 0)")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="N seeds from there: means and ranges")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (default: 1)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: runs/compare-KIND/TIME)")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="where stages are kept (default: .scorefold/cache)")
-    parser.add_argument("--fresh", action="store_true", help="measure every row anew")
-    parser.add_argument("--json", action="store_true", help="print the rows as JSON")
-    parser.add_argument("--quiet", action="store_true", help="print no row before the table")
+    parser.add_flag("--fresh", "measure every row anew")
+    parser.add_flag("--json", "print the rows as JSON")
+    parser.add_flag("--quiet", "print no row before the table")
     return parser
 
 

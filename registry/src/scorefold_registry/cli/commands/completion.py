@@ -11,8 +11,7 @@ import shtab
 
 from scorefold_registry.cli.answers import print_answer
 from scorefold_registry.cli.main import COMMANDS
-from scorefold_registry.cli.options import Parser
-from scorefold_registry.cli.parsers import parsers
+from scorefold_registry.cli.options import Parser, parsers
 
 
 def run(arguments: list[str]) -> int:

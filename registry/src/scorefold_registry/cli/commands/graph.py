@@ -8,8 +8,7 @@ from pathlib import Path
 
 from scorefold_registry.cli.answers import print_answer
 from scorefold_registry.cli.commands.validate import stage_list
-from scorefold_registry.cli.hosting import discover_host
-from scorefold_registry.cli.options import Parser
+from scorefold_registry.cli.options import Parser, discover_host
 from scorefold_registry.runfile.plan import Plan, PlannedStage, make_plan
 from scorefold_registry.runfile.reader import read
 
@@ -20,7 +19,7 @@ def run(arguments: list[str]) -> int:
     """Print the graph of a run file's stages. The status is 0."""
     parser = Parser("graph", "Show the stages of a run file as a graph.")
     parser.add_argument("file", type=Path, help="the run file")
-    parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", dest="sets", help="set a field")
+    parser.add_list("--set", "PATH=VALUE", "set a field", dest="sets")
     parser.add_argument("--format", choices=FORMATS, default="text", help="how to print it (default: text)")
     parser.add_argument("--json", action="store_const", const="json", dest="format", help="the same as --format json")
     given = parser.parse_args(arguments)

@@ -5,16 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from scorefold_registry.cli.answers import print_answer
-from scorefold_registry.cli.hosting import discover_host
-from scorefold_registry.cli.options import Parser
+from scorefold_registry.cli.options import Parser, discover_host
 
 
 def run(arguments: list[str]) -> int:
     """Print the summary of a file. The status is 0, with warnings too."""
     parser = Parser("inspect", "Show what a file of data holds, a line a column, with warnings.")
     parser.add_argument("data", type=Path, metavar="FILE", help="an npy, npz, csv or parquet file, or image folder")
-    parser.add_argument("--read", action="append", default=[], metavar="FIELD=VALUE", help="how the data are read")
-    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+    parser.add_list("--read", "FIELD=VALUE", "how the data are read")
+    parser.add_flag("--json", "print the summary as JSON")
     given = parser.parse_args(arguments)
     host = discover_host()
 

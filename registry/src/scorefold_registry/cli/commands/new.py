@@ -9,9 +9,8 @@ from pathlib import Path
 
 from scorefold.errors import printable
 from scorefold_registry.cli.answers import print_answer
-from scorefold_registry.cli.hosting import discover_host
 from scorefold_registry.cli.new.templates import Templates, choose, find_templates, refuse_taken, render
-from scorefold_registry.cli.options import Parser
+from scorefold_registry.cli.options import Parser, discover_host
 from scorefold_registry.host import Host
 
 
@@ -52,7 +51,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="the new folder (default: scorefold-NAME)")
     parser.add_argument("--from", dest="source", metavar="DIST", help="whose template, where several have one")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_flag("--json", "print JSON")
     return parser.parse_args(arguments)
 
 

@@ -37,8 +37,8 @@ def _check(arguments: list[str]) -> int:
 
 def _list(arguments: list[str]) -> int:
     parser = Parser("plugins list", "List the installed plugins, their states and what they offer.")
-    parser.add_argument("--no-import", action="store_true", help="run no plugin code: entry points only")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_flag("--no-import", "run no plugin code: entry points only")
+    parser.add_flag("--json", "print JSON")
     options = parser.parse_args(arguments)
     discovery = discover(import_plugins=not options.no_import)
     # Making the catalogue settles who has which name, and with it the states.
@@ -96,7 +96,7 @@ def _lines(record: PluginRecord, further: Mapping[str, Sequence[str]]) -> Iterab
 def _show(arguments: list[str]) -> int:
     parser = Parser("plugins show", "Show a plugin, or a component with its ports and its config.")
     parser.add_argument("name", help="a plugin, a distribution, or a component as kind:name")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_flag("--json", "print JSON")
     options = parser.parse_args(arguments)
     discovery = discover()
     discovery.ask_claims()
@@ -118,8 +118,8 @@ def _show(arguments: list[str]) -> int:
 
 def _doctor(arguments: list[str]) -> int:
     parser = Parser("plugins doctor", "Say what is wrong with the installed plugins, and what fixes it.")
-    parser.add_argument("--load", action="store_true", help="also import the code of every component")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_flag("--load", "also import the code of every component")
+    parser.add_flag("--json", "print JSON")
     options = parser.parse_args(arguments)
     from scorefold_registry.cli.doctor import examine, report
 

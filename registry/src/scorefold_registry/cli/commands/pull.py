@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 
 from scorefold_registry.cli.answers import print_answer
-from scorefold_registry.cli.hosting import discover_host
-from scorefold_registry.cli.options import Parser
+from scorefold_registry.cli.options import Parser, discover_host
 
 
 def run(arguments: list[str]) -> int:
@@ -16,7 +15,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("source", metavar="FROM", help="a folder (./NAME), or a repository of the Hub (org/name)")
     parser.add_argument("to", nargs="?", type=Path, metavar="TO", help="a new folder (default: models/NAME)")
     parser.add_argument("--revision", help="a branch, tag or commit of the repository (default: its main branch)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_flag("--json", "print JSON")
     given = parser.parse_args(arguments)
     host = discover_host()
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from scorefold.errors import printable
 from scorefold_registry.cli.answers import print_answer
-from scorefold_registry.cli.hosting import discover_host
-from scorefold_registry.cli.options import Parser
+from scorefold_registry.cli.options import Parser, discover_host
 
 
 def run(arguments: list[str]) -> int:
@@ -18,8 +17,8 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("stage", type=Path, metavar="RUN/STAGE", help="the folder of a stage in a run's folder")
     parser.add_argument("to", metavar="TO", help="a new folder (./NAME), or a repository of the Hub (org/name)")
     parser.add_argument("--licence", metavar="NAME", help="of the weights: mit, apache-2.0, cc-by-4.0, ...")
-    parser.add_argument("--public", action="store_true", help="a repository that is made is public (default: private)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_flag("--public", "a repository that is made is public (default: private)")
+    parser.add_flag("--json", "print JSON")
     given = parser.parse_args(arguments)
     host = discover_host()
 

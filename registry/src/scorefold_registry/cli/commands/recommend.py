@@ -70,25 +70,17 @@ def run(arguments: list[str]) -> int:
     return 0 if given.quick or estimate["value"] is not None else 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     parser = Parser("recommend", "Which estimate of intrinsic dimension to believe for these data.")
     parser.add_argument(
         "data", metavar="DATA", help="an npy, npz, csv or parquet file, a folder of images, or a component data:NAME"
     )
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="FIELD=VALUE", dest="fields", help="how the data are read"
-    )
-    parser.add_argument(
-        "--config", action="append", default=[], metavar="FIELD=VALUE", help="a setting of estimator:calibrated"
-    )
-    parser.add_argument(
-        "--only", action="append", default=[], metavar="NAME,...", help="check only these estimators (default: all)"
-    )
-    parser.add_argument(
+    parser.add_list("--set", "FIELD=VALUE", "how the data are read", dest="fields")
+    parser.add_list("--config", "FIELD=VALUE", "a setting of estimator:calibrated")
+    parser.add_list("--only", "NAME,...", "check only these estimators (default: all)")
+    parser.add_flag(
         "--quick",
-        action="store_true",
-        help="two estimators by neighbours in seconds, unchecked (default: both, then "
-        "all of them checked on surrogates)",
+        "two estimators by neighbours in seconds, unchecked (default: both, then all of them checked on surrogates)",
     )
     add_run_options(parser)
     return parser
@@ -112,7 +104,7 @@ def _stages(given: argparse.Namespace) -> tuple[dict[str, Any], dict[str, str]]:
     settings = with_fields({}, given.config, "--config", "surrogates=80")
     if settings:
         stage["config"] = settings
-    from scorefold_registry.cli.hosting import discover_host
+    from scorefold_registry.cli.options import discover_host
     from scorefold_registry.components.parts import anchored_use
     from scorefold_registry.components.paths import from_here
 
@@ -131,7 +123,7 @@ def _rows_and_columns(given: argparse.Namespace) -> tuple[dict[str, Any], dict[s
     path = Path(given.data).expanduser()
     if path.suffix.lower() not in TABLES or not path.is_file():
         return {}, {}
-    from scorefold_registry.cli.hosting import discover_host
+    from scorefold_registry.cli.options import discover_host
     from scorefold_registry.cli.starting.reading import UNEVEN, read_data, uneven
 
     # Classes mean nothing to the estimator, and a point without one is a point.

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scorefold_registry.cli.answers import print_answer
-from scorefold_registry.cli.hosting import discover_host
-from scorefold_registry.cli.options import Parser, UsageError, count
+from scorefold_registry.cli.options import Parser, UsageError, count, discover_host
 from scorefold_registry.experiments.profiles import PROFILES
 
 if TYPE_CHECKING:
@@ -27,13 +26,11 @@ def run(arguments: list[str]) -> int:
         default="smoke",
         help="; ".join(f"{name}: {purpose}" for name, purpose in PROFILES.items()),
     )
-    parser.add_argument("--only", action="append", default=[], metavar="CLAIM", help="only this claim")
+    parser.add_list("--only", "CLAIM", "only this claim")
     parser.add_argument("--seeds", type=count(1), default=1, metavar="N", help="seeds 0 to N - 1 (default: 1)")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="where values are kept (default: .scorefold/claims)")
-    parser.add_argument("--fresh", action="store_true", help="measure again what another profile than smoke kept")
-    parser.add_argument(
-        "--null", action="store_true", help="measure gates with no training step: one that holds says nothing"
-    )
+    parser.add_flag("--fresh", "measure again what another profile than smoke kept")
+    parser.add_flag("--null", "measure gates with no training step: one that holds says nothing")
     parser.add_argument(
         "--device", default="cpu", help="where models are built: auto, cpu, cuda, cuda:N, mps or simulated"
     )
@@ -43,7 +40,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument(
         "--workers", type=count(1), default=1, metavar="N", help="processes that share the jobs inside a claim"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_flag("--json", "print JSON")
     given = parser.parse_args(arguments)
     host = discover_host()
 

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 from scorefold.errors import printable
 from scorefold_registry.cli.answers import print_answer
-from scorefold_registry.cli.hosting import discover_host
-from scorefold_registry.cli.options import Parser
+from scorefold_registry.cli.options import Parser, discover_host
 from scorefold_registry.runfile.plan import make_plan
 from scorefold_registry.runfile.reader import read
 
@@ -26,13 +25,13 @@ def run(arguments: list[str]) -> int:
     """Run a file and say what it answered and where the report is. The status is 0, or 130 after Ctrl-C."""
     parser = Parser("run", "Run a run file.")
     parser.add_argument("file", type=Path, help="the run file")
-    parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", dest="sets", help="set a field")
+    parser.add_list("--set", "PATH=VALUE", "set a field", dest="sets")
     add_run_options(parser)
     given = parser.parse_args(arguments)
     return run_and_print(given.file, given, sets=given.sets)
 
 
-def add_run_options(parser: argparse.ArgumentParser) -> None:
+def add_run_options(parser: Parser) -> None:
     """The options that ``run`` and ``demo`` share."""
     parser.add_argument("--seed", type=int, help="the root seed, in place of the file's")
     parser.add_argument(
@@ -40,9 +39,9 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--runs", type=Path, metavar="DIR", help="where run folders go (default: runs)")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="where stages are kept (default: .scorefold/cache)")
-    parser.add_argument("--fresh", action="store_true", help="compute every stage anew")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    parser.add_argument("--quiet", action="store_true", help="show no progress")
+    parser.add_flag("--fresh", "compute every stage anew")
+    parser.add_flag("--json", "print the result as JSON")
+    parser.add_flag("--quiet", "show no progress")
 
 
 def run_and_print(

@@ -38,9 +38,9 @@ def run(arguments: list[str]) -> int:
         "--cache-days", type=_days, metavar="DAYS", help="clean: also remove kept stages unused for so many days"
     )
     parser.add_argument("--cache", type=Path, metavar="DIR", help="clean: where stages are kept")
-    parser.add_argument("--dry-run", action="store_true", help="clean: show what would be removed, and remove nothing")
-    parser.add_argument("--yes", action="store_true", help="clean: do not ask on a terminal")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_flag("--dry-run", "clean: show what would be removed, and remove nothing")
+    parser.add_flag("--yes", "clean: do not ask on a terminal")
+    parser.add_flag("--json", "print the result as JSON")
     given = parser.parse_args(arguments)
     if len(given.run) != _RUNS[given.do]:
         wanted = ("no run", "one run", "two runs")[_RUNS[given.do]]

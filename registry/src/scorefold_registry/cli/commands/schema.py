@@ -8,8 +8,7 @@ from pathlib import Path
 
 from scorefold.errors import ConfigError, printable
 from scorefold_registry.cli.answers import print_answer
-from scorefold_registry.cli.hosting import discover_host
-from scorefold_registry.cli.options import Parser
+from scorefold_registry.cli.options import Parser, discover_host
 from scorefold_registry.runfile.schema import run_schema
 
 DEFAULT = Path(".scorefold/schema.json")
@@ -19,7 +18,7 @@ def run(arguments: list[str]) -> int:
     """Write the schema of what is installed and print the line that points a run file at it. The status is 0."""
     parser = Parser("schema", "Write JSON Schema of run files for what is installed, for YAML language servers.")
     parser.add_argument("--out", type=Path, metavar="FILE", help=f"where to write it (default: {DEFAULT})")
-    parser.add_argument("--json", action="store_true", help="print the schema; write it only where --out says")
+    parser.add_flag("--json", "print the schema; write it only where --out says")
     given = parser.parse_args(arguments)
     found = run_schema(discover_host().catalogue)
     for note in found.notes:

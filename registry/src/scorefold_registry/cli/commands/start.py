@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -12,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from scorefold.errors import ConfigError, ScorefoldError
 from scorefold_registry.cli.answers import print_answer
-from scorefold_registry.cli.hosting import discover_host
-from scorefold_registry.cli.options import Parser, pairs
+from scorefold_registry.cli.options import Parser, discover_host, pairs
 from scorefold_registry.components.messages import RawPath
 from scorefold_registry.components.parts import anchored_use
 
@@ -63,18 +61,16 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     parser = Parser("start", "Write a run file for your data and a question about them.")
     parser.add_argument(
         "data", metavar="DATA", help="an npy, npz, csv or parquet file, a folder of images, or data:NAME"
     )
     listed = "; ".join(f"{word}: {text}" for word, text in TEXTS.items())
     parser.add_argument("--question", choices=tuple(TEXTS), help=f"{listed} (asked on a terminal)")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="FIELD=VALUE", dest="fields", help="how the data are read"
-    )
+    parser.add_list("--set", "FIELD=VALUE", "how the data are read", dest="fields")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the new file (default: DATA-QUESTION.yaml, here)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_flag("--json", "print JSON")
     return parser
 
 

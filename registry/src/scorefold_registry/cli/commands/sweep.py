@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 from scorefold.artefacts import json_text
 from scorefold.errors import printable
 from scorefold_registry.cli.answers import print_answer
-from scorefold_registry.cli.hosting import discover_host
 from scorefold_registry.cli.main import INTERRUPTED
-from scorefold_registry.cli.options import Parser, count
+from scorefold_registry.cli.options import Parser, count, discover_host
 from scorefold_registry.experiments.engine import Interrupted
 from scorefold_registry.experiments.points import parse_axis
 from scorefold_registry.experiments.progress import watch_for
@@ -75,18 +73,16 @@ def _print_result(result: SweepResult) -> None:
         print(f"{what}: {result.folder / name}")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     parser = Parser("sweep", "Run a run file at many values of some of its fields.")
     parser.add_argument("file", type=Path, help="the run file")
-    parser.add_argument(
+    parser.add_list(
         "--over",
-        action="append",
-        default=[],
-        metavar="FIELD=VALUES",
-        help="a field, as for --set, and its values: 1,2,3, or to draw uniform(a,b), loguniform(a,b), integers(a,b) or "
+        "FIELD=VALUES",
+        "a field, as for --set, and its values: 1,2,3, or to draw uniform(a,b), loguniform(a,b), integers(a,b) or "
         "choice(a,b,...)",
     )
-    parser.add_argument("--zip", action="store_true", help="take the values in step, not in every combination")
+    parser.add_flag("--zip", "take the values in step, not in every combination")
     parser.add_argument("--random", type=int, metavar="N", help="draw N times, by a Sobol sequence")
     parser.add_argument(
         "--search", type=int, metavar="N", help="try N settings, each chosen by those before it, for --best (Optuna)"
@@ -96,21 +92,19 @@ def _parser() -> argparse.ArgumentParser:
         metavar="STAGE",
         help="with --search: end the training of this stage where most settings before had less validation loss",
     )
-    parser.add_argument(
+    parser.add_list(
         "--measure",
-        action="append",
-        default=[],
-        metavar="STAGE.METRIC,...",
-        help="what to tabulate; STAGE alone is its first metric (default: the stages that no other uses)",
+        "STAGE.METRIC,...",
+        "what to tabulate; STAGE alone is its first metric (default: the stages that no other uses)",
     )
     parser.add_argument(
         "--best", metavar="min|max:STAGE.METRIC", help="name the setting where this is least or greatest"
     )
-    parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", dest="sets", help="set a field")
+    parser.add_list("--set", "PATH=VALUE", "set a field", dest="sets")
     parser.add_argument("--seed", type=int, help="the root seed, in place of the file's")
     parser.add_argument("--workers", type=count(1), metavar="N", help="processes (default: the file's runtime.workers)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where everything goes (default: a folder in sweeps)")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="where stages are kept (default: .scorefold/cache)")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    parser.add_argument("--quiet", action="store_true", help="show no progress")
+    parser.add_flag("--json", "print the result as JSON")
+    parser.add_flag("--quiet", "show no progress")
     return parser

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from scorefold_registry.cli.answers import print_answer
-from scorefold_registry.cli.hosting import discover_host
-from scorefold_registry.cli.options import Parser
+from scorefold_registry.cli.options import Parser, discover_host
 from scorefold_registry.host import Host
 from scorefold_registry.runfile.plan import Plan, make_plan
 from scorefold_registry.runfile.reader import RunFileError, read
@@ -19,11 +18,9 @@ def run(arguments: list[str]) -> int:
     """Check a run file. The status is 0 for one that is right and 1 for one that isn't."""
     parser = Parser("validate", "Check a run file without running it.")
     parser.add_argument("file", type=Path, help="the run file")
-    parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", dest="sets", help="set a field")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    parser.add_argument(
-        "--data", action="store_true", help="also open the data and build every component, as a run would (slower)"
-    )
+    parser.add_list("--set", "PATH=VALUE", "set a field", dest="sets")
+    parser.add_flag("--json", "print the result as JSON")
+    parser.add_flag("--data", "also open the data and build every component, as a run would (slower)")
     given = parser.parse_args(arguments)
     host = discover_host()
     try:
