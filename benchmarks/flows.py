@@ -48,7 +48,7 @@ from scorefold.data import Dataset, DataSpec
 from scorefold.interfaces import Progress
 from scorefold_standard.config.flows import AffineCouplingConfig, SplineCouplingConfig
 from scorefold_standard.flows.coupling import CouplingFlow
-from scorefold_toolkit.training.compilation import compiled
+from scorefold_toolkit.training.loop import compiled
 from scorefold_toolkit.training.task import LossModule
 
 LAYERS, HIDDEN, BINS, BOUND = 8, 64, 8, 5.0

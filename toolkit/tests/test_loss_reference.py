@@ -14,7 +14,7 @@ from scorefold.data import Dataset
 from scorefold.interfaces import Loss, Progress, Trainable
 from scorefold_toolkit.figures import training
 from scorefold_toolkit.training import fit
-from scorefold_toolkit.training.reference import LossReference, answering_zero, normal_reference, silent_network
+from scorefold_toolkit.training.validation import LossReference, answering_zero, normal_reference, silent_network
 
 
 class Squares(nn.Module, Trainable):

@@ -18,8 +18,7 @@ from scorefold.data import Dataset
 from scorefold.errors import TrainingError
 from scorefold.interfaces.capabilities import Loss
 from scorefold_toolkit.training import fit
-from scorefold_toolkit.training.augment import mirrored
-from scorefold_toolkit.training.batches import parts_of
+from scorefold_toolkit.training.batches import mirrored, parts_of
 from scorefold_toolkit.training.duration import replanned
 
 

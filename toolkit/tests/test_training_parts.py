@@ -22,10 +22,8 @@ from scorefold.errors import TrainingError
 from scorefold.interfaces.capabilities import Loss, Phase, Progress
 from scorefold_toolkit.training import fit
 from scorefold_toolkit.training.batches import batch_positions, batch_size
-from scorefold_toolkit.training.ema import AveragedWeights
-from scorefold_toolkit.training.optimiser import clip_gradients
+from scorefold_toolkit.training.optimiser import AveragedWeights, Plateau, clip_gradients, learning_rate_factor
 from scorefold_toolkit.training.phases import ordered_phases, share_steps
-from scorefold_toolkit.training.schedule import Plateau, learning_rate_factor
 
 
 def phase(name: str, after: str | None = None, steps: int | None = None) -> Phase:

@@ -16,7 +16,7 @@ from scorefold_flowmatching.config import FlowMatchingConfig
 from scorefold_toolkit.nn.conditions import drop_condition, null_condition, with_null_class
 from scorefold_toolkit.score_matching.noise_levels import NoiseLevels
 from scorefold_toolkit.score_matching.rectified import Rectified
-from scorefold_toolkit.training.reference import LossReference, silent_network
+from scorefold_toolkit.training.validation import LossReference, silent_network
 
 
 class FlowMatching(ScoreModel, Trainable):

@@ -37,7 +37,7 @@ from scorefold_nonuniform.config.bands import LearnedBandsConfig
 from scorefold_nonuniform.config.scores import MultiScaleConfig
 from scorefold_toolkit.config.denoising import WeightingConfig
 from scorefold_toolkit.nn import loss_uncertainty
-from scorefold_toolkit.training.reference import LossReference, silent_network
+from scorefold_toolkit.training.validation import LossReference, silent_network
 
 
 class ScaleNetwork(nn.Module):

@@ -30,7 +30,7 @@ from scorefold_nonuniform.bands.network_input import (
 from scorefold_nonuniform.bands.speeds import banded_process
 from scorefold_nonuniform.config.scores import NonUniformConfig
 from scorefold_toolkit.nn import loss_uncertainty
-from scorefold_toolkit.training.reference import LossReference, silent_network
+from scorefold_toolkit.training.validation import LossReference, silent_network
 
 
 class NonUniform(BandedScore, Trainable):

@@ -34,7 +34,7 @@ from scorefold_scorevae.coding.start import leave_saddle
 from scorefold_scorevae.config.diff_decoder import DiffDecoderConfig
 from scorefold_scorevae.scorevae.model import checked_code
 from scorefold_toolkit.score_matching.prediction import Standardised
-from scorefold_toolkit.training.reference import LossReference, answering_zero, silent_network
+from scorefold_toolkit.training.validation import LossReference, answering_zero, silent_network
 
 
 class DiffDecoder(ScoreModel, Trainable, EncodesNoise):

@@ -20,7 +20,7 @@ from scorefold_scorevae.autoencoder import Autoencoder
 from scorefold_scorevae.coding.objective import normal_kl, warmed_up
 from scorefold_scorevae.coding.start import leave_saddle
 from scorefold_scorevae.config.vae import VAEConfig
-from scorefold_toolkit.training.reference import LossReference
+from scorefold_toolkit.training.validation import LossReference
 
 _RESIDUAL_RATE = 0.01
 _BETA_RATE = 0.02

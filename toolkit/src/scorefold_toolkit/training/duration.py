@@ -1,10 +1,11 @@
-"""How many steps fit into some minutes of training."""
+"""The number of steps of a training: as many as fit into some minutes, or none."""
 
 from __future__ import annotations
 
 import copy
 import itertools
 import json
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 
 from scorefold.artefacts import write_text
-from scorefold.config import TrainingConfig
+from scorefold.config import UNTRAINED, TrainingConfig
 from scorefold.data import Dataset
 from scorefold.interfaces.capabilities import Phase, Progress, Trainable
 from scorefold.seeds import derive_generator
@@ -21,6 +22,17 @@ from scorefold_toolkit.training.batches import batch_positions, batch_size
 from scorefold_toolkit.training.distributed import OneProcess
 from scorefold_toolkit.training.optimiser import build_optimiser, trained_groups
 from scorefold_toolkit.training.phases import only
+
+
+def untrained(what: str) -> bool:
+    """Whether trainings take no step, as under ``scorefold reproduce --null``; then a line says that one was due."""
+    log = os.environ.get(UNTRAINED)
+    if log is None:
+        return False
+    with Path(log).open("a") as file:
+        file.write(f"{what}\n")
+    return True
+
 
 _FILE = "steps.json"
 _WARM_UP, _TIMED = 2, 20

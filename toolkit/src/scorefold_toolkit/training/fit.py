@@ -1,29 +1,29 @@
-"""``fit``: trains a component on data, by its own loss and in its own phases."""
+"""``fit`` trains a component on data by its own loss and phases; independent phases may be jobs of their own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from scorefold.config import TrainingConfig
-from scorefold.data import Dataset, as_dataset
+from scorefold.data import Dataset, StreamedDataset, as_dataset
 from scorefold.errors import ShapeError, TrainingError
 from scorefold.interfaces.capabilities import Phase, Progress, Trainable
 from scorefold.seeds import derive_generator, derive_seed
+from scorefold.stage import Executor
 from scorefold_toolkit.training.distributed import OneProcess, processes_for
-from scorefold_toolkit.training.duration import steps_in
-from scorefold_toolkit.training.interrupt import Interrupt, deferred_interrupt
+from scorefold_toolkit.training.duration import steps_in, untrained
 from scorefold_toolkit.training.loop import train_phase
-from scorefold_toolkit.training.phases import ordered_phases, share_steps
+from scorefold_toolkit.training.phases import ordered_phases, share_steps, state_names
 from scorefold_toolkit.training.record import Clock, FitReport
-from scorefold_toolkit.training.reference import HasLossReference, LossReference, some_of
-from scorefold_toolkit.training.task import Task
-from scorefold_toolkit.training.untrained import untrained
-from scorefold_toolkit.training.validation import validation_loss
+from scorefold_toolkit.training.task import Interrupt, Task, deferred_interrupt
+from scorefold_toolkit.training.validation import HasLossReference, LossReference, some_of, validation_loss
 
 
 def fit(
@@ -189,3 +189,76 @@ def _checked(model: nn.Module, data: Dataset, what: str, processes: OneProcess) 
 def _interrupts(processes: OneProcess) -> AbstractContextManager[Interrupt]:
     """Ctrl-C after the running step; several processes, which would not agree on the step, are interrupted at once."""
     return deferred_interrupt() if processes.count == 1 else nullcontext(Interrupt())
+
+
+@dataclass(frozen=True)
+class PhaseJob:
+    """One phase of a model's training, and all that it takes."""
+
+    model: nn.Module
+    phase: str
+    train: Dataset
+    validation: Dataset | None
+    config: TrainingConfig
+    seed: int
+    checkpoint_dir: Path | None
+    precision: str
+
+
+def train_alone(job: PhaseJob) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Trains a job's phase: the state of the model that it changed, and the report, as JSON."""
+    report = fit(
+        job.model,
+        job.train,
+        job.config,
+        validation=job.validation,
+        seed=job.seed,
+        checkpoint_dir=job.checkpoint_dir,
+        precision=job.precision,
+        only=job.phase,
+    )
+    return {name: value.cpu() for name, value in job.model.state_dict().items()}, report.facts()
+
+
+def can_train_apart(model: nn.Module, *data: Dataset | None) -> bool:
+    """Whether a model has several phases and none needs another, on data in memory: streamed ones can't be sent."""
+    phases = model.phases() if isinstance(model, Trainable) else ()
+    streamed = any(isinstance(each, StreamedDataset) for each in data)
+    return len(phases) > 1 and all(phase.independent for phase in phases) and not streamed
+
+
+def fit_apart(
+    model: nn.Module,
+    train: Dataset,
+    config: TrainingConfig,
+    executor: Executor,
+    *,
+    validation: Dataset | None = None,
+    seed: int = 0,
+    checkpoint_dir: Path | None = None,
+    precision: str = "no",
+    progress: Callable[[int, int, str], None] | None = None,
+) -> FitReport:
+    """As ``scorefold_toolkit.training.fit``, with each phase a job for ``executor``; the weights come out the same.
+
+    What was measured is reported at the end. Raises as ``fit``, and ``JobError`` for data that can't be sent.
+    """
+    assert isinstance(model, Trainable)
+    phases = list(model.phases())
+    jobs = [PhaseJob(model, phase.name, train, validation, config, seed, checkpoint_dir, precision) for phase in phases]
+    answers = executor.map("scorefold_toolkit.training.fit:train_alone", jobs, key="phases of training")
+    whole = FitReport()
+    owned = [state_names(model, phase) for phase in phases]
+    state: dict[str, Tensor] = {}
+    for number, (phase, (tensors, facts)) in enumerate(zip(phases, answers, strict=True)):
+        # What prepare left is the same in every answer; what a phase trains comes from its own.
+        others = set[str]().union(*owned) - owned[number]
+        state |= {name: value for name, value in tensors.items() if name not in others}
+        part = FitReport()
+        part.take_over(facts)
+        whole.include(part)
+        if progress is not None:
+            progress(number + 1, len(phases), f"{phase.name} trained")
+    model.load_state_dict(state)
+    model.eval()
+    return whole

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing, nullcontext
 from typing import Any
 
@@ -15,25 +15,46 @@ from torch import nn
 from scorefold.data import Dataset
 from scorefold.errors import TrainingError
 from scorefold.interfaces.capabilities import Phase, Progress
-from scorefold_toolkit.training.augment import mirrored
-from scorefold_toolkit.training.batches import batch_positions, batch_size, parts_of
-from scorefold_toolkit.training.checkpoint import Checkpoints
-from scorefold_toolkit.training.compilation import compiled
+from scorefold_toolkit.training.batches import batch_positions, batch_size, mirrored, parts_of
 from scorefold_toolkit.training.duration import replanned
-from scorefold_toolkit.training.ema import AveragedWeights
 from scorefold_toolkit.training.optimiser import (
+    AveragedWeights,
+    Plateau,
     build_optimiser,
     here,
+    learning_rate_factor,
     load_optimiser,
     optimiser_tensors,
     set_learning_rate,
     trained_groups,
 )
 from scorefold_toolkit.training.phases import only
-from scorefold_toolkit.training.record import RecentLosses, refuse_non_finite
-from scorefold_toolkit.training.schedule import Plateau, learning_rate_factor
+from scorefold_toolkit.training.record import Checkpoints, RecentLosses, refuse_non_finite
 from scorefold_toolkit.training.task import LossModule, State, Task, named
 from scorefold_toolkit.training.validation import Best, validation_loss
+
+
+def compiled(loss: Callable[..., Any]) -> Callable[..., Any]:
+    """The loss through torch.compile, which compiles when it is first called (seconds to a minute).
+
+    Draws from a ``torch.Generator`` stay outside what is compiled. Results differ from uncompiled ones by rounding. The
+    function raises ``TrainingError`` where there is no working compiler.
+    """
+    from torch._dynamo.exc import BackendCompilerFailed
+
+    fast = torch.compile(loss)
+
+    def call(*arguments: Any) -> Any:
+        try:
+            return fast(*arguments)
+        except BackendCompilerFailed as error:
+            raise TrainingError(
+                f"torch.compile failed: {str(error).splitlines()[0]}",
+                hint="set training.compile to false, or install a compiler (for a CPU a C++ one, named by CXX)",
+            ) from error
+
+    return call
+
 
 _RISEN = 1.0
 """How far above its start, or above twice of it, a loss on held-out points has diverged."""

@@ -1,10 +1,14 @@
-"""What all phases of one training share, and what a checkpoint holds of it."""
+"""The state that all phases of one training share, what a checkpoint holds of it, and Ctrl-C that waits for a step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -13,11 +17,40 @@ from torch import Tensor, nn
 from scorefold.config import TrainingConfig
 from scorefold.data import Dataset
 from scorefold.interfaces.capabilities import Phase, Progress, Trainable
-from scorefold_toolkit.training.checkpoint import Checkpoints, training_identity
 from scorefold_toolkit.training.distributed import OneProcess
-from scorefold_toolkit.training.interrupt import Interrupt
 from scorefold_toolkit.training.phases import checkpoint_key, state_names
-from scorefold_toolkit.training.record import Clock, FitReport
+from scorefold_toolkit.training.record import Checkpoints, Clock, FitReport, training_identity
+
+
+class Interrupt:
+    """Whether Ctrl-C was pressed."""
+
+    pressed = False
+
+
+@contextmanager
+def deferred_interrupt() -> Iterator[Interrupt]:
+    """Ctrl-C only sets ``pressed`` meanwhile; pressed a second time it interrupts at once.
+
+    Python delivers signals to the main thread and some programs ignore or handle this one: outside the main thread, or
+    with a handler other than Python's own, nothing changes.
+    """
+    interrupt = Interrupt()
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is not signal.default_int_handler:
+        yield interrupt
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        interrupt.pressed = True
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield interrupt
+    finally:
+        signal.signal(signal.SIGINT, before)
+
 
 State = tuple[dict[str, Tensor], dict[str, Any]]
 """Tensors and JSON facts: the two halves of a checkpoint."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scorefold_allocation.config.learners import EpisodesConfig
-from scorefold_toolkit.training.schedule import Plateau
+from scorefold_toolkit.training.optimiser import Plateau
 
 
 class Course:

@@ -18,7 +18,7 @@ from scorefold_caflow.flow.dequantisation import Dequantiser
 from scorefold_caflow.flow.parts import Given, TwoEncoders, build_parts
 from scorefold_caflow.flow.preprocessing import preprocessing
 from scorefold_toolkit.nn import StandardNormal
-from scorefold_toolkit.training.reference import LossReference, normal_reference
+from scorefold_toolkit.training.validation import LossReference, normal_reference
 
 _START = 256  # images that normalisations start from
 _ROUND_TRIP = 1e-3  # how far, in deviations of the data, an event may come back

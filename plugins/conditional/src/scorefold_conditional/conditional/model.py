@@ -29,7 +29,7 @@ from scorefold_toolkit.nn import loss_uncertainty, named_parts, named_specs
 from scorefold_toolkit.nn.conditions import with_null_class
 from scorefold_toolkit.score_matching.noise_levels import NoiseLevels
 from scorefold_toolkit.score_matching.prediction import Standardised
-from scorefold_toolkit.training.reference import LossReference, silent_network
+from scorefold_toolkit.training.validation import LossReference, silent_network
 
 Parts = Mapping[str, Tensor]
 

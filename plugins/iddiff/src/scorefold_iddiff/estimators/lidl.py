@@ -30,7 +30,7 @@ from scorefold_iddiff.local.probe import Points, check_resolution, order, rows_a
 from scorefold_iddiff.local.regression import slope_in_log_noise
 from scorefold_iddiff.local.survey import looked_at
 from scorefold_toolkit.training import fit
-from scorefold_toolkit.training.reference import HasLossReference, LossReference
+from scorefold_toolkit.training.validation import HasLossReference, LossReference
 
 _START_POINTS = 10_000
 

@@ -28,7 +28,7 @@ from scorefold_pullback.flows.objective import (
 from scorefold_pullback.flows.parts import find_parts
 from scorefold_pullback.maps import build_map
 from scorefold_pullback.maps.tangents import can_push, push
-from scorefold_toolkit.training.reference import LossReference, normal_reference
+from scorefold_toolkit.training.validation import LossReference, normal_reference
 
 _FULL_UP_TO = 32
 

@@ -31,7 +31,7 @@ from scorefold_scorevae.coding.objective import data_term, diffuse, normal_kl, w
 from scorefold_scorevae.config.scorevae import ScoreVAEConfig
 from scorefold_scorevae.scorevae.guidance import Guidance, weights_of
 from scorefold_scorevae.scorevae.prior import check_prior, prior_condition
-from scorefold_toolkit.training.reference import LossReference, silent_network
+from scorefold_toolkit.training.validation import LossReference, silent_network
 
 
 class ScoreVAE(ScoreModel, Trainable, EncodesNoise):

@@ -27,7 +27,7 @@ from scorefold_scorevae.scorevae.guidance import Guidance
 from scorefold_scorevae.scorevae.model import ScoreVAE, bound_by_code, checked_code, known_options
 from scorefold_scorevae.scorevae.prior import check_data
 from scorefold_toolkit.checks import check_trained
-from scorefold_toolkit.training.reference import LossReference, silent_network
+from scorefold_toolkit.training.validation import LossReference, silent_network
 
 
 class ScoreVAEPlus(ScoreModel, Trainable, EncodesNoise):

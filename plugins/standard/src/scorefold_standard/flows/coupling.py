@@ -34,7 +34,7 @@ from scorefold_toolkit.nn import (
     coupling_halves,
     spline_parameters,
 )
-from scorefold_toolkit.training.reference import LossReference, normal_reference
+from scorefold_toolkit.training.validation import LossReference, normal_reference
 
 CouplingFlowConfig = AffineCouplingConfig | SplineCouplingConfig
 

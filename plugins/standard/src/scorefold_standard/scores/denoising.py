@@ -22,7 +22,7 @@ from scorefold_toolkit.nn.conditions import drop_condition, null_condition, with
 from scorefold_toolkit.score_matching.losses import denoising_score_matching
 from scorefold_toolkit.score_matching.noise_levels import NoiseLevels
 from scorefold_toolkit.score_matching.prediction import Standardised
-from scorefold_toolkit.training.reference import LossReference, silent_network
+from scorefold_toolkit.training.validation import LossReference, silent_network
 
 
 class Denoising(ScoreModel, Trainable):
