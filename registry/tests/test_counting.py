@@ -15,8 +15,8 @@ from scorefold.data import Condition
 from scorefold.diffusion import VE
 from scorefold.interfaces import Flow, ScoreModel, evaluations
 from scorefold_registry.components.building import Made, Memory
-from scorefold_registry.run.costs import cpu_seconds, models_of
-from scorefold_registry.run.memory import peak_memory, restart_peak
+from scorefold_registry.run.costs import cpu_seconds, peak_memory, restart_peak
+from scorefold_registry.run.stage_work import models_of
 from scorefold_toolkit.nn import StandardNormal
 
 

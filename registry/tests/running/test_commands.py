@@ -198,7 +198,7 @@ def test_a_run_that_is_renamed_while_it_is_listed_is_no_error(say: Say, monkeypa
         path.parent.rmdir()
         return {}
 
-    monkeypatch.setattr("scorefold_registry.components.checked_json.read_json", vanishing)
+    monkeypatch.setattr("scorefold_registry.components.stage_files.read_json", vanishing)
     assert say("runs", "list", "--json").json == {"runs": []}
 
 

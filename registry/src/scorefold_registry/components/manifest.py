@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, Field
 from scorefold.artefacts import MANIFEST_FILE, digest_file, load_facts
 from scorefold.errors import ArtefactError, PluginError
 from scorefold_registry.components.catalogue import Catalogue
-from scorefold_registry.components.checked_json import checked, read_checked
+from scorefold_registry.components.stage_files import checked, read_checked
 from scorefold_registry.plugins.names import parse_reference
 from scorefold_registry.plugins.records import Registered, how_to_get
 

@@ -27,7 +27,7 @@ from scorefold_registry.experiments.rows import (
     least,
     shortfall,
 )
-from scorefold_registry.run.csv_cells import cell_text
+from scorefold_registry.run.data_table import cell_text
 from scorefold_registry.run.progress import duration, number_text
 from scorefold_registry.run.report import alike
 

@@ -19,7 +19,6 @@ import pluggy
 from scorefold import hookspecs
 from scorefold.errors import ScorefoldError
 from scorefold.plugin import ENTRY_POINT_GROUP, PLUGIN_API, Claim
-from scorefold_registry.plugins.allowlist import apply_list, chosen_list
 from scorefold_registry.plugins.development import development_plugins, plugin_name
 from scorefold_registry.plugins.hooks import HookError, ask, ask_claims, check_hooks
 from scorefold_registry.plugins.import_guard import watch_imports
@@ -28,7 +27,14 @@ from scorefold_registry.plugins.names import normalise
 from scorefold_registry.plugins.process_guard import isolated, time_limit
 from scorefold_registry.plugins.records import LOCAL, PluginRecord
 from scorefold_registry.plugins.requirements import unmet_contract, versions_of_ours
-from scorefold_registry.plugins.settings import Settings, find_settings, read_settings, settings_notes
+from scorefold_registry.plugins.settings import (
+    Settings,
+    apply_list,
+    chosen_list,
+    find_settings,
+    read_settings,
+    settings_notes,
+)
 
 SLOW = 2.0
 """The seconds from which a plugin's import is reported."""

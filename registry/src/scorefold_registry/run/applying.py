@@ -33,6 +33,13 @@ from scorefold_registry.runfile.yaml_reader import parse_value
 
 if TYPE_CHECKING:
     from scorefold_registry.host import Host
+from typing import TYPE_CHECKING
+
+from scorefold.data_summary import DataSummary
+from scorefold_registry.plugins.loading import load_target
+
+if TYPE_CHECKING:
+    from scorefold_registry.host import Host
 
 
 def apply_stage(
@@ -224,3 +231,20 @@ def _dtype_of(component: Any) -> torch.dtype:
             if tensor.is_floating_point():
                 return tensor.dtype
     return torch.float32
+
+
+def inspect_data(host: Host, data: Path, fields: Mapping[str, Any]) -> DataSummary:
+    """The summary of files of points, which a pattern may name, or of images, with these fields of their loader.
+
+    Raises ``DataError`` for a file that can't be read at all, and ``ConfigError`` for a field that does not fit.
+    """
+    name, field = loader_of(data)
+    registered = host.catalogue.resolve(name)
+    model = config_model(registered)
+    raw = {**fields, field: str(data)}
+    try:
+        config = model.model_validate(raw)
+    except ValidationError as error:
+        raise config_error(f"the fields of {name}", config_problems(model, error, raw)) from None
+    source: type[DataSource] = load_target(registered, registered.component.target)
+    return source.inspect(config)

@@ -1,15 +1,11 @@
-"""The costs of a stage: CPU seconds, and the models whose evaluations are counted."""
+"""The costs of a stage: CPU seconds and memory of this process."""
 
 from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Any
-
-from scorefold.interfaces import Flow, ScoreModel
-
-if TYPE_CHECKING:
-    from scorefold_registry.components.building import Memory
+from contextlib import suppress
+from pathlib import Path
 
 
 def cpu_seconds() -> float:
@@ -18,16 +14,15 @@ def cpu_seconds() -> float:
     return time.process_time() + children.children_user + children.children_system
 
 
-def models_of(memory: Memory, *objects: Any) -> list[Any]:
-    """The score models and flows among objects and what they were plugged to, at any depth."""
-    found: dict[int, Any] = {}
-    waiting = list(objects)
-    while waiting:
-        item = waiting.pop()
-        if isinstance(item, (list, tuple)):
-            waiting += item
-        elif id(item) not in found:
-            found[id(item)] = item
-            made = memory.of(item)
-            waiting += [] if made is None else made.ports.values()
-    return [item for item in found.values() if isinstance(item, (ScoreModel, Flow))]
+def restart_peak() -> None:
+    """Have ``peak_memory`` count from now on. Linux does; elsewhere it counts from the start of the process."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory() -> float | None:
+    """The most memory of this process since ``restart_peak``, in MB (10^6 bytes); None where the system doesn't say."""
+    with suppress(OSError):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next((1.024e-3 * float(line.split()[1]) for line in lines if line.startswith("VmHWM")), None)
+    return None

@@ -60,3 +60,13 @@ def _number(value: float, spread: float | None) -> str:
     if not spread or not abs(value) > spread:
         return number_text(float(value))
     return f"{value:.{min(12, max(4, 3 + math.floor(math.log10(abs(value) / spread))))}g}"
+
+
+def cell_text(text: str) -> str:
+    """Text on one line that steers nothing, and is never what a spreadsheet takes for a formula.
+
+    >>> cell_text("=HYPERLINK(1)")
+    "'=HYPERLINK(1)"
+    """
+    text = printable(text).replace("\n", " ")
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t")) else text

@@ -26,12 +26,11 @@ from scorefold_registry.plugins.records import PluginRecord
 from scorefold_registry.run import folders as run_folders
 from scorefold_registry.run import team
 from scorefold_registry.run.cache import Cache
-from scorefold_registry.run.costs import cpu_seconds
+from scorefold_registry.run.costs import cpu_seconds, peak_memory, restart_peak
 from scorefold_registry.run.environment import describe_environment
 from scorefold_registry.run.error_attribution import stage_error
 from scorefold_registry.run.executor import LocalExecutor, plugins_executor
 from scorefold_registry.run.keys import key_of
-from scorefold_registry.run.memory import peak_memory, restart_peak
 from scorefold_registry.run.observers import Events, Observers, Own
 from scorefold_registry.run.progress import Silent
 from scorefold_registry.run.rehearsal import rehearse

@@ -15,8 +15,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel
 
 from scorefold.errors import ArtefactError
-from scorefold_registry.components.checked_json import read_checked
-from scorefold_registry.components.stage_files import Time
+from scorefold_registry.components.stage_files import Time, read_checked
 from scorefold_registry.run.cache import folder_size, is_locked, make_folder
 
 PARTIAL = ".partial"

@@ -15,7 +15,7 @@ from scorefold.errors import ArtefactError, ConfigError, DataError
 from scorefold.interfaces import DataSource
 from scorefold.stage import Outcome
 from scorefold_registry.components.file_names import file_name, free_name
-from scorefold_registry.run.csv_cells import cell_text
+from scorefold_registry.run.data_table import cell_text
 
 
 def writer_for(out: Path) -> Callable[[Path, Outcome], None]:

@@ -19,12 +19,12 @@ from pydantic import BaseModel, RootModel
 
 from scorefold.artefacts import read_json, write_text
 from scorefold.errors import ArtefactError, printable
-from scorefold_registry.components.checked_json import read_checked
 from scorefold_registry.components.file_names import file_name
 from scorefold_registry.components.stage_files import (
     AllocationFacts,
     EstimateFacts,
     read_answer,
+    read_checked,
     read_result,
     read_stage,
     read_value,

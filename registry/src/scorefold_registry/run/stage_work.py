@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from scorefold.interfaces import evaluations
+from scorefold.interfaces import Flow, ScoreModel, evaluations
 from scorefold.stage import Outcome, StageContext, showing
+from scorefold_registry.components.building import Memory
 from scorefold_registry.components.saving import port_objects
 from scorefold_registry.plugins.process_guard import guarded
-from scorefold_registry.run.costs import models_of
 from scorefold_registry.run.stage_builder import StageBuilder, perform
 from scorefold_registry.run.stage_values import StageValues
 from scorefold_registry.runfile.plan import PlannedStage
@@ -66,3 +66,18 @@ class StageWork:
         others = sorted({each.registered.plugin for each in made if each is not None} - {own})
         inside = f" or of what is plugged into it ({', '.join(others)})" if others else ""
         return f"the code of plugin {own!r}{inside}"
+
+
+def models_of(memory: Memory, *objects: Any) -> list[Any]:
+    """The score models and flows among objects and what they were plugged to, at any depth."""
+    found: dict[int, Any] = {}
+    waiting = list(objects)
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, (list, tuple)):
+            waiting += item
+        elif id(item) not in found:
+            found[id(item)] = item
+            made = memory.of(item)
+            waiting += [] if made is None else made.ports.values()
+    return [item for item in found.values() if isinstance(item, (ScoreModel, Flow))]

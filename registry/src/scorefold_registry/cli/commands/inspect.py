@@ -18,9 +18,8 @@ def run(arguments: list[str]) -> int:
     host = discover_host()
 
     from scorefold.artefacts import json_text
-    from scorefold_registry.run.applying import read_fields
+    from scorefold_registry.run.applying import inspect_data, read_fields
     from scorefold_registry.run.data_table import summary_text
-    from scorefold_registry.run.inspecting import inspect_data
 
     summary = inspect_data(host, given.data, read_fields(given.read, "--read"))
     if given.json:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from scorefold.data_summary import HEAVY_TAIL, ColumnSummary, DataSummary, is_code, is_identifier
 from scorefold.errors import DataError
-from scorefold_registry.run.applying import loader_of
-from scorefold_registry.run.inspecting import inspect_data
+from scorefold_registry.run.applying import inspect_data, loader_of
 
 if TYPE_CHECKING:
     from scorefold_registry.host import Host
