@@ -13,7 +13,7 @@ from scorefold_registry.cli.commands import audit as command
 from scorefold_registry.cli.main import main
 from scorefold_registry.python import data, do
 
-QUICK = ["--quiet", "--set", "permutations=99", "--set", "quality_points=100", "--set", "n=150"]
+QUICK = ["--quiet", "--option", "permutations=99", "--option", "quality_points=100", "--option", "n=150"]
 RUN_FILE = """version: 1
 name: ring
 runtime: {device: cpu, threads: 1}
@@ -88,8 +88,11 @@ def test_a_stage_is_audited_on_the_data_that_it_names(capsys: pytest.CaptureFixt
         ),
         (["right.npy", "--train", "train.npy", "--fail-on", "copy"], "did you mean 'copies'"),
         (["right.npy", "--train", "train.npy", "--fail-on", ","], "--fail-on is given no name"),
-        (["right.npy", "--train", "train.npy", "--held-out", "held-out.npy", "--read", "colums=[a]"], "'columns'"),
-        (["right.npy", "--train", "train.npy", "--held-out", "held-out.npy", "--set", "m=3"], "unknown field 'm'"),
+        (
+            ["right.npy", "--train", "train.npy", "--held-out", "held-out.npy", "--data-option", "colums=[a]"],
+            "'columns'",
+        ),
+        (["right.npy", "--train", "train.npy", "--held-out", "held-out.npy", "--option", "m=3"], "unknown field 'm'"),
     ],
 )
 def test_what_can_not_be_asked_is_an_error_for_people(

@@ -29,7 +29,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_estimators_on_data_of_known_dimension(capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["compare", "estimator", "--on", "2-sphere,4-plane", "--only", "iddiff,pca,twonn", "--json", "--quiet"]
+    command = ["compare", "estimator", "--data", "2-sphere,4-plane", "--only", "iddiff,pca,twonn", "--json", "--quiet"]
     assert main(command) == 0
     found = json.loads(capsys.readouterr().out)
     jsonschema.validate(found, SCHEMA)
@@ -56,14 +56,14 @@ def rows_of(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0
 def test_models_on_data_of_known_density(capsys: pytest.CaptureFixture[str]) -> None:
     """Truth is the entropy of the distribution on the points themselves, which the closed form meets and training
     approaches."""
-    exact = rows_of(capsys, "score", "--on", "clusters", "--only", "analytic,diffusers")
+    exact = rows_of(capsys, "score", "--data", "clusters", "--only", "analytic,diffusers")
     row = exact["analytic", "clusters"]
     assert row["difference"] == pytest.approx(0, abs=1e-3)
     assert row["regret"] == 0
     assert exact["diffusers", "clusters"]["skipped"]
     assert "of shape (2,) with a score for events of shape (1, 8, 8)" in exact["diffusers", "clusters"]["error"]
-    steps = ("--config", "affine-coupling.training.steps=150")
-    trained = rows_of(capsys, "flow", "--on", "gaussian", "--only", "affine-coupling", *steps)
+    steps = ("--set", "affine-coupling.training.steps=150")
+    trained = rows_of(capsys, "flow", "--data", "gaussian", "--only", "affine-coupling", *steps)
     row = trained["affine-coupling", "gaussian"]
     assert row["value"] == pytest.approx(row["truth"], abs=0.1)
     assert row["network_calls"] == 256
@@ -71,11 +71,11 @@ def test_models_on_data_of_known_density(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_a_score_that_knows_the_distribution_is_not_put_on_data_without_one(capsys: pytest.CaptureFixture[str]) -> None:
-    row = rows_of(capsys, "estimator", "--on", "curve,2-sphere", "--only", "iddiff")["iddiff", "curve"]
+    row = rows_of(capsys, "estimator", "--data", "curve,2-sphere", "--only", "iddiff")["iddiff", "curve"]
     assert row["skipped"]
     assert "score:analytic was made for data whose distribution is known, and data:helix knows none" in row["error"]
-    assert "--with score=USE" in row["error"]
-    chosen = ("estimator", "--on", "curve", "--only", "iddiff", "--with", "score=score:analytic")
+    assert "--plug score=USE" in row["error"]
+    chosen = ("estimator", "--data", "curve", "--only", "iddiff", "--plug", "score=score:analytic")
     assert rows_of(capsys, *chosen)["iddiff", "curve"]["error"] is None
 
 
@@ -104,7 +104,7 @@ def test_reading_the_data_themselves_is_no_reason_to_be_refused() -> None:
 
 def test_a_set_made_of_others_knows_its_distribution_where_all_of_them_do(capsys: pytest.CaptureFixture[str]) -> None:
     """Four circles, two spheres and the union in the declared example, of a ring and a circle, all do."""
-    rows = rows_of(capsys, "estimator", "--on", "4-circles,two-spheres,union", "--only", "iddiff")
+    rows = rows_of(capsys, "estimator", "--data", "4-circles,two-spheres,union", "--only", "iddiff")
     assert rows["iddiff", "4-circles"]["difference"] == 0
     assert rows["iddiff", "two-spheres"]["error"] is None
     assert rows["iddiff", "two-spheres"]["interval"] == [10, 30]
@@ -124,10 +124,10 @@ def test_geometries_and_allocators_by_default(capsys: pytest.CaptureFixture[str]
     assert set(straight) == {("euclidean", "2-sphere"), ("euclidean", "curve"), ("euclidean", "sheet")}
     # Chords leave curved data, which is what other geometries are for.
     assert all(row["value"] > 3 for row in straight.values())
-    bent = rows_of(capsys, "geometry", "--only", "pullback", "--on", "curve")["pullback", "curve"]
+    bent = rows_of(capsys, "geometry", "--only", "pullback", "--data", "curve")["pullback", "curve"]
     assert bent["training_cpu_seconds"] > 0
     assert bent["value"] < straight["euclidean", "curve"]["value"]
-    plans = rows_of(capsys, "allocator", "--on", "budget=90,budget-1000", "--only", "uniform")
+    plans = rows_of(capsys, "allocator", "--data", "budget=90,budget-1000", "--only", "uniform")
     assert {case for _, case in plans} == {"budget=90", "budget-1000"}
     assert all(row["quantity"] == "predicted loss" for row in plans.values())
     assert all((row["value"], row["error"]) == (None, None) for row in plans.values())

@@ -276,7 +276,7 @@ def test_third_parties_stand_beside_us(environment: Any, tmp_path: Path) -> None
             "estimator",
             "--only",
             ",".join(NAMES),
-            "--on",
+            "--data",
             ",".join(CASES),
             "--out",
             "table",

@@ -20,7 +20,7 @@ from scorefold_registry.python import data, estimate
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
-QUICK = ["--quiet", "--only", "mle,gride,pca", "--config", "candidates=40", "--config", "surrogates=12"]
+QUICK = ["--quiet", "--only", "mle,gride,pca", "--set", "calibrated.candidates=40", "--set", "calibrated.surrogates=12"]
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +59,7 @@ def test_json_has_the_table(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_every_point_is_read_and_columns_can_be_left_out(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["recommend", "points.csv", "--json", "--set", "columns=[a, b, c]", *QUICK]) == 0
+    assert main(["recommend", "points.csv", "--json", "--data-option", "columns=[a, b, c]", *QUICK]) == 0
     assert "surrogates of 300 distinct points" in json.loads(capsys.readouterr().out)["note"]
 
 
@@ -74,7 +74,7 @@ def test_what_is_no_measurement_is_left_out_and_said(capsys: pytest.CaptureFixtu
     assert said["reading"]["columns"] == "[-nr, -kind] (left out: nr numbers the rows, kind holds text)"
     assert said["reading"].keys() == {"columns", "missing", "scale"}
     assert "surrogates of 299 distinct points" in said["note"]
-    assert main(["recommend", "export.csv", "--set", "columns=[a, b, c]", *QUICK]) in (0, 1)
+    assert main(["recommend", "export.csv", "--data-option", "columns=[a, b, c]", *QUICK]) in (0, 1)
     said = capsys.readouterr().out
     assert "nr numbers the rows" not in said
     assert "missing: drop (leaves out the 1 rows" in said
@@ -105,7 +105,7 @@ def test_columns_of_several_units_are_scaled_and_that_is_said_first(
 ) -> None:
     np.savetxt("units.csv", units(), delimiter=",", header="year,mass,pressure,dose,rate", comments="")
     np.save("units.npy", units())
-    few = ["--only", "mle,gride,twonn,mind-ml", "--config", "candidates=40"]
+    few = ["--only", "mle,gride,twonn,mind-ml", "--set", "calibrated.candidates=40"]
     asked = ["recommend", f"units.{ending}", "--quiet", *few]
     assert main(asked) == 0
     said = capsys.readouterr().out
@@ -177,8 +177,8 @@ def test_no_answer_where_it_hangs_on_units_that_may_be_noise(capsys: pytest.Capt
     assert main(["recommend", "noisy.npy", *QUICK]) == 2
     said = capsys.readouterr().err
     assert "the dimension hangs on their units" in said
-    assert "--set scale=none" in said
-    assert main(["recommend", "noisy.npy", "--set", "scale=none", *QUICK]) in (0, 1)
+    assert "--data-option scale=none" in said
+    assert main(["recommend", "noisy.npy", "--data-option", "scale=none", *QUICK]) in (0, 1)
     assert "scale:" not in capsys.readouterr().out
 
 
@@ -189,7 +189,7 @@ def test_numbers_with_commas_between_thousands_are_refused(capsys: pytest.Captur
     said = capsys.readouterr().err
     for word in ("column 'people'", "numbers with commas", 'decimal: ","', "columns: [-people]"):
         assert word in said
-    assert main(["recommend", "thousands.csv", "--set", "columns=[-people]", *QUICK]) in (0, 1)
+    assert main(["recommend", "thousands.csv", "--data-option", "columns=[-people]", *QUICK]) in (0, 1)
 
 
 def test_a_folder_of_images_and_a_component_are_data_too(capsys: pytest.CaptureFixture[str]) -> None:
@@ -199,10 +199,10 @@ def test_a_folder_of_images_and_a_component_are_data_too(capsys: pytest.CaptureF
         pixels = np.full((4, 4), dark, dtype=np.uint8)
         pixels[:2] = light
         Image.fromarray(pixels).save(f"pictures/{place}.png")
-    grey = ["--set", "grey=true"]
+    grey = ["--data-option", "grey=true"]
     assert main(["recommend", "pictures", "--json", *grey, *QUICK]) in (0, 1)
     assert json.loads(capsys.readouterr().out)["run_file"].endswith("recommend-pictures.yaml")
-    assert main(["recommend", "data:sphere", "--json", "--set", "points=300", *QUICK]) == 0
+    assert main(["recommend", "data:sphere", "--json", "--data-option", "points=300", *QUICK]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["value"] == pytest.approx(2, abs=0.5)
     assert "surrogates of 300 distinct points" in said["note"]
@@ -215,7 +215,7 @@ def test_the_status_is_1_and_the_reason_is_printed_where_none_can_be_trusted(
         return Estimate("intrinsic dimension", 7.0)
 
     monkeypatch.setattr("scorefold_neighbours.estimators.skdim.SkdimEstimator.point_estimate", wrong)
-    arguments = ["recommend", "points.csv", "--quiet", "--only", "mle,gride", "--config", "candidates=40"]
+    arguments = ["recommend", "points.csv", "--quiet", "--only", "mle,gride", "--set", "calibrated.candidates=40"]
     assert main(arguments) == 1
     assert "no estimator can be trusted on these data" in capsys.readouterr().out
     assert main([*arguments, "--json"]) == 1
@@ -232,14 +232,15 @@ def test_the_status_is_1_and_the_reason_is_printed_where_none_can_be_trusted(
         (["nothing"], ("given 'nothing'", "a folder of images, or a component")),
         (["estimator:mle"], ("given 'estimator:mle'", "data:digits")),
         (["data:sphre"], ("data:sphre", "did you mean data:sphere")),
-        (["points.csv", "--set", "colums=[a]"], ("recommend-points.yaml", "did you mean 'columns'")),
-        (["points.csv", "--set", "columns"], ("--set columns", "'=' and a value")),
-        (["points.csv", "--config", "surrogates=1"], ("surrogates is 1", "at least 12")),
-        (["points.csv", "--config", "candidates=1"], ("candidates is 1", "at least 40")),
-        (["points.csv", "--config", "tolerance=2"], ("tolerance is 2", "at most 1")),
-        (["points.csv", "--config", "points=2"], ("points is 2", "at least 50")),
-        (["points.csv", "--set", "scale=rows"], ("scale", "none", "columns")),
-        (["points.csv", "--config", "subsample={ess: 2}"], ("ess", "at least 30")),
+        (["points.csv", "--data-option", "colums=[a]"], ("recommend-points.yaml", "did you mean 'columns'")),
+        (["points.csv", "--data-option", "columns"], ("--data-option columns", "'=' and a value")),
+        (["points.csv", "--set", "scale=none"], ("expected a field of the estimator", "--data-option scale=none")),
+        (["points.csv", "--set", "calibrated.surrogates=1"], ("surrogates is 1", "at least 12")),
+        (["points.csv", "--set", "calibrated.candidates=1"], ("candidates is 1", "at least 40")),
+        (["points.csv", "--set", "calibrated.tolerance=2"], ("tolerance is 2", "at most 1")),
+        (["points.csv", "--set", "calibrated.points=2"], ("points is 2", "at least 50")),
+        (["points.csv", "--data-option", "scale=rows"], ("scale", "none", "columns")),
+        (["points.csv", "--set", "calibrated.subsample={ess: 2}"], ("ess", "at least 30")),
         (["points.csv", "--only", "mel"], ("estimator:mel", "did you mean estimator:mle")),
         (["points.csv", "--only", ","], ("--only is given no name",)),
         (["points.csv", "--only", "iddiff"], ("port 'score' of estimator:iddiff",)),

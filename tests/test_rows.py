@@ -319,7 +319,7 @@ def test_the_command_names_copies_on_the_terminal(
     samples[100:125] = train[25:0:-1]
     for name, x in (("train", train), ("held-out", held_out), ("samples", samples)):
         np.save(f"{name}.npy", x)
-    quick = ["--quiet", "--set", "permutations=99", "--set", "quality_points=20", "--set", "n=150"]
+    quick = ["--quiet", "--option", "permutations=99", "--option", "quality_points=20", "--option", "n=150"]
     assert main(["audit", "samples.npy", "--train", "train.npy", "--held-out", "held-out.npy", *quick]) == 0
     said = capsys.readouterr().out
     assert said.count("copy: row ") == 20
@@ -339,7 +339,7 @@ def test_apply_gives_a_row_for_each_row_of_the_file(tmp_path: Path, monkeypatch:
     flow = estimate("estimator:mle", stage, n_neighbors=6, progress=False)
     x[[2, 9]] = np.nan
     np.save("new.npy", x)
-    asked = ["apply", str(flow.folder), "--data", "new.npy", "--read", "missing=drop", "--out", "out.npy"]
+    asked = ["apply", str(flow.folder), "--data", "new.npy", "--data-option", "missing=drop", "--out", "out.npy"]
     assert main(asked) == 0
     found = np.load("out.npy")
     assert found.shape == (48,)

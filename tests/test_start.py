@@ -171,7 +171,7 @@ def test_a_few_rows_far_out_take_robust_scales(capsys: Captured) -> None:
 
 def test_fields_that_are_given_stay(capsys: Captured) -> None:
     messy().to_csv("patients.csv", index=False)
-    given = ("--set", "columns=[mass, rate]", "--set", "scale=none")
+    given = ("--data-option", "columns=[mass, rate]", "--data-option", "scale=none")
     found = start(capsys, "patients.csv", "--question", "samples", *given)["config"]
     assert (found["columns"], found["scale"], "label" in found) == (["mass", "rate"], "none", False)
 
@@ -210,8 +210,8 @@ def test_no_file_is_written_over(capsys: Captured) -> None:
     [
         ("text.csv", ("no column of numbers", "a holds text", "decimal: to what is")),
         ("few.csv", ("20 points to use", "expected 50 at least")),
-        ("gaps.csv", ("points to use", "--set 'columns=[-b]'")),
-        ("two.npz", ("holds the arrays a, b", "key: a", "--set")),
+        ("gaps.csv", ("points to use", "--data-option 'columns=[-b]'")),
+        ("two.npz", ("holds the arrays a, b", "key: a", "--data-option")),
         ("codes.csv", ("is left for the points", "a is constant")),
         ("nothing.csv", ("nothing.csv does not exist",)),
         ("data:digit", ("did you mean data:digits",)),

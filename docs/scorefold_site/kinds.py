@@ -89,7 +89,7 @@ def _comparison(kind: Kind) -> list[str]:
         return []
     verbs = ", then ".join(code(name) for name in kind.comparison.verbs)
     cases = ", ".join(code(name) for name in kind.comparison.cases)
-    named = f" Without `--on` the cases are {cases}." if cases else ""
+    named = f" Without `--data` the cases are {cases}." if cases else ""
     text = f"`scorefold compare {kind.name}` does {verbs}; {_BEST[kind.comparison.best]}.{named}"
     return ["## Comparison", text]
 

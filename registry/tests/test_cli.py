@@ -130,6 +130,16 @@ def test_a_command_of_a_known_plugin_that_is_not_here(commands: None, capsys: Ca
         (["plugins", "lst"], "invalid choice: 'lst'"),
         (["plugins", "list", "--jsn"], "unrecognized arguments: --jsn\n  did you mean '--json'?"),
         (["plugins", "list", "--js"], "unrecognized arguments: --js"),
+        (["compare", "estimator", "--on", "sphere"], "--on has another name now\n  write --data CASE,..."),
+        (
+            ["compare", "estimator", "--with=score=score:analytic"],
+            "--with has another name now\n  write --plug PORT=USE",
+        ),
+        (
+            ["apply", "stage", "--out", "a.npy", "--set", "n=3"],
+            "--set has another name now\n  write --option NAME=VALUE",
+        ),
+        (["sweep", "run.yaml", "--over", "seed=0,1"], "--over has another name now\n  write --grid FIELD=VALUES"),
         (["plugins"], "the following arguments are required"),
         (["--plugins"], "--plugins needs a list"),
     ],

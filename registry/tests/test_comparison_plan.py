@@ -82,7 +82,7 @@ def test_options_and_split_are_those_of_the_case(stages: Stages) -> None:
 def test_what_cannot_be_filled_is_said(stages: Stages) -> None:
     with pytest.raises(NotOnThisCaseError, match="nothing is plugged into port 'score' of estimator:plain") as caught:
         stages("estimator:plain")
-    assert caught.value.hint == "--with score=..., with a component of kind score"
+    assert caught.value.hint == "--plug score=..., with a component of kind score"
     with pytest.raises(NotOnThisCaseError, match="the case 'bare' has no data"):
         stages("estimator:placed", case=Case("bare"))
     with pytest.raises(NotOnThisCaseError, match="components of kind estimator have no verb 'evaluate'"):

@@ -79,7 +79,7 @@ COMMANDS = (
     ["validate", "run.yaml"],
     ["run", "run.yaml"],
     ["compare", "plant"],
-    ["sweep", "run.yaml", "--over", "seed=0", "--workers", "1"],
+    ["sweep", "run.yaml", "--grid", "seed=0", "--workers", "1"],
     ["schema"],
 )
 

@@ -90,7 +90,7 @@ def test_a_sweep_through_the_cluster_is_that_of_this_process(
     """Two seeds at two sizes, one size too small: the same numbers, the same error, the same keys."""
     cluster.map("operator:neg", [1], key="start")
     joined = f"plugins: {{dask: {{address: '{cluster.address}'}}}}"
-    over = ["--over", "stages.data.config.points=90,3", "--over", "seed=0,1", "--json"]
+    over = ["--grid", "stages.data.config.points=90,3", "--grid", "seed=0,1", "--json"]
     answers = []
     for name, text in (("here", ""), ("there", joined)):
         write(text)
@@ -116,7 +116,7 @@ def test_a_sweep_through_the_cluster_is_that_of_this_process(
 def test_ctrl_c_ends_a_sweep_and_its_cluster(tmp_path: Path) -> None:
     write("plugins: {dask: {workers: 1}}", "of-waiting")
     process = subprocess.Popen(
-        [sys.executable, "-m", "scorefold_registry.cli", "sweep", "run.yaml", "--over", "seed=0,1,2"],
+        [sys.executable, "-m", "scorefold_registry.cli", "sweep", "run.yaml", "--grid", "seed=0,1,2"],
         cwd=tmp_path,
         env={**os.environ, "SCOREFOLD_DEV_PLUGINS": str(SUPPORT / "dask_jobs.py")},
         stdout=subprocess.PIPE,
@@ -229,7 +229,7 @@ def test_a_cluster_started_by_the_commands_of_dask_does_a_sweep(
         started += [subprocess.Popen(worker, stderr=subprocess.DEVNULL) for _ in range(2)]
         write("plugins: {dask: {workers: 2}}")
         sets = ["--set", "plugins.dask.workers=null", "--set", f"plugins.dask.address={address}"]
-        assert main(["sweep", "run.yaml", "--over", "seed=0,1", "--json", *sets]) == 0
+        assert main(["sweep", "run.yaml", "--grid", "seed=0,1", "--json", *sets]) == 0
         said = capsys.readouterr()
         assert said.err.splitlines()[0] == "2 points, by scorefold_dask"
         assert all(point["error"] is None for point in json.loads(said.out)["points"])

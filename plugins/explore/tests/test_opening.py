@@ -125,13 +125,16 @@ def test_samples_of_a_model_are_no_rows(learned: Explored) -> None:
 
 
 def test_fields_of_data_are_for_data(host: Host, learned_folder: Path) -> None:
-    with pytest.raises(ConfigError, match="--read label is for data"):
+    with pytest.raises(ConfigError, match="--data-option label is for data"):
         open_place(host, str(learned_folder), {"label": "kind"})
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [([], "the following arguments are required: RUN"), (["x", "--read", "label"], "--read label: expected a name")],
+    [
+        ([], "the following arguments are required: RUN"),
+        (["x", "--data-option", "label"], "--data-option label: expected a name"),
+    ],
 )
 def test_options_that_do_not_fit(arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("scorefold_explore.bundle.check_built", lambda: None)

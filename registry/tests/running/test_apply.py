@@ -30,7 +30,7 @@ def points() -> Path:
 def test_new_data_reach_the_model_in_its_own_units(say: Say, finished: RunResult, points: Path) -> None:
     folder = finished.folder / "score"
     said = say(
-        "apply", str(folder), "--do", "evaluate", "--data", str(points), "--out", "out.npy", "--set", "trace=exact"
+        "apply", str(folder), "--do", "evaluate", "--data", str(points), "--out", "out.npy", "--option", "trace=exact"
     )
     assert said.status == 0, said.err
     x = torch.tensor((np.load(points) - 1.0) / 2.0, dtype=torch.float32)
@@ -40,7 +40,16 @@ def test_new_data_reach_the_model_in_its_own_units(say: Say, finished: RunResult
 
 def test_data_in_other_units_are_reported_before_the_result(say: Say, finished: RunResult, points: Path) -> None:
     """The model saw points of mean 0 and deviation 1 in its own units."""
-    arguments = ("apply", str(finished.folder / "score"), "--do", "evaluate", "--set", "trace=exact", "--out", "o.npy")
+    arguments = (
+        "apply",
+        str(finished.folder / "score"),
+        "--do",
+        "evaluate",
+        "--option",
+        "trace=exact",
+        "--out",
+        "o.npy",
+    )
     assert say(*arguments, "--data", str(points)).err == ""
     np.save("centimetres.npy", 100 * np.load(points))
     said = say(*arguments, "--data", "centimetres.npy")
@@ -54,7 +63,7 @@ def test_data_in_other_units_are_reported_before_the_result(say: Say, finished: 
 
 def test_samples_come_back_in_the_units_of_the_data(say: Say, finished: RunResult) -> None:
     folder = str(finished.folder / "score")
-    options = ("--do", "sample", "--set", "n=40", "--set", "steps=5")
+    options = ("--do", "sample", "--option", "n=40", "--option", "steps=5")
     assert say("apply", folder, *options, "--out", "a.csv").status == 0
     assert say("apply", folder, *options, "--out", "b.npz").status == 0
     assert say("apply", folder, *options, "--out", "c.npy", "--seed", "1").status == 0
@@ -80,7 +89,7 @@ def test_an_estimator_answers_as_json_with_its_arrays(say: Say, finished: RunRes
 
 def test_rows_are_written_in_the_order_of_the_file(say: Say, finished: RunResult) -> None:
     Path("points.csv").write_text("a,b,kind\n" + "".join(f"{i},{i},x\n" for i in range(12)))
-    arguments = ("apply", str(finished.folder / "mean"), "--data", "points.csv", "--read", "label=kind")
+    arguments = ("apply", str(finished.folder / "mean"), "--data", "points.csv", "--data-option", "label=kind")
     assert say(*arguments, "--out", "out.npy").status == 0
     np.testing.assert_allclose(np.load("out.npy"), np.arange(12))
     assert say(*arguments, "--out", "out.parquet").status == 0
@@ -93,8 +102,8 @@ def test_rows_are_written_in_the_order_of_the_file(say: Say, finished: RunResult
         (["STAGE/score", "--out", "o.npy"], "--do VERB"),
         (["STAGE/score", "--do", "fit", "--out", "o.npy"], "can't 'fit' new data"),
         (["STAGE/score", "--do", "evaluate", "--out", "o.npy"], "port 'data'"),
-        (["STAGE/score", "--do", "sample", "--set", "stesp=3", "--out", "o.npy"], "did you mean 'steps'"),
-        (["STAGE/score", "--do", "sample", "--set", "steps", "--out", "o.npy"], "a name, '=' and a value"),
+        (["STAGE/score", "--do", "sample", "--option", "stesp=3", "--out", "o.npy"], "did you mean 'steps'"),
+        (["STAGE/score", "--do", "sample", "--option", "steps", "--out", "o.npy"], "a name, '=' and a value"),
         (["STAGE/score", "--do", "sample", "--out", "o.txt"], "no format"),
         (["STAGE/score", "--do", "sample", "--out", "o.npy", "--device", "gpu"], "cuda:N"),
         (["STAGE/score", "--do", "sample", "--out", "o.npy", "--device", "cuda:99"], "auto takes what there is"),
@@ -143,7 +152,7 @@ def test_images_are_read_as_the_stage_read_its_own(say: Say, run: Callable[..., 
 
 def test_an_answer_without_arrays_goes_to_json_only(say: Say, run: Callable[..., RunResult]) -> None:
     result = run("version: 1\nstages:\n  plan: {use: allocator:uniform, options: {budget: 100}}\n")
-    arguments = ("apply", str(result.folder / "plan"), "--set", "budget=50", "--out")
+    arguments = ("apply", str(result.folder / "plan"), "--option", "budget=50", "--out")
     said = say(*arguments, "deep/plan.npy")
     assert (said.status, "no array to write to deep/plan.npy" in said.err) == (2, True)
     assert not Path("deep").exists()

@@ -173,7 +173,7 @@ def test_a_file_of_cases(compare: Compare, write: Callable[..., Path]) -> None:
 )
 def test_faults_of_a_file_of_cases_say_where(say: Say, write: Callable[..., Path], text: str, message: str) -> None:
     write(text, "cases.yaml")
-    said = say("compare", "estimator", "--on", "cases.yaml")
+    said = say("compare", "estimator", "--data", "cases.yaml")
     assert said.status == 2
     assert message in said.err
 
@@ -187,45 +187,45 @@ def test_faults_of_a_file_of_cases_say_where(say: Say, write: Callable[..., Path
         (("Trainable",), "components that provide Trainable have no number in common"),
         (("Encodes",), "nothing that is installed is or provides Encodes"),
         (("estimator",), "there is no case to compare estimator on"),
-        (("estimator", "--on", "tinny"), "did you mean 'tiny'?"),
-        (("estimator", "--on", "tiny[4]"), "data:tiny declares 1 example;"),
-        (("estimator", "--on", "tiny,data:tiny"), "two cases are called 'tiny'"),
-        (("estimator", "--on", "score:tiny"), "the case 'score:tiny' is a score; expected data"),
-        (("estimator", "--on", "limit=3"), "the case 'limit=3' has no data, which estimate needs"),
-        (("estimator", "--on", "tiny", "--only", "tiny-men"), "did you mean 'tiny-mean'"),
-        (("score", "--on", "tiny", "--skip", "tiny"), "every component was left out"),
-        (("estimator", "--on", "tiny", "--with", "scores=score:tiny"), "did you mean 'score'?"),
-        (("estimator", "--on", "tiny", "--with", "score=data:tiny"), "port 'score' takes a score"),
-        (("estimator", "--on", "tiny", "--with", "score=3"), "port 'score' is given 3"),
+        (("estimator", "--data", "tinny"), "did you mean 'tiny'?"),
+        (("estimator", "--data", "tiny[4]"), "data:tiny declares 1 example;"),
+        (("estimator", "--data", "tiny,data:tiny"), "two cases are called 'tiny'"),
+        (("estimator", "--data", "score:tiny"), "the case 'score:tiny' is a score; expected data"),
+        (("estimator", "--data", "limit=3"), "the case 'limit=3' has no data, which estimate needs"),
+        (("estimator", "--data", "tiny", "--only", "tiny-men"), "did you mean 'tiny-mean'"),
+        (("score", "--data", "tiny", "--skip", "tiny"), "every component was left out"),
+        (("estimator", "--data", "tiny", "--plug", "scores=score:tiny"), "did you mean 'score'?"),
+        (("estimator", "--data", "tiny", "--plug", "score=data:tiny"), "port 'score' takes a score"),
+        (("estimator", "--data", "tiny", "--plug", "score=3"), "port 'score' is given 3"),
         (
-            ("estimator", "--on", "tiny", "--with", "score={use: score:tiny, confg: {}}"),
+            ("estimator", "--data", "tiny", "--plug", "score={use: score:tiny, confg: {}}"),
             "key 'confg'\n  did you mean",
         ),
         (
-            ("estimator", "--on", "tiny", "--with", "score={use: score:tiny, config: 3}"),
+            ("estimator", "--data", "tiny", "--plug", "score={use: score:tiny, config: 3}"),
             "given config 3; expected a",
         ),
         (
-            ("estimator", "--on", "tiny", "--with", "score={use: score:tiny, inputs: 0}"),
+            ("estimator", "--data", "tiny", "--plug", "score={use: score:tiny, inputs: 0}"),
             "given inputs 0; expected a mapping",
         ),
-        (("estimator", "--on", "tiny", "--with", "score={use: score:tiny, inputs: {dta: 3}}"), "has no port 'dta'"),
+        (("estimator", "--data", "tiny", "--plug", "score={use: score:tiny, inputs: {dta: 3}}"), "has no port 'dta'"),
         (
-            ("estimator", "--on", "tiny", "--with", "score={use: score:tiny, inputs: {data: 3}}"),
+            ("estimator", "--data", "tiny", "--plug", "score={use: score:tiny, inputs: {data: 3}}"),
             "data of each case",
         ),
-        (("estimator", "--on", "tiny", "--config", "tiny.points=["), "--config tiny.points=[: broken YAML"),
-        (("estimator", "--on", "tiny", "--only", ","), "--only or --skip is given no name"),
-        (("estimator", "--on", ""), "--on is given no case"),
-        (("estimator", "--on", "tiny", "--with", "score"), "--with score: expected a name, '=' and a value"),
-        (("estimator", "--on", "tiny", "--with", "score={use: score:tiny, config: {a: 1}}"), "unknown field 'a'"),
-        (("estimator", "--on", "tiny", "--config", "tiny-mean.scal=2"), "did you mean 'scale'?"),
-        (("estimator", "--on", "tiny", "--config", "tiny-mean=2"), "'tiny-mean' names no field"),
-        (("estimator", "--on", "tiny", "--config", "tiny-moan.scale=2"), "did you mean estimator:tiny-mean or"),
-        (("estimator", "--on", "tiny", "--seeds", "0"), "seeds is 0; expected at least 1"),
-        (("estimator", "--on", "tiny", "--seed", "-1"), "seed is -1; expected at least 0"),
-        (("estimator", "--on", "tiny", "--threads", "0"), "threads is 0; expected at least 1"),
-        (("estimator", "--on", "tiny", "--threads", "1000000000"), "threads is 1000000000; expected at most 1024"),
+        (("estimator", "--data", "tiny", "--set", "tiny.points=["), "--set tiny.points=[: broken YAML"),
+        (("estimator", "--data", "tiny", "--only", ","), "--only or --skip is given no name"),
+        (("estimator", "--data", ""), "--data is given no case"),
+        (("estimator", "--data", "tiny", "--plug", "score"), "--plug score: expected a name, '=' and a value"),
+        (("estimator", "--data", "tiny", "--plug", "score={use: score:tiny, config: {a: 1}}"), "unknown field 'a'"),
+        (("estimator", "--data", "tiny", "--set", "tiny-mean.scal=2"), "did you mean 'scale'?"),
+        (("estimator", "--data", "tiny", "--set", "tiny-mean=2"), "'tiny-mean' names no field"),
+        (("estimator", "--data", "tiny", "--set", "tiny-moan.scale=2"), "did you mean estimator:tiny-mean or"),
+        (("estimator", "--data", "tiny", "--seeds", "0"), "seeds is 0; expected at least 1"),
+        (("estimator", "--data", "tiny", "--seed", "-1"), "seed is -1; expected at least 0"),
+        (("estimator", "--data", "tiny", "--threads", "0"), "threads is 0; expected at least 1"),
+        (("estimator", "--data", "tiny", "--threads", "1000000000"), "threads is 1000000000; expected at most 1024"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_before_anything_runs(say: Say, arguments: Any, message: str) -> None:
@@ -240,11 +240,11 @@ def test_what_cannot_be_put_on_a_case_is_skipped(compare: Compare) -> None:
     assert row.skipped
     assert row.value is None
     assert "nothing is plugged into port 'score' of estimator:tiny-scored" in row.error
-    assert "--with score=" in row.error
+    assert "--plug score=" in row.error
 
 
 def test_the_status_says_whether_all_was_measured(say: Say) -> None:
-    on = ("--on", "tiny", "--quiet", "--json", "--out", "out")
+    on = ("--data", "tiny", "--quiet", "--json", "--out", "out")
     assert say("compare", "estimator", *on, "--only", "tiny-mean").status == 0
     assert say("compare", "estimator", *on, "--only", "tiny-mean,tiny-scored").status == 0
     assert say("compare", "estimator", *on, "--only", "tiny-mean,tiny-fault").status == 1
@@ -252,7 +252,7 @@ def test_the_status_says_whether_all_was_measured(say: Say) -> None:
 
 
 def test_json_is_as_its_schema_says(say: Say) -> None:
-    said = say("compare", "estimator", "--on", "tiny", "--json", "--with", "score=score:tiny")
+    said = say("compare", "estimator", "--data", "tiny", "--json", "--plug", "score=score:tiny")
     jsonschema.validate(said.json, SCHEMA)
     assert said.json["kind"] == "estimator"
     assert [row["component"] for row in said.json["rows"]] == [
@@ -279,7 +279,7 @@ def test_values_that_are_no_finite_numbers_are_shown_as_what_they_are(
 
         monkeypatch.setattr(parts.Mean, "estimate", estimate)
         out = f"of {name}"
-        said = say("compare", "estimator", "--on", "tiny", "--only", "tiny-mean", "--json", "--out", out, "--fresh")
+        said = say("compare", "estimator", "--data", "tiny", "--only", "tiny-mean", "--json", "--out", out, "--fresh")
         jsonschema.validate(said.json, SCHEMA)
         (row,) = said.json["rows"]
         if name in numbers:
@@ -294,7 +294,7 @@ def test_no_single_value_is_a_cell_with_its_reason(say: Say, monkeypatch: pytest
     parts, headline = import_module("scorefold_tiny.parts"), "3 to 46, depending on the scale; no single dimension"
     unsure = Estimate("intrinsic dimension", None, headline=headline)
     monkeypatch.setattr(parts.Mean, "estimate", lambda self, data, **named: unsure)
-    command = ("compare", "estimator", "--on", "tiny", "--only", "tiny-mean", "--fresh")
+    command = ("compare", "estimator", "--data", "tiny", "--only", "tiny-mean", "--fresh")
     said = say(*command, "--json")
     jsonschema.validate(said.json, SCHEMA)
     (row,) = said.json["rows"]
@@ -306,7 +306,7 @@ def test_no_single_value_is_a_cell_with_its_reason(say: Say, monkeypatch: pytest
 
 
 def test_what_is_printed(say: Say) -> None:
-    said = say("compare", "estimator", "--on", "tiny", "--with", "score=score:tiny")
+    said = say("compare", "estimator", "--data", "tiny", "--plug", "score=score:tiny")
     lines = said.out.splitlines()
     assert lines[0].startswith("[1/3] estimator:tiny-mean on tiny: ")
     assert ", truth 1, " in lines[0]
@@ -324,7 +324,7 @@ def test_what_is_printed(say: Say) -> None:
 
 def test_what_is_written(say: Say, write: Callable[..., Path]) -> None:
     write("'<b>bold</b>': {use: data:tiny}", "cases.yaml")
-    said = say("compare", "estimator", "--on", "cases.yaml", "--out", "out", "--json", "--quiet")
+    said = say("compare", "estimator", "--data", "cases.yaml", "--out", "out", "--json", "--quiet")
     assert read_json(Path("out/comparison.json")) == said.json
     with Path("out/comparison.csv").open() as file:
         records = list(csv.DictReader(file))
@@ -356,7 +356,7 @@ def test_cases_are_called_anything(say: Say, write: Callable[..., Path]) -> None
         "x" * 90,
     ]
     write(json.dumps({name: {"use": "data:tiny"} for name in names}), "cases.yaml")
-    said = say("compare", "estimator", "--on", "cases.yaml", "--out", "out", "--only", "tiny-mean,tiny-scored")
+    said = say("compare", "estimator", "--data", "cases.yaml", "--out", "out", "--only", "tiny-mean,tiny-scored")
     assert said.status == 0, said.err
     written = [(Path("out") / name).read_text() for name in ("comparison.csv", "report.html", "comparison.json")]
     for text in (said.out, said.err, *written):
@@ -381,7 +381,7 @@ def test_what_is_no_answer_is_said(say: Say, monkeypatch: pytest.MonkeyPatch, an
         return replace(outcome, result={**outcome.result, "answer": answer})
 
     monkeypatch.setattr(verbs, "estimate", wild)
-    said = say("compare", "estimator", "--on", "tiny", "--only", "tiny-mean", "--out", "out", "--json", "--fresh")
+    said = say("compare", "estimator", "--data", "tiny", "--only", "tiny-mean", "--out", "out", "--json", "--fresh")
     assert said.status == 1
     assert "the verb 'estimate' answered" in said.json["rows"][0]["error"]
     assert "expected a mapping with a quantity as text, a value" in said.json["rows"][0]["error"]
@@ -389,7 +389,7 @@ def test_what_is_no_answer_is_said(say: Say, monkeypatch: pytest.MonkeyPatch, an
 
 def test_a_folder_for_stages_that_cannot_be_is_no_row(say: Say) -> None:
     Path("taken").touch()
-    said = say("compare", "estimator", "--on", "tiny", "--only", "tiny-mean", "--cache", "taken")
+    said = say("compare", "estimator", "--data", "tiny", "--only", "tiny-mean", "--cache", "taken")
     assert (said.status, said.out) == (2, "")
     assert "the folder taken can't be made" in said.err
 
@@ -397,7 +397,7 @@ def test_a_folder_for_stages_that_cannot_be_is_no_row(say: Say) -> None:
 def test_a_folder_of_other_things_is_refused(say: Say) -> None:
     Path("mine").mkdir()
     Path("mine/report.html").write_text("my own")
-    said = say("compare", "estimator", "--on", "tiny", "--only", "tiny-mean", "--out", "mine")
+    said = say("compare", "estimator", "--data", "tiny", "--only", "tiny-mean", "--out", "mine")
     assert said.status == 2
     assert "mine holds other things: report.html" in said.err
     assert Path("mine/report.html").read_text() == "my own"
@@ -409,7 +409,17 @@ def test_an_interrupted_comparison_goes_on(say: Say) -> None:
     def stop(self: Any, *given: Any, **named: Any) -> Any:
         raise KeyboardInterrupt
 
-    command = ("compare", "estimator", "--on", "tiny", "--skip", "tiny-fault", "--with", "score=score:tiny", "--quiet")
+    command = (
+        "compare",
+        "estimator",
+        "--data",
+        "tiny",
+        "--skip",
+        "tiny-fault",
+        "--plug",
+        "score=score:tiny",
+        "--quiet",
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parts.Scored, "estimate", stop)
         said = say(*command)

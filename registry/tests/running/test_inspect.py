@@ -42,7 +42,7 @@ def test_a_table_has_a_line_a_column_and_the_lines_that_fix_it(say: Say, table: 
 
 
 def test_its_json_is_as_its_schema_says(say: Say, table: Path) -> None:
-    read = ("--read", "label=kind", "--read", "columns=[small, large]", "--read", "scale=columns")
+    read = ("--data-option", "label=kind", "--data-option", "columns=[small, large]", "--data-option", "scale=columns")
     said = say("inspect", str(table), *read, "--json")
     jsonschema.validate(said.json, SCHEMA)
     assert [column["use"] for column in said.json["columns"]] == ["coordinate", "coordinate", "not used", "label"]
@@ -60,7 +60,7 @@ def test_images_have_one_line(say: Say) -> None:
     for i in range(10):
         pixels = np.random.default_rng(i).integers(0, 256, (6, 8, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(f"images/{i}.png")
-    said = say("inspect", "images", "--read", "size=4")
+    said = say("inspect", "images", "--data-option", "size=4")
     assert said.out.startswith("10 rows of 3 x 4 x 4\n")
     assert "cut to its centred square" in said.out
 
@@ -92,12 +92,12 @@ def test_a_saved_dataset_without_images_is_a_table(say: Say) -> None:
     [
         (["nowhere.csv"], "nowhere.csv does not exist; expected a file of points"),
         (
-            ["table.csv", "--read", "scale=rows"],
+            ["table.csv", "--data-option", "scale=rows"],
             "scale is 'rows' (text); expected 'none', 'table', 'columns' or 'robust'",
         ),
-        (["table.csv", "--read", "colums=[a]"], "did you mean 'columns'"),
-        (["table.csv", "--read", "columns=[-idd]"], "has no column 'idd'"),
-        (["table.csv", "--read", "columns"], "a name, '=' and a value"),
+        (["table.csv", "--data-option", "colums=[a]"], "did you mean 'columns'"),
+        (["table.csv", "--data-option", "columns=[-idd]"], "has no column 'idd'"),
+        (["table.csv", "--data-option", "columns"], "a name, '=' and a value"),
         (["table.txt"], "ends with '.txt'"),
     ],
 )

@@ -116,7 +116,7 @@ def test_a_search_that_prunes_goes_on_as_it_would_have(
     monkeypatch.setattr(module, "run_job", original)
     again = sweep(host, file, OVER, **asked, out="part", cache="b")
     assert [(row.values, row.pruned) for row in again.rows] == [(row.values, row.pruned) for row in whole.rows]
-    options = ["--over", f"{RATE}={OVER[RATE]}", "--search", "9", "--best", asked["best"], "--prune", "flow", "--quiet"]
+    options = ["--grid", f"{RATE}={OVER[RATE]}", "--search", "9", "--best", asked["best"], "--prune", "flow", "--quiet"]
     said = say("sweep", str(file), *options, "--out", "part", "--cache", "b")
     assert said.status == 0
     assert f"9 points, {sum(row.pruned for row in whole.rows)} ended early" in said.out

@@ -101,7 +101,7 @@ def test_a_search_of_a_run_file_goes_on_where_it_was_stopped(
     again = sweep(host, file, over, search=6, best="min:mean", out="part", cache="b")
     assert [row.values for row in again.rows] == [row.values for row in whole.rows]
     assert [row.reused for row in again.rows][:4] == [2, 2, 2, 2]
-    options = ("--over", f"{SCALE}=uniform(0.1, 1)", "--search", "3", "--best", "min:mean", "--quiet")
+    options = ("--grid", f"{SCALE}=uniform(0.1, 1)", "--search", "3", "--best", "min:mean", "--quiet")
     said = say("sweep", str(file), *options)
     assert said.status == 0
     assert "least mean.intrinsic dimension" in said.out

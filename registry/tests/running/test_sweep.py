@@ -55,7 +55,7 @@ def state_of(result: SweepResult, number: int, stage: str = "score") -> bytes:
 
 
 def test_a_sweep_says_what_came_out_of_every_point_and_where_it_is(say: Say, file: Path) -> None:
-    said = say("sweep", str(file), "--over", f"{STEPS}=2,6", "--over", "seed=0,1", "--best", "max:dimension")
+    said = say("sweep", str(file), "--grid", f"{STEPS}=2,6", "--grid", "seed=0,1", "--best", "max:dimension")
     assert said.status == 0, said.err
     lines = said.out.splitlines()
     assert lines[0] == "4 points, one after another"
@@ -116,7 +116,7 @@ def test_workers_change_no_result_and_compute_shared_stages_once(
 ) -> None:
     over = {STEPS: [2, 6], "stages.dimension.config.scale": [1.0, 2.0]}
     here = sweep(host, file, over, out="here", cache="here-cache")
-    options = [text for field, values in over.items() for text in ("--over", f"{field}={values[0]},{values[1]}")]
+    options = [text for field, values in over.items() for text in ("--grid", f"{field}={values[0]},{values[1]}")]
     said = say("sweep", str(file), *options, "--workers", "2", "--out", "there", "--cache", "there-cache", "--json")
     assert said.status == 0, said.err
     jsonschema.validate(said.json, schema())
@@ -145,7 +145,7 @@ stages:
 def test_a_point_that_fails_is_a_row_with_its_error(say: Say, write: Callable[..., Path]) -> None:
     write(FAULTY)
     over = "stages.answer.config.kind=data,value,figures"
-    said = say("sweep", "run.yaml", "--over", over, "--json", "--out", "out")
+    said = say("sweep", "run.yaml", "--grid", over, "--json", "--out", "out")
     assert said.status == 1
     jsonschema.validate(said.json, schema())
     assert said.json["holds"] is False
@@ -162,7 +162,7 @@ def test_a_point_that_fails_is_a_row_with_its_error(say: Say, write: Callable[..
     page = Path("out/report.html").read_text()
     assert f"{Path(value['run']).name}/error.txt" in page
     assert "failed: too few points" in said.err
-    printed = say("sweep", "run.yaml", "--over", over, "--out", "out", "--quiet")
+    printed = say("sweep", "run.yaml", "--grid", over, "--out", "out", "--quiet")
     assert printed.status == 1
     assert "3 points, 2 failed" in printed.out
     assert "\npoint 1: run.yaml:6:" in printed.out
@@ -170,20 +170,20 @@ def test_a_point_that_fails_is_a_row_with_its_error(say: Say, write: Callable[..
 
 
 def test_every_point_is_checked_before_the_first_is_run(say: Say, file: Path) -> None:
-    said = say("sweep", str(file), "--over", f"{STEPS}=2,-1", "--over", "stages.dimension.config.scael=1,2", "--json")
+    said = say("sweep", str(file), "--grid", f"{STEPS}=2,-1", "--grid", "stages.dimension.config.scael=1,2", "--json")
     assert said.status == 2
     problems = said.json["error"]["problems"]
     messages = [problem["message"] for problem in problems]
-    assert sum(message.startswith(f"in --over {STEPS}=-1: ") for message in messages) == 1, messages
-    assert any(message.startswith("in --over stages.dimension.config.scael=1: ") for message in messages)
+    assert sum(message.startswith(f"in --grid {STEPS}=-1: ") for message in messages) == 1, messages
+    assert any(message.startswith("in --grid stages.dimension.config.scael=1: ") for message in messages)
     assert any("scale" in str(problem["hint"]) for problem in problems), "near misses"
     assert not Path("sweeps").exists()
     assert not Path(".scorefold").exists()
-    said = say("sweep", str(file), "--over", "sed=0,1")
-    assert "in --over sed=0: 'sed' is not a field of a run file" in said.err
+    said = say("sweep", str(file), "--grid", "sed=0,1")
+    assert "in --grid sed=0: 'sed' is not a field of a run file" in said.err
     assert "did you mean 'seed'" in said.err
     file.write_text(TEXT.replace("use: data:tiny", "use: data:tini"))
-    said = say("sweep", str(file), "--over", "seed=0,1")
+    said = say("sweep", str(file), "--grid", "seed=0,1")
     assert said.err.count("run.yaml:5:15: ") == 1, "what is wrong with the file is said once"
 
 
@@ -194,21 +194,21 @@ def test_every_point_is_checked_before_the_first_is_run(say: Say, file: Path) ->
         (["--best", "least:dimension"], "--best least:dimension: expected min:STAGE.METRIC"),
         (["--best", "min:score,dimension"], "expected one measure, and these are 2"),
         (["--workers", "0"], "'0' is not a whole number from 1"),
-        (["--over", "seed=0"], "seed is swept twice"),
+        (["--grid", "seed=0"], "seed is swept twice"),
     ],
 )
 def test_what_can_not_be_asked_is_refused(say: Say, file: Path, options: list[str], message: str) -> None:
-    said = say("sweep", str(file), "--over", "seed=0,1", *options)
+    said = say("sweep", str(file), "--grid", "seed=0,1", *options)
     assert said.status == 2
     assert message in said.err
     assert not Path("sweeps").exists()
 
 
 def test_a_metric_that_is_not_there_costs_no_run(say: Say, file: Path) -> None:
-    said = say("sweep", str(file), "--over", "seed=0", "--measure", "score.no-such")
+    said = say("sweep", str(file), "--grid", "seed=0", "--measure", "score.no-such")
     assert said.status == 2
     assert "stage 'score' has no metric 'no-such'" in said.err
-    again = say("sweep", str(file), "--over", "seed=0", "--measure", "score.loss", "--json", "--quiet")
+    again = say("sweep", str(file), "--grid", "seed=0", "--measure", "score.loss", "--json", "--quiet")
     assert again.status == 0, again.err
     (point,) = again.json["points"]
     assert point["reused"] == point["stages"] == 3
@@ -282,14 +282,14 @@ def test_the_executor_of_a_plugin_does_the_points_and_a_worker_that_dies_costs_o
 def test_two_sweeps_do_not_share_a_folder(say: Say, file: Path) -> None:
     Path("out").mkdir()
     with FileLock("out/.lock"):
-        said = say("sweep", str(file), "--over", "seed=0", "--out", "out")
+        said = say("sweep", str(file), "--grid", "seed=0", "--out", "out")
     assert said.status == 2
     assert "another sweep is at work in out" in said.err
 
 
 def test_a_folder_for_stages_that_cannot_be_is_no_point(say: Say, file: Path) -> None:
     Path("taken").touch()
-    said = say("sweep", str(file), "--over", "seed=0", "--cache", "taken")
+    said = say("sweep", str(file), "--grid", "seed=0", "--cache", "taken")
     assert (said.status, said.out) == (2, "")
     assert "taken can't be made" in said.err
 
@@ -297,7 +297,7 @@ def test_a_folder_for_stages_that_cannot_be_is_no_point(say: Say, file: Path) ->
 def test_a_folder_of_other_things_is_refused_and_what_lies_in_that_of_a_sweep_stays(say: Say, file: Path) -> None:
     Path("mine").mkdir()
     Path("mine/tiny.yaml").write_text("my own")
-    said = say("sweep", str(file), "--over", "seed=0", "--out", "mine")
+    said = say("sweep", str(file), "--grid", "seed=0", "--out", "mine")
     assert said.status == 2
     assert "mine holds other things: tiny.yaml" in said.err
     assert Path("mine/tiny.yaml").read_text() == "my own"
@@ -306,7 +306,7 @@ def test_a_folder_of_other_things_is_refused_and_what_lies_in_that_of_a_sweep_st
         Path("out", name, "notes.txt").write_text("my own")
     Path("out/points/notes.json").write_text("{}")
     for measure in ("dimension", "score.loss"):
-        assert say("sweep", str(file), "--over", "seed=0", "--out", "out", "--measure", measure).status == 0
+        assert say("sweep", str(file), "--grid", "seed=0", "--out", "out", "--measure", measure).status == 0
     assert {path.name for path in Path("out/figures").iterdir()} == {
         *("score.loss.png", "score.loss.svg", "figures.json", "notes.txt")
     }
@@ -329,7 +329,7 @@ def test_a_sweep_that_is_stopped_goes_on_where_it_was(
     tmp_path: Path, launch: Callable[..., subprocess.Popen[str]], say: Say, write: Callable[..., Path]
 ) -> None:
     write(SLOW, "slow.yaml")
-    over = ["--over", "stages.score.config.pause=0,0.1", "--measure", "score.loss"]
+    over = ["--grid", "stages.score.config.pause=0,0.1", "--measure", "score.loss"]
     process = launch("sweep", "slow.yaml", *over, "--workers", "2", "--out", "out")
     end = time.monotonic() + 90
 

@@ -283,7 +283,7 @@ def test_what_one_process_cannot_do_is_refused_before_anything_runs(
         run_file(host, "run.yaml", sets=["runtime.parallel=fsdp"])
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
-    assert main(["sweep", "run.yaml", "--over", "seed=0,1"]) == 2
+    assert main(["sweep", "run.yaml", "--grid", "seed=0,1"]) == 2
     assert "'sweep' is a command for one process" in capsys.readouterr().err
     with pytest.raises(Exception, match="2 processes would each run this file"):
         run_file(host, "run.yaml", sets=["runtime.parallel=ddp"])

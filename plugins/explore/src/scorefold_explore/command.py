@@ -29,6 +29,8 @@ IMAGES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
+        if "--read" in message.replace("=", " ").split():
+            raise ConfigError("--read has another name now", hint="write --data-option FIELD=VALUE")
         raise ConfigError(message, hint=" ".join(self.format_usage().split()))
 
 
@@ -40,7 +42,7 @@ def run(arguments: list[str]) -> int:
     """
     given = _parser().parse_args(arguments)
     bundle.check_built()
-    explored = open_place(Host.discover(), given.place, _fields(given.read))
+    explored = open_place(Host.discover(), given.place, _fields(given.data_option))
     for note in explored.notes:
         print(printable(f"note: {note}"), file=sys.stderr)
     if given.run_file is not None:
@@ -63,7 +65,9 @@ def open_place(host: Host, text: str, read: dict[str, Any]) -> Any:
             raise error from None
         return open_data(host, place, read)
     if read:
-        raise ConfigError(f"--read {next(iter(read))} is for data, and {text} is a run", hint="leave --read out")
+        raise ConfigError(
+            f"--data-option {next(iter(read))} is for data, and {text} is a run", hint="leave --data-option out"
+        )
     return open_run(host, place)
 
 
@@ -87,7 +91,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--export", type=Path, metavar="FILE", help="write a still page of one file, and end")
     parser.add_argument("--run-file", type=Path, metavar="FILE", help="write a run file that would add more, and end")
-    parser.add_argument("--read", action="append", default=[], metavar="FIELD=VALUE", help="a field of what reads data")
+    parser.add_argument(
+        "--data-option", action="append", default=[], metavar="FIELD=VALUE", help="a field of what reads data"
+    )
     parser.add_argument("--port", type=int, default=0, metavar="PORT", help="the port (default: a free one)")
     parser.add_argument("--no-browser", dest="browser", action="store_false", help="print the address alone")
     return parser
@@ -102,7 +108,8 @@ def _fields(given: list[str]) -> dict[str, Any]:
         name, equals, value = text.partition("=")
         if not equals or not name.strip().isidentifier():
             raise ConfigError(
-                f"--read {text}: expected a name, '=' and a value", hint="for example --read label=species"
+                f"--data-option {text}: expected a name, '=' and a value",
+                hint="for example --data-option label=species",
             )
         try:
             found[name.strip()] = json.loads(value)

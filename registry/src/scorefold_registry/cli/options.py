@@ -19,6 +19,19 @@ class UsageError(ConfigError):
     code = "usage"
 
 
+RENAMED = {
+    "compare": {"--with": "--plug PORT=USE", "--on": "--data CASE,...", "--config": "--set COMPONENT.FIELD=VALUE"},
+    "sweep": {"--over": "--grid FIELD=VALUES"},
+    "reproduce": {"--keep": "--store DIR"},
+    "recommend": {"--config": "--set calibrated.FIELD=VALUE"},
+    "start": {"--set": "--data-option FIELD=VALUE"},
+    "apply": {"--set": "--option NAME=VALUE", "--read": "--data-option FIELD=VALUE"},
+    "audit": {"--set": "--option NAME=VALUE", "--read": "--data-option FIELD=VALUE"},
+    "inspect": {"--read": "--data-option FIELD=VALUE"},
+}
+"""The names of options that had another one, by command."""
+
+
 class Parser(argparse.ArgumentParser):
     """The options of one command. A mistake raises ``UsageError``, so that ``--json`` reports it like any other."""
 
@@ -38,7 +51,11 @@ class Parser(argparse.ArgumentParser):
         usage = " ".join(self.format_usage().split())
         unknown = message.partition("unrecognized arguments: ")[2].partition(" ")[0]
         options = [option for action in self._actions for option in action.option_strings]
-        near = did_you_mean(unknown.partition("=")[0], options) if unknown.startswith("-") else ""
+        name = unknown.partition("=")[0]
+        now = RENAMED.get(self.prog.removeprefix("scorefold "), {}).get(name)
+        if now is not None:
+            raise UsageError(f"{name} has another name now", hint=f"write {now}")
+        near = did_you_mean(name, options) if unknown.startswith("-") else ""
         raise UsageError(message, hint=sentences(near, usage))
 
 

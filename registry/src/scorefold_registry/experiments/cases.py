@@ -58,7 +58,7 @@ def find_cases(catalogue: Catalogue, what: str, comparison: Comparison, on: Sequ
     """
     texts = [text.strip() for given in on for text in given.split(",") if text.strip()]
     if on and not texts:
-        raise ConfigError("--on is given no case", hint="leave it out to compare on our own")
+        raise ConfigError("--data is given no case", hint="leave it out to compare on our own")
     if not texts:
         cases = _default_cases(catalogue, what, comparison)
     else:
@@ -77,7 +77,7 @@ def _default_cases(catalogue: Catalogue, what: str, comparison: Comparison) -> l
     found = [case for case in ours if _is_installed(catalogue, case)]
     if not found:
         raise ConfigError(
-            f"there is no case to compare {what} on", hint="name some: --on sphere,swiss-roll, or --on cases.yaml"
+            f"there is no case to compare {what} on", hint="name some: --data sphere,swiss-roll, or --data cases.yaml"
         )
     return found
 
@@ -190,7 +190,7 @@ def check_cases(cases: Sequence[Case], verb: Verb, model: type[Config] | None) -
     for case in cases:
         if needs_data and case.data is None:
             raise ConfigError(
-                f"the case {case.name!r} has no data, which {verb.name} needs", hint="for example --on sphere"
+                f"the case {case.name!r} has no data, which {verb.name} needs", hint="for example --data sphere"
             )
         if model is None:
             if case.options:

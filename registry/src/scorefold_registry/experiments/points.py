@@ -59,7 +59,7 @@ def parse_axis(text: str) -> Axis:
     """
     field, equals, given = (part.strip() for part in text.partition("="))
     if not equals or not field or not given:
-        raise _fault(text, "expected a field, '=' and values", "for example --over seed=0,1,2")
+        raise _fault(text, "expected a field, '=' and values", "for example --grid seed=0,1,2")
     call = _CALL.match(given)
     if call is not None:
         draw, bounds = _distribution(text, call[1], call[2])
@@ -72,7 +72,7 @@ def axis_of(field: str, values: Iterable[Any], text: str | None = None) -> Axis:
     values = tuple(values)
     text = f"{field}={','.join(map(json_text, values))}" if text is None else text
     if not values:
-        raise _fault(text, "expected at least one value", "for example --over seed=0,1,2")
+        raise _fault(text, "expected at least one value", "for example --grid seed=0,1,2")
     seen: set[str] = set()
     for value in values:
         if (said := json_text(value)) in seen:
@@ -137,16 +137,16 @@ def sobol(fields: Sequence[str], count: int, seed: int) -> list[list[float]]:
 
 def _check(axes: Sequence[Axis], in_step: bool, random: int | None) -> None:
     if not axes:
-        raise ConfigError("a sweep needs a field to vary", hint="for example --over seed=0,1,2")
+        raise ConfigError("a sweep needs a field to vary", hint="for example --grid seed=0,1,2")
     fields = [axis.field for axis in axes]
     for axis in axes:
         if fields.count(axis.field) > 1:
-            raise _fault(axis.text, f"{axis.field} is swept twice", "give all its values in one --over")
+            raise _fault(axis.text, f"{axis.field} is swept twice", "give all its values in one --grid")
         if axis.draw is not None and random is None:
             raise _fault(axis.text, "a field that is drawn needs the number of draws", "for example --random 20")
     if random is not None and all(axis.draw is None for axis in axes):
-        hint = f"for example --over {fields[0]}=uniform(0,1), or leave out --random for every combination"
-        raise ConfigError("--random draws no field: every --over lists its values", hint=hint)
+        hint = f"for example --grid {fields[0]}=uniform(0,1), or leave out --random for every combination"
+        raise ConfigError("--random draws no field: every --grid lists its values", hint=hint)
     if random is not None and random < 1:
         raise ConfigError(f"--random {random}: expected a whole number from 1")
     lengths = {axis.field: len(axis.values) for axis in axes if axis.draw is None}
@@ -250,4 +250,4 @@ def value_text(value: Any) -> str:
 
 
 def _fault(text: str, message: str, hint: str) -> ConfigError:
-    return ConfigError(f"--over {text}: {message}", hint=hint)
+    return ConfigError(f"--grid {text}: {message}", hint=hint)

@@ -82,5 +82,5 @@ def check_pruned(stage: str, plan: Plan, rows: int) -> None:
     if rows > 1:
         raise ConfigError(
             f"--prune goes with settings of one point, and each has {rows} here",
-            hint="leave the fields that list their values out of --over",
+            hint="leave the fields that list their values out of --grid",
         )

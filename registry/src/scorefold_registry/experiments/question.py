@@ -42,7 +42,7 @@ def find_components(
             inside = "parts of other components" if not declared.default else "what others are compared on"
             raise ConfigError(
                 f"components of kind {kind} are not compared by themselves: they are {inside}",
-                hint=sentences(known, "--with, --config and --on choose what they are built from"),
+                hint=sentences(known, "--plug, --set and --data choose what they are built from"),
             )
         comparison, found = declared.comparison, catalogue.of_kind(kind)
     else:
@@ -147,7 +147,7 @@ def _check_inline(port: str, value: Mapping[str, Any], found: Registered) -> Non
             hint = sentences(did_you_mean(str(key), inner), f"its ports are {', '.join(inner) or 'none'}")
             raise ConfigError(f"{found.id} has no port {key!r}", hint=hint)
         if "data" in inner[key].kinds:
-            hint = "leave it out; --on says which data they are"
+            hint = "leave it out; --data says which data they are"
             raise ConfigError(f"the port {key!r} of {found.id} gets the data of each case", hint=hint)
 
 

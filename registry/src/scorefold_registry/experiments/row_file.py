@@ -138,7 +138,7 @@ class _Stages:
     def _data(self) -> str:
         """The stage of the case's data."""
         if self.case.data is None:
-            raise NotOnThisCaseError(f"the case {self.case.name!r} has no data", hint="name one with: --on sphere")
+            raise NotOnThisCaseError(f"the case {self.case.name!r} has no data", hint="name one with: --data sphere")
         if "data" not in self.made:
             found = self.catalogue.resolve(self.case.data["use"])
             config = self._config(found, self.case.data["config"])
@@ -169,7 +169,7 @@ class _Stages:
                 raise NotOnThisCaseError(
                     f"nothing is plugged into port {port.name!r} of {registered.id}: it has no default, and its first "
                     "declared example plugs nothing in",
-                    hint=f"--with {port.name}=..., with a component of kind {' or '.join(port.kinds)}",
+                    hint=f"--plug {port.name}=..., with a component of kind {' or '.join(port.kinds)}",
                 )
         return inputs
 
@@ -202,7 +202,7 @@ class _Stages:
                 return [self._part(item, outer, chosen) for item in value]
             part = self._part(value, outer, chosen)
         except NotOnThisCaseError as error:
-            hint = error.hint or f"plug in another: --with {port.name}=USE"
+            hint = error.hint or f"plug in another: --plug {port.name}=USE"
             raise NotOnThisCaseError(error.message, hint=hint) from None
         return [part] if port.many else part
 

@@ -42,8 +42,8 @@ class Search:
             raise ConfigError(f"--search {trials}: expected a whole number from 1")
         self._drawn = [axis for axis in axes if axis.draw is not None]
         if not self._drawn:
-            hint = "for example --over stages.score.config.training.learning_rate=loguniform(1e-4,1e-2)"
-            raise ConfigError("--search has nothing to search: every --over lists its values", hint=hint)
+            hint = "for example --grid stages.score.config.training.learning_rate=loguniform(1e-4,1e-2)"
+            raise ConfigError("--search has nothing to search: every --grid lists its values", hint=hint)
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -114,10 +114,10 @@ def _verb(host: Host, registered: Registered, name: str | None) -> Verb:
 
 
 def _options(verb: Verb, given: Sequence[str]) -> Config | None:
-    raw = read_fields(given, "--set")
+    raw = read_fields(given, "--option")
     if verb.options is None:
         if raw:
-            raise ConfigError(f"the verb {verb.name!r} takes no options; --set {given[0]} was given")
+            raise ConfigError(f"the verb {verb.name!r} takes no options; --option {given[0]} was given")
         return None
     module, _, name = verb.options.partition(":")
     model: type[Config] = getattr(import_module(module), name)
@@ -160,7 +160,7 @@ def _source(
     What was made without data takes them as they were read: columns far from 0 centred, scaled as at training.
     """
     name, config = _loader(host, folder, data)
-    source = host.create(name, {**config, **read_fields(read, "--read")})
+    source = host.create(name, {**config, **read_fields(read, "--data-option")})
     dataset = _everything(source)
     x, scale, conditions = dataset.tensor(), source.event_scale, None
     if spec is not None:

@@ -182,7 +182,7 @@ def read(
     if len(source.problems) > before:
         raise RunFileError(source.problems)
     problems = list(source.problems)
-    for option, texts in (("--set", sets), ("--over", swept)):
+    for option, texts in (("--set", sets), ("--grid", swept)):
         for text_of_set in texts:
             _apply_set(source, option, text_of_set, problems)
     # The stem of "...yaml" is ".." only before Python 3.14.

@@ -18,8 +18,8 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--do", metavar="VERB", help="what to do (default: the first verb, where it isn't fit)")
     parser.add_argument("--data", type=Path, metavar="FILE", help="an npy, npz, csv or parquet file, or image folder")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="npy, npz, csv, parquet or json")
-    parser.add_list("--set", "OPTION=VALUE", "of the verb", dest="options")
-    parser.add_list("--read", "FIELD=VALUE", "how the data are read")
+    parser.add_list("--option", "NAME=VALUE", "of the verb", dest="options")
+    parser.add_list("--data-option", "FIELD=VALUE", "how the data are read")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps or simulated")
     parser.add_argument("--seed", type=int, default=0, help="the seed of what is drawn (default: 0)")
     parser.add_flag("--json", "print the metrics as JSON")
@@ -43,7 +43,7 @@ def run(arguments: list[str]) -> int:
                 data=given.data,
                 out=given.out,
                 options=given.options,
-                read=given.read,
+                read=given.data_option,
                 device=given.device,
                 seed=given.seed,
             )

@@ -83,8 +83,8 @@ def _parser() -> Parser:
         "--points", metavar="DATA", help="points that are asked about: is each unlike the training data?"
     )
     parser.add_list("--fail-on", "NAME,...", f"end with status 1: {', '.join(NAMES)}")
-    parser.add_list("--set", "OPTION=VALUE", "of the verb audit", dest="options")
-    parser.add_list("--read", "FIELD=VALUE", "a field of whatever reads data and has it")
+    parser.add_list("--option", "NAME=VALUE", "of the verb audit", dest="options")
+    parser.add_list("--data-option", "FIELD=VALUE", "a field of whatever reads data and has it")
     add_run_options(parser)
     return parser
 
@@ -104,7 +104,7 @@ def _names(given: Sequence[str]) -> set[str]:
 def _stages(given: argparse.Namespace) -> dict[str, Any]:
     """The stages of the run file: training data, held-out data, the model or its samples, and the audit."""
     # Samples alone are read as the data are; a saved model is loaded.
-    model = _data(given.model, given.read, [0, 0, 1])
+    model = _data(given.model, given.data_option, [0, 0, 1])
     train = given.train or _trained_on(Path(given.model))
     if train is None:
         raise ConfigError(
@@ -112,10 +112,10 @@ def _stages(given: argparse.Namespace) -> dict[str, Any]:
             hint="add --train with them: a file, a folder of images, the folder of a data stage or data:NAME",
         )
     held_out = None if given.held_out == train else given.held_out
-    stages = {"train": _data(train, given.read, [1, 0, 0])}
+    stages = {"train": _data(train, given.data_option, [1, 0, 0])}
     inputs = {"data": "train"}
     if held_out is not None:
-        stages["held_out"] = _data(held_out, given.read, [0, 0, 1])
+        stages["held_out"] = _data(held_out, given.data_option, [0, 0, 1])
         inputs["held_out"] = "held_out"
     elif given.held_out is not None and "fractions" in stages["train"].get("config", {}):
         raise ConfigError(
@@ -124,12 +124,12 @@ def _stages(given: argparse.Namespace) -> dict[str, Any]:
             "there are raw numbers and no verdict",
         )
     if given.points is not None:
-        stages["points"] = _data(given.points, given.read, [0, 0, 1])
+        stages["points"] = _data(given.points, given.data_option, [0, 0, 1])
         inputs["points"] = "points"
     stages["model"] = model
-    _check_read(given.read, stages)
+    _check_read(given.data_option, stages)
     asked: dict[str, Any] = {"use": "model", "do": "audit", "inputs": inputs}
-    options = with_fields({}, given.options, "--set", "n=2000")
+    options = with_fields({}, given.options, "--option", "n=2000")
     return {**stages, STAGE: {**asked, "options": options} if options else asked}
 
 
@@ -147,7 +147,7 @@ def _data(text: str, read: list[str], fractions: list[int]) -> dict[str, Any]:
     if use == "data:array":
         config = {**config, "scale": "none"}  # columns are scaled by the verb, and only there
     fitting = [field for field in read if field.partition("=")[0].strip().partition(".")[0] in _fields(use)]
-    config = with_fields(config, fitting, "--read", "columns=[a, b]")
+    config = with_fields(config, fitting, "--data-option", "columns=[a, b]")
     return _as_seen_from_here({"use": use, "config": config} if config else {"use": use})
 
 
@@ -179,7 +179,9 @@ def _check_read(read: list[str], stages: Mapping[str, Mapping[str, Any]]) -> Non
     for text in read:
         name = text.partition("=")[0].strip().partition(".")[0]
         if name not in known:
-            raise ConfigError(f"--read {text}: none of the data has a field {name!r}", hint=near(name, sorted(known)))
+            raise ConfigError(
+                f"--data-option {text}: none of the data has a field {name!r}", hint=near(name, sorted(known))
+            )
 
 
 def _trained_on(model: Path) -> str | None:

@@ -23,11 +23,11 @@ def run(arguments: list[str]) -> int:
         result = compare(
             host,
             given.kind,
-            on=given.on,
+            on=given.data,
             only=given.only,
             skip=given.skip,
-            plugged=pairs(given.plugged, "--with", "score=score:denoising"),
-            fields=pairs(given.fields, "--config", "iddiff.points=16"),
+            plugged=pairs(given.plugged, "--plug", "score=score:denoising"),
+            fields=pairs(given.fields, "--set", "iddiff.points=16"),
             seed=given.seed,
             seeds=given.seeds,
             threads=given.threads,
@@ -51,7 +51,7 @@ def _parser() -> Parser:
     parser = Parser("compare", "Put every installed component of a kind, or with a capability, on the same cases.")
     parser.add_argument("kind", metavar="KIND", help="a kind, such as estimator, or a capability, such as Encodes")
     parser.add_list(
-        "--on",
+        "--data",
         "CASE,...",
         "data by name (sphere: its first declared example, sphere[1] its second), one of our own cases, "
         "option=value where the kind takes no data, or a YAML file of cases (default: some of our own)",
@@ -59,13 +59,13 @@ def _parser() -> Parser:
     parser.add_list("--only", "NAME,...", "only these components")
     parser.add_list("--skip", "NAME,...", "all but these")
     parser.add_list(
-        "--with",
+        "--plug",
         "PORT=USE",
         "what is plugged into a port, in place of its default: score=score:denoising, or {use: ..., config: ...}",
         dest="plugged",
     )
     parser.add_list(
-        "--config",
+        "--set",
         "COMPONENT.FIELD=VALUE",
         "a field of a component, compared, plugged in or a case's data: sphere.points=4000",
         dest="fields",

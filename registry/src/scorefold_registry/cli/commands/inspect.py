@@ -12,7 +12,7 @@ def run(arguments: list[str]) -> int:
     """Print the summary of a file. The status is 0, with warnings too."""
     parser = Parser("inspect", "Show what a file of data holds, a line a column, with warnings.")
     parser.add_argument("data", type=Path, metavar="FILE", help="an npy, npz, csv or parquet file, or image folder")
-    parser.add_list("--read", "FIELD=VALUE", "how the data are read")
+    parser.add_list("--data-option", "FIELD=VALUE", "how the data are read")
     parser.add_flag("--json", "print the summary as JSON")
     given = parser.parse_args(arguments)
     host = discover_host()
@@ -21,7 +21,7 @@ def run(arguments: list[str]) -> int:
     from scorefold_registry.run.applying import inspect_data, read_fields
     from scorefold_registry.run.data_table import summary_text
 
-    summary = inspect_data(host, given.data, read_fields(given.read, "--read"))
+    summary = inspect_data(host, given.data, read_fields(given.data_option, "--data-option"))
     if given.json:
         print_answer(json_text({"file": str(given.data), **summary.as_json()}, indent=2))
     else:

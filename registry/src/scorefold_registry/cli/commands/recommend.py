@@ -75,8 +75,8 @@ def _parser() -> Parser:
     parser.add_argument(
         "data", metavar="DATA", help="an npy, npz, csv or parquet file, a folder of images, or a component data:NAME"
     )
-    parser.add_list("--set", "FIELD=VALUE", "how the data are read", dest="fields")
-    parser.add_list("--config", "FIELD=VALUE", "a setting of estimator:calibrated")
+    parser.add_list("--data-option", "FIELD=VALUE", "how the data are read", dest="fields")
+    parser.add_list("--set", "calibrated.FIELD=VALUE", "a setting of estimator:calibrated", dest="settings")
     parser.add_list("--only", "NAME,...", "check only these estimators (default: all)")
     parser.add_flag(
         "--quick",
@@ -92,7 +92,7 @@ def _stages(given: argparse.Namespace) -> tuple[dict[str, Any], dict[str, str]]:
     With them, by the fields of the data, how columns and rows of a table are read, and why.
     """
     use, config = data_stage(given.data)
-    config = with_fields(config, given.fields, "--set", "label=species")
+    config = with_fields(config, given.fields, "--data-option", "label=species")
     rows, reading = _rows_and_columns(given)
     config = {**rows, **config}
     stage: dict[str, Any] = {"use": "estimator:calibrated", "inputs": {"data": "data"}}
@@ -101,7 +101,7 @@ def _stages(given: argparse.Namespace) -> tuple[dict[str, Any], dict[str, str]]:
         raise ConfigError("--only is given no name", hint="for example --only mle,twonn")
     if names:
         stage["inputs"]["estimators"] = [name if ":" in name else f"estimator:{name}" for name in names]
-    settings = with_fields({}, given.config, "--config", "surrogates=80")
+    settings = with_fields({}, _of_calibrated(given.settings), "--set", "calibrated.surrogates=80")
     if settings:
         stage["config"] = settings
     from scorefold_registry.cli.options import discover_host
@@ -114,11 +114,22 @@ def _stages(given: argparse.Namespace) -> tuple[dict[str, Any], dict[str, str]]:
     return {"data": data, **quick, **({} if given.quick else {STAGE: stage})}, reading
 
 
+def _of_calibrated(given: list[str]) -> list[str]:
+    """``calibrated.FIELD=VALUE`` without the component. Raises ``ConfigError`` for a field of something else."""
+    for text in given:
+        if not text.startswith("calibrated."):
+            raise ConfigError(
+                f"--set {text}: expected a field of the estimator, for example calibrated.surrogates=80",
+                hint=f"for how the data are read: --data-option {text}",
+            )
+    return [text.removeprefix("calibrated.") for text in given]
+
+
 def _rows_and_columns(given: argparse.Namespace) -> tuple[dict[str, Any], dict[str, str]]:
     """Which columns and rows of a table are points, and in which units, as ``scorefold start`` reads them, and why.
 
-    Nothing for other data, and where ``--set`` can't be: the run says what is wrong, and where. Raises ``DataError``
-    where the answer hangs on the units and the data don't say which are right.
+    Nothing for other data, and where ``--data-option`` can't be: the run says what is wrong, and where. Raises
+    ``DataError`` where the answer hangs on the units and the data don't say which are right.
     """
     path = Path(given.data).expanduser()
     if path.suffix.lower() not in TABLES or not path.is_file():
@@ -127,7 +138,7 @@ def _rows_and_columns(given: argparse.Namespace) -> tuple[dict[str, Any], dict[s
     from scorefold_registry.cli.starting.reading import UNEVEN, read_data, uneven
 
     # Classes mean nothing to the estimator, and a point without one is a point.
-    fields = {"label": None, **with_fields({}, given.fields, "--set", "label=species")}
+    fields = {"label": None, **with_fields({}, given.fields, "--data-option", "label=species")}
     try:
         read = read_data(discover_host(), str(path), fields, side=1, fewest=0)
     except ConfigError:
@@ -160,8 +171,8 @@ def _refuse_two_answers(host: Host, read: Reading, apart: float) -> None:
         raise DataError(
             f"the columns' spreads differ {apart:.2g}-fold, and the dimension hangs on their units: about {plain:.2g} "
             f"as they are, about {scaled:.2g} with each column divided by its own spread",
-            hint="say which holds: --set scale=none where all have one unit and the small ones may be noise, "
-            "--set scale=columns where each has its own",
+            hint="say which holds: --data-option scale=none where all have one unit and the small ones may be noise, "
+            "--data-option scale=columns where each has its own",
         )
 
 

@@ -28,7 +28,7 @@ def run(arguments: list[str]) -> int:
     )
     parser.add_list("--only", "CLAIM", "only this claim")
     parser.add_argument("--seeds", type=count(1), default=1, metavar="N", help="seeds 0 to N - 1 (default: 1)")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="where values are kept (default: .scorefold/claims)")
+    parser.add_argument("--store", type=Path, metavar="DIR", help="where values are kept (default: .scorefold/claims)")
     parser.add_flag("--fresh", "measure again what another profile than smoke kept")
     parser.add_flag("--null", "measure gates with no training step: one that holds says nothing")
     parser.add_argument(
@@ -58,7 +58,7 @@ def run(arguments: list[str]) -> int:
         raise UsageError("--precision fp16 needs a GPU, and claims compute on the cpu", hint="--precision bf16, or no")
     pairs = select(host.plugins, given.plugins, given.only, given.profile)
     # The smoke profile is a test: it measures every time.
-    keep = None if given.fresh or given.profile == "smoke" else area("claims", given.keep, ".scorefold/claims")
+    keep = None if given.fresh or given.profile == "smoke" else area("claims", given.store, ".scorefold/claims")
     placed = PlacedHost(host, device, given.precision)
     claims = Reproduction(placed, pairs, given.profile, range(given.seeds), keep)
     if given.null:

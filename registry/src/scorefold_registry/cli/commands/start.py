@@ -48,7 +48,7 @@ def run(arguments: list[str]) -> int:
     out = given.out or Path(f"{data_name(given.data)}-{asked}.yaml")
     if out.exists():
         raise ConfigError(f"{out} is there already", hint="--out FILE names another; a run file is never written over")
-    reading = read_data(host, given.data, pairs(given.fields, "--set", "label=species"), question.side)
+    reading = read_data(host, given.data, pairs(given.fields, "--data-option", "label=species"), question.side)
     reading = replace(reading, config=_seen_from(host, reading, out.parent))
     text = _text(reading, question, TEXTS[asked], out, arguments)
     _write(host, out, text)
@@ -68,7 +68,7 @@ def _parser() -> Parser:
     )
     listed = "; ".join(f"{word}: {text}" for word, text in TEXTS.items())
     parser.add_argument("--question", choices=tuple(TEXTS), help=f"{listed} (asked on a terminal)")
-    parser.add_list("--set", "FIELD=VALUE", "how the data are read", dest="fields")
+    parser.add_list("--data-option", "FIELD=VALUE", "how the data are read", dest="fields")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the new file (default: DATA-QUESTION.yaml, here)")
     parser.add_flag("--json", "print JSON")
     return parser

@@ -26,7 +26,7 @@ def run(arguments: list[str]) -> int:
         result = sweep(
             host,
             given.file,
-            [parse_axis(text) for text in given.over],
+            [parse_axis(text) for text in given.grid],
             measure=given.measure,
             best=given.best,
             in_step=given.zip,
@@ -77,7 +77,7 @@ def _parser() -> Parser:
     parser = Parser("sweep", "Run a run file at many values of some of its fields.")
     parser.add_argument("file", type=Path, help="the run file")
     parser.add_list(
-        "--over",
+        "--grid",
         "FIELD=VALUES",
         "a field, as for --set, and its values: 1,2,3, or to draw uniform(a,b), loguniform(a,b), integers(a,b) or "
         "choice(a,b,...)",

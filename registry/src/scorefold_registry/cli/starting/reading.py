@@ -67,7 +67,7 @@ def read_data(host: Host, given: str, fields: Mapping[str, Any], side: int, fewe
             reading = read(host, Path(given), fields, side)
         except DataError as error:
             fields_named = error.hint is not None and ": " in error.hint
-            hint = f"{error.hint} (on the command line: --set FIELD=VALUE)" if fields_named else error.hint
+            hint = f"{error.hint} (on the command line: --data-option FIELD=VALUE)" if fields_named else error.hint
             raise DataError(error.message, hint=hint) from None
         reading = replace(reading, config={name: given, **reading.config})
     if reading.points < fewest:
@@ -81,7 +81,8 @@ def _too_few(given: str, reading: Reading) -> DataError:
     hint = "splits and neighbours need more of them"
     if gaps and reading.seen.rows >= FEWEST_POINTS:
         without = ", ".join(f"-{one.name}" for one in gaps[:_NAMED])
-        hint = f"most gaps are in these columns; to leave them out: --set 'columns=[{without}]'; or fill the gaps in"
+        leave = f"--data-option 'columns=[{without}]'"
+        hint = f"most gaps are in these columns; to leave them out: {leave}; or fill the gaps in"
     left = f"{reading.points} of {reading.seen.rows}" if reading.points < reading.seen.rows else f"{reading.points}"
     return DataError(f"{given} has {left} points to use; expected {FEWEST_POINTS} at least", hint=hint)
 
