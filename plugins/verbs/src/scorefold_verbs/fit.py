@@ -20,8 +20,6 @@ from scorefold.interfaces import (
 from scorefold.stage import Fitted, Outcome, StageContext
 from scorefold_toolkit.drawing import device_of
 from scorefold_verbs.inputs import Inputs
-from scorefold_verbs.latents.measures import RELATIVE_ERROR
-from scorefold_verbs.latents.reconstruct import quick_error
 from scorefold_verbs.noise import noise_warnings
 
 _SHOWN = 64
@@ -75,6 +73,9 @@ def fit(component: nn.Module, inputs: Inputs, options: None, context: StageConte
     seen = training if validation is None else validation
     after = [*component.training_warnings(seen.take(torch.arange(min(_DIAGNOSED, len(seen)))))]
     if isinstance(component, Encodes):
+        from scorefold_verbs.latents.measures import RELATIVE_ERROR
+        from scorefold_verbs.latents.reconstruct import quick_error
+
         x = seen.take(torch.arange(min(_DECODED, len(seen)))).x
         error, poor = quick_error(component, x, context.generator("reconstruct", device=device_of(component)))
         after += poor
