@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from scorefold.config import VEConfig, VPConfig
-from scorefold.diffusion import SAMPLERS, build_process, time_grid
+from scorefold.diffusion import SAMPLERS, IsotropicProcess, build_schedule, time_grid
 
 BATCH, DIMENSION, LIMIT = 64, 64, 100.0
 PAIRS: dict[str, Callable[[], Any]] = {
@@ -59,7 +59,7 @@ class Side(NamedTuple):
 
 
 def ours(name: str, network: Network, x: Tensor, steps: int) -> Callable[[], Any]:
-    process = build_process(VEConfig() if name == "predictor-corrector" else VPConfig())
+    process = IsotropicProcess(build_schedule(VEConfig() if name == "predictor-corrector" else VPConfig()))
     times = time_grid(process, steps)
     generator = torch.Generator().manual_seed(0)
     return lambda: SAMPLERS[name](network, process, x, times, generator=generator)

@@ -25,7 +25,7 @@ from scorefold.diffusion import (
     LinearVP,
     PerComponent,
     SubVP,
-    build_process,
+    build_schedule,
     process_of,
 )
 from scorefold.diffusion.schedules import Schedule
@@ -298,7 +298,7 @@ def test_a_process_is_made_for_data_of_a_scale() -> None:
     torch.testing.assert_close(process_of(VEConfig(), each, (2,)).prior_mean, torch.tensor([1.0, -1.0], dtype=F64))
 
 
-def test_build_process() -> None:
+def test_build_schedule() -> None:
     t = torch.tensor([0.3], dtype=F64)
     for config, process in (
         (VEConfig(sigma_max=9), VE(0.01, 9)),
@@ -308,23 +308,23 @@ def test_build_process() -> None:
         (CosineConfig(lam_max=9), IsotropicProcess(Cosine(9.0, -10.0))),
         (EDMConfig(rho=3), IsotropicProcess(EDM(0.002, 80.0, 3.0))),
     ):
-        built = build_process(config)
+        built = IsotropicProcess(build_schedule(config))
         assert (built.t_min, built.t_max) == (process.t_min, process.t_max)
         torch.testing.assert_close(built.log_snr(t), process.log_snr(t))
 
 
 def test_relative_noise_is_in_units_of_the_datas_spread() -> None:
     config = VEConfig(sigma_min=0.01, sigma_max=2, relative=True)
-    built, t = build_process(config, spread=5.0), torch.tensor([0.3], dtype=F64)
+    built, t = IsotropicProcess(build_schedule(config, spread=5.0)), torch.tensor([0.3], dtype=F64)
     torch.testing.assert_close(built.log_snr(t), VE(0.05, 10).log_snr(t))
-    absolute = build_process(config.model_copy(update={"relative": False}), spread=5.0)
+    absolute = IsotropicProcess(build_schedule(config.model_copy(update={"relative": False}), spread=5.0))
     torch.testing.assert_close(absolute.log_snr(t), VE(0.01, 2).log_snr(t))
 
 
 @pytest.mark.parametrize(("spread", "what"), [(None, "is not known"), (0.0, "is 0")])
 def test_relative_noise_needs_a_spread(spread: float | None, what: str) -> None:
     with pytest.raises(ConfigError, match=f"the spread of the data, which {what}") as caught:
-        build_process(VEConfig(relative=True), spread=spread)
+        IsotropicProcess(build_schedule(VEConfig(relative=True), spread=spread))
     assert caught.value.hint is not None
     assert "process.relative" in caught.value.hint
 

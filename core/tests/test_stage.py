@@ -6,7 +6,7 @@ import torch
 
 from scorefold.config import EDMConfig
 from scorefold.diffusion import time_grid
-from scorefold.diffusion.processes import build_process
+from scorefold.diffusion.processes import IsotropicProcess, build_schedule
 from scorefold.diffusion.samplers import SAMPLERS
 from scorefold.stage import report, reported, showing
 
@@ -47,7 +47,7 @@ def test_a_loop_that_is_left_early_no_longer_counts() -> None:
 
 
 def test_every_sampler_reports_its_steps() -> None:
-    process = build_process(EDMConfig())
+    process = IsotropicProcess(build_schedule(EDMConfig()))
     x = torch.randn(3, 2, generator=torch.Generator().manual_seed(0))
     for name, sampler in SAMPLERS.items():
         seen: Seen = []

@@ -355,7 +355,7 @@ def test_of_two_distributions_that_brought_one_file_that_of_its_name_owns_it(ins
     assert (record(found, "fake-owner").state, record(found, "fake-foreign").state) == ("registered", "broken")
 
 
-def test_targets_that_begin_with_a_dot_are_in_the_package_of_the_hook(install: Install) -> None:
+def test_targets_that_begin_with_a_dot_are_in_the_package_that_declares_them(install: Install) -> None:
     text = """
 @hookimpl
 def scorefold_components():
@@ -366,14 +366,6 @@ def scorefold_components():
 def scorefold_kinds():
     verb = Verb("grow", takes=(), gives="metrics", target=".impl:grow", options=".config:Options")
     yield Kind("plant", ".impl:Plant", (verb,))
-
-@hookimpl
-def scorefold_settings():
-    return ".config:Settings"
-
-@hookimpl
-def scorefold_commands(register):
-    register("greet", ".impl:greet", "Greets")
 """
     install("fake-b", text)
     offered = next(item for item in discover().plugins if item.distribution == "fake-b")
@@ -386,4 +378,3 @@ def scorefold_commands(register):
         "fake_b.impl:grow",
         "fake_b.config:Options",
     )
-    assert (offered.settings, offered.commands[0].target) == ("fake_b.config:Settings", "fake_b.impl:greet")

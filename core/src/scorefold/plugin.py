@@ -12,6 +12,7 @@ Nothing here imports torch or pydantic, so listing every installed plugin stays 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,7 +34,7 @@ hookimpl = pluggy.HookimplMarker("scorefold")
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\Z")
 _CLASS = re.compile(r"[A-Z][A-Za-z0-9]*\Z")
 _LONGEST_NAME = 60
-_TARGET = re.compile(r"[A-Za-z_.][\w.]*:[A-Za-z_]\w*\Z")
+_TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z")
 
 
 def _check_name(what: str, name: str) -> None:
@@ -49,6 +50,15 @@ def check_target(what: str, target: object) -> None:
     """Raises ``PluginError`` for anything but ``package.module:Name``."""
     if not (isinstance(target, str) and _TARGET.match(target)):
         raise PluginError(f"{what} is {target!r}; expected 'package.module:Name'")
+
+
+def _complete(declaration: Any, *fields: str) -> None:
+    """Put the package of the module that makes a declaration before targets that begin with a dot."""
+    place = sys._getframe(3).f_globals
+    for name in fields:
+        if str(target := getattr(declaration, name)).startswith("."):
+            package = place["__package__"] or place["__name__"]
+            object.__setattr__(declaration, name, f"{package}{target}".replace(".:", ":"))
 
 
 @dataclass(frozen=True)
@@ -119,6 +129,7 @@ class Verb:
     examples: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
 
     def __post_init__(self) -> None:
+        _complete(self, "target", "options", "figures")
         _check_name("a verb", self.name)
         check_target(f"the target of verb {self.name!r}", self.target)
 
@@ -161,6 +172,7 @@ class Kind:
     verb_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        _complete(self, "interface")
         _check_name("a kind", self.name)
         for name in self.verb_names:
             _check_name(f"a verb of the kind {self.name!r}", name)
@@ -181,8 +193,8 @@ class Component:
     """One method that a plugin offers, by name. Strings and small tuples only: importing it must stay cheap.
 
     ``target`` is the class and ``config`` its pydantic model, both as ``module:Name``, or ``.module:Name`` in the
-    package of the hook that offers it. ``requires`` are the ports of the constructor, ``provides`` the capabilities of
-    the object. ``examples`` are mappings with optional keys ``config`` and ``inputs`` (inline components) that build
+    package that declares it. ``requires`` are the ports of the constructor, ``provides`` the capabilities of the
+    object. ``examples`` are mappings with optional keys ``config`` and ``inputs`` (inline components) that build
     within five CPU seconds. ``figures`` is ``module:function``, called with the value of the kind's first verb (of a
     training, a ``scorefold.stage.Fitted``), and returns ``{name: matplotlib Figure}``.
 
@@ -222,6 +234,7 @@ class Component:
     yields_to: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        _complete(self, "target", "config", "figures")
         _check_name("a component", self.name)
         for alias in self.aliases:
             _check_name(f"an alias of {self.name!r}", alias)
@@ -256,6 +269,7 @@ class Capability:
     comparison: Comparison | None = None
 
     def __post_init__(self) -> None:
+        _complete(self, "interface")
         if not (isinstance(self.name, str) and _CLASS.match(self.name)) or len(self.name) > _LONGEST_NAME:
             raise PluginError(f"a capability is called {self.name!r:.100}; expected a class's name, such as Trainable")
         check_target(f"the interface of capability {self.name!r}", self.interface)
@@ -290,6 +304,7 @@ class Claim:
     options: Mapping[str, str | float] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
+        _complete(self, "target")
         _check_name("a claim", self.name)
         check_target(f"the target of claim {self.name!r}", self.target)
         if not (isinstance(self.options, Mapping) and all(map(_is_option, self.options.items()))):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from scorefold.config import CosineConfig, EDMConfig, LogSNRConfig, SubVPConfig, VEConfig, VPConfig
-from scorefold.diffusion import GeometricVE, LinearSubVP, LinearVP, build_process
+from scorefold.diffusion import GeometricVE, LinearSubVP, LinearVP, build_schedule
 from scorefold.errors import ConfigError
 from scorefold_conditional.conditional.noise import ConditionNoise
 from scorefold_conditional.conditional.speeds import annealed_speed, condition_schedule
@@ -27,7 +27,7 @@ def named(config: Any) -> str:
 
 @pytest.mark.parametrize("config", CONFIGS, ids=named)
 def test_the_full_speed_is_the_events(config: Any) -> None:
-    event = build_process(config).schedule
+    event = build_schedule(config)
     slow = condition_schedule(event, 1.0)
     for found, expected in zip(slow.signal_scale(TIMES), event.signal_scale(TIMES), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
@@ -40,7 +40,7 @@ def test_the_full_speed_is_the_events(config: Any) -> None:
 @pytest.mark.parametrize("config", CONFIGS, ids=named)
 def test_a_slower_schedule_is_a_diffusion(config: Any, speed: float) -> None:
     """Its rates are those of its signal and scale: signal' = a signal, (scale^2)' = 2 a scale^2 + g^2."""
-    slow = condition_schedule(build_process(config).schedule, speed)
+    slow = condition_schedule(build_schedule(config), speed)
     h = 1e-6
     (signal, scale), (a, g) = slow.signal_scale(TIMES), slow.rates(TIMES)
     (more, rough), (less, smooth) = slow.signal_scale(TIMES + h), slow.signal_scale(TIMES - h)
@@ -59,17 +59,17 @@ def test_what_the_speed_is_in_each_family() -> None:
         expected = family(0.03, 6).signal_scale(t)
         for one, other in zip(found, expected, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
-    signal = build_process(CosineConfig()).schedule.signal_scale(t)[0]
-    slow = condition_schedule(build_process(CosineConfig()).schedule, 0.3)
+    signal = build_schedule(CosineConfig()).signal_scale(t)[0]
+    slow = condition_schedule(build_schedule(CosineConfig()), 0.3)
     torch.testing.assert_close(slow.signal_scale(t)[0], signal**0.3)
-    edm = condition_schedule(build_process(EDMConfig(sigma_min=0.002, sigma_max=80)).schedule, 0.1)
+    edm = condition_schedule(build_schedule(EDMConfig(sigma_min=0.002, sigma_max=80)), 0.1)
     ends = edm.signal_scale(torch.tensor([0.0, 1.0], dtype=torch.float64))[1]
     torch.testing.assert_close(ends, torch.tensor([0.002, 8.0], dtype=torch.float64))
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=named)
 def test_points_may_have_speeds_of_their_own(config: Any) -> None:
-    event = build_process(config).schedule
+    event = build_schedule(config)
     speeds = torch.linspace(0.1, 0.9, 9, dtype=torch.float64)
     found = condition_schedule(event, speeds).signal_scale(TIMES)[1]
     expected = torch.cat(
@@ -108,7 +108,7 @@ def trajectory(impulses: Any, name: str, schedule: Any, times: list[float]) -> T
 @pytest.mark.parametrize("config", CONFIGS, ids=named)
 def test_a_path_has_the_covariance_of_the_diffusion(config: Any, impulses: Any) -> None:
     """cov(y_s, y_t | y) = signal_t / signal_s scale_s^2 for s <= t: backwards, twice at one time, and forwards."""
-    schedule = condition_schedule(build_process(config).schedule, 0.2)
+    schedule = condition_schedule(build_schedule(config), 0.2)
     times = [0.9, 0.6, 0.6, 0.3, 0.1]
     found = trajectory(impulses, "path", schedule, times)
     covariance = found @ found.mT

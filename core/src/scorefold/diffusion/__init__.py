@@ -9,7 +9,6 @@ from scorefold.diffusion.processes import (
     IsotropicProcess,
     PerComponent,
     SubVP,
-    build_process,
     build_schedule,
     process_of,
 )
@@ -54,7 +53,6 @@ __all__ = [
     "Sampler",
     "Schedule",
     "SubVP",
-    "build_process",
     "build_schedule",
     "ddim",
     "dpm_solver_pp_2m",

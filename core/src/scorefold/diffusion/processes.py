@@ -108,13 +108,6 @@ def SubVP(beta_min: float = 0.1, beta_max: float = 20.0, *, t_min: float = 1e-3)
 AnyProcessConfig = VEConfig | VPConfig | SubVPConfig | LogSNRConfig | CosineConfig | EDMConfig
 
 
-def build_process(
-    config: AnyProcessConfig, *, spread: float | None = None, deviation: float | None = None
-) -> IsotropicProcess:
-    """The process that a run file's ``process:`` describes; see ``build_schedule``."""
-    return IsotropicProcess(build_schedule(config, spread=spread, deviation=deviation))
-
-
 def process_of(config: AnyProcessConfig, scale: EventScale, event_shape: tuple[int, ...]) -> IsotropicProcess:
     """The process that ``process:`` describes for data of a scale: its noise and its prior are in units of these."""
     schedule = build_schedule(config, spread=scale.spread(event_shape), deviation=scale.std)

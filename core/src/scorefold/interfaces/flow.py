@@ -116,10 +116,6 @@ class Flow(EventModel):
         density: Tensor = self.base.log_prob(z) + log_det
         return density
 
-    def call_rows(self) -> int:
-        """How many events one call of ``forward`` should get: see ``scorefold.batching``."""
-        return self._rows_of(self.forward)
-
     def dequantise(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """x + (u - 1/2) bin for discrete data, u uniform from the generator or 1/2; x itself for continuous data.
         Raises ``ShapeError`` where x does not fit.

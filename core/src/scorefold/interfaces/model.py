@@ -50,7 +50,6 @@ class Shown:
         return f"<{'; '.join(parts)}>"
 
     def __str__(self) -> str:
-        """The layers of a torch module."""
         layers = isinstance(self, nn.Module) and type(self).__repr__ is Shown.__repr__
         return super().__repr__() if layers else repr(self)
 
@@ -69,10 +68,8 @@ _counter: ContextVar[Evaluations] = ContextVar("counter", default=_nothing)
 
 @contextmanager
 def evaluations(models: Sequence[object]) -> Iterator[Evaluations]:
-    """Count the events that score models and flows of these models' classes are evaluated at, in this thread.
-
-    A call on a batch of B rows counts B, whatever derivatives are carried along; what it calls in turn is part of it.
-    """
+    """Count the events at which models of these models' classes are evaluated in this thread: B for a call on B rows,
+    whatever derivatives are carried along. What the call calls in turn does not count."""
     token = _counter.set(Evaluations(tuple(map(type, models)), 0) if models else _nothing)
     try:
         yield _counter.get()
@@ -95,8 +92,7 @@ def _counted(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class EventModel(Shown, nn.Module, ABC):
-    """The base of ``ScoreModel`` and ``Flow``: a module on events of one shape and scale. ``evaluations`` counts calls
-    of the methods that a class names in ``evaluating``."""
+    """The base of ``ScoreModel`` and ``Flow``. ``evaluations`` counts calls of the methods named in ``evaluating``."""
 
     event_shape: tuple[int, ...]
     condition_spec: ConditionSpec | None
@@ -129,11 +125,14 @@ class EventModel(Shown, nn.Module, ABC):
                 hint=f'move one of them: x.to("{like.device}", {like.dtype}), or model.to(device, dtype)',
             )
 
-    def _rows_of(self, call: Callable[[Tensor, Condition | None], object]) -> int:
-        """How many events one call should get. The calls that measure it are not counted."""
+    def call_rows(self) -> int:
+        """How many events one call should get: see ``scorefold.batching``. Calls that measure it are not counted."""
         like = self._reference().new_full((1, *self.event_shape), self.event_scale.mean)
         with evaluations(()):
-            return call_rows(self, like, self.condition_spec, call)
+            return call_rows(self, like, self.condition_spec, self._one_call)
+
+    def _one_call(self, x: Tensor, condition: Condition | None) -> object:
+        return self(x, condition)
 
     def _reference(self, default: Tensor | None = None) -> Tensor:
         """A tensor with the device and dtype of the model's parameters or buffers; of ``default`` where it has none."""

@@ -171,10 +171,9 @@ class ScoreModel(EventModel):
         found: Tensor = in_calls(rows, score, x, t, condition=condition)
         return found
 
-    def call_rows(self) -> int:
-        """How many events one call of ``score`` should get: see ``scorefold.batching``."""
+    def _one_call(self, x: Tensor, condition: Condition | None) -> object:
         middle = (self.process.t_min + self.process.t_max) / 2
-        return self._rows_of(lambda x, given: self.score(x, x.new_full((len(x),), middle), given))
+        return self.score(x, x.new_full((len(x),), middle), condition)
 
     def match_inputs(
         self, x: Tensor, t: Tensor, condition: Condition | None = None

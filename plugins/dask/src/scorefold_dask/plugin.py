@@ -17,7 +17,7 @@ _NAME = "dask"
 
 @hookimpl
 def scorefold_settings() -> str:
-    return ".config:DaskConfig"
+    return "scorefold_dask.config:DaskConfig"
 
 
 @hookimpl

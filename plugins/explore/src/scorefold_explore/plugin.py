@@ -13,6 +13,6 @@ __plugin_api__ = "1.0"
 def scorefold_commands(register: Callable[..., None]) -> None:
     register(
         "explore",
-        ".command:run",
+        "scorefold_explore.command:run",
         "open a run, an audit or a file of data in the browser, and click on what was learned",
     )

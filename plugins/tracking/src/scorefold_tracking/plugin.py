@@ -19,7 +19,7 @@ _NAME = "tracking"
 
 @hookimpl
 def scorefold_settings() -> str:
-    return ".config:TrackingConfig"
+    return "scorefold_tracking.config:TrackingConfig"
 
 
 @hookimpl

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from itertools import islice
 from types import FunctionType, ModuleType
 from typing import Any
@@ -23,9 +22,6 @@ WRAPPABLE = ("scorefold_run_stage", "scorefold_executor")
 """The hooks that pluggy calls as a whole; all others are called plugin by plugin, where there is nothing to wrap."""
 
 _COMMAND = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\Z")
-
-_TARGETS = ("target", "config", "options", "figures", "interface")
-"""The fields of declarations that name code, as ``module:Name``, or ``.module:Name`` in the plugin's own package."""
 
 _Implementations = dict[str, list[FunctionType]]
 
@@ -97,14 +93,13 @@ def ask(record: PluginRecord) -> None:
     record.capabilities = _offers(hooks, "scorefold_capabilities", Capability)
     record.verbs = _offers(hooks, "scorefold_verbs", Verb)
     for function in hooks.get("scorefold_settings", ()):
-        settings = function()
+        record.settings = function()
         try:
-            check_target("what scorefold_settings returned", settings)
+            check_target("what scorefold_settings returned", record.settings)
         except PluginError as error:
             raise HookError(error.message, function) from error
-        record.settings = _whole(settings, function)
     for function in hooks.get("scorefold_commands", ()):
-        function(register=_register_command(record, function))
+        function(register=_register_command(record))
 
 
 def ask_claims(record: PluginRecord) -> list[Claim]:
@@ -112,7 +107,7 @@ def ask_claims(record: PluginRecord) -> list[Claim]:
     return _offers(implementations(record.module), "scorefold_claims", Claim)
 
 
-def _register_command(record: PluginRecord, function: FunctionType) -> Callable[[str, str, str], None]:
+def _register_command(record: PluginRecord) -> Callable[[str, str, str], None]:
     def register(name: str, target: str, summary: str) -> None:
         if not (isinstance(target, str) and all(target.partition(":"))):
             raise PluginError(f"the target of command {name!r} is {target!r}; expected 'package.module:function'")
@@ -122,7 +117,7 @@ def _register_command(record: PluginRecord, function: FunctionType) -> Callable[
             )
         if not isinstance(summary, str):
             raise PluginError(f"the summary of command {name!r} is {summary!r:.100}; expected text")
-        record.commands.append(Command(name, _whole(target, function), summary))
+        record.commands.append(Command(name, target, summary))
 
     return register
 
@@ -138,7 +133,7 @@ def _offers(hooks: _Implementations, hook: str, expected: type) -> list[Any]:
     items = list(islice(offered, MOST + 1))
     if len(items) > MOST:
         raise HookError(f"{hook} offers more than {MOST:,} declarations, as if it did not end", function)
-    for place, item in enumerate(items):
+    for item in items:
         if not isinstance(item, expected):
             raise HookError(
                 f"{hook} offers {item!r:.200}; expected a {expected.__name__} of scorefold.plugin", function
@@ -147,22 +142,4 @@ def _offers(hooks: _Implementations, hook: str, expected: type) -> list[Any]:
             check_declaration(item)
         except PluginError as error:
             raise HookError(error.message, function, error.hint, place_of(function, item)) from error
-        items[place] = _absolute(item, function)
     return items
-
-
-def _absolute(item: Any, function: FunctionType) -> Any:
-    """A declaration with the whole names of its targets: ``.data:Digits`` is in the package of the hook's module."""
-    found: dict[str, Any] = {
-        field: _whole(value, function)
-        for field in _TARGETS
-        if isinstance(value := getattr(item, field, None), str) and value.startswith(".")
-    }
-    if isinstance(item, Kind):
-        found["verbs"] = tuple(_absolute(verb, function) for verb in item.verbs)
-    return replace(item, **found) if found else item
-
-
-def _whole(target: str, function: FunctionType) -> str:
-    package = function.__globals__.get("__package__") or function.__module__
-    return f"{package}{target}".replace(".:", ":") if target.startswith(".") else target

@@ -26,7 +26,7 @@ from scorefold.diffusion import (
     Orthonormal,
     PerComponent,
     Sampler,
-    build_process,
+    build_schedule,
     ddim,
     dpm_solver_pp_2m,
     euler_maruyama,
@@ -359,7 +359,7 @@ def described_process(
         if bands is None:
             if ends is not None:
                 raise ConfigError("ends were given without bands to end", hint="give bands and event_shape too")
-            return build_process(TypeAdapter(ProcessConfig).validate_python(process)), None
+            return IsotropicProcess(build_schedule(TypeAdapter(ProcessConfig).validate_python(process))), None
         chosen: Any = TypeAdapter(BandsConfig).validate_python(bands)
         config = BandedConfig.model_validate({"bands": bands, "process": process, "ends": ends})
     except ValidationError as error:
