@@ -28,10 +28,18 @@ from scorefold_audit.membership.losses import Gap, Membership, denoising_losses,
 from scorefold_audit.membership.measures import Measuring, noise_of, share_below
 from scorefold_audit.quality import comparison
 from scorefold_audit.quality.comparison import Permuted, frechet, kernel_distance, neighbourhoods
-from scorefold_audit.quality.diversity import cosine_distance, memorisation_informed, relative_vendi, vendi
+from scorefold_audit.quality.measures import cosine_distance, memorisation_informed, relative_vendi, vendi
 from scorefold_audit.report import Report
-from scorefold_audit.unusual.judging import atypical, atypical_set, high, judged, low, typical_range, unlikely_or_flat
-from scorefold_audit.unusual.training import training_lists
+from scorefold_audit.unusual import (
+    atypical,
+    atypical_set,
+    high,
+    judged,
+    low,
+    training_lists,
+    typical_range,
+    unlikely_or_flat,
+)
 from scorefold_toolkit.metrics.neighbours import balls
 
 Z_80 = 0.8416212

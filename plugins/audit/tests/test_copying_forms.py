@@ -12,7 +12,8 @@ import torch
 from scipy.stats import binom
 
 from scorefold.errors import DataError
-from scorefold_audit.copying import blind, spaces
+from scorefold_audit.audit import raw_numbers
+from scorefold_audit.copying import spaces
 from scorefold_audit.copying.likelihood import cost, divergence, gap, log_variances, standardised
 from scorefold_audit.copying.nearest import Near, Neighbours, Search, dimension_of, duplicate_distance
 from scorefold_audit.copying.spaces import Overlap, Space, marked, overlap_of
@@ -347,16 +348,16 @@ def test_raw_numbers_without_held_out_points_are_what_they_say() -> None:
     places = [k * (k + 1) / 2 for k in range(21)]
     training = line(*places)
     samples = line(*(place + 1 for place in places[3:]), 230, 235)
-    numbers = blind.raw_numbers(space(training, training[:0], samples), 500, torch.Generator().manual_seed(0))
+    numbers = raw_numbers(space(training, training[:0], samples), 500, torch.Generator().manual_seed(0))
     assert numbers["near-copies among samples (columns)"] == 17 / 20
     assert numbers["authentic samples (columns)"] == 1 / 20
     # The median of 3, 4, ..., 20, 20 and 20 is 12.5.
     apart = "distance of samples from training points over theirs (median) (columns)"
     assert numbers[apart] == pytest.approx(1 / 12.5)
     twice = np.concatenate([training, training])
-    assert blind.raw_numbers(space(twice, training[:0], samples), 500, torch.Generator())[apart] == 1
+    assert raw_numbers(space(twice, training[:0], samples), 500, torch.Generator())[apart] == 1
     for few in ((training, samples[:19]), (training[:19], samples)):
-        assert blind.raw_numbers(space(few[0], training[:0], few[1]), 500, torch.Generator()) == {}
+        assert raw_numbers(space(few[0], training[:0], few[1]), 500, torch.Generator()) == {}
 
 
 # The likelihood divergence.

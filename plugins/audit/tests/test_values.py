@@ -15,12 +15,11 @@ from scorefold.diffusion import VE, VP
 from scorefold.interfaces import ScoreModel
 from scorefold_audit.claims.controls import ring, sets
 from scorefold_audit.copying.likelihood import cost, divergence, gap, log_variances, standardised
-from scorefold_audit.membership.attacks import proximal_errors, step_errors
-from scorefold_audit.membership.dimension import local_dimensions
+from scorefold_audit.membership.attacks import local_dimensions, proximal_errors, step_errors
 from scorefold_audit.membership.losses import denoising_losses, membership, time_at
 from scorefold_audit.quality.comparison import kernel_distance
-from scorefold_audit.quality.diversity import cosine_distance, memorisation_informed, relative_vendi, vendi
-from scorefold_audit.unusual.judging import atypical, atypical_set, judged, low, typical_range, unlikely_or_flat
+from scorefold_audit.quality.measures import cosine_distance, memorisation_informed, relative_vendi, vendi
+from scorefold_audit.unusual import atypical, atypical_set, judged, low, typical_range, unlikely_or_flat
 
 
 def within(value: float, mean: float, deviation: float) -> bool:

@@ -13,8 +13,7 @@ from scorefold.diffusion import VE, VP, LinearLogSNR, PerComponent
 from scorefold.errors import ConfigError
 from scorefold.interfaces import TensorSource
 from scorefold.stage import StageContext
-from scorefold_scorevae.coding.diagnosis import over_time
-from scorefold_scorevae.coding.waterfilling import best_residual, collapse_weight, marginal_gain
+from scorefold_scorevae.coding.diagnosis import best_residual, collapse_weight, marginal_gain, over_time
 from scorefold_verbs.assess import assess
 from scorefold_verbs.config.verbs import AssessOptions, LikelihoodOptions, SampleOptions
 from scorefold_verbs.evaluate import evaluate_likelihood

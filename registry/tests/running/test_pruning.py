@@ -14,8 +14,7 @@ from scorefold.errors import ConfigError, DataError
 from scorefold_registry.experiments.engine import Interrupted
 from scorefold_registry.experiments.job import PrunedError
 from scorefold_registry.experiments.points import parse_axis
-from scorefold_registry.experiments.pruning import Pruning
-from scorefold_registry.experiments.search import Search
+from scorefold_registry.experiments.search import Pruning, Search
 from scorefold_registry.experiments.sweep import sweep
 from scorefold_registry.host import Host
 
@@ -55,7 +54,7 @@ def test_the_worse_half_is_given_up_whichever_way_the_search_goes(lowest: bool) 
 
 def test_losses_are_kept_and_decide_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was ended stays so without a run, and what is reused brings its losses."""
-    module, ran, said = import_module("scorefold_registry.experiments.pruning"), list[int](), list[tuple[int, float]]()
+    module, ran, said = import_module("scorefold_registry.experiments.search"), list[int](), list[tuple[int, float]]()
 
     def run_job(host: Any, job: Any, jobs: Any = None, *, progress: Any = None) -> dict[str, Any]:
         ran.append(job.number)
@@ -101,7 +100,7 @@ def test_a_search_that_prunes_goes_on_as_it_would_have(
     assert any(row.pruned for row in whole.rows)
     assert whole.best is not None
     assert not any(row.pruned for row in whole.rows if row.values == whole.best.values)
-    module = import_module("scorefold_registry.experiments.pruning")
+    module = import_module("scorefold_registry.experiments.search")
     original, done = module.run_job, list[int]()
 
     def stopped(*given: Any, **named: Any) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,17 +16,15 @@ from scorefold.stage import Outcome, StageContext
 from scorefold_audit import verdicts
 from scorefold_audit.config import AuditOptions
 from scorefold_audit.copying import statistics as copies
-from scorefold_audit.copying.blind import raw_numbers
 from scorefold_audit.copying.nearest import NEIGHBOURS, Near, Neighbours
 from scorefold_audit.copying.spaces import Copying, Overlap, Space, copying, overlap_of, spaces_of
+from scorefold_audit.copying.statistics import RATIO
 from scorefold_audit.membership.measures import measure_membership
-from scorefold_audit.quality.calibration import measure_calibration
 from scorefold_audit.quality.comparison import some
-from scorefold_audit.quality.measures import measure_quality
+from scorefold_audit.quality.measures import measure_calibration, measure_quality, relative_vendi
 from scorefold_audit.report import LISTED, Report
 from scorefold_audit.sets import Sets, read_sets
-from scorefold_audit.unusual.points import measure_points
-from scorefold_audit.unusual.training import training_lists
+from scorefold_audit.unusual import measure_points, training_lists
 from scorefold_toolkit.checks import answer_of
 
 
@@ -184,3 +183,25 @@ def _dimensions(report: Report, estimator: Estimator | None, sets: Sets, context
 
 def _dimension(estimator: Estimator, points: Tensor, generator: torch.Generator) -> float:
     return answer_of(estimator.point_estimate, Estimate, points, generator=generator).number()
+
+
+FEWEST = 20
+
+
+def raw_numbers(space: Space, count: int, generator: torch.Generator) -> dict[str, float]:
+    """Numbers of samples next to training points alone, by name: none of them says by itself whether a model copies."""
+    if min(len(space.samples), len(space.training)) < FEWEST:
+        return {}
+    near = Near.of(space.search, Neighbours.of(space.search, space.within("samples")))
+    own = space.search.own(near.index)
+    numbers = {
+        "near-copies among samples": float((near.ratio < RATIO).mean()),
+        "authentic samples": float((near.distance > own).mean()),
+        "distance of samples from training points over theirs (median)": float(
+            np.median(near.distance) / (np.median(own) or 1.0)
+        ),
+    }
+    size = min(count, len(space.samples), len(space.training))
+    chosen = (some(torch.from_numpy(x), size, generator) for x in (space.samples, space.training))
+    numbers["Vendi score over that of training points"] = relative_vendi(*chosen)
+    return {f"{name} ({space.name})": value for name, value in numbers.items()}

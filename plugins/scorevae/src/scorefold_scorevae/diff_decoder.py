@@ -27,10 +27,10 @@ from scorefold.interfaces import (
 )
 from scorefold.random import draw_normal, draw_uniform
 from scorefold_scorevae.coding import decoding
-from scorefold_scorevae.coding.beside import given_code
+from scorefold_scorevae.coding.decoding import given_code
 from scorefold_scorevae.coding.diagnosis import evidence_bound, silent
+from scorefold_scorevae.coding.encoder import leave_saddle
 from scorefold_scorevae.coding.objective import data_term, diffuse, normal_kl, warmed_up
-from scorefold_scorevae.coding.start import leave_saddle
 from scorefold_scorevae.config.diff_decoder import DiffDecoderConfig
 from scorefold_scorevae.scorevae.model import checked_code
 from scorefold_toolkit.score_matching.prediction import Standardised

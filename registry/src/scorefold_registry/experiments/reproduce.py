@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
-from contextlib import redirect_stdout
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from scorefold.config import UNTRAINED
+from scorefold.config import UNTRAINED, Config
+from scorefold.data import Dataset
 from scorefold.errors import ConfigError, PluginError, ScorefoldError
+from scorefold.interfaces import DataSource
 from scorefold.plugin import Claim
 from scorefold_registry.experiments.claims import Measurement, NullMeasurement, within
 from scorefold_registry.experiments.engine import Answer, Experiment, as_ours
@@ -24,6 +28,7 @@ from scorefold_registry.host import Host
 from scorefold_registry.plugins.loading import load_claim, own_frame
 from scorefold_registry.plugins.names import did_you_mean, join_or, normalise, sentences
 from scorefold_registry.plugins.records import PluginRecord
+from scorefold_registry.run.executor import LocalExecutor
 from scorefold_registry.run.keys import code_digest, packages_of
 from scorefold_registry.run.progress import Silent
 
@@ -174,3 +179,66 @@ def _key(host: Host, record: PluginRecord, claim: Claim, profile: str, seed: int
     facts = [record.key, claim.name, claim.target, profile, seed, *place, torch.__version__, torch.get_num_threads()]
     code = [code_digest(package) for package in packages]
     return hashlib.sha256(json.dumps([*facts, *code]).encode()).hexdigest()[:32]
+
+
+_PLAIN = "_scorefold_plain"
+
+
+class PlacedHost(Host):
+    """The components of another host, built on a device; sources that are asked for points give them there.
+
+    What is plugged into a port is the source itself: a component reads points where it always does. ``precision`` is
+    what claims train with.
+
+    >>> import torch
+    >>> host = PlacedHost(Host.discover(), "meta", "no")
+    >>> host.create("data:sphere", {"points": 20}).load("test").x.device
+    device(type='meta')
+    """
+
+    def __init__(self, host: Host, device: str, precision: str) -> None:
+        assert host.builder is not None  # made now, so that both have the same one and know what each was made from
+        vars(self).update(vars(host))
+        self.device, self.precision = device, precision
+
+    def create(
+        self,
+        name: str,
+        config: Mapping[str, Any] | Config | None = None,
+        *,
+        generator: torch.Generator | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        **ports: Any,
+    ) -> Any:
+        """See ``Host.create``; without a ``device`` it is the host's."""
+        plain = {port: _plain(value) for port, value in ports.items()}
+        made = super().create(name, config, generator=generator, device=device or self.device, dtype=dtype, **plain)
+        return _placed(made, self.device) if isinstance(made, DataSource) else made
+
+    @contextmanager
+    def working(self, workers: int) -> Iterator[None]:
+        """Give components that share jobs out so many processes."""
+        around, executor = self.executor, LocalExecutor(workers, torch.get_num_threads())
+        self.executor = executor
+        try:
+            yield
+        finally:
+            self.executor = around
+            executor.close()
+
+
+def _placed(source: DataSource, device: str) -> DataSource:
+    """A copy of a source whose points are loaded to a device."""
+
+    def load(split: str) -> Dataset:
+        return source.load(split).to(device)
+
+    placed = copy.copy(source)
+    vars(placed).update({"load": load, _PLAIN: source})
+    return placed
+
+
+def _plain(value: Any) -> Any:
+    """A port's value with the sources themselves in place of placed ones."""
+    return [_plain(item) for item in value] if isinstance(value, list) else getattr(value, _PLAIN, value)

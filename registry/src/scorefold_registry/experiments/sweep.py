@@ -28,9 +28,8 @@ from scorefold_registry.experiments.job import (
 from scorefold_registry.experiments.measures import Measure, choose_measures, metric_of, named
 from scorefold_registry.experiments.points import SEED, Axis, Point, axes_of, make_points, point_text
 from scorefold_registry.experiments.progress import Watch
-from scorefold_registry.experiments.pruning import Pruning, check_pruned
 from scorefold_registry.experiments.rows import SweepResult, make_row
-from scorefold_registry.experiments.search import Asked, search_for
+from scorefold_registry.experiments.search import Asked, Pruning, check_pruned, search_for
 from scorefold_registry.plugins.development import development_plugins
 from scorefold_registry.plugins.records import LOCAL
 from scorefold_registry.run.cache import area, make_folder, refuse_others

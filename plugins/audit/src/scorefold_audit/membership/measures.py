@@ -15,8 +15,7 @@ from scorefold_audit import verdicts
 from scorefold_audit.config import AuditOptions
 from scorefold_audit.copying.nearest import Near, Numbers, dimension_of
 from scorefold_audit.copying.spaces import Space
-from scorefold_audit.membership.attacks import proximal_errors, step_errors
-from scorefold_audit.membership.dimension import local_dimensions
+from scorefold_audit.membership.attacks import local_dimensions, proximal_errors, step_errors
 from scorefold_audit.membership.losses import (
     Membership,
     denoising_losses,

@@ -1,10 +1,14 @@
-"""Quality: every number of samples next to held-out points, of sets of one size, into the report."""
+"""Quality: every number of samples next to held-out points, their variety, and the spread of draws for a condition."""
 
 from __future__ import annotations
 
 import torch
+from torch import Tensor
+from torch.nn.functional import normalize
 
-from scorefold.errors import DataError
+from scorefold.data import index_condition
+from scorefold.errors import DataError, ScorefoldError
+from scorefold.interfaces import DataSource, Flow, ScoreModel
 from scorefold.stage import StageContext
 from scorefold_audit import verdicts
 from scorefold_audit.config import AuditOptions
@@ -12,8 +16,79 @@ from scorefold_audit.copying.likelihood import divergence
 from scorefold_audit.copying.spaces import Space
 from scorefold_audit.quality import comparison
 from scorefold_audit.quality.comparison import some
-from scorefold_audit.quality.diversity import memorisation_informed, relative_vendi
 from scorefold_audit.report import Report
+from scorefold_audit.sets import Sets
+from scorefold_toolkit.metrics.measure import EvaluationBatch, Metric, Units
+
+COPIED = 0.1
+"""A mean cosine distance to training points below this counts as copying in MiFID."""
+
+
+def vendi(points: Tensor, width: float) -> float:
+    """The Vendi score of points (N, D): how many points that are all unlike each other would be as varied, 1 to N.
+
+    exp of the entropy of the eigenvalues of K / N, K = exp(-r^2 / 2 width^2) (Friedman and Dieng 2023). A cosine kernel
+    would see no more than D.
+
+    >>> round(vendi(100 * torch.eye(5), 1.0), 6), round(vendi(torch.zeros(5, 2), 1.0), 6)
+    (5.0, 1.0)
+    """
+    x = points.double()
+    kernel = torch.exp(-torch.cdist(x, x).square() / (2 * width**2)) / len(x)
+    values = torch.linalg.eigvalsh(kernel).clamp_min(0)
+    return float(torch.special.entr(values).sum().exp())
+
+
+def relative_vendi(samples: Tensor, held_out: Tensor) -> float:
+    """The Vendi score of samples over that of as many held-out points, with these points' median distance as width.
+
+    1 for equal distributions, below 1 where modes are missing; noise raises it.
+    """
+    apart = torch.pdist(held_out.double())
+    width = float(apart.median()) or 1.0
+    return vendi(samples, width) / vendi(held_out, width)
+
+
+def cosine_distance(samples: Tensor, training: Tensor) -> float:
+    """The mean over samples (m, D) of 1 - |cos| to the training point (n, D) that is nearest by it."""
+    q, y = normalize(samples.double(), dim=1), normalize(training.double(), dim=1)
+    nearest = torch.cat([(1 - (part @ y.T).abs()).amin(1) for part in q.split(256)])
+    return float(nearest.mean())
+
+
+def memorisation_informed(frechet: float, samples: Tensor, training: Tensor) -> float:
+    """MiFID: a Frechet distance over the mean cosine distance of samples to training points, where that is below 0.1.
+
+    The mean is over samples, as by its authors (Bai et al. 2021): over training points, one copied point would count
+    once, however often it is sampled.
+    """
+    apart = cosine_distance(samples, training)
+    return frechet / (apart if apart < COPIED else 1.0) if apart > 0 else float("inf")
+
+
+def measure_calibration(
+    report: Report, component: ScoreModel | Flow | DataSource, metric: Metric | None, sets: Sets
+) -> None:
+    """What a metric says of one sample beside each held-out point, which have the same condition.
+
+    Nothing for a model without conditions. Samples of a file say nothing of which condition each was drawn for.
+    """
+    if isinstance(component, DataSource) or component.condition_spec is None:
+        return
+    if metric is None:
+        reason = "no metric was plugged in; inputs: {calibration: {use: metric:lc2st}} does so"
+        return report.withhold("calibration", reason)
+    count = min(len(sets.samples), len(sets.held_out))
+    condition = index_condition(sets.held_out.condition, torch.arange(count))
+    pairs = EvaluationBatch(sets.held_out.x[:count], sets.samples.x[None, :count], condition)
+    try:
+        units = Units.of(sets.scale, sets.training.x, "levels")
+        measure = metric.start(units, tuple(sets.training.x.shape[1:]), component.condition_spec)
+        measure.add(pairs)
+        report.metrics |= measure.metrics()
+        report.warnings += measure.warnings()
+    except ScorefoldError as error:  # one that does not fit these events, such as too many numbers
+        report.withhold("calibration", error.message)
 
 
 def measure_quality(report: Report, space: Space, options: AuditOptions, context: StageContext) -> None:

@@ -1,4 +1,4 @@
-"""The time-dependent Gaussian encoder q(z | x_t, t), and the gradient of its log-density with respect to x_t."""
+"""The time-dependent Gaussian encoder q(z | x_t, t), where it starts, and the gradient of its log-density in x_t."""
 
 from __future__ import annotations
 
@@ -13,8 +13,23 @@ from scorefold.data import EventScale
 from scorefold.diffusion import DiffusionProcess
 from scorefold.errors import ConfigError
 from scorefold.interfaces import as_network
-from scorefold_scorevae.coding.start import leave_saddle
 from scorefold_toolkit.rotated import Rotated
+
+_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def leave_saddle(network: nn.Module) -> nn.Module:
+    """Gives the layers of a network whose weights are all 0 torch's own random start, and returns the network.
+
+    Layers are linear ones and convolutions. Networks that start as 0 suit what is added to something. As an encoder,
+    one gives every event the code N(0, I): the code then says nothing, a decoder learns to ignore it, and an encoder
+    whose decoder ignores it gets no gradient.
+    """
+    for layer in network.modules():
+        if isinstance(layer, _LAYERS) and not layer.weight.any():
+            layer.reset_parameters()
+    return network
+
 
 Posterior = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(x (B, *E), t (B,)) -> mean and log-variance of the code, each (B, k)."""

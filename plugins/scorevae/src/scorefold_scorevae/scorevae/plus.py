@@ -18,7 +18,7 @@ from scorefold.interfaces import DataSource, EncodesNoise, Loss, Phase, Progress
 from scorefold.interfaces.score import BoundScore
 from scorefold.random import draw_normal
 from scorefold_scorevae.coding import decoding
-from scorefold_scorevae.coding.beside import given_code
+from scorefold_scorevae.coding.decoding import given_code
 from scorefold_scorevae.coding.diagnosis import diagnose
 from scorefold_scorevae.coding.encoder import standardised, time_level
 from scorefold_scorevae.coding.objective import data_term, diffuse

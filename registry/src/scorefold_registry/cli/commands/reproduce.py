@@ -47,9 +47,8 @@ def run(arguments: list[str]) -> int:
     from scorefold.artefacts import json_text
     from scorefold_registry.experiments.claims import holds
     from scorefold_registry.experiments.engine import run_here
-    from scorefold_registry.experiments.placed import PlacedHost
     from scorefold_registry.experiments.progress import LineWatch
-    from scorefold_registry.experiments.reproduce import NullReproduction, Reproduction, select
+    from scorefold_registry.experiments.reproduce import NullReproduction, PlacedHost, Reproduction, select
     from scorefold_registry.run.cache import area
     from scorefold_registry.run.environment import set_up_device
 
