@@ -21,7 +21,7 @@ class UsageError(ConfigError):
 
 RENAMED = {
     "compare": {"--with": "--plug PORT=USE", "--on": "--data CASE,...", "--config": "--set COMPONENT.FIELD=VALUE"},
-    "sweep": {"--grid": "--grid FIELD=VALUES"},
+    "sweep": {"--over": "--grid FIELD=VALUES"},
     "reproduce": {"--keep": "--store DIR"},
     "recommend": {"--config": "--set calibrated.FIELD=VALUE"},
     "start": {"--set": "--data-option FIELD=VALUE"},
