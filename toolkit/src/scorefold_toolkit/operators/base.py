@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -123,7 +123,29 @@ def _check_chain(operators: Sequence[Operator]) -> None:
             )
 
 
-class Chain(Operator):
+_Step = TypeVar("_Step", bound=Operator)
+
+
+class _Steps(Operator, Generic[_Step]):
+    """Operators one after the other, the first applied first."""
+
+    def __init__(self, operators: Sequence[_Step]) -> None:
+        _check_chain(operators)
+        super().__init__(operators[0].in_shape, operators[-1].out_shape)
+        self.operators = tuple(operators)
+
+    def _apply(self, x: Tensor) -> Tensor:
+        for operator in self.operators:
+            x = operator(x)
+        return x
+
+    def out_range(self, data_range: float) -> float:
+        for operator in self.operators:
+            data_range = operator.out_range(data_range)
+        return data_range
+
+
+class Chain(_Steps[Operator]):
     """Operators one after the other, the first applied first; some of them are not linear (see ``Composition``).
 
     Raises ``ShapeError`` where neighbours do not fit.
@@ -134,26 +156,11 @@ class Chain(Operator):
     torch.Size([2, 1, 8, 8])
     """
 
-    def __init__(self, operators: Sequence[Operator]) -> None:
-        _check_chain(operators)
-        super().__init__(operators[0].in_shape, operators[-1].out_shape)
-        self.operators = tuple(operators)
-
-    def _apply(self, x: Tensor) -> Tensor:
-        for operator in self.operators:
-            x = operator(x)
-        return x
-
     def at(self, index: Tensor | None) -> Chain:
         return Chain([operator.at(index) for operator in self.operators])
 
-    def out_range(self, data_range: float) -> float:
-        for operator in self.operators:
-            data_range = operator.out_range(data_range)
-        return data_range
 
-
-class Composition(LinearOperator):
+class Composition(_Steps[LinearOperator], LinearOperator):
     """Operators one after the other, the first applied first.
 
     Its ``pseudo_inverse`` undoes them one by one, last first, where that gives an x with A x = y for every y = A x. It
@@ -169,15 +176,8 @@ class Composition(LinearOperator):
     """
 
     def __init__(self, operators: Sequence[LinearOperator]) -> None:
-        _check_chain(operators)
-        super().__init__(operators[0].in_shape, operators[-1].out_shape)
-        self.operators = tuple(operators)
+        super().__init__(operators)
         self._solves: dict[int, bool] = {}
-
-    def _apply(self, x: Tensor) -> Tensor:
-        for operator in self.operators:
-            x = operator(x)
-        return x
 
     def _adjoint(self, y: Tensor) -> Tensor:
         for operator in reversed(self.operators):
@@ -202,11 +202,6 @@ class Composition(LinearOperator):
 
     def at(self, index: Tensor | None) -> Composition:
         return Composition([operator.at(index) for operator in self.operators])
-
-    def out_range(self, data_range: float) -> float:
-        for operator in self.operators:
-            data_range = operator.out_range(data_range)
-        return data_range
 
 
 def compose(operators: Sequence[Operator]) -> Operator:
