@@ -141,6 +141,12 @@ def test_vectors_in_groups_are_colours_and_paths_are_lines() -> None:
     path, start, end, *_ = lines(axes_of(figure)).values()
     assert path == [tuple(point) for point in x[0].double().tolist()]
     assert (start, end) == ([path[0]], [path[-1]])
+    among = torch.randn(50, 2)
+    (figure,) = event_figures.samples(EventGroups(x, "one geodesic", path=True, among=among)).values()
+    (behind,) = axes_of(figure).collections
+    assert torch.as_tensor(behind.get_offsets().data).tolist() == among.double().tolist()
+    assert axes_of(figure).get_title() == "Each colour: one geodesic; grey: the data"
+    assert next(iter(lines(axes_of(figure)).values())) == path
     (figure,) = event_figures.samples(EventGroups(torch.randn(2, 4, 1), "one condition")).values()
     assert axes_of(figure).get_ylabel() == "x"
 

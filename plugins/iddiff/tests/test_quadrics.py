@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from scorefold_iddiff.manifold_mlp.quadrics import LEADING, Quadrics, monomials, squared_gradients
+from scorefold_iddiff.manifold_mlp.quadrics import LEADING, Quadrics, before_gap, monomials, squared_gradients
 
 
 @pytest.fixture
@@ -44,6 +44,25 @@ def test_on_a_sphere_the_first_gives_the_radius_and_the_radial_direction(generat
     d, n = quadrics((1 + heights / 3) * u)
     torch.testing.assert_close(d[:, :1].abs(), heights.abs(), rtol=0.02, atol=1e-6)
     torch.testing.assert_close(n[:, 0], u / 3, rtol=0, atol=1e-3)
+
+
+def test_noise_in_other_directions_does_not_hide_a_sphere(generator: torch.Generator) -> None:
+    """Along noise every plane is near, and as many coefficients as points fit anything."""
+    clean = functional.pad(sphere(generator, 3000, 6), (0, 24))
+    quadrics, u = fitted(clean + 0.05 * drawn(generator, 3000, 30), 2)
+    assert float(quadrics.forms[:, 6:].abs().max()) == 0.0
+    assert 0.04 < float(quadrics.distances[0]) < 0.07
+    n = quadrics(u)[1][:, 0, :6]
+    cosines = (functional.normalize(n, dim=1) * functional.normalize(u[:, :6], dim=1)).sum(1)
+    assert float(cosines.abs().median()) > 0.95
+
+
+def test_thin_directions_that_belong_to_the_surface_are_kept(generator: torch.Generator) -> None:
+    """The widest gap of the variances is inside the surface's own span here."""
+    axes = torch.tensor([3.0, 2.9, 2.8, 0.2, 0.2], dtype=torch.float64)
+    quadrics, u = fitted(sphere(generator, 3000, 5) * axes)
+    assert before_gap(u.square().mean(0)) == 3
+    assert float(quadrics(u)[0].abs().max()) < 1e-6
 
 
 def test_on_an_ellipsoid_the_normal_is_that_of_the_surface(generator: torch.Generator) -> None:

@@ -158,6 +158,9 @@ def test_paths_that_are_lost_have_no_answer() -> None:
         else:
             assert found["middles from the data"] == result["answer"]["value"]
     _, straight, _ = of_path((start + end) / 2, start, end, source, what="decoded")
+    assert straight["answer"]["reading"] == "these are straight lines"
+    _, bent, _ = of_path((start + end) / 2 + 0.01 * (end - start), start, end, source, what="decoded")
+    assert bent["answer"]["reading"].startswith("the middles of straight lines are at ")
     at = float(straight["answer"]["value"])
     usual = torch.cdist(torch.cat([start, end]), points).amin(1).mean()
     for times, withheld in ((2.9, False), (3.1, True)):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from scorefold.data import Condition
 
-_GROUPS, _EACH = 8, 9  # what a figure shows of events in groups
+_GROUPS, _EACH, _AMONG = 8, 9, 1000  # what a figure shows of events in groups, and of data behind them
 _GAP = 1
 
 
@@ -31,7 +31,8 @@ _GAP = 1
 class EventGroups:
     """Events in groups, for figures: ``x`` (G, n, *E); ``group`` says what one is.
 
-    The n events of a ``path`` are neighbours on a curve, ends included; otherwise their order means nothing.
+    The n events of a ``path`` are neighbours on a curve, ends included; otherwise their order means nothing. ``among``
+    (N, *E) are points of the data, which stand behind groups that are no images.
 
     >>> lines = EventGroups(torch.rand(3, 5, 2), "pair of points", path=True)
     >>> list(samples(lines))
@@ -41,6 +42,7 @@ class EventGroups:
     x: Tensor
     group: str
     path: bool = False
+    among: Tensor | None = None
 
 
 def samples(drawn: Tensor | EventGroups) -> Mapping[str, Figure]:
@@ -122,8 +124,12 @@ def _scatter_groups(groups: EventGroups) -> Figure:
     import matplotlib
 
     x = groups.x[:_GROUPS] if groups.path else groups.x[:_GROUPS, :500]
-    points, (across, up) = plane(x.flatten(0, 1))
+    among = x.new_zeros(0, *x.shape[2:]) if groups.among is None else groups.among[:_AMONG].to(x)
+    every, (across, up) = plane(torch.cat([x.flatten(0, 1), among]))
+    points, behind = every.split([x.shape[0] * x.shape[1], len(among)])
     figure, axes = new_figure(5.0, 4.4)
+    if len(behind) and across != "position":
+        axes.scatter(behind[:, 0], behind[:, 1], s=6, color=SOFT, linewidths=0, zorder=0)
     colours = matplotlib.colormaps["tab10"].colors  # type: ignore[attr-defined]
     for number, group in enumerate(points.unflatten(0, x.shape[:2])):
         colour = colours[number]
@@ -135,7 +141,8 @@ def _scatter_groups(groups: EventGroups) -> Figure:
             axes.scatter(group[:, 0], group[:, 1], s=6, color=[colour], alpha=0.6, linewidths=0)
     if across != "position":
         axes.set_aspect("equal", adjustable="datalim")
-    axes.set(title=f"Each colour: {groups.group}", xlabel=across, ylabel=up)
+    dots = "; grey: the data" if len(behind) else ""
+    axes.set(title=f"Each colour: {groups.group}{dots}", xlabel=across, ylabel=up)
     return figure
 
 

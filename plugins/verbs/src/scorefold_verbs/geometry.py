@@ -80,5 +80,5 @@ def interpolate(component: Geometry, inputs: Inputs, options: InterpolateOptions
         result["warnings"] = [*lost, *result.get("warnings", [])]
     flat = paths.reshape(-1, *paths.shape[2:])
     arrays = {"geodesics": paths, "lengths": lengths, **rows_of(ends)}
-    shown: Any = {} if lost else EventGroups(paths, "one geodesic", path=True)
+    shown: Any = {} if lost else EventGroups(paths, "one geodesic", path=True, among=points.cpu())
     return Outcome(TensorSource(flat, source.event_scale), result, arrays, shown=shown)

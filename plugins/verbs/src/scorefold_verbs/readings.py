@@ -99,6 +99,9 @@ def gaussian_log_density(source: DataSource, points: Dataset, context: StageCont
 LOST = 3.0
 """How many times as far from the data as those of straight lines the middles of paths may lie."""
 
+STRAIGHT = 1e-3
+"""The share of the distance of its ends by which the middle of a straight line is off at most."""
+
 
 def of_path(
     middles: Tensor, start: Tensor, end: Tensor, source: DataSource, *, what: str
@@ -107,7 +110,8 @@ def of_path(
     warnings, of which there is one where the paths are lost: then there are no metrics, and the answer has no value.
 
     How far they are from the data, in the unit of ``nearness``, and of images their sharpness over that of the ends,
-    next to straight lines: the mean of two images is blurred, and near to many. No entry where nothing is compared.
+    next to straight lines: the mean of two images is blurred, and near to many. Paths that are straight lines are
+    called so. No entry where nothing is compared.
     """
     held_out, straight = torch.cat([start, end]), (start + end) / 2
     image = start.dim() == 4 and min(start.shape[2:]) >= 3
@@ -120,7 +124,10 @@ def of_path(
         return metrics, {}, []
     value, error = float(near.mean()), 1.96 * float(near.std(correction=0)) / math.sqrt(len(near))
     reading = f"the middles of straight lines are at {float(line.mean()):.3g}"
-    if real:
+    bent = (middles - straight).flatten(1).norm(dim=1).mean() / (end - start).flatten(1).norm(dim=1).mean()
+    if bent <= STRAIGHT:
+        reading = "these are straight lines"
+    elif real:
         reading += f", and have {of_straight:.2g} of the points' sharpness, these {share:.2g}"
     answer: dict[str, Any] = {
         "quantity": f"distance of {what} middles from the data, over that of held-out points",

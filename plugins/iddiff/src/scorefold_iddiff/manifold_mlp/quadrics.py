@@ -52,26 +52,43 @@ class Quadrics(nn.Module):
         for points on it; the others, orthogonal to it, have the least mean squared distance (Taubin 1991). The last
         half of the points is not fitted: their root-mean-square d are the ``distances``, which show a quadric from too
         few points.
+
+        They are sought in the directions before the widest gap of the variances too, where those behind it may hold
+        noise: there a plane is as near as any quadric and says nothing new. Kept are those of which the first is
+        thinner, d^2 over the variance along its normals.
         """
-        count, leading = self.linear.shape
+        leading = self.linear.shape[1]
         spread = variances.sum().sqrt()
         variances = variances[:leading]
         variances = variances[variances > (_VISIBLE * spread) ** 2]
+        if len(variances) == 0:  # none stands out of very many
+            for buffer in (self.forms, self.linear, self.constant):
+                buffer.zero_()
+            return
+        self.reach.copy_(spread / 2)
+        before = variances[: before_gap(variances)]
+        thin = self._fit(u, before, spread)
+        if len(before) < len(variances) and self._fit(u, variances, spread) > thin:
+            self._fit(u, before, spread)
+
+    def _fit(self, u: Tensor, variances: Tensor, spread: Tensor) -> float:
+        """Quadrics in the first coordinates of u, those of these ``variances``; the mean squared distance from the
+        first, of points that were not fitted, over the variance along its normals."""
         for buffer in (self.forms, self.linear, self.constant):
             buffer.zero_()
-        if len(variances) == 0:  # none stands out of very many
-            return
         w = u[:, : len(variances)] / variances.sqrt()
         half = (len(w) + 1) // 2
-        coefficients, constants = fitted(w[:half], variances, count)
+        coefficients, constants = fitted(w[:half], variances, len(self.constant))
         found, rank = len(constants), len(variances)
         forms, linear = symmetric(coefficients, variances)
         self.forms[:found, :rank, :rank] = forms.to(self.forms)
         self.linear[:found, :rank] = linear.to(self.linear)
         self.constant[:found] = constants.to(self.constant)
-        self.reach.copy_(spread / 2)
-        d, _ = self(u[len(u) // 2 :][:_HELD].to(self.forms))
-        self.distances.copy_(d.double().square().mean(0).sqrt().clamp_min(_FLOOR * spread))
+        d, normals = self(u[len(u) // 2 :][:_HELD].to(self.forms))
+        squares = d.double().square().mean(0)
+        self.distances.copy_(squares.sqrt().clamp_min(_FLOOR * spread))
+        width = normals[:, 0, :rank].double().square() @ variances
+        return float(squares[0] / width.mean())
 
     def forward(self, u: Tensor, shrink: Tensor | float = 1.0) -> tuple[Tensor, Tensor]:
         """d (B, count) and n (B, count, l) of the surfaces that ``shrink`` u, elementwise with (B, m), is on: of noised
@@ -88,6 +105,15 @@ class Quadrics(nn.Module):
         size = (gradient.square().sum(2) + (q / self.reach).square()).sqrt()
         size = size.clamp_min(torch.finfo(size.dtype).tiny)
         return q / size, gradient / size[..., None]
+
+
+def before_gap(variances: Tensor) -> int:
+    """The number of falling variances (l,) before the widest gap of their logarithms; 1 where there is one.
+
+    >>> before_gap(torch.tensor([1.0, 0.9, 0.01, 0.009]))
+    2
+    """
+    return int((variances[:-1] / variances[1:]).argmax()) + 1 if len(variances) > 1 else 1
 
 
 def fitted(w: Tensor, variances: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -111,7 +111,13 @@ def _between(reading: Reading) -> tuple[Stages, Comments]:
     if reading.images:
         return _between_images(reading, pairs, straight)
     config: dict[str, Any] = {"map": {"name": "coupling", "layers": 4}}
-    config["training"] = {"steps": 3000, "learning_rate": 2.0e-3, "validate_every": 100, "patience": 5}
+    few = reading.points < _FEW
+    config["training"] = {
+        "steps": 3000,
+        "learning_rate": 5.0e-4 if few else 2.0e-3,
+        "validate_every": 20 if few else 100,
+        "patience": 5,
+    }
     stages: Stages = {
         "flow": {"use": "flow:anisotropic", "inputs": {"data": "data"}, "config": config},
         "geometry": {"use": "geometry:pullback", "inputs": {"flow": "flow", "data": "data"}},
@@ -124,8 +130,8 @@ def _between(reading: Reading) -> tuple[Stages, Comments]:
             "flow",
             "config",
             "training",
-        ): "it stops where held-out points have not become likelier for a while; it ends in an error where they only "
-        "become less likely",
+        ): "it stops where held-out points have not become likelier for a while; where they only become less likely "
+        "the paths stay straight",
         ("geometry",): "shortest paths are straight lines behind the flow; its figures show some",
         ("paths",): "between pairs of held-out points; 'middles from the data' is 1 where they lie among the data",
         ("straight",): "the baseline, between the same points",
