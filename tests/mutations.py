@@ -100,6 +100,11 @@ MUTATIONS = (
     ),
     # Intrinsic dimension.
     (
+        plugin("iddiff", "manifold_mlp/quadrics.py"),
+        "float(squares[0] / width.mean())",
+        "float(squares[0])",
+    ),
+    (
         plugin("iddiff", "local/readings.py"),
         "self.ambient * (1 - moments.share_sum / moments.square_sum)",
         "self.ambient * moments.share_sum / moments.square_sum",
