@@ -1,12 +1,15 @@
 """Small wrong changes to formulas, one at a time: the tests must notice each of them (``make mutate``).
 
-    python tests/mutate.py [--count N] [--seed N] [--only TEXT] [--written] [--list]
+    python tests/mutate.py [--count N] [--seed N] [--only TEXT] [--written] [--list] [--results FILE] [--tests FILE ...]
 
 Changes are those of ``formula_changes.py``: a sample, and the written ones.
 Each is made in a copy of the last commit. The tests of its package run once without a change, which shows what every
 test runs and how long it takes. Those that run the changed lines are then run until one fails, the quickest first.
 What survives is in ``survivors.toml`` with the reason why no test can notice it, or it counts as unnoticed.
-Heavy and slow tests are left out. Progress goes to standard error, the table to standard output, as Markdown.
+Heavy and slow tests are left out. Seconds are those of the processor.
+Each answer is added to the results at once, and a run that was stopped goes on from there. A change is tried again
+where its file is another, or where nothing noticed it and the commit is another. ``--tests`` runs these test files
+alone, on what nothing has noticed. Progress goes to standard error, the table to standard output, as Markdown.
 Exit status 1 where more than 5 % go unnoticed, or any written one.
 """
 
@@ -14,9 +17,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import importlib
+import itertools
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -24,8 +30,8 @@ import tempfile
 import time
 import tomllib
 import traceback
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +40,9 @@ from formula_changes import Change, sampled, written
 
 ROOT = Path(__file__).parent.parent
 BUDGET = 30.0
-"""How many seconds of tests a change is given; a change that takes three times as long is noticed."""
+"""How many seconds of tests a change is given."""
+SLOWER = 5
+"""A change is noticed where its tests take this many times as long, and half a minute more."""
 ALLOWED = 0.05
 
 
@@ -52,7 +60,7 @@ class Measured:
     def __init__(self, coverage: Any) -> None:
         self._coverage = coverage
         self._test = ""
-        self.seconds: dict[str, float] = defaultdict(float)
+        self.seconds: dict[str, float] = {}
         self.failed: set[str] = set()
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
@@ -60,9 +68,16 @@ class Measured:
         self._coverage.switch_context(nodeid)
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        self.seconds[report.nodeid] += report.duration
         if not report.passed:
             self.failed.add(report.nodeid)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: Any) -> Iterator[Any]:
+        began = sum(os.times()[:4])
+        try:
+            return (yield)
+        finally:
+            self.seconds[item.nodeid] = sum(os.times()[:4]) - began
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: Any) -> Iterator[Any]:
@@ -75,7 +90,10 @@ class Measured:
 
 
 def forked(work: Callable[[], int], limit: float) -> int | None:
-    """The exit status of a function in a process of its own, None where it took longer than ``limit`` seconds."""
+    """The exit status of a function in a process of its own, None where it took more than ``limit`` processor seconds.
+
+    A process that only waits is given ten times as long.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
     child = os.fork()
@@ -83,6 +101,7 @@ def forked(work: Callable[[], int], limit: float) -> int | None:
         status = 70
         try:
             os.setpgid(0, 0)
+            resource.setrlimit(resource.RLIMIT_CPU, (int(limit), resource.getrlimit(resource.RLIMIT_CPU)[1]))
             status = work()
         except BaseException:
             traceback.print_exc()
@@ -90,12 +109,13 @@ def forked(work: Callable[[], int], limit: float) -> int | None:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(status)
-    until = time.monotonic() + limit
+    until = time.monotonic() + 10 * limit
     try:
         while time.monotonic() < until:
             done, status = os.waitpid(child, os.WNOHANG)
             if done:
-                return os.waitstatus_to_exitcode(status)
+                code = os.waitstatus_to_exitcode(status)
+                return None if code == -signal.SIGXCPU else code
             time.sleep(0.02)
         return None
     finally:
@@ -159,8 +179,8 @@ def preload(modules: Sequence[str], files: Sequence[str]) -> None:
                 importlib.import_module(name)
 
 
-def covering(change: Change, root: Path, folder: Path, seconds: dict[str, float]) -> list[str]:
-    """The tests that run a changed line, the quickest first, as many as the budget allows.
+def covering(change: Change, root: Path, folder: Path, seconds: dict[str, float]) -> dict[str, float]:
+    """The tests that run a changed line and their seconds, the quickest first, as many as the budget allows.
 
     A line that only the import runs may matter to each test that runs any line of the file.
     """
@@ -173,27 +193,21 @@ def covering(change: Change, root: Path, folder: Path, seconds: dict[str, float]
     if not ran and any(line in by_line for line in change.lines):
         ran = {name for names in by_line.values() for name in names if name}
     chosen = sorted((s, name) for name, s in seconds.items() if name in ran or name.partition("::")[0] + "::" in ran)
-    spent = 0.0
-    tests = []
-    for took, name in chosen:
-        spent += took
-        if spent < BUDGET:
-            tests.append(name)
-    return tests
+    spent = itertools.accumulate(took for took, _ in chosen)
+    return {name: took for (took, name), until in zip(chosen, spent, strict=True) if until < BUDGET}
 
 
 def noticed(change: Change, root: Path, folder: Path, seconds: dict[str, float]) -> str:
-    """The test that notices a change, empty where none does."""
-    tests = covering(change, root, folder, seconds)
-    if not tests:
+    """The first of the tests that notices a change, empty where none does."""
+    if not seconds:
         return ""
     file, log = root / change.file, folder / "log"
     source = file.read_bytes()
     end = change.start + len(change.old.encode())
     file.write_bytes(source[: change.start] + change.new.encode() + source[end:])
-    limit = 60 + 3 * sum(seconds[name] for name in tests)
+    limit = 30 + SLOWER * sum(seconds.values())
     try:
-        status = forked(lambda: run_tests(root, log, ["-x", *tests]), limit)
+        status = forked(lambda: run_tests(root, log, ["-x", *seconds]), limit)
     finally:
         file.write_bytes(source)
     if status == 0:
@@ -206,22 +220,47 @@ def noticed(change: Change, root: Path, folder: Path, seconds: dict[str, float])
     return lines[0].split(" ")[1].rpartition("/")[2] if lines else "(import)"
 
 
-def try_member(chosen: Sequence[Change], root: Path, folder: Path, results: Path) -> int:
-    """Tries the changes of one package, in a process that has imported what its tests import; a line of JSON each."""
+def try_member(chosen: Sequence[Change], root: Path, folder: Path, results: Results, tests: Sequence[str]) -> int:
+    """Tries the changes of one package, in a process that has imported what its tests import."""
     files = sorted({change.file for change in chosen})
-    measure(root, folder, files)
-    seconds, failed, modules = json.loads((folder / "measured").read_text())
-    for name in failed:
-        print(f"fails without any change, and is left out: {name}", file=sys.stderr)
-    preload(modules, files)
+    if not tests:
+        measure(root, folder, files)
+        seconds, failed, modules = json.loads((folder / "measured").read_text())
+        for name in failed:
+            print(f"fails without any change, and is left out: {name}", file=sys.stderr)
+        preload(modules, files)
     for change in chosen:
         began = time.monotonic()
-        test = noticed(change, root, folder, seconds)
+        covered = dict.fromkeys(tests, BUDGET) or covering(change, root, folder, seconds)
+        test = noticed(change, root, folder, covered)
         took = time.monotonic() - began
         print(f"{'noticed' if test else 'SURVIVED':<9}{took:6.1f} s  {change.name}\n{'':19}{test}", file=sys.stderr)
-        with results.open("a") as file:
-            file.write(json.dumps(test) + "\n")
+        if test or not tests:
+            results.add(change, test)
     return 0
+
+
+class Results:
+    """What noticed each change, a line of JSON each in a file that a stopped run leaves behind."""
+
+    def __init__(self, path: Path, commit: str) -> None:
+        self._path, self._commit = path, commit
+
+    def _key(self, change: Change) -> list[Any]:
+        digest = hashlib.sha256((ROOT / change.file).read_bytes()).hexdigest()[:16]
+        return [change.file, digest, change.start, change.old, change.new]
+
+    def add(self, change: Change, test: str) -> None:
+        with self._path.open("a") as file:
+            file.write(json.dumps([self._key(change), self._commit, test]) + "\n")
+
+    def of(self, chosen: Sequence[Change]) -> list[str | None]:
+        """The test that noticed each change, None where it has to be tried."""
+        lines = self._path.read_text().splitlines() if self._path.exists() else []
+        known = {
+            json.dumps(key): test for key, commit, test in map(json.loads, lines) if test or commit == self._commit
+        }
+        return [known.get(json.dumps(self._key(change))) for change in chosen]
 
 
 def explained() -> dict[tuple[str, str, str], str]:
@@ -255,6 +294,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="changes whose 'file:line: old -> new' holds this text")
     parser.add_argument("--written", action="store_true", help="the written changes too")
+    parser.add_argument("--results", type=Path, help="a file that a stopped run goes on from")
+    parser.add_argument("--tests", nargs="*", default=[], help="test files that are run in place of those that cover")
     parser.add_argument("--list", action="store_true", help="print the changes, and try none")
     given = parser.parse_args()
     chosen = sampled(given.count, given.seed, given.only) + (written(given.only) if given.written else [])
@@ -263,8 +304,11 @@ def main() -> int:
         return 0
     os.environ |= {"PYTHONDONTWRITEBYTECODE": "1", "MPLBACKEND": "Agg", "HF_HUB_OFFLINE": "1"}
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    rows: list[tuple[Change, str]] = []
     with tempfile.TemporaryDirectory() as folder:
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True
+        ).stdout
+        results = Results(given.results or Path(folder) / "results", commit.strip())
         root = Path(folder) / "copy"
         subprocess.run(["git", "worktree", "add", "--quiet", "--detach", root, "HEAD"], cwd=ROOT, check=True)
         try:
@@ -272,15 +316,15 @@ def main() -> int:
             paths = [str(file.parent / "src") for file in files]
             sys.path[:0] = paths
             os.environ["PYTHONPATH"] = os.pathsep.join(paths)
-            for name in sorted({member(change.file) for change in chosen}):
-                own = [each for each in chosen if member(each.file) == name]
+            left = [each for each, test in zip(chosen, results.of(chosen), strict=True) if test is None]
+            for name in sorted({member(change.file) for change in left}):
+                own = [each for each in left if member(each.file) == name]
                 room = Path(tempfile.mkdtemp(dir=folder))
-                if forked(lambda own=own, room=room: try_member(own, root, room, room / "results"), 1e6) != 0:
+                if forked(partial(try_member, own, root, room, results, given.tests), 1e6) != 0:
                     raise SystemExit(f"the changes of {name} could not be tried")
-                answers = [json.loads(line) for line in (room / "results").read_text().splitlines()]
-                rows += zip(own, answers, strict=True)
         finally:
             subprocess.run(["git", "worktree", "remove", "--force", root], cwd=ROOT, check=True)
+        rows = [(each, test or "") for each, test in zip(chosen, results.of(chosen), strict=True)]
     known = explained()
     why = [known.get((each.file, each.line, each.becomes)) for each, _ in rows]
     print(table(rows, why))
