@@ -5,6 +5,7 @@
 Changes are those of ``formula_changes.py``: a sample, and the written ones.
 Each is made in a copy of the last commit. The tests of its package run once without a change, which shows what every
 test runs and how long it takes. Those that run the changed lines are then run until one fails, the quickest first.
+Where none does, tests of other packages that name the module are measured and run in the same way.
 What survives is in ``survivors.toml`` with the reason why no test can notice it, or it counts as unnoticed.
 Heavy and slow tests are left out. Seconds are those of the processor.
 Each answer is added to the results at once, and a run that was stopped goes on from there. A change is tried again
@@ -136,8 +137,8 @@ def run_tests(root: Path, log: Path, arguments: Sequence[str], plugins: Sequence
     return int(pytest.main([*plain, *arguments], [*plugins]))
 
 
-def measure(root: Path, folder: Path, files: Sequence[str]) -> None:
-    """Runs all tests that may notice a change of ``files``; writes their seconds and the modules that they import."""
+def measure(root: Path, folder: Path, files: Sequence[str], tests: Sequence[str]) -> None:
+    """Runs tests that may notice a change of ``files``; writes their seconds and the modules that they import."""
     from coverage import Coverage
 
     coverage = Coverage(str(folder / "coverage"), include=[str(root / file) for file in files], config_file=False)
@@ -145,7 +146,7 @@ def measure(root: Path, folder: Path, files: Sequence[str]) -> None:
 
     def work() -> int:
         coverage.start()
-        status = run_tests(root, folder / "log", tests_of(root, files), [measured])
+        status = run_tests(root, folder / "log", tests, [measured])
         coverage.stop()
         coverage.save()
         passed = {name: seconds for name, seconds in measured.seconds.items() if name not in measured.failed}
@@ -156,13 +157,15 @@ def measure(root: Path, folder: Path, files: Sequence[str]) -> None:
         raise SystemExit(f"the tests of {member(files[0])} did not run:\n{(folder / 'log').read_text()[-2000:]}")
 
 
-def tests_of(root: Path, files: Sequence[str]) -> list[str]:
-    """The tests of a package, and those of others that name the module of one of its changed ``files``."""
-    own = root / member(files[0]) / "tests"
+def tests_of(root: Path, files: Sequence[str], own: bool) -> list[str]:
+    """The tests of a package, or those of others that name the module of one of its changed ``files``."""
+    folder = root / member(files[0]) / "tests"
+    if own:
+        return [str(folder.relative_to(root))]
     modules = {file.partition("/src/")[2].removesuffix(".py").replace("/", ".") for file in files}
-    others = (test for pattern in ("*", "plugins/*") for test in root.glob(f"{pattern}/tests/**/test_*.py"))
-    named = [test for test in others if own not in test.parents and any(m in test.read_text() for m in modules)]
-    return [str(path.relative_to(root)) for path in (own, *sorted(set(named)))]
+    others = {test for pattern in ("*", "plugins/*") for test in root.glob(f"{pattern}/tests/**/test_*.py")}
+    named = [test for test in others if folder not in test.parents and any(m in test.read_text() for m in modules)]
+    return sorted(str(path.relative_to(root)) for path in named)
 
 
 def preload(modules: Sequence[str], files: Sequence[str]) -> None:
@@ -220,23 +223,26 @@ def noticed(change: Change, root: Path, folder: Path, seconds: dict[str, float])
     return lines[0].split(" ")[1].rpartition("/")[2] if lines else "(import)"
 
 
-def try_member(chosen: Sequence[Change], root: Path, folder: Path, results: Results, tests: Sequence[str]) -> int:
+def try_member(
+    chosen: Sequence[Change], root: Path, folder: Path, results: Results, own: bool, tests: Sequence[str]
+) -> int:
     """Tries the changes of one package, in a process that has imported what its tests import."""
     files = sorted({change.file for change in chosen})
-    if not tests:
-        measure(root, folder, files)
+    seconds: dict[str, float] = {}
+    if not tests and (asked := tests_of(root, files, own)):
+        measure(root, folder, files, asked)
         seconds, failed, modules = json.loads((folder / "measured").read_text())
         for name in failed:
             print(f"fails without any change, and is left out: {name}", file=sys.stderr)
         preload(modules, files)
     for change in chosen:
         began = time.monotonic()
-        covered = dict.fromkeys(tests, BUDGET) or covering(change, root, folder, seconds)
+        covered = dict.fromkeys(tests, BUDGET) or (covering(change, root, folder, seconds) if seconds else {})
         test = noticed(change, root, folder, covered)
         took = time.monotonic() - began
         print(f"{'noticed' if test else 'SURVIVED':<9}{took:6.1f} s  {change.name}\n{'':19}{test}", file=sys.stderr)
         if test or not tests:
-            results.add(change, test)
+            results.add(change, test, own)
     return 0
 
 
@@ -250,15 +256,17 @@ class Results:
         digest = hashlib.sha256((ROOT / change.file).read_bytes()).hexdigest()[:16]
         return [change.file, digest, change.start, change.old, change.new]
 
-    def add(self, change: Change, test: str) -> None:
+    def add(self, change: Change, test: str, own: bool) -> None:
         with self._path.open("a") as file:
-            file.write(json.dumps([self._key(change), self._commit, test]) + "\n")
+            file.write(json.dumps([self._key(change), self._commit, own, test]) + "\n")
 
-    def of(self, chosen: Sequence[Change]) -> list[str | None]:
-        """The test that noticed each change, None where it has to be tried."""
+    def of(self, chosen: Sequence[Change], own: bool = False) -> list[str | None]:
+        """The test that noticed each change, None where it has to be tried by its package's tests or by others."""
         lines = self._path.read_text().splitlines() if self._path.exists() else []
         known = {
-            json.dumps(key): test for key, commit, test in map(json.loads, lines) if test or commit == self._commit
+            json.dumps(key): test
+            for key, commit, alone, test in map(json.loads, lines)
+            if test or (commit == self._commit and (own or not alone))
         }
         return [known.get(json.dumps(self._key(change))) for change in chosen]
 
@@ -316,12 +324,13 @@ def main() -> int:
             paths = [str(file.parent / "src") for file in files]
             sys.path[:0] = paths
             os.environ["PYTHONPATH"] = os.pathsep.join(paths)
-            left = [each for each, test in zip(chosen, results.of(chosen), strict=True) if test is None]
-            for name in sorted({member(change.file) for change in left}):
-                own = [each for each in left if member(each.file) == name]
-                room = Path(tempfile.mkdtemp(dir=folder))
-                if forked(partial(try_member, own, root, room, results, given.tests), 1e6) != 0:
-                    raise SystemExit(f"the changes of {name} could not be tried")
+            for own in (True, False):
+                left = [each for each, test in zip(chosen, results.of(chosen, own), strict=True) if test is None]
+                for name in sorted({member(change.file) for change in left}):
+                    part = [each for each in left if member(each.file) == name]
+                    room = Path(tempfile.mkdtemp(dir=folder))
+                    if forked(partial(try_member, part, root, room, results, own, given.tests), 1e6) != 0:
+                        raise SystemExit(f"the changes of {name} could not be tried")
         finally:
             subprocess.run(["git", "worktree", "remove", "--force", root], cwd=ROOT, check=True)
         rows = [(each, test or "") for each, test in zip(chosen, results.of(chosen), strict=True)]
