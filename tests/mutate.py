@@ -1,6 +1,7 @@
 """Small wrong changes to formulas, one at a time: the tests must notice each of them (``make mutate``).
 
-    python tests/mutate.py [--count N] [--seed N] [--only TEXT] [--written] [--list] [--results FILE] [--tests FILE ...]
+    python tests/mutate.py [--count N] [--seed N] [--only TEXT] [--part TEXT] [--written] [--list]
+                           [--results FILE] [--tests FILE ...]
 
 Changes are those of ``formula_changes.py``: a sample, and the written ones.
 Each is made in a copy of the last commit. The tests of its package run once without a change, which shows what every
@@ -229,7 +230,7 @@ def try_member(
     """Tries the changes of one package, in a process that has imported what its tests import."""
     files = sorted({change.file for change in chosen})
     seconds: dict[str, float] = {}
-    if not tests and (asked := tests_of(root, files, own)):
+    if asked := tests or tests_of(root, files, own):
         measure(root, folder, files, asked)
         seconds, failed, modules = json.loads((folder / "measured").read_text())
         for name in failed:
@@ -237,8 +238,7 @@ def try_member(
         preload(modules, files)
     for change in chosen:
         began = time.monotonic()
-        covered = dict.fromkeys(tests, BUDGET) or (covering(change, root, folder, seconds) if seconds else {})
-        test = noticed(change, root, folder, covered)
+        test = noticed(change, root, folder, covering(change, root, folder, seconds) if seconds else {})
         took = time.monotonic() - began
         print(f"{'noticed' if test else 'SURVIVED':<9}{took:6.1f} s  {change.name}\n{'':19}{test}", file=sys.stderr)
         if test or not tests:
@@ -301,12 +301,14 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=400, help="how many changes are sampled")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="changes whose 'file:line: old -> new' holds this text")
+    parser.add_argument("--part", default="", help="of these the ones in files whose path holds this text")
     parser.add_argument("--written", action="store_true", help="the written changes too")
     parser.add_argument("--results", type=Path, help="a file that a stopped run goes on from")
     parser.add_argument("--tests", nargs="*", default=[], help="test files that are run in place of those that cover")
     parser.add_argument("--list", action="store_true", help="print the changes, and try none")
     given = parser.parse_args()
     chosen = sampled(given.count, given.seed, given.only) + (written(given.only) if given.written else [])
+    chosen = [each for each in chosen if given.part in each.file]
     if given.list:
         print("\n".join(each.name for each in chosen))
         return 0
@@ -324,7 +326,7 @@ def main() -> int:
             paths = [str(file.parent / "src") for file in files]
             sys.path[:0] = paths
             os.environ["PYTHONPATH"] = os.pathsep.join(paths)
-            for own in (True, False):
+            for own in (True,) if given.tests else (True, False):
                 left = [each for each, test in zip(chosen, results.of(chosen, own), strict=True) if test is None]
                 for name in sorted({member(change.file) for change in left}):
                     part = [each for each in left if member(each.file) == name]
