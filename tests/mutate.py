@@ -1,12 +1,13 @@
 """Small wrong changes to formulas, one at a time: the tests must notice each of them (``make mutate``).
 
     python tests/mutate.py [--count N] [--seed N] [--only TEXT] [--part TEXT] [--written] [--list]
-                           [--results FILE] [--tests FILE ...]
+                           [--results FILE] [--tests FILE ...] [--steps N]
 
 Changes are those of ``formula_changes.py``: a sample, and the written ones.
-Each is made in a copy of the last commit. The tests of its package run once without a change, which shows what every
-test runs and how long it takes. Those that run the changed lines are then run until one fails, the quickest first.
-Where none does, tests of other packages that name the module are measured and run in the same way.
+Each is made in a copy of the last commit. Tests of its package that name the module, or a function or class of it, run
+once without a change, which shows what every test runs and how long it takes. Those that run the changed lines are then
+run until one fails, the quickest first. Where none does, all tests of the package are measured and run in the same way,
+and then those of others that name the module.
 What survives is in ``survivors.toml`` with the reason why no test can notice it, or it counts as unnoticed.
 Heavy and slow tests are left out. Seconds are those of the processor.
 Each answer is added to the results at once, and a run that was stopped goes on from there. A change is tried again
@@ -18,12 +19,14 @@ Exit status 1 where more than 5 % go unnoticed, or any written one.
 from __future__ import annotations
 
 import argparse
+import ast
 import contextlib
 import hashlib
 import importlib
 import itertools
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -46,6 +49,8 @@ BUDGET = 30.0
 SLOWER = 5
 """A change is noticed where its tests take this many times as long, and half a minute more."""
 ALLOWED = 0.05
+STEPS = (0, 1, 2)
+"""Tests that name what is changed, all of its package, and those of others; each where the last noticed nothing."""
 
 
 def member(file: str) -> str:
@@ -158,15 +163,23 @@ def measure(root: Path, folder: Path, files: Sequence[str], tests: Sequence[str]
         raise SystemExit(f"the tests of {member(files[0])} did not run:\n{(folder / 'log').read_text()[-2000:]}")
 
 
-def tests_of(root: Path, files: Sequence[str], own: bool) -> list[str]:
-    """The tests of a package, or those of others that name the module of one of its changed ``files``."""
+def tests_of(root: Path, files: Sequence[str], step: int) -> list[str]:
+    """The tests of a package that name what is in its changed ``files``, then all of its tests, then those of others.
+
+    These are files with the name of a module in them, of its own package also with that of a function or a class.
+    """
     folder = root / member(files[0]) / "tests"
-    if own:
+    if step == 1:
         return [str(folder.relative_to(root))]
-    modules = {file.partition("/src/")[2].removesuffix(".py").replace("/", ".") for file in files}
-    others = {test for pattern in ("*", "plugins/*") for test in root.glob(f"{pattern}/tests/**/test_*.py")}
-    named = [test for test in others if folder not in test.parents and any(m in test.read_text() for m in modules)]
-    return sorted(str(path.relative_to(root)) for path in named)
+    names = {file.partition("/src/")[2].removesuffix(".py").replace("/", ".") for file in files}
+    tests = set(folder.rglob("test_*.py"))
+    if step == 0:
+        bodies = [node for file in files for node in ast.parse((root / file).read_bytes()).body]
+        names |= {node.name for node in bodies if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    else:
+        tests = {test for each in ("*", "plugins/*") for test in root.glob(f"{each}/tests/**/test_*.py")} - tests
+    named = re.compile("|".join(rf"\b{re.escape(name)}\b" for name in names))
+    return sorted(str(test.relative_to(root)) for test in tests if named.search(test.read_text()))
 
 
 def preload(modules: Sequence[str], files: Sequence[str]) -> None:
@@ -225,12 +238,12 @@ def noticed(change: Change, root: Path, folder: Path, seconds: dict[str, float])
 
 
 def try_member(
-    chosen: Sequence[Change], root: Path, folder: Path, results: Results, own: bool, tests: Sequence[str]
+    chosen: Sequence[Change], root: Path, folder: Path, results: Results, step: int, tests: Sequence[str]
 ) -> int:
     """Tries the changes of one package, in a process that has imported what its tests import."""
     files = sorted({change.file for change in chosen})
     seconds: dict[str, float] = {}
-    if asked := tests or tests_of(root, files, own):
+    if asked := tests or tests_of(root, files, step):
         measure(root, folder, files, asked)
         seconds, failed, modules = json.loads((folder / "measured").read_text())
         for name in failed:
@@ -242,7 +255,7 @@ def try_member(
         took = time.monotonic() - began
         print(f"{'noticed' if test else 'SURVIVED':<9}{took:6.1f} s  {change.name}\n{'':19}{test}", file=sys.stderr)
         if test or not tests:
-            results.add(change, test, own)
+            results.add(change, test, step)
     return 0
 
 
@@ -256,17 +269,17 @@ class Results:
         digest = hashlib.sha256((ROOT / change.file).read_bytes()).hexdigest()[:16]
         return [change.file, digest, change.start, change.old, change.new]
 
-    def add(self, change: Change, test: str, own: bool) -> None:
+    def add(self, change: Change, test: str, step: int) -> None:
         with self._path.open("a") as file:
-            file.write(json.dumps([self._key(change), self._commit, own, test]) + "\n")
+            file.write(json.dumps([self._key(change), self._commit, step, test]) + "\n")
 
-    def of(self, chosen: Sequence[Change], own: bool = False) -> list[str | None]:
-        """The test that noticed each change, None where it has to be tried by its package's tests or by others."""
+    def of(self, chosen: Sequence[Change], step: int = STEPS[-1]) -> list[str | None]:
+        """The test that noticed each change, None where those of a step have not been run."""
         lines = self._path.read_text().splitlines() if self._path.exists() else []
         known = {
             json.dumps(key): test
-            for key, commit, alone, test in map(json.loads, lines)
-            if test or (commit == self._commit and (own or not alone))
+            for key, commit, last, test in map(json.loads, lines)
+            if test or (commit == self._commit and last >= step)
         }
         return [known.get(json.dumps(self._key(change))) for change in chosen]
 
@@ -305,6 +318,7 @@ def main() -> int:
     parser.add_argument("--written", action="store_true", help="the written changes too")
     parser.add_argument("--results", type=Path, help="a file that a stopped run goes on from")
     parser.add_argument("--tests", nargs="*", default=[], help="test files that are run in place of those that cover")
+    parser.add_argument("--steps", type=int, default=len(STEPS), help="how many of the steps are taken")
     parser.add_argument("--list", action="store_true", help="print the changes, and try none")
     given = parser.parse_args()
     chosen = sampled(given.count, given.seed, given.only) + (written(given.only) if given.written else [])
@@ -326,12 +340,12 @@ def main() -> int:
             paths = [str(file.parent / "src") for file in files]
             sys.path[:0] = paths
             os.environ["PYTHONPATH"] = os.pathsep.join(paths)
-            for own in (True,) if given.tests else (True, False):
-                left = [each for each, test in zip(chosen, results.of(chosen, own), strict=True) if test is None]
+            for step in STEPS[:1] if given.tests else STEPS[: given.steps]:
+                left = [each for each, test in zip(chosen, results.of(chosen, step), strict=True) if test is None]
                 for name in sorted({member(change.file) for change in left}):
                     part = [each for each in left if member(each.file) == name]
                     room = Path(tempfile.mkdtemp(dir=folder))
-                    if forked(partial(try_member, part, root, room, results, own, given.tests), 1e6) != 0:
+                    if forked(partial(try_member, part, root, room, results, step, given.tests), 1e6) != 0:
                         raise SystemExit(f"the changes of {name} could not be tried")
         finally:
             subprocess.run(["git", "worktree", "remove", "--force", root], cwd=ROOT, check=True)
