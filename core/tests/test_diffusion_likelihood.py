@@ -20,6 +20,7 @@ from scorefold.diffusion import (
     probability_flow_log_prob,
 )
 from scorefold.errors import ConfigError, DataError
+from scorefold.stage import showing
 from scorefold_toolkit.matrix_process import MatrixProcess
 
 F64 = torch.float64
@@ -148,6 +149,17 @@ def test_no_gradient_is_kept(points) -> None:
     weight = torch.ones((), dtype=F64, requires_grad=True)
     got = probability_flow_log_prob(lambda x, t: -weight * x, VP(), points)
     assert not got.requires_grad
+
+
+def test_progress_is_the_share_of_the_way_to_noise() -> None:
+    """Percents of the times from start to end rise to 100, of a process that starts at 0.5 and ends at 1."""
+    said = list[int]()
+    process = VP(t_min=0.5)
+    with showing(lambda done, total, text: said.append(done)):
+        probability_flow_log_prob(lambda x, t: -x, process, torch.zeros(1, 2, dtype=F64), rtol=1e-9, atol=1e-9)
+    assert said == sorted(said)
+    assert said[-1] == 100
+    assert said[0] < 50
 
 
 def test_what_does_not_fit_is_refused(points) -> None:

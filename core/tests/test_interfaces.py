@@ -233,6 +233,22 @@ def test_the_mean_of_a_curved_line_is_found_by_iteration() -> None:
     assert float(path) == pytest.approx(10.0)
 
 
+def test_a_mean_is_exact_enough_once_rounding_moves_it() -> None:
+    """The step that is left is compared with the rounding of the points themselves: here of a million."""
+
+    class Counted(Stretched):
+        calls = 0
+
+        def log(self, x: Tensor, y: Tensor) -> Tensor:
+            self.calls += 1
+            return super().log(x, y)
+
+    space = Counted()
+    points = 1e6 * torch.randn(7, 1, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(space.mean(points), points.mean(0))
+    assert space.calls <= 3
+
+
 def test_no_points_are_legal_for_a_geometry() -> None:
     space, none = Stretched(), events()
     assert space.distance(none, none).shape == (0,)
