@@ -277,9 +277,13 @@ def test_a_new_folder_appears_complete_or_not_at_all(tmp_path: Path) -> None:
 
 
 def test_an_error_is_the_first_one_where_the_folder_is_gone_too(tmp_path: Path) -> None:
-    with pytest.raises(KeyError), new_folder(tmp_path / "a") as partial:
-        partial.rmdir()
-        raise KeyError
+    def gone() -> None:
+        with new_folder(tmp_path / "a") as partial:
+            partial.rmdir()
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        gone()
 
 
 def test_two_writers_of_one_folder(tmp_path: Path) -> None:
