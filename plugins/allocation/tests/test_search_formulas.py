@@ -150,6 +150,7 @@ def test_sizes_within_two_standard_errors_are_tried_further(monkeypatch: pytest.
     assert valley._contenders(losses, "loss") == [False, False, *[True] * 7, False]
     y[1] = 0.39
     assert valley._contenders(y.exp().expand(2, -1), "loss") == [False, *[True] * 8, False]
+    assert valley._contenders(9 * y.exp().expand(2, -1), "loss") == [False, *[True] * 8, False]
     assert valley._contenders(losses[:1], "loss") == [True] * 10
 
 

@@ -109,13 +109,17 @@ def test_a_pilot_that_gives_no_number_is_refused(answer: Any) -> None:
 class PerCent(Learner):
     measure = "accuracy"
 
+    def __init__(self, value: float) -> None:
+        self.value = value
+
     def evaluate(self, source: Any, cells: Sequence[Cell], seed: int) -> Losses:
-        return Losses(torch.full((len(cells),), 75.0).double())
+        return Losses(torch.full((len(cells),), self.value).double())
 
 
-def test_accuracies_in_per_cent_are_refused() -> None:
-    with pytest.raises(ConfigError, match="gave the accuracy 75; expected 0 to 1"):
-        trials(Trainee(PerCent(), Nothing())).run([CELL], range(1))
+@pytest.mark.parametrize("value", [75, 1.01, -0.01])
+def test_accuracies_in_per_cent_are_refused(value: float) -> None:
+    with pytest.raises(ConfigError, match=f"gave the accuracy {value}; expected 0 to 1"):
+        trials(Trainee(PerCent(value), Nothing())).run([CELL], range(1))
 
 
 def test_what_is_counted_is_what_was_asked_for_and_not_what_else_the_log_holds(tmp_path: Path) -> None:
