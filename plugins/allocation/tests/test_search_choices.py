@@ -46,11 +46,11 @@ def test_a_problem_is_drawn_from_the_ranges_that_it_names(seed: int, monkeypatch
 
 
 def test_tasks_that_lack_least_are_topped_up_first() -> None:
-    """Up to 4 and 4 rows, 2 and 4 lack two labels, and 3 and 1 lack four: two labels are enough for the first."""
+    """Up to 4 and 4 rows, 2 and 4 lack two labels, and 3 and 1 lack four: of four labels, two are left."""
     owned = (OwnedConfig(tasks=1, support=3, query=1), OwnedConfig(tasks=1, support=2, query=4))
-    rows, left, _ = plan("task", Limits(2, None, 2), 8, 2, owned)
+    rows, left, _ = plan("task", Limits(2, None, 2), 8, 4, owned)
     assert rows == (PlanRow("task", 1, 3, 1), PlanRow("task", 1, 4, 4))
-    assert left == 0
+    assert left == 2
 
 
 def test_a_window_of_a_fit_holds_its_ends_up_to_rounding() -> None:
