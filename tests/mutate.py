@@ -1,7 +1,7 @@
 """Small wrong changes to formulas, one at a time: the tests must notice each of them (``make mutate``).
 
     python tests/mutate.py [--count N] [--seed N] [--only TEXT] [--part TEXT] [--written] [--list]
-                           [--results FILE] [--tests FILE ...] [--steps N]
+                           [--results FILE] [--tests FILE ...] [--steps N] [--budget SECONDS]
 
 Changes are those of ``formula_changes.py``: a sample, and the written ones.
 Each is made in a copy of the last commit. Tests of its package that name the module, or a function or class of it, run
@@ -196,7 +196,7 @@ def preload(modules: Sequence[str], files: Sequence[str]) -> None:
                 importlib.import_module(name)
 
 
-def covering(change: Change, root: Path, folder: Path, seconds: dict[str, float]) -> dict[str, float]:
+def covering(change: Change, root: Path, folder: Path, seconds: dict[str, float], budget: float) -> dict[str, float]:
     """The tests that run a changed line and their seconds, the quickest first, as many as the budget allows.
 
     A line that only the import runs may matter to each test that runs any line of the file.
@@ -211,7 +211,7 @@ def covering(change: Change, root: Path, folder: Path, seconds: dict[str, float]
         ran = {name for names in by_line.values() for name in names if name}
     chosen = sorted((s, name) for name, s in seconds.items() if name in ran or name.partition("::")[0] + "::" in ran)
     spent = itertools.accumulate(took for took, _ in chosen)
-    return {name: took for (took, name), until in zip(chosen, spent, strict=True) if until < BUDGET}
+    return {name: took for (took, name), until in zip(chosen, spent, strict=True) if until < budget}
 
 
 def noticed(change: Change, root: Path, folder: Path, seconds: dict[str, float]) -> str:
@@ -238,12 +238,12 @@ def noticed(change: Change, root: Path, folder: Path, seconds: dict[str, float])
 
 
 def try_member(
-    chosen: Sequence[Change], root: Path, folder: Path, results: Results, step: int, tests: Sequence[str]
+    chosen: Sequence[Change], root: Path, folder: Path, results: Results, step: int, given: argparse.Namespace
 ) -> int:
     """Tries the changes of one package, in a process that has imported what its tests import."""
     files = sorted({change.file for change in chosen})
     seconds: dict[str, float] = {}
-    if asked := tests or tests_of(root, files, step):
+    if asked := given.tests or tests_of(root, files, step):
         measure(root, folder, files, asked)
         seconds, failed, modules = json.loads((folder / "measured").read_text())
         for name in failed:
@@ -251,10 +251,10 @@ def try_member(
         preload(modules, files)
     for change in chosen:
         began = time.monotonic()
-        test = noticed(change, root, folder, covering(change, root, folder, seconds) if seconds else {})
+        test = noticed(change, root, folder, covering(change, root, folder, seconds, given.budget) if seconds else {})
         took = time.monotonic() - began
         print(f"{'noticed' if test else 'SURVIVED':<9}{took:6.1f} s  {change.name}\n{'':19}{test}", file=sys.stderr)
-        if test or not tests:
+        if test or not given.tests:
             results.add(change, test, step)
     return 0
 
@@ -318,6 +318,7 @@ def main() -> int:
     parser.add_argument("--written", action="store_true", help="the written changes too")
     parser.add_argument("--results", type=Path, help="a file that a stopped run goes on from")
     parser.add_argument("--tests", nargs="*", default=[], help="test files that are run in place of those that cover")
+    parser.add_argument("--budget", type=float, default=BUDGET, help="seconds of tests that a change is given")
     parser.add_argument("--steps", type=int, default=len(STEPS), help="how many of the steps are taken")
     parser.add_argument("--list", action="store_true", help="print the changes, and try none")
     given = parser.parse_args()
@@ -345,7 +346,7 @@ def main() -> int:
                 for name in sorted({member(change.file) for change in left}):
                     part = [each for each in left if member(each.file) == name]
                     room = Path(tempfile.mkdtemp(dir=folder))
-                    if forked(partial(try_member, part, root, room, results, step, given.tests), 1e6) != 0:
+                    if forked(partial(try_member, part, root, room, results, step, given), 1e6) != 0:
                         raise SystemExit(f"the changes of {name} could not be tried")
         finally:
             subprocess.run(["git", "worktree", "remove", "--force", root], cwd=ROOT, check=True)
