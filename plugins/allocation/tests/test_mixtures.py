@@ -10,14 +10,15 @@ import torch
 from small_learners import CELL, FEW, Fixed, generator, maml
 
 from scorefold.errors import ConfigError, DataError
+from scorefold.interfaces.data import SPLITS
 from scorefold.stage import StageContext
-from scorefold_allocation.config.data import DigitRotationsConfig, LinearTasksConfig
+from scorefold_allocation.config.data import DigitRotationsConfig, LinearTasksConfig, SinusoidTasksConfig
 from scorefold_allocation.config.learners import (
     EpisodesConfig,
     EvaluateOptions,
 )
 from scorefold_allocation.data.digits import DigitRotations
-from scorefold_allocation.data.regression import LinearTasks
+from scorefold_allocation.data.regression import LinearTasks, SinusoidTasks
 from scorefold_allocation.learners.adaptation import GradientSteps
 from scorefold_allocation.learners.episodes import Group, Rule, episodes, train
 from scorefold_allocation.learners.interface import Cell
@@ -139,3 +140,10 @@ def test_a_wrong_type_is_named_before_anything_is_trained(monkeypatch: pytest.Mo
     source = DigitRotations(DigitRotationsConfig(types=NOISY))
     with pytest.raises(DataError, match="no type of task called 'esay'"):
         maml(types_alone=("esay",)).evaluate(source, [CELL], 0)
+
+
+def test_the_points_of_a_pool_are_counted_through_the_splits() -> None:
+    source = SinusoidTasks(SinusoidTasksConfig(tasks=3, labels=4))
+    assert [source.load(split).index.tolist() for split in SPLITS] == [
+        list(range(start, start + 12)) for start in (0, 12, 24)
+    ]

@@ -133,3 +133,12 @@ def test_images_of_sixteen_bits_are_refused(tmp_path: Path) -> None:
     Image.fromarray(deep).save(root / "images" / "bar0.png")
     with pytest.raises(DataError, match=r"bar0\.png has more than 8 bits a channel"):
         FewShotFolders(FewShotFoldersConfig(root=str(root), ways=2))
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-1.0, 1.0), (-0.5, 4.5)])
+def test_the_scale_of_images_takes_their_range_to_256_levels(low: float, high: float) -> None:
+    """``low`` is level 0 and ``high`` level 255."""
+    scale = FewShotFolders(FewShotFoldersConfig(root=str(SAMPLES), ways=2, range=(low, high))).event_scale
+    assert (scale.low, scale.high, scale.levels) == (low, high, 256)
+    assert scale.factor * low + scale.shift == pytest.approx(0)
+    assert scale.factor * high + scale.shift == pytest.approx(255)
