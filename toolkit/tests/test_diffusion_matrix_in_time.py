@@ -301,3 +301,13 @@ def test_a_time_grid_is_the_same_in_single_precision(spacing: str) -> None:
     times = time_grid(single, 8, spacing)
     assert times.dtype == torch.float64
     torch.testing.assert_close(times, time_grid(double, 8, spacing), atol=1e-4, rtol=0)
+
+
+def test_sampled_matrices_are_on_lines_between_the_middles_of_intervals() -> None:
+    """Of four intervals up to 2 the middles are 0.25, 0.75, 1.25 and 1.75: F(t) = -t is right between them."""
+    process = MatrixProcess.sampled(lambda t: -t * EYE, lambda t: (1 + t) * EYE, 4, t_max=2.0)
+    x = torch.ones(6, 3, dtype=F64)
+    t = torch.tensor([0.1, 0.25, 0.6, 1.0, 1.7, 1.9], dtype=F64)
+    between = t.clamp(0.25, 1.75)
+    torch.testing.assert_close(process.drift(x, t), -between[:, None] * x)
+    torch.testing.assert_close(process.dispersion(x, t).apply(x), (1 + between)[:, None] * x)
