@@ -13,6 +13,8 @@ from scorefold.errors import ConfigError, ShapeError
 from scorefold.random import draw_normal
 from scorefold_toolkit.matrix_process import MatrixProcess
 from scorefold_toolkit.score_matching.losses import denoising_score_matching, draw_times
+from scorefold_toolkit.score_matching.prediction import Standardised
+from scorefold_toolkit.score_matching.rectified import Rectified
 
 F64 = torch.float64
 EYE = torch.eye(2, dtype=F64)
@@ -148,3 +150,36 @@ def test_what_does_not_fit_is_refused() -> None:
         denoising_score_matching(lambda x, t, c: x[:, :1], VE(), x0)
     with pytest.raises(ConfigError, match="part of"):
         draw_times(VE(), 3, like=x0, interval=(0.5, 1.5))
+
+
+@pytest.mark.parametrize("kind", [float, torch.tensor])
+def test_answers_are_what_predictions_say_they_are(kind) -> None:
+    """From one noised datum x = a x_0 + b z with a = 0.6, b = 1.5 and data of mean 2 and deviation 3."""
+    a, b, s, middle = 0.6, 1.5, 3.0, 2.0
+    x0 = middle + s * torch.randn(5, 2, dtype=F64, generator=torch.Generator().manual_seed(0))
+    z = torch.randn(5, 2, dtype=F64, generator=torch.Generator().manual_seed(1))
+    centred, square = a * (x0 - middle) + b * z, (a * s) ** 2 + b**2
+    shown = Standardised.of(centred, kind(a), kind(b), kind(s))
+    torch.testing.assert_close(shown.input, centred / math.sqrt(square))
+    answers = {
+        "eps": z,
+        "x0": (x0 - middle) / s,
+        "v": (a * z - b * (x0 - middle)) / math.hypot(a, b),
+        "edm": (z - b * centred / square) * math.sqrt(square) / (a * s),
+    }
+    for prediction, answer in answers.items():
+        torch.testing.assert_close(shown.expected_noise(answer, prediction), z, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(shown.score(answer, prediction), -z / b, rtol=1e-6, atol=1e-6)
+
+
+def test_the_straight_path_is_a_diffusion_with_its_marginals() -> None:
+    """Drift f = d log a / dt and squared dispersion d(b^2) / dt - 2 f b^2, of a = 1 - t and b = 2 t."""
+    path = Rectified(2.0, t_min=0.1, t_end=0.6)
+    t = torch.linspace(0.1, 0.6, 7, dtype=F64)
+    drift, dispersion = path.rates(t)
+    torch.testing.assert_close(drift, -1 / (1 - t))
+    torch.testing.assert_close(dispersion**2, 8 * t + 2 / (1 - t) * 4 * t**2)
+    torch.testing.assert_close(path.log_snr(t), ((1 - t) / (2 * t)).log() * 2)
+    torch.testing.assert_close(path.time_at(2 * t / (1 - t)), t)
+    assert path.prior_scale == pytest.approx(math.hypot(2 * 0.6, 0.4 * 2))
+    assert (path.t_min, path.t_end) == (0.1, 0.6)

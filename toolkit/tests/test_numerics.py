@@ -13,6 +13,7 @@ from torch import Tensor
 from scorefold.diffusion.divergence import divergence
 from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.random import draw_normal, draw_signs, draw_uniform
+from scorefold_toolkit.data.column_units import dimensions_by_units
 from scorefold_toolkit.numerics import (
     AGGREGATES,
     bootstrap_interval,
@@ -265,3 +266,12 @@ def test_tensors_made_in_inference_mode_have_derivatives(matrix: Tensor, x: Tens
         found = divergence(lambda p: _field(matrix, p), made, trace="hutchinson", noise=noise)
         torch.testing.assert_close(jacobian(lambda p: _field(matrix, p), x=made), _true_jacobian(matrix, x))
     torch.testing.assert_close(found[-1], expected[-1])
+
+
+def test_dimensions_by_units_are_read_from_the_first_thousand_points() -> None:
+    """A square of which one side is a millionth; what comes after a thousand points is neither line nor square."""
+    x = torch.rand(1000, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * torch.tensor([1, 1e-6])
+    found = dimensions_by_units(x)
+    assert found is not None
+    assert [round(value) for value in found] == [1, 2]
+    assert dimensions_by_units(torch.cat([x, 1e-3 * x.flip(1)])) == found

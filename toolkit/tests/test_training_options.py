@@ -17,7 +17,7 @@ from scorefold.config import TrainingConfig
 from scorefold.data import Dataset
 from scorefold.errors import TrainingError
 from scorefold.interfaces.capabilities import Loss
-from scorefold_toolkit.training import fit
+from scorefold_toolkit.training import duration, fit
 from scorefold_toolkit.training.batches import mirrored, parts_of
 from scorefold_toolkit.training.duration import replanned
 
@@ -178,3 +178,17 @@ def test_adam_takes_its_averages_from_the_config() -> None:
     fit(plain, points(), config(steps=20))
     fit(fast, points(), config(steps=20, betas=(0.5, 0.9)))
     assert differing(plain, fast) != []
+
+
+def test_timing_stops_after_the_first_steps_where_there_is_no_time_left() -> None:
+    calls = itertools.count()
+
+    class Counted(Quadratic):
+        def loss(self, *given: Any, **named: Any) -> Loss:
+            next(calls)
+            return super().loss(*given, **named)
+
+    assert duration._seconds_a_step(Counted(), 0, points(), TrainingConfig(steps=9), 0.0) > 0
+    assert next(calls) == duration._WARM_UP + 1
+    assert duration._seconds_a_step(Counted(), 0, points(), TrainingConfig(steps=9), 60.0) > 0
+    assert next(calls) == 2 * duration._WARM_UP + duration._TIMED + 2
