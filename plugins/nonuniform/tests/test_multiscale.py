@@ -106,6 +106,16 @@ def test_an_untrained_model_is_the_best_linear_guess_band_by_band(kind: str) -> 
     torch.testing.assert_close(found, exact, rtol=0, atol=0.02)
 
 
+def test_a_band_that_never_changes_has_a_millionth_of_the_largest_deviation() -> None:
+    source = white((0.0, 700.0))
+    settings = NonUniformConfig.model_validate({"bands": {"name": "haar", "levels": 1}, "network": network()})
+    built = NonUniform(settings, data=source).double()
+    built.prepare(source.load("train"), torch.Generator())
+    still, changing = sorted(built.moments.deviations.tolist())
+    assert changing == pytest.approx(700, rel=0.05)
+    assert still == pytest.approx(1e-6 * changing)
+
+
 def test_the_loss_is_the_analytic_optimum_where_networks_are_exact() -> None:
     """E ||eps-hat - eps||^2 = K - tr(D_s M), M the inverse covariance of the K active coefficients, at every scale."""
     built, source = exact_model(weighting="sigma2")
