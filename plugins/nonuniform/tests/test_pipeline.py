@@ -147,6 +147,9 @@ def test_a_trained_model_of_ours_becomes_a_pipeline_of_theirs(tmp_path: Path) ->
     loaded = MultiScalePipeline.from_pretrained(tmp_path)
     loaded.set_progress_bar_config(disable=True)
     assert (loaded.config.low, loaded.config.high) == (0, 1)
+    loaded.scheduler.set_timesteps(9)
+    times = loaded.scheduler._times[: len(loaded.scheduler.timesteps)]
+    torch.testing.assert_close(loaded.scheduler.timesteps.double(), 1000 * times.double())
     options = {"sampler": "ddim", "spacing": "uniform", "to_zero": False}
     samples = model.sample(2, steps=9, generator=torch.Generator().manual_seed(3), **options)
     assert float(samples.clamp(0, 1).std()) > 0.02
