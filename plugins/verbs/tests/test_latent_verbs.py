@@ -279,8 +279,10 @@ def test_a_probe_that_learned_nothing_is_a_warning() -> None:
     label = (torch.arange(300) % 3 == 0).long()
     x[:198] = x[:66].repeat_interleave(3, 0)
     source = Source(train=Dataset(x[:198], label=label[:198]), test=Dataset(x[198:], label=label[198:]))
-    (warning,) = run(edit, noisy(), source, EditOptions(label=1)).result["warnings"]
+    result = run(edit, noisy(), source, EditOptions(label=1)).result
+    (warning,) = result["warnings"]
     assert "edits mean nothing" in warning
+    assert result["metrics"]["accuracy of always naming the larger side"] == pytest.approx(2 / 3)
     assert "warnings" not in run(edit, noisy(), events(SHAPE), EditOptions(label=1)).result
 
 

@@ -15,7 +15,7 @@ from scorefold.data import Condition, ConditionSpec, Dataset, EventScale, Tensor
 from scorefold.diffusion import VP
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import ScoreModel
-from scorefold.stage import Outcome
+from scorefold.stage import Outcome, showing
 from scorefold_verbs.config.latents import EncodeNoiseOptions, InterpolateCodesOptions
 from scorefold_verbs.figures.latents import rows as draw_rows
 from scorefold_verbs.latents.codes import slerp
@@ -94,6 +94,14 @@ def test_a_flow_goes_through_its_code() -> None:
     torch.testing.assert_close(outcome.arrays["interpolations"], exact)
     assert outcome.result["metrics"]["round-trip error of the ends"] < 1e-12
     torch.testing.assert_close(run(flow, source(), encode).arrays["codes"], source().load("test").x - 1)
+
+
+def test_progress_counts_the_columns_that_are_decoded() -> None:
+    said = list[tuple[int, int]]()
+    with showing(lambda done, total, text: said.append((done, total)) if text == "columns of events" else None):
+        run(Shifted().double(), source(shape=(2,)), pairs=3, times=5)
+    assert {total for _, total in said} == {5}
+    assert max(said) == (5, 5)
 
 
 def test_noise_is_encoded_batch_by_batch() -> None:
