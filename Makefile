@@ -118,8 +118,9 @@ attack: $(VENV)/installed-test  ## Kill, signal and damage runs 100 times each, 
 	@$(BIN)/python tests/attack.py --count $(or $(COUNT),100)
 	@SCOREFOLD_FUZZ_TIMES=5 $(BIN)/python -m pytest -q -m "not slow" tests/test_fuzz_run_files.py tests/test_fuzz_artefacts.py tests/test_hostile_names.py tests/test_bad_packages.py registry/tests/running/test_interruption.py registry/tests/test_hostile_artefacts.py registry/tests/running/test_hostile_run_files.py
 
-mutate: $(VENV)/installed-test  ## Change formulas one at a time, and say which changes no test notices (COUNT=400 SEED=0 ONLY=path)
-	@$(BIN)/python tests/mutate.py --written --count $(or $(COUNT),400) --seed $(or $(SEED),0) $(if $(ONLY),--only '$(ONLY)')
+mutate: $(VENV)/installed-test  ## Change formulas one at a time, and say which changes no test notices (COUNT=400 SEED=0 ONLY=path PART=path)
+	@$(BIN)/python tests/mutate.py --written --count $(or $(COUNT),400) --seed $(or $(SEED),0) --results $(VENV)/mutated.jsonl \
+	  $(if $(ONLY),--only '$(ONLY)') $(if $(PART),--part '$(PART)')
 
 slow: $(VENV)/installed-test  ## Run the tests that train for minutes, some on Debian's dataset-fashion-mnist
 	@.ci/debian dataset-fashion-mnist

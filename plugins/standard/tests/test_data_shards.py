@@ -355,6 +355,7 @@ def test_saved_datasets_that_are_not_whole_are_named(tmp_path: Path) -> None:
         ((3, 10**17), (1, 10**17)),
         ((10**16, 100), (10**10, 100)),
         ((10**9, 4), (5, 4)),
+        ((10**8, 4), (5, 4)),
     ],
 )
 def test_a_zarr_array_of_a_size_that_can_not_be_is_refused(tmp_path: Path, shape: Any, chunks: Any) -> None:
