@@ -15,6 +15,8 @@ from scorefold.data import StreamedDataset, TensorSpec
 from scorefold.errors import ConfigError, DataError
 from scorefold_standard.config.data import ImagesConfig
 from scorefold_standard.data.images import ImageFolder
+from scorefold_standard.data.pixels import image_splits
+from scorefold_standard.data.units import Units
 
 SPLITS = ("train", "validation", "test")
 NAMES = ["ant", "bee", "cat", "dog"]
@@ -177,3 +179,20 @@ def test_a_source_that_is_sent_opens_its_files_again(root: str, files: Path) -> 
     made = ImageFolder(ImagesConfig(root=str(files / root), memory=0), generator=torch.Generator().manual_seed(7))
     sent = pickle.loads(pickle.dumps(made))
     assert torch.equal(made.load("train").tensor(), sent.load("train").tensor())
+
+
+def test_images_are_held_up_to_the_bytes_of_their_float32() -> None:
+    """Ten images of 8 by 8 pixels take 2,560 bytes; the scale is the same whether they are held or streamed."""
+    raw = torch.randint(0, 256, (10, 1, 8, 8), generator=torch.Generator().manual_seed(0)).byte()
+    positions = {"train": torch.arange(8), "validation": torch.tensor([8]), "test": torch.tensor([9])}
+    found = [
+        image_splits(lambda rows: raw[rows], (1, 8, 8), positions, Units(-1.0, 1.0, 255.0, 256), memory=bytes_ / 2**20)
+        for bytes_ in (2560, 2559)
+    ]
+    assert [isinstance(splits["train"], StreamedDataset) for splits, _ in found] == [False, True]
+    assert found[0][1] == found[1][1]
+    for splits, scale in found:
+        x = splits["train"].tensor()
+        torch.testing.assert_close(x, raw[:8].float() / 127.5 - 1)
+        assert scale.mean == pytest.approx(float(x.mean()), abs=1e-6)
+        assert splits["test"].index.tolist() == [9]
