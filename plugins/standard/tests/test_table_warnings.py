@@ -41,6 +41,7 @@ TWICE = {name: np.append(values[1:], values[1]) for name, values in PLAIN.items(
         (CODES, {}, ["column sex holds few distinct values"]),
         ({**CODES, "c": np.arange(ROWS) % 3}, {"duplicates": "drop"}, []),
         (CODES, {"condition": ["sex"]}, []),
+        (CODES, {"low": -9, "high": 9}, []),
         (TAILED, {"scale": "columns"}, ["a few rows set the spread of column b: some lie more than 50 deviations out"]),
         (TAILED, {"scale": "table"}, ["a few rows set the spread of column b"]),
         (TAILED, {"scale": "robust"}, []),
