@@ -22,6 +22,7 @@ from scorefold_neighbours.calibrated.calibration import (
     squared_distances,
     weights_of,
 )
+from scorefold_neighbours.calibrated.estimator import _note
 from scorefold_neighbours.config import CalibratedConfig
 
 HALF = math.exp(-0.5)
@@ -320,3 +321,12 @@ def test_an_interval_covers_three_quarters_of_four_columns_and_more_at_most(
     found = settled(monkeypatch, [largest], largest, weights=[1.0] * 400, error=error, tolerance=1.0, largest=largest)
     assert (found.value is not None) == kept
     assert kept or f"most of what {largest:.0f} columns allow" in found.headline
+
+
+@pytest.mark.parametrize(("given", "said"), [(100, ""), (101, " of 101")])
+def test_points_that_were_left_out_are_counted_beside_copies(given: int, said: str) -> None:
+    """90 distinct points and 10 copies are all of 100 points, and not of 101."""
+    facts = {"table": [{"used": True}, {"used": False}], "surrogates": 40}
+    found = Estimate("intrinsic dimension", None, diagnostics=facts, headline="no dimension")
+    text = _note(found, {"points": 90, "points given": given, "duplicates": 10})
+    assert text.startswith(f"1 of 2 estimators kept, checked on 40 surrogates of 90 distinct points{said};")

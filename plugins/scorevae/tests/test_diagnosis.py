@@ -14,6 +14,7 @@ from scorefold.errors import ConfigError
 from scorefold.interfaces import TensorSource
 from scorefold.stage import StageContext
 from scorefold_scorevae.coding.diagnosis import best_residual, collapse_weight, marginal_gain, over_time
+from scorefold_scorevae.coding.encoder import time_level
 from scorefold_verbs.assess import assess
 from scorefold_verbs.config.verbs import AssessOptions, LikelihoodOptions, SampleOptions
 from scorefold_verbs.evaluate import evaluate_likelihood
@@ -57,6 +58,8 @@ def test_exact_intervals_hold_the_code_nine_times_in_ten_at_all_times(worked, ge
     assert not warnings
     assert {"times", "coverage", "data term", "size of the prior", "size of the encoder"} == set(arrays)
     assert all(math.isfinite(number) for number in numbers.values())
+    nats, bits = (numbers[f"evidence lower bound ({unit})"] for unit in ("nats", "bits a dimension"))
+    assert bits == pytest.approx(-nats / 4 / math.log(2))
     right = model.posterior
     model.posterior = lambda x, t: (right(x, t)[0], right(x, t)[1] - 3 * (t > 0.01)[:, None])
     assert "of the codes" in model.diagnose_codes(x, generator)[1][0]
@@ -113,3 +116,10 @@ def test_verbs_that_take_conditions_from_data_say_which_ones_take_codes(worked, 
     }[verb]
     with pytest.raises(ConfigError, match="data hold no codes"):
         run(model, {"data": data}, options, StageContext("stage"))
+
+
+def test_times_are_shown_as_the_logarithm_of_the_noise_or_evenly_from_minus_ten_to_ten() -> None:
+    process = VE(0.1, 100.0)
+    t = torch.tensor([process.t_min, (process.t_min + process.t_max) / 2, process.t_max], dtype=torch.float64)
+    assert time_level(process, t, "linear").tolist() == pytest.approx([-10, 0, 10], abs=1e-9)
+    assert time_level(process, t)[[0, 2]].tolist() == pytest.approx([math.log(0.1), math.log(100)])
