@@ -208,6 +208,15 @@ def test_a_map_that_stretches_unevenly_is_warned_of(make_flow: MakeFlow) -> None
     assert found.volume == pytest.approx(math.log(20))
 
 
+@pytest.mark.parametrize("size", [64, 65])
+def test_up_to_64_coordinates_a_diagnosis_sees_every_direction(size: int, make_flow: MakeFlow) -> None:
+    """One direction of so many is stretched to three times its length: |J J^T - I|^2 / D is 64 / D."""
+    flow = make_flow("linear", matrix=torch.diag(torch.tensor([3.0, *[1.0] * (size - 1)])).tolist())
+    found = diagnose(flow, normal(20, size))
+    assert (found.largest_stretch == pytest.approx(3)) == (size == 64)
+    assert (found.isometry == pytest.approx(64 / size)) == (size == 64)
+
+
 class Slipping(Flow):
     """z = sinh(x), coordinate by coordinate, with an inverse that is off by 0.01."""
 

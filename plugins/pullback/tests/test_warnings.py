@@ -27,6 +27,7 @@ OTHERS = "the points are not of the flow's distribution"
         ((1.0, 0.02), (1.0, 0.062), 1, 0.1, ["1.04 times the base's in all, and 2.05 times on average"]),
         ((1.0, 0.8, 0.02), (1.5, 0.4, 0.02), 1, 0.1, ["2 would be kept, and not 1"]),
         ((1.0, 0.8, 0.02), (1.5, 0.05, 0.02), 2, 0.1, ["1 would be kept, and not 2"]),
+        ((1.0, 0.8, 0.02), (1.5, 0.184, 0.02), 2, 0.1, []),
         ((1.0, 0.8, 0.02), (1.5, 0.4, 0.02), 1, None, []),
         ((1.0, 0.8, 0.02), (4.5, 0.4, 0.02), 1, None, [OTHERS]),
     ],
