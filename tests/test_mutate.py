@@ -79,3 +79,41 @@ def test_the_table_counts_what_is_explained_apart(tool: dict[str, Any]) -> None:
     assert lines[2] == lines[3].replace("all", "core") == "| core | 4 | 2 | 1 | 1 |"
     assert "- `core/src/a.py:1`: UNNOTICED" in lines
     assert "- `core/src/a.py:1`: It is no other." in lines
+
+
+def test_a_run_that_was_stopped_goes_on(tool: dict[str, Any], tmp_path: Path) -> None:
+    """What was noticed is kept for the same file; what was not is tried again by other tests and at another commit."""
+    file = "core/src/scorefold/diffusion/grids.py"
+    one, two, three = tool["changes"](file, (ROOT / file).read_bytes())[:3]
+    results = tool["Results"](tmp_path / "results", "a")
+    assert results.of([one, two]) == [None, None]
+    results.add(one, "test_a.py::test", 0)
+    results.add(two, "", 0)
+    results.add(three, "", 2)
+    assert results.of([one, two, three], 0) == ["test_a.py::test", "", ""]
+    assert results.of([one, two, three]) == ["test_a.py::test", None, ""]
+    assert tool["Results"](tmp_path / "results", "b").of([one, two, three], 0) == ["test_a.py::test", None, None]
+    results.add(two, "test_b.py::test", 1)
+    assert results.of([two]) == ["test_b.py::test"]
+
+
+def test_the_tests_of_a_file_come_in_three_steps(tool: dict[str, Any]) -> None:
+    """Those of its package that name the module or what is in it, all of its package, and those of others."""
+    files = ["plugins/nonuniform/src/scorefold_nonuniform/cost.py"]
+    near, own, others = (tool["tests_of"](ROOT, files, step) for step in tool["STEPS"])
+    assert "plugins/nonuniform/tests/test_cost.py" in near
+    assert "plugins/nonuniform/tests/test_fields.py" not in near
+    assert own == ["plugins/nonuniform/tests"]
+    assert not [test for test in others if test.startswith("plugins/nonuniform")]
+    core = tool["tests_of"](ROOT, ["core/src/scorefold/diffusion/samplers.py"], 2)
+    assert "core/tests/test_diffusion_samplers.py" not in core
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_process_has_a_status_and_a_limit(tool: dict[str, Any]) -> None:
+    def endless() -> int:
+        while True:
+            pass
+
+    assert tool["forked"](lambda: 7, 10.0) == 7
+    assert tool["forked"](endless, 1.0) is None
