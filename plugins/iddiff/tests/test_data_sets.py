@@ -127,6 +127,13 @@ def test_a_square_image_is_a_sum_of_its_squares() -> None:
     torch.testing.assert_close((drawn.tangent @ (drawn.tangent.mT @ x[..., None]))[..., 0], x)
 
 
+def test_one_square_is_a_line() -> None:
+    drawn = draw(configs.SquaresConfig(squares=1, points=5, size=12, tangents=True), 0)
+    assert drawn.dimension == 1
+    assert drawn.tangent is not None
+    assert drawn.tangent.shape == (5, 144, 1)
+
+
 def test_distinct_squares_have_full_rank_and_an_end() -> None:
     assert draw(configs.SquaresConfig(squares=100, distinct=True, points=10), 0).dimension == 100
     # 4 x 4 places of the smaller and 2 x 2 of the larger: all of them, and not one more.

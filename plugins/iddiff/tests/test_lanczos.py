@@ -160,3 +160,11 @@ def test_the_curve_and_its_figure(make_score: MakeScore, make_sphere: MakeSphere
     assert set(draw(estimate(make_score(distribution, (10,)), x))) == {"estimate"}
     with pytest.raises(ConfigError, match="sigma is 500"):
         estimate(make_score(distribution, (10,)), x, sigma=500)
+
+
+def test_without_a_generator_draws_are_those_of_seed_0(make_score: MakeScore, make_sphere: MakeSphere) -> None:
+    distribution, x = make_sphere(3, ambient=12)
+    score = make_score(distribution, (12,))
+    plain = SpectralLanczos(LanczosConfig(probes=2, sigma=0.2), score=score).estimate(x)
+    values = [estimate(score, x, seed, probes=2, sigma=0.2).value for seed in (0, 1)]
+    assert plain.value == values[0] != values[1]

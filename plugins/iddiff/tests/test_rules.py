@@ -10,7 +10,7 @@ from torch import Tensor
 
 from scorefold.errors import DataError
 from scorefold_iddiff.local.designs import NOISE_BLOCK, design
-from scorefold_iddiff.local.rules import paper_rule, projector_rule, reference_rule
+from scorefold_iddiff.local.rules import paper_rule, projector_rule, reference_rule, threshold_rule
 from scorefold_iddiff.local.spectra import Moments, gather, projector_eigenvalues, singular_values
 
 
@@ -61,6 +61,14 @@ def test_the_projector_rule_reaches_zero_and_all() -> None:
     dimension, margin = projector_rule(torch.stack([spectrum(0.1, 0, 0), spectrum(1, 0.9, 0.8), spectrum(0.7, 0.4, 0)]))
     assert dimension.tolist() == [0, 3, 1]
     torch.testing.assert_close(margin, spectrum(0.4, 0.3, 0.1))
+
+
+def test_the_threshold_rule_counts_what_is_below() -> None:
+    dimension, margin = threshold_rule(torch.stack([spectrum(0.9, 0.8, 0.1), spectrum(0.4, 0.2, 0.1)]))
+    assert dimension.tolist() == [1, 3]
+    torch.testing.assert_close(margin, spectrum(0.3, 0.1))
+    assert threshold_rule(spectrum(0.9, 0.8, 0.1), 0.85)[0].tolist() == 2
+    assert threshold_rule(spectrum(0.9, 0.5, 0.5))[0].tolist() == 0
 
 
 def moments_of(noise: Tensor, response: Tensor, cuts: int = 1) -> Moments:
