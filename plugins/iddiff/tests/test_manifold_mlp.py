@@ -174,6 +174,21 @@ def test_fewer_directions_take_the_mean_variance_of_the_others(generator: torch.
     torch.testing.assert_close(noise_at(score, y, 0.5), linear_guess(x, y, 0.5), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("skip", [True, False])
+def test_the_level_is_beside_the_spread_of_all_coordinates(skip: bool, generator: torch.Generator) -> None:
+    """Also of those that have no direction of their own: two of six have one."""
+    x = drawn(generator, 500, 6) * torch.tensor([4, 2, 1, 1, 0.5, 0.5], dtype=torch.float64)
+    network = ManifoldNetwork(ManifoldMLPConfig(**SMALL, directions=2, skip=skip), (6,), (6,), time=True).double()
+    network.prepare(x, 1.0, generator)
+    total = float((x - x.mean(0)).square().sum(1).mean())
+    if not skip:
+        assert [*network.variances.tolist(), float(network.rest)] == pytest.approx([total / 6] * 3, rel=0.01)
+    seen: list[Tensor] = []
+    network.body.register_forward_hook(lambda _, given, answer: seen.append(given[1]))
+    network(x[:4], torch.full((4,), 0.3, dtype=torch.float64).log())
+    assert seen[0].flatten().tolist() == pytest.approx([0.3 / total**0.5] * 4, rel=0.01)
+
+
 def test_without_its_parts_it_starts_from_one_variance_and_has_plain_blocks(generator: torch.Generator) -> None:
     x = flat(generator)
     plain = score_of(x, network={"skip": False, "gates": False, "quadrics": 0})
