@@ -49,6 +49,14 @@ def test_latents_are_in_the_units_of_the_model(tmp_path: Path) -> None:
     torch.testing.assert_close(autoencoder.units().to_raw(z), raw)
 
 
+def test_latents_without_units_in_their_settings_are_raw(tmp_path: Path) -> None:
+    saved_latent(tmp_path)
+    file = tmp_path / "vae" / "config.json"
+    settings = {name: value for name, value in json.loads(file.read_text()).items() if "factor" not in name}
+    file.write_text(json.dumps(settings))
+    assert Autoencoder(Source(tmp_path, "it"), None, "float32").units() == EventScale(shift=0.0, factor=1.0)
+
+
 @pytest.mark.parametrize(
     ("scale", "shape", "nats"), [(0.18215, (4, 64, 64), -27900.719), (1.5305, (16, 128, 128), 111567.039)]
 )

@@ -369,7 +369,11 @@ def test_a_clean_condition_is_encoded_once(build: Build, monkeypatch: pytest.Mon
 def test_units_of_the_condition_are_its_own(build: Build, generator: torch.Generator) -> None:
     spec = {"a": TensorSpec((2,)), "class": TensorSpec((), classes=3), "b": TensorSpec((1,))}
     model = build((3,), spec)
-    condition = {"a": 5 + 0.5 * torch.randn(4000, 2), "class": torch.zeros(4000).long(), "b": torch.full((4000, 1), 3.0)}
+    condition = {
+        "a": 5 + 0.5 * torch.randn(4000, 2),
+        "class": torch.zeros(4000).long(),
+        "b": torch.full((4000, 1), 3.0),
+    }
     model.prepare(Dataset(torch.randn(4000, 3), condition=condition), generator)
     torch.testing.assert_close(model.condition_mean, torch.tensor([5.0, 3.0]), atol=0.12, rtol=0)
     torch.testing.assert_close(model.condition_std, torch.tensor([0.5, 1.0]), atol=0.03, rtol=0)

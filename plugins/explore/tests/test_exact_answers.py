@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -151,7 +152,7 @@ class Stretched(Geometry):
         return (x[:, None] + s[:, None] * (y - x)[:, None]) + bend
 
 
-def test_a_geodesic_and_a_line_have_their_own_lengths() -> None:
+def test_a_geodesic_and_a_line_have_their_own_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
     """From (0, 0) to (3, 4): 5 as the crow flies; by (1.5, 3) at the middle sqrt(11.25) + sqrt(3.25); distance by the
     metric sqrt(4 * 9 + 16)."""
     explored = of_model(torch.tensor([[0.0, 0.0], [3.0, 4.0], [1.0, -1.0]]), Stretched())
@@ -162,6 +163,9 @@ def test_a_geodesic_and_a_line_have_their_own_lengths() -> None:
     assert found["line_length"] == pytest.approx(5)
     assert found["curve_length"] == pytest.approx(math.sqrt(11.25) + math.sqrt(3.25))
     assert found["distance"] == pytest.approx(math.sqrt(52))
+    clock = iter((1000.0, 1002.5))
+    monkeypatch.setattr(geodesics, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    assert geodesics.answer(explored, "m", 0, 1, 3, "pca")["seconds"] == 2.5
     assert geodesics.between(explored, "m", 1, 2, 5)[1].tolist() == [[3 - k / 2, 4 - 5 * k / 4] for k in range(5)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,12 +11,14 @@ from torch import Tensor
 
 from scorefold.errors import ConfigError
 from scorefold_iddiff.estimators.flipd import knees
+from scorefold_iddiff.local import scales
 from scorefold_iddiff.local.designs import design, noises
 from scorefold_iddiff.local.linear import LinearDenoiser
 from scorefold_iddiff.local.plateaus import Plateau, choose_level, memorised_levels, search_levels, slack
 from scorefold_iddiff.local.readings import Reading
 from scorefold_iddiff.local.regression import integrate_over_log_noise, slope_in_log_noise
 from scorefold_iddiff.local.rules import paper_rule, ratio_rule, reference_rule
+from scorefold_iddiff.local.scales import over_scales
 from scorefold_iddiff.local.spectra import Moments, asymmetry, projector, response_gram, slope
 from scorefold_iddiff.local.support import Corrected, agreement, corrected, noise_size, parted, without_noise
 
@@ -244,3 +247,19 @@ def test_levels_are_memorised_where_a_tenth_and_one_are_missing() -> None:
         assert memorised_levels(levels, traces, 1.0)[0] == [hit, hit, False, False]
     assert memorised_levels(levels, numbers(0.4, 1, 1, 1)[:, None], 1.0)[0] == [True, False, False, False]
     assert memorised_levels([0.1, 0.6, 0.9, 3.0], numbers(4, 4, 5, 1)[:, None], 1.0)[0] == [True, False, False, False]
+
+
+@pytest.mark.parametrize(("dimension", "found"), [(21, (20.0, 24.0)), (19, (20.0, 24.0)), (22, None)])
+def test_readings_over_scales_are_those_of_plateaus_of_about_the_value(
+    dimension: int, found: tuple[float, float] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A twentieth of 20 is 1: a plateau of 21 counts, one of 22 does not. Levels outside of the plateau don't either."""
+    monkeypatch.setattr(scales, "agreement", lambda *given: "agree")
+    clean = SimpleNamespace(trace=numbers(99, 99), loss=numbers(20, 20), flipd=numbers(23, 25))
+    curve = SimpleNamespace(
+        found=[{"kind": "manifold", "dimension": dimension, "least_sigma": 0.1, "greatest_sigma": 0.2}],
+        levels=[0.05, 0.1, 0.2, 0.4],
+        dimensions=numbers(50, 21, 22, 60)[:, None].expand(4, 2),
+        corrected=[clean] * 4,
+    )
+    assert over_scales(curve, 20.0) == found  # type: ignore[arg-type]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -157,3 +159,12 @@ def test_large_runs_are_sent_in_the_batches_that_mlflow_takes(
 )
 def test_names_become_those_that_mlflow_takes(name: str, allowed: str) -> None:
     assert mlflow_run.allowed_name(name) == allowed
+
+
+def test_metrics_have_the_time_in_milliseconds() -> None:
+    waiting = SimpleNamespace(_waiting=[])
+    before = time.time()
+    mlflow_run.MLflowRun._measured(waiting, {"loss": 2.5}, 7)  # type: ignore[arg-type]
+    (metric,) = waiting._waiting
+    assert (metric.key, metric.value, metric.step) == ("loss", 2.5, 7)
+    assert int(1000 * before) <= metric.timestamp <= 1000 * time.time()
