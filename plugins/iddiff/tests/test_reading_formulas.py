@@ -253,7 +253,7 @@ def test_levels_are_memorised_where_a_tenth_and_one_are_missing() -> None:
 def test_readings_over_scales_are_those_of_plateaus_of_about_the_value(
     dimension: int, found: tuple[float, float] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A twentieth of 20 is 1: a plateau of 21 counts, one of 22 does not. Levels outside of the plateau don't either."""
+    """A twentieth of 20 is 1: a plateau of 21 counts, and one of 22 does not. Nor do levels outside of it."""
     monkeypatch.setattr(scales, "agreement", lambda *given: "agree")
     clean = SimpleNamespace(trace=numbers(99, 99), loss=numbers(20, 20), flipd=numbers(23, 25))
     curve = SimpleNamespace(
