@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from scorefold.data import Dataset, EventScale, StreamedDataset, as_dataset, index_condition
+from scorefold.data import Dataset, EventScale, StreamedDataset, as_dataset, index_condition, measured_rows
 from scorefold.errors import DataError, ShapeError
 
 
@@ -292,3 +292,10 @@ def test_streamed_points_may_have_an_order_of_their_own() -> None:
     assert [int(row) for batch in batches for row in batch.x[:, 0, 0]] == expected.tolist()
     free = replace(data, shuffle=None).order(torch.Generator().manual_seed(1))
     assert torch.equal(free, source.order(torch.Generator().manual_seed(1)))
+
+
+def test_a_model_measures_the_points_of_two_to_the_25_numbers() -> None:
+    assert measured_rows(10**9, (10, 100)) == 2**25 // 1000
+    assert measured_rows(10**9, ()) == 2**25
+    assert measured_rows(5, (3,)) == 5
+    assert measured_rows(9, (2**26,)) == 1

@@ -9,8 +9,8 @@ import torch
 
 from scorefold.results import PlanRow
 from scorefold.seeds import derive_generator
+from scorefold_allocation.claims import calibration
 from scorefold_allocation.config.allocator import OwnedConfig, PilotConfig
-from scorefold_allocation.search import calibration
 from scorefold_allocation.search.grid import Limits
 from scorefold_allocation.search.incremental import plan
 from scorefold_allocation.search.local_fit import LocalFit, local_fit

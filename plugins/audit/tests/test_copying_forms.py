@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from scipy.stats import binom
 
 from scorefold.errors import DataError
 from scorefold_audit.audit import raw_numbers
-from scorefold_audit.copying import spaces
+from scorefold_audit.copying import nearest, spaces
 from scorefold_audit.copying.likelihood import cost, divergence, gap, log_variances, standardised
 from scorefold_audit.copying.nearest import Near, Neighbours, Search, dimension_of, duplicate_distance
 from scorefold_audit.copying.spaces import Overlap, Space, marked, overlap_of
@@ -404,3 +406,23 @@ def test_the_gap_is_a_hundred_times_the_difference_of_costs() -> None:
     # One Gaussian of variance v: (r^2 / v + D log 2 pi v) / 2 D.
     one = cost(torch.tensor([[3.0, 4.0]]), torch.zeros(1, 2), torch.tensor([math.log(5.0)]))
     assert one == pytest.approx((25 / 5 + 2 * math.log(2 * math.pi * 5)) / 4)
+
+
+def test_points_are_read_a_few_neighbourhoods_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """24 numbers are four neighbourhoods of two points with three coordinates: ten are read in 4, 4 and 2."""
+    points = np.random.default_rng(0).normal(size=(20, 3))
+    sizes: list[int] = []
+
+    class Read:
+        shape = points.shape
+
+        def __getitem__(self, rows: Any) -> Any:
+            sizes.append(len(rows))
+            return points[rows]
+
+    monkeypatch.setattr(nearest, "_AT_ONCE", 24)
+    index = np.arange(20).reshape(10, 2)
+    distances = np.tile([1.0, 2.0], (10, 1))
+    found = Near.of(SimpleNamespace(points=Read()), Neighbours(distances, index))  # type: ignore[arg-type]
+    assert sizes == [4, 4, 2]
+    assert found.ratio.tolist() == [0.5] * 10

@@ -241,6 +241,17 @@ def test_the_knee_that_is_named_is_of_the_middle_point(
     assert found.diagnostics["sigma"] == pytest.approx(0.2)
 
 
+def test_draws_of_the_trace_are_those_of_the_generator(make_score: MakeScore, make_sphere: MakeSphere) -> None:
+    distribution, x = make_sphere(3, ambient=10, points=3)
+    score = make_score(distribution, (10,))
+    config = FLIPDConfig(sigma=0.1, trace="hutchinson", probes=2)
+    values = [
+        FLIPD(config, score=score).estimate(x, generator=torch.Generator().manual_seed(seed)).value
+        for seed in (0, 0, 1)
+    ]
+    assert values[0] == values[1] != values[2]
+
+
 def test_a_curve_without_a_knee_says_so(make_score: MakeScore, make_frame: MakeFrame) -> None:
     distribution = SubspaceGaussian(
         torch.zeros(4, dtype=torch.float64), make_frame(4, 2), torch.full((2,), 1e6, dtype=torch.float64)
