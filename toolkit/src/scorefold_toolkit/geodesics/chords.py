@@ -1,0 +1,189 @@
+"""Metrics whose paths are measured by chords: squared differences of a map between the nodes of a path.
+
+The graph metric I + weight s s^T of a score s = grad f is that of the graph of sqrt(weight) f in R^(D+1). So its energy
+is N sum_i |u_i|^2 + weight (f_(i+1) - f_i)^2, a sum of squares, and no Jacobian of s enters it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from scorefold_toolkit.geodesics.field import Field
+from scorefold_toolkit.geodesics.metric import Metric, State, from_fluxes, from_pieces, inverse_laplacian
+
+
+class GraphChord(Metric):
+    """G = I + weight s s^T of a log-density: s its gradient. ``weight`` is in squared units of x.
+
+    Without a log-density in the field, differences of it along a path are line integrals of the score, by the
+    trapezoidal rule.
+    """
+
+    plain_steps = 10
+
+    def __init__(self, field: Field, weight: float) -> None:
+        self.field, self.weight = field, weight
+        self.exact = field.log_prob is not None
+
+    def apply(self, x: Tensor, v: Tensor) -> Tensor:
+        """v + weight s (s.v)."""
+        s = self.field.score(x)
+        return v + self.weight * (s * v).sum(1, keepdim=True) * s
+
+    def solve(self, x: Tensor, v: Tensor) -> Tensor:
+        """v - c s (s.v), c = weight / (1 + weight |s|^2)."""
+        s = self.field.score(x)
+        return v - self._shrink(s) * (s * v).sum(1, keepdim=True) * s
+
+    def acceleration(self, x: Tensor, v: Tensor) -> Tensor:
+        """-c (v^T J v) s."""
+        s, along = self.field.push(x, v)
+        return -self._shrink(s) * (v * along).sum(1, keepdim=True) * s
+
+    def transport_rate(self, x: Tensor, v: Tensor, w: Tensor) -> Tensor:
+        """-c (v^T J w) s."""
+        s, along = self.field.push(x, v)
+        return -self._shrink(s) * (w * along).sum(1, keepdim=True) * s
+
+    def curvature(self, x: Tensor, u: Tensor, w: Tensor) -> Tensor:
+        """The sectional curvature of the plane of u and w, (R,), by the second fundamental form of the graph."""
+        s, of_u = self.field.push(x, u)
+        of_w = self.field.push(x, w)[1]
+        bent = (u * of_u).sum(1) * (w * of_w).sum(1) - (u * of_w).sum(1) ** 2
+
+        def inner(a: Tensor, b: Tensor) -> Tensor:
+            return (a * b).sum(1) + self.weight * (s * a).sum(1) * (s * b).sum(1)
+
+        area = inner(u, u) * inner(w, w) - inner(u, w) ** 2
+        return self.weight * bent / ((1 + self.weight * s.square().sum(1)) * area)
+
+    def evaluate(self, path: Tensor, known: State) -> State:
+        """The scores at the nodes and the rises of log p along the steps, with the energy."""
+        flat, lead = path.flatten(0, 1), path.shape[:2]
+        s, u = self.field.score(flat).unflatten(0, lead), path.diff(dim=1)
+        if self.field.log_prob is not None:
+            rises = self.field.log_prob(flat).unflatten(0, lead).diff(dim=1)
+        else:
+            rises = (u * (s[:, 1:] + s[:, :-1])).sum(2) / 2
+        return from_pieces(u.square().sum(2) + self.weight * rises.square(), score=s, rises=rises)
+
+    def gradient(self, path: Tensor, state: State) -> Tensor:
+        """2N [u_(k-1) - u_k + weight (df_(k-1) - df_k) s_k]."""
+        u, s, rises = path.diff(dim=1), state["score"], state["rises"]
+        return 2 * u.shape[1] * (from_fluxes(u) + self.weight * from_fluxes(rises[..., None]) * s)
+
+    def precondition(self, path: Tensor, state: State) -> Callable[[Tensor], Tensor]:
+        """The inverse of the normal matrix of Gauss and Newton, 2N (T x I + weight V V^T): O(N^2 D + N^3) a path.
+
+        Column i of V holds s_(i+1) at node i + 1 and -s_i at node i.
+        """
+        s, steps = state["score"][:, 1:-1], path.shape[1] - 1
+        laplacian = inverse_laplacian(steps).to(path)
+        differences = torch.zeros(steps, steps - 1, dtype=path.dtype, device=path.device)
+        differences.diagonal().fill_(1.0)
+        differences.diagonal(-1).fill_(-1.0)
+        inside = differences @ (laplacian * (s @ s.mT)) @ differences.T
+        inside = inside + torch.eye(steps, dtype=path.dtype, device=path.device) / self.weight
+
+        def inverse(g: Tensor) -> Tensor:
+            smooth = laplacian @ g
+            found = torch.linalg.solve(inside, differences @ (s * smooth).sum(2, keepdim=True))
+            back = laplacian @ (s * (differences.T @ found))
+            answer: Tensor = (smooth - back) / (2 * steps)
+            return answer
+
+        return inverse
+
+    def _shrink(self, s: Tensor) -> Tensor:
+        return self.weight / (1 + self.weight * s.square().sum(1, keepdim=True))
+
+
+class MapChord(Metric):
+    """G = I + weight J^T J of a map r with Jacobian J, here a field's ``score``: chords |r_(i+1) - r_i|.
+
+    One product J^T w a node gives the gradient, and two products with J the inner product.
+    """
+
+    def __init__(self, field: Field, weight: float) -> None:
+        self.field, self.weight = field, weight
+
+    def apply(self, x: Tensor, v: Tensor) -> Tensor:
+        """v + weight J^T J v."""
+        return v + self.weight * self.field.pull(x, self.field.push(x, v)[1])[1]
+
+    def inner(self, x: Tensor, v: Tensor, w: Tensor) -> Tensor:
+        """v.w + weight (J v).(J w)."""
+        of_v, of_w = self.field.push(x, v)[1], self.field.push(x, w)[1]
+        return (v * w).sum(1) + self.weight * (of_v * of_w).sum(1)
+
+    def acceleration(self, x: Tensor, v: Tensor) -> Tensor:
+        """G x'' = -weight J^T d^2 r[v, v]: the map's graph bends across itself alone."""
+        second = torch.func.jvp(lambda at: self.field.push(at, v)[1], (x,), (v,))[1]
+        return self.solve(x, -self.weight * self.field.pull(x, second)[1])
+
+    def evaluate(self, path: Tensor, known: State) -> State:
+        """The map at the nodes, with the energy."""
+        image = self.field.score(path.flatten(0, 1)).unflatten(0, path.shape[:2])
+        pieces = path.diff(dim=1).square().sum(2) + self.weight * image.diff(dim=1).square().sum(2)
+        return from_pieces(pieces, image=image)
+
+    def gradient(self, path: Tensor, state: State) -> Tensor:
+        """2N [u_(k-1) - u_k + weight J_k^T (dr_(k-1) - dr_k)]."""
+        u, changes = path.diff(dim=1), from_fluxes(state["image"].diff(dim=1))
+        back = self.field.pull(path.flatten(0, 1), changes.flatten(0, 1))[1].unflatten(0, path.shape[:2])
+        answer: Tensor = 2 * u.shape[1] * (from_fluxes(u) + self.weight * back)
+        return answer
+
+    def precondition(self, path: Tensor, state: State) -> Callable[[Tensor], Tensor]:
+        """The inverse Hessian of a flat path, over the mean stretch of the path's own steps."""
+        return _flat_inverse(path, state)
+
+
+class FisherChord(MapChord):
+    """G = weight J of a denoiser D with Jacobian J, here a field's ``score``, plus ``identity`` times I.
+
+    J / sig^2 is the covariance of the datum given its noised value over sig^4, so it is symmetric and positive. Pieces
+    are identity |u|^2 + weight u.dD.
+    """
+
+    def __init__(self, field: Field, weight: float, identity: float = 1.0) -> None:
+        super().__init__(field, weight)
+        self.identity = identity
+
+    def apply(self, x: Tensor, v: Tensor) -> Tensor:
+        """The metric by its symmetric part."""
+        along, back = self.field.push(x, v)[1], self.field.pull(x, v)[1]
+        return self.identity * v + self.weight * (along + back) / 2
+
+    def inner(self, x: Tensor, v: Tensor, w: Tensor) -> Tensor:
+        """v.(G w), symmetric in v and w."""
+        of_v, of_w = self.field.push(x, v)[1], self.field.push(x, w)[1]
+        return self.identity * (v * w).sum(1) + self.weight * ((v * of_w).sum(1) + (w * of_v).sum(1)) / 2
+
+    def acceleration(self, x: Tensor, v: Tensor) -> Tensor:
+        """By autograd, as for any metric."""
+        return Metric.acceleration(self, x, v)
+
+    def evaluate(self, path: Tensor, known: State) -> State:
+        """The denoised nodes, with the energy."""
+        image, u = self.field.score(path.flatten(0, 1)).unflatten(0, path.shape[:2]), path.diff(dim=1)
+        pieces = self.identity * u.square().sum(2) + self.weight * (u * image.diff(dim=1)).sum(2)
+        return from_pieces(pieces, image=image)
+
+    def gradient(self, path: Tensor, state: State) -> Tensor:
+        """N [2 identity (u_(k-1) - u_k) + weight (dD_(k-1) - dD_k + J_k^T (u_(k-1) - u_k))]."""
+        u = path.diff(dim=1)
+        bends, changes = from_fluxes(u), from_fluxes(state["image"].diff(dim=1))
+        back = self.field.pull(path.flatten(0, 1), bends.flatten(0, 1))[1].unflatten(0, path.shape[:2])
+        answer: Tensor = u.shape[1] * (2 * self.identity * bends + self.weight * (changes + back))
+        return answer
+
+
+def _flat_inverse(path: Tensor, state: State) -> Callable[[Tensor], Tensor]:
+    u = path.diff(dim=1)
+    stretch = (state["pieces"].sum(1) / u.square().sum((1, 2)).clamp_min(1e-300)).clamp_min(1e-12)
+    laplacian = inverse_laplacian(u.shape[1]).to(path)
+    return lambda g: laplacian @ g / (2 * u.shape[1] * stretch[:, None, None])

@@ -1,0 +1,160 @@
+"""A metric G on R^D: products at points, the equation of its geodesics, and the energy of discrete paths.
+
+A path x_0..x_N is (B, N + 1, D) with steps u_i = x_(i+1) - x_i. Its energy is E = N sum_i pieces_i, with pieces_i the
+squared length of step i. At a geodesic sqrt(E) is the length, and it is never less than the length.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from scorefold.errors import DataError
+
+State = dict[str, Tensor]
+"""Tensors about each path of a batch, all with B rows: ``energy`` (B,), ``pieces`` (B, N), and a metric's own."""
+
+_DENSE = 128
+"""The most coordinates for which a linear system is solved by its matrix."""
+
+_PRECISION = 1e-13
+
+
+class Metric(ABC):
+    """Must: ``apply``, ``evaluate``, ``gradient``, ``precondition``. Given, override for speed: the others.
+
+    Points and vectors are rows (R, D) in float64, paths (B, N + 1, D). Rows do not depend on one another.
+    """
+
+    exact = True
+    """Whether the gradient is that of the energy to rounding; a line integral of the score errs by O(1/N^3)."""
+    plain_steps = 0
+    """How many steps ``minimise`` takes along the preconditioned gradient before L-BFGS."""
+
+    @abstractmethod
+    def apply(self, x: Tensor, v: Tensor) -> Tensor:
+        """G(x) v, (R, D)."""
+
+    def inner(self, x: Tensor, v: Tensor, w: Tensor) -> Tensor:
+        """v^T G(x) w, (R,)."""
+        return (v * self.apply(x, w)).sum(1)
+
+    def matrix(self, x: Tensor) -> Tensor:
+        """G(x), (R, D, D), by one product a coordinate."""
+        rows, size = x.shape
+        basis = torch.eye(size, dtype=x.dtype, device=x.device)
+        columns = self.apply(x.repeat_interleave(size, 0), basis.repeat(rows, 1))
+        return columns.reshape(rows, size, size).mT
+
+    def solve(self, x: Tensor, v: Tensor) -> Tensor:
+        """G(x)^-1 v, (R, D): by the matrix up to 128 coordinates, else by conjugate gradients."""
+        if x.shape[1] <= _DENSE:
+            found: Tensor = torch.linalg.solve(self.matrix(x), v)
+            return found
+        return conjugate_gradients(lambda w: self.apply(x, w), v)
+
+    def acceleration(self, x: Tensor, v: Tensor) -> Tensor:
+        """x'' of the geodesic through x with velocity v, (R, D).
+
+        G x'' = grad_x [v^T G v / 2] - (dG[v]) v (do Carmo 1992, ch. 3).
+        """
+        with torch.enable_grad():
+            point = x.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(0.5 * (v * self.apply(point, v)).sum(), point)
+        change = torch.func.jvp(lambda at: self.apply(at, v), (x,), (v,))[1]
+        return self.solve(x, slope - change)
+
+    def transport_rate(self, x: Tensor, v: Tensor, w: Tensor) -> Tensor:
+        """w' of a vector w carried in parallel along a curve through x with velocity v, (R, D).
+
+        w' = -Gamma(v, w), and Gamma(v, v) = -acceleration gives it by polarisation.
+        """
+        both = self.acceleration(x, v + w)
+        return (both - self.acceleration(x, v) - self.acceleration(x, w)) / 2
+
+    def known(self, start: Tensor, end: Tensor) -> State:
+        """What is computed once for pairs of ends (B, D) and passed to every ``evaluate`` of their paths."""
+        return {}
+
+    @abstractmethod
+    def evaluate(self, path: Tensor, known: State) -> State:
+        """The state of paths (B, N + 1, D)."""
+
+    @abstractmethod
+    def gradient(self, path: Tensor, state: State) -> Tensor:
+        """dE/dx at all nodes, (B, N + 1, D), the ends included."""
+
+    @abstractmethod
+    def precondition(self, path: Tensor, state: State) -> Callable[[Tensor], Tensor]:
+        """A positive definite map from gradients at inner nodes (B, N - 1, D) to moves of them."""
+
+    def length(self, path: Tensor, known: State) -> Tensor:
+        """The length of polylines (B, N + 1, D) by their own pieces, (B,)."""
+        return self.evaluate(path, known)["pieces"].clamp_min(0).sqrt().sum(1)
+
+
+def rows(state: State, index: Tensor) -> State:
+    """Some rows of a state."""
+    return {name: value[index] for name, value in state.items()}
+
+
+def put(state: State, index: Tensor, part: State) -> None:
+    """Writes rows of a state, in place."""
+    for name, value in part.items():
+        state[name][index] = value
+
+
+def from_pieces(pieces: Tensor, **others: Tensor) -> State:
+    """A state with the energy of its pieces (B, N)."""
+    return {"energy": pieces.shape[1] * pieces.sum(1), "pieces": pieces, **others}
+
+
+def from_fluxes(fluxes: Tensor, slopes: Tensor | None = None) -> Tensor:
+    """dE/dx at nodes (B, N + 1, D) from the derivatives by the steps u_i, (B, N, D), and by the midpoints m_i."""
+    zero = torch.zeros_like(fluxes[:, :1])
+    gradient = torch.cat([zero, fluxes], 1) - torch.cat([fluxes, zero], 1)
+    if slopes is not None:
+        gradient = gradient + (torch.cat([zero, slopes], 1) + torch.cat([slopes, zero], 1)) / 2
+    return gradient
+
+
+@lru_cache
+def inverse_laplacian(steps: int) -> Tensor:
+    """T^-1 (N - 1, N - 1) of T = tridiag(-1, 2, -1): min(j, k) (N - max(j, k)) / N."""
+    k = torch.arange(1, steps, dtype=torch.float64)
+    return torch.minimum(k[:, None], k) * (steps - torch.maximum(k[:, None], k)) / steps
+
+
+def frozen_inverse(
+    gradient: Tensor, inverse: Callable[[Tensor], Tensor], solve_sum: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """H^-1 g with H = 2N Delta^T diag(G_i) Delta, the Hessian of the energy where the metric is held: (B, N - 1, D).
+
+    ``inverse`` is G_i^-1 on (B, N, D), and ``solve_sum`` is (sum_i G_i^-1)^-1 on (B, D). A step x - H^-1 grad E is
+    GEORCE's update (Rygaard and Hauberg 2025, arXiv 2505.05961).
+    """
+    steps = gradient.shape[1] + 1
+    sums = torch.cat([torch.zeros_like(gradient[:, :1]), gradient.cumsum(1)], 1) / (2 * steps)
+    constant = solve_sum(inverse(sums).sum(1))
+    moves: Tensor = inverse(constant[:, None] - sums).cumsum(1)[:, :-1]
+    return moves
+
+
+def conjugate_gradients(product: Callable[[Tensor], Tensor], b: Tensor) -> Tensor:
+    """Solves A x = b for rows b (R, D) with A positive definite. Raises ``DataError`` where it does not converge."""
+    x, residual = torch.zeros_like(b), b.clone()
+    direction, square = residual.clone(), b.square().sum(1, keepdim=True)
+    goal = _PRECISION**2 * square
+    for _ in range(4 * b.shape[1]):
+        if bool((square <= goal).all()):
+            return x
+        image = product(direction)
+        step = square / (direction * image).sum(1, keepdim=True).clamp_min(1e-300)
+        x, residual = x + step * direction, residual - step * image
+        before, square = square, residual.square().sum(1, keepdim=True)
+        direction = residual + square / before.clamp_min(1e-300) * direction
+    raise DataError("a metric was not inverted by conjugate gradients: it is not positive definite, or too uneven")

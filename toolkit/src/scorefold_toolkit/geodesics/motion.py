@@ -1,0 +1,119 @@
+"""The equation of geodesics and of parallel transport, integrated by Dormand and Prince's pair of orders 5 and 4.
+
+Each row has a step size of its own, so an answer does not depend on the other rows of its batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from scorefold.errors import DataError
+from scorefold_toolkit.geodesics.metric import Metric
+
+_TABLE = (
+    (1 / 5,),
+    (3 / 40, 9 / 40),
+    (44 / 45, -56 / 15, 32 / 9),
+    (19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729),
+    (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
+    (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),
+)
+_ERROR = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
+_MOST_STEPS = 2000
+_NEWTON = 4
+_DIFFERENCE = 1e-6
+
+
+def exponential(metric: Metric, x: Tensor, v: Tensor, *, tolerance: float = 1e-9) -> tuple[Tensor, Tensor]:
+    """The points and velocities (R, D) after unit time of geodesics from rows x (R, D) with velocities v (R, D).
+
+    Raises ``DataError`` for geodesics that can't be followed for a unit of time.
+    """
+    found = _integrated(metric, torch.stack([x, v], 1), tolerance)
+    return found[:, 0], found[:, 1]
+
+
+def transported(
+    metric: Metric, x: Tensor, v: Tensor, vectors: Tensor, *, tolerance: float = 1e-9
+) -> tuple[Tensor, Tensor]:
+    """The end points (R, D), and vectors (R, D) carried in parallel along geodesics, as ``exponential``."""
+    found = _integrated(metric, torch.stack([x, v, vectors], 1), tolerance)
+    return found[:, 0], found[:, 2]
+
+
+def shot(metric: Metric, x: Tensor, y: Tensor, v: Tensor, *, tolerance: float = 1e-9) -> Tensor:
+    """Velocities at x (R, D) whose geodesics end at y (R, D), from guesses v (R, D), by Newton's method on the ends.
+
+    The derivative takes D more geodesics a row. A correction that brings the end no nearer is not taken.
+    """
+    size = x.shape[1]
+    end = exponential(metric, x, v, tolerance=tolerance)[0]
+    scale = 1 + y.abs().amax(1)
+    for _ in range(_NEWTON):
+        miss = (y - end).norm(dim=1)
+        act = (miss > 10 * tolerance * scale).nonzero()[:, 0]
+        if len(act) == 0:
+            break
+        step = _DIFFERENCE * (1e-3 + v[act].norm(dim=1))
+        basis = torch.eye(size, dtype=x.dtype, device=x.device)
+        tried = v[act][:, None] + step[:, None, None] * basis
+        ends = exponential(metric, x[act].repeat_interleave(size, 0), tried.flatten(0, 1), tolerance=1e-2 * tolerance)
+        columns = (ends[0].unflatten(0, (-1, size)) - end[act][:, None]) / step[:, None, None]
+        change = torch.linalg.lstsq(columns.mT, (y - end)[act][:, :, None]).solution[:, :, 0]
+        trial = v[act] + change
+        reached = exponential(metric, x[act], trial, tolerance=tolerance)[0]
+        better = (y[act] - reached).norm(dim=1) < miss[act]
+        if not bool(better.any()):
+            break
+        v, end = v.clone(), end.clone()
+        v[act[better]], end[act[better]] = trial[better], reached[better]
+    return v
+
+
+def _integrated(metric: Metric, start: Tensor, tolerance: float) -> Tensor:
+    def rate(state: Tensor) -> Tensor:
+        x, v = state[:, 0], state[:, 1]
+        parts = [v, metric.acceleration(x, v)]
+        parts += [metric.transport_rate(x, v, w) for w in state[:, 2:].unbind(1)]
+        return torch.stack(parts, 1)
+
+    return integrate(rate, start, tolerance)
+
+
+def integrate(rate: Callable[[Tensor], Tensor], start: Tensor, tolerance: float) -> Tensor:
+    """y at time 1 of y' = rate(y) for rows y (R, C, D), each with steps of its own.
+
+    ``tolerance`` bounds the error of a step over the largest size of each of the C parts. Raises ``DataError`` where
+    2,000 steps do not suffice or numbers are not finite.
+    """
+    y, time = start.clone(), start.new_zeros(len(start))
+    step = start.new_full((len(start),), 0.05)
+    slope = rate(y) if len(y) else y
+    for _ in range(_MOST_STEPS):
+        act = (time < 1).nonzero()[:, 0]
+        if len(act) == 0:
+            return y
+        here, h = y[act], torch.minimum(step[act], 1 - time[act])
+        wide = h[:, None, None]
+        slopes = [slope[act]]
+        for row in _TABLE:
+            point = here + wide * sum(weight * k for weight, k in zip(row, slopes, strict=True) if weight)
+            slopes.append(rate(point))
+        error = wide * sum(weight * k for weight, k in zip(_ERROR, slopes, strict=True) if weight)
+        scale = torch.maximum(here.norm(dim=2), point.norm(dim=2)).clamp_min(1e-12)
+        ratio = (error.norm(dim=2) / (tolerance * scale)).amax(1).nan_to_num(nan=1e9, posinf=1e9)
+        ratio = torch.where(point.flatten(1).isfinite().all(1), ratio, torch.full_like(ratio, 1e9))
+        good = ratio <= 1
+        y[act[good]], slope[act[good]] = point[good], slopes[-1][good]
+        whole = h[good] >= 1 - time[act[good]]
+        time[act[good]] = torch.where(whole, torch.ones_like(h[good]), time[act[good]] + h[good])
+        step[act] = h * (0.9 * ratio.clamp_min(1e-8) ** -0.2).clamp(0.1, 5)
+        if bool((step[act] < 1e-12).any()):
+            break
+    raise DataError(
+        "a geodesic can't be followed for a unit of time: the score is too steep there",
+        hint="take a shorter vector, a higher noise or a smaller weight",
+    )

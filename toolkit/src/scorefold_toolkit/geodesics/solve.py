@@ -1,0 +1,316 @@
+"""Geodesics between pairs of points: starts, coarse to fine grids, extrapolation, and the checks of each length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scorefold.stage import report
+from scorefold_toolkit.geodesics.metric import Metric, rows
+from scorefold_toolkit.geodesics.minimise import minimise
+
+_COARSE = 8
+_FINER = 4
+_KEPT = 2
+_BEND = 1e-3
+_SAME = 1e-2
+_RESOLVED = 0.02
+_LONGEST = 4.0
+_DOUBLINGS = 2
+_AT_ONCE = 2**23
+"""Numbers in the paths of one batch; its memory is some twenty times as much."""
+
+NOT_CONVERGED = "not converged"
+NOT_RESOLVED = "not resolved: the path jumps over a gap between its points"
+
+
+@dataclass(frozen=True)
+class SolverSettings:
+    """``points`` N of the finest grid at first, ``tolerance`` of the decrement, most ``steps`` a grid, and whether
+    lengths are extrapolated from the two finest grids (``richardson``)."""
+
+    points: int = 32
+    tolerance: float = 1e-6
+    steps: int = 100
+    richardson: bool = True
+
+
+@dataclass(frozen=True)
+class Geodesics:
+    """Geodesics of B pairs, one row each.
+
+    ``paths`` are a list of (N + 1, D), N a path's own. ``length`` is the extrapolated length and ``error`` what it
+    differs by from the finest grid's. ``decrement`` is the share of the energy still to gain, ``resolution`` the length
+    of the polyline on four times the points over its own, less 1. ``gain`` is the energy over that of the straight
+    line. ``starts`` counts the starts, and ``agree`` those that end at the returned path. ``calls`` counts
+    evaluations of points. ``reasons`` say why a length is withheld, "" where it is given.
+    """
+
+    paths: list[Tensor]
+    length: Tensor
+    error: Tensor
+    decrement: Tensor
+    resolution: Tensor
+    gain: Tensor
+    starts: int
+    agree: Tensor
+    calls: Tensor
+    reasons: list[str]
+
+    @property
+    def withheld(self) -> Tensor:
+        """Which lengths are withheld, (B,) bool."""
+        return torch.tensor([bool(reason) for reason in self.reasons], dtype=torch.bool)
+
+    def velocity(self) -> Tensor:
+        """The velocities at the starts, (B, D), by a one-sided difference of three points, extrapolated once."""
+        found = []
+        for path in self.paths:
+            steps = len(path) - 1
+            fine, coarse = (
+                (-3 * path[0] + 4 * path[k] - path[2 * k]) * (steps / k) / 2 for k in ((1, 2) if steps >= 4 else (1, 1))
+            )
+            found.append((4 * fine - coarse) / 3)
+        return torch.stack(found)
+
+    def at(self, times: Tensor) -> Tensor:
+        """Points of the paths at times (T,) in [0, 1], (B, T, D), by cubic interpolation."""
+        return torch.stack([interpolated(path, times) for path in self.paths])
+
+
+def straight(start: Tensor, end: Tensor, steps: int) -> Tensor:
+    """Straight lines between ends (B, D) in equal steps, (B, N + 1, D), with both ends to the bit."""
+    share = torch.linspace(0, 1, steps + 1, dtype=start.dtype, device=start.device)[None, :, None]
+    return (1 - share) * start[:, None] + share * end[:, None]
+
+
+def interpolated(path: Tensor, times: Tensor) -> Tensor:
+    """Points of a path (N + 1, D) of equal times at times (T,): a cubic through the four nearest nodes, (T, D)."""
+    steps = len(path) - 1
+    width = min(4, steps + 1)
+    place = times.to(path) * steps
+    first = (place.floor().long() - 1).clamp(0, steps + 1 - width)
+    found = path.new_zeros(len(times), path.shape[1])
+    for k in range(width):
+        weight = torch.ones_like(place)
+        for other in range(width):
+            if other != k:
+                weight = weight * (place - first - other) / (k - other)
+        found = found + weight[:, None] * path[first + k]
+    return found
+
+
+def respaced(path: Tensor, steps: int) -> Tensor:
+    """Paths (B, M + 1, D) cut into so many steps of equal Euclidean length, (B, steps + 1, D)."""
+    lengths = path.diff(dim=1).square().sum(2).sqrt()
+    reached = torch.cat([torch.zeros_like(lengths[:, :1]), lengths.cumsum(1)], 1)
+    share = torch.linspace(0, 1, steps + 1, dtype=path.dtype, device=path.device)
+    goals = share * reached[:, -1:]
+    piece = (torch.searchsorted(reached.contiguous(), goals.contiguous(), right=True) - 1).clamp(0, path.shape[1] - 2)
+    size = lengths.gather(1, piece)
+    part = ((goals - reached.gather(1, piece)) / size.clamp_min(1e-300)).clamp(0, 1)[..., None]
+    wide = piece[..., None].expand(-1, -1, path.shape[2])
+    found = torch.lerp(path.gather(1, wide), path.gather(1, wide + 1), part)
+    found[:, 0], found[:, -1] = path[:, 0], path[:, -1]
+    return found
+
+
+def subdivided(path: Tensor, parts: int) -> Tensor:
+    """The polylines themselves on ``parts`` times as many points."""
+    share = torch.arange(parts, dtype=path.dtype, device=path.device)[None, None, :, None] / parts
+    inside = path[:, :-1, None] + share * path.diff(dim=1)[:, :, None]
+    return torch.cat([inside.flatten(1, 2), path[:, -1:]], 1)
+
+
+def solve(
+    metric: Metric,
+    start: Tensor,
+    end: Tensor,
+    settings: SolverSettings | None = None,
+    starts: Sequence[Tensor] = (),
+) -> Geodesics:
+    """The geodesics between ends (B, D) in float64, in batches of pairs.
+
+    Starts are the straight line with a slight bend to either side, and those given, each (B, M + 1, D). All are solved
+    on about 8 steps. The best two of each pair go on to twice as many, and so on up to ``points``. A grid starts from
+    the path before, cut into equal Euclidean steps: points leave steep places, and the path would jump over them. The
+    length is recomputed on four times the points. Where the two differ by more than 2 % the grid is doubled, twice at
+    most. A length that is still not resolved, or not converged, is withheld.
+
+    >>> import torch
+    >>> from scorefold_toolkit.geodesics import Field, GraphChord
+    >>> normal = GraphChord(Field(lambda x: -x, lambda x: -0.5 * x.square().sum(1)), weight=1.0)
+    >>> a, b = torch.tensor([[2.0, 0.0]], dtype=torch.float64), torch.tensor([[0.0, 2.0]], dtype=torch.float64)
+    >>> found = solve(normal, a, b)
+    >>> round(float(found.length), 4), found.reasons
+    (3.0747, [''])
+    """
+    settings = settings or SolverSettings()
+    each = (2 + len(starts)) * (settings.points + 1) * max(1, start.shape[1])
+    size = max(1, _AT_ONCE // each)
+    parts = []
+    for first in range(0, max(1, len(start)), size):
+        part = slice(first, first + size)
+        parts.append(_solved(metric, start[part], end[part], settings, [each[part] for each in starts]))
+        report(min(first + size, len(start)), len(start), "geodesics")
+    if len(parts) == 1:
+        return parts[0]
+    joined = {
+        name: torch.cat([getattr(one, name) for one in parts])
+        for name in ("length", "error", "decrement", "resolution", "gain", "agree", "calls")
+    }
+    paths = [path for one in parts for path in one.paths]
+    return Geodesics(paths, starts=parts[0].starts, reasons=[text for one in parts for text in one.reasons], **joined)
+
+
+def _solved(
+    metric: Metric, start: Tensor, end: Tensor, settings: SolverSettings, starts: Sequence[Tensor]
+) -> Geodesics:
+    batch = len(start)
+    zeros, none = (start.new_zeros(batch) for _ in range(5)), torch.zeros(batch, dtype=torch.long)
+    length, error, decrement, resolution, gain = zeros
+    lines, reasons = list(straight(start, end, settings.points)), [""] * batch
+    count = 2 + len(starts)
+    answer = Geodesics(lines, length, error, decrement, resolution, gain, count, none, none.clone(), reasons)
+    apart = (start != end).any(1).nonzero()[:, 0]
+    if len(apart) == 0:
+        return answer
+    a, b = start[apart], end[apart]
+    known = metric.known(a, b)
+    line = straight(a, b, _coarsest(settings.points))
+    first = [_bent(line, 1.0), _bent(line, -1.0), *(respaced(each[apart], line.shape[1] - 1) for each in starts)]
+    flat = metric.evaluate(straight(a, b, settings.points), known)["energy"]
+    _climb(metric, torch.cat(first), torch.arange(len(apart)).repeat(len(first)), known, settings, apart, flat, answer)
+    return answer
+
+
+def _coarsest(points: int) -> int:
+    """The least number of steps, 8 or more, that halves of ``points`` lead to."""
+    while points % 2 == 0 and points // 2 >= _COARSE:
+        points //= 2
+    return points
+
+
+def _bent(line: Tensor, sign: float) -> Tensor:
+    """Straight lines moved aside by 1e-3 of their length in the middle, in one fixed direction across them."""
+    span = line[:, -1] - line[:, 0]
+    size = span.shape[1]
+    if size == 1:
+        return line
+    fixed = torch.randn(size, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(line)
+    unit = span / span.norm(dim=1, keepdim=True)
+    across: Tensor = fixed - (unit @ fixed)[:, None] * unit
+    across = across / across.norm(dim=1, keepdim=True) * span.norm(dim=1, keepdim=True)
+    share = torch.linspace(0, 1, line.shape[1], dtype=line.dtype, device=line.device)
+    bend: Tensor = _BEND * (torch.pi * share).sin()[None, :, None] * across[:, None]
+    return line + sign * bend
+
+
+def _climb(
+    metric: Metric,
+    path: Tensor,
+    pair: Tensor,
+    known: dict[str, Tensor],
+    settings: SolverSettings,
+    apart: Tensor,
+    flat: Tensor,
+    answer: Geodesics,
+) -> None:
+    """Solves candidates (C, N + 1, D) of pairs (C,) on finer and finer grids, and writes what is found of each pair."""
+    total, batch = len(path), len(apart)
+    calls = torch.zeros(batch, dtype=torch.long)
+    before = path.new_full((total,), float("nan"))
+    agreed = torch.ones(batch, dtype=torch.long)
+    while True:
+        steps = path.shape[1] - 1
+        last = steps >= settings.points
+        # Coarser grids only lead to the next, but the length of the last but one is extrapolated from.
+        loose = steps * 2 < settings.points
+        found = minimise(
+            metric,
+            path,
+            rows(known, pair),
+            tolerance=settings.tolerance**0.5 if loose else settings.tolerance,
+            steps=settings.steps,
+            longest=_LONGEST,
+        )
+        calls.index_add_(0, pair, found.calls * (steps + 1))
+        finer = metric.length(subdivided(found.path, _FINER), rows(known, pair))
+        calls.index_add_(0, pair, torch.full_like(pair, _FINER * steps + 1))
+        kept = _best(found.path, finer, pair, 1 if last else _KEPT, agreed)
+        path, pair, before, finer = found.path[kept], pair[kept], before[kept], finer[kept]
+        length = found.state["energy"][kept].clamp_min(0).sqrt()
+        if last:
+            own = found.state["pieces"][kept].clamp_min(0).sqrt().sum(1)
+            resolution = (finer / own.clamp_min(1e-300) - 1).nan_to_num(nan=float("inf"))
+            sure, converged = resolution.abs() <= _RESOLVED, found.converged[kept]
+            ends = steps >= settings.points * 2**_DOUBLINGS
+            out = (sure & converged) | ends
+            _write(
+                answer,
+                apart,
+                pair,
+                path,
+                length,
+                before,
+                resolution,
+                found.decrement[kept],
+                sure,
+                converged,
+                out,
+                settings,
+            )
+            answer.gain[apart[pair]] = length**2 / flat[pair].clamp_min(1e-300)
+            rest = ~out
+            path, pair, length = path[rest], pair[rest], length[rest]
+        before = length
+        if len(path) == 0:
+            break
+        path = respaced(path, 2 * steps)
+    answer.calls[apart] = calls
+    answer.agree[apart] = agreed
+
+
+def _best(path: Tensor, length: Tensor, pair: Tensor, most: int, agreed: Tensor) -> Tensor:
+    """Positions of the best candidates of each pair by their length on the finer polyline; twins count once."""
+    order = length.nan_to_num(nan=float("inf")).argsort(stable=True)
+    chosen: dict[int, list[int]] = {}
+    for place in order.tolist():
+        own = chosen.setdefault(int(pair[place]), [])
+        span = float((path[place][1:] - path[place][:-1]).norm(dim=1).sum())
+        twin = [one for one in own if float((path[place] - path[one]).norm(dim=1).max()) <= _SAME * span]
+        if twin:
+            agreed[pair[place]] += int(twin[0] == own[0])
+        elif len(own) < most:
+            own.append(place)
+    return torch.tensor([place for key in sorted(chosen) for place in chosen[key]], dtype=torch.long)
+
+
+def _write(
+    answer: Geodesics,
+    apart: Tensor,
+    pair: Tensor,
+    path: Tensor,
+    length: Tensor,
+    before: Tensor,
+    resolution: Tensor,
+    decrement: Tensor,
+    sure: Tensor,
+    converged: Tensor,
+    out: Tensor,
+    settings: SolverSettings,
+) -> None:
+    extrapolated = (4 * length - before) / 3 if settings.richardson else length
+    extrapolated = torch.where(before.isfinite(), extrapolated, length)
+    place = apart[pair]
+    answer.length[place], answer.error[place] = extrapolated, (extrapolated - length).abs()
+    answer.resolution[place], answer.decrement[place] = resolution, decrement
+    for row, where in enumerate(place.tolist()):
+        answer.paths[where] = path[row]
+        reason = "" if bool(converged[row]) else NOT_CONVERGED
+        answer.reasons[where] = NOT_RESOLVED if not bool(sure[row]) else reason
+    for row in (~out).nonzero()[:, 0].tolist():
+        answer.reasons[int(place[row])] = ""
