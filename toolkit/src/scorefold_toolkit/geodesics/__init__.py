@@ -1,7 +1,7 @@
 """Geodesics of metrics on R^D by numbers: metrics, discrete paths, their solver, and the equations of motion."""
 
 from scorefold_toolkit.geodesics.chords import FisherChord, GraphChord, MapChord
-from scorefold_toolkit.geodesics.field import Field
+from scorefold_toolkit.geodesics.field import Affine, Field
 from scorefold_toolkit.geodesics.metric import Metric, State
 from scorefold_toolkit.geodesics.midpoint import Conformal, Diagonal, GraphMidpoint, Matrices
 from scorefold_toolkit.geodesics.minimise import Minimum, minimise
@@ -9,6 +9,7 @@ from scorefold_toolkit.geodesics.motion import exponential, shot, transported
 from scorefold_toolkit.geodesics.solve import Geodesics, SolverSettings, solve, straight
 
 __all__ = [
+    "Affine",
     "Conformal",
     "Diagonal",
     "Field",

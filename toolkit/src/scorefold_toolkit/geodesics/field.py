@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor
@@ -11,9 +10,9 @@ from torch import Tensor
 from scorefold_toolkit.numerics import pullback, pushforward
 
 Rows = Callable[[Tensor], Tensor]
+Mode = Literal["forward", "reverse"]
 
 
-@dataclass(frozen=True)
 class Field:
     """``score`` is rows (R, D) to grad log p (R, D), and ``log_prob`` rows to log p (R,), None where it is not known.
 
@@ -25,9 +24,8 @@ class Field:
     tensor([[-1., -1.]])
     """
 
-    score: Rows
-    log_prob: Rows | None = None
-    mode: Literal["forward", "reverse"] = "forward"
+    def __init__(self, score: Rows, log_prob: Rows | None = None, mode: Mode = "forward") -> None:
+        self.score, self.log_prob, self.mode = score, log_prob, mode
 
     def push(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """The score and J v at rows x (R, D) for v (R, D), J the Jacobian of the score."""
@@ -36,3 +34,22 @@ class Field:
     def pull(self, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
         """The score and J^T w at rows x (R, D) for w (R, D)."""
         return pullback(self.score, x, w)
+
+
+class Affine(Field):
+    """The map identity x + factor s(x) of a field s, in the place of a score: with sig^2 for the factor, and 1 or 0 for
+    the identity, the denoised point or its distance from x."""
+
+    def __init__(self, field: Field, identity: float, factor: float) -> None:
+        super().__init__(lambda x: identity * x + factor * field.score(x), mode=field.mode)
+        self.field, self.identity, self.factor = field, identity, factor
+
+    def push(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """See ``Field.push``."""
+        s, along = self.field.push(x, v)
+        return self.identity * x + self.factor * s, self.identity * v + self.factor * along
+
+    def pull(self, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+        """See ``Field.pull``."""
+        s, back = self.field.pull(x, w)
+        return self.identity * x + self.factor * s, self.identity * w + self.factor * back

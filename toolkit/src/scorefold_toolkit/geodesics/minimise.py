@@ -18,6 +18,7 @@ _HALVINGS = 30
 _MEMORY = 8
 _ROUNDING = 2e-15
 _INEXACT = 1e-6
+_PATIENCE = 20
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ def minimise(
     decrement = path.new_full((batch,), float("inf"))
     open_ = torch.ones(batch, dtype=torch.bool, device=path.device)
     calls, taken = torch.ones_like(open_, dtype=torch.long), torch.zeros_like(open_, dtype=torch.long)
+    least, since = decrement.clone(), taken.clone()
     energies, memory = [state["energy"].clone()], _Memory(path[:, 1:-1])
     inner = slice(1, -1)
     for count in range(steps + 1):
@@ -77,7 +79,12 @@ def minimise(
         downhill = inverse(gradient)
         decrement[act] = _dot(gradient, downhill) / now["energy"].clamp_min(1e-300)
         bad = ~downhill.flatten(1).isfinite().all(1)
-        over = (decrement[act] <= tolerance) | bad
+        fell = decrement[act] < 0.5 * least[act]
+        least[act] = torch.where(fell, decrement[act], least[act])
+        since[act] = torch.where(fell, 0, since[act] + 1)
+        # A line integral's gradient is not that of the energy to the last digits: it stops falling there.
+        stalled = (since[act] > _PATIENCE) if not metric.exact else torch.zeros_like(bad)
+        over = (decrement[act] <= tolerance) | bad | stalled
         open_[act[over]] = False
         if count == steps:
             break

@@ -1,0 +1,265 @@
+"""The log-density of data under some noise, read off a score model; or off a flow, without noise."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from scorefold.batching import in_calls
+from scorefold.data import DataSpec, TensorSpec
+from scorefold.diffusion.process import Isotropic
+from scorefold.errors import ConfigError, DataError, SplitError
+from scorefold.interfaces import DataSource, Flow, ScoreModel
+from scorefold_scoregeometry.config import DensityConfig
+from scorefold_toolkit.geodesics import Field
+from scorefold_toolkit.numerics import pullback, pushforward
+
+NOISE = 0.2
+HELD_OUT = 256
+_PANELS = 16
+_NODES = ((0.5 - math.sqrt(15) / 10, 5 / 18), (0.5, 8 / 18), (0.5 + math.sqrt(15) / 10, 5 / 18))
+"""Gauss and Legendre's three points of [0, 1]."""
+
+
+class Density(nn.Module):
+    """log p of smoothed data and its gradient s, as functions of rows (R, D) in float64.
+
+    A score model knows the density p_t of x_t = signal x_0 + scale z. In units of the data it is the density of data
+    with noise of deviation sig = scale / signal: s(x) = signal score(signal x, t). ``sigma`` is sig, ``spread`` the
+    deviation s0 of a coordinate, and ``time`` t; they are found at the first use. A flow has the density of the data
+    themselves, and sigma 0.
+
+    The model is called in its own dtype, in calls of ``call_rows``. Raises ``ConfigError`` for both or neither of score
+    and flow, for a process without one noise level a time, and for a condition that is missing or can't be one.
+    """
+
+    def __init__(self, config: DensityConfig, score: ScoreModel | None, flow: Flow | None, data: object) -> None:
+        super().__init__()
+        if (score is None) == (flow is None):
+            raise ConfigError(
+                f"this geometry got {'neither a score nor a flow' if score is None else 'both a score and a flow'}",
+                hint="plug one model into inputs: score, or flow",
+            )
+        self.model: ScoreModel | Flow = score if score is not None else flow  # type: ignore[assignment]
+        self.event_shape = tuple(self.model.event_shape)
+        self.spread = float(self.model.event_scale.std)
+        shape = tuple(data.event_shape) if isinstance(data, DataSource | DataSpec) else self.event_shape
+        if shape != self.event_shape:
+            raise ConfigError(f"the data have events {shape}; the model's are {self.event_shape}")
+        self.condition = _condition(config, self.model)
+        self.noise = config.noise or NOISE
+        if flow is not None and config.noise is not None:
+            raise ConfigError(
+                f"noise is {config.noise:g}, and a flow has the density of the data without noise",
+                hint="leave noise out, or plug in a score",
+            )
+        if score is not None and not isinstance(score.process, Isotropic):
+            raise ConfigError(
+                f"{type(score.process).__name__} has no single noise level a time, so noise says nothing",
+                hint="take a score with one level for all coordinates, such as score:denoising",
+            )
+        self.source = data
+        self.field: Field = _CalledInParts(self)
+
+    @property
+    def time(self) -> float:
+        """t of a score."""
+        return self._level[0]
+
+    @property
+    def signal(self) -> float:
+        """The factor of the data at t."""
+        return self._level[1]
+
+    @property
+    def sigma(self) -> float:
+        """sig = scale / signal at t, in units of the data; 0 for a flow."""
+        return self._level[2]
+
+    @cached_property
+    def anchor(self) -> Tensor:
+        """The held-out point nearest to their mean, (D,)."""
+        assert isinstance(self.source, DataSource)
+        points = held_out(self.source)
+        return points[int((points - points.mean(0)).square().sum(1).argmin())]
+
+    @property
+    def dimension(self) -> int:
+        """D."""
+        return math.prod(self.event_shape)
+
+    @property
+    def exact(self) -> bool:
+        """Whether log p is known, and not only its gradient."""
+        return isinstance(self.model, Flow) or hasattr(self.model, "noised_log_prob")
+
+    def score(self, x: Tensor) -> Tensor:
+        """s at rows (R, D), (R, D)."""
+        with torch.no_grad():
+            return self.field.score(x)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log p at rows (R,). Where the model has no density it is relative to that at ``anchor``: the line integral of
+        the score from there, by 16 panels of Gauss and Legendre's three points."""
+        if self.exact:
+            return self.known_log_prob(x)
+        span = x - self.anchor
+        found = x.new_zeros(len(x))
+        for panel in range(_PANELS):
+            for node, weight in _NODES:
+                at = self.anchor + (panel + node) / _PANELS * span
+                found = found + weight / _PANELS * (self.score(at) * span).sum(1)
+        return found
+
+    def known_log_prob(self, x: Tensor) -> Tensor:
+        """log p at rows (R,), by the model."""
+        return self.parts(self._log_prob, x)
+
+    def denoised(self, x: Tensor) -> Tensor:
+        """E[x_0 | x] = x + sig^2 s at rows (R, D)."""
+        return x + self.sigma**2 * self.score(x)
+
+    def conditions(self, rows: int, like: Tensor) -> Tensor | None:
+        """The condition of so many rows, or None."""
+        return _repeated(self.condition, rows, like)
+
+    def check_ready(self) -> None:
+        """Raises ``ConfigError`` for a model in training mode whose answers are drawn at random or change by calls."""
+        for name, part in self.model.named_modules():
+            if part.training and isinstance(part, nn.modules.dropout._DropoutNd | nn.modules.batchnorm._BatchNorm):
+                raise ConfigError(
+                    f"{name}, a {type(part).__name__}, is in training mode, so two calls of the model differ",
+                    hint="call model.eval() first",
+                )
+
+    @cached_property
+    def _level(self) -> tuple[float, float, float]:
+        """t, signal and sig. A noise that the score does not know is replaced with the nearest, with a warning."""
+        if isinstance(self.model, Flow):
+            return 0.0, 1.0, 0.0
+        process, like = self.model.process, self.model._reference()
+        assert isinstance(process, Isotropic)
+        wanted = self.noise * self.spread
+        t = process.time_at(like.new_tensor([wanted])).clamp(process.t_min, process.t_max)
+        signal = process.coefficients(like.new_zeros(1, *self.event_shape), t)[0]
+        sigma = float(process.noise_to_signal(t))
+        if abs(sigma / wanted - 1) > 1e-3:
+            known = f"{sigma / self.spread:.3g}"
+            warnings.warn(f"noise {self.noise:g} is outside what the score knows; {known} is taken", stacklevel=2)
+        return float(t), float(torch.as_tensor(signal).flatten()[0]), sigma
+
+    def _native(self, x: Tensor) -> Tensor:
+        like = self.model._reference(x)
+        return (self.signal * x).to(dtype=like.dtype, device=like.device).unflatten(1, self.event_shape)
+
+    def _score(self, x: Tensor) -> Tensor:
+        """s of rows (R, D), which may be differentiated: one call."""
+        if isinstance(self.model, Flow):
+            return torch.func.grad(lambda at: self._log_prob(at).sum())(x)
+        y = self._native(x)
+        t = y.new_full((len(y),), self.time)
+        found = self.model.score(y, t, _repeated(self.condition, len(y), y))
+        return self.signal * found.flatten(1).to(x)
+
+    def _log_prob(self, x: Tensor) -> Tensor:
+        y = self._native(x)
+        if isinstance(self.model, Flow):
+            z, volume = self.model(y, _repeated(self.condition, len(y), y))
+            density: Tensor = self.model.base.log_prob(z) + volume
+            return density.to(x)
+        t = y.new_full((len(y),), self.time)
+        noised: Callable[[Tensor, Tensor], Tensor] = self.model.noised_log_prob  # type: ignore[assignment]
+        return noised(y, t).to(x) + self.dimension * math.log(self.signal)
+
+    def parts(self, function: Callable[..., Tensor], x: Tensor, *others: Tensor) -> Tensor:
+        """A function of rows, in calls of a bounded size."""
+        if len(x) == 0:
+            return function(x, *others)
+        rows = self.model.call_rows()
+        found: Tensor = in_calls(rows, lambda *given: function(*given[:-1]), x, *others, condition=None)
+        return found
+
+
+class _CalledInParts(Field):
+    """The field of a ``Density``: every call of the model gets a bounded number of rows."""
+
+    def __init__(self, density: Density) -> None:
+        log_prob = density.known_log_prob if density.exact else None
+        # Reverse mode serves scores that are gradients themselves, and is the faster on few rows.
+        super().__init__(lambda x: density.parts(density._score, x), log_prob, "reverse")
+        self._density = density
+
+    def push(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """See ``Field.push``."""
+        inside = self._density._score
+        both = self._density.parts(lambda *at: torch.stack(pushforward(inside, *at, mode=self.mode), 1), x, v)
+        return both[:, 0], both[:, 1]
+
+    def pull(self, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+        """See ``Field.pull``."""
+        both = self._density.parts(lambda *at: torch.stack(pullback(self._density._score, *at), 1), x, w)
+        return both[:, 0], both[:, 1]
+
+
+def held_out(data: DataSource, count: int = HELD_OUT) -> Tensor:
+    """At most so many points that a model was not trained on, in float64, (N, D): of the test split, else of the
+    validation split, else of the training split. Raises ``DataError`` where there are none."""
+    for split in ("test", "validation", "train"):
+        try:
+            points = data.load(split).tensor(count)
+        except SplitError:
+            continue
+        if len(points):
+            return points.flatten(1).double()
+    raise DataError("this geometry reads held-out points, and the data have none", hint="give data with a test split")
+
+
+def training(data: DataSource, count: int) -> Tensor:
+    """At most so many training points, in float64, (N, D); held-out ones where there is no training split."""
+    try:
+        points = data.load("train").tensor(count).flatten(1).double()
+    except SplitError:
+        return held_out(data, count)
+    return points if len(points) else held_out(data, count)
+
+
+def _condition(config: DensityConfig, model: ScoreModel | Flow) -> Tensor | None:
+    """The condition (1, *shape) of both ends. Raises ``ConfigError`` for a missing one, and one that does not fit."""
+    spec, given = model.condition_spec, config.condition
+    name = type(model).__name__
+    if spec is None:
+        if given is not None:
+            raise ConfigError(f"condition is {given}, and {name} takes none", hint="leave condition out")
+        return None
+    if not isinstance(spec, TensorSpec) or len(spec.shape) > 1:
+        raise ConfigError(
+            f"{name} is guided by an observation, so its score is no gradient of a density: distances would depend on "
+            "the way between the points",
+            hint="plug in the unconditional prior, or a model whose condition is a class or a vector",
+        )
+    if given is None:
+        kind = f"a class below {spec.classes}" if spec.classes else f"a vector of {math.prod(spec.shape)} numbers"
+        raise ConfigError(
+            f"{name} takes conditions, and this geometry got none: both ends have one, {kind}",
+            hint=f"set condition: {0 if spec.classes else [0.0] * min(4, math.prod(spec.shape))}",
+        )
+    if spec.classes is not None:
+        if not isinstance(given, int) or not 0 <= given < spec.classes:
+            raise ConfigError(f"condition is {given}; expected a class from 0 to {spec.classes - 1}")
+        return torch.full((1, *spec.shape), given, dtype=torch.long)
+    values = [float(given)] if isinstance(given, int) else list(given)
+    if len(values) != math.prod(spec.shape):
+        raise ConfigError(f"condition has {len(values)} numbers; {name} takes {math.prod(spec.shape)}")
+    return torch.tensor(values, dtype=torch.float64).reshape(1, *spec.shape)
+
+
+def _repeated(condition: Tensor | None, rows: int, like: Tensor) -> Tensor | None:
+    if condition is None:
+        return None
+    condition = condition.to(like) if condition.is_floating_point() else condition.to(like.device)
+    return condition.expand(rows, *condition.shape[1:])

@@ -1,0 +1,82 @@
+"""What is measured before a geodesic of a learned density is believed."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from scorefold_scoregeometry.density import Density
+from scorefold_toolkit.geodesics import Geodesics, straight
+
+_POINTS = 32
+_TIMES = 9
+_CURLED = 0.1
+
+
+@torch.no_grad()
+def about_density(density: Density, points: Tensor) -> tuple[dict[str, float], list[str]]:
+    """The noise level, and the curl |<v, J w> - <w, J v>| / (|J v| |w|) of random unit vectors v, w at rows (N, D).
+
+    The Jacobian of a gradient is symmetric, and the curl 0. Above 0.1 distances depend on the way.
+    """
+    some = points[:_POINTS]
+    numbers = {"noise over a coordinate's deviation": density.sigma / density.spread, "sigma": density.sigma}
+    if len(some) == 0 or density.dimension < 2:
+        return numbers, []
+    generator = torch.Generator().manual_seed(0)
+    v, w = (torch.nn.functional.normalize(torch.randn(some.shape, generator=generator).to(some)) for _ in range(2))
+    of_v, of_w = density.field.push(some, v)[1], density.field.push(some, w)[1]
+    gap = ((v * of_w).sum(1) - (w * of_v).sum(1)).abs() / of_v.norm(dim=1).clamp_min(1e-300)
+    curl = float(gap.median())
+    numbers["curl"] = curl
+    if curl <= _CURLED:
+        return numbers, []
+    return numbers, [
+        f"the score is no gradient: its curl is {curl:.2g}, above {_CURLED:g}, so distances depend on the way; train "
+        "longer, or take a higher noise"
+    ]
+
+
+@torch.no_grad()
+def about_paths(density: Density, held_out: Tensor, found: Geodesics) -> tuple[dict[str, float], list[str], Tensor]:
+    """Whether paths stay where data are: numbers, warnings, and which paths (B,) leave the support.
+
+    A path leaves the support where its least log p is below the 1 % quantile of held-out points. Middles above the 99 %
+    quantile are likelier than data. The loop defect is the line integral of the score along a geodesic and back along
+    the straight line, over the sum of its sizes.
+    """
+    times = torch.linspace(0, 1, _TIMES, dtype=torch.float64)
+    paths = found.at(times)
+    levels = density.log_prob(paths.flatten(0, 1)).unflatten(0, paths.shape[:2])
+    known = density.log_prob(held_out)
+    low, high = torch.quantile(known, 0.01), torch.quantile(known, 0.99)
+    outside = levels.amin(1) < low
+    typical = levels[:, _TIMES // 2] > high
+    back = straight(paths[:, -1], paths[:, 0], 4 * _TIMES)
+    there = found.at(torch.linspace(0, 1, 4 * _TIMES + 1, dtype=torch.float64))
+    rises = [_rises(density, each) for each in (there, back)]
+    loop = (rises[0].sum(1) + rises[1].sum(1)).abs() / sum(each.abs().sum(1) for each in rises).clamp_min(1e-300)  # type: ignore[union-attr]
+    numbers = {
+        "share of paths that leave the support": float(outside.double().mean()),
+        "share of middles likelier than data": float(typical.double().mean()),
+        "loop defect": float(loop.median()),
+    }
+    warnings = []
+    if bool(outside.any()):
+        warnings.append(
+            f"{int(outside.sum())} of {len(outside)} paths leave the support: their log-density falls below that of "
+            "99 % of held-out points"
+        )
+    if float(typical.double().mean()) > 0.5:
+        warnings.append(
+            f"{int(typical.sum())} of {len(typical)} middles are likelier than 99 % of held-out points: expect blur or "
+            "cartoons there, not typical data"
+        )
+    return numbers, warnings, outside
+
+
+def _rises(density: Density, path: Tensor) -> Tensor:
+    """The trapezoidal line integral of the score along each step of paths (B, N + 1, D), (B, N)."""
+    s = density.score(path.flatten(0, 1)).unflatten(0, path.shape[:2])
+    answer: Tensor = (path.diff(dim=1) * (s[:, 1:] + s[:, :-1])).sum(2) / 2
+    return answer

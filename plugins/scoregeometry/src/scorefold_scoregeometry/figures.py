@@ -1,0 +1,83 @@
+"""Pictures of a solved geometry: geodesics over data points, and images raw and denoised next to straight lines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from scorefold.plotting import ACCENT, INK, SOFT, WARM, new_figure
+from scorefold_scoregeometry.from_density import FromDensity
+from scorefold_scoregeometry.solved import SolvedGeometry
+from scorefold_toolkit.figures import EventGroups, samples
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_PAIRS, _TIMES, _DOTS, _IMAGES = 6, 65, 9, 3
+
+
+@torch.no_grad()
+def draw(geometry: SolvedGeometry) -> Mapping[str, Figure]:
+    """Geodesics between some points of the geometry's data, always the same ones; withheld ones are left out and
+    counted in the title.
+
+    In the plane they lie over the points, with straight lines. Of images each geodesic is a row, with its denoised
+    points and the straight line below. Other events are lines in their widest plane.
+    """
+    points = geometry.some_points(20 * _PAIRS)
+    pairs = _IMAGES if len(geometry.event_shape) == 3 else _PAIRS
+    start, end = _far_apart(points, pairs)
+    found = geometry.solve(start, end)
+    given = (~found.withheld).nonzero()[:, 0]
+    lost = len(start) - len(given)
+    title = f"{len(given)} geodesics" + (f"; {lost} withheld, not converged or not resolved" if lost else "")
+    if len(given) == 0:
+        return {}
+    times = torch.linspace(0, 1, _TIMES, dtype=torch.float64)
+    paths = found.take(given).at(times).unflatten(2, geometry.event_shape).to(points)
+    if geometry.event_shape == (2,):
+        return {"geodesics": _plane(points, paths, title)}
+    if len(geometry.event_shape) == 3:
+        return {"geodesics": _rows(geometry, paths, title)}
+    return {"geodesics": samples(EventGroups(paths.cpu(), "one geodesic", path=True))["samples"]}
+
+
+def _far_apart(points: Tensor, pairs: int) -> tuple[Tensor, Tensor]:
+    """Pairs from the first and the last third of points (N, *E) by their widest direction."""
+    flat = points.flatten(1).double()
+    centred = flat - flat.mean(0)
+    order = (centred @ torch.linalg.svd(centred, full_matrices=False).Vh[0]).argsort()
+    third = max(1, len(points) // 3)
+    step = max(1, third // pairs)
+    return points[order[:third:step][:pairs]], points[order[-third::step][:pairs]]
+
+
+def _rows(geometry: SolvedGeometry, paths: Tensor, title: str) -> Figure:
+    few = paths[:, :: (_TIMES - 1) // (_DOTS - 1)]
+    share = torch.linspace(0, 1, few.shape[1]).to(few).reshape(1, -1, 1, 1, 1)
+    rows, names = [few], "a geodesic"
+    if isinstance(geometry, FromDensity):
+        rows.append(geometry.denoised(few.flatten(0, 1)).unflatten(0, few.shape[:2]))
+        names += ", its points denoised"
+    rows.append(torch.lerp(few[:, :1], few[:, -1:], share))
+    whole = torch.stack(rows, 1).flatten(0, 1).cpu()
+    return samples(EventGroups(whole, f"{title}. {names}, and the straight line", path=True))["samples"]
+
+
+def _plane(points: Tensor, paths: Tensor, title: str) -> Figure:
+    figure, axes = new_figure(5.6, 5.0)
+    cloud, paths = points.cpu(), paths.cpu()
+    axes.scatter(cloud[:, 0], cloud[:, 1], s=5, color=SOFT, linewidths=0)
+    for number, path in enumerate(paths):
+        names = ("geodesics", "straight lines") if number == 0 else ("_", "_")
+        axes.plot(path[:, 0], path[:, 1], color=ACCENT, linewidth=1.6, label=names[0])
+        axes.plot(path[[0, -1], 0], path[[0, -1], 1], color=WARM, linewidth=1.0, linestyle="--", label=names[1])
+        dots = path[:: (_TIMES - 1) // (_DOTS - 1)]
+        axes.scatter(dots[:, 0], dots[:, 1], s=9, color=ACCENT, zorder=3)
+        axes.scatter(path[[0, -1], 0], path[[0, -1], 1], s=26, color=INK, zorder=4)
+    axes.set(xlabel="x", ylabel="y", title=f"{title}; dots at equal times")
+    axes.legend(frameon=False, fontsize=9)
+    return figure

@@ -1,0 +1,230 @@
+"""Geometries of a score model or a flow: the score metric and its family, and conformal metrics of the density."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from scorefold.errors import ConfigError
+from scorefold.interfaces import DataSource, Flow, ScoreModel
+from scorefold_scoregeometry.config import DensityConfig, DensityMetricConfig, FermatConfig, ScoreGeometryConfig
+from scorefold_scoregeometry.density import Density, held_out
+from scorefold_scoregeometry.diagnosis import about_density, about_paths
+from scorefold_scoregeometry.solved import SolvedGeometry
+from scorefold_scoregeometry.starts import NeighbourGraph, noise_path
+from scorefold_toolkit.geodesics import Affine, Conformal, FisherChord, Geodesics, GraphChord, MapChord, Metric
+
+
+class FromDensity(SolvedGeometry):
+    """What geometries of a density share: the model, held-out points, and starts of the solver."""
+
+    config: DensityConfig
+
+    def __init__(
+        self, config: DensityConfig, data: DataSource, score: ScoreModel | None = None, flow: Flow | None = None
+    ) -> None:
+        density = Density(config, score, flow, data)
+        super().__init__(config, density.event_shape)
+        if not isinstance(data, DataSource):
+            raise ConfigError(
+                f"this geometry reads held-out points of its data, and got a {type(data).__name__}",
+                hint="plug a data source into inputs: data",
+            )
+        self.density, self.data = density, data
+        self._graph: NeighbourGraph | None = None
+
+    @cached_property
+    def reference(self) -> Tensor:
+        """What is measured on held-out points, once, at the first use."""
+        self.density.check_ready()
+        return self._reference(held_out(self.data))
+
+    def _reference(self, points: Tensor) -> Tensor:
+        """What is measured on held-out points (N, D)."""
+        raise NotImplementedError
+
+    def path_metric(self) -> Metric:
+        """See ``SolvedGeometry``."""
+        self.density.check_ready()
+        return self.made_metric()
+
+    def made_metric(self) -> Metric:
+        """The metric of this geometry."""
+        raise NotImplementedError
+
+    def extra_starts(self, x: Tensor, y: Tensor) -> Sequence[Tensor]:
+        """The path through the noise of both ends, and the shortest path over training points."""
+        found = []
+        for name in self.config.solver.starts:
+            if name == "noise":
+                found.append(noise_path(self.density, x, y))
+            else:
+                self._graph = self._graph or NeighbourGraph(self.data, self.made_metric())
+                found.append(self._graph.paths(x, y))
+        return found
+
+    def some_points(self, count: int) -> Tensor:
+        """Held-out points."""
+        return held_out(self.data, count).to(self.density.model._reference()).unflatten(1, self.event_shape)
+
+    def own_diagnosis(self, points: Tensor) -> tuple[dict[str, float], list[str]]:
+        """The noise, the weight, and how far the score is from a gradient."""
+        return about_density(self.density, points)
+
+    def path_diagnosis(self, found: Geodesics) -> tuple[dict[str, float], list[str]]:
+        """Whether geodesics stay where data are."""
+        return about_paths(self.density, held_out(self.data), found)[:2]
+
+    def denoised(self, x: Tensor) -> Tensor:
+        """E[x_0 | x] of points (B, *E) at this geometry's noise, (B, *E); x itself for a flow."""
+        (rows,) = self._rows(x=x)
+        return self._events(self.density.denoised(rows), x)
+
+
+class ScoreGeometry(FromDensity):
+    """The score metric of a score model or a flow, and its family.
+
+    ``graph`` is G = I + lambda s s^T with s = grad log p: the metric of the graph of sqrt(lambda) log p in R^(D + 1).
+    It charges for changes of log p, so geodesics keep to a level of the density. lambda is weight^2 D / median |s|^2
+    over held-out points, so a change of units moves no geodesic. ``residual`` is I + w J^T J with J the Jacobian of the
+    denoising residual sig^2 s. ``jacobian`` is the same of the score with w = lambda^2. ``fisher`` is I + w J of the
+    denoised point. w is weight^2. A path's energy of the graph form takes forward calls of the score alone.
+
+    Raises ``ConfigError`` as ``Density``, and for ``fisher`` and ``residual`` of a flow, which has no noise.
+
+    >>> from scorefold_registry import Host
+    >>> plane = {"use": "data:subspace", "config": {"dimension": 2, "ambient": 2, "points": 400}}
+    >>> score = {"use": "score:analytic", "inputs": {"data": plane}}
+    >>> bent = Host.discover().create("geometry:score", {"weight": 2}, score=score, data=plane)
+    >>> a, b = torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 2.0]])
+    >>> 2.83 < float(bent.distance(a, b)) < 3.14  # between the straight line and the arc of equal density
+    True
+    """
+
+    config: ScoreGeometryConfig
+
+    def __init__(
+        self,
+        config: ScoreGeometryConfig,
+        *,
+        data: DataSource,
+        score: ScoreModel | None = None,
+        flow: Flow | None = None,
+    ) -> None:
+        if flow is not None and config.form in ("residual", "fisher"):
+            raise ConfigError(
+                f"form: {config.form} is of denoised points, and a flow denoises nothing",
+                hint="set form: graph or jacobian, or plug in a score",
+            )
+        super().__init__(config, data, score, flow)
+
+    @property
+    def weight(self) -> float:
+        """lambda of the graph form, in squared units of the data."""
+        return self.config.weight**2 * float(self.reference[0])
+
+    def made_metric(self) -> Metric:
+        """The metric of the form."""
+        field, form = self.density.field, self.config.form
+        if form == "graph":
+            return GraphChord(field, self.weight)
+        if form == "jacobian":
+            return MapChord(field, (self.config.weight * float(self.reference[0])) ** 2)
+        if form == "residual":
+            return MapChord(Affine(field, 0.0, self.density.sigma**2), self.config.weight**2)
+        return FisherChord(Affine(field, 1.0, self.density.sigma**2), self.config.weight**2)
+
+    def own_diagnosis(self, points: Tensor) -> tuple[dict[str, float], list[str]]:
+        """See ``FromDensity``, with lambda."""
+        numbers, warnings = super().own_diagnosis(points)
+        return {"lambda": self.weight, **numbers}, warnings
+
+    def _reference(self, points: Tensor) -> Tensor:
+        squares = self.density.score(points).square().sum(1)
+        return (self.density.dimension / squares.median().clamp_min(1e-300))[None]
+
+
+class ConformalGeometry(FromDensity):
+    """A metric e^(2 phi) I with phi a function of log p. Only the score enters its geodesics, and log p at the ends."""
+
+    def made_metric(self) -> Metric:
+        """The metric, with log p at the ends where the model has no density."""
+        return Conformal(self.density.field, self.shape(), at_ends=self.density.log_prob)
+
+    def shape(self) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+        """phi and its derivative by log p, as a function of log p."""
+        raise NotImplementedError
+
+
+class FermatGeometry(ConformalGeometry):
+    """Fermat's metric p^(-2 beta) I, beta = exponent / D, with p over its mean (of log p) on held-out points.
+
+    Distances are Euclidean at points of that density, and longer where it is lower. Paths go through higher density
+    than their ends: in many coordinates that is not where data are.
+
+    >>> from scorefold_registry import Host
+    >>> plane = {"use": "data:subspace", "config": {"dimension": 2, "ambient": 2, "points": 400}}
+    >>> score = {"use": "score:analytic", "inputs": {"data": plane}}
+    >>> bent = Host.discover().create("geometry:fermat", score=score, data=plane)
+    >>> a, b = torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 2.0]])
+    >>> middle = bent.geodesic(a, b, torch.tensor([0.5]))
+    >>> float(middle.norm()) < 1.41  # inside the straight line's middle
+    True
+    """
+
+    config: FermatConfig
+
+    def __init__(
+        self, config: FermatConfig, *, data: DataSource, score: ScoreModel | None = None, flow: Flow | None = None
+    ) -> None:
+        super().__init__(config, data, score, flow)
+
+    def shape(self) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+        """phi = -beta (log p - its mean)."""
+        beta, middle = self.config.exponent / self.dimension, self.reference[0]
+        return lambda f: (-beta * (f - middle), torch.full_like(f, -beta))
+
+    def _reference(self, points: Tensor) -> Tensor:
+        return self.density.log_prob(points).mean()[None]
+
+
+class DensityGeometry(ConformalGeometry):
+    """Conformal metrics of the density: (alpha E + 1) I with E = log p_max - log p, or I / (p + eps).
+
+    log p_max is the 99.9 % quantile of held-out points. p is over its mean (of log p) on them, and eps the quantile
+    ``eps`` of it.
+    """
+
+    config: DensityMetricConfig
+
+    def __init__(
+        self,
+        config: DensityMetricConfig,
+        *,
+        data: DataSource,
+        score: ScoreModel | None = None,
+        flow: Flow | None = None,
+    ) -> None:
+        super().__init__(config, data, score, flow)
+
+    def shape(self) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+        """phi of the form."""
+        middle, highest, least = self.reference
+        alpha = self.config.alpha
+
+        def energy(f: Tensor) -> tuple[Tensor, Tensor]:
+            value = 1 + alpha * (highest - f).clamp_min(0)
+            return 0.5 * value.log(), torch.where(f < highest, -alpha / (2 * value), 0.0)
+
+        def inverse(f: Tensor) -> tuple[Tensor, Tensor]:
+            total = torch.logaddexp(f - middle, least - middle)
+            return -0.5 * total, -0.5 * (f - middle - total).exp()
+
+        return energy if self.config.form == "energy" else inverse
+
+    def _reference(self, points: Tensor) -> Tensor:
+        found = self.density.log_prob(points)
+        return torch.stack([found.mean(), torch.quantile(found, 0.999), torch.quantile(found, self.config.eps)])

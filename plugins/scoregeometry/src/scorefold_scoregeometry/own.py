@@ -1,0 +1,72 @@
+"""The geometry of a user's own metric G(x), or of a log-density in closed form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from scorefold.errors import ConfigError, DataError, PluginError, ShapeError
+from scorefold.jobs import job_function
+from scorefold_scoregeometry.config import MetricConfig
+from scorefold_scoregeometry.solved import SolvedGeometry
+from scorefold_toolkit.geodesics import Field, GraphChord, Matrices, Metric
+
+_SYMMETRIC = 1e-8
+
+
+class MetricGeometry(SolvedGeometry):
+    """Geodesics of G(x), given by ``module:function``; of the score metric where the function is a log-density.
+
+    The function is vectorised: points (B, D) in float64 to G (B, D, D), or to log p (B,). It is differentiated by
+    torch. Raises ``ConfigError`` for a function that is not there, and ``ShapeError`` or ``DataError`` for answers of
+    another shape and matrices that are not symmetric and positive definite.
+    """
+
+    config: MetricConfig
+    target: Callable[[Tensor], Tensor]
+
+    def __init__(self, config: MetricConfig) -> None:
+        super().__init__(config, (config.dimension,))
+        try:
+            self.target = job_function(config.target)
+        except PluginError as error:
+            raise ConfigError(
+                f"target is {config.target!r}, and there is no such function: {error.__cause__}",
+                hint="write module:function, and put the module's folder on Python's path (PYTHONPATH)",
+            ) from error
+
+    def path_metric(self) -> Metric:
+        """G itself, or the graph metric of the log-density."""
+        if self.config.returns == "matrix":
+            return Matrices(self._matrices)
+        return GraphChord(Field(self._score, self._log_prob), self.config.weight)
+
+    def _matrices(self, x: Tensor) -> Tensor:
+        found, size = self.target(x), self.dimension
+        self._check(found, (len(x), size, size))
+        with torch.no_grad():
+            gap = (found - found.mT).abs().amax() if len(x) else x.new_zeros(())
+            if float(gap) > _SYMMETRIC * (1 + float(found.abs().amax() if len(x) else 0)):
+                raise DataError(f"{self.config.target} returned a matrix that is not symmetric, by {float(gap):.3g}")
+            if len(x) and int(torch.linalg.cholesky_ex(found).info.amax()):
+                raise DataError(
+                    f"{self.config.target} returned a matrix that is not positive definite",
+                    hint="add a small multiple of the identity",
+                )
+        return found
+
+    def _log_prob(self, x: Tensor) -> Tensor:
+        found = self.target(x)
+        self._check(found, (len(x),))
+        return found
+
+    def _score(self, x: Tensor) -> Tensor:
+        found: Tensor = torch.func.grad(lambda at: self._log_prob(at).sum())(x)
+        return found
+
+    def _check(self, found: object, shape: tuple[int, ...]) -> None:
+        if not isinstance(found, Tensor) or tuple(found.shape) != shape:
+            given = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise ShapeError(f"{self.config.target} returned {given} for {shape[0]} points; expected {shape}")

@@ -1,0 +1,270 @@
+"""A geometry by its metric: products in closed form, geodesics solved by numbers and checked before they are given."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from scorefold.errors import DataError, ShapeError
+from scorefold.interfaces import Geometry, Transports
+from scorefold.interfaces.geometry import barycentre_weights, check_times
+from scorefold_scoregeometry.config import SolvedConfig
+from scorefold_toolkit.geodesics import Geodesics, Metric, SolverSettings, exponential, shot, solve, transported
+
+_SHOT = 64
+"""The most coordinates in which a logarithm is corrected by shooting."""
+
+_MOTION = 1e-7
+_AIM = 1e-5
+_MEAN_STEPS = 100
+_PRINCIPAL = 1e-5
+_DIAGNOSED = 8
+
+
+class SolvedGeometry(nn.Module, Geometry, Transports):
+    """The interface of a geometry on a ``scorefold_toolkit.geodesics.Metric``.
+
+    Must: ``path_metric``. May: ``own_diagnosis``, ``extra_starts``. Points are (B, *E) in any floating-point dtype and
+    answers come in it. The arithmetic of paths is in float64, on the CPU. No gradient passes through a solved geodesic.
+
+    A length is given only where the solver converged and the path is resolved: ``distance``, ``log``, ``geodesic`` and
+    ``transport`` raise ``DataError`` otherwise, and ``solve`` returns the reason of each pair. Equal points are at
+    distance 0. A distance has the error of ``solve``: how much extrapolation changed it.
+    """
+
+    def __init__(self, config: SolvedConfig, event_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.config = config
+        self.event_shape = tuple(event_shape)
+        self._last: tuple[Tensor, Tensor, tuple[int, ...], Geodesics] | None = None
+
+    def path_metric(self) -> Metric:
+        """The metric on rows (R, D) in float64."""
+        raise NotImplementedError
+
+    def extra_starts(self, x: Tensor, y: Tensor) -> Sequence[Tensor]:
+        """Paths (B, M + 1, D) between rows (B, D) that the solver starts from, besides straight lines."""
+        return ()
+
+    def some_points(self, count: int) -> Tensor:
+        """At most so many points to show geodesics between, (N, *E)."""
+        draws = torch.randn(count, self.dimension, generator=torch.Generator().manual_seed(0))
+        return draws.unflatten(1, self.event_shape)
+
+    def own_diagnosis(self, points: Tensor) -> tuple[dict[str, float], list[str]]:
+        """Numbers and warnings of a metric about rows (N, D), besides those of the solver."""
+        return {}, []
+
+    def path_diagnosis(self, found: Geodesics) -> tuple[dict[str, float], list[str]]:
+        """Numbers and warnings of a metric about geodesics, none of them withheld."""
+        return {}, []
+
+    @property
+    def dimension(self) -> int:
+        """D."""
+        return math.prod(self.event_shape)
+
+    def metric(self, x: Tensor) -> Tensor:
+        """G at x (B, *E), (B, D, D): for few coordinates, since it has D^2 numbers a point."""
+        (rows,) = self._rows(x=x)
+        return self.path_metric().matrix(rows).to(x)
+
+    def inner(self, x: Tensor, v: Tensor, w: Tensor) -> Tensor:
+        """v^T G(x) w, (B,), without the matrix."""
+        return self.path_metric().inner(*self._rows(x=x, v=v, w=w)).to(x)
+
+    def exp(self, x: Tensor, v: Tensor) -> Tensor:
+        """The point after unit time along the geodesic with velocity v, (B, *E), by Dormand and Prince's method. Raises
+        ``DataError`` for a geodesic that can't be followed."""
+        return self._events(exponential(self.path_metric(), *self._rows(x=x, v=v), tolerance=_MOTION)[0], x)
+
+    def log(self, x: Tensor, y: Tensor) -> Tensor:
+        """The velocity at x of the geodesic to y, (B, *E): from the path, and up to 64 coordinates corrected by
+        shooting. Raises ``DataError`` for pairs whose geodesic is withheld."""
+        a, b = self._rows(x=x, y=y)
+        return self._events(self._log(a, b), x)
+
+    def distance(self, x: Tensor, y: Tensor) -> Tensor:
+        """The length of the geodesic, (B,). Raises ``DataError`` for pairs whose geodesic is withheld."""
+        a, b = self._rows(x=x, y=y)
+        return self._strict(self._solve(a, b)).length.to(x)
+
+    def geodesic(self, x: Tensor, y: Tensor, s: Tensor) -> Tensor:
+        """The geodesics at times s (T,) in [0, 1], (B, T, *E). Raises as ``distance``, and for times outside."""
+        check_times(s)
+        if s.numel() and not bool(((s >= 0) & (s <= 1)).all()):
+            raise DataError(f"s goes from {float(s.min()):g} to {float(s.max()):g}; expected times from 0 to 1")
+        a, b = self._rows(x=x, y=y)
+        if len(a) == 0 or len(s) == 0:
+            return x.new_empty(len(a), len(s), *self.event_shape)
+        found = self._strict(self._solve(a, b))
+        return found.at(s.to(a)).to(x).unflatten(2, self.event_shape)
+
+    def transport(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+        """v (B, *E) carried along the geodesic from x to y, by the equation of transport. Raises as ``distance``."""
+        a, b, vectors = self._rows(x=x, y=y, v=v)
+        moved = transported(self.path_metric(), a, self._log(a, b), vectors, tolerance=_MOTION)[1]
+        return self._events(moved, x)
+
+    def distance_matrix(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """All distances between x (B1, *E) and y (B2, *E), or between the points of x, each pair of these once and all
+        in one batch. Raises as ``distance``."""
+        if y is None:
+            left, right = torch.triu_indices(len(x), len(x), 1, device=x.device)
+            found = x.new_zeros(len(x), len(x))
+            if len(left):
+                found[left, right] = self.distance(x[left], x[right])
+            return found + found.mT
+        if len(x) == 0 or len(y) == 0:
+            return x.new_zeros(len(x), len(y))
+        pairs = x.repeat_interleave(len(y), 0), y.repeat(len(x), *[1] * (y.dim() - 1))
+        return self.distance(*pairs).reshape(len(x), len(y))
+
+    def mean(self, points: Tensor, weights: Tensor | None = None) -> Tensor:
+        """The weighted barycentre of points (N, *E), (*E): Karcher's iteration from the point nearest to the others.
+
+        A step is a straight move along the mean velocity of the geodesics, halved where it does not lower the weighted
+        sum of squared distances. Raises ``DataError`` where the iteration does not end, and as ``distance``.
+        """
+        (rows,) = self._rows(points=points)
+        shares = barycentre_weights(points, weights).double()
+        mean = rows[int((torch.cdist(rows, rows).square() @ shares).argmin())][None]
+        metric, size = self.path_metric(), 1.0
+        best, step = self._pull(mean, rows, shares)
+        for _ in range(_MEAN_STEPS):
+            if float(metric.inner(mean, step, step)) <= _PRINCIPAL**2 * best:
+                return self._events(mean, points)[0]
+            value, pull = self._pull(mean + size * step, rows, shares)
+            if value <= best * (1 + 1e-6):
+                mean, best, step, size = mean + size * step, value, pull, min(1.0, 2 * size)
+            else:
+                size /= 2
+        raise DataError(
+            f"no barycentre was found in {_MEAN_STEPS} steps", hint="take points nearer to one another, or more noise"
+        )
+
+    def curvature(self, x: Tensor, u: Tensor, w: Tensor) -> Tensor:
+        """The sectional curvature of the plane of u and w at x (B, *E), (B,), in inverse squared units of length.
+
+        Raises ``DataError`` for a metric whose curvature has no closed form here.
+        """
+        known: Callable[..., Tensor] | None = getattr(self.path_metric(), "curvature", None)
+        if known is None:
+            raise DataError(
+                f"the curvature of {type(self).__name__} has no closed form here",
+                hint="take geometry:score, form: graph",
+            )
+        return known(*self._rows(x=x, u=u, w=w)).to(x)
+
+    def solve(self, x: Tensor, y: Tensor) -> Geodesics:
+        """The geodesics of pairs (B, *E), with lengths, errors, and the reason of each that is withheld, whose length
+        is NaN. Paths are of flattened events in float64."""
+        found = self._solve(*self._rows(x=x, y=y))
+        found.length[found.withheld] = float("nan")
+        return found
+
+    @torch.no_grad()
+    def diagnose(self, points: Tensor) -> tuple[Mapping[str, float], Sequence[str]]:
+        """What the solver and the metric say about geodesics between some of the points (N, *E)."""
+        (rows,) = self._rows(points=points)
+        numbers, warnings = self.own_diagnosis(rows)
+        half = min(len(rows) // 2, _DIAGNOSED)
+        if half == 0:
+            return numbers, warnings
+        found = self._solve(rows[:half], rows[half : 2 * half])
+        given = ~found.withheld
+        numbers |= {
+            "pairs": float(half),
+            "pairs withheld": float(half - int(given.sum())),
+            "calls of a pair": float(found.calls.double().mean()),
+        }
+        for reason in sorted({reason for reason in found.reasons if reason}):
+            warnings.append(f"{found.reasons.count(reason)} of {half} geodesics between these points: {reason}")
+        if bool(given.any()):
+            gain, error = found.gain[given], (found.error / found.length.clamp_min(1e-300))[given]
+            numbers |= {
+                "energy over that of straight lines": float(gain.median()),
+                "relative error of lengths": float(error.max()),
+                "share of starts that agree": float((found.agree[given] / found.starts).clamp(max=1).mean()),
+            }
+            more, texts = self.path_diagnosis(found.take(given.nonzero()[:, 0]))
+            numbers |= more
+            warnings += texts
+            if float(gain.median()) > 0.98:
+                warnings.append(
+                    "geodesics are no different from straight lines at this noise and weight: the energy is "
+                    f"{float(gain.median()):.3g} of theirs; a higher weight, or another noise, bends them"
+                )
+        return numbers, warnings
+
+    def _log(self, a: Tensor, b: Tensor) -> Tensor:
+        if len(a) == 0:
+            return torch.zeros_like(a)
+        velocity = self._strict(self._solve(a, b)).velocity()
+        if self.dimension > _SHOT:
+            return velocity
+        return shot(self.path_metric(), a, b, velocity, tolerance=_AIM)
+
+    def _pull(self, mean: Tensor, rows: Tensor, shares: Tensor) -> tuple[float, Tensor]:
+        """The weighted sum of squared distances from a point (1, D), and half its negative gradient, (1, D)."""
+        found = self._strict(self._solve(mean.expand_as(rows).contiguous(), rows))
+        return float(shares @ found.length.square()), (shares @ found.velocity())[None]
+
+    def _solve(self, a: Tensor, b: Tensor) -> Geodesics:
+        """The geodesics of rows (B, D); those of the last call again where nothing changed."""
+        versions = tuple(value._version for value in (*self.parameters(), *self.buffers()))
+        last = self._last
+        if last is not None and last[2] == versions and torch.equal(last[0], a) and torch.equal(last[1], b):
+            return last[3]
+        solver = self.config.solver
+        settings = SolverSettings(solver.points, solver.tolerance, solver.steps, solver.richardson)
+        with torch.no_grad():
+            starts = self.extra_starts(a, b) if len(a) else ()
+            found = solve(self.path_metric(), a, b, settings, starts)
+        self._last = (a.clone(), b.clone(), versions, found)
+        return found
+
+    def _strict(self, found: Geodesics) -> Geodesics:
+        lost = [reason for reason in found.reasons if reason]
+        if lost:
+            raise DataError(
+                f"{len(lost)} of {len(found.reasons)} geodesics are withheld: {lost[0]}",
+                hint="set a higher noise or a smaller weight, or more solver.points and solver.steps; solve(x, y) "
+                "returns the reason of each pair",
+            )
+        return found
+
+    def _events(self, rows: Tensor, like: Tensor) -> Tensor:
+        return rows.to(like).reshape(len(rows), *self.event_shape)
+
+    def _like(self, default: Tensor) -> Tensor:
+        """A tensor with the device and dtype of the points."""
+        return next((t for t in (*self.parameters(), *self.buffers()) if t.is_floating_point()), default)
+
+    def _rows(self, **given: Tensor) -> list[Tensor]:
+        """Batches of one length as rows (B, D) in float64, a batch of 1 repeated. Raises ``ShapeError`` for others and
+        ``DataError`` for NaN."""
+        for name, value in given.items():
+            if not isinstance(value, Tensor) or value.dim() == 0 or tuple(value.shape[1:]) != self.event_shape:
+                shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+                expected = ", ".join(["B", *map(str, self.event_shape)])
+                raise ShapeError(f"{name} has shape {shape}; this geometry takes ({expected})")
+            own = self._like(value)
+            if (value.device, value.dtype) != (own.device, own.dtype):
+                raise ShapeError(
+                    f"{name} is {value.dtype} on {value.device}; this geometry is {own.dtype} on {own.device}",
+                    hint=f"move one of them: {name}.to(device, dtype) or model.to(device, dtype)",
+                )
+            if not bool(value.isfinite().all()):
+                raise DataError(f"{name} holds NaN or infinite numbers")
+        lengths = {len(value) for value in given.values()}
+        if len(lengths - {1}) > 1:
+            raise ShapeError(f"batches of {sorted(lengths)} rows were given; expected one length, or 1")
+        count = 0 if 0 in lengths else max(lengths)
+        return [
+            value.detach().cpu().double().flatten(1).expand(count, self.dimension).contiguous()
+            for value in given.values()
+        ]

@@ -1,0 +1,393 @@
+"""Geometries against closed forms: Gaussians, noisy spheres, one dimension, and known sums over few points."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from scipy.special import erfi
+from torch import Tensor
+
+from scorefold.data import Dataset
+from scorefold.diffusion import VE, VP
+from scorefold.interfaces import Geometry, ScoreModel, TensorSource
+from scorefold_registry import Host
+from scorefold_scoregeometry.from_points import radial
+
+HALF = torch.tensor([0.5], dtype=torch.float64)
+
+
+@pytest.fixture(scope="module")
+def host() -> Host:
+    return Host.discover()
+
+
+def row(*values: float) -> Tensor:
+    return torch.tensor([values], dtype=torch.float64)
+
+
+def close(value: Tensor | float, expected: Any, tolerance: float) -> None:
+    given = torch.as_tensor(value, dtype=torch.float64)
+    torch.testing.assert_close(
+        given, torch.as_tensor(expected, dtype=torch.float64).expand_as(given), atol=tolerance, rtol=0
+    )
+
+
+class Normal(ScoreModel):
+    """The score of N(0, covariance) under any process; its density too, unless ``scores_alone``."""
+
+    def __init__(self, covariance: Tensor, process: Any = None, scores_alone: bool = False) -> None:
+        super().__init__(process or VE(sigma_min=1e-6, sigma_max=50.0), (len(covariance),))
+        self.register_buffer("covariance", covariance.double())
+        if not scores_alone:
+            self.noised_log_prob = self._log_prob
+
+    def _precision(self, x: Tensor, t: Tensor) -> Tensor:
+        signal, scale = self.process.coefficients(x[:1], t[:1])
+        eye = torch.eye(len(self.covariance), dtype=x.dtype)
+        return torch.linalg.inv(signal**2 * self.covariance + scale**2 * eye)
+
+    def score(self, x: Tensor, t: Tensor, condition: Any = None) -> Tensor:
+        return -x @ self._precision(x, t)
+
+    def _log_prob(self, x: Tensor, t: Tensor) -> Tensor:
+        precision = self._precision(x, t)
+        whole = torch.logdet(2 * math.pi * torch.linalg.inv(precision))
+        return -0.5 * ((x @ precision * x).sum(1) + whole)
+
+
+class Ring(ScoreModel):
+    """Points with uniform angles on a sphere of radius 1 in the first n of D coordinates, as they stand under noise:
+    the score alone, by Bessel ratios."""
+
+    def __init__(self, n: int, dimension: int) -> None:
+        super().__init__(VE(sigma_min=1e-6, sigma_max=50.0), (dimension,))
+        self.n = n
+        self.register_buffer("one", torch.ones(1, dtype=torch.float64))
+
+    def score(self, x: Tensor, t: Tensor, condition: Any = None) -> Tensor:
+        variance = self.process.coefficients(x, t)[1].reshape(-1, 1) ** 2
+        along = torch.zeros_like(x)
+        along[:, : self.n] = x[:, : self.n]
+        r = along.norm(dim=1, keepdim=True)
+        ratio = bessel_ratio(self.n / 2 - 1, r / variance)
+        return (ratio * along / r - x) / variance
+
+
+def bessel_ratio(order: float, kappa: Tensor) -> Tensor:
+    """I_(order + 1)(kappa) / I_order(kappa) by the continued fraction of Gauss, from below."""
+    found = torch.zeros_like(kappa)
+    for k in range(400, -1, -1):
+        found = 1 / (2 * (order + 1 + k) / kappa + found)
+    return found
+
+
+def source(dimension: int, count: int = 200, spread: float = 1.0) -> TensorSource:
+    draws = torch.randn(count, dimension, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    parts = {name: Dataset(spread * draws[k::2]) for k, name in enumerate(("train", "test"))}
+    return TensorSource(parts)
+
+
+def score_geometry(host: Host, model: ScoreModel, weight: float, sigma: float = 1e-6, **config: Any) -> Geometry:
+    """geometry:score with lambda = ``weight``, whatever its data are, read at a noise of deviation ``sigma``."""
+    settings = {"noise": sigma, "solver": {"points": 64, "tolerance": 1e-10, "steps": 200}, **config}
+    data = source(model.event_shape[0])
+    plain: Any = host.create("geometry:score", settings, score=model, data=data)
+    settings["weight"] = math.sqrt(weight / plain.weight)
+    return host.create("geometry:score", settings, score=model, data=data)
+
+
+def fermat(host: Host, model: ScoreModel, beta: float, sigma: float = 1e-6, **config: Any) -> Any:
+    """geometry:fermat with beta, and p over its value at 0 in the place of its mean."""
+    size = model.event_shape[0]
+    solver = {"points": 64, "tolerance": 1e-10, "steps": 200}
+    settings = {"noise": sigma, "exponent": beta * size, "solver": solver, **config}
+    return host.create("geometry:fermat", settings, score=model, data=source(size))
+
+
+def relative_to(geometry: Any, point: Tensor) -> Any:
+    geometry.reference[0] = geometry.density.log_prob(point)[0]
+    return geometry
+
+
+@pytest.mark.parametrize("scores_alone", [False, True])
+@pytest.mark.parametrize("process", [VE(sigma_min=1e-6, sigma_max=50.0), VP(t_min=1e-6)], ids=["ve", "vp"])
+def test_the_paraboloid(host: Host, process: Any, scores_alone: bool) -> None:
+    model = Normal(torch.eye(2), process, scores_alone)
+    geometry = score_geometry(host, model, 1.0, sigma=1e-3)
+    a, b = row(2, 0), row(0, 2)
+    close(geometry.distance(a, b), 3.0746608369488557, 5e-6)
+    close(geometry.geodesic(a, b, HALF)[:, 0].norm(dim=1), 1.8689342651769927, 1e-5)
+    close(geometry.log(a, b), row(-0.48957865754219027, 2.8731694959857434), 1e-4)
+    close(geometry.exp(a, row(-1, 1.5)), row(0.14337910450972868, 1.1161008551052747), 1e-5)
+    close(geometry.transport(a, b, row(0, 1)), row(-0.7464576437763557, 0.2975906537671693), 1e-4)
+    close(geometry.curvature(a, row(1, 0), row(0, 1)), 0.04, 1e-6)  # type: ignore[attr-defined]
+
+
+def test_products_of_a_gaussian(host: Host) -> None:
+    covariance, x = torch.tensor([[2.0, 1.0], [1.0, 2.0]], dtype=torch.float64), row(2, 0)
+    geometry = score_geometry(host, Normal(covariance), 2.0)
+    close(geometry.metric(x)[0], [[41 / 9, -16 / 9], [-16 / 9, 17 / 9]], 1e-9)
+    close(geometry.inner(x, row(1, 0), row(0, 1)), -16 / 9, 1e-9)
+    close(geometry.curvature(x, row(1, 0), row(0, 1)), 0.022490628904623076, 1e-9)  # type: ignore[attr-defined]
+
+
+def test_the_other_forms_of_a_gaussian(host: Host) -> None:
+    """Their metrics are constant, so geodesics are straight lines."""
+    covariance, a, b = torch.tensor([[2.0, 1.0], [1.0, 2.0]], dtype=torch.float64), row(2, 0), row(0, 1)
+    model = Normal(covariance)
+
+    def made(**config: Any) -> Any:
+        return host.create("geometry:score", config, score=model, data=source(2))
+
+    jacobian = made(form="jacobian", noise=1e-6)
+    jacobian = made(form="jacobian", noise=1e-6, weight=1 / float(jacobian.reference[0]))
+    close(jacobian.metric(a)[0], torch.tensor([[14, -4], [-4, 14]]) / 9, 1e-7)
+    close(jacobian.distance(a, b), 3.0912061651652345, 1e-8)
+    level = made(form="fisher", noise=0.5)
+    assert level.density.sigma == pytest.approx(0.5, rel=1e-6)
+    # The sheet's metric is J / sig^2 without the identity; ours is I + weight^2 J.
+    expected = math.sqrt(5 + 0.25 * 4.030651789246231**2)
+    close(level.distance(a, b), expected, 1e-5)
+    fisher = torch.tensor([[3.4461538461538463, 0.24615384615384617]], dtype=torch.float64)
+    close(4 * (level.metric(a)[0] - torch.eye(2)), torch.cat([fisher, fisher.flip(1)]), 1e-5)
+    residual = made(form="residual", noise=0.5)
+    inverse = 0.25 * torch.linalg.inv(covariance + 0.25 * torch.eye(2, dtype=torch.float64))
+    close(residual.metric(a)[0], torch.eye(2, dtype=torch.float64) + inverse @ inverse, 1e-6)
+
+
+def along_a_line(x: float, k: float) -> float:
+    return x * math.sqrt(1 + k**2 * x**2) / 2 + math.asinh(k * x) / (2 * k)
+
+
+@pytest.mark.parametrize(
+    ("weight", "variance", "start", "end", "length"),
+    [
+        (1.0, 1.0, -1.0, 2.0, 4.105679289785514),
+        (1.0, 1.0, 0.0, 1.0, 1.147793574696319),
+        (4.0, 1.0, 0.0, 1.0, 1.4789428575445975),
+        (0.5, 2.0, -1.0, 3.0, 4.513266351919734),
+        (1.0, 0.25, -1.5, 0.5, 5.613015808076577),
+    ],
+)
+def test_lengths_in_one_dimension(
+    host: Host, weight: float, variance: float, start: float, end: float, length: float
+) -> None:
+    k = math.sqrt(weight) / variance
+    close(along_a_line(end, k) - along_a_line(start, k), length, 1e-12)
+    for alone in (False, True):
+        model = Normal(torch.tensor([[variance]]), scores_alone=alone)
+        close(score_geometry(host, model, weight).distance(row(start), row(end)), length, 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("beta", "variance", "start", "end", "length"),
+    [
+        (1.0, 1.0, 0.0, 1.0, 1.1949576619102278),
+        (1.0, 1.0, -1.0, 2.0, 5.923865447520648),
+        (0.5, 1.0, -1.0, 2.0, 4.015277700181607),
+        (0.5, 2.0, 0.0, 3.0, 4.633485253569789),
+    ],
+)
+def test_fermat_in_one_dimension(
+    host: Host, beta: float, variance: float, start: float, end: float, length: float
+) -> None:
+    factor = math.sqrt(beta / (2 * variance))
+    closed = math.sqrt(math.pi * variance / (2 * beta)) * (erfi(end * factor) - erfi(start * factor))
+    close(closed, length, 1e-12)
+    for alone in (False, True):
+        model = Normal(torch.tensor([[variance]]), scores_alone=alone)
+        geometry = relative_to(fermat(host, model, beta), row(0))
+        close(geometry.distance(row(start), row(end)), length, 1e-4 if alone else 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("alpha", "start", "end", "length"), [(1.0, 0.0, 1.0, 1.0779873654221506), (2.0, -1.0, 2.0, 4.105679289785514)]
+)
+def test_the_energy_in_one_dimension(host: Host, alpha: float, start: float, end: float, length: float) -> None:
+    solver = {"points": 64, "tolerance": 1e-10}
+    settings = {"alpha": alpha, "noise": 1e-6, "solver": solver}
+    geometry: Any = host.create("geometry:density", settings, score=Normal(torch.eye(1)), data=source(1))
+    geometry.reference[1] = geometry.density.log_prob(row(0))[0]
+    close(geometry.distance(row(start), row(end)), length, 1e-5)
+
+
+def test_the_inverse_density_is_its_formula(host: Host) -> None:
+    settings = {"form": "inverse", "noise": 1e-6}
+    geometry: Any = host.create("geometry:density", settings, score=Normal(torch.eye(1)), data=source(1))
+    middle, _, least = geometry.reference.tolist()
+    p = math.exp(-0.5 * 0.7**2 - 0.5 * math.log(2 * math.pi))
+    close(geometry.metric(row(0.7))[0, 0], 1 / (p / math.exp(middle) + math.exp(least - middle)), 1e-9)
+
+
+def test_means_in_one_dimension_are_those_of_the_isometry_to_the_line(host: Host) -> None:
+    points = torch.tensor([[-1.0], [0.5], [2.0]], dtype=torch.float64)
+    close(score_geometry(host, Normal(torch.eye(1)), 1.0).mean(points), 0.718899479695347, 2e-5)
+    close(fermat(host, Normal(torch.eye(1)), 0.5).mean(points), 0.7459055690308898, 2e-5)
+
+
+@pytest.mark.parametrize("dimension", [2, 50, 784])
+def test_typical_ends_in_any_dimension(host: Host, dimension: int) -> None:
+    """Weight 1 and exponent 1 give one picture whatever the dimension is."""
+    r0 = math.sqrt(dimension)
+    a, b = torch.zeros(1, dimension, dtype=torch.float64), torch.zeros(1, dimension, dtype=torch.float64)
+    a[0, 0], b[0, 1] = r0, r0
+    model = Normal(torch.eye(dimension))
+    solver = {"points": 40, "tolerance": 1e-9}
+    geometry = score_geometry(host, model, 1 / dimension, solver=solver)
+    close(geometry.distance(a, b) / r0, 1.485910631851, 1e-6)
+    close(geometry.geodesic(a, b, HALF)[:, 0].norm(dim=1) / r0, 0.832023895203, 1e-5)
+    for exponent, length, middle in ((1.0, 1.163963606091, 0.567637755755), (0.5, 1.290504345960, 0.629435974600)):
+        bent = relative_to(fermat(host, model, exponent / dimension, solver=solver), a)
+        close(bent.distance(a, b) / r0, length, 1e-6)
+        close(bent.geodesic(a, b, HALF)[:, 0].norm(dim=1) / r0, middle, 1e-5)
+    if dimension > 2:
+        hugging = score_geometry(host, model, 1.0, solver=solver)
+        middle = {50: 0.993910161163, 784: 0.999606921738}[dimension]
+        close(hugging.geodesic(a, b, HALF)[:, 0].norm(dim=1) / r0, middle, 1e-4)
+
+
+PEAK = {0.1: 0.9949619262232045, 0.2: 0.9793608885616557, 0.3: 0.9514602290075891}
+
+
+def on_the_circle(radius: float, angle: float) -> tuple[Tensor, Tensor]:
+    return row(radius, 0), row(radius * math.cos(angle), radius * math.sin(angle))
+
+
+def test_scores_of_the_noisy_circle() -> None:
+    for sigma, expected in ((0.1, 48.99489673784976), (0.2, 11.478157426905451), (0.3, 4.498328184707547)):
+        ring = Ring(2, 2)
+        t = ring.process.time_at(torch.tensor([sigma], dtype=torch.float64))
+        close(ring.score(row(0.5, 0), t)[0, 0], expected, 1e-9)
+        close(ring.score(row(PEAK[sigma], 0), t)[0, 0], 0.0, 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("weight", "sigma", "angle", "middle", "length"),
+    [
+        (1e-4, 0.1, math.pi / 2, 0.7152844609353418, 1.409927229969494),
+        (0.01, 0.1, math.pi / 2, 0.8506448320053495, 1.4617931275397744),
+        (1.0, 0.1, math.pi / 2, 0.9564938447066675, 1.5300597502217024),
+        (1.0, 0.2, 2.5, 0.8510526634382058, 2.2783084688472957),
+    ],
+)
+def test_the_graph_metric_of_a_noisy_circle(
+    host: Host, weight: float, sigma: float, angle: float, middle: float, length: float
+) -> None:
+    geometry = score_geometry(host, Ring(2, 2), weight, sigma, solver={"points": 128, "tolerance": 1e-9})
+    a, b = on_the_circle(PEAK[sigma], angle)
+    close(geometry.distance(a, b), length, 1e-5)
+    close(geometry.geodesic(a, b, HALF)[:, 0].norm(dim=1), middle, 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("beta", "sigma", "angle", "middle", "length"),
+    [
+        (0.5, 0.1, math.pi / 2, 0.9745214091545735, 1.5497318606904436),
+        (1.0, 0.1, math.pi / 2, 0.9847641361417583, 1.5559340024470663),
+        (0.5, 0.2, 2.5, 0.891225154263009, 2.3642503140161337),
+        (0.1, 0.2, math.pi / 2, 0.786171158305224, 1.4350561145396974),
+    ],
+)
+def test_fermat_of_a_noisy_circle(
+    host: Host, beta: float, sigma: float, angle: float, middle: float, length: float
+) -> None:
+    geometry = fermat(host, Ring(2, 2), beta, sigma, solver={"points": 128, "tolerance": 1e-9})
+    a, b = on_the_circle(PEAK[sigma], angle)
+    geometry = relative_to(geometry, a)
+    close(geometry.distance(a, b), length, 2e-5)
+    close(geometry.geodesic(a, b, HALF)[:, 0].norm(dim=1), middle, 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("weight", "sigma", "radius", "middle", "length"),
+    [
+        (0.01, 0.1, 0.9536895031151787, 0.809029382422912, 1.3979651089034952),
+        (1.0, 0.1, 0.9536895031151787, 0.9147440050216564, 1.4649785674289495),
+        (1.0, 0.05, 0.9886715745839513, 0.9727752919306865, 1.5387352760807427),
+    ],
+)
+def test_the_graph_metric_of_a_noisy_sphere_in_fifty_coordinates(
+    host: Host, weight: float, sigma: float, radius: float, middle: float, length: float
+) -> None:
+    geometry = score_geometry(host, Ring(10, 50), weight, sigma, solver={"points": 128, "tolerance": 1e-9})
+    a, b = torch.zeros(1, 50, dtype=torch.float64), torch.zeros(1, 50, dtype=torch.float64)
+    a[0, 0], b[0, 1] = radius, radius
+    close(geometry.distance(a, b), length, 2e-5)
+    close(geometry.geodesic(a, b, HALF)[:, 0].norm(dim=1), middle, 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("beta", "middle", "length"),
+    [
+        (1 / 50, 0.7467435409022137, 1.387603881422496),
+        (0.1, 0.8600698784887729, 1.4462641294866811),
+        (1.0, 0.9425595967924912, 1.4905248671209208),
+    ],
+)
+def test_fermat_of_a_noisy_sphere(host: Host, beta: float, middle: float, length: float) -> None:
+    a, b = torch.zeros(1, 50, dtype=torch.float64), torch.zeros(1, 50, dtype=torch.float64)
+    a[0, 0], b[0, 1] = 0.9536895031151787, 0.9536895031151787
+    geometry = fermat(host, Ring(10, 50), beta, 0.1, solver={"points": 128, "tolerance": 1e-9})
+    geometry = relative_to(geometry, a)
+    close(geometry.distance(a, b), length, 2e-5)
+    close(geometry.geodesic(a, b, HALF)[:, 0].norm(dim=1), middle, 1e-4)
+
+
+FIVE = torch.tensor([[-1, 0], [-0.5, 0.8], [0.3, 1], [1, 0.4], [1.2, -0.5]], dtype=torch.float64)
+
+
+def few() -> TensorSource:
+    return TensorSource({"train": Dataset(FIVE), "test": Dataset(FIVE)})
+
+
+def test_land_of_five_points(host: Host) -> None:
+    settings = {"gamma": 0.5, "eps": 0.01, "solver": {"points": 200, "tolerance": 1e-10, "steps": 300}}
+    geometry: Any = host.create("geometry:land", settings, data=few())
+    for where, expected in (
+        (row(0, 0), [2.898798775827071, 3.9184095860859935]),
+        (row(-0.5, 0.8), [4.257554348559222, 7.712285087179734]),
+        (row(0.5, 0.5), [2.99296827570171, 4.575175394463176]),
+    ):
+        close(geometry.metric(where)[0].diagonal(), expected, 1e-12)
+    close(geometry.distance(FIVE[:1], FIVE[-1:]), 5.98777616, 1e-5)
+    close(geometry.geodesic(FIVE[:1], FIVE[-1:], HALF)[0, 0], [0.31448, 0.01404], 1e-3)
+
+
+def test_rbf_of_five_points(host: Host) -> None:
+    settings = {"centres": 5, "eps": 0.01, "solver": {"points": 128, "tolerance": 1e-10, "steps": 300}}
+    geometry: Any = host.create("geometry:rbf", settings, data=few())
+    expected = {
+        0: 0.8151166564201071,
+        1: 0.32739976861653936,
+        2: 0.586505535836336,
+        3: 0.36107268914206686,
+        4: 0.8097952930774426,
+    }
+    centres, rates, weights = geometry.functions
+    rates.fill_(2.0)
+    weights.copy_(torch.linalg.solve(radial(FIVE, centres, rates), torch.ones(5, dtype=torch.float64)))
+    close(weights, [expected[int(k)] for k in torch.cdist(centres, FIVE).argmin(1)], 1e-10)
+    close(geometry.metric(row(0, 0))[0, 0, 0], 1.1060473392687036, 1e-10)
+    close(geometry.metric(FIVE[:1])[0, 0, 0], 1 / 1.01, 1e-10)
+    close(geometry.metric(row(0.5, 0.5))[0, 0, 0], 0.92016792257116, 1e-10)
+    close(geometry.distance(FIVE[:1], FIVE[-1:]), 2.33234314, 1e-6)
+    close(geometry.geodesic(FIVE[:1], FIVE[-1:], HALF)[0, 0], [0.13925, -0.07495], 1e-3)
+
+
+def test_the_half_plane_by_a_function_of_ones_own(host: Host) -> None:
+    settings = {"target": "scorefold_scoregeometry.examples:half_plane", "dimension": 2, "solver": {"points": 64}}
+    geometry = host.create("geometry:metric", settings)
+    close(geometry.distance(row(0, 1), row(2, 2)), 1.4505745138225803, 1e-6)
+    close(geometry.geodesic(row(0, 1), row(2, 2), HALF)[:, 0], row(2 / 3, 1.6996731711975948), 1e-5)
+    points = torch.tensor([[0, 1], [2, 2], [1, 0.5]], dtype=torch.float64)
+    mean = geometry.mean(points)
+    close(mean, [0.8502744249800662, 1.1877426707553083], 1e-4)
+    close(geometry.distance(mean[None].expand(3, 2), points).square().sum(), 2.170841781922067, 1e-5)
+
+
+def test_the_graph_of_a_log_density_of_ones_own(host: Host) -> None:
+    settings = {"target": "scorefold_scoregeometry.examples:normal", "dimension": 2, "returns": "log_prob"}
+    close(host.create("geometry:metric", settings).distance(row(2, 0), row(0, 2)), 3.0746608369488557, 1e-5)
