@@ -35,6 +35,7 @@ NAVIGATION: dict[str, dict[str, str]] = {
         "dimensions-of-images": "Dimensions of images",
         "manifold-mlp": "A network for manifolds",
         "pullback": "Geodesics (pullback geometry)",
+        "score-geodesics": "Geodesics from any score",
         "noise-levels": "Score models and noise levels",
         "bands": "Non-uniform diffusion",
         "multiscale": "Multi-scale diffusion",

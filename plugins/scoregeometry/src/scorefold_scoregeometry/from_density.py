@@ -78,6 +78,11 @@ class FromDensity(SolvedGeometry):
         """Whether geodesics stay where data are."""
         return about_paths(self.density, held_out(self.data), found)[:2]
 
+    def path_reasons(self, found: Geodesics) -> list[str]:
+        """Which geodesics leave the support."""
+        outside = about_paths(self.density, held_out(self.data), found)[2]
+        return ["the path leaves the support of the data" if out else "" for out in outside.tolist()]
+
     def denoised(self, x: Tensor) -> Tensor:
         """E[x_0 | x] of points (B, *E) at this geometry's noise, (B, *E); x itself for a flow."""
         (rows,) = self._rows(x=x)
@@ -196,6 +201,14 @@ class DensityGeometry(ConformalGeometry):
 
     log p_max is the 99.9 % quantile of held-out points. p is over its mean (of log p) on them, and eps the quantile
     ``eps`` of it.
+
+    >>> from scorefold_registry import Host
+    >>> plane = {"use": "data:subspace", "config": {"dimension": 2, "ambient": 2, "points": 400}}
+    >>> score = {"use": "score:analytic", "inputs": {"data": plane}}
+    >>> bent = Host.discover().create("geometry:density", score=score, data=plane)
+    >>> a, b = torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 2.0]])
+    >>> float(bent.distance(a, b)) > 2.83  # the straight line's Euclidean length
+    True
     """
 
     config: DensityMetricConfig

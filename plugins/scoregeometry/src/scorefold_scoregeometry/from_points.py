@@ -99,6 +99,13 @@ class RbfGeometry(FromPoints):
     Centres c_k are those of k-means, l_k = 0.5 / (kappa sig_k)^2 with sig_k the deviation of a coordinate in cluster k,
     and W >= 0 by least squares. Far from all points the metric is constant. Source: Arvanitidis et al. 2021 (AISTATS),
     with the widths of Kapusniak et al. 2024 (arXiv 2405.14780).
+
+    >>> from scorefold_registry import Host
+    >>> sphere = {"use": "data:sphere", "config": {"dimension": 1, "ambient": 2, "points": 400}}
+    >>> bent = Host.discover().create("geometry:rbf", {"centres": 20}, data=sphere)
+    >>> middle = bent.geodesic(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), torch.tensor([0.5]))
+    >>> float(middle.norm()) > 0.72  # outside the straight line's middle, towards the circle
+    True
     """
 
     config: RbfConfig

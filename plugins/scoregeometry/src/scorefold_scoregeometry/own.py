@@ -22,6 +22,12 @@ class MetricGeometry(SolvedGeometry):
     The function is vectorised: points (B, D) in float64 to G (B, D, D), or to log p (B,). It is differentiated by
     torch. Raises ``ConfigError`` for a function that is not there, and ``ShapeError`` or ``DataError`` for answers of
     another shape and matrices that are not symmetric and positive definite.
+
+    >>> from scorefold_registry import Host
+    >>> settings = {"target": "scorefold_scoregeometry.examples:half_plane", "dimension": 2}
+    >>> half = Host.discover().create("geometry:metric", settings)
+    >>> half.distance(torch.tensor([[0.0, 1.0]]), torch.tensor([[0.0, 2.0]])).round(decimals=4)  # log 2
+    tensor([0.6931])
     """
 
     config: MetricConfig

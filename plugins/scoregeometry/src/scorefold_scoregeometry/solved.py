@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ _AIM = 1e-5
 _MEAN_STEPS = 100
 _PRINCIPAL = 1e-5
 _DIAGNOSED = 8
+_LOOKED_AT = 12
 
 
 class SolvedGeometry(nn.Module, Geometry, Transports):
@@ -61,6 +63,10 @@ class SolvedGeometry(nn.Module, Geometry, Transports):
     def path_diagnosis(self, found: Geodesics) -> tuple[dict[str, float], list[str]]:
         """Numbers and warnings of a metric about geodesics, none of them withheld."""
         return {}, []
+
+    def path_reasons(self, found: Geodesics) -> list[str]:
+        """Why each of some geodesics, none of them withheld, is no interpolation of data; "" for those that are."""
+        return [""] * len(found.reasons)
 
     @property
     def dimension(self) -> int:
@@ -163,8 +169,27 @@ class SolvedGeometry(nn.Module, Geometry, Transports):
         """The geodesics of pairs (B, *E), with lengths, errors, and the reason of each that is withheld, whose length
         is NaN. Paths are of flattened events in float64."""
         found = self._solve(*self._rows(x=x, y=y))
-        found.length[found.withheld] = float("nan")
-        return found
+        return replace(found, length=torch.where(found.withheld, torch.nan, found.length))
+
+    def lengths(self, points: Tensor) -> Tensor:
+        """Distances between the first 12 points (N, *E) at most, NaN where they are withheld: for a first look."""
+        some = points[:_LOOKED_AT]
+        left, right = torch.triu_indices(len(some), len(some), 1)
+        found = points.new_zeros(len(some), len(some))
+        if len(left):
+            found[left, right] = self.solve(some[left], some[right]).length.to(points)
+        return found + found.mT
+
+    def reasons(self, x: Tensor, y: Tensor) -> list[str]:
+        """Why the path of each pair (B, *E) is no interpolation of data: withheld, or outside the support; "" for the
+        others. ``do: interpolate`` leaves those with a reason out."""
+        found = self._solve(*self._rows(x=x, y=y))
+        given = (~found.withheld).nonzero()[:, 0]
+        texts = list(found.reasons)
+        if len(given):
+            for place, text in zip(given.tolist(), self.path_reasons(found.take(given)), strict=True):
+                texts[place] = text
+        return texts
 
     @torch.no_grad()
     def diagnose(self, points: Tensor) -> tuple[Mapping[str, float], Sequence[str]]:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scorefold.errors import DataError
 from scorefold.interfaces import DataSource, Geometry, TensorSource
 from scorefold.stage import Outcome, StageContext
 from scorefold_toolkit.checks import check_trained
@@ -46,27 +47,47 @@ def build(component: Geometry, inputs: Inputs, options: None, context: StageCont
         return Outcome(component, shown={})
     points = points_of(source, 64, context).tensor()
     with torch.no_grad():
-        distances = component.distance_matrix(points).cpu()
-    pairs = distances[~torch.eye(len(points), dtype=torch.bool)]
-    metrics: dict[str, Any] = {"points": len(points)}
+        # A geometry that is solved by numbers looks at fewer points, and holds NaN where a distance is withheld.
+        known = component.lengths(points) if hasattr(component, "lengths") else component.distance_matrix(points)
+    distances = known.cpu()
+    pairs = distances[~torch.eye(len(distances), dtype=torch.bool)]
+    metrics: dict[str, Any] = {"points": len(distances)}
     if len(pairs):
-        metrics["mean distance"] = float(pairs.mean())
+        metrics["mean distance"] = float(pairs.nanmean())
+    if bool(pairs.isnan().any()):
+        metrics["distances withheld"] = int(pairs.isnan().sum()) // 2
     trust = _trust(component, points_of(source, _DIAGNOSED, context).tensor())
     return Outcome(component, {"metrics": metrics, **trust}, {"distances": distances}, shown=distances)
+
+
+def _left_out(component: Geometry, start: Tensor, end: Tensor) -> list[str]:
+    """Why the path of each pair (B, *E) is not given, "" where it is. A geometry that checks its paths has the method
+    ``reasons``. Raises ``DataError`` where none is given."""
+    reasons: list[str] = component.reasons(start, end) if hasattr(component, "reasons") else [""] * len(start)
+    if reasons and all(reasons):
+        raise DataError(
+            f"all {len(reasons)} geodesics are withheld: {reasons[0]}",
+            hint="take a higher noise or a smaller weight, or a model that has learned these data",
+        )
+    return reasons
 
 
 @torch.no_grad()
 def interpolate(component: Geometry, inputs: Inputs, options: InterpolateOptions, context: StageContext) -> Outcome:
     """Geodesics between pairs of data points, handed on as (pairs x times) events, pair by pair.
 
-    Their middles are held to the training points: see ``nearness``. Raises ``DataError`` for fewer points than the
-    pairs need, and ``ConfigError`` for a part that should have been trained.
+    Their middles are compared with the training points: see ``nearness``. Pairs whose path a geometry withholds are
+    counted and left out; their arrays hold NaN. Raises ``DataError`` for fewer points than the pairs need and where all
+    are withheld, and ``ConfigError`` for a part that should have been trained.
     """
     _check_trained(component)
     source: DataSource = inputs["data"]
     known = points_of(source, 10_000, context)
     ends, points = ends_of(known, source, options, context), known.tensor()
     start, end = ends.x.chunk(2)
+    reasons = _left_out(component, start, end)
+    given = torch.tensor([not reason for reason in reasons], device=start.device)
+    start, end = start[given], end[given]
     times = torch.linspace(0, 1, options.times, dtype=points.dtype, device=points.device)
     paths = component.geodesic(start, end, times).cpu()
     lengths = component.distance(start, end).cpu()
@@ -76,9 +97,21 @@ def interpolate(component: Geometry, inputs: Inputs, options: InterpolateOptions
     found, answer, lost = of_path(middles, start.cpu(), end.cpu(), source, what="geodesic")
     metrics |= found
     result |= answer
+    if len(start) < len(reasons):
+        metrics["pairs withheld"] = len(reasons) - len(start)
+        counts = {reason: reasons.count(reason) for reason in reasons if reason}
+        lost_pairs = [f"{count} of {len(reasons)} paths are withheld: {reason}" for reason, count in counts.items()]
+        result["warnings"] = [*lost_pairs, *result.get("warnings", [])]
     if lost:
         result["warnings"] = [*lost, *result.get("warnings", [])]
     flat = paths.reshape(-1, *paths.shape[2:])
-    arrays = {"geodesics": paths, "lengths": lengths, **rows_of(ends)}
+    arrays = {"geodesics": _whole(paths, given), "lengths": _whole(lengths, given), **rows_of(ends)}
     shown: Any = {} if lost else EventGroups(paths, "one geodesic", path=True, among=points.cpu())
     return Outcome(TensorSource(flat, source.event_scale), result, arrays, shown=shown)
+
+
+def _whole(values: Tensor, given: Tensor) -> Tensor:
+    """Values of the pairs that are given, as rows of all pairs; NaN for the others."""
+    whole = values.new_full((len(given), *values.shape[1:]), float("nan"))
+    whole[given.cpu()] = values
+    return whole

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from scorefold_toolkit.geodesics.field import Field
 from scorefold_toolkit.geodesics.metric import Metric, State, from_fluxes, from_pieces, inverse_laplacian
+from scorefold_toolkit.geodesics.midpoint import GraphMidpoint
 
 
 class GraphChord(Metric):
@@ -59,6 +60,10 @@ class GraphChord(Metric):
 
         area = inner(u, u) * inner(w, w) - inner(u, w) ** 2
         return self.weight * bent / ((1 + self.weight * s.square().sum(1)) * area)
+
+    def sure(self) -> Metric | None:
+        """Measured at midpoints, with one product J^T u a step."""
+        return None if self.exact else GraphMidpoint(self.field, self.weight)
 
     def evaluate(self, path: Tensor, known: State) -> State:
         """The scores at the nodes and the rises of log p along the steps, with the energy."""

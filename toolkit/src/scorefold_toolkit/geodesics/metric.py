@@ -80,6 +80,10 @@ class Metric(ABC):
         """What is computed once for pairs of ends (B, D) and passed to every ``evaluate`` of their paths."""
         return {}
 
+    def sure(self) -> Metric | None:
+        """The same metric with an exact gradient on paths, for pairs that do not converge; None where it is exact."""
+        return None
+
     @abstractmethod
     def evaluate(self, path: Tensor, known: State) -> State:
         """The state of paths (B, N + 1, D)."""

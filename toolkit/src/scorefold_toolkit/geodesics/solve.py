@@ -172,7 +172,7 @@ def solve(
     parts = []
     for first in range(0, max(1, len(start)), size):
         part = slice(first, first + size)
-        parts.append(_solved(metric, start[part], end[part], settings, [each[part] for each in starts]))
+        parts.append(_surely(metric, start[part], end[part], settings, [each[part] for each in starts]))
         report(min(first + size, len(start)), len(start), "geodesics")
     if len(parts) == 1:
         return parts[0]
@@ -182,6 +182,25 @@ def solve(
     }
     paths = [path for one in parts for path in one.paths]
     return Geodesics(paths, starts=parts[0].starts, reasons=[text for one in parts for text in one.reasons], **joined)
+
+
+def _surely(
+    metric: Metric, start: Tensor, end: Tensor, settings: SolverSettings, starts: Sequence[Tensor]
+) -> Geodesics:
+    """The geodesics of pairs; those that do not converge again with a metric whose gradient is exact."""
+    found = _solved(metric, start, end, settings, starts)
+    sure = metric.sure()
+    left = [row for row, reason in enumerate(found.reasons) if reason == NOT_CONVERGED]
+    if sure is None or not left:
+        return found
+    index = torch.tensor(left)
+    again = _solved(sure, start[index], end[index], settings, [each[index] for each in starts])
+    again.calls.add_(found.calls[index])
+    for name in ("length", "error", "decrement", "resolution", "gain", "agree", "calls"):
+        getattr(found, name)[index] = getattr(again, name)
+    for row, path, reason in zip(left, again.paths, again.reasons, strict=True):
+        found.paths[row], found.reasons[row] = path, reason
+    return found
 
 
 def _solved(
@@ -257,8 +276,11 @@ def _climb(
             longest=_LONGEST,
         )
         calls.index_add_(0, pair, found.calls * (steps + 1))
-        finer = metric.length(subdivided(found.path, _FINER), rows(known, pair))
-        calls.index_add_(0, pair, torch.full_like(pair, _FINER * steps + 1))
+        finer = found.state["energy"].clamp_min(0).sqrt()
+        if last or len(path) > _KEPT * batch:
+            # What jumps over a gap is short on its own points alone.
+            finer = metric.length(subdivided(found.path, _FINER), rows(known, pair))
+            calls.index_add_(0, pair, torch.full_like(pair, _FINER * steps + 1))
         kept = _best(found.path, finer, pair, 1 if last else _KEPT, agreed)
         path, pair, before, finer = found.path[kept], pair[kept], before[kept], finer[kept]
         smooth = path if coarse is None else extrapolated(path, coarse[kept])
