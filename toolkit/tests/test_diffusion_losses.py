@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from scorefold.data import EventScale
 from scorefold.diffusion import VE, VP, DiffusionProcess, GeometricVE, LinearLogSNR, PerComponent, SubVP
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.random import draw_normal
@@ -170,6 +171,17 @@ def test_answers_are_what_predictions_say_they_are(kind) -> None:
     for prediction, answer in answers.items():
         torch.testing.assert_close(shown.expected_noise(answer, prediction), z, rtol=1e-6, atol=1e-6)
         torch.testing.assert_close(shown.score(answer, prediction), -z / b, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("process", [VE(0.01, 100.0), TWO_SPEEDS])
+def test_events_are_standardised_by_their_moments_and_noise(process: DiffusionProcess) -> None:
+    """The level is log(scale / signal), the mean over components where these diffuse at several speeds."""
+    x = torch.randn(3, 2, dtype=F64, generator=torch.Generator().manual_seed(0))
+    t = torch.tensor([0.2, 0.5, 0.9], dtype=F64)
+    signal, scale = (value.expand(3, 2) for value in process.coefficients(x, t))
+    shown, level = Standardised.at(process, EventScale(mean=2.0, std=3.0), x, t)
+    torch.testing.assert_close(level, (scale / signal).log().mean(1))
+    torch.testing.assert_close(shown.input, (x - 2 * signal) / (9 * signal**2 + scale**2).sqrt())
 
 
 def test_the_straight_path_is_a_diffusion_with_its_marginals() -> None:

@@ -125,6 +125,16 @@ def test_weightings_are_those_of_the_table(name: Any, felt: list[float]) -> None
     torch.testing.assert_close(found, torch.tensor(felt, dtype=F64), atol=6e-5, rtol=1e-3)
 
 
+def test_losses_with_an_uncertainty_are_divided_by_its_exponential_and_pay_for_it() -> None:
+    """losses e^-v + v, with v a function of log(scale / signal): here v = u / 2."""
+    t = torch.linspace(0.1, 0.9, 5, dtype=torch.float64)
+    losses = torch.arange(1, 6, dtype=torch.float64)
+    levels = NoiseLevels(IsotropicProcess(GeometricVE(0.01, 100.0)), MixtureLevels())
+    found = levels.reweigh(losses, t, WeightingConfig(name="uncertainty"), lambda u: u / 2)
+    v = (0.01 * 10 ** (4 * t)).log() / 2
+    torch.testing.assert_close(found, losses / v.exp() + v)
+
+
 def test_uncertainty_is_edm_over_the_loss_expected_at_a_level(generator: torch.Generator) -> None:
     """With losses of expectation e^(u / 2) and gamma noise, v(u) is u / 2, and every level has the loss 1 + u / 2."""
     levels = NoiseLevels(WIDE, LogNormalLevels())
