@@ -46,6 +46,7 @@ FIGURES = {
     "hemisphere-code": "autoencoder/reconstruction",
     "learned-geodesics": "geometry/geodesics",
     "multiscale-patches": "samples/samples",
+    "score-geodesics": "geometry/geodesics",
     "scorevae-digits": "code/traversals",
     "spend-labels": "plan/allocation",
     "sphere-dimension": "dimension/spectrum",
