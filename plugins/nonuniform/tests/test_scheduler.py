@@ -273,3 +273,12 @@ def test_what_a_step_refuses() -> None:
     pair = torch.eye(2, dtype=torch.float64)
     with pytest.raises(ConfigError, match="couples its components"):
         NonUniformScheduler(MatrixProcess(-pair, pair))
+
+
+def test_the_scale_at_work_is_how_many_ends_lie_before_a_timestep() -> None:
+    """Ends at 0.3 and 0.6 of 999 timesteps; an end belongs to the stretch below it."""
+    scheduler = NonUniformScheduler(
+        process="log-snr", bands={"name": "haar", "levels": 2}, event_shape=SHAPE, ends=[0.3, 0.6, 1.0]
+    )
+    labels = [0.0, 299.0, 999 * 0.3, 300.0, 999 * 0.6, 600.0, 999.0]
+    assert [scheduler.scale_at(label) for label in labels] == [0, 0, 0, 1, 1, 2, 2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from scorefold.data import Dataset, TensorSpec
 from scorefold.errors import WorkerError
 from scorefold.stage import Executor
 from scorefold_registry.run.executor import LocalExecutor
+from scorefold_verbs import assess as assessing
 from scorefold_verbs.assess import assess
 from scorefold_verbs.config.verbs import AssessOptions, LikelihoodOptions, OutlierOptions
 from scorefold_verbs.evaluate import evaluate_likelihood
@@ -89,3 +91,23 @@ def test_a_worker_that_ends_is_said_and_its_job_not_done_here() -> None:
 
     with pytest.raises(WorkerError, match="the worker process ended"):
         arrays_of("evaluate", Normal(), Dying())
+
+
+@pytest.mark.parametrize(("conditioned", "calls"), [(True, [3, 3, 1]), (False, [6, 6, 2])])
+def test_draws_of_a_shard_are_made_a_batch_at_a_time(
+    conditioned: bool, calls: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """7 draws for each of two points in batches of 6: three of both, or six of all 14 without a condition."""
+    made: list[int] = []
+
+    def draw_events(component: Any, count: int, *given: Any) -> Tensor:
+        made.append(count)
+        return torch.full((count, 2, 3) if conditioned else (count, 3), float(len(made)))
+
+    monkeypatch.setattr(assessing, "device_of", lambda component: torch.device("cpu"))
+    monkeypatch.setattr(assessing, "condition_of", lambda *given: torch.zeros(2, 1) if conditioned else None)
+    monkeypatch.setattr(assessing, "draw_events", draw_events)
+    options = SimpleNamespace(n=7, batch_size=6)
+    shard = assessing.Shard(SimpleNamespace(event_shape=(3,)), Dataset(torch.zeros(2, 3)), options, 0)  # type: ignore[arg-type]
+    assert assessing.draws_of(shard).shape == (7, 2, 3)
+    assert made == calls
