@@ -145,7 +145,8 @@ class Density(nn.Module):
         process, like = self.model.process, self.model._reference()
         assert isinstance(process, Isotropic)
         wanted = self.noise * self.spread
-        t = process.time_at(like.new_tensor([wanted])).clamp(process.t_min, process.t_max)
+        ends = process.noise_to_signal(like.new_tensor([process.t_min, process.t_max]))
+        t = process.time_at(like.new_tensor([wanted]).clamp(ends[0], ends[1]))
         signal = process.coefficients(like.new_zeros(1, *self.event_shape), t)[0]
         sigma = float(process.noise_to_signal(t))
         if abs(sigma / wanted - 1) > 1e-3:

@@ -132,8 +132,9 @@ class SolvedGeometry(nn.Module, Geometry, Transports):
     def mean(self, points: Tensor, weights: Tensor | None = None) -> Tensor:
         """The weighted barycentre of points (N, *E), (*E): Karcher's iteration from the point nearest to the others.
 
-        A step is a straight move along the mean velocity of the geodesics, halved where it does not lower the weighted
-        sum of squared distances. Raises ``DataError`` where the iteration does not end, and as ``distance``.
+        A step is a straight move along the mean velocity of the geodesics. Its size is by Barzilai and Borwein's rule,
+        and is halved where the weighted sum of squared distances rises. Raises ``DataError`` where the iteration does
+        not end, and as ``distance``.
         """
         (rows,) = self._rows(points=points)
         shares = barycentre_weights(points, weights).double()
@@ -144,10 +145,13 @@ class SolvedGeometry(nn.Module, Geometry, Transports):
             if float(metric.inner(mean, step, step)) <= _PRINCIPAL**2 * best:
                 return self._events(mean, points)[0]
             value, pull = self._pull(mean + size * step, rows, shares)
-            if value <= best * (1 + 1e-6):
-                mean, best, step, size = mean + size * step, value, pull, min(1.0, 2 * size)
-            else:
+            if value > best * (1 + 1e-3):
                 size /= 2
+                continue
+            move, change = size * step, step - pull
+            mean, best, step = mean + move, value, pull
+            size = float((move * change).sum() / change.square().sum().clamp_min(1e-300))
+            size = min(max(size, 0.05), 2.0) if size > 0 else 1.0
         raise DataError(
             f"no barycentre was found in {_MEAN_STEPS} steps", hint="take points nearer to one another, or more noise"
         )

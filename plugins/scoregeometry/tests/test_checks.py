@@ -1,0 +1,312 @@
+"""What is withheld, what is reported, and what is refused."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from scorefold.data import Dataset, TensorSpec
+from scorefold.diffusion import VE
+from scorefold.errors import ConfigError, DataError, ShapeError
+from scorefold.interfaces import ScoreModel, TensorSource
+from scorefold.stage import StageContext
+from scorefold_registry import Host
+from scorefold_scoregeometry.from_density import FromDensity
+from scorefold_verbs.config.verbs import InterpolateOptions
+from scorefold_verbs.geometry import build, interpolate
+
+PLANE = {"use": "data:subspace", "config": {"dimension": 2, "ambient": 2, "points": 200}}
+EXACT = {"use": "score:analytic", "inputs": {"data": PLANE}}
+
+
+@pytest.fixture(scope="module")
+def host() -> Host:
+    return Host.discover()
+
+
+def row(*values: float) -> Tensor:
+    return torch.tensor([values], dtype=torch.float64)
+
+
+class Modes(ScoreModel):
+    """Gaussians of deviation 0.1 at (-2, 0) and (2, 0): the score alone, no gradient where ``turn`` is not 0."""
+
+    def __init__(self, turn: float = 0.0, spec: TensorSpec | None = None, distance: float = 2.0) -> None:
+        super().__init__(VE(sigma_min=1e-6, sigma_max=50.0), (2,), spec)
+        self.register_buffer("means", torch.tensor([[-distance, 0.0], [distance, 0.0]], dtype=torch.float64))
+        self.turn = turn
+
+    def score(self, x: Tensor, t: Tensor, condition: Any = None) -> Tensor:
+        pulls = (self.means[:, None] - x) / 0.01
+        shares = (-0.005 * pulls.square().sum(2)).softmax(0)
+        found = (shares[:, :, None] * pulls).sum(0)
+        return found + self.turn * torch.stack([-x[:, 1], x[:, 0]], 1) / 0.01
+
+
+def near(*centres: float) -> TensorSource:
+    draws = 0.1 * torch.randn(200, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    draws[:, 0] += torch.tensor(centres, dtype=torch.float64).repeat(200)[:200]
+    return TensorSource({"train": Dataset(draws[::2]), "test": Dataset(draws[1::2])})
+
+
+def between_modes(host: Host, points: int) -> Any:
+    """geometry:score of the two modes at lambda = 1."""
+    settings: dict[str, Any] = {"noise": 1e-6, "solver": {"points": points}}
+    plain: Any = host.create("geometry:score", settings, score=Modes(), data=near(-2, 2))
+    return host.create("geometry:score", {**settings, "weight": plain.weight**-0.5}, score=Modes(), data=near(-2, 2))
+
+
+@pytest.mark.parametrize("points", [16, 32])
+def test_a_jump_over_a_gap_is_withheld(host: Host, points: int) -> None:
+    """The truth is 398.6, and a solver without this check reports 28.6."""
+    geometry = between_modes(host, points)
+    assert geometry.weight == pytest.approx(1.0)
+    found = geometry.solve(row(-2, 0), row(2, 0))
+    if math.isnan(float(found.length)):
+        assert found.reasons[0]
+        with pytest.raises(DataError, match="1 of 1 geodesics are withheld"):
+            geometry.distance(row(-2, 0), row(2, 0))
+        return
+    assert float(found.length) == pytest.approx(398.65, rel=0.02)
+
+
+def test_a_withheld_pair_leaves_the_others(host: Host) -> None:
+    geometry = between_modes(host, 16)
+    x, y = torch.cat([row(-2, 0), row(-2, 0)]), torch.cat([row(2, 0), row(-1.9, 0.1)])
+    found = geometry.solve(x, y)
+    assert found.reasons[1] == ""
+    assert math.isfinite(float(found.length[1]))
+    assert geometry.reasons(x, y)[0] or math.isfinite(float(found.length[0]))
+
+
+def test_interpolate_leaves_withheld_pairs_out_and_counts_them(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, context = near(-2), StageContext("here", split="test")
+    geometry: Any = host.create("geometry:score", {"noise": 0.1}, score=Modes(), data=data)
+    monkeypatch.setattr(geometry, "reasons", lambda x, y: ["not converged", "", ""])
+    outcome = interpolate(geometry, {"data": data}, InterpolateOptions(pairs=3, times=5), context)
+    assert outcome.result["metrics"]["pairs"] == 2
+    assert outcome.result["metrics"]["pairs withheld"] == 1
+    assert outcome.arrays["lengths"].isnan().tolist() == [True, False, False]
+    assert outcome.arrays["geodesics"].isnan().flatten(1).all(1).tolist() == [True, False, False]
+    assert outcome.result["warnings"][0] == "1 of 3 paths are withheld: not converged"
+    assert len(outcome.value.load("test")) == 10
+    monkeypatch.setattr(geometry, "reasons", lambda x, y: ["not converged"] * 3)
+    with pytest.raises(DataError, match="all 3 geodesics are withheld: not converged"):
+        interpolate(geometry, {"data": data}, InterpolateOptions(pairs=3, times=5), context)
+
+
+def test_build_looks_at_few_points_and_counts_what_is_withheld(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, context = near(-2), StageContext("here", split="test")
+    geometry: Any = host.create("geometry:score", {"noise": 0.1}, score=Modes(), data=data)
+    assert "distances withheld" not in build(geometry, {"data": data}, None, context).result["metrics"]
+    few = geometry.lengths(data.load("test").x)
+    assert few.shape == (12, 12)
+    few[0, 1] = few[1, 0] = math.nan
+    monkeypatch.setattr(geometry, "lengths", lambda points: few)
+    metrics = build(geometry, {"data": data}, None, context).result["metrics"]
+    assert (metrics["points"], metrics["distances withheld"]) == (12, 1)
+
+
+def test_paths_outside_the_support_are_no_interpolation(host: Host) -> None:
+    geometry: Any = host.create("geometry:score", {"noise": 0.1}, score=Modes(), data=near(-2))
+    inside, outside = geometry.reasons(torch.cat([row(-2, 0), row(-2, 0)]), torch.cat([row(-2, 0.1), row(-2, 0.9)]))
+    assert inside == ""
+    assert outside == "the path leaves the support of the data"
+
+
+def test_equal_points_and_both_directions(host: Host) -> None:
+    geometry = host.create("geometry:score", {"noise": 0.3}, score=EXACT, data=PLANE, dtype=torch.float64)
+    x, y = row(1.5, 0.2), row(-0.3, 1.1)
+    assert geometry.distance(x, x).tolist() == [0.0]
+    torch.testing.assert_close(geometry.distance(x, y), geometry.distance(y, x), atol=1e-9, rtol=0)
+    assert geometry.distance_matrix(torch.cat([x, y])).diagonal().tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("name", ["geometry:score", "geometry:fermat"])
+def test_units_move_no_path(host: Host, name: str) -> None:
+    """x -> 10 x with noise and weight kept: paths scale by 10, and lengths of both metrics too."""
+    points = torch.randn(200, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    found = []
+    for unit in (1.0, 10.0):
+        data = TensorSource({name: Dataset(unit * points[k::2]) for k, name in enumerate(("train", "test"))})
+        score = host.create("score:analytic", {"gaussian": True}, data=data, dtype=torch.float64)
+        geometry: Any = host.create(name, {"noise": 0.3}, score=score, data=data)
+        a, b = unit * row(1.5, 0.2), unit * row(-0.3, 1.1)
+        middle = geometry.geodesic(a, b, torch.tensor([0.5]))
+        found.append(torch.cat([middle.flatten(), geometry.distance(a, b)]) / unit)
+    torch.testing.assert_close(*found, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("process", ["ve", {"name": "vp", "t_min": 1e-4}, {"name": "edm", "sigma_data": 0.5}])
+def test_a_process_with_a_signal_gives_the_same_geometry(host: Host, process: Any) -> None:
+    score = {"use": "score:analytic", "config": {"process": process}, "inputs": {"data": PLANE}}
+    geometry: Any = host.create("geometry:score", {"noise": 0.5}, score=score, data=PLANE, dtype=torch.float64)
+    assert geometry.density.sigma == pytest.approx(0.5 * geometry.density.spread, rel=1e-3)
+    found = geometry.density.score(row(2, 0))
+    torch.testing.assert_close(found, row(-2 / (1 + geometry.density.sigma**2), 0), atol=1e-6, rtol=0)
+
+
+def test_a_score_that_is_no_gradient_warns(host: Host) -> None:
+    geometry = host.create("geometry:score", {"noise": 0.1}, score=Modes(turn=0.5), data=near(-2, 2))
+    numbers, warnings = geometry.diagnose(near(-2, 2).load("test").x[:4])
+    assert numbers["curl"] > 0.1
+    assert any("no gradient" in text for text in warnings)
+    true: Any = host.create("geometry:score", {"noise": 0.1}, score=Modes(), data=near(-2, 2))
+    assert true.diagnose(near(-2, 2).load("test").x[:4])[0]["curl"] < 1e-6
+
+
+def test_a_straight_geometry_says_so(host: Host) -> None:
+    geometry = host.create(
+        "geometry:score", {"noise": 0.3, "weight": 1e-3}, score=EXACT, data=PLANE, dtype=torch.float64
+    )
+    warnings = geometry.diagnose(torch.eye(2, dtype=torch.float64))[1]
+    assert any("no different from straight lines" in text for text in warnings)
+
+
+@pytest.mark.parametrize("start", ["noise", "graph"])
+def test_other_starts_find_the_path_too(host: Host, start: str) -> None:
+    settings = {"noise": 0.3, "solver": {"starts": [start]}}
+    geometry: Any = host.create("geometry:score", settings, score=EXACT, data=PLANE, dtype=torch.float64)
+    plain = host.create("geometry:score", {"noise": 0.3}, score=EXACT, data=PLANE, dtype=torch.float64)
+    a, b = row(1.5, 0.2), row(-0.3, 1.1)
+    found = geometry.solve(a, b)
+    torch.testing.assert_close(found.length, plain.distance(a, b), atol=1e-5, rtol=0)
+    assert found.starts == 3
+    assert int(found.agree) == 3
+
+
+def test_points_outside_the_data_warn(host: Host) -> None:
+    for name in ("geometry:land", "geometry:rbf"):
+        geometry: Any = host.create(name, {}, data=near(-2, 2))
+        assert geometry.diagnose(row(50, 50))[1]
+
+
+@pytest.mark.parametrize(
+    ("config", "text"),
+    [
+        ({"t": 0.1}, "noise: 0.2 is the deviation"),
+        ({"lambda": 1.0}, "weight: 1 counts log p"),
+        ({"guidance": 2.0}, "gradient of no density"),
+        ({"noise": -1}, "a number above 0"),
+        ({"solver": {"points": 8}}, "at least 16"),
+    ],
+)
+def test_settings_that_mean_something_else_are_refused(host: Host, config: dict[str, Any], text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        host.create("geometry:score", config, score=EXACT, data=PLANE)
+
+
+def test_models_that_do_not_fit_are_refused(host: Host) -> None:
+    banana = {"flow": {"use": "flow:banana"}, "data": {"use": "data:banana", "config": {"points": 50}}}
+    with pytest.raises(ConfigError, match="neither a score nor a flow"):
+        host.create("geometry:score", data=PLANE)
+    with pytest.raises(ConfigError, match="both a score and a flow"):
+        host.create("geometry:score", score=EXACT, **banana)
+    with pytest.raises(ConfigError, match="without noise"):
+        host.create("geometry:score", {"noise": 0.2}, **banana)
+    with pytest.raises(ConfigError, match="a flow denoises nothing"):
+        host.create("geometry:score", {"form": "residual"}, **banana)
+    with pytest.raises(ConfigError, match="takes none"):
+        host.create("geometry:score", {"condition": 1}, score=EXACT, data=PLANE)
+    score = Modes()
+    score.process = nn.Module()  # type: ignore[assignment]
+    with pytest.raises(ConfigError, match="no single noise level"):
+        host.create("geometry:score", score=score, data=near(-2, 2))
+    with pytest.raises(ConfigError, match="events"):
+        host.create("geometry:score", score=EXACT, data={"use": "data:digits", "config": {"limit": 50}})
+    with pytest.raises(ConfigError, match="no such function"):
+        host.create("geometry:metric", {"target": "nowhere:nothing", "dimension": 2})
+
+
+@pytest.mark.parametrize(
+    ("spec", "given", "text"),
+    [
+        (TensorSpec((), classes=10), None, "a class below 10"),
+        (TensorSpec((), classes=10), 10, "a class from 0 to 9"),
+        (TensorSpec((3,)), (1.0, 2.0), "takes 3"),
+        (TensorSpec((1, 4, 4)), None, "guided by an observation"),
+    ],
+)
+def test_conditions_that_do_not_fit_are_refused(host: Host, spec: TensorSpec, given: Any, text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        host.create("geometry:score", {"condition": given}, score=Modes(spec=spec), data=near(-2, 2))
+
+
+@pytest.mark.parametrize(("spec", "given"), [(TensorSpec((), classes=10), 3), (TensorSpec((3,)), (1.0, 2.0, 3.0))])
+def test_one_condition_serves_both_ends(host: Host, spec: TensorSpec, given: Any) -> None:
+    geometry: Any = host.create(
+        "geometry:score", {"condition": given, "noise": 0.1}, score=Modes(spec=spec), data=near(-2, 2)
+    )
+    assert float(geometry.distance(row(-2, 0), row(-2, 0.1))) > 0.1
+
+
+def test_a_guided_prior_is_refused(host: Host) -> None:
+    digits = {"use": "data:digits", "config": {"limit": 60}}
+    prior = {"use": "score:analytic", "config": {"gaussian": True, "process": "vp"}, "inputs": {"data": digits}}
+    dps = {
+        "use": "score:dps",
+        "config": {"operator": {"name": "box-downsample", "factor": 2}},
+        "inputs": {"prior": prior},
+    }
+    with pytest.raises(ConfigError, match="guided by an observation"):
+        host.create("geometry:score", score=dps, data=digits)
+
+
+def test_a_model_whose_calls_differ_is_refused(host: Host) -> None:
+    score = Modes()
+    score.dropout = nn.Dropout()
+    geometry = host.create("geometry:score", {"noise": 0.1}, score=score.train(), data=near(-2, 2))
+    with pytest.raises(ConfigError, match=r"call model.eval\(\)"):
+        geometry.distance(row(-2, 0), row(-2, 0.1))
+    score.eval()
+    assert float(geometry.distance(row(-2, 0), row(-2, 0.1))) > 0.1
+
+
+def test_points_and_times_that_do_not_fit_are_refused(host: Host) -> None:
+    geometry = host.create("geometry:score", score=EXACT, data=PLANE, dtype=torch.float64)
+    x = row(1, 0)
+    with pytest.raises(ShapeError, match="takes"):
+        geometry.distance(torch.zeros(1, 3, dtype=torch.float64), x)
+    with pytest.raises(ShapeError, match="float32"):
+        geometry.distance(x.float(), x)
+    with pytest.raises(DataError, match="NaN"):
+        geometry.distance(row(math.nan, 0), x)
+    with pytest.raises(DataError, match="times from 0 to 1"):
+        geometry.geodesic(x, -x, torch.tensor([1.5], dtype=torch.float64))
+    with pytest.raises(ShapeError, match="rows"):
+        geometry.distance(x.repeat(2, 1), x.repeat(3, 1))
+    with pytest.raises(DataError, match="no closed form"):
+        host.create("geometry:fermat", score=EXACT, data=PLANE, dtype=torch.float64).curvature(x, x, x)  # type: ignore[attr-defined]
+
+
+def test_a_noise_that_the_score_does_not_know_warns(host: Host) -> None:
+    score = Modes()
+    score.process = VE(sigma_min=0.05, sigma_max=50.0)
+    geometry: Any = host.create("geometry:score", {"noise": 1e-4}, score=score, data=near(-2, 2))
+    with pytest.warns(UserWarning, match="outside what the score knows"):
+        assert geometry.density.sigma == pytest.approx(0.05)
+
+
+def test_matrices_that_are_no_metric_are_refused(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    import scorefold_scoregeometry.examples as examples
+
+    geometry = host.create("geometry:metric", {"target": "scorefold_scoregeometry.examples:normal", "dimension": 2})
+    with pytest.raises(ShapeError, match="expected"):
+        geometry.metric(row(1, 2))
+    for matrix, text in (([[1.0, 0.5], [0.0, 1.0]], "not symmetric"), ([[1.0, 2.0], [2.0, 1.0]], "positive definite")):
+        answer = torch.tensor(matrix, dtype=torch.float64)
+        monkeypatch.setattr(examples, "paraboloid", lambda x, answer=answer: answer.expand(len(x), 2, 2))
+        own = {"target": "scorefold_scoregeometry.examples:paraboloid", "dimension": 2}
+        with pytest.raises(DataError, match=text):
+            host.create("geometry:metric", own).metric(row(1, 2))
+
+
+def test_denoised_points_are_those_of_the_model(host: Host) -> None:
+    geometry = host.create("geometry:score", {"noise": 0.5}, score=EXACT, data=PLANE, dtype=torch.float64)
+    assert isinstance(geometry, FromDensity)
+    sigma = geometry.density.sigma
+    torch.testing.assert_close(geometry.denoised(row(2, 0)), row(2 / (1 + sigma**2), 0), atol=1e-6, rtol=0)
