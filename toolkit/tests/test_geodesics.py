@@ -30,7 +30,7 @@ from scorefold_toolkit.geodesics import (
     transported,
 )
 from scorefold_toolkit.geodesics.metric import conjugate_gradients
-from scorefold_toolkit.geodesics.solve import NOT_RESOLVED, interpolated, respaced
+from scorefold_toolkit.geodesics.solve import NOT_CONVERGED, NOT_RESOLVED, interpolated, respaced
 
 NORMAL = Field(lambda x: -x, lambda x: -0.5 * x.square().sum(1))
 PARABOLOID = 3.0746608369488557
@@ -302,7 +302,7 @@ def test_a_path_that_jumps_over_a_gap_is_withheld(field: Field, points: int) -> 
     ends = row(-2, 0), row(2, 0)
     geodesics = found(GraphChord(field, 1.0), *ends, points, tolerance=1e-6, steps=100)
     right = abs(float(geodesics.length) / 398.65 - 1) <= 0.02
-    assert right or geodesics.reasons == [NOT_RESOLVED]
+    assert right or geodesics.reasons[0] in (NOT_CONVERGED, NOT_RESOLVED)
     tunnel = minimise(GraphChord(NARROW, 1.0), straight(*ends, 64))
     metric = GraphChord(NARROW, 1.0)
     line = metric.length(straight(*ends, 4000), {})

@@ -16,6 +16,7 @@ from scorefold_toolkit.geodesics.metric import Metric, State, put, rows
 _SUFFICIENT = 1e-4
 _HALVINGS = 30
 _FEW_HALVINGS = 8
+_FAR = 1e-2
 _MEMORY = 8
 _ROUNDING = 2e-15
 _INEXACT = 1e-6
@@ -69,7 +70,7 @@ def minimise(
     decrement = path.new_full((batch,), float("inf"))
     open_ = torch.ones(batch, dtype=torch.bool, device=path.device)
     calls, taken = torch.ones_like(open_, dtype=torch.long), torch.zeros_like(open_, dtype=torch.long)
-    least, since = decrement.clone(), taken.clone()
+    least, lowest, since = decrement.clone(), decrement.clone(), taken.clone()
     energies, memory = [state["energy"].clone()], _Memory(path[:, 1:-1])
     inner = slice(1, -1)
     for count in range(steps + 1):
@@ -82,8 +83,9 @@ def minimise(
         downhill = inverse(gradient)
         decrement[act] = _dot(gradient, downhill) / now["energy"].clamp_min(1e-300)
         bad = ~downhill.flatten(1).isfinite().all(1)
-        fell = decrement[act] < 0.5 * least[act]
-        least[act] = torch.where(fell, decrement[act], least[act])
+        fell = (decrement[act] < 0.5 * least[act]) | (now["energy"] < 0.99 * lowest[act])
+        least[act] = torch.minimum(decrement[act], least[act])
+        lowest[act] = torch.minimum(now["energy"], lowest[act])
         since[act] = torch.where(fell, 0, since[act] + 1)
         # A line integral's gradient is not that of the energy to the last digits: it stops falling there.
         stalled = (since[act] > _PATIENCE) if not metric.exact else torch.zeros_like(bad)
@@ -149,8 +151,10 @@ def _search(
     found = _Moved(path.clone(), {name: value.clone() for name, value in state.items()}, skip.clone(), skip.long() * 0)
     limit = torch.maximum(_unevenness(path), path.new_tensor(longest))
     size = torch.ones_like(energy)
-    for _ in range(_HALVINGS if metric.exact else _FEW_HALVINGS):
-        left = (~found.done & (slope < 0)).nonzero()[:, 0]
+    # Near the end of an inexact search shorter steps bring nothing; far from it the first step can be far too long.
+    patient = (decrement > _FAR) | metric.exact
+    for count in range(_HALVINGS):
+        left = (~found.done & (slope < 0) & (patient | (count < _FEW_HALVINGS))).nonzero()[:, 0]
         if len(left) == 0:
             break
         trial = path[left].clone()
