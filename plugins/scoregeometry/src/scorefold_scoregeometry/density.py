@@ -156,12 +156,14 @@ class Density(nn.Module):
 
     def _native(self, x: Tensor) -> Tensor:
         like = self.model._reference(x)
-        return (self.signal * x).to(dtype=like.dtype, device=like.device).unflatten(1, self.event_shape)
+        answer: Tensor = (self.signal * x).to(dtype=like.dtype, device=like.device).unflatten(1, self.event_shape)
+        return answer
 
     def _score(self, x: Tensor) -> Tensor:
         """s of rows (R, D), which may be differentiated: one call."""
         if isinstance(self.model, Flow):
-            return torch.func.grad(lambda at: self._log_prob(at).sum())(x)
+            answer: Tensor = torch.func.grad(lambda at: self._log_prob(at).sum())(x)
+            return answer
         y = self._native(x)
         t = y.new_full((len(y),), self.time)
         found = self.model.score(y, t, _repeated(self.condition, len(y), y))

@@ -68,7 +68,8 @@ class FromDensity(SolvedGeometry):
 
     def some_points(self, count: int) -> Tensor:
         """Held-out points."""
-        return held_out(self.data, count).to(self.density.model._reference()).unflatten(1, self.event_shape)
+        answer: Tensor = held_out(self.data, count).to(self.density.model._reference()).unflatten(1, self.event_shape)
+        return answer
 
     def own_diagnosis(self, points: Tensor) -> tuple[dict[str, float], list[str]]:
         """The noise, the weight, and how far the score is from a gradient."""

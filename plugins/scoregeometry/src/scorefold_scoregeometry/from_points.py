@@ -30,7 +30,8 @@ class FromPoints(SolvedGeometry):
 
     def some_points(self, count: int) -> Tensor:
         """Held-out points."""
-        return held_out(self.data, count).to(torch.get_default_dtype()).unflatten(1, self.event_shape)
+        answer: Tensor = held_out(self.data, count).to(torch.get_default_dtype()).unflatten(1, self.event_shape)
+        return answer
 
 
 class LandGeometry(FromPoints):

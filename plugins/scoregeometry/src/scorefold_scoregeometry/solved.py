@@ -54,7 +54,8 @@ class SolvedGeometry(nn.Module, Geometry, Transports):
     def some_points(self, count: int) -> Tensor:
         """At most so many points to show geodesics between, (N, *E)."""
         draws = torch.randn(count, self.dimension, generator=torch.Generator().manual_seed(0))
-        return draws.unflatten(1, self.event_shape)
+        answer: Tensor = draws.unflatten(1, self.event_shape)
+        return answer
 
     def own_diagnosis(self, points: Tensor) -> tuple[dict[str, float], list[str]]:
         """Numbers and warnings of a metric about rows (N, D), besides those of the solver."""
@@ -107,7 +108,8 @@ class SolvedGeometry(nn.Module, Geometry, Transports):
         if len(a) == 0 or len(s) == 0:
             return x.new_empty(len(a), len(s), *self.event_shape)
         found = self._strict(self._solve(a, b))
-        return found.at(s.to(a)).to(x).unflatten(2, self.event_shape)
+        answer: Tensor = found.at(s.to(a)).to(x).unflatten(2, self.event_shape)
+        return answer
 
     def transport(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         """v (B, *E) carried along the geodesic from x to y, by the equation of transport. Raises as ``distance``."""

@@ -25,20 +25,21 @@ def noise_path(density: Density, x: Tensor, y: Tensor) -> Tensor:
     """Paths (B, 17, D) between rows (B, D) through their noise: along great circles, decoded (18 steps of Heun)."""
     model = density.model
     like = model._reference(x)
-    options = {} if isinstance(model, Flow) else {"steps": _FLOW_STEPS}
+    steps = None if isinstance(model, Flow) else _FLOW_STEPS
     ends = torch.cat([x, y]).to(like).unflatten(1, density.event_shape)
     condition = density.conditions(len(ends), ends)
-    first, last = standardised(model, encode_noise(model, ends, condition, **options)).chunk(2)
+    first, last = standardised(model, encode_noise(model, ends, condition, steps=steps)).chunk(2)
     a, b = first.flatten(1), last.flatten(1)
     cosine = (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1)).clamp_min(1e-30)
     angle = cosine.clamp(-1 + 1e-6, 1 - 1e-6).arccos()[:, None, None]
     share = torch.linspace(0, 1, _STEPS + 1, dtype=a.dtype, device=a.device)[None, :, None]
     circle = (((1 - share) * angle).sin() * a[:, None] + (share * angle).sin() * b[:, None]) / angle.sin()
     noise = unstandardised(model, circle.flatten(0, 1).unflatten(1, density.event_shape))
-    found = decode_noise(model, noise, density.conditions(len(noise), noise), **options)
+    found = decode_noise(model, noise, density.conditions(len(noise), noise), steps=steps)
     path = found.flatten(1).to(x).unflatten(0, (len(x), _STEPS + 1))
     path[:, 0], path[:, -1] = x, y
-    return path
+    answer: Tensor = path
+    return answer
 
 
 class NeighbourGraph:
