@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import mmap
 import pickle
 import time
@@ -14,6 +15,7 @@ from torch import Tensor
 from scorefold.data import Condition
 from scorefold.diffusion import VE
 from scorefold.interfaces import Flow, ScoreModel, evaluations
+from scorefold.interfaces.model import Shown
 from scorefold_registry.components.building import Made, Memory
 from scorefold_registry.run.costs import cpu_seconds, peak_memory, restart_peak
 from scorefold_registry.run.stage_work import models_of
@@ -105,10 +107,52 @@ def test_methods_of_mixins_count_and_measuring_the_size_of_calls_does_not() -> N
     assert tally.points == 5, "models of other classes are not counted"
 
 
-def test_each_thread_counts_its_own_evaluations() -> None:
+def test_threads_that_a_stage_starts_count_for_it() -> None:
     with evaluations([model := Exact()]) as tally, ThreadPoolExecutor(1) as pool:
         pool.submit(model.score, X, torch.zeros(5)).result()
+    assert tally.points == 5
+
+
+def test_each_of_two_counting_threads_counts_its_own() -> None:
+    def counted() -> int | None:
+        with evaluations([model := Exact()]) as own:
+            model.score(X, torch.zeros(5))
+        return own.points
+
+    with evaluations([Exact()]) as tally, ThreadPoolExecutor(1) as pool:
+        assert pool.submit(counted).result() == 5
     assert tally.points == 0
+
+
+def test_methods_of_every_sort_work_and_wrapped_ones_count() -> None:
+    class Static(Exact):
+        @staticmethod
+        def score(x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:  # type: ignore[override]
+            return -x
+
+    class Wrapping(Exact):
+        @functools.wraps(Exact.score)
+        def score(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
+            return -x
+
+    assert torch.equal(Static().score(X, torch.zeros(5)), -X)
+    with evaluations([model := Wrapping()]) as tally:
+        model.score(X, torch.zeros(5))
+    assert tally.points == 5
+
+
+def test_an_object_that_hands_attributes_on_is_not_shown_as_another() -> None:
+    class Deleg(Shown):
+        def __init__(self, inner: object) -> None:
+            self.inner = inner
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.__dict__["inner"], name)
+
+    inner = Shown()
+    vars(inner)["_scorefold_made_from"] = "data:line"
+    assert repr(inner) == "<data:line>"
+    assert "data:line" not in repr(Deleg(inner))
 
 
 def test_nothing_is_counted_where_there_is_no_model() -> None:

@@ -17,8 +17,6 @@ from scorefold.errors import DataError, ShapeError
 MEASURED = 2**25
 """How many numbers of its data a model measures before it is trained."""
 
-_LABELS = 256
-"""How many streamed points are read at once for their labels."""
 
 Condition = Tensor | Mapping[str, Tensor]
 """A condition: one tensor or named tensors, each (B, *shape); integer tensors are classes."""
@@ -388,20 +386,6 @@ class StreamedDataset(Dataset):
 
     def tensor(self, limit: int | None = None) -> Tensor:
         return self.take(torch.arange(self.size)[:limit]).x
-
-
-def labels_of(dataset: Dataset) -> Tensor:
-    """The labels (N,) of points; those of streamed points are read batch by batch. Raises ``DataError`` without any."""
-    if dataset.label is not None:
-        return dataset.label
-    parts = [batch.label for batch in dataset.batches(_LABELS)]
-    found = [part for part in parts if part is not None]
-    if len(found) < len(parts) or not parts:
-        raise DataError(
-            "these data have no labels",
-            hint="leave out 'by: label', or give the data labels (data:array has label, data:images sub-folders)",
-        )
-    return torch.cat(found)
 
 
 def as_dataset(data: Tensor | Dataset) -> Dataset:

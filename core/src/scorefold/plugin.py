@@ -34,7 +34,8 @@ hookimpl = pluggy.HookimplMarker("scorefold")
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\Z")
 _CLASS = re.compile(r"[A-Z][A-Za-z0-9]*\Z")
 _LONGEST_NAME = 60
-_TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z")
+_STANDARD = sys.stdlib_module_names
+_TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*\Z")
 
 
 def _check_name(what: str, name: str) -> None:
@@ -55,9 +56,9 @@ def check_target(what: str, target: object) -> None:
 def _complete(declaration: Any, *fields: str) -> None:
     """Put the package of the module that makes a declaration before targets that begin with a dot."""
     place = sys._getframe(3).f_globals
+    package = str(place.get("__package__") or place["__name__"])
     for name in fields:
-        if str(target := getattr(declaration, name)).startswith("."):
-            package = place["__package__"] or place["__name__"]
+        if str(target := getattr(declaration, name)).startswith(".") and package.partition(".")[0] not in _STANDARD:
             object.__setattr__(declaration, name, f"{package}{target}".replace(".:", ":"))
 
 

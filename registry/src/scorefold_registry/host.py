@@ -108,8 +108,7 @@ class Host:
         ``config`` is a mapping or an instance of the component's config model. ``ports`` are objects, or components
         named inline (``{"use": "kind:name", "config": {...}}`` or just the name). All randomness of the construction
         comes from ``generator`` (without one, from a fixed seed); torch's global state is left as it was. Modules are
-        moved to ``device`` and ``dtype``. A constructor that asks for an ``executor`` gets the run's while a run file
-        runs, and None otherwise.
+        moved to ``device`` and ``dtype``. A constructor that asks for an ``executor`` gets the host's, if it has one.
 
         Raises ``PluginError`` for an unknown or broken component and ``ConfigError`` for a config or a port that does
         not fit.
@@ -140,7 +139,7 @@ class Host:
         """
         from scorefold_registry.components.saving import load
 
-        return load(self.builder, Path(path), device)
+        return load(self.builder, Path(path), device, self.executor)
 
     def moved(self, obj: Any, path: Path | str) -> None:
         """Says that the folder an object was saved to now stands at ``path`` (after a rename), for references to it."""

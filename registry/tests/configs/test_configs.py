@@ -222,7 +222,7 @@ host = Host.discover()
 for item in host.components():
     check_config(host.catalogue, item, {"nonsense": 1})
     example = item.component.examples[0].get("config") if item.component.examples else None
-    part = read_config(host.catalogue, item, example).part({})
+    part = read_config(host.catalogue, item, example).part(host.catalogue, {})
     if part is not None:
         part.as_json(host.catalogue)
     for verb in (None, *host.catalogue.kind(item.component.kind).verbs):

@@ -13,7 +13,7 @@ from scorefold_registry.plugins.records import Registered
 
 
 def part(host: Host, registered: Registered, raw: Any) -> Part:
-    found = read_config(host.catalogue, registered, raw).part({})
+    found = read_config(host.catalogue, registered, raw).part(host.catalogue, {})
     assert found is not None
     return found
 
@@ -159,7 +159,7 @@ class TestResolving:
         registered = host.catalogue.resolve("score:full")
         read = read_config(host.catalogue, registered, {"network": {"use": "network:plain", "config": {"w": 1}}})
         assert read.config is not None
-        assert read.part({}) is None
+        assert read.part(host.catalogue, {}) is None
         assert read.problems[0].message == "unknown field 'w'"
 
     def test_parts_at_any_depth(self, host: Host) -> None:

@@ -13,12 +13,14 @@ True
 from __future__ import annotations
 
 import functools
+import inspect
 import itertools
 from abc import ABC
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any, ClassVar
 
 import torch
@@ -35,13 +37,14 @@ MADE_FROM = "_scorefold_made_from"
 class Shown:
     """An object that is shown by what the host made it from, and as Python or torch show it where no host made it.
 
-    >>> line = type("Line", (Shown,), {"_scorefold_made_from": "data:line points=3", "event_shape": (2,)})()
+    >>> line = type("Line", (Shown,), {"event_shape": (2,)})()
+    >>> line._scorefold_made_from = "data:line points=3"
     >>> line
     <data:line points=3; events (2,)>
     """
 
     def __repr__(self) -> str:
-        origin, shape = getattr(self, MADE_FROM, None), getattr(self, "event_shape", None)
+        origin, shape = vars(self).get(MADE_FROM), getattr(self, "event_shape", None)
         if origin is None:
             return super().__repr__()
         parts = [origin] if shape is None else [origin, f"events {tuple(shape)}"]
@@ -63,46 +66,48 @@ class Evaluations:
 
 
 _nothing = Evaluations((), None)
-_counter: ContextVar[Evaluations] = ContextVar("counter", default=_nothing)
+_counter: ContextVar[Evaluations | None] = ContextVar("counter", default=None)
+_counting: list[Evaluations] = []
 
 
 @contextmanager
 def evaluations(models: Sequence[object]) -> Iterator[Evaluations]:
-    """Count the events at which models of these models' classes are evaluated in this thread: B for a call on B rows,
-    whatever derivatives are carried along. What the call calls in turn does not count."""
-    token = _counter.set(Evaluations(tuple(map(type, models)), 0) if models else _nothing)
+    """Count the events at which models of these models' classes are evaluated: B for a call on B rows, whatever
+    derivatives are carried along. Calls inside a call do not count, nor other threads' while two threads count."""
+    token = _counter.set(counter := Evaluations(tuple(map(type, models)), 0) if models else _nothing)
+    _counting.extend([counter] if models else [])
     try:
-        yield _counter.get()
+        yield counter
     finally:
         _counter.reset(token)
+        _counting[:] = [other for other in _counting if other is not counter]
 
 
 def _counted(method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     def call(self: Any, *given: Any, **named: Any) -> Any:
-        if torch.compiler.is_compiling() or not isinstance(self, (counter := _counter.get()).kinds):
+        # A thread that a stage starts has no counter of its own.
+        counter = _counter.get() or (_counting[0] if len(_counting) == 1 else _nothing)
+        if torch.compiler.is_compiling() or not isinstance(self, counter.kinds):
             return method(self, *given, **named)
         rows = [len(value) for value in (*given, *named.values()) if isinstance(value, Tensor) and value.dim()]
         counter.points = (counter.points or 0) + max(rows, default=0)  # a batch of 1 broadcasts
         with evaluations(()):
             return method(self, *given, **named)
 
-    call.__dict__["counts"] = True
     return call
 
 
 class EventModel(Shown, nn.Module, ABC):
     """The base of ``ScoreModel`` and ``Flow``. ``evaluations`` counts calls of the methods named in ``evaluating``."""
 
-    event_shape: tuple[int, ...]
-    condition_spec: ConditionSpec | None
-    event_scale: EventScale
     evaluating: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         for name in cls.evaluating:
-            if not hasattr(method := getattr(cls, name), "counts"):
+            method = inspect.getattr_static(cls, name)
+            if isinstance(method, FunctionType) and method.__code__.co_filename != __file__:
                 setattr(cls, name, _counted(method))
 
     def __init__(
@@ -132,7 +137,7 @@ class EventModel(Shown, nn.Module, ABC):
             return call_rows(self, like, self.condition_spec, self._one_call)
 
     def _one_call(self, x: Tensor, condition: Condition | None) -> object:
-        return self(x, condition)
+        return self.forward(x, condition)
 
     def _reference(self, default: Tensor | None = None) -> Tensor:
         """A tensor with the device and dtype of the model's parameters or buffers; of ``default`` where it has none."""

@@ -200,7 +200,8 @@ class FermatGeometry(ConformalGeometry):
 class DensityGeometry(ConformalGeometry):
     """Conformal metrics of the density: (alpha E + 1) I with E = log p_max - log p, or I / (p + eps).
 
-    log p_max is the 99.9 % quantile of held-out points. p is over its mean (of log p) on them, and eps the quantile
+    log p_max is the 99.9 % quantile of held-out points. At points likelier than that the metric falls smoothly, down to
+    I / 2. p is over its mean (of log p) on them, and eps the quantile
     ``eps`` of it.
 
     >>> from scorefold_registry import Host
@@ -230,8 +231,10 @@ class DensityGeometry(ConformalGeometry):
         alpha = self.config.alpha
 
         def energy(f: Tensor) -> tuple[Tensor, Tensor]:
-            value = 1 + alpha * (highest - f).clamp_min(0)
-            return 0.5 * value.log(), torch.where(f < highest, -alpha / (2 * value), 0.0)
+            e = alpha * (highest - f)
+            above = 1 - 2 * e.clamp_max(0)  # 1 below the highest log p; smooth, and G at least 1/2, above it
+            value = 1 + e / above
+            return 0.5 * value.log(), -alpha / (2 * value * above.square())
 
         def inverse(f: Tensor) -> tuple[Tensor, Tensor]:
             total = torch.logaddexp(f - middle, least - middle)

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scorefold.data import Dataset, labels_of
+from scorefold.data import Dataset
 from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.interfaces import DataSource, Flow, ScoreModel
 from scorefold.seeds import derive_seed
 from scorefold.stage import Outcome, StageContext, reported
-from scorefold_toolkit.data.rows import in_order
+from scorefold_toolkit.data.rows import in_order, labels_of
 from scorefold_toolkit.drawing import condition_of, device_of, draw_events
 from scorefold_toolkit.figures import picture_of
 from scorefold_toolkit.metrics.features import LARGEST

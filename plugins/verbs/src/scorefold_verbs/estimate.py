@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from scorefold.data import Dataset, labels_of
+from scorefold.data import Dataset
 from scorefold.errors import DataError
 from scorefold.interfaces import (
     DataSource,
@@ -19,7 +19,7 @@ from scorefold.stage import Outcome, StageContext, reported
 from scorefold_toolkit.checks import answer_of
 from scorefold_toolkit.data.column_units import HasUnits, dimensions_by_units
 from scorefold_toolkit.data.rounding import rounding_warning
-from scorefold_toolkit.data.rows import estimate_by_row
+from scorefold_toolkit.data.rows import estimate_by_row, labels_of
 from scorefold_verbs.config.verbs import (
     EstimateOptions,
 )

@@ -47,15 +47,19 @@ class Parser(argparse.ArgumentParser):
         """An option without a value, which is False where it is not given."""
         self.add_argument(option, action="store_true", help=text)
 
+    def parse_args(self, args: Any = None, namespace: Any = None) -> argparse.Namespace:  # type: ignore[override]
+        """Read the arguments. Raises ``UsageError`` for an option that has another name now."""
+        renamed = RENAMED.get(self.prog.removeprefix("scorefold "), {})
+        for text in args or ():
+            if (name := text.partition("=")[0]) in renamed:
+                raise UsageError(f"{name} has another name now", hint=f"write {renamed[name]}")
+        return super().parse_args(args, namespace)  # type: ignore[no-any-return]
+
     def error(self, message: str) -> NoReturn:
         usage = " ".join(self.format_usage().split())
         unknown = message.partition("unrecognized arguments: ")[2].partition(" ")[0]
         options = [option for action in self._actions for option in action.option_strings]
-        name = unknown.partition("=")[0]
-        now = RENAMED.get(self.prog.removeprefix("scorefold "), {}).get(name)
-        if now is not None:
-            raise UsageError(f"{name} has another name now", hint=f"write {now}")
-        near = did_you_mean(name, options) if unknown.startswith("-") else ""
+        near = did_you_mean(unknown.partition("=")[0], options) if unknown.startswith("-") else ""
         raise UsageError(message, hint=sentences(near, usage))
 
 

@@ -106,7 +106,7 @@ class Builder:
     def make(self, part: Part, ports: Mapping[str, Any], place: Placement) -> Any:
         """A component from a part and its ports, whose inputs are those of the part with objects in place of names."""
         registered = part.registered
-        plugged = self._plug(registered, ports, place)
+        plugged = self._plug(part, ports, place)
         obj = self._construct(registered, self._fill(part, plugged, place), plugged, place)
         self._check_made(registered, obj)
         if isinstance(obj, nn.Module):
@@ -127,7 +127,7 @@ class Builder:
     def _read(self, registered: Registered, config: Any, inputs: Mapping[str, Any] | None = None) -> Part:
         """The part that a configuration describes. Raises ``ConfigError`` for one that is not valid."""
         read = read_config(self.catalogue, registered, config)
-        part = read.part(inputs or {})
+        part = read.part(self.catalogue, inputs or {})
         if part is None:
             raise config_error(f"the config of {registered.id}", read.problems)
         return part
@@ -145,9 +145,9 @@ class Builder:
             return [self._named(item, outer) for item in value]
         return outer.get(value, value) if isinstance(value, str) else value
 
-    def _plug(self, registered: Registered, given: Mapping[str, Any], place: Placement) -> dict[str, Any]:
+    def _plug(self, part: Part, given: Mapping[str, Any], place: Placement) -> dict[str, Any]:
         """The ports as objects: inline components and defaults built, everything checked."""
-        component = registered.component
+        registered, component = part.registered, part.registered.component
         given = with_installed(self.catalogue, registered, given)
         names = [port.name for port in component.requires]
         for name in given:
@@ -158,7 +158,7 @@ class Builder:
         for port in component.requires:
             value = given.get(port.name)
             if value is None and port.default is not None:
-                value = dict(port.default)
+                value = part.defaults.get(port.name, dict(port.default))
             if value is not None:
                 values[port.name] = value
             elif not (port.optional or port.when):

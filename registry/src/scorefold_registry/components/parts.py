@@ -13,6 +13,7 @@ from pydantic_core import to_jsonable_python
 
 from scorefold.config import Config, InlineKind, Use
 from scorefold.errors import PluginError, ScorefoldError
+from scorefold.plugin import Port
 from scorefold_registry.components.catalogue import Catalogue
 from scorefold_registry.components.messages import Problem, RawPath, config_problems, dotted, show, within
 from scorefold_registry.components.paths import Anchor, anchored, replaced, under, written_at
@@ -31,13 +32,14 @@ class Part:
 
     ``inline`` has the parts (or built objects) in fields of the configuration, by their places. ``inputs`` has what the
     ports are plugged to: the strings in it name stages in a run file, and ports of the component around it in a
-    configuration.
+    configuration. ``defaults`` has the parts of ports where nothing is plugged in.
     """
 
     registered: Registered
     config: Config
     inline: Mapping[RawPath, Any] = field(default_factory=dict)
     inputs: Mapping[str, Plug] = field(default_factory=dict)
+    defaults: Mapping[str, Part] = field(default_factory=dict)
 
     @property
     def offer(self) -> PortOffer:
@@ -70,27 +72,37 @@ class Part:
         return {
             "use": catalogue.pinned(self.registered, whole=whole),
             "config": self.config_json(catalogue, built, whole=whole),
-            "inputs": {name: plug_json(catalogue, plug, reference, whole=whole) for name, plug in self.inputs.items()},
+            "inputs": {
+                name: plug_json(catalogue, plug, reference, built=built, whole=whole)
+                for name, plug in self.inputs.items()
+            },
         }
 
 
-def plug_json(catalogue: Catalogue, plug: Plug, reference: Callable[[str], Any], *, whole: bool = False) -> Any:
-    """A plug as JSON; ``reference`` returns what stands for a name."""
+def plug_json(
+    catalogue: Catalogue,
+    plug: Plug,
+    reference: Callable[[str], Any],
+    *,
+    built: Callable[[Any], Any] = lambda value: value,
+    whole: bool = False,
+) -> Any:
+    """A plug as JSON; ``reference`` returns what stands for a name, ``built`` for an object."""
     if isinstance(plug, list):
-        return [plug_json(catalogue, item, reference, whole=whole) for item in plug]
+        return [plug_json(catalogue, item, reference, built=built, whole=whole) for item in plug]
     if isinstance(plug, Part):
-        return plug.as_json(catalogue, reference, whole=whole)
-    return reference(plug) if isinstance(plug, str) else plug
+        return plug.as_json(catalogue, reference, built=built, whole=whole)
+    return reference(plug) if isinstance(plug, str) else built(plug)
 
 
 def parts_in(plug: Plug) -> Iterator[Part]:
-    """The parts of a plug, at any depth of inputs and configurations; each before the parts inside it."""
+    """The parts of a plug, at any depth of inputs, configurations and defaults; each before the parts inside it."""
     if isinstance(plug, list):
         for item in plug:
             yield from parts_in(item)
     elif isinstance(plug, Part):
         yield plug
-        yield from parts_in([*plug.inputs.values(), *plug.inline.values()])
+        yield from parts_in([*plug.inputs.values(), *plug.inline.values(), *plug.defaults.values()])
 
 
 def names_in(plug: Plug) -> Iterator[str]:
@@ -132,10 +144,12 @@ class ConfigRead(NamedTuple):
     written: Any
     problems: list[Problem]
 
-    def part(self, inputs: Mapping[str, Plug]) -> Part | None:
+    def part(self, catalogue: Catalogue, inputs: Mapping[str, Plug]) -> Part | None:
         """The part with these inputs; None where something is wrong."""
-        wrong = self.config is None or self.problems
-        return None if wrong else Part(self.registered, self.config, self.inline, inputs)  # type: ignore[arg-type]
+        if self.config is None or self.problems:
+            return None
+        defaults = default_parts(catalogue, self.registered.component.requires, inputs)
+        return Part(self.registered, self.config, self.inline, inputs, defaults)
 
 
 class UseRead(NamedTuple):
@@ -205,11 +219,14 @@ def read_config(
     written = given if anchor is None else anchored(config, given, anchor)
     outer = sorted(port.name for port in registered.component.requires)
     for item in inline_fields(config):
-        inner = None if anchor is None else under(anchor, *item.path)
+        here = written_at(given, item.path)
+        # Paths of a default, or of a shorthand that became a component, stay: nobody wrote them as paths of this file.
+        named = anchor is not None and isinstance(here, Mapping) and isinstance(here.get("use"), str)
+        inner = under(anchor, *item.path) if anchor is not None and named else None
         found = _read_inline(catalogue, item, outer, inner)
         inline[item.path] = found.part if isinstance(item.value, Use) else item.value
         problems += [replace(problem, path=within((*item.path, *problem.path), given)) for problem in found.problems]
-        written = _with_written(written, item.path, found) if anchor is not None else written
+        written = _with_written(written, item.path, found) if named else written
     if written is not given:
         validated = _validated(registered, model, written)
         if isinstance(validated, list):
@@ -235,8 +252,6 @@ def _validated(registered: Registered, model: type[Config], raw: Mapping[str, An
 def _with_written(written: Any, path: RawPath, found: UseRead) -> Any:
     """A configuration as it was written, with the paths of an inline component replaced."""
     here = written_at(written, path)
-    if not (isinstance(here, Mapping) and isinstance(here.get("use"), str)):
-        return written
     own = {"config": found.config, "inputs": found.inputs}
     changed = {key: value for key, value in own.items() if isinstance(here.get(key), Mapping) and value != here[key]}
     return replaced(written, path, {**here, **changed}) if changed else written
@@ -279,7 +294,7 @@ def read_use(
         problems += [problem.under("inputs", name) for problem in one.problems]
     offers.update({port.name: None for port in component.requires if port.name in outer and port.name not in offers})
     problems += [problem.under("inputs") for problem in check_inputs(catalogue, found, None, offers)]
-    part = None if problems else read.part(with_installed(catalogue, found, plugs))
+    part = None if problems else read.part(catalogue, with_installed(catalogue, found, plugs))
     return UseRead(found, part, read.written, inputs, problems)
 
 
@@ -300,7 +315,7 @@ def _read_input(catalogue: Catalogue, value: Any, outer: Sequence[str], anchor: 
         problems = [item.under(place) for place, part in enumerate(parts) for item in part.problems]
         plugs, offers = [part.plug for part in parts], [part.offer for part in parts]
         return _InputRead(plugs, offers, [part.written for part in parts], problems)
-    use = value
+    use = Use(use=value) if isinstance(value, str) and ":" in value and value not in outer else value
     if isinstance(value, Mapping):
         try:
             use = Use.model_validate(dict(value))
@@ -352,12 +367,25 @@ def with_installed(catalogue: Catalogue, registered: Registered, inputs: Mapping
             for item in catalogue.of_kind(kind)
             if not item.component.requires
             and item.state != "shadowed"
-            and (part := read_config(catalogue, item, {}).part({})) is not None
+            and (part := read_config(catalogue, item, {}).part(catalogue, {})) is not None
         ]
         for port in registered.component.requires
         if port.installed and inputs.get(port.name) is None
     }
     return {**inputs, **found} if found else inputs
+
+
+def default_parts(catalogue: Catalogue, ports: Sequence[Port], inputs: Mapping[str, Plug]) -> dict[str, Part]:
+    """The parts of ports that have a default, where nothing is plugged in. A default that is not valid is left out:
+    whatever builds it says what is wrong."""
+    outer = [port.name for port in ports]
+    found = {}
+    for port in ports:
+        if port.default is not None and inputs.get(port.name) is None:
+            part = read_use(catalogue, Use.model_validate(dict(port.default)), outer=outer).part
+            if part is not None:
+                found[port.name] = part
+    return found
 
 
 def anchored_use(catalogue: Catalogue, raw: Mapping[str, Any], anchor: Anchor) -> dict[str, Any]:

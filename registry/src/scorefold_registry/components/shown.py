@@ -34,7 +34,7 @@ def _part(value: Any) -> str:
     """What is plugged into a port, by its component."""
     if isinstance(value, list | tuple):
         return f"[{len(value)}]"
-    origin = getattr(value, MADE_FROM, None)
+    origin = vars(value).get(MADE_FROM) if hasattr(value, "__dict__") else None
     return type(value).__name__ if origin is None else str(origin).partition(" ")[0]
 
 

@@ -17,7 +17,6 @@ from scorefold.artefacts import digest_file, digest_folder, json_text
 from scorefold.errors import PluginError
 from scorefold_registry.components.catalogue import CORE
 from scorefold_registry.components.manifest import uses_in
-from scorefold_registry.components.parts import parts_in
 from scorefold_registry.plugins.names import normalise
 from scorefold_registry.plugins.records import PluginRecord, Registered
 from scorefold_registry.runfile.plan import PlannedStage
@@ -125,9 +124,9 @@ def key_of(
         return stage_key(facts, [part.component.target for part in parts])
     resolved = planned.as_json(host.catalogue, lambda name: {"key": keys(name)})
     resolved = _without_folders(resolved, planned.paths)
-    inline = [] if planned.part is None else [*planned.part.inline.values()]
-    parts = [planned.registered, *(part.registered for part in parts_in([*planned.inputs.values(), *inline]))]
-    parts += [host.catalogue.resolve(use) for use in uses_in(resolved.get("options"))]
+    parts = [planned.registered, *(part.registered for part in planned.parts())]
+    # Components are named in options, and in fields of configurations that are not marked as inline, too.
+    parts += [host.catalogue.resolve(use) for use in uses_in(resolved)]
     targets = [planned.verb.target, *(part.component.target for part in parts)]
     facts = {
         "component": planned.registered.component.versioned_id,

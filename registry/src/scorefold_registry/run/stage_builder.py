@@ -14,7 +14,7 @@ from scorefold.errors import PluginError
 from scorefold.seeds import derive_generator
 from scorefold.stage import Executor, Outcome, StageContext
 from scorefold_registry.components.building import Placement, draw_seed
-from scorefold_registry.components.parts import Part, Plug, filled, parts_in
+from scorefold_registry.components.parts import Part, Plug, filled, names_in, parts_in
 from scorefold_registry.components.paths import paths_in
 from scorefold_registry.components.saving import load
 from scorefold_registry.run.keys import files_digest
@@ -61,15 +61,16 @@ class StageBuilder:
         A data source says itself what it reads; of other parts it is the paths in their configuration.
         """
         plugs: list[Plug] = [filled(plug, values) for plug in planned.inputs.values() if any(parts_in(plug))]
+        plugs += planned.defaults.values()
         found: list[str | None] = []
         if planned.part is not None:
-            plugs += planned.part.inline.values()
+            plugs += [*planned.part.inline.values(), *planned.part.defaults.values()]
             if planned.registered.component.kind != "data":
                 found += _path_digests(planned.part.config)
         if planned.options is not None:
             found += _path_digests(planned.options)
         for part in parts_in(plugs):
-            if part.registered.component.kind == "data":
+            if part.registered.component.kind == "data" and not any(names_in(part)):
                 found += fingerprints(self._make(part, part.inputs, planned.name), part.config)
             else:
                 found += _path_digests(part.config)
@@ -93,14 +94,16 @@ class StageBuilder:
             if made is not None and port.name in made.ports:
                 found[port.name] = made.ports[port.name]
                 continue
-            if plug is None:
-                plug = self.host.builder.part(dict(port.default or {}))
-            plug = _filled(plug, port.many, values)
             where = (planned.name, "input", port.name)
-            if port.many:
-                found[port.name] = [self._built(item, *where, index) for index, item in enumerate(plug)]
+            if plug is None:
+                default = planned.defaults.get(port.name) or self.host.builder.part(dict(port.default or {}))
+                given: Any = [default] if port.many else default
             else:
-                found[port.name] = self._built(plug, *where)
+                given = _filled(plug, port.many, values)
+            if port.many:
+                found[port.name] = [self._built(item, *where, index) for index, item in enumerate(given)]
+            else:
+                found[port.name] = self._built(given, *where)
         return found
 
     def _built(self, plug: Plug, *where: str | int) -> Any:

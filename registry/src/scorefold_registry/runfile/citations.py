@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.resources import files
 from typing import Any
 
-from scorefold.config import Use
 from scorefold.errors import PluginError
-from scorefold.plugin import Port
 from scorefold_registry.components.catalogue import Catalogue
-from scorefold_registry.components.parts import Part, Plug, read_use
+from scorefold_registry.components.parts import Part, Plug
 from scorefold_registry.plugins.records import Registered
 from scorefold_registry.runfile.plan import Plan
 
@@ -74,36 +72,25 @@ def methods(catalogue: Catalogue, plan: Plan) -> list[Registered]:
     """Every component that a plan uses, once, in the order of the stages: inline ones and defaults of ports too."""
     found: list[Registered] = []
     for stage in plan.stages:
-        inputs, takes = stage.inputs, stage.verb.takes
+        inputs = stage.inputs
         if stage.artefact is not None:
             found += stage.artefact.components
         elif stage.part is not None:
-            found += _methods_of(catalogue, replace(stage.part, inputs=inputs))
-            found += _plugged(catalogue, {}, [port for port in takes if port.name not in inputs])
+            found += _methods_in(replace(stage.part, inputs=inputs))
         else:
-            found += [stage.registered, *_plugged(catalogue, inputs, takes)]
+            found += [stage.registered, *_methods_in(list(inputs.values()))]
+        found += _methods_in(list(stage.defaults.values()))
     return list(dict.fromkeys(found))
 
 
-def _methods_of(catalogue: Catalogue, part: Part) -> Iterator[Registered]:
-    yield part.registered
-    for inner in part.inline.values():
-        if isinstance(inner, Part):
-            yield from _methods_of(catalogue, inner)
-    yield from _plugged(catalogue, part.inputs, part.registered.component.requires)
-
-
-def _plugged(catalogue: Catalogue, inputs: Mapping[str, Plug], ports: Sequence[Port]) -> Iterator[Registered]:
-    """The components named inline among inputs, and those that ports have where nothing is plugged in."""
-    for plug in inputs.values():
-        for item in plug if isinstance(plug, list) else [plug]:
-            if isinstance(item, Part):
-                yield from _methods_of(catalogue, item)
-    for port in ports:
-        if port.default is not None and port.name not in inputs:
-            part = read_use(catalogue, Use.model_validate(dict(port.default))).part
-            if part is not None:
-                yield from _methods_of(catalogue, part)
+def _methods_in(plug: Plug) -> Iterator[Registered]:
+    """The components of a plug: of each part itself, those in its configuration, its inputs, and its defaults."""
+    if isinstance(plug, list):
+        for item in plug:
+            yield from _methods_in(item)
+    elif isinstance(plug, Part):
+        yield plug.registered
+        yield from _methods_in([*plug.inline.values(), *plug.inputs.values(), *plug.defaults.values()])
 
 
 def _read(item: Registered, cite: str) -> str:

@@ -16,7 +16,17 @@ from scorefold.errors import ArtefactError, PluginError
 from scorefold.plugin import Verb
 from scorefold_registry.components.catalogue import Catalogue
 from scorefold_registry.components.messages import Problem, config_problems
-from scorefold_registry.components.parts import ConfigRead, Part, Plug, plug_json, read_config, read_use, with_installed
+from scorefold_registry.components.parts import (
+    ConfigRead,
+    Part,
+    Plug,
+    default_parts,
+    parts_in,
+    plug_json,
+    read_config,
+    read_use,
+    with_installed,
+)
 from scorefold_registry.components.paths import anchored
 from scorefold_registry.components.ports import PortOffer, check_inputs
 from scorefold_registry.plugins.records import Registered
@@ -34,6 +44,7 @@ class PlannedStage:
 
     ``source`` is the earlier stage it uses and ``artefact`` the state it loads; without either it creates the component
     of ``part``. ``inputs`` has what the ports of the component and of the verb are plugged to; names in it are stages.
+    ``defaults`` has the parts of the verb's ports where nothing is plugged in.
     Its place is in ``file``, or in the run file where that is None. ``paths`` are all that its settings name, absolute
     as they stand there.
     """
@@ -43,6 +54,7 @@ class PlannedStage:
     verb: Verb
     part: Part | None
     inputs: Mapping[str, Plug]
+    defaults: Mapping[str, Part]
     options: Config | None
     split: str | None
     source: str | None
@@ -58,6 +70,11 @@ class PlannedStage:
     def config(self) -> Config | None:
         """The configuration of the component that the stage creates."""
         return None if self.part is None else self.part.config
+
+    def parts(self) -> list[Part]:
+        """All parts of the stage, defaults of ports among them."""
+        own = [] if self.part is None else [*self.part.inline.values(), *self.part.defaults.values()]
+        return list(parts_in([*self.inputs.values(), *own, *self.defaults.values()]))
 
     def as_json(self, catalogue: Catalogue, reference: Callable[[str], Any] = str) -> dict[str, Any]:
         """The stage with every default written out and every revision pinned, as ``resolved.yaml`` holds it.
@@ -267,8 +284,9 @@ class _Planner:
             name=spec.name,
             registered=registered,
             verb=verb,
-            part=config and config.part({name: plug for name, plug in inputs.items() if name in own}),
+            part=config and config.part(self.catalogue, {k: plug for k, plug in inputs.items() if k in own}),
             inputs=inputs,
+            defaults=default_parts(self.catalogue, verb.takes, inputs),
             options=options,
             split=spec.split,
             source=source,
@@ -305,6 +323,7 @@ class _Planner:
             verb=verb,
             part=None,
             inputs={},
+            defaults={},
             options=None,
             split=None,
             source=None,
@@ -496,7 +515,7 @@ class _Planner:
         config = self._config(registered, parts["config"], path)
         inputs = with_installed(self.catalogue, registered, self._inputs(parts["inputs"], path, registered, None))
         offer = PortOffer(registered.component.kind, tuple(registered.component.provides), registered.id)
-        return _Value(config.part(inputs), offer)
+        return _Value(config.part(self.catalogue, inputs), offer)
 
 
 def _uses(raw: Any, path: DataPath) -> Iterator[tuple[DataPath, Use]]:

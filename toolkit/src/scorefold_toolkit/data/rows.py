@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from scorefold.data import Dataset
+from scorefold.errors import DataError
 from scorefold.interfaces import DataSource
 from scorefold.results import Estimate
 
@@ -110,3 +111,21 @@ def asked(estimate: Estimate) -> Tensor:
         raise ValueError(f"{estimate.quantity}: expected pointwise estimates, and there are none")
     row = estimate.diagnostics.get("row")
     return estimate.pointwise if row is None else estimate.pointwise[row]
+
+
+_LABELS = 256
+"""How many streamed points are read at once for their labels."""
+
+
+def labels_of(dataset: Dataset) -> Tensor:
+    """The labels (N,) of points; those of streamed points are read batch by batch. Raises ``DataError`` without any."""
+    if dataset.label is not None:
+        return dataset.label
+    parts = [batch.label for batch in dataset.batches(_LABELS)]
+    found = [part for part in parts if part is not None]
+    if len(found) < len(parts) or not parts:
+        raise DataError(
+            "these data have no labels",
+            hint="leave out 'by: label', or give the data labels (data:array has label, data:images sub-folders)",
+        )
+    return torch.cat(found)
