@@ -344,6 +344,32 @@ def test_known_manifolds(metric: Metric, start: Tensor, end: Tensor, lengths: di
     close(found(metric, start, end, 96).length, limit, 2e-6)
 
 
+def test_modes_at_the_distance_of_the_points_are_seen() -> None:
+    """135 narrow modes at the integers: points 4 apart are all at modes, and so are their halves and quarters."""
+    means = torch.arange(-3, 132, dtype=torch.float64)
+
+    def log_prob(x: Tensor) -> Tensor:
+        squares = (x[:, :1] - means) ** 2 + x[:, 1:] ** 2
+        return torch.logsumexp(-squares / 0.02, 1)
+
+    answer = solve(GraphChord(by_autograd(log_prob), 0.02), row(0, 0), row(128, 0))
+    assert answer.reasons == [NOT_RESOLVED]
+
+
+def disc(x: Tensor) -> Tensor:
+    """The metric of the Poincare disc."""
+    return (2 / (1 - x.square().sum(1))).square()[:, None, None] * torch.eye(2, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("radius", [0.9, 0.99, 0.999])
+def test_lengths_near_a_boundary_are_within_their_error(radius: float) -> None:
+    """Extrapolation from grids that are too coarse gave 13.6 where the truth is 14.5."""
+    answer = solve(Matrices(disc), row(radius, 0), row(0, radius))
+    truth = math.acosh(1 + 4 * radius**2 / (1 - radius**2) ** 2)
+    assert answer.reasons != [""] or abs(float(answer.length) - truth) <= float(answer.error)
+    assert answer.reasons != [""] or float(answer.error) <= 0.02 * truth
+
+
 def test_lbfgs_takes_a_fifth_of_the_steps_of_georce() -> None:
     path = straight(-torch.linspace(0, 1, 10, dtype=torch.float64)[None], row(*[0.5] * 10), 50)
     georce = minimise(STEREOGRAPHIC, path, tolerance=1e-10, steps=300, plain=300)

@@ -192,7 +192,9 @@ class _CalledInParts(Field):
     """The field of a ``Density``: every call of the model gets a bounded number of rows."""
 
     def __init__(self, density: Density) -> None:
-        log_prob = density.known_log_prob if density.exact else None
+        # In float32 a density of large size has noise above what a line search compares; its score has not.
+        exact = density.exact and density.model._reference().dtype == torch.float64
+        log_prob = density.known_log_prob if exact else None
         # Reverse mode serves scores that are gradients themselves, and is the faster on few rows.
         super().__init__(lambda x: density.parts(density._score, x), log_prob, "reverse")
         self._density = density

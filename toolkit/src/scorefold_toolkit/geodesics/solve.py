@@ -24,6 +24,8 @@ _DOUBLINGS = 2
 _FURTHER = 1e-3
 """Of the tolerance, where the last steps cost little: the decrement bounds the square of a path's error."""
 
+_GOLDEN = (5**0.5 - 1) / 2
+
 _AT_ONCE = 2**23
 """Numbers in the paths of one batch; its memory is some twenty times as much."""
 
@@ -46,8 +48,9 @@ class SolverSettings:
 class Geodesics:
     """Geodesics of B pairs, one row each.
 
-    ``paths`` are a list of (N + 1, D), N a path's own. ``length`` is the extrapolated length and ``error`` what it
-    differs by from the finest grid's. Paths are extrapolated in the same way. ``decrement`` is the share of the energy
+    ``paths`` are a list of (N + 1, D), N a path's own. ``length`` is the extrapolated length. ``error`` is the larger
+    of its differences from the finest grid's, and from the length of the returned curve on four times the points. Paths
+    are extrapolated too, where that makes them no longer. ``decrement`` is the share of the energy
     still to gain, ``resolution`` the length of the polyline on four times the points over its own, less 1. ``gain`` is
     the energy over that of the straight line. ``starts`` counts the starts, and ``agree`` those that end at the
     returned path. ``calls`` counts evaluations of points. ``reasons`` say why a length is withheld, "" where it is
@@ -137,10 +140,25 @@ def respaced(path: Tensor, steps: int) -> Tensor:
 
 
 def subdivided(path: Tensor, parts: int) -> Tensor:
-    """The polylines themselves on ``parts`` times as many points."""
-    share = torch.arange(parts, dtype=path.dtype, device=path.device)[None, None, :, None] / parts
-    inside = path[:, :-1, None] + share * path.diff(dim=1)[:, :, None]
+    """The polylines themselves on ``parts`` times as many points, at uneven shares of each step: what repeats with the
+    period of the steps is seen."""
+    inside = path[:, :-1, None] + _uneven(path, parts)[None, :, :, None] * path.diff(dim=1)[:, :, None]
     return torch.cat([inside.flatten(1, 2), path[:, -1:]], 1)
+
+
+def densified(path: Tensor, parts: int) -> Tensor:
+    """The curves through the nodes of paths (B, N + 1, D), by cubics, on ``parts`` times as many points."""
+    steps = path.shape[1] - 1
+    times = (torch.arange(steps, dtype=path.dtype, device=path.device)[:, None] + _uneven(path, parts)) / steps
+    return interpolated(path, torch.cat([times.flatten(), times.new_ones(1)]))
+
+
+def _uneven(path: Tensor, parts: int) -> Tensor:
+    """Shares of each step (N, parts), 0 first, the others moved on by multiples of the golden section."""
+    index = torch.arange((path.shape[1] - 1) * parts, dtype=path.dtype, device=path.device).reshape(-1, parts)
+    moved = index * _GOLDEN % 1
+    moved[:, 0] = 0
+    return (torch.arange(parts, dtype=path.dtype, device=path.device) + moved) / parts
 
 
 def solve(
@@ -288,23 +306,13 @@ def _climb(
         if last:
             own = found.state["pieces"][kept].clamp_min(0).sqrt().sum(1)
             resolution = (finer / own.clamp_min(1e-300) - 1).nan_to_num(nan=float("inf"))
-            sure, converged = resolution.abs() <= _RESOLVED, found.decrement[kept] <= settings.tolerance
+            given = _extrapolated_lengths(metric, path, smooth, length, before, finer, rows(known, pair), settings)
+            calls.index_add_(0, pair, torch.full_like(pair, _FINER * steps + 1))
+            sure = (resolution.abs() <= _RESOLVED) & (given.error <= _RESOLVED * given.length)
+            converged = found.decrement[kept] <= settings.tolerance
             ends = steps >= settings.points * 2**_DOUBLINGS
             out = (sure & converged) | ends
-            _write(
-                answer,
-                apart,
-                pair,
-                smooth if settings.richardson else path,
-                length,
-                before,
-                resolution,
-                found.decrement[kept],
-                sure,
-                converged,
-                out,
-                settings,
-            )
+            _write(answer, apart[pair], given, resolution, found.decrement[kept], sure, converged, out)
             answer.gain[apart[pair]] = length**2 / flat[pair].clamp_min(1e-300)
             rest = ~out
             path, pair, length = path[rest], pair[rest], length[rest]
@@ -331,27 +339,55 @@ def _best(path: Tensor, length: Tensor, pair: Tensor, most: int, agreed: Tensor)
     return torch.tensor([place for key in sorted(chosen) for place in chosen[key]], dtype=torch.long)
 
 
-def _write(
-    answer: Geodesics,
-    apart: Tensor,
-    pair: Tensor,
+@dataclass(frozen=True)
+class _Given:
+    """Paths with their lengths and errors, as they are returned."""
+
+    path: Tensor
+    length: Tensor
+    error: Tensor
+
+
+def _extrapolated_lengths(
+    metric: Metric,
     path: Tensor,
+    smooth: Tensor,
     length: Tensor,
     before: Tensor,
+    finer: Tensor,
+    known: dict[str, Tensor],
+    settings: SolverSettings,
+) -> _Given:
+    """Richardson's rule where both grids hold the same path; where extrapolation makes a path longer, or the two are
+    not alike, the finest grid's own path and length."""
+    if not settings.richardson:
+        return _Given(path, length, (finer - length).abs())
+    dense = metric.length(densified(smooth, _FINER), known).nan_to_num(nan=float("inf"))
+    rise = (length - before).abs() / 3
+    taken = (smooth != path).flatten(1).any(1) & before.isfinite() & (dense <= finer * (1 + _RESOLVED))
+    alone = torch.maximum(torch.where(before.isfinite(), rise, 0.0), (finer - length).abs())
+    best = (4 * length - before) / 3
+    return _Given(
+        torch.where(taken[:, None, None], smooth, path),
+        torch.where(taken, best, length),
+        torch.where(taken, torch.maximum(rise, (dense - best).abs()), alone),
+    )
+
+
+def _write(
+    answer: Geodesics,
+    place: Tensor,
+    given: _Given,
     resolution: Tensor,
     decrement: Tensor,
     sure: Tensor,
     converged: Tensor,
     out: Tensor,
-    settings: SolverSettings,
 ) -> None:
-    extrapolated = (4 * length - before) / 3 if settings.richardson else length
-    extrapolated = torch.where(before.isfinite(), extrapolated, length)
-    place = apart[pair]
-    answer.length[place], answer.error[place] = extrapolated, (extrapolated - length).abs()
+    answer.length[place], answer.error[place] = given.length, given.error
     answer.resolution[place], answer.decrement[place] = resolution, decrement
     for row, where in enumerate(place.tolist()):
-        answer.paths[where] = path[row]
+        answer.paths[where] = given.path[row]
         reason = "" if bool(converged[row]) else NOT_CONVERGED
         answer.reasons[where] = NOT_RESOLVED if not bool(sure[row]) else reason
     for row in (~out).nonzero()[:, 0].tolist():
