@@ -13,7 +13,16 @@ from scorefold.errors import DataError, ShapeError
 from scorefold.interfaces import Geometry, Transports
 from scorefold.interfaces.geometry import barycentre_weights, check_times
 from scorefold_scoregeometry.config import SolvedConfig
-from scorefold_toolkit.geodesics import Geodesics, Metric, SolverSettings, exponential, shot, solve, transported
+from scorefold_toolkit.geodesics import (
+    ChecksPaths,
+    Geodesics,
+    Metric,
+    SolverSettings,
+    exponential,
+    shot,
+    solve,
+    transported,
+)
 
 _SHOT = 64
 """The most coordinates in which a logarithm is corrected by shooting."""
@@ -27,7 +36,7 @@ _DIAGNOSED = 8
 _LOOKED_AT = 12
 
 
-class SolvedGeometry(nn.Module, Geometry, Transports):
+class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
     """The interface of a geometry on a ``scorefold_toolkit.geodesics.Metric``.
 
     Must: ``path_metric``. May: ``own_diagnosis``, ``extra_starts``. Points are (B, *E) in any floating-point dtype and

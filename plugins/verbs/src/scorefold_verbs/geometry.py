@@ -12,6 +12,7 @@ from scorefold.interfaces import DataSource, Geometry, TensorSource
 from scorefold.stage import Outcome, StageContext
 from scorefold_toolkit.checks import check_trained
 from scorefold_toolkit.figures import EventGroups
+from scorefold_toolkit.geodesics import ChecksPaths
 from scorefold_verbs.config.verbs import InterpolateOptions
 from scorefold_verbs.inputs import Inputs, ends_of, points_of, rows_of
 from scorefold_verbs.readings import of_path
@@ -48,7 +49,7 @@ def build(component: Geometry, inputs: Inputs, options: None, context: StageCont
     points = points_of(source, 64, context).tensor()
     with torch.no_grad():
         # A geometry that is solved by numbers looks at fewer points, and holds NaN where a distance is withheld.
-        known = component.lengths(points) if hasattr(component, "lengths") else component.distance_matrix(points)
+        known = component.lengths(points) if isinstance(component, ChecksPaths) else component.distance_matrix(points)
     distances = known.cpu()
     pairs = distances[~torch.eye(len(distances), dtype=torch.bool)]
     metrics: dict[str, Any] = {"points": len(distances)}
@@ -61,9 +62,8 @@ def build(component: Geometry, inputs: Inputs, options: None, context: StageCont
 
 
 def _left_out(component: Geometry, start: Tensor, end: Tensor) -> list[str]:
-    """Why the path of each pair (B, *E) is not given, "" where it is. A geometry that checks its paths has the method
-    ``reasons``. Raises ``DataError`` where none is given."""
-    reasons: list[str] = component.reasons(start, end) if hasattr(component, "reasons") else [""] * len(start)
+    """Why the path of each pair (B, *E) is not given, "" where it is. Raises ``DataError`` where none is given."""
+    reasons = component.reasons(start, end) if isinstance(component, ChecksPaths) else [""] * len(start)
     if reasons and all(reasons):
         raise DataError(
             f"all {len(reasons)} geodesics are withheld: {reasons[0]}",

@@ -6,10 +6,11 @@ from scorefold_toolkit.geodesics.metric import Metric, State
 from scorefold_toolkit.geodesics.midpoint import Conformal, Diagonal, GraphMidpoint, Matrices
 from scorefold_toolkit.geodesics.minimise import Minimum, minimise
 from scorefold_toolkit.geodesics.motion import exponential, shot, transported
-from scorefold_toolkit.geodesics.solve import Geodesics, SolverSettings, solve, straight
+from scorefold_toolkit.geodesics.solve import ChecksPaths, Geodesics, SolverSettings, solve, straight
 
 __all__ = [
     "Affine",
+    "ChecksPaths",
     "Conformal",
     "Diagonal",
     "Field",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -31,6 +32,18 @@ _AT_ONCE = 2**23
 
 NOT_CONVERGED = "not converged"
 NOT_RESOLVED = "not resolved: the path jumps over a gap between its points"
+
+
+class ChecksPaths(ABC):
+    """A geometry that checks each of its paths: the verbs ``build`` and ``interpolate`` ask it which to leave out."""
+
+    @abstractmethod
+    def reasons(self, x: Tensor, y: Tensor) -> list[str]:
+        """Why the path of each pair (B, *E) is left out, "" for those that are given."""
+
+    @abstractmethod
+    def lengths(self, points: Tensor) -> Tensor:
+        """Distances between some of the points (N, *E), NaN where they are withheld: for a first look."""
 
 
 @dataclass(frozen=True)
