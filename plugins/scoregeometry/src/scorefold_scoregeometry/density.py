@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, wraps
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from scorefold.diffusion.process import Isotropic
 from scorefold.errors import ConfigError, DataError, SplitError
 from scorefold.interfaces import DataSource, Flow, ScoreModel
 from scorefold_scoregeometry.config import DensityConfig
+from scorefold_scoregeometry.solved import version
 from scorefold_toolkit.geodesics import Field
 from scorefold_toolkit.numerics import pullback, pushforward
 
@@ -32,6 +34,25 @@ _NODES = (
     *((sign * 0.9604912687080203, 0.1046562260264673, 0.0) for sign in (-1, 1)),
 )
 """Points of [-1, 1] with their weights in Kronrod's rule of seven points, and in Gauss and Legendre's of three."""
+
+
+M = TypeVar("M", bound=nn.Module)
+R = TypeVar("R")
+
+
+def kept(found: Callable[[M], R]) -> Callable[[M], R]:
+    """A function of a module whose answer is kept until the module's parameters or buffers change."""
+    name = f"_kept_{found.__name__}"
+
+    @wraps(found)
+    def read(module: M) -> R:
+        now, last = version(module), module.__dict__.get(name)
+        if last is None or last[0] != now:
+            last = module.__dict__[name] = (now, found(module))
+        answer: R = last[1]
+        return answer
+
+    return read
 
 
 class Density(nn.Module):

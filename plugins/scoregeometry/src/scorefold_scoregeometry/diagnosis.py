@@ -11,23 +11,31 @@ from scorefold_toolkit.geodesics import Geodesics, straight
 _POINTS = 32
 _TIMES = 9
 _CURLED = 0.1
+_STEP = 0.01
+
+
+@torch.no_grad()
+def curl_of(density: Density, points: Tensor) -> float:
+    """The curl |<v, J w> - <w, J v>| / (|J v| |w|) of random unit vectors v, w, in the median over rows (N, D).
+
+    J is the Jacobian of the score, by central differences of it. That of a gradient is symmetric, and the curl 0.
+    """
+    some = points[:_POINTS]
+    generator = torch.Generator().manual_seed(0)
+    v, w = (torch.nn.functional.normalize(torch.randn(some.shape, generator=generator).to(some)) for _ in range(2))
+    step = max(_STEP * density.sigma, torch.finfo(density.model._reference(some).dtype).eps ** (1 / 3) * density.spread)
+    of_v, of_w = (density.score(some + step * each) - density.score(some - step * each) for each in (v, w))
+    gap = ((v * of_w).sum(1) - (w * of_v).sum(1)).abs() / of_v.norm(dim=1).clamp_min(1e-300)
+    return float(gap.median())
 
 
 @torch.no_grad()
 def about_density(density: Density, points: Tensor) -> tuple[dict[str, float], list[str]]:
-    """The noise level, and the curl |<v, J w> - <w, J v>| / (|J v| |w|) of random unit vectors v, w at rows (N, D).
-
-    The Jacobian of a gradient is symmetric, and the curl 0. Above 0.1 distances depend on the way.
-    """
-    some = points[:_POINTS]
+    """The noise level, and the curl at rows (N, D). Above 0.1 distances depend on the way."""
     numbers = {"noise over a coordinate's deviation": density.sigma / density.spread, "sigma": density.sigma}
-    if len(some) == 0 or density.dimension < 2:
+    if len(points) == 0 or density.dimension < 2:
         return numbers, []
-    generator = torch.Generator().manual_seed(0)
-    v, w = (torch.nn.functional.normalize(torch.randn(some.shape, generator=generator).to(some)) for _ in range(2))
-    of_v, of_w = density.field.push(some, v)[1], density.field.push(some, w)[1]
-    gap = ((v * of_w).sum(1) - (w * of_v).sum(1)).abs() / of_v.norm(dim=1).clamp_min(1e-300)
-    curl = float(gap.median())
+    curl = curl_of(density, points)
     numbers["curl"] = curl
     if curl <= _CURLED:
         return numbers, []

@@ -11,11 +11,23 @@ from torch import Tensor
 from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource, Flow, ScoreModel
 from scorefold_scoregeometry.config import DensityConfig, DensityMetricConfig, FermatConfig, ScoreGeometryConfig
-from scorefold_scoregeometry.density import Density, held_out
-from scorefold_scoregeometry.diagnosis import about_density, about_paths
+from scorefold_scoregeometry.density import Density, held_out, kept
+from scorefold_scoregeometry.diagnosis import about_density, about_paths, curl_of
 from scorefold_scoregeometry.solved import SolvedGeometry
 from scorefold_scoregeometry.starts import NeighbourGraph, noise_path
-from scorefold_toolkit.geodesics import Affine, Conformal, FisherChord, Geodesics, GraphChord, MapChord, Metric
+from scorefold_toolkit.geodesics import (
+    Affine,
+    Conformal,
+    FisherChord,
+    Geodesics,
+    GraphChord,
+    GraphMidpoint,
+    MapChord,
+    Metric,
+)
+
+_TURNING = 0.05
+"""The curl of a score at held-out points above which energies take exact gradients."""
 
 
 class FromDensity(SolvedGeometry):
@@ -97,7 +109,8 @@ class ScoreGeometry(FromDensity):
     It charges for changes of log p, so geodesics keep to a level of the density. lambda is weight^2 D / median |s|^2
     over held-out points, so a change of units moves no geodesic. ``residual`` is I + w J^T J with J the Jacobian of the
     denoising residual sig^2 s. ``jacobian`` is the same of the score with w = lambda^2. ``fisher`` is I + w J of the
-    denoised point. w is weight^2. A path's energy of the graph form takes forward calls of the score alone.
+    denoised point. w is weight^2. A path's energy of the graph form takes forward calls of the score alone. A score
+    with a curl above 0.05 is the gradient of no density: its energy takes vector-Jacobian products too.
 
     Raises ``ConfigError`` as ``Density``, and for ``fisher`` and ``residual`` of a flow, which has no noise.
 
@@ -132,11 +145,19 @@ class ScoreGeometry(FromDensity):
         """lambda of the graph form, in squared units of the data."""
         return self.config.weight**2 * float(self.reference[0])
 
+    @property
+    @kept
+    def curl(self) -> float:
+        """The curl of the score at held-out points; 0 for a model with a density."""
+        if self.density.exact or self.dimension < 2:
+            return 0.0
+        return curl_of(self.density, held_out(self.data))
+
     def made_metric(self) -> Metric:
         """The metric of the form."""
         field, form = self.density.field, self.config.form
         if form == "graph":
-            return GraphChord(field, self.weight)
+            return GraphMidpoint(field, self.weight) if self.curl > _TURNING else GraphChord(field, self.weight)
         if form == "jacobian":
             return MapChord(field, (self.config.weight * float(self.reference[0])) ** 2)
         if form == "residual":

@@ -35,6 +35,13 @@ _STALLED = 5e-4
 _DIAGNOSED = 8
 _LOOKED_AT = 12
 
+Version = tuple[tuple[int, int], ...]
+
+
+def version(module: nn.Module) -> Version:
+    """A mark that changes with the parameters and buffers of a module."""
+    return tuple((id(value), value._version) for value in (*module.parameters(), *module.buffers()))
+
 
 class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
     """The interface of a geometry on a ``scorefold_toolkit.geodesics.Metric``.
@@ -51,7 +58,7 @@ class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
         super().__init__()
         self.config = config
         self.event_shape = tuple(event_shape)
-        self._last: tuple[Tensor, Tensor, tuple[int, ...], Geodesics] | None = None
+        self._last: tuple[Tensor, Tensor, Version, Geodesics] | None = None
 
     def path_metric(self) -> Metric:
         """The metric on rows (R, D) in float64."""
@@ -259,7 +266,7 @@ class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
 
     def _solve(self, a: Tensor, b: Tensor) -> Geodesics:
         """The geodesics of rows (B, D); those of the last call again where nothing changed."""
-        versions = tuple(value._version for value in (*self.parameters(), *self.buffers()))
+        versions = version(self)
         last = self._last
         if last is not None and last[2] == versions and torch.equal(last[0], a) and torch.equal(last[1], b):
             return last[3]
