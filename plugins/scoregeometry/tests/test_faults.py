@@ -114,3 +114,29 @@ def test_a_score_that_is_no_gradient_gives_the_least_energy(host: Host) -> None:
     assert float(geometry.distance(row(2, 0), row(0, 2))) == pytest.approx(3.45925, abs=2e-4)
     model.turn.zero_()
     assert geometry.curl < 1e-6
+
+
+@pytest.mark.parametrize("name", ["geometry:score", "geometry:fermat", "geometry:density"])
+def test_a_geometry_follows_its_model(host: Host, name: str) -> None:
+    """Lengths after a load into a used geometry, and after a change in place, are those of a fresh geometry."""
+    data, settings = normals(), {"noise": 0.2, "solver": {"starts": ["graph"]}}
+
+    def made(variance: float) -> Any:
+        sample = TensorSource({"train": Dataset(data.load("train").x * torch.tensor([1.0, variance]).double())})
+        score = host.create("score:analytic", {"gaussian": True}, data=sample, dtype=torch.float64)
+        return host.create(name, settings, score=score, data=data)
+
+    used, other = made(1.0), made(3.0)
+    x, y = row(1, 0.2), row(-0.3, 1)
+    before, wanted = used.distance(x, y), other.distance(x, y)
+    assert abs(float(before - wanted)) > 1e-3
+    used.load_state_dict(other.state_dict())
+    fresh = made(1.0)
+    fresh.load_state_dict(other.state_dict())
+    torch.testing.assert_close(used.distance(x, y), fresh.distance(x, y), atol=0, rtol=0)
+    torch.testing.assert_close(used.reference, fresh.reference, atol=0, rtol=0)
+    turned = Turned(0.0)
+    geometry: Any = host.create(name, {"noise": 1e-6}, score=turned, data=data)
+    first = geometry.reference.clone()
+    turned.turn += 1
+    assert not torch.equal(geometry.reference, first)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from functools import cached_property, wraps
+from functools import wraps
 from typing import TypeVar
 
 import torch
@@ -110,7 +110,8 @@ class Density(nn.Module):
         """sig = scale / signal at t, in units of the data; 0 for a flow."""
         return self._level[2]
 
-    @cached_property
+    @property
+    @kept
     def anchor(self) -> Tensor:
         """The held-out point nearest to their mean, (D,)."""
         assert isinstance(self.source, DataSource)
@@ -191,7 +192,8 @@ class Density(nn.Module):
                     hint="call model.eval() first",
                 )
 
-    @cached_property
+    @property
+    @kept
     def _level(self) -> tuple[float, float, float]:
         """t, signal and sig. A noise that the score does not know is replaced with the nearest, with a warning."""
         if isinstance(self.model, Flow):

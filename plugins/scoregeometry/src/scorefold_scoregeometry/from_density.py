@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -46,11 +45,11 @@ class FromDensity(SolvedGeometry):
                 hint="plug a data source into inputs: data",
             )
         self.density, self.data = density, data
-        self._graph: NeighbourGraph | None = None
 
-    @cached_property
+    @property
+    @kept
     def reference(self) -> Tensor:
-        """What is measured on held-out points, once, at the first use."""
+        """Numbers measured on held-out points, at the first use and again where the model has changed."""
         self.density.check_ready()
         return self._reference(held_out(self.data))
 
@@ -74,9 +73,13 @@ class FromDensity(SolvedGeometry):
             if name == "noise":
                 found.append(noise_path(self.density, x, y))
             else:
-                self._graph = self._graph or NeighbourGraph(self.data, self.made_metric())
                 found.append(self._graph.paths(x, y))
         return found
+
+    @property
+    @kept
+    def _graph(self) -> NeighbourGraph:
+        return NeighbourGraph(self.data, self.made_metric())
 
     def some_points(self, count: int) -> Tensor:
         """Held-out points."""
