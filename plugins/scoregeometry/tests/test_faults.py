@@ -140,3 +140,11 @@ def test_a_geometry_follows_its_model(host: Host, name: str) -> None:
     first = geometry.reference.clone()
     turned.turn += 1
     assert not torch.equal(geometry.reference, first)
+
+
+def test_data_in_other_units_than_the_model_are_told(host: Host) -> None:
+    for deviation, told in ((1.0, False), (5.0, True)):
+        data = normals(deviation)
+        geometry: Any = host.create("geometry:score", {"noise": 0.2}, score=Turned(0.0), data=data)
+        warnings = geometry.diagnose(data.load("test").x[:4])[1]
+        assert any("event_scale=data.event_scale" in text for text in warnings) == told
