@@ -143,8 +143,16 @@ def test_a_geometry_follows_its_model(host: Host, name: str) -> None:
 
 
 def test_data_in_other_units_than_the_model_are_told(host: Host) -> None:
-    for deviation, told in ((1.0, False), (5.0, True)):
+    for deviation, said in ((1.0, False), (5.0, True)):
         data = normals(deviation)
         geometry: Any = host.create("geometry:score", {"noise": 0.2}, score=Turned(0.0), data=data)
         warnings = geometry.diagnose(data.load("test").x[:4])[1]
-        assert any("event_scale=data.event_scale" in text for text in warnings) == told
+        assert any("event_scale=data.event_scale" in text for text in warnings) == said
+
+
+def test_a_score_of_zero_gives_no_lambda(host: Host) -> None:
+    """Held-out points at the only mode, as memorised points are."""
+    points = torch.zeros(10, 2, dtype=torch.float64)
+    geometry: Any = host.create("geometry:score", {"noise": 1e-6}, score=Turned(0.0), data=source(points))
+    with pytest.raises(DataError, match="median size 0, so weight has no scale"):
+        geometry.distance(row(1, 0), row(0, 1))

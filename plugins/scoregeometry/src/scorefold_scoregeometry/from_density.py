@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from scorefold.errors import ConfigError
+from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource, Flow, ScoreModel
 from scorefold_scoregeometry.config import DensityConfig, DensityMetricConfig, FermatConfig, ScoreGeometryConfig
 from scorefold_scoregeometry.density import Density, held_out, kept
@@ -27,6 +27,9 @@ from scorefold_toolkit.geodesics import (
 
 _TURNING = 0.05
 """The curl of a score at held-out points above which energies take exact gradients."""
+
+_LEAST = 1e-8
+"""The least median of |s|^2 over that of a Gaussian from which lambda is read."""
 
 
 class FromDensity(SolvedGeometry):
@@ -115,7 +118,8 @@ class ScoreGeometry(FromDensity):
     denoised point. w is weight^2. A path's energy of the graph form takes forward calls of the score alone. A score
     with a curl above 0.05 is the gradient of no density: its energy takes vector-Jacobian products too.
 
-    Raises ``ConfigError`` as ``Density``, and for ``fisher`` and ``residual`` of a flow, which has no noise.
+    Raises ``ConfigError`` as ``Density``, and for ``fisher`` and ``residual`` of a flow, which has no noise. ``weight``
+    raises ``DataError`` where the score is 0 or not finite at most held-out points.
 
     >>> from scorefold_registry import Host
     >>> plane = {"use": "data:subspace", "config": {"dimension": 2, "ambient": 2, "points": 400}}
@@ -168,13 +172,24 @@ class ScoreGeometry(FromDensity):
         return FisherChord(Affine(field, 1.0, self.density.sigma**2), self.config.weight**2)
 
     def own_diagnosis(self, points: Tensor) -> tuple[dict[str, float], list[str]]:
-        """See ``FromDensity``, with lambda."""
+        """See ``FromDensity``, with lambda where the form has one."""
         numbers, warnings = super().own_diagnosis(points)
+        if self.config.form in ("residual", "fisher"):
+            return numbers, warnings
         return {"lambda": self.weight, **numbers}, warnings
 
     def _reference(self, points: Tensor) -> Tensor:
-        squares = self.density.score(points).square().sum(1)
-        return (self.density.dimension / squares.median().clamp_min(1e-300))[None]
+        density = self.density
+        middle = density.score(points).square().sum(1).median()
+        variance = max(density.spread**2, float((points - points.mean(0)).square().mean()))
+        size = float(middle) * variance / density.dimension  # 1 for a Gaussian
+        if not _LEAST < size < float("inf"):
+            raise DataError(
+                f"the score at held-out points has the median size {float(middle) ** 0.5:.3g}, so weight has no scale: "
+                "they are points that the model has memorised, or all alike, or the model is not trained",
+                hint="set a higher noise, or give data with other points in the test split",
+            )
+        return (density.dimension / middle)[None]
 
 
 class ConformalGeometry(FromDensity):
