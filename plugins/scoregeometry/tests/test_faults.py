@@ -142,7 +142,7 @@ def test_a_geometry_follows_its_model(host: Host, name: str) -> None:
     assert not torch.equal(geometry.reference, first)
 
 
-def test_data_in_other_units_than_the_model_are_told(host: Host) -> None:
+def test_data_in_other_units_than_the_model_are_named(host: Host) -> None:
     for deviation, said in ((1.0, False), (5.0, True)):
         data = normals(deviation)
         geometry: Any = host.create("geometry:score", {"noise": 0.2}, score=Turned(0.0), data=data)
