@@ -145,11 +145,11 @@ def test_a_geometry_follows_its_model(host: Host, name: str) -> None:
 
 
 def test_data_in_other_units_than_the_model_are_named(host: Host) -> None:
-    for deviation, said in ((1.0, False), (5.0, True)):
+    for deviation, named in ((1.0, False), (5.0, True)):
         data = normals(deviation)
         geometry: Any = host.create("geometry:score", {"noise": 0.2}, score=Turned(0.0), data=data)
         warnings = geometry.diagnose(data.load("test").x[:4])[1]
-        assert any("event_scale=data.event_scale" in text for text in warnings) == said
+        assert any("event_scale=data.event_scale" in text for text in warnings) == named
 
 
 def test_a_score_of_zero_gives_no_lambda(host: Host) -> None:
