@@ -59,7 +59,7 @@ class MNIST(DataSource):
     """
 
     def __init__(self, config: MNISTConfig | FashionMNISTConfig, *, generator: torch.Generator | None = None) -> None:
-        folder = "MNIST" if isinstance(config, MNISTConfig) else "FashionMNIST"
+        folder = "FashionMNIST" if isinstance(config, FashionMNISTConfig) else "MNIST"
         self._files = _find_idx(config.root.expanduser(), folder)
         train, train_label, test, test_label = (_read_idx(path) for path in self._files)
         for name, images, label in (("training", train, train_label), ("test", test, test_label)):
