@@ -131,7 +131,7 @@ class EventModel(Shown, nn.Module, ABC):
             )
 
     def call_rows(self) -> int:
-        """How many events one call should get: see ``scorefold.batching``. Calls that measure it are not counted."""
+        """The number of events for one call: see ``scorefold.batching``. Calls that measure it are not counted."""
         like = self._reference().new_full((1, *self.event_shape), self.event_scale.mean)
         with evaluations(()):
             return call_rows(self, like, self.condition_spec, self._one_call)

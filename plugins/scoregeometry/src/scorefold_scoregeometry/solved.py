@@ -237,7 +237,7 @@ class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
         if bool(given.any()):
             gain, error = found.gain[given], (found.error / found.length.clamp_min(1e-300))[given]
             numbers |= {
-                "energy over that of straight lines": float(gain.median()),
+                "energy over the straight lines' energy": float(gain.median()),
                 "relative error of lengths": float(error.max()),
                 "share of starts that agree": float((found.agree[given] / found.starts).clamp(max=1).mean()),
             }
