@@ -188,7 +188,7 @@ def test_points_outside_the_data_warn(host: Host) -> None:
 @pytest.mark.parametrize(
     ("config", "text"),
     [
-        ({"t": 0.1}, "noise: 0.2 is the deviation"),
+        ({"t": 0.1}, "noise: 0.2 is the ratio of the noise's deviation"),
         ({"lambda": 1.0}, "weight: 1 counts log p"),
         ({"guidance": 2.0}, "gradient of no density"),
         ({"noise": -1}, "a number above 0"),

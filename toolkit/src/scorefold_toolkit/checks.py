@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from scorefold.errors import ArtefactError, ConfigError, PluginError
+from scorefold.errors import ArtefactError, ConfigError, DataError, PluginError, ShapeError
 from scorefold.interfaces.capabilities import Trainable
 
 T = TypeVar("T")
@@ -77,3 +77,31 @@ def require_constraints(constraints: Mapping[str, Any], least: Mapping[str, int]
 
 def _is_not_whole(value: object, least: int) -> bool:
     return isinstance(value, bool) or not isinstance(value, int) or value < least
+
+
+def equal_batches(
+    module: nn.Module, name: str, takes: str, event_shape: tuple[int, ...], given: Mapping[str, Tensor]
+) -> list[Tensor]:
+    """Batches (B, *event_shape) by their names as batches of one length, a batch of 1 repeated.
+
+    ``name`` and ``takes`` are the module's words in errors. Raises ``ShapeError`` for other shapes, dtypes, devices and
+    lengths, and ``DataError`` for NaN and infinite numbers.
+    """
+    for argument, value in given.items():
+        if not isinstance(value, Tensor) or value.dim() == 0 or tuple(value.shape[1:]) != event_shape:
+            shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            expected = ", ".join(["B", *map(str, event_shape)])
+            raise ShapeError(f"{argument} has shape {shape}; {takes} ({expected})")
+        own = next((t for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()), value)
+        if (value.device, value.dtype) != (own.device, own.dtype):
+            raise ShapeError(
+                f"{argument} is {value.dtype} on {value.device}; this {name} is {own.dtype} on {own.device}",
+                hint=f"move one of them: {argument}.to(device, dtype) or model.to(device, dtype)",
+            )
+        if not bool(value.isfinite().all()):
+            raise DataError(f"{argument} holds NaN or infinite numbers")
+    lengths = {len(value) for value in given.values()}
+    if len(lengths - {1}) > 1:
+        raise ShapeError(f"batches of {sorted(lengths)} rows were given; expected one length, or 1")
+    rows = 0 if 0 in lengths else max(lengths)
+    return [value.expand(rows, *event_shape) for value in given.values()]

@@ -63,7 +63,7 @@ def atypical_set(log_likelihood: Numbers, held_out: Numbers, seed: int) -> float
 
 
 def typical_range(count: int, held_out: Numbers, seed: int, level: float = 0.05) -> float:
-    """How far the mean of -ln p of ``count`` points may be from the entropy at a level."""
+    """The largest distance of the mean of -ln p of ``count`` points from the entropy, at a level."""
     return float(np.quantile(_spread(count, held_out, seed), 1 - level))
 
 

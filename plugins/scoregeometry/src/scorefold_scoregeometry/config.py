@@ -13,7 +13,7 @@ Start = Literal["noise", "graph"]
 _WRONG_NAMES = {
     **dict.fromkeys(
         ("t", "time", "sigma"),
-        "noise: 0.2 is the deviation of the noise over that of a coordinate of the data, for any process",
+        "noise: 0.2 is the ratio of the noise's deviation to a coordinate's in the data, for any process",
     ),
     **dict.fromkeys(
         ("lam", "lambda"),
@@ -24,7 +24,7 @@ _WRONG_NAMES = {
 
 
 class SolverConfig(Config):
-    """How geodesics are solved."""
+    """Settings of the solver of geodesics."""
 
     points: int = Field(32, ge=16, le=512, multiple_of=4, description="Steps of the finest grid, a multiple of 4")
     starts: tuple[Start, ...] = Field(
@@ -42,7 +42,7 @@ class SolverConfig(Config):
 class SolvedConfig(Config):
     """Settings that every solved geometry has."""
 
-    solver: SolverConfig = Field(SolverConfig(), description="How geodesics are solved")
+    solver: SolverConfig = Field(SolverConfig(), description="Settings of the solver")
 
 
 class DensityConfig(SolvedConfig):
@@ -52,8 +52,8 @@ class DensityConfig(SolvedConfig):
         None,
         gt=0,
         le=100,
-        description="The noise that the score is read at: its deviation over that of a coordinate of the data; 0.2 for "
-        "a score where nothing is given. A flow takes none",
+        description="Noise at which the score is read: the ratio of its deviation to a coordinate's in the data. "
+        "0.2 for a score where nothing is given; a flow takes none",
     )
     condition: int | tuple[float, ...] | None = Field(
         None, description="For a conditional model: the class, or the vector, that both ends have"

@@ -29,7 +29,7 @@ _TURNING = 0.05
 """The curl of a score at held-out points above which energies take exact gradients."""
 
 _LEAST = 1e-8
-"""The least median of |s|^2 over that of a Gaussian from which lambda is read."""
+"""The least ratio of the median |s|^2 to a Gaussian's from which lambda is read."""
 
 
 class FromDensity(SolvedGeometry):

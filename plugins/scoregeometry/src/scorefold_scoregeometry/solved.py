@@ -9,10 +9,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from scorefold.errors import DataError, ShapeError
+from scorefold.errors import DataError
 from scorefold.interfaces import Geometry, Transports
 from scorefold.interfaces.geometry import barycentre_weights, check_times
 from scorefold_scoregeometry.config import SolvedConfig
+from scorefold_toolkit.checks import equal_batches
 from scorefold_toolkit.geodesics import (
     ChecksPaths,
     Geodesics,
@@ -298,24 +299,5 @@ class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
     def _rows(self, **given: Tensor) -> list[Tensor]:
         """Batches of one length as rows (B, D) in float64, a batch of 1 repeated. Raises ``ShapeError`` for others and
         ``DataError`` for NaN."""
-        for name, value in given.items():
-            if not isinstance(value, Tensor) or value.dim() == 0 or tuple(value.shape[1:]) != self.event_shape:
-                shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-                expected = ", ".join(["B", *map(str, self.event_shape)])
-                raise ShapeError(f"{name} has shape {shape}; this geometry takes ({expected})")
-            own = self._like(value)
-            if (value.device, value.dtype) != (own.device, own.dtype):
-                raise ShapeError(
-                    f"{name} is {value.dtype} on {value.device}; this geometry is {own.dtype} on {own.device}",
-                    hint=f"move one of them: {name}.to(device, dtype) or model.to(device, dtype)",
-                )
-            if not bool(value.isfinite().all()):
-                raise DataError(f"{name} holds NaN or infinite numbers")
-        lengths = {len(value) for value in given.values()}
-        if len(lengths - {1}) > 1:
-            raise ShapeError(f"batches of {sorted(lengths)} rows were given; expected one length, or 1")
-        count = 0 if 0 in lengths else max(lengths)
-        return [
-            value.detach().cpu().double().flatten(1).expand(count, self.dimension).contiguous()
-            for value in given.values()
-        ]
+        batches = equal_batches(self, "geometry", "this geometry takes", self.event_shape, given)
+        return [value.detach().cpu().double().flatten(1).contiguous() for value in batches]

@@ -65,7 +65,7 @@ class Geodesics:
     of its differences from the finest grid's, and from the length of the returned curve on four times the points. Paths
     are extrapolated too, where that makes them no longer. ``decrement`` is the share of the energy
     still to gain, ``resolution`` the length of the polyline on four times the points over its own, less 1. ``gain`` is
-    the energy over that of the straight line. ``starts`` counts the starts, and ``agree`` those that end at the
+    the energy over the straight line's energy. ``starts`` counts the starts, and ``agree`` those that end at the
     returned path. ``calls`` counts evaluations of points. ``reasons`` say why a length is withheld, "" where it is
     given.
     """

@@ -184,7 +184,7 @@ def _regime(threshold: Threshold, worth: float) -> str:
 
 
 def paid_for(trials: Trials) -> tuple[str, ...]:
-    """What a pilot that is refused has tried, the first few trials one by one; nothing where nothing was."""
+    """The trials of a refused pilot, the first few one by one; empty without trials."""
     rows = list(zip(*trials.table().values(), strict=True))
     if not rows:
         return ()

@@ -69,7 +69,7 @@ def memorisation_informed(frechet: float, samples: Tensor, training: Tensor) -> 
 def measure_calibration(
     report: Report, component: ScoreModel | Flow | DataSource, metric: Metric | None, sets: Sets
 ) -> None:
-    """What a metric says of one sample beside each held-out point, which have the same condition.
+    """Values of a metric for one sample and each held-out point of one condition.
 
     Nothing for a model without conditions. Samples of a file say nothing of which condition each was drawn for.
     """

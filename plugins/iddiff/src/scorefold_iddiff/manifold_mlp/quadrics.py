@@ -72,7 +72,7 @@ class Quadrics(nn.Module):
             self._fit(u, before, spread)
 
     def _fit(self, u: Tensor, variances: Tensor, spread: Tensor) -> float:
-        """Quadrics in the first coordinates of u, those of these ``variances``; the mean squared distance from the
+        """Quadrics in the first coordinates of u, with the given ``variances``; the mean squared distance from the
         first, of points that were not fitted, over the variance along its normals."""
         for buffer in (self.forms, self.linear, self.constant):
             buffer.zero_()

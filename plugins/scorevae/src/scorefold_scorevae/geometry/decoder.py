@@ -17,6 +17,7 @@ from scorefold.jobs import job_function
 from scorefold.stage import reported
 from scorefold_scorevae.config.geometry import DecoderGeometryConfig
 from scorefold_scorevae.geometry.solver import Derivatives, Solved, geodesic_between, shoot
+from scorefold_toolkit.checks import equal_batches
 
 _STEPS = 50
 _FLAT = 1e-12
@@ -177,24 +178,7 @@ class DecoderGeometry(Geometry, nn.Module):
 
     def _rows(self, **given: Tensor) -> list[Tensor]:
         """Batches of one length, a batch of 1 repeated. Raises ``ShapeError`` for others, ``DataError`` for NaN."""
-        for name, value in given.items():
-            if not isinstance(value, Tensor) or tuple(value.shape[1:]) != self.event_shape or value.dim() == 0:
-                shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-                expected = ", ".join(["B", *map(str, self.event_shape)])
-                raise ShapeError(f"{name} has shape {shape}; the codes of this decoder are ({expected})")
-            own = next((t for t in (*self.parameters(), *self.buffers()) if t.is_floating_point()), value)
-            if (value.device, value.dtype) != (own.device, own.dtype):
-                raise ShapeError(
-                    f"{name} is {value.dtype} on {value.device}; this decoder is {own.dtype} on {own.device}",
-                    hint=f"move one of them: {name}.to(device, dtype) or model.to(device, dtype)",
-                )
-            if not bool(value.isfinite().all()):
-                raise DataError(f"{name} holds NaN or infinite numbers")
-        lengths = {len(value) for value in given.values()}
-        if len(lengths - {1}) > 1:
-            raise ShapeError(f"batches of {sorted(lengths)} rows were given; expected one length, or 1")
-        rows = 0 if 0 in lengths else max(lengths)
-        return [value.expand(rows, *self.event_shape) for value in given.values()]
+        return equal_batches(self, "decoder", "the codes of this decoder are", self.event_shape, given)
 
 
 class _Decoder(nn.Module):
