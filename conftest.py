@@ -37,7 +37,8 @@ import torch
 MEMBERS = ("", "*/", "plugins/*/")
 sys.path[:0] = sorted(str(toys) for member in MEMBERS for toys in Path(__file__).parent.glob(f"{member}tests/**/toys"))
 
-torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+THREADS = int(os.environ["OMP_NUM_THREADS"])
+torch.set_num_threads(THREADS)
 
 # No test is there to survive a power cut, and a run waits for the disk as long as it computes.
 os.fsync = lambda file: None
@@ -95,9 +96,13 @@ SEED_OF_TESTS = int(os.environ.get("SCOREFOLD_TEST_SEED", "0"))
 
 
 @pytest.fixture(autouse=True)
-def _fixed_seed() -> None:
-    """Every test starts from one seed."""
+def _fixed_seed() -> Iterator[None]:
+    """Every test starts from one seed, and leaves the number of threads, by which later tests' last bits differ."""
     SEED(SEED_OF_TESTS)
+    yield
+    if (left := torch.get_num_threads()) != THREADS:
+        torch.set_num_threads(THREADS)
+        pytest.fail(f"the test leaves {left} torch threads, where it found {THREADS}")
 
 
 @pytest.fixture(scope="session", autouse=True)

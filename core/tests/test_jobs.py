@@ -40,16 +40,18 @@ def test_errors_of_ours_arrive_as_they_were_raised(error: ScorefoldError) -> Non
     assert arrived.as_json() == error.as_json()
 
 
-def test_a_job_is_done_with_the_threads_it_asks_for() -> None:
+def test_a_job_is_done_with_the_threads_it_asks_for_and_leaves_those_it_finds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "counting_job.py").write_text("import torch\ndef threads(item):\n    return torch.get_num_threads()\n")
+    monkeypatch.syspath_prepend(tmp_path)
     before = torch.get_num_threads()
-    try:
-        answer = perform("operator:neg", pack(torch.arange(3.0), "it"), threads=2)
-        assert torch.equal(unpack(answer), -torch.arange(3.0))
-        assert torch.get_num_threads() == 2
-        perform("operator:neg", pack(1, "it"), threads=None)
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
+    for asked, seen in ((before + 1, before + 1), (None, before)):
+        assert unpack(perform("counting_job:threads", pack(0, "it"), threads=asked)) == seen
+        assert torch.get_num_threads() == before
+    with pytest.raises(TypeError):
+        perform("operator:neg", pack("no", "it"), threads=before + 1)
+    assert torch.get_num_threads() == before
 
 
 def test_what_can_not_be_sent_is_named() -> None:

@@ -40,10 +40,10 @@ def perform(target: str, packed: bytes, threads: int | None) -> bytes:
     """Do one job in a worker: ``target`` on a packed item, with so many torch threads (None leaves them); packed.
     Raises the job's own error, or a ``JobError`` with its words where the error itself can't be sent.
     """
-    if threads is not None:
-        import torch
+    import torch
 
-        torch.set_num_threads(threads)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
     try:
         return pack(job_function(target)(unpack(packed)), f"the answer of {target}")
     except Exception as error:
@@ -52,3 +52,5 @@ def perform(target: str, packed: bytes, threads: int | None) -> bytes:
         except Exception:
             raise JobError(f"{target} failed: {type(error).__name__}: {error}") from None
         raise
+    finally:
+        torch.set_num_threads(before)

@@ -65,9 +65,11 @@ def test_jobs_have_the_threads_and_the_variables_of_who_sends_them(
 
 def test_a_job_leaves_its_worker_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCOREFOLD_OF_WORKER", "its own")
-    around = surroundings(1)
-    sent = Surroundings(1, {"SCOREFOLD_PLUGINS": "-a"}, around.versions)
+    threads = torch.get_num_threads()
+    around = surroundings(threads + 1)
+    sent = Surroundings(threads + 1, {"SCOREFOLD_PLUGINS": "-a"}, around.versions)
     seen = unpack(run_job("dask_jobs:around", pack(0, "it"), sent))
+    assert (seen["threads"], torch.get_num_threads()) == (threads + 1, threads)
     assert (seen["SCOREFOLD_PLUGINS"], seen["SCOREFOLD_OF_WORKER"]) == ("-a", None)
     assert os.environ["SCOREFOLD_OF_WORKER"] == "its own"
     assert "SCOREFOLD_PLUGINS" not in os.environ
