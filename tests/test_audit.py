@@ -11,7 +11,7 @@ import pytest
 from scorefold_audit.verdicts import NAMES
 from scorefold_registry.cli.commands import audit as command
 from scorefold_registry.cli.main import main
-from scorefold_registry.python import data, do
+from scorefold_registry.python import do, load_data
 
 QUICK = ["--quiet", "--option", "permutations=99", "--option", "quality_points=100", "--option", "n=150"]
 RUN_FILE = """version: 1
@@ -138,9 +138,9 @@ def test_points_that_are_asked_about(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_from_python(tmp_path: Path) -> None:
     folder = tmp_path / "python"
-    train = data(np.load("train.npy"), splits=(1, 0, 0), name="train", folder=folder, progress=False)
-    held_out = data(np.load("held-out.npy"), splits=(0, 0, 1), name="held-out", folder=folder, progress=False)
-    samples = data(np.load("copies.npy"), splits=(0, 0, 1), name="samples", folder=folder, progress=False)
+    train = load_data(np.load("train.npy"), splits=(1, 0, 0), name="train", folder=folder, progress=False)
+    held_out = load_data(np.load("held-out.npy"), splits=(0, 0, 1), name="held-out", folder=folder, progress=False)
+    samples = load_data(np.load("copies.npy"), splits=(0, 0, 1), name="samples", folder=folder, progress=False)
     stage = do("audit", samples, train, held_out=held_out, permutations=99, quality_points=100, progress=False)
     assert stage.metrics["named copies (columns)"] == 40
     assert stage.result["answer"]["value"] == pytest.approx(0.257, abs=0.01)

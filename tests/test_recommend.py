@@ -16,7 +16,7 @@ from PIL import Image
 from scorefold.interfaces import Estimator
 from scorefold.results import Estimate
 from scorefold_registry.cli.main import main
-from scorefold_registry.python import data, estimate
+from scorefold_registry.python import estimate, load_data
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -122,13 +122,13 @@ def test_columns_of_several_units_are_scaled_and_that_is_said_first(
 def test_a_stage_withholds_a_dimension_that_hangs_on_units() -> None:
     """One way for all commands: where nothing says which units hold, there is no number."""
     np.savetxt("units.csv", units(), delimiter=",", header="year,mass,pressure,dose,rate", comments="")
-    given = data("units.csv", splits=(0, 0, 1), progress=False)
+    given = load_data("units.csv", splits=(0, 0, 1), progress=False)
     found = estimate("estimator:mle", given, progress=False).value
     assert (found.value, found.interval) == (None, None)
     assert found.headline.startswith("withheld, since it hangs on the units of the columns: about 1.7 as they are, ")
     assert "set scale: columns" in found.diagnostics["warnings"][0]
     for scale, dimension in (("columns", 2.8), ("none", 1.7)):
-        settled = data("units.csv", splits=(0, 0, 1), scale=scale, progress=False)
+        settled = load_data("units.csv", splits=(0, 0, 1), scale=scale, progress=False)
         found = estimate("estimator:mle", settled, progress=False).value
         assert found.value == pytest.approx(dimension, abs=0.15)
         assert not any("spreads differ" in text for text in found.diagnostics.get("warnings", ()))
@@ -137,13 +137,13 @@ def test_a_stage_withholds_a_dimension_that_hangs_on_units() -> None:
 def test_no_label_has_a_dimension_where_that_of_all_is_withheld() -> None:
     kinds = np.arange(600) % 2
     table = pd.DataFrame(units(), columns=list("abcde")).assign(kind=kinds)
-    given = data(table, label="kind", splits=(0, 0, 1), progress=False)
+    given = load_data(table, label="kind", splits=(0, 0, 1), progress=False)
     result = estimate("estimator:twonn", given, by="label", progress=False).result
     assert result["by_label"] == []
     assert any(text.startswith("labels have no answer of their own: withheld") for text in result["warnings"])
     # Uneven columns that hold one dimension either way have a number.
     u = np.random.default_rng(0).uniform(-1, 1, (500, 2))
-    plain = data(np.c_[u, 100 * u], splits=(0, 0, 1), progress=False)
+    plain = load_data(np.c_[u, 100 * u], splits=(0, 0, 1), progress=False)
     assert estimate("estimator:mle", plain, progress=False).value.value == pytest.approx(2, abs=0.2)
 
 

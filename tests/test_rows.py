@@ -28,7 +28,7 @@ from scorefold_iddiff.local.probe import take
 from scorefold_registry import Host
 from scorefold_registry.cli.main import main
 from scorefold_registry.components.values import load_value, save_value
-from scorefold_registry.python import data, estimate
+from scorefold_registry.python import estimate, load_data
 from scorefold_toolkit.data.rows import row_text
 from scorefold_verbs.assess import assess
 from scorefold_verbs.config.latents import EditOptions, ReconstructOptions, TraverseOptions
@@ -82,7 +82,7 @@ def test_an_answer_for_each_row_stands_in_its_row(tmp_path: Path, kind: str) -> 
     assert expected.shape == (48,)
     (tmp_path / "other").mkdir()
     read = KINDS[kind](tmp_path / "other", x[order])
-    source = data(str(read.pop("path")), splits=(0, 0, 1), progress=False, **read)
+    source = load_data(str(read.pop("path")), splits=(0, 0, 1), progress=False, **read)
     found = estimate("estimator:mle", source, n_neighbors=6, progress=False).value.pointwise
     assert torch.allclose(found, expected[torch.from_numpy(order)])
 
@@ -90,7 +90,7 @@ def test_an_answer_for_each_row_stands_in_its_row(tmp_path: Path, kind: str) -> 
 def test_rows_of_other_splits_and_rows_that_were_left_out_have_no_answer() -> None:
     x = points()
     x[[3, 40], [0, 2]] = np.nan
-    stage = data(x, missing="drop", splits=(0.5, 0, 0.5), progress=False)
+    stage = load_data(x, missing="drop", splits=(0.5, 0, 0.5), progress=False)
     found = estimate("estimator:mle", stage, n_neighbors=6, progress=False).value
     test = stage.value.load("test").index
     assert found.pointwise.shape == (48,)
@@ -103,13 +103,13 @@ def test_rows_of_other_splits_and_rows_that_were_left_out_have_no_answer() -> No
 
 def test_an_index_of_pandas_names_the_rows() -> None:
     frame = pd.DataFrame(points(), columns=list("abc"), index=NAMED)
-    source = data(frame.iloc[::-1], progress=False).value
+    source = load_data(frame.iloc[::-1], progress=False).value
     assert list(source.rows) == NAMED[::-1]
     assert source.event_shape == (3,)
     frame.index = pd.MultiIndex.from_product([range(24), ["a", "b"]])
-    assert list(data(frame, progress=False).value.rows)[:3] == ["0 a", "0 b", "1 a"]
-    assert data(frame["a"], progress=False).value.event_shape == (1,)
-    named = data(frame.assign(who=NAMED), names="who", progress=False).value
+    assert list(load_data(frame, progress=False).value.rows)[:3] == ["0 a", "0 b", "1 a"]
+    assert load_data(frame["a"], progress=False).value.event_shape == (1,)
+    named = load_data(frame.assign(who=NAMED), names="who", progress=False).value
     assert (list(named.rows), named.event_shape) == (NAMED, (3,))
 
 
@@ -175,13 +175,13 @@ def context(split: str | None = None) -> StageContext:
 
 def test_paths_go_between_rows_of_any_split() -> None:
     x = points()
-    source = data(x, splits=(0.5, 0, 0.5), progress=False).value
+    source = load_data(x, splits=(0.5, 0, 0.5), progress=False).value
     test = source.load("test")
     ends = ends_of(test, source, InterpolateOptions(between=((7, 12), (30, 7))), context())
     assert ends.index.tolist() == [7, 30, 12, 7]
     assert np.allclose(ends.x.numpy(), x[[7, 30, 12, 7]], atol=1e-6)
     x[7] = np.nan
-    source = data(x, missing="drop", progress=False).value
+    source = load_data(x, missing="drop", progress=False).value
     with pytest.raises(DataError, match="row 7, which was left out"):
         ends_of(source.load("test"), source, InterpolateOptions(between=((7, 12),)), context())
 
@@ -194,7 +194,7 @@ def labelled(order: NDArray[np.int64]) -> tuple[Points, DataSource]:
     frame = pd.DataFrame(x, columns=list("abc"), index=NAMED).assign(kind=classes, d=x[:, 0], e=x[:, 1], f=x[:, 2])
     frame = frame.iloc[order]
     given = {"columns": list("abc"), "condition": list("def"), "label": "kind", "missing": "drop"}
-    source = data(frame, splits=(0.5, 0, 0.5), progress=False, **given).value
+    source = load_data(frame, splits=(0.5, 0, 0.5), progress=False, **given).value
     return frame[list("abc")].to_numpy(), source
 
 
@@ -299,10 +299,10 @@ def test_an_audit_names_training_rows_that_repeat_or_lie_alone(tmp_path: Path) -
     train[[55, 199]] += [[9], [-9]]
     x = pd.DataFrame(train, columns=list("abc"), index=[f"patient {row}" for row in range(200)])
     inputs = {
-        "data": data(x, splits=(1, 0, 0), duplicates="keep", progress=False).value,
-        "held_out": data(np.tile(held_out, (5, 1)) + rng.standard_normal((1000, 3)) * 0.2, progress=False).value,
+        "data": load_data(x, splits=(1, 0, 0), duplicates="keep", progress=False).value,
+        "held_out": load_data(np.tile(held_out, (5, 1)) + rng.standard_normal((1000, 3)) * 0.2, progress=False).value,
     }
-    result = audit(data(samples, splits=(0, 0, 1), progress=False).value, inputs, QUICK, context("train")).result
+    result = audit(load_data(samples, splits=(0, 0, 1), progress=False).value, inputs, QUICK, context("train")).result
     training = result["audit"]["training"]
     assert sorted(map(sorted, (pair["points"] for pair in training["near_duplicates"]))) == [[3, 140], [17, 90]]
     assert ["patient 17", "patient 90"] in [sorted(pair["names"]) for pair in training["near_duplicates"]]
@@ -335,7 +335,7 @@ def test_the_command_names_copies_on_the_terminal(
 def test_apply_gives_a_row_for_each_row_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     x = points()
-    stage = data(x, splits=(0, 0, 1), folder=tmp_path / "python", progress=False)
+    stage = load_data(x, splits=(0, 0, 1), folder=tmp_path / "python", progress=False)
     flow = estimate("estimator:mle", stage, n_neighbors=6, progress=False)
     x[[2, 9]] = np.nan
     np.save("new.npy", x)
@@ -349,7 +349,7 @@ def test_apply_gives_a_row_for_each_row_of_the_file(tmp_path: Path, monkeypatch:
 def test_an_estimator_with_a_limit_answers_in_rows_of_a_stream(tmp_path: Path) -> None:
     x = np.random.default_rng(0).standard_normal((300, 3))
     np.save(tmp_path / "x.npy", x)
-    source = data(str(tmp_path / "x.npy"), splits=(0, 0, 1), memory=0, progress=False)
+    source = load_data(str(tmp_path / "x.npy"), splits=(0, 0, 1), memory=0, progress=False)
     found = estimate("estimator:mle", source, limit=100, n_neighbors=6, progress=False).value
     assert found.pointwise.shape == (300,)
     asked = found.pointwise.isfinite().nonzero()[:, 0]
@@ -365,10 +365,10 @@ def test_a_split_of_what_is_given_is_read_where_one_is_named() -> None:
 
 def test_a_name_of_several_rows_names_none(tmp_path: Path) -> None:
     frame = pd.DataFrame(points(), columns=list("abc"), index=["p"] * 24 + [f"q{row}" for row in range(24)])
-    source = data(frame, progress=False).value
+    source = load_data(frame, progress=False).value
     with pytest.raises(DataError, match="between names 'p', which 24 rows are called"):
         ends_of(source.load("test"), source, InterpolateOptions(between=(("p", "q3"),)), context())
-    numbered = data(frame.set_axis(range(1000, 1048)), progress=False).value
+    numbered = load_data(frame.set_axis(range(1000, 1048)), progress=False).value
     assert row_text(numbered.rows, 39) == "'1039' (row 39)"
 
 

@@ -19,7 +19,7 @@ from scorefold.errors import ArtefactError, ConfigError, ScorefoldError
 from scorefold.interfaces import TensorSource
 from scorefold_registry import Host, run_file
 from scorefold_registry.cli.main import main
-from scorefold_registry.python import data, do, estimate, fit, pull, push
+from scorefold_registry.python import do, estimate, fit, load_data, pull, push
 from scorefold_registry.run.result import RunResult
 from scorefold_registry.sharing import pull as pulling
 from scorefold_registry.sharing.contents import check_names
@@ -124,7 +124,7 @@ def test_the_run_file_of_a_pushed_model_makes_it_again(host: Host, run: RunResul
 
 def test_an_estimator_takes_its_score_along(run: RunResult, tmp_path: Path) -> None:
     folder = tmp_path / "python"
-    points = data("data:sphere", dimension=1, ambient=3, points=200, folder=folder, progress=False)
+    points = load_data("data:sphere", dimension=1, ambient=3, points=200, folder=folder, progress=False)
     network = {"use": "network:mlp", "config": {"width": 8}}
     score = fit("score:denoising", points, network=network, training={"steps": 5}, progress=False)
     found = estimate("estimator:iddiff", points, score=score, progress=False)
@@ -319,7 +319,7 @@ def test_settings_that_name_files_or_functions_are_refused(host: Host, tmp_path:
 
 def test_push_refuses_what_reads_a_file(host: Host, tmp_path: Path) -> None:
     (tmp_path / "points.csv").write_text("a,b\n" + "1,2\n3,4\n" * 30)
-    model = do(None, "score:analytic", data(tmp_path / "points.csv", progress=False), points=True, progress=False)
+    model = do(None, "score:analytic", load_data(tmp_path / "points.csv", progress=False), points=True, progress=False)
     with pytest.raises(ArtefactError, match="reads no file"):
         push(model, "./pushed")
     assert not (tmp_path / "pushed").exists()

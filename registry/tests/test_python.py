@@ -13,19 +13,23 @@ import pandas as pd
 import pytest
 import torch
 
+import scorefold
 from scorefold.errors import ConfigError, DataError, PluginError, ScorefoldError
-from scorefold_registry import Host, run_file
+from scorefold_registry import Host, python, run_file
 from scorefold_registry.python import (
     Stage,
     assess,
+    audit,
     compare,
-    data,
+    dimension,
     do,
     estimate,
     evaluate,
     fit,
+    geodesics,
     interpolate,
     load,
+    load_data,
     run,
     sample,
     sweep,
@@ -42,7 +46,7 @@ def host() -> Host:
 
 @pytest.fixture
 def points(host: Host, tmp_path: Path) -> Stage:
-    return data(ROWS, folder=tmp_path, host=host, progress=False)
+    return load_data(ROWS, folder=tmp_path, host=host, progress=False)
 
 
 @pytest.fixture
@@ -76,7 +80,9 @@ def test_nothing_is_done_twice(flow: Stage, points: Stage) -> None:
 
 def test_a_later_session_finds_what_was_done(points: Stage, flow: Stage, tmp_path: Path) -> None:
     other = Host.discover()
-    same = fit("flow:affine-coupling", data(ROWS, folder=tmp_path, host=other, progress=False), **FLOW, progress=False)
+    same = fit(
+        "flow:affine-coupling", load_data(ROWS, folder=tmp_path, host=other, progress=False), **FLOW, progress=False
+    )
     assert [stage.reused for stage in same.run.stages] == [True, True]
 
 
@@ -92,7 +98,7 @@ def test_data_in_any_form_are_the_same_points(form: str, points: Stage, host: Ho
         "csv": tmp_path / "rows.csv",
         "npy": str(tmp_path / "rows.npy"),
     }[form]
-    found = data(given, folder=tmp_path, host=host, progress=False).value
+    found = load_data(given, folder=tmp_path, host=host, progress=False).value
     for split in ("train", "validation", "test"):
         assert torch.equal(found.load(split).x, points.value.load(split).x)
 
@@ -100,9 +106,9 @@ def test_data_in_any_form_are_the_same_points(form: str, points: Stage, host: Ho
 def test_labels_conditions_and_splits(host: Host, tmp_path: Path) -> None:
     label, condition = np.arange(200) % 3, ROWS[:, :1]
     settings: dict[str, Any] = {"folder": tmp_path, "host": host, "progress": False, "splits": (0.5, 0.25, 0.25)}
-    arrays = data(ROWS[:, 1:], label=label, condition=condition, **settings).value
+    arrays = load_data(ROWS[:, 1:], label=label, condition=condition, **settings).value
     table = pd.DataFrame(ROWS, columns=list("abcd")).assign(kind=label)
-    columns = data(table, label="kind", condition="a", **settings).value
+    columns = load_data(table, label="kind", condition="a", **settings).value
     for source in (arrays, columns):
         assert [len(source.load(split)) for split in ("train", "validation", "test")] == [100, 50, 50]
         assert source.event_shape == (3,)
@@ -123,7 +129,7 @@ def test_a_component_by_name_and_its_ports(points: Stage, flow: Stage, host: Hos
 def test_an_object_of_the_host_is_plugged_in(host: Host, tmp_path: Path) -> None:
     sphere = host.create("data:sphere", {"dimension": 2, "ambient": 4, "points": 300})
     score = host.create("score:analytic", data=sphere)
-    points = data("data:sphere", dimension=2, ambient=4, points=300, folder=tmp_path, host=host, progress=False)
+    points = load_data("data:sphere", dimension=2, ambient=4, points=300, folder=tmp_path, host=host, progress=False)
     found = estimate("estimator:iddiff", points, score=score, points=40, shown=8, sigma=0.05, progress=False)
     assert float(found.value.pointwise.median()) == 2
     host.save(score, tmp_path / "score")
@@ -192,11 +198,11 @@ def test_a_comparison_without_a_host_of_ones_own(tmp_path: Path, capsys: pytest.
 
 Wrong = Callable[[Stage, Stage, Path], Any]
 REFUSED: dict[str, tuple[Wrong, type[Exception], str]] = {
-    "text": (lambda points, flow, _: data("no such thing"), DataError, "no such thing does not exist"),
-    "no numbers": (lambda points, flow, _: data({"a": 1}), ConfigError, "expected an array of numbers"),
-    "nan": (lambda points, flow, _: data(ROWS * np.nan), DataError, "holds NaN"),
+    "text": (lambda points, flow, _: load_data("no such thing"), DataError, "no such thing does not exist"),
+    "no numbers": (lambda points, flow, _: load_data({"a": 1}), ConfigError, "expected an array of numbers"),
+    "nan": (lambda points, flow, _: load_data(ROWS * np.nan), DataError, "holds NaN"),
     "a label that is no column": (
-        lambda points, flow, _: data(pd.DataFrame(ROWS), label=np.arange(200)),
+        lambda points, flow, _: load_data(pd.DataFrame(ROWS), label=np.arange(200)),
         ConfigError,
         "label is ndarray; expected the name of a column",
     ),
@@ -221,7 +227,9 @@ REFUSED: dict[str, tuple[Wrong, type[Exception], str]] = {
         "seed is 5 here and 0 in stage 'flow'",
     ),
     "two stages of one name": (
-        lambda points, flow, _: assess(flow, data(ROWS[:100], folder=points.setting.folder, host=points.setting.host)),
+        lambda points, flow, _: assess(
+            flow, load_data(ROWS[:100], folder=points.setting.folder, host=points.setting.host)
+        ),
         ConfigError,
         "two different stages are called 'data'",
     ),
@@ -240,7 +248,7 @@ def test_what_does_not_fit_is_refused(wrong: str, points: Stage, flow: Stage, tm
 
 def test_numbers_and_lists_of_numpy_are_written_plainly(points: Stage, flow: Stage, host: Host, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"folder": tmp_path, "host": host, "progress": False}
-    found = data(ROWS, seed=np.int64(0), splits=np.array([0.8, 0.1, 0.1]), **settings)
+    found = load_data(ROWS, seed=np.int64(0), splits=np.array([0.8, 0.1, 0.1]), **settings)
     assert "fractions: [0.8, 0.1, 0.1]" in found.run_file
     assert sample(flow, n=np.int64(3), progress=False).metrics["samples"] == 3
     lists = assess(flow, points, metrics=["metric:neighbours"], n=1, conditions=20, progress=False)
@@ -248,22 +256,22 @@ def test_numbers_and_lists_of_numpy_are_written_plainly(points: Stage, flow: Sta
 
 
 ODD: dict[str, tuple[Callable[[], Any], str]] = {
-    "masked": (lambda: data(np.ma.masked_greater(ROWS, 1.0)), "x has masked values"),
-    "ragged": (lambda: data([[1.0, 2.0], [3.0]]), "expected an array of numbers"),
-    "sparse": (lambda: data(torch.eye(3).to_sparse()), "expected an array of numbers"),
+    "masked": (lambda: load_data(np.ma.masked_greater(ROWS, 1.0)), "x has masked values"),
+    "ragged": (lambda: load_data([[1.0, 2.0], [3.0]]), "expected an array of numbers"),
+    "sparse": (lambda: load_data(torch.eye(3).to_sparse()), "expected an array of numbers"),
     "levels of names": (
-        lambda: data(pd.DataFrame(ROWS[:, :2], columns=pd.MultiIndex.from_tuples([("a", 1), ("a", 2)]))),
+        lambda: load_data(pd.DataFrame(ROWS[:, :2], columns=pd.MultiIndex.from_tuples([("a", 1), ("a", 2)]))),
         "names of columns on several levels",
     ),
     "labels that look like numbers": (
-        lambda: data(pd.DataFrame(ROWS).assign(kind=["01", "1"] * 100), label="kind"),
+        lambda: load_data(pd.DataFrame(ROWS).assign(kind=["01", "1"] * 100), label="kind"),
         "the label '01' in column 'kind' is text",
     ),
-    "two files": (lambda: data(pd.DataFrame(ROWS), path="other.csv"), "path is given twice"),
+    "two files": (lambda: load_data(pd.DataFrame(ROWS), path="other.csv"), "path is given twice"),
     "a model for a stage": (lambda: do("sample", torch.nn.Linear(2, 2)), "expected a component or a stage"),
-    "no name": (lambda: data(ROWS, name=None), "the name of the stage is None"),  # type: ignore[arg-type]
-    "a runtime in a word": (lambda: data(ROWS, runtime="cpu"), "runtime is text; expected a mapping"),  # type: ignore[arg-type]
-    "a device": (lambda: data(ROWS, runtime={"device": torch.device("cpu")}), "device"),
+    "no name": (lambda: load_data(ROWS, name=None), "the name of the stage is None"),  # type: ignore[arg-type]
+    "a runtime in a word": (lambda: load_data(ROWS, runtime="cpu"), "runtime is text; expected a mapping"),  # type: ignore[arg-type]
+    "a device": (lambda: load_data(ROWS, runtime={"device": torch.device("cpu")}), "device"),
 }
 
 
@@ -277,7 +285,7 @@ def test_odd_data_are_refused_by_what_they_are(odd: str, tmp_path: Path, monkeyp
 
 def test_labels_may_be_objects_of_text(host: Host, tmp_path: Path) -> None:
     kinds = pd.Series(["cat", "dog"] * 100)
-    found = data(ROWS, label=kinds, folder=tmp_path, host=host, progress=False).value
+    found = load_data(ROWS, label=kinds, folder=tmp_path, host=host, progress=False).value
     assert sorted(found.load("train").label.unique().tolist()) == [0, 1]
 
 
@@ -290,7 +298,7 @@ def test_a_stage_is_shown_when_its_folder_is_gone(points: Stage) -> None:
 def test_a_score_that_an_estimator_reads_is_trained_where_none_is_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scorefold_registry.python.SCORE", {"training": {"steps": 3, "batch_size": 16}})
+    monkeypatch.setattr("scorefold_registry.python.stages.SCORE", {"training": {"steps": 3, "batch_size": 16}})
     x = np.random.default_rng(0).standard_normal((200, 3))
     found = estimate("estimator:denoising-loss", x, draws=8, shown=4, folder=tmp_path, seed=3, progress=False)
     assert [spec["use"] for spec in found.specs.values()] == [
@@ -299,7 +307,7 @@ def test_a_score_that_an_estimator_reads_is_trained_where_none_is_given(
         "estimator:denoising-loss",
     ]
     assert found.setting.seed == 3
-    given = data(x, folder=tmp_path, seed=3, progress=False)
+    given = load_data(x, folder=tmp_path, seed=3, progress=False)
     again = estimate("estimator:denoising-loss", given, draws=8, shown=4, progress=False)
     assert again.value.value == found.value.value
 
@@ -309,5 +317,91 @@ def test_errors_name_no_file_that_nobody_has_seen(tmp_path: Path) -> None:
     x[3, 1] = np.nan
     for given, what in ((x, "the array"), (pd.DataFrame(x, columns=["a", "b"]), "the table")):
         with pytest.raises(DataError, match=f"^{what} holds NaN") as caught:
-            data(given, folder=tmp_path, progress=False)
+            load_data(given, folder=tmp_path, progress=False)
         assert str(tmp_path) not in str(caught.value)
+
+
+def test_scorefold_has_the_functions_of_users() -> None:
+    names = {"Host", "as_estimator", *python.__all__}
+    assert names <= set(dir(scorefold))
+    assert all(getattr(scorefold, name) is getattr(python, name) for name in python.__all__)
+    assert scorefold.Host is Host
+    with pytest.raises(AttributeError, match="no attribute 'estimates'"):
+        _ = scorefold.estimates
+
+
+TABLE = pd.DataFrame(
+    {
+        "row": range(200),
+        "kind": ["a", "b"] * 100,
+        "small": ROWS[:, 0],
+        "large": 1e6 * ROWS[:, 1],
+        "third": ROWS[:, 2],
+        "sum": ROWS[:, 2] - ROWS[:, 0],
+    }
+)
+
+
+def test_dimension_reads_a_table_as_recommend_does(host: Host, tmp_path: Path) -> None:
+    found = dimension(TABLE, folder=tmp_path, host=host, progress=False)
+    config = found.specs["data"]["config"]
+    assert config["columns"] == ["-row", "-kind"]
+    assert config["scale"] == "columns"
+    assert [note.partition(":")[0] for note in found.notes] == ["columns", "scale"]
+    assert found.notes[0] in repr(found)
+    assert found.value.diagnostics["points"] == 200
+    table = tmp_path / "table.csv"
+    TABLE.to_csv(table, index=False)
+    by_path = dimension(table, folder=tmp_path, host=host, progress=False)
+    assert (by_path.value.value, by_path.value.headline) == (found.value.value, found.value.headline)
+    settled = dimension(TABLE, columns=["small", "third"], scale="none", folder=tmp_path, host=host, progress=False)
+    assert settled.specs["data"]["config"]["columns"] == ["small", "third"]
+    assert settled.notes == ()
+    assert settled.value.interval is None or settled.value.interval[1] <= 2
+
+
+def test_dimension_asks_a_stage_about_its_points(points: Stage) -> None:
+    found = dimension(points, progress=False)
+    assert (list(found.specs), found.notes) == (["data", "estimator"], ())
+    assert found.value.diagnostics["points"] == 160
+
+
+def test_audit_names_copies_by_their_rows(host: Host, tmp_path: Path) -> None:
+    rows = np.random.default_rng(1).normal(size=(500, 3))
+    samples = np.concatenate([rows[20:60], np.random.default_rng(2).normal(size=(100, 3))])
+    found = audit(samples, rows[:300], rows[300:], permutations=99, folder=tmp_path, host=host, progress=False)
+    assert {verdict["name"] for verdict in found.result["audit"]["verdicts"] if verdict["found"]} >= {"copies"}
+    (listed,) = found.result["audit"]["copies"]
+    copies = {row["sample"]: row["training"] for row in listed["nearest"] if row["named"]}
+    assert copies.items() >= {(sample, sample + 20) for sample in range(40)}
+    assert found.specs["train"]["config"]["fractions"] == (1, 0, 0)
+    assert found.specs["train"]["config"]["scale"] == "none"
+
+
+def test_audit_of_a_trained_stage_takes_its_training_data(flow: Stage, points: Stage) -> None:
+    found = audit(flow, n=40, permutations=99, progress=False)
+    assert found.specs[found.name]["inputs"] == {"data": points.name}
+    with pytest.raises(ConfigError, match="given no data that the samples are compared with"):
+        audit(ROWS)
+
+
+@pytest.mark.parametrize(
+    ("use", "kind", "config"),
+    [
+        ("flow:affine-coupling", "geometry:pullback", FLOW),
+        ("score:analytic", "geometry:score", {}),
+    ],
+)
+def test_geodesics_ask_a_model_by_its_geometry(points: Stage, use: str, kind: str, config: dict[str, Any]) -> None:
+    model = fit(use, points, **config, progress=False) if config else do(None, use, points, progress=False)
+    found = geodesics(model, points, pairs=2, times=3, progress=False)
+    assert found.specs[found.name]["use"] == kind
+    assert found.specs[found.name]["do"] == "interpolate"
+    assert found.value.load("test").x.shape == (6, 4)
+
+
+def test_geodesics_are_of_scores_flows_and_geometries(points: Stage) -> None:
+    straight = geodesics("geometry:euclidean", points, pairs=2, times=3, progress=False)
+    assert straight.metrics["pairs"] == 2
+    with pytest.raises(ConfigError, match="'estimator:mle', which is of the kind 'estimator'; expected a score"):
+        geodesics("estimator:mle", points)

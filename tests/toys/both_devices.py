@@ -303,7 +303,7 @@ def python_differences(folder: Path) -> list[str]:
     )
     found = []
     for device in ("cpu", NAME):
-        data = python.data(points, folder=folder / device, runtime={"device": device}, progress=False)
+        data = python.load_data(points, folder=folder / device, runtime={"device": device}, progress=False)
         training = {"steps": 5, "batch_size": 16}
         score = python.fit("score:denoising", data, config={"training": training}, progress=False)
         drawn = python.sample(score, data, options={"n": 8, "steps": 4}, progress=False)

@@ -1,10 +1,12 @@
 """Scorefold: a plugin host for learning the geometry of data with score models and normalising flows.
 
-Importing this package imports neither torch nor pydantic; the names below load on first use.
+Importing this package imports neither torch nor pydantic; its names load on first use. Users' functions, such as
+``scorefold.estimate``, are entry points of the group ``scorefold.functions``, which the registry and the toolkit have.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -17,12 +19,20 @@ _LAZY = {**dict.fromkeys(_INTERFACES, "scorefold.interfaces"), "Dataset": "score
 __all__ = ["__version__", *sorted(_LAZY)]
 
 
+@cache
+def _functions() -> dict[str, Any]:
+    from importlib.metadata import entry_points
+
+    return {point.name: point for point in entry_points(group="scorefold.functions")}
+
+
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
-    moved = "; it is scorefold_toolkit.training.fit" if name == "fit" else ""
-    raise AttributeError(f"module 'scorefold' has no attribute {name!r}{moved}")
+    if not name.startswith("_") and name in _functions():
+        return _functions()[name].load()
+    raise AttributeError(f"module 'scorefold' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted({*__all__, *_functions()})

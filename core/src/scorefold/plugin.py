@@ -308,7 +308,10 @@ class Claim:
         _complete(self, "target")
         _check_name("a claim", self.name)
         check_target(f"the target of claim {self.name!r}", self.target)
-        if not (isinstance(self.options, Mapping) and all(map(_is_option, self.options.items()))):
+        if not isinstance(self.options, Mapping) or not all(
+            isinstance(name, str) and name.isidentifier() and isinstance(value, str | float | int)
+            for name, value in self.options.items()
+        ):
             raise PluginError(
                 f"claim {self.name!r} has options {self.options!r}; expected a mapping of names to text and numbers"
             )
@@ -319,8 +322,3 @@ class Claim:
         ):
             if value not in known:
                 raise PluginError(f"claim {self.name!r} has {field_name} {value!r}; expected one of {', '.join(known)}")
-
-
-def _is_option(item: tuple[Any, Any]) -> bool:
-    name, value = item
-    return isinstance(name, str) and name.isidentifier() and isinstance(value, str | float | int)

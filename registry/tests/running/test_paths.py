@@ -120,11 +120,11 @@ def test_a_base_in_another_folder_keeps_its_own_paths(host: Host, project: Path)
 
 
 def test_python_starts_at_the_working_folder(host: Host, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from scorefold_registry.python import data, estimate
+    from scorefold_registry.python import estimate, load_data
 
     monkeypatch.chdir(project)
     assert host.create("data:tiny", {"path": "shift.txt"}).fingerprint()
-    points = data("data:tiny", path="shift.txt", host=host, progress=False)
+    points = load_data("data:tiny", path="shift.txt", host=host, progress=False)
     found = estimate("estimator:tiny-mean", points, table="table", host=host, progress=False)
     written = " ".join(found.run_file.split())
     assert f"path: {Path('shift.txt').absolute()}" in written

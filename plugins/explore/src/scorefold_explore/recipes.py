@@ -80,7 +80,7 @@ def _one(explored: Explored, point: int, name: str = "x", field: str = ".x") -> 
     """Lines of Python that name one point (1, *E): by its row in the data, else by its place among samples."""
     group = explored.group_of(explored.check_point(point))
     own = group.stage == explored.data_stage and group.split is not None
-    source = "points.value" if own else f"load({str(explored.place / group.stage)!r}).value"
+    source = "points.value" if own else f"sf.load({str(explored.place / group.stage)!r}).value"
     split, row = f"{source}.load({(group.split or 'test')!r})", group.row(point)
     if row is None:
         return (f"{name} = {split}.take(torch.tensor([{point - group.start}])){field}",)
@@ -88,17 +88,16 @@ def _one(explored: Explored, point: int, name: str = "x", field: str = ".x") -> 
     return f"part = {split}", f"{name} = part.take(torch.where(part.index == {found})[0]){field}"
 
 
-def _python(explored: Explored, *lines: str, also: str = "") -> str:
+def _python(explored: Explored, *lines: str) -> str:
     """Python that begins with the data, as ``points``."""
     if explored.data_use is None:
-        first = f"points = load({str(explored.place / explored.data_stage)!r})"
+        first = f"points = sf.load({str(explored.place / explored.data_stage)!r})"
     else:
         use, config = explored.data_use["use"], dict(explored.data_use.get("config", {}))
         place = next((config.pop(key) for key in ("path", "root") if key in config), use)
         given = "".join(f", {key}={value!r}" for key, value in config.items() if key.isidentifier())
-        first = f"points = data({place!r}{given})"
-    names = ", ".join(sorted({"load", "data" if explored.data_use is not None else "load", *also.split()}))
-    return "\n".join(["import torch", f"from scorefold_registry.python import {names}", "", first, *lines, ""])
+        first = f"points = sf.load_data({place!r}{given})"
+    return "\n".join(["import torch", "import scorefold as sf", "", first, *lines, ""])
 
 
 def _map(explored: Explored, asked: Mapping[str, Any]) -> tuple[str | None, str]:
@@ -108,7 +107,7 @@ def _map(explored: Explored, asked: Mapping[str, Any]) -> tuple[str | None, str]
         stages = {"data": _data(explored), "model": _loaded(explored, model), "map": use}
         call = "encode(x)" if kind == "code" else "forward(x)[0]"
         lines: tuple[str, ...] = (
-            f"model = load({str(explored.place / model)!r}).value",
+            f"model = sf.load({str(explored.place / model)!r}).value",
             'x = points.value.load("test").tensor()',
             f"codes = model.{call}.flatten(1)",
         )
@@ -126,8 +125,8 @@ def _colour(explored: Explored, asked: Mapping[str, Any]) -> tuple[str | None, s
     kind, _, model = str(asked["name"]).partition(":")
     if kind == "dimension":
         use = {"use": "estimator:mle", "inputs": {"data": "data"}, "config": {"n_neighbors": 20}}
-        line = 'found = estimate("estimator:mle", points, n_neighbors=20).value.pointwise'
-        return _yaml("dimension", {"data": _data(explored), "dimension": use}), _python(explored, line, also="estimate")
+        line = 'found = sf.estimate("estimator:mle", points, n_neighbors=20).value.pointwise'
+        return _yaml("dimension", {"data": _data(explored), "dimension": use}), _python(explored, line)
     if kind == "likelihood":
         stages = {
             "data": _data(explored),
@@ -135,7 +134,7 @@ def _colour(explored: Explored, asked: Mapping[str, Any]) -> tuple[str | None, s
             "likelihood": {"use": "model", "do": "evaluate", "inputs": {"data": "data"}},
         }
         lines: tuple[str, ...] = (
-            f"model = load({str(explored.place / model)!r}).value",
+            f"model = sf.load({str(explored.place / model)!r}).value",
             'log_likelihood = model.log_prob(points.value.load("test").tensor())',
         )
         return _yaml("likelihood", stages), _python(explored, *lines)
@@ -146,7 +145,7 @@ def _colour(explored: Explored, asked: Mapping[str, Any]) -> tuple[str | None, s
             "back": {"use": "model", "do": "reconstruct", "inputs": {"data": "data"}},
         }
         lines = (
-            f"model = load({str(explored.place / model)!r}).value",
+            f"model = sf.load({str(explored.place / model)!r}).value",
             'x = points.value.load("test").tensor()',
             "error = (model.reconstruct(x, generator=torch.Generator().manual_seed(0)) - x)"
             ".flatten(1).square().mean(1).sqrt()",
@@ -181,7 +180,7 @@ def _geodesic(explored: Explored, asked: Mapping[str, Any]) -> tuple[str | None,
     else:
         _loaded(explored, name)
     lines = (
-        f"space = load({str(explored.place / name)!r}).value",
+        f"space = sf.load({str(explored.place / name)!r}).value",
         *_one(explored, start, "x"),
         *_one(explored, end, "y"),
         f"curve = space.geodesic(x, y, torch.linspace(0, 1, {steps}))[0]",
@@ -198,7 +197,7 @@ def _decoded(explored: Explored, asked: Mapping[str, Any]) -> tuple[str | None, 
         "units": {"use": "model", "do": "traverse", "inputs": {"data": "data"}},
     }
     lines = (
-        f"model = load({str(explored.place / name)!r}).value",
+        f"model = sf.load({str(explored.place / name)!r}).value",
         f"code = torch.tensor({code}).reshape(1, *model.latent_shape)",
         f"event = model.decode(code, generator=torch.Generator().manual_seed({int(asked.get('seed', 0))}))",
     )
@@ -222,7 +221,7 @@ def _spectrum(explored: Explored, asked: Mapping[str, Any]) -> tuple[str | None,
     use = {"use": "estimator:iddiff", "inputs": {"score": "score", "data": "data"}}
     stages = {"data": _data(explored), "score": _loaded(explored, name), "dimension": use}
     lines = (
-        f"score = load({str(explored.place / name)!r}).value",
+        f"score = sf.load({str(explored.place / name)!r}).value",
         *_one(explored, point),
         "t = torch.full((1,), (score.process.t_min + score.process.t_max) / 2)",
         "jacobian = torch.func.jacrev(lambda y: score.denoise(y, t))(x)",
@@ -239,7 +238,7 @@ def _samples(explored: Explored, asked: Mapping[str, Any]) -> tuple[str | None, 
         use = {"use": "model", "do": "sample", "inputs": {"data": "data"}, "options": {"n": n}}
         run_file = _yaml("samples", {"data": _data(explored), "model": model, "samples": use})
         lines: tuple[str, ...] = (
-            f"model = load({str(explored.place / name)!r}).value",
+            f"model = sf.load({str(explored.place / name)!r}).value",
             *_one(explored, point, "given", ""),
             f"samples = model.sample({n}, given.condition, generator=torch.Generator().manual_seed(0))[:, 0]",
             "mean, spread = samples.mean(0), samples.std(0)",
@@ -247,7 +246,7 @@ def _samples(explored: Explored, asked: Mapping[str, Any]) -> tuple[str | None, 
         return run_file, _python(explored, *lines)
     lines = (
         "from scorefold_registry import Host",
-        f"score = load({str(explored.place / name)!r}).value",
+        f"score = sf.load({str(explored.place / name)!r}).value",
         'hole = {"operator": {"name": "mask", "region": "centre", "fraction": 0.25}}',
         'model = Host.discover().create("score:repaint", hole, prior=score)',
         *_one(explored, point),
@@ -278,7 +277,7 @@ def _more(explored: Explored, asked: Mapping[str, Any]) -> tuple[str | None, str
         "dimension": {"use": "estimator:iddiff", "inputs": {"score": "score", "data": "data"}},
     }
     lines = (
-        'flow = fit("flow:anisotropic", points, training={"steps": 2000}, isometry_weight=0.3)',
-        'geometry = do(None, "geometry:pullback", points, flow=flow)',
+        'flow = sf.fit("flow:anisotropic", points, training={"steps": 2000}, isometry_weight=0.3)',
+        'geometry = sf.do(None, "geometry:pullback", points, flow=flow)',
     )
-    return _yaml("explored", stages), _python(explored, *lines, also="fit do")
+    return _yaml("explored", stages), _python(explored, *lines)

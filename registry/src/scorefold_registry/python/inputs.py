@@ -49,7 +49,7 @@ def as_input(
         return {"use": use, "config": config}
     raise ConfigError(
         f"an input is {value!r:.80}; expected a stage, a component (kind:name), or an object that this host made",
-        hint="pass what fit(...) or data(...) gave",
+        hint="pass what fit(...) or load_data(...) gave",
     )
 
 
@@ -134,7 +134,7 @@ def _columns(named: Mapping[str, Any]) -> dict[str, Any]:
         if names is not None and not (isinstance(names, list | tuple) and all(isinstance(one, str) for one in names)):
             raise ConfigError(
                 f"{key} is {type(value).__name__}; expected the name of a column of the table or file",
-                hint=f"add it to the table as a column and name that, or give arrays for all: data(x, {key}=...)",
+                hint=f"add it to the table as a column and name that, or give arrays for all: load_data(x, {key}=...)",
             )
         if names is not None:
             found[key] = names[0] if key == "label" else list(names)
@@ -168,7 +168,7 @@ def _as_array(name: str, value: Any) -> Any:
     import numpy as np
 
     if np.ma.is_masked(value):
-        hint = "fill them: x.filled(float('nan')), and data(..., missing='drop') leaves these rows out"
+        hint = "fill them: x.filled(float('nan')), and load_data(..., missing='drop') leaves these rows out"
         raise ConfigError(f"{name} has masked values, which an array without its mask would hold as numbers", hint=hint)
     try:
         array = value.detach().cpu().numpy() if hasattr(value, "detach") else np.asarray(value)

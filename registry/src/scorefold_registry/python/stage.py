@@ -61,13 +61,14 @@ class Stage:
     """A stage that was done, or reused, from Python.
 
     ``value`` is what it gives: a model, a data source, an estimate. ``specs`` are the stages of a run file that lead to
-    it, its own last; ``run`` is the run that did it.
+    it, its own last; ``run`` is the run that did it. ``notes`` say how data were read that nobody settled.
     """
 
     name: str
     run: RunResult
     setting: Setting
     specs: Mapping[str, Mapping[str, Any]]
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def value(self) -> Any:
@@ -119,7 +120,7 @@ class Stage:
     def __repr__(self) -> str:
         if not self.folder.is_dir():
             return f"stage {self.name!r}: {self._component}, whose folder is gone"
-        lines = [answer.sentence() for answer in answers(self.run.folder, self._facts())]
+        lines = [*self.notes, *(answer.sentence() for answer in answers(self.run.folder, self._facts()))]
         lines += [f"warning: {text}" for text in self.warnings if not any(text in line for line in lines)]
         return "\n".join([f"stage {self.name!r}: {self._component}", *(f"  {line}" for line in lines)])
 

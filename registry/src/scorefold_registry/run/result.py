@@ -35,8 +35,8 @@ class StageResult:
 class RunResult:
     """A finished run: its folder, its report, its stages in order, and the observers that failed.
 
-    >>> from scorefold_registry.python import data
-    >>> run = data("data:sphere", dimension=2, ambient=3, points=100, progress=False).run
+    >>> import scorefold as sf
+    >>> run = sf.load_data("data:sphere", dimension=2, ambient=3, points=100, progress=False).run
     >>> [(stage.name, stage.component) for stage in run.stages], run.value("data").event_shape
     ([('data', 'data:sphere@1')], (3,))
     """

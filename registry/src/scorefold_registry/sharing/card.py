@@ -129,7 +129,7 @@ stages:
 ```
 
 `scorefold pull` checks that the folder holds nothing but numbers and JSON, and that its plugins are installed.
-From Python: `pull("REPOSITORY")` of `scorefold_registry.python` gives the stage{verb}."""
+From Python: `scorefold.pull("REPOSITORY")` gives the stage{verb}."""
 
 
 def _verb(own: Registered) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -16,6 +17,7 @@ from sklearn.utils import TransformerTags, check_consistent_length, check_random
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
+import scorefold
 from scorefold.data import Dataset
 from scorefold.errors import DataError
 from scorefold.interfaces import DataSource, Estimator, Flow, Progress, ScoreModel, TensorSource, Trainable
@@ -52,7 +54,7 @@ class NoSingleDimensionWarning(UserWarning):
 
 
 def as_estimator(
-    estimator: Estimator | Callable[..., Estimator],
+    estimator: str | Estimator | Callable[..., Estimator],
     *,
     score_model: ScoreModel | Callable[[DataSource], ScoreModel] | None = None,
     comb: str | None = None,
@@ -61,16 +63,29 @@ def as_estimator(
 ) -> DimensionEstimator:
     """An estimator of ours as one of scikit-learn's.
 
-    ``estimator`` is one that is built, or a function that builds it: from the score where one is given, and from the
-    data otherwise. ``score_model`` is a fitted score, which is used as it is, or a function that builds one for the
-    data; one that can be trained is then trained on ``X`` by its own settings. What is inside either of them is set and
-    searched over as ``estimator__n_neighbors``: see ``SettingsInside``. ``comb`` says how the dimensions at
-    points give one (mean, median, mode, max); None leaves that to the estimator. Rows of ``X`` are events of shape
-    ``event_shape``, by default vectors. ``random_state`` seeds the training and the estimate; None is seed 0.
+    ``estimator`` is the name of a component (``mle``), one that is built, or a function that builds it: from the score
+    where one is given, and from the data otherwise. ``score_model`` is a fitted score, which is used as it is, or a
+    function that builds one for the data; one that can be trained is then trained on ``X`` by its own settings. What is
+    inside either of them is set and searched over as ``estimator__n_neighbors``: see ``SettingsInside``. ``comb`` says
+    how the dimensions at points give one (mean, median, mode, max); None leaves that to the estimator. Rows of ``X``
+    are events of shape ``event_shape``, by default vectors. ``random_state`` seeds the training and the estimate; None
+    is seed 0. Raises ``PluginError`` for a name that no plugin has.
+
+    >>> import scorefold as sf
+    >>> sf.as_estimator("mle").set_params(estimator__n_neighbors=10).get_params()["estimator__n_neighbors"]
+    10
     """
+    if isinstance(estimator, str):
+        use = estimator if ":" in estimator else f"estimator:{estimator}"
+        estimator = scorefold.Host.discover().create(use) if score_model is None else partial(_from_score, use)
     return DimensionEstimator(
         estimator, score_model=score_model, comb=comb, event_shape=event_shape, random_state=random_state
     )
+
+
+def _from_score(use: str, score: ScoreModel) -> Estimator:
+    made: Estimator = scorefold.Host.discover().create(use, score=score)
+    return made
 
 
 class DimensionEstimator(SettingsInside):
@@ -255,10 +270,10 @@ class DimensionEstimator(SettingsInside):
             if not (part is None or isinstance(part, Estimator) or callable(part)):
                 raise InputError(
                     f"{name} is {part!r}; expected one that is built, or a function that builds it",
-                    hint=f"host.create({part!r}) with host = Host.discover()" if isinstance(part, str) else None,
+                    hint=f"as_estimator({part!r}) builds it" if isinstance(part, str) and name == "estimator" else None,
                 )
         if made is None:
-            raise InputError("no estimator was given", hint="as_estimator(host.create('estimator:...'))")
+            raise InputError("no estimator was given", hint="as_estimator('mle'), or another by its name")
         if isinstance(made, Estimator):
             if score is not None:
                 raise InputError(

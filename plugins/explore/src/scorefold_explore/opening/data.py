@@ -10,7 +10,7 @@ from scorefold.errors import DataError
 from scorefold_explore.explored import Explored
 from scorefold_explore.opening.run import gathered_points, say_what_is_missing
 from scorefold_registry import Host
-from scorefold_registry.python import data
+from scorefold_registry.python import load_data
 
 
 def open_data(host: Host, place: Path, read: Mapping[str, Any]) -> Explored:
@@ -23,7 +23,7 @@ def open_data(host: Host, place: Path, read: Mapping[str, Any]) -> Explored:
     component = ":" in named and not place.exists()
     if not component and not place.exists():
         raise DataError(f"{place} is not there", hint="name a run's folder, a file of data or a folder of images")
-    stage = data(named if component else place, host=host, progress=False, **read)
+    stage = load_data(named if component else place, host=host, progress=False, **read)
     notes = [str(text) for text in stage.warnings]
     explored = gathered_points(
         "data", stage.value, title=named.rpartition("/")[2] or named, place=place, state="data", notes=notes

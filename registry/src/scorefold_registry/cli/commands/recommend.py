@@ -14,8 +14,6 @@ from scorefold_registry.cli.commands.run import INTERRUPTED, add_run_options, pr
 from scorefold_registry.cli.options import Parser, pairs
 
 if TYPE_CHECKING:
-    from scorefold_registry.cli.starting.reading import Reading
-    from scorefold_registry.host import Host
     from scorefold_registry.run.result import RunResult
 
 TABLES = (".npy", ".npz", ".csv", ".tsv", ".parquet")
@@ -126,54 +124,16 @@ def _of_calibrated(given: list[str]) -> list[str]:
 
 
 def _rows_and_columns(given: argparse.Namespace) -> tuple[dict[str, Any], dict[str, str]]:
-    """Which columns and rows of a table are points, and in which units, as ``scorefold start`` reads them, and why.
-
-    Nothing for other data, and where ``--data-option`` can't be: the run says what is wrong, and where. Raises
-    ``DataError`` where the answer hangs on the units and the data don't say which are right.
-    """
+    """How a table is read that ``--data-option`` doesn't settle, and why; nothing for other data."""
     path = Path(given.data).expanduser()
     if path.suffix.lower() not in TABLES or not path.is_file():
         return {}, {}
     from scorefold_registry.cli.options import discover_host
-    from scorefold_registry.cli.starting.reading import UNEVEN, read_data, uneven
+    from scorefold_registry.python.reading import as_points
 
     # Classes mean nothing to the estimator, and a point without one is a point.
     fields = {"label": None, **with_fields({}, given.fields, "--data-option", "label=species")}
-    try:
-        read = read_data(discover_host(), str(path), fields, side=1, fewest=0)
-    except ConfigError:
-        return {}, {}
-    if "scale" in read.why and UNEVEN < (apart := uneven(read.seen)) <= OTHER_UNITS:
-        _refuse_two_answers(discover_host(), read, apart)
-    taken = [name for name in ("columns", "gaps", "missing", "duplicates", "scale") if name in read.why]
-    return {name: read.config[name] for name in taken}, {name: read.reasons[name] for name in taken}
-
-
-OTHER_UNITS = 1000.0
-"""From which ratio of the columns' spreads on they must have different units; below, the small ones may be noise."""
-
-DISAGREE = 1.25
-
-
-def _refuse_two_answers(host: Host, read: Reading, apart: float) -> None:
-    """Raises ``DataError`` where maximum likelihood reads another dimension from columns that are scaled than from
-    columns as they are, by a quarter: the small ones may be measured in other units, or hold noise."""
-    everything = {**read.config, "fractions": [0, 0, 1], "limit": 1000, "seed": 0}
-    found = []
-    for scale in (read.config["scale"], "none"):
-        source = host.create(read.use, {**everything, "scale": scale})
-        try:
-            found.append(host.create("estimator:mle").point_estimate(source.load("test")).number())
-        except DataError:
-            return  # too few points: the run says so
-    scaled, plain = found
-    if max(scaled, plain) > DISAGREE * min(scaled, plain):
-        raise DataError(
-            f"the columns' spreads differ {apart:.2g}-fold, and the dimension hangs on their units: about {plain:.2g} "
-            f"as they are, about {scaled:.2g} with each column divided by its own spread",
-            hint="say which holds: --data-option scale=none where all have one unit and the small ones may be noise, "
-            "--data-option scale=columns where each has its own",
-        )
+    return as_points(discover_host(), path, fields)
 
 
 def with_fields(config: Mapping[str, Any], given: list[str], option: str, example: str) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from scorefold_registry.components.parts import anchored_use
 
 if TYPE_CHECKING:
     from scorefold_registry.cli.starting.questions import Question
-    from scorefold_registry.cli.starting.reading import Reading
     from scorefold_registry.host import Host
+    from scorefold_registry.python.reading import Reading
 
 TEXTS = {
     "dimension": "what is its intrinsic dimension?",
@@ -42,7 +42,7 @@ def run(arguments: list[str]) -> int:
 
     from scorefold_registry.cli.commands.recommend import data_name
     from scorefold_registry.cli.starting.questions import QUESTIONS
-    from scorefold_registry.cli.starting.reading import read_data
+    from scorefold_registry.python.reading import read_data
 
     question = QUESTIONS[asked]
     out = given.out or Path(f"{data_name(given.data)}-{asked}.yaml")

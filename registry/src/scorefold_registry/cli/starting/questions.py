@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from scorefold_registry.cli.starting.reading import Reading
+from scorefold_registry.python.reading import Reading
 
 Stages = dict[str, dict[str, Any]]
 Comments = dict[tuple[str, ...], str]

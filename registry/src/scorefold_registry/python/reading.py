@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scorefold.data_summary import HEAVY_TAIL, ColumnSummary, DataSummary, is_code, is_identifier
-from scorefold.errors import DataError
+from scorefold.errors import ConfigError, DataError
 from scorefold_registry.run.applying import inspect_data, loader_of
 
 if TYPE_CHECKING:
@@ -73,6 +73,49 @@ def read_data(host: Host, given: str, fields: Mapping[str, Any], side: int, fewe
     if reading.points < fewest:
         raise _too_few(given, reading)
     return reading
+
+
+def as_points(host: Host, path: Path, fields: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Which columns and rows of a table are points, and in which units, where ``fields`` don't settle it, and why.
+
+    Nothing for a table that can't be read: the run says what is wrong, and where. Raises ``DataError`` where the answer
+    depends on the units and the data don't say which are right.
+    """
+    try:
+        read = read_data(host, str(path), fields, side=1, fewest=0)
+    except ConfigError:
+        return {}, {}
+    if "scale" in read.why and UNEVEN < (apart := uneven(read.seen)) <= OTHER_UNITS:
+        _refuse_two_answers(host, read, apart)
+    taken = [name for name in ("columns", "gaps", "missing", "duplicates", "scale") if name in read.why]
+    return {name: read.config[name] for name in taken}, {name: read.reasons[name] for name in taken}
+
+
+OTHER_UNITS = 1000.0
+"""From which ratio of the columns' spreads on they must have different units; below, the small ones may be noise."""
+
+DISAGREE = 1.25
+
+
+def _refuse_two_answers(host: Host, read: Reading, apart: float) -> None:
+    """Raises ``DataError`` where maximum likelihood reads another dimension from columns that are scaled than from
+    columns as they are, by a quarter: the small ones may be measured in other units, or hold noise."""
+    everything = {**read.config, "fractions": [0, 0, 1], "limit": 1000, "seed": 0}
+    found = []
+    for scale in (read.config["scale"], "none"):
+        source = host.create(read.use, {**everything, "scale": scale})
+        try:
+            found.append(host.create("estimator:mle").point_estimate(source.load("test")).number())
+        except DataError:
+            return  # too few points: the run says so
+    scaled, plain = found
+    if max(scaled, plain) > DISAGREE * min(scaled, plain):
+        raise DataError(
+            f"the columns' spreads differ {apart:.2g}-fold, and the dimension hangs on their units: about {plain:.2g} "
+            f"as they are, about {scaled:.2g} with each column divided by its own spread",
+            hint="say which holds: scale=none where all have one unit and the small ones may be noise, scale=columns "
+            "where each has its own (on the command line: --data-option scale=none)",
+        )
 
 
 def _too_few(given: str, reading: Reading) -> DataError:
