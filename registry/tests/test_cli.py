@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from scorefold.errors import ConfigError, PluginError
 from scorefold_registry.cli import main as cli
+from scorefold_registry.cli.options import parser_of, parsers
+from scorefold_registry.cli.terminal import wrapped
 
 Install = Callable[..., Path]
 
@@ -67,6 +71,17 @@ def commands(install: Install) -> None:
 Captured = pytest.CaptureFixture[str]
 
 
+def made() -> list[argparse.ArgumentParser]:
+    """The parsers of all commands of ours."""
+    commands = {name: import_module(f"scorefold_registry.cli.commands.{name}").run for name in cli.COMMANDS}
+    return list(parsers(commands).values())
+
+
+def examples(parser: argparse.ArgumentParser) -> list[str]:
+    """The command lines that a parser's help ends with."""
+    return [line.strip() for line in (parser.epilog or "").splitlines() if line.startswith("  scorefold ")]
+
+
 def test_help_lists_all_commands(commands: None, capsys: Captured) -> None:
     assert cli.main(["--help"]) == 0
     text = capsys.readouterr().out
@@ -89,6 +104,28 @@ def test_version(capsys: Captured) -> None:
 def test_every_command_has_its_module_and_help(name: str, capsys: Captured) -> None:
     assert cli.main([name, "--help"]) == 0
     assert f"usage: scorefold {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("line", [line for parser in made() for line in examples(parser)])
+def test_examples_of_help_can_be_typed(line: str) -> None:
+    command, *arguments = shlex.split(line)[1:]
+    words = [command, arguments.pop(0)] if command == "plugins" else [command]
+    run = import_module(f"scorefold_registry.cli.commands.{command}").run
+    parser = parser_of(run, f"scorefold {' '.join(words)}", words[1:])
+    parser.parse_args(arguments)
+
+
+def test_every_command_has_examples() -> None:
+    assert all(examples(parser) for parser in made())
+
+
+def test_lines_wrap_at_words_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = "  name: what it says, in more words than the terminal has room for in one line"
+    assert wrapped(line, 8) == line
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "44")
+    wanted = ["  name: what it says, in more words than the", "        terminal has room for in one line"]
+    assert wrapped(line, 8).splitlines() == wanted
 
 
 def test_a_plugins_command_gets_its_arguments_and_gives_the_status(commands: None, capsys: Captured) -> None:

@@ -104,7 +104,7 @@ def test_json_and_out(ship: Ship, capsys: Captured) -> None:
         (["x", "--kind", "toaster", "--from", "fake-bakry"], "no distribution 'fake-bakry' ships templates"),
         (["x", "--kind", "toaster", "--out", "full/file/x"], "full/file/x can't be written"),
         (["x"], "the following arguments are required: --kind"),
-        ([], "the following arguments are required: name, --kind"),
+        ([], "the following arguments are required: NAME, --kind"),
         (["too-hot", "--kind", "toaster"], "error: this template takes no name that is too hot"),
         (["registry", "--kind", "score"], "is installed, and a plugin of that name would replace it"),
     ],

@@ -211,7 +211,8 @@ class Good(Config):
         text = capsys.readouterr().out
         assert text.startswith("one  fake-one 1.0  registered\n  module: fake_one.plugin\n")
         assert "  kind toaster: toasts\n" in text
-        assert "  claim warm (report): toast is warm\n" in text
+        assert "  score:\n    good  does good\n" in text
+        assert "  claims: 1, 0 of which are gates; 'scorefold reproduce one' measures them\n" in text
         assert "  command toast: makes toast\n" in text
 
     def test_a_plugin_as_json(self, capsys: Captured) -> None:

@@ -39,7 +39,7 @@ def test_run_says_what_stages_say_against_themselves(say: Say, write: Callable[.
     assert "paths: it has <several> parts" in say("run", "uncertain.yaml").out.splitlines()
 
 
-def test_run_says_what_it_does_what_it_found_and_where(say: Say) -> None:
+def test_run_says_what_it_does_what_it_found_and_where(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
     said = say("run", "run.yaml")
     assert said.status == 0
     lines = said.out.splitlines()
@@ -59,9 +59,24 @@ def test_run_says_what_it_does_what_it_found_and_where(say: Say) -> None:
         "estimator",
         "  tiny",
         "mean",
+        "next",
         "report",
     ]
     assert "mean: of <few> points" in again.out.splitlines()
+    assert again.out.splitlines()[-2].startswith("next: scorefold explore runs/")
+    monkeypatch.setattr("scorefold_registry.cli.commands.run.find_spec", lambda name: None)
+    assert "\nnext: scorefold apply runs/" in say("run", "run.yaml", "--quiet").out
+    assert "\nnext: scorefold runs open runs/" in say("run", "short.yaml", "--quiet").out
+
+
+def test_a_run_in_colours(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    lines = say("run", "run.yaml", "--quiet").out.splitlines()
+    assert any(line.startswith("\x1b[1;36mestimator:tiny-mean: intrinsic dimension ") for line in lines)
+    assert "\x1b[33mmean: of <few> points\x1b[0m" in lines
+    assert not lines[-1].startswith("\x1b")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in say("run", "run.yaml", "--quiet").out
 
 
 def test_run_json_is_alone_on_standard_output(say: Say) -> None:
@@ -162,6 +177,10 @@ def test_runs_are_listed_newest_first_with_their_state(say: Say) -> None:
     jsonschema.validate(listed, schema("runs-list"))
     assert [entry["state"] for entry in listed["runs"]] == ["complete", "interrupted"]
     assert listed["runs"][0]["stages"] == ["data"]
+    assert listed["runs"][1]["answers"] == []
+    said = say("runs", "list").out
+    assert listed["runs"][0]["answers"]
+    assert all(f"\n    {answer}\n" in said for answer in listed["runs"][0]["answers"])
     with FileLock("runs/short/.20200101-000000-abcdefab.lock"):
         assert say("runs", "list", "--json").json["runs"][1]["state"] == "running"
         cleaned = say("runs", "clean", "--keep", "0", "--json").json

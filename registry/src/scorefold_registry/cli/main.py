@@ -14,43 +14,53 @@ from typing import TYPE_CHECKING
 
 from scorefold.errors import ScorefoldError, printable
 from scorefold_registry.cli.answers import only_answers
+from scorefold_registry.cli.terminal import styled, wrapped
 from scorefold_registry.plugins.settings import OPTION_VARIABLE, VARIABLE
 from scorefold_registry.run.torchrun import torchrun_processes
 
 if TYPE_CHECKING:
     from scorefold_registry.plugins.records import Command, PluginRecord
 
-COMMANDS = {
-    "demo": "train a score model on handwritten digits and estimate their dimension",
-    "start": "write a run file for your data and a question",
-    "run": "run a run file",
-    "sweep": "run a run file at many values of some of its fields",
-    "apply": "use a trained stage on new data",
-    "push": "write a trained stage as a folder for others, or upload it to the Hugging Face Hub",
-    "pull": "check and copy a model that somebody pushed",
-    "inspect": "show what a file of data holds, and what is wrong with it",
-    "validate": "check a run file without running it",
-    "recommend": "which estimate of dimension to believe for a file of data",
-    "audit": "whether a model copies its training data, and how good it is",
-    "compare": "put every installed component of a kind on the same cases",
-    "reproduce": "measure the claims of plugins again",
-    "cite": "print BibTeX for the methods of a run file",
-    "schema": "write JSON Schema of run files, for editors",
-    "completion": "print the script that lets a shell complete commands",
-    "runs": "list past runs and clean up",
-    "graph": "show how the stages of a run file hang together",
-    "new": "write a plugin from a template, or a run file",
-    "plugins": "list plugins, show what they offer and what is wrong with them",
+GROUPS: dict[str, dict[str, str]] = {
+    "Start here": {
+        "demo": "train a score model on handwritten digits and estimate their dimension",
+        "inspect": "show what a file of data holds, and what is wrong with it",
+        "recommend": "which estimate of dimension to believe for a file of data",
+        "audit": "whether a model copies its training data, and how good it is",
+        "start": "write a run file for your data and a question",
+    },
+    "Run files": {
+        "run": "run a run file",
+        "validate": "check a run file without running it",
+        "graph": "show how the stages of a run file hang together",
+        "sweep": "run a run file at many values of some of its fields",
+        "cite": "print BibTeX for the methods of a run file",
+        "schema": "write JSON Schema of run files, for editors",
+    },
+    "What was run": {
+        "runs": "list past runs and clean up",
+        "apply": "use a trained stage on new data",
+        "push": "write a trained stage as a folder for others, or upload it to the Hugging Face Hub",
+        "pull": "check and copy a model that somebody pushed",
+    },
+    "Methods and plugins": {
+        "compare": "put every installed component of a kind on the same cases",
+        "reproduce": "measure the claims of plugins again",
+        "plugins": "list plugins, show what they offer and what is wrong with them",
+        "new": "write a plugin from a template, or a run file",
+        "completion": "print the script that lets a shell complete commands",
+    },
 }
+"""The commands of the registry in the groups of ``scorefold --help``."""
+
+COMMANDS = {name: summary for group in GROUPS.values() for name, summary in group.items()}
 
 USAGE = """usage: scorefold [--plugins LIST] [--debug] COMMAND [ARGUMENTS]
 
   --plugins LIST  allow only these plugins (a,b), or deny some (--plugins=-a,-b); goes before
                   SCOREFOLD_PLUGINS, which goes before the nearest scorefold.toml
   --debug         show the traceback of an error
-  --version       print the version
-
-commands (scorefold COMMAND --help says more):"""
+  --version       print the version"""
 
 HOLDS, FAILS, ERROR, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
 """Exit statuses: what was asked holds, it does not, an error, stopped by Ctrl-C, nobody reads the output."""
@@ -190,7 +200,7 @@ def _plugins_variable(value: str | None) -> Iterator[None]:
 
 def _dispatch(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(printable(_help()))
+        print(_help())
         return HOLDS if arguments else ERROR
     name, rest = arguments[0], arguments[1:]
     if name == "--version":
@@ -293,8 +303,15 @@ def _plugin_command(name: str) -> tuple[PluginRecord, Command]:
 
 
 def _help() -> str:
-    added = [(command.name, f"{command.summary} ({record.distribution})") for record, command in _added()]
-    return "\n".join([USAGE, *(f"  {name:<14} {summary}" for name, summary in [*COMMANDS.items(), *added])])
+    """The usage, the commands by group, and where to begin. Raises ``PluginError`` as discovery does."""
+    added = {command.name: f"{printable(command.summary)} ({record.distribution})" for record, command in _added()}
+    groups = {**GROUPS, **({"Of plugins": added} if added else {})}
+    width = max(len(name) for group in groups.values() for name in group)
+    lines = [USAGE]
+    for title, group in groups.items():
+        lines += ["", styled(title, "heading")]
+        lines += [wrapped(f"  {name:<{width}}  {summary}", width + 4) for name, summary in group.items()]
+    return "\n".join([*lines, "", "scorefold COMMAND --help shows its options and examples."])
 
 
 def _added() -> list[tuple[PluginRecord, Command]]:
@@ -318,4 +335,4 @@ def _say(error: ScorefoldError, as_json: bool) -> None:
 
         print(json.dumps({"error": error.as_json()}))
     else:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"{styled('error:', 'error', error=True)} {error}", file=sys.stderr)

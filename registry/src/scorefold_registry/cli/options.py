@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from scorefold.errors import ConfigError, printable
+from scorefold_registry.cli.terminal import styled
 from scorefold_registry.host import Host
 from scorefold_registry.plugins.names import did_you_mean, sentences
 
@@ -32,11 +33,25 @@ RENAMED = {
 """The names of options that had another one, by command."""
 
 
+class _Formatter(argparse.HelpFormatter):
+    """Lines of examples stay as they are; a description wraps."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if "\n" in text else super()._fill_text(text, width, indent)
+
+
 class Parser(argparse.ArgumentParser):
     """The options of one command. A mistake raises ``UsageError``, so that ``--json`` reports it like any other."""
 
-    def __init__(self, command: str, description: str) -> None:
-        super().__init__(prog=f"scorefold {command}", description=description, allow_abbrev=False)
+    def __init__(self, command: str, description: str, *examples: str) -> None:
+        """``examples`` are command lines, without ``scorefold``, that ``--help`` ends with."""
+        super().__init__(
+            prog=f"scorefold {command}",
+            description=description,
+            epilog="\n".join([styled("examples:", "heading"), *(f"  scorefold {line}" for line in examples)]),
+            formatter_class=_Formatter,
+            allow_abbrev=False,
+        )
 
     def add_list(self, option: str, metavar: str, text: str, dest: str | None = None) -> None:
         """An option that may be given several times; its values are a list."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from scorefold.artefacts import read_json
-from scorefold.errors import ConfigError
+from scorefold.errors import ArtefactError, ConfigError
 from scorefold_registry.plugins.names import did_you_mean, sentences
 from scorefold_registry.run.folders import LATEST, RunEntry, entry_of, list_runs
 from scorefold_registry.runfile.yaml_reader import parse_value
@@ -51,6 +51,19 @@ def results_of(run: RunEntry) -> dict[str, dict[str, Any]]:
     """The metrics of each stage."""
     stages = read_json(run.folder / "status.json").get("stages", [])
     return {stage["name"]: dict(stage["metrics"]) for stage in stages}
+
+
+def answers_of(run: RunEntry) -> list[str]:
+    """What a complete run answered, a line for each stage that answers; nothing for a run that lacks a file."""
+    from scorefold_registry.run.report import answers
+
+    if run.state != "complete":
+        return []
+    try:
+        found = answers(run.folder, read_json(run.folder / "status.json").get("stages", []))
+    except ArtefactError:
+        return []
+    return [answer.sentence().splitlines()[0] for answer in found]
 
 
 def differences(before: RunEntry, after: RunEntry) -> dict[str, list[Difference]]:

@@ -13,7 +13,12 @@ from scorefold_registry.cli.options import Parser, discover_host
 
 def run(arguments: list[str]) -> int:
     """Do a verb with the component of a finished stage and write what comes out. The status is 0."""
-    parser = Parser("apply", "Use a trained stage on new data.")
+    parser = Parser(
+        "apply",
+        "Use a trained stage on new data.",
+        "apply runs/faces/latest/score --do sample --option n=16 --out samples.npy",
+        "apply runs/table/latest/flow --do outliers --data new.csv --out unusual.npy",
+    )
     parser.add_argument("stage", type=Path, metavar="RUN/STAGE", help="the folder of a stage in a run's folder")
     parser.add_argument("--do", metavar="VERB", help="what to do (default: the first verb, where it isn't fit)")
     parser.add_argument("--data", type=Path, metavar="FILE", help="an npy, npz, csv or parquet file, or image folder")

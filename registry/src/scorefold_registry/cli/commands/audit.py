@@ -63,7 +63,12 @@ def run(arguments: list[str]) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser("audit", "Whether a model copies its training data, and how good it is.")
+    parser = Parser(
+        "audit",
+        "Whether a model copies its training data, and how good it is.",
+        "audit samples.npy --train train.npy --held-out rest.npy",
+        "audit runs/faces/latest/score --fail-on copies,memorisation",
+    )
     parser.add_argument(
         "model",
         metavar="MODEL",

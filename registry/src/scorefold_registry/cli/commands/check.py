@@ -23,11 +23,15 @@ PSEUDO = ("verb", "kind", "observer")
 def run(arguments: list[str]) -> int:
     """Runs the checks on what is named, or on all that is installed; status 0 where all pass, 1 where one does not."""
     parser = Parser(
-        "plugins check", "Run the checks of its kind on a component, on all of a plugin's, or on everything."
+        "plugins check",
+        "Run the checks of its kind on a component, on all of a plugin's, or on everything.",
+        "plugins check my-plugin",
+        "plugins check estimator:mle --only deterministic",
     )
     parser.add_argument(
         "name",
         nargs="?",
+        metavar="NAME",
         help="a plugin, a distribution, kind:name, verb:NAME, kind:NAME or observer:PLUGIN (default: all)",
     )
     parser.add_list("--only", "CHECK", "try this check only (repeatable)")

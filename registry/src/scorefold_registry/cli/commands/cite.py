@@ -16,8 +16,8 @@ from scorefold_registry.runfile.reader import read
 
 def run(arguments: list[str]) -> int:
     """Print the entries; components without one are named on standard error. The status is 0."""
-    parser = Parser("cite", "Print BibTeX for exactly the methods that a run file uses.")
-    parser.add_argument("file", type=Path, help="the run file")
+    parser = Parser("cite", "Print BibTeX for exactly the methods that a run file uses.", "cite digits.yaml")
+    parser.add_argument("file", type=Path, metavar="FILE", help="the run file")
     parser.add_list("--set", "PATH=VALUE", "set a field", dest="sets")
     parser.add_flag("--json", "print JSON")
     given = parser.parse_args(arguments)

@@ -48,7 +48,12 @@ def run(arguments: list[str]) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser("compare", "Put every installed component of a kind, or with a capability, on the same cases.")
+    parser = Parser(
+        "compare",
+        "Put every installed component of a kind, or with a capability, on the same cases.",
+        "compare estimator --only iddiff,mle,twonn",
+        "compare flow --data clusters --set affine-coupling.training.steps=500",
+    )
     parser.add_argument("kind", metavar="KIND", help="a kind, such as estimator, or a capability, such as Encodes")
     parser.add_list(
         "--data",

@@ -16,7 +16,9 @@ from scorefold_registry.cli.options import Parser, parsers
 
 def run(arguments: list[str]) -> int:
     """Print the script for a shell. The status is 0."""
-    parser = Parser("completion", "Print the script that lets a shell complete commands, options and files.")
+    parser = Parser(
+        "completion", "Print the script that lets a shell complete commands, options and files.", "completion bash"
+    )
     parser.add_argument("shell", choices=shtab.SUPPORTED_SHELLS, help="the shell that reads the script")
     given = parser.parse_args(arguments)
     print_answer(shtab.complete(_whole(), shell=given.shell))

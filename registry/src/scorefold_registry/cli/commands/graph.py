@@ -17,8 +17,10 @@ FORMATS = ("text", "mermaid", "dot", "json")
 
 def run(arguments: list[str]) -> int:
     """Print the graph of a run file's stages. The status is 0."""
-    parser = Parser("graph", "Show the stages of a run file as a graph.")
-    parser.add_argument("file", type=Path, help="the run file")
+    parser = Parser(
+        "graph", "Show the stages of a run file as a graph.", "graph digits.yaml", "graph digits.yaml --format mermaid"
+    )
+    parser.add_argument("file", type=Path, metavar="FILE", help="the run file")
     parser.add_list("--set", "PATH=VALUE", "set a field", dest="sets")
     parser.add_argument("--format", choices=FORMATS, default="text", help="how to print it (default: text)")
     parser.add_argument("--json", action="store_const", const="json", dest="format", help="the same as --format json")

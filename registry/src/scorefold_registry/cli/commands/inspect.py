@@ -10,7 +10,12 @@ from scorefold_registry.cli.options import Parser, discover_host
 
 def run(arguments: list[str]) -> int:
     """Print the summary of a file. The status is 0, with warnings too."""
-    parser = Parser("inspect", "Show what a file of data holds, a line a column, with warnings.")
+    parser = Parser(
+        "inspect",
+        "Show what a file of data holds, a line a column, with warnings.",
+        "inspect patients.csv",
+        "inspect faces/ --data-option size=32",
+    )
     parser.add_argument("data", type=Path, metavar="FILE", help="an npy, npz, csv or parquet file, or image folder")
     parser.add_list("--data-option", "FIELD=VALUE", "how the data are read")
     parser.add_flag("--json", "print the summary as JSON")

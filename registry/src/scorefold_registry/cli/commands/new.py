@@ -44,8 +44,12 @@ def _for_a_run_file(arguments: list[str]) -> list[str]:
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = Parser("new", "Write a whole plugin from a template, which passes its own tests as it is.")
-    parser.add_argument("name", help="of the component, lower-case words joined by '-'")
+    parser = Parser(
+        "new",
+        "Write a whole plugin from a template, which passes its own tests as it is.",
+        "new my-ratio --kind estimator",
+    )
+    parser.add_argument("name", metavar="NAME", help="of the component, lower-case words joined by '-'")
     parser.add_argument(
         "--kind", required=True, help="of the component, such as estimator; or verb; or run, which is scorefold start"
     )

@@ -7,10 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
+from importlib_metadata import PackageNotFoundError, metadata
+
 from scorefold.errors import PluginError, printable
 from scorefold.plugin import Capability, Kind, Port, Verb
 from scorefold_registry.cli.answers import print_answer
 from scorefold_registry.cli.options import Parser
+from scorefold_registry.cli.terminal import listed, styled, wrapped
 from scorefold_registry.components.catalogue import Catalogue
 from scorefold_registry.plugins.discovery import discover
 from scorefold_registry.plugins.hooks import HOOKS, REGISTRATION, implementations
@@ -21,7 +24,13 @@ from scorefold_registry.plugins.records import Command, PluginRecord, Registered
 
 def run(arguments: list[str]) -> int:
     """Dispatches to ``list``, ``show``, ``doctor`` or ``check``."""
-    parser = Parser("plugins", "List plugins, show what they offer, say what is wrong with them, and try their checks.")
+    parser = Parser(
+        "plugins",
+        "List plugins, show what they offer, say what is wrong with them, and try their checks.",
+        "plugins list",
+        "plugins show estimator:mle",
+        "plugins check my-plugin",
+    )
     commands = {"list": _list, "show": _show, "doctor": _doctor, "check": _check}
     parser.add_argument("command", choices=commands, help="all plugins; one of them; what is wrong; do the checks hold")
     command = commands[parser.parse_args(arguments[:1]).command]
@@ -36,7 +45,7 @@ def _check(arguments: list[str]) -> int:
 
 
 def _list(arguments: list[str]) -> int:
-    parser = Parser("plugins list", "List the installed plugins, their states and what they offer.")
+    parser = Parser("plugins list", "List the installed plugins, their states and what they offer.", "plugins list")
     parser.add_flag("--no-import", "run no plugin code: entry points only")
     parser.add_flag("--json", "print JSON")
     options = parser.parse_args(arguments)
@@ -46,10 +55,13 @@ def _list(arguments: list[str]) -> int:
     if options.json:
         _print_json({"plugins": [{**record.as_json(), **_further(record)} for record in discovery.plugins]})
     else:
-        lines = "\n".join(line for record in discovery.plugins for line in _lines(record, _further(record)))
-        print_answer(lines or "no plugin is installed")
+        for record in discovery.plugins:
+            _print_text(_lines(record, _further(record)))
+        print("" if discovery.plugins else "no plugin is installed")
         for plugin in not_installed(discovery.plugins):
-            print(f"not installed: {plugin.name}, {plugin.summary}: {plugin.install}")
+            print(wrapped(f"not installed: {plugin.name}, {plugin.summary}: {plugin.install}", 2))
+        if discovery.plugins:
+            print("scorefold plugins show NAME says what each component is")
     for note in discovery.notes:
         print(printable(f"note: {note}"), file=sys.stderr)
     return 0
@@ -75,15 +87,7 @@ def _hooks(record: PluginRecord) -> list[str]:
 
 
 def _lines(record: PluginRecord, further: Mapping[str, Sequence[str]]) -> Iterable[str]:
-    yield f"{record.name}  {record.distribution} {record.version}  {record.state}"
-    if record.cause:
-        yield f"  cause: {record.cause}"
-    if record.frame:
-        yield f"  at: {record.frame}"
-    if record.fix:
-        yield f"  fix: {record.fix}"
-    for warning in record.remarks:
-        yield f"  warning: {warning}"
+    yield from _head(record)
     offered: dict[str, list[str]] = {}
     for component in record.components:
         offered.setdefault(component.kind, []).append(component.name)
@@ -93,9 +97,45 @@ def _lines(record: PluginRecord, further: Mapping[str, Sequence[str]]) -> Iterab
         yield f"  {kind + ':':<{width}} {', '.join(names)}"
 
 
+def _head(record: PluginRecord) -> Iterable[str]:
+    """A plugin's name, its distribution with its summary, and what is wrong with it."""
+    yield f"{record.name}  {record.distribution} {record.version}  {record.state}"
+    if summary := _summary(record.distribution):
+        yield f"  {summary}"
+    if record.cause:
+        yield f"  cause: {record.cause}"
+    if record.frame:
+        yield f"  at: {record.frame}"
+    if record.fix:
+        yield f"  fix: {record.fix}"
+    for warning in record.remarks:
+        yield f"  warning: {warning}"
+
+
+def _summary(distribution: str) -> str:
+    """The line by which a distribution describes itself, or nothing."""
+    try:
+        return str(metadata(distribution).get("Summary") or "")
+    except PackageNotFoundError:
+        return ""
+
+
+def _print_text(lines: Iterable[str]) -> None:
+    """Lines about one thing: the first is its heading, the others wrap under themselves."""
+    first, *rest = (printable(line) for line in lines)
+    print(styled(first, "heading"))
+    for line in rest:
+        print(wrapped(line, len(line) - len(line.lstrip()) + 4))
+
+
 def _show(arguments: list[str]) -> int:
-    parser = Parser("plugins show", "Show a plugin, or a component with its ports and its config.")
-    parser.add_argument("name", help="a plugin, a distribution, or a component as kind:name")
+    parser = Parser(
+        "plugins show",
+        "Show a plugin, or a component with its ports and its config.",
+        "plugins show iddiff",
+        "plugins show estimator:mle",
+    )
+    parser.add_argument("name", metavar="NAME", help="a plugin, a distribution, or a component as kind:name")
     parser.add_flag("--json", "print JSON")
     options = parser.parse_args(arguments)
     discovery = discover()
@@ -105,19 +145,24 @@ def _show(arguments: list[str]) -> int:
     facts: dict[str, Any]
     if found:
         facts = {"plugins": [_plugin_facts(record) for record in found]}
-        text = "\n".join(_plugin_text(record) for record in found)
+        texts = [_plugin_text(record) for record in found]
     else:
         facts = _component_facts(catalogue, _component(catalogue, discovery.plugins, options.name))
-        text = _component_text(facts)
+        texts = [_component_text(facts)]
     if options.json:
         _print_json(facts)
-    else:
-        print_answer(text)
+        return 0
+    for lines in texts:
+        _print_text(lines)
+    if facts.get("run_file"):
+        print_answer(f"\na run file to begin with (small, so that it runs soon):\n\n{facts['run_file'].rstrip()}")
     return 0
 
 
 def _doctor(arguments: list[str]) -> int:
-    parser = Parser("plugins doctor", "Say what is wrong with the installed plugins, and what fixes it.")
+    parser = Parser(
+        "plugins doctor", "Say what is wrong with the installed plugins, and what fixes it.", "plugins doctor --load"
+    )
     parser.add_flag("--load", "also import the code of every component")
     parser.add_flag("--json", "print JSON")
     options = parser.parse_args(arguments)
@@ -177,17 +222,25 @@ def _settings(record: PluginRecord) -> list[dict[str, Any]]:
     return describe_fields(settings_model(record))
 
 
-def _plugin_text(record: PluginRecord) -> str:
-    lines = list(_lines(record, {"hooks": _hooks(record)}))
-    lines.insert(1, f"  module: {record.value}")
-    kinds = [f"  kind {kind.name}: {kind.summary}" for kind in record.kinds]
-    kinds += [f"  capability {item.name}: {item.summary}" for item in record.capabilities]
+def _plugin_text(record: PluginRecord) -> list[str]:
+    first, *rest = _head(record)
+    lines = [first, f"  module: {record.value}", *rest]
+    for kind in dict.fromkeys(component.kind for component in record.components):
+        offered = [(item.name, item.summary) for item in record.components if item.kind == kind]
+        lines += [f"  {kind}:", *listed(offered, 4)]
+    if hooks := _hooks(record):
+        lines.append(f"  hooks:      {', '.join(hooks)}")
+    lines += [f"  kind {kind.name}: {kind.summary}" for kind in record.kinds]
+    lines += [f"  capability {item.name}: {item.summary}" for item in record.capabilities]
     listing = "the kinds that list it"
-    kinds += [f"  verb {verb.name} of {', '.join(verb.kinds) or listing}" for verb in record.verbs]
-    claims = [f"  claim {claim.name} ({claim.role}): {claim.statement}" for claim in record.claims]
-    commands = [f"  command {command.name}: {command.summary}" for command in record.commands]
-    settings = [_field_line("setting", field) for field in _settings(record)]
-    return "\n".join([*lines, *kinds, *claims, *commands, *settings])
+    lines += [f"  verb {verb.name} of {', '.join(verb.kinds) or listing}" for verb in record.verbs]
+    lines += [f"  command {command.name}: {command.summary}" for command in record.commands]
+    lines += [_field_line("setting", field) for field in _settings(record)]
+    if record.claims:
+        gates = sum(claim.role == "gate" for claim in record.claims)
+        counts = f"{len(record.claims)}, {gates} of which are gates"
+        lines.append(f"  claims: {counts}; 'scorefold reproduce {record.name}' measures them")
+    return lines
 
 
 def _component_facts(catalogue: Catalogue, item: Registered) -> dict[str, Any]:
@@ -245,7 +298,7 @@ def _optional(port: Port) -> bool:
     return port.optional or port.default is not None
 
 
-def _component_text(facts: Mapping[str, Any]) -> str:
+def _component_text(facts: Mapping[str, Any]) -> list[str]:
     names = [verb["name"] for verb in facts["verbs"]]
     lines = [
         f"{facts['component']}  {facts['distribution']} {facts['version']}  {facts['state']}",
@@ -263,9 +316,7 @@ def _component_text(facts: Mapping[str, Any]) -> str:
         takes = [f"{port['name']}{' (optional)' if port['optional'] else ''}" for port in verb["takes"]]
         lines.append(f"  verb {verb['name']}: takes {', '.join(takes) or 'nothing'}; gives {verb['gives']}")
         lines += [f"  {_field_line('option', field)}" for field in verb["options"]]
-    if facts["run_file"] is not None:
-        lines += ["", "a run file to begin with (small, so that it runs soon):", "", facts["run_file"].rstrip()]
-    return "\n".join(lines)
+    return lines
 
 
 def _field_line(what: str, field: Mapping[str, Any]) -> str:

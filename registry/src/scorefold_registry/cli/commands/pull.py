@@ -11,7 +11,12 @@ from scorefold_registry.cli.options import Parser, discover_host
 
 def run(arguments: list[str]) -> int:
     """Copy a pushed model into a folder once it has been checked, and say how a run file uses it. The status is 0."""
-    parser = Parser("pull", "Check and copy a model that somebody pushed. Nothing in it is run.")
+    parser = Parser(
+        "pull",
+        "Check and copy a model that somebody pushed. Nothing in it is run.",
+        "pull org/name",
+        "pull ./digits-score models/digits",
+    )
     parser.add_argument("source", metavar="FROM", help="a folder (./NAME), or a repository of the Hub (org/name)")
     parser.add_argument("to", nargs="?", type=Path, metavar="TO", help="a new folder (default: models/NAME)")
     parser.add_argument("--revision", help="a branch, tag or commit of the repository (default: its main branch)")

@@ -13,7 +13,11 @@ from scorefold_registry.cli.options import Parser, discover_host
 
 def run(arguments: list[str]) -> int:
     """Write or upload the model of a stage; notes go to standard error. The status is 0."""
-    parser = Parser("push", "Write a trained stage as a folder for others, or upload it to the Hugging Face Hub.")
+    parser = Parser(
+        "push",
+        "Write a trained stage as a folder for others, or upload it to the Hugging Face Hub.",
+        "push runs/digits/latest/score ./digits-score --licence mit",
+    )
     parser.add_argument("stage", type=Path, metavar="RUN/STAGE", help="the folder of a stage in a run's folder")
     parser.add_argument("to", metavar="TO", help="a new folder (./NAME), or a repository of the Hub (org/name)")
     parser.add_argument("--licence", metavar="NAME", help="of the weights: mit, apache-2.0, cc-by-4.0, ...")

@@ -69,7 +69,13 @@ def run(arguments: list[str]) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser("recommend", "Which estimate of intrinsic dimension to believe for these data.")
+    parser = Parser(
+        "recommend",
+        "Which estimate of intrinsic dimension to believe for these data.",
+        "recommend points.csv",
+        "recommend points.csv --quick",
+        "recommend faces/ --data-option grey=true --data-option size=16",
+    )
     parser.add_argument(
         "data", metavar="DATA", help="an npy, npz, csv or parquet file, a folder of images, or a component data:NAME"
     )

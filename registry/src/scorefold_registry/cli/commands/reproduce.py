@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 def run(arguments: list[str]) -> int:
     """Measure claims and print each as it comes. The status is 0 where every gate holds and 1 where one doesn't."""
-    parser = Parser("reproduce", "Measure the claims of plugins again. Gates decide the status; reports only report.")
+    parser = Parser(
+        "reproduce",
+        "Measure the claims of plugins again. Gates decide the status; reports only report.",
+        "reproduce iddiff",
+        "reproduce iddiff --only trained-sphere --profile quick --seeds 3",
+    )
     parser.add_argument("plugins", nargs="*", metavar="PLUGIN", help="whose claims (default: every plugin's)")
     parser.add_argument(
         "--profile",

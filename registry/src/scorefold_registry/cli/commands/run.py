@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Collection, Sequence
+from importlib.util import find_spec
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from scorefold.errors import printable
 from scorefold_registry.cli.answers import print_answer
 from scorefold_registry.cli.options import Parser, discover_host
+from scorefold_registry.cli.terminal import styled, wrapped
 from scorefold_registry.runfile.plan import make_plan
 from scorefold_registry.runfile.reader import read
 
@@ -23,8 +26,13 @@ INTERRUPTED = 130
 
 def run(arguments: list[str]) -> int:
     """Run a file and say what it answered and where the report is. The status is 0, or 130 after Ctrl-C."""
-    parser = Parser("run", "Run a run file.")
-    parser.add_argument("file", type=Path, help="the run file")
+    parser = Parser(
+        "run",
+        "Run a run file.",
+        "run digits.yaml",
+        "run digits.yaml --set stages.score.config.training.steps=2000 --seed 1",
+    )
+    parser.add_argument("file", type=Path, metavar="FILE", help="the run file")
     parser.add_list("--set", "PATH=VALUE", "set a field", dest="sets")
     add_run_options(parser)
     given = parser.parse_args(arguments)
@@ -45,17 +53,35 @@ def add_run_options(parser: Parser) -> None:
 
 
 def run_and_print(
-    file: Path, given: argparse.Namespace, *, sets: Sequence[str] = (), command: Sequence[str] | None = None
+    file: Path,
+    given: argparse.Namespace,
+    *,
+    sets: Sequence[str] = (),
+    command: Sequence[str] | None = None,
+    then: str = "",
 ) -> int:
-    """Run a file with progress on a terminal, then print the answers and the report, or JSON.
+    """Run a file with progress on a terminal, then print the answers, the next command and the report, or JSON.
 
-    ``command`` is the command line that repeats the run, where that isn't ``scorefold run`` and the file.
+    ``command`` is the command line that repeats the run, where that isn't ``scorefold run`` and the file. ``then`` is
+    the next command to type, by default one that opens the run.
     """
     result = run_plan_of(file, given, sets=sets, command=command)
     if result is None:
         return INTERRUPTED
-    print_answers(result, as_json=given.json)
+    print_answers(result, as_json=given.json, then=then or _next_step(result))
     return 0
+
+
+def _next_step(result: RunResult) -> str:
+    """The command that shows most of what a run has learned."""
+    here = Path.cwd()
+    folder = result.folder.relative_to(here) if result.folder.is_relative_to(here) else result.folder
+    if find_spec("scorefold_explore"):
+        return f"scorefold explore {quote(str(folder))}"
+    models = [stage.name for stage in result.stages if stage.component.partition(":")[0] in ("score", "flow")]
+    if models:
+        return f"scorefold apply {quote(str(folder / models[0]))} --do sample --out samples.npy"
+    return f"scorefold runs open {quote(str(folder))}"
 
 
 def run_plan_of(
@@ -88,9 +114,11 @@ def run_plan_of(
         return None
 
 
-def print_answers(result: RunResult, *, as_json: bool, only: Collection[str] | None = None) -> None:
-    """Print what a run answered, or some of its stages, and where its report is; failing observers go to standard
-    error."""
+def print_answers(
+    result: RunResult, *, as_json: bool, only: Collection[str] | None = None, then: str | None = None
+) -> None:
+    """Print what a run answered, or some of its stages, the command to type ``then`` and where its report is; failing
+    observers go to standard error."""
     from scorefold.artefacts import json_text
     from scorefold_registry.run.report import answers, stage_warnings
 
@@ -102,15 +130,24 @@ def print_answers(result: RunResult, *, as_json: bool, only: Collection[str] | N
         for answer in answers(result.folder, result.as_json()["stages"]):
             if only is not None and answer.stage not in only:
                 continue
-            print(answer.sentence())
+            first, *rest = answer.sentence().splitlines()
+            print(styled(wrapped(first, 2), "answer"))
+            for line in rest:
+                print(wrapped(line, 2))
             # A note may begin or end with them.
             for warning in (text for text in answer.warnings if text not in answer.note):
-                print(printable(f"{answer.stage}: {warning}"))
+                _warn(answer.stage, warning)
             shown.update(answer.warnings)
         for stage, warning in stage_warnings(result.folder, result.as_json()["stages"]):
             # An estimate repeats those of its data.
             if warning not in shown:
-                print(printable(f"{stage}: {warning}"))
+                _warn(stage, warning)
+        if then is not None:
+            print(printable(f"next: {then}"))
         print(f"report: {result.report}")
     for failure in result.failures:
         print(printable(failure.text()), file=sys.stderr)
+
+
+def _warn(stage: str, text: str) -> None:
+    print(styled(wrapped(printable(f"{stage}: {text}"), 2), "warning"))

@@ -13,9 +13,10 @@ from pathlib import Path
 from scorefold.errors import ConfigError, printable
 from scorefold_registry.cli.answers import print_answer
 from scorefold_registry.cli.options import Parser, UsageError, count
+from scorefold_registry.cli.terminal import wrapped
 from scorefold_registry.run.cache import Cache, area, folder_size
 from scorefold_registry.run.folders import RunEntry, list_runs, remove_runs, superseded
-from scorefold_registry.run.past_runs import differences, find_run, results_of
+from scorefold_registry.run.past_runs import answers_of, differences, find_run, results_of
 from scorefold_registry.run.progress import metrics_text
 
 _RUNS = {"list": 0, "clean": 0, "show": 1, "open": 1, "diff": 2}
@@ -24,10 +25,20 @@ _RUNS = {"list": 0, "clean": 0, "show": 1, "open": 1, "diff": 2}
 
 def run(arguments: list[str]) -> int:
     """List, show, open, compare or remove runs. The status is 0."""
-    parser = Parser("runs", "List runs, the newest first; show one or open its report; compare two; remove old ones.")
-    parser.add_argument("do", choices=tuple(_RUNS), help="what to do")
+    parser = Parser(
+        "runs",
+        "List runs, the newest first; show one or open its report; compare two; remove old ones.",
+        "runs list",
+        "runs open digits",
+        "runs diff digits/RUN digits/latest",
+        "runs clean --keep 2 --dry-run",
+    )
+    parser.add_argument("do", choices=tuple(_RUNS), help="list runs; clean up; show one; open its report; compare two")
     parser.add_argument(
-        "run", nargs="*", help="show, open, diff: a run's folder, NAME/RUN, or NAME for its newest complete run"
+        "run",
+        nargs="*",
+        metavar="RUN",
+        help="show, open, diff: a run's folder, NAME/RUN, or NAME for its newest complete run",
     )
     parser.add_argument("--runs", type=Path, metavar="DIR", help="the folder of runs (default: runs)")
     parser.add_argument("--name", help="list, clean: only runs of this name")
@@ -63,13 +74,16 @@ def _list(given: argparse.Namespace) -> int:
     folder = area("runs", given.runs, "runs")
     entries = [entry for entry in list_runs(folder) if given.name in (None, entry.name)]
     if given.json:
-        print_answer(json.dumps({"runs": [entry.as_json() for entry in entries]}, indent=2))
+        found = [{**entry.as_json(), "answers": answers_of(entry)} for entry in entries]
+        print_answer(json.dumps({"runs": found}, indent=2))
         return 0
     if not entries:
         print(f"there are no runs in {folder}")
     for entry in entries:
         when = datetime.fromtimestamp(entry.started).strftime("%Y-%m-%d %H:%M")
         print(printable(f"{when}  {entry.state:<11}  {entry.name}  {entry.folder}"))
+        for text in answers_of(entry):
+            print(wrapped(f"    {text}", 6))
     return 0
 
 

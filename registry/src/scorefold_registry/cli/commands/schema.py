@@ -16,7 +16,9 @@ DEFAULT = Path(".scorefold/schema.json")
 
 def run(arguments: list[str]) -> int:
     """Write the schema of what is installed and print the line that points a run file at it. The status is 0."""
-    parser = Parser("schema", "Write JSON Schema of run files for what is installed, for YAML language servers.")
+    parser = Parser(
+        "schema", "Write JSON Schema of run files for what is installed, for YAML language servers.", "schema"
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help=f"where to write it (default: {DEFAULT})")
     parser.add_flag("--json", "print the schema; write it only where --out says")
     given = parser.parse_args(arguments)

@@ -62,7 +62,12 @@ def run(arguments: list[str]) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser("start", "Write a run file for your data and a question about them.")
+    parser = Parser(
+        "start",
+        "Write a run file for your data and a question about them.",
+        "start patients.csv",
+        "start faces/ --question samples --out faces.yaml",
+    )
     parser.add_argument(
         "data", metavar="DATA", help="an npy, npz, csv or parquet file, a folder of images, or data:NAME"
     )

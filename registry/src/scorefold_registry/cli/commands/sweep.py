@@ -74,8 +74,13 @@ def _print_result(result: SweepResult) -> None:
 
 
 def _parser() -> Parser:
-    parser = Parser("sweep", "Run a run file at many values of some of its fields.")
-    parser.add_argument("file", type=Path, help="the run file")
+    parser = Parser(
+        "sweep",
+        "Run a run file at many values of some of its fields.",
+        "sweep digits.yaml --grid seed=0,1,2 --measure dimension",
+        'sweep digits.yaml --random 20 --grid "stages.score.config.training.learning_rate=loguniform(1e-4, 1e-2)"',
+    )
+    parser.add_argument("file", type=Path, metavar="FILE", help="the run file")
     parser.add_list(
         "--grid",
         "FIELD=VALUES",

@@ -16,8 +16,10 @@ from scorefold_registry.runfile.reader import RunFileError, read
 
 def run(arguments: list[str]) -> int:
     """Check a run file. The status is 0 for one that is right and 1 for one that isn't."""
-    parser = Parser("validate", "Check a run file without running it.")
-    parser.add_argument("file", type=Path, help="the run file")
+    parser = Parser(
+        "validate", "Check a run file without running it.", "validate digits.yaml", "validate digits.yaml --data"
+    )
+    parser.add_argument("file", type=Path, metavar="FILE", help="the run file")
     parser.add_list("--set", "PATH=VALUE", "set a field", dest="sets")
     parser.add_flag("--json", "print the result as JSON")
     parser.add_flag("--data", "also open the data and build every component, as a run would (slower)")
