@@ -21,6 +21,7 @@ from scorefold_registry.runfile.plan import make_plan
 from scorefold_registry.runfile.plugin_settings import settings_model
 from scorefold_registry.runfile.reader import read
 from scorefold_site import gallery, versions
+from scorefold_site.build import first_sentence
 from scorefold_site.commands import commands, options
 from scorefold_site.copies import copied_pages
 from scorefold_site.docstrings import rst_of
@@ -28,6 +29,7 @@ from scorefold_site.errors import error_classes, messages, problem_codes, source
 from scorefold_site.hooks import BANDS, hooks
 from scorefold_site.inventory import Inventory, inventory
 from scorefold_site.markdown import cell, code, fence, prose, table
+from scorefold_site.navigation import BELOW, NAVIGATION, UNSEARCHED
 from scorefold_site.plugins import plugin_records
 from scorefold_site.run_files import example_files
 from scorefold_site.schemas import schemas
@@ -66,6 +68,26 @@ def test_every_run_file_of_the_component_pages_is_valid(found: Inventory, tmp_pa
             plan = make_plan(found.host.catalogue, read(tmp_path / "run.yaml"))
             assert item.id in text
             assert plan.stages, item.id
+
+
+def test_every_page_has_one_place_at_the_side(site: dict[str, str]) -> None:
+    beside = [page for group in NAVIGATION.values() for page in group]
+    below = [page.removeprefix("../") for pages in BELOW.values() for page in pages]
+    places = [*beside, *below]
+    written = {page.stem for page in (ROOT / "docs").glob("*.md")} | {page[:-3] for page in site if "/" not in page}
+    assert sorted(page for page in places if not page.endswith("/*")) == sorted(written - {"index"})
+    assert set(UNSEARCHED) <= written
+    assert {name.removesuffix("/index") for name in BELOW} <= {page.removesuffix("/*") for page in beside}
+
+
+def test_the_contents_say_what_pages_are(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "---\nnosearch: true\n---\n\n# Title\n\n```{toctree}\na\n```\n\n| a |\n|---|\n\nOne [fact](a.md) `x`. More.\n"
+    )
+    assert first_sentence(page) == "One fact `x`."
+    page.write_text("# Title\n\n```{toctree}\na\n```\n")
+    assert first_sentence(page) == ""
 
 
 def test_no_page_names_a_folder_of_this_machine(site: dict[str, str]) -> None:

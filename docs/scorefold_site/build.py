@@ -11,13 +11,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from scorefold_site import pages, theory, versions
 from scorefold_site.copies import copied_pages
 from scorefold_site.links import on_site
 from scorefold_site.markdown import fence
-from scorefold_site.navigation import NAVIGATION
+from scorefold_site.navigation import BELOW, NAVIGATION, UNSEARCHED
 from scorefold_site.notebooks import notebook_pages
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,8 +66,40 @@ def write_pages(folder: Path) -> None:
     for page in folder.rglob("*.md"):
         text = captioned(on_site(page.read_text(encoding="utf-8"), page.relative_to(folder).as_posix()))
         page.write_text(theory.linked(text) if page.parent.name == "theory" else text, encoding="utf-8")
+    for name in UNSEARCHED:
+        file = folder / f"{name}.md"
+        file.write_text(f"---\nnosearch: true\n---\n\n{file.read_text(encoding='utf-8')}", encoding="utf-8")
+    for name, entries in BELOW.items():
+        file = folder / f"{name}.md"
+        listed = [f"{title} <{path}>" for path, title in entries.items()]
+        file.write_text(f"{file.read_text(encoding='utf-8')}\n\n{_listed('hidden', listed)}\n", encoding="utf-8")
     start = folder / "index.md"
     start.write_text(start.read_text(encoding="utf-8") + "".join(_toctrees(folder)), encoding="utf-8")
+    (folder / "downloads").mkdir(exist_ok=True)
+    (folder / "downloads" / "llms.txt").write_text(_contents(folder), encoding="utf-8")
+
+
+def _contents(folder: Path) -> str:
+    """The pages by group with the first sentence of each, for programs that read the site (llms.txt)."""
+    lines = ["# Scorefold", "", "> " + first_sentence(folder / "index.md")]
+    for group, entries in NAVIGATION.items():
+        lines += ["", f"## {group}", ""]
+        pages = {**entries, **{below: title for name in entries for below, title in BELOW.get(name, {}).items()}}
+        for path, title in pages.items():
+            place = path.replace("/*", "/index")
+            said = first_sentence(folder / f"{place}.md")
+            lines.append(f"- [{title}]({place}.html)" + (f": {said}" if said else ""))
+    return "\n".join(lines) + "\n"
+
+
+def first_sentence(page: Path) -> str:
+    """The first sentence of a page that is no title, table or block, without its links."""
+    text = re.sub(r"\A---\n.*?\n---\n", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for part in re.split(r"\n\s*\n", text):
+        if re.match(r"[A-Z\[]|`(?!`)", part):
+            plain = re.sub(r"\[(.+?)\]\([^)]*\)", r"\1", " ".join(part.split()))
+            return re.split(r"(?<=[.?!:]) ", plain)[0].rstrip(":")
+    return ""
 
 
 def captioned(text: str) -> str:
@@ -86,13 +119,19 @@ def _toctree(folder: Path, group: str, entries: dict[str, str]) -> str:
             continue
         inside = path.removesuffix("/*")
         index = folder / inside / "index.md"
-        if not index.exists():
-            index.write_text(f"# {title}\n")
+        empty = not index.exists()
+        text = f"# {title}\n" if empty else index.read_text(encoding="utf-8")
         listed = sorted(str(page.relative_to(index.parent)) for page in index.parent.rglob("*.md") if page != index)
-        tree = fence(":hidden:\n\n" + "\n".join(name.removesuffix(".md") for name in listed), "{toctree}")
-        index.write_text(f"{index.read_text()}\n\n{tree}\n")
+        # A page of its own names those below it; one that is only a title lists them.
+        tree = _listed("maxdepth: 1" if empty else "hidden", [name.removesuffix(".md") for name in listed])
+        index.write_text(f"{text}\n\n{tree}\n", encoding="utf-8")
         lines.append(f"{title} <{inside}/index>")
-    return "\n\n" + fence(f":hidden:\n:caption: {group}\n\n" + "\n".join(lines), "{toctree}") + "\n"
+    return "\n\n" + _listed(f"hidden:\n:caption: {group}", lines) + "\n"
+
+
+def _listed(option: str, lines: Sequence[str]) -> str:
+    option = option if ":" in option else f"{option}:"
+    return fence(f":{option}\n\n" + "\n".join(lines), "{toctree}")
 
 
 if __name__ == "__main__":

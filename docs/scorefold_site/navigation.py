@@ -1,66 +1,53 @@
-"""What stands where on the site: four groups of pages."""
+"""What stands where on the site: groups of pages, some of which have further pages below them."""
 
 from __future__ import annotations
 
 NAVIGATION: dict[str, dict[str, str]] = {
-    "Learn": {
+    "Start": {
+        "install": "Install",
         "tutorial": "Tutorial",
         "choose": "Which method for my question?",
         "notebooks/*": "Notebooks",
         "examples": "Examples (gallery)",
         "coming-from": "Coming from another library",
-        "author-tutorial": "Write a plugin",
     },
-    "How-to": {
+    "Your data and models": {
         "tables": "Your own table",
-        "large-data": "Data larger than memory",
-        "run-files": "Run files",
-        "python": "From Python",
-        "scikit-learn": "From scikit-learn",
         "audit": "Ask your model (audit)",
-        "explore": "Explore in the browser",
         "checkpoints": "Ask your checkpoint",
+        "python": "From Python",
+        "run-files": "Run files",
+        "explore": "Explore in the browser",
         "sharing": "Share a model",
-        "tracking": "Follow runs (TensorBoard, MLflow, W&B)",
         "gpu": "On a GPU",
-        "several-machines": "On a cluster",
-        "plugins": "Plugins",
-        "hook-examples": "Every hook by example",
-        "own-kind": "A kind of your own",
-        "testing": "Test a plugin",
+        "tracking": "Follow runs (TensorBoard, MLflow, W&B)",
     },
     "Methods": {
         "methods": "What there is",
         "reading-dimensions": "Intrinsic dimension",
-        "dimensions-of-images": "Dimensions of images",
-        "manifold-mlp": "A network for manifolds",
         "pullback": "Geodesics (pullback geometry)",
         "score-geodesics": "Geodesics from any score",
         "noise-levels": "Score models and noise levels",
         "bands": "Non-uniform diffusion",
-        "multiscale": "Multi-scale diffusion",
         "conditional": "Conditional scores (CDE, CMDE, CDiffE)",
         "scorevae": "Auto-encoders from scores (ScoreVAE)",
-        "latent-codes": "Latent codes",
         "caflow": "Conditional flows (CAFLOW)",
         "allocation": "Data allocation in meta-learning",
         "theory/*": "Theory",
-        "fashion-mnist": "Seven methods on Fashion-MNIST",
         "claims": "What the claims are worth",
-        "paper-runs": "Run files of papers",
+    },
+    "Write a plugin": {
+        "author-tutorial": "Tutorial for authors",
+        "plugins": "Plugins",
+        "testing": "Test a plugin",
     },
     "Reference": {
         "commands": "Commands",
-        "command-options": "Options of every command",
-        "errors": "Errors",
-        "messages": "Every message",
-        "schemas": "JSON",
-        "our-plugins": "Our plugins",
         "components/*": "Components",
         "kinds/*": "Kinds",
-        "capabilities": "Capabilities",
-        "hooks": "Hooks in order",
         "api/*": "Python",
+        "errors": "Errors",
+        "schemas": "JSON",
         "benchmarks": "Benchmarks beside peers",
         "architecture": "How it is built",
         "glossary": "Glossary",
@@ -69,3 +56,26 @@ NAVIGATION: dict[str, dict[str, str]] = {
     },
 }
 """Titles by page, in order, for each group. ``folder/*`` stands for all pages of a folder."""
+
+BELOW: dict[str, dict[str, str]] = {
+    "tables": {"large-data": "Data larger than memory"},
+    "python": {"scikit-learn": "From scikit-learn"},
+    "gpu": {"several-machines": "On a cluster"},
+    "reading-dimensions": {"dimensions-of-images": "Dimensions of images", "manifold-mlp": "A network for manifolds"},
+    "bands": {"multiscale": "Multi-scale diffusion"},
+    "scorevae": {"latent-codes": "Latent codes"},
+    "claims": {"fashion-mnist": "Seven methods on Fashion-MNIST", "paper-runs": "Run files of papers"},
+    "plugins": {
+        "hooks": "Hooks in order",
+        "hook-examples": "Every hook by example",
+        "own-kind": "A kind of your own",
+        "our-plugins": "Our plugins",
+    },
+    "commands": {"command-options": "Options of every command"},
+    "kinds/index": {"../capabilities": "Capabilities"},
+    "errors": {"messages": "Every message"},
+}
+"""Titles of the pages below a page, which the list at the side shows once it is open."""
+
+UNSEARCHED = ("our-plugins", "messages", "changelog")
+"""Long lists that would stand before every page in a search."""
