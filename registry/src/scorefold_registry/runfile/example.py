@@ -15,8 +15,8 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from scorefold.plugin import Component, Port, Verb
 from scorefold_registry.components.catalogue import Catalogue
 from scorefold_registry.components.file_names import file_name, free_name
-from scorefold_registry.runfile.plan import inline_use
 from scorefold_registry.runfile.reader import STAGE_NAME, VERSION
+from scorefold_registry.runfile.stage_parts import inline_use
 
 OWN_DATA = {"use": "data:array", "config": {"path": "FILE"}}
 """The data of a run file for whoever has some, where the component's example names none."""

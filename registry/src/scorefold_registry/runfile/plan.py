@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import ValidationError
 
-from scorefold.config import Config, Use
+from scorefold.config import Config
 from scorefold.errors import ArtefactError, PluginError
 from scorefold.plugin import Verb
 from scorefold_registry.components.catalogue import Catalogue
-from scorefold_registry.components.messages import Problem, config_problems
+from scorefold_registry.components.messages import config_problems
 from scorefold_registry.components.parts import (
     ConfigRead,
     Part,
@@ -23,18 +23,17 @@ from scorefold_registry.components.parts import (
     default_parts,
     parts_in,
     plug_json,
-    read_config,
-    read_use,
     with_installed,
 )
 from scorefold_registry.components.paths import anchored
-from scorefold_registry.components.ports import PortOffer, check_inputs
+from scorefold_registry.components.ports import PortOffer
 from scorefold_registry.plugins.records import Registered
 from scorefold_registry.runfile.loaded_stages import Artefact, find_artefact
 from scorefold_registry.runfile.paths import folder_of, from_file, note_base, put_together
 from scorefold_registry.runfile.plugin_settings import plan_settings
-from scorefold_registry.runfile.reader import KEY_CODES, VERSION, RunFile, RunFileError, StageSpec, kind_of, near
+from scorefold_registry.runfile.reader import VERSION, RunFile, RunFileError, StageSpec, near
 from scorefold_registry.runfile.repeats import write_out
+from scorefold_registry.runfile.stage_parts import PartReader, inline_use
 from scorefold_registry.runfile.yaml_reader import DataPath
 
 
@@ -117,13 +116,6 @@ class Plan:
         }
 
 
-def inline_use(value: Any) -> dict[str, Any] | None:
-    """An input as an inline component mapping, where it is one: ``{use: ...}`` or a bare ``kind:name``."""
-    if isinstance(value, str) and ":" in value:
-        return {"use": value}
-    return value if isinstance(value, dict) else None
-
-
 def references(inputs: Mapping[str, Any], path: DataPath) -> Iterator[tuple[str, DataPath]]:
     """The stage names among inputs, at any depth of inline components, each with its path."""
     for name, value in inputs.items():
@@ -146,8 +138,7 @@ def make_plan(catalogue: Catalogue, run: RunFile) -> Plan:
     Raises ``RunFileError`` with every problem of the file, sorted by line.
     """
     write_out(catalogue, run)
-    planner = _Planner(catalogue, run)
-    stages = planner.plan()
+    stages = _Planner(catalogue, run, PartReader(catalogue, run)).plan()
     plugins = plan_settings(catalogue, run)
     put_together(run)
     if run.problems:
@@ -169,32 +160,17 @@ def dependencies(run: RunFile, spec: StageSpec) -> list[tuple[str, DataPath]]:
     return [*named, *references(spec.inputs, (*spec.path, "inputs"))]
 
 
-class _Value(NamedTuple):
-    """What an input is plugged to, and its offer; None for what is not known because of an error reported elsewhere."""
-
-    plug: Plug
-    offer: Any = None
-
-
 @dataclass
 class _Planner:
     catalogue: Catalogue
     run: RunFile
-    offers: dict[str, PortOffer | None] = field(default_factory=dict)
-    paths: set[str] = field(default_factory=set)
+    reader: PartReader
     planned: dict[str, PlannedStage] = field(default_factory=dict)
-
-    def error(
-        self, message: str, path: DataPath, *, key: bool = False, hint: str | None = None, code: str = "config"
-    ) -> None:
-        error = self.run.source.error(message, path, key=key, hint=hint)
-        error.code = code
-        self.run.problems.append(error)
 
     def plan(self) -> list[PlannedStage]:
         for name in self._order():
             stage = self._stage(self.run.stages[name])
-            self.offers[name] = stage.offer if stage is not None else None
+            self.reader.offers[name] = stage.offer if stage is not None else None
             if stage is not None:
                 self.planned[name] = stage
         return list(self.planned.values())
@@ -225,7 +201,7 @@ class _Planner:
             matches = [f"{c.component.kind}:{c.component.name}" for c in self.catalogue.components]
             exact = [match for match in matches if match.endswith(f":{target}")]
             hint = f"did you mean {' or '.join(exact)}?" if exact else hint
-        self.error(f"there is no stage {target!r}", path, hint=hint, code="unknown-stage")
+        self.reader.error(f"there is no stage {target!r}", path, hint=hint, code="unknown-stage")
 
     def _report_cycles(self, stuck: list[str], waits: Mapping[str, set[str]]) -> None:
         """One error for each cycle, at the reference that closes it."""
@@ -241,7 +217,7 @@ class _Planner:
                     target = cycle[1] if len(cycle) > 1 else cycle[0]
                     path = next(path for name, path in dependencies(self.run, spec) if name == target)
                     message = f"the stages wait for each other: {' -> '.join([*cycle, cycle[0]])}"
-                    self.error(message, path, hint="a stage can only use stages that don't use it", code="cycle")
+                    self.reader.error(message, path, hint="a stage can only use stages that don't use it", code="cycle")
                     left = [name for name in left if name not in cycle]
                     break
                 trail.append(following)
@@ -251,33 +227,33 @@ class _Planner:
     def _stage(self, spec: StageSpec) -> PlannedStage | None:
         if spec.load is not None:
             return self._loaded(spec, spec.load)
-        self.paths = set()
+        self.reader.paths = set()
         source = spec.use if spec.uses_stage else None
-        registered = self._source_component(spec) if source else self._resolve(spec.use, (*spec.path, "use"))
+        registered = self._source_component(spec) if source else self.reader.resolve(spec.use, (*spec.path, "use"))
         if registered is None:
-            self._check_nested(spec)
+            self.reader.check_nested(spec)
             return None
         component = registered.component
         verb = self._verb(spec, registered)
         config: ConfigRead | None = None
         if source is None:
-            config = self._config(registered, spec.config, spec.path)
+            config = self.reader.config(registered, spec.config, spec.path)
         elif spec.config:
             hint = "the configuration belongs to the stage that creates the component; a verb's settings are 'options'"
-            self.error(
+            self.reader.error(
                 f"stage {spec.name!r} uses stage {source!r} and takes no 'config'",
                 (*spec.path, "config"),
                 key=True,
                 hint=hint,
             )
         if verb is None:
-            self._check_nested(spec)
+            self.reader.check_nested(spec)
             return None
         options = self._options(spec, verb)
         self._check_split(spec, verb)
         # The constructor's ports were plugged by the stage that is used.
         ports_of = registered if source is None else Registered(replace(component, requires=()), registered.record)
-        inputs = with_installed(self.catalogue, ports_of, self._inputs(spec.inputs, spec.path, ports_of, verb))
+        inputs = with_installed(self.catalogue, ports_of, self.reader.inputs(spec.inputs, spec.path, ports_of, verb))
         own = {port.name for port in component.requires}
         place = self.run.source.place((*spec.path, "use"))
         return PlannedStage(
@@ -295,7 +271,7 @@ class _Planner:
             line=place.line,
             column=place.column,
             file=place.file,
-            paths=frozenset(self.paths),
+            paths=frozenset(self.reader.paths),
         )
 
     def _loaded(self, spec: StageSpec, folder: str) -> PlannedStage | None:
@@ -306,12 +282,12 @@ class _Planner:
         try:
             artefact = find_artefact(self.catalogue, Path(place))
         except ArtefactError as error:
-            self.error(error.message, path, hint=error.hint, code=error.code)
+            self.reader.error(error.message, path, hint=error.hint, code=error.code)
             return None
         dtype = self.run.runtime.dtype
         if artefact.dtype not in (None, dtype):
             hint = f"write 'runtime: {{dtype: {artefact.dtype}}}'"
-            self.error(f"this state is in {artefact.dtype}, and the run computes in {dtype}", path, hint=hint)
+            self.reader.error(f"this state is in {artefact.dtype}, and the run computes in {dtype}", path, hint=hint)
             return None
         registered = artefact.components[0]
         verb = Verb("load", (), registered.component.kind, "scorefold_registry.run.stage_builder:pass_through")
@@ -348,7 +324,7 @@ class _Planner:
             return replace(earlier.registered, component=own)
         if earlier.source is not None and earlier.offer.kind != made.kind:
             hint = f"use stage {earlier.source!r} instead"
-            self.error(
+            self.reader.error(
                 f"stage {spec.use!r} gives {earlier.offer.kind}, on which nothing can be done",
                 (*spec.path, "use"),
                 hint=hint,
@@ -361,62 +337,34 @@ class _Planner:
         provides = component.provides if verb.gives == component.kind else ()
         return PortOffer(verb.gives, tuple(provides), f"stage {spec.name!r}")
 
-    def _resolve(self, text: Any, path: DataPath) -> Registered | None:
-        if not isinstance(text, str):
-            self.error(f"'use' is {kind_of(text)}; expected kind:name", path)
-            return None
-        try:
-            return self.catalogue.resolve(text)
-        except PluginError as error:
-            self.error(error.message, path, hint=error.hint, code="unknown-component")
-            return None
-
     def _verb(self, spec: StageSpec, registered: Registered) -> Verb | None:
         component = registered.component
         kind = self.catalogue.kinds[component.kind]
         if not kind.default:
             hint = "name it inside the config or the inputs of the component that uses it"
-            self.error(f"a {kind.name} is no stage of its own", (*spec.path, "use"), hint=hint)
+            self.reader.error(f"a {kind.name} is no stage of its own", (*spec.path, "use"), hint=hint)
             return None
         try:
             return self.catalogue.verb(component, spec.do)
         except PluginError as error:
-            self.error(error.message, (*spec.path, "use" if spec.do is None else "do"), hint=error.hint)
+            self.reader.error(error.message, (*spec.path, "use" if spec.do is None else "do"), hint=error.hint)
             return None
-
-    def _config(self, registered: Registered, raw: Mapping[str, Any], path: DataPath) -> ConfigRead:
-        read = read_config(self.catalogue, registered, raw, from_file(self.run, (*path, "config"), self.paths))
-        for problem in read.problems:
-            self._add(problem, (*path, "config"))
-        if read.config is None:
-            # A config that fails is checked no further, but what stands inside it may be wrong too.
-            failed = {problem.path for problem in read.problems}
-            for inside, use in _uses(raw, ()):
-                if not any(inside == known[: len(inside)] for known in failed):
-                    outer = [port.name for port in registered.component.requires]
-                    for problem in read_use(self.catalogue, use, outer=outer).problems:
-                        self._add(problem.under(*inside), (*path, "config"))
-        return read
-
-    def _add(self, problem: Problem, base: DataPath) -> None:
-        is_key = problem.code in KEY_CODES
-        self.error(problem.message, (*base, *problem.path), key=is_key, hint=problem.hint, code=problem.code)
 
     def _options(self, spec: StageSpec, verb: Verb) -> Config | None:
         if verb.options is None:
             if spec.options:
                 message = f"the verb {verb.name!r} takes no options"
                 hint = "settings of the component go under 'config'" if not spec.uses_stage else None
-                self.error(message, (*spec.path, "options"), key=True, hint=hint)
+                self.reader.error(message, (*spec.path, "options"), key=True, hint=hint)
             return None
         module, _, name = verb.options.partition(":")
         model: type[Config] = getattr(import_module(module), name)
         try:
-            anchor = from_file(self.run, (*spec.path, "options"), self.paths)
+            anchor = from_file(self.run, (*spec.path, "options"), self.reader.paths)
             return model.model_validate(anchored(model.model_validate(spec.options), spec.options, anchor))
         except ValidationError as error:
             for problem in config_problems(model, error, spec.options):
-                self._add(problem, (*spec.path, "options"))
+                self.reader.add_problem(problem, (*spec.path, "options"))
             return None
 
     def _check_split(self, spec: StageSpec, verb: Verb) -> None:
@@ -424,108 +372,8 @@ class _Planner:
             return
         if verb.name == "fit":
             hint = "choose the points of each split in the data stage's config"
-            self.error("fit reads the train and validation splits", (*spec.path, "split"), key=True, hint=hint)
+            self.reader.error("fit reads the train and validation splits", (*spec.path, "split"), key=True, hint=hint)
         elif not any("data" in port.kinds for port in verb.takes):
-            self.error(f"the verb {verb.name!r} reads no data, so it takes no split", (*spec.path, "split"), key=True)
-
-    def _check_nested(self, spec: StageSpec) -> None:
-        """Problems inside the inputs of a stage whose own component is not known."""
-        self._values(spec.inputs, (*spec.path, "inputs"))
-
-    def _inputs(
-        self, inputs: Mapping[str, Any], path: DataPath, registered: Registered, verb: Verb | None
-    ) -> dict[str, Plug]:
-        """Inputs, checked against the ports of a constructor and a verb."""
-        given = self._values(inputs, (*path, "inputs"))
-        offers = {name: value.offer for name, value in given.items()}
-        for problem in check_inputs(self.catalogue, registered, verb, offers):
-            if problem.code == "capability" and not problem.path:
-                where = (*path, "do") if (*path, "do") in self.run.source.values else (*path, "use")
-                self.error(problem.message, where, hint=problem.hint, code=problem.code)
-            elif problem.code == "missing-port":
-                where = (*path, "inputs") if inputs else path
-                hint = self._stage_hint(problem, registered, verb)
-                self.error(problem.message, where, key=True, hint=hint, code=problem.code)
-            else:
-                self._add(
-                    replace(problem, hint=problem.hint or self._stage_hint(problem, registered, verb)),
-                    (*path, "inputs"),
-                )
-        return {name: value.plug for name, value in given.items()}
-
-    def _stage_hint(self, problem: Problem, registered: Registered, verb: Verb | None) -> str | None:
-        """The stages that would fit a port, in place of the catalogue's hint."""
-        ports = [*registered.component.requires, *(verb.takes if verb is not None else ())]
-        wanted = [port for port in ports if repr(port.name) in problem.message]
-        if not wanted:
-            return problem.hint
-        port = wanted[0]
-        fitting = [
-            name
-            for name, offer in self.offers.items()
-            if offer is not None and offer.kind in port.kinds and set(port.needs) <= set(offer.provides)
-        ]
-        if problem.code == "missing-port" and fitting:
-            return f"add 'inputs: {{{port.name}: {fitting[0]}}}'"
-        if fitting:
-            return f"stages that fit: {', '.join(fitting)}"
-        return problem.hint or f"no stage fits; add one {' or '.join(f'that gives a {kind}' for kind in port.kinds)}"
-
-    def _values(self, inputs: Mapping[str, Any], path: DataPath) -> dict[str, _Value]:
-        found: dict[str, _Value] = {}
-        for name, value in inputs.items():
-            here = (*path, name)
-            if isinstance(value, list):
-                items = [self._value(item, (*here, index)) for index, item in enumerate(value)]
-                found[name] = _Value([item.plug for item in items], [item.offer for item in items])
-            else:
-                found[name] = self._value(value, here)
-        return found
-
-    def _value(self, value: Any, path: DataPath) -> _Value:
-        inline = inline_use(value)
-        if inline is not None:
-            return self._inline(inline, path)
-        if isinstance(value, str):
-            return _Value(value, self.offers.get(value))
-        hint = "name an earlier stage, or a component inline: {use: kind:name}"
-        self.error(f"an input is {kind_of(value)}; expected a stage", path, hint=hint)
-        return _Value(None)
-
-    def _inline(self, raw: Mapping[str, Any], path: DataPath) -> _Value:
-        for key in raw:
-            if key not in Use.model_fields:
-                what, hint = f"{key!r} is not a field of an inline component", near(key, tuple(Use.model_fields))
-                self.error(what, (*path, key), key=True, hint=hint)
-        if "use" not in raw:
-            self.error("an inline component has no 'use'", path, hint="for example {use: data:digits}")
-            return _Value(None)
-        parts: dict[str, Mapping[str, Any]] = {}
-        for key in ("config", "inputs"):
-            value = {} if raw.get(key) is None else raw[key]
-            if not isinstance(value, dict):
-                self.error(f"{key!r} is {kind_of(value)}; expected a mapping", (*path, key))
-                value = {}
-            parts[key] = value
-        use_path = (*path, "use") if (*path, "use") in self.run.source.values else path
-        registered = self._resolve(raw["use"], use_path)
-        if registered is None:
-            self._values(parts["inputs"], (*path, "inputs"))
-            return _Value(None)
-        config = self._config(registered, parts["config"], path)
-        inputs = with_installed(self.catalogue, registered, self._inputs(parts["inputs"], path, registered, None))
-        offer = PortOffer(registered.component.kind, tuple(registered.component.provides), registered.id)
-        return _Value(config.part(self.catalogue, inputs), offer)
-
-
-def _uses(raw: Any, path: DataPath) -> Iterator[tuple[DataPath, Use]]:
-    """The outermost inline components in a raw configuration that are of the right form."""
-    if isinstance(raw, list):
-        for index, item in enumerate(raw):
-            yield from _uses(item, (*path, index))
-    elif isinstance(raw, dict):
-        try:
-            yield path, Use.model_validate(raw)
-        except ValidationError:
-            for key, value in raw.items():
-                yield from _uses(value, (*path, key))
+            self.reader.error(
+                f"the verb {verb.name!r} reads no data, so it takes no split", (*spec.path, "split"), key=True
+            )
