@@ -18,6 +18,7 @@ from scorefold_registry.components.ports import PortOffer, check_inputs
 from scorefold_registry.plugins.records import Registered
 from scorefold_registry.runfile.paths import from_file
 from scorefold_registry.runfile.reader import KEY_CODES, RunFile, StageSpec, kind_of, near
+from scorefold_registry.runfile.renamed import RENAMED
 from scorefold_registry.runfile.yaml_reader import DataPath
 
 
@@ -64,7 +65,13 @@ class PartReader:
         try:
             return self.catalogue.resolve(text)
         except PluginError as error:
-            self.error(error.message, path, hint=error.hint, code="unknown-component")
+            now = RENAMED.get(text)
+            hint = (
+                error.hint
+                if now is None
+                else f"it is now {now}; scorefold validate --fix {self.run.source.place(path).file or self.run.path}"
+            )
+            self.error(error.message, path, hint=hint, code="unknown-component")
             return None
 
     def config(self, registered: Registered, raw: Mapping[str, Any], path: DataPath) -> ConfigRead:

@@ -10,8 +10,10 @@ from typing import Any
 from scorefold_registry.cli.answers import print_answer
 from scorefold_registry.cli.options import Parser, discover_host
 from scorefold_registry.host import Host
+from scorefold_registry.runfile import renamed
 from scorefold_registry.runfile.plan import Plan, make_plan
 from scorefold_registry.runfile.reader import RunFileError, read
+from scorefold_registry.runfile.yaml_reader import read_text
 
 
 def run(arguments: list[str]) -> int:
@@ -22,8 +24,11 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("file", type=Path, metavar="FILE", help="the run file")
     parser.add_list("--set", "PATH=VALUE", "set a field", dest="sets")
     parser.add_flag("--json", "print the result as JSON")
+    parser.add_flag("--fix", "first write new names into the file in place of old ones")
     parser.add_flag("--data", "also open the data and build every component, as a run would (slower)")
     given = parser.parse_args(arguments)
+    if given.fix:
+        fix(given.file)
     host = discover_host()
     try:
         plan = make_plan(host.catalogue, read(given.file, given.sets))
@@ -44,6 +49,15 @@ def run(arguments: list[str]) -> int:
         count = len(plan.stages)
         print(f"{given.file}: valid, {count} stage{'s' if count > 1 else ''}")
     return 0
+
+
+def fix(file: Path) -> None:
+    """Write new names in place of old ones into a run file, and print each change. Comments and layout stay."""
+    text, changes = renamed.renamed(read_text(file), renamed.RENAMED)
+    if changes:
+        file.write_bytes(text.encode())
+    for change in changes:
+        print(f"{file}:{change.place.line}: {change.old} is now {change.new}", file=sys.stderr)
 
 
 def rehearse_all(host: Host, plan: Plan) -> None:
