@@ -64,7 +64,7 @@ def public_classes() -> Iterator[type]:
             found = [getattr(importlib.import_module(module), name)]
         else:
             listed = getattr(shown, "__all__", [name for name in vars(shown) if not name.startswith("_")])
-            found = [vars(shown)[name] for name in listed]
+            found = [getattr(shown, name) for name in listed]
         yield from (item for item in found if inspect.isclass(item) and item.__module__.startswith("scorefold"))
     for registered in Host.discover().components():
         module, _, name = registered.component.target.partition(":")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -442,3 +444,19 @@ def test_residual_blocks_start_as_the_identity_and_read_their_context() -> None:
     assert not torch.equal(dropping(h), dropping(h))
     dropping.eval()
     assert torch.equal(dropping(h), dropping(h))
+
+
+def test_a_network_imports_no_flow() -> None:
+    code = "import sys; from scorefold_toolkit.nn import Conditioner; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    own = {name.rpartition(".")[2] for name in loaded if name.startswith("scorefold_toolkit.nn.")}
+    assert own == {"networks"}
+
+
+def test_every_name_of_the_package_loads_its_module() -> None:
+    package = sys.modules["scorefold_toolkit.nn"]
+    assert sorted(package._PLACES) == sorted(package.__all__)
+    for name in package.__all__:
+        assert getattr(package, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        package.nothing  # noqa: B018

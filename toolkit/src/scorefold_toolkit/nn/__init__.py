@@ -1,31 +1,40 @@
-"""Building blocks of flows and networks: invertible layers, splines, conditioners, base distributions."""
+"""Building blocks of flows and networks: invertible layers, splines, conditioners, base distributions.
 
-from scorefold_toolkit.nn.bases import DiagonalNormal, Quadratic, StandardNormal
-from scorefold_toolkit.nn.bijection import Bijection, Chain
-from scorefold_toolkit.nn.conditions import ConditionMap, ConditionVector, named_parts, named_specs
-from scorefold_toolkit.nn.coupling import AffineCoupling, Couplings, SplineCoupling, coupling_halves
-from scorefold_toolkit.nn.linear import ActNorm, Householder, LULinear, lu_matrices
-from scorefold_toolkit.nn.multiscale import MultiScale
-from scorefold_toolkit.nn.networks import (
-    ACTIVATIONS,
-    Conditioner,
-    ConvConditioner,
-    FourierEmbedding,
-    ModuleNetwork,
-    ResidualBlock,
-)
-from scorefold_toolkit.nn.reshape import (
-    HaarSqueeze,
-    Permutation,
-    Squeeze,
-    check_divisible,
-    haar_merge,
-    haar_split,
-    squeeze,
-    unsqueeze,
-)
-from scorefold_toolkit.nn.splines import rational_quadratic_spline, spline_parameters
-from scorefold_toolkit.nn.uncertainty import LossUncertainty, loss_uncertainty
+Importing this package imports none of its modules; each name loads its own on first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from scorefold_toolkit.nn.bases import DiagonalNormal, Quadratic, StandardNormal
+    from scorefold_toolkit.nn.bijection import Bijection, Chain
+    from scorefold_toolkit.nn.conditions import ConditionMap, ConditionVector, named_parts, named_specs
+    from scorefold_toolkit.nn.coupling import AffineCoupling, Couplings, SplineCoupling, coupling_halves
+    from scorefold_toolkit.nn.linear import ActNorm, Householder, LULinear, lu_matrices
+    from scorefold_toolkit.nn.multiscale import MultiScale
+    from scorefold_toolkit.nn.networks import (
+        ACTIVATIONS,
+        Conditioner,
+        ConvConditioner,
+        FourierEmbedding,
+        ModuleNetwork,
+        ResidualBlock,
+    )
+    from scorefold_toolkit.nn.reshape import (
+        HaarSqueeze,
+        Permutation,
+        Squeeze,
+        check_divisible,
+        haar_merge,
+        haar_split,
+        squeeze,
+        unsqueeze,
+    )
+    from scorefold_toolkit.nn.splines import rational_quadratic_spline, spline_parameters
+    from scorefold_toolkit.nn.uncertainty import LossUncertainty, loss_uncertainty
 
 __all__ = [
     "ACTIVATIONS",
@@ -65,3 +74,36 @@ __all__ = [
     "squeeze",
     "unsqueeze",
 ]
+
+_NAMES = {
+    "bases": ("DiagonalNormal", "Quadratic", "StandardNormal"),
+    "bijection": ("Bijection", "Chain"),
+    "conditions": ("ConditionMap", "ConditionVector", "named_parts", "named_specs"),
+    "coupling": ("AffineCoupling", "Couplings", "SplineCoupling", "coupling_halves"),
+    "linear": ("ActNorm", "Householder", "LULinear", "lu_matrices"),
+    "multiscale": ("MultiScale",),
+    "networks": ("ACTIVATIONS", "Conditioner", "ConvConditioner", "FourierEmbedding", "ModuleNetwork", "ResidualBlock"),
+    "reshape": (
+        "HaarSqueeze",
+        "Permutation",
+        "Squeeze",
+        "check_divisible",
+        "haar_merge",
+        "haar_split",
+        "squeeze",
+        "unsqueeze",
+    ),
+    "splines": ("rational_quadratic_spline", "spline_parameters"),
+    "uncertainty": ("LossUncertainty", "loss_uncertainty"),
+}
+_PLACES = {name: module for module, names in _NAMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
