@@ -38,8 +38,7 @@ from scorefold_iddiff.config.normal_bundle import NormalBundleConfig
 from scorefold_iddiff.local.designs import design, noises
 from scorefold_iddiff.local.probe import Points, Probe
 from scorefold_iddiff.local.readings import Reader, spectrum_of
-from scorefold_iddiff.local.rules import projector_rule, reference_rule
-from scorefold_iddiff.local.spectra import Moments, projector, response_gram, slope
+from scorefold_iddiff.local.spectra import Moments, projector, projector_rule, reference_rule, response_gram, slope
 from scorefold_registry import Host
 
 LIMITS = {100: 6.5, 784: 8.5, 3072: 11.0}

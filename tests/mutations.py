@@ -110,7 +110,7 @@ MUTATIONS = (
         "self.ambient * moments.share_sum / moments.square_sum",
     ),
     (
-        plugin("iddiff", "local/resampling.py"),
+        plugin("iddiff", "local/readings.py"),
         "drawn = values[:, None] - (drawn - whole)",
         "drawn = values[:, None] + (drawn - whole)",
     ),

@@ -17,9 +17,17 @@ from scorefold_iddiff.local.linear import LinearDenoiser
 from scorefold_iddiff.local.plateaus import Plateau, choose_level, memorised_levels, search_levels, slack
 from scorefold_iddiff.local.readings import Reading
 from scorefold_iddiff.local.regression import integrate_over_log_noise, slope_in_log_noise
-from scorefold_iddiff.local.rules import paper_rule, ratio_rule, reference_rule
 from scorefold_iddiff.local.scales import over_scales
-from scorefold_iddiff.local.spectra import Moments, asymmetry, projector, response_gram, slope
+from scorefold_iddiff.local.spectra import (
+    Moments,
+    asymmetry,
+    paper_rule,
+    projector,
+    ratio_rule,
+    reference_rule,
+    response_gram,
+    slope,
+)
 from scorefold_iddiff.local.support import Corrected, agreement, corrected, noise_size, parted, without_noise
 
 F64 = torch.float64

@@ -10,8 +10,16 @@ from torch import Tensor
 
 from scorefold.errors import DataError
 from scorefold_iddiff.local.designs import NOISE_BLOCK, design
-from scorefold_iddiff.local.rules import paper_rule, projector_rule, reference_rule, threshold_rule
-from scorefold_iddiff.local.spectra import Moments, gather, projector_eigenvalues, singular_values
+from scorefold_iddiff.local.spectra import (
+    Moments,
+    gather,
+    paper_rule,
+    projector_eigenvalues,
+    projector_rule,
+    reference_rule,
+    singular_values,
+    threshold_rule,
+)
 
 
 def spectrum(*values: float) -> Tensor:

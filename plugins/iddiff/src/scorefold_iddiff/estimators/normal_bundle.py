@@ -27,8 +27,8 @@ from scorefold_iddiff.local.linear import LinearDenoiser
 from scorefold_iddiff.local.plateaus import choose_level, mixture_of
 from scorefold_iddiff.local.probe import Points, Probe, spread_of
 from scorefold_iddiff.local.readings import Reader, Reading, Shard, padded
-from scorefold_iddiff.local.rules import paper_rule, projector_rule, reference_rule
 from scorefold_iddiff.local.scales import Curve, Scene, between, curve_rows, headline, judge, over_scales
+from scorefold_iddiff.local.spectra import paper_rule, projector_rule, reference_rule
 from scorefold_iddiff.local.support import Check, check_level, corrected, without_noise
 from scorefold_iddiff.local.survey import Survey, looked_at, survey_rows
 from scorefold_toolkit.numerics import AGGREGATES, bootstrap_interval

@@ -16,9 +16,21 @@ from scorefold_iddiff.local.designs import Design, design
 from scorefold_iddiff.local.jacobians import squared_noise
 from scorefold_iddiff.local.probe import Points, Probe, check_finite, rows_at_once
 from scorefold_iddiff.local.range_finder import BLOCK, Range, find_ranges
-from scorefold_iddiff.local.resampling import Rule, resample_weights, resampled_dimensions
-from scorefold_iddiff.local.rules import paper_rule, projector_rule, ratio_rule, reference_rule, threshold_rule
-from scorefold_iddiff.local.spectra import Expectation, Moments, asymmetry, gather, projector, response_gram, slope
+from scorefold_iddiff.local.spectra import (
+    Expectation,
+    Moments,
+    Rule,
+    asymmetry,
+    gather,
+    paper_rule,
+    projector,
+    projector_rule,
+    ratio_rule,
+    reference_rule,
+    response_gram,
+    slope,
+    threshold_rule,
+)
 
 RULES: dict[str, tuple[str, Rule]] = {
     "projector": ("projector", projector_rule),
@@ -281,3 +293,50 @@ def padded(bases: Sequence[Tensor]) -> Tensor:
     width = max(basis.shape[1] for basis in bases)
     rows = [torch.nn.functional.pad(basis, (0, width - basis.shape[1])) for basis in bases]
     return torch.stack(rows)
+
+
+def resampled_dimensions(
+    moments: Moments, values: Tensor, vectors: Tensor, rule: Rule, spectrum: str, weights: Tensor
+) -> Tensor:
+    """The dimensions (R, P) by a rule from R resamples of the kept noises: a bootstrap at one point, to first order.
+
+    Resampling the noises and solving again would break an orthonormal design, and cost a decomposition each time.
+    Instead the directions found are held and the reading along each is resampled: along v_j the response is
+    (1 - lambda_j) z plus a remainder, of curvature and of the score's errors, which makes the reading uncertain.
+
+    ``values`` (P, D) and ``vectors`` (P, D, D) are the whole sample's: eigenvalues of the ``projector``, or singular
+    values of ``centred`` or ``uncentred`` expected noises; ``weights`` (R, K) count each noise (of pairs, each pair).
+    """
+    assert moments.kept is not None
+    weights = torch.cat([weights, torch.ones_like(weights[:1])]).to(vectors.dtype)  # the last: the whole sample
+    along = vectors.new_zeros(len(vectors), len(weights), vectors.shape[-1])
+    noises = torch.zeros_like(along)
+    first = 0
+    for noise, response, *even in moments.kept:
+        part = weights[:, first : first + noise.shape[1]]
+        first += noise.shape[1]
+        z, e = noise.to(vectors.dtype) @ vectors, response.to(vectors.dtype)
+        if spectrum == "projector":
+            terms = z * (e @ vectors)
+        else:
+            if spectrum == "centred" and not moments.paired:
+                e = e - (moments.response_sum / moments.count).to(e.dtype)[:, None]
+            terms = (e @ vectors).square()
+            if spectrum == "uncentred" and even:
+                terms = terms + (even[0].to(vectors.dtype) @ vectors).square()
+        along += part @ terms
+        noises += part @ z.square()
+    ratio = along / noises
+    drawn, whole = ratio[:, :-1], ratio[:, -1:]
+    if spectrum == "projector":
+        drawn = values[:, None] - (drawn - whole)
+    else:
+        drawn = values[:, None] * (drawn / whole.clamp_min(1e-30)).sqrt()
+    return rule(drawn.sort(dim=-1, descending=True).values)[0].mT
+
+
+def resample_weights(resamples: int, noises: int, generator: torch.Generator, like: Tensor) -> Tensor:
+    """How often each of K noises is drawn in each of R resamples with replacement, (R, K)."""
+    drawn = torch.randint(noises, (resamples, noises), generator=generator, device=generator.device)
+    counts = torch.zeros(resamples, noises, dtype=torch.float64, device=generator.device)
+    return counts.scatter_add_(1, drawn, torch.ones_like(counts)).to(like.device)
