@@ -49,7 +49,7 @@ from scorefold.interfaces import Progress
 from scorefold_standard.config.flows import AffineCouplingConfig, SplineCouplingConfig
 from scorefold_standard.flows.coupling import CouplingFlow
 from scorefold_toolkit.training.loop import compiled
-from scorefold_toolkit.training.task import LossModule
+from scorefold_toolkit.training.phases import LossModule
 
 LAYERS, HIDDEN, BINS, BOUND = 8, 64, 8, 5.0
 APART = 1e-4

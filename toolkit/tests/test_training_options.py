@@ -17,9 +17,8 @@ from scorefold.config import TrainingConfig
 from scorefold.data import Dataset
 from scorefold.errors import TrainingError
 from scorefold.interfaces.capabilities import Loss
-from scorefold_toolkit.training import duration, fit
-from scorefold_toolkit.training.batches import mirrored, parts_of
-from scorefold_toolkit.training.duration import replanned
+from scorefold_toolkit.training import fit, steps
+from scorefold_toolkit.training.steps import mirrored, parts_of, replanned
 
 
 @pytest.mark.parametrize("parts", [2, 3, 16])
@@ -188,7 +187,7 @@ def test_timing_stops_after_the_first_steps_where_there_is_no_time_left() -> Non
             next(calls)
             return super().loss(*given, **named)
 
-    assert duration._seconds_a_step(Counted(), 0, points(), TrainingConfig(steps=9), 0.0) > 0
-    assert next(calls) == duration._WARM_UP + 1
-    assert duration._seconds_a_step(Counted(), 0, points(), TrainingConfig(steps=9), 60.0) > 0
-    assert next(calls) == 2 * duration._WARM_UP + duration._TIMED + 2
+    assert steps._seconds_a_step(Counted(), 0, points(), TrainingConfig(steps=9), 0.0) > 0
+    assert next(calls) == steps._WARM_UP + 1
+    assert steps._seconds_a_step(Counted(), 0, points(), TrainingConfig(steps=9), 60.0) > 0
+    assert next(calls) == 2 * steps._WARM_UP + steps._TIMED + 2

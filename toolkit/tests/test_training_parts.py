@@ -21,9 +21,9 @@ from scorefold.data import Dataset, StreamedDataset
 from scorefold.errors import TrainingError
 from scorefold.interfaces.capabilities import Loss, Phase, Progress
 from scorefold_toolkit.training import fit
-from scorefold_toolkit.training.batches import batch_positions, batch_size
 from scorefold_toolkit.training.optimiser import AveragedWeights, Plateau, clip_gradients, learning_rate_factor
 from scorefold_toolkit.training.phases import ordered_phases, share_steps
+from scorefold_toolkit.training.steps import batch_positions, batch_size
 
 
 def phase(name: str, after: str | None = None, steps: int | None = None) -> Phase:

@@ -13,7 +13,7 @@ from vae_networks import NETWORKS, neural_prior
 from scorefold.data import Dataset
 from scorefold.interfaces import Progress
 from scorefold_scorevae.scorevae.model import ScoreVAE
-from scorefold_toolkit.training.task import LossModule
+from scorefold_toolkit.training.phases import LossModule
 
 
 def model_of(network: str, **config: object) -> ScoreVAE:

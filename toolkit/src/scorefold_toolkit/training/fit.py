@@ -18,11 +18,17 @@ from scorefold.interfaces.capabilities import Phase, Progress, Trainable
 from scorefold.seeds import derive_generator, derive_seed
 from scorefold.stage import Executor
 from scorefold_toolkit.training.distributed import OneProcess, processes_for
-from scorefold_toolkit.training.duration import steps_in, untrained
 from scorefold_toolkit.training.loop import train_phase
-from scorefold_toolkit.training.phases import ordered_phases, share_steps, state_names
+from scorefold_toolkit.training.phases import (
+    Interrupt,
+    Task,
+    deferred_interrupt,
+    ordered_phases,
+    share_steps,
+    state_names,
+)
 from scorefold_toolkit.training.record import Clock, FitReport
-from scorefold_toolkit.training.task import Interrupt, Task, deferred_interrupt
+from scorefold_toolkit.training.steps import steps_in, untrained
 from scorefold_toolkit.training.validation import HasLossReference, LossReference, some_of, validation_loss
 
 

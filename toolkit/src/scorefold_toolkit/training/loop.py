@@ -15,8 +15,6 @@ from torch import nn
 from scorefold.data import Dataset
 from scorefold.errors import TrainingError
 from scorefold.interfaces.capabilities import Phase, Progress
-from scorefold_toolkit.training.batches import batch_positions, batch_size, mirrored, parts_of
-from scorefold_toolkit.training.duration import replanned
 from scorefold_toolkit.training.optimiser import (
     AveragedWeights,
     Plateau,
@@ -28,9 +26,9 @@ from scorefold_toolkit.training.optimiser import (
     set_learning_rate,
     trained_groups,
 )
-from scorefold_toolkit.training.phases import only
+from scorefold_toolkit.training.phases import LossModule, State, Task, named, only
 from scorefold_toolkit.training.record import Checkpoints, RecentLosses, refuse_non_finite
-from scorefold_toolkit.training.task import LossModule, State, Task, named
+from scorefold_toolkit.training.steps import batch_positions, batch_size, mirrored, parts_of, replanned
 from scorefold_toolkit.training.validation import Best, validation_loss
 
 

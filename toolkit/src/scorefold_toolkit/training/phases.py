@@ -1,15 +1,29 @@
-"""The phases of a component's training: their order, their steps, and what stands still meanwhile."""
+"""The phases of a component's training: their order and steps, what stands still meanwhile, the state that they share.
+
+A checkpoint holds that state. Ctrl-C waits for the end of a step.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from scorefold.config import TrainingConfig
+from scorefold.data import Dataset
 from scorefold.errors import TrainingError
-from scorefold.interfaces.capabilities import Phase
+from scorefold.interfaces.capabilities import Phase, Progress, Trainable
+from scorefold_toolkit.training.distributed import OneProcess
+from scorefold_toolkit.training.record import Checkpoints, Clock, FitReport, training_identity
 
 _KEY = re.compile(r"[A-Za-z0-9][\w.+-]*\Z")
 
@@ -98,3 +112,131 @@ def only(model: nn.Module, phase: Phase, trained: Sequence[nn.Parameter]) -> Ite
         for parameter, wanted in before.items():
             parameter.requires_grad_(wanted)
             parameter.grad = None
+
+
+class Interrupt:
+    """Whether Ctrl-C was pressed."""
+
+    pressed = False
+
+
+@contextmanager
+def deferred_interrupt() -> Iterator[Interrupt]:
+    """Ctrl-C only sets ``pressed`` meanwhile; pressed a second time it interrupts at once.
+
+    Python delivers signals to the main thread and some programs ignore or handle this one: outside the main thread, or
+    with a handler other than Python's own, nothing changes.
+    """
+    interrupt = Interrupt()
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is not signal.default_int_handler:
+        yield interrupt
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        interrupt.pressed = True
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield interrupt
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+State = tuple[dict[str, Tensor], dict[str, Any]]
+"""Tensors and JSON facts: the two halves of a checkpoint."""
+
+
+@dataclass
+class Task:
+    """One call of ``fit``. ``total`` counts the steps of all phases, ``before`` those of phases with reports of their
+    own, which ``report`` does not count."""
+
+    model: Trainable
+    train: Dataset
+    validation: Dataset | None
+    config: TrainingConfig
+    seed: int
+    total: int
+    precision: str
+    processes: OneProcess
+    generator: torch.Generator
+    interrupt: Interrupt
+    checkpoint_dir: Path | None
+    metrics: Callable[[int, Mapping[str, float]], None] | None
+    progress: Callable[[int, int, str], None] | None
+    report: FitReport
+    clock: Clock
+    before: int = 0
+
+    @property
+    def step(self) -> int:
+        """The steps that are done, over all phases."""
+        return self.before + self.report.steps
+
+    @property
+    def module(self) -> nn.Module:
+        """The model, as the module that it also is."""
+        assert isinstance(self.model, nn.Module)
+        return self.model
+
+    def checkpoints(self, phase: Phase, steps: int) -> Checkpoints | None:
+        """The checkpoints of a phase of so many steps, or None where none are kept."""
+        if self.checkpoint_dir is None:
+            return None
+        identity = training_identity(self.config, self.module.state_dict(), self.train, self.validation)
+        identity |= {"seed": self.seed, "precision": self.precision, "processes": self.processes.count}
+        identity |= {"phase": phase.name, "steps of the phase": steps}
+        return Checkpoints(self.checkpoint_dir / checkpoint_key(phase), identity)
+
+    def state(self) -> State:
+        """What a checkpoint holds whatever the phase: the model, every process's random states, and the report."""
+        tensors = {f"model.{name}": value for name, value in self.module.state_dict().items()}
+        tensors["random.loss"] = self.processes.gather(self.generator.get_state())
+        tensors["random.cpu"] = self.processes.gather(torch.get_rng_state())
+        if self.processes.device.type == "cuda":
+            tensors["random.cuda"] = self.processes.gather(torch.cuda.get_rng_state(self.processes.device))
+        return tensors, {"report": self.report.facts()}
+
+    def restore(self, state: State, phase: Phase) -> None:
+        """Goes on from what ``state`` gave; of an independent phase that is its own modules alone."""
+        tensors, facts = state
+        model = named("model", tensors)
+        if phase.independent:
+            own = state_names(self.module, phase)
+            model = {name: value for name, value in model.items() if name in own}
+        self.module.load_state_dict(model, strict=not phase.independent)
+        # Copies, because a generator reads its state from the start of a tensor's storage whatever its offset.
+        states = {name: rows[self.processes.rank].clone() for name, rows in named("random", tensors).items()}
+        self.generator.set_state(states["loss"])
+        torch.set_rng_state(states["cpu"])
+        if "cuda" in states:
+            torch.cuda.set_rng_state(states["cuda"], self.processes.device)
+        self.report.take_over(facts["report"])
+
+    def report_metrics(self, values: Mapping[str, float]) -> None:
+        """Reports numbers at the present step."""
+        if self.metrics is not None:
+            self.metrics(self.step, values)
+
+
+class LossModule(nn.Module):
+    """A model and its loss as one module whose ``forward`` is the loss, so that what wraps modules sees it whole."""
+
+    def __init__(self, model: Trainable) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, batch: Dataset, progress: Progress, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch, a scalar, and its parts by name."""
+        loss = self.model.loss(batch, progress=progress, generator=generator)
+        return loss.value, dict(loss.parts)
+
+
+def named(group: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors called ``<group>.<name>``, by name."""
+    prefix = f"{group}."
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

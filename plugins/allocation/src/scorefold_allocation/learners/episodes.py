@@ -18,7 +18,7 @@ from scorefold_allocation.learners.adaptation import Answer, Measure, task_losse
 from scorefold_allocation.learners.course import Course
 from scorefold_allocation.learners.interface import Cell
 from scorefold_allocation.learners.networks import Stack, Weights
-from scorefold_toolkit.training.duration import untrained
+from scorefold_toolkit.training.steps import untrained
 
 _NUMBERS_AT_ONCE = 2_000_000
 """What the widest layer may hold of all new tasks that are answered at once."""
