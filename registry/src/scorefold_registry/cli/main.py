@@ -16,7 +16,7 @@ from scorefold.errors import ScorefoldError, printable
 from scorefold_registry.cli.answers import only_answers
 from scorefold_registry.cli.terminal import styled, wrapped
 from scorefold_registry.plugins.settings import OPTION_VARIABLE, VARIABLE
-from scorefold_registry.run.torchrun import torchrun_processes
+from scorefold_registry.run.os_process import torchrun_processes
 
 if TYPE_CHECKING:
     from scorefold_registry.plugins.records import Command, PluginRecord

@@ -46,7 +46,7 @@ def attempt(
     run: Callable[[], ValueT | None], reason: Callable[[BaseException], ScorefoldError] = as_ours
 ) -> Answer[ValueT]:
     """What a function gives, or the reason of the error that it ends with, whatever a plugin raises; Ctrl-C passes."""
-    from scorefold_registry.run.costs import cpu_seconds
+    from scorefold_registry.run.os_process import cpu_seconds
 
     began, before = time.monotonic(), cpu_seconds()
 

@@ -26,20 +26,19 @@ from scorefold_registry.plugins.records import PluginRecord
 from scorefold_registry.run import folders as run_folders
 from scorefold_registry.run import team
 from scorefold_registry.run.cache import Cache
-from scorefold_registry.run.costs import cpu_seconds, peak_memory, restart_peak
 from scorefold_registry.run.environment import describe_environment
 from scorefold_registry.run.error_attribution import stage_error
 from scorefold_registry.run.executor import LocalExecutor, plugins_executor
 from scorefold_registry.run.keys import key_of
 from scorefold_registry.run.observers import Events, Observers, Own
+from scorefold_registry.run.os_process import cpu_seconds, peak_memory, restart_peak
 from scorefold_registry.run.progress import Silent
 from scorefold_registry.run.rehearsal import rehearse
 from scorefold_registry.run.report import write_report
 from scorefold_registry.run.result import RunInterrupted, RunResult, StageResult
-from scorefold_registry.run.stage_builder import StageBuilder, check_outcome, fingerprints
+from scorefold_registry.run.stage_builder import StageBuilder, StageWork, check_outcome, fingerprints
 from scorefold_registry.run.stage_folder import draw_again, write_stage
 from scorefold_registry.run.stage_values import Inputs, SeenOutcome, StageValues, changed_files, frozen
-from scorefold_registry.run.stage_work import StageWork
 from scorefold_registry.runfile.plan import Plan, PlannedStage
 from scorefold_registry.runfile.reader import RunFileError
 from scorefold_registry.runfile.yaml_reader import yaml_text

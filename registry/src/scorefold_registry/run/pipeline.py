@@ -16,10 +16,10 @@ from scorefold_registry.run import team
 from scorefold_registry.run.cache import Cache, area, make_folder
 from scorefold_registry.run.environment import set_up
 from scorefold_registry.run.execution import RunExecution
+from scorefold_registry.run.os_process import torchrun_processes
 from scorefold_registry.run.progress import Silent
 from scorefold_registry.run.result import RunResult
 from scorefold_registry.run.stage_builder import StageBuilder
-from scorefold_registry.run.torchrun import torchrun_processes
 from scorefold_registry.runfile.plan import Plan, make_plan
 from scorefold_registry.runfile.reader import RunFile, read
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
 from scorefold.errors import printable
-from scorefold_registry.run.costs import peak_memory
+from scorefold_registry.run.os_process import peak_memory
 
 SECONDS_BETWEEN_LINES = 10.0
 

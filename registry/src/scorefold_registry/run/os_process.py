@@ -1,4 +1,4 @@
-"""The costs of a stage: CPU seconds and memory of this process."""
+"""This process to the system: its CPU seconds, its memory, and how many torchrun started with it. No torch here."""
 
 from __future__ import annotations
 
@@ -26,3 +26,9 @@ def peak_memory() -> float | None:
         lines = Path("/proc/self/status").read_text().splitlines()
         return next((1.024e-3 * float(line.split()[1]) for line in lines if line.startswith("VmHWM")), None)
     return None
+
+
+def torchrun_processes() -> int:
+    """How many processes torchrun started together, this one among them; 1 where it started none."""
+    size = os.environ.get("WORLD_SIZE", "1")
+    return int(size) if "RANK" in os.environ and size.isdecimal() else 1
