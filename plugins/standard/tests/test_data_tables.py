@@ -22,7 +22,7 @@ from scorefold_neighbours.estimators.pca import PCAEstimator
 from scorefold_neighbours.estimators.skdim import SkdimEstimator
 from scorefold_standard.config.data import ArrayConfig
 from scorefold_standard.data.array import ArrayFile
-from scorefold_toolkit.data.rounding import rounding_warning
+from scorefold_toolkit.data.scale_checks import rounding_warning
 from scorefold_verbs.config.verbs import EstimateOptions
 from scorefold_verbs.estimate import estimate as verb_estimate
 from scorefold_verbs.load import load as verb_load
