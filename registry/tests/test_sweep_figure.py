@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from scorefold_registry.experiments.figure import draw_sweep
 from scorefold_registry.experiments.rows import PointRow, SweepResult
 from scorefold_registry.experiments.table import points_table, print_table, swept_csv
-from scorefold_registry.run.figures import draw
+from scorefold_registry.run.stage_folder import draw
 
 
 def swept(points: Sequence[tuple[Mapping[str, Any], float | None]]) -> SweepResult:

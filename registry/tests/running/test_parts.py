@@ -20,8 +20,8 @@ from scorefold.interfaces import TensorSource
 from scorefold.results import Allocation, Estimate, PlanRow
 from scorefold_registry.components.values import load_value, save_value
 from scorefold_registry.run.executor import LocalExecutor
-from scorefold_registry.run.figures import draw
 from scorefold_registry.run.progress import Bars, Lines, Silent, metrics_text, progress_for
+from scorefold_registry.run.stage_folder import draw
 
 
 def test_jobs_come_back_in_order_whoever_did_them(warm_workers: None) -> None:

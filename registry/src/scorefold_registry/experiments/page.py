@@ -22,9 +22,9 @@ from scorefold_registry.experiments.table import (
     summary,
     swept_csv,
 )
-from scorefold_registry.run.figures import draw, erase
 from scorefold_registry.run.progress import duration
 from scorefold_registry.run.report import environment_facts, figures_of, templates
+from scorefold_registry.run.stage_folder import draw, erase
 
 PAGE = "report.html"
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from scorefold.artefacts import json_text
 from scorefold.errors import ConfigError
 from scorefold_registry.components.stage_files import read_result
-from scorefold_registry.run.figures import DPI
 from scorefold_registry.run.progress import number_text
 from scorefold_registry.run.report import answers, figures_of, stage_warnings
 from scorefold_registry.run.result import RunResult
+from scorefold_registry.run.stage_folder import DPI
 from scorefold_registry.runfile.reader import VERSION, near
 from scorefold_registry.runfile.yaml_reader import yaml_text
 

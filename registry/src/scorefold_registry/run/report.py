@@ -30,8 +30,8 @@ from scorefold_registry.components.stage_files import (
     read_value,
 )
 from scorefold_registry.run.data_table import HEAD, NUMBERS, cells, summary_in
-from scorefold_registry.run.figures import CAPTIONS
 from scorefold_registry.run.progress import duration, number_text
+from scorefold_registry.run.stage_folder import CAPTIONS
 from scorefold_registry.runfile.yaml_reader import yaml_text
 
 LARGEST_SVG = 400_000

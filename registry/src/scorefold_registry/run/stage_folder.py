@@ -1,27 +1,33 @@
-"""The folder of a stage: written when the stage is done, read by later stages and later runs."""
+"""The folder of a stage and its figures: written when the stage is done, read by later stages and later runs."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scorefold.artefacts import save_arrays, write_json, write_text
+from scorefold.artefacts import read_json, save_arrays, write_json, write_text
 from scorefold.errors import ArtefactError
-from scorefold.stage import Executor, Fitted, Outcome
+from scorefold.stage import Executor, Fitted, Outcome, reported
+from scorefold_registry.components.file_names import file_name, free_name
 from scorefold_registry.components.manifest import REFERENCE_FILE, has_state
 from scorefold_registry.components.saving import load, port_objects, relative
 from scorefold_registry.components.stage_files import RESULT_FILE, STAGE_FILE, read_result, read_stage, stages_near
 from scorefold_registry.components.values import load_value, save_value
 from scorefold_registry.plugins.loading import describe, own_frame
-from scorefold_registry.run.figures import draw
 from scorefold_registry.runfile.plan import PlannedStage
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from scorefold_registry.host import Host
 
 ARRAYS_FILE = "arrays.safetensors"
+CAPTIONS = "figures.json"
+DPI = 160
 
 
 @dataclass(frozen=True)
@@ -123,3 +129,63 @@ def _draw(host: Host, planned: PlannedStage, outcome: Outcome, folder: Path) -> 
         frame = own_frame(error, {target.partition(".")[0]})
         return f"the figures of stage {planned.name!r} ({target}) failed: {describe(error)} at {frame}"
     return None
+
+
+def draw(target: str, shown: Any, folder: Path, *, math: bool = True) -> list[str]:
+    """Call ``module:function`` on what is shown and write ``figures/<name>.png`` and ``.svg``; the names drawn.
+
+    A figure is captioned with its label (``figure.set_label``), where that says more than the titles in the figure.
+    Without ``math``, dollars in its texts are dollars: for names that anybody may have given.
+    """
+    import matplotlib
+
+    with matplotlib.rc_context({"text.parse_math": math}):
+        return _drawn(target, shown, folder)
+
+
+def _drawn(target: str, shown: Any, folder: Path) -> list[str]:
+    module, _, function = target.partition(":")
+    figures: Mapping[str, Figure] = getattr(import_module(module), function)(shown) or {}
+    captions: dict[str, dict[str, str]] = {}
+    for name, figure in reported(figures.items(), len(figures), "figures"):
+        stem = free_name(file_name(name), captions)
+        _write_figure(figure, folder / "figures", stem)
+        captions[stem] = {"name": name, **_words(figure, name)}
+    if captions:
+        write_json(folder / "figures" / CAPTIONS, captions)
+    return list(captions)
+
+
+def erase(folder: Path) -> None:
+    """Remove the figures that ``draw`` wrote into a folder, and nothing else that stands beside them."""
+    captions = folder / "figures" / CAPTIONS
+    if not captions.exists():
+        return
+    found = read_json(captions)
+    for stem in found if isinstance(found, dict) else ():
+        if file_name(stem) == stem:
+            for ending in (".svg", ".png"):
+                captions.with_name(stem + ending).unlink(missing_ok=True)
+    captions.unlink()
+
+
+def _write_figure(figure: Figure, folder: Path, stem: str) -> None:
+    import matplotlib
+
+    folder.mkdir(parents=True, exist_ok=True)
+    # A fixed salt and no date: the same figure gives the same bytes.
+    with matplotlib.rc_context({"svg.hashsalt": stem}), warnings.catch_warnings():
+        # A name may be in any script, and the font has few.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
+        figure.savefig(folder / f"{stem}.svg", format="svg", metadata={"Date": None})
+        # Laid out by now: doing it again would cost as much as the drawing.
+        figure.set_layout_engine(None)
+        figure.savefig(folder / f"{stem}.png", format="png", dpi=DPI)
+
+
+def _words(figure: Figure, name: str) -> dict[str, str]:
+    """The caption of a figure, empty where there is none, and a title for those who can't see it."""
+    label = str(figure.get_label() or "")
+    titles = [title for title in (figure.get_suptitle(), *(str(axes.get_title()) for axes in figure.axes)) if title]
+    title = label or (titles[0] if titles else name.replace("-", " ").capitalize())
+    return {"title": title, "caption": "" if label in titles else label}
