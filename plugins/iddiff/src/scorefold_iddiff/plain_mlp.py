@@ -10,35 +10,9 @@ from torch import Tensor, nn
 
 from scorefold.data import Condition, ConditionSpec
 from scorefold.errors import ConfigError
-from scorefold.interfaces import Network, Prepares
+from scorefold.interfaces import Prepares
 from scorefold_iddiff.config.networks import PlainMLPConfig
-from scorefold_toolkit.nn import ACTIVATIONS
-
-
-class PlainMLP(Network):
-    """Builds ``PlainNetwork`` modules for events of any shape, flattened. Raises ``ConfigError`` for a condition, which
-    the published network has not.
-
-    >>> from scorefold_registry import Host
-    >>> network = Host.discover().create("network:plain-mlp").build((100,), (100,), time=True)
-    >>> sum(parameter.numel() for parameter in network.parameters())
-    21395556
-    """
-
-    def __init__(self, config: PlainMLPConfig) -> None:
-        self.config = config
-
-    def build(
-        self,
-        in_shape: tuple[int, ...],
-        out_shape: tuple[int, ...],
-        *,
-        time: bool = False,
-        condition: ConditionSpec | None = None,
-    ) -> nn.Module:
-        if condition is not None:
-            raise ConfigError("network:plain-mlp takes no condition", hint="use network:mlp")
-        return PlainNetwork(self.config, in_shape, out_shape, time=time)
+from scorefold_toolkit.nn import ACTIVATIONS, ModuleNetwork
 
 
 class PlainNetwork(nn.Module, Prepares):
@@ -53,7 +27,13 @@ class PlainNetwork(nn.Module, Prepares):
     unit: Tensor
 
     def __init__(
-        self, config: PlainMLPConfig, in_shape: tuple[int, ...], out_shape: tuple[int, ...], *, time: bool
+        self,
+        config: PlainMLPConfig,
+        in_shape: tuple[int, ...],
+        out_shape: tuple[int, ...],
+        *,
+        time: bool,
+        condition: None = None,
     ) -> None:
         super().__init__()
         self.out_shape, self.time = tuple(out_shape), time
@@ -79,3 +59,21 @@ class PlainNetwork(nn.Module, Prepares):
             h = self.activation(layer(h))
         out: Tensor = self.layers[-1](h)
         return out.reshape(-1, *self.out_shape)
+
+
+class PlainMLP(ModuleNetwork):
+    """Builds ``PlainNetwork`` modules for events of any shape, flattened. Raises ``ConfigError`` for a condition, which
+    the published network has not.
+
+    >>> from scorefold_registry import Host
+    >>> network = Host.discover().create("network:plain-mlp").build((100,), (100,), time=True)
+    >>> sum(parameter.numel() for parameter in network.parameters())
+    21395556
+    """
+
+    module = PlainNetwork
+
+    def check(self, in_shape: tuple[int, ...], out_shape: tuple[int, ...], condition: ConditionSpec | None) -> None:
+        """Raises ``ConfigError`` for a condition."""
+        if condition is not None:
+            raise ConfigError("network:plain-mlp takes no condition", hint="use network:mlp")

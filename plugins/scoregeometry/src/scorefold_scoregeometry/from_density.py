@@ -38,7 +38,7 @@ class FromDensity(SolvedGeometry):
     config: DensityConfig
 
     def __init__(
-        self, config: DensityConfig, data: DataSource, score: ScoreModel | None = None, flow: Flow | None = None
+        self, config: DensityConfig, *, data: DataSource, score: ScoreModel | None = None, flow: Flow | None = None
     ) -> None:
         density = Density(config, score, flow, data)
         super().__init__(config, density.event_shape)
@@ -145,7 +145,7 @@ class ScoreGeometry(FromDensity):
                 f"form: {config.form} is of denoised points, and a flow denoises nothing",
                 hint="set form: graph or jacobian, or plug in a score",
             )
-        super().__init__(config, data, score, flow)
+        super().__init__(config, data=data, score=score, flow=flow)
 
     @property
     def weight(self) -> float:
@@ -222,11 +222,6 @@ class FermatGeometry(ConformalGeometry):
 
     config: FermatConfig
 
-    def __init__(
-        self, config: FermatConfig, *, data: DataSource, score: ScoreModel | None = None, flow: Flow | None = None
-    ) -> None:
-        super().__init__(config, data, score, flow)
-
     def shape(self) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         """phi = -beta (log p - its mean)."""
         beta, middle = self.config.exponent / self.dimension, self.reference[0]
@@ -253,16 +248,6 @@ class DensityGeometry(ConformalGeometry):
     """
 
     config: DensityMetricConfig
-
-    def __init__(
-        self,
-        config: DensityMetricConfig,
-        *,
-        data: DataSource,
-        score: ScoreModel | None = None,
-        flow: Flow | None = None,
-    ) -> None:
-        super().__init__(config, data, score, flow)
 
     def shape(self) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         """phi of the form."""

@@ -24,7 +24,7 @@ _AT_ONCE = 2**22
 class FromPoints(SolvedGeometry):
     """A geometry made of training points alone."""
 
-    def __init__(self, config: SolvedConfig, data: DataSource) -> None:
+    def __init__(self, config: SolvedConfig, *, data: DataSource) -> None:
         super().__init__(config, _shape(data))
         self.data = data
 
@@ -50,9 +50,6 @@ class LandGeometry(FromPoints):
     """
 
     config: LandConfig
-
-    def __init__(self, config: LandConfig, *, data: DataSource) -> None:
-        super().__init__(config, data)
 
     @cached_property
     def points(self) -> Tensor:
@@ -110,9 +107,6 @@ class RbfGeometry(FromPoints):
     """
 
     config: RbfConfig
-
-    def __init__(self, config: RbfConfig, *, data: DataSource) -> None:
-        super().__init__(config, data)
 
     @cached_property
     def functions(self) -> tuple[Tensor, Tensor, Tensor]:

@@ -20,7 +20,7 @@ from scorefold.interfaces.geometry import barycentre_weights, check_times, flatt
 from scorefold_pullback.config.geometry import IsoPullbackConfig
 from scorefold_pullback.geometry.arc import Arc
 from scorefold_pullback.geometry.pullback import Pullback
-from scorefold_pullback.geometry.reference import Compared, check_reference
+from scorefold_pullback.geometry.reference import compared_with
 from scorefold_pullback.geometry.rows import row_lengths
 from scorefold_toolkit.potential import Potential
 
@@ -50,8 +50,7 @@ class IsoPullback(Geometry, nn.Module):
         self.config = config
         self.pullback = Pullback(config, flow=flow, psi=psi)
         self.event_shape = self.pullback.event_shape
-        self.compared = Compared(reference)
-        check_reference(self, reference)
+        self.compared = compared_with(reference, self)
 
     def diagnose(self, points: Tensor) -> tuple[Mapping[str, float], Sequence[str]]:
         """What points say of the flow: see ``Pullback.diagnose``."""

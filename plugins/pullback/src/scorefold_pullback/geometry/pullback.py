@@ -19,7 +19,7 @@ from scorefold.interfaces import ClosedFormGeodesics, Flow, Geometry, Trainable,
 from scorefold.interfaces.geometry import barycentre_weights, check_times
 from scorefold_pullback.config.geometry import PullbackConfig
 from scorefold_pullback.geometry.chart import Chart
-from scorefold_pullback.geometry.reference import Compared, check_reference
+from scorefold_pullback.geometry.reference import compared_with
 from scorefold_pullback.geometry.rows import check_rows, row_lengths
 from scorefold_pullback.geometry.trust import diagnose
 from scorefold_toolkit.nn import Quadratic
@@ -59,8 +59,7 @@ class Pullback(Geometry, Transports, ClosedFormGeodesics, nn.Module):
         self.config = config
         self.event_shape = flow.event_shape
         self.flow = flow
-        self.compared = Compared(reference)
-        check_reference(self, reference)
+        self.compared = compared_with(reference, self)
         # A base is not held a second time: it is part of the flow, and so of the flow's state.
         self._plugged = psi
         self._warned = False

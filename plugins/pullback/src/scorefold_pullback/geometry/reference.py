@@ -39,14 +39,15 @@ class Compared:
         }
 
 
-def check_reference(geometry: Geometry, reference: Geometry | None) -> None:
-    """Raises ``ConfigError`` for a reference with events of another shape."""
+def compared_with(reference: Geometry | None, geometry: Geometry) -> Compared:
+    """The reference of a geometry. Raises ``ConfigError`` for one with events of another shape."""
     if reference is not None and tuple(reference.event_shape) != tuple(geometry.event_shape):
         raise ConfigError(
             f"the reference has events of shape {tuple(reference.event_shape)}, and this geometry "
             f"{tuple(geometry.event_shape)}",
             hint="plug in a geometry of the same data, or none",
         )
+    return Compared(reference)
 
 
 def curves_apart(a: Tensor, b: Tensor) -> Tensor:
