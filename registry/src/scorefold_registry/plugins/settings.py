@@ -173,15 +173,20 @@ def _matches(record: PluginRecord, entry: str) -> bool:
 
 def _unknown_entries(listed: PluginList, records: Sequence[PluginRecord]) -> list[str]:
     """Notes on entries of a list that name no installed plugin: most are spelling mistakes."""
-    known = {name: plugin for plugin in not_installed(records) for name in (plugin.name, plugin.distribution)}
-    notes = []
-    for entry in (*(listed.allow or ()), *listed.deny):
-        if not any(_matches(record, entry) for record in records):
-            names = [record.name for record in records]
-            near = known[entry].install if entry in known else _near(entry, records)
-            near = near or f"installed: {', '.join(names) or 'none'}"
-            notes.append(f"{listed.source} names {entry!r}, which no installed plugin is called; {near}")
-    return notes
+    entries = (*(listed.allow or ()), *listed.deny)
+    unknown = [entry for entry in entries if not any(_matches(record, entry) for record in records)]
+    return [
+        f"{listed.source} names {entry!r}, which no installed plugin is called; {_remedy(entry, records)}"
+        for entry in unknown
+    ]
+
+
+def _remedy(entry: str, records: Sequence[PluginRecord]) -> str:
+    """How to install the plugin of an entry; names near it, or all, where it is none of ours."""
+    install = [plugin.install for plugin in not_installed(records) if entry in (plugin.name, plugin.distribution)]
+    if install:
+        return install[-1]
+    return _near(entry, records) or f"installed: {', '.join(record.name for record in records) or 'none'}"
 
 
 def _near(entry: str, records: Iterable[PluginRecord]) -> str:

@@ -20,11 +20,9 @@ def extended(source: Positioned, folder: Path) -> str | None:
     """Put what the base of a run file says into its data, where it says nothing itself; the whole as text.
 
     Mappings are put together field by field, and all else is replaced: numbers, text and lists. Places of what comes
-    from the base are those in its file, which its paths start at, and problems are noted in ``source``. None for a file
-    that extends no other.
+    from the base are those in its file, which its paths start at. Problems are noted in ``source``; the text is then
+    None.
     """
-    if not isinstance(source.data, dict) or KEY not in source.data:
-        return None
     named = source.data.pop(KEY)
     if not isinstance(named, str) or not named:
         what = f"extends is {named!r:.60}; expected the path of a run file, from this one"

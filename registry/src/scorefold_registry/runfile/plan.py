@@ -139,7 +139,7 @@ def make_plan(catalogue: Catalogue, run: RunFile) -> Plan:
     """
     write_out(catalogue, run)
     stages = _Planner(catalogue, run, PartReader(catalogue, run)).plan()
-    plugins = plan_settings(catalogue, run)
+    plugins = plan_settings(catalogue, run) if run.plugins else {}
     put_together(run)
     if run.problems:
         # A value that could not be read is null, which the checks after it complain of too.

@@ -178,7 +178,8 @@ def read(
         )
     start = path.parent if folder is None else Path(folder)
     before = len(source.problems)
-    text = extended(source, start) or text
+    if EXTENDS in source.data:
+        text = extended(source, start) or text
     if len(source.problems) > before:
         raise RunFileError(source.problems)
     problems = list(source.problems)
