@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from verb_toys import Normal, Posterior, Shifted, Source, context
 
-from scorefold.data import Dataset, TensorSpec
+from scorefold.data import ConditionSpec, Dataset, TensorSpec
+from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Metric, Units
 from scorefold_verbs.assess import assess
 from scorefold_verbs.config.verbs import AssessOptions, LikelihoodOptions, OutlierOptions, SampleOptions
 from scorefold_verbs.evaluate import evaluate_likelihood
@@ -115,6 +116,27 @@ def test_an_assessment_is_compared_with_training_points(conditional: bool) -> No
     else:
         assert answer["quantity"] == "energy distance"
         assert abs(value) < 0.05
+
+
+def test_training_points_reach_only_the_measure_that_gives_the_answer() -> None:
+    seen: list[int] = []
+
+    class Counts(Measure):
+        def add(self, batch: EvaluationBatch) -> None:
+            seen.append(len(batch.draws.flatten(0, 1)))
+
+        def metrics(self) -> dict[str, float]:
+            return {}
+
+    class Counting(Metric):
+        def start(self, units: Units, event_shape: tuple[int, ...], condition_spec: ConditionSpec | None) -> Measure:
+            return Counts()
+
+    source = Source(train=Dataset(normal(90, 2, seed=1)), test=Dataset(normal(30, 2, seed=2)))
+    options = AssessOptions(n=5, conditions=30, steps=2)
+    outcome = assess(Posterior().double(), {"data": source, "metrics": [Counting()]}, options, context())
+    assert outcome.result["answer"]["reading"].startswith("training points in place of the samples")
+    assert sum(seen) == 5 * 30, "a metric that gives no answer is shown each draw once, and no training point"
 
 
 def test_unusual_points_are_compared_with_chance() -> None:
