@@ -1,7 +1,7 @@
 """Geodesics of metrics on R^D by numbers: metrics, discrete paths, their solver, and the equations of motion."""
 
 from scorefold_toolkit.geodesics.chords import FisherChord, GraphChord, MapChord
-from scorefold_toolkit.geodesics.field import Affine, Field
+from scorefold_toolkit.geodesics.field import Affine, Field, OfDensity
 from scorefold_toolkit.geodesics.metric import Metric, State
 from scorefold_toolkit.geodesics.midpoint import Conformal, Diagonal, GraphMidpoint, Matrices
 from scorefold_toolkit.geodesics.minimise import Minimum, minimise
@@ -22,6 +22,7 @@ __all__ = [
     "Matrices",
     "Metric",
     "Minimum",
+    "OfDensity",
     "SolverSettings",
     "State",
     "exponential",

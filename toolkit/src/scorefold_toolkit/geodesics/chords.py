@@ -12,7 +12,14 @@ import torch
 from torch import Tensor
 
 from scorefold_toolkit.geodesics.field import Field
-from scorefold_toolkit.geodesics.metric import Metric, State, from_fluxes, from_pieces, inverse_laplacian
+from scorefold_toolkit.geodesics.metric import (
+    Metric,
+    State,
+    from_fluxes,
+    from_pieces,
+    inverse_laplacian,
+    node_differences,
+)
 from scorefold_toolkit.geodesics.midpoint import GraphMidpoint
 
 
@@ -23,7 +30,7 @@ class GraphChord(Metric):
     trapezoidal rule.
     """
 
-    plain_steps = 10
+    models = True
 
     def __init__(self, field: Field, weight: float) -> None:
         self.field, self.weight = field, weight
@@ -68,10 +75,12 @@ class GraphChord(Metric):
     def evaluate(self, path: Tensor, known: State) -> State:
         """The scores at the nodes and the rises of log p along the steps, with the energy."""
         flat, lead = path.flatten(0, 1), path.shape[:2]
-        s, u = self.field.score(flat).unflatten(0, lead), path.diff(dim=1)
+        u = path.diff(dim=1)
         if self.field.log_prob is not None:
-            rises = self.field.log_prob(flat).unflatten(0, lead).diff(dim=1)
+            s, heights = (each.unflatten(0, lead) for each in self.field.both(flat))
+            rises = heights.diff(dim=1)
         else:
+            s = self.field.score(flat).unflatten(0, lead)
             rises = (u * (s[:, 1:] + s[:, :-1])).sum(2) / 2
         return from_pieces(u.square().sum(2) + self.weight * rises.square(), score=s, rises=rises)
 
@@ -87,15 +96,14 @@ class GraphChord(Metric):
         """
         s, steps = state["score"][:, 1:-1], path.shape[1] - 1
         laplacian = inverse_laplacian(steps).to(path)
-        differences = torch.zeros(steps, steps - 1, dtype=path.dtype, device=path.device)
-        differences.diagonal().fill_(1.0)
-        differences.diagonal(-1).fill_(-1.0)
+        differences = node_differences(steps).to(path)
         inside = differences @ (laplacian * (s @ s.mT)) @ differences.T
-        inside = inside + torch.eye(steps, dtype=path.dtype, device=path.device) / self.weight
+        inside.diagonal(dim1=1, dim2=2).add_(1 / self.weight)
+        factors = torch.linalg.lu_factor_ex(inside)[:2]
 
         def inverse(g: Tensor) -> Tensor:
             smooth = laplacian @ g
-            found = torch.linalg.solve(inside, differences @ (s * smooth).sum(2, keepdim=True))
+            found = torch.linalg.lu_solve(*factors, differences @ (s * smooth).sum(2, keepdim=True))
             back = laplacian @ (s * (differences.T @ found))
             answer: Tensor = (smooth - back) / (2 * steps)
             return answer

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from scorefold_toolkit.numerics import pullback, pushforward
@@ -27,6 +28,11 @@ class Field:
     def __init__(self, score: Rows, log_prob: Rows | None = None, mode: Mode = "forward") -> None:
         self.score, self.log_prob, self.mode = score, log_prob, mode
 
+    def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The score and log p at rows x (R, D), for a field that has both; override where one pass gives them."""
+        assert self.log_prob is not None
+        return self.score(x), self.log_prob(x)
+
     def push(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """The score and J v at rows x (R, D) for v (R, D), J the Jacobian of the score."""
         return pushforward(self.score, x, v, mode=self.mode)
@@ -34,6 +40,29 @@ class Field:
     def pull(self, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
         """The score and J^T w at rows x (R, D) for w (R, D)."""
         return pullback(self.score, x, w)
+
+
+class OfDensity(Field):
+    """The field of a log-density that torch can differentiate: rows x (R, D) to log p (R,).
+
+    >>> import torch
+    >>> OfDensity(lambda x: -0.5 * x.square().sum(1)).score(torch.ones(1, 2))
+    tensor([[-1., -1.]])
+    """
+
+    def __init__(self, log_prob: Rows, mode: Mode = "forward") -> None:
+        super().__init__(lambda x: self.both(x)[0], log_prob, mode)
+
+    def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """See ``Field.both``: by one pass forwards and one backwards."""
+        assert self.log_prob is not None
+
+        def summed(at: Tensor) -> tuple[Tensor, Tensor]:
+            found = self.log_prob(at)  # type: ignore[misc]
+            return found.sum(), found
+
+        found: tuple[Tensor, Tensor] = torch.func.grad(summed, has_aux=True)(x)
+        return found
 
 
 class Affine(Field):

@@ -32,8 +32,8 @@ class Metric(ABC):
 
     exact = True
     """Whether the gradient is that of the energy to rounding; a line integral of the score errs by O(1/N^3)."""
-    plain_steps = 0
-    """How many steps ``minimise`` takes along the preconditioned gradient before L-BFGS."""
+    models = False
+    """Whether the preconditioner models the Hessian, as Gauss and Newton's does: its steps are then tried plain."""
 
     @abstractmethod
     def apply(self, x: Tensor, v: Tensor) -> Tensor:
@@ -119,10 +119,10 @@ def from_pieces(pieces: Tensor, **others: Tensor) -> State:
 
 def from_fluxes(fluxes: Tensor, slopes: Tensor | None = None) -> Tensor:
     """dE/dx at nodes (B, N + 1, D) from the derivatives by the steps u_i, (B, N, D), and by the midpoints m_i."""
-    zero = torch.zeros_like(fluxes[:, :1])
-    gradient = torch.cat([zero, fluxes], 1) - torch.cat([fluxes, zero], 1)
+    pad = torch.nn.functional.pad
+    gradient = pad(fluxes, (0, 0, 1, 0)) - pad(fluxes, (0, 0, 0, 1))
     if slopes is not None:
-        gradient = gradient + (torch.cat([zero, slopes], 1) + torch.cat([slopes, zero], 1)) / 2
+        gradient = gradient + (pad(slopes, (0, 0, 1, 0)) + pad(slopes, (0, 0, 0, 1))) / 2
     return gradient
 
 
@@ -131,6 +131,12 @@ def inverse_laplacian(steps: int) -> Tensor:
     """T^-1 (N - 1, N - 1) of T = tridiag(-1, 2, -1): min(j, k) (N - max(j, k)) / N."""
     k = torch.arange(1, steps, dtype=torch.float64)
     return torch.minimum(k[:, None], k) * (steps - torch.maximum(k[:, None], k)) / steps
+
+
+@lru_cache
+def node_differences(steps: int) -> Tensor:
+    """The matrix (N, N - 1) from inner nodes to differences along the steps, with ends of 0."""
+    return torch.eye(steps + 1, dtype=torch.float64).diff(dim=0)[:, 1:-1].contiguous()
 
 
 def frozen_inverse(

@@ -169,10 +169,10 @@ class Conformal(Measured):
     def parts(self, places: Tensor, path: Tensor, known: State) -> State:
         """phi, its derivative by log p, and the score, at the places."""
         flat, lead = places.flatten(0, 1), places.shape[:2]
-        s = self.field.score(flat).unflatten(0, lead)
         if self.field.log_prob is not None:
-            f = self.field.log_prob(flat).unflatten(0, lead)
+            s, f = (each.unflatten(0, lead) for each in self.field.both(flat))
         else:
+            s = self.field.score(flat).unflatten(0, lead)
             f = integrated(places, s, path, known["ends"])
         phi, rate = self.shape(f.flatten())
         return {"phi": phi.unflatten(0, lead), "rate": rate.unflatten(0, lead), "score": s}

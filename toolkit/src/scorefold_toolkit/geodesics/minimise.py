@@ -6,6 +6,7 @@ the metric held for midpoints. Without it the number of steps would grow with th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +24,7 @@ _INEXACT = 1e-6
 _PATIENCE = 8
 _NEARLY = 1e-3
 _CLOSER = 0.7
+_AGREES = 0.2
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,10 @@ def minimise(
 ) -> Minimum:
     """Moves the inner nodes of paths (B, N + 1, D) to a least energy.
 
-    ``plain`` steps go along the preconditioned gradient, the others are L-BFGS. A step is halved until the energy falls
-    enough (Armijo, by the true slope). A trial with a Euclidean step longer than ``longest`` times the mean step counts
-    as a failure, unless the path had one before. Paths that are done leave the batch.
+    ``plain`` steps go along the preconditioned gradient, the others are L-BFGS. By default, with a metric that models
+    its Hessian, steps are plain while the energy falls as the model says, within 20 %. A step is halved until the
+    energy falls enough (Armijo, by the true slope). A trial with a Euclidean step longer than ``longest`` times the
+    mean step counts as a failure, unless the path had one before. Paths that are done leave the batch.
 
     >>> from scorefold_toolkit.geodesics import Field, GraphChord, straight
     >>> normal = GraphChord(Field(lambda x: -x, lambda x: -0.5 * x.square().sum(1)), weight=1.0)
@@ -62,61 +65,136 @@ def minimise(
     >>> round(float(minimise(normal, straight(*ends, 10)).state["energy"]), 4)
     9.4386
     """
-    known = {} if known is None else known
-    plain = metric.plain_steps if plain is None else plain
-    path, batch = path.clone(), len(path)
-    state = metric.evaluate(path, known)
-    slack = _ROUNDING if metric.exact else _INEXACT
-    decrement = path.new_full((batch,), float("inf"))
-    open_ = torch.ones(batch, dtype=torch.bool, device=path.device)
-    calls, taken = torch.ones_like(open_, dtype=torch.long), torch.zeros_like(open_, dtype=torch.long)
-    least, lowest, since = decrement.clone(), decrement.clone(), taken.clone()
-    energies, memory = [state["energy"].clone()], _Memory(path[:, 1:-1])
-    inner = slice(1, -1)
-    for count in range(steps + 1):
-        act = open_.nonzero()[:, 0]
-        if len(act) == 0 or path.shape[1] <= 2:
-            break
-        here, now = path[act], rows(state, act)
-        gradient = metric.gradient(here, now)[:, inner]
-        inverse = metric.precondition(here, now)
-        downhill = inverse(gradient)
-        decrement[act] = _dot(gradient, downhill) / now["energy"].clamp_min(1e-300)
-        bad = ~downhill.flatten(1).isfinite().all(1)
-        fell = (decrement[act] < 0.5 * least[act]) | (now["energy"] < 0.99 * lowest[act])
-        least[act] = torch.minimum(decrement[act], least[act])
-        lowest[act] = torch.minimum(now["energy"], lowest[act])
-        since[act] = torch.where(fell, 0, since[act] + 1)
-        # A line integral's gradient is not that of the energy to the last digits: it stops falling there.
-        stalled = (since[act] > _PATIENCE) if not metric.exact else torch.zeros_like(bad)
-        over = (decrement[act] <= tolerance) | bad | stalled
-        open_[act[over]] = False
-        if count == steps:
-            break
-        memory.learn(act, gradient)
-        direction = -downhill if count < plain else memory.direction(act, gradient, inverse, downhill)
-        moved = _search(metric, here, now, known, act, direction, gradient, slack, longest, over, decrement[act])
-        again = (~moved.done & ~over).nonzero()[:, 0]
-        if count >= plain and len(again):
-            # The remembered curvature misleads these: once more along the preconditioned gradient alone.
-            memory.forget(act[again])
-            held = torch.ones_like(over)
-            held[again] = False
-            second = _search(metric, here, now, known, act, -downhill, gradient, slack, longest, held, decrement[act])
-            put(vars(moved), again, {name: value[again] for name, value in vars(second).items() if name != "state"})
-            put(moved.state, again, rows(second.state, again))
-        calls[act] += moved.tries
-        good = moved.done & ~over
-        taken[act[good]] += 1
-        open_[act[~moved.done & ~over]] = False
-        memory.move(act, moved.path[:, inner] - here[:, inner], good)
-        path[act[good]] = moved.path[good]
-        put(state, act[good], rows(moved.state, good.nonzero()[:, 0]))
-        energies.append(state["energy"].clone())
-    if path.shape[1] <= 2:
-        decrement.zero_()
+    known, total = {} if known is None else known, len(path)
+    work = _Work(metric, path, known, plain is None and metric.models)
+    path, state = path.clone(), {name: value.clone() for name, value in work.state.items()}
+    decrement = path.new_full((total,), float("inf") if path.shape[1] > 2 else 0.0)
+    calls, taken = torch.ones(total, dtype=torch.long), torch.zeros(total, dtype=torch.long)
+    energies = [work.state["energy"]]
+    for count in range(steps + 1 if path.shape[1] > 2 else 0):
+        work.look()
+        over = work.over(tolerance) | (count == steps)
+        if bool(over.any()):
+            index, done = work.rows[over], over.nonzero()[:, 0]
+            path[index], decrement[index] = work.path[done], work.decrement[done]
+            put(state, index, rows(work.state, done))
+            calls[index], taken[index] = work.calls[done], work.taken[done]
+            if len(done) == len(over):
+                break
+            work.keep(~over)
+        work.move(count < (plain or 0), longest)
+        energies.append(energies[-1].index_put((work.rows,), work.state["energy"]))
     converged = (decrement <= tolerance) & state["energy"].isfinite()
     return Minimum(path, state, decrement, converged, calls, taken, tuple(energies))
+
+
+class _Work:
+    """The paths that are not done, in the places ``rows`` of their batch, and what is known of each."""
+
+    def __init__(self, metric: Metric, path: Tensor, known: State, trusted: bool) -> None:
+        self.metric, self.path, self.known, self.state = metric, path, known, metric.evaluate(path, known)
+        self.rows = torch.arange(len(path))
+        self.calls, self.taken = torch.ones_like(self.rows), torch.zeros_like(self.rows)
+        self.since = torch.zeros_like(self.rows)
+        self.trusted, self.stuck = torch.full_like(self.rows, trusted).bool(), torch.zeros_like(self.rows).bool()
+        self.least = self.lowest = path.new_full((len(path),), float("inf"))
+        self.gradient = self.downhill = path[:, 1:-1]
+        self.decrement = self.least
+        self.inverse: Callable[[Tensor], Tensor] = torch.clone
+        self.memory = _Memory()
+
+    def look(self) -> None:
+        """Finds the gradient, and the share of the energy that is still to gain."""
+        self.gradient = self.metric.gradient(self.path, self.state)[:, 1:-1]
+        self.inverse = self.metric.precondition(self.path, self.state)
+        self.downhill = self.inverse(self.gradient)
+        self.decrement = _dot(self.gradient, self.downhill) / self.state["energy"].clamp_min(1e-300)
+
+    def over(self, tolerance: float) -> Tensor:
+        """Which paths are done, (B,)."""
+        # A sum with a part that is not finite is not finite.
+        over = (self.decrement <= tolerance) | ~self.downhill.sum((1, 2)).isfinite() | self.stuck
+        if not self.metric.exact:
+            # A line integral's gradient is not that of the energy to the last digits: it stops falling there.
+            fell = (self.decrement < 0.5 * self.least) | (self.state["energy"] < 0.99 * self.lowest)
+            self.least = torch.minimum(self.decrement, self.least)
+            self.lowest = torch.minimum(self.state["energy"], self.lowest)
+            self.since = torch.where(fell, 0, self.since + 1)
+            over |= self.since > _PATIENCE
+        return over
+
+    def keep(self, some: Tensor) -> None:
+        """Leaves the other paths out."""
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(self, name, value[some])
+        self.known, self.state = rows(self.known, some), rows(self.state, some)
+        self.memory.keep(some)
+        self.inverse = self.metric.precondition(self.path, self.state)
+
+    def move(self, plain: bool, longest: float) -> None:
+        """One step of all paths; a path that finds none is stuck."""
+        self.memory.learn(self.gradient)
+        simple = self.trusted | plain
+        direction = -self.downhill
+        if not bool(simple.all()):
+            remembered = -self.memory.direction(self.gradient, self.inverse)
+            descent = (_dot(remembered, self.gradient) < 0) & ~simple
+            direction = torch.where(descent[:, None, None], remembered, direction)
+        moved = self._search(direction, longest, torch.ones_like(simple))
+        again = ~moved.done & ~simple
+        if bool(again.any()):
+            # The remembered curvature misleads these: once more along the preconditioned gradient alone.
+            self.memory.forget(again)
+            second, index = self._search(-self.downhill, longest, again), again.nonzero()[:, 0]
+            moved.write(index, second.path[index], rows(second.state, index), second.done[index])
+            moved.tries += second.tries
+        if bool(self.trusted.any()):
+            model = (-0.5 * _dot(self.gradient, direction)).clamp_min(1e-300)
+            share = (self.state["energy"] - moved.state["energy"]) / model
+            self.trusted &= (moved.tries == 1) & ((share - 1).abs() <= _AGREES)
+        self.calls, self.taken = self.calls + moved.tries, self.taken + moved.done
+        self.stuck = ~moved.done
+        self.memory.move(moved.path[:, 1:-1] - self.path[:, 1:-1])
+        self.path, self.state = moved.path, moved.state
+
+    def _search(self, direction: Tensor, longest: float, wanted: Tensor) -> _Moved:
+        """Backtracks from a whole step, each path by itself. Paths that find no step keep their old points.
+
+        Where the gradient is not quite that of the energy, a step that lowers the decrement by 0.7 will do too.
+        """
+        metric, path, energy = self.metric, self.path, self.state["energy"]
+        slope = _dot(self.gradient, direction)
+        wanted = wanted & (slope < 0)
+        found = _Moved(path, self.state, torch.zeros_like(wanted), torch.zeros_like(self.rows))
+        limit = unevenness(path).clamp_min(longest)
+        slack = _ROUNDING if metric.exact else _INEXACT
+        # Near the end of an inexact search shorter steps bring nothing; far from it the first can be far too long.
+        patient = (self.decrement > _FAR) | metric.exact
+        inside = torch.nn.functional.pad(direction, (0, 0, 1, 1))
+        for count in range(_HALVINGS):
+            act = wanted & ~found.done & (patient | (count < _FEW_HALVINGS))
+            whole = bool(act.all())
+            if not whole and not bool(act.any()):
+                break
+            left = act.nonzero()[:, 0]
+            size = 0.5**count
+            trial = path + size * inside if whole else path[left] + size * inside[left]
+            before, known = (energy, self.known) if whole else (energy[left], rows(self.known, left))
+            new = metric.evaluate(trial, known)
+            found.tries += act
+            allowed = before * (1 + slack) + _SUFFICIENT * size * (slope if whole else slope[left])
+            fair = new["energy"].isfinite() & (unevenness(trial) <= (limit if whole else limit[left]))
+            good = (new["energy"] <= allowed) & fair
+            if not metric.exact:
+                near = (~good & fair & (new["energy"] <= (1 + _NEARLY) * before)).nonzero()[:, 0]
+                if len(near):
+                    good[near] = _share(metric, trial[near], rows(new, near)) <= _CLOSER * self.decrement[left[near]]
+            if whole and bool(good.all()):
+                return _Moved(trial, new, good, found.tries)
+            if bool(good.any()):
+                found.write(left[good], trial[good], rows(new, good.nonzero()[:, 0]), good[good])
+        return found
 
 
 @dataclass
@@ -128,104 +206,71 @@ class _Moved:
     done: Tensor
     tries: Tensor
 
-
-def _search(
-    metric: Metric,
-    path: Tensor,
-    state: State,
-    known: State,
-    act: Tensor,
-    direction: Tensor,
-    gradient: Tensor,
-    slack: float,
-    longest: float,
-    skip: Tensor,
-    decrement: Tensor,
-) -> _Moved:
-    """Backtracks from a whole step, each path by itself. Paths that find no step keep their old points.
-
-    Where the gradient is not quite that of the energy, a step that lowers the decrement by 0.7 will do too.
-    """
-    slope = _dot(gradient, direction)
-    energy = state["energy"]
-    found = _Moved(path.clone(), {name: value.clone() for name, value in state.items()}, skip.clone(), skip.long() * 0)
-    limit = torch.maximum(_unevenness(path), path.new_tensor(longest))
-    size = torch.ones_like(energy)
-    # Near the end of an inexact search shorter steps bring nothing; far from it the first step can be far too long.
-    patient = (decrement > _FAR) | metric.exact
-    for count in range(_HALVINGS):
-        left = (~found.done & (slope < 0) & (patient | (count < _FEW_HALVINGS))).nonzero()[:, 0]
-        if len(left) == 0:
-            break
-        trial = path[left].clone()
-        trial[:, 1:-1] += size[left, None, None] * direction[left]
-        new = metric.evaluate(trial, rows(known, act[left]))
-        found.tries[left] += 1
-        allowed = energy[left] * (1 + slack) + _SUFFICIENT * size[left] * slope[left]
-        good = (new["energy"] <= allowed) & new["energy"].isfinite() & (_unevenness(trial) <= limit[left])
-        if not metric.exact:
-            new_gradient = metric.gradient(trial, new)[:, 1:-1]
-            share = _dot(new_gradient, metric.precondition(trial, new)(new_gradient)) / new["energy"].clamp_min(1e-300)
-            near = new["energy"] <= (1 + _NEARLY) * energy[left]
-            good |= near & (share <= _CLOSER * decrement[left]) & (_unevenness(trial) <= limit[left])
-        found.path[left[good]] = trial[good]
-        put(found.state, left[good], rows(new, good.nonzero()[:, 0]))
-        found.done[left[good]] = True
-        size[left] /= 2
-    found.done &= ~skip | found.done
-    return found
-
-
-def _unevenness(path: Tensor) -> Tensor:
-    """The longest Euclidean step of each path over its mean step, (B,)."""
-    steps: Tensor = path.diff(dim=1).square().sum(2).sqrt()
-    return steps.amax(1) / steps.mean(1).clamp_min(1e-300)
+    def write(self, index: Tensor, path: Tensor, state: State, done: Tensor) -> None:
+        """Writes some paths; what was passed in at first is left as it was."""
+        self.path, self.state = self.path.clone(), {name: value.clone() for name, value in self.state.items()}
+        self.path[index], self.done[index] = path, done
+        put(self.state, index, state)
 
 
 class _Memory:
     """The last moves of each path and the changes of its gradient, for the two loops of L-BFGS."""
 
-    def __init__(self, like: Tensor) -> None:
+    def __init__(self) -> None:
         self.pairs: list[tuple[Tensor, Tensor, Tensor]] = []
-        self.gradient, self.step = torch.zeros_like(like), torch.zeros_like(like)
-        self.moved = torch.zeros(len(like), dtype=torch.bool, device=like.device)
+        self.last: tuple[Tensor, Tensor] | None = None
+        self.gradient: Tensor | None = None
 
-    def move(self, act: Tensor, step: Tensor, good: Tensor) -> None:
-        """Notes the steps that active paths took."""
-        self.moved[:] = False
-        self.moved[act[good]] = True
-        self.step[act] = step
+    def move(self, step: Tensor) -> None:
+        """Notes the steps that paths took, 0 for those that took none."""
+        assert self.gradient is not None
+        self.last = step, self.gradient
 
-    def learn(self, act: Tensor, gradient: Tensor) -> None:
+    def learn(self, gradient: Tensor) -> None:
         """Notes the gradients at the new points, and the pairs of steps and changes whose curvature is positive."""
-        change = torch.zeros_like(self.gradient)
-        change[act] = gradient - self.gradient[act]
-        product, sizes = _dot(self.step, change), _dot(self.step, self.step) * _dot(change, change)
-        valid = self.moved & (product > 1e-12 * sizes.sqrt())
-        if bool(valid.any()):
-            inverse = torch.where(valid, 1 / torch.where(valid, product, 1.0), 0.0)
-            self.pairs = [*self.pairs[1 - _MEMORY :], (self.step.clone(), change, inverse)]
-        self.gradient[act] = gradient
+        if self.last is not None:
+            step, change = self.last[0], gradient - self.last[1]
+            product = _dot(step, change)
+            valid = product > 1e-12 * (_dot(step, step) * _dot(change, change)).sqrt()
+            inverse = torch.where(valid, 1 / product, 0.0)[:, None, None]
+            self.pairs = [*self.pairs[1 - _MEMORY :], (step, change, inverse)]
+        self.gradient = gradient
 
-    def forget(self, index: Tensor) -> None:
+    def forget(self, some: Tensor) -> None:
         """Forgets the pairs of some paths."""
-        for _, _, inverse in self.pairs:
-            inverse[index] = 0.0
+        self.pairs = [(step, change, inverse.where(~some[:, None, None], 0.0)) for step, change, inverse in self.pairs]
 
-    def direction(self, act: Tensor, gradient: Tensor, inverse: object, downhill: Tensor) -> Tensor:
-        """The two-loop recursion of active paths; the preconditioned gradient where it is no descent."""
-        assert callable(inverse)
-        pairs = [tuple(part[act] for part in pair) for pair in self.pairs]
+    def keep(self, some: Tensor) -> None:
+        """Leaves the other paths out."""
+        self.pairs = [(step[some], change[some], inverse[some]) for step, change, inverse in self.pairs]
+        if self.last is not None:
+            self.last = self.last[0][some], self.last[1][some]
+
+    def direction(self, gradient: Tensor, inverse: Callable[[Tensor], Tensor]) -> Tensor:
+        """The two-loop recursion (Nocedal and Wright 2006, algorithm 7.4)."""
         rest, sizes = gradient, []
-        for step, change, scale in reversed(pairs):
-            size = scale * _dot(step, rest)
-            rest = rest - size[:, None, None] * change
+        for step, change, scale in reversed(self.pairs):
+            size = scale * (step * rest).sum((1, 2), keepdim=True)
+            rest = torch.addcmul(rest, size, change, value=-1)
             sizes.append(size)
-        found: Tensor = inverse(rest)
-        for (step, change, scale), size in zip(pairs, reversed(sizes), strict=True):
-            found = found + (size - scale * _dot(change, found))[:, None, None] * step
-        ascent = ~(_dot(found, gradient) > 0)
-        return -torch.where(ascent[:, None, None], downhill, found)
+        found = inverse(rest)
+        for (step, change, scale), size in zip(self.pairs, reversed(sizes), strict=True):
+            size = size - scale * (change * found).sum((1, 2), keepdim=True)
+            found = torch.addcmul(found, size, step)
+        return found
+
+
+def unevenness(path: Tensor) -> Tensor:
+    """The longest Euclidean step of each path over its mean step, (B,)."""
+    steps: Tensor = path.diff(dim=1).norm(dim=2)
+    return steps.amax(1) / steps.mean(1).clamp_min(1e-300)
+
+
+def _share(metric: Metric, path: Tensor, state: State) -> Tensor:
+    """The decrement at paths."""
+    gradient = metric.gradient(path, state)[:, 1:-1]
+    downhill = metric.precondition(path, state)(gradient)
+    return _dot(gradient, downhill) / state["energy"].clamp_min(1e-300)
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from scorefold.stage import report
 from scorefold_toolkit.geodesics.metric import Metric, rows
-from scorefold_toolkit.geodesics.minimise import minimise
+from scorefold_toolkit.geodesics.minimise import minimise, unevenness
 
 _COARSE = 8
 _FINER = 4
@@ -21,6 +21,7 @@ _SAME = 1e-2
 _ALIKE = 0.05
 _RESOLVED = 0.02
 _LONGEST = 4.0
+_UNEVEN = 2.0
 _DOUBLINGS = 2
 _FURTHER = 1e-3
 """Of the tolerance, where the last steps cost little: the decrement bounds the square of a path's error."""
@@ -150,6 +151,16 @@ def respaced(path: Tensor, steps: int) -> Tensor:
     found = torch.lerp(path.gather(1, wide), path.gather(1, wide + 1), part)
     found[:, 0], found[:, -1] = path[:, 0], path[:, -1]
     return found
+
+
+def _finer(path: Tensor, smooth: Tensor) -> Tensor:
+    """Starts on twice as many steps (B, 2N + 1, D): the curve through ``smooth``, which is near the answer; where steps
+    are uneven, the path in equal Euclidean steps, since points leave steep places and a path would jump over them."""
+    steps = path.shape[1] - 1
+    times = torch.linspace(0, 1, 2 * steps + 1, dtype=path.dtype, device=path.device)
+    curve = interpolated(smooth, times)
+    curve[:, 0], curve[:, -1] = path[:, 0], path[:, -1]
+    return torch.where((unevenness(path) > _UNEVEN)[:, None, None], respaced(path, 2 * steps), curve)
 
 
 def subdivided(path: Tensor, parts: int) -> Tensor:
@@ -332,7 +343,7 @@ def _climb(
         before, coarse = length, path
         if len(path) == 0:
             break
-        path = respaced(path, 2 * steps)
+        path = _finer(path, smooth[rest] if last else smooth)
     answer.calls[apart] = calls
     answer.agree[apart] = agreed
 
