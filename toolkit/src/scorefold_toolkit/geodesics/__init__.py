@@ -7,6 +7,7 @@ from scorefold_toolkit.geodesics.midpoint import Conformal, Diagonal, GraphMidpo
 from scorefold_toolkit.geodesics.minimise import Minimum, minimise
 from scorefold_toolkit.geodesics.motion import exponential, shot, transported
 from scorefold_toolkit.geodesics.solve import ChecksPaths, Geodesics, SolverSettings, solve, straight
+from scorefold_toolkit.geodesics.stability import least_eigenvalue
 
 __all__ = [
     "Affine",
@@ -26,6 +27,7 @@ __all__ = [
     "SolverSettings",
     "State",
     "exponential",
+    "least_eigenvalue",
     "minimise",
     "shot",
     "solve",

@@ -15,25 +15,30 @@ from scorefold_toolkit.geodesics.field import Field
 from scorefold_toolkit.geodesics.metric import (
     Metric,
     State,
+    area_of,
+    between,
     from_fluxes,
     from_pieces,
     inverse_laplacian,
-    node_differences,
 )
 from scorefold_toolkit.geodesics.midpoint import GraphMidpoint
+
+_PARTS = 4
 
 
 class GraphChord(Metric):
     """G = I + weight s s^T of a log-density: s its gradient. ``weight`` is in squared units of x.
 
     Without a log-density in the field, differences of it along a path are line integrals of the score, by the
-    trapezoidal rule.
+    trapezoidal rule. Each step is measured in so many ``parts``, with the sum of the squares of their rises: a step
+    across a gap between two modes, whose ends are at one level, is free in one part and is not in two.
     """
 
     models = True
 
-    def __init__(self, field: Field, weight: float) -> None:
-        self.field, self.weight = field, weight
+    def __init__(self, field: Field, weight: float, parts: int = 1) -> None:
+        self.field, self.weight, self.parts = field, weight, parts
+        self.jumps = parts == 1
         self.exact = field.log_prob is not None
 
     def apply(self, x: Tensor, v: Tensor) -> Tensor:
@@ -57,7 +62,7 @@ class GraphChord(Metric):
         return -self._shrink(s) * (w * along).sum(1, keepdim=True) * s
 
     def curvature(self, x: Tensor, u: Tensor, w: Tensor) -> Tensor:
-        """The sectional curvature of the plane of u and w, (R,), by the second fundamental form of the graph."""
+        """See ``Metric.curvature``: by the second fundamental form of the graph."""
         s, of_u = self.field.push(x, u)
         of_w = self.field.push(x, w)[1]
         bent = (u * of_u).sum(1) * (w * of_w).sum(1) - (u * of_w).sum(1) ** 2
@@ -65,46 +70,60 @@ class GraphChord(Metric):
         def inner(a: Tensor, b: Tensor) -> Tensor:
             return (a * b).sum(1) + self.weight * (s * a).sum(1) * (s * b).sum(1)
 
-        area = inner(u, u) * inner(w, w) - inner(u, w) ** 2
+        area = area_of(inner(u, u), inner(w, w), inner(u, w))
         return self.weight * bent / ((1 + self.weight * s.square().sum(1)) * area)
 
     def sure(self) -> Metric | None:
         """Measured at midpoints, with one product J^T u a step."""
         return None if self.exact else GraphMidpoint(self.field, self.weight)
 
+    def finer(self) -> Metric | None:
+        """With each step in four parts."""
+        return GraphChord(self.field, self.weight, _PARTS) if self.parts == 1 else None
+
     def evaluate(self, path: Tensor, known: State) -> State:
-        """The scores at the nodes and the rises of log p along the steps, with the energy."""
-        flat, lead = path.flatten(0, 1), path.shape[:2]
+        """The scores at the ends of all parts and the rises of log p along them, with the energy."""
+        cut = path if self.parts == 1 else between(path.shape[1] - 1, self.parts).to(path) @ path
+        flat, lead = cut.flatten(0, 1), cut.shape[:2]
         u = path.diff(dim=1)
         if self.field.log_prob is not None:
             s, heights = (each.unflatten(0, lead) for each in self.field.both(flat))
             rises = heights.diff(dim=1)
         else:
             s = self.field.score(flat).unflatten(0, lead)
-            rises = (u * (s[:, 1:] + s[:, :-1])).sum(2) / 2
-        return from_pieces(u.square().sum(2) + self.weight * rises.square(), score=s, rises=rises)
+            rises = (cut.diff(dim=1) * (s[:, 1:] + s[:, :-1])).sum(2) / 2
+        squares = self.parts * rises.square().unflatten(1, (-1, self.parts)).sum(2)
+        return from_pieces(u.square().sum(2) + self.weight * squares, score=s, rises=rises)
+
+    def length(self, path: Tensor, known: State) -> Tensor:
+        """The length of polylines by all parts of their steps, (B,)."""
+        if self.parts == 1:
+            return super().length(path, known)
+        cut = between(path.shape[1] - 1, self.parts).to(path) @ path
+        return GraphChord(self.field, self.weight).length(cut, known)
 
     def gradient(self, path: Tensor, state: State) -> Tensor:
-        """2N [u_(k-1) - u_k + weight (df_(k-1) - df_k) s_k]."""
-        u, s, rises = path.diff(dim=1), state["score"], state["rises"]
-        return 2 * u.shape[1] * (from_fluxes(u) + self.weight * from_fluxes(rises[..., None]) * s)
+        """2N [u_(k-1) - u_k + weight (df_(k-1) - df_k) s_k], for steps of one part."""
+        u, pulls = path.diff(dim=1), from_fluxes(state["rises"][..., None]) * state["score"]
+        if self.parts > 1:
+            pulls = self.parts * between(u.shape[1], self.parts).to(path).T @ pulls
+        return 2 * u.shape[1] * (from_fluxes(u) + self.weight * pulls)
 
     def precondition(self, path: Tensor, state: State) -> Callable[[Tensor], Tensor]:
         """The inverse of the normal matrix of Gauss and Newton, 2N (T x I + weight V V^T): O(N^2 D + N^3) a path.
 
-        Column i of V holds s_(i+1) at node i + 1 and -s_i at node i.
+        In one part, column i of V holds s_(i+1) at node i + 1 and -s_i at node i.
         """
-        s, steps = state["score"][:, 1:-1], path.shape[1] - 1
-        laplacian = inverse_laplacian(steps).to(path)
-        differences = node_differences(steps).to(path)
-        inside = differences @ (laplacian * (s @ s.mT)) @ differences.T
-        inside.diagonal(dim1=1, dim2=2).add_(1 / self.weight)
+        s, steps, parts = state["score"], path.shape[1] - 1, self.parts
+        laplacian, inner = inverse_laplacian(steps).to(path), between(steps, parts).to(path)[:, 1:-1]
+        inside = ((inner @ laplacian @ inner.T) * (s @ s.mT)).diff(dim=1).diff(dim=2)
+        inside.diagonal(dim1=1, dim2=2).add_(1 / (self.weight * parts))
         factors = torch.linalg.lu_factor_ex(inside)[:2]
 
         def inverse(g: Tensor) -> Tensor:
             smooth = laplacian @ g
-            found = torch.linalg.lu_solve(*factors, differences @ (s * smooth).sum(2, keepdim=True))
-            back = laplacian @ (s * (differences.T @ found))
+            found = torch.linalg.lu_solve(*factors, (s * (inner @ smooth)).sum(2, keepdim=True).diff(dim=1))
+            back = laplacian @ (inner.T @ (s * from_fluxes(found)))
             answer: Tensor = (smooth - back) / (2 * steps)
             return answer
 

@@ -22,6 +22,7 @@ _DENSE = 128
 """The most coordinates for which a linear system is solved by its matrix."""
 
 _PRECISION = 1e-13
+_PARALLEL = 1e-12
 
 
 class Metric(ABC):
@@ -32,6 +33,8 @@ class Metric(ABC):
 
     exact = True
     """Whether the gradient is that of the energy to rounding; a line integral of the score errs by O(1/N^3)."""
+    jumps = True
+    """Whether a step of a path can be short because it jumps over a gap: steps far above the mean are then refused."""
     models = False
     """Whether the preconditioner models the Hessian, as Gauss and Newton's does: its steps are then tried plain."""
 
@@ -76,12 +79,27 @@ class Metric(ABC):
         both = self.acceleration(x, v + w)
         return (both - self.acceleration(x, v) - self.acceleration(x, w)) / 2
 
+    def curvature(self, x: Tensor, u: Tensor, w: Tensor) -> Tensor:
+        """The sectional curvature of the plane of u and w at rows x, (R,); NaN for parallel vectors.
+
+        Raises ``DataError`` for a metric whose curvature has no closed form here.
+        """
+        raise DataError(
+            f"the curvature of {type(self).__name__} has no closed form here",
+            hint="take geometry:score with form: graph, geometry:fermat, geometry:density or geometry:rbf",
+        )
+
     def known(self, start: Tensor, end: Tensor) -> State:
         """What is computed once for pairs of ends (B, D) and passed to every ``evaluate`` of their paths."""
         return {}
 
     def sure(self) -> Metric | None:
         """The same metric with an exact gradient on paths, for pairs that do not converge; None where it is exact."""
+        return None
+
+    def finer(self) -> Metric | None:
+        """The same metric measured at more points of each step, for paths that jump over gaps; None where there is
+        none."""
         return None
 
     @abstractmethod
@@ -99,6 +117,12 @@ class Metric(ABC):
     def length(self, path: Tensor, known: State) -> Tensor:
         """The length of polylines (B, N + 1, D) by their own pieces, (B,)."""
         return self.evaluate(path, known)["pieces"].clamp_min(0).sqrt().sum(1)
+
+
+def area_of(uu: Tensor, ww: Tensor, uw: Tensor) -> Tensor:
+    """The squared area of a parallelogram from the products of its sides, (R,); NaN for parallel ones."""
+    area = uu * ww - uw.square()
+    return torch.where(area > _PARALLEL * uu * ww, area, torch.nan)
 
 
 def rows(state: State, index: Tensor) -> State:
@@ -134,9 +158,10 @@ def inverse_laplacian(steps: int) -> Tensor:
 
 
 @lru_cache
-def node_differences(steps: int) -> Tensor:
-    """The matrix (N, N - 1) from inner nodes to differences along the steps, with ends of 0."""
-    return torch.eye(steps + 1, dtype=torch.float64).diff(dim=0)[:, 1:-1].contiguous()
+def between(steps: int, parts: int) -> Tensor:
+    """The matrix (N parts + 1, N + 1) from nodes to the ends of equal parts of the straight steps between them."""
+    place = torch.arange(steps * parts + 1, dtype=torch.float64)[:, None] / parts
+    return (1 - (place - torch.arange(steps + 1, dtype=torch.float64)).abs()).clamp_min(0)
 
 
 def frozen_inverse(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from scorefold_toolkit.geodesics.field import Field, Rows
-from scorefold_toolkit.geodesics.metric import Metric, State, from_fluxes, from_pieces, frozen_inverse
+from scorefold_toolkit.geodesics.metric import Metric, State, area_of, from_fluxes, from_pieces, frozen_inverse
 
 Rule = Literal["midpoint", "left"]
 
@@ -154,6 +154,25 @@ class Conformal(Measured):
         g = self.slope(x)
         along, across = (g * v).sum(1, keepdim=True), (g * w).sum(1, keepdim=True)
         return -along * w - across * v + (v * w).sum(1, keepdim=True) * g
+
+    def curvature(self, x: Tensor, u: Tensor, w: Tensor) -> Tensor:
+        """See ``Metric.curvature``.
+
+        It is -e^(-2 phi) [H(u, u) + H(w, w) + |g|^2 - (g.u)^2 - (g.w)^2] for orthonormal u and w,
+        with g the gradient and H the Hessian of phi (Besse 1987)."""
+        with torch.enable_grad():
+            f = self.log_prob(x).detach().requires_grad_()
+            phi, rate = self.shape(f)
+            (bend,) = torch.autograd.grad(rate.sum(), f) if rate.requires_grad else (torch.zeros_like(f),)
+        phi, rate, g = phi.detach(), rate.detach(), self.slope(x)
+        area = area_of(u.square().sum(1), w.square().sum(1), (u * w).sum(1))
+        first = u / u.norm(dim=1, keepdim=True)
+        across = w - (first * w).sum(1, keepdim=True) * first
+        total = g.square().sum(1)
+        for unit in (first, across / across.norm(dim=1, keepdim=True)):
+            s, along = self.field.push(x, unit)
+            total = total + rate * (unit * along).sum(1) + bend * (s * unit).sum(1) ** 2 - (g * unit).sum(1) ** 2
+        return torch.where(area.isnan(), area, -(-2 * phi).exp() * total)
 
     def slope(self, x: Tensor) -> Tensor:
         """grad phi at rows, (R, D)."""

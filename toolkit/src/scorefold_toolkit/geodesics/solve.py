@@ -153,14 +153,14 @@ def respaced(path: Tensor, steps: int) -> Tensor:
     return found
 
 
-def _finer(path: Tensor, smooth: Tensor) -> Tensor:
+def _finer(path: Tensor, smooth: Tensor, uneven: float) -> Tensor:
     """Starts on twice as many steps (B, 2N + 1, D): the curve through ``smooth``, which is near the answer; where steps
     are uneven, the path in equal Euclidean steps, since points leave steep places and a path would jump over them."""
     steps = path.shape[1] - 1
     times = torch.linspace(0, 1, 2 * steps + 1, dtype=path.dtype, device=path.device)
     curve = interpolated(smooth, times)
     curve[:, 0], curve[:, -1] = path[:, 0], path[:, -1]
-    return torch.where((unevenness(path) > _UNEVEN)[:, None, None], respaced(path, 2 * steps), curve)
+    return torch.where((unevenness(path) > uneven)[:, None, None], respaced(path, 2 * steps), curve)
 
 
 def subdivided(path: Tensor, parts: int) -> Tensor:
@@ -197,8 +197,9 @@ def solve(
     Starts are the straight line with a slight bend to either side, and those given, each (B, M + 1, D). All are solved
     on about 8 steps. The best two of each pair go on to twice as many, and so on up to ``points``. A grid starts from
     the path before, cut into equal Euclidean steps: points leave steep places, and the path would jump over them. The
-    length is recomputed on four times the points. Where the two differ by more than 2 % the grid is doubled, twice at
-    most. A length that is still not resolved, or not converged, is withheld.
+    length is recomputed on four times the points. Where the two differ by more than 2 % each step is measured at more
+    points, if the metric can, or else the grid is doubled, twice at most. A length that is still not resolved, or not
+    converged, is withheld.
 
     >>> import torch
     >>> from scorefold_toolkit.geodesics import Field, GraphChord
@@ -229,19 +230,22 @@ def solve(
 def _surely(
     metric: Metric, start: Tensor, end: Tensor, settings: SolverSettings, starts: Sequence[Tensor]
 ) -> Geodesics:
-    """The geodesics of pairs; those that do not converge again with a metric whose gradient is exact."""
+    """The geodesics of pairs. Those that do not converge are solved again with a metric whose gradient is exact, and
+    those that are still withheld with one that measures more points of each step."""
     found = _solved(metric, start, end, settings, starts)
-    sure = metric.sure()
-    left = [row for row, reason in enumerate(found.reasons) if reason == NOT_CONVERGED]
-    if sure is None or not left:
-        return found
-    index = torch.tensor(left)
-    again = _solved(sure, start[index], end[index], settings, [each[index] for each in starts])
-    again.calls.add_(found.calls[index])
-    for name in ("length", "error", "decrement", "resolution", "gain", "agree", "calls"):
-        getattr(found, name)[index] = getattr(again, name)
-    for row, path, reason in zip(left, again.paths, again.reasons, strict=True):
-        found.paths[row], found.reasons[row] = path, reason
+    for other, reasons in ((metric.sure(), (NOT_CONVERGED,)), (metric.finer(), (NOT_CONVERGED, NOT_RESOLVED))):
+        left = [row for row, reason in enumerate(found.reasons) if reason in reasons]
+        if other is None or not left:
+            continue
+        index = torch.tensor(left)
+        again = _solved(other, start[index], end[index], settings, [each[index] for each in starts])
+        found.calls[index] += again.calls
+        for row, part in enumerate(left):
+            if again.reasons[row]:
+                continue
+            for name in ("length", "error", "decrement", "resolution", "gain", "agree"):
+                getattr(found, name)[part] = getattr(again, name)[row]
+            found.paths[part], found.reasons[part] = again.paths[row], again.reasons[row]
     return found
 
 
@@ -315,7 +319,7 @@ def _climb(
             rows(known, pair),
             tolerance=settings.tolerance**0.5 if loose else settings.tolerance * (_FURTHER if metric.exact else 1),
             steps=settings.steps,
-            longest=_LONGEST,
+            longest=_LONGEST if metric.jumps else float("inf"),
         )
         calls.index_add_(0, pair, found.calls * (steps + 1))
         finer = found.state["energy"].clamp_min(0).sqrt()
@@ -334,7 +338,7 @@ def _climb(
             calls.index_add_(0, pair, torch.full_like(pair, _FINER * steps + 1))
             sure = (resolution.abs() <= _RESOLVED) & (given.error <= _RESOLVED * given.length)
             converged = found.decrement[kept] <= settings.tolerance
-            ends = steps >= settings.points * 2**_DOUBLINGS
+            ends = steps >= settings.points * 2 ** (_DOUBLINGS if metric.finer() is None else 0)
             out = (sure & converged) | ends
             _write(answer, apart[pair], given, resolution, found.decrement[kept], sure, converged, out)
             answer.gain[apart[pair]] = length**2 / flat[pair].clamp_min(1e-300)
@@ -343,7 +347,7 @@ def _climb(
         before, coarse = length, path
         if len(path) == 0:
             break
-        path = _finer(path, smooth[rest] if last else smooth)
+        path = _finer(path, smooth[rest] if last else smooth, _UNEVEN if metric.jumps else float("inf"))
     answer.calls[apart] = calls
     answer.agree[apart] = agreed
 

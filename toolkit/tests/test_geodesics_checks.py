@@ -1,0 +1,146 @@
+"""Curvature in closed form, saddles, steps measured in parts, and pairs in two narrow modes."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from scorefold.errors import DataError
+from scorefold_toolkit.geodesics import (
+    Conformal,
+    Field,
+    GraphChord,
+    GraphMidpoint,
+    Metric,
+    OfDensity,
+    SolverSettings,
+    least_eigenvalue,
+    minimise,
+    solve,
+    straight,
+)
+
+NORMAL = Field(lambda x: -x, lambda x: -0.5 * x.square().sum(1))
+
+
+def row(*values: float) -> Tensor:
+    return torch.tensor([values], dtype=torch.float64)
+
+
+def ones(f: Tensor) -> tuple[Tensor, Tensor]:
+    """phi = log p."""
+    return f, torch.ones_like(f)
+
+
+def modes(deviation: float) -> Field:
+    """Equal Gaussians at (-2, 0) and (2, 0)."""
+    means = torch.tensor([[-2.0, 0.0], [2.0, 0.0]], dtype=torch.float64)
+
+    def log_prob(x: Tensor) -> Tensor:
+        return (-0.5 * (x[:, None] - means).square().sum(2) / deviation**2).logsumexp(1) - math.log(2)
+
+    return OfDensity(log_prob)
+
+
+SPHERE = Conformal(OfDensity(lambda x: math.log(2) - x.square().sum(1).log1p()), ones)
+HALF_PLANE = Conformal(OfDensity(lambda x: -x[:, -1].log()), ones)
+BENT = Conformal(OfDensity(lambda x: -0.5 * x.square().sum(1)), lambda f: (0.5 * f.square(), f))
+"""phi = |x|^4 / 8: K = -e^(-2 phi) 2 |x|^2 in the plane."""
+
+
+@pytest.mark.parametrize(
+    ("metric", "x", "expected"),
+    [
+        (SPHERE, row(0.3, -1.2, 0.4), 1.0),
+        (HALF_PLANE, row(0.3, 0.2, 0.7), -1.0),
+        (BENT, row(0.6, -0.8), -2 * math.exp(-0.25)),
+        (GraphChord(NORMAL, 1.0), row(2, 0), 0.04),
+        (GraphChord(NORMAL, 1.0), row(0, 0), 1.0),
+    ],
+)
+def test_sectional_curvatures(metric: Metric, x: Tensor, expected: float) -> None:
+    generator = torch.Generator().manual_seed(3)
+    u, w = (torch.randn(x.shape, generator=generator, dtype=torch.float64) for _ in range(2))
+    assert float(metric.curvature(x, u, w)) == pytest.approx(expected, rel=1e-10)
+    assert float(metric.curvature(x, w, 3 * u - w)) == pytest.approx(expected, rel=1e-9), "the plane alone counts"
+    assert bool(metric.curvature(x, u, -2 * u).isnan())
+
+
+def test_a_curvature_without_a_closed_form_is_refused() -> None:
+    with pytest.raises(DataError, match="GraphMidpoint has no closed form"):
+        GraphMidpoint(NORMAL, 1.0).curvature(row(1, 0), row(1, 0), row(0, 1))
+
+
+def test_one_pass_gives_a_density_and_its_score() -> None:
+    field, x = modes(0.5), row(0.3, -0.2)
+    score, height = field.both(x)
+    assert field.log_prob is not None
+    torch.testing.assert_close(height, field.log_prob(x))
+    moved = (field.log_prob(x + 1e-6) - field.log_prob(x - 1e-6)) / 2e-6
+    torch.testing.assert_close(score.sum(1), moved, atol=1e-7, rtol=0)
+
+
+def arc(angle: float) -> Tensor:
+    turns = torch.linspace(0, angle, 33, dtype=torch.float64)
+    return torch.stack([turns.cos(), turns.sin(), torch.zeros_like(turns)], 1)[None]
+
+
+def test_the_long_way_round_a_sphere_is_a_saddle() -> None:
+    """The equator past the antipode: the index theorem of Morse counts a conjugate point."""
+    assert float(least_eigenvalue(SPHERE, arc(1.5), steps=60)) > 0.1
+    assert float(least_eigenvalue(SPHERE, arc(1.5 - 2 * math.pi), steps=60)) < -0.1
+
+
+def test_a_line_over_a_hill_is_a_saddle() -> None:
+    """A straight line over the top of a hill, which the shortest path goes round."""
+    hill = GraphChord(NORMAL, 1.0)
+    assert float(least_eigenvalue(hill, straight(row(-2, 0), row(2, 0), 32))) < -0.1
+    round_ = minimise(hill, straight(row(2, 0), row(0, 2), 32), tolerance=1e-12)
+    assert float(least_eigenvalue(hill, round_.path)) > 0.1
+    assert math.isinf(float(least_eigenvalue(hill, straight(row(2, 0), row(0, 2), 1))))
+
+
+def test_steps_in_parts_have_the_gradient_and_the_normal_matrix_of_their_energy() -> None:
+    metric = GraphChord(modes(0.8), 0.7, parts=3)
+    generator = torch.Generator().manual_seed(0)
+    path, move = (torch.randn(2, 5, 2, generator=generator, dtype=torch.float64) for _ in range(2))
+    state = metric.evaluate(path, {})
+    ahead, behind = (metric.evaluate(path + sign * 1e-5 * move, {})["energy"] for sign in (1, -1))
+    slope = (metric.gradient(path, state) * move).sum((1, 2))
+    torch.testing.assert_close(slope, (ahead - behind) / 2e-5, atol=0, rtol=1e-7)
+
+    def residuals(inner: Tensor) -> Tensor:
+        whole = torch.cat([path[:1, :1], inner, path[:1, -1:]], 1)
+        found = metric.evaluate(whole, {})
+        rises = (0.7 * 3) ** 0.5 * found["rises"].flatten()
+        return 2 * torch.cat([whole.diff(dim=1).flatten(), rises])  # E = N |residuals / 2|^2, N = 4
+
+    slopes = torch.autograd.functional.jacobian(residuals, path[:1, 1:-1]).flatten(1)
+    normal = 2 * slopes.T @ slopes
+    found = metric.precondition(path[:1], metric.evaluate(path[:1], {}))(
+        (normal @ move[0, 1:-1].flatten()).reshape(1, 3, 2)
+    )
+    torch.testing.assert_close(found[0], move[0, 1:-1], atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("deviation", [0.2, 0.3])
+def test_pairs_in_two_narrow_modes_have_their_distance(deviation: float) -> None:
+    """The plane between the modes must be crossed, which bounds the length from below; over the saddle from above."""
+    field, weight = modes(deviation), deviation**2
+    metric = GraphChord(field, weight)
+    start = torch.cat([row(-2, 0), row(-2.1, 0.3)])
+    end = torch.cat([row(2, 0), row(2.05, 0.1)])
+    assert field.log_prob is not None
+    saddle = field.log_prob(row(0, 0))
+    halves = [(x[:, 0].square() + weight * (field.log_prob(x) - saddle).square()).sqrt() for x in (start, end)]
+    lower = halves[0] + halves[1]
+    middle = torch.zeros_like(start)
+    upper = sum(metric.length(straight(x, middle, 4000), {}) for x in (start, end))
+    found = solve(metric, start, end, SolverSettings(points=32))
+    assert found.reasons == ["", ""]
+    assert bool((found.length > lower * (1 - 1e-3)).all())
+    assert bool((found.length - found.error < upper).all()), "the error is on the safe side"
+    assert bool((found.error < 0.02 * upper).all())
