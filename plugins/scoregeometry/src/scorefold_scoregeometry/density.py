@@ -18,7 +18,7 @@ from scorefold.errors import ConfigError, DataError, SplitError
 from scorefold.interfaces import DataSource, Flow, ScoreModel
 from scorefold_scoregeometry.config import DensityConfig
 from scorefold_scoregeometry.solved import version
-from scorefold_toolkit.geodesics import Field
+from scorefold_toolkit.geodesics import Field, OfDensity
 from scorefold_toolkit.numerics import pullback, pushforward
 
 NOISE = 0.2
@@ -255,6 +255,20 @@ class _CalledInParts(Field):
         # Reverse mode serves scores that are gradients themselves, and is the faster on few rows.
         super().__init__(lambda x: density.parts(density._score, x), log_prob, "reverse")
         self._density = density
+
+    def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """See ``Field.both``: one pass of a flow gives both."""
+        density = self._density
+        if not isinstance(density.model, Flow):
+            return super().both(x)
+        one = OfDensity(density._log_prob)
+
+        def joined(at: Tensor) -> Tensor:
+            score, height = one.both(at)
+            return torch.cat([score, height[:, None]], 1)
+
+        found = density.parts(joined, x)
+        return found[:, :-1], found[:, -1]
 
     def push(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """See ``Field.push``."""

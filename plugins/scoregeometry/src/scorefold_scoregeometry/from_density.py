@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from scorefold_scoregeometry.density import Density, held_out, kept
 from scorefold_scoregeometry.diagnosis import about_density, about_paths, curl_of
 from scorefold_scoregeometry.solved import SolvedGeometry
 from scorefold_scoregeometry.starts import NeighbourGraph, noise_path
+from scorefold_scoregeometry.thorough import beside_copies, beside_the_graph
 from scorefold_toolkit.geodesics import (
     Affine,
     Conformal,
@@ -36,6 +38,9 @@ class FromDensity(SolvedGeometry):
     """What geometries of a density share: the model, held-out points, and starts of the solver."""
 
     config: DensityConfig
+    varies: tuple[str, ...] = ()
+    """The settings besides noise whose halves and doubles ``thorough`` tries."""
+    remedy = "set a higher noise or a smaller weight, or more solver.points and solver.steps"
 
     def __init__(
         self, config: DensityConfig, *, data: DataSource, score: ScoreModel | None = None, flow: Flow | None = None
@@ -75,7 +80,7 @@ class FromDensity(SolvedGeometry):
         for name in self.config.solver.starts:
             if name == "noise":
                 found.append(noise_path(self.density, x, y))
-            else:
+            elif name == "graph":
                 found.append(self._graph.paths(x, y))
         return found
 
@@ -96,6 +101,26 @@ class FromDensity(SolvedGeometry):
     def path_diagnosis(self, found: Geodesics) -> tuple[dict[str, float], list[str]]:
         """Whether geodesics stay where data are."""
         return about_paths(self.density, held_out(self.data), found)[:2]
+
+    def thorough_diagnosis(self, found: Geodesics) -> tuple[dict[str, float], list[str]]:
+        """Whether a path over training points is shorter, and whether paths go through copies of them."""
+        ends = torch.stack([path[0] for path in found.paths]), torch.stack([path[-1] for path in found.paths])
+        numbers, warnings = beside_the_graph(self, found, self._graph.paths(*ends))
+        middles = found.at(torch.tensor([0.5], dtype=torch.float64))[:, 0]
+        more, texts = beside_copies(middles, self._graph.points, held_out(self.data))
+        return numbers | more, [*warnings, *texts]
+
+    def varied(self) -> Sequence[SolvedGeometry]:
+        """At half and twice the noise of a score, and its weight, exponent or alpha."""
+        settings = {name: getattr(self.config, name) for name in self.varies}
+        plugs: dict[str, Any] = {"flow": self.density.model}
+        if isinstance(self.density.model, ScoreModel):
+            settings["noise"], plugs = self.density.noise, {"score": self.density.model}
+        return [
+            type(self)(self.config.model_copy(update={name: factor * value}), data=self.data, **plugs)
+            for name, value in settings.items()
+            for factor in (0.5, 2.0)
+        ]
 
     def path_reasons(self, found: Geodesics) -> list[str]:
         """Which geodesics leave the support."""
@@ -131,6 +156,7 @@ class ScoreGeometry(FromDensity):
     """
 
     config: ScoreGeometryConfig
+    varies = ("weight",)
 
     def __init__(
         self,
@@ -221,6 +247,7 @@ class FermatGeometry(ConformalGeometry):
     """
 
     config: FermatConfig
+    varies = ("exponent",)
 
     def shape(self) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         """phi = -beta (log p - its mean)."""
@@ -248,6 +275,7 @@ class DensityGeometry(ConformalGeometry):
     """
 
     config: DensityMetricConfig
+    varies = ("alpha",)
 
     def shape(self) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         """phi of the form."""

@@ -11,9 +11,10 @@ from scorefold.errors import ConfigError, DataError, PluginError, ShapeError
 from scorefold.jobs import job_function
 from scorefold_scoregeometry.config import MetricConfig
 from scorefold_scoregeometry.solved import SolvedGeometry
-from scorefold_toolkit.geodesics import Field, GraphChord, Matrices, Metric
+from scorefold_toolkit.geodesics import GraphChord, Matrices, Metric, OfDensity
 
 _SYMMETRIC = 1e-8
+_PLACE = "write module:function, and put the module's folder on Python's path (PYTHONPATH)"
 
 
 class MetricGeometry(SolvedGeometry):
@@ -40,14 +41,19 @@ class MetricGeometry(SolvedGeometry):
         except PluginError as error:
             raise ConfigError(
                 f"target is {config.target!r}, and there is no such function: {error.__cause__}",
-                hint="write module:function, and put the module's folder on Python's path (PYTHONPATH)",
+                hint=_PLACE,
             ) from error
+        if not callable(self.target):
+            raise ConfigError(
+                f"target is {config.target!r}, which is a {type(self.target).__name__} and no function of points",
+                hint=_PLACE,
+            )
 
     def path_metric(self) -> Metric:
         """G itself, or the graph metric of the log-density."""
         if self.config.returns == "matrix":
             return Matrices(self._matrices)
-        return GraphChord(Field(self._score, self._log_prob), self.config.weight)
+        return GraphChord(OfDensity(self._log_prob), self.config.weight)
 
     def _matrices(self, x: Tensor) -> Tensor:
         found, size = self.target(x), self.dimension
@@ -55,7 +61,10 @@ class MetricGeometry(SolvedGeometry):
         with torch.no_grad():
             gap = (found - found.mT).abs().amax() if len(x) else x.new_zeros(())
             if float(gap) > _SYMMETRIC * (1 + float(found.abs().amax() if len(x) else 0)):
-                raise DataError(f"{self.config.target} returned a matrix that is not symmetric, by {float(gap):.3g}")
+                raise DataError(
+                    f"{self.config.target} returned a matrix that is not symmetric, by {float(gap):.3g}",
+                    hint="return (g + g.mT) / 2",
+                )
             if len(x) and int(torch.linalg.cholesky_ex(found).info.amax()):
                 raise DataError(
                     f"{self.config.target} returned a matrix that is not positive definite",
@@ -68,11 +77,17 @@ class MetricGeometry(SolvedGeometry):
         self._check(found, (len(x),))
         return found
 
-    def _score(self, x: Tensor) -> Tensor:
-        found: Tensor = torch.func.grad(lambda at: self._log_prob(at).sum())(x)
-        return found
-
     def _check(self, found: object, shape: tuple[int, ...]) -> None:
         if not isinstance(found, Tensor) or tuple(found.shape) != shape:
             given = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-            raise ShapeError(f"{self.config.target} returned {given} for {shape[0]} points; expected {shape}")
+            form = "(B, D, D), G at each point" if len(shape) == 3 else "(B,), log p at each point"
+            raise ShapeError(
+                f"{self.config.target} returned {given} for {shape[0]} points; expected {shape}",
+                hint=f"return a tensor {form}, or set returns: {'log_prob' if len(shape) == 3 else 'matrix'}",
+            )
+        if found.dtype != torch.float64:
+            raise DataError(
+                f"{self.config.target} returned {found.dtype} for points in torch.float64: energies of paths could not "
+                "be compared",
+                hint="make constants in the dtype of the points, such as torch.eye(2, dtype=x.dtype)",
+            )

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from scorefold.errors import DataError
+from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import Geometry, Transports
 from scorefold.interfaces.geometry import barycentre_weights, check_times
 from scorefold_scoregeometry.config import SolvedConfig
+from scorefold_scoregeometry.thorough import diagnosed, way_round
 from scorefold_toolkit.checks import equal_batches
 from scorefold_toolkit.geodesics import (
     ChecksPaths,
@@ -55,8 +57,17 @@ class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
     distance 0. A distance has the error of ``solve``: how much extrapolation changed it.
     """
 
+    remedy = "set more solver.points and solver.steps"
+    """What helps where a geodesic is withheld."""
+
     def __init__(self, config: SolvedConfig, event_shape: tuple[int, ...]) -> None:
         super().__init__()
+        other = [name for name in config.solver.starts if name != "straight"]
+        if other and type(self).extra_starts is SolvedGeometry.extra_starts:
+            raise ConfigError(
+                f"solver.starts names {other[0]}, and this geometry has no model: it starts from straight lines alone",
+                hint="leave solver.starts out",
+            )
         self.config = config
         self.event_shape = tuple(event_shape)
         self._last: tuple[Tensor, Tensor, Version, Geodesics] | None = None
@@ -82,6 +93,14 @@ class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
     def path_diagnosis(self, found: Geodesics) -> tuple[dict[str, float], list[str]]:
         """Numbers and warnings of a metric about geodesics, none of them withheld."""
         return {}, []
+
+    def thorough_diagnosis(self, found: Geodesics) -> tuple[dict[str, float], list[str]]:
+        """Numbers and warnings of a metric with ``thorough``, about geodesics that are not withheld."""
+        return {}, []
+
+    def varied(self) -> Sequence[SolvedGeometry]:
+        """This geometry at half and at twice each of its settings, for the sensitivity of its paths to them."""
+        return ()
 
     def path_reasons(self, found: Geodesics) -> list[str]:
         """Why each of some geodesics, none of them withheld, is no interpolation of data; "" for those that are."""
@@ -137,13 +156,29 @@ class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
 
     def distance_matrix(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """All distances between x (B1, *E) and y (B2, *E), or between the points of x, each pair of these once and all
-        in one batch. Raises as ``distance``."""
+        in one batch. Raises as ``distance``.
+
+        Between the points of x no distance is longer than the way over others: where a path was, beyond its error, the
+        way round is given with a warning.
+        """
         if y is None:
             left, right = torch.triu_indices(len(x), len(x), 1, device=x.device)
-            found = x.new_zeros(len(x), len(x))
+            whole = torch.zeros(len(x), len(x), dtype=torch.float64)
             if len(left):
-                found[left, right] = self.distance(x[left], x[right])
-            return found + found.mT
+                found = self._strict(self._solve(*self._rows(x=x[left], y=x[right])))
+                whole[left, right] = found.length
+                whole = whole + whole.mT
+                way = way_round(whole)[left, right]
+                off = way < found.length - found.error
+                if bool(off.any()):
+                    excess = float((found.length / way)[off].max()) - 1
+                    whole[left, right] = whole[right, left] = torch.where(off, way, found.length)
+                    warnings.warn(
+                        f"{int(off.sum())} of {len(off)} distances were longer than the way over other points, by up "
+                        f"to {excess:.2%}: the way round is given for them, and their paths are not the shortest",
+                        stacklevel=2,
+                    )
+            return whole.to(x)
         if len(x) == 0 or len(y) == 0:
             return x.new_zeros(len(x), len(y))
         pairs = x.repeat_interleave(len(y), 0), y.repeat(len(x), *[1] * (y.dim() - 1))
@@ -182,15 +217,16 @@ class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
     def curvature(self, x: Tensor, u: Tensor, w: Tensor) -> Tensor:
         """The sectional curvature of the plane of u and w at x (B, *E), (B,), in inverse squared units of length.
 
-        Raises ``DataError`` for a metric whose curvature has no closed form here.
+        Raises ``DataError`` for parallel vectors, and for a metric whose curvature has no closed form here.
         """
-        known: Callable[..., Tensor] | None = getattr(self.path_metric(), "curvature", None)
-        if known is None:
+        found = self.path_metric().curvature(*self._rows(x=x, u=u, w=w))
+        flat = found.isnan()
+        if bool(flat.any()):
             raise DataError(
-                f"the curvature of {type(self).__name__} has no closed form here",
-                hint="take geometry:score, form: graph",
+                f"u and w are parallel, or 0, at {int(flat.sum())} of {len(flat)} points: they span no plane",
+                hint="take two independent vectors at each point",
             )
-        return known(*self._rows(x=x, u=u, w=w)).to(x)
+        return found.to(x)
 
     def solve(self, x: Tensor, y: Tensor) -> Geodesics:
         """The geodesics of pairs (B, *E), with lengths, errors, and the reason of each that is withheld, whose length
@@ -222,10 +258,11 @@ class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
     def diagnose(self, points: Tensor) -> tuple[Mapping[str, float], Sequence[str]]:
         """What the solver and the metric say about geodesics between some of the points (N, *E)."""
         (rows,) = self._rows(points=points)
-        numbers, warnings = self.own_diagnosis(rows)
+        numbers, texts = self.own_diagnosis(rows)
+        texts = list(texts)
         half = min(len(rows) // 2, _DIAGNOSED)
         if half == 0:
-            return numbers, warnings
+            return numbers, texts
         found = self._solve(rows[:half], rows[half : 2 * half])
         given = ~found.withheld
         numbers |= {
@@ -234,7 +271,7 @@ class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
             "calls of a pair": float(found.calls.double().mean()),
         }
         for reason in sorted({reason for reason in found.reasons if reason}):
-            warnings.append(f"{found.reasons.count(reason)} of {half} geodesics between these points: {reason}")
+            texts.append(f"{found.reasons.count(reason)} of {half} geodesics between these points: {reason}")
         if bool(given.any()):
             gain, error = found.gain[given], (found.error / found.length.clamp_min(1e-300))[given]
             numbers |= {
@@ -242,15 +279,21 @@ class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
                 "relative error of lengths": float(error.max()),
                 "share of starts that agree": float((found.agree[given] / found.starts).clamp(max=1).mean()),
             }
-            more, texts = self.path_diagnosis(found.take(given.nonzero()[:, 0]))
+            more, said = self.path_diagnosis(found.take(given.nonzero()[:, 0]))
             numbers |= more
-            warnings += texts
+            texts += said
+            if self.config.thorough:
+                more, said = diagnosed(
+                    self, rows[:half][given], rows[half : 2 * half][given], found.take(given.nonzero()[:, 0])
+                )
+                numbers |= more
+                texts += said
             if float(gain.median()) > 0.98:
-                warnings.append(
+                texts.append(
                     "geodesics are no different from straight lines at this noise and weight: the energy is "
                     f"{float(gain.median()):.3g} of theirs; a higher weight, or another noise, bends them"
                 )
-        return numbers, warnings
+        return numbers, texts
 
     def _log(self, a: Tensor, b: Tensor) -> Tensor:
         if len(a) == 0:
@@ -284,8 +327,7 @@ class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
         if lost:
             raise DataError(
                 f"{len(lost)} of {len(found.reasons)} geodesics are withheld: {lost[0]}",
-                hint="set a higher noise or a smaller weight, or more solver.points and solver.steps; solve(x, y) "
-                "returns the reason of each pair",
+                hint=f"{self.remedy}; solve(x, y) returns the reason of each pair",
             )
         return found
 
