@@ -47,6 +47,7 @@ def test_samples_in_a_file_and_the_status(capsys: pytest.CaptureFixture[str]) ->
     assert "40 of 150 samples are nearer to a training point" in said
     assert "copied share of the samples (columns) 0.26" in said
     assert "not found: off-the-data" in said
+    assert "of the 40 that are named, at most 10% are expected to be no copies" in said
     assert "withheld: membership: samples alone have no loss" in said
     assert main([*asked, "--fail-on", "copies,overlap"]) == 1
     assert main([*asked, "--fail-on", "overlap", "--fail-on", "off-the-data"]) == 0
@@ -61,6 +62,7 @@ def test_samples_in_a_file_and_the_status(capsys: pytest.CaptureFixture[str]) ->
     page = Path(found["report"]).read_text()
     assert "Audit: audit" in page
     assert "Withheld" in page
+    assert "Of the samples that are named, at most 10% are expected to be no copies." in page
     assert page.count("data:image/") >= 2
 
 

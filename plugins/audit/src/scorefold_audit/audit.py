@@ -62,7 +62,7 @@ def audit(
         context.progress(0, 1, "points")
         measure_points(report, component, sets, spaces[0], options, context)
     report.facts += verdicts.facts(overlap)
-    return report.outcome(sets, measured, options.level)
+    return report.outcome(sets, measured, options.level, options.listed)
 
 
 def _without_held_out(
@@ -73,7 +73,7 @@ def _without_held_out(
     for space in spaces:
         report.metrics |= raw_numbers(space, options.quality_points, context.generator("quality"))
     report.warnings.append("without held-out points there is no verdict: its numbers say nothing by themselves")
-    return report.outcome(sets, (), options.level)
+    return report.outcome(sets, (), options.level, options.listed)
 
 
 def _copying(

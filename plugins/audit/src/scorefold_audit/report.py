@@ -62,8 +62,9 @@ class Report:
         """Note what is not given, and why."""
         self.withheld.append({"part": part, "reason": reason})
 
-    def outcome(self, sets: Sets, measured: tuple[Copying, ...], level: float) -> Outcome:
-        """The result of the stage: verdicts at a level, lists, and what is withheld."""
+    def outcome(self, sets: Sets, measured: tuple[Copying, ...], level: float, false_share: float) -> Outcome:
+        """The result of the stage: verdicts at a level, lists, and what is withheld; ``false_share`` is the expected
+        share of false ones among the copies that are named."""
         judged = verdicts.judge(self.findings, level)
         warnings = [*self.warnings, *(verdict["text"] for verdict in judged if verdict["found"])]
         result: dict[str, Any] = {
@@ -72,7 +73,7 @@ class Report:
             "audit": {
                 "level": level,
                 "verdicts": [*judged, *self.facts],
-                "copies": [_listed(sets, found) for found in measured],
+                "copies": [_listed(sets, found, false_share) for found in measured],
                 "training": self.lists.get("training"),
                 "points": self.lists.get("points"),
                 "withheld": self.withheld,
@@ -130,7 +131,7 @@ def _arrays(sets: Sets, measured: tuple[Copying, ...], shown: Audited) -> dict[s
     return arrays
 
 
-def _listed(sets: Sets, found: Copying) -> dict[str, Any]:
+def _listed(sets: Sets, found: Copying, false_share: float) -> dict[str, Any]:
     """The samples that are nearest to a training point, against the next one, as JSON with the user's rows: all that
     are named, the surest first."""
     order = np.argsort(found.near.ratio, kind="stable")[: max(LISTED, len(found.named))]
@@ -148,4 +149,4 @@ def _listed(sets: Sets, found: Copying) -> dict[str, Any]:
         }
         for place in order
     ]
-    return {"space": found.space, "named": len(found.named), "nearest": rows}
+    return {"space": found.space, "named": len(found.named), "false_share": false_share, "nearest": rows}

@@ -26,8 +26,7 @@ def sections(run: RunInfo) -> Iterator[tuple[str, str]]:
 def _section(found: Mapping[str, Any], pairs: Path) -> str:
     verdicts = [
         [
-            "found" if verdict["found"] else "not found",
-            verdict["name"],
+            f"{verdict['name']}: {'found' if verdict['found'] else 'not found'}",
             verdict["text"][:1].upper() + verdict["text"][1:],
             "" if verdict["p"] is None else f"{verdict['p']:.2g}",
         ]
@@ -39,7 +38,7 @@ def _section(found: Mapping[str, Any], pairs: Path) -> str:
         "<p>Distances between distributions are biased upwards in small samples: a Frechet distance is to be compared "
         "with that of as many training points, and with others of as many points only; the kernel distance has no such "
         "bias, and scatters about 0.</p>",
-        _table(["", "verdict", "what was found", "p alone"], verdicts),
+        _table(["verdict", "what was found", "p alone"], verdicts),
     ]
     if not verdicts:
         parts = ["<p>There is no verdict: without held-out points nothing says how near is too near.</p>"]
@@ -60,6 +59,10 @@ def _section(found: Mapping[str, Any], pairs: Path) -> str:
             for row in listed["nearest"][: min(_COPIES, max(_LISTED, listed["named"]))]
         ]
         parts.append(f"<h4>Samples most like copies ({escape(listed['space'])}): {listed['named']} named</h4>")
+        if listed["named"]:
+            parts.append(
+                f"<p>Of the samples that are named, {listed['false_share']:.0%} are expected to be no copies.</p>"
+            )
         parts.append(_table(["sample", "of the training data", "distance", "over the next", "p", ""], rows))
     parts += [*_training(found["training"]), *_points(found["points"])]
     if found["withheld"]:

@@ -216,6 +216,10 @@ def _print_rest(audit: Mapping[str, Any]) -> None:
             print(printable(f"copy: {said} ({listed['space']}, d1/d2 = {row['ratio']:.2g})"))
         if len(named) > PRINTED:
             print(f"and {len(named) - PRINTED} more copies ({listed['space']}): see the report, or --json")
+        if named:
+            print(
+                f"of the {len(named)} that are named, at most {listed['false_share']:.0%} are expected to be no copies"
+            )
     for verdict in audit["verdicts"]:
         if not verdict["found"]:
             print(printable(f"not found: {verdict['name']}: {verdict['text']}"))
