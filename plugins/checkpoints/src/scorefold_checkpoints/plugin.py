@@ -32,6 +32,7 @@ def _scores() -> Iterable[Component]:
         target=".diffusers.score:DiffusersScore",
         config=".config.diffusers:DiffusersConfig",
         summary="A diffusers network and its scheduler, from a folder or from the Hugging Face cache",
+        requires=(Port("data", kind="data", optional=True),),
         provides=("DecodesLatents",),
         examples=({"config": {"path": str(_SAMPLES / "diffusers")}}, {"config": {**_LATENT, "space": "latent"}}),
         known_failures={f"bundle-stands-alone{example}": _ELSEWHERE for example in ("", "[1]")},

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from scorefold.data import Condition, EventScale
+from scorefold.data import Condition, DataSpec, EventScale
 from scorefold.diffusion import IsotropicProcess
-from scorefold.errors import ArtefactError, ConfigError
-from scorefold.interfaces import ScoreModel
+from scorefold.errors import ArtefactError, ConfigError, ShapeError
+from scorefold.interfaces import DataSource, ScoreModel
 from scorefold_checkpoints.config.diffusers import DiffusersConfig
 from scorefold_checkpoints.diffusers import networks
 from scorefold_checkpoints.diffusers.files import (
@@ -30,9 +31,11 @@ class DiffusersScore(ScoreModel, DecodesLatents):
     """The score of a network of diffusers with its scheduler, of images or of latents (``space: latent``).
 
     Events are images in [-1, 1], as published pipelines are trained on, or in [0, 1] for ``ScoreSdeVeScheduler``; or
-    latents in the units that the network sees. A network that also predicts variances is read at its first half.
-    Networks of classes take the label as their condition. In half precision the network alone computes in it. Raises
-    ``ConfigError`` and ``ArtefactError`` for what is not such a model.
+    latents in the units that the network sees. ``data`` give the mean and the deviation of what the model was trained
+    on, which a checkpoint does not say; noise levels in units of the data count in it. A network that also predicts
+    variances is read at its first half. Networks of classes take the label as their condition. In half precision the
+    network alone computes in it. Raises ``ConfigError`` and ``ArtefactError`` for what is not such a model, and
+    ``ShapeError`` for data of another shape.
 
     >>> from importlib.resources import files
     >>> from scorefold_registry import Host
@@ -41,7 +44,7 @@ class DiffusersScore(ScoreModel, DecodesLatents):
     (1, 8, 8)
     """
 
-    def __init__(self, config: DiffusersConfig) -> None:
+    def __init__(self, config: DiffusersConfig, *, data: DataSource | DataSpec | None = None) -> None:
         source = find_source(config.path, config.revision, config.download, config.variant)
         folder = network_folder(source)
         family = family_of(load_scheduler(scheduler_folder(source, config.scheduler)))
@@ -52,6 +55,8 @@ class DiffusersScore(ScoreModel, DecodesLatents):
         spec, null = networks.class_spec(network)
         bounded = len(shape) == 3 and autoencoder is None
         scale = family.scale if bounded else EventScale() if autoencoder is None else autoencoder.units()
+        if data is not None:
+            scale = _measured(scale, shape, data, source)
         super().__init__(IsotropicProcess(family.schedule), shape, spec, scale)
         self.network, self.family, self.autoencoder = network, family, autoencoder
         self.low_precision = None if config.precision == "float32" else getattr(torch, config.precision)
@@ -114,6 +119,21 @@ def _autoencoder(source: Source, config: DiffusersConfig) -> Autoencoder | None:
             hint="set space: latent; data:latents encodes images for it, and data:decoded shows its samples",
         )
     return None
+
+
+def _measured(scale: EventScale, shape: tuple[int, ...], data: DataSource | DataSpec, source: Source) -> EventScale:
+    """A scale with the mean and the deviation of data. Raises ``ShapeError`` for events of another shape, and
+    ``ConfigError`` for other bounds."""
+    if tuple(data.event_shape) != shape:
+        raise ShapeError(f"events of the data have {tuple(data.event_shape)}; {source.name} is a model of {shape}")
+    own, given = (scale.low, scale.high), (data.event_scale.low, data.event_scale.high)
+    if scale.bounded and given != own:
+        raise ConfigError(
+            f"events of the data lie between {given[0]} and {given[1]}; {source.name} is a model of images between "
+            f"{own[0]} and {own[1]}",
+            hint=f"bring them there, such as range: [{own[0]:g}, {own[1]:g}] of data:digits and data:images",
+        )
+    return replace(scale, mean=data.event_scale.mean, std=data.event_scale.std)
 
 
 def _check_digest(source: Source, config: DiffusersConfig) -> None:
