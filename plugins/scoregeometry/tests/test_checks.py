@@ -115,7 +115,7 @@ def test_paths_outside_the_support_are_no_interpolation(host: Host) -> None:
     geometry: Any = host.create("geometry:score", {"noise": 0.1}, score=Modes(), data=near(-2))
     inside, outside = geometry.reasons(torch.cat([row(-2, 0), row(-2, 0)]), torch.cat([row(-2, 0.1), row(-2, 0.5)]))
     assert inside == ""
-    assert outside == "the path leaves the support of the data"
+    assert outside.startswith("an end lies outside the support of the data")
 
 
 def test_equal_points_and_both_directions(host: Host) -> None:
@@ -284,12 +284,15 @@ def test_points_and_times_that_do_not_fit_are_refused(host: Host) -> None:
         residual.curvature(x, x, x)
 
 
-def test_a_noise_that_the_score_does_not_know_warns(host: Host) -> None:
+def test_a_noise_that_the_score_does_not_know(host: Host) -> None:
     score = Modes()
     score.process = VE(sigma_min=0.05, sigma_max=50.0)
-    geometry: Any = host.create("geometry:score", {"noise": 1e-4}, score=score, data=near(-2, 2))
-    with pytest.warns(UserWarning, match="outside what the score knows"):
-        assert geometry.density.sigma == pytest.approx(0.05)
+    low: Any = host.create("geometry:score", {"noise": 1e-4}, score=score, data=near(-2, 2))
+    with pytest.warns(UserWarning, match="below what the score knows"):
+        assert low.density.sigma == pytest.approx(0.05)
+    high: Any = host.create("geometry:score", {"noise": 60.0}, score=score, data=near(-2, 2))
+    with pytest.raises(ConfigError, match=r"from 0.05 to 50(.|\n)*set noise: 47.5 or less"):
+        high.distance(row(-2, 0), row(2, 0))
 
 
 def test_matrices_that_are_no_metric_are_refused(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

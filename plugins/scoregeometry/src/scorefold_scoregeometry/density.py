@@ -27,6 +27,7 @@ _PANELS = 8
 _ROUNDS = 40
 _MOST = 1024
 _NEAR = 1e-6
+_NEAR_END = 1e-3
 _NODES = (
     (0.0, 672 / 1470, 0.0),
     *((sign / math.sqrt(5), 625 / 1470, 5 / 6) for sign in (-1, 1)),
@@ -80,7 +81,10 @@ class Density(nn.Module):
         self.spread = float(self.model.event_scale.std)
         shape = tuple(data.event_shape) if isinstance(data, DataSource | DataSpec) else self.event_shape
         if shape != self.event_shape:
-            raise ConfigError(f"the data have events {shape}; the model's are {self.event_shape}")
+            raise ConfigError(
+                f"the data have events {shape}; the model's are {self.event_shape}",
+                hint="plug the data that the model was trained on into inputs: data",
+            )
         self.condition = _condition(config, self.model)
         self.noise = config.noise or NOISE
         if flow is not None and config.noise is not None:
@@ -90,7 +94,8 @@ class Density(nn.Module):
             )
         if score is not None and not isinstance(score.process, Isotropic):
             raise ConfigError(
-                f"{type(score.process).__name__} has no single noise level a time, so noise says nothing",
+                f"{type(score).__name__} has no single noise level a time but one for each band or coordinate, so "
+                "noise says nothing",
                 hint="take a score with one level for all coordinates, such as score:denoising",
             )
         self.source = data
@@ -196,19 +201,26 @@ class Density(nn.Module):
     @property
     @kept
     def _level(self) -> tuple[float, float, float]:
-        """t, signal and sig. A noise that the score does not know is replaced with the nearest, with a warning."""
+        """t, signal and sig. A noise below what the score knows is replaced with the least that it knows, with a
+        warning. Raises ``ConfigError`` for a noise above."""
         if isinstance(self.model, Flow):
             return 0.0, 1.0, 0.0
         process, like = self.model.process, self.model._reference()
         assert isinstance(process, Isotropic)
-        wanted = self.noise * self.spread
         ends = process.noise_to_signal(like.new_tensor([process.t_min, process.t_max]))
-        t = process.time_at(like.new_tensor([wanted]).clamp(ends[0], ends[1]))
+        low, high = (float(end) / self.spread for end in ends)
+        if self.noise > high * (1 + _NEAR_END):
+            raise ConfigError(
+                f"noise is {self.noise:g}, times a coordinate's deviation in the data; {type(self.model).__name__} "
+                f"knows noise from {low:.3g} to {high:.3g}",
+                hint=f"set noise: {0.95 * high:.3g} or less",
+            )
+        t = process.time_at(like.new_tensor([self.noise * self.spread]).clamp(ends[0], ends[1]))
         signal = process.coefficients(like.new_zeros(1, *self.event_shape), t)[0]
         sigma = float(process.noise_to_signal(t))
-        if abs(sigma / wanted - 1) > 1e-3:
-            known = f"{sigma / self.spread:.3g}"
-            warnings.warn(f"noise {self.noise:g} is outside what the score knows; {known} is taken", stacklevel=2)
+        if self.noise < low * (1 - _NEAR_END):
+            text = f"noise {self.noise:g} is below what the score knows; {sigma / self.spread:.3g} is taken"
+            warnings.warn(text, stacklevel=2)
         return float(t), float(torch.as_tensor(signal).flatten()[0]), sigma
 
     def _native(self, x: Tensor) -> Tensor:

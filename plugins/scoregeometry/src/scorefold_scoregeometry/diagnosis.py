@@ -15,6 +15,8 @@ _CURLED = 0.1
 _STEP = 0.01
 _OFF = 0.2
 _MEASURED = 2000
+_OUTSIDE = "an end lies outside the support of the data, below the log-density of 99 % of held-out points"
+_LEAVES = "the path leaves the support of the data"
 
 
 @torch.no_grad()
@@ -45,7 +47,8 @@ def about_density(density: Density, points: Tensor) -> tuple[dict[str, float], l
     if density.sigma > 0 and abs(deviation / density.spread - 1) > _OFF:
         warnings.append(
             f"a coordinate of the training data has the deviation {deviation:.3g}, and the model's event scale says "
-            f"{density.spread:.3g}, which noise counts in: make the model with event_scale=data.event_scale"
+            f"{density.spread:.3g}, which noise counts in: give the model its data (inputs: {{data: ...}}, and in "
+            "Python event_scale=data.event_scale), in the units of its training"
         )
     if len(points) == 0 or density.dimension < 2:
         return numbers, warnings
@@ -69,10 +72,11 @@ def _deviation(density: Density) -> float:
 
 
 @torch.no_grad()
-def about_paths(density: Density, held_out: Tensor, found: Geodesics) -> tuple[dict[str, float], list[str], Tensor]:
-    """Whether paths stay where data are: numbers, warnings, and which paths (B,) leave the support.
+def about_paths(density: Density, held_out: Tensor, found: Geodesics) -> tuple[dict[str, float], list[str], list[str]]:
+    """Whether paths stay where data are: numbers, warnings, and why each of B paths is no interpolation of data.
 
-    A path leaves the support where its least log p is below the 1 % quantile of held-out points. Middles above the 99 %
+    A path leaves the support where its least log p is below the 1 % quantile of held-out points; the reason says so, or
+    that an end lies there, and is "" for paths that stay. Middles above the 99 %
     quantile are likelier than data. The loop defect is the line integral of the score along a geodesic and back along
     the straight line, over the sum of its sizes.
     """
@@ -103,7 +107,9 @@ def about_paths(density: Density, held_out: Tensor, found: Geodesics) -> tuple[d
             f"{int(typical.sum())} of {len(typical)} middles are likelier than 99 % of held-out points: expect blur or "
             "cartoons there, not typical data"
         )
-    return numbers, warnings, outside
+    ends = levels[:, [0, -1]].amin(1) < low
+    reasons = [_OUTSIDE if end else _LEAVES if out else "" for end, out in zip(ends, outside, strict=True)]
+    return numbers, warnings, reasons
 
 
 def _rises(density: Density, path: Tensor) -> Tensor:

@@ -123,9 +123,8 @@ class FromDensity(SolvedGeometry):
         ]
 
     def path_reasons(self, found: Geodesics) -> list[str]:
-        """Which geodesics leave the support."""
-        outside = about_paths(self.density, held_out(self.data), found)[2]
-        return ["the path leaves the support of the data" if out else "" for out in outside.tolist()]
+        """Which geodesics leave the support, and which begin or end outside it."""
+        return about_paths(self.density, held_out(self.data), found)[2]
 
     def denoised(self, x: Tensor) -> Tensor:
         """E[x_0 | x] of points (B, *E) at this geometry's noise, (B, *E); x itself for a flow."""

@@ -19,8 +19,8 @@ from scorefold_registry.plugins.process_guard import guarded
 from scorefold_registry.run.stage_builder import StageBuilder
 from scorefold_registry.runfile.plan import Plan, PlannedStage
 
-_READ_EVENTS = ("evaluate", "outliers", "assess")
-"""Verbs of scores and flows that read events of the shape that the model is for."""
+_READ_EVENTS = ("evaluate", "outliers", "assess", "interpolate")
+"""Verbs of scores, flows and geometries that read events of the shape that these are for."""
 
 
 class _UnknownError(Exception):
@@ -88,7 +88,11 @@ def _build(builder: StageBuilder, planned: PlannedStage, value: Callable[[str], 
 def _check_shapes(planned: PlannedStage, value: Callable[[str], Any]) -> None:
     """Raises ``ShapeError`` where a verb would read events of another shape than its model is for."""
     component, name = planned.registered.component, planned.inputs.get("data")
-    if planned.source is None or component.kind not in ("score", "flow") or planned.verb.name not in _READ_EVENTS:
+    if (
+        planned.source is None
+        or component.kind not in ("score", "flow", "geometry")
+        or planned.verb.name not in _READ_EVENTS
+    ):
         return
     model, data = value(planned.source), value(name) if isinstance(name, str) else None
     wanted, shape = getattr(model, "event_shape", None), getattr(data, "event_shape", None)
@@ -96,5 +100,5 @@ def _check_shapes(planned: PlannedStage, value: Callable[[str], Any]) -> None:
         raise ShapeError(
             f"stage {planned.name!r} would {planned.verb.name} data of shape {tuple(shape)} with a {component.kind} "
             f"for events of shape {tuple(wanted)}",
-            hint="give it data of the kind that the model is made for",
+            hint="give it data of the kind that it is made for",
         )
