@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from checkpoint_files import saved, saved_latent
+from diffusers import DDPMScheduler
 from PIL import Image
 from sklearn.datasets import load_digits
 
@@ -121,6 +124,39 @@ def test_what_is_written_for_images_runs(question: str, capsys: Captured) -> Non
     }.get(question, [])
     quick.append("stages.score.config.training={steps: 2, batch_size: 8}")
     assert ran(capsys, "new/run.yaml", *quick)["data"]["test points"] == 6
+
+
+def test_geodesics_between_images_are_the_next_command(capsys: Captured) -> None:
+    pictures(Path("pictures"))
+    last = start(capsys, "pictures", "--question", "between")["next"][-1]
+    file, setting = shlex.split(last)[2], shlex.split(last)[4]
+    assert "use: geometry:score, do: interpolate" in setting
+    assert main(["validate", file, "--set", setting]) == 0
+    assert "valid, 5 stages" in capsys.readouterr().out
+    messy().to_csv("patients.csv", index=False)
+    assert len(start(capsys, "patients.csv", "--question", "between")["next"]) == 3
+
+
+def test_a_checkpoint_is_asked_what_lies_between_its_samples(capsys: Captured) -> None:
+    saved(Path("model"), DDPMScheduler(), in_channels=1, out_channels=1)
+    said = start(capsys, "model", "--question", "between", "--out", "new/run.yaml")
+    assert said["config"] == {"path": "../model"}
+    text = Path("new/run.yaml").read_text()
+    assert all(use in text for use in ("score:diffusers", "geometry:score", "geometry:euclidean"))
+    quick = ["stages.samples.options={n: 8, steps: 2}", "stages.paths.options={pairs: 2, decoding: {steps: 2}}"]
+    quick += ["stages.straight.options.pairs=2", "stages.geodesics.options={pairs: 2}"]
+    quick += ["stages.geodesics.config={noise: 0.5, form: fisher}"]
+    assert ran(capsys, "new/run.yaml", *quick)["straight"]["pairs"] == 2
+
+
+def test_a_checkpoint_that_nothing_can_be_asked_of_says_why(capsys: Captured) -> None:
+    saved(Path("model"), DDPMScheduler(), in_channels=1, out_channels=1)
+    assert main(["start", "model", "--question", "dimension"]) == 2
+    assert "what lies between two samples\n  --question between" in capsys.readouterr().err
+    saved_latent(Path("latent"))
+    assert main(["start", "latent", "--question", "between"]) == 2
+    assert "latent is a model of classes" in capsys.readouterr().err
+    assert not list(Path().glob("*.yaml"))
 
 
 def test_images_of_several_sizes_are_made_small(capsys: Captured) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -45,20 +46,85 @@ def run(arguments: list[str]) -> int:
     from scorefold_registry.python.reading import read_data
 
     question = QUESTIONS[asked]
+    if is_checkpoint(Path(given.data)):
+        return _start_checkpoint(host, given, asked, arguments)
     out = given.out or Path(f"{data_name(given.data)}-{asked}.yaml")
-    if out.exists():
-        raise ConfigError(f"{out} is there already", hint="--out FILE names another; a run file is never written over")
+    _check_free(out)
     reading = read_data(host, given.data, pairs(given.fields, "--data-option", "label=species"), question.side)
     reading = replace(reading, config=_seen_from(host, reading, out.parent))
     text = _text(reading, question, TEXTS[asked], out, arguments)
     _write(host, out, text)
     steps = [f"scorefold run {out}", f"scorefold validate {out}", f"scorefold plugins show {reading.use}"]
+    for name, stage in question.further(reading).items():
+        steps.append(f"scorefold run {out} --set {shlex.quote(f'stages.{name}={_flow_text(stage)}')}")
     if given.json:
         facts = {"run_file": str(out), "question": asked, "seen": reading.seen.as_json(), "next": steps}
         print_answer(json.dumps({**facts, "config": dict(reading.config)}, indent=2))
     else:
         _print(reading, out, steps)
     return 0
+
+
+def _start_checkpoint(host: Host, given: Any, asked: str, arguments: list[str]) -> int:
+    """Write a run file that asks a checkpoint of diffusers what lies between two of its samples."""
+    from scorefold_registry.cli.commands.recommend import data_name
+    from scorefold_registry.cli.starting.questions import between_samples
+    from scorefold_registry.runfile.example import as_run_file, commented_text
+
+    folder = Path(given.data)
+    if asked != "between":
+        raise ConfigError(
+            f"{folder} is a checkpoint of diffusers: what can be asked of it alone is what lies between two samples",
+            hint="--question between, or plug it into a run file with data: {use: score:diffusers, config: "
+            f"{{path: {folder}}}}}",
+        )
+    latent = any((folder / name / "config.json").is_file() for name in ("vae", "vqvae"))
+    config = {"path": str(folder), **({"space": "latent"} if latent else {})}
+    if host.create("score:diffusers", config).condition_spec is not None:  # type: ignore[attr-defined]
+        raise ConfigError(
+            f"{folder} is a model of classes, and nothing here says which class the samples have",
+            hint="write a run file with data of that class, and condition: CLASS of geometry:score",
+        )
+    out = given.out or Path(f"{data_name(given.data)}-{asked}.yaml")
+    _check_free(out)
+    if not folder.expanduser().is_absolute():
+        config["path"] = os.path.relpath(folder, out.parent)
+    stages, comments = between_samples(config)
+    heading = [*_heading("what lies between two of its samples?", out, arguments), f"Seen: a checkpoint in {folder}."]
+    said = {("stages", *place): text for place, text in comments.items()}
+    _write(host, out, commented_text({**as_run_file(out.stem, stages), "stages": stages}, heading, said))
+    steps = [f"scorefold run {out}", f"scorefold validate {out}", "scorefold plugins show score:diffusers"]
+    if given.json:
+        print_answer(json.dumps({"run_file": str(out), "question": asked, "config": config, "next": steps}, indent=2))
+    else:
+        print_answer("\n".join([f"{out} is written, and checked; next:", *(f"  {step}" for step in steps)]))
+    return 0
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Whether a folder holds a pipeline of diffusers."""
+    return any((folder / name).is_file() for name in ("model_index.json", "scheduler/scheduler_config.json"))
+
+
+def _check_free(out: Path) -> None:
+    if out.exists():
+        raise ConfigError(f"{out} is there already", hint="--out FILE names another; a run file is never written over")
+
+
+def _flow_text(value: Any) -> str:
+    """A stage in one line of YAML."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name}: {_flow_text(one)}" for name, one in value.items()) + "}"
+    return str(value)
+
+
+def _heading(asked: str, out: Path, arguments: list[str]) -> list[str]:
+    return [
+        "yaml-language-server: $schema=.scorefold/schema.json",
+        f"{asked[0].upper()}{asked[1:]}",
+        f"  scorefold run {out}",
+        f"Written by: scorefold start {' '.join(arguments)}",
+    ]
 
 
 def _parser() -> Parser:
@@ -69,7 +135,9 @@ def _parser() -> Parser:
         "start faces/ --question samples --out faces.yaml",
     )
     parser.add_argument(
-        "data", metavar="DATA", help="an npy, npz, csv or parquet file, a folder of images, or data:NAME"
+        "data",
+        metavar="DATA",
+        help="an npy, npz, csv or parquet file, a folder of images, data:NAME, or a checkpoint of diffusers",
     )
     listed = "; ".join(f"{word}: {text}" for word, text in TEXTS.items())
     parser.add_argument("--question", choices=tuple(TEXTS), help=f"{listed} (asked on a terminal)")
@@ -111,10 +179,7 @@ def _text(reading: Reading, question: Question, asked: str, out: Path, arguments
         config["fractions"], why["fractions"] = [0, 0, 1], "all points are in the split that the estimate reads"
     data = {"use": reading.use, **({"config": config} if config else {})}
     heading = [
-        "yaml-language-server: $schema=.scorefold/schema.json",
-        f"{asked[0].upper()}{asked[1:]}",
-        f"  scorefold run {out}",
-        f"Written by: scorefold start {' '.join(arguments)}",
+        *_heading(asked, out, arguments),
         f"Seen: {reading.seen.heading()}; {reading.points:,} points are read.",
         "Every field that is not here has its default: scorefold plugins show COMPONENT lists them.",
     ]

@@ -17,12 +17,14 @@ class Question:
     """What can be asked of data: ``stages`` makes the stages after the data and the comments on their fields, by path.
 
     ``side`` is the largest height and width of images, in pixels, that are read for it, and ``every`` says that all
-    points are in one split.
+    points are in one split. ``further`` makes stages that the file leaves out for time: a command that adds one is
+    printed.
     """
 
     stages: Callable[[Reading], tuple[Stages, Comments]]
     side: int = 32
     every: bool = False
+    further: Callable[[Reading], Stages] = lambda reading: {}
 
 
 _SMALL_IMAGE = 8  # pixels a side, below which a U-Net has nothing to halve
@@ -165,6 +167,51 @@ def _between_images(reading: Reading, pairs: Mapping[str, Any], straight: dict[s
     }
 
 
+def _geodesics(reading: Reading) -> Stages:
+    """Shortest paths of the score of images, which take minutes more than paths through noise."""
+    return {"geodesics": _shortest("score", "data")} if reading.images else {}
+
+
+def _shortest(score: str, data: str) -> dict[str, Any]:
+    return {
+        "use": "geometry:score",
+        "do": "interpolate",
+        "inputs": {"score": score, "data": data},
+        "config": {"noise": 0.5},
+        "options": {"pairs": 3, "times": 9},
+    }
+
+
+def between_samples(config: Mapping[str, Any]) -> tuple[Stages, Comments]:
+    """The stages that answer what lies between two samples of a checkpoint of diffusers, of pixels or of latents."""
+    options = {"pairs": 3, "times": 9}
+    paths = {"use": "model", "do": "interpolate", "inputs": {"data": "samples"}}
+    stages: Stages = {
+        "model": {"use": "score:diffusers", "config": dict(config)},
+        "samples": {"use": "model", "do": "sample", "options": {"n": 64}},
+        "paths": {**paths, "options": {**options, "decoding": {"steps": 64}}},
+        "straight": {
+            "use": "geometry:euclidean",
+            "do": "interpolate",
+            "inputs": {"data": "samples"},
+            "options": options,
+        },
+        "geodesics": _shortest("model", "samples"),
+    }
+    comments: Comments = {
+        ("samples",): "the ends of the paths, and the points that say which paths stay where samples are",
+        ("paths",): "between samples, through their noise",
+        ("straight",): "the baseline, between the same samples",
+        ("geodesics",): "shortest paths of the score metric, checked before they are given; images of your own under "
+        "data in their place make noise count in their units",
+    }
+    if config.get("space") == "latent":
+        for name in ("paths", "straight", "geodesics"):
+            inputs = {"model": "model", "latents": name}
+            stages[f"{name}-decoded"] = {"use": "data:decoded", "inputs": inputs}
+    return stages, comments
+
+
 def _density(reading: Reading, verb: str, comment: str) -> tuple[Stages, Comments]:
     """A model with a density, and a verb that reads it."""
     if reading.images:
@@ -204,7 +251,7 @@ def _likelihood(reading: Reading) -> tuple[Stages, Comments]:
 QUESTIONS = {
     "dimension": Question(_dimension, side=16, every=True),
     "samples": Question(_samples),
-    "between": Question(_between, side=16),
+    "between": Question(_between, side=16, further=_geodesics),
     "unlike": Question(_unlike),
     "likelihood": Question(_likelihood),
 }
