@@ -20,6 +20,8 @@ from scorefold.interfaces import Encodes, Geometry, ScoreModel
 from scorefold_explore.answers import codes, colours, conditions, geodesics, maps, neighbours, points
 from scorefold_explore.answers.pictures import bounds, shown, spread
 from scorefold_explore.explored import Explored, Group, Known, Model
+from scorefold_explore.questions import answer
+from scorefold_registry import Host
 
 F64 = torch.float64
 MEAN, DEVIATION = torch.tensor([1.0, -2.0, 0.5], dtype=F64), torch.tensor([2.0, 0.5, 0.1], dtype=F64)
@@ -150,6 +152,25 @@ class Stretched(Geometry):
     def geodesic(self, x: Tensor, y: Tensor, s: Tensor) -> Tensor:
         bend = torch.tensor([0.0, 4.0]) * (s * (1 - s))[:, None]
         return (x[:, None] + s[:, None] * (y - x)[:, None]) + bend
+
+
+def test_a_solved_geodesic_has_a_first_look_and_a_path_through_noise() -> None:
+    """Of N(0, I), from (2, 0) to (0, 2): the geodesic's middle lies between the line's and the circle's."""
+    plane = {"use": "data:subspace", "config": {"dimension": 2, "ambient": 2, "points": 400}}
+    exact = {"use": "score:analytic", "config": {"gaussian": True}, "inputs": {"data": plane}}
+    solved = Host.discover().create("geometry:score", {"noise": 0.1}, score=exact, data=plane)
+    explored = of_model(torch.tensor([[2.0, 0.0], [0.0, 2.0], [1.0, -1.0]]), solved)
+    first = answer(explored, "geodesic", {"geometry": "m", "start": 0, "end": 1, "steps": 3, "rough": True})
+    found = answer(explored, "geodesic", {"geometry": "m", "start": 0, "end": 1, "steps": 3})
+    assert (first["rough"], first["distance"], "noise" in first) == (True, None, False)
+    assert not found["rough"]
+    assert found["distance"] > 2.83
+    sizes = [math.hypot(*rows["curve"]["rows"][1]) for rows in (first, found)]
+    assert sizes[0] == pytest.approx(sizes[1], abs=0.05)
+    assert 1.42 < sizes[1] < 2 == pytest.approx(math.hypot(*found["noise"]["rows"][1]), abs=0.1)
+    assert answer(explored, "overview", {})["sketches"] == ["m"]
+    same = answer(explored, "geodesic", {"geometry": "m", "start": 2, "end": 2, "steps": 3, "rough": True})
+    assert same["curve_length"] == 0
 
 
 def test_a_geodesic_and_a_line_have_their_own_lengths(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,6 +118,18 @@ def test_paths_outside_the_support_are_no_interpolation(host: Host) -> None:
     assert outside.startswith("an end lies outside the support of the data")
 
 
+def test_a_first_look_and_a_path_through_noise_join_the_points(host: Host) -> None:
+    """Of N(0, I) the path through noise is the circle, and the first look is near the geodesic."""
+    geometry: Any = host.create("geometry:score", {"noise": 0.1}, score=EXACT, data=PLANE, dtype=torch.float64)
+    x, y, s = torch.cat([row(2, 0), row(1, 1)]), torch.cat([row(0, 2), row(1, 1)]), torch.linspace(0, 1, 5).double()
+    first, solved, noise = (way(x, y, s) for way in (geometry.sketch, geometry.geodesic, geometry.noise_path))
+    torch.testing.assert_close(first, solved, atol=0.05, rtol=0)
+    for path in (first, noise):
+        torch.testing.assert_close(path[:, [0, -1]], torch.stack([x, y], 1), atol=1e-6, rtol=0)
+    torch.testing.assert_close(noise[0].norm(dim=1), torch.full((5,), 2.0).double(), atol=0.1, rtol=0)
+    assert torch.equal(first[1], x[1].expand(5, 2))
+
+
 def test_equal_points_and_both_directions(host: Host) -> None:
     geometry = host.create("geometry:score", {"noise": 0.3}, score=EXACT, data=PLANE, dtype=torch.float64)
     x, y = row(1.5, 0.2), row(-0.3, 1.1)

@@ -43,6 +43,7 @@ class Between(_Asked):
     end: _Point
     steps: int = 20
     map: str = "pca"
+    rough: bool = False
 
 
 class OfCode(_Asked):
@@ -117,6 +118,7 @@ def overview(explored: Explored) -> dict[str, Any]:
             kind: [{"name": name, "component": model.component} for name, model in explored.of(kind).items()]
             for kind in ("geometry", "code", "score", "flow", "conditional")
         },
+        "sketches": [name for name, model in explored.of("geometry").items() if geodesics.sketches(model.value)],
         "conditions": {
             name: conditions.parts_of(explored, name) for name in {**explored.of("conditional"), **explored.of("score")}
         },
@@ -147,7 +149,7 @@ QUESTIONS: dict[str, Question] = {
     "geodesic": Question(
         Between,
         lambda explored, asked: geodesics.answer(
-            explored, asked.geometry, asked.start, asked.end, asked.steps, asked.map
+            explored, asked.geometry, asked.start, asked.end, asked.steps, asked.map, asked.rough
         ),
     ),
     "code": Question(OfCode, lambda explored, asked: codes.code_of(explored, asked.coder, asked.point)),

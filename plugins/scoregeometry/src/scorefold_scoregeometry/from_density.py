@@ -126,6 +126,13 @@ class FromDensity(SolvedGeometry):
         """Which geodesics leave the support, and which begin or end outside it."""
         return about_paths(self.density, held_out(self.data), found)[2]
 
+    def noise_path(self, x: Tensor, y: Tensor, s: Tensor) -> Tensor:
+        """Paths through the noise of both ends (B, *E) at times s (T,) from 0 to 1, (B, T, *E): no geodesics, to
+        compare."""
+        a, b = self._rows(x=x, y=y)
+        answer: Tensor = noise_path(self.density, a, b, s).to(x).unflatten(2, self.event_shape)
+        return answer
+
     def denoised(self, x: Tensor) -> Tensor:
         """E[x_0 | x] of points (B, *E) at this geometry's noise, (B, *E); x itself for a flow."""
         (rows,) = self._rows(x=x)

@@ -22,10 +22,13 @@ from scorefold_toolkit.geodesics import (
     Metric,
     SolverSettings,
     exponential,
+    minimise,
     shot,
     solve,
+    straight,
     transported,
 )
+from scorefold_toolkit.geodesics.solve import interpolated
 
 _SHOT = 64
 """The most coordinates in which a logarithm is corrected by shooting."""
@@ -37,6 +40,8 @@ _PRINCIPAL = 1e-5
 _STALLED = 5e-4
 _DIAGNOSED = 8
 _LOOKED_AT = 12
+_SKETCHED = 8
+_ROUGH = 1e-2
 
 Version = tuple[tuple[int, int], ...]
 
@@ -146,6 +151,21 @@ class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
             return x.new_empty(len(a), len(s), *self.event_shape)
         found = self._strict(self._solve(a, b))
         answer: Tensor = found.at(s.to(a)).to(x).unflatten(2, self.event_shape)
+        return answer
+
+    def sketch(self, x: Tensor, y: Tensor, s: Tensor) -> Tensor:
+        """A first look at the geodesics at times s (T,) in [0, 1], (B, T, *E), before they are solved: eight steps, few
+        iterations, and no check. It is no answer: ``geodesic`` may withhold the path. Raises ``ConfigError`` for other
+        times."""
+        check_times(s)
+        a, b = self._rows(x=x, y=y)
+        path, apart = straight(a, b, _SKETCHED), (a != b).any(1)
+        if bool(apart.any()):
+            metric, line = self.path_metric(), path[apart]
+            with torch.no_grad():
+                known = metric.known(a[apart], b[apart])
+                path[apart] = minimise(metric, line, known, tolerance=_ROUGH, steps=_SKETCHED).path
+        answer: Tensor = interpolated(path, s.to(a)).to(x).unflatten(2, self.event_shape)
         return answer
 
     def transport(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:

@@ -21,8 +21,9 @@ _FLOW_STEPS = 18
 
 
 @torch.no_grad()
-def noise_path(density: Density, x: Tensor, y: Tensor) -> Tensor:
-    """Paths (B, 17, D) between rows (B, D) through their noise: along great circles, decoded (18 steps of Heun)."""
+def noise_path(density: Density, x: Tensor, y: Tensor, times: Tensor | None = None) -> Tensor:
+    """Paths (B, T, D) between rows (B, D) through their noise: along great circles, decoded (18 steps of Heun). Times
+    (T,) go from 0 to 1, where both ends are x and y themselves; by default there are 17."""
     model = density.model
     like = model._reference(x)
     steps = None if isinstance(model, Flow) else _FLOW_STEPS
@@ -32,11 +33,11 @@ def noise_path(density: Density, x: Tensor, y: Tensor) -> Tensor:
     a, b = first.flatten(1), last.flatten(1)
     cosine = (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1)).clamp_min(1e-30)
     angle = cosine.clamp(-1 + 1e-6, 1 - 1e-6).arccos()[:, None, None]
-    share = torch.linspace(0, 1, _STEPS + 1, dtype=a.dtype, device=a.device)[None, :, None]
+    share = (torch.linspace(0, 1, _STEPS + 1) if times is None else times).to(a)[None, :, None]
     circle = (((1 - share) * angle).sin() * a[:, None] + (share * angle).sin() * b[:, None]) / angle.sin()
     noise = unstandardised(model, circle.flatten(0, 1).unflatten(1, density.event_shape))
     found = decode_noise(model, noise, density.conditions(len(noise), noise), steps=steps)
-    path = found.flatten(1).to(x).unflatten(0, (len(x), _STEPS + 1))
+    path = found.flatten(1).to(x).unflatten(0, (len(x), -1))
     path[:, 0], path[:, -1] = x, y
     answer: Tensor = path
     return answer

@@ -23,7 +23,7 @@ ARRAYS = "arrays.safetensors"
 SPLITS = ("train", "validation", "test")
 WORTH = {
     "geodesics": "a stage {use: geometry:pullback, inputs: {flow: flow, data: data}} after a stage of "
-    "{use: flow:anisotropic}",
+    "{use: flow:anisotropic}, or a stage {use: geometry:score, inputs: {score: score, data: data}} after a score",
     "codes": "a stage of {use: score:scorevae}, {use: autoencoder:vae} or {use: estimator:riemannian-autoencoder}",
     "conditional samples": "a stage {use: score:conditional} on {use: data:paired}, or any score model of images",
     "likelihoods": "a stage of {use: flow:anisotropic} or {use: score:denoising}",

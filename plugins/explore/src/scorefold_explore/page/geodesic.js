@@ -1,4 +1,5 @@
-// The panel of two points: the geodesic next to the straight line, decoded along a slider.
+// The panel of two points: the geodesic next to the straight line and the path through noise, along a slider. A geometry
+// that is solved by numbers gives a first look, which the geodesic replaces.
 
 import {choices, el, facts, number, panel, problem} from './elements.js';
 import {ask, Stopped, still} from './api.js';
@@ -6,6 +7,8 @@ import {copyButton} from './copying.js';
 import {paint, picture, table} from './pictures.js';
 
 const STEPS = 20;
+const NAMES = {curve: 'geodesic', line: 'straight line', noise: 'through noise'};
+const COLOURS = {curve: [11, 99, 176], line: [194, 65, 12], noise: [21, 128, 61]};
 
 export function geodesicPanel(page) {
   const spaces = page.overview.models.geometry;
@@ -36,11 +39,19 @@ export function geodesicPanel(page) {
     stop = null;
     const given = {geometry: select.value, start, end, steps: STEPS, map: page.mapName()};
     const began = performance.now();
+    const onJob = (one) => { stop = one; };
     try {
-      const found = await ask('geodesic', given, {title: 'Geodesic', onJob: (one) => { stop = one; }});
+      if (!still && page.overview.sketches?.includes(given.geometry)) {
+        const first = await ask('geodesic', {...given, rough: true}, {title: 'First look', onJob});
+        if (mine !== asked) return;
+        place.replaceChildren(...curves(page, first, given, performance.now() - began));
+      }
+      const found = await ask('geodesic', given, {title: 'Geodesic', onJob});
       if (mine === asked) place.replaceChildren(...curves(page, found, given, performance.now() - began));
     } catch (error) {
-      if (mine === asked && !(error instanceof Stopped)) place.replaceChildren(problem(error));
+      if (mine !== asked || error instanceof Stopped) return;
+      page.map?.paths([]);
+      place.replaceChildren(problem(error));
     }
   }
   page.onPair(show);
@@ -54,29 +65,31 @@ export function geodesicPanel(page) {
 function curves(page, found, given, milliseconds) {
   const images = found.curve.kind === 'images';
   const slider = el('input', {type: 'range', min: 0, max: given.steps - 1, value: Math.floor(given.steps / 2), 'aria-label': 'place along the curves', id: 'along'});
-  const large = ['curve', 'line'].map((which) => picture(found[which], 0, 140, which === 'curve' ? 'geodesic' : 'straight line', page.columns));
-  const named = {curve: 'geodesic', line: 'straight line'};
-  const places = ['curve', 'line'].map((which, index) => el('figure', {}, large[index], el('figcaption', {}, named[which])));
+  const ways = Object.keys(NAMES).filter((which) => found[which]);
+  const named = {...NAMES, curve: found.rough ? 'first look, not checked: the geodesic follows' : NAMES.curve};
+  const large = ways.map((which) => picture(found[which], 0, 140, NAMES[which], page.columns));
+  const places = ways.map((which, index) => el('figure', {}, large[index], el('figcaption', {}, named[which])));
   const side = el('div', {class: 'pair'}, ...places);
 
   function show() {
     const at = Number(slider.value);
-    for (const [index, which] of ['curve', 'line'].entries()) {
+    for (const [index, which] of ways.entries()) {
       if (images) paint(large[index], found[which], at);
       else places[index].firstChild.replaceWith(table([found[which].rows[at]], page.columns));
     }
     if (found.curve_map && page.map) {
-      page.map.paths([{path: found.line_map, colour: [194, 65, 12]}, {path: found.curve_map, colour: [11, 99, 176]}]);
-      page.marks([{position: found.curve_map[at], colour: [11, 99, 176]}, {position: found.line_map[at], colour: [194, 65, 12]}]);
+      const drawn = [...ways].reverse();
+      page.map.paths(drawn.map((which) => ({path: found[`${which}_map`], colour: COLOURS[which]})));
+      page.marks(ways.map((which) => ({position: found[`${which}_map`][at], colour: COLOURS[which]})));
     }
   }
   slider.addEventListener('input', show);
-  const strips = images ? ['curve', 'line'].map((which) => el('div', {}, el('h3', {}, named[which]), el('div', {class: 'strip'},
-    Array.from({length: given.steps}, (_, at) => picture(found[which], at, 34, `${named[which]}, ${at + 1} of ${given.steps}`))))) : [];
+  const strips = images ? ways.map((which) => el('div', {}, el('h3', {}, named[which]), el('div', {class: 'strip'},
+    Array.from({length: given.steps}, (_, at) => picture(found[which], at, 34, `${NAMES[which]}, ${at + 1} of ${given.steps}`))))) : [];
   show();
   return [side, el('label', {}, 'along ', slider), ...strips,
-    facts([['distance', number(found.distance)], ['length of the geodesic', number(found.curve_length)], ['length of the line', number(found.line_length)],
-      ['answered in', still ? null : `${Math.round(milliseconds)} ms, of which the geodesic took ${(1000 * found.seconds).toFixed(1)} ms`]]),
+    facts([['distance', number(found.distance)], [`length of the ${found.rough ? 'first look' : 'geodesic'}`, number(found.curve_length)], ['length of the line', number(found.line_length)],
+      ['answered in', still ? null : `${Math.round(milliseconds)} ms, of which the curve took ${(1000 * found.seconds).toFixed(1)} ms`]]),
     found.curve_map ? null : el('p', {class: 'quiet'}, 'This map has no place for other points, so the curves are not on it.'),
     el('div', {class: 'row'}, copyButton('geodesic', () => given))].filter(Boolean);
 }
