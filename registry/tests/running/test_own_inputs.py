@@ -212,6 +212,11 @@ def _folders(run: Any) -> None:
         file.unlink()
 
 
+def _kept(run: Any) -> None:
+    for file in run.folder.parents[2].glob(".scorefold/cache/*/result.json"):
+        file.write_text('{"metrics": {"intrinsic dimension": 25.0}}')
+
+
 def _key(stage: Any) -> None:
     object.__setattr__(stage, "key", "0" * 40)
     object.__setattr__(stage, "name", "data")
@@ -260,6 +265,41 @@ def test_a_hook_changes_nothing_for_others(
     assert answers(run(RUN)) == clean
     assert {failure.plugin for failure in result.failures} == (set() if said is None else {"harmful"})
     assert said is None or said in result.failures[0].text()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (_files, ["data", "score"]),
+        (_weights, ["score"]),
+        (_folders, ["data"]),
+        (_kept, []),
+    ],
+)
+def test_a_stage_that_writes_into_the_files_of_others_changes_nothing_for_them(
+    run: Run,
+    clean: dict[str, Any],
+    mean: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[Any], None],
+    said: list[str],
+) -> None:
+    """Into the run's folder, and into the cache."""
+    estimate = mean.estimate
+
+    def harmful(self: Any, data: Any, *, generator: Any = None) -> Any:
+        (folder,) = Path("runs/short").resolve().glob("*.partial")
+        change(SimpleNamespace(folder=folder))
+        return estimate(self, data, generator=generator)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mean, "estimate", harmful)
+        result = run(RUN, fresh=True)
+    assert answers(result) == clean
+    found = json.loads((result.folder / "mean" / "result.json").read_text()).get("warnings", [])
+    harmed = [text.removeprefix("while the stage ran, somebody changed the files of stage ") for text in found]
+    assert [text for text in harmed if text.endswith("put back")] == [f"{name!r}, which were put back" for name in said]
+    assert answers(run(RUN)) == clean
 
 
 def test_one_hook_does_not_see_what_another_did(host: Host, run: Run) -> None:

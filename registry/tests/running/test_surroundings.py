@@ -85,6 +85,39 @@ def test_all_at_once_are_put_back() -> None:
     assert Surroundings.now() == before
 
 
+def test_a_device_that_was_entered_and_not_left_is_put_back() -> None:
+    with unchanged() as changed:
+        _entered(torch.device("meta"))
+    assert changed == ["torch's default device"]
+    assert torch.zeros(1).device.type == "cpu"
+
+
+class _Passes(TorchFunctionMode):
+    """Lets every function through, and counts them."""
+
+    seen = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.seen += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_modes_of_whoever_calls_stay() -> None:
+    with _Passes() as own:
+        with unchanged() as changed:
+            torch.zeros(1)
+        assert changed == []
+        with unchanged() as changed:
+            for mode in (TorchDispatchMode(), _Passes(), TorchFunctionMode()):
+                _entered(mode)
+        assert set(changed) == {"the modes that see torch's functions", "the modes that see torch's operations"}
+        before = own.seen
+        torch.zeros(1)
+        assert own.seen == before + 1
+    torch.zeros(1)
+    assert own.seen == before + 1
+
+
 def test_a_stage_that_changes_them_is_not_kept(run: Run, mean: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     clean, estimate = run(RUN).value("mean"), mean.estimate
 
@@ -186,3 +219,22 @@ def test_files_that_change_while_a_stage_reads_them_are_refused(
     monkeypatch.setattr(mean, "estimate", truncated)
     with pytest.raises(DataError, match=r"points\.npy was written to since it was opened"):
         run(text, fresh=True)
+
+
+def test_a_file_that_changes_before_its_stage_has_read_it_is_refused(host: Host, run: Run, tmp_path: Path) -> None:
+    """The key is of the first content, and what is read later is of the second."""
+    file = tmp_path / "points.npy"
+    np.save(file, np.random.default_rng(0).normal(size=(90, 2)))
+    text = RUN.replace("data:tiny}", f"data:array, config: {{path: {file}}}}}")
+
+    def late(stage: Any) -> None:
+        opened = file.stat().st_mtime_ns
+        np.save(file, np.zeros((90, 2)))
+        os.utime(file, ns=(opened, opened))
+
+    host.manager.register(SimpleNamespace(scorefold_before_stage=hookimpl(late)), name="late")
+    with pytest.raises(DataError, match="the files of stage 'data' changed while stage 'data' read them"):
+        run(text)
+    host.manager.unregister(name="late")
+    np.save(file, np.random.default_rng(0).normal(size=(90, 2)))
+    assert run(text).value("mean").value != 0

@@ -135,24 +135,24 @@ class Surroundings:
     filters: tuple[Any, ...]
     numpy: dict[str, Any] | None
     torch: dict[str, Any] | None
-    modes: dict[str, int]
+    modes: dict[str, Any]
 
     @classmethod
     def now(cls) -> Surroundings:
         """The state as it is."""
-        numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
+        numpy = sys.modules.get("numpy")
         return cls(
             folder=_folder(),
             locale=locale.setlocale(locale.LC_ALL),
             filters=_catching_all(),
             numpy=None if not hasattr(numpy, "geterr") else dict(numpy.geterr()),  # type: ignore[union-attr]
-            torch=None if not hasattr(torch, "inference_mode") else _torch_state(),
-            modes=_modes(),
+            torch=_torch_state() if _has_torch() else None,
+            modes=_first_modes() if _has_torch() else {},
         )
 
     def put_back(self) -> list[str]:
         """Put everything back as it was, and say what had changed, such as "torch's default dtype"."""
-        changed = _end_modes(self.modes)
+        changed = _end_modes(self.modes, (self.torch or {}).get("device"))
         now = Surroundings.now()
         if self.folder is not None and now.folder != self.folder:
             os.chdir(self.folder)
@@ -174,6 +174,7 @@ class Surroundings:
         return changed
 
 
+_SEES = {"__torch_function__": "functions", "__torch_dispatch__": "operations"}
 _NUMPY_STARTS = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}
 
 
@@ -201,13 +202,18 @@ def _catching_all() -> tuple[Any, ...]:
     )
 
 
+def _has_torch() -> bool:
+    """Whether torch is imported, and to its end."""
+    return hasattr(sys.modules.get("torch"), "inference_mode")
+
+
 def _torch_state() -> dict[str, Any]:
     import torch
-    import torch.utils._device as devices
 
+    device = torch.get_default_device()
     return {
         "dtype": torch.get_default_dtype(),
-        "device": devices.CURRENT_DEVICE,
+        "device": None if device.type == "cpu" else device,
         "gradients": torch.is_grad_enabled(),
         "inference": torch.is_inference_mode_enabled(),
         "precision": torch.get_float32_matmul_precision(),
@@ -222,32 +228,51 @@ def _torch_starts() -> dict[str, Any]:
     return state | {"precision": "highest", "deterministic": False}
 
 
-def _modes() -> dict[str, int]:
-    """How many modes see torch's functions, apart from that of the default device, and its operations."""
-    if not hasattr(sys.modules.get("torch"), "inference_mode"):
-        return {"functions": 0, "operations": 0}
+def _first_modes() -> dict[str, Any]:
+    """The modes that see a function and an operation of torch first, by their methods; those that there are.
+
+    They are found by the calls of these methods, so that no private name of torch is needed, and not while somebody
+    profiles.
+    """
     import torch
-    import torch.utils._device as devices
 
-    functions = torch._C._len_torch_function_stack() - (devices.CURRENT_DEVICE is not None)
-    return {"functions": functions, "operations": torch._C._len_torch_dispatch_stack()}
+    found: dict[str, Any] = {}
+
+    def look(frame: FrameType, event: str, argument: Any) -> None:
+        method = frame.f_code.co_name
+        if event == "call" and method in _SEES and method not in found:
+            found[method] = frame.f_locals[frame.f_code.co_varnames[0]]
+
+    if sys.getprofile() is None:
+        sys.setprofile(look)
+        try:
+            with suppress(Exception):  # a mode may refuse any operation
+                torch.zeros(())
+        finally:
+            sys.setprofile(None)
+    return found
 
 
-def _end_modes(before: dict[str, int]) -> list[str]:
-    """End the modes above those of before, which would see whatever else is put back."""
-    now = _modes()
-    changed = [f"the modes that see torch's {name}" for name in now if now[name] > before[name]]
-    if changed:
-        import torch
-        from torch import overrides
-        from torch.utils import _python_dispatch as operations
+def _end_modes(before: dict[str, Any], device: Any) -> list[str]:
+    """End the modes that were entered above those of before, the last one first, and say which; with the default device
+    that was."""
+    changed: list[str] = []
+    if not _has_torch():
+        return changed
+    import torch
 
-        for _ in range(now["functions"] - before["functions"]):
-            _held.append(overrides._pop_mode())
-        # Before 2.8 torch gives a mode away without counting that, so it is taken twice and never let go.
-        for place in reversed(range(before["operations"], now["operations"])):
-            _held.extend((torch._C._get_dispatch_stack_at(place), operations._pop_mode()))
-    return changed
+    for method, what in _SEES.items():
+        last = before.get(method)
+        while (mode := _first_modes().get(method)) is not None and mode is not before.get(method) and mode is not last:
+            last = mode
+            _held.extend((mode, mode))  # before 2.8 torch lets go of a mode once too often as it ends
+            if of_device := isinstance(getattr(mode, "device", None), torch.device):
+                mode.device.__exit__(None, None, None)
+                torch.set_default_device(device)
+            else:
+                mode.__exit__(None, None, None)
+            changed.append("torch's default device" if of_device else f"the modes that see torch's {what}")
+    return list(dict.fromkeys(changed))
 
 
 def _put_torch_back(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
