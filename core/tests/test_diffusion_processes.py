@@ -370,6 +370,7 @@ def test_cosine_and_edm_are_the_published_schedules() -> None:
     [
         (lambda: Cosine(1.0, 2.0), "lam_min < lam_max"),
         (lambda: EDM(3.0, 1.0), "0 < sigma_min < sigma_max"),
+        (lambda: EDM(0.0, 1.0), "0 < sigma_min < sigma_max"),
         (lambda: EDM(rho=0.0), "rho > 0"),
         (lambda: Stretched(LinearVP(), 0.0), "above 0"),
         (lambda: Stretched(LinearLogSNR(t_end=torch.tensor([0.5, 1.0])), 0.5), "two numbers"),

@@ -75,6 +75,7 @@ def test_leftovers_go_to_new_tasks() -> None:
         (PlanRow("task", 7, 5, 5), PlanRow("task", 3, 6, 6)),
         1,
     )
+    assert plan("task", limits(max_labels=12), 10, 107, (), "spread").left == 1
     assert plan("task", limits(), 10, 107)[:2] == ((PlanRow("task", 10, 5, 5),), 7)
     assert plan("task", limits(max_labels=10), 10, 107, (), "spread").left == 7
 

@@ -111,6 +111,27 @@ def test_the_interval_of_a_simulation_is_of_95_percent(monkeypatch: pytest.Monke
     assert [float(judged.low), float(judged.loss), float(judged.high)] == pytest.approx(ends)
 
 
+@pytest.mark.parametrize(("error", "excess"), [(0.39, 2.0), (0.41, float("inf"))])
+def test_a_simulation_that_is_off_by_more_than_a_fifth_knows_no_expectation(
+    error: float, excess: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = two_types()
+    monkeypatch.setattr(engines, "simulated_risk", lambda *given: torch.tensor([[2.0], [error]]).double())
+    found = SimpleNamespace(bought=SimpleNamespace(plans=plan((9, 4, 4))), loss=torch.zeros(1, dtype=torch.float64))
+    judged = Engine(config, problem_of(config), torch.Generator()).judge(found)  # type: ignore[arg-type]
+    assert float(judged.excess) == excess
+
+
+@pytest.mark.parametrize("tasks", [6, 7])
+def test_tasks_that_are_drawn_a_few_at_a_time_are_all_drawn_once(tasks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R at a rate of 0 is known: 4 designs of 2 x 2 matrices and 48 numbers at once are 3 tasks at a time."""
+    monkeypatch.setattr(monte_carlo, "_AT_ONCE", 48)
+    case, bought, generator = problem(2, 0.0), plan((tasks, 4, 4)), torch.Generator().manual_seed(0)
+    found = torch.cat([monte_carlo._many_rows(case, bought, 4, generator) for _ in range(500)])
+    error = float(found.std()) / len(found) ** 0.5
+    assert float(found.mean()) == pytest.approx(float(risk(case, bought).value), abs=5 * error)
+
+
 @pytest.mark.parametrize(("tolerance", "rounds"), [(0.5, [8]), (0.05, [8, 28]), (0.001, [8, 63, 229])])
 def test_designs_are_added_by_the_square_of_what_the_error_is_too_large_by(
     tolerance: float, rounds: list[int], monkeypatch: pytest.MonkeyPatch
