@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import builtins
+import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from pydantic import TypeAdapter
-from torch import Tensor
+from torch import Tensor, nn
 
 from scorefold.data import Condition, EventScale, TensorSpec
 from scorefold.diffusion import VE, VP, PerComponent
@@ -47,6 +49,22 @@ def without_deepinv(monkeypatch: pytest.MonkeyPatch) -> None:
         return imported(name, *given, **named)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
+
+
+def check_that_it_is_a_wiener_filter(process: Any) -> None:
+    """With x in [0, 1] data are N(1/2, 1/16), and the denoiser is Wiener's filter."""
+    denoiser = as_denoiser(Uniform(process).double())
+    x = torch.randn(3, 1, 2, 2, dtype=torch.float64)
+    for sigma in (0.1, torch.tensor([0.05, 0.2, 1.0], dtype=torch.float64)):
+        level = torch.as_tensor(sigma, dtype=torch.float64).reshape(-1, 1, 1, 1)
+        exact = 0.5 + (x - 0.5) * 0.0625 / (0.0625 + level**2)
+        torch.testing.assert_close(denoiser(x, sigma), exact, rtol=1e-6, atol=1e-6)
+
+
+def test_a_score_denoises_in_these_units_without_deepinv(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("deepinv", "deepinv.models", "deepinv.models.base"):
+        monkeypatch.setitem(sys.modules, name, SimpleNamespace(Denoiser=nn.Module))  # type: ignore[arg-type]
+    check_that_it_is_a_wiener_filter(VE(0.01, 50.0))
 
 
 def test_both_say_what_installs_deepinv(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,13 +123,7 @@ class TestWithDeepinv:
 
     @pytest.mark.parametrize("process", [VP(), VE(0.01, 50.0)])
     def test_a_score_denoises_in_the_units_of_deepinv(self, process: Any) -> None:
-        """With x in [0, 1] data are N(1/2, 1/16), and the denoiser is Wiener's filter."""
-        denoiser = as_denoiser(Uniform(process).double())
-        x = torch.randn(3, 1, 2, 2, dtype=torch.float64)
-        for sigma in (0.1, torch.tensor([0.05, 0.2, 1.0], dtype=torch.float64)):
-            level = torch.as_tensor(sigma, dtype=torch.float64).reshape(-1, 1, 1, 1)
-            exact = 0.5 + (x - 0.5) * 0.0625 / (0.0625 + level**2)
-            torch.testing.assert_close(denoiser(x, sigma), exact, rtol=1e-6, atol=1e-6)
+        check_that_it_is_a_wiener_filter(process)
 
     def test_deepinv_solves_an_inverse_problem_with_our_score(self) -> None:
         """The prior step of DPS-like samplers: the posterior mean of a Gaussian by proximal steps is Wiener's."""
