@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from scorefold.config import SubVPConfig, TrainingConfig, VEConfig, VPConfig
 from scorefold.data import Condition, Dataset, EventScale, TensorSpec
 from scorefold.diffusion import VE, PerComponent
-from scorefold.interfaces import Progress
+from scorefold.interfaces import Progress, ScoreModel
 from scorefold_conditional.conditional.layout import Layout
 from scorefold_conditional.conditional.model import Conditional
 from scorefold_conditional.conditional.objective import Block, joint_loss
@@ -40,6 +41,11 @@ class Answers(nn.Module):
     def forward(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
         self.seen = [x, t, condition]
         return self.answer
+
+
+def test_its_likelihood_has_the_defaults_of_every_score() -> None:
+    own, others = (inspect.signature(each.log_prob).parameters for each in (Conditional, ScoreModel))
+    assert {name: own[name].default for name in others} == {name: each.default for name, each in others.items()}
 
 
 def stirred(model: Conditional) -> Conditional:
