@@ -15,6 +15,7 @@ from scorefold.interfaces import Estimator, ScoreModel
 from scorefold.results import Estimate
 from scorefold_iddiff.config.normal_bundle import NormalBundleConfig
 from scorefold_iddiff.config.successors import DenoisingLossConfig, FLIPDConfig, LanczosConfig
+from scorefold_iddiff.estimators import denoising_loss
 from scorefold_iddiff.estimators.denoising_loss import DenoisingLoss
 from scorefold_iddiff.estimators.flipd import FLIPD
 from scorefold_iddiff.estimators.normal_bundle import NormalBundle
@@ -52,6 +53,21 @@ def projector_at(score: ScoreModel, x: Tensor, sigma: float) -> Tensor:
     jacobian = torch.func.vmap(torch.func.jacrev(lambda y: field(y[None])[0]))(clean)
     matrix: Tensor = torch.eye(x.shape[1], dtype=x.dtype) - scale * jacobian
     return matrix
+
+
+def test_no_more_noise_is_drawn_at_once_than_a_batch_holds(
+    make_score: MakeScore, make_sphere: MakeSphere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distribution, x = make_sphere(2, ambient=4, points=5)
+    drawn, original = list[int](), denoising_loss.draws_at
+
+    def counting(seed: int, points: Taken, draws: int) -> Tensor:
+        drawn.append(len(points) * draws)
+        return original(seed, points, draws)
+
+    monkeypatch.setattr(denoising_loss, "draws_at", counting)
+    denoising_loss.guesses(Probe(make_score(distribution, (4,))), taken(x), 0.1, 3, 0, batch=7)
+    assert drawn == [6, 6, 3]
 
 
 @pytest.mark.parametrize("sigma", [0.01, 0.1, 0.3])

@@ -101,6 +101,15 @@ def test_points_and_codes_that_do_not_fit(make_flow: MakeFlow) -> None:
             made.decode_axes(rows, columns, width)
 
 
+def test_one_row_of_two_columns_is_the_least_that_axes_show(make_flow: MakeFlow) -> None:
+    made = RiemannianAutoencoder(CONFIG, flow=make_flow("banana"))
+    made.encode(X)
+    line = made.decode_axes(1, 2, 3.0)
+    assert line.shape == (1, 2, 2)
+    ends = made.axes.variances[:1].sqrt() * torch.tensor([[-3.0], [3.0]], dtype=torch.float64)
+    torch.testing.assert_close(line[0], made.decode(ends))
+
+
 def test_empty_batches_are_answered(make_flow: MakeFlow) -> None:
     made = RiemannianAutoencoder(CONFIG, flow=make_flow("banana"))
     assert made.encode(X[:0]).shape == (0, 1)
