@@ -71,8 +71,15 @@ def test_a_block_that_refining_fills_is_not_the_last(make_frame: Callable[..., T
     for seed in range(4):
         drawn = torch.rand(150, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         values = torch.cat([0.55 + 0.15 * drawn[:24], 0.24 * drawn[24:]])
-        (found,) = ranges(lambda z, m=turn * (1 - values) @ turn.mT: z @ m, 1, 150)  # type: ignore[misc]
+        asked: list[int] = []
+
+        def response(z: Tensor, m: Tensor = turn * (1 - values) @ turn.mT, asked: list[int] = asked) -> Tensor:
+            asked.append(z.flatten(0, -2).shape[0])
+            return z @ m
+
+        (found,) = ranges(response, 1, 150)
         assert int((found.values > 0.5).sum()) == 24
+        assert found.calls == sum(asked)
 
 
 def test_25_times_fewer_calls_at_1024(make_score: MakeScore, make_sphere: MakeSphere) -> None:

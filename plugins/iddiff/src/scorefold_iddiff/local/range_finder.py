@@ -62,7 +62,7 @@ def find_ranges(
     sketch = _Sketch(expected_noise, ambient, seed, like)
     done: dict[int, Range] = {}
     active, basis = points, like.new_zeros(len(points), ambient, 0, dtype=_real(like))
-    images, calls, number = basis, 0, 0
+    images, calls, number = basis, torch.zeros(len(points), dtype=torch.long), 0
     while len(active):
         width = min(block, ambient - basis.shape[2])
         directions, image = sketch.block(active, basis, number, width)
@@ -70,19 +70,19 @@ def find_ranges(
         values = _ritz(directions, image)
         all_seen = basis.shape[2] + width == ambient
         ended = (values < floor).sum(1) >= (0 if all_seen else min(SPARE, width))
-        own_calls = torch.full((len(active),), calls)
         unclear = ended & ((values > floor) & (values < 1 - floor)).any(1)
         if bool(unclear.any()):
             rows = unclear.nonzero()[:, 0]
             refined = sketch.refine(active[rows.cpu()], basis[rows], directions[rows], image[rows])
             directions[rows], image[rows] = refined[:2]
-            own_calls[rows.cpu()] += refined[2]
+            calls[rows.cpu()] += refined[2]
             ended[rows] = (_ritz(*refined[:2]) < floor).sum(1) >= (0 if all_seen else min(SPARE, width))
         basis, images = torch.cat([basis, directions], 2), torch.cat([images, image], 2)
         for row in ended.nonzero()[:, 0].tolist():
-            done[int(active[row])] = _combine(basis[row], images[row], int(own_calls[row]))
+            done[int(active[row])] = _combine(basis[row], images[row], int(calls[row]))
         left = (~ended).nonzero()[:, 0]
-        active, basis, images, number = active[left.cpu()], basis[left], images[left], number + 1
+        active, calls = active[left.cpu()], calls[left.cpu()]
+        basis, images, number = basis[left], images[left], number + 1
     for point in points.tolist():
         yield done[point]
 
