@@ -11,7 +11,7 @@ from torch import Tensor
 
 from scorefold.errors import ConfigError
 from scorefold_iddiff.estimators.flipd import knees
-from scorefold_iddiff.local import scales
+from scorefold_iddiff.local import scales, support
 from scorefold_iddiff.local.designs import design, noises
 from scorefold_iddiff.local.linear import LinearDenoiser
 from scorefold_iddiff.local.plateaus import Plateau, choose_level, memorised_levels, search_levels, slack
@@ -117,6 +117,30 @@ def test_the_error_of_a_linear_denoiser_at_a_point() -> None:
         for point in points
     ]
     assert found.tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("values", "size", "above_only", "holds"),
+    [
+        ((3.5, -1.5), 0.0, False, True),  # a mean of 1 with a standard error of 2.5
+        ((1.2, 1.0), 0.0, False, False),  # of 1.1 with 0.1
+        ((1.2, 1.0), 8.1, False, True),
+        ((1.0,), 9.0, False, False),  # one value has no error that is known
+        ((1.0,), -11.0, False, True),
+        ((-9.0, -9.0), 0.0, True, True),
+        ((-9.0, -9.0), 0.0, False, False),
+    ],
+)
+def test_a_difference_of_two_errors_a_twentieth_and_a_half_is_none(
+    values: tuple[float, ...], size: float, above_only: bool, holds: bool
+) -> None:
+    assert support._within(numbers(*values), size, above_only=above_only) == holds
+
+
+@pytest.mark.parametrize(("least", "found"), [(19, (True, 5)), (18, (False, 18))])
+def test_all_coordinates_count_where_at_most_a_twentieth_is_missing(least: int, found: tuple[bool, int]) -> None:
+    scene = scales.Scene(1.0, 1.0, 20, None)
+    assert scales._rises(numbers(least, 5)[:, None], [True, True], scene) == found
 
 
 def reading(trace: Tensor, **more: Tensor) -> Reading:
