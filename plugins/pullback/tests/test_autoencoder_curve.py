@@ -102,6 +102,13 @@ def test_points_that_repeat_each_other_are_not_unseen(generator: torch.Generator
     close(left[30:], left[29].expand(71), atol=0, rtol=1e-9)  # 30 points have no further component
 
 
+@pytest.mark.parametrize("values", [(0.0, 10.0, 0.0, 10.0), (0.0, 0.0, 10.0, 10.0)])
+def test_the_halves_that_differ_more_count(values: tuple[float, ...]) -> None:
+    """Each of 4 points is 10 from the mean of the other half, of every second point or of the first two."""
+    left = unseen_pca_curve(torch.tensor(values, dtype=torch.float64)[:, None])
+    close(left, torch.tensor([100.0, 100.0], dtype=torch.float64))
+
+
 def test_a_pca_of_unseen_points(generator: torch.Generator) -> None:
     wide = torch.randn(40, 100, generator=generator, dtype=torch.float64)
     left = unseen_pca_curve(wide)
