@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from scorefold.data import Dataset
 from scorefold.diffusion import VE, VP
 from scorefold.interfaces import Geometry, ScoreModel, TensorSource
 from scorefold_registry import Host
+from scorefold_scoregeometry.density import Density
 from scorefold_scoregeometry.from_points import radial
 
 HALF = torch.tensor([0.5], dtype=torch.float64)
@@ -405,3 +407,15 @@ def test_the_half_plane_by_a_function_of_ones_own(host: Host) -> None:
 def test_the_graph_of_a_log_density_of_ones_own(host: Host) -> None:
     settings = {"target": "scorefold_scoregeometry.examples:normal", "dimension": 2, "returns": "log_prob"}
     close(host.create("geometry:metric", settings).distance(row(2, 0), row(0, 2)), 3.0746608369488557, 1e-5)
+
+
+def test_a_log_density_of_a_large_score_settles_within_its_rounding() -> None:
+    """s = -1e8 sin x in float32, whose rules differ by the rounding of such values; log p is 1e8 (cos x - 1)."""
+    single = torch.zeros((), dtype=torch.float32)
+    model = SimpleNamespace(_reference=lambda x: single)
+    density = SimpleNamespace(
+        anchor=torch.zeros(1, dtype=torch.float64), model=model, score=lambda x: (-1e8 * x.float().sin()).double()
+    )
+    x = torch.tensor([[1.0], [0.5]], dtype=torch.float64)
+    found = Density._integral(density, x)  # type: ignore[arg-type]
+    torch.testing.assert_close(found, 1e8 * (x[:, 0].cos() - 1), rtol=1e-6, atol=0)
