@@ -17,6 +17,7 @@ from scorefold.interfaces import Geometry, ScoreModel, TensorSource
 from scorefold_registry import Host
 from scorefold_scoregeometry.density import Density
 from scorefold_scoregeometry.from_points import radial
+from scorefold_scoregeometry.starts import NeighbourGraph
 
 HALF = torch.tensor([0.5], dtype=torch.float64)
 
@@ -391,6 +392,27 @@ def test_rbf_of_five_points(host: Host) -> None:
     close(geometry.metric(row(0.5, 0.5))[0, 0, 0], 0.92016792257116, 1e-10)
     close(geometry.distance(FIVE[:1], FIVE[-1:]), 2.33234314, 1e-6)
     close(geometry.geodesic(FIVE[:1], FIVE[-1:], HALF)[0, 0], [0.13925, -0.07495], 1e-3)
+
+
+def test_the_rate_of_a_centre_of_one_point_is_that_of_all_points(host: Host) -> None:
+    """1 / (2 (kappa w)^2), w the root-mean-square of all coordinates about their means."""
+    geometry: Any = host.create("geometry:rbf", {"centres": 5, "kappa": 0.5}, data=few())
+    close(geometry.functions[1], 2 / float((FIVE - FIVE.mean(0)).square().mean()), 1e-12)
+
+
+def test_a_graph_of_neighbours_leads_around_a_circle() -> None:
+    """Each of 41 points of a half circle is joined with 10, which lie up to 10 of its 40 steps away."""
+    angle = torch.linspace(0, math.pi, 41, dtype=torch.float64)
+    circle = torch.stack([angle.cos(), angle.sin()], 1)
+    flat: Any = SimpleNamespace(length=lambda path, known: path.diff(dim=1).norm(dim=2).sum(1))
+    graph = NeighbourGraph(TensorSource({"train": Dataset(circle), "test": Dataset(circle)}), flat)
+    assert graph.rows.bincount().tolist() == [10] * 41
+    assert bool((graph.rows != graph.columns).all())
+    assert int((graph.rows - graph.columns).abs().max()) == 10
+    path = graph.paths(row(1, 0), row(-1, 0))[0]
+    assert path.shape == (17, 2)
+    norms = path.norm(dim=1)
+    assert math.cos(math.pi / 8) - 1e-9 <= float(norms.min()) <= float(norms.max()) <= 1 + 1e-9
 
 
 def test_the_half_plane_by_a_function_of_ones_own(host: Host) -> None:
