@@ -11,6 +11,7 @@ from torch import Tensor
 
 from scorefold.errors import DataError
 from scorefold_toolkit.geodesics import (
+    Affine,
     Conformal,
     Diagonal,
     Field,
@@ -35,6 +36,17 @@ from scorefold_toolkit.geodesics.solve import NOT_CONVERGED, NOT_RESOLVED, inter
 NORMAL = Field(lambda x: -x, lambda x: -0.5 * x.square().sum(1))
 PARABOLOID = 3.0746608369488557
 """The length between (2, 0) and (0, 2) on the graph of the log-density of N(0, I), at weight 1."""
+
+
+@pytest.mark.parametrize("identity", [0.0, 1.0])
+def test_an_affine_map_of_a_score_and_its_jacobian(identity: float) -> None:
+    """With s = -x / 4 and a factor of 3, x becomes (identity - 3/4) x, forwards and backwards."""
+    found = Affine(Field(lambda x: -x / 4), identity, 3.0)
+    x, v = torch.tensor([[1.0, -2.0], [4.0, 8.0]], dtype=torch.float64)[:, None]
+    for value in (found.score(x), found.push(x, v)[0], found.pull(x, v)[0]):
+        torch.testing.assert_close(value, (identity - 0.75) * x)
+    for along in (found.push(x, v)[1], found.pull(x, v)[1]):
+        torch.testing.assert_close(along, (identity - 0.75) * v)
 
 
 def row(*values: float) -> Tensor:
