@@ -278,6 +278,7 @@ def test_a_state_that_is_loaded_brings_its_tables() -> None:
         (lambda f, g: MatrixProcess(f, g, knots=[0.0, 0.2, 0.7, 0.9]), ConfigError, "from 0 to t_max = 1"),
         (lambda f, g: MatrixProcess(f, g, knots=[0.0, 0.7, 0.2, 1.0]), ConfigError, "increasing"),
         (lambda f, g: MatrixProcess(f, g.flip(0) * (EYE > 2), knots=KNOTS), ConfigError, "does not reach"),
+        (lambda f, g: MatrixProcess(f, g, knots=KNOTS, speed=(0.0, 1.0)), ConfigError, "speeds above 0"),
         (lambda f, g: MatrixProcess.sampled(turning, spreading, 0), ConfigError, "at least 1"),
         (lambda f, g: MatrixProcess.sampled(turning, spreading, 3, knots=KNOTS), ConfigError, "equal length"),
     ],
