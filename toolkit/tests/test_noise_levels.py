@@ -92,6 +92,15 @@ def test_importance_makes_a_mean_over_uniform_times(config: Any) -> None:
         assert float((weights * function(t)).mean()) == pytest.approx(exact, rel=3e-3)
 
 
+def test_importance_on_an_interval_makes_a_mean_over_its_times() -> None:
+    """The mean of t^2 over [0.5, 0.8] is (0.8^3 - 0.5^3) / 0.9."""
+    levels = NoiseLevels(VE(0.05, 5), LogNormalLevels(std=2.0), interval=(0.5, 0.8))
+    t = levels.times(COUNT, like=LIKE, generator=torch.Generator().manual_seed(0))
+    weights = levels.importance(t)
+    assert float(weights.mean()) == pytest.approx(1, rel=3e-3)
+    assert float((weights * t.square()).mean()) == pytest.approx((0.8**3 - 0.5**3) / 0.9, rel=3e-3)
+
+
 def test_a_mixture_keeps_its_share_of_low_noise() -> None:
     """Shares of W below .05, .05 to .5, .5 to 5 and above, as the sheet gives them for the dimension's mixture."""
     _, u = levels_of(MixtureLevels(share=0.5, low=0.004, high=1.0))
