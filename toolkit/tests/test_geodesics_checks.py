@@ -126,11 +126,13 @@ def test_steps_in_parts_have_the_gradient_and_the_normal_matrix_of_their_energy(
     torch.testing.assert_close(found[0], move[0, 1:-1], atol=1e-9, rtol=0)
 
 
+@pytest.mark.parametrize("alone", [False, True], ids=["density", "score"])
 @pytest.mark.parametrize("deviation", [0.2, 0.3])
-def test_pairs_in_two_narrow_modes_have_their_distance(deviation: float) -> None:
+def test_pairs_in_two_narrow_modes_have_their_distance(deviation: float, alone: bool) -> None:
     """The plane between the modes must be crossed, which bounds the length from below; over the saddle from above."""
     field, weight = modes(deviation), deviation**2
     metric = GraphChord(field, weight)
+    solved = GraphChord(Field(field.score), weight) if alone else metric
     start = torch.cat([row(-2, 0), row(-2.1, 0.3)])
     end = torch.cat([row(2, 0), row(2.05, 0.1)])
     assert field.log_prob is not None
@@ -139,7 +141,7 @@ def test_pairs_in_two_narrow_modes_have_their_distance(deviation: float) -> None
     lower = halves[0] + halves[1]
     middle = torch.zeros_like(start)
     upper = sum(metric.length(straight(x, middle, 4000), {}) for x in (start, end))
-    found = solve(metric, start, end, SolverSettings(points=32))
+    found = solve(solved, start, end, SolverSettings(points=32))
     assert found.reasons == ["", ""]
     assert bool((found.length > lower * (1 - 1e-3)).all())
     assert bool((found.length - found.error < upper).all()), "the error is on the safe side"

@@ -78,8 +78,9 @@ class GraphChord(Metric):
         return None if self.exact else GraphMidpoint(self.field, self.weight)
 
     def finer(self) -> Metric | None:
-        """With each step in four parts."""
-        return GraphChord(self.field, self.weight, _PARTS) if self.parts == 1 else None
+        """With each step in four parts, or eight where log p is a line integral, whose errors they keep small."""
+        parts = _PARTS if self.exact else 2 * _PARTS
+        return GraphChord(self.field, self.weight, parts) if self.parts == 1 else None
 
     def evaluate(self, path: Tensor, known: State) -> State:
         """The scores at the ends of all parts and the rises of log p along them, with the energy."""

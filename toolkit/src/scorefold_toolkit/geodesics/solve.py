@@ -394,12 +394,13 @@ def _extrapolated_lengths(
     rise = (length - before).abs() / 3
     taken = (smooth != path).flatten(1).any(1) & before.isfinite() & (dense <= finer * (1 + _RESOLVED))
     alone = torch.maximum(torch.where(before.isfinite(), rise, 0.0), (finer - length).abs())
-    best = (4 * length - before) / 3
-    return _Given(
-        torch.where(taken[:, None, None], smooth, path),
-        torch.where(taken, best, length),
-        torch.where(taken, torch.maximum(rise, (dense - best).abs()), alone),
-    )
+    best = torch.where(taken, (4 * length - before) / 3, length)
+    error = torch.where(taken, torch.maximum(rise, (dense - best).abs()), alone)
+    if not metric.jumps:
+        # Squares of a step's parts sum to more than its length where they are uneven: the curve's own length is nearer.
+        curve = torch.where(taken, dense, finer)
+        best, error = curve, torch.maximum(error, (best - curve).abs())
+    return _Given(torch.where(taken[:, None, None], smooth, path), best, error)
 
 
 def _write(
