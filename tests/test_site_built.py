@@ -19,7 +19,7 @@ from scorefold_site.sessions import blocks
 from scorefold_site.theory import named
 
 ROOT = Path(__file__).parent.parent
-NOTEBOOKS = ["own-images", "own-plugin", "own-table"]
+NOTEBOOKS = ["any-score", "own-images", "own-plugin", "own-table"]
 
 
 @pytest.fixture(scope="module")
