@@ -11,7 +11,7 @@ import torch
 from scipy.special import erfi, ive
 from torch import Tensor
 
-from scorefold.data import Dataset
+from scorefold.data import Dataset, EventScale
 from scorefold.diffusion import VE, VP
 from scorefold.interfaces import Geometry, ScoreModel, TensorSource
 from scorefold_registry import Host
@@ -316,6 +316,24 @@ def test_fermat_of_a_noisy_circle(
     geometry = relative_to(geometry, a)
     close(geometry.distance(a, b), length, 2e-5)
     close(geometry.geodesic(a, b, HALF)[:, 0].norm(dim=1), middle, 1e-4)
+
+
+@pytest.mark.parametrize("noise", [0.05, 0.2, 1.0])
+def test_lambda_is_of_one_size_in_closed_form(host: Host, noise: float) -> None:
+    """The median over draws of p_sig: its own variance of a Gaussian, and D sig^2 / (D - d) of a thin manifold."""
+
+    def weight(model: ScoreModel, sphere: int, unit: float = 1.0) -> float:
+        parts = {"test": Dataset(unit * source(model.event_shape[0], sphere).load("test").x)}
+        made: Any = host.create("geometry:score", {"noise": noise, "weight": 2}, score=model, data=TensorSource(parts))
+        return float(made.weight)
+
+    eye = torch.eye(200, dtype=torch.float64)
+    assert weight(Normal(eye), 0) == pytest.approx(4 * (1 + noise**2), rel=0.02)
+    wide = Normal(9 * eye)
+    wide.event_scale = EventScale(std=3.0)
+    assert weight(wide, 0, 3.0) == pytest.approx(9 * weight(Normal(eye), 0), rel=1e-9)
+    if noise < 0.1:
+        assert weight(Ring(10, 50), 10) == pytest.approx(4 * 50 * noise**2 / 41, rel=0.05)
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ class ScoreGeometryConfig(DensityConfig):
         gt=0,
         le=1e4,
         description="How much the density counts next to Euclidean length. lambda is weight^2 D over the median of "
-        "|s|^2 on held-out points; w is weight^2",
+        "|s|^2 on held-out points under this noise; w is weight^2",
     )
 
 

@@ -185,6 +185,11 @@ class Density(nn.Module):
         """E[x_0 | x] = x + sig^2 s at rows (R, D)."""
         return x + self.sigma**2 * self.score(x)
 
+    def noised(self, x: Tensor) -> Tensor:
+        """Rows (R, D) with noise of deviation sig, always the same: of data, draws of the density that is read."""
+        draws = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype)
+        return x + self.sigma * draws.to(x.device)
+
     def conditions(self, rows: int, like: Tensor) -> Tensor | None:
         """The condition of so many rows, or None."""
         return _repeated(self.condition, rows, like)

@@ -144,10 +144,11 @@ class ScoreGeometry(FromDensity):
 
     ``graph`` is G = I + lambda s s^T with s = grad log p: the metric of the graph of sqrt(lambda) log p in R^(D + 1).
     It charges for changes of log p, so geodesics keep to a level of the density. lambda is weight^2 D / median |s|^2
-    over held-out points, so a change of units moves no geodesic. ``residual`` is I + w J^T J with J the Jacobian of the
-    denoising residual sig^2 s. ``jacobian`` is the same of the score with w = lambda^2. ``fisher`` is I + w J of the
-    denoised point. w is weight^2. A path's energy of the graph form takes forward calls of the score alone. A score
-    with a curl above 0.05 is the gradient of no density: its energy takes vector-Jacobian products too.
+    over held-out points to which noise of this level is added, so a change of units moves no geodesic. It is weight^2
+    times the variance of a coordinate for a Gaussian. ``residual`` is I + w J^T J with J the Jacobian of the denoising
+    residual sig^2 s. ``jacobian`` is the same of the score with w = lambda^2. ``fisher`` is I + w J of the denoised
+    point. w is weight^2. A path's energy of the graph form takes forward calls of the score alone. A score with a curl
+    above 0.05 is the gradient of no density: its energy takes vector-Jacobian products too.
 
     Raises ``ConfigError`` as ``Density``, and for ``fisher`` and ``residual`` of a flow, which has no noise. ``weight``
     raises ``DataError`` where the score is 0 or not finite at most held-out points.
@@ -212,13 +213,13 @@ class ScoreGeometry(FromDensity):
 
     def _reference(self, points: Tensor) -> Tensor:
         density = self.density
-        middle = density.score(points).square().sum(1).median()
+        middle = density.score(density.noised(points)).square().sum(1).median()
         variance = max(density.spread**2, float((points - points.mean(0)).square().mean()))
-        size = float(middle) * variance / density.dimension  # 1 for a Gaussian
+        size = float(middle) * (variance + density.sigma**2) / density.dimension  # 1 for a Gaussian
         if not _LEAST < size < float("inf"):
             raise DataError(
-                f"the score at held-out points has the median size {float(middle) ** 0.5:.3g}, so weight has no scale: "
-                "they are points that the model has memorised, or all alike, or the model is not trained",
+                f"the score at held-out points under noise has the median size {float(middle) ** 0.5:.3g}, so weight "
+                "has no scale: the points are all alike, or in other units than the model's, or it is not trained",
                 hint="set a higher noise, or give data with other points in the test split",
             )
         return (density.dimension / middle)[None]
