@@ -125,6 +125,13 @@ class Density(nn.Module):
         return points[int((points - points.mean(0)).square().sum(1).argmin())]
 
     @property
+    @kept
+    def levels(self) -> Tensor:
+        """log p at held-out points, (N,)."""
+        assert isinstance(self.source, DataSource)
+        return self.log_prob(held_out(self.source))
+
+    @property
     def dimension(self) -> int:
         """D."""
         return math.prod(self.event_shape)

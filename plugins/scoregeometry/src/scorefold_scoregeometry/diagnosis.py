@@ -10,7 +10,7 @@ from scorefold_scoregeometry.density import Density, training
 from scorefold_toolkit.geodesics import Geodesics, straight
 
 _POINTS = 32
-_TIMES = 9
+_STEPS = 36
 _CURLED = 0.1
 _STEP = 0.01
 _OFF = 0.2
@@ -72,24 +72,26 @@ def _deviation(density: Density) -> float:
 
 
 @torch.no_grad()
-def about_paths(density: Density, held_out: Tensor, found: Geodesics) -> tuple[dict[str, float], list[str], list[str]]:
+def about_paths(density: Density, found: Geodesics) -> tuple[dict[str, float], list[str], list[str]]:
     """Whether paths stay where data are: numbers, warnings, and why each of B paths is no interpolation of data.
 
     A path leaves the support where its least log p is below the 1 % quantile of held-out points; the reason says so, or
-    that an end lies there, and is "" for paths that stay. Middles above the 99 %
-    quantile are likelier than data. The loop defect is the line integral of the score along a geodesic and back along
+    that an end lies there, and is "" for paths that stay. Middles above the 99 % quantile are likelier than data. log p
+    along a path is its start's and the line integral of the score from there, where the model has no density. The loop
+    defect is the line integral of the score along a geodesic and back along
     the straight line, over the sum of its sizes.
     """
-    times = torch.linspace(0, 1, _TIMES, dtype=torch.float64)
-    paths = found.at(times)
-    levels = density.log_prob(paths.flatten(0, 1)).unflatten(0, paths.shape[:2])
-    known = density.log_prob(held_out)
-    low, high = torch.quantile(known, 0.01), torch.quantile(known, 0.99)
-    outside = levels.amin(1) < low
-    typical = levels[:, _TIMES // 2] > high
-    back = straight(paths[:, -1], paths[:, 0], 4 * _TIMES)
-    there = found.at(torch.linspace(0, 1, 4 * _TIMES + 1, dtype=torch.float64))
+    there = found.at(torch.linspace(0, 1, _STEPS + 1, dtype=torch.float64))
+    back = straight(there[:, -1], there[:, 0], _STEPS)
     rises = [_rises(density, each) for each in (there, back)]
+    ends = density.log_prob(there[:, [0, -1]].flatten(0, 1)).unflatten(0, (-1, 2))
+    if density.exact:
+        levels = density.log_prob(there.flatten(0, 1)).unflatten(0, there.shape[:2])
+    else:
+        levels = torch.cat([ends[:, :1], ends[:, :1] + rises[0][:, :-1].cumsum(1), ends[:, 1:]], 1)
+    low, high = torch.quantile(density.levels, 0.01), torch.quantile(density.levels, 0.99)
+    outside = levels.amin(1) < low
+    typical = levels[:, _STEPS // 2] > high
     loop = (rises[0].sum(1) + rises[1].sum(1)).abs() / sum(each.abs().sum(1) for each in rises).clamp_min(1e-300)  # type: ignore[union-attr]
     numbers = {
         "share of paths that leave the support": float(outside.double().mean()),
@@ -107,8 +109,8 @@ def about_paths(density: Density, held_out: Tensor, found: Geodesics) -> tuple[d
             f"{int(typical.sum())} of {len(typical)} middles are likelier than 99 % of held-out points: expect blur or "
             "cartoons there, not typical data"
         )
-    ends = levels[:, [0, -1]].amin(1) < low
-    reasons = [_OUTSIDE if end else _LEAVES if out else "" for end, out in zip(ends, outside, strict=True)]
+    begun = ends.amin(1) < low
+    reasons = [_OUTSIDE if end else _LEAVES if out else "" for end, out in zip(begun, outside, strict=True)]
     return numbers, warnings, reasons
 
 

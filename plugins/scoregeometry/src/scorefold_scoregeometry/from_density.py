@@ -100,7 +100,7 @@ class FromDensity(SolvedGeometry):
 
     def path_diagnosis(self, found: Geodesics) -> tuple[dict[str, float], list[str]]:
         """Whether geodesics stay where data are."""
-        return about_paths(self.density, held_out(self.data), found)[:2]
+        return about_paths(self.density, found)[:2]
 
     def thorough_diagnosis(self, found: Geodesics) -> tuple[dict[str, float], list[str]]:
         """Whether a path over training points is shorter, and whether paths go through copies of them."""
@@ -124,7 +124,7 @@ class FromDensity(SolvedGeometry):
 
     def path_reasons(self, found: Geodesics) -> list[str]:
         """Which geodesics leave the support, and which begin or end outside it."""
-        return about_paths(self.density, held_out(self.data), found)[2]
+        return about_paths(self.density, found)[2]
 
     def noise_path(self, x: Tensor, y: Tensor, s: Tensor) -> Tensor:
         """Paths through the noise of both ends (B, *E) at times s (T,) from 0 to 1, (B, T, *E): no geodesics, to
@@ -262,7 +262,7 @@ class FermatGeometry(ConformalGeometry):
         return lambda f: (-beta * (f - middle), torch.full_like(f, -beta))
 
     def _reference(self, points: Tensor) -> Tensor:
-        return self.density.log_prob(points).mean()[None]
+        return self.density.levels.mean()[None]
 
 
 class DensityGeometry(ConformalGeometry):
@@ -302,5 +302,5 @@ class DensityGeometry(ConformalGeometry):
         return energy if self.config.form == "energy" else inverse
 
     def _reference(self, points: Tensor) -> Tensor:
-        found = self.density.log_prob(points)
+        found = self.density.levels
         return torch.stack([found.mean(), torch.quantile(found, 0.999), torch.quantile(found, self.config.eps)])
