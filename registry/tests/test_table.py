@@ -8,8 +8,8 @@ import re
 import pytest
 
 from scorefold.plugin import Comparison
-from scorefold_registry.experiments.rows import CaseRow
-from scorefold_registry.experiments.table import Table, compared_reasons, compared_table, print_table
+from scorefold_registry.experiments.rows import CaseRow, over_seeds
+from scorefold_registry.experiments.table import Table, compared_line, compared_reasons, compared_table, print_table
 
 TRUTH = Comparison(verbs=("estimate",))
 ROWS = [
@@ -44,6 +44,17 @@ def test_the_nearest_to_the_truth_is_best_and_an_empty_cell_has_its_reason() -> 
     assert [cell.best for cell in first[:3]] == [False, True, False]
     assert [cell.best for cell in second[:3]] == [False, False, True]
     assert (first[0].text, first[1].below, first[2].reason) == ("estimator:a", "1.90 to 2.10", "too few points")
+
+
+def test_simpler_answers_stand_under_the_value_of_a_row_and_are_means_over_seeds() -> None:
+    rows = [
+        CaseRow("geometry:a", "digits", value=1.0, interval=(0.9, 1.1), baselines={"straight": value, "denoised": 0.5})
+        for value in (1.0, 2.0)
+    ]
+    joined = over_seeds(rows, 2)
+    assert joined.baselines == {"straight": 1.5, "denoised": 0.5}
+    assert compared_table([joined], TRUTH).lines[0][1].below == "1 to 1; straight 1.5; denoised 0.5"
+    assert compared_line(rows[0]).endswith("1.00 (0.90 to 1.10); straight 1; denoised 0.5")
 
 
 def test_costs_are_a_table_of_their_own_where_a_terminal_is_narrow(monkeypatch: pytest.MonkeyPatch) -> None:

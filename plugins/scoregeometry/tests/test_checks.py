@@ -16,6 +16,7 @@ from scorefold.interfaces import ScoreModel, TensorSource
 from scorefold.stage import StageContext
 from scorefold_registry import Host
 from scorefold_scoregeometry.from_density import FromDensity
+from scorefold_toolkit.geodesics import pictured
 from scorefold_verbs.config.verbs import InterpolateOptions
 from scorefold_verbs.geometry import build, interpolate
 
@@ -128,6 +129,41 @@ def test_a_first_look_and_a_path_through_noise_join_the_points(host: Host) -> No
         torch.testing.assert_close(path[:, [0, -1]], torch.stack([x, y], 1), atol=1e-6, rtol=0)
     torch.testing.assert_close(noise[0].norm(dim=1), torch.full((5,), 2.0).double(), atol=0.1, rtol=0)
     assert torch.equal(first[1], x[1].expand(5, 2))
+
+
+def test_straight_lines_of_a_gaussian_are_denoised_by_its_shrinkage(host: Host) -> None:
+    """E[x_0 | x] = x / (1 + sig^2) of N(0, I), so the baseline is the shrunken line. A flow has no noise."""
+    geometry: Any = host.create("geometry:score", {"noise": 0.5}, score=EXACT, data=PLANE, dtype=torch.float64)
+    shrink = 1 / (1 + geometry.sigma**2)
+    x, y, times = row(2, 0), row(0, 2), torch.tensor([0.0, 0.25, 1.0], dtype=torch.float64)
+    line = torch.tensor([[[2.0, 0.0], [1.5, 0.5], [0.0, 2.0]]], dtype=torch.float64)
+    torch.testing.assert_close(geometry.straight_denoised(x, y, times), shrink * line, atol=1e-6, rtol=0)
+    rows, names = pictured(geometry, line)
+    expected = torch.cat([line, shrink * line, torch.lerp(x, y, torch.tensor([[0.0], [0.5], [1.0]]).double())[None]])
+    torch.testing.assert_close(rows, torch.cat([expected, shrink * expected[2:]]), atol=1e-6, rtol=0)
+    assert names.count("denoised") == 2
+    banana = {"flow": host.create("flow:banana"), "data": host.create("data:banana", {"points": 200})}
+    of_flow = host.create("geometry:score", **banana).double()
+    assert of_flow.sigma == 0
+    torch.testing.assert_close(of_flow.straight_denoised(x, y, times), line, atol=0, rtol=0)
+    assert pictured(of_flow, line)[0].shape == (2, 3, 2)
+
+
+def test_interpolate_puts_denoised_straight_lines_beside_geodesics(host: Host) -> None:
+    """Held-out points (3, 0) and (0, 3), training points around the shrunken middle: the denoised line hits them."""
+    context = StageContext("here", split="test")
+    points = torch.tensor([[3.0, 0.0], [0.0, 3.0]], dtype=torch.float64)
+    made = {"score": EXACT, "dtype": torch.float64}
+    shrink = 1 / (1 + host.create("geometry:score", {"noise": 0.5}, data=PLANE, **made).sigma ** 2)
+    data = TensorSource({"train": Dataset(shrink * points.mean(0, keepdim=True).repeat(2, 1)), "test": Dataset(points)})
+    geometry: Any = host.create("geometry:score", {"noise": 0.5}, data=data, **made)
+    geometry.reasons = lambda x, y: [""] * len(x)
+    outcome = interpolate(geometry, {"data": data}, InterpolateOptions(pairs=1, times=3), context)
+    metrics, answer = outcome.result["metrics"], outcome.result["answer"]
+    assert metrics["denoised straight lines from the data"] == pytest.approx(0, abs=1e-6)
+    assert answer["baselines"]["straight, denoised"] == metrics["denoised straight lines from the data"]
+    assert 0 < answer["baselines"]["straight"] < answer["value"]
+    assert ", denoised at " in answer["reading"]
 
 
 def test_equal_points_and_both_directions(host: Host) -> None:

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, new_figure
-from scorefold_scoregeometry.from_density import FromDensity
 from scorefold_scoregeometry.solved import SolvedGeometry
 from scorefold_toolkit.figures import EventGroups, samples
+from scorefold_toolkit.geodesics import pictured
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_PAIRS, _TIMES, _DOTS, _IMAGES = 6, 65, 9, 3
+_PAIRS, _TIMES, _DOTS, _IMAGES = 6, 65, 9, 2
 
 
 @torch.no_grad()
@@ -24,8 +24,8 @@ def draw(geometry: SolvedGeometry) -> Mapping[str, Figure]:
     """Geodesics between some points of the geometry's data, always the same ones; withheld ones are left out and
     counted in the title.
 
-    In the plane they lie over the points, with straight lines. Of images each geodesic is a row, with its denoised
-    points and the straight line below. Other events are lines in their widest plane.
+    In the plane they lie over the points, with straight lines. Of images each geodesic is a row above its straight
+    line, and each of the two above its denoised points. Other events are lines in their widest plane.
     """
     points = geometry.some_points(20 * _PAIRS)
     pairs = _IMAGES if len(geometry.event_shape) == 3 else _PAIRS
@@ -57,14 +57,8 @@ def _far_apart(points: Tensor, pairs: int) -> tuple[Tensor, Tensor]:
 
 def _rows(geometry: SolvedGeometry, paths: Tensor, title: str) -> Figure:
     few = paths[:, :: (_TIMES - 1) // (_DOTS - 1)]
-    share = torch.linspace(0, 1, few.shape[1]).to(few).reshape(1, -1, 1, 1, 1)
-    rows, names = [few], "a geodesic"
-    if isinstance(geometry, FromDensity):
-        rows.append(geometry.denoised(few.flatten(0, 1)).unflatten(0, few.shape[:2]))
-        names += ", its points denoised"
-    rows.append(torch.lerp(few[:, :1], few[:, -1:], share))
-    whole = torch.stack(rows, 1).flatten(0, 1).cpu()
-    return samples(EventGroups(whole, f"{title}. {names}, and the straight line", path=True))["samples"]
+    rows, names = pictured(geometry, few)
+    return samples(EventGroups(rows.cpu(), f"{names} ({title})", path=True))["samples"]
 
 
 def _plane(points: Tensor, paths: Tensor, title: str) -> Figure:

@@ -19,6 +19,7 @@ from scorefold_scoregeometry.thorough import beside_copies, beside_the_graph
 from scorefold_toolkit.geodesics import (
     Affine,
     Conformal,
+    Denoises,
     FisherChord,
     Geodesics,
     GraphChord,
@@ -34,7 +35,7 @@ _LEAST = 1e-8
 """The least ratio of the median |s|^2 to a Gaussian's from which lambda is read."""
 
 
-class FromDensity(SolvedGeometry):
+class FromDensity(SolvedGeometry, Denoises):
     """What geometries of a density share: the model, held-out points, and starts of the solver."""
 
     config: DensityConfig
@@ -132,6 +133,11 @@ class FromDensity(SolvedGeometry):
         a, b = self._rows(x=x, y=y)
         answer: Tensor = noise_path(self.density, a, b, s).to(x).unflatten(2, self.event_shape)
         return answer
+
+    @property
+    def sigma(self) -> float:
+        """See ``Denoises``; 0 for a flow."""
+        return self.density.sigma
 
     def denoised(self, x: Tensor) -> Tensor:
         """E[x_0 | x] of points (B, *E) at this geometry's noise, (B, *E); x itself for a flow."""

@@ -12,13 +12,16 @@ from scorefold.interfaces import DataSource, Geometry, TensorSource
 from scorefold.stage import Outcome, StageContext
 from scorefold_toolkit.checks import check_trained
 from scorefold_toolkit.figures import EventGroups
-from scorefold_toolkit.geodesics import ChecksPaths
+from scorefold_toolkit.geodesics import ChecksPaths, Denoises, pictured
 from scorefold_verbs.config.verbs import InterpolateOptions
 from scorefold_verbs.inputs import Inputs, ends_of, points_of, rows_of
 from scorefold_verbs.readings import of_path
 
 _DIAGNOSED = 512
 """How many points a geometry is diagnosed on."""
+
+_PICTURED = 2
+"""How many geodesics of images a figure shows, each in four rows."""
 
 
 def _check_trained(component: Geometry) -> None:
@@ -76,9 +79,10 @@ def _left_out(component: Geometry, start: Tensor, end: Tensor) -> list[str]:
 def interpolate(component: Geometry, inputs: Inputs, options: InterpolateOptions, context: StageContext) -> Outcome:
     """Geodesics between pairs of data points, handed on as (pairs x times) events, pair by pair.
 
-    Their middles are compared with the training points: see ``nearness``. Pairs whose path a geometry withholds are
-    counted and left out; their arrays hold NaN. Raises ``DataError`` for fewer points than the pairs need and where all
-    are withheld, and ``ConfigError`` for a part that should have been trained.
+    Their middles are compared with the training points: see ``nearness``. Beside them are straight lines, and where the
+    geometry is of a density with noise, straight lines of which each point is denoised. Pairs whose path a geometry
+    withholds are counted and left out; their arrays hold NaN. Raises ``DataError`` for fewer points than the pairs need
+    and where all are withheld, and ``ConfigError`` for a part that should have been trained.
     """
     _check_trained(component)
     source: DataSource = inputs["data"]
@@ -94,7 +98,10 @@ def interpolate(component: Geometry, inputs: Inputs, options: InterpolateOptions
     metrics = {"pairs": len(start), "mean length": float(lengths.mean())}
     result: dict[str, Any] = {"metrics": metrics, **_trust(component, points[:_DIAGNOSED])}
     middles = paths[:, options.times // 2]
-    found, answer, lost = of_path(middles, start.cpu(), end.cpu(), source, what="geodesic")
+    line = None
+    if isinstance(component, Denoises) and component.sigma > 0:
+        line = component.straight_denoised(start, end, times[options.times // 2][None])[:, 0].cpu()
+    found, answer, lost = of_path(middles, start.cpu(), end.cpu(), source, what="geodesic", denoised=line)
     metrics |= found
     result |= answer
     if len(start) < len(reasons):
@@ -106,8 +113,16 @@ def interpolate(component: Geometry, inputs: Inputs, options: InterpolateOptions
         result["warnings"] = [*lost, *result.get("warnings", [])]
     flat = paths.reshape(-1, *paths.shape[2:])
     arrays = {"geodesics": _whole(paths, given), "lengths": _whole(lengths, given), **rows_of(ends)}
-    shown: Any = {} if lost else EventGroups(paths, "one geodesic", path=True, among=points.cpu())
+    shown: Any = {} if lost else _shown(component, paths, points)
     return Outcome(TensorSource(flat, source.event_scale), result, arrays, shown=shown)
+
+
+def _shown(component: Geometry, paths: Tensor, points: Tensor) -> EventGroups:
+    """Paths (B, T, *E) over points; images of a solved geometry next to their straight lines, and denoised."""
+    if paths.dim() != 5 or not isinstance(component, Denoises):
+        return EventGroups(paths, "one geodesic", path=True, among=points.cpu())
+    rows, names = pictured(component, paths[:_PICTURED].to(points))
+    return EventGroups(rows.cpu(), names, path=True)
 
 
 def _whole(values: Tensor, given: Tensor) -> Tensor:

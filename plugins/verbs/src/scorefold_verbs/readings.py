@@ -104,39 +104,47 @@ STRAIGHT = 1e-3
 
 
 def of_path(
-    middles: Tensor, start: Tensor, end: Tensor, source: DataSource, *, what: str
+    middles: Tensor, start: Tensor, end: Tensor, source: DataSource, *, what: str, denoised: Tensor | None = None
 ) -> tuple[dict[str, float], dict[str, Any], list[str]]:
     """Metrics of the middles of paths between ``start`` and ``end`` (B, *E), the ``answer`` entry of a result, and
     warnings, of which there is one where the paths are lost: then there are no metrics, and the answer has no value.
 
     How far they are from the data, in the unit of ``nearness``, and of images their sharpness over that of the ends,
-    next to straight lines: the mean of two images is blurred, and near to many. Paths that are straight lines are
+    next to straight lines: the mean of two images is blurred, and near to many. ``denoised`` (B, *E) are the denoised
+    middles of straight lines, where something can denoise them: the baseline to beat. Paths that are straight lines are
     called so. No entry where nothing is compared.
     """
     held_out, straight = torch.cat([start, end]), (start + end) / 2
     image = start.dim() == 4 and min(start.shape[2:]) >= 3
-    sharp = [float(sharpness(x.double()).mean()) for x in (held_out, middles, straight)] if image else [0.0] * 3
+    others = [straight] if denoised is None else [straight, denoised]
+    sharp = [float(sharpness(x.double()).mean()) for x in (held_out, middles, *others)] if image else [0.0] * 4
     real = sharp[0]
-    share, of_straight = (value / (real or 1) for value in sharp[1:])
+    share, *of_others = (value / (real or 1) for value in sharp[1:])
     metrics = {"sharpness of the middles over that of the points": share} if real else {}
-    near, line = nearness(middles, held_out, source), nearness(straight, held_out, source)
-    if near is None or line is None:
+    near, *lines = (nearness(x, held_out, source) for x in (middles, *others))
+    if near is None:
         return metrics, {}, []
     value, error = float(near.mean()), 1.96 * float(near.std(correction=0)) / math.sqrt(len(near))
-    reading = f"the middles of straight lines are at {float(line.mean()):.3g}"
+    known = [float(line.mean()) for line in lines if line is not None]
+    reading = f"the middles of straight lines are at {', denoised at '.join(f'{each:.3g}' for each in known)}"
     bent = (middles - straight).flatten(1).norm(dim=1).mean() / (end - start).flatten(1).norm(dim=1).mean()
     if bent <= STRAIGHT:
         reading = "these are straight lines"
     elif real:
-        reading += f", and have {of_straight:.2g} of the points' sharpness, these {share:.2g}"
+        sharpnesses = ", denoised ".join(f"{each:.2g}" for each in of_others)
+        reading += f", and have {sharpnesses} of the points' sharpness, these {share:.2g}"
     answer: dict[str, Any] = {
         "quantity": f"distance of {what} middles from the data, over that of held-out points",
         "value": value,
         "interval": [value - error, value + error],
+        "baselines": dict(zip(("straight", "straight, denoised"), known, strict=False)),
         "reading": reading,
     }
-    if value <= LOST * max(1.0, float(line.mean())):
+    if value <= LOST * max(1.0, known[0]):
+        if denoised is not None:
+            metrics |= {"sharpness of denoised straight lines": of_others[1]} if real else {}
+            metrics["denoised straight lines from the data"] = known[1]
         return {**metrics, "middles from the data": value}, {"answer": answer}, []
-    text = f"the middles of the paths lie at {value:.3g}, and those of straight lines at {float(line.mean()):.3g}"
+    text = f"the middles of the paths lie at {value:.3g}, and those of straight lines at {known[0]:.3g}"
     answer |= {"value": None, "interval": None, "reading": f"withheld, since {text}"}
     return {}, {"answer": answer}, [f"{text}: the model has not learned these data. Train it longer, or take another"]

@@ -139,11 +139,13 @@ class _Answer(BaseModel):
     value: _Number | None
     interval: tuple[_Number, _Number] | None = None
     truth: _Number | None = None
+    baselines: dict[str, _Number] = {}
     headline: Annotated[str | None, BeforeValidator(lambda text: str(text) if text else None)] = None
 
 
 def answer_of(verb: str, answer: Any, truth: float | None) -> dict[str, Any] | None:
-    """What a verb answered: ``quantity``, ``value``, ``interval``, ``truth``, the ``difference`` from it, ``headline``.
+    """What a verb answered: ``quantity``, ``value``, ``interval``, ``truth``, the ``difference`` from it, ``headline``,
+    and the values of ``baselines`` by name.
 
     ``truth`` is what the answer should be, where it is not for the verb to say. Each is None where it is not known, the
     whole where the verb gave nothing. Raises ``DataError`` for what is no answer.

@@ -25,9 +25,10 @@ class CaseRow:
     be and ``difference`` value minus truth, each None where it is not known. ``cpu_seconds`` and ``network_calls`` (the
     points at which score models and flows were evaluated; None where there are none) are those of the compared verb,
     ``training_cpu_seconds`` those of the training before it. ``regret`` is how much worse than the best of its case the
-    value is. Where the data support no one value, ``headline`` says what was found instead. ``uses`` are the components
-    plugged in, ``error`` says why there is no value; it is ``skipped`` where the component can't be put on the case at
-    all. ``run_file`` is the row's own run file within the comparison's folder.
+    value is. ``baselines`` are the values of simpler answers by name. Where the data support no one value, ``headline``
+    says what was found instead. ``uses`` are the components plugged in, ``error`` says why there is no value; it is
+    ``skipped`` where the component can't be put on the case at all. ``run_file`` is the row's own run file within the
+    comparison's folder.
     """
 
     component: str
@@ -45,6 +46,7 @@ class CaseRow:
     uses: tuple[str, ...] = ()
     run_file: str | None = None
     headline: str | None = None
+    baselines: Mapping[str, float] | None = None
     skipped: bool = False
     error: str | None = None
 
@@ -229,6 +231,7 @@ def over_seeds(rows: Sequence[CaseRow], seeds: int) -> CaseRow:
     return replace(
         rows[0],
         headline=next((row.headline for row in rows if row.headline), None),
+        baselines=_mean_baselines([row.baselines or {} for row in rows]),
         value=joined("value"),
         truth=joined("truth"),
         interval=(min(values), max(values)) if len(values) == len(rows) else None,
@@ -238,6 +241,12 @@ def over_seeds(rows: Sequence[CaseRow], seeds: int) -> CaseRow:
         network_calls=None if calls is None else round(calls),
         seeds=seeds,
     )
+
+
+def _mean_baselines(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The means of the baselines that all seeds have."""
+    names = [name for name in found[0] if all(name in each for each in found)]
+    return {name: math.fsum(each[name] for each in found) / len(found) for name in names}
 
 
 def with_regrets(rows: Sequence[CaseRow], comparison: Comparison) -> list[CaseRow]:

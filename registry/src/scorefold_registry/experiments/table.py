@@ -80,7 +80,12 @@ def _value(row: CaseRow, best: float | None, comparison: Comparison) -> Cell:
         return Cell(MISSING, reason=without_value(row))
     distance = shortfall(row, comparison)
     value, interval = _value_and_interval(row)
-    return Cell(value, interval, distance is not None and distance == best)
+    below = "; ".join([interval, *_baselines(row)] if interval else _baselines(row))
+    return Cell(value, below, distance is not None and distance == best)
+
+
+def _baselines(row: CaseRow) -> list[str]:
+    return [f"{name} {number_text(value)}" for name, value in (row.baselines or {}).items()]
 
 
 def _value_and_interval(row: CaseRow) -> tuple[str, str]:
@@ -103,7 +108,8 @@ def compared_line(row: CaseRow) -> str:
         truth = "" if row.truth is None else f", truth {number_text(row.truth)}"
         cost = "" if row.cpu_seconds is None else f", {row.cpu_seconds:.2f} CPU s"
         calls = "" if row.network_calls is None else f", {row.network_calls:,} network calls"
-        came = f"{value}{f' ({interval})' if interval else ''}{truth}{cost}{calls}"
+        beside = "".join(f"; {text}" for text in _baselines(row))
+        came = f"{value}{f' ({interval})' if interval else ''}{truth}{cost}{calls}{beside}"
     return printable(f"{row.component} on {row.case}: {came}")
 
 

@@ -1,5 +1,6 @@
 """Geodesics of metrics on R^D by numbers: metrics, discrete paths, their solver, and the equations of motion."""
 
+from scorefold_toolkit.geodesics.baselines import Denoises, pictured
 from scorefold_toolkit.geodesics.chords import FisherChord, GraphChord, MapChord
 from scorefold_toolkit.geodesics.field import Affine, Field, OfDensity
 from scorefold_toolkit.geodesics.metric import Metric, State
@@ -13,6 +14,7 @@ __all__ = [
     "Affine",
     "ChecksPaths",
     "Conformal",
+    "Denoises",
     "Diagonal",
     "Field",
     "FisherChord",
@@ -29,6 +31,7 @@ __all__ = [
     "exponential",
     "least_eigenvalue",
     "minimise",
+    "pictured",
     "shot",
     "solve",
     "straight",
