@@ -15,6 +15,7 @@ from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.interfaces import ScoreModel, TensorSource
 from scorefold.stage import StageContext
 from scorefold_registry import Host
+from scorefold_scoregeometry.figures import draw
 from scorefold_scoregeometry.from_density import FromDensity
 from scorefold_toolkit.geodesics import pictured
 from scorefold_verbs.config.verbs import InterpolateOptions
@@ -164,6 +165,26 @@ def test_interpolate_puts_denoised_straight_lines_beside_geodesics(host: Host) -
     assert answer["baselines"]["straight, denoised"] == metrics["denoised straight lines from the data"]
     assert 0 < answer["baselines"]["straight"] < answer["value"]
     assert ", denoised at " in answer["reading"]
+
+
+def test_pictures_of_images_have_denoised_rows_below_geodesics_and_lines(host: Host) -> None:
+    """Four rows a geodesic, in ``interpolate`` and in the geometry's own figure."""
+    draws = torch.randn(40, 1, 3, 3, generator=torch.Generator().manual_seed(0))
+    data = TensorSource({"train": Dataset(draws[:30]), "test": Dataset(draws[30:])})
+    score = host.create("score:analytic", {"gaussian": True}, data=data)
+    geometry: Any = host.create("geometry:score", {"noise": 0.5}, score=score, data=data)
+    options, context = InterpolateOptions(pairs=4, times=5), StageContext("here", split="test")
+    geometry.reasons = lambda x, y: [""] * len(x)
+    shown = interpolate(geometry, {"data": data}, options, context).shown
+    assert shown.x.shape == (8, 5, 1, 3, 3)
+    assert shown.group == "a geodesic, its points denoised, the straight line, its points denoised"
+    paths, lines = shown.x[::4], shown.x[2::4]
+    for own, row in ((paths, shown.x[1::4]), (lines, shown.x[3::4])):
+        torch.testing.assert_close(row, geometry.denoised(own.flatten(0, 1)).unflatten(0, (2, 5)))
+        torch.testing.assert_close(own[:, [0, -1]], paths[:, [0, -1]], atol=1e-6, rtol=0)
+    torch.testing.assert_close(lines[:, 2], (lines[:, 0] + lines[:, 4]) / 2)
+    (figure,) = draw(geometry).values()
+    assert "its points denoised" in figure.axes[0].get_title()
 
 
 def test_equal_points_and_both_directions(host: Host) -> None:
