@@ -38,7 +38,7 @@ def images(found: Paths, to: Path) -> None:
         labels = [text for name in names for text in (name, "denoised")] if place % 3 == 0 else []
         axes.set_yticks([28 * k + 14 for k in range(len(labels))], labels, fontsize=8, color=INK)
         axes.tick_params(length=0)
-    figure.savefig(to, dpi=80)
+    figure.savefig(to, dpi=56)
 
 
 def curves(rows: dict[str, dict[str, Any]], to: Path) -> None:
@@ -56,7 +56,7 @@ def curves(rows: dict[str, dict[str, Any]], to: Path) -> None:
             axes.plot(times, middle, dashed, color=colour, linewidth=1.4, label=name)
             axes.fill_between(times, low, high, color=colour, alpha=0.08, linewidth=0)
         axes.set_title(title, fontsize=10, color=INK)
-    figure.axes[0].legend(frameon=False, fontsize=8)
+    figure.axes[1].legend(frameon=False, fontsize=8)
     figure.savefig(to, dpi=80)
 
 
