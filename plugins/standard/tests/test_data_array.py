@@ -13,6 +13,7 @@ from scorefold.data import StreamedDataset, TensorSpec
 from scorefold.errors import ConfigError, DataError
 from scorefold_standard.config.data import ArrayConfig
 from scorefold_standard.data.array import ArrayFile
+from scorefold_standard.data.array_stores import _block_rows
 from scorefold_toolkit.data.splits import moments
 
 SPLITS = ("train", "validation", "test")
@@ -417,3 +418,10 @@ def test_settings_that_cannot_be_are_refused(fields: dict[str, object]) -> None:
 def _made(folder: Path) -> str:
     folder.mkdir()
     return str(folder)
+
+
+def test_blocks_of_a_store_are_an_eighth_of_the_memory() -> None:
+    """12 numbers of 8 bytes a row, of 2^17 bytes; 2^16 and 2^22 bytes are the least and the most."""
+    array = np.zeros((5, 3, 4))
+    assert [_block_rows(array, memory) for memory in (1.0, 0.0, 1e9)] == [2**17 // 96, 2**16 // 96, 2**22 // 96]
+    assert _block_rows(np.zeros((2, 2**20)), 1.0) == 1

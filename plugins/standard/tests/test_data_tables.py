@@ -22,6 +22,7 @@ from scorefold_neighbours.estimators.pca import PCAEstimator
 from scorefold_neighbours.estimators.skdim import SkdimEstimator
 from scorefold_standard.config.data import ArrayConfig
 from scorefold_standard.data.array import ArrayFile
+from scorefold_standard.data.scaling import scale_of, statistics_of
 from scorefold_toolkit.data.scale_checks import rounding_warning
 from scorefold_verbs.config.verbs import EstimateOptions
 from scorefold_verbs.estimate import estimate as verb_estimate
@@ -283,3 +284,10 @@ def test_a_split_that_nobody_reads_need_not_exist(tmp_path: Path) -> None:
     with pytest.raises(SplitError, match="the test split is empty") as refused:
         estimated(PCAEstimator(PCAConfig()), data, "test")
     assert "split: train" in str(refused.value)
+
+
+def test_a_column_whose_quartiles_are_one_value_is_divided_by_its_deviation() -> None:
+    """Of 0, 0, 0, 0 and 10 the median is 0 and the deviation 4."""
+    found = statistics_of([np.array([[0.0], [0.0], [0.0], [0.0], [10.0]])], every=1)
+    scale = scale_of(found, "robust", vectors=True)
+    assert (scale.shift, scale.factor) == ((0.0,), (4.0,))

@@ -160,6 +160,9 @@ def test_straight_lines_across_a_circle_leave_the_data() -> None:
     found, result, warnings = of_path(start, start, -start, source, what="decoded")
     assert warnings == []
     assert found["middles from the data"] == result["answer"]["value"] == pytest.approx(1, abs=0.3)
+    low, high = result["answer"]["interval"]
+    assert low < high
+    assert (low + high) / 2 == pytest.approx(result["answer"]["value"])
     assert float(result["answer"]["reading"].removeprefix("the middles of straight lines are at ")) > 20
 
 
