@@ -31,11 +31,19 @@ from scorefold_toolkit.geodesics import (
     transported,
 )
 from scorefold_toolkit.geodesics.metric import conjugate_gradients
+from scorefold_toolkit.geodesics.midpoint import integrated
 from scorefold_toolkit.geodesics.solve import NOT_CONVERGED, NOT_RESOLVED, interpolated, respaced
 
 NORMAL = Field(lambda x: -x, lambda x: -0.5 * x.square().sum(1))
 PARABOLOID = 3.0746608369488557
 """The length between (2, 0) and (0, 2) on the graph of the log-density of N(0, I), at weight 1."""
+
+
+def test_an_integral_of_the_score_ends_at_the_known_values() -> None:
+    """A score of 2 rises by 1 to the middle; of the 1 that it misses the end by, half is added there."""
+    path = torch.tensor([[[0.0], [1.0]]], dtype=torch.float64)
+    found = integrated(path.mean(1, keepdim=True), torch.full_like(path[:, :1], 2.0), path, torch.tensor([[4.0, 7.0]]))
+    assert found.tolist() == [[5.5]]
 
 
 @pytest.mark.parametrize("identity", [0.0, 1.0])

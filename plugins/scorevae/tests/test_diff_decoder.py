@@ -110,6 +110,16 @@ def test_with_exact_networks_the_score_is_the_closed_form() -> None:
         torch.testing.assert_close(model.score(x, real(t), z)[0], real(*expected), atol=6e-6, rtol=0)
 
 
+def test_codes_are_drawn_from_the_posterior_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, (_, x), codes = exact(beta=0.02), drawn(4000), list[Tensor]()
+    monkeypatch.setattr(model, "_expected_noise", lambda x, t, z, known: codes.append(z) or torch.zeros_like(x))
+    model.loss(Dataset(x), progress=END, generator=generator(7))
+    mean, std = model.encode_distribution(x)
+    white = (codes[0] - mean) / std
+    assert float(white.mean()) == pytest.approx(0, abs=5 / math.sqrt(white.numel()))
+    assert float(white.var()) == pytest.approx(1, abs=5 * math.sqrt(2 / white.numel()))
+
+
 def test_with_exact_networks_the_data_term_is_the_trace_of_the_residual() -> None:
     """1/2 E tr Cov(eps | x_t, z) = .16192, and for the likelihood 1/2 sum ln (1 + r SNR(t_min)) / (1 + r SNR(1))."""
     _, x = drawn(40000)
