@@ -119,7 +119,7 @@ def generator() -> torch.Generator:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """No figures of stages: they are most of what a small run costs, and have tests of their own."""
-    monkeypatch.setattr("scorefold_registry.run.stage_folder.draw", lambda target, shown, folder, **how: [])
+    monkeypatch.setattr("scorefold_registry.run.stage_folder._draw", lambda host, planned, outcome, folder: None)
 
 
 @pytest.fixture(scope="module")
