@@ -458,5 +458,6 @@ def test_every_name_of_the_package_loads_its_module() -> None:
     assert sorted(package._PLACES) == sorted(package.__all__)
     for name in package.__all__:
         assert getattr(package, name) is not None
+    assert all(getattr(package, name).__name__ == f"scorefold_toolkit.nn.{name}" for name in package._NAMES)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         package.nothing  # noqa: B018
