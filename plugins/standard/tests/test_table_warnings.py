@@ -48,6 +48,7 @@ TWICE = {name: np.append(values[1:], values[1]) for name, values in PLAIN.items(
         (TAILED, {"scale": "none"}, []),
         (WORDS, {}, ["column kind holds no numbers"]),
         (WORDS, {"label": "kind"}, []),
+        (WORDS, {"names": "kind"}, []),
         (WORDS, {"columns": ["-kind"]}, []),
         (WORDS, {"columns": ["a", "b"]}, []),
     ],

@@ -162,10 +162,10 @@ def _tails(columns: Sequence[ColumnSummary]) -> list[str]:
 
 
 def _words(table: Table, config: ArrayConfig, columns: Sequence[ColumnSummary]) -> list[str]:
-    """The columns of text that are neither the label nor left out: they can't be read as numbers."""
+    """The columns of text that are neither the label nor names nor left out: they can't be read as numbers."""
     if config.columns is not None and not all(name.startswith("-") for name in config.columns):
         return []
-    used = {config.label, *(name.removeprefix("-") for name in config.columns or ())}
+    used = {config.label, config.names, *(name.removeprefix("-") for name in config.columns or ())}
     names = [name for name, values in table.others.items() if values.dtype.kind not in "fiub" and name not in used]
     if not names:
         return []
