@@ -181,6 +181,12 @@ def test_runs_are_listed_newest_first_with_their_state(say: Say) -> None:
     said = say("runs", "list").out
     assert listed["runs"][0]["answers"]
     assert all(f"\n    {answer}\n" in said for answer in listed["runs"][0]["answers"])
+    broken = Path("runs/short/20190101-000000-abcdefab")
+    broken.mkdir()
+    (broken / "status.json").write_text('{"state": "complete", "started": 1546300800.0, "stages": [{}]}')
+    assert say("runs", "list", "--json").json["runs"][2]["answers"] == []
+    (broken / "status.json").unlink()
+    broken.rmdir()
     with FileLock("runs/short/.20200101-000000-abcdefab.lock"):
         assert say("runs", "list", "--json").json["runs"][1]["state"] == "running"
         cleaned = say("runs", "clean", "--keep", "0", "--json").json

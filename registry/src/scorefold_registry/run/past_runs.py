@@ -54,14 +54,14 @@ def results_of(run: RunEntry) -> dict[str, dict[str, Any]]:
 
 
 def answers_of(run: RunEntry) -> list[str]:
-    """What a complete run answered, a line for each stage that answers; nothing for a run that lacks a file."""
+    """What a complete run answered, a line for each stage that answers; nothing for one whose files are broken."""
     from scorefold_registry.run.report import answers
 
     if run.state != "complete":
         return []
     try:
         found = answers(run.folder, read_json(run.folder / "status.json").get("stages", []))
-    except ArtefactError:
+    except (ArtefactError, AttributeError, KeyError, TypeError):
         return []
     return [answer.sentence().splitlines()[0] for answer in found]
 
