@@ -364,6 +364,15 @@ def test_dimension_asks_a_stage_about_its_points(points: Stage) -> None:
     found = dimension(points, progress=False)
     assert (list(found.specs), found.notes) == (["data", "estimator"], ())
     assert found.value.diagnostics["points"] == 160
+    with pytest.raises(ConfigError, match="seed is 3 here and 0 in stage 'data'"):
+        dimension(points, seed=3, progress=False)
+
+
+def test_dimension_says_what_does_not_fit(host: Host, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no column of the array is left"):
+        dimension(np.ones((60, 2)), folder=tmp_path, host=host, progress=False)
+    with pytest.raises(ConfigError, match="reads every row, and takes no splits="):
+        dimension(ROWS, splits=[1, 0, 0], host=host, progress=False)
 
 
 def test_audit_names_copies_by_their_rows(host: Host, tmp_path: Path) -> None:
@@ -383,6 +392,8 @@ def test_audit_of_a_trained_stage_takes_its_training_data(flow: Stage, points: S
     assert found.specs[found.name]["inputs"] == {"data": points.name}
     with pytest.raises(ConfigError, match="given no data that the samples are compared with"):
         audit(ROWS)
+    with pytest.raises(ConfigError, match="given no model and no samples"):
+        audit(None, ROWS)
 
 
 @pytest.mark.parametrize(
@@ -405,3 +416,5 @@ def test_geodesics_are_of_scores_flows_and_geometries(points: Stage) -> None:
     assert straight.metrics["pairs"] == 2
     with pytest.raises(ConfigError, match="'estimator:mle', which is of the kind 'estimator'; expected a score"):
         geodesics("estimator:mle", points)
+    with pytest.raises(ConfigError, match="interpolate is asked of None; expected a component or a stage"):
+        geodesics(None, points)  # type: ignore[arg-type]

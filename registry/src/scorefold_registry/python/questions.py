@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from scorefold.errors import ConfigError
+from scorefold.errors import ConfigError, ScorefoldError
 from scorefold_registry.components.manifest import has_state
 from scorefold_registry.components.parts import config_model
 from scorefold_registry.host import Host
-from scorefold_registry.python.inputs import source_of, stages_in
+from scorefold_registry.python.inputs import source_of, stages_in, without_files
 from scorefold_registry.python.reading import as_points
 from scorefold_registry.python.stage import Setting, Stage
 from scorefold_registry.python.stages import component_of, do, estimate, fit, interpolate, load, load_data, setting_of
@@ -47,12 +47,20 @@ def dimension(
     'intrinsic dimension'
     """
     if isinstance(x, Stage):
+        setting_of([x], folder, seed, runtime, host)
         return estimate("estimator:calibrated", x, progress=progress, **{"split": "train", **config})
+    if refused := sorted(config.keys() & {"name", "splits"}):
+        hint = f"leave {refused[0]}= out; dimension(load_data(...)) asks about a split"
+        raise ConfigError(f"dimension(...) reads every row, and takes no {refused[0]}=", hint=hint)
     setting = setting_of([], folder, seed, runtime, host)
     use, fields = source_of(x, None, None, setting.folder, indexed="names" not in config)
     settled = {name: value for name, value in {**fields, "label": None, **config}.items() if name != "path"}
     array = use == "data:array"
-    taken, notes = as_points(setting.host, Path(fields["path"]), settled) if array else (dict[str, Any](), {})
+    try:
+        taken, notes = as_points(setting.host, Path(fields["path"]), settled) if array else (dict[str, Any](), {})
+    except ScorefoldError as error:
+        error.message = without_files(error.message, setting.folder)
+        raise
     points = _loaded(x, TEST, setting, {**taken, **config}, progress)
     answer = estimate("estimator:calibrated", points, progress=progress)
     return replace(answer, notes=tuple(f"{name}: {text}" for name, text in notes.items()))
@@ -87,6 +95,8 @@ def audit(
     >>> [verdict["name"] for verdict in found.result["audit"]["verdicts"] if verdict["found"]]
     ['copies', 'memorisation']
     """
+    if model is None:
+        raise ConfigError("audit(...) is given no model and no samples", hint="audit(samples, train, held_out)")
     if train is None and isinstance(model, Stage):
         train = _trained_on(model)
     if train is None:
@@ -121,6 +131,8 @@ def geodesics(model: str | Stage, data: Any, *, progress: bool = True, **given: 
     torch.Size([12, 2])
     """
     shared: dict[str, Any] = {key: given.get(key) for key in ("folder", "seed", "runtime", "host")}
+    if not isinstance(model, str | Stage):
+        return interpolate(model, data, progress=progress, **given)  # which says what it expects
     setting = setting_of(list(stages_in([model, data])), **shared)
     kind = component_of(setting.host, model).component.kind
     if kind == "geometry":
