@@ -270,3 +270,15 @@ class Good(Config):
     def test_what_is_unknown(self, capsys: Captured, name: str, message: str) -> None:
         assert main(["plugins", "show", name]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_components_stay_in_two_columns_on_a_terminal(
+    install: Install, component: Source, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    summary = "Means of all the points that were given, with errors"
+    install("fake-wide", component("estimator", "mean").replace("made for a test", summary))
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "44")
+    assert main(["plugins", "show", "wide"]) == 0
+    wanted = "    mean  Means of all the points that were\n          given, with errors\n"
+    assert wanted in capsys.readouterr().out

@@ -121,11 +121,11 @@ def _summary(distribution: str) -> str:
 
 
 def _print_text(lines: Iterable[str]) -> None:
-    """Lines about one thing: the first is its heading, the others wrap under themselves."""
+    """Lines about one thing: the first is its heading, the others wrap under themselves, where they don't yet."""
     first, *rest = (printable(line) for line in lines)
     print(styled(first, "heading"))
     for line in rest:
-        print(wrapped(line, len(line) - len(line.lstrip()) + 4))
+        print(line if "\n" in line else wrapped(line, len(line) - len(line.lstrip()) + 4))
 
 
 def _show(arguments: list[str]) -> int:
