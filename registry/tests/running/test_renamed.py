@@ -73,18 +73,23 @@ def test_a_name_over_two_lines_is_left_alone() -> None:
     assert renamed(text, TABLE) == (text, [])
 
 
+def test_a_setting_beside_one_of_the_new_name_is_left_alone() -> None:
+    text = "stages: {a: {use: score:older, config: {width: 1, size: 2}}}\n"
+    assert renamed(text, TABLE) == (text, [])
+
+
 def test_validate_fix_rewrites_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(RENAMED, "data:ball", "data:sphere")
     file = tmp_path / "run.yaml"
-    old = "version: 1\nstages:\n  data: {use: data:ball}  # round\n"
+    old = "version: 1\nstages:\n  data: {use: data:ball@1}  # round\n"
     file.write_text(old)
     assert main(["validate", str(file)]) == 1
-    assert f"it is now data:sphere; scorefold validate --fix {file}" in capsys.readouterr().err
+    assert f"it is now data:sphere@1; scorefold validate --fix {file}" in capsys.readouterr().err
     assert file.read_text() == old
     assert main(["validate", "--fix", str(file)]) == 0
-    assert f"{file}:3: data:ball is now data:sphere" in capsys.readouterr().err
+    assert f"{file}:3: data:ball@1 is now data:sphere@1" in capsys.readouterr().err
     assert file.read_text() == old.replace("ball", "sphere")
 
 

@@ -27,7 +27,7 @@ def renamed(text: str, table: Mapping[str, str]) -> tuple[str, list[Change]]:
     """The text of a run file with new names in place of old ones, and each change in the order of the file.
 
     Only the names change, so comments and layout stay. A name that is written with escapes or over two lines is left
-    alone. Broken YAML has no change.
+    alone, and so is a setting beside one of the new name. Broken YAML has no change.
     """
     source = parse(text, "")
     if not isinstance(source.data, dict):
@@ -48,6 +48,13 @@ def renamed(text: str, table: Mapping[str, str]) -> tuple[str, list[Change]]:
     return "".join(lines), done[::-1]
 
 
+def new_name(text: str, table: Mapping[str, str]) -> str | None:
+    """The new name of a component, with its distribution and revision as given; None for one that has no other."""
+    match = _COMPONENT.match(text)
+    new = None if match is None else table.get(match["name"])
+    return None if match is None or new is None else f"{match['before']}{new}{match['after']}"
+
+
 def _position(change: Change) -> tuple[int, int]:
     """Line and column of a change, from 1."""
     return change.place.line or 1, change.place.column or 1
@@ -56,8 +63,8 @@ def _position(change: Change) -> tuple[int, int]:
 def _changes(value: Any, path: DataPath, table: Mapping[str, str]) -> Iterator[tuple[DataPath, bool, str, str]]:
     """The path of each old name, whether it is a key, the old and the new text."""
     if isinstance(value, str):
-        if (match := _COMPONENT.match(value)) is not None and (new := table.get(match["name"])) is not None:
-            yield path, False, value, f"{match['before']}{new}{match['after']}"
+        if (new := new_name(value, table)) is not None:
+            yield path, False, value, new
     elif isinstance(value, list):
         for index, item in enumerate(value):
             yield from _changes(item, (*path, index), table)
@@ -74,6 +81,6 @@ def _settings(
     config: Any, path: DataPath, before: str, table: Mapping[str, str]
 ) -> Iterator[tuple[DataPath, bool, str, str]]:
     for key, item in config.items() if isinstance(config, dict) else ():
-        if (new := table.get(f"{before}{key}")) is not None:
+        if (new := table.get(f"{before}{key}")) is not None and new not in config:
             yield (*path, key), True, key, new
         yield from _settings(item, (*path, key), f"{before}{new or key}.", table)

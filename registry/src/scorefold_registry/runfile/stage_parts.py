@@ -18,7 +18,7 @@ from scorefold_registry.components.ports import PortOffer, check_inputs
 from scorefold_registry.plugins.records import Registered
 from scorefold_registry.runfile.paths import from_file
 from scorefold_registry.runfile.reader import KEY_CODES, RunFile, StageSpec, kind_of, near
-from scorefold_registry.runfile.renamed import RENAMED
+from scorefold_registry.runfile.renamed import RENAMED, new_name
 from scorefold_registry.runfile.yaml_reader import DataPath
 
 
@@ -65,7 +65,7 @@ class PartReader:
         try:
             return self.catalogue.resolve(text)
         except PluginError as error:
-            now = RENAMED.get(text)
+            now = new_name(text, RENAMED)
             hint = (
                 error.hint
                 if now is None
