@@ -350,6 +350,8 @@ def test_dimension_reads_a_table_as_recommend_does(host: Host, tmp_path: Path) -
     assert [note.partition(":")[0] for note in found.notes] == ["columns", "scale"]
     assert found.notes[0] in repr(found)
     assert found.value.diagnostics["points"] == 200
+    # Seeds derive from names of stages: these are recommend's.
+    assert list(found.specs) == ["data", "dimension"]
     table = tmp_path / "table.csv"
     TABLE.to_csv(table, index=False)
     by_path = dimension(table, folder=tmp_path, host=host, progress=False)
@@ -362,7 +364,7 @@ def test_dimension_reads_a_table_as_recommend_does(host: Host, tmp_path: Path) -
 
 def test_dimension_asks_a_stage_about_its_points(points: Stage) -> None:
     found = dimension(points, progress=False)
-    assert (list(found.specs), found.notes) == (["data", "estimator"], ())
+    assert (list(found.specs), found.notes) == (["data", "dimension"], ())
     assert found.value.diagnostics["points"] == 160
     with pytest.raises(ConfigError, match="seed is 3 here and 0 in stage 'data'"):
         dimension(points, seed=3, progress=False)

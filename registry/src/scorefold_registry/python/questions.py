@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from scorefold.errors import ConfigError, ScorefoldError
+from scorefold_registry.components.file_names import free_name
 from scorefold_registry.components.manifest import has_state
 from scorefold_registry.components.parts import config_model
 from scorefold_registry.host import Host
@@ -48,7 +49,8 @@ def dimension(
     """
     if isinstance(x, Stage):
         setting_of([x], folder, seed, runtime, host)
-        return estimate("estimator:calibrated", x, progress=progress, **{"split": "train", **config})
+        asked = {"split": "train", "name": free_name("dimension", x.specs), **config}
+        return estimate("estimator:calibrated", x, progress=progress, **asked)
     if refused := sorted(config.keys() & {"name", "splits"}):
         hint = f"leave {refused[0]}= out; dimension(load_data(...)) asks about a split"
         raise ConfigError(f"dimension(...) reads every row, and takes no {refused[0]}=", hint=hint)
@@ -62,7 +64,8 @@ def dimension(
         error.message = without_files(error.message, setting.folder)
         raise
     points = _loaded(x, TEST, setting, {**taken, **config}, progress)
-    answer = estimate("estimator:calibrated", points, progress=progress)
+    # The name gives the seeds, which are those of recommend.
+    answer = estimate("estimator:calibrated", points, name="dimension", progress=progress)
     return replace(answer, notes=tuple(f"{name}: {text}" for name, text in notes.items()))
 
 
