@@ -366,6 +366,8 @@ def test_dimension_asks_a_stage_about_its_points(points: Stage) -> None:
     found = dimension(points, progress=False)
     assert (list(found.specs), found.notes) == (["data", "dimension"], ())
     assert found.value.diagnostics["points"] == 160
+    by_folder = dimension(points.folder, folder=points.setting.folder, host=points.setting.host, progress=False)
+    assert by_folder.value.diagnostics["points"] == 160
     with pytest.raises(ConfigError, match="seed is 3 here and 0 in stage 'data'"):
         dimension(points, seed=3, progress=False)
 

@@ -33,8 +33,8 @@ def dimension(
 ) -> Stage:
     """The intrinsic dimension of data, as ``scorefold recommend`` gives it: ``estimator:calibrated`` on every row.
 
-    ``x`` is an array or tensor (N, *E), a table, a path, the name of a data component, or a data stage, whose training
-    split is then read where no other ``split`` is named. Columns of a
+    ``x`` is an array or tensor (N, *E), a table, a path, the name of a data component, or a data stage or its
+    folder, whose training split is then read where no other ``split`` is named. Columns of a
     table that hold no measurements are left out, and units that differ are scaled; ``notes`` of the answer say how.
     Further keywords are fields of the data's config, such as ``scale="none"``. ``value.value`` of the answer is the
     dimension, or None where no estimator can be trusted; ``value.interval`` is its interval of 95 %.
@@ -47,6 +47,8 @@ def dimension(
     >>> sf.dimension(sphere.value.load("train").x, progress=False).value.quantity
     'intrinsic dimension'
     """
+    if _is_state(x):
+        x = load(x, name="data", folder=folder, seed=seed, runtime=runtime, host=host, progress=progress)
     if isinstance(x, Stage):
         setting_of([x], folder, seed, runtime, host)
         asked = {"split": "train", "name": free_name("dimension", x.specs), **config}
@@ -164,7 +166,7 @@ def _loaded(
     """A data stage with every row in one split, where its component has splits, in units as given; or an earlier stage
     by its folder."""
     shared: dict[str, Any] = {key: getattr(setting, key) for key in ("folder", "seed", "runtime", "host")}
-    if isinstance(x, str | Path) and Path(x).is_dir() and has_state(Path(x)):
+    if _is_state(x):
         return load(x, name=name, progress=progress, **shared)
     use, fields = source_of(x, None, None, setting.folder, indexed="names" not in config)
     known = config_model(setting.host.catalogue.resolve(use)).model_fields
@@ -172,6 +174,11 @@ def _loaded(
         config = {"scale": "none", **config}
     whole = splits if "path" in fields or "root" in fields or "fractions" in known else None
     return load_data(x, splits=whole, name=name, progress=progress, **shared, **config)
+
+
+def _is_state(x: Any) -> bool:
+    """Whether it is the folder of an earlier stage."""
+    return isinstance(x, str | Path) and Path(x).is_dir() and has_state(Path(x))
 
 
 def _trained_on(stage: Stage) -> Stage | None:
