@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,14 @@ from torch import Tensor
 
 from scorefold.data import Dataset, StreamedDataset
 from scorefold.errors import DataError
+from scorefold.results import Estimate
 from scorefold.stage import Executor
 from scorefold_neighbours import config as configs
 from scorefold_neighbours.estimators import neighbours, pca
 from scorefold_neighbours.estimators.neighbours import nearest_neighbours, sample_size, search
 from scorefold_neighbours.estimators.pca import PCAEstimator, component_variances, variances_by_batches
 from scorefold_neighbours.estimators.points import points_of, sampled
-from scorefold_neighbours.estimators.skdim import SkdimEstimator
+from scorefold_neighbours.estimators.skdim import SkdimEstimator, ended_at
 from scorefold_registry import Host, run_file
 from scorefold_registry.run.executor import LocalExecutor
 
@@ -146,8 +148,8 @@ def test_only_the_sample_is_read_and_the_note_says_so(monkeypatch: pytest.Monkey
     streamed = StreamedDataset(x=torch.empty(0, 5, dtype=torch.float64), fetch=fetch, size=4000)
     found = SkdimEstimator(configs.TwoNNConfig(resamples=0)).estimate(streamed)
     assert read == [500]
-    assert found.diagnostics["note"] == "on a sample of 500 of 4,000 points"
-    assert "note" not in SkdimEstimator(configs.TwoNNConfig(resamples=0)).estimate(x[:500]).diagnostics
+    assert found.diagnostics["note"].endswith("on a sample of 500 of 4,000 points")
+    assert "note" not in SkdimEstimator(configs.TwoNNConfig(resamples=0)).point_estimate(x[:500]).diagnostics
 
 
 def test_components_of_many_points_are_read_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,3 +225,19 @@ def test_a_sample_of_streamed_points_is_read_in_batches() -> None:
     batches = [batch.x for batch in taken.batches(1000)]
     assert most == 1000
     assert torch.equal(torch.cat(batches), x[positions])
+
+
+def test_an_answer_ends_at_the_number_of_coordinates(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SkdimEstimator, "_fit", lambda self, x, seed, heard: (1.06 + len(x) * 1e-6, None))
+    estimator = SkdimEstimator(configs.MLEConfig())
+    column = torch.arange(400.0)[:, None]
+    found = estimator.estimate(column)
+    assert (found.value, found.diagnostics["reading"]) == (1.0, pytest.approx(1.0604))
+    assert found.interval == (1, 1)
+    assert found.diagnostics["note"] == "it reads 1.06, above the number of coordinates"
+    assert estimator.point_estimate(column).value == pytest.approx(1.0604)
+    below = Estimate("intrinsic dimension", 1.9, (1.8, 2.1))
+    assert ended_at(below, 2) == replace(below, interval=(1.8, 2))
+    assert ended_at(below, 3) is below
+    far = Estimate("intrinsic dimension", 3.1, (2.9, 3.3))
+    assert ended_at(far, 2) is far

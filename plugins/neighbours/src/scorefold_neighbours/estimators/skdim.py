@@ -7,7 +7,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -104,6 +104,27 @@ METHODS: Mapping[type[Config], Method] = {
 }
 
 
+FAR_ABOVE = 1.5
+"""The multiple of the number of coordinates from which on the points are not what a method assumes."""
+
+
+def ended_at(found: Estimate, coordinates: int) -> Estimate:
+    """An estimate that is at most the number of coordinates, with a note of what was read where that is more.
+
+    One that is far above it stays as it is: its own note says that the method does not fit.
+    """
+    value, interval = found.number(), found.interval
+    if value > FAR_ABOVE * coordinates or max([value, *(interval or ())]) <= coordinates:
+        return found
+    facts = dict(found.diagnostics)
+    if value > coordinates:
+        facts["reading"] = value
+        said = f"it reads {value:.3g}, above the number of coordinates"
+        facts["note"] = "; ".join(filter(None, [said, str(facts.get("note", ""))]))
+    within = interval and (min(interval[0], coordinates), min(interval[1], coordinates))
+    return replace(found, value=float(min(value, coordinates)), interval=within, diagnostics=facts)
+
+
 class SkdimEstimator(Estimator):
     """Intrinsic dimension by a closed form or a method of scikit-dimension; the type of the config says which.
 
@@ -137,10 +158,15 @@ class SkdimEstimator(Estimator):
         return METHODS[type(self.config)]
 
     def estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
-        """Raises ``DataError`` for too few (distinct) points and where the method gives no number."""
-        return self._estimate(data, generator, self.config.resamples)
+        """Value and interval end at the number of coordinates, and ``diagnostics`` have a larger ``reading``.
+
+        Raises ``DataError`` for too few (distinct) points and where the method gives no number.
+        """
+        found = self._estimate(data, generator, self.config.resamples)
+        return ended_at(found, math.prod(as_dataset(data).event_shape))
 
     def point_estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
+        """The method's reading as it is, which may be above the number of coordinates."""
         return self._estimate(data, generator, 0)
 
     def _estimate(self, data: Tensor | Dataset, generator: torch.Generator | None, resamples: int) -> Estimate:
@@ -184,7 +210,7 @@ class SkdimEstimator(Estimator):
         if heard:
             diagnostics["warnings"] = sorted(set(heard))
         above = f"more than the {x.shape[1]} coordinates of the points, so these are not what {method.name} assumes"
-        diagnostics |= noted(len(x), len(dataset), above if value > 1.5 * x.shape[1] else "")
+        diagnostics |= noted(len(x), len(dataset), above if value > FAR_ABOVE * x.shape[1] else "")
         return Estimate(
             quantity=QUANTITY,
             value=value,
