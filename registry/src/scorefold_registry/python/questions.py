@@ -33,11 +33,11 @@ def dimension(
 ) -> Stage:
     """The intrinsic dimension of data, as ``scorefold recommend`` gives it: ``estimator:calibrated`` on every row.
 
-    ``x`` is an array or tensor (N, *E), a table, a path, the name of a data component, or a data stage or its
-    folder, whose training split is then read where no other ``split`` is named. Columns of a
-    table that hold no measurements are left out, and units that differ are scaled; ``notes`` of the answer say how.
-    Further keywords are fields of the data's config, such as ``scale="none"``. ``value.value`` of the answer is the
-    dimension, or None where no estimator can be trusted; ``value.interval`` is its interval of 95 %.
+    ``x`` is an array or tensor (N, *E), a table, a path, the name of a data component, or a data stage or its folder.
+    Of a stage the training split is read where no other ``split`` is named. Columns of a table that hold no
+    measurements are left out, and units that differ are scaled; ``notes`` of the answer say how. Further keywords are
+    fields of the data's config, such as ``scale="none"``. ``value.value`` of the answer is the dimension, or None where
+    no estimator can be trusted; ``value.interval`` is its interval of 95 %.
 
     Raises ``ConfigError`` and ``DataError`` for data that don't fit, and where the answer depends on units that the
     data don't settle.
