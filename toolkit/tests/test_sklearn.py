@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from scorefold.config import Config, TrainingConfig
 from scorefold.data import Condition, Dataset, as_dataset
 from scorefold.diffusion import VE
-from scorefold.errors import DataError
+from scorefold.errors import DataError, PluginError
 from scorefold.interfaces import DataSource, Estimator, Loss, Progress, ScoreModel, TensorSource, Trainable
 from scorefold.results import Estimate
 from scorefold_toolkit.numerics import AGGREGATES
@@ -366,8 +366,12 @@ def test_faults_are_value_errors_in_words() -> None:
         as_estimator(Fixed(None), comb="max").fit(X)
     with pytest.raises(InputError, match="use fit_pw"):
         as_estimator(Fixed(None)).fit(X, smooth=True)
-    with pytest.raises(InputError, match=r"estimator is 'estimator:mle'; expected one that is built.*\n.*host.create"):
-        as_estimator("estimator:mle").fit(X)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"estimator is 'mle'; expected one that is built.*\n.*as_estimator\('mle'\)"):
+        DimensionEstimator("mle").fit(X)  # type: ignore[arg-type]
+    with pytest.raises(PluginError, match="there is no 'estimator:mel'"):
+        as_estimator("mel")
+    with pytest.raises(InputError, match="MLE needs at least 21 points"):
+        as_estimator("mle").fit(X)
     with pytest.raises(InputError, match="gave a NoneType; expected an Estimator"):
         as_estimator(lambda data: None).fit(X)  # type: ignore[arg-type,return-value]
     assert issubclass(InputError, ValueError)

@@ -6,8 +6,8 @@ Importing this package imports neither torch nor pydantic; its names load on fir
 
 from __future__ import annotations
 
+import importlib.util
 from functools import cache
-from importlib import import_module
 from typing import Any
 
 __version__ = "0.2.0"
@@ -21,15 +21,15 @@ __all__ = ["__version__", *sorted(_LAZY)]
 
 @cache
 def _functions() -> dict[str, Any]:
-    from importlib.metadata import entry_points
-
-    return {point.name: point for point in entry_points(group="scorefold.functions")}
+    metadata = importlib.import_module("importlib.metadata")
+    return {point.name: point for point in metadata.entry_points(group="scorefold.functions")}
 
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
-    if not name.startswith("_") and name in _functions():
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    # A module of the package that is not imported yet is asked for here first.
+    if name[0] != "_" and importlib.util.find_spec(f"scorefold.{name}") is None and name in _functions():
         return _functions()[name].load()
     raise AttributeError(f"module 'scorefold' has no attribute {name!r}")
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
-from importlib_metadata import PackageNotFoundError, metadata
+from importlib_metadata import PackageNotFoundError, distribution
 
 from scorefold.errors import PluginError, printable
 from scorefold.plugin import Capability, Kind, Port, Verb
@@ -112,12 +112,14 @@ def _head(record: PluginRecord) -> Iterable[str]:
         yield f"  warning: {warning}"
 
 
-def _summary(distribution: str) -> str:
-    """The line by which a distribution describes itself, or nothing."""
+def _summary(name: str) -> str:
+    """The line by which a distribution describes itself, or nothing. Its metadata are not parsed as a letter."""
     try:
-        return str(metadata(distribution).get("Summary") or "")
+        text = distribution(name).read_text("METADATA") or ""
     except PackageNotFoundError:
         return ""
+    lines = text.partition("\n\n")[0].splitlines()
+    return next((line.removeprefix("Summary: ") for line in lines if line.startswith("Summary: ")), "")
 
 
 def _print_text(lines: Iterable[str]) -> None:
