@@ -119,7 +119,9 @@ def make(name: str) -> dict[str, Any]:
         shrink(drawn[figure], FOLDER / f"{name}.png")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    answer = [line for line in done.stdout.splitlines() if line.strip() and not line.startswith(("report:", "next:", " "))]
+    answer = [
+        line for line in done.stdout.splitlines() if line.strip() and not line.startswith(("report:", "next:", " "))
+    ]
     return {"fingerprint": fingerprint(file), "answer": answer, "cpu": round(cpu)}
 
 

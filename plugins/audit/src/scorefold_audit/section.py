@@ -60,9 +60,8 @@ def _section(found: Mapping[str, Any], pairs: Path) -> str:
         ]
         parts.append(f"<h4>Samples most like copies ({escape(listed['space'])}): {listed['named']} named</h4>")
         if listed["named"]:
-            parts.append(
-                f"<p>Of the samples that are named, {listed['false_share']:.0%} are expected to be no copies.</p>"
-            )
+            share = f"{listed['false_share']:.0%}"
+            parts.append(f"<p>Of the samples that are named, at most {share} are expected to be no copies.</p>")
         parts.append(_table(["sample", "of the training data", "distance", "over the next", "p", ""], rows))
     parts += [*_training(found["training"]), *_points(found["points"])]
     if found["withheld"]:
