@@ -1,4 +1,4 @@
-"""How fast geodesics of a score metric are found, and how exact, beside the solvers of other libraries.
+"""Speed and accuracy of geodesics of a score metric beside the solvers of other libraries.
 
 Two problems, both of the metric I + s s^T with s = grad log p and log p in closed form, in float64:
 
@@ -62,7 +62,7 @@ LIMITS = {
     ("sphere", 1, "stochman"): (4, 5),
     ("sphere", 64, "stochman"): (4, 5),
 }
-"""How many times our CPU time and our passes others take at least."""
+"""The least multiples of our CPU time and our passes that the others take."""
 
 ERROR, CALLS = 1e-4, 26
 STEPS, ROUNDS, SMALL = 50, 300, 1e-4

@@ -57,7 +57,7 @@ GATES = ("graph", "fermat", "residual")
 
 
 class Counted:
-    """How many rows a score was asked for, and how many of them with a derivative."""
+    """The number of rows that a score was asked for, and the number of them with a derivative."""
 
     def __init__(self, model: ScoreModel) -> None:
         self.rows = self.derived = 0
@@ -94,7 +94,7 @@ def classifier(data: DataSource, seed: int = 0) -> nn.Module:
 
 
 class Measures:
-    """What is measured of paths (B, 9, 1, 28, 28) between pairs of test images, of one seed."""
+    """Measurements of paths (B, 9, 1, 28, 28) between pairs of test images, of one seed."""
 
     def __init__(self, data: DataSource, network: nn.Module, pairs: int, seed: int) -> None:
         test, train = data.load("test"), data.load("train")
@@ -277,7 +277,7 @@ def along(measures: Measures, plain: Any, paths: Tensor) -> dict[str, Tensor]:
 
 
 def verdicts(numbers: dict[str, Row]) -> list[str]:
-    """What of the gates does not hold."""
+    """The gates that do not hold."""
     failed = []
     for form in GATES:
         own, null, line = (numbers.get(f"{name}, raw") for name in (form, f"{form}, of a Gaussian", "straight"))
