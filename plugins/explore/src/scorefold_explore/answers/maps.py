@@ -141,5 +141,9 @@ def _umap(explored: Explored) -> Map:
 
     report(0, 1, "UMAP (this may take minutes)")
     flat = explored.points.flatten(1).nan_to_num(0.0).numpy()
-    found = umap.UMAP(n_neighbors=UMAP_NEIGHBOURS, random_state=0, n_jobs=1).fit_transform(flat)
+    threads = torch.get_num_threads()
+    try:
+        found = umap.UMAP(n_neighbors=UMAP_NEIGHBOURS, random_state=0, n_jobs=1).fit_transform(flat)
+    finally:
+        torch.set_num_threads(threads)  # numba has set all that there are
     return Map(torch.from_numpy(np.asarray(found, dtype="float32")), ("UMAP 1", "UMAP 2"), None)
