@@ -57,7 +57,7 @@ GATES = ("graph", "fermat", "residual")
 
 
 class Counted:
-    """The number of rows that a score was asked for, and the number of them with a derivative."""
+    """Counts of all rows that a score was asked for, and of rows with a derivative."""
 
     def __init__(self, model: ScoreModel) -> None:
         self.rows = self.derived = 0

@@ -1,4 +1,4 @@
-"""What stands where on the site: groups of pages, some of which have further pages below them."""
+"""Groups of pages on the site, some of which have further pages below them."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def _deviation(density: Density) -> float:
 
 @torch.no_grad()
 def about_paths(density: Density, found: Geodesics) -> tuple[dict[str, float], list[str], list[str]]:
-    """Whether paths stay where data are: numbers, warnings, and why each of B paths is no interpolation of data.
+    """Numbers and warnings about paths that leave the data, and the reason for each of B paths that does.
 
     A path leaves the support where its least log p is below the 1 % quantile of held-out points; the reason says so, or
     that an end lies there, and is "" for paths that stay. Middles above the 99 % quantile are likelier than data. log p

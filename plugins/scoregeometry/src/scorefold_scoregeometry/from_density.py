@@ -104,7 +104,7 @@ class FromDensity(SolvedGeometry, Denoises):
         return about_paths(self.density, found)[:2]
 
     def thorough_diagnosis(self, found: Geodesics) -> tuple[dict[str, float], list[str]]:
-        """Whether a path over training points is shorter, and whether paths go through copies of them."""
+        """Checks for a shorter path over training points, and for paths through copies of them."""
         ends = torch.stack([path[0] for path in found.paths]), torch.stack([path[-1] for path in found.paths])
         numbers, warnings = beside_the_graph(self, found, self._graph.paths(*ends))
         middles = found.at(torch.tensor([0.5], dtype=torch.float64))[:, 0]
@@ -124,7 +124,7 @@ class FromDensity(SolvedGeometry, Denoises):
         ]
 
     def path_reasons(self, found: Geodesics) -> list[str]:
-        """Which geodesics leave the support, and which begin or end outside it."""
+        """Reasons for geodesics that leave the support, or that begin or end outside it; empty for the others."""
         return about_paths(self.density, found)[2]
 
     def noise_path(self, x: Tensor, y: Tensor, s: Tensor) -> Tensor:

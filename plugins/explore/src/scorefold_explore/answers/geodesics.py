@@ -37,7 +37,7 @@ def between(
 
 
 def sketches(space: object) -> bool:
-    """Whether a geometry gives a first look at a geodesic before it is solved."""
+    """Check for a geometry that gives a first look at a geodesic before it is solved."""
     return hasattr(space, "sketch")
 
 

@@ -336,7 +336,7 @@ def resampled_dimensions(
 
 
 def resample_weights(resamples: int, noises: int, generator: torch.Generator, like: Tensor) -> Tensor:
-    """How often each of K noises is drawn in each of R resamples with replacement, (R, K)."""
+    """Counts of each of K noises in each of R resamples with replacement, (R, K)."""
     drawn = torch.randint(noises, (resamples, noises), generator=generator, device=generator.device)
     counts = torch.zeros(resamples, noises, dtype=torch.float64, device=generator.device)
     return counts.scatter_add_(1, drawn, torch.ones_like(counts)).to(like.device)
