@@ -33,12 +33,16 @@ from typing import Any
 import pytest
 import torch
 
+from scorefold.diffusion.divergence import forward_rules
+
 # What several test files of a folder share stands in its folder toys: test modules themselves are no package.
 MEMBERS = ("", "*/", "plugins/*/")
 sys.path[:0] = sorted(str(toys) for member in MEMBERS for toys in Path(__file__).parent.glob(f"{member}tests/**/toys"))
 
 THREADS = int(os.environ["OMP_NUM_THREADS"])
 torch.set_num_threads(THREADS)
+
+forward_rules()  # a test that uses forward mode itself would get torch's warning
 
 # No test is there to survive a power cut, and a run waits for the disk as long as it computes.
 os.fsync = lambda file: None

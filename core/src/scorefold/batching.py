@@ -9,14 +9,14 @@ model, by a call with 1 event and one with 3. Answers do not depend on it: all r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.overrides import TorchFunctionMode
 
 from scorefold.data import Condition, ConditionSpec, TensorSpec, map_condition
 
@@ -91,18 +91,18 @@ def blank_condition(spec: ConditionSpec | None, rows: int, like: Tensor) -> Cond
     return {name: blank(one) for name, one in spec.items()}
 
 
-class _Sizes(TorchDispatchMode):
-    """Notes the bytes of every tensor that an operation gives."""
+class _Sizes(TorchFunctionMode):
+    """Notes the bytes of tensors from torch's functions, without expanded axes. Lower, a mode loads the compiler."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
         self.found: list[int] = []
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        answer = func(*args, **(kwargs or {}))
-        # Of the storage, since views of weights and expanded tensors take no room of their own.
-        self.found += [value.untyped_storage().nbytes() for value in tree_leaves(answer) if isinstance(value, Tensor)]
-        return answer
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = func(*args, **(kwargs or {}))
+        for value in filter(torch.is_tensor, given if isinstance(given, tuple | list) else (given,)):
+            own = (n for n, step in zip(value.shape, value.stride(), strict=True) if step)
+            self.found.append(value.itemsize * math.prod(own))
+        return given
 
 
 def _bytes_an_event(
@@ -112,17 +112,15 @@ def _bytes_an_event(
     modes = {module: module.training for module in model.modules()}
     model.eval()  # dropout would take global random numbers
     try:
-        sizes = []
+        seen = []
         for rows in (1, 3):
             with torch.no_grad(), _Sizes() as noted:
                 call(like.repeat(rows, *[1] * (like.dim() - 1)), blank_condition(spec, rows, like))
-            sizes.append(noted.found)
-    except Exception:
-        # Events of no meaning may be refused; the real ones that follow get the model's own answer.
+            seen.append(noted.found)
+    except Exception:  # events of no meaning may be refused; the real ones that follow get the model's own answer
         return None
     finally:
         for module, mode in modes.items():  # a part may have been trained while the whole is new
             module.training = mode
-    one, three = sizes
-    grown = [(b - a) // 2 for a, b in zip(one, three, strict=True)] if len(one) == len(three) else [max(three) // 3]
+    grown = [(b - a) // 2 for a, b in zip(*seen, strict=True)] if len({*map(len, seen)}) == 1 else [max(seen[1]) // 3]
     return max(grown, default=0) or None

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from scorefold.diffusion.divergence import forward_rules
 from scorefold_toolkit.geodesics.field import Field
 from scorefold_toolkit.geodesics.metric import (
     Metric,
@@ -154,6 +155,7 @@ class MapChord(Metric):
 
     def acceleration(self, x: Tensor, v: Tensor) -> Tensor:
         """G x'' = -weight J^T d^2 r[v, v]: the map's graph bends across itself alone."""
+        forward_rules()
         second = torch.func.jvp(lambda at: self.field.push(at, v)[1], (x,), (v,))[1]
         return self.solve(x, -self.weight * self.field.pull(x, second)[1])
 

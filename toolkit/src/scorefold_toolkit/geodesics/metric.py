@@ -13,6 +13,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from scorefold.diffusion.divergence import forward_rules
 from scorefold.errors import DataError
 
 State = dict[str, Tensor]
@@ -68,6 +69,7 @@ class Metric(ABC):
         with torch.enable_grad():
             point = x.detach().requires_grad_()
             (slope,) = torch.autograd.grad(0.5 * (v * self.apply(point, v)).sum(), point)
+        forward_rules()
         change = torch.func.jvp(lambda at: self.apply(at, v), (x,), (v,))[1]
         return self.solve(x, slope - change)
 

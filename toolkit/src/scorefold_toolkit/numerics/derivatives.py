@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from scorefold.diffusion.divergence import Map, like, outside_inference
+from scorefold.diffusion.divergence import Map, forward_rules, like, outside_inference
 
 
 @outside_inference
@@ -26,6 +26,7 @@ def pushforward(
     """
     v = like("v", v, x).contiguous()
     if mode == "forward":
+        forward_rules()
         value, tangent = torch.func.jvp(function, (x,), (v,))[:2]
         return value, tangent
     # Plain autograd has the smaller overhead, but may not run inside a transform, and what it answers asks for
@@ -88,6 +89,7 @@ def jacobian(
     """
     if mode == "reverse":
         return _jacobian_by_rows(function, x, chunk)
+    forward_rules()
     event = tuple(x.shape[1:])
     basis = torch.eye(math.prod(event), dtype=x.dtype, device=x.device).reshape(-1, 1, *event)
 

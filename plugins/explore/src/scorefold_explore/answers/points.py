@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from scorefold.diffusion import time_grid
+from scorefold.diffusion.divergence import forward_rules
 from scorefold.errors import ConfigError
 from scorefold.interfaces import ScoreModel
 from scorefold.stage import report
@@ -86,6 +87,7 @@ def levels_of(model: ScoreModel, like: Tensor) -> Tensor:
 
 def denoiser_jacobian(model: ScoreModel, x: Tensor, t: Tensor) -> Tensor:
     """The symmetric part of signal(t) d E[x_0 | x_t = x] / dx at x (*E) and time t, (D, D) in float64."""
+    forward_rules()
     size = x.numel()
     signal = float(model.process.coefficients(x[None], t[None])[0].flatten()[0])
     parts = []

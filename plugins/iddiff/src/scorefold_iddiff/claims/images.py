@@ -16,6 +16,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from scorefold.data import Dataset
+from scorefold.diffusion.divergence import forward_rules
 from scorefold.interfaces import DataSource, ScoreModel
 from scorefold.seeds import derive_generator
 from scorefold_iddiff.claims.training import trained
@@ -97,6 +98,7 @@ def blobs_rank(host: Any, profile: str, seed: int) -> float:
     config = BlobsConfig.model_validate(BLOBS)
     low, high = config.widths
     width = low + (high - low) * uniform((1000, config.blobs), seed, "widths")
+    forward_rules()
     derivative = torch.func.vmap(torch.func.jacfwd(blob_image(config)))(width)
     moved = torch.linalg.svdvals(derivative) * (high - low) / math.sqrt(12)
     return float((moved > BLOB_SIGMA).sum(1).min())

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from scorefold.diffusion.divergence import forward_rules
 from scorefold.errors import ConfigError
 from scorefold_iddiff.config.data import BlobsConfig, SquaresConfig
 from scorefold_toolkit.data.manifolds import Draw, uniform
@@ -65,6 +66,7 @@ def blobs(config: BlobsConfig, seed: int) -> Draw:
     x = torch.func.vmap(image, chunk_size=at_once)(width)
     tangent = None
     if config.tangents:
+        forward_rules()
         jacobian = torch.func.vmap(torch.func.jacfwd(image), chunk_size=max(1, at_once // config.blobs))(width)
         tangent = torch.linalg.qr(jacobian).Q
     return Draw(_shaped(x, config), config.blobs, tangent)
