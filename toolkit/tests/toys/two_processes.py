@@ -18,6 +18,7 @@ from scorefold.data import Dataset
 from scorefold.errors import TrainingError
 from scorefold.interfaces.capabilities import Loss
 from scorefold_toolkit.training import fit
+from scorefold_toolkit.training.optimiser import Adam
 
 RANK = int(os.environ["RANK"])
 
@@ -50,19 +51,18 @@ def refusal_of(model: nn.Module, settings: TrainingConfig, parallel: str) -> str
 def held(folder: Path, parallel: str) -> list[int]:
     """The numbers of the head's weights, and of all that an optimiser has for them, that stand in this process."""
     seen: list[int] = []
-    step = torch.optim.Adam.step
+    step = Adam.step
 
-    def watched(self: torch.optim.Adam, *given: Any) -> Any:
-        done = step(self, *given)
+    def watched(self: Adam) -> None:
+        step(self)
         weights = next(item for item in self.param_groups[0]["params"] if item.shape == (4, 16))
-        averages = [self.state[weights]["exp_avg"], self.state[weights]["exp_avg_sq"]]
+        averages = [self.state_of(weights)[name] for name in ("exp_avg", "exp_avg_sq")]
         local = [getattr(item, "to_local", lambda item=item: item)().numel() for item in (weights, *averages)]
         seen[:] = [local[0], sum(local)]
-        return done
 
-    torch.optim.Adam.step = watched  # type: ignore[method-assign]
+    Adam.step = watched  # type: ignore[method-assign]
     fit(Denoiser(), points(), config(steps=2), parallel=parallel)
-    torch.optim.Adam.step = step  # type: ignore[method-assign]
+    Adam.step = step  # type: ignore[method-assign]
     return seen
 
 

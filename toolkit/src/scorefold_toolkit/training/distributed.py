@@ -47,7 +47,7 @@ class OneProcess:
         value = value if self._scaler is None else self._scaler.scale(value)
         value.backward()  # type: ignore[no-untyped-call]
 
-    def step(self, optimiser: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], limit: float | None) -> None:
+    def step(self, optimiser: Any, parameters: Sequence[nn.Parameter], limit: float | None) -> None:
         """One step, with the joint norm of the gradients at most ``limit``. No value leaves the device."""
         if self._scaler is not None:
             self._scaler.unscale_(optimiser)

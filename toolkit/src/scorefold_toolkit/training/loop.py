@@ -113,7 +113,7 @@ class _PhaseLoop:
         self.loss = compiled(loss) if config.compile else loss
         groups = trained_groups(task.model, phase)
         self.trained = _parameters(groups)
-        self.optimiser = build_optimiser(groups, config)
+        self.optimiser = build_optimiser(groups, config, scaled=task.precision == "fp16")
         self.peaks = [group["lr"] for group in self.optimiser.param_groups]
         self.plateau = None if config.plateau is None else Plateau(config.plateau, self.peaks)
         self.average = None if config.ema is None else AveragedWeights(self.trained, config.ema)

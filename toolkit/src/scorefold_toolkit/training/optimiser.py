@@ -3,23 +3,163 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.adam import adam
+from torch.optim.adamw import adamw
+from torch.optim.sgd import sgd
 
 from scorefold.config import PlateauConfig, TrainingConfig
 from scorefold.errors import TrainingError
 from scorefold.interfaces.capabilities import Phase, Trainable
 
-_OPTIMISERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-    "sgd": torch.optim.SGD,
-}
+
+class Optimiser:
+    """Parameters in groups and their state, moved by a function of torch's.
+
+    The classes of ``torch.optim`` import torch's compiler when they are made, which takes 1.3 CPU seconds. Their
+    functions do not, and give equal weights to the bit. ``groups`` are parameters, or mappings with ``params`` and
+    settings of their own; ``settings`` are those of all groups. ``fused`` asks for one kernel for all parameters, and
+    is left out where torch has none for them. Raises ``ValueError`` for settings out of their range and for a parameter
+    that is given twice.
+    """
+
+    defaults: Mapping[str, Any] = MappingProxyType({})
+
+    def __init__(
+        self, groups: Iterable[Tensor] | Sequence[dict[str, Any]], *, fused: bool = True, **settings: Any
+    ) -> None:
+        listed: list[Any] = list(groups)
+        listed = [{"params": listed}] if listed and isinstance(listed[0], Tensor) else listed
+        self.defaults = {**self.defaults, **settings}
+        self.param_groups: list[dict[str, Any]] = [{**self.defaults, **group} for group in listed]
+        self._state: dict[Tensor, dict[str, Tensor]] = {}
+        parameters = [parameter for group in self.param_groups for parameter in group["params"]]
+        if len({id(parameter) for parameter in parameters}) < len(parameters):
+            raise ValueError("some parameters appear in more than one parameter group, or twice in one")
+        for group in self.param_groups:
+            numbers = {name: group[name] for name in ("lr", "eps", "weight_decay", "momentum") if name in group}
+            if min(numbers.values()) < 0 or not all(0 <= beta < 1 for beta in group.get("betas", ())):
+                raise ValueError(f"settings out of their range: {numbers | {'betas': group.get('betas', ())}}")
+        self._fused = fused and all(_fuses(self, kind) for kind in {(p.device, p.dtype) for p in parameters})
+
+    def step(self) -> None:
+        """Move all parameters that have a gradient."""
+        with torch.no_grad():
+            for group in self.param_groups:
+                moved = [parameter for parameter in group["params"] if parameter.grad is not None]
+                if moved:
+                    self._move(group, moved, [parameter.grad for parameter in moved])
+
+    def zero_grad(self) -> None:
+        """Drop all gradients."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
+    def state_of(self, parameter: Tensor) -> dict[str, Tensor]:
+        """The state of a parameter by name, empty before its first step."""
+        return self._state.setdefault(parameter, {})
+
+    def _move(self, group: Mapping[str, Any], moved: list[Tensor], slopes: list[Tensor]) -> None:
+        raise NotImplementedError
+
+
+class Adam(Optimiser):
+    """Adam (Kingma and Ba 2015), as ``torch.optim.Adam``.
+
+    >>> weight = torch.ones(2, requires_grad=True)
+    >>> optimiser = Adam([weight], lr=0.1)
+    >>> weight.square().sum().backward()
+    >>> optimiser.step()
+    >>> weight.detach().round(decimals=3)
+    tensor([0.9000, 0.9000])
+    """
+
+    defaults = MappingProxyType({"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0, "amsgrad": False})
+    _function: Callable[..., None] = staticmethod(adam)
+
+    def _move(self, group: Mapping[str, Any], moved: list[Tensor], slopes: list[Tensor]) -> None:
+        states = [self._begun(parameter, group["amsgrad"]) for parameter in moved]
+        self._function(
+            moved,
+            slopes,
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [state["max_exp_avg_sq"] for state in states] if group["amsgrad"] else [],
+            [state["step"] for state in states],
+            fused=self._fused or None,
+            has_complex=any(parameter.is_complex() for parameter in moved),
+            amsgrad=group["amsgrad"],
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            maximize=False,
+        )
+
+    def _begun(self, parameter: Tensor, amsgrad: bool) -> dict[str, Tensor]:
+        state = self.state_of(parameter)
+        if not state:
+            state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device if self._fused else "cpu")
+            for name in ("exp_avg", "exp_avg_sq", *(["max_exp_avg_sq"] if amsgrad else [])):
+                state[name] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
+        return state
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019), as ``torch.optim.AdamW``.
+
+    >>> AdamW([torch.ones(2, requires_grad=True)], weight_decay=0.1).param_groups[0]["weight_decay"]
+    0.1
+    """
+
+    _function = staticmethod(adamw)
+
+
+class SGD(Optimiser):
+    """Gradient descent with momentum, as ``torch.optim.SGD``.
+
+    >>> weight = torch.ones(2, requires_grad=True)
+    >>> optimiser = SGD([weight], lr=0.1)
+    >>> weight.square().sum().backward()
+    >>> optimiser.step()
+    >>> weight.detach().round(decimals=3)
+    tensor([0.8000, 0.8000])
+    """
+
+    defaults = MappingProxyType({"lr": 1e-3, "momentum": 0.0, "dampening": 0.0, "weight_decay": 0.0, "nesterov": False})
+
+    def _move(self, group: Mapping[str, Any], moved: list[Tensor], slopes: list[Tensor]) -> None:
+        buffers = [self.state_of(parameter).get("momentum_buffer") for parameter in moved]
+        settings = {name: group[name] for name in SGD.defaults}
+        sgd(moved, slopes, buffers, fused=self._fused or None, maximize=False, **settings)
+        if group["momentum"]:
+            for parameter, buffer in zip(moved, buffers, strict=True):
+                if buffer is not None:
+                    self.state_of(parameter)["momentum_buffer"] = buffer
+
+
+def _fuses(optimiser: Optimiser, kind: tuple[torch.device, torch.dtype]) -> bool:
+    """Whether torch has a fused kernel for parameters on a device and in a dtype: it says so by an error."""
+    optimiser._fused = True
+    probe = torch.zeros(1, device=kind[0], dtype=kind[1])
+    try:
+        optimiser._move({**optimiser.defaults, "lr": 0.0}, [probe], [probe.clone()])
+    except RuntimeError:
+        return False
+    finally:
+        optimiser._state.pop(probe, None)
+    return True
+
+
+_OPTIMISERS: Mapping[str, type[Optimiser]] = {"adam": Adam, "adamw": AdamW, "sgd": SGD}
 
 
 def trained_groups(model: Trainable, phase: Phase) -> list[dict[str, Any]]:
@@ -48,11 +188,12 @@ def trained_groups(model: Trainable, phase: Phase) -> list[dict[str, Any]]:
     return groups
 
 
-def build_optimiser(groups: Sequence[dict[str, Any]], config: TrainingConfig) -> torch.optim.Optimizer:
+def build_optimiser(groups: Sequence[dict[str, Any]], config: TrainingConfig, *, scaled: bool = False) -> Any:
     """The optimiser of ``config`` over parameter groups, each of which may set its own ``lr`` and other settings.
 
-    SGD has momentum 0.9 unless a group says otherwise. Raises ``TrainingError`` for a setting that it does not know and
-    for a parameter in two groups.
+    SGD has momentum 0.9 unless a group says otherwise. Losses that are ``scaled`` for float16 get the class of
+    ``torch.optim``, which leaves out steps without a word from the device. Raises ``TrainingError`` for a setting that
+    it does not know and for a parameter in two groups.
     """
     kind = _OPTIMISERS[config.optimiser]
     settings: dict[str, Any] = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
@@ -62,24 +203,20 @@ def build_optimiser(groups: Sequence[dict[str, Any]], config: TrainingConfig) ->
         settings["betas"] = config.betas
     # torch has no fused SGD of weights that several processes divide.
     divided = any(hasattr(parameter, "to_local") for group in groups for parameter in group["params"])
-    try:
-        try:
-            optimiser = kind(groups, **settings, fused=not (divided and config.optimiser == "sgd"))
-        except RuntimeError:
-            # Fused kernels serve floating-point parameters on some devices only; torch says so by this error.
-            optimiser = kind(groups, **settings)
-    except ValueError as error:
-        raise TrainingError(f"the parameter groups can't be optimised: {error}") from error
-    unknown = {name for group in groups for name in group} - {*optimiser.defaults, "params", "name"}
+    unknown = {name for group in groups for name in group} - {*kind.defaults, "params", "name"}
     if unknown:
         raise TrainingError(
-            f"a parameter group sets {', '.join(sorted(unknown))}, which {type(optimiser).__name__} does not have",
-            hint=f"it has {', '.join(sorted(optimiser.defaults))}",
+            f"a parameter group sets {', '.join(sorted(unknown))}, which {kind.__name__} does not have",
+            hint=f"it has {', '.join(sorted(kind.defaults))}",
         )
-    return optimiser
+    made: Callable[..., Any] = getattr(torch.optim, kind.__name__) if scaled else kind
+    try:
+        return made(groups, **settings, fused=not (divided and config.optimiser == "sgd"))
+    except ValueError as error:
+        raise TrainingError(f"the parameter groups can't be optimised: {error}") from error
 
 
-def set_learning_rate(optimiser: torch.optim.Optimizer, peaks: Sequence[float], factor: float) -> None:
+def set_learning_rate(optimiser: Any, peaks: Sequence[float], factor: float) -> None:
     """Sets every group's learning rate to ``factor`` times its peak."""
     for group, peak in zip(optimiser.param_groups, peaks, strict=True):
         group["lr"] = peak * factor
@@ -106,23 +243,31 @@ def here(tensors: Sequence[Tensor]) -> list[Tensor]:
     return [tensor.to_local() if hasattr(tensor, "to_local") else tensor for tensor in tensors]
 
 
-def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+def optimiser_tensors(optimiser: Any) -> dict[str, Tensor]:
     """The optimiser's state as tensors named ``<parameter>.<entry>``. The schedule sets the learning rates anew."""
     return {
         f"{position}.{name}": value
-        for position, entries in optimiser.state_dict()["state"].items()
-        for name, value in entries.items()
+        for position, parameter in enumerate(_parameters(optimiser))
+        for name, value in _state(optimiser, parameter).items()
         if isinstance(value, Tensor)
     }
 
 
-def load_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Goes on from the tensors of ``optimiser_tensors``."""
-    state: dict[int, dict[str, Tensor]] = {}
+def load_optimiser(optimiser: Any, tensors: Mapping[str, Tensor]) -> None:
+    """Goes on from the tensors of ``optimiser_tensors``, which are on the devices of their parameters."""
+    parameters = _parameters(optimiser)
     for key, value in tensors.items():
         position, name = key.split(".", 1)
-        state.setdefault(int(position), {})[name] = value
-    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+        _state(optimiser, parameters[int(position)])[name] = value
+
+
+def _parameters(optimiser: Any) -> list[Tensor]:
+    return [parameter for group in optimiser.param_groups for parameter in group["params"]]
+
+
+def _state(optimiser: Any, parameter: Tensor) -> dict[str, Tensor]:
+    """The state of a parameter, in an optimiser of ours or of torch's."""
+    return optimiser.state_of(parameter) if isinstance(optimiser, Optimiser) else optimiser.state[parameter]
 
 
 class AveragedWeights:
@@ -183,7 +328,7 @@ def learning_rate_factor(step: int, total: int, warmup: int, schedule: str, drop
 
 
 class Plateau:
-    """Learning rates that fall together where a loss has stopped falling, by torch's ``ReduceLROnPlateau``.
+    """Learning rates that fall together where a loss has stopped falling, as by torch's ``ReduceLROnPlateau``.
 
     A loss is a gain where it is below the best one by ``gain`` times that one's absolute value: for losses above 0 as
     in torch, which would call a slightly higher loss a gain where losses are below 0. ``drops`` counts the falls.
@@ -196,41 +341,29 @@ class Plateau:
     """
 
     def __init__(self, config: PlateauConfig, rates: Sequence[float]) -> None:
-        # Groups of their own: those of the optimiser hold rates of the warm-up, which must not count as falls.
-        self._groups = torch.optim.SGD([{"params": [torch.zeros(())], "lr": rate} for rate in rates])
-        self._scheduler = ReduceLROnPlateau(
-            self._groups,
-            factor=config.factor,
-            patience=config.patience,
-            threshold=0.0,
-            threshold_mode="abs",
-            min_lr=config.least,
-            eps=0.0,
-        )
-        self._gain = config.gain
+        # Rates of their own: those of the optimiser are of the warm-up, which must not count as falls.
+        self.rates = list(rates)
         self.drops = 0
-
-    @property
-    def rates(self) -> list[float]:
-        """The learning rates as they stand, in their order."""
-        return [group["lr"] for group in self._groups.param_groups]
+        self._config, self._best, self._since = config, math.inf, 0
 
     def take(self, loss: float) -> None:
         """Takes in a loss; one that is not finite is no gain."""
-        before, best = self.rates, self._scheduler.best
-        if math.isfinite(best):
-            self._scheduler.threshold = self._gain * abs(best)
-        self._scheduler.step(loss if math.isfinite(loss) else math.inf)
-        self.drops += self.rates != before
+        least = self._best - self._config.gain * abs(self._best) if math.isfinite(self._best) else self._best
+        gained = math.isfinite(loss) and loss < least
+        self._best, self._since = (loss, 0) if gained else (self._best, self._since + 1)
+        if self._since > self._config.patience:
+            before, self._since = self.rates, 0
+            self.rates = [
+                max(rate * self._config.factor, self._config.least) if rate > self._config.least else rate
+                for rate in before
+            ]
+            self.drops += self.rates != before
 
     def facts(self) -> dict[str, Any]:
         """The state for a checkpoint, as JSON."""
-        best, since = self._scheduler.best, self._scheduler.num_bad_epochs
-        return {"best": best, "since": since, "rates": self.rates, "drops": self.drops}
+        return {"best": self._best, "since": self._since, "rates": list(self.rates), "drops": self.drops}
 
     def load(self, facts: Mapping[str, Any]) -> None:
         """Goes on from a checkpoint."""
-        self._scheduler.best, self._scheduler.num_bad_epochs = float(facts["best"]), facts["since"]
-        self.drops = facts["drops"]
-        for group, rate in zip(self._groups.param_groups, facts["rates"], strict=True):
-            group["lr"] = rate
+        self._best, self._since = float(facts["best"]), facts["since"]
+        self.rates, self.drops = list(facts["rates"]), facts["drops"]

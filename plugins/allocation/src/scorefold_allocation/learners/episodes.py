@@ -18,6 +18,7 @@ from scorefold_allocation.learners.adaptation import Answer, Measure, task_losse
 from scorefold_allocation.learners.course import Course
 from scorefold_allocation.learners.interface import Cell
 from scorefold_allocation.learners.networks import Stack, Weights
+from scorefold_toolkit.training.optimiser import Adam
 from scorefold_toolkit.training.steps import untrained
 
 _NUMBERS_AT_ONCE = 2_000_000
@@ -72,7 +73,7 @@ def train(
     and what a plateau watches. A config that has a course is for one seed.
     """
     weights = [w.clone().requires_grad_() for w in start]
-    optimiser = torch.optim.Adam(weights, lr=config.learning_rate, fused=True)
+    optimiser = Adam(weights, lr=config.learning_rate)
     kept = [w.detach().clone() for w in weights]
     least = torch.full((len(seeds),), torch.inf, dtype=torch.float64)
     total = sum(group.cell.tasks for group in groups)

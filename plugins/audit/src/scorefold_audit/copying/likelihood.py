@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import DataError
+from scorefold_toolkit.training.optimiser import Adam
 
 FEWEST = 20
 _STEPS, _RATE = 50, 0.5
@@ -80,7 +81,7 @@ def log_variances(centres: Tensor, points: Tensor) -> Tensor:
     found = ((squared.amin(0) + _LEAST) / dimension).log().requires_grad_()
     broad = torch.zeros((), dtype=points.dtype, requires_grad=True)
     about_mean = _NEARER * (points - points.mean(0)).square().sum(1, keepdim=True)
-    optimiser = torch.optim.Adam([found, broad], lr=_RATE)
+    optimiser = Adam([found, broad], lr=_RATE, fused=False)
     with torch.enable_grad():
         for _ in range(_STEPS):
             optimiser.zero_grad()
