@@ -145,7 +145,9 @@ class _Comparison(Experiment[Pair, CaseRow, CaseRow]):
         write_text(file, run_text(file.stem, seed, self.threads, stages))
         self.stages[file] = stages
         plan = make_plan(self.host.catalogue, read(file))
-        result = run_plan(self.host, plan, runs=self.folder, cache=self.cache, fresh=self.fresh, progress=shown)
+        places: dict[str, Any] = {"runs": self.folder, "cache": self.cache}
+        # The folder of the run goes, so its page would be seen by nobody.
+        result = run_plan(self.host, plan, **places, fresh=self.fresh, progress=shown, page=False)
         return _answered(self._begun(task, seed), result.folder, [stage.name for stage in result.stages])
 
     def row(self, task: Pair, answers: Sequence[Answer[CaseRow]]) -> CaseRow:

@@ -53,7 +53,8 @@ _OURS = {"scorefold_registry", "scorefold_toolkit", "scorefold_verbs", "scorefol
 
 class RunExecution:
     """One run while it goes on, in ``folder``. ``command`` is the command line that repeats it; ``jobs`` does the jobs
-    inside its stages, in place of a plugin's executor and of local processes, and is closed by whoever gave it."""
+    inside its stages, in place of a plugin's executor and of local processes, and is closed by whoever gave it.
+    Without ``page`` there is no report, and figures that can be drawn at any time are left to a later run."""
 
     def __init__(
         self,
@@ -67,7 +68,9 @@ class RunExecution:
         fresh: bool,
         command: Sequence[str],
         jobs: Executor | None = None,
+        page: bool = True,
     ) -> None:
+        self.page, self.due = page, list[tuple[PlannedStage, str]]()
         self.host, self.plan, self.cache, self.builder = host, plan, cache, builder
         self.progress, self.fresh, self.command, self.jobs = progress, fresh, command, jobs
         self.resolved = plan.as_json(host.catalogue)
@@ -152,6 +155,8 @@ class RunExecution:
     def _finish(self, seconds: float) -> tuple[RunResult, list[tuple[str, str, str]]]:
         """Write the report and give the folder its name; the result, and what plugins added to the report."""
         partial, final = self.info.folder, run_folders.final_name(self.info.folder)
+        for planned, key in self.due if self.page else ():
+            self._draw(planned, key)
         sections = self.observers.sections()
         result = RunResult(
             name=self.info.name,
@@ -164,7 +169,8 @@ class RunExecution:
             _load=self.values.after_the_run(final),
         )
         self._end("complete", seconds=seconds, **result.as_json())
-        write_report(partial, sections, [failure.text() for failure in self.observers.failures])
+        if self.page:
+            write_report(partial, sections, [failure.text() for failure in self.observers.failures])
         partial.rename(final)
         run_folders.link_latest(final)
         return result, sections
@@ -305,7 +311,9 @@ class RunExecution:
         }
         target = self.info.folder / planned.name
         with new_folder(target) as partial, showing(self._advanced(planned.name)):
-            write_stage(self.host, planned, component, outcome, partial, facts)
+            # Those of data would keep a training waiting. Who watches the run gets them with their stage.
+            later = not self.page or (planned.registered.component.kind == "data" and not self.info.plugins)
+            write_stage(self.host, planned, component, outcome, partial, facts, later=later)
         kept = planned.artefact is None and not changed
         if kept:
             self.cache.store(info.key, target)
@@ -383,14 +391,13 @@ class RunExecution:
         folder = self.info.folder / planned.name
         said = read_result(folder)
         metrics = said["metrics"]
-        failure = read_stage(folder)["figure_failure"]
-        if failure is not None and reused:
-            failure = draw_again(self.host, planned, folder)
-            self.values.written(planned.name, info.key)
-            if failure is None:
-                self.cache.store(info.key, folder)
-        if failure is not None:
-            self.observers.figures_failed(planned.name, planned.registered.plugin, failure)
+        facts = read_stage(folder)
+        if facts.get("figures_due"):
+            self.due.append((planned, info.key))
+        elif facts["figure_failure"] is not None and reused:
+            self._draw(planned, info.key)
+        elif facts["figure_failure"] is not None:
+            self.observers.figures_failed(planned.name, planned.registered.plugin, facts["figure_failure"])
         result = StageResult(planned.name, info.component, reused, seconds, metrics, said.get("by_label", ()))
         self.results.append(result)
         if _note_steps(self.resolved["stages"][planned.name], metrics):
@@ -398,6 +405,19 @@ class RunExecution:
             self.info = self.observers.run = replace(self.info, config=frozen(self.resolved))
         self.events.write("stage-ended", stage=planned.name, reused=reused, seconds=round(seconds, 3), metrics=metrics)
         self.progress.stage_ended(planned.name, seconds, reused, metrics)
+
+    def _draw(self, planned: PlannedStage, key: str) -> None:
+        """Draw the figures of a finished stage from its value, and keep them with it."""
+        folder = self.info.folder / planned.name
+        with guarded():
+            failure = draw_again(self.host, planned, folder, self.values.value(planned.name))
+        kept = self.values.key_of(planned.name)
+        self.values.written(planned.name, kept)
+        if failure is not None:
+            self.observers.figures_failed(planned.name, planned.registered.plugin, failure)
+        elif kept is not None:
+            with self.cache.lock(key):
+                self.cache.store(key, folder)
 
     def _stage_error(self, planned: PlannedStage, error: BaseException, log: Path) -> ScorefoldError:
         return stage_error(self.host.plugins, planned, error, log, self._runners(error))

@@ -58,11 +58,13 @@ def run_plan(
     progress: Silent | None = None,
     command: Sequence[str] | None = None,
     jobs: Executor | None = None,
+    page: bool = True,
 ) -> RunResult:
     """Run a run file that has been checked; see ``run_file``.
 
     ``command`` is the command line that repeats the run, where that isn't ``scorefold run`` and the file. ``jobs`` does
-    the jobs inside its stages, where that isn't a plugin's executor or local processes; the caller closes it.
+    the jobs inside its stages, where that isn't a plugin's executor or local processes; the caller closes it. Without
+    ``page`` no report is written, and no figure that a later run can draw.
     """
     import torch
 
@@ -89,6 +91,7 @@ def run_plan(
                 fresh=fresh,
                 command=command or _command(run),
                 jobs=jobs,
+                page=page,
             )
             return execution.run()
     finally:

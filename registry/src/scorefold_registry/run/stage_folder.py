@@ -66,8 +66,20 @@ def load_stage_value(host: Host, folder: Path, device: str, executor: Executor |
 _COMPONENT = object()
 
 
-def write_stage(host: Host, planned: PlannedStage, component: Any, outcome: Outcome, folder: Path, facts: Any) -> None:
-    """The folder of a finished stage: manifest and state, value, result, arrays, figures, and what made it."""
+def write_stage(
+    host: Host,
+    planned: PlannedStage,
+    component: Any,
+    outcome: Outcome,
+    folder: Path,
+    facts: Any,
+    *,
+    later: bool = False,
+) -> None:
+    """The folder of a finished stage: manifest and state, value, result, arrays, figures, and what made it.
+
+    ``later`` leaves out figures that the value gives at any time, which are then due.
+    """
     created = component is not None and planned.source is None
     origin = {}
     if planned.artefact is not None:
@@ -87,22 +99,23 @@ def write_stage(host: Host, planned: PlannedStage, component: Any, outcome: Outc
                 f"stage {planned.name!r} gave the text {name!r}; expected the name of a file of its own"
             )
         write_text(folder / name, text)
-    failure = _draw(host, planned, outcome, folder)
     again = outcome.shown is None
-    write_json(folder / STAGE_FILE, {**facts, "figure_failure": failure, "figures_of_value": again})
+    failure = None if later and again else _draw(host, planned, outcome, folder)
+    about = {"figure_failure": failure, "figures_of_value": again, "figures_due": later and again}
+    write_json(folder / STAGE_FILE, {**facts, **about})
 
 
-def draw_again(host: Host, planned: PlannedStage, folder: Path) -> str | None:
-    """Draw the figures of a reused stage whose figures could not be drawn; what went wrong now, None where nothing.
+def draw_again(host: Host, planned: PlannedStage, folder: Path, value: Any) -> str | None:
+    """Draw the figures of a stage that are due, or that could not be drawn, from its value; what went wrong now, None
+    where nothing.
 
     Figures of what is not kept, such as the course of a training, need the stage to be computed anew.
     """
     facts = read_stage(folder)
-    failure: str = facts["figure_failure"]
     if not facts.get("figures_of_value"):
-        return f"{failure}; with --fresh the stage is computed again, and they are drawn"
-    found = _draw(host, planned, Outcome(load_stage(host, folder).value), folder)
-    write_json(folder / STAGE_FILE, {**facts, "figure_failure": found})
+        return f"{facts['figure_failure']}; with --fresh the stage is computed again, and they are drawn"
+    found = _draw(host, planned, Outcome(value), folder)
+    write_json(folder / STAGE_FILE, {**facts, "figure_failure": found, "figures_due": False})
     return found
 
 

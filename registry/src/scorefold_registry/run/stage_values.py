@@ -125,6 +125,10 @@ class StageValues:
         """Watch the files of a finished stage. ``key`` is the stage's in the cache, None where it is not kept."""
         self._files[name] = _states(self.folder / name), key
 
+    def key_of(self, name: str) -> str | None:
+        """The key of a finished stage in the cache, None where it is not kept."""
+        return self._files[name][1]
+
     def put_files_back(self) -> list[str]:
         """Restore the folders of finished stages whose files have changed, from the cache, and name the changes."""
         changed = []
