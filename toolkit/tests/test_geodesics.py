@@ -439,3 +439,17 @@ def test_paths_are_cut_and_read_between_their_points() -> None:
     times = torch.linspace(0, 1, 9, dtype=torch.float64)
     cubic = torch.stack([times, times**3 - times], 1)
     close(interpolated(cubic, torch.tensor([0.0, 0.3, 1.0])), torch.tensor([[0, 0], [0.3, -0.273], [1, 0]]), 1e-7)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 9])
+def test_a_path_read_at_its_own_times_is_itself(steps: int) -> None:
+    """Nodes of no polynomial: a cubic through four others would miss them, at the ends first of all."""
+    path = torch.randn(2, steps + 1, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    close(interpolated(path, torch.linspace(0, 1, steps + 1, dtype=torch.float64)), path, 1e-12)
+
+
+@pytest.mark.parametrize("points", [16, 20, 24, 36, 40, 64])
+def test_the_finest_grid_has_the_steps_that_were_asked_for(points: int) -> None:
+    flat = Matrices(lambda x: torch.eye(2, dtype=torch.float64).expand(len(x), 2, 2))
+    (path,) = found(flat, row(0, 0), row(3, 4), points).paths
+    close(path, straight(row(0, 0), row(3, 4), points)[0], 1e-9)
