@@ -375,8 +375,50 @@ def test_dimension_asks_a_stage_about_its_points(points: Stage) -> None:
 def test_dimension_says_what_does_not_fit(host: Host, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no column of the array is left"):
         dimension(np.ones((60, 2)), folder=tmp_path, host=host, progress=False)
-    with pytest.raises(ConfigError, match="reads every row, and takes no splits="):
+    with pytest.raises(ConfigError, match=r"dimension\(\.\.\.\) takes no splits="):
         dimension(ROWS, splits=[1, 0, 0], host=host, progress=False)
+
+
+def test_dimension_leaves_text_out_beside_a_condition(host: Host, tmp_path: Path) -> None:
+    found = dimension(TABLE, condition="small", folder=tmp_path, host=host, progress=False)
+    assert found.specs["data"]["config"]["condition"] == ["small"]
+    assert "-kind" in found.specs["data"]["config"]["columns"]
+    with pytest.raises(DataError, match="column 'kind' of the table isn't numeric") as caught:
+        dimension(TABLE, condition="kind", folder=tmp_path, host=host, progress=False)
+    assert caught.value.hint == "a condition is numbers: replace each class by one, or read them by label: kind"
+
+
+def test_audit_says_how_to_leave_text_out(host: Host, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="column 'kind' of the table isn't numeric") as caught:
+        audit(TABLE, TABLE, folder=tmp_path, host=host, progress=False)
+    assert caught.value.hint == "drop it from each table: table.drop(columns='kind')"
+
+
+def test_numbers_of_bfloat16_are_read(host: Host, tmp_path: Path) -> None:
+    given = torch.tensor(ROWS).bfloat16()
+    found = load_data(given, splits=(1, 0, 0), scale="none", folder=tmp_path, host=host, progress=False)
+    train = found.value.load("train")
+    assert torch.equal(train.x[train.index.argsort()].to(torch.bfloat16), given)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (lambda: audit(ROWS, ROWS, data=ROWS), r"audit\(\.\.\.\) takes no data="),
+        (lambda: dimension(ROWS, data=ROWS), r"dimension\(\.\.\.\) takes no data="),
+        (lambda: dimension(ROWS, folder=3), "folder is 3; expected the name of a folder"),  # type: ignore[arg-type]
+        (lambda: dimension(ROWS, host="x"), "host is 'x'; expected what"),  # type: ignore[arg-type]
+        (lambda: do(3, "score:analytic", ROWS), "the verb is 3; expected its name"),  # type: ignore[arg-type]
+        (lambda: fit("score:analytic", ROWS, config=[1]), r"config is \[1\]; expected a mapping"),
+        (lambda: sample("score:analytic", options=3), "options is 3; expected a mapping"),
+        (lambda: compare(3), "the kind is 3; expected its name"),  # type: ignore[arg-type]
+        (lambda: sweep("run.yaml", 3), "over is 3; expected a mapping"),  # type: ignore[arg-type]
+        (lambda: fit("score:denoising", ROWS, verb="x", progress=False), "unknown field 'verb'"),
+    ],
+)
+def test_arguments_of_another_kind_are_named(asked: Callable[[], Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        asked()
 
 
 def test_audit_names_copies_by_their_rows(host: Host, tmp_path: Path) -> None:

@@ -370,11 +370,22 @@ def test_faults_are_value_errors_in_words() -> None:
         DimensionEstimator("mle").fit(X)  # type: ignore[arg-type]
     with pytest.raises(PluginError, match="there is no 'estimator:mel'"):
         as_estimator("mel")
+    with pytest.raises(
+        InputError, match=r"of the kind 'data'; expected an estimator(.|\n)*sf.dimension\('data:sphere'\)"
+    ):
+        as_estimator("data:sphere")
+    with pytest.raises(InputError, match="score:denoising is of the kind 'score'"):
+        as_estimator("score:denoising")
     with pytest.raises(InputError, match="MLE needs at least 21 points"):
         as_estimator("mle").fit(X)
     with pytest.raises(InputError, match="gave a NoneType; expected an Estimator"):
         as_estimator(lambda data: None).fit(X)  # type: ignore[arg-type,return-value]
     assert issubclass(InputError, ValueError)
+
+
+def test_numbers_of_bfloat16_are_read_as_float32() -> None:
+    given = torch.randn(200, 3, generator=torch.Generator().manual_seed(0)).bfloat16()
+    assert as_estimator("mle").fit(given).dimension_ == as_estimator("mle").fit(given.float().numpy()).dimension_
 
 
 def test_scikit_learn_is_imported_by_nothing_else() -> None:

@@ -78,12 +78,27 @@ def test_a_setting_beside_one_of_the_new_name_is_left_alone() -> None:
     assert renamed(text, TABLE) == (text, [])
 
 
+@pytest.mark.parametrize("before", ["&a ", "&a !!str ", "!!str '", '&a "'])
+def test_a_name_after_an_anchor_or_a_tag_is_replaced(before: str) -> None:
+    end = before[-1].strip()
+    text = f"stages: {{a: {{use: {before}score:old{end}, config: {{{before}width{end}: 1}}}}}}\n"
+    new = text.replace("score:old", "score:older").replace("width", "size")
+    assert renamed(text, TABLE)[0] == new
+
+
+def test_a_setting_that_an_alias_gives_to_another_component_is_left_alone() -> None:
+    """``width`` is still right of the other component, and its line is one for both."""
+    shared = "stages:\n  a: {use: score:older, config: &c {width: 1}}\n  b: {use: score:%s, config: *c}\n"
+    assert renamed(shared % "other", TABLE) == (shared % "other", [])
+    assert renamed(shared % "older", TABLE)[0] == (shared % "older").replace("width", "size")
+
+
 def test_validate_fix_rewrites_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(RENAMED, "data:ball", "data:sphere")
     file = tmp_path / "run.yaml"
-    old = "version: 1\nstages:\n  data: {use: data:ball@1}  # round\n"
+    old = "\ufeffversion: 1\nstages:\n  data: {use: data:ball@1}  # round\n"
     file.write_text(old)
     assert main(["validate", str(file)]) == 1
     assert f"it is now data:sphere@1; scorefold validate --fix {file}" in capsys.readouterr().err
@@ -91,6 +106,19 @@ def test_validate_fix_rewrites_the_file(
     assert main(["validate", "--fix", str(file)]) == 0
     assert f"{file}:3: data:ball@1 is now data:sphere@1" in capsys.readouterr().err
     assert file.read_text() == old.replace("ball", "sphere")
+
+
+def test_an_error_about_an_old_setting_says_the_new_one(
+    plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(RENAMED, "data:tiny.count", "points")
+    with pytest.raises(RunFileError) as caught:
+        plan("version: 1\nstages:\n  data: {use: data:tiny, config: {count: 3, number: 4}}\n")
+    old, unknown = caught.value.problems
+    assert old.message == "unknown field 'count'"
+    assert old.hint is not None
+    assert old.hint.startswith("it is now points; scorefold validate --fix ")
+    assert unknown.hint is None or "it is now" not in unknown.hint
 
 
 def test_an_old_name_in_a_base_is_to_be_fixed_in_the_base(

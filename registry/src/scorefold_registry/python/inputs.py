@@ -171,7 +171,11 @@ def _as_array(name: str, value: Any) -> Any:
         hint = "fill them: x.filled(float('nan')), and load_data(..., missing='drop') leaves these rows out"
         raise ConfigError(f"{name} has masked values, which an array without its mask would hold as numbers", hint=hint)
     try:
-        array = value.detach().cpu().numpy() if hasattr(value, "detach") else np.asarray(value)
+        if hasattr(value, "detach"):
+            tensor = value.detach().cpu()
+            # Numpy has no such numbers; float32 holds each of them.
+            value = tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor
+        array = np.asarray(value)
         if array.dtype.kind == "O":
             array = np.array(array.tolist())
     except (TypeError, ValueError, RuntimeError):

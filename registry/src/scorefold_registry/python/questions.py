@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from scorefold.errors import ConfigError, ScorefoldError
+from scorefold.errors import ConfigError, DataError, ScorefoldError
 from scorefold_registry.components.file_names import free_name
 from scorefold_registry.components.manifest import has_state
 from scorefold_registry.components.parts import config_model
@@ -19,6 +20,8 @@ from scorefold_registry.python.stages import component_of, do, estimate, fit, in
 
 TRAIN, TEST = (1, 0, 0), (0, 0, 1)
 """The shares of splits that put every row into one of them."""
+
+_TEXT = re.compile(r"column ('.*') of the table isn't numeric")
 
 
 def dimension(
@@ -47,18 +50,19 @@ def dimension(
     >>> sf.dimension(sphere.value.load("train").x, progress=False).value.quantity
     'intrinsic dimension'
     """
+    _refuse("dimension", config, data="the data come first: dimension(x)", estimator="estimate('mle', x) asks another")
     if _is_state(x):
         x = load(x, name="data", folder=folder, seed=seed, runtime=runtime, host=host, progress=progress)
     if isinstance(x, Stage):
         setting_of([x], folder, seed, runtime, host)
         asked = {"split": "train", "name": free_name("dimension", x.specs), **config}
         return estimate("estimator:calibrated", x, progress=progress, **asked)
-    if refused := sorted(config.keys() & {"name", "splits"}):
-        hint = f"leave {refused[0]}= out; dimension(load_data(...)) asks about a split"
-        raise ConfigError(f"dimension(...) reads every row, and takes no {refused[0]}=", hint=hint)
+    split = "dimension(...) reads every row; dimension(load_data(...)) asks about a split"
+    _refuse("dimension", config, name=split, splits=split)
     setting = setting_of([], folder, seed, runtime, host)
-    use, fields = source_of(x, None, None, setting.folder, indexed="names" not in config)
-    settled = {name: value for name, value in {**fields, "label": None, **config}.items() if name != "path"}
+    columns = config.get("condition"), config.get("label")
+    use, fields = source_of(x, *columns, setting.folder, indexed="names" not in config)
+    settled = {name: value for name, value in {"label": None, **config, **fields}.items() if name != "path"}
     array = use == "data:array"
     try:
         taken, notes = as_points(setting.host, Path(fields["path"]), settled) if array else (dict[str, Any](), {})
@@ -100,6 +104,7 @@ def audit(
     >>> [verdict["name"] for verdict in found.result["audit"]["verdicts"] if verdict["found"]]
     ['copies', 'memorisation']
     """
+    _refuse("audit", options, data="the data are train, held_out and points: audit(samples, train, held_out)")
     if model is None:
         raise ConfigError("audit(...) is given no model and no samples", hint="audit(samples, train, held_out)")
     if train is None and isinstance(model, Stage):
@@ -112,11 +117,16 @@ def audit(
     setting = setting_of(list(stages_in([model, train, held_out, points])), folder, seed, runtime, host)
     splits = {"model": TEST, "train": TRAIN, "held_out": TEST, "points": TEST}
     given = {"model": model, "train": train, "held_out": held_out, "points": points}
-    loaded: dict[str, Any] = {
-        name: part if isinstance(part, Stage) else _loaded(part, splits[name], setting, {}, progress, name)
-        for name, part in given.items()
-        if part is not None
-    }
+    try:
+        loaded: dict[str, Any] = {
+            name: part if isinstance(part, Stage) else _loaded(part, splits[name], setting, {}, progress, name)
+            for name, part in given.items()
+            if part is not None
+        }
+    except DataError as error:
+        if (text := _TEXT.search(error.message)) is not None:
+            error.hint = f"drop it from each table: table.drop(columns={text[1]})"
+        raise
     asked, known = loaded.pop("model"), loaded.pop("train")
     return do("audit", asked, known, progress=progress, **loaded, **options)
 
@@ -174,6 +184,12 @@ def _loaded(
         config = {"scale": "none", **config}
     whole = splits if "path" in fields or "root" in fields or "fractions" in known else None
     return load_data(x, splits=whole, name=name, progress=progress, **shared, **config)
+
+
+def _refuse(function: str, given: Mapping[str, Any], /, **hints: str) -> None:
+    """Raises ``ConfigError`` for keywords that a function does not pass on, with what to write in their place."""
+    for name in sorted(hints.keys() & given.keys()):
+        raise ConfigError(f"{function}(...) takes no {name}=", hint=hints[name])
 
 
 def _is_state(x: Any) -> bool:

@@ -62,6 +62,7 @@ def run(
 
 def compare(kind: str, *, host: Host | None = None, progress: bool = True, **asked: Any) -> ComparisonResult:
     """Put every installed component of a kind on the same cases; see ``scorefold_registry.compare`` for ``asked``."""
+    expect("the kind", kind, str, "its name, such as 'estimator'")
     return run_comparison(host or _host(), kind, watch=watch_for(sys.stdout, not progress), **asked)
 
 
@@ -79,6 +80,7 @@ def sweep(
     ``run_file`` shows them. See ``scorefold_registry.sweep`` for ``asked``. What a stage's run has in common with the
     points is used again, and the sweep stands in its folder.
     """
+    expect("over", over, Mapping, "a mapping from fields to their values, such as {'seed': [0, 1]}")
     watch = watch_for(sys.stdout, not progress)
     if not isinstance(what, Stage):
         return run_sweep(host or _host(), what, over, watch=watch, **asked)
@@ -177,6 +179,7 @@ def pull(source: str | Path, to: str | Path | None = None, *, revision: str | No
 def do(
     verb: str | None,
     what: str | Stage,
+    /,
     data: Any = None,
     *,
     config: Mapping[str, Any] | None = None,
@@ -202,6 +205,9 @@ def do(
     Raises ``ConfigError`` with everything that does not fit, before anything is computed, and the error of a stage that
     fails.
     """
+    expect("the verb", verb, str | None, "its name, such as 'fit', or None")
+    for key, value in (("config", config), ("options", options)):
+        expect(key, value, Mapping | None, "a mapping, such as {'n': 100}; each field is a keyword of its own too")
     stages = list(stages_in([what, data, *given.values()]))
     if not isinstance(what, str | Stage):
         hint = "name a component, such as 'score:denoising', or give what fit(...), load(...) or load_data(...) gave"
@@ -309,6 +315,12 @@ def _temporary() -> Path:
     return Path(folder)
 
 
+def expect(name: str, value: Any, types: Any, expected: str) -> None:
+    """Raises ``ConfigError`` for an argument of another type."""
+    if not isinstance(value, types):
+        raise ConfigError(f"{name} is {value!r:.60}; expected {expected}")
+
+
 def setting_of(
     stages: Sequence[Stage],
     folder: str | Path | None,
@@ -317,6 +329,8 @@ def setting_of(
     host: Host | None,
 ) -> Setting:
     """What the given stages share. Raises ``ConfigError`` for stages of two settings, and for another one asked for."""
+    expect("folder", folder, str | Path | None, "the name of a folder")
+    expect("host", host, Host | None, "what Host.discover() gives")
     place = None if folder is None else Path(folder).expanduser().absolute()
     if not stages:
         return Setting(host or _host(), place or _temporary(), 0 if seed is None else seed, runtime or {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -18,7 +19,7 @@ from scorefold_registry.components.ports import PortOffer, check_inputs
 from scorefold_registry.plugins.records import Registered
 from scorefold_registry.runfile.paths import from_file
 from scorefold_registry.runfile.reader import KEY_CODES, RunFile, StageSpec, kind_of, near
-from scorefold_registry.runfile.renamed import RENAMED, new_name
+from scorefold_registry.runfile.renamed import RENAMED, old_names
 from scorefold_registry.runfile.yaml_reader import DataPath
 
 
@@ -52,7 +53,9 @@ class PartReader:
     def error(
         self, message: str, path: DataPath, *, key: bool = False, hint: str | None = None, code: str = "config"
     ) -> None:
-        """Adds a problem at a place of the run file."""
+        """Adds a problem at a place of the run file; for a name that was renamed its hint says so."""
+        if code in ("unknown-component", "unknown-field") and (now := self._renamed.get(path)) is not None:
+            hint = f"it is now {now}; scorefold validate --fix {self.run.source.place(path).file or self.run.path}"
         error = self.run.source.error(message, path, key=key, hint=hint)
         error.code = code
         self.run.problems.append(error)
@@ -65,14 +68,13 @@ class PartReader:
         try:
             return self.catalogue.resolve(text)
         except PluginError as error:
-            now = new_name(text, RENAMED)
-            hint = (
-                error.hint
-                if now is None
-                else f"it is now {now}; scorefold validate --fix {self.run.source.place(path).file or self.run.path}"
-            )
-            self.error(error.message, path, hint=hint, code="unknown-component")
+            self.error(error.message, path, hint=error.hint, code="unknown-component")
             return None
+
+    @cached_property
+    def _renamed(self) -> dict[DataPath, str]:
+        """The new names of the old ones that stand in the run file, by their paths."""
+        return {path: new for path, _, _, new in old_names(self.run.source, RENAMED)}
 
     def config(self, registered: Registered, raw: Mapping[str, Any], path: DataPath) -> ConfigRead:
         """A component's configuration, checked at any depth, with paths that are absolute."""

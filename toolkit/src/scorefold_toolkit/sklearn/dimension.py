@@ -69,7 +69,7 @@ def as_estimator(
     inside either of them is set and searched over as ``estimator__n_neighbors``: see ``SettingsInside``. ``comb`` says
     how the dimensions at points give one (mean, median, mode, max); None leaves that to the estimator. Rows of ``X``
     are events of shape ``event_shape``, by default vectors. ``random_state`` seeds the training and the estimate; None
-    is seed 0. Raises ``PluginError`` for a name that no plugin has.
+    is seed 0. Raises ``PluginError`` for a name that no plugin has, and ``InputError`` for one of another kind.
 
     >>> import scorefold as sf
     >>> sf.as_estimator("mle").set_params(estimator__n_neighbors=10).get_params()["estimator__n_neighbors"]
@@ -77,7 +77,11 @@ def as_estimator(
     """
     if isinstance(estimator, str):
         use = estimator if ":" in estimator else f"estimator:{estimator}"
-        estimator = scorefold.Host.discover().create(use) if score_model is None else partial(_from_score, use)
+        host = scorefold.Host.discover()
+        if (kind := host.catalogue.resolve(use).component.kind) != "estimator":
+            hint = f"sf.dimension({use!r}) asks about data" if kind == "data" else "score_model= takes a score"
+            raise InputError(f"{use} is of the kind {kind!r}; expected an estimator, such as 'mle'", hint=hint)
+        estimator = host.create(use) if score_model is None else partial(_from_score, use)
     return DimensionEstimator(
         estimator, score_model=score_model, comb=comb, event_shape=event_shape, random_state=random_state
     )
@@ -235,6 +239,9 @@ class DimensionEstimator(SettingsInside):
 
     def _checked(self, X: Any) -> Array:
         """X as a new array (n, features). scikit-learn's own words for what is wrong with it, as ``ValueError``."""
+        if isinstance(X, torch.Tensor):
+            X = X.detach().cpu()
+            X = X.float() if X.dtype == torch.bfloat16 else X  # numpy has no such numbers
         points: Array = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2, copy=True)
         self._index = X.index if hasattr(X, "iloc") else None
         shape = self.event_shape

@@ -63,7 +63,10 @@ def numeric_coordinates(
         return [name for name in columns if name in numeric]
     for name in (*columns, *config.condition):
         if name not in numeric:
-            raise _not_numeric(name, example(name), len(names), path)
+            error = _not_numeric(name, example(name), len(names), path)
+            if name in config.condition:
+                error.hint = f"a condition is numbers: replace each class by one, or read them by label: {name}"
+            raise error
     return columns
 
 

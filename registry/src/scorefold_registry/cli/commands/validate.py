@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import sys
 from pathlib import Path
@@ -55,7 +56,8 @@ def fix(file: Path) -> None:
     """Write new names in place of old ones into a run file, and print each change. Comments and layout stay."""
     text, changes = renamed.renamed(read_text(file), renamed.RENAMED)
     if changes:
-        file.write_bytes(text.encode())
+        mark = codecs.BOM_UTF8 if file.read_bytes().startswith(codecs.BOM_UTF8) else b""
+        file.write_bytes(mark + text.encode())
     for change in changes:
         print(f"{file}:{change.place.line}: {change.old} is now {change.new}", file=sys.stderr)
 
