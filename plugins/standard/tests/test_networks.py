@@ -4,21 +4,29 @@ same weights.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from pydantic import ValidationError
 
+from scorefold.artefacts import load_arrays, save_arrays
 from scorefold.data import TensorSpec
 from scorefold.errors import ConfigError, ShapeError
-from scorefold_standard.config.networks import MLPConfig, UNetConfig
+from scorefold_standard.config.networks import ConvUNetConfig, MLPConfig, UNetConfig
+from scorefold_standard.networks.conv_unet import ConvUNet
 from scorefold_standard.networks.mlp import MLP
 from scorefold_standard.networks.unet import UNet
 
 SMALL = UNetConfig(channels=(8, 16), groups=4)
+PLAIN = ConvUNetConfig(channels=(8, 16), groups=4)
+NAMES = ("mlp", "unet", "conv-unet")
 
 
-def builder(name: str) -> MLP | UNet:
-    return MLP(MLPConfig(width=16, blocks=2)) if name == "mlp" else UNet(SMALL)
+def builder(name: str) -> MLP | UNet | ConvUNet:
+    if name == "mlp":
+        return MLP(MLPConfig(width=16, blocks=2))
+    return UNet(SMALL) if name == "unet" else ConvUNet(PLAIN)
 
 
 def awake(network: torch.nn.Module) -> torch.nn.Module:
@@ -38,6 +46,10 @@ def awake(network: torch.nn.Module) -> torch.nn.Module:
         ("unet", (3, 7, 5)),
         ("unet", (9, 9)),
         ("unet", (1, 1, 1)),
+        ("conv-unet", (1, 8, 8)),
+        ("conv-unet", (3, 7, 5)),
+        ("conv-unet", (9, 9)),
+        ("conv-unet", (1, 1, 1)),
     ],
 )
 def test_events_keep_their_shape_and_start_at_zero(name: str, shape: tuple[int, ...]) -> None:
@@ -49,13 +61,15 @@ def test_events_keep_their_shape_and_start_at_zero(name: str, shape: tuple[int, 
     assert network(x[:0], torch.zeros(0)).shape == (0, *shape)
 
 
-@pytest.mark.parametrize(("name", "out"), [("mlp", (7,)), ("unet", (4, 8, 8)), ("unet", (8, 8))])
+@pytest.mark.parametrize(
+    ("name", "out"), [("mlp", (7,)), ("unet", (4, 8, 8)), ("unet", (8, 8)), ("conv-unet", (4, 8, 8))]
+)
 def test_another_shape_comes_out(name: str, out: tuple[int, ...]) -> None:
     network = builder(name).build((2, 8, 8), out)
     assert network(torch.randn(2, 2, 8, 8)).shape == (2, *out)
 
 
-@pytest.mark.parametrize("name", ["mlp", "unet"])
+@pytest.mark.parametrize("name", NAMES)
 def test_every_part_matters(name: str) -> None:
     """Event, noise level and each condition change the output, and every parameter gets a gradient."""
     spec = {"digit": TensorSpec((), classes=10), "image": TensorSpec((1, 8, 8)), "vector": TensorSpec((3,))}
@@ -84,7 +98,28 @@ def test_every_part_matters(name: str) -> None:
     assert [key for key in silent if "to_k.bias" not in key] == []
 
 
-@pytest.mark.parametrize("name", ["mlp", "unet"])
+def test_a_plain_unet_may_be_differentiated_twice_and_forwards() -> None:
+    """The Jacobian by forward and by reverse mode agree, and a gradient of a gradient reaches the weights."""
+    network = awake(builder("conv-unet").build((1, 4, 4), (1, 4, 4), time=True)).double().eval()
+    x, t = torch.randn(1, 1, 4, 4, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+    forwards, backwards = (each(lambda x: network(x, t))(x) for each in (torch.func.jacfwd, torch.func.jacrev))
+    torch.testing.assert_close(forwards, backwards)
+    x.requires_grad_()
+    (gradient,) = torch.autograd.grad(network(x, t).square().sum(), x, create_graph=True)
+    gradient.square().sum().backward()
+    assert all(bool(p.grad.any()) for name, p in network.named_parameters() if "last" in name and p.grad is not None)
+    assert any(p.grad is not None for p in network.parameters())
+
+
+def test_a_saved_plain_unet_answers_alike(tmp_path: Path) -> None:
+    one, other = (awake(builder("conv-unet").build((1, 8, 8), (1, 8, 8), time=True)).eval() for _ in range(2))
+    save_arrays(tmp_path / "weights.safetensors", one.state_dict())
+    other.load_state_dict(load_arrays(tmp_path / "weights.safetensors"))
+    x, t = torch.randn(2, 1, 8, 8), torch.zeros(2)
+    assert torch.equal(one(x, t), other(x, t))
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_rows_do_not_meet(name: str) -> None:
     network = awake(builder(name).build((1, 8, 8), (1, 8, 8), time=True)).eval()
     x, t = torch.randn(4, 1, 8, 8), torch.linspace(-3, 3, 4)
@@ -93,7 +128,7 @@ def test_rows_do_not_meet(name: str) -> None:
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["mlp", "unet"])
+@pytest.mark.parametrize("name", NAMES)
 def test_the_same_seed_gives_the_same_weights_and_double_works(name: str) -> None:
     networks = []
     for _ in range(2):
@@ -133,7 +168,7 @@ def test_attention_is_placed_where_asked() -> None:
     assert network(torch.randn(1, 1, 8, 8)).shape == (1, 1, 8, 8)
 
 
-@pytest.mark.parametrize("name", ["mlp", "unet"])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_missing_time_or_condition_is_said(name: str) -> None:
     network = builder(name).build((1, 8, 8), (1, 8, 8), time=True, condition={"digit": TensorSpec((), classes=3)})
     x = torch.randn(2, 1, 8, 8)
@@ -146,10 +181,11 @@ def test_a_missing_time_or_condition_is_said(name: str) -> None:
 
 
 def test_a_unet_refuses_vectors_and_other_sizes() -> None:
-    with pytest.raises(ConfigError, match="network:mlp"):
-        UNet(SMALL).build((64,), (64,))
-    with pytest.raises(ConfigError, match="keeps the size"):
-        UNet(SMALL).build((1, 8, 8), (1, 4, 4))
+    for name in ("unet", "conv-unet"):
+        with pytest.raises(ConfigError, match="network:mlp"):
+            builder(name).build((64,), (64,))
+        with pytest.raises(ConfigError, match="keeps the size"):
+            builder(name).build((1, 8, 8), (1, 4, 4))
 
 
 @pytest.mark.parametrize(
@@ -158,3 +194,12 @@ def test_a_unet_refuses_vectors_and_other_sizes() -> None:
 def test_settings_that_do_not_fit_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         UNetConfig.model_validate(wrong)
+
+
+def test_a_plain_unet_takes_no_levels_for_attention() -> None:
+    with pytest.raises(ValidationError):
+        ConvUNetConfig.model_validate({"attention": [1]})
+    with pytest.raises(ValidationError, match="no multiples of groups = 4"):
+        ConvUNetConfig.model_validate({"channels": [6], "groups": 4})
+    without = ConvUNet(ConvUNetConfig(channels=(8,), attention=False)).build((1, 4, 4), (1, 4, 4))
+    assert not any("attention" in name for name, _ in without.named_parameters())

@@ -205,6 +205,13 @@ def _models() -> Iterable[Component]:
     )
     yield Component(
         kind="network",
+        name="conv-unet",
+        target=".networks.conv_unet:ConvUNet",
+        config=".config.networks:ConvUNetConfig",
+        summary="A small U-Net in plain torch for images of any number of channels",
+    )
+    yield Component(
+        kind="network",
         name="unet",
         target=".networks.unet:UNet",
         config=".config.networks:UNetConfig",

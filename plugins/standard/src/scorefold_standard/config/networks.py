@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -23,22 +23,40 @@ class AutoConfig(Config):
     default settings. To set them, name the network."""
 
 
-class UNetConfig(Config):
-    """diffusers' UNet2DModel on images (C, H, W) or (H, W) of any size."""
+class _LevelsConfig(Config):
+    """What U-Nets of images (C, H, W) or (H, W) of any size have in common."""
 
     channels: tuple[int, ...] = Field(
         (32, 64, 64), min_length=1, description="Channels a level; each level halves the size"
     )
     blocks: int = Field(1, ge=1, le=100, description="Residual blocks a level")
-    attention: tuple[int, ...] = Field((), description="Levels with self-attention, counted from 0, the finest")
     groups: int = Field(8, ge=1, description="Groups of the group normalisation; divides every number of channels")
     dropout: float = Field(0.0, ge=0, lt=1, description="Share of features dropped in each block while training")
 
     @model_validator(mode="after")
-    def _fits(self) -> UNetConfig:
+    def _divides(self) -> Self:
         wrong = [channels for channels in self.channels if channels < 1 or channels % self.groups]
         if wrong:
             raise ValueError(f"channels {wrong} are no multiples of groups = {self.groups}")
+        return self
+
+
+class ConvUNetConfig(_LevelsConfig):
+    """A small U-Net in plain torch on images (C, H, W) or (H, W) of any size."""
+
+    channels: tuple[int, ...] = Field(
+        (32, 64, 128), min_length=1, description="Channels a level; each level halves the size"
+    )
+    attention: bool = Field(True, description="Self-attention at the coarsest level")
+
+
+class UNetConfig(_LevelsConfig):
+    """diffusers' UNet2DModel on images (C, H, W) or (H, W) of any size."""
+
+    attention: tuple[int, ...] = Field((), description="Levels with self-attention, counted from 0, the finest")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
         unknown = [level for level in self.attention if not 0 <= level < len(self.channels)]
         if unknown:
             raise ValueError(f"attention names levels {unknown}; there are levels 0 to {len(self.channels) - 1}")
