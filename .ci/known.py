@@ -35,6 +35,7 @@ def known() -> list[dict[str, Any]]:
                 "offers": [f"{item.kind}:{name}" for item in record.components for name in (item.name, *item.aliases)],
                 "verbs": sorted({verb.name for verb in record.verbs}),
                 "commands": sorted(command.name for command in record.commands),
+                "models": sorted(model.name for model in record.models),
             }
         )
     return found

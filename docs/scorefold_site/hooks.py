@@ -34,6 +34,7 @@ BANDS = (
             "scorefold_kinds",
             "scorefold_capabilities",
             "scorefold_verbs",
+            "scorefold_models",
             "scorefold_settings",
             "scorefold_commands",
         ),

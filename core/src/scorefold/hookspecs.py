@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from scorefold.plugin import Capability, Claim, Component, Kind, Verb, hookspec
+from scorefold.plugin import Capability, Claim, Component, Kind, Model, Verb, hookspec
 
 if TYPE_CHECKING:
     from scorefold.stage import Executor, Outcome, RunInfo, StageInfo
@@ -41,6 +41,12 @@ def scorefold_verbs() -> Iterable[Verb]:
 @hookspec
 def scorefold_claims() -> Iterable[Claim]:
     """Results that ``scorefold reproduce`` can measure again."""
+    raise NotImplementedError
+
+
+@hookspec
+def scorefold_models() -> Iterable[Model]:
+    """Trained models that come with this plugin, as ``scorefold push`` wrote them."""
     raise NotImplementedError
 
 

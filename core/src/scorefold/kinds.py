@@ -24,55 +24,22 @@ CORE_CAPABILITIES: tuple[Capability, ...] = (
     Capability("ClosedFormGeodesics", "scorefold.interfaces:ClosedFormGeodesics", "Its geodesics cost no solver"),
 )
 
+
+def _kind(name: str, interface: str, summary: str, verbs: tuple[str, ...], compared: Comparison | None = None) -> Kind:
+    return Kind(name, f"scorefold.interfaces:{interface}", (), summary, compared, verbs)
+
+
+_BUDGETS = {f"budget-{budget}": {"options": {"budget": budget}} for budget in (100, 1000, 10000)}
+_PATHS = Comparison(verbs=("interpolate",), best="smallest")
+_READ = Comparison(verbs=("estimate",))
+_PLANS = Comparison(verbs=("allocate",), best="smallest", cases=_BUDGETS)
+
 CORE_KINDS: tuple[Kind, ...] = (
-    Kind(
-        "data",
-        interface="scorefold.interfaces:DataSource",
-        verb_names=("load",),
-        summary="A source of points, in disjoint splits",
-    ),
-    Kind(
-        "network",
-        interface="scorefold.interfaces:Network",
-        summary="A builder of networks, named inside a component's config",
-    ),
-    Kind(
-        "score",
-        interface="scorefold.interfaces:ScoreModel",
-        verb_names=_MODEL_VERBS,
-        summary="A model of the score of noised data",
-        comparison=_HELD_OUT,
-    ),
-    Kind(
-        "flow",
-        interface="scorefold.interfaces:Flow",
-        verb_names=_MODEL_VERBS,
-        summary="An invertible map between data and a base distribution",
-        comparison=_HELD_OUT,
-    ),
-    Kind(
-        "geometry",
-        interface="scorefold.interfaces:Geometry",
-        verb_names=("build", "interpolate"),
-        summary="A Riemannian metric on events",
-        comparison=Comparison(verbs=("interpolate",), best="smallest"),
-    ),
-    Kind(
-        "estimator",
-        interface="scorefold.interfaces:Estimator",
-        verb_names=("estimate", *LATENT_VERBS),
-        summary="A number about data, with its uncertainty",
-        comparison=Comparison(verbs=("estimate",)),
-    ),
-    Kind(
-        "allocator",
-        interface="scorefold.interfaces:Allocator",
-        verb_names=("allocate",),
-        summary="A plan for spending labels across tasks",
-        comparison=Comparison(
-            verbs=("allocate",),
-            best="smallest",
-            cases={f"budget-{budget}": {"options": {"budget": budget}} for budget in (100, 1000, 10000)},
-        ),
-    ),
+    _kind("data", "DataSource", "A source of points, in disjoint splits", ("load",)),
+    _kind("network", "Network", "A builder of networks, named inside a component's config", ()),
+    _kind("score", "ScoreModel", "A model of the score of noised data", _MODEL_VERBS, _HELD_OUT),
+    _kind("flow", "Flow", "An invertible map between data and a base distribution", _MODEL_VERBS, _HELD_OUT),
+    _kind("geometry", "Geometry", "A Riemannian metric on events", ("build", "interpolate"), _PATHS),
+    _kind("estimator", "Estimator", "A number about data, with its uncertainty", ("estimate", *LATENT_VERBS), _READ),
+    _kind("allocator", "Allocator", "A plan for spending labels across tasks", ("allocate",), _PLANS),
 )

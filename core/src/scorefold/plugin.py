@@ -322,3 +322,22 @@ class Claim:
         ):
             if value not in known:
                 raise PluginError(f"claim {self.name!r} has {field_name} {value!r}; expected one of {', '.join(known)}")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained model that comes with a plugin: ``load: model:NAME`` in a run file.
+
+    ``folder`` is relative to the plugin's module and as ``scorefold push`` wrote it, with the licences of weights and
+    data on its card.
+
+    >>> Model("rings", "models/rings", "A flow of two rings in the plane").name
+    'rings'
+    """
+
+    name: str
+    folder: str
+    summary: str
+
+    def __post_init__(self) -> None:
+        _check_name("a model", self.name)

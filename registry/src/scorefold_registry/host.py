@@ -120,16 +120,18 @@ class Host:
             registered, config, ports, Placement(draw_seed(generator), device, dtype, self.executor)
         )
 
-    def save(self, obj: Any, path: Path | str, bundle: bool = False) -> None:
+    def save(self, obj: Any, path: Path | str, bundle: bool = False, half: bool = False) -> None:
         """Writes the state of an object that this host made into a folder, as safetensors and JSON.
 
         Its own parameters only: what its ports are plugged to is referred to by relative path and digest, or copied
-        into the folder with ``bundle``. Data ports leave only the shape and scale of the data. Raises
-        ``ArtefactError`` where a port's object has no saved state, or has changed since it was saved.
+        into the folder with ``bundle``. Data ports leave only the shape and scale of the data. With ``half`` the
+        parameters are kept in float16, at half the size; what is loaded from them computes as the object does. Raises
+        ``ArtefactError`` where a port's object has no saved state, or has changed since it was saved, and for a
+        parameter too large for float16.
         """
         from scorefold_registry.components.saving import save
 
-        save(self.builder, obj, Path(path), bundle)
+        save(self.builder, obj, Path(path), bundle, half)
 
     def load(self, path: Path | str, device: torch.device | str | None = None) -> Any:
         """The object whose state a folder holds, rebuilt without its data; runs no code from the folder.

@@ -144,6 +144,7 @@ def _findings(record: PluginRecord, discovery: Discovery, catalogue: Catalogue) 
     if record.state != "disabled":
         for missing in unmet(record.distribution, record.requires):
             yield Finding(missing.what, missing.fix)
+    yield from _models(record)
     yield from _commands(record, discovery.plugins)
     yield from _namesakes(record, discovery.plugins)
 
@@ -164,6 +165,15 @@ def _namesakes(record: PluginRecord, plugins: Iterable[PluginRecord]) -> Iterato
         who = " and ".join(f"{other.distribution} {other.version}" for other in others)
         what = f"{who} has a plugin {record.name!r} too, so lists that say only that mean both"
         yield Finding(what, f"write {record.key} in lists to mean this one", fault=False)
+
+
+def _models(record: PluginRecord) -> Iterator[Finding]:
+    """Models of a plugin that are not whole."""
+    if record.models:
+        from scorefold_registry.runfile.shipped import shipped_models
+
+        faults = [shipped.facts().get("fault") for shipped in shipped_models([record])]
+        yield from (Finding(fault, record.remedy) for fault in faults if fault)
 
 
 def _commands(record: PluginRecord, plugins: Iterable[PluginRecord]) -> Iterator[Finding]:

@@ -50,7 +50,8 @@ class Reference(BaseModel, extra="forbid"):
 
 
 class Manifest(BaseModel):
-    """What ``host.save`` writes beside a state."""
+    """What ``host.save`` writes beside a state; ``half`` where it has the parameters in less precision than they are
+    computed with."""
 
     component: str = Field(max_length=300)
     distribution: _Distribution
@@ -60,6 +61,7 @@ class Manifest(BaseModel):
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)] | None
     dtype: Literal["float16", "bfloat16", "float32", "float64"] | None
     fingerprint: str | None
+    half: Annotated[bool, Field(strict=True)] = False
 
     @property
     def saved(self) -> str:
@@ -74,7 +76,7 @@ def check_manifest(raw: Mapping[str, Any], folder: Path) -> Manifest:
             f"{folder} is of format {raw.get('format')!r:.60}; this release reads {FORMAT}",
             hint="a folder that host.save wrote is expected; update scorefold-registry if a later release wrote it",
         )
-    lacking = [key for key in Manifest.model_fields if key not in raw]
+    lacking = [key for key, field in Manifest.model_fields.items() if field.is_required() and key not in raw]
     if lacking:
         raise ArtefactError(f"{folder / MANIFEST_FILE} lacks {', '.join(lacking)}; it is not as host.save wrote it")
     return checked(raw, Manifest, folder / MANIFEST_FILE)

@@ -42,11 +42,11 @@ from scorefold_registry.components.manifest import (
     place_inside,
     state_folder,
 )
+from scorefold_registry.components.stage_files import PORTS
 from scorefold_registry.components.values import check_units, load_value, save_value
 from scorefold_registry.plugins.loading import describe, load_target
 from scorefold_registry.plugins.records import Registered
 
-PORTS = "ports"
 LARGEST_EVENT = 2**26
 """Numbers in one event: with more, no model could be built that its state belongs to."""
 FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
@@ -54,19 +54,20 @@ FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 _SPEC = TypeAdapter(DataSpec)
 
 
-def save(builder: Builder, obj: Any, path: Path, bundle: bool) -> None:
+def save(builder: Builder, obj: Any, path: Path, bundle: bool, half: bool = False) -> None:
     """Writes an object's state to a folder; see ``Host.save``."""
     path = Path(os.path.abspath(path))
-    _Writer(builder, path, bundle).write(obj)
+    _Writer(builder, path, bundle, half).write(obj)
 
 
 class _Writer:
     """One save: where it ends up, and the copies of ports it holds so far."""
 
-    def __init__(self, builder: Builder, path: Path, bundle: bool) -> None:
+    def __init__(self, builder: Builder, path: Path, bundle: bool, half: bool) -> None:
         self.builder = builder
         self.path = path
         self.bundle = bundle
+        self.half = half
         self.copies: dict[int, Path] = {}
 
     def write(self, obj: Any) -> None:
@@ -99,7 +100,9 @@ class _Writer:
             "dtype": None if made.place.dtype is None else _word(made.place.dtype),
             "fingerprint": obj.fingerprint() if isinstance(obj, DataSource) else None,
         }
-        save_state(folder, own_tensors(self.builder, obj), manifest)
+        tensors = own_tensors(self.builder, obj)
+        halved = _halved(obj, tensors) if self.half else {}
+        save_state(folder, {**tensors, **halved}, {**manifest, "half": True} if halved else manifest)
 
     def entry(self, root: Path, folder: Path, made: Made, port: Port, value: Any, name: str) -> dict[str, Any]:
         """How a manifest says what a port is plugged to."""
@@ -177,7 +180,7 @@ def _load(builder: Builder, path: Path, place: Placement, loaded: dict[Path, Any
     if isinstance(obj, DataSource) and obj.fingerprint() != manifest.fingerprint:
         raise ArtefactError(f"the files that {registered.id} of {path} reads have changed since it was saved")
     if isinstance(obj, nn.Module):
-        _fill(builder, obj, tensors, path)
+        _fill(builder, obj, tensors, path, convert=not manifest.half)
     made = builder.memory.of(obj)
     assert made is not None
     made.saved = asked
@@ -243,10 +246,22 @@ def data_spec(reference: Reference, port: str, folder: Path) -> DataSpec:
     return spec
 
 
-def _fill(builder: Builder, module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Puts saved tensors into a module, in the precision they were saved in, and sets it to evaluate."""
+def _halved(obj: Any, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The parameters among a module's tensors in float16. Raises ``ArtefactError`` for one that is too large for it."""
+    names = {name for name, _ in obj.named_parameters()} if isinstance(obj, nn.Module) else set[str]()
+    found = {name: tensor.half() for name, tensor in tensors.items() if name in names and tensor.is_floating_point()}
+    for name, tensor in found.items():
+        if not torch.equal(tensor.isfinite(), tensors[name].isfinite()):
+            hint = f"save it without half: float16 ends at {torch.finfo(torch.float16).max:g}"
+            raise ArtefactError(f"{name} holds weights too large for half precision", hint=hint)
+    return found
+
+
+def _fill(builder: Builder, module: nn.Module, tensors: Mapping[str, Tensor], path: Path, *, convert: bool) -> None:
+    """Puts saved tensors into a module and sets it to evaluate: with ``convert`` in the precision they were saved in,
+    else in the module's own."""
     dtypes = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
-    if len(dtypes) == 1 and dtypes <= FLOATS:
+    if convert and len(dtypes) == 1 and dtypes <= FLOATS:
         module.to(dtype=dtypes.pop())
     own = own_tensors(builder, module)
     for name, tensor in own.items():

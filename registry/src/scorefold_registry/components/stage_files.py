@@ -36,6 +36,9 @@ def checked(raw: Any, model: type[Model], path: Path) -> Model:
 STAGE_FILE = "stage.json"
 RESULT_FILE = "result.json"
 VALUE_FILE = "value.json"
+VALUE_ARRAYS = "value.safetensors"
+PORTS = "ports"
+"""The folder in a state's folder that holds what is plugged into it."""
 
 Time = Annotated[float, Field(ge=0, le=1e11, allow_inf_nan=False)]
 """Seconds, or seconds since 1970, that a calendar can show."""

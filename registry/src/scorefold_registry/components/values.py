@@ -17,6 +17,7 @@ from scorefold.interfaces import DataSource, TensorSource
 from scorefold.interfaces.data import SPLITS
 from scorefold.results import Allocation, Estimate, PlanRow
 from scorefold_registry.components.stage_files import (
+    VALUE_ARRAYS,
     VALUE_FILE,
     AllocationFacts,
     DataFacts,
@@ -28,7 +29,6 @@ from scorefold_registry.components.stage_files import (
 )
 
 _SCALE = TypeAdapter(EventScale)
-VALUE_ARRAYS = "value.safetensors"
 _CONDITIONS: TypeAdapter[ConditionSpec | None] = TypeAdapter(ConditionSpec | None)
 
 

@@ -15,7 +15,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from scorefold import hookspecs
 from scorefold.errors import PluginError
-from scorefold.plugin import Capability, Claim, Component, Kind, Verb, check_target
+from scorefold.plugin import Capability, Claim, Component, Kind, Model, Verb, check_target
 from scorefold_registry.plugins.names import did_you_mean, near_misses
 from scorefold_registry.plugins.records import Command, PluginRecord
 
@@ -23,7 +23,7 @@ MOST = 10_000
 """How many declarations one hook may offer: more is a generator that does not end."""
 
 HOOKS = tuple(name for name in vars(hookspecs) if name.startswith("scorefold_"))
-REGISTRATION = HOOKS[:7]
+REGISTRATION = HOOKS[:8]
 """The hooks that are asked once, plugin by plugin, for what it offers; the others are called around runs."""
 WRAPPABLE = ("scorefold_run_stage", "scorefold_executor")
 """The hooks that pluggy calls as a whole; all others are called plugin by plugin, where there is nothing to wrap."""
@@ -99,6 +99,7 @@ def ask(record: PluginRecord) -> None:
     record.kinds = _offers(hooks, "scorefold_kinds", Kind)
     record.capabilities = _offers(hooks, "scorefold_capabilities", Capability)
     record.verbs = _offers(hooks, "scorefold_verbs", Verb)
+    record.models = _offers(hooks, "scorefold_models", Model)
     for function in hooks.get("scorefold_settings", ()):
         record.settings = function()
         try:

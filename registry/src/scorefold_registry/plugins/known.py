@@ -18,8 +18,8 @@ from scorefold_registry.plugins.records import PluginRecord
 
 @dataclass(frozen=True)
 class KnownPlugin:
-    """A plugin that may or may not be installed; ``offers`` are its components as ``kind:name``, aliases too, ``verbs``
-    the names of its verbs and ``commands`` those of its commands."""
+    """A plugin that may or may not be installed; ``offers`` are its components as ``kind:name``, aliases too, and
+    ``verbs``, ``commands`` and ``models`` the names of those it has."""
 
     name: str
     distribution: str
@@ -27,6 +27,7 @@ class KnownPlugin:
     offers: tuple[str, ...] = ()
     verbs: tuple[str, ...] = ()
     commands: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
 
     @property
     def install(self) -> str:
@@ -40,7 +41,7 @@ class KnownPlugin:
         return reference.id in (self.offers if reference.kind else {offer.partition(":")[2] for offer in self.offers})
 
 
-_LISTS = ("offers", "verbs", "commands")
+_LISTS = ("offers", "verbs", "commands", "models")
 
 
 @cache

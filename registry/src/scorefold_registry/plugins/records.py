@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from scorefold.errors import printable
-from scorefold.plugin import Capability, Claim, Component, Kind, Verb
+from scorefold.plugin import Capability, Claim, Component, Kind, Model, Verb
 from scorefold_registry.plugins.import_guard import HeavyImport
 
 LOCAL = "local"
@@ -59,6 +59,7 @@ class PluginRecord:
     kinds: list[Kind] = field(default_factory=list)
     capabilities: list[Capability] = field(default_factory=list)
     verbs: list[Verb] = field(default_factory=list)
+    models: list[Model] = field(default_factory=list)
     ask_claims: Callable[[], list[Claim]] = list
     commands: list[Command] = field(default_factory=list)
     settings: str | None = None
@@ -115,7 +116,7 @@ class PluginRecord:
         """Takes the plugin out of use: what it offered goes, why stays."""
         self.state, self.cause, self.frame, self.fix = state, printable(cause), frame, fix
         self.components, self.kinds, self.capabilities, self.verbs = [], [], [], []
-        self.claims, self.commands = [], []
+        self.claims, self.commands, self.models = [], [], []
         self.settings = None
 
     def warn(self, warning: str) -> None:

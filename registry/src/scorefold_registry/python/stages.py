@@ -35,6 +35,7 @@ from scorefold_registry.run.pipeline import run_file
 from scorefold_registry.run.progress import OneStage, progress_for
 from scorefold_registry.run.result import RunResult
 from scorefold_registry.runfile.reader import RunFileError
+from scorefold_registry.runfile.shipped import PREFIX
 from scorefold_registry.sharing.pull import pull as fetch
 from scorefold_registry.sharing.push import push as share
 
@@ -137,12 +138,15 @@ def load(
     host: Host | None = None,
     progress: bool = True,
 ) -> Stage:
-    """A stage of an earlier run, or what ``host.save`` wrote, by its folder; see ``load_data`` for the other arguments.
+    """A stage of an earlier run, or what ``host.save`` wrote, by its folder, or a model that comes with a plugin as
+    ``model:NAME``; see ``load_data`` for the other arguments.
 
-    Raises ``ConfigError`` for a folder that holds no saved state, or one of what is not installed.
+    Raises ``ConfigError`` for a folder that holds no saved state, or one of what is not installed, and for a name that
+    no plugin has.
     """
     setting = setting_of([], folder, seed, runtime, host)
-    return _done(setting, {}, name, {"load": str(Path(state).absolute())}, progress)
+    named = isinstance(state, str) and state.startswith(PREFIX)
+    return _done(setting, {}, name, {"load": state if named else str(Path(state).absolute())}, progress)
 
 
 def push(
@@ -150,7 +154,9 @@ def push(
     to: str | Path,
     *,
     licence: str | None = None,
+    data_licence: str | None = None,
     private: bool = True,
+    half: bool = False,
     host: Host | None = None,
 ) -> str:
     """Write a stage's model into a new folder for others (``./name``), or upload it to the Hugging Face Hub.
@@ -161,14 +167,16 @@ def push(
     """
     if isinstance(what, Stage):
         host, what = what.setting.host, what.folder
-    pushed = share(host or _host(), what, to, licence=licence, private=private)
+    given = {"licence": licence, "data_licence": data_licence}
+    pushed = share(host or _host(), what, to, **given, private=private, half=half)
     for note in pushed.notes:
         warnings.warn(note, stacklevel=2)
     return pushed.place
 
 
 def pull(source: str | Path, to: str | Path | None = None, *, revision: str | None = None, **given: Any) -> Stage:
-    """The model that somebody pushed, from a folder or from the Hub, copied into ``to`` (``models/NAME``) and loaded.
+    """A model that comes with a plugin, or that somebody pushed to a folder or the Hub, copied into ``to``
+    (``models/NAME``) and loaded.
 
     Further keywords are those of ``load``. Nothing in it is run; see ``scorefold_registry.sharing.pull.pull`` for what
     is checked and for the errors.

@@ -71,11 +71,9 @@ def rehearse(
 
 def _build(builder: StageBuilder, planned: PlannedStage, value: Callable[[str], Any], built: dict[str, Any]) -> None:
     """Build a stage's component, and note it as what the stage hands on where that is so."""
-    if planned.artefact is not None:
-        component: Any = builder.host.load(planned.artefact.folder, device="cpu")
-    elif planned.source is not None:
+    if planned.source is not None:
         return
-    elif planned.registered.component.kind == "data":
+    if planned.registered.component.kind == "data" and planned.artefact is None:
         component = builder.source(planned, value)
     else:
         component = builder.component(planned, value, value)

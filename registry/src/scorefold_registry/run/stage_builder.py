@@ -18,6 +18,7 @@ from scorefold_registry.components.building import Memory, Placement, draw_seed
 from scorefold_registry.components.parts import Part, Plug, filled, names_in, parts_in
 from scorefold_registry.components.paths import paths_in
 from scorefold_registry.components.saving import load, port_objects
+from scorefold_registry.components.shared_states import check_states
 from scorefold_registry.plugins.process_guard import guarded
 from scorefold_registry.run.keys import files_digest
 from scorefold_registry.run.stage_values import StageValues
@@ -82,6 +83,8 @@ class StageBuilder:
     def component(self, planned: PlannedStage, values: Lookup, earlier: Lookup) -> Any:
         """The component that the stage's verb acts on: created, or loaded, afresh from the stage it uses."""
         if planned.artefact is not None:
+            if planned.artefact.name is not None:
+                check_states(self.host.builder, planned.artefact.folder)  # somebody else's, as what is pulled is
             return load(self.host.builder, planned.artefact.folder, self.device, self.executor)
         # Of a stage that is used a fresh copy, so that no verb can change what another stage receives.
         return self.source(planned, values) if planned.source is None else earlier(planned.source)

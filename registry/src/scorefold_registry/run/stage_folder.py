@@ -83,7 +83,7 @@ def write_stage(
     created = component is not None and planned.source is None
     origin = {}
     if planned.artefact is not None:
-        origin = {"loaded": str(planned.artefact.folder), "digest": planned.artefact.digest}
+        origin = {"loaded": planned.artefact.place, "digest": planned.artefact.digest}
         reference = {"state": relative(planned.artefact.folder, folder), "digest": planned.artefact.digest}
         write_json(folder / REFERENCE_FILE, reference)
     elif created or outcome.value is component:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 
@@ -14,19 +15,41 @@ from scorefold_registry.components.manifest import follow, has_state, installed,
 from scorefold_registry.components.stage_files import STAGE_FILE, read_stage, stages_near
 from scorefold_registry.plugins.names import sentences
 from scorefold_registry.plugins.records import Registered
+from scorefold_registry.runfile.shipped import PREFIX, find_model
 
 
 @dataclass(frozen=True)
 class Artefact:
     """A saved state: its folder, the type of its numbers, and the components it is made of, its own first.
 
-    ``digest`` is its manifest's, which holds those of the state and of the manifests that its ports refer to.
+    ``digest`` is its manifest's, which holds those of the state and of the manifests that its ports refer to. ``name``
+    is ``model:NAME`` where it comes with a plugin.
     """
 
     folder: Path
     digest: str
     dtype: str | None
     components: tuple[Registered, ...]
+    name: str | None = None
+
+    @property
+    def place(self) -> str:
+        """What a run file says to load it."""
+        return self.name or str(self.folder)
+
+
+def find_loaded(catalogue: Catalogue, text: str, folder: Path) -> Artefact:
+    """The state that ``load: TEXT`` means in a run file in ``folder``.
+
+    Raises as ``find_artefact``, and for a model that no plugin brings, or whose folder is not as it was pushed.
+    """
+    if not text.startswith(PREFIX):
+        return find_artefact(catalogue, Path(os.path.realpath(folder / text)))
+    try:
+        shipped = find_model(catalogue.plugins, text)
+    except PluginError as error:
+        raise ArtefactError(error.message, hint=error.hint) from error
+    return replace(find_artefact(catalogue, shipped.checked()), name=text)
 
 
 def find_artefact(catalogue: Catalogue, folder: Path) -> Artefact:

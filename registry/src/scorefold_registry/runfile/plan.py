@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -28,11 +27,12 @@ from scorefold_registry.components.parts import (
 from scorefold_registry.components.paths import anchored
 from scorefold_registry.components.ports import PortOffer
 from scorefold_registry.plugins.records import Registered
-from scorefold_registry.runfile.loaded_stages import Artefact, find_artefact
+from scorefold_registry.runfile.loaded_stages import Artefact, find_loaded
 from scorefold_registry.runfile.paths import folder_of, from_file, note_base, put_together
 from scorefold_registry.runfile.plugin_settings import plan_settings
 from scorefold_registry.runfile.reader import VERSION, RunFile, RunFileError, StageSpec, near
 from scorefold_registry.runfile.repeats import write_out
+from scorefold_registry.runfile.shipped import PREFIX
 from scorefold_registry.runfile.stage_parts import PartReader, inline_use
 from scorefold_registry.runfile.yaml_reader import DataPath
 
@@ -81,7 +81,7 @@ class PlannedStage:
         ``reference`` returns what stands for the name of a stage.
         """
         if self.artefact is not None:
-            return {"load": str(self.artefact.folder)}
+            return {"load": self.artefact.place}
         facts: dict[str, Any] = {
             "use": catalogue.pinned(self.registered) if self.source is None else reference(self.source),
             "do": self.verb.name,
@@ -277,10 +277,11 @@ class _Planner:
     def _loaded(self, spec: StageSpec, folder: str) -> PlannedStage | None:
         """A stage that hands on a saved state, of which only manifests are read here."""
         path = (*spec.path, "load")
-        place = os.path.realpath(folder_of(self.run, path) / folder)
-        note_base(self.run, path, place)
+        start = folder_of(self.run, path)
+        if not folder.startswith(PREFIX):
+            note_base(self.run, path, os.path.realpath(start / folder))
         try:
-            artefact = find_artefact(self.catalogue, Path(place))
+            artefact = find_loaded(self.catalogue, folder, start)
         except ArtefactError as error:
             self.reader.error(error.message, path, hint=error.hint, code=error.code)
             return None

@@ -13,14 +13,12 @@ from typing import Any
 from scorefold.artefacts import json_text
 from scorefold.errors import ConfigError, PluginError
 from scorefold.plugin import Claim
+from scorefold_registry.components.shared_files import UNKNOWN
 from scorefold_registry.components.stage_files import STAGE_FILE, read_result, read_stage
 from scorefold_registry.experiments.claims import expected_text
 from scorefold_registry.plugins.records import Registered
 from scorefold_registry.runfile.citations import citation
 from scorefold_registry.runfile.yaml_reader import yaml_text
-
-UNKNOWN = "unknown"
-"""The licence of a model for which nobody named one, as the Hub writes it."""
 
 _OF_THE_MACHINE = ("seconds", "CPU seconds")
 _LICENCE = re.compile(r"[a-z0-9][a-z0-9.+-]{1,60}")
@@ -34,6 +32,7 @@ class Card:
     stage: Path
     name: str
     licence: str
+    data_licence: str | None
     methods: Sequence[Registered]
     stages: Mapping[str, Any]
     events: tuple[int, ...] | None
@@ -54,18 +53,17 @@ class Card:
             _table("## Measured", ["verb", "data", "number", "value"], _rows(measured)),
             self._claims(),
             self._cited(),
-            "\n".join(
-                [
-                    "## Licence",
-                    "",
-                    f"`{self.licence}`" if self.licence != UNKNOWN else "Nobody has named a licence for these weights.",
-                ]
-            ),
+            "\n".join(["## Licence", "", *self._licences()]),
             "\n".join(["## Notes", "", *(f"- {note}" for note in self.notes)]) if self.notes else "",
             f"It is the stage `{self._facts['name']}` of `run.yaml`; `scorefold run` computes it again where its data "
             "are.",
         ]
         return "\n\n".join(part for part in parts if part) + "\n"
+
+    def _licences(self) -> Iterator[str]:
+        yield f"`{self.licence}`" if self.licence != UNKNOWN else "Nobody has named a licence for these weights."
+        if self.data_licence is not None:
+            yield f"The data that they were trained on: `{self.data_licence}`."
 
     @cached_property
     def _facts(self) -> Mapping[str, Any]:
@@ -74,6 +72,8 @@ class Card:
     def _header(self) -> dict[str, Any]:
         component = self.methods[0].component
         header: dict[str, Any] = {"license": self.licence, "library_name": "scorefold"}
+        if self.data_licence is not None:
+            header["data_license"] = self.data_licence
         if component.kind in ("score", "flow") and self.events is not None and len(self.events) == 3:
             header["pipeline_tag"] = "unconditional-image-generation"
         return {**header, "tags": ["scorefold", component.kind, component.name]}

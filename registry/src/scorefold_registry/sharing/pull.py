@@ -8,8 +8,10 @@ from pathlib import Path
 
 from scorefold.artefacts import new_folder
 from scorefold.errors import ArtefactError, ConfigError
+from scorefold_registry.components.shared_files import check_file, check_names, names_in
+from scorefold_registry.components.shared_states import check_states
 from scorefold_registry.host import Host
-from scorefold_registry.sharing.contents import check_names, check_states
+from scorefold_registry.runfile.shipped import PREFIX, Shipped, find_model, shipped_models
 from scorefold_registry.sharing.places import download, files_of, repository
 
 MODELS = Path("models")
@@ -17,17 +19,23 @@ MODELS = Path("models")
 
 
 def pull(host: Host, source: Path | str, to: Path | str | None = None, *, revision: str | None = None) -> Path:
-    """Copy a pushed model, from a folder or from the Hub (``org/name``), into a new folder, once it has been checked.
+    """Copy a pushed model, from a plugin, a folder or the Hub (``org/name``), into a new folder, once it was checked.
+
+    A model that comes with a plugin is called by its name, or ``model:NAME`` where a folder here is called so too.
 
     Without ``to`` it is ``models/NAME`` in the working folder. The answer is the new folder, absolute.
 
     Nothing in it is run: it is safetensors and JSON, what is plugged in stands inside, and it is rebuilt by plugins
     that are installed here. ``revision`` is a branch, a tag or a commit of the repository. Raises ``ArtefactError`` for
     a folder that holds anything else, is damaged, or was made by plugins that are not installed or older than it;
-    ``ConfigError`` for a revision of a folder; and as ``places.upload``.
+    ``ConfigError`` for a revision of a folder, and for a name of a model that a folder here has too; and as
+    ``runfile.shipped.find_model`` and ``places.upload``.
     """
+    shipped = _of_plugin(host, source)
+    source = source if shipped is None else shipped.checked()
     name = repository(source)
-    to = Path(MODELS / Path(name or source).name if to is None else to).expanduser().absolute()
+    called = shipped.model.name if shipped is not None else Path(name or source).name
+    to = Path(MODELS / called if to is None else to).expanduser().absolute()
     if to.exists():
         hint = f"choose another folder, remove this one, or use it as it is: load: {to}"
         raise ArtefactError(f"{to} exists already", hint=hint)
@@ -40,32 +48,27 @@ def pull(host: Host, source: Path | str, to: Path | str | None = None, *, revisi
         if revision is not None:
             raise ConfigError(f"revision {revision!r:.60} of a folder; only the Hub has revisions", hint="leave it out")
         folder = root = Path(source).expanduser().absolute()
-        kept = check_names(_names(folder), str(folder))
+        kept = check_names(names_in(folder), str(folder))
     for file in kept:
-        _check_file(folder, file, root)
+        check_file(folder, file, root)
     check_states(host.builder, folder)
     host.load(folder)  # the weights must fit what the manifest describes
     _copy(folder, kept, to)
     return to
 
 
-def _names(folder: Path) -> list[str]:
-    """The files of a folder. Links to folders are names too, which are then refused."""
-    if not folder.is_dir():
-        raise ArtefactError(f"there is no folder {folder}", hint="name a folder that scorefold push wrote, or org/name")
-    found = []
-    for item in sorted(folder.rglob("*")):
-        if item.is_symlink() or not item.is_dir():
-            found.append(item.relative_to(folder).as_posix())
-    return found
-
-
-def _check_file(folder: Path, file: str, root: Path) -> None:
-    place = folder / file
-    if not place.resolve().is_relative_to(root.resolve()):
-        raise ArtefactError(f"{place} is a link that leads out of {root}")
-    if not place.is_file():
-        raise ArtefactError(f"{place} can't be read: it is no file")
+def _of_plugin(host: Host, source: Path | str) -> Shipped | None:
+    """The model of a plugin that the source names; None for a folder and for a repository."""
+    if isinstance(source, Path):
+        return None
+    known = {item.model.name for item in shipped_models(host.plugins)}
+    if source in known and Path(source).exists():
+        raise ConfigError(
+            f"{source} may be a folder here, or a model of a plugin",
+            hint=f"write ./{source} for the folder, or {PREFIX}{source} for the plugin's model",
+        )
+    named = source.startswith(PREFIX) or not (Path(source).exists() or set(source) & set("./~\\:"))
+    return find_model(host.plugins, source) if named else None
 
 
 def _copy(folder: Path, files: Sequence[str], to: Path) -> None:

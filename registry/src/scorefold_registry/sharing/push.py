@@ -6,17 +6,19 @@ import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from scorefold.artefacts import files_in, new_folder, write_text
 from scorefold.errors import ArtefactError, ConfigError
+from scorefold_registry.components.shared_files import CARD, RUN_FILE, UNKNOWN, check_names
+from scorefold_registry.components.shared_states import check_states
 from scorefold_registry.components.stage_files import STAGE_FILE, VALUE_FILE, read_stage, stages_near
 from scorefold_registry.host import Host
 from scorefold_registry.runfile.loaded_stages import find_artefact
 from scorefold_registry.runfile.yaml_reader import parse_value, yaml_text
-from scorefold_registry.sharing.card import UNKNOWN, Card, check_licence
-from scorefold_registry.sharing.contents import CARD, RUN_FILE, check_names, check_states
+from scorefold_registry.sharing.card import Card, check_licence
 from scorefold_registry.sharing.places import repository, upload
 
 
@@ -28,41 +30,57 @@ class Pushed:
     notes: tuple[str, ...]
 
 
-def push(host: Host, stage: Path | str, to: Path | str, *, licence: str | None = None, private: bool = True) -> Pushed:
+def push(
+    host: Host,
+    stage: Path | str,
+    to: Path | str,
+    *,
+    licence: str | None = None,
+    data_licence: str | None = None,
+    private: bool = True,
+    half: bool = False,
+) -> Pushed:
     """Write the model of a finished stage into a new folder, or upload it to the Hub (``org/name``).
 
     The folder holds the weights and what is plugged in as safetensors and JSON, the run file that leads to the stage
-    and a model card. Training data stay where they are. Raises ``ArtefactError`` for a folder that is no stage with a
-    component, or whose component reads files or calls functions of this machine, and for a folder that is there
-    already; ``ConfigError`` for a licence that is no identifier; and as ``places.upload``.
+    and a model card. Training data stay where they are. ``licence`` is of the weights, ``data_licence`` of the data
+    that they were trained on. ``half`` keeps weights in float16; who loads them computes as before. Raises
+    ``ArtefactError`` for a folder that is no stage with a component, or whose component reads files or calls functions
+    of this machine, and for a folder that is there already; ``ConfigError`` for a licence that is no identifier; and as
+    ``places.upload``.
     """
     stage, licence = Path(stage).absolute(), UNKNOWN if licence is None else check_licence(licence)
+    data_licence = None if data_licence is None else check_licence(data_licence)
+    write = partial(_write, host, stage, licence=licence, data_licence=data_licence, half=half)
     name = repository(to)
     if name is None:
         place = Path(to).expanduser().absolute()
-        notes = _write(host, stage, place, place.name, licence)
+        notes = write(place, place.name)
         return Pushed(str(place), notes)
     with tempfile.TemporaryDirectory(prefix="scorefold-push-") as parent:
         place = Path(parent) / "model"
-        notes = _write(host, stage, place, name.partition("/")[2], licence)
+        notes = write(place, name.partition("/")[2])
         return Pushed(upload(place, name, private=private), notes)
 
 
-def _write(host: Host, stage: Path, place: Path, name: str, licence: str) -> tuple[str, ...]:
+def _write(
+    host: Host, stage: Path, place: Path, name: str, *, licence: str, data_licence: str | None, half: bool
+) -> tuple[str, ...]:
     if not (stage / STAGE_FILE).is_file():
         raise ArtefactError(f"{stage} is not a finished stage", hint=stages_near(stage))
     components = find_artefact(host.catalogue, stage).components
     run = _run_of(stage)
     with new_folder(place) as folder:
         model = host.load(stage)
-        host.save(model, folder, bundle=True)
+        host.save(model, folder, bundle=True, half=half)
         check_states(host.builder, folder)
         # Points in memory, such as an earlier stage's samples, are copied where a model keeps them.
         notes = [
             f"{value.parent.relative_to(folder).as_posix()} holds points themselves, for everybody who has the folder"
             for value in sorted(folder.rglob(VALUE_FILE))
         ]
-        card = Card(stage, name, licence, components, run["stages"], getattr(model, "event_shape", None), notes)
+        shape = getattr(model, "event_shape", None)
+        card = Card(stage, name, licence, data_licence, components, run["stages"], shape, notes)
         write_text(folder / CARD, card.text())
         write_text(folder / RUN_FILE, yaml_text({**run, "name": re.sub(r"[^A-Za-z0-9_-]", "-", name)}))
         check_names((file.relative_to(folder).as_posix() for file in files_in(folder)), str(place))

@@ -10,7 +10,7 @@ from typing import Any
 from importlib_metadata import PackageNotFoundError, distribution
 
 from scorefold.errors import PluginError, printable
-from scorefold.plugin import Capability, Kind, Port, Verb
+from scorefold.plugin import Capability, Kind, Model, Port, Verb
 from scorefold_registry.cli.answers import print_answer
 from scorefold_registry.cli.options import Parser
 from scorefold_registry.cli.terminal import listed, styled, wrapped
@@ -69,11 +69,12 @@ def _list(arguments: list[str]) -> int:
 
 def _further(record: PluginRecord) -> dict[str, list[str]]:
     """The names of what a plugin offers beside components; its hooks are those around runs, without their prefix."""
-    found: dict[str, Sequence[Kind | Capability | Verb | Command]] = {
+    found: dict[str, Sequence[Kind | Capability | Verb | Command | Model]] = {
         "kinds": record.kinds,
         "capabilities": record.capabilities,
         "verbs": record.verbs,
         "commands": record.commands,
+        "models": record.models,
     }
     names = {what: list(dict.fromkeys(item.name for item in items)) for what, items in found.items()}
     return {**names, "hooks": _hooks(record)}
@@ -210,6 +211,7 @@ def _plugin_facts(record: PluginRecord) -> dict[str, Any]:
         "verbs": [{"name": verb.name, "kinds": list(verb.kinds)} for verb in record.verbs],
         "claims": [{"name": claim.name, "statement": claim.statement, "role": claim.role} for claim in record.claims],
         "commands": [{"name": command.name, "summary": command.summary} for command in record.commands],
+        "models": _models(record),
         "settings": _settings(record),
     }
 
@@ -237,12 +239,30 @@ def _plugin_text(record: PluginRecord) -> list[str]:
     listing = "the kinds that list it"
     lines += [f"  verb {verb.name} of {', '.join(verb.kinds) or listing}" for verb in record.verbs]
     lines += [f"  command {command.name}: {command.summary}" for command in record.commands]
+    lines += [_model_line(model) for model in _models(record)]
     lines += [_field_line("setting", field) for field in _settings(record)]
     if record.claims:
         gates = sum(claim.role == "gate" for claim in record.claims)
         counts = f"{len(record.claims)}, {gates} of which are gates"
         lines.append(f"  claims: {counts}; 'scorefold reproduce {record.name}' measures them")
     return lines
+
+
+def _models(record: PluginRecord) -> list[dict[str, Any]]:
+    """What is known of the models that a plugin brings. Reads their cards."""
+    if not record.models:
+        return []
+    from scorefold_registry.runfile.shipped import shipped_models
+
+    return [shipped.facts() for shipped in shipped_models([record])]
+
+
+def _model_line(facts: Mapping[str, Any]) -> str:
+    begin = f"  model {facts['name']}: {facts['summary']}"
+    if "fault" in facts:
+        return f"{begin}; {facts['fault']}"
+    about = f"{facts['component']}, {facts['bytes'] / 1e6:.1f} MB, licence {facts['licence']}"
+    return f"{begin} ({about}, of its data {facts['data_licence']}); load: model:{facts['name']}"
 
 
 def _component_facts(catalogue: Catalogue, item: Registered) -> dict[str, Any]:

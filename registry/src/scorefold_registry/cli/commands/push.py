@@ -21,6 +21,8 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("stage", type=Path, metavar="RUN/STAGE", help="the folder of a stage in a run's folder")
     parser.add_argument("to", metavar="TO", help="a new folder (./NAME), or a repository of the Hub (org/name)")
     parser.add_argument("--licence", metavar="NAME", help="of the weights: mit, apache-2.0, cc-by-4.0, ...")
+    parser.add_argument("--data-licence", metavar="NAME", help="of the data that they were trained on")
+    parser.add_flag("--half", "keep weights in float16, at half the size")
     parser.add_flag("--public", "a repository that is made is public (default: private)")
     parser.add_flag("--json", "print JSON")
     given = parser.parse_args(arguments)
@@ -28,7 +30,8 @@ def run(arguments: list[str]) -> int:
 
     from scorefold_registry.sharing.push import push
 
-    pushed = push(host, given.stage, given.to, licence=given.licence, private=not given.public)
+    licences = {"licence": given.licence, "data_licence": given.data_licence}
+    pushed = push(host, given.stage, given.to, **licences, private=not given.public, half=given.half)
     for note in pushed.notes:
         print(printable(f"note: {note}"), file=sys.stderr)
     if given.json:

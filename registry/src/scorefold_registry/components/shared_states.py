@@ -1,60 +1,20 @@
-"""What the folder of a shared model may hold: numbers and JSON, in files of known names, that name nothing outside."""
+"""What the states in the folder of a shared model may name: nothing outside it."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from scorefold.artefacts import MANIFEST_FILE, STATE_FILE, load_state
+from scorefold.artefacts import load_state
 from scorefold.errors import ArtefactError
 from scorefold_registry.components.building import Builder
 from scorefold_registry.components.manifest import check_manifest, follow
 from scorefold_registry.components.parts import anchored_use
-from scorefold_registry.components.saving import PORTS, current_state
-from scorefold_registry.components.stage_files import VALUE_FILE
-from scorefold_registry.components.values import VALUE_ARRAYS
+from scorefold_registry.components.saving import current_state
 
-CARD, RUN_FILE = "README.md", "run.yaml"
-_STATES = {MANIFEST_FILE, STATE_FILE, VALUE_FILE, VALUE_ARRAYS}
-_LEFT = {".gitattributes", ".gitignore", "LICENSE", "LICENSE.md", "LICENSE.txt"}
-"""Files that the Hub or people add, which are passed over."""
-
-_DEEPEST = 8
-"""States inside each other, such as the network of a score of an estimator."""
-
-_PORT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_RUNS_CODE = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".npy", ".npz", ".py", ".pyc", ".so", ".h5"}
 _FUNCTION = re.compile(r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*")
-
-
-def check_names(names: Iterable[str], where: str) -> list[str]:
-    """The files that are read, of the names of all in a folder. Raises ``ArtefactError`` for one that is no part of a
-    pushed model: a pickle or code, a file of another name, a path that leads out.
-
-    >>> check_names(["README.md", "manifest.json", ".gitattributes"], "it")
-    ['README.md', 'manifest.json']
-    """
-    kept = []
-    for name in names:
-        *folders, last = PurePosixPath(name).parts or ("",)
-        if not folders and last in _LEFT:
-            continue
-        inside = len(folders) in range(0, 2 * _DEEPEST + 1, 2) and all(
-            part == PORTS if place % 2 == 0 else _PORT.fullmatch(part) for place, part in enumerate(folders)
-        )
-        if not (inside and last in (_STATES if folders else {*_STATES, CARD, RUN_FILE})):
-            danger = PurePosixPath(name).suffix.lower() in _RUNS_CODE
-            why = "which could run code when it is loaded" if danger else "which is no part of a pushed model"
-            raise ArtefactError(
-                f"{where} holds {name!r:.200}, {why}",
-                hint=f"a pushed model is {MANIFEST_FILE}, {STATE_FILE} and a card",
-            )
-        kept.append(name)
-    if MANIFEST_FILE not in kept:
-        raise ArtefactError(f"{where} is no pushed model: it has no {MANIFEST_FILE}", hint="scorefold push makes one")
-    return kept
 
 
 def check_states(builder: Builder, folder: Path) -> None:
