@@ -68,10 +68,10 @@ class Shipped:
         return {**found, "component": component, **licences_of(folder), "bytes": size}
 
     def _broken(self, why: str) -> ArtefactError:
-        hint = f"pip install --force-reinstall {self.record.distribution}, or tell its authors: scorefold push with "
+        install = f"pip install --force-reinstall {self.record.distribution}"
         return ArtefactError(
             f"{self.id} of {self.record.distribution} can't be used: {why}",
-            hint=f"{hint}--licence and --data-licence writes a whole one",
+            hint=f"{install}; its authors write a whole one by scorefold push with --licence and --data-licence",
         )
 
 
