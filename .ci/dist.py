@@ -25,7 +25,6 @@ DIST = ROOT / "dist"
 LARGEST = 1200  # MB of an environment with scorefold and its plugins on CPU torch, after the demo
 
 EXTRAS = {
-    "dimension": ("estimator: {use: estimator:lpca, inputs: {data: data}}", "scorefold-neighbours[dimension]"),
     "images": ("score: {use: score:denoising, inputs: {data: data}}", "scorefold-standard[images]"),
     "parquet": ("table: {use: data:array, config: {path: rows.parquet}}", "scorefold-standard[parquet]"),
 }

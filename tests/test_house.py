@@ -238,7 +238,6 @@ def test_what_is_imported_is_declared(folder: Path) -> None:
         "scikit_learn": {"sklearn"},
         "ax_platform": {"ax"},
         "scikit_image": {"skimage"},
-        "scikit_dimension": {"skdim"},
         "ruamel.yaml": {"ruamel"},
         "scorefold_core": {"scorefold"},
         "scorefold_toolkit": {"scorefold_toolkit"},

@@ -214,7 +214,7 @@ def test_the_status_is_1_and_the_reason_is_printed_where_none_can_be_trusted(
     def wrong(self: Estimator, data: torch.Tensor, *, generator: torch.Generator | None = None) -> Estimate:
         return Estimate("intrinsic dimension", 7.0)
 
-    monkeypatch.setattr("scorefold_neighbours.estimators.skdim.SkdimEstimator.point_estimate", wrong)
+    monkeypatch.setattr("scorefold_neighbours.estimators.estimator.NeighbourEstimator.point_estimate", wrong)
     arguments = ["recommend", "points.csv", "--quiet", "--only", "mle,gride", "--set", "calibrated.candidates=40"]
     assert main(arguments) == 1
     assert "no estimator can be trusted on these data" in capsys.readouterr().out

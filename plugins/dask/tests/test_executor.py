@@ -19,7 +19,7 @@ from scorefold_dask.config import DaskConfig
 from scorefold_dask.executor import DaskExecutor, _NoWorkerError
 from scorefold_dask.worker import Surroundings, run_job, surroundings
 from scorefold_neighbours.config import MLEConfig
-from scorefold_neighbours.estimators.skdim import SkdimEstimator
+from scorefold_neighbours.estimators.estimator import NeighbourEstimator
 from scorefold_registry.run.executor import LocalExecutor
 
 
@@ -38,10 +38,10 @@ def test_answers_are_those_of_local_processes_bit_by_bit_and_in_order(cluster: D
 
 
 def test_shards_of_an_estimate_give_the_same_bits(cluster: DaskExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scorefold_neighbours.estimators.neighbours.SHARD_ROWS", 64)
+    monkeypatch.setattr("scorefold_toolkit.nearest.SHARD_ROWS", 64)
     x = torch.randn(300, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     here, there = (
-        SkdimEstimator(MLEConfig(resamples=2), executor=executor).estimate(x) for executor in (None, cluster)
+        NeighbourEstimator(MLEConfig(resamples=2), executor=executor).estimate(x) for executor in (None, cluster)
     )
     assert (here.value, here.interval) == (there.value, there.interval)
     assert torch.equal(here.pointwise, there.pointwise)  # type: ignore[arg-type]

@@ -239,7 +239,6 @@ def test_a_product_and_a_union_of_noisy_spheres(make_score: MakeScore, make_sphe
     assert any("parts of different dimensions" in warning for warning in union.diagnostics["warnings"])
 
 
-@pytest.mark.needs("skdim")
 @pytest.mark.parametrize("name", ["M2_Affine_3to5", "M5a_Helix1d", "M7_Roll", "M11_Moebius", "M13a_Scurve"])
 def test_benchmark_manifolds_have_the_same_dimension_moved(name: str, make_score: MakeScore) -> None:
     """The exact score of 1,600 points, read at new ones: shifted by 100, three times as large, and rotated."""

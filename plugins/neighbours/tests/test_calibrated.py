@@ -22,8 +22,8 @@ from scorefold_neighbours.calibrated.facts import grid_steps, measure
 from scorefold_neighbours.calibrated.recipes import chosen
 from scorefold_neighbours.calibrated.surrogates import LATENTS, Recipe, surrogate
 from scorefold_neighbours.config import CalibratedConfig, MLEConfig, PCAConfig
+from scorefold_neighbours.estimators.estimator import NeighbourEstimator
 from scorefold_neighbours.estimators.pca import PCAEstimator
-from scorefold_neighbours.estimators.skdim import SkdimEstimator
 from scorefold_neighbours.figures import plot
 from scorefold_registry import Host
 from scorefold_standard.config.manifolds import SphereConfig, SubspaceConfig
@@ -60,7 +60,7 @@ class Fake(Estimator):
         self.sizes: set[int] = set()
 
     def estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
-        found = SkdimEstimator(MLEConfig(resamples=0)).estimate(data, generator=generator)
+        found = NeighbourEstimator(MLEConfig(resamples=0)).estimate(data, generator=generator)
         self.sizes.add(len(data))
         self.calls += 1
         return Estimate("intrinsic dimension", self.how(found.number(), self.calls - 1))
@@ -252,7 +252,7 @@ def test_the_axis_of_dimensions_begins_at_0() -> None:
 def answered() -> tuple[Estimate, Fake]:
     low = Fake("low", lambda value, call: 0.5 * value)
     panel = (
-        SkdimEstimator(MLEConfig(n_neighbors=12)),
+        NeighbourEstimator(MLEConfig(n_neighbors=12)),
         low,
         Fake("fails", fails),
         Other(),
@@ -270,7 +270,7 @@ def test_biased_estimators_are_corrected_and_unfit_ones_left_out(answered: tuple
     assert rows["low"]["reading"] < 2
     assert rows["low"]["corrected"] == pytest.approx(3, abs=0.7)
     assert {name: row["used"] for name, row in rows.items()} == {
-        "SkdimEstimator": True,
+        "NeighbourEstimator": True,
         "low": True,
         "fails": False,
         "other": False,
@@ -346,7 +346,7 @@ def test_bad_input_is_refused_with_what_would_do() -> None:
 
 
 def test_point_estimates_are_estimates_without_intervals() -> None:
-    for estimator in (SkdimEstimator(MLEConfig()), PCAEstimator(PCAConfig())):
+    for estimator in (NeighbourEstimator(MLEConfig()), PCAEstimator(PCAConfig())):
         whole, quick = (
             estimator.estimate(sphere(), generator=gen()),
             estimator.point_estimate(sphere(), generator=gen()),

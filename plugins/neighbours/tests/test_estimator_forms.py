@@ -12,9 +12,9 @@ from torch import Tensor
 
 from scorefold.data import Dataset
 from scorefold_neighbours import config as configs
-from scorefold_neighbours.estimators import pca, skdim
+from scorefold_neighbours.estimators import estimator as estimators
+from scorefold_neighbours.estimators import pca
 from scorefold_neighbours.estimators.formulas import mle, two_nn
-from scorefold_neighbours.estimators.neighbours import nearest_neighbours
 from scorefold_neighbours.estimators.pca import (
     PCAEstimator,
     component_variances,
@@ -22,6 +22,7 @@ from scorefold_neighbours.estimators.pca import (
     variances_by_batches,
 )
 from scorefold_neighbours.estimators.points import interval_by_halves
+from scorefold_toolkit.nearest import nearest_neighbours
 
 
 def gen(seed: int = 0) -> torch.Generator:
@@ -37,13 +38,13 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 def test_maximum_likelihood_by_hand() -> None:
     """Logarithms of r_4 / r_j are 3, 2, 1 and 0: 3 of them over their sum, 6; without bias 2."""
-    distances = np.exp([[1.0, 2.0, 3.0, 4.0], [0.0, 1.0, 1.0, 1.0]])
+    distances = torch.tensor([[1.0, 2.0, 3.0, 4.0], [0.0, 1.0, 1.0, 1.0]]).exp()
     assert mle(configs.MLEConfig(), distances).tolist() == pytest.approx([3 / 6, 3 / 1])
     assert mle(configs.MLEConfig(unbiased=True), distances).tolist() == pytest.approx([2 / 6, 2 / 1])
 
 
-def ratios(*logs: float) -> np.ndarray:
-    return np.exp([[0.0, log] for log in logs])
+def ratios(*logs: float) -> Tensor:
+    return torch.tensor([[0.0, log] for log in logs], dtype=torch.float64).exp()
 
 
 def test_two_neighbours_by_hand() -> None:
@@ -163,40 +164,38 @@ def test_the_interval_of_components_is_the_percentiles_of_the_bootstrap(monkeypa
         assert (found.value, found.interval) == (value, expected)
 
 
-# Settings of the library's methods.
+# What the methods share.
 
 
 def test_local_estimates_are_combined_as_asked() -> None:
     estimates = torch.tensor([1.0, 2.0, 4.0, 4.0], dtype=torch.float64)
-    assert skdim._combined(estimates, "mean") == pytest.approx(11 / 4)
-    assert skdim._combined(estimates, "median") == pytest.approx(3)
-    assert skdim._combined(estimates, "hmean") == pytest.approx(4 / (1 + 1 / 2 + 1 / 4 + 1 / 4))
-    assert math.isnan(skdim._combined(estimates[:0], "mean"))
+    assert estimators._combined(estimates, "mean") == pytest.approx(11 / 4)
+    assert estimators._combined(estimates, "median") == pytest.approx(3)
+    assert estimators._combined(estimates, "hmean") == pytest.approx(4 / (1 + 1 / 2 + 1 / 4 + 1 / 4))
+    assert math.isnan(estimators._combined(estimates[:0], "mean"))
 
 
 @pytest.mark.parametrize(
-    ("config", "least", "arguments"),
+    ("config", "least", "neighbours"),
     [
-        (configs.MLEConfig(n_neighbors=7), 8, {}),
-        (configs.TwoNNConfig(discard=0.1), 10, {}),
-        (configs.TwoNNConfig(discard=0.75), 12, {}),  # three that are kept
-        (configs.TwoNNConfig(discard=0.78), 14, {}),
-        (configs.LPCAConfig(n_neighbors=7, share=0.05), 8, {"ver": "FO", "alphaFO": 0.05, "alphaRatio": 0.95}),
-        (configs.CorrIntConfig(near=3, far=9), 10, {"k1": 3, "k2": 9}),
-        (configs.DANCoConfig(version="DANCo", n_neighbors=6), 20, {"k": 6, "D": 5}),
-        (configs.DANCoConfig(version="DANCo", n_neighbors=19, max_dimension=4), 21, {"k": 19, "D": 4}),
-        (configs.KNNConfig(n_neighbors=2, sizes=3, repeats=4), 20, {"k": 2, "M": 4, "gamma": 1}),
-        (configs.KNNConfig(n_neighbors=8), 40, {"k": 8}),
-        (configs.MiNDMLConfig(n_neighbors=9), 12, {"k": 9, "D": 5}),
-        (configs.GRIDEConfig(near=2, far=12), 13, {"n1": 2, "n2": 12}),
-        (configs.GRIDEConfig(near=1, far=2), 10, {"n1": 1, "n2": 2}),
+        (configs.MLEConfig(n_neighbors=7), 8, 7),
+        (configs.TwoNNConfig(discard=0.1), 10, 2),
+        (configs.TwoNNConfig(discard=0.75), 12, 2),  # three that are kept
+        (configs.TwoNNConfig(discard=0.78), 14, 2),
+        (configs.LPCAConfig(n_neighbors=7), 8, 7),
+        (configs.CorrIntConfig(near=3, far=9), 10, 9),
+        (configs.DANCoConfig(version="DANCo", n_neighbors=6), 20, 7),
+        (configs.DANCoConfig(version="DANCo", n_neighbors=19, max_dimension=4), 21, 20),
+        (configs.KNNConfig(n_neighbors=2, sizes=3, repeats=4), 20, 0),
+        (configs.KNNConfig(n_neighbors=8), 40, 0),
+        (configs.MiNDMLConfig(n_neighbors=9), 12, 10),
+        (configs.GRIDEConfig(near=2, far=12), 13, 12),
+        (configs.GRIDEConfig(near=1, far=2), 10, 2),
     ],
 )
-def test_methods_get_their_settings_and_enough_points(config: Any, least: int, arguments: dict[str, Any]) -> None:
-    method = skdim.METHODS[type(config)]
-    assert method.least(config) == least
-    found = method.arguments(config, 400, 5)
-    assert {name: found[name] for name in arguments} == arguments
+def test_methods_ask_for_enough_points_and_neighbours(config: Any, least: int, neighbours: int) -> None:
+    method = estimators.METHODS[type(config)]
+    assert (method.least(config), method.neighbours(config)) == (least, neighbours)
 
 
 @pytest.mark.parametrize(
@@ -205,11 +204,11 @@ def test_methods_get_their_settings_and_enough_points(config: Any, least: int, a
 )
 def test_sizes_of_subsamples_go_from_a_twentieth_to_a_quarter(points: int, neighbours: int, sizes: list[int]) -> None:
     config = configs.KNNConfig(n_neighbors=neighbours, sizes=3)
-    assert skdim._sizes(config, points).tolist() == sizes
+    assert estimators._sizes(config, points).tolist() == sizes
 
 
 def test_neighbours_of_a_line_by_hand() -> None:
-    distances, places = nearest_neighbours(np.array([[0.0], [1.0], [3.0], [7.0]]), 2)
+    distances, places = nearest_neighbours(torch.tensor([[0.0], [1.0], [3.0], [7.0]]), 2)
     assert distances.tolist() == [[1, 3], [1, 2], [2, 3], [4, 6]]
     assert places.tolist() == [[1, 2], [0, 2], [1, 0], [2, 1]]
 
@@ -218,8 +217,8 @@ def test_neighbours_of_a_line_by_hand() -> None:
 def test_a_dimension_above_one_and_a_half_times_the_columns_is_noted(
     times: float, noted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    estimator = skdim.SkdimEstimator(configs.TwoNNConfig(resamples=0))
-    monkeypatch.setattr(skdim.SkdimEstimator, "_fit", lambda self, x, seed, heard: (times * 4, None))
+    estimator = estimators.NeighbourEstimator(configs.TwoNNConfig(resamples=0))
+    monkeypatch.setattr(estimators.NeighbourEstimator, "_fit", lambda self, cloud, seed, heard: (times * 4, None))
     found = estimator.estimate(normal(40, 4))
     assert found.value == (times * 4 if noted else 4)
     assert found.diagnostics["note"].startswith("more than the 4 coordinates" if noted else "it reads 5.96, above")

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import math
+import subprocess
 import sys
-import warnings
 from typing import Any
 
-import numpy as np
 import pytest
-import skdim
 import torch
 
 from scorefold.config import Config
 from scorefold.data import Dataset, StreamedDataset
-from scorefold.errors import ConfigError, DataError
+from scorefold.errors import DataError
 from scorefold_neighbours import config as configs
+from scorefold_neighbours.estimators.estimator import METHODS, NeighbourEstimator
 from scorefold_neighbours.estimators.formulas import two_nn
 from scorefold_neighbours.estimators.pca import PCAEstimator, component_variances, count_components
 from scorefold_neighbours.estimators.points import interval_by_halves
-from scorefold_neighbours.estimators.skdim import METHODS, SkdimEstimator
 from scorefold_standard.config.data import DigitsConfig
 from scorefold_standard.config.manifolds import HelixConfig, SphereConfig, SubspaceConfig
 from scorefold_standard.data.digits import Digits
@@ -50,7 +48,7 @@ def gen(seed: int = 0) -> torch.Generator:
 @pytest.mark.parametrize("config", ALL)
 def test_methods_know_a_sphere(config: Any, sphere: torch.Tensor) -> None:
     cheap = config.model_copy(update={"resamples": 2 if config.resamples else 0})
-    answer = SkdimEstimator(cheap).estimate(sphere, generator=gen())
+    answer = NeighbourEstimator(cheap).estimate(sphere, generator=gen())
     truth = 4 if isinstance(config, SPAN) else 3
     tolerance = (
         1.0
@@ -68,47 +66,28 @@ def test_methods_know_a_sphere(config: Any, sphere: torch.Tensor) -> None:
         assert answer.pointwise is None
 
 
-@pytest.mark.parametrize("unbiased", [False, True])
-def test_mle_is_that_of_scikit_dimension(unbiased: bool, sphere: torch.Tensor) -> None:
-    answer = SkdimEstimator(configs.MLEConfig(unbiased=unbiased, resamples=0)).estimate(sphere)
-    theirs = skdim.id.MLE(unbiased=unbiased).fit(sphere.double().numpy(), n_neighbors=20)
-    assert answer.value == pytest.approx(theirs.dimension_, rel=1e-6)
-    assert answer.pointwise is not None
-    assert answer.pointwise.numpy() == pytest.approx(theirs.dimension_pw_, rel=1e-6)
-
-
-@pytest.mark.parametrize("method", ["linear", "mle"])
-@pytest.mark.parametrize("discard", [0.1, 0.37])
-def test_two_nn_is_that_of_scikit_dimension(method: Any, discard: float, sphere: torch.Tensor) -> None:
-    answer = SkdimEstimator(configs.TwoNNConfig(method=method, discard=discard, resamples=0)).estimate(sphere)
-    theirs = skdim.id.TwoNN(method=method, discard_fraction=discard).fit(sphere.double().numpy())
-    assert answer.value == pytest.approx(theirs.dimension_, rel=1e-6)
-
-
 def test_two_nn_leaves_out_points_at_distance_0_of_another() -> None:
-    distances = np.array([[0.0, 1.0], [0.0, 0.0], *np.random.default_rng(0).uniform([1, 2], [2, 4], (40, 2))])
+    some = torch.rand(40, 2, generator=gen(), dtype=torch.float64) + torch.tensor([1.0, 2.0])
+    distances = torch.cat([torch.tensor([[0.0, 1.0], [0.0, 0.0]]), some])
     for method in ("linear", "mle"):
         config = configs.TwoNNConfig(method=method)  # type: ignore[arg-type]
-        with np.errstate(all="ignore"):
-            assert two_nn(config, distances) == two_nn(config, distances[2:])
-            assert math.isnan(two_nn(config, distances[:2]))
+        assert two_nn(config, distances) == two_nn(config, distances[2:])
+        assert math.isnan(two_nn(config, distances[:2]))
 
 
 def test_two_nn_of_every_ratio_leaves_out_the_share_that_has_no_logarithm(sphere: torch.Tensor) -> None:
-    answer = SkdimEstimator(configs.TwoNNConfig(discard=0, resamples=0)).estimate(sphere)
+    answer = NeighbourEstimator(configs.TwoNNConfig(discard=0, resamples=0)).estimate(sphere)
     assert answer.value == pytest.approx(3, abs=0.4)
 
 
-@pytest.mark.parametrize("config", ALL)
-def test_what_needs_no_library_works_without_it(
-    config: Any, sphere: torch.Tensor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "skdim", None)
-    if METHODS[type(config)].formula is not None:
-        assert SkdimEstimator(config).estimate(sphere).value is not None
-        return
-    with pytest.raises(ConfigError, match=r"pip install 'scorefold-neighbours\[dimension\]'"):
-        SkdimEstimator(config)
+def test_no_estimator_needs_scikit_dimension() -> None:
+    code = (
+        "import sys; sys.modules['skdim'] = sys.modules['numba'] = None\n"
+        "import torch; from scorefold_neighbours.estimators.estimator import METHODS, NeighbourEstimator\n"
+        "x = torch.randn(150, 4, generator=torch.Generator().manual_seed(0))\n"
+        "for config in METHODS: assert NeighbourEstimator(config(resamples=0)).estimate(x).value > 0"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
 FAST = [c for c in ALL if not isinstance(c.values[0], configs.ESSConfig | configs.PHConfig)]
@@ -116,7 +95,7 @@ FAST = [c for c in ALL if not isinstance(c.values[0], configs.ESSConfig | config
 
 @pytest.mark.parametrize("config", FAST)
 def test_same_generator_same_answer_and_no_mutation(config: Any, sphere: torch.Tensor) -> None:
-    estimator = SkdimEstimator(config.model_copy(update={"resamples": 4, "limit": 250}))
+    estimator = NeighbourEstimator(config.model_copy(update={"resamples": 4, "limit": 250}))
     before = sphere.clone()
     one, two = (estimator.estimate(sphere, generator=gen(5)) for _ in range(2))
     assert (one.value, one.interval) == (two.value, two.interval)
@@ -128,8 +107,8 @@ def test_too_few_points_are_refused_by_name(config: Any) -> None:
     method = METHODS[type(config)]
     least = method.least(config)
     with pytest.raises(DataError, match=rf"{method.name} needs at least {least} points.*; {least - 1} were given"):
-        SkdimEstimator(config).estimate(torch.randn(least - 1, 3))
-    answer = SkdimEstimator(config).estimate(torch.randn(least, 3, dtype=torch.float64, generator=gen()))
+        NeighbourEstimator(config).estimate(torch.randn(least - 1, 3))
+    answer = NeighbourEstimator(config).estimate(torch.randn(least, 3, dtype=torch.float64, generator=gen()))
     assert math.isfinite(answer.value)
     assert answer.interval is None
 
@@ -139,13 +118,13 @@ def test_mle_is_levina_and_bickel_averaged_harmonically(sphere: torch.Tensor) ->
     config = configs.MLEConfig(n_neighbors=12, resamples=0)
     distances = torch.cdist(sphere, sphere).sort(dim=1).values[:, 1:13]
     logs = (distances[:, -1:] / distances[:, :-1]).log()
-    answer = SkdimEstimator(config).estimate(sphere)
+    answer = NeighbourEstimator(config).estimate(sphere)
     assert answer.value == pytest.approx(1 / float(logs.mean()), rel=1e-6)
     assert answer.pointwise is not None
     torch.testing.assert_close(answer.pointwise, 11 / logs.sum(1), rtol=1e-6, atol=0)
     for combine, expected in (("mean", (11 / logs.sum(1)).mean()), ("median", (11 / logs.sum(1)).quantile(0.5))):
         update = config.model_copy(update={"combine": combine})
-        assert SkdimEstimator(update).estimate(sphere).value == pytest.approx(float(expected), rel=1e-6)
+        assert NeighbourEstimator(update).estimate(sphere).value == pytest.approx(float(expected), rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +133,7 @@ def test_mle_is_levina_and_bickel_averaged_harmonically(sphere: torch.Tensor) ->
 def test_rotation_shift_and_scale_change_nothing(config: Any, sphere: torch.Tensor) -> None:
     rotation = torch.linalg.qr(torch.randn(8, 8, generator=gen(), dtype=torch.float64))[0]
     moved = 3 * sphere @ rotation + 1
-    one, two = (SkdimEstimator(config).estimate(x).value for x in (sphere, moved))
+    one, two = (NeighbourEstimator(config).estimate(x).value for x in (sphere, moved))
     assert two == pytest.approx(one, rel=1e-6)
 
 
@@ -172,7 +151,7 @@ def test_interval_by_halves_covers_as_often_as_it_says() -> None:
 def test_interval_of_mle_has_the_spread_of_fresh_data() -> None:
     config = configs.MLEConfig(resamples=20, level=0.6826894921)
     answers = [
-        SkdimEstimator(config).estimate(draw(SphereConfig(dimension=3, points=300), seed).x) for seed in range(30)
+        NeighbourEstimator(config).estimate(draw(SphereConfig(dimension=3, points=300), seed).x) for seed in range(30)
     ]
     spread = float(torch.tensor([answer.value for answer in answers]).std())
     widths = [(answer.interval[1] - answer.interval[0]) / 2 for answer in answers if answer.interval]
@@ -182,43 +161,45 @@ def test_interval_of_mle_has_the_spread_of_fresh_data() -> None:
 def test_duplicates_count_once_and_come_back(sphere: torch.Tensor) -> None:
     config = configs.MLEConfig(resamples=0)
     twice = torch.cat([sphere, sphere[:100]])
-    one, two = SkdimEstimator(config).estimate(sphere), SkdimEstimator(config).estimate(twice)
+    one, two = NeighbourEstimator(config).estimate(sphere), NeighbourEstimator(config).estimate(twice)
     assert two.value == pytest.approx(one.value)
     assert two.diagnostics["duplicates"] == 100
     assert two.pointwise is not None
     assert one.pointwise is not None
     torch.testing.assert_close(two.pointwise, torch.cat([one.pointwise, one.pointwise[:100]]))
     with pytest.raises(DataError, match="of 60, 1 are"):
-        SkdimEstimator(config).estimate(torch.ones(60, 3))
+        NeighbourEstimator(config).estimate(torch.ones(60, 3))
 
 
 def test_one_coordinate_and_images_are_points_too() -> None:
     line = torch.rand(300, 1, generator=gen(), dtype=torch.float64)
-    assert SkdimEstimator(configs.TwoNNConfig(resamples=0)).estimate(line).value == pytest.approx(1, abs=0.2)
+    assert NeighbourEstimator(configs.TwoNNConfig(resamples=0)).estimate(line).value == pytest.approx(1, abs=0.2)
     digits = Digits(DigitsConfig()).load("test")
-    answer = SkdimEstimator(configs.MLEConfig()).estimate(digits, generator=gen())
+    answer = NeighbourEstimator(configs.MLEConfig()).estimate(digits, generator=gen())
     assert 2 < answer.value < 8
-    flat = SkdimEstimator(configs.MLEConfig()).estimate(digits.x.flatten(1), generator=gen())
+    flat = NeighbourEstimator(configs.MLEConfig()).estimate(digits.x.flatten(1), generator=gen())
     assert flat.value == answer.value
 
 
 def test_a_limit_draws_points_and_says_which(sphere: torch.Tensor) -> None:
     config = configs.MLEConfig(limit=120, resamples=0)
-    answer = SkdimEstimator(config).estimate(sphere, generator=gen(1))
+    answer = NeighbourEstimator(config).estimate(sphere, generator=gen(1))
     assert (answer.diagnostics["points"], len(answer.diagnostics["index"])) == (120, 120)
     chosen = sphere[answer.diagnostics["index"]]
-    assert SkdimEstimator(configs.MLEConfig(resamples=0)).estimate(chosen).value == pytest.approx(answer.value)
+    assert NeighbourEstimator(configs.MLEConfig(resamples=0)).estimate(chosen).value == pytest.approx(answer.value)
     streamed = StreamedDataset(x=torch.empty(0, 8), fetch=lambda rows: Dataset(x=sphere[rows]), size=300)
-    assert SkdimEstimator(config).estimate(streamed, generator=gen(1)).value == pytest.approx(answer.value, rel=1e-4)
+    assert NeighbourEstimator(config).estimate(streamed, generator=gen(1)).value == pytest.approx(
+        answer.value, rel=1e-4
+    )
     with pytest.raises(DataError, match="its limit is 10"):
-        SkdimEstimator(configs.MLEConfig(limit=10)).estimate(sphere)
+        NeighbourEstimator(configs.MLEConfig(limit=10)).estimate(sphere)
 
 
 def test_points_that_are_not_finite_are_refused(sphere: torch.Tensor) -> None:
     bad = sphere.clone()
     bad[[7, 9], 2] = math.nan
     with pytest.raises(DataError, match="2 of the points are NaN or infinite, the first in row 7"):
-        SkdimEstimator(configs.MLEConfig()).estimate(bad)
+        NeighbourEstimator(configs.MLEConfig()).estimate(bad)
 
 
 def test_local_pca_by_share_of_variance_leaves_the_share_out() -> None:
@@ -226,31 +207,23 @@ def test_local_pca_by_share_of_variance_leaves_the_share_out() -> None:
     x = torch.randn(400, 5, generator=gen(), dtype=torch.float64)
     for share, expected in ((0.05, 5.0), (0.5, 3.0)):
         config = configs.LPCAConfig(rule="ratio", share=share, n_neighbors=399, combine="median", resamples=0)
-        assert SkdimEstimator(config).estimate(x).value == expected, share
+        assert NeighbourEstimator(config).estimate(x).value == expected, share
 
 
 def test_points_without_an_answer_are_counted() -> None:
     """Corners of a cube have many neighbours at one distance, for which MADA has no number."""
     corners = torch.randint(0, 2, (200, 10), generator=gen()).float()
-    answer = SkdimEstimator(configs.MADAConfig(resamples=0)).estimate(corners)
+    answer = NeighbourEstimator(configs.MADAConfig(resamples=0)).estimate(corners)
     assert answer.pointwise is not None
     assert answer.diagnostics["points_left_out"] == int((~answer.pointwise.isfinite()).sum()) > 0
 
 
-def test_what_a_method_prints_or_warns_of_ends_up_in_the_diagnostics(
-    sphere: torch.Tensor, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    original = skdim.id.CorrInt.fit
-
-    def fit(self: Any, points: Any) -> Any:
-        print("a printed word")
-        warnings.warn("a warning", stacklevel=1)
-        return original(self, points)
-
-    monkeypatch.setattr(skdim.id.CorrInt, "fit", fit)
-    answer = SkdimEstimator(configs.CorrIntConfig(resamples=0)).estimate(sphere)
-    assert answer.diagnostics["warnings"] == ["a printed word", "a warning"]
-    assert capsys.readouterr().out == ""
+def test_what_a_method_finds_odd_ends_up_in_the_diagnostics(sphere: torch.Tensor) -> None:
+    """A point of a grid has its nearest neighbours at one distance."""
+    grid = torch.cartesian_prod(torch.arange(3.0), torch.arange(3.0), torch.arange(3.0))
+    mixed = torch.cat([sphere[:, :3].float(), 100 + grid])
+    answer = NeighbourEstimator(configs.GRIDEConfig(near=1, far=2, resamples=0)).estimate(mixed)
+    assert answer.diagnostics["warnings"] == ["27 points have two neighbours at one distance, and were left out"]
 
 
 def test_a_half_without_a_number_leaves_no_interval() -> None:
@@ -259,44 +232,46 @@ def test_a_half_without_a_number_leaves_no_interval() -> None:
 
     assert interval_by_halves(fit, 10, 4, 0.9, 1.0, gen()) is None
     images = torch.randn(60, 16, generator=gen())
-    answer = SkdimEstimator(configs.FisherSConfig()).estimate(images, generator=gen())
+    answer = NeighbourEstimator(configs.FisherSConfig()).estimate(images, generator=gen())
     assert answer.interval is None
     assert any("no interval" in text for text in answer.diagnostics["warnings"])
 
 
 def test_too_few_points_for_halves_are_reported_with_the_answer(sphere: torch.Tensor) -> None:
-    few = SkdimEstimator(configs.MLEConfig()).estimate(sphere[:30], generator=gen())
+    few = NeighbourEstimator(configs.MLEConfig()).estimate(sphere[:30], generator=gen())
     assert few.interval is None
     assert few.diagnostics["warnings"] == [
         "30 points are few for MLE with n_neighbors: 20, and give no interval: half of them are less than the 21 that "
         "it needs"
     ]
-    alone = SkdimEstimator(configs.MLEConfig()).point_estimate(sphere[:30], generator=gen())
+    alone = NeighbourEstimator(configs.MLEConfig()).point_estimate(sphere[:30], generator=gen())
     assert "warnings" not in alone.diagnostics
 
 
 @pytest.mark.parametrize("resamples", [0, 4])
 def test_an_estimate_without_fault_has_neither_warning_nor_note(resamples: int, sphere: torch.Tensor) -> None:
-    answer = SkdimEstimator(configs.TwoNNConfig(resamples=resamples)).estimate(sphere, generator=gen())
+    answer = NeighbourEstimator(configs.TwoNNConfig(resamples=resamples)).estimate(sphere, generator=gen())
     assert (answer.interval is None) == (resamples == 0)
     assert not {"warnings", "note", "points_left_out"} & answer.diagnostics.keys()
 
 
 def test_what_is_no_dimension_is_refused_and_what_is_too_much_is_noted() -> None:
     with pytest.raises(DataError, match=r"PH gives -\d+.* which is no dimension"):
-        SkdimEstimator(configs.PHConfig(resamples=0)).estimate(torch.randn(40, 200, generator=gen()), generator=gen())
+        NeighbourEstimator(configs.PHConfig(resamples=0)).estimate(
+            torch.randn(40, 200, generator=gen()), generator=gen()
+        )
     spaced = torch.linspace(0, 1, 60)[:, None] * torch.ones(1, 5)
-    answer = SkdimEstimator(configs.TwoNNConfig(resamples=0)).estimate(spaced)
+    answer = NeighbourEstimator(configs.TwoNNConfig(resamples=0)).estimate(spaced)
     assert answer.value > 10
     assert answer.diagnostics["note"].startswith("more than the 5 coordinates")
 
 
 def test_a_curve_has_dimension_one() -> None:
     curve = draw(HelixConfig(points=400, ambient=6), 0).x
-    assert SkdimEstimator(configs.LPCAConfig(n_neighbors=10, resamples=0)).estimate(curve).value == pytest.approx(
+    assert NeighbourEstimator(configs.LPCAConfig(n_neighbors=10, resamples=0)).estimate(curve).value == pytest.approx(
         1, abs=0.05
     )
-    assert SkdimEstimator(configs.GRIDEConfig(resamples=0)).estimate(curve).value == pytest.approx(1, abs=0.15)
+    assert NeighbourEstimator(configs.GRIDEConfig(resamples=0)).estimate(curve).value == pytest.approx(1, abs=0.15)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Neighbours and large tables: the right neighbours, the same bits for any number of workers, no point too many."""
+"""Large tables: the same bits for any number of workers, no point too many."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -17,13 +16,13 @@ from scorefold.errors import DataError
 from scorefold.results import Estimate
 from scorefold.stage import Executor
 from scorefold_neighbours import config as configs
-from scorefold_neighbours.estimators import neighbours, pca
-from scorefold_neighbours.estimators.neighbours import nearest_neighbours, sample_size, search
+from scorefold_neighbours.estimators import pca
+from scorefold_neighbours.estimators.estimator import NeighbourEstimator, ended_at, sample_size
 from scorefold_neighbours.estimators.pca import PCAEstimator, component_variances, variances_by_batches
 from scorefold_neighbours.estimators.points import points_of, sampled
-from scorefold_neighbours.estimators.skdim import SkdimEstimator, ended_at
 from scorefold_registry import Host, run_file
 from scorefold_registry.run.executor import LocalExecutor
+from scorefold_toolkit import nearest
 
 
 @pytest.fixture(scope="module")
@@ -41,92 +40,15 @@ def gen(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.mark.parametrize("columns", [2, 8, 15, 16, 40])
-def test_neighbours_are_those_of_all_pairs(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(neighbours, "SHARD_ROWS", 200)
-    x = table(700, columns)
-    distances, places = nearest_neighbours(x.numpy(), 9)
-    expected = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(torch.inf).sort(dim=1)
-    assert np.array_equal(places, expected.indices[:, :9].numpy())
-    np.testing.assert_allclose(distances, expected.values[:, :9].numpy(), rtol=1e-12)
-
-
-@pytest.mark.parametrize("columns", [8, 20])
-def test_neighbours_of_points_far_from_0_are_those_of_points_near_it(columns: int) -> None:
-    x = table(400, columns)
-    near, far = (nearest_neighbours((x + offset).numpy(), 5) for offset in (0.0, 1e6))
-    assert np.array_equal(near[1], far[1])
-    np.testing.assert_allclose(near[0], far[0], rtol=1e-8)
-
-
-def test_a_tree_and_all_pairs_find_the_same_above_ten_thousand_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    x = table(12_000, 6).numpy()
-    by_tree = nearest_neighbours(x, 5)
-    monkeypatch.setattr(neighbours, "TREE_COLUMNS", 0)
-    by_pairs = nearest_neighbours(x, 5)
-    assert np.array_equal(by_tree[1], by_pairs[1])
-    np.testing.assert_allclose(by_tree[0], by_pairs[0], rtol=1e-7)
-
-
-def test_few_columns_are_searched_by_a_tree_and_many_pair_by_pair(monkeypatch: pytest.MonkeyPatch) -> None:
-    used: list[str] = []
-
-    def watched(shard: Any) -> Any:
-        used.append(shard.index.algorithm)
-        return search(shard)
-
-    monkeypatch.setattr(neighbours, "search", watched)
-    nearest_neighbours(table(50, 15).numpy(), 3)
-    nearest_neighbours(table(50, 16).numpy(), 3)
-    assert used == ["kd_tree", "brute"]
-
-
-def test_a_row_is_never_its_own_neighbour() -> None:
-    """Where rounding gives a row and its copy the distance 0, either may come first."""
-    x = np.repeat(table(30, 20).numpy(), 3, axis=0)
-    distances, places = nearest_neighbours(x, 2)
-    np.testing.assert_allclose(distances, 0, atol=1e-6)
-    groups = np.arange(90) // 3
-    assert all(set(groups[found]) == {group} for found, group in zip(places, groups, strict=True))
-
-
-@pytest.mark.parametrize("columns", [6, 20])
-def test_neighbours_have_the_same_bits_for_any_number_of_workers(columns: int, workers: Executor) -> None:
-    x = table(2 * neighbours.SHARD_ROWS + 100, columns).numpy()
-    alone, shared = (nearest_neighbours(x, 4, executor) for executor in (None, workers))
-    assert np.array_equal(alone[0], shared[0])
-    assert np.array_equal(alone[1], shared[1])
-
-
 @pytest.mark.parametrize("config", [configs.MLEConfig(resamples=2), configs.TwoNNConfig(resamples=2)])
 def test_estimators_answer_the_same_for_any_number_of_workers(config: Any, workers: Executor) -> None:
-    x = table(2 * neighbours.SHARD_ROWS + 100, 3)
-    one = SkdimEstimator(config, executor=LocalExecutor(1)).estimate(x, generator=gen(4))
-    two = SkdimEstimator(config, executor=workers).estimate(x, generator=gen(4))
+    x = table(2 * nearest.SHARD_ROWS + 100, 3)
+    one = NeighbourEstimator(config, executor=LocalExecutor(1)).estimate(x, generator=gen(4))
+    two = NeighbourEstimator(config, executor=workers).estimate(x, generator=gen(4))
     assert (one.value, one.interval) == (two.value, two.interval)
     if one.pointwise is not None:
         assert torch.equal(one.pointwise, two.pointwise)  # type: ignore[arg-type]
     assert one.value == pytest.approx(3, abs=0.2)
-
-
-def test_shards_are_jobs_and_a_table_too_large_to_send_is_searched_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, int]] = []
-
-    class Counting(LocalExecutor):
-        def map(self, target: str, items: Any, key: str) -> list[Any]:
-            asked.append((key, len(items)))
-            return super().map(target, items, key)
-
-    executor = Counting()
-    executor.parallel = True
-    x = table(1000, 3).numpy()
-    monkeypatch.setattr(neighbours, "SHARD_ROWS", 90)
-    here = nearest_neighbours(x, 3)
-    assert np.array_equal(nearest_neighbours(x, 3, executor)[0], here[0])
-    assert asked == [("nearest neighbours", 8), ("nearest neighbours", 4)]
-    monkeypatch.setattr(neighbours, "MOST_SENT", 2999)
-    assert np.array_equal(nearest_neighbours(x, 3, executor)[0], here[0])
-    assert len(asked) == 2
 
 
 @pytest.mark.parametrize(
@@ -138,7 +60,7 @@ def test_sample_sizes(limit: Any, columns: int, size: int | None) -> None:
 
 
 def test_only_the_sample_is_read_and_the_note_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scorefold_neighbours.estimators.skdim.sample_size", lambda limit, columns: 500)
+    monkeypatch.setattr("scorefold_neighbours.estimators.estimator.sample_size", lambda limit, columns: 500)
     x, read = table(4000, 5), []
 
     def fetch(rows: Tensor) -> Dataset:
@@ -146,10 +68,10 @@ def test_only_the_sample_is_read_and_the_note_says_so(monkeypatch: pytest.Monkey
         return Dataset(x=x[rows])
 
     streamed = StreamedDataset(x=torch.empty(0, 5, dtype=torch.float64), fetch=fetch, size=4000)
-    found = SkdimEstimator(configs.TwoNNConfig(resamples=0)).estimate(streamed)
+    found = NeighbourEstimator(configs.TwoNNConfig(resamples=0)).estimate(streamed)
     assert read == [500]
     assert found.diagnostics["note"].endswith("on a sample of 500 of 4,000 points")
-    assert "note" not in SkdimEstimator(configs.TwoNNConfig(resamples=0)).point_estimate(x[:500]).diagnostics
+    assert "note" not in NeighbourEstimator(configs.TwoNNConfig(resamples=0)).point_estimate(x[:500]).diagnostics
 
 
 def test_components_of_many_points_are_read_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +115,7 @@ stages:
 
 
 def test_a_run_file_shares_shards_among_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(neighbours, "SHARD_ROWS", 64)
+    monkeypatch.setattr(nearest, "SHARD_ROWS", 64)
     jobs: list[int] = []
     alone = LocalExecutor.map
 
@@ -228,8 +150,8 @@ def test_a_sample_of_streamed_points_is_read_in_batches() -> None:
 
 
 def test_an_answer_ends_at_the_number_of_coordinates(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(SkdimEstimator, "_fit", lambda self, x, seed, heard: (1.06 + len(x) * 1e-6, None))
-    estimator = SkdimEstimator(configs.MLEConfig())
+    monkeypatch.setattr(NeighbourEstimator, "_fit", lambda self, cloud, seed, heard: (1.06 + len(cloud) * 1e-6, None))
+    estimator = NeighbourEstimator(configs.MLEConfig())
     column = torch.arange(400.0)[:, None]
     found = estimator.estimate(column)
     assert (found.value, found.diagnostics["reading"]) == (1.0, pytest.approx(1.0604))

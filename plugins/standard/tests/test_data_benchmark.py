@@ -1,15 +1,17 @@
-"""scikit-dimension's benchmark manifolds: its own table, read here by hand, and its traps."""
+"""The benchmark manifolds: their dimensions, scikit-dimension's points, and traps."""
 
 from __future__ import annotations
 
 import typing
+import warnings
 
+import numpy as np
 import pytest
 import torch
 
 from scorefold.errors import DataError
 from scorefold_standard.config.manifolds import BenchmarkManifoldConfig
-from scorefold_standard.data.benchmark import BenchmarkManifold, generated
+from scorefold_standard.data.benchmark import MANIFOLDS, BenchmarkManifold, generated
 from scorefold_toolkit.data.splits import moments
 
 TRUTH = {
@@ -51,6 +53,18 @@ def test_each_has_the_dimensions_of_the_table(name: str) -> None:
     dimension, size = TRUTH[name]
     assert (train.truth["dimension"], source.event_shape, len(train)) == (dimension, (size,), 240)
     assert bool(train.x.isfinite().all())
+
+
+@pytest.mark.parametrize("name", list(TRUTH))
+def test_points_are_those_of_scikit_dimension(name: str) -> None:
+    with warnings.catch_warnings():  # its import switches all warnings off
+        from skdim.datasets import BenchmarkManifolds
+
+    manifold = MANIFOLDS[name]
+    theirs = BenchmarkManifolds(random_state=5).generate(name, n=57, d=manifold.dimension, dim=manifold.columns)
+    ours = manifold.draw(np.random.RandomState(5), 57, manifold.dimension)
+    np.testing.assert_allclose(ours, theirs[:, : ours.shape[1]], rtol=1e-12, atol=1e-12)
+    assert not theirs[:, ours.shape[1] :].any()
 
 
 @pytest.mark.parametrize(("name", "rank"), [("M9_Affine", 20), ("M12_Norm", 20), ("M2_Affine_3to5", 3)])

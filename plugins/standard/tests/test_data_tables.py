@@ -18,8 +18,8 @@ from scorefold.interfaces import Estimator, TensorSource
 from scorefold.results import Estimate
 from scorefold.stage import StageContext
 from scorefold_neighbours.config import MLEConfig, PCAConfig, TwoNNConfig
+from scorefold_neighbours.estimators.estimator import NeighbourEstimator
 from scorefold_neighbours.estimators.pca import PCAEstimator
-from scorefold_neighbours.estimators.skdim import SkdimEstimator
 from scorefold_standard.config.data import ArrayConfig
 from scorefold_standard.data.array import ArrayFile
 from scorefold_standard.data.scaling import scale_of, statistics_of
@@ -47,7 +47,7 @@ def uneven(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    "estimator", [SkdimEstimator(MLEConfig()), SkdimEstimator(TwoNNConfig()), PCAEstimator(PCAConfig())]
+    "estimator", [NeighbourEstimator(MLEConfig()), NeighbourEstimator(TwoNNConfig()), PCAEstimator(PCAConfig())]
 )
 def test_columns_of_different_units_are_reported_first_and_scaled_to_the_right_answer(
     estimator: Estimator, uneven: Path
@@ -102,11 +102,11 @@ def test_points_far_from_zero_keep_their_neighbours(tmp_path: Path) -> None:
     basis = torch.linalg.qr(torch.randn(6, 3, generator=draws, dtype=torch.float64)).Q
     far = points @ basis.mT + 1e5
     np.save(tmp_path / "far.npy", far.numpy())
-    read = estimated(SkdimEstimator(TwoNNConfig()), source(tmp_path / "far.npy"))
+    read = estimated(NeighbourEstimator(TwoNNConfig()), source(tmp_path / "far.npy"))
     assert read.value == pytest.approx(3, abs=0.3)
     assert "warnings" not in read.diagnostics
     single = TensorSource({"train": Dataset(far.float())})
-    rounded = estimated(SkdimEstimator(TwoNNConfig()), single)
+    rounded = estimated(NeighbourEstimator(TwoNNConfig()), single)
     assert "lost in rounding" in rounded.diagnostics["warnings"][0]
     assert "float64" in rounded.diagnostics["note"]
     np.save(tmp_path / "single.npy", far.float().numpy())

@@ -77,7 +77,7 @@ class LPCAConfig(Config):
 
     n_neighbors: Neighbours = 50
     rule: Literal["FO", "maxgap", "ratio", "participation_ratio", "Kaiser", "broken_stick"] = Field(
-        "FO", description="Rule that counts components, by scikit-dimension's name"
+        "FO", description="Rule that counts components, by its name in scikit-dimension"
     )
     share: float = Field(
         0.05, gt=0, lt=1, description="rule FO: share of the largest variance; rule ratio: share left out"

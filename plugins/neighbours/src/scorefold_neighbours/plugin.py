@@ -20,7 +20,7 @@ _BENT = {
 }
 
 
-def _skdim(
+def _estimator(
     name: str,
     config: str,
     summary: str,
@@ -32,7 +32,7 @@ def _skdim(
     return Component(
         kind="estimator",
         name=name,
-        target=".estimators.skdim:SkdimEstimator",
+        target=".estimators.estimator:NeighbourEstimator",
         config=f".config:{config}",
         summary=summary,
         examples=({"config": example or {}},),
@@ -75,19 +75,19 @@ def scorefold_components() -> Iterable[Component]:
         known_failures=_SPAN,
         ranges={"dimension": (1, 10)},
     )
-    yield _skdim(
+    yield _estimator(
         "mle", "MLEConfig", "Maximum likelihood from nearest-neighbour distances (Levina and Bickel)", "mle.bib", (1, 4)
     )
-    yield _skdim(
+    yield _estimator(
         "twonn", "TwoNNConfig", "The ratio of the two nearest-neighbour distances (Facco et al.)", "twonn.bib", (1, 3)
     )
-    yield _skdim(
+    yield _estimator(
         "lpca", "LPCAConfig", "PCA in neighbourhoods (Fukunaga and Olsen)", "lpca.bib", (1, 8), known_failures=_BENT
     )
-    yield _skdim(
+    yield _estimator(
         "corrint", "CorrIntConfig", "The correlation dimension (Grassberger and Procaccia)", "corrint.bib", (1, 3)
     )
-    yield _skdim(
+    yield _estimator(
         "danco",
         "DANCoConfig",
         "Concentration of angles and norms (Ceruti et al.)",
@@ -95,7 +95,7 @@ def scorefold_components() -> Iterable[Component]:
         (2, 2),
         {"resamples": 4},
     )
-    yield _skdim(
+    yield _estimator(
         "fishers",
         "FisherSConfig",
         "Linear separability of points (Albergante et al.)",
@@ -103,7 +103,7 @@ def scorefold_components() -> Iterable[Component]:
         (1, 8),
         known_failures=_SPAN,
     )
-    yield _skdim(
+    yield _estimator(
         "ess",
         "ESSConfig",
         "Expected simplex skewness (Johnsson et al.)",
@@ -112,24 +112,28 @@ def scorefold_components() -> Iterable[Component]:
         {"resamples": 2, "limit": 150},
         {"right-on-torus": "a neighbourhood of 30 among 150 points of a torus is bent into a third direction"},
     )
-    yield _skdim(
+    yield _estimator(
         "tle", "TLEConfig", "Tight local estimation from small neighbourhoods (Amsaleg et al.)", "tle.bib", (1, 5)
     )
-    yield _skdim(
+    yield _estimator(
         "mada",
         "MADAConfig",
         "Manifold-adaptive dimension from two neighbour radii (Farahmand et al.)",
         "mada.bib",
         (1, 4),
     )
-    yield _skdim("mom", "MOMConfig", "The method of moments of neighbour distances (Amsaleg et al.)", "mom.bib", (1, 4))
-    yield _skdim("knn", "KNNConfig", "Growth of the k-nearest-neighbour graph (Carter et al.)", "knn.bib", (1, 3))
-    yield _skdim(
+    yield _estimator(
+        "mom", "MOMConfig", "The method of moments of neighbour distances (Amsaleg et al.)", "mom.bib", (1, 4)
+    )
+    yield _estimator("knn", "KNNConfig", "Growth of the k-nearest-neighbour graph (Carter et al.)", "knn.bib", (1, 3))
+    yield _estimator(
         "mind-ml",
         "MiNDMLConfig",
         "Maximum likelihood from normalised neighbour distances (Rozza et al.)",
         "mind_ml.bib",
         (1, 5),
     )
-    yield _skdim("gride", "GRIDEConfig", "Ratios of further neighbour distances (Denti et al.)", "gride.bib", (1, 3))
-    yield _skdim("ph", "PHConfig", "Growth of minimum spanning trees, as in persistent homology", "ph.bib", (1, 2))
+    yield _estimator(
+        "gride", "GRIDEConfig", "Ratios of further neighbour distances (Denti et al.)", "gride.bib", (1, 3)
+    )
+    yield _estimator("ph", "PHConfig", "Growth of minimum spanning trees, as in persistent homology", "ph.bib", (1, 2))

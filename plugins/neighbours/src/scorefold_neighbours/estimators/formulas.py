@@ -1,31 +1,31 @@
-"""Intrinsic dimension in closed form, from the distances to the nearest neighbours."""
+"""Intrinsic dimension from the distances to the nearest neighbours alone."""
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
+import math
+from collections.abc import Callable
 
-from scorefold_neighbours.config import MLEConfig, TwoNNConfig
+import torch
+from torch import Tensor
 
-Array = npt.NDArray[np.float64]
+from scorefold_neighbours.config import GRIDEConfig, MiNDMLConfig, MLEConfig, TwoNNConfig
 
 
-def mle(config: MLEConfig, distances: Array) -> Array:
+def mle(config: MLEConfig, distances: Tensor) -> Tensor:
     """The dimension at each point (N,) of the distances (N, k) to its neighbours, in ascending order.
 
     (k - 1) / sum log(r_k / r_j) (Levina and Bickel 2004, equation 8); ``unbiased`` has k - 2.
 
     >>> import numpy as np
-    >>> mle(MLEConfig(), np.array([[1.0, np.e, np.e**2]]))
-    array([0.66666667])
+    >>> mle(MLEConfig(), torch.tensor([[1.0, np.e, np.e**2]])).round(decimals=3)
+    tensor([0.6670])
     """
     count = distances.shape[1]
-    logs: Array = np.log(distances[:, -1:] / distances).sum(1)
-    found: Array = (count - (2 if config.unbiased else 1)) / logs
-    return found
+    logs = (distances[:, -1:] / distances).log().sum(1)
+    return (count - (2 if config.unbiased else 1)) / logs
 
 
-def two_nn(config: TwoNNConfig, distances: Array) -> float:
+def two_nn(config: TwoNNConfig, distances: Tensor) -> float:
     """The dimension of the distances (N, 2) to the first and second neighbour (Facco et al. 2017).
 
     log(r_2 / r_1) is exponential at the rate of the dimension; its largest ``discard`` are left out. ``linear`` is the
@@ -33,16 +33,117 @@ def two_nn(config: TwoNNConfig, distances: Array) -> float:
     Points at distance 0 of another, as rounding makes them, have no ratio and are left out; where all ratios are 1, as
     on a grid, the slope is 0.
     """
-    ratios = np.log(distances[:, 1] / distances[:, 0])
-    ratios = np.sort(ratios[np.isfinite(ratios)])
+    ratios = (distances[:, 1] / distances[:, 0]).log()
+    ratios = ratios[ratios.isfinite()].sort().values
     kept = int(len(ratios) * (1 - config.discard))
     few = ratios[:kept]
     if kept < 2:
-        return float("nan")
+        return math.nan
     if config.method == "mle":
         return float((kept - 1) / (few.sum() + (len(ratios) - kept) * few[-1]))
-    share = np.arange(1, kept + 1) / len(ratios)
+    share = torch.arange(1, kept + 1, dtype=few.dtype, device=few.device) / len(ratios)
     # Where nothing is left out the last has the share 1, whose logarithm is not finite.
     few, share = few[share < 1], share[share < 1]
-    size = few @ few
-    return float(few @ -np.log(1 - share) / size) if size > 0 else 0.0
+    size = float(few @ few)
+    return float(few @ -(1 - share).log()) / size if size > 0 else 0.0
+
+
+def moments(distances: Tensor) -> Tensor:
+    """The dimension at each point (N,) of the distances (N, k) to its neighbours, by their first moment.
+
+    In d dimensions the mean distance is d / (d + 1) of the largest (Amsaleg et al. 2018, section 3.2).
+
+    >>> moments(torch.tensor([[1.0, 2.0, 3.0]]))
+    tensor([2.])
+    """
+    mean, largest = distances.mean(1), distances[:, -1]
+    return mean / (largest - mean)
+
+
+def manifold_adaptive(distances: Tensor) -> Tensor:
+    """The dimension at each point (N,) by which the number of neighbours doubles from r_(k/2) to r_k.
+
+    log 2 / log(r_k / r_(k/2)), with k/2 rounded down (Farahmand et al. 2007, equation 2). Infinite where both distances
+    are the same.
+
+    >>> manifold_adaptive(torch.tensor([[1.0, 2.0, 3.0, 4.0]]))
+    tensor([1.])
+    """
+    half = distances.shape[1] // 2
+    return math.log(2) / (distances[:, -1] / distances[:, half - 1]).log()
+
+
+def mind_ml(config: MiNDMLConfig, distances: Tensor, largest: int) -> float:
+    """The dimension, at most ``largest``, of the distances (N, k + 1) to the first k + 1 neighbours.
+
+    With p = r_1 / r_(k+1) the likelihood is k d p^(d-1) (1 - p^d)^(k-1) (Rozza et al. 2012, equation 6), whose
+    logarithm is concave in d. ``MLi`` takes the most likely whole number, ``MLk`` any number. Points whose ratio is 0
+    or 1 have no likelihood and are left out.
+    """
+    logs = (distances[:, 0] / distances[:, -1]).log()
+    found = most_likely_growth(logs, distances.shape[1] - 1, largest)
+    if config.version == "MLk" or math.isnan(found):
+        return found
+    logs = _between(logs)
+    whole = {max(1, math.floor(found)), min(largest, math.ceil(found))}
+    return float(max(sorted(whole), key=lambda d: _log_likelihood(logs, distances.shape[1] - 1, d)))
+
+
+def most_likely_growth(logs: Tensor, k: int, largest: int) -> float:
+    """The most likely d in (0, ``largest``], of logarithms (N,) of r_1 / r_(k+1). NaN where none is below 0."""
+    logs = _between(logs)
+    if len(logs) == 0:
+        return math.nan
+    total, count = float(logs.sum()), len(logs)
+
+    def slope(d: float) -> float:
+        # p^d / (1 - p^d) = 1 / (p^-d - 1)
+        return count / d + total - (k - 1) * float((logs / (-d * logs).expm1()).sum())
+
+    return float(largest) if slope(largest) >= 0 else _root(slope, float(largest))
+
+
+def _between(logs: Tensor) -> Tensor:
+    return logs[logs.isfinite() & (logs < 0)]
+
+
+def _log_likelihood(logs: Tensor, k: int, d: float) -> float:
+    return float(len(logs) * math.log(k * d) + (d - 1) * logs.sum() + (k - 1) * (-(d * logs).expm1()).log().sum())
+
+
+def gride(config: GRIDEConfig, distances: Tensor, say: Callable[[str], None]) -> float:
+    """The dimension of the distances (N, k) to neighbours, by the ratio of those to ``near`` and ``far``.
+
+    The root of the derivative of the likelihood (Denti et al. 2022, equation 8), with N - 1 in place of N, which is
+    without bias for ``near`` 1. Ties and ratios above q50 + 20 (q95 - q50) are left out, and ``say`` hears of ties.
+    NaN where fewer than two ratios are left.
+    """
+    near, far = config.near, config.far
+    logs = (distances[:, far - 1] / distances[:, near - 1]).log()
+    usual = logs.isfinite() & (logs > 0)
+    if left_out := int((~usual).sum()):
+        say(f"{left_out} points have two neighbours at one distance, and were left out")
+    logs = logs[usual]
+    if len(logs) < 2:
+        return math.nan
+    ratios = logs.exp()
+    middle, high = ratios.quantile(torch.tensor([0.5, 0.95], dtype=logs.dtype, device=logs.device)).tolist()
+    logs = logs[ratios < middle + 20 * (high - middle)]
+    if len(logs) < 2:
+        return math.nan
+    count, total, between = len(logs), float(logs.sum()), far - near - 1
+
+    def slope(d: float) -> float:
+        inside = float((logs / -(-d * logs).expm1()).sum()) if between else 0.0
+        return (count - 1) / d + between * inside - (far - 1) * total
+
+    return _root(slope, 1.0)
+
+
+def _root(slope: Callable[[float], float], high: float) -> float:
+    """Where a falling function of d is 0, between 0 and ``high`` or beyond."""
+    from scipy.optimize import brentq
+
+    while slope(high) > 0:
+        high *= 2
+    return float(brentq(slope, min(1e-8, high / 2), high, xtol=1e-13, rtol=1e-13))

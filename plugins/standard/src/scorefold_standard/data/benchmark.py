@@ -1,10 +1,13 @@
-"""scikit-dimension's benchmark manifolds, with the dimensions that its table gives (Bac et al. 2021)."""
+"""The 24 manifolds that estimators of dimension are commonly compared on (Hein and Audibert 2005, Campadelli et al.
+2015), with the draws of scikit-dimension, so a seed gives the same points there."""
 
 from __future__ import annotations
 
-import warnings
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -15,7 +18,10 @@ from scorefold_standard.config.manifolds import BenchmarkManifoldConfig
 from scorefold_standard.data.scaling import scale_of, statistics_of
 from scorefold_toolkit.data.manifolds import Draw, splits_of
 from scorefold_toolkit.data.splits import chosen, measured_split, pick, source_seed
-from scorefold_toolkit.libraries import library
+
+Array = npt.NDArray[np.float64]
+Random = np.random.RandomState
+TURN = 2 * np.pi
 
 
 class BenchmarkManifold(DataSource):
@@ -49,17 +55,153 @@ class BenchmarkManifold(DataSource):
 
 def generated(name: str, count: int, seed: int) -> tuple[Tensor, int]:
     """Points (count, D) in float64 of the manifold of that name, and its dimension."""
-    # Its first import switches all warnings off, which must neither last nor hide the next ones.
-    with warnings.catch_warnings(), library("data:benchmark-manifold", "scorefold-standard[dimension]"):
-        from skdim.datasets import BenchmarkManifolds
-
-    manifolds = BenchmarkManifolds(random_state=derive_seed(seed, "points") % 2**32)
-    dimension, size = (int(value) for value in manifolds.truth.loc[name].iloc[:2])
-    drawn = count
-    if name.startswith("M10"):
+    manifold = MANIFOLDS[name]
+    dimension, drawn = manifold.dimension, count
+    if manifold.draw is _cube:
         # Faces are drawn one after the other and the list is cut off at the end: this number cuts a single point.
         faces = 2 * (dimension + 1)
         drawn = faces * (count // faces + 1) - 1
-    # Without d and dim, some generators are handed None.
-    points = torch.from_numpy(manifolds.generate(name, n=drawn, d=dimension, dim=size))
-    return points[chosen(drawn, count, seed)], dimension
+    points = manifold.draw(Random(derive_seed(seed, "points") % 2**32), drawn, dimension)
+    full = np.zeros((drawn, manifold.columns))
+    full[:, : points.shape[1]] = points
+    return torch.from_numpy(full)[chosen(drawn, count, seed)], dimension
+
+
+@dataclass(frozen=True)
+class Manifold:
+    """The ``dimension`` of a manifold, the number of its ``columns``, and what draws so many of its points (n, D) from
+    random numbers; columns that it doesn't give are 0."""
+
+    dimension: int
+    columns: int
+    draw: Callable[[Random, int, int], Array]
+
+
+def _sphere(random: Random, n: int, d: int) -> Array:
+    z = random.randn(n, d + 1)
+    found: Array = z / np.linalg.norm(z, axis=1, keepdims=True)
+    return found
+
+
+def _affine_3_to_5(random: Random, n: int, d: int) -> Array:
+    rows = [[1.2, -0.5, 0], [0.5, 0.9, 0], [-0.5, -0.2, 1], [0.4, -0.9, -0.1], [1.1, -0.3, 0]]
+    found: Array = (np.array(rows) @ (4 * random.rand(d, n))).T + np.array([3, -1, 0, 0, 8])
+    return found
+
+
+def _nonlinear_4_to_6(random: Random, n: int, d: int) -> Array:
+    p, q, r, s = random.rand(d, n)
+    columns = [q**2 * np.cos(TURN * p), r**2 * np.sin(TURN * p), q + r + (q - s) ** 2]
+    columns += [q - 2 * r + (p - s) ** 2, -q - 2 * r + (r - s) ** 2, p**2 - q**2 + r**2 - s**2]
+    return np.stack(columns, 1)
+
+
+def _repeated(times: int) -> Callable[[Random, int, int], Array]:
+    """Each coordinate turned by the one before it, as often as there is room."""
+
+    def draw(random: Random, n: int, d: int) -> Array:
+        p = random.rand(d, n)
+        after = np.roll(p, -1, axis=0)
+        pairs = np.stack([after * np.cos(TURN * p), after * np.sin(TURN * p)], 1).reshape(2 * d, n)
+        return np.tile(pairs.T, times)
+
+    return draw
+
+
+def _spiral(random: Random, n: int, d: int) -> Array:
+    t = 5 * TURN * random.rand(n)
+    return np.stack([100 * np.cos(t), 100 * np.sin(t), t], 1)
+
+
+def _helix(random: Random, n: int, d: int) -> Array:
+    t = TURN / n + TURN * random.rand(n)
+    return np.stack([(2 + np.cos(8 * t)) * np.cos(t), (2 + np.cos(8 * t)) * np.sin(t), np.sin(8 * t)], 1)
+
+
+def _helix_surface(random: Random, n: int, d: int) -> Array:
+    r, p = (5 * TURN * random.rand(n) for _ in range(2))
+    return np.stack([r * np.cos(p), r * np.sin(p), p / 2], 1)
+
+
+def _roll(random: Random, n: int, d: int) -> Array:
+    t = 1.5 * np.pi * (1 + 2 * random.rand(n))
+    return np.stack([t * np.cos(t), 21 * random.rand(n), t * np.sin(t)], 1)
+
+
+def _s_curve(random: Random, n: int, d: int) -> Array:
+    t = 3 * np.pi * (random.rand(n) - 0.5)
+    return np.stack([np.sin(t), 2 * random.rand(n), np.sign(t) * (np.cos(t) - 1)], 1)
+
+
+def _moebius(random: Random, n: int, d: int) -> Array:
+    p, r = TURN * random.rand(n), random.rand(n) - 0.5
+    reach = 1 + r * np.cos(5 * p)
+    return np.stack([reach * np.cos(p), reach * np.sin(p), r * np.sin(5 * p)], 1)
+
+
+def _affine(random: Random, n: int, d: int) -> Array:
+    found: Array = (5 * random.rand(d, n) - 2.5).T
+    return found
+
+
+def _normal(random: Random, n: int, d: int) -> Array:
+    return random.standard_normal((n, d))
+
+
+def _cube(random: Random, n: int, d: int) -> Array:
+    """The surface of a cube, face by face."""
+    each = n // (2 * (d + 1)) + 1
+    faces = []
+    for place in range(2 * (d + 1)):
+        face = random.rand(d + 1, each)
+        face[place // 2] = place % 2
+        faces.append(face)
+    return np.concatenate(faces, 1).T[:n]
+
+
+def _paraboloid(random: Random, n: int, d: int) -> Array:
+    e = random.exponential(1, (d + 1, n))
+    x = (e[0] / (e[0] + e[1:])).T
+    x = np.concatenate([x, (x**2).sum(1, keepdims=True)], 1)
+    return np.concatenate([x, np.sin(x), x**2], 1)
+
+
+def _twisted(random: Random, n: int, d: int) -> Array:
+    """Each coordinate with the one as far from the other end (Campadelli et al. 2015)."""
+    x = random.random_sample((n, d))
+    y = x[:, ::-1]
+    return np.tile(np.concatenate([np.tan(x * np.cos(y)), np.arctan(y * np.sin(x))], 1), 2)
+
+
+def _beta(random: Random, n: int, d: int) -> Array:
+    """Coordinates that crowd near 1, by a Beta distribution."""
+    x = random.beta(10, 0.5, (n, d))
+    return np.tile(np.concatenate([x * np.sin(np.cos(TURN * x)), x * np.cos(np.sin(TURN * x))], 1), 2)
+
+
+MANIFOLDS: Mapping[str, Manifold] = {
+    "M1_Sphere": Manifold(10, 11, _sphere),
+    "M2_Affine_3to5": Manifold(3, 5, _affine_3_to_5),
+    "M3_Nonlinear_4to6": Manifold(4, 6, _nonlinear_4_to_6),
+    "M4_Nonlinear": Manifold(4, 8, _repeated(1)),
+    "M5a_Helix1d": Manifold(1, 3, _helix),
+    "M5b_Helix2d": Manifold(2, 3, _helix_surface),
+    "M6_Nonlinear": Manifold(6, 36, _repeated(3)),
+    "M7_Roll": Manifold(2, 3, _roll),
+    "M8_Nonlinear": Manifold(12, 72, _repeated(3)),
+    "M9_Affine": Manifold(20, 20, _affine),
+    "M10a_Cubic": Manifold(10, 11, _cube),
+    "M10b_Cubic": Manifold(17, 18, _cube),
+    "M10c_Cubic": Manifold(24, 25, _cube),
+    "M10d_Cubic": Manifold(70, 71, _cube),
+    "M11_Moebius": Manifold(2, 3, _moebius),
+    "M12_Norm": Manifold(20, 20, _normal),
+    "M13a_Scurve": Manifold(2, 3, _s_curve),
+    "M13b_Spiral": Manifold(1, 13, _spiral),
+    "Mbeta": Manifold(10, 40, _beta),
+    "Mn1_Nonlinear": Manifold(18, 72, _twisted),
+    "Mn2_Nonlinear": Manifold(24, 96, _twisted),
+    "Mp1_Paraboloid": Manifold(3, 12, _paraboloid),
+    "Mp2_Paraboloid": Manifold(6, 21, _paraboloid),
+    "Mp3_Paraboloid": Manifold(9, 30, _paraboloid),
+}

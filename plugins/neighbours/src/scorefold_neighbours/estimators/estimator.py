@@ -1,0 +1,280 @@
+"""The estimators from neighbours and pairs behind one class; the type of the config says which."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from scorefold.config import Config
+from scorefold.data import Dataset, as_dataset
+from scorefold.errors import DataError
+from scorefold.interfaces import Estimator
+from scorefold.results import Estimate
+from scorefold.stage import Executor, report
+from scorefold_neighbours import config as configs
+from scorefold_neighbours.estimators import formulas, pairs, patches
+from scorefold_neighbours.estimators.danco import danco
+from scorefold_neighbours.estimators.points import QUANTITY, interval_by_halves, noted, points_of, seeded
+from scorefold_toolkit.nearest import TREE_COLUMNS, Cloud, wide
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a method is asked: its config, the points with their neighbours, a seed, and who hears of what is odd."""
+
+    config: Any
+    cloud: Cloud
+    seed: int
+    say: Callable[[str], None]
+
+    def distances(self, count: int) -> Tensor:
+        return self.cloud.neighbours(count)[0]
+
+    def in_patches(self, formula: Callable[..., Tensor]) -> Tensor:
+        """A formula of the config and neighbourhoods (b, k, D), at every point (n,)."""
+        found = [formula(self.config, points) for _, points in self.cloud.patches(self.config.n_neighbors)]
+        return torch.cat(found)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method: its name, the fewest points it can take, how many neighbours it asks for, and what it finds of points.
+
+    ``find`` gives one number of the points, or one at each of them (n,).
+    """
+
+    name: str
+    least: Callable[[Any], int]
+    neighbours: Callable[[Any], int]
+    find: Callable[[Asked], Tensor | float]
+
+
+def _neighbours(config: Any) -> int:
+    return int(config.n_neighbors)
+
+
+def _one_more(config: Any) -> int:
+    return int(config.n_neighbors) + 1
+
+
+def _far(config: Any) -> int:
+    return int(config.far)
+
+
+def _none(config: Any) -> int:
+    return 0
+
+
+def _sizes(config: configs.KNNConfig, n: int) -> npt.NDArray[np.int64]:
+    smallest = max(config.n_neighbors + 1, n // 20)
+    return np.unique(np.linspace(smallest, max(smallest + 1, n // 4), config.sizes).astype(np.int64))
+
+
+def _tight(asked: Asked) -> Tensor:
+    distances = asked.distances(asked.config.n_neighbors)
+    blocks = asked.cloud.patches(asked.config.n_neighbors)
+    return torch.cat([patches.tight(points, distances[rows]) for rows, points in blocks])
+
+
+def _mind_ml(asked: Asked) -> float:
+    distances = asked.distances(min(asked.config.n_neighbors + 1, len(asked.cloud) - 1))
+    largest = asked.config.max_dimension or max(2, asked.cloud.points.shape[1])
+    return formulas.mind_ml(asked.config, distances, largest)
+
+
+METHODS: Mapping[type[Config], Method] = {
+    configs.MLEConfig: Method(
+        "MLE", _one_more, _neighbours, lambda a: formulas.mle(a.config, a.distances(a.config.n_neighbors))
+    ),
+    configs.TwoNNConfig: Method(
+        "TwoNN",
+        lambda c: max(10, math.ceil(3 / (1 - c.discard))),
+        lambda c: 2,
+        lambda a: formulas.two_nn(a.config, a.distances(2)),
+    ),
+    configs.LPCAConfig: Method("lPCA", _one_more, _neighbours, lambda a: a.in_patches(patches.local_pca)),
+    configs.CorrIntConfig: Method(
+        "CorrInt", lambda c: int(c.far) + 1, _far, lambda a: pairs.correlation(a.config, a.cloud)
+    ),
+    configs.DANCoConfig: Method(
+        "DANCo", lambda c: max(20, c.n_neighbors + 2), _one_more, lambda a: danco(a.config, a.cloud, a.seed)
+    ),
+    configs.FisherSConfig: Method(
+        "FisherS", lambda c: 10, _none, lambda a: pairs.separability(a.config, a.cloud, a.say)
+    ),
+    configs.ESSConfig: Method("ESS", _one_more, _neighbours, lambda a: a.in_patches(patches.simplex_skewness)),
+    configs.TLEConfig: Method("TLE", _one_more, _neighbours, _tight),
+    configs.MADAConfig: Method(
+        "MADA", _one_more, _neighbours, lambda a: formulas.manifold_adaptive(a.distances(a.config.n_neighbors))
+    ),
+    configs.MOMConfig: Method(
+        "MOM", _one_more, _neighbours, lambda a: formulas.moments(a.distances(a.config.n_neighbors))
+    ),
+    configs.KNNConfig: Method(
+        "KNN",
+        lambda c: max(20, 4 * (c.n_neighbors + 2)),
+        _none,
+        lambda a: pairs.graph_growth(a.config, a.cloud, a.seed, _sizes(a.config, len(a.cloud))),
+    ),
+    configs.MiNDMLConfig: Method("MiND_ML", lambda c: int(c.n_neighbors) + 3, _one_more, _mind_ml),
+    configs.GRIDEConfig: Method(
+        "GRIDE",
+        lambda c: max(10, c.far + 1),
+        _far,
+        lambda a: formulas.gride(a.config, a.distances(a.config.far), a.say),
+    ),
+    configs.PHConfig: Method("PH", lambda c: 20, _none, lambda a: pairs.tree_growth(a.config, a.cloud, a.seed)),
+}
+
+
+FAR_ABOVE = 1.5
+"""The multiple of the number of coordinates from which on the points are not what a method assumes."""
+
+
+def ended_at(found: Estimate, coordinates: int) -> Estimate:
+    """An estimate that is at most the number of coordinates, with a note of what was read where that is more.
+
+    One that is far above it stays as it is: its own note says that the method does not fit.
+    """
+    value, interval = found.number(), found.interval
+    if value > FAR_ABOVE * coordinates or max([value, *(interval or ())]) <= coordinates:
+        return found
+    facts = dict(found.diagnostics)
+    if value > coordinates:
+        facts["reading"] = value
+        said = f"it reads {value:.3g}, above the number of coordinates"
+        facts["note"] = "; ".join(filter(None, [said, str(facts.get("note", ""))]))
+    within = interval and (min(interval[0], coordinates), min(interval[1], coordinates))
+    return replace(found, value=float(min(value, coordinates)), interval=within, diagnostics=facts)
+
+
+def sample_size(limit: int | Literal["auto"] | None, columns: int) -> int | None:
+    """The largest number of points for a ``limit`` of the config: ``auto`` is 100,000 up to 15 columns, where a tree
+    finds neighbours, and 10,000 of more."""
+    if limit == "auto":
+        return 100_000 if columns <= TREE_COLUMNS else 10_000
+    return limit
+
+
+class NeighbourEstimator(Estimator):
+    """Intrinsic dimension from neighbours and pairs of points; the type of the config says by which method.
+
+    Events are flattened; exact duplicates count once, since neighbour distances of 0 have no logarithm. Local methods
+    give ``pointwise``, which is not finite at points where the method has no answer: the value leaves these out, and
+    ``diagnostics`` counts them as ``points_left_out``. The interval is over random halves of the points; it is None
+    where a half has too few or the method gives no number for one. ``diagnostics`` also says how many points were
+    used, how many were duplicates, and under ``warnings`` what was odd about them.
+
+    Of a table larger than ``config.limit`` a sample is read, which the note then says. Neighbours are found once, and
+    the lists of halves are cut from those of all points. They are found in shards, which are jobs where the
+    ``executor`` runs these in parallel; the answer does not depend on it.
+
+    >>> from scorefold_registry import Host
+    >>> host = Host.discover()
+    >>> sphere = host.create("data:sphere", {"dimension": 2, "ambient": 5, "points": 1000})
+    >>> print(host.create("estimator:mle").estimate(sphere.load("train")).text())
+    intrinsic dimension 2.021 (95% interval 1.99 to 2.052)
+    """
+
+    def __init__(self, config: Config, *, executor: Executor | None = None) -> None:
+        self.config: Any = config
+        self.executor = executor
+
+    @property
+    def method(self) -> Method:
+        """The method that the type of the config names: looked up, so that an estimator can be pickled."""
+        return METHODS[type(self.config)]
+
+    def estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
+        """Value and interval end at the number of coordinates, and ``diagnostics`` have a larger ``reading``.
+
+        Raises ``DataError`` for too few (distinct) points and where the method gives no number.
+        """
+        found = self._estimate(data, generator, self.config.resamples)
+        return ended_at(found, math.prod(as_dataset(data).event_shape))
+
+    def point_estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
+        """The method's reading as it is, which may be above the number of coordinates."""
+        return self._estimate(data, generator, 0)
+
+    def _estimate(self, data: Tensor | Dataset, generator: torch.Generator | None, resamples: int) -> Estimate:
+        config, method = self.config, self.method
+        draws = seeded(generator)
+        least = method.least(config)
+        dataset = as_dataset(data)
+        limit = sample_size(config.limit, math.prod(dataset.event_shape))
+        x, positions = points_of(dataset, limit, draws, least=least, who=method.name, why=self._why())
+        seed = int(torch.randint(0, 2**31 - 1, (), generator=draws))
+        distinct, place = torch.unique(x, dim=0, return_inverse=True)
+        if len(distinct) < least:
+            raise DataError(
+                f"{method.name} needs at least {least} distinct points{self._why()}; of {len(x)}, {len(distinct)} are"
+            )
+        heard: list[str] = []
+        report(0, 1, f"{method.name} of all {len(distinct):,} points")  # one call, which doesn't say how far it is
+        cloud = Cloud(distinct, self.executor)
+        halves = resamples if len(distinct) // 2 >= least else 0
+        asks = method.neighbours(config)
+        if halves and asks:
+            cloud.neighbours(min(len(distinct) - 1, wide(asks)))
+        value, pointwise = self._fit(cloud, seed, heard)
+        if not (math.isfinite(value) and value >= 0):
+            raise DataError(
+                f"{method.name} gives {value:.3g} for these points, which is no dimension",
+                hint="; ".join(sorted(set(heard))) or "give it more points, or use another estimator",
+            )
+        interval = interval_by_halves(
+            lambda half: self._fit(cloud.part(half), seed, [])[0], len(distinct), halves, config.level, value, draws
+        )
+        if interval is None and halves:
+            heard.append("no interval: the method gives no number for some halves of the points")
+        elif resamples and not halves:
+            heard.append(
+                f"{len(distinct)} points are few for {method.name}{self._why()}, and give no interval: half of them "
+                f"are less than the {least} that it needs"
+            )
+        diagnostics: dict[str, Any] = {"method": method.name, "points": len(x), "duplicates": len(x) - len(distinct)}
+        if len(positions) < len(dataset):
+            diagnostics["index"] = positions
+        pointwise = None if pointwise is None else pointwise[place]
+        if pointwise is not None and (left_out := int((~pointwise.isfinite()).sum())):
+            diagnostics["points_left_out"] = left_out
+        if heard:
+            diagnostics["warnings"] = sorted(set(heard))
+        above = f"more than the {x.shape[1]} coordinates of the points, so these are not what {method.name} assumes"
+        diagnostics |= noted(len(x), len(dataset), above if value > FAR_ABOVE * x.shape[1] else "")
+        return Estimate(
+            quantity=QUANTITY,
+            value=value,
+            interval=interval,
+            level=config.level,
+            pointwise=pointwise,
+            diagnostics=diagnostics,
+        )
+
+    def _why(self) -> str:
+        count = getattr(self.config, "n_neighbors", None)
+        return "" if count is None else f" with n_neighbors: {count}"
+
+    def _fit(self, cloud: Cloud, seed: int, heard: list[str]) -> tuple[float, Tensor | None]:
+        """The estimate from distinct points, with the estimates at the points for local methods."""
+        found = self.method.find(Asked(self.config, cloud, seed, heard.append))
+        if not isinstance(found, Tensor):
+            return found, None
+        pointwise = found.cpu()
+        return _combined(pointwise[torch.isfinite(pointwise)], self.config.combine), pointwise
+
+
+def _combined(estimates: Tensor, how: str) -> float:
+    if len(estimates) == 0:
+        return math.nan
+    if how == "median":
+        return float(estimates.quantile(0.5))
+    return float(estimates.mean()) if how == "mean" else 1 / float((1 / estimates).mean())

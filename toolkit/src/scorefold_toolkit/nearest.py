@@ -1,0 +1,298 @@
+"""Nearest neighbours, found in one place: by a tree in few columns, pair by pair in many, and exact in both.
+
+Pairs are compared in float32, in blocks, and on a GPU where there is one. What may be among the nearest by the bound on
+rounding is measured again in float64, so the answers are those of float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scorefold.stage import Executor, reported
+from scorefold_toolkit.shards import in_shards
+
+TREE_COLUMNS = 15
+"""The most columns for which a k-d tree is faster than all pairs: beyond, it visits most of its leaves."""
+
+SHARD_ROWS = 2**13
+"""Rows whose neighbours are one shard's."""
+
+MOST_SENT = 2**24
+"""The most numbers of a table that is sent to jobs: each of them gets the whole table."""
+
+SPARE = 12
+"""Further neighbours by float32 that are measured again in float64."""
+
+FEW = 10
+"""Times as many points as candidates up to which all pairs are measured in float64 at once."""
+
+LISTED = 64
+"""The neighbours that are found where estimators share them."""
+
+_PAIRS = 2**22
+"""Pairs that are compared at once, and a quarter of the numbers that are measured again at once."""
+
+_ON_GPU = 2**26
+"""Pairs from which on a GPU is used, where there is one."""
+
+
+class Index:
+    """The nearest of n points (n, D), for any rows (m, D), by Euclidean distance.
+
+    Up to 15 columns scipy's k-d tree finds them, in n log n steps where points are spread over few dimensions. More
+    columns are compared pair by pair. ``points`` may have any floating dtype; distances are float64.
+
+    >>> index = Index(torch.tensor([[0.0], [1.0], [3.0]]))
+    >>> index.nearest(torch.tensor([[2.5]]), 2)
+    (tensor([[0.5000, 1.5000]], dtype=torch.float64), tensor([[2, 1]]))
+    """
+
+    def __init__(self, points: Tensor) -> None:
+        self.points = points.detach().cpu()
+        self.middle = self.points.mean(0, dtype=torch.float64)
+        self._tree: Any = None
+        if points.shape[1] <= TREE_COLUMNS:
+            from scipy.spatial import cKDTree
+
+            self._tree = cKDTree(self._moved(self.points).numpy())
+            return
+        self._norms = torch.cat([self._moved(part).square().sum(1) for part in self.points.split(SHARD_ROWS)])
+
+    @property
+    def way(self) -> str:
+        """``tree`` or ``pairs``: how the nearest are found."""
+        return "pairs" if self._tree is None else "tree"
+
+    def nearest(self, rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Distances (m, k), ascending, and places (m, k) of the ``count`` nearest points, 1 <= k <= n."""
+        if self._tree is not None:
+            distances, places = self._tree.query(self._moved(rows).numpy(), range(1, count + 1))
+            return torch.from_numpy(distances), torch.from_numpy(places)
+        found = [self._compared(part, count) for part in rows.split(self._block(count))]
+        distances, places = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return distances, places
+
+    def _moved(self, rows: Tensor) -> Tensor:
+        """Rows about the mean of the points, in float64: far from 0 squares leave no digits of differences."""
+        return rows.detach().cpu().double() - self.middle
+
+    def _block(self, count: int) -> int:
+        n, columns = self.points.shape
+        return max(1, min(_PAIRS // n, 4 * _PAIRS // ((count + SPARE) * columns)))
+
+    def _compared(self, rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """The nearest of a block of rows: candidates by a lower bound on their squares, measured again."""
+        x = self._moved(rows)
+        n, columns = self.points.shape
+        taken = min(n, count + SPARE)
+        if n <= FEW * taken:
+            return self._measured(x, count)
+        # What float32 may be wrong by, as a share of both squared norms: of a sum of so many products and of their
+        # factors, as they are rounded (Higham 2002, section 3.1).
+        share = (2 * columns + 12) * torch.finfo(torch.float32).eps / 2
+        bounds, places = self._candidates(x, share, taken)
+        apart = self._moved(self.points[places.flatten()]).view(*places.shape, -1) - x[:, None]
+        squares, order = apart.square().sum(2).sort(dim=1, stable=True)
+        places = places.gather(1, order)
+        # Any other point is at least as far as the last bound says.
+        least = bounds[:, -1].double() + (1 - share) * x.square().sum(1)
+        unsure = (least < squares[:, count - 1]) if taken < n else torch.zeros(len(x), dtype=torch.bool)
+        if bool(unsure.any()):
+            again = self._measured(x[unsure], count)
+            squares[unsure, :count], places[unsure, :count] = again[0].square(), again[1]
+        return squares[:, :count].sqrt(), places[:, :count]
+
+    def _candidates(self, x: Tensor, share: float, count: int) -> tuple[Tensor, Tensor]:
+        """The lowest bounds (m, k) on squares less that of the row's norm, ascending, with their places."""
+        single = torch.get_float32_matmul_precision() == "highest"
+        on_gpu = torch.cuda.is_available() and len(self.points) ** 2 >= _ON_GPU
+        device = torch.device("cuda" if on_gpu else "cpu")
+        points, norms = self._prepared(device, torch.float32 if single else torch.float64)
+        bounds = torch.addmm((1 - share) * norms, x.to(points), points.T, alpha=-2)
+        values, places = bounds.topk(count, largest=False)
+        return values.cpu(), places.cpu()
+
+    def _prepared(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """The points as they are compared, made once."""
+        key = (device, dtype)
+        if getattr(self, "_made", (None,))[0] != key:
+            self._made = (key, self._moved(self.points).to(device, dtype), self._norms.to(device, dtype))
+        return self._made[1], self._made[2]
+
+    def _measured(self, x: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """The nearest by differences in float64 from every point."""
+        every = self._moved(self.points)
+        step = max(1, _PAIRS // len(every))
+        found = [
+            torch.cdist(part, every, compute_mode="donot_use_mm_for_euclid_dist").topk(count, largest=False)
+            for part in x.split(step)
+        ]
+        return torch.cat([one.values for one in found]), torch.cat([one.indices for one in found])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_made"}
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The ``rows`` (m, D) of a table from row ``start`` on, whose ``neighbours`` nearest others an index finds."""
+
+    index: Index
+    rows: Tensor
+    start: int
+    neighbours: int
+
+
+def nearest_neighbours(points: Tensor, neighbours: int, executor: Executor | None = None) -> tuple[Tensor, Tensor]:
+    """The distances (n, k) of points (n, D) to their k nearest others, ascending, and the places (n, k) of these.
+
+    ``Index`` finds them, for 1 <= k < n. Points are searched in shards of 8,192, which are jobs where an ``executor``
+    runs these in parallel and the table has at most 2^24 numbers. The answer does not depend on it.
+
+    >>> nearest_neighbours(torch.tensor([[0.0], [1.0], [3.0]]), 1)[0].flatten()
+    tensor([1., 1., 2.], dtype=torch.float64)
+    """
+    index = Index(points)
+    sent = executor if points.numel() <= MOST_SENT else None
+    target = f"{__name__}:search"
+    shards = in_shards(target, _shards(index, neighbours), sent, "nearest neighbours")
+    found = list(reported(shards, len(points), "points whose neighbours are found", SHARD_ROWS))
+    distances, places = zip(*found, strict=True)
+    return torch.cat(distances), torch.cat(places)
+
+
+def _shards(index: Index, neighbours: int) -> Iterator[Shard]:
+    for start in range(0, len(index.points), SHARD_ROWS):
+        yield Shard(index, index.points[start : start + SHARD_ROWS], start, neighbours)
+
+
+def search(shard: Shard) -> tuple[Tensor, Tensor]:
+    """The distances (m, k) of a shard's rows to their nearest others, and the places (m, k) of these in the table."""
+    own = shard.start + torch.arange(len(shard.rows))
+    return _others(shard.index, shard.rows, own, shard.neighbours)
+
+
+def _others(index: Index, rows: Tensor, places: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The nearest others of the points of an index at these places (m,)."""
+    distances, found = index.nearest(rows, count + 1)
+    others = found != places[:, None]
+    # A row that comes behind more copies of itself than are looked at is not among them: then the first goes.
+    others[others.all(dim=1), 0] = False
+    return distances[others].view(-1, count), found[others].view(-1, count)
+
+
+class Cloud:
+    """Points (n, D) with the lists of their neighbours, which are searched once and cut for every part of the points.
+
+    >>> cloud = Cloud(torch.arange(6.0)[:, None])
+    >>> cloud.neighbours(1)[0].flatten().tolist()
+    [1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
+    >>> cloud.part(torch.tensor([0, 2, 5])).neighbours(1)[0].flatten().tolist()
+    [2.0, 2.0, 3.0]
+    """
+
+    def __init__(self, points: Tensor, executor: Executor | None = None) -> None:
+        self.points = points
+        self.executor = executor
+        self._lists: tuple[Tensor, Tensor] | None = None
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def neighbours(self, count: int) -> tuple[Tensor, Tensor]:
+        """The distances (n, k) to the ``count`` nearest others, ascending, and their places (n, k)."""
+        if self._lists is None or self._lists[0].shape[1] < count:
+            self._lists = _searched(self.points, count, self.executor)
+        distances, places = self._lists
+        return distances[:, :count], places[:, :count]
+
+    def part(self, rows: Tensor) -> Cloud:
+        """The cloud of the points at ``rows`` (m,), ascending, whose lists are cut from the ones here."""
+        return _Part(self, rows)
+
+    def patches(self, count: int, block: int = 2**22) -> Iterator[tuple[slice, Tensor]]:
+        """The ``count`` nearest others of each point, (b, k, D) in blocks of at most ``block`` numbers, by rows."""
+        _, places = self.neighbours(count)
+        step = max(1, block // (count * max(count, self.points.shape[1])))
+        for start in range(0, len(self), step):
+            rows = slice(start, min(start + step, len(self)))
+            yield rows, self.points[places[rows]]
+
+
+def wide(count: int) -> int:
+    """The length of lists whose halves hold ``count`` of a random half of the points, but for one in a thousand.
+
+    >>> wide(20)
+    64
+    """
+    return 14 + -(-5 * count // 2)
+
+
+class _Part(Cloud):
+    """A part of a cloud. Lists that hold too few of its points are found anew."""
+
+    def __init__(self, whole: Cloud, rows: Tensor) -> None:
+        super().__init__(whole.points[rows], whole.executor)
+        self._whole, self._rows = whole, rows
+
+    def neighbours(self, count: int) -> tuple[Tensor, Tensor]:
+        if self._lists is None or self._lists[0].shape[1] < count:
+            self._lists = self._cut(count)
+        distances, places = self._lists
+        return distances[:, :count], places[:, :count]
+
+    def _cut(self, count: int) -> tuple[Tensor, Tensor]:
+        whole = self._whole
+        distances, places = (each[self._rows] for each in whole.neighbours(min(len(whole) - 1, wide(count))))
+        number = torch.full((len(whole),), -1)
+        number[self._rows] = torch.arange(len(self._rows))
+        places = number[places]
+        # The k first of a list that are in the part, in their order.
+        kept = places >= 0
+        kept &= kept.cumsum(1) <= count
+        full = kept.sum(1) == count
+        near = distances.new_empty(len(self), count), places.new_empty(len(self), count)
+        for found, every in zip(near, (distances, places), strict=True):
+            found[full] = every[full][kept[full]].view(-1, count)
+        if not bool(full.all()):
+            short = (~full).nonzero().flatten()
+            found_again = _others(Index(self.points), self.points[short], short, count)
+            near[0][short], near[1][short] = found_again
+        return near
+
+
+_SHARED: ContextVar[dict[bytes, tuple[Tensor, Tensor]] | None] = ContextVar("shared neighbours", default=None)
+
+
+@contextmanager
+def shared_neighbours() -> Iterator[None]:
+    """A block in which the neighbours of equal points are searched once, whoever asks for them.
+
+    >>> with shared_neighbours():
+    ...     first, second = (Cloud(torch.arange(3.0)[:, None]).neighbours(1)[0] for _ in range(2))
+    >>> first.data_ptr() == second.data_ptr()
+    True
+    """
+    token = _SHARED.set({})
+    try:
+        yield
+    finally:
+        _SHARED.reset(token)
+
+
+def _searched(points: Tensor, count: int, executor: Executor | None) -> tuple[Tensor, Tensor]:
+    known = _SHARED.get()
+    if known is None:
+        return nearest_neighbours(points, count, executor)
+    key = blake2b(points.numpy().tobytes(), digest_size=16).digest() + bytes(str(points.shape), "ascii")
+    if key not in known or known[key][0].shape[1] < count:
+        known[key] = nearest_neighbours(points, min(len(points) - 1, max(count, LISTED)), executor)
+    return known[key]

@@ -1,0 +1,179 @@
+"""Nearest neighbours: those of all pairs, to the bit for any number of workers, found once and cut for parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from scorefold.stage import Executor
+from scorefold_registry.run.executor import LocalExecutor
+from scorefold_toolkit import nearest
+from scorefold_toolkit.nearest import Cloud, Index, nearest_neighbours, shared_neighbours, wide
+
+
+@pytest.fixture(scope="module")
+def workers(warm_workers: None) -> Iterator[Executor]:
+    executor = LocalExecutor(2, threads=torch.get_num_threads())
+    yield executor
+    executor.close()
+
+
+def table(rows: int, columns: int, seed: int = 0) -> Tensor:
+    return torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def all_pairs(x: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    apart = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(torch.inf).sort(dim=1)
+    return apart.values[:, :count], apart.indices[:, :count]
+
+
+@pytest.mark.parametrize("columns", [2, 8, 15, 16, 40])
+def test_neighbours_are_those_of_all_pairs(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nearest, "SHARD_ROWS", 200)
+    x = table(700, columns)
+    distances, places = nearest_neighbours(x, 9)
+    expected = all_pairs(x, 9)
+    assert torch.equal(places, expected[1])
+    torch.testing.assert_close(distances, expected[0], rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("columns", [8, 20])
+def test_neighbours_of_points_far_from_0_are_those_of_points_near_it(columns: int) -> None:
+    x = table(400, columns)
+    near, far = (nearest_neighbours(x + offset, 5) for offset in (0.0, 1e6))
+    assert torch.equal(near[1], far[1])
+    torch.testing.assert_close(near[0], far[0], rtol=1e-8, atol=0)
+
+
+def test_a_tree_and_all_pairs_find_the_same_above_ten_thousand_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = table(12_000, 6)
+    by_tree = nearest_neighbours(x, 5)
+    monkeypatch.setattr(nearest, "TREE_COLUMNS", 0)
+    by_pairs = nearest_neighbours(x, 5)
+    assert torch.equal(by_tree[1], by_pairs[1])
+    torch.testing.assert_close(by_tree[0], by_pairs[0], rtol=1e-12, atol=0)
+
+
+def test_few_columns_are_searched_by_a_tree_and_many_pair_by_pair() -> None:
+    assert [Index(table(50, columns)).way for columns in (15, 16)] == ["tree", "pairs"]
+
+
+def test_points_that_float32_can_not_separate_are_measured_again() -> None:
+    """Two clouds ten thousand times their width apart: within one, float32 sees no differences of squares."""
+    x = 1e-4 * table(600, 20)
+    x[300:] += 1.0
+    distances, places = nearest_neighbours(x, 3)
+    expected = all_pairs(x, 3)
+    assert torch.equal(places, expected[1])
+    torch.testing.assert_close(distances, expected[0], rtol=1e-10, atol=0)
+
+
+@pytest.mark.parametrize("precision", ["highest", "high"])
+def test_pairs_are_exact_whatever_torch_may_round(precision: str) -> None:
+    x, before = table(900, 30), torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        found = nearest_neighbours(x.float(), 4)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert torch.equal(found[1], all_pairs(x.float().double(), 4)[1])
+
+
+def test_any_rows_have_their_nearest_points() -> None:
+    for columns in (3, 30):
+        points, rows = table(500, columns), table(40, columns, seed=1)
+        distances, places = Index(points.float()).nearest(rows, 500)
+        apart = torch.cdist(rows, points.float().double(), compute_mode="donot_use_mm_for_euclid_dist").sort(dim=1)
+        assert torch.equal(places, apart.indices)
+        torch.testing.assert_close(distances, apart.values, rtol=1e-12, atol=0)
+
+
+def test_a_row_is_never_its_own_neighbour() -> None:
+    """Where a row and its copies are at the distance 0, any may come first."""
+    for columns in (2, 20):
+        x = table(30, columns).repeat_interleave(3, dim=0)
+        distances, places = nearest_neighbours(x, 2)
+        assert not bool(distances.any())
+        assert not bool((places == torch.arange(90)[:, None]).any())
+        assert bool((places // 3 == torch.arange(90)[:, None] // 3).all())
+
+
+@pytest.mark.parametrize("columns", [6, 20])
+def test_neighbours_have_the_same_bits_for_any_number_of_workers(columns: int, workers: Executor) -> None:
+    x = table(2 * nearest.SHARD_ROWS + 100, columns)
+    alone, shared = (nearest_neighbours(x, 4, executor) for executor in (None, workers))
+    assert torch.equal(alone[0], shared[0])
+    assert torch.equal(alone[1], shared[1])
+
+
+def test_shards_are_jobs_and_a_table_too_large_to_send_is_searched_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, int]] = []
+
+    class Counting(LocalExecutor):
+        def map(self, target: str, items: Any, key: str) -> list[Any]:
+            asked.append((key, len(items)))
+            return super().map(target, items, key)
+
+    executor = Counting()
+    executor.parallel = True
+    x = table(1000, 3)
+    monkeypatch.setattr(nearest, "SHARD_ROWS", 90)
+    here = nearest_neighbours(x, 3)
+    assert torch.equal(nearest_neighbours(x, 3, executor)[0], here[0])
+    assert asked == [("nearest neighbours", 8), ("nearest neighbours", 4)]
+    monkeypatch.setattr(nearest, "MOST_SENT", 2999)
+    assert torch.equal(nearest_neighbours(x, 3, executor)[0], here[0])
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize("columns", [3, 20])
+@pytest.mark.parametrize("count", [2, 20])
+def test_lists_of_parts_are_those_that_a_search_finds(columns: int, count: int) -> None:
+    cloud = Cloud(table(300, columns))
+    cloud.neighbours(wide(count))
+    rows = torch.randperm(300, generator=torch.Generator().manual_seed(1))[:150].sort().values
+    for part in (rows, torch.arange(60)):  # of a fifth of the points most lists hold too few
+        cut, found = cloud.part(part).neighbours(count), nearest_neighbours(cloud.points[part], count)
+        assert torch.equal(cut[1], found[1])
+        torch.testing.assert_close(cut[0], found[0], rtol=1e-12, atol=0)
+
+
+def test_halves_of_lists_seldom_hold_too_few() -> None:
+    """A neighbour is in a random half by a coin: fewer than k of the list are heads in one of a thousand lists."""
+    from scipy.stats import binom
+
+    for count in (2, 10, 20, 50, 100):
+        assert 1e-7 < binom.cdf(count - 1, wide(count), 0.5) < 2e-3
+
+
+def test_patches_are_the_neighbours_in_their_order() -> None:
+    cloud = Cloud(table(100, 4))
+    blocks = list(cloud.patches(5, block=1000))
+    assert len(blocks) == 3
+    together = torch.cat([points for _, points in blocks])
+    assert torch.equal(together, cloud.points[cloud.neighbours(5)[1]])
+
+
+def test_equal_points_are_searched_once_where_neighbours_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, searched = table(200, 3), []
+
+    def watched(points: Tensor, count: int, executor: Executor | None = None) -> Any:
+        searched.append(count)
+        return nearest_neighbours(points, count, executor)
+
+    monkeypatch.setattr(nearest, "nearest_neighbours", watched)
+    with shared_neighbours():
+        found = [Cloud(x.clone()).neighbours(count)[0] for count in (3, 20)]
+        assert searched == [nearest.LISTED]
+        assert torch.equal(found[0], found[1][:, :3])
+        Cloud(x + 1).neighbours(3)
+        Cloud(x).neighbours(100)
+        assert searched == [64, 64, 100]
+    Cloud(x).neighbours(3)
+    assert searched == [64, 64, 100, 3]
+    assert np.allclose(found[0], nearest_neighbours(x, 3)[0])
