@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
@@ -96,3 +97,65 @@ def holes(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Explored:
     from scorefold_explore.opening.run import open_run
 
     return open_run(host, ran(host, tmp_path_factory.mktemp("holes"), HOLES))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from served_pages import CHROMIUM, FLAGS
+
+    from scorefold_explore.bundle import BUILT
+
+    if CHROMIUM is None:
+        pytest.skip("no Chromium is found: apt install chromium")
+    if not (BUILT / "explore.js").is_file():
+        pytest.skip("the page is not built: it needs npm, then python plugins/explore/hatch_build.py")
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed: pip install playwright"
+    )
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def address(learned: Explored) -> Iterator[str]:
+    from served_pages import served
+
+    with served(learned) as found:
+        yield found
+
+
+@pytest.fixture
+def opened(browser: Any) -> Iterator[Any]:
+    """Opens pages, and holds each to no error and no request to anywhere else."""
+    contexts: list[Any] = []
+    said: list[str] = []
+
+    def open_page(address: str, **given: Any) -> Any:
+        context = browser.new_context(viewport={"width": 1280, "height": 900}, **given)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        page.on("pageerror", lambda error: said.append(f"error: {error}"))
+        page.on("console", lambda line: said.append(line.text) if line.type in ("error", "warning") else None)
+        base = address.rpartition("/")[0]
+        page.on("request", lambda one: None if one.url.startswith((base, "data:", "blob:")) else said.append(one.url))
+        page.goto(address)
+        page.wait_for_selector("body[data-ready]")
+        return page
+
+    open_page.said = said  # type: ignore[attr-defined]
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert said == []
+
+
+@pytest.fixture(scope="module")
+def rows(learned: Explored) -> list[int]:
+    """The rows of the digits that the training points of the page are."""
+    index = learned.groups[0].index
+    assert index is not None
+    found: list[int] = index.tolist()
+    return found

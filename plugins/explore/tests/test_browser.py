@@ -3,92 +3,21 @@
 from __future__ import annotations
 
 import re
-import shutil
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from served_pages import served
+from served_pages import go_to, pixels, served
 
 from scorefold.stage import report
-from scorefold_explore.bundle import BUILT
 from scorefold_explore.command import open_place, redirect_file, run
 from scorefold_explore.explored import Explored
 from scorefold_registry import Host
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox"]
 HOSTILE = "<img src=x onerror=window.hit=1>"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium is found: apt install chromium")
-    if not (BUILT / "explore.js").is_file():
-        pytest.skip("the page is not built: it needs npm, then python plugins/explore/hatch_build.py")
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="playwright is not installed: pip install playwright"
-    )
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture(scope="module")
-def address(learned: Explored) -> Iterator[str]:
-    with served(learned) as found:
-        yield found
-
-
-@pytest.fixture
-def opened(browser: Any) -> Iterator[Any]:
-    """Opens pages, and holds each to no error and no request to anywhere else."""
-    contexts: list[Any] = []
-    said: list[str] = []
-
-    def open_page(address: str, **given: Any) -> Any:
-        context = browser.new_context(viewport={"width": 1280, "height": 900}, **given)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(15_000)
-        page.on("pageerror", lambda error: said.append(f"error: {error}"))
-        page.on("console", lambda line: said.append(line.text) if line.type in ("error", "warning") else None)
-        base = address.rpartition("/")[0]
-        page.on("request", lambda one: None if one.url.startswith((base, "data:", "blob:")) else said.append(one.url))
-        page.goto(address)
-        page.wait_for_selector("body[data-ready]")
-        return page
-
-    open_page.said = said  # type: ignore[attr-defined]
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert said == []
-
-
-@pytest.fixture(scope="module")
-def rows(learned: Explored) -> list[int]:
-    """The rows of the digits that the training points of the page are."""
-    index = learned.groups[0].index
-    assert index is not None
-    found: list[int] = index.tolist()
-    return found
-
-
-def go_to(page: Any, row: int | str) -> None:
-    page.fill("#go", str(row))
-    page.press("#go", "Enter")
-
-
-def pixels(page: Any, selector: str) -> Any:
-    """The bytes that a canvas shows."""
-    return page.eval_on_selector(selector, "one => one.toDataURL()")
 
 
 def test_two_points_have_a_geodesic_next_to_the_straight_line(opened: Any, address: str, rows: list[int]) -> None:

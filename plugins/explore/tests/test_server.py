@@ -281,7 +281,7 @@ def test_a_long_question_shows_progress_and_can_be_stopped(server: Server, monke
 
 
 def test_a_model_that_raises_ends_no_server(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*asked: Any) -> None:
+    def broken(*asked: Any, **given: Any) -> None:
         raise RuntimeError("a model's own")
 
     monkeypatch.setattr("scorefold_explore.answers.points.answer", broken)

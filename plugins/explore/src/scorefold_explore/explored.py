@@ -84,6 +84,8 @@ class Explored:
     ``points`` (N, *E) are those of all groups in order, in the units that models take; ``scale`` says how to read them.
     ``labels`` (N,) are -1 where there is none. ``known`` holds numbers of single points by name, ``models`` the models
     by their stage. ``notes`` are for the reader, ``missing`` maps what the page can't offer to what would add it.
+    ``tags`` holds the points of each tag. ``host`` opens what is trained on the page, which is going on where
+    ``training`` is true, and ``folders`` has the stages that don't stand in ``place``.
     """
 
     title: str
@@ -106,6 +108,24 @@ class Explored:
     data_stage: str = "data"
     data_use: Mapping[str, Any] | None = None
     memory: dict[str, Any] = field(default_factory=dict)
+    tags: dict[str, set[int]] = field(default_factory=dict)
+    training: bool = False
+    host: Any = None
+    folders: dict[str, Path] = field(default_factory=dict)
+
+    def folder_of(self, stage: str) -> Path:
+        """The folder of a stage."""
+        return self.folders.get(stage, self.place / stage)
+
+    def renew(self, opened: Explored, *, keep_title: bool) -> None:
+        """Becomes what was opened anew, so that everybody who holds this object sees it. Answers that were kept stay
+        where the points are the ones that they are about."""
+        facts = {**vars(opened), "training": self.training, "tags": self.tags}
+        if keep_title:
+            facts["title"] = self.title
+        if torch.equal(self.points, opened.points):
+            facts["memory"] = self.memory
+        vars(self).update(facts)
 
     @property
     def event_shape(self) -> tuple[int, ...]:

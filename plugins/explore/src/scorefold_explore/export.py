@@ -16,7 +16,7 @@ from scorefold_explore import bundle
 from scorefold_explore.explored import Explored
 from scorefold_explore.questions import answer
 
-NOT_KEPT = frozenset({"overview", "recipe"})
+NOT_KEPT = frozenset({"overview", "recipe", "train", "tag", "export"})
 MOST_KEPT = 4000
 PICTURES = 500
 """Points of a still page whose images are in it."""

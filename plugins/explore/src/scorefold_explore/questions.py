@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
 from scorefold.errors import ConfigError
 from scorefold_explore import recipes
-from scorefold_explore.answers import codes, colours, conditions, geodesics, maps, neighbours, points
+from scorefold_explore.answers import codes, colours, conditions, geodesics, maps, neighbours, points, scales, selection
 from scorefold_explore.answers.pictures import shown
-from scorefold_explore.explored import Explored
+from scorefold_explore.explored import LARGEST, Explored
+from scorefold_explore.training import missing, session
 
 _Point = Annotated[int, Field(ge=0)]
 
@@ -31,6 +32,7 @@ class Named(_Asked):
 
 class OfPoint(_Asked):
     point: _Point
+    scale: str = "own"
 
 
 class Pictures(_Asked):
@@ -77,6 +79,23 @@ class Sampled(Conditioned):
     label: int | None = None
 
 
+class Train(_Asked):
+    answer: str = missing.EVERYTHING
+    minutes: float = Field(0.5, gt=0, le=60)
+    scale: str = "own"
+
+
+class Tagged(_Asked):
+    tag: str = Field(min_length=1, max_length=60)
+    points: list[_Point] = Field(max_length=LARGEST)
+    on: bool = True
+
+
+class Exported(_Asked):
+    points: list[_Point] = Field(min_length=1, max_length=LARGEST)
+    form: Literal["csv", "json"] = "csv"
+
+
 class Recipe(_Asked):
     what: str
     asked: dict[str, Any] = Field(default_factory=dict)
@@ -84,11 +103,13 @@ class Recipe(_Asked):
 
 @dataclass(frozen=True)
 class Question:
-    """``arguments`` are checked before ``answer`` is called; a ``quick`` one is answered at once, beside the worker."""
+    """``arguments`` are checked before ``answer`` is called; a ``quick`` one is answered at once, beside the worker,
+    and one ``apart`` by a worker that holds up no other."""
 
     arguments: type[_Asked]
     answer: Callable[[Explored, Any], Any]
     quick: bool = False
+    apart: bool = False
 
 
 def overview(explored: Explored) -> dict[str, Any]:
@@ -125,6 +146,12 @@ def overview(explored: Explored) -> dict[str, Any]:
         "curves": explored.curves,
         "notes": explored.notes,
         "missing": explored.missing,
+        "scales": scales.names(explored),
+        "warnings": scales.warnings(explored),
+        "units": {one["name"]: scales.units(explored, one["name"]) for one in scales.names(explored)},
+        "training": missing.plans(explored),
+        "trains": explored.training,
+        "tags": {name: sorted(points) for name, points in explored.tags.items()},
         "stages": explored.stages,
     }
 
@@ -144,7 +171,9 @@ QUESTIONS: dict[str, Question] = {
         lambda explored, asked: shown(explored, explored.points[[explored.check_point(one) for one in asked.points]]),
         quick=True,
     ),
-    "point": Question(OfPoint, lambda explored, asked: points.answer(explored, asked.point), quick=True),
+    "point": Question(
+        OfPoint, lambda explored, asked: points.answer(explored, asked.point, scale=asked.scale), quick=True
+    ),
     "spectrum": Question(OfScore, lambda explored, asked: points.by_score(explored, asked.score, asked.point)),
     "geodesic": Question(
         Between,
@@ -166,6 +195,15 @@ QUESTIONS: dict[str, Question] = {
         ),
     ),
     "duplicates": Question(Nothing, lambda explored, asked: duplicates(explored)),
+    "tag": Question(
+        Tagged, lambda explored, asked: selection.tag(explored, asked.tag, asked.points, asked.on), quick=True
+    ),
+    "export": Question(Exported, lambda explored, asked: selection.exported(explored, asked.points, asked.form)),
+    "train": Question(
+        Train,
+        lambda explored, asked: session.train(explored, asked.answer, asked.minutes, asked.scale),
+        apart=True,
+    ),
     "recipe": Question(Recipe, lambda explored, asked: recipes.recipe(explored, asked.what, asked.asked), quick=True),
 }
 

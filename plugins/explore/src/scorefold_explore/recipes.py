@@ -36,8 +36,8 @@ def recipe(explored: Explored, what: str, asked: Mapping[str, Any]) -> dict[str,
     return {"run_file": run_file, "python": python}
 
 
-def _yaml(name: str, stages: Mapping[str, Any]) -> str:
-    """A run file, a stage a line: flow mappings with every word that needs them in quotes, as JSON has them."""
+def run_file_text(name: str, stages: Mapping[str, Any]) -> str:
+    """A run file, a stage per line: flow mappings with every word that needs them in quotes, as JSON has them."""
     lines = [f"  {_word(stage)}: {_flow(spec)}" for stage, spec in stages.items()]
     return HEAD + f"name: {_word(name)}\nstages:\n" + "\n".join(lines) + "\n"
 
@@ -73,14 +73,14 @@ def _data(explored: Explored) -> dict[str, Any]:
 def _loaded(explored: Explored, stage: str) -> dict[str, Any]:
     if stage not in explored.models:
         raise ConfigError(f"there is no stage {stage!r:.60} with a model here")
-    return {"load": str(explored.place / stage)}
+    return {"load": str(explored.folder_of(stage))}
 
 
 def _one(explored: Explored, point: int, name: str = "x", field: str = ".x") -> tuple[str, ...]:
     """Lines of Python that name one point (1, *E): by its row in the data, else by its place among samples."""
     group = explored.group_of(explored.check_point(point))
     own = group.stage == explored.data_stage and group.split is not None
-    source = "points.value" if own else f"sf.load({str(explored.place / group.stage)!r}).value"
+    source = "points.value" if own else f"sf.load({str(explored.folder_of(group.stage))!r}).value"
     split, row = f"{source}.load({(group.split or 'test')!r})", group.row(point)
     if row is None:
         return (f"{name} = {split}.take(torch.tensor([{point - group.start}])){field}",)
@@ -102,23 +102,28 @@ def _python(explored: Explored, *lines: str) -> str:
 
 def _map(explored: Explored, asked: Mapping[str, Any]) -> tuple[str | None, str]:
     kind, _, model = str(asked["name"]).partition(":")
+    columns = {
+        "columns": ("x = x / x.std(0)",),
+        "robust": ("low, high = x.quantile(torch.tensor([0.25, 0.75]).double(), dim=0)", "x = x / (high - low)"),
+    }
     if kind in ("code", "chart"):
         use = {"use": "model", "do": "encode", "inputs": {"data": "data"}}
         stages = {"data": _data(explored), "model": _loaded(explored, model), "map": use}
         call = "encode(x)" if kind == "code" else "forward(x)[0]"
         lines: tuple[str, ...] = (
-            f"model = sf.load({str(explored.place / model)!r}).value",
+            f"model = sf.load({str(explored.folder_of(model))!r}).value",
             'x = points.value.load("test").tensor()',
             f"codes = model.{call}.flatten(1)",
         )
-        return (_yaml("map", stages) if kind == "code" else None), _python(explored, *lines)
+        return (run_file_text("map", stages) if kind == "code" else None), _python(explored, *lines)
     lines = (
         'x = points.value.load("train").tensor().flatten(1).double()',
+        *columns.get(model, ()),
         "x = x - x.mean(0)",
         "map_of_points = x @ torch.linalg.svd(x, full_matrices=False)[2][:2].T",
     )
     stages = {"data": _data(explored), "pca": {"use": "estimator:pca", "inputs": {"data": "data"}}}
-    return _yaml("map", stages), _python(explored, *lines)
+    return run_file_text("map", stages), _python(explored, *lines)
 
 
 def _colour(explored: Explored, asked: Mapping[str, Any]) -> tuple[str | None, str]:
@@ -126,7 +131,7 @@ def _colour(explored: Explored, asked: Mapping[str, Any]) -> tuple[str | None, s
     if kind == "dimension":
         use = {"use": "estimator:mle", "inputs": {"data": "data"}, "config": {"n_neighbors": 20}}
         line = 'found = sf.estimate("estimator:mle", points, n_neighbors=20).value.pointwise'
-        return _yaml("dimension", {"data": _data(explored), "dimension": use}), _python(explored, line)
+        return run_file_text("dimension", {"data": _data(explored), "dimension": use}), _python(explored, line)
     if kind == "likelihood":
         stages = {
             "data": _data(explored),
@@ -134,10 +139,10 @@ def _colour(explored: Explored, asked: Mapping[str, Any]) -> tuple[str | None, s
             "likelihood": {"use": "model", "do": "evaluate", "inputs": {"data": "data"}},
         }
         lines: tuple[str, ...] = (
-            f"model = sf.load({str(explored.place / model)!r}).value",
+            f"model = sf.load({str(explored.folder_of(model))!r}).value",
             'log_likelihood = model.log_prob(points.value.load("test").tensor())',
         )
-        return _yaml("likelihood", stages), _python(explored, *lines)
+        return run_file_text("likelihood", stages), _python(explored, *lines)
     if kind == "reconstruction":
         stages = {
             "data": _data(explored),
@@ -145,12 +150,12 @@ def _colour(explored: Explored, asked: Mapping[str, Any]) -> tuple[str | None, s
             "back": {"use": "model", "do": "reconstruct", "inputs": {"data": "data"}},
         }
         lines = (
-            f"model = sf.load({str(explored.place / model)!r}).value",
+            f"model = sf.load({str(explored.folder_of(model))!r}).value",
             'x = points.value.load("test").tensor()',
             "error = (model.reconstruct(x, generator=torch.Generator().manual_seed(0)) - x)"
             ".flatten(1).square().mean(1).sqrt()",
         )
-        return _yaml("reconstruction", stages), _python(explored, *lines)
+        return run_file_text("reconstruction", stages), _python(explored, *lines)
     lines = (
         'test = points.value.load("test")',
         "x = test.tensor().flatten(1)",
@@ -176,11 +181,13 @@ def _geodesic(explored: Explored, asked: Mapping[str, Any]) -> tuple[str | None,
             "split": groups[0].split,
             "options": {"between": [rows], "times": steps},
         }
-        run_file = _yaml("between", {"data": _data(explored), "geometry": _loaded(explored, name), "between": use})
+        run_file = run_file_text(
+            "between", {"data": _data(explored), "geometry": _loaded(explored, name), "between": use}
+        )
     else:
         _loaded(explored, name)
     lines = (
-        f"space = sf.load({str(explored.place / name)!r}).value",
+        f"space = sf.load({str(explored.folder_of(name))!r}).value",
         *_one(explored, start, "x"),
         *_one(explored, end, "y"),
         f"curve = space.geodesic(x, y, torch.linspace(0, 1, {steps}))[0]",
@@ -197,11 +204,11 @@ def _decoded(explored: Explored, asked: Mapping[str, Any]) -> tuple[str | None, 
         "units": {"use": "model", "do": "traverse", "inputs": {"data": "data"}},
     }
     lines = (
-        f"model = sf.load({str(explored.place / name)!r}).value",
+        f"model = sf.load({str(explored.folder_of(name))!r}).value",
         f"code = torch.tensor({code}).reshape(1, *model.latent_shape)",
         f"event = model.decode(code, generator=torch.Generator().manual_seed({int(asked.get('seed', 0))}))",
     )
-    return _yaml("codes", stages), _python(explored, *lines)
+    return run_file_text("codes", stages), _python(explored, *lines)
 
 
 def _point(explored: Explored, asked: Mapping[str, Any]) -> tuple[str | None, str]:
@@ -213,7 +220,7 @@ def _point(explored: Explored, asked: Mapping[str, Any]) -> tuple[str | None, st
         "nearest = distances.topk(12, largest=False)",
     )
     use = {"use": "estimator:mle", "inputs": {"data": "data"}}
-    return _yaml("dimension", {"data": _data(explored), "dimension": use}), _python(explored, *lines)
+    return run_file_text("dimension", {"data": _data(explored), "dimension": use}), _python(explored, *lines)
 
 
 def _spectrum(explored: Explored, asked: Mapping[str, Any]) -> tuple[str | None, str]:
@@ -221,13 +228,13 @@ def _spectrum(explored: Explored, asked: Mapping[str, Any]) -> tuple[str | None,
     use = {"use": "estimator:iddiff", "inputs": {"score": "score", "data": "data"}}
     stages = {"data": _data(explored), "score": _loaded(explored, name), "dimension": use}
     lines = (
-        f"score = sf.load({str(explored.place / name)!r}).value",
+        f"score = sf.load({str(explored.folder_of(name))!r}).value",
         *_one(explored, point),
         "t = torch.full((1,), (score.process.t_min + score.process.t_max) / 2)",
         "jacobian = torch.func.jacrev(lambda y: score.denoise(y, t))(x)",
         "spectrum = torch.linalg.svdvals(jacobian.reshape(x.numel(), x.numel()))",
     )
-    return _yaml("dimension", stages), _python(explored, *lines)
+    return run_file_text("dimension", stages), _python(explored, *lines)
 
 
 def _samples(explored: Explored, asked: Mapping[str, Any]) -> tuple[str | None, str]:
@@ -236,9 +243,9 @@ def _samples(explored: Explored, asked: Mapping[str, Any]) -> tuple[str | None, 
     run_file = None
     if explored.models[name].value.condition_spec is not None:
         use = {"use": "model", "do": "sample", "inputs": {"data": "data"}, "options": {"n": n}}
-        run_file = _yaml("samples", {"data": _data(explored), "model": model, "samples": use})
+        run_file = run_file_text("samples", {"data": _data(explored), "model": model, "samples": use})
         lines: tuple[str, ...] = (
-            f"model = sf.load({str(explored.place / name)!r}).value",
+            f"model = sf.load({str(explored.folder_of(name))!r}).value",
             *_one(explored, point, "given", ""),
             f"samples = model.sample({n}, given.condition, generator=torch.Generator().manual_seed(0))[:, 0]",
             "mean, spread = samples.mean(0), samples.std(0)",
@@ -246,7 +253,7 @@ def _samples(explored: Explored, asked: Mapping[str, Any]) -> tuple[str | None, 
         return run_file, _python(explored, *lines)
     lines = (
         "from scorefold_registry import Host",
-        f"score = sf.load({str(explored.place / name)!r}).value",
+        f"score = sf.load({str(explored.folder_of(name))!r}).value",
         'hole = {"operator": {"name": "mask", "region": "centre", "fraction": 0.25}}',
         'model = Host.discover().create("score:repaint", hole, prior=score)',
         *_one(explored, point),
@@ -280,4 +287,4 @@ def _more(explored: Explored, asked: Mapping[str, Any]) -> tuple[str | None, str
         'flow = sf.fit("flow:anisotropic", points, training={"steps": 2000}, isometry_weight=0.3)',
         'geometry = sf.do(None, "geometry:pullback", points, flow=flow)',
     )
-    return _yaml("explored", stages), _python(explored, *lines)
+    return run_file_text("explored", stages), _python(explored, *lines)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from scorefold_explore.explored import Explored
 
 TOKEN = "token-of-the-test"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox"]
 
 
 @contextmanager
@@ -34,3 +38,13 @@ def served(explored: Explored) -> Iterator[str]:
         serving.should_exit = True
         thread.join(10)
         worker.close()
+
+
+def go_to(page: Any, row: int | str) -> None:
+    page.fill("#go", str(row))
+    page.press("#go", "Enter")
+
+
+def pixels(page: Any, selector: str) -> Any:
+    """The bytes that a canvas shows."""
+    return page.eval_on_selector(selector, "one => one.toDataURL()")

@@ -13,6 +13,7 @@ from scorefold.interfaces import ScoreModel
 from scorefold_explore.answers.budget import SECONDS, filled
 from scorefold_explore.answers.neighbours import NEIGHBOURS, isolation, local_dimensions
 from scorefold_explore.answers.pictures import packed
+from scorefold_explore.answers.scales import OWN, check
 from scorefold_explore.explored import Explored, for_model, generator_of
 
 TRACED = 128
@@ -24,6 +25,8 @@ def names(explored: Explored) -> list[dict[str, Any]]:
     found = [{"name": "group", "text": "split or samples", "ready": True}]
     if explored.labels is not None:
         found.append({"name": "label", "text": "label", "ready": True})
+    if explored.tags:
+        found.append({"name": "tag", "text": "tag", "ready": True})
     found += [{"name": f"known:{name}", "text": name, "ready": True} for name in explored.known]
     found.append({"name": "dimension", "text": f"local dimension by {NEIGHBOURS} neighbours", "ready": False})
     found.append({"name": "isolation", "text": "outlier score: distance of neighbours", "ready": False})
@@ -43,8 +46,13 @@ def names(explored: Explored) -> list[dict[str, Any]]:
 
 
 def answer(explored: Explored, name: str, seconds: float = SECONDS) -> dict[str, Any]:
-    """A colour as the page shows it: ``values`` (N,), ``classes`` where they are such, and how many are ``known``."""
+    """A colour as the page shows it: ``values`` (N,), ``classes`` where they are such, and how many are ``known``.
+
+    ``dimension`` and ``isolation`` may have a scale behind a colon, as in ``dimension:columns``.
+    """
     kept: dict[str, dict[str, Any]] = explored.memory.setdefault("colours", {})
+    if name == "tag" and explored.tags:
+        return _classes(tags_of(explored), list(explored.tags), name)
     if name not in kept:
         kept[name] = _answer(explored, name, seconds)
     return kept[name]
@@ -52,6 +60,9 @@ def answer(explored: Explored, name: str, seconds: float = SECONDS) -> dict[str,
 
 def _answer(explored: Explored, name: str, seconds: float) -> dict[str, Any]:
     texts = {one["name"]: one["text"] for one in names(explored)}
+    base, _, scale = name.partition(":")
+    if scale and base in ("dimension", "isolation"):
+        texts[name] = f"{texts[base]}, scale {check(explored, scale)}"
     if name not in texts:
         raise ConfigError(f"there is no colour {name!r:.60}; expected one of: {', '.join(texts)}")
     if name == "group":
@@ -84,6 +95,14 @@ def groups_of(explored: Explored) -> Tensor:
     return torch.cat([torch.full((group.stop - group.start,), n) for n, group in enumerate(explored.groups)])
 
 
+def tags_of(explored: Explored) -> Tensor:
+    """The number of each point's last tag, (N,), -1 where it has none."""
+    values = torch.full((len(explored.points),), -1)
+    for number, points in enumerate(explored.tags.values()):
+        values[torch.tensor(sorted(points))] = number
+    return values
+
+
 def _classes(values: Tensor, called: list[str], text: str) -> dict[str, Any]:
     known = torch.where(values >= 0, values.float(), torch.nan)
     return {"values": packed(known), "classes": called, "text": text, "known": int((values >= 0).sum())}
@@ -93,9 +112,9 @@ def _computed(explored: Explored, kind: str, name: str, seconds: float) -> tuple
     if len(explored.points) < 4:
         raise ConfigError(f"{len(explored.points)} points have no neighbours to compare with; expected 4 or more")
     if kind == "dimension":
-        return local_dimensions(explored, seconds)
+        return local_dimensions(explored, seconds, name or OWN)
     if kind == "isolation":
-        return isolation(explored, seconds)
+        return isolation(explored, seconds, name or OWN)
     if kind == "likelihood":
         return _likelihoods(explored, name, seconds)
     return _errors(explored, name, seconds)

@@ -14,6 +14,7 @@ from torch import Tensor
 from scorefold.errors import ConfigError
 from scorefold.stage import report, reported
 from scorefold_explore.answers.pictures import packed
+from scorefold_explore.answers.scales import OWN, check, scaled
 from scorefold_explore.explored import Explored, for_model
 
 MEASURED = 5000
@@ -47,18 +48,21 @@ def names(explored: Explored) -> list[dict[str, str]]:
 
 
 def map_of(explored: Explored, name: str) -> Map:
-    """A map by its name, kept once it is made. Raises ``ConfigError`` for one that there is not."""
+    """A map by its name, kept once it is made. ``pca`` and ``umap`` may have a scale behind a colon: ``pca:columns``.
+    Raises ``ConfigError`` for a map or a scale that there is not."""
     known: dict[str, Map] = explored.memory.setdefault("maps", {})
     if name not in known:
-        if name not in [one["name"] for one in names(explored)]:
+        kind, _, model = name.partition(":")
+        base = kind if kind in ("pca", "umap") else name
+        if base not in [one["name"] for one in names(explored)]:
             have = ", ".join(one["name"] for one in names(explored))
             raise ConfigError(f"there is no map {name!r:.60}; expected one of: {have}")
-        kind, _, model = name.partition(":")
+        scale = check(explored, model or OWN) if base == kind else OWN
         makers: dict[str, Callable[[], Map]] = {
-            "pca": lambda: _principal(explored.points, "principal component"),
+            "pca": lambda: _principal(explored.points, "principal component", lambda x: scaled(explored, x, scale)),
             "code": lambda: _coded(explored, explored.model("code", model).encode, model, "code"),
             "chart": lambda: _coded(explored, lambda x: explored.model("flow", model)(x)[0], model, "chart"),
-            "umap": lambda: _umap(explored),
+            "umap": lambda: _umap(scaled(explored, explored.points, scale)),
         }
         known[name] = makers[kind]()
     return known[name]
@@ -70,8 +74,12 @@ def answer(explored: Explored, name: str) -> dict[str, Any]:
     return {"positions": packed(found.positions), "axes": list(found.axes), "projects": found.project is not None}
 
 
-def _principal(points: Tensor, what: str) -> Map:
-    flat = points.flatten(1).float()
+def _flat(x: Tensor) -> Tensor:
+    return x.detach().cpu().flatten(1).float()
+
+
+def _principal(points: Tensor, what: str, rows_of: Callable[[Tensor], Tensor] = _flat) -> Map:
+    flat = rows_of(points)
     clean = flat[torch.isfinite(flat).all(1)]
     if not len(clean):
         raise ConfigError("every point has missing values; there is nothing to plot", hint="fill or drop them")
@@ -81,9 +89,9 @@ def _principal(points: Tensor, what: str) -> Map:
     first, second = axes.float(), mean.float()
 
     def project(x: Tensor) -> Tensor:
-        return (x.detach().cpu().flatten(1).float() - second).nan_to_num(0.0) @ first
+        return (rows_of(x) - second).nan_to_num(0.0) @ first
 
-    parts = [project(flat[start : start + 8192]) for start in range(0, len(flat), 8192)]
+    parts = [(flat[start : start + 8192] - second).nan_to_num(0.0) @ first for start in range(0, len(flat), 8192)]
     said = [f"{what} {number + 1} ({share:.0%} of the variance)" for number, share in enumerate(shares)]
     return Map(torch.cat(parts), (said[0], said[1]), project)
 
@@ -136,11 +144,11 @@ def _coded(explored: Explored, encode: Callable[[Tensor], Tensor], name: str, wh
     return Map(positions.nan_to_num(0.0), said, project)
 
 
-def _umap(explored: Explored) -> Map:
+def _umap(points: Tensor) -> Map:
     import umap
 
     report(0, 1, "UMAP (this may take minutes)")
-    flat = explored.points.flatten(1).nan_to_num(0.0).numpy()
+    flat = points.nan_to_num(0.0).numpy()
     threads = torch.get_num_threads()
     try:
         found = umap.UMAP(n_neighbors=UMAP_NEIGHBOURS, random_state=0, n_jobs=1).fit_transform(flat)

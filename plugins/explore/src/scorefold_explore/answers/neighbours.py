@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from scorefold_explore.answers.budget import filled
+from scorefold_explore.answers.scales import OWN, scaled
 from scorefold_explore.explored import Explored
 
 NEIGHBOURS = 20
@@ -26,19 +27,19 @@ NARROW = 64
 """Principal components that distances between all points are taken in, where events have more coordinates."""
 
 
-def flat_points(explored: Explored) -> Tensor:
-    """Points as rows (N, D), missing values 0."""
-    if "flat" not in explored.memory:
-        whole = explored.points.flatten(1).float()
-        explored.memory["flat"] = whole if bool(whole.isfinite().all()) else whole.nan_to_num(0.0)
-    rows: Tensor = explored.memory["flat"]
-    return rows
+def flat_points(explored: Explored, scale: str = OWN) -> Tensor:
+    """Points as rows (N, D) in a scale, missing values 0."""
+    kept: dict[str, Tensor] = explored.memory.setdefault("flat", {})
+    if scale not in kept:
+        whole = scaled(explored, explored.points, scale)
+        kept[scale] = whole if bool(whole.isfinite().all()) else whole.nan_to_num(0.0)
+    return kept[scale]
 
 
-def distances_from(explored: Explored, x: Tensor) -> Tensor:
+def distances_from(explored: Explored, x: Tensor, scale: str = OWN) -> Tensor:
     """The Euclidean distances of all points from one event (*E), (N,), by differences: exact for copies."""
-    rows = flat_points(explored)
-    one = x.reshape(1, -1).float().nan_to_num(0.0)
+    rows = flat_points(explored, scale)
+    one = scaled(explored, x[None], scale).nan_to_num(0.0)
     return torch.cat([(part - one).square().sum(1) for part in rows.split(ROWS)]).sqrt()
 
 
@@ -71,14 +72,13 @@ def dimension_curve(distances: Tensor) -> list[dict[str, float]]:
     return rows
 
 
-def local_spectrum(explored: Explored, distances: Tensor, count: int = 100) -> Tensor:
+def local_spectrum(explored: Explored, distances: Tensor, count: int = 100, scale: str = OWN) -> Tensor:
     """The standard deviations of the nearest ``count`` points along their own principal axes, greatest first."""
     own = torch.where(data_rows(explored), distances, math.inf)
     nearest = own.topk(min(count, int(own.isfinite().sum())), largest=False).indices
-    rows = flat_points(explored)[nearest].double()
-    values = torch.linalg.svdvals(rows - rows.mean(0))
-    scaled: Tensor = values / math.sqrt(max(1, len(rows) - 1))
-    return scaled
+    rows = flat_points(explored, scale)[nearest].double()
+    values: Tensor = torch.linalg.svdvals(rows - rows.mean(0))
+    return values / math.sqrt(max(1, len(rows) - 1))
 
 
 def nearest(explored: Explored, point: int, distances: Tensor, count: int, *, samples: bool) -> list[dict[str, Any]]:
@@ -93,13 +93,14 @@ def nearest(explored: Explored, point: int, distances: Tensor, count: int, *, sa
     return [{"point": int(rows[one]), "distance": float(distances[rows[one]])} for one in order]
 
 
-def narrow_points(explored: Explored) -> Tensor:
+def narrow_points(explored: Explored, scale: str = OWN) -> Tensor:
     """Rows (N, at most NARROW) about 0 whose distances are those of points, up to the variance that is left out.
 
     Distances between all points are squares less products, which a mean far from 0 leaves no digits of.
     """
-    if "narrow" not in explored.memory:
-        rows = flat_points(explored)
+    kept: dict[str, Tensor] = explored.memory.setdefault("narrow", {})
+    if scale not in kept:
+        rows = flat_points(explored, scale)
         middle = rows.mean(0, dtype=torch.float64).float()
         if rows.shape[1] > NARROW:
             some = rows[torch.linspace(0, len(rows) - 1, min(len(rows), 3000)).long()].double()
@@ -108,14 +109,13 @@ def narrow_points(explored: Explored) -> Tensor:
             rows = torch.cat([(part - middle) @ axes for part in rows.split(ROWS)])
         else:
             rows = rows - middle
-        explored.memory["narrow"] = rows
-    found: Tensor = explored.memory["narrow"]
-    return found
+        kept[scale] = rows
+    return kept[scale]
 
 
-def local_dimensions(explored: Explored, seconds: float) -> tuple[Tensor, int]:
+def local_dimensions(explored: Explored, seconds: float, scale: str = OWN) -> tuple[Tensor, int]:
     """The dimension at each point by its NEIGHBOURS nearest ones, (N,), and at how many it is known."""
-    rows, among = narrow_points(explored), data_rows(explored)
+    rows, among = narrow_points(explored, scale), data_rows(explored)
     k = min(NEIGHBOURS, int(among.sum()) - 1)
 
     def compute(index: Tensor) -> Tensor:
@@ -124,9 +124,9 @@ def local_dimensions(explored: Explored, seconds: float) -> tuple[Tensor, int]:
     return filled(len(rows), compute, "points", seconds=seconds)
 
 
-def isolation(explored: Explored, seconds: float) -> tuple[Tensor, int]:
+def isolation(explored: Explored, seconds: float, scale: str = OWN) -> tuple[Tensor, int]:
     """An outlier score that needs no model: the mean distance of the five nearest other points, (N,)."""
-    rows, among = narrow_points(explored), data_rows(explored)
+    rows, among = narrow_points(explored, scale), data_rows(explored)
     k = min(5, int(among.sum()) - 1)
 
     def compute(index: Tensor) -> Tensor:

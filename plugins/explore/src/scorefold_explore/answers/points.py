@@ -16,6 +16,7 @@ from scorefold.stage import report
 from scorefold_explore.answers.colours import of_point
 from scorefold_explore.answers.neighbours import data_rows, dimension_curve, distances_from, local_spectrum, nearest
 from scorefold_explore.answers.pictures import shown
+from scorefold_explore.answers.scales import OWN, check, units
 from scorefold_explore.explored import Explored, for_model
 
 LEVELS = 10
@@ -25,12 +26,14 @@ WIDEST = 1024
 """Coordinates up to which the whole Jacobian of a denoiser is computed."""
 
 
-def answer(explored: Explored, point: int, count: int = 12) -> dict[str, Any]:
-    """What can be said of a point from the points alone and from what the run has found."""
+def answer(explored: Explored, point: int, count: int = 12, scale: str = OWN) -> dict[str, Any]:
+    """The neighbours, dimensions and spectra of a point, its distances in a scale, and the numbers of the run."""
     x = explored.points[explored.check_point(point)]
-    distances = distances_from(explored, x)
+    distances = distances_from(explored, x, check(explored, scale))
     among = distances[data_rows(explored)]
-    spectra = [{"text": "of its 100 nearest points", "values": local_spectrum(explored, distances).tolist()}]
+    spectra = [
+        {"text": "of its 100 nearest points", "values": local_spectrum(explored, distances, scale=scale).tolist()}
+    ]
     if point in explored.spectra:
         text, values = explored.spectra[point]
         spectra.insert(0, {"text": text, "values": values.tolist()})
@@ -46,6 +49,7 @@ def answer(explored: Explored, point: int, count: int = 12) -> dict[str, Any]:
         "copies": int((distances == 0).sum()) - 1,
         "dimensions": dimension_curve(among),
         "spectra": spectra,
+        "units": units(explored, scale),
     }
 
 

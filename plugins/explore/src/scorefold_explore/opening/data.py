@@ -28,7 +28,7 @@ def open_data(host: Host, place: Path, read: Mapping[str, Any]) -> Explored:
     explored = gathered_points(
         "data", stage.value, title=named.rpartition("/")[2] or named, place=place, state="data", notes=notes
     )
-    explored.data_use = stage.specs["data"]
+    explored.data_use, explored.host = stage.specs["data"], host
     explored.stages = [{"name": "data", "component": str(explored.data_use["use"]), "verb": "load"}]
     say_what_is_missing(explored)
     return explored

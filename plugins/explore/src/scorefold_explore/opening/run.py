@@ -21,6 +21,8 @@ from scorefold_registry import Host, load_stage
 
 ARRAYS = "arrays.safetensors"
 SPLITS = ("train", "validation", "test")
+TRAINED = "explored"
+"""The folder in a run that holds the runs which the page has trained."""
 WORTH = {
     "geodesics": "a stage {use: geometry:pullback, inputs: {flow: flow, data: data}} after a stage of "
     "{use: flow:anisotropic}, or a stage {use: geometry:score, inputs: {score: score, data: data}} after a score",
@@ -52,7 +54,7 @@ def open_run(host: Host, place: Path) -> Explored:
     """
     folder = run_folder(place)
     state = _state(folder)
-    loaded, notes, stages = _load_all(host, folder)
+    loaded, notes = _load_all(host, folder)
     if state != "complete":
         going = "is still going on: reload the page for the stages that end meanwhile" if state == "running" else state
         notes.insert(
@@ -61,17 +63,28 @@ def open_run(host: Host, place: Path) -> Explored:
             f"{len(loaded)} finished stages",
         )
     name, source = _main_source(loaded, folder)
+    folders = {stage: folder / stage for stage in loaded}
+    for more in sorted(folder.glob(f"{TRAINED}/*/status.json")):
+        if not more.parent.is_symlink() and _state(more.parent) == "complete":
+            added, said = _load_all(host, more.parent, leave=frozenset(loaded))
+            loaded |= added
+            notes += said
+            folders |= {stage: more.parent / stage for stage in added}
     gathered = _Gathered(name, source)
     gathered.add_source(name, source)
-    _add_samples(gathered, loaded, name, folder)
+    _add_samples(gathered, loaded, name, folders)
     explored = gathered.explored(title=f"{folder.parent.name}/{folder.name}", place=folder, state=state, notes=notes)
-    explored.stages = stages
+    explored.stages = [
+        {"name": stage.name, "component": stage.facts["component"], "verb": stage.facts["verb"]}
+        for stage in loaded.values()
+    ]
+    explored.host, explored.folders = host, folders
     for stage in loaded.values():
         if stage.component is not None and not isinstance(stage.component, DataSource):
             acting = stage.facts["component"].partition("@")[0]
             if stage.facts["source"] is None:
                 explored.models[stage.name] = Model(stage.name, acting, stage.component)
-        _add_numbers(explored, stage, folder / stage.name)
+        _add_numbers(explored, stage, folders[stage.name])
     say_what_is_missing(explored)
     return explored
 
@@ -102,19 +115,21 @@ def _state(folder: Path) -> str:
     return "running" if folder.name.endswith(".partial") else "interrupted"
 
 
-def _load_all(host: Host, folder: Path) -> tuple[dict[str, Any], list[str], list[dict[str, str]]]:
-    loaded, notes, stages = {}, [], []
+def _load_all(host: Host, folder: Path, leave: frozenset[str] = frozenset()) -> tuple[dict[str, Any], list[str]]:
+    """The stages of a run, but for those to ``leave`` out, and notes about them."""
+    loaded, notes = {}, []
     files = sorted(folder.glob("*/stage.json"), key=lambda file: file.stat().st_mtime)
     for file in files:
+        if file.parent.name in leave:
+            continue
         try:
             stage = load_stage(host, file.parent)
         except ScorefoldError as error:
             notes.append(f"the stage {file.parent.name} can't be read: {error}")
             continue
         loaded[stage.name] = stage
-        stages.append({"name": stage.name, "component": stage.facts["component"], "verb": stage.facts["verb"]})
         notes += [f"{stage.name}: {text}" for text in stage.result.get("warnings", ())]
-    return loaded, notes, stages
+    return loaded, notes
 
 
 def _main_source(loaded: Mapping[str, Any], folder: Path) -> tuple[str, DataSource]:
@@ -212,7 +227,7 @@ def _conditions(parts: list[Dataset]) -> Condition | None:
     return {name: torch.cat([one[name] for one in given if isinstance(one, Mapping)]) for name in given[0]}
 
 
-def _add_samples(gathered: _Gathered, loaded: Mapping[str, Any], main: str, folder: Path) -> None:
+def _add_samples(gathered: _Gathered, loaded: Mapping[str, Any], main: str, folders: Mapping[str, Path]) -> None:
     """Samples and other data of the same shape: of stages that sample, and what an audit found most like copies."""
     shape = gathered.source.event_shape
     for name, stage in loaded.items():
@@ -224,7 +239,7 @@ def _add_samples(gathered: _Gathered, loaded: Mapping[str, Any], main: str, fold
             elif not derived and _main_is_not_made_of(loaded[main], name):
                 gathered.add_source(name, value)
         if stage.facts["verb"] == "audit":
-            _add_copies(gathered, name, folder / name / ARRAYS)
+            _add_copies(gathered, name, folders[name] / ARRAYS)
 
 
 def _main_is_not_made_of(main: Any, name: str) -> bool:

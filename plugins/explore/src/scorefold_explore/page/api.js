@@ -67,7 +67,8 @@ function lost() {
 }
 
 // Asks one question. `title` is shown while it takes long; `onJob` gets a function that stops it.
-export async function ask(what, asked = {}, {title = what, onJob} = {}) {
+// A `quiet` one is not shown at the foot of the page: `onProgress` shows it.
+export async function ask(what, asked = {}, {title = what, onJob, onProgress, quiet = false} = {}) {
   if (still) {
     const found = answers[what + ordered(asked)];
     if (found === undefined) throw new Problem({message: 'this is not in the still page', hint: 'scorefold explore RUN computes it'});
@@ -76,7 +77,7 @@ export async function ask(what, asked = {}, {title = what, onJob} = {}) {
   const body = JSON.stringify({what, asked});
   let facts = await request('ask', {method: 'POST', headers: {'content-type': 'application/json'}, body});
   if (facts.job === undefined || facts.state === 'done' || facts.state === 'failed') return result(facts);
-  const entry = {title, facts, visible: true};
+  const entry = {title, facts, visible: !quiet};
   entry.stop = () => request(`jobs/${facts.job}`, {method: 'DELETE'}).catch(() => {});
   onJob?.(entry.stop);
   waiting.set(facts.job, entry);
@@ -84,6 +85,7 @@ export async function ask(what, asked = {}, {title = what, onJob} = {}) {
   try {
     while (facts.state === 'waiting' || facts.state === 'running') {
       showProgress();
+      onProgress?.(facts);
       facts = await request(`jobs/${number}`);
       entry.facts = facts;
       if (facts.job === undefined) break;

@@ -4,12 +4,13 @@ import {choices, el, number, panel, problem} from './elements.js';
 import {ask, Stopped, still} from './api.js';
 import {copyButton} from './copying.js';
 import {picture} from './pictures.js';
+import {missingPart} from './training.js';
 
 export function codePanel(page) {
   const coders = page.overview.models.code;
   const body = panel('Code', 'code');
   if (!coders.length) {
-    body.append(el('p', {class: 'quiet'}, `This run has no code. What would add one: ${page.overview.missing.codes ?? 'a model that encodes'}.`));
+    body.append(missingPart(page, 'codes', 'Nothing that is open encodes points as codes of a few numbers.'));
     return;
   }
   const select = el('select', {'aria-label': 'model'});

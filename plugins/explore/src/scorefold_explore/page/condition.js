@@ -4,13 +4,14 @@ import {choices, el, number, panel, problem} from './elements.js';
 import {ask, Stopped, still} from './api.js';
 import {copyButton} from './copying.js';
 import {paint, picture} from './pictures.js';
+import {missingPart} from './training.js';
 
 export function conditionPanel(page) {
   const models = Object.entries(page.overview.conditions).filter(([, parts]) => parts.length);
   const body = panel('Conditional samples', 'condition', 'below');
   if (!models.length) {
-    body.append(el('p', {class: 'quiet'}, `This run has nothing to sample from given a part. What would add it: ${
-      page.overview.missing['conditional samples'] ?? 'points that are images'}.`));
+    body.append(page.overview.image ? missingPart(page, 'conditional samples', 'Nothing that is open fills in hidden pixels.')
+      : el('p', {class: 'quiet'}, 'Only images can be filled in, and points here are no images.'));
     return;
   }
   const select = el('select', {'aria-label': 'model'});

@@ -5,6 +5,7 @@ import {choices, el, facts, number, panel, problem} from './elements.js';
 import {ask, Stopped, still} from './api.js';
 import {copyButton} from './copying.js';
 import {paint, picture, table} from './pictures.js';
+import {missingPart} from './training.js';
 
 const STEPS = 20;
 const NAMES = {curve: 'geodesic', line: 'straight line', noise: 'through noise'};
@@ -14,7 +15,7 @@ export function geodesicPanel(page) {
   const spaces = page.overview.models.geometry;
   const body = panel('Between two points', 'geodesic', 'below');
   if (!spaces.length) {
-    body.append(el('p', {class: 'quiet'}, `This run has no geometry. What would add one: ${page.overview.missing.geodesics ?? 'a stage of the kind geometry'}.`));
+    body.append(missingPart(page, 'geodesics', 'Nothing that is open knows the shortest way along the data between two points.'));
     return;
   }
   const select = el('select', {id: 'geometry', 'aria-label': 'geometry'});
@@ -88,7 +89,9 @@ function curves(page, found, given, milliseconds) {
     Array.from({length: given.steps}, (_, at) => picture(found[which], at, 34, `${NAMES[which]}, ${at + 1} of ${given.steps}`))))) : [];
   show();
   return [side, el('label', {}, 'along ', slider), ...strips,
-    facts([['distance', number(found.distance)], [`length of the ${found.rough ? 'first look' : 'geodesic'}`, number(found.curve_length)], ['length of the line', number(found.line_length)],
+    facts([['distance', found.distance === null ? null : `${number(found.distance)}, as this geometry measures it`],
+      [`length of the ${found.rough ? 'first look' : 'geodesic'}`, number(found.curve_length)], ['length of the straight line', number(found.line_length)],
+      ['unit of both lengths', page.overview.units.own],
       ['answered in', still ? null : `${Math.round(milliseconds)} ms, of which the curve took ${(1000 * found.seconds).toFixed(1)} ms`]]),
     found.curve_map ? null : el('p', {class: 'quiet'}, 'This map has no place for other points, so the curves are not on it.'),
     el('div', {class: 'row'}, copyButton('geodesic', () => given))].filter(Boolean);

@@ -18,6 +18,15 @@ export function keptPanel(page) {
   body.append(el('p', {class: 'quiet'}, 'Nothing new is computed here: scorefold explore RUN does.'));
 }
 
+// Warnings above the map, each with the switch that answers it.
+export function warningBar(page) {
+  byId('warnings').replaceChildren(...page.overview.warnings.filter((one) => page.scale() !== one.fix).map(({text, fix}) => {
+    const scale = page.overview.scales.find((one) => one.name === fix);
+    const button = scale && !still ? el('button', {type: 'button', class: 'fix', onclick: () => page.rescale(fix)}, `Scale ${scale.text}`) : null;
+    return el('div', {class: 'warning', role: 'note'}, el('p', {}, text), button);
+  }));
+}
+
 export function notesPanel(page) {
   const {overview} = page;
   const body = panel('About', 'about');

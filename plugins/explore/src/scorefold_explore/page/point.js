@@ -17,7 +17,8 @@ export function pointPanel(page) {
       if (mine === asked) body.replaceChildren(el('p', {class: 'quiet'}, `Looking at ${page.called(point)}…`));
     }, 300);
     try {
-      const found = await ask('point', {point}, {title: 'Point'});
+      const scale = page.scale();
+      const found = await ask('point', {point, ...(scale === 'own' ? {} : {scale})}, {title: 'Point'});
       if (mine === asked) body.replaceChildren(...contents(page, point, found));
     } catch (error) {
       if (mine === asked) body.replaceChildren(problem(error));
@@ -32,18 +33,18 @@ function contents(page, point, found) {
     el('div', {class: 'pair'}, el('figure', {}, picture(found.event, 0, 112, page.called(point), page.columns), el('figcaption', {}, page.called(point))),
       facts([['group', found.group], ['label', found.label], ['equal points', found.copies || null],
         ...Object.entries(found.numbers).map(([name, value]) => [name, number(value)])])),
-    el('h3', {}, 'Nearest points of the data'), thumbs(page, found.neighbours, 'no others'),
+    el('h3', {}, 'Nearest points of the data'), el('p', {class: 'quiet'}, `Distances in ${found.units}.`), thumbs(page, found.neighbours, 'no others'),
     el('h3', {}, 'Nearest samples'), thumbs(page, found.samples, 'there are no samples in this run: add a stage {use: score, do: sample}'),
   ];
   if (found.dimensions.length > 1) {
     parts.push(el('h3', {}, 'Dimension against scale'), lines([{
       name: 'by neighbours', x: found.dimensions.map((one) => one.distance), y: found.dimensions.map((one) => one.dimension)}],
-    {x: 'distance of the farthest neighbour', y: 'dimension', logX: true}));
+    {x: 'distance of the farthest neighbour', y: 'dimension', logX: true, caption: `Dimension by neighbours, of this point alone; distance in ${found.units}.`}));
   } else parts.push(el('p', {class: 'quiet'}, 'Too few different points around it for a dimension against scale.'));
   parts.push(el('h3', {}, 'Spectrum'));
   for (const one of found.spectra) {
     const values = one.values.slice(0, 128);
-    parts.push(lines([{name: one.text, x: values.map((_, index) => index + 1), y: values}], {x: 'direction', y: `spectrum ${one.text}`}));
+    parts.push(lines([{name: one.text, x: values.map((_, index) => index + 1), y: values}], {x: 'direction', y: 'standard deviation', caption: `Spectrum ${one.text}.`}));
   }
   parts.push(...page.overview.models.score.map((score) => byScore(score.name, point)));
   parts.push(el('div', {class: 'row'}, copyButton('point', () => ({point}))));
@@ -72,9 +73,9 @@ function byScore(score, point) {
       const middle = found.spectra.filter((_, index) => [1, 4, 7].includes(index));
       place.replaceChildren(
         lines([{name: score, x: found.dimensions.map((one) => one.sigma), y: found.dimensions.map((one) => one.dimension)}],
-          {x: 'noise level', y: `dimension by ${score}`, logX: true}),
+          {x: 'noise level', y: 'dimension', logX: true, caption: `Dimension by ${score}, of this point alone; noise in ${page.overview.units.own}.`}),
         lines(middle.map((one) => ({name: `noise ${number(one.sigma)}`, x: one.values.map((_, index) => index + 1), y: one.values})),
-          {x: 'direction', y: `eigenvalues of the denoiser of ${score}`}),
+          {x: 'direction', y: 'eigenvalue', caption: `Eigenvalues of the denoiser of ${score}.`}),
         copyButton('spectrum', () => ({score, point})));
     } catch (error) {
       place.replaceChildren(problem(error));

@@ -78,7 +78,7 @@ def make_app(
         remember = _remembers(asked, str(given["what"]), given.get("asked", {}), explored, question, arguments)
         if question.quick:
             return await _quick(request, remember)
-        job = worker.start(remember)
+        job = worker.start(remember, apart=question.apart)
         await run_sync(job.ended.wait, AT_ONCE)
         return _json(request, job.as_json())
 

@@ -1,4 +1,4 @@
-"""Answers that take long: one worker thread, progress, and a way to stop."""
+"""Answers that take long: a worker thread for answers, one for trainings, progress, and a way to stop."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ class Job:
     result: Any = None
     error: dict[str, Any] | None = None
     seconds: float = 0.0
+    apart: bool = False
     ended: threading.Event = field(default_factory=threading.Event)
     stop: threading.Event = field(default_factory=threading.Event)
 
@@ -46,22 +47,26 @@ class Job:
 
 
 class Worker:
-    """One thread that answers one question after another."""
+    """One thread that answers one question after another, and one beside it for what takes minutes."""
 
     def __init__(self) -> None:
         self._jobs: dict[int, Job] = {}
         self._numbers = itertools.count(1)
-        self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="explore", daemon=True)
-        self._thread.start()
+        self._queues: dict[bool, queue.SimpleQueue[Job | None]] = {}
+        for apart in (False, True):
+            waiting = self._queues[apart] = queue.SimpleQueue()
+            threading.Thread(target=_work, args=(waiting,), name="explore", daemon=True).start()
 
-    def start(self, ask: Callable[[], Any]) -> Job:
-        """Puts a question behind those that wait."""
-        job = Job(next(self._numbers), ask)
+    def start(self, ask: Callable[[], Any], apart: bool = False) -> Job:
+        """Puts a question behind those that wait. Of those ``apart`` one runs at a time: another gets its answer."""
+        going = [one for one in self._jobs.values() if one.apart and not one.ended.is_set()]
+        if apart and going:
+            return going[0]
+        job = Job(next(self._numbers), ask, apart=apart)
         self._jobs[job.number] = job
         for number in [n for n, one in self._jobs.items() if one.ended.is_set()][:-KEPT]:
             del self._jobs[number]
-        self._queue.put(job)
+        self._queues[apart].put(job)
         return job
 
     def find(self, number: int) -> Job | None:
@@ -76,15 +81,17 @@ class Worker:
             job.ended.set()
 
     def close(self) -> None:
-        """Stops everything; the thread ends after the step that runs."""
+        """Stops everything; the threads end after the step that runs."""
         for job in list(self._jobs.values()):
             job.stop.set()
-        self._queue.put(None)
+        for waiting in self._queues.values():
+            waiting.put(None)
 
-    def _work(self) -> None:
-        while (job := self._queue.get()) is not None:
-            if not job.stop.is_set():
-                _run(job)
+
+def _work(waiting: queue.SimpleQueue[Job | None]) -> None:
+    while (job := waiting.get()) is not None:
+        if not job.stop.is_set():
+            _run(job)
 
 
 def _run(job: Job) -> None:
