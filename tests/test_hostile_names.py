@@ -28,8 +28,9 @@ from scorefold_registry.host import Host
 from scorefold_registry.plugins.records import PluginRecord
 from scorefold_registry.run.output import write_output
 from scorefold_registry.run.pipeline import run_file
-from scorefold_registry.run.report import answers, write_report
+from scorefold_registry.run.report import write_report
 from scorefold_registry.run.stage_folder import draw
+from scorefold_registry.run.verdicts import answers
 from scorefold_registry.runfile.reader import read
 
 NAMES = {

@@ -36,7 +36,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_file_gives_an_answer_a_table_a_report_and_its_run_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["recommend", "points.csv", *QUICK]) == 0
     said = capsys.readouterr().out
-    assert "estimator:calibrated: intrinsic dimension" in said
+    assert "dimension: The intrinsic dimension is " in said
     assert "95% interval" in said
     for name in ("mle", "gride", "pca"):
         assert f"\n{name} " in said

@@ -154,9 +154,11 @@ def test_a_second_stage_of_a_name_gets_a_number(flow: Stage) -> None:
 def test_how_a_stage_is_shown(points: Stage, drawn: None) -> None:
     found = estimate("estimator:mle", points, split="train", progress=False)
     assert re.fullmatch(
-        r"stage 'estimator': estimator:mle\n  estimator:mle: intrinsic dimension \d\.\d+ \(95% interval .*\)",
+        r"stage 'estimator': estimator:mle\n  The intrinsic dimension is \d\.\d+ \(95% interval .*\)\.\n  advice: .*",
         repr(found),
     )
+    assert found.verdict == found.answer.verdict == repr(found).splitlines()[1].strip()
+    assert found.answer.sure == "clear"
     page = found._repr_html_()
     assert page.startswith("<pre>stage &#x27;estimator&#x27;")
     assert "<img src='data:image/" in page

@@ -13,7 +13,7 @@ from scorefold.config import TrainingConfig
 from scorefold.data import Dataset
 from scorefold.interfaces import Loss, Progress, Trainable
 from scorefold_toolkit.figures import training
-from scorefold_toolkit.training import fit
+from scorefold_toolkit.training import FitReport, fit
 from scorefold_toolkit.training.validation import LossReference, answering_zero, normal_reference, silent_network
 
 
@@ -46,9 +46,37 @@ def test_a_training_reports_what_its_loss_is_to_be_compared_with(held_out: bool)
     expected = float((x[150:] if held_out else x[:150])[:, 0].square().mean())
     assert report.reference == pytest.approx(expected)
     assert report.summary()["metrics"]["loss of a network that answers 0"] == report.reference
-    assert any(f" of {report.reference:.4g}, " in line for line in lines)
+    assert any(f"a network that answers 0, {report.reference:.4g})" in line for line in lines)
     (figure,) = training(report).values()
     assert "a network that answers 0" in [text.get_text() for text in figure.axes[0].get_legend().get_texts()]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("loss", "reference", "said"),
+    [
+        (0.3, 0.5, "40% below the loss of zero, 0.5"),
+        (0.5, 0.5, "no better than zero, 0.5"),
+        (0.6, 0.5, "no better than zero, 0.5"),
+        # A share of a negative number would have the wrong sign: nats are compared by their difference.
+        (-49.28, -27.53, "21.8 below the loss of zero, -27.53"),
+        (-20.0, -27.53, "no better than zero, -27.53"),
+        (-1.0, 0.5, "1.5 below the loss of zero, 0.5"),
+    ],
+)
+@pytest.mark.parametrize("held_out", [False, True])
+def test_a_fit_says_how_far_its_loss_is_below_the_reference(
+    loss: float, reference: float, said: str, held_out: bool
+) -> None:
+    history = [{"step": 9, "loss": 77.0 if held_out else loss}]
+    report = FitReport(
+        9, best_validation=loss if held_out else None, reference=reference, reference_of="zero", history=history
+    )
+    assert report.against(loss) == said
+    answer = report.answer()
+    assert answer["value"] == loss
+    assert said in answer["verdict"]
+    assert ("sure" in answer) == said.startswith("no better")
+    assert answer["minor"]
 
 
 def test_measuring_a_reference_changes_no_training() -> None:

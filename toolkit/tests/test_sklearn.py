@@ -404,5 +404,5 @@ def test_points_whose_distances_are_lost_in_rounding_are_reported() -> None:
     x = torch.rand(200, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64).numpy() + 1e7
     with pytest.warns(UserWarning, match="lost in rounding"):
         found = as_estimator(Fixed(None)).fit(x.astype(np.float32))
-    assert found.estimate_.diagnostics["note"].startswith("warning: the coordinates reach 1e+07")
+    assert found.estimate_.diagnostics["warnings"][0].startswith("the coordinates reach 1e+07")
     assert "warnings" not in as_estimator(Fixed(None)).fit(x).estimate_.diagnostics

@@ -29,11 +29,11 @@ class Estimate:
     ``headline`` is printed in its place: "3 to 46, depending on the scale; no single dimension".
 
     ``pointwise`` (N,) holds the estimate at each point, ``spectrum`` (M, D) the spectra at M chosen points. Diagnostics
-    are numbers, strings, lists, mappings of these, and tensors; ``note``, where there is one, says in a line what the
-    value means, and is printed next to it; ``warnings`` lists reasons not to rely on the value, and is printed in the
-    report; ``index`` (n,) holds the positions of the points of ``pointwise`` where these are not all. With ``row`` (n,)
-    in its place ``pointwise`` has an entry for each row of the source, NaN for others. Raises ``ValueError`` for a
-    value that is no number, and for a value of None with an interval or without a headline.
+    are numbers, strings, lists, mappings of these, and tensors. Verdicts print some of them: ``note``, a line on what
+    the value means; ``scale``, the scale of the data that was read; ``warnings``, reasons not to rely on the value;
+    ``advice``, what to do next. ``index`` (n,) holds the positions of the points of ``pointwise`` where these are not
+    all. With ``row`` (n,) in its place ``pointwise`` has an entry for each row of the source, NaN for others. Raises
+    ``ValueError`` for a value that is no number, and for a value of None with an interval or without a headline.
 
     >>> print(Estimate("intrinsic dimension", 2.04, interval=(1.9, 2.2)).text())
     intrinsic dimension 2.04 (95% interval 1.9 to 2.2)
@@ -77,12 +77,11 @@ class Estimate:
         return f"{self.quantity} {self.value:.4g}" + (f" ({self.interval_name()} {ends})" if ends else "")
 
     def with_warnings(self, warnings: Sequence[str]) -> Estimate:
-        """The same estimate with these warnings before its own; its note begins with the first of them."""
+        """The same estimate with these warnings before its own."""
         if not warnings:
             return self
         own = self.diagnostics
-        note = "; ".join(str(part) for part in (f"warning: {warnings[0]}", own.get("note")) if part)
-        return replace(self, diagnostics={**own, "note": note, "warnings": [*warnings, *own.get("warnings", ())]})
+        return replace(self, diagnostics={**own, "warnings": [*warnings, *own.get("warnings", ())]})
 
     def summary(self) -> dict[str, Any]:
         """The estimate as JSON: quantity, value, interval, level, headline, covers, and the diagnostics that aren't

@@ -57,7 +57,7 @@ def test_its_bias_on_the_ten_sphere_is_half_of_the_traces(
     found = estimate(make_score(distribution, (100,)), x, sigma=sigma)
     assert found.value == pytest.approx(value, abs=0.006)
     assert 10 - found.diagnostics["projector_trace"] == pytest.approx(2 * (10 - found.value), rel=0.3)
-    assert ("curved" in found.diagnostics["note"]) == (sigma > 0.1)
+    assert any("curved" in text for text in found.diagnostics["warnings"]) == (sigma > 0.1)
 
 
 @pytest.mark.parametrize(("time", "value"), [(1e-4, 10.000), (1e-3, 9.998), (1e-2, 9.960)])

@@ -32,7 +32,7 @@ def estimate(score: ScoreModel, x: Tensor, **config: Any) -> Estimate:
 
 
 def warned(found: Estimate, text: str) -> bool:
-    assert all(warning in found.diagnostics["note"] for warning in found.diagnostics["warnings"][:1])
+    assert not any(warning in found.diagnostics["note"] for warning in found.diagnostics["warnings"])
     return any(text in warning for warning in found.diagnostics["warnings"])
 
 

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from scorefold.interfaces import ScoreModel
-from scorefold_iddiff import warnings
 from scorefold_iddiff.config.cascade import CascadeConfig
 from scorefold_iddiff.config.normal_bundle import NormalBundleConfig
 from scorefold_iddiff.config.successors import DenoisingLossConfig, FLIPDConfig, LanczosConfig
@@ -100,9 +99,3 @@ def test_a_score_of_other_data(radius: float, said: bool, make_score: MakeScore,
     found = warnings_of("denoising-loss", score, x, 0.1)
     assert any("E g (g - z) = " in text for text in found) == said
     assert any(text.startswith("the dimension is read as") for text in found) == said
-
-
-def test_a_note_ends_with_the_first_warning_and_the_number_of_others() -> None:
-    assert warnings.with_warnings("at sigma 1", []) == "at sigma 1"
-    assert warnings.with_warnings("at sigma 1", ["one"]) == "at sigma 1; warning: one"
-    assert warnings.with_warnings("at sigma 1", ["one", "two", "three"]).endswith("one (2 more among the diagnostics)")

@@ -102,7 +102,7 @@ def test_what_is_drawn_comes_from_the_seed_alone() -> None:
 def test_middles_of_interpolations_are_held_to_the_training_points() -> None:
     outcome = run(interpolate, noisy(), events(SHAPE, test=100, train=400), InterpolateCodesOptions(pairs=50))
     answer = outcome.result["answer"]
-    assert answer["quantity"] == "distance of decoded middles from the data, over that of held-out points"
+    assert answer["quantity"] == "distance of decoded middles from the data, in distances of held-out points"
     # Codes and noises on great circles: the middles of normal events are as far out as others are.
     assert answer["value"] == pytest.approx(1.0, abs=0.25)
     straight = run(

@@ -83,7 +83,7 @@ def test_a_straight_path_of_normal_data_is_straight() -> None:
     x = outcome.arrays["interpolations"]
     torch.testing.assert_close(x[:, 1], (x[:, 0] + x[:, 2]) / 2, atol=1e-6, rtol=0)
     answer = outcome.result["answer"]
-    assert answer["reading"] == "these are straight lines"
+    assert answer["verdict"].startswith("These paths are straight lines")
 
 
 def test_a_flow_goes_through_its_code() -> None:
@@ -150,7 +150,7 @@ def test_an_answer_is_withheld_where_the_ends_do_not_come_back() -> None:
     answer = outcome.result["answer"]
     assert answer["value"] is None
     assert answer["interval"] is None
-    assert answer["reading"].startswith("withheld, since the ends come back off by")
+    assert answer["verdict"].startswith("No answer: the ends of the paths come back off by")
     # The middles that noise decodes to are no data either.
     off, lost = outcome.result["warnings"]
     assert "decoding: {steps: 256}" in off
@@ -166,7 +166,7 @@ def test_images_are_drawn_with_their_ends_and_how_far_these_come_back_off() -> N
     name = "sharpness of the middles over that of the points"
     # 1 in the mean, with a deviation of 0.11 for 20 pairs.
     assert run(Exact((1, 4, 4)), source((1, 4, 4)), pairs=20, times=3).result["metrics"][name] > 0.4
-    assert "of the points' sharpness, these" in outcome.result["answer"]["reading"]
+    assert "of the sharpness of the points, straight lines" in outcome.result["answer"]["verdict"]
     assert [row.startswith("off by 0.") and row.endswith("%") for row in outcome.drawn.rows] == [True] * 3
     figures = draw_rows(outcome.drawn)
     (axes,) = figures["rows"].axes

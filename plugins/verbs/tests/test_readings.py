@@ -61,11 +61,11 @@ def test_a_likelihood_is_compared_with_a_normal_distribution() -> None:
     source = shifted(train=4000, test=400)
     options = LikelihoodOptions(limit=400)
     answer = evaluate_likelihood(Shifted().double(), {"data": source}, options, context()).result["answer"]
-    start, _, value = answer["reading"].rpartition(" ")
-    assert start == "a normal distribution fitted to the training split of these data has"
-    assert float(value) == pytest.approx(answer["value"], abs=0.01), "it is the distribution of the model"
+    normal_one = answer["baselines"]["normal distribution"]
+    assert normal_one == pytest.approx(answer["value"], abs=0.01), "it is the distribution of the model"
+    assert answer["verdict"].startswith("The model is no better than a normal distribution")
     alone = evaluate_likelihood(Shifted().double(), {"data": shifted(test=40)}, LikelihoodOptions(), context())
-    assert "reading" not in alone.result["answer"]
+    assert "baselines" not in alone.result["answer"]
 
 
 def test_samples_are_compared_with_training_points() -> None:
@@ -73,9 +73,13 @@ def test_samples_are_compared_with_training_points() -> None:
     right = sample(Shifted().double(), {"data": source}, SampleOptions(n=500), context()).result
     assert right["answer"]["quantity"] == "energy distance from the test points"
     assert abs(right["answer"]["value"]) < 0.03
-    assert right["answer"]["reading"].startswith("as many training points are at ")
+    assert (
+        right["answer"]["baselines"]["training points"]
+        == right["metrics"]["energy distance of training points from them"]
+    )
     wrong = sample(Normal().double(), {"data": source}, SampleOptions(n=500, steps=10), context()).result
     assert wrong["answer"]["value"] > 0.1
+    assert wrong["answer"]["verdict"].startswith("Samples lie farther from the test points than training points do")
     unlike = Source(train=Dataset(normal(9, 2, seed=1))), Source(test=Dataset(normal(9, 3, seed=1)))
     for other in ({}, *({"data": source} for source in unlike)):
         assert "answer" not in sample(Shifted().double(), other, SampleOptions(n=5), context()).result
@@ -89,8 +93,8 @@ def test_few_training_points_are_not_counted_twice() -> None:
         ).result["answer"]
         for count in (1, 4)
     }
-    assert "reading" not in answers[1]
-    assert abs(float(answers[4]["reading"].rpartition(" ")[2])) < 0.4
+    assert "baselines" not in answers[1]
+    assert abs(answers[4]["baselines"]["training points"]) < 0.4
 
 
 def test_wide_events_are_compared_in_seconds() -> None:
@@ -109,10 +113,11 @@ def test_an_assessment_is_compared_with_training_points(conditional: bool) -> No
     source = Source(train=train, test=test)
     options = AssessOptions(n=5, conditions=300, steps=20, batch_size=400)
     answer = assess(model.double(), {"data": source}, options, context()).result["answer"]
-    value = float(answer["reading"].removeprefix("training points in place of the samples have "))
+    value = answer["baselines"]["training points"]
     if conditional:
         assert answer["quantity"] == "energy score"
         assert value > answer["value"] + 0.2, "points that know nothing of the condition are worse"
+        assert answer["verdict"].startswith("Samples are closer to the truth than random training points")
     else:
         assert answer["quantity"] == "energy distance"
         assert abs(value) < 0.05
@@ -135,7 +140,7 @@ def test_training_points_reach_only_the_measure_that_gives_the_answer() -> None:
     source = Source(train=Dataset(normal(90, 2, seed=1)), test=Dataset(normal(30, 2, seed=2)))
     options = AssessOptions(n=5, conditions=30, steps=2)
     outcome = assess(Posterior().double(), {"data": source, "metrics": [Counting()]}, options, context())
-    assert outcome.result["answer"]["reading"].startswith("training points in place of the samples")
+    assert "training points" in outcome.result["answer"]["baselines"]
     assert sum(seen) == 5 * 30, "a metric that gives no answer is shown each draw once, and no training point"
 
 
@@ -148,7 +153,8 @@ def test_unusual_points_are_compared_with_chance() -> None:
     )
     assert found.result["answer"]["quantity"] == "AUROC by cost"
     assert found.result["answer"]["value"] > 0.99
-    assert "0.5 is chance" in found.result["answer"]["reading"]
+    assert found.result["answer"]["verdict"].startswith("Unusual points are separated from usual ones")
+    assert found.result["answer"]["interval"][0] > 0.95
 
 
 def test_straight_lines_across_a_circle_leave_the_data() -> None:
@@ -163,7 +169,8 @@ def test_straight_lines_across_a_circle_leave_the_data() -> None:
     low, high = result["answer"]["interval"]
     assert low < high
     assert (low + high) / 2 == pytest.approx(result["answer"]["value"])
-    assert float(result["answer"]["reading"].removeprefix("the middles of straight lines are at ")) > 20
+    assert result["answer"]["baselines"]["straight"] > 20
+    assert result["answer"]["verdict"].startswith("Decoded paths stay closer to the data than straight lines")
 
 
 def test_paths_that_are_lost_have_no_answer() -> None:
@@ -178,14 +185,14 @@ def test_paths_that_are_lost_have_no_answer() -> None:
         assert len(warnings) == (far != 0)
         if far:
             assert "the model has not learned these data" in warnings[0]
-            assert result["answer"]["reading"].startswith("withheld, since the middles of the paths lie at")
+            assert result["answer"]["verdict"].startswith("No answer: the middles of the paths lie at")
             assert found == {}
         else:
             assert found["middles from the data"] == result["answer"]["value"]
     _, straight, _ = of_path((start + end) / 2, start, end, source, what="decoded")
-    assert straight["answer"]["reading"] == "these are straight lines"
+    assert straight["answer"]["verdict"].startswith("These paths are straight lines")
     _, bent, _ = of_path((start + end) / 2 + 0.01 * (end - start), start, end, source, what="decoded")
-    assert bent["answer"]["reading"].startswith("the middles of straight lines are at ")
+    assert not bent["answer"]["verdict"].startswith("These paths are straight lines")
     at = float(straight["answer"]["value"])
     usual = torch.cdist(torch.cat([start, end]), points).amin(1).mean()
     for times, withheld in ((2.9, False), (3.1, True)):

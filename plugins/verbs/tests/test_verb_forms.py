@@ -427,7 +427,7 @@ def test_middles_of_paths_by_hand() -> None:
     assert metrics == {"middles from the data": pytest.approx(3)}
     error = 1.96 * 2 / math.sqrt(2)
     assert result["answer"]["interval"] == pytest.approx([3 - error, 3 + error])
-    assert result["answer"]["reading"] == "the middles of straight lines are at 0"
+    assert result["answer"]["baselines"] == {"straight": 0}
     assert warnings == []
     _, lost, said = of_path(middles + 0.1, start, end, Source(train=Dataset(train)), what="decoded")
     assert lost["answer"]["value"] is None
@@ -447,7 +447,7 @@ def test_middles_of_images_have_their_sharpness_beside_straight_lines() -> None:
     start = normal(2, 1, 4, 4)
     metrics, result, _ = of_path(start / 2, start, -start, Source(train=Dataset(start + 1)), what="decoded")
     assert metrics["sharpness of the middles over that of the points"] == pytest.approx(0.25)
-    assert result["answer"]["reading"].endswith(", and have 0 of the points' sharpness, these 0.25")
+    assert result["answer"]["verdict"].endswith("keep 25% of the sharpness of the points, straight lines 0%.")
     assert float(sharpness(start / 2).mean() / sharpness(start).mean()) == pytest.approx(0.25)
 
 

@@ -312,12 +312,12 @@ def test_warnings_of_the_data_come_before_those_of_an_estimate() -> None:
     assert own.with_warnings([]) is own
     both = own.with_warnings(["uneven", "copies"])
     assert both.diagnostics == {
-        "note": "warning: uneven; at sigma 1",
+        "note": "at sigma 1",
         "warnings": ["uneven", "copies", "coarse"],
         "sigma": 1.0,
     }
     alone = Estimate("k", 2.0).with_warnings(["uneven"])
-    assert alone.diagnostics == {"note": "warning: uneven", "warnings": ["uneven"]}
+    assert alone.diagnostics == {"warnings": ["uneven"]}
 
 
 def test_data_in_other_units_than_those_of_training_are_reported() -> None:

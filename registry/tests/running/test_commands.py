@@ -36,7 +36,7 @@ def test_run_says_what_stages_say_against_themselves(say: Say, write: Callable[.
     space = "  space: {use: geometry:tiny-many, inputs: {parts: [data]}}\n"
     paths = "  paths: {use: space, do: interpolate, inputs: {data: data}, options: {pairs: 2}}\n"
     write(SHORT + space + paths, "uncertain.yaml")
-    assert "paths: it has <several> parts" in say("run", "uncertain.yaml").out.splitlines()
+    assert "  caution: it has <several> parts" in say("run", "uncertain.yaml").out.splitlines()
 
 
 def test_run_says_what_it_does_what_it_found_and_where(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,24 +45,22 @@ def test_run_says_what_it_does_what_it_found_and_where(say: Say, monkeypatch: py
     lines = said.out.splitlines()
     assert lines[0] == "[1/5] data: data:tiny"
     assert any(line.startswith("  score: ") and "loss" in line for line in lines)
-    assert any(
-        line.startswith("estimator:tiny-mean: intrinsic dimension ") and "95% interval" in line for line in lines
-    )
+    assert any(line.startswith("mean: The intrinsic dimension is ") and "95% interval" in line for line in lines)
     assert lines[-1].startswith("report: ")
     assert Path(lines[-1].removeprefix("report: ")).exists()
     again = say("run", "run.yaml", "--quiet")
     assert again.out.splitlines()[0] == ""
     assert [line.partition(":")[0] for line in again.out.splitlines()[1:]] == [
-        "estimator",
-        "  tiny",
         "dimension",
-        "estimator",
         "  tiny",
+        "  caution",
         "mean",
+        "  tiny",
+        "  caution",
         "next",
         "report",
     ]
-    assert "mean: of <few> points" in again.out.splitlines()
+    assert again.out.splitlines().count("  caution: of <few> points") == 2
     assert again.out.splitlines()[-2].startswith("next: scorefold explore runs/")
     monkeypatch.setattr("scorefold_registry.cli.commands.run.find_spec", lambda name: None)
     assert "\nnext: scorefold apply runs/" in say("run", "run.yaml", "--quiet").out
@@ -72,8 +70,8 @@ def test_run_says_what_it_does_what_it_found_and_where(say: Say, monkeypatch: py
 def test_a_run_in_colours(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     lines = say("run", "run.yaml", "--quiet").out.splitlines()
-    assert any(line.startswith("\x1b[1;36mestimator:tiny-mean: intrinsic dimension ") for line in lines)
-    assert "\x1b[33mmean: of <few> points\x1b[0m" in lines
+    assert any(line.startswith("\x1b[1;36mmean: The intrinsic dimension is ") for line in lines)
+    assert "\x1b[33m  caution: of <few> points\x1b[0m" in lines
     assert not lines[-1].startswith("\x1b")
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b" not in say("run", "run.yaml", "--quiet").out

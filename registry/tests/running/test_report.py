@@ -19,8 +19,9 @@ from scorefold.artefacts import read_json, write_json
 from scorefold.plugin import hookimpl
 from scorefold_registry.host import Host
 from scorefold_registry.run.progress import duration, number_text
-from scorefold_registry.run.report import STYLES, TAGS, Answer, alike, answers, clean_section, stage_warnings
+from scorefold_registry.run.report import STYLES, TAGS, clean_section
 from scorefold_registry.run.result import RunResult
+from scorefold_registry.run.verdicts import alike, answers, stage_warnings
 
 pytestmark = pytest.mark.usefixtures("drawn")
 
@@ -189,13 +190,14 @@ def test_the_answer_comes_first(page: Page, finished: RunResult) -> None:
     value = f"{finished.value('dimension').value:.1f}"
     assert value in page.text[: page.text.index("1. data")]
     first = answers(finished.folder, finished.as_json()["stages"])[0]
-    assert first.sentence().startswith(f"estimator:tiny-scored: intrinsic dimension {value} (95% interval ")
-    assert first.sentence().endswith("where the truth is 1\n  tiny")
+    assert first.sentence().startswith(f"dimension: The intrinsic dimension is {value} (95% interval ")
+    assert first.details() == [("note", "tiny"), ("caution", "caution: of <few> points")]
+    assert first.sentence().endswith(" too low. Read it with caution.")
 
 
 def test_a_note_stands_under_its_value(page: Page) -> None:
     before = page.text[: page.text.index("1. data")]
-    assert "where the truth is 1\n            Tiny.\n" in re.sub(r"\n +", "\n            ", before)
+    assert "too low. Read it with caution. Tiny. " in " ".join(before.split())
 
 
 def test_warnings_are_listed_under_the_note(page: Page, finished: RunResult) -> None:
@@ -243,7 +245,7 @@ def test_what_plugins_call_things_can_not_break_the_page(run: Callable[..., RunR
 def test_runs_without_an_estimate_answer_with_what_they_measured(run: Callable[..., RunResult]) -> None:
     result = run("version: 1\nstages:\n  data: {use: data:tiny}\n")
     found = answers(result.folder, result.as_json()["stages"])
-    assert found[0] == Answer("data", "data:tiny", "train points", "20", "", "")
+    assert found[0].sentence().startswith("data: It measured train points 20; ")
     assert answers(Path(), []) == []
 
 
@@ -251,12 +253,12 @@ def test_a_stage_without_a_value_says_why(run: Callable[..., RunResult]) -> None
     result = run("version: 1\nstages:\n  data: {use: data:tiny}\n")
     stages = result.as_json()["stages"]
     file = result.folder / "data" / "result.json"
-    answer = {"quantity": "distance", "value": None, "interval": None, "reading": "withheld: it is too far"}
+    answer = {"quantity": "distance", "value": None, "interval": None, "reading": "it is too far"}
     file.write_text(json.dumps({**read_json(file), "answer": answer}))
     (found,) = answers(result.folder, stages)
-    assert found.sentence() == "data:tiny: distance: no value; withheld: it is too far"
+    assert (found.sentence(), found.sure) == ("data: The distance has no value. It is too far.", "withheld")
     file.write_text(json.dumps({**read_json(file), "answer": {"quantity": "distance", "value": None}}))
-    assert answers(result.folder, stages)[0].quantity == "train points"
+    assert answers(result.folder, stages)[0].quantity == "metrics"
 
 
 BY_LABEL = """version: 1
@@ -277,7 +279,7 @@ def test_answers_by_label_stand_in_the_answer_the_report_and_the_json(run: Calla
     (answer,) = answers(result.folder, facts["stages"])
     said, low, high = alike(rows[0]["value"], *rows[0]["interval"])
     line = f"label 0: {said} ({low} to {high}), {rows[0]['points']} points"
-    assert line in answer.sentence().splitlines()[2]
+    assert ("label", line) in answer.details()
     text = " ".join(Page(result.report.read_text()).text.split())
     assert f"0 {said} {low} to {high} {rows[0]['points']} points" in text
     again = run(BY_LABEL).as_json()["stages"][1]
@@ -294,7 +296,10 @@ def test_a_stage_answers_with_what_it_is_compared_with(tmp_path: Path) -> None:
         return [each.sentence() for each in answers(tmp_path, [stage])]
 
     (tmp_path / "error").mkdir()
-    sentence = "score:tiny: error 1.128 (95% interval 1.100 to 1.200), where the truth is 1; the mean has 1"
+    sentence = (
+        "error: The error is 1.128 (95% interval 1.100 to 1.200). "
+        "The true value is 1, so the answer is 0.128 too high. The mean has 1."
+    )
     assert said(answer) == [sentence]
     for other in (
         None,
@@ -303,14 +308,14 @@ def test_a_stage_answers_with_what_it_is_compared_with(tmp_path: Path) -> None:
         {**answer, "interval": "wide"},
         {"quantity": "error"},
     ):
-        assert said(other) == ["score:tiny: first 3"]
+        assert said(other) == ["error: It measured first 3."]
 
 
 def test_an_allocation_answers_in_words(run: Callable[..., RunResult]) -> None:
     result = run("version: 1\nstages:\n  plan: {use: allocator:uniform, options: {budget: 100}}\n")
     (answer,) = answers(result.folder, result.as_json()["stages"])
-    assert "tasks" in answer.value
-    assert answer.value in Page(result.report.read_text()).text
+    assert answer.verdict.startswith("The plan is ")
+    assert answer.verdict in Page(result.report.read_text()).text
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ class Report:
             "quantity": f"copied share of the samples ({first.space})",
             "value": first.rates.excess(),
             "interval": list(first.rates.interval()),
-            "reading": verdicts.summary(judged),
+            **verdicts.answer(judged, self.warnings),
         }
         shown = _shown(sets, measured)
         return Outcome(self.metrics, result, _arrays(sets, measured, shown), shown=shown)

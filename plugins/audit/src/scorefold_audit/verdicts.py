@@ -298,9 +298,37 @@ def facts(overlap: Overlap) -> list[dict[str, Any]]:
     ]
 
 
-def summary(judged: Sequence[Mapping[str, Any]]) -> str:
-    """What the verdicts come to, in a few words."""
-    names = list(dict.fromkeys(verdict["name"] for verdict in judged if verdict["found"]))
-    if not names:
-        return f"none of {len(judged)} tests found anything"
-    return f"{len(names)} found: {', '.join(names)}"
+def answer(judged: Sequence[Mapping[str, Any]], warnings: Sequence[str]) -> dict[str, Any]:
+    """What the verdicts come to, as entries of a result's ``answer``: whether the model copies comes first, what else
+    was found follows. The ``warnings`` are about the data."""
+    found = [verdict for verdict in judged if verdict["found"]]
+    names = list(dict.fromkeys(verdict["name"] for verdict in found))
+    copies = next((verdict for verdict in judged if verdict["name"] == "copies" and verdict["found"]), None)
+    tested = next((verdict for verdict in judged if verdict["name"] == "copies"), None)
+    near = next((verdict for verdict in found if verdict["name"] == "memorisation"), None)
+    advice = ""
+    if copies is not None:
+        said = f"This model copies its training data. {_share(copies)}."
+        advice = "look at the copies, then remove duplicates of the training data, train on more data or for less long"
+    elif near is not None:
+        pairs = f"In {near['value']:.1%} of pairs a sample is nearer to the training data than a held-out point"
+        said = f"This model memorises its training data, though no sample is a clear copy. {pairs}."
+        advice = "train on more data or for less long, and audit more samples"
+    elif tested is not None:
+        said = f"No sign of copying. {_share(tested)}."
+        if tested["smallest_found"] is not None:
+            said += f" A share of {tested['smallest_found']:.1%} or more would have been found in 8 of 10 such audits."
+    else:
+        said = "Whether this model copies was not tested."
+        advice = "give held-out points that the model was not trained on"
+    others = [TESTS[name] for name in names if name not in ("copies", "memorisation")]
+    if others:
+        said += f" Also found: {'; '.join(others)}."
+    sure = "with caution" if warnings else "clear"
+    return {"verdict": said, "sure": sure, "advice": advice, "caveats": list(warnings)}
+
+
+def _share(verdict: Mapping[str, Any]) -> str:
+    low, high = verdict["interval"]
+    share = f"An estimated {max(0.0, verdict['value']):.1%} of its samples are copies"
+    return f"{share} (95% interval {max(0.0, low):.1%} to {high:.1%}, {verdict['where']})"

@@ -229,9 +229,3 @@ def of_data(look: Survey, sigma: float, points: int, ambient: int) -> list[str]:
     if points < _FEW_POINTS:
         found.append(f"only {points} points were read, too few for an interval over points")
     return found
-
-
-def with_warnings(note: str, warnings: Sequence[str]) -> str:
-    """A note with the first warning, and how many more there are."""
-    more = f" ({len(warnings) - 1} more among the diagnostics)" if len(warnings) > 1 else ""
-    return f"{note}; warning: {warnings[0]}{more}" if warnings else note

@@ -39,6 +39,7 @@ from scorefold_verbs.measures import (
     read_lpips,
 )
 from scorefold_verbs.readings import training_points
+from scorefold_verbs.verdicts import of_assessment
 
 _CLOUD = 500
 
@@ -113,10 +114,10 @@ def assess(component: ScoreModel | Flow, inputs: Inputs, options: AssessOptions,
     outcome = _outcome(component, options, units, points, measures, _shown(shown, most, units, measures))
     answer = outcome.result["answer"]
     instead = [measure for measure in new_measures(context.generator("other places")) if _gives(measure, answer)]
+    training = None
     if _add_training_points(instead, source, batches, options.n, partial(_held, component, units, operator), context):
-        found, _, _ = _numbers(instead)
-        if answer["quantity"] in found:
-            answer["reading"] = f"training points in place of the samples have {found[answer['quantity']]:.4g}"
+        training = _numbers(instead)[0].get(answer["quantity"])
+    answer |= of_assessment(answer["quantity"], answer["value"], answer.get("interval"), training)
     if groups is not None:
         outcome.result = with_labels(outcome.result, *groups.rows())
     return outcome

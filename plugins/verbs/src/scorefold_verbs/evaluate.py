@@ -22,6 +22,7 @@ from scorefold_toolkit.shards import in_shards
 from scorefold_verbs.config.verbs import LikelihoodOptions
 from scorefold_verbs.inputs import Inputs, points_of
 from scorefold_verbs.readings import gaussian_log_density
+from scorefold_verbs.verdicts import of_likelihood
 
 
 def evaluate_likelihood(
@@ -47,10 +48,8 @@ def evaluate_likelihood(
     if component.condition_spec is None and component.event_scale.levels is None:
         normal = gaussian_log_density(source, dataset, context)
     if normal is not None:
-        dimension = math.prod(component.event_shape)
-        answer["reading"] = (
-            f"a normal distribution fitted to the training split of these data has {-normal / dimension:.4g}"
-        )
+        normal = -normal / math.prod(component.event_shape)
+    answer |= of_likelihood(answer["quantity"], answer["value"], answer.get("interval"), normal, answer.get("truth"))
     scaled = source.event_scale.log_volume(tuple(component.event_shape))
     if scaled != 0 and source.event_scale.levels is None:
         metrics["log-likelihood in the units of the file (nats)"] = float(log_prob.mean()) - scaled

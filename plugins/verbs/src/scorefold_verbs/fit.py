@@ -69,7 +69,7 @@ def fit(component: nn.Module, inputs: Inputs, options: None, context: StageConte
         part = _Part(sent, source, str(context.device).partition(":")[0], context.dtype, settings)
         with context.together("scorefold_verbs.fit:train_part", part):
             report = train(component, training, config, metrics=context.metrics, **settings, **shown)
-    result: dict[str, Any] = {"trained": True, **report.summary()}
+    result: dict[str, Any] = {"trained": True, **report.summary(), "answer": report.answer()}
     seen = training if validation is None else validation
     after = [*component.training_warnings(seen.take(torch.arange(min(_DIAGNOSED, len(seen)))))]
     if isinstance(component, Encodes):

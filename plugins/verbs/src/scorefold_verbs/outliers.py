@@ -23,6 +23,7 @@ from scorefold_toolkit.drawing import refuse_codes
 from scorefold_verbs.config.verbs import OutlierOptions
 from scorefold_verbs.evaluate import log_probs
 from scorefold_verbs.inputs import Inputs, points_of
+from scorefold_verbs.verdicts import of_auroc
 
 
 @dataclass(frozen=True)
@@ -123,8 +124,9 @@ def outliers(component: ScoreModel | Flow, inputs: Inputs, options: OutlierOptio
     result: dict[str, Any] = {"metrics": metrics}
     if "unusual" in scores:
         best = max((name for name in metrics if name.startswith("AUROC")), key=metrics.__getitem__)
-        reading = "the best of the scores; 0.5 is chance, and 1 separates unusual points from usual ones"
-        result["answer"] = {"quantity": best, "value": metrics[best], "reading": reading}
+        name, counts = best.removeprefix("AUROC by "), [len(next(iter(scores[group].values()))) for group in groups]
+        verdict = of_auroc(name, metrics[best], unusual=counts[1], usual=counts[0])
+        result["answer"] = {"quantity": best, "value": metrics[best], **verdict}
     flat = {
         (name if group == "usual" else f"unusual {name}"): values
         for group, named in rows.items()

@@ -19,6 +19,7 @@ from scorefold_verbs.inputs import Inputs, choice, codes_arrays, codes_of, drawn
 from scorefold_verbs.latents import traverse
 from scorefold_verbs.latents.codes import lerp, slerp
 from scorefold_verbs.readings import of_path
+from scorefold_verbs.verdicts import withheld
 
 CLOSE = 0.05
 """The largest round-trip error, over the spread of the points, of a path whose ends count as the points."""
@@ -210,10 +211,10 @@ def _length(component: ScoreModel | Flow, noise: Tensor, context: StageContext) 
 def _withhold(result: dict[str, Any], component: ScoreModel | Flow, off: float) -> None:
     """Takes the answer and the metric of a path back whose ends are not the points, and warns first of that."""
     result["metrics"].pop("middles from the data", None)
-    if "answer" in result:
-        reading = f"withheld, since the ends come back off by {off:.2g} of the data's spread"
-        result["answer"] |= {"value": None, "interval": None, "reading": reading}
     remedy = "decoding: {steps: 256}" if isinstance(component, ScoreModel) else "float64, or a flow that bends less"
+    if "answer" in result:
+        reason = f"the ends of the paths come back off by {off:.2g} of the data's spread"
+        result["answer"] = withheld(result["answer"], reason, f"try {remedy}")
     result["warnings"] = [
         f"the ends of the paths come back off by {off:.2g} of the data's spread, above {CLOSE:g}, so the paths are not "
         f"between these points; try {remedy}. A score that draws at random has no way back",

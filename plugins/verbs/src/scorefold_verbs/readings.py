@@ -1,4 +1,4 @@
-"""What the number of a stage is compared with, as the end of its sentence."""
+"""What the number of a stage is compared with."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from scorefold.interfaces import DataSource
 from scorefold.stage import StageContext
 from scorefold_toolkit.metrics import energy_distance, sharpness
 from scorefold_verbs.inputs import choice, nearness, points_of
+from scorefold_verbs.verdicts import of_paths, withheld
 
 MOST = 2000
 """The most points of each set that an energy distance is taken between."""
@@ -112,33 +113,30 @@ def of_path(
     How far they are from the data, in the unit of ``nearness``, and of images their sharpness over that of the ends,
     next to straight lines: the mean of two images is blurred, and near to many. ``denoised`` (B, *E) are the denoised
     middles of straight lines, where something can denoise them: the baseline to beat. Paths that are straight lines are
-    called so. No entry where nothing is compared.
+    called so. The verdict is of ``verdicts.of_paths``. No entry where nothing is compared.
     """
     held_out, straight = torch.cat([start, end]), (start + end) / 2
     image = start.dim() == 4 and min(start.shape[2:]) >= 3
-    others = [straight] if denoised is None else [straight, denoised]
-    sharp = [float(sharpness(x.double()).mean()) for x in (held_out, middles, *others)] if image else [0.0] * 4
+    baselines = [straight] if denoised is None else [straight, denoised]
+    sharp = [float(sharpness(x.double()).mean()) for x in (held_out, middles, *baselines)] if image else [0.0] * 4
     real = sharp[0]
     share, *of_others = (value / (real or 1) for value in sharp[1:])
     metrics = {"sharpness of the middles over that of the points": share} if real else {}
-    near, *lines = (nearness(x, held_out, source) for x in (middles, *others))
+    near, *lines = (nearness(x, held_out, source) for x in (middles, *baselines))
     if near is None:
         return metrics, {}, []
     value, error = float(near.mean()), 1.96 * float(near.std(correction=0)) / math.sqrt(len(near))
-    known = [float(line.mean()) for line in lines if line is not None]
-    reading = f"the middles of straight lines are at {', denoised at '.join(f'{each:.3g}' for each in known)}"
+    others = [line for line in lines if line is not None]
+    known = [float(line.mean()) for line in others]
     bent = (middles - straight).flatten(1).norm(dim=1).mean() / (end - start).flatten(1).norm(dim=1).mean()
-    if bent <= STRAIGHT:
-        reading = "these are straight lines"
-    elif real:
-        sharpnesses = ", denoised ".join(f"{each:.2g}" for each in of_others)
-        reading += f", and have {sharpnesses} of the points' sharpness, these {share:.2g}"
+    sharpnesses = (share, of_others[0]) if real else None
+    interval = [value - error, value + error]
     answer: dict[str, Any] = {
-        "quantity": f"distance of {what} middles from the data, over that of held-out points",
+        "quantity": f"distance of {what} middles from the data, in distances of held-out points",
         "value": value,
-        "interval": [value - error, value + error],
+        "interval": interval,
         "baselines": dict(zip(("straight", "straight, denoised"), known, strict=False)),
-        "reading": reading,
+        **of_paths(what, near, others, interval, straight=bool(bent <= STRAIGHT), sharp=sharpnesses),
     }
     if value <= LOST * max(1.0, known[0]):
         if denoised is not None:
@@ -146,5 +144,5 @@ def of_path(
             metrics["denoised straight lines from the data"] = known[1]
         return {**metrics, "middles from the data": value}, {"answer": answer}, []
     text = f"the middles of the paths lie at {value:.3g}, and those of straight lines at {known[0]:.3g}"
-    answer |= {"value": None, "interval": None, "reading": f"withheld, since {text}"}
-    return {}, {"answer": answer}, [f"{text}: the model has not learned these data. Train it longer, or take another"]
+    said = f"{text}: the model has not learned these data"
+    return {}, {"answer": withheld(answer, said, "train the model longer, or take another")}, [said]

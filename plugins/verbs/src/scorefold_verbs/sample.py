@@ -21,6 +21,7 @@ from scorefold_verbs.config.verbs import (
 )
 from scorefold_verbs.inputs import Inputs, conditions_of
 from scorefold_verbs.readings import distances
+from scorefold_verbs.verdicts import of_samples
 
 
 @torch.no_grad()
@@ -44,10 +45,10 @@ def sample(component: ScoreModel | Flow, inputs: Inputs, options: SampleOptions,
     if found is not None:
         quantity = f"energy distance from the {context.split or 'test'} points"
         metrics[quantity] = found.samples
-        result["answer"] = {"quantity": quantity, "value": found.samples}
         if found.training is not None:
             metrics["energy distance of training points from them"] = found.training
-            result["answer"]["reading"] = f"as many training points are at {found.training:.4g}"
+        verdict = of_samples(found.samples, found.training, context.split or "test")
+        result["answer"] = {"quantity": quantity, "value": found.samples, **verdict}
     scale = component.event_scale
     bounded = scale.low is not None or scale.high is not None
     seen = draws.cpu().clamp(scale.low, scale.high) if bounded else draws.cpu()

@@ -93,13 +93,23 @@ class EstimateFacts(BaseModel):
 
 
 class AnswerFacts(BaseModel):
-    """The number that a stage is about, as ``result.json`` has it; ``reading`` says what to compare it with."""
+    """What a stage answers, as ``result.json`` has it.
+
+    ``reading`` says what to compare the number with. ``verdict`` takes the place of the sentence that is made of all
+    these; ``sure`` says how sure it is, where warnings don't; ``advice`` what to do next; ``caveats`` what is printed
+    in the place of the stage's warnings. A ``minor`` answer is printed only where no other stage answers.
+    """
 
     quantity: str
     value: float | None = None
     interval: tuple[float, float] | None = None
     truth: float | None = None
     reading: str = ""
+    verdict: str = ""
+    sure: Literal["", "clear", "with caution", "withheld"] = ""
+    advice: str = ""
+    caveats: list[str] | None = None
+    minor: bool = False
 
 
 class RowFacts(BaseModel, extra="forbid"):

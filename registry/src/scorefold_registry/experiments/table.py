@@ -29,7 +29,7 @@ from scorefold_registry.experiments.rows import (
 )
 from scorefold_registry.run.data_table import cell_text
 from scorefold_registry.run.progress import duration, number_text
-from scorefold_registry.run.report import alike
+from scorefold_registry.run.verdicts import alike
 
 MISSING = "–"
 

@@ -14,9 +14,10 @@ from scorefold.artefacts import json_text
 from scorefold.errors import ConfigError
 from scorefold_registry.components.stage_files import read_result
 from scorefold_registry.run.progress import number_text
-from scorefold_registry.run.report import answers, figures_of, stage_warnings
+from scorefold_registry.run.report import figures_of
 from scorefold_registry.run.result import RunResult
 from scorefold_registry.run.stage_folder import DPI
+from scorefold_registry.run.verdicts import Answer, answers, stage_warnings
 from scorefold_registry.runfile.reader import VERSION, near
 from scorefold_registry.runfile.yaml_reader import yaml_text
 
@@ -96,6 +97,16 @@ class Stage:
         return [text for _, text in stage_warnings(self.run.folder, self._facts())]
 
     @property
+    def answer(self) -> Answer:
+        """What it answers: the verdict, how sure it is, its caveats and what to do next."""
+        return answers(self.run.folder, self._facts())[0]
+
+    @property
+    def verdict(self) -> str:
+        """The answer in plain sentences, as ``scorefold run`` and the report print it."""
+        return self.answer.verdict
+
+    @property
     def run_file(self) -> str:
         """The run file that repeats it: ``scorefold run`` gives the same numbers."""
         return self.setting.run_file(self.specs)
@@ -120,8 +131,9 @@ class Stage:
     def __repr__(self) -> str:
         if not self.folder.is_dir():
             return f"stage {self.name!r}: {self._component}, whose folder is gone"
-        lines = [*self.notes, *(answer.sentence() for answer in answers(self.run.folder, self._facts()))]
-        lines += [f"warning: {text}" for text in self.warnings if not any(text in line for line in lines)]
+        found = self.answer
+        lines = [*self.notes, found.said(), *(line for _, line in found.details())]
+        lines += [f"caution: {text}" for text in self.warnings if not any(text in line for line in lines)]
         return "\n".join([f"stage {self.name!r}: {self._component}", *(f"  {line}" for line in lines)])
 
     def _repr_html_(self) -> str:

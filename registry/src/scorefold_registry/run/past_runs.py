@@ -54,8 +54,8 @@ def results_of(run: RunEntry) -> dict[str, dict[str, Any]]:
 
 
 def answers_of(run: RunEntry) -> list[str]:
-    """What a complete run answered, a line for each stage that answers; nothing for one whose files are broken."""
-    from scorefold_registry.run.report import answers
+    """The verdicts of a complete run, a line for each; nothing for a run whose files are broken."""
+    from scorefold_registry.run.verdicts import answers
 
     if run.state != "complete":
         return []
@@ -63,7 +63,7 @@ def answers_of(run: RunEntry) -> list[str]:
         found = answers(run.folder, read_json(run.folder / "status.json").get("stages", []))
     except (ArtefactError, AttributeError, KeyError, TypeError):
         return []
-    return [answer.sentence().splitlines()[0] for answer in found]
+    return [answer.sentence() for answer in found]
 
 
 def differences(before: RunEntry, after: RunEntry) -> dict[str, list[Difference]]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import base64
-import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -20,18 +19,11 @@ from pydantic import BaseModel, RootModel
 from scorefold.artefacts import read_json, write_text
 from scorefold.errors import ArtefactError, printable
 from scorefold_registry.components.file_names import file_name
-from scorefold_registry.components.stage_files import (
-    AllocationFacts,
-    EstimateFacts,
-    read_answer,
-    read_checked,
-    read_result,
-    read_stage,
-    read_value,
-)
+from scorefold_registry.components.stage_files import read_checked, read_result, read_stage
 from scorefold_registry.run.data_table import HEAD, NUMBERS, cells, summary_in
 from scorefold_registry.run.progress import duration, number_text
 from scorefold_registry.run.stage_folder import CAPTIONS
+from scorefold_registry.run.verdicts import answers, label_answers, stage_warnings
 from scorefold_registry.runfile.yaml_reader import yaml_text
 
 LARGEST_SVG = 400_000
@@ -84,147 +76,6 @@ class _Caption(BaseModel):
 
 class _Captions(RootModel[dict[str, _Caption]]):
     pass
-
-
-@dataclass(frozen=True)
-class LabelAnswer:
-    """The answer for the points of one label, as text."""
-
-    label: str
-    quantity: str
-    value: str
-    interval: str
-    points: str
-
-    def text(self) -> str:
-        """``12.3 (11.0 to 13.6), 1,000 points``."""
-        interval = f" ({self.interval})" if self.interval else ""
-        return f"{self.value}{interval}, {self.points} points"
-
-
-def label_answers(result: Mapping[str, Any]) -> tuple[LabelAnswer, ...]:
-    """The answers for each label that a result holds."""
-    found = []
-    for row in result.get("by_label", ()):
-        value, interval = row["value"], row["interval"]
-        said, between = "no value" if value is None else number_text(value), ""
-        if interval is not None and value is not None:
-            said, low, high = alike(value, *interval)
-            between = f"{low} to {high}"
-        name = str(row["label"]) if row["name"] is None else f"{row['label']} ({row['name']})"
-        found.append(LabelAnswer(name, row["quantity"], said, between, f"{row['points']:,}"))
-    return tuple(found)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a stage answers, in a few words: a value with its unit of meaning, its uncertainty, and how to read it."""
-
-    stage: str
-    component: str
-    quantity: str
-    value: str
-    interval: str
-    compared: str
-    note: str = ""
-    warnings: tuple[str, ...] = ()
-    by_label: tuple[LabelAnswer, ...] = ()
-
-    def sentence(self) -> str:
-        """The answer as a sentence, its note on a line of its own, and one for each label."""
-        interval = f" ({self.interval})" if self.interval else ""
-        colon = ":" if self.value[:1].islower() else ""
-        lines = [self.note] if self.note else []
-        lines += [
-            f"label {row.label}: {'' if row.quantity == self.quantity else row.quantity + ' '}{row.text()}"
-            for row in self.by_label
-        ]
-        return printable(
-            f"{self.component}: {self.quantity}{colon} {self.value}{interval}{self.compared}"
-            + "".join(f"\n  {line}" for line in lines)
-        )
-
-
-def answers(folder: Path, stages: Sequence[Mapping[str, Any]]) -> list[Answer]:
-    """The answers of a run's stages, or else the metrics of its last stage."""
-    found = [answer for stage in stages if (answer := _answer(folder / stage["name"], stage)) is not None]
-    if found or not stages:
-        return found
-    last = stages[-1]
-    measured = [
-        Answer(last["name"], _plain_id(last["component"]), name, number_text(value), "", "")
-        for name, value in list(last["metrics"].items())[:3]
-    ]
-    rows = label_answers(read_result(folder / last["name"]))
-    if rows and measured:
-        measured[-1] = replace(measured[-1], by_label=rows)
-    return measured
-
-
-def _answer(folder: Path, stage: Mapping[str, Any]) -> Answer | None:
-    value, found = read_value(folder), read_answer(folder)
-    component = _plain_id(stage["component"])
-    if isinstance(value, EstimateFacts):
-        said, interval = value.headline, ""
-        if value.value is not None:
-            said = number_text(value.value)
-            if value.interval is not None:
-                said, low, high = alike(value.value, *value.interval)
-                interval = f"{value.level:.0%} {_interval_name(value)} {low} to {high}"
-        # An answer without a value has no metrics.
-        truth = stage["metrics"].get("truth", None if found is None else found.truth)
-        note = str(value.diagnostics.get("note", ""))
-        warnings = value.diagnostics.get("warnings", ())
-        listed = tuple(map(str, warnings)) if isinstance(warnings, list | tuple) else ()
-        rows = label_answers(read_result(folder))
-        return Answer(stage["name"], component, value.quantity, said, interval, _truth_text(truth), note, listed, rows)
-    if isinstance(value, AllocationFacts):
-        text = str(read_result(folder).get("text") or value.status)
-        return Answer(stage["name"], component, "plan", text, "", "")
-    if found is None or (found.value is None and not found.reading):
-        return None
-    said, interval = "no value" if found.value is None else number_text(found.value), ""
-    if found.value is not None and found.interval is not None:
-        said, low, high = alike(found.value, *found.interval)
-        interval = f"95% interval {low} to {high}"
-    compared = _truth_text(found.truth) + (f"; {found.reading}" if found.reading else "")
-    rows = label_answers(read_result(folder))
-    return Answer(stage["name"], component, found.quantity, said, interval, compared, by_label=rows)
-
-
-def _truth_text(truth: Any) -> str:
-    return "" if truth is None else f", where the truth is {number_text(truth)}"
-
-
-def _interval_name(value: EstimateFacts) -> str:
-    return f"spread over {value.covers}" if value.covers else "interval"
-
-
-def stage_warnings(folder: Path, stages: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """(stage, warning) for what stages say against what they did, in the order of the run."""
-    return [(stage["name"], text) for stage in stages for text in _warnings(read_result(folder / stage["name"]))]
-
-
-def _warnings(result: Mapping[str, Any]) -> list[str]:
-    listed = result.get("warnings", ())
-    return [str(text) for text in listed] if isinstance(listed, list | tuple) else []
-
-
-def alike(value: float, low: float, high: float) -> tuple[str, str, str]:
-    """A value and the ends of its interval, all to the decimals that give the interval's width two digits."""
-    width = high - low
-    if not (math.isfinite(width) and width > 0 and math.isfinite(value)):
-        return number_text(value), number_text(low), number_text(high)
-    decimals = 1 - math.floor(math.log10(width))
-    if not 0 <= decimals <= 6:
-        return number_text(value), number_text(low), number_text(high)
-    # Adding zero turns -0.0 into 0.0.
-    said = [f"{round(number, decimals) + 0.0:.{decimals}f}" for number in (value, low, high)]
-    return said[0], said[1], said[2]
-
-
-def _plain_id(versioned: str) -> str:
-    return versioned.partition("@")[0]
 
 
 @dataclass(frozen=True)
@@ -321,7 +172,7 @@ def _stage_view(folder: Path, stage: Mapping[str, Any]) -> dict[str, Any]:
     shown = {"metrics"} if data is None else {"metrics", "data"}
     return {
         **stage,
-        "component": _plain_id(stage["component"]),
+        "component": stage["component"].partition("@")[0],
         "versioned": stage["component"],
         "summary": facts["summary"],
         "verb": facts["verb"],
@@ -339,7 +190,7 @@ def _stage_view(folder: Path, stage: Mapping[str, Any]) -> dict[str, Any]:
         "more": yaml_text(
             {key: value for key, value in result.items() if key not in shown and value not in ({}, None)}
         ),
-        "warnings": _warnings(result),
+        "warnings": [text for _, text in stage_warnings(folder.parent, [stage])],
         "by_label": label_answers(result),
         "data": None if data is None else {"heading": data.heading(), "rows": [cells(one) for one in data.columns]},
         "figures": figures_of(folder),

@@ -238,8 +238,8 @@ class _PhaseLoop:
         task.report.history.append({"step": task.report.steps, "phase": self.phase.name, **values})
         if task.processes.rank == 0:
             task.report_metrics(values)
-        reference = "" if task.report.reference is None else f" of {task.report.reference:.4g}"
-        self._show(f"loss {means['loss']:.4g}{reference}, {speed:.0f} steps/s")
+        compared = task.report.against(means["loss"])
+        self._show(f"loss {means['loss']:.4g}{f' ({compared})' if compared else ''}, {speed:.0f} steps/s")
 
     def _show(self, text: str) -> None:
         task = self.task

@@ -53,6 +53,37 @@ class FitReport:
     history: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
+    def against(self, loss: float) -> str:
+        """How far a loss is below the reference, as text: a share where both are positive, else a difference.
+
+        >>> FitReport(reference=0.5, reference_of="a network that answers 0").against(0.4)
+        '20% below the loss of a network that answers 0, 0.5'
+        >>> FitReport(reference=-2.0, reference_of="a normal distribution").against(-1.5)
+        'no better than a normal distribution, -2'
+        """
+        if self.reference is None:
+            return ""
+        if not loss < self.reference:
+            return f"no better than {self.reference_of}, {self.reference:.4g}"
+        share = loss > 0 and self.reference > 0
+        below = f"{1 - loss / self.reference:.0%}" if share else f"{self.reference - loss:.3g}"
+        return f"{below} below the loss of {self.reference_of}, {self.reference:.4g}"
+
+    def answer(self) -> dict[str, Any]:
+        """How good the fit is and what to do next, as the minor ``answer`` of a result: printed where no stage has
+        another."""
+        held_out = self.best_validation is not None
+        loss = self.best_validation if held_out else self.last("loss")
+        quantity = "loss of held-out points" if held_out else "loss"
+        if loss is None:
+            return {"quantity": quantity, "value": None, "verdict": f"Trained for {self.steps:,} steps.", "minor": True}
+        compared = self.against(loss)
+        better = not compared.startswith("no better")
+        verdict = f"Trained for {self.steps:,} steps: {quantity} {loss:.4g}{f' ({compared})' if compared else ''}."
+        advice = "ask the model a question, such as do: sample" if better else "train longer, or check the data's scale"
+        sure = {} if better else {"sure": "with caution"}
+        return {"quantity": quantity, "value": loss, "verdict": verdict, **sure, "advice": advice, "minor": True}
+
     def last(self, name: str) -> float | None:
         """The latest value of a name in the history, or None."""
         return next((row[name] for row in reversed(self.history) if name in row), None)

@@ -187,7 +187,7 @@ class Cascade(Estimator):
             pointwise=dimensions,
             spectrum=reading.spectra["projector"],
             diagnostics={
-                "note": warn.with_warnings(scale_note(sigma, rows, moved), warnings),
+                "note": scale_note(sigma, rows, moved),
                 "warnings": warnings,
                 "aggregate": self.config.aggregate,
                 "sigma": sigma,

@@ -27,7 +27,7 @@ from scorefold_iddiff.local.linear import LinearDenoiser
 from scorefold_iddiff.local.plateaus import choose_level, mixture_of
 from scorefold_iddiff.local.probe import Points, Probe, spread_of
 from scorefold_iddiff.local.readings import Reader, Reading, Shard, padded
-from scorefold_iddiff.local.scales import Curve, Scene, between, curve_rows, headline, judge, over_scales
+from scorefold_iddiff.local.scales import Curve, Scene, between, curve_rows, headline, judge, over_scales, scales_read
 from scorefold_iddiff.local.spectra import paper_rule, projector_rule, reference_rule
 from scorefold_iddiff.local.support import Check, check_level, corrected, without_noise
 from scorefold_iddiff.local.survey import Survey, looked_at, survey_rows
@@ -36,6 +36,8 @@ from scorefold_toolkit.shards import in_shards
 
 _ON = 2 / 3
 """The share of the points that have to be on the plateaus for a value."""
+
+_CHOOSE = "read the curve of dimension against sigma, and name the scale that matters, such as sigma: 0.1"
 
 _COORDINATES_HELD = 2**22
 """Coordinates of the points whose spread sets the noise levels, a random part of more."""
@@ -90,7 +92,8 @@ class NormalBundle(Estimator):
         ``interval`` is a percentile bootstrap of the aggregate over the points taken: how much it would differ had
         other points been drawn. It has no width where all points agree, and says nothing of what another training of
         the score, or another sigma, would give; for the latter see ``curve`` and ``plateaus``. There is none where all
-        directions count. ``warnings`` lists reasons not to rely on the value; the first of them ends the ``note``.
+        directions count. ``warnings`` lists reasons not to rely on the value, and ``advice`` says what to do without a
+        value.
 
         Raises ``DataError`` for fewer than 2 points, for values that aren't finite, for coordinates so large that
         noise of size sigma is lost in their rounding, for a score that isn't finite and for fewer coordinates than the
@@ -232,7 +235,9 @@ class NormalBundle(Estimator):
             pointwise=dimensions,
             spectrum=head.spectra[reader.spectrum],
             diagnostics={
-                "note": note(sigma, rows, moved, mixture, warnings, curve.noise if curve.filled else None),
+                "note": note(sigma, rows, moved, mixture, curve.noise if curve.filled else None),
+                "scale": f"noise of sigma {sigma:.2g}" if known else scales_read(rows),
+                "advice": "" if value is not None else _CHOOSE,
                 "warnings": warnings,
                 "rule": self.config.rule,
                 "design": reader.design_name,
@@ -284,7 +289,6 @@ def note(
     curve: list[dict[str, Any]],
     moved: str | None,
     mixture: list[dict[str, float]],
-    warnings: list[str],
     noise: float | None = None,
 ) -> str:
     """What the value is relative to: a dimension is read at a scale, and other scales may say otherwise."""
@@ -302,4 +306,4 @@ def note(
         text += "; a mixture of dimensions: " + ", ".join(
             f"{row['dimension']:g} ({row['share']:.0%})" for row in mixture
         )
-    return warn.with_warnings(text, warnings)
+    return text

@@ -45,7 +45,7 @@ def answer(
     """The estimate from dimensions (N,) at the points; the interval is a bootstrap over points unless one is given. A
     number that no dimension can be is withheld, and stands in the headline.
 
-    ``warnings`` come behind those about the value itself, as ``warnings``; the first of all ends the note.
+    ``warnings`` come after those about the value itself.
     """
     values = values.double().cpu()
     reduce = AGGREGATES[config.aggregate]
@@ -63,7 +63,7 @@ def answer(
         level=config.level,
         pointwise=values,
         diagnostics={
-            "note": warn.with_warnings(note, found),
+            "note": note,
             "warnings": found,
             **diagnostics,
             "aggregate": config.aggregate,

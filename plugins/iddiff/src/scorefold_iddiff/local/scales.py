@@ -360,6 +360,12 @@ def _median(values: Tensor | None) -> float | None:
     return None if values is None else float(torch.as_tensor(values).median())
 
 
+def scales_read(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The noise levels that the score supports, as text; all where it supports none."""
+    shown = [row["sigma"] for row in rows if row["supported"]] or [row["sigma"] for row in rows]
+    return f"noise of sigma {shown[0]:.2g} to {shown[-1]:.2g}"
+
+
 def headline(rows: Sequence[dict[str, Any]], coordinates: int) -> str:
     """What is printed where no scale supports one dimension: the range with the scales."""
     supported = [row for row in rows if row["supported"]]

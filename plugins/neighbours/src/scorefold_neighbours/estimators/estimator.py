@@ -21,7 +21,7 @@ from scorefold.stage import Executor, report
 from scorefold_neighbours import config as configs
 from scorefold_neighbours.estimators import formulas, pairs, patches
 from scorefold_neighbours.estimators.danco import danco
-from scorefold_neighbours.estimators.points import QUANTITY, interval_by_halves, noted, points_of, seeded
+from scorefold_neighbours.estimators.points import QUANTITY, interval_by_halves, noted, points_of, scale_of, seeded
 from scorefold_toolkit.nearest import TREE_COLUMNS, Cloud, wide
 
 
@@ -249,6 +249,8 @@ class NeighbourEstimator(Estimator):
         if heard:
             diagnostics["warnings"] = sorted(set(heard))
         above = f"more than the {x.shape[1]} coordinates of the points, so these are not what {method.name} assumes"
+        diagnostics |= scale_of(distinct, getattr(config, "n_neighbors", None))
+        diagnostics["advice"] = "check this estimate on surrogates of the data: scorefold recommend"
         diagnostics |= noted(len(x), len(dataset), above if value > FAR_ABOVE * x.shape[1] else "")
         return Estimate(
             quantity=QUANTITY,

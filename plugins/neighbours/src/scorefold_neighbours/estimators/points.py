@@ -87,6 +87,20 @@ def noted(taken: int, count: int, *others: str) -> dict[str, str]:
     return {"note": text} if text else {}
 
 
+_MEASURED = 64
+"""The points whose neighbours' distance is the scale of an estimate: the rest would say no more in two digits."""
+
+
+def scale_of(x: Tensor, neighbours: int | None) -> dict[str, str]:
+    """The ``scale`` at which neighbours read points (n, D), as a diagnostic: the median distance to the farthest of so
+    many neighbours, over 64 points; empty where an estimator has no such number."""
+    if neighbours is None or neighbours >= len(x):
+        return {}
+    few = x[torch.linspace(0, len(x) - 1, min(_MEASURED, len(x))).long()]
+    distances = torch.cdist(few, x).kthvalue(neighbours + 1).values
+    return {"scale": f"{neighbours} nearest neighbours, within a distance of {float(distances.median()):.2g}"}
+
+
 def interval_by_halves(
     fit: Callable[[Tensor], float], count: int, resamples: int, level: float, value: float, generator: torch.Generator
 ) -> tuple[float, float] | None:

@@ -24,6 +24,7 @@ from scorefold_verbs.inputs import Inputs, on_device, points_of
 from scorefold_verbs.latents.codes import MixtureDistribution, NormalDistribution, fit_mixture
 from scorefold_verbs.latents.measures import RELATIVE_ERROR, Distances, Errors, lpips_of, realism
 from scorefold_verbs.latents.stage import beside, code_distributions, decoded, encoder_of, training_points
+from scorefold_verbs.verdicts import of_generated, of_reconstruction
 
 _SHOWN_DRAWS = 3
 _SEEN = 1000  # how many events give the range of data without bounds
@@ -83,8 +84,7 @@ def reconstruct(component: Any, inputs: Inputs, options: ReconstructOptions, con
     error = errors.relative()
     metrics: dict[str, Any] = {"points": len(dataset)}
     arrays = {"reconstructions": torch.cat(kept)} if kept else {}
-    reading = f"{'better' if error < 1 else 'no better'} than the mean of the data, which has 1"
-    answer = {"quantity": RELATIVE_ERROR, "value": error, "reading": reading}
+    answer = {"quantity": RELATIVE_ERROR, "value": error, **of_reconstruction(error)}
     result: dict[str, Any] = {"metrics": metrics, "answer": answer}
     if errors.certain:
         result["note"] = "the decoder draws nothing: all draws of a code are the same"
@@ -222,10 +222,9 @@ def generate(component: Any, inputs: Inputs, options: GenerateOptions, context: 
         result["warnings"] = [*result.get("warnings", []), *warnings]
         quantity = next((name for name in found if "distance" in name), None)
         if quantity is not None:
-            result["answer"] = {"quantity": quantity, "value": found[quantity]}
             others = [value for name, value in found.items() if "distance of other real events" in name]
-            if others:
-                result["answer"]["reading"] = f"that of other real events is {others[0]:.4g}"
+            verdict = of_generated(quantity, found[quantity], others[0] if others else None)
+            result["answer"] = {"quantity": quantity, "value": found[quantity], **verdict}
     if not result.get("warnings"):
         result.pop("warnings", None)
     result["metrics"] = metrics

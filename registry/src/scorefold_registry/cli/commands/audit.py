@@ -49,8 +49,10 @@ def run(arguments: list[str]) -> int:
     untested = sorted(fail_on - {verdict["name"] for verdict in audit["verdicts"]})
     if given.json:
         from scorefold.artefacts import json_text
+        from scorefold_registry.run.verdicts import answers
 
-        places = {"run": str(result.folder), "report": str(result.report), "run_file": str(file)}
+        answer = answers(result.folder, result.as_json()["stages"])[0].as_json()
+        places = {"answer": answer, "run": str(result.folder), "report": str(result.report), "run_file": str(file)}
         said = {"metrics": found["metrics"], "warnings": found["warnings"], **audit, "failed": failed}
         print_answer(json_text({**said, "untested": untested, **places}, indent=2))
     else:
@@ -205,8 +207,7 @@ PRINTED = 20
 
 
 def _print_rest(audit: Mapping[str, Any]) -> None:
-    """The copies by their names, what was tested and not found, and what was withheld; what was found has been
-    printed."""
+    """The copies by their names, what was found by which test, what was not found, and what was withheld."""
     for listed in audit["copies"]:
         named = [row for row in listed["nearest"] if row["named"]]
         for row in named[:PRINTED]:
@@ -220,9 +221,8 @@ def _print_rest(audit: Mapping[str, Any]) -> None:
             print(
                 f"of the {len(named)} that are named, at most {listed['false_share']:.0%} are expected to be no copies"
             )
-    for verdict in audit["verdicts"]:
-        if not verdict["found"]:
-            print(printable(f"not found: {verdict['name']}: {verdict['text']}"))
+    for verdict in sorted(audit["verdicts"], key=lambda verdict: not verdict["found"]):
+        print(printable(f"{'found' if verdict['found'] else 'not found'}: {verdict['name']}: {verdict['text']}"))
     for point in audit["points"] or ():
         if point["unlike"]:
             print(printable(f"unlike the training data: {point['name']}: {point['why']} (p = {point['p']:.2g})"))

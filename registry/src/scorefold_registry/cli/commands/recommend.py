@@ -263,10 +263,12 @@ def _print_table(table: list[Mapping[str, Any]]) -> None:
 
 def _print_json(result: RunResult, file: Path, estimate: Mapping[str, Any], reading: Mapping[str, str]) -> None:
     from scorefold.artefacts import json_text
+    from scorefold_registry.run.verdicts import answers
 
     facts = estimate["diagnostics"]
     said = {
         **{name: estimate[name] for name in ("quantity", "value", "interval", "level", "headline")},
+        "answer": answers(result.folder, result.as_json()["stages"])[0].as_json(),
         "note": facts["note"],
         "warnings": facts["warnings"],
         "table": facts["table"],

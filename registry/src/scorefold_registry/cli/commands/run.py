@@ -120,34 +120,28 @@ def print_answers(
     """Print what a run answered, or some of its stages, the command to type ``then`` and where its report is; failing
     observers go to standard error."""
     from scorefold.artefacts import json_text
-    from scorefold_registry.run.report import answers, stage_warnings
+    from scorefold_registry.run.verdicts import answers, stage_warnings
 
+    facts = result.as_json()
+    given = [answer for answer in answers(result.folder, facts["stages"]) if only is None or answer.stage in only]
     if as_json:
-        print_answer(json_text(result.as_json(), indent=2))
+        print_answer(json_text({**facts, "verdicts": [answer.as_json() for answer in given]}, indent=2))
     else:
         print()
         shown: set[str] = set()
-        for answer in answers(result.folder, result.as_json()["stages"]):
-            if only is not None and answer.stage not in only:
-                continue
-            first, *rest = answer.sentence().splitlines()
-            print(styled(wrapped(first, 2), "answer"))
-            for line in rest:
-                print(wrapped(line, 2))
-            # A note may begin or end with them.
-            for warning in (text for text in answer.warnings if text not in answer.note):
-                _warn(answer.stage, warning)
+        for answer in given:
+            print(styled(wrapped(answer.sentence(), 2), "answer"))
+            for kind, line in answer.details():
+                text = wrapped(f"  {line}", 4)
+                print(styled(text, "warning") if kind == "caution" else text)
             shown.update(answer.warnings)
-        for stage, warning in stage_warnings(result.folder, result.as_json()["stages"]):
+        answered = {answer.stage for answer in given}
+        for stage, warning in stage_warnings(result.folder, facts["stages"]):
             # An estimate repeats those of its data.
-            if warning not in shown:
-                _warn(stage, warning)
+            if stage not in answered and warning not in shown:
+                print(styled(wrapped(printable(f"{stage}: caution: {warning}"), 2), "warning"))
         if then is not None:
             print(printable(f"next: {then}"))
         print(f"report: {result.report}")
     for failure in result.failures:
         print(printable(failure.text()), file=sys.stderr)
-
-
-def _warn(stage: str, text: str) -> None:
-    print(styled(wrapped(printable(f"{stage}: {text}"), 2), "warning"))

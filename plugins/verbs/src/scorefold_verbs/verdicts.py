@@ -1,0 +1,240 @@
+"""Verdicts of verbs: an answer next to its baseline as sentences, and what to do next.
+
+Each function returns entries of the ``answer`` of a result: ``verdict``, ``sure`` where warnings don't say it, and
+``advice``. A difference counts where its p-value is at most ``LEVEL``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+TRAINING = "training points"
+"""The name of a baseline: training points in the place of samples."""
+
+LEVEL = 0.05
+"""The p-value from which on two things are not held to differ."""
+
+FEWEST = 6
+"""The fewest pairs whose differences can be significant: of 5 of one sign the p-value is 1/16."""
+
+_ALL = 12
+"""The most pairs of which all 2^n signs are tried."""
+
+_FLIPS = 4096
+
+
+def spread(value: float, interval: Sequence[float] | None = None) -> str:
+    """A value with its interval, to the decimals that give the interval's width two digits.
+
+    >>> spread(0.9512, (0.6873, 1.2151))
+    '0.95 (95% interval 0.69 to 1.22)'
+    """
+    if interval is None:
+        return f"{value:.3g}"
+    low, high = interval
+    decimals = 1 - math.floor(math.log10(high - low)) if math.isfinite(high - low) and high > low else -1
+    form = f".{decimals}f" if 0 <= decimals <= 6 else ".3g"
+    return f"{value:{form}} (95% interval {low:{form}} to {high:{form}})"
+
+
+def sign_flip(differences: Tensor) -> float:
+    """The p-value that paired differences (n,) have no sign, both sides: the share of all flips of their signs whose
+    sum is as far from 0 (Fisher 1935); of more than 12 pairs, of 4,096 random flips.
+
+    >>> sign_flip(torch.tensor([1.0, 1.0, 1.0, 1.0, 1.0, 9.0]))
+    0.03125
+    """
+    count, values = len(differences), differences.double().cpu()
+    if count <= _ALL:
+        bits = torch.arange(2**count)[:, None] >> torch.arange(count) & 1
+    else:
+        bits = torch.randint(2, (_FLIPS, count), generator=torch.Generator().manual_seed(0))
+        bits[0] = 0
+    sums = ((1 - 2 * bits).double() @ values).abs()
+    whole = float(values.sum().abs())
+    return float((sums >= whole * (1 - 1e-12)).double().mean())
+
+
+def of_paths(
+    what: str,
+    near: Tensor,
+    lines: Sequence[Tensor],
+    interval: Sequence[float],
+    *,
+    straight: bool,
+    sharp: tuple[float, float] | None = None,
+) -> dict[str, Any]:
+    """Whether the middles of paths stay closer to the data than those of straight lines between their ends.
+
+    ``near`` (B,) is how far the middle of each path is from the data, in distances of held-out points, and ``lines``
+    are the straight lines' (B,), and the denoised ones' where there are some; ``sharp`` the sharpness of middles of
+    paths and of straight lines.
+    """
+    name = {"geodesic": "Geodesics", "decoded": "Decoded paths"}.get(what, f"{what.capitalize()} paths")
+    value, line = float(near.mean()), float(lines[0].mean())
+    at = f"Their middles lie {spread(value, interval)} times as far from the training data as held-out points do"
+    if straight:
+        return {"verdict": f"These paths are straight lines. {at}."}
+    both = f"{at}, the middles of straight lines {line:.3g} times"
+    order = _order(near, lines[0])
+    found: dict[str, Any] = {}
+    if order < 0:
+        said = f"{name} stay closer to the data than straight lines. {both}."
+    elif order > 0:
+        said = f"{name} lie farther from the data than straight lines. {both}."
+        found = {"sure": "with caution", "advice": "train the model longer, or take another geometry"}
+    elif len(near) < FEWEST:
+        said = f"Too few pairs to compare {name.lower()} with straight lines. {both}."
+        found = {"sure": "with caution", "advice": "take more pairs: options: {pairs: 16}"}
+    else:
+        said = f"{name} are no better than straight lines here. {both}."
+        found = {"advice": "take pairs whose straight line leaves the data, or train the model longer"}
+    if len(lines) > 1 and order <= 0:
+        closer = _order(near, lines[1]) < 0
+        end = "too" if order < 0 else "though"
+        rank = f"closer than denoised straight lines {end}" if closer else "no closer than denoised straight lines"
+        said += f" They lie {rank} ({float(lines[1].mean()):.3g})."
+    if sharp is not None:
+        said += f" They keep {sharp[0]:.0%} of the sharpness of the points, straight lines {sharp[1]:.0%}."
+    return {"verdict": said, **found}
+
+
+def _order(first: Tensor, second: Tensor) -> int:
+    """-1 where the first of paired numbers (B,) are lower, 1 where they are higher, 0 where chance may explain it."""
+    difference = (first - second.to(first)).double()
+    if not bool(torch.isfinite(difference).all()) or sign_flip(difference) > LEVEL:
+        return 0
+    return -1 if float(difference.mean()) < 0 else 1
+
+
+def of_samples(distance: float, training: float | None, split: str) -> dict[str, Any]:
+    """Whether samples are as close to held-out points as training points are, by an energy distance."""
+    if training is None:
+        return {"verdict": f"The energy distance of the samples from the {split} points is {distance:.3g}; 0 is best."}
+    numbers = f"energy distance {distance:.3g}, for training points {training:.3g}"
+    found: dict[str, Any] = {"baselines": {TRAINING: training}}
+    if distance <= training:
+        said = f"Samples are as close to the {split} points as training points are ({numbers})."
+    else:
+        said = f"Samples lie farther from the {split} points than training points do ({numbers})."
+        found["advice"] = "train the model longer, or take more sampling steps"
+    return {"verdict": said, **found}
+
+
+def of_assessment(
+    quantity: str, value: float, interval: Sequence[float] | None, training: float | None
+) -> dict[str, Any]:
+    """How good samples are next to training points in their place.
+
+    Of a quantity that compares each sample with the truth of its condition, training points know nothing of the
+    condition, and are to be beaten. Of one that compares distributions they are as good as samples can be.
+    """
+    number = f"{quantity} {spread(value, interval)}"
+    if training is None:
+        return {"verdict": f"The samples have {number}."}
+    found: dict[str, Any] = {"baselines": {TRAINING: training}}
+    if "distance" in quantity:
+        closer = value <= training
+        than = "are as close to held-out points as" if closer else "lie farther from held-out points than"
+        verb = "are" if closer else "do"
+        return {
+            "verdict": f"Samples {than} training points {verb}: {number}, for training points {training:.3g}.",
+            **found,
+        }
+    low, high = (value, value) if interval is None else interval
+    better, worse = high < training, low > training
+    if quantity.startswith("PSNR"):  # more is better
+        better, worse = worse, better
+    numbers = f"{number}; random training points in their place have {training:.3g}"
+    if better:
+        return {"verdict": f"Samples are closer to the truth than random training points: {numbers}.", **found}
+    found["advice"] = "train the model longer, or check that it reads its condition"
+    if worse:
+        said = f"Samples are farther from the truth than random training points: {numbers}."
+        return {"verdict": said, "sure": "with caution", **found}
+    return {"verdict": f"Samples are no better than random training points: {numbers}.", **found}
+
+
+def of_likelihood(
+    quantity: str,
+    value: float,
+    interval: Sequence[float] | None,
+    normal: float | None,
+    exact: float | None,
+) -> dict[str, Any]:
+    """Whether a model fits held-out points better than a normal distribution does; less is better."""
+    number = f"{quantity} {spread(value, interval)}"
+    low, high = (value, value) if interval is None else interval
+    found: dict[str, Any] = {} if normal is None else {"baselines": {"normal distribution": normal}}
+    if normal is None:
+        said = f"The model has {number} on held-out points."
+    elif high < normal:
+        said = f"The model fits held-out points better than a normal distribution does: {number}, against {normal:.3g}."
+    elif low > normal:
+        said = f"The model fits held-out points worse than a normal distribution does: {number}, against {normal:.3g}."
+        found |= {"sure": "with caution", "advice": "train the model longer"}
+    else:
+        said = f"The model is no better than a normal distribution on held-out points: {number}, against {normal:.3g}."
+        found["advice"] = "train the model longer, unless the data are normal"
+    if exact is not None:
+        off = f"{abs(value - exact):.2g} {'higher' if exact > value else 'lower'}"
+        place = "inside the interval" if low <= exact <= high else off
+        said += f" The exact value is {exact:.4g}, {place}."
+    return {"verdict": said, **found}
+
+
+def of_auroc(name: str, value: float, unusual: int, usual: int) -> dict[str, Any]:
+    """Whether a score separates unusual points from usual ones, with the error of Hanley and McNeil (1982)."""
+    first, second = value / (2 - value), 2 * value**2 / (1 + value)
+    variance = value * (1 - value) + (unusual - 1) * (first - value**2) + (usual - 1) * (second - value**2)
+    error = 1.96 * math.sqrt(max(variance, 0.0) / (unusual * usual))
+    low, high = max(0.0, value - error), min(1.0, value + error)
+    numbers = f"AUROC {value:.3g} (95% interval {low:.2f} to {high:.2f}) by {name}, where 0.5 is chance"
+    interval = {"interval": [low, high]}
+    if low > 0.5:
+        return {"verdict": f"Unusual points are separated from usual ones: {numbers}.", **interval}
+    advice = {"advice": "train the model longer, or score the points by another model"}
+    if high < 0.5:
+        said = f"Unusual points look more usual than usual ones: {numbers}."
+        return {"verdict": said, "sure": "with caution", **interval, **advice}
+    said = f"The score is no better than chance at separating unusual points from usual ones: {numbers}."
+    return {"verdict": said, **interval, **advice}
+
+
+def of_generated(quantity: str, value: float, real: float | None) -> dict[str, Any]:
+    """Whether generated events are as close to real events as other real events are."""
+    if real is None:
+        return {"verdict": f"The {quantity} is {value:.3g}; 0 is best."}
+    numbers = f"{quantity} {value:.3g}, for other real events {real:.3g}"
+    found: dict[str, Any] = {"baselines": {"other real events": real}}
+    if value <= real:
+        return {
+            "verdict": f"Generated events are as close to real events as other real events are ({numbers}).",
+            **found,
+        }
+    said = f"Generated events lie farther from real events than other real events do ({numbers})."
+    return {"verdict": said, **found, "advice": "fit a mixture to the codes (codes: mixture), or train longer"}
+
+
+def of_reconstruction(error: float) -> dict[str, Any]:
+    """How much closer to events reconstructions are than the mean of the data, which has the relative error 1."""
+    number = f"relative error {error:.3g}, where the mean of the data has 1"
+    if error < 1:
+        said = f"Reconstructions are {1 - error:.0%} closer to the events than the mean of the data is: {number}."
+        return {"verdict": said}
+    return {
+        "verdict": f"Reconstructions are no better than the mean of the data: {number}.",
+        "sure": "with caution",
+        "advice": "train longer, or with a larger code",
+    }
+
+
+def withheld(answer: dict[str, Any], reason: str, advice: str) -> dict[str, Any]:
+    """An answer whose number is not given, for a reason."""
+    kept = {name: entry for name, entry in answer.items() if name != "sure"}
+    return {**kept, "value": None, "interval": None, "verdict": f"No answer: {reason}.", "advice": advice}

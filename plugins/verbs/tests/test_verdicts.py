@@ -1,0 +1,165 @@
+"""Verdicts of verbs: who is better, by which baseline, and where nothing can be said."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+
+from scorefold_verbs.verdicts import (
+    of_assessment,
+    of_auroc,
+    of_generated,
+    of_likelihood,
+    of_paths,
+    of_reconstruction,
+    of_samples,
+    sign_flip,
+    withheld,
+)
+
+
+def test_the_p_value_of_sign_flips_is_that_of_all_of_them() -> None:
+    values = [3.0, -1.0, 4.0, 1.5]
+    sums = [
+        abs(sum(s * v for s, v in zip(signs, values, strict=True))) for signs in itertools.product((1, -1), repeat=4)
+    ]
+    expected = sum(each >= abs(sum(values)) for each in sums) / 16
+    assert sign_flip(torch.tensor(values)) == expected
+    assert sign_flip(-torch.tensor(values)) == expected
+    assert sign_flip(torch.zeros(8)) == 1.0
+
+
+def test_random_flips_have_the_level_that_they_are_used_at() -> None:
+    generator = torch.Generator().manual_seed(3)
+    found = [sign_flip(torch.randn(20, generator=generator)) <= 0.05 for _ in range(400)]
+    assert 0.02 < sum(found) / 400 < 0.09
+    assert sign_flip(torch.rand(20, generator=generator) + 0.1) < 0.001
+
+
+def paths(near: float, line: float, count: int = 16, scatter: float = 0.01, **given: Any) -> dict[str, Any]:
+    noise = scatter * torch.linspace(-1, 1, count)[torch.randperm(count, generator=torch.Generator().manual_seed(1))]
+    return of_paths("geodesic", near + noise, [torch.full((count,), line)], [near, near], straight=False, **given)
+
+
+def test_paths_are_compared_with_straight_lines_the_right_way_round() -> None:
+    closer, farther, alike = paths(0.9, 4.7), paths(4.7, 0.9), paths(0.89, 0.89)
+    assert closer["verdict"].startswith("Geodesics stay closer to the data than straight lines. Their middles lie 0.9 ")
+    assert closer["verdict"].endswith("the middles of straight lines 4.7 times.")
+    assert "sure" not in closer
+    assert farther["verdict"].startswith("Geodesics lie farther from the data than straight lines")
+    assert farther["sure"] == "with caution"
+    assert alike["verdict"].startswith("Geodesics are no better than straight lines here")
+
+
+def test_one_far_straight_line_is_no_advantage_and_all_of_them_are() -> None:
+    """The mean of the differences is the same, and 7 of 8 geodesics are as close as their lines, or all are closer."""
+    count = 8
+    one = torch.ones(count)
+    one[0] = 9.0
+    near = torch.ones(count)
+    near[1:] += 0.001 * torch.tensor([1.0, -1, 1, -1, 1, -1, 1])
+    verdict = of_paths("geodesic", near, [one], [1, 1], straight=False)["verdict"]
+    assert "no better than straight lines" in verdict
+    every = of_paths("geodesic", near, [torch.full((count,), 2.0)], [1, 1], straight=False)["verdict"]
+    assert "stay closer" in every
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_few_pairs_say_nothing(count: int) -> None:
+    found = paths(0.9, 4.7, count=count)
+    assert found["verdict"].startswith("Too few pairs to compare geodesics with straight lines")
+    assert found["sure"] == "with caution"
+    assert "stay closer" in paths(0.9, 4.7, count=6)["verdict"]
+
+
+def test_denoised_straight_lines_are_the_harder_baseline() -> None:
+    near, lines = torch.full((16,), 1.0), [torch.full((16,), 3.0), torch.full((16,), 0.7)]
+    beaten = of_paths("geodesic", near, lines, [1, 1], straight=False)["verdict"]
+    assert "no closer than denoised straight lines (0.7)" in beaten
+    beats = of_paths("geodesic", near, [lines[0], torch.full((16,), 2.0)], [1, 1], straight=False)["verdict"]
+    assert "closer than denoised straight lines too (2)" in beats
+    assert "no closer" not in beats
+
+
+def test_straight_lines_are_called_so_and_sharpness_belongs_to_its_own() -> None:
+    lines = of_paths("geodesic", torch.ones(9), [torch.ones(9)], [1, 1], straight=True)
+    assert lines["verdict"].startswith("These paths are straight lines")
+    sharp = paths(0.9, 4.7, sharp=(0.8, 0.54))["verdict"]
+    assert sharp.endswith("They keep 80% of the sharpness of the points, straight lines 54%.")
+
+
+def test_samples_are_as_close_as_training_points_or_farther() -> None:
+    assert "as close to the test points as training points" in of_samples(-0.01, 0.02, "test")["verdict"]
+    farther = of_samples(0.3, 0.02, "test")
+    assert "farther from the test points than training points" in farther["verdict"]
+    assert farther["baselines"] == {"training points": 0.02}
+    assert "baselines" not in of_samples(0.3, None, "test")
+
+
+@pytest.mark.parametrize(
+    ("quantity", "value", "training", "said"),
+    [
+        ("PSNR (dB)", 14.6, 8.6, "closer to the truth than"),
+        ("PSNR (dB)", 8.6, 14.6, "farther from the truth than"),
+        ("PSNR (dB)", 8.6, 8.5, "no better than"),
+        ("energy score", 0.4, 0.9, "closer to the truth than"),
+        ("energy score", 0.9, 0.4, "farther from the truth than"),
+        ("energy score", 0.9, 1.0, "no better than"),
+        ("Frechet distance (random-conv)", 1.0, 2.0, "as close to held-out points as"),
+        ("Frechet distance (random-conv)", 2.0, 1.0, "farther from held-out points than"),
+    ],
+)
+def test_more_decibels_and_less_distance_are_better(quantity: str, value: float, training: float, said: str) -> None:
+    found = of_assessment(quantity, value, [value - 0.2, value + 0.2], training)
+    assert said in found["verdict"]
+    assert found["baselines"] == {"training points": training}
+    assert (found.get("sure") == "with caution") == (said == "farther from the truth than")
+
+
+@pytest.mark.parametrize(
+    ("normal", "said", "sure"),
+    [(2.5, "better than a normal", None), (1.2, "worse than a normal", "with caution"), (1.98, "no better than", None)],
+)
+def test_less_negative_log_likelihood_is_better(normal: float, said: str, sure: str | None) -> None:
+    found = of_likelihood("nats", 1.96, [1.9, 2.03], normal, None)
+    assert said in found["verdict"]
+    assert found.get("sure") == sure
+
+
+@pytest.mark.parametrize(("exact", "said"), [(1.948, "inside"), (1.5, "0.46 lower"), (2.5, "0.54 higher")])
+def test_the_exact_likelihood_is_inside_or_on_its_own_side(exact: float, said: str) -> None:
+    assert f"The exact value is {exact}, {said}" in of_likelihood("nats", 1.96, [1.9, 2.03], None, exact)["verdict"]
+
+
+def test_a_score_separates_does_no_better_than_chance_or_is_turned_round() -> None:
+    right, chance, wrong = (of_auroc("cost", value, 100, 100) for value in (0.95, 0.52, 0.05))
+    assert right["verdict"].startswith("Unusual points are separated from usual ones")
+    assert chance["verdict"].startswith("The score is no better than chance")
+    assert wrong["verdict"].startswith("Unusual points look more usual than usual ones")
+    low, high = right["interval"]
+    # Hanley and McNeil: Q1 = A / (2 - A), Q2 = 2 A^2 / (1 + A).
+    first, second = 0.95 / 1.05, 2 * 0.95**2 / 1.95
+    error = (0.95 * 0.05 + 99 * (first - 0.95**2) + 99 * (second - 0.95**2)) ** 0.5 / 100
+    assert (low, high) == pytest.approx((0.95 - 1.96 * error, 0.95 + 1.96 * error))
+    assert of_auroc("cost", 0.52, 10_000, 10_000)["verdict"].startswith("Unusual points are separated")
+
+
+def test_reconstructions_and_generated_events_have_their_baselines() -> None:
+    assert "45% closer to the events than the mean" in of_reconstruction(0.55)["verdict"]
+    assert of_reconstruction(1.0)["sure"] == "with caution"
+    assert "as close to real events as" in of_generated("energy distance", 0.1, 0.2)["verdict"]
+    assert "farther from real events than" in of_generated("energy distance", 0.2, 0.1)["verdict"]
+
+
+def test_a_withheld_answer_keeps_no_number_and_no_confidence() -> None:
+    found = withheld({"quantity": "q", "value": 3.0, "interval": [2, 4], "sure": "with caution"}, "too far", "train")
+    assert found == {
+        "quantity": "q",
+        "value": None,
+        "interval": None,
+        "verdict": "No answer: too far.",
+        "advice": "train",
+    }
