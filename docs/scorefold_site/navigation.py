@@ -25,7 +25,7 @@ NAVIGATION: dict[str, dict[str, str]] = {
     "Methods": {
         "methods": "What there is",
         "reading-dimensions": "Intrinsic dimension",
-        "pullback": "Geodesics (pullback geometry)",
+        "pullback": "Geodesics of a flow",
         "score-geodesics": "Geodesics from any score",
         "noise-levels": "Score models and noise levels",
         "bands": "Non-uniform diffusion",
@@ -34,7 +34,7 @@ NAVIGATION: dict[str, dict[str, str]] = {
         "caflow": "Conditional flows (CAFLOW)",
         "allocation": "Data allocation in meta-learning",
         "theory/*": "Theory",
-        "claims": "What the claims are worth",
+        "evidence/*": "Evidence",
     },
     "Write a plugin": {
         "author-tutorial": "Tutorial for authors",
@@ -64,7 +64,7 @@ BELOW: dict[str, dict[str, str]] = {
     "reading-dimensions": {"dimensions-of-images": "Dimensions of images", "manifold-mlp": "A network for manifolds"},
     "bands": {"multiscale": "Multi-scale diffusion"},
     "scorevae": {"latent-codes": "Latent codes"},
-    "claims": {"fashion-mnist": "Seven methods on Fashion-MNIST", "paper-runs": "Run files of papers"},
+    "evidence/index": {"../paper-runs": "Run files of papers"},
     "plugins": {
         "hooks": "Hooks in order",
         "hook-examples": "Every hook by example",

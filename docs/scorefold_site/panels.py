@@ -35,20 +35,25 @@ def draw(runs: Path, out: Path) -> None:
 
 
 def dimension(axes: Axes, digits: Path, sphere: Path) -> None:
+    """The dimension against the scale, with the question and its answer above."""
+    by_scale(axes, digits, sphere)
+    _title(axes, "What is the dimension?", "digits: 1 to 42, by how closely one looks; a sphere: one plateau, 10")
+
+
+def by_scale(axes: Axes, digits: Path, sphere: Path) -> None:
     """The directions along which digits and points of a sphere vary, against the noise level."""
-    for stage, colour, label in (
-        (digits, ACCENT, "handwritten digits: no plateau"),
-        (sphere, WARM, "a 10-sphere in 100 coordinates: a plateau"),
+    for stage, colour, marker, label in (
+        (digits, ACCENT, "o", "handwritten digits: no plateau"),
+        (sphere, WARM, "s", "a 10-sphere in 100 coordinates: a plateau"),
     ):
         arrays, curve = load_file(stage / "arrays.safetensors"), _result(stage)["estimate"]["diagnostics"]["curve"]
         scales = [row["sigma"] for row in curve]
         points = arrays["curve_pointwise"].double().T  # points, scales
         axes.fill_between(scales, *_ends(points), color=SOFT, alpha=0.6, linewidth=0)
-        axes.plot(scales, points.mean(0), color=colour, marker="o", markersize=3, label=label)
+        axes.plot(scales, points.mean(0), color=colour, marker=marker, markersize=4, label=label)
     axes.set_xscale("log")
     axes.set(xlabel="scale, in units of the data", ylabel="dimension")
     axes.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, 0.3))
-    _title(axes, "What is the dimension?", "digits: 1 to 42, by how closely one looks; a sphere: one plateau, 10")
 
 
 def geodesics(axes: Axes, run: Path) -> None:
@@ -60,6 +65,7 @@ def geodesics(axes: Axes, run: Path) -> None:
         axes.plot(*path.T, color=ACCENT, linewidth=1.6)
         axes.plot(*path[[0, -1]].T, "o", color=INK, markersize=3)
     axes.set(xticks=[], yticks=[])
+    axes.set_aspect("equal", adjustable="datalim")
     _title(axes, "What lies between two points?", "geodesics (blue) follow the data; straight lines cut across")
 
 
@@ -93,7 +99,7 @@ def copies(axes: Axes, stage: Path) -> None:
     ):
         values = arrays[f"{name} (columns)"]
         axes.hist(values.numpy(), bins=bins, color=colour, alpha=0.8, label=label, density=True)
-    axes.set(xlabel="distance to the nearest training point over that to the next", yticks=[])
+    axes.set(xlabel="distance to the nearest / to the second nearest training point", yticks=[])
     axes.legend(frameon=False, fontsize=9)
     _title(axes, "Does this model copy its training data?", "500 of 500 samples are copies")
 
