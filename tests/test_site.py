@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +24,7 @@ from scorefold_registry.runfile.reader import read
 from scorefold_site import gallery, versions
 from scorefold_site.build import first_sentence
 from scorefold_site.commands import commands, options
+from scorefold_site.components import linked_components
 from scorefold_site.copies import copied_pages
 from scorefold_site.docstrings import rst_of
 from scorefold_site.errors import error_classes, messages, problem_codes, sources
@@ -30,6 +32,7 @@ from scorefold_site.hooks import BANDS, hooks
 from scorefold_site.inventory import Inventory, inventory
 from scorefold_site.markdown import cell, code, fence, prose, table
 from scorefold_site.navigation import BELOW, NAVIGATION, UNSEARCHED
+from scorefold_site.notebooks import index_page
 from scorefold_site.plugins import plugin_records
 from scorefold_site.run_files import example_files
 from scorefold_site.schemas import schemas
@@ -68,6 +71,35 @@ def test_every_run_file_of_the_component_pages_is_valid(found: Inventory, tmp_pa
             plan = make_plan(found.host.catalogue, read(tmp_path / "run.yaml"))
             assert item.id in text
             assert plan.stages, item.id
+
+
+def test_the_names_on_the_chooser_are_links_to_their_components(found: Inventory, site: dict[str, str]) -> None:
+    ids = {item.id for item in found.components}
+    text = (ROOT / "docs/choose.md").read_text()
+    named = set(re.findall(r"`([a-z-]+:[a-z0-9-]+)`", text))
+    assert named <= ids
+    assert len(named) > 15
+    linked = linked_components(text, ids)
+    for name in named:
+        page = f"components/{name.replace(':', '/')}.md"
+        assert f"[`{name}`]({page})" in linked
+        assert page in site
+    kept = "# `score:denoising`\n\n```yaml\nx: `score:denoising`\n```\n\n[`score:denoising`](a.md)\n"
+    assert linked_components(kept, ids) == kept
+    assert "](../components/score/dps.md)" in linked_components("`score:dps`", ids, "../")
+
+
+def test_every_topic_of_the_reference_is_listed(site: dict[str, str]) -> None:
+    topics = [path for path in site if path.startswith("api/") and path != "api/index.md"]
+    assert topics
+    assert all(f"]({path.removeprefix('api/')})" in site["api/index.md"] for path in topics)
+
+
+def test_every_notebook_is_listed_with_what_it_does() -> None:
+    page = index_page(ROOT)
+    for source in (ROOT / "docs/notebooks").glob("*.md"):
+        title = source.read_text().partition("\n")[0].removeprefix("# ")
+        assert re.search(rf"^\| \[{re.escape(title)}\]\({source.stem}\.md\) \| \w.{{40,}} \|$", page, re.MULTILINE)
 
 
 def test_every_page_has_one_place_at_the_side(site: dict[str, str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scorefold_site.markdown import page, python
+from scorefold_site.markdown import page, python, table
 
 MODULES = {
     "registry": ("The host", ("scorefold_registry.host.Host", "scorefold_registry.run.result.RunResult")),
@@ -54,8 +54,22 @@ MODULES = {
 
 
 def api_pages() -> dict[str, str]:
-    """One page a topic."""
-    return {f"api/{name}.md": _page(title, members) for name, (title, members) in MODULES.items()}
+    """One page per topic, and the list of them."""
+    pages = {f"api/{name}.md": _page(title, members) for name, (title, members) in MODULES.items()}
+    return {"api/index.md": _index(), **pages}
+
+
+def _index() -> str:
+    rows = [
+        (f"[{title}]({name}.md)", ", ".join(f"`{member}`" for member in members))
+        for name, (title, members) in MODULES.items()
+    ]
+    return page(
+        "# Python reference",
+        "What plugins and scripts import. To ask questions of data, use `import scorefold as sf`: "
+        "[from Python](../python.md).",
+        table(("page", "holds"), rows),
+    )
 
 
 def _page(title: str, members: tuple[str, ...]) -> str:

@@ -15,7 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scorefold_site import pages, theory, versions
+from scorefold_site.components import linked_components
 from scorefold_site.copies import copied_pages
+from scorefold_site.inventory import inventory
 from scorefold_site.links import on_site
 from scorefold_site.markdown import fence
 from scorefold_site.navigation import BELOW, NAVIGATION, UNSEARCHED
@@ -63,6 +65,9 @@ def write_pages(folder: Path) -> None:
         place = folder / ("downloads/" + path if path.endswith(".ipynb") else path)
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(content if isinstance(content, bytes) else content.encode())
+    ids = {item.id for item in inventory(ROOT).components}
+    for page in folder.glob("*.md"):
+        page.write_text(linked_components(page.read_text(encoding="utf-8"), ids), encoding="utf-8")
     for page in folder.rglob("*.md"):
         text = captioned(on_site(page.read_text(encoding="utf-8"), page.relative_to(folder).as_posix()))
         page.write_text(theory.linked(text) if page.parent.name == "theory" else text, encoding="utf-8")

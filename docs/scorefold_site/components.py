@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from scorefold.kinds import CORE_KINDS
 from scorefold.plugin import Component, Port
 from scorefold_registry.components.parts import config_model
@@ -18,6 +20,26 @@ from scorefold_verbs.plugin import scorefold_verbs
 def component_path(component: Component) -> str:
     """Where a component's page stands."""
     return f"components/{component.kind}/{component.name}.md"
+
+
+def linked_components(text: str, ids: set[str], up: str = "") -> str:
+    """The Markdown of a page on which each component's name is a link to its page; ``up`` leads to the top of the site.
+
+    Blocks of code, headings and names that are links already stay as they are.
+
+    >>> linked_components("Take `score:denoising`, or `score:other`.", {"score:denoising"})
+    'Take [`score:denoising`](components/score/denoising.md), or `score:other`.'
+    """
+
+    def link(match: re.Match[str]) -> str:
+        kind, _, name = match[1].partition(":")
+        return f"[{match[0]}]({up}components/{kind}/{name}.md)" if match[1] in ids else match[0]
+
+    def line(match: re.Match[str]) -> str:
+        return match[0] if match[0].startswith("#") else re.sub(r"(?<!\[)`([a-z-]+:[a-z0-9-]+)`", link, match[0])
+
+    parts = re.split(r"(^```.*?^```$)", text, flags=re.MULTILINE | re.DOTALL)
+    return "".join(part if place % 2 else re.sub(r"^.*$", line, part, flags=re.M) for place, part in enumerate(parts))
 
 
 def component_pages(inventory: Inventory) -> dict[str, str]:

@@ -9,6 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from scorefold_site.markdown import page, table
+
 FOLDER = "docs/notebooks"
 SECONDS = 120
 """How long one cell may take."""
@@ -22,7 +24,20 @@ def notebook_pages(root: Path) -> dict[str, str | bytes]:
     files: dict[str, str | bytes] = {}
     for source in sorted((root / FOLDER).glob("*.md")):
         files |= _rendered(source.stem, executed(source))
-    return files
+    return {**files, "notebooks/index.md": index_page(root)}
+
+
+def index_page(root: Path) -> str:
+    """The list of the notebooks, with the first paragraph of each."""
+    rows = []
+    for source in sorted((root / FOLDER).glob("*.md")):
+        title, first, *_ = source.read_text(encoding="utf-8").split("\n\n")
+        rows.append((f"[{title.removeprefix('# ')}]({source.stem}.md)", first))
+    return page(
+        "# Notebooks",
+        "Each is run as the site is built, and can be downloaded from its page.",
+        table(("notebook", "what it does"), rows),
+    )
 
 
 def executed(source: Path) -> Any:
