@@ -136,7 +136,8 @@ def test_vectors_in_groups_are_colours_and_paths_are_lines() -> None:
     clouds = axes_of(figure).collections
     assert [torch.as_tensor(cloud.get_offsets().data).tolist() for cloud in clouds] == x.double().tolist()
     assert len({tuple(cloud.get_facecolor()[0]) for cloud in clouds}) == 3
-    assert axes_of(figure).get_title() == "Each colour: one condition"
+    assert len({cloud.get_paths()[0].vertices.tobytes() for cloud in clouds}) == 3, "a second cue besides the colour"
+    assert axes_of(figure).get_title() == "Each colour and marker: one condition"
     (figure,) = event_figures.samples(EventGroups(x, "one geodesic", path=True)).values()
     path, start, end, *_ = lines(axes_of(figure)).values()
     assert path == [tuple(point) for point in x[0].double().tolist()]
@@ -145,7 +146,7 @@ def test_vectors_in_groups_are_colours_and_paths_are_lines() -> None:
     (figure,) = event_figures.samples(EventGroups(x, "one geodesic", path=True, among=among)).values()
     (behind,) = axes_of(figure).collections
     assert torch.as_tensor(behind.get_offsets().data).tolist() == among.double().tolist()
-    assert axes_of(figure).get_title() == "Each colour: one geodesic; grey: the data"
+    assert axes_of(figure).get_title() == "Each line: one geodesic; grey: the data"
     assert next(iter(lines(axes_of(figure)).values())) == path
     (figure,) = event_figures.samples(EventGroups(torch.randn(2, 4, 1), "one condition")).values()
     assert axes_of(figure).get_ylabel() == "x"
@@ -240,6 +241,30 @@ def test_spectra_stand_beside_the_estimate() -> None:
     assert axes.get_title() == "Spectra at 2 points"
 
 
+def test_a_legend_below_covers_no_curve() -> None:
+    figure, axes = new_figure()
+    axes.plot([0, 1], [1, 0], label="a curve")
+    event_figures.legend_below(axes)
+    figure.draw_without_rendering()
+    found = axes.get_legend()
+    assert found is not None
+    assert found.get_window_extent().y1 < axes.get_xaxis().get_tightbbox().y0  # type: ignore[union-attr]
+    assert found.get_window_extent().y0 > 0
+
+
+def test_series_differ_in_colour_and_in_shape() -> None:
+    styles = [event_figures.series(number) for number in range(8)]
+    assert len({style["color"] for style in styles}) == len({style["marker"] for style in styles}) == 8
+
+
+def test_ends_that_are_far_apart_come_from_both_sides() -> None:
+    x = torch.randn(60, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 9.0, 1.0])
+    start, end = event_figures.far_apart(x, 4)
+    assert start.shape == end.shape == (4, 3)
+    assert float((start[:, 1] - end[:, 1]).abs().min()) > 9
+    assert {float(start[0, 1]), float(end[0, 1])} == {float(x[:, 1].min()), float(x[:, 1].max())}
+
+
 def test_an_allocation_has_a_bar_a_row_though_types_repeat() -> None:
     plan = Allocation("optimal", (PlanRow("easy", 5, 3, 2), PlanRow("easy", 2, 10, 1)), leftover=7)
     axes = axes_of(event_figures.allocation(plan)["allocation"])
@@ -247,7 +272,8 @@ def test_an_allocation_has_a_bar_a_row_though_types_repeat() -> None:
     assert [bar.get_y() for bar in axes.patches] == [0, 0, 15, 20]
     assert len({bar.get_x() for bar in axes.patches}) == 2
     assert axes.get_title() == "47 labels spent, 7 left over"
-    assert legend(axes) == ["support", "query"]
+    assert legend(axes) == ["support labels", "query labels"]
+    assert next(tick.get_text() for tick in axes.get_xticklabels()) == "5 tasks of easy,\n3 + 2 labels each"
     assert event_figures.allocation(Allocation("infeasible", (), 9)) == {}
 
 

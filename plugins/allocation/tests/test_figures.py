@@ -25,7 +25,7 @@ def test_a_figure_for_every_question(plan: Allocation, tmp_path: Path) -> None:
         figure.savefig(tmp_path / f"{name}.png")
     texts = [text.get_text() for text in figures["labels per task"].axes[0].get_legend().get_texts()]
     assert "960 labels in all" in texts
-    assert "the plan: 12 labels a task" in texts
+    assert "the plan: 12 labels per task" in texts
     assert any(text.startswith("near-optimal: 6 to") for text in texts)
 
 
@@ -48,7 +48,7 @@ def test_the_threshold_and_the_plan_stand_in_the_figure_of_budgets(plan: Allocat
     axes = allocation(plan)["budget"].axes[0]
     places = {each.get_label(): (list(each.get_xdata()), list(each.get_ydata())) for each in axes.lines}
     assert places["threshold, 40 labels"][0] == [40, 40]
-    assert places["the plan: 12 labels a task"] == ([960], [12.0])
+    assert places["the plan: 12 labels per task"] == ([960], [12.0])
     assert places["least loss"][0] == [240, 480, 960]
     without = replace(plan, diagnostics={**plan.diagnostics, "threshold": None})
     assert not any("threshold" in each.get_label() for each in allocation(without)["budget"].axes[0].lines)
@@ -61,6 +61,9 @@ def test_the_plan_of_a_pilot_stands_at_its_own_budget(plan: Allocation) -> None:
     axes = allocation(replace(plan, plan=rows, leftover=10, curve=curve, diagnostics=diagnostics))["budget"].axes[0]
     (place,) = [list(each.get_xdata()) for each in axes.lines if each.get_label().startswith("the plan")]
     assert place == [1000]
+    valleys = allocation(replace(plan, plan=rows, leftover=10, curve=curve, diagnostics=diagnostics))["labels per task"]
+    named = [str(each.get_label()) for each in valleys.axes[0].lines]
+    assert "the plan: 12 labels per task, extrapolated to 1,000 labels in all" in named
 
 
 def test_one_budget_and_losses_that_explode(plan: Allocation) -> None:

@@ -143,7 +143,10 @@ def test_what_is_drawn_is_what_was_found(make_flow: MakeFlow) -> None:
     assert set(figures) == {"spectrum", "reconstruction", "decoded", "residuals"}
     lines = {str(line.get_label()): line for line in figures["reconstruction"].axes[0].lines}
     curve = found.diagnostics["curve"]
-    for label, name in (("widest first", "decreasing"), ("PCA of these points", "pca")):
+    for label, name in (
+        ("the flow, widest first, from its mode", "decreasing"),
+        ("PCA of these points, from their mean", "pca"),
+    ):
         assert torch.as_tensor(lines[label].get_ydata()).tolist() == curve[name]
     assert "1 kept, 0.059 of the variance left" in lines
     (arc,) = figures["decoded"].axes[0].lines
@@ -160,7 +163,7 @@ def test_what_is_drawn_is_what_was_found(make_flow: MakeFlow) -> None:
         ((3,), {"dimension": 1}, "The learned manifold"),
         ((3,), {"dimension": 2}, "The learned manifold"),
         ((5,), {"dimension": 3}, "The learned manifold"),
-        ((200,), {"dimension": 3}, "Each colour: one axis, from -3 to 3 deviations"),
+        ((200,), {"dimension": 3}, "Each line: one axis, from -3 to 3 deviations"),
         ((1, 4, 4), {}, "Each row: one axis, from -3 to 3 deviations"),
     ],
 )

@@ -72,7 +72,7 @@ def test_a_reference_is_drawn_beside(make_flow: MakeFlow) -> None:
     geometry = Pullback(PullbackConfig(), flow=make_flow("river"), reference=flat())
     axes = draw(geometry)["geodesics"].axes[0]
     dotted = [torch.as_tensor(line.get_xydata()) for line in axes.lines if line.get_linestyle() == ":"]
-    assert len(dotted) == 6
+    assert len(dotted) == 3
     for path in dotted:
         assert torch.allclose(path, torch.lerp(path[:1], path[-1:], torch.linspace(0, 1, len(path))[:, None].double()))
     legend = axes.get_legend()

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, empty_figure, new_figure
-from scorefold.results import Allocation
+from scorefold.results import Allocation, PlanRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +24,48 @@ if TYPE_CHECKING:
     from scorefold.data import Condition
 
 _GROUPS, _EACH, _AMONG = 8, 9, 1000  # what a figure shows of events in groups, and of data behind them
+SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#1f2933", "#7b8794")
+"""Colours that colour-blind readers can separate, after Okabe and Ito. ``series`` adds a marker and a line to each."""
+_MARKERS, _LINES = "osD^vPX*", ("-", "--", ":", "-.")
 _GAP = 1
+
+
+def series(number: int) -> dict[str, Any]:
+    """The colour, marker and line style of a series, for ``plot``; they repeat after eight.
+
+    >>> series(1)
+    {'color': '#d55e00', 'marker': 's', 'linestyle': '--'}
+    """
+    return {
+        "color": SERIES[number % len(SERIES)],
+        "marker": _MARKERS[number % len(_MARKERS)],
+        "linestyle": _LINES[number % len(_LINES)],
+    }
+
+
+def legend_below(axes: Axes, columns: int = 2) -> None:
+    """Puts the legend below the x axis, where it covers no curve."""
+    from matplotlib.transforms import ScaledTranslation
+
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    place = axes.transAxes + ScaledTranslation(0, -0.5, figure.dpi_scale_trans)
+    style: dict[str, Any] = {"frameon": False, "fontsize": 9, "ncols": columns}
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=place, borderaxespad=0, **style)
+
+
+def far_apart(points: Tensor, pairs: int) -> tuple[Tensor, Tensor]:
+    """Pairs from both ends of points (N, *E) along their widest direction, the outermost first: (pairs, *E) twice.
+
+    >>> far_apart(torch.arange(9.0)[:, None], 2)[1].flatten().tolist() in ([8.0, 7.0], [0.0, 1.0])
+    True
+    """
+    flat = points.flatten(1).double()
+    centred = flat - flat.mean(0)
+    order = (centred @ torch.linalg.svd(centred, full_matrices=False).Vh[0]).argsort()
+    third = max(1, len(points) // 3)
+    step = max(1, third // pairs)
+    return points[order[:third:step][:pairs]], points[order.flip(0)[:third:step][:pairs]]
 
 
 @dataclass(frozen=True)
@@ -120,9 +161,7 @@ def scatter(x: Tensor, title: str) -> Figure:
 
 
 def _scatter_groups(groups: EventGroups) -> Figure:
-    """Groups of points in one plane, each in its own colour; a path as a line from a ring to a dot."""
-    import matplotlib
-
+    """Groups of points in one plane, each in its own colour and marker; a path as a line from a ring to a dot."""
     x = groups.x[:_GROUPS] if groups.path else groups.x[:_GROUPS, :500]
     among = x.new_zeros(0, *x.shape[2:]) if groups.among is None else groups.among[:_AMONG].to(x)
     every, (across, up) = plane(torch.cat([x.flatten(0, 1), among]))
@@ -130,19 +169,20 @@ def _scatter_groups(groups: EventGroups) -> Figure:
     figure, axes = new_figure(5.0, 4.4)
     if len(behind) and across != "position":
         axes.scatter(behind[:, 0], behind[:, 1], s=6, color=SOFT, linewidths=0, zorder=0)
-    colours = matplotlib.colormaps["tab10"].colors  # type: ignore[attr-defined]
     for number, group in enumerate(points.unflatten(0, x.shape[:2])):
-        colour = colours[number]
+        style = series(number)
+        colour, marker = style["color"], style["marker"]
         if groups.path:
-            axes.plot(group[:, 0], group[:, 1], color=colour, linewidth=1.2)
-            axes.plot(group[:1, 0], group[:1, 1], color=colour, marker="o", fillstyle="none")
-            axes.plot(group[-1:, 0], group[-1:, 1], color=colour, marker="o")
+            axes.plot(group[:, 0], group[:, 1], color=colour, linestyle=style["linestyle"], linewidth=1.2)
+            axes.plot(group[:1, 0], group[:1, 1], color=colour, marker=marker, fillstyle="none")
+            axes.plot(group[-1:, 0], group[-1:, 1], color=colour, marker=marker)
         else:
-            axes.scatter(group[:, 0], group[:, 1], s=6, color=[colour], alpha=0.6, linewidths=0)
+            axes.scatter(group[:, 0], group[:, 1], s=10, color=[colour], marker=marker, alpha=0.6, linewidths=0)
     if across != "position":
         axes.set_aspect("equal", adjustable="datalim")
     dots = "; grey: the data" if len(behind) else ""
-    axes.set(title=f"Each colour: {groups.group}{dots}", xlabel=across, ylabel=up)
+    kind = "line" if groups.path else "colour and marker"
+    axes.set(title=f"Each {kind}: {groups.group}{dots}", xlabel=across, ylabel=up)
     return figure
 
 
@@ -279,7 +319,7 @@ def training(fitted: Any) -> Mapping[str, Figure]:
     if 0 < 50 * min(values) < max(values):
         axes.set_yscale("log")
     axes.set(xlabel="step", ylabel="loss", title="Training")
-    axes.legend(frameon=False, fontsize=9)
+    legend_below(axes, 3)
     return {"training": figure}
 
 
@@ -287,14 +327,22 @@ def allocation(plan: Allocation) -> Mapping[str, Figure]:
     """Labels spent on each row of the plan, support and query; nothing for an empty plan."""
     if not plan.plan:
         return {}
-    figure, axes = new_figure()
+    figure, axes = new_figure(1.8 + 1.6 * len(plan.plan) + 1.4, 4.0)
     places = range(len(plan.plan))
     support = [row.tasks * row.support for row in plan.plan]
     query = [row.tasks * row.query for row in plan.plan]
-    axes.bar(places, support, color=ACCENT, label="support")
-    axes.bar(places, query, bottom=support, color=SOFT, label="query")
+    axes.bar(places, support, color=ACCENT, label="support labels", width=0.6)
+    axes.bar(places, query, bottom=support, color=SOFT, hatch="//", edgecolor="white", label="query labels", width=0.6)
     # Rows may share a type, so bars stand by position.
-    axes.set_xticks(places, [f"{row.task_type}\n{row.tasks} tasks" for row in plan.plan])
-    axes.set(ylabel="labels", title=f"{sum(support) + sum(query)} labels spent, {plan.leftover} left over")
-    axes.legend(frameon=False, fontsize=9)
+    axes.set_xticks(places, [_words_of(row) for row in plan.plan])
+    axes.set_xlim(-0.8, len(plan.plan) - 0.2)
+    axes.yaxis.set_major_formatter("{x:,.0f}")
+    axes.set(ylabel="labels", title=f"{sum(support) + sum(query):,} labels spent, {plan.leftover:,} left over")
+    axes.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2)
     return {"allocation": figure}
+
+
+def _words_of(row: PlanRow) -> str:
+    """A row of a plan below its bar: how many tasks, of which type, and the labels of each."""
+    kind = "" if row.task_type == "task" else f" of {row.task_type}"
+    return f"{row.tasks:,} tasks{kind},\n{row.support} + {row.query} labels each"

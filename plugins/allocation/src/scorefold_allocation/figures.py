@@ -84,7 +84,11 @@ def _valleys(plan: Allocation, lines: Sequence[Line]) -> Figure:
         axes.axvspan(*near, color=WARM, alpha=0.1, linewidth=0, label=words)
     losses = [loss for line in lines for loss in line.loss]
     if plan.predicted_loss is not None and size is not None:
-        axes.plot([size], [plan.predicted_loss], "D", color=WARM, zorder=5, label=f"the plan: {size:,g} labels a task")
+        named = f"the plan: {size:,g} labels per task"
+        budget = _budget(plan, lines)
+        if budget > 1.01 * lines[-1].budget:
+            named += f", extrapolated to {budget:,.0f} labels in all"
+        axes.plot([size], [plan.predicted_loss], "D", color=WARM, zorder=5, label=named)
         losses.append(plan.predicted_loss)
     least = min(losses)
     most = max(loss for loss in losses if loss <= _HIGHEST * least)
@@ -106,7 +110,9 @@ def _optima(plan: Allocation, lines: Sequence[Line]) -> Figure:
     axes.vlines(budgets, *ends, color=SOFT, linewidth=6, label="within 2 % of the least loss")
     axes.plot(budgets, [line.best for line in lines], "o-", color=ACCENT, label="least loss", markersize=5)
     if (size := _size(plan)) is not None:
-        axes.plot([_budget(plan, lines)], [size], "D", color=WARM, label=f"the plan: {size:,g} labels a task", zorder=5)
+        axes.plot(
+            [_budget(plan, lines)], [size], "D", color=WARM, label=f"the plan: {size:,g} labels per task", zorder=5
+        )
     threshold = plan.diagnostics.get("threshold")
     if threshold is not None:
         axes.axvline(threshold, color=INK, linestyle=":", linewidth=1, label=f"threshold, {threshold:,.0f} labels")

@@ -10,7 +10,7 @@ import torch
 
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, empty_figure, new_figure, tidy
 from scorefold_audit.copying.statistics import RATIO
-from scorefold_toolkit.figures import as_images, plane
+from scorefold_toolkit.figures import as_images, legend_below, plane
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,7 +53,7 @@ def _images(shown: Audited) -> Figure | None:
         named = bool(shown.named[place])
         for side, name in enumerate(shown.names[place]):
             # Of a long path the end says which file it is.
-            text = f"{'copy, ' if named else ''}{float(shown.ratio[place]):.2f}" if side == 0 else ""
+            text = f"{'copy' if named else 'sample'}, {float(shown.ratio[place]):.2f}" if side == 0 else "training"
             short = name if len(name) <= _LONGEST else f"...{name[3 - _LONGEST :]}"
             title = places[row, 2 * column + side].set_title
             title(f"{text}\n{short}", fontsize=6.5, color=WARM if named else INK, loc="left")
@@ -81,7 +81,7 @@ def _points(shown: Audited) -> Figure:
             axes.scatter(chosen[:, 0], chosen[:, 1], s=8, color=colour, label=label, zorder=3)
     axes.set(xlabel=names[0], ylabel=names[1], title=f"The {count} samples that are most like copies")
     axes.set_aspect("equal", adjustable="datalim")
-    axes.legend(frameon=False, fontsize=9)
+    legend_below(axes)
     return figure
 
 
@@ -92,11 +92,11 @@ def _distances(every: tuple[Copying, ...]) -> Figure:
     for row, found in zip(places, every, strict=True):
         both = found.near.distance, found.near_held_out.distance
         _histograms(row[0], *both, float(max(map(np.max, both))) or 1.0)
-        row[0].set(xlabel=f"distance to the nearest training point ({found.space})", ylabel="share a bin")
+        row[0].set(xlabel=f"distance to the nearest training point ({found.space})", ylabel="share per bin")
         _histograms(row[1], found.near.ratio, found.near_held_out.ratio, 1.0)
         row[1].axvline(RATIO, color=INK, linestyle=":", linewidth=1)
-        row[1].set(xlabel=f"that distance over the next one ({found.space})")
-        row[0].legend(frameon=False, fontsize=9)
+        row[1].set(xlabel=f"distance to the nearest / to the second nearest ({found.space})")
+        legend_below(row[0])
     figure.set_label(
         "How near samples and held-out points come to training points; copies stand left of the dotted line"
     )

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, new_figure
 from scorefold_scoregeometry.solved import SolvedGeometry
-from scorefold_toolkit.figures import EventGroups, samples
+from scorefold_toolkit.figures import EventGroups, far_apart, legend_below, samples
 from scorefold_toolkit.geodesics import pictured
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def draw(geometry: SolvedGeometry) -> Mapping[str, Figure]:
     """
     points = geometry.some_points(20 * _PAIRS)
     pairs = _IMAGES if len(geometry.event_shape) == 3 else _PAIRS
-    start, end = _far_apart(points, pairs)
+    start, end = far_apart(points, pairs)
     found = geometry.solve(start, end)
     given = (~found.withheld).nonzero()[:, 0]
     lost = len(start) - len(given)
@@ -43,16 +43,6 @@ def draw(geometry: SolvedGeometry) -> Mapping[str, Figure]:
     if len(geometry.event_shape) == 3:
         return {"geodesics": _rows(geometry, paths, title)}
     return {"geodesics": samples(EventGroups(paths.cpu(), "one geodesic", path=True))["samples"]}
-
-
-def _far_apart(points: Tensor, pairs: int) -> tuple[Tensor, Tensor]:
-    """Pairs from the first and the last third of points (N, *E) by their widest direction."""
-    flat = points.flatten(1).double()
-    centred = flat - flat.mean(0)
-    order = (centred @ torch.linalg.svd(centred, full_matrices=False).Vh[0]).argsort()
-    third = max(1, len(points) // 3)
-    step = max(1, third // pairs)
-    return points[order[:third:step][:pairs]], points[order[-third::step][:pairs]]
 
 
 def _rows(geometry: SolvedGeometry, paths: Tensor, title: str) -> Figure:
@@ -73,5 +63,6 @@ def _plane(points: Tensor, paths: Tensor, title: str) -> Figure:
         axes.scatter(dots[:, 0], dots[:, 1], s=9, color=ACCENT, zorder=3)
         axes.scatter(path[[0, -1], 0], path[[0, -1], 1], s=26, color=INK, zorder=4)
     axes.set(xlabel="x", ylabel="y", title=f"{title}; dots at equal times")
-    axes.legend(frameon=False, fontsize=9)
+    axes.set_aspect("equal", adjustable="datalim")
+    legend_below(axes)
     return figure

@@ -21,7 +21,9 @@ _ACROSS_CASES, _ACROSS_FIELDS = 5, 3
 _MOST_LINES, _MOST_TICKS, _MOST_LETTERS = 6, 5, 30
 _LOG_RANGE = 30.0
 """The ratio of largest to smallest from which positive values are drawn on a logarithmic axis."""
-_COLOURS = (ACCENT, "#d9480f", "#2b8a3e", "#862e9c", "#0b7285", "#5c4813")
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+_MARKERS = "osD^vP"
+"""Colours that colour-blind readers can separate, after Okabe and Ito, with a marker each."""
 
 
 def _panels(count: int, most: int, size: Callable[[int, int], tuple[float, float]]) -> tuple[Figure, list[Axes], int]:
@@ -174,7 +176,7 @@ def _lines(axes: Axes, result: SweepResult, label: str, field: str, place: Calla
     for number, settings in enumerate(groups.values()):
         ordered = sorted(settings, key=lambda setting: place(setting.values[field]))
         x = [place(setting.values[field]) for setting in ordered]
-        _line(axes, x, [setting.measures[label] for setting in ordered], _COLOURS[number] if joined else ACCENT, joined)
+        _line(axes, x, [setting.measures[label] for setting in ordered], number if joined else None)
         if joined and len(groups) > 1:
             others = {name: value for name, value in settings[0].values.items() if name != field}
             said = " ".join(f"{short[name]}={value_text(value)}" for name, value in others.items())
@@ -183,9 +185,11 @@ def _lines(axes: Axes, result: SweepResult, label: str, field: str, place: Calla
         axes.legend(fontsize=8, frameon=False)
 
 
-def _line(axes: Axes, x: Sequence[float], spreads: Sequence[Spread], colour: str, joined: bool) -> None:
+def _line(axes: Axes, x: Sequence[float], spreads: Sequence[Spread], number: int | None) -> None:
+    """Means with their spread: a line of a colour and a marker of its own, or dots where lines are too many."""
+    colour, marker = (ACCENT, "o") if number is None else (_COLOURS[number], f"{_MARKERS[number]}-")
     means = [spread.mean for spread in spreads if is_finite(spread.mean)]
     errors = [spread.std or 0.0 for spread in spreads]
     if any(errors):
         axes.errorbar(x, means, yerr=errors, fmt="none", ecolor=colour, elinewidth=1.2, capsize=3, zorder=2)
-    axes.plot(x, means, "o-" if joined else "o", color=colour, markersize=5, linewidth=1.5, zorder=3)
+    axes.plot(x, means, marker, color=colour, markersize=5, linewidth=1.5, zorder=3)

@@ -12,12 +12,12 @@ from scorefold.plotting import ACCENT, INK, SOFT, WARM, new_figure
 from scorefold.results import Estimate
 from scorefold_iddiff.local.support import CURVATURE
 from scorefold_toolkit.data.rows import asked
+from scorefold_toolkit.figures import legend_below
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_LEGEND: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "framealpha": 0.8}
 _PLATEAUS_SHOWN, _CUTS_SHOWN, _TICKS, _MARKED = 3, 3, 8, 40
 
 
@@ -37,14 +37,15 @@ _TITLES = {
 
 
 def spectra(estimate: Estimate) -> Figure:
-    """The spectrum at each shown point, and the gap at which its dimension is read: a line for each dimension where
-    these are few, else one for the value and a band over all."""
+    """The mean spectrum with the range over the shown points, and the gap at which each dimension is read: a line for
+    each dimension where these are few, else one for the value and a band over all."""
     assert estimate.spectrum is not None
     figure, axes = new_figure()
     ranks = range(1, estimate.spectrum.shape[1] + 1)
     marker = "." if len(ranks) <= _MARKED else ""
-    for row in estimate.spectrum:
-        axes.plot(ranks, row.numpy(), color=ACCENT, alpha=0.35, linewidth=1, marker=marker)
+    rows = estimate.spectrum.double()
+    axes.fill_between(ranks, rows.amin(0).numpy(), rows.amax(0).numpy(), color=ACCENT, alpha=0.2, linewidth=0)
+    axes.plot(ranks, rows.mean(0).numpy(), color=ACCENT, linewidth=1.6, marker=marker)
     count, rule = len(estimate.spectrum), estimate.diagnostics["rule"]
     label, title = _TITLES.get(rule, ("singular value (1: pure noise)", "Singular values of centred scores"))
     side, ambient = ("left" if rule == "projector" else "right"), estimate.spectrum.shape[1]
@@ -57,9 +58,9 @@ def spectra(estimate: Estimate) -> Figure:
         return (dimension if side == "left" else ambient - dimension) + 0.5
 
     if len(read) <= _CUTS_SHOWN:
-        for dimension, style in zip(sorted(read), ("-", "--", ":"), strict=False):
+        for dimension, style in zip(sorted(read), ("--", ":", "-."), strict=False):
             mark = f"dimension {dimension:g} at {read[dimension]} points"
-            axes.axvline(cut(dimension), color=WARM, linewidth=1.2, linestyle=style, label=mark)
+            axes.axvline(cut(dimension), color=WARM, linewidth=1.2, linestyle=style, label=mark, zorder=1)
     else:
         ends = f"dimensions {min(read):g} to {max(read):g} at these points"
         axes.axvspan(*sorted((cut(min(read)), cut(max(read)))), color=WARM, alpha=0.1, linewidth=0, label=ends)
@@ -67,7 +68,7 @@ def spectra(estimate: Estimate) -> Figure:
             axes.axvline(cut(estimate.value), color=WARM, linewidth=1.2, label=f"dimension {estimate.value:.4g}")
     axes.set_xlabel(f"rank; tangent directions lie to the {side} of the gap")
     axes.locator_params(axis="x", integer=True)
-    axes.legend(fontsize=9, **_LEGEND)
+    legend_below(axes)
     return figure
 
 
@@ -84,7 +85,7 @@ def dimension_against_noise(estimate: Estimate) -> Figure:
         color=SOFT,
         alpha=0.5,
         linewidth=0,
-        label="least to greatest",
+        label="smallest to largest",
     )
     for plateau in estimate.diagnostics["plateaus"][:_PLATEAUS_SHOWN]:
         axes.axvspan(plateau["least_sigma"], plateau["greatest_sigma"], color=ACCENT, alpha=0.07, linewidth=0)
@@ -105,7 +106,8 @@ def dimension_against_noise(estimate: Estimate) -> Figure:
         axes.axvline(nearest, color=INK, linewidth=1, linestyle=":", label="half the distance of neighbours")
     _finish(axes, estimate, sigma)
     axes.locator_params(axis="y", integer=True)
-    axes.set(ylabel="dimension", title="The dimension at each scale, its plateaus shaded")
+    shaded = " (shaded: plateaus)" if estimate.diagnostics["plateaus"] else ": no plateau"
+    axes.set(ylabel="dimension", title=f"Dimension against scale{shaded}")
     return figure
 
 
@@ -130,7 +132,7 @@ def traces_against_noise(estimate: Estimate) -> Figure:
         axes.axvspan(start, end, color=SOFT, alpha=0.25, linewidth=0, label=label)
         label = "_"
     _finish(axes, estimate, sigma)
-    axes.set(ylabel="dimension", title="What should agree on a flat manifold")
+    axes.set(ylabel="dimension", title="Consistency check: four readings that coincide on flat data")
     return figure
 
 
@@ -150,12 +152,14 @@ def _bent(rows: list[dict[str, Any]]) -> list[tuple[float, float]]:
 
 def _finish(axes: Axes, estimate: Estimate, sigma: list[float]) -> None:
     """The noise axis, the level that was read, and the legend."""
+    from matplotlib.ticker import LogLocator
+
     read = estimate.diagnostics["sigma"]
     axes.axvline(read, color=WARM, linewidth=1.2, label=f"read at {read:.3g}")
     axes.set_xscale("log")
-    every = -(-len(sigma) // _TICKS)
-    axes.set_xticks(sigma[::every], labels=[f"{level:.2g}" for level in sigma[::every]])
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=_TICKS + 4))
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.minorticks_off()
     axes.set_ylim(bottom=0, top=1.08 * axes.get_ylim()[1])
-    axes.set_xlabel("noise-to-signal ratio sigma, in units of the data", color=INK)
-    axes.legend(fontsize=9, **_LEGEND)
+    axes.set_xlabel("scale: the deviation sigma of the noise, in units of the data", color=INK)
+    legend_below(axes)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, new_figure
 from scorefold.results import Estimate
 from scorefold_toolkit.data.rows import asked
+from scorefold_toolkit.figures import legend_below
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,7 +58,7 @@ def curve_against_noise(estimate: Estimate, name: str, label: str) -> Figure:
     rows = said["curve"]
     sigma = [row["sigma"] for row in rows]
     least, greatest = ([row[end] for row in rows] for end in ("least", "greatest"))
-    axes.fill_between(sigma, least, greatest, color=SOFT, alpha=0.5, linewidth=0, label="least to greatest")
+    axes.fill_between(sigma, least, greatest, color=SOFT, alpha=0.5, linewidth=0, label="smallest to largest")
     values = [row["value"] for row in rows]
     axes.plot(sigma, values, color=ACCENT, marker="o", markersize=4, label=f"{said['aggregate']} over points")
     if estimate.value is not None:
@@ -67,9 +68,11 @@ def curve_against_noise(estimate: Estimate, name: str, label: str) -> Figure:
     axes.set_xscale("log")
     axes.set_ylim(bottom=min(0.0, *least), top=1.08 * max(*greatest, estimate.value or 0.0, 1.0))
     axes.set(
-        xlabel="noise-to-signal ratio sigma, in units of the data", ylabel=name, title="The dimension at each scale"
+        xlabel="scale: the deviation sigma of the noise, in units of the data",
+        ylabel=name,
+        title="Dimension against scale",
     )
-    axes.legend(frameon=False, fontsize=9)
+    legend_below(axes)
     return figure
 
 
@@ -93,8 +96,10 @@ def stages(estimate: Estimate) -> Figure:
             axes.scatter(own, values, color=(ACCENT, WARM)[number], s=16, zorder=3, label=label)
     calls = said["network_calls"] / len(order)
     axes.set_ylim(bottom=0)
-    axes.set(xlabel="points, by dimension", ylabel="dimension", title=f"Stages: {calls:.0f} calls of the score a point")
-    axes.legend(frameon=False, fontsize=9)
+    axes.set(
+        xlabel="points, by dimension", ylabel="dimension", title=f"Stages: {calls:.0f} calls of the score per point"
+    )
+    legend_below(axes)
     return figure
 
 

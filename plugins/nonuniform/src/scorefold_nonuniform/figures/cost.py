@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, new_figure
 from scorefold_nonuniform.cost import Comparison, Row, pixel_proportional_speedup
+from scorefold_toolkit.figures import legend_below
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,22 +39,26 @@ def speedup_by_resolution(comparisons: Mapping[int, Comparison]) -> Figure:
     sizes = sorted(comparisons)
     chosen = [comparisons[size] for size in sizes]
     figure, axes = new_figure(5.6, 4.0)
-    axes.plot(sizes, [item.counted for item in chosen], color=INK, linestyle="--", label="multiply-accumulates")
+    axes.plot(
+        sizes, [item.counted for item in chosen], color=INK, linestyle="--", label="counted in multiply-accumulates"
+    )
     if any(item.overhead for item in chosen):
-        axes.plot(sizes, [item.modelled for item in chosen], color=SOFT, label="the same, and o a step")
-    axes.plot(sizes, [item.measured for item in chosen], color=ACCENT, marker="o", label="measured")
+        axes.plot(sizes, [item.modelled for item in chosen], color=SOFT, label="counted, with the overhead of a step")
+    axes.plot(sizes, [item.measured for item in chosen], color=ACCENT, marker="o", label="measured time")
     axes.plot(
         sizes,
         [pixel_proportional_speedup(len(item.scales)) for item in chosen],
         color=WARM,
         linestyle=":",
-        label="S(n), cost proportional to pixels",
+        label="if cost were proportional to pixels",
     )
     axes.set_xscale("log", base=2)
     axes.set_xticks(sizes, [str(size) for size in sizes])
     axes.set_ylim(bottom=0)
-    axes.set(xlabel="pixels a side", ylabel="S", title="How many times less a multi-scale run costs")
-    axes.legend(frameon=False, fontsize=9)
+    axes.set(
+        xlabel="pixels per side", ylabel="speed-up S", title="A multi-scale run costs S times less than a uniform one"
+    )
+    legend_below(axes)
     return figure
 
 

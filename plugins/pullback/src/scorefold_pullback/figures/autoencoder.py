@@ -11,14 +11,13 @@ from torch import Tensor
 
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, new_figure
 from scorefold.results import Estimate
-from scorefold_toolkit.figures import EventGroups, samples
+from scorefold_toolkit.figures import EventGroups, legend_below, samples
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _FRAME: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "framealpha": 0.8, "fontsize": 9}
-_INSIDE: dict[str, Any] = {**_FRAME, "loc": "upper right"}
 _BELOW: dict[str, Any] = {**_FRAME, "loc": "upper center", "bbox_to_anchor": (0.5, -0.12), "ncols": 2}
 _DOTS: dict[str, Any] = {"color": INK, "alpha": 0.35, "linewidths": 0, "label": "points"}
 _LINES = 12
@@ -50,7 +49,7 @@ def spectrum(answer: Estimate) -> Figure:
     _mark(axes, answer, shift=0.5)
     axes.set(xlabel="latent coordinate, by variance", ylabel="variance", title="Variances of the latent coordinates")
     axes.locator_params(axis="x", integer=True)
-    axes.legend(**_INSIDE)
+    legend_below(axes)
     return figure
 
 
@@ -60,10 +59,13 @@ def reconstruction(answer: Estimate) -> Figure:
     kept: Sequence[int] = curve["kept"]
     figure, axes = new_figure()
     lines: dict[str, tuple[str, dict[str, Any]]] = {
-        "increasing": ("narrowest first", {"color": SOFT, "linestyle": "--"}),
-        "random": ("in random order", {"color": SOFT, "linestyle": ":"}),
-        "pca": ("PCA of these points", {"color": WARM, "marker": "s", "markersize": 6, "fillstyle": "none"}),
-        "decreasing": ("widest first", {"color": ACCENT, "marker": "o", "markersize": 4}),
+        "increasing": ("the flow, narrowest first", {"color": SOFT, "linestyle": "--"}),
+        "random": ("the flow, in random order", {"color": SOFT, "linestyle": ":"}),
+        "pca": (
+            "PCA of these points, from their mean",
+            {"color": WARM, "marker": "s", "markersize": 6, "fillstyle": "none"},
+        ),
+        "decreasing": ("the flow, widest first, from its mode", {"color": ACCENT, "marker": "o", "markersize": 4}),
     }
     for name, (label, style) in lines.items():
         axes.plot(kept, curve[name], label=label, linewidth=1.4, **style)
@@ -76,10 +78,10 @@ def reconstruction(answer: Estimate) -> Figure:
     axes.set_ylim(bottom=0)
     axes.set(
         xlabel="coordinates kept",
-        ylabel="mean squared error a coordinate",
+        ylabel="mean squared error per coordinate",
         title=f"Reconstruction of {curve['points']} points",
     )
-    axes.legend(**_INSIDE)
+    legend_below(axes)
     return figure
 
 
@@ -91,7 +93,7 @@ def residuals(answer: Estimate) -> Figure:
     mean = float(values.square().mean().sqrt())
     axes.axvline(mean, color=ACCENT, linewidth=2, label=f"root of the mean square {mean:.3g}")
     axes.set(xlabel="distance of a point from its reconstruction", ylabel="points", title="Residuals of the points")
-    axes.legend(**_INSIDE)
+    legend_below(axes)
     return figure
 
 

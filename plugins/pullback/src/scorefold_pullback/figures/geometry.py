@@ -14,13 +14,13 @@ from scorefold.plotting import ACCENT, INK, SOFT, WARM, new_figure
 from scorefold_pullback.flows.mixture import SharedMixture
 from scorefold_pullback.geometry.iso import IsoPullback
 from scorefold_pullback.geometry.pullback import Pullback
-from scorefold_toolkit.figures import EventGroups, samples
+from scorefold_toolkit.figures import EventGroups, far_apart, legend_below, samples
 from scorefold_toolkit.nn import Quadratic
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_PAIRS, _TIMES, _DOTS, _GRID = 6, 65, 9, 160
+_PAIRS, _IN_PLANE, _TIMES, _DOTS, _GRID = 6, 3, 65, 9, 160
 _SHOWN = 4  # geodesics of images, whose rows are twice as many
 
 
@@ -33,7 +33,8 @@ def draw(geometry: Pullback | IsoPullback) -> Mapping[str, Figure]:
     a row above the straight line's; other events are lines in their widest plane.
     """
     flow = geometry.flow if isinstance(geometry, Pullback) else geometry.pullback.flow
-    start, end = _far_apart(flow.sample(10 * _PAIRS, generator=torch.Generator().manual_seed(0)))
+    points = flow.sample(10 * _PAIRS, generator=torch.Generator().manual_seed(0))
+    start, end = far_apart(points, _IN_PLANE if geometry.event_shape == (2,) else _PAIRS)
     times = torch.linspace(0, 1, _TIMES, dtype=start.dtype, device=start.device)
     paths = geometry.geodesic(start, end, times).cpu()
     if geometry.event_shape == (2,):
@@ -77,23 +78,17 @@ def _chart(flow: Flow) -> Mapping[str, Figure]:
             width, order = (0.7, 2) if along == widest else (1.4, 3)
             axes.plot(curve[:, 0], curve[:, 1], color=colour, linewidth=width, zorder=order, label=label)
     axes.set(xlabel="x", ylabel="y", title="The flow's chart: latent coordinates to 2.5 deviations")
-    axes.legend(facecolor="white", edgecolor="none", framealpha=0.8, fontsize=9)
+    axes.set_aspect("equal", adjustable="datalim")
+    legend_below(axes)
     return {"chart": figure}
-
-
-def _far_apart(points: Tensor) -> tuple[Tensor, Tensor]:
-    """Pairs from the first and the last third of points (N, *E) by their widest direction: long geodesics."""
-    flat = points.flatten(1)
-    centred = (flat - flat.mean(0)).double()
-    order = (centred @ torch.linalg.svd(centred, full_matrices=False).Vh[0]).argsort()
-    third = len(points) // 3
-    step = third // _PAIRS
-    return points[order[:third:step][:_PAIRS]], points[order[-third::step][:_PAIRS]]
 
 
 def _over_density(flow: Flow, paths: Tensor, true: Tensor | None) -> Figure:
     cloud = flow.sample(2000, generator=torch.Generator().manual_seed(1))
-    low, high = (torch.quantile(cloud, share, dim=0) for share in (0.005, 0.995))
+    seen = torch.cat(
+        [paths.flatten(0, 1), *(torch.quantile(cloud.cpu(), share, dim=0)[None] for share in (0.005, 0.995))]
+    )
+    low, high = seen.amin(0), seen.amax(0)
     edge = 0.15 * (high - low)
     across, up = (torch.linspace(float(a), float(b), _GRID) for a, b in zip(low - edge, high + edge, strict=True))
     grid = torch.cartesian_prod(across, up)
@@ -110,8 +105,9 @@ def _over_density(flow: Flow, paths: Tensor, true: Tensor | None) -> Figure:
         axes.scatter(dots[:, 0], dots[:, 1], s=9, color=ACCENT, zorder=3)
         ends = path[[0, -1]]
         axes.scatter(ends[:, 0], ends[:, 1], s=26, color=INK, zorder=4)
-    axes.set(xlabel="x", ylabel="y", title="Geodesics over the density; dots at equal times")
+    axes.set(xlabel="x", ylabel="y", title="Geodesics follow the density; dots at equal times")
+    axes.set_aspect("equal", adjustable="box")
     axes.set_xlim(float(across[0]), float(across[-1]))
     axes.set_ylim(float(up[0]), float(up[-1]))
-    axes.legend(frameon=False, fontsize=9)
+    legend_below(axes, 3)
     return figure

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, empty_figure, new_figure, tidy
-from scorefold_toolkit.figures import as_images, labelled_grid, plane
+from scorefold_toolkit.figures import as_images, labelled_grid, legend_below, plane, series
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,7 +41,7 @@ def _image_pairs(shown: Reconstructed) -> Figure | None:
     if shown.mean is not None:
         rows.append((f"mean of {len(shown.by_draws)}", shown.mean))
     if shown.beside is not None:
-        rows.append(("beside", shown.beside))
+        rows.append(("other model", shown.beside))
     pictures = [as_images(x) for _, x in rows]
     if any(images is None for images in pictures):
         return None
@@ -61,7 +61,7 @@ def _point_pairs(shown: Reconstructed) -> Figure:
     what = "decoded" if shown.mean is None else f"mean of {len(shown.by_draws)} draws"
     axes.scatter(points[count:, 0], points[count:, 1], s=14, color=ACCENT, linewidths=0, label=what, zorder=3)
     axes.set(xlabel=across, ylabel=up)
-    axes.legend(frameon=False, fontsize=9)
+    legend_below(axes)
     return figure
 
 
@@ -76,7 +76,7 @@ def _by_draws(distances: Tensor) -> Figure:
     axes.plot(numbers, distances, color=ACCENT, marker="o", markersize=4, label="these draws")
     axes.set(xlabel="draws in the mean", ylabel="root-mean-square distance", ylim=(0, None))
     axes.locator_params(axis="x", integer=True)
-    axes.legend(frameon=False, fontsize=9, loc="lower left")
+    legend_below(axes)
     return figure
 
 
@@ -98,25 +98,23 @@ def rows(shown: EventRows) -> Mapping[str, Figure]:
 
 def _lines(shown: EventRows, x: Tensor) -> Figure:
     """Rows of events as lines in one plane, from a ring to a dot, and the points that they belong to as crosses."""
-    import matplotlib
-
     ends = [end[:_ROWS, None] for end in (shown.before, shown.after) if end is not None]
     points, (across, up) = _in_plane(torch.cat([x, *ends], 1).flatten(0, 1))
     points = points.unflatten(0, (len(x), -1))
     figure, axes = new_figure(5.4, 4.6)
-    colours = matplotlib.colormaps["tab20"].colors  # type: ignore[attr-defined]
     count = x.shape[1]
     for number, row in enumerate(points):
-        colour = colours[number % len(colours)]
+        style = series(number)
+        colour, marker = style["color"], style["marker"]
         name = shown.rows[number] if number < len(shown.rows) else ""
-        axes.plot(row[:count, 0], row[:count, 1], color=colour, linewidth=1.2, label=name or None)
-        axes.plot(row[:1, 0], row[:1, 1], color=colour, marker="o", fillstyle="none")
-        axes.plot(row[count - 1 : count, 0], row[count - 1 : count, 1], color=colour, marker="o")
+        axes.plot(*row[:count].T, color=colour, linestyle=style["linestyle"], linewidth=1.2, label=name or None)
+        axes.plot(row[:1, 0], row[:1, 1], color=colour, marker=marker, fillstyle="none")
+        axes.plot(row[count - 1 : count, 0], row[count - 1 : count, 1], color=colour, marker=marker)
         axes.plot(row[count:, 0], row[count:, 1], color=colour, marker="x", linestyle="none")
     axes.set(xlabel=across, ylabel=up)
     axes.set_title(shown.title.replace("Each row", "Each line"), fontsize=9, color=INK)
     if any(shown.rows):
-        axes.legend(frameon=False, fontsize=8)
+        legend_below(axes, 3)
     return figure
 
 
