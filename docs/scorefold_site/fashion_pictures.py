@@ -8,6 +8,7 @@ one core.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def draw(folder: Path, out: Path, only: list[str]) -> None:
     host = Host.discover()
     data = host.create("data:fashion-mnist", {"root": ROOT, "validation": 0.02})
     score = host.load(folder).eval()
-    made = {
+    made: dict[str, Callable[[], Figure]] = {
         "fashion-samples": lambda: samples(score, data),
         "fashion-dimension": lambda: dimension_by_class(data),
         **{name: partial(solved, host, score, data, *task) for name, task in TASKS.items()},
