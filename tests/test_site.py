@@ -304,6 +304,10 @@ def test_every_example_has_a_card_of_its_run_as_it_stands(site: dict[str, str]) 
     ]
     assert not old, f"examples changed since their cards were made: make gallery makes {', '.join(old)} again"
     assert set(made) == set(examples)
+    assert set(gallery.FIGURES) == set(examples) - set(gallery.UNTRAINED)
     for name in examples:
-        assert f"](figures/gallery/{name}.png)](#{name}yaml)" in site["examples.md"]
-        assert (ROOT / f"docs/figures/gallery/{name}.png").is_file()
+        shown = f"](figures/gallery/{name}.png)](figures/gallery/{name}.png)"
+        picture = ROOT / f"docs/figures/gallery/{name}.png"
+        assert (shown in site["examples.md"]) == picture.is_file() == (name not in gallery.UNTRAINED)
+        assert f"[{name}.yaml](#{name}yaml)" in site["examples.md"]
+        assert name in gallery.UNTRAINED or picture.stat().st_size <= 150_000

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from scorefold_site.gallery import UNTRAINED
 from scorefold_site.markdown import fence, page, prose
 
 _COPIES = {
@@ -51,9 +52,12 @@ def _gallery(root: Path, table: str) -> str:
 
 def _card(name: str, question: str, card: dict[str, Any]) -> str:
     answers = [prose(re.sub(r"^[\w:-]+: ", "", line)) for line in card["answer"]]
+    shown = f"[![{question}](figures/gallery/{name}.png)](figures/gallery/{name}.png)"
+    if name in UNTRAINED:
+        shown, answers = "", ["It reads a pipeline of yours, so there is no answer to show."]
     time = f"{card['cpu']} CPU seconds" if card["cpu"] < 120 else f"{card['cpu'] / 60:.0f} CPU minutes"
     text = page(
-        f"[![{question}](figures/gallery/{name}.png)](#{name}yaml)",
+        shown,
         f"**{question}**",
         *answers[:2],
         f"[{name}.yaml](#{name}yaml), {time}",
