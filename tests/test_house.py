@@ -90,7 +90,7 @@ def test_core_names_no_plugin() -> None:
     assert not wrong
 
 
-ROOMS = ("plugins", "components", "host", "runfile", "run", "experiments", "sharing", "python", "cli")
+ROOMS = ("plugins", "components", "host", "runfile", "run", "experiments", "sharing", "python", "cli", "worker")
 """The rooms of the registry: each imports those before it only."""
 
 

@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import importlib_metadata
+
 from scorefold.errors import PluginError
 from scorefold_registry.components.catalogue import Catalogue
 from scorefold_registry.plugins.discovery import Discovery
+from scorefold_registry.plugins.environments.store import python_of
 from scorefold_registry.plugins.known import KnownPlugin, not_installed
 from scorefold_registry.plugins.records import PluginRecord, Registered
-from scorefold_registry.plugins.requirements import unmet
+from scorefold_registry.plugins.requirements import Unmet, contradicting, unmet
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ def _load_all(discovery: Discovery, catalogue: Catalogue) -> None:
     from scorefold_registry.plugins.loading import load_named
     from scorefold_registry.runfile.plugin_settings import settings_model
 
-    for item in catalogue.components:
+    for item in (item for item in catalogue.components if item.record.environment is None):
         _attempt(item.record, config_model, item)
         _attempt(item.record, _load, item)
         if item.component.figures:
@@ -141,12 +144,43 @@ def _findings(record: PluginRecord, discovery: Discovery, catalogue: Catalogue) 
         yield Finding(heavy.what, heavy.fix, heavy.at, fault=not record.local)
     for warning in record.warnings:
         yield _of_warning(warning, record)
-    if record.state != "disabled":
+    if record.environment is not None:
+        yield from _environment(record)
+    elif record.state != "disabled":
         for missing in unmet(record.distribution, record.requires):
-            yield Finding(missing.what, missing.fix)
+            yield _unmet(record, missing, discovery.plugins)
     yield from _models(record)
     yield from _commands(record, discovery.plugins)
     yield from _namesakes(record, discovery.plugins)
+
+
+def _unmet(record: PluginRecord, missing: Unmet, plugins: Iterable[PluginRecord]) -> Finding:
+    """A requirement that is not met; where another plugin needs what contradicts it, an environment is the fix."""
+    rivals = [other for other in plugins if other is not record and contradicting(missing.wanted, other.requires)]
+    if not rivals:
+        return Finding(missing.what, missing.fix)
+    who = " and ".join(f"{other.distribution} ({contradicting(missing.wanted, other.requires)})" for other in rivals)
+    what = f"{missing.what}; both can't be met here, since {who} needs another"
+    return Finding(what, f"isolate it: scorefold plugins add {record.distribution} --isolated")
+
+
+def _environment(record: PluginRecord) -> Iterator[Finding]:
+    """What is to be said of an environment of a plugin's own."""
+    environment, here = record.environment, _torch_version()
+    if not environment.description:
+        return  # its cause says so
+    python = python_of(environment.spec)
+    if not python.is_file():
+        yield Finding(f"its interpreter {python} is gone", environment.spec.install)
+    theirs = environment.description["torch"]
+    if theirs != here:
+        what = f"it computes with torch {theirs} and this environment with {here}, so results may differ in last bits"
+        yield Finding(what, f'torch = "host" in [environments.{environment.spec.name}] takes this one', fault=False)
+
+
+def _torch_version() -> str:
+    """The version of torch as torch says it, without importing it."""
+    return importlib_metadata.version("torch")
 
 
 def _of_warning(warning: str, record: PluginRecord) -> Finding:

@@ -89,6 +89,24 @@ class Memory:
         return entry[1] if entry is not None and entry[0]() is obj else None
 
 
+class _Inside(Catalogue):
+    """The names of a catalogue as the environment of a component knows them."""
+
+    def __init__(self, catalogue: Catalogue, environment: Any) -> None:
+        self._environment = environment
+
+    def pinned(self, item: Registered, *, whole: bool = False) -> str:
+        """``kind:name@revision``. Raises ``PluginError`` for a component that is not in the environment."""
+        if item.record.environment is not self._environment:
+            name = self._environment.spec.name
+            raise PluginError(
+                f"{item.id} of {item.distribution} is named in a config of the environment {name!r}; it is not in it",
+                hint=f"add {item.distribution} to the requirements of [environments.{name}], and name it "
+                f"{name}/{item.id}",
+            )
+        return item.component.versioned_id
+
+
 class Builder:
     """Builds components of a catalogue and remembers what each was made from."""
 
@@ -108,7 +126,11 @@ class Builder:
         """A component from a part and its ports, whose inputs are those of the part with objects in place of names."""
         registered = part.registered
         plugged = self._plug(part, ports, place)
-        obj = self._construct(registered, self._fill(part, plugged, place), plugged, place)
+        if (environment := registered.record.environment) is not None:
+            config = part.config_json(_Inside(self.catalogue, environment))
+            obj = environment.create(registered, config, plugged, place)
+        else:
+            obj = self._construct(registered, self._fill(part, plugged, place), plugged, place)
         self._check_made(registered, obj)
         if isinstance(obj, nn.Module):
             obj.to(device=place.device, dtype=place.dtype)
@@ -158,6 +180,8 @@ class Builder:
         values: dict[str, Any] = {}
         for port in component.requires:
             value = given.get(port.name)
+            if value is None and registered.record.environment is not None:
+                continue  # defaults are built where the component is
             if value is None and port.default is not None:
                 value = part.defaults.get(port.name, dict(port.default))
             if value is not None:

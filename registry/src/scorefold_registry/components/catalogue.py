@@ -287,6 +287,10 @@ class Catalogue:
         if preferred is not None:
             mine = [item for item in claimants if normalise(item.distribution) == preferred]
             return mine[0] if len(mine) == 1 else None
+        here = [item for item in claimants if item.record.environment is None]
+        if here and len(here) < len(claimants):
+            # An environment changes no result: what is installed here keeps its name.
+            return self._winner(key, here)
         winners = [
             item
             for item in claimants

@@ -17,6 +17,7 @@ from scorefold_registry.components.inline import InlineField, inline_fields
 from scorefold_registry.components.messages import Problem, RawPath, config_problems, dotted, show, within
 from scorefold_registry.components.paths import Anchor, anchored, replaced, under, written_at
 from scorefold_registry.components.ports import PortOffer, check_inputs, check_offer
+from scorefold_registry.plugins.environments.refused import RefusedConfigError
 from scorefold_registry.plugins.loading import describe, load_target
 from scorefold_registry.plugins.names import did_you_mean, sentences
 from scorefold_registry.plugins.records import Registered
@@ -155,6 +156,8 @@ class UseRead(NamedTuple):
 
 def config_model(registered: Registered) -> type[Config]:
     """The pydantic model of a component's config. Raises ``PluginError`` where its plugin can't deliver it."""
+    if registered.record.environment is not None:
+        return registered.record.environment.config_model(registered)  # type: ignore[no-any-return]
     model = load_target(registered, registered.component.config)
     if not (isinstance(model, type) and issubclass(model, Config)):
         raise PluginError(
@@ -230,6 +233,8 @@ def _validated(registered: Registered, model: type[Config], raw: Mapping[str, An
         return model.model_validate(raw)
     except ValidationError as error:
         return config_problems(model, error, raw)
+    except RefusedConfigError as error:
+        return [Problem(tuple(path), message, hint, code) for path, message, hint, code in error.problems]
     except ScorefoldError as error:
         return [_of_error(error, error.code)]
     except KeyboardInterrupt:
@@ -356,6 +361,7 @@ def with_installed(catalogue: Catalogue, registered: Registered, inputs: Mapping
             for kind in port.kinds
             for item in catalogue.of_kind(kind)
             if not item.component.requires
+            and item.record.environment is None
             and item.state != "shadowed"
             and (part := read_config(catalogue, item, {}).part(catalogue, {})) is not None
         ]

@@ -25,9 +25,10 @@ from scorefold_registry.experiments.progress import Watch
 from scorefold_registry.experiments.question import choose, find_components
 from scorefold_registry.experiments.row_file import Choices, NotOnThisCaseError, run_text, stages_of, used_in
 from scorefold_registry.experiments.rows import CaseRow, ComparisonResult, over_seeds, with_regrets
+from scorefold_registry.plugins.locks import make_folder
 from scorefold_registry.plugins.records import Registered
 from scorefold_registry.run import folders as run_folders
-from scorefold_registry.run.cache import area, make_folder, refuse_others
+from scorefold_registry.run.cache import area, refuse_others
 from scorefold_registry.run.progress import Silent
 from scorefold_registry.runfile.plan import make_plan
 from scorefold_registry.runfile.reader import MOST_THREADS, read

@@ -48,6 +48,9 @@ def find_components(
     else:
         near = did_you_mean(kind, [*catalogue.kinds, *catalogue.capabilities])
         raise ConfigError(f"there is no kind or capability {kind!r}", hint=sentences(near, known))
+    if not only:
+        # A component in an environment of its own is compared where it is named: adding one changes no table.
+        found = [item for item in found if item.record.environment is None]
     if not found:
         raise ConfigError(f"nothing that is installed is or provides {kind}", hint=known)
     return comparison, _chosen(found, only, skip)

@@ -25,11 +25,11 @@ from scorefold_registry.experiments.claims import Measurement, NullMeasurement, 
 from scorefold_registry.experiments.engine import Answer, Experiment, as_ours
 from scorefold_registry.experiments.profiles import PROFILES
 from scorefold_registry.host import Host
-from scorefold_registry.plugins.loading import load_claim, own_frame
+from scorefold_registry.plugins.loading import code_digest, load_claim, own_frame
 from scorefold_registry.plugins.names import did_you_mean, join_or, normalise, sentences
 from scorefold_registry.plugins.records import PluginRecord
 from scorefold_registry.run.executor import LocalExecutor
-from scorefold_registry.run.keys import code_digest, packages_of
+from scorefold_registry.run.keys import packages_of
 from scorefold_registry.run.progress import Silent
 
 Pair = tuple[PluginRecord, Claim]

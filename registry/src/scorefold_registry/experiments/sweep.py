@@ -31,8 +31,9 @@ from scorefold_registry.experiments.progress import Watch
 from scorefold_registry.experiments.rows import SweepResult, make_row
 from scorefold_registry.experiments.search import Asked, Pruning, check_pruned, search_for
 from scorefold_registry.plugins.development import development_plugins
+from scorefold_registry.plugins.locks import make_folder
 from scorefold_registry.plugins.records import LOCAL
-from scorefold_registry.run.cache import area, make_folder, refuse_others
+from scorefold_registry.run.cache import area, refuse_others
 from scorefold_registry.run.executor import LocalExecutor, plugins_executor
 from scorefold_registry.run.progress import Silent, duration, number_text
 from scorefold_registry.runfile.plan import Plan, make_plan

@@ -86,6 +86,10 @@ def discover(
     settings = read_settings(Path(toml)) if toml is not None else find_settings()
     records = sorted(_entry_points(), key=lambda record: (normalise(record.distribution), record.name))
     records += development_plugins(settings)
+    if "environments" in settings.data:
+        from scorefold_registry.plugins.environments.environment import isolated_records
+
+        records += isolated_records(settings, refresh=import_plugins)
     notes = settings_notes(settings) + apply_list(chosen_list(allow, deny, settings), records)
     ours = versions_of_ours()
     for record in records:
@@ -98,8 +102,11 @@ def discover(
         for module in extra_plugins:
             name = plugin_name(module.__name__)
             records.append(PluginRecord(name, LOCAL, "0", module.__name__, module=module))
-        _register_all([record for record in records if record.state == "found"], manager)
+        _register_all([r for r in records if r.state == "found" and r.environment is None], manager)
         notes += [f"{record.label}: {text}" for record in records for text in record.warnings if _SLOW_TEXT in text]
+    for record in records:
+        if record.environment is not None and record.state == "found":
+            record.state = "registered"
     return Discovery(records, manager, settings, notes)
 
 
@@ -249,7 +256,7 @@ def _refuse_foreign(records: Sequence[PluginRecord]) -> None:
     """Refuses each entry point to a module of a distribution that has a plugin there itself, switched off or not."""
     by_module: dict[str, list[PluginRecord]] = {}
     for record in records:
-        if not record.local:
+        if not record.local and record.environment is None:
             by_module.setdefault(record.value.partition(":")[0], []).append(record)
     for alike in by_module.values():
         if len({record.distribution for record in alike}) < 2:

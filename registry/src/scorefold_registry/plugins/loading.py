@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dis
+import hashlib
 import signal
 import traceback
 from collections.abc import Callable, Container, Sequence
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scorefold.errors import PluginError, printable
@@ -53,6 +56,11 @@ def load_settings(record: PluginRecord, target: str) -> Any:
 
 def load_named(record: PluginRecord, what: str, target: str) -> Any:
     """What ``module:Name`` names. Raises ``PluginError`` as ``load_target`` does; ``what`` is it that needs it."""
+    if record.environment is not None:
+        raise PluginError(
+            f"{what} can't be imported here: {record.label} has an environment of its own",
+            hint=f"install {record.brought_by} in this environment too, where its code is needed here",
+        )
     module_name, _, attribute = target.partition(":")
     try:
         with isolated(record.warn):
@@ -145,3 +153,22 @@ def _is_there(package: str) -> bool:
         return find_spec(package) is not None
     except (ImportError, ValueError):
         return False
+
+
+@cache
+def code_digest(package: str) -> str:
+    """The SHA-256 of the Python source of a top-level package or module, as it stands on disk.
+
+    Raises ``PluginError`` for a package that has no source to read.
+    """
+    spec = find_spec(package)
+    digest = hashlib.sha256()
+    if spec is not None and spec.submodule_search_locations:
+        for root in map(Path, spec.submodule_search_locations):
+            for file in sorted(root.rglob("*.py")):
+                digest.update(f"{file.relative_to(root).as_posix()}\0".encode() + file.read_bytes() + b"\0")
+    elif spec is not None and spec.origin is not None and Path(spec.origin).is_file():
+        digest.update(Path(spec.origin).read_bytes())
+    else:
+        raise PluginError(f"the code of {package} can't be found on disk, so its results can't be kept")
+    return digest.hexdigest()

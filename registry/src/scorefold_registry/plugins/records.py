@@ -63,6 +63,11 @@ class PluginRecord:
     ask_claims: Callable[[], list[Claim]] = list
     commands: list[Command] = field(default_factory=list)
     settings: str | None = None
+    environment: Any = None
+    """The environment of its own, of which ``distribution`` is the name; None for one that this process may import."""
+    brought_by: str = ""
+    """The distribution that brought it into its environment, and what is said there of each component by its id."""
+    described: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
     def claims(self) -> list[Claim]:
@@ -72,6 +77,8 @@ class PluginRecord:
     @property
     def label(self) -> str:
         """How messages name it: plugin, distribution and version."""
+        if self.brought_by:
+            return f"plugin {self.name!r} of {self.brought_by} {self.version} in the environment {self.distribution!r}"
         return f"plugin {self.name!r} of {self.distribution} {self.version}"
 
     @property
@@ -99,6 +106,8 @@ class PluginRecord:
         """What always helps: another version of it, or doing without it."""
         if self.distribution == "unknown":
             return f"pip install --force-reinstall the distribution of {self.value}"
+        if self.environment is not None:
+            return f"scorefold plugins install {self.distribution}, or switch it off: SCOREFOLD_PLUGINS=-{self.name}"
         first = f"fix {self.value}" if self.local else f"pip install --upgrade {self.distribution}"
         return f"{first}, or switch it off: SCOREFOLD_PLUGINS=-{self.name}"
 

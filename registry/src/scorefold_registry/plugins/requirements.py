@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import importlib_metadata
@@ -27,6 +27,7 @@ class Unmet:
 
     what: str
     fix: str
+    wanted: str = field(default="", compare=False)
 
 
 def versions_of_ours() -> dict[str, str]:
@@ -87,7 +88,7 @@ def _unmet(distribution: str, text: str) -> Unmet | None:
     try:
         installed = importlib_metadata.version(requirement.name)
     except importlib_metadata.PackageNotFoundError:
-        return Unmet(f"it requires {wanted}, which is not installed", f'pip install "{wanted}"')
+        return Unmet(f"it requires {wanted}, which is not installed", f'pip install "{wanted}"', wanted)
     try:
         if requirement.specifier.contains(installed, prereleases=True):
             return None
@@ -96,8 +97,33 @@ def _unmet(distribution: str, text: str) -> Unmet | None:
         return None
     what = f"it requires {wanted}; installed is {requirement.name} {installed}"
     if _too_new(requirement, installed):
-        return Unmet(what, f"pip install --upgrade {distribution}")
-    return Unmet(what, f'pip install "{wanted}"')
+        return Unmet(what, f"pip install --upgrade {distribution}", wanted)
+    return Unmet(what, f'pip install "{wanted}"', wanted)
+
+
+def contradicting(wanted: str, requires: Iterable[str]) -> str | None:
+    """The requirement among ``requires`` that no version meets together with ``wanted``; None where there is none.
+
+    Judged at the versions that the two name and just after them, which decides all bounds.
+
+    >>> contradicting("numpy<2", ["scipy", "numpy>=2.1"]), contradicting("numpy<2", ["numpy>=1.26.4"])
+    ('numpy>=2.1', None)
+    """
+    from packaging.requirements import Requirement
+
+    name = _split(wanted)[0]
+    for text in requires if name else ():
+        if _split(text)[0] != name:
+            continue
+        other = Requirement(text)
+        if other.marker is not None and not other.marker.evaluate({"extra": ""}):
+            continue
+        first, second = Requirement(wanted).specifier, other.specifier
+        named = [clause.version.removesuffix(".*") for clause in (*first, *second)]
+        tried = ["0", *named, *(f"{version}.1" for version in named)]
+        if not any(first.contains(one, prereleases=True) and second.contains(one, prereleases=True) for one in tried):
+            return text
+    return None
 
 
 def _too_new(requirement: Requirement, installed: str) -> bool:

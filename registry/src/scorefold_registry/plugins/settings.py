@@ -15,8 +15,8 @@ from scorefold_registry.plugins.records import PluginRecord
 
 FILE_NAME = "scorefold.toml"
 VARIABLE = "SCOREFOLD_PLUGINS"
-_WORDS = ("plugins", "prefer", "develop", "runs", "cache", "claims", "sweeps")
-"""What Scorefold reads in it; the last four say where runs and what is kept of them go."""
+_WORDS = ("plugins", "prefer", "develop", "runs", "cache", "claims", "sweeps", "environments")
+"""What Scorefold reads in it; those from ``runs`` to ``sweeps`` say where runs and what is kept of them go."""
 
 OPTION = "--plugins"
 OPTION_VARIABLE = "SCOREFOLD_PLUGINS_OPTION"

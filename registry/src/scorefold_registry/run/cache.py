@@ -15,7 +15,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from scorefold.artefacts import digest_folder, new_folder, write_text
-from scorefold.errors import ArtefactError, ConfigError
+from scorefold.errors import ConfigError
+from scorefold_registry.plugins.locks import locked
 from scorefold_registry.plugins.settings import find_settings
 
 _KEY = re.compile(r"(?P<key>[0-9a-f]{40})\Z|\.(?P<left>[0-9a-f]{40})\..*\.partial\Z")
@@ -40,15 +41,6 @@ def area(name: str, given: str | Path | None, default: str) -> Path:
     return settings.file.parent / written
 
 
-def make_folder(path: Path) -> None:
-    """A folder, with those above it. Raises ``ArtefactError`` where it can't be made."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        hint = "check that it may be written, or name another: --runs, --out or --cache, whichever it is"
-        raise ArtefactError(f"the folder {path} can't be made: {error.strerror or error}", hint=hint) from error
-
-
 def refuse_others(folder: Path, mark: str) -> None:
     """Raises ``ConfigError`` for a folder that holds things, and not ``mark``, which everything of this sort has."""
     there = sorted(path.name for path in folder.iterdir() if path.name != ".lock") if folder.is_dir() else []
@@ -56,41 +48,6 @@ def refuse_others(folder: Path, mark: str) -> None:
         held = ", ".join([*there[:3], *(["..."] if len(there) > 3 else [])])
         hint = "name a new folder with --out, or the one that is to be renewed"
         raise ConfigError(f"{folder} holds other things: {held}", hint=hint)
-
-
-@contextmanager
-def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
-    """Hold a lock file. ``waiting`` is called once where another process holds it. The lock ends with the process.
-
-    Raises ``ArtefactError`` where there can be no such file, such as where a folder stands.
-    """
-    make_folder(path.parent)
-    if path.is_dir():
-        raise ArtefactError(f"the lock {path} can't be held: it is a folder", hint="remove it")
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        if waiting is not None:
-            waiting()
-        lock.acquire(poll_interval=0.1)
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def is_locked(path: Path) -> bool:
-    """Whether a process holds this lock file."""
-    if not path.is_file():
-        return False
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return True
-    lock.release()
-    return False
 
 
 @dataclass(frozen=True)

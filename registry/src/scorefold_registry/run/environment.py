@@ -11,6 +11,7 @@ from typing import Any
 
 import importlib_metadata
 
+from scorefold_registry.plugins.environments.environment import environments_of
 from scorefold_registry.runfile.reader import Runtime
 
 _LIBRARIES = ("torch", "numpy", "safetensors", "pydantic", "torchdiffeq", "matplotlib")
@@ -100,5 +101,6 @@ def describe_environment(plugins: list[Any], device: str, seed: int, processes: 
             {"name": record.name, "distribution": record.distribution, "version": record.version, "state": record.state}
             for record in plugins
         ],
+        "environments": {each.spec.name: each.facts() for each in environments_of(plugins) if each.description},
         "command": sys.argv,
     }

@@ -20,6 +20,7 @@ from scorefold.interfaces import DataSource
 from scorefold.seeds import derive_seed
 from scorefold.stage import Executor, RunInfo, Show, StageContext, StageInfo, showing
 from scorefold_registry.components.stage_files import read_result, read_stage
+from scorefold_registry.plugins.environments.environment import workers_of
 from scorefold_registry.plugins.loading import load_target, owners_of, raised_by
 from scorefold_registry.plugins.process_guard import guarded
 from scorefold_registry.plugins.records import PluginRecord
@@ -98,7 +99,7 @@ class RunExecution:
         self._write_head()
         self.observers.notify("scorefold_before_run")
         try:
-            with self._executor():
+            with workers_of(self.host.plugins), self._executor():
                 for number, planned in enumerate(self.plan.stages, start=1):
                     self._stage(planned, number)
             self.current = None
@@ -263,7 +264,10 @@ class RunExecution:
             inputs=Own(lambda: Inputs(planned.after, self.values.value)),
         )
         # What importing code costs is the process's business, and not the method's.
-        load_target(planned.registered, planned.registered.component.target)
+        if (environment := planned.registered.record.environment) is not None:
+            environment.session()
+        else:
+            load_target(planned.registered, planned.registered.component.target)
         import_module(planned.verb.target.partition(":")[0])
         source = self.sources.get(planned.name)
         work = StageWork(self.builder, self.values, planned, self._context(planned, info, checkpoints), source)

@@ -16,7 +16,8 @@ from pydantic import BaseModel
 
 from scorefold.errors import ArtefactError
 from scorefold_registry.components.stage_files import Time, read_checked
-from scorefold_registry.run.cache import folder_size, is_locked, make_folder
+from scorefold_registry.plugins.locks import is_locked, make_folder
+from scorefold_registry.run.cache import folder_size
 
 PARTIAL = ".partial"
 LATEST = "latest"

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import importlib_metadata
 
 from scorefold.artefacts import digest_file, digest_folder, json_text
-from scorefold.errors import PluginError
 from scorefold_registry.components.catalogue import CORE
 from scorefold_registry.components.manifest import uses_in
+from scorefold_registry.plugins.loading import code_digest
 from scorefold_registry.plugins.names import normalise
 from scorefold_registry.plugins.records import PluginRecord, Registered
 from scorefold_registry.runfile.plan import PlannedStage
@@ -26,25 +26,6 @@ if TYPE_CHECKING:
 
 FORMAT = 3
 """The layout of a stage folder; raise it when an older one can no longer be read."""
-
-
-@cache
-def code_digest(package: str) -> str:
-    """The SHA-256 of the Python source of a top-level package or module, as it stands on disk.
-
-    Raises ``PluginError`` for a package that has no source to read.
-    """
-    spec = find_spec(package)
-    digest = hashlib.sha256()
-    if spec is not None and spec.submodule_search_locations:
-        for root in map(Path, spec.submodule_search_locations):
-            for file in sorted(root.rglob("*.py")):
-                digest.update(f"{file.relative_to(root).as_posix()}\0".encode() + file.read_bytes() + b"\0")
-    elif spec is not None and spec.origin is not None and Path(spec.origin).is_file():
-        digest.update(Path(spec.origin).read_bytes())
-    else:
-        raise PluginError(f"the code of {package} can't be found on disk, so its results can't be kept")
-    return digest.hexdigest()
 
 
 @cache
@@ -120,22 +101,33 @@ def key_of(
     """The key of a stage; ``keys`` gives those of earlier stages, ``surroundings`` what else determines the result."""
     if planned.artefact is not None:
         parts: Sequence[Registered] = planned.artefact.components
+        isolated = [part for part in parts if part.record.environment is not None]
+        parts = [part for part in parts if part.record.environment is None]
         facts = {"stage": planned.name, "artefact": planned.artefact.digest, **_code_of(parts)}
-        return stage_key(facts, [part.component.target for part in parts])
+        return stage_key(facts | _environments_of(isolated), [part.component.target for part in parts])
     resolved = planned.as_json(host.catalogue, lambda name: {"key": keys(name)})
     resolved = _without_folders(resolved, planned.paths)
     parts = [planned.registered, *(part.registered for part in planned.parts())]
     # Components are named in options, and in fields of configurations that are not marked as inline, too.
     parts += [host.catalogue.resolve(use) for use in uses_in(resolved)]
+    isolated = [part for part in parts if part.record.environment is not None]
+    parts = [part for part in parts if part.record.environment is None]
     targets = [planned.verb.target, *(part.component.target for part in parts)]
     facts = {
         "component": planned.registered.component.versioned_id,
         **_code_of(parts, host.catalogue.verb_owner(planned.registered.component.kind, planned.verb.name)),
         "stage": resolved,
         "data": fingerprints,
+        **_environments_of(isolated),
         **surroundings,
     }
     return stage_key(facts, targets)
+
+
+def _environments_of(parts: Sequence[Registered]) -> dict[str, Any]:
+    """What decides the results of components in environments of their own; nothing where there are none."""
+    facts = {part.qualified: part.record.environment.key_facts(part) for part in parts}
+    return {"environments": facts} if facts else {}
 
 
 def _without_folders(value: Any, paths: Container[str]) -> Any:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from scorefold.artefacts import json_text
 from scorefold.errors import ConfigError
 from scorefold.stage import Executor
+from scorefold_registry.plugins.locks import make_folder
 from scorefold_registry.run import folders as run_folders
 from scorefold_registry.run import team
-from scorefold_registry.run.cache import Cache, area, make_folder
+from scorefold_registry.run.cache import Cache, area
 from scorefold_registry.run.environment import set_up
 from scorefold_registry.run.execution import RunExecution
 from scorefold_registry.run.os_process import torchrun_processes

@@ -131,7 +131,7 @@ def _items(host: Host, kit: Any, name: str | None) -> list[Any]:
     found = [
         kit.Item(entry.component, entry.qualified, entry.record.value)
         for entry in host.components()
-        if entry.record in records
+        if entry.record in records and entry.record.environment is None
     ]
     found += [item for record in records for item in _others(kit, record)]
     if not found and name is None:

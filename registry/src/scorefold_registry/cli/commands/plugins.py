@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -23,16 +24,23 @@ from scorefold_registry.plugins.records import Command, PluginRecord, Registered
 
 
 def run(arguments: list[str]) -> int:
-    """Dispatches to ``list``, ``show``, ``doctor`` or ``check``."""
+    """Dispatches to ``list``, ``show``, ``doctor`` or ``check``, and to those of environments."""
     parser = Parser(
         "plugins",
         "List plugins, show what they offer, say what is wrong with them, and try their checks.",
         "plugins list",
         "plugins show estimator:mle",
         "plugins check my-plugin",
+        "plugins add my-plugin --isolated",
     )
     commands = {"list": _list, "show": _show, "doctor": _doctor, "check": _check}
-    parser.add_argument("command", choices=commands, help="all plugins; one of them; what is wrong; do the checks hold")
+    commands |= {name: partial(_environments, name) for name in ("add", "install", "remove", "clean")}
+    parser.add_argument(
+        "command",
+        choices=commands,
+        help="all plugins; one of them; what is wrong; do the checks hold; and of environments: add one with its "
+        "plugins; make those of scorefold.toml; remove files; remove what is unused",
+    )
     command = commands[parser.parse_args(arguments[:1]).command]
     return command(arguments[1:])
 
@@ -42,6 +50,13 @@ def _check(arguments: list[str]) -> int:
     from scorefold_registry.cli.commands.check import run as check
 
     return check(arguments)
+
+
+def _environments(name: str, arguments: list[str]) -> int:
+    from scorefold_registry.cli.commands import environments
+
+    command: Callable[[list[str]], int] = getattr(environments, name)
+    return command(arguments)
 
 
 def _list(arguments: list[str]) -> int:
@@ -101,7 +116,9 @@ def _lines(record: PluginRecord, further: Mapping[str, Sequence[str]]) -> Iterab
 def _head(record: PluginRecord) -> Iterable[str]:
     """A plugin's name, its distribution with its summary, and what is wrong with it."""
     yield f"{record.name}  {record.distribution} {record.version}  {record.state}"
-    if summary := _summary(record.distribution):
+    if record.environment is not None:
+        yield f"  {record.brought_by} {record.environment.summary}".replace("   ", "  ")
+    elif summary := _summary(record.distribution):
         yield f"  {summary}"
     if record.cause:
         yield f"  cause: {record.cause}"

@@ -1,0 +1,177 @@
+"""``scorefold plugins add``, ``install``, ``remove`` and ``clean``: environments of plugins' own."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+
+from scorefold.errors import ConfigError, PluginError
+from scorefold_registry.cli.answers import print_answer
+from scorefold_registry.cli.options import Parser
+from scorefold_registry.plugins.environments import installer
+from scorefold_registry.plugins.environments.spec import Spec, environments_in
+from scorefold_registry.plugins.environments.store import folder_of
+from scorefold_registry.plugins.names import did_you_mean, normalise, sentences
+from scorefold_registry.plugins.settings import FILE_NAME, find_settings, read_settings
+
+
+def add(arguments: list[str]) -> int:
+    """Writes a table into ``scorefold.toml``, makes the environment and describes its plugins."""
+    parser = Parser(
+        "plugins add",
+        "Install plugins in an environment of their own, and name it in scorefold.toml.",
+        "plugins add my-plugin --isolated",
+        "plugins add ./plugins/old 'scikit-learn==1.3.2' --isolated --name old",
+        "plugins add --isolated --name theirs --interpreter ../other/.venv/bin/python",
+    )
+    parser.add_argument("requirements", nargs="*", metavar="NAME", help="what pip would install: names or folders")
+    parser.add_flag("--isolated", "in an environment of its own; without it pip does it")
+    parser.add_argument("--name", metavar="ENV", help="the environment's name; by default that of the first plugin")
+    parser.add_argument("--python", metavar="3.12", help="another Python than this one")
+    parser.add_argument("--lock", metavar="FILE", help="lines with hashes to install, or the file to write them to")
+    parser.add_argument("--interpreter", metavar="FILE", help="a Python that has the plugins already")
+    options = parser.parse_args(arguments)
+    names: list[str] = options.requirements
+    if not options.isolated:
+        raise ConfigError(
+            "scorefold plugins add installs into environments of their own alone",
+            hint=f"write --isolated, or pip install {' '.join(names)} for this environment",
+        )
+    if not (names or options.lock or options.interpreter):
+        raise ConfigError("nothing to install was named", hint="scorefold plugins add my-plugin --isolated")
+    settings = find_settings()
+    file = settings.file or Path.cwd() / FILE_NAME
+    name = options.name or _name_of((names or [options.lock or "theirs"])[0])
+    if name in settings.data.get("environments", {}):
+        raise ConfigError(
+            f"{file} has an environment {name!r} already",
+            hint=f"edit its table and run scorefold plugins install {name}, or choose another --name",
+        )
+    lines = [f"[environments.{name}]"]
+    if names:
+        lines.append(f"requirements = [{', '.join(_text(_from(file, text)) for text in names)}]")
+    words = {"python": options.python, "lock": options.lock, "interpreter": options.interpreter}
+    for word, value in words.items():
+        if value is not None:
+            lines.append(f"{word} = {_text(value if word == 'python' else _from(file, value, always=True))}")
+    before = file.read_text(encoding="utf-8") if file.is_file() else ""
+    try:
+        _write(file, f"{before.rstrip()}\n\n" if before.strip() else "", lines)
+        _install(_chosen([name])[0])
+    except BaseException:
+        # A table that can't be installed would stand in the way of every command.
+        _write(file, before, []) if before else file.unlink(missing_ok=True)
+        raise
+    print_answer(f"{file} has the table [environments.{name}]")
+    return 0
+
+
+def install(arguments: list[str]) -> int:
+    """Makes the environments of ``scorefold.toml`` that are not there, and describes their plugins."""
+    parser = Parser(
+        "plugins install",
+        "Make the environments of scorefold.toml that are not there, and describe their plugins.",
+        "plugins install",
+        "plugins install old-sklearn --fresh",
+    )
+    parser.add_argument("names", nargs="*", metavar="ENV", help="environments; by default all")
+    parser.add_flag("--fresh", "make them anew where they are there")
+    options = parser.parse_args(arguments)
+    for spec in _chosen(options.names):
+        _install(spec, fresh=options.fresh)
+    return 0
+
+
+def remove(arguments: list[str]) -> int:
+    """Removes the folders of environments, and leaves their tables."""
+    parser = Parser(
+        "plugins remove",
+        "Remove the files of environments; their tables in scorefold.toml stay.",
+        "plugins remove old-sklearn",
+    )
+    parser.add_argument("names", nargs="+", metavar="ENV", help="environments")
+    for spec in _chosen(parser.parse_args(arguments).names):
+        count = installer.remove(spec)
+        what = "its files are removed" if count else "it has no files here"
+        print_answer(f"{spec.name}: {what}; to make it again: {spec.install}")
+    return 0
+
+
+def clean(arguments: list[str]) -> int:
+    """Removes environments that were not used for a while."""
+    parser = Parser("plugins clean", "Remove environments that nobody used for a while.", "plugins clean --days 7")
+    parser.add_argument("--days", type=float, default=30.0, metavar="N", help="days without use (default 30)")
+    parser.add_flag("--dry-run", "only say what would go")
+    options = parser.parse_args(arguments)
+    gone = installer.clean(options.days, dry_run=options.dry_run)
+    for folder, size in gone:
+        print_answer(f"{'would remove' if options.dry_run else 'removed'} {folder} ({size / 1e6:.0f} MB)")
+    if not gone:
+        print_answer(f"nothing was unused for {options.days:g} days")
+    return 0
+
+
+def _install(spec: Spec, *, fresh: bool = False) -> None:
+    description = installer.install(spec, lambda text: print(text, file=sys.stderr), fresh=fresh)
+    offers = [
+        f"{component['declares']['kind']}:{component['declares']['name']}"
+        for plugin in description["plugins"]
+        for component in plugin["components"]
+    ]
+    broken = [f"{plugin['name']}: {plugin['cause']}" for plugin in description["plugins"] if plugin["cause"]]
+    shown = (
+        f"Python {description['python']}, torch {description['torch']}, {description['distributions']} distributions"
+    )
+    print_answer(f"{spec.name}: {shown}\n  {', '.join(offers) or 'no component'}")
+    for text in broken:
+        print_answer(f"  broken: {text}")
+    if not description["plugins"]:
+        raise PluginError(
+            f"no distribution in {folder_of(spec) if spec.interpreter is None else spec.interpreter} declares a plugin",
+            hint=f"name the plugin's distribution in [environments.{spec.name}] of {spec.file}",
+        )
+
+
+def _chosen(names: list[str]) -> list[Spec]:
+    """The environments of the settings file with these names, or all. Raises ``ConfigError`` for one it has not."""
+    settings = find_settings()
+    specs = {spec.name: spec for spec in environments_in(settings)}
+    if not specs:
+        raise ConfigError(
+            f"{settings.file or 'no ' + FILE_NAME + ' here'} has no environment",
+            hint="scorefold plugins add my-plugin --isolated",
+        )
+    for name in names:
+        if name not in specs:
+            known = f"{settings.file} has {', '.join(specs)}"
+            raise ConfigError(f"there is no environment {name!r}", hint=sentences(did_you_mean(name, specs), known))
+    return [specs[name] for name in names or specs]
+
+
+def _name_of(requirement: str) -> str:
+    """The name of an environment from its first requirement."""
+    word = re.split(r"[^A-Za-z0-9._-]", requirement.rstrip("/").rpartition("/")[2], maxsplit=1)[0]
+    return re.sub(r"[^a-z0-9]+", "-", normalise(word)).strip("-") or "isolated"
+
+
+def _from(file: Path, text: str, *, always: bool = False) -> str:
+    """A path as it is written in a settings file, which may stand in a folder above; other text as it is."""
+    if not (always or text.startswith((".", "/", "~")) or text.endswith(".whl")):
+        return text
+    path = os.path.relpath(os.path.abspath(Path(text).expanduser()), file.parent)
+    return path if path.startswith(".") else f"./{path}"
+
+
+def _text(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _write(file: Path, before: str, lines: list[str]) -> None:
+    text = before + "".join(f"{line}\n" for line in lines)
+    partial = file.with_name(f".{file.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(file)
+    read_settings(file)

@@ -1,0 +1,185 @@
+"""Config models as data, so that the host has a model of its own for a component that it never imports.
+
+A worker describes the model; the host builds one with the same fields, types, bounds, defaults and descriptions. What
+only code can say, a validator, stays in the environment: such a model is marked, and its values are checked there.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, Field, create_model, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
+
+import scorefold.config as shared
+from scorefold.config import Config, Inline, InlineKind
+from scorefold.errors import PluginError
+
+_PLAIN: dict[str, Any] = {
+    "int": int,
+    "float": float,
+    "str": str,
+    "bool": bool,
+    "null": type(None),
+    "path": Path,
+    "any": Any,
+}
+_BOUNDS = ("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length", "pattern", "strict")
+
+Check = Callable[[Any], Any]
+"""Checks values in the environment: returns them resolved, or raises what is wrong with them."""
+
+
+def describe_model(model: type[Config]) -> dict[str, Any]:
+    """A config model as JSON: ``models`` by name, the ``name`` of the outermost, and whether its code has to check.
+
+    >>> class Sketch(Config):
+    ...     neighbours: int = Field(20, ge=1, description="Neighbours")
+    >>> describe_model(Sketch)["models"]["Sketch"]["fields"]["neighbours"]["bounds"]
+    {'ge': 1}
+    """
+    describing = _Describing()
+    name = describing.model(model)
+    return {"name": name, "models": describing.models, "checked": describing.checked}
+
+
+class _Describing:
+    def __init__(self) -> None:
+        self.models: dict[str, Any] = {}
+        self.checked = False
+
+    def model(self, model: type[BaseModel]) -> str:
+        name = model.__name__
+        if name in self.models:
+            return name
+        self.models[name] = {}
+        decorators = model.__pydantic_decorators__
+        if decorators.field_validators or decorators.model_validators or decorators.validators:
+            self.checked = True
+        found = {field: self.field(info) for field, info in model.model_fields.items()}
+        self.models[name] = {"fields": found, "about": model.__doc__ or "", "ours": issubclass(model, Config)}
+        return name
+
+    def field(self, info: FieldInfo) -> dict[str, Any]:
+        said: dict[str, Any] = {"type": self.type(info.annotation, info.metadata), "about": info.description or ""}
+        said["bounds"] = self.bounds(info.metadata)
+        if isinstance(info.discriminator, str):
+            said["tag"] = info.discriminator
+        if not info.is_required():
+            default = info.get_default(call_default_factory=True)
+            said["default"] = to_jsonable_python(default, fallback=lambda value: None)
+        return said
+
+    def bounds(self, metadata: Any) -> dict[str, Any]:
+        marks = _flat(metadata)
+        found = {name: getattr(mark, name) for mark in marks for name in _BOUNDS if hasattr(mark, name)}
+        return {name: value for name, value in found.items() if isinstance(value, int | float | str)}
+
+    def type(self, annotation: Any, metadata: Any = ()) -> dict[str, Any]:
+        metadata = _flat(metadata)
+        marks = [mark for mark in metadata if isinstance(mark, InlineKind)]
+        if marks:
+            return {"inline": marks[0].kind, "needs": list(marks[0].needs)}
+        known = [mark for mark in metadata if any(hasattr(mark, name) for name in _BOUNDS)]
+        if len(known) < sum(not isinstance(mark, str) for mark in metadata):
+            self.checked = True  # a validator, or a mark of the plugin's own
+        origin: Any = get_origin(annotation)
+        inner = get_args(annotation)
+        if origin is Annotated:
+            return {**self.type(inner[0], inner[1:]), "bounds": self.bounds(inner[1:])}
+        if origin is Literal:
+            return {"literal": list(inner)}
+        if origin in (Union, types.UnionType):
+            return {"union": [self.type(item) for item in inner]}
+        if origin in (list, tuple, set, frozenset, dict):
+            variadic = origin is tuple and len(inner) == 2 and inner[1] is Ellipsis
+            parts = inner[:1] if variadic else inner
+            return {
+                "many": getattr(origin, "__name__", ""),
+                "of": [self.type(item) for item in parts],
+                "variadic": variadic,
+            }
+        for bare in (list, tuple, dict):
+            if annotation is bare:
+                return {"many": bare.__name__, "of": [], "variadic": False}
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            name = str(getattr(annotation, "__name__", ""))
+            if getattr(shared, name, None) is annotation:
+                return {"shared": name}
+            return {"model": self.model(annotation)}
+        for word, plain in _PLAIN.items():
+            if annotation is plain or (annotation is None and word == "null"):
+                return {"is": word}
+        self.checked = True
+        return {"is": "any"}
+
+
+def _flat(metadata: Any) -> list[Any]:
+    """The marks of an annotation, with those inside a ``Field``."""
+    return [inner for mark in metadata for inner in (mark.metadata if isinstance(mark, FieldInfo) else [mark])]
+
+
+def build_model(said: Mapping[str, Any], check: Check) -> type[Config]:
+    """The model that was described. ``check`` has the environment check values where only its code can.
+
+    Raises ``PluginError`` for what no ``describe_model`` gives.
+    """
+    try:
+        return _Building(said, check).model(said["name"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise PluginError(f"its config is not described as it has to be: {type(error).__name__}: {error}") from error
+
+
+class _Building:
+    def __init__(self, said: Mapping[str, Any], check: Check) -> None:
+        self.said, self.check, self.built = said, check, dict[str, type[BaseModel]]()
+
+    def model(self, name: str) -> type[Any]:
+        if name not in self.built:
+            described = self.said["models"][name]
+            fields: dict[str, Any] = {field: self.field(facts) for field, facts in described["fields"].items()}
+            checks: dict[str, Any] = {}
+            if name == self.said["name"] and self.said["checked"]:
+                check = self.check
+                checks = {"in_environment": model_validator(mode="before")(lambda value: check(value))}
+            base = Config if described["ours"] else BaseModel
+            model = create_model(name, __base__=base, __doc__=described["about"], __validators__=checks, **fields)
+            self.built[name] = model
+        return self.built[name]
+
+    def field(self, said: Mapping[str, Any]) -> tuple[Any, Any]:
+        bounds = {name: value for name, value in said["bounds"].items() if name in _BOUNDS}
+        options: dict[str, Any] = {"description": said["about"] or None, **bounds}
+        if "tag" in said:
+            options["discriminator"] = said["tag"]
+        kind = self.type(said["type"])
+        if "default" not in said:
+            return kind, Field(**options)
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind, Field(default_factory=partial(kind.model_validate, said["default"]), **options)
+        return kind, Field(said["default"], **options)
+
+    def type(self, said: Mapping[str, Any]) -> Any:
+        if said.get("bounds"):
+            inner = {key: value for key, value in said.items() if key != "bounds"}
+            return Annotated[
+                self.type(inner), Field(**{name: said["bounds"][name] for name in said["bounds"] if name in _BOUNDS})
+            ]
+        if "inline" in said:
+            return Inline(said["inline"], tuple(said["needs"]))
+        if "literal" in said:
+            return Literal[tuple(said["literal"])]
+        if "union" in said:
+            return Union[tuple(self.type(item) for item in said["union"])]  # noqa: UP007 - made while it runs
+        if "many" in said:
+            origin: Any = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset, "dict": dict}[said["many"]]
+            parts = [self.type(item) for item in said["of"]]
+            return origin[(*parts, ...)] if said["variadic"] else origin[tuple(parts)] if parts else origin
+        if "shared" in said:
+            return getattr(shared, said["shared"])
+        return self.model(said["model"]) if "model" in said else _PLAIN[said["is"]]

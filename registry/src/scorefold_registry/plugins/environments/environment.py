@@ -1,0 +1,239 @@
+"""An environment as the host uses it: its description, its worker while there is one, and what it may be asked for."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from scorefold.errors import PluginError
+from scorefold_registry.plugins.environments.described import (
+    KINDS,
+    files_state,
+    kept_check,
+    read_description,
+    records_of,
+    write_description,
+)
+from scorefold_registry.plugins.environments.refused import RefusedConfigError
+from scorefold_registry.plugins.environments.spec import Spec, environments_in
+from scorefold_registry.plugins.environments.store import LOCK, folder_of, layer, lent, python_of, torch_of
+from scorefold_registry.plugins.names import join_or
+from scorefold_registry.plugins.records import PluginRecord, Registered
+from scorefold_registry.plugins.settings import Settings
+
+if TYPE_CHECKING:
+    from scorefold.config import Config
+    from scorefold_registry.plugins.environments.session import Session
+
+
+class Environment:
+    """One environment of ``scorefold.toml``. A worker is started when it is first needed, and one at a time."""
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec = spec
+        self.description: dict[str, Any] = {}
+        self._session: Session | None = None
+        self._names = itertools.count()
+        self._models: dict[str, type[Config]] = {}
+
+    def __repr__(self) -> str:
+        return f"<environment {self.spec.name!r} of {self.spec.file}>"
+
+    @property
+    def summary(self) -> str:
+        """The environment in a few words, as lists of plugins show it."""
+        said = self.description
+        if not said:
+            return f"in environment {self.spec.name}"
+        count = f"{said['distributions']} distributions"
+        return f"in environment {self.spec.name} (Python {said['python']}, torch {said['torch']}, {count})"
+
+    def session(self) -> Session:
+        """The worker, started where none runs. Raises ``PluginError`` where it can't start, or is not as described."""
+        if self._session is None or not self._session.alive:
+            self._session = start(self.spec)
+            said = self._session.ready().hello
+            if said.get("digest") != self.description.get("digest"):
+                self.close()
+                raise PluginError(
+                    f"the environment {self.spec.name!r} holds other distributions than when it was described",
+                    hint=self.spec.install,
+                )
+        return self._session
+
+    @property
+    def runs(self) -> bool:
+        """Whether a worker runs."""
+        return self._session is not None and self._session.alive
+
+    def close(self) -> None:
+        """Ends the worker; the next call starts another one."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    def next_name(self) -> str:
+        """A name for an object in the worker."""
+        return f"o{next(self._names)}"
+
+    def key_facts(self, registered: Registered) -> dict[str, Any]:
+        """What decides the results of a component beside its config: for the keys of stages."""
+        plugins = self.description["plugins"]
+        code = next((item["code"] for item in plugins if item["value"] == registered.record.value), None)
+        return {"distributions": self.description["digest"], "torch": self.description["torch"], "code": code}
+
+    def facts(self) -> dict[str, Any]:
+        """The environment as a run's ``environment.json`` has it."""
+        known = ("python", "platform", "torch", "numpy", "digest", "versions")
+        lock = folder_of(self.spec) / LOCK
+        kept = lock.read_text(encoding="utf-8").splitlines() if lock.is_file() else None
+        return {"torch_of": torch_of(self.spec), **{name: self.description.get(name) for name in known}, "lock": kept}
+
+    def check_usable(self, registered: Registered) -> dict[str, Any]:
+        """The description of a component. Raises ``PluginError`` where it can't be used from here."""
+        component = registered.component
+        said: dict[str, Any] = registered.record.described[component.id]
+        if said["fault"] is not None:
+            raise PluginError(f"{said['fault']} (environment {self.spec.name!r})", hint=self.spec.install)
+        kinds = join_or(KINDS).replace("'", "")
+        here = f"install {registered.record.brought_by} in this environment to use it"
+        if component.kind not in KINDS:
+            raise PluginError(
+                f"{registered.qualified} is a {component.kind}; of an environment of its own, components of the kinds "
+                f"{kinds} can be used so far",
+                hint=here,
+            )
+        if said["trainable"]:
+            raise PluginError(
+                f"{registered.qualified} is trained; of an environment of its own, components of the kinds {kinds} "
+                "that are not trained can be used so far",
+                hint=here,
+            )
+        return said
+
+    def config_model(self, registered: Registered) -> type[Config]:
+        """A model of a component's config, built from its description. Raises ``PluginError`` as ``check_usable``."""
+        from scorefold_registry.plugins.environments.config_types import build_model
+
+        name = registered.component.id
+        if name not in self._models:
+            said = self.check_usable(registered)
+            self._models[name] = build_model(said["config"], lambda raw: self._checked(registered, raw))
+        return self._models[name]
+
+    def _checked(self, registered: Registered, raw: Any) -> Any:
+        """A config as the environment's own code resolves it. Raises ``RefusedConfigError`` for one that it refuses."""
+        from pydantic_core import to_jsonable_python
+
+        given = to_jsonable_python(raw, fallback=str)
+        use = registered.component.versioned_id
+
+        def ask() -> Any:
+            return self.session().call(
+                "check", f"it checked the config of {use}", plain={"use": use}, values={"config": given}
+            )
+
+        answer = kept_check(self.spec, use, given, ask)
+        if "problems" in answer:
+            raise RefusedConfigError([tuple(problem) for problem in answer["problems"]])
+        return answer["config"]
+
+    def create(self, registered: Registered, config: Any, ports: Mapping[str, Any], place: Any) -> Any:
+        """A proxy of a component; nothing is sent before it is first asked for something."""
+        from scorefold_registry.plugins.environments.proxies import Remote, proxy_of
+
+        said = self.check_usable(registered)
+        return proxy_of(Remote(self, registered, config, ports, place), said["overrides"])
+
+
+def start(spec: Spec) -> Session:
+    """A worker of an environment. Raises ``PluginError`` where there is no interpreter, or no POSIX system."""
+    if os.name != "posix":
+        raise PluginError(
+            f"the environment {spec.name!r} needs Linux or macOS: workers get their pipes in a way that Windows lacks",
+            hint="install the plugin in this environment, or use WSL",
+        )
+    from scorefold_registry.plugins.environments.session import Session
+
+    python = python_of(spec)
+    if not python.is_file():
+        raise PluginError(f"the environment {spec.name!r} has no interpreter {python}", hint=spec.install)
+    return Session(spec, python, layer(), lent() if _same_python(spec) else None)
+
+
+def _same_python(spec: Spec) -> bool:
+    """Whether the host may lend its libraries: those with compiled parts fit one minor version of Python alone."""
+    if spec.interpreter is None:
+        return torch_of(spec) == "host"
+    import subprocess
+    import sys
+
+    code = "import sys; print(*sys.version_info[:2], sys.implementation.cache_tag)"
+    try:
+        done = subprocess.run(
+            [str(spec.interpreter), "-I", "-S", "-c", code], capture_output=True, text=True, check=True, timeout=60
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise PluginError(f"the interpreter {spec.interpreter} can't be started: {error}", hint=spec.install) from error
+    here = f"{sys.version_info[0]} {sys.version_info[1]} {sys.implementation.cache_tag}"
+    return done.stdout.strip() == here and spec.torch != "own"
+
+
+def describe_environment(spec: Spec) -> dict[str, Any]:
+    """Has an environment describe itself, and keeps what it said. Raises ``PluginError`` where it can't."""
+    session = start(spec)
+    try:
+        said = session.call("describe", "it described its plugins")
+        description = json.loads(said.numpy().tobytes())
+    finally:
+        session.close()
+    folder_of(spec).mkdir(parents=True, exist_ok=True)
+    write_description(spec, description)
+    return read_description(spec) or {}
+
+
+def isolated_records(settings: Settings, *, refresh: bool = True) -> list[PluginRecord]:
+    """The plugins of all environments of a settings file. Nothing of them is imported.
+
+    With ``refresh`` an environment whose plugins' files have changed since is described anew.
+    """
+    found = []
+    for spec in environments_in(settings):
+        if refresh and _is_stale(spec):
+            try:
+                describe_environment(spec)
+            except PluginError as error:
+                record = PluginRecord(spec.name, spec.name, "unknown", spec.name)
+                record.fail("broken", f"its description can't be made anew: {error.message}", fix=spec.install)
+                found.append(record)
+                continue
+        found += records_of(spec, Environment(spec))
+    return found
+
+
+def _is_stale(spec: Spec) -> bool:
+    try:
+        said = read_description(spec)
+    except PluginError:
+        return False
+    return said is not None and files_state(plugin["folder"] for plugin in said["plugins"]) != said.get("files")
+
+
+def environments_of(records: Sequence[PluginRecord]) -> list[Environment]:
+    """The environments of plugins, each once."""
+    found = {id(record.environment): record.environment for record in records if record.environment is not None}
+    return list(found.values())
+
+
+@contextmanager
+def workers_of(records: Sequence[PluginRecord]) -> Iterator[None]:
+    """Ends the workers of plugins at the end of a block."""
+    try:
+        yield
+    finally:
+        for environment in environments_of(records):
+            environment.close()

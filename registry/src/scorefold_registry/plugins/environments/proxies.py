@@ -1,0 +1,251 @@
+"""Components that live in a worker, as the host's own code sees them: objects of core's interfaces."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import torch
+from torch import Tensor
+
+from scorefold.data import Dataset, DataSpec
+from scorefold.data_summary import DataSummary
+from scorefold.errors import PluginError, ScorefoldError
+from scorefold.interfaces import DataSource, Estimator
+from scorefold.interfaces.model import MADE_FROM
+from scorefold.kinds import CORE_CAPABILITIES
+from scorefold.results import Estimate
+from scorefold.seeds import derive_seed
+from scorefold_registry.plugins.records import Registered
+
+if TYPE_CHECKING:
+    from scorefold_registry.plugins.environments.session import Session
+
+
+class Remote:
+    """One object of a worker: made there when it is first called, and again where another worker has taken over."""
+
+    def __init__(
+        self, environment: Any, registered: Registered, config: Any, ports: Mapping[str, Any], place: Any
+    ) -> None:
+        self.environment, self.registered = environment, registered
+        self._config, self._ports, self._place = config, dict(ports), place
+        self._name: str = environment.next_name()
+        self._calls = 0
+        self._made_in: Session | None = None
+        for port, value in self._ports.items():
+            for item in value if isinstance(value, list) else [value]:
+                self._check_crosses(port, item)
+
+    def _check_crosses(self, port: str, value: Any) -> None:
+        """Raises ``PluginError`` for what can't be plugged into an object in another process."""
+        other = remote_of(value)
+        if isinstance(value, DataSource | DataSpec) or (other and other.environment is self.environment):
+            return
+        name = self.environment.spec.name
+        raise PluginError(
+            f"port {port!r} of {self.registered.qualified} takes data, or a component of the environment {name!r}; "
+            f"{value!r:.100} is plugged into it",
+            hint=f"add the plugin of that component to the requirements of [environments.{name}]",
+        )
+
+    def call(self, method: str, *given: Any, **named: Any) -> Any:
+        """The answer of a method of the object. Raises what it raises there; see ``Session.call``."""
+        self._calls += 1
+        seed = derive_seed(self._place.seed or 0, "isolated", method, self._calls)
+        plain = {"name": self._object(), "method": method, "seed": seed}
+        return self._ask("call", f"it did {method!r} of {self._id}", plain, given=list(given), named=named)
+
+    def points(self) -> dict[str, Any]:
+        """A data source as its points, with their summary."""
+        found: dict[str, Any] = self._ask("points", f"it loaded {self._id}", {"name": self._object()})
+        return found
+
+    def get(self, names: Sequence[str]) -> dict[str, Any]:
+        """Attributes of the object, those that it has."""
+        plain = {"name": self._object(), "names": list(names)}
+        found: dict[str, Any] = self._ask("get", f"it read {self._id}", plain)
+        return found
+
+    @property
+    def _id(self) -> str:
+        return self.registered.id
+
+    def _ask(self, do: str, what: str, plain: Mapping[str, Any], **values: Any) -> Any:
+        return self.environment.session().call(
+            do, what, plain=plain, handle=self._handle, blame=self._blame, values=values
+        )
+
+    def _object(self) -> str:
+        """The name of the object in the worker that runs."""
+        session = self.environment.session()
+        if self._made_in is not session:
+            for value in self._ports.values():
+                for item in value if isinstance(value, list) else [value]:
+                    other = remote_of(item)
+                    if other is not None and other.environment is self.environment:
+                        other._object()
+            place = self._place
+            device = self.environment.spec.device or place.device
+            plain = {
+                "name": self._name,
+                "use": self.registered.component.versioned_id,
+                "place": {
+                    "seed": place.seed,
+                    "device": None if device is None else str(device),
+                    "dtype": None if place.dtype is None else str(place.dtype).removeprefix("torch."),
+                },
+            }
+            self._ask("create", f"it built {self._id}", plain, config=self._config, ports=self._ports)
+            self._made_in = session
+            self.registered.mark_loaded()
+        return self._name
+
+    def _handle(self, value: Any) -> str | None:
+        other = remote_of(value)
+        return other._name if other is not None and other.environment is self.environment else None
+
+    def _blame(self, said: Mapping[str, Any]) -> ScorefoldError:
+        """The error of an exception of the plugin's, with the line of its own code."""
+        record, where = self.registered.record, f" at {said['frame']}" if said["frame"] else ""
+        text = f"{said['type']}: {said['message']}" if said["message"] else str(said["type"])
+        return PluginError(
+            f"{self._id} failed in plugin {record.name!r} ({record.brought_by} {record.version}, environment "
+            f"{self.environment.spec.name!r}){where}: {text}"
+        )
+
+
+def remote_of(value: Any) -> Remote | None:
+    """The object of a worker that a proxy stands for; None for any other object."""
+    ask = vars(value).get("_ask_remote") if isinstance(value, DataSource | Estimator) else None
+    return None if ask is None else ask()  # type: ignore[no-any-return]
+
+
+class _Proxy:
+    """What all proxies have: the object they stand for, a line that shows them, and no way into another process.
+
+    A function gives the object, and not an attribute: the copies that a run hands out share functions.
+    """
+
+    _ask_remote: Callable[[], Remote]
+    _overrides: frozenset[str]
+
+    def __repr__(self) -> str:
+        origin = vars(self).get(MADE_FROM, type(self).__name__)
+        return f"<{origin}; in environment {self._ask_remote().environment.spec.name}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise PluginError(
+            f"{self!r} can't be sent to another process: it is in one of its own", hint="runtime: {workers: 1}"
+        )
+
+
+class IsolatedSource(_Proxy, DataSource):
+    """A data source in a worker. Its points cross once, all splits together, when they are first asked for."""
+
+    def _points(self) -> dict[str, Any]:
+        found: dict[str, Any] | None = vars(self).get("_fetched")
+        if found is None:
+            found = vars(self)["_fetched"] = self._ask_remote().points()
+        return found
+
+    def load(self, split: str) -> Dataset:
+        """The points of a split, as the source in the worker gives them."""
+        source: DataSource = self._points()["source"]
+        if split in source._splits:  # type: ignore[attr-defined]
+            return source.load(split)
+        # The source's own words say why there is none.
+        found: Dataset = self._ask_remote().call("load", split)
+        return found
+
+    def fingerprint(self) -> str | None:
+        """The digest of the files that are read, asked for anew each time; None where the class has none to give."""
+        if "fingerprint" not in self._overrides:
+            return None
+        found: str | None = self._ask_remote().call("fingerprint")
+        return found
+
+    def data_warnings(self) -> tuple[str, ...]:
+        """The warnings of the data."""
+        return tuple(self._points()["source"].data_warnings())
+
+    def summary(self) -> DataSummary:
+        """What the data hold, as the source in the worker says it."""
+        found: DataSummary = self._points()["summary"]
+        return found
+
+
+def _of_points(name: str) -> property:
+    return property(lambda self: getattr(self._points()["source"], name))
+
+
+for _name in ("event_shape", "event_scale", "condition_spec", "label_names", "rows"):
+    setattr(IsolatedSource, _name, _of_points(_name))
+
+
+class IsolatedEstimator(_Proxy, Estimator):
+    """An estimator in a worker: each estimate is one message."""
+
+    def estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
+        """The estimate from data (N, *E), made in the worker."""
+        return self._estimate("estimate", data, generator)
+
+    def point_estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
+        """The estimate without its interval, made in the worker."""
+        return self._estimate("point_estimate", data, generator)
+
+    def _estimate(self, method: str, data: Tensor | Dataset, generator: torch.Generator | None) -> Estimate:
+        found = self._ask_remote().call(method, data, generator=generator)
+        # Whoever called knows what to say of an answer that is no estimate.
+        return found  # type: ignore[no-any-return]
+
+
+_BASES: dict[str, type] = {"data": IsolatedSource, "estimator": IsolatedEstimator}
+
+
+def proxy_of(remote: Remote, overrides: Sequence[str]) -> Any:
+    """A proxy of an object, of the interface of its kind and of the capabilities that it provides."""
+    component = remote.registered.component
+    proxy = _class_of(component.kind, component.provides)()
+    proxy._ask_remote = lambda: remote
+    proxy._overrides = frozenset(overrides)
+    return proxy
+
+
+@cache
+def _class_of(kind: str, provides: tuple[str, ...]) -> type:
+    """The class of proxies with capabilities of core's: each method of these is one message. Another capability is
+    not known here, and its methods are called in the worker alone."""
+    known = {item.name: item.interface for item in CORE_CAPABILITIES}
+    capabilities = [_named(known[name]) for name in provides if name in known]
+    methods: dict[str, Any] = {}
+    for capability in capabilities:
+        for name, value in inspect.getmembers(capability, inspect.isfunction):
+            if not name.startswith("_"):
+                methods[name] = _forward(name, value)
+        for name in getattr(capability, "__annotations__", {}):
+            methods[name] = _attribute(name)
+    if not capabilities:
+        return _BASES[kind]
+    return type(_BASES[kind].__name__, (_BASES[kind], *capabilities), methods)
+
+
+def _named(target: str) -> type:
+    module, _, name = target.partition(":")
+    found: type = getattr(import_module(module), name)
+    return found
+
+
+def _attribute(name: str) -> property:
+    return property(lambda self: self._ask_remote().get([name])[name])
+
+
+def _forward(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(self: Any, *given: Any, **named: Any) -> Any:
+        return self._ask_remote().call(name, *given, **named)
+
+    call.__name__, call.__doc__ = name, function.__doc__
+    return call

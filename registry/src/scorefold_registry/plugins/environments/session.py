@@ -1,0 +1,359 @@
+"""A worker from the host's side: started, called, interrupted and ended, and what became of one that is gone."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import os
+import select
+import signal
+import subprocess
+import threading
+import time
+import warnings
+import weakref
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scorefold import errors
+from scorefold.errors import PluginError, ScorefoldError, printable
+from scorefold.stage import report
+from scorefold_registry.plugins.environments.spec import Spec
+from scorefold_registry.plugins.environments.wire import LONGEST, PROTOCOL, Arena, Reader, WireError, Writer, read_line
+
+SECONDS_TO_START = 120.0
+SECONDS_TO_END = 5.0
+"""What a worker has left to end cleanly once it has to stop."""
+
+_BOOT = """
+import json, sys
+facts = json.loads(sys.argv[1])
+sys.path[:0] = [facts["layer"]]
+sys.path += facts["lent"]
+from scorefold_registry.worker.main import main
+if __name__ == "__main__":
+    main(facts)
+"""
+_PASSED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "SYSTEMROOT")
+_PREFIXES = ("OMP_", "MKL_")
+_KEPT_OUTPUT = 2**20
+_LAST_LINES = 20
+_LOOK = 0.5
+_ENDS = {
+    signal.SIGSEGV: "was ended by a segmentation fault",
+    signal.SIGABRT: "aborted",
+    signal.SIGILL: "was ended by an illegal instruction",
+    signal.SIGBUS: "was ended by a bus error",
+    signal.SIGKILL: "was killed, as the system does where memory runs out",
+}
+
+
+class Session:
+    """A worker process of one environment. It starts at once and is waited for when it is first called.
+
+    The worker and all that it starts are one group of processes, which ends with this object, with ``close``, and with
+    this process however that ends.
+    """
+
+    def __init__(self, spec: Spec, python: Path, layer: Path, lent: Path | None) -> None:
+        self.spec = spec
+        self.hello: dict[str, Any] = {}
+        self._count, self._buffer, self._most_memory = 0, b"", 0.0
+        self._busy = threading.RLock()
+        self._output: deque[bytes] = deque()
+        self._there, self._back = Arena(), Arena()
+        requests, self._requests = os.pipe()
+        self._answers, answers = os.pipe()
+        leash, self._leash = os.pipe()
+        theirs = [requests, answers, leash, self._there.descriptor, self._back.descriptor]
+        facts = {
+            "descriptors": theirs,
+            "layer": str(layer),
+            "lent": [] if lent is None else [str(lent)],
+            "memory": spec.memory,
+            "threads": torch.get_num_threads(),
+        }
+        command = [str(python), "-I", "-X", "faulthandler", "-c", _BOOT, json.dumps(facts)]
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                pass_fds=theirs,
+                start_new_session=True,
+                env=_variables(spec),
+            )
+        except OSError as error:
+            for number in (self._requests, self._answers, self._leash):
+                os.close(number)
+            self._there.close()
+            self._back.close()
+            raise PluginError(
+                f"the interpreter of the environment {spec.name!r} can't be started: {error}", hint=spec.install
+            ) from error
+        finally:
+            for number in (requests, answers, leash):
+                os.close(number)
+        os.set_blocking(self._requests, False)
+        ours = (self._requests, self._answers, self._leash, self._there, self._back)
+        self._ended = weakref.finalize(self, _end, self._process, ours)
+        threading.Thread(target=_drain, args=(self._process, self._output), daemon=True).start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the worker runs."""
+        return self._ended.alive and self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """The number of the worker's process, which is that of its group too."""
+        return self._process.pid
+
+    def ready(self) -> Session:
+        """Waits until the worker has said hello. Raises ``PluginError`` where it does not, or speaks otherwise."""
+        with self._busy:
+            if not self.hello:
+                said = self._next("it started", time.monotonic() + SECONDS_TO_START)
+                if said.get("hello") != 1 or said.get("protocol") != PROTOCOL:
+                    raise self._strange(f"it said {str(said)[:200]}")
+                self.hello = said
+        return self
+
+    def call(
+        self,
+        do: str,
+        what: str,
+        *,
+        handle: Callable[[Any], str | None] = lambda value: None,
+        blame: Callable[[Mapping[str, Any]], ScorefoldError] | None = None,
+        plain: Mapping[str, Any] | None = None,
+        values: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """The answer to one request; ``what`` is what the worker does, for messages.
+
+        ``values`` cross as values and ``plain`` as JSON. States of generators among the values come back advanced. A
+        ``ScorefoldError`` of the worker is raised here as it is there; ``blame`` makes the error of another exception.
+        Raises ``PluginError`` where the worker ends, takes too long, or speaks another protocol.
+        """
+        with self._busy:
+            self.ready()
+            self._count += 1
+            writer = Writer(self._there, handle)
+            line = writer.line({"id": self._count, "do": do, **(plain or {})}, values or {})
+            limit = None if self.spec.seconds is None else time.monotonic() + self.spec.seconds
+            try:
+                self._send(line, what, limit)
+                said = self._answer(what, limit)
+            except KeyboardInterrupt:
+                self._interrupt(what)
+                raise
+            if "error" in said:
+                raise self._error(said["error"], blame)
+            reader = Reader(self._back)
+            try:
+                states = [reader.value(state) for state in said["generators"]]
+                for generator, state in zip(writer.generators, states, strict=True):
+                    generator.set_state(state)
+                return reader.value(said["done"])
+            except (WireError, KeyError, TypeError, ValueError, RuntimeError) as error:
+                raise self._strange(str(error)) from error
+
+    def close(self) -> None:
+        """Ends the worker and what it started: it has a moment to end by itself."""
+        if self.alive:
+            with suppress(OSError, PluginError):
+                self._send(b'{"do": "bye"}\n', "it ended", time.monotonic() + 1)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(SECONDS_TO_END if self.hello else 0)
+        self._ended()
+
+    def _answer(self, what: str, limit: float | None) -> dict[str, Any]:
+        """The last message about the request that is under way; progress and warnings are passed on before it."""
+        while True:
+            said = self._next(what, limit)
+            if said.get("id") != self._count:
+                raise self._strange(f"it answered request {said.get('id')!s:.40}, and {self._count} was asked")
+            if "progress" in said:
+                done, total, text = said["progress"]
+                report(int(done), int(total), printable(str(text)))
+            elif "warning" in said:
+                _warn(said["warning"])
+            elif "done" in said or "error" in said:
+                return said
+            else:
+                raise self._strange(f"it said {str(said)[:200]}")
+
+    def _next(self, what: str, limit: float | None) -> dict[str, Any]:
+        """The next message. Raises ``PluginError`` where there will be none."""
+        while b"\n" not in self._buffer:
+            if len(self._buffer) > LONGEST:
+                raise self._strange("its message does not end")
+            left = _LOOK if limit is None else min(_LOOK, limit - time.monotonic())
+            if left <= 0:
+                seconds = (self.spec.seconds or SECONDS_TO_END) if self.hello else SECONDS_TO_START
+                self._ended()
+                raise PluginError(
+                    f"the process of the environment {self.spec.name!r} took longer than {seconds:g} seconds while "
+                    f"{what}, and was ended",
+                    hint=f"raise seconds in [environments.{self.spec.name}] of {self.spec.file}, or give it less to do",
+                )
+            if not select.select([self._answers], [], [], left)[0]:
+                self._most_memory = max(self._most_memory, _memory(self.pid))
+                continue
+            read = os.read(self._answers, 2**16)
+            if not read:
+                raise self._gone(what)
+            self._buffer += read
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        try:
+            return read_line(line)
+        except WireError as error:
+            raise self._strange(error.message) from error
+
+    def _send(self, line: bytes, what: str, limit: float | None) -> None:
+        left = memoryview(line)
+        while left:
+            if limit is not None and time.monotonic() > limit:
+                raise self._gone(what)
+            if select.select([], [self._requests], [], _LOOK)[1]:
+                try:
+                    left = left[os.write(self._requests, left) :]
+                except BrokenPipeError:
+                    raise self._gone(what) from None
+
+    def _interrupt(self, what: str) -> None:
+        """Has the worker stop as Ctrl-C would, and ends it where it does not within ``SECONDS_TO_END``."""
+        limit = time.monotonic() + SECONDS_TO_END
+        try:
+            self._send(b'{"do": "cancel"}\n', what, limit)
+            while time.monotonic() < limit:
+                said = self._next(what, limit)
+                if said.get("id") == self._count and ("done" in said or "error" in said):
+                    return
+        except (PluginError, KeyboardInterrupt):
+            pass
+        self._ended()
+
+    def _error(
+        self, said: Any, blame: Callable[[Mapping[str, Any]], ScorefoldError] | None
+    ) -> ScorefoldError | KeyboardInterrupt:
+        """The error of the worker as one of this process; its own traceback is a note of it."""
+        try:
+            kind = getattr(errors, str(said["type"]), None)
+            message, hint = str(said["message"]), said["hint"]
+            if said["type"] == "KeyboardInterrupt" and said["cancelled"]:
+                return KeyboardInterrupt()
+            if isinstance(kind, type) and issubclass(kind, ScorefoldError) and kind is not errors.WorkerError:
+                found = kind(message, hint=None if hint is None else str(hint))
+                found.code = str(said["code"])
+            elif blame is not None:
+                found = blame(said)
+            else:
+                found = PluginError(f"the process of the environment {self.spec.name!r}: {said['type']}: {message}")
+            if said["memory"] and self.spec.memory is not None:
+                found.hint = f"its environment may use {self.spec.memory / 1e9:g} GB: raise memory in {self._table}"
+            found.add_note(f"In the environment {self.spec.name!r}:\n{printable(str(said['traceback']))}")
+            return found
+        except (KeyError, TypeError) as error:
+            return self._strange(f"its error is not as it has to be: {error}")
+
+    @property
+    def _table(self) -> str:
+        return f"[environments.{self.spec.name}] of {self.spec.file}"
+
+    def _strange(self, why: str) -> PluginError:
+        """The error of a worker that says what no worker of ours says; it is ended."""
+        last = self._last_words()
+        self._ended()
+        error = PluginError(
+            f"the process of the environment {self.spec.name!r} speaks another protocol: {printable(why)}",
+            hint=f"make it anew: {self.spec.install}",
+        )
+        error.add_note(last)
+        return error
+
+    def _gone(self, what: str) -> PluginError:
+        """The error of a worker that ended while ``what`` went on."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(SECONDS_TO_END)
+        status = self._process.poll()
+        self._ended()
+        time.sleep(0.05)  # what it said last is still being read
+        last = self._last_words()
+        if status is None:
+            how = "closed its end of the pipe"
+        elif status < 0:
+            how = _ENDS.get(signal.Signals(-status), f"was ended by {signal.Signals(-status).name}")
+        else:
+            how = f"ended itself with status {status}"
+        if status == -signal.SIGKILL and self._most_memory:
+            how += f"; it held {self._most_memory / 1e9:.1f} GB"
+        words = [line for line in last.splitlines() if line.strip()]
+        error = PluginError(
+            f"the process of the environment {self.spec.name!r} {how} while {what}",
+            hint=f"its last words: {words[-1][:200]}" if words else None,
+        )
+        error.add_note(f"Its last lines:\n{last}")
+        return error
+
+    def _last_words(self) -> str:
+        text = b"".join(self._output).decode(errors="replace")
+        return printable("\n".join(text.splitlines()[-_LAST_LINES:]))
+
+
+def _variables(spec: Spec) -> dict[str, str]:
+    """The environment variables of a worker: none that might hold a secret, unless the table passes it."""
+    names = [name for name in os.environ if name in (*_PASSED, *spec.passed) or name.startswith(_PREFIXES)]
+    return {name: os.environ[name] for name in names} | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+
+
+def _drain(process: subprocess.Popen[bytes], output: deque[bytes]) -> None:
+    """Reads what a worker prints, so that it never waits, and keeps the last of it."""
+    held = 0
+    assert process.stdout is not None
+    with suppress(OSError, ValueError):
+        while chunk := os.read(process.stdout.fileno(), 2**16):
+            output.append(chunk)
+            held += len(chunk)
+            while held > _KEPT_OUTPUT:
+                held -= len(output.popleft())
+
+
+def _end(process: subprocess.Popen[bytes], ours: tuple[Any, ...]) -> None:
+    """Ends a worker with all that it started, and closes what this process has open of it."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    with suppress(ProcessLookupError):
+        process.kill()
+    process.wait()
+    for item in ours:
+        if isinstance(item, int):
+            os.close(item)
+        else:
+            item.close()
+    if process.stdout is not None:
+        with suppress(OSError):
+            process.stdout.close()
+
+
+def _warn(said: Any) -> None:
+    """A warning of the worker, given here."""
+    text, kind, place, line = str(said["text"]), str(said["category"]), str(said["file"]), int(said["line"])
+    found = getattr(builtins, kind, None) or getattr(errors, kind, None)
+    category = found if isinstance(found, type) and issubclass(found, Warning) else UserWarning
+    warnings.warn_explicit(printable(text), category, place, line)
+
+
+def _memory(pid: int) -> float:
+    """The most memory that a process has held, in bytes; 0 where the system does not say."""
+    with suppress(OSError, ValueError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM"):
+                return 1024.0 * float(line.split()[1])
+    return 0.0

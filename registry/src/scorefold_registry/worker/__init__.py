@@ -1,0 +1,1 @@
+"""The worker: what runs inside the environment of an isolated plugin."""

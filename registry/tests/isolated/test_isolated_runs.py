@@ -1,0 +1,123 @@
+"""Run files with stages in environments of their own: results, reuse, faults, and what stands in the run folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scorefold.errors import ScorefoldError
+from scorefold_registry.plugins.environments.environment import environments_of
+from scorefold_registry.run.pipeline import run_file
+
+RUN = """
+version: 1
+name: two-generations
+stages:
+  points: {use: one/data:toy-points, config: {points: 40}}
+  now:    {use: one/estimator:toy-mean, inputs: {data: points}}
+  then:   {use: two/estimator:toy-mean, inputs: {data: points}}
+"""
+MISDEED = """
+version: 1
+name: misdeed
+stages:
+  points: {use: one/data:toy-points, config: {points: 40}}
+  wrong:  {use: one/estimator:toy-misdeed, config: {do: %s, kept: %s}, inputs: {data: points}}
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    file = folder / "run.yaml"
+    file.write_text(text)
+    return file
+
+
+def run(world: Any, tmp_path: Path, text: str, **limits: str) -> Any:
+    return run_file(world.host(**limits), write(tmp_path, text), runs=tmp_path / "runs", cache=tmp_path / "cache")
+
+
+def test_contradicting_versions_stand_in_one_run(world: Any, tmp_path: Path) -> None:
+    done = run(world, tmp_path, RUN)
+    clash = [done.value(name).diagnostics["clash"] for name in ("now", "then")]
+    assert clash == ["1.0", "2.0"]
+    assert done.report.is_file()
+    said = json.loads((done.folder / "environment.json").read_text())["environments"]
+    assert set(said) == {"one", "two"}
+    assert said["one"]["versions"]["toy-old"] == "1.0"
+    resolved = (done.folder / "resolved.yaml").read_text()
+    assert "one/estimator:toy-mean@1" in resolved
+    assert "two/estimator:toy-mean@1" in resolved
+    world.close()
+    again = run(world, tmp_path, RUN, seconds="500", memory='"4GB"')
+    assert [stage.reused for stage in again.stages] == [True, True, True]
+    assert not any(environment.runs for environment in environments_of(world.hosts[-1].plugins))
+
+
+def test_an_edit_of_the_plugin_is_seen(world: Any, tmp_path: Path) -> None:
+    text = RUN.replace("  then:   {use: two/estimator:toy-mean, inputs: {data: points}}\n", "")
+    first = run(world, tmp_path, text)
+    code = world.root / "one" / "site" / "toy_old" / "impl.py"
+    before = code.read_text()
+    try:
+        code.write_text(before.replace("float(means.mean() + noise.sum())", "1000.0"))
+        again = run(world, tmp_path, text)
+    finally:
+        code.write_text(before)
+    assert [stage.reused for stage in again.stages] == [False, False]
+    assert again.value("now").value == 1000.0 != first.value("now").value
+
+
+def test_a_stage_that_crashes_fails_with_its_line(world: Any, tmp_path: Path) -> None:
+    with pytest.raises(ScorefoldError, match="was ended by a segmentation fault while it did 'estimate'") as caught:
+        run(world, tmp_path, MISDEED % ("segfault", "null"))
+    assert (Path(str(caught.value.file)).name, caught.value.line) == ("run.yaml", 6)
+    (folder,) = (tmp_path / "runs" / "misdeed").glob("*.partial")
+    log = (folder / "error.txt").read_text()
+    assert "Segmentation fault" in log
+    assert "impl.py" in log
+
+
+def test_wrong_settings_are_found_when_the_file_is_read(world: Any, tmp_path: Path) -> None:
+    wrong = "  points: {use: one/data:toy-points, config: {points: 2}}\n  x: {use: one/score:toy-score}"
+    with pytest.raises(ScorefoldError) as caught:
+        run(world, tmp_path, f"version: 1\nname: wrong\nstages:\n{wrong}\n")
+    text = str(caught.value)
+    assert "points is 2 (a number); expected" in text
+    assert "one/score:toy-score is a score" in text
+    assert not any(environment.runs for environment in environments_of(world.hosts[-1].plugins))
+
+
+def alive(pid: int) -> bool:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return False
+    return fields[0] != "Z"
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_a_command_that_ends_leaves_no_worker(world: Any, tmp_path: Path, number: int, status: int) -> None:
+    begun = tmp_path / "begun"
+    file = write(tmp_path, MISDEED % ("loop", begun))
+    command = [sys.executable, "-m", "scorefold_registry.cli", "run", str(file), "--runs", str(tmp_path / "runs")]
+    command += ["--cache", str(tmp_path / "cache")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    limit = time.monotonic() + 120
+    while not begun.exists() and time.monotonic() < limit and process.poll() is None:
+        time.sleep(0.05)
+    children = [int(text) for text in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    assert children
+    os.kill(process.pid, number)
+    assert process.wait(60) == status
+    limit = time.monotonic() + 6
+    while any(map(alive, children)) and time.monotonic() < limit:
+        time.sleep(0.05)
+    assert not any(map(alive, children))

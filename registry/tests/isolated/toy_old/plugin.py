@@ -1,0 +1,26 @@
+"""What the plugin offers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from scorefold.plugin import Component, Port, hookimpl
+
+__plugin_api__ = "1.0"
+
+
+@hookimpl
+def scorefold_components() -> Iterator[Component]:
+    yield Component("estimator", "toy-mean", ".impl:Mean", ".impl:MeanConfig", "A mean")
+    yield Component("estimator", "toy-misdeed", ".impl:Misdeed", ".impl:MisdeedConfig", "It does what its config says")
+    yield Component("data", "toy-points", ".impl:Points", ".impl:PointsConfig", "Points of a normal distribution")
+    yield Component("data", "toy-file", ".impl:File", ".impl:FileConfig", "Points of a file")
+    yield Component(
+        "estimator",
+        "toy-port",
+        ".impl:OfPort",
+        ".impl:MeanConfig",
+        "A mean of its own data",
+        requires=(Port("reference", kind=("data", "estimator"), whole=True),),
+    )
+    yield Component("score", "toy-score", ".impl:Score", "scorefold.config:Config", "A score")
