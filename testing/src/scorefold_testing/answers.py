@@ -212,6 +212,8 @@ def _potential(obj: Any, inputs: Inputs, generator: torch.Generator | None) -> d
 
 def started(metric: Any) -> tuple[Measure, tuple[int, ...], TensorSpec | None]:
     """A measure of vectors or else of images, without conditions or else with one, and what it was started for."""
+    if metric.reads_reference:
+        raise NotApplicableError("it compares with reference draws of a posterior, and the kit's points have none")
     for shape, spec in MEASURED:
         try:
             return metric.start(Units(0.0, 1.0), shape, spec), shape, spec

@@ -81,6 +81,24 @@ def _baselines() -> Iterable[Component]:
         ),
         cite="cite/dps.bib",
     )
+    solvers = (
+        ("diffpir", "DPS", "a proximal step towards the observation, without derivatives of the prior: DiffPIR"),
+        ("tmpd", "DPS", "the misfit weighted by row sums of its covariance: TMPD"),
+        ("mmps", "DPS", "the misfit weighted by the inverse of its covariance by Tweedie's formula: MMPS"),
+        ("daps", "DAPS", "an event drawn given the observation at each noise level: DAPS"),
+    )
+    settings = {"diffpir": "DiffPIR", "tmpd": "TMPD", "mmps": "MMPS", "daps": "DAPS"}
+    for name, model, does in solvers:
+        yield Component(
+            kind="score",
+            name=name,
+            target=f".baselines.{model.lower()}:{model}",
+            config=f".config.baselines:{settings[name]}Config",
+            requires=(prior,),
+            summary=f"An unconditional score guided by {does}, nothing trained",
+            examples=({"config": {"operator": box, "noise_std": 0.1}, "inputs": {"prior": digits}},),
+            cite="cite/solvers.bib",
+        )
     yield Component(
         kind="score",
         name="repaint",
@@ -105,6 +123,18 @@ def _sources() -> Iterable[Component]:
         summary="Points on a ring of Gaussians with a noisy coordinate as the condition, and their exact posterior",
         examples=({"config": {"points": 200}},),
         cite=_PAPER,
+    )
+    yield Component(
+        kind="data",
+        name="sbibm",
+        target=".sbibm.source:SbibmSource",
+        config=".sbibm.config:SbibmConfig",
+        summary="Simulations of six tasks of sbibm, and its ten observations of each with reference posteriors",
+        examples=(
+            {"config": {"task": "two-moons", "simulations": 100}},
+            {"config": {"task": "slcp", "simulations": 100}},
+        ),
+        cite="cite/sbibm.bib",
     )
 
 

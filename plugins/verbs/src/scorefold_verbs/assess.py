@@ -89,6 +89,12 @@ def assess(component: ScoreModel | Flow, inputs: Inputs, options: AssessOptions,
     units = Units.of(source.event_scale, points.x, options.rounding)
     operator = _operator(source) if condition is not None else None
     further: list[Metric] = inputs.get("metrics", [])
+    if "posterior" not in points.truth and (readers := [one for one in further if one.reads_reference]):
+        raise DataError(
+            f"{type(readers[0]).__name__} compares with reference draws of the posterior, and these data bring none",
+            hint="take data with the truth 'posterior', such as data:sbibm with a wheel; metric:tarp and metric:lc2st "
+            "need none",
+        )
     new_measures = _measures(component, options, units, operator, further)
     measures = new_measures(context.generator("places"))
     groups = _Groups.of(component, source, points, new_measures, context) if options.by is not None else None
@@ -131,7 +137,8 @@ def _held(
     Levels are rounded too, so that a sample at the level of its truth equals it bit by bit.
     """
     of_batch = None if operator is None else operator.at(batch.index)
-    return EvaluationBatch(units.round(batch.x), units.round(x), condition_of(component, batch), of_batch)
+    condition, reference = condition_of(component, batch), batch.truth.get("posterior")
+    return EvaluationBatch(units.round(batch.x), units.round(x), condition, of_batch, reference)
 
 
 def _add_training_points(

@@ -70,6 +70,14 @@ def scorefold_components() -> Iterable[Component]:
         summary="Whether a classifier separates draws from truths at single conditions, with its null",
         cite="citation.bib",
     )
+    yield Component(
+        kind="metric",
+        name="c2st",
+        target=".c2st:C2ST",
+        config=".config.metrics:C2STConfig",
+        summary="How well a classifier separates draws from reference draws of the posterior, as sbibm measures it",
+        cite="citation.bib",
+    )
 
 
 @hookimpl

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -55,13 +56,14 @@ class Units:
 
 @dataclass(frozen=True)
 class EvaluationBatch:
-    """A batch: ``truth`` (C, *E) with its conditions, ``draws`` (n, C, *E) for each, and what the conditions went
-    through where they are degraded events."""
+    """A batch: ``truth`` (C, *E) with its conditions, ``draws`` (n, C, *E) for each, what the conditions went through
+    where they are degraded events, and reference draws (C, n', *E) where the data know the posterior."""
 
     truth: Tensor
     draws: Tensor
     condition: Condition | None = None
     operator: Operator | None = None
+    reference: Tensor | None = None
 
     @property
     def pairs(self) -> tuple[Tensor, Tensor]:
@@ -71,7 +73,8 @@ class EvaluationBatch:
     def take(self, rows: Tensor, operator: Operator | None) -> EvaluationBatch:
         """The points at these places (k,) of the batch, with their draws and the ``operator`` of their conditions."""
         truth, draws = self.truth[rows.to(self.truth.device)], self.draws[:, rows.to(self.draws.device)]
-        return EvaluationBatch(truth, draws, index_condition(self.condition, rows), operator)
+        reference = None if self.reference is None else self.reference[rows.to(self.reference.device)]
+        return EvaluationBatch(truth, draws, index_condition(self.condition, rows), operator, reference)
 
 
 class Measure(ABC):
@@ -116,8 +119,11 @@ class Table(Measure):
 class Metric(Shown, ABC):
     """A component of the kind ``metric``: its settings, and a new measure for each set of points.
 
-    Must: ``start``. The verb ``assess`` takes such components at its port ``metrics``.
+    Must: ``start``. The verb ``assess`` takes such components at its port ``metrics``. ``reads_reference`` says that it
+    compares with reference draws, the truth ``posterior`` (N, n', *E) that only some data bring.
     """
+
+    reads_reference: ClassVar[bool] = False
 
     @abstractmethod
     def start(self, units: Units, event_shape: tuple[int, ...], condition_spec: ConditionSpec | None) -> Measure:

@@ -1,4 +1,5 @@
-"""Guidance by the misfit of the denoised estimate: DPS (Chung et al. 2023) and PiGDM (Song et al. 2023).
+"""Guidance by the misfit of the denoised estimate: DPS (Chung et al. 2023), PiGDM (Song et al. 2023), DiffPIR (Zhu et
+al. 2023), TMPD (Boys et al. 2024) and MMPS (Rozet et al. 2024).
 
 With x0-hat(x_t) = E[x_0 | x_t] of the prior, its Jacobian J and r = y - A x0-hat, the score given y is the prior's plus
 
@@ -9,8 +10,10 @@ With x0-hat(x_t) = E[x_0 | x_t] of the prior, its Jacobian J and r = y - A x0-ha
 - ``pigdm``: J^T A^T (A C A^T + noise_std^2)^-1 r, the score of N(y; A x0-hat, A C A^T + noise_std^2) with C held fixed,
   C the covariance of x_0 given x_t. ``isotropic`` takes that of data N(., std^2), diagonal with
   std^2 b^2 / (a^2 std^2 + b^2) (their r_t^2, in units of the data); ``tweedie`` takes signal^-1 scale scale^T J^T,
-  which holds for every prior (Boys et al. 2024), applied by vector-Jacobian products (Rozet et al. 2024).
-  Both leave out the paper's extra weights on the guidance.
+  which holds for every prior (Boys et al. 2024), applied by vector-Jacobian products (Rozet et al. 2024: MMPS).
+  ``row-sums`` puts the row sums of A C A^T with this C on a diagonal (TMPD), which is exact where the matrix is
+  diagonal; a sum below 0, which no variance is, counts as 0. All leave out the papers' extra weights on the guidance.
+- ``diffpir``: x0-hat becomes argmin |y - A x|^2 / noise_std^2 + (signal / scale)^2 |x - x0-hat|^2, the proximal step.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from scorefold.interfaces import ScoreModel
 from scorefold.interfaces.score import BoundScore
 from scorefold_conditional.baselines.prior import Observations, check_prior
 from scorefold_conditional.config.baselines import DPSConfig
-from scorefold_conditional.consistency import conjugate_gradients, shift_denoised
+from scorefold_conditional.consistency import conjugate_gradients, project, shift_denoised
 from scorefold_toolkit.operators import LinearOperator
 from scorefold_toolkit.rotated import Rotated, RotatedMap
 
@@ -37,7 +40,8 @@ _STEPS = 50
 
 class DPS(ScoreModel):
     """The score of an unconditional prior, guided by an observation y (B, *out_shape) of the operator; without an
-    observation it is the prior's. Nothing is trained.
+    observation it is the prior's. Nothing is trained. ``score:diffpir``, ``score:tmpd`` and ``score:mmps`` are this
+    class with some settings fixed.
 
     Raises ``ConfigError`` for a conditional or an untrained prior, for events that the operator can't serve, and for
     ``covariance: isotropic`` under a process that couples components.
@@ -74,6 +78,9 @@ class DPS(ScoreModel):
         if condition is None:
             return self.prior.score(x, t)
         operator, y = self.observations.read(condition)
+        if self.config.variant == "diffpir":
+            moved = project(self.prior.score, self.process, operator, y, noise_std=self.config.noise_std)
+            return moved(x, t)
 
         def estimate(point: Tensor) -> tuple[Tensor, Tensor]:
             score = self.prior.score(point, t)
@@ -96,6 +103,12 @@ class DPS(ScoreModel):
         isotropic = self.config.covariance == "isotropic"
         covariance = self._isotropic(x, t) if isotropic else self._tweedie(gradient, x, t)
         variance = self.config.noise_std**2
+        if self.config.covariance == "row-sums":
+            sums = operator(covariance(operator.adjoint(torch.ones_like(misfit)))).clamp_min(0) + variance
+            # Without noise, what x_t leaves open can be 0: nothing is to be weighed there.
+            weighed = torch.where(sums > 0, misfit / sums.where(sums > 0, torch.ones_like(sums)), 0)
+            by_sums: Tensor = score + gradient(operator.adjoint(weighed))
+            return by_sums
 
         def spread(v: Tensor) -> Tensor:
             return operator(covariance(operator.adjoint(v))) + variance * v
@@ -104,11 +117,12 @@ class DPS(ScoreModel):
         guided: Tensor = score + gradient(operator.adjoint(weighed))
         return guided
 
-    def _isotropic(self, x: Tensor, t: Tensor) -> Callable[[Tensor], Tensor]:
+    def _isotropic(self, x: Tensor, t: Tensor, power: float = 1.0) -> Callable[[Tensor], Tensor]:
+        """v to C^power v."""
         process = self.process
         signal, scale = (process.inner if isinstance(process, Rotated) else process).coefficients(x, t)
         data = self.event_scale.std**2
-        variance = data * scale**2 / (signal**2 * data + scale**2)
+        variance = (data * scale**2 / (signal**2 * data + scale**2)) ** power
         # Data of one variance have it in every orthonormal basis.
         if isinstance(process, Rotated):
             return RotatedMap(process.transform, variance).apply

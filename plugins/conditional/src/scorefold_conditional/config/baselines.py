@@ -15,10 +15,11 @@ class DPSConfig(Config):
 
     operator: OperatorConfig = Field(description="The linear operator A of the observation y = A x + noise")
     noise_std: float = Field(0.0, ge=0, description="Standard deviation of the observation's noise (pigdm)")
-    variant: Literal["dps", "pigdm"] = Field(
+    variant: Literal["dps", "pigdm", "diffpir"] = Field(
         "dps",
-        description="The guidance: a step of fixed length against the misfit (dps, Chung et al. 2023), or the misfit "
-        "weighted by the inverse of its covariance (pigdm, Song et al. 2023)",
+        description="The guidance: a step of fixed length against the misfit (dps, Chung et al. 2023), the misfit "
+        "weighted by the inverse of its covariance (pigdm, Song et al. 2023), or a proximal step of the denoised "
+        "estimate without derivatives of the prior (diffpir, Zhu et al. 2023)",
     )
     step: float = Field(
         1.0,
@@ -26,10 +27,11 @@ class DPSConfig(Config):
         description="dps: how far the guidance moves the denoised estimate, 1 being as far as the observations of data "
         "of the prior's deviation are from their mean",
     )
-    covariance: Literal["isotropic", "tweedie"] = Field(
+    covariance: Literal["isotropic", "tweedie", "row-sums"] = Field(
         "isotropic",
         description="pigdm: what x_t leaves open of x_0: one variance from the prior's deviation and the noise level "
-        "(isotropic, the paper's), or the Jacobian of the denoiser (tweedie), which is exact for Gaussian data",
+        "(isotropic, the paper's), the Jacobian of the denoiser (tweedie), which is exact for Gaussian data, or the "
+        "row sums of its covariance of the observation in place of this matrix (row-sums, Boys et al. 2024)",
     )
     solver_steps: int = Field(
         2,
@@ -47,7 +49,42 @@ class DPSConfig(Config):
                 f"{name} weighs the misfit, and the guidance of dps is a step of fixed length; "
                 "set variant: pigdm, or leave it out"
             )
+        if self.variant == "diffpir" and self.covariance != "isotropic":
+            raise ValueError("covariance is for pigdm, and diffpir takes the noise of x_t for it; leave it out")
         return self
+
+
+class DiffPIRConfig(DPSConfig):
+    """DiffPIR: a proximal step of the denoised estimate towards the observation, without derivatives of the prior."""
+
+    variant: Literal["diffpir"] = Field("diffpir", description="Fixed by the component")
+
+
+class TMPDConfig(DPSConfig):
+    """TMPD: the misfit weighted by the row sums of its covariance, from one more derivative of the prior."""
+
+    variant: Literal["pigdm"] = Field("pigdm", description="Fixed by the component")
+    covariance: Literal["row-sums"] = Field("row-sums", description="Fixed by the component")
+
+
+class MMPSConfig(DPSConfig):
+    """MMPS: the misfit weighted by the inverse of its covariance by Tweedie's formula, by conjugate gradients."""
+
+    variant: Literal["pigdm"] = Field("pigdm", description="Fixed by the component")
+    covariance: Literal["tweedie"] = Field("tweedie", description="Fixed by the component")
+
+
+class DAPSConfig(DPSConfig):
+    """DAPS: the event is drawn given x_t and the observation at each noise level, and noised anew for the next."""
+
+    variant: Literal["pigdm"] = Field("pigdm", description="Fixed by the component")
+    covariance: Literal["isotropic"] = Field("isotropic", description="Fixed by the component")
+    ode_steps: int = Field(
+        5,
+        ge=0,
+        description="Steps of the probability-flow ODE from x_t to the centre of what is drawn (5 in the paper); 0 "
+        "takes the denoised estimate, with which data of one variance are drawn exactly",
+    )
 
 
 class RePaintConfig(Config):

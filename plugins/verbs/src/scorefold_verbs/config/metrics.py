@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from scorefold.config import Config
 
@@ -39,3 +39,23 @@ class LC2STConfig(Config):
     iterations: int = Field(100, ge=1, description="Passes over the pairs, at most (mlp)")
     seed: int = Field(0, ge=0, description="Seed of the classifier and of the exchanges")
     warns_below: float = Field(0.01, gt=0, lt=1, description="The p-value below which there is a warning")
+
+
+class C2STConfig(Config):
+    """How many draws a classifier is shown, and which of them."""
+
+    draws: int = Field(
+        10_000, ge=50, description="Draws of the model and of the reference for each condition (10,000 as published)"
+    )
+    within: tuple[float, float] | None = Field(
+        None,
+        description="The ends of a prior that is uniform in each coordinate, such as [-1, 1]: draws outside are left "
+        "out; ask for more draws than are compared (n of assess)",
+    )
+    seed: int = Field(1, ge=0, description="Seed of the classifier and of the five parts (1 as published)")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> C2STConfig:
+        if self.within is not None and self.within[0] >= self.within[1]:
+            raise ValueError(f"within is {list(self.within)}; expected two ends, the lower first, such as [-1, 1]")
+        return self

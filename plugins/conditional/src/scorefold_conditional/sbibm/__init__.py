@@ -1,0 +1,1 @@
+"""The tasks of sbibm: simulators, their priors, and the reference draws of its wheel."""

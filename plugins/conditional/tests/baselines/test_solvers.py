@@ -1,0 +1,150 @@
+"""DiffPIR, TMPD, MMPS and DAPS: exact posteriors of Gaussians where they are exact, and what they refuse."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from scorefold.diffusion import VE, VP, GeometricVE, PerComponent
+from scorefold.errors import ConfigError
+from scorefold_conditional.baselines.daps import DAPS
+from scorefold_conditional.baselines.dps import DPS
+from scorefold_conditional.config.baselines import DAPSConfig, DiffPIRConfig, DPSConfig, MMPSConfig, TMPDConfig
+
+SHAPE = (3, 2, 2)
+MASK = {"name": "mask", "region": "pixels", "fraction": 0.5}
+BOX = {"name": "box-downsample", "factor": 2}
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def processes() -> dict[str, Any]:
+    speeds = torch.linspace(0, 1, 12, dtype=torch.float64).reshape(SHAPE)
+    bands = PerComponent(SHAPE, GeometricVE(0.01 + 0.01 * speeds, 10 + 20 * speeds))
+    return {"ve": VE(0.01, 20.0), "vp": VP(), "per-component": bands}
+
+
+def scores(model: Any, posterior: Any, y: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """The score found and that of the posterior, at three shares of the time."""
+    process, x = model.process, normal(3, *SHAPE, seed=2)
+    pairs = []
+    for share in (0.1, 0.5, 0.9):
+        t = torch.full((3,), process.t_min + share * (process.t_max - process.t_min), dtype=torch.float64)
+        pairs.append((model.score(x, t, y.expand(3, *y.shape[1:])), posterior.score(process, x, t)))
+    return pairs
+
+
+@pytest.mark.parametrize("name", ["ve", "vp", "per-component"])
+@pytest.mark.parametrize("noise_std", [0.0, 0.3])
+def test_row_sums_are_exact_where_the_covariance_is_diagonal(
+    name: str, noise_std: float, distribution: Any, prior_of: Any
+) -> None:
+    """Independent coordinates seen through a mask."""
+    variances = 0.2 + normal(12, seed=4).abs()
+    data = distribution(normal(12), torch.diag(variances))
+    prior = prior_of(data, processes()[name], SHAPE)
+    model = DPS(TMPDConfig.model_validate({"operator": MASK, "noise_std": noise_std}), prior=prior)
+    a = model.observations.operator
+    y = a(normal(1, *SHAPE, seed=1))
+    for found, wanted in scores(model, data.given(a, y, noise_std), y):
+        assert torch.allclose(found, wanted, rtol=1e-7, atol=1e-7)
+
+
+def test_row_sums_below_zero_count_as_none(gaussian: Any, prior_of: Any) -> None:
+    """Coordinates that are correlated negatively have row sums that are no variances: the score stays finite."""
+    data = gaussian(12)
+    model = DPS(TMPDConfig.model_validate({"operator": MASK}), prior=prior_of(data, VE(0.01, 20.0), SHAPE))
+    x, t = normal(2, *SHAPE), torch.full((2,), 0.3, dtype=torch.float64)
+    found = model.score(x, t, model.observations.operator(normal(2, *SHAPE, seed=1)))
+    assert found.isfinite().all()
+
+
+def test_mmps_is_pigdm_with_the_jacobian_and_exact_for_gaussians(gaussian: Any, prior_of: Any) -> None:
+    data = gaussian(12)
+    prior = prior_of(data, VE(0.01, 20.0), SHAPE)
+    model = DPS(MMPSConfig.model_validate({"operator": BOX, "noise_std": 0.2, "solver_steps": 40}), prior=prior)
+    a = model.observations.operator
+    y = a(normal(1, *SHAPE, seed=1))
+    for found, wanted in scores(model, data.given(a, y, 0.2), y):
+        assert torch.allclose(found, wanted, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("noise_std", [0.0, 0.3])
+def test_diffpir_takes_the_proximal_point_of_the_denoised_estimate(
+    noise_std: float, gaussian: Any, prior_of: Any
+) -> None:
+    """argmin |y - A x|^2 / noise_std^2 + |x - x0-hat|^2 / sigma^2, solved densely."""
+    prior = prior_of(gaussian(12), VE(0.01, 20.0), SHAPE)
+    model = DPS(DiffPIRConfig.model_validate({"operator": BOX, "noise_std": noise_std}), prior=prior)
+    a = model.observations.operator
+    rows = a(torch.eye(12, dtype=torch.float64).reshape(12, *SHAPE)).flatten(1).mT
+    y = a(normal(1, *SHAPE, seed=1))
+    x, t = normal(1, *SHAPE, seed=2), torch.full((1,), 0.4, dtype=torch.float64)
+    sigma = float(prior.process.noise_to_signal(t))
+    clean = prior.denoise(x, t).flatten()
+    if noise_std:
+        matrix = rows.mT @ rows / noise_std**2 + torch.eye(12, dtype=torch.float64) / sigma**2
+        wanted = torch.linalg.solve(matrix, rows.mT @ y.flatten() / noise_std**2 + clean / sigma**2)
+    else:
+        wanted = clean + torch.linalg.pinv(rows) @ (y.flatten() - rows @ clean)
+    assert torch.allclose(model.denoise(x, t, y).flatten(), wanted, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", ["ve", "vp"])
+@pytest.mark.parametrize("operator", [MASK, BOX])
+@pytest.mark.parametrize("noise_std", [0.0, 0.25])
+def test_daps_draws_the_posterior_of_data_of_one_variance(
+    name: str, operator: Any, noise_std: float, distribution: Any, prior_of: Any, moments_of: Any
+) -> None:
+    """Mean and covariance of the draws, exactly, from a linear map of unit impulses."""
+    process = {"ve": VE(0.01, 200.0), "vp": VP()}[name]
+    data = distribution(torch.zeros(12, dtype=torch.float64), 0.49 * torch.eye(12, dtype=torch.float64))
+    config = DAPSConfig.model_validate({"operator": operator, "noise_std": noise_std, "ode_steps": 0})
+    model = DAPS(config, prior=prior_of(data, process, SHAPE))
+    a = model.observations.operator
+    y = a(normal(1, *SHAPE, seed=1))
+    posterior = data.given(a, y, noise_std)
+    mean, covariance = moments_of(model, y[0], draws=20, steps=4, to_zero=True)
+    assert torch.allclose(mean, posterior.mean, atol=2e-3)
+    assert torch.allclose(covariance, posterior.covariance, atol=2e-3)
+
+
+def test_daps_keeps_the_observation_and_its_noise_of_the_last_level(gaussian: Any, prior_of: Any) -> None:
+    model = DAPS(DAPSConfig.model_validate({"operator": BOX}), prior=prior_of(gaussian(12), VE(0.01, 20.0), SHAPE))
+    a = model.observations.operator
+    y = a(normal(2, *SHAPE, seed=1))
+    drawn = model.sample(3, y, steps=4, generator=torch.Generator().manual_seed(0))
+    assert drawn.shape == (3, 2, *SHAPE)
+    assert torch.allclose(a(drawn.flatten(0, 1)), y.repeat(3, 1, 1, 1), atol=1e-8)
+    noisy = model.sample(200, y[:1], steps=4, to_zero=False, generator=torch.Generator().manual_seed(0))
+    off = a(noisy.flatten(0, 1)) - y[:1]
+    # Means of four pixels with noise of 0.01 each.
+    assert float(off.std()) == pytest.approx(0.005, rel=0.15)
+
+
+def test_the_ode_ends_where_the_gaussian_flow_does(distribution: Any, prior_of: Any) -> None:
+    """The flow of N(0, s^2) scales by (s^2 + end^2)^(1/2) / (s^2 + sigma^2)^(1/2), then the end is denoised."""
+    s, sigma, end = 0.7, 3.0, 0.01
+    data = distribution(torch.zeros(12, dtype=torch.float64), s**2 * torch.eye(12, dtype=torch.float64))
+    process = VE(end, 20.0)
+    model = DAPS(DAPSConfig.model_validate({"operator": BOX, "ode_steps": 2000}), prior=prior_of(data, process, SHAPE))
+    x = normal(1, *SHAPE)
+    t = process.time_at(torch.tensor([sigma], dtype=torch.float64))
+    found = model._centre(x, t, "ddim", None)
+    factor = ((s**2 + end**2) / (s**2 + sigma**2)) ** 0.5 * s**2 / (s**2 + end**2)
+    assert torch.allclose(found, factor * x, rtol=5e-3)
+
+
+def test_settings_that_do_not_fit_are_refused(gaussian: Any, prior_of: Any) -> None:
+    with pytest.raises(ValueError, match="covariance is for pigdm"):
+        DPSConfig.model_validate({"operator": BOX, "variant": "diffpir", "covariance": "tweedie"})
+    model = DAPS(DAPSConfig.model_validate({"operator": BOX}), prior=prior_of(gaussian(12), VE(0.01, 20.0), SHAPE))
+    with pytest.raises(ConfigError, match=r"guidance = 2\.0 was asked of score:daps"):
+        model.sample(1, torch.zeros(1, 3, 1, 1, dtype=torch.float64), guidance=2.0)
+    without = model.sample(2, steps=3, generator=torch.Generator().manual_seed(0))
+    assert without.shape == (2, *SHAPE)
