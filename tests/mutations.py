@@ -168,8 +168,8 @@ MUTATIONS = (
     ),
     (
         plugin("conditional", "baselines/dps.py"),
-        "variance = data * scale**2 / (signal**2 * data + scale**2)",
-        "variance = data * scale**2 / (data + scale**2)",
+        "data * scale**2 / (signal**2 * data + scale**2)",
+        "data * scale**2 / (data + scale**2)",
     ),
     (
         plugin("conditional", "baselines/repaint.py"),

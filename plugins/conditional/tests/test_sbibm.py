@@ -149,11 +149,11 @@ def test_the_test_split_is_the_published_observations(tmp_path: Path) -> None:
 def test_simulations_do_not_depend_on_the_wheel_and_splits_share_none(tmp_path: Path) -> None:
     config = {"task": "two-moons", "simulations": 100, "seed": 3}
     plain = HOST.create("data:sbibm", config)
-    told = HOST.create("data:sbibm", {**config, "wheel": str(small_wheel(tmp_path / "sbibm.whl"))})
+    other = HOST.create("data:sbibm", {**config, "wheel": str(small_wheel(tmp_path / "sbibm.whl"))})
     assert plain.load("test").x.shape == (1000, 2)
     rows = torch.cat([plain.load(split).index for split in ("train", "validation", "test")])
     assert rows.unique().numel() == 1100
-    assert torch.equal(plain.load("train").index, told.load("train").index)
+    assert torch.equal(plain.load("train").index, other.load("train").index)
 
 
 def test_a_file_that_is_no_wheel_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

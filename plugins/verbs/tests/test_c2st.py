@@ -43,7 +43,7 @@ def test_it_is_the_published_protocol() -> None:
     assert c2st(reference, draws) == pytest.approx(sum(accuracies) / 5)
 
 
-def test_draws_of_the_posterior_are_not_told_and_others_are() -> None:
+def test_draws_of_the_posterior_are_not_separated_and_others_are() -> None:
     reference = normal(1000, 2)
     assert 0.42 < c2st(reference, normal(1000, 2, seed=1)) < 0.58
     assert c2st(reference, 5 + normal(1000, 2, seed=1)) > 0.98

@@ -19,8 +19,8 @@ _PARTS = 5
 
 
 class C2ST(Metric):
-    """The classifier two-sample test of Lueckmann et al. (2021): the accuracy by which a network tells draws from
-    reference draws, in [0, 1]. Draws of the right posterior have 0.5 up to chance, draws that are easily told 1.
+    """The classifier two-sample test of Lueckmann et al. (2021): the accuracy by which a network separates draws from
+    reference draws, in [0, 1]. Draws of the right posterior have 0.5 up to chance, draws that are easily separated 1.
 
     The reference is the truth ``posterior`` (N, n', *E) of the data, as ``data:sbibm`` gives it. ``C2ST`` is the mean
     over conditions; each condition's own stands in the arrays. Needs scikit-learn. Raises ``ConfigError`` for a model
@@ -49,10 +49,10 @@ class C2ST(Metric):
             )
         with library("metric:c2st", "scorefold-verbs[mixtures]"):
             import sklearn.neural_network  # noqa: F401
-        return _Told(self.config)
+        return _Separated(self.config)
 
 
-class _Told(Measure):
+class _Separated(Measure):
     def __init__(self, config: C2STConfig) -> None:
         self.config = config
         self._pairs: list[tuple[Tensor, Tensor]] = []
@@ -99,10 +99,10 @@ def kept(draws: Tensor, config: C2STConfig) -> Tensor:
 
 
 def c2st(reference: Tensor, draws: Tensor, seed: int = 1) -> float:
-    """The accuracy of a network that tells ``draws`` (n, D) from as many of the ``reference`` (m, D), in [0, 1].
+    """The accuracy of a network that separates ``draws`` (n, D) from as many of the ``reference`` (m, D), in [0, 1].
 
     Both are standardised by the reference. The network has two hidden layers of 10 D units; the accuracy is the mean of
-    five parts, each told by a network that learned from the other four (Lueckmann et al. 2021, appendix). Raises
+    five parts, each classified by a network that learned from the other four (Lueckmann et al. 2021, appendix). Raises
     ``DataError`` for numbers that are not finite and for fewer reference draws than draws.
     """
     with library("metric:c2st", "scorefold-verbs[mixtures]"):
