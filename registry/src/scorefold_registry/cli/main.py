@@ -18,7 +18,7 @@ from scorefold.errors import ScorefoldError, printable
 from scorefold_registry.cli.answers import only_answers
 from scorefold_registry.cli.terminal import styled, wrapped
 from scorefold_registry.plugins.settings import OPTION_VARIABLE, VARIABLE
-from scorefold_registry.run.os_process import torchrun_processes
+from scorefold_registry.run.os_process import settle_threads, torchrun_processes
 
 if TYPE_CHECKING:
     from scorefold_registry.plugins.records import Command, PluginRecord
@@ -73,6 +73,7 @@ def main(argv: list[str] | None = None) -> int:
     _open_all()
     # At its end Python would look through all objects several times, which takes 0.4 s with torch.
     atexit.register(gc.freeze)
+    settle_threads()
     if torchrun_processes() > 1 and os.environ["RANK"] != "0":
         return _follow(list(sys.argv[1:] if argv is None else argv))
     try:

@@ -11,9 +11,13 @@ numbers. ``stage.run_file`` is that file.
 2
 """
 
-from scorefold_registry.python.questions import audit, dimension, geodesics
-from scorefold_registry.python.stage import Stage
-from scorefold_registry.python.stages import (
+from scorefold_registry.run.os_process import settle_threads
+
+settle_threads()  # before torch is imported
+
+from scorefold_registry.python.questions import audit, dimension, geodesics  # noqa: E402
+from scorefold_registry.python.stage import Stage  # noqa: E402
+from scorefold_registry.python.stages import (  # noqa: E402
     allocate,
     assess,
     compare,
