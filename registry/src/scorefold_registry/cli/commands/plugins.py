@@ -314,6 +314,7 @@ def _component_facts(catalogue: Catalogue, item: Registered) -> dict[str, Any]:
         "config": describe_fields(config_model(item)),
         "cite": component.cite,
         "run_file": None if example is None else yaml_text(example),
+        **({} if item.record.environment is None else {"environment": item.record.environment.summary}),
     }
 
 
@@ -338,10 +339,11 @@ def _optional(port: Port) -> bool:
 
 
 def _component_text(facts: Mapping[str, Any]) -> list[str]:
-    names = [verb["name"] for verb in facts["verbs"]]
+    names, name = [verb["name"] for verb in facts["verbs"]], facts["component"].partition("@")[0]
     lines = [
         f"{facts['component']}  {facts['distribution']} {facts['version']}  {facts['state']}",
         f"  {facts['summary']}",
+        *([f"  {facts['environment']}: name it {facts['distribution']}/{name}"] if "environment" in facts else []),
         f"  verbs: {', '.join(names) or 'none; it is named inside the config of another component'}",
     ]
     lines += [f"  {name}: {', '.join(facts[name])}" for name in ("aliases", "provides") if facts[name]]
