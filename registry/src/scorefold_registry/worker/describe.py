@@ -27,7 +27,7 @@ _LEFT = ("kinds", "capabilities", "verbs", "commands")
 
 
 def distributions() -> dict[str, Any]:
-    """The Python, the torch and the distributions of this environment, with a digest of all of them."""
+    """The Python, the torch and the versions of distributions of this environment, with a digest of all of them."""
     # The first of a name on the path is the one that is imported.
     found: dict[str, str] = {}
     for item in importlib_metadata.distributions():
@@ -37,15 +37,13 @@ def distributions() -> dict[str, Any]:
     facts = {"python": platform.python_version(), "platform": f"{sys.platform}-{platform.machine()}"}
     facts |= {"torch": torch.__version__, "numpy": found.get("numpy", "")}
     text = repr((sorted(facts.items()), sorted(found.items())))
-    return {**facts, "distributions": len(found), "digest": hashlib.sha256(text.encode()).hexdigest()}
+    return {**facts, "versions": found, "digest": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def describe_host(host: Host) -> dict[str, Any]:
     """All plugins of a host that offer components, or that are broken, with their configs and their code."""
     plugins = [_plugin(host, record) for record in host.plugins if record.components or record.cause]
-    names = {item.metadata["Name"]: item.version for item in importlib_metadata.distributions()}
-    versions = {str(name): str(version) for name, version in names.items() if name}
-    return {**distributions(), "versions": versions, "plugins": plugins}
+    return {**distributions(), "plugins": plugins}
 
 
 def _plugin(host: Host, record: PluginRecord) -> dict[str, Any]:

@@ -122,7 +122,7 @@ def _install(spec: Spec, *, fresh: bool = False) -> None:
     ]
     broken = [f"{plugin['name']}: {plugin['cause']}" for plugin in description["plugins"] if plugin["cause"]]
     shown = (
-        f"Python {description['python']}, torch {description['torch']}, {description['distributions']} distributions"
+        f"Python {description['python']}, torch {description['torch']}, {len(description['versions'])} distributions"
     )
     print_answer(f"{spec.name}: {shown}\n  {', '.join(offers) or 'no component'}")
     for text in broken:

@@ -49,7 +49,7 @@ class Environment:
         said = self.description
         if not said:
             return f"in environment {self.spec.name}"
-        count = f"{said['distributions']} distributions"
+        count = f"{len(said['versions'])} distributions"
         return f"in environment {self.spec.name} (Python {said['python']}, torch {said['torch']}, {count})"
 
     def session(self) -> Session:

@@ -48,7 +48,11 @@ def install(spec: Spec, say: Say, *, fresh: bool = False) -> dict[str, Any]:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             say(f"making the environment {spec.name} in {folder}")
-            _Installer(spec, folder).make()
+            try:
+                _Installer(spec, folder).make()
+            except BaseException:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
             write_text(folder / COMPLETE, "")
         os.makedirs(folder, exist_ok=True)
         shutil.rmtree(folder / "checked", ignore_errors=True)

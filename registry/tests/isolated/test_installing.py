@@ -1,0 +1,181 @@
+"""Environments made, described, listed and removed by the command, from wheels on this disk and without a network."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from scorefold.errors import PluginError
+from scorefold_registry.cli.main import main
+from scorefold_registry.host import Host
+from scorefold_registry.plugins.environments import installer
+from scorefold_registry.plugins.environments.environment import environments_of
+from scorefold_registry.plugins.environments.spec import Spec, environments_in
+from scorefold_registry.plugins.environments.store import VARIABLE, folder_of, python_of
+from scorefold_registry.plugins.settings import read_settings
+
+HERE = Path(__file__).parent
+
+
+def wheel(folder: Path, clash: str) -> Path:
+    """The toy plugin with its library as one wheel."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "toy_old-1.0-py3-none-any.whl"
+    info = "toy_old-1.0.dist-info"
+    texts = {path.relative_to(HERE).as_posix(): path.read_text() for path in (HERE / "toy_old").glob("*.py")}
+    texts["clash.py"] = f'VERSION = "{clash}"\n'
+    texts[f"{info}/METADATA"] = "Metadata-Version: 2.1\nName: toy-old\nVersion: 1.0\nRequires-Dist: scorefold-core\n"
+    texts[f"{info}/METADATA"] += "Requires-Dist: torch>=2\n"
+    texts[f"{info}/WHEEL"] = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    texts[f"{info}/entry_points.txt"] = "[scorefold.plugins]\nold = toy_old.plugin\n"
+    texts[f"{info}/RECORD"] = "".join(f"{name},,\n" for name in [*texts, f"{info}/RECORD"])
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, text in texts.items():
+            archive.writestr(name, text)
+    return file
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in, with a cache of environments of its own, and pip without an index."""
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+    monkeypatch.setattr(installer.shutil, "which", lambda name: None)
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def spec_of(work: Path) -> Spec:
+    (found,) = environments_in(read_settings(work / "scorefold.toml"))
+    return found
+
+
+def test_add_list_use_remove_install(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wheel(work, "1.0")
+    assert main(["plugins", "add", "./toy_old-1.0-py3-none-any.whl", "--isolated", "--name", "old"]) == 0
+    text = (work / "scorefold.toml").read_text()
+    assert text == '[environments.old]\nrequirements = ["./toy_old-1.0-py3-none-any.whl"]\n'
+    assert "estimator:toy-mean" in capsys.readouterr().out
+    spec = spec_of(work)
+    lock = (folder_of(spec) / "lock.txt").read_text().splitlines()
+    assert lock[0] == "# scorefold: toy_old-1.0-py3-none-any.whl"
+    assert lock[1].startswith("toy-old==1.0 --hash=sha256:") or lock[1].startswith("toy_old==1.0 --hash=sha256:")
+    # The host's torch counts as installed, and no second one was.
+    assert not list((folder_of(spec) / "venv").glob("lib/python*/site-packages/torch*"))
+    assert main(["plugins", "list", "--json"]) == 0
+    (listed,) = [each for each in json.loads(capsys.readouterr().out)["plugins"] if each["distribution"] == "old"]
+    assert (listed["state"], listed["name"]) == ("registered", "old")
+    host = Host.discover()
+    try:
+        assert host.create("old/data:toy-points", {"points": 9}).load("train").x.shape == (4, 3)
+    finally:
+        environments_of(host.plugins)[0].close()
+    assert main(["plugins", "add", "x", "--isolated", "--name", "old"]) == 2
+    assert "has an environment 'old' already" in capsys.readouterr().err
+    assert main(["plugins", "remove", "old"]) == 0
+    assert not folder_of(spec).exists()
+    assert main(["plugins", "doctor"]) == 1
+    assert "its environment is not installed here: scorefold plugins install old" in capsys.readouterr().out
+    # What a killed installer left is no environment: it is made anew.
+    (folder_of(spec) / "venv" / "bin").mkdir(parents=True)
+    (folder_of(spec) / "venv" / "bin" / "python").touch()
+    assert main(["plugins", "install"]) == 0
+    assert python_of(spec).resolve().is_file()
+    assert main(["plugins", "clean", "--days", "1"]) == 0
+    assert "nothing was unused for 1 days" in capsys.readouterr().out
+    assert main(["plugins", "clean", "--days", "0", "--dry-run"]) == 0
+    assert f"would remove {folder_of(spec)}" in capsys.readouterr().out
+
+
+def test_what_cannot_be_installed_leaves_no_table(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plugins", "add", "no-such-distribution==9.9", "--isolated"]) == 2
+    said = capsys.readouterr().err
+    assert "the environment 'no-such-distribution' could not be made: " in said
+    assert "No matching distribution found for no-such-distribution==9.9" in said
+    assert not (work / "scorefold.toml").exists()
+    assert not list(work.iterdir())
+    assert [path.name for path in (work.parent / "cache").iterdir() if path.is_dir()] == ["layers"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["add", "x"], "write --isolated, or pip install x for this environment"),
+        (["add", "--isolated"], "nothing to install was named"),
+        (["install"], "has no environment"),
+        (["remove", "old"], "has no environment"),
+    ],
+)
+def test_wrong_commands_say_the_right_ones(
+    work: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    assert main(["plugins", *arguments]) != 0
+    assert words in capsys.readouterr().err
+
+
+def test_a_misspelt_environment_has_a_near_miss(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (work / "scorefold.toml").write_text('[environments.old]\nrequirements = ["a"]\n')
+    assert main(["plugins", "install", "odl"]) != 0
+    assert "did you mean 'old'?" in capsys.readouterr().err
+
+
+def test_one_process_makes_an_environment_at_a_time(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wheel(work, "1.0")
+    (work / "scorefold.toml").write_text('[environments.old]\nrequirements = ["./toy_old-1.0-py3-none-any.whl"]\n')
+    spec, made, said = spec_of(work), [], []
+    first, go_on = threading.Event(), threading.Event()
+
+    def make(self: object) -> None:
+        made.append(self)
+        first.set()
+        assert go_on.wait(60)
+
+    monkeypatch.setattr(installer._Installer, "make", make)
+    monkeypatch.setattr(installer, "describe_environment", lambda spec: {"plugins": []})
+    threads = [threading.Thread(target=installer.install, args=(spec, said.append)) for _ in range(2)]
+    threads[0].start()
+    assert first.wait(60)
+    threads[1].start()
+    while not any("waiting for another process" in text for text in said):
+        pass
+    with pytest.raises(PluginError, match="is being made by another process"):
+        installer.remove(spec)
+    go_on.set()
+    for thread in threads:
+        thread.join(60)
+    assert len(made) == 1
+    assert (folder_of(spec) / "complete").is_file()
+
+
+def test_a_lock_for_other_requirements_is_refused(work: Path) -> None:
+    wheel(work, "1.0")
+    (work / "lock.txt").write_text("# scorefold: something-else\nsomething==1 --hash=sha256:00\n")
+    (work / "scorefold.toml").write_text(
+        '[environments.old]\nrequirements = ["./toy_old-1.0-py3-none-any.whl"]\nlock = "lock.txt"\n'
+    )
+    with pytest.raises(PluginError, match="was written for other requirements") as caught:
+        installer.install(spec_of(work), print)
+    assert caught.value.hint == "remove it, and scorefold plugins install old writes it anew"
+
+
+def test_a_run_never_installs(work: Path) -> None:
+    wheel(work, "1.0")
+    (work / "scorefold.toml").write_text('[environments.old]\nrequirements = ["./toy_old-1.0-py3-none-any.whl"]\n')
+    (work / "run.yaml").write_text("version: 1\nname: x\nstages:\n  p: {use: old/data:toy-points}\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "scorefold_registry.cli", "run", "run.yaml"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "its environment is not installed here: scorefold plugins install old" in done.stderr
+    assert not folder_of(spec_of(work)).exists()
