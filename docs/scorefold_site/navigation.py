@@ -69,6 +69,7 @@ BELOW: dict[str, dict[str, str]] = {
     "plugins": {
         "hooks": "Hooks in order",
         "hook-examples": "Every hook by example",
+        "environments": "An environment of its own",
         "own-kind": "A kind of your own",
         "our-plugins": "Our plugins",
     },
