@@ -125,6 +125,19 @@ def test_the_doctor_names_requirements_of_plugins_that_work(
     assert not any(finding["fault"] for finding in plugins["off"]["findings"])
 
 
+def test_the_doctor_says_how_to_isolate_what_contradicts_another(
+    install: Install, component: Source, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install("fake-one", component("score", "one"), requires=["numpy<1"])
+    install("fake-two", component("score", "two"), requires=["numpy>=1.20"])
+    assert main(["plugins", "doctor", "--json"]) == 1
+    plugins = {item["name"]: item for item in json.loads(capsys.readouterr().out)["plugins"]}
+    (finding,) = plugins["one"]["findings"]
+    assert "both can't be met here, since" in finding["what"]
+    assert "fake-two (numpy>=1.20)" in finding["what"]
+    assert finding["fix"] == "isolate it: scorefold plugins add fake-one --isolated"
+
+
 @pytest.mark.parametrize(
     ("requirement", "imported"),
     [("scorefold-core", False), (f"scorefold-core~={HAVE}", False), ("scorefold-core>=0.0.1", True)],

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from scorefold.errors import ScorefoldError
+from scorefold_registry.cli.main import main
+from scorefold_registry.plugins.environments import environment
 from scorefold_registry.plugins.environments.environment import environments_of
 from scorefold_registry.run.pipeline import run_file
 
@@ -58,7 +60,7 @@ def test_contradicting_versions_stand_in_one_run(world: Any, tmp_path: Path) -> 
     world.close()
     again = run(world, tmp_path, RUN, seconds="500", memory='"4GB"')
     assert [stage.reused for stage in again.stages] == [True, True, True]
-    assert not any(environment.runs for environment in environments_of(world.hosts[-1].plugins))
+    assert not any(each.runs for each in environments_of(world.hosts[-1].plugins))
 
 
 def test_an_edit_of_the_plugin_is_seen(world: Any, tmp_path: Path) -> None:
@@ -92,7 +94,42 @@ def test_wrong_settings_are_found_when_the_file_is_read(world: Any, tmp_path: Pa
     text = str(caught.value)
     assert "points is 2 (a number); expected" in text
     assert "one/score:toy-score is a score" in text
-    assert not any(environment.runs for environment in environments_of(world.hosts[-1].plugins))
+    assert not any(each.runs for each in environments_of(world.hosts[-1].plugins))
+
+
+def test_what_only_reads_starts_no_process(
+    world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(environment, "start", lambda spec: pytest.fail("a worker was started"))
+    file = write(tmp_path, RUN)
+    assert main(["plugins", "list"]) == 0
+    assert "toy-old in environment one (Python " in capsys.readouterr().out
+    assert main(["plugins", "show", "one/estimator:toy-mean"]) == 0
+    shown = capsys.readouterr().out
+    assert "name it one/estimator:toy-mean" in shown
+    assert "config scale: a number, above 0, default 1.0. A factor" in shown
+    assert main(["validate", str(file)]) == 0
+    assert main(["schema", "--out", str(tmp_path / "schema.json")]) == 0
+    assert "config.one.estimator.toy-mean" in (tmp_path / "schema.json").read_text()
+    assert main(["cite", str(file)]) == 0
+    assert main(["graph", str(file)]) == 0
+    assert not {"toy_old", "clash"} & {name.partition(".")[0] for name in sys.modules}
+
+
+def test_an_interpreter_that_is_gone_is_one_line(
+    world: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    python = world.root / "one" / "venv" / "bin" / "python"
+    kept = python.with_name("kept")
+    python.rename(kept)
+    try:
+        with pytest.raises(ScorefoldError, match="the environment 'one' has no interpreter") as caught:
+            run(world, tmp_path, RUN)
+        assert caught.value.hint == "scorefold plugins install one"
+        main(["plugins", "doctor"])
+        assert f"its interpreter {python} is gone" in capsys.readouterr().out
+    finally:
+        kept.rename(python)
 
 
 def alive(pid: int) -> bool:
