@@ -17,8 +17,8 @@ from scorefold.diffusion.process import Isotropic
 from scorefold.errors import ConfigError, DataError, SplitError
 from scorefold.interfaces import DataSource, Flow, ScoreModel
 from scorefold_scoregeometry.config import DensityConfig
-from scorefold_scoregeometry.solved import version
 from scorefold_toolkit.geodesics import Field, OfDensity
+from scorefold_toolkit.geodesics.geometry import version
 from scorefold_toolkit.numerics import pullback, pushforward
 
 NOISE = 0.2

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, new_figure
-from scorefold_scoregeometry.solved import SolvedGeometry
 from scorefold_toolkit.figures import EventGroups, far_apart, legend_below, samples
 from scorefold_toolkit.geodesics import pictured
+from scorefold_toolkit.geodesics.geometry import SolvedGeometry
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

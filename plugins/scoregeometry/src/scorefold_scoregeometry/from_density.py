@@ -13,9 +13,7 @@ from scorefold.interfaces import DataSource, Flow, ScoreModel
 from scorefold_scoregeometry.config import DensityConfig, DensityMetricConfig, FermatConfig, ScoreGeometryConfig
 from scorefold_scoregeometry.density import Density, held_out, kept
 from scorefold_scoregeometry.diagnosis import about_density, about_paths, curl_of
-from scorefold_scoregeometry.solved import SolvedGeometry
 from scorefold_scoregeometry.starts import NeighbourGraph, noise_path
-from scorefold_scoregeometry.thorough import beside_copies, beside_the_graph
 from scorefold_toolkit.geodesics import (
     Affine,
     Conformal,
@@ -27,6 +25,8 @@ from scorefold_toolkit.geodesics import (
     MapChord,
     Metric,
 )
+from scorefold_toolkit.geodesics.geometry import SolvedGeometry
+from scorefold_toolkit.geodesics.thorough import beside_copies, beside_the_graph
 
 _TURNING = 0.05
 """The curl of a score at held-out points above which energies take exact gradients."""
@@ -42,6 +42,8 @@ class FromDensity(SolvedGeometry, Denoises):
     varies: tuple[str, ...] = ()
     """The settings besides noise whose halves and doubles ``thorough`` tries."""
     remedy = "set a higher noise or a smaller weight, or more solver.points and solver.steps"
+    aim = 1e-5
+    bends = "; a higher weight, or another noise, bends them"
 
     def __init__(
         self, config: DensityConfig, *, data: DataSource, score: ScoreModel | None = None, flow: Flow | None = None

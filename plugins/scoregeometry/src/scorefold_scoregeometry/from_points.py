@@ -11,10 +11,11 @@ from torch import Tensor
 
 from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource
-from scorefold_scoregeometry.config import LandConfig, RbfConfig, SolvedConfig
+from scorefold_scoregeometry.config import LandConfig, RbfConfig
 from scorefold_scoregeometry.density import held_out, training
-from scorefold_scoregeometry.solved import SolvedGeometry
+from scorefold_toolkit.config.geodesics import SolvedConfig
 from scorefold_toolkit.geodesics import Conformal, Diagonal, Field, Metric
+from scorefold_toolkit.geodesics.geometry import SolvedGeometry
 
 _NEIGHBOUR = 10
 _ROUNDS = 50

@@ -10,8 +10,8 @@ from torch import Tensor
 from scorefold.errors import ConfigError, DataError, PluginError, ShapeError
 from scorefold.jobs import job_function
 from scorefold_scoregeometry.config import MetricConfig
-from scorefold_scoregeometry.solved import SolvedGeometry
 from scorefold_toolkit.geodesics import GraphChord, Matrices, Metric, OfDensity
+from scorefold_toolkit.geodesics.geometry import SolvedGeometry
 
 _SYMMETRIC = 1e-8
 _PLACE = "write module:function, and put the module's folder on Python's path (PYTHONPATH)"

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -99,23 +98,20 @@ def geometry(space: DecoderGeometry) -> Mapping[str, Figure]:
     """Geodesics between codes of the model's own distribution, always the same ones, and straight lines of codes.
 
     In the plane they lie over the volume sqrt(det G), by its logarithm; of images each geodesic is a row above the
-    straight line's. Geodesics that are not found are left out, and counted in the title.
+    straight line's. Geodesics that are withheld are left out, and counted in the title.
     """
     codes = space.typical_codes(2 * _GEODESICS, torch.Generator().manual_seed(0))
     start, end = codes.chunk(2)
     solved = space.solve(start, end)
-    kept = [number for number, found in enumerate(solved) if not found.why]
-    title = f"{len(kept)} geodesics between codes" + (
-        f"; {len(solved) - len(kept)} were not found" if len(kept) < len(solved) else ""
-    )
-    if not kept:
+    kept = (~solved.withheld).nonzero()[:, 0]
+    lost = len(start) - len(kept)
+    title = f"{len(kept)} geodesics between codes" + (f"; {lost} are withheld" if lost else "")
+    if len(kept) == 0:
         return {}
-    times = np.linspace(0, 1, _TIMES)
+    times = torch.linspace(0, 1, _TIMES, dtype=torch.float64)
     size = start[0].numel()
-    paths = torch.stack([torch.from_numpy(solved[number].path(times)[:, :size]).to(codes) for number in kept])
-    lines = (
-        start[kept].flatten(1)[:, None].lerp(end[kept].flatten(1)[:, None], torch.from_numpy(times).to(codes)[:, None])
-    )
+    paths = solved.take(kept).at(times).to(codes)
+    lines = start[kept].flatten(1)[:, None].lerp(end[kept].flatten(1)[:, None], times.to(codes)[:, None])
     found = {}
     if size == 2:
         found["geodesics"] = _over_volume(space, paths, lines, title)

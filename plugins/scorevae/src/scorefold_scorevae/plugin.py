@@ -145,6 +145,7 @@ def _geometries() -> Iterable[Component]:
         target=".geometry.decoder:DecoderGeometry",
         config=".config.geometry:DecoderGeometryConfig",
         requires=(Port("model", kind=("autoencoder", "score", "flow", "estimator"), optional=True),),
+        provides=("Transports",),
         summary="Codes measured by what a decoder makes of them: geodesics solved by numbers under any decoder",
         examples=(
             {"inputs": {"model": {"use": "flow:banana"}}},

@@ -1,8 +1,8 @@
 """Geodesics of metrics on R^D by numbers: metrics, discrete paths, their solver, and the equations of motion."""
 
 from scorefold_toolkit.geodesics.baselines import Denoises, pictured
-from scorefold_toolkit.geodesics.chords import FisherChord, GraphChord, MapChord
-from scorefold_toolkit.geodesics.field import Affine, Field, OfDensity
+from scorefold_toolkit.geodesics.chords import FisherChord, GraphChord, MapChord, PullbackChord
+from scorefold_toolkit.geodesics.field import Affine, Differences, Field, OfDensity
 from scorefold_toolkit.geodesics.metric import Metric, State
 from scorefold_toolkit.geodesics.midpoint import Conformal, Diagonal, GraphMidpoint, Matrices
 from scorefold_toolkit.geodesics.minimise import Minimum, minimise
@@ -16,6 +16,7 @@ __all__ = [
     "Conformal",
     "Denoises",
     "Diagonal",
+    "Differences",
     "Field",
     "FisherChord",
     "Geodesics",
@@ -26,6 +27,7 @@ __all__ = [
     "Metric",
     "Minimum",
     "OfDensity",
+    "PullbackChord",
     "SolverSettings",
     "State",
     "exponential",

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from scorefold.diffusion.divergence import forward_rules
-from scorefold_toolkit.geodesics.field import Field
+from scorefold.errors import DataError
+from scorefold_toolkit.geodesics.field import Differences, Field
 from scorefold_toolkit.geodesics.metric import (
     Metric,
     State,
@@ -20,6 +20,7 @@ from scorefold_toolkit.geodesics.metric import (
     between,
     from_fluxes,
     from_pieces,
+    frozen_by_matrices,
     inverse_laplacian,
 )
 from scorefold_toolkit.geodesics.midpoint import GraphMidpoint
@@ -136,40 +137,51 @@ class GraphChord(Metric):
 
 
 class MapChord(Metric):
-    """G = I + weight J^T J of a map r with Jacobian J, here a field's ``score``: chords |r_(i+1) - r_i|.
+    """G = identity I + weight J^T J of a map r with Jacobian J, here a field's ``score``: chords |r_(i+1) - r_i|.
 
     One product J^T w a node gives the gradient, and two products with J the inner product.
     """
 
-    def __init__(self, field: Field, weight: float) -> None:
-        self.field, self.weight = field, weight
+    def __init__(self, field: Field, weight: float, identity: float = 1.0) -> None:
+        self.field, self.weight, self.identity = field, weight, identity
 
     def apply(self, x: Tensor, v: Tensor) -> Tensor:
-        """v + weight J^T J v."""
-        return v + self.weight * self.field.pull(x, self.field.push(x, v)[1])[1]
+        """identity v + weight J^T J v."""
+        return self.identity * v + self.weight * self.field.pull(x, self.field.push(x, v)[1])[1]
 
     def inner(self, x: Tensor, v: Tensor, w: Tensor) -> Tensor:
-        """v.w + weight (J v).(J w)."""
+        """identity v.w + weight (J v).(J w)."""
         of_v, of_w = self.field.push(x, v)[1], self.field.push(x, w)[1]
-        return (v * w).sum(1) + self.weight * (of_v * of_w).sum(1)
+        return self.identity * (v * w).sum(1) + self.weight * (of_v * of_w).sum(1)
 
     def acceleration(self, x: Tensor, v: Tensor) -> Tensor:
         """G x'' = -weight J^T d^2 r[v, v]: the map's graph bends across itself alone."""
-        forward_rules()
-        second = torch.func.jvp(lambda at: self.field.push(at, v)[1], (x,), (v,))[1]
-        return self.solve(x, -self.weight * self.field.pull(x, second)[1])
+        return self.solve(x, -self.weight * self.field.pull(x, self.field.bend(x, v))[1])
+
+    def curvature(self, x: Tensor, u: Tensor, w: Tensor) -> Tensor:
+        """See ``Metric.curvature``: by the equation of Gauss, in the second derivatives of the map."""
+        uu, ww = self.field.bend(x, u), self.field.bend(x, w)
+        uw = (self.field.bend(x, u + w) - uu - ww) / 2
+
+        def across(a: Tensor, b: Tensor) -> Tensor:
+            """The product of the parts of a and b, each (R, D), that are normal to the graph of the map."""
+            along, other = (self.weight * self.field.pull(x, each)[1] for each in (a, b))
+            return self.weight * (a * b).sum(1) - (along * self.solve(x, other)).sum(1)
+
+        area = area_of(self.inner(x, u, u), self.inner(x, w, w), self.inner(x, u, w))
+        return (across(uu, ww) - across(uw, uw)) / area
 
     def evaluate(self, path: Tensor, known: State) -> State:
         """The map at the nodes, with the energy."""
         image = self.field.score(path.flatten(0, 1)).unflatten(0, path.shape[:2])
-        pieces = path.diff(dim=1).square().sum(2) + self.weight * image.diff(dim=1).square().sum(2)
-        return from_pieces(pieces, image=image)
+        across = self.weight * image.diff(dim=1).square().sum(2)
+        return from_pieces(self.identity * path.diff(dim=1).square().sum(2) + across, image=image)
 
     def gradient(self, path: Tensor, state: State) -> Tensor:
-        """2N [u_(k-1) - u_k + weight J_k^T (dr_(k-1) - dr_k)]."""
+        """2N [identity (u_(k-1) - u_k) + weight J_k^T (dr_(k-1) - dr_k)]."""
         u, changes = path.diff(dim=1), from_fluxes(state["image"].diff(dim=1))
         back = self.field.pull(path.flatten(0, 1), changes.flatten(0, 1))[1].unflatten(0, path.shape[:2])
-        answer: Tensor = 2 * u.shape[1] * (from_fluxes(u) + self.weight * back)
+        answer: Tensor = 2 * u.shape[1] * (self.identity * from_fluxes(u) + self.weight * back)
         return answer
 
     def precondition(self, path: Tensor, state: State) -> Callable[[Tensor], Tensor]:
@@ -183,10 +195,6 @@ class FisherChord(MapChord):
     J / sig^2 is the covariance of the datum given its noised value over sig^4, so it is symmetric and positive. Pieces
     are identity |u|^2 + weight u.dD.
     """
-
-    def __init__(self, field: Field, weight: float, identity: float = 1.0) -> None:
-        super().__init__(field, weight)
-        self.identity = identity
 
     def apply(self, x: Tensor, v: Tensor) -> Tensor:
         """The metric by its symmetric part."""
@@ -202,6 +210,10 @@ class FisherChord(MapChord):
         """By autograd, as for any metric."""
         return Metric.acceleration(self, x, v)
 
+    def curvature(self, x: Tensor, u: Tensor, w: Tensor) -> Tensor:
+        """By autograd, as for any metric."""
+        return Metric.curvature(self, x, u, w)
+
     def evaluate(self, path: Tensor, known: State) -> State:
         """The denoised nodes, with the energy."""
         image, u = self.field.score(path.flatten(0, 1)).unflatten(0, path.shape[:2]), path.diff(dim=1)
@@ -215,6 +227,52 @@ class FisherChord(MapChord):
         back = self.field.pull(path.flatten(0, 1), bends.flatten(0, 1))[1].unflatten(0, path.shape[:2])
         answer: Tensor = u.shape[1] * (2 * self.identity * bends + self.weight * (changes + back))
         return answer
+
+
+class PullbackChord(MapChord):
+    """G = J^T J of a map of few coordinates, such as the codes of a decoder: lengths are those of the map's images.
+
+    Its Jacobian at each node gives the gradient and, with the metric held on each step, the preconditioner.
+    """
+
+    field: Differences
+
+    def __init__(self, field: Differences) -> None:
+        super().__init__(field, weight=1.0, identity=0.0)
+        self._seen: tuple[Tensor, Tensor] | None = None
+
+    def matrix(self, x: Tensor) -> Tensor:
+        """J^T J."""
+        jacobian = self.field.jacobian(x)
+        return jacobian.mT @ jacobian
+
+    def solve(self, x: Tensor, v: Tensor) -> Tensor:
+        """By Cholesky's factors. Raises ``DataError`` where J has no full rank."""
+        factor, failed = torch.linalg.cholesky_ex(self.matrix(x))
+        if bool(failed.any()):
+            raise DataError(
+                f"the metric is singular at {int((failed > 0).sum())} of {len(x)} points: some direction changes "
+                "nothing there",
+                hint="take fewer coordinates, or points nearer to those of data",
+            )
+        return torch.cholesky_solve(v[:, :, None], factor)[:, :, 0]
+
+    def gradient(self, path: Tensor, state: State) -> Tensor:
+        """2N J_k^T (dr_(k-1) - dr_k)."""
+        changes = from_fluxes(state["image"].diff(dim=1))
+        return 2 * (path.shape[1] - 1) * (self._jacobians(path).mT @ changes[..., None])[..., 0]
+
+    def precondition(self, path: Tensor, state: State) -> Callable[[Tensor], Tensor]:
+        """By the inverses of the means of J^T J at the two ends of each step: O(N k^3) a path."""
+        jacobians = self._jacobians(path)
+        matrices = jacobians.mT @ jacobians
+        return frozen_by_matrices((matrices[:, 1:] + matrices[:, :-1]) / 2)
+
+    def _jacobians(self, path: Tensor) -> Tensor:
+        """J at the nodes, (B, N + 1, D, k), kept for the path that was asked last."""
+        if self._seen is None or not torch.equal(self._seen[0], path):
+            self._seen = path.clone(), self.field.jacobian(path.flatten(0, 1)).unflatten(0, path.shape[:2])
+        return self._seen[1]
 
 
 def _flat_inverse(path: Tensor, state: State) -> Callable[[Tensor], Tensor]:

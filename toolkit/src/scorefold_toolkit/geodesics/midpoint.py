@@ -13,7 +13,15 @@ import torch
 from torch import Tensor
 
 from scorefold_toolkit.geodesics.field import Field, Rows
-from scorefold_toolkit.geodesics.metric import Metric, State, area_of, from_fluxes, from_pieces, frozen_inverse
+from scorefold_toolkit.geodesics.metric import (
+    Metric,
+    State,
+    area_of,
+    from_fluxes,
+    from_pieces,
+    frozen_by_matrices,
+    frozen_inverse,
+)
 
 Rule = Literal["midpoint", "left"]
 
@@ -275,11 +283,7 @@ class Matrices(Measured):
 
     def precondition(self, path: Tensor, state: State) -> Callable[[Tensor], Tensor]:
         """By the inverses of all G_i."""
-        inverses = torch.linalg.inv(state["matrices"])
-        total = inverses.sum(1)
-        return lambda g: frozen_inverse(
-            g, lambda v: (inverses @ v[..., None])[..., 0], lambda v: torch.linalg.solve(total, v)
-        )
+        return frozen_by_matrices(state["matrices"])
 
 
 def integrated(places: Tensor, s: Tensor, path: Tensor, ends: Tensor) -> Tensor:

@@ -6,10 +6,10 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from scorefold.config import Config
+from scorefold_toolkit.config.geodesics import SolvedConfig, SolverConfig
 
 
-class DecoderGeometryConfig(Config):
+class DecoderGeometryConfig(SolvedConfig):
     """Codes measured by what a decoder makes of them."""
 
     target: str | None = Field(
@@ -21,10 +21,16 @@ class DecoderGeometryConfig(Config):
     decoding: dict[str, Any] = Field(
         default_factory=dict, description="Options of the model's 'decode' by the names that it knows, such as steps"
     )
-    tolerance: float = Field(
-        1e-5, ge=1e-10, le=1e-2, description="Relative residual of the geodesic equation, at most, along a geodesic"
-    )
-    nodes: int = Field(1000, ge=10, description="Most points that a geodesic is solved on")
+
+    solver: SolverConfig = Field(SolverConfig(tolerance=1e-10), description="Settings of the solver")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names(cls, values: Any) -> Any:
+        for old, new in (("tolerance", "solver: {tolerance: 1e-10}"), ("nodes", "solver: {points: 64}")):
+            if isinstance(values, dict) and old in values:
+                raise ValueError(f"there is no setting {old!r} any more, since all geometries have one solver; {new}")
+        return values
 
     @model_validator(mode="after")
     def _both(self) -> DecoderGeometryConfig:

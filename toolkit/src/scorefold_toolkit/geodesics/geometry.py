@@ -13,28 +13,18 @@ from torch import Tensor, nn
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import Geometry, Transports
 from scorefold.interfaces.geometry import barycentre_weights, check_times
-from scorefold_scoregeometry.config import SolvedConfig
-from scorefold_scoregeometry.thorough import diagnosed, way_round
 from scorefold_toolkit.checks import equal_batches
-from scorefold_toolkit.geodesics import (
-    ChecksPaths,
-    Geodesics,
-    Metric,
-    SolverSettings,
-    exponential,
-    minimise,
-    shot,
-    solve,
-    straight,
-    transported,
-)
-from scorefold_toolkit.geodesics.solve import interpolated
+from scorefold_toolkit.config.geodesics import SolvedConfig
+from scorefold_toolkit.geodesics.metric import Metric
+from scorefold_toolkit.geodesics.minimise import minimise
+from scorefold_toolkit.geodesics.motion import exponential, shot, transported
+from scorefold_toolkit.geodesics.solve import ChecksPaths, Geodesics, SolverSettings, interpolated, solve, straight
+from scorefold_toolkit.geodesics.thorough import diagnosed, way_round
 
 _SHOT = 64
 """The most coordinates in which a logarithm is corrected by shooting."""
 
 _MOTION = 1e-7
-_AIM = 1e-5
 _MEAN_STEPS = 40
 _PRINCIPAL = 1e-5
 _STALLED = 5e-4
@@ -64,6 +54,12 @@ class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
 
     remedy = "set more solver.points and solver.steps"
     """What helps where a geodesic is withheld."""
+    aim = 1e-8
+    """How near to its end a logarithm's geodesic comes, over the size of the coordinates."""
+    bends = ""
+    """What bends geodesics that are no different from straight lines."""
+    words = ("geometry", "this geometry takes")
+    """What errors about points call this geometry, and begin its points' shape with."""
 
     def __init__(self, config: SolvedConfig, event_shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -185,7 +181,7 @@ class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
             left, right = torch.triu_indices(len(x), len(x), 1, device=x.device)
             whole = torch.zeros(len(x), len(x), dtype=torch.float64)
             if len(left):
-                found = self._strict(self._solve(*self._rows(x=x[left], y=x[right])))
+                found = self._strict(self._solve(*self._pairs(x[left], x[right])))
                 whole[left, right] = found.length
                 whole = whole + whole.mT
                 way = way_round(whole)[left, right]
@@ -208,28 +204,33 @@ class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
         """The weighted barycentre of points (N, *E), (*E): Karcher's iteration from the point nearest to the others.
 
         A step is a straight move along the mean velocity of the geodesics. Its size is by Barzilai and Borwein's rule,
-        and is halved where the weighted sum of squared distances rises. Raises ``DataError`` where the iteration does
-        not end, and as ``distance``.
+        and is halved where the weighted sum of squared distances rises. Geodesics go on from those of the step before;
+        at the mean that is found they are solved anew. Raises ``DataError`` where the iteration does not end, and as
+        ``distance``.
         """
         (rows,) = self._rows(points=points)
         shares = barycentre_weights(points, weights).double()
         mean = rows[int((torch.cdist(rows, rows).square() @ shares).argmin())][None]
-        metric, size = self.path_metric(), 1.0
-        best, step = self._pull(mean, rows, shares)
-        for _ in range(_MEAN_STEPS):
-            if float(metric.inner(mean, step, step)) <= _PRINCIPAL**2 * best:
-                return self._events(mean, points)[0]
-            value, pull = self._pull(mean + size * step, rows, shares)
+        metric, size, allowed = self.path_metric(), 1.0, _PRINCIPAL
+        best, step, near = self._pull(mean, rows, shares)
+        sure = True
+        for count in range(_MEAN_STEPS + 1):
+            # A metric with a kink, as that of an energy at its least, stops the iteration before the last digits.
+            allowed = _STALLED if count == _MEAN_STEPS else _PRINCIPAL
+            if float(metric.inner(mean, step, step)) <= allowed**2 * best:
+                if sure:
+                    return self._events(mean, points)[0]
+                best, step, near = self._pull(mean, rows, shares)
+                sure = True
+                continue
+            value, pull, found = self._pull(mean + size * step, rows, shares, near)
             if value > best * (1 + 1e-3):
                 size /= 2
                 continue
             move, change = size * step, step - pull
-            mean, best, step = mean + move, value, pull
+            mean, best, step, near, sure = mean + move, value, pull, found, False
             size = float((move * change).sum() / change.square().sum().clamp_min(1e-300))
             size = min(max(size, 0.05), 2.0) if size > 0 else 1.0
-        # A metric with a kink, as that of an energy at its least, stops the iteration before the last digits.
-        if float(metric.inner(mean, step, step)) <= _STALLED**2 * best:
-            return self._events(mean, points)[0]
         raise DataError(
             f"no barycentre was found in {_MEAN_STEPS} steps", hint="take points nearer to one another, or more noise"
         )
@@ -251,7 +252,7 @@ class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
     def solve(self, x: Tensor, y: Tensor) -> Geodesics:
         """The geodesics of pairs (B, *E), with lengths, errors, and the reason of each that is withheld, whose length
         is NaN. Paths are of flattened events in float64."""
-        found = self._solve(*self._rows(x=x, y=y))
+        found = self._solve(*self._pairs(x, y))
         return replace(found, length=torch.where(found.withheld, torch.nan, found.length))
 
     def lengths(self, points: Tensor) -> Tensor:
@@ -266,7 +267,7 @@ class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
     def reasons(self, x: Tensor, y: Tensor) -> list[str]:
         """Why the path of each pair (B, *E) is no interpolation of data: withheld, or outside the support; "" for the
         others. ``do: interpolate`` leaves those with a reason out."""
-        found = self._solve(*self._rows(x=x, y=y))
+        found = self._solve(*self._pairs(x, y))
         given = (~found.withheld).nonzero()[:, 0]
         texts = list(found.reasons)
         if len(given):
@@ -310,8 +311,8 @@ class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
                 texts += said
             if float(gain.median()) > 0.98:
                 texts.append(
-                    "geodesics are no different from straight lines at this noise and weight: the energy is "
-                    f"{float(gain.median()):.3g} of theirs; a higher weight, or another noise, bends them"
+                    "geodesics are no different from straight lines: the energy is "
+                    f"{float(gain.median()):.3g} of theirs{self.bends}"
                 )
         return numbers, texts
 
@@ -321,25 +322,34 @@ class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
         velocity = self._strict(self._solve(a, b)).velocity()
         if self.dimension > _SHOT:
             return velocity
-        return shot(self.path_metric(), a, b, velocity, tolerance=_AIM)
+        return shot(self.path_metric(), a, b, velocity, tolerance=self.aim)
 
-    def _pull(self, mean: Tensor, rows: Tensor, shares: Tensor) -> tuple[float, Tensor]:
-        """The weighted sum of squared distances from a point (1, D), and half its negative gradient, (1, D)."""
-        found = self._strict(self._solve(mean.expand_as(rows).contiguous(), rows))
-        return float(shares @ found.length.square()), (shares @ found.velocity())[None]
+    def _pull(
+        self, mean: Tensor, rows: Tensor, shares: Tensor, near: Geodesics | None = None
+    ) -> tuple[float, Tensor, Geodesics]:
+        """The weighted sum of squared distances from a point (1, D), half its negative gradient, (1, D), and the
+        geodesics, by those from a point nearby."""
+        found = self._strict(self._solve(mean.expand_as(rows).contiguous(), rows, near))
+        return float(shares @ found.length.square()), (shares @ found.velocity())[None], found
 
-    def _solve(self, a: Tensor, b: Tensor) -> Geodesics:
+    def _solve(self, a: Tensor, b: Tensor, near: Geodesics | None = None) -> Geodesics:
         """The geodesics of rows (B, D); those of the last call again where nothing changed."""
         versions = version(self)
         last = self._last
-        if last is not None and last[2] == versions and torch.equal(last[0], a) and torch.equal(last[1], b):
+        if (
+            near is None
+            and last is not None
+            and last[2] == versions
+            and torch.equal(last[0], a)
+            and torch.equal(last[1], b)
+        ):
             return last[3]
         solver = self.config.solver
         settings = SolverSettings(solver.points, solver.tolerance, solver.steps, solver.richardson)
         with torch.no_grad():
-            starts = self.extra_starts(a, b) if len(a) else ()
-            found = solve(self.path_metric(), a, b, settings, starts)
-        self._last = (a.clone(), b.clone(), versions, found)
+            starts = self.extra_starts(a, b) if len(a) and near is None else ()
+            found = solve(self.path_metric(), a, b, settings, starts, near)
+        self._last = (a.clone(), b.clone(), versions, found) if near is None else None
         return found
 
     def _strict(self, found: Geodesics) -> Geodesics:
@@ -351,6 +361,10 @@ class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
             )
         return found
 
+    def _pairs(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        a, b = self._rows(x=x, y=y)
+        return a, b
+
     def _events(self, rows: Tensor, like: Tensor) -> Tensor:
         return rows.to(like).reshape(len(rows), *self.event_shape)
 
@@ -361,5 +375,5 @@ class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
     def _rows(self, **given: Tensor) -> list[Tensor]:
         """Batches of one length as rows (B, D) in float64, a batch of 1 repeated. Raises ``ShapeError`` for others and
         ``DataError`` for NaN."""
-        batches = equal_batches(self, "geometry", "this geometry takes", self.event_shape, given)
+        batches = equal_batches(self, *self.words, self.event_shape, given)
         return [value.detach().cpu().double().flatten(1).contiguous() for value in batches]
