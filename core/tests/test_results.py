@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from scorefold.artefacts import json_text
 from scorefold.errors import DataError
@@ -157,3 +158,12 @@ def test_an_estimate_of_no_number_is_refused_where_it_is_made(given: dict[str, A
 @pytest.mark.parametrize("value", [3, 2.5, True, torch.tensor(2.5), np.float32(2.5), np.int64(3)])
 def test_whatever_is_one_number_is_an_estimate(value: Any) -> None:
     assert Estimate("k", value, (0.0, torch.tensor(4.0))).text().endswith("(95% interval 0 to 4)")  # type: ignore[arg-type]
+
+
+def test_an_estimate_draws_into_given_axes() -> None:
+    figure = Figure()
+    left, right = figure.subplots(1, 2)
+    assert Estimate("dimension", 2.0, interval=(1.5, 2.5), pointwise=torch.arange(9.0)).plot(ax=right) is figure
+    assert right.get_xlabel() == "dimension"
+    assert not left.lines
+    assert len(right.patches) > 1

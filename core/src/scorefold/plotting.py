@@ -26,12 +26,11 @@ def empty_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def new_figure(width: float = 6.4, height: float = 4.0) -> tuple[Figure, Axes]:
-    """An empty figure of ours with one pair of axes. Raises ``ScorefoldError`` where matplotlib is missing."""
-    figure = empty_figure(width, height)
-    axes = figure.subplots()
+def new_figure(width: float = 6.4, height: float = 4.0, ax: Axes | None = None) -> tuple[Figure, Axes]:
+    """An empty figure of ours with one pair of axes, or ``ax`` with its figure. Raises as ``empty_figure`` does."""
+    axes = empty_figure(width, height).subplots() if ax is None else ax
     tidy(axes)
-    return figure, axes
+    return axes.get_figure(root=True), axes  # type: ignore[return-value]
 
 
 def tidy(axes: Axes) -> None:

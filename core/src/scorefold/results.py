@@ -14,6 +14,7 @@ from scorefold.artefacts import csv_text
 from scorefold.errors import DataError
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -102,13 +103,13 @@ class Estimate:
         found = {**self.diagnostics, "pointwise": self.pointwise, "spectrum": self.spectrum}
         return {name: value for name, value in found.items() if isinstance(value, Tensor)}
 
-    def plot(self) -> Figure:
-        """The histogram over points, with the value and its interval; the value alone without points. Raises
-        ``ScorefoldError`` where matplotlib is missing.
+    def plot(self, ax: Axes | None = None) -> Figure:
+        """The histogram over points, with the value and its interval, in ``ax`` or in a new figure; the value alone
+        without points. Raises ``ScorefoldError`` where matplotlib is missing.
         """
         from scorefold.plotting import ACCENT, SOFT, new_figure
 
-        figure, axes = new_figure()
+        figure, axes = new_figure(ax=ax)
         values = torch.empty(0) if self.pointwise is None else self.pointwise.detach().cpu().double()
         values = values[torch.isfinite(values)]
         if len(values):

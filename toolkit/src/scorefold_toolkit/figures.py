@@ -98,11 +98,20 @@ def samples(drawn: Tensor | EventGroups) -> Mapping[str, Figure]:
 
 
 def image_grid(
-    images: Tensor, columns: int = 8, title: str = "", *, limits: tuple[float | None, float | None] = (None, None)
+    images: Tensor,
+    columns: int = 8,
+    title: str = "",
+    *,
+    limits: tuple[float | None, float | None] = (None, None),
+    ax: Axes | None = None,
 ) -> Figure:
     """Images (N, C, H, W), N at least 1 and C 1 or 3, in rows of ``columns``, grey for one channel.
 
-    ``limits`` are the values shown as black and white; where one is None, the least or the greatest value is.
+    ``limits`` are the values shown as black and white; where one is None, the least or the greatest value is. The
+    images are drawn in ``ax``, or in a new figure.
+
+    >>> image_grid(torch.rand(6, 1, 4, 4), columns=3).axes[0].images[0].get_array().shape
+    (9, 14)
     """
     count, channels, height, width = images.shape
     columns = min(columns, count)
@@ -115,7 +124,7 @@ def image_grid(
         canvas[top : top + height, left : left + width] = image.permute(1, 2, 0)
     across = min(9.0, 0.9 * columns + 0.4)
     down = across * canvas.shape[0] / canvas.shape[1]
-    figure, axes = new_figure(max(2.4, across), min(12.0, max(1.2, down + 0.4)))
+    figure, axes = new_figure(max(2.4, across), min(12.0, max(1.2, down + 0.4)), ax)
     shown = canvas if channels == 3 else canvas[..., 0]
     axes.imshow(shown.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set_axis_off()
@@ -146,9 +155,12 @@ def plane(x: Tensor) -> tuple[Tensor, tuple[str, str]]:
     return flat, ("x", "y")
 
 
-def scatter(x: Tensor, title: str) -> Figure:
-    """Points (N, *E) in the plane of their two widest directions; the histogram of single numbers."""
-    figure, axes = new_figure(5.0, 4.4)
+def scatter(x: Tensor, title: str, ax: Axes | None = None) -> Figure:
+    """Points (N, *E) in the plane of their two widest directions; the histogram of single numbers.
+
+    They are drawn in ``ax``, or in a new figure.
+    """
+    figure, axes = new_figure(5.0, 4.4, ax)
     if x[0].numel() == 1:
         axes.hist(x.reshape(-1).double().numpy(), bins=40, color=SOFT)
         axes.set(title=title, xlabel="x", ylabel="points")

@@ -22,6 +22,7 @@ from scorefold_registry.runfile.reader import VERSION, near
 from scorefold_registry.runfile.yaml_reader import yaml_text
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from scorefold_registry.host import Host
@@ -111,8 +112,11 @@ class Stage:
         """The run file that repeats it: ``scorefold run`` gives the same numbers."""
         return self.setting.run_file(self.specs)
 
-    def plot(self, name: str | None = None) -> Figure:
-        """One of its figures by name, or the first. Raises ``ConfigError`` where there is none."""
+    def plot(self, name: str | None = None, ax: Axes | None = None) -> Figure:
+        """One of its figures by name, or the first, as a picture in ``ax`` or in a figure of its own.
+
+        Raises ``ConfigError`` where there is none.
+        """
         from matplotlib.figure import Figure
         from matplotlib.image import imread
 
@@ -122,11 +126,11 @@ class Stage:
         if name is not None and name not in drawn:
             raise ConfigError(f"stage {self.name!r} has no figure {name!r}", hint=near(name, list(drawn)))
         image = imread(drawn[name or next(iter(drawn))])
-        figure = Figure(figsize=(image.shape[1] / DPI, image.shape[0] / DPI), dpi=DPI)
-        axes = figure.add_axes((0, 0, 1, 1))
-        axes.imshow(image)
-        axes.set_axis_off()
-        return figure
+        if ax is None:
+            ax = Figure(figsize=(image.shape[1] / DPI, image.shape[0] / DPI), dpi=DPI).add_axes((0, 0, 1, 1))
+        ax.imshow(image)
+        ax.set_axis_off()
+        return ax.get_figure(root=True)  # type: ignore[return-value]
 
     def __repr__(self) -> str:
         if not self.folder.is_dir():
