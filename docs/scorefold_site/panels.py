@@ -84,6 +84,11 @@ def inpainting(axes: Axes, run: Path) -> None:
     axes.text(0.06, -0.07, "seen", transform=axes.transAxes, ha="center", fontsize=9, color=INK)
     axes.text(0.5, -0.07, "draws", transform=axes.transAxes, ha="center", fontsize=9, color=INK)
     axes.text(0.94, -0.07, "truth", transform=axes.transAxes, ha="center", fontsize=9, color=INK)
+    side = rows[0].shape[0]
+    for place in range(len(rows) + 1):  # a frame around each image
+        axes.axhline(place * side - 0.5, color=SOFT, linewidth=0.8)
+    for place in range(rows[0].shape[1] // side + 1):
+        axes.axvline(place * side - 0.5, color=SOFT, linewidth=0.8)
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
     _title(axes, "What is hidden here?", "six draws of what fits")
