@@ -23,8 +23,8 @@ html_css_files = ["site.css"]
 html_extra_path = ["downloads"]
 html_copy_source = False
 html_show_sourcelink = False
-pygments_style = "friendly"
-pygments_dark_style = "github-dark"
+pygments_style = "a11y-light"  # of accessible-pygments, which furo brings
+pygments_dark_style = "a11y-dark"
 
 html_math_renderer = "svg"
 myst_enable_extensions = ["dollarmath"]

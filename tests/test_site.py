@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from pygments.styles import get_style_by_name
 
 import scorefold_site
 from scorefold.plugin import hookimpl
@@ -87,6 +88,34 @@ def test_the_names_on_the_chooser_are_links_to_their_components(found: Inventory
     kept = "# `score:denoising`\n\n```yaml\nx: `score:denoising`\n```\n\n[`score:denoising`](a.md)\n"
     assert linked_components(kept, ids) == kept
     assert "](../components/score/dps.md)" in linked_components("`score:dps`", ids, "../")
+
+
+def contrast(first: str, second: str) -> float:
+    """The contrast of two hexadecimal colours, 1 to 21, by WCAG 2.2."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour.lstrip("#")[place : place + 2], 16) / 255 for place in (0, 2, 4)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    dark, light = sorted((luminance(first), luminance(second)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("setting", ["pygments_style", "pygments_dark_style"])
+def test_code_can_be_read(setting: str) -> None:
+    (name,) = re.findall(rf'^{setting} = "(.+?)"', (ROOT / "docs/conf.py").read_text(), flags=re.MULTILINE)
+    style = get_style_by_name(name)
+    # What a command prints has the colour of the text (site.css).
+    colours = {style_of["color"] for token, style_of in style if str(token) != "Token.Generic.Output"} - {None, ""}
+    assert len(colours) > 4
+    assert min(contrast(colour, style.background_color) for colour in colours) >= 4.5
+    assert ".highlight .go {" in (ROOT / "docs/assets/site.css").read_text()
+
+
+def test_contrast_is_the_one_of_wcag() -> None:
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    assert contrast("#767676", "#ffffff") == pytest.approx(4.54, abs=0.01)
 
 
 def test_every_topic_of_the_reference_is_listed(site: dict[str, str]) -> None:
