@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from PIL import Image
@@ -22,6 +23,8 @@ COPIED = {
     "score-geodesics": "score-geodesics/latest/geometry/figures/geodesics.png",
 }
 """Figures of runs that are copied, in few colours."""
+SPEEDUPS = {32: (2, 3.54, 3.74), 64: (3, 5.32, 5.15), 128: (4, 7.19, 7.03)}
+"""Scales, S as counted and S as measured, by pixels: the table of ``docs/evidence/multiscale.md``."""
 
 
 def draw(runs: Path, out: Path) -> None:
@@ -30,6 +33,19 @@ def draw(runs: Path, out: Path) -> None:
         Image.open(runs / figure).convert("RGB").quantize(128).save(out / f"{name}.png", optimize=True)
     dimension_by_scale(runs, out / "dimension-by-scale.png")
     bands_over_time(out / "bands-over-time.png")
+    multiscale_cost(out / "multiscale-cost.png")
+
+
+def multiscale_cost(out: Path) -> None:
+    """How many times less a multi-scale run costs, by resolution."""
+    from scorefold_nonuniform.figures.cost import speedup_by_resolution
+
+    rows = {
+        pixels: SimpleNamespace(counted=counted, measured=measured, overhead=0, scales=range(scales))
+        for pixels, (scales, counted, measured) in SPEEDUPS.items()
+    }
+    figure = speedup_by_resolution(rows)  # type: ignore[arg-type]
+    figure.savefig(out, dpi=110)
 
 
 def dimension_by_scale(runs: Path, out: Path) -> None:
