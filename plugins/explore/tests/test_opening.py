@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from scorefold.errors import ArtefactError, ConfigError, DataError
 from scorefold_explore.command import open_place, run
 from scorefold_explore.explored import Explored
 from scorefold_explore.opening import run as opening
+from scorefold_explore.opening.beside import put_beside
 from scorefold_explore.questions import answer
 from scorefold_registry import Host
 
@@ -115,6 +118,34 @@ def test_each_point_of_the_page_has_the_row_of_the_file(host: Host, tmp_path: Pa
     assert called == ["row 7" if row == 38 else names[row] for row in shown]
     rows = [group.row(point) for group in explored.groups for point in range(group.start, group.stop)]
     assert rows == [39 if row == 39 else names[row] for row in shown]
+
+
+def test_two_runs_of_the_same_points_stand_side_by_side(
+    host: Host, learned: Explored, learned_folder: Path, holes: Explored, tmp_path: Path
+) -> None:
+    one, other = opening.open_run(host, learned_folder), opening.open_run(host, learned_folder)
+    other.known["odd"] = replace(next(iter(other.known.values())), values=torch.ones(len(other.points)))
+    put_beside(one, other)
+    assert list(one.of("geometry")) == ["geometry", "geometry (second run)"]
+    overview = answer(one, "overview", {})
+    assert overview["second"]
+    assert overview["training"] == {}
+    assert "code:code (second run)" in {row["name"] for row in overview["maps"]}
+    assert int(one.known["odd, second run"].values.isfinite().sum()) == 300
+    asked = {"geometry": "geometry (second run)", "start": 3, "end": 9, "steps": 5}
+    assert answer(one, "geodesic", asked)["distance"] > 0
+    exec(answer(one, "recipe", {"what": "geodesic", "asked": asked})["python"], {})
+    with pytest.raises(ConfigError, match="it has 120 points, not 300"):
+        put_beside(learned, holes)
+    shifted = opening.open_run(host, learned_folder)
+    shifted.points[5] += 1
+    with pytest.raises(ConfigError, match="1 of its 300 points are other ones, or in other units"):
+        put_beside(learned, shifted)
+    wide = opening.open_run(host, learned_folder)
+    wide.points = wide.points.flatten(1)
+    with pytest.raises(ConfigError, match="its points are of 64, not of 1 x 8 x 8"):
+        put_beside(learned, wide)
+    assert list(learned.of("geometry")) == ["geometry"]
 
 
 def test_samples_of_a_model_are_no_rows(learned: Explored) -> None:

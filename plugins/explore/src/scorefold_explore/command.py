@@ -36,13 +36,19 @@ class _Parser(argparse.ArgumentParser):
 
 def run(arguments: list[str]) -> int:
     """Open a run, an audit or data, and serve the page until Ctrl-C; with ``--export`` write the still page instead.
+    A second run on the same points is put beside the first.
 
     Raises ``ArtefactError`` for a folder that is no run, ``DataError`` for what is no data, and ``ConfigError`` for
     options that don't fit.
     """
     given = _parser().parse_args(arguments)
     bundle.check_built()
-    explored = open_place(Host.discover(), given.place, _fields(given.data_option))
+    host = Host.discover()
+    explored = open_place(host, given.place, _fields(given.data_option))
+    if given.second is not None:
+        from scorefold_explore.opening.beside import put_beside
+
+        put_beside(explored, open_place(host, given.second, {}))
     for note in explored.notes:
         print(printable(f"note: {note}"), file=sys.stderr)
     if given.run_file is not None:
@@ -89,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
         help="a run's folder (runs/NAME, runs/NAME/TIME-HASH), a file of data (npy, npz, csv, parquet), a folder of "
         "images, or data:NAME",
     )
+    parser.add_argument("second", metavar="RUN2", nargs="?", help="a second run on the same points, to compare")
     parser.add_argument("--export", type=Path, metavar="FILE", help="write a still page of one file, and end")
     parser.add_argument("--run-file", type=Path, metavar="FILE", help="write a run file that would add more, and end")
     parser.add_argument(

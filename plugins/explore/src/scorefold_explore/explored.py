@@ -85,7 +85,7 @@ class Explored:
     ``labels`` (N,) are -1 where there is none. ``known`` holds numbers of single points by name, ``models`` the models
     by their stage. ``notes`` are for the reader, ``missing`` maps what the page can't offer to what would add it.
     ``tags`` holds the points of each tag. ``host`` opens what is trained on the page, which is going on where
-    ``training`` is true, and ``folders`` has the stages that don't stand in ``place``.
+    ``training`` is true, and ``folders`` has the stages that don't stand in ``place``. ``second`` is a run beside it.
     """
 
     title: str
@@ -110,6 +110,7 @@ class Explored:
     memory: dict[str, Any] = field(default_factory=dict)
     tags: dict[str, set[int]] = field(default_factory=dict)
     training: bool = False
+    second: Explored | None = None
     host: Any = None
     folders: dict[str, Path] = field(default_factory=dict)
 

@@ -151,6 +151,7 @@ def overview(explored: Explored) -> dict[str, Any]:
         "units": {one["name"]: scales.units(explored, one["name"]) for one in scales.names(explored)},
         "training": missing.plans(explored),
         "trains": explored.training,
+        "second": explored.second is not None,
         "tags": {name: sorted(points) for name, points in explored.tags.items()},
         "stages": explored.stages,
     }

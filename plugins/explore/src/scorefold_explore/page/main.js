@@ -195,7 +195,8 @@ function fill(page) {
   const first = ['label', 'group'].find((name) => overview.colours.some((one) => one.name === name));
   const had = (id, items, other) => (items.some((one) => one.name === byId(id).value) ? byId(id).value : other);
   choices(byId('map-name'), overview.maps, had('map-name', overview.maps, overview.maps[0].name));
-  choices(byId('second-name'), overview.maps, had('second-name', overview.maps, overview.maps.at(-1).name));
+  const other = overview.maps.find((one) => one.name.endsWith('(second run)')) ?? overview.maps.at(-1);
+  choices(byId('second-name'), overview.maps, had('second-name', overview.maps, other.name));
   choices(byId('colour-name'), overview.colours.map((one) => ({...one, text: one.ready ? one.text : `${one.text}…`})), had('colour-name', overview.colours, first));
   choices(byId('scale'), overview.scales, had('scale', overview.scales, 'own'));
   byId('scale-row').hidden = still || overview.scales.length < 2;
@@ -412,6 +413,7 @@ async function start() {
   panels(page);
   await recall(page);
   opening = false;
+  if (overview.second && page.map) byId('two').click();
   addEventListener('hashchange', () => recall(page));
   document.body.dataset.ready = 'true';
   goesOn(page);

@@ -74,6 +74,9 @@ export function createMap(host, {onHover, onPick, onMove, onRest, onSelect}) {
   let asked = false;
   let last = 0;
   let resting = null;
+  let gap = 0;
+  let pressed = null;
+  let pinched = null;
   state.redraw = () => {
     if (asked) return;
     asked = true;
@@ -85,6 +88,7 @@ export function createMap(host, {onHover, onPick, onMove, onRest, onSelect}) {
         const [wide, high] = [Math.round(width * ratio), Math.round(height * ratio)];
         if (canvas.width !== wide || canvas.height !== high) [canvas.width, canvas.height] = [wide, high];
       }
+      if (resting !== null) gap = Math.min(400, now - last);
       drawn.draw(width, height, ratio, resting !== null, now - last);
       last = now;
       over(ratio);
@@ -92,14 +96,23 @@ export function createMap(host, {onHover, onPick, onMove, onRest, onSelect}) {
   };
   new ResizeObserver(state.redraw).observe(host);
 
-  // The view has changed: fewer points are drawn until it rests, where all of them take long.
-  function moved() {
+  // The view has changed: fewer points are drawn until it rests, where all of them take long. It does not rest while it is
+  // held, nor within a few frames of the last change, however long these take.
+  function settle() {
     clearTimeout(resting);
     resting = setTimeout(() => {
+      if (pressed || pinched) {
+        settle();
+        return;
+      }
       resting = null;
       state.redraw();
       onRest?.();
-    }, REST);
+    }, Math.min(1000, Math.max(REST, 3 * gap)));
+  }
+
+  function moved() {
+    settle();
     onMove?.();
     state.redraw();
   }
@@ -159,8 +172,6 @@ export function createMap(host, {onHover, onPick, onMove, onRest, onSelect}) {
     moved();
   }
 
-  let pressed = null;
-  let pinched = null;
   const at = (event) => [event.clientX - box().left, event.clientY - box().top];
   host.addEventListener('pointerdown', (event) => {
     if (pinched || event.button) return;

@@ -17,6 +17,7 @@ from scorefold.artefacts import write_text
 from scorefold.errors import ConfigError, ScorefoldError
 from scorefold.stage import report
 from scorefold_explore.explored import Explored
+from scorefold_explore.opening.beside import put_beside
 from scorefold_explore.opening.run import TRAINED, open_run
 from scorefold_explore.recipes import run_file_text
 from scorefold_explore.training.missing import plan, with_minutes
@@ -51,6 +52,8 @@ def _train(explored: Explored, wanted: str, minutes: float, scale: str) -> dict[
         folder = _run(file, Path("runs").absolute() if of_data else explored.place)
     report(1, 1, "opening what was trained")
     opened = open_run(explored.host, folder if of_data else explored.place)
+    if explored.second is not None:
+        put_beside(opened, explored.second)
     explored.renew(opened, keep_title=of_data)
     return {"folder": str(folder), "adds": list(chosen.adds), "without": chosen.without}
 
