@@ -39,14 +39,14 @@ export function logTicks(low, high) {
   return ticks(low, high, 3).filter((one) => one > 0);
 }
 
-function axis(values, logarithmic, start, end) {
+function axis(values, logarithmic, start, end, stretched) {
   const known = values.filter((value) => Number.isFinite(value) && (!logarithmic || value > 0));
   let [low, high] = [Math.min(...known), Math.max(...known)];
   if (!known.length) [low, high] = logarithmic ? [1, 10] : [0, 1];
   if (!(high > low)) [low, high] = logarithmic ? [low / 2, high * 2] : [low - 0.5, high + 0.5];
   const marks = logarithmic ? logTicks(low, high) : ticks(low, high);
-  if (!logarithmic && marks.length > 1 && high > marks.at(-1)) marks.push(Number((2 * marks.at(-1) - marks.at(-2)).toPrecision(12)));
-  if (!logarithmic) high = Math.max(high, marks.at(-1));
+  if (stretched && !logarithmic && marks.length > 1 && high > marks.at(-1)) marks.push(Number((2 * marks.at(-1) - marks.at(-2)).toPrecision(12)));
+  high = Math.max(high, marks.at(-1));
   const of = (value) => (logarithmic ? Math.log10(value) : value);
   return {marks, at: (value) => start + (end - start) * (of(value) - of(low)) / (of(high) - of(low))};
 }
@@ -54,8 +54,8 @@ function axis(values, logarithmic, start, end) {
 // `series` is a list of {name, x, y}; the chart has its numbers in a label for who can't see it.
 export function lines(series, {x: across, y: up, logX = false, logY = false, caption = ''}) {
   const every = (key) => series.flatMap((one) => one[key]);
-  const horizontal = axis(every('x'), logX, LEFT, WIDTH - RIGHT);
-  const vertical = axis(logY ? every('y') : [0, ...every('y')], logY, HEIGHT - BOTTOM, TOP);
+  const horizontal = axis(every('x'), logX, LEFT, WIDTH - RIGHT, false);
+  const vertical = axis(logY ? every('y') : [0, ...every('y')], logY, HEIGHT - BOTTOM, TOP, true);
   const said = series.map((one) => `${one.name}: ${one.x.map((value, index) => `${number(value)} → ${number(one.y[index])}`).slice(0, 20).join(', ')}`);
   const svg = shape('svg', {viewBox: `0 0 ${WIDTH} ${HEIGHT}`, width: '100%', role: 'img', 'aria-label': `${up} against ${across}. ${said.join('. ')}`});
   svg.style.maxWidth = '26rem';

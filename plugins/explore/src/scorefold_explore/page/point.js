@@ -46,7 +46,7 @@ function contents(page, point, found) {
     const values = one.values.slice(0, 128);
     parts.push(lines([{name: one.text, x: values.map((_, index) => index + 1), y: values}], {x: 'direction', y: 'standard deviation', caption: `Spectrum ${one.text}.`}));
   }
-  parts.push(...page.overview.models.score.map((score) => byScore(score.name, point)));
+  parts.push(...page.overview.models.score.map((score) => byScore(page, score.name, point)));
   parts.push(el('div', {class: 'row'}, copyButton('point', () => ({point}))));
   return parts;
 }
@@ -64,7 +64,7 @@ function thumbs(page, near, without) {
 }
 
 // The spectrum of a score model at the point: asked for by a button where it has to be computed.
-function byScore(score, point) {
+function byScore(page, score, point) {
   const place = el('div');
   const show = async () => {
     button.disabled = true;

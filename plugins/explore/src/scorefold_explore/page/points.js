@@ -39,7 +39,9 @@ void main() {
     else if (form == 6) d = max(min(a.x + a.y, abs(a.x - a.y)) * 2.2, length(p) * 1.05);
     else if (form == 7) d = max(d, 1.6 - d * 1.5);
   }
-  pixel = paint * (1.0 - smoothstep(0.8, 1.0, d));
+  // A dark edge, so that yellow is seen on a light ground.
+  float edge = plain < 0.5 ? smoothstep(0.55, 0.85, d) : 0.0;
+  pixel = vec4(paint.rgb * (1.0 - 0.45 * edge), paint.a) * (1.0 - smoothstep(0.85, 1.0, d));
 }`;
 
 export function webgl() {

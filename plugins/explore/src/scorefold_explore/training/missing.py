@@ -185,7 +185,7 @@ class _Stages:
     def rest(self) -> float:
         """Seconds of the run beside its training, as measured on two cores."""
         size = math.prod(self.explored.event_shape)
-        each = {"samples": 2 + size / 100, "dimension": 6 + size / 8, "geometry": 4, "code": 4}
+        each = {"samples": 1 + size / 20, "dimension": 2 + size / 8, "geometry": 1, "code": 1}
         others = [name.partition("-")[0] for name in self.stages if name not in self.trained]
         return START + sum(each.get(name, 2.0) for name in others)
 
