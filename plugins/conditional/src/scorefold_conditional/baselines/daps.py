@@ -41,6 +41,7 @@ class DAPS(DPS):
     """
 
     config: DAPSConfig
+    prior: ScoreModel
 
     def __init__(self, config: DAPSConfig, *, prior: ScoreModel) -> None:
         super().__init__(config, prior=prior)

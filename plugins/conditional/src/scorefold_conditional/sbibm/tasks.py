@@ -54,12 +54,12 @@ def two_moons(theta: Tensor, generator: torch.Generator) -> Tensor:
 def gaussian_mixture(theta: Tensor, generator: torch.Generator) -> Tensor:
     """theta + s z, with one s for both coordinates of a point: 1 or 0.1, with equal chance."""
     wide = torch.rand(len(theta), 1, generator=generator, dtype=torch.float64) < 0.5
-    return theta + torch.where(wide, 1.0, 0.1) * _normal(*theta.shape, generator)
+    return theta + torch.where(wide, 1.0, 0.1) * _normal(len(theta), theta.shape[1], generator)
 
 
 def gaussian_linear(theta: Tensor, generator: torch.Generator) -> Tensor:
     """theta + sqrt(0.1) z: 0.1 is the variance."""
-    return theta + math.sqrt(0.1) * _normal(*theta.shape, generator)
+    return theta + math.sqrt(0.1) * _normal(len(theta), theta.shape[1], generator)
 
 
 def _linear_prior(n: int, generator: torch.Generator) -> Tensor:
@@ -73,7 +73,7 @@ def slcp(theta: Tensor, generator: torch.Generator) -> Tensor:
     across = rho * first * second
     covariance = torch.stack([first**2 + 1e-6, across, across, second**2 + 1e-6], 1).reshape(-1, 2, 2)
     z = _normal(len(theta), 8, generator).reshape(-1, 4, 2)
-    points = theta[:, None, :2] + z @ torch.linalg.cholesky(covariance).transpose(1, 2)
+    points: Tensor = theta[:, None, :2] + z @ torch.linalg.cholesky(covariance).transpose(1, 2)
     return points.flatten(1)
 
 
