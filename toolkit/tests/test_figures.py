@@ -233,7 +233,10 @@ def test_an_estimate_without_points_and_one_with_fractions() -> None:
 
 
 def test_spectra_stand_beside_the_estimate() -> None:
-    assert set(estimate_figures(Estimate("dimension", 2.0))) == {"estimate"}
+    assert set(estimate_figures(Estimate("dimension", 2.0))) == set(), "one number needs no histogram"
+    few = torch.tensor([2.0, float("nan")])
+    assert set(estimate_figures(Estimate("dimension", 2.0, pointwise=few))) == set()
+    assert set(estimate_figures(Estimate("dimension", 2.0, pointwise=torch.ones(2)))) == {"estimate"}
     spectrum = torch.tensor([[3.0, 2.0, 0.0], [4.0, 1.0, 0.0]])
     drawn = estimate_figures(Estimate("dimension", 2.0, spectrum=spectrum))
     axes = axes_of(drawn["spectrum"])

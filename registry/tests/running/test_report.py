@@ -19,7 +19,7 @@ from scorefold.artefacts import read_json, write_json
 from scorefold.plugin import hookimpl
 from scorefold_registry.host import Host
 from scorefold_registry.run.progress import duration, number_text
-from scorefold_registry.run.report import STYLES, TAGS, clean_section
+from scorefold_registry.run.report import STYLES, TAGS, Paper, clean_section, papers_of, question_of
 from scorefold_registry.run.result import RunResult
 from scorefold_registry.run.verdicts import alike, answers, stage_warnings
 
@@ -64,7 +64,9 @@ def page(finished: RunResult) -> Page:
 
 def test_it_asks_the_network_for_nothing(page: Page, finished: RunResult) -> None:
     assert page.references
-    assert all(reference.startswith(("#", "data:image/")) for reference in page.references)
+    # A link to a paper loads nothing before a click.
+    papers = ("https://arxiv.org/abs/", "https://doi.org/")
+    assert all(reference.startswith(("#", "data:image/", *papers)) for reference in page.references)
     assert {reference[1:] for reference in page.references if reference.startswith("#")} <= page.ids
     assert not page.tags & {"script", "link", "iframe", "object"}
     assert not re.search(r"url\(|@import", finished.report.read_text())
@@ -206,6 +208,68 @@ def test_warnings_are_listed_under_the_note(page: Page, finished: RunResult) -> 
     assert answers(finished.folder, finished.as_json()["stages"])[0].warnings == ("of <few> points",)
 
 
+@pytest.mark.parametrize(
+    ("text", "question", "rest"),
+    [
+        (
+            "# yaml-language-server: $schema=x\n# Does it copy? Two\n# models.\n#   scorefold run x\nversion: 1",
+            0,
+            "Two models.",
+        ),
+        ("# Does it copy?\n#\n# Why so?\nversion: 1", 0, ""),
+        ("# Two models.\nversion: 1\n# Does it copy?", "", "Two models."),
+        (f"# {'long ' * 50}why?\nversion: 1", "", f"{'long ' * 50}why?"),
+        ("version: 1", "", ""),
+        ("", "", ""),
+    ],
+)
+def test_the_question_is_the_first_comment_of_the_run_file(text: str, question: str | int, rest: str) -> None:
+    assert question_of(text) == ("Does it copy?" if question == 0 else question, rest)
+
+
+def test_the_question_stands_on_top_and_the_rest_with_the_method(run: Callable[..., RunResult]) -> None:
+    result = run("# Is it <so>? It is made up.\nversion: 1\nname: asked\nstages:\n  data: {use: data:tiny}\n")
+    html = result.report.read_text()
+    assert "<h1>Is it &lt;so&gt;?</h1>" in html
+    text = Page(html).text
+    assert text.index("Is it <so>?") < text.index("It measured") < text.index("How it was found")
+    assert text.index("How it was found") < text.index("It is made up.") < text.index("1. data")
+
+
+BIB = """% estimator:a, estimator:b
+@inproceedings{one,
+  title     = {Diffusion {M}odels Encode},
+  author    = {Jan Pawel Stanczuk and Georgios Batzolis and Teo Deveney and Carola-Bibiane Sch{\\"o}nlieb},
+  year      = {2024},
+  eprint    = {2212.12611},
+}
+
+% score:c
+@article{two, title = {Second}, author = {A. B.}, year = {2001}, doi = {10.1/x}}
+@article{three,
+  title = {Third},
+  author = {C. D.},
+  doi = {10.1000/ok" onclick="},
+  eprint = {javascript:1}
+}
+"""
+
+
+def test_papers_have_a_link_where_their_number_is_one(tmp_path: Path) -> None:
+    assert papers_of(tmp_path) == []
+    (tmp_path / "citations.bib").write_text(BIB)
+    first, second = papers_of(tmp_path)
+    said = "Jan Pawel Stanczuk and others. Diffusion Models Encode. 2024"
+    assert first == Paper(said, "https://arxiv.org/abs/2212.12611", "estimator:a, estimator:b")
+    assert (second.link, second.components) == ("", "score:c")
+
+
+def test_a_warning_of_a_verdict_is_not_repeated_with_its_stage(page: Page) -> None:
+    """Once for each of the two estimates, and once in what each reported."""
+    assert page.text.count("Of <few> points.") == 2
+    assert len(re.findall("of <few> points", page.text, re.IGNORECASE)) == 4
+
+
 GEOMETRY = (
     "version: 1\nname: uncertain\nstages:\n  data: {use: data:tiny}\n"
     "  space: {use: geometry:tiny-many, inputs: {parts: [data]}}\n"
@@ -218,14 +282,15 @@ def test_what_a_stage_says_against_itself_stands_with_it(run: Callable[..., RunR
     stages = result.as_json()["stages"]
     assert stage_warnings(result.folder, stages) == [("paths", "it has <several> parts")]
     page = Page(result.report.read_text())
-    assert "It has <several> parts." in page.text[page.text.index("3. paths") :]
+    assert "It has <several> parts." in page.text[: page.text.index("3. paths")], "with the verdict of its stage"
 
 
 def test_captions_say_more_than_the_figure(page: Page, finished: RunResult) -> None:
     captions = {file.parent.parent.name: read_json(file) for file in finished.folder.glob("*/figures/figures.json")}
     assert captions["mean"]["mean"]["caption"] == "The mean of <all> coordinates"
     assert captions["data"]["data"]["caption"] == ""
-    assert finished.report.read_text().count("<figcaption>") == 1
+    figures = len(list(finished.folder.glob("*/figures/*.svg")))
+    assert finished.report.read_text().count("<figcaption>") == figures, "a title stands where there is no caption"
     assert 'alt=""' not in finished.report.read_text()
 
 
@@ -315,7 +380,7 @@ def test_an_allocation_answers_in_words(run: Callable[..., RunResult]) -> None:
     result = run("version: 1\nstages:\n  plan: {use: allocator:uniform, options: {budget: 100}}\n")
     (answer,) = answers(result.folder, result.as_json()["stages"])
     assert answer.verdict.startswith("The plan is ")
-    assert answer.verdict in Page(result.report.read_text()).text
+    assert answer.verdict in " ".join(Page(result.report.read_text()).text.split())
 
 
 @pytest.mark.parametrize(

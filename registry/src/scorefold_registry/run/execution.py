@@ -7,7 +7,7 @@ import shutil
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from scorefold.artefacts import new_folder, read_json, write_json, write_text
-from scorefold.errors import ScorefoldError
+from scorefold.errors import PluginError, ScorefoldError
 from scorefold.interfaces import DataSource
 from scorefold.seeds import derive_seed
 from scorefold.stage import Executor, RunInfo, Show, StageContext, StageInfo, showing
@@ -35,11 +35,12 @@ from scorefold_registry.run.observers import Events, Observers, Own
 from scorefold_registry.run.os_process import cpu_seconds, peak_memory, restart_peak
 from scorefold_registry.run.progress import Silent
 from scorefold_registry.run.rehearsal import rehearse
-from scorefold_registry.run.report import write_report
+from scorefold_registry.run.report import CITATIONS, write_report
 from scorefold_registry.run.result import RunInterrupted, RunResult, StageResult
 from scorefold_registry.run.stage_builder import StageBuilder, StageWork, check_outcome, fingerprints
 from scorefold_registry.run.stage_folder import draw_again, write_stage
 from scorefold_registry.run.stage_values import Inputs, SeenOutcome, StageValues, changed_files, frozen
+from scorefold_registry.runfile.citations import citations
 from scorefold_registry.runfile.plan import Plan, PlannedStage
 from scorefold_registry.runfile.reader import RunFileError
 from scorefold_registry.runfile.yaml_reader import yaml_text
@@ -119,6 +120,8 @@ class RunExecution:
         folder, file = self.info.folder, self.plan.run
         write_text(folder / "run.yaml", file.text)
         write_text(folder / "resolved.yaml", yaml_text(self.resolved))
+        with suppress(PluginError):  # a citation that can't be read costs no run
+            write_text(folder / CITATIONS, citations(self.host.catalogue, self.plan).bibtex() + "\n")
         write_json(
             folder / "environment.json",
             describe_environment(self.host.plugins, self.builder.device, file.seed, team.processes()),

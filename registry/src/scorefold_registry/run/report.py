@@ -19,11 +19,11 @@ from pydantic import BaseModel, RootModel
 from scorefold.artefacts import read_json, write_text
 from scorefold.errors import ArtefactError, printable
 from scorefold_registry.components.file_names import file_name
-from scorefold_registry.components.stage_files import read_checked, read_result, read_stage
+from scorefold_registry.components.stage_files import read_answer, read_checked, read_result, read_stage
 from scorefold_registry.run.data_table import HEAD, NUMBERS, cells, summary_in
 from scorefold_registry.run.progress import duration, number_text
 from scorefold_registry.run.stage_folder import CAPTIONS
-from scorefold_registry.run.verdicts import answers, label_answers, stage_warnings
+from scorefold_registry.run.verdicts import Answer, alike, answers, label_answers, stage_warnings
 from scorefold_registry.runfile.yaml_reader import yaml_text
 
 LARGEST_SVG = 400_000
@@ -128,6 +128,14 @@ def write_report(folder: Path, sections: Sequence[tuple[str, str, str]], failure
     status = read_json(folder / "status.json")
     environment = read_json(folder / "environment.json")
     stages = [_stage_view(folder / stage["name"], stage) for stage in status["stages"]]
+    found = answers(folder, status["stages"])
+    with_own = {stage["name"] for stage in stages if stage["cautions"]}
+    said = {warning for answer in found for warning in answer.warnings}
+    for stage in stages:
+        # A verdict that has cautions of its own stands for all warnings of its stage.
+        own = stage["name"] in with_own
+        stage["unsaid"] = [] if own else [warning for warning in stage["warnings"] if warning not in said]
+    run_text = (folder / "run.yaml").read_text(encoding="utf-8")
     page = templates().get_template("report.html.j2")
     html = page.render(
         name=status["name"],
@@ -135,13 +143,17 @@ def write_report(folder: Path, sections: Sequence[tuple[str, str, str]], failure
         seconds=duration(status["seconds"]),
         command=status["command"],
         seed=environment["seed"],
-        answers=answers(folder, status["stages"]),
+        question=question_of(run_text),
+        verdicts=[_verdict(answer, stages) for answer in found],
+        comparisons=_comparisons(found),
+        methods=[stage for stage in stages if stage["computes"]],
+        papers=papers_of(folder),
         stages=stages,
         data_head=HEAD,
         data_numbers=NUMBERS,
         environment=environment,
         facts=environment_facts(environment),
-        run_text=(folder / "run.yaml").read_text(encoding="utf-8"),
+        run_text=run_text,
         sections=[clean_section(*section) for section in sections],
         failures=list(failures),
     )
@@ -161,7 +173,106 @@ def templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["number"] = number_text
+    environment.filters["spread"] = _spread
     return environment
+
+
+def question_of(run_text: str) -> tuple[str, str]:
+    """The question that the first comment of a run file asks, and the rest of this comment; empty where there is none.
+
+    >>> question_of("# Does it copy? Two models.\\nversion: 1")
+    ('Does it copy?', 'Two models.')
+    """
+    lines: list[str] = []
+    for line in run_text.splitlines():
+        text = line.removeprefix("#").strip()
+        if not line.startswith("#") or (lines and not text):
+            break
+        # A line for editors, and commands to copy, are no sentences.
+        if text and not text.startswith("yaml-language-server") and not line.startswith("#   "):
+            lines.append(text)
+    asked, mark, rest = " ".join(lines).partition("?")
+    return (asked + mark, rest.strip()) if mark and len(asked) < _QUESTION else ("", " ".join(lines))
+
+
+_QUESTION = 200
+"""Letters above which the text before a question mark is no question."""
+
+
+@dataclass(frozen=True)
+class VerdictView:
+    """A verdict as a page shows it: its ``first`` sentence and the ``rest``, and which stage asked which model."""
+
+    answer: Answer
+    first: str
+    rest: str
+    source: str
+
+
+def _spread(answer: Answer) -> tuple[str, str]:
+    """The value and the interval of an answer as text."""
+    if answer.number is None:
+        return "no single number", ""
+    if answer.between is None:
+        return number_text(answer.number), ""
+    value, low, high = alike(answer.number, *answer.between)
+    return value, f"{low} to {high}"
+
+
+def _verdict(answer: Answer, stages: Sequence[Mapping[str, Any]]) -> VerdictView:
+    first, _, rest = answer.said().partition(". ")
+    source = next((stage["source"] or "" for stage in stages if stage["name"] == answer.stage), "")
+    return VerdictView(answer, first if not rest else f"{first}.", rest, source)
+
+
+def _comparisons(found: Sequence[Answer]) -> list[list[Answer]]:
+    """For each comparison of several stages the answers that it is of."""
+    return [
+        [answer for answer in found if answer.stage and answer.quantity == compared.quantity]
+        for compared in found
+        if not compared.stage
+    ]
+
+
+@dataclass(frozen=True)
+class Paper:
+    """A paper to cite: its authors, title and year as one text, its link, and the components that it is cited for."""
+
+    text: str
+    link: str
+    components: str
+
+
+def papers_of(folder: Path) -> list[Paper]:
+    """The papers of ``citations.bib`` in a run's folder, in its order."""
+    file = folder / CITATIONS
+    if not file.is_file():
+        return []
+    found = []
+    for part in re.split(r"^% ", file.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
+        components, _, entry = part.partition("\n")
+        fields = {name.lower(): _plain(text) for name, text in _FIELD.findall(entry)}
+        authors = fields.get("author", "").split(" and ")
+        names = f"{authors[0]} and others" if len(authors) > 3 else ", ".join(authors)
+        said = ". ".join(filter(None, (names, fields.get("title", ""), fields.get("year", ""))))
+        doi, number = fields.get("doi", ""), fields.get("eprint", "")
+        link = f"https://arxiv.org/abs/{number}" if _ARXIV.fullmatch(number) else ""
+        link = f"https://doi.org/{doi}" if _DOI.fullmatch(doi) else link
+        found.append(Paper(said, link, components))
+    return found
+
+
+CITATIONS = "citations.bib"
+"""The file of a run's folder with what to cite for its methods."""
+
+_FIELD = re.compile(r"^\s*(\w+)\s*=\s*[{\"](.*?)[}\"],?\s*$", re.MULTILINE | re.DOTALL)
+_ARXIV = re.compile(r"\d{4}\.\d{4,5}|[a-z-]+/\d{7}")
+_DOI = re.compile(r"10\.\d{4,9}/[\w.()/:;-]+", re.ASCII)
+
+
+def _plain(text: str) -> str:
+    """A field of BibTeX without its braces and accents' backslashes."""
+    return " ".join(re.sub(r"[{}]|\\[^\w\s]?", "", text).split())
 
 
 def _stage_view(folder: Path, stage: Mapping[str, Any]) -> dict[str, Any]:
@@ -174,7 +285,8 @@ def _stage_view(folder: Path, stage: Mapping[str, Any]) -> dict[str, Any]:
         **stage,
         "component": stage["component"].partition("@")[0],
         "versioned": stage["component"],
-        "summary": facts["summary"],
+        "summary": facts["summary"].rstrip("."),
+        "computes": facts["source"] is None and resolved.get("load") is None,
         "verb": facts["verb"],
         "distribution": f"{facts['distribution']} {facts['version']}",
         "source": facts["source"],
@@ -191,6 +303,7 @@ def _stage_view(folder: Path, stage: Mapping[str, Any]) -> dict[str, Any]:
             {key: value for key, value in result.items() if key not in shown and value not in ({}, None)}
         ),
         "warnings": [text for _, text in stage_warnings(folder.parent, [stage])],
+        "cautions": (found := read_answer(folder)) is not None and found.caveats is not None,
         "by_label": label_answers(result),
         "data": None if data is None else {"heading": data.heading(), "rows": [cells(one) for one in data.columns]},
         "figures": figures_of(folder),

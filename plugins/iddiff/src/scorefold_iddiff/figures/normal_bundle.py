@@ -22,11 +22,17 @@ _PLATEAUS_SHOWN, _CUTS_SHOWN, _TICKS, _MARKED = 3, 3, 8, 40
 
 
 def draw(estimate: Estimate) -> Mapping[str, Figure]:
-    """The figures by name: estimate (the histogram), spectrum, and sigma and traces where a curve was measured."""
-    figures = {"estimate": estimate.plot(), "spectrum": spectra(estimate)}
-    if len(estimate.diagnostics["curve"]) > 1:
+    """The figures by name: sigma and traces where a curve was measured, spectrum, and estimate: the histogram, of a
+    value alone, since it is of one scale."""
+    figures = {}
+    curve = len(estimate.diagnostics["curve"]) > 1
+    if curve:
         figures["sigma"] = dimension_against_noise(estimate)
+    figures["spectrum"] = spectra(estimate)
+    if curve:
         figures["traces"] = traces_against_noise(estimate)
+    if estimate.value is not None:
+        figures["estimate"] = estimate.plot()
     return figures
 
 
