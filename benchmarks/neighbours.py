@@ -40,7 +40,7 @@ THEIRS: dict[str, tuple[Any, Callable[[X], float]]] = {
     "lpca": (configs.LPCAConfig(), lambda x: float(skdim.id.lPCA().fit_transform_pw(x, n_neighbors=50).mean())),
     "corrint": (configs.CorrIntConfig(), lambda x: float(skdim.id.CorrInt().fit(x).dimension_)),
     "danco": (configs.DANCoConfig(), lambda x: float(skdim.id.DANCo(ver="DANCoFit").fit(x).dimension_)),
-    "fishers": (configs.FisherSConfig(), lambda x: float(skdim.id.FisherS().fit(x).dimension_[0])),
+    "fishers": (configs.FisherSConfig(), lambda x: float(skdim.id.FisherS().fit(x).dimension_)),
     "ess": (configs.ESSConfig(), lambda x: float(skdim.id.ESS(random_state=0).fit(x, n_neighbors=30).dimension_)),
     "tle": (configs.TLEConfig(), _local("TLE", 20)),
     "mada": (configs.MADAConfig(), _local("MADA", 20)),

@@ -124,7 +124,8 @@ class Index:
         """The points as they are compared, made once."""
         key = (device, dtype)
         if getattr(self, "_made", (None,))[0] != key:
-            self._made = (key, self._moved(self.points).to(device, dtype), self._norms.to(device, dtype))
+            parts = [self._moved(part).to(device, dtype) for part in self.points.split(SHARD_ROWS)]
+            self._made = (key, torch.cat(parts), self._norms.to(device, dtype))
         return self._made[1], self._made[2]
 
     def _measured(self, x: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -38,7 +38,8 @@ def look(x: Tensor, seen: int) -> Tensor:
     distances = distances[:, 1:].clamp(min=TOUCHING * float(spread))
     small, large = distances[:, kept[1] - 1].median(), distances[:, kept[-1] - 1].median()
     # A radius is the distance of a pair, which rounding must not put on either side of it.
-    pairs = [((between < radius * (1 + 1e-6)).sum() - n).clamp(min=1).double() for radius in (small, large)]
+    counts = [torch.count_nonzero(between < radius * (1 + 1e-6)) - n for radius in (small, large)]
+    pairs = [count.clamp(min=1).double() for count in counts]
     dense, sparse = torch.quantile(distances[:, kept[1] - 1], torch.tensor([0.1, 0.9], dtype=x.dtype))
     density = [(pairs[1] / pairs[0]).log() / (large / small).log().clamp(min=EVEN) + 0.01, sparse / dense]
     logs = distances.log()
@@ -55,6 +56,6 @@ def look(x: Tensor, seen: int) -> Tensor:
     ]
     y = x[:, :seen] / x[:, :seen].std(0).clamp(min=1e-12 * float(spread))
     unit = y / y.norm(dim=1, keepdim=True).clamp(min=1e-12)
-    near = ((unit @ unit.T > SEPARATED).double().sum() - n) / (n * (n - 1)) + 1 / n**2
+    near = (torch.count_nonzero(unit @ unit.T > SEPARATED).double() - n) / (n * (n - 1)) + 1 / n**2
     tails = [norms.clamp(min=1e-12 * float(spread)).log().std() + 0.01, y.pow(4).mean()]
     return torch.stack([*slopes, *lengths, *density, *local, near, *tails])

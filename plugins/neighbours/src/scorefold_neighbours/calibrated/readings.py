@@ -13,6 +13,7 @@ from scorefold.interfaces import Estimator
 from scorefold.results import Estimate
 from scorefold_neighbours.estimators.points import QUANTITY
 from scorefold_toolkit.checks import answer_of
+from scorefold_toolkit.nearest import shared_neighbours
 
 
 @dataclass(frozen=True)
@@ -29,18 +30,25 @@ class Panel:
         """The readings above 0 by name, and why the others have none. Points (n, D) are in random order."""
         found: dict[str, float] = {}
         failed: dict[str, str] = {}
-        for name, estimator in self.estimators.items():
-            some = x[: self.points.get(name, len(x))]
-            try:
-                generator = torch.Generator().manual_seed(seed)
-                answer = answer_of(estimator.point_estimate, Estimate, some, generator=generator)
-            except Exception as error:  # any plugin's: one that fails is left out
-                failed[name] = f"it failed: {error}"
-                continue
-            if answer.quantity != QUANTITY:
-                failed[name] = f"it estimates another quantity: {answer.quantity}"
-            elif answer.value is None or not (math.isfinite(answer.value) and answer.value > 0):
-                failed[name] = "it gives no dimension above 0"
-            else:
-                found[name] = float(answer.value)
+        with shared_neighbours():
+            for name, estimator in self.estimators.items():
+                reading = self._reading(name, estimator, x, seed)
+                if isinstance(reading, str):
+                    failed[name] = reading
+                else:
+                    found[name] = reading
         return found, failed
+
+    def _reading(self, name: str, estimator: Estimator, x: Tensor, seed: int) -> float | str:
+        """The reading of one estimator, or why there is none."""
+        some = x[: self.points.get(name, len(x))]
+        try:
+            generator = torch.Generator().manual_seed(seed)
+            answer = answer_of(estimator.point_estimate, Estimate, some, generator=generator)
+        except Exception as error:  # any plugin's: one that fails is left out
+            return f"it failed: {error}"
+        if answer.quantity != QUANTITY:
+            return f"it estimates another quantity: {answer.quantity}"
+        if answer.value is None or not (math.isfinite(answer.value) and answer.value > 0):
+            return "it gives no dimension above 0"
+        return float(answer.value)

@@ -131,7 +131,7 @@ def tight(patches: Tensor, distances: Tensor) -> Tensor:
     pairs = ~torch.eye(count, dtype=torch.bool, device=u.device)
     s, t = (_inside(v, u, radius) / radius for v in (apart, reflected))
     kept = pairs & (s >= TIGHT) & (t >= TIGHT)
-    sums = (torch.where(kept, s, 1.0).log() + torch.where(kept, t, 1.0).log()).sum((1, 2))
+    sums = torch.where(kept, s * t, 1.0).log().sum((1, 2))
     near = distances / distances[:, -1:]
     central = near >= TIGHT
     alone = torch.where(central, near, 1.0).log().sum(1)
