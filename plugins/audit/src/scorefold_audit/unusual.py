@@ -101,7 +101,8 @@ def training_lists(search: Search, overlap: Overlap, held_out: Numbers, share: f
     list, of which ``share`` is false.
     """
     places = overlap.chosen
-    distances, found = search.nearest(search.points[places], NEIGHBOURS + 1)
+    around = overlap.around or search.around(places, NEIGHBOURS + 1)
+    distances, found = around.distances, around.index
     p = high(distances[:, -1], held_out)
     order = np.lexsort((-distances[:, -1], p))
     named = false_discovery_control(p) <= share

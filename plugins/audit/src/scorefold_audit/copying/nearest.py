@@ -8,8 +8,10 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from sklearn.neighbors import NearestNeighbors
+
+from scorefold_toolkit.nearest import Index
 
 Numbers = NDArray[np.float64]
 Rows = NDArray[np.float32]
@@ -33,7 +35,7 @@ BY_CHANCE = 1e-4
 
 class Search:
     """Nearest points among n fixed ones (n, D), all of them exact: by faiss above 100,000 points where it is installed
-    (the extra ``large``), else brute force for many coordinates and a tree for few."""
+    (the extra ``large``), else by ``Index``."""
 
     def __init__(self, points: Rows) -> None:
         self.points = points
@@ -44,7 +46,7 @@ class Search:
             self._index = faiss.IndexFlatL2(points.shape[1])
             self._index.add(np.ascontiguousarray(points))
         else:
-            self._tree = NearestNeighbors(algorithm="auto").fit(points)
+            self._found = Index(torch.from_numpy(points))
 
     def nearest(self, queries: Rows, count: int = 1) -> tuple[Numbers, Places]:
         """Distances (m, k) in increasing order and places (m, k) of the ``count`` nearest points, or of all if fewer.
@@ -57,7 +59,7 @@ class Search:
         if self._index is not None:
             found = self._index.search(np.ascontiguousarray(queries), count)[1]
         else:
-            found = self._tree.kneighbors(queries, count, return_distance=False)
+            found = self._found.nearest(torch.from_numpy(queries), count)[1].numpy()
         distances = np.empty(found.shape)
         step = max(1, _AT_ONCE // (count * max(1, queries.shape[1])))
         for start in range(0, len(queries), step):
@@ -67,11 +69,13 @@ class Search:
         order = np.argsort(distances, axis=1, kind="stable")
         return np.take_along_axis(distances, order, 1), np.take_along_axis(found, order, 1)
 
+    def around(self, places: Places, count: int) -> Neighbours:
+        """The ``count`` nearest points of those at these places (k,), which are among them unless they have copies."""
+        return Neighbours(*self.nearest(self.points[places], count))
+
     def own(self, places: Places) -> Numbers:
         """The distance (k,) of the points at these places (k,) from their nearest other point."""
-        distances, found = self.nearest(self.points[places], 2)
-        # A duplicate may come before the point itself: then both distances are 0.
-        return np.where(found[:, 0] == places, distances[:, -1], distances[:, 0])
+        return self.around(places, 2).apart(places)
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,12 @@ class Neighbours:
 
     def take(self, rows: NDArray[np.bool_]) -> Neighbours:
         return Neighbours(self.distances[rows], self.index[rows])
+
+    def apart(self, places: Places) -> Numbers:
+        """The distance (m,) of points that stand at these places (m,) themselves from their nearest other point."""
+        # A duplicate may come before the point itself: then both distances are 0.
+        second = min(1, self.index.shape[1] - 1)
+        return np.where(self.index[:, 0] == places, self.distances[:, second], self.distances[:, 0])
 
 
 @dataclass(frozen=True)

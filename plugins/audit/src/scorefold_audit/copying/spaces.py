@@ -17,6 +17,7 @@ from scorefold_audit.config import AuditOptions, SpaceName
 from scorefold_audit.copying import statistics as copies
 from scorefold_audit.copying.nearest import (
     BY_CHANCE,
+    NEIGHBOURS,
     Near,
     Neighbours,
     Numbers,
@@ -122,7 +123,7 @@ class Overlap:
 
     ``leaked`` says that there are more of the first than chance or the data's own duplicates explain (Fisher's test at
     5 %): such points say nothing of a model that copies and are left out. Otherwise they are as usual in these data as
-    among training points, and stay.
+    among training points, and stay. ``around`` are the neighbours of the training points chosen, themselves included.
     """
 
     rows: NDArray[np.bool_]
@@ -130,6 +131,7 @@ class Overlap:
     chosen: Places
     own: Numbers
     leaked: bool
+    around: Neighbours | None = None
 
     @property
     def searched(self) -> int:
@@ -163,9 +165,10 @@ def overlap_of(space: Space, neighbours: Neighbours, seed: int) -> Overlap:
             hint="give points that the model was not trained on, such as the test split",
         )
     chosen = np.sort(np.random.default_rng(seed).permutation(len(space.training))[:_DUPLICATES])
-    own = space.search.own(chosen) if len(space.training) > 1 else np.array([np.inf])
+    around = space.search.around(chosen, NEIGHBOURS + 1)
+    own = around.apart(chosen) if len(space.training) > 1 else np.array([np.inf])
     rates = Rates(int(rows.sum()), len(rows), int((own <= near_duplicate).sum()), len(chosen))
-    return Overlap(rows, near_duplicate, chosen, own, rates.p_more() < 0.05)
+    return Overlap(rows, near_duplicate, chosen, own, rates.p_more() < 0.05, around)
 
 
 @dataclass(frozen=True)
