@@ -187,7 +187,8 @@ def _others(index: Index, rows: Tensor, places: Tensor, count: int) -> tuple[Ten
     others = found != places[:, None]
     # A row that comes behind more copies of itself than are looked at is not among them: then the first goes.
     others[others.all(dim=1), 0] = False
-    return distances[others].view(-1, count), found[others].view(-1, count)
+    shape = (len(rows), count)
+    return distances[others].view(shape), found[others].view(shape)
 
 
 class Cloud:

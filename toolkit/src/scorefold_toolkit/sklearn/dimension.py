@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from sklearn import get_config
 from sklearn.base import clone
-from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import TransformerTags, check_consistent_length, check_random_state, column_or_1d
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
@@ -26,6 +25,7 @@ from scorefold.seeds import derive_generator, derive_seed
 from scorefold_toolkit.checks import answer_of
 from scorefold_toolkit.data.scale_checks import rounding_warning
 from scorefold_toolkit.libraries import library
+from scorefold_toolkit.nearest import nearest_neighbours
 from scorefold_toolkit.numerics import AGGREGATES, bootstrap_interval
 from scorefold_toolkit.sklearn.settings import InputError, SettingsInside
 from scorefold_toolkit.training import fit
@@ -171,9 +171,9 @@ class DimensionEstimator(SettingsInside):
         self.fit(X, y)
         points = self._checked(X)
         if not hasattr(self, "dimension_pw_"):
-            near = _neighbours(points, min(n_neighbors, len(points)) - 1)
+            _, near = nearest_neighbours(torch.from_numpy(points), min(n_neighbors, len(points)) - 1)
             self.dimension_pw_ = np.array(
-                [_value_or_nan(self._estimated(points[[i, *rows]])) for i, rows in enumerate(near)]
+                [_value_or_nan(self._estimated(points[[i, *rows]])) for i, rows in enumerate(near.tolist())]
             )
         if smooth:
             self._smooth(points, n_neighbors)
@@ -321,8 +321,8 @@ class DimensionEstimator(SettingsInside):
             raise InputError(
                 "smooth is asked for, and this estimator gives no dimension at single points", hint="use fit_pw"
             )
-        near = _neighbours(points, min(n_neighbors, len(points) - 1))
-        around = np.column_stack([np.arange(len(points)), near])
+        _, near = nearest_neighbours(torch.from_numpy(points), min(n_neighbors, len(points) - 1))
+        around = np.column_stack([np.arange(len(points)), near.numpy()])
         values = self.dimension_pw_[around]
         known = np.isfinite(values)
         count = np.maximum(known.sum(1), 1)
@@ -367,9 +367,3 @@ def _everywhere(answer: Estimate, count: int) -> Array:
     values = np.full(count, np.nan)
     values[answer.diagnostics.get("index", slice(None))] = answer.pointwise.numpy()
     return values
-
-
-def _neighbours(points: Array, count: int) -> Array:
-    """The nearest other points of each, (n, count)."""
-    found: Array = NearestNeighbors(n_neighbors=count).fit(points).kneighbors(return_distance=False)
-    return found

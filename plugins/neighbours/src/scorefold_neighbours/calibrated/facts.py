@@ -9,6 +9,7 @@ from torch import Tensor
 
 from scorefold.errors import DataError
 from scorefold_neighbours.estimators.pca import component_variances
+from scorefold_toolkit.nearest import nearest_neighbours
 
 LEAST = 30
 """The fewest distinct points that surrogates can be matched to."""
@@ -57,7 +58,7 @@ def measure(x: Tensor) -> Facts:
     axes = axes * torch.where(((x @ axes) ** 3).sum(0) < 0, -1.0, 1.0)
     variances = variances[:rank]
     y = x @ axes
-    distances, neighbours = _neighbours(y, max(10, min(len(y) - 1, 2 * rank, 30)))
+    distances, neighbours = nearest_neighbours(y, max(10, min(len(y) - 1, 2 * rank, 30)))
     # Of d directions, each makes up about a d-th of the squared distance between neighbours.
     logs = distances.log()
     local = float((logs[:, 9:10] - logs[:, :9]).mean()) ** -1
@@ -76,15 +77,6 @@ def measure(x: Tensor) -> Facts:
         marginals=shown.sort(dim=0).values,
         norms=y.norm(dim=1).sort().values,
     )
-
-
-def _neighbours(y: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The distances to the nearest neighbours of each point and their positions, (n, count) each, nearest first."""
-    from sklearn.neighbors import NearestNeighbors
-
-    finder = NearestNeighbors(n_neighbors=count).fit(y.numpy())
-    distances, positions = finder.kneighbors()
-    return torch.from_numpy(distances), torch.from_numpy(positions)
 
 
 def _noise(y: Tensor, variances: Tensor, neighbours: Tensor) -> float:
