@@ -20,7 +20,7 @@ Array = npt.NDArray[np.float64]
 
 TABLE = "balls.csv"
 """Mean statistics of balls with ten neighbours: a line for each dimension and number of points, from
-``benchmarks/balls.py``."""
+``benchmarks/_balls.py``."""
 
 
 def danco(config: DANCoConfig, cloud: Cloud, seed: int) -> float:

@@ -1,7 +1,7 @@
 """The statistics of balls that ``estimator:danco`` compares data with, as a table of the package.
 
-    python benchmarks/balls.py                 all cells, one after another (three minutes of CPU)
-    python benchmarks/balls.py --out balls.csv    into another file; cells that it has are kept
+    python benchmarks/_balls.py                 all cells, one after another (three minutes of CPU)
+    python benchmarks/_balls.py --out balls.csv    into another file; cells that it has are kept
 
 Each cell is a dimension and a number of points. It holds the mean over balls of the growth of norms, and of the
 direction and the concentration of angles, with ten neighbours. The balls of a cell have 20,000 points together, and
