@@ -1,7 +1,7 @@
 """The U-Net in plain torch against diffusers', as networks of score:denoising, at equal CPU time.
 
-Fashion-MNIST at 28 pixels (Debian's package dataset-fashion-mnist, or --root). The sides train in turns of some steps
-in one process, so that other work on the machine slows them alike, until each has used --minutes of CPU time. The
+Fashion-MNIST at 28 pixels (Debian's package dataset-fashion-mnist, or --root). In one process the side that has used
+less CPU time takes the next ten steps, so that other work on the machine slows both alike, up to --minutes each. The
 learning rate warms up and falls along a cosine of the time that a side has used. Losses are of 2,000 test images with
 one noise for all sides and averaged weights. Exits with 1 where the plain U-Net's last loss is above diffusers'.
 
@@ -92,9 +92,8 @@ def main() -> int:
     sides = {name: Side(host, name, data, seconds, options.seed) for name in SIDES}
     rows: list[Row] = []
     shown = 0.0
-    while left := [side for side in sides.values() if side.spent < seconds]:
-        for side in left:
-            side.turn()
+    while min(side.spent for side in sides.values()) < seconds:
+        min(sides.values(), key=lambda side: side.spent).turn()
         if min(side.spent for side in sides.values()) >= min(seconds, shown + 60):
             shown += 60
             for name, side in sides.items():
