@@ -150,6 +150,8 @@ def test_the_card_says_what_it_is_and_the_hub_reads_it(host: Host, run: RunResul
     assert metrics.items() <= values.items()
     for part in ("`data:sphere`", "dinh2017density", "{load: pushed}", "`cc-by-4.0`", "| evaluate | data test |"):
         assert part in card.content
+    facts = json.loads((run.folder / "flow/stage.json").read_text())
+    assert f"seed {facts['seed']}, in {facts['cpu_seconds']:.0f} CPU seconds." in card.content
     assert str(run.folder) not in card.content + (tmp_path / "pushed/run.yaml").read_text()
 
 
@@ -345,6 +347,7 @@ def test_points_in_memory_are_named(host: Host, tmp_path: Path) -> None:
         (["push", "RUN/samples", "./x"], "holds what a stage gave (data), and no component"),
         (["push", "RUN", "./x"], "is not a finished stage"),
         (["push", "RUN/flow", "./x", "--licence", "My own"], "expected an identifier as the Hub has them"),
+        (["push", "RUN/flow", "./x", "--data-licence", "My own"], "expected an identifier as the Hub has them"),
         (["push", "RUN/flow", "."], "exists already"),
         (["pull", "./nowhere"], "there is no folder"),
         (["pull", "./nowhere", "--revision", "v1"], "only the Hub has revisions"),

@@ -47,7 +47,7 @@ class Card:
             del header["model-index"]
         parts = [
             f"---\n{yaml_text(header)}---\n\n# {self.name}",
-            f"`{own.id}`: {own.component.summary}. Made with Scorefold ({own.distribution} {own.version}).",
+            f"`{own.id}`: {own.component.summary}. {self._made()}",
             _USE.format(folder=self.name, kind=own.component.kind, verb=_verb(own)),
             "\n".join(["## Data", "", *(_data(name, spec) for name, spec in self._data().items())]),
             _table("## Measured", ["verb", "data", "number", "value"], _rows(measured)),
@@ -59,6 +59,12 @@ class Card:
             "are.",
         ]
         return "\n\n".join(part for part in parts if part) + "\n"
+
+    def _made(self) -> str:
+        """What it was made with: the plugin, the seed of the stage, and the CPU time that it took where it is known."""
+        own, cpu = self.methods[0], self._facts.get("cpu_seconds")
+        took = "" if cpu is None else f", in {cpu:.0f} CPU seconds"
+        return f"Made with Scorefold ({own.distribution} {own.version}), seed {self._facts['seed']}{took}."
 
     def _licences(self) -> Iterator[str]:
         yield f"`{self.licence}`" if self.licence != UNKNOWN else "Nobody has named a licence for these weights."
