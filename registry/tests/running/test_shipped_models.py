@@ -89,9 +89,8 @@ def test_a_run_file_loads_the_model_of_a_package(bring: Callable[..., Path]) -> 
     assert "load: model:ball" in (run.folder / "resolved.yaml").read_text()
     model, kept = run.value("score"), load_state(folder)[0]
     assert all(torch.equal(value, kept[name].float()) for name, value in model.state_dict().items() if name in kept)
-    assert (
-        load("model:ball", progress=False).value.score(torch.ones(2, 3), torch.full((2,), 0.5)).dtype == torch.float32
-    )
+    model = load("model:ball", host=host, progress=False).value
+    assert model.score(torch.ones(2, 3), torch.full((2,), 0.5)).dtype == torch.float32
     # The name stands for what it holds: another model under it is another stage.
     shutil.rmtree(folder)
     with pytest.raises(ConfigError, match=r"use\.yaml:5:17: model:ball of fake-balls can't be used: there is no manif"):
