@@ -66,12 +66,36 @@ def test_minutes_are_timed_first_and_kept(tmp_path: Path) -> None:
     settings = TrainingConfig(minutes=0.002, batch_size=16)
     report = fit(TwoPhase(), points(), settings, checkpoint_dir=tmp_path)
     kept = json.loads((tmp_path / "steps.json").read_text())
-    assert kept == {"steps": report.steps, "minutes": 0.002}
+    assert kept == {"steps": report.steps, "minutes": 0.002, "batch_size": 16}
     assert report.steps >= 2
     other = tmp_path / "other"
     other.mkdir()
     (other / "steps.json").write_text(json.dumps({"steps": 31}))
     assert fit(TwoPhase(), points(), settings, checkpoint_dir=other).steps == 31
+
+
+@pytest.mark.usefixtures("_as_planned")
+def test_few_steps_take_smaller_batches_where_nobody_chose_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each point of a step takes a tenth of a millisecond: 44 steps of 256 points fit into 1.14 s, or 356 of 32."""
+
+    def timed(model: Any, place: int, train: Any, config: TrainingConfig, limit: float) -> float:
+        return 1e-4 * config.batch_size
+
+    monkeypatch.setattr("scorefold_toolkit.training.steps._seconds_a_step", timed)
+
+    def batch(minutes: float, folder: Path | None = None, **settings: Any) -> tuple[int, int | None]:
+        report = fit(
+            Quadratic(), points(400), TrainingConfig(minutes=minutes, ema=None, **settings), checkpoint_dir=folder
+        )
+        return report.steps, report.summary()["metrics"].get("batch size")
+
+    assert batch(0.02, tmp_path) == (356, 32)
+    assert json.loads((tmp_path / "steps.json").read_text())["batch_size"] == 32
+    assert batch(0.02, tmp_path) == (356, 32), "it is kept with the plan"
+    assert batch(0.02, accumulate=64) == (178, 64), "a part needs a point"
+    assert batch(0.02, batch_size=256) == (44, None), "it was chosen"
+    assert batch(0.2) == (1781, 64), "of 128 points there would be 890"
+    assert batch(0.5) == (1113, None), "a thousand fit"
 
 
 def test_steps_are_timed_again(tmp_path: Path) -> None:

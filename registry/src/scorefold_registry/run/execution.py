@@ -443,10 +443,12 @@ class RunExecution:
 
 
 def _note_steps(resolved: dict[str, Any], metrics: Mapping[str, Any]) -> bool:
-    """Write the steps that a training took into its resolved stage in place of its minutes, so that a run of the file
-    repeats it to the bit; whether there was something to write."""
+    """Write the steps and the batch of a training into its resolved stage in place of its minutes, so that a run of
+    the file repeats it; whether there was something to write."""
     training = resolved.get("config", {}).get("training")
     if not isinstance(training, dict) or training.get("minutes") is None or "steps" not in metrics:
         return False
     training.update(steps=int(metrics["steps"]), minutes=None)
+    if "batch size" in metrics:
+        training["batch_size"] = int(metrics["batch size"])
     return True

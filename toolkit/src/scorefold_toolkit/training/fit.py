@@ -96,7 +96,9 @@ def fit(
         processes.share((*model.parameters(), *model.buffers()))
         steps = config.steps
         if config.minutes is not None:
-            steps = steps_in(config.minutes, model, phases, data, config, processes, checkpoint_dir)
+            given = config.batch_size
+            config, steps = steps_in(config.minutes, model, phases, data, config, processes, checkpoint_dir)
+            report.batch_size = config.batch_size if config.batch_size != given else None
         shares = share_steps(phases, steps)
         with _interrupts(processes) as interrupt:
             task = Task(

@@ -35,7 +35,7 @@ class FitReport:
     held-out points under the averaged weights. ``best_validation`` is the lowest of these in the last phase, and
     ``warnings`` say what went wrong on the way. ``reference`` is the loss of something that learned nothing, in the
     last phase too, on the held-out points or on some of those of training, and ``reference_of`` says what that is; None
-    for none.
+    for none. ``batch_size`` is the batch where it was made smaller for the time there was, and None elsewhere.
 
     >>> report = FitReport(steps=20, history=[{"step": 10, "loss": 0.5}, {"step": 20, "loss": 0.4}])
     >>> report.last("loss")
@@ -50,6 +50,7 @@ class FitReport:
     final_learning_rate: float | None = None
     reference: float | None = None
     reference_of: str = ""
+    batch_size: int | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -92,6 +93,7 @@ class FitReport:
         """The report as JSON; ``metrics`` are its numbers, under names that read as words."""
         numbers = {
             "steps": self.steps,
+            "batch size": self.batch_size,
             "loss": self.last("loss"),
             f"loss of {self.reference_of}": self.reference,
             "best validation": self.best_validation,

@@ -110,6 +110,10 @@ _SHARE = 0.05
 """Of the minutes, what measuring a step may take."""
 
 
+_FEW, _SMALLEST = 1000, 32
+"""Fewer steps than these take smaller batches, where nobody chose the batch; and the smallest batch that is taken."""
+
+
 def steps_in(
     minutes: float,
     model: Trainable,
@@ -118,15 +122,46 @@ def steps_in(
     config: TrainingConfig,
     processes: OneProcess,
     folder: Path | None,
-) -> int:
-    """The steps over all phases that take so many minutes of wall time, measured on a copy of the model.
+) -> tuple[TrainingConfig, int]:
+    """The steps over all phases that take so many minutes of wall time, measured on a copy of the model, and the
+    configuration with the batch that they have.
 
     They are measured once and kept in ``folder``, so that a training that goes on there keeps its number. Phases that
-    state their own steps keep them; the others share the time that is left equally in steps.
+    state their own steps keep them; the others share the time that is left equally in steps. Where fewer than 1,000
+    steps fit, and nobody chose ``batch_size``, it is halved until as many fit, down to 32 points: a warm-up of 100
+    steps and averages over the last tenth of them need steps more than they need large batches.
     """
     kept = None if folder is None else folder / _FILE
     if kept is not None and kept.is_file():
-        return int(json.loads(kept.read_text())["steps"])
+        found = json.loads(kept.read_text())
+        return _with_batch(config, found.get("batch_size", config.batch_size)), int(found["steps"])
+    steps = _fitting(minutes, model, phases, train, config, processes)
+    size = min(config.batch_size, len(train))
+    if steps < _FEW and processes.count == 1 and "batch_size" not in config.model_fields_set:
+        while size > max(_SMALLEST, config.accumulate) and steps * min(config.batch_size, len(train)) < size * _FEW:
+            size = max(_SMALLEST, config.accumulate, size // 2)
+        if size < min(config.batch_size, len(train)):
+            config = _with_batch(config, size)
+            steps = _fitting(minutes, model, phases, train, config, processes)
+    if kept is not None and processes.rank == 0:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_text(kept, json.dumps({"steps": steps, "minutes": minutes, "batch_size": config.batch_size}))
+    return config, steps
+
+
+def _with_batch(config: TrainingConfig, size: int) -> TrainingConfig:
+    return config if size == config.batch_size else config.model_copy(update={"batch_size": size})
+
+
+def _fitting(
+    minutes: float,
+    model: Trainable,
+    phases: Sequence[Phase],
+    train: Dataset,
+    config: TrainingConfig,
+    processes: OneProcess,
+) -> int:
+    """The steps that fit into minutes, for all processes."""
     seconds = [
         _seconds_a_step(model, place, train, config, minutes * 60 * _SHARE / len(phases))
         for place in range(len(phases))
@@ -138,11 +173,7 @@ def steps_in(
     steps = stated + (len(free) * max(1, int(left / sum(free))) if free else 0)
     agreed = torch.tensor([steps], device=processes.device)
     processes.share([agreed])
-    steps = int(agreed.item())
-    if kept is not None and processes.rank == 0:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        write_text(kept, json.dumps({"steps": steps, "minutes": minutes}))
-    return steps
+    return int(agreed.item())
 
 
 def replanned(step: int, steps: int, *, left: float, each: float) -> int:
