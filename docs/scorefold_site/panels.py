@@ -20,6 +20,9 @@ from torch import Tensor
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, empty_figure, tidy
 from scorefold_registry.python import load
 
+LINES = 4
+"""How many geodesics are shown."""
+
 
 def draw(runs: Path, out: Path) -> None:
     """Writes the picture of four panels."""
@@ -57,16 +60,20 @@ def by_scale(axes: Axes, digits: Path, sphere: Path) -> None:
 
 
 def geodesics(axes: Axes, run: Path) -> None:
-    """Geodesics and straight lines between held-out points."""
-    x, y = load(run / "data", progress=False).value.load("train").x.T
-    axes.scatter(x, y, s=2, color=SOFT, linewidths=0)
-    for path in load_file(run / "paths/arrays.safetensors")["geodesics"]:
-        axes.plot(*path[[0, -1]].T, color=WARM, linewidth=1, linestyle="--")
-        axes.plot(*path.T, color=ACCENT, linewidth=1.6)
-        axes.plot(*path[[0, -1]].T, "o", color=INK, markersize=3)
+    """The longest geodesics between held-out points, and straight lines, with the second coordinate across."""
+    across, up = load(run / "data", progress=False).value.load("train").x.T.flip(0)
+    axes.scatter(across, up, s=2, color=SOFT, linewidths=0)
+    paths = load_file(run / "paths/arrays.safetensors")["geodesics"].flip(-1)
+    longest = (paths[:, 0] - paths[:, -1]).norm(dim=1).argsort(descending=True)[:LINES]
+    for number, path in enumerate(paths[longest]):
+        names = ("geodesics", "straight lines") if number == 0 else ("_", "_")
+        axes.plot(*path.T, color=ACCENT, linewidth=1.8, label=names[0])
+        axes.plot(*path[[0, -1]].T, color=WARM, linewidth=1, linestyle="--", label=names[1])
+        axes.plot(*path[[0, -1]].T, "o", color=INK, markersize=4)
     axes.set(xticks=[], yticks=[])
     axes.set_aspect("equal", adjustable="datalim")
-    _title(axes, "What lies between two points?", "geodesics (blue) follow the data; straight lines cut across")
+    axes.legend(frameon=False, fontsize=9, loc="upper right")
+    _title(axes, "What lies between two points?", "geodesics follow the data; straight lines cut across")
 
 
 def inpainting(axes: Axes, run: Path) -> None:
