@@ -127,6 +127,11 @@ def _items(host: Host, kit: Any, name: str | None) -> list[Any]:
         records = [item for item in records if name == item.name or normalise(name) == normalise(item.distribution)]
         if not records:
             entry = host.catalogue.resolve(name)
+            if entry.record.environment is not None:
+                raise PluginError(
+                    f"the checks import what they check, and {entry.qualified} has an environment of its own",
+                    hint=f"install {entry.record.brought_by} where scorefold-testing is, and check it there",
+                )
             return [kit.Item(entry.component, entry.qualified, entry.record.value)]
     found = [
         kit.Item(entry.component, entry.qualified, entry.record.value)
