@@ -13,11 +13,13 @@ from typing import Any
 
 import pytest
 
-from scorefold.errors import ScorefoldError
+from scorefold.errors import ArtefactError, ScorefoldError
 from scorefold_registry.cli.main import main
+from scorefold_registry.host import Host
 from scorefold_registry.plugins.environments import environment
 from scorefold_registry.plugins.environments.environment import environments_of
 from scorefold_registry.run.pipeline import run_file
+from scorefold_registry.run.stage_folder import load_stage
 
 RUN = """
 version: 1
@@ -58,6 +60,12 @@ def test_contradicting_versions_stand_in_one_run(world: Any, tmp_path: Path) -> 
     assert "one/estimator:toy-mean@1" in resolved
     assert "two/estimator:toy-mean@1" in resolved
     world.close()
+    (tmp_path / "empty.toml").touch()
+    with pytest.raises(ArtefactError, match=r"holds the state of estimator:toy-mean@1 of one 1.0") as caught:
+        load_stage(Host.discover(toml=tmp_path / "empty.toml"), done.folder / "now")
+    hint = "its plugin has an environment of its own: bring [environments.one] to scorefold.toml"
+    assert caught.value.hint == hint
+    assert load_stage(world.host(), done.folder / "now").value.value == done.value("now").value
     again = run(world, tmp_path, RUN, seconds="500", memory='"4GB"')
     assert [stage.reused for stage in again.stages] == [True, True, True]
     assert not any(each.runs for each in environments_of(world.hosts[-1].plugins))

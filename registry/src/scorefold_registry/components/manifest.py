@@ -51,7 +51,7 @@ class Reference(BaseModel, extra="forbid"):
 
 class Manifest(BaseModel):
     """What ``host.save`` writes beside a state; ``half`` where it has the parameters in less precision than they are
-    computed with."""
+    computed with, ``isolated`` where ``distribution`` is the name of an environment of the plugin's own."""
 
     component: str = Field(max_length=300)
     distribution: _Distribution
@@ -62,11 +62,21 @@ class Manifest(BaseModel):
     dtype: Literal["float16", "bfloat16", "float32", "float64"] | None
     fingerprint: str | None
     half: Annotated[bool, Field(strict=True)] = False
+    isolated: Annotated[bool, Field(strict=True)] = False
 
     @property
     def saved(self) -> str:
         """How messages name what the state is of."""
         return f"{self.component} of {self.distribution} {self.version}"
+
+    @property
+    def remedy(self) -> str:
+        """The line that brings back what the state is of."""
+        if self.isolated:
+            return (
+                f"its plugin has an environment of its own: bring [environments.{self.distribution}] to scorefold.toml"
+            )
+        return how_to_get(self.distribution, self.version)
 
 
 def check_manifest(raw: Mapping[str, Any], folder: Path) -> Manifest:
@@ -95,8 +105,10 @@ def installed(catalogue: Catalogue, manifest: Manifest, folder: Path) -> tuple[R
     try:
         reference = parse_reference(manifest.component)
         found = catalogue.resolve(f"{manifest.distribution}/{reference.id}")
+        if manifest.isolated is not (found.record.environment is not None):
+            raise PluginError(f"{found.record.label} is another plugin than that")
     except PluginError as error:
-        hint = how_to_get(manifest.distribution, manifest.version)
+        hint = manifest.remedy
         raise ArtefactError(f"{folder} holds the state of {manifest.saved}: {error.message}", hint=hint) from error
     revision = reference.revision or 1
     if revision > found.component.revision:
@@ -108,7 +120,7 @@ def other_revision(manifest: Manifest, folder: Path, found: Registered, why: str
     """The error for a state that the installed revision can't take over."""
     return ArtefactError(
         f"{folder} holds the state of {manifest.saved}; installed is revision {found.component.revision}, which {why}",
-        hint=how_to_get(manifest.distribution, manifest.version),
+        hint=manifest.remedy,
     )
 
 

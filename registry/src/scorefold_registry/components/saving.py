@@ -99,6 +99,7 @@ class _Writer:
             "seed": made.place.seed,
             "dtype": None if made.place.dtype is None else _word(made.place.dtype),
             "fingerprint": obj.fingerprint() if isinstance(obj, DataSource) else None,
+            **({} if made.registered.record.environment is None else {"isolated": True}),
         }
         tensors = own_tensors(self.builder, obj)
         halved = _halved(obj, tensors) if self.half else {}
