@@ -231,7 +231,8 @@ def _sentence(
     if interval is not None:
         said, low, high = alike(value, *interval)
         between = f" ({given} {low} to {high})"
-    return f"The {quantity} is {said}{between}.{_truth(value, interval, compared.truth)}{reading}"
+    verb = "are" if quantity.endswith("s") and quantity[-2:] not in ("as", "is", "os", "ss", "us") else "is"
+    return f"The {quantity} {verb} {said}{between}.{_truth(value, interval, compared.truth)}{reading}"
 
 
 def _truth(value: float, interval: tuple[float, float] | None, truth: float | None) -> str:
@@ -337,7 +338,7 @@ def crossing(curve: Sequence[tuple[float, float]], value: float) -> float | None
 
     None where it never does.
 
-    >>> crossing([(0.1, 4.0), (10.0, 2.0)], 3.0)
+    >>> round(crossing([(0.1, 4.0), (10.0, 2.0)], 3.0), 6)
     1.0
     """
     for (low, first), (high, second) in pairwise(curve):
