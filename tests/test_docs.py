@@ -15,6 +15,7 @@ from scorefold_registry.host import Host
 from scorefold_registry.runfile.plan import make_plan
 from scorefold_registry.runfile.reader import RunFileError, read
 from scorefold_site import sessions
+from scorefold_site.links import PAGES
 
 ROOT = Path(__file__).parent.parent
 DOCS = {path.name: path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
@@ -172,3 +173,15 @@ def test_links_between_files_hold_without_the_site(page: Path) -> None:
     """Pages that the site makes are linked to by the files that they are made from."""
     for target in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
         assert target.startswith("http") or (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda page: page.stem)
+def test_links_have_a_place_on_the_site_too(page: Path) -> None:
+    """A link out of ``docs/`` leads to a file that is a page of the site, and a link inside a page to a heading."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r"\]\(([^)#\s:]+)(?:#[^)]*)?\)", text):
+        place = (page.parent / target).resolve().relative_to(ROOT).as_posix()
+        assert place in PAGES or (place.startswith("docs/") and not place.endswith(".py")), target
+    headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    anchors = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= anchors
