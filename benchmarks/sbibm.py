@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
 import scorefold as sf
 from scorefold_conditional.sbibm.tasks import TASKS
@@ -74,7 +75,7 @@ def measured(options: argparse.Namespace, task: str, simulations: int, method: s
     metric = {"use": "metric:c2st", "config": within}
     asked = {"n": n, "conditions": 10, "batch_size": 20_000}
     stage = sf.assess(model, data, metrics=[metric], options=asked, **common)
-    values: list[float] = stage.arrays["C2ST"].tolist()
+    values: list[float] = load_file(stage.folder / "arrays.safetensors")["C2ST"].tolist()
     return values
 
 
