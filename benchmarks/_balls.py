@@ -28,7 +28,7 @@ TOGETHER, FEWEST = 20_000, 6
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path(package.__path__[0]) / TABLE)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(1)
     lines = options.out.read_text(encoding="utf-8").splitlines() if options.out.exists() else []
