@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-DEFAULT := core toolkit testing registry plugins/verbs plugins/standard plugins/neighbours plugins/iddiff plugins/pullback plugins/scoregeometry plugins/nonuniform plugins/conditional plugins/scorevae plugins/caflow plugins/allocation plugins/audit plugins/flowmatching plugins/checkpoints templates
+DEFAULT := core toolkit testing registry plugins/verbs plugins/standard plugins/neighbours plugins/iddiff plugins/pullback plugins/scoregeometry plugins/nonuniform plugins/conditional plugins/scorevae plugins/caflow plugins/allocation plugins/audit plugins/flowmatching plugins/checkpoints plugins/models templates
 OPTIONAL := plugins/dask plugins/tracking
 # npm bundles the page of explore, so explore is installed where npm is found.
 PAGED := plugins/explore
@@ -30,7 +30,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 # Two installations at once into one environment would disturb each other.
 .NOTPARALLEL:
-.PHONY: counts help install demo test heavy costs quick coverage attack mutate slow gpu matrix portable lowest lint format docs gallery bench known dist clean bridges run-bridges
+.PHONY: counts help install demo test heavy costs quick coverage attack mutate slow gpu models matrix portable lowest lint format docs gallery bench known dist clean bridges run-bridges
 
 help:  ## What there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -89,7 +89,7 @@ $(VENV)/installed-release: $(VENV)/tools
 
 install: $(VENV)/installed  ## Install Scorefold and its plugins into .venv
 
-demo: $(VENV)/installed  ## Answer: what is the intrinsic dimension of handwritten digits?
+demo: $(VENV)/installed  ## Ask four questions of a thousand images: dimension, paths, samples, copies
 	@$(BIN)/scorefold demo
 
 test: $(VENV)/installed-test  ## Run every test but the heavy and the slow ones
@@ -125,6 +125,10 @@ mutate: $(VENV)/installed-test  ## Change formulas one at a time, and say which 
 slow: $(VENV)/installed-test  ## Run the tests that train for minutes, some on Debian's dataset-fashion-mnist
 	@.ci/debian dataset-fashion-mnist
 	@$(BIN)/python -m pytest -n 2 -q -m slow
+
+models: $(VENV)/installed-test  ## Train the models of scorefold-models from seeds, and write them into it (a minute of CPU)
+	@.ci/debian dataset-fashion-mnist
+	@$(BIN)/python plugins/models/make/make.py
 
 gpu: $(VENV)/installed-test  ## Check everything on an accelerator: components, a resumed training, mixed precision; and time it
 	@$(BIN)/python benchmarks/gpu.py

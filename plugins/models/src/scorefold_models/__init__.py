@@ -1,0 +1,1 @@
+"""Trained models of Fashion-MNIST, and a thousand of its images."""
