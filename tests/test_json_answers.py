@@ -96,7 +96,7 @@ def test_an_answer_is_as_its_schema_says(
 ) -> None:
     work = shutil.copytree(folder, tmp_path / "work")
     monkeypatch.chdir(work)
-    # The demonstration trains for a minute; it is a run like others.
+    # The demonstration takes a minute; it is a run like others.
     monkeypatch.setattr("scorefold_registry.cli.commands.demo.files", lambda package: Packaged(work))
     monkeypatch.setattr("webbrowser.open", lambda address: False)
     (run,) = work.glob("runs/small/2*")

@@ -102,7 +102,9 @@ def test_the_demonstration_is_repeated_by_its_own_command(say: Say, monkeypatch:
     report = (Path(said.json["run"]) / "report.html").read_text()
     assert "scorefold demo --seed 4" in report
     assert "packaged" not in report
-    assert say("demo", "--quiet").out.startswith("What is the intrinsic dimension of handwritten digits?\n")
+    printed = say("demo", "--quiet").out
+    assert printed.startswith("Four questions of a thousand images of clothes")
+    assert printed.splitlines()[-1].endswith("report.html (next, with your own data: scorefold start mine.csv)")
 
 
 def test_errors_of_a_run_file_are_json_too(say: Say) -> None:
@@ -370,7 +372,7 @@ def test_the_packaged_demonstration_is_a_valid_run_file(say: Say) -> None:
     said = say("validate", str(files("scorefold_registry.cli") / "demo.yaml"), "--json")
     assert said.json["problems"] == []
     used = {stage["component"].partition("@")[0] for stage in said.json["stages"]}
-    assert {"data:digits", "score:denoising", "estimator:iddiff", "estimator:mle"} <= used
+    assert {"data:fashion-thousand", "score:denoising", "estimator:mle", "geometry:euclidean"} <= used
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 GROUPS: dict[str, dict[str, str]] = {
     "Start here": {
-        "demo": "train a score model on handwritten digits and estimate their dimension",
+        "demo": "ask four questions of a thousand images, by a model that comes along",
         "inspect": "show what a file of data holds, and what is wrong with it",
         "recommend": "which estimate of dimension to believe for a file of data",
         "audit": "whether a model copies its training data, and how good it is",

@@ -1,20 +1,51 @@
-"""``scorefold demo``: the intrinsic dimension of handwritten digits, from data to report."""
+"""``scorefold demo``: four questions of a thousand images, from data to report."""
 
 from __future__ import annotations
 
 from importlib.resources import as_file, files
 
-from scorefold_registry.cli.commands.run import add_run_options, run_and_print
+from scorefold_registry.cli.commands.run import (
+    INTERRUPTED,
+    add_run_options,
+    print_answers,
+    print_failures,
+    print_sentences,
+    run_plan_of,
+)
 from scorefold_registry.cli.options import Parser
+from scorefold_registry.cli.terminal import styled
+
+QUESTIONS = {
+    "What is the dimension of images of clothes?": ("dimension", "at-most"),
+    "What lies between two of them?": ("between", "straight"),
+    "What do samples of a model look like?": ("samples", "small-samples"),
+    "Does it copy?": ("copies",),
+}
+"""The questions, each with the stages of ``demo.yaml`` that answer it."""
 
 
 def run(arguments: list[str]) -> int:
-    """Run the packaged demonstration and print its answer and its report. The status is 0, or 130 after Ctrl-C."""
-    parser = Parser("demo", "What is the intrinsic dimension of handwritten digits?", "demo", "demo --seed 1")
+    """Run the packaged demonstration and print its answers. The last line names the report and the next command.
+
+    The status is 0, or 130 after Ctrl-C.
+    """
+    about = "Four questions of Fashion-MNIST: its dimension, what lies between two images, samples of a model, copies."
+    parser = Parser("demo", about, "demo", "demo --seed 1")
     add_run_options(parser)
     given = parser.parse_args(arguments)
     with as_file(files("scorefold_registry.cli") / "demo.yaml") as file:
         if not given.json:
-            print("What is the intrinsic dimension of handwritten digits?")
+            print("Four questions of a thousand images of clothes, Fashion-MNIST's, and of a model that comes along")
         seed = [] if given.seed is None else ["--seed", str(given.seed)]
-        return run_and_print(file, given, command=["scorefold", "demo", *seed], then="scorefold start mine.csv")
+        result = run_plan_of(file, given, command=["scorefold", "demo", *seed])
+    if result is None:
+        return INTERRUPTED
+    if given.json:
+        print_answers(result, as_json=True)
+        return 0
+    for question, stages in QUESTIONS.items():
+        print(styled(f"\n{question}", "heading"))
+        print_sentences(result, stages, others=False)
+    print_failures(result)
+    print(f"\nreport: {result.report} (next, with your own data: scorefold start mine.csv)")
+    return 0

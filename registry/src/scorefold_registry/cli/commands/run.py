@@ -57,18 +57,12 @@ def run_and_print(
     given: argparse.Namespace,
     *,
     sets: Sequence[str] = (),
-    command: Sequence[str] | None = None,
-    then: str = "",
 ) -> int:
-    """Run a file with progress on a terminal, then print the answers, the next command and the report, or JSON.
-
-    ``command`` is the command line that repeats the run, where that isn't ``scorefold run`` and the file. ``then`` is
-    the next command to type, by default one that opens the run.
-    """
-    result = run_plan_of(file, given, sets=sets, command=command)
+    """Run a file with progress on a terminal, then print the answers, the next command and the report, or JSON."""
+    result = run_plan_of(file, given, sets=sets)
     if result is None:
         return INTERRUPTED
-    print_answers(result, as_json=given.json, then=then or _next_step(result))
+    print_answers(result, as_json=given.json, then=_next_step(result))
     return 0
 
 
@@ -87,7 +81,8 @@ def _next_step(result: RunResult) -> str:
 def run_plan_of(
     file: Path, given: argparse.Namespace, *, sets: Sequence[str] = (), command: Sequence[str] | None = None
 ) -> RunResult | None:
-    """Run a file with progress on a terminal; None after Ctrl-C. The arguments are those of ``run_and_print``."""
+    """Run a file with progress on a terminal; None after Ctrl-C. ``command`` is the command line that repeats the run,
+    where that isn't ``scorefold run`` and the file."""
     from scorefold_registry.run.progress import progress_for
 
     host = discover_host()
@@ -120,28 +115,42 @@ def print_answers(
     """Print what a run answered, or some of its stages, the command to type ``then`` and where its report is; failing
     observers go to standard error."""
     from scorefold.artefacts import json_text
+    from scorefold_registry.run.verdicts import answers
+
+    if as_json:
+        facts = result.as_json()
+        given = [answer for answer in answers(result.folder, facts["stages"]) if only is None or answer.stage in only]
+        print_answer(json_text({**facts, "verdicts": [answer.as_json() for answer in given]}, indent=2))
+    else:
+        print()
+        print_sentences(result, only)
+        if then is not None:
+            print(printable(f"next: {then}"))
+        print(f"report: {result.report}")
+    print_failures(result)
+
+
+def print_sentences(result: RunResult, only: Collection[str] | None = None, *, others: bool = True) -> None:
+    """Print the answers of a run, or of some of its stages, with their cautions, and those of ``others``."""
     from scorefold_registry.run.verdicts import answers, stage_warnings
 
     facts = result.as_json()
     given = [answer for answer in answers(result.folder, facts["stages"]) if only is None or answer.stage in only]
-    if as_json:
-        print_answer(json_text({**facts, "verdicts": [answer.as_json() for answer in given]}, indent=2))
-    else:
-        print()
-        shown: set[str] = set()
-        for answer in given:
-            print(styled(wrapped(answer.sentence(), 2), "answer"))
-            for kind, line in answer.details():
-                text = wrapped(f"  {line}", 4)
-                print(styled(text, "warning") if kind == "caution" else text)
-            shown.update(answer.warnings)
-        answered = {answer.stage for answer in given}
-        for stage, warning in stage_warnings(result.folder, facts["stages"]):
-            # An estimate repeats those of its data.
-            if stage not in answered and warning not in shown:
-                print(styled(wrapped(printable(f"{stage}: caution: {warning}"), 2), "warning"))
-        if then is not None:
-            print(printable(f"next: {then}"))
-        print(f"report: {result.report}")
+    shown: set[str] = set()
+    for answer in given:
+        print(styled(wrapped(answer.sentence(), 2), "answer"))
+        for kind, line in answer.details():
+            text = wrapped(f"  {line}", 4)
+            print(styled(text, "warning") if kind == "caution" else text)
+        shown.update(answer.warnings)
+    answered = {answer.stage for answer in given}
+    for stage, warning in stage_warnings(result.folder, facts["stages"]):
+        # An estimate repeats those of its data.
+        if others and stage not in answered and warning not in shown:
+            print(styled(wrapped(printable(f"{stage}: caution: {warning}"), 2), "warning"))
+
+
+def print_failures(result: RunResult) -> None:
+    """Print what observers of a run failed in, to standard error."""
     for failure in result.failures:
         print(printable(failure.text()), file=sys.stderr)
