@@ -188,9 +188,10 @@ class KeptData:
                     pass
             with suppress(Exception):  # some objects can't be written
                 image = _Image(self._source)
-                self._comparable = _equal(image.read(), image.read())
-                alike = not self._comparable or _equal(image.read(), self._source)
-                self._image = image if alike else None
+                # Mostly one comparison: each copy that is looked at counts as memory of its own.
+                alike = _equal(image.read(), self._source)
+                self._comparable = alike or _equal(image.read(), image.read())
+                self._image = image if alike or not self._comparable else None
             self._source = None
         if self._image is None:
             return load_stage_value(self._host, self._folder, "cpu")  # type: ignore[no-any-return]
