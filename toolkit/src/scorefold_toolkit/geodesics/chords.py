@@ -139,11 +139,17 @@ class GraphChord(Metric):
 class MapChord(Metric):
     """G = identity I + weight J^T J of a map r with Jacobian J, here a field's ``score``: chords |r_(i+1) - r_i|.
 
-    One product J^T w a node gives the gradient, and two products with J the inner product.
+    One product J^T w a node gives the gradient, and two products with J the inner product. Each step is measured in so
+    many ``parts``, as by ``GraphChord``: a map that comes back to its value would let one step jump.
     """
 
-    def __init__(self, field: Field, weight: float, identity: float = 1.0) -> None:
-        self.field, self.weight, self.identity = field, weight, identity
+    def __init__(self, field: Field, weight: float, identity: float = 1.0, parts: int = 1) -> None:
+        self.field, self.weight, self.identity, self.parts = field, weight, identity, parts
+        self.jumps = parts == 1
+
+    def finer(self) -> Metric | None:
+        """With each step in eight parts."""
+        return MapChord(self.field, self.weight, self.identity, 2 * _PARTS) if self.parts == 1 else None
 
     def apply(self, x: Tensor, v: Tensor) -> Tensor:
         """identity v + weight J^T J v."""
@@ -172,15 +178,28 @@ class MapChord(Metric):
         return (across(uu, ww) - across(uw, uw)) / area
 
     def evaluate(self, path: Tensor, known: State) -> State:
-        """The map at the nodes, with the energy."""
-        image = self.field.score(path.flatten(0, 1)).unflatten(0, path.shape[:2])
-        across = self.weight * image.diff(dim=1).square().sum(2)
+        """The map at the ends of all parts, with the energy."""
+        cut = self._cut(path)
+        image = self.field.score(cut.flatten(0, 1)).unflatten(0, cut.shape[:2])
+        across = self.weight * self.parts * image.diff(dim=1).square().sum(2).unflatten(1, (-1, self.parts)).sum(2)
         return from_pieces(self.identity * path.diff(dim=1).square().sum(2) + across, image=image)
+
+    def length(self, path: Tensor, known: State) -> Tensor:
+        """The length of polylines by all parts of their steps, (B,)."""
+        if self.parts == 1:
+            return super().length(path, known)
+        return MapChord(self.field, self.weight, self.identity).length(self._cut(path), known)
+
+    def _cut(self, path: Tensor) -> Tensor:
+        """The ends of all parts of the steps, (B, N parts + 1, D)."""
+        return path if self.parts == 1 else between(path.shape[1] - 1, self.parts).to(path) @ path
 
     def gradient(self, path: Tensor, state: State) -> Tensor:
         """2N [identity (u_(k-1) - u_k) + weight J_k^T (dr_(k-1) - dr_k)]."""
-        u, changes = path.diff(dim=1), from_fluxes(state["image"].diff(dim=1))
-        back = self.field.pull(path.flatten(0, 1), changes.flatten(0, 1))[1].unflatten(0, path.shape[:2])
+        u, changes, cut = path.diff(dim=1), from_fluxes(state["image"].diff(dim=1)), self._cut(path)
+        back = self.field.pull(cut.flatten(0, 1), changes.flatten(0, 1))[1].unflatten(0, cut.shape[:2])
+        if self.parts > 1:
+            back = self.parts * between(u.shape[1], self.parts).to(path).T @ back
         answer: Tensor = 2 * u.shape[1] * (self.identity * from_fluxes(u) + self.weight * back)
         return answer
 
@@ -214,6 +233,10 @@ class FisherChord(MapChord):
         """By autograd, as for any metric."""
         return Metric.curvature(self, x, u, w)
 
+    def finer(self) -> Metric | None:
+        """None: u.dD is a sum over the parts of a step, so parts change nothing."""
+        return None
+
     def evaluate(self, path: Tensor, known: State) -> State:
         """The denoised nodes, with the energy."""
         image, u = self.field.score(path.flatten(0, 1)).unflatten(0, path.shape[:2]), path.diff(dim=1)
@@ -240,6 +263,10 @@ class PullbackChord(MapChord):
     def __init__(self, field: Differences) -> None:
         super().__init__(field, weight=1.0, identity=0.0)
         self._seen: tuple[Tensor, Tensor] | None = None
+
+    def finer(self) -> Metric | None:
+        """None: its images lie on a surface, and their chords are no shortcuts of energy."""
+        return None
 
     def matrix(self, x: Tensor) -> Tensor:
         """J^T J."""

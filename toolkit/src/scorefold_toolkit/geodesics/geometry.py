@@ -181,7 +181,7 @@ class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
             left, right = torch.triu_indices(len(x), len(x), 1, device=x.device)
             whole = torch.zeros(len(x), len(x), dtype=torch.float64)
             if len(left):
-                found = self._strict(self._solve(*self._pairs(x[left], x[right])))
+                found = self._strict(self._solve(*self._rows(x=x[left], y=x[right])))
                 whole[left, right] = found.length
                 whole = whole + whole.mT
                 way = way_round(whole)[left, right]
@@ -204,33 +204,28 @@ class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
         """The weighted barycentre of points (N, *E), (*E): Karcher's iteration from the point nearest to the others.
 
         A step is a straight move along the mean velocity of the geodesics. Its size is by Barzilai and Borwein's rule,
-        and is halved where the weighted sum of squared distances rises. Geodesics go on from those of the step before;
-        at the mean that is found they are solved anew. Raises ``DataError`` where the iteration does not end, and as
-        ``distance``.
+        and is halved where the weighted sum of squared distances rises. Raises ``DataError`` where the iteration does
+        not end, and as ``distance``.
         """
         (rows,) = self._rows(points=points)
         shares = barycentre_weights(points, weights).double()
         mean = rows[int((torch.cdist(rows, rows).square() @ shares).argmin())][None]
-        metric, size, allowed = self.path_metric(), 1.0, _PRINCIPAL
-        best, step, near = self._pull(mean, rows, shares)
-        sure = True
-        for count in range(_MEAN_STEPS + 1):
-            # A metric with a kink, as that of an energy at its least, stops the iteration before the last digits.
-            allowed = _STALLED if count == _MEAN_STEPS else _PRINCIPAL
-            if float(metric.inner(mean, step, step)) <= allowed**2 * best:
-                if sure:
-                    return self._events(mean, points)[0]
-                best, step, near = self._pull(mean, rows, shares)
-                sure = True
-                continue
-            value, pull, found = self._pull(mean + size * step, rows, shares, near)
+        metric, size = self.path_metric(), 1.0
+        best, step = self._pull(mean, rows, shares)
+        for _ in range(_MEAN_STEPS):
+            if float(metric.inner(mean, step, step)) <= _PRINCIPAL**2 * best:
+                return self._events(mean, points)[0]
+            value, pull = self._pull(mean + size * step, rows, shares)
             if value > best * (1 + 1e-3):
                 size /= 2
                 continue
             move, change = size * step, step - pull
-            mean, best, step, near, sure = mean + move, value, pull, found, False
+            mean, best, step = mean + move, value, pull
             size = float((move * change).sum() / change.square().sum().clamp_min(1e-300))
             size = min(max(size, 0.05), 2.0) if size > 0 else 1.0
+        # A metric with a kink, as that of an energy at its least, stops the iteration before the last digits.
+        if float(metric.inner(mean, step, step)) <= _STALLED**2 * best:
+            return self._events(mean, points)[0]
         raise DataError(
             f"no barycentre was found in {_MEAN_STEPS} steps", hint="take points nearer to one another, or more noise"
         )
@@ -252,7 +247,7 @@ class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
     def solve(self, x: Tensor, y: Tensor) -> Geodesics:
         """The geodesics of pairs (B, *E), with lengths, errors, and the reason of each that is withheld, whose length
         is NaN. Paths are of flattened events in float64."""
-        found = self._solve(*self._pairs(x, y))
+        found = self._solve(*self._rows(x=x, y=y))
         return replace(found, length=torch.where(found.withheld, torch.nan, found.length))
 
     def lengths(self, points: Tensor) -> Tensor:
@@ -267,7 +262,7 @@ class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
     def reasons(self, x: Tensor, y: Tensor) -> list[str]:
         """Why the path of each pair (B, *E) is no interpolation of data: withheld, or outside the support; "" for the
         others. ``do: interpolate`` leaves those with a reason out."""
-        found = self._solve(*self._pairs(x, y))
+        found = self._solve(*self._rows(x=x, y=y))
         given = (~found.withheld).nonzero()[:, 0]
         texts = list(found.reasons)
         if len(given):
@@ -324,32 +319,23 @@ class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
             return velocity
         return shot(self.path_metric(), a, b, velocity, tolerance=self.aim)
 
-    def _pull(
-        self, mean: Tensor, rows: Tensor, shares: Tensor, near: Geodesics | None = None
-    ) -> tuple[float, Tensor, Geodesics]:
-        """The weighted sum of squared distances from a point (1, D), half its negative gradient, (1, D), and the
-        geodesics, by those from a point nearby."""
-        found = self._strict(self._solve(mean.expand_as(rows).contiguous(), rows, near))
-        return float(shares @ found.length.square()), (shares @ found.velocity())[None], found
+    def _pull(self, mean: Tensor, rows: Tensor, shares: Tensor) -> tuple[float, Tensor]:
+        """The weighted sum of squared distances from a point (1, D), and half its negative gradient, (1, D)."""
+        found = self._strict(self._solve(mean.expand_as(rows).contiguous(), rows))
+        return float(shares @ found.length.square()), (shares @ found.velocity())[None]
 
-    def _solve(self, a: Tensor, b: Tensor, near: Geodesics | None = None) -> Geodesics:
+    def _solve(self, a: Tensor, b: Tensor) -> Geodesics:
         """The geodesics of rows (B, D); those of the last call again where nothing changed."""
         versions = version(self)
         last = self._last
-        if (
-            near is None
-            and last is not None
-            and last[2] == versions
-            and torch.equal(last[0], a)
-            and torch.equal(last[1], b)
-        ):
+        if last is not None and last[2] == versions and torch.equal(last[0], a) and torch.equal(last[1], b):
             return last[3]
         solver = self.config.solver
         settings = SolverSettings(solver.points, solver.tolerance, solver.steps, solver.richardson)
         with torch.no_grad():
-            starts = self.extra_starts(a, b) if len(a) and near is None else ()
-            found = solve(self.path_metric(), a, b, settings, starts, near)
-        self._last = (a.clone(), b.clone(), versions, found) if near is None else None
+            starts = self.extra_starts(a, b) if len(a) else ()
+            found = solve(self.path_metric(), a, b, settings, starts)
+        self._last = (a.clone(), b.clone(), versions, found)
         return found
 
     def _strict(self, found: Geodesics) -> Geodesics:
@@ -360,10 +346,6 @@ class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
                 hint=f"{self.remedy}; solve(x, y) returns the reason of each pair",
             )
         return found
-
-    def _pairs(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        a, b = self._rows(x=x, y=y)
-        return a, b
 
     def _events(self, rows: Tensor, like: Tensor) -> Tensor:
         return rows.to(like).reshape(len(rows), *self.event_shape)

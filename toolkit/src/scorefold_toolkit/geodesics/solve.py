@@ -191,7 +191,6 @@ def solve(
     end: Tensor,
     settings: SolverSettings | None = None,
     starts: Sequence[Tensor] = (),
-    near: Geodesics | None = None,
 ) -> Geodesics:
     """The geodesics between ends (B, D) in float64, in batches of pairs.
 
@@ -200,8 +199,7 @@ def solve(
     the path before, cut into equal Euclidean steps: points leave steep places, and the path would jump over them. The
     length is recomputed on four times the points. Where the two differ by more than 2 % each step is measured at more
     points, if the metric can, or else the grid is doubled, twice at most. A length that is still not resolved, or not
-    converged, is withheld. Where ``near`` holds geodesics between ends nearby, their paths, moved to the ends, are the
-    only starts, and the two finest grids the only ones: far fewer calls, and no look for other valleys.
+    converged, is withheld.
 
     >>> import torch
     >>> from scorefold_toolkit.geodesics import Field, GraphChord
@@ -217,8 +215,7 @@ def solve(
     parts = []
     for first in range(0, max(1, len(start)), size):
         part = slice(first, first + size)
-        known = None if near is None else near.take(torch.arange(len(start))[part])
-        parts.append(_surely(metric, start[part], end[part], settings, [each[part] for each in starts], known))
+        parts.append(_surely(metric, start[part], end[part], settings, [each[part] for each in starts]))
         report(min(first + size, len(start)), len(start), "geodesics")
     if len(parts) == 1:
         return parts[0]
@@ -231,16 +228,11 @@ def solve(
 
 
 def _surely(
-    metric: Metric,
-    start: Tensor,
-    end: Tensor,
-    settings: SolverSettings,
-    starts: Sequence[Tensor],
-    near: Geodesics | None,
+    metric: Metric, start: Tensor, end: Tensor, settings: SolverSettings, starts: Sequence[Tensor]
 ) -> Geodesics:
     """The geodesics of pairs. Those that do not converge are solved again with a metric whose gradient is exact, and
     those that are still withheld with one that measures more points of each step."""
-    found = _solved(metric, start, end, settings, starts, near)
+    found = _solved(metric, start, end, settings, starts)
     for other, reasons in ((metric.sure(), (NOT_CONVERGED,)), (metric.finer(), (NOT_CONVERGED, NOT_RESOLVED))):
         left = [row for row, reason in enumerate(found.reasons) if reason in reasons]
         if other is None or not left:
@@ -258,12 +250,7 @@ def _surely(
 
 
 def _solved(
-    metric: Metric,
-    start: Tensor,
-    end: Tensor,
-    settings: SolverSettings,
-    starts: Sequence[Tensor],
-    near: Geodesics | None = None,
+    metric: Metric, start: Tensor, end: Tensor, settings: SolverSettings, starts: Sequence[Tensor]
 ) -> Geodesics:
     batch = len(start)
     zeros, none = (start.new_zeros(batch) for _ in range(5)), torch.zeros(batch, dtype=torch.long)
@@ -276,11 +263,8 @@ def _solved(
         return answer
     a, b = start[apart], end[apart]
     known = metric.known(a, b)
-    if near is None:
-        line = straight(a, b, _coarsest(settings.points))
-        first = [_bent(line, 1.0), _bent(line, -1.0), *(respaced(each[apart], line.shape[1] - 1) for each in starts)]
-    else:
-        first = [_moved(near.take(apart), a, b, settings.points // 2)]
+    line = straight(a, b, _coarsest(settings.points))
+    first = [_bent(line, 1.0), _bent(line, -1.0), *(respaced(each[apart], line.shape[1] - 1) for each in starts)]
     flat = metric.evaluate(straight(a, b, settings.points), known)["energy"]
     _climb(metric, torch.cat(first), torch.arange(len(apart)).repeat(len(first)), known, settings, apart, flat, answer)
     return answer
@@ -291,14 +275,6 @@ def _coarsest(points: int) -> int:
     while points % 2 == 0 and points // 2 >= _COARSE:
         points //= 2
     return points
-
-
-def _moved(near: Geodesics, start: Tensor, end: Tensor, steps: int) -> Tensor:
-    """Paths of so many steps from geodesics nearby, each point moved as its share of the two ends is."""
-    path = near.at(torch.linspace(0, 1, steps + 1, dtype=start.dtype))
-    found = path + straight(start - path[:, 0], end - path[:, -1], steps)
-    found[:, 0], found[:, -1] = start, end
-    return found
 
 
 def _bent(line: Tensor, sign: float) -> Tensor:

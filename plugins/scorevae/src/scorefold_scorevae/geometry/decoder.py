@@ -92,9 +92,9 @@ class DecoderGeometry(SolvedGeometry):
         codes: Tensor = model.draw_codes(n, generator=generator)
         return codes
 
-    def _solve(self, a: Tensor, b: Tensor, near: Geodesics | None = None) -> Geodesics:
+    def _solve(self, a: Tensor, b: Tensor) -> Geodesics:
         """Pairs with a singular metric at an end are withheld: other paths are as short as theirs."""
-        found = super()._solve(a, b, near)
+        found = super()._solve(a, b)
         flat = (self._condition(torch.cat([a, b])) < _FLAT).reshape(2, -1).any(0)
         reasons = [_SINGULAR if bad else reason for bad, reason in zip(flat, found.reasons, strict=True)]
         return replace(found, reasons=reasons)
