@@ -54,6 +54,7 @@ def test_ticks_are_round(module: Any, low: float, high: float, expected: list[fl
         (0.02, 30, [0.1, 1, 10]),
         (27, 14000, [100, 1000, 10000]),
         (0.5, 4, [0.5, 1, 2]),
+        (1.104, 2.766, [1.5, 2, 2.5]),
         (1e-9, 1e9, [1e-9, 1e-5, 1e-1, 1e3, 1e7]),
     ],
 )

@@ -36,7 +36,7 @@ export function logTicks(low, high) {
     }
     if (found.length >= 3) return found.length > 7 ? found.filter((_, index) => index % Math.ceil(found.length / 6) === 0) : found;
   }
-  return ticks(low, high, 3).filter((one) => one > 0);
+  return ticks(low, high).filter((one) => one > 0);
 }
 
 function axis(values, logarithmic, start, end, stretched) {
