@@ -254,7 +254,7 @@ def papers_of(folder: Path) -> list[Paper]:
         fields = {name.lower(): _plain(text) for name, text in _FIELD.findall(entry)}
         authors = fields.get("author", "").split(" and ")
         names = f"{authors[0]} and others" if len(authors) > 3 else ", ".join(authors)
-        said = ". ".join(filter(None, (names, fields.get("title", ""), fields.get("year", ""))))
+        said = ". ".join(filter(None, (names.rstrip("."), fields.get("title", ""), fields.get("year", ""))))
         doi, number = fields.get("doi", ""), fields.get("eprint", "")
         link = f"https://arxiv.org/abs/{number}" if _ARXIV.fullmatch(number) else ""
         link = f"https://doi.org/{doi}" if _DOI.fullmatch(doi) else link
