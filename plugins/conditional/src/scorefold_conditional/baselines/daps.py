@@ -16,6 +16,7 @@ from torch import Tensor
 
 from scorefold.data import Condition, condition_rows, map_condition
 from scorefold.diffusion import SAMPLERS, time_grid
+from scorefold.diffusion.process import Isotropic
 from scorefold.diffusion.samplers import Sampler
 from scorefold.errors import ConfigError
 from scorefold.interfaces import ScoreModel
@@ -110,16 +111,18 @@ class DAPS(DPS):
             return operator(covariance(operator.adjoint(v))) + std**2 * v
 
         weighed = conjugate_gradients(spread, seen - operator(guess), _STEPS)
-        return guess + covariance(operator.adjoint(weighed))
+        drawn: Tensor = guess + covariance(operator.adjoint(weighed))
+        return drawn
 
     def _centre(self, x: Tensor, t: Tensor, sampler: str | Sampler, generator: torch.Generator | None) -> Tensor:
         """The denoised estimate of x (B, *E), after the ODE where there are steps for it."""
         process = self.process
         steps = self.config.ode_steps
         if steps and float(t[0]) > process.t_min:
-            ends = process.noise_to_signal(torch.stack([t[0], t.new_tensor(process.t_min)]).double()).log()
-            levels = torch.linspace(float(ends[0]), float(ends[1]), steps + 1, dtype=torch.float64).exp()
-            times = process.time_at(levels)
+            times = torch.linspace(float(t[0]), process.t_min, steps + 1, dtype=torch.float64)
+            if isinstance(process, Isotropic):  # at levels in one ratio
+                ends = process.noise_to_signal(times[[0, -1]]).log().tolist()
+                times = process.time_at(torch.linspace(*ends, steps + 1, dtype=torch.float64).exp())
             walk = SAMPLERS[sampler] if isinstance(sampler, str) else sampler
             x, _ = walk(self.prior.bind(generator=generator), process, x, times, generator=generator)
             t = t.new_full((len(x),), process.t_min)
