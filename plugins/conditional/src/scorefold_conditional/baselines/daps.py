@@ -121,8 +121,8 @@ class DAPS(DPS):
         if steps and float(t[0]) > process.t_min:
             times = torch.linspace(float(t[0]), process.t_min, steps + 1, dtype=torch.float64)
             if isinstance(process, Isotropic):  # at levels in one ratio
-                ends = process.noise_to_signal(times[[0, -1]]).log().tolist()
-                times = process.time_at(torch.linspace(*ends, steps + 1, dtype=torch.float64).exp())
+                first, last = map(float, process.noise_to_signal(times[[0, -1]]).log())
+                times = process.time_at(torch.linspace(first, last, steps + 1, dtype=torch.float64).exp())
             walk = SAMPLERS[sampler] if isinstance(sampler, str) else sampler
             x, _ = walk(self.prior.bind(generator=generator), process, x, times, generator=generator)
             t = t.new_full((len(x),), process.t_min)
