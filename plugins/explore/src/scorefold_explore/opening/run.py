@@ -115,10 +115,17 @@ def _state(folder: Path) -> str:
     return "running" if folder.name.endswith(".partial") else "interrupted"
 
 
+def _computed(file: Path) -> float:
+    """The time at which a stage was computed; a file may be written again later, as with figures that are redrawn."""
+    with suppress(ArtefactError, AttributeError, TypeError, ValueError):
+        return float(read_json(file).get("computed"))
+    return file.stat().st_mtime
+
+
 def _load_all(host: Host, folder: Path, leave: frozenset[str] = frozenset()) -> tuple[dict[str, Any], list[str]]:
     """The stages of a run, but for those to ``leave`` out, and notes about them."""
     loaded, notes = {}, []
-    files = sorted(folder.glob("*/stage.json"), key=lambda file: file.stat().st_mtime)
+    files = sorted(folder.glob("*/stage.json"), key=_computed)
     for file in files:
         if file.parent.name in leave:
             continue
