@@ -164,7 +164,7 @@ def test_interpolate_puts_denoised_straight_lines_beside_geodesics(host: Host) -
     assert metrics["denoised straight lines from the data"] == pytest.approx(0, abs=1e-6)
     assert answer["baselines"]["straight, denoised"] == metrics["denoised straight lines from the data"]
     assert 0 < answer["baselines"]["straight"] < answer["value"]
-    assert ", denoised at " in answer["reading"]
+    assert "no closer than denoised straight lines" in answer["verdict"]
 
 
 def test_pictures_of_images_have_denoised_rows_below_geodesics_and_lines(host: Host) -> None:

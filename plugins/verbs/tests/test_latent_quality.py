@@ -252,7 +252,7 @@ def test_what_another_component_makes_of_the_points_stands_beside() -> None:
     drawn = other.decode(other.encode(shown.originals), generator=context(dtype=torch.float64).generator("beside"))
     assert torch.equal(shown.beside, drawn)
     names = [label.get_text() for label in reconstructions(shown)["reconstructions"].axes[0].get_yticklabels()]
-    assert names == ["original", "decoded", "beside"]
+    assert names == ["original", "decoded", "other model"]
     plain = run(reconstruct, Linear(IMAGE, (1.0,), (0.3,)), source, ReconstructOptions(shown=3))
     assert outcome.result["answer"] == plain.result["answer"]
 

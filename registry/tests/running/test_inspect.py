@@ -123,9 +123,10 @@ def test_the_report_and_the_terminal_show_the_same(say: Say, table: Path, run: C
     assert "greatest:" not in page
     Path("run.yaml").write_text(file)
     said = say("run", "run.yaml", "--quiet")
-    answer, note, *rest = said.out.strip().splitlines()
-    assert answer.startswith("estimator:tiny-mean")
-    assert note.startswith("  warning: the columns' spreads differ 1000-fold")
+    answer, *rest = said.out.strip().splitlines()
+    note = next(line for line in rest if line.startswith("  caution: "))
+    assert answer.startswith("mean: The intrinsic dimension is")
+    assert note.startswith("  caution: the columns' spreads differ 1000-fold")
     assert "scale: columns" in note
     assert len([line for line in rest if "columns: [-id]" in line]) == 1
     assert said.out.count("scale: columns") == 1

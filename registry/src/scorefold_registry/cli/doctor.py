@@ -159,8 +159,10 @@ def _unmet(record: PluginRecord, missing: Unmet, plugins: Iterable[PluginRecord]
     rivals = [other for other in plugins if other is not record and contradicting(missing.wanted, other.requires)]
     if not rivals:
         return Finding(missing.what, missing.fix)
-    who = " and ".join(f"{other.distribution} ({contradicting(missing.wanted, other.requires)})" for other in rivals)
-    what = f"{missing.what}; both can't be met here, since {who} needs another"
+    first = rivals[0]
+    others = " and others" if rivals[1:] else ""
+    who = f"{first.distribution} ({contradicting(missing.wanted, first.requires)}){others}"
+    what = f"{missing.what}; both can't be met here, since another version is needed by {who}"
     return Finding(what, f"isolate it: scorefold plugins add {record.distribution} --isolated")
 
 

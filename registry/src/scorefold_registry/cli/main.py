@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import gc
 import io
 import os
 import signal
@@ -71,8 +70,7 @@ HOLDS, FAILS, ERROR, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
 def main(argv: list[str] | None = None) -> int:
     """Runs a command and returns its exit status: 0 what was asked holds, 1 it does not, 2 an error."""
     _open_all()
-    # At its end Python would look through all objects several times, which takes 0.4 s with torch.
-    atexit.register(gc.freeze)
+    atexit.register(_end_soon)
     settle_threads()
     if torchrun_processes() > 1 and os.environ["RANK"] != "0":
         return _follow(list(sys.argv[1:] if argv is None else argv))
@@ -86,6 +84,13 @@ def main(argv: list[str] | None = None) -> int:
             except BrokenPipeError:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         return PIPE_CLOSED
+
+
+def _end_soon() -> None:
+    """At its end Python would look through all objects several times, which takes 0.4 s with torch."""
+    import gc
+
+    gc.freeze()
 
 
 def _open_all() -> None:

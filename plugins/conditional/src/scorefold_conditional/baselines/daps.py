@@ -71,6 +71,8 @@ class DAPS(DPS):
                 f"guidance = {guidance} was asked of score:daps, which draws given the observation; expected 1",
                 hint="score:dps weighs the observation by guidance",
             )
+        if n < 0:
+            raise ConfigError(f"{n} draws were asked for; expected 0 or more")
         if condition is None:
             asked = {"steps": steps, "sampler": sampler, "spacing": spacing, "to_zero": to_zero}
             return super().sample(n, generator=generator, **asked, **options)
@@ -118,7 +120,7 @@ class DAPS(DPS):
         """The denoised estimate of x (B, *E), after the ODE where there are steps for it."""
         process = self.process
         steps = self.config.ode_steps
-        if steps and float(t[0]) > process.t_min:
+        if steps and len(t) and float(t[0]) > process.t_min:
             times = torch.linspace(float(t[0]), process.t_min, steps + 1, dtype=torch.float64)
             if isinstance(process, Isotropic):  # at levels in one ratio
                 first, last = map(float, process.noise_to_signal(times[[0, -1]]).log())
