@@ -1,4 +1,4 @@
-"""What an environment of its own costs a plugin, beside the same plugin in this process.
+"""Cost of an environment of its own for a plugin, beside the same plugin in this process.
 
     python benchmarks/isolation.py [--rounds N]
 

@@ -59,7 +59,7 @@ THEIRS: dict[str, tuple[Any, Callable[[X], float]]] = {
     ),
 }
 ALL_PAIRS = {"corrint", "danco", "fishers", "mada", "knn", "ph"}
-"""What scikit-dimension holds all distances for, or has a table for."""
+"""Methods for which scikit-dimension holds all distances, or has a table."""
 
 OURS_TOO = {"danco", "ph", "knn"}
 """Of these, ours that holds as much."""

@@ -57,7 +57,7 @@ GATES = ("graph", "fermat", "residual")
 
 
 class Counted:
-    """Counts of all rows that a score was asked for, and of rows with a derivative."""
+    """Numbers of rows for which a score was asked, with and without a derivative."""
 
     def __init__(self, model: ScoreModel) -> None:
         self.rows = self.derived = 0

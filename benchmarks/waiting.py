@@ -28,7 +28,7 @@ from typing import NamedTuple
 import numpy as np
 
 FIRST_STEP, REUSED = 1.2, 1.3
-"""How many times the script's time a first step may take, and how many times torch's import a reused run."""
+"""Limits: a first step beside the script by hand, and a reused run beside the import of torch."""
 
 
 class Spent(NamedTuple):

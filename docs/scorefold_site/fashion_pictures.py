@@ -87,7 +87,7 @@ def dimension_by_class(data: Any) -> Figure:
 
 
 def solved(host: Host, score: Any, data: Any, given: str, operator: dict[str, Any]) -> Figure:
-    """What is given, draws by PiGDM on the score, their mean and the truth, a row for each image."""
+    """The given part, draws by PiGDM on the score, their mean and the truth, a row for each image."""
     masked = operator["name"] == "mask"
     pairs = host.create("data:paired", {"operator": operator, "seed": 0, "mask": masked}, data=data)
     test = pairs.load("test").take(torch.arange(IMAGES))
