@@ -120,8 +120,9 @@ def of_copies(found: Copying) -> Finding:
     """Fisher's exact test of how many samples, against held-out points, are three times nearer to a training point
     than to the next one."""
     rates = found.rates
-    share, (low, high) = rates.excess(), rates.interval()
-    about = f"an estimated {share:.1%} of samples are copies (95% interval {low:.1%} to {high:.1%}, {found.space})"
+    share, interval = rates.excess(), rates.interval()
+    between = f"95% interval {max(0.0, interval[0]):.1%} to {interval[1]:.1%}, {found.space}"  # no share is below 0
+    about = f"an estimated {share:.1%} of samples are copies ({between})"
     if len(found.named):
         above = found.held_out_above()
         others = "any held-out point is" if above == 1 else f"{100 * above:.4g}% of held-out points are"
@@ -137,10 +138,10 @@ def of_copies(found: Copying) -> Finding:
         0.0,
         rates.p_more(),
         about,
-        f"no copying was found: the share is {share:.1%} (95% interval {low:.1%} to {high:.1%}, {found.space})",
+        f"no copying was found: the share is {share:.1%} ({between})",
         "a share of {:.1%} or more would have been found in 8 of 10 such audits",
         rates.detectable,
-        (low, high),
+        interval,
     )
 
 
