@@ -45,7 +45,7 @@ def test_samples_in_a_file_and_the_status(capsys: pytest.CaptureFixture[str]) ->
     assert main(asked) == 0
     said = capsys.readouterr().out
     assert "40 of 150 samples are nearer to a training point" in said
-    assert "copied share of the samples (columns) 0.26" in said
+    assert "An estimated 25.7% of its samples are copies" in said
     assert "not found: off-the-data" in said
     assert "of the 40 that are named, at most 10% are expected to be no copies" in said
     assert "withheld: membership: samples alone have no loss" in said

@@ -29,7 +29,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("site") / "0.2.0"
     paths = os.pathsep.join([str(ROOT / "docs"), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-m", "scorefold_site.build", str(out), "--published"]
-    outcome = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True)
+    # Notebooks show figures themselves, which the backend of tests would keep from them.
+    variables = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"} | {"PYTHONPATH": paths}
+    outcome = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True)
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
     assert versions.write(out.parent) == ["0.2.0"]
     return out
