@@ -52,7 +52,7 @@ FIGURES = {
     "your-array": "dimension/sigma",
     "your-images": "data/data",
 }
-"""Which figure of a run stands on the card: stage and name. An example that is not here has no picture."""
+"""Figures of runs for cards: stage and name. An example that is not here has no picture."""
 
 UNTRAINED = ("diffusers-code", "diffusers-samples")
 """Examples that read a pipeline of the user's. They are run with an untrained one, whose answers say nothing."""

@@ -21,7 +21,7 @@ from scorefold.plotting import ACCENT, INK, SOFT, WARM, empty_figure, tidy
 from scorefold_registry.python import load
 
 LINES = 4
-"""How many geodesics are shown."""
+"""Number of geodesics in the figure."""
 
 
 def draw(runs: Path, out: Path) -> None:

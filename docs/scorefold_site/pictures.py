@@ -37,7 +37,7 @@ def draw(runs: Path, out: Path) -> None:
 
 
 def multiscale_cost(out: Path) -> None:
-    """How many times less a multi-scale run costs, by resolution."""
+    """Cost of a uniform run in multi-scale runs, by resolution."""
     from scorefold_nonuniform.figures.cost import speedup_by_resolution
 
     rows = {

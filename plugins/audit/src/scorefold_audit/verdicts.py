@@ -300,7 +300,7 @@ def facts(overlap: Overlap) -> list[dict[str, Any]]:
 
 
 def answer(judged: Sequence[Mapping[str, Any]], warnings: Sequence[str]) -> dict[str, Any]:
-    """What the verdicts come to, as entries of a result's ``answer``: whether the model copies comes first, what else
+    """Summary of the verdicts, as entries of a result's ``answer``: whether the model copies comes first, what else
     was found follows. The ``warnings`` are about the data."""
     found = [verdict for verdict in judged if verdict["found"]]
     names = list(dict.fromkeys(verdict["name"] for verdict in found))
