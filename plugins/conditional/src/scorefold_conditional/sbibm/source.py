@@ -22,7 +22,8 @@ class SbibmSource(DataSource):
 
     ``train`` and ``validation`` share the simulations. ``test`` is the ten published observations with their true
     parameters, and the truth ``posterior`` (10, 10000, P) holds reference draws, which ``metric:c2st`` reads. Without
-    a wheel it is further simulations. Raises ``DataError`` for a file that is no wheel of sbibm.
+    a wheel it is further simulations. Raises ``DataError`` for a file other than the
+    wheel of sbibm.
 
     >>> from scorefold_registry import Host
     >>> moons = Host.discover().create("data:sbibm", {"task": "two-moons", "simulations": 100})

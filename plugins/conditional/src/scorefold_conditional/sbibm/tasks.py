@@ -113,7 +113,7 @@ def bernoulli_glm(theta: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def summary_of(spikes: Tensor) -> Tensor:
-    """What is observed of spikes (n, 100): their number and nine sums, (n, 10)."""
+    """The observation of spikes (n, 100): their number and nine sums, (n, 10)."""
     return spikes @ _design()
 
 

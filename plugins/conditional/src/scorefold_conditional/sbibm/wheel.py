@@ -22,7 +22,7 @@ def published(wheel: Path, task: str, parameters: int, observed: int) -> tuple[T
     """The ten published observations of a task: (true parameters (10, P), observations (10, X), reference draws
     (10, 10000, P)), in float32.
 
-    Raises ``DataError`` for a file that is missing, is no wheel of sbibm, or holds other numbers.
+    Raises ``DataError`` for a missing file, another file than the wheel, and tables of other sizes.
     """
     if not wheel.exists():
         raise DataError(f"there is no file {wheel}; expected the wheel of sbibm", hint=_FETCH)

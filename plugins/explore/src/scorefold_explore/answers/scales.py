@@ -12,7 +12,7 @@ from scorefold_explore.explored import Explored
 
 OWN = "own"
 MEASURED = 20_000
-"""How many points the spreads of columns are measured at."""
+"""Number of points from which the spreads of columns are measured."""
 
 NUMBERS = 8_000_000
 """How many numbers are measured at most: torch.quantile takes 16 million."""
