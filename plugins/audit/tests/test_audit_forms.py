@@ -416,12 +416,13 @@ def test_what_a_test_of_closeness_would_have_found_has_both_numbers_of_points() 
     assert "than 0% of held-out" in verdicts.of_copies(all_below).found
     far = replace(measured, near=Near(np.ones(1), np.zeros(1, dtype=int), np.array([0.01])))
     assert "than any held-out point is: copies" in verdicts.of_copies(far).found
-    none = Rates(0, 30, 2, 50)  # fewer than held-out points: the interval reaches below 0, its sentence does not
+    none = Rates(0, 30, 2, 50)  # fewer than held-out points: the interval reaches below 0, its sentence not
     low, high = none.interval()
     assert low < 0
     absent = verdicts.of_copies(replace(measured, rates=none))
     assert absent.interval == (low, high)
-    assert f"95% interval 0.0% to {high:.1%}" in absent.clear
+    assert absent.value < 0
+    assert f"the share is 0.0% (95% interval 0.0% to {high:.1%}" in absent.clear
 
 
 def test_what_a_test_of_likelihoods_would_have_found_is_over_the_error_of_their_interval() -> None:

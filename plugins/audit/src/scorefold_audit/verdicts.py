@@ -121,8 +121,10 @@ def of_copies(found: Copying) -> Finding:
     than to the next one."""
     rates = found.rates
     share, interval = rates.excess(), rates.interval()
-    between = f"95% interval {max(0.0, interval[0]):.1%} to {interval[1]:.1%}, {found.space}"  # no share is below 0
-    about = f"an estimated {share:.1%} of samples are copies ({between})"
+    # The estimates may lie below 0, where no share can be: a sentence says 0 there.
+    said = f"{max(0.0, share):.1%}"
+    between = f"95% interval {max(0.0, interval[0]):.1%} to {interval[1]:.1%}, {found.space}"
+    about = f"an estimated {said} of samples are copies ({between})"
     if len(found.named):
         above = found.held_out_above()
         others = "any held-out point is" if above == 1 else f"{100 * above:.4g}% of held-out points are"
@@ -138,7 +140,7 @@ def of_copies(found: Copying) -> Finding:
         0.0,
         rates.p_more(),
         about,
-        f"no copying was found: the share is {share:.1%} ({between})",
+        f"no copying was found: the share is {said} ({between})",
         "a share of {:.1%} or more would have been found in 8 of 10 such audits",
         rates.detectable,
         interval,
