@@ -15,6 +15,9 @@ from scorefold_toolkit.nearest import Cloud
 _AT_ONCE = 2**22
 """Pairs that are held at once."""
 
+_ROUNDING = 1e-12
+"""The share by which two ways to compute a distance may differ."""
+
 MARGINS = np.arange(0.6, 1, 0.02)
 """The margins at which separability is measured, as in Albergante et al. (2019)."""
 
@@ -39,8 +42,9 @@ def _median(x: Tensor) -> float:
 
 
 def _pairs_within(x: Tensor, radii: list[float]) -> list[int]:
-    """How many ordered pairs of points (n, D) are nearer than each radius, by differences where it matters."""
+    """How many ordered pairs of points (n, D) are nearer than each radius by more than rounding."""
     counts = [-len(x)] * len(radii)
+    radii = [radius * (1 - _ROUNDING) for radius in radii]
     for rows in _blocks(len(x)):
         apart = torch.cdist(x[rows], x, compute_mode="donot_use_mm_for_euclid_dist")
         counts = [count + int((apart < radius).sum()) for count, radius in zip(counts, radii, strict=True)]
