@@ -14,7 +14,8 @@ from scorefold.data import Dataset
 from scorefold_neighbours import config as configs
 from scorefold_neighbours.estimators import estimator as estimators
 from scorefold_neighbours.estimators import pca
-from scorefold_neighbours.estimators.formulas import mle, two_nn
+from scorefold_neighbours.estimators.formulas import log_log, mean_log_log, mle, two_nn
+from scorefold_neighbours.estimators.geomle import geomle
 from scorefold_neighbours.estimators.pca import (
     PCAEstimator,
     component_variances,
@@ -22,7 +23,7 @@ from scorefold_neighbours.estimators.pca import (
     variances_by_batches,
 )
 from scorefold_neighbours.estimators.points import interval_by_halves
-from scorefold_toolkit.nearest import nearest_neighbours
+from scorefold_toolkit.nearest import Cloud, nearest_neighbours
 
 
 def gen(seed: int = 0) -> torch.Generator:
@@ -222,3 +223,77 @@ def test_a_dimension_above_one_and_a_half_times_the_columns_is_noted(
     found = estimator.estimate(normal(40, 4))
     assert found.value == (times * 4 if noted else 4)
     assert found.diagnostics["note"].startswith("more than the 4 coordinates" if noted else "it reads 5.96, above")
+
+
+# The log-log of ratios.
+
+
+@pytest.mark.parametrize(("near", "far"), [(1, 2), (2, 3), (5, 6)])
+def test_the_mean_log_log_of_next_neighbours_is_closed(near: int, far: int) -> None:
+    """-log of Beta(i, 1) is exponential at rate i: the mean of its logarithm is -gamma - log i."""
+    assert mean_log_log(near, far) == pytest.approx(-np.euler_gamma - math.log(near), abs=1e-10)
+
+
+@pytest.mark.parametrize(("near", "far"), [(1, 3), (2, 4), (3, 9)])
+def test_the_mean_log_log_is_of_a_beta(near: int, far: int) -> None:
+    """-log of Beta(i, j - i) is a sum of exponentials at rates i to j - 1."""
+    rates = torch.arange(near, far, dtype=torch.float64)
+    logs = (-torch.rand(200_000, far - near, generator=gen(), dtype=torch.float64).log() / rates).sum(1).log()
+    assert mean_log_log(near, far) == pytest.approx(float(logs.mean()), abs=6 * float(logs.std()) / 200_000**0.5)
+
+
+def test_log_log_by_hand() -> None:
+    """Ratios e and e^4: the mean log log is log 2; a tie is left out and said."""
+    said: list[str] = []
+    found = log_log(configs.LogLogConfig(), ratios(1, 4, 0), said.append)
+    assert found == pytest.approx(math.exp(-np.euler_gamma) / 2)
+    assert said == ["1 points have two neighbours at one distance, and were left out"]
+    assert math.isnan(log_log(configs.LogLogConfig(), ratios(0, 0), said.append))
+
+
+# GeoMLE.
+
+
+def test_geomle_is_the_algorithm_of_its_paper() -> None:
+    """Point by point, draw by draw and size by size, with a least-squares solver for the regression."""
+    x, config = normal(60, 3), configs.GeoMLEConfig(near=5, far=12, bootstraps=6, penalty="published")
+    draws, sizes = gen(7), range(config.near, config.far + 1)
+    estimates, radii = np.zeros((6, 60, len(sizes))), np.zeros((6, 60, len(sizes)))
+    for b in range(6):
+        kept = set(torch.randint(60, (60,), generator=draws).tolist())
+        for i in range(60):
+            near = sorted(float((x[i] - x[j]).norm()) for j in kept - {i})
+            for place, k in enumerate(sizes):
+                estimates[b, i, place] = (k - 2) / sum(math.log(near[k - 1] / near[j]) for j in range(k - 1))
+                radii[b, i, place] = near[k - 1]
+    expected = []
+    for i in range(60):
+        m, r, s = estimates[:, i].mean(0), radii[:, i].mean(0), estimates[:, i].std(0, ddof=1)
+        root = s**-0.5
+        rows = np.concatenate([np.stack([root, root * r, root * r**2], 1), 0.005**0.5 * np.eye(3)[1:]])
+        expected.append(np.linalg.lstsq(rows, np.concatenate([root * m, [0, 0]]), rcond=None)[0][0])
+    found = geomle(config, Cloud(x), 7)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-9)
+
+
+def test_short_lists_of_neighbours_are_searched_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, config = normal(80, 2), configs.GeoMLEConfig(near=5, far=10, bootstraps=4)
+    expected = geomle(config, Cloud(x), 0)
+    monkeypatch.setattr("scorefold_neighbours.estimators.geomle.listed", lambda far: far + 2)
+    torch.testing.assert_close(geomle(config, Cloud(x), 0), expected, rtol=1e-12, atol=0)
+
+
+def test_the_published_penalty_alone_has_a_unit() -> None:
+    x = normal(100, 3)
+    for penalty, same in (("scaled", True), ("published", False)):
+        config = configs.GeoMLEConfig(near=5, far=15, penalty=penalty)
+        there, here = (float(geomle(config, Cloud(factor * x), 0).mean()) for factor in (1, 37))
+        assert (here == pytest.approx(there, rel=1e-9)) is same
+
+
+def test_geomle_reads_what_bent_neighbourhoods_hide() -> None:
+    """Of 1,000 points of a 10-sphere maximum likelihood reads 8.8, since neighbourhoods are bent and cut off."""
+    z = normal(1000, 11)
+    sphere = z / z.norm(dim=1, keepdim=True)
+    assert float(geomle(configs.GeoMLEConfig(), Cloud(sphere), 0).mean()) == pytest.approx(10, rel=0.05)
+    assert float(mle(configs.MLEConfig(), nearest_neighbours(sphere, 20)[0]).mean()) < 9.3

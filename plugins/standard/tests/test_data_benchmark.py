@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from scorefold.errors import DataError
-from scorefold_standard.config.manifolds import BenchmarkManifoldConfig
+from scorefold_standard.config.manifolds import BenchmarkManifoldConfig, GeoMLEManifoldConfig
 from scorefold_standard.data.benchmark import MANIFOLDS, BenchmarkManifold, generated
 from scorefold_toolkit.data.splits import moments
 
@@ -69,7 +69,7 @@ def test_points_are_those_of_scikit_dimension(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "rank"), [("M9_Affine", 20), ("M12_Norm", 20), ("M2_Affine_3to5", 3)])
 def test_affine_sets_span_their_dimension(name: str, rank: int) -> None:
-    x, _ = generated(name, 300, 0)
+    x = generated(MANIFOLDS[name], 300, 0)
     values = torch.linalg.svdvals(x - x.mean(0))
     assert int((values > 1e-9 * values[0]).sum()) == rank
 
@@ -77,7 +77,7 @@ def test_affine_sets_span_their_dimension(name: str, rank: int) -> None:
 @pytest.mark.parametrize(("name", "count"), [("M10a_Cubic", 300), ("M10d_Cubic", 300)])
 def test_all_faces_of_a_cube_have_points(name: str, count: int) -> None:
     """Face by face and cut off at the end, the last third of 142 faces would have none of 300 points."""
-    x, dimension = generated(name, count, 0)
+    x, dimension = generated(MANIFOLDS[name], count, 0), MANIFOLDS[name].dimension
     on_face = torch.cat([x == 0, x == 1], dim=1)
     assert bool((on_face.sum(1) == 1).all())
     faces = on_face.sum(0)
@@ -116,3 +116,81 @@ def test_the_table_is_scaled_by_one_factor() -> None:
 def test_too_few_points_are_refused() -> None:
     with pytest.raises(DataError, match="2 points can't be split"):
         BenchmarkManifold(BenchmarkManifoldConfig(points=2))
+
+
+FAMILIES = [
+    ("Sphere", 3, 5, "sphere"),
+    ("Affine", 4, 4, "affine"),
+    ("Affine_3to5", 3, 5, "affine3_5"),
+    ("Nonlinear", 4, 16, "nonlinear"),
+    ("Nonlinear_4to6", 4, 6, "nonlinear4_6"),
+    ("Spiral", 1, 13, "spiral"),
+    ("Helix1d", 1, 3, "helix1"),
+    ("Helix2d", 2, 13, "helix2"),
+    ("Helicoid", 2, 3, "helicoid"),
+    ("Roll", 2, 3, "roll"),
+    ("Scurve", 2, 3, "scurve"),
+    ("Moebius", 2, 3, "moebius"),
+    ("Uniform", 5, 10, "uniform"),
+    ("Norm", 20, 50, "norm"),
+    ("Paraboloid", 3, 12, "paraboloid"),
+    ("Cubic", 3, 5, "cubic"),
+]
+
+
+def family(**settings: typing.Any) -> BenchmarkManifold:
+    return BenchmarkManifold(GeoMLEManifoldConfig.model_validate({"fractions": (0, 0, 1), "seed": 3, **settings}))
+
+
+@pytest.mark.parametrize(("name", "dimension", "columns", "theirs"), FAMILIES)
+def test_families_have_the_moments_of_scikit_dimension(name: str, dimension: int, columns: int, theirs: str) -> None:
+    with warnings.catch_warnings():
+        from skdim.datasets import BenchmarkManifolds
+
+    many = 20_000
+    test = family(set=name, dimension=dimension, ambient=columns, points=many).load("test")
+    draw = getattr(BenchmarkManifolds(random_state=5), f"_gen_{theirs}_data")
+    expected = torch.from_numpy(np.asarray(draw(n=many, dim=columns, d=dimension)))
+    ours = test.x.double()
+    assert test.truth["dimension"] == dimension
+    for power in (1, 2):
+        here, there = (x.pow(power) for x in (ours, expected))
+        error = (here.var(0) + there.var(0)).div(many).sqrt()
+        assert bool(((here.mean(0) - there.mean(0)).abs() <= 6 * error + 1e-9).all())
+
+
+@pytest.mark.parametrize("name", [row[0] for row in FAMILIES if row[0] not in ("Uniform", "Norm", "Paraboloid")])
+def test_the_other_sampler_crowds_points(name: str) -> None:
+    """A number between 0 and 1 has variance 1/12 by one sampler and 1/100 by the other."""
+    dimension = next(row[1] for row in FAMILIES if row[0] == name)
+    even, crowded = (
+        family(set=name, dimension=dimension, points=3000, sampling=sampling).load("test").x.double()
+        for sampling in ("uniform", "nonuniform")
+    )
+    assert not torch.equal(even, crowded)
+    if name == "Affine":
+        assert float(crowded.var(0).mean()) == pytest.approx(0.25, rel=0.1)
+        assert float(even.var(0).mean()) == pytest.approx(25 / 12, rel=0.1)
+    if name == "Sphere":
+        torch.testing.assert_close(crowded.norm(dim=1), torch.ones(3000, dtype=torch.float64))
+        assert float(crowded.pow(4).sum(1).mean()) < float(even.pow(4).sum(1).mean())  # a cube's corners
+
+
+def test_noise_is_absolute() -> None:
+    quiet, noisy = (family(set="Spiral", dimension=1, noise_std=noise).load("test").x for noise in (0.0, 0.05))
+    assert float((noisy - quiet).std()) == pytest.approx(0.05, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"set": "Roll", "dimension": 3}, "Set dimension: 2"),
+        ({"set": "Sphere", "dimension": 5, "ambient": 5}, "Set ambient: 6"),
+        ({"set": "Nonlinear", "dimension": 4, "ambient": 12}, "Set ambient: 16"),
+        ({"set": "Paraboloid", "dimension": 3, "ambient": 11}, "Set ambient: 12"),
+        ({"set": "Norm", "sampling": "nonuniform"}, "Set sampling: uniform"),
+    ],
+)
+def test_sets_that_the_tables_do_not_have_are_refused(settings: dict[str, typing.Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        family(**settings)

@@ -214,6 +214,37 @@ class GRIDEConfig(_TwoDistancesConfig):
     limit: Sample = "auto"
 
 
+class LogLogConfig(_TwoDistancesConfig):
+    """The logarithm of the logarithm of the ratio of the distances to two neighbours."""
+
+    near: int = Field(1, ge=1, description="The nearer neighbour")
+    far: int = Field(2, ge=2, description="The further neighbour")
+    limit: Sample = "auto"
+
+
+class GeoMLEConfig(Config):
+    """Maximum likelihood in growing neighbourhoods of bootstrapped points, continued to a radius of 0."""
+
+    near: int = Field(10, ge=3, description="Neighbours of the smallest neighbourhood")
+    far: int = Field(40, ge=5, description="Neighbours of the largest neighbourhood")
+    bootstraps: int = Field(20, ge=2, description="Draws of the points with replacement")
+    penalty: Literal["scaled", "published"] = Field(
+        "scaled",
+        description="What the penalty of slopes is of: radii over their mean, or, as published, radii in the units of "
+        "the data, whose answer changes with the units",
+    )
+    combine: Combine = "mean"
+    resamples: Halves = 10
+    level: Level = 0.95
+    limit: Limit = 5000
+
+    @model_validator(mode="after")
+    def _order(self) -> Self:
+        if self.far < self.near + 2:
+            raise ValueError(f"near is {self.near} and far {self.far}; a parabola needs far: {self.near + 2} or more")
+        return self
+
+
 class PHConfig(Config):
     """Growth of the length of minimum spanning trees with the number of points."""
 
@@ -234,7 +265,7 @@ class CalibratedConfig(Config):
     )
     points: int = Field(1000, ge=50, description="Largest number of points, drawn at random, of data and surrogates")
     subsample: dict[str, Annotated[int, Field(ge=30)]] = Field(
-        {"lpca": 200, "ess": 60, "ph": 200},
+        {"lpca": 200, "ess": 60, "geomle": 300, "ph": 200},
         description="Points that slow estimators are given, by their names; the same number of data and surrogates",
     )
     tolerance: float = Field(

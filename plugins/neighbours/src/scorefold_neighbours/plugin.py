@@ -136,4 +136,19 @@ def scorefold_components() -> Iterable[Component]:
     yield _estimator(
         "gride", "GRIDEConfig", "Ratios of further neighbour distances (Denti et al.)", "gride.bib", (1, 3)
     )
+    yield _estimator(
+        "log-log",
+        "LogLogConfig",
+        "The log-log of the ratio of neighbour distances, for any density (Ong et al.)",
+        "log_log.bib",
+        (1, 3),
+    )
+    yield _estimator(
+        "geomle",
+        "GeoMLEConfig",
+        "Maximum likelihood continued to neighbourhoods of radius 0 (Gomtsyan et al.)",
+        "geomle.bib",
+        (1, 6),
+        {"near": 5, "far": 20, "resamples": 2},
+    )
     yield _estimator("ph", "PHConfig", "Growth of minimum spanning trees, as in persistent homology", "ph.bib", (1, 2))

@@ -186,6 +186,15 @@ def _sources() -> Iterable[Component]:
         {"name": "M13b_Spiral", "points": 200, "scale": "table"},
         cite="cite/benchmark_manifolds.bib",
     )
+    yield _data(
+        "geomle",
+        "benchmark:BenchmarkManifold",
+        "manifolds:GeoMLEManifoldConfig",
+        "The sets of GeoMLE's tables of estimators of dimension, uniform or not, with noise",
+        {"set": "Sphere", "dimension": 5, "ambient": 10, "points": 200},
+        {"set": "Roll", "points": 200, "sampling": "nonuniform", "noise_std": 0.05},
+        cite="cite/geomle.bib",
+    )
 
 
 def _models() -> Iterable[Component]:

@@ -43,8 +43,7 @@ def select(
     Raises ``ConfigError`` with near misses for a name that nothing has, ``PluginError`` for a plugin that can't be
     used, and ``ConfigError`` where nothing is left to measure.
     """
-    chosen = [record for name in names for record in _named(plugins, name)] if names else list(plugins)
-    pairs = [(record, claim) for record in dict.fromkeys(chosen) for claim in record.claims]
+    pairs = [(record, claim) for record in chosen_plugins(plugins, names) for claim in record.claims]
     known = [claim.name for _, claim in pairs]
     for name in only:
         if name not in known:
@@ -63,6 +62,12 @@ def select(
             hint=f"try --profile {join_or(others).replace(chr(39), '')}" if others else None,
         )
     return fitting
+
+
+def chosen_plugins(plugins: Sequence[PluginRecord], names: Sequence[str]) -> list[PluginRecord]:
+    """The named plugins, or all. Raises ``ConfigError`` and ``PluginError`` as ``select`` does."""
+    found = [record for name in names for record in _named(plugins, name)] if names else plugins
+    return list(dict.fromkeys(found))
 
 
 def _named(plugins: Sequence[PluginRecord], name: str) -> list[PluginRecord]:

@@ -21,6 +21,7 @@ from scorefold.stage import Executor, report
 from scorefold_neighbours import config as configs
 from scorefold_neighbours.estimators import formulas, pairs, patches
 from scorefold_neighbours.estimators.danco import danco
+from scorefold_neighbours.estimators.geomle import geomle, listed
 from scorefold_neighbours.estimators.points import QUANTITY, interval_by_halves, noted, points_of, scale_of, seeded
 from scorefold_toolkit.nearest import TREE_COLUMNS, Cloud, wide
 
@@ -129,6 +130,15 @@ METHODS: Mapping[type[Config], Method] = {
         lambda c: max(10, c.far + 1),
         _far,
         lambda a: formulas.gride(a.config, a.distances(a.config.far), a.say),
+    ),
+    configs.LogLogConfig: Method(
+        "log-log",
+        lambda c: max(10, c.far + 1),
+        _far,
+        lambda a: formulas.log_log(a.config, a.distances(a.config.far), a.say),
+    ),
+    configs.GeoMLEConfig: Method(
+        "GeoMLE", lambda c: math.ceil(2.5 * c.far), lambda c: listed(c.far), lambda a: geomle(a.config, a.cloud, a.seed)
     ),
     configs.PHConfig: Method("PH", lambda c: 20, _none, lambda a: pairs.tree_growth(a.config, a.cloud, a.seed)),
 }

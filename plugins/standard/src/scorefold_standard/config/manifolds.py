@@ -176,3 +176,83 @@ class BenchmarkManifoldConfig(Config):
     scale: Scale = None
     fractions: Fractions = FRACTIONS
     seed: Seed = None
+
+
+_ROOM: dict[str, tuple[int | None, int]] = {
+    "Sphere": (None, 1),
+    "Affine": (None, 0),
+    "Affine_3to5": (3, 2),
+    "Nonlinear": (None, 0),
+    "Nonlinear_4to6": (4, 2),
+    "Spiral": (1, 2),
+    "Helix1d": (1, 2),
+    "Helix2d": (2, 1),
+    "Helicoid": (2, 1),
+    "Roll": (2, 1),
+    "Scurve": (2, 1),
+    "Moebius": (2, 1),
+    "Uniform": (None, 0),
+    "Norm": (None, 0),
+    "Paraboloid": (None, 0),
+    "Cubic": (None, 1),
+}
+"""The dimension of each set of GeoMLE, None where it has any, and how many columns it needs beyond that."""
+
+
+class GeoMLEManifoldConfig(Config):
+    """A set of the tables of GeoMLE (Gomtsyan et al. 2019)."""
+
+    set: Literal[
+        "Sphere",
+        "Affine",
+        "Affine_3to5",
+        "Nonlinear",
+        "Nonlinear_4to6",
+        "Spiral",
+        "Helix1d",
+        "Helix2d",
+        "Helicoid",
+        "Roll",
+        "Scurve",
+        "Moebius",
+        "Uniform",
+        "Norm",
+        "Paraboloid",
+        "Cubic",
+    ] = Field("Sphere", description="The set, by its name in the tables")
+    dimension: int = Field(2, ge=1, description="Its dimension d")
+    ambient: Ambient = None
+    sampling: Literal["uniform", "nonuniform"] = Field(
+        "uniform", description="nonuniform: the tables' other sampler, whose points crowd; a Paraboloid has one sampler"
+    )
+    points: Points = 1000
+    noise_std: Noise = 0.0
+    scale: Scale = None
+    fractions: Fractions = FRACTIONS
+    seed: Seed = None
+
+    @property
+    def columns(self) -> int:
+        """The number of coordinates: ``ambient``, or as many as the set needs."""
+        return self.ambient or self._least
+
+    @property
+    def _least(self) -> int:
+        if self.set == "Nonlinear":
+            return 2 * self.dimension
+        return 3 * (self.dimension + 1) if self.set == "Paraboloid" else self.dimension + _ROOM[self.set][1]
+
+    @model_validator(mode="after")
+    def _fits(self) -> GeoMLEManifoldConfig:
+        dimension = _ROOM[self.set][0]
+        if dimension not in (None, self.dimension):
+            raise ValueError(f"{self.set} has dimension {dimension}, not {self.dimension}. Set dimension: {dimension}")
+        _check_room(self.ambient, self._least, f"{self.set} of dimension {self.dimension}")
+        if self.set == "Nonlinear" and self.columns % self._least:
+            raise ValueError(
+                f"Nonlinear of dimension {self.dimension} has a multiple of {self._least} coordinates; ambient is "
+                f"{self.ambient}. Set ambient: {self._least * (self.columns // self._least + 1)}"
+            )
+        if self.sampling == "nonuniform" and self.set in ("Uniform", "Norm"):
+            raise ValueError(f"the tables have no nonuniform {self.set}. Set sampling: uniform")
+        return self

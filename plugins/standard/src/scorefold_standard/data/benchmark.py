@@ -1,10 +1,11 @@
-"""The 24 manifolds that estimators of dimension are commonly compared on (Hein and Audibert 2005, Campadelli et al.
-2015), with the draws of scikit-dimension, so a seed gives the same points there."""
+"""The manifolds that estimators of dimension are commonly compared on: 24 by name (Hein and Audibert 2005, Campadelli
+et al. 2015), with the draws of scikit-dimension, and the families of GeoMLE's tables (Gomtsyan et al. 2019)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,7 @@ from torch import Tensor
 from scorefold.data import Dataset
 from scorefold.interfaces import DataSource
 from scorefold.seeds import derive_seed
-from scorefold_standard.config.manifolds import BenchmarkManifoldConfig
+from scorefold_standard.config.manifolds import BenchmarkManifoldConfig, GeoMLEManifoldConfig
 from scorefold_standard.data.scaling import scale_of, statistics_of
 from scorefold_toolkit.data.manifolds import Draw, splits_of
 from scorefold_toolkit.data.splits import chosen, measured_split, pick, source_seed
@@ -25,10 +26,11 @@ TURN = 2 * np.pi
 
 
 class BenchmarkManifold(DataSource):
-    """Points of one of 24 manifolds that estimators of dimension are commonly compared on.
+    """Points of a manifold that estimators of dimension are commonly compared on.
 
     Events are vectors; ``truth`` holds ``dimension``. M9_Affine and M12_Norm fill all their coordinates; the M10 are
-    surfaces of cubes, where faces meet at edges. Raises ``DataError`` for too few points.
+    surfaces of cubes, where faces meet at edges. The config of ``data:geomle`` names a family, its dimension and the
+    number of columns. Raises ``DataError`` for too few points.
 
     >>> from scorefold_registry import Host
     >>> manifold = Host.discover().create("data:benchmark-manifold", {"name": "M6_Nonlinear", "points": 200})
@@ -37,10 +39,16 @@ class BenchmarkManifold(DataSource):
     (torch.Size([160, 36]), 6)
     """
 
-    def __init__(self, config: BenchmarkManifoldConfig, *, generator: torch.Generator | None = None) -> None:
+    def __init__(
+        self, config: BenchmarkManifoldConfig | GeoMLEManifoldConfig, *, generator: torch.Generator | None = None
+    ) -> None:
         seed = source_seed(config.seed, generator)
-        x, dimension = generated(config.name, config.points, seed)
-        drawn = Draw(x, dimension)
+        if isinstance(config, BenchmarkManifoldConfig):
+            x = generated(MANIFOLDS[config.name], config.points, seed)
+            drawn = Draw(x, MANIFOLDS[config.name].dimension)
+        else:
+            x = generated(_of_family(config), config.points, seed, crowded=config.sampling == "nonuniform")
+            drawn = Draw(x, config.dimension)
         splits = splits_of(drawn, noise_std=config.noise_std, fractions=config.fractions, seed=seed)
         self.event_shape = splits["train"].event_shape
         found = statistics_of([measured_split(splits).x.double().numpy()], every=1)
@@ -53,18 +61,36 @@ class BenchmarkManifold(DataSource):
         return pick(self._splits, split)
 
 
-def generated(name: str, count: int, seed: int) -> tuple[Tensor, int]:
-    """Points (count, D) in float64 of the manifold of that name, and its dimension."""
-    manifold = MANIFOLDS[name]
+def generated(manifold: Manifold, count: int, seed: int, crowded: bool = False) -> Tensor:
+    """Points (count, D) in float64 of a manifold; ``crowded`` ones are dense in the middle of each number's range."""
     dimension, drawn = manifold.dimension, count
     if manifold.draw is _cube:
         # Faces are drawn one after the other and the list is cut off at the end: this number cuts a single point.
         faces = 2 * (dimension + 1)
         drawn = faces * (count // faces + 1) - 1
-    points = manifold.draw(Random(derive_seed(seed, "points") % 2**32), drawn, dimension)
+    random = (_Crowded if crowded else Random)(derive_seed(seed, "points") % 2**32)
+    points = manifold.draw(random, drawn, dimension)
     full = np.zeros((drawn, manifold.columns))
     full[:, : points.shape[1]] = points
-    return torch.from_numpy(full)[chosen(drawn, count, seed)], dimension
+    return torch.from_numpy(full)[chosen(drawn, count, seed)]
+
+
+class _Crowded(Random):
+    """Numbers between 0 and 1 that crowd near a half: normal with deviation 0.1, folded back (GeoMLE's sampler)."""
+
+    def rand(self, *shape: int) -> Any:
+        numbers = np.abs(0.5 + 0.1 * self.randn(*shape))
+        return np.where(numbers > 1, numbers - 1, numbers)
+
+
+def _of_family(config: GeoMLEManifoldConfig) -> Manifold:
+    """The manifold that a config of GeoMLE's tables names."""
+    draw = _FAMILIES[config.set]
+    if config.set == "Sphere" and config.sampling == "nonuniform":
+        draw = _cube_on_sphere
+    if config.set == "Nonlinear":
+        draw = _repeated(config.columns // (2 * config.dimension))
+    return Manifold(config.dimension, config.columns, draw)
 
 
 @dataclass(frozen=True)
@@ -79,6 +105,13 @@ class Manifold:
 
 def _sphere(random: Random, n: int, d: int) -> Array:
     z = random.randn(n, d + 1)
+    found: Array = z / np.linalg.norm(z, axis=1, keepdims=True)
+    return found
+
+
+def _cube_on_sphere(random: Random, n: int, d: int) -> Array:
+    """A cube's points, each moved to the sphere along its radius: more of them near the corners."""
+    z = Random.random_sample(random, (n, d + 1)) - 0.5
     found: Array = z / np.linalg.norm(z, axis=1, keepdims=True)
     return found
 
@@ -123,6 +156,11 @@ def _helix_surface(random: Random, n: int, d: int) -> Array:
     return np.stack([r * np.cos(p), r * np.sin(p), p / 2], 1)
 
 
+def _helicoid(random: Random, n: int, d: int) -> Array:
+    a, v = TURN * random.rand(n), 2.5 * TURN * random.rand(n)
+    return np.stack([np.cos(v), np.sin(v) * np.cos(v), a], 1)
+
+
 def _roll(random: Random, n: int, d: int) -> Array:
     t = 1.5 * np.pi * (1 + 2 * random.rand(n))
     return np.stack([t * np.cos(t), 21 * random.rand(n), t * np.sin(t)], 1)
@@ -141,6 +179,11 @@ def _moebius(random: Random, n: int, d: int) -> Array:
 
 def _affine(random: Random, n: int, d: int) -> Array:
     found: Array = (5 * random.rand(d, n) - 2.5).T
+    return found
+
+
+def _uniform(random: Random, n: int, d: int) -> Array:
+    found: Array = random.rand(d, n).T
     return found
 
 
@@ -205,3 +248,23 @@ MANIFOLDS: Mapping[str, Manifold] = {
     "Mp2_Paraboloid": Manifold(6, 21, _paraboloid),
     "Mp3_Paraboloid": Manifold(9, 30, _paraboloid),
 }
+
+_FAMILIES: Mapping[str, Callable[[Random, int, int], Array]] = {
+    "Sphere": _sphere,
+    "Affine": _affine,
+    "Affine_3to5": _affine_3_to_5,
+    "Nonlinear": _repeated(1),
+    "Nonlinear_4to6": _nonlinear_4_to_6,
+    "Spiral": _spiral,
+    "Helix1d": _helix,
+    "Helix2d": _helix_surface,
+    "Helicoid": _helicoid,
+    "Roll": _roll,
+    "Scurve": _s_curve,
+    "Moebius": _moebius,
+    "Uniform": _uniform,
+    "Norm": _normal,
+    "Paraboloid": _paraboloid,
+    "Cubic": _cube,
+}
+"""What draws a set of GeoMLE's tables, by its name there."""

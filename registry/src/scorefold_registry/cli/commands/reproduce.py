@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from scorefold_registry.experiments.profiles import PROFILES
 
 if TYPE_CHECKING:
     from scorefold_registry.experiments.claims import Measurement
+    from scorefold_registry.host import Host
 
 
 def run(arguments: list[str]) -> int:
@@ -23,6 +25,7 @@ def run(arguments: list[str]) -> int:
         "Measure the claims of plugins again. Gates decide the status; reports only report.",
         "reproduce iddiff",
         "reproduce iddiff --only trained-sphere --profile quick --seeds 3",
+        "reproduce neighbours --published geomle --only num-1000 --methods calibrated,GeoMLE",
     )
     parser.add_argument("plugins", nargs="*", metavar="PLUGIN", help="whose claims (default: every plugin's)")
     parser.add_argument(
@@ -31,7 +34,13 @@ def run(arguments: list[str]) -> int:
         default="smoke",
         help="; ".join(f"{name}: {purpose}" for name, purpose in PROFILES.items()),
     )
-    parser.add_list("--only", "CLAIM", "only this claim")
+    parser.add_list("--only", "CLAIM", "only this claim, or this table of --published")
+    parser.add_argument(
+        "--published",
+        metavar="NAME",
+        help="measure a table that others published: one of a plugin by name, or a .toml file",
+    )
+    parser.add_list("--methods", "NAME,...", "only these methods of --published")
     parser.add_argument("--seeds", type=count(1), default=1, metavar="N", help="seeds 0 to N - 1 (default: 1)")
     parser.add_argument("--store", type=Path, metavar="DIR", help="where values are kept (default: .scorefold/claims)")
     parser.add_flag("--fresh", "measure again what another profile than smoke kept")
@@ -48,6 +57,10 @@ def run(arguments: list[str]) -> int:
     parser.add_flag("--json", "print JSON")
     given = parser.parse_args(arguments)
     host = discover_host()
+    if given.published:
+        return _run_published(given, host)
+    if given.methods:
+        raise UsageError("--methods are those of a published table", hint="add --published NAME")
 
     from scorefold.artefacts import json_text
     from scorefold_registry.experiments.claims import holds
@@ -76,6 +89,24 @@ def run(arguments: list[str]) -> int:
     else:
         print_answer(_null_summary(measured) if given.null else _summary(measured, held))
     return 0 if held else 1
+
+
+def _run_published(given: argparse.Namespace, host: Host) -> int:
+    """Measure a published table again, and print it as a page has it. The status is 1 where a row is an error."""
+    from scorefold.artefacts import json_text
+    from scorefold_registry.experiments.engine import run_here
+    from scorefold_registry.experiments.progress import LineWatch
+    from scorefold_registry.experiments.published import Publication, as_json, as_markdown, cells, find_published
+    from scorefold_registry.experiments.reproduce import chosen_plugins
+    from scorefold_registry.run.cache import area
+
+    file = find_published(chosen_plugins(host.plugins, given.plugins), given.published)
+    methods = [name.strip() for text in given.methods for name in text.split(",")]
+    keep = None if given.fresh else area("claims", given.store, ".scorefold/claims")
+    publication = Publication(host, file, cells(file, given.only, methods, given.seeds), keep)
+    rows = run_here(publication, LineWatch(sys.stderr))
+    print_answer(json_text(as_json(file, rows), indent=2) if given.json else as_markdown(file, rows))
+    return int(any(row.error for row in rows))
 
 
 def _summary(measurements: Sequence[Measurement], held: bool) -> str:
