@@ -262,7 +262,6 @@ LIGHT = [
     "scorefold",
     "scorefold.plugin",
     "scorefold.hookspecs",
-    "scorefold.kinds",
     "scorefold.errors",
     "scorefold.seeds",
     "scorefold.config",

@@ -83,7 +83,7 @@ def test_the_table_counts_what_is_explained_apart(tool: dict[str, Any]) -> None:
 
 def test_a_run_that_was_stopped_goes_on(tool: dict[str, Any], tmp_path: Path) -> None:
     """What was noticed is kept for the same file; what was not is tried again by other tests and at another commit."""
-    file = "core/src/scorefold/diffusion/grids.py"
+    file = "core/src/scorefold/diffusion/samplers.py"
     one, two, three = tool["changes"](file, (ROOT / file).read_bytes())[:3]
     results = tool["Results"](tmp_path / "results", "a")
     assert results.of([one, two]) == [None, None]

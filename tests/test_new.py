@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from wheel_building import build_wheels
 
-from scorefold.kinds import CORE_KINDS
+from scorefold.plugin import CORE_KINDS
 from scorefold_registry.cli.main import main
 
 KINDS = [*(kind.name for kind in CORE_KINDS), "metric", "verb"]

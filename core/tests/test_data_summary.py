@@ -9,8 +9,8 @@ import torch
 
 from scorefold.artefacts import json_text
 from scorefold.data import Dataset, EventScale
-from scorefold.data_summary import describe, describe_event, is_code, is_identifier
 from scorefold.interfaces import TensorSource
+from scorefold.interfaces.data import describe, describe_event, is_code, is_identifier
 
 
 def test_a_column_is_described_by_what_is_there() -> None:

@@ -8,9 +8,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from scorefold import data_summary
 from scorefold.data import Dataset, EventScale
-from scorefold.data_summary import DataSummary, describe, describe_event, is_code, is_identifier, shape_text, summarise
+from scorefold.interfaces import data
+from scorefold.interfaces.data import (
+    DataSummary,
+    describe,
+    describe_event,
+    is_code,
+    is_identifier,
+    shape_text,
+    summarise,
+)
 
 
 def numbers(*values: float) -> Tensor:
@@ -84,7 +92,7 @@ def test_events_are_described_about_the_mean_of_each_coordinate() -> None:
 
 def test_of_large_data_as_many_numbers_of_each_split_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     """Twelve numbers, two columns, two splits: the first three rows of each, in the units that they were read in."""
-    monkeypatch.setattr(data_summary, "LOOKED_AT", 12)
+    monkeypatch.setattr(data, "LOOKED_AT", 12)
     one = torch.stack([torch.arange(10.0), -torch.arange(10.0)], 1)
     two = one + 100
     found = summarise([Dataset(one), Dataset(two[:7])], EventScale(shift=5.0, factor=2.0), (2,))
@@ -97,7 +105,7 @@ def test_of_large_data_as_many_numbers_of_each_split_are_looked_at(monkeypatch: 
 
 
 def test_a_row_is_looked_at_however_wide_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data_summary, "LOOKED_AT", 3)
+    monkeypatch.setattr(data, "LOOKED_AT", 3)
     found = summarise([Dataset(torch.arange(8.0).reshape(2, 4))], EventScale(), (4,))
     assert [column.mean for column in found.columns] == [0, 1, 2, 3]
 

@@ -30,7 +30,7 @@ from scorefold.interfaces import (
     Trainable,
     Transports,
 )
-from scorefold.kinds import CORE_CAPABILITIES, CORE_KINDS
+from scorefold.plugin import CORE_CAPABILITIES, CORE_KINDS
 from scorefold.stage import showing
 from scorefold_allocation.data.source import TaskSource
 from scorefold_toolkit.potential import Potential

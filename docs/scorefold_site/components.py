@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 
-from scorefold.kinds import CORE_KINDS
-from scorefold.plugin import Component, Port
+from scorefold.plugin import CORE_KINDS, Component, Port
 from scorefold_registry.components.parts import config_model
 from scorefold_registry.plugins.records import Registered
 from scorefold_registry.runfile.citations import citation

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scorefold.errors import PluginError
-from scorefold.kinds import CORE_KINDS
+from scorefold.plugin import CORE_KINDS
 from scorefold_registry.host import Host
 from scorefold_registry.plugins.names import parse_reference
 

@@ -33,7 +33,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_there_is_a_template_for_every_kind_of_core() -> None:
-    from scorefold.kinds import CORE_KINDS
+    from scorefold.plugin import CORE_KINDS
 
     assert kinds() == sorted([*(kind.name for kind in CORE_KINDS), "metric", "verb"])
 

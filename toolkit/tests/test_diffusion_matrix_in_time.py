@@ -20,7 +20,7 @@ from scorefold.diffusion import (
     probability_flow_log_prob,
     samplers,
 )
-from scorefold.diffusion.grids import time_grid
+from scorefold.diffusion.samplers import time_grid
 from scorefold.errors import ConfigError, ShapeError
 from scorefold_toolkit.matrix_process import MatrixProcess
 

@@ -13,8 +13,7 @@ import torch
 
 import scorefold_standard
 from scorefold.config import Config
-from scorefold.kinds import CORE_KINDS
-from scorefold.plugin import Component
+from scorefold.plugin import CORE_KINDS, Component
 from scorefold_registry import Host
 from scorefold_standard.plugin import scorefold_components
 

@@ -14,8 +14,7 @@ from scorefold.data import Condition, Dataset, EventScale
 from scorefold.errors import ConfigError, DataError, PluginError, ShapeError, SplitError
 from scorefold.interfaces import Allocator, DataSource, Encodes, Estimator, Flow, Geometry
 from scorefold.interfaces.capabilities import KnowsDistribution
-from scorefold.kinds import CORE_CAPABILITIES, CORE_KINDS
-from scorefold.plugin import Comparison
+from scorefold.plugin import CORE_CAPABILITIES, CORE_KINDS, Comparison
 from scorefold.results import Allocation, Estimate
 from scorefold.stage import Outcome, StageContext
 from scorefold_registry.host import Host

@@ -13,7 +13,7 @@ from torch.distributions import MultivariateNormal, kl_divergence
 from verb_toys import Normal, Source, checked, context, rows
 
 from scorefold.errors import ConfigError, DataError
-from scorefold.kinds import LATENT_VERBS
+from scorefold.plugin import LATENT_VERBS
 from scorefold.stage import Outcome
 from scorefold_registry.host import Host
 from scorefold_verbs.config.latents import (

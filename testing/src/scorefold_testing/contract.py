@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from scorefold.data import Dataset
-from scorefold.kinds import CORE_KINDS
-from scorefold.plugin import Component
+from scorefold.plugin import CORE_KINDS, Component
 from scorefold.seeds import derive_generator, derive_seed
 
 PASSED, FAILED, SKIPPED, EXPECTED = "passed", "failed", "skipped", "expected-failure"

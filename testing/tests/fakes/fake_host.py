@@ -19,8 +19,7 @@ from torch import nn
 
 from scorefold.artefacts import STATE_FILE, load_arrays, load_facts, load_state, save_state
 from scorefold.errors import ArtefactError
-from scorefold.kinds import CORE_CAPABILITIES, CORE_KINDS
-from scorefold.plugin import Capability, Component, Kind
+from scorefold.plugin import CORE_CAPABILITIES, CORE_KINDS, Capability, Component, Kind
 from scorefold_testing.contract import resolve
 
 FURTHER = (

@@ -1,6 +1,5 @@
 """Diffusion processes, samplers, losses and likelihoods, as modules and plain functions."""
 
-from scorefold.diffusion.grids import SPACINGS, time_grid
 from scorefold.diffusion.likelihood import probability_flow_log_prob
 from scorefold.diffusion.process import DiffusionProcess, Isotropic, LinearMap, Orthonormal, expand
 from scorefold.diffusion.processes import (
@@ -14,6 +13,7 @@ from scorefold.diffusion.processes import (
 )
 from scorefold.diffusion.samplers import (
     SAMPLERS,
+    SPACINGS,
     Sampler,
     ddim,
     dpm_solver_pp_2m,
@@ -22,6 +22,7 @@ from scorefold.diffusion.samplers import (
     heun,
     predictor_corrector,
     resolve_sampler,
+    time_grid,
 )
 from scorefold.diffusion.schedules import (
     EDM,

@@ -1,6 +1,5 @@
 """The five mission interfaces, the two that serve them, and the capabilities."""
 
-from scorefold.interfaces.allocator import Allocator, Pilot
 from scorefold.interfaces.capabilities import (
     ClosedFormGeodesics,
     Encodes,
@@ -12,11 +11,10 @@ from scorefold.interfaces.capabilities import (
     Transports,
 )
 from scorefold.interfaces.data import DataSource, TensorSource
-from scorefold.interfaces.estimator import Estimator
+from scorefold.interfaces.estimator import Allocator, Estimator, Pilot
 from scorefold.interfaces.flow import Flow
 from scorefold.interfaces.geometry import Geometry
-from scorefold.interfaces.model import Shown, evaluations
-from scorefold.interfaces.network import Network, Prepares, as_network
+from scorefold.interfaces.model import Network, Prepares, Shown, as_network, evaluations
 from scorefold.interfaces.score import ScoreModel
 
 __all__ = [

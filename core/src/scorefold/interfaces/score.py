@@ -12,10 +12,9 @@ from torch import Tensor
 
 from scorefold.batching import FEW, in_calls
 from scorefold.data import Condition, ConditionSpec, EventScale, condition_rows, repeat_condition
-from scorefold.diffusion.grids import time_grid
 from scorefold.diffusion.likelihood import probability_flow_log_prob
 from scorefold.diffusion.process import DiffusionProcess
-from scorefold.diffusion.samplers import Sampler, default_sampler, default_steps, resolve_sampler
+from scorefold.diffusion.samplers import Sampler, default_sampler, default_steps, resolve_sampler, time_grid
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces.model import EventModel
 

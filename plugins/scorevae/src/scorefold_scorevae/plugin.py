@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from scorefold.kinds import LATENT_VERBS
-from scorefold.plugin import Claim, Comparison, Component, Kind, Port, hookimpl
+from scorefold.plugin import LATENT_VERBS, Claim, Comparison, Component, Kind, Port, hookimpl
 from scorefold_toolkit.claims import read_claims
 
 __plugin_api__ = "1.0"

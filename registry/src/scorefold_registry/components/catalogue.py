@@ -7,8 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from scorefold.errors import PluginError
-from scorefold.kinds import CORE_CAPABILITIES, CORE_KINDS
-from scorefold.plugin import Capability, Component, Kind, Verb
+from scorefold.plugin import CORE_CAPABILITIES, CORE_KINDS, Capability, Component, Kind, Verb
 from scorefold_registry.plugins.known import known_plugins, not_installed
 from scorefold_registry.plugins.names import (
     Reference,

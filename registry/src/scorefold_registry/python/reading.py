@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scorefold.data_summary import HEAVY_TAIL, ColumnSummary, DataSummary, is_code, is_identifier
 from scorefold.errors import ConfigError, DataError
+from scorefold.interfaces.data import HEAVY_TAIL, ColumnSummary, DataSummary, is_code, is_identifier
 from scorefold_registry.run.applying import inspect_data, loader_of
 
 if TYPE_CHECKING:

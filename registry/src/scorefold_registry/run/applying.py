@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from scorefold_registry.host import Host
 from typing import TYPE_CHECKING
 
-from scorefold.data_summary import DataSummary
+from scorefold.interfaces.data import DataSummary
 from scorefold_registry.plugins.loading import load_target
 
 if TYPE_CHECKING:

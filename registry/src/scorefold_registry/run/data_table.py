@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from scorefold.data_summary import ColumnSummary, DataSummary
 from scorefold.errors import printable
+from scorefold.interfaces.data import ColumnSummary, DataSummary
 from scorefold_registry.run.progress import number_text
 
 HEAD = ("column", "type", "missing", "distinct", "least", "mean", "greatest", "spread", "warnings")

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from scorefold.artefacts import digest_file, digest_folder
 from scorefold.data import Dataset, StreamedDataset
-from scorefold.data_summary import DataSummary
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource
+from scorefold.interfaces.data import DataSummary
 from scorefold.seeds import derive_generator
 from scorefold_standard.config.data import ArrayConfig
 from scorefold_standard.data.scaling import scale_of, statistics_of

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from scorefold.data import Dataset
-from scorefold.data_summary import DataSummary
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource
+from scorefold.interfaces.data import DataSummary
 from scorefold_standard.config.data import ImagesConfig
 from scorefold_standard.data.array_stores import is_saved_dataset
 from scorefold_standard.data.pictures import Pictures, folder_pictures, saved_pictures, tar_pictures

@@ -10,15 +10,8 @@ import numpy as np
 import torch
 
 from scorefold.data import EventScale
-from scorefold.data_summary import (
-    LOOKED_AT,
-    MOST_COLUMNS,
-    ColumnSummary,
-    DataSummary,
-    describe,
-    describe_event,
-)
 from scorefold.errors import DataError
+from scorefold.interfaces.data import LOOKED_AT, MOST_COLUMNS, ColumnSummary, DataSummary, describe, describe_event
 from scorefold_standard.config.data import ArrayConfig
 from scorefold_standard.data.csv_marks import has_commas, is_number
 from scorefold_standard.data.stored import Array

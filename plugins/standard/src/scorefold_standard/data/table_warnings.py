@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from scorefold.data_summary import HEAVY_TAIL, LOOKED_AT, MOST_COLUMNS, ColumnSummary, is_code, is_identifier
+from scorefold.interfaces.data import HEAVY_TAIL, LOOKED_AT, MOST_COLUMNS, ColumnSummary, is_code, is_identifier
 from scorefold_standard.config.data import ArrayConfig
 from scorefold_standard.data.table_checks import Kept
 from scorefold_standard.data.table_columns import Points, Table

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from scorefold.data import Dataset, DataSpec
-from scorefold.data_summary import DataSummary
 from scorefold.errors import PluginError, ScorefoldError
 from scorefold.interfaces import DataSource, Estimator
+from scorefold.interfaces.data import DataSummary
 from scorefold.interfaces.model import MADE_FROM
-from scorefold.kinds import CORE_CAPABILITIES
+from scorefold.plugin import CORE_CAPABILITIES
 from scorefold.results import Estimate
 from scorefold.seeds import derive_seed
 from scorefold_registry.plugins.records import Registered

@@ -20,10 +20,9 @@ import torch
 from torch import Tensor
 
 from scorefold.data import Dataset, DataSpec, EventScale, TensorSpec
-from scorefold.data_summary import ColumnSummary, DataSummary
 from scorefold.errors import PluginError, ScorefoldError, SplitError
 from scorefold.interfaces import DataSource, TensorSource
-from scorefold.interfaces.data import SPLITS
+from scorefold.interfaces.data import SPLITS, ColumnSummary, DataSummary
 from scorefold.results import Allocation, Estimate, PlanRow
 
 PROTOCOL = 1
