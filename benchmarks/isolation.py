@@ -26,9 +26,10 @@ from pathlib import Path
 import torch
 
 from scorefold_registry.host import Host
-from scorefold_registry.plugins.environments.environment import describe_environment, environments_of
+from scorefold_registry.plugins.environments.environment import describe_environment
 from scorefold_registry.plugins.environments.spec import environments_in
 from scorefold_registry.plugins.environments.store import VARIABLE
+from scorefold_registry.plugins.records import environments_of
 from scorefold_registry.plugins.settings import read_settings
 
 PLUGIN = """

@@ -38,8 +38,8 @@ from scorefold.data import Dataset
 from scorefold.interfaces.capabilities import Loss, Progress, Trainable
 from scorefold.plugin import hookimpl
 from scorefold.stage import RunInfo, StageInfo
-from scorefold_registry.run.observers import Events, Observers
 from scorefold_registry.run.progress import Bars
+from scorefold_registry.run.result import Events, Observers
 from scorefold_toolkit.training import fit
 
 POINTS, SIZE, BATCH, WIDTH = 10_000, 20, 256, 128

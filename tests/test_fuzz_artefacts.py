@@ -19,8 +19,7 @@ from damaged_states import Workplace, make_states, tried, try_state
 from scorefold.artefacts import digest_folder
 from scorefold_registry.host import Host
 from scorefold_registry.run.applying import apply_stage
-from scorefold_registry.run.cache import Cache
-from scorefold_registry.run.folders import list_runs
+from scorefold_registry.run.folders import Cache, list_runs
 from scorefold_registry.run.pipeline import run_file
 from scorefold_registry.run.report import write_report
 from scorefold_registry.run.stage_folder import load_stage

@@ -22,7 +22,7 @@ from scorefold.interfaces import TensorSource
 from scorefold.plugin import Claim, Component, Kind, Port, Verb
 from scorefold.stage import Outcome
 from scorefold_registry.cli.main import main
-from scorefold_registry.components.file_names import LONGEST_NAME, file_name, name_fault
+from scorefold_registry.components.paths import LONGEST_NAME, file_name, name_fault
 from scorefold_registry.components.values import load_value, save_value
 from scorefold_registry.host import Host
 from scorefold_registry.plugins.records import PluginRecord

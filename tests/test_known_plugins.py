@@ -12,7 +12,7 @@ from scorefold.errors import ConfigError, PluginError
 from scorefold_registry.components.catalogue import Catalogue
 from scorefold_registry.host import Host
 from scorefold_registry.plugins.discovery import discover
-from scorefold_registry.plugins.known import known_plugins, not_installed
+from scorefold_registry.plugins.names import known_plugins, not_installed
 from scorefold_registry.plugins.records import PluginRecord
 
 sys.path.insert(0, str(Path(__file__).parent.parent / ".ci"))

@@ -19,7 +19,7 @@ from scorefold.errors import ArtefactError, ConfigError, ScorefoldError
 from scorefold.interfaces import TensorSource
 from scorefold_registry import Host, run_file
 from scorefold_registry.cli.main import main
-from scorefold_registry.components.shared_files import check_names
+from scorefold_registry.components.manifest import check_names
 from scorefold_registry.python import do, estimate, fit, load_data, pull, push
 from scorefold_registry.run.result import RunResult
 from scorefold_registry.sharing import pull as pulling

@@ -329,7 +329,7 @@ class TestAnswers:
         """A lone surrogate is what a file name has that is no text."""
         script = """
 import sys
-from scorefold_registry.cli.answers import only_answers, print_answer
+from scorefold_registry.cli.terminal import only_answers, print_answer
 with only_answers():
     print("noise")
     print_answer("a\\udcffb")

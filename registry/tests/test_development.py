@@ -17,8 +17,7 @@ from scorefold.errors import ArtefactError, ConfigError
 from scorefold_registry import run_file
 from scorefold_registry.cli.main import main
 from scorefold_registry.host import Host
-from scorefold_registry.plugins.development import VARIABLE, plugin_name
-from scorefold_registry.plugins.discovery import discover
+from scorefold_registry.plugins.discovery import VARIABLE, discover, plugin_name
 from scorefold_registry.plugins.records import PluginRecord
 from scorefold_registry.run.executor import LocalExecutor
 from scorefold_registry.run.keys import code_digest

@@ -15,7 +15,7 @@ from discovered import assert_unharmed, record
 from scorefold.plugin import Component, hookimpl
 from scorefold.stage import RunInfo
 from scorefold_registry.plugins.discovery import discover
-from scorefold_registry.run.observers import Events, Observers
+from scorefold_registry.run.result import Events, Observers
 
 Install = Callable[..., Path]
 

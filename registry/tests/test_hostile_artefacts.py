@@ -22,8 +22,7 @@ from scorefold.interfaces import TensorSource
 from scorefold.results import Estimate
 from scorefold_registry.components.values import load_value, save_value
 from scorefold_registry.host import Host
-from scorefold_registry.run.cache import Cache
-from scorefold_registry.run.folders import list_runs
+from scorefold_registry.run.folders import Cache, list_runs
 
 Rewrite = Callable[[Callable[[dict[str, Any]], object]], None]
 

@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 
 from scorefold_registry.cli.main import main
-from scorefold_registry.plugins.known import known_plugins
+from scorefold_registry.plugins.names import known_plugins
 from scorefold_registry.plugins.records import STATES
 
 Install = Callable[..., Path]

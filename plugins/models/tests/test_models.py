@@ -13,7 +13,7 @@ from scorefold.errors import SplitError
 from scorefold_models.plugin import scorefold_components, scorefold_models
 from scorefold_models.thousand import PICTURE
 from scorefold_registry import Host
-from scorefold_registry.runfile.shipped import find_model
+from scorefold_registry.runfile.loaded_stages import find_model
 from scorefold_testing import Report, conformance
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from checked_configs import problems
 
-from scorefold_registry.components.inline import inline_fields
 from scorefold_registry.components.parts import Part, check_config, parts_in, read_config
+from scorefold_registry.components.ports import inline_fields
 from scorefold_registry.host import Host
 from scorefold_registry.plugins.records import Registered
 

@@ -16,9 +16,9 @@ from scorefold.errors import PluginError
 from scorefold_registry.cli.main import main
 from scorefold_registry.host import Host
 from scorefold_registry.plugins.environments import installer
-from scorefold_registry.plugins.environments.environment import environments_of
 from scorefold_registry.plugins.environments.spec import Spec, environments_in
 from scorefold_registry.plugins.environments.store import VARIABLE, folder_of, python_of
+from scorefold_registry.plugins.records import environments_of
 from scorefold_registry.plugins.settings import read_settings
 
 HERE = Path(__file__).parent

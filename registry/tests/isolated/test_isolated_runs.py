@@ -17,7 +17,7 @@ from scorefold.errors import ArtefactError, ScorefoldError
 from scorefold_registry.cli.main import main
 from scorefold_registry.host import Host
 from scorefold_registry.plugins.environments import environment
-from scorefold_registry.plugins.environments.environment import environments_of
+from scorefold_registry.plugins.records import environments_of
 from scorefold_registry.run.pipeline import run_file
 from scorefold_registry.run.stage_folder import load_stage
 

@@ -19,8 +19,8 @@ from scorefold.errors import ConfigError, PluginError
 from scorefold.interfaces import TensorSource
 from scorefold.results import Allocation, Estimate, PlanRow
 from scorefold_registry.components.field_text import describe_fields
-from scorefold_registry.components.inline import inline_fields
 from scorefold_registry.components.messages import config_problems
+from scorefold_registry.components.ports import inline_fields
 from scorefold_registry.plugins.discovery import discover
 from scorefold_registry.plugins.environments import wire
 from scorefold_registry.plugins.environments.config_types import build_model, describe_model

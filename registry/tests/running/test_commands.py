@@ -14,7 +14,7 @@ import jsonschema
 import pytest
 from filelock import FileLock
 
-from scorefold_registry.run.cache import Cache
+from scorefold_registry.run.folders import Cache
 
 RUN_FILE = (Path(__file__).parent / "tiny" / "run.yaml").read_text()
 SHORT = "version: 1\nname: short\nstages:\n  data: {use: data:tiny}\n"

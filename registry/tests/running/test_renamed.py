@@ -10,7 +10,7 @@ import pytest
 from scorefold_registry.cli.main import main
 from scorefold_registry.runfile.plan import Plan
 from scorefold_registry.runfile.reader import RunFileError
-from scorefold_registry.runfile.renamed import RENAMED, renamed
+from scorefold_registry.runfile.stage_parts import RENAMED, renamed
 
 TABLE = {
     "score:old": "score:older",

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from scorefold_registry.run.cache import Cache
-from scorefold_registry.run.folders import final_name, link_latest, new_run
+from scorefold_registry.run.folders import Cache, final_name, link_latest, new_run
 
 
 def locks(area: Path) -> list[str]:

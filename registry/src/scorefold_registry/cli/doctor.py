@@ -12,7 +12,7 @@ from scorefold.errors import PluginError
 from scorefold_registry.components.catalogue import Catalogue
 from scorefold_registry.plugins.discovery import Discovery
 from scorefold_registry.plugins.environments.store import python_of
-from scorefold_registry.plugins.known import KnownPlugin, not_installed
+from scorefold_registry.plugins.names import KnownPlugin, not_installed
 from scorefold_registry.plugins.records import PluginRecord, Registered
 from scorefold_registry.plugins.requirements import Unmet, contradicting, unmet
 
@@ -206,7 +206,7 @@ def _namesakes(record: PluginRecord, plugins: Iterable[PluginRecord]) -> Iterato
 def _models(record: PluginRecord) -> Iterator[Finding]:
     """Models of a plugin that are not whole."""
     if record.models:
-        from scorefold_registry.runfile.shipped import shipped_models
+        from scorefold_registry.runfile.loaded_stages import shipped_models
 
         faults = [shipped.facts().get("fault") for shipped in shipped_models([record])]
         yield from (Finding(fault, record.remedy) for fault in faults if fault)

@@ -14,8 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from scorefold.errors import ScorefoldError, printable
-from scorefold_registry.cli.answers import only_answers
-from scorefold_registry.cli.terminal import styled, wrapped
+from scorefold_registry.cli.terminal import only_answers, styled, wrapped
 from scorefold_registry.plugins.settings import OPTION_VARIABLE, VARIABLE
 from scorefold_registry.run.os_process import settle_threads, torchrun_processes
 
@@ -292,8 +291,7 @@ def _call_added(record: PluginRecord, command: Command, arguments: list[str]) ->
 
 def _plugin_command(name: str) -> tuple[PluginRecord, Command]:
     """The command that a plugin adds, and the plugin. Raises ``UsageError`` with near misses for an unknown name."""
-    from scorefold_registry.plugins.known import known_plugins
-    from scorefold_registry.plugins.names import did_you_mean, sentences
+    from scorefold_registry.plugins.names import did_you_mean, known_plugins, sentences
 
     known = _added()
     found = [(record, command) for record, command in known if command.name == name]

@@ -1,12 +1,18 @@
-"""Text for a terminal: colours where they are wanted, and long lines that wrap at words."""
+"""What commands print: the answer and nothing else under ``--json``, colours where they are wanted, wrapped lines."""
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextvars import ContextVar
+from typing import TextIO
+
+from scorefold.errors import printable
 
 STYLES = {"heading": "1", "answer": "1;36", "warning": "33", "error": "1;31"}
 
@@ -44,3 +50,41 @@ def listed(rows: Iterable[tuple[str, str]], indent: int = 2) -> list[str]:
     every = list(rows)
     width = max((len(name) for name, _ in every), default=0)
     return [wrapped(f"{'':{indent}}{name:<{width}}  {text}".rstrip(), indent + width + 2) for name, text in every]
+
+
+_STANDARD_OUTPUT, _STANDARD_ERROR = 1, 2
+
+_kept: ContextVar[TextIO | None] = ContextVar("kept", default=None)
+"""Where answers go while standard output is kept for them; None where they go to standard output as it is."""
+
+
+@contextmanager
+def only_answers() -> Iterator[None]:
+    """Keeps standard output for ``print_answer``: all else that is printed, by C libraries too, goes to the error."""
+    with ExitStack() as stack:
+        sys.stdout.flush()
+        kept = sys.stdout
+        if _is_the_process_output(kept):
+            descriptor = os.dup(_STANDARD_OUTPUT)
+            stack.callback(os.close, descriptor)
+            os.dup2(_STANDARD_ERROR, _STANDARD_OUTPUT)
+            stack.callback(os.dup2, descriptor, _STANDARD_OUTPUT)
+            kept = stack.enter_context(open(os.dup(descriptor), "w", encoding="utf-8"))
+        stack.callback(_kept.reset, _kept.set(kept))
+        stack.enter_context(redirect_stdout(sys.stderr))
+        yield
+
+
+def print_answer(text: str) -> None:
+    """Prints what was asked for to standard output, without what would steer a terminal: in JSON that is escaped.
+
+    Raises ``BrokenPipeError`` where nobody reads it.
+    """
+    print(printable(text), file=_kept.get() or sys.stdout, flush=True)
+
+
+def _is_the_process_output(stream: TextIO) -> bool:
+    try:
+        return stream.fileno() == _STANDARD_OUTPUT
+    except (OSError, io.UnsupportedOperation):
+        return False

@@ -8,12 +8,13 @@ from typing import Any
 
 from scorefold.errors import PluginError
 from scorefold.plugin import CORE_CAPABILITIES, CORE_KINDS, Capability, Component, Kind, Verb
-from scorefold_registry.plugins.known import known_plugins, not_installed
 from scorefold_registry.plugins.names import (
     Reference,
     did_you_mean,
+    known_plugins,
     near_misses,
     normalise,
+    not_installed,
     parse_reference,
     sentences,
 )

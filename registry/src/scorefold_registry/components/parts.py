@@ -13,14 +13,12 @@ from scorefold.config import Config, Use
 from scorefold.errors import PluginError, ScorefoldError
 from scorefold.plugin import Port
 from scorefold_registry.components.catalogue import Catalogue
-from scorefold_registry.components.inline import InlineField, inline_fields
 from scorefold_registry.components.messages import Problem, RawPath, config_problems, dotted, show, within
 from scorefold_registry.components.paths import Anchor, anchored, replaced, under, written_at
-from scorefold_registry.components.ports import PortOffer, check_inputs, check_offer
-from scorefold_registry.plugins.environments.refused import RefusedConfigError
+from scorefold_registry.components.ports import InlineField, PortOffer, check_inputs, check_offer, inline_fields
 from scorefold_registry.plugins.loading import describe, load_target
 from scorefold_registry.plugins.names import did_you_mean, sentences
-from scorefold_registry.plugins.records import Registered
+from scorefold_registry.plugins.records import RefusedConfigError, Registered
 
 Plug = Any
 """A value for a port: a part, a name in the scope around it, a list of these, or an object that is built already."""

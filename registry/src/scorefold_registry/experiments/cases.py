@@ -16,10 +16,9 @@ from scorefold.config import Config, Use
 from scorefold.errors import ConfigError, PluginError
 from scorefold.plugin import Comparison, Verb
 from scorefold_registry.components.catalogue import Catalogue
-from scorefold_registry.components.file_names import file_name
 from scorefold_registry.components.messages import config_error, config_problems
 from scorefold_registry.components.parts import anchored_use, read_use
-from scorefold_registry.components.paths import absolute
+from scorefold_registry.components.paths import absolute, file_name
 from scorefold_registry.plugins.names import did_you_mean, sentences
 from scorefold_registry.runfile.reader import KEY_CODES, kind_of
 from scorefold_registry.runfile.yaml_reader import Positioned, parse, parse_value, read_text

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 from scorefold.artefacts import write_json, write_text
 from scorefold.errors import ConfigError, PluginError, ScorefoldError, ShapeError, printable
 from scorefold.plugin import Comparison
-from scorefold_registry.components.file_names import file_name
 from scorefold_registry.components.parts import anchored_use
-from scorefold_registry.components.paths import from_here
+from scorefold_registry.components.paths import file_name, from_here
 from scorefold_registry.components.stage_files import read_result, read_stage
 from scorefold_registry.experiments.cases import Case, find_cases
 from scorefold_registry.experiments.engine import Answer, Experiment, run_here
@@ -28,7 +27,7 @@ from scorefold_registry.experiments.rows import CaseRow, ComparisonResult, over_
 from scorefold_registry.plugins.locks import make_folder
 from scorefold_registry.plugins.records import Registered
 from scorefold_registry.run import folders as run_folders
-from scorefold_registry.run.cache import area, refuse_others
+from scorefold_registry.run.folders import area, refuse_others
 from scorefold_registry.run.progress import Silent
 from scorefold_registry.runfile.plan import make_plan
 from scorefold_registry.runfile.reader import MOST_THREADS, read

@@ -10,8 +10,8 @@ from scorefold.config import Use
 from scorefold.errors import ConfigError
 from scorefold.plugin import Comparison, Port, Verb
 from scorefold_registry.components.catalogue import Catalogue
-from scorefold_registry.components.file_names import free_name
 from scorefold_registry.components.parts import check_config
+from scorefold_registry.components.paths import free_name
 from scorefold_registry.experiments.cases import Case
 from scorefold_registry.plugins.loading import load_target
 from scorefold_registry.plugins.records import Registered

@@ -30,11 +30,11 @@ from scorefold_registry.experiments.points import SEED, Axis, Point, axes_of, ma
 from scorefold_registry.experiments.progress import Watch
 from scorefold_registry.experiments.rows import SweepResult, make_row
 from scorefold_registry.experiments.search import Asked, Pruning, check_pruned, search_for
-from scorefold_registry.plugins.development import development_plugins
+from scorefold_registry.plugins.discovery import development_plugins
 from scorefold_registry.plugins.locks import make_folder
 from scorefold_registry.plugins.records import LOCAL
-from scorefold_registry.run.cache import area, refuse_others
 from scorefold_registry.run.executor import LocalExecutor, plugins_executor
+from scorefold_registry.run.folders import area, refuse_others
 from scorefold_registry.run.progress import Silent, duration, number_text
 from scorefold_registry.runfile.plan import Plan, make_plan
 from scorefold_registry.runfile.reader import RunFileError, read

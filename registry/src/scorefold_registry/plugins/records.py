@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import ModuleType
 from typing import Any
 
-from scorefold.errors import printable
+from scorefold.errors import ConfigError, printable
 from scorefold.plugin import Capability, Claim, Component, Kind, Model, Verb
-from scorefold_registry.plugins.import_guard import HeavyImport
+from scorefold_registry.plugins.process_guard import HeavyImport
 
 LOCAL = "local"
 """The distribution of plugins that no distribution brought: files and modules named by hand."""
@@ -187,3 +188,27 @@ class Registered:
     def qualified(self) -> str:
         """``distribution/kind:name``, which always works."""
         return f"{self.distribution}/{self.component.id}"
+
+
+class RefusedConfigError(ConfigError):
+    """A config that the environment refuses. ``problems`` are (path, message, hint, code), in its own words."""
+
+    def __init__(self, problems: Sequence[tuple[Sequence[str | int], str, str | None, str]]) -> None:
+        super().__init__("; ".join(problem[1] for problem in problems))
+        self.problems = problems
+
+
+def environments_of(records: Sequence[PluginRecord]) -> list[Any]:
+    """The environments of plugins, each once."""
+    found = {id(record.environment): record.environment for record in records if record.environment is not None}
+    return list(found.values())
+
+
+@contextmanager
+def workers_of(records: Sequence[PluginRecord]) -> Iterator[None]:
+    """Ends the workers of plugins at the end of a block."""
+    try:
+        yield
+    finally:
+        for environment in environments_of(records):
+            environment.close()

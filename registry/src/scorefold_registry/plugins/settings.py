@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from scorefold.errors import ConfigError
-from scorefold_registry.plugins.known import not_installed
-from scorefold_registry.plugins.names import did_you_mean, normalise
+from scorefold_registry.plugins.names import did_you_mean, normalise, not_installed
 from scorefold_registry.plugins.records import PluginRecord
 
 FILE_NAME = "scorefold.toml"

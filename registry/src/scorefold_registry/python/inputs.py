@@ -13,7 +13,7 @@ from typing import Any
 
 from scorefold.artefacts import digest_folder, write_text
 from scorefold.errors import ConfigError
-from scorefold_registry.components.file_names import free_name
+from scorefold_registry.components.paths import free_name
 from scorefold_registry.plugins.locks import make_folder
 from scorefold_registry.python.stage import Setting, Stage
 from scorefold_registry.run.applying import loader_of

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from scorefold.errors import ConfigError, DataError, ScorefoldError
-from scorefold_registry.components.file_names import free_name
 from scorefold_registry.components.manifest import has_state
 from scorefold_registry.components.parts import config_model
+from scorefold_registry.components.paths import free_name
 from scorefold_registry.host import Host
 from scorefold_registry.python.inputs import source_of, stages_in, without_files
 from scorefold_registry.python.reading import as_points

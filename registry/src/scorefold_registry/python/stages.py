@@ -19,10 +19,9 @@ from pydantic import ValidationError
 from scorefold.artefacts import write_text
 from scorefold.errors import ConfigError, ScorefoldError
 from scorefold.plugin import Port
-from scorefold_registry.components.file_names import free_name
 from scorefold_registry.components.manifest import read_manifest, state_folder
 from scorefold_registry.components.parts import anchored_use, config_model
-from scorefold_registry.components.paths import anchored, from_here
+from scorefold_registry.components.paths import anchored, free_name, from_here
 from scorefold_registry.experiments.compare import compare as run_comparison
 from scorefold_registry.experiments.progress import watch_for
 from scorefold_registry.experiments.rows import ComparisonResult, SweepResult
@@ -34,8 +33,8 @@ from scorefold_registry.python.stage import Setting, Stage
 from scorefold_registry.run.pipeline import run_file
 from scorefold_registry.run.progress import OneStage, progress_for
 from scorefold_registry.run.result import RunResult
+from scorefold_registry.runfile.loaded_stages import PREFIX
 from scorefold_registry.runfile.reader import RunFileError
-from scorefold_registry.runfile.shipped import PREFIX
 from scorefold_registry.sharing.pull import pull as fetch
 from scorefold_registry.sharing.push import push as share
 

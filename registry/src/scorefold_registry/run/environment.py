@@ -11,7 +11,7 @@ from typing import Any
 
 import importlib_metadata
 
-from scorefold_registry.plugins.environments.environment import environments_of
+from scorefold_registry.plugins.records import environments_of
 from scorefold_registry.runfile.reader import Runtime
 
 _LIBRARIES = ("torch", "numpy", "safetensors", "pydantic", "torchdiffeq", "matplotlib")

@@ -20,24 +20,21 @@ from scorefold.interfaces import DataSource
 from scorefold.seeds import derive_seed
 from scorefold.stage import Executor, RunInfo, Show, StageContext, StageInfo, showing
 from scorefold_registry.components.stage_files import read_result, read_stage
-from scorefold_registry.plugins.environments.environment import workers_of
 from scorefold_registry.plugins.loading import load_target, owners_of, raised_by
 from scorefold_registry.plugins.process_guard import guarded
-from scorefold_registry.plugins.records import PluginRecord
+from scorefold_registry.plugins.records import PluginRecord, workers_of
 from scorefold_registry.run import folders as run_folders
 from scorefold_registry.run import team
-from scorefold_registry.run.cache import Cache
 from scorefold_registry.run.environment import describe_environment
 from scorefold_registry.run.error_attribution import stage_error
 from scorefold_registry.run.executor import LocalExecutor, plugins_executor
+from scorefold_registry.run.folders import Cache
 from scorefold_registry.run.keys import key_of
-from scorefold_registry.run.observers import Events, Observers, Own
 from scorefold_registry.run.os_process import cpu_seconds, peak_memory, restart_peak
 from scorefold_registry.run.progress import Silent
-from scorefold_registry.run.rehearsal import rehearse
 from scorefold_registry.run.report import CITATIONS, write_report
-from scorefold_registry.run.result import RunInterrupted, RunResult, StageResult
-from scorefold_registry.run.stage_builder import StageBuilder, StageWork, check_outcome, fingerprints
+from scorefold_registry.run.result import Events, Observers, Own, RunInterrupted, RunResult, StageResult
+from scorefold_registry.run.stage_builder import StageBuilder, StageWork, check_outcome, fingerprints, rehearse
 from scorefold_registry.run.stage_folder import draw_again, write_stage
 from scorefold_registry.run.stage_values import Inputs, SeenOutcome, StageValues, changed_files, frozen
 from scorefold_registry.runfile.citations import citations

@@ -14,7 +14,7 @@ from scorefold.artefacts import write_json
 from scorefold.errors import ArtefactError, ConfigError, DataError
 from scorefold.interfaces import DataSource
 from scorefold.stage import Outcome
-from scorefold_registry.components.file_names import file_name, free_name
+from scorefold_registry.components.paths import file_name, free_name
 from scorefold_registry.run.data_table import cell_text
 
 

@@ -14,9 +14,9 @@ from scorefold.stage import Executor
 from scorefold_registry.plugins.locks import make_folder
 from scorefold_registry.run import folders as run_folders
 from scorefold_registry.run import team
-from scorefold_registry.run.cache import Cache, area
 from scorefold_registry.run.environment import set_up
 from scorefold_registry.run.execution import RunExecution
+from scorefold_registry.run.folders import Cache, area
 from scorefold_registry.run.os_process import torchrun_processes
 from scorefold_registry.run.progress import Silent
 from scorefold_registry.run.result import RunResult

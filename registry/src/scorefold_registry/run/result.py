@@ -1,13 +1,166 @@
-"""What a run ends with."""
+"""The result of a run, its events, and the plugins that watch it: one that fails stops nothing and hides no other."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from scorefold_registry.run.observers import Failure
+import pluggy
+
+from scorefold.artefacts import json_text
+from scorefold.stage import Executor, RunInfo, StageInfo
+from scorefold_registry.plugins.loading import describe, own_frame, raised_by
+from scorefold_registry.plugins.process_guard import guarded
+
+
+class Events:
+    """``events.jsonl``: one JSON object a line, written out at once, so that a killed run keeps its story."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def write(self, event: str, **facts: Any) -> None:
+        """Add an event with the time (seconds since 1970)."""
+        line = json_text({"time": round(time.time(), 3), "event": event, **facts})
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def moved(self, path: Path) -> None:
+        """The file stands elsewhere from now on."""
+        self._path = path
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A plugin's hook that raised while it watched."""
+
+    plugin: str
+    hook: str
+    stage: str | None
+    error: str
+    frame: str | None
+
+    def text(self) -> str:
+        """The failure in one line."""
+        where = f" in stage {self.stage!r}" if self.stage else ""
+        at = f" at {self.frame}" if self.frame else ""
+        return f"plugin {self.plugin!r}: {self.hook} failed{where}: {self.error}{at}"
+
+
+@dataclass(frozen=True)
+class Own:
+    """An argument of which each hook gets one of its own."""
+
+    make: Callable[[], Any]
+
+
+@dataclass
+class Observers:
+    """Calls lifecycle hooks of a run, each plugin by itself, and puts back what it changes around it.
+
+    ``failures`` lists the first failure of each plugin's hook. ``files_back`` restores the folders of stages, and
+    returns the changes that it found.
+    """
+
+    manager: pluggy.PluginManager
+    events: Events
+    run: RunInfo
+    files_back: Callable[[], list[str]]
+    failures: list[Failure] = field(default_factory=list)
+
+    def notify(self, hook: str, *, stage_name: str | None = None, **arguments: Any) -> None:
+        """Call a hook for what it does."""
+        for _ in self.ask(hook, stage_name=stage_name, **arguments):
+            pass
+
+    def ask(self, hook: str, *, stage_name: str | None = None, **arguments: Any) -> Iterator[tuple[str, Any]]:
+        """Call a hook for its answers: pairs of a plugin's name and what it returned, in the order of the plugins."""
+        # pluggy lists implementations in the reverse of the order in which it calls them.
+        for implementation in reversed(getattr(self.manager.hook, hook).get_hookimpls()):
+            plugin = implementation.plugin_name
+            given = {name: _own({"run": self.run, **arguments}[name]) for name in implementation.argnames}
+            with _unharmed(given.get("error")), guarded() as changed:
+                answered, answer = self._call(implementation.function, given, plugin, hook, stage_name)
+            changed = [f"{what}, which was put back" for what in changed]
+            changed += self.files_back()
+            for what in changed:
+                self._record(Failure(plugin, hook, stage_name, f"it changes {what}", None))
+            if answered:
+                yield plugin, answer
+
+    def _call(
+        self, function: Callable[..., Any], given: Mapping[str, Any], plugin: str, hook: str, stage_name: str | None
+    ) -> tuple[bool, Any]:
+        try:
+            answer = function(**given)
+            # A generator runs when it is read, so it is read here, where its failure is caught.
+            return True, list(answer) if isinstance(answer, Iterator) else answer
+        except BaseException as error:
+            package = function.__module__.partition(".")[0]
+            if isinstance(error, KeyboardInterrupt) and not raised_by(error, {package}):
+                raise
+            self._record(Failure(plugin, hook, stage_name, describe(error), own_frame(error, {package})))
+            return False, None
+
+    def sections(self) -> list[tuple[str, str, str]]:
+        """What plugins add to the report: (plugin, title, HTML fragment)."""
+        found: list[tuple[str, str, str]] = []
+        for plugin, answer in self.ask("scorefold_report_sections"):
+            for section in answer if isinstance(answer, list | tuple) else (answer,) if answer else ():
+                if isinstance(section, tuple) and len(section) == 2 and all(isinstance(part, str) for part in section):
+                    found.append((plugin, *section))
+                else:
+                    error = f"a {type(section).__name__} is not a pair of a title and an HTML fragment"
+                    self._record(Failure(plugin, "scorefold_report_sections", None, error, None))
+        return found
+
+    def figures_failed(self, stage_name: str, plugin: str, error: str) -> None:
+        """Record that a stage's figures could not be drawn."""
+        self._record(Failure(plugin, f"figures of {stage_name}", None, error, None))
+
+    def close_executor(self, executor: Executor) -> None:
+        """End an executor; one that can't be ended is recorded, and costs no result."""
+        try:
+            executor.close()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            package = type(executor).__module__.partition(".")[0]
+            failure = Failure(package, "scorefold_executor", None, describe(error), own_frame(error, {package}))
+            self._record(failure)
+
+    def _record(self, failure: Failure) -> None:
+        known = {(other.plugin, other.hook) for other in self.failures}
+        if (failure.plugin, failure.hook) in known:
+            return
+        self.failures.append(failure)
+        self.events.write("observer-failed", text=failure.text(), plugin=failure.plugin, hook=failure.hook)
+
+
+def _own(argument: Any) -> Any:
+    """An argument as a hook gets it, which no other hook sees."""
+    if isinstance(argument, RunInfo | StageInfo):
+        return replace(argument)
+    return argument.make() if isinstance(argument, Own) else argument
+
+
+@contextmanager
+def _unharmed(error: BaseException | None) -> Iterator[None]:
+    """Give an error its text and its facts back after a hook has seen it."""
+    if error is None:
+        yield
+        return
+    arguments, facts = error.args, dict(vars(error))
+    try:
+        yield
+    finally:
+        error.args = arguments
+        vars(error).clear()
+        vars(error).update(facts)
 
 
 class RunInterrupted(KeyboardInterrupt):

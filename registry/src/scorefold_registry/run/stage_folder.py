@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from scorefold.artefacts import read_json, save_arrays, write_json, write_text
 from scorefold.errors import ArtefactError
 from scorefold.stage import Executor, Fitted, Outcome, reported
-from scorefold_registry.components.file_names import file_name, free_name
 from scorefold_registry.components.manifest import REFERENCE_FILE, has_state
+from scorefold_registry.components.paths import file_name, free_name
 from scorefold_registry.components.saving import load, port_objects, relative
 from scorefold_registry.components.stage_files import RESULT_FILE, STAGE_FILE, read_result, read_stage, stages_near
 from scorefold_registry.components.values import load_value, save_value

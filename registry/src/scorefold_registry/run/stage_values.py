@@ -35,7 +35,7 @@ from scorefold.interfaces.data import SPLITS
 from scorefold.stage import Executor, Outcome
 from scorefold_registry.components.manifest import has_state
 from scorefold_registry.components.stage_files import STAGE_FILE
-from scorefold_registry.run.cache import Cache, remove
+from scorefold_registry.run.folders import Cache, remove
 from scorefold_registry.run.stage_folder import load_stage, load_stage_value
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from scorefold.plugin import Component, Port, Verb
 from scorefold_registry.components.catalogue import Catalogue
-from scorefold_registry.components.file_names import file_name, free_name
+from scorefold_registry.components.paths import file_name, free_name
 from scorefold_registry.runfile.reader import STAGE_NAME, VERSION
 from scorefold_registry.runfile.stage_parts import inline_use
 

@@ -1,21 +1,144 @@
-"""Stages that hand on a saved state: what its manifest says, held to what is installed. No torch here."""
+"""Saved states that stages hand on, and models that come with plugins: their manifests and cards. No torch here."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
+from typing import Any
 
 from scorefold.artefacts import MANIFEST_FILE, digest_file
-from scorefold.errors import ArtefactError, PluginError
+from scorefold.errors import ArtefactError, PluginError, ScorefoldError
+from scorefold.plugin import Model
 from scorefold_registry.components.catalogue import Catalogue
-from scorefold_registry.components.manifest import follow, has_state, installed, read_manifest, state_folder, uses_in
+from scorefold_registry.components.manifest import (
+    CARD,
+    RUN_FILE,
+    UNKNOWN,
+    check_file,
+    check_names,
+    follow,
+    has_state,
+    installed,
+    names_in,
+    read_manifest,
+    state_folder,
+    uses_in,
+)
 from scorefold_registry.components.stage_files import STAGE_FILE, read_stage, stages_near
-from scorefold_registry.plugins.names import sentences
-from scorefold_registry.plugins.records import Registered
-from scorefold_registry.runfile.shipped import PREFIX, find_model
+from scorefold_registry.plugins.names import did_you_mean, normalise, not_installed, sentences
+from scorefold_registry.plugins.records import PluginRecord, Registered
+from scorefold_registry.runfile.yaml_reader import parse_value
+
+PREFIX = "model:"
+"""What a name begins with that means a model of a plugin, and never a folder."""
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """A model that a plugin brings. ``folder`` is where it stands in the plugin's package."""
+
+    model: Model
+    record: PluginRecord
+
+    @property
+    def id(self) -> str:
+        """``model:NAME``, as a run file names it."""
+        return f"{PREFIX}{self.model.name}"
+
+    @property
+    def folder(self) -> Path:
+        return Path(str(self.record.file)).parent / self.model.folder
+
+    def checked(self) -> Path:
+        """Its folder, with the names of its files and its licences checked.
+
+        Raises ``ArtefactError`` for a folder that is not there, for a file that is no part of a pushed model, and
+        where the run file, the card, or a licence of the weights or of the data is missing.
+        """
+        if not (self.folder / MANIFEST_FILE).is_file():
+            raise self._broken(f"there is no {MANIFEST_FILE} in {self.folder}")
+        for file in check_names(names_in(self.folder), self.id):
+            check_file(self.folder, file, self.folder)
+        missing = [name for name in (CARD, RUN_FILE) if not (self.folder / name).is_file()]
+        if missing:
+            raise self._broken(f"{self.folder} has no {' and no '.join(missing)}")
+        licences = licences_of(self.folder)
+        for what, name in (("weights", "licence"), ("data", "data_licence")):
+            if licences[name] in (None, UNKNOWN):
+                raise self._broken(f"its card names no licence of the {what}")
+        return self.folder
+
+    def facts(self) -> dict[str, Any]:
+        """What ``plugins show`` says of it: the component, both licences, its size; or why it can't be used."""
+        found: dict[str, Any] = {"name": self.model.name, "summary": self.model.summary}
+        try:
+            folder = self.checked()
+            component = read_manifest(folder).component
+        except ArtefactError as error:
+            return {**found, "fault": error.message}
+        size = sum((folder / file).stat().st_size for file in names_in(folder))
+        return {**found, "component": component, **licences_of(folder), "bytes": size}
+
+    def _broken(self, why: str) -> ArtefactError:
+        install = f"pip install --force-reinstall {self.record.distribution}"
+        return ArtefactError(
+            f"{self.id} of {self.record.distribution} can't be used: {why}",
+            hint=f"{install}; its authors write a whole one by scorefold push with --licence and --data-licence",
+        )
+
+
+def card_header(folder: Path) -> Mapping[str, Any]:
+    """The YAML header of the card in a folder; nothing where there is none that can be read."""
+    try:
+        _, begin, rest = (folder / CARD).read_text("utf-8").partition("---\n")
+        found = parse_value(rest.partition("\n---")[0]) if begin else None
+    except (OSError, ValueError, ScorefoldError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def licences_of(folder: Path) -> dict[str, str | None]:
+    """The licences of the weights and of the data, as the card in a folder names them."""
+    header = card_header(folder)
+    keys = {"licence": "license", "data_licence": "data_license"}
+    return {name: str(header[key]) if header.get(key) else None for name, key in keys.items()}
+
+
+def shipped_models(plugins: Iterable[PluginRecord]) -> list[Shipped]:
+    """The models of all plugins, in their order."""
+    return [Shipped(model, record) for record in plugins for model in record.models]
+
+
+def find_model(plugins: Iterable[PluginRecord], text: str) -> Shipped:
+    """The model that ``model:NAME``, ``model:DISTRIBUTION/NAME`` or either without ``model:`` names.
+
+    Raises ``PluginError`` for a name that no plugin has, with near misses or the line that installs it, and for one
+    that several plugins have.
+    """
+    plugins = list(plugins)
+    distribution, _, name = text.removeprefix(PREFIX).rpartition("/")
+    models = shipped_models(plugins)
+    found = [
+        item
+        for item in models
+        if item.model.name == name and normalise(distribution) in ("", normalise(item.record.distribution))
+    ]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = [f"{PREFIX}{item.record.distribution}/{name}" for item in found]
+        raise PluginError(f"{PREFIX}{name} comes with several plugins", hint=f"write {' or '.join(names)}")
+    for plugin in not_installed(plugins):
+        if name in plugin.models and distribution in ("", plugin.distribution):
+            where = f"it comes with {plugin.distribution}, which is not installed"
+            raise PluginError(f"there is no {PREFIX}{name}; {where}", hint=plugin.install)
+    names = [item.model.name for item in models]
+    known = f"the models of plugins are {', '.join(names)}" if names else "no plugin that is installed brings a model"
+    message = f"no plugin brings a model called {text.removeprefix(PREFIX)!r:.100}"
+    raise PluginError(message, hint=sentences(did_you_mean(name, names), known))
 
 
 @dataclass(frozen=True)

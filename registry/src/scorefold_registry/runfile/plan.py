@@ -27,13 +27,11 @@ from scorefold_registry.components.parts import (
 from scorefold_registry.components.paths import anchored
 from scorefold_registry.components.ports import PortOffer
 from scorefold_registry.plugins.records import Registered
-from scorefold_registry.runfile.loaded_stages import Artefact, find_loaded
-from scorefold_registry.runfile.paths import folder_of, from_file, note_base, put_together
+from scorefold_registry.runfile.loaded_stages import PREFIX, Artefact, find_loaded
 from scorefold_registry.runfile.plugin_settings import plan_settings
 from scorefold_registry.runfile.reader import VERSION, RunFile, RunFileError, StageSpec, near
 from scorefold_registry.runfile.repeats import write_out
-from scorefold_registry.runfile.shipped import PREFIX
-from scorefold_registry.runfile.stage_parts import PartReader, inline_use
+from scorefold_registry.runfile.stage_parts import PartReader, folder_of, from_file, inline_use, note_base, put_together
 from scorefold_registry.runfile.yaml_reader import DataPath
 
 

@@ -12,11 +12,11 @@ from scorefold.errors import PluginError, ScorefoldError
 from scorefold_registry.components.catalogue import Catalogue
 from scorefold_registry.components.messages import Problem, config_problems, show
 from scorefold_registry.components.paths import anchored
-from scorefold_registry.plugins.known import missing_plugin
 from scorefold_registry.plugins.loading import describe, load_settings
+from scorefold_registry.plugins.names import missing_plugin
 from scorefold_registry.plugins.records import PluginRecord
-from scorefold_registry.runfile.paths import from_file
 from scorefold_registry.runfile.reader import KEY_CODES, RunFile, near
+from scorefold_registry.runfile.stage_parts import from_file
 from scorefold_registry.runfile.yaml_reader import DataPath
 
 

@@ -12,8 +12,8 @@ from pydantic import Field, ValidationError, field_validator
 
 from scorefold.config import Config
 from scorefold.errors import ConfigError, ScorefoldError
-from scorefold_registry.components.file_names import LONGEST_NAME, file_name, name_fault
 from scorefold_registry.components.messages import config_problems, dotted, quoted
+from scorefold_registry.components.paths import LONGEST_NAME, file_name, name_fault
 from scorefold_registry.plugins.names import did_you_mean, sentences
 from scorefold_registry.runfile.extending import KEY as EXTENDS
 from scorefold_registry.runfile.extending import extended

@@ -13,7 +13,7 @@ from typing import Any
 from scorefold.artefacts import json_text
 from scorefold.errors import ConfigError, PluginError
 from scorefold.plugin import Claim
-from scorefold_registry.components.shared_files import UNKNOWN
+from scorefold_registry.components.manifest import UNKNOWN
 from scorefold_registry.components.stage_files import STAGE_FILE, read_result, read_stage
 from scorefold_registry.experiments.claims import expected_text
 from scorefold_registry.plugins.records import Registered

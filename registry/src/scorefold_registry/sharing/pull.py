@@ -8,10 +8,10 @@ from pathlib import Path
 
 from scorefold.artefacts import new_folder
 from scorefold.errors import ArtefactError, ConfigError
-from scorefold_registry.components.shared_files import check_file, check_names, names_in
+from scorefold_registry.components.manifest import check_file, check_names, names_in
 from scorefold_registry.components.shared_states import check_states
 from scorefold_registry.host import Host
-from scorefold_registry.runfile.shipped import PREFIX, Shipped, find_model, shipped_models
+from scorefold_registry.runfile.loaded_stages import PREFIX, Shipped, find_model, shipped_models
 from scorefold_registry.sharing.places import download, files_of, repository
 
 MODELS = Path("models")
@@ -29,7 +29,7 @@ def pull(host: Host, source: Path | str, to: Path | str | None = None, *, revisi
     that are installed here. ``revision`` is a branch, a tag or a commit of the repository. Raises ``ArtefactError`` for
     a folder that holds anything else, is damaged, or was made by plugins that are not installed or older than it;
     ``ConfigError`` for a revision of a folder, and for a name of a model that a folder here has too; and as
-    ``runfile.shipped.find_model`` and ``places.upload``.
+    ``runfile.loaded_stages.find_model`` and ``places.upload``.
     """
     shipped = _of_plugin(host, source)
     source = source if shipped is None else shipped.checked()

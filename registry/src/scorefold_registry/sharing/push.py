@@ -12,7 +12,7 @@ from typing import Any
 
 from scorefold.artefacts import files_in, new_folder, write_text
 from scorefold.errors import ArtefactError, ConfigError
-from scorefold_registry.components.shared_files import CARD, RUN_FILE, UNKNOWN, check_names
+from scorefold_registry.components.manifest import CARD, RUN_FILE, UNKNOWN, check_names
 from scorefold_registry.components.shared_states import check_states
 from scorefold_registry.components.stage_files import STAGE_FILE, VALUE_FILE, read_stage, stages_near
 from scorefold_registry.host import Host

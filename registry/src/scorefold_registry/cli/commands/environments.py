@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from scorefold.errors import ConfigError, PluginError
-from scorefold_registry.cli.answers import print_answer
 from scorefold_registry.cli.options import Parser
+from scorefold_registry.cli.terminal import print_answer
 from scorefold_registry.plugins.environments import installer
 from scorefold_registry.plugins.environments.spec import Spec, environments_in
 from scorefold_registry.plugins.environments.store import folder_of

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 from scorefold.errors import printable
-from scorefold_registry.cli.answers import print_answer
 from scorefold_registry.cli.new.templates import Templates, choose, find_templates, refuse_taken, render
 from scorefold_registry.cli.options import Parser, discover_host
+from scorefold_registry.cli.terminal import print_answer
 from scorefold_registry.host import Host
 
 

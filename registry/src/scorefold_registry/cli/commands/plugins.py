@@ -12,14 +12,12 @@ from importlib_metadata import PackageNotFoundError, distribution
 
 from scorefold.errors import PluginError, printable
 from scorefold.plugin import Capability, Kind, Model, Port, Verb
-from scorefold_registry.cli.answers import print_answer
 from scorefold_registry.cli.options import Parser
-from scorefold_registry.cli.terminal import listed, styled, wrapped
+from scorefold_registry.cli.terminal import listed, print_answer, styled, wrapped
 from scorefold_registry.components.catalogue import Catalogue
 from scorefold_registry.plugins.discovery import discover
 from scorefold_registry.plugins.hooks import HOOKS, REGISTRATION, implementations
-from scorefold_registry.plugins.known import missing_plugin, not_installed
-from scorefold_registry.plugins.names import did_you_mean, normalise, sentences
+from scorefold_registry.plugins.names import did_you_mean, missing_plugin, normalise, not_installed, sentences
 from scorefold_registry.plugins.records import Command, PluginRecord, Registered
 
 
@@ -269,7 +267,7 @@ def _models(record: PluginRecord) -> list[dict[str, Any]]:
     """What is known of the models that a plugin brings. Reads their cards."""
     if not record.models:
         return []
-    from scorefold_registry.runfile.shipped import shipped_models
+    from scorefold_registry.runfile.loaded_stages import shipped_models
 
     return [shipped.facts() for shipped in shipped_models([record])]
 

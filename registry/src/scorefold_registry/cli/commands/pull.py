@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from scorefold_registry.cli.answers import print_answer
 from scorefold_registry.cli.options import Parser, discover_host
+from scorefold_registry.cli.terminal import print_answer
 
 
 def run(arguments: list[str]) -> int:
@@ -27,7 +27,7 @@ def run(arguments: list[str]) -> int:
     host = discover_host()
 
     from scorefold_registry.components.manifest import read_manifest
-    from scorefold_registry.runfile.shipped import licences_of
+    from scorefold_registry.runfile.loaded_stages import licences_of
     from scorefold_registry.sharing.pull import pull
 
     folder = pull(host, given.source, given.to, revision=given.revision)

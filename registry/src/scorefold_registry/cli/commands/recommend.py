@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scorefold.errors import ArtefactError, ConfigError, DataError, PluginError, printable
-from scorefold_registry.cli.answers import print_answer
 from scorefold_registry.cli.commands.run import INTERRUPTED, add_run_options, print_answers, run_plan_of
 from scorefold_registry.cli.options import Parser, pairs
+from scorefold_registry.cli.terminal import print_answer
 
 if TYPE_CHECKING:
     from scorefold_registry.run.result import RunResult
@@ -189,7 +189,7 @@ def _every_point(use: str, everything: dict[str, Any]) -> dict[str, Any]:
 
 def data_name(text: str) -> str:
     """A name for data that were named on the command line: that of the file, the folder or the component."""
-    from scorefold_registry.components.file_names import file_name
+    from scorefold_registry.components.paths import file_name
 
     return file_name(Path(text).stem if ":" not in text else text.partition(":")[2], "data")
 

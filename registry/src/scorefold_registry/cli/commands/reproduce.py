@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scorefold_registry.cli.answers import print_answer
 from scorefold_registry.cli.options import Parser, UsageError, count, discover_host
+from scorefold_registry.cli.terminal import print_answer
 from scorefold_registry.experiments.profiles import PROFILES
 
 if TYPE_CHECKING:
@@ -67,8 +67,8 @@ def run(arguments: list[str]) -> int:
     from scorefold_registry.experiments.engine import run_here
     from scorefold_registry.experiments.progress import LineWatch
     from scorefold_registry.experiments.reproduce import NullReproduction, PlacedHost, Reproduction, select
-    from scorefold_registry.run.cache import area
     from scorefold_registry.run.environment import set_up_device
+    from scorefold_registry.run.folders import area
 
     device = set_up_device(given.device)
     if given.precision == "fp16" and device == "cpu":

@@ -11,11 +11,9 @@ from datetime import datetime
 from pathlib import Path
 
 from scorefold.errors import ConfigError, printable
-from scorefold_registry.cli.answers import print_answer
 from scorefold_registry.cli.options import Parser, UsageError, count
-from scorefold_registry.cli.terminal import wrapped
-from scorefold_registry.run.cache import Cache, area, folder_size
-from scorefold_registry.run.folders import RunEntry, list_runs, remove_runs, superseded
+from scorefold_registry.cli.terminal import print_answer, wrapped
+from scorefold_registry.run.folders import Cache, RunEntry, area, folder_size, list_runs, remove_runs, superseded
 from scorefold_registry.run.past_runs import answers_of, differences, find_run, results_of
 from scorefold_registry.run.progress import metrics_text
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scorefold.errors import ConfigError, ScorefoldError
-from scorefold_registry.cli.answers import print_answer
 from scorefold_registry.cli.options import Parser, discover_host, pairs
+from scorefold_registry.cli.terminal import print_answer
 from scorefold_registry.components.messages import RawPath
 from scorefold_registry.components.parts import anchored_use
 

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from scorefold_registry.cli.answers import print_answer
 from scorefold_registry.cli.options import Parser, discover_host
+from scorefold_registry.cli.terminal import print_answer
 from scorefold_registry.host import Host
-from scorefold_registry.runfile import renamed
+from scorefold_registry.runfile import stage_parts
 from scorefold_registry.runfile.plan import Plan, make_plan
 from scorefold_registry.runfile.reader import RunFileError, read
 from scorefold_registry.runfile.yaml_reader import read_text
@@ -54,7 +54,7 @@ def run(arguments: list[str]) -> int:
 
 def fix(file: Path) -> None:
     """Write new names in place of old ones into a run file, and print each change. Comments and layout stay."""
-    text, changes = renamed.renamed(read_text(file), renamed.RENAMED)
+    text, changes = stage_parts.renamed(read_text(file), stage_parts.RENAMED)
     if changes:
         mark = codecs.BOM_UTF8 if file.read_bytes().startswith(codecs.BOM_UTF8) else b""
         file.write_bytes(mark + text.encode())
@@ -66,8 +66,7 @@ def rehearse_all(host: Host, plan: Plan) -> None:
     """Raises ``RunFileError`` for what a run would find wrong before its first long stage."""
     import torch
 
-    from scorefold_registry.run.rehearsal import rehearse
-    from scorefold_registry.run.stage_builder import StageBuilder
+    from scorefold_registry.run.stage_builder import StageBuilder, rehearse
 
     def nothing_is_done(name: str) -> None:
         raise KeyError(name)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from scorefold.errors import PluginError
@@ -18,11 +17,10 @@ from scorefold_registry.plugins.environments.described import (
     records_of,
     write_description,
 )
-from scorefold_registry.plugins.environments.refused import RefusedConfigError
 from scorefold_registry.plugins.environments.spec import Spec, environments_in
 from scorefold_registry.plugins.environments.store import LOCK, folder_of, layer, lent, python_of, torch_of
 from scorefold_registry.plugins.names import join_or
-from scorefold_registry.plugins.records import PluginRecord, Registered
+from scorefold_registry.plugins.records import PluginRecord, RefusedConfigError, Registered
 from scorefold_registry.plugins.settings import Settings
 
 if TYPE_CHECKING:
@@ -221,19 +219,3 @@ def _is_stale(spec: Spec) -> bool:
     except PluginError:
         return False
     return said is not None and files_state(plugin["folder"] for plugin in said["plugins"]) != said.get("files")
-
-
-def environments_of(records: Sequence[PluginRecord]) -> list[Environment]:
-    """The environments of plugins, each once."""
-    found = {id(record.environment): record.environment for record in records if record.environment is not None}
-    return list(found.values())
-
-
-@contextmanager
-def workers_of(records: Sequence[PluginRecord]) -> Iterator[None]:
-    """Ends the workers of plugins at the end of a block."""
-    try:
-        yield
-    finally:
-        for environment in environments_of(records):
-            environment.close()
