@@ -20,7 +20,7 @@ from scorefold_site.theory import named
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.heavy  # a case that tests/heavy.txt lacks would build the site in make test
-NOTEBOOKS = ["any-score", "own-images", "own-plugin", "own-table"]
+NOTEBOOKS = ["any-score", "own-images", "own-plugin", "own-table", "representations"]
 
 
 @pytest.fixture(scope="module")

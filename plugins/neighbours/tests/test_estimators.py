@@ -12,7 +12,7 @@ import torch
 
 from scorefold.config import Config
 from scorefold.data import Dataset, StreamedDataset
-from scorefold.errors import DataError
+from scorefold.errors import DataError, PluginError
 from scorefold_neighbours import config as configs
 from scorefold_neighbours.estimators.estimator import METHODS, NeighbourEstimator
 from scorefold_neighbours.estimators.formulas import two_nn
@@ -30,6 +30,7 @@ POINTWISE = {
     configs.TLEConfig,
     configs.MADAConfig,
     configs.MOMConfig,
+    configs.GeoMLEConfig,
 }
 ALL = [pytest.param(config(), id=config.__name__.removesuffix("Config")) for config in METHODS]
 # Whole-sphere methods see the linear span; ESS and DANCo are known to lean upward on curved sets.
@@ -344,3 +345,27 @@ def test_pca_with_fewer_points_than_coordinates() -> None:
 def test_pca_of_points_that_do_not_vary_is_zero() -> None:
     answer = PCAEstimator(configs.PCAConfig()).estimate(torch.ones(20, 4))
     assert (answer.value, answer.interval) == (0.0, (0.0, 0.0))
+
+
+@pytest.mark.needs("torchmetrics")
+def test_the_metric_is_the_estimate_of_all_batches() -> None:
+    from scorefold_neighbours.during_training import dimension_metric
+
+    x = torch.randn(400, 3, 2, generator=torch.Generator().manual_seed(0))
+    metric = dimension_metric()
+    for batch in x.split(100):
+        metric.update(batch)
+    expected = NeighbourEstimator(configs.MLEConfig(resamples=0)).estimate(x.flatten(1)).number()
+    assert float(metric.compute()) == pytest.approx(expected)
+    metric.reset()
+    metric.update(x[:5])
+    assert bool(metric.compute().isnan())  # fewer points than neighbours
+
+
+def test_without_torchmetrics_the_metric_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    from scorefold_neighbours.during_training import dimension_metric
+
+    monkeypatch.setitem(sys.modules, "torchmetrics", None)
+    with pytest.raises(PluginError, match="torchmetrics") as refused:
+        dimension_metric()
+    assert refused.value.hint == "pip install 'scorefold-neighbours[torchmetrics]'"

@@ -66,6 +66,20 @@ def _scores() -> Iterable[Component]:
 def _sources() -> Iterable[Component]:
     yield Component(
         kind="data",
+        name="activations",
+        target=".own.activations:Activations",
+        config=".config.networks:ActivationsConfig",
+        summary="The output of a layer of a network of your own, as data: its representations",
+        requires=(Port("data", kind="data", whole=True),),
+        examples=(
+            {
+                "config": {"network": "scorefold_checkpoints.own.example:small_classifier", "layer": "1"},
+                "inputs": {"data": _DIGITS},
+            },
+        ),
+    )
+    yield Component(
+        kind="data",
         name="latents",
         target=".data.latents:Latents",
         config=".config.diffusers:LatentsConfig",

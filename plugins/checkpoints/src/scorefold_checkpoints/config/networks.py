@@ -72,8 +72,8 @@ def _module_and_name(value: str) -> str:
     return value
 
 
-class CallableConfig(NetworkConfig):
-    """A network that a Python module makes."""
+class ModuleConfig(Config):
+    """A torch module that a Python module makes."""
 
     network: Annotated[str, AfterValidator(_module_and_name)] | None = Field(
         None,
@@ -81,6 +81,23 @@ class CallableConfig(NetworkConfig):
     )
     file: FilePath | None = Field(None, description="The module's file, where the module is not installed")
     weights: FilePath | None = Field(None, description="A safetensors file with its state dict; null for its own")
+
+
+class CallableConfig(NetworkConfig, ModuleConfig):
+    """A network that a Python module makes."""
+
+
+class ActivationsConfig(ModuleConfig):
+    """A layer of a network, and what is kept of its output."""
+
+    layer: str = Field(description="The layer by its name among named_modules(), such as encoder.layer.3")
+    keep: Literal["all", "pixel-mean", "token-mean", "first-token"] = Field(
+        "all",
+        description="all: the whole output; pixel-mean: of (C, H, W) the mean of each channel; token-mean and "
+        "first-token: of (T, C) the mean over tokens, or the first one",
+    )
+    integers: bool = Field(False, description="Whether the network takes whole numbers, such as tokens or classes")
+    batch_size: int = Field(256, ge=1, description="Events that go through the network at once")
 
 
 class ExportedConfig(NetworkConfig):

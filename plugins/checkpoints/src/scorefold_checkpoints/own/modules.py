@@ -19,7 +19,7 @@ from torch import nn
 
 from scorefold.artefacts import load_arrays
 from scorefold.errors import ArtefactError, ConfigError
-from scorefold_checkpoints.config.networks import CallableConfig
+from scorefold_checkpoints.config.networks import ModuleConfig
 from scorefold_checkpoints.own.permission import check_file, check_module
 from scorefold_toolkit.checks import require_finite
 
@@ -37,13 +37,13 @@ class Called(nn.Module):
         return self.function(*given)
 
 
-def network_of(config: CallableConfig) -> nn.Module:
-    """The network that settings name, with its weights. Raises ``ConfigError`` for a module, a name or an object that
-    is none, and without permission; ``ArtefactError`` for weights that are not its own."""
+def network_of(config: ModuleConfig, who: str) -> nn.Module:
+    """The network that settings name, with its weights, for the component ``who``. Raises ``ConfigError`` for a module,
+    a name or an object that is none, and without permission; ``ArtefactError`` for weights that are not its own."""
     if config.network is None:
         raise ConfigError(
-            "score:callable has no network",
-            hint="network: module:function, or from Python NetworkScore(config, network=your_module)",
+            f"{who} has no network",
+            hint="network: module:function, or from Python give the class your module as network=",
         )
     name, _, attribute = config.network.partition(":")
     module = _import(name, config.file)

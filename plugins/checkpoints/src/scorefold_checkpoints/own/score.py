@@ -60,7 +60,9 @@ class NetworkScore(ScoreModel):
         if network is not None:
             self.network = as_module(network, "network")
         else:
-            self.network = archived(config.path) if isinstance(config, ExportedConfig) else network_of(config)
+            self.network = (
+                archived(config.path) if isinstance(config, ExportedConfig) else network_of(config, "score:callable")
+            )
         with suppress(NotImplementedError):  # what torch.export gives is for one of both
             self.network.eval()
         self.config = config
