@@ -1,10 +1,12 @@
-"""One word for one thing: what the glossary replaced does not come back."""
+"""One word for one thing, as the glossary has it, and short sentences on the pages that most people read."""
 
 from __future__ import annotations
 
 import re
 import subprocess
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parent.parent
 BANNED = {
@@ -23,6 +25,26 @@ LEFT_ALONE = (
     "tests/test_words.py",
 )
 TEXTS = (".py", ".md", ".json", ".j2", ".jinja", ".yaml", ".yml", ".toml", ".bib")
+
+
+PLAIN = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "docs/architecture.md",
+    "docs/audit.md",
+    "docs/choose.md",
+    "docs/environments.md",
+    "docs/explore.md",
+    "docs/glossary.md",
+    "docs/index.md",
+    "docs/install.md",
+    "docs/methods.md",
+    "docs/plugins.md",
+    "docs/simulations.md",
+    "docs/tutorial.md",
+)
+"""Pages whose sentences have at most 25 words and one colon. Add a page here when it is rewritten."""
 
 
 def texts() -> list[Path]:
@@ -58,3 +80,39 @@ def test_an_old_word_is_seen() -> None:
         "', in words': write nothing in its place",
     ]
     assert found("power laws recommend a flawless amendment; estimate-told; source.tell()") == []
+
+
+def prose(page: str) -> list[str]:
+    """The paragraphs, list items, headings and table cells of a Markdown page, without code, figures and quotations."""
+    page = re.sub(r"^ *```.*?^ *```.*?$", "", page, flags=re.MULTILINE | re.DOTALL)
+    page = re.sub(
+        r"^(?: {4,}(?![-*] ).*\n)+(?=\n|\Z)|^>.*$|<!--.*?-->|!\[[^\]]*\]\([^)]*\)", "", page, flags=re.MULTILINE
+    )
+    page = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", re.sub(r"(`+|\$)[^`$]+\1", "CODE", page))
+    items = re.split(r"\n\s*\n|^\s*(?:[-*]|\d+\.) |^#+ |^\||\|$|\| |; (?=[^\n]*\|$)", page, flags=re.MULTILINE)
+    return [" ".join(item.split()) for item in items if item and item.strip()]
+
+
+def long_sentences(page: str) -> list[str]:
+    """The sentences of a page with more than 25 words, or with two colons."""
+    sentences = [part for item in prose(page) for part in re.split(r"(?<=[.!?])[*_)\"]*\s+(?=[*_(\"]*[A-Z0-9])", item)]
+    return [
+        text
+        for text in sentences
+        if sum(bool(re.search(r"\w", word)) for word in text.split()) > 25 or len(re.findall(r":(?=\s)", text)) > 1
+    ]
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_page_has_no_long_sentence(name: str) -> None:
+    assert not long_sentences((ROOT / name).read_text("utf-8"))
+
+
+def test_a_long_sentence_is_seen() -> None:
+    words = " ".join(["one"] * 24)
+    assert long_sentences(f"Short. A {words} end. Short.\n\n- {words}") == [f"A {words} end."]
+    assert long_sentences("Two: colons: here.") == ["Two: colons: here."]
+    assert not long_sentences(
+        f"```\n{words} {words}\n```\n\n> {words} {words}\n\n    {words} {words}\n\n{words} `a b c d`."
+    )
+    assert not long_sentences(f"| {words} | {words} |\n- {words}\n- {words}\n")
