@@ -116,7 +116,7 @@ def measure(format_: str, folder: Path, memory: float) -> dict[str, float]:
     from scorefold_standard.data.array import ArrayFile
     from scorefold_standard.data.images import ImageFolder
     from scorefold_toolkit.training import fit
-    from scorefold_toolkit.training.steps import batch_positions
+    from scorefold_toolkit.training.validation import batch_positions
 
     torch.set_num_threads(1)
     pattern = f"part-*.{format_}"

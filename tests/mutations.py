@@ -70,7 +70,7 @@ MUTATIONS = (
         "c1, c2 = (0.01 * data_range) ** 2, (0.01 * data_range) ** 2",
     ),
     (
-        TOOLKIT + "nn/splines.py",
+        TOOLKIT + "nn/coupling.py",
         "curvature = slope_left + slope_right - 2 * mean_slope",
         "curvature = slope_left + slope_right - mean_slope",
     ),
@@ -260,9 +260,9 @@ MUTATIONS = (
         "components.append(noisy(gaussian, config.noise_std))",
         "components.append(gaussian)",
     ),
-    (TOOLKIT + "score_matching/prediction.py", "return -0.5 * (log_snr", "return 0.5 * (log_snr"),
+    (TOOLKIT + "score_matching/losses.py", "return -0.5 * (log_snr", "return 0.5 * (log_snr"),
     (
-        TOOLKIT + "score_matching/prediction.py",
+        TOOLKIT + "score_matching/losses.py",
         "add(of_centred / -self.scale * self.centred",
         "add(of_centred * self.centred",
     ),

@@ -15,7 +15,7 @@ from scorefold_registry import run_file
 from scorefold_registry.host import Host
 from scorefold_registry.runfile.plan import make_plan
 from scorefold_registry.runfile.reader import RunFileError, read
-from scorefold_toolkit.config.drawing import DrawingOptions
+from scorefold_toolkit.config.common import DrawingOptions
 from scorefold_toolkit.drawing import draw_events
 
 RUN = """

@@ -33,7 +33,7 @@ from scorefold_toolkit.metrics import (
     tarp,
     uniformity,
 )
-from scorefold_toolkit.metrics.weights import read_weights
+from scorefold_toolkit.metrics.features import read_weights
 from scorefold_toolkit.operators import Haar, Mask, Radon
 
 

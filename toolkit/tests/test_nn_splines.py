@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from scorefold_toolkit.nn import rational_quadratic_spline, spline_parameters
-from scorefold_toolkit.nn.splines import MIN_BIN, MIN_SLOPE
+from scorefold_toolkit.nn.coupling import MIN_BIN, MIN_SLOPE
 
 BOUND = 3.0
 

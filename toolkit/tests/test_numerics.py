@@ -13,7 +13,7 @@ from torch import Tensor
 from scorefold.diffusion.divergence import divergence
 from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.random import draw_normal, draw_signs, draw_uniform
-from scorefold_toolkit.data.scale_checks import dimensions_by_units
+from scorefold_toolkit.data.splits import dimensions_by_units
 from scorefold_toolkit.numerics import (
     AGGREGATES,
     bootstrap_interval,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from scorefold_toolkit.data.scale_checks import rounding_warning
+from scorefold_toolkit.data.splits import rounding_warning
 
 X = torch.rand(500, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 LEVELS = (256 * X).round()

@@ -17,8 +17,8 @@ from scorefold.config import TrainingConfig
 from scorefold.data import Dataset
 from scorefold.errors import TrainingError
 from scorefold.interfaces.capabilities import Loss
-from scorefold_toolkit.training import fit, steps
-from scorefold_toolkit.training.steps import mirrored, parts_of, replanned
+from scorefold_toolkit.training import fit, validation
+from scorefold_toolkit.training.validation import mirrored, parts_of, replanned
 
 
 @pytest.mark.parametrize("parts", [2, 3, 16])
@@ -81,7 +81,7 @@ def test_few_steps_take_smaller_batches_where_nobody_chose_one(tmp_path: Path, m
     def timed(model: Any, place: int, train: Any, config: TrainingConfig, limit: float) -> float:
         return 1e-4 * config.batch_size
 
-    monkeypatch.setattr("scorefold_toolkit.training.steps._seconds_a_step", timed)
+    monkeypatch.setattr("scorefold_toolkit.training.validation._seconds_a_step", timed)
 
     def batch(minutes: float, folder: Path | None = None, **settings: Any) -> tuple[int, int | None]:
         report = fit(
@@ -211,7 +211,7 @@ def test_timing_stops_after_the_first_steps_where_there_is_no_time_left() -> Non
             next(calls)
             return super().loss(*given, **named)
 
-    assert steps._seconds_a_step(Counted(), 0, points(), TrainingConfig(steps=9), 0.0) > 0
-    assert next(calls) == steps._WARM_UP + 1
-    assert steps._seconds_a_step(Counted(), 0, points(), TrainingConfig(steps=9), 60.0) > 0
-    assert next(calls) == 2 * steps._WARM_UP + steps._TIMED + 2
+    assert validation._seconds_a_step(Counted(), 0, points(), TrainingConfig(steps=9), 0.0) > 0
+    assert next(calls) == validation._WARM_UP + 1
+    assert validation._seconds_a_step(Counted(), 0, points(), TrainingConfig(steps=9), 60.0) > 0
+    assert next(calls) == 2 * validation._WARM_UP + validation._TIMED + 2

@@ -23,7 +23,7 @@ from scorefold.interfaces.capabilities import Loss, Phase, Progress
 from scorefold_toolkit.training import fit
 from scorefold_toolkit.training.optimiser import AveragedWeights, Plateau, clip_gradients, learning_rate_factor
 from scorefold_toolkit.training.phases import ordered_phases, share_steps
-from scorefold_toolkit.training.steps import batch_positions, batch_size
+from scorefold_toolkit.training.validation import batch_positions, batch_size
 
 
 def phase(name: str, after: str | None = None, steps: int | None = None) -> Phase:

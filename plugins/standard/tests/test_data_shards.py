@@ -27,7 +27,7 @@ from scorefold_standard.config.data import ArrayConfig
 from scorefold_standard.data.array import ArrayFile
 from scorefold_standard.data.shards import files_of
 from scorefold_standard.data.stored import Block, StoredPoints
-from scorefold_toolkit.training.steps import batch_positions
+from scorefold_toolkit.training.validation import batch_positions
 
 SPLITS = ("train", "validation", "test")
 COLUMNS = {"columns": ["a", "b", "c"]}

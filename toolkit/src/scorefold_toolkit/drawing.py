@@ -13,7 +13,7 @@ from scorefold.diffusion import predictor_corrector
 from scorefold.diffusion.samplers import default_steps
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import EncodesNoise, Flow, ScoreModel
-from scorefold_toolkit.config.drawing import DrawingOptions
+from scorefold_toolkit.config.common import DrawingOptions
 
 
 def device_of(component: Any) -> torch.device:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from scorefold.config import Config
-from scorefold_toolkit.config.drawing import DrawingOptions
+from scorefold_toolkit.config.common import DrawingOptions
 
 SpaceName = Literal["columns", "pixels", "random-conv", "inception"]
 

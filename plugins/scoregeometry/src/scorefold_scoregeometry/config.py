@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from scorefold_toolkit.config.geodesics import SolvedConfig
+from scorefold_toolkit.config.common import SolvedConfig
 
 _WRONG_NAMES = {
     **dict.fromkeys(

@@ -13,7 +13,7 @@ from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource
 from scorefold_scoregeometry.config import LandConfig, RbfConfig
 from scorefold_scoregeometry.density import held_out, training
-from scorefold_toolkit.config.geodesics import SolvedConfig
+from scorefold_toolkit.config.common import SolvedConfig
 from scorefold_toolkit.geodesics import Conformal, Diagonal, Field, Metric
 from scorefold_toolkit.geodesics.geometry import SolvedGeometry
 

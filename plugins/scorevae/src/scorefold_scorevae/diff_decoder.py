@@ -33,7 +33,7 @@ from scorefold_scorevae.coding.encoder import leave_saddle
 from scorefold_scorevae.coding.objective import data_term, diffuse, normal_kl, warmed_up
 from scorefold_scorevae.config.diff_decoder import DiffDecoderConfig
 from scorefold_scorevae.scorevae.model import checked_code
-from scorefold_toolkit.score_matching.prediction import Standardised
+from scorefold_toolkit.score_matching.losses import Standardised
 from scorefold_toolkit.training.validation import LossReference, answering_zero, silent_network
 
 

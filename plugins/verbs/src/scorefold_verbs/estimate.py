@@ -18,7 +18,7 @@ from scorefold.results import Estimate
 from scorefold.stage import Outcome, StageContext, reported
 from scorefold_toolkit.checks import answer_of
 from scorefold_toolkit.data.rows import estimate_by_row, labels_of
-from scorefold_toolkit.data.scale_checks import HasUnits, dimensions_by_units, rounding_warning
+from scorefold_toolkit.data.splits import HasUnits, dimensions_by_units, rounding_warning
 from scorefold_verbs.config.verbs import (
     EstimateOptions,
 )

@@ -1,14 +1,12 @@
 """Geodesics of metrics on R^D by numbers: metrics, discrete paths, their solver, and the equations of motion."""
 
-from scorefold_toolkit.geodesics.baselines import Denoises, pictured
 from scorefold_toolkit.geodesics.chords import FisherChord, GraphChord, MapChord, PullbackChord
 from scorefold_toolkit.geodesics.field import Affine, Differences, Field, OfDensity
-from scorefold_toolkit.geodesics.metric import Metric, State
+from scorefold_toolkit.geodesics.metric import Denoises, Metric, State, least_eigenvalue, pictured
 from scorefold_toolkit.geodesics.midpoint import Conformal, Diagonal, GraphMidpoint, Matrices
 from scorefold_toolkit.geodesics.minimise import Minimum, minimise
 from scorefold_toolkit.geodesics.motion import exponential, shot, transported
 from scorefold_toolkit.geodesics.solve import ChecksPaths, Geodesics, SolverSettings, solve, straight
-from scorefold_toolkit.geodesics.stability import least_eigenvalue
 
 __all__ = [
     "Affine",

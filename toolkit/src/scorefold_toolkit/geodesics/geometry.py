@@ -14,7 +14,7 @@ from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import Geometry, Transports
 from scorefold.interfaces.geometry import barycentre_weights, check_times
 from scorefold_toolkit.checks import equal_batches
-from scorefold_toolkit.config.geodesics import SolvedConfig
+from scorefold_toolkit.config.common import SolvedConfig
 from scorefold_toolkit.geodesics.metric import Metric
 from scorefold_toolkit.geodesics.minimise import minimise
 from scorefold_toolkit.geodesics.motion import exponential, shot, transported

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import DataError
-from scorefold_toolkit.geodesics.metric import Metric
+from scorefold_toolkit.geodesics.metric import Metric, least_eigenvalue
 from scorefold_toolkit.geodesics.solve import Geodesics
-from scorefold_toolkit.geodesics.stability import least_eigenvalue
 
 Found = tuple[dict[str, float], list[str]]
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from scorefold.errors import ShapeError
 from scorefold_toolkit.libraries import library
-from scorefold_toolkit.metrics.weights import read_weights
+from scorefold_toolkit.metrics.features import read_weights
 
 NetworkName = Literal["AlexNet", "VGG-16"]
 

@@ -12,19 +12,28 @@ if TYPE_CHECKING:
     from scorefold_toolkit.nn.bases import DiagonalNormal, Quadratic, StandardNormal
     from scorefold_toolkit.nn.bijection import Bijection, Chain
     from scorefold_toolkit.nn.conditions import ConditionMap, ConditionVector, named_parts, named_specs
-    from scorefold_toolkit.nn.coupling import AffineCoupling, Couplings, SplineCoupling, coupling_halves
+    from scorefold_toolkit.nn.coupling import (
+        AffineCoupling,
+        Couplings,
+        SplineCoupling,
+        coupling_halves,
+        rational_quadratic_spline,
+        spline_parameters,
+    )
     from scorefold_toolkit.nn.linear import ActNorm, Householder, LULinear, lu_matrices
-    from scorefold_toolkit.nn.multiscale import MultiScale
     from scorefold_toolkit.nn.networks import (
         ACTIVATIONS,
         Conditioner,
         ConvConditioner,
         FourierEmbedding,
+        LossUncertainty,
         ModuleNetwork,
         ResidualBlock,
+        loss_uncertainty,
     )
     from scorefold_toolkit.nn.reshape import (
         HaarSqueeze,
+        MultiScale,
         Permutation,
         Squeeze,
         check_divisible,
@@ -33,8 +42,6 @@ if TYPE_CHECKING:
         squeeze,
         unsqueeze,
     )
-    from scorefold_toolkit.nn.splines import rational_quadratic_spline, spline_parameters
-    from scorefold_toolkit.nn.uncertainty import LossUncertainty, loss_uncertainty
 
 __all__ = [
     "ACTIVATIONS",
@@ -79,12 +86,28 @@ _NAMES = {
     "bases": ("DiagonalNormal", "Quadratic", "StandardNormal"),
     "bijection": ("Bijection", "Chain"),
     "conditions": ("ConditionMap", "ConditionVector", "named_parts", "named_specs"),
-    "coupling": ("AffineCoupling", "Couplings", "SplineCoupling", "coupling_halves"),
+    "coupling": (
+        "AffineCoupling",
+        "Couplings",
+        "SplineCoupling",
+        "coupling_halves",
+        "rational_quadratic_spline",
+        "spline_parameters",
+    ),
     "linear": ("ActNorm", "Householder", "LULinear", "lu_matrices"),
-    "multiscale": ("MultiScale",),
-    "networks": ("ACTIVATIONS", "Conditioner", "ConvConditioner", "FourierEmbedding", "ModuleNetwork", "ResidualBlock"),
+    "networks": (
+        "ACTIVATIONS",
+        "Conditioner",
+        "ConvConditioner",
+        "FourierEmbedding",
+        "LossUncertainty",
+        "ModuleNetwork",
+        "ResidualBlock",
+        "loss_uncertainty",
+    ),
     "reshape": (
         "HaarSqueeze",
+        "MultiScale",
         "Permutation",
         "Squeeze",
         "check_divisible",
@@ -93,8 +116,6 @@ _NAMES = {
         "squeeze",
         "unsqueeze",
     ),
-    "splines": ("rational_quadratic_spline", "spline_parameters"),
-    "uncertainty": ("LossUncertainty", "loss_uncertainty"),
 }
 _PLACES = {name: module for module, names in _NAMES.items() for name in names}
 

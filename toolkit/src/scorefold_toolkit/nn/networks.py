@@ -1,4 +1,4 @@
-"""Small networks: what couplings are conditioned by, and pieces of larger ones.
+"""Small networks: conditioners of couplings, pieces of larger ones, and the loss at a noise level.
 
 All are smooth unless ``relu`` is asked for, since geometries differentiate flows twice. The last layer of a
 conditioner starts at 0, so that a coupling starts as the identity.
@@ -19,6 +19,7 @@ from torch.nn import functional
 from scorefold.data import ConditionSpec
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Network
+from scorefold_toolkit.config.denoising import WeightingConfig
 
 Activation = Literal["silu", "relu", "tanh", "gelu", "elu"]
 
@@ -248,3 +249,31 @@ class ResidualBlock(nn.Module):
             inner = inner + self.from_context(context)
         change: Tensor = self.second(self.dropout(self.activation(inner)))
         return h + change
+
+
+class LossUncertainty(nn.Module):
+    """v(u), the logarithm of the expected loss at levels u = ln(sigma / s) (B,), as (B,): 0 at the start.
+
+    Losses L are trained as L e^-v + v, whose least v is ln E[L | u], so that every level pulls alike (Karras et al.
+    2024, EDM2).
+
+    >>> import torch
+    >>> LossUncertainty()(torch.tensor([-2.0, 0.0, 2.0])).tolist()
+    [0.0, 0.0, 0.0]
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = FourierEmbedding(32, highest=0.25)
+        self.last = nn.Linear(32, 1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, level: Tensor) -> Tensor:
+        v: Tensor = self.last(self.embedding(level.to(self.last.weight)))
+        return v[:, 0]
+
+
+def loss_uncertainty(weighting: WeightingConfig) -> LossUncertainty | None:
+    """What the weighting ``uncertainty`` learns; None for every other."""
+    return LossUncertainty() if weighting.name == "uncertainty" else None

@@ -1,8 +1,13 @@
 """Numerical helpers that several methods share: derivatives of batched maps, spectra, statistics."""
 
 from scorefold_toolkit.numerics.derivatives import jacobian, pullback, pushforward
-from scorefold_toolkit.numerics.spectra import gram_spectrum, symmetric_function, symmetric_sqrt
-from scorefold_toolkit.numerics.statistics import AGGREGATES, bootstrap_interval
+from scorefold_toolkit.numerics.statistics import (
+    AGGREGATES,
+    bootstrap_interval,
+    gram_spectrum,
+    symmetric_function,
+    symmetric_sqrt,
+)
 
 __all__ = [
     "AGGREGATES",

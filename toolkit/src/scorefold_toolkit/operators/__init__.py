@@ -13,8 +13,8 @@ from scorefold_toolkit.operators.base import (
     compose,
 )
 from scorefold_toolkit.operators.build import build_operator
-from scorefold_toolkit.operators.edges import Edges
 from scorefold_toolkit.operators.images import (
+    Edges,
     Grey,
     Haar,
     Mask,

@@ -27,8 +27,8 @@ from scorefold_toolkit.config.operators import (
 )
 from scorefold_toolkit.nn.reshape import check_divisible
 from scorefold_toolkit.operators.base import LinearOperator, Operator, Shape, compose
-from scorefold_toolkit.operators.edges import Edges
 from scorefold_toolkit.operators.images import (
+    Edges,
     Grey,
     Haar,
     Mask,

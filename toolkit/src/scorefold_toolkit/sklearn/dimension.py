@@ -23,7 +23,7 @@ from scorefold.interfaces import DataSource, Estimator, Flow, Progress, ScoreMod
 from scorefold.results import Estimate
 from scorefold.seeds import derive_generator, derive_seed
 from scorefold_toolkit.checks import answer_of
-from scorefold_toolkit.data.scale_checks import rounding_warning
+from scorefold_toolkit.data.splits import rounding_warning
 from scorefold_toolkit.libraries import library
 from scorefold_toolkit.nearest import nearest_neighbours
 from scorefold_toolkit.numerics import AGGREGATES, bootstrap_interval

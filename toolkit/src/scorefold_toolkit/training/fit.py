@@ -28,8 +28,14 @@ from scorefold_toolkit.training.phases import (
     state_names,
 )
 from scorefold_toolkit.training.record import Clock, FitReport
-from scorefold_toolkit.training.steps import steps_in, untrained
-from scorefold_toolkit.training.validation import HasLossReference, LossReference, some_of, validation_loss
+from scorefold_toolkit.training.validation import (
+    HasLossReference,
+    LossReference,
+    some_of,
+    steps_in,
+    untrained,
+    validation_loss,
+)
 
 
 def fit(

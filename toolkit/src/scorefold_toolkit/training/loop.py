@@ -28,8 +28,15 @@ from scorefold_toolkit.training.optimiser import (
 )
 from scorefold_toolkit.training.phases import LossModule, State, Task, named, only
 from scorefold_toolkit.training.record import Checkpoints, RecentLosses, refuse_non_finite
-from scorefold_toolkit.training.steps import batch_positions, batch_size, mirrored, parts_of, replanned
-from scorefold_toolkit.training.validation import Best, validation_loss
+from scorefold_toolkit.training.validation import (
+    Best,
+    batch_positions,
+    batch_size,
+    mirrored,
+    parts_of,
+    replanned,
+    validation_loss,
+)
 
 
 def compiled(loss: Callable[..., Any]) -> Callable[..., Any]:

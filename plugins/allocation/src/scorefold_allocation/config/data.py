@@ -8,7 +8,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import AfterValidator, Field, model_validator
 
 from scorefold.config import Config
-from scorefold_toolkit.config.data import Classes, ClassName, FilePath, Seed
+from scorefold_toolkit.config.common import Classes, ClassName, FilePath, Seed
 
 Digit = Annotated[int, Field(ge=0, le=9)]
 PooledTasks = Annotated[int, Field(ge=1, description="Tasks in each split, where it is read as ordinary data")]

@@ -19,7 +19,7 @@ from scorefold_allocation.learners.course import Course
 from scorefold_allocation.learners.interface import Cell
 from scorefold_allocation.learners.networks import Stack, Weights
 from scorefold_toolkit.training.optimiser import Adam
-from scorefold_toolkit.training.steps import untrained
+from scorefold_toolkit.training.validation import untrained
 
 _NUMBERS_AT_ONCE = 2_000_000
 """What the widest layer may hold of all new tasks that are answered at once."""

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from scorefold.config import Config
-from scorefold_toolkit.config.data import FRACTIONS, Fractions, Points, Seed
+from scorefold_toolkit.config.common import FRACTIONS, Fractions, Points, Seed
 
 
 class GaussianPairsConfig(Config):

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from scorefold.config import Config, CosineConfig, EDMConfig, LogSNRConfig, SubVPConfig, VEConfig, VPConfig
-from scorefold_toolkit.config.data import FilePath
+from scorefold_toolkit.config.common import FilePath
 
 
 class FlowConfig(Config):

@@ -27,8 +27,8 @@ from scorefold_conditional.config.conditional import ConditionalConfig
 from scorefold_conditional.inverse import mask_of, measured_by
 from scorefold_toolkit.nn import loss_uncertainty, named_parts, named_specs
 from scorefold_toolkit.nn.conditions import with_null_class
+from scorefold_toolkit.score_matching.losses import Standardised
 from scorefold_toolkit.score_matching.noise_levels import NoiseLevels
-from scorefold_toolkit.score_matching.prediction import Standardised
 from scorefold_toolkit.training.validation import LossReference, silent_network
 
 Parts = Mapping[str, Tensor]

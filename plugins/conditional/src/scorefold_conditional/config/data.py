@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from scorefold.config import Config
-from scorefold_toolkit.config.data import FRACTIONS, Fractions, Points, Seed
+from scorefold_toolkit.config.common import FRACTIONS, Fractions, Points, Seed
 
 
 class PosteriorConfig(Config):

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from scorefold.config import Config
-from scorefold_toolkit.config.data import FilePath, Seed
+from scorefold_toolkit.config.common import FilePath, Seed
 
 
 class SbibmConfig(Config):

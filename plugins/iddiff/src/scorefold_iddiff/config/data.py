@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, model_validator
 
 from scorefold.config import Config
-from scorefold_toolkit.config.data import (
+from scorefold_toolkit.config.common import (
     FRACTIONS,
     Ambient,
     FilePath,

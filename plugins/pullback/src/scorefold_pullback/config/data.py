@@ -8,7 +8,7 @@ from pydantic import Field
 
 from scorefold.config import Config
 from scorefold_pullback.config.flows import BananaConfig, RiverConfig, SqueezedBananaConfig
-from scorefold_toolkit.config.data import FRACTIONS, Ambient, Fractions, Isometry, Noise, Points, Seed, Tangents
+from scorefold_toolkit.config.common import FRACTIONS, Ambient, Fractions, Isometry, Noise, Points, Seed, Tangents
 
 Sampler = Annotated[
     Literal["exact", "paper"],

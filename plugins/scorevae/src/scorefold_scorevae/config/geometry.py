@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from scorefold_toolkit.config.geodesics import SolvedConfig, SolverConfig
+from scorefold_toolkit.config.common import SolvedConfig, SolverConfig
 
 
 class DecoderGeometryConfig(SolvedConfig):

@@ -8,14 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from scorefold.config import Config
-from scorefold_toolkit.config.data import (
-    FRACTIONS,
-    FilePath,
-    Fractions,
-    KeptClasses,
-    Points,
-    Seed,
-)
+from scorefold_toolkit.config.common import FRACTIONS, FilePath, Fractions, KeptClasses, Points, Seed
 from scorefold_toolkit.config.operators import BoxDownsampleConfig, OperatorConfig
 
 

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from scorefold.config import Config
 from scorefold_standard.config.data import Scale
-from scorefold_toolkit.config.data import FRACTIONS, Ambient, Fractions, Isometry, Noise, Points, Seed, Tangents
+from scorefold_toolkit.config.common import FRACTIONS, Ambient, Fractions, Isometry, Noise, Points, Seed, Tangents
 
 
 def _check_room(ambient: int | None, least: int, what: str) -> None:

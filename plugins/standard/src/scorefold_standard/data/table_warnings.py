@@ -13,7 +13,7 @@ from scorefold.interfaces.data import HEAVY_TAIL, LOOKED_AT, MOST_COLUMNS, Colum
 from scorefold_standard.config.data import ArrayConfig
 from scorefold_standard.data.table_checks import Kept
 from scorefold_standard.data.table_columns import Points, Table
-from scorefold_toolkit.data.scale_checks import rounding_warning
+from scorefold_toolkit.data.splits import rounding_warning
 
 UNEVEN = 10.0
 """The ratio of the columns' deviations from which it is reported."""

@@ -19,9 +19,8 @@ from scorefold.interfaces import DataSource, Loss, Prepares, Progress, ScoreMode
 from scorefold_standard.config.scores import DenoisingConfig
 from scorefold_toolkit.nn import loss_uncertainty
 from scorefold_toolkit.nn.conditions import drop_condition, null_condition, with_null_class
-from scorefold_toolkit.score_matching.losses import denoising_score_matching
+from scorefold_toolkit.score_matching.losses import Standardised, denoising_score_matching
 from scorefold_toolkit.score_matching.noise_levels import NoiseLevels
-from scorefold_toolkit.score_matching.prediction import Standardised
 from scorefold_toolkit.training.validation import LossReference, silent_network
 
 

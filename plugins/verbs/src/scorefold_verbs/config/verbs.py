@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from scorefold.config import Config
-from scorefold_toolkit.config.data import FilePath
-from scorefold_toolkit.config.drawing import DrawingOptions
+from scorefold_toolkit.config.common import DrawingOptions, FilePath
 
 _ByLabel = Annotated[
     Literal["label"] | None,
