@@ -17,8 +17,7 @@ import torch
 
 from scorefold.interfaces import DataSource
 from scorefold.seeds import derive_generator, derive_seed
-from scorefold_iddiff.claims.euclidean import OURS, read, source, with_steps
-from scorefold_iddiff.claims.training import trained
+from scorefold_iddiff.claims.euclidean import OURS, read, source, trained, with_steps
 from scorefold_registry import Host
 
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -34,11 +34,18 @@ import torch
 from torch import Tensor, nn
 
 from scorefold.interfaces import ScoreModel
-from scorefold_iddiff.config.normal_bundle import NormalBundleConfig
-from scorefold_iddiff.local.designs import design, noises
-from scorefold_iddiff.local.probe import Points, Probe
-from scorefold_iddiff.local.readings import Reader, spectrum_of
-from scorefold_iddiff.local.spectra import Moments, projector, projector_rule, reference_rule, response_gram, slope
+from scorefold_iddiff.normal_bundle.config import NormalBundleConfig
+from scorefold_iddiff.pointwise.noise_designs import design, noises
+from scorefold_iddiff.pointwise.probe import ProbedPoints, ScoreProbe
+from scorefold_iddiff.pointwise.readings import SpectrumReader, spectrum_of
+from scorefold_iddiff.pointwise.spectra import (
+    ResponseMoments,
+    projector,
+    projector_rule,
+    reference_rule,
+    response_gram,
+    slope,
+)
 from scorefold_registry import Host
 
 LIMITS = {100: 6.5, 784: 8.5, 3072: 11.0}
@@ -67,9 +74,9 @@ def zeros(*shape: int) -> Tensor:
     return torch.zeros(1, *shape)
 
 
-def moments(name: str, noise: Tensor, response: Tensor, *, whole: bool) -> Moments:
+def moments(name: str, noise: Tensor, response: Tensor, *, whole: bool) -> ResponseMoments:
     chosen = design(name, noise.shape[1], None)  # type: ignore[arg-type]
-    sums = Moments.zeros(1, chosen, noise.device, projector=whole, singular=not whole)
+    sums = ResponseMoments.zeros(1, chosen, noise.device, projector=whole, singular=not whole)
     if chosen.paired:  # half the difference and half the sum of the two responses, which is 0 here
         sums.add(noise[None], response[None], zeros(*noise.shape))
     else:
@@ -168,21 +175,21 @@ def case(host: Host, name: str) -> tuple[Beside, Tensor]:
 
 def read_published(score: Beside, x: Tensor) -> int:
     """The published way at one point: 4 D noises, batches of them, a full SVD, the largest gap."""
-    probe = Probe(score)  # type: ignore[arg-type]
+    probe = ScoreProbe(score)  # type: ignore[arg-type]
     ambient = x.numel()
     noise = torch.randn(1, 4 * ambient, ambient, generator=torch.Generator().manual_seed(0))
     with probe.evaluating():
-        expected = probe.expected_noise(Points(x[None], None, torch.zeros(1)), 0.01, 256)
+        expected = probe.expected_noise(ProbedPoints(x[None], None, torch.zeros(1)), 0.01, 256)
         return int(reference_rule(published(noise[0], expected(torch.zeros(1, dtype=torch.long), noise)[0]))[0])
 
 
 def read_ours(name: str, score: Beside, x: Tensor) -> int:
     """Our default rule at one point, by a design."""
-    probe = Probe(score)  # type: ignore[arg-type]
+    probe = ScoreProbe(score)  # type: ignore[arg-type]
     config = NormalBundleConfig.model_validate({"design": name, "batch": 256})
     with probe.evaluating():
-        points = Points(x[None], None, torch.zeros(1, dtype=torch.long))
-        return int(Reader(config, probe, x.numel(), 0).read(points, 0.01).dimensions)
+        points = ProbedPoints(x[None], None, torch.zeros(1, dtype=torch.long))
+        return int(SpectrumReader(config, probe, x.numel(), 0).read(points, 0.01).dimensions)
 
 
 WAYS: dict[str, Callable[[Beside, Tensor], int]] = {

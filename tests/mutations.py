@@ -100,27 +100,27 @@ MUTATIONS = (
     ),
     # Intrinsic dimension.
     (
-        plugin("iddiff", "manifold_mlp/quadrics.py"),
+        plugin("iddiff", "networks/manifold_mlp.py"),
         "float(squares[0] / width.mean())",
         "float(squares[0])",
     ),
     (
-        plugin("iddiff", "local/readings.py"),
+        plugin("iddiff", "pointwise/readings.py"),
         "self.ambient * (1 - moments.share_sum / moments.square_sum)",
         "self.ambient * moments.share_sum / moments.square_sum",
     ),
     (
-        plugin("iddiff", "local/readings.py"),
+        plugin("iddiff", "pointwise/readings.py"),
         "drawn = values[:, None] - (drawn - whole)",
         "drawn = values[:, None] + (drawn - whole)",
     ),
     (
-        plugin("iddiff", "estimators/lidl.py"),
+        plugin("iddiff", "lidl/estimator.py"),
         "replace(data, x=data.x + self.level * noise)",
         "replace(data, x=data.x + self.level**2 * noise)",
     ),
     (
-        plugin("iddiff", "estimators/denoising_loss.py"),
+        plugin("iddiff", "denoising_loss/estimator.py"),
         "float(values.std()) / len(values) ** 0.5",
         "float(values.std())",
     ),

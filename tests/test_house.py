@@ -271,6 +271,11 @@ LIGHT = [
     "scorefold_toolkit.config.operators",
     *(f"{PACKAGES[folder]}.{file.stem}" for folder in LISTED for file in (folder / "src").glob("*/*config.py")),
     *(f"{PACKAGES[folder]}.config.{file.stem}" for folder in LISTED for file in (folder / "src").glob("*/config/*.py")),
+    *(
+        f"{PACKAGES[folder]}.{file.parent.name}.config"
+        for folder in LISTED
+        for file in (folder / "src").glob("*/*/config.py")
+    ),
     *(f"{PACKAGES[folder]}.plugin" for folder in LISTED),
 ]
 

@@ -8,57 +8,57 @@ from pathlib import Path
 import pytest
 import torch
 
-from scorefold_iddiff import warnings
-from scorefold_iddiff.local.plateaus import Plateau, memorised_levels
-from scorefold_iddiff.local.readings import Reading
-from scorefold_iddiff.local.support import Check, Corrected
-from scorefold_iddiff.local.survey import Survey
+from scorefold_iddiff.pointwise import score_warnings
+from scorefold_iddiff.pointwise.plateaus import DimensionPlateau, memorised_levels
+from scorefold_iddiff.pointwise.readings import NoiseLevelReading
+from scorefold_iddiff.pointwise.support import Corrected, LevelCheck
+from scorefold_iddiff.pointwise.survey import DataSurvey
 
 PAGE = (Path(__file__).parent.parent / "docs" / "reading-dimensions.md").read_text()
 ROWS = re.findall(r"^\| `(.*?)` \|.*\|.*\|$", PAGE.partition("| warning |")[2], re.MULTILINE)
 
 
-def reading(dimension: float, loss: float, asymmetry: float) -> Reading:
+def reading(dimension: float, loss: float, asymmetry: float) -> NoiseLevelReading:
     values = torch.full((4,), dimension, dtype=torch.float64)
-    read = Reading(values, 0 * values, values, 0, loss=values + loss, asymmetry=0 * values + asymmetry)
+    read = NoiseLevelReading(values, 0 * values, values, 0, loss=values + loss, asymmetry=0 * values + asymmetry)
     read.flipd = values + 3
     return read
 
 
-def clean(read: Reading) -> Corrected:
+def clean(read: NoiseLevelReading) -> Corrected:
     assert read.flipd is not None
     return Corrected(read.trace, read.flipd, read.loss)
 
 
 def every_warning() -> list[str]:
-    look = Survey(rows=100, nearest=1.0, copies=0.5, constant=2, spacing=0.5)
-    plateau = Plateau(2, 0, 3)
+    look = DataSurvey(rows=100, nearest=1.0, copies=0.5, constant=2, spacing=0.5)
+    plateau = DimensionPlateau(2, 0, 3)
     row = {"dimension": 2.0, "least_sigma": 0.1, "greatest_sigma": 1.0, "share": 0.5, "kind": "manifold"}
-    sound, unsound = Check(1.0, 2.0, ""), Check(3.0, 2.0, "its trace differs from its denoising loss")
+    sound, unsound = LevelCheck(1.0, 2.0, ""), LevelCheck(3.0, 2.0, "its trace differs from its denoising loss")
     first, second, third = reading(3, 9, 1), reading(6, 0, 0), reading(1, 0, 0)
     dimensions = torch.tensor([[0.0], [5.0], [5.0]])
     return [
-        *warnings.of_score(first, clean(first), 6),
-        *warnings.of_score(second, clean(second), 6),
-        *warnings.of_score(third, clean(third), 1),
-        *warnings.of_checks([0.1, 0.2], [sound, unsound]),
-        *warnings.of_checks([0.1, 0.2], [unsound, unsound]),
-        *warnings.of_checks([0.1], [unsound]),
-        *warnings.of_bent([25]),
-        *warnings.of_linear(11.0, Check(10.9, 11.0, ""), 11),
-        warnings.of_ellipsoid(11.0),
-        *warnings.of_network(None, True, [torch.nn.Linear(1, 1)]),
-        *warnings.of_values(99.0, None, 6),
-        *warnings.of_values(99.0, None, 1),
-        *warnings.of_values(6.0, (5.9, 6.1), 6),
-        *warnings.slanted(9.0, 3.0),
-        *warnings.bent_by(20.0),
-        *warnings.of_mixture([row, {**row, "dimension": 5.0}]),
-        *warnings.of_level(torch.full((2,), 7.0), [[], []], [], 5),
-        *warnings.of_level(torch.full((2,), 7.0), [[plateau], [plateau]], [row], 5),
-        *warnings.of_data(look, 0.01, 5, 6),
-        *warnings.of_data(Survey(100, 0.0, 0.9, 6, 0.0), 0.01, 50, 6),
-        *warnings.of_data(Survey(100, 1.0, 0.0, 2, 0.0, 0.06), 0.01, 50, 6),
+        *score_warnings.of_score(first, clean(first), 6),
+        *score_warnings.of_score(second, clean(second), 6),
+        *score_warnings.of_score(third, clean(third), 1),
+        *score_warnings.of_checks([0.1, 0.2], [sound, unsound]),
+        *score_warnings.of_checks([0.1, 0.2], [unsound, unsound]),
+        *score_warnings.of_checks([0.1], [unsound]),
+        *score_warnings.of_bent([25]),
+        *score_warnings.of_linear(11.0, LevelCheck(10.9, 11.0, ""), 11),
+        score_warnings.of_ellipsoid(11.0),
+        *score_warnings.of_network(None, True, [torch.nn.Linear(1, 1)]),
+        *score_warnings.of_values(99.0, None, 6),
+        *score_warnings.of_values(99.0, None, 1),
+        *score_warnings.of_values(6.0, (5.9, 6.1), 6),
+        *score_warnings.slanted(9.0, 3.0),
+        *score_warnings.bent_by(20.0),
+        *score_warnings.of_mixture([row, {**row, "dimension": 5.0}]),
+        *score_warnings.of_level(torch.full((2,), 7.0), [[], []], [], 5),
+        *score_warnings.of_level(torch.full((2,), 7.0), [[plateau], [plateau]], [row], 5),
+        *score_warnings.of_data(look, 0.01, 5, 6),
+        *score_warnings.of_data(DataSurvey(100, 0.0, 0.9, 6, 0.0), 0.01, 50, 6),
+        *score_warnings.of_data(DataSurvey(100, 1.0, 0.0, 2, 0.0, 0.06), 0.01, 50, 6),
         *memorised_levels([0.1, 1.0, 2.0], dimensions, 1.0)[1],
     ]
 

@@ -24,7 +24,7 @@ from scorefold.interfaces import DataSource, TensorSource
 from scorefold.stage import StageContext
 from scorefold_audit.audit import audit
 from scorefold_audit.config import AuditOptions
-from scorefold_iddiff.local.probe import take
+from scorefold_iddiff.pointwise.probe import take
 from scorefold_registry import Host
 from scorefold_registry.cli.main import main
 from scorefold_registry.components.values import load_value, save_value

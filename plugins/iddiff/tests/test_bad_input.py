@@ -15,10 +15,10 @@ from scorefold.data import Dataset, TensorSpec
 from scorefold.errors import ConfigError, DataError, ScorefoldError, ShapeError
 from scorefold.interfaces import ScoreModel, TensorSource
 from scorefold.results import Estimate
-from scorefold_iddiff.config.normal_bundle import NormalBundleConfig
-from scorefold_iddiff.config.successors import DenoisingLossConfig
-from scorefold_iddiff.estimators.denoising_loss import DenoisingLoss
-from scorefold_iddiff.estimators.normal_bundle import NormalBundle
+from scorefold_iddiff.denoising_loss.config import DenoisingLossDimensionConfig
+from scorefold_iddiff.denoising_loss.estimator import DenoisingLoss
+from scorefold_iddiff.normal_bundle.config import NormalBundleConfig
+from scorefold_iddiff.normal_bundle.estimator import NormalBundle
 from scorefold_registry import Host, run_file
 from scorefold_toolkit.distributions import Points, SubspaceGaussian
 
@@ -235,7 +235,7 @@ def test_a_coarse_score_is_seen_by_its_guesses(name: str, make_score: MakeScore,
         config = NormalBundleConfig.model_validate(SCORED[name])
         assert warned(NormalBundle(config, score=wavy).estimate(plane(basis)), "the score is too coarse")
         return
-    settings = DenoisingLossConfig.model_validate({**SCORED[name], "draws": 64})
+    settings = DenoisingLossDimensionConfig.model_validate({**SCORED[name], "draws": 64})
     found = DenoisingLoss(settings, score=wavy).estimate(plane(basis))
     assert warned(found, "has E g (g - z) = ")
     assert found.diagnostics["slant"] == pytest.approx(AMBIENT / 2, abs=0.3)

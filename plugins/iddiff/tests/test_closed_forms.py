@@ -13,18 +13,20 @@ from torch import Tensor
 from scorefold.config import VEConfig
 from scorefold.interfaces import Estimator, ScoreModel
 from scorefold.results import Estimate
-from scorefold_iddiff.config.normal_bundle import NormalBundleConfig
-from scorefold_iddiff.config.successors import DenoisingLossConfig, FLIPDConfig, LanczosConfig
-from scorefold_iddiff.estimators import denoising_loss
-from scorefold_iddiff.estimators.denoising_loss import DenoisingLoss
-from scorefold_iddiff.estimators.flipd import FLIPD
-from scorefold_iddiff.estimators.normal_bundle import NormalBundle
-from scorefold_iddiff.estimators.spectral_lanczos import SpectralLanczos
-from scorefold_iddiff.local.designs import design, noises
-from scorefold_iddiff.local.jacobians import noise_field
-from scorefold_iddiff.local.probe import Points as Taken
-from scorefold_iddiff.local.probe import Probe
-from scorefold_iddiff.local.readings import Reader
+from scorefold_iddiff.denoising_loss import estimator
+from scorefold_iddiff.denoising_loss.config import DenoisingLossDimensionConfig
+from scorefold_iddiff.denoising_loss.estimator import DenoisingLoss
+from scorefold_iddiff.flipd.config import FLIPDConfig
+from scorefold_iddiff.flipd.estimator import FLIPD
+from scorefold_iddiff.normal_bundle.config import NormalBundleConfig
+from scorefold_iddiff.normal_bundle.estimator import NormalBundle
+from scorefold_iddiff.pointwise.jacobians import noise_field
+from scorefold_iddiff.pointwise.noise_designs import design, noises
+from scorefold_iddiff.pointwise.probe import ProbedPoints as Taken
+from scorefold_iddiff.pointwise.probe import ScoreProbe
+from scorefold_iddiff.pointwise.readings import SpectrumReader
+from scorefold_iddiff.spectral_lanczos.config import LanczosConfig
+from scorefold_iddiff.spectral_lanczos.estimator import SpectralLanczos
 from scorefold_registry import Host
 from scorefold_toolkit.distributions import Distribution, Mixture, Points, SphereDistribution, SubspaceGaussian
 
@@ -49,7 +51,7 @@ def taken(x: Tensor) -> Taken:
 
 def projector_at(score: ScoreModel, x: Tensor, sigma: float) -> Tensor:
     """P = I - scale grad e at points x (N, D), by reverse-mode derivatives: (N, D, D)."""
-    field, clean, scale = noise_field(Probe(score), taken(x), sigma, torch.arange(len(x)))
+    field, clean, scale = noise_field(ScoreProbe(score), taken(x), sigma, torch.arange(len(x)))
     jacobian = torch.func.vmap(torch.func.jacrev(lambda y: field(y[None])[0]))(clean)
     matrix: Tensor = torch.eye(x.shape[1], dtype=x.dtype) - scale * jacobian
     return matrix
@@ -59,14 +61,14 @@ def test_no_more_noise_is_drawn_at_once_than_a_batch_holds(
     make_score: MakeScore, make_sphere: MakeSphere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     distribution, x = make_sphere(2, ambient=4, points=5)
-    drawn, original = list[int](), denoising_loss.draws_at
+    drawn, original = list[int](), estimator.draws_at
 
     def counting(seed: int, points: Taken, draws: int) -> Tensor:
         drawn.append(len(points) * draws)
         return original(seed, points, draws)
 
-    monkeypatch.setattr(denoising_loss, "draws_at", counting)
-    denoising_loss.guesses(Probe(make_score(distribution, (4,))), taken(x), 0.1, 3, 0, batch=7)
+    monkeypatch.setattr(estimator, "draws_at", counting)
+    estimator.guesses(ScoreProbe(make_score(distribution, (4,))), taken(x), 0.1, 3, 0, batch=7)
     assert drawn == [6, 6, 3]
 
 
@@ -204,7 +206,7 @@ def normal_values(name: Any, count: int | None, make_sphere: MakeSphere, make_sc
     config = NormalBundleConfig.model_validate(
         {"design": name, "noises": count, "rule": "threshold", "resamples": 0, "sigma": 0.01}
     )
-    reader = Reader(config, Probe(make_score(distribution, (100,))), 100, 0)
+    reader = SpectrumReader(config, ScoreProbe(make_score(distribution, (100,))), 100, 0)
     with reader.probe.evaluating():
         return reader.read(taken(x), 0.01, detail=True).spectra["centred"][:, 89]
 
@@ -230,7 +232,7 @@ def test_the_trace_is_the_same_with_and_without_the_projector(
     """Of a 10-sphere at low noise D minus the trace of the response is 10, by the slope and by noises alone."""
     distribution, x = make_sphere(10, points=3)
     config = NormalBundleConfig.model_validate({"design": name, "rule": "threshold", "resamples": 0, "sigma": 0.01})
-    reader = Reader(config, Probe(make_score(distribution, (100,))), 100, 0)
+    reader = SpectrumReader(config, ScoreProbe(make_score(distribution, (100,))), 100, 0)
     with reader.probe.evaluating():
         plain, detailed = (reader.read(taken(x), 0.01, detail=detail).trace for detail in (False, True))
     torch.testing.assert_close(plain, torch.full((3,), 10.0).double(), atol=0.2, rtol=0)
@@ -300,7 +302,7 @@ def test_rounding_the_guesses_to_bfloat16_changes_no_count(
 ESTIMATORS: dict[str, Callable[[ScoreModel], Estimator]] = {
     "iddiff": lambda score: NormalBundle(NormalBundleConfig(sigma=None, sweep=(), resamples=0), score=score),
     "flipd": lambda score: FLIPD(FLIPDConfig(sweep=()), score=score),
-    "denoising-loss": lambda score: DenoisingLoss(DenoisingLossConfig(sweep=(), draws=400), score=score),
+    "denoising-loss": lambda score: DenoisingLoss(DenoisingLossDimensionConfig(sweep=(), draws=400), score=score),
     "spectral-lanczos": lambda score: SpectralLanczos(LanczosConfig(), score=score),
 }
 every = pytest.mark.parametrize("name", list(ESTIMATORS))

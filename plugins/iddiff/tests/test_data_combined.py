@@ -11,8 +11,8 @@ from torch import Tensor
 from scorefold.config import VEConfig
 from scorefold.errors import ConfigError, DataError, SplitError
 from scorefold.interfaces import DataSource, TensorSource
-from scorefold_iddiff.config.data import LollipopConfig, ProductConfig, SpaghettiConfig, SquaresConfig, UnionConfig
 from scorefold_iddiff.data.combined import ProductOf, UnionOf
+from scorefold_iddiff.data.config import LollipopConfig, ProductConfig, SpaghettiConfig, SquaresConfig, UnionConfig
 from scorefold_iddiff.data.drawn import DensityDrawn, Drawn
 from scorefold_standard.config.manifolds import SphereConfig, SwissRollConfig, TorusConfig
 from scorefold_standard.config.scores import AnalyticConfig

@@ -17,10 +17,10 @@ from torch import Tensor
 from scorefold.config import Config
 from scorefold.errors import ConfigError, DataError
 from scorefold_iddiff import plugin
-from scorefold_iddiff.config import data as configs
-from scorefold_iddiff.data import images
+from scorefold_iddiff.data import config as configs
+from scorefold_iddiff.data import drawn
 from scorefold_iddiff.data.cloud import PointCloud
-from scorefold_iddiff.data.drawn import Drawn, draw
+from scorefold_iddiff.data.drawn import Drawn, draw_source
 from scorefold_registry import Host
 from scorefold_testing import Report, conformance
 from scorefold_toolkit.data.manifolds import isometry
@@ -59,7 +59,7 @@ def test_points_are_drawn_by_the_seed_into_disjoint_splits(config: Config) -> No
 @pytest.mark.parametrize("config", SMALL[:-1], ids=IDS[:-1])
 def test_tangents_are_orthonormal_and_touch_the_set(config: Config) -> None:
     """Close neighbours differ by a tangent vector, up to second order in their distance."""
-    drawn = draw(config.model_copy(update={"points": 20_000}), 0)
+    drawn = draw_source(config.model_copy(update={"points": 20_000}), 0)
     assert drawn.tangent is not None
     assert isinstance(drawn.dimension, int)
     tangent = drawn.tangent[0]
@@ -75,7 +75,7 @@ def test_tangents_are_orthonormal_and_touch_the_set(config: Config) -> None:
 )
 def test_coordinates_of_a_non_uniform_sphere_shrink_as_published(angle_std: float, published: tuple[float]) -> None:
     config = configs.NonUniformSphereConfig(angle_std=angle_std, points=100_000, isometry=0)
-    u = draw(config, 0).x @ isometry(100, 11, 0, published=0)
+    u = draw_source(config, 0).x @ isometry(100, 11, 0, published=0)
     torch.testing.assert_close(u.norm(dim=1), torch.ones(100_000, dtype=torch.float64))
     found = u.std(0)[: len(published)]
     torch.testing.assert_close(found, torch.tensor(published).double(), rtol=0.06, atol=0)
@@ -86,7 +86,7 @@ def test_coordinates_of_a_non_uniform_sphere_shrink_as_published(angle_std: floa
 
 
 def test_the_spaghetti_line_has_its_equation_length_and_norm() -> None:
-    drawn = draw(configs.SpaghettiConfig(points=3000, tangents=True), 0)
+    drawn = draw_source(configs.SpaghettiConfig(points=3000, tangents=True), 0)
     t = drawn.x[:, 0].asin()
     torch.testing.assert_close(drawn.x[:, 41], (42 * t).sin())
     assert float(drawn.x.norm(dim=1).mean()) == pytest.approx(7.05, abs=0.1)
@@ -103,42 +103,42 @@ def test_the_spaghetti_line_has_its_equation_length_and_norm() -> None:
 def test_squares_have_the_published_places(count: int, rank: int) -> None:
     """Two of the published hundred coincide, so that the true dimension is 99."""
     config = configs.SquaresConfig(squares=count, points=30)
-    places = images.places(config)
+    places = drawn.places(config)
     assert len(set(places)) == rank
     assert {side for side, _, _ in places} == {3, 5}
     assert all(start >= 1 and start + side <= 31 for side, *starts in places for start in starts)
-    drawn = draw(config, 0)
-    assert drawn.dimension == rank
-    assert drawn.x.shape == (30, 1, 32, 32)
-    assert int(torch.linalg.matrix_rank(draw(config.model_copy(update={"points": 200}), 0).x.flatten(1))) == rank
+    found = draw_source(config, 0)
+    assert found.dimension == rank
+    assert found.x.shape == (30, 1, 32, 32)
+    assert int(torch.linalg.matrix_rank(draw_source(config.model_copy(update={"points": 200}), 0).x.flatten(1))) == rank
 
 
 def test_a_square_image_is_a_sum_of_its_squares() -> None:
     config = configs.SquaresConfig(squares=4, points=5, size=12, tangents=True)
-    drawn = draw(config, 3)
+    found = draw_source(config, 3)
     indicators = np.zeros((4, 12, 12))
-    for i, (side, row, column) in enumerate(images.places(config)):
+    for i, (side, row, column) in enumerate(drawn.places(config)):
         indicators[i, row : row + side, column : column + side] = 1
-    brightness, rest = np.linalg.lstsq(indicators.reshape(4, -1).T, drawn.x.flatten(1).T.numpy(), rcond=None)[:2]
+    brightness, rest = np.linalg.lstsq(indicators.reshape(4, -1).T, found.x.flatten(1).T.numpy(), rcond=None)[:2]
     assert float(np.abs(rest).max()) < 1e-20
     assert 0 <= brightness.min() < 0.3 < 0.7 < brightness.max() <= 1
-    assert drawn.tangent is not None
-    x = drawn.x.flatten(1)
-    torch.testing.assert_close((drawn.tangent @ (drawn.tangent.mT @ x[..., None]))[..., 0], x)
+    assert found.tangent is not None
+    x = found.x.flatten(1)
+    torch.testing.assert_close((found.tangent @ (found.tangent.mT @ x[..., None]))[..., 0], x)
 
 
 def test_one_square_is_a_line() -> None:
-    drawn = draw(configs.SquaresConfig(squares=1, points=5, size=12, tangents=True), 0)
+    drawn = draw_source(configs.SquaresConfig(squares=1, points=5, size=12, tangents=True), 0)
     assert drawn.dimension == 1
     assert drawn.tangent is not None
     assert drawn.tangent.shape == (5, 144, 1)
 
 
 def test_distinct_squares_have_full_rank_and_an_end() -> None:
-    assert draw(configs.SquaresConfig(squares=100, distinct=True, points=10), 0).dimension == 100
+    assert draw_source(configs.SquaresConfig(squares=100, distinct=True, points=10), 0).dimension == 100
     # 4 x 4 places of the smaller and 2 x 2 of the larger: all of them, and not one more.
     every = configs.SquaresConfig(squares=16 + 4, size=8, distinct=True, points=10)
-    assert len(set(images.places(every))) == 20
+    assert len(set(drawn.places(every))) == 20
     with pytest.raises(ConfigError, match="21 distinct squares were asked for; an image of 8 pixels has 20"):
         Drawn(every.model_copy(update={"squares": 21}))
 
@@ -157,7 +157,7 @@ def _blob_image(width: npt.NDArray[np.float64], centres: list[tuple[int, int]], 
 def test_blobs_have_their_formula_in_their_range() -> None:
     """The widths of one image are found again by least squares from the formula written out."""
     config = configs.BlobsConfig(blobs=2, size=10, points=20, widths=(1.0, 3.0))
-    drawn = draw(config, 0)
+    drawn = draw_source(config, 0)
     assert drawn.x.shape == (20, 1, 10, 10)
     assert (float(drawn.x.min()), float(drawn.x.max())) == (0, 1)
     centres = [divmod(pixel, 10) for pixel in random.Random(42).sample(range(100), 2)]
@@ -172,7 +172,7 @@ def test_blobs_have_their_formula_in_their_range() -> None:
 def test_blobs_of_a_hundred_are_thin_in_some_directions(count: int, low: float, high: float, below: int) -> None:
     """The Jacobian has full rank; its smallest singular values are of the size that centres drawn at random give."""
     widths = 1 + 4 * torch.rand(4, count, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    image = images.blob_image(configs.BlobsConfig(blobs=count))
+    image = drawn.blob_image(configs.BlobsConfig(blobs=count))
     values = torch.linalg.svdvals(torch.func.vmap(torch.func.jacfwd(image))(widths))
     assert low < float(values[:, -1].min()) <= float(values[:, -1].max()) < high
     assert int((values < 0.02).sum(1).min()) >= below
@@ -181,7 +181,7 @@ def test_blobs_of_a_hundred_are_thin_in_some_directions(count: int, low: float, 
 
 def test_a_lollipop_has_three_dimensions_in_their_places() -> None:
     config = configs.LollipopConfig(points=30_000, ambient=5)
-    drawn = draw(config, 0)
+    drawn = draw_source(config, 0)
     assert drawn.label is not None
     assert isinstance(drawn.dimension, Tensor)
     assert torch.equal(drawn.dimension, 2 - drawn.label)
@@ -202,7 +202,8 @@ def test_squiggly_planes_are_bent_and_turned_gaussians() -> None:
     """One bend is found again: turned back, each coordinate is the plane's x or x + sin(f x) / 2f, up to its sign."""
     config = configs.SquigglyConfig(dimension=2, ambient=6, frequency=2.0, repeats=1, points=400)
     plain, bent = (
-        draw(config.model_copy(update={"frequency": frequency}), 0).x @ isometry(6, 6, 0, 0) for frequency in (1e-9, 2)
+        draw_source(config.model_copy(update={"frequency": frequency}), 0).x @ isometry(6, 6, 0, 0)
+        for frequency in (1e-9, 2)
     )
     assert int(torch.linalg.matrix_rank(plain, rtol=1e-6)) == 2
     assert int(torch.linalg.matrix_rank(bent, rtol=1e-6)) > 2

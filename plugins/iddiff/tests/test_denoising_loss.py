@@ -13,9 +13,9 @@ from scorefold.config import VEConfig, VPConfig
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import ScoreModel
 from scorefold.results import Estimate
-from scorefold_iddiff.config.successors import DenoisingLossConfig
-from scorefold_iddiff.estimators.denoising_loss import DenoisingLoss
-from scorefold_iddiff.figures.successors import denoising_loss as draw
+from scorefold_iddiff.denoising_loss.config import DenoisingLossDimensionConfig
+from scorefold_iddiff.denoising_loss.estimator import DenoisingLoss
+from scorefold_iddiff.pointwise.figures import denoising_loss_figures as draw
 from scorefold_toolkit.distributions import Points, SphereDistribution, SubspaceGaussian
 
 MakeScore = Callable[..., ScoreModel]
@@ -26,7 +26,9 @@ MakeFrame = Callable[..., Tensor]
 def estimate(score: ScoreModel, x: Tensor, seed: int = 0, **config: Any) -> Estimate:
     settings = {"sweep": (), **config}
     generator = torch.Generator().manual_seed(seed)
-    return DenoisingLoss(DenoisingLossConfig.model_validate(settings), score=score).estimate(x, generator=generator)
+    return DenoisingLoss(DenoisingLossDimensionConfig.model_validate(settings), score=score).estimate(
+        x, generator=generator
+    )
 
 
 @pytest.mark.parametrize(("sigma", "measured"), [(0.01, 10.1), (0.03, 9.9), (0.1, 9.07)])

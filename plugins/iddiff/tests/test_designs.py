@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import ConfigError
-from scorefold_iddiff.local.designs import design, noises
-from scorefold_iddiff.local.spectra import gather, projector_eigenvalues, singular_values
+from scorefold_iddiff.pointwise.noise_designs import design, noises
+from scorefold_iddiff.pointwise.spectra import gather, projector_eigenvalues, singular_values
 
 LIKE = torch.empty((), dtype=torch.float64)
 

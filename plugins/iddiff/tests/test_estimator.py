@@ -15,8 +15,8 @@ from scorefold.data import Dataset, TensorSpec
 from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.interfaces import ScoreModel
 from scorefold.results import Estimate
-from scorefold_iddiff.config.normal_bundle import NormalBundleConfig
-from scorefold_iddiff.estimators.normal_bundle import NormalBundle, note
+from scorefold_iddiff.normal_bundle.config import NormalBundleConfig
+from scorefold_iddiff.normal_bundle.estimator import NormalBundle, note
 from scorefold_registry.run.executor import LocalExecutor
 from scorefold_toolkit.distributions import Mixture, SphereDistribution
 
@@ -332,8 +332,8 @@ def test_many_points_are_streamed(
         return take(self, index)
 
     monkeypatch.setattr(Dataset, "take", watched)
-    monkeypatch.setattr("scorefold_iddiff.estimators.normal_bundle._COORDINATES_HELD", 300)
-    monkeypatch.setattr("scorefold_iddiff.estimators.normal_bundle._COORDINATES_IN_SHARD", 600)
+    monkeypatch.setattr("scorefold_iddiff.normal_bundle.estimator._COORDINATES_HELD", 300)
+    monkeypatch.setattr("scorefold_iddiff.normal_bundle.estimator._COORDINATES_IN_SHARD", 600)
     parts = estimate(score, x, sigma=0.01, points=300, shown=8)
     assert taken == [50, 300, 100, 100, 92], "the survey alone looks at more"
     torch.testing.assert_close(parts.pointwise, whole.pointwise)
@@ -350,7 +350,7 @@ def test_points_are_shards_with_the_same_bits_for_any_number_of_workers(
     warm_workers: None,
 ) -> None:
     distribution, x = make_sphere(2, ambient=6, points=300)
-    monkeypatch.setattr("scorefold_iddiff.estimators.normal_bundle._COORDINATES_IN_SHARD", 600)
+    monkeypatch.setattr("scorefold_iddiff.normal_bundle.estimator._COORDINATES_IN_SHARD", 600)
     config = NormalBundleConfig(sigma=0.01, sweep=(), points=300, shown=8, design=design)
     asked: list[tuple[str, int]] = []
 

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from scorefold.interfaces import ScoreModel
 from scorefold.results import Estimate
-from scorefold_iddiff.config.normal_bundle import NormalBundleConfig
-from scorefold_iddiff.estimators.normal_bundle import NormalBundle
-from scorefold_iddiff.local.readings import Reading
-from scorefold_iddiff.local.support import corrected, noise_size
+from scorefold_iddiff.normal_bundle.config import NormalBundleConfig
+from scorefold_iddiff.normal_bundle.estimator import NormalBundle
+from scorefold_iddiff.pointwise.readings import NoiseLevelReading
+from scorefold_iddiff.pointwise.support import corrected, noise_size
 from scorefold_toolkit.distributions import Mixture, Points, Product, SphereDistribution, SubspaceGaussian
 
 MakeScore = Callable[..., ScoreModel]
@@ -197,11 +197,11 @@ def test_noise_is_named_without_a_value_and_only_where_there_is_some(
     assert "noise in all directions" not in sliding.diagnostics["note"]
 
 
-def with_normal(levels: list[float], shares: list[float]) -> list[Reading]:
+def with_normal(levels: list[float], shares: list[float]) -> list[NoiseLevelReading]:
     """Readings at which 3 of 10 eigenvalues are 1 and the others a share."""
     values = torch.zeros(2, dtype=torch.float64)
     rows = [torch.tensor([[1.0] * 3 + [share] * 7] * 2, dtype=torch.float64) for share in shares]
-    return [Reading(values, values, values, 0, eigenvalues=row) for row in rows]
+    return [NoiseLevelReading(values, values, values, 0, eigenvalues=row) for row in rows]
 
 
 def test_noise_has_one_size_and_a_networks_errors_have_not() -> None:
@@ -218,7 +218,7 @@ def test_noise_has_one_size_and_a_networks_errors_have_not() -> None:
 def test_what_noise_adds_is_taken_out_again() -> None:
     """D m + (1 - m) k and D (1 - (1 - m)^2) + (1 - m)^2 k at k = 10, m = 0.2."""
     k, share = torch.full((2,), 10.0, dtype=torch.float64), 0.2
-    read_as = Reading(k, k, 100 * share + (1 - share) * k, 0, loss=100 * share + (1 - share) * k)
+    read_as = NoiseLevelReading(k, k, 100 * share + (1 - share) * k, 0, loss=100 * share + (1 - share) * k)
     read_as.flipd = 100 * (1 - (1 - share) ** 2) + (1 - share) ** 2 * k
     clean = corrected(read_as, 0.02, 0.01, 100)
     for found in (clean.trace, clean.flipd, clean.loss):

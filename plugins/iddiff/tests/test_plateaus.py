@@ -13,10 +13,10 @@ from torch import Tensor
 from scorefold.config import VEConfig
 from scorefold.interfaces import ScoreModel
 from scorefold.results import Estimate
-from scorefold_iddiff.config.normal_bundle import NormalBundleConfig
-from scorefold_iddiff.estimators.normal_bundle import NormalBundle
-from scorefold_iddiff.local.plateaus import (
-    Plateau,
+from scorefold_iddiff.normal_bundle.config import NormalBundleConfig
+from scorefold_iddiff.normal_bundle.estimator import NormalBundle
+from scorefold_iddiff.pointwise.plateaus import (
+    DimensionPlateau,
     choose_level,
     decades,
     memorised_levels,
@@ -47,11 +47,14 @@ MakeSphere = Callable[..., tuple[SphereDistribution, Tensor]]
     ],
 )
 def test_plateaus_are_level_stretches(curve: list[int], plateaus: list[tuple[int, int, int]]) -> None:
-    assert plateaus_of(curve, [True] * len(curve)) == [Plateau(*plateau) for plateau in plateaus]
+    assert plateaus_of(curve, [True] * len(curve)) == [DimensionPlateau(*plateau) for plateau in plateaus]
 
 
 def test_levels_that_are_not_usable_break_plateaus() -> None:
-    assert plateaus_of([5] * 7, [True] * 3 + [False] + [True] * 3) == [Plateau(5, 0, 2), Plateau(5, 4, 6)]
+    assert plateaus_of([5] * 7, [True] * 3 + [False] + [True] * 3) == [
+        DimensionPlateau(5, 0, 2),
+        DimensionPlateau(5, 4, 6),
+    ]
 
 
 def test_memorised_levels_are_those_that_fall_below_the_distance_of_neighbours() -> None:
@@ -75,9 +78,9 @@ def test_a_dimension_that_rises_above_the_distance_of_neighbours_is_not_memorise
 
 def test_a_plateau_reaches_half_way_to_the_levels_around_it() -> None:
     levels = [0.01, 0.1, 1.0, 10.0]
-    assert decades(Plateau(5, 1, 2), levels) == pytest.approx(2.0)
-    assert decades(Plateau(5, 0, 1), levels) == pytest.approx(1.5)
-    assert decades(Plateau(5, 0, 3), levels) == pytest.approx(3.0)
+    assert decades(DimensionPlateau(5, 1, 2), levels) == pytest.approx(2.0)
+    assert decades(DimensionPlateau(5, 0, 1), levels) == pytest.approx(1.5)
+    assert decades(DimensionPlateau(5, 0, 3), levels) == pytest.approx(3.0)
 
 
 def test_the_level_is_where_most_points_are_on_their_plateau() -> None:
@@ -96,18 +99,18 @@ def test_the_level_is_where_most_points_are_on_their_plateau() -> None:
 def test_dimensions_that_may_be_the_same_are_one_part_of_a_mixture() -> None:
     """Around 44 two more or less may be chance: such a spread of plateaus is one part, and no point counts twice."""
     read = [42, 43, 44, 44, 44, 45, 46, 30, 30, 30]
-    points = [[Plateau(dimension, 0, 3)] for dimension in read]
+    points = [[DimensionPlateau(dimension, 0, 3)] for dimension in read]
     assert mixture_of(points, torch.tensor(read).double()) == [
         {"dimension": 30.0, "share": 0.3},
         {"dimension": 44.0, "share": 0.7},
     ]
-    near = [[Plateau(dimension, 0, 3)] for dimension in (41, 44, 44, 44, 44)]
+    near = [[DimensionPlateau(dimension, 0, 3)] for dimension in (41, 44, 44, 44, 44)]
     assert mixture_of(near, torch.tensor([41.0, 44, 44, 44, 44])) == [{"dimension": 44.0, "share": 0.8}]
 
 
 def test_a_part_of_a_mixture_has_a_twentieth_of_the_points() -> None:
     read = torch.tensor([5.0] * 24 + [9.0])
-    points = [[Plateau(int(dimension), 0, 3)] for dimension in read]
+    points = [[DimensionPlateau(int(dimension), 0, 3)] for dimension in read]
     assert mixture_of(points, read) == [{"dimension": 5.0, "share": 0.96}]
 
 

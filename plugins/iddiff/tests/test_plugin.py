@@ -13,9 +13,9 @@ import torch
 from scorefold.interfaces import ScoreModel
 from scorefold_iddiff import plugin
 from scorefold_iddiff.claims import exact as claims
-from scorefold_iddiff.config.normal_bundle import NormalBundleConfig
-from scorefold_iddiff.estimators.normal_bundle import NormalBundle
-from scorefold_iddiff.figures.normal_bundle import draw
+from scorefold_iddiff.normal_bundle.config import NormalBundleConfig
+from scorefold_iddiff.normal_bundle.estimator import NormalBundle
+from scorefold_iddiff.normal_bundle.figures import normal_bundle_figures
 from scorefold_registry import Host
 from scorefold_toolkit.distributions import Mixture, SphereDistribution
 
@@ -60,7 +60,7 @@ def test_figures_are_drawn_and_the_answer_is_json(
     distribution, x = make_sphere(3, ambient=10)
     config = NormalBundleConfig.model_validate({"rule": rule})
     found = NormalBundle(config, score=make_score(distribution, (10,))).estimate(x)
-    figures = draw(found)
+    figures = normal_bundle_figures(found)
     assert set(figures) == {"estimate", "spectrum", "sigma", "traces"}
     for name, figure in figures.items():
         figure.savefig(tmp_path / f"{name}.png")
@@ -72,7 +72,7 @@ def test_figures_are_drawn_and_the_answer_is_json(
     assert json.loads(json.dumps(found.summary()))["value"] == 3
     config = NormalBundleConfig.model_validate({"rule": rule, "sigma": None, "sweep": []})
     alone = NormalBundle(config, score=make_score(distribution, (10,))).estimate(x)
-    assert set(draw(alone)) == {"estimate", "spectrum"}, "one level makes no curve"
+    assert set(normal_bundle_figures(alone)) == {"estimate", "spectrum"}, "one level makes no curve"
 
 
 def test_figures_mark_gaps_guards_and_what_parts(
@@ -83,7 +83,7 @@ def test_figures_mark_gaps_guards_and_what_parts(
     (large, first), (small, second) = make_sphere(3, points=8), make_sphere(9, radius=0.25, points=8, seed=5)
     score = make_score(Mixture(torch.tensor([0.5, 0.5]).double(), (large, small)), (100,))
     found = NormalBundle(NormalBundleConfig(), score=score).estimate(torch.cat([first, second]))
-    figures = draw(found)
+    figures = normal_bundle_figures(found)
 
     def legend(name: str) -> list[str]:
         shown = figures[name].axes[0].get_legend()
@@ -103,7 +103,7 @@ def test_figures_mark_gaps_guards_and_what_parts(
     assert [row["sigma"] for row in rows if left <= row["sigma"] <= right] == bent
     many = NormalBundle(NormalBundleConfig(), score=score).estimate(torch.cat([first, second]))
     many.pointwise[:16] = torch.arange(16.0)  # type: ignore[index]
-    shown = draw(many)["spectrum"].axes[0].get_legend()
+    shown = normal_bundle_figures(many)["spectrum"].axes[0].get_legend()
     assert shown is not None
     assert shown.get_texts()[0].get_text() == "dimensions 0 to 15 at these points"
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from scorefold.interfaces import ScoreModel
-from scorefold_iddiff.config.normal_bundle import NormalBundleConfig
-from scorefold_iddiff.estimators.normal_bundle import NormalBundle
-from scorefold_iddiff.local.range_finder import BLOCK, find_ranges
+from scorefold_iddiff.normal_bundle.config import NormalBundleConfig
+from scorefold_iddiff.normal_bundle.estimator import NormalBundle
+from scorefold_iddiff.pointwise.range_finder import BLOCK, find_ranges
 from scorefold_toolkit.distributions import Mixture, SphereDistribution, SubspaceGaussian
 
 MakeScore = Callable[..., ScoreModel]

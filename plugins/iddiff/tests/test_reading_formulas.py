@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import ConfigError
-from scorefold_iddiff.estimators.flipd import knees
-from scorefold_iddiff.local import scales, support
-from scorefold_iddiff.local.designs import design, noises
-from scorefold_iddiff.local.linear import LinearDenoiser
-from scorefold_iddiff.local.plateaus import Plateau, choose_level, memorised_levels, search_levels, slack
-from scorefold_iddiff.local.readings import Reading
-from scorefold_iddiff.local.regression import integrate_over_log_noise, slope_in_log_noise
-from scorefold_iddiff.local.scales import over_scales
-from scorefold_iddiff.local.spectra import (
-    Moments,
+from scorefold_iddiff.flipd.estimator import knees
+from scorefold_iddiff.normal_bundle import noise_level
+from scorefold_iddiff.normal_bundle.noise_level import over_scales
+from scorefold_iddiff.pointwise import support
+from scorefold_iddiff.pointwise.answers import integrate_over_log_noise, slope_in_log_noise
+from scorefold_iddiff.pointwise.noise_designs import design, noises
+from scorefold_iddiff.pointwise.plateaus import DimensionPlateau, choose_level, memorised_levels, search_levels, slack
+from scorefold_iddiff.pointwise.readings import NoiseLevelReading
+from scorefold_iddiff.pointwise.spectra import (
+    ResponseMoments,
     asymmetry,
     paper_rule,
     projector,
@@ -28,7 +28,15 @@ from scorefold_iddiff.local.spectra import (
     response_gram,
     slope,
 )
-from scorefold_iddiff.local.support import Corrected, agreement, corrected, noise_size, parted, without_noise
+from scorefold_iddiff.pointwise.support import (
+    Corrected,
+    LinearDenoiser,
+    corrected,
+    loss_agreement,
+    noise_size,
+    relative_gap,
+    without_noise,
+)
 
 F64 = torch.float64
 
@@ -139,12 +147,12 @@ def test_a_difference_of_two_errors_a_twentieth_and_a_half_is_none(
 
 @pytest.mark.parametrize(("least", "found"), [(19, (True, 5)), (18, (False, 18))])
 def test_all_coordinates_count_where_at_most_a_twentieth_is_missing(least: int, found: tuple[bool, int]) -> None:
-    scene = scales.Scene(1.0, 1.0, 20, None)
-    assert scales._rises(numbers(least, 5)[:, None], [True, True], scene) == found
+    scene = noise_level.Scene(1.0, 1.0, 20, None)
+    assert noise_level._rises(numbers(least, 5)[:, None], [True, True], scene) == found
 
 
-def reading(trace: Tensor, **more: Tensor) -> Reading:
-    return Reading(trace, trace, trace, 0, **more)
+def reading(trace: Tensor, **more: Tensor) -> NoiseLevelReading:
+    return NoiseLevelReading(trace, trace, trace, 0, **more)
 
 
 def test_noise_of_the_data_is_taken_out_of_every_reading() -> None:
@@ -158,7 +166,7 @@ def test_noise_of_the_data_is_taken_out_of_every_reading() -> None:
     assert float(without_noise(trace, 0.02, None, 50)) == float(trace)
 
 
-def with_normal(levels: list[float], sizes: list[float]) -> list[Reading]:
+def with_normal(levels: list[float], sizes: list[float]) -> list[NoiseLevelReading]:
     """Readings of 2 tangent and 3 normal directions whose eigenvalue is that of noise of a size."""
     shares = [size**2 / (size**2 + sigma**2) for size, sigma in zip(sizes, levels, strict=True)]
     return [reading(numbers(1), eigenvalues=numbers(1, 1, share, share, share)[None]) for share in shares]
@@ -189,18 +197,18 @@ def test_levels_far_above_the_noise_do_not_count() -> None:
 
 
 def test_readings_part_by_the_median_over_five_at_least() -> None:
-    assert parted(numbers(12, 30, 8), numbers(10, 10, 10)) == pytest.approx(0.2)
-    assert parted(numbers(1, 1, 1), numbers(2, 2, 2)) == pytest.approx(0.2)
+    assert relative_gap(numbers(12, 30, 8), numbers(10, 10, 10)) == pytest.approx(0.2)
+    assert relative_gap(numbers(1, 1, 1), numbers(2, 2, 2)) == pytest.approx(0.2)
 
 
 def test_readings_agree_up_to_two_standard_errors() -> None:
     """FLIPD of 12 +- 1 at two points: two standard errors are 2 sqrt(2) / sqrt(2) = 2, so that 10 agrees with 13."""
     mask, flat = torch.tensor([True, True, False]), numbers(10, 10, 0)
-    assert agreement(10.0, Corrected(flat, numbers(11.9, 13.9, 99), flat), mask) == "agree"
-    assert agreement(10.0, Corrected(flat, numbers(12.1, 14.1, 99), flat), mask) == "bent"
-    assert agreement(1.0, Corrected(flat, numbers(1.24, 1.24, 9), numbers(1, 1, 9)), mask) == "agree"
-    assert agreement(1.0, Corrected(flat, numbers(1.26, 1.26, 9), numbers(1, 1, 9)), mask) == "apart"
-    assert agreement(10.0, Corrected(numbers(13.9, 13.9, 0), flat, None), mask) == "apart"
+    assert loss_agreement(10.0, Corrected(flat, numbers(11.9, 13.9, 99), flat), mask) == "agree"
+    assert loss_agreement(10.0, Corrected(flat, numbers(12.1, 14.1, 99), flat), mask) == "bent"
+    assert loss_agreement(1.0, Corrected(flat, numbers(1.24, 1.24, 9), numbers(1, 1, 9)), mask) == "agree"
+    assert loss_agreement(1.0, Corrected(flat, numbers(1.26, 1.26, 9), numbers(1, 1, 9)), mask) == "apart"
+    assert loss_agreement(10.0, Corrected(numbers(13.9, 13.9, 0), flat, None), mask) == "apart"
 
 
 def test_margins_of_gaps() -> None:
@@ -225,8 +233,10 @@ def test_ratios_of_singular_values() -> None:
     assert (int(dimension), float(margin)) == (0, 1)
 
 
-def moments_of(noise: Tensor, response: Tensor) -> Moments:
-    made = Moments.zeros(1, design("iid", noise.shape[1], len(noise)), noise.device, projector=True, singular=True)
+def moments_of(noise: Tensor, response: Tensor) -> ResponseMoments:
+    made = ResponseMoments.zeros(
+        1, design("iid", noise.shape[1], len(noise)), noise.device, projector=True, singular=True
+    )
     for rows in (slice(0, 3), slice(3, None)):
         made.add(noise[None, rows], response[None, rows])
     return made
@@ -265,7 +275,7 @@ def test_a_dimension_may_be_off_by_a_twentieth() -> None:
 
 def test_the_middle_of_the_longest_stretch_of_levels_is_chosen() -> None:
     """Levels 0, 2, 3 and 4 have all points on a plateau: the middle of the last three."""
-    points = [[Plateau(3, 0, 4)], [Plateau(3, 0, 4)]]
+    points = [[DimensionPlateau(3, 0, 4)], [DimensionPlateau(3, 0, 4)]]
     dimensions = torch.tensor([[3, 3], [3, 2], [3, 3], [3, 3], [3, 3]])
     assert choose_level(points, dimensions) == 3
     assert choose_level([*points, []], torch.cat([dimensions, dimensions[:, :1]], 1)) == 3, "two of three have one"
@@ -286,7 +296,7 @@ def test_readings_over_scales_are_those_of_plateaus_of_about_the_value(
     dimension: int, found: tuple[float, float] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A twentieth of 20 is 1: a plateau of 21 counts, and one of 22 does not. Nor do levels outside of it."""
-    monkeypatch.setattr(scales, "agreement", lambda *given: "agree")
+    monkeypatch.setattr(noise_level, "agreement", lambda *given: "agree")
     clean = SimpleNamespace(trace=numbers(99, 99), loss=numbers(20, 20), flipd=numbers(23, 25))
     curve = SimpleNamespace(
         found=[{"kind": "manifold", "dimension": dimension, "least_sigma": 0.1, "greatest_sigma": 0.2}],

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import DataError
-from scorefold_iddiff.local.designs import NOISE_BLOCK, design
-from scorefold_iddiff.local.spectra import (
-    Moments,
+from scorefold_iddiff.pointwise.noise_designs import NOISE_BLOCK, design
+from scorefold_iddiff.pointwise.spectra import (
+    ResponseMoments,
     gather,
     paper_rule,
     projector_eigenvalues,
@@ -79,9 +79,9 @@ def test_the_threshold_rule_counts_what_is_below() -> None:
     assert threshold_rule(spectrum(0.9, 0.5, 0.5))[0].tolist() == 0
 
 
-def moments_of(noise: Tensor, response: Tensor, cuts: int = 1) -> Moments:
+def moments_of(noise: Tensor, response: Tensor, cuts: int = 1) -> ResponseMoments:
     drawn = design("iid", noise.shape[2], noise.shape[1])
-    moments = Moments.zeros(len(noise), drawn, noise.device, projector=True, singular=True)
+    moments = ResponseMoments.zeros(len(noise), drawn, noise.device, projector=True, singular=True)
     for z, e in zip(noise.chunk(cuts, dim=1), response.chunk(cuts, dim=1), strict=True):
         moments.add(z, e)
     return moments
@@ -100,7 +100,7 @@ def test_large_matrices_are_taken_in_blocks_with_the_same_result(
     monkeypatch: pytest.MonkeyPatch, make_frame: Callable[..., Tensor]
 ) -> None:
     """Only the lower triangle of a Gram matrix is computed, in uneven blocks, and only that is read."""
-    monkeypatch.setattr("scorefold_iddiff.local.spectra._SPLIT_ABOVE", 5)
+    monkeypatch.setattr("scorefold_iddiff.pointwise.spectra._SPLIT_ABOVE", 5)
     tangent = make_frame(11, 4)
     noise = torch.randn(2, 50, 11, dtype=torch.float64)
     response = noise - noise @ tangent @ tangent.T

@@ -13,14 +13,13 @@ from scorefold.data import Dataset
 from scorefold.errors import ConfigError
 from scorefold.interfaces import ScoreModel
 from scorefold.results import Estimate
-from scorefold_iddiff import warnings
-from scorefold_iddiff.config.normal_bundle import NormalBundleConfig
-from scorefold_iddiff.estimators.normal_bundle import NormalBundle
-from scorefold_iddiff.local.linear import LinearDenoiser
-from scorefold_iddiff.local.readings import Reading
-from scorefold_iddiff.local.scales import headline
-from scorefold_iddiff.local.support import Corrected, agreement, check_level, steady
-from scorefold_iddiff.local.survey import Survey, survey
+from scorefold_iddiff.normal_bundle.config import NormalBundleConfig
+from scorefold_iddiff.normal_bundle.estimator import NormalBundle
+from scorefold_iddiff.normal_bundle.noise_level import headline
+from scorefold_iddiff.pointwise import score_warnings
+from scorefold_iddiff.pointwise.readings import NoiseLevelReading
+from scorefold_iddiff.pointwise.support import Corrected, LinearDenoiser, check_level, loss_agreement, steady
+from scorefold_iddiff.pointwise.survey import DataSurvey, survey_data
 from scorefold_toolkit.distributions import Mixture, Points, SphereDistribution, SubspaceGaussian
 
 MakeScore = Callable[..., ScoreModel]
@@ -78,8 +77,8 @@ def test_the_linear_bound_is_that_of_a_denoiser_that_exists() -> None:
         LinearDenoiser(rows[:1], points)
 
 
-def reading(loss: Tensor, trace: Tensor) -> Reading:
-    return Reading(trace, trace, trace, 0, loss=loss)
+def reading(loss: Tensor, trace: Tensor) -> NoiseLevelReading:
+    return NoiseLevelReading(trace, trace, trace, 0, loss=loss)
 
 
 def test_a_level_needs_a_loss_below_the_linear_bound_and_equal_to_the_trace() -> None:
@@ -102,8 +101,8 @@ def test_count_flipd_and_loss_agree_within_a_tenth() -> None:
     at = torch.full((4,), 20.0, dtype=torch.float64)
     all_points = torch.ones(4, dtype=torch.bool)
     for off, word in ((1.9, "agree"), (2.1, "bent"), (4.9, "bent"), (5.1, "apart")):
-        assert agreement(20.0, Corrected(at, at + off, at), all_points) == word
-        assert agreement(20.0, Corrected(at, at, at - off), all_points) == word
+        assert loss_agreement(20.0, Corrected(at, at + off, at), all_points) == word
+        assert loss_agreement(20.0, Corrected(at, at, at - off), all_points) == word
     assert steady(10.0, [18.0, 14.0, 12.1])
     assert not steady(10.0, [18.0, 14.0, 11.9])
 
@@ -149,10 +148,10 @@ def test_another_network_is_named_for_vectors_without_a_value() -> None:
     class ManifoldNetwork(torch.nn.Module): ...
 
     linear = torch.nn.Linear(2, 2)
-    assert "network:manifold-mlp" in warnings.of_network(None, True, [linear])[0]
-    assert warnings.of_network(3.0, True, [linear]) == []
-    assert warnings.of_network(None, False, [linear]) == [], "images"
-    assert warnings.of_network(None, True, [linear, ManifoldNetwork()]) == []
+    assert "network:manifold-mlp" in score_warnings.of_network(None, True, [linear])[0]
+    assert score_warnings.of_network(3.0, True, [linear]) == []
+    assert score_warnings.of_network(None, False, [linear]) == [], "images"
+    assert score_warnings.of_network(None, True, [linear, ManifoldNetwork()]) == []
 
 
 def test_without_a_plateau_the_headline_is_the_range(make_score: MakeScore, make_frame: Callable[..., Tensor]) -> None:
@@ -250,14 +249,14 @@ def test_memorising_is_what_falls(make_score: MakeScore, make_sphere: MakeSphere
 def test_a_column_that_float32_merged_is_not_called_constant(value: float, dtype: torch.dtype, said: str) -> None:
     x = draws(200, 3)
     x[:, 1] = value
-    look = survey(Dataset(x.to(dtype)), x[:2], torch.arange(2), torch.Generator().manual_seed(0))
-    assert any(warning.startswith(said) for warning in warnings.of_data(look, 0.1, 100, 3))
+    look = survey_data(Dataset(x.to(dtype)), x[:2], torch.arange(2), torch.Generator().manual_seed(0))
+    assert any(warning.startswith(said) for warning in score_warnings.of_data(look, 0.1, 100, 3))
 
 
 def test_a_column_of_small_spread_is_not_called_constant() -> None:
     x = draws(200, 3)
     x[:, 1] = 1000 + 0.01 * x[:, 1]
-    look = survey(Dataset(x.float()), x[:2], torch.arange(2), torch.Generator().manual_seed(0))
+    look = survey_data(Dataset(x.float()), x[:2], torch.arange(2), torch.Generator().manual_seed(0))
     assert look.constant == 0
-    assert not any("constant" in warning for warning in warnings.of_data(look, 0.1, 100, 3))
-    assert Survey(1, 1.0, 0.0, 0, 0.0).step == 0
+    assert not any("constant" in warning for warning in score_warnings.of_data(look, 0.1, 100, 3))
+    assert DataSurvey(1, 1.0, 0.0, 0, 0.0).step == 0

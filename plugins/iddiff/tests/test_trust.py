@@ -14,12 +14,12 @@ from scorefold.data import Dataset
 from scorefold.errors import DataError, ShapeError
 from scorefold.interfaces import ScoreModel
 from scorefold.results import Estimate
-from scorefold_iddiff import warnings
-from scorefold_iddiff.config.normal_bundle import NormalBundleConfig
-from scorefold_iddiff.estimators.normal_bundle import NormalBundle
-from scorefold_iddiff.local.readings import Reading
-from scorefold_iddiff.local.support import Corrected, parted
-from scorefold_iddiff.local.survey import Survey, survey
+from scorefold_iddiff.normal_bundle.config import NormalBundleConfig
+from scorefold_iddiff.normal_bundle.estimator import NormalBundle
+from scorefold_iddiff.pointwise import score_warnings
+from scorefold_iddiff.pointwise.readings import NoiseLevelReading
+from scorefold_iddiff.pointwise.support import Corrected, relative_gap
+from scorefold_iddiff.pointwise.survey import DataSurvey, survey_data
 from scorefold_toolkit.distributions import SphereDistribution, SubspaceGaussian
 
 MakeScore = Callable[..., ScoreModel]
@@ -105,17 +105,17 @@ def test_a_score_that_is_no_gradient_is_said(make_score: MakeScore, make_sphere:
 def test_warnings_begin_at_their_bounds() -> None:
     """At dimension 4: slants of 1.5, a defect of 0.3, and curvature of a twentieth of 5 directions where there are
     fewer."""
-    assert [len(warnings.slanted(slant, 4.0)) for slant in (1.45, 1.55, -1.45, -1.55)] == [0, 1, 0, 1]
+    assert [len(score_warnings.slanted(slant, 4.0)) for slant in (1.45, 1.55, -1.45, -1.55)] == [0, 1, 0, 1]
     four = torch.full((3,), 4.0, dtype=torch.float64)
     for asymmetry, said in ((0.29, 0), (0.31, 1)):
-        reading = Reading(four, four, four, 0, asymmetry=torch.full((3,), asymmetry), flipd=four)
-        assert len(warnings.of_score(reading, Corrected(four, four, None), 20)) == said
+        reading = NoiseLevelReading(four, four, four, 0, asymmetry=torch.full((3,), asymmetry), flipd=four)
+        assert len(score_warnings.of_score(reading, Corrected(four, four, None), 20)) == said
     one = torch.ones(3, dtype=torch.float64)
-    assert parted(one + 0.2, one) == pytest.approx(0.04)
-    assert parted(10 * one + 0.2, 10 * one) == pytest.approx(0.02)
-    clean = Survey(rows=1000, nearest=1.0, copies=0.0, constant=0, spacing=0.0)
+    assert relative_gap(one + 0.2, one) == pytest.approx(0.04)
+    assert relative_gap(10 * one + 0.2, 10 * one) == pytest.approx(0.02)
+    clean = DataSurvey(rows=1000, nearest=1.0, copies=0.0, constant=0, spacing=0.0)
     for copies, said in ((0.009, 0), (0.011, 1)):
-        assert len(warnings.of_data(replace(clean, copies=copies), 0.1, 100, 20)) == said
+        assert len(score_warnings.of_data(replace(clean, copies=copies), 0.1, 100, 20)) == said
     for value, interval, word in (
         (21.6, None, "read as 21.6"),
         (21.4, None, None),
@@ -125,7 +125,7 @@ def test_warnings_begin_at_their_bounds() -> None:
         (19.9, (19.5, 19.95), None),
         (19.96, None, "all 20 directions"),
     ):
-        found = warnings.of_values(value, interval, 20)
+        found = score_warnings.of_values(value, interval, 20)
         assert found == [] if word is None else word in found[0]
 
 
@@ -186,14 +186,14 @@ def test_what_cannot_be_read_is_refused(make_score: MakeScore, make_sphere: Make
 
 def test_a_survey_counts_what_is_there() -> None:
     x = torch.tensor([[0.0, 1.0, 5.0], [0.0, 1.0, 5.0], [3.0, 1.0, 9.0], [0.0, 1.0, 6.0]])
-    look = survey(Dataset(x), x[:3], torch.arange(3), torch.Generator().manual_seed(0))
+    look = survey_data(Dataset(x), x[:3], torch.arange(3), torch.Generator().manual_seed(0))
     assert (look.rows, look.copies, look.constant) == (4, 0.25, 1)
     assert look.nearest == 1.0, "a copy is no neighbour: 1, 1 and sqrt(18)"
 
 
 def test_a_point_in_another_precision_is_no_neighbour_of_itself() -> None:
     x = torch.randn(50, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    look = survey(Dataset(x), x[:5].float().double(), torch.arange(5), torch.Generator().manual_seed(0))
+    look = survey_data(Dataset(x), x[:5].float().double(), torch.arange(5), torch.Generator().manual_seed(0))
     assert look.nearest > 0.1
 
 
@@ -201,13 +201,13 @@ def test_one_coordinate_of_four_on_a_grid_makes_no_grid() -> None:
     generator = torch.Generator().manual_seed(0)
     grid = torch.randint(0, 17, (500, 1), generator=generator) / 16
     x = torch.cat([grid, torch.randn(500, 3, generator=generator)], 1)
-    assert survey(Dataset(x), x[:2], torch.arange(2), generator).spacing == 0
+    assert survey_data(Dataset(x), x[:2], torch.arange(2), generator).spacing == 0
 
 
 def test_a_survey_of_large_data_looks_at_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scorefold_iddiff.local.survey._COORDINATES", 50)
+    monkeypatch.setattr("scorefold_iddiff.pointwise.survey._COORDINATES", 50)
     x = torch.randn(1000, 5)
-    look = survey(Dataset(x), x[:3], torch.arange(3), torch.Generator().manual_seed(0))
+    look = survey_data(Dataset(x), x[:3], torch.arange(3), torch.Generator().manual_seed(0))
     assert look.rows == 10
 
 
@@ -224,5 +224,5 @@ def test_a_survey_of_large_data_looks_at_a_part(monkeypatch: pytest.MonkeyPatch)
     ],
 )
 def test_grids_are_found_by_whole_multiples(x: Tensor, spacing: float) -> None:
-    look = survey(Dataset(x), x[:2], torch.arange(2), torch.Generator().manual_seed(0))
+    look = survey_data(Dataset(x), x[:2], torch.arange(2), torch.Generator().manual_seed(0))
     assert look.spacing == pytest.approx(spacing, rel=1e-3)

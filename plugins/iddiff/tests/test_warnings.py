@@ -10,14 +10,16 @@ import torch
 from torch import Tensor
 
 from scorefold.interfaces import ScoreModel
-from scorefold_iddiff.config.cascade import CascadeConfig
-from scorefold_iddiff.config.normal_bundle import NormalBundleConfig
-from scorefold_iddiff.config.successors import DenoisingLossConfig, FLIPDConfig, LanczosConfig
-from scorefold_iddiff.estimators.cascade import Cascade
-from scorefold_iddiff.estimators.denoising_loss import DenoisingLoss
-from scorefold_iddiff.estimators.flipd import FLIPD
-from scorefold_iddiff.estimators.normal_bundle import NormalBundle
-from scorefold_iddiff.estimators.spectral_lanczos import SpectralLanczos
+from scorefold_iddiff.cascade.config import CascadeConfig
+from scorefold_iddiff.cascade.estimator import Cascade
+from scorefold_iddiff.denoising_loss.config import DenoisingLossDimensionConfig
+from scorefold_iddiff.denoising_loss.estimator import DenoisingLoss
+from scorefold_iddiff.flipd.config import FLIPDConfig
+from scorefold_iddiff.flipd.estimator import FLIPD
+from scorefold_iddiff.normal_bundle.config import NormalBundleConfig
+from scorefold_iddiff.normal_bundle.estimator import NormalBundle
+from scorefold_iddiff.spectral_lanczos.config import LanczosConfig
+from scorefold_iddiff.spectral_lanczos.estimator import SpectralLanczos
 from scorefold_toolkit.distributions import Mixture, Points, SphereDistribution, SubspaceGaussian
 
 MakeScore = Callable[..., ScoreModel]
@@ -27,7 +29,7 @@ MADE: dict[str, tuple[Any, Any]] = {
     "iddiff": (NormalBundle, NormalBundleConfig),
     "cascade": (Cascade, CascadeConfig),
     "flipd": (FLIPD, FLIPDConfig),
-    "denoising-loss": (DenoisingLoss, DenoisingLossConfig),
+    "denoising-loss": (DenoisingLoss, DenoisingLossDimensionConfig),
     "spectral-lanczos": (SpectralLanczos, LanczosConfig),
 }
 CURVED, MEMORISED, MIXTURE = "trace differ by", "the score has memorised single points there", "of different dimensions"

@@ -32,8 +32,8 @@ def scorefold_components() -> Iterable[Component]:
         kind="estimator",
         name="iddiff",
         revision=1,
-        target=".estimators.normal_bundle:NormalBundle",
-        config=".config.normal_bundle:NormalBundleConfig",
+        target=".normal_bundle.estimator:NormalBundle",
+        config=".normal_bundle.config:NormalBundleConfig",
         requires=(Port("score", kind="score"),),
         summary="Intrinsic dimension from the spectrum of score vectors around a point",
         examples=(
@@ -41,15 +41,15 @@ def scorefold_components() -> Iterable[Component]:
             {"config": {"points": 8, "rule": "reference", "aggregate": "mode"}, "inputs": {"score": _EXACT}},
         ),
         ranges={"dimension": (1, 20)},
-        figures=".figures.normal_bundle:draw",
+        figures=".normal_bundle.figures:normal_bundle_figures",
         cite="citation.bib",
     )
-    yield from _successors()
+    yield from _pointwise()
     yield Component(
         kind="network",
         name="manifold-mlp",
-        target=".manifold_mlp.network:ManifoldMLP",
-        config=".config.networks:ManifoldMLPConfig",
+        target=".networks.manifold_mlp:ManifoldMLP",
+        config=".networks.config:ManifoldMLPConfig",
         summary="A multi-layer perceptron for scores of data on manifolds, which corrects the best linear guess",
         examples=({"config": {"width": 32, "blocks": 1}},),
         cite="cite/manifold_mlp.bib",
@@ -57,44 +57,44 @@ def scorefold_components() -> Iterable[Component]:
     yield Component(
         kind="network",
         name="plain-mlp",
-        target=".plain_mlp:PlainMLP",
-        config=".config.networks:PlainMLPConfig",
+        target=".networks.plain_mlp:PlainMLP",
+        config=".networks.config:PlainMLPConfig",
         summary="The perceptron of the paper's Euclidean experiments: linear layers, the time as one more input",
         examples=({"config": {"width": 32, "layers": 3}},),
     )
     yield from _sources()
 
 
-def _successors() -> Iterable[Component]:
+def _pointwise() -> Iterable[Component]:
     yield Component(
         kind="estimator",
         name="flipd",
-        target=".estimators.flipd:FLIPD",
-        config=".config.successors:FLIPDConfig",
+        target=".flipd.estimator:FLIPD",
+        config=".flipd.config:FLIPDConfig",
         requires=(Port("score", kind="score"),),
         summary="Intrinsic dimension from how the density changes with the noise, by derivatives of the score",
         examples=({"config": {"points": 8}, "inputs": {"score": _EXACT}},),
         ranges={"dimension": (1, 20)},
-        figures=".figures.successors:flipd",
+        figures=".pointwise.figures:flipd_figures",
         cite="cite/flipd.bib",
     )
     yield Component(
         kind="estimator",
         name="denoising-loss",
-        target=".estimators.denoising_loss:DenoisingLoss",
-        config=".config.successors:DenoisingLossConfig",
+        target=".denoising_loss.estimator:DenoisingLoss",
+        config=".denoising_loss.config:DenoisingLossDimensionConfig",
         requires=(Port("score", kind="score"),),
         summary="Intrinsic dimension as the loss of guessing added noise: forward passes only",
         examples=({"config": {"draws": 64, "shown": 8}, "inputs": {"score": _EXACT}},),
         ranges={"dimension": (1, 20)},
-        figures=".figures.successors:denoising_loss",
+        figures=".pointwise.figures:denoising_loss_figures",
         cite="cite/denoising_loss.bib",
     )
     yield Component(
         kind="estimator",
         name="cascade",
-        target=".estimators.cascade:Cascade",
-        config=".config.cascade:CascadeConfig",
+        target=".cascade.estimator:Cascade",
+        config=".cascade.config:CascadeConfig",
         requires=(Port("score", kind="score"),),
         summary="Intrinsic dimension in stages: denoising loss, range finder, and whole spectra where margins are thin",
         examples=(
@@ -102,33 +102,33 @@ def _successors() -> Iterable[Component]:
             {"config": {"points": 8, "bases": "both"}, "inputs": {"score": _EXACT_HIGH}},
         ),
         ranges={"dimension": (1, 20)},
-        figures=".figures.successors:cascade",
+        figures=".pointwise.figures:cascade_figures",
         cite="cite/cascade.bib",
     )
     yield Component(
         kind="estimator",
         name="spectral-lanczos",
-        target=".estimators.spectral_lanczos:SpectralLanczos",
-        config=".config.successors:LanczosConfig",
+        target=".spectral_lanczos.estimator:SpectralLanczos",
+        config=".spectral_lanczos.config:LanczosConfig",
         requires=(Port("score", kind="score"),),
         summary="Intrinsic dimension as near-zero eigenvalues of the log-density's Hessian, by Lanczos quadrature",
         examples=({"config": {"points": 8}, "inputs": {"score": _EXACT}},),
         ranges={"dimension": (1, 20)},
-        figures=".figures.successors:lanczos",
+        figures=".pointwise.figures:lanczos_figures",
         cite="cite/lhsd.bib",
     )
     yield Component(
         kind="estimator",
         name="lidl",
-        target=".estimators.lidl:LIDL",
-        config=".config.successors:LIDLConfig",
+        target=".lidl.estimator:LIDL",
+        config=".lidl.config:LIDLConfig",
         requires=(
             Port("flow", kind="flow", needs=("Trainable",)),
             Port("data", kind="data", optional=True, whole=True),
         ),
         summary="Intrinsic dimension from the densities of flows, one trained at each of several noise levels",
         examples=({"config": {"levels": [0.05, 0.2], "points": 8}, "inputs": {"flow": _FLOW, "data": _SPHERE}},),
-        figures=".figures.successors:lidl",
+        figures=".pointwise.figures:lidl_figures",
         cite="cite/lidl.bib",
         known_failures={
             "floor": "the kit has scores of its manifolds and no flows, so checks about answers on them are "
@@ -191,7 +191,7 @@ def _sources() -> Iterable[Component]:
         kind="data",
         name="point-cloud",
         target=".data.cloud:PointCloud",
-        config=".config.data:PointCloudConfig",
+        config=".data.config:PointCloudConfig",
         summary="A cloud of points in three coordinates from a JSON file, such as the paper's mammoth",
         examples=({"config": {"path": str(_SAMPLES / "cloud.json"), "ambient": 10}},),
         cite=_PAPER,

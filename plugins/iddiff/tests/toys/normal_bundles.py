@@ -11,8 +11,8 @@ from torch import Tensor
 from scorefold.data import Dataset
 from scorefold.interfaces import ScoreModel
 from scorefold.results import Estimate
-from scorefold_iddiff.config.normal_bundle import NormalBundleConfig
-from scorefold_iddiff.estimators.normal_bundle import NormalBundle
+from scorefold_iddiff.normal_bundle.config import NormalBundleConfig
+from scorefold_iddiff.normal_bundle.estimator import NormalBundle
 from scorefold_toolkit.distributions import SphereDistribution
 
 MakeScore = Callable[..., ScoreModel]

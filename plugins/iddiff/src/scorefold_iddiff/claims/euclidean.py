@@ -5,6 +5,7 @@ Each function of a claim takes a host, a profile and a seed, as in ``scorefold_i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -14,7 +15,16 @@ from torch import Tensor
 from scorefold.interfaces import DataSource, ScoreModel
 from scorefold.results import Estimate
 from scorefold.seeds import derive_generator, derive_seed
-from scorefold_iddiff.claims.training import trained
+from scorefold_toolkit.training import fit
+
+
+def trained(host: Any, data: DataSource, config: Mapping[str, Any], seed: int) -> ScoreModel:
+    """A score of the training points, by the settings of ``score:denoising``."""
+    score = host.create("score:denoising", config, generator=derive_generator(seed, "weights"), data=data)
+    fit(score, data.load("train"), score.training_config, seed=seed, precision=host.precision)
+    assert isinstance(score, ScoreModel)
+    return score
+
 
 POINTS = 50_000
 """Points of a sphere over all splits, as published; of the curve there are a fifth as many."""

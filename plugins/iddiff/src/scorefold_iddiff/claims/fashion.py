@@ -15,9 +15,9 @@ from scorefold.data import Dataset
 from scorefold.interfaces import DataSource, ScoreModel
 from scorefold.results import Estimate
 from scorefold.seeds import derive_generator
+from scorefold_iddiff.claims.euclidean import trained
 from scorefold_iddiff.claims.images import rank_correlation
-from scorefold_iddiff.claims.training import trained
-from scorefold_iddiff.local.linear import LinearDenoiser
+from scorefold_iddiff.pointwise.support import LinearDenoiser
 from scorefold_toolkit.data.published import fashion_mnist
 
 SIGMA = 0.08

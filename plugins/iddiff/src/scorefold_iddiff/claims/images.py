@@ -19,9 +19,9 @@ from scorefold.data import Dataset
 from scorefold.diffusion.divergence import forward_rules
 from scorefold.interfaces import DataSource, ScoreModel
 from scorefold.seeds import derive_generator
-from scorefold_iddiff.claims.training import trained
-from scorefold_iddiff.config.data import BlobsConfig
-from scorefold_iddiff.data.images import blob_image
+from scorefold_iddiff.claims.euclidean import trained
+from scorefold_iddiff.data.config import BlobsConfig
+from scorefold_iddiff.data.drawn import blob_image
 from scorefold_toolkit.data.manifolds import uniform
 
 SQUARES: Mapping[str, dict[str, Any]] = {

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from scorefold.interfaces import DataSource
 from scorefold.seeds import derive_generator
+from scorefold_iddiff.claims.euclidean import trained
 from scorefold_iddiff.claims.images import PUBLISHED_DIGITS, rank_correlation
-from scorefold_iddiff.claims.training import trained
 
 
 @dataclass(frozen=True)

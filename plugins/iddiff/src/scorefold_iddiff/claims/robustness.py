@@ -16,8 +16,7 @@ from torch import Tensor
 from scorefold.data import Condition
 from scorefold.interfaces import DataSource, ScoreModel
 from scorefold.seeds import derive_generator
-from scorefold_iddiff.claims.euclidean import CLASSICAL, OURS, read, with_steps
-from scorefold_iddiff.claims.training import trained
+from scorefold_iddiff.claims.euclidean import CLASSICAL, OURS, read, trained, with_steps
 
 SPHERE = {"dimension": 25, "ambient": 100}
 """The paper's repository has a 25-sphere for noise and for the number of points."""

@@ -12,7 +12,7 @@ from scorefold.artefacts import digest_file
 from scorefold.data import Dataset
 from scorefold.errors import DataError
 from scorefold.interfaces import DataSource
-from scorefold_iddiff.config.data import PointCloudConfig
+from scorefold_iddiff.data.config import PointCloudConfig
 from scorefold_toolkit.data.manifolds import Draw, ambient, isometry, splits_of
 from scorefold_toolkit.data.splits import chosen, measured_split, pick, plain_scale, source_seed
 

@@ -14,7 +14,7 @@ from scorefold.interfaces import DataSource
 from scorefold.interfaces.capabilities import KnowsDistribution
 from scorefold.interfaces.data import SPLITS
 from scorefold.seeds import derive_generator
-from scorefold_iddiff.config.data import ProductConfig, UnionConfig
+from scorefold_iddiff.data.config import ProductConfig, UnionConfig
 from scorefold_toolkit.data.manifolds import ambient, isometry, normal
 from scorefold_toolkit.data.splits import plain_scale, source_seed
 from scorefold_toolkit.distributions import Distribution, Embedded, Mixture, Product, translated

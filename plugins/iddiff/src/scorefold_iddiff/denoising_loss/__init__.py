@@ -1,0 +1,1 @@
+"""The dimension from the denoising loss."""

@@ -1,1 +1,0 @@
-"""Estimators of intrinsic dimension, one module each."""

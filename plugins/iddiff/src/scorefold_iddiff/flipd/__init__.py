@@ -1,0 +1,1 @@
+"""FLIPD, a dimension at each point."""

@@ -1,0 +1,1 @@
+"""LIDL, from a density model for each noise level."""

@@ -1,1 +1,0 @@
-"""The score network for data on manifolds."""

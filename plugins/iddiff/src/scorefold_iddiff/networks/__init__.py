@@ -1,0 +1,1 @@
+"""Networks for scores of data on manifolds."""

@@ -1,0 +1,149 @@
+"""What estimators with a number at each point share: levels, curves over them, and the answer over all points.
+
+The slope of log-densities against the logarithm of the noise: LIDL (Tempczyk et al. 2022, arXiv 2206.14882).
+
+The density rho of data with noise of deviation delta behaves on a k-manifold in R^D as log rho = (k - D) log delta +
+O(1), so k = D + slope. The densities come from a model a level (``lidl``), or from a single score: d log rho / d log
+delta is FLIPD - D at every level (``flipd``), so integrating it over the levels gives the same curve up to a constant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from scorefold.data import Dataset
+from scorefold.random import draw_normal, draw_signs
+from scorefold.results import Estimate
+from scorefold.seeds import derive_generator
+from scorefold_iddiff.pointwise import score_warnings as warn
+from scorefold_iddiff.pointwise.plateaus import memorised_levels
+from scorefold_iddiff.pointwise.probe import ProbedPoints, ScoreProbe
+from scorefold_iddiff.pointwise.survey import DataSurvey, survey_data
+from scorefold_toolkit.numerics import AGGREGATES, bootstrap_interval
+
+_SURVEYED = 16
+"""Points whose neighbours are looked for."""
+
+
+class PointwiseConfig(Protocol):
+    """The settings that they all have."""
+
+    @property
+    def aggregate(self) -> str: ...
+    @property
+    def level(self) -> float: ...
+
+
+def pointwise_estimate(
+    values: Tensor,
+    points: ProbedPoints,
+    config: PointwiseConfig,
+    generator: torch.Generator,
+    *,
+    note: str,
+    warnings: Sequence[str] = (),
+    interval: tuple[float, float] | None = None,
+    **diagnostics: Any,
+) -> Estimate:
+    """The estimate from dimensions (N,) at the points; the interval is a bootstrap over points unless one is given. A
+    number that no dimension can be is withheld, and stands in the headline.
+
+    ``warnings`` come after those about the value itself.
+    """
+    values = values.double().cpu()
+    reduce = AGGREGATES[config.aggregate]
+    value = float(reduce(values))
+    interval = interval or bootstrap_interval(values, reduce, config.level, generator)
+    found = [*warn.of_values(value, interval, points.ambient), *warnings]
+    withheld = warn.impossible(value, points.ambient)
+    return Estimate(
+        quantity="intrinsic dimension",
+        value=None if withheld else value,
+        headline=f"is withheld: it is read as {value:.3g}, which none can be" if withheld else "",
+        # All coordinates of the data are no estimate: the answer is only that nothing thinner shows.
+        interval=None if withheld or warn.fills(value, interval, points.ambient) else interval,
+        covers="points",
+        level=config.level,
+        pointwise=values,
+        diagnostics={
+            "note": note,
+            "warnings": found,
+            **diagnostics,
+            "aggregate": config.aggregate,
+            "index": points.index,
+        },
+    )
+
+
+def look_at(dataset: Dataset, points: ProbedPoints, seed: int) -> DataSurvey:
+    """A survey of the data, with the neighbours of some of the points. Raises ``DataError`` as ``survey``."""
+    few = points.part(0, _SURVEYED)
+    return survey_data(dataset, few.x, few.index, derive_generator(seed, "survey"))
+
+
+def memorised(levels: Sequence[float], curve: Sequence[Tensor], look: DataSurvey) -> list[str]:
+    """Warnings about a score whose dimensions (M,) at some points fall at levels below the distance of neighbours."""
+    return memorised_levels(levels, torch.stack(list(curve)), look.nearest)[1]
+
+
+def sweep_levels(probe: ScoreProbe, sigma: float, sweep: Sequence[float]) -> list[float]:
+    """Multiples of sigma in the range of the process, increasing, sigma among them."""
+    low, high = probe.range()
+    return sorted({factor * sigma for factor in sweep if factor != 1 and low <= factor * sigma <= high} | {sigma})
+
+
+def spaced_levels(low: float, high: float, count: int) -> list[float]:
+    """``count`` levels from low to high, log-spaced."""
+    return torch.logspace(0, 1, count, base=high / low, dtype=torch.float64).mul(low).tolist()
+
+
+def curve_rows(levels: Sequence[float], values: Sequence[Tensor], aggregate: str) -> list[dict[str, float]]:
+    """The dimension against sigma over some points: the aggregate with the least and the greatest."""
+    reduce = AGGREGATES[aggregate]
+    return [
+        {"sigma": level, "value": float(reduce(found)), "least": float(found.min()), "greatest": float(found.max())}
+        for level, found in zip(levels, values, strict=True)
+    ]
+
+
+def scale_note(sigma: float, curve: Sequence[dict[str, float]], moved: str | None) -> str:
+    """What the value is relative to: a dimension is read at a scale, and other scales may say otherwise."""
+    reason = f" ({moved})" if moved else ""
+    text = f"at sigma {sigma:.3g}{reason}: directions along which the data vary by less count as none"
+    if len(curve) < 2:
+        return text
+    values = [row["value"] for row in curve]
+    ends = f"sigma {curve[0]['sigma']:.2g} to {curve[-1]['sigma']:.2g}"
+    return f"{text}; {min(values):.3g} to {max(values):.3g} over {ends}"
+
+
+def draws_at(seed: int, points: ProbedPoints, count: int, distribution: str = "gaussian") -> Tensor:
+    """Random vectors (N, count, D), normal or of random signs, that hang on each point's place in its data alone."""
+    draw = draw_signs if distribution == "rademacher" else draw_normal
+    shape = (count, points.ambient)
+    generators = (derive_generator(seed, number, device=points.x.device) for number in points.index.tolist())
+    return torch.stack([draw(shape, generator=generator, like=points.x) for generator in generators])
+
+
+def slope_in_log_noise(log_density: Tensor, levels: list[float]) -> tuple[Tensor, Tensor]:
+    """Least-squares slopes of log-densities (L, N) against log levels, (N,), and the root-mean-square residuals (N,).
+
+    In float64. L is at least 2.
+    """
+    noise = torch.tensor(levels, dtype=torch.float64).log()
+    density = log_density.double().cpu()
+    centred = noise - noise.mean()
+    slope = centred @ (density - density.mean(0)) / centred.square().sum()
+    residual = density - density.mean(0) - centred[:, None] * slope
+    return slope, residual.square().mean(0).sqrt()
+
+
+def integrate_over_log_noise(rates: Tensor, levels: list[float]) -> Tensor:
+    """Log-densities (L, N) from their rates d log rho / d log delta (L, N), up to a constant, by trapezoids."""
+    noise = torch.tensor(levels, dtype=torch.float64).log()
+    rises = torch.cumulative_trapezoid(rates.double().cpu(), noise, dim=0)
+    return torch.cat([torch.zeros_like(rises[:1]), rises])

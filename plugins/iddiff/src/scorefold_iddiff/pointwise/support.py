@@ -1,0 +1,258 @@
+"""Which noise levels a score supports, and what the readings there are without the data's own noise.
+
+Data that lie on a manifold up to noise of size eta are, seen at sigma, data on it seen at tau, tau^2 = eta^2 + sigma^2.
+With m = eta^2 / tau^2 the projector is m I + (1 - m) P_clean: normal directions have the eigenvalue m, the trace is D m
++ (1 - m) tr P_clean and FLIPD is D (1 - (1 - m)^2) + (1 - m)^2 k. Below eta all directions count.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from scorefold_iddiff.pointwise.readings import NoiseLevelReading
+
+_HOLLOW = 0.1
+"""The share of the variance of squared lengths that normal rows have, below which rows lie near an ellipsoid. Uniform
+ones in a cube have 0.4."""
+
+
+class LinearDenoiser:
+    """x-hat(y) = mu + C (C + sigma^2)^-1 (y - mu), with mean mu and covariance C of the rows (R, D) of a data set.
+
+    With the exact moments its expected error in units of the noise, E |z - eps-hat|^2, is B = sum lambda_i / (lambda_i
+    + sigma^2) over eigenvalues lambda_i of C. Here the moments are those of other rows than the points at which errors
+    are read, so that a denoiser with these errors exists and B is a valid bound of the least error, however few the
+    rows. Directions that the rows do not span get one variance, that of the points there.
+
+    Raises ``ValueError`` for fewer than 2 rows.
+    """
+
+    def __init__(self, rows: Tensor, points: Tensor) -> None:
+        if len(rows) < 2:
+            raise ValueError(f"given {len(rows)} rows; expected at least 2")
+        rows, points = rows.double(), points.flatten(1).double().cpu()
+        mean = rows.mean(0)
+        centred = (rows - mean) / len(rows) ** 0.5
+        self._rows = centred
+        if len(rows) > rows.shape[1]:
+            variances, basis = torch.linalg.eigh(centred.mT @ centred)
+        else:
+            _, singular, transposed = torch.linalg.svd(centred, full_matrices=False)
+            variances, basis = singular.square(), transposed.mT
+        kept = variances > 1e-14 * variances.max()
+        self.variances, basis = variances[kept], basis[:, kept]
+        self._basis = basis
+        along = (points - mean) @ basis
+        self.squares = along.square()
+        self.outside = rows.shape[1] - len(self.variances)
+        self.outside_squares = ((points - mean).square().sum(1) - self.squares.sum(1)).clamp_min(0)
+        self.outside_variance = float(self.outside_squares.mean()) / max(1, self.outside)
+
+    @property
+    def extent(self) -> float:
+        """The standard deviation along the direction in which the rows vary most."""
+        return float(self.variances.max().sqrt()) if len(self.variances) else 0.0
+
+    def directions(self, sigma: float) -> int:
+        """The number of principal directions in which the data vary by more than sigma."""
+        return int((self.variances > sigma**2).sum()) + self.outside * (self.outside_variance > sigma**2)
+
+    def hollow(self, sigma: float) -> bool:
+        """True where the rows lie near an ellipsoid in these directions, and have at least one dimension fewer.
+
+        Their squared lengths in units of each variance, whose mean is the number k of directions, have a variance of 2k
+        where rows are normal, and of 0 on an ellipsoid. False for fewer rows than 5 a direction.
+        """
+        wide = self.variances > sigma**2
+        count = int(wide.sum())
+        if count < 2 or len(self._rows) < 5 * count:
+            return False
+        along = (self._rows @ self._basis[:, wide]).square() * len(self._rows) / self.variances[wide]
+        return float(along.sum(1).var()) < _HOLLOW * 2 * count
+
+    def errors(self, sigma: float) -> Tensor:
+        """E |z - eps-hat(x + sigma z)|^2 over noises z at each point, (M,); nowhere more on average than D, the error
+        of guessing no noise."""
+        inside = (self.variances / (self.variances + sigma**2)).square().sum()
+        inside = inside + (self.squares * (sigma / (self.variances + sigma**2)) ** 2).sum(1)
+        gain, shrink = self.outside_variance, self.outside_variance + sigma**2
+        errors = inside + self.outside * (gain / shrink) ** 2 + self.outside_squares * (sigma / shrink) ** 2
+        ambient = float(len(self.variances) + self.outside)
+        return errors if float(errors.mean()) < ambient else torch.full_like(errors, ambient)
+
+
+CURVATURE = 0.05
+"""The relative difference of FLIPD and tr P from which curvature is taken to show."""
+
+_SHARE = 0.05
+"""By how much of itself a loss may exceed what it is compared with, beyond two standard errors."""
+
+_FREE = 0.5
+"""Directions by which a loss or trace may be off whatever its size: half of one counts as none."""
+
+_QUARTER = 0.25
+"""Directions by which readings may differ whatever their size."""
+
+_AGREE, _BENT = 0.1, 0.25
+"""The share of a dimension within which its readings agree, and within which curvature explains that they don't."""
+
+FIRM = 0.1
+"""The share of a dimension within which its loss is at levels that are beyond question."""
+
+_SLOPE = 0.2
+"""The share of a dimension by which the loss may change between neighbouring levels of a plateau."""
+
+_CONSTANT, _NOISE_LEVELS, _SEEN, _REACH = 1.2, 4, 2.0, 5.0
+"""Noise has one size up to this ratio at this many neighbouring levels or more, the last between so many times it."""
+
+_NOISE_DECADES = 0.7
+"""Decades of sigma that these levels span at least, since close ones say much the same."""
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """The trace, FLIPD and the denoising loss (M,) of a level without the share that the data's noise adds."""
+
+    trace: Tensor
+    flipd: Tensor
+    loss: Tensor | None
+
+
+@dataclass(frozen=True)
+class LevelCheck:
+    """A noise level: the mean ``loss`` there, the least one of a ``linear`` denoiser (None where it is not known), and
+    why the score can't be read (empty where it can)."""
+
+    loss: float | None
+    linear: float | None
+    reason: str
+
+    @property
+    def sound(self) -> bool:
+        return not self.reason
+
+
+def check_level(reading: NoiseLevelReading, linear: LinearDenoiser | None, sigma: float) -> LevelCheck:
+    """Whether a score is better than the best linear denoiser at a level, and its trace the same as its loss.
+
+    E tr P is the least mean denoising loss of any denoiser. A loss above that of a linear one, or a trace that differs
+    from the loss, is that of a network which does not know the data at this level.
+    """
+    if reading.loss is None:
+        return LevelCheck(None, None, "")
+    loss, trace = reading.loss.double(), reading.trace.double()
+    bound = None if linear is None else linear.errors(sigma)
+    mean, least = float(loss.mean()), None if bound is None else float(bound.mean())
+    reason = ""
+    if bound is not None and not _within(loss - bound, float(bound.mean()), above_only=True):
+        reason = "its denoising loss is above that of the best linear denoiser"
+    elif not _within(loss - trace, mean, above_only=False):
+        reason = "its trace differs from its denoising loss"
+    return LevelCheck(mean, least, reason)
+
+
+def _within(difference: Tensor, size: float, *, above_only: bool) -> bool:
+    mean = float(difference.mean())
+    error = float(difference.std(correction=1)) / math.sqrt(len(difference)) if len(difference) > 1 else 0.0
+    return (mean if above_only else abs(mean)) <= 2 * error + _SHARE * abs(size) + _FREE
+
+
+def noise_size(
+    levels: Sequence[float], readings: Sequence[NoiseLevelReading], dimension: int, coordinates: int
+) -> float | None:
+    """The size of the noise around a manifold of this dimension, in units of the data; None where there is none.
+
+    The median m of the eigenvalues of directions normal to it gives eta = sigma sqrt(m / (1 - m)) at each level. It is
+    noise where that is the same over several levels, among them one at which little of it is left: a network's errors
+    leave about one m at all levels instead, or fall off faster where it smooths small noise away, and curvature leaves
+    one that grows with sigma.
+    """
+    sizes: list[float] = []
+    for sigma, reading in zip(levels, readings, strict=True):
+        size = math.nan
+        if reading.eigenvalues is not None and coordinates > dimension:
+            share = float(reading.eigenvalues[:, dimension:coordinates].median(1).values.median())
+            size = sigma * math.sqrt(share / (1 - share)) if 1e-4 < share < 1 - 1e-4 else math.nan
+        sizes.append(size if sigma <= _REACH * size else math.nan)
+    best: list[float] = []
+    for start in range(len(sizes)):
+        run: list[float] = []
+        for size in sizes[start:]:
+            if math.isnan(size) or max([*run, size]) > _CONSTANT * min([*run, size]):
+                break
+            run.append(size)
+        last = start + len(run) - 1
+        long = bool(run) and levels[last] >= max(_SEEN * median(run), 10**_NOISE_DECADES * levels[start])
+        if long and len(run) > len(best):
+            best = run
+    return median(best) if len(best) >= _NOISE_LEVELS else None
+
+
+def corrected(reading: NoiseLevelReading, sigma: float, noise: float | None, coordinates: int) -> Corrected:
+    """What a reading says without noise of this size in all ``coordinates``; as it is below the noise, where the noise
+    is most of what is read."""
+    assert reading.flipd is not None
+    rest = 1 - _share(sigma, noise)
+    return Corrected(
+        trace=without_noise(reading.trace, sigma, noise, coordinates),
+        flipd=(reading.flipd - coordinates * (1 - rest**2)) / rest**2,
+        loss=None if reading.loss is None else without_noise(reading.loss, sigma, noise, coordinates),
+    )
+
+
+def without_noise(trace: Tensor, sigma: float, noise: float | None, coordinates: int) -> Tensor:
+    """Traces or denoising losses (N,) less what noise of this size in all ``coordinates`` adds; as they are below the
+    noise."""
+    share = _share(sigma, noise)
+    return (trace - coordinates * share) / (1 - share)
+
+
+def _share(sigma: float, noise: float | None) -> float:
+    """m = eta^2 / (eta^2 + sigma^2), 0 where it is half or more and for no noise."""
+    share = 0.0 if noise is None else noise**2 / (noise**2 + sigma**2)
+    return share if share < 0.5 else 0.0
+
+
+def relative_gap(flipd: Tensor, trace: Tensor) -> float:
+    """|FLIPD - tr P| over tr P, or over 5 below that, where a quarter of a direction is nothing: of the median over
+    points, whose own noise averages out. Both are k where the manifold is flat at this noise level, and differ by
+    ||eps-hat(x)||^2."""
+    return abs(float(((flipd - trace) / trace.clamp_min(5)).median()))
+
+
+def loss_agreement(dimension: float, found: Corrected, points: Tensor) -> str:
+    """How the count and the corrected FLIPD and loss agree at some points, a mask (M,), up to two standard errors:
+    ``agree``, ``bent`` where curvature explains the difference, or ``apart``.
+
+    The trace is left out: an exact score's has twice FLIPD's bias on curved data, and the loss stands for it.
+    """
+    other = found.trace if found.loss is None else found.loss
+    said, error = [dimension], 0.0
+    for values in (found.flipd[points], other[points]):
+        said.append(float(values.mean()))
+        if len(values) > 1:
+            error = max(error, 2 * float(values.std(correction=1)) / math.sqrt(len(values)))
+    spread = max(said) - min(said) - error
+    if spread <= max(_QUARTER, _AGREE * dimension):
+        return "agree"
+    return "bent" if spread <= max(_QUARTER, _BENT * dimension) else "apart"
+
+
+def losses_of(found: Sequence[Corrected], points: Tensor) -> list[float]:
+    """The mean corrected loss of each level at some points, a mask (M,); the trace where no loss was read."""
+    return [float((each.trace if each.loss is None else each.loss)[points].mean()) for each in found]
+
+
+def steady(dimension: float, losses: Sequence[float]) -> bool:
+    """Whether the loss changes little between two neighbouring levels.
+
+    Where a spectrum slopes, a count may stay the same while the loss, its smooth version, falls through it.
+    """
+    return any(abs(after - before) <= _SLOPE * max(1.0, dimension) for before, after in pairwise(losses))

@@ -1,0 +1,1 @@
+"""The spectrum of the Jacobian by Lanczos quadrature."""
