@@ -1,4 +1,4 @@
-"""What is written to disk: safetensors and JSON only, complete or not there at all.
+"""Files on disk: safetensors and JSON only, each complete or absent.
 
 Everything is written under a temporary name beside its place, flushed to the disk and then renamed, so that a reader
 (or a resumed run) never sees half a file. Loading runs no code. torch is imported only where tensors are.

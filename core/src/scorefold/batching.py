@@ -1,4 +1,4 @@
-"""How many events one call of a network gets, so that its tensors stay in the processor's cache.
+"""Number of events per call of a network, chosen so that its tensors stay in the processor's cache.
 
 What a call costs an event depends on the largest tensor that it makes: below a few MiB a call is the cheaper the more
 events it has, and from some tens of MiB on tensors leave the cache, and the allocator fetches them from the system and

@@ -185,7 +185,7 @@ class PlateauConfig(Config):
 
 
 class TrainingConfig(Config):
-    """How ``scorefold_toolkit.training.fit`` trains."""
+    """Settings of ``scorefold_toolkit.training.fit``."""
 
     steps: int = Field(_STEPS, ge=0, description="Optimiser steps, over all phases")
     minutes: float | None = Field(

@@ -15,7 +15,7 @@ from torch import Tensor
 from scorefold.errors import DataError, ShapeError
 
 MEASURED = 2**25
-"""How many numbers of its data a model measures before it is trained."""
+"""Numbers of its data that a model measures before it is trained."""
 
 
 Condition = Tensor | Mapping[str, Tensor]
@@ -81,12 +81,12 @@ class EventScale:
 
     @property
     def bounded(self) -> bool:
-        """Whether x has a bound, as images have."""
+        """True if x has a bound, as images have."""
         return self.low is not None or self.high is not None
 
     @property
     def per_coordinate(self) -> bool:
-        """Whether each coordinate has a shift or a factor of its own."""
+        """True if each coordinate has a shift or a factor of its own."""
         return isinstance(self.shift, tuple) or isinstance(self.factor, tuple)
 
     def middle(self, like: Tensor) -> Tensor | float:
@@ -135,7 +135,7 @@ def own_centre(means: Sequence[float], mean: float, std: float) -> tuple[float, 
 
 @dataclass(frozen=True)
 class DataSpec:
-    """What a model needs to know of its data to be built: the shape and scale of an event and of its conditions.
+    """Properties of the data from which a model is built: the shape and scale of an event and of its conditions.
 
     A ``DataSource`` has the same three attributes, so a constructor may read either; a saved model is rebuilt from it.
 
@@ -189,7 +189,7 @@ def repeat_condition(condition: Condition | None, count: int) -> Condition | Non
 
 
 def spec_of_conditions(conditions: Sequence[Condition | None]) -> ConditionSpec | None:
-    """What the conditions of several splits, each with its rows, have in common; None where there are none.
+    """Common shape of the conditions of several splits, each with its rows; None without conditions.
 
     Integers are classes, and there are as many as the largest of them plus 1. Raises ``DataError`` where the splits
     don't have the same conditions.
@@ -326,7 +326,7 @@ class Dataset:
 
 
 def measured_rows(count: int, shape: tuple[int, ...]) -> int:
-    """How many of ``count`` points a model measures before it is trained: those of 2^25 numbers, one at least."""
+    """Number of the ``count`` points that a model measures before training: 2^25 numbers, and at least one point."""
     return min(count, max(1, MEASURED // max(1, math.prod(shape))))
 
 

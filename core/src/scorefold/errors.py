@@ -60,7 +60,7 @@ class ScorefoldError(Exception):
         return printable(place + self.message + (f"\n  {self.hint}" if self.hint else ""))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """How it passes from a worker process to the one that waits for it, whatever a subclass is made from."""
+        """Pickle the error for the parent process, for any constructor of a subclass."""
         return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
     def as_json(self) -> dict[str, object]:
@@ -125,4 +125,4 @@ class WorkerError(JobError):
 
 
 class UntrainedWarning(UserWarning):
-    """What can be trained is used as it was built, without training: its answers say nothing of any data."""
+    """Warning that a component is used without training, so that its answers say nothing about the data."""

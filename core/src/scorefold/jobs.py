@@ -32,7 +32,7 @@ def pack(value: Any, what: str) -> bytes:
 
 
 def unpack(packed: bytes) -> Any:
-    """What was packed, by this program's own processes."""
+    """Unpack an object that a process of this program packed."""
     return pickle.loads(packed)
 
 

@@ -1,4 +1,4 @@
-"""What every figure of ours shares: its palette and its look.
+"""Palette and style of all figures.
 
 matplotlib is imported when a figure is asked for: estimates and models can be used without it.
 """

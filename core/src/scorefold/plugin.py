@@ -106,7 +106,7 @@ class Port:
 
 @dataclass(frozen=True)
 class Verb:
-    """What a stage can do with a component of a kind.
+    """Action of a stage on a component of a kind.
 
     ``target`` is ``module:function``, called as ``function(component, inputs, options, context) -> Outcome`` (see
     ``scorefold.stage``); ``takes`` are its ports, ``gives`` the kind of what it hands on, empty for the component's
@@ -137,7 +137,7 @@ class Verb:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How ``scorefold compare`` puts components beside each other on a case.
+    """Comparison of components on a case by ``scorefold compare``.
 
     ``verbs`` are done in this order, and the outcome of the last holds the number under ``answer`` (see
     ``scorefold.stage.Outcome``). ``best`` says which number is best: the one nearest to the ``truth``, the ``smallest``
@@ -258,8 +258,8 @@ class Component:
 
 @dataclass(frozen=True)
 class Capability:
-    """What components of any kind may be able to do: ``interface`` is the class that they then derive from, as
-    ``module:Class``, and ``name`` the word for it in ``provides`` and ``needs``, which is the class's.
+    """Ability of components of any kind: ``interface`` is the class that they then derive from, as ``module:Class``,
+    and ``name`` the word for it in ``provides`` and ``needs``, which is the class's.
 
     ``comparison`` says how such components are compared; those of a capability without one can't be.
     """

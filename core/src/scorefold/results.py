@@ -1,4 +1,4 @@
-"""What estimators and allocators answer with."""
+"""Results of estimators and allocators."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Estimate:
         return self.value
 
     def interval_name(self) -> str:
-        """What the interval is printed as: "95% interval", or "95% spread over points"."""
+        """Printed name of the interval: "95% interval", or "95% spread over points"."""
         return f"{self.level:.0%} " + (f"spread over {self.covers}" if self.covers else "interval")
 
     def text(self) -> str:

@@ -1,4 +1,4 @@
-"""What passes between the pipeline and the code it runs: contexts, outcomes, executors.
+"""Objects that pass between the pipeline and the code of stages: contexts, outcomes, executors.
 
 A verb of a plugin takes a component, its inputs, its options and a context, and gives an outcome:
 
@@ -124,7 +124,7 @@ class StageInfo:
 
 @dataclass
 class StageContext:
-    """What a verb gets beside its component, its inputs and its options.
+    """Context that a verb gets with its component, inputs and options.
 
     ``seed_root`` and ``stage`` give the seeds; ``split`` is the split the user chose, or None for the verb's own;
     ``checkpoint_dir`` is a folder that survives an interruption; ``metrics(step, values)`` reports numbers;
@@ -171,7 +171,7 @@ class Fitted:
 
 @dataclass
 class Outcome:
-    """What a verb did.
+    """Outcome of a verb.
 
     ``value`` is handed to later stages; ``result`` is JSON for ``result.json`` (its ``metrics`` entry, a flat mapping
     of names to numbers, is shown in the report and in ``run --json``); ``arrays`` go to ``arrays.safetensors`` and
@@ -192,5 +192,5 @@ class Outcome:
 
     @property
     def drawn(self) -> Any:
-        """What figure functions are called with."""
+        """Argument of figure functions."""
         return self.value if self.shown is None else self.shown

@@ -155,7 +155,7 @@ class DiffusionProcess(nn.Module, ABC):
 
 
 def couples(process: DiffusionProcess, x: Tensor, times: Tensor) -> bool:
-    """Whether components of events x (B, *E) drive one another, at the first of some times: G is then a map."""
+    """True if components of events x (B, *E) drive one another, at the first of some times: G is then a map."""
     return not isinstance(process.dispersion(x[:1], times[:1].to(x)), Tensor)
 
 

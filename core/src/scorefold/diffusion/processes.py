@@ -268,7 +268,7 @@ class PerComponent(DiffusionProcess):
         return [schedule for schedule in self.schedules if isinstance(schedule, Schedule)]
 
     def _spread(self, evaluate: Callable[[Schedule, Tensor], tuple[Tensor, ...]], t: Tensor) -> tuple[Tensor, ...]:
-        """What ``evaluate`` gives for each schedule at t (B,), each (B, *E)."""
+        """Values of ``evaluate`` for each schedule at t (B,), each (B, *E)."""
         schedules = self._schedules()
         if self.index is None:
             values = evaluate(schedules[0], t.reshape(-1, *[1] * len(self.event_shape)))
@@ -276,7 +276,7 @@ class PerComponent(DiffusionProcess):
         return tuple(value[:, self.index] for value in self._of_blocks(evaluate, t))
 
     def _of_blocks(self, evaluate: Callable[[Schedule, Tensor], tuple[Tensor, ...]], t: Tensor) -> tuple[Tensor, ...]:
-        """What ``evaluate`` gives for each block at t (B,), each (B, blocks)."""
+        """Values of ``evaluate`` for each block at t (B,), each (B, blocks)."""
         if self.index is None:
             raise ShapeError("this process has a speed for each component; one built with blocks has levels")
         schedules = self._schedules()

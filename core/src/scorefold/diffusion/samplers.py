@@ -104,7 +104,7 @@ def _share(steps: int | Sequence[int], lengths: Tensor) -> list[int]:
 
 
 class Sampler(Protocol):
-    """What every sampler is: see the module's docstring for shapes.
+    """Signature of all samplers; the module's docstring has the shapes.
 
     >>> from scorefold.diffusion import VE, time_grid
     >>> standard = lambda x, t: -x / (1 + VE().coefficients(x, t)[1] ** 2)  # the score of N(0, 1) with noise

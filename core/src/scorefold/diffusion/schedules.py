@@ -31,7 +31,7 @@ def _holds(condition: bool | Tensor) -> bool:
 
 
 class Schedule(nn.Module, ABC):
-    """How one component, or each component of an event, is noised over time.
+    """Noise of one component, or of each component of an event, over time.
 
     Must: ``signal_scale``, ``rates``, ``log_snr``, ``time_at``, and set ``t_min``, ``t_end`` and ``prior_scale``.
 

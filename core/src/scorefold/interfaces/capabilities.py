@@ -65,7 +65,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where training stands: ``step`` of ``total`` in ``phase``, counting from 0."""
+    """Progress of a training: ``step`` of ``total`` in ``phase``, counting from 0."""
 
     step: int
     total: int
@@ -126,7 +126,7 @@ class Trainable(ABC):
         return [{"params": list(seen.values())}]
 
     def refuses(self, strategy: str) -> str | None:
-        """Why this component can't be trained with a strategy, or None where it can. Strategies are ``distributed``
+        """Reason why this component can't be trained with a strategy, or None if it can. Strategies are ``distributed``
         (several processes), ``bf16``, ``fp16`` and ``compile``.
         """
         return None

@@ -202,7 +202,7 @@ class DataSource(Shown, ABC):
     event_scale: EventScale
     condition_spec: ConditionSpec | None = None
     label_names: Sequence[str] | None = None
-    """What label 0, 1, ... is called, where the labels have names."""
+    """Names of the labels 0, 1, ..., if they have names."""
     rows: Sequence[object] | None = None
     """Names of the rows that ``Dataset.index`` counts, those left out too: numbers, or paths of images."""
 
@@ -219,11 +219,11 @@ class DataSource(Shown, ABC):
         return None
 
     def data_warnings(self) -> tuple[str, ...]:
-        """What is wrong with the data for all that reads them, each with the line that fixes it, the gravest first."""
+        """Problems of the data, each with the line that fixes it, the most serious first."""
         return ()
 
     def summary(self) -> DataSummary:
-        """What the data hold, in the units they were read in."""
+        """Summary of the data, in the units of the files."""
         parts = []
         for split in SPLITS:
             with suppress(SplitError):
@@ -232,7 +232,7 @@ class DataSource(Shown, ABC):
 
     @classmethod
     def inspect(cls, config: Any) -> DataSummary:
-        """What the files of a config hold; a source of files may allow what it would refuse to load."""
+        """Summary of the files of a config; a source may accept files here that it refuses to load."""
         return cls(config).summary()  # type: ignore[call-arg]
 
     def spec(self) -> DataSpec:

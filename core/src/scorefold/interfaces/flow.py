@@ -28,7 +28,7 @@ class Base(Protocol):
 
     @property
     def centre(self) -> Tensor | float:
-        """Where samples gather as the temperature falls to 0: broadcastable to the latent event."""
+        """Limit of the samples as the temperature falls to 0, broadcastable to the latent event."""
 
     def log_prob(self, z: Tensor) -> Tensor:
         """The log-density at z: (B,)."""

@@ -114,6 +114,6 @@ class Geometry(Shown, ABC):
         return mean[0]
 
     def diagnose(self, points: Tensor) -> tuple[Mapping[str, float], Sequence[str]]:
-        """What held-out points (N, *E) say of a geometry that was learned: numbers by name, and warnings about
-        its answers, a sentence each. Nothing by default: a known geometry needs no warning."""
+        """Diagnostics of a learned geometry on held-out points (N, *E): numbers by name, and warnings in sentences.
+        Nothing by default, since a known geometry needs no warning."""
         return {}, ()

@@ -40,7 +40,7 @@ class ScoreModel(EventModel):
     process: DiffusionProcess
     evaluating = ("score", "noise", "denoise")
     divergence_mode: Literal["forward", "reverse"] = "forward"
-    """How ``log_prob`` differentiates the score; a score that is a gradient itself may know reverse mode alone."""
+    """Mode in which ``log_prob`` differentiates the score; a score that is a gradient may support only reverse mode."""
     remarks: tuple[str, ...] = ()
     """Warnings for every result that this score is part of, a sentence each: stages report them."""
 
