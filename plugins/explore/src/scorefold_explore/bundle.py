@@ -35,7 +35,7 @@ FILES = {
     "explore.js": PageFile(BUILT / "explore.js", "text/javascript"),
     "licences.txt": PageFile(BUILT / "licences.txt", "text/plain"),
 }
-"""What the server sends, and nothing else."""
+"""All files that the server sends."""
 
 
 def check_built() -> None:

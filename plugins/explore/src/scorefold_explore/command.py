@@ -59,7 +59,7 @@ def run(arguments: list[str]) -> int:
 
 
 def open_place(host: Host, text: str, read: dict[str, Any]) -> Any:
-    """What a page is about: a run where the folder is one, else data."""
+    """Open a run if the folder is a run, and data otherwise."""
     from scorefold_explore.opening.data import open_data
     from scorefold_explore.opening.run import open_run, run_folder
 
@@ -78,7 +78,7 @@ def open_place(host: Host, text: str, read: dict[str, Any]) -> Any:
 
 
 def _may_hold_data(folder: Path) -> bool:
-    """Whether a folder, or one in it, holds images or arrays: else it is no data either, and no run."""
+    """True if a folder, or one in it, holds images or arrays: else it is no data either, and no run."""
     if any((folder / name).is_file() for name in ("zarr.json", ".zarray", ".zgroup", "dataset_info.json")):
         return True
     runs = any(next(folder.glob(form), None) for form in ("*/run.yaml", "*/*/run.yaml", "stage.json"))

@@ -1,4 +1,4 @@
-"""What is open: points with what is known of each, and the models that were learned from them."""
+"""The opened data: points with their properties, and the models that were trained on them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scorefold.errors import ConfigError
 from scorefold.interfaces import Encodes, Flow, Geometry, ScoreModel
 
 LARGEST = 100_000
-"""How many points a page shows at most."""
+"""Maximum of points on a page."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Group:
 
     @property
     def samples(self) -> bool:
-        """Whether a model made these points."""
+        """True if a model made these points."""
         return self.split is None
 
     def row_names(self) -> list[int | str] | None:
@@ -61,7 +61,7 @@ def _row_text(name: str) -> str:
 
 @dataclass(frozen=True)
 class Model:
-    """What a stage of the run holds, ready to be asked: ``name`` is the stage's, ``component`` is ``kind:name``."""
+    """Model of a stage: ``name`` is the name of the stage, ``component`` is ``kind:name``."""
 
     name: str
     component: str
@@ -145,7 +145,7 @@ class Explored:
         return {name: model for name, model in self.models.items() if kind in self.abilities(model.value)}
 
     def abilities(self, value: Any) -> set[str]:
-        """What a model can do with points of this shape."""
+        """Abilities of a model for points of this shape."""
         if getattr(value, "event_shape", self.event_shape) != self.event_shape:
             return set()
         found = set()

@@ -28,8 +28,8 @@ def key_of(what: str, given: Mapping[str, Any]) -> str:
 
 
 def usual_answers(explored: Explored, points: int = 12) -> dict[str, Any]:
-    """What a still page holds that is made by the command alone: maps and ready colours, the images of some points, and
-    for a few pairs and points what lies between and around them. What a model can't answer is left out.
+    """Content of a still page that the command makes without questions: maps and ready colours, the images of some
+    points, and for a few pairs and points what lies between and around them. What a model can't answer is left out.
     """
     found: dict[str, Any] = {}
     overview = answer(explored, "overview", {})

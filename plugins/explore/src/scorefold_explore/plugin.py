@@ -1,4 +1,4 @@
-"""What this plugin adds: the command ``scorefold explore``."""
+"""Plugin with the command ``scorefold explore``."""
 
 from __future__ import annotations
 

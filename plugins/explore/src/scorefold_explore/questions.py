@@ -1,4 +1,4 @@
-"""What the page may ask, by name: the arguments of each question, checked, and the function that answers it."""
+"""Questions of the page, by name: their checked arguments, and the functions that answer them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page shows as something to keep: a run file where its verbs can say it, and Python always."""
+"""Recipes of the page for copying: Python, and a run file if verbs can express it."""
 
 from __future__ import annotations
 

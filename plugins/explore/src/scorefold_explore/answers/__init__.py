@@ -1,1 +1,1 @@
-"""What the page asks: plain functions from what is open, and a few numbers, to plain data."""
+"""Answers for the page: functions of the opened data and a few numbers, which return plain data."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from scorefold.stage import report, showing
 
 SECONDS = 40.0
-"""How long one colour of the map may be computed."""
+"""Longest time for computing a colour of the map."""
 
 
 class _TimeOver(Exception):  # noqa: N818 - it ends a batch, and nothing has gone wrong

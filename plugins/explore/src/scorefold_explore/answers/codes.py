@@ -49,7 +49,7 @@ def code_of(explored: Explored, coder: str, point: int) -> dict[str, Any]:
 
 @torch.no_grad()
 def decoded(explored: Explored, coder: str, code: list[float], seed: int, map_name: str) -> dict[str, Any]:
-    """What a code decodes to, with the noise of a seed where decoding draws, and where that lies on a map.
+    """Decode a code, with noise from a seed if decoding is random, and place the result on a map.
 
     Raises ``ConfigError`` for a code of another length or with numbers that are not finite.
     """

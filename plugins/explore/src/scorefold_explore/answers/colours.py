@@ -1,4 +1,4 @@
-"""What the map is coloured by: a number or a class for each point."""
+"""Colours of the map: a number or a class per point."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lies between two points: the geodesic of a learned geometry next to the straight line."""
+"""Paths between two points: the geodesic of a learned geometry next to the straight line."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from scorefold_explore.answers.scales import OWN, check, scaled
 from scorefold_explore.explored import Explored, for_model
 
 MEASURED = 5000
-"""How many points axes are found from."""
+"""Number of points from which the axes are computed."""
 
 ROWS = 1024
 

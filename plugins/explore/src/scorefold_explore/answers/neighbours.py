@@ -44,7 +44,7 @@ def distances_from(explored: Explored, x: Tensor, scale: str = OWN) -> Tensor:
 
 
 def data_rows(explored: Explored) -> Tensor:
-    """Which points (N,) are data, not samples: only these are counted as neighbours."""
+    """Mask (N,) of the points that are data, not samples. Only data are counted as neighbours."""
     mask = torch.zeros(len(explored.points), dtype=torch.bool)
     for group in explored.groups:
         mask[group.start : group.stop] = not group.samples

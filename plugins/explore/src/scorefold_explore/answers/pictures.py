@@ -50,7 +50,7 @@ def spread(explored: Explored, std: Tensor) -> dict[str, Any]:
 
 
 def bounds(explored: Explored) -> tuple[float, float]:
-    """What is shown as black and as white."""
+    """Values that are shown as black and as white."""
     scale = explored.scale
     if scale.low is not None and scale.high is not None:
         return scale.low, scale.high

@@ -15,7 +15,7 @@ MEASURED = 20_000
 """Number of points from which the spreads of columns are measured."""
 
 NUMBERS = 8_000_000
-"""How many numbers are measured at most: torch.quantile takes 16 million."""
+"""Maximum of numbers to measure: torch.quantile takes 16 million."""
 
 ALONE = 0.9
 """The share of the variance from which one column hides the others."""
@@ -81,7 +81,7 @@ def _some(explored: Explored) -> Tensor:
 
 
 def warnings(explored: Explored) -> list[dict[str, str]]:
-    """What the reader should know before looking at the map: ``text``, and the scale that is the ``fix``."""
+    """Warnings about the scale of the map: ``text``, and the scale that is the ``fix``."""
     if len(explored.event_shape) != 1 or explored.event_shape[0] < 2 or explored.scale.per_coordinate:
         return []
     variances = _some(explored).var(0, correction=0)

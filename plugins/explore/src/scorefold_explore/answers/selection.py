@@ -113,7 +113,7 @@ def _file_rows(explored: Explored, points: Sequence[int]) -> tuple[str, list[dic
 
 
 def _agrees(explored: Explored, points: Sequence[int], rows: Sequence[Mapping[str, str]]) -> bool:
-    """Whether rows of a file hold the numbers of the points, in some of them."""
+    """True if rows of a file hold the numbers of the points, in some of them."""
     shared = [name for name in explored.columns if name in rows[0]]
     for point, row in list(zip(points, rows, strict=True))[:COMPARED]:
         raw = explored.scale.to_raw(explored.points[point][None].double())[0]

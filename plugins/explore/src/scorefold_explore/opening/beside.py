@@ -40,7 +40,7 @@ def put_beside(explored: Explored, other: Explored) -> None:
 
 
 def _data_count(explored: Explored) -> int:
-    """How many points come before the first samples."""
+    """Number of points before the first samples."""
     return next((group.start for group in explored.groups if group.samples), len(explored.points))
 
 

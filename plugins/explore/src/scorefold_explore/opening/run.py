@@ -31,7 +31,7 @@ WORTH = {
     "likelihoods": "a stage of {use: flow:anisotropic} or {use: score:denoising}",
     "images": "data of images: {use: data:images, config: {root: FOLDER}}",
 }
-"""What a run may lack, and the stage that would add it."""
+"""Parts that a run may lack, and the stage that adds each."""
 
 
 def run_folder(place: Path) -> Path:
@@ -48,7 +48,7 @@ def run_folder(place: Path) -> Path:
 
 
 def open_run(host: Host, place: Path) -> Explored:
-    """What a run holds, its stages loaded one by one; those that can't be are noted.
+    """Open a run and load its stages one by one, with a note for each stage that can't be loaded.
 
     Raises ``ArtefactError`` for a folder that is no run, and for a run without any points yet.
     """
@@ -277,7 +277,7 @@ def _add_numbers(explored: Explored, stage: Any, folder: Path) -> None:
 
 
 def _add_ratios(explored: Explored, name: str, arrays: Mapping[str, Tensor]) -> None:
-    """How near samples are to training points: of the samples on the page, or of those most like copies."""
+    """Add the nearness of samples to training points: of the samples on the page, or of the most likely copies."""
     for group in explored.groups:
         for key, values in arrays.items():
             if not key.startswith("ratio (") or not group.samples:

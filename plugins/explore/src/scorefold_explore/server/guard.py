@@ -1,4 +1,4 @@
-"""Who may ask: only a page that this server sent, on this machine."""
+"""Access to the server: only for a page that this server sent, on this machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cache-control": "no-store",
 }
-"""What every answer carries: the page may load from this server alone, and runs no script but its own files."""
+"""Headers of every answer: the page loads only from this server, and runs only its own scripts."""
 
 
 def refusal(asked: Mapping[str, str | None], method: str, path: str, port: int, token: str) -> str | None:

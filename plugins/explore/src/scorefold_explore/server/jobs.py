@@ -39,7 +39,7 @@ class Job:
     stop: threading.Event = field(default_factory=threading.Event)
 
     def as_json(self) -> dict[str, Any]:
-        """What the page is sent of it; the result where there is one."""
+        """The job as JSON for the page, with the result if there is one."""
         facts = {"job": self.number, "state": self.state, "done": self.done, "total": self.total, "text": self.text}
         if self.state == "done":
             facts |= {"result": self.result, "seconds": self.seconds}
