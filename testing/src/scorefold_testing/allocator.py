@@ -24,7 +24,7 @@ def _plan(subject: Subject, budget: int) -> Allocation:
 
 @check("within-budget", "allocator", level="contract")
 def within_budget(subject: Subject) -> str:
-    """What a plan costs and what it leaves add up to the budget, and neither is negative."""
+    """The cost of a plan and its remainder add up to the budget, and neither is negative."""
     for budget in BUDGETS:
         found = _plan(subject, budget)
         cost = sum(row.tasks * (row.support + row.query) for row in found.plan)

@@ -96,7 +96,7 @@ def inputs_of(obj: Any, subject: Subject, dtype: torch.dtype = torch.float64) ->
 
 
 def knows(subject: Subject, obj: Any) -> bool:
-    """Whether the kit can put an object of the component to use by itself."""
+    """True if the kit can put an object of the component to use by itself."""
     component = subject.component
     return component.kind in _ANSWERS or isinstance(obj, Encodes) or "Potential" in component.provides
 
@@ -138,7 +138,7 @@ def _condition(inputs: Inputs) -> Condition | None:
 
 
 def answers_of(kind: str, obj: Any, inputs: Inputs, generator: torch.Generator | None) -> dict[str, Tensor]:
-    """What an object of a kind answers to inputs, by name; without a generator nothing is drawn.
+    """Answers of an object of a kind to inputs, by name; without a generator there are no random answers.
 
     A network may be given built, or as its builder. What encodes is of any kind. Gradients are on or off as they were.
     """

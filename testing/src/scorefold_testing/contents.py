@@ -1,4 +1,4 @@
-"""What values hold, by name and as text: comparing it before and after shows what a call has changed in place."""
+"""Content of values, by name and as text. Comparing it before and after a call shows changes in place."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ _DEEPEST = 8
 
 
 def contents(value: Any, name: str = "") -> Contents:
-    """What a value holds: of data all that its splits give, of a model its state and modes, of other objects the
-    attributes that are tensors or plain."""
+    """Content of a value: the splits of data, the state and modes of a model, and of other objects the attributes that
+    are tensors or plain.
+    """
     return dict(_parts(value, name, 0))
 
 

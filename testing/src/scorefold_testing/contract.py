@@ -1,4 +1,4 @@
-"""What a check is, what it is tried on, and what comes of it."""
+"""Checks, their subjects and their results."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ UNDIFFERENTIATED = ("score", "flow", "network", "data", "allocator")
 """The kinds whose components answer without gradients; those of others may differentiate inside."""
 
 LEVELS = ("contract", "numerics", "determinism", "device", "artefact", "laziness", "documentation")
-"""What checks are about; each is of one level."""
+"""Levels of checks; each check has one level."""
 
 
 class Host(Protocol):
-    """What the kit needs of a host: components made, saved and loaded by name. The registry's ``Host`` is one.
+    """Host for the kit, which makes, saves and loads components by name. The registry's ``Host`` is one.
 
     >>> from scorefold_registry import Host as Registry
     >>> host: Host = Registry.discover()
@@ -67,7 +67,9 @@ class Host(Protocol):
         """The object whose state a folder holds."""
 
     def components(self, kind: str | None = None) -> Iterable[Any]:
-        """What is installed: each item has ``component``, and may have ``record.value``, the module it stands in."""
+        """Installed components: each item has ``component``, and may have ``record.value``, the module that declares
+        it.
+        """
 
 
 @dataclass(frozen=True)
@@ -206,7 +208,7 @@ class Check:
     gradients: bool = False
 
     def governs(self, component: Component) -> bool:
-        """Whether a component is under this check by its kind and what it says that it provides."""
+        """True if a component is under this check by its kind and what it says that it provides."""
         if component.kind in PSEUDO and (not self.kinds or OWN in self.kinds):
             return self.verbs and component.kind == VERB
         mine = component.kind in self.kinds or (component.kind not in CORE and OWN in self.kinds)

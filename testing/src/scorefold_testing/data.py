@@ -183,7 +183,7 @@ def batches_cover(subject: Subject) -> str:
 
 @check("truth-fits", "data", level="contract")
 def truth_fits(subject: Subject) -> str:
-    """What is known of the points is a number or has a row for each; a dimension is between 0 and D."""
+    """Every truth is a number or has a row for each point; a dimension is between 0 and D."""
     source = subject.build()
     largest = math.prod(source.event_shape)
     names: set[str] = set()

@@ -85,7 +85,7 @@ def builds_in_time(subject: Subject) -> str:
 
 @check("figures-resolve", level="contract", once=True, verbs=True)
 def figures_resolve(subject: Subject) -> str:
-    """What ``figures`` names is a function of one value."""
+    """The target of ``figures`` is a function of one value."""
     if subject.component.figures is None:
         raise NotApplicableError("it draws as its kind does")
     found = resolve(subject.component.figures)

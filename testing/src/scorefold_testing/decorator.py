@@ -65,7 +65,7 @@ def conformance(
 
 
 def _item(given: str | Component, host: Host) -> Item:
-    """What is to be checked, with the module that declares it where the host's record of the plugin says so."""
+    """Item to check, with the module that declares it if the host's record of the plugin has it."""
     name = given if isinstance(given, str) else given.id
     found = next((entry for entry in host.components() if entry.component.id == name), None)
     plugin = getattr(getattr(found, "record", None), "value", None)

@@ -47,7 +47,7 @@ def thread_count(subject: Subject) -> str:
 
 @check("inputs-unchanged", level="contract")
 def inputs_unchanged(subject: Subject) -> str:
-    """What it is given is not written to; an estimator is given a data set too."""
+    """Inputs are not changed; an estimator gets a data set, too."""
     obj = subject.build()
     inputs = dict(inputs_of(obj, subject))
     if not inputs:
@@ -68,7 +68,7 @@ def inputs_unchanged(subject: Subject) -> str:
 
 @check("ports-unchanged", level="contract")
 def ports_unchanged(subject: Subject) -> str:
-    """What it is plugged to, models and data, keeps all that it holds, and models their mode, while it is used."""
+    """Plugged models and data keep their content during use, and models keep their mode."""
     ports = _ports_of(subject)
     if not ports:
         raise NotApplicableError("its example plugs nothing in")
@@ -122,7 +122,7 @@ def use_repeats(subject: Subject) -> str:
 
 
 def _ports_of(subject: Subject) -> dict[str, Any]:
-    """What the example's ports are plugged to, built one by one."""
+    """Components at the ports of the example, built one by one."""
     found = {}
     for name, value in subject.example.get("inputs", {}).items():
         if isinstance(value, Mapping):

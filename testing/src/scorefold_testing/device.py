@@ -142,7 +142,7 @@ def _placed(subject: Subject, *, device: str | None = None) -> Any:
 
 
 def _answers(subject: Subject, obj: Any, inputs: Inputs) -> dict[str, Tensor]:
-    """What it answers where nothing is drawn: draws of one generator differ between devices and dtypes."""
+    """Answers without randomness, because random numbers of a generator differ between devices and dtypes."""
     return answers_of(subject.component.kind, obj, inputs, None)
 
 

@@ -154,7 +154,7 @@ def twice_differentiable(subject: Subject) -> str:
 
 @check("flow-rows-independent", "flow", level="numerics")
 def flow_rows(subject: Subject) -> str:
-    """What becomes of an event does not depend on what else is in the batch."""
+    """The result for an event does not depend on the other events of the batch."""
     flow, x, condition = _flow(subject)
     rows = [slice(i, i + 1) for i in range(len(x))]
     with torch.no_grad():

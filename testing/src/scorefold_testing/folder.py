@@ -24,7 +24,7 @@ SECONDS = 1800
 
 @dataclass(frozen=True)
 class Ran:
-    """What a command ended with: its status, and what it printed on both streams."""
+    """Result of a command: its status and both output streams."""
 
     status: int
     out: str
@@ -32,7 +32,7 @@ class Ran:
 
     @property
     def json(self) -> Any:
-        """What it printed as JSON."""
+        """Standard output, parsed as JSON."""
         return json.loads(self.out)
 
 

@@ -28,7 +28,7 @@ from scorefold_testing.verb import Plan, answers_in
 def fresh_answers(
     origin: str, state: Path, kind: str, inputs: Mapping[str, Tensor], seed: int, plan: Plan | None = None
 ) -> dict[str, Tensor]:
-    """What the object whose state a folder holds answers to inputs, or in a planned stage, loaded in a fresh process.
+    """Answers of a saved object to inputs, or in a planned stage, after loading it in a fresh process.
 
     ``origin`` is ``module:function`` giving the host there; the answers are drawn from a generator of ``seed``. Raises
     ``ViolationError`` where loading or using it fails there.

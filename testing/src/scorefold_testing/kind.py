@@ -63,7 +63,7 @@ def kind_verbs(subject: Subject) -> str:
 
 @check("kind-comparison", KIND, level="contract")
 def kind_comparison(subject: Subject) -> str:
-    """What it is compared by are verbs of its own or of plugins."""
+    """The verbs of its comparison are its own or from plugins."""
     comparison = _kind(subject).comparison
     if comparison is None:
         raise NotApplicableError("its components are not compared")

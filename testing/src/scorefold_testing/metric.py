@@ -64,7 +64,7 @@ def metric_sees_samples(subject: Subject) -> str:
 
 @check("metric-keeps-events", "metric", level="contract")
 def metric_keeps_events(subject: Subject) -> str:
-    """What it is given to measure is as it was afterwards."""
+    """The measured events are unchanged afterwards."""
     measure, shape, spec = started(subject.build())
     batch = batch_to_measure(subject, shape, spec)
     before = contents(batch, "batch")

@@ -125,7 +125,7 @@ def _run(subject: Subject, plugins: Mapping[str, Any]) -> Iterator[Watched]:
 
 
 def _settings(subject: Subject) -> list[dict[str, Any]]:
-    """What ``run.plugins`` may hold: nothing, and the plugin's settings where they have defaults."""
+    """Values for ``run.plugins``: nothing, and the plugin's settings if they have defaults."""
     found: list[dict[str, Any]] = [{}]
     if subject.example["settings"] is not None:
         with suppress(ValidationError):
@@ -139,7 +139,7 @@ def _hooks(subject: Subject) -> dict[str, Callable[..., Any]]:
 
 
 def _called(hook: Callable[..., Any], given: Mapping[str, Any]) -> Any:
-    """What a hook answers, with the arguments that it takes; what it yields is read, and what it wraps has ended."""
+    """Answer of a hook, called with its arguments. Generators are exhausted, and wrapped calls have ended."""
     answer = hook(**{name: given[name] for name in inspect.signature(hook).parameters if name in given})
     if not isinstance(answer, Iterator):
         return answer
@@ -148,7 +148,7 @@ def _called(hook: Callable[..., Any], given: Mapping[str, Any]) -> Any:
 
 
 def _wrapped(around: Iterator[Any], outcome: Outcome) -> Any:
-    """What a wrapper makes of an outcome."""
+    """Outcome after a wrapper."""
     assert isinstance(around, Generator)
     next(around)
     try:

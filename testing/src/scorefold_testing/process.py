@@ -133,7 +133,7 @@ def _start(seed: int, folder: str, gradients: bool, opposite: bool) -> None:
 
 
 def _changes(start: Mapping[str, Any], folder: str) -> dict[str, str]:
-    """What has changed since, by name, with what it is now; a generator has just moved."""
+    """Settings that have changed since, by name, with their new values; generators have only advanced."""
     now = _now()
     changed = {name: "moved" if name in GENERATORS else str(now[name]) for name in _ALL if now[name] != start[name]}
     files = sorted(os.listdir(folder))
@@ -150,7 +150,7 @@ def described() -> str:
 
 
 def settings_in(changed: Mapping[str, str]) -> dict[str, str]:
-    """What has changed, but for generators."""
+    """Settings that have changed, without generators."""
     return {name: value for name, value in changed.items() if name not in GENERATORS}
 
 

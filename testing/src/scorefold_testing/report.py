@@ -128,7 +128,7 @@ def observer_items(plugin: str, module: str, settings: str | None = None) -> lis
 
 @dataclass(frozen=True)
 class Report:
-    """What came of all checks.
+    """Results of all checks.
 
     >>> passed = CheckResult("estimator:rank", "right-on-sphere", "numerics", "passed", "")
     >>> report = Report((passed,))
@@ -140,7 +140,7 @@ class Report:
 
     @property
     def holds(self) -> bool:
-        """Whether anything was checked and no check failed."""
+        """True if anything was checked and no check failed."""
         return bool(self.checks) and not self.failures
 
     @property
@@ -160,7 +160,7 @@ class Report:
         return {level: _counted(checks) for level, checks in found.items() if checks}
 
     def as_json(self) -> dict[str, Any]:
-        """What ``scorefold plugins check --json`` prints."""
+        """Output of ``scorefold plugins check --json``."""
         return {"holds": self.holds, "checks": [check.as_json() for check in self.checks], "counts": self.counts}
 
 
@@ -233,7 +233,7 @@ def _chosen(only: set[str], levels: set[str]) -> tuple[Check, ...]:
 def subjects(
     item: Item, host: Host, root: int, definitions: Iterable[Check], origin: str | None
 ) -> Iterator[tuple[Check, str, Subject]]:
-    """What is tried on a component: each check that governs it, with the check's name, on each of its examples."""
+    """Subjects of a component: each of its checks, by name, on each of its examples."""
     component = item.component
     for rule in definitions:
         if rule.governs(component):

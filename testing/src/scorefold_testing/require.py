@@ -1,4 +1,4 @@
-"""How a check says that it does not hold: what was found and what was expected, or the gap and the tolerance."""
+"""Failures of a check: the found and the expected value, or the gap and the tolerance."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ def score_finite(subject: Subject) -> str:
 
 @check("score-of-density", "score", level="numerics", gradients=True)
 def score_of_density(subject: Subject) -> str:
-    """Where the model knows its density (``noised_log_prob``), the score is the gradient of its logarithm."""
+    """The score is the gradient of the log density, if the model knows it (``noised_log_prob``)."""
     model, x, t, _ = _known(subject)
     x = x.requires_grad_()
     (gradient,) = torch.autograd.grad(model.noised_log_prob(x, t).sum(), x)
@@ -127,7 +127,7 @@ def score_of_density(subject: Subject) -> str:
 
 @check("log-prob-of-density", "score", level="numerics")
 def log_prob_of_density(subject: Subject) -> str:
-    """Where the model knows its density, log_prob is its logarithm at t_min, to 0.1 nats a coordinate."""
+    """log_prob is the known log density at t_min, to 0.1 nats per coordinate."""
     model, x, _, _ = _known(subject)
     start = x.new_full((1,), model.process.t_min)
     x = model.process.perturb(x[:1], start, subject.normal(1, *x.shape[1:], purpose="start"))
@@ -164,7 +164,7 @@ def denoise_by_tweedie(subject: Subject) -> str:
 
 @check("bind-is-score", "score", level="contract")
 def bind_is_score(subject: Subject) -> str:
-    """What bind gives without options is the score, and an unknown option is refused."""
+    """bind without options returns the score, and refuses an unknown option."""
     model, x, t, condition = _model(subject)
     require_refusal("an unknown sampling option", ConfigError, lambda: model.bind(condition, no_such_option=1))
     with torch.no_grad():

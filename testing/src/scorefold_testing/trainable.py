@@ -68,8 +68,9 @@ def learn(model: Any, subject: Subject) -> tuple[Dataset, Progress]:
 
 @check("learned-state", level="artefact", capability="Trainable", gradients=True)
 def learned_state(subject: Subject) -> str:
-    """What ``prepare`` and ``loss`` leave behind is parameters and buffers: a training that goes on from them elsewhere
-    has the same loss."""
+    """``prepare`` and ``loss`` change only parameters and buffers: a training that continues from them elsewhere has
+    the same loss.
+    """
     model = subject.build(dtype=torch.float32)
     batch, progress = learn(model, subject)
     other = subject.build(dtype=torch.float32)

@@ -1,4 +1,4 @@
-"""What a component is used for: answers to inputs that fit it or, of a plugin's own kind, a stage of the kind."""
+"""Use of a component: answers to inputs that fit it or, for a plugin's own kind, a stage of the kind."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scorefold_testing.verb import answers_in, plan_of_component
 
 
 def use(subject: Subject, obj: Any = None) -> dict[str, Tensor]:
-    """What an object answers, by name; without one the example is built.
+    """Answers of an object, by name; without an object the example is built.
 
     Raises ``NotApplicableError`` where the kit knows no use of it.
     """

@@ -57,7 +57,7 @@ class Plan:
     seed: int
 
     def inputs_of(self, host: Host) -> dict[str, Any]:
-        """What the verb is given, built by a host."""
+        """Inputs of the verb, built by a host."""
         found: dict[str, Any] = {}
         for name, given in self.inputs.items():
             several = [_built(host, each, self.seed) for each in (given if isinstance(given, list) else [given])]
@@ -65,7 +65,7 @@ class Plan:
         return found
 
     def done(self, component: Any, inputs: Mapping[str, Any]) -> Any:
-        """What the verb makes of a component and inputs."""
+        """Outcome of the verb for a component and inputs."""
         options = None if self.model is None else resolve(self.model).model_validate(dict(self.options))
         return resolve(self.target)(component, inputs, options, StageContext("checked", seed_root=self.seed))
 
@@ -246,7 +246,7 @@ def verb_leaves_inputs(subject: Subject) -> str:
 
 @check("verb-gives", VERB, level="contract")
 def verb_gives(subject: Subject) -> str:
-    """Where ``gives`` is a kind (or empty: the component's own), the value is such a component, and else none."""
+    """The value is a component of the kind in ``gives`` (empty: the component's own), and otherwise None."""
     kind = subject.example["gives"] or _name(subject.example["stage"]).partition(":")[0]
     _, outcome = done(subject)
     value, found = outcome.value, type(outcome.value).__name__
