@@ -36,11 +36,11 @@ class Host:
     """
 
     device: str = "cpu"
-    """Where claims compute; ``scorefold reproduce --device`` gives them a host of another."""
+    """Device of claims; ``scorefold reproduce --device`` creates a host with another device."""
     precision: str = "no"
-    """What claims train with: no, bf16 or fp16."""
+    """Mixed precision of claims: no, bf16 or fp16."""
     executor: Executor | None = None
-    """What does the jobs of components that this host creates, where they ask for an ``executor``."""
+    """Executor for components of this host that take an ``executor``."""
 
     def __init__(self, discovery: Discovery) -> None:
         self.plugins = discovery.plugins
@@ -78,7 +78,7 @@ class Host:
         return self.catalogue.of_kind(kind)
 
     def verbs(self, kind: str) -> tuple[Verb, ...]:
-        """What a stage can do with components of a kind: the kind's own verbs, and those that plugins give it."""
+        """Verbs of a kind: its own verbs, and verbs that plugins add."""
         return self.catalogue.kind(kind).verbs
 
     def interface(self, kind: str) -> type:
@@ -151,7 +151,7 @@ class Host:
 
     @property
     def builder(self) -> Builder:
-        """What builds components and knows what each was made from. Importing it imports torch."""
+        """Builder of components, which knows their provenance. Importing it imports torch."""
         if self._builder is None:
             from scorefold_registry.components.building import Builder
 

@@ -1,4 +1,4 @@
-"""What is wrong with the installed plugins, and the command or the line that fixes it."""
+"""Problems of the installed plugins, and the command or line that fixes each."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Examination:
 
     @property
     def faults(self) -> int:
-        """How many things are to be fixed."""
+        """Number of faults to fix."""
         found = [finding for _, findings in self.plugins for finding in findings if finding.fault]
         return len(found) + len(self.notes)
 
@@ -52,7 +52,7 @@ class Examination:
         return self.faults == 0
 
     def as_json(self) -> dict[str, Any]:
-        """What ``plugins doctor --json`` prints."""
+        """Output of ``plugins doctor --json``."""
         return {
             "well": self.well,
             "plugins": [
@@ -80,7 +80,7 @@ class Examination:
 
 
 def examine(discovery: Discovery, catalogue: Catalogue, *, load: bool = False) -> Examination:
-    """What discovery and the catalogue have recorded of each plugin; with ``load``, after importing all its code."""
+    """Findings of discovery and the catalogue for each plugin; with ``load``, after importing all its code."""
     if load:
         _load_all(discovery, catalogue)
     plugins = tuple((record, tuple(_findings(record, discovery, catalogue))) for record in discovery.plugins)
@@ -167,7 +167,7 @@ def _unmet(record: PluginRecord, missing: Unmet, plugins: Iterable[PluginRecord]
 
 
 def _environment(record: PluginRecord) -> Iterator[Finding]:
-    """What is to be said of an environment of a plugin's own."""
+    """Findings for an environment of a plugin's own."""
     environment, here = record.environment, _torch_version()
     if not environment.description:
         return  # its cause says so

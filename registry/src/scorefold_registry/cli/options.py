@@ -1,4 +1,4 @@
-"""What commands begin with: their options, by argparse whose mistakes are Scorefold's errors, and the host."""
+"""Options of commands, with argparse's mistakes as Scorefold's errors, and their host."""
 
 from __future__ import annotations
 

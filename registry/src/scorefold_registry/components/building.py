@@ -33,13 +33,12 @@ from scorefold_registry.plugins.names import did_you_mean, sentences
 from scorefold_registry.plugins.records import Registered
 
 _TAKEN = re.compile(r"attribute '(\w+)' already exists")
-"""How torch says that a module or a parameter is called as something that its class has."""
+"""Error of torch for a module or parameter with the name of a class attribute."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where modules go, the seed that their construction starts from, and who does the jobs of what asks for an
-    ``executor``."""
+    """Device of modules, the seed of their construction, and the executor for components that take an ``executor``."""
 
     seed: int | None = None
     device: torch.device | str | None = None
@@ -54,7 +53,7 @@ class Placement:
 
 @dataclass
 class Made:
-    """What an object was made from: enough to make it again.
+    """Provenance of an object: enough to make it again.
 
     ``ports`` holds the objects plugged in, ``inline`` the names of those that were built along with it; ``saved`` is
     the folder that holds its state, once there is one.
@@ -73,7 +72,7 @@ class Made:
 
 @dataclass
 class Memory:
-    """What each living object was made from. Objects are held weakly and compared by identity."""
+    """Provenance of each living object. Objects are held weakly and compared by identity."""
 
     _made: dict[int, tuple[weakref.ref[Any], Made]] = field(default_factory=dict)
 
@@ -201,7 +200,7 @@ class Builder:
     def _port_value(
         self, registered: Registered, port: Port, value: Any, outer: Mapping[str, Any], place: Placement
     ) -> Any:
-        """What a port is plugged to, as an object that fits. Inline components take their ports from ``outer``."""
+        """Object at a port, checked to fit. Inline components take their ports from ``outer``."""
         where = f"port {port.name!r} of {registered.id}"
         if port.many:
             if not isinstance(value, (list, tuple)):
@@ -329,7 +328,7 @@ class Builder:
 
 
 def _attributes(obj: Any) -> dict[str, Any]:
-    """What a constructor has set: values that can't be called, as methods that are wrapped can, and parts."""
+    """Attributes that a constructor has set: parts and values, but no callables, such as wrapped methods."""
     values = {name: value for name, value in getattr(obj, "__dict__", {}).items() if not callable(value)}
     return {**values, **obj._modules} if isinstance(obj, nn.Module) else values
 

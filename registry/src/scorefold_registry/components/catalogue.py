@@ -1,4 +1,4 @@
-"""What the installed plugins offer, by name. Nobody wins a name silently."""
+"""Components of the installed plugins, by name. No plugin takes a name silently."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class Catalogue:
         return owners[0] if len(owners) == 1 else None
 
     def contested_verb(self, kind: str, verb: str) -> str:
-        """Why a verb that plugins add to a kind is nobody's, and the line that settles it; empty where it isn't so."""
+        """Reason why a contested verb can't be used, and the line that settles it; empty for other verbs."""
         owners = self._verbs.get((kind, verb), [])
         if len(owners) < 2:
             return ""
@@ -120,14 +120,14 @@ class Catalogue:
         return f"the verb {verb!r} of the kind {kind!r} is added by {who}; {line}"
 
     def _missing(self, reference: Reference) -> tuple[str, str]:
-        """What to add to a message and to its hint where a plugin that is not installed offers a component."""
+        """Additions to a message and its hint if a plugin that is not installed offers a component."""
         for plugin in not_installed(self.plugins):
             if plugin.offers_what(reference):
                 return f"; it comes with {plugin.distribution}, which is not installed", plugin.install
         return "", ""
 
     def _without(self) -> str:
-        """Which plugins are out of use and why, since the name that is missing may be theirs."""
+        """Plugins out of use with reasons, since a missing name may be theirs."""
         out = [f"{record.label} ({record.state}: {record.cause})" for record in self._unused]
         return f"out of use: {', '.join(out)}" if out else ""
 
@@ -280,7 +280,7 @@ class Catalogue:
         return ""
 
     def _winner(self, key: str, claimants: list[Registered]) -> Registered | None:
-        """Who has a name: its one claimant, the user's preference, or an override to which both sides agree."""
+        """Owner of a name: its only claimant, the user's preference, or an override to which both sides agree."""
         if len(claimants) == 1:
             return claimants[0]
         preferred = self._prefer.get(key)
@@ -381,7 +381,7 @@ class Catalogue:
         return [*named, *(verb for verb in listed if verb.name not in taken)]
 
     def _verb_fault(self, record: PluginRecord, given: Mapping[str, list[Verb]]) -> str:
-        """What is wrong with the verbs that a plugin gives; empty where nothing is."""
+        """Fault of the verbs of a plugin; empty without a fault."""
         for kind, verbs in given.items():
             names = [verb.name for verb in verbs]
             for name in names:
@@ -399,7 +399,7 @@ class Catalogue:
         return ""
 
     def _fault(self, record: PluginRecord) -> str | None:
-        """What is wrong with a plugin's components, given all kinds; None where nothing is."""
+        """Fault of a plugin's components, given all kinds; None without a fault."""
         seen: set[str] = set()
         verbs = [verb for kind in self.kinds.values() for verb in kind.verbs]
         verbs += [verb for other in self.plugins for verb in other.verbs]
@@ -428,7 +428,7 @@ def _capabilities(component: Component) -> list[tuple[str, str]]:
 
 
 def _asks(item: Registered, other: Registered) -> bool:
-    """Whether a component asks to replace another."""
+    """True if a component asks to replace another."""
     if item is other or item.component.overrides is None:
         return False
     asked = parse_reference(item.component.overrides)
@@ -440,5 +440,5 @@ def _asks(item: Registered, other: Registered) -> bool:
 
 
 def _yields(item: Registered, other: Registered) -> bool:
-    """Whether a component lets the other's distribution replace it."""
+    """True if a component lets the other's distribution replace it."""
     return normalise(other.distribution) in {normalise(name) for name in item.component.yields_to}

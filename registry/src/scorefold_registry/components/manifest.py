@@ -41,7 +41,7 @@ _Path = Annotated[str, AfterValidator(_relative), Field(max_length=1000)]
 
 
 class Reference(BaseModel, extra="forbid"):
-    """What a port is plugged to: the shape of data, points kept inside, or a state elsewhere or copied inside."""
+    """Content of a port: the shape of data, points kept inside, or a state elsewhere or copied inside."""
 
     spec: dict[str, Any] | None = None
     value: _Path | None = None
@@ -51,8 +51,9 @@ class Reference(BaseModel, extra="forbid"):
 
 
 class Manifest(BaseModel):
-    """What ``host.save`` writes beside a state; ``half`` where it has the parameters in less precision than they are
-    computed with, ``isolated`` where ``distribution`` is the name of an environment of the plugin's own."""
+    """Manifest that ``host.save`` writes next to a state; ``half`` if it has the parameters in less precision than they
+    are computed with, ``isolated`` where ``distribution`` is the name of an environment of the plugin's own.
+    """
 
     component: str = Field(max_length=300)
     distribution: _Distribution
@@ -67,7 +68,7 @@ class Manifest(BaseModel):
 
     @property
     def saved(self) -> str:
-        """How messages name what the state is of."""
+        """Name of the saved object in messages."""
         return f"{self.component} of {self.distribution} {self.version}"
 
     @property
@@ -126,7 +127,7 @@ def other_revision(manifest: Manifest, folder: Path, found: Registered, why: str
 
 
 def state_folder(folder: Path) -> Path:
-    """Where the state of a folder stands: there, or where its ``reference.json`` leads.
+    """Folder of the state of a folder: itself, or the target of its ``reference.json``.
 
     Raises ``ArtefactError`` for a reference to a state that is gone or changed, as ``follow`` does.
     """
@@ -137,7 +138,7 @@ def state_folder(folder: Path) -> Path:
 
 
 def has_state(folder: Path) -> bool:
-    """Whether a folder holds a state, or refers to one."""
+    """True if a folder holds a state, or refers to one."""
     return (folder / MANIFEST_FILE).is_file() or (folder / REFERENCE_FILE).is_file()
 
 

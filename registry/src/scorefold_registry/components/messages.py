@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, in plain words: pydantic's errors said as a person would say them."""
+"""Errors of pydantic about a configuration, in plain English."""
 
 from __future__ import annotations
 
@@ -244,7 +244,7 @@ def within(path: RawPath, raw: Any) -> RawPath:
 
 
 def holds(value: Any, part: str | int) -> bool:
-    """Whether ``value[part]`` is an entry of a mapping or a list."""
+    """True if ``value[part]`` is an entry of a mapping or a list."""
     if isinstance(value, (list, tuple)):
         return isinstance(part, int) and part < len(value)
     return isinstance(value, Mapping) and part in value
@@ -265,7 +265,7 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def _has_tag(model: type[BaseModel], tag: str | int) -> bool:
-    """Whether pydantic writes ``tag`` for this member of a union: its class, or the value of its discriminator."""
+    """True if pydantic writes ``tag`` for this member of a union: its class, or the value of its discriminator."""
     if model.__name__ == tag:
         return True
     return any(
@@ -275,5 +275,5 @@ def _has_tag(model: type[BaseModel], tag: str | int) -> bool:
 
 
 def allows_none(annotation: Any) -> bool:
-    """Whether a field may be null."""
+    """True if a field may be null."""
     return get_origin(annotation) in (Union, UnionType) and type(None) in get_args(annotation)

@@ -15,7 +15,7 @@ from scorefold.config import Use
 from scorefold_registry.components.messages import RawPath
 
 Anchor = Callable[[RawPath, Path], str]
-"""What is to stand in place of a path that is written at some place of a mapping."""
+"""Function that replaces a path at a place of a mapping."""
 
 
 def from_here(_: RawPath, path: Path) -> str:
@@ -44,7 +44,7 @@ def paths_in(config: Any, place: RawPath = ()) -> Iterator[tuple[RawPath, Path]]
 
 
 def anchored(config: BaseModel, raw: Any, anchor: Anchor) -> Any:
-    """What was written for a configuration, with each path replaced. A path that is a field's default is left."""
+    """Written configuration with each path replaced. A path that is a field's default is left."""
     changed = raw
     for place, path in paths_in(config):
         # Where a shorthand was written, the path stands higher up than in the configuration.

@@ -30,7 +30,7 @@ Given = Mapping[str, "PortOffer | Sequence[PortOffer | None] | None"]
 
 
 def check_inputs(catalogue: Catalogue, registered: Registered, verb: Verb | None, given: Given) -> list[Problem]:
-    """What is wrong with what a component's constructor and a verb of its kind are plugged to.
+    """Faults of the components at the ports of a constructor and of a verb of its kind.
 
     Unknown and missing ports, wrong kinds, missing capabilities, and a verb that the component can't do. Paths are from
     the mapping of inputs.
@@ -70,7 +70,7 @@ def _ports(registered: Registered, verb: Verb | None) -> dict[str, list[Port]]:
 
 
 def is_required(port: Port, provides: Sequence[str]) -> bool:
-    """Whether a component with these capabilities needs something plugged into a port."""
+    """True if a component with these capabilities needs something plugged into a port."""
     if port.when:
         return port.when in provides
     return not port.optional and port.default is None

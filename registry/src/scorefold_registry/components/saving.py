@@ -106,7 +106,7 @@ class _Writer:
         save_state(folder, {**tensors, **halved}, {**manifest, "half": True} if halved else manifest)
 
     def entry(self, root: Path, folder: Path, made: Made, port: Port, value: Any, name: str) -> dict[str, Any]:
-        """How a manifest says what a port is plugged to."""
+        """Entry of a manifest for the component at a port."""
         if isinstance(value, DataSpec) or (isinstance(value, DataSource) and not port.whole):
             spec = value if isinstance(value, DataSpec) else value.spec()
             return {"spec": _SPEC.dump_python(spec, mode="json")}
@@ -137,7 +137,7 @@ class _Writer:
         return {"state": relative(inside, folder), "digest": digest_file(inside / MANIFEST_FILE), "copy": True}
 
     def built_config(self, value: Any) -> Any:
-        """What stands in the manifest for a component that was handed to a config built already."""
+        """Entry of the manifest for a component that was put into a config already built."""
         made = self.made(value, "a component in the config")
         return replace(made.part, inputs={}).as_json(self.builder.catalogue, built=self.built_config, whole=True)
 

@@ -1,4 +1,4 @@
-"""What the states in the folder of a shared model may name: nothing outside it."""
+"""References of states in the folder of a shared model, which must stay inside it."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _files(builder: Builder, use: str, config: Mapping[str, Any]) -> list[str]:
 
 
 def _functions(value: Any) -> Iterator[str]:
-    """What is written as ``module:function`` in a configuration; names of components stand under ``use``."""
+    """Values of the form ``module:function`` in a configuration; components are named under ``use``."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             if key != "use":

@@ -26,12 +26,12 @@ def show_by_origin(obj: Any, name: str, config: BaseModel, ports: Mapping[str, A
 
 
 def _is_set(config: BaseModel, field: str) -> bool:
-    """Whether a field is not as it is by default."""
+    """True if a field is not as it is by default."""
     return bool(getattr(config, field) != type(config).model_fields[field].get_default(call_default_factory=True))
 
 
 def _part(value: Any) -> str:
-    """What is plugged into a port, by its component."""
+    """Component at a port."""
     if isinstance(value, list | tuple):
         return f"[{len(value)}]"
     origin = vars(value).get(MADE_FROM) if hasattr(value, "__dict__") else None

@@ -93,11 +93,10 @@ class EstimateFacts(BaseModel):
 
 
 class AnswerFacts(BaseModel):
-    """What a stage answers, as ``result.json`` has it.
-
-    ``reading`` says what to compare the number with. ``verdict`` takes the place of the sentence that is made of all
-    these; ``sure`` says how sure it is, where warnings don't; ``advice`` what to do next; ``caveats`` what is printed
-    in the place of the stage's warnings. A ``minor`` answer is printed only where no other stage answers.
+    """Answer of a stage in ``result.json``. ``reading`` is a reference for the number. ``verdict`` takes the place of
+    the sentence that is made of all these; ``sure`` says how sure it is, where warnings don't; ``advice`` what to do
+    next; ``caveats`` what is printed in the place of the stage's warnings. A ``minor`` answer is printed only where no
+    other stage answers.
     """
 
     quantity: str
@@ -139,7 +138,7 @@ class AllocationFacts(BaseModel):
 
 
 class SplitFacts(BaseModel):
-    """What is known of a split beside its arrays; ``condition``: whether the condition has named parts."""
+    """Facts about a split in addition to its arrays; ``condition``: whether the condition has named parts."""
 
     truth: dict[str, Any]
     condition: bool
@@ -153,7 +152,7 @@ class DataFacts(BaseModel):
     event_scale: dict[str, float | tuple[float, ...] | None]
     condition_spec: dict[str, Any] | None = None
     rows: int | list[str] | None = None
-    """How many rows the points are among, or their names."""
+    """Number of rows of the source of the points, or the names of the points."""
 
 
 class MappingFacts(BaseModel):
@@ -177,7 +176,7 @@ class _Value(BaseModel):
 
 
 def read_stage(folder: Path) -> Mapping[str, Any]:
-    """What made a stage. Raises ``ArtefactError`` where its folder does not say so, as all readers here do."""
+    """Component and settings of a stage. Like all readers here, raises ``ArtefactError`` if its folder lacks them."""
     path = folder / STAGE_FILE
     facts = read_checked(path, _StageFacts).model_dump()
     checked(facts["resolved"], _Resolved, path)
@@ -185,7 +184,7 @@ def read_stage(folder: Path) -> Mapping[str, Any]:
 
 
 def read_result(folder: Path) -> Mapping[str, Any]:
-    """What a stage reported: its metrics, and whatever else its verb gave."""
+    """Result of a stage: its metrics, and other output of its verb."""
     return read_checked(folder / RESULT_FILE, _Result).model_dump()
 
 

@@ -1,4 +1,4 @@
-"""What a stage hands on, as safetensors and JSON, and back. Loading runs no code that a file names."""
+"""Values of stages, as safetensors and JSON, and back. Loading runs no code that a file names."""
 
 from __future__ import annotations
 

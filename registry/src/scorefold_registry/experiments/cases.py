@@ -1,4 +1,4 @@
-"""What components are compared on: data sets by name, problems by their options, or a file of named cases."""
+"""Cases of a comparison: data sets by name, problems by their options, or a file of named cases."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class CaseModel(Config):
 
 @dataclass(frozen=True)
 class Case:
-    """What a component is compared on. ``data`` is an inline component, or None for a problem without data."""
+    """Case on which components are compared. ``data`` is an inline component, or None for a problem without data."""
 
     name: str
     data: Mapping[str, Any] | None = None

@@ -1,4 +1,4 @@
-"""What came out of a claim: its value for each seed, whether that is within the tolerance, and the verdict."""
+"""Result of a claim: its value for each seed, the comparison with the tolerance, and the verdict."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scorefold_registry.plugins.records import PluginRecord
 
 @dataclass(frozen=True)
 class Measurement:
-    """What came out of one claim.
+    """Measurement of one claim.
 
     ``values`` has one number for each seed, and is empty where the claim was skipped or failed; ``error`` says why it
     failed; ``kept`` is True where all of it was measured before.
@@ -36,12 +36,12 @@ class Measurement:
 
     @property
     def skipped(self) -> bool:
-        """Whether its data or weights were not at hand."""
+        """True if its data or weights were not at hand."""
         return self.error is None and not self.values
 
     @property
     def holds(self) -> bool | None:
-        """Whether the value of every seed is within the tolerance; None for a claim that was skipped."""
+        """True if the value of every seed is within the tolerance; None for a claim that was skipped."""
         if self.skipped:
             return None
         return self.error is None and all(within(self.claim, value) for value in self.values)
@@ -134,7 +134,7 @@ class NullMeasurement(Measurement):
 
 
 def expected_text(claim: Claim) -> str:
-    """What a claim expects, as a sentence ends."""
+    """Expected value of a claim, as the end of a sentence."""
     kind, bound = claim.tolerance
     if kind == "range":
         return f"{bound[0]:g} to {bound[1]:g}"
@@ -148,7 +148,7 @@ def expected_text(claim: Claim) -> str:
 
 
 def within(claim: Claim, value: float) -> bool:
-    """Whether a value is what a claim says. A value that is not a number never is.
+    """True if a value is what a claim says. A value that is not a number never is.
 
     ``abs`` and ``rel`` compare with the reference, ``min`` and ``max`` are bounds that are themselves allowed,
     ``range`` is a pair of them. Raises ``PluginError`` for a tolerance that can't be compared with.
@@ -179,6 +179,6 @@ def _bounds(claim: Claim, kind: str, bound: Any) -> tuple[float, float]:
 
 
 def holds(measurements: Sequence[Measurement]) -> bool:
-    """Whether what was asked holds: no gate fails, and of the gates, where there are any, not all were skipped."""
+    """True if what was asked holds: no gate fails, and of the gates, where there are any, not all were skipped."""
     gates = [item.holds for item in measurements if item.claim.role == "gate"]
     return False not in gates and (not gates or True in gates)

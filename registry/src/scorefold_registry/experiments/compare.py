@@ -101,7 +101,7 @@ def compare(
 
 @contextmanager
 def _new_folder(kind: str, out: Path | None) -> Iterator[tuple[Path, Path]]:
-    """Where a comparison is written, and where it stands in the end."""
+    """Temporary and final folder of a comparison."""
     if out is not None:
         refuse_others(out, ROWS)
         make_folder(out / ROWS)
@@ -208,6 +208,6 @@ def _answered(row: CaseRow, folder: Path, stages: Sequence[str]) -> CaseRow:
 
 
 def _in_a_line(error: ScorefoldError) -> str:
-    """Why a row has no number, in a line."""
+    """Reason why a row has no number, in a line."""
     hint = "" if isinstance(error, PluginError) or not error.hint else f" ({error.hint})"
     return printable(" ".join(f"{error.message}{hint}".split()))

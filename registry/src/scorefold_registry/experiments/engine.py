@@ -28,7 +28,7 @@ RowT = TypeVar("RowT", bound=Any)
 
 @dataclass(frozen=True)
 class Answer(Generic[ValueT]):
-    """What one run of a task gave, or the error that it ended with. ``kept`` says that it was measured before."""
+    """Result of one run of a task, or its error. ``kept`` marks a stored result."""
 
     value: ValueT | None = None
     error: ScorefoldError | None = None
@@ -45,7 +45,7 @@ def as_ours(error: BaseException) -> ScorefoldError:
 def attempt(
     run: Callable[[], ValueT | None], reason: Callable[[BaseException], ScorefoldError] = as_ours
 ) -> Answer[ValueT]:
-    """What a function gives, or the reason of the error that it ends with, whatever a plugin raises; Ctrl-C passes."""
+    """Call a function and return its result, or the reason of its error; Ctrl-C passes."""
     from scorefold_registry.run.os_process import cpu_seconds
 
     began, before = time.monotonic(), cpu_seconds()
@@ -65,14 +65,14 @@ def attempt(
 
 
 class Experiment(ABC, Generic[TaskT, ValueT, RowT]):
-    """What is run many times: ``tasks``, each with every one of ``seeds`` (one for tasks that have their own)."""
+    """Experiment of many runs: ``tasks``, each with every one of ``seeds`` (one for tasks that have their own)."""
 
     tasks: Sequence[TaskT]
     seeds: Sequence[int] = (0,)
 
     @abstractmethod
     def label(self, task: TaskT) -> str:
-        """What a person sees while the task is run."""
+        """Label of a task while it runs."""
 
     @abstractmethod
     def run(self, task: TaskT, seed: int, shown: Silent | None) -> ValueT | None:
@@ -88,7 +88,7 @@ class Experiment(ABC, Generic[TaskT, ValueT, RowT]):
         return str(row)
 
     def reason(self, task: TaskT, error: BaseException) -> ScorefoldError:
-        """Why a run of a task gives no value, with a message in one line."""
+        """Reason why a run of a task has no value, with a message in one line."""
         return as_ours(error)
 
     def kept_in(self, task: TaskT, seed: int) -> Path | None:

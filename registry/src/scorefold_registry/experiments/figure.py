@@ -97,7 +97,7 @@ def draw_sweep(result: SweepResult) -> dict[str, Figure]:
 
 
 def _count(result: SweepResult, field: str) -> int:
-    """How many values a field takes."""
+    """Number of values of a field."""
     return len({json_text(row.values[field]) for row in result.rows})
 
 
@@ -132,12 +132,12 @@ def _field(axes: Axes, result: SweepResult, label: str, field: str) -> None:
 
 
 def _is_wide(values: Sequence[float]) -> bool:
-    """Whether values need a logarithmic axis."""
+    """True if values need a logarithmic axis."""
     return min(values) > 0 and max(values) > _LOG_RANGE * min(values)
 
 
 def _places(axes: Axes, values: Sequence[Any]) -> Callable[[Any], float]:
-    """Where a value stands on the x axis: a number at itself, anything else at its turn."""
+    """Position of a value on the x axis: the number itself, or its index."""
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         if _is_wide(values):
             axes.set_xscale("log")

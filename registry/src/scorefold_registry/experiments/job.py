@@ -31,7 +31,7 @@ class PrunedError(ScorefoldError):
 
 @dataclass(frozen=True)
 class PointJob:
-    """What a worker needs to run a point: everything is said, nothing is looked up where it happens to run.
+    """Job of a worker that runs a point. It is complete, so that a worker reads no local settings.
 
     ``file`` is a copy of the run file, which stands in ``folder``; ``here`` is the folder that other relative paths
     start from, ``record`` the file that the record goes to, ``plugins`` those that are in use (``distribution/name``)
@@ -55,8 +55,9 @@ class PointJob:
 
 @dataclass(frozen=True)
 class PointRecord:
-    """What came out of a point: the run's folder, or None, its stages (as ``scorefold run --json`` lists them), and the
-    error that it ended with (as ``--json`` gives errors), or None."""
+    """Record of a point: the run's folder, or None, its stages (as ``scorefold run --json`` lists them), and the error
+    that it ended with (as ``--json`` gives errors), or None.
+    """
 
     number: int
     run: str | None
@@ -97,7 +98,7 @@ def run_job(
 
 
 def write_record(job: PointJob, answer: Answer[dict[str, Any]]) -> PointRecord:
-    """What came out of a point, also written to the job's file. The run's folder may hold the traceback of an error."""
+    """Record of a point, also written to the job's file. The run's folder may hold the traceback of an error."""
     ran = answer.value or {"run": _newest(job), "stages": []}
     error = None if answer.error is None else answer.error.as_json()
     made = PointRecord(job.number, ran["run"], ran["stages"], error, round(answer.seconds, 3))
@@ -106,7 +107,7 @@ def write_record(job: PointJob, answer: Answer[dict[str, Any]]) -> PointRecord:
 
 
 def recorded(job: PointJob) -> PointRecord | None:
-    """What came out of a point, from the job's file; None while there is none."""
+    """Record of a point from the job's file; None before there is one."""
     file = Path(job.record)
     return PointRecord(**read_json(file)) if file.exists() else None
 

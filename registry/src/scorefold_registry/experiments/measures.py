@@ -1,4 +1,4 @@
-"""What a run measured, as numbers: the metrics of its stages by name, and the answer of a verb."""
+"""Numbers that a run measured: the metrics of its stages by name, and the answer of a verb."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Measure:
 
     @property
     def label(self) -> str:
-        """As a person gives it, ``STAGE.METRIC``."""
+        """Name of the measure in options, ``STAGE.METRIC``."""
         return self.stage if self.metric is None else f"{self.stage}.{self.metric}"
 
 
@@ -55,7 +55,8 @@ def parse_measures(texts: Sequence[str], stages: Sequence[str]) -> tuple[Measure
 def choose_measures(
     plan: Plan, asked: Sequence[str], best: str | None
 ) -> tuple[tuple[Measure, ...], tuple[str, Measure] | None]:
-    """What is measured of a run, or of each stage that no other uses the first metric; and the goal with its measure.
+    """Measures of a run, by default the first metric of each stage that no other stage uses; and the goal with its
+    measure.
 
     Raises ``ConfigError`` for a stage that is not there, and a goal that is none.
     """
@@ -133,7 +134,7 @@ _Number = Annotated[float, BeforeValidator(_number)]
 
 
 class _Answer(BaseModel):
-    """What a verb answers, in the results that it leaves."""
+    """Answer of a verb, in its results."""
 
     quantity: str
     value: _Number | None
@@ -144,8 +145,8 @@ class _Answer(BaseModel):
 
 
 def answer_of(verb: str, answer: Any, truth: float | None) -> dict[str, Any] | None:
-    """What a verb answered: ``quantity``, ``value``, ``interval``, ``truth``, the ``difference`` from it, ``headline``,
-    and the values of ``baselines`` by name.
+    """Answer of a verb: ``quantity``, ``value``, ``interval``, ``truth``, the ``difference`` from it, ``headline``, and
+    the values of ``baselines`` by name.
 
     ``truth`` is what the answer should be, where it is not for the verb to say. Each is None where it is not known, the
     whole where the verb gave nothing. Raises ``DataError`` for what is no answer.

@@ -1,4 +1,4 @@
-"""What many runs leave on disk: JSON, CSV, figures, and a page that opens from disk and needs no network."""
+"""Output files of many runs: JSON, CSV, figures, and a page that needs no network."""
 
 from __future__ import annotations
 

@@ -165,8 +165,9 @@ def _values(text: str, given: str) -> tuple[Any, ...]:
 
 
 def _distribution(text: str, name: str, given: str) -> tuple[Callable[[float], Any], tuple[Any, ...]]:
-    """How a value is drawn, and from what. Raises ``ConfigError`` for a distribution that is not known, or whose bounds
-    make none."""
+    """Distribution of a value, with its bounds. Raises ``ConfigError`` for a distribution that is not known, or whose
+    bounds make none.
+    """
     maker = _DISTRIBUTIONS.get(name)
     if maker is None:
         known = f"distributions: {', '.join(f'{known}{form}' for known, (form, _) in _DISTRIBUTIONS.items())}"

@@ -1,4 +1,4 @@
-"""What a person sees while many runs go on: a bar on a terminal, a line for each elsewhere, or nothing."""
+"""Progress of many runs: a bar on a terminal, a line per run elsewhere, or nothing."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class BarWatch(Watch):
 
 
 class _Described(Silent):
-    """How far a stage is, in a bar's description."""
+    """Progress of a stage, in a bar's description."""
 
     def __init__(self, bar: Progress, task: TaskID, label: str) -> None:
         self._bar, self._task, self._label = bar, task, label

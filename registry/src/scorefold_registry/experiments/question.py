@@ -1,4 +1,4 @@
-"""What is to be compared: components and what is chosen for all rows, checked before anything runs."""
+"""Request of a comparison: components and the choices for all rows, checked before anything runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from scorefold_registry.runfile.reader import near
 def find_components(
     catalogue: Catalogue, kind: str, only: Sequence[str], skip: Sequence[str]
 ) -> tuple[Comparison, list[Registered]]:
-    """How a kind or capability is compared, and its components: those in ``only`` or all, without those in ``skip``.
+    """Comparison of a kind or capability, and its components: those in ``only`` or all, without those in ``skip``.
 
     ``only`` and ``skip`` are names, each one or several separated by commas. Raises ``ConfigError`` with near misses
     for what does not exist or is not compared.
@@ -88,7 +88,7 @@ def choose(
     plugged: Mapping[str, Any],
     fields: Mapping[str, Any],
 ) -> Choices:
-    """What is chosen for all rows: components for ports, and values for ``component.field``.
+    """Choices for all rows: components for ports, and values for ``component.field``.
 
     Raises ``ConfigError`` and ``PluginError`` for what does not exist or does not fit, with near misses, and for a case
     that the compared verb of a component can't be put on.
@@ -113,7 +113,7 @@ def _model(target: str | None) -> type[Config] | None:
 
 
 def _plugged(catalogue: Catalogue, components: Sequence[Registered], given: Mapping[str, Any]) -> dict[str, Any]:
-    """What was chosen for ports, checked against the ports that the components have."""
+    """Choices for ports, checked against the ports of the components."""
     ports = {port.name: port for item in components for port in item.component.requires if "data" not in port.kinds}
     for name, value in given.items():
         if name not in ports:

@@ -177,7 +177,7 @@ def _value(host: Host, record: PluginRecord, claim: Claim, profile: str, seed: i
 
 
 def _key(host: Host, record: PluginRecord, claim: Claim, profile: str, seed: int) -> str:
-    """What a value depends on: the claim, the seed, and the code of core and of every plugin, since it may use any."""
+    """Key of a value: the claim, the seed, and the code of core and of every plugin, since it may use any."""
     records = [item for item in host.plugins if item.components or item.claims or item.verbs]
     packages = packages_of([f"{item.package}:" for item in records], [item.distribution for item in records])
     place = [host.device.partition(":")[0], host.precision]

@@ -25,7 +25,7 @@ class NotOnThisCaseError(ConfigError):
 
 @dataclass(frozen=True)
 class Choices:
-    """What a person chose for all rows: ports by name, and fields of components by ``kind:name``."""
+    """Choices for all rows: ports by name, and fields of components by ``kind:name``."""
 
     plugged: Mapping[str, Any] = field(default_factory=dict)
     fields: Mapping[str, Sequence[tuple[tuple[str, ...], Any]]] = field(default_factory=dict)
@@ -68,7 +68,7 @@ def as_inline(value: Any) -> dict[str, Any] | None:
 
 
 def own_config(catalogue: Catalogue, registered: Registered) -> Mapping[str, Any]:
-    """What a component is compared with: its defaults or, where fields have none, its first declared example."""
+    """Configuration of a compared component: its defaults or, if fields have none, its first declared example."""
     if check_config(catalogue, registered, {})[0] is not None:
         return {}
     return _example(registered).get("config") or {}
@@ -88,8 +88,9 @@ def put(config: Mapping[str, Any], path: Sequence[str], value: Any) -> dict[str,
 
 
 def _has_distribution(catalogue: Catalogue, data: Mapping[str, Any]) -> bool:
-    """Whether the points of inline data follow a distribution that they know; a set made of others, where all of these
-    do."""
+    """True if the points of inline data follow a distribution that they know; a set made of others, where all of these
+    do.
+    """
     from scorefold.interfaces.capabilities import KnowsDistribution
 
     found = catalogue.resolve(data["use"])
@@ -207,7 +208,7 @@ class _Stages:
         return [part] if port.many else part
 
     def _part(self, value: Any, outer: Mapping[str, Any], chosen: bool) -> Any:
-        """What is plugged in, on this case: the name of its stage, or inline where its kind has no verb to make it."""
+        """Component at a port, for this case: the name of its stage, or inline if its kind has no verb to make it."""
         if value == "data":
             return self._data()
         value = outer.get(value, value) if isinstance(value, str) else value

@@ -70,7 +70,7 @@ class ComparisonResult:
 
     @property
     def complete(self) -> bool:
-        """Whether every row was measured that could be put on its case, and at least one was."""
+        """True if every row was measured that could be put on its case, and at least one was."""
         measured = [row for row in self.rows if not row.skipped]
         return bool(measured) and all(row.error is None for row in measured)
 
@@ -98,7 +98,7 @@ class PointRow:
 
     @property
     def pruned(self) -> bool:
-        """Whether its training was ended early, which is no failure."""
+        """True if its training was ended early, which is no failure."""
         return self.error is not None and self.error["code"] == PrunedError.code
 
     @property
@@ -161,12 +161,12 @@ class SweepResult:
 
     @property
     def failed(self) -> int:
-        """How many points failed."""
+        """Number of failed points."""
         return sum(row.error is not None and not row.pruned for row in self.rows)
 
     @property
     def seeds(self) -> bool:
-        """Whether the seed was among what was swept."""
+        """True if the seed was among what was swept."""
         return SEED in self.fields
 
     def as_json(self) -> dict[str, Any]:
@@ -193,7 +193,7 @@ def component_names(rows: Sequence[CaseRow]) -> dict[str, str]:
 
 
 def is_finite(value: float | None) -> TypeGuard[float]:
-    """Whether there is a number, and a finite one."""
+    """True if there is a number, and a finite one."""
     return value is not None and math.isfinite(value)
 
 
@@ -264,7 +264,7 @@ def with_regrets(rows: Sequence[CaseRow], comparison: Comparison) -> list[CaseRo
 
 
 def shortfall(row: CaseRow, comparison: Comparison) -> float | None:
-    """How far from what counts as best a row is, the truth or the best of its case; None where that is not known."""
+    """Distance of a row from the best value, the truth or the best of its case; None if unknown."""
     if comparison.best != "truth":
         return row.regret
     return None if row.difference is None else abs(row.difference)

@@ -60,7 +60,9 @@ class Pruning:
         self._stage, self._report, self._folder = stage, report, folder / LOSSES
 
     def run(self, host: Host, job: PointJob) -> dict[str, Any]:
-        """What ``scorefold run --json`` prints of a point. Raises ``PrunedError``, and what the run does."""
+        """Run a point and return the output of ``scorefold run --json``. Raises ``PrunedError``, and the errors of the
+        run.
+        """
         file = self._folder / f"{job.number}.json"
         kept = read_json(file) if file.exists() else {}
         if kept.get("swept") == list(job.swept):
@@ -94,7 +96,7 @@ def check_pruned(stage: str, plan: Plan, rows: int) -> None:
 
 
 _TRIES = 50
-"""How often the sampler is asked again where it names what was tried, before the space counts as exhausted."""
+"""Attempts to get a new setting from the sampler before the space counts as exhausted."""
 
 
 class Search:
@@ -158,7 +160,7 @@ class Search:
 
     @property
     def rows(self) -> int:
-        """How many points a trial has."""
+        """Number of points of a trial."""
         return len(self._rows)
 
     def report(self, step: int, loss: float) -> bool:
@@ -169,7 +171,7 @@ class Search:
         return bool(trial.should_prune())
 
     def answer(self, value: float | None, *, pruned: bool = False) -> None:
-        """What the next point gave; None where it failed, or was given up."""
+        """Result of the next point; None if it failed or was given up."""
         from optuna.trial import TrialState
 
         if pruned:
@@ -256,7 +258,7 @@ class Asked(Sequence[PointJob]):
         return self._jobs[place]
 
     def answer(self, record: PointRecord) -> None:
-        """What a point gave, for the points to come."""
+        """Record the result of a point for later points."""
         hit = metric_of(self._measure, record.stages)
         value = None if record.error is not None or hit is None else hit[1]
         self._search.answer(value, pruned=record.error is not None and record.error["code"] == PrunedError.code)

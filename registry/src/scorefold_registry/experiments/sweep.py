@@ -207,8 +207,9 @@ class _Sweep(Experiment[PointJob, dict[str, Any], PointRecord]):
 def _job_maker(
     host: Host, source: Path, first: Plan, folder: Path, cache: Path, sets: tuple[str, ...], seed: int | None
 ) -> Callable[[Point, Plan | None], PointJob]:
-    """What makes the job of a point, which leaves its record in a folder that is emptied of those before. A point
-    without a plan of its own has the threads of the first."""
+    """Maker of the job of a point, whose record goes into a folder without earlier records. A point without a plan of
+    its own has the threads of the first.
+    """
     import torch
 
     records = folder / POINTS

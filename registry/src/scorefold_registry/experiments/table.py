@@ -36,7 +36,7 @@ MISSING = "–"
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in a table, and in smaller letters ``below`` it. ``reason`` is why there is no value."""
+    """Cell of a table, with smaller text ``below`` it. ``reason`` explains a missing value."""
 
     text: str
     below: str = ""
@@ -114,7 +114,7 @@ def compared_line(row: CaseRow) -> str:
 
 
 def _costs(rows: Sequence[CaseRow], comparison: Comparison) -> dict[str, str]:
-    """What a component's rows missed and cost, by the heads of the columns; empty where it is not known."""
+    """Error and cost of a component's rows, by column; empty if unknown."""
 
     def total(name: str, form: str) -> str:
         found = [getattr(row, name) for row in rows if getattr(row, name) is not None]
@@ -219,7 +219,7 @@ def _drawn(table: Table, columns: Sequence[int], break_: str) -> rich.table.Tabl
 
 
 def compared_reasons(rows: Sequence[CaseRow]) -> list[str]:
-    """Why rows have no value: a line for each reason, with where it holds, component by component."""
+    """Reasons why rows have no value: a line per reason, with its cases, by component."""
     components = list(dict.fromkeys(row.component for row in rows))
     empty = sorted((row for row in rows if row.value is None), key=lambda row: components.index(row.component))
     found = _by_reason((without_value(row), f"{row.component} on {row.case}") for row in empty)
@@ -227,12 +227,12 @@ def compared_reasons(rows: Sequence[CaseRow]) -> list[str]:
 
 
 def without_value(row: CaseRow) -> str:
-    """Why a row has no value."""
+    """Reason why a row has no value."""
     return row.error or row.headline or f"{row.component} gives no {row.quantity}"
 
 
 def failures(result: SweepResult) -> list[str]:
-    """What went wrong, each with the points that it went wrong at."""
+    """Failures, each with its points."""
     failed = ((row.failure, str(row.number)) for row in result.rows if row.error is not None)
     return [f"point{'' if len(at) == 1 else 's'} {', '.join(at)}: {failure}" for failure, at in _by_reason(failed)]
 
@@ -246,7 +246,7 @@ def _by_reason(found: Iterable[tuple[str, str]]) -> Iterable[tuple[str, list[str
 
 
 def summary(result: SweepResult) -> str:
-    """How many points there were, how many failed and how many were ended early."""
+    """Numbers of all points, of failed points and of points that were ended early."""
     count, pruned = len(result.rows), sum(row.pruned for row in result.rows)
     failed = f", {result.failed} failed" if result.failed else ""
     ended = f", {pruned} ended early" if pruned else ""

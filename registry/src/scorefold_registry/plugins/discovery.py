@@ -148,7 +148,7 @@ _SLOW_TEXT = "which delays every command"
 
 @dataclass
 class Discovery:
-    """What was found: plugins in the order (distribution, name), pluggy's manager, and notes for a person.
+    """Discovered plugins in the order (distribution, name), pluggy's manager, and notes for a person.
 
     Those under development follow in the order in which they are named. The manager calls hooks in that order too, but
     for ``tryfirst`` and ``trylast``.
@@ -320,7 +320,7 @@ def _import(record: PluginRecord) -> None:
 
 
 def _speaks_our_api(record: PluginRecord) -> bool:
-    """Whether the plugin was written for this contract: the same major version, and no later minor one."""
+    """True if the plugin was written for this contract: the same major version, and no later minor one."""
     stated = getattr(record.module, "__plugin_api__", None)
     if stated is None and not isinstance(record.module, ModuleType):
         what = f"its entry point names {record.value}, which is a {type(record.module).__name__}; expected a module"
@@ -346,7 +346,7 @@ def _speaks_our_api(record: PluginRecord) -> bool:
 
 
 def _is_no_twin(record: PluginRecord, records: Sequence[PluginRecord]) -> bool:
-    """Whether no plugin before it has the same module."""
+    """True if no plugin before it has the same module."""
     twin = next(other for other in records if other.module is record.module)
     if twin is not record:
         record.fail("broken", f"its module {record.value} is the {twin.label} already", record.file)
@@ -372,7 +372,7 @@ def _refuse_foreign(records: Sequence[PluginRecord]) -> None:
 
 
 def _brings(record: PluginRecord) -> bool:
-    """Whether the module of a plugin is a file of its distribution, or lies in the folder that is linked for it."""
+    """True if the module of a plugin is a file of its distribution, or lies in the folder that is linked for it."""
     from urllib.parse import urlsplit
     from urllib.request import url2pathname
 

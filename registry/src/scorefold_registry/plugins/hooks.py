@@ -20,7 +20,7 @@ from scorefold_registry.plugins.names import did_you_mean, near_misses
 from scorefold_registry.plugins.records import Command, PluginRecord
 
 MOST = 10_000
-"""How many declarations one hook may offer: more is a generator that does not end."""
+"""Maximum of declarations per hook, to stop a generator that does not end."""
 
 HOOKS = tuple(name for name in vars(hookspecs) if name.startswith("scorefold_"))
 REGISTRATION = HOOKS[:8]
@@ -131,7 +131,7 @@ def _register_command(record: PluginRecord) -> Callable[[str, str, str], None]:
 
 
 def _offers(hooks: _Implementations, hook: str, expected: type) -> list[Any]:
-    """What a registration hook offers. Raises ``HookError`` for anything but declarations of the expected type."""
+    """Declarations of a registration hook. Raises ``HookError`` for anything but declarations of the expected type."""
     if hook not in hooks:
         return []
     function = hooks[hook][0]

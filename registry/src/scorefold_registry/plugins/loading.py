@@ -55,7 +55,7 @@ def load_settings(record: PluginRecord, target: str) -> Any:
 
 
 def load_named(record: PluginRecord, what: str, target: str) -> Any:
-    """What ``module:Name`` names. Raises ``PluginError`` as ``load_target`` does; ``what`` is it that needs it."""
+    """Object with the name ``module:Name``, needed by ``what``. Raises ``PluginError`` as ``load_target`` does."""
     if record.environment is not None:
         raise PluginError(
             f"{what} can't be imported here: {record.label} has an environment of its own",
@@ -92,7 +92,7 @@ def describe(error: BaseException) -> str:
 
 
 def raised_by(error: BaseException, packages: Container[str]) -> bool:
-    """Whether code of one of these packages raised an error by ``raise``, as no Ctrl-C does.
+    """True if code of one of these packages raised an error by ``raise``, as no Ctrl-C does.
 
     What it raises in answer to Ctrl-C, or in its handler of the signal, is still the user's.
     """
@@ -148,7 +148,7 @@ def fix(error: BaseException, record: PluginRecord) -> str:
 
 
 def _is_there(package: str) -> bool:
-    """Whether a top-level package can be found at all, so that only a part of it is missing."""
+    """True if a top-level package can be found at all, so that only a part of it is missing."""
     try:
         return find_spec(package) is not None
     except (ImportError, ValueError):

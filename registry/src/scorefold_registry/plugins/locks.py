@@ -43,7 +43,7 @@ def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[No
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process holds this lock file."""
+    """True if a process holds this lock file."""
     if not path.is_file():
         return False
     lock = FileLock(path)

@@ -1,4 +1,4 @@
-"""What is known of each plugin and of each component it registered: failures are data until someone asks."""
+"""Records of each plugin and each of its components. Failures are data until they are used."""
 
 from __future__ import annotations
 
@@ -72,12 +72,12 @@ class PluginRecord:
 
     @cached_property
     def claims(self) -> list[Claim]:
-        """What it says anyone can measure again, asked for when it is wanted, as it may be in a table to read."""
+        """Claims of the plugin, loaded at the first use, as they may be in a table to read."""
         return self.ask_claims()
 
     @property
     def label(self) -> str:
-        """How messages name it: plugin, distribution and version."""
+        """Name in messages: plugin, distribution and version."""
         if self.brought_by:
             return f"plugin {self.name!r} of {self.brought_by} {self.version} in the environment {self.distribution!r}"
         return f"plugin {self.name!r} of {self.distribution} {self.version}"
@@ -99,12 +99,12 @@ class PluginRecord:
 
     @property
     def local(self) -> bool:
-        """Whether no distribution brought it."""
+        """True if no distribution brought it."""
         return self.distribution == LOCAL
 
     @property
     def remedy(self) -> str:
-        """What always helps: another version of it, or doing without it."""
+        """Fix that always helps: another version, or switching the plugin off."""
         if self.distribution == "unknown":
             return f"pip install --force-reinstall the distribution of {self.value}"
         if self.environment is not None:

@@ -1,4 +1,6 @@
-"""What a plugin's distribution requires against what is installed, read from its metadata: none of its code runs."""
+"""Requirements of a plugin's distribution, compared with the installed versions. They are read from its metadata,
+without running its code.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
 OURS = ("scorefold-core", "scorefold-toolkit")
-"""What a plugin is written against: of another version it may not even be imported."""
+"""Packages that a plugin is written for: with another version it may not even be imported."""
 
 _NAME = re.compile(r"\s*([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(.*)", re.S)
 
@@ -40,7 +42,7 @@ def versions_of_ours() -> dict[str, str]:
 
 
 def unmet_contract(distribution: str, requires: Iterable[str], ours: Mapping[str, str]) -> Unmet | None:
-    """What a distribution requires of Scorefold's core or toolkit and does not get; None where it fits.
+    """Unmet requirement of a distribution on Scorefold's core or toolkit; None if both fit.
 
     ``ours`` are ``versions_of_ours``. Costs nothing where no version is required, or just the one that is installed:
     ``packaging`` is imported for others.
@@ -53,7 +55,7 @@ def unmet_contract(distribution: str, requires: Iterable[str], ours: Mapping[str
 
 
 def _names(rest: str, version: str | None) -> bool:
-    """Whether a requirement such as ``~=1.2`` names this very version, as those among our own do."""
+    """True if a requirement such as ``~=1.2`` names this very version, as those among our own do."""
     named = re.fullmatch(r"(?:~=|>=|==)\s*([\d.]+)", rest)
     return named is not None and named[1] == version
 
@@ -127,7 +129,7 @@ def contradicting(wanted: str, requires: Iterable[str]) -> str | None:
 
 
 def _too_new(requirement: Requirement, installed: str) -> bool:
-    """Whether what is installed is later than all that is asked for, so that the plugin is what has to move."""
+    """True if what is installed is later than all that is asked for, so that the plugin is what has to move."""
     from packaging.version import Version
 
     have = Version(installed)

@@ -15,7 +15,7 @@ from scorefold_registry.plugins.records import PluginRecord
 FILE_NAME = "scorefold.toml"
 VARIABLE = "SCOREFOLD_PLUGINS"
 _WORDS = ("plugins", "prefer", "develop", "runs", "cache", "claims", "sweeps", "environments")
-"""What Scorefold reads in it; those from ``runs`` to ``sweeps`` say where runs and what is kept of them go."""
+"""Fields of the file; ``runs`` to ``sweeps`` are folders of runs and stored results."""
 
 OPTION = "--plugins"
 OPTION_VARIABLE = "SCOREFOLD_PLUGINS_OPTION"
@@ -37,7 +37,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class PluginList:
-    """Which plugins may be used: only ``allow`` where that is set, never ``deny``. ``source`` says who said so.
+    """Plugins that may be used: only ``allow`` if it is set, never ``deny``. ``source`` names the origin of the list.
 
     An entry names a plugin, its distribution, or ``distribution/plugin``.
     """
@@ -126,7 +126,7 @@ def plugin_list(entries: tuple[str, ...] | list[str], source: str) -> PluginList
 
 
 def environment_list() -> PluginList | None:
-    """What ``SCOREFOLD_PLUGINS`` says, or the option that was put there; None where it is not set."""
+    """Value of ``SCOREFOLD_PLUGINS``, or of the option in its place; None if neither is set."""
     text = os.environ.get(VARIABLE, "").strip()
     if not text:
         return None
@@ -181,7 +181,7 @@ def _unknown_entries(listed: PluginList, records: Sequence[PluginRecord]) -> lis
 
 
 def _remedy(entry: str, records: Sequence[PluginRecord]) -> str:
-    """How to install the plugin of an entry; names near it, or all, where it is none of ours."""
+    """Command that installs the plugin of an entry; for unknown plugins similar names, or all names."""
     install = [plugin.install for plugin in not_installed(records) if entry in (plugin.name, plugin.distribution)]
     if install:
         return install[-1]

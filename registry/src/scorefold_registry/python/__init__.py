@@ -1,4 +1,4 @@
-"""What run files do, from Python and from notebooks; users find these functions in ``scorefold``.
+"""Stages of run files as functions, for Python and notebooks; users find them in ``scorefold``.
 
 Each function does one stage and gives it back as a ``Stage``. The stages that it needs are its arguments, and part of
 the run file that it writes and runs: checks, seeds, reuse and figures are those of ``scorefold run``, and so are the

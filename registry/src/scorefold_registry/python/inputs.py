@@ -1,4 +1,4 @@
-"""What stages are given: arrays and tables are written, objects saved, and named as a run file names them."""
+"""Inputs of stages: arrays and tables are written to files, and objects are saved, so that a run file can name them."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def source_of(x: Any, condition: Any, label: Any, folder: Path, *, indexed: bool
 
 
 def _row_name(index: Any) -> str:
-    """What an index of a table calls a row, marked as text where it is a number."""
+    """Name of a row in the index of a table, marked as text if it is a number."""
     return " ".join(map(str, index)) if isinstance(index, tuple) else str(index)
 
 

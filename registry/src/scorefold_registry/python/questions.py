@@ -88,7 +88,7 @@ def audit(
     progress: bool = True,
     **options: Any,
 ) -> Stage:
-    """Whether a model copies its training data, and how good it is, as ``scorefold audit`` answers.
+    """Audit a model for copies of its training data, and measure its quality, like ``scorefold audit``.
 
     ``model`` is a stage that gives a model or samples, or samples themselves (N, *E): an array, a table, a path.
     ``train`` and ``held_out`` are the data that it was and was not trained on, in any of these forms; ``train`` is by
@@ -193,7 +193,7 @@ def _refuse(function: str, given: Mapping[str, Any], /, **hints: str) -> None:
 
 
 def _is_state(x: Any) -> bool:
-    """Whether it is the folder of an earlier stage."""
+    """True if it is the folder of an earlier stage."""
     return isinstance(x, str | Path) and Path(x).is_dir() and has_state(Path(x))
 
 

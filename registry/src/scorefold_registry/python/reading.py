@@ -1,4 +1,4 @@
-"""How data are best read: which columns are coordinates, in which units, at which size, and why."""
+"""Choices for reading data: columns that are coordinates, their units, the size of images, and reasons."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FEWEST_POINTS = 50
 """Points below which no file is written: the splits would hold a handful."""
 
 UNEVEN = 10.0
-"""How far the spreads of columns may differ that have one unit."""
+"""Largest ratio of the spreads of columns with one unit."""
 
 _MOST_CLASSES = 20
 _LOOKED_AT = 64
@@ -41,7 +41,7 @@ class Reading:
 
     @property
     def images(self) -> bool:
-        """Whether a point has several axes."""
+        """True if a point has several axes."""
         return len(self.event_shape) > 1
 
     @property
@@ -51,8 +51,8 @@ class Reading:
 
 
 def read_data(host: Host, given: str, fields: Mapping[str, Any], side: int, fewest: int = FEWEST_POINTS) -> Reading:
-    """How a file, a folder of images or a component is read; ``fields`` are settled, ``side`` is the largest height and
-    width of an image in pixels, and ``fewest`` points are expected.
+    """Choices for reading a file, a folder of images or a component; ``fields`` are fixed, ``side`` is the largest
+    height and width of an image in pixels, and ``fewest`` points are expected.
 
     Raises ``DataError`` and ``ConfigError``, with what fixes it, for data that nothing can be written for.
     """
@@ -76,7 +76,7 @@ def read_data(host: Host, given: str, fields: Mapping[str, Any], side: int, fewe
 
 
 def as_points(host: Host, path: Path, fields: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Which columns and rows of a table are points, and in which units, where ``fields`` don't settle it, and why.
+    """Choices of the columns, rows and units of a table that ``fields`` leave open, with reasons.
 
     Nothing for a table that can't be read: the run says what is wrong, and where. Raises ``DataError`` where the answer
     depends on the units and the data don't say which are right.
@@ -231,7 +231,7 @@ def _scale(seen: DataSummary, path: Path) -> tuple[str, str]:
 
 
 def uneven(seen: DataSummary) -> float:
-    """How many times the least spread of a column the greatest is, codes and numbers of rows left out."""
+    """Ratio of the largest to the smallest spread of a column, without codes and row numbers."""
     measured = [one for one in seen.columns if one.use == "coordinate" and not (is_code(one) or is_identifier(one))]
     spreads = sorted(one.spread for one in measured if one.spread)
     return spreads[-1] / spreads[0] if spreads else 1.0

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Setting:
-    """What all stages of one run share: the host, the root seed, the ``runtime`` of the run file, and the ``folder``
-    with runs, cache and data."""
+    """Common setting of all stages of a run: the host, the root seed, the ``runtime`` of the run file, and the
+    ``folder`` with runs, cache and data.
+    """
 
     host: Host
     folder: Path
@@ -78,12 +79,12 @@ class Stage:
 
     @property
     def folder(self) -> Path:
-        """Where its result, arrays and figures stand."""
+        """Folder with its result, arrays and figures."""
         return self.run.folder / self.name
 
     @property
     def result(self) -> Mapping[str, Any]:
-        """What ``result.json`` holds: metrics, the answer, warnings."""
+        """Content of ``result.json``: metrics, the answer, warnings."""
         return read_result(self.folder)
 
     @property
@@ -99,7 +100,7 @@ class Stage:
 
     @property
     def answer(self) -> Answer:
-        """What it answers: the verdict, how sure it is, its caveats and what to do next."""
+        """Answer of the stage: the verdict, its certainty, its caveats and the next step."""
         return answers(self.run.folder, self._facts())[0]
 
     @property
@@ -141,7 +142,7 @@ class Stage:
         return "\n".join([f"stage {self.name!r}: {self._component}", *(f"  {line}" for line in lines)])
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: the answer, the metrics and the figures."""
+        """HTML for a notebook: the answer, the metrics and the figures."""
         if not self.folder.is_dir():
             return f"<pre>{escape(repr(self))}</pre>"
         rows = "".join(

@@ -300,7 +300,7 @@ def interpolate(model: str | Stage, data: Any, **given: Any) -> Stage:
 
 
 def estimate(estimator: str | Stage, data: Any, **given: Any) -> Stage:
-    """What an estimator says of data, such as their intrinsic dimension; ``score=`` where it reads one."""
+    """Estimate a property of data, such as their intrinsic dimension; ``score=`` for estimators that use a score."""
     return do("estimate", estimator, data, **given)
 
 
@@ -335,7 +335,7 @@ def setting_of(
     runtime: Mapping[str, Any] | None,
     host: Host | None,
 ) -> Setting:
-    """What the given stages share. Raises ``ConfigError`` for stages of two settings, and for another one asked for."""
+    """Common setting of the stages. Raises ``ConfigError`` for stages of two settings, and for a different one."""
     expect("folder", folder, str | Path | None, "the name of a folder")
     expect("host", host, Host | None, "what Host.discover() gives")
     place = None if folder is None else Path(folder).expanduser().absolute()
@@ -356,7 +356,7 @@ def setting_of(
 
 
 SCORE = {"noise_levels": {"name": "mixture", "low": 0.01, "high": 1}, "training": {"minutes": 3}}
-"""How the score is trained that an estimator reads where none is given: as in the examples of dimensions."""
+"""Default training of a score for an estimator, as in the examples of dimensions."""
 
 
 def _as_stage(given: Any, **settings: Any) -> Stage:
@@ -367,7 +367,7 @@ def _as_stage(given: Any, **settings: Any) -> Stage:
 
 
 def _asks_data_alone(ports: Sequence[Port], inputs: Mapping[str, Any]) -> bool:
-    """Whether nothing is trained on the data: the component reads none itself, and all it needs is given."""
+    """True if nothing is trained on the data: the component reads none itself, and all it needs is given."""
     return all(
         port.name != "data" and (port.optional or port.installed or port.name in inputs or port.default is not None)
         for port in ports
@@ -375,7 +375,7 @@ def _asks_data_alone(ports: Sequence[Port], inputs: Mapping[str, Any]) -> bool:
 
 
 def component_of(host: Host, what: str | Stage) -> Registered:
-    """What is named, or what the stage's verbs act on."""
+    """Named component, or the component of the stage."""
     if isinstance(what, str):
         return host.catalogue.resolve(what)
     spec = what.specs[what.name]

@@ -91,7 +91,7 @@ def apply_stage(
 
 
 def _acting(host: Host, stage: LoadedStage) -> tuple[Any, Registered]:
-    """What verbs act on, with its declaration."""
+    """Component for a verb, with its declaration."""
     if stage.component is None:
         source = stage.facts["source"]
         hint = f"apply stage {source!r} of the same run" if source else None

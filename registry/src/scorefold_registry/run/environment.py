@@ -1,4 +1,4 @@
-"""Where and with what a run computes."""
+"""Device and software of a run."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ class RunExecution:
 
     @contextmanager
     def _executor(self) -> Iterator[None]:
-        """What does the jobs inside stages: what was given, a plugin's or our own."""
+        """Executor for the jobs inside stages: the given executor, a plugin's, or the default."""
         import torch
 
         executor = self.jobs or plugins_executor(self.host, self.info)
@@ -341,7 +341,7 @@ class RunExecution:
         return owners_of(self.host.manager, self.host.plugins, "scorefold_run_stage", error)
 
     def _runner(self, planned: PlannedStage) -> str:
-        """Who did a stage, for the words of an error."""
+        """Runner of a stage, for the text of an error."""
         others = " or ".join(repr(record.name) for record in self._runners())
         return f"scorefold_run_stage of plugin {others}" if others else f"the verb {planned.verb.target}"
 

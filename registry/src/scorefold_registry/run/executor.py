@@ -1,4 +1,4 @@
-"""Where jobs are done: in this process, in several of this machine, or where a plugin says."""
+"""Executors for jobs: this process, several processes of this machine, or a plugin's executor."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from scorefold_registry.plugins.records import PluginRecord
 
 SECONDS_TO_END = 5.0
-"""What a job has left to end cleanly once its worker has to stop."""
+"""Time for a job to end cleanly when its worker stops."""
 
 
 def plugins_executor(host: Host, run: RunInfo) -> Executor | None:
@@ -153,7 +153,7 @@ def _left(packed: Sequence[bytes], answers: dict[int, bytes]) -> list[int]:
 
 
 _working, _stopped = threading.Event(), threading.Event()
-"""What a worker process knows of itself: it is in the middle of a job; it has to stop."""
+"""State of a worker process: it runs a job; it has to stop."""
 
 
 def _start(leash: Connection) -> None:

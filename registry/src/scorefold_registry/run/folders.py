@@ -218,7 +218,7 @@ def new_run(parent: Path, name: str) -> Iterator[Path]:
 
 
 def final_name(folder: Path) -> Path:
-    """What a run's folder is called once it is complete."""
+    """Name of a run's folder when it is complete."""
     return folder.with_name(folder.name.removesuffix(PARTIAL))
 
 
@@ -227,7 +227,7 @@ def _lock_file(folder: Path) -> Path:
 
 
 class _Status(BaseModel):
-    """What ``status.json`` says, where it is as a run wrote it."""
+    """Content of ``status.json``, as a run wrote it."""
 
     state: Literal["running", "complete", "interrupted", "failed"] = "interrupted"
     started: Time | None = None
@@ -251,7 +251,7 @@ class RunEntry:
 
     @property
     def in_future(self) -> bool:
-        """Whether it began later than now, by more than two clocks may differ."""
+        """True if it began later than now, by more than two clocks may differ."""
         return self.started > time.time() + CLOCKS_APART
 
     def as_json(self) -> dict[str, Any]:

@@ -125,7 +125,7 @@ def key_of(
 
 
 def _environments_of(parts: Sequence[Registered]) -> dict[str, Any]:
-    """What decides the results of components in environments of their own; nothing where there are none."""
+    """Facts that decide the results of components in environments of their own, if there are any."""
     facts = {part.qualified: part.record.environment.key_facts(part) for part in parts}
     return {"environments": facts} if facts else {}
 

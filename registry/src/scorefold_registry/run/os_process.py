@@ -10,9 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 
 SPINS = "1000"
-"""How often a thread of torch's looks for work before it sleeps. Without a limit threads take other programs' time and
-wait for one another: with two threads on two crowded cores a small convolution took 26 times the CPU time of one
-thread. With 1,000 it took 4 times, and with none 4 times too, but then threads fall asleep on a quiet machine."""
+"""Number of times that a thread of torch looks for work before it sleeps. Without a limit threads take other programs'
+time and wait for one another: with two threads on two crowded cores a small convolution took 26 times the CPU time of
+one thread. With 1,000 it took 4 times, and with none 4 times too, but then threads fall asleep on a quiet machine.
+"""
 
 
 def settle_threads(
@@ -37,7 +38,7 @@ def settle_threads(
 
 
 def _share_of_cores(groups: Path) -> float | None:
-    """How many cores' time the control groups leave to a container; None where they set no limit."""
+    """Number of cores that the control groups give to a container; None without a limit."""
     for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
         with suppress(OSError, ValueError):
             quota, period = " ".join((groups / file).read_text() for file in files).split()
@@ -67,6 +68,6 @@ def peak_memory() -> float | None:
 
 
 def torchrun_processes() -> int:
-    """How many processes torchrun started together, this one among them; 1 where it started none."""
+    """Number of processes that torchrun started together, with this one; 1 without torchrun."""
     size = os.environ.get("WORLD_SIZE", "1")
     return int(size) if "RANK" in os.environ and size.isdecimal() else 1

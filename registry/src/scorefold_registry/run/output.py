@@ -1,4 +1,4 @@
-"""What a verb gave, as a file: npy, npz, csv, parquet or json by the file's ending."""
+"""Output of a verb as a file: npy, npz, csv, parquet or json by the file's ending."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from scorefold_registry.run.data_table import cell_text
 
 
 def writer_for(out: Path) -> Callable[[Path, Outcome], None]:
-    """What writes files of this name. Raises ``ConfigError`` for an ending that is not known, and for a folder."""
+    """Writer for files of this name. Raises ``ConfigError`` for an ending that is not known, and for a folder."""
     writer = _WRITERS.get(out.suffix.lower())
     if writer is None:
         raise ConfigError(

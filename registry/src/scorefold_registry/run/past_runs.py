@@ -19,7 +19,7 @@ PARTS = ("config", "versions", "results")
 
 @dataclass(frozen=True)
 class Difference:
-    """What two runs have at one place; None where one has nothing there."""
+    """Values of two runs at one place; None if a run has no value there."""
 
     place: str
     before: Any
@@ -67,7 +67,7 @@ def answers_of(run: RunEntry) -> list[str]:
 
 
 def differences(before: RunEntry, after: RunEntry) -> dict[str, list[Difference]]:
-    """Where two runs differ in their resolved configuration, in what was installed, and in their metrics."""
+    """Differences of two runs in their resolved configuration, installed packages and metrics."""
     both = [_parts(run) for run in (before, after)]
     return {part: list(_compared(both[0][part], both[1][part])) for part in PARTS}
 

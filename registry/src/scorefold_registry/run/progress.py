@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: bars on a terminal, plain lines elsewhere, or nothing."""
+"""Progress of a run: bars on a terminal, lines elsewhere, or nothing."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _memory() -> str:
 
 
 class _Rate:
-    """What is done a second since a part of a stage began to report it, and the time that is left of this part."""
+    """Speed of a part of a stage since its first report, and its remaining time."""
 
     def __init__(self) -> None:
         self._first: tuple[int, float] | None = None

@@ -43,7 +43,7 @@ padding padding-bottom padding-left padding-right padding-top row-gap text-align
 white-space width word-break
 """
 TAGS, STYLES = frozenset(_TAGS.split()), frozenset(_STYLES.split())
-"""What a section of a plugin may hold, and the properties of its ``style``.
+"""Elements allowed in a section of a plugin, and the properties of its ``style``.
 
 Nothing of it runs, is sent, loads anything, names an address but that of a link, or leaves its place."""
 
@@ -347,7 +347,7 @@ def figures_of(folder: Path) -> list[dict[str, str]]:
 
 
 def environment_facts(environment: Mapping[str, Any]) -> dict[str, str]:
-    """What a page says of ``environment.json``, by name."""
+    """Facts of ``environment.json`` for a page, by name."""
     versions = {**environment["scorefold"], **environment["versions"]}
     plugins = [f"{plugin['distribution']} {plugin['version']}" for plugin in environment["plugins"]]
     return {

@@ -96,7 +96,7 @@ class StageBuilder:
         return self.source(planned, values) if planned.source is None else earlier(planned.source)
 
     def inputs(self, planned: PlannedStage, component: Any, values: Lookup) -> dict[str, Any]:
-        """What the verb receives: stages' values, and inline components built."""
+        """Inputs of the verb: values of stages, and built inline components."""
         made = self.host.builder.memory.of(component) if planned.source is None else None
         found: dict[str, Any] = {}
         for port in planned.verb.takes:
@@ -160,7 +160,7 @@ def check_outcome(outcome: Any, who: str) -> None:
 
 
 def _named(value: Any, kind: type) -> bool:
-    """Whether a value is a mapping of names to objects of a type."""
+    """True if a value is a mapping of names to objects of a type."""
     return isinstance(value, Mapping) and all(isinstance(n, str) and isinstance(v, kind) for n, v in value.items())
 
 

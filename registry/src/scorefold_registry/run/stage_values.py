@@ -1,4 +1,4 @@
-"""What stages hand on. Every stage and every hook gets objects of its own, so that none can change another's.
+"""Values that stages pass on. Every stage and every hook gets its own objects, so that none can change another's.
 
 Models and results are read from the folders of their stages. Data are written once, and each reader maps them
 copy-on-write. The folders themselves are watched: a file that somebody changes is put back from the cache.
@@ -95,7 +95,7 @@ class StageValues:
         return {name: kept.copy() for name, kept in self._data.items() if kept.was_read}
 
     def after_the_run(self, folder: Path) -> Callable[[str], Any]:
-        """What gives the value of a stage once the run's folder has its name; data that nobody read are as built."""
+        """Function that returns the value of a stage after the run; unread data are as built."""
         unread = {name: kept for name, kept in self._data.items() if not kept.was_read}
         host, device = self.host, self.device
         return lambda name: unread[name].copy() if name in unread else load_stage_value(host, folder / name, device)
@@ -174,7 +174,7 @@ class KeptData:
         return source
 
     def equals(self, source: DataSource) -> bool:
-        """Whether the events of a copy, and all that is known of them, are still as they were given."""
+        """True if the events of a copy, and all that is known of them, are still as they were given."""
         if not self._comparable:
             return True
         with suppress(Exception):  # whoever changed it may have left nothing that can be read
@@ -226,13 +226,13 @@ class _Image:
 
 _NUMBERS = itertools.count()
 _SHARED: dict[int, list[Any]] = {}
-"""What the images of this process share: functions that no module names, locks, open and mapped files."""
+"""Objects that belong to this process: functions without a module, locks, open and mapped files."""
 
 _OPEN = (type(threading.Lock()), type(threading.RLock()), Future, io.IOBase, np.memmap)
 
 
 def _reduced(obj: Any, key: int, shared: list[Any]) -> Any:
-    """How an object is written, where it is not as ``pickle`` does it."""
+    """Reduction of an object that ``pickle`` does not write as needed."""
     if isinstance(obj, DataSource):  # as it is, and not as a class may have it read its files again elsewhere
         return copyreg.__newobj__, (type(obj),), vars(obj)  # type: ignore[attr-defined]
     if type(obj) is np.ndarray and obj.dtype.kind in "bif" and obj.dtype.isnative:
@@ -244,7 +244,7 @@ def _reduced(obj: Any, key: int, shared: list[Any]) -> Any:
 
 
 def _is_open(obj: Any) -> bool:
-    """Whether an object belongs to this process: a file or a lock, or a function that no module names."""
+    """True if an object belongs to this process: a file or a lock, or a function that no module names."""
     return isinstance(obj, _OPEN) or (isinstance(obj, FunctionType) and "<" in obj.__qualname__)
 
 
@@ -316,7 +316,7 @@ def changed_files(name: str, stage: str) -> DataError:
 
 
 def _streams(source: DataSource) -> bool:
-    """Whether a source reads its files as its points are asked for."""
+    """True if a source reads its files as its points are asked for."""
     return any(isinstance(dataset, StreamedDataset) for _, dataset in _splits(source))
 
 
@@ -327,7 +327,7 @@ def _splits(source: DataSource) -> Iterator[tuple[str, Dataset]]:
 
 
 def _equal(first: DataSource, second: DataSource) -> bool:
-    """Whether two sources have the same units and the same points, bit by bit."""
+    """True if two sources have the same units and the same points, bit by bit."""
     one, other = dict(_splits(first)), dict(_splits(second))
     return (
         one.keys() == other.keys()

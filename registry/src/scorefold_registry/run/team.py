@@ -22,7 +22,7 @@ _FAILED = "scorefold-failed"
 """The key under which the process that fails first leaves its error for the first process."""
 
 _STAGES_TAKE = timedelta(days=365)
-"""How long the others wait for the next training: as long as other stages may take."""
+"""Time that the other processes wait for the next training: as long as other stages may take."""
 
 _SECONDS_TO_SAY = 3
 
@@ -72,7 +72,7 @@ def current() -> Team | None:
 
 
 def processes() -> int:
-    """How many processes train together."""
+    """Number of processes that train together."""
     return 1 if _team is None else _team.count
 
 

@@ -1,4 +1,4 @@
-"""Whether data are in the units of a model."""
+"""Check of the units of data against the units of a model."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from scorefold_registry.components.stage_files import (
 from scorefold_registry.run.progress import number_text
 
 CLEAR, CAUTION, WITHHELD = "clear", "with caution", "withheld"
-"""How sure a verdict is: without a caveat, with some, or no answer at all."""
+"""Certainty of a verdict: no caveat, some caveats, or no answer."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ class LabelAnswer:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a stage answers: a ``verdict`` in sentences, how ``sure`` it is, ``warnings`` and ``advice`` on what to do.
+    """Answer of a stage: a ``verdict`` in sentences, its certainty ``sure``, ``warnings`` and ``advice`` on the next
+    step.
 
     ``number`` and ``between`` are the value and its interval, None where there are none. ``scale`` says at which scale
     the data were read. ``stage`` is empty where several stages are compared.
@@ -75,7 +76,7 @@ class Answer:
         return printable(self.verdict + (" Read it with caution." if self.sure == CAUTION else ""))
 
     def details(self) -> list[tuple[str, str]]:
-        """What follows the verdict: (what it is, a line) for its note, labels, warnings and advice."""
+        """Lines after the verdict, as (type, line): its note, labels, warnings and advice."""
         lines = [("note", self.note)] if self.note else []
         lines += [
             ("label", f"label {row.label}: {'' if row.quantity == self.quantity else row.quantity + ' '}{row.text()}")
@@ -248,7 +249,7 @@ def _truth(value: float, interval: tuple[float, float] | None, truth: float | No
 
 
 def _measured(folder: Path, stage: Mapping[str, Any]) -> Answer:
-    """What a stage that answers nothing has measured, in one sentence."""
+    """Measurement of a stage without an answer, in one sentence."""
     first = list(stage["metrics"].items())[:3]
     said = "; ".join(f"{name} {number_text(value)}" for name, value in first)
     result = read_result(folder)
@@ -311,7 +312,7 @@ def _compared(group: Sequence[tuple[Answer, EstimateFacts]]) -> Answer:
 
 
 def _overlap(ranked: Sequence[Answer]) -> bool:
-    """Whether the intervals of estimates have a point in common; a value without an interval is a point."""
+    """True if the intervals of estimates have a point in common; a value without an interval is a point."""
     spans = [answer.between or (answer.number or 0.0, answer.number or 0.0) for answer in ranked]
     return max(low for low, _ in spans) <= min(high for _, high in spans)
 

@@ -38,7 +38,7 @@ class Citations:
         return "\n\n".join(f"% {', '.join(entry.components)}\n{entry.text}" for entry in self.entries)
 
     def as_json(self) -> dict[str, Any]:
-        """What ``scorefold cite --json`` prints."""
+        """Output of ``scorefold cite --json``."""
         entries = [
             {"key": entry.key, "components": list(entry.components), "bibtex": entry.text} for entry in self.entries
         ]
@@ -46,7 +46,7 @@ class Citations:
 
 
 def citations(catalogue: Catalogue, plan: Plan) -> Citations:
-    """What to cite for a plan. Two texts under one key can't both stand in a file: the first stays, with a note.
+    """Citations of a plan. Two texts under one key can't both stand in a file: the first stays, with a note.
 
     Raises ``PluginError`` for a component whose citation is missing or is no BibTeX.
     """
@@ -133,7 +133,7 @@ def citation(item: Registered) -> Iterator[tuple[str, str]]:
 
 
 def _end(text: str, start: int) -> int:
-    """Where the braces that open after ``start`` are closed again; 0 where they are not."""
+    """Position at which the braces after ``start`` close; 0 if they do not."""
     depth = 0
     for place in range(start, len(text)):
         depth += {"{": 1, "}": -1}.get(text[place], 0)

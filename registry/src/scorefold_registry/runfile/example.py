@@ -120,7 +120,7 @@ def _of_verb(
     given: Mapping[str, Any],
     stages: dict[str, dict[str, Any]],
 ) -> dict[str, Any]:
-    """What the verb's own ports take, where they have to be given."""
+    """Inputs for the verb's own required ports."""
     found: dict[str, Any] = {}
     for port in verb.takes:
         needed = not port.optional or (port.name == "data" and "Trainable" in component.provides)

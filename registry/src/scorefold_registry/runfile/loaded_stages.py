@@ -157,7 +157,7 @@ class Artefact:
 
     @property
     def place(self) -> str:
-        """What a run file says to load it."""
+        """Value of ``load`` in a run file."""
         return self.name or str(self.folder)
 
 

@@ -43,11 +43,11 @@ MOST_THREADS = 1024
 """Threads, or processes, that a run file may ask for: where torch can't start them, it ends the process."""
 
 _LISTED = 30
-"""How many names an error lists."""
+"""Number of names in an error."""
 
 
 class Runtime(Config):
-    """Where and how a run computes."""
+    """Device, precision and threads of a run."""
 
     device: str = Field(
         "auto",
@@ -200,7 +200,7 @@ def read(
 
 
 def kind_of(value: Any) -> str:
-    """What a YAML value is, as text."""
+    """Type of a YAML value, as text."""
     names = {
         dict: "a mapping",
         list: "a list",

@@ -148,7 +148,7 @@ class _Writer:
         }
 
     def _of_component(self, item: Registered) -> Schema:
-        """What a stage may say that creates this component."""
+        """Fields of a stage that creates this component."""
         component, kind = item.component, self.catalogue.kinds[item.component.kind]
         able = self.catalogue.able(component)
         config = self.config(item)
@@ -173,7 +173,9 @@ class _Writer:
         return _when({"required": ["use"], "properties": {"use": {"pattern": self._name(item, bare=False)}}}, then)
 
     def _of_earlier_stage(self) -> Schema:
-        """What a stage may say that uses an earlier one, whose kind a schema can't know: what any kind would take."""
+        """Fields of a stage that uses an earlier one. A schema can't know its kind, so the fields of all kinds are
+        allowed.
+        """
         by_verb: dict[str, list[Verb]] = {}
         for kind in self.catalogue.kinds.values():
             for verb in kind.verbs:
@@ -269,7 +271,7 @@ class _Writer:
         return {**schema, "required": required} if required else schema
 
     def _port(self, wanted: Sequence[Port]) -> Schema:
-        """What may be plugged into a port: a stage, a component named inline, or a list where it takes many.
+        """Values of a port: a stage, an inline component, or a list if it takes many.
 
         A constructor and a verb may both have a port of one name; what is plugged in must then fit both.
         """
@@ -370,7 +372,7 @@ def _is_required(port: Port, provides: Sequence[str]) -> bool:
 
 
 def _verb_is(verb: Verb, default: bool) -> Schema:
-    """That a stage's verb is this one; the default verb is also meant where none is named."""
+    """Condition that a stage has this verb; a stage without ``do`` has the default verb."""
     named: Schema = {"properties": {"do": {"const": verb.name}}}
     return named if default else {**named, "required": ["do"]}
 
@@ -385,6 +387,6 @@ def _any_of(schemas: Sequence[Schema]) -> Schema:
 
 
 def _requires(definitions: Mapping[str, Schema], schema: Schema) -> bool:
-    """Whether a mapping has a key that must be there, so that it can't be left out."""
+    """True if a mapping has a key that must be there, so that it can't be left out."""
     reference = schema.get("$ref", "").removeprefix("#/$defs/")
     return bool((definitions[reference] if reference else schema).get("required"))

@@ -1,4 +1,4 @@
-"""What stands in the stages of a run file: components, their configs and inputs, each read once into parts."""
+"""Parts of the stages of a run file: components, their configs and inputs, each read once."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def inline_use(value: Any) -> dict[str, Any] | None:
 
 
 class _Value(NamedTuple):
-    """What an input is plugged to, and its offer; None for what is not known because of an error reported elsewhere."""
+    """Component at an input, and its offer; None if unknown because of an error reported elsewhere."""
 
     plug: Plug
     offer: Any = None

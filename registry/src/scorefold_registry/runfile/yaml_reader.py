@@ -30,7 +30,7 @@ LONGEST_KEY = 200
 LONGEST_MESSAGE = 600
 
 DataPath = tuple[str | int, ...]
-"""Where a value stands in the data: keys and list positions from the top."""
+"""Place of a value in the data: keys and list positions from the top."""
 
 
 @dataclass(frozen=True)

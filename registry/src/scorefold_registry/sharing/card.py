@@ -26,8 +26,9 @@ _LICENCE = re.compile(r"[a-z0-9][a-z0-9.+-]{1,60}")
 
 @dataclass(frozen=True)
 class Card:
-    """What the card of a stage says: ``stage`` is its folder in a run, ``methods`` the components of its state, its own
-    first, ``stages`` those that lead to it as the run file has them, and ``notes`` what a reader must know."""
+    """Content of a stage's card: ``stage`` is its folder in a run, ``methods`` the components of its state, its own
+    first, ``stages`` those that lead to it as the run file has them, and ``notes`` what a reader must know.
+    """
 
     stage: Path
     name: str
@@ -61,7 +62,7 @@ class Card:
         return "\n\n".join(part for part in parts if part) + "\n"
 
     def _made(self) -> str:
-        """What it was made with: the plugin, the seed of the stage, and the CPU time that it took where it is known."""
+        """Origin of the state: the plugin, the seed of the stage, and its CPU time if known."""
         own, cpu = self.methods[0], self._facts.get("cpu_seconds")
         took = "" if cpu is None else f", in {cpu:.0f} CPU seconds"
         return f"Made with Scorefold ({own.distribution} {own.version}), seed {self._facts['seed']}{took}."
@@ -108,7 +109,7 @@ class Card:
                 yield facts["verb"], str(split), {"name": on, **data}, numbers
 
     def _claims(self) -> str:
-        """What the plugin says that anyone can measure again, its gates."""
+        """Gates among the plugin's claims."""
         record = self.methods[0].record
         claims: list[Claim] = [claim for claim in record.claims if claim.role == "gate"]
         if not claims:

@@ -1,4 +1,4 @@
-"""Where a shared model stands: a folder, or a repository of the Hugging Face Hub."""
+"""Places of shared models: a folder, or a repository of the Hugging Face Hub."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from scorefold_registry.runfile.loaded_stages import PREFIX, Shipped, find_model
 from scorefold_registry.sharing.places import download, files_of, repository
 
 MODELS = Path("models")
-"""Where pulled models stand unless a folder is named."""
+"""Default folder of pulled models."""
 
 
 def pull(host: Host, source: Path | str, to: Path | str | None = None, *, revision: str | None = None) -> Path:

@@ -24,7 +24,7 @@ from scorefold_registry.sharing.places import repository, upload
 
 @dataclass(frozen=True)
 class Pushed:
-    """Where a model was pushed to, a folder or an address, and what a person should know of it."""
+    """Place of a pushed model, a folder or an address, with notes for a person."""
 
     place: str
     notes: tuple[str, ...]

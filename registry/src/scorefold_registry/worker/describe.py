@@ -1,4 +1,4 @@
-"""What an environment offers, said as data: its plugins are imported here, once, and never by the host."""
+"""Description of an environment as data. Its plugins are imported here, once, and never by the host."""
 
 from __future__ import annotations
 

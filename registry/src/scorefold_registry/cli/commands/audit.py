@@ -15,7 +15,7 @@ from scorefold_registry.cli.options import Parser
 from scorefold_registry.cli.terminal import print_answer
 
 FOLDER = Path(".scorefold") / "audit"
-"""Where the run files are written that this command runs."""
+"""Folder of the run files that this command writes."""
 
 STAGE = "audit"
 NAMES = (

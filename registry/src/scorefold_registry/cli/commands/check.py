@@ -17,7 +17,7 @@ from scorefold_registry.plugins.records import PluginRecord
 KIT = "scorefold_testing"
 ORIGIN = "scorefold_registry:Host.discover"
 PSEUDO = ("verb", "kind", "observer")
-"""What is checked beside components, by the word before its name."""
+"""Other things to check than components, by the word before their names."""
 
 
 def run(arguments: list[str]) -> int:
@@ -109,7 +109,7 @@ def _expected(given: Sequence[str]) -> dict[str, str]:
 
 
 def _items(host: Host, kit: Any, name: str | None) -> list[Any]:
-    """What is to be checked: all of a plugin or a distribution, the one component, verb or kind of that name, or all.
+    """Items to check: all of a plugin or distribution, the component, verb or kind with that name, or all.
 
     Raises ``PluginError`` for a name that nothing has, for a plugin that offers nothing and where there is none.
     """
@@ -148,7 +148,7 @@ def _items(host: Host, kit: Any, name: str | None) -> list[Any]:
 
 
 def _others(kit: Any, record: PluginRecord) -> list[Any]:
-    """What a plugin offers beside components: verbs, kinds with their verbs, and hooks around runs."""
+    """Other offers of a plugin than components: verbs, kinds with their verbs, and hooks around runs."""
     if record.module is None or record.state == "broken":
         return []
     found = [kit.verb_item(verb, record.value) for verb in record.verbs]

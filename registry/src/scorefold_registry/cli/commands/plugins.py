@@ -232,7 +232,7 @@ def _plugin_facts(record: PluginRecord) -> dict[str, Any]:
 
 
 def _settings(record: PluginRecord) -> list[dict[str, Any]]:
-    """What a run file may say of a plugin under ``plugins``. Imports the model of its settings."""
+    """Settings of a plugin under ``plugins`` in a run file. Imports the model of its settings."""
     if record.settings is None:
         return []
     from scorefold_registry.components.field_text import describe_fields
@@ -264,7 +264,7 @@ def _plugin_text(record: PluginRecord) -> list[str]:
 
 
 def _models(record: PluginRecord) -> list[dict[str, Any]]:
-    """What is known of the models that a plugin brings. Reads their cards."""
+    """Facts about the models of a plugin. Reads their cards."""
     if not record.models:
         return []
     from scorefold_registry.runfile.loaded_stages import shipped_models
@@ -317,7 +317,7 @@ def _component_facts(catalogue: Catalogue, item: Registered) -> dict[str, Any]:
 
 
 def _verb_facts(verb: Verb) -> dict[str, Any]:
-    """What a verb reads, gives and can be set. Imports its options, not its code."""
+    """Inputs, output and options of a verb. Imports its options, not its code."""
     from scorefold_registry.components.field_text import describe_fields
 
     options = None

@@ -20,7 +20,7 @@ TABLES = (".npy", ".npz", ".csv", ".tsv", ".parquet")
 """The endings of files of points, as data:array reads them."""
 
 FOLDER = Path(".scorefold") / "recommend"
-"""Where the run files are written that this command runs."""
+"""Folder of the run files that this command writes."""
 
 STAGE = "dimension"
 
@@ -130,7 +130,7 @@ def _of_calibrated(given: list[str]) -> list[str]:
 
 
 def _rows_and_columns(given: argparse.Namespace) -> tuple[dict[str, Any], dict[str, str]]:
-    """How a table is read that ``--data-option`` doesn't settle, and why; nothing for other data."""
+    """Choices for reading a table that ``--data-option`` leaves open, with reasons; nothing for other data."""
     path = Path(given.data).expanduser()
     if path.suffix.lower() not in TABLES or not path.is_file():
         return {}, {}

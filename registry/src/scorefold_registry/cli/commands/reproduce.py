@@ -110,7 +110,7 @@ def _run_published(given: argparse.Namespace, host: Host) -> int:
 
 
 def _summary(measurements: Sequence[Measurement], held: bool) -> str:
-    """How many gates held, failed and were skipped, and how many reports there are besides, with those of no value."""
+    """Numbers of gates that held, failed and were skipped, and of reports with and without a value."""
     gates = [item for item in measurements if item.claim.role == "gate"]
     found = Counter(item.verdict for item in measurements if item.claim.role == "report")
     reports, lost = found.total(), [f"{found[word]} {word}" for word in ("skipped", "error") if found[word]]
@@ -127,7 +127,7 @@ def _summary(measurements: Sequence[Measurement], held: bool) -> str:
 
 
 def _null_summary(measurements: Sequence[Measurement]) -> str:
-    """How many gates of trained models hold without a training."""
+    """Number of gates of trained models that hold without a training."""
     found = Counter(item.verdict for item in measurements)
     trained = found["fails"] + found["holds"] + found["structural"]
     errors = f", and {found['error']} end in an error" if found["error"] else ""

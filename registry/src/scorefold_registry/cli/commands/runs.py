@@ -18,7 +18,7 @@ from scorefold_registry.run.past_runs import answers_of, differences, find_run, 
 from scorefold_registry.run.progress import metrics_text
 
 _RUNS = {"list": 0, "clean": 0, "show": 1, "open": 1, "diff": 2}
-"""What can be done, and how many runs it takes."""
+"""Actions, and the number of runs that each takes."""
 
 
 def run(arguments: list[str]) -> int:
@@ -147,7 +147,7 @@ def _clean(given: argparse.Namespace) -> int:
 
 
 def _announce(chosen: list[RunEntry], given: argparse.Namespace) -> None:
-    """What would be removed; as JSON in the form of what was."""
+    """Print the runs that would be removed; as JSON in the form of removed runs."""
     size = sum(folder_size(entry.folder) for entry in chosen)
     if given.json:
         folders = [str(entry.folder) for entry in chosen]

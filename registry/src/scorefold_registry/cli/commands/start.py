@@ -102,7 +102,7 @@ def _start_checkpoint(host: Host, given: Any, asked: str, arguments: list[str]) 
 
 
 def is_checkpoint(folder: Path) -> bool:
-    """Whether a folder holds a pipeline of diffusers."""
+    """True if a folder holds a pipeline of diffusers."""
     return any((folder / name).is_file() for name in ("model_index.json", "scheduler/scheduler_config.json"))
 
 

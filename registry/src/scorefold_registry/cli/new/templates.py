@@ -25,7 +25,7 @@ _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\Z")
 
 @dataclass(frozen=True)
 class Templates:
-    """What one distribution ships: the kinds that it has a template for."""
+    """Templates of one distribution, with their kinds."""
 
     distribution: str
     module: ModuleType
@@ -33,7 +33,7 @@ class Templates:
 
 
 def find_templates() -> tuple[list[Templates], list[str]]:
-    """What is installed, in the order of the distributions' names, and notes on what can't be used."""
+    """Installed templates, sorted by distribution, and notes on unusable ones."""
     import importlib_metadata
 
     found: list[Templates] = []

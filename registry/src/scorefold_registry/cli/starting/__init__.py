@@ -1,1 +1,1 @@
-"""What ``scorefold start`` writes: how data are read, and the stages that answer a question about them."""
+"""Run files of ``scorefold start``: the settings of the data, and the stages that answer a question."""

@@ -14,7 +14,7 @@ Comments = dict[tuple[str, ...], str]
 
 @dataclass(frozen=True)
 class Question:
-    """What can be asked of data: ``stages`` makes the stages after the data and the comments on their fields, by path.
+    """Question about data: ``stages`` makes the stages after the data and the comments on their fields, by path.
 
     ``side`` is the largest height and width of images, in pixels, that are read for it, and ``every`` says that all
     points are in one split. ``further`` makes stages that the file leaves out for time: a command that adds one is

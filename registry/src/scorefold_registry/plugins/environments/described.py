@@ -1,4 +1,4 @@
-"""What an environment offers, as its own process described it once: read as data, checked, and never imported."""
+"""Description of an environment by its own process. It is read as data and checked, and nothing is imported."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class Environment:
 
     @property
     def runs(self) -> bool:
-        """Whether a worker runs."""
+        """True if a worker runs."""
         return self._session is not None and self._session.alive
 
     def close(self) -> None:
@@ -79,7 +79,7 @@ class Environment:
         return f"o{next(self._names)}"
 
     def key_facts(self, registered: Registered) -> dict[str, Any]:
-        """What decides the results of a component beside its config: for the keys of stages."""
+        """Facts, in addition to the config, that decide the results of a component: for the keys of stages."""
         plugins = self.description["plugins"]
         code = next((item["code"] for item in plugins if item["value"] == registered.record.value), None)
         return {"distributions": self.description["digest"], "torch": self.description["torch"], "code": code}
@@ -164,7 +164,7 @@ def start(spec: Spec) -> Session:
 
 
 def _same_python(spec: Spec) -> bool:
-    """Whether the host may lend its libraries: those with compiled parts fit one minor version of Python alone."""
+    """True if the host may lend its libraries: those with compiled parts fit one minor version of Python alone."""
     if spec.interpreter is None:
         return torch_of(spec) == "host"
     import subprocess

@@ -125,7 +125,7 @@ def remote_of(value: Any) -> Remote | None:
 
 
 class _Proxy:
-    """What all proxies have: the object they stand for, a line that shows them, and no way into another process.
+    """Base of all proxies: the object they stand for, a line that shows them, and no way into another process.
 
     A function gives the object, and not an attribute: the copies that a run hands out share functions.
     """
@@ -173,7 +173,7 @@ class IsolatedSource(_Proxy, DataSource):
         return tuple(self._points()["source"].data_warnings())
 
     def summary(self) -> DataSummary:
-        """What the data hold, as the source in the worker says it."""
+        """Summary of the data from the source in the worker."""
         found: DataSummary = self._points()["summary"]
         return found
 

@@ -28,7 +28,7 @@ from scorefold_registry.plugins.environments.wire import LONGEST, PROTOCOL, Aren
 
 SECONDS_TO_START = 120.0
 SECONDS_TO_END = 5.0
-"""What a worker has left to end cleanly once it has to stop."""
+"""Time for a worker to end cleanly."""
 
 _BOOT = """
 import json, sys
@@ -107,7 +107,7 @@ class Session:
 
     @property
     def alive(self) -> bool:
-        """Whether the worker runs."""
+        """True if the worker runs."""
         return self._ended.alive and self._process.poll() is None
 
     @property

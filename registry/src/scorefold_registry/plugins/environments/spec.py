@@ -13,7 +13,7 @@ from scorefold_registry.plugins.names import did_you_mean, sentences
 from scorefold_registry.plugins.settings import Settings
 
 WORDS = ("requirements", "lock", "interpreter", "python", "torch", "memory", "seconds", "device", "build", "pass")
-"""What a table may say."""
+"""Fields of a table."""
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\Z")
 _UNITS = {"": 1, "MB": 10**6, "GB": 10**9, "MiB": 2**20, "GiB": 2**30}

@@ -22,17 +22,17 @@ from scorefold_registry.plugins.environments.spec import Spec
 from scorefold_registry.plugins.names import normalise
 
 OURS = ("scorefold-core", "scorefold-toolkit", "scorefold-registry")
-"""What a worker runs of ours: the host's copies, and never those of the environment."""
+"""Packages of Scorefold that a worker uses from the host, and never from the environment."""
 
 LENT = ("torch", "pydantic", "pluggy", "safetensors", "numpy", "importlib-metadata", "packaging", "filelock", "scipy")
-"""What the host lends to an environment of the same Python, with what these require; its own come first."""
+"""Libraries that the host lends to an environment of the same Python, with their requirements; its own come first."""
 
 COMPLETE, LOCK = "complete", "lock.txt"
 VARIABLE = "SCOREFOLD_ENVIRONMENTS"
 
 
 def cache_folder() -> Path:
-    """Where environments are kept: ``SCOREFOLD_ENVIRONMENTS``, or a folder in the user's cache."""
+    """Folder of the environments: ``SCOREFOLD_ENVIRONMENTS``, or a folder in the user's cache."""
     if chosen := os.environ.get(VARIABLE):
         return Path(chosen).absolute()
     home = Path.home()
