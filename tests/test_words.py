@@ -34,6 +34,7 @@ PLAIN = (
     "docs/architecture.md",
     "docs/audit.md",
     "docs/choose.md",
+    "docs/commands.md",
     "docs/environments.md",
     "docs/explore.md",
     "docs/glossary.md",
