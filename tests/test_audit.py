@@ -82,14 +82,14 @@ def test_a_stage_is_audited_on_the_data_that_it_names(capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["right.npy"], "names no data that it was trained on"),
+        (["right.npy"], "does not name its training data"),
         (["nothing.npy", "--train", "train.npy"], "nothing.npy, which does not exist"),
         (
             ["right.npy", "--train", "train.npy", "--held-out", "train.npy"],
             "all points of train.npy are training points",
         ),
         (["right.npy", "--train", "train.npy", "--fail-on", "copy"], "did you mean 'copies'"),
-        (["right.npy", "--train", "train.npy", "--fail-on", ","], "--fail-on is given no name"),
+        (["right.npy", "--train", "train.npy", "--fail-on", ","], "--fail-on needs the name of a verdict"),
         (
             ["right.npy", "--train", "train.npy", "--held-out", "held-out.npy", "--data-option", "colums=[a]"],
             "'columns'",

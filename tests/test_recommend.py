@@ -176,7 +176,7 @@ def test_no_answer_where_it_hangs_on_units_that_may_be_noise(capsys: pytest.Capt
     np.save("noisy.npy", points + 0.01 * rng.standard_normal(points.shape))
     assert main(["recommend", "noisy.npy", *QUICK]) == 2
     said = capsys.readouterr().err
-    assert "the dimension hangs on their units" in said
+    assert "the dimension depends on their units" in said
     assert "--data-option scale=none" in said
     assert main(["recommend", "noisy.npy", "--data-option", "scale=none", *QUICK]) in (0, 1)
     assert "scale:" not in capsys.readouterr().out
@@ -242,7 +242,7 @@ def test_the_status_is_1_and_the_reason_is_printed_where_none_can_be_trusted(
         (["points.csv", "--data-option", "scale=rows"], ("scale", "none", "columns")),
         (["points.csv", "--set", "calibrated.subsample={ess: 2}"], ("ess", "at least 30")),
         (["points.csv", "--only", "mel"], ("estimator:mel", "did you mean estimator:mle")),
-        (["points.csv", "--only", ","], ("--only is given no name",)),
+        (["points.csv", "--only", ","], ("--only needs the name of an estimator",)),
         (["points.csv", "--only", "iddiff"], ("port 'score' of estimator:iddiff",)),
     ],
 )
@@ -262,4 +262,4 @@ def test_a_folder_that_may_not_be_written_is_named(command: list[str], capsys: p
     assert main([*command, "--quiet"]) == 2
     said = capsys.readouterr().err
     assert "can't be written, and runs are kept here" in said
-    assert "go to a folder that may be written" in said
+    assert "change to a folder that can be written" in said

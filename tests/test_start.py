@@ -244,7 +244,7 @@ def test_no_file_is_written_over(capsys: Captured) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("text.csv", ("no column of numbers", "a holds text", "decimal: to what is")),
+        ("text.csv", ("no column of numbers", "a holds text", "decimal: to the character")),
         ("few.csv", ("20 points to use", "expected 50 at least")),
         ("gaps.csv", ("points to use", "--data-option 'columns=[-b]'")),
         ("two.npz", ("holds the arrays a, b", "key: a", "--data-option")),

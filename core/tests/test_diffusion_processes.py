@@ -434,5 +434,5 @@ def test_blocks_that_do_not_fit_are_refused(schedule: LinearLogSNR, blocks: Tens
 def test_a_prior_or_levels_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ShapeError, match="a prior of shape"):
         three_blocks().set_prior(torch.zeros(2), torch.ones(2))
-    with pytest.raises(ShapeError, match="built with blocks"):
+    with pytest.raises(ShapeError, match="process with blocks"):
         two_speeds().levels(torch.tensor([0.5]))

@@ -175,7 +175,7 @@ class TestConflicts:
 
     def test_preferring_someone_who_makes_no_claim_settles_nothing(self) -> None:
         Path("scorefold.toml").write_text('[prefer]\n"score:wanted" = "fake-three"')
-        with pytest.raises(PluginError, match="neither wins"):
+        with pytest.raises(PluginError, match="neither is used"):
             Host.discover().catalogue.resolve("score:wanted")
 
 
@@ -183,7 +183,7 @@ def test_an_alias_is_a_claim_too(install: Install, component: Source) -> None:
     install("fake-one", component("score", "wanted"))
     install("fake-two", component("score", "other", extra="aliases=('wanted',)"))
     host = Host.discover()
-    with pytest.raises(PluginError, match="neither wins"):
+    with pytest.raises(PluginError, match="neither is used"):
         host.catalogue.resolve("score:wanted")
     assert host.catalogue.resolve("score:other").distribution == "fake-two"
 
@@ -205,7 +205,7 @@ def test_an_override_needs_both_sides(
     install("fake-old", component("score", "wanted", extra=yields))
     host = Host.discover()
     if winner is None:
-        with pytest.raises(PluginError, match="neither wins") as caught:
+        with pytest.raises(PluginError, match="neither is used") as caught:
             host.catalogue.resolve("score:wanted")
         one_sided = "fake-new asks to override fake-old, which does not yield to it"
         assert (one_sided in caught.value.message) == (asks.startswith("overrides='fake-old") and not yields)

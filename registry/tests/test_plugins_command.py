@@ -141,7 +141,7 @@ def test_listing_shows_all_that_a_plugin_offers(install: Install, capsys: Captur
 def test_a_misspelt_list_is_noted(install: Install, capsys: Captured) -> None:
     assert main(["--plugins=-standart", "plugins", "list"]) == 0
     captured = capsys.readouterr()
-    assert "note: --plugins names 'standart', which no installed plugin is called" in captured.err
+    assert "note: --plugins names 'standart', but no installed plugin has this name" in captured.err
     assert "did you mean 'standard'" in captured.err
 
 

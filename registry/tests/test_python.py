@@ -438,9 +438,9 @@ def test_audit_names_copies_by_their_rows(host: Host, tmp_path: Path) -> None:
 def test_audit_of_a_trained_stage_takes_its_training_data(flow: Stage, points: Stage) -> None:
     found = audit(flow, n=40, permutations=99, progress=False)
     assert found.specs[found.name]["inputs"] == {"data": points.name}
-    with pytest.raises(ConfigError, match="given no data that the samples are compared with"):
+    with pytest.raises(ConfigError, match="needs data to compare the samples with"):
         audit(ROWS)
-    with pytest.raises(ConfigError, match="given no model and no samples"):
+    with pytest.raises(ConfigError, match="needs a model or samples"):
         audit(None, ROWS)
 
 

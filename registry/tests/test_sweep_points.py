@@ -103,7 +103,7 @@ def test_draws_are_of_their_distributions() -> None:
         (["a=[1"], {}, "--grid a=[1: these are no values", "quote"),
         (["a=1", "a=2"], {}, "a is swept twice", "one --grid"),
         (["a=uniform(0,1)"], {}, "--grid a=uniform(0,1): a field that is drawn needs the number", "--random 20"),
-        (["a=1,2"], {"random": 3}, "--random draws no field", "a=uniform"),
+        (["a=1,2"], {"random": 3}, "--random has no field", "a=uniform"),
         (["a=uniform(0,1)"], {"random": 0}, "--random 0", None),
         (["a=unifrom(0,1)"], {}, "there is no distribution 'unifrom'", "did you mean 'uniform'"),
         (["a=uniform(1,0)"], {}, "1 is not less than 0", "uniform(a, b)"),

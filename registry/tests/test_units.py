@@ -21,9 +21,9 @@ PIXELS = torch.tensor([0.3, 0.7]).repeat(4)[:, None, None, None].expand(-1, 1, 2
         (TRAINED, X, []),
         (TRAINED, X[:0], []),
         (TRAINED, 2.9 * X, []),
-        (TRAINED, 3.1 * X, ["spread 3.1 times as widely"]),
+        (TRAINED, 3.1 * X, ["the data is 3.1 times"]),
         (TRAINED, X / 2.9, []),
-        (TRAINED, X / 3.1, ["spread 0.323 times as widely"]),
+        (TRAINED, X / 3.1, ["the data is 0.323 times"]),
         (TRAINED, 3.1 * X[:8], []),
         (TRAINED, torch.ones(20, 2), []),
         (TRAINED, X + torch.tensor([0.0, 2.9]), []),
@@ -32,7 +32,7 @@ PIXELS = torch.tensor([0.3, 0.7]).repeat(4)[:, None, None, None].expand(-1, 1, 2
         (EventScale(), X.repeat(1, 3) + 9, ["column 2 has mean 9 for 0 and 3 more columns"]),
         (IMAGES, PIXELS, []),
         (IMAGES, PIXELS + 0.59, []),
-        (IMAGES, PIXELS + 0.61, ["have mean 1.11 and those that the model was trained on 0.5"]),
+        (IMAGES, PIXELS + 0.61, ["have mean 1.11 and the model's training data 0.5"]),
     ],
 )
 def test_data_are_warned_of(trained: EventScale, x: Tensor, said: list[str]) -> None:

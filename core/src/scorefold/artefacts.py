@@ -44,7 +44,7 @@ def save_state(folder: Path, tensors: Mapping[str, Tensor], manifest: Mapping[st
     stay. Raises ``ArtefactError`` for what JSON or safetensors can't hold and for a disk that can't be written.
     """
     if DIGEST_KEY in manifest:
-        raise ArtefactError(f"a manifest has an entry {DIGEST_KEY!r}, which is where digests are kept")
+        raise ArtefactError(f"a manifest has the entry {DIGEST_KEY!r}, which is reserved for digests")
     facts = json.loads(json_text(manifest))
     with nullcontext(folder) if folder.exists() else new_folder(folder) as place:
         save_arrays(place / STATE_FILE, tensors)
@@ -86,8 +86,8 @@ def _read_manifest(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _changed(path: Path) -> ArtefactError:
     return ArtefactError(
-        f"{path} is not as it was saved: changed, truncated or copied alone",
-        hint="restore the folder from where it came, or make it again",
+        f"{path} was changed, truncated or copied alone after it was saved",
+        hint="restore the folder from its source, or run the stage again",
     )
 
 
@@ -131,7 +131,7 @@ def load_arrays(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         # torch refuses what the header allows (a dtype it lacks, a shape beyond 64 bits) by errors of its own.
         except (SafetensorError, KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
-            raise ArtefactError(f"{path} is not a whole safetensors file: {error}") from error
+            raise ArtefactError(f"{path} is not a complete safetensors file: {error}") from error
 
 
 def write_json(path: Path, obj: Any) -> None:
@@ -177,7 +177,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_number(text: str) -> float:
-    raise ValueError(f"{text} is no number of JSON")
+    raise ValueError(f"{text} is not a number of JSON")
 
 
 def csv_text(rows: Iterable[Iterable[Any]]) -> str:
@@ -221,7 +221,7 @@ def _plain(obj: Any, place: str) -> Any:
     # Scalars of numpy and torch are known by their interface, so that neither needs to be imported for it.
     if getattr(obj, "shape", None) == () and hasattr(obj, "item"):
         return _plain(obj.item(), place)
-    hint = "tensors and arrays belong into a safetensors file (save_arrays)" if hasattr(obj, "shape") else None
+    hint = "save tensors and arrays in a safetensors file (save_arrays)" if hasattr(obj, "shape") else None
     raise ArtefactError(f"JSON can't hold the {type(obj).__name__} at {place}", hint=hint)
 
 
@@ -335,7 +335,7 @@ def _writing(path: Path) -> Iterator[None]:
     except OSError as error:
         raise ArtefactError(
             f"{path} can't be written: {error.strerror or error}",
-            hint="check that the disk has room and that the folder may be written",
+            hint="check that the disk has space and that the folder can be written",
         ) from error
 
 

@@ -27,7 +27,7 @@ class Use(Config):
 
     use: str = Field(description="The component, as kind:name, kind:name@revision or distribution/kind:name")
     config: dict[str, Any] = Field(default_factory=dict, description="The component's own configuration")
-    inputs: dict[str, Any] = Field(default_factory=dict, description="What its ports are plugged to")
+    inputs: dict[str, Any] = Field(default_factory=dict, description="Components for its ports")
 
 
 INLINE_MARK = "x-scorefold-inline"
@@ -102,7 +102,7 @@ class VPConfig(Config):
     name: Literal["vp"] = "vp"
     beta_min: float = Field(0.1, gt=0, description="beta at t = 0")
     beta_max: float = Field(20.0, gt=0, description="beta at t = 1")
-    t_min: float = Field(1e-5, gt=0, lt=1, description="The smallest time that is trained and sampled")
+    t_min: float = Field(1e-5, gt=0, lt=1, description="The smallest time for training and sampling")
 
     _grows = _in_order("beta_min", "beta_max", equal=True)
 
@@ -113,7 +113,7 @@ class SubVPConfig(Config):
     name: Literal["subvp"] = "subvp"
     beta_min: float = Field(0.1, gt=0, description="beta at t = 0")
     beta_max: float = Field(20.0, gt=0, description="beta at t = 1")
-    t_min: float = Field(1e-3, gt=0, lt=1, description="The smallest time that is trained and sampled")
+    t_min: float = Field(1e-3, gt=0, lt=1, description="The smallest time for training and sampling")
 
     _grows = _in_order("beta_min", "beta_max", equal=True)
 
@@ -131,7 +131,7 @@ class LogSNRConfig(_LogSNRRange):
     """Variance preserving with a log-SNR that is linear in t (Batzolis et al. 2022)."""
 
     name: Literal["log-snr"] = "log-snr"
-    t_min: float = Field(1e-3, ge=0, lt=1, description="The smallest time that is trained and sampled")
+    t_min: float = Field(1e-3, ge=0, lt=1, description="The smallest time for training and sampling")
 
 
 class CosineConfig(_LogSNRRange):
@@ -146,7 +146,7 @@ class EDMConfig(Config):
     name: Literal["edm"] = "edm"
     sigma_min: float = Field(0.002, gt=0, description="Noise at t = 0, in units of the data")
     sigma_max: float = Field(80.0, gt=0, description="Noise at t = 1, in units of the data")
-    rho: float = Field(7.0, gt=0, description="How strongly steps gather at small noise; 1 is sigma linear in t")
+    rho: float = Field(7.0, gt=0, description="Concentration of steps at small noise; 1 is sigma linear in t")
     sigma_data: float | None = Field(
         None,
         gt=0,
@@ -178,10 +178,10 @@ UNTRAINED = "SCOREFOLD_UNTRAINED"
 class PlateauConfig(Config):
     """A learning rate that falls where a validation loss has stopped falling."""
 
-    factor: float = Field(0.1, gt=0, lt=1, description="What a fall multiplies the learning rate by")
+    factor: float = Field(0.1, gt=0, lt=1, description="Factor of the learning rate at a fall")
     patience: int = Field(10, ge=0, description="Checks in a row without a gain; the next such check is a fall")
-    least: float = Field(0.0, ge=0, description="Learning rate below which it does not fall")
-    gain: float = Field(1e-4, ge=0, description="Least gain, as a share of the best value")
+    least: float = Field(0.0, ge=0, description="Smallest learning rate")
+    gain: float = Field(1e-4, ge=0, description="Smallest gain, as a share of the best value")
 
 
 class TrainingConfig(Config):
@@ -194,27 +194,27 @@ class TrainingConfig(Config):
         description="Minutes to train for, in place of steps: steps are timed, and resolved.yaml gets the number of "
         "those taken; null for steps",
     )
-    batch_size: int = Field(256, ge=1, description="Points a step (over all processes)")
-    accumulate: int = Field(1, ge=1, description="Parts of a batch that pass in turn before a step, to save memory")
+    batch_size: int = Field(256, ge=1, description="Points per step (over all processes)")
+    accumulate: int = Field(1, ge=1, description="Parts into which a batch is divided before a step, to save memory")
     flip: float = Field(
-        0.0, ge=0, le=1, description="Chance that an image is mirrored left to right, and images of its condition too"
+        0.0, ge=0, le=1, description="Probability of mirroring an image left to right, with the images of its condition"
     )
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate")
     optimiser: Literal["adam", "adamw", "sgd"] = Field("adam", description="Optimiser; fused where torch has it")
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
-        (0.9, 0.999), description="How much of the past Adam's averages keep a step: of gradients, of their squares"
+        (0.9, 0.999), description="Decay rates of Adam's averages per step: of gradients, of their squares"
     )
     weight_decay: float = Field(0.0, ge=0, description="Weight decay")
     warmup: int = Field(100, ge=0, description="Steps of linear warm-up")
     schedule: Literal["cosine", "constant"] = Field("cosine", description="Learning rate after warm-up")
     drops: tuple[Annotated[int, Field(ge=1)], ...] = Field(
-        (), description="Steps from which on the learning rate is a tenth of what it was"
+        (), description="Steps at which the learning rate is divided by 10"
     )
     plateau: PlateauConfig | None = Field(
         None, description="Falls of the learning rate by the validation loss, or null"
     )
     clip: float | None = Field(1.0, gt=0, description="Largest gradient norm, or null for no clipping")
-    ema: float | None = Field(0.999, gt=0, lt=1, description="Decay of the averaged weights evaluation uses, or null")
+    ema: float | None = Field(0.999, gt=0, lt=1, description="Decay of the averaged weights for evaluation, or null")
     patience: int | None = Field(None, ge=1, description="Validations without a better loss before stopping, or null")
     validate_every: int = Field(500, ge=1, description="Steps between validations")
     checkpoint_every: int = Field(500, ge=1, description="Steps between checkpoints")

@@ -201,7 +201,7 @@ def spec_of_conditions(conditions: Sequence[Condition | None]) -> ConditionSpec 
     }
     if len(kinds) > 1:
         raise DataError(
-            "the splits don't have the same conditions", hint="give all of them conditions of one shape, or none"
+            "the splits don't have the same conditions", hint="use conditions of one shape for all of them, or none"
         )
     found = {name: _tensor_spec([each[name] for each in named]) for name in (named[0] if named else {})}
     return found.get("") or found or None

@@ -27,7 +27,7 @@ def pack(value: Any, what: str) -> bytes:
     try:
         return pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
     except Exception as error:
-        hint = "jobs take and give plain data, tensors and objects of importable classes"
+        hint = "jobs take and return plain data, tensors and objects of importable classes"
         raise JobError(f"{what} can't be sent to another process: {error}", hint=hint) from error
 
 

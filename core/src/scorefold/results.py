@@ -52,7 +52,7 @@ class Estimate:
 
     def __post_init__(self) -> None:
         if self.value is None and (self.interval is not None or not self.headline):
-            raise ValueError(f"{self.quantity}: given no value; expected a headline in its place, and no interval")
+            raise ValueError(f"{self.quantity}: given no value; expected a headline, and no interval")
         for number in () if self.value is None else (self.value, *(self.interval or ())):
             if not hasattr(number, "__float__") or getattr(number, "ndim", False):
                 raise ValueError(f"{self.quantity}: given {number!r:.60}; expected a number, or a tensor that is one")

@@ -110,7 +110,7 @@ UNFIT: list[tuple[dict[str, Any], str, str]] = [
         "a mask of each event as one step of several",
         "take the mask alone",
     ),
-    ({"network": "mlp"}, "which is not built", "Host.create"),
+    ({"network": "mlp"}, "which has not been built", "Host.create"),
 ]
 
 

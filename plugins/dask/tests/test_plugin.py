@@ -133,7 +133,7 @@ def test_ctrl_c_ends_a_sweep_and_its_cluster(tmp_path: Path) -> None:
         err = process.communicate(timeout=60)[1]
         assert process.returncode == 130, err
         said = [text for text in err.splitlines() if not text.startswith("note: ")]  # of slow imports, on busy cores
-        assert said == ["interrupted after 0 of 3 points; the same command goes on from there"]
+        assert said == ["interrupted after 0 of 3 points; repeat the command to continue"]
         assert not any(map(psutil.pid_exists, workers))
     finally:
         process.kill()

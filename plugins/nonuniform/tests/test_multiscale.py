@@ -170,7 +170,7 @@ def test_networks_of_coarse_scales_are_the_only_ones_called_there() -> None:
         (lambda: model(networks=(network(),)), "there are 1 networks and 3 scales"),
         (lambda: model(train=[4]), "train names scale 4; there are 3"),
         (lambda: model(scale_steps=[5, 5]), "scale_steps has 2 numbers; there are 3 scales"),
-        (lambda: model(network={"use": "network:mlp"}), "which is not built"),
+        (lambda: model(network={"use": "network:mlp"}), "which has not been built"),
         (lambda: model(DataSpec((1, 6, 6))), "multiples of 4"),
         (lambda: model(DataSpec((5,))), "images"),
         (lambda: model(ends=[0.001, 0.5, 1.0]), "first band ends at 0.001, and the process begins at t_min = 0.001"),

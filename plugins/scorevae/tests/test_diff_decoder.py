@@ -359,9 +359,9 @@ class Measured(nn.Linear, Prepares):
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"the encoder of score:diff-decoder is .* not built"):
+    with pytest.raises(ConfigError, match=r"the encoder of score:diff-decoder is .* not been built"):
         small(encoder="network:mlp")
-    with pytest.raises(ConfigError, match=r"the network of score:diff-decoder is .* not built"):
+    with pytest.raises(ConfigError, match=r"the network of score:diff-decoder is .* not been built"):
         small(network="network:mlp")
     with pytest.raises(ConfigError, match="Measured takes statistics of events alone"):
         small(network=Built(lambda into, out: Measured()))

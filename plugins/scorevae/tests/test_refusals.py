@@ -144,7 +144,7 @@ def test_batch_norm_in_the_encoder(kind: type[nn.Module]) -> None:
 
 
 def test_an_encoder_that_is_not_built() -> None:
-    with refused("the encoder of score:scorevae is Use.*network:mlp.*, which is not built\n.*Host.create"):
+    with refused("the encoder of score:scorevae is Use.*network:mlp.*, which has not been built\n.*Host.create"):
         build(neural_prior(), encoder=Use(use="network:mlp"))
 
 

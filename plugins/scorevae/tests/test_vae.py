@@ -327,7 +327,7 @@ def test_what_does_not_fit_is_refused() -> None:
         small(decoder=WRONG)
     with pytest.raises(ConfigError, match=r"the encoder of autoencoder:vae gives \(B, 5\) and has to give \(B, 4\)"):
         small(encoder=WRONG)
-    with pytest.raises(ConfigError, match="not built"):
+    with pytest.raises(ConfigError, match="not been built"):
         VAE(VAEConfig(latent=2), data=DataSpec((4,)))
     model = small()
     with pytest.raises(ConfigError, match="knows no option steps") as caught:

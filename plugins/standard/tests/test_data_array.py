@@ -383,8 +383,8 @@ def test_tables_that_are_parted_otherwise_are_said(tmp_path: Path) -> None:
 
     refuse("a b\n" + "1 2\n" * 20, "isn't numeric", 'set delimiter: " "')
     refuse("a;b\n1;2;3\n" + "1;2\n" * 20, "isn't numeric", 'set delimiter: ";"')
-    refuse("a;b\n" + "1,5;2,5\n" * 20, "more fields than its first line", "decimal: to what is", delimiter=",")
-    refuse("a;b\n1;2\n" + "1;2;3\n" * 20, "can't be read as a table", "set delimiter: to what is", delimiter=";")
+    refuse("a;b\n" + "1,5;2,5\n" * 20, "more fields than its first line", "decimal: to the character", delimiter=",")
+    refuse("a;b\n1;2\n" + "1;2;3\n" * 20, "can't be read as a table", "set delimiter: to the character", delimiter=";")
     refuse("a;b\n" + "1,234;2\n" * 20, "column 'a' .* isn't numeric", 'set decimal: ","')
     refuse("x\n0,125\n1,104\n" + "2,5\n" * 20, "more fields than its first line")
     (tmp_path / "x.csv").write_bytes("Größe;b\n1,5;2\n".encode("cp1252"))

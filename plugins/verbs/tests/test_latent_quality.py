@@ -353,7 +353,7 @@ def test_a_mixture_that_did_not_converge_is_a_warning(monkeypatch: pytest.Monkey
 
 def test_generations_that_cannot_be() -> None:
     source = {"data": events(SHAPE)}
-    with pytest.raises(ConfigError, match="holds its codes to no distribution") as caught:
+    with pytest.raises(ConfigError, match="has no distribution of codes") as caught:
         generate(Free(SHAPE, GAINS, DEVIATIONS), source, GenerateOptions(), context())
     assert "codes: gaussian" in str(caught.value)
     with pytest.raises(ConfigError, match="codes: mixture is fitted to the codes of data, and no data were given"):

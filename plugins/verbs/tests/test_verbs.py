@@ -327,7 +327,7 @@ def test_data_in_other_units_than_those_of_training_are_reported() -> None:
     assert unit_warnings(trained, x) == []
     assert unit_warnings(trained, x[:1]) == []
     (spread,) = unit_warnings(trained, 1000 * (x - x.mean(0)))
-    assert "times as widely" in spread
+    assert "times the spread" in spread
     (place,) = unit_warnings(trained, x + torch.tensor([0.0, 8.0]))
     assert "column 1 has mean 79" in place
     assert place.endswith("for -5 (columns from 0)")

@@ -113,7 +113,7 @@ class TestInlineComponents:
     @pytest.mark.parametrize(
         ("value", "path", "message"),
         [
-            ("dta", ("score", "inputs", "data"), "nothing here is called 'dta'"),
+            ("dta", ("score", "inputs", "data"), "there is no port 'dta' here"),
             (3, ("score", "inputs", "data"), "3 (a number) can't be plugged into a port"),
             ({"use": "data:nowhere"}, ("score", "inputs", "data", "use"), "there is no 'data:nowhere'"),
             ({"uses": "data:digits"}, ("score", "inputs", "data", "uses"), "unknown field 'uses'"),
@@ -128,7 +128,7 @@ class TestInlineComponents:
     def test_miss_a_port_that_nothing_around_them_has(self, host: Host) -> None:
         inner = {"use": "network:plain", "inputs": {"x": "y"}}
         first, second = problems(host, {"inner": inner}, "network:nesting")
-        assert first.message == "nothing here is called 'y'"
+        assert first.message == "there is no port 'y' here"
         assert second.message == "unknown port 'x'"
         assert first.path == second.path == ("inner", "inputs", "x")
 

@@ -112,7 +112,7 @@ def test_what_cannot_be_installed_leaves_no_table(work: Path, capsys: pytest.Cap
     ("arguments", "words"),
     [
         (["add", "x"], "write --isolated, or pip install x for this environment"),
-        (["add", "--isolated"], "nothing to install was named"),
+        (["add", "--isolated"], "no plugin to install was named"),
         (["install"], "has no environment"),
         (["remove", "old"], "has no environment"),
     ],
@@ -164,7 +164,7 @@ def test_a_lock_for_other_requirements_is_refused(work: Path) -> None:
     (work / "scorefold.toml").write_text(
         '[environments.old]\nrequirements = ["./toy_old-1.0-py3-none-any.whl"]\nlock = "lock.txt"\n'
     )
-    with pytest.raises(PluginError, match="was written for other requirements") as caught:
+    with pytest.raises(PluginError, match="was written for requirements that differ") as caught:
         installer.install(spec_of(work), print)
     assert caught.value.hint == "remove it, and scorefold plugins install old writes it anew"
 

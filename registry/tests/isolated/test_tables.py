@@ -60,7 +60,7 @@ def test_a_table_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "line", "words", "hint"),
     [
-        ('requirments = ["a"]', 3, "says 'requirments', which means nothing", "did you mean 'requirements'?"),
+        ('requirments = ["a"]', 3, "says 'requirments', which is not a field there", "did you mean 'requirements'?"),
         ('requirements = "a"', 3, "requirements is 'a'; expected a list", 'requirements = ["scikit-learn==1.3.2"]'),
         ('requirements = ["--pre"]', 3, "holds the option '--pre'", "PIP_ variables"),
         ('requirements = ["./none"]', 3, "names ./none, which is not there", "expected"),
@@ -70,7 +70,7 @@ def test_a_table_is_read(tmp_path: Path) -> None:
         ('requirements = ["a"]\ntorch = "my"', 4, "torch is 'my'; expected host or own", "correct it"),
         ('requirements = ["a"]\npython = "4"', 4, "python is '4'; expected a version", 'python = "3.12"'),
         ('requirements = ["a"]\nbuild = 1', 4, "build is 1; expected true or false", "build = true"),
-        ('interpreter = "a"\nlock = "b"', 3, "has an interpreter", "take one of the two away"),
+        ('interpreter = "a"\nlock = "b"', 3, "has an interpreter", "remove one of them"),
         ("seconds = 3", 2, "says neither requirements nor lock nor interpreter", "requirements = "),
     ],
 )

@@ -54,7 +54,7 @@ def test_data_in_other_units_are_reported_before_the_result(say: Say, finished: 
     np.save("centimetres.npy", 100 * np.load(points))
     said = say(*arguments, "--data", "centimetres.npy")
     assert said.status == 0
-    assert "times as widely as those that the model was trained on" in said.err
+    assert "times the spread of the model" in said.err
     assert "column 0 has mean" in said.err
     printed = say(*arguments, "--data", "centimetres.npy", "--json").json
     jsonschema.validate(printed, json.loads((files("scorefold") / "schemas" / "apply.json").read_text()))
@@ -106,7 +106,7 @@ def test_rows_are_written_in_the_order_of_the_file(say: Say, finished: RunResult
         (["STAGE/score", "--do", "sample", "--option", "steps", "--out", "o.npy"], "a name, '=' and a value"),
         (["STAGE/score", "--do", "sample", "--out", "o.txt"], "no format"),
         (["STAGE/score", "--do", "sample", "--out", "o.npy", "--device", "gpu"], "cuda:N"),
-        (["STAGE/score", "--do", "sample", "--out", "o.npy", "--device", "cuda:99"], "auto takes what there is"),
+        (["STAGE/score", "--do", "sample", "--out", "o.npy", "--device", "cuda:99"], "auto uses an available device"),
         (["STAGE/score", "--do", "sample", "--out", "wide.npy/o.npy"], "wide.npy/o.npy can't be written: "),
         (["STAGE/score", "--do", "sample", "--out", "folder.npy"], "folder.npy is a folder"),
         (["STAGE/data", "--out", "o.npy"], "say what to do: --do VERB"),
@@ -130,7 +130,7 @@ def test_what_can_not_be_applied_says_why(say: Say, finished: RunResult, argumen
 
 def test_what_has_no_verb_for_new_data_says_so(say: Say, finished: RunResult) -> None:
     said = say("--plugins=-audit", "apply", str(finished.folder / "data"), "--out", "o.npy")
-    assert (said.status, "data:tiny can do nothing with new data" in said.err) == (2, True)
+    assert (said.status, "data:tiny has no verb for new data" in said.err) == (2, True)
 
 
 def test_images_are_read_as_the_stage_read_its_own(say: Say, run: Callable[..., RunResult]) -> None:

@@ -103,7 +103,7 @@ def test_the_demonstration_is_repeated_by_its_own_command(say: Say, monkeypatch:
     assert "scorefold demo --seed 4" in report
     assert "packaged" not in report
     printed = say("demo", "--quiet").out
-    assert printed.startswith("Four questions of a thousand images of clothes")
+    assert printed.startswith("Four questions about a thousand images of clothes")
     assert printed.splitlines()[-1].endswith("report.html (next, with your own data: scorefold start mine.csv)")
 
 
@@ -231,7 +231,7 @@ def test_which_plugins_were_chosen_is_remarked_on(say: Say) -> None:
     for command in (("validate", "run.yaml"), ("graph", "run.yaml"), ("run", "short.yaml")):
         said = say("--plugins=-tinny", *command)
         assert said.status == 0
-        assert "names 'tinny', which no installed plugin is called; did you mean 'tiny'?" in said.err
+        assert "names 'tinny', but no installed plugin has this name; did you mean 'tiny'?" in said.err
     said = say("--plugins=-tiny", "validate", "run.yaml")
     assert (said.status, "plugin 'tiny' of scorefold-tiny 0.1 (disabled" in said.err) == (1, True)
 

@@ -185,7 +185,7 @@ def test_faults_of_a_file_of_cases_say_where(say: Say, write: Callable[..., Path
         (("network",), "components of kind network are not compared by themselves: they are parts of other components"),
         (("data",), "components of kind data are not compared by themselves: they are what others are compared on"),
         (("Trainable",), "components that provide Trainable have no number in common"),
-        (("Encodes",), "nothing that is installed is or provides Encodes"),
+        (("Encodes",), "no installed component is or provides Encodes"),
         (("estimator",), "there is no case to compare estimator on"),
         (("estimator", "--data", "tinny"), "did you mean 'tiny'?"),
         (("estimator", "--data", "tiny[4]"), "data:tiny declares 1 example;"),
@@ -215,8 +215,8 @@ def test_faults_of_a_file_of_cases_say_where(say: Say, write: Callable[..., Path
             "data of each case",
         ),
         (("estimator", "--data", "tiny", "--set", "tiny.points=["), "--set tiny.points=[: broken YAML"),
-        (("estimator", "--data", "tiny", "--only", ","), "--only or --skip is given no name"),
-        (("estimator", "--data", ""), "--data is given no case"),
+        (("estimator", "--data", "tiny", "--only", ","), "--only and --skip need the name of a component"),
+        (("estimator", "--data", ""), "--data needs the name of a case"),
         (("estimator", "--data", "tiny", "--plug", "score"), "--plug score: expected a name, '=' and a value"),
         (("estimator", "--data", "tiny", "--plug", "score={use: score:tiny, config: {a: 1}}"), "unknown field 'a'"),
         (("estimator", "--data", "tiny", "--set", "tiny-mean.scal=2"), "did you mean 'scale'?"),
@@ -399,7 +399,7 @@ def test_a_folder_of_other_things_is_refused(say: Say) -> None:
     Path("mine/report.html").write_text("my own")
     said = say("compare", "estimator", "--data", "tiny", "--only", "tiny-mean", "--out", "mine")
     assert said.status == 2
-    assert "mine holds other things: report.html" in said.err
+    assert "mine contains other files: report.html" in said.err
     assert Path("mine/report.html").read_text() == "my own"
 
 
@@ -424,7 +424,7 @@ def test_an_interrupted_comparison_goes_on(say: Say) -> None:
         patch.setattr(parts.Scored, "estimate", stop)
         said = say(*command)
     assert said.status == 130
-    assert said.err == "interrupted after 1 of 2 rows; the same command goes on from there\n"
+    assert said.err == "interrupted after 1 of 2 rows; repeat the command to continue\n"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             parts.Mean, "estimate", stop

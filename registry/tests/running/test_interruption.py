@@ -86,7 +86,7 @@ def test_killed_and_stopped_runs_end_as_an_undisturbed_one(tmp_path: Path, launc
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err == "interrupted in stage 'score'; the same command goes on from there\n"
+    assert err == "interrupted in stage 'score'; repeat the command to continue\n"
     assert out == ""
     (partial,) = stopped.glob("runs/slow/*.partial")
     assert json.loads((partial / "status.json").read_text())["state"] == "interrupted"

@@ -209,7 +209,7 @@ FORMS = {
     "a missing folder": ("{load: §here/scroe}", "the stages of"),
     "nowhere": ("{load: §gone/altogether}", "a relative path starts at the folder of the run file"),
     "a name that no folder has": (f"{{load: §{'x' * 999}}}", "can't be read as a folder"),
-    "an estimate's samples": ("{load: §here/samples}", "holds what a stage gave (data), and no component"),
+    "an estimate's samples": ("{load: §here/samples}", "holds the result of a stage (data), and no component"),
     "a whole run": ("{load: §here}", "is no saved state: it has no manifest.json"),
 }
 
@@ -250,7 +250,7 @@ STALE = {
     ),
     "another format": ({"format": 7}, "is of format 7", "host.save wrote"),
     "other numbers": ({"dtype": "float64"}, "this state is in float64", "runtime: {dtype: float64}"),
-    "a manifest of nothing": ({"ports": 3}, "is not as it was written", "make it again"),
+    "a manifest of nothing": ({"ports": 3}, "was changed after it was written", "run the stage again"),
 }
 
 
@@ -270,7 +270,7 @@ def test_a_port_that_is_another_now_or_gone(plan: MakePlan, earlier: Path) -> No
     rewrite(earlier / "score", seed=5)
     problem = refused(plan, text)
     assert "port 'score' of" in problem.message
-    assert "which is another one now" in problem.message
+    assert "which has changed since" in problem.message
     assert (problem.line, problem.column) == (6, 13)
     shutil.rmtree(earlier / "score")
     assert "which is not there" in refused(plan, text).message

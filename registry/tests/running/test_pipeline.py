@@ -326,7 +326,7 @@ def test_a_hook_that_raises_anything_stops_nothing(host: Host, run: Run) -> None
     ("error", "said"),
     [
         (OSError(errno.ENOSPC, "No space left on device", "big.bin"), "can't read or write big.bin: No space left"),
-        (MemoryError(), "needs more memory than there is"),
+        (MemoryError(), "needs more memory than is available"),
         (
             RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"),
             "needs more memory",

@@ -111,7 +111,7 @@ def test_a_search_of_a_run_file_goes_on_where_it_was_stopped(
     ("options", "words"),
     [
         ({"best": "min:mean", "random": 3}, ("--search and --random exclude each other",)),
-        ({"best": "min:mean", "workers": 2}, ("--workers", "one setting after another")),
+        ({"best": "min:mean", "workers": 2}, ("--workers", "a search chooses each setting")),
         ({"best": "min:mean", "in_step": True}, ("--zip",)),
         ({}, ("--search needs --best", "min:score.loss")),
         pytest.param({"best": "min:mean", "search": 0}, ("--search 0", "from 1"), marks=needs_optuna),

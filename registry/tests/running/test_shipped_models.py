@@ -171,14 +171,14 @@ def function_in_config(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        (damaged, "state.safetensors is not as it was saved"),
+        (damaged, "state.safetensors was changed, truncated or"),
         (function_in_config, "names 'this:that'"),
         (lambda folder: (folder / "run.yaml").unlink(), "has no run.yaml"),
         (lambda folder: (folder / "README.md").write_text("no header"), "its card names no licence of the weights"),
         (lambda folder: unlicensed(folder, "license"), "its card names no licence of the weights"),
         (lambda folder: unlicensed(folder, "data_license"), "its card names no licence of the data"),
         (lambda folder: (folder / "model.pkl").write_bytes(b"\x80\x04."), "which could run code when it is loaded"),
-        (lambda folder: (folder / "notes.txt").symlink_to("/etc/hostname"), "is no part of a pushed model"),
+        (lambda folder: (folder / "notes.txt").symlink_to("/etc/hostname"), "does not belong to a pushed model"),
     ],
 )
 def test_a_folder_that_is_not_whole_is_refused(bring: Callable[..., Path], how: Any, said: str) -> None:

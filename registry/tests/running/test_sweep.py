@@ -284,7 +284,7 @@ def test_two_sweeps_do_not_share_a_folder(say: Say, file: Path) -> None:
     with FileLock("out/.lock"):
         said = say("sweep", str(file), "--grid", "seed=0", "--out", "out")
     assert said.status == 2
-    assert "another sweep is at work in out" in said.err
+    assert "another sweep is running in out" in said.err
 
 
 def test_a_folder_for_stages_that_cannot_be_is_no_point(say: Say, file: Path) -> None:
@@ -299,7 +299,7 @@ def test_a_folder_of_other_things_is_refused_and_what_lies_in_that_of_a_sweep_st
     Path("mine/tiny.yaml").write_text("my own")
     said = say("sweep", str(file), "--grid", "seed=0", "--out", "mine")
     assert said.status == 2
-    assert "mine holds other things: tiny.yaml" in said.err
+    assert "mine contains other files: tiny.yaml" in said.err
     assert Path("mine/tiny.yaml").read_text() == "my own"
     for name in ("points", "figures"):
         Path("out", name).mkdir(parents=True)
@@ -344,7 +344,7 @@ def test_a_sweep_that_is_stopped_goes_on_where_it_was(
     process.send_signal(signal.SIGINT)
     err = process.communicate(timeout=60)[1]
     assert process.returncode == 130, err
-    assert err == "interrupted after 1 of 2 points; the same command goes on from there\n"
+    assert err == "interrupted after 1 of 2 points; repeat the command to continue\n"
     (partial,) = tmp_path.glob("out/runs/slow/*.partial")
     assert json.loads((partial / "status.json").read_text())["state"] == "interrupted"
     said = say("sweep", "slow.yaml", *over, "--out", "out", "--json")

@@ -220,7 +220,7 @@ def test_two_processes_run_a_file_as_one_does(
         pytest.param("0", "error: run.yaml:7:10: it fails here, in process 0", marks=pytest.mark.slow),
         ("1", "error: run.yaml:7:10: it fails here, in process 1"),
         pytest.param("both", "error: run.yaml:7:10: it fails here, in process any", marks=pytest.mark.slow),
-        ("killed", "error: run.yaml:7:10: the processes that train together are not all there any more"),
+        ("killed", "error: run.yaml:7:10: a process of the joint training has ended"),
     ],
 )
 def test_what_fails_in_one_process_ends_all_with_one_message(
@@ -258,7 +258,7 @@ def test_ctrl_c_ends_both_and_the_same_command_goes_on(
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode != 0
-    assert err.count("interrupted in stage 'score'; the same command goes on from there") == 1
+    assert err.count("interrupted in stage 'score'; repeat the command to continue") == 1
     (partial,) = (tmp_path / "runs" / "slow").glob("*.partial")
     assert read_json(partial / "status.json")["state"] == "interrupted"
     answer: dict[str, Any] = json.loads(run_pair(launch, "run", "run.yaml", "--quiet", "--json", cwd=tmp_path))

@@ -278,7 +278,7 @@ class PerComponent(DiffusionProcess):
     def _of_blocks(self, evaluate: Callable[[Schedule, Tensor], tuple[Tensor, ...]], t: Tensor) -> tuple[Tensor, ...]:
         """Values of ``evaluate`` for each block at t (B,), each (B, blocks)."""
         if self.index is None:
-            raise ShapeError("this process has a speed for each component; one built with blocks has levels")
+            raise ShapeError("this process has a speed for each component; a process with blocks has levels")
         schedules = self._schedules()
         if len(schedules) == 1:
             return evaluate(schedules[0], t[:, None])

@@ -166,7 +166,7 @@ class Encodes(ABC):
         ``ConfigError`` where there is no such distribution.
         """
         raise ConfigError(
-            f"{type(self).__name__} holds its codes to no distribution that new ones could be drawn from",
+            f"{type(self).__name__} has no distribution of codes to sample from",
             hint="codes: gaussian fits a normal distribution to the codes of data",
         )
 

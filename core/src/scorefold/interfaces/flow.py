@@ -134,7 +134,7 @@ class Flow(EventModel):
         """
         if self.bin_width is None:
             raise ConfigError(
-                "bits per dimension need discrete data, and this flow's event_scale has no levels",
+                "bits per dimension require discrete data, but this flow's event_scale has no levels",
                 hint="use log_prob, which for continuous data is a log-density in nats",
             )
         return -self.log_prob(x, condition, generator) / (self.dimension * math.log(2))

@@ -266,7 +266,7 @@ class Catalogue:
         who = " and ".join(f"{item.distribution} {item.version} (plugin {item.plugin!r})" for item in claimants)
         first = claimants[0]
         return PluginError(
-            f"{key!r} is claimed by {who}; neither wins until you prefer one{self._one_sided(claimants)}",
+            f"{key!r} is claimed by {who}; neither is used until you prefer one{self._one_sided(claimants)}",
             hint=f'in scorefold.toml, under [prefer]: "{key}" = "{first.distribution}"; '
             f"or name one in full: {' or '.join(item.qualified for item in claimants)}",
         )

@@ -152,11 +152,11 @@ def follow(folder: Path, reference: Reference, what: str) -> Path:
     if not manifest.is_file():
         raise ArtefactError(
             f"{what} refers to the state in {place}, which is not there",
-            hint="put it back where it was, or save with bundle=True to keep copies inside",
+            hint="restore it at this place, or save with bundle=True to store copies inside",
         )
     if digest_file(manifest) != reference.digest:
         raise ArtefactError(
-            f"{what} refers to the state in {place}, which is another one now",
+            f"{what} refers to the state in {place}, which has changed since",
             hint="restore it, or make this state again from the new one",
         )
     return place

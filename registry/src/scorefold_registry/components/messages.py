@@ -144,7 +144,7 @@ def _tag_problem(path: RawPath, name: str, item: Mapping[str, Any], raw: Any) ->
     context = item["ctx"]
     key = context["discriminator"].strip("'")
     if item["type"] == "union_tag_not_found":
-        return Problem(path, f"{name} needs the field {key!r}, which says what it is", None, "missing-field")
+        return Problem(path, f"{name} needs the field {key!r}, which selects the type", None, "missing-field")
     tags = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
     hint = did_you_mean(context["tag"], tags) or None
     inside = within((*path, key), raw)

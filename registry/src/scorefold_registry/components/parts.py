@@ -328,7 +328,7 @@ def _read_input(catalogue: Catalogue, value: Any, outer: Sequence[str], anchor: 
     if isinstance(value, str) and value not in outer:
         known = f"the component around it has the ports {', '.join(outer)}" if outer else ""
         hint = sentences(did_you_mean(value, outer), known, "or name a component inline: {use: kind:name}")
-        problem = Problem((), f"nothing here is called {value!r}", hint, "unknown-port")
+        problem = Problem((), f"there is no port {value!r} here", hint, "unknown-port")
         return _InputRead(value, None, value, [problem])
     if value is None or isinstance(value, (bool, int, float)):
         message = f"{show(value)} can't be plugged into a port; expected {{use: kind:name}}"

@@ -129,7 +129,7 @@ class _Writer:
             if not (self.bundle or port.name in made.inline or isinstance(value, DataSource)):
                 raise ArtefactError(
                     f"{what} is plugged to {other.registered.id}, which has no saved state",
-                    hint="save it first, or pass bundle=True to keep a copy inside",
+                    hint="save it first, or pass bundle=True to store a copy inside",
                 )
             inside = folder / PORTS / name
             self.copies[id(value)] = inside

@@ -28,8 +28,8 @@ def checked(raw: Any, model: type[Model], path: Path) -> Model:
         first, *more = config_problems(model, error, raw)
         others = f" ({len(more)} more things are wrong)" if more else ""
         raise ArtefactError(
-            f"{path} is not as it was written: {first.message}{others}",
-            hint="restore the folder from where it came, or make it again",
+            f"{path} was changed after it was written: {first.message}{others}",
+            hint="restore the folder from its source, or run the stage again",
         ) from error
 
 
@@ -88,7 +88,7 @@ class EstimateFacts(BaseModel):
     @model_validator(mode="after")
     def _fits(self) -> EstimateFacts:
         if self.value is None and (self.interval is not None or not self.headline):
-            raise ValueError("an estimate without a value; expected a headline in its place, and no interval")
+            raise ValueError("an estimate without a value; expected a headline, and no interval")
         return self
 
 

@@ -88,7 +88,7 @@ def _encode(value: Any, component: Any) -> tuple[dict[str, Any], dict[str, Tenso
         tensors = {name: item for name, item in value.items() if isinstance(item, Tensor)}
         return {"type": "mapping", "json": {n: item for n, item in value.items() if n not in tensors}}, tensors
     raise PluginError(
-        f"a verb gave a {type(value).__name__}, which can't be kept",
+        f"a verb returned a {type(value).__name__}, which can't be kept",
         hint="give the component, a DataSource, an Estimate, an Allocation, or a mapping of numbers and tensors",
     )
 

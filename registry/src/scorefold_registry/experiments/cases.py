@@ -31,10 +31,10 @@ class CaseModel(Config):
 
     use: str | None = Field(None, description="The data, a component of kind data; none for a problem without data")
     config: dict[str, Any] = Field(default_factory=dict, description="The configuration of the data")
-    inputs: dict[str, Any] = Field(default_factory=dict, description="What the data's own ports are plugged to")
+    inputs: dict[str, Any] = Field(default_factory=dict, description="Components for the ports of the data")
     options: dict[str, Any] = Field(default_factory=dict, description="Options of the verb that is compared")
     split: Literal["train", "validation", "test"] | None = Field(None, description="The split; null for the verb's own")
-    truth: float | None = Field(None, description="The right answer, where the data do not know it themselves")
+    truth: float | None = Field(None, description="The true answer, if the data do not have it")
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def find_cases(catalogue: Catalogue, what: str, comparison: Comparison, on: Sequ
     """
     texts = [text.strip() for given in on for text in given.split(",") if text.strip()]
     if on and not texts:
-        raise ConfigError("--data is given no case", hint="leave it out to compare on our own")
+        raise ConfigError("--data needs the name of a case", hint="leave it out to use the included cases")
     if not texts:
         cases = _default_cases(catalogue, what, comparison)
     else:
@@ -123,7 +123,7 @@ def _of_component(catalogue: Catalogue, text: str, ours: Sequence[str]) -> Case:
         found = catalogue.resolve(name if ":" in name else f"data:{name}")
     except PluginError as error:
         near = did_you_mean(name, [*ours, *(item.component.name for item in catalogue.of_kind("data"))])
-        hint = sentences(near, f"our own cases are {', '.join(ours)}; a file of cases ends with .yaml")
+        hint = sentences(near, f"the included cases are {', '.join(ours)}; a file of cases ends with .yaml")
         raise ConfigError(f"there is no case {text!r}: {error.message}", hint=hint) from None
     if found.component.kind != "data":
         raise ConfigError(f"the case {text!r} is a {found.component.kind}; expected data", hint="such as data:sphere")

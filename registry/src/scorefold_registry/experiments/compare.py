@@ -57,7 +57,7 @@ def compare(
     command: Sequence[str] = (),
     watch: Watch | None = None,
 ) -> ComparisonResult:
-    """Put every installed component of a kind, or with a capability, on the same cases.
+    """Compare all installed components of a kind, or with a capability, on common cases.
 
     ``kind`` is a kind or a capability; ``on``, ``only`` and ``skip`` are names, each one or several separated by
     commas; ``plugged`` maps ports to inline components, ``fields`` maps ``component.field`` to values. All of it is

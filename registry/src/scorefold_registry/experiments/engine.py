@@ -101,7 +101,7 @@ class Experiment(ABC, Generic[TaskT, ValueT, RowT]):
 
 
 class Interrupted(KeyboardInterrupt):
-    """The user stopped an experiment after ``done`` of its ``tasks``; the same command goes on from there."""
+    """The user stopped an experiment after ``done`` of its ``tasks``; repeating the command continues it."""
 
     def __init__(self, done: int, tasks: int) -> None:
         super().__init__(done, tasks)

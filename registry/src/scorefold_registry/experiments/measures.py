@@ -115,7 +115,7 @@ def named(measures: Sequence[Measure], runs: Sequence[Stages]) -> dict[Measure, 
         if found is None and ran:
             names = [name for name, value in ran[0].items() if as_number(value) is not None]
             has = f"it has {'; '.join(names)}" if names else "it has none"
-            again = "what was computed is kept: the same command with another --measure reuses it"
+            again = "all results are stored: repeat the command with another --measure"
             raise ConfigError(
                 f"stage {measure.stage!r} has no metric {measure.metric or 'that is a number'!r}",
                 hint=sentences(did_you_mean(measure.metric or "", names), has, again),

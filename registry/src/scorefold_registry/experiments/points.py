@@ -146,7 +146,7 @@ def _check(axes: Sequence[Axis], in_step: bool, random: int | None) -> None:
             raise _fault(axis.text, "a field that is drawn needs the number of draws", "for example --random 20")
     if random is not None and all(axis.draw is None for axis in axes):
         hint = f"for example --grid {fields[0]}=uniform(0,1), or leave out --random for every combination"
-        raise ConfigError("--random draws no field: every --grid lists its values", hint=hint)
+        raise ConfigError("--random has no field with a distribution: every --grid lists its values", hint=hint)
     if random is not None and random < 1:
         raise ConfigError(f"--random {random}: expected a whole number from 1")
     lengths = {axis.field: len(axis.values) for axis in axes if axis.draw is None}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 PROFILES = {
-    "smoke": "minutes of CPU a plugin (default)",
+    "smoke": "minutes of CPU per plugin (default)",
     "quick": "seconds to an hour and a half",
     "real": "data that you have, under three quarters of an hour",
-    "long": "longer runs that are no paper's own",
+    "long": "longer runs than quick, with settings of no paper",
     "full": "a paper's own setting",
 }

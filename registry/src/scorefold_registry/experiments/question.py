@@ -52,7 +52,7 @@ def find_components(
         # A component in an environment of its own is compared where it is named: adding one changes no table.
         found = [item for item in found if item.record.environment is None]
     if not found:
-        raise ConfigError(f"nothing that is installed is or provides {kind}", hint=known)
+        raise ConfigError(f"no installed component is or provides {kind}", hint=known)
     return comparison, _chosen(found, only, skip)
 
 
@@ -63,13 +63,13 @@ def _chosen(components: Sequence[Registered], only: Sequence[str], skip: Sequenc
         found: list[Registered] = []
         parts = [part.strip() for given in texts for part in given.split(",") if part.strip()]
         if texts and not parts:
-            raise ConfigError("--only or --skip is given no name", hint="for example --only pca,mle")
+            raise ConfigError("--only and --skip need the name of a component", hint="for example --only pca,mle")
         for text in parts:
             these = [item for item in components if text in (item.component.name, item.id, item.qualified)]
             if not these:
                 names = [item.component.name for item in components]
                 hint = sentences(did_you_mean(text.rpartition(":")[2], names), f"compared are {', '.join(names)}")
-                raise ConfigError(f"nothing that is compared is called {text!r}", hint=hint)
+                raise ConfigError(f"no compared component is called {text!r}", hint=hint)
             found += these
         return found
 
@@ -150,7 +150,7 @@ def _check_inline(port: str, value: Mapping[str, Any], found: Registered) -> Non
             hint = sentences(did_you_mean(str(key), inner), f"its ports are {', '.join(inner) or 'none'}")
             raise ConfigError(f"{found.id} has no port {key!r}", hint=hint)
         if "data" in inner[key].kinds:
-            hint = "leave it out; --data says which data they are"
+            hint = "leave it out; --data selects the data"
             raise ConfigError(f"the port {key!r} of {found.id} gets the data of each case", hint=hint)
 
 

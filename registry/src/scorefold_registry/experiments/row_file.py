@@ -139,7 +139,7 @@ class _Stages:
     def _data(self) -> str:
         """The stage of the case's data."""
         if self.case.data is None:
-            raise NotOnThisCaseError(f"the case {self.case.name!r} has no data", hint="name one with: --data sphere")
+            raise NotOnThisCaseError(f"the case {self.case.name!r} has no data", hint="choose one with: --data sphere")
         if "data" not in self.made:
             found = self.catalogue.resolve(self.case.data["use"])
             config = self._config(found, self.case.data["config"])

@@ -116,7 +116,7 @@ class Search:
         if find_spec("optuna") is None:
             raise ConfigError(
                 "--search needs Optuna, which is not installed",
-                hint="pip install 'scorefold-registry[search]', or take --random, which needs nothing",
+                hint="pip install 'scorefold-registry[search]', or use --random, which needs no library",
             )
         if trials < 1:
             raise ConfigError(f"--search {trials}: expected a whole number from 1")
@@ -226,7 +226,7 @@ def search_for(
     others = {"--random": random, "--zip": in_step or None, "--workers": None if workers == 1 else workers}
     for option, given in others.items():
         if given is not None:
-            hint = "a search tries one setting after another, each by what those before it gave"
+            hint = "a search chooses each setting from the results of the settings before it"
             raise ConfigError(f"--search and {option} exclude each other", hint=hint)
     if best is None:
         raise ConfigError("--search needs --best, which it searches for", hint="for example --best min:score.loss")

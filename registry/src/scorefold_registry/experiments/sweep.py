@@ -160,8 +160,8 @@ def _open(folder: Path, cache: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        hint = "wait for it, or give another folder with --out"
-        raise ConfigError(f"another sweep is at work in {folder}", hint=hint) from None
+        hint = "wait for it, or choose another folder with --out"
+        raise ConfigError(f"another sweep is running in {folder}", hint=hint) from None
     try:
         yield
     finally:

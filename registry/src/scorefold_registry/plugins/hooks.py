@@ -140,7 +140,9 @@ def _offers(hooks: _Implementations, hook: str, expected: type) -> list[Any]:
         raise HookError(f"{hook} returned {offered!r}; expected an iterable of {expected.__name__}", function)
     items = list(islice(offered, MOST + 1))
     if len(items) > MOST:
-        raise HookError(f"{hook} offers more than {MOST:,} declarations, as if it did not end", function)
+        raise HookError(
+            f"{hook} offers more than {MOST:,} declarations, which may be a generator that never ends", function
+        )
     for item in items:
         if not isinstance(item, expected):
             raise HookError(

@@ -16,7 +16,7 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        hint = "check that it may be written, or name another: --runs, --out or --cache, whichever it is"
+        hint = "check that it may be written, or choose another folder with --runs, --out or --cache"
         raise ArtefactError(f"the folder {path} can't be made: {error.strerror or error}", hint=hint) from error
 
 

@@ -98,7 +98,9 @@ def settings_notes(settings: Settings) -> list[str]:
 
     found = [(word, near_misses(word, _WORDS, count=1)) for word in sorted(unknown)]
     return [
-        f"{settings.file} says {word!r}, which means nothing; did you mean {near[0]!r}?" for word, near in found if near
+        f"{settings.file} says {word!r}, which is not a setting; did you mean {near[0]!r}?"
+        for word, near in found
+        if near
     ]
 
 
@@ -175,7 +177,7 @@ def _unknown_entries(listed: PluginList, records: Sequence[PluginRecord]) -> lis
     entries = (*(listed.allow or ()), *listed.deny)
     unknown = [entry for entry in entries if not any(_matches(record, entry) for record in records)]
     return [
-        f"{listed.source} names {entry!r}, which no installed plugin is called; {_remedy(entry, records)}"
+        f"{listed.source} names {entry!r}, but no installed plugin has this name; {_remedy(entry, records)}"
         for entry in unknown
     ]
 

@@ -107,7 +107,7 @@ def _check_table(x: Any, columns: Mapping[str, Any]) -> None:
     """Raises ``ConfigError`` for a table that a file of comma-separated values would not hold as it is."""
     if getattr(x.columns, "nlevels", 1) > 1:
         hint = "join them: table.columns = ['-'.join(map(str, name)) for name in table.columns]"
-        raise ConfigError("the table has names of columns on several levels; expected one name a column", hint=hint)
+        raise ConfigError("the table has names of columns on several levels; expected one name per column", hint=hint)
     label = columns.get("label")
     values = {value for value in x[label] if isinstance(value, str)} if label in list(x.columns) else set()
     odd = sorted(value for value in values if value.strip().upper() in ("", "NA", "NAN", "NULL") or _is_number(value))

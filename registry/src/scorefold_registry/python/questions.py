@@ -106,12 +106,12 @@ def audit(
     """
     _refuse("audit", options, data="the data are train, held_out and points: audit(samples, train, held_out)")
     if model is None:
-        raise ConfigError("audit(...) is given no model and no samples", hint="audit(samples, train, held_out)")
+        raise ConfigError("audit(...) needs a model or samples", hint="audit(samples, train, held_out)")
     if train is None and isinstance(model, Stage):
         train = _trained_on(model)
     if train is None:
         raise ConfigError(
-            "audit(...) is given no data that the samples are compared with",
+            "audit(...) needs data to compare the samples with",
             hint="add the training data: audit(samples, train), or audit(samples, train, held_out)",
         )
     setting = setting_of(list(stages_in([model, train, held_out, points])), folder, seed, runtime, host)

@@ -111,10 +111,10 @@ def _refuse_two_answers(host: Host, read: Reading, apart: float) -> None:
     scaled, plain = found
     if max(scaled, plain) > DISAGREE * min(scaled, plain):
         raise DataError(
-            f"the columns' spreads differ {apart:.2g}-fold, and the dimension hangs on their units: about {plain:.2g} "
-            f"as they are, about {scaled:.2g} with each column divided by its own spread",
-            hint="say which holds: scale=none where all have one unit and the small ones may be noise, scale=columns "
-            "where each has its own (on the command line: --data-option scale=none)",
+            f"the columns' spreads differ {apart:.2g}-fold, and the dimension depends on their units: about "
+            f"{plain:.2g} as they are, about {scaled:.2g} with each column divided by its own spread",
+            hint="choose scale=none if all have one unit and the small ones may be noise, or scale=columns if each has "
+            "its own (on the command line: --data-option scale=none)",
         )
 
 
@@ -145,7 +145,7 @@ def _table(host: Host, path: Path, fields: Mapping[str, Any], side: int) -> Read
         )
     if seen.gaps:
         config["gaps"] = list(seen.gaps)
-        why["gaps"] = "cells among numbers that are none, taken as missing"
+        why["gaps"] = "cells that are not numbers, treated as missing"
     label = _label(seen, config)
     if label is not None:
         config["label"], why["label"] = label, "names the class of each point, for answers by class (by: label)"
@@ -161,7 +161,7 @@ def _table(host: Host, path: Path, fields: Mapping[str, Any], side: int) -> Read
     if seen.event_shape[0] == 0:
         raise DataError(
             f"{path} has no column of numbers: {_joined(f'{one.name} holds {one.type}' for one in seen.columns)}",
-            hint="set delimiter: to what is between columns, and decimal: to what is before decimals",
+            hint="set delimiter: to the character between columns, and decimal: to the character before decimals",
         )
     read = {**config, "missing": "drop"} if "missing" not in config else config
     seen = inspect_data(host, path, read)
@@ -170,7 +170,7 @@ def _table(host: Host, path: Path, fields: Mapping[str, Any], side: int) -> Read
         why["missing"] = f"leaves out the {seen.incomplete:,} rows with missing values; or fill them in"
     if seen.copies and "duplicates" not in config:
         config["duplicates"] = "drop"
-        why["duplicates"] = f"{_rows(seen.copies)} exact copies of others; keep, where they were measured apart"
+        why["duplicates"] = f"{_rows(seen.copies)} exact copies of others; use keep if they were measured separately"
     if "scale" not in config and "low" not in config and "high" not in config:
         config["scale"], why["scale"] = _scale(seen, path)
     seen = inspect_data(host, path, config)  # its warnings are those that are left
@@ -252,11 +252,11 @@ def _images(host: Host, path: Path, fields: Mapping[str, Any], side: int) -> Rea
     height, width = seen.event_shape[-2:]
     if "size" not in fields and (several or height != width or height > side):
         config["size"] = side
-        why["size"] = f"the images have {whole}; the centred square of each is made small, to learn it in minutes"
+        why["size"] = f"the images have {whole}; the centred square of each is made small, for a training of minutes"
     source = host.create("data:images", {"root": str(path), **config})
     points = source.load("train").tensor(_LOOKED_AT)
     if "grey" not in fields and points.shape[1] == 3 and bool((points == points[:, :1]).all()):
-        config["grey"], why["grey"] = True, f"the {len(points)} images that were looked at have no colour"
+        config["grey"], why["grey"] = True, f"the {len(points)} checked images have no colour"
     shape = (1 if config.get("grey") else int(points.shape[1]), *map(int, points.shape[2:]))
     seen = replace(seen, warnings=tuple(dict.fromkeys((*seen.warnings, *source.data_warnings()))))
     return Reading("data:images", config, seen, shape, seen.rows, why)

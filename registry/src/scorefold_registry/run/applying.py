@@ -95,7 +95,7 @@ def _acting(host: Host, stage: LoadedStage) -> tuple[Any, Registered]:
     if stage.component is None:
         source = stage.facts["source"]
         hint = f"apply stage {source!r} of the same run" if source else None
-        raise ConfigError(f"stage {stage.name!r} holds {stage.facts['gives']}, on which nothing can be done", hint=hint)
+        raise ConfigError(f"stage {stage.name!r} holds {stage.facts['gives']}, which no verb uses", hint=hint)
     name = f"{stage.facts['distribution']}/{stage.facts['component']}"
     return stage.component, host.catalogue.resolve(name, any_revision=True)
 
@@ -106,7 +106,7 @@ def _verb(host: Host, registered: Registered, name: str | None) -> Verb:
     useful = [name for name in able if name not in ("fit", "load")]
     verb = kind.verb(name)
     if not useful:
-        raise ConfigError(f"{registered.id} can do nothing with new data; a {kind.name} can't be applied")
+        raise ConfigError(f"{registered.id} has no verb for new data; a {kind.name} can't be applied")
     if verb is None or verb.name not in useful:
         asked = f"{registered.id} can't {name!r} new data" if name else "say what to do: --do VERB"
         raise ConfigError(asked, hint=near(name or "", useful))

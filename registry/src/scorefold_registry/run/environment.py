@@ -38,10 +38,10 @@ def set_up(runtime: Runtime) -> tuple[str, Any]:
         count = torch.cuda.device_count()
         if int(device.partition(":")[2] or 0) >= count:
             raise ConfigError(
-                f"the device {device} is not here; torch sees {count} GPUs", hint="runtime: {device: auto}"
+                f"the device {device} is not available; torch sees {count} GPUs", hint="runtime: {device: auto}"
             )
     if device == "mps" and not torch.backends.mps.is_available():
-        raise ConfigError("the device mps is not here", hint="runtime: {device: auto}")
+        raise ConfigError("the device mps is not available", hint="runtime: {device: auto}")
     if device.startswith("simulated"):
         _simulate(runtime.precision)
     return device, dtype
@@ -56,9 +56,11 @@ def _simulate(precision: str) -> None:
     try:
         import_module("scorefold_testing.simulated").activate()
     except ModuleNotFoundError as error:
-        raise ConfigError(f"the simulated device is not here: {error}", hint="pip install scorefold-testing") from None
+        raise ConfigError(
+            f"the simulated device is not available: {error}", hint="pip install scorefold-testing"
+        ) from None
     except RuntimeError as error:
-        raise ConfigError(f"the simulated device is not here: {error}", hint="pip install -U torch") from None
+        raise ConfigError(f"the simulated device is not available: {error}", hint="pip install -U torch") from None
 
 
 def set_up_device(device: str) -> str:
@@ -73,7 +75,7 @@ def set_up_device(device: str) -> str:
     except ValidationError as error:
         raise config_error("--device", config_problems(Runtime, error)) from None
     except ConfigError as error:
-        raise ConfigError(error.message, hint="--device auto takes what there is") from None
+        raise ConfigError(error.message, hint="--device auto uses an available device") from None
 
 
 def describe_environment(plugins: list[Any], device: str, seed: int, processes: int = 1) -> dict[str, Any]:

@@ -29,14 +29,14 @@ def stage_error(
         place = error.filename or "a file"
         return ArtefactError(
             f"stage {planned.name!r} can't read or write {place}: {error.strerror}",
-            hint="check that the disk has room, and that the folder may be written; the same command goes on from here",
+            hint="check that the disk has room, and that the folder may be written; repeat the command to continue",
         )
     if isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(text in str(error) for text in _NO_MEMORY)
     ):
         return ScorefoldError(
-            f"stage {planned.name!r} ({planned.registered.id}) needs more memory than there is",
-            hint="give it fewer points (limit), smaller batches (training.batch_size, runtime.batch_size) or a smaller "
+            f"stage {planned.name!r} ({planned.registered.id}) needs more memory than is available",
+            hint="use fewer points (limit), smaller batches (training.batch_size, runtime.batch_size) or a smaller "
             f"network; the whole traceback is in {log}",
         )
     return _plugin_error(plugins, planned, error, log, runners)

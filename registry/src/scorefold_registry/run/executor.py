@@ -103,7 +103,7 @@ class LocalExecutor(Executor):
                     raise WorkerError(
                         f"the worker process ended in the middle of job {number} of {key!r}, twice",
                         item=number,
-                        hint="it may have run out of memory, or been killed; with one worker its own words show",
+                        hint="it may have run out of memory, or been killed; with one worker its messages are printed",
                     ) from None
 
     def _do(

@@ -39,7 +39,7 @@ def write_output(outcome: Outcome, out: Path) -> None:
     """
     writer = writer_for(out)
     if out.suffix.lower() != ".json" and not arrays_of(outcome):
-        raise DataError(f"this gave no array to write to {out}", hint="end the name with .json")
+        raise DataError(f"the result has no array to write to {out}", hint="end the name with .json")
     partial = out.with_name(f".{out.stem}.partial{out.suffix}")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -164,7 +164,7 @@ def _unharmed(error: BaseException | None) -> Iterator[None]:
 
 
 class RunInterrupted(KeyboardInterrupt):
-    """The user stopped a run; the same command goes on from the last checkpoint."""
+    """The user stopped a run; repeat the command to continue from the last checkpoint."""
 
     def __init__(self, stage: str | None, folder: Path) -> None:
         super().__init__(stage)

@@ -311,7 +311,7 @@ def changed_files(name: str, stage: str) -> DataError:
     return DataError(
         f"the files of stage {name!r} changed while stage {stage!r} read them, so its result is of neither and is not "
         "kept",
-        hint="run again when they stay as they are",
+        hint="run again when nothing else writes to them",
     )
 
 

@@ -147,9 +147,9 @@ def _on_terminate(number: int, frame: FrameType | None) -> None:
 
 def _lost(why: str) -> WorkerError:
     return WorkerError(
-        f"the processes that train together are not all there any more: {why}",
+        f"a process of the joint training has ended: {why}",
         item=0,
-        hint="one may have run out of memory, or been stopped; the same command goes on from the last checkpoint",
+        hint="one may have run out of memory, or been stopped; repeat the command to continue from the last checkpoint",
     )
 
 

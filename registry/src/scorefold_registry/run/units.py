@@ -28,8 +28,8 @@ def unit_warnings(trained: EventScale, x: Tensor) -> list[str]:
     constant = bool((flat == flat[0]).all())
     if len(x) >= _FEW and not constant and not 1 / APART <= ratio <= APART:
         found.append(
-            f"the data are spread {ratio:.3g} times as widely as those that the model was trained on: check that they "
-            "are in the same units"
+            f"the spread of the data is {ratio:.3g} times the spread of the model's training data: check that both "
+            "have the same units"
         )
     means, middle = flat.mean(0), trained.middle(flat)
     off = (means - middle) / trained.std
@@ -43,10 +43,9 @@ def unit_warnings(trained: EventScale, x: Tensor) -> list[str]:
             for column in far[:_NAMED]
         )
         more = f" and {len(far) - _NAMED} more columns" if len(far) > _NAMED else ""
-        found.append(f"the data lie away from those that the model was trained on: {named}{more} (columns from 0)")
+        found.append(f"the data lie away from the model's training data: {named}{more} (columns from 0)")
     elif abs(own.mean - trained.mean) > APART * trained.std:
         found.append(
-            f"the data have mean {own.mean:.4g} and those that the model was trained on {trained.mean:.4g}, in the "
-            "model's units"
+            f"the data have mean {own.mean:.4g} and the model's training data {trained.mean:.4g}, in the model's units"
         )
     return found

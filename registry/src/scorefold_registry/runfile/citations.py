@@ -103,7 +103,7 @@ def _read(item: Registered, cite: str) -> str:
     except (OSError, ImportError, ValueError, TypeError) as error:
         raise PluginError(
             f"the citation of {item.id}, {cite}, can't be read ({record.label})",
-            hint=f"it belongs beside {record.value}, in the wheel too; {record.remedy}",
+            hint=f"it belongs next to {record.value}, in the wheel too; {record.remedy}",
         ) from error
 
 
@@ -129,7 +129,7 @@ def citation(item: Registered) -> Iterator[tuple[str, str]]:
         found += 1
         yield head[1], text[head.start() : start]
     if not found:
-        raise PluginError(f"the citation of {item.id} holds no BibTeX entry ({item.record.label})")
+        raise PluginError(f"the citation of {item.id} has no BibTeX entry ({item.record.label})")
 
 
 def _end(text: str, start: int) -> int:

@@ -49,7 +49,7 @@ def extended(source: Positioned, folder: Path) -> str | None:
         source.problems.append(source.error(what, (KEY,), hint="bring both to one version"))
         return None
     if KEY in base.data:
-        hint = f"write what {path.name} extends into it, or extend that file"
+        hint = f"write the base of {path.name} into {path.name}, or extend that base"
         source.problems.append(source.error(f"{path} extends a file itself; one level is read", (KEY,), hint=hint))
         return None
     head = {key: source.data[key] for key in _OWN if key in source.data}

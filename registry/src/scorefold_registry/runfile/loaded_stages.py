@@ -203,7 +203,7 @@ def _stateless(folder: Path) -> ArtefactError:
         facts = read_stage(folder)
         source = facts["source"]
         hint = f"load {folder.parent / source}" if source else "load a stage that gives a component, such as a score"
-        return ArtefactError(f"{folder} holds what a stage gave ({facts['gives']}), and no component", hint=hint)
+        return ArtefactError(f"{folder} holds the result of a stage ({facts['gives']}), and no component", hint=hint)
     return ArtefactError(f"{folder} is no saved state: it has no {MANIFEST_FILE}", hint=stages_near(folder))
 
 

@@ -324,7 +324,7 @@ class _Planner:
         if earlier.source is not None and earlier.offer.kind != made.kind:
             hint = f"use stage {earlier.source!r} instead"
             self.reader.error(
-                f"stage {spec.use!r} gives {earlier.offer.kind}, on which nothing can be done",
+                f"stage {spec.use!r} gives {earlier.offer.kind}, which no verb uses",
                 (*spec.path, "use"),
                 hint=hint,
             )

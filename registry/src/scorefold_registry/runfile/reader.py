@@ -55,7 +55,7 @@ class Runtime(Config):
         "finds errors of devices without one",
     )
     dtype: Literal["float32", "float64"] = Field("float32", description="Floating-point type of models and data")
-    threads: int | None = Field(None, ge=1, le=MOST_THREADS, description="CPU threads, or null for torch's own choice")
+    threads: int | None = Field(None, ge=1, le=MOST_THREADS, description="CPU threads, or null for torch's default")
     precision: Literal["no", "bf16", "fp16"] = Field("no", description="Mixed precision while training")
     parallel: Literal["ddp", "fsdp2"] = Field(
         "ddp",

@@ -224,7 +224,7 @@ def _broken(error: MarkedYAMLError, text: str, file: str) -> ConfigError:
     lines = text.splitlines()
     line = lines[mark.line] if mark is not None and mark.line < len(lines) else ""
     if "\\t" in problem or "\t" in line:
-        problem, hint = "a tab stands where YAML allows only spaces", "indent with spaces"
+        problem, hint = "a tab is used where YAML allows only spaces", "indent with spaces"
     elif "another document" in problem:
         problem, hint = "a second YAML document starts here", "a run file holds one document"
     elif error.context and error.context_mark is not None and error.problem:
@@ -362,7 +362,7 @@ def _scalar(node: Node, path: DataPath, result: Positioned) -> Any:
         if kind == "float":
             return _float(text.replace("_", "").lower())
     except OverflowError:
-        hint = "write a number so large with an exponent, such as 1e30, or quote it to keep it as text"
+        hint = "write such a large number with an exponent, such as 1e30, or quote it to keep it as text"
         result.problems.append(result.error(f"{_short(text)} is a whole number beyond 64 bits", path, hint=hint))
         return None
     except (ValueError, KeyError):

@@ -68,7 +68,7 @@ class Card:
         return f"Made with Scorefold ({own.distribution} {own.version}), seed {self._facts['seed']}{took}."
 
     def _licences(self) -> Iterator[str]:
-        yield f"`{self.licence}`" if self.licence != UNKNOWN else "Nobody has named a licence for these weights."
+        yield f"`{self.licence}`" if self.licence != UNKNOWN else "These weights have no licence."
         if self.data_licence is not None:
             yield f"The data that they were trained on: `{self.data_licence}`."
 

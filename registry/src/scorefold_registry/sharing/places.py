@@ -28,7 +28,7 @@ def repository(text: str | Path) -> str | None:
     fits = _REPOSITORY.fullmatch(name) is not None and ".." not in name and "--" not in name
     if text.startswith(HUB):
         if not fits:
-            raise ConfigError(f"{text} names no repository of the Hub", hint=f"expected {HUB}org/name")
+            raise ConfigError(f"{text} is not a repository of the Hub", hint=f"expected {HUB}org/name")
         return name
     if not fits:
         return None
@@ -90,5 +90,5 @@ def _hub(name: str) -> Iterator[None]:
     except Exception as error:  # of the network, of the Hub, of the login: all of them of the library's own classes
         raise ScorefoldError(
             f"the Hub did not serve {name}: {type(error).__name__}: {error}",
-            hint="is the name right, the network there, and the login done (hf auth login)?",
+            hint="check the name, the network and the login (hf auth login)",
         ) from error

@@ -94,7 +94,7 @@ def _run_of(stage: Path) -> dict[str, Any]:
     machine."""
     file = stage.parent / "resolved.yaml"
     if not file.is_file():
-        raise ConfigError(f"{stage} stands in no run: there is no {file}", hint="push a stage in its run's folder")
+        raise ConfigError(f"{stage} is not in a run: there is no {file}", hint="push a stage in its run's folder")
     run = parse_value(file.read_text("utf-8"))
     wanted, left = set[str](), [read_stage(stage)["name"]]
     while left:

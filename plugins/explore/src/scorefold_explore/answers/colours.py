@@ -28,7 +28,7 @@ def names(explored: Explored) -> list[dict[str, Any]]:
     if explored.tags:
         found.append({"name": "tag", "text": "tag", "ready": True})
     found += [{"name": f"known:{name}", "text": name, "ready": True} for name in explored.known]
-    found.append({"name": "dimension", "text": f"local dimension by {NEIGHBOURS} neighbours", "ready": False})
+    found.append({"name": "dimension", "text": f"local dimension from {NEIGHBOURS} neighbours", "ready": False})
     found.append({"name": "isolation", "text": "outlier score: distance of neighbours", "ready": False})
     for kind in ("flow", "score"):
         found += [
@@ -110,7 +110,7 @@ def _classes(values: Tensor, called: list[str], text: str) -> dict[str, Any]:
 
 def _computed(explored: Explored, kind: str, name: str, seconds: float) -> tuple[Tensor, int]:
     if len(explored.points) < 4:
-        raise ConfigError(f"{len(explored.points)} points have no neighbours to compare with; expected 4 or more")
+        raise ConfigError(f"{len(explored.points)} points are too few for neighbours; expected 4 or more")
     if kind == "dimension":
         return local_dimensions(explored, seconds, name or OWN)
     if kind == "isolation":

@@ -153,7 +153,7 @@ def _changed(
     model = _model(explored, model_name)
     given = _given(explored, model, point)
     if given is None:
-        raise ConfigError("the points have no conditions; expected those of the data that the model was trained on")
+        raise ConfigError("the points have no conditions; expected the conditions of the model's training data")
     x = explored.points[point][None]
     for part in parts_of(explored, model_name):
         name = part["name"]

@@ -115,7 +115,7 @@ def _read_csv(path: Path, config: ArrayConfig, text: bool) -> Table:
     except (ValueError, OSError) as error:
         hint = None
         if isinstance(error, pd.errors.ParserError):
-            hint = "set delimiter: to what is between columns, and decimal: to what is before decimals"
+            hint = "set delimiter: to the character between columns, and decimal: to the character before decimals"
         elif isinstance(error, UnicodeDecodeError):
             hint = "save it as UTF-8, which a spreadsheet calls CSV UTF-8"
         raise DataError(f"{path} can't be read as a table: {str(error).strip()}", hint=hint) from error

@@ -67,7 +67,7 @@ def run(arguments: list[str]) -> int:
 def _parser() -> Parser:
     parser = Parser(
         "audit",
-        "Whether a model copies its training data, and how good it is.",
+        "Audit a model: copies of its training data, and quality of its samples.",
         "audit samples.npy --train train.npy --held-out rest.npy",
         "audit runs/faces/latest/score --fail-on copies,memorisation",
     )
@@ -83,15 +83,11 @@ def _parser() -> Parser:
         help="what it was trained on: the folder of a data stage (RUN/data), a file, a folder of images or data:NAME "
         "(default: the data stage that the stage names)",
     )
-    parser.add_argument(
-        "--held-out", metavar="DATA", help="what it was not trained on (default: the test split of --train)"
-    )
-    parser.add_argument(
-        "--points", metavar="DATA", help="points that are asked about: is each unlike the training data?"
-    )
+    parser.add_argument("--held-out", metavar="DATA", help="the held-out data (default: the test split of --train)")
+    parser.add_argument("--points", metavar="DATA", help="points to test: is each unlike the training data?")
     parser.add_list("--fail-on", "NAME,...", f"end with status 1: {', '.join(NAMES)}")
     parser.add_list("--option", "NAME=VALUE", "of the verb audit", dest="options")
-    parser.add_list("--data-option", "FIELD=VALUE", "a field of whatever reads data and has it")
+    parser.add_list("--data-option", "FIELD=VALUE", "a field of the data components that have it")
     add_run_options(parser)
     return parser
 
@@ -101,7 +97,7 @@ def _names(given: Sequence[str]) -> set[str]:
 
     names = {name.strip() for text in given for name in text.split(",") if name.strip()}
     if given and not names:
-        raise ConfigError("--fail-on is given no name", hint="for example --fail-on copies,memorisation")
+        raise ConfigError("--fail-on needs the name of a verdict", hint="for example --fail-on copies,memorisation")
     for name in sorted(names):
         if name not in NAMES:
             raise ConfigError(f"--fail-on {name}: there is no such verdict", hint=near(name, list(NAMES)))
@@ -115,7 +111,7 @@ def _stages(given: argparse.Namespace) -> dict[str, Any]:
     train = given.train or _trained_on(Path(given.model))
     if train is None:
         raise ConfigError(
-            f"{given.model} names no data that it was trained on",
+            f"{given.model} does not name its training data",
             hint="add --train with them: a file, a folder of images, the folder of a data stage or data:NAME",
         )
     held_out = None if given.held_out == train else given.held_out

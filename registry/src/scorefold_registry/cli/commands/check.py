@@ -34,22 +34,22 @@ def run(arguments: list[str]) -> int:
         metavar="NAME",
         help="a plugin, a distribution, kind:name, verb:NAME, kind:NAME or observer:PLUGIN (default: all)",
     )
-    parser.add_list("--only", "CHECK", "try this check only (repeatable)")
+    parser.add_list("--only", "CHECK", "run only this check (repeatable)")
     parser.add_list(
         "--level",
         "LEVEL",
-        "try checks of this level only (repeatable): "
+        "run only checks of this level (repeatable): "
         "contract, numerics, determinism, device, artefact, laziness, documentation",
     )
     parser.add_argument(
         "--device",
         help="the accelerator that checks of accelerators use, such as cuda:1 or simulated (default: this machine's)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="the root of all draws; the same one replays a failure")
+    parser.add_argument("--seed", type=int, default=0, help="the root seed; repeat it to reproduce a failure")
     parser.add_list(
         "--expect",
         "KIND:NAME/CHECK=REASON",
-        "a failure that is known, with its reason; one that does not come is itself a failure (repeatable)",
+        "a known failure, with its reason; if it does not occur, that is a failure, too (repeatable)",
     )
     parser.add_flag("--json", "print JSON")
     options = parser.parse_args(arguments)

@@ -16,7 +16,7 @@ from scorefold_registry.runfile.reader import read
 
 def run(arguments: list[str]) -> int:
     """Print the entries; components without one are named on standard error. The status is 0."""
-    parser = Parser("cite", "Print BibTeX for exactly the methods that a run file uses.", "cite digits.yaml")
+    parser = Parser("cite", "Print the BibTeX entries of the methods in a run file.", "cite digits.yaml")
     parser.add_argument("file", type=Path, metavar="FILE", help="the run file")
     parser.add_list("--set", "PATH=VALUE", "set a field", dest="sets")
     parser.add_flag("--json", "print JSON")

@@ -38,7 +38,7 @@ def run(arguments: list[str]) -> int:
             watch=watch_for(sys.stderr if given.json else sys.stdout, given.quiet),
         )
     except Interrupted as stopped:
-        print(f"{stopped} rows; the same command goes on from there", file=sys.stderr)
+        print(f"{stopped} rows; repeat the command to continue", file=sys.stderr)
         return INTERRUPTED
     if given.json:
         print_answer(json_text(result.as_json(), indent=2))
@@ -50,7 +50,7 @@ def run(arguments: list[str]) -> int:
 def _parser() -> Parser:
     parser = Parser(
         "compare",
-        "Put every installed component of a kind, or with a capability, on the same cases.",
+        "Compare all installed components of a kind, or with a capability, on common cases.",
         "compare estimator --only iddiff,mle,twonn",
         "compare flow --data clusters --set affine-coupling.training.steps=500",
     )
@@ -72,17 +72,23 @@ def _parser() -> Parser:
     parser.add_list(
         "--set",
         "COMPONENT.FIELD=VALUE",
-        "a field of a component, compared, plugged in or a case's data: sphere.points=4000",
+        "a field of a compared or plugged component, or of the data of a case: sphere.points=4000",
         dest="fields",
     )
     parser.add_argument("--seed", type=int, default=0, help="the root seed (default: 0)")
-    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="N seeds from there: means and ranges")
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        default=1,
+        metavar="N",
+        help="number of seeds, counted from --seed: prints means and ranges",
+    )
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (default: 1)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: runs/compare-KIND/TIME)")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="where stages are kept (default: .scorefold/cache)")
     parser.add_flag("--fresh", "measure every row anew")
     parser.add_flag("--json", "print the rows as JSON")
-    parser.add_flag("--quiet", "print no row before the table")
+    parser.add_flag("--quiet", "print only the table, without progress")
     return parser
 
 

@@ -29,13 +29,15 @@ def run(arguments: list[str]) -> int:
 
     The status is 0, or 130 after Ctrl-C.
     """
-    about = "Four questions of Fashion-MNIST: its dimension, what lies between two images, samples of a model, copies."
+    about = (
+        "Answer four questions about Fashion-MNIST: dimension, paths between two images, samples of a model, copies."
+    )
     parser = Parser("demo", about, "demo", "demo --seed 1")
     add_run_options(parser)
     given = parser.parse_args(arguments)
     with as_file(files("scorefold_registry.cli") / "demo.yaml") as file:
         if not given.json:
-            print("Four questions of a thousand images of clothes, Fashion-MNIST's, and of a model that comes along")
+            print("Four questions about a thousand images of clothes (Fashion-MNIST) and an included model")
         seed = [] if given.seed is None else ["--seed", str(given.seed)]
         result = run_plan_of(file, given, command=["scorefold", "demo", *seed])
     if result is None:

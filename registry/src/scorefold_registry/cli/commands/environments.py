@@ -26,21 +26,23 @@ def add(arguments: list[str]) -> int:
         "plugins add ./plugins/old 'scikit-learn==1.3.2' --isolated --name old",
         "plugins add --isolated --name theirs --interpreter ../other/.venv/bin/python",
     )
-    parser.add_argument("requirements", nargs="*", metavar="NAME", help="what pip would install: names or folders")
-    parser.add_flag("--isolated", "in an environment of its own; without it pip does it")
-    parser.add_argument("--name", metavar="ENV", help="the environment's name; by default that of the first plugin")
-    parser.add_argument("--python", metavar="3.12", help="another Python than this one")
-    parser.add_argument("--lock", metavar="FILE", help="lines with hashes to install, or the file to write them to")
+    parser.add_argument(
+        "requirements", nargs="*", metavar="NAME", help="requirements in the form of pip: names or folders"
+    )
+    parser.add_flag("--isolated", "use an environment of its own; otherwise use pip")
+    parser.add_argument("--name", metavar="ENV", help="the environment's name (default: the name of the first plugin)")
+    parser.add_argument("--python", metavar="3.12", help="another version of Python")
+    parser.add_argument("--lock", metavar="FILE", help="a file of requirements with hashes, to install or to write")
     parser.add_argument("--interpreter", metavar="FILE", help="a Python that has the plugins already")
     options = parser.parse_args(arguments)
     names: list[str] = options.requirements
     if not options.isolated:
         raise ConfigError(
-            "scorefold plugins add installs into environments of their own alone",
+            "scorefold plugins add installs only into environments of their own",
             hint=f"write --isolated, or pip install {' '.join(names)} for this environment",
         )
     if not (names or options.lock or options.interpreter):
-        raise ConfigError("nothing to install was named", hint="scorefold plugins add my-plugin --isolated")
+        raise ConfigError("no plugin to install was named", hint="scorefold plugins add my-plugin --isolated")
     settings = find_settings()
     file = settings.file or Path.cwd() / FILE_NAME
     name = options.name or _name_of((names or [options.lock or "theirs"])[0])
@@ -72,12 +74,12 @@ def install(arguments: list[str]) -> int:
     """Makes the environments of ``scorefold.toml`` that are not there, and describes their plugins."""
     parser = Parser(
         "plugins install",
-        "Make the environments of scorefold.toml that are not there, and describe their plugins.",
+        "Make the missing environments of scorefold.toml, and describe their plugins.",
         "plugins install",
         "plugins install old-sklearn --fresh",
     )
     parser.add_argument("names", nargs="*", metavar="ENV", help="environments; by default all")
-    parser.add_flag("--fresh", "make them anew where they are there")
+    parser.add_flag("--fresh", "make existing environments anew")
     options = parser.parse_args(arguments)
     for spec in _chosen(options.names):
         _install(spec, fresh=options.fresh)
@@ -101,15 +103,15 @@ def remove(arguments: list[str]) -> int:
 
 def clean(arguments: list[str]) -> int:
     """Removes environments that were not used for a while."""
-    parser = Parser("plugins clean", "Remove environments that nobody used for a while.", "plugins clean --days 7")
+    parser = Parser("plugins clean", "Remove environments that were not used for some time.", "plugins clean --days 7")
     parser.add_argument("--days", type=float, default=30.0, metavar="N", help="days without use (default 30)")
-    parser.add_flag("--dry-run", "only say what would go")
+    parser.add_flag("--dry-run", "only print the environments to remove")
     options = parser.parse_args(arguments)
     gone = installer.clean(options.days, dry_run=options.dry_run)
     for folder, size in gone:
         print_answer(f"{'would remove' if options.dry_run else 'removed'} {folder} ({size / 1e6:.0f} MB)")
     if not gone:
-        print_answer(f"nothing was unused for {options.days:g} days")
+        print_answer(f"every environment was used in the last {options.days:g} days")
     return 0
 
 

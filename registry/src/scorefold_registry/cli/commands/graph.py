@@ -22,7 +22,7 @@ def run(arguments: list[str]) -> int:
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="the run file")
     parser.add_list("--set", "PATH=VALUE", "set a field", dest="sets")
-    parser.add_argument("--format", choices=FORMATS, default="text", help="how to print it (default: text)")
+    parser.add_argument("--format", choices=FORMATS, default="text", help="the format of the graph (default: text)")
     parser.add_argument("--json", action="store_const", const="json", dest="format", help="the same as --format json")
     given = parser.parse_args(arguments)
     plan = make_plan(discover_host().catalogue, read(given.file, given.sets))

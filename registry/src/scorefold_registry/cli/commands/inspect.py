@@ -12,7 +12,7 @@ def run(arguments: list[str]) -> int:
     """Print the summary of a file. The status is 0, with warnings too."""
     parser = Parser(
         "inspect",
-        "Show what a file of data holds, a line a column, with warnings.",
+        "Show the content of a data file, one line per column, with warnings.",
         "inspect patients.csv",
         "inspect faces/ --data-option size=32",
     )

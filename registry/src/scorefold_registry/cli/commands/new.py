@@ -46,7 +46,7 @@ def _for_a_run_file(arguments: list[str]) -> list[str]:
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = Parser(
         "new",
-        "Write a whole plugin from a template, which passes its own tests as it is.",
+        "Write a complete plugin from a template. The plugin passes its tests.",
         "new my-ratio --kind estimator",
     )
     parser.add_argument("name", metavar="NAME", help="of the component, lower-case words joined by '-'")

@@ -25,7 +25,7 @@ def run(arguments: list[str]) -> int:
     """Dispatches to ``list``, ``show``, ``doctor`` or ``check``, and to those of environments."""
     parser = Parser(
         "plugins",
-        "List plugins, show what they offer, say what is wrong with them, and try their checks.",
+        "List plugins, show their components, find their problems, and run their checks.",
         "plugins list",
         "plugins show estimator:mle",
         "plugins check my-plugin",
@@ -58,7 +58,7 @@ def _environments(name: str, arguments: list[str]) -> int:
 
 
 def _list(arguments: list[str]) -> int:
-    parser = Parser("plugins list", "List the installed plugins, their states and what they offer.", "plugins list")
+    parser = Parser("plugins list", "List the installed plugins with their states and components.", "plugins list")
     parser.add_flag("--no-import", "run no plugin code: entry points only")
     parser.add_flag("--json", "print JSON")
     options = parser.parse_args(arguments)
@@ -74,7 +74,7 @@ def _list(arguments: list[str]) -> int:
         for plugin in not_installed(discovery.plugins):
             print(wrapped(f"not installed: {plugin.name}, {plugin.summary}: {plugin.install}", 2))
         if discovery.plugins:
-            print("scorefold plugins show NAME says what each component is")
+            print("scorefold plugins show NAME describes a component")
     for note in discovery.notes:
         print(printable(f"note: {note}"), file=sys.stderr)
     return 0
@@ -179,7 +179,7 @@ def _show(arguments: list[str]) -> int:
 
 def _doctor(arguments: list[str]) -> int:
     parser = Parser(
-        "plugins doctor", "Say what is wrong with the installed plugins, and what fixes it.", "plugins doctor --load"
+        "plugins doctor", "Show the problems of the installed plugins, and their fixes.", "plugins doctor --load"
     )
     parser.add_flag("--load", "also import the code of every component")
     parser.add_flag("--json", "print JSON")

@@ -13,7 +13,7 @@ def run(arguments: list[str]) -> int:
     """Copy a pushed model into a folder once it has been checked, and say how a run file uses it. The status is 0."""
     parser = Parser(
         "pull",
-        "Check and copy a model that comes with a plugin, or that somebody pushed. Nothing in it is run.",
+        "Check and copy a model of a plugin or of somebody else. No code in it is run.",
         "pull fashion-score",
         "pull org/name",
         "pull ./digits-score models/digits",

@@ -71,7 +71,7 @@ def run(arguments: list[str]) -> int:
 def _parser() -> Parser:
     parser = Parser(
         "recommend",
-        "Which estimate of intrinsic dimension to believe for these data.",
+        "Recommend an estimate of the intrinsic dimension of data.",
         "recommend points.csv",
         "recommend points.csv --quick",
         "recommend faces/ --data-option grey=true --data-option size=16",
@@ -84,7 +84,7 @@ def _parser() -> Parser:
     parser.add_list("--only", "NAME,...", "check only these estimators (default: all)")
     parser.add_flag(
         "--quick",
-        "two estimators by neighbours in seconds, unchecked (default: both, then all of them checked on surrogates)",
+        "only two estimators from neighbours, in seconds (default: also all estimators, checked on surrogates)",
     )
     add_run_options(parser)
     return parser
@@ -102,7 +102,7 @@ def _stages(given: argparse.Namespace) -> tuple[dict[str, Any], dict[str, str]]:
     stage: dict[str, Any] = {"use": "estimator:calibrated", "inputs": {"data": "data"}}
     names = [name.strip() for text in given.only for name in text.split(",") if name.strip()]
     if given.only and not names:
-        raise ConfigError("--only is given no name", hint="for example --only mle,twonn")
+        raise ConfigError("--only needs the name of an estimator", hint="for example --only mle,twonn")
     if names:
         stage["inputs"]["estimators"] = [name if ":" in name else f"estimator:{name}" for name in names]
     settings = with_fields({}, _of_calibrated(given.settings), "--set", "calibrated.surrogates=80")
@@ -124,7 +124,7 @@ def _of_calibrated(given: list[str]) -> list[str]:
         if not text.startswith("calibrated."):
             raise ConfigError(
                 f"--set {text}: expected a field of the estimator, for example calibrated.surrogates=80",
-                hint=f"for how the data are read: --data-option {text}",
+                hint=f"for settings of the data: --data-option {text}",
             )
     return [text.removeprefix("calibrated.") for text in given]
 
@@ -209,7 +209,7 @@ def write_run_file(folder: Path, name: str, stages: Mapping[str, Any]) -> Path:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ArtefactError(
             f"{file.absolute()} can't be written, and runs are kept here: {reason}",
-            hint="go to a folder that may be written, and name the data by their whole path",
+            hint="change to a folder that can be written, and give the full path of the data",
         ) from None
     return file
 
@@ -230,7 +230,7 @@ def _unchecked(result: RunResult) -> Mapping[str, Any]:
         for name, each in found.items()
     )
     facts = {
-        "note": "readings by neighbours are too low for many dimensions and few points",
+        "note": "estimates from neighbours are too low for many dimensions and few points",
         "warnings": list(
             dict.fromkeys(text for each in found.values() for text in each["diagnostics"].get("warnings", ()))
         ),

@@ -22,7 +22,7 @@ def run(arguments: list[str]) -> int:
     """Measure claims and print each as it comes. The status is 0 where every gate holds and 1 where one doesn't."""
     parser = Parser(
         "reproduce",
-        "Measure the claims of plugins again. Gates decide the status; reports only report.",
+        "Measure the claims of plugins again. Gates decide the exit status; reports only print a number.",
         "reproduce iddiff",
         "reproduce iddiff --only trained-sphere --profile quick --seeds 3",
         "reproduce neighbours --published geomle --only num-1000 --methods calibrated,GeoMLE",
@@ -43,8 +43,8 @@ def run(arguments: list[str]) -> int:
     parser.add_list("--methods", "NAME,...", "only these methods of --published")
     parser.add_argument("--seeds", type=count(1), default=1, metavar="N", help="seeds 0 to N - 1 (default: 1)")
     parser.add_argument("--store", type=Path, metavar="DIR", help="where values are kept (default: .scorefold/claims)")
-    parser.add_flag("--fresh", "measure again what another profile than smoke kept")
-    parser.add_flag("--null", "measure gates with no training step: one that holds says nothing")
+    parser.add_flag("--fresh", "measure again, without the stored values (all profiles except smoke store values)")
+    parser.add_flag("--null", "measure gates without training: a gate that then holds does not depend on the training")
     parser.add_argument(
         "--device", default="cpu", help="where models are built: auto, cpu, cuda, cuda:N, mps or simulated"
     )

@@ -104,7 +104,7 @@ def run_plan_of(
     except KeyboardInterrupt as interrupt:
         stage = getattr(interrupt, "stage", None)
         where = f" in stage {stage!r}" if stage else ""
-        print(f"interrupted{where}; the same command goes on from there", file=sys.stderr)
+        print(f"interrupted{where}; repeat the command to continue", file=sys.stderr)
         return None
 
 

@@ -41,7 +41,7 @@ def run(arguments: list[str]) -> int:
             watch=watch_for(sys.stderr if given.json else sys.stdout, given.quiet),
         )
     except Interrupted as stopped:
-        print(f"{stopped} points; the same command goes on from there", file=sys.stderr)
+        print(f"{stopped} points; repeat the command to continue", file=sys.stderr)
         return INTERRUPTED
     if given.json:
         print_answer(json_text(result.as_json(), indent=2))

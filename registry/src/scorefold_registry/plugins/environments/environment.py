@@ -58,7 +58,7 @@ class Environment:
             if said.get("digest") != self.description.get("digest"):
                 self.close()
                 raise PluginError(
-                    f"the environment {self.spec.name!r} holds other distributions than when it was described",
+                    f"the environment {self.spec.name!r} has changed since it was described",
                     hint=self.spec.install,
                 )
         return self._session

@@ -126,7 +126,7 @@ class _Installer:
         first = file.read_text(encoding="utf-8").partition("\n")[0]
         if first.startswith(_FOR) and self.spec.requirements and first != self._header():
             raise PluginError(
-                f"{file} was written for other requirements than those of [environments.{self.spec.name}]",
+                f"{file} was written for requirements that differ from [environments.{self.spec.name}]",
                 hint=f"remove it, and {self.spec.install} writes it anew",
             )
         return file
@@ -172,7 +172,7 @@ class _Installer:
             if any("No module named pip" in line for line in said):
                 hint = "install uv, or pip in this environment: python -m ensurepip"
             elif any("only-binary" in line or "No matching distribution" in line for line in said):
-                hint += "; packages are taken as wheels alone, unless the table says build = true"
+                hint += "; only wheels are installed, unless the table has build = true"
             raise PluginError(
                 f"the environment {self.spec.name!r} could not be made: {Path(command[0]).name} ended with status "
                 f"{done.returncode}\n  " + "\n  ".join(said),

@@ -201,7 +201,7 @@ class Session:
                 raise PluginError(
                     f"the process of the environment {self.spec.name!r} took longer than {seconds:g} seconds while "
                     f"{what}, and was ended",
-                    hint=f"raise seconds in [environments.{self.spec.name}] of {self.spec.file}, or give it less to do",
+                    hint=f"increase seconds in [environments.{self.spec.name}] of {self.spec.file}, or reduce its work",
                 )
             if not select.select([self._answers], [], [], left)[0]:
                 self._most_memory = max(self._most_memory, _memory(self.pid))

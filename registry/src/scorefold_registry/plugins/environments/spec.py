@@ -91,7 +91,7 @@ class _Reading:
         for word in table:
             if word not in WORDS:
                 known = f"the words are {', '.join(WORDS)}"
-                self.refuse(word, f"environments.{name} says {word!r}, which means nothing there", known, word)
+                self.refuse(word, f"environments.{name} says {word!r}, which is not a field there", known, word)
         torch = self.word("torch", ("host", "own")) or ""
         spec = Spec(
             name,
@@ -118,7 +118,7 @@ class _Reading:
                 "interpreter",
                 f"environments.{name} has an interpreter, where nothing is installed, beside requirements, lock or "
                 "python",
-                "take one of the two away",
+                "remove one of them",
             )
         return spec
 

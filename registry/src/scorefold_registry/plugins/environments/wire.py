@@ -144,7 +144,7 @@ class Writer:
             raise WireError(
                 f"a message of {len(text):,} bytes beside its tensors would go to a process of its own; {LONGEST:,} "
                 "at most do",
-                hint="give numbers as tensors, and not as lists",
+                hint="pass numbers as tensors, and not as lists",
             )
         return text
 
