@@ -344,7 +344,7 @@ class Model:
 
 
 LATENT_VERBS = ("encode", "reconstruct", "generate", "interpolate", "traverse", "edit", "latents")
-"""What a user does with latent codes: verbs of any kind whose components may provide ``Encodes``."""
+"""Verbs for latent codes, for any kind whose components may provide ``Encodes``."""
 
 _MODEL_VERBS = ("fit", "sample", "evaluate", "outliers", "assess", *LATENT_VERBS)
 
@@ -358,9 +358,9 @@ CORE_CAPABILITIES: tuple[Capability, ...] = (
         "It has latent codes",
         Comparison(verbs=("fit", "reconstruct"), best="smallest"),
     ),
-    Capability("EncodesNoise", "scorefold.interfaces:EncodesNoise", "Code and noise give an event back"),
+    Capability("EncodesNoise", "scorefold.interfaces:EncodesNoise", "Decodes a code and noise to an event"),
     Capability("Transports", "scorefold.interfaces:Transports", "It has parallel transport"),
-    Capability("ClosedFormGeodesics", "scorefold.interfaces:ClosedFormGeodesics", "Its geodesics cost no solver"),
+    Capability("ClosedFormGeodesics", "scorefold.interfaces:ClosedFormGeodesics", "Its geodesics need no solver"),
 )
 
 

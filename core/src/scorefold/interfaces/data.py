@@ -60,7 +60,7 @@ class ColumnSummary:
 
 @dataclass(frozen=True)
 class DataSummary:
-    """What data hold: ``rows`` (N) of ``event_shape``, their columns, and warnings about the whole.
+    """Content of data: ``rows`` (N) of ``event_shape``, their columns, and warnings about the whole.
 
     ``incomplete`` counts rows with a missing value, ``copies`` rows that repeat an earlier one exactly, ``shared``
     those whose original is in another split; None where not counted. ``gaps`` are cells like "-" among numbers.
@@ -146,12 +146,12 @@ def describe_event(x: Tensor) -> ColumnSummary:
 
 
 def is_identifier(column: ColumnSummary) -> bool:
-    """Whether a column numbers the rows: whole numbers, all but all distinct, that nearly fill their range."""
+    """True if a column numbers the rows: whole numbers, all but all distinct, that nearly fill their range."""
     return IDENTIFIER in column.warnings
 
 
 def is_code(column: ColumnSummary) -> bool:
-    """Whether a column holds few distinct values, as codes of categories do."""
+    """True if a column holds few distinct values, as codes of categories do."""
     return any(text.startswith(_CODE) for text in column.warnings)
 
 

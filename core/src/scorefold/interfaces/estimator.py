@@ -16,7 +16,7 @@ from scorefold.results import Allocation, Estimate
 
 
 class Pilot(Protocol):
-    """What training on a plan comes to, known or tried: what an allocator that looks for the best plan asks.
+    """Loss after training on a plan, known or measured. An allocator calls it to find the best plan.
 
     >>> known: Pilot = lambda tasks, support, query: 1 / tasks + 1 / support + 1 / query
     >>> min(range(1, 13), key=lambda support: known(36 // support, support, 10))  # 36 support labels in all

@@ -176,14 +176,14 @@ def as_network(value: object, what: str) -> Network:
     field's name of one: ``what`` is whose it is, as in "the network of score:denoising"."""
     if not isinstance(value, Network):
         raise ConfigError(
-            f"{what} is {value!r}, which is not built",
+            f"{what} is {value!r}, which has not been built",
             hint="create the component through Host.create, or put a Network into the config",
         )
     return value
 
 
 class Prepares(ABC):
-    """What a module that a ``Network`` built may be besides: one that takes statistics of the data before training.
+    """Module of a ``Network`` that takes statistics of the data before training.
 
     Must: ``prepare``, and say its ``prediction``. What it takes must be buffers, so that a saved state holds it.
 
@@ -198,7 +198,7 @@ class Prepares(ABC):
     """
 
     prediction: str
-    """What its answer has to be for a score model: ``eps``, the expected noise, or another one that the model knows."""
+    """Prediction of the network for a score model: ``eps``, the expected noise, or another one that the model knows."""
 
     @abstractmethod
     def prepare(self, x: Tensor, unit: float, generator: torch.Generator) -> None:

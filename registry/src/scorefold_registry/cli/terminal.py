@@ -55,7 +55,7 @@ def listed(rows: Iterable[tuple[str, str]], indent: int = 2) -> list[str]:
 _STANDARD_OUTPUT, _STANDARD_ERROR = 1, 2
 
 _kept: ContextVar[TextIO | None] = ContextVar("kept", default=None)
-"""Where answers go while standard output is kept for them; None where they go to standard output as it is."""
+"""Stream of the answers while standard output is kept for them; None for standard output itself."""
 
 
 @contextmanager

@@ -214,7 +214,7 @@ def check_names(names: Iterable[str], where: str) -> list[str]:
         )
         if not (inside and last in (_STATES if folders else {*_STATES, CARD, RUN_FILE})):
             danger = PurePosixPath(name).suffix.lower() in _RUNS_CODE
-            why = "which could run code when it is loaded" if danger else "which is no part of a pushed model"
+            why = "which could run code when it is loaded" if danger else "which does not belong to a pushed model"
             raise ArtefactError(
                 f"{where} holds {name!r:.200}, {why}",
                 hint=f"a pushed model is {MANIFEST_FILE}, {STATE_FILE} and a card",

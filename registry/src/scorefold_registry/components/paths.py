@@ -90,7 +90,7 @@ _DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?\Z", re.IGNOREC
 
 
 def name_fault(name: str) -> str | None:
-    """Why a name of letters, digits, '.', '_' and '-' can't be a folder's on every system; None where it can."""
+    """Reason why a name of letters, digits, '.', '_' and '-' can't name a folder on every system, or None."""
     if len(name) > LONGEST_NAME:
         return f"it has {len(name)} characters, and a folder's name at most {LONGEST_NAME}"
     if _DEVICE.match(name):

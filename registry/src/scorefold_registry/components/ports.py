@@ -157,7 +157,7 @@ def inline_fields(config: BaseModel) -> Iterator[InlineField]:
 
 
 def _is_one(info: FieldInfo) -> bool:
-    """Whether a field is one inline component, or none: a list is then no list of them."""
+    """True if a field is one inline component, or none: a list is then no list of them."""
     if any(isinstance(mark, InlineKind) for mark in info.metadata):
         return True
     among = get_args(info.annotation) if get_origin(info.annotation) in (Union, UnionType) else ()

@@ -64,7 +64,7 @@ def development_plugins(settings: Settings) -> list[PluginRecord]:
 
 
 def plugin_name(module: str) -> str:
-    """What a plugin without an entry point is called: its module, or its package where that says only ``plugin``.
+    """Name of a plugin without an entry point: its module, or its package if the module is called ``plugin``.
 
     >>> plugin_name("my_plugin"), plugin_name("my_package.plugin")
     ('my-plugin', 'my-package')
@@ -122,7 +122,7 @@ def _module_of(path: Path) -> tuple[Path, str]:
 
 
 def _hidden_by(root: Path, package: str) -> str | None:
-    """Where Python finds a package instead of in its folder; None where it finds the one that is meant."""
+    """Place where Python finds another package of this name; None if it finds the right one."""
     if package in sys.builtin_module_names:
         return "a module of Python itself"
     if package in sys.modules:

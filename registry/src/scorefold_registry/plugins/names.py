@@ -102,7 +102,7 @@ class KnownPlugin:
         return f"pip install {self.distribution}, or in a checkout of Scorefold: pip install ./plugins/{self.name}"
 
     def offers_what(self, reference: Reference) -> bool:
-        """Whether one of its components has the name."""
+        """True if one of its components has the name."""
         if reference.distribution not in (None, self.distribution):
             return False
         return reference.id in (self.offers if reference.kind else {offer.partition(":")[2] for offer in self.offers})

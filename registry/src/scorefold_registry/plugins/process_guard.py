@@ -201,7 +201,7 @@ def _catching_all() -> tuple[Any, ...]:
 
 
 def _has_torch() -> bool:
-    """Whether torch is imported, and to its end."""
+    """True if torch is imported, and to its end."""
     return hasattr(sys.modules.get("torch"), "inference_mode")
 
 

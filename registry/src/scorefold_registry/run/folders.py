@@ -27,7 +27,7 @@ _KEY = re.compile(r"(?P<key>[0-9a-f]{40})\Z|\.(?P<left>[0-9a-f]{40})\..*\.partia
 
 
 def area(name: str, given: str | Path | None, default: str) -> Path:
-    """Where runs or cached stages go.
+    """Folder of runs or cached stages.
 
     The command line (``given``) comes first, then ``SCOREFOLD_<NAME>``, then ``<name>`` in the nearest
     ``scorefold.toml`` (relative to that file), then the default in the working folder.
@@ -50,8 +50,8 @@ def refuse_others(folder: Path, mark: str) -> None:
     there = sorted(path.name for path in folder.iterdir() if path.name != ".lock") if folder.is_dir() else []
     if there and mark not in there:
         held = ", ".join([*there[:3], *(["..."] if len(there) > 3 else [])])
-        hint = "name a new folder with --out, or the one that is to be renewed"
-        raise ConfigError(f"{folder} holds other things: {held}", hint=hint)
+        hint = "choose a new folder with --out, or the folder to renew"
+        raise ConfigError(f"{folder} contains other files: {held}", hint=hint)
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def _made_now(entry: Path) -> None:
 
 
 def newest(folder: Path) -> float:
-    """When a folder or a file in it was last changed, in seconds since 1970."""
+    """Time of the last change of a folder or a file in it, in seconds since 1970."""
     return max(item.stat().st_mtime for item in (folder, *folder.rglob("*")))
 
 

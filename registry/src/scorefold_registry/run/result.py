@@ -107,7 +107,7 @@ class Observers:
             return False, None
 
     def sections(self) -> list[tuple[str, str, str]]:
-        """What plugins add to the report: (plugin, title, HTML fragment)."""
+        """Sections of plugins in the report: (plugin, title, HTML fragment)."""
         found: list[tuple[str, str, str]] = []
         for plugin, answer in self.ask("scorefold_report_sections"):
             for section in answer if isinstance(answer, list | tuple) else (answer,) if answer else ():
@@ -174,7 +174,7 @@ class RunInterrupted(KeyboardInterrupt):
 
 @dataclass(frozen=True)
 class StageResult:
-    """How a stage of a run went. ``seconds`` is wall time in this run; ``by_label`` has the answers for each label."""
+    """Result of a stage of a run. ``seconds`` is wall time in this run; ``by_label`` has the answers for each label."""
 
     name: str
     component: str

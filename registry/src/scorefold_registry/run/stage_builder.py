@@ -242,13 +242,13 @@ _READ_EVENTS = ("evaluate", "outliers", "assess", "interpolate")
 
 
 class _UnknownError(Exception):
-    """What an input would be is known only once its stage is done."""
+    """The value of an input is unknown before its stage is done."""
 
 
 def rehearse(
     builder: StageBuilder, plan: Plan, done: Callable[[str], Any], stages: Sequence[PlannedStage]
 ) -> list[ScorefoldError]:
-    """What is wrong with stages that have not begun, each error with its place in the file.
+    """Errors of stages that have not begun, each with its place in the file.
 
     ``done`` gives the value of a stage before them, a copy of its own, or raises ``KeyError``. Components are built as
     they will be, on the CPU. An error counts where nothing that is still to be computed is plugged in: what a component
@@ -316,5 +316,5 @@ def _check_shapes(planned: PlannedStage, value: Callable[[str], Any]) -> None:
         raise ShapeError(
             f"stage {planned.name!r} would {planned.verb.name} data of shape {tuple(shape)} with a {component.kind} "
             f"for events of shape {tuple(wanted)}",
-            hint="give it data of the kind that it is made for",
+            hint="use data of the shape that it is made for",
         )

@@ -33,7 +33,7 @@ from scorefold_registry.plugins.records import PluginRecord, Registered
 from scorefold_registry.runfile.yaml_reader import parse_value
 
 PREFIX = "model:"
-"""What a name begins with that means a model of a plugin, and never a folder."""
+"""Prefix of names of plugins' models, which are never folders."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Shipped:
         return self.folder
 
     def facts(self) -> dict[str, Any]:
-        """What ``plugins show`` says of it: the component, both licences, its size; or why it can't be used."""
+        """Facts for ``plugins show``: the component, both licences, its size; or the reason why it can't be used."""
         found: dict[str, Any] = {"name": self.model.name, "summary": self.model.summary}
         try:
             folder = self.checked()

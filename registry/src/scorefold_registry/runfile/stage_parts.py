@@ -81,7 +81,7 @@ def put_together(run: RunFile) -> None:
 
 
 def _leads_somewhere(path: str) -> bool:
-    """Whether there is such a file or folder, or one that a pattern names."""
+    """True if there is such a file or folder, or one that a pattern names."""
     return os.path.exists(path) or any(_matches(path))
 
 
@@ -95,7 +95,7 @@ RENAMED: dict[str, str] = {}
 setting has the component's present name, and dots where it is nested: ``score:new.training.old`` to ``new``."""
 
 _BEFORE = re.compile(r"([&!]\S*[ \t]+)*['\"]?")
-"""What can stand before a name where a value or a key begins: an anchor, a tag and a quotation mark."""
+"""Text that can precede a name at the start of a value or key: an anchor, a tag and a quotation mark."""
 
 _COMPONENT = re.compile(r"(?P<before>([\w-]+/)?)(?P<name>[\w-]+:[\w-]+)(?P<after>(@\d+)?)\Z")
 
