@@ -97,6 +97,18 @@ def test_the_loss_draws_from_these_means(t_min: float, value: float, generator: 
     assert float(silent.parts["kl"]) == 0
 
 
+def test_the_edm_weighting_is_a_mean_over_log_normal_levels(generator: torch.Generator) -> None:
+    """E_r 1/2 (1 + r^2) sum k / (k + (r s)^2), with ln r from N(-0.507, 1.2^2) and s the deviation of the data."""
+    quantiles = (torch.arange(4000, dtype=torch.float64) + 0.5) / 4000
+    r = (1.2 * torch.special.ndtri(quantiles) - 0.507).exp()[:, None]
+    x = PAIR.draw(200_000, generator)
+    for build, eigenvalues in ((exact_model, CONDITIONAL), (silent_model, UNCONDITIONAL)):
+        model = build(1e-3, weighting="edm")
+        k = torch.tensor(eigenvalues, dtype=torch.float64)
+        wanted = ((1 + r**2) * k / (k + (r * model.event_scale.std) ** 2)).sum(1).mean() / 2
+        assert float(loss(model, x, generator).parts["data"]) == pytest.approx(float(wanted), rel=0.02)
+
+
 def test_times_by_importance_change_the_variance_and_not_the_value(generator: torch.Generator) -> None:
     """1,000 batches of 64 each way, at t_min = 1e-3: uniform times leave 28 times the variance (measured)."""
     variances = {}

@@ -66,6 +66,30 @@ def test_heun_along_karras_times(scalar: ScoreVAE, count: int, mean: float, vari
     assert float(at_one - at_zero) ** 2 == pytest.approx(variance, abs=6e-7 if count < 1000 else 5e-5)
 
 
+@pytest.mark.parametrize(
+    ("process", "usual"),
+    [(IsotropicProcess(EDM()), "edm"), (VE(), "edm"), (VP(), "heun")],
+    ids=["edm", "ve", "vp"],
+)
+def test_the_usual_sampler_is_the_one_that_errs_less(process: IsotropicProcess, usual: str) -> None:
+    """x ~ N(0, 1), z = x + N(0, 0.01), 16 steps: p(x | z) has the variance 0.0099. Draws are affine in their noise, and
+    noise that is given comes back by heun, as encode_noise takes it."""
+    prior = GaussianScore(real([0.0]), ONE, process=process)
+    model = auto_encoder(prior, 1, LinearEncoder(prior, ONE, real([0.0]), 0.01 * ONE))
+    variance = {}
+    for name in (None, "edm", "heun"):
+        options = {} if name is None else {"sampler": name}
+        draws = model.decode(ONE.expand(2, 1), generator=torch.Generator().manual_seed(0), steps=16, **options)
+        starts = process.sample_prior((2, 1), generator=torch.Generator().manual_seed(0), like=draws)
+        variance[name] = float(((draws[1] - draws[0]) / (starts[1] - starts[0])) ** 2)
+        variance[name] *= float(process.coefficients(real([1.0]), real([process.t_max]))[1]) ** 2
+    assert variance[None] == variance[usual]
+    errors = {name: abs(value / 0.0099 - 1) for name, value in variance.items()}
+    assert errors[None] == min(errors.values()) and max(errors.values()) > 2 * errors[None]
+    back = model.decode(ONE, noise=model.encode_noise(ONE, ONE, steps=16), steps=16)
+    torch.testing.assert_close(back, ONE, atol=0.02, rtol=0)
+
+
 def test_the_exact_flow_from_the_end_misses_the_mean_by_what_is_left_of_the_signal(scalar: ScoreVAE) -> None:
     found, spread, matched = flow(scalar)
     assert found == pytest.approx(0.79765, abs=6e-6)

@@ -146,8 +146,10 @@ class DiffDecoder(ScoreModel, Trainable, EncodesNoise):
         if self.drops:
             drawn = draw_uniform((len(z),), generator=generator, like=z)
             known = (drawn >= self.config.condition_dropout).to(z.dtype)
-        point = diffuse(self.process, batch.x, self.config, generator)
-        data = data_term(self.process, point, self._expected_noise(point.x, point.t, z, known), self.config).mean()
+        point = diffuse(self.process, batch.x, self.config, generator, self.event_scale.std)
+        data = data_term(
+            self.process, point, self._expected_noise(point.x, point.t, z, known), self.config, self.event_scale.std
+        ).mean()
         if log_variance is None:
             return Loss(data, {"data": data.detach()})
         kl = normal_kl(mean, log_variance).sum(1).mean()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from scorefold.data import TensorSpec
-from scorefold.diffusion import resolve_sampler, time_grid
+from scorefold.diffusion import DiffusionProcess, Isotropic, resolve_sampler, time_grid
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import Prepares, as_network
 from scorefold_scorevae.config.scorevae import DecodingConfig
@@ -25,10 +25,13 @@ def decode(
     """Draws of p(x | z), one a code: z (B, k) to x (B, *E), from noise (B, *E) at t_max, drawn unless it is given.
 
     ``options`` are ``sampler`` (a name or a function), ``steps``, ``spacing`` and ``guidance``, the model's own unless
-    given; others go to its ``bind``. A batch of one code or one noise serves for several of the other. Raises
-    ``ShapeError`` for codes and noise of other shapes, ``ConfigError`` for options that do not fit.
+    given; others go to its ``bind``. Where neither names a sampler, it is ``heun``, and ``edm`` for noise that is drawn
+    by a process whose signal stays whole, in whose time Heun's method errs more. A batch of one code or one noise
+    serves for several of the other. Raises ``ShapeError`` for codes and noise of other shapes, ``ConfigError`` for
+    options that do not fit.
     """
-    settings, sampler, further = _settings(model, options)
+    usual = "edm" if noise is None and _keeps_signal(model.process) else "heun"
+    settings, sampler, further = _settings(model, options, usual)
     check_codes(model, z)
     if noise is not None:
         model.check_events(noise)
@@ -49,7 +52,7 @@ def encode_noise(model: Any, x: Tensor, z: Tensor, **options: Any) -> Tensor:
     order, since what the two directions err cancels. Options and errors as for ``decode``; the only sampler is
     ``heun``, and a model whose own draws at random is refused unless that is asked for.
     """
-    settings, _, further = _settings(model, {**options, "sampler": _only_heun(options, model.decoding.sampler)})
+    settings, _, further = _settings(model, {**options, "sampler": _only_heun(options, model.decoding.sampler)}, "heun")
     check_codes(model, z)
     model.check_events(x)
     z, x = _one_batch(z, x)
@@ -70,7 +73,15 @@ def check_codes(model: Any, z: Tensor) -> None:
         )
 
 
-def _only_heun(options: dict[str, Any], own: str) -> str:
+def _keeps_signal(process: DiffusionProcess) -> bool:
+    """Whether the signal is 1 at t_max too, so that events stay in their units and noise is added."""
+    if not isinstance(process, Isotropic):
+        return False
+    last = torch.tensor([process.t_max], dtype=torch.float64)
+    return bool(torch.isclose(process.coefficients(last, last)[0], torch.ones_like(last)).all())
+
+
+def _only_heun(options: dict[str, Any], own: str | None) -> str:
     if "sampler" not in options and own in _RANDOM:
         raise ConfigError(
             f"this model decodes by {own}, which draws noise at every step: no noise at the start brings an event back",
@@ -84,12 +95,12 @@ def _only_heun(options: dict[str, Any], own: str) -> str:
     return "heun"
 
 
-def _settings(model: Any, options: dict[str, Any]) -> tuple[dict[str, Any], Any, dict[str, Any]]:
-    """steps, spacing and guidance; the sampler; and what is left for ``bind``."""
+def _settings(model: Any, options: dict[str, Any], usual: str) -> tuple[dict[str, Any], Any, dict[str, Any]]:
+    """steps, spacing and guidance; the sampler, ``usual`` where none is named; and what is left for ``bind``."""
     own: DecodingConfig = model.decoding
     settings = {name: options.get(name, getattr(own, name)) for name in _TUNED}
     further = {name: value for name, value in options.items() if name not in _TUNED}
-    sampler = resolve_sampler(settings.pop("sampler"))
+    sampler = resolve_sampler(settings.pop("sampler") or usual)
     return settings, sampler, further
 
 

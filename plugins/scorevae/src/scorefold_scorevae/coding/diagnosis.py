@@ -185,7 +185,7 @@ def silent(model: Any, x: Tensor, beta: float, weighting: str) -> Sequence[str]:
     kl = float(normal_kl(mean, 2 * std.log()).sum(1).mean())
     if kl > _SILENT:
         return ()
-    limit = collapse_weight(model.process) if weighting == "sigma2" else 1.0
+    limit = {"sigma2": collapse_weight(model.process), "likelihood": 1.0}.get(weighting)
     said = f"the code says nothing of its event: its KL divergence is {kl:.2g} nats"
     if limit is not None and beta >= limit:
         return (

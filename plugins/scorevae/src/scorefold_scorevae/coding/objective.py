@@ -15,7 +15,9 @@ from scorefold.errors import ConfigError
 from scorefold.interfaces import Progress
 from scorefold.random import draw_normal, draw_uniform
 from scorefold_scorevae.config.scorevae import DiffusedLossConfig
+from scorefold_toolkit.config.denoising import LogNormalLevels
 from scorefold_toolkit.score_matching.losses import draw_times, weighted_square
+from scorefold_toolkit.score_matching.noise_levels import NoiseLevels
 
 
 @dataclass(frozen=True)
@@ -28,10 +30,13 @@ class Diffused:
 
 
 def diffuse(
-    process: DiffusionProcess, x0: Tensor, config: DiffusedLossConfig, generator: torch.Generator | None
+    process: DiffusionProcess, x0: Tensor, config: DiffusedLossConfig, generator: torch.Generator | None, spread: float
 ) -> Diffused:
-    """Events x0 (B, *E) at one random time each, as the loss draws them (``config.times``)."""
-    if config.times == "log-snr":
+    """Events x0 (B, *E) at one random time each, as the loss draws them (``config.times``, and for the weighting edm
+    log-normal levels of noise beside ``spread``, the deviation of a coordinate)."""
+    if config.weighting == "edm":
+        t = NoiseLevels(process, LogNormalLevels(), spread).times(len(x0), like=x0, generator=generator)
+    elif config.times == "log-snr":
         t = level_times(process, x0, generator)
     else:
         t = draw_times(process, len(x0), like=x0, generator=generator, stratified=True)
@@ -39,14 +44,21 @@ def diffuse(
     return Diffused(process.perturb(x0, t, noise), t, noise)
 
 
-def data_term(process: DiffusionProcess, point: Diffused, expected_noise: Tensor, config: DiffusedLossConfig) -> Tensor:
+def data_term(
+    process: DiffusionProcess, point: Diffused, expected_noise: Tensor, config: DiffusedLossConfig, spread: float
+) -> Tensor:
     """The data term of each event, (B,), from the noise (B, *E) that the model expects in it.
 
     - ``sigma2``: 1/2 ||eps-hat - eps||^2, summed over the event, its mean over uniform times.
+    - ``edm``: the same, each square times 1 + r^2 with r the noise-to-signal ratio over ``spread``, its mean over
+      log-normal levels: half the squared error of the event in units of spread^2 at high noise (Karras et al. 2022).
     - ``likelihood``: an unbiased draw of 1/2 int g^2 ||s - s*||^2 dt over [t_min, t_max]. With times uniform in the
       log-SNR lam it is 1/2 (lam_max - lam_min) ||eps-hat - eps||^2, since g^2 / scale^2 = -d lam / dt.
     """
     residual = expected_noise - point.noise
+    if config.weighting == "edm":
+        mean = weighted_square(process, residual, point.x, point.t, "edm", spread=spread)
+        return mean * residual[0].numel() / 2
     square = weighted_square(process, residual, point.x, point.t, "sigma2") / 2
     if config.weighting == "sigma2":
         return square

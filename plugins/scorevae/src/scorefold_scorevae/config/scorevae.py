@@ -12,8 +12,10 @@ from scorefold.config import Config, Inline, TrainingConfig, Use
 class DecodingConfig(Config):
     """How codes are decoded, unless the call says otherwise."""
 
-    sampler: Literal["euler-maruyama", "predictor-corrector", "heun", "ddim", "dpmpp-2m"] = Field(
-        "heun", description="Sampler from noise to event"
+    sampler: Literal["euler-maruyama", "predictor-corrector", "heun", "edm", "ddim", "dpmpp-2m"] | None = Field(
+        None,
+        description="Sampler from noise to event; null is edm for processes whose signal stays whole (edm, ve), and "
+        "heun for others and for noise that is given, such as what encode_noise gives",
     )
     steps: int = Field(32, ge=1, description="Steps of the sampler")
     spacing: Literal["uniform", "log-snr", "karras"] = Field("karras", description="Spacing of the time grid")
@@ -25,10 +27,11 @@ class DecodingConfig(Config):
 class DiffusedLossConfig(Config):
     """The data term: how times are drawn and how errors at them weigh."""
 
-    weighting: Literal["sigma2", "likelihood"] = Field(
+    weighting: Literal["sigma2", "edm", "likelihood"] = Field(
         "sigma2",
-        description="sigma2 weighs squared errors of the noise alike at all times; likelihood makes the loss the "
-        "evidence lower bound, which stores all it can in the code for any beta below 1",
+        description="sigma2 weighs squared errors of the noise alike at all times; edm weighs them as the defaults of "
+        "score:denoising do, at log-normal levels of noise, and suits processes whose time is their noise; likelihood "
+        "makes the loss the evidence lower bound, which stores all it can in the code for any beta below 1",
     )
     times: Literal["stratified", "log-snr"] = Field(
         "stratified",

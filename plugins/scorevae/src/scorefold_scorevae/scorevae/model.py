@@ -162,11 +162,11 @@ class ScoreVAE(ScoreModel, Trainable, EncodesNoise):
         x0 = batch.x
         mean, log_variance = self.posterior(x0, x0.new_zeros(len(x0)))
         z = mean + (log_variance / 2).exp() * draw_normal(tuple(mean.shape), generator=generator, like=mean)
-        point = diffuse(self.process, x0, self.config, generator)
+        point = diffuse(self.process, x0, self.config, generator, self.event_scale.std)
         expected = self._prior_noise(point.x, point.t)
         gradient = density_gradient(self.posterior, point.x, point.t, z, logdet=self.config.logdet)
         expected = expected + self.process.noise_from_score(gradient, point.x, point.t)
-        data = data_term(self.process, point, expected, self.config).mean()
+        data = data_term(self.process, point, expected, self.config, self.event_scale.std).mean()
         kl = normal_kl(mean, log_variance).sum(1).mean()
         beta = self.config.beta * warmed_up(self.config.beta_warmup, progress, training=self.encoder.training)
         return Loss(data + beta * kl, {"data": data.detach(), "kl": kl.detach()})

@@ -157,10 +157,10 @@ class ScoreVAEPlus(ScoreModel, Trainable, EncodesNoise):
         with torch.no_grad():
             mean, std = self.code.encode_distribution(batch.x)
             z = mean + std * draw_normal(tuple(mean.shape), generator=generator, like=mean)
-            point = diffuse(self.process, batch.x, self.config, generator)
+            point = diffuse(self.process, batch.x, self.config, generator, self.event_scale.std)
             expected = self.code.noise(point.x, point.t, z if self.config.encoder_term else None)
         expected = expected + self.corrector(point.x, point.t, z)
-        return Loss(data_term(self.process, point, expected, self.config).mean())
+        return Loss(data_term(self.process, point, expected, self.config, self.event_scale.std).mean())
 
     def loss_reference(self, points: Dataset, loss: Callable[[], float], phase: str) -> LossReference:
         """The loss where the corrector answers 0."""
