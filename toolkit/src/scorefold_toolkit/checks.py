@@ -1,4 +1,4 @@
-"""What several methods refuse alike."""
+"""Checks that several methods use."""
 
 from __future__ import annotations
 

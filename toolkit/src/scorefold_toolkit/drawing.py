@@ -17,7 +17,7 @@ from scorefold_toolkit.config.common import DrawingOptions
 
 
 def device_of(component: Any) -> torch.device:
-    """Where a component's parameters or buffers are; the CPU where it has none."""
+    """Device of a component's parameters or buffers; the CPU if it has none."""
     if isinstance(component, nn.Module):
         for tensor in (*component.parameters(), *component.buffers()):
             return tensor.device

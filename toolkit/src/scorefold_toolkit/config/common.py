@@ -84,7 +84,7 @@ _RESERVED = ("n", "condition", "steps", "sampler", "spacing", "to_zero", "guidan
 
 
 class DrawingOptions(Config):
-    """How a model draws."""
+    """Options of sampling."""
 
     steps: (
         Annotated[int, Field(ge=1)] | Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] | None

@@ -1,4 +1,4 @@
-"""How the noise levels of denoising score matching are drawn, and how its errors weigh. No torch here.
+"""Distribution of the noise levels of denoising score matching, and weights of its errors. No torch here.
 
 A noise level is given as u = ln(sigma / s): sigma is the noise-to-signal ratio scale / signal, and s the standard
 deviation of the data's coordinates about the mean that the model subtracts. One setting serves data of any units.
@@ -87,7 +87,7 @@ _GAMMA = {"min-snr": 5.0, "soft-min-snr": 4.0, "p2": 0.5}
 
 
 class WeightingConfig(Config):
-    """How squared errors of the expected noise weigh at r = sigma / s; SNR = 1 / r^2.
+    """Weights of squared errors of the expected noise at r = sigma / s; SNR = 1 / r^2.
 
     The factor is 1 + r^2 for ``edm``, which is an even weight on what a preconditioned network gives, and on a
     predicted velocity of variance-preserving noise (Karras et al. 2022, table 1); 1 for ``simple`` (Ho et al. 2020);
@@ -115,7 +115,7 @@ class WeightingConfig(Config):
 
     @property
     def sums(self) -> bool:
-        """Whether squares are summed over coordinates; otherwise their mean is taken."""
+        """True if squares are summed over coordinates; otherwise their mean is taken."""
         return self.name in ("sigma2", "likelihood")
 
     @model_validator(mode="after")

@@ -8,7 +8,7 @@ from typing import Any
 from scorefold.interfaces import DataSource
 
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
-"""Where Debian's package dataset-fashion-mnist puts the four files."""
+"""Folder of the four files in Debian's package dataset-fashion-mnist."""
 
 
 def fashion_mnist(host: Any, **settings: Any) -> DataSource | None:

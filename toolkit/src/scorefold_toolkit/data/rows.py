@@ -39,7 +39,7 @@ class NamedRows(Sequence[object]):
 
 
 def row_name(rows: Sequence[object] | None, row: int) -> str | None:
-    """What the user calls a row, or None where that is its number.
+    """Name of a row for the user, or None if it is the row's number.
 
     >>> row_name(["cat.png", "dog.png"], 1), row_name(range(2), 1)
     ('dog.png', None)
@@ -114,7 +114,7 @@ def asked(estimate: Estimate) -> Tensor:
 
 
 _LABELS = 256
-"""How many streamed points are read at once for their labels."""
+"""Number of streamed points that are read together for their labels."""
 
 
 def labels_of(dataset: Dataset) -> Tensor:

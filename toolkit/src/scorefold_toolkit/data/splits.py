@@ -131,7 +131,7 @@ def moments(x: Tensor, *, bounded: bool = True) -> tuple[float, float]:
 
 NEIGHBOURS = 20
 DISAGREE = 1.25
-"""How many times as large one of the two dimensions may be."""
+"""Largest ratio of the two dimensions."""
 
 _MOST = 1000
 

@@ -53,13 +53,13 @@ class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
     """
 
     remedy = "set more solver.points and solver.steps"
-    """What helps where a geodesic is withheld."""
+    """Advice for a withheld geodesic."""
     aim = 1e-8
-    """How near to its end a logarithm's geodesic comes, over the size of the coordinates."""
+    """Error at the end of a logarithm's geodesic, relative to the size of the coordinates."""
     bends = ""
-    """What bends geodesics that are no different from straight lines."""
+    """Advice for geodesics that equal straight lines."""
     words = ("geometry", "this geometry takes")
-    """What errors about points call this geometry, and begin its points' shape with."""
+    """Name of this geometry in errors about points, and the start of its points' shape."""
 
     def __init__(self, config: SolvedConfig, event_shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
         return ()
 
     def path_reasons(self, found: Geodesics) -> list[str]:
-        """Why each of some geodesics, none of them withheld, is no interpolation of data; "" for those that are."""
+        """Reasons why geodesics, none of them withheld, do not interpolate data; "" if they do."""
         return [""] * len(found.reasons)
 
     @property
@@ -260,8 +260,9 @@ class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
         return found + found.mT
 
     def reasons(self, x: Tensor, y: Tensor) -> list[str]:
-        """Why the path of each pair (B, *E) is no interpolation of data: withheld, or outside the support; "" for the
-        others. ``do: interpolate`` leaves those with a reason out."""
+        """Reasons why the path of each pair (B, *E) does not interpolate data: withheld, or outside the support; "" for
+        the others. ``do: interpolate`` leaves those with a reason out.
+        """
         found = self._solve(*self._rows(x=x, y=y))
         given = (~found.withheld).nonzero()[:, 0]
         texts = list(found.reasons)
@@ -272,7 +273,7 @@ class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
 
     @torch.no_grad()
     def diagnose(self, points: Tensor) -> tuple[Mapping[str, float], Sequence[str]]:
-        """What the solver and the metric say about geodesics between some of the points (N, *E)."""
+        """Diagnostics of the solver and the metric for geodesics between some of the points (N, *E)."""
         (rows,) = self._rows(points=points)
         numbers, texts = self.own_diagnosis(rows)
         texts = list(texts)

@@ -97,7 +97,7 @@ class Metric(ABC):
         return self.inner(x, bent, u) / area
 
     def known(self, start: Tensor, end: Tensor) -> State:
-        """What is computed once for pairs of ends (B, D) and passed to every ``evaluate`` of their paths."""
+        """Values computed once for pairs of ends (B, D) and passed to every ``evaluate`` of their paths."""
         return {}
 
     def sure(self) -> Metric | None:

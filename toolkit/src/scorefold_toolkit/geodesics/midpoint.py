@@ -33,7 +33,7 @@ class Measured(Metric):
         self.rule = rule
 
     def parts(self, places: Tensor, path: Tensor, known: State) -> State:
-        """What the metric is made of at places (B, N, D), each (B, N, ...)."""
+        """Parts of the metric at places (B, N, D), each (B, N, ...)."""
         raise NotImplementedError
 
     def times(self, parts: State, u: Tensor) -> Tensor:

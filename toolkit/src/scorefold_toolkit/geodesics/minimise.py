@@ -111,7 +111,7 @@ class _Work:
         self.decrement = _dot(self.gradient, self.downhill) / self.state["energy"].clamp_min(1e-300)
 
     def over(self, tolerance: float) -> Tensor:
-        """Which paths are done, (B,)."""
+        """Mask of finished paths, (B,)."""
         # A sum with a part that is not finite is not finite.
         over = (self.decrement <= tolerance) | ~self.downhill.sum((1, 2)).isfinite() | self.stuck
         if not self.metric.exact:
@@ -199,7 +199,7 @@ class _Work:
 
 @dataclass
 class _Moved:
-    """What a line search found: paths, their states, where it ended well, and the evaluations it took."""
+    """Result of a line search: paths, their states, a mask of successes, and the number of evaluations."""
 
     path: Tensor
     state: State

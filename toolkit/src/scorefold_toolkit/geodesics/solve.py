@@ -40,7 +40,7 @@ class ChecksPaths(ABC):
 
     @abstractmethod
     def reasons(self, x: Tensor, y: Tensor) -> list[str]:
-        """Why the path of each pair (B, *E) is left out, "" for those that are given."""
+        """Reasons why the path of each pair (B, *E) is left out, "" for the other paths."""
 
     @abstractmethod
     def lengths(self, points: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ class Geodesics:
 
     @property
     def withheld(self) -> Tensor:
-        """Which lengths are withheld, (B,) bool."""
+        """Mask of withheld lengths, (B,) bool."""
         return torch.tensor([bool(reason) for reason in self.reasons], dtype=torch.bool)
 
     def take(self, index: Tensor) -> Geodesics:

@@ -105,7 +105,7 @@ def _saddles(geometry: Solves, found: Geodesics) -> Found:
 
 
 def _sensitivity(geometry: Solves, a: Tensor, b: Tensor, found: Geodesics) -> Found:
-    """How paths and lengths change at half and twice each setting."""
+    """Changes of paths and lengths at half and twice each setting."""
     times = torch.linspace(0, 1, _TIMES, dtype=torch.float64)
     own, spread = found.at(times), (a - b).norm(dim=1).clamp_min(1e-300)
     moved, ratios = a.new_zeros(()), [1.0]

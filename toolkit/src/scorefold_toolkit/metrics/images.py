@@ -51,7 +51,7 @@ def consistency(operator: Operator, x: Tensor, truth: Tensor, data_range: float 
 
 
 def diversity(draws: Tensor, data_range: float = 1.0) -> Tensor:
-    """How much draws for one condition differ, of (n, C, *E): (C,), with 255 for the whole data range.
+    """Diversity of samples (n, C, *E) for one condition: (C,), with 255 for the whole data range.
 
     The unbiased standard deviation over the draws, averaged over the event (Batzolis et al. 2021). It measures spread,
     not truth: a posterior too wide has more of it. Raises ``DataError`` for fewer than 2 draws.

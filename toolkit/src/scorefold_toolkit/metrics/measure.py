@@ -1,4 +1,4 @@
-"""What a metric is: numbers for samples of a model next to held-out points, batch by batch."""
+"""Metrics: numbers that compare samples of a model with held-out points, batch by batch."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class EvaluationBatch:
 
 
 class Measure(ABC):
-    """What a metric makes of batches. Must: ``add`` one, give ``metrics`` by name. May: ``arrays``, ``warnings``."""
+    """Measurement of a metric over batches. Must: ``add`` one, ``metrics`` by name. May: ``arrays``, ``warnings``."""
 
     @abstractmethod
     def add(self, batch: EvaluationBatch) -> None:

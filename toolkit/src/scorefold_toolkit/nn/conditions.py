@@ -72,7 +72,7 @@ def as_vector(value: Tensor, spec: TensorSpec, like: Tensor) -> Tensor:
 
 
 def vector_width(spec: TensorSpec) -> int:
-    """How many numbers ``as_vector`` gives a row."""
+    """Number of columns of ``as_vector``."""
     return math.prod(spec.shape) * (spec.classes or 1)
 
 

@@ -29,7 +29,7 @@ MIN_SLOPE = 1e-2
 
 
 def spline_parameters(bins: int) -> int:
-    """How many numbers a coordinate's spline takes: widths, heights, and derivatives at inner knots."""
+    """Number of parameters of a coordinate's spline: widths, heights, and derivatives at inner knots."""
     return 3 * bins - 1
 
 
@@ -237,7 +237,7 @@ def _entries(half: Tensor) -> int:
 
 
 def _parameters(conditioner: nn.Module, kept: Tensor, condition: Tensor | None) -> Tensor:
-    """What a conditioner makes of a half, coordinates or channels on the same dimension as they are there."""
+    """Output of a conditioner for a half, with coordinates or channels on the dimension of the input."""
     if isinstance(conditioner, Conditioner):
         return conditioner.columns(kept, condition)
     parameters: Tensor = conditioner(kept.T if kept.dim() == 2 else kept, condition)

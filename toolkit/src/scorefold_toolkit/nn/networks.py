@@ -193,7 +193,7 @@ def _convolved(layer: nn.Conv2d, x: Tensor) -> Tensor:
 _MANY = 32
 """Images that are worth the making of a matrix."""
 _TAPS = torch.tensor([[4, 5, 7, 8], [3, 4, 6, 7], [1, 2, 4, 5], [0, 1, 3, 4]])
-"""Which of the nine entries of a 3x3 kernel takes a pixel of a 2 x 2 image (column) to a pixel of the result (row)."""
+"""Entry of a 3x3 kernel that maps a pixel of a 2 x 2 image (column) to a pixel of the result (row)."""
 
 
 class FourierEmbedding(nn.Module):
@@ -275,5 +275,5 @@ class LossUncertainty(nn.Module):
 
 
 def loss_uncertainty(weighting: WeightingConfig) -> LossUncertainty | None:
-    """What the weighting ``uncertainty`` learns; None for every other."""
+    """Module that the weighting ``uncertainty`` trains; None for other weightings."""
     return LossUncertainty() if weighting.name == "uncertainty" else None

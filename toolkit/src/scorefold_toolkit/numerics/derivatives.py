@@ -58,7 +58,7 @@ def _gradient(value: Tensor, point: Tensor, w: Tensor, *, keep: bool) -> Tensor:
 
 
 def _outside_transforms(x: Tensor) -> bool:
-    """Whether plain autograd may be used here: torch refuses to mark leaves inside a transform of ``torch.func``."""
+    """True if plain autograd may be used here: torch refuses to mark leaves inside a transform of ``torch.func``."""
     if torch.is_inference_mode_enabled() or x.is_inference():
         return False
     try:

@@ -1,4 +1,4 @@
-"""What an operator on events is: any map, and linear ones with their adjoints."""
+"""Operators on events: general maps, and linear maps with their adjoints."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ class Composition(_Steps[LinearOperator], LinearOperator):
         return y
 
     def _undone_one_by_one(self, rows: int) -> bool:
-        """Whether undoing the steps one by one solves A x = y wherever that can be solved, tried on normal draws."""
+        """True if undoing the steps one by one solves A x = y wherever that can be solved, tried on normal draws."""
         if rows not in self._solves:
             generator = torch.Generator().manual_seed(0)
             y = self(torch.randn((rows, *self.in_shape), generator=generator, dtype=torch.float64, device="cpu"))

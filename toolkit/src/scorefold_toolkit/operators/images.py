@@ -1,4 +1,4 @@
-"""What degrades an image linearly: masks, downsampling, blur, grey; and the orthonormal Haar transform."""
+"""Linear degradations of images: masks, downsampling, blur, grey; and the orthonormal Haar transform."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class Physics(LinearOperator):
             )
 
     def _given(self, function: Callable[[Tensor], Any], x: Tensor) -> Any:
-        """What a method of the physics gives, in its dtype where x is."""
+        """Output of a method of the physics, in its dtype, on the device of x."""
         self.physics.to(x.device, self.dtype)
         return function(x.to(self.dtype))
 

@@ -218,7 +218,7 @@ class Standardised:
 
     @property
     def input(self) -> Tensor:
-        """What the network is shown, of unit size: (B, *E)."""
+        """Input of the network, of unit size: (B, *E)."""
         return self.centred / self.size
 
     def expected_noise(self, answer: Tensor, prediction: str) -> Tensor:

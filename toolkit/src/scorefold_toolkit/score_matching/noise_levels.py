@@ -72,8 +72,9 @@ class NoiseLevels:
         return losses * self.importance(t) if weighting.name == "likelihood" else losses
 
     def importance(self, t: Tensor) -> Tensor:
-        """How much more often uniform times would fall near t (B,) than these do, (B,): the weight that makes a mean
-        over these times one over uniform times."""
+        """Density of uniform times near t (B,), relative to these times, (B,): the weight that makes a mean over these
+        times one over uniform times.
+        """
         if isinstance(self.config, TimeLevels):
             return torch.ones_like(t)
         start, end = self._ends

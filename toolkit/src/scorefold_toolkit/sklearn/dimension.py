@@ -93,7 +93,7 @@ def _from_score(use: str, score: ScoreModel) -> Estimator:
 
 
 class DimensionEstimator(SettingsInside):
-    """What ``as_estimator`` makes; parameters as there.
+    """Estimator of ``as_estimator``, with its parameters.
 
     After ``fit``: ``dimension_``, nan with a ``NoSingleDimensionWarning`` where the data support no one number;
     ``interval_`` (low, high), or None; ``estimate_``, the whole ``Estimate``;
@@ -250,7 +250,7 @@ class DimensionEstimator(SettingsInside):
         return points
 
     def _forget(self) -> None:
-        """What an earlier fit left that this one may not give."""
+        """Remove attributes of an earlier fit that this fit may not set."""
         for name in ("dimension_pw_", "dimension_pw_smooth_", "spectra_", "sigma_", "score_model_"):
             if hasattr(self, name):
                 delattr(self, name)

@@ -1,4 +1,4 @@
-"""What an estimator of scikit-learn's is made of, set and searched over by name: ``estimator__n_neighbors``."""
+"""Parameters of a scikit-learn estimator, set and searched by name: ``estimator__n_neighbors``."""
 
 from __future__ import annotations
 

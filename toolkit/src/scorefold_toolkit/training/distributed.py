@@ -1,4 +1,4 @@
-"""Where training runs: in one process, or in several that torchrun started, with or without mixed precision.
+"""Processes and precision of a training: one process, or several that torchrun started.
 
 Both classes have the same methods, so that the loop is written once; plain training pays nothing for the other.
 """
@@ -205,7 +205,8 @@ class Together(OneProcess):
 
 
 def processes_for(model: Trainable, precision: str, *, compiled: bool, parallel: str | None) -> OneProcess:
-    """Where a model is trained. ``parallel`` is ``ddp``, ``fsdp2``, or None: ddp in a process that torchrun started.
+    """Processes for the training of a model. ``parallel`` is ``ddp``, ``fsdp2``, or None: ddp in a process that
+    torchrun started.
 
     ``precision`` is ``no``, ``bf16`` or ``fp16``. Raises ``TrainingError`` for another one, for fp16 on a CPU, for
     ``parallel`` in a process that none was started with, and for what the model refuses.

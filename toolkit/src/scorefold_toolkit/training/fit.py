@@ -146,7 +146,7 @@ def _train(task: Task, phase: Phase, steps: int) -> None:
 
 
 def _reference(task: Task, phase: str) -> LossReference | None:
-    """What the losses of a phase are to be compared with, where the model says so."""
+    """Reference for the losses of a phase, if the model has one."""
     if not isinstance(task.model, HasLossReference):
         return None
     points = some_of(task.train) if task.validation is None else task.validation
@@ -235,7 +235,7 @@ def train_alone(job: PhaseJob) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def can_train_apart(model: nn.Module, *data: Dataset | None) -> bool:
-    """Whether a model has several phases and none needs another, on data in memory: streamed ones can't be sent."""
+    """True if a model has several phases and none needs another, on data in memory: streamed ones can't be sent."""
     phases = model.phases() if isinstance(model, Trainable) else ()
     streamed = any(isinstance(each, StreamedDataset) for each in data)
     return len(phases) > 1 and all(phase.independent for phase in phases) and not streamed

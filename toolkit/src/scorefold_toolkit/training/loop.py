@@ -62,7 +62,7 @@ def compiled(loss: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _RISEN = 1.0
-"""How far above its start, or above twice of it, a loss on held-out points has diverged."""
+"""Increase above its start, or above twice its start, at which a held-out loss counts as diverged."""
 
 _LOOKS = 0.1
 """The share of a training's minutes after which its steps are timed again."""
@@ -355,7 +355,7 @@ class _PhaseLoop:
 
 
 _GROUPS = ("optimiser", "average", "best", "recent")
-"""What a checkpoint holds of a phase that is not complete, but for the model."""
+"""State of an incomplete phase in a checkpoint, without the model."""
 
 
 def _parameters(groups: list[dict[str, Any]]) -> list[nn.Parameter]:

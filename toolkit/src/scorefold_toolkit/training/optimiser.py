@@ -147,7 +147,7 @@ class SGD(Optimiser):
 
 
 def _fuses(optimiser: Optimiser, kind: tuple[torch.device, torch.dtype]) -> bool:
-    """Whether torch has a fused kernel for parameters on a device and in a dtype: it says so by an error."""
+    """True if torch has a fused kernel for parameters on a device and in a dtype: it says so by an error."""
     optimiser._fused = True
     probe = torch.zeros(1, device=kind[0], dtype=kind[1])
     try:

@@ -61,12 +61,12 @@ def ordered_phases(phases: Sequence[Phase]) -> list[Phase]:
 
 
 def checkpoint_key(phase: Phase) -> str:
-    """What names the folder of a phase's checkpoints: its ``resume_key``, or its name."""
+    """Name of the folder of a phase's checkpoints: its ``resume_key``, or its name."""
     return phase.resume_key or phase.name
 
 
 def share_steps(phases: Sequence[Phase], steps: int) -> list[int]:
-    """How many of ``steps`` each phase trains: its own number where it states one, else an equal part of the rest.
+    """Number of steps of each phase: its own number if it has one, otherwise an equal part of the rest.
 
     Raises ``TrainingError`` where the phases state more than there are. No steps at all are no steps for every phase.
     """
@@ -191,7 +191,7 @@ class Task:
         return Checkpoints(self.checkpoint_dir / checkpoint_key(phase), identity)
 
     def state(self) -> State:
-        """What a checkpoint holds whatever the phase: the model, every process's random states, and the report."""
+        """State in a checkpoint of every phase: the model, all random states, and the report."""
         tensors = {f"model.{name}": value for name, value in self.module.state_dict().items()}
         tensors["random.loss"] = self.processes.gather(self.generator.get_state())
         tensors["random.cpu"] = self.processes.gather(torch.get_rng_state())

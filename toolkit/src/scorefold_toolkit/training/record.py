@@ -27,15 +27,14 @@ _RESERVED = frozenset({"step", "phase", "loss", "validation", "learning_rate", "
 
 @dataclass
 class FitReport:
-    """How a training went.
-
-    ``steps`` optimiser steps were taken over all phases, in ``seconds`` of wall time and ``cpu_seconds`` of this
-    process (earlier parts of a resumed run counted in); ``history`` has a row for each report: ``step`` and ``phase``
-    with either ``loss``, its parts, ``learning_rate`` and ``steps_per_second``, or ``validation``, the loss of the
-    held-out points under the averaged weights. ``best_validation`` is the lowest of these in the last phase, and
-    ``warnings`` say what went wrong on the way. ``reference`` is the loss of something that learned nothing, in the
-    last phase too, on the held-out points or on some of those of training, and ``reference_of`` says what that is; None
-    for none. ``batch_size`` is the batch where it was made smaller for the time there was, and None elsewhere.
+    """Report of a training. ``steps`` optimiser steps were taken over all phases, in ``seconds`` of wall time and
+    ``cpu_seconds`` of this process (earlier parts of a resumed run counted in); ``history`` has a row for each report:
+    ``step`` and ``phase`` with either ``loss``, its parts, ``learning_rate`` and ``steps_per_second``, or
+    ``validation``, the loss of the held-out points under the averaged weights. ``best_validation`` is the lowest of
+    these in the last phase, and ``warnings`` say what went wrong on the way. ``reference`` is the loss of something
+    that learned nothing, in the last phase too, on the held-out points or on some of those of training, and
+    ``reference_of`` says what that is; None for none. ``batch_size`` is the batch where it was made smaller for the
+    time there was, and None elsewhere.
 
     >>> report = FitReport(steps=20, history=[{"step": 10, "loss": 0.5}, {"step": 20, "loss": 0.4}])
     >>> report.last("loss")
@@ -55,7 +54,7 @@ class FitReport:
     warnings: list[str] = field(default_factory=list)
 
     def against(self, loss: float) -> str:
-        """How far a loss is below the reference, as text: a share where both are positive, else a difference.
+        """Distance of a loss from the reference, as text: a share if both are positive, otherwise a difference.
 
         >>> FitReport(reference=0.5, reference_of="a network that answers 0").against(0.4)
         '20% below the loss of a network that answers 0, 0.5'
@@ -71,8 +70,7 @@ class FitReport:
         return f"{below} below the loss of {self.reference_of}, {self.reference:.4g}"
 
     def answer(self) -> dict[str, Any]:
-        """How good the fit is and what to do next, as the minor ``answer`` of a result: printed where no stage has
-        another."""
+        """Quality of the fit and the next step, as the minor ``answer`` of a result: printed if there is no other."""
         held_out = self.best_validation is not None
         loss = self.best_validation if held_out else self.last("loss")
         quantity = "loss of held-out points" if held_out else "loss"
@@ -177,7 +175,7 @@ class RecentLosses:
             self._columns.setdefault(name, []).append(part.detach())
 
     def tensors(self) -> dict[str, Tensor]:
-        """What is kept, by name: each (steps,). Raises ``TrainingError`` for a part that is not a scalar."""
+        """Stored values, by name: each (steps,). Raises ``TrainingError`` for a part that is not a scalar."""
         columns = {name: torch.stack(values) for name, values in self._columns.items()}
         for name, column in columns.items():
             if column.dim() != 1:
@@ -280,7 +278,7 @@ class Checkpoints:
 def training_identity(
     config: TrainingConfig, state: Mapping[str, Tensor], train: Dataset, validation: Dataset | None
 ) -> dict[str, Any]:
-    """What must agree for a checkpoint to be gone on from, as JSON.
+    """Settings that must agree to continue from a checkpoint, as JSON.
 
     The training's configuration (but for how often it logs and writes checkpoints), the names, shapes and dtypes of the
     model's state, and the data by their number and a sample.

@@ -166,7 +166,7 @@ class Best:
 
     @property
     def exhausted(self) -> bool:
-        """Whether patience has run out."""
+        """True if patience has run out."""
         return self._patience is not None and self.since >= self._patience
 
     def restore(self) -> None:
@@ -257,7 +257,7 @@ def mirrored(batch: Dataset, chance: float, generator: torch.Generator) -> Datas
 
 
 def untrained(what: str) -> bool:
-    """Whether trainings take no step, as under ``scorefold reproduce --null``; then a line says that one was due."""
+    """True if trainings take no step, as under ``scorefold reproduce --null``; then a line says that one was due."""
     log = os.environ.get(UNTRAINED)
     if log is None:
         return False
