@@ -30,7 +30,7 @@ _PLENTY = 1e15  # a budget that pays for whatever the limits allow
 
 
 class MetaAllocator(Allocator):
-    """How many tasks, and how many labels of each, by closed form, by simulation, or by trying a learner.
+    """Number of tasks and labels per task, by closed form, by simulation, or with a learner.
 
     Formula and monte-carlo solve one-step MAML on mixed linear regression (Cioba et al. 2022), for several types of
     tasks, costs and limits. Near the interpolation threshold, where no closed form is valid, the formula hands over to
@@ -126,7 +126,7 @@ class MetaAllocator(Allocator):
         return replace(found, diagnostics={**found.diagnostics, "band": [band.low, band.high], "moments": moments})
 
     def _tried(self, pilot: Any) -> Tried | None:
-        """What there is to try; None for the linear model."""
+        """Learner or pilot to try; None for the linear model."""
         if pilot is not None and not callable(pilot):
             raise ConfigError(
                 f"the pilot is a {type(pilot).__name__}; expected a function of tasks, support and query to a loss, or "
@@ -167,7 +167,7 @@ class MetaAllocator(Allocator):
 
 
 def _why_none(lattice: Lattice) -> str:
-    """Why no plan is allowed."""
+    """Reason why no plan is allowed."""
     bounds, kinds = lattice.bounds, lattice.config.task_types
     ends = [kind.max_tasks for kind in kinds]
     there = None if None in ends else sum(end for end in ends if end is not None)

@@ -43,7 +43,7 @@ class Line(NamedTuple):
 
 
 def allocation(plan: Allocation) -> Mapping[str, Figure]:
-    """What is to be bought; the loss against labels per task at each budget, with bands, the near-optimal sizes and the
+    """Figures of the plan; the loss against labels per task at each budget, with bands, the near-optimal sizes and the
     plan's; and the best labels per task against the budget, where there are several, with the threshold.
 
     Nothing for an allocation without a plan, and the plan alone for one without a curve.

@@ -1,4 +1,4 @@
-"""What this plugin offers: an allocator of labels, and learning tasks and meta-learners to try allocations on."""
+"""Components of this plugin: an allocator of labels, and learning tasks and meta-learners to try allocations on."""
 
 from __future__ import annotations
 

@@ -48,15 +48,16 @@ class Problem:
         return math.exp(float(y[right - 1] + share * (y[right] - y[right - 1]) - y.min())) - 1
 
     def hit(self, low: float, high: float) -> bool:
-        """Whether a size from ``low`` to ``high`` is the best one or within ``NEAR`` of its loss."""
+        """True if a size from ``low`` to ``high`` is the best one or within ``NEAR`` of its loss."""
         good = self.sizes[self.losses <= (1 + NEAR) * self.losses.min()]
         return bool(((good >= low - 1e-9) & (good <= high + 1e-9)).any()) or min(map(self.regret, (low, high))) <= NEAR
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the procedure said of a problem: its regret, whether its band was a hit, the band's width (high over low),
-    the labels of all its trials, and the regrets of other searches by name. A refusal has a ``reason`` alone."""
+    """Result of the procedure for a problem: its regret, whether its band was a hit, the band's width (high over low),
+    the labels of all its trials, and the regrets of other searches by name. A refusal has a ``reason`` alone.
+    """
 
     regret: float = math.nan
     hit: bool = False

@@ -96,7 +96,7 @@ def _learner(host: Any, tasks: str, updates: int) -> Any:
 def _values(
     host: Any, source: DataSource, tasks: str, seed: int, budget: int, size: int, updates: int
 ) -> tuple[float, ...]:
-    """What each training of an allocation came to."""
+    """Results of the trainings of an allocation."""
     labels = size * CLASSES[tasks]["ways"]
     cell = Cell(max(1, round(budget / labels)), labels // 2, labels // 2)
     seeds = [derive_seed(seed, "fashion", number) for number in range(SEEDS)]

@@ -1,4 +1,5 @@
-"""What claims of the linear model have in common, and its risks. Functions of claims take a host, a profile and a seed.
+"""Common parts of the claims about the linear model, and its risks. Functions of claims take a host, a profile and a
+seed.
 
 Problems have spread and noise 1 and start at distance 1 unless said otherwise; tasks are half support, half query.
 """
@@ -27,7 +28,7 @@ from scorefold_allocation.theory.monte_carlo import simulated_risk
 DESIGNS = 20_000
 """Most designs that a risk is simulated with."""
 WORTH = {"smoke": 1, "quick": 2, "long": 4}
-"""How many times as exact a simulation is."""
+"""Factor of the precision of a simulation."""
 
 
 def problem(

@@ -20,7 +20,7 @@ from scorefold_allocation.learners.interface import Cell
 
 SEEDS = {"quick": 3, "long": 5}
 MORE = {"quick": 1.0, "long": 2.5}
-"""How many times the updates."""
+"""Factor of the number of updates."""
 _DRAWS = 1000
 
 
@@ -87,7 +87,7 @@ def best(host: Any, profile: str, seed: int, *, table: str, budget: int) -> floa
 
 
 def edge(host: Any, profile: str, seed: int, *, table: str, budget: int) -> float:
-    """How much worse the fewest tasks are than the best: the loss as a multiple, the accuracy as what is missing."""
+    """Disadvantage of the fewest tasks: the ratio of the losses, or the difference of the accuracies."""
     found = _rows(host, profile, seed, table, budget)
     return max(found) - found[-1] if _is_accuracy(table) else found[-1] / min(found)
 
@@ -128,7 +128,7 @@ def _rows(host: Any, profile: str, seed: int, table: str, budget: int) -> list[f
 
 @cache
 def _values(host: Any, profile: str, seed: int, table: str, budget: int, size: int) -> tuple[float, ...]:
-    """What each training of an allocation came to."""
+    """Results of the trainings of an allocation."""
     study = TABLES[table]
     labels = size * study.ways
     cell = Cell(max(1, round(budget / labels)), labels // 2, labels // 2)

@@ -60,7 +60,7 @@ class TaskTypeConfig(Config):
 
 
 class DeploymentConfig(Config):
-    """How a task that is met after training is adapted to."""
+    """Adaptation to a new task after training."""
 
     labels: int | Literal["tied"] = Field(
         20,
@@ -90,7 +90,7 @@ class LinearConfig(Config):
 
 
 class SplitConfig(Config):
-    """How the labels of a task divide into support and query."""
+    """Division of a task's labels into support and query."""
 
     name: Literal["even", "fixed", "free"] = Field(
         "even", description="Half and half; a given share of support; or whatever is best"
@@ -104,7 +104,7 @@ class SplitConfig(Config):
 
 
 class MonteCarloConfig(Config):
-    """How exactly plans are simulated."""
+    """Precision of simulated plans."""
 
     tolerance: float = Field(
         0.02, gt=0, lt=1, description="Standard error to reach for the best plans, relative to the excess loss"
@@ -114,7 +114,7 @@ class MonteCarloConfig(Config):
 
 
 class PilotConfig(Config):
-    """How a black box is tried.
+    """Trials of a black box.
 
     A trial trains on m tasks of n labels; a budget's grid tries every n with as many tasks as the budget pays.
     """

@@ -91,7 +91,7 @@ class SinusoidTasksConfig(Config):
 
 
 class ClassTasksConfig(Config):
-    """What the sources of few-shot classification have in common."""
+    """Common settings of sources of few-shot classification."""
 
     ways: Ways = 5
     types: Types[NoisyTypeConfig] = (NoisyTypeConfig(),)

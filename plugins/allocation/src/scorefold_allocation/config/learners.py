@@ -83,8 +83,9 @@ class EpisodesPlateauConfig(PlateauConfig):
 
 
 class EpisodesConfig(Config):
-    """What learners that train a network by episodes have in common. Training is as long for any allocation, unless
-    ``plateau`` or ``patience`` ends it earlier."""
+    """Common settings of learners that train a network by episodes. Training is as long for any allocation, unless
+    ``plateau`` or ``patience`` ends it earlier.
+    """
 
     network: NetworkConfig = Field(MLPConfig(), description="The network")
     updates: int = Field(2000, ge=0, description="Most updates of the weights, the same number for every allocation")
@@ -137,7 +138,7 @@ class EpisodesConfig(Config):
 
     @property
     def has_course(self) -> bool:
-        """Whether the learning rate and the end of a training depend on how it goes."""
+        """True if the learning rate and the end of a training depend on how it goes."""
         return self.plateau is not None or self.patience is not None
 
 
@@ -189,7 +190,7 @@ class CellConfig(Config):
 
 
 class EvaluateOptions(Config):
-    """Which allocations to try, and how often."""
+    """Allocations to try, and their seeds."""
 
     cells: Annotated[tuple[CellConfig, ...], Field(min_length=1)] | None = Field(
         None, description="The allocations; null for three of 400 labels, or for 'mixtures'"

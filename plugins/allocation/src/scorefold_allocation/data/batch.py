@@ -66,7 +66,7 @@ class TaskBatch:
 
     @property
     def classifies(self) -> bool:
-        """Whether targets are classes."""
+        """True if targets are classes."""
         return self.ways is not None
 
     def tensors(self, tasks: Tensor | None = None, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:

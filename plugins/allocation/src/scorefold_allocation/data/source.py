@@ -1,4 +1,4 @@
-"""What gives learning tasks."""
+"""Sources of learning tasks."""
 
 from __future__ import annotations
 

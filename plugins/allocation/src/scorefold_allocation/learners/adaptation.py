@@ -1,4 +1,4 @@
-"""How a learner answers for a task's query set from its support set: by gradient steps, or by prototypes."""
+"""Predictions of a learner for a query set from a support set: by gradient steps, or by prototypes."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from scorefold_toolkit.training.optimiser import Plateau
 
 
 class Course:
-    """What ``plateau`` and ``patience`` of a config make of the losses of one seed.
+    """Effect of ``plateau`` and ``patience`` of a config on one seed.
 
     ``rate`` is the learning rate of the next update, ``ended`` whether there is none any more.
 
@@ -32,7 +32,7 @@ class Course:
 
     @property
     def ended(self) -> bool:
-        """Whether the rate has fallen once more than ``most_falls``, or ``patience`` updates were without a gain."""
+        """True if the rate has fallen once more than ``most_falls``, or ``patience`` updates were without a gain."""
         plateau, patience = self._config.plateau, self._config.patience
         most = None if plateau is None else plateau.most_falls
         return (self._plateau is not None and most is not None and self._plateau.drops > most) or (

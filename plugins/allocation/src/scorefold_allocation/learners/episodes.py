@@ -22,7 +22,7 @@ from scorefold_toolkit.training.optimiser import Adam
 from scorefold_toolkit.training.validation import untrained
 
 _NUMBERS_AT_ONCE = 2_000_000
-"""What the widest layer may hold of all new tasks that are answered at once."""
+"""Maximum of numbers in the widest layer for new tasks that are computed together."""
 
 
 class Episode(NamedTuple):
@@ -35,8 +35,9 @@ class Episode(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """How tasks are answered: the form of the network, the answers in training and on new tasks, and the loss of both
-    in training and of held-out tasks."""
+    """Rule of a learner: the form of the network, the predictions in training and on new tasks, and the loss of both in
+    training and of held-out tasks.
+    """
 
     network: Stack
     training: Answer
@@ -183,7 +184,7 @@ def episodes(
 def _labels(
     config: EpisodesConfig, cell: Cell, tasks: int, support: int, size: int, generator: torch.Generator
 ) -> Tensor:
-    """Which labels of each task are dealt, (tasks, size), those of the support set first."""
+    """Labels of each task, (tasks, size), with the support set first."""
     order = torch.rand(tasks, cell.size, generator=generator)
     if config.split == "reshuffled":
         return order.argsort(1)[:, :size]

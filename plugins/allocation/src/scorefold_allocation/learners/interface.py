@@ -30,10 +30,11 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Losses:
-    """What came out, cell by cell, in float64: ``test`` (cells,), the ``measure`` on new tasks, and ``train`` (cells,),
-    the training loss at the end, or None where there is none; ``updates`` (cells,) where trainings may end early, else
+    """Results per cell, in float64: ``test`` (cells,), the ``measure`` on new tasks, and ``train`` (cells,), the
+    training loss at the end, or None where there is none; ``updates`` (cells,) where trainings may end early, else
     None; ``alone``, ``test`` on new tasks of single types, by name. Training that diverges gives nan or inf in its
-    cell."""
+    cell.
+    """
 
     test: Tensor
     train: Tensor | None = None

@@ -35,7 +35,7 @@ class Stack(ABC):
 
     @abstractmethod
     def features(self, weights: Weights, x: Tensor) -> Tensor:
-        """What the last layer sees, (G, n, F), of events x (G, n, *E); ``weights`` may leave out the last layer's."""
+        """Input of the last layer, (G, n, F), of events x (G, n, *E); ``weights`` may leave out the last layer's."""
 
     def outputs(self, weights: Weights, x: Tensor) -> Tensor:
         """(G, n, outputs) of events x (G, n, *E)."""

@@ -159,7 +159,7 @@ def _refuse_unfit(config: EpisodesConfig, classifies: bool, has_validation: bool
 
 
 def _ways(batches: Sequence[TaskBatch]) -> int | None:
-    """How many classes tasks have, None where they have numbers to predict. Raises ``DataError`` for some of each."""
+    """Number of classes of the tasks, None if they predict numbers. Raises ``DataError`` for some of each."""
     ways = [batch.ways for batch in batches if batch.ways is not None]
     if 0 < len(ways) < len(batches):
         raise DataError("some splits of this source have classes, and some numbers to predict; expected one of them")

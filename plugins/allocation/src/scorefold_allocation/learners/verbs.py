@@ -102,7 +102,9 @@ def _facts(plan: Plan) -> dict[str, Any]:
 
 
 def _not_finite(arrays: Mapping[str, torch.Tensor], plans: Sequence[Plan], measure: str) -> list[str]:
-    """Which numbers of allocations are not finite. Raises ``TrainingError`` where no allocation can be the best."""
+    """Mask of the numbers of allocations that are not finite. Raises ``TrainingError`` where no allocation can be the
+    best.
+    """
     warnings = []
     for name, what in (("test", f"test {measure}"), ("train", "training loss")):
         wrong = (~arrays[name].isfinite()).sum(0).tolist() if name in arrays else []

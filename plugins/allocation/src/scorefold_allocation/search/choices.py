@@ -1,4 +1,4 @@
-"""How the sizes of a task to try are chosen: evenly, at random, or one after another by Bayesian optimisation."""
+"""Choice of the task sizes to try: evenly, at random, or one after another by Bayesian optimisation."""
 
 from __future__ import annotations
 

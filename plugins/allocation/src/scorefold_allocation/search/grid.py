@@ -1,4 +1,4 @@
-"""Which sizes of a task there are for a budget, and which of them are tried."""
+"""Possible sizes of a task for a budget, and the sizes to try."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Limits:
 
     @classmethod
     def of(cls, config: MetaConfig, constraints: Mapping[str, int] | None = None) -> Limits:
-        """What the configuration allows within ``constraints``: min_labels, max_labels, min_tasks, max_tasks.
+        """Limits of the configuration within ``constraints``: min_labels, max_labels, min_tasks, max_tasks.
 
         Raises ``ConfigError`` for several types of task and a free split, which a black box is not tried on, and for
         constraints as ``bounds_of`` does.
@@ -66,11 +66,11 @@ class Limits:
         )
 
     def cost(self, size: int) -> float:
-        """What a task of ``size`` labels costs."""
+        """Cost of a task of ``size`` labels."""
         return self.task_cost + size * self.label_cost
 
     def tasks(self, size: int, budget: float) -> int:
-        """How many tasks of ``size`` labels the budget pays, within ``max_tasks``."""
+        """Number of tasks of ``size`` labels within the budget and ``max_tasks``."""
         cost = self.cost(size)
         paid = math.floor(budget / cost + 1e-9) if cost > 0 else math.inf
         return int(min(paid, math.inf if self.max_tasks is None else self.max_tasks))

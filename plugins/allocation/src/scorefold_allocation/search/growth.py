@@ -1,4 +1,4 @@
-"""How the best labels a task grow with the budget, and what to expect where it does.
+"""Growth of the best labels per task with the budget, and its extrapolation.
 
 Two formulas have been claimed: a constant above the threshold, and the root of the budget. The exponent is measured.
 """

@@ -26,7 +26,7 @@ class Purchase(NamedTuple):
 
 
 def worth(budget: int, owned: Sequence[OwnedConfig], limits: Limits) -> float:
-    """What a budget and what is there already come to: the budget that would buy both."""
+    """Worth of a budget and the existing labels: the budget that would buy both."""
     return budget + sum(row.tasks * limits.cost(row.support + row.query) for row in owned)
 
 

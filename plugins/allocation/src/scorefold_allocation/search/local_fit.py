@@ -15,7 +15,7 @@ WINDOW = 5
 """Points that the quadratic is fitted to."""
 
 _NEARNESS = torch.tensor([1.0, 0.8, 0.4, 0.15, 0.05], dtype=torch.float64)
-"""What a point of the window counts by its distance from the smoothed minimum: at an end of the curve they are far."""
+"""Weight of a point of the window by its distance from the smoothed minimum: at an end of the curve they are far."""
 
 
 @dataclass(frozen=True)

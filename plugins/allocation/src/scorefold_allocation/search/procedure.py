@@ -85,7 +85,7 @@ def run_pilot(
 
 
 def _why_none(limits: Limits, worth: float, owned: int) -> str:
-    """Why no plan fits, or nothing where one does."""
+    """Reason why no plan fits, or nothing if one does."""
     if limits.max_tasks is not None and limits.max_tasks < max(limits.min_tasks, owned):
         least = f"min_tasks is {limits.min_tasks}" if owned <= limits.max_tasks else f"{owned} are owned"
         return f"there may be {limits.max_tasks} tasks, and {least}"
@@ -172,7 +172,7 @@ def _middle(sizes: list[int]) -> int:
 
 
 def noise_free(trials: Trials, cell: Cell, seeds: range) -> bool:
-    """Whether the seeds of a cell, and of all that was tried before, give the same loss to the last bit.
+    """True if the seeds of a cell, and of all that was tried before, give the same loss to the last bit.
 
     Accuracies are never taken as free of noise: few new tasks make them equal by chance.
     """
@@ -235,7 +235,7 @@ def best_at(valleys: list[Valley], limits: Limits, worth: float, near: float) ->
 
 
 def grows(exponents: Tensor) -> bool:
-    """Whether the draws (D,) of gamma lie all but 1 % on one side of 0.
+    """True if the draws (D,) of gamma lie all but 1 % on one side of 0.
 
     To extrapolate growth where there is none costs far more than to miss a slow one, so the band of 90 % is not enough.
     """

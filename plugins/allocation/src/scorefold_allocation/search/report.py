@@ -1,4 +1,4 @@
-"""What a pilot came to, as an allocation: the plan, its loss, what else would do about as well, and warnings."""
+"""Allocation from a pilot: the plan, its loss, plans that are about as good, and warnings."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def report(
 
 
 def curve_of(valleys: list[Valley]) -> dict[str, list[float]]:
-    """What was tried, by columns: budget, labels_per_task, tasks, loss, and its interval low to high."""
+    """Trials by columns: budget, labels_per_task, tasks, loss, and its interval low to high."""
     rows = [row for valley in reversed(valleys) for row in valley.table]
     return {name: [row[name] for row in rows] for name in rows[0]}
 
@@ -156,7 +156,7 @@ def plan_warnings(
 
 
 def _why_other(chosen: int, best: int, present: int | None) -> str:
-    """Why a plan's tasks have another size than the best one."""
+    """Reason why a plan's tasks have another size than the best plan."""
     if chosen == present:
         return "the size of the tasks that are owned is kept, being inside the band of the best one"
     return f"the budget does not pay for enough further tasks of {best} labels, the best size: they have {chosen}"

@@ -1,4 +1,4 @@
-"""Where a learner stops to interpolate: the budget from which on its training loss is clearly above 0.
+"""End of interpolation: the budget from which the training loss of a learner is clearly above 0.
 
 Below it the best labels a task depend on the budget in another way than above it, so a pilot there says nothing of a
 larger budget (Cioba et al., "How to distribute data across tasks for meta-learning?", AAAI 2022, arXiv 2103.08463).
@@ -30,7 +30,7 @@ class Threshold:
 
     @property
     def seen(self) -> bool:
-        """Whether the scan crossed it."""
+        """True if the scan crossed it."""
         return self.labels is not None and self.below is not None
 
     def summary(self) -> dict[str, Any]:

@@ -41,12 +41,13 @@ class Trainee:
 
 
 Tried = Trainee | Callable[[int, int, int], float]
-"""What is tried: a learner on its tasks, or a ``scorefold.interfaces.Pilot``."""
+"""Subject of trials: a learner on its tasks, or a ``scorefold.interfaces.Pilot``."""
 
 
 def digest_of(tried: Tried) -> str:
-    """What separates the lines of a log: classes, settings and files of a learner and its source; the name and the
-    code of a pilot, though not that of what it calls. Of a class without a ``config`` it is the name alone."""
+    """Digest that separates the lines of a log: classes, settings and files of a learner and its source; the name and
+    the code of a pilot, though not that of what it calls. Of a class without a ``config`` it is the name alone.
+    """
     parts = (tried.learner, tried.source) if isinstance(tried, Trainee) else (tried,)
     return hashlib.sha256("\n".join(map(_described, parts)).encode()).hexdigest()[:16]
 
@@ -69,7 +70,7 @@ def _described(thing: Any) -> str:
 
 @dataclass(frozen=True)
 class Trial:
-    """What came of a cell: ``test`` and ``train`` for each of its ``seeds``, nan for what is not finite or failed.
+    """Results of a cell: ``test`` and ``train`` for each of its ``seeds``, nan for what is not finite or failed.
 
     ``train`` is None where no training loss is reported; ``failure`` says why training gave up.
     """
@@ -146,7 +147,7 @@ class Trials:
 
     @property
     def measure(self) -> Measure:
-        """What a trial reports: a loss, or an accuracy."""
+        """Measure of a trial: a loss, or an accuracy."""
         return self.tried.learner.measure if isinstance(self.tried, Trainee) else "loss"
 
     def run(self, cells: Sequence[Cell], seeds: range) -> list[Trial]:
@@ -170,7 +171,7 @@ class Trials:
 
     @property
     def failures(self) -> tuple[str, ...]:
-        """Why trials gave no finite loss, one for each cell."""
+        """Reasons why trials have no finite loss, one per cell."""
         return tuple(
             f"{trial.cell.tasks} tasks of {trial.cell.size} labels: {trial.failure or 'the loss is not finite'}"
             for trial in self.done.values()
@@ -178,8 +179,9 @@ class Trials:
         )
 
     def table(self) -> dict[str, list[Any]]:
-        """What was tried, by columns, a row for each cell with its seeds: the mean of their finite losses (or
-        accuracies), None where there is none, and of the training losses where these are known."""
+        """Trials by columns, a row per cell with its seeds: the mean of their finite losses (or accuracies), None where
+        there is none, and of the training losses where these are known.
+        """
         names = ("tasks", "support", "query", "seeds", self.measure, f"training {self.measure}")
         rows = [
             (*trial.cell, len(trial.seeds), _mean(trial.test), _mean(trial.train or ())) for trial in self.done.values()

@@ -16,7 +16,7 @@ from scorefold_allocation.theory.bootstrap import Band, resampled_means
 
 
 class PilotRefusal(Exception):  # noqa: N818 - an answer, not an error
-    """What was tried bears no recommendation, and why."""
+    """Reason why the trials allow no recommendation."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Valley:
 
     @property
     def is_flat(self) -> bool:
-        """Whether all sizes gave the same loss."""
+        """True if all sizes gave the same loss."""
         return len(self.table) > 1 and len({row["loss"] for row in self.table}) == 1
 
     @property
@@ -146,8 +146,9 @@ def _finite(trials: Trials, limits: Limits, budget: float, sizes: list[int], *se
 
 
 def _contenders(losses: Tensor, measure: Measure) -> list[bool]:
-    """Which of k sizes to try further, by losses (R, k): a stretch of those within two standard errors of the best
-    one, and of the window around it that its fit needs."""
+    """Sizes among k to try further, by losses (R, k): a stretch of those within two standard errors of the best one,
+    and of the window around it that its fit needs.
+    """
     y, variance = to_scale(losses.mean(0), measure), variance_on_scale(losses, measure)
     if len(losses) < 2:
         return [True] * len(y)

@@ -1,4 +1,4 @@
-"""What other seeds might have given: means over resampled seeds, and the bands that come of them."""
+"""Bootstrap over seeds: means over resampled seeds, and their bands."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Band:
         return cls(median, low, high)
 
     def holds(self, value: float) -> bool:
-        """Whether the value lies inside, ends included."""
+        """True if the value lies inside, ends included."""
         return self.low <= value <= self.high
 
     def summary(self) -> dict[str, float]:

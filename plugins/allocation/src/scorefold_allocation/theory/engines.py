@@ -42,7 +42,7 @@ class Judged(NamedTuple):
 
 @dataclass(frozen=True)
 class Engine:
-    """How plans are judged: by closed form, or where there is a generator by simulation."""
+    """Evaluation of plans: by closed form, or by simulation if there is a generator."""
 
     config: MetaConfig
     problem: LinearProblem
@@ -75,7 +75,7 @@ class Engine:
         return Judged(found, torch.where(found.loss.isfinite(), loss, torch.inf), low, high, excess)
 
     def is_valid(self, judged: Judged) -> bool:
-        """Whether the closed form is valid for a plan (C = 1)."""
+        """True if the closed form is valid for a plan (C = 1)."""
         return bool(risk(self.problem, judged.found.bought.plans).valid)
 
     def best(self, lattice: Lattice) -> Judged:

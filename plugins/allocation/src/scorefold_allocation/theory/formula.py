@@ -100,7 +100,7 @@ def regime(problem: LinearProblem, plans: Plans) -> str:
 
 
 def validity(problem: LinearProblem, known: Risk) -> str:
-    """Which expression a ``Risk`` (C = 1) is, and how far it can be trusted."""
+    """Expression of a ``Risk`` (C = 1), and its validity."""
     name, error = EXPRESSIONS[int(known.expression)], float(known.error)
     text = {
         "exact": "exact for an inner rate of 0",
@@ -114,7 +114,7 @@ def validity(problem: LinearProblem, known: Risk) -> str:
 
 
 def outer_weights(problem: LinearProblem, plans: Plans) -> Tensor:
-    """How much a query point of each group weighs in the outer loss, (C, G), up to a factor.
+    """Weights of the query points of each group in the outer loss, (C, G), up to a factor.
 
     Raises ``ConfigError`` for an unknown weighting.
     """
@@ -166,7 +166,7 @@ def _under(problem: LinearProblem, plans: Plans, leading: bool) -> Tensor:
 
 
 def _is_alike(problem: LinearProblem, plans: Plans) -> Tensor:
-    """Whether the outer loss weighs all rows of a plan alike, (C,)."""
+    """Mask of plans whose rows have equal weights in the outer loss, (C,)."""
     weights = torch.where(plans.tasks > 0, outer_weights(problem, plans), torch.nan)
     high = weights.nan_to_num(-torch.inf).amax(-1)
     low = weights.nan_to_num(torch.inf).amin(-1)
@@ -174,7 +174,7 @@ def _is_alike(problem: LinearProblem, plans: Plans) -> Tensor:
 
 
 def fluctuation(problem: LinearProblem, plans: Plans) -> Tensor:
-    """How far the sum of B_i'B_i is from its expectation, (C,): its relative variance, the small parameter of N > p.
+    """Fluctuation of the sum of B_i'B_i, (C,): its relative variance, the small parameter of N > p.
 
     (p + 1) / N at a rate of 0, and more at others the fewer support labels there are; in proportion to 1 / m.
     """

@@ -15,7 +15,7 @@ from scorefold_allocation.theory.linear_model import Plans
 from scorefold_allocation.theory.purchase import Bought, Bounds, buy, smallest_of, step_of, support_of
 
 Objective = Callable[[Plans], Tensor]
-"""What is made least: plans to (C,), infinite for one that nothing is known of."""
+"""Objective: plans to (C,), infinite for plans without a known loss."""
 
 TIE = 1e-12
 """Losses that differ by this share are equal: the smaller sizes, so the more tasks, are then taken."""
@@ -73,7 +73,7 @@ class Lattice:
         return torch.cartesian_prod(*axes).reshape(-1, len(axes))
 
     def allows(self) -> bool:
-        """Whether there is any plan: the smallest tasks are the first on the grid."""
+        """True if there is any plan: the smallest tasks are the first on the grid."""
         found = self.evaluate(self.grid(_POINTS), lambda plans: torch.zeros_like(plans.rows))
         return bool(found.loss.isfinite().any())
 

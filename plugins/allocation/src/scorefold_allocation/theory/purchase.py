@@ -1,4 +1,4 @@
-"""What a budget buys: whole tasks of given sizes, under bounds, beside what is owned."""
+"""Purchases of a budget: whole tasks of given sizes, under bounds, in addition to owned labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What formula or simulation came to, as an allocation: plan, loss, what else is about as good, and warnings."""
+"""Allocation from the formula or a simulation: plan, loss, plans that are about as good, and warnings."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def without_tasks(config: MetaConfig, plans: Plans) -> tuple[str, ...]:
 
 
 def purchases(config: MetaConfig, bought: Bought) -> list[dict[str, Any]]:
-    """What has to be bought, type by type: new tasks, and owned ones that get more labels, by the labels they have."""
+    """Purchases per type: new tasks, and owned tasks that get more labels, by the labels that they have."""
     purchased: list[dict[str, Any]] = []
     place = 0
     for i, kind in enumerate(config.task_types):
