@@ -13,7 +13,7 @@ SpaceName = Literal["columns", "pixels", "random-conv", "inception"]
 
 
 class AuditOptions(DrawingOptions, Config):
-    """How many points are compared, in which features, and how sure a verdict must be."""
+    """Numbers of points, features and the level of an audit."""
 
     n: int = Field(1000, ge=2, description="Samples to draw; the most that are taken of samples that are given")
     held_out: int = Field(5000, ge=2, description="The most held-out points, chosen at random")

@@ -1,4 +1,4 @@
-"""What this plugin offers: the verb ``audit``, its section of the report, and claims about what it finds."""
+"""Components of this plugin: the verb ``audit``, its section of the report, and claims about what it finds."""
 
 from __future__ import annotations
 

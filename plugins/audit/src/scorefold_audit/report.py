@@ -1,4 +1,4 @@
-"""What an audit has found so far, and what becomes of it: the result, its arrays and what the figures show."""
+"""Findings of an audit, and their use: the result, its arrays and the content of the figures."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ from scorefold_toolkit.data.rows import by_row
 T = TypeVar("T")
 
 LISTED = 50
-"""How many rows a list has at most: samples next to their nearest training points, points, outliers."""
+"""Maximum of rows in a list: samples next to their nearest training points, points, outliers."""
 
 
 @dataclass(frozen=True)
 class Audited:
-    """What figures show: what was measured of copying in each space, and for the most copied samples (k, *E) their
-    nearest training points (k, *E) with the ratio (k,) of each, whether it was named (k,) and what both are called."""
+    """Content of the figures: the measures of copying in each space, and for the most copied samples (k, *E) their
+    nearest training points (k, *E) with the ratio (k,) of each, whether it was named (k,) and what both are called.
+    """
 
     copying: tuple[Copying, ...]
     samples: Tensor
@@ -51,7 +52,7 @@ class Report:
     lists: dict[str, Any] = field(default_factory=dict)
 
     def attempt(self, part: str, measure: Callable[[], T]) -> T | None:
-        """What is measured, or None where there are too few points for it: then the reason is noted."""
+        """Measure something, or return None and note the reason if there are too few points."""
         try:
             return measure()
         except DataError as error:

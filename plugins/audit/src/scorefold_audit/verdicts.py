@@ -26,13 +26,13 @@ TESTS = {
     "misses-data": "there are data where no samples lie",
     "different": "samples and held-out points differ in distribution",
 }
-"""What a test finds, by its name."""
+"""Findings of the tests, by name."""
 
 FACTS = {
     "overlap": "held-out points are training points",
     "duplicates": "training points are near-duplicates of one another",
 }
-"""What is found without a test."""
+"""Findings without a test."""
 
 NAMES = (*TESTS, *FACTS)
 """All that ``--fail-on`` takes."""
@@ -276,7 +276,7 @@ def rank_deviation(m: int, h: int) -> float:
 
 
 def facts(overlap: Overlap) -> list[dict[str, Any]]:
-    """What was found without a test, in the form of verdicts."""
+    """Findings without a test, in the form of verdicts."""
     shared, of = int(overlap.rows.sum()), len(overlap.rows)
     rows = {
         "overlap": (overlap.leaked, shared, of, "held-out points are near-duplicates of training points"),

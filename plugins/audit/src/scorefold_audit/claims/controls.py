@@ -97,6 +97,6 @@ def share(host: Any, profile: str, seed: int, *, model: str, data: str) -> float
 
 
 def rate(host: Any, profile: str, seed: int, *, model: str, data: str, verdict: str) -> float:
-    """How often audits of a model find something: the share of seeds with this verdict, or with ``any``."""
+    """Share of audits of a model that find something: of seeds with this verdict, or with ``any``."""
     names = [found(result) for result in _results(profile, seed, model, data)]
     return float(np.mean([bool(each) if verdict == "any" else verdict in each for each in names]))

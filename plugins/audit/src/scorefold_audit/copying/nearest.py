@@ -21,7 +21,7 @@ LARGE = 100_000
 """Points from which on faiss pays."""
 
 NEIGHBOURS = 10
-"""How many neighbours are looked at for one that is no duplicate of the first."""
+"""Number of neighbours among which one that is no duplicate of the first is sought."""
 
 _AT_ONCE = 2**22
 """Numbers that are held at once while distances are taken again."""

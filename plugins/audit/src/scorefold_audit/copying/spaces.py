@@ -33,7 +33,7 @@ from scorefold_toolkit.metrics.measure import Units
 
 FEWEST = 20
 _DUPLICATES = 5000
-"""How many training points, chosen at random, are searched for near-duplicates among all of them."""
+"""Number of random training points that are searched for near-duplicates."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class Overlap:
 
     @property
     def duplicated(self) -> bool:
-        """Whether training points have more near-duplicates than chance gives in one of a thousand audits."""
+        """True if training points have more near-duplicates than chance gives in one of a thousand audits."""
         # They come in pairs.
         pairs = (self.duplicates + 1) // 2
         return float(binom.sf(pairs - 1, self.searched, BY_CHANCE)) < 1e-3
@@ -173,8 +173,9 @@ def overlap_of(space: Space, neighbours: Neighbours, seed: int) -> Overlap:
 
 @dataclass(frozen=True)
 class Copying:
-    """What is measured of copying in one space: see the functions of ``copies``. ``p`` (m,) are the p-values of single
-    samples, and ``named`` the places of those that are named as copies."""
+    """Measures of copying in one space: see the functions of ``copies``. ``p`` (m,) are the p-values of single samples,
+    and ``named`` the places of those that are named as copies.
+    """
 
     space: SpaceName
     near: Near

@@ -21,7 +21,7 @@ _CELLS, _WIDEST, _FEWEST_IN_CELL, _FITTED = 3, 64, 20, 10_000
 
 @dataclass(frozen=True)
 class Rates:
-    """How often something is seen among samples and among held-out points: counts, and the sizes of both sets."""
+    """Counts among samples and among held-out points, and the sizes of both sets."""
 
     samples: int
     of_samples: int
@@ -89,7 +89,7 @@ def _wilson(count: int, of: int) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Closeness:
-    """How samples' distances to their nearest training points compare with held-out points'.
+    """Comparison of the distances of samples and of held-out points to their nearest training points.
 
     ``area`` is the chance that a sample is the nearer one, ties half (1/2 for both alike); ``z`` is Z_U of Meehan et
     al. 2020, standard normal for equal distributions given the training points, far below 0 for copies.
@@ -161,7 +161,7 @@ def by_cells(training: Rows, samples: Rows, held_out: Rows, near: Near, near_hel
 
 
 def authentic(search: Search, near: Near, near_held_out: Near) -> Rates:
-    """How many points are farther from their nearest training point than that is from its own (Alaa et al. 2022)."""
+    """Number of points farther from their nearest training point than this is from its own (Alaa et al. 2022)."""
     places = np.unique(np.concatenate([near.index, near_held_out.index]))
     own = search.own(places)
 
@@ -214,7 +214,7 @@ def named(p: Numbers, share: float) -> Places:
 
 
 def fewest_named(m: int, h: int, share: float) -> int:
-    """How many copies among m samples there must be for any to be named, with h held-out points.
+    """Smallest number of copies among m samples for which any are named, with h held-out points.
 
     >>> fewest_named(500, 500, 0.1), fewest_named(1000, 10_000, 0.1)
     (10, 1)

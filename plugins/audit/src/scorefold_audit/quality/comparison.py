@@ -1,4 +1,4 @@
-"""How close samples are to held-out points as a whole, each number next to what equal distributions would give."""
+"""Closeness of samples to held-out points as a whole, with the values for equal distributions."""
 
 from __future__ import annotations
 
