@@ -1,4 +1,4 @@
-"""What this plugin offers: flows of images given images, and their baselines."""
+"""Components of this plugin: flows of images given images, and their baselines."""
 
 from __future__ import annotations
 

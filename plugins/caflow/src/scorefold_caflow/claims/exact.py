@@ -1,5 +1,6 @@
-"""What is exact of image flows: their start, and their densities beside their draws. Functions of claims take a host, a
-profile and a seed."""
+"""Exact claims about image flows: their start, and their densities next to their samples. Functions of claims take a
+host, a profile and a seed.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +32,9 @@ def start(host: Any, profile: str, seed: int, *, model: str) -> float:
 
 
 def uniform_cost(host: Any, profile: str, seed: int) -> float:
-    """What a trained flow spends on images whose pixels are uniform over 16 levels, in bits a dimension; log2 16 = 4 is
-    their entropy."""
+    """Cost of a trained flow for images whose pixels are uniform over 16 levels, in bits per dimension; log2 16 = 4 is
+    their entropy.
+    """
     return float(costs(_uniform(host, seed), _images(seed, "test"), seed).mean())
 
 

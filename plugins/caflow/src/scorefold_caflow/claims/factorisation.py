@@ -33,7 +33,7 @@ STEPS = {"8x8": 1500, "16x16": 600}
 TEST = {"8x8": 40_000, "16x16": 10_000}
 """Pairs that the cost is measured on. Training pairs are as many as there are places in batches: none comes twice."""
 MORE = {"smoke": 1 / 3, "quick": 1, "long": 4}
-"""How many times the steps."""
+"""Factor of the number of steps."""
 
 
 def bound(host: Any, profile: str, seed: int, *, case: str, which: str) -> float:
@@ -42,19 +42,19 @@ def bound(host: Any, profile: str, seed: int, *, case: str, which: str) -> float
 
 
 def cost(host: Any, profile: str, seed: int, *, case: str, model: str) -> float:
-    """What a trained model spends on fresh pairs, in bits a dimension."""
+    """Cost of a trained model for new pairs, in bits per dimension."""
     return float(_costs(host, profile, seed, case, model).mean())
 
 
 def gap(host: Any, profile: str, seed: int, *, case: str) -> float:
-    """What Dual-Glow spends more than CAFLOW on the same pairs, in bits a dimension."""
+    """Additional cost of Dual-Glow relative to CAFLOW on equal pairs, in bits per dimension."""
     return cost(host, profile, seed, case=case, model="dual-glow") - cost(
         host, profile, seed, case=case, model="caflow"
     )
 
 
 def below_unconditional(host: Any, profile: str, seed: int, *, case: str) -> float:
-    """How far Dual-Glow, the worse of the two, is below the least cost of any model without the condition."""
+    """Distance of Dual-Glow, the worse of the two, below the least cost of any model without the condition."""
     return bounds(case).unconditional - cost(host, profile, seed, case=case, model="dual-glow")
 
 

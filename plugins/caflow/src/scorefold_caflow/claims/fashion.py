@@ -14,7 +14,7 @@ def row(host: Any, profile: str, seed: int, *, model: str, measure: str) -> floa
 
 
 def above(host: Any, profile: str, seed: int, *, model: str) -> float | None:
-    """How many bits a dimension a model costs more than CAFLOW."""
+    """Additional cost of a model relative to CAFLOW, in bits per dimension."""
     return tasks.above(host, profile, seed, task="fashion", model=model, other="caflow") if _at_hand() else None
 
 

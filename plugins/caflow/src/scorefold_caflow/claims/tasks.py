@@ -26,7 +26,7 @@ from scorefold_toolkit.operators import HasOperator, Mask
 
 SEEDS = {"quick": 3, "long": 5, "real": 1}
 MORE = {"quick": 1, "long": 10, "real": 1}
-"""How many times the steps."""
+"""Factor of the number of steps."""
 IMAGES, DRAWS = 200, 8
 """Test images that are drawn for, and draws for each; likelihoods are those of the test split."""
 MODELS = ("caflow", "dual-glow", "cinn")
@@ -123,7 +123,7 @@ def row(host: Any, profile: str, seed: int, *, task: str, model: str, measure: s
 
 
 def above(host: Any, profile: str, seed: int, *, task: str, model: str, other: str, measure: str = "bits") -> float:
-    """How much a model's measure is above another's, the mean of differences seed by seed."""
+    """Difference between the measures of two models, the mean over seeds."""
     return _mean(_differences(host, profile, seed, task, model, other, measure))
 
 
@@ -151,7 +151,7 @@ def parameters(host: Any, profile: str, seed: int, *, task: str, model: str) -> 
 
 
 def not_finite(host: Any, profile: str, seed: int, *, task: str) -> float:
-    """How many of 10,000 draws at temperature 1 from a trained CAFLOW are not finite."""
+    """Number of 10,000 samples at temperature 1 of a trained CAFLOW that are not finite."""
     return float((~_many(host, profile, seed, task).flatten(1).isfinite().all(1)).sum())
 
 
@@ -164,7 +164,7 @@ def outside(host: Any, profile: str, seed: int, *, task: str) -> float:
 
 
 def encodings(host: Any, profile: str, seed: int, *, task: str) -> float:
-    """How often each condition is encoded for 10 draws for each of 7 conditions."""
+    """Number of encodings of each condition for 10 samples for each of 7 conditions."""
     data = source_of(host, task)
     model = host.create("flow:caflow", settings(task, "caflow", 1.0), data=data).eval()
     model.call_rows()  # is measured by events of no meaning, which are no draws

@@ -1,4 +1,4 @@
-"""What the claims of image flows share: trainings by name, their sizes and times, and costs of held-out images."""
+"""Common parts of the claims about image flows: trainings by name, sizes and times, and costs of held-out images."""
 
 from __future__ import annotations
 

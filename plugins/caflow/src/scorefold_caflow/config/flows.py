@@ -34,7 +34,7 @@ class EncoderConfig(StepsConfig):
 
 
 class ImageFlowConfig(Config):
-    """What the flows of images given a condition have in common."""
+    """Common settings of conditional flows of images."""
 
     scales: int = Field(2, ge=1, le=8, description="Scales: height and width are halved so many times")
     squeeze: Literal["pixels", "haar"] = Field(

@@ -1,4 +1,4 @@
-"""How few bits a factorisation can reach on Gaussian pairs, by closed form.
+"""Fewest bits that a factorisation can reach on Gaussian pairs, by closed form.
 
 With invertible linear encoders, W -> L and Y -> D, all is Gaussian, and every factorisation of p(L | D) has a least
 expected cost, a sum of conditional entropies: what each scale is not given costs it the information that this holds.

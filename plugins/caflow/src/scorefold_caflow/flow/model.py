@@ -207,7 +207,9 @@ class ImageFlow(Flow, Trainable):
 
     @torch.no_grad()
     def training_warnings(self, dataset: Dataset) -> Sequence[str]:
-        """Whether the inverse still undoes the map, and draws are finite: rounding grows as training moves the maps."""
+        """Check that the inverse still undoes the map, and that samples are finite: rounding grows as training moves
+        the maps.
+        """
         condition = dataset.condition if self.condition_spec is not None else None
         back, _ = self.inverse(self(dataset.x, condition)[0], condition)
         error = float((back - dataset.x).abs().max()) / self.event_scale.std
@@ -225,7 +227,9 @@ class ImageFlow(Flow, Trainable):
         return found
 
     def _noise_warnings(self, dataset: Dataset) -> Iterator[str]:
-        """Whether the condition's noise in training hides it: its width is a level's, in the units of the events."""
+        """Check that the condition's noise in training does not hide it: its width is a level's, in the units of the
+        events.
+        """
         image = None if self.condition_spec is None else self.split(dataset.condition, dataset.x)[0]
         if image is None or self.bin_width is None or isinstance(self.config, CINNConfig):
             return

@@ -1,4 +1,4 @@
-"""What an image flow is made of: how its condition is encoded once, and how events become latents given that."""
+"""Parts of an image flow: the encoding of its condition, and the map from events to latents given this encoding."""
 
 from __future__ import annotations
 

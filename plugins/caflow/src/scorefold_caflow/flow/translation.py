@@ -150,7 +150,7 @@ class LatentTranslation(nn.Module):
     def _inner(
         self, j: int, running: dict[int, Tensor], seen: Tensor | None, *, inverse: bool
     ) -> tuple[dict[int, Tensor], Tensor]:
-        """What runs at level j for finer latents, given L_j and D_j; all at once where the block is shared."""
+        """Inner flows at level j for finer latents, given L_j and D_j; in one call if the block is shared."""
         if not running:
             return {}, self.nothing
         blocks = self._inner_blocks(j)
@@ -170,7 +170,7 @@ class LatentTranslation(nn.Module):
     def _contexts(
         self, j: int, latents: Latents | None, given: Latents, constant: Tensor | None
     ) -> tuple[Tensor | None, Tensor | None]:
-        """What the blocks of level j see: of its own latent D_j, of finer ones L_j and D_j; squeezed, and constants."""
+        """Contexts of the blocks of level j: of its own latent D_j, of finer ones L_j and D_j; squeezed; constants."""
         _, height, width = self.shapes[j]
         size = (height // 2, width // 2)
         own = [fitted(squeeze(given[j]), size)] if given else []
