@@ -17,7 +17,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def is_name(text: str) -> bool:
-    """Whether a text can be the name of a model, ``owner/name``.
+    """True if a text can be the name of a model, ``owner/name``.
 
     >>> is_name("google/ddpm-cat-256"), is_name("./models/ddpm"), is_name("/models/ddpm")
     (True, False, False)
@@ -26,7 +26,7 @@ def is_name(text: str) -> bool:
 
 
 def cache_folder() -> Path:
-    """Where the library huggingface_hub keeps what was downloaded: HF_HUB_CACHE, else hub in HF_HOME."""
+    """Download folder of the library huggingface_hub: HF_HUB_CACHE, or hub in HF_HOME."""
     if cache := os.environ.get("HF_HUB_CACHE"):
         return Path(cache).expanduser()
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"

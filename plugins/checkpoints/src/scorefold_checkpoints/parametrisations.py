@@ -1,4 +1,4 @@
-"""How networks are asked, and what their answers say of the noise: one small function a convention.
+"""Calls of networks, and the noise from their outputs: one small function per convention.
 
 A noised event is x = a x_0 + b z, with signal a, scale b and z standard normal. Whatever a network answers, F, the
 expected noise eps-hat follows from it, and the score is -eps-hat / b.

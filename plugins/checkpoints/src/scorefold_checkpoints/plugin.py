@@ -1,4 +1,4 @@
-"""What this plugin offers: score models from published checkpoints and from own networks, and latents as data."""
+"""Components of this plugin: score models from published checkpoints and from own networks, and latents as data."""
 
 from __future__ import annotations
 

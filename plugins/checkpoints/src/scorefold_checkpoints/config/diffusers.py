@@ -46,7 +46,7 @@ def _pinned(given: Any) -> Any:
 
 
 class ModelConfig(Config):
-    """Where a published model is."""
+    """Place of a published model."""
 
     revision: str | None = Field(
         None,

@@ -43,7 +43,7 @@ _Name = Literal["ve", "vp", "subvp", "log-snr", "cosine", "edm", "flow", "ddpm"]
 
 
 class NetworkConfig(Config):
-    """What a network was trained to answer, and on which noise."""
+    """Prediction of a network, and the noise of its training."""
 
     parametrisation: Literal["epsilon", "x0", "v", "score", "velocity"] = Field(
         description="What it answers at x = a x_0 + b z: the noise z, the datum x_0, v = a z - b x_0, the score, or "

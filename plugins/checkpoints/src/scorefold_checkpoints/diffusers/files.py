@@ -58,7 +58,7 @@ def find_source(path: Path | str, revision: str | None, fetch: bool, variant: st
 
 
 def _lacking(source: Source, variant: str | None) -> bool:
-    """Whether a file of a model in the cache is missing."""
+    """True if a file of a model in the cache is missing."""
     parts = [source.folder / part for part in (*_NETWORKS, *_AUTOENCODERS)]
     try:
         scheduler_folder(source, None)

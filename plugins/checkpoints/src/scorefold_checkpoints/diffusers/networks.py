@@ -17,7 +17,7 @@ from scorefold_toolkit.libraries import library
 
 _CAN_BE_READ = "UNet2DModel and DiTTransformer2DModel can be read, and what is called as they are"
 _ARGUMENTS = {"self", "sample", "hidden_states", "timestep", "class_labels", "return_dict"}
-"""What the call of a network may take; arguments called ``..._kwargs`` may stand next to them."""
+"""Arguments that the call of a network may take, in addition to arguments called ``..._kwargs``."""
 
 
 def load_network(folder: Path, source: Source, variant: str | None, precision: str) -> nn.Module:
@@ -122,7 +122,7 @@ def class_spec(network: Any) -> tuple[TensorSpec | None, int | None]:
 
 
 def attends(network: nn.Module) -> bool:
-    """Whether a network attends, for which torch has reverse-mode derivatives alone."""
+    """True if a network attends, for which torch has reverse-mode derivatives alone."""
     return any("Attention" in type(module).__name__ for module in network.modules())
 
 

@@ -72,7 +72,7 @@ def as_module(found: Any, name: str) -> nn.Module:
 
 
 def _makes_one(found: Any) -> bool:
-    """Whether an object is a function, or a class, that makes the network when it is called without arguments."""
+    """True if an object is a function, or a class, that makes the network when it is called without arguments."""
     if isinstance(found, nn.Module) or not callable(found):
         return False
     try:

@@ -1,4 +1,4 @@
-"""Which code a run file or a saved state may run: that of installed plugins, and what the user has allowed."""
+"""Code that a run file or a saved state may run: code of installed plugins, and code that the user has allowed."""
 
 from __future__ import annotations
 
