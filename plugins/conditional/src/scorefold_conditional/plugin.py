@@ -1,4 +1,4 @@
-"""What this plugin offers: conditional scores, baselines for inverse problems, and a problem with a known posterior."""
+"""Conditional scores, baselines for inverse problems, and a problem with a known posterior."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every baseline asks of its prior and its operator."""
+"""Requirements of the baselines on their prior and operator."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def check_prior(prior: ScoreModel, name: str) -> None:
 
 
 class Observations:
-    """What is known of events of a prior: an operator, and how its observations arrive as a condition.
+    """Observations of events of a prior: an operator, and the form of its observations as a condition.
 
     One operator for all events takes y (B, *out_shape). A mask of each event (``each: true``) takes y as ``image`` with
     the masks as ``mask``, as ``data:paired`` gives them with ``mask: true``. Raises ``ConfigError`` for an operator

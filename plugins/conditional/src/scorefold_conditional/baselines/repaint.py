@@ -140,8 +140,9 @@ class RePaint(ScoreModel):
         return x.reshape(n, count, *self.event_shape)
 
     def calls(self, steps: int) -> int:
-        """How many moves a sample of so many steps takes, each with the network calls of one step of its sampler; one
-        more call takes the last noise away."""
+        """Number of moves of a sample with so many steps, each with the network calls of one step of its sampler; one
+        more call takes the last noise away.
+        """
         jumps = resampled(steps, self.config.jump_length, self.config.resamples)
         return sum(end > start for start, end in jumps)
 

@@ -56,7 +56,7 @@ def row(host: Any, profile: str, seed: int, *, task: str, estimator: str, sigma_
 def below_clean(
     host: Any, profile: str, seed: int, *, task: str, estimator: str, sigma_max: float, measure: str
 ) -> float:
-    """How far a measure of an estimator is below that of the clean condition."""
+    """Difference of an estimator's measure from the measure of the clean condition."""
     clean = row(host, profile, seed, task=task, estimator="cde", sigma_max=0.0, measure=measure)
     return clean - row(host, profile, seed, task=task, estimator=estimator, sigma_max=sigma_max, measure=measure)
 

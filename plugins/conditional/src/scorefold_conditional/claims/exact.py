@@ -1,4 +1,4 @@
-"""What sampling costs at each speed of the condition where the score is exact, so that no training is in the way.
+"""Error of sampling at each speed of the condition with the exact score, without the influence of a training.
 
 Each function of a claim takes a host, a profile and a seed.
 """
@@ -30,7 +30,7 @@ Exact = Callable[[Tensor, Tensor, float, float], Tensor]
 
 
 def pair(host: Any, profile: str, seed: int, *, sigma_max: float, measure: str) -> float:
-    """What a sampler with the exact score makes of a Gaussian pair of unit variances and correlation 0.9.
+    """Result of a sampler with the exact score for a Gaussian pair of unit variances and correlation 0.9.
 
     The condition's noise rises to ``sigma_max`` beside the event's 50 (0: it stays clean). ``gain`` is the mean of x
     over the condition, which should be 0.9, ``variance`` that of x given it, which should be 0.19.

@@ -20,7 +20,7 @@ def ancestral(*arguments: Any, **options: Any) -> tuple[Tensor, Any]:
 
 
 ANCESTRAL: dict[str, Any] = {"sampler": ancestral, "spacing": "uniform", "to_zero": False}
-"""How the measured claims sample: as published, down to the least noise and no further."""
+"""Sampling of the measured claims: as published, down to the least noise and no further."""
 
 
 def trained(host: Any, data: DataSource, config: Mapping[str, Any], seed: int) -> Conditional:

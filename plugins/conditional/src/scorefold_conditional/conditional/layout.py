@@ -1,4 +1,4 @@
-"""How an event and its condition stand side by side in the input and the output of one network."""
+"""Layout of an event and its condition in the input and the output of one network."""
 
 from __future__ import annotations
 
@@ -65,11 +65,11 @@ class Layout:
 
     @property
     def in_shape(self) -> Shape:
-        """What the network takes."""
+        """Shape of the network's input."""
         return self._stacked(sum(map(self._width, self.beside.values())) + self.extra)
 
     def out_shape(self, names: Sequence[str] = ()) -> Shape:
-        """What the network gives: the event, and these parts of the condition beside it."""
+        """Shape of the network's output: the event, and these parts of the condition."""
         return self._stacked(sum(self._width(self.beside[name]) for name in names))
 
     def stack(self, x: Tensor, parts: Mapping[str, Tensor], extra: Tensor | None) -> Tensor:
@@ -94,7 +94,7 @@ class Layout:
 
     @property
     def images(self) -> bool:
-        """Whether the parts are channels of an image."""
+        """True if the parts are channels of an image."""
         return len(self.event_shape) == 3
 
     def _stacked(self, more: int) -> Shape:

@@ -343,7 +343,7 @@ class Conditional(ScoreModel, Trainable):
         return {name: y.to(like.dtype) if name in self.places else y for name, y in parts.items()}
 
     def _absent(self, x: Tensor) -> dict[str, Tensor]:
-        """What stands for no condition, for each row of x: the class after the last, or the mean."""
+        """Value for no condition, for each row of x: the class after the last, or the mean."""
         if self.config.condition_dropout == 0:
             raise ConfigError(
                 "this score was trained with a condition and got none",
@@ -357,7 +357,7 @@ class Conditional(ScoreModel, Trainable):
         }
 
     def _kept(self, x: Tensor, generator: torch.Generator) -> Tensor | None:
-        """Which points keep their condition, (B,), by chance; None where all do."""
+        """Random mask of the points that keep their condition, (B,); None if all do."""
         share = self.config.condition_dropout
         return None if share == 0 else draw_uniform((len(x),), generator=generator, like=x) >= share
 
