@@ -8,7 +8,7 @@ from scorefold.config import Config
 
 
 class DaskConfig(Config):
-    """Which cluster does the jobs: one that is running, or one of processes that is started here for the time."""
+    """Cluster for the jobs: a running cluster, or local processes that are started for the run."""
 
     address: str | None = Field(
         None,

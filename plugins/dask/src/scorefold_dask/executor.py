@@ -44,7 +44,7 @@ class DaskExecutor(Executor):
 
     @property
     def address(self) -> str | None:
-        """Where the scheduler is; None before the first jobs."""
+        """Address of the scheduler; None before the first jobs."""
         return None if self._client is None else str(self._client.scheduler_info()["address"])
 
     def map(self, target: str, items: Iterable[Any], key: str) -> list[Any]:

@@ -1,4 +1,4 @@
-"""What this plugin offers: a Dask cluster for the jobs of runs and sweeps that name it under ``plugins``."""
+"""Components of this plugin: a Dask cluster for the jobs of runs and sweeps that name it under ``plugins``."""
 
 from __future__ import annotations
 

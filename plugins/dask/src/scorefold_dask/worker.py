@@ -1,4 +1,4 @@
-"""What a worker of the cluster does: one job at a time, in the surroundings of the process that sent it."""
+"""Worker of the cluster: one job at a time, with the settings of the process that sent it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _one_at_a_time = threading.Lock()
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What a job's answer depends on beside the job: torch's threads, variables of ours, versions of what computes."""
+    """Settings on which a job's answer depends: torch's threads, Scorefold's variables, versions of libraries."""
 
     threads: int
     variables: Mapping[str, str]
