@@ -1,4 +1,4 @@
-"""What this plugin offers: flow matching, a method outside Scorefold's seven papers on the public hooks alone."""
+"""Components of this plugin: flow matching, a method outside Scorefold's seven papers on the public hooks alone."""
 
 from __future__ import annotations
 
