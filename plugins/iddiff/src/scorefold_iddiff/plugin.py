@@ -1,4 +1,4 @@
-"""What this plugin offers: estimators, a network, data, and the results that anyone can measure again."""
+"""Components of this plugin: estimators, a network, data, and the results that anyone can measure again."""
 
 from __future__ import annotations
 

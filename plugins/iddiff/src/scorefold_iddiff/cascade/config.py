@@ -11,7 +11,7 @@ from scorefold_iddiff.pointwise.config import SWEEP, Batch, Level, Positive, Sho
 
 
 class CascadeConfig(Config):
-    """How much is asked of the score before a point goes on to the next, dearer stage."""
+    """Numbers of score calls before a point goes on to the next, more expensive stage."""
 
     sigma: Positive | Literal["auto"] | None = Field(
         "auto",

@@ -39,7 +39,7 @@ from scorefold_iddiff.pointwise.survey import DataSurvey
 from scorefold_toolkit.numerics import AGGREGATES, bootstrap_interval
 
 STAGES = ("range finder", "whole spectrum")
-"""Where points are settled, after the denoising loss."""
+"""Stages at which points are settled, after the denoising loss."""
 
 _CALLS = 4
 """Calls for each direction of a range finder's block: two applications of the projector."""

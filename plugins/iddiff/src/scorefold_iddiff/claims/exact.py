@@ -1,4 +1,4 @@
-"""What this plugin says anyone can measure again. Each function takes a host, a profile and a seed.
+"""Claims of this plugin, which anyone can measure again. Each function takes a host, a profile and a seed.
 
 ``host`` is the plugin host (``create(name, config, *, generator, dtype, **ports)``); ``profile`` is smoke, quick or
 long.

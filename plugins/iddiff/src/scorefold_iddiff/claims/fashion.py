@@ -45,7 +45,7 @@ def by_class(host: Any, profile: str, seed: int, *, method: str, label: int) -> 
 
 
 def below_others(host: Any, profile: str, seed: int, *, method: str) -> float | None:
-    """What a method says of trousers over the least that it says of another class."""
+    """Ratio of a method's value for trousers to its smallest value for another class."""
     found = _classes(host, seed, method)
     if found is None:
         return None

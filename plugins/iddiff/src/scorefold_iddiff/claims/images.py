@@ -177,7 +177,7 @@ CLASSICAL: Mapping[str, tuple[str, dict[str, Any]]] = {
 
 
 def classical(host: Any, profile: str, seed: int, *, method: str, name: str) -> float:
-    """What a classical estimator says of 2,000 images (long: 20,000)."""
+    """Value of a classical estimator for 2,000 images (long: 20,000)."""
     images = source(host, name, {"quick": 2400, "long": 24_000}[profile], seed).load("train")
     return _classical_dimension(host, method, images.x, seed)
 

@@ -1,4 +1,4 @@
-"""What noise, few points, uneven points and sets that no part was made for do to the dimension.
+"""Effect of noise, few points, uneven points and unseen sets on the dimension.
 
 Each function of a claim takes a host, a profile and a seed, as in ``scorefold_iddiff.claims.exact``.
 """
@@ -51,7 +51,7 @@ class NoisyScore(ScoreModel):
 
 
 def noisy_points(host: Any, profile: str, seed: int, *, noise: float) -> float:
-    """What the 25-sphere with noise around it gets by its exact score at the automatic level; 0 for no value."""
+    """Dimension of the 25-sphere with noise, by its exact score at the automatic level; 0 for no value."""
     data = _sphere(host, 2000, noise, seed)
     score = host.create("score:analytic", {"process": {"name": "ve", "sigma_min": 1e-3, "sigma_max": 3}}, data=data)
     estimator = host.create("estimator:iddiff", {"points": READ[profile], "resamples": 0}, score=score)
@@ -94,7 +94,7 @@ def uneven(host: Any, profile: str, seed: int, *, spread: float) -> float:
 
 
 def benchmark(host: Any, profile: str, seed: int, *, name: str, method: str) -> float:
-    """What a method says of one of scikit-dimension's manifolds, 0 where it gives no value."""
+    """Value of a method for one of scikit-dimension's manifolds, 0 without a value."""
     data = _manifold(host, name, seed)
     if method in METHODS:
         component, settings = METHODS[method]

@@ -100,7 +100,7 @@ class UnionOf(DataSource, KnowsDistribution):
         return Dataset(torch.cat(moved), label=label, index=index, truth=truth).take(mixed)
 
     def _counts(self, sizes: list[int]) -> list[int]:
-        """How many points of each part a split has, from how many there are."""
+        """Number of points of each part in a split."""
         if self._weights is None:
             return sizes
         shares = [weight / sum(self._weights) for weight in self._weights]

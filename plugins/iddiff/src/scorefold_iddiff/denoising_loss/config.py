@@ -9,7 +9,7 @@ from scorefold_iddiff.pointwise.config import SWEEP, Aggregate, Batch, Level, Si
 
 
 class DenoisingLossDimensionConfig(Config):
-    """How well the score guesses the noise that was added: what it can't know is the dimension."""
+    """Error of the score's prediction of added noise: the part that it can't predict is the dimension."""
 
     sigma: Sigma = None
     draws: int = Field(8, ge=2, description="Noises a point")

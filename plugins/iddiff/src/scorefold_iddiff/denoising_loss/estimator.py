@@ -143,5 +143,5 @@ def mean_interval(values: Tensor, level: float) -> tuple[float, float]:
 
 
 def normal_quantile(level: float) -> float:
-    """How many deviations a normal interval of this level reaches to either side."""
+    """Half-width of a normal interval of this level, in standard deviations."""
     return NormalDist().inv_cdf((1 + level) / 2)

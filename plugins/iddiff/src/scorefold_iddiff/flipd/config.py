@@ -11,7 +11,7 @@ from scorefold_iddiff.pointwise.config import SWEEP, Aggregate, Batch, Derivativ
 
 
 class FLIPDConfig(Config):
-    """How the density's rate of change with the noise is read at clean points."""
+    """Estimation of the density's rate of change with the noise at clean points."""
 
     mode: Literal["level", "knee", "regression"] = Field(
         "level",

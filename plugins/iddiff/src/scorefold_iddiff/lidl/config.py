@@ -9,7 +9,7 @@ from scorefold_iddiff.pointwise.config import Aggregate, Level, Positive
 
 
 class LIDLConfig(Config):
-    """How densities of noised data give the dimension."""
+    """Estimation of the dimension from densities of noised data."""
 
     levels: tuple[Positive, ...] | None = Field(
         None,

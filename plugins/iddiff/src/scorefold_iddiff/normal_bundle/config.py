@@ -12,7 +12,7 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 class NormalBundleConfig(Config):
-    """How the dimension is read from score vectors around points."""
+    """Estimation of the dimension from score vectors around points."""
 
     rule: Literal["projector", "reference", "paper", "ratio", "threshold"] = Field(
         "projector",

@@ -135,7 +135,7 @@ class NormalBundle(Estimator):
     def _others(
         self, reader: SpectrumReader, dataset: Dataset, index: Tensor, sigma: float, executor: Executor | None
     ) -> Iterable[NoiseLevelReading]:
-        """What is read at the points that are not shown, at places (n,)."""
+        """Readings at the points that are not shown, at places (n,)."""
         size = max(1, _COORDINATES_IN_SHARD // reader.ambient)
         places = index.split(size) if len(index) else ()
         shards = (ReadingShard(reader, self.probe.take(dataset, own), sigma) for own in places)
@@ -282,7 +282,7 @@ class NormalBundle(Estimator):
 
 
 def _scene(x: Tensor, shown: ProbedPoints, rows: Tensor, places: Tensor, look: DataSurvey) -> DataContext:
-    """What the curve is judged by; the linear denoiser is that of the rows that are not shown."""
+    """Facts for judging the curve; the linear denoiser is fitted to the rows that are not shown."""
     others = rows[~torch.isin(places, shown.index)]
     linear = LinearDenoiser(others, shown.x) if len(others) >= 2 else None
     extent = spread_of(x) if linear is None else linear.extent
@@ -290,8 +290,9 @@ def _scene(x: Tensor, shown: ProbedPoints, rows: Tensor, places: Tensor, look: D
 
 
 def _compare(reading: NoiseLevelReading, reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
-    """What the rules of the paper, its code and the projector say of the shown points, where their spectra are
-    known: those of the sphere's curvature and of memorised data disagree."""
+    """Comparison of the rules of the paper, its code and the projector at the shown points, if their spectra are known:
+    those of the sphere's curvature and of memorised data disagree.
+    """
     answers = {"projector": projector_rule(reading.spectra["projector"])[0]}
     if "centred" in reading.spectra and reading.spectra["centred"].shape[-1] >= 3:
         answers["centred gap (published code)"] = reference_rule(reading.spectra["centred"])[0]
@@ -306,7 +307,7 @@ def note(
     mixture: list[dict[str, float]],
     noise: float | None = None,
 ) -> str:
-    """What the value is relative to: a dimension is read at a scale, and other scales may say otherwise."""
+    """Scale of the value: a dimension is measured at a scale, and may differ at other scales."""
     reason = f" ({moved})" if moved else ""
     text = f"at sigma {sigma:.3g}{reason}: directions along which the data vary by less count as none"
     values = [row["value"] for row in curve]

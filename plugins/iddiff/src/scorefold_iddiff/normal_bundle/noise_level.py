@@ -45,7 +45,7 @@ _AGREEING = 2
 """Levels of a plateau at which its readings have to agree."""
 
 _RISE = 1.5
-"""How many times a plateau's dimension the one at the least level is for the plateau to be a coarse view."""
+"""Ratio of the dimension at the smallest level to a plateau's from which the plateau is a coarse view."""
 
 _NEAR = 2
 """By how much the dimensions of neighbouring levels differ where a plateau may be too narrow for these levels."""
@@ -87,8 +87,9 @@ class DimensionCurve:
 
 @dataclass(frozen=True)
 class DataContext:
-    """What is known of the data: the median distance of neighbours, the standard deviation along the direction in which
-    they vary most, the coordinates that are not constant, and the best linear denoiser, None for too few rows."""
+    """Facts about the data: the median distance of neighbours, the standard deviation along the direction in which they
+    vary most, the coordinates that are not constant, and the best linear denoiser, None for too few rows.
+    """
 
     nearest: float
     extent: float
@@ -99,7 +100,7 @@ class DataContext:
 def select_plateaus(
     levels: Sequence[float], readings: Sequence[NoiseLevelReading], scene: DataContext
 ) -> DimensionCurve:
-    """What readings at increasing levels support."""
+    """Judge readings at increasing levels."""
     dimensions = torch.stack([reading.dimensions for reading in readings])
     # By the trace, since rules that take the widest gap read large dimensions where there is none.
     memorised, reasons = memorised_levels(levels, torch.stack([each.trace for each in readings]), scene.nearest)
@@ -184,8 +185,9 @@ def _common(plateaus: Sequence[DimensionPlateau]) -> int | None:
 
 
 def _rises(dimensions: Tensor, usable: Sequence[bool], scene: DataContext) -> tuple[bool, int]:
-    """Whether all coordinates count from the least usable level on and fewer above, by medians over points, and the
-    greatest number above, 0 for none. ``dimensions`` (L, M)."""
+    """Test that all coordinates count from the least usable level on and fewer above, by medians over points, and the
+    greatest number above, 0 for none. ``dimensions`` (L, M).
+    """
     typical = dimensions.double().median(1).values[torch.tensor(usable, dtype=torch.bool)].tolist()
     full = scene.coordinates - slack(scene.coordinates)
     above = [int(k) for k in typical if k < full]
@@ -369,7 +371,7 @@ def scales_read(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def headline(rows: Sequence[dict[str, Any]], coordinates: int) -> str:
-    """What is printed where no scale supports one dimension: the range with the scales."""
+    """Headline if no scale supports one dimension: the range with the scales."""
     supported = [row for row in rows if row["supported"]]
     shown = [row for row in supported or rows if row["value"] > 0] or list(rows)
     least, most = min(row["value"] for row in shown), max(row["value"] for row in shown)

@@ -1,1 +1,1 @@
-"""What estimators see at and around a point: scores, spectra and derivatives, at one noise level or several."""
+"""Measurements at and around a point: scores, spectra and derivatives, at one noise level or several."""

@@ -1,4 +1,4 @@
-"""What estimators with a number at each point share: levels, curves over them, and the answer over all points.
+"""Common parts of estimators with a number per point: levels, curves over them, and the answer over all points.
 
 The slope of log-densities against the logarithm of the noise: LIDL (Tempczyk et al. 2022, arXiv 2206.14882).
 
@@ -111,7 +111,7 @@ def curve_rows(levels: Sequence[float], values: Sequence[Tensor], aggregate: str
 
 
 def scale_note(sigma: float, curve: Sequence[dict[str, float]], moved: str | None) -> str:
-    """What the value is relative to: a dimension is read at a scale, and other scales may say otherwise."""
+    """Scale of the value: a dimension is measured at a scale, and may differ at other scales."""
     reason = f" ({moved})" if moved else ""
     text = f"at sigma {sigma:.3g}{reason}: directions along which the data vary by less count as none"
     if len(curve) < 2:

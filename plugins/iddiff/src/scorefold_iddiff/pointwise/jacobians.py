@@ -113,7 +113,7 @@ def projected(
 
 @contextmanager
 def differentiable(mode: str) -> Iterator[None]:
-    """What torch raises for operations without forward-mode derivatives, as a ``ConfigError`` with the way out."""
+    """Replace torch's error for operations without forward-mode derivatives with a ``ConfigError`` and its fix."""
     try:
         yield
     except (NotImplementedError, RuntimeError) as error:

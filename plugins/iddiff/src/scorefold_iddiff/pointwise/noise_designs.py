@@ -34,12 +34,12 @@ class Design:
 
     @property
     def white(self) -> bool:
-        """Whether the noises' second moment is the identity exactly, and their mean 0."""
+        """True if the noises' second moment is the identity exactly, and their mean 0."""
         return self.name != "iid"
 
     @property
     def paired(self) -> bool:
-        """Whether every noise comes with its negative."""
+        """True if every noise comes with its negative."""
         return self.name == "pairs"
 
 

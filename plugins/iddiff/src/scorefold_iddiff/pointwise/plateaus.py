@@ -1,4 +1,4 @@
-"""Where the dimension does not hang on the noise level: plateaus of k against log sigma, and what bounds them.
+"""Plateaus of k against log sigma, where the dimension does not depend on the noise level, and their ends.
 
 A plateau is a stretch of neighbouring levels over which k stays within a twentieth of itself. Points may have several,
 one for each scale of the data, and points of different parts of the data may have different ones.

@@ -33,8 +33,9 @@ _REFINEMENTS = 4
 
 @dataclass(frozen=True)
 class Range:
-    """What was found at one point: Ritz values (m,), descending, of the projector on the directions looked at, their
-    orthonormal vectors (D, m), and the calls of the score."""
+    """Result at one point: Ritz values (m,), descending, of the projector on the directions looked at, their
+    orthonormal vectors (D, m), and the calls of the score.
+    """
 
     values: Tensor
     vectors: Tensor

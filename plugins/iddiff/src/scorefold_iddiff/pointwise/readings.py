@@ -47,7 +47,7 @@ _DRAWS = 8
 
 @dataclass
 class NoiseLevelReading:
-    """What was read at N points and one noise level; tensors are on the CPU, all but bases in float64.
+    """Readings at N points and one noise level; tensors are on the CPU, all but bases in float64.
 
     ``dimensions``, ``margins`` (N,) by the rule; ``trace`` (N,) of the tangent projector; ``loss`` and ``asymmetry``
     (N,) where a noise design was used, the latter where the projector was fitted; on a curve ``flipd`` (N,), the
@@ -251,7 +251,7 @@ class ReadingShard:
 
 
 def read_shard(shard: ReadingShard) -> NoiseLevelReading:
-    """What a shard's points read, without their spectra."""
+    """Readings of a shard's points, without their spectra."""
     with shard.reader.probe.evaluating():
         found = shard.reader.read(shard.points, shard.sigma)
     return NoiseLevelReading(found.dimensions, found.margins, found.trace, found.calls)

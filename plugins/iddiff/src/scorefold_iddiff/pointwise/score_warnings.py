@@ -71,12 +71,12 @@ def of_values(value: float, interval: tuple[float, float] | None, ambient: int) 
 
 
 def impossible(value: float, ambient: int) -> bool:
-    """Whether a real-valued dimension is one that no data in ``ambient`` coordinates have, by more than its error."""
+    """True if a real-valued dimension is one that no data in ``ambient`` coordinates have, by more than its error."""
     return not -0.5 - 0.05 * ambient <= value <= 1.05 * ambient + 0.5
 
 
 def fills(value: float, interval: tuple[float, float], ambient: int) -> bool:
-    """Whether a real-valued dimension can't be held apart from all ``ambient`` coordinates."""
+    """True if a real-valued dimension can't be held apart from all ``ambient`` coordinates."""
     return abs(value - ambient) < 0.05 or interval[0] <= ambient <= interval[1]
 
 
@@ -162,7 +162,7 @@ def of_linear(value: float | None, check: LevelCheck, principal: int | None) -> 
 
 
 def of_ellipsoid(value: float | None) -> str:
-    """Why a value that a linear denoiser would read too is none where the data lie near an ellipsoid."""
+    """Reason to withhold a value near an ellipsoid, where a linear denoiser would give it, too."""
     return (
         f"withheld, since {value:g} is the number of principal directions, and in these the data lie near an "
         "ellipsoid, whose dimension is lower: the score is no better here than the best linear denoiser and has not "
@@ -171,7 +171,7 @@ def of_ellipsoid(value: float | None) -> str:
 
 
 def of_network(value: float | None, vectors: bool, modules: Iterable[object]) -> list[str]:
-    """What to try where there is no value for vectors, and a network with parameters is not the one for manifolds."""
+    """Advice if there is no value for vectors and the network is not the network for manifolds."""
     names = {type(module).__name__ for module in modules}
     if value is not None or not vectors or not names or _FOR_MANIFOLDS in names:
         return []

@@ -1,4 +1,4 @@
-"""Which noise levels a score supports, and what the readings there are without the data's own noise.
+"""Noise levels that a score supports, and readings corrected for the data's own noise.
 
 Data that lie on a manifold up to noise of size eta are, seen at sigma, data on it seen at tau, tau^2 = eta^2 + sigma^2.
 With m = eta^2 / tau^2 the projector is m I + (1 - m) P_clean: normal directions have the eigenvalue m, the trace is D m
@@ -140,7 +140,7 @@ class LevelCheck:
 
 
 def check_level(reading: NoiseLevelReading, linear: LinearDenoiser | None, sigma: float) -> LevelCheck:
-    """Whether a score is better than the best linear denoiser at a level, and its trace the same as its loss.
+    """Compare a score with the best linear denoiser at a level, and its trace with its loss.
 
     E tr P is the least mean denoising loss of any denoiser. A loss above that of a linear one, or a trace that differs
     from the loss, is that of a network which does not know the data at this level.
@@ -196,8 +196,9 @@ def noise_size(
 
 
 def corrected(reading: NoiseLevelReading, sigma: float, noise: float | None, coordinates: int) -> Corrected:
-    """What a reading says without noise of this size in all ``coordinates``; as it is below the noise, where the noise
-    is most of what is read."""
+    """Reading corrected for noise of this size in all ``coordinates``; as it is below the noise, where the noise is
+    most of what is read.
+    """
     assert reading.flipd is not None
     rest = 1 - _share(sigma, noise)
     return Corrected(
@@ -228,7 +229,7 @@ def relative_gap(flipd: Tensor, trace: Tensor) -> float:
 
 
 def loss_agreement(dimension: float, found: Corrected, points: Tensor) -> str:
-    """How the count and the corrected FLIPD and loss agree at some points, a mask (M,), up to two standard errors:
+    """Agreement of the count and the corrected FLIPD and loss at some points, a mask (M,), up to two standard errors:
     ``agree``, ``bent`` where curvature explains the difference, or ``apart``.
 
     The trace is left out: an exact score's has twice FLIPD's bias on curved data, and the loss stands for it.
@@ -251,7 +252,7 @@ def losses_of(found: Sequence[Corrected], points: Tensor) -> list[float]:
 
 
 def steady(dimension: float, losses: Sequence[float]) -> bool:
-    """Whether the loss changes little between two neighbouring levels.
+    """True if the loss changes little between two neighbouring levels.
 
     Where a spectrum slopes, a count may stay the same while the loss, its smooth version, falls through it.
     """

@@ -1,4 +1,4 @@
-"""What the data themselves say before a score is asked: distances of neighbours, copies, grids, constant features."""
+"""Properties of the data without a score: distances of neighbours, copies, grids, constant features."""
 
 from __future__ import annotations
 

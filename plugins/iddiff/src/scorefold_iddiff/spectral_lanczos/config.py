@@ -11,7 +11,7 @@ from scorefold_iddiff.pointwise.config import Aggregate, Batch, Level, Shown, Si
 
 
 class LanczosConfig(Config):
-    """How near-zero eigenvalues of the log-density's Hessian are counted."""
+    """Count of near-zero eigenvalues of the log-density's Hessian."""
 
     sigma: Sigma = None
     probes: int = Field(
