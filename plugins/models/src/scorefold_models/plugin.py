@@ -1,4 +1,4 @@
-"""What this plugin brings: models that were trained by ``make models``, and the images of the demonstration."""
+"""Models of this plugin, trained by ``make models``, and the images of the demonstration."""
 
 from __future__ import annotations
 
