@@ -135,7 +135,7 @@ class DANCoConfig(Config):
 
 
 class FisherSConfig(Config):
-    """How well hyperplanes part single points from the others."""
+    """Separability of single points from the others by hyperplanes."""
 
     condition: float = Field(
         10.0, gt=1, description="Components below 1 / condition of the largest variance are left out"

@@ -1,4 +1,4 @@
-"""What this plugin offers, by name: estimators of intrinsic dimension, and a check of all of them on the data."""
+"""Components of this plugin: estimators of intrinsic dimension, and a check of all of them on the data."""
 
 from __future__ import annotations
 

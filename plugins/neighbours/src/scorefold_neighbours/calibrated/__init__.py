@@ -1,1 +1,1 @@
-"""Which estimate of dimension to believe: every estimator checked on surrogate data of known dimension."""
+"""Calibrated estimate of the dimension: every estimator is checked on surrogate data of known dimension."""

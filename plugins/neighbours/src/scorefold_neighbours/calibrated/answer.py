@@ -25,7 +25,7 @@ MISSING = 0.2
 """The largest share of surrogates on which an estimator may fail."""
 
 LOOSE = 2.0
-"""How many times the largest error of the answer that of one estimator among several may be."""
+"""Largest ratio of the error of one estimator among several to the largest error of the answer."""
 
 STRANGE = 2.5
 """The largest distance of the nearest surrogate from the data, in root mean squares of the scatter of readings."""
@@ -35,11 +35,12 @@ MOST = 0.75
 more is no answer."""
 
 WIDE = 4.0
-"""How many times its lower end the upper end of an interval may be."""
+"""Largest ratio of the ends of an interval."""
 
 APART = 3.0
-"""How far the corrected values of half of the estimators may be from the answer, in errors of each. Of dimensions 1, 2
-and 3, which lie far apart in logarithms, a few estimators may always be corrected to the wrong one."""
+"""Largest distance of the corrected values of half of the estimators from the answer, in errors of each. Of dimensions
+1, 2 and 3, which lie far apart in logarithms, a few estimators may always be corrected to the wrong one.
+"""
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Checked:
     failed: Mapping[str, str]
 
     def calibrated(self, names: Sequence[str]) -> Calibration | None:
-        """What these estimators say together; None where there is none."""
+        """Common answer of these estimators; None without estimators."""
         if not names:
             return None
         places = [self.names.index(name) for name in names]
@@ -116,7 +117,7 @@ def keep(config: CalibratedConfig, checked: Checked) -> Kept:
 
 
 def _unfit(readings: Array, dimensions: Array) -> str:
-    """Why an estimator can't be corrected by its readings on surrogates; empty where it can."""
+    """Reason why an estimator can't be corrected by its readings on surrogates; empty if it can."""
     share = float(np.isfinite(readings).mean())
     if share < 1 - MISSING:
         return f"it gives no dimension on {1 - share:.0%} of the surrogates"

@@ -39,7 +39,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What surrogates say of the data's readings.
+    """Calibration of the data's readings by surrogates.
 
     ``curves`` are those of the single estimators, in order; ``together`` that of all of them. ``weights`` (N,) are
     those of the surrogates, at most 1; ``distance`` is how far the readings of the nearest surrogate are from the
@@ -81,7 +81,7 @@ def _scatter(y: Array, reading: Array) -> float:
 
 
 def squared_distances(z: Array, y: Array, at: Array) -> Array:
-    """How far logarithms of readings (N, m) are from the data's (m,), in mean squares of their scatter at a dimension.
+    """Distance of logarithms of readings (N, m) from the data's (m,), in mean squares of their scatter at a dimension.
 
     ``y`` (N,) are the log dimensions of the surrogates.
     """

@@ -31,7 +31,7 @@ ROUNDS = 4
 
 
 class Calibrated(Estimator):
-    """Which estimate of dimension to believe for these data.
+    """Calibrated estimate of the dimension of data.
 
     Surrogate data of known dimensions, alike in number, spectrum, noise, tails and grid step, are given to every
     estimator that is plugged in. Its readings there correct its reading of the data, and their errors say how far it
@@ -145,7 +145,7 @@ class Calibrated(Estimator):
 
 
 def looks(facts: Facts, points: Tensor) -> Array:
-    """How points look on the principal axes of the data; see ``look``."""
+    """Looks of points on the principal axes of the data; see ``look``."""
     on_axes = points @ facts.axes if facts.on_grid else points
     found: Array = look(on_axes, facts.seen).numpy()
     return found

@@ -1,4 +1,4 @@
-"""What surrogates are matched to: the spectrum, the noise, the grid and the tails of the data."""
+"""Properties of the data that surrogates match: the spectrum, the noise, the grid and the tails."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NEGLIGIBLE = 0.25
 
 @dataclass(frozen=True)
 class Facts:
-    """What is measured of data (n, D), in the data's units.
+    """Measurements of data (n, D), in the data's units.
 
     ``axes`` (D, r) are the principal axes that the data fill and ``variances`` (r,) their variances, largest first;
     ``seen`` counts the axes whose deviation matters at the distance of neighbours; ``noise`` is the largest deviation

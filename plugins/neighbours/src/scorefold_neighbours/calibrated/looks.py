@@ -1,4 +1,4 @@
-"""How points look at several scales, in a few cheap numbers: by these, surrogates are chosen that resemble the data."""
+"""Looks of points at several scales, in a few fast numbers, by which surrogates that resemble the data are chosen."""
 
 from __future__ import annotations
 

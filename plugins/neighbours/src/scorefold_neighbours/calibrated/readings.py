@@ -1,4 +1,4 @@
-"""What the installed estimators read from points: a number each, or why there is none."""
+"""Readings of the installed estimators on points: a number each, or the reason why there is none."""
 
 from __future__ import annotations
 

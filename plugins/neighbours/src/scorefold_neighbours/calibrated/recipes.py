@@ -1,4 +1,4 @@
-"""Which surrogates to make: some of every dimension that the data allow, then more like those that resemble them."""
+"""Choice of surrogates: some of every dimension that the data allow, then more like those that resemble the data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scorefold_neighbours.calibrated.surrogates import LATENTS, Recipe
 T = TypeVar("T")
 
 FREQUENCIES = (0.3, 10.0)
-"""How strongly surrogates bend, in radians a standard deviation of a coordinate: from nearly flat to folded."""
+"""Curvature of surrogates, in radians per standard deviation of a coordinate: from nearly flat to folded."""
 
 RESOLVED = 1.5
 """The most that a surrogate bends from a point to its neighbour, in radians: beyond, no points show its dimension."""

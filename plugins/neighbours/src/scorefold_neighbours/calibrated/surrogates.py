@@ -15,7 +15,7 @@ LATENTS = ("uniform", "gaussian", "sphere", "marginals", "skewed", "scaled")
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a surrogate is made from: its dimension, and what is not known of the data beside it.
+    """Recipe of a surrogate: its dimension, and unknown properties of the data.
 
     ``latent`` is the distribution of the coordinates: uniform in a cube or on a sphere, Gaussian, independent with the
     marginals of the data along their principal axes, ``skewed`` (Gamma of a ``shape``), or Gaussian ``scaled`` by one

@@ -69,7 +69,8 @@ def _concentration(length: Tensor) -> Tensor:
 
 
 def divergences(found: Array, known: Array, k: int) -> Array:
-    """How far statistics (3,) are from those of balls (d, 3): the divergence of norms and that of angles, (d,).
+    """Divergences of statistics (3,) from the statistics of balls (d, 3): the divergence of norms and that of angles,
+    (d,).
 
     Both are those of Kullback and Leibler, in closed form (Ceruti et al. 2014, equations 9 and 12).
     """
@@ -90,7 +91,7 @@ def divergences(found: Array, known: Array, k: int) -> Array:
 
 
 def _least(divergence: Array) -> float:
-    """Where a spline through divergences (d,) at 1, 2, ..., d is least, sought from the least of them on."""
+    """Minimum of a spline through divergences (d,) at 1, 2, ..., d, searched from the smallest of them."""
     from scipy.interpolate import interp1d
     from scipy.optimize import minimize
 

@@ -28,7 +28,7 @@ from scorefold_toolkit.nearest import TREE_COLUMNS, Cloud, wide
 
 @dataclass(frozen=True)
 class Asked:
-    """What a method is asked: its config, the points with their neighbours, a seed, and who hears of what is odd."""
+    """Input of a method: its config, the points with their neighbours, a seed, and a receiver of warnings."""
 
     config: Any
     cloud: Cloud

@@ -174,7 +174,7 @@ def gride(config: GRIDEConfig, distances: Tensor, say: Callable[[str], None]) ->
 
 
 def _root(slope: Callable[[float], float], high: float) -> float:
-    """Where a falling function of d is 0, between 0 and ``high`` or beyond."""
+    """Zero of a falling function of d, between 0 and ``high`` or beyond."""
     from scipy.optimize import brentq
 
     while slope(high) > 0:

@@ -42,7 +42,7 @@ def _median(x: Tensor) -> float:
 
 
 def _pairs_within(x: Tensor, radii: list[float]) -> list[int]:
-    """How many ordered pairs of points (n, D) are nearer than each radius by more than rounding."""
+    """Number of ordered pairs of points (n, D) that are nearer than each radius by more than rounding."""
     counts = [-len(x)] * len(radii)
     radii = [radius * (1 - _ROUNDING) for radius in radii]
     for rows in _blocks(len(x)):
@@ -154,7 +154,7 @@ def separability(config: FisherSConfig, cloud: Cloud, say: Callable[[str], None]
 
 
 def _above(unit: Tensor, margins: np.ndarray) -> np.ndarray:
-    """How many ordered pairs of different unit vectors (n, r) have a product of at least each margin, ascending."""
+    """Number of ordered pairs of different unit vectors (n, r) whose product is at least each margin, ascending."""
     edges = torch.from_numpy(margins).to(unit)
     counts = torch.zeros(len(margins) + 1, dtype=torch.int64, device=unit.device)
     for rows in _blocks(len(unit)):

@@ -1,4 +1,4 @@
-"""What the baseline estimators share: their points, and intervals by halves."""
+"""Common parts of the baseline estimators: their points, and intervals by halves."""
 
 from __future__ import annotations
 
