@@ -1,4 +1,4 @@
-"""What a model knows of its data's coefficients: their mean and variance, and the deviation of each band."""
+"""Statistics of the data's coefficients in a model: their mean and variance, and the deviation of each band."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Moments(nn.Module):
         self.load_state_dict(other.state_dict())
 
     def agree(self, other: Moments) -> bool:
-        """Whether these are the moments of the same data, but for the rounding of another machine."""
+        """True if these are the moments of the same data, but for the rounding of another machine."""
         mean, variance = other.mean.to(self.mean), other.variance.to(self.mean)
         slack = 1e-3 * (self.variance + 1e-6 * self.variance.max())
         close = ((variance - self.variance).abs() <= slack) & ((mean - self.mean) ** 2 <= 1e-3 * slack)

@@ -1,4 +1,4 @@
-"""What networks see of noised bands, and what their answer means.
+"""Input of networks for noised bands, and the meaning of their output.
 
 A band of mean m and deviation s, with signal a and scale b at a time, is shown as (x - a m) / r with
 r = sqrt(a^2 s^2 + b^2), of unit size at every speed; the answer F corrects the best linear guess of the noise,
