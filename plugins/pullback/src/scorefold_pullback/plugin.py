@@ -1,4 +1,4 @@
-"""What this plugin offers: geometries, closed-form flows, potentials, and the paper's data sets."""
+"""Components of this plugin: geometries, closed-form flows, potentials, and the paper's data sets."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SETTINGS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     "isometric": ({"map": {"name": "spline", "layers": 2, "width": 16}},),
     "standard-normal": ({"map": {"name": "coupling", "layers": 2, "width": 16, "scale": "published"}},),
 }
-"""What the examples of trained flows set, but for their training."""
+"""Settings of the examples of trained flows, without their training."""
 
 
 @hookimpl

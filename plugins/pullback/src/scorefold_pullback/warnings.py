@@ -9,7 +9,7 @@ from scorefold_pullback.tangent_pca.spectrum import kept
 
 
 def all_equal(variances: Tensor) -> bool:
-    """Whether variances (D,), more than one, are the same number."""
+    """True if variances (D,), more than one, are the same number."""
     return len(variances) > 1 and bool((variances == variances[0]).all())
 
 

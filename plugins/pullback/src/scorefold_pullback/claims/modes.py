@@ -24,7 +24,7 @@ FLOW: dict[str, Any] = {
 
 
 def excess(host: Any, profile: str, seed: int, *, modes: int) -> float:
-    """How many nats an event a trained flow's mean -log p of test points is above that of their distribution."""
+    """Excess of a trained flow's mean -log p of test points over their entropy, in nats per event."""
     points, entropy = _groups(host, seed)
     flow = train(host, points, "anisotropic", {**FLOW, "modes": modes}, seed)
     return float(-flow.log_prob(points.load("test").x).detach().mean()) - entropy

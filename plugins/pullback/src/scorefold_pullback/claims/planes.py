@@ -147,7 +147,7 @@ def _pairs(truth: Flow, data: DataSource, sampler: str, seed: int) -> tuple[Tens
 
 @torch.no_grad()
 def _errors(flow: Flow, truth: Flow, x: Tensor, y: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """How far geodesics from x to y are from the true ones, and from their own when y moves: (PAIRS,)."""
+    """Errors of geodesics from x to y, and their change when y moves: (PAIRS,)."""
     noise = draw_normal(tuple(y.shape), generator=derive_generator(seed, "moved"), like=y)
     learned, true = _geodesics(flow, x, y), _geodesics(truth, x, y)
     return curves_apart(learned, true), curves_apart(learned, _geodesics(flow, x, y + MOVED * noise))

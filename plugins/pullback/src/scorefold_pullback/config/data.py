@@ -21,7 +21,7 @@ Steps = Annotated[int, Field(ge=1, description="Langevin steps of the sampler 'p
 
 
 class _Drawn(Config):
-    """How many points of a flow's distribution there are, and how they are drawn."""
+    """Number of points of a flow's distribution, and their sampling."""
 
     points: Points = 5000
     sampler: Sampler = "exact"

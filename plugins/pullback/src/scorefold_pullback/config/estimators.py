@@ -18,7 +18,7 @@ class TangentPCAConfig(Config):
 
 
 class RiemannianAutoencoderConfig(Config):
-    """How many latent coordinates to keep: by the share of the variance that may be lost, or by number."""
+    """Number of latent coordinates to keep: by the share of the variance that may be lost, or by number."""
 
     unexplained: float | None = Field(
         None,

@@ -19,7 +19,7 @@ Smooth = Annotated[
 
 
 class CheckerboardConfig(Config):
-    """What both maps on alternate features share."""
+    """Common settings of both maps on alternate features."""
 
     layers: Layers = Field(8, description="Layers; which features each moves, masks says")
     width: Width = Field(64, description="Units of a hidden layer of the networks")

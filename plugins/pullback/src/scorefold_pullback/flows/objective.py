@@ -1,4 +1,4 @@
-"""What a flow is trained by: the likelihood, and penalties that hold the map near an isometry where the data are.
+"""Loss of a flow: the likelihood, and penalties that keep the map near an isometry at the data.
 
 Diepeveen, Batzolis, Shumaylov, Schoenlieb, "Score-based pullback Riemannian geometry" (ICML 2025), the training
 objective. With z = phi(x) and J = D_x phi, the density that a geometry is pulled back from, exp(-psi(phi(x))), is the
@@ -57,7 +57,7 @@ def with_cotangents(flow: Flow, x: Tensor, directions: Tensor) -> tuple[Tensor, 
 
 
 def isometry_penalty(kind: Isometry, directions: Tensor, products: Tensor) -> Tensor:
-    """How far a map is from keeping lengths and angles, averaged over points; 0 for an orthogonal Jacobian.
+    """Deviation of a map from keeping lengths and angles, averaged over points; 0 for an orthogonal Jacobian.
 
     ``directions`` and ``products`` are (K, B, *E), as ``with_cotangents`` takes and gives them. ``full`` and
     ``sliced``: the squared Frobenius norm of Q^T J J^T Q - I. ``length``: the squared difference of |J^T q| from 1.

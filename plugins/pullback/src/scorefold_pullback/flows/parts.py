@@ -1,4 +1,4 @@
-"""Where the parts of a mixture start: a Gaussian mixture whose parts share one covariance, fitted to points by EM."""
+"""Start of the parts of a mixture: a Gaussian mixture whose parts share one covariance, fitted to points by EM."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class IsoPullback(Geometry, nn.Module):
         self.compared = compared_with(reference, self)
 
     def diagnose(self, points: Tensor) -> tuple[Mapping[str, float], Sequence[str]]:
-        """What points say of the flow: see ``Pullback.diagnose``."""
+        """Diagnostics of the flow on points: see ``Pullback.diagnose``."""
         numbers, warnings = self.pullback.diagnose(points)
         return {**numbers, **self.compared.errors(self, points)}, warnings
 

@@ -136,7 +136,7 @@ class Pullback(Geometry, Transports, ClosedFormGeodesics, nn.Module):
         return [value.expand(rows, *self.event_shape) for value in checked]
 
     def diagnose(self, points: Tensor) -> tuple[Mapping[str, float], Sequence[str]]:
-        """How near the flow is to an isometry of constant volume on held-out points, and whether it inverts."""
+        """Distance of the flow from an isometry of constant volume on held-out points, and the error of its inverse."""
         found = diagnose(self.flow, self._checked("points", points))
         untrained = self._untrained()
         numbers = {**found.numbers(), **self.compared.errors(self, points)}
@@ -217,7 +217,7 @@ class Pullback(Geometry, Transports, ClosedFormGeodesics, nn.Module):
         return value
 
     def _untrained(self) -> str | None:
-        """What to say of a flow that can be trained and was not, or None."""
+        """Warning about a flow that can be trained and was not, or None."""
         if not self.flow.training or not isinstance(self.flow, Trainable):
             return None
         return (

@@ -15,13 +15,15 @@ _TIMES = 33
 
 @dataclass(frozen=True)
 class Compared:
-    """What a geometry is held to, if anything. It is not a module, and so no part of the state of who holds it."""
+    """Reference with which a geometry is compared, if any. It is not a module, and so no part of the state of who holds
+    it.
+    """
 
     to: Geometry | None
 
     @torch.no_grad()
     def errors(self, geometry: Geometry, points: Tensor) -> dict[str, float]:
-        """How far geodesics between the first and the second half of points (N, *E) are from the reference's.
+        """Distances of geodesics between the first and the second half of points (N, *E) from the reference's.
 
         ``geodesic_error`` is the mean over pairs and times, in units of the data, and ``straight_line_error`` that of
         straight lines (Diepeveen, Batzolis et al., ICML 2025, their metric). Empty without a reference or a pair.

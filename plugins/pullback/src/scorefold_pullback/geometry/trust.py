@@ -1,4 +1,4 @@
-"""How far a flow can be trusted as the chart of a geometry, measured on points that it was not trained on."""
+"""Reliability of a flow as the chart of a geometry, measured on held-out points."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MOST_UNEVEN = 10
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What held-out points say of a flow phi with Jacobian J.
+    """Diagnosis of a flow phi with Jacobian J on held-out points.
 
     ``isometry`` is the mean of |J J^T - I|_F^2 / D, 0 for an isometry, or of slices of K = 16 directions that of
     |Q^T J J^T Q - I|_F^2 / K for more than 64 coordinates; ``smallest_stretch`` and ``largest_stretch`` are
@@ -46,7 +46,7 @@ class Diagnosis:
         return asdict(self)
 
     def warnings(self, *, of_the_distribution: bool = True) -> list[str]:
-        """Why geodesics, distances and dimensions in this geometry should not be trusted; none is best.
+        """Reasons not to trust geodesics, distances and dimensions in this geometry; none is best.
 
         Without ``of_the_distribution`` not that the points are none of the flow's: for who looks closer at that.
         """

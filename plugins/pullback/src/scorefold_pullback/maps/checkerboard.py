@@ -23,7 +23,7 @@ from scorefold_toolkit.nn.networks import Activation
 
 
 class Move(nn.Module, ABC):
-    """What one coupling layer does to the features that it moves."""
+    """Map of one coupling layer on the features that it changes."""
 
     @abstractmethod
     def forward(self, moved: Tensor, kept: Tensor, *, inverse: bool = False) -> tuple[Tensor, Tensor]:

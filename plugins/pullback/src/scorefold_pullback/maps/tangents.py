@@ -18,7 +18,7 @@ from scorefold_toolkit.nn import Bijection, Chain, Permutation, ResidualBlock
 
 
 def can_push(phi: Bijection) -> bool:
-    """Whether ``push`` takes this map: affine couplings with residual networks, and rotations between them."""
+    """True if ``push`` takes this map: affine couplings with residual networks, and rotations between them."""
     if isinstance(phi, Flattened):
         return can_push(phi.inner)
     if isinstance(phi, Chain):

@@ -21,7 +21,7 @@ POLISH = 2
 
 
 def tolerance(y: Tensor) -> float:
-    """How near grad psi must come to y, over 1 + |y|, before the last steps: 1,000 roundings."""
+    """Tolerance of grad psi to y, relative to 1 + |y|, before the last steps: 1,000 roundings."""
     return 1000 * torch.finfo(y.dtype).eps
 
 

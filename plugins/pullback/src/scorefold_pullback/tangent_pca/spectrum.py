@@ -1,4 +1,4 @@
-"""How many directions of a spectrum of variances to keep."""
+"""Number of directions of a spectrum of variances to keep."""
 
 from __future__ import annotations
 
