@@ -138,7 +138,7 @@ class Density(nn.Module):
 
     @property
     def exact(self) -> bool:
-        """Whether log p is known, and not only its gradient."""
+        """True if log p is known, and not only its gradient."""
         return isinstance(self.model, Flow) or hasattr(self.model, "noised_log_prob")
 
     def score(self, x: Tensor) -> Tensor:

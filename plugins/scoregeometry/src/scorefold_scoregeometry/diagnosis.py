@@ -1,4 +1,4 @@
-"""What is measured before a geodesic of a learned density is believed."""
+"""Measurements that check a geodesic of a learned density."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ _LEAST = 1e-8
 
 
 class FromDensity(SolvedGeometry, Denoises):
-    """What geometries of a density share: the model, held-out points, and starts of the solver."""
+    """Common parts of geometries of a density: the model, held-out points, and starts of the solver."""
 
     config: DensityConfig
     varies: tuple[str, ...] = ()
@@ -65,7 +65,7 @@ class FromDensity(SolvedGeometry, Denoises):
         return self._reference(held_out(self.data))
 
     def _reference(self, points: Tensor) -> Tensor:
-        """What is measured on held-out points (N, D)."""
+        """Measurements on held-out points (N, D)."""
         raise NotImplementedError
 
     def path_metric(self) -> Metric:
@@ -102,7 +102,7 @@ class FromDensity(SolvedGeometry, Denoises):
         return about_density(self.density, points)
 
     def path_diagnosis(self, found: Geodesics) -> tuple[dict[str, float], list[str]]:
-        """Whether geodesics stay where data are."""
+        """Check that geodesics stay near the data."""
         return about_paths(self.density, found)[:2]
 
     def thorough_diagnosis(self, found: Geodesics) -> tuple[dict[str, float], list[str]]:

@@ -1,4 +1,4 @@
-"""What this plugin offers: geometries of score models, flows, data points and metrics, solved by numbers."""
+"""Components of this plugin: geometries of score models, flows, data points and metrics, solved by numbers."""
 
 from __future__ import annotations
 

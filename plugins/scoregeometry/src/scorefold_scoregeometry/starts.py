@@ -1,4 +1,4 @@
-"""Where the solver starts besides straight lines: the path through noise, and shortest paths over training points."""
+"""Starts of the solver besides straight lines: the path through noise, and shortest paths over training points."""
 
 from __future__ import annotations
 
