@@ -164,7 +164,7 @@ def _upwards(up: nn.Module, h: Tensor, size: Size) -> Tensor:
 
 
 class Context(nn.Module):
-    """What every block is given: noise level and condition as one vector (B, width), and images (B, beside, H, W)."""
+    """Input of every block: noise level and condition as one vector (B, width), and images (B, beside, H, W)."""
 
     def __init__(self, channels: int, size: Size, *, time: bool, condition: ConditionSpec | None) -> None:
         super().__init__()

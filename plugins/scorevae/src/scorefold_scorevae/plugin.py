@@ -1,4 +1,4 @@
-"""What this plugin offers: auto-encoders from a frozen score model, and their baselines."""
+"""Components of this plugin: auto-encoders from a frozen score model, and their baselines."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ def _measured(host: Any, profile: str, seed: int, model: str) -> Mapping[str, fl
 
 
 def _images(host: Any, profile: str, seed: int, model: str) -> Tensor:
-    """What a model makes of the images, or draws, (N, 1, 8, 8)."""
+    """Reconstructions of the images by a model, or samples, (N, 1, 8, 8)."""
     real = _data(host, seed).real
     generator = derive_generator(seed, model)
     if model == "floor":

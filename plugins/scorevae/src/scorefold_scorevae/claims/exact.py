@@ -135,7 +135,7 @@ def two_points(host: Any, profile: str, seed: int, *, term: str) -> float:
 
 
 def _corrections(host: Any, prior: Any, data: DataSource) -> dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]]:
-    """What is added to the prior's score, by the name of the term."""
+    """Terms that are added to the prior's score, by name."""
 
     def posterior(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         signal, scale = prior.process.coefficients(x, t)

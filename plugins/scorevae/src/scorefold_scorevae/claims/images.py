@@ -40,7 +40,7 @@ DRAWS = 4
 PROCESS = {"name": "vp", "t_min": 1e-3}
 BETA = 0.01
 ONCE = ("prior", "floor", "floor-train")
-"""What no training from several seeds changes."""
+"""Claims that do not change with several seeds."""
 UNET = {"use": "network:unet", "config": {"channels": [16, 32]}}
 """The prior's network, and those of the corrector and of DiffDecoder."""
 MLP = {"use": "network:mlp", "config": {"width": 256, "blocks": 2}}
@@ -68,7 +68,7 @@ class Setting:
     held_to: int = 100_000
     """The most training images that others are compared with."""
     prior_images: int | None = None
-    """How many test images the prior's loss is taken of, where not all."""
+    """Number of test images for the prior's loss, if not all."""
 
 
 SETTINGS = {
@@ -107,7 +107,7 @@ SETTINGS = {
     ),
 }
 MORE = {"quick": 1, "long": 10, "real": 1}
-"""How many times the steps."""
+"""Factor of the number of steps."""
 
 
 def row(

@@ -1,4 +1,4 @@
-"""What the claims of trained auto-encoders share: trainings by name, and how reconstructions are measured."""
+"""Common parts of the claims about trained auto-encoders: trainings by name, and measures of reconstructions."""
 
 from __future__ import annotations
 
@@ -99,4 +99,4 @@ REDUCTIONS: dict[str, Callable[[Sequence[float]], float]] = {
     "smallest": min,
     "furthest": lambda values: max(values, key=lambda value: abs(value - 1)),
 }
-"""What stands for several trainings: their mean, or the worst; ``furthest`` is the one furthest from 1."""
+"""Summary of several trainings: their mean, or the worst; ``furthest`` is the value furthest from 1."""

@@ -89,7 +89,7 @@ def standardised(process: DiffusionProcess, scale: EventScale, x: Tensor, t: Ten
 
 
 def time_level(process: DiffusionProcess, t: Tensor, time: str = "log-snr") -> Tensor:
-    """What a network is given for t (B,): log(scale / signal), or with ``linear`` -10 at t_min to 10 at t_max."""
+    """Input of a network for t (B,): log(scale / signal), or with ``linear`` -10 at t_min to 10 at t_max."""
     if time == "linear":
         share = (t - process.t_min) / (process.t_max - process.t_min)
         return _REACH * (2 * share - 1)

@@ -97,7 +97,7 @@ def _log_snr_ends(process: DiffusionProcess) -> tuple[float, float]:
 
 
 def warmed_up(share: float, progress: Progress, *, training: bool) -> float:
-    """How much of a weight counts at a step, when it rises from 0 over a share of the training.
+    """Share of a weight at a step, if it rises from 0 over a share of the training.
 
     All of it outside training, so that held-out losses can be compared.
     """

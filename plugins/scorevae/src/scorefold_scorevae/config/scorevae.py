@@ -10,7 +10,7 @@ from scorefold.config import Config, Inline, TrainingConfig, Use
 
 
 class DecodingConfig(Config):
-    """How codes are decoded, unless the call says otherwise."""
+    """Default settings of decoding."""
 
     sampler: Literal["euler-maruyama", "predictor-corrector", "heun", "edm", "ddim", "dpmpp-2m"] | None = Field(
         None,

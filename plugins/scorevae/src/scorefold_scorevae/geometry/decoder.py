@@ -74,8 +74,9 @@ class DecoderGeometry(SolvedGeometry):
         return self.map.events(rows.unflatten(1, self.event_shape)).to(z)
 
     def own_diagnosis(self, points: Tensor) -> tuple[dict[str, float], list[str]]:
-        """How far directions of the code differ in length: the median over points of the metric's condition, and a
-        warning where some direction changes next to nothing."""
+        """Ratio of lengths of directions of the code: the median over points of the metric's condition, and a warning
+        where some direction changes next to nothing.
+        """
         share = self._condition(points[:64])
         flat = int((share < _FLAT).sum())
         text = f"at {flat} of {len(share)} points some direction of the code changes nothing: the metric is singular"

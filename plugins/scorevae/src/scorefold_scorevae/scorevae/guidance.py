@@ -1,4 +1,4 @@
-"""How strongly the code's part of the score counts, over time."""
+"""Weight of the code's part of the score, over time."""
 
 from __future__ import annotations
 

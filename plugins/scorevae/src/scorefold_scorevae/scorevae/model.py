@@ -110,7 +110,7 @@ class ScoreVAE(ScoreModel, Trainable, EncodesNoise):
         return torch.stack(list(self.parts(x, t, _tensor(z)).values())).sum(0)
 
     def parts(self, x: Tensor, t: Tensor, z: Tensor) -> dict[str, Tensor]:
-        """What eps-hat given z (B, k) is the sum of at x (B, *E) and t (B,), by name: each (B, *E)."""
+        """Terms of eps-hat given z (B, k) at x (B, *E) and t (B,), by name: each (B, *E)."""
         x, t, code = self.match_inputs(x, t, self._code(z))
         z = _tensor(code)
         encoder = self.process.noise_from_score(self.correction(x, t, z), x, t)
@@ -184,7 +184,7 @@ class ScoreVAE(ScoreModel, Trainable, EncodesNoise):
     def diagnose_codes(
         self, x: Tensor, generator: torch.Generator
     ) -> tuple[dict[str, float], list[str], dict[str, Tensor]]:
-        """How often q(z | x_t, t) holds the code, the evidence lower bound, and the parts of the score over time."""
+        """Coverage of the code by q(z | x_t, t), the evidence lower bound, and the parts of the score over time."""
         return diagnose(self, x, generator)
 
     def elbo(self, x: Tensor, *, generator: torch.Generator | None = None, draws: int = 1) -> Tensor:
@@ -261,7 +261,7 @@ def checked_code(model: Any, condition: Condition | None) -> Tensor | None:
 
 
 def refused(strategy: str) -> str | None:
-    """Why the loss can't be trained with a strategy: it differentiates a gradient."""
+    """Reason why the loss can't be trained with a strategy: it differentiates a gradient."""
     if strategy == "compile":
         return "its loss holds a gradient, and torch.compile differentiates once only"
     if strategy in ("bf16", "fp16"):

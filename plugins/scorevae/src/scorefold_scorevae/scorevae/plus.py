@@ -107,7 +107,7 @@ class ScoreVAEPlus(ScoreModel, Trainable, EncodesNoise):
         return torch.stack(list(self.parts(x, t, z).values())).sum(0)
 
     def parts(self, x: Tensor, t: Tensor, z: Tensor) -> dict[str, Tensor]:
-        """What eps-hat given z (B, k) is the sum of at x (B, *E) and t (B,), by name: each (B, *E)."""
+        """Terms of eps-hat given z (B, k) at x (B, *E) and t (B,), by name: each (B, *E)."""
         x, t, code = self.match_inputs(x, t, checked_code(self, z))
         assert isinstance(code, Tensor)
         z = code
@@ -173,14 +173,14 @@ class ScoreVAEPlus(ScoreModel, Trainable, EncodesNoise):
         return diagnose(self, x, generator)
 
     def _change(self, x: Tensor, t: Tensor, z: Tensor) -> Tensor:
-        """What the code adds to the prior's score."""
+        """Change of the prior's score by the code."""
         change = self.process.score_from_noise(self.corrector(x, t, z), x, t)
         return change + self.code.correction(x, t, z) if self.config.encoder_term else change
 
 
 @torch.no_grad()
 def _starts_at_zero(network: nn.Module, code: ScoreVAE) -> bool:
-    """Whether a network as it was built answers 0, by one event of ones. Raises ``ConfigError`` for another shape."""
+    """True if a network as it was built answers 0, by one event of ones. Raises ``ConfigError`` for another shape."""
     event = torch.ones(1, *code.event_shape)
     network.eval()  # a normalisation over the batch can't train on one event
     answer = network(event, event.new_zeros(1), event.new_ones((1, *code.latent_shape)))

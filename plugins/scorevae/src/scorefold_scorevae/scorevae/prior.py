@@ -1,4 +1,4 @@
-"""What an encoder asks of the score model that it is trained for."""
+"""Requirements of an encoder on the score model that it is trained for."""
 
 from __future__ import annotations
 
