@@ -1,4 +1,4 @@
-"""What this plugin offers, by name: data sources, networks, scores, flows, a geometry and an allocator."""
+"""Components of this plugin: data sources, networks, scores, flows, a geometry and an allocator."""
 
 from __future__ import annotations
 

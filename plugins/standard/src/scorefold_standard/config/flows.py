@@ -10,7 +10,7 @@ from scorefold.config import Config, TrainingConfig
 
 
 class CouplingConfig(Config):
-    """What affine and spline couplings share."""
+    """Common settings of affine and spline couplings."""
 
     layers: int = Field(8, ge=1, le=1000, description="Coupling layers; for images, in each level")
     layout: Literal["auto", "vector", "image"] = Field(

@@ -24,7 +24,7 @@ class AutoConfig(Config):
 
 
 class _LevelsConfig(Config):
-    """What U-Nets of images (C, H, W) or (H, W) of any size have in common."""
+    """Common settings of U-Nets of images (C, H, W) or (H, W) of any size."""
 
     channels: tuple[int, ...] = Field(
         (32, 64, 64), min_length=1, description="Channels a level; each level halves the size"

@@ -111,7 +111,7 @@ class ArrayFile(DataSource):
             points.forget()
 
     def _fetcher(self, table: Table) -> Callable[[Tensor], Dataset]:
-        """What gives the points at some rows of the files."""
+        """Function that returns the points at some rows of the files."""
         points, kept, path = self._points, self._kept.rows, self._path
         label = None
         if table.label is not None:
@@ -155,7 +155,7 @@ class ArrayFile(DataSource):
         )
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Where it is sent its files are opened again, and split as here."""
+        """Pickle the source so that its files are opened and split again."""
         return type(self), (self._config.model_copy(update={"seed": self._seed}),)
 
     def load(self, split: str) -> Dataset:
@@ -169,7 +169,7 @@ class ArrayFile(DataSource):
 
     @classmethod
     def inspect(cls, config: ArrayConfig) -> DataSummary:
-        """What a file holds, whether or not it can be loaded with this config: text and gaps are allowed."""
+        """Summary of a file, also if it can't be loaded with this config: text and gaps are allowed."""
         path = config.path.expanduser()
         table = read_table(path, config, text=True)
         if table.points.ndim == 2 and table.points.shape[1] == 0:
@@ -191,7 +191,7 @@ class ArrayFile(DataSource):
 
     @property
     def unsettled_units(self) -> bool:
-        """Whether columns are in units of their own, far apart, and ``scale`` says nothing of it."""
+        """True if columns are in units of their own, far apart, and ``scale`` says nothing of it."""
         return bool(unsettled(self._points, self._config, self._summary.columns))
 
     def _large_blocks(self) -> list[str]:

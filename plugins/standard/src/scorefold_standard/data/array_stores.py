@@ -60,7 +60,9 @@ def npy_table(files: Sequence[Path], memory: float) -> Table:
 
 
 def why_unread(error: Exception) -> str:
-    """Why numpy can't read a file. Of a header that is no literal its message shows an object of Python's parser."""
+    """Reason why numpy can't read a file. Of a header that is no literal its message shows an object of Python's
+    parser.
+    """
     return re.sub(r":? <.* object at 0x.*", "", str(error))
 
 
@@ -75,17 +77,17 @@ def _map(file: Path) -> Array:
 
 
 def is_zarr(folder: Path) -> bool:
-    """Whether a folder holds a Zarr array or group."""
+    """True if a folder holds a Zarr array or group."""
     return any((folder / name).is_file() for name in ("zarr.json", ".zarray", ".zgroup"))
 
 
 def is_saved_dataset(folder: Path) -> bool:
-    """Whether a folder is what ``save_to_disk`` of Hugging Face's datasets writes."""
+    """True if a folder is what ``save_to_disk`` of Hugging Face's datasets writes."""
     return (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file()
 
 
 def column_types(folder: Path) -> dict[str, Any]:
-    """What dataset_info.json of a saved dataset says of its columns, such as {"image": {"_type": "Image"}}."""
+    """Types of the columns in dataset_info.json of a saved dataset, such as {"image": {"_type": "Image"}}."""
     info = folder / "dataset_info.json"
     found = read_json(info) if info.is_file() else {}
     features = found.get("features") if isinstance(found, dict) else None

@@ -1,4 +1,4 @@
-"""What stands between the columns of a csv file, and before the decimals of its numbers, by a look at its lines."""
+"""Delimiter of a csv file and its decimal mark, from a look at its lines."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def marks_of(path: Path, delimiter: str | None, decimal: str | None) -> Marks:
 
 
 def is_number(field: str, decimal: str = ".") -> bool:
-    """Whether a field is a number with a decimal mark, or nan or infinity."""
+    """True if a field is a number with a decimal mark, or nan or infinity."""
     try:
         float(field.replace(decimal, "."))
     except ValueError:
@@ -73,7 +73,7 @@ def is_number(field: str, decimal: str = ".") -> bool:
 
 
 def has_commas(field: str) -> bool:
-    """Whether a field is a number with a decimal comma or with commas between thousands."""
+    """True if a field is a number with a decimal comma or with commas between thousands."""
     return any(kind.fullmatch(field) for kind in (_COMMA, _THOUSANDS, _BOTH))
 
 
@@ -105,7 +105,7 @@ def _read(rows: Iterator[list[str]]) -> Iterator[list[str]]:
 
 
 def _thousands(fields: Sequence[str], decimal: str) -> str | None:
-    """What is between thousands where some number can be read in one way alone, as 2,987.12 and 1,234,567 are."""
+    """Thousands mark, if a number such as 2,987.12 or 1,234,567 can be read in only one way."""
     mark, kind = (",", _THOUSANDS) if decimal == "." else (".", _BOTH)
     if any(mark == "," and _COMMA.fullmatch(field) and not _THOUSANDS.fullmatch(field) for field in fields):
         return None

@@ -76,7 +76,7 @@ class ImagePairs(DataSource):
         return torch.cat(images)
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Where it is sent its files are opened again, and split as here."""
+        """Pickle the source so that its files are opened and split again."""
         return type(self), (self._config.model_copy(update={"seed": self._seed}),)
 
     def load(self, split: str) -> Dataset:

@@ -139,7 +139,7 @@ class ImageFolder(DataSource):
         return DataError(f"{len(damaged)} of {_images(count)} can't be read: {named}", hint=hint)
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Where it is sent its files are opened again, and split as here."""
+        """Pickle the source so that its files are opened and split again."""
         return type(self), (self._config.model_copy(update={"seed": self._seed}),)
 
     def load(self, split: str) -> Dataset:
@@ -147,7 +147,7 @@ class ImageFolder(DataSource):
 
     @cached_property
     def _resized(self) -> str | None:
-        """What is done to images that are not square or of several sizes; of many, some are looked at."""
+        """Resizing of images that are not square or of several sizes; of many images, some are checked."""
         if self._config.size is None:
             return None
         sizes = _sizes(self._pictures)
@@ -173,7 +173,7 @@ class ImageFolder(DataSource):
 
     @classmethod
     def inspect(cls, config: ImagesConfig) -> DataSummary:
-        """What a folder holds; images of several sizes are looked at in one that suits them."""
+        """Summary of a folder; images of several sizes are checked in a common size."""
         sizes = _sizes(_pictures(config.root.expanduser())) if config.size is None else set()
         if len(sizes) < 2:
             return cls(config).summary()

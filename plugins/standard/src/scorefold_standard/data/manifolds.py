@@ -47,7 +47,7 @@ DensityConfig = SphereConfig | TorusConfig | SubspaceConfig | GaussianMixtureCon
 
 
 class _Drawn(DataSource):
-    """What both kinds of manifold share: points that ``draw`` gives."""
+    """Common part of both kinds of manifold: points from ``draw``."""
 
     def __init__(self, config: ManifoldConfig | DensityConfig, *, generator: torch.Generator | None = None) -> None:
         seed = source_seed(config.seed, generator)

@@ -117,7 +117,7 @@ class Paired(DataSource):
 
 
 def _hidden_part(operator: Operator) -> tuple[Any, ...]:
-    """What takes the hidden rectangle out of events (B, C, H, W)."""
+    """Function that takes the hidden rectangle out of events (B, C, H, W)."""
     mask = operator.mask if isinstance(operator, Mask) and len(operator.in_shape) == 3 else None
     places = torch.empty(0) if mask is None else (mask[0] == 0).nonzero()
     if mask is None or not len(places):
@@ -133,5 +133,5 @@ def _hidden_part(operator: Operator) -> tuple[Any, ...]:
 
 
 def _signed(operator: Operator) -> bool:
-    """Whether what an operator makes of images from 0 up falls far below 0."""
+    """True if what an operator makes of images from 0 up falls far below 0."""
     return isinstance(operator, Haar) or any(map(_signed, getattr(operator, "operators", ())))

@@ -55,7 +55,7 @@ def folder_pictures(root: Path) -> Pictures:
 
 @dataclass(frozen=True)
 class _Sample:
-    """Where an image of a tar file begins, how many bytes it has, what it is called and its class."""
+    """Image of a tar file: its start, its number of bytes, its name and its class."""
 
     start: int
     size: int

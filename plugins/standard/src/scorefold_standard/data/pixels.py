@@ -1,4 +1,4 @@
-"""What image sources share: splits that are held in memory or streamed."""
+"""Common parts of image sources: splits in memory or streamed."""
 
 from __future__ import annotations
 

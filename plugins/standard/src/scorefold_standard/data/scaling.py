@@ -1,4 +1,4 @@
-"""How points are centred and scaled in float64 before they become float32."""
+"""Centring and scaling of points in float64, before they become float32."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ class StoredPoints:
 
     @property
     def size(self) -> int:
-        """How many numbers there are."""
+        """Number of numbers."""
         return int(np.prod(self.shape))
 
     def __len__(self) -> int:
@@ -101,7 +101,7 @@ class StoredPoints:
 
     @property
     def rows(self) -> Sequence[object]:
-        """What each row is called: its number, or its file and its number there."""
+        """Names of the rows: the number, or the file and the number in it."""
         return range(len(self)) if len(self._files) == 1 else NamedRows(len(self), self._in_file)
 
     def _in_file(self, row: int) -> str:

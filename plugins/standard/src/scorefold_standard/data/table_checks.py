@@ -1,4 +1,4 @@
-"""What is checked of a table before it becomes points: gaps, copies, bounds, labels and conditions."""
+"""Checks of a table before it becomes points: gaps, copies, bounds, labels and conditions."""
 
 from __future__ import annotations
 

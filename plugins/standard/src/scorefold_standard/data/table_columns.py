@@ -18,7 +18,7 @@ Points = Array | StoredPoints
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """What files hold: ``points`` (N, ...) of real numbers, ``label`` (N,) of anything, ``condition`` (N, ...).
+    """Content of files: ``points`` (N, ...) of real numbers, ``label`` (N,) of anything, ``condition`` (N, ...).
 
     ``names`` are those of the columns of ``points`` where the file names them; ``others`` are the columns of the file
     that are no coordinates, each (N,) of anything, among them the one called ``named`` whose values name the rows.
@@ -113,7 +113,7 @@ def _not_numeric(name: str, example: Sequence[Any], columns: int, path: Path) ->
 
 
 def points_array(names: Sequence[str], path: Path, config: ArrayConfig) -> str:
-    """Which of several named arrays holds the points, with the label and the condition known to be there.
+    """Array of the points among several named arrays, with the label and the condition known to be there.
 
     Raises ``DataError`` for an array that is not there and where it isn't clear which it is, ``ConfigError`` for one
     with two uses.

@@ -115,7 +115,7 @@ def _other(name: str, values: Array, config: ArrayConfig, named: str | None) -> 
 
 
 def _copies(points: Points, rows: Rows, splits: Mapping[str, Rows]) -> tuple[int, int]:
-    """How many kept rows repeat an earlier one exactly, and how many of these are of two splits."""
+    """Number of kept rows that repeat an earlier row exactly, and number of these in two splits."""
     if not points.size:
         return 0, 0
     hashes = digests(points, rows)

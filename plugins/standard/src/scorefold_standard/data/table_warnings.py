@@ -1,4 +1,4 @@
-"""What is wrong with a table for distances and noise, each with the line that fixes it."""
+"""Problems of a table for distances and noise, each with the line that fixes it."""
 
 from __future__ import annotations
 

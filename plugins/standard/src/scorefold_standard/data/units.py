@@ -1,4 +1,4 @@
-"""What sources of images share: the units of pixels, classes as conditions."""
+"""Common parts of image sources: the units of pixels, classes as conditions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scorefold.errors import DataError
 
 @dataclass(frozen=True)
 class Units:
-    """How raw values in [0, raw_high] become values in [low, high]: x = (raw - shift) / factor."""
+    """Map from raw values in [0, raw_high] to values in [low, high]: x = (raw - shift) / factor."""
 
     low: float
     high: float

@@ -53,7 +53,7 @@ class ImageNetwork(nn.Module, ABC):
 
     @abstractmethod
     def answer(self, x: Tensor, level: Tensor, labels: Tensor | None) -> Tensor:
-        """What ``core`` gives for images (B, given, H, W), log noise levels (B,) and embedded conditions."""
+        """Output of ``core`` for images (B, given, H, W), log noise levels (B,) and embedded conditions."""
 
     def forward(self, x: Tensor, t: Tensor | None = None, condition: Condition | None = None) -> Tensor:
         if self.time and t is None:
