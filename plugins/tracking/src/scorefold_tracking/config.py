@@ -23,7 +23,7 @@ def _installed(module: str, product: str) -> None:
 
 
 class TensorBoardConfig(Config):
-    """What goes to TensorBoard's event files, and where they are."""
+    """Content and folder of TensorBoard's event files."""
 
     directory: Path | None = Field(
         None,
@@ -34,7 +34,7 @@ class TensorBoardConfig(Config):
 
 
 class MLflowConfig(Config):
-    """What goes to an MLflow server or a local store, and how it is called there."""
+    """Content for an MLflow server or a local store, and its names there."""
 
     uri: str | None = Field(
         None,
@@ -69,7 +69,7 @@ class MLflowConfig(Config):
 
 
 class WandbConfig(Config):
-    """What goes to Weights & Biases, and how it is called there."""
+    """Content for Weights & Biases, and its names there."""
 
     project: str | None = Field(None, min_length=1, description="Project; null takes the name of the run file")
     entity: str | None = Field(None, min_length=1, description="User or team; null takes the one that is logged in")
@@ -89,12 +89,12 @@ class WandbConfig(Config):
     )
 
     def is_offline(self) -> bool:
-        """Whether nothing is sent."""
+        """True if nothing is sent."""
         return (self.mode or os.environ.get("WANDB_MODE", "online")) == "offline"
 
 
 class TrackingConfig(Config):
-    """Where runs are tracked: TensorBoard, MLflow, Weights & Biases or several of them."""
+    """Trackers of runs: TensorBoard, MLflow, Weights & Biases or several of them."""
 
     tensorboard: TensorBoardConfig | None = Field(None, description="TensorBoard; {} takes every default, null none")
     mlflow: MLflowConfig | None = Field(None, description="MLflow; {} takes every default, null none")

@@ -1,4 +1,4 @@
-"""What is reported of a run: its configuration as flat fields, its numbers, its figures."""
+"""Reported parts of a run: its configuration as flat fields, its numbers, its figures."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def tracked_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def facts(run: RunInfo) -> dict[str, str]:
-    """What is noted of every run: its folder, seed and command, the device, and the versions it ran with."""
+    """Facts about every run: its folder, seed and command, the device, and the versions."""
     environment = read_json(run.folder / "environment.json")
     versions = {
         "python": environment["python"],
@@ -67,12 +67,12 @@ def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
 
 
 def curve_name(stage: str, metric: str) -> str:
-    """What a metric that a stage reports as it goes is called."""
+    """Name of a metric that a stage reports while it runs."""
     return f"{stage}/{metric}"
 
 
 def final_name(stage: str, metric: str) -> str:
-    """What a metric that a stage ends with is called: apart from its curves, which may have the same name."""
+    """Name of a final metric of a stage, distinct from the names of its curves."""
     return f"final/{stage}/{metric}"
 
 

@@ -1,4 +1,4 @@
-"""What this plugin watches: runs whose file has settings for it under ``plugins: {tracking: ...}``."""
+"""Plugin that tracks runs whose file has settings for it under ``plugins: {tracking: ...}``."""
 
 from __future__ import annotations
 

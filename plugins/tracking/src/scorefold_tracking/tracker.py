@@ -1,4 +1,4 @@
-"""What every place that runs are tracked in does."""
+"""Interface of all trackers."""
 
 from __future__ import annotations
 
@@ -31,4 +31,4 @@ class Tracker(ABC):
 
     @abstractmethod
     def where(self, folder: Path) -> str:
-        """Where to look, as an HTML fragment; ``folder`` is the run's folder once it is complete."""
+        """Place of the tracked run, as an HTML fragment; ``folder`` is the run's folder once it is complete."""

@@ -26,7 +26,7 @@ from scorefold_tracking.sender import Sender
 from scorefold_tracking.tracker import State, Tracker
 
 _STATUS = {"complete": 0, "failed": 1, "interrupted": 130}
-"""What the process of such a run would end with."""
+"""Exit status of the process of such a run."""
 
 
 class WandbRun(Tracker):
