@@ -46,8 +46,9 @@ _CLOUD = 500
 
 @dataclass(frozen=True)
 class Assessed:
-    """What the figures show: some held-out points (G, *E), their conditions, draws for each (G, n, *E), and the bounds
-    of events; for conditional models the truths' places among the draws (C, D) and how they are counted."""
+    """Content of the figures: some held-out points (G, *E), their conditions, draws for each (G, n, *E), and the bounds
+    of events; for conditional models the truths' places among the draws (C, D) and how they are counted.
+    """
 
     truth: Tensor
     condition: Tensor | None
@@ -168,7 +169,7 @@ def _add_training_points(
 
 
 def _gives(measure: Measure, answer: Mapping[str, Any]) -> bool:
-    """Whether the number of an answer is this measure's."""
+    """True if the number of an answer is this measure's."""
     kinds = {"PSNR": Fidelity, "energy": Energy, "Frechet": Frechet}
     return any(answer["quantity"].startswith(word) and isinstance(measure, kind) for word, kind in kinds.items())
 
@@ -242,8 +243,9 @@ def _measures(
     operator: Operator | None,
     further: Sequence[Metric],
 ) -> Callable[[torch.Generator], list[Measure]]:
-    """What makes the measures that fit the model, with a generator for ties between places; their networks, read once,
-    are shared."""
+    """Maker of the measures that fit the model, with a generator for ties between places; their networks, read once,
+    are shared.
+    """
     shape, spec = component.event_shape, component.condition_spec
     image = len(shape) == 3
     device = device_of(component)

@@ -33,7 +33,7 @@ DIMENSION = "intrinsic dimension"
 
 _LOOKED_AT = 1000
 _ROUNDED = 20_000
-"""How many points of an estimate are checked for rounding."""
+"""Number of points of an estimate that are checked for rounding."""
 
 
 def estimate(component: Estimator, inputs: Inputs, options: EstimateOptions, context: StageContext) -> Outcome:
@@ -99,7 +99,7 @@ def _units(source: DataSource, dataset: Dataset) -> str:
 def _estimates_by_label(
     component: Estimator, dataset: Dataset, label: Tensor, names: Sequence[str] | None, context: StageContext
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """What the points of each label give, and the labels that are left out."""
+    """Estimates from the points of each label, and the labels that are left out."""
     groups, left_out = groups_of(label, names)
     rows = []
     for number, positions in reported(groups.items(), len(groups), "labels"):

@@ -23,13 +23,13 @@ from scorefold_toolkit.drawing import device_of
 from scorefold_verbs.inputs import Inputs
 
 _SHOWN = 64
-"""How many training events figures get."""
+"""Number of training events for figures."""
 
 _DIAGNOSED = 512
-"""How many points what was trained is diagnosed on."""
+"""Number of points for the diagnosis after a training."""
 
 _DECODED = 32
-"""How many points are encoded and decoded after a training: of some models that takes many calls."""
+"""Number of points that are encoded and decoded after a training, which takes many calls for some models."""
 
 
 def fit(component: nn.Module, inputs: Inputs, options: None, context: StageContext) -> Outcome:
@@ -89,7 +89,7 @@ def fit(component: nn.Module, inputs: Inputs, options: None, context: StageConte
 
 @dataclass(frozen=True)
 class _Part:
-    """What another process takes to train with this one: the model, where it reads its data, and how it trains."""
+    """Data for another process that trains with this one: the model, the place of its data, and its training."""
 
     component: nn.Module
     source: DataSource

@@ -18,10 +18,10 @@ from scorefold_verbs.inputs import Inputs, ends_of, points_of, rows_of
 from scorefold_verbs.readings import of_path
 
 _DIAGNOSED = 512
-"""How many points a geometry is diagnosed on."""
+"""Number of points for the diagnosis of a geometry."""
 
 _PICTURED = 2
-"""How many geodesics of images a figure shows, each in four rows."""
+"""Number of geodesics of images in a figure, each in four rows."""
 
 
 def _check_trained(component: Geometry) -> None:
@@ -33,7 +33,7 @@ def _check_trained(component: Geometry) -> None:
 
 
 def _trust(component: Geometry, points: Tensor) -> dict[str, Any]:
-    """What a geometry says of itself by held-out points, as entries of a result; none where it says nothing."""
+    """Diagnostics of a geometry on held-out points, as entries of a result; none without diagnostics."""
     numbers, warnings = component.diagnose(points)
     entries = {"diagnostics": dict(numbers), "warnings": list(warnings)}
     return {name: entry for name, entry in entries.items() if entry}
@@ -65,7 +65,9 @@ def build(component: Geometry, inputs: Inputs, options: None, context: StageCont
 
 
 def _left_out(component: Geometry, start: Tensor, end: Tensor) -> list[str]:
-    """Why the path of each pair (B, *E) is not given, "" where it is. Raises ``DataError`` where none is given."""
+    """Reasons why the paths of pairs (B, *E) are left out, "" for the other paths. Raises ``DataError`` where none is
+    given.
+    """
     reasons = component.reasons(start, end) if isinstance(component, ChecksPaths) else [""] * len(start)
     if reasons and all(reasons):
         raise DataError(

@@ -1,4 +1,4 @@
-"""What verbs share: the points and the conditions they read."""
+"""Common parts of verbs: the points and the conditions they read."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def _row(given: int | str, rows: Sequence[object], option: str) -> int:
 
 
 def nearness(middles: Tensor, held_out: Tensor, source: DataSource) -> Tensor | None:
-    """How far the middles of paths (B, *E) are from the nearest training point, over what held-out points are.
+    """Distance of the middles of paths (B, *E) from the nearest training point, relative to held-out points.
 
     (B,): around 1 for a path that stays among the data, more for one that leaves them. None where there is no
     training split, or the held-out points (N, *E) are training points.

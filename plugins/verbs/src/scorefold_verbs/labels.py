@@ -50,7 +50,7 @@ def row_of(
 
 
 def name_of(number: int, names: Sequence[str] | None) -> str | None:
-    """What a label is called, where its source says so and that is not the number itself."""
+    """Name of a label, if its source has one and it is not the number."""
     name = names[number] if names is not None and 0 <= number < len(names) else None
     return None if name == str(number) else name
 

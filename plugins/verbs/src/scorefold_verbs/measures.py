@@ -151,7 +151,7 @@ class Frechet(Measure):
 
     @property
     def too_few(self) -> bool:
-        """Whether there are no more points than features, of events or of pairs: too few for their covariance."""
+        """True if there are no more points than features, of events or of pairs: too few for their covariance."""
         return any(0 < moments.count <= len(moments.mean) for moments in self._truth)
 
     def _distance(self, which: int) -> float:

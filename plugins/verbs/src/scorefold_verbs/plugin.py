@@ -1,4 +1,4 @@
-"""What this plugin offers: the verbs of core's kinds, and those of latent codes."""
+"""Components of this plugin: the verbs of core's kinds, and those of latent codes."""
 
 from __future__ import annotations
 

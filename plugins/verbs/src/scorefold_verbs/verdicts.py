@@ -69,7 +69,7 @@ def of_paths(
     straight: bool,
     sharp: tuple[float, float] | None = None,
 ) -> dict[str, Any]:
-    """Whether the middles of paths stay closer to the data than those of straight lines between their ends.
+    """Compare the middles of paths with the middles of straight lines: their distances from the data.
 
     ``near`` (B,) is how far the middle of each path is from the data, in distances of held-out points, and ``lines``
     are the straight lines' (B,), and the denoised ones' where there are some; ``sharp`` the sharpness of middles of
@@ -113,7 +113,7 @@ def _order(first: Tensor, second: Tensor) -> int:
 
 
 def of_samples(distance: float, training: float | None, split: str) -> dict[str, Any]:
-    """Whether samples are as close to held-out points as training points are, by an energy distance."""
+    """Compare samples with training points by their energy distance to held-out points."""
     if training is None:
         return {"verdict": f"The energy distance of the samples from the {split} points is {distance:.3g}; 0 is best."}
     numbers = f"energy distance {distance:.3g}, for training points {training:.3g}"
@@ -167,7 +167,7 @@ def of_likelihood(
     normal: float | None,
     exact: float | None,
 ) -> dict[str, Any]:
-    """Whether a model fits held-out points better than a normal distribution does; less is better."""
+    """Compare a model with a normal distribution by the fit to held-out points; less is better."""
     number = f"{quantity} {spread(value, interval)}"
     low, high = (value, value) if interval is None else interval
     found: dict[str, Any] = {} if normal is None else {"baselines": {"normal distribution": normal}}
@@ -189,7 +189,7 @@ def of_likelihood(
 
 
 def of_auroc(name: str, value: float, unusual: int, usual: int) -> dict[str, Any]:
-    """Whether a score separates unusual points from usual ones, with the error of Hanley and McNeil (1982)."""
+    """Measure how well a score separates unusual points from usual ones, with the error of Hanley and McNeil (1982)."""
     first, second = value / (2 - value), 2 * value**2 / (1 + value)
     variance = value * (1 - value) + (unusual - 1) * (first - value**2) + (usual - 1) * (second - value**2)
     error = 1.96 * math.sqrt(max(variance, 0.0) / (unusual * usual))
@@ -207,7 +207,7 @@ def of_auroc(name: str, value: float, unusual: int, usual: int) -> dict[str, Any
 
 
 def of_generated(quantity: str, value: float, real: float | None) -> dict[str, Any]:
-    """Whether generated events are as close to real events as other real events are."""
+    """Compare generated events with other real events by their closeness to real events."""
     if real is None:
         return {"verdict": f"The {quantity} is {value:.3g}; 0 is best."}
     numbers = f"{quantity} {value:.3g}, for other real events {real:.3g}"

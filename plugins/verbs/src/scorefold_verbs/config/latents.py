@@ -13,7 +13,7 @@ _RESERVED = ("z", "noise", "generator")
 
 
 class DecodingOptions(Config):
-    """How codes are decoded."""
+    """Settings of decoding."""
 
     batch_size: int = Field(256, ge=1, description="Events encoded or decoded at once")
     decoding: dict[str, Any] = Field(
@@ -31,7 +31,7 @@ class DecodingOptions(Config):
 
 
 class ReconstructOptions(EncodeOptions, DecodingOptions, FeatureOptions):
-    """Which points to reconstruct, from which codes, and how to measure what comes back."""
+    """Points to reconstruct, their codes, and the measures of the reconstructions."""
 
     batch_size: int = Field(256, ge=1, description="Points encoded and decoded at once")
     codes: Literal["encoded", "drawn"] = Field(
@@ -43,17 +43,17 @@ class ReconstructOptions(EncodeOptions, DecodingOptions, FeatureOptions):
 
 
 class EncodeNoiseOptions(EncodeOptions, DecodingOptions):
-    """Which points of a score or a flow to encode, and how."""
+    """Points of a score or a flow to encode, with settings."""
 
     batch_size: int = Field(256, ge=1, description="Points encoded at once")
 
 
 class LatentsOptions(EncodeOptions):
-    """Which points' codes are diagnosed."""
+    """Points whose codes are diagnosed."""
 
 
 class GenerateOptions(DecodingOptions, FeatureOptions):
-    """How many codes to draw, and from which distribution."""
+    """Number of codes to sample, and their distribution."""
 
     n: int = Field(64, ge=1, description="Codes to draw")
     codes: Literal["standard", "gaussian", "mixture"] = Field(
@@ -68,7 +68,7 @@ class GenerateOptions(DecodingOptions, FeatureOptions):
 
 
 class PathOptions(DecodingOptions):
-    """How the noise of a decoder is held along a row of events."""
+    """Noise of a decoder along a row of events."""
 
     noise: Literal["own", "shared", "drawn"] | None = Field(
         None,

@@ -10,7 +10,7 @@ from scorefold.config import Config
 
 
 class NeighboursConfig(Config):
-    """How many neighbours make the balls."""
+    """Number of neighbours of the balls."""
 
     precision_neighbours: int = Field(3, ge=1, description="Of precision and recall (3 in the paper)")
     density_neighbours: int = Field(5, ge=1, description="Of density and coverage (5 in the paper)")
@@ -42,7 +42,7 @@ class LC2STConfig(Config):
 
 
 class C2STConfig(Config):
-    """How many draws a classifier is shown, and which of them."""
+    """Samples for the classifier: their number and choice."""
 
     draws: int = Field(
         10_000, ge=50, description="Draws of the model and of the reference for each condition (10,000 as published)"

@@ -21,7 +21,7 @@ Row = Annotated[int, Field(ge=0, strict=True)] | str
 
 
 class SampleOptions(DrawingOptions):
-    """How many samples to draw, and how."""
+    """Number of samples, with settings of sampling."""
 
     n: int = Field(64, ge=1, description="Draws; for each condition where conditions are given")
     conditions: int = Field(8, ge=1, description="How many conditions of the condition data to draw for")
@@ -48,7 +48,7 @@ class LpipsOptions(Config):
 
 
 class FeatureOptions(Config):
-    """What Frechet distances are between."""
+    """Features of Frechet distances."""
 
     features: Literal["pixels", "random-conv", "inception", "published-inception"] | None = Field(
         None,
@@ -72,7 +72,7 @@ class FeatureOptions(Config):
 
 
 class AssessOptions(DrawingOptions, FeatureOptions):
-    """How many draws to hold to the truth, and by which measures."""
+    """Number of samples to compare with the truth, and the measures."""
 
     n: int = Field(5, ge=1, description="Draws for each held-out point")
     conditions: int = Field(
@@ -93,7 +93,7 @@ class AssessOptions(DrawingOptions, FeatureOptions):
 
 
 class LikelihoodOptions(Config):
-    """How to evaluate log-likelihoods."""
+    """Settings of log-likelihoods."""
 
     limit: int = Field(256, ge=1, description="Largest number of points to evaluate")
     batch_size: int = Field(128, ge=1, description="Points evaluated at once")
@@ -103,7 +103,7 @@ class LikelihoodOptions(Config):
 
 
 class OutlierOptions(LikelihoodOptions):
-    """How unusual points are scored."""
+    """Settings of the scores of unusual points."""
 
     others: int = Field(
         8,
@@ -126,7 +126,7 @@ class InterpolateOptions(Config):
 
 
 class EstimateOptions(Config):
-    """Which points to estimate from."""
+    """Points of the estimate."""
 
     limit: int | None = Field(None, ge=1, description="Largest number of points, the first of the split; null for all")
     by: _ByLabel = None
@@ -147,14 +147,14 @@ class EstimateOptions(Config):
 
 
 class EncodeOptions(Config):
-    """Which points to encode."""
+    """Points to encode."""
 
     limit: int | None = Field(None, ge=1, description="Largest number of points, the first of the split; null for all")
     batch_size: int = Field(256, ge=1, description="Points encoded at once")
 
 
 class AllocateOptions(Config):
-    """What may be spent, and under which constraints."""
+    """Budget and constraints."""
 
     budget: int = Field(ge=0, description="Labels to spend")
     constraints: dict[str, Any] = Field(default_factory=dict, description="Bounds, by the allocator's names")

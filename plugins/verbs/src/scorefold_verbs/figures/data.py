@@ -1,4 +1,4 @@
-"""What a data source holds."""
+"""Figures of a data source."""
 
 from __future__ import annotations
 

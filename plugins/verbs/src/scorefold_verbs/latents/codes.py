@@ -1,5 +1,4 @@
-"""What is done with latent codes once they are there: their distributions over data, paths between them, a linear
-probe.
+"""Analyses of latent codes: their distributions over data, paths between them, a linear probe.
 
 Codes are flattened, k units each.
 """
@@ -40,8 +39,7 @@ class CodeDistributions:
 
     @property
     def deterministic(self) -> bool:
-        """Whether some unit is not drawn but a function of the event, which no divergence from N(0, 1) is finite
-        for."""
+        """True if a unit is a function of the event without randomness, whose divergence from N(0, 1) is infinite."""
         return bool((self.std <= 0).any())
 
     def kl(self) -> Tensor:

@@ -24,9 +24,10 @@ _ASKED = 512  # how many points the component itself is asked about
 
 @dataclass(frozen=True)
 class LatentsShown:
-    """What the figures show: the distributions of the codes of points, their KL divergence of each unit (k,) where
+    """Content of the figures: the distributions of the codes of points, their KL divergence of each unit (k,) where
     there is one, which units are active (k,), and the variances of the aggregate posterior (k,), widest first, where
-    they were computed."""
+    they were computed.
+    """
 
     distributions: CodeDistributions
     kl: Tensor | None
@@ -36,7 +37,7 @@ class LatentsShown:
 
 @torch.no_grad()
 def latents(component: Any, inputs: Inputs, options: LatentsOptions, context: StageContext) -> Outcome:
-    """What codes hold of held-out points.
+    """Diagnosis of the codes of held-out points.
 
     KL divergences are of q(z|x) from N(0, I), in nats, the mean over points: in the sum, and of each unit. A unit is
     active where the variance of its mean over points, and its divergence, are both above 0.01 (Burda, Grosse and
@@ -108,7 +109,7 @@ def latents(component: Any, inputs: Inputs, options: LatentsOptions, context: St
 
 
 def _note(distributions: CodeDistributions) -> str:
-    """Why there is no divergence."""
+    """Reason why there is no divergence."""
     fixed = int((distributions.std <= 0).any(0).sum())
     units = distributions.mean.shape[1]
     which = "the code is" if fixed == units else f"{fixed} of the {units} units are"

@@ -1,4 +1,4 @@
-"""What the verbs of latent codes measure of decoded events, batch by batch, beside real ones."""
+"""Measures of decoded events next to real ones, batch by batch, for the verbs of latent codes."""
 
 from __future__ import annotations
 
@@ -67,7 +67,8 @@ class Errors(Measure):
 
 
 class Distances(Table):
-    """How far decoded events are from their originals, one draw (the mean over draws) and the mean of all draws.
+    """Distances of decoded events from their originals, for one sample (the mean over samples) and the mean of all
+    samples.
 
     L2 is the length of the difference, not squared, in the units of events and before anything is clipped; of images
     also the PSNR, the SSIM from 11 pixels a side, and LPIPS.

@@ -34,9 +34,10 @@ _ENERGY_POINTS = 4000
 
 @dataclass(frozen=True)
 class Reconstructed:
-    """What the figure shows: ``originals`` (G, *E), some draws (n, G, *E) of each, the mean of all draws where there
-    are several, the bounds (low, high) of events; ``by_draws`` (N,) is the root-mean-square distance of the mean of
-    1, 2, ... draws; ``beside`` (G, *E) is what another component decodes."""
+    """Content of the figure: ``originals`` (G, *E), some draws (n, G, *E) of each, the mean of all draws where there
+    are several, the bounds (low, high) of events; ``by_draws`` (N,) is the root-mean-square distance of the mean of 1,
+    2, ... draws; ``beside`` (G, *E) is what another component decodes.
+    """
 
     originals: Tensor
     draws: Tensor
@@ -48,7 +49,7 @@ class Reconstructed:
 
 @torch.no_grad()
 def reconstruct(component: Any, inputs: Inputs, options: ReconstructOptions, context: StageContext) -> Outcome:
-    """How well data points come back from their codes, and how real what comes back looks.
+    """Measure the reconstructions of data points from their codes, and how realistic they look.
 
     Of one draw, and of the mean of all where there are several: the relative error (``Errors``), distances of points
     (``Distances``), sharpness and Frechet distances (``realism``).
@@ -142,7 +143,7 @@ def quick_error(encoder: Encodes, x: Tensor, generator: torch.Generator) -> tupl
 
 
 def _beside(other: Any, originals: Tensor, device: torch.device, context: StageContext) -> Tensor:
-    """What another component makes of the events (G, *E) that are shown, decoded once, in its own way."""
+    """Reconstructions of the shown events (G, *E) by another component, decoded once."""
     encoder = encoder_of(other, "reconstruct")
     generator = context.generator("beside", device=device)
     return encoder.decode(encoder.encode(originals.to(device)), generator=generator).cpu()
