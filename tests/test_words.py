@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 from pathlib import Path
@@ -46,6 +47,10 @@ PLAIN = (
     "docs/tutorial.md",
 )
 """Pages whose sentences have at most 25 words and one colon. Add a page here when it is rewritten."""
+
+
+ASKED = ("What", "How", "Whether", "Where", "Which", "Who", "Why", "That", "When", "If", "As")
+"""Words that begin a question or a clause. A docstring begins with a noun or a verb."""
 
 
 def texts() -> list[Path]:
@@ -117,3 +122,36 @@ def test_a_long_sentence_is_seen() -> None:
         f"```\n{words} {words}\n```\n\n> {words} {words}\n\n    {words} {words}\n\n{words} `a b c d`."
     )
     assert not long_sentences(f"| {words} | {words} |\n- {words}\n- {words}\n")
+
+
+def docstrings(code: str) -> list[str]:
+    """The texts that follow a module's head, a definition or an assignment."""
+    return [
+        statement.value.value.strip()
+        for node in ast.walk(ast.parse(code))
+        for statement in (node.body if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) else [])
+        if isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    ]
+
+
+def begin_as_asked(folder: Path) -> list[str]:
+    """The first words of a folder's docstrings that begin with a word of ``ASKED``."""
+    found = [text for file in sorted(folder.rglob("*.py")) for text in docstrings(file.read_text("utf-8"))]
+    return [text[:60] for text in found if text.split(maxsplit=1)[0] in ASKED]
+
+
+@pytest.mark.parametrize("folder", ["core", "plugins/explore", "registry", "templates", "testing"])
+def test_docstrings_begin_with_a_noun_or_a_verb(folder: str) -> None:
+    assert begin_as_asked(ROOT / folder / "src") == []
+
+
+def test_few_docstrings_of_plugins_begin_with_a_question() -> None:
+    folders = [ROOT / "toolkit", *(file.parent for file in ROOT.glob("plugins/*/pyproject.toml"))]
+    assert len([text for folder in folders for text in begin_as_asked(folder / "src")]) <= 76, "76 of some 4,500"
+
+
+def test_a_docstring_that_asks_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text('"""What it is."""\nx = 1\n"""How many."""\ndef f():\n    """Return x."""\n')
+    assert begin_as_asked(tmp_path) == ["What it is.", "How many."]

@@ -173,7 +173,7 @@ class Encodes(ABC):
     def diagnose_codes(
         self, x: Tensor, generator: torch.Generator
     ) -> tuple[Mapping[str, float], Sequence[str], Mapping[str, Tensor]]:
-        """What the component itself has to say of the codes of some events x (N, *E), for the verb ``latents``.
+        """Diagnose the codes of events x (N, *E) for the verb ``latents``.
 
         Numbers by name, finite, which stand in the result's ``diagnostics``; warnings about the codes; arrays by name.
         All that is drawn comes from ``generator``, on the component's device. Nothing by default.

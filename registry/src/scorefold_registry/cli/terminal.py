@@ -1,4 +1,4 @@
-"""What commands print: the answer and nothing else under ``--json``, colours where they are wanted, wrapped lines."""
+"""Output of commands: only the answer under ``--json``, colours if they are wanted, wrapped lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is plugged into a component: its ports, and components named inline in its configuration, with their places."""
+"""Components plugged into a component: at its ports, and inline in its configuration, with their places."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ from scorefold_registry.run.keys import packages_of
 from scorefold_registry.run.progress import Silent
 
 FOLDER = "published"
-"""Where a plugin's package keeps its tables."""
+"""Folder of tables in a plugin's package."""
 
 
 class Method(Config):
@@ -136,7 +136,7 @@ class PublishedRow:
     reason: str
     cpu_seconds: float
     error: str | None = None
-    """Why nothing could be measured."""
+    """Reason why nothing could be measured."""
 
     def __str__(self) -> str:
         came = self.error or ("withheld" if self.value is None else f"{self.value:.4g}")
@@ -219,7 +219,7 @@ def loss(kind: str, value: float, truth: float) -> float:
 
 
 def cells(file: PublishedFile, tables: Sequence[str], methods: Sequence[str], draws: int) -> list[Cell]:
-    """What is measured: all methods on all sets of the named tables, or of all, ``draws`` times.
+    """Measurements: all methods on all sets of the named tables, or of all tables, ``draws`` times.
 
     Raises ``ConfigError`` with near misses for a table or method that the file does not have.
     """
