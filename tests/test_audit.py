@@ -61,7 +61,7 @@ def test_samples_in_a_file_and_the_status(capsys: pytest.CaptureFixture[str]) ->
     assert Path(found["run_file"]).is_file()
     page = Path(found["report"]).read_text()
     assert "Audit: audit" in page
-    assert "What was not tested, and why" in page
+    assert "Tests that were not made, with reasons" in page
     assert "Of the samples that are named, at most 10% are expected to be no copies." in page
     assert page.count("data:image/") >= 2
 

@@ -176,7 +176,7 @@ class TestPluginsThatBreakTheirWord:
         host.create("score:modest", data=points)
         host.create("score:modest", data=points)
         warnings = next(item.warnings for item in host.plugins if item.distribution == "fake-one")
-        assert warnings == ["score:modest can do Trainable but does not say so in 'provides'"]
+        assert warnings == ["score:modest can do Trainable but does not declare it in 'provides'"]
 
 
 class TestRandomness:

@@ -141,7 +141,7 @@ def test_numbers_too_coarse_for_the_noise_are_refused_and_finer_ones_are_read(
 
 WARNED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "copies": (lambda x: x[:10].repeat(8, 1), "88% of the rows are copies"),
-    "one point many times": (lambda x: x[:1].expand(50, -1), "all rows are one and the same point"),
+    "one point many times": (lambda x: x[:1].expand(50, -1), "all rows are equal"),
     "few points": (lambda x: x[:5], "only 5 points were read"),
     "a grid": (lambda x: (x * 4).round() / 4, "the data are discrete, in steps of 0.25"),
     "constant features": (lambda x: torch.cat([x[:, :-1], torch.ones_like(x[:, :1])], 1), "1 of 8 coordinates are con"),

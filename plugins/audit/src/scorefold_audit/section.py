@@ -42,7 +42,7 @@ def _section(found: Mapping[str, Any]) -> str:
     parts += [*_training(found["training"]), *_points(found["points"])]
     if found["withheld"]:
         rows = [[row["part"], row["reason"]] for row in found["withheld"]]
-        parts.append(_folded("What was not tested, and why", _table(["number", "why"], rows)))
+        parts.append(_folded("Tests that were not made, with reasons", _table(["number", "why"], rows)))
     parts.append(
         _folded(
             "How to read distances between distributions",

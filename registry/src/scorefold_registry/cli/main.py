@@ -23,32 +23,32 @@ if TYPE_CHECKING:
 
 GROUPS: dict[str, dict[str, str]] = {
     "Start here": {
-        "demo": "ask four questions of a thousand images, by a model that comes along",
-        "inspect": "show what a file of data holds, and what is wrong with it",
-        "recommend": "which estimate of dimension to believe for a file of data",
-        "audit": "whether a model copies its training data, and how good it is",
+        "demo": "answer four questions about a thousand images with an included model",
+        "inspect": "show the content of a data file, and its problems",
+        "recommend": "recommend an estimate of the dimension of data",
+        "audit": "check a model for copies of its training data, and for quality",
         "start": "write a run file for your data and a question",
     },
     "Run files": {
         "run": "run a run file",
         "validate": "check a run file without running it",
-        "graph": "show how the stages of a run file hang together",
+        "graph": "show the graph of the stages of a run file",
         "sweep": "run a run file at many values of some of its fields",
         "cite": "print BibTeX for the methods of a run file",
         "schema": "write JSON Schema of run files, for editors",
     },
-    "What was run": {
+    "Past runs": {
         "runs": "list past runs and clean up",
         "apply": "use a trained stage on new data",
         "push": "write a trained stage as a folder for others, or upload it to the Hugging Face Hub",
-        "pull": "check and copy a model that somebody pushed",
+        "pull": "check and copy a model that was pushed",
     },
     "Methods and plugins": {
-        "compare": "put every installed component of a kind on the same cases",
+        "compare": "compare all installed components of a kind on common cases",
         "reproduce": "measure the claims of plugins again",
-        "plugins": "list plugins, show what they offer and what is wrong with them",
+        "plugins": "list plugins, show their components and their problems",
         "new": "write a plugin from a template, or a run file",
-        "completion": "print the script that lets a shell complete commands",
+        "completion": "print a script for completion of commands in a shell",
     },
 }
 """The commands of the registry in the groups of ``scorefold --help``."""

@@ -324,7 +324,7 @@ class Builder:
                     f"({registered.record.label})"
                 )
             if not declared and isinstance(obj, capability):
-                registered.record.warn(f"{registered.id} can do {name} but does not say so in 'provides'")
+                registered.record.warn(f"{registered.id} can do {name} but does not declare it in 'provides'")
 
 
 def _attributes(obj: Any) -> dict[str, Any]:

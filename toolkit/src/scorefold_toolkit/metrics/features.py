@@ -62,7 +62,7 @@ class Pixels(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x[0:1].numel() > LARGEST:
             raise ConfigError(
-                f"{x[0:1].numel()} pixels were asked to be features; their covariance is too large from {LARGEST} on",
+                f"{x[0:1].numel()} pixels are too many for features; their covariance is too large from {LARGEST} on",
                 hint="features: random-conv",
             )
         return x.reshape(len(x), -1)

@@ -33,7 +33,7 @@ class TaskTypeConfig(Config):
     label_cost: float = Field(1.0, ge=0, description="What a new label costs, in units of the budget")
     max_tasks: int | None = Field(None, ge=0, description="Tasks of it that there are, owned ones too; null: no end")
     min_labels: int = Field(2, ge=2, description="Fewest labels of a task, support and query of all classes together")
-    max_labels: int | None = Field(None, ge=2, description="Most labels of a task; null: no end")
+    max_labels: int | None = Field(None, ge=2, description="Largest number of labels per task; null: no limit")
     ways: int = Field(1, ge=1, description="Classes of a task: support and query labels are multiples of it")
     share: int = Field(1, ge=1, description="Its part in the number of tasks, where mix: fixed; 2 and 4 are as 1 and 2")
     test_share: float = Field(1.0, ge=0, description="Its part in the tasks that are met after training")

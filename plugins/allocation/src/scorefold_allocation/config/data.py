@@ -149,7 +149,7 @@ class FewShotFoldersConfig(ClassTasksConfig):
     form: Literal["lists", "csv"] | None = Field(None, description="Which of the two; null looks at what there is")
     size: int | None = Field(None, ge=1, description="Height and width in pixels; null where all images have one size")
     grey: bool = Field(False, description="One grey channel instead of three colours")
-    range: tuple[float, float] = Field((0.0, 1.0), description="What the smallest and the largest pixel become")
+    range: tuple[float, float] = Field((0.0, 1.0), description="Values of the smallest and the largest pixel")
     memory: float = Field(
         1024.0, ge=0, description="Largest size in MiB of a split kept in memory; larger ones are decoded as read"
     )

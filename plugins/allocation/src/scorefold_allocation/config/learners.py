@@ -54,7 +54,7 @@ class AdaptedTasksConfig(NewTasksConfig):
     """The same for learners that adapt by gradient steps."""
 
     steps: int | None = Field(None, ge=0, description="Gradient steps of the adaptation; null: those of training")
-    rate: float | None = Field(None, description="Their learning rate; null: that of training")
+    rate: float | None = Field(None, description="Their learning rate; null: the learning rate of training")
 
 
 class ValidationConfig(Config):

@@ -211,7 +211,7 @@ def too_few_agree(share: float) -> str:
 def of_data(look: DataSurvey, sigma: float, points: int, ambient: int) -> list[str]:
     """Warnings about the data."""
     if look.constant == ambient:
-        return ["all rows are one and the same point"]
+        return ["all rows are equal"]
     found = []
     if sigma < look.spacing / 2:
         found.append(

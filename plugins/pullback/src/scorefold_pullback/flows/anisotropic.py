@@ -68,7 +68,7 @@ class AnisotropicFlow(Flow, Trainable):
         placed = len(shape) == 3 and config.map.name in ("glow", "regular")
         if config.start == "pca" and placed:
             raise ConfigError(
-                f"map {config.map.name} needs pixels in their places, and start pca mixes them", hint="start: none"
+                f"map {config.map.name} needs the order of the pixels, but start pca mixes them", hint="start: none"
             )
         self._principal = config.start != "none" and not placed
         spread = scale.std if config.standardise else 1.0

@@ -313,6 +313,6 @@ class PairedConfig(Config):
     )
     hidden: bool = Field(
         False,
-        description="The event is what the mask hides, a rectangle, instead of the whole image; the condition stays",
+        description="The event is the rectangle that the mask hides, instead of the image; the condition is unchanged",
     )
     seed: Seed = None

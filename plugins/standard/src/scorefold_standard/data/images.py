@@ -180,7 +180,7 @@ class ImageFolder(DataSource):
         side = _common_side(sizes)
         seen = cls(config.model_copy(update={"size": side})).summary()
         kept = [text for text in seen.warnings if not text.startswith("the images have ")]
-        text = f"the images have {_texts(sizes)}: size: {side} makes all of them {side} x {side}, as they are seen here"
+        text = f"the images have {_texts(sizes)}: size: {side} makes all of them {side} x {side}, as in this summary"
         text += ", and enlarges the smallest" * (min(map(min, sizes)) < side)
         return replace(seen, warnings=(text, *kept))
 

@@ -52,7 +52,7 @@ def run(arguments: list[str]) -> int:
         "--precision", choices=("no", "bf16", "fp16"), default="no", help="mixed precision while training (default: no)"
     )
     parser.add_argument(
-        "--workers", type=count(1), default=1, metavar="N", help="processes that share the jobs inside a claim"
+        "--workers", type=count(1), default=1, metavar="N", help="number of processes for the jobs of a claim"
     )
     parser.add_flag("--json", "print JSON")
     given = parser.parse_args(arguments)
