@@ -118,7 +118,7 @@ def test_without_held_out_points_nothing_is_said(capsys: pytest.CaptureFixture[s
     assert found["metrics"]["near-copies among samples (columns)"] > 0.2
     assert found["training"] is None
     page = Path(found["report"]).read_text()
-    assert "without held-out points nothing says how near is too near" in page
+    assert "without held-out points there is no reference for distances" in page
 
 
 def test_points_that_are_asked_about(capsys: pytest.CaptureFixture[str]) -> None:

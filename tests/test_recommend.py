@@ -125,7 +125,7 @@ def test_a_stage_withholds_a_dimension_that_hangs_on_units() -> None:
     given = load_data("units.csv", splits=(0, 0, 1), progress=False)
     found = estimate("estimator:mle", given, progress=False).value
     assert (found.value, found.interval) == (None, None)
-    assert found.headline.startswith("withheld, since it hangs on the units of the columns: about 1.7 as they are, ")
+    assert found.headline.startswith("withheld, since it depends on the units of the columns: about 1.7 as they are, ")
     assert "set scale: columns" in found.diagnostics["warnings"][0]
     for scale, dimension in (("columns", 2.8), ("none", 1.7)):
         settled = load_data("units.csv", splits=(0, 0, 1), scale=scale, progress=False)

@@ -134,7 +134,7 @@ def test_classes_that_can_not_be_divided_are_refused() -> None:
             few_shot(**config)
     with pytest.raises(DataError, match="drawn from classes, and TensorSource has no labels"):
         few_shot(TensorSource(torch.zeros(8, 2)))
-    with pytest.raises(ValidationError, match="stands twice"):
+    with pytest.raises(ValidationError, match="is listed twice"):
         FewShotConfig(train=(0, 0))
 
 
@@ -386,7 +386,7 @@ def test_more_labels_than_a_class_has_are_refused() -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"train": (0, 1, 2), "test": (2, 3)}, "2 stands twice"),
+        ({"train": (0, 1, 2), "test": (2, 3)}, "2 is listed twice"),
         ({"validation": (5,)}, "validation has 4 classes and a task 5"),
     ],
 )

@@ -135,7 +135,7 @@ ASKED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"estimator": "cde"}, {"condition_speed": 0.5}, "trained at 0 alone"),
     ({"amortise": True}, {"condition_speed": 0.001}, "trained at 0.01 to 1"),
     ({"amortise": True}, {"condition_speed": 2.0}, "trained at 0.01 to 1"),
-    ({}, {"consistency": 0.5}, "knows no operator"),
+    ({}, {"consistency": 0.5}, "has no operator"),
     ({}, {"consistency": "all"}, "consistency is 'all'; expected a number"),
     ({"amortise": True}, {"condition_speed": "slow"}, "condition_speed is 'slow'; expected a number"),
     ({}, {"steps_of_noise": 3}, "knows no sampling option steps_of_noise"),

@@ -244,7 +244,7 @@ def test_a_cloud_is_centred_scaled_and_moved(tmp_path: Path) -> None:
         ("[[1, 2, 3], [4, 5]]", "can't be read as a list"),
         ("[]", "of shape (0,); expected (N, 3)"),
         ("[[1, 2, 3], [NaN, 0, 0]]", "NaN or infinity in row 1"),
-        ("[[1, 2, 3], [1, 2, 3], [1, 2, 3]]", "are the same"),
+        ("[[1, 2, 3], [1, 2, 3], [1, 2, 3]]", "are equal"),
         ("[[1, 2, 3], [0, 0, 0]]", "2 points can't be split"),
     ],
 )

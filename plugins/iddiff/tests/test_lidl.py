@@ -197,7 +197,7 @@ def test_faults_are_reported(make_frame: MakeFrame) -> None:
     x = plane(2, 4, 50, make_frame)
     with pytest.raises(DataError, match="at least 2"):
         estimate(GaussianFlow(4), x[:1])
-    with pytest.raises(DataError, match="all the same"):
+    with pytest.raises(DataError, match="training points are equal"):
         estimate(GaussianFlow(4), torch.ones(5, 4, dtype=torch.float64))
     with pytest.raises(DataError, match="not finite"):
         estimate(GaussianFlow(4), x * float("inf"))

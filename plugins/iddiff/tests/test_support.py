@@ -89,7 +89,7 @@ def test_a_level_needs_a_loss_below_the_linear_bound_and_equal_to_the_trace() ->
     assert bound == pytest.approx(9.9, abs=0.1)
     assert check_level(reading(below, below), linear, 0.1).sound
     above = (1.05 * bound + 0.6) * ones
-    assert "above that of the best linear denoiser" in check_level(reading(above, above), linear, 0.1).reason
+    assert "above the loss of the best linear denoiser" in check_level(reading(above, above), linear, 0.1).reason
     assert check_level(reading(above, above), None, 0.1).sound, "with too few rows nothing is known of it"
     assert "trace differs" in check_level(reading(below, 6 * ones), linear, 0.1).reason
     assert "trace differs" in check_level(reading(6 * ones, below), linear, 0.1).reason

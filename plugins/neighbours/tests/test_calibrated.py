@@ -94,7 +94,7 @@ def test_a_plane_shows_two_axes_and_its_noise() -> None:
 
 
 def test_points_that_are_all_the_same_have_nothing_to_match() -> None:
-    with pytest.raises(DataError, match="all the same"):
+    with pytest.raises(DataError, match="points are equal"):
         measure(torch.zeros(50, 3, dtype=torch.float64))
 
 

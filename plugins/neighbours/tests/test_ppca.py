@@ -78,5 +78,5 @@ def test_faults_are_reported() -> None:
         estimate(drawn(5, 2, 9))
     with pytest.raises(DataError, match="at least 3 points"):
         estimate(drawn(2, 2, 9))
-    with pytest.raises(DataError, match="all the same"):
+    with pytest.raises(DataError, match="points are equal"):
         estimate(torch.ones(20, 3))

@@ -197,7 +197,7 @@ def test_the_reconstruction_error_is_one_for_the_mean_and_zero_for_the_points() 
 def test_what_cannot_be_reconstructed() -> None:
     with pytest.raises(ConfigError, match="Unit has no latent space: it can't reconstruct"):
         latent_quality.reconstruct(Unit(), {"data": Source(torch.zeros(2, 2))}, ReconstructOptions(), CONTEXT)
-    with pytest.raises(DataError, match="the points are all the same"):
+    with pytest.raises(DataError, match="all points are equal"):
         latent_quality.reconstruct(Shrinking(1.0), {"data": Source(torch.ones(3, 2))}, ReconstructOptions(), CONTEXT)
 
 

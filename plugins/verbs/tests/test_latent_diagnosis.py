@@ -93,7 +93,7 @@ def test_a_code_without_a_distribution_says_so_in_place_of_a_divergence() -> Non
     mixed = run(Linear(SHAPE, (1.0, 2.0), (0.0, 0.5)), events(SHAPE))
     assert mixed.result["note"].startswith("1 of the 2 units are a function of the event")
     still = run(Linear(SHAPE, (0.0, 0.0), (0.0, 0.0)), events(SHAPE))
-    assert still.result["warnings"] == ["the code is the same for all points: it holds nothing of them"]
+    assert still.result["warnings"] == ["the code is equal for all points: it contains no information about them"]
 
 
 def test_the_component_has_its_say() -> None:

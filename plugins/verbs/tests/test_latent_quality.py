@@ -153,7 +153,7 @@ def test_a_code_is_drawn_once_for_all_its_draws() -> None:
     outcome = run(reconstruct, sure, events(SHAPE), options)
     curve = outcome.arrays["root-mean-square distance by draws"]
     torch.testing.assert_close(curve, curve[:1].expand(3))
-    assert outcome.result["note"] == "the decoder draws nothing: all draws of a code are the same"
+    assert outcome.result["note"] == "the decoder is deterministic: all samples of a code are equal"
     assert set(reconstructions(outcome.drawn)) == {"reconstructions"}
     mean = run(reconstruct, sure, events(SHAPE), ReconstructOptions(decoding={"strength": 0.0}))
     assert float(curve[0]) > mean.result["metrics"]["root-mean-square distance"] + 0.05

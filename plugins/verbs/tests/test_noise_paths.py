@@ -191,7 +191,7 @@ def test_wrong_options_are_named(options: dict[str, Any], error: type[Exception]
 
 def test_points_that_are_all_the_same_have_no_path() -> None:
     same = Dataset(torch.ones(8, 2, dtype=torch.float64))
-    with pytest.raises(DataError, match="all the same"):
+    with pytest.raises(DataError, match="points are equal"):
         run(Exact(), Source(test=same), pairs=2)
 
 

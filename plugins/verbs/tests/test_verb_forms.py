@@ -228,7 +228,7 @@ def test_errors_of_reconstructions_by_hand() -> None:
     assert not measure.certain
     same = Errors(1)
     same.add(EvaluationBatch(torch.ones(3, 2), torch.zeros(1, 3, 2)))
-    with pytest.raises(DataError, match="all the same"):
+    with pytest.raises(DataError, match="points are equal"):
         same.relative()
 
 

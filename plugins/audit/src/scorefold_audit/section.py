@@ -30,12 +30,12 @@ def _section(found: Mapping[str, Any]) -> str:
         ]
         for verdict in found["verdicts"]
     ]
-    parts = ["<p>There is no verdict: without held-out points nothing says how near is too near.</p>"]
+    parts = ["<p>There is no verdict: without held-out points there is no reference for distances.</p>"]
     if verdicts:
         parts = [
             _table(["test", "what was found"], verdicts),
-            f"<p>The chance of any false alarm among these tests is at most {found['level']:.0%}, all together. A test "
-            "that finds nothing says what it would have found; it is no proof that there is nothing.</p>",
+            f"<p>The probability of a false alarm in any of these tests is at most {found['level']:.0%}. A test that "
+            "finds nothing prints the effect that it would have found. It does not prove that there is none.</p>",
         ]
     for listed in found["copies"]:
         parts.append(_folded(f"Samples most like copies ({listed['space']}): {listed['named']} named", _copies(listed)))

@@ -179,8 +179,8 @@ def _held_out_split(source: DataSource, training: Dataset, context: StageContext
         return _whole(source.load(context.split or "test")), ""
     except SplitError as error:
         why = (
-            f"there are no held-out points: {error.message}; without them nothing says how near is too near. Give data "
-            "with a test split, or points that the model was not trained on: inputs: {held_out: STAGE}"
+            f"there are no held-out points: {error.message}; without them there is no reference for distances. Use "
+            "data with a test split, or add held-out points: inputs: {held_out: STAGE}"
         )
         return training.take(torch.arange(0)), why
 
@@ -280,7 +280,7 @@ def _check_units(name: str, x: Tensor, training: Tensor) -> None:
     if ratio > _OTHER_UNITS or _ALIKE < ratio < 1 / _OTHER_UNITS:
         raise DataError(
             f"{name} spread {ratio:.3g} times as far as training points; expected the same units, as they were read",
-            hint="bring both to the same: the same columns, both from 0 to 255 or both from 0 to 1",
+            hint="use equal columns and units for both: both from 0 to 255, or both from 0 to 1",
         )
 
 

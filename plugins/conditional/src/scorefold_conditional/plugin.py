@@ -105,7 +105,7 @@ def _baselines() -> Iterable[Component]:
         target=".baselines.repaint:RePaint",
         config=".config.baselines:RePaintConfig",
         requires=(prior,),
-        summary="An unconditional score whose draws are given what is known at every step: RePaint, nothing trained",
+        summary="An unconditional score whose known part is replaced at every step (RePaint); nothing is trained",
         examples=(
             {"config": {"jump_length": 2, "resamples": 2}, "inputs": {"prior": digits}},
             {"config": {"operator": box, "move": "sampler"}, "inputs": {"prior": digits}},

@@ -259,7 +259,9 @@ class PHConfig(Config):
 class CalibratedConfig(Config):
     """Every estimator checked and corrected on surrogate data of known dimension."""
 
-    candidates: int = Field(240, ge=40, description="Surrogate data sets that are looked at, to find those to be read")
+    candidates: int = Field(
+        240, ge=40, description="Candidates for surrogate data sets, from which the surrogates are chosen"
+    )
     surrogates: int = Field(
         24, ge=12, description="Surrogate data sets that every estimator reads: those that look most like the data"
     )
@@ -269,6 +271,9 @@ class CalibratedConfig(Config):
         description="Points that slow estimators are given, by their names; the same number of data and surrogates",
     )
     tolerance: float = Field(
-        0.4, gt=0, le=1, description="Largest relative error on surrogates of the answer; twice that of one estimator"
+        0.4,
+        gt=0,
+        le=1,
+        description="Largest relative error of the answer on surrogates; an estimator may have twice this error",
     )
     level: Level = 0.95

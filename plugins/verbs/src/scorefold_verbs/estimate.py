@@ -91,8 +91,8 @@ def _units(source: DataSource, dataset: Dataset) -> str:
     if found is None:
         return ""
     return (
-        f"withheld, since it hangs on the units of the columns: about {found[0]:.2g} as they are, about {found[1]:.2g} "
-        "with each divided by its own spread"
+        f"withheld, since it depends on the units of the columns: about {found[0]:.2g} as they are, about "
+        f"{found[1]:.2g} with each divided by its own spread"
     )
 
 

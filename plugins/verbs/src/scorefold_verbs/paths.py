@@ -70,7 +70,7 @@ def interpolate(component: Any, inputs: Inputs, options: InterpolateCodesOptions
         return traverse.interpolate(component, inputs, options, context)
     if options.noise is not None:
         raise ConfigError(
-            f"{type(component).__name__} has no code beside its noise, so noise: {options.noise} says nothing",
+            f"{type(component).__name__} has no code in addition to its noise, so noise: {options.noise} says nothing",
             hint="leave noise out: the path goes through the noise itself",
         )
     source: DataSource = inputs["data"]
@@ -191,7 +191,7 @@ def _round_trip(x: Tensor, start: Tensor, end: Tensor, points: Tensor) -> Tensor
     (R,) in float64. Raises ``DataError`` for points that are all the same."""
     spread = (points - points.double().mean(0)).flatten(1).norm(dim=1).square().mean().sqrt()
     if not float(spread) > 0:
-        raise DataError("the points are all the same, so there is no path between them", hint="give other points")
+        raise DataError("all points are equal, so there is no path between them", hint="give other points")
     apart = torch.stack([x[:, 0] - start, x[:, -1] - end]).double().flatten(2).norm(dim=2)
     relative: Tensor = apart.square().mean(0).sqrt() / spread
     return relative

@@ -33,7 +33,7 @@ def once_each(value: tuple[int | str, ...]) -> tuple[int | str, ...]:
     """Raises ``ValueError`` where a class is named twice."""
     twice = [each for number, each in enumerate(value) if each in value[:number]]
     if twice:
-        raise ValueError(f"{twice[0]!r} stands twice; expected every class once")
+        raise ValueError(f"{twice[0]!r} is listed twice; expected every class once")
     return value
 
 
@@ -55,7 +55,7 @@ Fractions = Annotated[
     Field(description="Shares of the points for training, validation and test"),
 ]
 Seed = Annotated[
-    int | None, Field(ge=0, description="Seed of what is drawn here; null takes it from the run's root seed")
+    int | None, Field(ge=0, description="Seed of random numbers here; null derives it from the run's root seed")
 ]
 Points = Annotated[int, Field(ge=1, description="Points over all splits")]
 Noise = Annotated[
@@ -96,11 +96,11 @@ class DrawingOptions(Config):
     )
     sampler: Literal["edm", "heun", "dpmpp-2m", "ddim", "euler-maruyama", "predictor-corrector"] | None = Field(
         None,
-        description="Sampler (score models); null is what the model takes, edm for most, dpmpp-2m for models by bands",
+        description="Sampler (score models); null is the model's default, edm for most, dpmpp-2m for models by bands",
     )
     spacing: Literal["karras", "log-snr", "uniform"] | None = Field(
         None,
-        description="How the sampler's times are spaced (score models); null is what the model takes, karras for most",
+        description="Spacing of the sampler's times (score models); null is the model's default, karras for most",
     )
     to_zero: bool | None = Field(
         None,

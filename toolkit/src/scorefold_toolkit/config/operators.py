@@ -120,7 +120,7 @@ class DeepinvConfig(Config):
         default_factory=dict,
         description="Its options by name; img_size, channels and img_width are those of the events unless given",
     )
-    seed: int = Field(0, ge=0, description="Seed of what it draws, such as a random mask")
+    seed: int = Field(0, ge=0, description="Seed of its random numbers, such as a random mask")
 
 
 class ComposeConfig(Config):

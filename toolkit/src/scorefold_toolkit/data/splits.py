@@ -42,7 +42,7 @@ def class_numbers(wanted: Sequence[int | str], names: Sequence[str]) -> list[int
             there = ", ".join(names if isinstance(each, str) else map(str, range(len(names))))
             raise ConfigError(f"there is no class {each!r}; expected one of {there}", hint=_alike(each, names))
         if number in numbers:
-            raise ConfigError(f"class {number} ({names[number]}) stands twice; expected every class once")
+            raise ConfigError(f"class {number} ({names[number]}) is listed twice; expected every class once")
         numbers.append(number)
     return numbers
 

@@ -13,7 +13,7 @@ from scorefold_toolkit.operators import Operator
 def _check_pair(x: Tensor, y: Tensor, data_range: float) -> None:
     if x.shape != y.shape or x.dim() < 2:
         raise ShapeError(
-            f"images of shapes {tuple(x.shape)} and {tuple(y.shape)} were compared; expected the same (B, *E)"
+            f"images of shapes {tuple(x.shape)} and {tuple(y.shape)} were compared; expected equal shapes (B, *E)"
         )
     if data_range <= 0:
         raise ConfigError(f"a data range of {data_range} was given; it is high - low of the images, above 0")

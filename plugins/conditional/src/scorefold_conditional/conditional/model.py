@@ -391,7 +391,7 @@ class Conditional(ScoreModel, Trainable):
         """The bound score, its guess of the clean event drawn to what the operator and the condition say."""
         if self.operator is None:
             raise ConfigError(
-                f"consistency = {strength:g} was asked for, and this model knows no operator",
+                f"consistency = {strength:g} was set, but this model has no operator",
                 hint="set operator in its config to the one that made the condition",
             )
         if not 0 <= strength <= 1:

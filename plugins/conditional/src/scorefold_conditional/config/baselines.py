@@ -91,11 +91,11 @@ class RePaintConfig(Config):
     """RePaint: what is known is replaced by its noised value at each step, and the rest is drawn again and again."""
 
     operator: OperatorConfig = Field(
-        MaskConfig(), description="What is known of an event: a mask, or an operator whose components have one speed"
+        MaskConfig(), description="The known part of an event: a mask, or an operator whose components have one speed"
     )
     jump_length: int = Field(10, ge=1, description="Steps that are taken back before they are drawn again")
     resamples: int = Field(10, ge=1, description="How often each step is drawn; 1 for plain replacement")
     move: Literal["ancestral", "sampler"] = Field(
         "ancestral",
-        description="What moves x between replacements: the paper's ancestral step, or one of the sampler asked for",
+        description="Step between replacements: the paper's ancestral step, or a step of the chosen sampler",
     )

@@ -18,7 +18,7 @@ class ConditionalConfig(DenoisingLossConfig):
 
     estimator: Literal["cde", "cdiffe", "cmde", "vs-cmde"] = Field(
         "cmde",
-        description="How the condition diffuses beside the event: not at all (cde), as fast as it (cdiffe), at a speed "
+        description="Diffusion of the condition: not at all (cde), as fast as it (cdiffe), at a speed "
         "of its own (cmde), or at a speed that falls to its own while training (vs-cmde)",
     )
     condition_speed: float | None = Field(
@@ -43,7 +43,7 @@ class ConditionalConfig(DenoisingLossConfig):
     )
     clean: tuple[str, ...] = Field((), description="Parts of the condition that never diffuse, such as a mask")
     operator: OperatorConfig | None = Field(
-        None, description="What made the condition from the event, for mask and consistency"
+        None, description="The operator that made the condition from the event, for mask and consistency"
     )
     mask: bool = Field(
         False, description="Show the network the mask of the operator as a further channel: black is not hidden"
@@ -69,7 +69,7 @@ class ConditionalConfig(DenoisingLossConfig):
     )
     prediction: Literal["eps", "edm", "x0", "v"] = Field(
         "edm",
-        description="What the network gives: the noise (eps), a correction of the best linear guess (edm), the datum "
+        description="Prediction: the noise (eps), a correction of the best linear guess (edm), the datum "
         "(x0), or the velocity (v)",
     )
     weighting: AnyWeighting = Field(

@@ -39,7 +39,7 @@ class PointCloud(DataSource):
         centred = raw - raw.mean(0)
         extent = (raw.amax(0) - raw.amin(0)).amax()
         if extent == 0:
-            raise DataError(f"all points of {self._path} are the same")
+            raise DataError(f"all points of {self._path} are equal")
         size = ambient(config.ambient, 3, "a cloud of points")
         basis = isometry(size, 3, seed, published=config.isometry)
         drawn = Draw((centred / extent)[rows] @ basis.mT, config.dimension)

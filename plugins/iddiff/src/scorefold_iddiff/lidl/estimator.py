@@ -140,9 +140,7 @@ class LIDL(Estimator):
             return sorted(set(self.config.levels))
         spread = spread_of(train.tensor(limit=10_000))
         if not spread > 0:
-            raise DataError(
-                "the training points are all the same, so there is no scale for the noise", hint="name levels"
-            )
+            raise DataError("all training points are equal, so there is no scale for the noise", hint="name levels")
         return spaced_levels(0.01 * spread, 0.1 * spread, 8)
 
     def _done(self, jobs: list[LevelFit]) -> list[Tensor]:

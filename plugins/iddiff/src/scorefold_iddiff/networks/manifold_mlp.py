@@ -244,7 +244,7 @@ class ManifoldNetwork(nn.Module, Prepares):
         spread = float(variances.sum() + rest * (len(mean) - len(variances)))
         if not spread > 0:
             raise ConfigError(
-                "the data don't vary: all points are the same",
+                "the data don't vary: all points are equal",
                 hint="give data with more than one point, or another network",
             )
         if self.quadrics is not None:

@@ -62,7 +62,9 @@ class NormalBundleConfig(Config):
         "learned score that leaves more than this on normal directions",
     )
     points: int = Field(
-        64, ge=2, description="Points at which the dimension is read, drawn at random; all where there are fewer"
+        64,
+        ge=2,
+        description="Number of random points at which the dimension is estimated; all points if there are fewer",
     )
     shown: int = Field(
         16,

@@ -152,7 +152,7 @@ def check_level(reading: NoiseLevelReading, linear: LinearDenoiser | None, sigma
     mean, least = float(loss.mean()), None if bound is None else float(bound.mean())
     reason = ""
     if bound is not None and not _within(loss - bound, float(bound.mean()), above_only=True):
-        reason = "its denoising loss is above that of the best linear denoiser"
+        reason = "its denoising loss is above the loss of the best linear denoiser"
     elif not _within(loss - trace, mean, above_only=False):
         reason = "its trace differs from its denoising loss"
     return LevelCheck(mean, least, reason)

@@ -52,7 +52,7 @@ def measure(x: Tensor) -> Facts:
     variances = component_variances(x)
     rank = int((variances > ROUNDING * variances[0]).sum())
     if rank == 0:
-        raise DataError("the points are all the same: they have no dimension to estimate")
+        raise DataError("all points are equal: they have no dimension to estimate")
     axes = torch.linalg.svd(x, full_matrices=False).Vh[:rank].T
     # A sign that turns with the data: the longer tail is on the positive side.
     axes = axes * torch.where(((x @ axes) ** 3).sum(0) < 0, -1.0, 1.0)

@@ -49,7 +49,7 @@ class PPCAEstimator(Estimator):
                 hint="give more points, or use estimator:pca, which takes any number",
             )
         if float((x - x.mean(0)).abs().max()) == 0:
-            raise DataError("the points are all the same: a probabilistic PCA of them has no evidence")
+            raise DataError("all points are equal: a probabilistic PCA of them has no evidence")
         value = _rank(x)
         halves = resamples if len(x) // 2 >= max(3, ambient) else 0
         interval = interval_by_halves(lambda half: _rank(x[half]), len(x), halves, config.level, value, draws)

@@ -29,7 +29,7 @@ class DiffDecoderConfig(DiffusedLossConfig):
     process: ProcessConfig = Field(VEConfig(), description="The diffusion, by name or with its settings")
     prediction: Literal["eps", "edm", "x0", "v"] = Field(
         "edm",
-        description="What the network gives: the noise (eps), a correction of the best linear guess (edm), the datum "
+        description="Prediction: the noise (eps), a correction of the best linear guess (edm), the datum "
         "(x0), or the velocity (v)",
     )
     beta: float = Field(

@@ -32,7 +32,7 @@ Limit = Annotated[int | None, Field(ge=1, description="Largest number of points,
 Range = Annotated[
     tuple[float, float],
     AfterValidator(_interval),
-    Field(description="What the smallest and the largest raw value become"),
+    Field(description="Values of the smallest and the largest raw value"),
 ]
 
 
@@ -96,9 +96,7 @@ class ArrayConfig(Config):
         description="A file (.npy, .npz, .csv, .parquet), npy or parquet files by a pattern (shards/*.npy, "
         "part-{000..011}.parquet), a Zarr folder, or a folder of Hugging Face's save_to_disk",
     )
-    key: str | None = Field(
-        None, description="npz and Zarr group: the array with the points; null where there is just one left"
-    )
+    key: str | None = Field(None, description="npz and Zarr group: the array with the points; null if only one is left")
     columns: tuple[str, ...] | None = Field(
         None,
         description="csv, parquet and saved datasets: the columns of a point, or with a minus before each those to "
@@ -115,10 +113,10 @@ class ArrayConfig(Config):
     )
     header: bool | None = Field(None, description="csv: whether the first line names the columns; null looks at it")
     delimiter: str | None = Field(
-        None, min_length=1, max_length=1, description="csv: what is between columns; null looks for , ; tab or |"
+        None, min_length=1, max_length=1, description="csv: the delimiter of columns; null detects , ; tab or |"
     )
     decimal: Literal[".", ","] | None = Field(
-        None, description="csv: what is before the decimals of a number; null looks at the first thousand lines"
+        None, description="csv: the decimal mark; null detects it in the first thousand lines"
     )
     thousands: Literal[",", ".", " "] | None = Field(
         None, description="csv: what is between thousands; null looks, and takes what can be nothing else (2,987.12)"

@@ -18,7 +18,7 @@ class CouplingConfig(Config):
     )
     hidden: tuple[int, ...] = Field((64, 64), min_length=1, description="Widths of a conditioner's layers, for vectors")
     channels: int = Field(64, ge=1, description="Channels of a conditioner's convolutions, for images")
-    levels: int = Field(2, ge=1, le=30, description="Scales of an image, each half as high and wide as the one before")
+    levels: int = Field(2, ge=1, le=30, description="Number of scales, each half as high and wide as the scale before")
     linear: Literal["lu", "orthogonal", "none"] = Field(
         "lu", description="Invertible linear layers between couplings: any matrix, rotations, or swapped halves alone"
     )

@@ -48,7 +48,7 @@ class DenoisingConfig(DenoisingLossConfig):
     )
     prediction: Literal["eps", "edm", "x0", "v"] = Field(
         "edm",
-        description="What the network gives: the noise (eps), a correction of the best linear guess (edm), the datum "
+        description="Prediction: the noise (eps), a correction of the best linear guess (edm), the datum "
         "(x0), or the velocity (v)",
     )
     condition_dropout: float = Field(

@@ -193,7 +193,7 @@ def _images(count: int) -> str:
 
 
 def _with_skip(error: DataError) -> DataError:
-    return DataError(error.message, hint=f"{error.hint}; damaged: skip leaves out what can't be read")
+    return DataError(error.message, hint=f"{error.hint}; damaged: skip leaves out unreadable images")
 
 
 def _sizes(pictures: Pictures) -> set[tuple[int, int]]:

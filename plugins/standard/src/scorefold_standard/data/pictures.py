@@ -166,7 +166,7 @@ def saved_pictures(folder: Path) -> Pictures:
         [name for name in frames.schema.names if features.get(name, {}).get("_type") == kind]
         for kind in ("Image", "ClassLabel")
     )
-    hint = "keep what is read with dataset.select_columns([...]) and save again"
+    hint = "keep the columns to read with dataset.select_columns([...]) and save again"
     if len(images) != 1 or len(labels) > 1:
         raise DataError(
             f"{folder} has {len(images)} columns of images and {len(labels)} of classes; expected one, and one or none",

@@ -127,7 +127,7 @@ def check_bounds(points: Points, rows: Rows, config: ArrayConfig, path: Path) ->
             raise DataError(
                 f"row {row_name(points, rows[start + outside[0]])} of {path} holds values from "
                 f"{block[outside[0]].min():g} to {block[outside[0]].max():g}; low and high say [{low:g}, {high:g}]",
-                hint="set low and high to what the values can be",
+                hint="set low and high to the range of the values",
             )
         if config.levels is None or config.low is None or config.high is None:
             continue

@@ -124,7 +124,7 @@ def _copied(copies: int, shared: int) -> list[str]:
     across = f", {shared:,} of them in another split than the original" if shared else ""
     rows = _rows(copies, "is an exact copy of another", "are exact copies of others")
     return [
-        f"{rows}{across}: neighbours at distance 0 distort an estimate, and a model is tested on what it has seen. "
+        f"{rows}{across}: neighbours at distance 0 distort an estimate, and a model is tested on its training points. "
         "duplicates: drop keeps one of each"
     ]
 

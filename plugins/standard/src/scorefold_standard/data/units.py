@@ -45,7 +45,7 @@ def class_condition(wanted: bool, label: Tensor | None, classes: int) -> tuple[C
         return None, None
     if label is None:
         raise DataError(
-            "the class was asked for as the condition, and these data have no classes",
+            "the condition is the class, but these data have no classes",
             hint="remove 'condition', or give classes (sub-folders of images, or a label column)",
         )
     return label, TensorSpec((), classes=classes)

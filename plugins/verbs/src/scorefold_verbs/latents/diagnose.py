@@ -65,7 +65,7 @@ def latents(component: Any, inputs: Inputs, options: LatentsOptions, context: St
         result["note"] = _note(distributions)
         metrics["units that vary"] = int(active.sum())
         if not bool(active.any()):
-            warnings.append("the code is the same for all points: it holds nothing of them")
+            warnings.append("the code is equal for all points: it contains no information about them")
     else:
         kl = distributions.kl().mean(0)
         active = (spread > _ACTIVE) & (kl > _ACTIVE)

@@ -51,7 +51,7 @@ class Errors(Measure):
         """The relative error. Raises ``DataError`` for points that are all the same."""
         spread = self._spread - float(self._total.square().sum()) / self._count
         if not spread > 0:
-            raise DataError("the points are all the same, so there is no spread to hold the error to")
+            raise DataError("all points are equal, so there is no spread to compare the error with")
         return math.sqrt(self._each / spread)
 
     def by_draws(self) -> Tensor:

@@ -88,7 +88,7 @@ def reconstruct(component: Any, inputs: Inputs, options: ReconstructOptions, con
     answer = {"quantity": RELATIVE_ERROR, "value": error, **of_reconstruction(error)}
     result: dict[str, Any] = {"metrics": metrics, "answer": answer}
     if errors.certain:
-        result["note"] = "the decoder draws nothing: all draws of a code are the same"
+        result["note"] = "the decoder is deterministic: all samples of a code are equal"
     for measure in measures:
         metrics |= measure.metrics()
         arrays |= measure.arrays()
