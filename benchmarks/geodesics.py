@@ -48,7 +48,7 @@ from torch import Tensor
 
 from scorefold.data import DataSpec
 from scorefold.interfaces import Flow
-from scorefold_pullback.config.geometry import PullbackConfig
+from scorefold_pullback.geometry.config import PullbackConfig
 from scorefold_pullback.geometry.pullback import Pullback
 from scorefold_standard.config.flows import AffineCouplingConfig
 from scorefold_standard.flows.coupling import CouplingFlow

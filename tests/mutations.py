@@ -126,7 +126,7 @@ MUTATIONS = (
     ),
     # Pullback geometry.
     (
-        plugin("pullback", "geometry/arc.py"),
+        plugin("pullback", "geometry/iso.py"),
         "off = k / (4 * k.square() - 1).sqrt()",
         "off = k / (4 * k.square() + 1).sqrt()",
     ),

@@ -12,10 +12,9 @@ from torch import Tensor
 
 from scorefold.data import Condition, DataSpec
 from scorefold.interfaces import Flow
-from scorefold_pullback.config.flows import BananaConfig, LinearConfig, RiverConfig, SqueezedBananaConfig
-from scorefold_pullback.config.geometry import PullbackConfig
-from scorefold_pullback.flows.linear import Linear
-from scorefold_pullback.flows.shear import Shear
+from scorefold_pullback.flows.config import BananaConfig, LinearFlowConfig, RiverConfig, SqueezedBananaConfig
+from scorefold_pullback.flows.linear import LinearFlow, Shear
+from scorefold_pullback.geometry.config import PullbackConfig
 from scorefold_pullback.geometry.pullback import Pullback
 from scorefold_standard.config.flows import AffineCouplingConfig
 from scorefold_standard.flows.coupling import CouplingFlow
@@ -60,7 +59,7 @@ def flow_called(name: str, **settings: Any) -> Flow:
     if name == "without a potential":
         return Doubled()
     if name == "linear":
-        return Linear(LinearConfig(**settings), dtype=torch.float64)
+        return LinearFlow(LinearFlowConfig(**settings), dtype=torch.float64)
     configs = {"banana": BananaConfig, "squeezed": SqueezedBananaConfig, "river": RiverConfig}
     return Shear(configs[name](**settings), dtype=torch.float64)
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from scorefold.data import Dataset, DataSpec, EventScale, TensorSpec
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import Loss, Phase, Progress
-from scorefold_pullback.config.training import AnisotropicConfig, IsometricConfig, StandardNormalConfig
 from scorefold_pullback.flows.anisotropic import AnisotropicFlow
+from scorefold_pullback.flows.config import AnisotropicConfig, IsometricConfig, StandardNormalConfig
 from scorefold_pullback.flows.objective import isometry_penalty, unit_vectors, volume_penalty, with_cotangents
 from scorefold_testing.contract import stir
 from scorefold_toolkit.numerics import jacobian

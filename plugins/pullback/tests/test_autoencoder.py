@@ -13,18 +13,22 @@ from torch import Tensor
 
 from scorefold.data import Dataset, StreamedDataset
 from scorefold.interfaces import Flow
-from scorefold_pullback.autoencoder.axes import principal_axes
-from scorefold_pullback.autoencoder.bound import ErrorBound, error_bound, largest_stretches
+from scorefold_pullback.autoencoder.bound import (
+    ErrorBound,
+    error_bound,
+    largest_stretches,
+    warnings_of_bound,
+    warnings_of_variances,
+)
+from scorefold_pullback.autoencoder.config import RiemannianAutoencoderConfig
 from scorefold_pullback.autoencoder.estimator import RiemannianAutoencoder
-from scorefold_pullback.config.estimators import RiemannianAutoencoderConfig
-from scorefold_pullback.config.flows import IdentityConfig, LinearConfig, MixtureConfig
-from scorefold_pullback.config.potentials import QuadraticConfig
-from scorefold_pullback.flows.base import AnisotropicNormal
-from scorefold_pullback.flows.linear import Identity, Linear
-from scorefold_pullback.flows.mixture import Mixture
+from scorefold_pullback.autoencoder.latent_axes import principal_axes
+from scorefold_pullback.flows.config import IdentityConfig, LinearFlowConfig, MixtureConfig
+from scorefold_pullback.flows.linear import IdentityFlow, LinearFlow
+from scorefold_pullback.flows.mixture import AnisotropicNormal, MixtureFlow
+from scorefold_pullback.potentials.config import QuadraticConfig
 from scorefold_pullback.potentials.convex import QuadraticPotential
-from scorefold_pullback.tangent_pca.spectrum import kept
-from scorefold_pullback.warnings import warnings_of_bound, warnings_of_variances
+from scorefold_pullback.tangent_pca.statistics import significant_components
 from scorefold_toolkit.nn import DiagonalNormal, StandardNormal
 
 close = torch.testing.assert_close
@@ -157,7 +161,9 @@ def test_largest_stretches_of_many_coordinates_are_found_by_products() -> None:
     values = torch.logspace(0, -1, 40, dtype=torch.float64)
     left, right = torch.linalg.qr(matrix)[0], torch.linalg.qr(matrix.mT)[0]
     inverse = left @ values.diag() @ right
-    flow = Linear(LinearConfig.model_validate({"matrix": torch.linalg.inv(inverse).tolist()}), dtype=torch.float64)
+    flow = LinearFlow(
+        LinearFlowConfig.model_validate({"matrix": torch.linalg.inv(inverse).tolist()}), dtype=torch.float64
+    )
     found = largest_stretches(flow, torch.zeros(3, 40, dtype=torch.float64))
     assert float(found.max()) <= 1 + 1e-9
     assert float(found.min()) > 0.95
@@ -194,7 +200,9 @@ def test_a_linear_flow_is_a_pca(make_flow: MakeFlow, generator: torch.Generator)
 def test_modes_of_one_covariance_are_ranked_together(make_flow: MakeFlow) -> None:
     """B = A + the covariance of the offsets: diag(1/4, 28), so that the curve through all three modes is kept."""
     config = {"offsets": ((0.0, -6.0), (0.0, 0.0), (0.0, 6.0)), "variances": (0.25, 4.0)}
-    flow = Mixture(MixtureConfig.model_validate(config), flow=make_flow("river", frequency=0.5), dtype=torch.float64)
+    flow = MixtureFlow(
+        MixtureConfig.model_validate(config), flow=make_flow("river", frequency=0.5), dtype=torch.float64
+    )
     made = coder(flow, unexplained=0.01)
     axes = principal_axes(flow)
     close(axes.variances, torch.tensor([28.0, 0.25]).double())
@@ -206,7 +214,7 @@ def test_modes_of_one_covariance_are_ranked_together(make_flow: MakeFlow) -> Non
     assert found.diagnostics["bound"]["theorem"] is None
     assert found.diagnostics["mean_squared_error"] <= found.diagnostics["bound"]["corollary"]
     turned = {"offsets": ((-3.0, -3.0), (4.0, 4.0)), "variances": (0.1, 0.1), "weights": (1.0, 2.0)}
-    tilted = Mixture(MixtureConfig.model_validate(turned), flow=make_flow("river"), dtype=torch.float64)
+    tilted = MixtureFlow(MixtureConfig.model_validate(turned), flow=make_flow("river"), dtype=torch.float64)
     axes = principal_axes(tilted)
     close(axes.centre, torch.full((2,), (-3 + 8) / 3).double())
     close(axes.axes[:, 0], torch.full((2,), math.sqrt(0.5)).double())
@@ -264,7 +272,7 @@ def test_the_base_as_it_becomes_is_the_one_that_is_read(make_flow: MakeFlow) -> 
 
 
 def test_a_base_with_a_full_covariance_is_turned() -> None:
-    flow = Identity(IdentityConfig(event_shape=(2,)), dtype=torch.float64)
+    flow = IdentityFlow(IdentityConfig(event_shape=(2,)), dtype=torch.float64)
     flow.base = QuadraticPotential(QuadraticConfig(covariance=((2.0, 1.0), (1.0, 2.0)), location=(1.0, -1.0))).double()  # type: ignore[assignment]
     axes = principal_axes(flow)
     close(axes.variances, torch.tensor([3.0, 1.0]).double())
@@ -274,7 +282,7 @@ def test_a_base_with_a_full_covariance_is_turned() -> None:
 
 
 def test_axes_of_three_coordinates_are_columns() -> None:
-    flow = Identity(IdentityConfig(event_shape=(3,)), dtype=torch.float64)
+    flow = IdentityFlow(IdentityConfig(event_shape=(3,)), dtype=torch.float64)
     rows = ((2.0, 0.9, 0.1), (0.9, 1.0, 0.3), (0.1, 0.3, 0.5))
     flow.base = QuadraticPotential(QuadraticConfig(covariance=rows)).double()  # type: ignore[assignment]
     values, vectors = torch.linalg.eigh(torch.tensor(rows, dtype=torch.float64))
@@ -287,11 +295,11 @@ def test_axes_of_three_coordinates_are_columns() -> None:
 
 def test_a_tail_of_just_the_share_is_dropped() -> None:
     variances = torch.tensor([1.0, 2.0, 1.0, 0.0])
-    assert [kept(variances, share) for share in (0.0, 0.24, 0.25, 0.5, 1.0)] == [3, 3, 2, 1, 1]
+    assert [significant_components(variances, share) for share in (0.0, 0.24, 0.25, 0.5, 1.0)] == [3, 3, 2, 1, 1]
 
 
 def test_the_base_of_a_flow_that_is_trained_for_geometry(generator: torch.Generator) -> None:
-    flow = Identity(IdentityConfig(event_shape=(3,)), dtype=torch.float64)
+    flow = IdentityFlow(IdentityConfig(event_shape=(3,)), dtype=torch.float64)
     base = AnisotropicNormal((3,), start=1.0, floor=1e-6, learned=True).double()
     flow.base = base  # type: ignore[assignment]
     base.set_variances(torch.tensor([0.01, 4.0, 2.0], dtype=torch.float64))
@@ -308,7 +316,7 @@ def test_the_base_of_a_flow_that_is_trained_for_geometry(generator: torch.Genera
 
 def test_images_and_single_precision() -> None:
     variances = tuple(1.0 / (1 + i) ** 4 for i in range(16))
-    flow = Identity(IdentityConfig(event_shape=(1, 4, 4), variances=variances))
+    flow = IdentityFlow(IdentityConfig(event_shape=(1, 4, 4), variances=variances))
     made = coder(flow, unexplained=0.05)
     x = flow.sample(50, generator=generator_of(0))
     found = made.estimate(x)
@@ -356,7 +364,7 @@ def test_what_is_warned_of_is_said(make_flow: MakeFlow, generator: torch.Generat
     assert "the points are not of the flow's distribution" not in warned(0.1, 1.0)
     assert "2 would be kept, and not 1" in warned(1.4, 0.75)
     assert warned(1.1, 0.95) == ""
-    flow = Identity(IdentityConfig(event_shape=(6,)), dtype=torch.float64)
+    flow = IdentityFlow(IdentityConfig(event_shape=(6,)), dtype=torch.float64)
     flow.base = StandardNormal()
     found = coder(flow).estimate(torch.randn(50, 6, generator=generator, dtype=torch.float64))
     assert found.value == 6

@@ -9,13 +9,18 @@ import pytest
 import torch
 
 from scorefold.interfaces import Flow
-from scorefold_pullback.autoencoder.axes import principal_axes
-from scorefold_pullback.autoencoder.curve import kept_counts, pca_curve, reconstruction_curve, unseen_pca_curve
+from scorefold_pullback.autoencoder.config import RiemannianAutoencoderConfig
 from scorefold_pullback.autoencoder.estimator import RiemannianAutoencoder
-from scorefold_pullback.config.estimators import RiemannianAutoencoderConfig
-from scorefold_pullback.config.flows import IdentityConfig
-from scorefold_pullback.flows.base import AnisotropicNormal
-from scorefold_pullback.flows.linear import Identity
+from scorefold_pullback.autoencoder.latent_axes import (
+    kept_counts,
+    pca_curve,
+    principal_axes,
+    reconstruction_curve,
+    unseen_pca_curve,
+)
+from scorefold_pullback.flows.config import IdentityConfig
+from scorefold_pullback.flows.linear import IdentityFlow
+from scorefold_pullback.flows.mixture import AnisotropicNormal
 
 close = torch.testing.assert_close
 MakeFlow = Callable[..., Flow]
@@ -75,7 +80,7 @@ def test_no_dimension_where_a_pca_needs_less(
 ) -> None:
     """A flow that leaves points where they are keeps 2 of 3 coordinates; those of a line need 1, turned to lie along
     it."""
-    flow = Identity(IdentityConfig(event_shape=(3,)), dtype=torch.float64)
+    flow = IdentityFlow(IdentityConfig(event_shape=(3,)), dtype=torch.float64)
     base = AnisotropicNormal((3,), start=1.0, floor=1e-6, learned=True).double()
     flow.base = base  # type: ignore[assignment]
     base.set_variances(torch.tensor([2.0, 1.5, 0.1], dtype=torch.float64))

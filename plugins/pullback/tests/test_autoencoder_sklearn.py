@@ -20,8 +20,8 @@ from sklearn.utils.estimator_checks import check_estimator
 from scorefold.config import TrainingConfig
 from scorefold.interfaces import DataSource, Flow
 from scorefold_pullback.autoencoder.sklearn import RiemannianPCA
-from scorefold_pullback.config.flows import LinearConfig
-from scorefold_pullback.flows.linear import Linear
+from scorefold_pullback.flows.config import LinearFlowConfig
+from scorefold_pullback.flows.linear import LinearFlow
 from scorefold_standard.config.flows import AffineCouplingConfig
 from scorefold_standard.flows.coupling import CouplingFlow
 from scorefold_toolkit.sklearn import InputError
@@ -36,8 +36,8 @@ def gaussian(data: DataSource) -> Flow:
     x = data.load("train").x.double()
     covariance = (x - x.mean(0)).mT @ (x - x.mean(0)) / len(x)
     covariance += 1e-9 * (1 + float(covariance.trace())) * torch.eye(x.shape[1], dtype=torch.float64)
-    config = LinearConfig.model_validate({"covariance": covariance.tolist(), "mean": x.mean(0).tolist()})
-    return Linear(config, dtype=torch.float64)
+    config = LinearFlowConfig.model_validate({"covariance": covariance.tolist(), "mean": x.mean(0).tolist()})
+    return LinearFlow(config, dtype=torch.float64)
 
 
 def coupling(data: DataSource) -> Flow:
@@ -146,10 +146,10 @@ def test_images_as_rows() -> None:
 
 
 def identity(shape: tuple[int, ...]) -> Flow:
-    from scorefold_pullback.config.flows import IdentityConfig
-    from scorefold_pullback.flows.linear import Identity
+    from scorefold_pullback.flows.config import IdentityConfig
+    from scorefold_pullback.flows.linear import IdentityFlow
 
-    return Identity(IdentityConfig(event_shape=shape))
+    return IdentityFlow(IdentityConfig(event_shape=shape))
 
 
 def test_refusals(make_flow: MakeFlow) -> None:

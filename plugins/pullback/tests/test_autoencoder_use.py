@@ -15,13 +15,12 @@ from scorefold.data import DataSpec, TensorSpec
 from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.interfaces import Flow
 from scorefold.results import Estimate
+from scorefold_pullback.autoencoder.config import RiemannianAutoencoderConfig
 from scorefold_pullback.autoencoder.estimator import RiemannianAutoencoder
-from scorefold_pullback.config.estimators import RiemannianAutoencoderConfig
-from scorefold_pullback.config.flows import IdentityConfig
-from scorefold_pullback.config.training import AnisotropicConfig
-from scorefold_pullback.figures.autoencoder import draw
+from scorefold_pullback.autoencoder.figures import autoencoder_figures
 from scorefold_pullback.flows.anisotropic import AnisotropicFlow
-from scorefold_pullback.flows.linear import Identity
+from scorefold_pullback.flows.config import AnisotropicConfig, IdentityConfig
+from scorefold_pullback.flows.linear import IdentityFlow
 from scorefold_registry import Host, compare, run_file
 from scorefold_standard.config.flows import AffineCouplingConfig
 from scorefold_standard.flows.coupling import CouplingFlow
@@ -139,7 +138,7 @@ def estimate_on(flow: Flow, **settings: Any) -> Estimate:
 
 def test_what_is_drawn_is_what_was_found(make_flow: MakeFlow) -> None:
     found = estimate_on(make_flow("banana"))
-    figures = draw(found)
+    figures = autoencoder_figures(found)
     assert set(figures) == {"spectrum", "reconstruction", "decoded", "residuals"}
     lines = {str(line.get_label()): line for line in figures["reconstruction"].axes[0].lines}
     curve = found.diagnostics["curve"]
@@ -171,7 +170,9 @@ def test_events_of_any_shape_are_drawn(
     tmp_path: Path, shape: tuple[int, ...], settings: dict[str, Any], title: str
 ) -> None:
     variances = tuple(0.5**i + 1e-9 for i in range(math.prod(shape)))
-    figures = draw(estimate_on(Identity(IdentityConfig(event_shape=shape, variances=variances)), **settings))
+    figures = autoencoder_figures(
+        estimate_on(IdentityFlow(IdentityConfig(event_shape=shape, variances=variances)), **settings)
+    )
     assert figures["decoded"].axes[0].get_title() == title
     for name, figure in figures.items():
         figure.savefig(tmp_path / f"{name}.png")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from scorefold_pullback.flows.base import AnisotropicNormal
+from scorefold_pullback.flows.mixture import AnisotropicNormal
 
 VARIANCES = torch.tensor([[4.0, 0.25], [0.01, 1.0]], dtype=torch.float64)
 FLOOR = 0.005

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from scorefold.data import DataSpec
-from scorefold_pullback.config.geometry import IsoPullbackConfig, PullbackConfig
-from scorefold_pullback.config.potentials import CoshConfig, QuadraticConfig
 from scorefold_pullback.geometry import chart
 from scorefold_pullback.geometry.chart import Chart
+from scorefold_pullback.geometry.config import IsoPullbackConfig, PullbackConfig
 from scorefold_pullback.geometry.iso import IsoPullback
 from scorefold_pullback.geometry.pullback import Pullback
+from scorefold_pullback.potentials.config import CoshConfig, QuadraticConfig
 from scorefold_pullback.potentials.convex import Cosh, QuadraticPotential
 from scorefold_standard.config.flows import AffineCouplingConfig
 from scorefold_standard.flows.coupling import CouplingFlow

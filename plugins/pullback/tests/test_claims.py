@@ -10,14 +10,14 @@ import torch
 
 from scorefold.plugin import Claim
 from scorefold_pullback import plugin
-from scorefold_pullback.autoencoder.curve import pca_curve
+from scorefold_pullback.autoencoder.latent_axes import pca_curve
 from scorefold_pullback.claims import digits as claims_digits
 from scorefold_pullback.claims import exact as claims
+from scorefold_pullback.claims import exact as claims_modes
 from scorefold_pullback.claims import manifolds as claims_manifolds
-from scorefold_pullback.claims import modes as claims_modes
 from scorefold_pullback.claims import planes as claims_planes
 from scorefold_pullback.claims.training import source, trained, variances_of
-from scorefold_pullback.config.training import AnisotropicConfig
+from scorefold_pullback.flows.config import AnisotropicConfig
 from scorefold_registry import Host
 from scorefold_registry.experiments.claims import within
 

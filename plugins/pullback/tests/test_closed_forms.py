@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from scorefold.interfaces import Flow
-from scorefold_pullback.config.flows import IdentityConfig
-from scorefold_pullback.config.geometry import PullbackConfig
-from scorefold_pullback.config.potentials import CoshConfig
-from scorefold_pullback.data.density import energy, score
-from scorefold_pullback.flows.linear import Identity
+from scorefold_pullback.data.manifolds import energy, score
+from scorefold_pullback.flows.config import IdentityConfig
+from scorefold_pullback.flows.linear import IdentityFlow
+from scorefold_pullback.geometry.config import PullbackConfig
 from scorefold_pullback.geometry.pullback import Pullback
-from scorefold_pullback.potentials.convex import Cosh, conjugate
+from scorefold_pullback.potentials.config import CoshConfig
+from scorefold_pullback.potentials.convex import Cosh, convex_conjugate
 from scorefold_toolkit.potential import Potential
 
 Make = Callable[..., Pullback]
@@ -87,7 +87,7 @@ def test_how_far_the_river_stretches(make_geometry: Make) -> None:
 @pytest.fixture
 def line() -> Pullback:
     """The real line with psi = cosh, where A does not cancel and nothing that is hard-wired to a Gaussian holds."""
-    flow = Identity(IdentityConfig(event_shape=(1,)), dtype=torch.float64)
+    flow = IdentityFlow(IdentityConfig(event_shape=(1,)), dtype=torch.float64)
     return Pullback(PullbackConfig(), flow=flow, psi=Cosh(CoshConfig()))
 
 
@@ -99,7 +99,7 @@ def test_psi_is_cosh(line: Pullback) -> None:
     same(line.log(zero, one), 1.1752011936438014)
     same(line.log(one, zero), -0.7615941559557649)
     assert isinstance(line.psi, Potential)
-    same(conjugate(line.psi, one), -0.5328399753535521)
+    same(convex_conjugate(line.psi, one), -0.5328399753535521)
     x, y = row(-0.5), row(1.5)
     same(line.distance(x, y), 2.650374760588565)
     same(line.geodesic(x, y, half), 0.7358604413629517)

@@ -10,13 +10,12 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import ConfigError, DataError
-from scorefold_pullback.config.data import RiverDataConfig, SqueezedBananaDataConfig
-from scorefold_pullback.config.estimators import TangentPCAConfig
-from scorefold_pullback.data.shears import ShearSource
+from scorefold_pullback.data.config import RiverDataConfig, SqueezedBananaDataConfig
+from scorefold_pullback.data.manifolds import ShearSource
 from scorefold_pullback.geometry.pullback import Pullback
+from scorefold_pullback.tangent_pca.config import TangentPCAConfig
 from scorefold_pullback.tangent_pca.estimator import TangentPCAEstimator
-from scorefold_pullback.tangent_pca.spectrum import kept
-from scorefold_pullback.tangent_pca.statistics import frechet_variance, tangent_pca
+from scorefold_pullback.tangent_pca.statistics import frechet_variance, significant_components, tangent_pca
 from scorefold_toolkit.numerics import pushforward
 
 Make = Callable[..., Pullback]
@@ -81,14 +80,14 @@ def test_the_interval_holds_what_few_points_leave_open(make_geometry: Make) -> N
     ],
 )
 def test_what_is_kept(variances: list[float], unexplained: float, expected: int) -> None:
-    assert kept(torch.tensor(variances, dtype=torch.float64), unexplained) == expected
+    assert significant_components(torch.tensor(variances, dtype=torch.float64), unexplained) == expected
 
 
 def test_less_is_kept_the_more_may_go(generator: torch.Generator) -> None:
     variances: Tensor = torch.rand(9, generator=generator)
-    ranks = [kept(variances, share) for share in torch.linspace(0, 1, 50).tolist()]
+    ranks = [significant_components(variances, share) for share in torch.linspace(0, 1, 50).tolist()]
     assert ranks == sorted(ranks, reverse=True)
     assert (ranks[0], ranks[-1]) == (9, 1)
     for wrong in (-0.1, 1.1, float("nan")):
         with pytest.raises(ConfigError, match="expected 0 to 1"):
-            kept(variances, wrong)
+            significant_components(variances, wrong)

@@ -11,11 +11,10 @@ import torch
 
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Flow
-from scorefold_pullback.config import data as configs
-from scorefold_pullback.config.flows import IdentityConfig, LinearConfig
-from scorefold_pullback.data.manifolds import ManifoldSource, hemisphere, sinusoid
-from scorefold_pullback.data.shears import ShearSource
-from scorefold_pullback.flows.linear import Identity, Linear
+from scorefold_pullback.data import config as configs
+from scorefold_pullback.data.manifolds import ManifoldSource, ShearSource, hemisphere, sinusoid
+from scorefold_pullback.flows.config import IdentityConfig, LinearFlowConfig
+from scorefold_pullback.flows.linear import IdentityFlow, LinearFlow
 from scorefold_toolkit.nn import DiagonalNormal
 
 SETS: dict[str, Any] = {
@@ -114,26 +113,26 @@ def test_noise_is_where_the_config_says() -> None:
 
 
 def test_linear_flows(generator: torch.Generator) -> None:
-    turned = Linear(LinearConfig(rotation=2, dimension=4, mean=(1.0, 0.0, 0.0, 2.0)), dtype=torch.float64)
+    turned = LinearFlow(LinearFlowConfig(rotation=2, dimension=4, mean=(1.0, 0.0, 0.0, 2.0)), dtype=torch.float64)
     close(turned.matrix @ turned.matrix.mT, torch.eye(4, dtype=torch.float64))
-    again = Linear(LinearConfig(rotation=2, dimension=4), dtype=torch.float64)
+    again = LinearFlow(LinearFlowConfig(rotation=2, dimension=4), dtype=torch.float64)
     assert torch.equal(again.matrix, turned.matrix)
     x = torch.randn(3, 4, generator=generator, dtype=torch.float64)
     close(turned(x)[0], again(x - turned.shift)[0])
-    scaled = Linear(LinearConfig(matrix=((2.0, 1.0), (0.0, 0.5))), dtype=torch.float64)
+    scaled = LinearFlow(LinearFlowConfig(matrix=((2.0, 1.0), (0.0, 0.5))), dtype=torch.float64)
     z, log_det = scaled(x[:, :2])
     close(z, x[:, :2] @ torch.tensor([[2.0, 0.0], [1.0, 0.5]], dtype=torch.float64))
     close(log_det, torch.zeros(3, dtype=torch.float64))
-    wide = Linear(LinearConfig(matrix=((3.0, 1.0), (0.0, -0.5))), dtype=torch.float64)
+    wide = LinearFlow(LinearFlowConfig(matrix=((3.0, 1.0), (0.0, -0.5))), dtype=torch.float64)
     z, log_det = wide(x[:, :2])
     close(log_det, torch.full((3,), math.log(1.5), dtype=torch.float64))
     close(wide.inverse(z)[1], -log_det)
     with pytest.raises(ConfigError, match="the matrix is singular"):
-        Linear(LinearConfig(matrix=((1.0, 2.0), (2.0, 4.0))))
+        LinearFlow(LinearFlowConfig(matrix=((1.0, 2.0), (2.0, 4.0))))
     with pytest.raises(ConfigError, match="smallest eigenvalue is -1"):
-        Linear(LinearConfig(covariance=((1.0, 2.0), (2.0, 1.0))))
+        LinearFlow(LinearFlowConfig(covariance=((1.0, 2.0), (2.0, 1.0))))
     with pytest.raises(ConfigError, match="expected 1 or 4, one a coordinate"):
-        Identity(IdentityConfig(event_shape=(2, 2), variances=(1.0, 2.0)))
+        IdentityFlow(IdentityConfig(event_shape=(2, 2), variances=(1.0, 2.0)))
 
 
 @pytest.mark.parametrize(
@@ -149,7 +148,7 @@ def test_linear_flows(generator: torch.Generator) -> None:
 )
 def test_a_linear_flow_that_is_not_described(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        LinearConfig.model_validate(given)
+        LinearFlowConfig.model_validate(given)
 
 
 def test_double_precision_keeps_all_digits(make_flow: Callable[..., Flow]) -> None:

@@ -93,9 +93,9 @@ def test_with_its_pytorch_backend_gradients_flow() -> None:
     code = """
 import torch
 from geomstats.learning.frechet_mean import FrechetMean
-from scorefold_pullback.config.geometry import PullbackConfig
-from scorefold_pullback.config.flows import BananaConfig
-from scorefold_pullback.flows.shear import Shear
+from scorefold_pullback.geometry.config import PullbackConfig
+from scorefold_pullback.flows.config import BananaConfig
+from scorefold_pullback.flows.linear import Shear
 from scorefold_pullback.geometry.pullback import Pullback
 from scorefold_pullback.geometry.geomstats import geomstats_space
 banana = Pullback(PullbackConfig(), flow=Shear(BananaConfig(), dtype=torch.float64))

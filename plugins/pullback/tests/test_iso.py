@@ -11,11 +11,10 @@ from torch import Tensor
 
 from scorefold.errors import DataError, ShapeError
 from scorefold.interfaces import Flow
-from scorefold_pullback.config.geometry import IsoPullbackConfig
-from scorefold_pullback.config.potentials import CoshConfig
-from scorefold_pullback.geometry.arc import Arc, gauss_legendre
 from scorefold_pullback.geometry.chart import Chart
-from scorefold_pullback.geometry.iso import IsoPullback
+from scorefold_pullback.geometry.config import IsoPullbackConfig
+from scorefold_pullback.geometry.iso import Arc, IsoPullback, gauss_legendre
+from scorefold_pullback.potentials.config import CoshConfig
 from scorefold_pullback.potentials.convex import Cosh
 from scorefold_pullback.tangent_pca.statistics import low_rank, tangent_pca
 

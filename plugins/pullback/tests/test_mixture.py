@@ -12,9 +12,9 @@ from torch import Tensor
 from scorefold.data import DataSpec, EventScale, TensorSpec
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Flow
-from scorefold_pullback.config.flows import MixtureConfig
-from scorefold_pullback.flows.mixture import Mixture, SharedMixture
-from scorefold_pullback.tangent_pca.spectrum import kept
+from scorefold_pullback.flows.config import MixtureConfig
+from scorefold_pullback.flows.mixture import MixtureFlow, SharedMixture
+from scorefold_pullback.tangent_pca.statistics import significant_components
 from scorefold_standard.config.flows import AffineCouplingConfig
 from scorefold_standard.flows.coupling import CouplingFlow
 
@@ -27,18 +27,18 @@ def row(*values: float) -> Tensor:
 
 
 @pytest.fixture
-def snake(make_flow: Callable[..., Flow]) -> Mixture:
+def snake(make_flow: Callable[..., Flow]) -> MixtureFlow:
     """Three normal distributions along x_1 = sin(x_2 / 2)."""
     flow = make_flow("river", frequency=0.5)
-    return Mixture(MixtureConfig.model_validate(SNAKE), flow=flow, dtype=torch.float64)
+    return MixtureFlow(MixtureConfig.model_validate(SNAKE), flow=flow, dtype=torch.float64)
 
 
-def base_of(flow: Mixture) -> SharedMixture:
+def base_of(flow: MixtureFlow) -> SharedMixture:
     assert isinstance(flow.base, SharedMixture)
     return flow.base
 
 
-def test_known_numbers(snake: Mixture, make_geometry: Callable[..., Any]) -> None:
+def test_known_numbers(snake: MixtureFlow, make_geometry: Callable[..., Any]) -> None:
     space = make_geometry(snake)
     close(space.metric(row(0, 0))[0], torch.tensor([[16.0, -8.0], [-8.0, 4.0625]]).double())
     assert float(space.distance(row(-1, 8), row(1, -8))) == pytest.approx(4.4481, abs=5e-5)
@@ -46,12 +46,12 @@ def test_known_numbers(snake: Mixture, make_geometry: Callable[..., Any]) -> Non
     close(covariance, torch.tensor([0.25, 28.0]).double().diag())
     variances = covariance.diagonal()
     assert float(variances[0] / variances.sum()) == pytest.approx(0.00885, abs=5e-6)
-    assert kept(variances, 0.01) == 1
+    assert significant_components(variances, 0.01) == 1
 
 
 def test_density_draws_and_mean(make_flow: Callable[..., Flow], generator: torch.Generator) -> None:
     weights = (1.0, 1.0, 2.0)
-    flow = Mixture(
+    flow = MixtureFlow(
         MixtureConfig.model_validate({**SNAKE, "weights": weights}), flow=make_flow("river"), dtype=torch.float64
     )
     base = base_of(flow)
@@ -76,7 +76,7 @@ def test_what_the_flow_knows_of_its_events_is_kept() -> None:
     scale = EventScale(low=0.0, high=1.0, levels=256)
     config = AffineCouplingConfig(layers=1, levels=2, channels=8)
     flow = CouplingFlow(config, data=DataSpec((1, 4, 4), event_scale=scale))
-    mixture = Mixture(MixtureConfig(offsets=((0.0,) * 16,), variances=(1.0,) * 16), flow=flow)
+    mixture = MixtureFlow(MixtureConfig(offsets=((0.0,) * 16,), variances=(1.0,) * 16), flow=flow)
     assert mixture.event_scale == scale
     assert mixture.latent_shapes == flow.latent_shapes
     assert len(mixture.latent_shapes) == 2
@@ -85,12 +85,12 @@ def test_what_the_flow_knows_of_its_events_is_kept() -> None:
 def test_refusals(make_flow: Callable[..., Flow]) -> None:
     config = MixtureConfig.model_validate(SNAKE)
     with pytest.raises(ConfigError, match=r"the flow has events \(4,\), 4 coordinates"):
-        Mixture(config, flow=make_flow("coupling"))
+        MixtureFlow(config, flow=make_flow("coupling"))
     conditional = CouplingFlow(
         AffineCouplingConfig(layers=1), data=DataSpec((2,), condition_spec=TensorSpec((), classes=2))
     )
     with pytest.raises(ConfigError, match="a mixture takes no conditions"):
-        Mixture(config, flow=conditional)
+        MixtureFlow(config, flow=conditional)
     for wrong, message in (
         ({"offsets": [[0.0]], "variances": [1.0, 1.0]}, "expected 2, one for each variance"),
         ({"offsets": [[0.0]], "variances": [1.0], "weights": [1.0, 1.0]}, "expected 1, one a part"),

@@ -13,15 +13,14 @@ from torch import Tensor
 from scorefold.data import Dataset, DataSpec, EventScale
 from scorefold.errors import DataError
 from scorefold.interfaces import Phase, Progress
-from scorefold_pullback.autoencoder.axes import principal_axes
-from scorefold_pullback.config.flows import IdentityConfig
-from scorefold_pullback.config.geometry import PullbackConfig
-from scorefold_pullback.config.training import AnisotropicConfig
-from scorefold_pullback.figures.geometry import draw
+from scorefold_pullback.autoencoder.latent_axes import principal_axes
 from scorefold_pullback.flows.anisotropic import AnisotropicFlow
-from scorefold_pullback.flows.linear import Identity
+from scorefold_pullback.flows.config import AnisotropicConfig, IdentityConfig
+from scorefold_pullback.flows.linear import IdentityFlow
 from scorefold_pullback.flows.mixture import SharedMixture
-from scorefold_pullback.flows.parts import find_parts
+from scorefold_pullback.flows.objective import find_parts
+from scorefold_pullback.geometry.config import PullbackConfig
+from scorefold_pullback.geometry.figures import geometry_figures
 from scorefold_pullback.geometry.pullback import Pullback
 from scorefold_testing.contract import stir
 
@@ -150,9 +149,9 @@ def test_the_chart_has_lines_around_each_mode() -> None:
     base = SharedMixture.fixed(
         (2,), torch.tensor([[0.0, -6.0], [0.0, 6.0]]), torch.tensor([1.0, 2.0]), torch.tensor([0.25, 1.0])
     )
-    flow = Identity(IdentityConfig(event_shape=(2,)), dtype=torch.float64)
+    flow = IdentityFlow(IdentityConfig(event_shape=(2,)), dtype=torch.float64)
     flow.base = base  # type: ignore[assignment]
-    lines = draw(Pullback(PullbackConfig(), flow=flow))["chart"].axes[0].lines
+    lines = geometry_figures(Pullback(PullbackConfig(), flow=flow))["chart"].axes[0].lines
     heights = [np.asarray(line.get_ydata(), dtype=float) for line in lines]
     ends = torch.tensor([[height.min(), height.max()] for height in heights])
     assert len(lines) == 44

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from scorefold.errors import DataError
 from scorefold.interfaces import Flow
-from scorefold_pullback.config.geometry import IsoPullbackConfig
 from scorefold_pullback.flows.objective import (
     Isometry,
     hessian_penalty,
@@ -22,9 +21,10 @@ from scorefold_pullback.flows.objective import (
     volume_penalty,
     with_cotangents,
 )
+from scorefold_pullback.geometry.config import IsoPullbackConfig
+from scorefold_pullback.geometry.flow_diagnostics import Diagnosis, diagnose_flow
 from scorefold_pullback.geometry.iso import IsoPullback
 from scorefold_pullback.geometry.pullback import Pullback
-from scorefold_pullback.geometry.trust import Diagnosis, diagnose
 from scorefold_toolkit.nn import StandardNormal
 from scorefold_toolkit.numerics import jacobian
 
@@ -184,7 +184,7 @@ def test_a_diagnosis_of_the_banana(make_flow: MakeFlow) -> None:
     flow = make_flow("banana")
     x = flow.sample(4000, generator=torch.Generator().manual_seed(0))
     c = 2 * x[:, 1] / 9
-    found = diagnose(flow, x)
+    found = diagnose_flow(flow, x)
     assert found.points == 4000
     assert found.isometry == pytest.approx(float((2 * c**2 + c**4).mean()) / 2, rel=1e-12)
     assert (found.volume, found.volume_spread) == (0, 0)
@@ -199,11 +199,11 @@ def test_a_diagnosis_of_the_banana(make_flow: MakeFlow) -> None:
 
 def test_a_map_that_stretches_unevenly_is_warned_of(make_flow: MakeFlow) -> None:
     flow = make_flow("linear", matrix=[[20.0, 0.0], [0.0, 1.0]])
-    (warning,) = diagnose(flow, drawn(flow)).warnings()
+    (warning,) = diagnose_flow(flow, drawn(flow)).warnings()
     assert "from 1 to 20" in warning
     # One factor for all lengths changes no geodesic.
     even = make_flow("linear", matrix=[[20.0, 0.0], [0.0, 20.0]])
-    found = diagnose(even, drawn(even))
+    found = diagnose_flow(even, drawn(even))
     assert found.warnings() == []
     assert found.volume == pytest.approx(math.log(20))
 
@@ -212,7 +212,7 @@ def test_a_map_that_stretches_unevenly_is_warned_of(make_flow: MakeFlow) -> None
 def test_up_to_64_coordinates_a_diagnosis_sees_every_direction(size: int, make_flow: MakeFlow) -> None:
     """One direction of so many is stretched to three times its length: |J J^T - I|^2 / D is 64 / D."""
     flow = make_flow("linear", matrix=torch.diag(torch.tensor([3.0, *[1.0] * (size - 1)])).tolist())
-    found = diagnose(flow, normal(20, size))
+    found = diagnose_flow(flow, normal(20, size))
     assert (found.largest_stretch == pytest.approx(3)) == (size == 64)
     assert (found.isometry == pytest.approx(64 / size)) == (size == 64)
 
@@ -232,7 +232,7 @@ class Slipping(Flow):
 
 def test_a_diagnosis_of_a_map_that_changes_volume_and_slips() -> None:
     x = normal(100, 2) + 3
-    found, log_det = diagnose(Slipping(), x), x.cosh().log().mean(1)
+    found, log_det = diagnose_flow(Slipping(), x), x.cosh().log().mean(1)
     assert found.volume == pytest.approx(float(log_det.mean()), rel=1e-12)
     assert found.volume_spread == pytest.approx(float(log_det.std(correction=0)), rel=1e-12)
     spread = float((x - x.mean(0)).square().sum(1).mean().sqrt())
@@ -267,30 +267,30 @@ def test_what_is_warned_of() -> None:
 
 def test_points_of_another_distribution_are_warned_of(make_flow: MakeFlow) -> None:
     flow = make_flow("linear", rotation=3, dimension=100)
-    assert diagnose(flow, drawn(flow)).warnings() == []
-    (warning,) = diagnose(flow, 1.5 * drawn(flow)).warnings()
+    assert diagnose_flow(flow, drawn(flow)).warnings() == []
+    (warning,) = diagnose_flow(flow, 1.5 * drawn(flow)).warnings()
     assert "far from the flow's distribution" in warning
-    assert diagnose(flow, 1.5 * drawn(flow)).warnings(of_the_distribution=False) == []
+    assert diagnose_flow(flow, 1.5 * drawn(flow)).warnings(of_the_distribution=False) == []
 
 
 def test_what_can_not_be_diagnosed(rotation: Flow) -> None:
     with pytest.raises(DataError, match="held-out points"):
-        diagnose(rotation, normal(0, 5))
+        diagnose_flow(rotation, normal(0, 5))
 
 
 def test_a_single_point_is_diagnosed_by_the_spread_of_the_data(make_flow: MakeFlow) -> None:
     flow = make_flow("linear", matrix=[[1.0, 0.5], [0.3, 2.0]])
-    assert diagnose(flow, normal(1, 2)).warnings() == []
+    assert diagnose_flow(flow, normal(1, 2)).warnings() == []
 
 
 def test_derivatives_that_overflow(make_flow: MakeFlow) -> None:
     with pytest.raises(DataError, match="derivatives of the flow are not finite at 1 of 2 points"):
-        diagnose(make_flow("banana"), torch.tensor([[1.0, 1.0], [0.0, 1e200]], dtype=torch.float64))
+        diagnose_flow(make_flow("banana"), torch.tensor([[1.0, 1.0], [0.0, 1e200]], dtype=torch.float64))
 
 
 def test_many_coordinates_are_diagnosed_by_slices(make_flow: MakeFlow) -> None:
     flow = make_flow("linear", rotation=3, dimension=100)
-    found = diagnose(flow, normal(20, 100))
+    found = diagnose_flow(flow, normal(20, 100))
     assert found.isometry < 1e-24
     assert found.largest_stretch == pytest.approx(1)
 

@@ -11,7 +11,7 @@ import torch
 from scorefold.errors import ScorefoldError
 from scorefold.stage import StageContext
 from scorefold_pullback import plugin
-from scorefold_pullback.figures.geometry import draw
+from scorefold_pullback.geometry.figures import geometry_figures
 from scorefold_pullback.geometry.iso import IsoPullback
 from scorefold_pullback.geometry.pullback import Pullback
 from scorefold_registry import Host, run_file
@@ -63,7 +63,7 @@ def test_the_example_runs_and_its_numbers_are_reported(host: Host, tmp_path: Pat
 def test_geodesics_are_drawn_over_the_density(host: Host, name: str) -> None:
     geometry = host.create(name, flow={"use": "flow:river"})
     assert isinstance(geometry, Pullback | IsoPullback)
-    axes = draw(geometry)["geodesics"].axes[0]
+    axes = geometry_figures(geometry)["geodesics"].axes[0]
     lines = [line for line in axes.lines if len(line.get_xdata()) > 2]  # type: ignore[arg-type]
     straight = [line for line in axes.lines if len(line.get_xdata()) == 2]  # type: ignore[arg-type]
     assert len(lines) == len(straight) == 3
@@ -92,12 +92,12 @@ def _chord(ends: torch.Tensor) -> torch.Tensor:
 def test_events_of_other_shapes_are_drawn(host: Host) -> None:
     for shape in ([3], [1, 4, 4]):
         geometry = host.create("geometry:pullback", flow={"use": "flow:identity", "config": {"event_shape": shape}})
-        assert set(draw(geometry)) == {"geodesics"}
+        assert set(geometry_figures(geometry)) == {"geodesics"}
 
 
 def test_the_chart_is_the_flow_s_latent_lines(host: Host) -> None:
     flow = host.create("flow:squeezed-banana")
-    axes = draw(host.create("geometry:pullback", flow=flow))["chart"].axes[0]
+    axes = geometry_figures(host.create("geometry:pullback", flow=flow))["chart"].axes[0]
     curves = [torch.as_tensor(line.get_xydata()).float() for line in axes.lines]
     assert len(curves) == 22
     across, along = flow.base.log_std.exp()
@@ -114,7 +114,7 @@ def test_the_chart_is_the_flow_s_latent_lines(host: Host) -> None:
 def test_images_are_drawn_above_their_straight_lines(host: Host) -> None:
     settings = {"event_shape": [1, 4, 4]}
     geometry = host.create("geometry:pullback", flow={"use": "flow:identity", "config": settings})
-    figure = draw(geometry)["geodesics"]
+    figure = geometry_figures(geometry)["geodesics"]
     rows = torch.as_tensor(figure.axes[0].images[0].get_array()).float()
     assert rows.shape[0] == 4 * 8 + 7, "eight rows of images, a pixel between them"
     # A geodesic of the identity is its straight line: the rows come in equal pairs.

@@ -10,15 +10,15 @@ from torch import Tensor
 from torch.func import jvp
 
 from scorefold.errors import ConfigError, DataError, ShapeError
-from scorefold_pullback.config.potentials import CoshConfig, LogCoshConfig, LogSumExpConfig, QuadraticConfig
 from scorefold_pullback.flows.mixture import SharedMixture
+from scorefold_pullback.potentials.config import CoshConfig, LogCoshConfig, LogSumExpConfig, QuadraticConfig
 from scorefold_pullback.potentials.convex import (
     ConvexPotential,
     Cosh,
     LogCosh,
     LogSumExp,
     QuadraticPotential,
-    conjugate,
+    convex_conjugate,
 )
 from scorefold_toolkit.nn import DiagonalNormal
 from scorefold_toolkit.potential import Potential
@@ -80,10 +80,10 @@ def test_derivatives_of_the_inverse(psi: Potential, generator: torch.Generator) 
 def test_fenchel(psi: Potential, generator: torch.Generator) -> None:
     """psi(z) + psi*(y) >= <z, y>, with equality where y is the gradient, and grad psi* = (grad psi)^-1."""
     z, y = torch.randn(2, 5, 3, generator=generator, dtype=torch.float64)
-    assert bool((psi.value(z) + conjugate(psi, y) >= (z * y).sum(1) - 1e-12).all())
-    close(psi.value(z) + conjugate(psi, psi.grad(z)), (z * psi.grad(z)).sum(1))
+    assert bool((psi.value(z) + convex_conjugate(psi, y) >= (z * y).sum(1) - 1e-12).all())
+    close(psi.value(z) + convex_conjugate(psi, psi.grad(z)), (z * psi.grad(z)).sum(1))
     y.requires_grad_()
-    (slope,) = torch.autograd.grad(conjugate(psi, y).sum(), y)
+    (slope,) = torch.autograd.grad(convex_conjugate(psi, y).sum(), y)
     close(slope, psi.grad_inverse(y))
 
 

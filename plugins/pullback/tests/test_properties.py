@@ -11,10 +11,10 @@ from torch.func import jacrev, jvp
 
 from scorefold.data import DataSpec
 from scorefold.interfaces import Flow
-from scorefold_pullback.config.geometry import PullbackConfig
-from scorefold_pullback.config.potentials import CoshConfig, LogCoshConfig, LogSumExpConfig, QuadraticConfig
-from scorefold_pullback.data.density import score
+from scorefold_pullback.data.manifolds import score
+from scorefold_pullback.geometry.config import PullbackConfig
 from scorefold_pullback.geometry.pullback import Pullback
+from scorefold_pullback.potentials.config import CoshConfig, LogCoshConfig, LogSumExpConfig, QuadraticConfig
 from scorefold_pullback.potentials.convex import Cosh, LogCosh, LogSumExp, QuadraticPotential
 from scorefold_standard.config.flows import AffineCouplingConfig
 from scorefold_standard.flows.coupling import CouplingFlow

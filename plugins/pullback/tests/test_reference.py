@@ -9,10 +9,10 @@ import torch
 
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Flow
-from scorefold_pullback.config.flows import IdentityConfig
-from scorefold_pullback.config.geometry import IsoPullbackConfig, PullbackConfig
-from scorefold_pullback.figures.geometry import draw
-from scorefold_pullback.flows.linear import Identity
+from scorefold_pullback.flows.config import IdentityConfig
+from scorefold_pullback.flows.linear import IdentityFlow
+from scorefold_pullback.geometry.config import IsoPullbackConfig, PullbackConfig
+from scorefold_pullback.geometry.figures import geometry_figures
 from scorefold_pullback.geometry.iso import IsoPullback
 from scorefold_pullback.geometry.pullback import Pullback
 
@@ -20,13 +20,13 @@ MakeFlow = Callable[..., Flow]
 
 
 def flat(size: int = 2) -> Pullback:
-    return Pullback(PullbackConfig(), flow=Identity(IdentityConfig(event_shape=(size,)), dtype=torch.float64))
+    return Pullback(PullbackConfig(), flow=IdentityFlow(IdentityConfig(event_shape=(size,)), dtype=torch.float64))
 
 
 def test_the_error_of_geodesics_is_their_mean_distance_from_the_reference_s(make_flow: MakeFlow) -> None:
     """Between (2, 4) and (2, -4) the banana's geodesic is z^2 / 9 off the axis, and the straight line at 2."""
     truth = Pullback(PullbackConfig(), flow=make_flow("banana"))
-    flow = Identity(IdentityConfig(event_shape=(2,)), dtype=torch.float64)
+    flow = IdentityFlow(IdentityConfig(event_shape=(2,)), dtype=torch.float64)
     points = torch.tensor([[2.0, 4.0], [2.0, -4.0]], dtype=torch.float64)
     numbers, _ = Pullback(PullbackConfig(), flow=flow, reference=truth).diagnose(points)
     along = torch.linspace(4, -4, 33, dtype=torch.float64)
@@ -70,7 +70,7 @@ def test_a_reference_of_other_events_is_refused(make_flow: MakeFlow) -> None:
 
 def test_a_reference_is_drawn_beside(make_flow: MakeFlow) -> None:
     geometry = Pullback(PullbackConfig(), flow=make_flow("river"), reference=flat())
-    axes = draw(geometry)["geodesics"].axes[0]
+    axes = geometry_figures(geometry)["geodesics"].axes[0]
     dotted = [torch.as_tensor(line.get_xydata()) for line in axes.lines if line.get_linestyle() == ":"]
     assert len(dotted) == 3
     for path in dotted:

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from scorefold_pullback.autoencoder.bound import ErrorBound
-from scorefold_pullback.warnings import warnings_of_bound, warnings_of_variances
+from scorefold_pullback.autoencoder.bound import ErrorBound, warnings_of_bound, warnings_of_variances
 
 OTHERS = "the points are not of the flow's distribution"
 

@@ -63,7 +63,7 @@ def _geometries() -> Iterable[Component]:
         kind="geometry",
         name="pullback",
         target=".geometry.pullback:Pullback",
-        config=".config.geometry:PullbackConfig",
+        config=".geometry.config:PullbackConfig",
         requires=_CHART,
         provides=("Transports", "ClosedFormGeodesics"),
         summary="Closed-form geodesics through the bulk of a density: Euclidean space pulled back through a flow",
@@ -72,18 +72,18 @@ def _geometries() -> Iterable[Component]:
             {"inputs": {"flow": _BANANA}},
             {"inputs": {"flow": {"use": "flow:river"}, "psi": {"use": "potential:cosh"}}},
         ),
-        figures=".figures.geometry:draw",
+        figures=".geometry.figures:geometry_figures",
         cite=_PAPER,
     )
     yield Component(
         kind="geometry",
         name="iso-pullback",
         target=".geometry.iso:IsoPullback",
-        config=".config.geometry:IsoPullbackConfig",
+        config=".geometry.config:IsoPullbackConfig",
         requires=_CHART,
         summary="The geodesics of a pullback geometry at constant Euclidean speed: iso-Riemannian geometry",
         examples=({"inputs": {"flow": _COUPLING}}, {"inputs": {"flow": _BANANA}}),
-        figures=".figures.geometry:draw",
+        figures=".geometry.figures:geometry_figures",
         cite="cite/iso.bib",
     )
 
@@ -93,7 +93,7 @@ def _estimators() -> Iterable[Component]:
         kind="estimator",
         name="tangent-pca",
         target=".tangent_pca.estimator:TangentPCAEstimator",
-        config=".config.estimators:TangentPCAConfig",
+        config=".tangent_pca.config:TangentPCAConfig",
         requires=(Port("geometry", kind="geometry"),),
         summary="Intrinsic dimension by principal geodesics in any geometry, with the Fréchet mean and variance",
         examples=(
@@ -133,7 +133,7 @@ def _autoencoders() -> Iterable[Component]:
         kind="estimator",
         name="riemannian-autoencoder",
         target=".autoencoder.estimator:RiemannianAutoencoder",
-        config=".config.estimators:RiemannianAutoencoderConfig",
+        config=".autoencoder.config:RiemannianAutoencoderConfig",
         requires=(Port("flow", kind="flow"),),
         provides=("Encodes",),
         summary="The few latent coordinates of a flow that hold nearly all of its variance: a code, and its dimension",
@@ -142,7 +142,7 @@ def _autoencoders() -> Iterable[Component]:
             {"inputs": {"flow": one}},
             {"config": {"unexplained": 0.05}, "inputs": {"flow": several}},
         ),
-        figures=".figures.autoencoder:draw",
+        figures=".autoencoder.figures:autoencoder_figures",
         cite=_PAPER,
     )
 
@@ -189,8 +189,8 @@ def _flows() -> Iterable[Component]:
     yield Component(
         kind="flow",
         name="mixture",
-        target=".flows.mixture:Mixture",
-        config=".config.flows:MixtureConfig",
+        target=".flows.mixture:MixtureFlow",
+        config=".flows.config:MixtureConfig",
         revision=2,
         requires=(Port("flow", kind="flow"),),
         summary="Another flow's map with several modes of the same variances as its base: exact geometry of a mixture",

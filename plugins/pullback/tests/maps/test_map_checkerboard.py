@@ -10,10 +10,10 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from scorefold.errors import ConfigError
-from scorefold_pullback.config.maps import CouplingMapConfig, MapConfig, SplineMapConfig
-from scorefold_pullback.maps import build_map
+from scorefold_pullback.maps.build import build_map
 from scorefold_pullback.maps.checkerboard import Checkerboard
-from scorefold_pullback.maps.rotation import Rotation
+from scorefold_pullback.maps.config import CouplingMapConfig, MapConfig, SplineMapConfig
+from scorefold_pullback.maps.regular import Rotation
 from scorefold_testing.contract import stir
 from scorefold_toolkit.nn import Bijection, Chain
 

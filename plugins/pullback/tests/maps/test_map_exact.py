@@ -11,8 +11,8 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from scorefold_pullback.config.maps import MapConfig
-from scorefold_pullback.maps import build_map
+from scorefold_pullback.maps.build import build_map
+from scorefold_pullback.maps.config import MapConfig
 from scorefold_testing.contract import stir
 from scorefold_toolkit.nn import Bijection
 

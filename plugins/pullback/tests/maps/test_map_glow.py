@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from scorefold.errors import ConfigError
-from scorefold_pullback.config.maps import GlowMapConfig
-from scorefold_pullback.maps import build_map
+from scorefold_pullback.maps.build import build_map
+from scorefold_pullback.maps.config import GlowMapConfig
 from scorefold_toolkit.nn import ActNorm, AffineCoupling, LULinear, Squeeze
 
 

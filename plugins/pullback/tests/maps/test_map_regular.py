@@ -6,10 +6,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from scorefold_pullback.config.maps import RegularMapConfig
-from scorefold_pullback.maps import build_map
-from scorefold_pullback.maps.regular import Parity, ParityConvolution
-from scorefold_pullback.maps.rotation import Rotation
+from scorefold_pullback.maps.build import build_map
+from scorefold_pullback.maps.config import RegularMapConfig
+from scorefold_pullback.maps.regular import Parity, ParityConvolution, Rotation
 from scorefold_testing.contract import stir
 from scorefold_toolkit.nn import ActNorm, Bijection
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
-from scorefold_pullback.config.maps import MapConfig
-from scorefold_pullback.maps import build_map
-from scorefold_pullback.maps.tangents import can_push, push
+from scorefold_pullback.maps.build import build_map
+from scorefold_pullback.maps.checkerboard import can_push, push_tangents
+from scorefold_pullback.maps.config import MapConfig
 from scorefold_testing.contract import stir
 
 
@@ -26,7 +26,7 @@ def test_tangents_are_jacobian_vector_products(features: int, settings: dict[str
     stir(phi, torch.Generator().manual_seed(1))
     assert can_push(phi)
     x, t = torch.randn(6, features).double(), torch.randn(3, 6, features).double()
-    z, log_det, moved = push(phi, x, t)
+    z, log_det, moved = push_tangents(phi, x, t)
     torch.testing.assert_close(z, phi(x)[0])
     torch.testing.assert_close(log_det, phi(x)[1])
     expected = torch.func.vmap(lambda v: torch.func.jvp(lambda a: phi(a)[0], (x,), (v,))[1])(t)

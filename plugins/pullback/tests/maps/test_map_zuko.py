@@ -11,8 +11,8 @@ import torch
 from pydantic import ValidationError
 
 from scorefold.errors import ConfigError
-from scorefold_pullback.config.maps import ZukoMapConfig
-from scorefold_pullback.maps import build_map
+from scorefold_pullback.maps.build import build_map
+from scorefold_pullback.maps.config import ZukoMapConfig
 
 
 def test_without_zuko_a_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

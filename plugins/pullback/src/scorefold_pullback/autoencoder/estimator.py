@@ -12,14 +12,20 @@ from scorefold.data import Dataset, EventScale, as_dataset
 from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.interfaces import Encodes, Estimator, Flow, Trainable
 from scorefold.results import Estimate
-from scorefold_pullback.autoencoder.axes import PrincipalAxes, principal_axes, quadratic_base
-from scorefold_pullback.autoencoder.bound import error_bound
-from scorefold_pullback.autoencoder.curve import kept_counts, pca_curve, reconstruction_curve, unseen_pca_curve
-from scorefold_pullback.config.estimators import RiemannianAutoencoderConfig
-from scorefold_pullback.geometry.rows import check_rows, row_lengths
-from scorefold_pullback.geometry.trust import diagnose
-from scorefold_pullback.tangent_pca.spectrum import kept
-from scorefold_pullback.warnings import all_equal, warnings_of_bound, warnings_of_variances
+from scorefold_pullback.autoencoder.bound import all_equal, error_bound, warnings_of_bound, warnings_of_variances
+from scorefold_pullback.autoencoder.config import RiemannianAutoencoderConfig
+from scorefold_pullback.autoencoder.latent_axes import (
+    PrincipalAxes,
+    kept_counts,
+    pca_curve,
+    principal_axes,
+    quadratic_base,
+    reconstruction_curve,
+    unseen_pca_curve,
+)
+from scorefold_pullback.geometry.chart import check_rows, row_lengths
+from scorefold_pullback.geometry.flow_diagnostics import diagnose_flow
+from scorefold_pullback.tangent_pca.statistics import significant_components
 
 _GRID_UP_TO = 128
 _GRIDS = {1: 200, 2: 25}
@@ -192,7 +198,7 @@ class RiemannianAutoencoder(Estimator, Encodes, nn.Module):
         shown = dataset.tensor(limit=self.config.curve_points)
         few = shown[: self.config.bound_points]
         bound = error_bound(self.flow, self.flow(few)[0], dropped)
-        trust = diagnose(self.flow, few)
+        trust = diagnose_flow(self.flow, few)
         by_pca = unseen_pca_curve(shown)
         share = self.config.share if self.config.dimension is None else None
         straight = rank if share is None else 1 + int((by_pca[1:-1] > share * by_pca[0]).sum())
@@ -244,7 +250,7 @@ class RiemannianAutoencoder(Estimator, Encodes, nn.Module):
         )
 
     def _rank(self, axes: PrincipalAxes) -> int:
-        return self.config.dimension or kept(axes.variances, self.config.share)
+        return self.config.dimension or significant_components(axes.variances, self.config.share)
 
     def _check_data(self, dataset: Dataset) -> None:
         if len(dataset) < 2:

@@ -19,9 +19,9 @@ from torch import Tensor
 from scorefold.data import Dataset
 from scorefold.errors import ScorefoldError
 from scorefold.interfaces import DataSource, Flow, TensorSource
-from scorefold_pullback.autoencoder.axes import place_of
+from scorefold_pullback.autoencoder.config import RiemannianAutoencoderConfig
 from scorefold_pullback.autoencoder.estimator import RiemannianAutoencoder
-from scorefold_pullback.config.estimators import RiemannianAutoencoderConfig
+from scorefold_pullback.autoencoder.latent_axes import position_of
 from scorefold_toolkit.sklearn import InputError, SettingsInside, trained
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class RiemannianPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SettingsI
 
     @torch.no_grad()
     def _applied(self, function: Callable[[RiemannianAutoencoder, Tensor], Tensor], x: Tensor) -> Array:
-        place = place_of(self.flow_)
+        place = position_of(self.flow_)
         answer = function(self.autoencoder_, x.to(place.device, place.dtype)).cpu()
         rows: Array = answer.flatten(1).numpy() if answer.dim() > 1 else answer.numpy()
         return rows

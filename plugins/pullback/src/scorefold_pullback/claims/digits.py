@@ -14,7 +14,7 @@ from torch import Tensor
 from scorefold.interfaces import DataSource, Flow
 from scorefold.seeds import derive_generator, derive_seed
 from scorefold_pullback.claims.training import source, trained
-from scorefold_pullback.config.geometry import PullbackConfig
+from scorefold_pullback.geometry.config import PullbackConfig
 from scorefold_pullback.geometry.pullback import Pullback
 
 SEEDS, PAIRS = 3, 2000
@@ -27,7 +27,7 @@ FLOW: dict[str, Any] = {
 }
 
 
-def middles(host: Any, profile: str, seed: int, *, way: str) -> float:
+def digit_middles(host: Any, profile: str, seed: int, *, way: str) -> float:
     """How far middles between held-out digits are from the nearest training digit, over what held-out digits are.
 
     ``way`` is ``geodesic``, ``straight``, or ``ratio``, the first over the second: each the largest over trainings.

@@ -15,12 +15,12 @@ from torch import Tensor
 from scorefold.data import Dataset
 from scorefold.interfaces import DataSource, Flow
 from scorefold.seeds import derive_generator
+from scorefold_pullback.autoencoder.config import RiemannianAutoencoderConfig
 from scorefold_pullback.autoencoder.estimator import RiemannianAutoencoder
 from scorefold_pullback.claims.training import variances_of
-from scorefold_pullback.config.estimators import RiemannianAutoencoderConfig
-from scorefold_pullback.config.geometry import PullbackConfig
+from scorefold_pullback.geometry.config import PullbackConfig
 from scorefold_pullback.geometry.pullback import Pullback
-from scorefold_pullback.tangent_pca.spectrum import kept
+from scorefold_pullback.tangent_pca.statistics import significant_components
 from scorefold_toolkit.data.published import fashion_mnist
 from scorefold_toolkit.metrics import sharpness
 from scorefold_toolkit.training import fit
@@ -39,7 +39,7 @@ FLOW: Mapping[str, Any] = {
 """The digits' flow, with noise of five grey levels for the pixels that are black in nearly all images."""
 
 
-def middles(host: Any, profile: str, seed: int, *, way: str, pairs: str, measure: str) -> float | None:
+def fashion_middles(host: Any, profile: str, seed: int, *, way: str, pairs: str, measure: str) -> float | None:
     """Middles between test images over test images themselves.
 
     By ``distance``, that from the nearest training image, or ``sharp``, sharpness. ``way`` is ``geodesic``,
@@ -47,7 +47,8 @@ def middles(host: Any, profile: str, seed: int, *, way: str, pairs: str, measure
     """
     if way == "ratio":
         ways = [
-            middles(host, profile, seed, way=each, pairs=pairs, measure=measure) for each in ("geodesic", "straight")
+            fashion_middles(host, profile, seed, way=each, pairs=pairs, measure=measure)
+            for each in ("geodesic", "straight")
         ]
         return None if ways[0] is None or ways[1] is None else ways[0] / ways[1]
     found = _middles(host, seed, way, pairs)
@@ -67,10 +68,10 @@ def code_loss(host: Any, profile: str, seed: int, *, method: str, rank: int) -> 
     return _flow_loss(_flow(host, source, seed), test, rank) if method == "flow" else _pca_loss(source, test, rank)
 
 
-def dimension(host: Any, profile: str, seed: int, *, share: float) -> float | None:
+def fashion_dimension(host: Any, profile: str, seed: int, *, share: float) -> float | None:
     """d_eps: how many coordinates of the flow leave a share of the variance."""
     source = _source(host)
-    return None if source is None else float(kept(variances_of(_flow(host, source, seed)), share))
+    return None if source is None else float(significant_components(variances_of(_flow(host, source, seed)), share))
 
 
 @cache

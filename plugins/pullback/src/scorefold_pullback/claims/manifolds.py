@@ -14,11 +14,11 @@ from torch import Tensor
 
 from scorefold.interfaces import Flow
 from scorefold.seeds import derive_seed
-from scorefold_pullback.autoencoder.curve import pca_curve
+from scorefold_pullback.autoencoder.config import RiemannianAutoencoderConfig
 from scorefold_pullback.autoencoder.estimator import RiemannianAutoencoder
+from scorefold_pullback.autoencoder.latent_axes import pca_curve
 from scorefold_pullback.claims.training import source, trained, variances_of
-from scorefold_pullback.config.estimators import RiemannianAutoencoderConfig
-from scorefold_pullback.tangent_pca.spectrum import kept
+from scorefold_pullback.tangent_pca.statistics import significant_components
 
 SEEDS = 3
 SHARES = (0.1, 0.05, 0.01)
@@ -128,7 +128,7 @@ def dimension(host: Any, profile: str, seed: int, *, setting: str, truth: int, s
     """d_eps at a share of the variance, or at all of 0.1, 0.05 and 0.01: the one of all trainings that is farthest from
     the truth."""
     flows = [_flow(host, profile, setting, run) for run in _runs(setting, seed)]
-    found = [kept(variances_of(flow), eps) for flow in flows for eps in _shares(share)]
+    found = [significant_components(variances_of(flow), eps) for flow in flows for eps in _shares(share)]
     return float(max(found, key=lambda number: abs(number - truth)))
 
 

@@ -16,10 +16,10 @@ from scorefold.interfaces import DataSource, Flow
 from scorefold.random import draw_normal
 from scorefold.seeds import derive_generator, derive_seed
 from scorefold_pullback.claims.training import source, trained, variances_of
-from scorefold_pullback.config.geometry import PullbackConfig
+from scorefold_pullback.geometry.chart import curves_apart
+from scorefold_pullback.geometry.config import PullbackConfig
 from scorefold_pullback.geometry.pullback import Pullback
-from scorefold_pullback.geometry.reference import curves_apart
-from scorefold_pullback.tangent_pca.spectrum import kept
+from scorefold_pullback.tangent_pca.statistics import significant_components
 
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "ours": ("anisotropic", {"isometry_weight": 0.2, "volume_weight": 0}),
@@ -130,7 +130,11 @@ def _row(host: Any, profile: str, seed: int, data: str, sampler: str, method: st
     error, moved = _errors(flow, truth, x, y, seed)
     variances = torch.ones(2) if method in ("straight", "true") else variances_of(flow)
     return Row(
-        float(error.mean()), float(error.std()), float(moved.mean()), float(variances.min()), kept(variances, 0.1)
+        float(error.mean()),
+        float(error.std()),
+        float(moved.mean()),
+        float(variances.min()),
+        significant_components(variances, 0.1),
     )
 
 

@@ -13,21 +13,20 @@ from scorefold.data import Condition, Dataset, DataSpec
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource, Flow, Loss, Phase, Progress, Trainable
 from scorefold.random import draw_normal
-from scorefold_pullback.config.training import AnisotropicConfig
-from scorefold_pullback.flows.base import AnisotropicNormal
-from scorefold_pullback.flows.covariance import principal_directions
-from scorefold_pullback.flows.mixture import SharedMixture
+from scorefold_pullback.flows.config import AnisotropicConfig
+from scorefold_pullback.flows.linear import principal_directions
+from scorefold_pullback.flows.mixture import AnisotropicNormal, SharedMixture
 from scorefold_pullback.flows.objective import (
     Isometry,
+    find_parts,
     hessian_penalty,
     isometry_penalty,
     unit_vectors,
     volume_penalty,
     with_cotangents,
 )
-from scorefold_pullback.flows.parts import find_parts
-from scorefold_pullback.maps import build_map
-from scorefold_pullback.maps.tangents import can_push, push
+from scorefold_pullback.maps.build import build_map
+from scorefold_pullback.maps.checkerboard import can_push, push_tangents
 from scorefold_toolkit.training.validation import LossReference, normal_reference
 
 _FULL_UP_TO = 32
@@ -185,7 +184,7 @@ class AnisotropicFlow(Flow, Trainable):
         if not can_push(self.map):
             return with_cotangents(self, x, directions)
         turned = directions.flatten(2) @ self._rotation().mT if self._principal else directions
-        z, log_det, products = push(self.map, self._standard(x), turned.reshape(directions.shape))
+        z, log_det, products = push_tangents(self.map, self._standard(x), turned.reshape(directions.shape))
         return z * self.spread, log_det, products
 
     @property

@@ -17,11 +17,9 @@ from torch import Tensor, nn
 from scorefold.errors import ConfigError, ShapeError, UntrainedWarning
 from scorefold.interfaces import ClosedFormGeodesics, Flow, Geometry, Trainable, Transports
 from scorefold.interfaces.geometry import barycentre_weights, check_times
-from scorefold_pullback.config.geometry import PullbackConfig
-from scorefold_pullback.geometry.chart import Chart
-from scorefold_pullback.geometry.reference import compared_with
-from scorefold_pullback.geometry.rows import check_rows, row_lengths
-from scorefold_pullback.geometry.trust import diagnose
+from scorefold_pullback.geometry.chart import Chart, check_rows, compared_with, row_lengths
+from scorefold_pullback.geometry.config import PullbackConfig
+from scorefold_pullback.geometry.flow_diagnostics import diagnose_flow
 from scorefold_toolkit.nn import Quadratic
 from scorefold_toolkit.numerics import jacobian
 from scorefold_toolkit.potential import Potential
@@ -137,7 +135,7 @@ class Pullback(Geometry, Transports, ClosedFormGeodesics, nn.Module):
 
     def diagnose(self, points: Tensor) -> tuple[Mapping[str, float], Sequence[str]]:
         """Distance of the flow from an isometry of constant volume on held-out points, and the error of its inverse."""
-        found = diagnose(self.flow, self._checked("points", points))
+        found = diagnose_flow(self.flow, self._checked("points", points))
         untrained = self._untrained()
         numbers = {**found.numbers(), **self.compared.errors(self, points)}
         return numbers, [*([untrained] if untrained else []), *found.warnings()]

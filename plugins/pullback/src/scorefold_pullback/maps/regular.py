@@ -7,9 +7,34 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scorefold_pullback.config.maps import RegularMapConfig
-from scorefold_pullback.maps.rotation import Rotation
+from scorefold_pullback.maps.config import RegularMapConfig
 from scorefold_toolkit.nn import ActNorm, Bijection, Chain
+from scorefold_toolkit.nn.linear import apply_matrix, reflections_product
+
+
+class Rotation(Bijection):
+    """z = Q x on dimension 1, Q a product of ``reflections`` learned reflections and of those it started from, undone.
+
+    It starts as the identity, which keeps a flow's principal axes where they are. |det Q| = 1; ``reflections`` = D
+    reaches every rotation.
+    """
+
+    start: Tensor
+
+    def __init__(self, features: int, reflections: int | None = None) -> None:
+        super().__init__()
+        self.vectors = nn.Parameter(torch.randn(features, min(reflections or features, features)))
+        self.register_buffer("start", self.vectors.detach().flip(1).clone())
+
+    def matrix(self) -> Tensor:
+        """Q, (D, D)."""
+        return reflections_product(torch.cat([self.vectors, self.start], 1))
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return apply_matrix(self.matrix(), x), x.new_zeros(())
+
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return apply_matrix(self.matrix().T, z), z.new_zeros(())
 
 
 class TanhPolynomial(nn.Module):

@@ -9,10 +9,9 @@ from scorefold.data import Dataset, as_dataset
 from scorefold.errors import DataError
 from scorefold.interfaces import Estimator, Geometry
 from scorefold.results import Estimate
-from scorefold_pullback.config.estimators import TangentPCAConfig
 from scorefold_pullback.geometry.pullback import Pullback
-from scorefold_pullback.tangent_pca.spectrum import kept
-from scorefold_pullback.tangent_pca.statistics import tangent_pca
+from scorefold_pullback.tangent_pca.config import TangentPCAConfig
+from scorefold_pullback.tangent_pca.statistics import significant_components, tangent_pca
 from scorefold_toolkit.numerics import bootstrap_interval, gram_spectrum
 
 _BY_SCORE = (
@@ -46,7 +45,7 @@ class TangentPCAEstimator(Estimator):
         if len(x) < 3:
             raise DataError(f"principal geodesics need at least 3 points; {len(x)} were given", hint="give more points")
         pca = tangent_pca(self.geometry, x)
-        rank = kept(pca.variances, self.config.unexplained)
+        rank = significant_components(pca.variances, self.config.unexplained)
         z = pca.encode(x)
         squared = z.square().sum(1)
         diagnostics = {
@@ -76,7 +75,7 @@ class TangentPCAEstimator(Estimator):
             return torch.tensor([rank_of(rows[chosen]) for chosen in draws.long()])
 
         def rank_of(chosen: Tensor) -> int:
-            return kept(gram_spectrum(chosen - chosen.mean(0)).square(), self.config.unexplained)
+            return significant_components(gram_spectrum(chosen - chosen.mean(0)).square(), self.config.unexplained)
 
         low, high = bootstrap_interval(
             torch.arange(len(rows), device=rows.device),

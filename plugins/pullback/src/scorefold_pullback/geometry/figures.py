@@ -20,12 +20,13 @@ from scorefold_toolkit.nn import Quadratic
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+
 _PAIRS, _IN_PLANE, _TIMES, _DOTS, _GRID = 6, 3, 65, 9, 160
 _SHOWN = 4  # geodesics of images, whose rows are twice as many
 
 
 @torch.no_grad()
-def draw(geometry: Pullback | IsoPullback) -> Mapping[str, Figure]:
+def geometry_figures(geometry: Pullback | IsoPullback) -> Mapping[str, Figure]:
     """Geodesics between points that the flow draws, always the same ones.
 
     In the plane they lie over its density, with dots at equal times and the straight lines and a reference's geodesics

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+
 _FRAME: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "framealpha": 0.8, "fontsize": 9}
 _BELOW: dict[str, Any] = {**_FRAME, "loc": "upper center", "bbox_to_anchor": (0.5, -0.12), "ncols": 2}
 _DOTS: dict[str, Any] = {"color": INK, "alpha": 0.35, "linewidths": 0, "label": "points"}
@@ -24,12 +25,12 @@ _LINES = 12
 _MARKED = 40
 
 
-def draw(answer: Estimate) -> Mapping[str, Figure]:
+def autoencoder_figures(answer: Estimate) -> Mapping[str, Figure]:
     """The figures by name: spectrum, reconstruction, residuals, and decoded."""
     return {
         "spectrum": spectrum(answer),
         "reconstruction": reconstruction(answer),
-        "decoded": decoded(answer),
+        "decoded": decoded_figure(answer),
         "residuals": residuals(answer),
     }
 
@@ -97,7 +98,7 @@ def residuals(answer: Estimate) -> Figure:
     return figure
 
 
-def decoded(answer: Estimate) -> Figure:
+def decoded_figure(answer: Estimate) -> Figure:
     """The learned manifold over the points, or for other events what lies along each of the first axes."""
     grid = answer.diagnostics.get("decoded_grid")
     if grid is None:

@@ -1,4 +1,4 @@
-"""The transformations of zuko's flows as maps: those that are smooth bijections of R^D, exact in both directions."""
+"""The maps phi of pullback geometries by configuration, on events of any shape, and flows of zuko as maps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from scorefold.errors import ConfigError
-from scorefold_pullback.config.maps import ZukoMapConfig
+from scorefold_pullback.maps.checkerboard import coupling_map, spline_map
+from scorefold_pullback.maps.config import (
+    CouplingMapConfig,
+    GlowMapConfig,
+    MapConfig,
+    RegularMapConfig,
+    SplineMapConfig,
+    ZukoMapConfig,
+)
+from scorefold_pullback.maps.glow import glow_map, on_vectors
+from scorefold_pullback.maps.regular import regular_image_map, regular_map
 from scorefold_toolkit.libraries import library
 from scorefold_toolkit.nn import Bijection
 
@@ -93,3 +103,27 @@ def _check_serves(built: ZukoMap, points: Tensor, image: Tensor, name: str) -> N
             f"{name} of zuko can't be a map: its inverse does not lead back, as of a flow on a part of space alone",
             hint=_SERVE,
         )
+
+
+def build_map(config: MapConfig, event_shape: tuple[int, ...]) -> Bijection:
+    """The map of a configuration on events (B, *E) to (B, *E), in torch's default dtype, by torch's own generator.
+
+    Its log-determinants are (B,), or () where they are the same for all events. Events that are neither vectors nor,
+    for a map of images, (C, H, W) are flattened. Raises ``ConfigError`` for events without coordinates, for glow on
+    anything but images that can be halved ``levels`` times, and for zuko where it is not installed, has no such flow
+    or has one that is no differentiable bijection.
+    """
+    shape = tuple(event_shape)
+    if not shape or min(shape) < 1:
+        raise ConfigError(f"a map on events of shape {shape} was asked for; expected at least one coordinate")
+    if isinstance(config, GlowMapConfig):
+        return glow_map(config, shape)
+    if isinstance(config, CouplingMapConfig):
+        return on_vectors(shape, lambda features: coupling_map(config, features))
+    if isinstance(config, SplineMapConfig):
+        return on_vectors(shape, lambda features: spline_map(config, features))
+    if isinstance(config, RegularMapConfig):
+        if len(shape) == 3:
+            return regular_image_map(config, (shape[0], shape[1], shape[2]))
+        return on_vectors(shape, lambda features: regular_map(config, features))
+    return on_vectors(shape, lambda features: zuko_map(config, features))

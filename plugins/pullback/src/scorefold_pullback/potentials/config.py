@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from scorefold.config import Config
-from scorefold_pullback.config.flows import Matrix, Row, Variance, check_square
+from scorefold_pullback.flows.config import Matrix, Row, Variance, check_square
 
 AnyShape = Annotated[
     tuple[Annotated[int, Field(ge=1)], ...] | None,

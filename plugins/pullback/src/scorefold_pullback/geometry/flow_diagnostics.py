@@ -10,7 +10,7 @@ from torch import Tensor
 from scorefold.errors import DataError
 from scorefold.interfaces import Flow
 from scorefold_pullback.flows.objective import Isometry, unit_vectors, with_cotangents
-from scorefold_pullback.geometry.rows import row_lengths
+from scorefold_pullback.geometry.chart import row_lengths
 
 _FULL_UP_TO = 64
 _SLICE = 16
@@ -77,7 +77,7 @@ class Diagnosis:
         return found
 
 
-def diagnose(flow: Flow, x: Tensor, *, batch_size: int = 256) -> Diagnosis:
+def diagnose_flow(flow: Flow, x: Tensor, *, batch_size: int = 256) -> Diagnosis:
     """The figures for points x (N, *E); random slices of the Jacobian are the same at every call.
 
     Raises ``DataError`` for no points, and where the flow's derivatives are not finite.

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from scorefold.config import Config
-from scorefold_pullback.config.flows import BananaConfig, RiverConfig, SqueezedBananaConfig
+from scorefold_pullback.flows.config import BananaConfig, RiverConfig, SqueezedBananaConfig
 from scorefold_toolkit.config.common import FRACTIONS, Ambient, Fractions, Isometry, Noise, Points, Seed, Tangents
 
 Sampler = Annotated[
