@@ -98,7 +98,7 @@ def _run_published(given: argparse.Namespace, host: Host) -> int:
     from scorefold_registry.experiments.progress import LineWatch
     from scorefold_registry.experiments.published import Publication, as_json, as_markdown, cells, find_published
     from scorefold_registry.experiments.reproduce import chosen_plugins
-    from scorefold_registry.run.cache import area
+    from scorefold_registry.run.folders import area
 
     file = find_published(chosen_plugins(host.plugins, given.plugins), given.published)
     methods = [name.strip() for text in given.methods for name in text.split(",")]
