@@ -297,7 +297,7 @@ def test_discrete_data_are_dequantised() -> None:
 def test_what_it_refuses() -> None:
     with pytest.raises(ConfigError, match="a geometry has no conditions"):
         AnisotropicFlow(AnisotropicConfig(), data=DataSpec((3,), SCALE, TensorSpec((), classes=3)))
-    with pytest.raises(ConfigError, match="map glow needs pixels in their places"):
+    with pytest.raises(ConfigError, match="map glow needs the order of the pixels"):
         AnisotropicFlow(AnisotropicConfig(map="glow", start="pca"), data=DataSpec((1, 8, 8), SCALE))
     with pytest.raises(ValidationError, match="compares pairs of directions; directions is 1"):
         AnisotropicConfig(isometry="angle", directions=1)
