@@ -306,7 +306,7 @@ def test_damage_is_refused_with_the_file(host: Host, pushed: Path) -> None:
 def test_a_link_is_refused(host: Host, pushed: Path, tmp_path: Path) -> None:
     shutil.move(pushed / "ports/prior", tmp_path / "elsewhere")
     (pushed / "ports/prior").symlink_to(tmp_path / "elsewhere")
-    assert "'ports/prior', which is no part" in refused(host, pushed)
+    assert "'ports/prior', which does not belong" in refused(host, pushed)
 
 
 def test_settings_that_name_files_or_functions_are_refused(host: Host, tmp_path: Path) -> None:

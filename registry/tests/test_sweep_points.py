@@ -169,7 +169,7 @@ def test_a_metric_that_no_point_has_is_named_with_those_there_are() -> None:
     with pytest.raises(ConfigError, match="stage 'dimension' has no metric 'eror'") as caught:
         named([Measure("dimension", "eror")], rows)
     assert "did you mean 'error'" in str(caught.value.hint)
-    assert "reuses" in str(caught.value.hint)
+    assert "repeat the command" in str(caught.value.hint)
 
 
 def row(number: int, a: Any, seed: int, value: float | None, error: Any = None) -> PointRow:
