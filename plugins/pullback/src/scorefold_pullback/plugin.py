@@ -151,27 +151,32 @@ def _flows() -> Iterable[Component]:
     yield _alone(
         "flow",
         "banana",
-        "flows.shear:Shear",
-        "flows:BananaConfig",
+        ".flows.linear:Shear",
+        ".flows.config:BananaConfig",
         "A Gaussian bent along a parabola" + _CLOSED_FORM,
         {},
     )
     yield _alone(
         "flow",
         "squeezed-banana",
-        "flows.shear:Shear",
-        "flows:SqueezedBananaConfig",
+        ".flows.linear:Shear",
+        ".flows.config:SqueezedBananaConfig",
         "A banana with a small variance across its curve" + _CLOSED_FORM,
         {},
     )
     yield _alone(
-        "flow", "river", "flows.shear:Shear", "flows:RiverConfig", "A Gaussian bent along a sine" + _CLOSED_FORM, {}
+        "flow",
+        "river",
+        ".flows.linear:Shear",
+        ".flows.config:RiverConfig",
+        "A Gaussian bent along a sine" + _CLOSED_FORM,
+        {},
     )
     yield _alone(
         "flow",
         "linear",
-        "flows.linear:Linear",
-        "flows:LinearConfig",
+        ".flows.linear:LinearFlow",
+        ".flows.config:LinearFlowConfig",
         "A Gaussian by a matrix, a random rotation, or its covariance" + _CLOSED_FORM,
         {"covariance": [[2.0, 1.0], [1.0, 2.0]], "mean": [1.0, -1.0]},
         {"matrix": [[1.0, 2.0], [0.0, -0.5]], "variances": [0.5, 2.0]},
@@ -180,8 +185,8 @@ def _flows() -> Iterable[Component]:
     yield _alone(
         "flow",
         "identity",
-        "flows.linear:Identity",
-        "flows:IdentityConfig",
+        ".flows.linear:IdentityFlow",
+        ".flows.config:IdentityConfig",
         "A Gaussian with independent coordinates, of any shape" + _CLOSED_FORM,
         {"event_shape": [1, 2, 2], "variances": [1.0, 2.0, 3.0, 4.0]},
     )
@@ -214,7 +219,7 @@ def _trained_flows() -> Iterable[Component]:
             kind="flow",
             name=name,
             target=".flows.anisotropic:AnisotropicFlow",
-            config=f".config.training:{target}",
+            config=f".flows.config:{target}",
             revision=2,
             requires=(Port("data", kind="data"),),
             provides=("Trainable",),
@@ -234,8 +239,8 @@ def _potentials() -> Iterable[Component]:
     yield _alone(
         "potential",
         "quadratic",
-        "potentials.convex:QuadraticPotential",
-        "potentials:QuadraticConfig",
+        ".potentials.convex:QuadraticPotential",
+        ".potentials.config:QuadraticConfig",
         "psi of a Gaussian with any covariance and mean",
         {"covariance": [[2.0, 1.0], [1.0, 2.0]], "location": [1.0, -1.0]},
         {"variances": [0.5, 1.0, 2.0]},
@@ -243,24 +248,24 @@ def _potentials() -> Iterable[Component]:
     yield _alone(
         "potential",
         "cosh",
-        "potentials.convex:Cosh",
-        "potentials:CoshConfig",
+        ".potentials.convex:Cosh",
+        ".potentials.config:CoshConfig",
         "A sum of hyperbolic cosines, steeper than any quadratic",
         {},
     )
     yield _alone(
         "potential",
         "log-cosh",
-        "potentials.convex:LogCosh",
-        "potentials:LogCoshConfig",
+        ".potentials.convex:LogCosh",
+        ".potentials.config:LogCoshConfig",
         "A quadratic that is curved more at the origin, coordinate by coordinate",
         {"weight": 2.0},
     )
     yield _alone(
         "potential",
         "log-sum-exp",
-        "potentials.convex:LogSumExp",
-        "potentials:LogSumExpConfig",
+        ".potentials.convex:LogSumExp",
+        ".potentials.config:LogSumExpConfig",
         "A smooth maximum of linear functions and a quadratic, inverted by Newton's method",
         {"directions": [[1.0, 0.0, 0.5], [-1.0, 2.0, 0.0], [0.0, -1.0, 1.0]], "curvature": 0.5},
     )
@@ -270,31 +275,45 @@ def _sources() -> Iterable[Component]:
     few = {"points": 200}
     chains = {"points": 200, "sampler": "paper", "chain_steps": 20}
     yield _alone(
-        "data", "banana", "data.shears:ShearSource", "data:BananaDataConfig", "Points along a parabola", few, chains
+        "data",
+        "banana",
+        ".data.manifolds:ShearSource",
+        ".data.config:BananaDataConfig",
+        "Points along a parabola",
+        few,
+        chains,
     )
     yield _alone(
         "data",
         "squeezed-banana",
-        "data.shears:ShearSource",
-        "data:SqueezedBananaDataConfig",
+        ".data.manifolds:ShearSource",
+        ".data.config:SqueezedBananaDataConfig",
         "Points close to a parabola",
         few,
         chains,
     )
-    yield _alone("data", "river", "data.shears:ShearSource", "data:RiverDataConfig", "Points along a sine", few, chains)
+    yield _alone(
+        "data",
+        "river",
+        ".data.manifolds:ShearSource",
+        ".data.config:RiverDataConfig",
+        "Points along a sine",
+        few,
+        chains,
+    )
     yield _alone(
         "data",
         "sinusoid",
-        "data.manifolds:ManifoldSource",
-        "data:SinusoidConfig",
+        ".data.manifolds:ManifoldSource",
+        ".data.config:SinusoidConfig",
         "A Gaussian bent by sines into more coordinates, of known dimension",
         {"dimension": 2, "ambient": 5, "points": 200, "tangents": True},
     )
     yield _alone(
         "data",
         "hemisphere",
-        "data.manifolds:ManifoldSource",
-        "data:HemisphereConfig",
+        ".data.manifolds:ManifoldSource",
+        ".data.config:HemisphereConfig",
         "A part of a sphere in more coordinates, of known dimension",
         {"dimension": 2, "ambient": 5, "points": 200, "tangents": True},
     )
@@ -305,8 +324,8 @@ def _alone(kind: str, name: str, target: str, config: str, summary: str, *exampl
     return Component(
         kind=kind,
         name=name,
-        target=f".{target}",
-        config=f".config.{config}",
+        target=target,
+        config=config,
         provides=("Potential",) if kind == "potential" else (),
         summary=summary,
         examples=tuple({"config": example} for example in examples),
