@@ -362,7 +362,7 @@ def test_faults_are_value_errors_in_words() -> None:
         as_estimator(Fixed(VALUES)).fit(X * np.nan)
     with pytest.raises(InputError, match="'sum'; expected mean, median, mode, max"):
         as_estimator(Fixed(VALUES), comb="sum").fit(X)
-    with pytest.raises(InputError, match="dimensions at single points, which"):
+    with pytest.raises(InputError, match="no dimension at single points"):
         as_estimator(Fixed(None), comb="max").fit(X)
     with pytest.raises(InputError, match="use fit_pw"):
         as_estimator(Fixed(None)).fit(X, smooth=True)

@@ -386,7 +386,7 @@ def test_more_labels_than_a_class_has_are_refused() -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"train": (0, 1, 2), "test": (2, 3)}, "2 is listed twice"),
+        ({"train": (0, 1, 2), "test": (2, 3)}, "2 stands twice"),
         ({"validation": (5,)}, "validation has 4 classes and a task 5"),
     ],
 )

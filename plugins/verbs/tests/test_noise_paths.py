@@ -178,7 +178,7 @@ def test_images_are_drawn_with_their_ends_and_how_far_these_come_back_off() -> N
     ("options", "error", "words"),
     [
         ({"pairs": 21}, DataError, "21 pairs need 42 points; the split has 40"),
-        ({"noise": "own"}, ConfigError, "Exact has no code beside its noise"),
+        ({"noise": "own"}, ConfigError, "Exact has no code in addition to its noise"),
         ({"decoding": {"step": 3}}, ConfigError, "knows no sampling option step"),
         ({"decoding": {"steps": 0}}, ConfigError, "0 steps"),
         ({"decoding": {"spacing": "linear"}}, ConfigError, "spacing 'linear'"),

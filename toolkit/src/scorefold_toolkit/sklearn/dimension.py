@@ -318,9 +318,7 @@ class DimensionEstimator(SettingsInside):
 
     def _smooth(self, points: Array, n_neighbors: int) -> None:
         if not hasattr(self, "dimension_pw_"):
-            raise InputError(
-                "smooth needs dimensions at single points, which this estimator does not have", hint="use fit_pw"
-            )
+            raise InputError("smooth is set, and this estimator gives no dimension at single points", hint="use fit_pw")
         _, near = nearest_neighbours(torch.from_numpy(points), min(n_neighbors, len(points) - 1))
         around = np.column_stack([np.arange(len(points)), near.numpy()])
         values = self.dimension_pw_[around]

@@ -196,6 +196,6 @@ def _no_numbers(path: Path, gaps: Mapping[str, Sequence[str]]) -> DataError:
 def _ragged(path: Path) -> DataError:
     return DataError(
         f"the rows of {path} have more fields than its first line",
-        hint="give every column a name, or set delimiter: to what is between columns, and decimal: to what is before "
-        "decimals",
+        hint="give every column a name, or set delimiter: to the character between columns, and decimal: to the "
+        "character before decimals",
     )
