@@ -29,24 +29,10 @@ TEXTS = (".py", ".md", ".json", ".j2", ".jinja", ".yaml", ".yml", ".toml", ".bib
 
 
 PLAIN = (
-    "README.md",
-    "CONTRIBUTING.md",
-    "SECURITY.md",
-    "docs/architecture.md",
-    "docs/audit.md",
-    "docs/choose.md",
-    "docs/commands.md",
-    "docs/environments.md",
-    "docs/explore.md",
-    "docs/glossary.md",
-    "docs/index.md",
-    "docs/install.md",
-    "docs/methods.md",
-    "docs/plugins.md",
-    "docs/simulations.md",
-    "docs/tutorial.md",
+    *("README.md", "CONTRIBUTING.md", "SECURITY.md"),
+    *sorted(f"docs/{page.name}" for page in ROOT.glob("docs/*.md")),
 )
-"""Pages whose sentences have at most 25 words and one colon. Add a page here when it is rewritten."""
+"""Pages whose sentences have at most 25 words and one colon. Pages of evidence are not among them."""
 
 
 ASKED = ("What", "How", "Whether", "Where", "Which", "Who", "Why", "That", "When", "If", "As")
