@@ -151,8 +151,8 @@ def test_text_names_failures_and_counts(capsys: Captured) -> None:
         (["empty"], "offers no component"),
         (["sound", "--only", "no-such-check"], "there is no check 'no-such-check'"),
         (["sound", "--level", "speed"], "there is no level 'speed'"),
-        (["sound", "--expect", "within-budget=why"], "says no check, or no reason"),
-        (["sound", "--expect", "allocator:sound/within-budget"], "says no check, or no reason"),
+        (["sound", "--expect", "within-budget=why"], "needs a check and a reason"),
+        (["sound", "--expect", "allocator:sound/within-budget"], "needs a check and a reason"),
         (["sound", "--expect", "allocator:sound/no-such=why"], "there is no such check"),
         (
             ["sound", "--only", "provides", "--expect", "allocator:sound/within-budge=why"],

@@ -148,8 +148,8 @@ def write_text(path: Path, text: str) -> None:
 def read_json(path: Path) -> Any:
     """The value in a JSON file.
 
-    Raises ``ArtefactError`` where it is missing, larger than ``LARGEST_JSON`` or (with the place) no JSON; a key that
-    is there twice and numbers that JSON does not have are none.
+    Raises ``ArtefactError`` if it is missing, larger than ``LARGEST_JSON`` or, with the place, not JSON. Repeated keys
+    and numbers such as NaN are not JSON.
     """
     with _reading(path):
         if (size := path.stat().st_size) > LARGEST_JSON:

@@ -89,11 +89,11 @@ def _put(values: Mapping[str, Any]) -> None:
 
 @contextmanager
 def renewed(seed: int, *, gradients: bool = False, opposite: bool = False) -> Iterator[Callable[[], dict[str, str]]]:
-    """Sets the shared state by a seed for as long as it lasts, and gives a function that says what has changed.
+    """Set the shared state from a seed within a context, and return a function that lists the changes.
 
-    Generators, the default dtype, the number of threads and the gradient mode follow from the seed, and the working
-    folder is new and empty; ``opposite`` takes the other dtype, number of threads and gradient mode. With ``gradients``
-    they are on. Afterwards all is as it was before.
+    Generators, the default dtype, the number of threads and the gradient mode follow from the seed. The working folder
+    is new and empty. ``opposite`` uses the other dtype, number of threads and gradient mode. ``gradients`` switches
+    gradients on. Afterwards the previous state is restored.
     """
     before, here = _now(), os.getcwd()
     _started_in.append(here)

@@ -63,7 +63,7 @@ def under(anchor: Anchor, *place: str | int) -> Anchor:
 
 
 def written_at(raw: Any, place: RawPath) -> Any:
-    """The value that was written at a place, None where there is none."""
+    """The value that was written at a place, or None."""
     for part in place:
         inside = isinstance(raw, Mapping) and part in raw
         listed = isinstance(raw, Sequence) and not isinstance(raw, str) and isinstance(part, int) and part < len(raw)

@@ -152,7 +152,7 @@ class _Writer:
 
 
 def load(builder: Builder, path: Path, device: torch.device | str | None, executor: Executor | None = None) -> Any:
-    """The object whose state a folder holds; see ``Host.load``. ``executor`` does the jobs of what asks for one."""
+    """Load the object of a saved state; see ``Host.load``. ``executor`` is for components that take one."""
     path = Path(os.path.abspath(path))
     try:
         return _load(builder, path, Placement(device=device, executor=executor), {})

@@ -27,7 +27,7 @@ _COMPONENT = re.compile(r"(?P<name>[^\[\]]+?)(\[(?P<number>\d+)\])?\Z")
 
 
 class CaseModel(Config):
-    """A case as a file of cases writes it."""
+    """A case in a file of cases."""
 
     use: str | None = Field(None, description="The data, a component of kind data; none for a problem without data")
     config: dict[str, Any] = Field(default_factory=dict, description="The configuration of the data")

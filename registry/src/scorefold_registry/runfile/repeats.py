@@ -14,9 +14,9 @@ OPTION, PORT = "trainings", "repeats"
 
 
 def write_out(catalogue: Catalogue, run: RunFile) -> None:
-    """Puts the stages that the option asks for into the run file: with ``trainings: 3`` a ``dimension`` that takes
-    ``score`` gets ``score-2`` and ``score-3``, whose seeds follow from their names, an estimate from each, and these as
-    its ``repeats``. What can't be repeated becomes a problem of the run file."""
+    """Add the stages of the option to a run file. With ``trainings: 3``, a ``dimension`` that takes ``score`` gets
+    ``score-2`` and ``score-3``, whose seeds follow from their names, an estimate from each, and these as its
+    ``repeats``. A stage that can't be repeated is a problem of the run file."""
     written = dict(run.stages)
     for name, spec in written.items():
         count = spec.options.get(OPTION, 1)

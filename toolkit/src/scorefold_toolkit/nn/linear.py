@@ -28,10 +28,10 @@ def _log_det(log_scales: Tensor, x: Tensor) -> Tensor:
 
 
 class ActNorm(Bijection):
-    """z = exp(s) x + b, one scale and shift an entry of dimension 1 (Kingma and Dhariwal 2018).
+    """z = exp(s) x + b, with a scale and a shift per entry of dimension 1 (Kingma and Dhariwal 2018).
 
-    ``initialise`` sets them so that a batch comes out with mean 0 and standard deviation 1 an entry, once: the
-    buffer ``initialised`` is part of the state. Until then the layer is the identity.
+    ``initialise`` sets them once, so that a batch has mean 0 and standard deviation 1 per entry. The buffer
+    ``initialised`` is part of the state. Before that, the layer is the identity.
 
     >>> layer = ActNorm(2)
     >>> z = layer.initialise(torch.tensor([[1.0, 10.0], [3.0, 30.0]]))

@@ -215,8 +215,8 @@ _SAMPLE = 16
 class Checkpoints:
     """The checkpoints of one phase in a folder, numbered in the order of writing.
 
-    ``identity`` says which training they belong to. A checkpoint of another one is refused, never overwritten; a
-    damaged one is set aside, and ``warnings`` says so.
+    ``identity`` names their training. A checkpoint of another training is refused, and never overwritten. A damaged
+    checkpoint is moved aside, with a note in ``warnings``.
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:

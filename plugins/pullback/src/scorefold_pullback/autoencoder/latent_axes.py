@@ -146,7 +146,7 @@ def reconstruction_curve(
 
 
 def unseen_pca_curve(x: Tensor) -> Tensor:
-    """What a PCA leaves a coordinate of points x (N, *E), 2 or more, that it was not fitted on, from 0..D components.
+    """Held-out error of a PCA per coordinate of points x (N, *E), 2 or more, with 0..D components.
 
     Half of the points are read in the components of the other half, and the other way round: in its own components a
     few points seem to vary along fewer directions than they do. So do neighbours in the order that are alike, such as
@@ -178,7 +178,7 @@ def _crossed(first: Tensor, second: Tensor) -> Tensor:
 
 
 def pca_curve(x: Tensor, counts: list[int]) -> list[float]:
-    """What a PCA of points x (N, *E) leaves of them a coordinate, from m components, for each m of ``counts``."""
+    """Error of a PCA of points x (N, *E) per coordinate, with m components, for each m of ``counts``."""
     flat = x.flatten(1).double()
     narrowest = gram_spectrum(flat - flat.mean(0)).square().flip(0)
     tails = torch.cat([narrowest.new_zeros(1), narrowest.cumsum(0)]) / x.numel()

@@ -36,7 +36,7 @@ _ENERGY_POINTS = 4000
 class Reconstructed:
     """Content of the figure: ``originals`` (G, *E), some draws (n, G, *E) of each, the mean of all draws where there
     are several, the bounds (low, high) of events; ``by_draws`` (N,) is the root-mean-square distance of the mean of 1,
-    2, ... draws; ``beside`` (G, *E) is what another component decodes.
+    2, ... draws; ``beside`` (G, *E) are the reconstructions of another component.
     """
 
     originals: Tensor

@@ -103,7 +103,7 @@ def _expected(given: Sequence[str]) -> dict[str, str]:
     for key, _, reason in pairs:
         if "/" not in key or not reason.strip():
             raise UsageError(
-                f"--expect {key} says no check, or no reason", hint="for example --expect score:mine/saved-state=why"
+                f"--expect {key} needs a check and a reason", hint="for example --expect score:mine/saved-state=why"
             )
     return {key: reason for key, _, reason in pairs}
 

@@ -71,7 +71,7 @@ def add(arguments: list[str]) -> int:
 
 
 def install(arguments: list[str]) -> int:
-    """Makes the environments of ``scorefold.toml`` that are not there, and describes their plugins."""
+    """Make the missing environments of ``scorefold.toml``, and describe their plugins."""
     parser = Parser(
         "plugins install",
         "Make the missing environments of scorefold.toml, and describe their plugins.",

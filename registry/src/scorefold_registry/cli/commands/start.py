@@ -66,7 +66,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _start_checkpoint(host: Host, given: Any, asked: str, arguments: list[str]) -> int:
-    """Write a run file that asks a checkpoint of diffusers what lies between two of its samples."""
+    """Write a run file with paths between two samples of a checkpoint of diffusers."""
     from scorefold_registry.cli.commands.recommend import data_name
     from scorefold_registry.cli.starting.questions import between_samples
     from scorefold_registry.runfile.example import as_run_file, commented_text
