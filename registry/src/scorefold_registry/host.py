@@ -134,7 +134,7 @@ class Host:
         save(self.builder, obj, Path(path), bundle, half)
 
     def load(self, path: Path | str, device: torch.device | str | None = None) -> Any:
-        """The object whose state a folder holds, rebuilt without its data; runs no code from the folder.
+        """Load an object from its saved state, without its data; runs no code from the folder.
 
         Raises ``ArtefactError`` for a folder that is not whole, that refers to a state that is gone or changed, or
         whose component's revision has moved on without a ``migrate``.

@@ -23,7 +23,7 @@ Block = Any
 class IsotropicProcess(DiffusionProcess, Isotropic):
     """All components diffuse by one schedule, whose parameters are numbers. Raises ``ConfigError`` for tensors.
 
-    ``mean`` is that of the data, a number or a tensor of the event shape (or one that broadcasts to it): the prior is
+    ``mean`` is the mean of the data, a number or a tensor that broadcasts to the event shape: the prior is
     N(signal mean, prior_scale^2). A mean of m in each of D coordinates is m sqrt(D) / prior_scale of the prior's
     deviations along one direction, which counts for large events however large the noise of a coordinate is.
 

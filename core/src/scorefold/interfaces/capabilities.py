@@ -154,11 +154,11 @@ class Encodes(ABC):
         """The mean and standard deviation of z given x, each (B, *latent_shape); std is 0 for a deterministic code."""
 
     def reconstruct(self, x: Tensor, *, generator: torch.Generator | None = None, **options: Any) -> Tensor:
-        """x (B, *E) decoded from its code, (B, *E); ``options`` are those of ``decode``."""
+        """x (B, *E) decoded from its code, (B, *E); ``options`` are the options of ``decode``."""
         return self.decode(self.encode(x), generator=generator, **options)
 
     def generate(self, n: int, *, generator: torch.Generator | None = None, **options: Any) -> Tensor:
-        """n events (n, *E), decoded from codes of ``draw_codes``; ``options`` are those of ``decode``."""
+        """n events (n, *E), decoded from codes of ``draw_codes``; ``options`` are the options of ``decode``."""
         return self.decode(self.draw_codes(n, generator=generator), generator=generator, **options)
 
     def draw_codes(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
@@ -190,7 +190,7 @@ class EncodesNoise(Encodes):
     @abstractmethod
     def encode_noise(self, x: Tensor, z: Tensor, **options: Any) -> Tensor:
         """The noise (B, *E) with which ``decode`` brings x (B, *E) back from its code z (B, *latent_shape). ``options``
-        are those of ``decode``.
+        are the options of ``decode``.
         """
 
 

@@ -145,7 +145,7 @@ def _experiment(client: MlflowClient, name: str) -> str:
 
 
 def allowed_name(name: str) -> str:
-    """A name as MLflow takes it: commas and brackets left out, any other sign replaced."""
+    """A name that MLflow accepts: without commas and brackets, and with other signs replaced."""
     plain = re.sub(r"[,()\[\]{}]", "", name)
     return re.sub(r"[^\w\-. /]", "_", plain, flags=re.ASCII)[:_LONGEST_NAME]
 

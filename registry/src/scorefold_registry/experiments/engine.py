@@ -96,7 +96,7 @@ class Experiment(ABC, Generic[TaskT, ValueT, RowT]):
         return None
 
     def recorded(self, task: TaskT) -> RowT | None:
-        """The row that a task has left on disk, wherever it is run; None while it is not done."""
+        """The stored row of a task; None before it is done."""
         raise NotImplementedError
 
 

@@ -212,9 +212,9 @@ def least(numbers: Iterable[tuple[Hashable, float | None]]) -> dict[Any, float]:
 
 
 def over_seeds(rows: Sequence[CaseRow], seeds: int) -> CaseRow:
-    """One row for those of several seeds: means, with the least and the greatest value as the interval.
+    """Combine the rows of several seeds: means, with the smallest and the largest value as the
 
-    The first seed that failed is the reason for all.
+    interval. The first failed seed is the reason for all.
     """
     if seeds == 1:
         return rows[0]

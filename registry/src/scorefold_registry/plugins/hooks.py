@@ -24,7 +24,7 @@ MOST = 10_000
 
 HOOKS = tuple(name for name in vars(hookspecs) if name.startswith("scorefold_"))
 REGISTRATION = HOOKS[:8]
-"""The hooks that are asked once, plugin by plugin, for what it offers; the others are called around runs."""
+"""Hooks that are called once per plugin for its declarations; the others are called around runs."""
 WRAPPABLE = ("scorefold_run_stage", "scorefold_executor")
 """The hooks that pluggy calls as a whole; all others are called plugin by plugin, where there is nothing to wrap."""
 

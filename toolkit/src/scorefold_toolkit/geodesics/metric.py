@@ -105,8 +105,7 @@ class Metric(ABC):
         return None
 
     def finer(self) -> Metric | None:
-        """The same metric measured at more points of each step, for paths that jump over gaps; None where there is
-        none."""
+        """This metric with more points per step, for paths that jump over gaps; None if there is none."""
         return None
 
     @abstractmethod

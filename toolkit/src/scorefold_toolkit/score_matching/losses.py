@@ -1,4 +1,4 @@
-"""Denoising score matching with named weightings, and what a network that predicts the noise is shown and gives."""
+"""Denoising score matching with named weightings, and the input and output of a network that predicts the noise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The features that distances are between, and all that is measured of copying in one of them."""
+"""Features for distances, and the measures of copying in one of these spaces."""
 
 from __future__ import annotations
 

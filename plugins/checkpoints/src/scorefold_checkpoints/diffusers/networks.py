@@ -1,4 +1,4 @@
-"""The networks of diffusers that can be asked for a score: those of images alone, or of images and their class."""
+"""Networks of diffusers with a score: for images, or for images and their class."""
 
 from __future__ import annotations
 

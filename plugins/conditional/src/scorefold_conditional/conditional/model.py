@@ -201,7 +201,7 @@ class Conditional(ScoreModel, Trainable):
 
         @lru_cache(maxsize=1)
         def encoded(count: int) -> tuple[Parts, Parts]:
-            """The condition for so many events, as it is and, for what does not diffuse, as the network takes it."""
+            """The condition for a number of events, as given and, if it does not diffuse, as input of the network."""
             repeated = repeat_condition(whole, count)
             assert isinstance(repeated, Mapping)
             still = {part: y for part, y in repeated.items() if part not in noise}

@@ -15,7 +15,7 @@ TOUCHING = 1e-4
 """The least distance that counts, as a share of the spread: products of coordinates round to 1e-8 of it."""
 
 EVEN = 1e-3
-"""The least growth of distances that is believed, in logarithms: on a coarse grid many are the same."""
+"""Smallest growth of distances that counts, in logarithms: on a coarse grid many distances are equal."""
 
 SEPARATED = 0.8
 """The share of its own squared norm above which another point's projection counts as near (Albergante et al. 2019)."""

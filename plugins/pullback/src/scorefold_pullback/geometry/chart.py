@@ -99,8 +99,8 @@ class Compared:
     def errors(self, geometry: Geometry, points: Tensor) -> dict[str, float]:
         """Distances of geodesics between the first and the second half of points (N, *E) from the reference's.
 
-        ``geodesic_error`` is the mean over pairs and times, in units of the data, and ``straight_line_error`` that of
-        straight lines (Diepeveen, Batzolis et al., ICML 2025, their metric). Empty without a reference or a pair.
+        ``geodesic_error`` is the mean over pairs and times, in units of the data, and ``straight_line_error`` the
+        error of straight lines (Diepeveen, Batzolis et al., ICML 2025, their metric). Empty without a reference or pair.
         """
         half = len(points) // 2
         if self.to is None or half == 0:

@@ -188,7 +188,7 @@ class Pullback(Geometry, Transports, ClosedFormGeodesics, nn.Module):
         return self.straight.push_inverse(w, target - w)[1]
 
     def transport(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
-        """D_F(y)F^-1 D_xF v, (B, *E): the same along any path, for the space is flat."""
+        """D_F(y)F^-1 D_xF v, (B, *E): independent of the path, because the space is flat."""
         x, y, v = self.rows(x=x, y=y, v=v)
         return self.straight.push_inverse(self.straight(y), self.straight.push(x, v)[1])[1]
 
