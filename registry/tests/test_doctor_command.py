@@ -271,7 +271,7 @@ def test_preferences_that_nothing_answers_to_are_to_be_fixed(
     assert main(["plugins", "doctor"]) == 1
     said = capsys.readouterr().out
     assert "fix   [prefer] gives 'score:same' to 'fake-c', which brings no plugin here; did you mean " in said
-    assert "fix   [prefer] gives away 'score:sane', a name that nothing has; did you mean 'score:same'" in said
+    assert "fix   [prefer] gives away 'score:sane', but nothing has this name; did you mean 'score:same'" in said
     assert "scorefold.toml says 'prefers', which is not a setting; did you mean 'prefer'?" in said
     assert "other-tool" not in said
     # Of a plugin that is switched off nobody knows what it would offer.

@@ -56,10 +56,10 @@ def test_the_speed_is_the_estimators_unless_given() -> None:
 
 IMAGE = (1, 8, 8)
 UNFIT: list[tuple[dict[str, Any], str, str]] = [
-    ({"spec": TensorSpec((), classes=3)}, "made of classes", "estimator: cde"),
+    ({"spec": TensorSpec((), classes=3)}, "only classes", "estimator: cde"),
     ({"spec": TensorSpec((2,)), "clean": ["mask"]}, "one tensor without a name", "leave clean out"),
     ({"spec": {"y": TensorSpec((2,))}, "clean": ["mask"]}, "the condition has y", "leave clean out"),
-    ({"spec": {"y": TensorSpec((2,))}, "clean": ["y"]}, "parts that stay clean", "estimator: cde"),
+    ({"spec": {"y": TensorSpec((2,))}, "clean": ["y"]}, "clean parts", "estimator: cde"),
     ({"event_shape": IMAGE, "spec": TensorSpec((1, 16, 16))}, "would lose pixels", "at most the event's size"),
     ({"event_shape": IMAGE, "spec": TensorSpec((5,))}, "can't predict its noise", "joint: false"),
     (

@@ -242,10 +242,10 @@ def test_messages_have_a_size(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(WireError, match="bytes beside its tensors"):
         crossed(arena, "x" * 2**20)
     monkeypatch.setattr(wire, "LARGEST", 1000)
-    with pytest.raises(WireError, match="GB at most do"):
+    with pytest.raises(WireError, match="GB are the maximum"):
         crossed(arena, torch.ones(1000))
     endless = StreamedDataset(torch.empty(0, 1), fetch=lambda index: pytest.fail("it was read"), size=10**9)
-    with pytest.raises(WireError, match="GB at most do"):
+    with pytest.raises(WireError, match="GB are the maximum"):
         crossed(arena, endless)
 
 

@@ -98,7 +98,7 @@ def _distances(every: tuple[Copying, ...]) -> Figure:
         row[1].set(xlabel=f"distance to the nearest / to the second nearest ({found.space})")
         legend_below(row[0])
     figure.set_label(
-        "How near samples and held-out points come to training points; copies stand left of the dotted line"
+        "Distances of samples and held-out points from training points; copies lie left of the dotted line"
     )
     return figure
 

@@ -20,7 +20,7 @@ def scorefold_components() -> Iterable[Component]:
         name="gaussian-pairs",
         target=".data.pairs:GaussianPairs",
         config=".config.data:GaussianPairsConfig",
-        summary="Images of a Gaussian field and a degraded version, with the distribution of one given the other",
+        summary="Images of a Gaussian field and a degraded version, with the conditional distribution",
         examples=({"config": {"points": 200}}, {"config": {"points": 200, "task": "inpainting"}}),
         cite="citation.bib",
     )

@@ -180,7 +180,7 @@ class Density(nn.Module):
             row, start = row.repeat(2), torch.cat([start, start + width])
         raise DataError(
             f"log p was not found at {len(row.unique())} of {len(x)} points: the line integral of the score from a "
-            "held-out point does not settle, so the score is not finite or too rough on the way",
+            "held-out point does not converge, so the score is not finite or too rough on the way",
             hint="set a higher noise, or plug in a model with a density, such as a flow",
         )
 

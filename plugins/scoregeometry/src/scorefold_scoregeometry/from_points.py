@@ -76,7 +76,7 @@ class LandGeometry(FromPoints):
         numbers = {"gamma": self.gamma, "share of points without neighbours": empty}
         text = (
             f"{empty:.0%} of these points have no training point within 3 gamma = {3 * self.gamma:.3g}: the "
-            "metric is flat there, and says nothing; set a larger gamma"
+            "metric is flat there and has no information; set a larger gamma"
         )
         return numbers, [text] if empty > 0.1 else []
 
@@ -136,7 +136,7 @@ class RbfGeometry(FromPoints):
     def own_diagnosis(self, points: Tensor) -> tuple[dict[str, float], list[str]]:
         """The share of points where h is below a tenth: there the metric is nearly constant."""
         empty = float((self._sum(points) < 0.1).double().mean()) if len(points) else 0.0
-        text = f"{empty:.0%} of these points lie outside the data: the metric is flat there, and says nothing"
+        text = f"{empty:.0%} of these points lie outside the data: the metric is flat there and has no information"
         return {"share of points outside the data": empty}, [text] if empty > 0.1 else []
 
     def _sum(self, x: Tensor) -> Tensor:

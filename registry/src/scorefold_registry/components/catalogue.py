@@ -188,7 +188,7 @@ class Catalogue:
                 notes.append(f"[prefer] gives {name!r} to {preferred!r}, which brings no plugin here; {near}")
             elif name not in names and not self._unused:
                 near = did_you_mean(name, names) or "a name is kind:name"
-                notes.append(f"[prefer] gives away {name!r}, a name that nothing has; {near}")
+                notes.append(f"[prefer] gives away {name!r}, but nothing has this name; {near}")
         return notes
 
     def claimants(self, key: str) -> list[Registered]:

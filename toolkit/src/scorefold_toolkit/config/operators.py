@@ -20,7 +20,7 @@ class MaskConfig(Config):
     fraction: float = Field(0.25, gt=0, lt=1, description="Share of the pixels that is hidden")
     seed: int = Field(0, ge=0, description="Where the square or the pixels lie")
     each: bool = Field(
-        False, description="Another square or other pixels for every point, by the seed and the point's index"
+        False, description="A new random square or new pixels for each point, from the seed and the point's index"
     )
 
     @model_validator(mode="after")

@@ -224,7 +224,7 @@ def edges(lattice: Lattice, best: Judged) -> list[str]:
         if size == float(lattice.least[place]):
             leaning.append(f"tasks of type {kind.name} have as few labels as may be, {size:g}")
         elif lattice.bounds.labels[place][1] is not None and size + float(lattice.step.min()) > lattice.most[place]:
-            leaning.append(f"tasks of type {kind.name} have as many labels as may be, {size:g}")
+            leaning.append(f"tasks of type {kind.name} have the largest number of labels, {size:g}")
     return leaning
 
 

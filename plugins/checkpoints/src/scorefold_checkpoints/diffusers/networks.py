@@ -31,7 +31,7 @@ def load_network(folder: Path, source: Source, variant: str | None, precision: s
         what = "the embeddings of a text, which data and run files don't give" if text else "which nothing here gives"
         raise ConfigError(f"{folder} holds a {name}, which takes {', '.join(others)} too: {what}", hint=_CAN_BE_READ)
     if "timestep" not in arguments:
-        raise ConfigError(f"{folder} holds a {name}, which takes no time: it is no network of noised data")
+        raise ConfigError(f"{folder} holds a {name}, which has no time input, so it is no network for noised data")
     return load_part(folder, source, variant, precision)
 
 

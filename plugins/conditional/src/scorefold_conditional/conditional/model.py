@@ -80,8 +80,8 @@ class Conditional(ScoreModel, Trainable):
         )
         if config.speed > 0 and not self.layout.diffusing:
             raise ConfigError(
-                f"the estimator {config.estimator} diffuses the condition, and none of it can: it is made of classes "
-                "and parts that stay clean",
+                f"the estimator {config.estimator} diffuses the condition, but this condition has only classes "
+                "and clean parts",
                 hint="estimator: cde",
             )
         self.operator = measured_by(config, self.event_shape, self.specs)

@@ -34,8 +34,8 @@ class BandedConfig(DenoisingLossConfig):
     )
     weighting: AnyWeighting = Field(
         WeightingConfig(name="simple"),
-        description="How errors weigh, by name or with settings: simple is the published one but for a factor a band, "
-        "and gives the better samples; edm weighs all noise levels alike",
+        description="Weighting of errors, by name or with settings: simple is the published weighting up to a factor "
+        "per band, and gives better samples; edm weighs all noise levels equally",
     )
     condition_dropout: float = Field(
         0.0, ge=0, lt=1, description="Share of training points whose condition is left out; above 0 allows guidance"

@@ -100,7 +100,7 @@ class Compared:
         """Distances of geodesics between the first and the second half of points (N, *E) from the reference's.
 
         ``geodesic_error`` is the mean over pairs and times, in units of the data, and ``straight_line_error`` the
-        error of straight lines (Diepeveen, Batzolis et al., ICML 2025, their metric). Empty without a reference or pair.
+        error of straight lines (Diepeveen, Batzolis et al., ICML 2025, their metric). Empty without reference or pair.
         """
         half = len(points) // 2
         if self.to is None or half == 0:

@@ -68,7 +68,7 @@ def unchanged(files: Collection[Path]) -> Callable[[Path], None]:
         if (now := facts(file)) != before[file]:
             what = "is gone" if now is None else "was written to"
             raise DataError(
-                f"{file} {what} since it was opened; expected files that stay as they are while they are read",
+                f"{file} {what} since it was opened; expected files that do not change while they are read",
                 hint="wait until the files are complete, and run again",
             )
 

@@ -129,8 +129,8 @@ class EditOptions(PathOptions):
     points: int = Field(
         8,
         ge=1,
-        description="Held-out points that are edited, the first of the split, half of them of the "
-        "class as far as there are as many",
+        description="Number of held-out points to edit: the first of the split, half of them of the "
+        "class if there are enough",
     )
     penalty: float = Field(
         1.0, gt=0, description="Half of it times the squared weights is added to the probe's summed loss"

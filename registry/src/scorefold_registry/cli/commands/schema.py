@@ -20,7 +20,7 @@ def run(arguments: list[str]) -> int:
         "schema", "Write JSON Schema of run files for what is installed, for YAML language servers.", "schema"
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help=f"where to write it (default: {DEFAULT})")
-    parser.add_flag("--json", "print the schema; write it only where --out says")
+    parser.add_flag("--json", "print the schema, and write it only with --out")
     given = parser.parse_args(arguments)
     found = run_schema(discover_host().catalogue)
     for note in found.notes:

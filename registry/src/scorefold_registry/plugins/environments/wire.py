@@ -103,7 +103,7 @@ class Arena:
 
 def _refuse(size: int) -> NoReturn:
     raise WireError(
-        f"{size / 1e9:.1f} GB of data would go to a process of its own; {LARGEST / 1e9:.1f} GB at most do",
+        f"{size / 1e9:.1f} GB of data are too many for a separate process; {LARGEST / 1e9:.1f} GB are the maximum",
         hint="give it fewer points (limit), or install the plugin in this environment",
     )
 
