@@ -50,7 +50,7 @@ from scorefold.data import DataSpec
 from scorefold.interfaces import Flow
 from scorefold_pullback.geometry.config import PullbackConfig
 from scorefold_pullback.geometry.pullback import Pullback
-from scorefold_standard.config.flows import AffineCouplingConfig
+from scorefold_standard.flows.config import AffineCouplingConfig
 from scorefold_standard.flows.coupling import CouplingFlow
 from scorefold_toolkit.numerics import jacobian
 

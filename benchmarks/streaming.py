@@ -112,8 +112,8 @@ def measure(format_: str, folder: Path, memory: float) -> dict[str, float]:
     from scorefold.config import TrainingConfig
     from scorefold.interfaces import DataSource
     from scorefold_registry import Host
-    from scorefold_standard.config.data import ArrayConfig, ImagesConfig
     from scorefold_standard.data.array import ArrayFile
+    from scorefold_standard.data.config import ArrayConfig, ImagesConfig
     from scorefold_standard.data.images import ImageFolder
     from scorefold_toolkit.training import fit
     from scorefold_toolkit.training.validation import batch_positions

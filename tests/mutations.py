@@ -253,10 +253,10 @@ MUTATIONS = (
         "log_det = variance.log().sum(1) + 2 *",
         "log_det = variance.log().sum(1) +",
     ),
-    (plugin("standard", "data/manifolds.py"), "centre + config.std * g", "centre + config.std**2 * g"),
-    (plugin("standard", "data/manifolds.py"), "(k,), config.std**2, dtype", "(k,), config.std, dtype"),
+    (plugin("standard", "manifolds/synthetic.py"), "centre + config.std * g", "centre + config.std**2 * g"),
+    (plugin("standard", "manifolds/synthetic.py"), "(k,), config.std**2, dtype", "(k,), config.std, dtype"),
     (
-        plugin("standard", "data/manifolds.py"),
+        plugin("standard", "manifolds/synthetic.py"),
         "components.append(noisy(gaussian, config.noise_std))",
         "components.append(gaussian)",
     ),

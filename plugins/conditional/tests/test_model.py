@@ -18,7 +18,7 @@ from scorefold.interfaces import Progress, ScoreModel
 from scorefold_conditional.conditional.layout import Layout
 from scorefold_conditional.conditional.model import Conditional
 from scorefold_conditional.conditional.objective import Block, joint_loss
-from scorefold_standard.config.networks import MLPConfig, UNetConfig
+from scorefold_standard.networks.config import MLPConfig, UNetConfig
 from scorefold_standard.networks.mlp import MLP
 from scorefold_standard.networks.unet import UNet
 from scorefold_toolkit.score_matching.losses import denoising_score_matching

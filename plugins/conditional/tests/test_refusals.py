@@ -14,7 +14,7 @@ from scorefold.errors import ConfigError, ScorefoldError, ShapeError
 from scorefold_conditional.conditional.model import Conditional
 from scorefold_conditional.config.conditional import ConditionalConfig
 from scorefold_conditional.config.data import PosteriorConfig
-from scorefold_standard.config.networks import MLPConfig
+from scorefold_standard.networks.config import MLPConfig
 from scorefold_standard.networks.mlp import MLP
 
 Build = Callable[..., Conditional]

@@ -14,10 +14,10 @@ from scorefold.interfaces import DataSource, TensorSource
 from scorefold_iddiff.data.combined import ProductOf, UnionOf
 from scorefold_iddiff.data.config import LollipopConfig, ProductConfig, SpaghettiConfig, SquaresConfig, UnionConfig
 from scorefold_iddiff.data.drawn import DensityDrawn, Drawn
-from scorefold_standard.config.manifolds import SphereConfig, SwissRollConfig, TorusConfig
-from scorefold_standard.config.scores import AnalyticConfig
-from scorefold_standard.data.manifolds import DensityManifold, Manifold
+from scorefold_standard.manifolds.config import SphereConfig, SwissRollConfig, TorusConfig
+from scorefold_standard.manifolds.synthetic import DensityManifold, SyntheticManifold
 from scorefold_standard.scores.analytic import AnalyticScore
+from scorefold_standard.scores.config import AnalyticConfig
 from scorefold_toolkit.data.manifolds import isometry
 from scorefold_toolkit.distributions import Embedded, Mixture, Product
 
@@ -200,7 +200,7 @@ def test_images_keep_their_shape_in_a_union_and_not_in_a_product() -> None:
 
 def test_what_parts_do_not_know_the_whole_does_not() -> None:
     plain = TensorSource({"train": sphere().load("train"), "test": sphere().load("test")})
-    roll, known = Manifold(SwissRollConfig(points=50)), sphere(points=50)
+    roll, known = SyntheticManifold(SwissRollConfig(points=50)), sphere(points=50)
     for parts in ([roll, known], [plain, known]):
         assert UnionOf(UnionConfig(), parts=parts).distribution() is None
         assert ProductOf(ProductConfig(), parts=parts).distribution() is None
@@ -214,7 +214,7 @@ def test_what_parts_do_not_know_the_whole_does_not() -> None:
 
 def test_parts_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"part 1 of a union has events \(4,\) and part 0 has \(3,\)") as caught:
-        UnionOf(UnionConfig(), parts=[sphere(), Manifold(TorusConfig(points=50))])
+        UnionOf(UnionConfig(), parts=[sphere(), SyntheticManifold(TorusConfig(points=50))])
     assert "data:product" in str(caught.value)
     with pytest.raises(ConfigError, match="3 weights were given for 2 parts"):
         UnionOf(UnionConfig(weights=(1.0, 1.0, 1.0)), parts=[sphere(), sphere()])

@@ -26,9 +26,9 @@ from scorefold_neighbours.estimators.estimator import NeighbourEstimator
 from scorefold_neighbours.estimators.pca import PCAEstimator
 from scorefold_neighbours.figures import plot
 from scorefold_registry import Host
-from scorefold_standard.config.manifolds import SphereConfig, SubspaceConfig
-from scorefold_standard.data.benchmark import generated
-from scorefold_standard.data.manifolds import draw
+from scorefold_standard.manifolds.benchmark import generated
+from scorefold_standard.manifolds.config import SphereConfig, SubspaceConfig
+from scorefold_standard.manifolds.synthetic import draw_manifold
 
 SMALL = {"candidates": 40, "surrogates": 12, "points": 300}
 
@@ -38,13 +38,13 @@ def gen(seed: int = 0) -> torch.Generator:
 
 
 def plane(noise: float = 0.0, points: int = 400) -> Tensor:
-    x = draw(SubspaceConfig(dimension=2, ambient=6, points=points), 0).x.double()
+    x = draw_manifold(SubspaceConfig(dimension=2, ambient=6, points=points), 0).x.double()
     x = x + noise * torch.randn(x.shape, generator=gen(9), dtype=torch.float64)
     return x - x.mean(0)
 
 
 def sphere(points: int = 300) -> Tensor:
-    return draw(SphereConfig(dimension=3, ambient=8, points=points), 0).x
+    return draw_manifold(SphereConfig(dimension=3, ambient=8, points=points), 0).x
 
 
 def calibrated(*estimators: Estimator, **settings: Any) -> Calibrated:

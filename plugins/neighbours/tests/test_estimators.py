@@ -18,10 +18,10 @@ from scorefold_neighbours.estimators.estimator import METHODS, NeighbourEstimato
 from scorefold_neighbours.estimators.formulas import two_nn
 from scorefold_neighbours.estimators.pca import PCAEstimator, component_variances, count_components
 from scorefold_neighbours.estimators.points import interval_by_halves
-from scorefold_standard.config.data import DigitsConfig
-from scorefold_standard.config.manifolds import HelixConfig, SphereConfig, SubspaceConfig
-from scorefold_standard.data.digits import Digits
-from scorefold_standard.data.manifolds import draw
+from scorefold_standard.data.config import DigitsConfig
+from scorefold_standard.data.pixels import Digits
+from scorefold_standard.manifolds.config import HelixConfig, SphereConfig, SubspaceConfig
+from scorefold_standard.manifolds.synthetic import draw_manifold
 
 POINTWISE = {
     configs.MLEConfig,
@@ -39,7 +39,7 @@ SPAN = (configs.FisherSConfig,)
 
 @pytest.fixture(scope="module")
 def sphere() -> torch.Tensor:
-    return draw(SphereConfig(dimension=3, ambient=8, points=300), 0).x
+    return draw_manifold(SphereConfig(dimension=3, ambient=8, points=300), 0).x
 
 
 def gen(seed: int = 0) -> torch.Generator:
@@ -152,7 +152,8 @@ def test_interval_by_halves_covers_as_often_as_it_says() -> None:
 def test_interval_of_mle_has_the_spread_of_fresh_data() -> None:
     config = configs.MLEConfig(resamples=20, level=0.6826894921)
     answers = [
-        NeighbourEstimator(config).estimate(draw(SphereConfig(dimension=3, points=300), seed).x) for seed in range(30)
+        NeighbourEstimator(config).estimate(draw_manifold(SphereConfig(dimension=3, points=300), seed).x)
+        for seed in range(30)
     ]
     spread = float(torch.tensor([answer.value for answer in answers]).std())
     widths = [(answer.interval[1] - answer.interval[0]) / 2 for answer in answers if answer.interval]
@@ -268,7 +269,7 @@ def test_what_is_no_dimension_is_refused_and_what_is_too_much_is_noted() -> None
 
 
 def test_a_curve_has_dimension_one() -> None:
-    curve = draw(HelixConfig(points=400, ambient=6), 0).x
+    curve = draw_manifold(HelixConfig(points=400, ambient=6), 0).x
     assert NeighbourEstimator(configs.LPCAConfig(n_neighbors=10, resamples=0)).estimate(curve).value == pytest.approx(
         1, abs=0.05
     )
@@ -295,7 +296,7 @@ def test_configs_refuse_what_cannot_be(model: type[Config], fields: dict[str, ob
 
 
 def test_pca_counts_a_subspace_exactly() -> None:
-    x = draw(SubspaceConfig(dimension=4, ambient=12, points=400, variances=(1.0, 0.8, 0.6, 0.5)), 0).x
+    x = draw_manifold(SubspaceConfig(dimension=4, ambient=12, points=400, variances=(1.0, 0.8, 0.6, 0.5)), 0).x
     for rule in ("ratio", "gap", "fukunaga-olsen"):
         answer = PCAEstimator(configs.PCAConfig(rule=rule)).estimate(x)
         assert (answer.value, answer.interval) == (4.0, (4.0, 4.0))
@@ -328,7 +329,7 @@ def test_pca_rules(rule: str, variances: list[float], expected: float) -> None:
 def test_pca_interval_shows_a_close_call_and_is_deterministic() -> None:
     # The fifth variance holds the 95 % line up or not, as the resample has it.
     variances = (1.0, 1.0, 1.0, 0.85, 0.2)
-    x = draw(SubspaceConfig(dimension=5, ambient=6, points=200, variances=variances), 0).x
+    x = draw_manifold(SubspaceConfig(dimension=5, ambient=6, points=200, variances=variances), 0).x
     one, two = (PCAEstimator(configs.PCAConfig()).estimate(x, generator=gen(2)) for _ in range(2))
     assert one.interval == two.interval
     assert one.interval == (4.0, 5.0)

@@ -22,7 +22,7 @@ from scorefold.interfaces import DataSource, Flow
 from scorefold_pullback.autoencoder.sklearn import RiemannianPCA
 from scorefold_pullback.flows.config import LinearFlowConfig
 from scorefold_pullback.flows.linear import LinearFlow
-from scorefold_standard.config.flows import AffineCouplingConfig
+from scorefold_standard.flows.config import AffineCouplingConfig
 from scorefold_standard.flows.coupling import CouplingFlow
 from scorefold_toolkit.sklearn import InputError
 

@@ -22,7 +22,7 @@ from scorefold_pullback.flows.anisotropic import AnisotropicFlow
 from scorefold_pullback.flows.config import AnisotropicConfig, IdentityConfig
 from scorefold_pullback.flows.linear import IdentityFlow
 from scorefold_registry import Host, compare, run_file
-from scorefold_standard.config.flows import AffineCouplingConfig
+from scorefold_standard.flows.config import AffineCouplingConfig
 from scorefold_standard.flows.coupling import CouplingFlow
 
 MakeFlow = Callable[..., Flow]

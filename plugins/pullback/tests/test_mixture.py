@@ -15,7 +15,7 @@ from scorefold.interfaces import Flow
 from scorefold_pullback.flows.config import MixtureConfig
 from scorefold_pullback.flows.mixture import MixtureFlow, SharedMixture
 from scorefold_pullback.tangent_pca.statistics import significant_components
-from scorefold_standard.config.flows import AffineCouplingConfig
+from scorefold_standard.flows.config import AffineCouplingConfig
 from scorefold_standard.flows.coupling import CouplingFlow
 
 close = torch.testing.assert_close

@@ -16,7 +16,7 @@ from scorefold_pullback.geometry.config import PullbackConfig
 from scorefold_pullback.geometry.pullback import Pullback
 from scorefold_pullback.potentials.config import CoshConfig, LogCoshConfig, LogSumExpConfig, QuadraticConfig
 from scorefold_pullback.potentials.convex import Cosh, LogCosh, LogSumExp, QuadraticPotential
-from scorefold_standard.config.flows import AffineCouplingConfig
+from scorefold_standard.flows.config import AffineCouplingConfig
 from scorefold_standard.flows.coupling import CouplingFlow
 from scorefold_testing.contract import stir
 from scorefold_toolkit.nn import DiagonalNormal

@@ -19,8 +19,8 @@ from scorefold_pullback.tangent_pca.statistics import (
     tangent_coordinates,
     tangent_pca,
 )
-from scorefold_standard.config.geometry import EuclideanConfig
-from scorefold_standard.geometry import Euclidean
+from scorefold_standard.baselines import Euclidean
+from scorefold_standard.config import EuclideanConfig
 
 Make = Callable[..., Pullback]
 close = torch.testing.assert_close

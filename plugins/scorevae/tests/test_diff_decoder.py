@@ -20,7 +20,7 @@ from scorefold_scorevae.config.diff_decoder import DiffDecoderConfig
 from scorefold_scorevae.config.networks import HalfUNetConfig
 from scorefold_scorevae.diff_decoder import DiffDecoder
 from scorefold_scorevae.half_unet import HalfUNet
-from scorefold_standard.config.networks import MLPConfig, UNetConfig
+from scorefold_standard.networks.config import MLPConfig, UNetConfig
 from scorefold_standard.networks.mlp import MLP
 from scorefold_standard.networks.unet import UNet
 from scorefold_toolkit.training import fit

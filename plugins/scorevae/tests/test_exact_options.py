@@ -15,10 +15,10 @@ from scorefold_scorevae.config.networks import HalfUNetConfig
 from scorefold_scorevae.config.scorevae import ScoreVAEConfig
 from scorefold_scorevae.half_unet import HalfUNet
 from scorefold_scorevae.scorevae.model import ScoreVAE
-from scorefold_standard.config.networks import MLPConfig, UNetConfig
-from scorefold_standard.config.scores import DenoisingConfig
+from scorefold_standard.networks.config import MLPConfig, UNetConfig
 from scorefold_standard.networks.mlp import MLP
 from scorefold_standard.networks.unet import UNet
+from scorefold_standard.scores.config import DenoisingConfig
 from scorefold_standard.scores.denoising import Denoising
 
 CASES: dict[str, tuple[tuple[int, ...], Network, Network]] = {

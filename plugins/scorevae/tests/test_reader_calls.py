@@ -19,7 +19,7 @@ from scorefold_scorevae.config.vae import VAEConfig
 from scorefold_scorevae.scorevae.model import ScoreVAE
 from scorefold_scorevae.scorevae.plus import ScoreVAEPlus
 from scorefold_scorevae.vae import VAE
-from scorefold_standard.config.networks import MLPConfig
+from scorefold_standard.networks.config import MLPConfig
 from scorefold_standard.networks.mlp import MLP
 
 SMALL = MLP(MLPConfig(width=8, blocks=1))

@@ -22,9 +22,9 @@ from scorefold_scorevae.coding.diagnosis import over_time
 from scorefold_scorevae.config.scorevae import ScoreVAEConfig, ScoreVAEPlusConfig
 from scorefold_scorevae.scorevae.model import ScoreVAE
 from scorefold_scorevae.scorevae.plus import ScoreVAEPlus
-from scorefold_standard.config.networks import MLPConfig
-from scorefold_standard.config.scores import DenoisingConfig
+from scorefold_standard.networks.config import MLPConfig
 from scorefold_standard.networks.mlp import MLP
+from scorefold_standard.scores.config import DenoisingConfig
 from scorefold_standard.scores.denoising import Denoising
 from scorefold_toolkit.training import fit
 

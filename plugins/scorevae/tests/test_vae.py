@@ -20,7 +20,7 @@ from scorefold_scorevae.config.networks import HalfUNetConfig, MirrorDecoderConf
 from scorefold_scorevae.config.vae import VAEConfig
 from scorefold_scorevae.half_unet import HalfUNet, MirrorDecoder
 from scorefold_scorevae.vae import VAE
-from scorefold_standard.config.networks import MLPConfig
+from scorefold_standard.networks.config import MLPConfig
 from scorefold_standard.networks.mlp import MLP
 from scorefold_toolkit.training import fit
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from scorefold.errors import ConfigError
-from scorefold_standard.allocator import UniformAllocator
-from scorefold_standard.config.allocator import UniformConfig
+from scorefold_standard.baselines import UniformAllocator
+from scorefold_standard.config import UniformConfig
 
 
 @pytest.mark.parametrize("types", [("a",), ("a", "b"), ("a", "b", "c")])

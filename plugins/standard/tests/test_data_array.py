@@ -11,9 +11,9 @@ import torch
 
 from scorefold.data import StreamedDataset, TensorSpec
 from scorefold.errors import ConfigError, DataError
-from scorefold_standard.config.data import ArrayConfig
 from scorefold_standard.data.array import ArrayFile
 from scorefold_standard.data.array_stores import _block_rows
+from scorefold_standard.data.config import ArrayConfig
 from scorefold_toolkit.data.splits import moments
 
 SPLITS = ("train", "validation", "test")

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from scorefold.errors import DataError
-from scorefold_standard.config.manifolds import BenchmarkManifoldConfig, GeoMLEManifoldConfig
-from scorefold_standard.data.benchmark import MANIFOLDS, BenchmarkManifold, generated
+from scorefold_standard.manifolds.benchmark import MANIFOLDS, BenchmarkManifold, generated
+from scorefold_standard.manifolds.config import BenchmarkManifoldConfig, GeoMLEManifoldConfig
 from scorefold_toolkit.data.splits import moments
 
 TRUTH = {

@@ -9,9 +9,9 @@ import pytest
 from pydantic import ValidationError
 
 from scorefold.errors import ConfigError
-from scorefold_standard.config.data import ArrayConfig
 from scorefold_standard.data.array import ArrayFile
-from scorefold_standard.data.csv_marks import Marks, has_commas, marks_of
+from scorefold_standard.data.config import ArrayConfig
+from scorefold_standard.data.table_columns import CsvDialect, has_commas, marks_of
 
 ROWS = np.random.default_rng(0).normal(size=(40, 3))
 
@@ -26,7 +26,7 @@ def written(path: Path, delimiter: str, decimal: str, names: str = "") -> Path:
 @pytest.mark.parametrize(("delimiter", "decimal"), [(",", "."), *((d, m) for d in ";\t|" for m in ".,")])
 def test_points_are_read_as_they_were_written(delimiter: str, decimal: str, names: str, tmp_path: Path) -> None:
     file = written(tmp_path / "x.csv", delimiter, decimal, names.format(delimiter))
-    assert marks_of(file, None, None) == Marks(delimiter, decimal, bool(names))
+    assert marks_of(file, None, None) == CsvDialect(delimiter, decimal, bool(names))
     source = ArrayFile(ArrayConfig.model_validate({"path": str(file), "scale": "none", "fractions": [0, 0, 1]}))
     found = source.event_scale.to_raw(source.load("test").x).numpy()
     np.testing.assert_allclose(np.sort(found, 0), np.sort(ROWS, 0), atol=1e-5)
@@ -35,29 +35,29 @@ def test_points_are_read_as_they_were_written(delimiter: str, decimal: str, name
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("1,5;2,5\n3,25;4,5\n", Marks(";", ",", False)),
-        ("1,5\n2,7\n", Marks(",", ".", False)),
-        ("id;name;x\n1;Lee, Ann;0,5\n2;Poe, Bo;1,75\n", Marks(";", ",", True)),
-        ("tags,x,y\na;b,1.5,2\nc;d,2.5,3\n", Marks(",", ".", True)),
-        ('name,x\n"1,234",2.5\n"5,678",3.5\n', Marks(",", ".", True)),
-        ("Laenge, mm;Art;Breite, mm\n12,34;Iris;-3,2\n1,5;Iris;0,25\n", Marks(";", ",", True)),
-        ("0,5;iris;rot;3,25\n1,5;iris;rot;4,25\n", Marks(";", ",", True)),
-        ("a\tb\n1,234\t2\n5,678\t3\n", Marks("\t", ".", True)),
-        ("amount;pop;pair\n1,234.50;1,234;3,4\n", Marks(";", ".", True)),
-        ("x\n0,125\n1,104\n2,5\n", Marks(",", ".", True, ragged=True)),
-        ("t;x\n" + '"one\ntwo";1,5\n' * 800, Marks(";", ",", True)),
-        ("x,seq\n1.5," + "A" * 140_000 + "\n2.5,B\n", Marks(",", ".", True)),
-        ("a\tb\n1,234\t2\n0,678\t3\n", Marks("\t", ",", True)),
-        ("a;b;c\n1.5;2.5;3,5\n1.5;2.5;3,5\n", Marks(";", ".", True)),
-        ("x\n1\n2\n", Marks(",", ".", True)),
-        ("1\n2\n", Marks(",", ".", False)),
-        ("a;b\n1;2\n1;2;3\n", Marks(",", ".", True)),
-        ('a;b\n"one\ntwo";1,5\n', Marks(";", ",", True)),
-        ("", Marks(",", ".", False)),
-        ("a;b\n;-1,5e3\nnan;2\n", Marks(";", ",", True)),
+        ("1,5;2,5\n3,25;4,5\n", CsvDialect(";", ",", False)),
+        ("1,5\n2,7\n", CsvDialect(",", ".", False)),
+        ("id;name;x\n1;Lee, Ann;0,5\n2;Poe, Bo;1,75\n", CsvDialect(";", ",", True)),
+        ("tags,x,y\na;b,1.5,2\nc;d,2.5,3\n", CsvDialect(",", ".", True)),
+        ('name,x\n"1,234",2.5\n"5,678",3.5\n', CsvDialect(",", ".", True)),
+        ("Laenge, mm;Art;Breite, mm\n12,34;Iris;-3,2\n1,5;Iris;0,25\n", CsvDialect(";", ",", True)),
+        ("0,5;iris;rot;3,25\n1,5;iris;rot;4,25\n", CsvDialect(";", ",", True)),
+        ("a\tb\n1,234\t2\n5,678\t3\n", CsvDialect("\t", ".", True)),
+        ("amount;pop;pair\n1,234.50;1,234;3,4\n", CsvDialect(";", ".", True)),
+        ("x\n0,125\n1,104\n2,5\n", CsvDialect(",", ".", True, ragged=True)),
+        ("t;x\n" + '"one\ntwo";1,5\n' * 800, CsvDialect(";", ",", True)),
+        ("x,seq\n1.5," + "A" * 140_000 + "\n2.5,B\n", CsvDialect(",", ".", True)),
+        ("a\tb\n1,234\t2\n0,678\t3\n", CsvDialect("\t", ",", True)),
+        ("a;b;c\n1.5;2.5;3,5\n1.5;2.5;3,5\n", CsvDialect(";", ".", True)),
+        ("x\n1\n2\n", CsvDialect(",", ".", True)),
+        ("1\n2\n", CsvDialect(",", ".", False)),
+        ("a;b\n1;2\n1;2;3\n", CsvDialect(",", ".", True)),
+        ('a;b\n"one\ntwo";1,5\n', CsvDialect(";", ",", True)),
+        ("", CsvDialect(",", ".", False)),
+        ("a;b\n;-1,5e3\nnan;2\n", CsvDialect(";", ",", True)),
     ],
 )
-def test_marks_of_small_files(text: str, expected: Marks, tmp_path: Path) -> None:
+def test_marks_of_small_files(text: str, expected: CsvDialect, tmp_path: Path) -> None:
     file = tmp_path / "x.csv"
     file.write_text(text)
     assert marks_of(file, None, None) == expected
@@ -66,8 +66,8 @@ def test_marks_of_small_files(text: str, expected: Marks, tmp_path: Path) -> Non
 def test_marks_that_are_given_are_taken(tmp_path: Path) -> None:
     file = tmp_path / "x.csv"
     file.write_text("a\tb\n1,234\t2\n5,678\t3\n")
-    assert marks_of(file, None, ",") == Marks("\t", ",", True)
-    assert marks_of(file, ",", None) == Marks(",", ".", True, ragged=True)
+    assert marks_of(file, None, ",") == CsvDialect("\t", ",", True)
+    assert marks_of(file, ",", None) == CsvDialect(",", ".", True, ragged=True)
     config = ArrayConfig.model_validate({"path": str(file), "decimal": ",", "fractions": [0, 0, 1], "scale": "none"})
     assert ArrayFile(config).summary().columns[0].greatest == pytest.approx(5.678)
 
@@ -75,7 +75,7 @@ def test_marks_that_are_given_are_taken(tmp_path: Path) -> None:
 def test_a_wide_file_is_looked_at_as_far_as_a_million_letters(tmp_path: Path) -> None:
     file = tmp_path / "x.csv"
     file.write_text("\n".join(";".join(["1,5"] * 50_000) for _ in range(60)))
-    assert marks_of(file, None, None) == Marks(";", ",", False)
+    assert marks_of(file, None, None) == CsvDialect(";", ",", False)
 
 
 def test_settings_that_mean_nothing_are_refused(tmp_path: Path) -> None:

@@ -12,12 +12,10 @@ from PIL import Image
 
 from scorefold.data import Dataset, StreamedDataset, TensorSpec
 from scorefold.errors import ArtefactError, ConfigError, DataError
-from scorefold_standard.config.data import DigitsConfig, ImagePairsConfig, ImagesConfig, PairedConfig, PhotographsConfig
-from scorefold_standard.data.digits import Digits
-from scorefold_standard.data.image_pairs import ImagePairs
+from scorefold_standard.data.config import DigitsConfig, ImagePairsConfig, ImagesConfig, PairedConfig, PhotographsConfig
 from scorefold_standard.data.images import ImageFolder
-from scorefold_standard.data.paired import Paired
-from scorefold_standard.data.photographs import Photographs, bands, read_photographs
+from scorefold_standard.data.paired import ImagePairs, Paired
+from scorefold_standard.data.pixels import Digits, Photographs, bands, read_photographs
 from scorefold_toolkit.data.splits import moments
 from scorefold_toolkit.operators import HasOperator
 

@@ -10,8 +10,8 @@ import torch
 
 from scorefold.config import Config
 from scorefold.errors import ConfigError, DataError
-from scorefold_standard.config.data import DigitsConfig
-from scorefold_standard.config.manifolds import (
+from scorefold_standard.data.config import DigitsConfig
+from scorefold_standard.manifolds.config import (
     GaussianMixtureConfig,
     HelixConfig,
     SphereConfig,
@@ -19,7 +19,7 @@ from scorefold_standard.config.manifolds import (
     SwissRollConfig,
     TorusConfig,
 )
-from scorefold_standard.data.manifolds import DensityManifold, Manifold, draw
+from scorefold_standard.manifolds.synthetic import DensityManifold, SyntheticManifold, draw_manifold
 from scorefold_toolkit.data.manifolds import complete_basis, isometry
 from scorefold_toolkit.distributions import Mixture, SphereDistribution, SubspaceGaussian
 
@@ -34,15 +34,15 @@ WITH_TANGENTS = [
 ]
 
 
-def source_of(config: Config) -> Manifold | DensityManifold:
+def source_of(config: Config) -> SyntheticManifold | DensityManifold:
     if isinstance(config, TorusConfig | SwissRollConfig | HelixConfig):
-        return Manifold(config)
+        return SyntheticManifold(config)
     return DensityManifold(config)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("config", WITH_TANGENTS, ids=lambda c: type(c).__name__)
 def test_tangent_bases_are_orthonormal_and_touch_the_manifold(config: Config) -> None:
-    drawn = draw(config, 0)
+    drawn = draw_manifold(config, 0)
     assert drawn.tangent is not None
     assert isinstance(drawn.dimension, int)
     n, ambient, k = drawn.tangent.shape
@@ -50,8 +50,8 @@ def test_tangent_bases_are_orthonormal_and_touch_the_manifold(config: Config) ->
     eye = torch.eye(k, dtype=torch.float64).expand(n, -1, -1)
     torch.testing.assert_close(drawn.tangent.mT @ drawn.tangent, eye)
     # Close neighbours on the manifold differ by a tangent vector, up to second order in their distance.
-    dense = draw(config.model_copy(update={"points": 20_000, "tangents": False}), 0).x
-    fresh = draw(config.model_copy(update={"points": 20_000}), 0)
+    dense = draw_manifold(config.model_copy(update={"points": 20_000, "tangents": False}), 0).x
+    fresh = draw_manifold(config.model_copy(update={"points": 20_000}), 0)
     assert fresh.tangent is not None
     point, tangent = fresh.x[0], fresh.tangent[0]
     step = dense - point
@@ -73,13 +73,13 @@ def test_sphere_lies_on_its_sphere_and_says_so() -> None:
 
 
 def test_sphere_is_uniform() -> None:
-    u = draw(SphereConfig(dimension=4, points=40_000), 1).x
+    u = draw_manifold(SphereConfig(dimension=4, points=40_000), 1).x
     assert float(u.mean(0).abs().max()) < 0.02
     torch.testing.assert_close(u.mT @ u / len(u), torch.eye(5).double() / 5, atol=5e-3, rtol=0)
 
 
 def test_torus_of_revolution_is_uniform_by_area() -> None:
-    x = draw(TorusConfig(form="revolution", points=100_000, ring_radius=2.0, radius=1.0), 0).x
+    x = draw_manifold(TorusConfig(form="revolution", points=100_000, ring_radius=2.0, radius=1.0), 0).x
     basis = isometry(3, 3, 0)
     local = x @ basis
     distance = local[:, :2].norm(dim=1)
@@ -89,12 +89,12 @@ def test_torus_of_revolution_is_uniform_by_area() -> None:
 
 
 def test_swiss_roll_and_helix_have_their_equations() -> None:
-    roll = draw(SwissRollConfig(points=200), 0).x @ isometry(3, 3, 0)
+    roll = draw_manifold(SwissRollConfig(points=200), 0).x @ isometry(3, 3, 0)
     t = roll[:, [0, 2]].norm(dim=1)
     torch.testing.assert_close(roll[:, 0], t * t.cos())
     torch.testing.assert_close(roll[:, 2], t * t.sin())
     assert 1.5 * math.pi <= float(t.min()) < float(t.max()) <= 4.5 * math.pi
-    helix = draw(HelixConfig(points=200, radius=2.0, pitch=0.5), 0).x @ isometry(3, 3, 0)
+    helix = draw_manifold(HelixConfig(points=200, radius=2.0, pitch=0.5), 0).x @ isometry(3, 3, 0)
     angle = helix[:, 2] * 2 * math.pi / 0.5
     torch.testing.assert_close(helix[:, 0], 2 * angle.cos())
     torch.testing.assert_close(helix[:, 1], 2 * angle.sin())
@@ -163,17 +163,17 @@ def test_splits_are_disjoint_seeded_and_complete() -> None:
 
 def test_generator_gives_the_seed_once() -> None:
     config = HelixConfig(points=50)
-    a, b, c = (Manifold(config, generator=torch.Generator().manual_seed(seed)) for seed in (3, 3, 4))
+    a, b, c = (SyntheticManifold(config, generator=torch.Generator().manual_seed(seed)) for seed in (3, 3, 4))
     assert torch.equal(a.load("train").x, b.load("train").x)
     assert not torch.equal(a.load("train").x, c.load("train").x)
     fixed = config.model_copy(update={"seed": 9})
-    d, e = (Manifold(fixed, generator=torch.Generator().manual_seed(seed)) for seed in (3, 4))
+    d, e = (SyntheticManifold(fixed, generator=torch.Generator().manual_seed(seed)) for seed in (3, 4))
     assert torch.equal(d.load("train").x, e.load("train").x)
 
 
 def test_noise_leaves_the_points_and_adds_its_variance() -> None:
-    clean = Manifold(HelixConfig(points=5000, ambient=6)).load("train").x
-    noised = Manifold(HelixConfig(points=5000, ambient=6, noise_std=0.1)).load("train").x
+    clean = SyntheticManifold(HelixConfig(points=5000, ambient=6)).load("train").x
+    noised = SyntheticManifold(HelixConfig(points=5000, ambient=6, noise_std=0.1)).load("train").x
     assert float((noised - clean).std()) == pytest.approx(0.1, rel=0.022)
     distribution = DensityManifold(SphereConfig(noise_std=0.1)).distribution()
     assert isinstance(distribution, SphereDistribution)
@@ -212,11 +212,11 @@ def test_bad_lengths_and_bad_splits_are_refused() -> None:
     with pytest.raises(ConfigError, match="mean has 1 numbers"):
         DensityManifold(SubspaceConfig(dimension=2, mean=(1.0,)))
     with pytest.raises(DataError, match="no split called 'held-out'"):
-        Manifold(HelixConfig()).load("held-out")
+        SyntheticManifold(HelixConfig()).load("held-out")
     with pytest.raises(DataError, match="2 points can't be split"):
-        Manifold(HelixConfig(points=2))
+        SyntheticManifold(HelixConfig(points=2))
     with pytest.raises(DataError, match="validation split is empty"):
-        Manifold(HelixConfig(fractions=(0.9, 0.0, 0.1))).load("validation")
+        SyntheticManifold(HelixConfig(fractions=(0.9, 0.0, 0.1))).load("validation")
 
 
 @pytest.mark.parametrize(
@@ -250,5 +250,5 @@ def test_the_published_isometry_is_one_for_all_seeds() -> None:
 
 def test_angles_of_a_flat_torus_are_uniform() -> None:
     """All mean coordinates are 0, to five standard errors of 20,000 points."""
-    drawn = draw(TorusConfig(dimension=2, points=20_000), 0)
+    drawn = draw_manifold(TorusConfig(dimension=2, points=20_000), 0)
     assert float(drawn.x.mean(0).abs().max()) < 5 * math.sqrt(0.5 / 20_000) * float(drawn.x.norm(dim=1).max())

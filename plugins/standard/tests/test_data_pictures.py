@@ -13,10 +13,9 @@ from shard_files import COUNT, pixels, png, save_dataset, write_tar, write_tars
 
 from scorefold.data import StreamedDataset, TensorSpec
 from scorefold.errors import ConfigError, DataError
-from scorefold_standard.config.data import ImagesConfig
+from scorefold_standard.data.config import ImagesConfig
 from scorefold_standard.data.images import ImageFolder
-from scorefold_standard.data.pixels import image_splits
-from scorefold_standard.data.units import Units
+from scorefold_standard.data.pixels import PixelUnits, image_splits
 
 SPLITS = ("train", "validation", "test")
 NAMES = ["ant", "bee", "cat", "dog"]
@@ -186,7 +185,9 @@ def test_images_are_held_up_to_the_bytes_of_their_float32() -> None:
     raw = torch.randint(0, 256, (10, 1, 8, 8), generator=torch.Generator().manual_seed(0)).byte()
     positions = {"train": torch.arange(8), "validation": torch.tensor([8]), "test": torch.tensor([9])}
     found = [
-        image_splits(lambda rows: raw[rows], (1, 8, 8), positions, Units(-1.0, 1.0, 255.0, 256), memory=bytes_ / 2**20)
+        image_splits(
+            lambda rows: raw[rows], (1, 8, 8), positions, PixelUnits(-1.0, 1.0, 255.0, 256), memory=bytes_ / 2**20
+        )
         for bytes_ in (2560, 2559)
     ]
     assert [isinstance(splits["train"], StreamedDataset) for splits, _ in found] == [False, True]

@@ -23,10 +23,9 @@ from warm_commands import FORKS
 from scorefold.data import StreamedDataset
 from scorefold.errors import ConfigError, DataError, ScorefoldError
 from scorefold.interfaces import DataSource
-from scorefold_standard.config.data import ArrayConfig
 from scorefold_standard.data.array import ArrayFile
-from scorefold_standard.data.shards import files_of
-from scorefold_standard.data.stored import Block, StoredPoints
+from scorefold_standard.data.config import ArrayConfig
+from scorefold_standard.data.stored import StoredBlock, StoredPoints, files_of
 from scorefold_toolkit.training.validation import batch_positions
 
 SPLITS = ("train", "validation", "test")
@@ -91,7 +90,7 @@ def test_a_pass_over_a_split_reads_each_block_once_or_twice(shards: Path, monkey
     """That is what the order by blocks is for: in a free order nearly every batch would read nearly every block."""
     train = source(shards / "part-*.parquet", memory=0, workers=0, **COLUMNS).load("train")
     assert isinstance(train, StreamedDataset)
-    reads: list[Block] = []
+    reads: list[StoredBlock] = []
     load = StoredPoints._block
 
     def counting(self: StoredPoints, number: int) -> Any:
@@ -114,7 +113,7 @@ def test_a_pass_over_a_split_reads_each_block_once_or_twice(shards: Path, monkey
 
 @pytest.mark.parametrize("together", [1, 2, 5, 9])
 def test_rows_of_some_blocks_at_a_time_come_together(together: int) -> None:
-    blocks = [Block(Path("x"), start, 10) for start in range(0, 60, 10)]
+    blocks = [StoredBlock(Path("x"), start, 10) for start in range(0, 60, 10)]
     stored = StoredPoints(lambda block: np.zeros((block.rows, 1)), blocks, together * 80 / 2**19)
     rows = torch.arange(60) * 7 % 60
     orders = [stored.shuffle(rows, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]

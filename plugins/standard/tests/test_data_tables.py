@@ -20,9 +20,9 @@ from scorefold.stage import StageContext
 from scorefold_neighbours.config import MLEConfig, PCAConfig, TwoNNConfig
 from scorefold_neighbours.estimators.estimator import NeighbourEstimator
 from scorefold_neighbours.estimators.pca import PCAEstimator
-from scorefold_standard.config.data import ArrayConfig
 from scorefold_standard.data.array import ArrayFile
-from scorefold_standard.data.scaling import scale_of, statistics_of
+from scorefold_standard.data.config import ArrayConfig
+from scorefold_standard.data.scaling import scale_of_points, statistics_of
 from scorefold_toolkit.data.splits import rounding_warning
 from scorefold_verbs.config.verbs import EstimateOptions
 from scorefold_verbs.estimate import estimate as verb_estimate
@@ -288,5 +288,5 @@ def test_a_split_that_nobody_reads_need_not_exist(tmp_path: Path) -> None:
 def test_a_column_whose_quartiles_are_one_value_is_divided_by_its_deviation() -> None:
     """Of 0, 0, 0, 0 and 10 the median is 0 and the deviation 4."""
     found = statistics_of([np.array([[0.0], [0.0], [0.0], [0.0], [10.0]])], every=1)
-    scale = scale_of(found, "robust", vectors=True)
+    scale = scale_of_points(found, "robust", vectors=True)
     assert (scale.shift, scale.factor) == ((0.0,), (4.0,))

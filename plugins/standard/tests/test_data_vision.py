@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from scorefold.data import StreamedDataset, TensorSpec
 from scorefold.errors import ConfigError, DataError
-from scorefold_standard.config.data import CelebAConfig, CIFAR10Config, FashionMNISTConfig, MNISTConfig
+from scorefold_standard.data.config import CelebAConfig, CIFAR10Config, FashionMNISTConfig, MNISTConfig
 from scorefold_standard.data.vision import CIFAR10, MNIST, CelebA
 
 SPLITS = ("train", "validation", "test")

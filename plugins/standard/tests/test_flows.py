@@ -14,7 +14,7 @@ from scorefold.config import TrainingConfig
 from scorefold.data import Condition, ConditionSpec, Dataset, DataSpec, EventScale, TensorSpec
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import Progress
-from scorefold_standard.config.flows import AffineCouplingConfig, SplineCouplingConfig
+from scorefold_standard.flows.config import AffineCouplingConfig, SplineCouplingConfig
 from scorefold_standard.flows.coupling import CouplingFlow
 from scorefold_toolkit.numerics import jacobian
 

@@ -7,11 +7,10 @@ import torch
 
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import ClosedFormGeodesics, Geometry, Transports
-from scorefold_standard.config.allocator import UniformConfig
-from scorefold_standard.config.data import DigitsConfig
-from scorefold_standard.config.geometry import EuclideanConfig
-from scorefold_standard.data.digits import Digits
-from scorefold_standard.geometry import Euclidean
+from scorefold_standard.baselines import Euclidean
+from scorefold_standard.config import EuclideanConfig, UniformConfig
+from scorefold_standard.data.config import DigitsConfig
+from scorefold_standard.data.pixels import Digits
 
 SHAPE = (2, 3)
 

@@ -13,10 +13,9 @@ from pydantic import ValidationError
 from scorefold.artefacts import load_arrays, save_arrays
 from scorefold.data import TensorSpec
 from scorefold.errors import ConfigError, ShapeError
-from scorefold_standard.config.networks import ConvUNetConfig, MLPConfig, UNetConfig
-from scorefold_standard.networks.conv_unet import ConvUNet
+from scorefold_standard.networks.config import ConvUNetConfig, MLPConfig, UNetConfig
 from scorefold_standard.networks.mlp import MLP
-from scorefold_standard.networks.unet import UNet
+from scorefold_standard.networks.unet import ConvUNet, UNet
 
 SMALL = UNetConfig(channels=(8, 16), groups=4)
 PLAIN = ConvUNetConfig(channels=(8, 16), groups=4)

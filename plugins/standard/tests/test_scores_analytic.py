@@ -15,12 +15,16 @@ from scorefold.diffusion.process import Isotropic
 from scorefold.errors import DataError, ShapeError
 from scorefold.interfaces import DataSource, TensorSource
 from scorefold.interfaces.capabilities import KnowsDistribution
-from scorefold_standard.config.manifolds import SphereConfig, TorusConfig
-from scorefold_standard.config.scores import AnalyticConfig
-from scorefold_standard.data.manifolds import DensityManifold
+from scorefold_standard.manifolds.config import SphereConfig, TorusConfig
+from scorefold_standard.manifolds.synthetic import DensityManifold
 from scorefold_standard.scores.analytic import AnalyticScore
-from scorefold_standard.scores.bessel import bessel_ratio_over_argument, log_bessel_normalised
-from scorefold_standard.scores.noised_distributions import NoisedSubspaceGaussian, noised
+from scorefold_standard.scores.config import AnalyticConfig
+from scorefold_standard.scores.noised_distributions import (
+    NoisedSubspaceGaussian,
+    bessel_ratio_over_argument,
+    log_bessel_normalised,
+    noised_distribution,
+)
 from scorefold_toolkit.distributions import (
     Distribution,
     Embedded,
@@ -136,7 +140,7 @@ def test_the_score_is_the_gradient_of_the_log_density(name: str, process: VEConf
 @pytest.mark.parametrize("name", list(distributions()))
 def test_densities_integrate_to_one(name: str) -> None:
     """E_{y ~ N(0, s^2)} p(y) / N(y; 0, s^2) = 1, by Monte Carlo."""
-    distribution = noised(distributions()[name], torch.float64)
+    distribution = noised_distribution(distributions()[name], torch.float64)
     generator = torch.Generator().manual_seed(8)
     spread = 2.5
     z = torch.randn(200_000, D, dtype=torch.float64, generator=generator)
@@ -148,8 +152,8 @@ def test_densities_integrate_to_one(name: str) -> None:
 def test_a_sphere_is_the_limit_of_many_points_on_it() -> None:
     angles = torch.arange(2000, dtype=torch.float64) * (2 * math.pi / 2000)
     frame = basis(2, 9)
-    circle = noised(SphereDistribution(torch.zeros(D, dtype=torch.float64), frame, 1.3), torch.float64)
-    ring = noised(Points(1.3 * torch.stack([angles.cos(), angles.sin()], 1) @ frame.T), torch.float64)
+    circle = noised_distribution(SphereDistribution(torch.zeros(D, dtype=torch.float64), frame, 1.3), torch.float64)
+    ring = noised_distribution(Points(1.3 * torch.stack([angles.cos(), angles.sin()], 1) @ frame.T), torch.float64)
     y = torch.randn(10, D, dtype=torch.float64)
     sigma = torch.linspace(0.1, 2, 10, dtype=torch.float64)
     torch.testing.assert_close(circle.log_prob(y, sigma), ring.log_prob(y, sigma), rtol=1e-8, atol=1e-8)
@@ -164,7 +168,7 @@ def test_gaussians_of_one_covariance_are_a_mixture_of_them() -> None:
         tuple(SubspaceGaussian(mean, shared.basis, variances) for mean in means),
     )
     y, sigma = torch.randn(9, D, dtype=torch.float64), torch.logspace(-3, 1, 9, dtype=torch.float64)
-    first, second = (noised(distribution, torch.float64) for distribution in (shared, apart))
+    first, second = (noised_distribution(distribution, torch.float64) for distribution in (shared, apart))
     torch.testing.assert_close(first.log_prob(y, sigma), second.log_prob(y, sigma))
     torch.testing.assert_close(first.score(y, sigma), second.score(y, sigma))
     torch.testing.assert_close(log_density(shared, y), log_density(apart, y))
@@ -186,7 +190,7 @@ def test_a_moved_distribution_is_the_distribution_of_the_moved_points() -> None:
         (Product((circle, Points(corner))), Mixture(torch.tensor([0.5, 0.5]).double(), tuple(circles))),
     ):
         for shifted, expected in ((distribution, other), (translated(distribution, centre), translated(other, centre))):
-            one, two = noised(shifted, torch.float64), noised(expected, torch.float64)
+            one, two = noised_distribution(shifted, torch.float64), noised_distribution(expected, torch.float64)
             torch.testing.assert_close(one.log_prob(y, sigma), two.log_prob(y, sigma))
             torch.testing.assert_close(one.score(y, sigma), two.score(y, sigma))
 
@@ -195,8 +199,8 @@ def test_a_moved_distribution_is_the_distribution_of_the_moved_points() -> None:
 def test_a_shift_of_the_distribution_is_one_of_its_score(name: str) -> None:
     shift = torch.linspace(-1, 2, D, dtype=torch.float64)
     y, sigma = torch.randn(5, D, dtype=torch.float64), torch.linspace(0.2, 1, 5, dtype=torch.float64)
-    moved = noised(translated(distributions()[name], shift), torch.float64).score(y + shift, sigma)
-    torch.testing.assert_close(moved, noised(distributions()[name], torch.float64).score(y, sigma))
+    moved = noised_distribution(translated(distributions()[name], shift), torch.float64).score(y + shift, sigma)
+    torch.testing.assert_close(moved, noised_distribution(distributions()[name], torch.float64).score(y, sigma))
 
 
 def test_the_gaussian_of_points_is_wieners_filter() -> None:
@@ -239,14 +243,14 @@ def test_scores_are_finite_where_formulas_divide_by_zero() -> None:
     sphere = distributions()["sphere"]
     assert isinstance(sphere, SphereDistribution)
     for name in ("sphere", "points", "mixture"):
-        distribution = noised(distributions()[name], torch.float32)
+        distribution = noised_distribution(distributions()[name], torch.float32)
         centre = sphere.centre.float()[None]
         for sigma in (1e-4, 1.0, 1e3):
             assert bool(distribution.score(centre, torch.tensor([sigma])).isfinite().all()), (name, sigma)
 
 
 def test_many_rows_are_streamed_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    distribution = noised(distributions()["points"], torch.float64)
+    distribution = noised_distribution(distributions()["points"], torch.float64)
     y, sigma = torch.randn(9, D, dtype=torch.float64), torch.linspace(0.1, 1, 9, dtype=torch.float64)
     whole = distribution.score(y, sigma), distribution.log_prob(y, sigma)
     monkeypatch.setattr("scorefold_standard.scores.noised_distributions._DISTANCES_AT_ONCE", 40)

@@ -19,12 +19,12 @@ from scorefold.diffusion.schedules import GeometricVE
 from scorefold.diffusion.steps import InSigma, each_step
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Network, Prepares, Progress, TensorSource
-from scorefold_standard.config.networks import MLPConfig, UNetConfig
-from scorefold_standard.config.scores import DenoisingConfig
+from scorefold_standard.networks.config import MLPConfig, UNetConfig
 from scorefold_standard.networks.mlp import MLP
 from scorefold_standard.networks.unet import UNet
+from scorefold_standard.scores.config import DenoisingConfig
 from scorefold_standard.scores.denoising import Denoising
-from scorefold_standard.scores.noised_distributions import noised
+from scorefold_standard.scores.noised_distributions import noised_distribution
 from scorefold_toolkit.config.denoising import LogNormalLevels, MixtureLevels
 from scorefold_toolkit.distributions import Mixture, SubspaceGaussian
 from scorefold_toolkit.training import fit
@@ -322,7 +322,7 @@ def test_training_learns_the_score_of_a_mixture(generator: torch.Generator) -> N
         SubspaceGaussian(torch.tensor(mean).double(), torch.eye(2).double(), torch.full((2,), variance).double())
         for mean, variance in (([-1.0, 0.0], 0.05), ([1.0, 0.5], 0.25))
     ]
-    distribution = noised(Mixture(torch.tensor([0.4, 0.6]).double(), tuple(parts)), torch.float32)
+    distribution = noised_distribution(Mixture(torch.tensor([0.4, 0.6]).double(), tuple(parts)), torch.float32)
     label = torch.rand(4000, generator=generator) < 0.6
     noise = torch.randn(4000, 2, generator=generator)
     x = torch.where(

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scorefold_standard.config.data import ArrayConfig
 from scorefold_standard.data.array import ArrayFile
+from scorefold_standard.data.config import ArrayConfig
 
 ROWS = 120
 DRAWS = np.random.default_rng(0).normal(size=(ROWS, 6))

@@ -16,7 +16,7 @@ from scorefold_nonuniform.config.scores import MultiScaleConfig, NonUniformConfi
 from scorefold_nonuniform.data.gaussian_field import GaussianField, gaussian_score
 from scorefold_nonuniform.multiscale import MultiScale
 from scorefold_nonuniform.nonuniform import NonUniform
-from scorefold_standard.config.networks import MLPConfig
+from scorefold_standard.networks.config import MLPConfig
 from scorefold_standard.networks.mlp import MLP
 from scorefold_toolkit.training import fit
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from scorefold.data import Condition, ConditionSpec, DataSpec, EventScale
 from scorefold.interfaces import Network
-from scorefold_standard.config.networks import MLPConfig
-from scorefold_standard.config.scores import DenoisingConfig
+from scorefold_standard.networks.config import MLPConfig
 from scorefold_standard.networks.mlp import MLP
+from scorefold_standard.scores.config import DenoisingConfig
 from scorefold_standard.scores.denoising import Denoising
 
 

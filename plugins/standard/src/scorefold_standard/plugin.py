@@ -21,8 +21,8 @@ def _data(
     return Component(
         kind="data",
         name=name,
-        target=f".data.{target}",
-        config=f".config.{config}",
+        target=target,
+        config=config,
         summary=summary,
         examples=tuple({"config": example} for example in examples),
         cite=cite,
@@ -36,8 +36,8 @@ def scorefold_components() -> Iterable[Component]:
     yield Component(
         kind="geometry",
         name="euclidean",
-        target=".geometry:Euclidean",
-        config=".config.geometry:EuclideanConfig",
+        target=".baselines:Euclidean",
+        config=".config:EuclideanConfig",
         summary="Euclidean space: straight lines and the identity metric, the baseline of every geometry",
         requires=(Port("data", kind="data", optional=True),),
         provides=("Transports", "ClosedFormGeodesics"),
@@ -46,80 +46,80 @@ def scorefold_components() -> Iterable[Component]:
     yield Component(
         kind="allocator",
         name="uniform",
-        target=".allocator:UniformAllocator",
-        config=".config.allocator:UniformConfig",
+        target=".baselines:UniformAllocator",
+        config=".config:UniformConfig",
         summary="The same number of labels for every task, the baseline of every allocator",
         examples=({}, {"config": {"task_types": ["easy", "hard"], "support": 4, "query": 4}}),
     )
 
 
 def _sources() -> Iterable[Component]:
-    manifold, held = "manifolds:Manifold", "manifolds:DensityManifold"
+    manifold, held = ".manifolds.synthetic:SyntheticManifold", ".manifolds.synthetic:DensityManifold"
     yield _data(
         "digits",
-        "digits:Digits",
-        "data:DigitsConfig",
+        ".data.pixels:Digits",
+        ".data.config:DigitsConfig",
         "scikit-learn's 1,797 handwritten digits, 8 x 8 grey",
         {"limit": 200},
         {"flatten": True},
     )
     yield _data(
         "array",
-        "array:ArrayFile",
-        "data:ArrayConfig",
+        ".data.array:ArrayFile",
+        ".data.config:ArrayConfig",
         "Points from an npy, npz, csv or parquet file",
         {"path": str(_SAMPLES / "points.csv"), "label": "label"},
     )
     yield _data(
         "images",
-        "images:ImageFolder",
-        "data:ImagesConfig",
+        ".data.images:ImageFolder",
+        ".data.config:ImagesConfig",
         "Images from a folder, sub-folders as classes",
         {"root": str(_SAMPLES / "images"), "size": 8},
     )
     yield _data(
         "image-pairs",
-        "image_pairs:ImagePairs",
-        "data:ImagePairsConfig",
+        ".data.paired:ImagePairs",
+        ".data.config:ImagePairsConfig",
         "Pairs of images from files: side by side in one, or of one name in two folders",
         {"root": str(_SAMPLES / "images"), "size": 8},
     )
     yield _data(
         "mnist",
-        "vision:MNIST",
-        "data:MNISTConfig",
+        ".data.vision:MNIST",
+        ".data.config:MNISTConfig",
         "MNIST from a local folder: handwritten digits, 28 x 28 grey",
         {"root": str(_SAMPLES / "mnist")},
         cite="cite/mnist.bib",
     )
     yield _data(
         "fashion-mnist",
-        "vision:MNIST",
-        "data:FashionMNISTConfig",
+        ".data.vision:MNIST",
+        ".data.config:FashionMNISTConfig",
         "Fashion-MNIST from a local folder: articles of clothing, 28 x 28 grey",
         {"root": str(_SAMPLES / "mnist")},
         cite="cite/fashion_mnist.bib",
     )
     yield _data(
         "cifar10",
-        "vision:CIFAR10",
-        "data:CIFAR10Config",
+        ".data.vision:CIFAR10",
+        ".data.config:CIFAR10Config",
         "CIFAR-10 from a local folder: ten classes, 32 x 32 colour",
         {"root": str(_SAMPLES / "cifar10"), "verify": False},
         cite="cite/cifar10.bib",
     )
     yield _data(
         "celeba",
-        "vision:CelebA",
-        "data:CelebAConfig",
+        ".data.vision:CelebA",
+        ".data.config:CelebAConfig",
         "CelebA from a local folder: aligned faces with forty attributes",
         {"root": str(_SAMPLES), "size": 16},
         cite="cite/celeba.bib",
     )
     yield _data(
         "photographs",
-        "photographs:Photographs",
-        "data:PhotographsConfig",
+        ".data.pixels:Photographs",
+        ".data.config:PhotographsConfig",
         "Patches of scikit-learn's two photographs; splits share no pixel",
         {"size": 16, "points": 200},
     )
@@ -127,7 +127,7 @@ def _sources() -> Iterable[Component]:
         kind="data",
         name="paired",
         target=".data.paired:Paired",
-        config=".config.data:PairedConfig",
+        config=".data.config:PairedConfig",
         summary="Images with their degraded version as the condition: inverse problems from any image source",
         requires=(Port("data", kind="data", default={"use": "data:digits"}, whole=True),),
         examples=(
@@ -141,46 +141,50 @@ def _sources() -> Iterable[Component]:
     yield _data(
         "sphere",
         held,
-        "manifolds:SphereConfig",
+        ".manifolds.config:SphereConfig",
         "A uniform k-sphere in a random subspace",
         {"dimension": 2, "ambient": 4, "points": 100},
     )
     yield _data(
         "torus",
         held,
-        "manifolds:TorusConfig",
+        ".manifolds.config:TorusConfig",
         "A flat torus, a product of circles, or the torus of revolution",
         {"points": 100},
         {"form": "revolution", "points": 100},
     )
     yield _data(
-        "swiss-roll", manifold, "manifolds:SwissRollConfig", "The Swiss roll, a rolled-up sheet", {"points": 100}
+        "swiss-roll",
+        manifold,
+        ".manifolds.config:SwissRollConfig",
+        "The Swiss roll, a rolled-up sheet",
+        {"points": 100},
     )
     yield _data(
         "helix",
         manifold,
-        "manifolds:HelixConfig",
+        ".manifolds.config:HelixConfig",
         "A helix, a curve of constant curvature and torsion",
         {"points": 100},
     )
     yield _data(
         "subspace",
         held,
-        "manifolds:SubspaceConfig",
+        ".manifolds.config:SubspaceConfig",
         "A Gaussian on a linear subspace",
         {"dimension": 2, "ambient": 4, "points": 100},
     )
     yield _data(
         "gaussian-mixture",
         held,
-        "manifolds:GaussianMixtureConfig",
+        ".manifolds.config:GaussianMixtureConfig",
         "Gaussians on random subspaces, one dimension each",
         {"dimensions": [1, 2], "ambient": 4, "points": 100},
     )
     yield _data(
         "benchmark-manifold",
-        "benchmark:BenchmarkManifold",
-        "manifolds:BenchmarkManifoldConfig",
+        ".manifolds.benchmark:BenchmarkManifold",
+        ".manifolds.config:BenchmarkManifoldConfig",
         "scikit-dimension's 24 benchmark manifolds, whose dimensions are known",
         {"name": "M6_Nonlinear", "points": 200},
         {"name": "M13b_Spiral", "points": 200, "scale": "table"},
@@ -188,8 +192,8 @@ def _sources() -> Iterable[Component]:
     )
     yield _data(
         "geomle",
-        "benchmark:BenchmarkManifold",
-        "manifolds:GeoMLEManifoldConfig",
+        ".manifolds.benchmark:BenchmarkManifold",
+        ".manifolds.config:GeoMLEManifoldConfig",
         "The sets of GeoMLE's tables of estimators of dimension, uniform or not, with noise",
         {"set": "Sphere", "dimension": 5, "ambient": 10, "points": 200},
         {"set": "Roll", "points": 200, "sampling": "nonuniform", "noise_std": 0.05},
@@ -201,36 +205,36 @@ def _models() -> Iterable[Component]:
     yield Component(
         kind="network",
         name="auto",
-        target=".networks.auto:AutoNetwork",
-        config=".config.networks:AutoConfig",
+        target=".networks.unet:AutoNetwork",
+        config=".networks.config:AutoConfig",
         summary="The default U-Net for images, the default MLP for all other events",
     )
     yield Component(
         kind="network",
         name="mlp",
         target=".networks.mlp:MLP",
-        config=".config.networks:MLPConfig",
+        config=".networks.config:MLPConfig",
         summary="A residual multi-layer perceptron with an embedded time",
     )
     yield Component(
         kind="network",
         name="conv-unet",
-        target=".networks.conv_unet:ConvUNet",
-        config=".config.networks:ConvUNetConfig",
+        target=".networks.unet:ConvUNet",
+        config=".networks.config:ConvUNetConfig",
         summary="A small U-Net in plain torch for images of any number of channels",
     )
     yield Component(
         kind="network",
         name="unet",
         target=".networks.unet:UNet",
-        config=".config.networks:UNetConfig",
+        config=".networks.config:UNetConfig",
         summary="diffusers' UNet2DModel for images of any number of channels",
     )
     yield Component(
         kind="score",
         name="denoising",
         target=".scores.denoising:Denoising",
-        config=".config.scores:DenoisingConfig",
+        config=".scores.config:DenoisingConfig",
         summary="A score model trained by denoising score matching, of any process and network",
         requires=(Port("data", kind="data"),),
         provides=("Trainable",),
@@ -241,7 +245,7 @@ def _models() -> Iterable[Component]:
         kind="score",
         name="analytic",
         target=".scores.analytic:AnalyticScore",
-        config=".config.scores:AnalyticConfig",
+        config=".scores.config:AnalyticConfig",
         summary="The exact score of data with a known distribution, or of finitely many points",
         requires=(Port("data", kind="data", whole=True, needs_density=True),),
         examples=({"inputs": {"data": _SPHERE}},),
@@ -264,7 +268,7 @@ def _models() -> Iterable[Component]:
             kind="flow",
             name=name,
             target=".flows.coupling:CouplingFlow",
-            config=f".config.flows:{config}",
+            config=f".flows.config:{config}",
             summary=summary,
             requires=(Port("data", kind="data"),),
             provides=("Trainable",),

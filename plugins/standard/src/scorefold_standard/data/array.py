@@ -16,12 +16,11 @@ from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource
 from scorefold.interfaces.data import DataSummary
 from scorefold.seeds import derive_generator
-from scorefold_standard.config.data import ArrayConfig
-from scorefold_standard.data.scaling import scale_of, statistics_of
-from scorefold_standard.data.shards import digest_files
-from scorefold_standard.data.stored import StoredPoints
+from scorefold_standard.data.config import ArrayConfig
+from scorefold_standard.data.scaling import scale_of_points, statistics_of
+from scorefold_standard.data.stored import StoredPoints, digest_files
 from scorefold_standard.data.table_checks import (
-    Kept,
+    KeptRows,
     Rows,
     blocks,
     check_bounds,
@@ -30,11 +29,11 @@ from scorefold_standard.data.table_checks import (
     kept_rows,
     of_rows,
     shaped,
+    unsettled,
 )
-from scorefold_standard.data.table_columns import Table
+from scorefold_standard.data.table_columns import NumberTable
 from scorefold_standard.data.table_files import read_table
 from scorefold_standard.data.table_summary import refuse_merged, summarise_table
-from scorefold_standard.data.table_warnings import unsettled
 from scorefold_toolkit.data.splits import pick, source_seed, split_positions
 
 _QUARTILE_NUMBERS = 2**22
@@ -91,7 +90,7 @@ class ArrayFile(DataSource):
         )
         statistics = statistics_of((block for _, block in blocks(points, measured)), every)
         self._bounded = config.low is not None or config.high is not None
-        self.event_scale = scale_of(
+        self.event_scale = scale_of_points(
             statistics,
             config.scale or "none",
             vectors=len(self.event_shape) == 1 and not self._bounded,
@@ -110,7 +109,7 @@ class ArrayFile(DataSource):
         if isinstance(points, StoredPoints) and not self._streams:
             points.forget()
 
-    def _fetcher(self, table: Table) -> Callable[[Tensor], Dataset]:
+    def _fetcher(self, table: NumberTable) -> Callable[[Tensor], Dataset]:
         """Function that returns the points at some rows of the files."""
         points, kept, path = self._points, self._kept.rows, self._path
         label = None
@@ -173,7 +172,7 @@ class ArrayFile(DataSource):
         path = config.path.expanduser()
         table = read_table(path, config, text=True)
         if table.points.ndim == 2 and table.points.shape[1] == 0:
-            return summarise_table(table, table.points, Kept(np.arange(0)), config, {})
+            return summarise_table(table, table.points, KeptRows(np.arange(0)), config, {})
         points = shaped(table.points, config, path)
         kept = kept_rows(points, table, config.model_copy(update={"missing": "drop"}), path)
         return summarise_table(table, points, kept, config, {})

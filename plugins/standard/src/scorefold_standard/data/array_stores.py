@@ -12,9 +12,9 @@ import numpy as np
 
 from scorefold.artefacts import read_json
 from scorefold.errors import ConfigError, DataError
-from scorefold_standard.config.data import ArrayConfig
-from scorefold_standard.data.stored import Array, Block, StoredPoints
-from scorefold_standard.data.table_columns import Points, Table, points_array
+from scorefold_standard.data.config import ArrayConfig
+from scorefold_standard.data.stored import Array, StoredBlock, StoredPoints
+from scorefold_standard.data.table_columns import NumberTable, Points, points_array
 from scorefold_toolkit.libraries import library
 
 _LEAST, _MOST = 2**16, 2**22
@@ -29,7 +29,7 @@ def _block_rows(array: Any, memory: float) -> int:
     return max(1, size // max(1, int(np.prod(array.shape[1:])) * int(array.dtype.itemsize)))
 
 
-def npy_table(files: Sequence[Path], memory: float) -> Table:
+def npy_table(files: Sequence[Path], memory: float) -> NumberTable:
     """The rows of npy files, one file after the other.
 
     Raises ``DataError``, which names the file, for one that is no npy file of numbers, is cut off, or holds rows of
@@ -37,7 +37,7 @@ def npy_table(files: Sequence[Path], memory: float) -> Table:
     """
     first = _map(files[0])
     if len(files) == 1 and (first.ndim == 0 or 0 in first.shape):
-        return Table(points=first, files=tuple(files))  # which no points can be made of
+        return NumberTable(points=first, files=tuple(files))  # which no points can be made of
     rows = _block_rows(first, memory)
     blocks = []
     for file in files:
@@ -50,13 +50,13 @@ def npy_table(files: Sequence[Path], memory: float) -> Table:
                 f"{first.dtype} of shape {shape} with rows, as in {files[0]}",
                 hint="save all files with one dtype and one shape of a row, or choose a pattern that leaves it out",
             )
-        blocks += [Block(file, start, min(rows, len(array) - start)) for start in range(0, len(array), rows)]
+        blocks += [StoredBlock(file, start, min(rows, len(array) - start)) for start in range(0, len(array), rows)]
 
-    def read(block: Block) -> Array:
+    def read(block: StoredBlock) -> Array:
         # Mapped for a moment only: what stays mapped counts as memory of the process.
         return np.array(_map(block.path)[block.start : block.start + block.rows])
 
-    return Table(points=StoredPoints(read, blocks, memory), files=tuple(files))
+    return NumberTable(points=StoredPoints(read, blocks, memory), files=tuple(files))
 
 
 def why_unread(error: Exception) -> str:
@@ -94,7 +94,7 @@ def column_types(folder: Path) -> dict[str, Any]:
     return {name: facts for name, facts in (features or {}).items() if isinstance(facts, dict)}
 
 
-def zarr_table(folder: Path, config: ArrayConfig) -> Table:
+def zarr_table(folder: Path, config: ArrayConfig) -> NumberTable:
     """The rows of a Zarr array, or of the arrays of a group, which ``key``, ``label`` and ``condition`` name.
 
     Labels and conditions are read whole. Raises ``ConfigError`` where the package zarr is missing, ``DataError``
@@ -115,14 +115,14 @@ def zarr_table(folder: Path, config: ArrayConfig) -> Table:
                     f"{name!r} names an array of a Zarr group, and {folder} is one array",
                     hint=f"remove {name!r}, or save points and {name} as arrays of one group",
                 )
-        return Table(points=_stored(node, folder, config.memory), warnings=_gaps(node, folder))
+        return NumberTable(points=_stored(node, folder, config.memory), warnings=_gaps(node, folder))
     arrays = dict(node.arrays())
     key = points_array(list(arrays), folder, config)
 
     def whole(name: str | None) -> Array | None:
         return None if name is None else _read(_checked(arrays[name], folder / name), folder / name, ...)
 
-    return Table(
+    return NumberTable(
         points=_stored(arrays[key], folder / key, config.memory),
         label=whole(config.label),
         condition=whole(next(iter(config.condition), None)),
@@ -163,9 +163,9 @@ def _stored(array: Any, folder: Path, memory: float) -> Points:
     chunk = int((getattr(array, "shards", None) or array.chunks)[0])
     rows = chunk * max(1, _block_rows(array, memory) // chunk)
     count = int(array.shape[0])
-    blocks = [Block(folder, start, min(rows, count - start)) for start in range(0, count, rows)]
+    blocks = [StoredBlock(folder, start, min(rows, count - start)) for start in range(0, count, rows)]
 
-    def read(block: Block) -> Array:
+    def read(block: StoredBlock) -> Array:
         return _read(array, folder, slice(block.start, block.start + block.rows))
 
     return StoredPoints(read, blocks, memory)

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 
 from scorefold.artefacts import read_json
 from scorefold.errors import DataError
-from scorefold_standard.config.data import ArrayConfig
-from scorefold_standard.data.stored import Array, Block, StoredPoints
-from scorefold_standard.data.table_columns import Table, coordinates, numeric_coordinates
+from scorefold_standard.data.config import ArrayConfig
+from scorefold_standard.data.stored import Array, StoredBlock, StoredPoints
+from scorefold_standard.data.table_columns import NumberTable, coordinate_columns, numeric_coordinates
 
 _END = b"\xff\xff\xff\xff\0\0\0\0"
 """The last bytes of a whole Arrow stream."""
@@ -29,8 +29,8 @@ class Frames:
 
     files: tuple[Path, ...]
     schema: pa.Schema
-    blocks: Sequence[Block]
-    read: Callable[[Block, Sequence[str]], pa.Table]
+    blocks: Sequence[StoredBlock]
+    read: Callable[[StoredBlock, Sequence[str]], pa.Table]
 
     def column(self, name: str) -> Array:
         """A column of all blocks (N,)."""
@@ -43,7 +43,7 @@ def parquet_frames(files: Sequence[Path]) -> Frames:
 
     Raises ``DataError``, which names the file, for one that can't be read or has other columns than the first.
     """
-    blocks: list[Block] = []
+    blocks: list[StoredBlock] = []
     schema: pa.Schema | None = None
     for file in files:
         with _reading(file), pq.ParquetFile(file) as opened:
@@ -51,7 +51,7 @@ def parquet_frames(files: Sequence[Path]) -> Frames:
             schema = _same(file, opened.schema_arrow, files[0], schema)
         blocks += _in_order(file, counts, range(len(counts)))
 
-    def read(block: Block, names: Sequence[str]) -> pa.Table:
+    def read(block: StoredBlock, names: Sequence[str]) -> pa.Table:
         with _reading(block.path), pq.ParquetFile(block.path) as opened:
             return opened.read_row_group(block.place, columns=list(names))
 
@@ -78,7 +78,7 @@ def saved_frames(folder: Path) -> Frames:
             f"{folder / 'state.json'} lists no files; expected what save_to_disk of Hugging Face's datasets writes",
             hint="save the dataset again",
         ) from error
-    blocks: list[Block] = []
+    blocks: list[StoredBlock] = []
     schema: pa.Schema | None = None
     for file in files:
         if not file.is_file():
@@ -97,7 +97,7 @@ def saved_frames(folder: Path) -> Frames:
                 raise ValueError("it is cut off")
         blocks += _in_order(file, counts, places)
 
-    def read(block: Block, names: Sequence[str]) -> pa.Table:
+    def read(block: StoredBlock, names: Sequence[str]) -> pa.Table:
         with _reading(block.path), pa.memory_map(str(block.path)) as source:
             source.seek(block.place)
             batch = pa.ipc.read_record_batch(pa.ipc.read_message(source), schema)
@@ -107,7 +107,7 @@ def saved_frames(folder: Path) -> Frames:
     return _some(Frames((*files, *([info] if info.is_file() else [])), schema, blocks, read))
 
 
-def arrow_table(frames: Frames, config: ArrayConfig, path: Path, text: bool) -> Table:
+def arrow_table(frames: Frames, config: ArrayConfig, path: Path, text: bool) -> NumberTable:
     """The coordinates of frames, which stay on disk, and their label and condition, which are read whole.
 
     A column of lists of one length, which may be nested, holds events of that shape if it is the only coordinate. Other
@@ -127,7 +127,7 @@ def arrow_table(frames: Frames, config: ArrayConfig, path: Path, text: bool) -> 
             f"column {config.label!r} of {path} holds {label}; expected one number or text a row, its class",
             hint="choose another column as label",
         )
-    alone = coordinates(names, config, path)
+    alone = coordinate_columns(names, config, path)
     numeric = {
         name for name, type_ in types.items() if _is_number(type_) or (alone == [name] and _is_number(_inner(type_)))
     }
@@ -138,7 +138,7 @@ def arrow_table(frames: Frames, config: ArrayConfig, path: Path, text: bool) -> 
 
     columns = numeric_coordinates(names, numeric, config, path, text=text, example=example)
 
-    def read(block: Block) -> Array:
+    def read(block: StoredBlock) -> Array:
         part = frames.read(block, columns)
         if columns and not _is_number(types[columns[0]]):
             return _events(part.column(0), columns[0], block.path)
@@ -156,7 +156,7 @@ def arrow_table(frames: Frames, config: ArrayConfig, path: Path, text: bool) -> 
         left = [name for name in left if name in used]
     others = {name: frames.column(name) for name in left}
     condition = [others[name].astype(np.float64) for name in config.condition if name in numeric]
-    return Table(
+    return NumberTable(
         points=points,
         label=others[config.label] if config.label else None,
         condition=np.stack(condition, axis=1) if condition else None,
@@ -202,12 +202,12 @@ def _is_number(type_: pa.DataType) -> bool:
     return bool(pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_boolean(type_))
 
 
-def _in_order(file: Path, counts: Sequence[int], places: Sequence[int]) -> Iterator[Block]:
+def _in_order(file: Path, counts: Sequence[int], places: Sequence[int]) -> Iterator[StoredBlock]:
     """The blocks of a file with these numbers of rows, one after the other."""
     start = 0
     for rows, place in zip(counts, places, strict=True):
         if rows:
-            yield Block(file, start, rows, place)
+            yield StoredBlock(file, start, rows, place)
         start += rows
 
 

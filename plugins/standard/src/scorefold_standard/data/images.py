@@ -15,12 +15,11 @@ from scorefold.data import Dataset
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource
 from scorefold.interfaces.data import DataSummary
-from scorefold_standard.config.data import ImagesConfig
 from scorefold_standard.data.array_stores import is_saved_dataset
-from scorefold_standard.data.pictures import Pictures, folder_pictures, saved_pictures, tar_pictures
-from scorefold_standard.data.pixels import image_splits
-from scorefold_standard.data.shards import files_of
-from scorefold_standard.data.units import Units, class_condition
+from scorefold_standard.data.config import ImagesConfig
+from scorefold_standard.data.pictures import EncodedImages, folder_pictures, saved_pictures, tar_pictures
+from scorefold_standard.data.pixels import PixelUnits, class_condition, image_splits
+from scorefold_standard.data.stored import files_of
 from scorefold_toolkit.data.images import image_size, read_image
 from scorefold_toolkit.data.splits import of_classes, pick, source_seed, split_positions
 
@@ -92,7 +91,7 @@ class ImageFolder(DataSource):
                 name: kept[rows]
                 for name, rows in split_positions(len(kept), config.fractions, seed, config.limit).items()
             },
-            Units(*config.range, raw_high=255.0, levels=256),
+            PixelUnits(*config.range, raw_high=255.0, levels=256),
             label=label,
             condition=condition,
             memory=config.memory,
@@ -196,7 +195,7 @@ def _with_skip(error: DataError) -> DataError:
     return DataError(error.message, hint=f"{error.hint}; damaged: skip leaves out unreadable images")
 
 
-def _sizes(pictures: Pictures) -> set[tuple[int, int]]:
+def _sizes(pictures: EncodedImages) -> set[tuple[int, int]]:
     """The widths and heights of images; of many, some are looked at."""
     looked = map(pictures.read, range(0, pictures.count, max(1, pictures.count // _LOOKED_AT)))
     return {size for path, content in looked if (size := image_size(path, content)) is not None}
@@ -214,7 +213,7 @@ def _texts(sizes: set[tuple[int, int]]) -> str:
     return f"{len(sizes)} sizes from {texts[0]} to {texts[-1]}" if len(sizes) > 1 else f"the size {texts[0]}"
 
 
-def _pictures(root: Path) -> Pictures:
+def _pictures(root: Path) -> EncodedImages:
     """The images of a folder, of a saved dataset, or of the tar files that a pattern names."""
     if root.is_dir():
         return saved_pictures(root) if is_saved_dataset(root) else folder_pictures(root)

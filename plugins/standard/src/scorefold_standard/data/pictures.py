@@ -15,7 +15,7 @@ from torch import Tensor
 from scorefold.artefacts import digest_folder, files_in
 from scorefold.errors import DataError
 from scorefold_standard.data.array_stores import column_types
-from scorefold_standard.data.shards import digest_files, unchanged
+from scorefold_standard.data.stored import digest_files, unchanged_files
 from scorefold_toolkit.libraries import library
 
 _SPLIT_NAMES = {"train", "val", "valid", "validation", "test"}
@@ -27,7 +27,7 @@ _DIGITS = 6
 
 
 @dataclass(frozen=True, eq=False)
-class Pictures:
+class EncodedImages:
     """``count`` images: ``read(row)`` gives the name of one for errors, and its bytes where it is no file of that name.
 
     ``rows`` names each for the user; ``label`` (N,) are the classes, called ``classes``; None and () where there are
@@ -45,12 +45,12 @@ class Pictures:
         return len(self.rows)
 
 
-def folder_pictures(root: Path) -> Pictures:
+def folder_pictures(root: Path) -> EncodedImages:
     """The images of a folder; sub-folders, where there are any, are the classes."""
     files, classes = list_images(root)
     label = torch.tensor([label for _, label in files]) if classes else None
     names = [str(path.relative_to(root)) for path, _ in files]
-    return Pictures(names, lambda row: (files[row][0], None), label, classes, lambda: digest_folder(root))
+    return EncodedImages(names, lambda row: (files[row][0], None), label, classes, lambda: digest_folder(root))
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class _Sample:
     label: int | None
 
 
-def tar_pictures(files: Sequence[Path]) -> Pictures:
+def tar_pictures(files: Sequence[Path]) -> EncodedImages:
     """The images of tar files in the layout of WebDataset, one file after the other.
 
     A sample is an image and, where there is one, a class: files of one name up to its first dot, ``000.jpg`` and
@@ -82,7 +82,7 @@ def tar_pictures(files: Sequence[Path]) -> Pictures:
             hint="write a .cls file for every image, or for none",
         )
 
-    check = unchanged(files)
+    check = unchanged_files(files)
 
     def read(row: int) -> tuple[Path, bytes]:
         file, sample = found[row]
@@ -95,7 +95,7 @@ def tar_pictures(files: Sequence[Path]) -> Pictures:
     label = torch.tensor(labels) if labels else None
     classes = [str(number) for number in range(max(labels, default=-1) + 1)]
     names = [f"{sample.name} of {file.name}" if len(files) > 1 else sample.name for file, sample in found]
-    return Pictures(names, read, label, classes, lambda: digest_files(files))
+    return EncodedImages(names, read, label, classes, lambda: digest_files(files))
 
 
 def _samples(file: Path) -> list[_Sample]:
@@ -152,7 +152,7 @@ def _label(file: Path, content: BinaryIO, member: tarfile.TarInfo | None) -> int
     return int(text)
 
 
-def saved_pictures(folder: Path) -> Pictures:
+def saved_pictures(folder: Path) -> EncodedImages:
     """The images of a folder that Hugging Face's datasets saved: of its one column of the type Image, with the classes
     of its one column of the type ClassLabel, if any.
 
@@ -173,7 +173,7 @@ def saved_pictures(folder: Path) -> Pictures:
             hint=hint if images else "its numbers are read by data:array",
         )
     starts = np.cumsum([0, *(block.rows for block in frames.blocks)])
-    check = unchanged(frames.files)
+    check = unchanged_files(frames.files)
 
     def read(row: int) -> tuple[Path, bytes]:
         number = int(np.searchsorted(starts, row, side="right")) - 1
@@ -192,7 +192,7 @@ def saved_pictures(folder: Path) -> Pictures:
     classes = [str(name) for name in features[labels[0]].get("names") or []] if labels else []
     if label is not None and (int(label.min()) < 0 or int(label.max()) >= len(classes)):
         raise DataError(f"column {labels[0]!r} of {folder} has classes outside 0 to {len(classes) - 1}", hint=hint)
-    return Pictures(range(int(starts[-1])), read, label, classes, lambda: digest_files(frames.files))
+    return EncodedImages(range(int(starts[-1])), read, label, classes, lambda: digest_files(frames.files))
 
 
 def list_images(root: Path) -> tuple[list[tuple[Path, int]], list[str]]:

@@ -56,7 +56,7 @@ def statistics_of(blocks: Iterable[Array], every: int | None = None) -> ColumnSt
     return ColumnStatistics(mean, std, least, greatest, median, (high - low) / _QUARTILES_OF_NORMAL)
 
 
-def scale_of(
+def scale_of_points(
     found: ColumnStatistics,
     how: How,
     *,

@@ -1,10 +1,11 @@
-"""Checks of a table before it becomes points: gaps, copies, bounds, labels and conditions."""
+"""What is checked of a table before it becomes points, and what is wrong with it for distances and noise."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,11 @@ from torch import Tensor
 
 from scorefold.data import ConditionSpec, TensorSpec
 from scorefold.errors import ConfigError, DataError
-from scorefold_standard.config.data import ArrayConfig
+from scorefold.interfaces.data import HEAVY_TAIL, LOOKED_AT, MOST_COLUMNS, ColumnSummary, is_code, is_identifier
+from scorefold_standard.data.config import ArrayConfig
 from scorefold_standard.data.stored import Array, StoredPoints
-from scorefold_standard.data.table_columns import Points, Table
+from scorefold_standard.data.table_columns import NumberTable, Points
+from scorefold_toolkit.data.splits import rounding_warning
 
 Rows = npt.NDArray[np.int64]
 _LARGEST = float(np.finfo(np.float32).max)  # events are float32
@@ -25,7 +28,7 @@ _BLOCK = 2**20  # entries looked at once, so that stored points never have to fi
 
 
 @dataclass(frozen=True, eq=False)
-class Kept:
+class KeptRows:
     """The rows of a file that are used: their places (n,) in order, and how many others had gaps or were copies."""
 
     rows: Rows
@@ -65,17 +68,17 @@ def blocks(points: Points, rows: Rows | None = None) -> Iterator[tuple[int, Arra
         yield start, np.asarray(part).reshape(len(part), -1)
 
 
-def row_name(points: Points, row: int | np.int64) -> str:
+def name_of_row(points: Points, row: int | np.int64) -> str:
     """A row for an error, with its file where there are several."""
     return points.where(int(row)) if isinstance(points, StoredPoints) else str(row)
 
 
-def kept_rows(points: Points, table: Table, config: ArrayConfig, path: Path) -> Kept:
+def kept_rows(points: Points, table: NumberTable, config: ArrayConfig, path: Path) -> KeptRows:
     """The rows to use, perhaps none. Raises ``DataError`` for gaps where they are refused."""
     whole = np.concatenate([(np.abs(block.astype(np.float64)) <= _LARGEST).all(axis=1) for _, block in blocks(points)])
     bad = np.flatnonzero(~whole)
     if len(bad) and config.missing == "refuse":
-        shown = ", ".join(row_name(points, int(row)) for row in bad[:5]) + (
+        shown = ", ".join(name_of_row(points, int(row)) for row in bad[:5]) + (
             f" and {len(bad) - 5} more" if len(bad) > 5 else ""
         )
         raise DataError(
@@ -90,10 +93,10 @@ def kept_rows(points: Points, table: Table, config: ArrayConfig, path: Path) -> 
     if config.duplicates == "drop" and len(rows):
         first = np.sort(np.unique(digests(points, rows), return_index=True)[1])
         rows, copies = rows[first], len(rows) - len(first)
-    return Kept(rows, incomplete, copies)
+    return KeptRows(rows, incomplete, copies)
 
 
-def _present(table: Table, count: int, path: Path) -> npt.NDArray[np.bool_]:
+def _present(table: NumberTable, count: int, path: Path) -> npt.NDArray[np.bool_]:
     """The rows (N,) that have a label and a condition, where the file has any."""
     import pandas as pd
 
@@ -125,7 +128,7 @@ def check_bounds(points: Points, rows: Rows, config: ArrayConfig, path: Path) ->
         outside = np.flatnonzero(np.any((block < low) | (block > high), axis=1))
         if len(outside):
             raise DataError(
-                f"row {row_name(points, rows[start + outside[0]])} of {path} holds values from "
+                f"row {name_of_row(points, rows[start + outside[0]])} of {path} holds values from "
                 f"{block[outside[0]].min():g} to {block[outside[0]].max():g}; low and high say [{low:g}, {high:g}]",
                 hint="set low and high to the range of the values",
             )
@@ -135,7 +138,7 @@ def check_bounds(points: Points, rows: Rows, config: ArrayConfig, path: Path) ->
         between = np.flatnonzero(np.any(np.abs(steps - np.round(steps)) > _OFF_LEVEL, axis=1))
         if len(between):
             raise DataError(
-                f"row {row_name(points, rows[start + between[0]])} of {path} holds values that are none of the "
+                f"row {name_of_row(points, rows[start + between[0]])} of {path} holds values that are none of the "
                 f"{config.levels} levels from {low:g} to {high:g}",
                 hint="set levels to how many values there are (256 for bytes from 0 to 255), or leave it out",
             )
@@ -173,3 +176,189 @@ def conditions(values: Array | None, count: int, path: Path) -> tuple[Tensor | N
     if condition.dim() == 1:
         condition = condition[:, None]
     return condition, TensorSpec(tuple(condition.shape[1:]))
+
+
+UNEVEN = 10.0
+"""The ratio of the columns' deviations from which it is reported."""
+
+CLASS = "class?"
+"""The warning of a coordinate that is called as classes are and holds a few whole numbers."""
+
+_CLASSES = ("target", "label", "labels", "class", "classes", "species", "category")
+_MOST_CLASSES = 100
+_NAMED = 5
+
+
+def with_class(column: ColumnSummary) -> ColumnSummary:
+    """A column with the warning ``CLASS`` where it looks like the class of each point."""
+    few = column.type == "integer" and 1 < column.distinct <= _MOST_CLASSES
+    if not few or column.name.lower() not in _CLASSES:
+        return column
+    return replace(column, warnings=(CLASS, *column.warnings))
+
+
+def table_warnings(
+    points: Points,
+    kept: KeptRows,
+    table: NumberTable,
+    config: ArrayConfig,
+    columns: Sequence[ColumnSummary],
+    others: Sequence[ColumnSummary],
+    copies: int,
+    shared: int,
+) -> list[str]:
+    """The warnings about a file of ``points`` (N, *E) with these coordinates and other columns, the gravest first;
+    ``copies`` and ``shared`` are those of ``DataSummary``."""
+    vectors = points.ndim == 2 and config.low is None and config.high is None
+    listed = columns if vectors and points.shape[1] <= MOST_COLUMNS else []
+    return [
+        *_odd_cells(table),
+        *_gaps(kept, config),
+        *_rounded(points, kept, listed),
+        *unsettled(points, config, columns),
+        *_identifiers(listed, table),
+        *_copied(copies, shared),
+        *_codes(listed, table),
+        *_classes(listed),
+        *(_tails(listed) if config.scale in ("table", "columns") else []),
+        *_words(table, config, others),
+    ]
+
+
+def _odd_cells(table: NumberTable) -> list[str]:
+    if not table.gaps:
+        return []
+    return [
+        f"columns of numbers have cells that are none: {', '.join(map(repr, table.gaps))}. gaps: "
+        f"{json.dumps(table.gaps)} takes them as missing"
+    ]
+
+
+def _gaps(kept: KeptRows, config: ArrayConfig) -> list[str]:
+    if not kept.incomplete or config.missing == "drop":
+        return []
+    rows = _rows(kept.incomplete, "has", "have")
+    return [f"{rows} missing values: missing: drop leaves {_it(kept.incomplete)} out"]
+
+
+def _rounded(points: Points, kept: KeptRows, columns: Sequence[ColumnSummary]) -> list[str]:
+    found = []
+    lost = [one.name for one in columns if any(text.startswith("float32") for text in one.warnings)]
+    if lost:
+        found.append(f"float32 merges distinct values of {_named(lost)}: scale: robust, or leave {_it(len(lost))} out")
+    if points.dtype == np.float32 and len(kept.rows):
+        few = kept.rows[:: max(1, points.size // LOOKED_AT)]
+        rounded = rounding_warning(torch.from_numpy(np.array(points[few])))
+        found += [f"the file holds float32 numbers: {rounded}"] if rounded else []
+    return found
+
+
+def unsettled(points: Points, config: ArrayConfig, columns: Sequence[ColumnSummary]) -> list[str]:
+    """The warning that spreads of columns differ more than tenfold where nothing says which units they have."""
+    vectors = points.ndim == 2 and config.low is None and config.high is None
+    if config.scale is not None or not vectors or points.shape[1] > MOST_COLUMNS:
+        return []
+    if points.dtype in (np.uint8, np.bool_):
+        return []
+    measured = [one for one in columns if not (is_code(one) or is_identifier(one))]
+    spreads = sorted((one.spread, one.name) for one in measured if one.spread)
+    if len(spreads) < 2 or spreads[-1][0] <= UNEVEN * spreads[0][0]:
+        return []
+    (small, least), (large, greatest) = spreads[0], spreads[-1]
+    ratio = f"{float(f'{large / small:.2g}'):g}"
+    return [
+        f"the columns' spreads differ {ratio}-fold, from {small:.3g} ({least}) to {large:.3g} ({greatest}), so that "
+        "distances and noise see few columns: set scale: columns in the data's config, or scale: none where all "
+        "columns have one unit"
+    ]
+
+
+def _identifiers(columns: Sequence[ColumnSummary], table: NumberTable) -> list[str]:
+    names = [one.name for one in columns if is_identifier(one)]
+    if not names or len(columns) < 2:
+        return []
+    number = "numbers" if len(names) == 1 else "number"
+    return [f"{_named(names)} {number} the rows, which counts as a dimension: {_leave(names, table)}"]
+
+
+def _copied(copies: int, shared: int) -> list[str]:
+    if not copies:
+        return []
+    across = f", {shared:,} of them in another split than the original" if shared else ""
+    rows = _rows(copies, "is an exact copy of another", "are exact copies of others")
+    return [
+        f"{rows}{across}: neighbours at distance 0 distort an estimate, and a model is tested on its training points. "
+        "duplicates: drop keeps one of each"
+    ]
+
+
+def _codes(columns: Sequence[ColumnSummary], table: NumberTable) -> list[str]:
+    names = [one.name for one in columns if is_code(one) and CLASS not in one.warnings]
+    if not names or 2 * len(names) >= len(columns):
+        return []  # a table that is all codes has levels, as images have
+    condition = f"condition: [{', '.join(names[:_NAMED])}] makes {_it(len(names))} the condition, "
+    hold = "holds" if len(names) == 1 else "hold"
+    return [
+        f"{_named(names)} {hold} few distinct values, as codes of categories do, and put the points on a lattice: "
+        f"{condition if table.names is not None else ''}{_leave(names, table)}"
+    ]
+
+
+def _classes(columns: Sequence[ColumnSummary]) -> list[str]:
+    """The coordinates that are called as classes are, and hold few whole numbers."""
+    names = [one.name for one in columns if CLASS in one.warnings]
+    return [
+        f"column {name} looks like the class of each point, and counts as a coordinate: label: {name} makes it the "
+        f"class, columns: [-{name}] leaves it out"
+        for name in names[:1]
+    ]
+
+
+def _tails(columns: Sequence[ColumnSummary]) -> list[str]:
+    names = [one.name for one in columns if "heavy tail" in one.warnings]
+    if not names:
+        return []
+    return [
+        f"a few rows set the spread of {_named(names)}: some lie more than {HEAVY_TAIL:g} deviations out, as the "
+        "quartiles measure them. scale: robust"
+    ]
+
+
+def _words(table: NumberTable, config: ArrayConfig, columns: Sequence[ColumnSummary]) -> list[str]:
+    """The columns of text that are neither the label nor names nor left out: they can't be read as numbers."""
+    if config.columns is not None and not all(name.startswith("-") for name in config.columns):
+        return []
+    used = {config.label, config.names, *(name.removeprefix("-") for name in config.columns or ())}
+    names = [name for name, values in table.others.items() if values.dtype.kind not in "fiub" and name not in used]
+    if not names:
+        return []
+    hold = "holds" if len(names) == 1 else "hold"
+    commas = [one.name for one in columns if "numbers with commas" in one.warnings]
+    if commas:
+        return [f'{_named(commas)} {hold} numbers with commas: thousands: "," or decimal: "," says what these are']
+    distinct = {name: len(set(map(str, table.others[name]))) for name in names}
+    most = min(_MOST_CLASSES, len(table.points) // 2)
+    few = next((name for name in names if 1 < distinct[name] <= most), None)
+    own = next((name for name in names if distinct[name] == len(table.others[name])), None)
+    also = f", or label: {few}" if few else f", or names: {own}" if own else ""
+    return [f"{_named(names)} {hold} no numbers: {_leave(names, table)}{also}"]
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"column{'s' * (len(names) > 1)} {', '.join(names[:_NAMED])}{more}"
+
+
+def _it(count: int) -> str:
+    return "it" if count == 1 else "them"
+
+
+def _rows(count: int, one: str, many: str) -> str:
+    return f"1 row {one}" if count == 1 else f"{count:,} rows {many}"
+
+
+def _leave(names: Sequence[str], table: NumberTable) -> str:
+    if table.names is None:
+        return f"remove {_it(len(names))} from the file"
+    more = ", ..." if len(names) > _NAMED else ""
+    return f"columns: [{', '.join(f'-{name}' for name in names[:_NAMED])}{more}] leaves {_it(len(names))} out"

@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 
 from scorefold.errors import ConfigError, DataError
-from scorefold_standard.config.data import ArrayConfig
 from scorefold_standard.data.array_stores import is_saved_dataset, is_zarr, npy_table, why_unread, zarr_table
-from scorefold_standard.data.csv_marks import is_number, marks_of
-from scorefold_standard.data.shards import files_of
-from scorefold_standard.data.table_columns import Table, numeric_coordinates, points_array
+from scorefold_standard.data.config import ArrayConfig
+from scorefold_standard.data.stored import files_of
+from scorefold_standard.data.table_columns import NumberTable, is_number, marks_of, numeric_coordinates, points_array
 from scorefold_toolkit.libraries import library
 
 _OF_CSV = ("header", "delimiter", "decimal", "thousands", "gaps")
@@ -31,7 +30,7 @@ _FORMATS = {
 _FOLDERS = {"zarr": {"key", "label", "condition"}, "datasets": {"columns", "label", "condition", "names"}}
 
 
-def read_table(path: Path, config: ArrayConfig, *, text: bool = False) -> Table:
+def read_table(path: Path, config: ArrayConfig, *, text: bool = False) -> NumberTable:
     """The points, labels and conditions of a file, of several or of a folder. Raises ``DataError``, ``ConfigError``.
 
     With ``text`` a column of a csv or parquet file that holds no numbers is among the others, not an error.
@@ -57,7 +56,7 @@ def read_table(path: Path, config: ArrayConfig, *, text: bool = False) -> Table:
     return _read_npz(files[0], config) if suffix == ".npz" else _read_csv(files[0], config, text)
 
 
-def _arrow_table(files: Sequence[Path], config: ArrayConfig, path: Path, text: bool) -> Table:
+def _arrow_table(files: Sequence[Path], config: ArrayConfig, path: Path, text: bool) -> NumberTable:
     """The table of parquet files, or of one folder of a saved dataset."""
     with library(f"the table {path}", "scorefold-standard[parquet]"):
         from scorefold_standard.data.arrow_tables import arrow_table, parquet_frames, saved_frames
@@ -73,7 +72,7 @@ def _check_options(what: str, allowed: set[str], config: ArrayConfig) -> None:
             raise ConfigError(f"{name!r} means nothing for {what}", hint=f"remove {name!r}")
 
 
-def _read_npz(path: Path, config: ArrayConfig) -> Table:
+def _read_npz(path: Path, config: ArrayConfig) -> NumberTable:
     try:
         # numpy leaves a file open that turns out to be no archive, so it is opened here.
         with path.open("rb") as file:
@@ -81,7 +80,7 @@ def _read_npz(path: Path, config: ArrayConfig) -> Table:
             if not isinstance(arrays, np.lib.npyio.NpzFile):
                 raise ValueError("it is a single array, not an archive of arrays")
             key = points_array(arrays.files, path, config)
-            return Table(
+            return NumberTable(
                 points=np.asarray(arrays[key]),
                 label=None if config.label is None else np.asarray(arrays[config.label]),
                 condition=np.asarray(arrays[config.condition[0]]) if config.condition else None,
@@ -94,7 +93,7 @@ def _read_npz(path: Path, config: ArrayConfig) -> Table:
         ) from error
 
 
-def _read_csv(path: Path, config: ArrayConfig, text: bool) -> Table:
+def _read_csv(path: Path, config: ArrayConfig, text: bool) -> NumberTable:
     import pandas as pd
 
     try:
@@ -144,7 +143,7 @@ def _read_csv(path: Path, config: ArrayConfig, text: bool) -> Table:
 
     columns = numeric_coordinates([*frame.columns], numeric, config, path, text=text, example=example)
     condition = [name for name in config.condition if name in numeric]
-    return Table(
+    return NumberTable(
         points=frame[columns].to_numpy(dtype=np.float64, na_value=np.nan),
         label=frame[config.label].to_numpy() if config.label else None,
         condition=frame[condition].to_numpy(dtype=np.float64, na_value=np.nan) if condition else None,

@@ -12,12 +12,10 @@ import torch
 from scorefold.data import EventScale
 from scorefold.errors import DataError
 from scorefold.interfaces.data import LOOKED_AT, MOST_COLUMNS, ColumnSummary, DataSummary, describe, describe_event
-from scorefold_standard.config.data import ArrayConfig
-from scorefold_standard.data.csv_marks import has_commas, is_number
+from scorefold_standard.data.config import ArrayConfig
 from scorefold_standard.data.stored import Array
-from scorefold_standard.data.table_checks import Kept, Rows, digests
-from scorefold_standard.data.table_columns import Points, Table
-from scorefold_standard.data.table_warnings import table_warnings, with_class
+from scorefold_standard.data.table_checks import KeptRows, Rows, digests, table_warnings, with_class
+from scorefold_standard.data.table_columns import NumberTable, Points, has_commas, is_number
 
 _LOST, _GRAVE = 0.05, 0.5  # shares of a column's distinct values that float32 merges
 _COMPARED = 20_000  # rows in which values are compared: more of them meet in float32 by chance
@@ -61,9 +59,9 @@ def column_names(names: Sequence[str] | None, count: int) -> tuple[str, ...]:
 
 
 def summarise_table(
-    table: Table,
+    table: NumberTable,
     points: Points,
-    kept: Kept,
+    kept: KeptRows,
     config: ArrayConfig,
     splits: Mapping[str, Rows],
     merged: Merged | None = None,

@@ -16,10 +16,9 @@ from torch import Tensor
 from scorefold.data import Condition, ConditionSpec, Dataset, EventScale, TensorSpec
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource
-from scorefold_standard.config.data import CelebAConfig, CIFAR10Config, FashionMNISTConfig, MNISTConfig
-from scorefold_standard.data.pixels import image_splits, resized
-from scorefold_standard.data.shards import digest_files
-from scorefold_standard.data.units import Units, class_condition
+from scorefold_standard.data.config import CelebAConfig, CIFAR10Config, FashionMNISTConfig, MNISTConfig
+from scorefold_standard.data.pixels import PixelUnits, class_condition, image_splits, resized
+from scorefold_standard.data.stored import digest_files
 from scorefold_toolkit.data.images import read_image
 from scorefold_toolkit.data.splits import chosen, hold_out, of_classes, pick, source_seed
 
@@ -161,7 +160,7 @@ class CelebA(DataSource):
             read,
             shape,
             positions,
-            Units(*config.range, raw_high=255.0, levels=256),
+            PixelUnits(*config.range, raw_high=255.0, levels=256),
             label=label,
             condition=condition,
             memory=config.memory,
@@ -199,7 +198,7 @@ def _labelled_splits(
         read,
         shape,
         _own_splits(kept[kept < train], kept[kept >= train], config.validation, config.limit, seed),
-        Units(*config.range, raw_high=255.0, levels=256),
+        PixelUnits(*config.range, raw_high=255.0, levels=256),
         label=label,
         condition=condition,
         memory=config.memory,

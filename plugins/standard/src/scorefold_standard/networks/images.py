@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from scorefold.data import Condition, ConditionSpec, TensorSpec
 from scorefold.errors import ConfigError
-from scorefold_standard.networks.embedding import ConditionEmbedding
+from scorefold_standard.networks.mlp import ConditionEmbedding
 from scorefold_toolkit.nn import ModuleNetwork, named_parts, named_specs
 
 

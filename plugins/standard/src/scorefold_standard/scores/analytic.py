@@ -14,8 +14,8 @@ from scorefold.diffusion.process import Isotropic
 from scorefold.errors import DataError
 from scorefold.interfaces import DataSource, ScoreModel
 from scorefold.interfaces.capabilities import KnowsDistribution
-from scorefold_standard.config.scores import AnalyticConfig
-from scorefold_standard.scores.noised_distributions import noised
+from scorefold_standard.scores.config import AnalyticConfig
+from scorefold_standard.scores.noised_distributions import noised_distribution
 from scorefold_toolkit.distributions import Points, SubspaceGaussian
 
 MEMORISED = (
@@ -71,7 +71,7 @@ class AnalyticScore(ScoreModel):
                 self.remarks = (MEMORISED,)
             points = data.load("train").tensor(config.limit).flatten(1).double()
             distribution = gaussian_of(points) if config.gaussian else Points(points)
-        self.distribution = noised(distribution, dtype or torch.get_default_dtype())
+        self.distribution = noised_distribution(distribution, dtype or torch.get_default_dtype())
 
     def score(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
         x, t, _ = self.match_inputs(x, t, condition)

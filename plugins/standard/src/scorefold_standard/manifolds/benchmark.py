@@ -15,8 +15,8 @@ from torch import Tensor
 from scorefold.data import Dataset
 from scorefold.interfaces import DataSource
 from scorefold.seeds import derive_seed
-from scorefold_standard.config.manifolds import BenchmarkManifoldConfig, GeoMLEManifoldConfig
-from scorefold_standard.data.scaling import scale_of, statistics_of
+from scorefold_standard.data.scaling import scale_of_points, statistics_of
+from scorefold_standard.manifolds.config import BenchmarkManifoldConfig, GeoMLEManifoldConfig
 from scorefold_toolkit.data.manifolds import Draw, splits_of
 from scorefold_toolkit.data.splits import chosen, measured_split, pick, source_seed
 
@@ -52,7 +52,7 @@ class BenchmarkManifold(DataSource):
         splits = splits_of(drawn, noise_std=config.noise_std, fractions=config.fractions, seed=seed)
         self.event_shape = splits["train"].event_shape
         found = statistics_of([measured_split(splits).x.double().numpy()], every=1)
-        self.event_scale = scale_of(found, config.scale or "none", vectors=True)
+        self.event_scale = scale_of_points(found, config.scale or "none", vectors=True)
         self._splits = {
             name: replace(dataset, x=self.event_scale.from_raw(dataset.x).float()) for name, dataset in splits.items()
         }
@@ -61,7 +61,7 @@ class BenchmarkManifold(DataSource):
         return pick(self._splits, split)
 
 
-def generated(manifold: Manifold, count: int, seed: int, crowded: bool = False) -> Tensor:
+def generated(manifold: NamedManifold, count: int, seed: int, crowded: bool = False) -> Tensor:
     """Points (count, D) in float64 of a manifold; ``crowded`` ones are dense in the middle of each number's range."""
     dimension, drawn = manifold.dimension, count
     if manifold.draw is _cube:
@@ -83,18 +83,18 @@ class _Crowded(Random):
         return np.where(numbers > 1, numbers - 1, numbers)
 
 
-def _of_family(config: GeoMLEManifoldConfig) -> Manifold:
+def _of_family(config: GeoMLEManifoldConfig) -> NamedManifold:
     """The manifold that a config of GeoMLE's tables names."""
     draw = _FAMILIES[config.set]
     if config.set == "Sphere" and config.sampling == "nonuniform":
         draw = _cube_on_sphere
     if config.set == "Nonlinear":
         draw = _repeated(config.columns // (2 * config.dimension))
-    return Manifold(config.dimension, config.columns, draw)
+    return NamedManifold(config.dimension, config.columns, draw)
 
 
 @dataclass(frozen=True)
-class Manifold:
+class NamedManifold:
     """The ``dimension`` of a manifold, the number of its ``columns``, and what draws so many of its points (n, D) from
     random numbers; columns that it doesn't give are 0."""
 
@@ -222,31 +222,31 @@ def _beta(random: Random, n: int, d: int) -> Array:
     return np.tile(np.concatenate([x * np.sin(np.cos(TURN * x)), x * np.cos(np.sin(TURN * x))], 1), 2)
 
 
-MANIFOLDS: Mapping[str, Manifold] = {
-    "M1_Sphere": Manifold(10, 11, _sphere),
-    "M2_Affine_3to5": Manifold(3, 5, _affine_3_to_5),
-    "M3_Nonlinear_4to6": Manifold(4, 6, _nonlinear_4_to_6),
-    "M4_Nonlinear": Manifold(4, 8, _repeated(1)),
-    "M5a_Helix1d": Manifold(1, 3, _helix),
-    "M5b_Helix2d": Manifold(2, 3, _helix_surface),
-    "M6_Nonlinear": Manifold(6, 36, _repeated(3)),
-    "M7_Roll": Manifold(2, 3, _roll),
-    "M8_Nonlinear": Manifold(12, 72, _repeated(3)),
-    "M9_Affine": Manifold(20, 20, _affine),
-    "M10a_Cubic": Manifold(10, 11, _cube),
-    "M10b_Cubic": Manifold(17, 18, _cube),
-    "M10c_Cubic": Manifold(24, 25, _cube),
-    "M10d_Cubic": Manifold(70, 71, _cube),
-    "M11_Moebius": Manifold(2, 3, _moebius),
-    "M12_Norm": Manifold(20, 20, _normal),
-    "M13a_Scurve": Manifold(2, 3, _s_curve),
-    "M13b_Spiral": Manifold(1, 13, _spiral),
-    "Mbeta": Manifold(10, 40, _beta),
-    "Mn1_Nonlinear": Manifold(18, 72, _twisted),
-    "Mn2_Nonlinear": Manifold(24, 96, _twisted),
-    "Mp1_Paraboloid": Manifold(3, 12, _paraboloid),
-    "Mp2_Paraboloid": Manifold(6, 21, _paraboloid),
-    "Mp3_Paraboloid": Manifold(9, 30, _paraboloid),
+MANIFOLDS: Mapping[str, NamedManifold] = {
+    "M1_Sphere": NamedManifold(10, 11, _sphere),
+    "M2_Affine_3to5": NamedManifold(3, 5, _affine_3_to_5),
+    "M3_Nonlinear_4to6": NamedManifold(4, 6, _nonlinear_4_to_6),
+    "M4_Nonlinear": NamedManifold(4, 8, _repeated(1)),
+    "M5a_Helix1d": NamedManifold(1, 3, _helix),
+    "M5b_Helix2d": NamedManifold(2, 3, _helix_surface),
+    "M6_Nonlinear": NamedManifold(6, 36, _repeated(3)),
+    "M7_Roll": NamedManifold(2, 3, _roll),
+    "M8_Nonlinear": NamedManifold(12, 72, _repeated(3)),
+    "M9_Affine": NamedManifold(20, 20, _affine),
+    "M10a_Cubic": NamedManifold(10, 11, _cube),
+    "M10b_Cubic": NamedManifold(17, 18, _cube),
+    "M10c_Cubic": NamedManifold(24, 25, _cube),
+    "M10d_Cubic": NamedManifold(70, 71, _cube),
+    "M11_Moebius": NamedManifold(2, 3, _moebius),
+    "M12_Norm": NamedManifold(20, 20, _normal),
+    "M13a_Scurve": NamedManifold(2, 3, _s_curve),
+    "M13b_Spiral": NamedManifold(1, 13, _spiral),
+    "Mbeta": NamedManifold(10, 40, _beta),
+    "Mn1_Nonlinear": NamedManifold(18, 72, _twisted),
+    "Mn2_Nonlinear": NamedManifold(24, 96, _twisted),
+    "Mp1_Paraboloid": NamedManifold(3, 12, _paraboloid),
+    "Mp2_Paraboloid": NamedManifold(6, 21, _paraboloid),
+    "Mp3_Paraboloid": NamedManifold(9, 30, _paraboloid),
 }
 
 _FAMILIES: Mapping[str, Callable[[Random, int, int], Array]] = {

@@ -14,7 +14,7 @@ from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource
 from scorefold.interfaces.capabilities import KnowsDistribution
 from scorefold.seeds import derive_generator
-from scorefold_standard.config.manifolds import (
+from scorefold_standard.manifolds.config import (
     GaussianMixtureConfig,
     HelixConfig,
     SphereConfig,
@@ -51,7 +51,7 @@ class _Drawn(DataSource):
 
     def __init__(self, config: ManifoldConfig | DensityConfig, *, generator: torch.Generator | None = None) -> None:
         seed = source_seed(config.seed, generator)
-        drawn = draw(config, seed)
+        drawn = draw_manifold(config, seed)
         self._distribution = drawn.distribution
         self._splits = splits_of(drawn, noise_std=config.noise_std, fractions=config.fractions, seed=seed)
         self.event_shape = self._splits["train"].event_shape
@@ -61,7 +61,7 @@ class _Drawn(DataSource):
         return pick(self._splits, split)
 
 
-class Manifold(_Drawn):
+class SyntheticManifold(_Drawn):
     """Points on a manifold whose distribution has no closed form: Swiss roll, helix.
 
     Events are vectors (ambient,); ``truth`` holds ``dimension`` and, where asked for, ``tangent``.
@@ -74,7 +74,8 @@ class Manifold(_Drawn):
 
 
 class DensityManifold(_Drawn, KnowsDistribution):
-    """Points of a closed-form distribution: sphere, flat torus, subspace, Gaussian mixture. Otherwise as ``Manifold``.
+    """Points of a closed-form distribution: sphere, flat torus, subspace, Gaussian mixture. Otherwise as
+    ``SyntheticManifold``.
 
     A torus of revolution is the one without.
 
@@ -101,12 +102,12 @@ def noisy(distribution: SubspaceGaussian, noise_std: float) -> SubspaceGaussian:
 
 
 @singledispatch
-def draw(config: Config, seed: int) -> Draw:
+def draw_manifold(config: Config, seed: int) -> Draw:
     """Points of the manifold that a config describes, all randomness from the seed."""
     raise TypeError(f"there is no manifold for a {type(config).__name__}")
 
 
-@draw.register
+@draw_manifold.register
 def _sphere(config: SphereConfig, seed: int) -> Draw:
     k = config.dimension
     size = ambient(config.ambient, k + 1, f"a {k}-sphere")
@@ -120,7 +121,7 @@ def _sphere(config: SphereConfig, seed: int) -> Draw:
     return Draw(config.radius * u @ basis.mT, k, tangent, distribution=distribution)
 
 
-@draw.register
+@draw_manifold.register
 def _torus(config: TorusConfig, seed: int) -> Draw:
     if config.form == "revolution":
         return _torus_of_revolution(config, seed)
@@ -177,7 +178,7 @@ def _angles_by_area(ratio: float, count: int, seed: int) -> Tensor:
     return (low + high) / 2
 
 
-@draw.register
+@draw_manifold.register
 def _swiss_roll(config: SwissRollConfig, seed: int) -> Draw:
     basis = isometry(ambient(config.ambient, 3, "a Swiss roll"), 3, seed)
     t = math.pi * (1.5 + 2 * config.turns * uniform((config.points,), seed, "points"))
@@ -192,7 +193,7 @@ def _swiss_roll(config: SwissRollConfig, seed: int) -> Draw:
     return Draw(x @ basis.mT, 2, tangent)
 
 
-@draw.register
+@draw_manifold.register
 def _helix(config: HelixConfig, seed: int) -> Draw:
     basis = isometry(ambient(config.ambient, 3, "a helix"), 3, seed)
     t = 2 * math.pi * config.turns * uniform((config.points,), seed, "points")
@@ -205,7 +206,7 @@ def _helix(config: HelixConfig, seed: int) -> Draw:
     return Draw(x @ basis.mT, 1, tangent)
 
 
-@draw.register
+@draw_manifold.register
 def _subspace(config: SubspaceConfig, seed: int) -> Draw:
     k = config.dimension
     size = ambient(config.ambient, max(k, 1), f"a {k}-dimensional subspace")
@@ -221,7 +222,7 @@ def _subspace(config: SubspaceConfig, seed: int) -> Draw:
     return Draw(x, k, tangent, distribution=noisy(SubspaceGaussian(mean, basis, variances), config.noise_std))
 
 
-@draw.register
+@draw_manifold.register
 def _mixture(config: GaussianMixtureConfig, seed: int) -> Draw:
     largest = max(config.dimensions)
     size = ambient(config.ambient, max(largest, 1), f"a component of dimension {largest}")

@@ -1,10 +1,22 @@
-"""Settings of the allocator. No torch here."""
+"""Configs of the simplest geometry and allocator. No torch here."""
 
 from __future__ import annotations
+
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
 from scorefold.config import Config
+
+
+class EuclideanConfig(Config):
+    """Euclidean space."""
+
+    event_shape: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
+        None,
+        min_length=1,
+        description="The shape of an event, such as [3] or [1, 8, 8]; null takes it from the data plugged in",
+    )
 
 
 class UniformConfig(Config):

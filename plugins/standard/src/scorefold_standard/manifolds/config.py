@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from scorefold.config import Config
-from scorefold_standard.config.data import Scale
+from scorefold_standard.data.config import Scale
 from scorefold_toolkit.config.common import FRACTIONS, Ambient, Fractions, Isometry, Noise, Points, Seed, Tangents
 
 
