@@ -22,7 +22,7 @@ MUTATIONS = (
         "return -noise_rate / 2, noise_rate.sqrt()",
         "return -noise_rate / 2, noise_rate",
     ),
-    (CORE + "diffusion/steps.py", "-h * share * dispersion**2, score", "-h * dispersion**2, score"),
+    (CORE + "diffusion/process.py", "-h * share * dispersion**2, score", "-h * dispersion**2, score"),
     (CORE + "diffusion/samplers.py", "x + 2 * snr**2 * towards", "x + snr**2 * towards"),
     (
         CORE + "diffusion/samplers.py",

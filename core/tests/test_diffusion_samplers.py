@@ -31,7 +31,7 @@ from scorefold.diffusion import (
     samplers,
     time_grid,
 )
-from scorefold.diffusion.steps import Equation, each_step, tabulated
+from scorefold.diffusion.process import SdeStep, each_step, tabulated
 from scorefold.errors import ConfigError, ShapeError
 from scorefold_toolkit.matrix_process import MatrixProcess
 
@@ -273,7 +273,7 @@ def test_factors_tabulated_some_steps_at_a_time_are_the_same(name, generator, mo
     process = three_speeds()
     x, times = torch.randn(5, 3, dtype=F64), time_grid(process, 12)
     whole, _ = SAMPLERS[name](lambda x, t: -x / 2, process, x, times, generator=generator.manual_seed(5))
-    monkeypatch.setattr("scorefold.diffusion.steps._CHUNK", 15)
+    monkeypatch.setattr("scorefold.diffusion.process._CHUNK", 15)
     parts, _ = SAMPLERS[name](lambda x, t: -x / 2, process, x, times, generator=generator.manual_seed(5))
     torch.testing.assert_close(parts, whole, rtol=1e-11, atol=0)
 
@@ -281,11 +281,11 @@ def test_factors_tabulated_some_steps_at_a_time_are_the_same(name, generator, mo
 def test_a_step_knows_its_times_and_whether_it_ends_the_run() -> None:
     process, x = VP(), torch.zeros(4, 2)
     times = time_grid(process, 3)
-    walked = [step for step, _ in each_step(process, x, times, Equation.of)]
+    walked = [step for step, _ in each_step(process, x, times, SdeStep.of)]
     assert [step.last for step in walked] == [False, False, True]
     assert [step.t.tolist() for step in walked] == [[float(t)] * 4 for t in times[:-1].float()]
     assert [step.h for step in walked] == (times[:-1] - times[1:]).tolist()
-    assert not any(step.last for step, _ in each_step(process, x, times[:-1], Equation.of))
+    assert not any(step.last for step, _ in each_step(process, x, times[:-1], SdeStep.of))
 
 
 def test_what_depends_on_the_time_alone_is_computed_once_a_run() -> None:

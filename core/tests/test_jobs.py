@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from scorefold.errors import DataError, JobError, PluginError, ScorefoldError, WorkerError
-from scorefold.jobs import job_function, pack, perform, unpack
+from scorefold.stage import job_function, pack, perform, unpack
 
 
 class SeveralError(ScorefoldError):

@@ -14,8 +14,7 @@ from scorefold.config import TrainingConfig
 from scorefold.data import Dataset, StreamedDataset
 from scorefold.errors import TrainingError
 from scorefold.interfaces import Loss, Phase, Progress, TensorSource, Trainable
-from scorefold.jobs import job_function, pack, unpack
-from scorefold.stage import Executor, StageContext
+from scorefold.stage import Executor, StageContext, job_function, pack, unpack
 from scorefold_toolkit.training import can_train_apart, fit, fit_apart
 from scorefold_verbs.fit import fit as verb_fit
 

@@ -1,4 +1,4 @@
-"""Objects that pass between the pipeline and the code of stages: contexts, outcomes, executors.
+"""Objects that pass between the pipeline and the code of stages: contexts, outcomes, executors, and their jobs.
 
 A verb of a plugin takes a component, its inputs, its options and a context, and gives an outcome:
 
@@ -28,14 +28,17 @@ torch.Size([5, 2])
 
 from __future__ import annotations
 
+import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scorefold.errors import JobError, PluginError
 from scorefold.seeds import derive_generator, derive_seed
 
 if TYPE_CHECKING:
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
 
     from scorefold.config import Config
     from scorefold.data import Condition
+
 
 Show = Callable[[int, int, str], None]
 _show: ContextVar[Show] = ContextVar("show", default=lambda done, total, text: None)
@@ -77,7 +81,7 @@ class Executor(ABC):
     """Runs the jobs inside a stage, or the runs of a sweep: in this process, in several, or on a cluster.
 
     Answers are the same bit by bit wherever a job is done: each is computed with as many threads as there would be in
-    this process (``scorefold.jobs`` has what that takes). ``parallel`` says that jobs run beside one another: where
+    this process (``scorefold.stage`` has what that takes). ``parallel`` says that jobs run beside one another: where
     they don't, a caller may as well do the work itself, and show how it goes.
     """
 
@@ -194,3 +198,49 @@ class Outcome:
     def drawn(self) -> Any:
         """Argument of figure functions."""
         return self.value if self.shown is None else self.shown
+
+
+def job_function(target: str) -> Callable[[Any], Any]:
+    """The function that ``module:function`` names. Raises ``PluginError`` for one that does not exist."""
+    module, _, name = target.partition(":")
+    try:
+        function: Callable[[Any], Any] = getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise PluginError(f"there is no job {target!r}: {error}", hint="name a function as module:function") from error
+    return function
+
+
+def pack(value: Any, what: str) -> bytes:
+    """A value as it is sent; ``what`` names it in the ``JobError`` raised for one that can't be pickled. Tensors are
+    copied: sharing their memory, as torch's own queues do, would tie it to the process that made them.
+    """
+    try:
+        return pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
+    except Exception as error:
+        hint = "jobs take and return plain data, tensors and objects of importable classes"
+        raise JobError(f"{what} can't be sent to another process: {error}", hint=hint) from error
+
+
+def unpack(packed: bytes) -> Any:
+    """Unpack an object that a process of this program packed."""
+    return pickle.loads(packed)
+
+
+def perform(target: str, packed: bytes, threads: int | None) -> bytes:
+    """Do one job in a worker: ``target`` on a packed item, with so many torch threads (None leaves them); packed.
+    Raises the job's own error, or a ``JobError`` with its words where the error itself can't be sent.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        return pack(job_function(target)(unpack(packed)), f"the answer of {target}")
+    except Exception as error:
+        try:
+            unpack(pickle.dumps(error))
+        except Exception:
+            raise JobError(f"{target} failed: {type(error).__name__}: {error}") from None
+        raise
+    finally:
+        torch.set_num_threads(before)

@@ -13,9 +13,8 @@ import torch
 from known_pilots import Accurate, Balanced, Failing, Known, Nothing, constant, root, swaying
 
 from scorefold.errors import ConfigError
-from scorefold.jobs import pack, perform, unpack
 from scorefold.results import Allocation
-from scorefold.stage import Executor
+from scorefold.stage import Executor, pack, perform, unpack
 from scorefold_allocation.config.allocator import MetaConfig
 from scorefold_allocation.learners.interface import Learner
 from scorefold_allocation.search.procedure import run_pilot

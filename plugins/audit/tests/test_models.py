@@ -14,8 +14,7 @@ from scorefold.data import Condition, Dataset, TensorSpec
 from scorefold.diffusion import VP
 from scorefold.errors import DataError
 from scorefold.interfaces import ScoreModel, TensorSource
-from scorefold.jobs import job_function
-from scorefold.stage import Executor, StageContext
+from scorefold.stage import Executor, StageContext, job_function
 from scorefold_audit.audit import audit
 from scorefold_audit.claims.controls import found, ring, sphere
 from scorefold_audit.config import AuditOptions

@@ -14,7 +14,7 @@ import torch
 from distributed import LocalCluster
 
 from scorefold.errors import ConfigError, DataError, JobError, PluginError, WorkerError
-from scorefold.jobs import pack, unpack
+from scorefold.stage import pack, unpack
 from scorefold_dask.config import DaskConfig
 from scorefold_dask.executor import DaskExecutor, _NoWorkerError
 from scorefold_dask.worker import Surroundings, run_job, surroundings

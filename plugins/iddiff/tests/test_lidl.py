@@ -16,9 +16,8 @@ from scorefold.config import TrainingConfig
 from scorefold.data import Condition, Dataset, EventScale
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import Flow, Loss, Progress, TensorSource, Trainable
-from scorefold.jobs import job_function
 from scorefold.results import Estimate
-from scorefold.stage import Executor
+from scorefold.stage import Executor, job_function
 from scorefold_iddiff.lidl.config import LIDLConfig
 from scorefold_iddiff.lidl.estimator import LIDL, NoisedFlow
 from scorefold_iddiff.pointwise.figures import lidl_figures as draw

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from scorefold.config import SubVPConfig, TrainingConfig, VEConfig, VPConfig
 from scorefold.data import Condition, ConditionSpec, Dataset, DataSpec, EventScale, TensorSpec
 from scorefold.diffusion import PerComponent, time_grid
+from scorefold.diffusion.process import SigmaStep, each_step
 from scorefold.diffusion.schedules import GeometricVE
-from scorefold.diffusion.steps import InSigma, each_step
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Network, Prepares, Progress, TensorSource
 from scorefold_standard.networks.config import MLPConfig, UNetConfig
@@ -98,7 +98,7 @@ def test_a_sampler_has_the_scores_of_any_times(
     model = build((2,), units=units, prediction=prediction, process=process).double()
     nn.init.normal_(model.network.last.weight)
     x = torch.randn(3, 2, dtype=torch.float64)
-    for step, _ in each_step(model.process, x, time_grid(model.process, 5), InSigma.of):
+    for step, _ in each_step(model.process, x, time_grid(model.process, 5), SigmaStep.of):
         copy = step.t.clone()
         torch.testing.assert_close(model.score(x, step.t), model.score(x, copy))
         torch.testing.assert_close(model.noise(x, step.t), model.noise(x, copy))

@@ -18,9 +18,8 @@ import pytest
 from filelock import FileLock
 
 from scorefold.errors import ConfigError, WorkerError
-from scorefold.jobs import pack, perform, unpack
 from scorefold.plugin import hookimpl
-from scorefold.stage import Executor
+from scorefold.stage import Executor, pack, perform, unpack
 from scorefold_registry import sweep
 from scorefold_registry.experiments.rows import SweepResult
 from scorefold_registry.host import Host

@@ -10,10 +10,9 @@ from torch import Tensor
 
 from scorefold.data import Condition
 from scorefold.diffusion import DiffusionProcess, heun, time_grid
-from scorefold.diffusion.process import ScoreFunction
+from scorefold.diffusion.process import ProbabilityFlowStep as FlowFactors
+from scorefold.diffusion.process import ScoreFunction, each_step, moved
 from scorefold.diffusion.samplers import noiseless
-from scorefold.diffusion.steps import Flow as FlowFactors
-from scorefold.diffusion.steps import each_step, moved
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Flow, ScoreModel
 from scorefold.interfaces.score import BoundScore

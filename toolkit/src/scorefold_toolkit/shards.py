@@ -11,8 +11,7 @@ from itertools import islice
 from typing import Any
 
 from scorefold.errors import JobError, WorkerError
-from scorefold.jobs import job_function
-from scorefold.stage import Executor
+from scorefold.stage import Executor, job_function
 
 AT_ONCE = 8
 """Shards that are handed to an executor together: they are copied before the first of them is done."""

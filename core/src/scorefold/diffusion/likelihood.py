@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from scorefold.diffusion.divergence import divergence
-from scorefold.diffusion.process import DiffusionProcess, ScoreFunction
-from scorefold.diffusion.steps import square
+from scorefold.diffusion.process import DiffusionProcess, ScoreFunction, square
 from scorefold.errors import ConfigError, DataError
 from scorefold.random import draw_signs
 from scorefold.stage import report

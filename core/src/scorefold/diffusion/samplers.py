@@ -5,7 +5,7 @@ time, state). ``score`` maps (x, t (B,)) to the score; times decrease. All work 
 several speeds: a component whose time has run out stands still, one that becomes active starts with a first-order step.
 In a process with a ``basis``, steps are taken, and states kept, in that basis.
 The state carries a multistep history across calls, so a grid may be walked in pieces with another score for each.
-Raises ``ConfigError`` and ``ShapeError`` for times that do not fit the process (see ``steps.each_step``). In the bodies
+Raises ``ConfigError`` and ``ShapeError`` for times that do not fit the process (see ``process.each_step``). In the bodies
 ``add(x, G, z)`` is x + G z, ``square(G, s)`` G G^T s and ``solve(a, x)`` a^-1 x, for numbers and for matrices.
 """
 
@@ -22,9 +22,22 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from scorefold.diffusion.process import DiffusionProcess, ScoreFunction, couples
+from scorefold.diffusion.process import (
+    DiffusionProcess,
+    ExponentialStep,
+    ProbabilityFlowStep,
+    ScoreFunction,
+    SdeStep,
+    SigmaStep,
+    TransitionStep,
+    add,
+    couples,
+    each_step,
+    moved,
+    solve,
+    square,
+)
 from scorefold.diffusion.schedules import Value
-from scorefold.diffusion.steps import Equation, Exponential, Flow, InSigma, Kernel, add, each_step, moved, solve, square
 from scorefold.errors import ConfigError
 from scorefold.random import draw_normal
 
@@ -154,7 +167,7 @@ def euler_maruyama(
 
     Weak order 1. The step that ends at t_min returns its mean.
     """
-    for step, equation in each_step(process, x, times, Equation.of):
+    for step, equation in each_step(process, x, times, SdeStep.of):
         x = moved(x, -step.h, equation, x, score(x, step.t), share=1.0)
         if not step.last:
             x = add(
@@ -193,7 +206,7 @@ def predictor_corrector(
     preconditioned by each component's own noise level, since one step length for all is set by the noisiest component.
     Takes ``corrector_steps`` + 1 network calls a step; the predictor that ends at t_min returns its mean.
     """
-    for step, (a, q, scale) in each_step(process, x, times, Kernel.of):
+    for step, (a, q, scale) in each_step(process, x, times, TransitionStep.of):
         for _ in range(corrector_steps):
             towards = square(scale, score(x, step.t))
             xi = draw_normal(tuple(x.shape), generator=generator, like=x)
@@ -210,7 +223,7 @@ def heun(score: ScoreFunction, process: DiffusionProcess, x: Tensor, times: Tens
 
     Takes two network calls a step; deterministic.
     """
-    for step, flow in each_step(process, x, times, Flow.of):
+    for step, flow in each_step(process, x, times, ProbabilityFlowStep.of):
         here, there, towards = flow[:2], flow[2:], score(x, step.t)
         half = moved(x, -step.h / 2, here, x, towards)
         guess = moved(half, -step.h / 2, here, x, towards)
@@ -227,7 +240,7 @@ def edm(score: ScoreFunction, process: DiffusionProcess, x: Tensor, times: Tenso
     processes.
     """
     _refuse_maps(process, x, times, "edm")
-    for step, (ratio, gain, scale, scale_next) in each_step(process, x, times, InSigma.of):
+    for step, (ratio, gain, scale, scale_next) in each_step(process, x, times, SigmaStep.of):
         towards = score(x, step.t)
         half = add(ratio * x, -gain / 2 * scale, towards)
         guess = add(half, -gain / 2 * scale, towards)
@@ -242,7 +255,7 @@ def ddim(score: ScoreFunction, process: DiffusionProcess, x: Tensor, times: Tens
     Raises ``ConfigError`` for matrix processes, whose components have no signal-to-noise ratio of their own.
     """
     _refuse_maps(process, x, times, "ddim")
-    for step, (ratio, gain, scale, _) in each_step(process, x, times, InSigma.of):
+    for step, (ratio, gain, scale, _) in each_step(process, x, times, SigmaStep.of):
         x = add(ratio * x, -gain * scale, score(x, step.t))
     return x
 
@@ -265,7 +278,7 @@ def dpm_solver_pp_2m(
     x0-hat and h of the last step. Raises ``ConfigError`` for matrix processes.
     """
     _refuse_maps(process, x, times, "dpmpp-2m")
-    for step, (signal, scale, ratio, gain, length) in each_step(process, x, times, Exponential.of):
+    for step, (signal, scale, ratio, gain, length) in each_step(process, x, times, ExponentialStep.of):
         target = denoised = add(x, scale**2, score(x, step.t)) / signal
         if state is not None:
             target = add(denoised, _extrapolation(length, state[1]), denoised - state[0])

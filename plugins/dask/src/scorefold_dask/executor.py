@@ -17,8 +17,7 @@ from distributed import Client, Future, KilledWorker, LocalCluster, as_completed
 from distributed.comm import connect
 
 from scorefold.errors import ConfigError, JobError, WorkerError
-from scorefold.jobs import job_function, pack, unpack
-from scorefold.stage import Executor
+from scorefold.stage import Executor, job_function, pack, unpack
 from scorefold_dask.config import DaskConfig
 from scorefold_dask.worker import run_job, surroundings
 

@@ -12,7 +12,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution, version
 
 from scorefold.errors import JobError
-from scorefold.jobs import perform
+from scorefold.stage import perform
 
 _PREFIX = "SCOREFOLD_"
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from scorefold.data import Condition, Dataset, measured_rows
 from scorefold.diffusion import LinearLogSNR
-from scorefold.diffusion.steps import tabulated
+from scorefold.diffusion.process import tabulated
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource, Loss, Phase, Prepares, Progress, ScoreModel, Trainable, as_network
 from scorefold.random import draw_normal

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import ConfigError, DataError, PluginError, ShapeError
-from scorefold.jobs import job_function
+from scorefold.stage import job_function
 from scorefold_scoregeometry.config import MetricConfig
 from scorefold_toolkit.geodesics import GraphChord, Matrices, Metric, OfDensity
 from scorefold_toolkit.geodesics.geometry import SolvedGeometry

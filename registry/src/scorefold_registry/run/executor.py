@@ -16,8 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from scorefold.errors import PluginError, ScorefoldError, WorkerError
-from scorefold.jobs import job_function, pack, perform, unpack
-from scorefold.stage import Executor, RunInfo, reported
+from scorefold.stage import Executor, RunInfo, job_function, pack, perform, reported, unpack
 from scorefold_registry.plugins.loading import describe, owners_of, raised_by
 from scorefold_registry.plugins.process_guard import guarded
 

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 from scorefold.errors import WorkerError
-from scorefold.jobs import pack, perform, unpack
+from scorefold.stage import pack, perform, unpack
 
 _FAILED = "scorefold-failed"
 """The key under which the process that fails first leaves its error for the first process."""

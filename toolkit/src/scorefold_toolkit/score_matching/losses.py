@@ -14,8 +14,8 @@ from torch import Tensor
 
 from scorefold.data import Condition, EventScale
 from scorefold.diffusion import DiffusionProcess, Isotropic
+from scorefold.diffusion.process import add, tabulated
 from scorefold.diffusion.schedules import Value
-from scorefold.diffusion.steps import add, tabulated
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.random import draw_normal, draw_uniform
 from scorefold_toolkit.config.denoising import WeightingConfig, WeightingName
