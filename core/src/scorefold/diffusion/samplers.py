@@ -5,7 +5,7 @@ time, state). ``score`` maps (x, t (B,)) to the score; times decrease. All work 
 several speeds: a component whose time has run out stands still, one that becomes active starts with a first-order step.
 In a process with a ``basis``, steps are taken, and states kept, in that basis.
 The state carries a multistep history across calls, so a grid may be walked in pieces with another score for each.
-Raises ``ConfigError`` and ``ShapeError`` for times that do not fit the process (see ``process.each_step``). In the bodies
+Raises ``ConfigError`` and ``ShapeError`` for times that do not fit the process (see ``process.each_step``). In bodies
 ``add(x, G, z)`` is x + G z, ``square(G, s)`` G G^T s and ``solve(a, x)`` a^-1 x, for numbers and for matrices.
 """
 
