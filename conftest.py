@@ -47,7 +47,7 @@ forward_rules()  # a test that uses forward mode itself would get torch's warnin
 # No test is there to survive a power cut, and a run waits for the disk as long as it computes.
 os.fsync = lambda file: None
 
-pytest_plugins = ["scorefold_testing.summary", "scorefold_testing.folder"]
+pytest_plugins = ["scorefold_testing.summary", "scorefold_testing.fixtures"]
 
 HEAVY = Path(__file__).parent / "tests" / "heavy.txt"
 

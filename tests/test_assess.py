@@ -48,11 +48,6 @@ stages:
 """
 
 
-@pytest.fixture(scope="module")
-def host() -> Host:
-    return Host.discover()
-
-
 def test_a_run_assesses_digits_with_holes_of_their_own(host: Host, tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(RUN)
     result = run_file(host, tmp_path / "run.yaml", runs=tmp_path / "runs", cache=tmp_path / "cache")
@@ -106,8 +101,8 @@ def test_options_that_do_not_fit_are_named_before_anything_runs(
     assert said in "\n".join(map(str, refused.value.problems))
 
 
-def test_the_langevin_correction_takes_its_ratio_of_signal_to_noise() -> None:
-    score = Host.discover().create(
+def test_the_langevin_correction_takes_its_ratio_of_signal_to_noise(host: Host) -> None:
+    score = host.create(
         "score:analytic", {"gaussian": True}, data={"use": "data:subspace", "config": {"points": 50, "seed": 0}}
     )
 

@@ -35,9 +35,8 @@ def _measured_again() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_calls_are_bounded_and_change_no_sample(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calls_are_bounded_and_change_no_sample(host: Host, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     component, config, paired = MODELS[name]
-    host = Host.discover()
     data: Any = host.create("data:digits")
     if paired:
         data = host.create("data:paired", PAIRED, data=data)

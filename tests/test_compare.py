@@ -82,8 +82,7 @@ def test_a_score_that_knows_the_distribution_is_not_put_on_data_without_one(caps
     assert rows_of(capsys, *chosen)["iddiff", "curve"]["error"] is None
 
 
-def test_a_score_whose_configuration_was_chosen_is_put_on_data_without_a_distribution() -> None:
-    host = Host.discover()
+def test_a_score_whose_configuration_was_chosen_is_put_on_data_without_a_distribution(host: Host) -> None:
     comparison = host.catalogue.kind("score").comparison
     assert comparison is not None
     (case,) = find_cases(host.catalogue, "score", comparison, ["curve"])
@@ -95,8 +94,7 @@ def test_a_score_whose_configuration_was_chosen_is_put_on_data_without_a_distrib
     assert made["score-analytic"]["config"] == {"points": True}
 
 
-def test_reading_the_data_themselves_is_no_reason_to_be_refused() -> None:
-    host = Host.discover()
+def test_reading_the_data_themselves_is_no_reason_to_be_refused(host: Host) -> None:
     comparison = host.catalogue.kind("estimator").comparison
     assert comparison is not None
     (case,) = find_cases(host.catalogue, "estimator", comparison, ["curve"])
@@ -114,8 +112,7 @@ def test_a_set_made_of_others_knows_its_distribution_where_all_of_them_do(capsys
     assert rows["iddiff", "union"]["error"] is None
 
 
-def test_all_named_cases_are_data_as_their_components_take_them() -> None:
-    host = Host.discover()
+def test_all_named_cases_are_data_as_their_components_take_them(host: Host) -> None:
     named = parse(files("scorefold_registry.experiments").joinpath("cases.yaml").read_text(), "cases").data["cases"]
     assert len(named) > 20
     for name, case in named.items():

@@ -24,11 +24,6 @@ DOCS = {path.name: path.read_text() for path in (ROOT / "README.md", *sorted((RO
 RUNNING = [name for name, text in DOCS.items() if "```console" in text or "```pycon" in text]
 
 
-@pytest.fixture(scope="module")
-def host() -> Host:
-    return Host.discover()
-
-
 @pytest.mark.parametrize("name", RUNNING)
 def test_the_commands_of_a_page_print_what_it_shows(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

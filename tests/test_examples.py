@@ -27,11 +27,6 @@ ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 
 
-@pytest.fixture(scope="module")
-def host() -> Host:
-    return Host.discover()
-
-
 def run(host: Host, tmp_path: Path, name: str, *sets: str) -> tuple[dict[str, dict[str, Any]], Path]:
     """The metrics of each stage, and the run's folder."""
     result = run_file(host, ROOT / "examples" / name, sets=sets, runs=tmp_path / "runs", cache=tmp_path / "cache")

@@ -42,11 +42,6 @@ stages:
 Written = Callable[..., Plan]
 
 
-@pytest.fixture(scope="module")
-def host() -> Host:
-    return Host.discover()
-
-
 @pytest.fixture
 def plan(host: Host, tmp_path: Path) -> Written:
     def write(own: str, base: str = BASE, sets: tuple[str, ...] = ()) -> Plan:

@@ -44,11 +44,6 @@ stages:
 
 
 @pytest.fixture(scope="module")
-def host() -> Host:
-    return Host.discover()
-
-
-@pytest.fixture(scope="module")
 def states(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("states")
     make_states(host, folder)

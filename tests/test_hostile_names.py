@@ -63,11 +63,6 @@ NAMES = {
 each_name = pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
 
 
-@pytest.fixture(scope="module")
-def host() -> Host:
-    return Host.discover()
-
-
 def steers(text: str) -> bool:
     """Whether text holds what moves a cursor or turns a line around."""
     return any(unicodedata.category(part) in ("Cc", "Cs") and part not in "\n\t" for part in text) or "\u202e" in text

@@ -14,11 +14,6 @@ from scorefold_registry.runfile.plan import make_plan
 from scorefold_registry.runfile.reader import read
 
 
-@pytest.fixture(scope="module")
-def host() -> Host:
-    return Host.discover()
-
-
 @pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("path", PAPER_FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_a_file_starts(host: Host, tmp_path: Path, path: Path) -> None:

@@ -24,11 +24,6 @@ stages:
 """
 
 
-@pytest.fixture(scope="module")
-def host() -> Host:
-    return Host.discover()
-
-
 def planned(host: Host, folder: Path, text: str) -> Plan:
     file = folder / "run.yaml"
     file.write_text(text)

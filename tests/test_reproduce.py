@@ -23,25 +23,25 @@ def test_exact_claims_hold(capsys: pytest.CaptureFixture[str]) -> None:
     assert sum(claim["cpu_seconds"] for claim in found["claims"]) < 60
 
 
-def test_a_plugin_claims_a_name_once() -> None:
-    plugins = [record for record in Host.discover().plugins if record.claims]
+def test_a_plugin_claims_a_name_once(host: Host) -> None:
+    plugins = [record for record in host.plugins if record.claims]
     assert {"allocation", "caflow", "iddiff", "scorevae"} <= {record.name for record in plugins}
     for record in plugins:
         names = [claim.name for claim in record.claims]
         assert len(set(names)) == len(names), record.name
 
 
-def test_of_a_function_that_may_give_no_value_a_claim_says_what_it_needs() -> None:
-    for record in Host.discover().plugins:
+def test_of_a_function_that_may_give_no_value_a_claim_says_what_it_needs(host: Host) -> None:
+    for record in host.plugins:
         needing = {claim.target for claim in record.claims if claim.needs}
         for claim in record.claims:
             gives = load_claim(record, claim).__annotations__["return"]
             assert "None" not in gives or claim.target in needing, f"{record.name}/{claim.name}"
 
 
-def test_the_reference_that_a_gate_prints_holds_the_gate() -> None:
+def test_the_reference_that_a_gate_prints_holds_the_gate(host: Host) -> None:
     """What is demanded and what is compared with are one truth; the statement says another one."""
-    gates = [claim for record in Host.discover().plugins for claim in record.claims if claim.role == "gate"]
+    gates = [claim for record in host.plugins for claim in record.claims if claim.role == "gate"]
     apart = [claim.name for claim in gates if claim.reference is not None and not within(claim, claim.reference)]
     assert len(gates) > 80
     assert apart == []
@@ -61,9 +61,9 @@ PUBLISHED = {
 """Plugins of ours with the modules of their claims that have a paper's own setting, or need none."""
 
 
-def test_the_profile_full_is_a_paper_s_own_setting() -> None:
+def test_the_profile_full_is_a_paper_s_own_setting(host: Host) -> None:
     found = set()
-    for record in Host.discover().plugins:
+    for record in host.plugins:
         for claim in record.claims:
             assert set(claim.profiles) <= set(PROFILES), claim.name
             assert not {"long", "full"} <= set(claim.profiles), claim.name

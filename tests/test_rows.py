@@ -113,18 +113,18 @@ def test_an_index_of_pandas_names_the_rows() -> None:
     assert (list(named.rows), named.event_shape) == (NAMED, (3,))
 
 
-def test_a_column_names_the_rows_of_a_table(tmp_path: Path) -> None:
+def test_a_column_names_the_rows_of_a_table(host: Host, tmp_path: Path) -> None:
     frame = pd.DataFrame(points(), columns=list("abc")).assign(who=NAMED)
     frame.to_csv(tmp_path / "x.csv", index=False)
-    source = Host.discover().create("data:array", {"path": tmp_path / "x.csv", "names": "who"})
+    source = host.create("data:array", {"path": tmp_path / "x.csv", "names": "who"})
     assert (list(source.rows), source.event_shape) == (NAMED, (3,))
     assert {column.name: column.use for column in source.summary().columns}["who"] == "names of the rows"
     with pytest.raises(DataError, match="no column 'whom'"):
-        Host.discover().create("data:array", {"path": tmp_path / "x.csv", "names": "whom"})
+        host.create("data:array", {"path": tmp_path / "x.csv", "names": "whom"})
 
 
-def test_rows_of_several_files_are_named_by_their_file(tmp_path: Path) -> None:
-    source = Host.discover().create("data:array", {**streamed(tmp_path, points()), "fractions": [0, 0, 1]})
+def test_rows_of_several_files_are_named_by_their_file(host: Host, tmp_path: Path) -> None:
+    source = host.create("data:array", {**streamed(tmp_path, points()), "fractions": [0, 0, 1]})
     assert source.rows[12] == f"row 1 of {tmp_path / '1.npy'}"
     dataset = source.load("test")
     assert sorted(dataset.index.tolist()) == list(range(48))
@@ -140,9 +140,9 @@ def pictures(folder: Path, order: NDArray[np.int64]) -> None:
         Image.new("L", (4, 4), color=5 * shade).save(path)
 
 
-def test_images_are_named_by_their_paths(tmp_path: Path) -> None:
+def test_images_are_named_by_their_paths(host: Host, tmp_path: Path) -> None:
     pictures(tmp_path, np.arange(48))
-    source = Host.discover().create("data:images", {"root": tmp_path, "grey": True, "range": [0, 255]})
+    source = host.create("data:images", {"root": tmp_path, "grey": True, "range": [0, 255]})
     train = source.load("train")
     for row, image in zip(train.index.tolist(), train.x, strict=True):
         assert int(image[0, 0, 0]) == 5 * int(Path(source.rows[row]).stem)
@@ -152,7 +152,7 @@ def test_images_are_named_by_their_paths(tmp_path: Path) -> None:
         ends_of(train, source, InterpolateOptions(between=(("2/1.png", 0),)), context())
 
 
-def test_images_of_tar_files_are_named_by_their_samples(tmp_path: Path) -> None:
+def test_images_of_tar_files_are_named_by_their_samples(host: Host, tmp_path: Path) -> None:
     for name, shades in (("a.tar", range(20)), ("b.tar", range(20, 48))):
         with tarfile.open(tmp_path / name, "w") as tar:
             for shade in shades:
@@ -162,7 +162,7 @@ def test_images_of_tar_files_are_named_by_their_samples(tmp_path: Path) -> None:
                 member.size = len(content.getvalue())
                 content.seek(0)
                 tar.addfile(member, content)
-    source = Host.discover().create("data:images", {"root": tmp_path / "*.tar", "grey": True, "memory": 0})
+    source = host.create("data:images", {"root": tmp_path / "*.tar", "grey": True, "memory": 0})
     assert (source.rows[0], source.rows[20]) == ("00.png of a.tar", "20.png of b.tar")
     test = source.load("test")
     shades = test.take(torch.arange(len(test))).x.mean((1, 2, 3)) * 255 / 5
@@ -250,12 +250,12 @@ def test_draws_stand_in_the_order_of_the_rows() -> None:
     assert np.allclose(found["draws"].mean(1).numpy(), x[found["rows of draws"].numpy()], atol=0.5)
 
 
-def test_values_that_are_not_finite_are_named_by_their_row() -> None:
+def test_values_that_are_not_finite_are_named_by_their_row(host: Host) -> None:
     x = torch.randn(40, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     x[11, 1] = torch.inf
     shuffled = Dataset(x, index=torch.arange(40) + 200)
     with pytest.raises(DataError, match="NaN or infinite, the first in row 211"):
-        Host.discover().create("estimator:mle").estimate(shuffled)
+        host.create("estimator:mle").estimate(shuffled)
     with pytest.raises(DataError, match="not finite, the first in row 211"):
         take(Posterior((3,)).double(), shuffled, torch.arange(40))
 
@@ -264,13 +264,13 @@ QUICK = AuditOptions(permutations=99, quality_points=20, membership_points=20, n
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_audit_names_the_rows_that_are_copied(tmp_path: Path, kind: str) -> None:
+def test_an_audit_names_the_rows_that_are_copied(host: Host, tmp_path: Path, kind: str) -> None:
     rng = np.random.default_rng(3)
     train, held_out, samples = (rng.standard_normal((160, 3)) for _ in range(3))
     copies = {int(sample): int(row) for sample, row in zip(*(rng.permutation(160)[:40] for _ in "ab"), strict=True)}
     for sample, row in copies.items():
         samples[sample] = train[row]
-    host, sources = Host.discover(), {}
+    sources = {}
     for name, x in (("train", train), ("held-out", held_out), ("samples", samples)):
         (tmp_path / name).mkdir()
         fractions = [1, 0, 0] if name == "train" else [0, 0, 1]

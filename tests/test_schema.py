@@ -26,11 +26,6 @@ SCORE = f"{SPHERE}, score: {{use: score:denoising, inputs: {{data: data}}, confi
 
 
 @pytest.fixture(scope="module")
-def host() -> Host:
-    return Host.discover()
-
-
-@pytest.fixture(scope="module")
 def validator(host: Host) -> Draft202012Validator:
     found = run_schema(host.catalogue)
     assert not found.notes

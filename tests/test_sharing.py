@@ -59,11 +59,6 @@ stages:
 
 
 @pytest.fixture(scope="module")
-def host() -> Host:
-    return Host.discover()
-
-
-@pytest.fixture(scope="module")
 def run(host: Host, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
     folder = tmp_path_factory.mktemp("shared")
     (folder / "run.yaml").write_text(RUN_FILE)

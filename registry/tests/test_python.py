@@ -39,11 +39,6 @@ ROWS = np.random.default_rng(0).normal(size=(200, 2)) @ np.array([[1.0, 2.0, 0.0
 FLOW: dict[str, Any] = {"layers": 2, "hidden": [8], "training": {"steps": 20, "batch_size": 32}}
 
 
-@pytest.fixture(scope="module")
-def host() -> Host:
-    return Host.discover()
-
-
 @pytest.fixture
 def points(host: Host, tmp_path: Path) -> Stage:
     return load_data(ROWS, folder=tmp_path, host=host, progress=False)

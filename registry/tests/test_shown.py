@@ -6,17 +6,11 @@ import copy
 import pickle
 from pathlib import Path
 
-import pytest
 from torch import nn
 
 from scorefold.interfaces import Shown
 from scorefold_registry.components.shown import show_by_origin
 from scorefold_registry.host import Host
-
-
-@pytest.fixture(scope="module")
-def host() -> Host:
-    return Host.discover()
 
 
 def test_a_component_is_shown_by_what_it_was_made_from(host: Host) -> None:

@@ -12,22 +12,21 @@ from scorefold_registry import Host
 from scorefold_toolkit.data import published
 
 
-def test_data_that_are_absent_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_that_are_absent_are_none(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(published, "FASHION_MNIST", tmp_path / "none")
-    assert published.fashion_mnist(Host.discover()) is None
+    assert published.fashion_mnist(host) is None
 
 
-def test_data_that_are_there_are_read_from_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_that_are_there_are_read_from_there(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     samples = Path(scorefold_standard.__file__).parent / "samples/mnist"  # of the same format
     monkeypatch.setattr(published, "FASHION_MNIST", samples)
-    source = published.fashion_mnist(Host.discover(), size=14)
+    source = published.fashion_mnist(host, size=14)
     assert source is not None
     assert source.event_shape == (1, 14, 14)
 
 
-def test_claims_of_absent_data_are_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_claims_of_absent_data_are_skipped(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each plugin's, with the name of the package that has them."""
-    host = Host.discover()
     found = 0
     for record in host.plugins:
         claims = [claim for claim in record.claims if claim.profiles == ("real",)]

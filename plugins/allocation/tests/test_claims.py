@@ -24,11 +24,6 @@ FORMULAS = [name for name, claim in CLAIMS.items() if claim.profiles[0] == "smok
 FORMULAS = [name for name in FORMULAS if not CLAIMS[name].target.endswith("moment_error")]
 
 
-@pytest.fixture(scope="module")
-def host() -> Host:
-    return Host.discover()
-
-
 @pytest.mark.parametrize("name", FORMULAS)
 def test_formulas_hold(host: Host, name: str) -> None:
     assert within(CLAIMS[name], measured(host, CLAIMS[name], "smoke"))

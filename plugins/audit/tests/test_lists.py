@@ -47,8 +47,7 @@ def test_points_that_are_asked_about_are_judged_by_their_neighbours() -> None:
         asked(source(test=ring(100, generator(2))), {"data": data, "points": source(test=torch.zeros(5, 3))})
 
 
-def test_points_that_are_asked_about_are_judged_by_a_score_model() -> None:
-    host = Host.discover()
+def test_points_that_are_asked_about_are_judged_by_a_score_model(host: Host) -> None:
     config = {"points": 400, "fractions": [0.5, 0, 0.5], "seed": 0}
     data = host.create("data:gaussian-mixture", config)
     model = host.create("score:analytic", data=data)
@@ -134,7 +133,7 @@ class Followed(ScoreModel):
 
 
 @pytest.mark.parametrize("spread", [0.4, 1.0])
-def test_draws_that_are_too_narrow_for_their_condition_are_warned_of(spread: float) -> None:
+def test_draws_that_are_too_narrow_for_their_condition_are_warned_of(host: Host, spread: float) -> None:
     """The same spread over all conditions hides what a metric of calibration sees at each."""
 
     def points(seed: int) -> Dataset:
@@ -142,7 +141,7 @@ def test_draws_that_are_too_narrow_for_their_condition_are_warned_of(spread: flo
         return Dataset(condition + torch.randn(1000, 1, generator=generator(seed + 10)) / 2, condition)
 
     data = TensorSource({"train": points(0), "test": points(1)}, condition_spec=TensorSpec((1,)))
-    metric = Host.discover().create("metric:lc2st", {"exchanges": 99})
+    metric = host.create("metric:lc2st", {"exchanges": 99})
     quick: dict[str, Any] = {"n": 1000, "steps": 24, "dimension_points": 0}
     result = asked(Followed(spread), {"data": data, "calibration": metric}, **quick)
     warned = [text for text in result["warnings"] if "by LC2ST" in text]

@@ -25,11 +25,6 @@ from scorefold_registry import Host
 QUICK = {"permutations": 99, "quality_points": 100, "n": 200, "steps": 12}
 
 
-@pytest.fixture(scope="module")
-def host() -> Host:
-    return Host.discover()
-
-
 def audited(model: object, data: TensorSource, **options: object) -> dict:
     asked = AuditOptions.model_validate({**QUICK, **options})
     return audit(model, {"data": data}, asked, StageContext("audit")).result

@@ -29,11 +29,6 @@ CACHED = [
 ]
 
 
-@pytest.fixture(scope="module")
-def host() -> Host:
-    return Host.discover()
-
-
 @pytest.mark.parametrize("name", COUNTED + SIZES)
 def test_what_takes_no_training_holds(host: Host, name: str) -> None:
     claim = CLAIMS[name]

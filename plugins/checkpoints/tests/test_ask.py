@@ -50,7 +50,7 @@ FAMILIES = [
 
 @pytest.mark.parametrize(("kind", "settings"), FAMILIES)
 def test_every_family_is_asked_everything(
-    kind: Any, settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    host: Host, kind: Any, settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     exploding = kind is ScoreSdeVeScheduler
@@ -64,7 +64,7 @@ def test_every_family_is_asked_everything(
     assert all(bool(parameter.isfinite().all()) for parameter in unet.parameters())
     file = tmp_path / "ask.yaml"
     file.write_text(RUN.replace("RANGE", "[0, 1]" if exploding else "[-1, 1]"))
-    result = run_file(Host.discover(), file)
+    result = run_file(host, file)
     metrics = {stage.name: stage.metrics for stage in result.stages}
     assert metrics["samples"]["samples"] == 2
     assert metrics["audit"]["samples"] == 30

@@ -262,12 +262,10 @@ def test_images_of_another_size_are_refused(tmp_path: Path) -> None:
         load(tmp_path).score(torch.randn(1, 2, 16, 16), torch.tensor([1.0]))
 
 
-def test_half_precision_stays_in_the_network(tmp_path: Path) -> None:
+def test_half_precision_stays_in_the_network(host: Host, tmp_path: Path) -> None:
     """Runs make models float32: the events, not a network whose precision was chosen."""
     saved(tmp_path, DDPMScheduler())
-    model = Host.discover().create(
-        "score:diffusers", {"path": str(tmp_path), "precision": "float16"}, dtype=torch.float32
-    )
+    model = host.create("score:diffusers", {"path": str(tmp_path), "precision": "float16"}, dtype=torch.float32)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float16}
     x = torch.randn(1, *SHAPE)
     assert model.log_prob(x, trace="hutchinson", rtol=0.1, atol=0.1).dtype == torch.float32

@@ -163,7 +163,9 @@ def test_a_model_of_pixels_decodes_nothing() -> None:
         load(SAMPLE).decode(torch.zeros(1, 1, 8, 8))
 
 
-def test_a_run_samples_decodes_and_audits_after_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_samples_decodes_and_audits_after_decoding(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "run.yaml"
     file.write_text(f"""
@@ -179,7 +181,7 @@ stages:
   audit: {{use: pictures, do: audit, inputs: {{data: restored}}}}
   likelihood: {{use: model, do: evaluate, inputs: {{data: latents}}, options: {{limit: 2, tolerance: 0.05}}}}
 """)
-    result = run_file(Host.discover(), file)
+    result = run_file(host, file)
     stages = {stage.name: stage for stage in result.stages}
     assert result.value("pictures").load("test").x.shape == (60, 1, 8, 8)
     assert len(result.value("restored").load("test").x) == 150

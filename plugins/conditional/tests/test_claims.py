@@ -21,11 +21,6 @@ CLAIMS = [claim for claim in scorefold_claims() if ".baselines:" not in claim.ta
 QUICK = [claim for claim in CLAIMS if "smoke" in claim.profiles and "exact" in claim.target]
 
 
-@pytest.fixture(scope="module")
-def host() -> Host:
-    return Host.discover()
-
-
 def measured(host: Host, claim: Claim, profile: str) -> float:
     module, function = claim.target.split(":")
     found: float = getattr(import_module(module), function)(host, profile, 0, **claim.options)

@@ -12,9 +12,8 @@ pytestmark = pytest.mark.needs("deepinv")
 HOLES = {"name": "deepinv", "physics": "Inpainting", "options": {"mask": 0.5}}
 
 
-def test_a_prior_is_guided_by_what_a_physics_observed() -> None:
+def test_a_prior_is_guided_by_what_a_physics_observed(host: Host) -> None:
     """Every other pixel of a digit is known; the draws have it there, as those by our own mask have."""
-    host = Host.discover()
     digits = {"use": "data:digits", "config": {"limit": 200, "range": [-1, 1]}}
     pairs = host.create("data:paired", {"operator": HOLES}, data=host.create(digits["use"], digits["config"]))
     held = pairs.load("test").take(torch.arange(2))

@@ -129,9 +129,9 @@ def small_wheel(path: Path, draws: int = 10_000, observed: int = 2) -> Path:
     return path
 
 
-def test_the_test_split_is_the_published_observations(tmp_path: Path) -> None:
+def test_the_test_split_is_the_published_observations(host: Host, tmp_path: Path) -> None:
     wheel = small_wheel(tmp_path / "sbibm.whl")
-    source = HOST.create("data:sbibm", {"task": "two-moons", "simulations": 50, "wheel": str(wheel)})
+    source = host.create("data:sbibm", {"task": "two-moons", "simulations": 50, "wheel": str(wheel)})
     test = source.load("test")
     assert len(source.load("train")) == 45
     assert len(source.load("validation")) == 5
@@ -141,15 +141,15 @@ def test_the_test_split_is_the_published_observations(tmp_path: Path) -> None:
     assert test.truth["posterior"][3, 5000].tolist() == pytest.approx([0.5, -0.5])
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "folder")
-    unpacked = HOST.create("data:sbibm", {"task": "two-moons", "simulations": 50, "wheel": str(tmp_path / "folder")})
+    unpacked = host.create("data:sbibm", {"task": "two-moons", "simulations": 50, "wheel": str(tmp_path / "folder")})
     assert torch.equal(unpacked.load("test").truth["posterior"], test.truth["posterior"])
     assert torch.equal(unpacked.load("train").x, source.load("train").x)
 
 
-def test_simulations_do_not_depend_on_the_wheel_and_splits_share_none(tmp_path: Path) -> None:
+def test_simulations_do_not_depend_on_the_wheel_and_splits_share_none(host: Host, tmp_path: Path) -> None:
     config = {"task": "two-moons", "simulations": 100, "seed": 3}
-    plain = HOST.create("data:sbibm", config)
-    other = HOST.create("data:sbibm", {**config, "wheel": str(small_wheel(tmp_path / "sbibm.whl"))})
+    plain = host.create("data:sbibm", config)
+    other = host.create("data:sbibm", {**config, "wheel": str(small_wheel(tmp_path / "sbibm.whl"))})
     assert plain.load("test").x.shape == (1000, 2)
     rows = torch.cat([plain.load(split).index for split in ("train", "validation", "test")])
     assert rows.unique().numel() == 1100

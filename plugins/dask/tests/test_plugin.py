@@ -41,11 +41,6 @@ def write(plugins: str = "plugins: {dask: {}}", estimator: str = "pca") -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def host() -> Host:
-    return Host.discover()
-
-
 def test_settings_are_checked_in_their_place(host: Host) -> None:
     defaults = {"address": None, "workers": None, "threads": None, "timeout": 30.0}
     for text in ("{dask: {}}", "{dask: }"):

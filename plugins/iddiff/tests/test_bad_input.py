@@ -38,11 +38,6 @@ scored = pytest.mark.parametrize("name", list(SCORED))
 every = pytest.mark.parametrize("name", ALL)
 
 
-@pytest.fixture(scope="module")
-def host() -> Host:
-    return Host.discover()
-
-
 def plane(basis: Tensor, points: int = 60) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     return torch.randn(points, basis.shape[1], dtype=torch.float64, generator=generator) @ basis.T

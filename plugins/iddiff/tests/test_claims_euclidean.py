@@ -13,11 +13,6 @@ from scorefold_iddiff.claims import euclidean as claims_euclidean
 from scorefold_registry import Host
 
 
-@pytest.fixture(scope="module")
-def host() -> Host:
-    return Host.discover()
-
-
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims_euclidean, "POINTS", 2000)

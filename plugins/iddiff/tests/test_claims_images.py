@@ -25,11 +25,6 @@ from scorefold_standard.networks.unet import UNet
 from scorefold_standard.scores.config import DenoisingConfig
 
 
-@pytest.fixture(scope="module")
-def host() -> Host:
-    return Host.discover()
-
-
 @pytest.mark.parametrize(
     ("name", "truth"), [("squares-10", 10), ("squares-20", 20), ("squares-100", 100), ("squares-published", 99)]
 )

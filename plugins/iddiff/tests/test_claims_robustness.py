@@ -10,11 +10,6 @@ from scorefold_iddiff.claims import robustness as claims_robustness
 from scorefold_registry import Host
 
 
-@pytest.fixture(scope="module")
-def host() -> Host:
-    return Host.discover()
-
-
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("STEPS", "SET_STEPS"):

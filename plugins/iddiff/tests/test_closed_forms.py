@@ -174,9 +174,8 @@ def test_a_finite_sample_of_a_sphere_needs_many_points(
 
 
 @pytest.mark.parametrize(("count", "rank"), [(10, 10), (20, 20), (100, 99)])
-def test_the_published_squares_are_flat(count: int, rank: int) -> None:
+def test_the_published_squares_are_flat(host: Host, count: int, rank: int) -> None:
     """The Gaussian score of 2,000 images' covariance: 10, 20, and 99 where two of the hundred squares coincide."""
-    host = Host.discover()
     source = host.create("data:squares", {"squares": count, "points": 2500})
     score = host.create("score:analytic", {"gaussian": True, "process": {"name": "ve", "sigma_min": 1e-4}}, data=source)
     found = host.create(

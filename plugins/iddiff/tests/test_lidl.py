@@ -156,9 +156,8 @@ def test_training_points_that_are_not_finite_are_refused(make_frame: MakeFrame) 
         estimate(GaussianFlow(4), x, data=source)
 
 
-def test_flows_that_are_trained_find_a_line_and_a_plane() -> None:
+def test_flows_that_are_trained_find_a_line_and_a_plane(host: Host) -> None:
     """Affine couplings, 300 steps at each of three levels (8 CPU seconds for both): within 0.3."""
-    host = Host.discover()
     for k in (1, 2):
         data = {"use": "data:subspace", "config": {"dimension": k, "ambient": 3, "points": 2000}}
         config = {
@@ -186,9 +185,9 @@ stages:
 """
 
 
-def test_a_run_file_names_the_flow_inline(tmp_path: Path) -> None:
+def test_a_run_file_names_the_flow_inline(host: Host, tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(RUN)
-    result = run_file(Host.discover(), tmp_path / "run.yaml", runs=tmp_path / "kept", cache=tmp_path / "cache")
+    result = run_file(host, tmp_path / "run.yaml", runs=tmp_path / "kept", cache=tmp_path / "cache")
     assert "intrinsic dimension" in result.stages[-1].metrics
 
 
@@ -221,9 +220,9 @@ def _untrainable() -> Flow:
     return Identity((4,), StandardNormal())
 
 
-def test_the_reference_of_a_noised_flow_is_that_of_noised_points() -> None:
+def test_the_reference_of_a_noised_flow_is_that_of_noised_points(host: Host) -> None:
     x = 2 * torch.randn(20_000, 3, generator=torch.Generator().manual_seed(1))
-    flow: Any = Host.discover().create("flow:affine-coupling", data=TensorSource(x))
+    flow: Any = host.create("flow:affine-coupling", data=TensorSource(x))
     found = NoisedFlow(flow, 0.5).loss_reference(Dataset(x), lambda: 0.0, "fit")
     assert found is not None
     assert found.value == pytest.approx(0.5 * math.log(2 * math.pi * math.e * (4 + 0.25)), abs=0.02)

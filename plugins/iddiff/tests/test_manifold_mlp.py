@@ -261,10 +261,9 @@ def test_what_it_took_from_the_data_is_in_its_state(generator: torch.Generator) 
     assert torch.equal(first(x[:8], t), second(x[:8], t))
 
 
-def test_a_trained_score_is_saved_and_loaded_to_the_bit(tmp_path: Path) -> None:
+def test_a_trained_score_is_saved_and_loaded_to_the_bit(host: Host, tmp_path: Path) -> None:
     from scorefold_toolkit.training import fit
 
-    host = Host.discover()
     data = host.create("data:sphere", {"dimension": 2, "ambient": 5, "points": 200, "seed": 0})
     config = {
         "prediction": "eps",

@@ -18,6 +18,7 @@ from scorefold_iddiff.normal_bundle.config import NormalBundleConfig
 from scorefold_iddiff.normal_bundle.estimator import NormalBundle
 from scorefold_iddiff.pointwise.readings import NoiseLevelReading
 from scorefold_iddiff.pointwise.support import corrected, noise_size
+from scorefold_registry import Host
 from scorefold_toolkit.distributions import Mixture, Points, Product, SphereDistribution, SubspaceGaussian
 
 MakeScore = Callable[..., ScoreModel]
@@ -240,11 +241,10 @@ def test_a_product_and_a_union_of_noisy_spheres(make_score: MakeScore, make_sphe
 
 
 @pytest.mark.parametrize("name", ["M2_Affine_3to5", "M5a_Helix1d", "M7_Roll", "M11_Moebius", "M13a_Scurve"])
-def test_benchmark_manifolds_have_the_same_dimension_moved(name: str, make_score: MakeScore) -> None:
+def test_benchmark_manifolds_have_the_same_dimension_moved(host: Host, name: str, make_score: MakeScore) -> None:
     """The exact score of 1,600 points, read at new ones: shifted by 100, three times as large, and rotated."""
-    from scorefold_registry import Host
 
-    source = Host.discover().create("data:benchmark-manifold", {"name": name})
+    source = host.create("data:benchmark-manifold", {"name": name})
     train, test = (source.load(split).tensor().double() for split in ("train", "test"))
     truth, ambient = source.load("test").truth["dimension"], train.shape[1]
     generator = torch.Generator().manual_seed(1)

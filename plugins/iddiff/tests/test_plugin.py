@@ -22,11 +22,6 @@ from scorefold_toolkit.distributions import Mixture, SphereDistribution
 PACKAGE = Path(plugin.__file__).parent
 
 
-@pytest.fixture(scope="module")
-def host() -> Host:
-    return Host.discover()
-
-
 def test_everything_declared_exists() -> None:
     components = list(plugin.scorefold_components())
     targets = [target for c in components for target in (c.target, c.config, c.figures) if target is not None]

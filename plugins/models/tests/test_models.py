@@ -25,11 +25,6 @@ def test_the_checks_of_its_kind_hold(report: Report) -> None:
     assert report.counts["run"] >= report.counts["skipped"]
 
 
-@pytest.fixture(scope="module")
-def host() -> Host:
-    return Host.discover()
-
-
 def test_a_thousand_images_with_their_labels(host: Host) -> None:
     data = host.create("data:fashion-thousand")
     for split, count in (("train", 500), ("test", 400), ("validation", 100)):

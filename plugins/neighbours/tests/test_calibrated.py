@@ -356,14 +356,12 @@ def test_point_estimates_are_estimates_without_intervals() -> None:
 
 
 @pytest.mark.parametrize("name", ["M2_Affine_3to5", "M7_Roll"])
-def test_noisy_shifted_and_scaled_benchmarks_by_what_is_installed(name: str) -> None:
+def test_noisy_shifted_and_scaled_benchmarks_by_what_is_installed(host: Host, name: str) -> None:
     x, truth = generated(name, 400, 0)
     noise = 0.01 * x.var(0).mean().sqrt() * torch.randn(x.shape, generator=gen(), dtype=torch.float64)
     some = ["mle", "twonn", "gride", "corrint", "mind-ml", "danco"]
     config = {"candidates": 80, "surrogates": 16}
-    estimator = Host.discover().create(
-        "estimator:calibrated", config, estimators=[f"estimator:{each}" for each in some]
-    )
+    estimator = host.create("estimator:calibrated", config, estimators=[f"estimator:{each}" for each in some])
     answer = estimator.estimate(37 * (x + noise) + 1000, generator=gen())
     assert [row["estimator"] for row in answer.diagnostics["table"]] == some
     assert answer.value == pytest.approx(truth, abs=0.35)

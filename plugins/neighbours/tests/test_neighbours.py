@@ -114,7 +114,7 @@ stages:
 """
 
 
-def test_a_run_file_shares_shards_among_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_file_shares_shards_among_workers(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nearest, "SHARD_ROWS", 64)
     jobs: list[int] = []
     alone = LocalExecutor.map
@@ -127,7 +127,7 @@ def test_a_run_file_shares_shards_among_workers(tmp_path: Path, monkeypatch: pyt
     found = []
     for workers in (1, 2):
         (tmp_path / "run.yaml").write_text(RUN.format(workers=workers))
-        run = run_file(Host.discover(), tmp_path / "run.yaml", runs=tmp_path / "kept", cache=tmp_path / f"{workers}")
+        run = run_file(host, tmp_path / "run.yaml", runs=tmp_path / "kept", cache=tmp_path / f"{workers}")
         found.append(run.stages[-1].metrics)
         assert bool(jobs) == (workers == 2)
     assert found[0] == found[1]

@@ -43,11 +43,6 @@ from scorefold_registry.experiments.claims import within
 CLAIMS = [claim for claim in scorefold_claims() if ".cost:" in claim.target]
 
 
-@pytest.fixture(scope="module")
-def host() -> Host:
-    return Host.discover()
-
-
 class Dense(nn.Module):
     """Two linear layers on flattened events, with ``level`` numbers of the noise level beside them."""
 

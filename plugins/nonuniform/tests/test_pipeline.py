@@ -104,11 +104,11 @@ def test_images_come_as_asked_for() -> None:
     assert 0 <= array.min() <= array.max() <= 1
 
 
-def test_a_model_of_ours_runs_in_a_stock_pipeline() -> None:
+def test_a_model_of_ours_runs_in_a_stock_pipeline(host: Host) -> None:
     """score:multiscale behind ScoreUNet, with its own process: the images of its own ``sample``."""
     small = {"use": "network:mlp", "config": {"width": 8, "blocks": 1}}
     data = TensorSource(torch.rand(6, *SHAPE))
-    model = Host.discover().create("score:multiscale", {"network": small}, data=data).eval()
+    model = host.create("score:multiscale", {"network": small}, data=data).eval()
     x = model.process.sample_prior((2, *SHAPE), generator=torch.Generator().manual_seed(3), like=torch.zeros(()))
     ours = NonUniformScheduler(model.process)
     ours.set_timesteps(9)

@@ -126,11 +126,6 @@ def test_the_estimate_is_written_in_json(make_flow: MakeFlow) -> None:
     }
 
 
-@pytest.fixture(scope="module")
-def host() -> Host:
-    return Host.discover()
-
-
 def estimate_on(flow: Flow, **settings: Any) -> Estimate:
     x = flow.sample(60, generator=torch.Generator().manual_seed(0))
     return RiemannianAutoencoder(RiemannianAutoencoderConfig.model_validate(settings), flow=flow).estimate(x)

@@ -26,11 +26,6 @@ PARTS = (claims, claims_digits, claims_planes, claims_manifolds, claims_modes)
 MODULES = {module.__name__: module for module in PARTS}
 
 
-@pytest.fixture(scope="module")
-def host() -> Host:
-    return Host.discover()
-
-
 def measured(host: Host, claim: Claim, profile: str) -> float:
     module, function = claim.target.split(":")
     found: float = getattr(MODULES[module], function)(host, profile, 0, **claim.options)

@@ -25,11 +25,6 @@ PLANE = {"use": "data:subspace", "config": {"dimension": 2, "ambient": 2, "point
 EXACT = {"use": "score:analytic", "inputs": {"data": PLANE}}
 
 
-@pytest.fixture(scope="module")
-def host() -> Host:
-    return Host.discover()
-
-
 def row(*values: float) -> Tensor:
     return torch.tensor([values], dtype=torch.float64)
 

@@ -20,11 +20,6 @@ from scorefold_registry import Host
 MODE, VARIANCE = 1.2, 0.25
 
 
-@pytest.fixture(scope="module")
-def host() -> Host:
-    return Host.discover()
-
-
 class Modes(ScoreModel):
     """Two equal modes at -1.2 and 1.2 with variance 1/4 in each coordinate, all coordinates independent."""
 

@@ -21,11 +21,6 @@ from scorefold_scoregeometry.from_points import radial
 from scorefold_scoregeometry.starts import NeighbourGraph
 
 
-@pytest.fixture(scope="module")
-def host() -> Host:
-    return Host.discover()
-
-
 def fermat(host: Host, model: ScoreModel, beta: float, sigma: float = 1e-6, **config: Any) -> Any:
     """geometry:fermat with beta, and p over its value at 0 in the place of its mean."""
     size = model.event_shape[0]

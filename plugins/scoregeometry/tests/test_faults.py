@@ -15,11 +15,6 @@ from scorefold.interfaces import ScoreModel, TensorSource
 from scorefold_registry import Host
 
 
-@pytest.fixture(scope="module")
-def host() -> Host:
-    return Host.discover()
-
-
 def row(*values: float) -> Tensor:
     return torch.tensor([values], dtype=torch.float64)
 

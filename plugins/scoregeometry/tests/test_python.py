@@ -28,7 +28,7 @@ def test_functions_take_a_geometry_of_a_score_by_name(tmp_path: Path) -> None:
 
 @pytest.mark.needs("geomstats")
 @pytest.mark.filterwarnings("ignore:BackendImporter:ImportWarning")
-def test_geomstats_takes_a_geometry_of_a_score() -> None:
+def test_geomstats_takes_a_geometry_of_a_score(host: Host) -> None:
     """Log maps of a whole batch end where they should, and the Frechet mean is ours."""
     import geomstats.backend as gs
     from geomstats.learning.frechet_mean import FrechetMean
@@ -37,7 +37,7 @@ def test_geomstats_takes_a_geometry_of_a_score() -> None:
 
     plane = {"use": "data:subspace", "config": PLANE}
     exact = {"use": "score:analytic", "config": {"gaussian": True}, "inputs": {"data": plane}}
-    ours = Host.discover().create("geometry:score", {"noise": 0.3}, score=exact, data=plane, dtype=torch.float64)
+    ours = host.create("geometry:score", {"noise": 0.3}, score=exact, data=plane, dtype=torch.float64)
     x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-0.5, 0.5], [0.3, -0.8]], dtype=torch.float64)
     points, space = gs.from_numpy(x.numpy()), geomstats_space(ours)
     reached = space.metric.exp(space.metric.log(points, points[0]), points[0])

@@ -16,11 +16,6 @@ from scorefold_registry import Host
 from scorefold_registry.run.pipeline import run_file
 
 
-@pytest.fixture(scope="module")
-def host() -> Host:
-    return Host.discover()
-
-
 def run(host: Host, folder: Path, stages: str) -> Any:
     file = folder / "run.yaml"
     file.write_text(f"version: 1\nname: paths\nstages:\n{stages}")

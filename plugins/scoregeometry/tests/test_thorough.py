@@ -22,11 +22,6 @@ EXACT = {"use": "score:analytic", "inputs": {"data": PLANE}}
 OWN = "scorefold_scoregeometry.examples:"
 
 
-@pytest.fixture(scope="module")
-def host() -> Host:
-    return Host.discover()
-
-
 def row(*values: float) -> Tensor:
     return torch.tensor([values], dtype=torch.float64)
 

@@ -31,11 +31,6 @@ GEOMETRY, PATHS = 6, 7
 """The lines of these stages in the run file."""
 
 
-@pytest.fixture(scope="module")
-def host() -> Host:
-    return Host.discover()
-
-
 def written(
     folder: Path,
     config: str = "",

@@ -59,8 +59,7 @@ def test_bands_that_are_components_are_components(rotated: DiffusionProcess, pla
 
 
 @pytest.mark.parametrize("kind", ["nonuniform", "multiscale"])
-def test_an_encoder_of_a_prior_by_bands_trains_and_decodes(kind: str) -> None:
-    host = Host.discover()
+def test_an_encoder_of_a_prior_by_bands_trains_and_decodes(host: Host, kind: str) -> None:
     digits = host.create("data:digits", {"range": [-1, 1], "limit": 60})
     network = {"use": "network:mlp", "config": {"width": 16, "blocks": 1}}
     training = {"steps": 2, "batch_size": 16}

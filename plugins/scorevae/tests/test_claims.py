@@ -27,11 +27,6 @@ CACHED = [
 ]
 
 
-@pytest.fixture(scope="module")
-def host() -> Host:
-    return Host.discover()
-
-
 def test_the_log_determinant_is_separated_from_none_and_a_wrong_one(host: Host) -> None:
     for claim in CLOSED:
         value = measured(host, claim, "smoke")

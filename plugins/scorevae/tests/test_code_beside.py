@@ -21,11 +21,6 @@ TRAINING = {"steps": 30, "batch_size": 16, "learning_rate": 1e-2, "warmup": 0, "
 
 
 @pytest.fixture(scope="module")
-def host() -> Host:
-    return Host.discover()
-
-
-@pytest.fixture(scope="module")
 def digits(host: Host) -> Any:
     return host.create("data:digits", {"limit": 100, "range": [-1, 1]})
 

@@ -28,11 +28,6 @@ def normal(count: int, seed: int, scale: float = 0.5) -> Tensor:
     return scale * torch.randn(count, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-@pytest.fixture(scope="module")
-def host() -> Host:
-    return Host.discover()
-
-
 def test_distances_on_the_sphere_are_angles_and_geodesics_great_circles() -> None:
     space, a, b = surface("sphere"), normal(8, 0), normal(8, 1)
     u, v = sphere(a), sphere(b)

@@ -376,8 +376,7 @@ def test_what_does_not_fit_is_refused() -> None:
         model.encode_noise(normal(3, 4), normal(3, 2), sampler="ddim")
 
 
-def test_by_name_in_a_host(tmp_path: Any) -> None:
-    host = Host.discover()
+def test_by_name_in_a_host(host: Host, tmp_path: Any) -> None:
     data = host.create("data:digits", config={"limit": 100})
     network = {"use": "network:mlp", "config": {"width": 16, "blocks": 1}}
     config = {"latent": 3, "encoder": network, "network": network, "beta": 0.0, "training": {"steps": 3}}

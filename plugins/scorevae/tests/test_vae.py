@@ -343,8 +343,7 @@ def test_what_does_not_fit_is_refused() -> None:
         VAEConfig(latent=2, beta=0.0, target_kl=3.0)
 
 
-def test_by_name_in_a_host(tmp_path: Any) -> None:
-    host = Host.discover()
+def test_by_name_in_a_host(host: Host, tmp_path: Any) -> None:
     data = host.create("data:digits", config={"limit": 100})
     network = {"use": "network:mlp", "config": {"width": 16, "blocks": 1}}
     config = {"latent": 3, "encoder": network, "decoder": network, "output": "bounded", "training": {"steps": 3}}

@@ -26,11 +26,6 @@ def resolve(target: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-@pytest.fixture(scope="module")
-def host() -> Host:
-    return Host.discover()
-
-
 def test_names_are_unique() -> None:
     ids = [component.id for component in COMPONENTS]
     assert len(set(ids)) == len(ids)

@@ -261,8 +261,8 @@ def test_an_allocation_answers_with_its_loss() -> None:
     assert answer(verb_allocate(Planned(), {}, AllocateOptions(budget=0), CONTEXT))["value"] is None
 
 
-def test_the_verbs_that_are_compared_exist() -> None:
-    kinds = {kind.name: kind for kind in Host.discover().catalogue.kinds.values()}
+def test_the_verbs_that_are_compared_exist(host: Host) -> None:
+    kinds = {kind.name: kind for kind in host.catalogue.kinds.values()}
     assert {kind.name for kind in CORE_KINDS if kind.comparison is None} == {"data", "network"}
     for kind in kinds.values():
         if kind.comparison is not None:

@@ -131,9 +131,9 @@ def test_codes_are_drawn(gains: tuple[float, ...], deviations: tuple[float, ...]
 # The verbs and their options.
 
 
-def test_every_kind_that_may_encode_has_the_verbs_of_codes() -> None:
+def test_every_kind_that_may_encode_has_the_verbs_of_codes(host: Host) -> None:
     assert LATENT_VERBS == ("encode", "reconstruct", "generate", "interpolate", "traverse", "edit", "latents")
-    kinds = Host.discover().catalogue.kinds
+    kinds = host.catalogue.kinds
     for name in ("score", "flow", "estimator", "autoencoder"):
         for verb in LATENT_VERBS:
             found = kinds[name].verb(verb)

@@ -27,8 +27,8 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         cache.cache_clear()
 
 
-def test_each_can_be_measured_and_is_named_once(hasty: None) -> None:
-    host, every = Host.discover(), list(scorefold_claims())
+def test_each_can_be_measured_and_is_named_once(host: Host, hasty: None) -> None:
+    host, every = host, list(scorefold_claims())
     names = [claim.name for claim in every]
     assert len(set(names)) == len(names)
     for claim in (each for each in every if ".baselines:" in each.target):

@@ -256,8 +256,7 @@ def test_it_differentiates_through_a_network_in_single_precision() -> None:
         assert all(parameter.grad is None for parameter in prior.parameters())
 
 
-def test_an_auto_encoder_without_a_code_is_the_prior_that_it_was_made_from() -> None:
-    host = Host.discover()
+def test_an_auto_encoder_without_a_code_is_the_prior_that_it_was_made_from(host: Host) -> None:
     digits = host.create("data:digits", {"limit": 50})
     prior = host.create("score:analytic", {"gaussian": True, "process": "vp"}, data=digits)
     encoder = {"use": "network:mlp", "config": {"width": 8, "blocks": 1}}

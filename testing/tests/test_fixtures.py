@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from scorefold_testing.folder import PluginFolder
+from scorefold_testing.fixtures import PluginFolder
 
 LEAKING = """
     import torch

@@ -1,7 +1,7 @@
-"""A plugin in a folder of its own, for pytest: ``pytest_plugins = ["scorefold_testing.folder"]`` gives the fixture
-``plugin_folder``, as pytest's ``pytester`` does for plugins of pytest.
+"""Fixtures for pytest: ``pytest_plugins = ["scorefold_testing.fixtures"]`` gives ``host`` and ``plugin_folder``.
 
-Commands run in processes of their own, in the folder, so that nothing that a plugin does reaches the tests.
+``plugin_folder`` is for plugins of Scorefold as pytest's ``pytester`` is for plugins of pytest. Commands run in
+processes of their own, in the folder, so that nothing that a plugin does reaches the tests.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from pkgutil import resolve_name
 from textwrap import dedent
 from typing import Any
 
@@ -86,6 +87,12 @@ class PluginFolder:
         found = self.scorefold("plugins", "check", name, *options, "--json", status=None)
         failed = [check for check in found.json["checks"] if check["result"] == "failed"]
         return {f"{check['component']} {check['check']}": check["detail"] for check in failed}
+
+
+@pytest.fixture(scope="session")
+def host() -> Any:
+    """The host of what is installed, one for all tests: those that register a plugin or break one make their own."""
+    return resolve_name("scorefold_registry:Host.discover")()
 
 
 @pytest.fixture
