@@ -1,4 +1,4 @@
-"""One cluster of two processes for all tests that do it no harm, and jobs that its workers can import."""
+"""One cluster of two processes for the tests of a file that do it no harm, and jobs that its workers can import."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster(_importable: None) -> Iterator[DaskExecutor]:
+    """Ended with its file: three idle processes would take a tenth of a core from all tests after it."""
     executor = DaskExecutor(DaskConfig(), threads=1)
     yield executor
     executor.close()
