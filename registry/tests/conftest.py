@@ -6,9 +6,12 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from scorefold_registry.host import Host
 
 HEADER = """
 from scorefold.plugin import Claim, Component, Kind, Port, Verb, hookimpl
@@ -49,21 +52,10 @@ def _undrawn(request: pytest.FixtureRequest) -> None:
         request.getfixturevalue("undrawn")
 
 
-@pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
-    """``install("fake-one", plugin_source, files={"impl.py": source}, version="1.0", header=True,
-    requires=("numpy",))``.
-
-    The plugin is called as the last word of its distribution, its package as the distribution with underscores; gives
-    the package's folder. What was imported is forgotten at the end of the test.
-    """
-    site = tmp_path / "site"
+@contextmanager
+def installing(site: Path) -> Iterator[Install]:
+    """Puts a new folder for plugins on the path. What was imported from it is forgotten at the end."""
     site.mkdir()
-    monkeypatch.syspath_prepend(site)
-    monkeypatch.delenv("SCOREFOLD_PLUGINS", raising=False)
-    work = tmp_path / "work"
-    work.mkdir()
-    monkeypatch.chdir(work)
     packages: list[str] = []
 
     def make(
@@ -88,18 +80,54 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
         write_distribution(site, distribution, version, entry, requires)
         return folder
 
-    yield make
-    for module in list(sys.modules):
-        if module.partition(".")[0] in packages:
-            del sys.modules[module]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(site)
+        patch.delenv("SCOREFOLD_PLUGINS", raising=False)
+        yield make
+        for module in list(sys.modules):
+            if module.partition(".")[0] in packages:
+                del sys.modules[module]
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """``install("fake-one", plugin_source, files={"impl.py": source}, version="1.0", header=True,
+    requires=("numpy",))``.
+
+    The plugin is called as the last word of its distribution, its package as the distribution with underscores; gives
+    the package's folder. What was imported is forgotten at the end of the test.
+    """
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    with installing(tmp_path / "site") as make:
+        yield make
+
+
+@pytest.fixture(scope="module")
+def install_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Install]:
+    """``install`` for all tests of a file, which leave the plugin as it is."""
+    with installing(tmp_path_factory.mktemp("installed") / "site") as make:
+        yield make
+
+
+def copy_fake_one(install: Install) -> Path:
+    folder = install("fake-one", "")
+    shutil.copytree(Path(__file__).parent / "fake_one", folder, dirs_exist_ok=True, copy_function=shutil.copyfile)
+    return folder
 
 
 @pytest.fixture
 def fake_one(install: Install) -> Path:
     """The plugin ``one`` of ``fake-one 1.0``, from the folder beside this file; gives its installed folder."""
-    folder = install("fake-one", "")
-    shutil.copytree(Path(__file__).parent / "fake_one", folder, dirs_exist_ok=True, copy_function=shutil.copyfile)
-    return folder
+    return copy_fake_one(install)
+
+
+@pytest.fixture(scope="module")
+def fake_host(install_once: Install) -> Host:
+    """The host of what is installed and of ``fake-one``, for all tests of a file."""
+    copy_fake_one(install_once)
+    return Host.discover()
 
 
 @pytest.fixture

@@ -28,8 +28,8 @@ Rewrite = Callable[[Callable[[dict[str, Any]], object]], None]
 
 
 @pytest.fixture
-def host(fake_one: Path) -> Host:
-    return Host.discover()
+def host(fake_host: Host) -> Host:
+    return fake_host
 
 
 @pytest.fixture

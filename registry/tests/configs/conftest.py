@@ -11,7 +11,7 @@ from checked_configs import CONFIG, PLUGIN
 from scorefold_registry.host import Host
 
 
-@pytest.fixture
-def host(install: Callable[..., Path]) -> Host:
-    install("fake-one", PLUGIN, files={"config.py": CONFIG})
+@pytest.fixture(scope="module")
+def host(install_once: Callable[..., Path]) -> Host:
+    install_once("fake-one", PLUGIN, files={"config.py": CONFIG})
     return Host.discover()
