@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -78,11 +79,17 @@ def set_up_device(device: str) -> str:
         raise ConfigError(error.message, hint="--device auto uses an available device") from None
 
 
+@cache
+def _version(distribution: str) -> str:
+    """An installed version, read once: a process keeps what it has imported."""
+    return importlib_metadata.version(distribution)
+
+
 def describe_environment(plugins: list[Any], device: str, seed: int, processes: int = 1) -> dict[str, Any]:
     """The contents of ``environment.json``: machine, versions, threads, processes that train, device, seed."""
     import torch
 
-    versions = {name: importlib_metadata.version(name) for name in _LIBRARIES}
+    versions = {name: _version(name) for name in _LIBRARIES}
     return {
         "python": platform.python_version(),
         "implementation": platform.python_implementation(),
@@ -95,7 +102,7 @@ def describe_environment(plugins: list[Any], device: str, seed: int, processes: 
         "seed": seed,
         "versions": versions,
         "scorefold": {
-            name: importlib_metadata.version(name)
+            name: _version(name)
             for name in ("scorefold-core", "scorefold-toolkit", "scorefold-registry")
             if find_spec(name.removesuffix("-core").replace("-", "_")) is not None
         },
