@@ -11,6 +11,7 @@ import sys
 import tomllib
 import zipfile
 from collections.abc import Collection, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +41,21 @@ LISTED = [folder for folder in PLUGINS if folder in BUILT]
 """Plugins that are installed: those that can be built."""
 
 
-def imported_packages(file: Path) -> set[str]:
-    """The top-level packages that a file imports, anywhere in it."""
-    names: set[str] = set()
+@cache
+def imports_in(file: Path) -> list[tuple[str, tuple[str, ...]]]:
+    """The modules that a file imports, anywhere in it, and the names that it imports from each."""
+    found: list[tuple[str, tuple[str, ...]]] = []
     for node in ast.walk(ast.parse(file.read_text(), str(file))):
         if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
+            found += [(alias.name, ()) for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            names.add(node.module.split(".")[0])
-    return names
+            found.append((node.module, tuple(alias.name for alias in node.names)))
+    return found
+
+
+def imported_packages(file: Path) -> set[str]:
+    """The top-level packages that a file imports."""
+    return {module.split(".")[0] for module, _ in imports_in(file)}
 
 
 def imports_of(folder: Path) -> dict[str, set[str]]:
@@ -106,12 +113,9 @@ def files_of(folder: Path) -> dict[str, Path]:
 def imported_modules(file: Path, known: Collection[str]) -> set[str]:
     """Which of the known modules a file imports anywhere in it, lazily and for types too."""
     found = set()
-    for node in ast.walk(ast.parse(file.read_text(), str(file))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            names = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= {name if name in known else node.module for name in names}
+    for module, names in imports_in(file):
+        parts = {f"{module}.{name}" for name in names}
+        found |= {part if part in known else module for part in parts} or {module}
     return found & set(known)
 
 
