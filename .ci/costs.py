@@ -1,7 +1,8 @@
 """Writes which tests are heavy, by the CPU time that each takes with all that it starts: ``make costs``.
 
 Most of an hour: every test but the slow ones runs in this process, one after another. What a fixture costs is shared
-by the tests that ask for it.
+by the tests that ask for it. Arguments are those of pytest: with ``tests/test_site.py`` only the tests of that file are
+measured, and the others stay on the list or off it.
 """
 
 from __future__ import annotations
@@ -83,8 +84,9 @@ def main() -> int:
     for name, cost in heavy.items():
         print(f"{cost:8.1f} {name}")
     print(f"{sum(heavy.values()):.0f} of {sum(tests.values()):.0f} CPU seconds in {len(heavy)} of {len(tests)} tests")
-    if status == pytest.ExitCode.OK and not sys.argv[1:]:
-        HEAVY.write_text("".join(f"{name}\n" for name in sorted(heavy)), encoding="utf-8")
+    if status == pytest.ExitCode.OK:
+        others = set(HEAVY.read_text(encoding="utf-8").splitlines()) - set(tests) if sys.argv[1:] else set()
+        HEAVY.write_text("".join(f"{name}\n" for name in sorted(others | set(heavy))), encoding="utf-8")
     return int(status)
 
 
