@@ -24,6 +24,9 @@ stages:
 """
 
 
+pytestmark = pytest.mark.usefixtures("one_host")
+
+
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

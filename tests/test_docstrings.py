@@ -24,6 +24,7 @@ MODULES = [
 ]
 
 
+@pytest.mark.usefixtures("one_host")
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_of_docstrings(name: str) -> None:
     found = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)

@@ -33,6 +33,8 @@ from scorefold_registry.run.stage_folder import draw
 from scorefold_registry.run.verdicts import answers
 from scorefold_registry.runfile.reader import read
 
+pytestmark = pytest.mark.usefixtures("one_host")
+
 NAMES = {
     "up": "../../up",
     "absolute": "/etc/passwd",

@@ -18,7 +18,7 @@ from scorefold.results import Estimate
 from scorefold_registry.cli.main import main
 from scorefold_registry.python import estimate, load_data
 
-pytestmark = pytest.mark.usefixtures("undrawn")
+pytestmark = pytest.mark.usefixtures("undrawn", "one_host")
 
 QUICK = ["--quiet", "--only", "mle,gride,pca", "--set", "calibrated.candidates=40", "--set", "calibrated.surrogates=12"]
 

@@ -22,6 +22,9 @@ from scorefold_registry.cli.starting.questions import QUESTIONS
 Captured = pytest.CaptureFixture[str]
 
 
+pytestmark = pytest.mark.usefixtures("one_host")
+
+
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,8 +1,10 @@
-"""The fixture ``plugin_folder``: a plugin in a folder of its own, tried by commands there."""
+"""The fixtures: a plugin in a folder of its own, tried by commands there, and a host that tests share."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,3 +65,22 @@ def test_a_command_that_ends_otherwise_fails_with_what_it_printed(leaking: Plugi
     assert found.status == 1
     assert found.json
     assert dict(os.environ) == before
+
+
+def test_commands_share_a_host_until_a_path_or_a_setting_says_otherwise(
+    host: Any, one_host: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    discover = type(host).discover
+    assert discover() is host
+    assert discover(deny=["iddiff"]) is not host
+    for change in (
+        lambda patch: patch.setenv("SCOREFOLD_PLUGINS", "-iddiff"),
+        lambda patch: patch.setenv("SCOREFOLD_DEV_PLUGINS", ""),
+        lambda patch: patch.syspath_prepend(tmp_path),
+    ):
+        with monkeypatch.context() as patch:
+            change(patch)
+            assert discover() is not host
+    monkeypatch.chdir(tmp_path)
+    Path("scorefold.toml").touch()
+    assert discover() is not host

@@ -47,9 +47,27 @@ def _tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.fixture(scope="session")
+def tiny_host() -> Host:
+    """The host of what is installed and of the tiny plugin."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(TINY)
+        return Host.discover()
+
+
 @pytest.fixture
-def host() -> Host:
-    return Host.discover()
+def host(tiny_host: Host) -> Iterator[Host]:
+    """One host for all tests, from which the hooks that a test registers are taken again."""
+    before = dict(tiny_host.manager.list_name_plugin())
+    yield tiny_host
+    for name, _ in tiny_host.manager.list_name_plugin():
+        if name not in before:
+            tiny_host.manager.unregister(name=name)
+
+
+@pytest.fixture(autouse=True)
+def _one_host(_tiny: None, one_host: None) -> None:
+    """Commands use it too."""
 
 
 @pytest.fixture
@@ -124,10 +142,20 @@ def launch(tmp_path: Path, environment: dict[str, str]) -> Iterator[Callable[...
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+def finish(tiny_host: Host, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], RunResult]:
+    """Runs a run file's text in a folder of its own, for tests of a file that only look at the run."""
+
+    def run(text: str) -> RunResult:
+        folder = tmp_path_factory.mktemp("finished")
+        (folder / "run.yaml").write_text(text)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.syspath_prepend(TINY)
+            return run_file(tiny_host, folder / "run.yaml", runs=folder / "runs", cache=folder / "cache")
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished(finish: Callable[[str], RunResult]) -> RunResult:
     """One finished run of the usual file, for tests that only look."""
-    folder = tmp_path_factory.mktemp("finished")
-    (folder / "run.yaml").write_text(RUN_FILE)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(TINY)
-        return run_file(Host.discover(), folder / "run.yaml", runs=folder / "runs", cache=folder / "cache")
+    return finish(RUN_FILE)

@@ -36,6 +36,11 @@ def _tiny_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def host(_tiny_alone: None) -> Host:
+    return Host.discover()
+
+
+@pytest.fixture
 def compare(host: Host) -> Compare:
     """Rows by (component's name, case)."""
 

@@ -311,7 +311,7 @@ def test_an_older_revision_is_taken_over_or_refused(
     run: Run, host: Host, earlier: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = host.catalogue.resolve("score:tiny")
-    found.component = replace(found.component, revision=2)
+    monkeypatch.setattr(found, "component", replace(found.component, revision=2))
     with pytest.raises(ArtefactError, match="installed is revision 2, which can't take over") as caught:
         run(PRIOR)
     assert (caught.value.line, caught.value.column, caught.value.hint) == (6, 17, "pip install scorefold-tiny==0.1")

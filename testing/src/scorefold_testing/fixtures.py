@@ -96,6 +96,18 @@ def host() -> Any:
 
 
 @pytest.fixture
+def one_host(host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands in this process use ``host``, and look for plugins only where a path or a setting has changed."""
+    path, discover = list(sys.path), type(host).discover
+
+    def found(**given: Any) -> Any:
+        chosen = given or Path("scorefold.toml").exists() or not {"SCOREFOLD_PLUGINS", VARIABLE}.isdisjoint(os.environ)
+        return discover(**given) if chosen or sys.path != path else host
+
+    monkeypatch.setattr(type(host), "discover", found)
+
+
+@pytest.fixture
 def plugin_folder(tmp_path: Path) -> PluginFolder:
     """An empty folder for a plugin, and ``scorefold`` in it."""
     folder = tmp_path / "plugin"
