@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -50,9 +51,16 @@ def answers(result: RunResult) -> dict[str, Any]:
     return found
 
 
+@pytest.fixture(scope="module")
+def clean_run(finish: Callable[[str], RunResult]) -> RunResult:
+    return finish(RUN)
+
+
 @pytest.fixture
-def clean(run: Run) -> dict[str, Any]:
-    return answers(run(RUN))
+def clean(clean_run: RunResult, tmp_path: Path) -> dict[str, Any]:
+    """The answers of a run whose results are in the cache."""
+    shutil.copytree(clean_run.folder.parents[2] / "cache", tmp_path / ".scorefold" / "cache")
+    return answers(clean_run)
 
 
 @pytest.fixture
