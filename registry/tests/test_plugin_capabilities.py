@@ -85,7 +85,7 @@ def test_a_component_that_can_do_it_and_does_not_say_so_is_warned_of(add: Callab
     source.write_text(source.read_text().replace("(\"able\", ('Stacks',))", '("able", ())'))
     host = Host.discover()
     host.create("geometry:able")
-    assert any("can do Stacks but does not say so" in text for text in record(host).warnings)
+    assert any("can do Stacks but does not declare it" in text for text in record(host).warnings)
 
 
 def test_a_component_that_says_so_and_can_not_is_refused(add: Callable[..., Path]) -> None:

@@ -354,7 +354,7 @@ def where(host, profile, seed):
     ("arguments", "said"),
     [
         (("--device", "tpu"), "expected auto, cpu, cuda, cuda:N, mps or simulated"),
-        (("--device", "cuda:99"), "the device cuda:99 is not here"),
+        (("--device", "cuda:99"), "the device cuda:99 is not available"),
         (("--precision", "fp16"), "needs a GPU"),
     ],
 )

@@ -93,7 +93,7 @@ def test_add_list_use_remove_install(work: Path, capsys: pytest.CaptureFixture[s
     assert main(["plugins", "install"]) == 0
     assert python_of(spec).resolve().is_file()
     assert main(["plugins", "clean", "--days", "1"]) == 0
-    assert "nothing was unused for 1 days" in capsys.readouterr().out
+    assert "every environment was used in the last 1 days" in capsys.readouterr().out
     assert main(["plugins", "clean", "--days", "0", "--dry-run"]) == 0
     assert f"would remove {folder_of(spec)}" in capsys.readouterr().out
 

@@ -376,7 +376,7 @@ def test_the_packaged_demonstration_is_a_valid_run_file(say: Say) -> None:
 
 
 @pytest.mark.parametrize(
-    ("device", "said"), [("cuda:99", "cuda:99 is not here"), ("tpu", "'tpu'"), ("simulated:2", "'simulated:2'")]
+    ("device", "said"), [("cuda:99", "cuda:99 is not available"), ("tpu", "'tpu'"), ("simulated:2", "'simulated:2'")]
 )
 def test_a_device_on_the_command_line_goes_before_the_file_s(say: Say, device: str, said: str) -> None:
     given = say("run", "short.yaml", "--quiet", "--device", device)
