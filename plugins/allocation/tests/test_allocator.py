@@ -81,7 +81,7 @@ def test_limits_on_labels_and_tasks_hold() -> None:
     assert all(30 <= row.support + row.query <= 50 for row in found.plan)
     assert any("the largest number of labels" in text for text in found.warnings)
     small = plan(5000, {"min_labels": 30})
-    assert any("as few labels as may be" in text for text in small.warnings)
+    assert any("the smallest number of labels" in text for text in small.warnings)
 
 
 def test_a_fixed_mix_buys_types_in_their_proportions() -> None:

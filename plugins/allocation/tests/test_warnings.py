@@ -130,13 +130,13 @@ def test_trials_that_failed_are_named_and_no_others() -> None:
     [
         (4000, {}, {}, []),
         (4000, {}, {"present": 20}, []),
-        (5000, {"min_labels": 10, "max_labels": 12, "min_tasks": 400}, {}, ["as few labels as may be, 10"]),
-        (5000, {"min_labels": 30}, {}, ["as few labels as may be, 30"]),
+        (5000, {"min_labels": 10, "max_labels": 12, "min_tasks": 400}, {}, ["the smallest number of labels, 10"]),
+        (5000, {"min_labels": 30}, {}, ["the smallest number of labels, 30"]),
         (5000, {"min_labels": 4, "max_labels": 8}, {}, ["the largest number of labels, 8"]),
         (5000, {"max_labels": 30}, {}, []),
         (1000, {"min_labels": 6}, {"present": 4}, ["nothing is said of the regret of 4 labels per task"]),
         (36, {}, HARMFUL, ["as few tasks as may be, 2", "34 of 36 would do better, with a loss of 1.188"]),
-        (36, {}, {**HARMFUL, "hold_back": True}, ["as few labels as may be, 2"]),
+        (36, {}, {**HARMFUL, "hold_back": True}, ["the smallest number of labels, 2"]),
         (
             24,
             {},

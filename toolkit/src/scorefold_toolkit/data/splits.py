@@ -1,4 +1,4 @@
-"""What data sources share: a seed of their own, disjoint splits, the scale of points and checks of it."""
+"""Common parts of data sources: a seed of their own, disjoint splits, the scale of points and checks of it."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ def only(model: nn.Module, phase: Phase, trained: Sequence[nn.Parameter]) -> Ite
 
 
 class Interrupt:
-    """Whether Ctrl-C was pressed."""
+    """Record of Ctrl-C."""
 
     pressed = False
 

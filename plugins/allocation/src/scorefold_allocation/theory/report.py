@@ -222,7 +222,7 @@ def edges(lattice: Lattice, best: Judged) -> list[str]:
             continue
         size = float(plans.support[0, place] + plans.query[0, place])
         if size == float(lattice.least[place]):
-            leaning.append(f"tasks of type {kind.name} have as few labels as may be, {size:g}")
+            leaning.append(f"tasks of type {kind.name} have the smallest number of labels, {size:g}")
         elif lattice.bounds.labels[place][1] is not None and size + float(lattice.step.min()) > lattice.most[place]:
             leaning.append(f"tasks of type {kind.name} have the largest number of labels, {size:g}")
     return leaning

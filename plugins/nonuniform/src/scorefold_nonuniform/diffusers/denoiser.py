@@ -83,12 +83,12 @@ class ScoreUNet(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """That of the model's numbers."""
+        """Data type of the model's numbers."""
         return self._like().dtype
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """Device of the model."""
         return self._like().device
 
     def forward(

@@ -74,7 +74,7 @@ def check_codes(model: Any, z: Tensor) -> None:
 
 
 def _keeps_signal(process: DiffusionProcess) -> bool:
-    """Whether the signal is 1 at t_max too, so that events stay in their units and noise is added."""
+    """True if the signal is 1 at t_max too, so that events stay in their units and noise is added."""
     if not isinstance(process, Isotropic):
         return False
     last = torch.tensor([process.t_max], dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""What is checked of a table before it becomes points, and what is wrong with it for distances and noise."""
+"""Checks of a table before it becomes points, and its problems for distances and noise."""
 
 from __future__ import annotations
 
