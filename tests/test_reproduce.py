@@ -9,7 +9,7 @@ import pytest
 from scorefold_registry import Host
 from scorefold_registry.cli.main import main
 from scorefold_registry.experiments.claims import within
-from scorefold_registry.experiments.profiles import PROFILES
+from scorefold_registry.experiments.reproduce import PROFILES
 from scorefold_registry.plugins.loading import load_claim
 from scorefold_toolkit.data.published import FASHION_MNIST
 

@@ -12,9 +12,9 @@ import importlib_metadata
 import pytest
 
 from scorefold_registry.cli.main import main
-from scorefold_registry.plugins import requirements
+from scorefold_registry.plugins import loading
 from scorefold_registry.plugins.discovery import discover
-from scorefold_registry.plugins.requirements import Unmet, unmet, unmet_contract, versions_of_ours
+from scorefold_registry.plugins.loading import Unmet, unmet, unmet_contract, versions_of_ours
 from scorefold_registry.run import keys
 
 Install = Callable[..., Path]
@@ -78,7 +78,7 @@ def test_other_requirements_are_missing_or_of_another_version() -> None:
 
 
 def test_a_package_of_ours_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(requirements, "OURS", ("scorefold-absent",))
+    monkeypatch.setattr(loading, "OURS", ("scorefold-absent",))
     (found,) = unmet("fake-one", ["scorefold-absent"])
     assert found == Unmet("it requires scorefold-absent, which is not installed", 'pip install "scorefold-absent"')
 

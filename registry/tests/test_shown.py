@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from scorefold.interfaces import Shown
-from scorefold_registry.components.shown import show_by_origin
+from scorefold_registry.components.building import show_by_origin
 from scorefold_registry.host import Host
 
 

@@ -28,7 +28,7 @@ from scorefold_registry.plugins.environments.described import FILE, write_descri
 from scorefold_registry.plugins.environments.spec import Spec, environments_in
 from scorefold_registry.plugins.environments.store import VARIABLE, digest_of, folder_of
 from scorefold_registry.plugins.environments.wire import Arena, Reader, WireError, Writer, read_line
-from scorefold_registry.plugins.requirements import contradicting
+from scorefold_registry.plugins.loading import contradicting
 from scorefold_registry.plugins.settings import read_settings
 
 

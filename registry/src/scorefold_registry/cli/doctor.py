@@ -12,9 +12,9 @@ from scorefold.errors import PluginError
 from scorefold_registry.components.catalogue import Catalogue
 from scorefold_registry.plugins.discovery import Discovery
 from scorefold_registry.plugins.environments.store import python_of
+from scorefold_registry.plugins.loading import Unmet, contradicting, unmet
 from scorefold_registry.plugins.names import KnownPlugin, not_installed
 from scorefold_registry.plugins.records import PluginRecord, Registered
-from scorefold_registry.plugins.requirements import Unmet, contradicting, unmet
 
 
 @dataclass(frozen=True)

@@ -235,7 +235,7 @@ def _follow(arguments: list[str]) -> int:
         _take_globals(arguments)
     if arguments[:1] != ["run"] or _prints_help(arguments):
         return HOLDS
-    from scorefold_registry.run.team import follow
+    from scorefold_registry.run.environment import follow
 
     return follow()
 
@@ -246,7 +246,7 @@ def _prints_help(arguments: list[str]) -> bool:
 
 def _led(command: Callable[[list[str]], int]) -> Callable[[list[str]], int]:
     """A command in the first process, with the others at hand."""
-    from scorefold_registry.run.team import lead
+    from scorefold_registry.run.environment import lead
 
     return lambda arguments: lead(lambda: command(arguments))
 

@@ -20,6 +20,8 @@ from torch import nn
 from scorefold.config import Config, Use
 from scorefold.data import Dataset, DataSpec
 from scorefold.errors import ConfigError, PluginError, ScorefoldError
+from scorefold.interfaces import Shown
+from scorefold.interfaces.model import MADE_FROM
 from scorefold.plugin import Port
 from scorefold.seeds import derive_generator, derive_seed
 from scorefold.stage import Executor
@@ -27,10 +29,51 @@ from scorefold_registry.components.catalogue import Catalogue
 from scorefold_registry.components.messages import RawPath, config_error, config_problems, dotted
 from scorefold_registry.components.parts import Part, read_config, with_installed
 from scorefold_registry.components.ports import inline_fields
-from scorefold_registry.components.shown import show_by_origin
 from scorefold_registry.plugins.loading import describe, load_target, own_frame
 from scorefold_registry.plugins.names import did_you_mean, sentences
 from scorefold_registry.plugins.records import Registered
+
+_FIELDS, _LONGEST = 6, 40
+
+
+def show_by_origin(obj: Any, name: str, config: BaseModel, ports: Mapping[str, Any]) -> None:
+    """Have an object shown as ``<flow:affine-coupling layers=2, data=<data:digits ...>>``."""
+    if not isinstance(obj, Shown):
+        return
+    plugged = {port: _part(value) for port, value in ports.items()}
+    given = {field: _text(getattr(config, field)) for field in type(config).model_fields if _is_set(config, field)}
+    few = [f"{key}={value}" for key, value in [*given.items(), *plugged.items()]]
+    more = [f"{len(few) - _FIELDS} more"] if len(few) > _FIELDS else []
+    vars(obj)[MADE_FROM] = " ".join([name, ", ".join(few[:_FIELDS] + more)]).strip()
+
+
+def _is_set(config: BaseModel, field: str) -> bool:
+    """True if a field is not as it is by default."""
+    return bool(getattr(config, field) != type(config).model_fields[field].get_default(call_default_factory=True))
+
+
+def _part(value: Any) -> str:
+    """Component at a port."""
+    if isinstance(value, list | tuple):
+        return f"[{len(value)}]"
+    origin = vars(value).get(MADE_FROM) if hasattr(value, "__dict__") else None
+    return type(value).__name__ if origin is None else str(origin).partition(" ")[0]
+
+
+def _text(value: Any) -> str:
+    """A value of a config as a run file has it, and not longer than a few words."""
+    if isinstance(value, Use):
+        return value.use
+    if isinstance(value, BaseModel):
+        named = getattr(value, "name", None)
+        set_here = [
+            f"{field}: {_text(getattr(value, field))}" for field in type(value).model_fields if _is_set(value, field)
+        ]
+        text = str(named) if named is not None and len(set_here) < 2 else "{" + ", ".join(set_here) + "}"
+    else:
+        text = repr(value) if not isinstance(value, str) else value
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+
 
 _TAKEN = re.compile(r"attribute '(\w+)' already exists")
 """Error of torch for a module or parameter with the name of a class attribute."""

@@ -23,7 +23,6 @@ from scorefold.interfaces import DataSource
 from scorefold.plugin import Claim
 from scorefold_registry.experiments.claims import Measurement, NullMeasurement, within
 from scorefold_registry.experiments.engine import Answer, Experiment, as_ours
-from scorefold_registry.experiments.profiles import PROFILES
 from scorefold_registry.host import Host
 from scorefold_registry.plugins.loading import code_digest, load_claim, own_frame
 from scorefold_registry.plugins.names import did_you_mean, join_or, normalise, sentences
@@ -31,6 +30,15 @@ from scorefold_registry.plugins.records import PluginRecord
 from scorefold_registry.run.executor import LocalExecutor
 from scorefold_registry.run.keys import packages_of
 from scorefold_registry.run.progress import Silent
+
+PROFILES = {
+    "smoke": "minutes of CPU per plugin (default)",
+    "quick": "seconds to an hour and a half",
+    "real": "data that you have, under three quarters of an hour",
+    "long": "longer runs than quick, with settings of no paper",
+    "full": "a paper's own setting",
+}
+
 
 Pair = tuple[PluginRecord, Claim]
 

@@ -27,7 +27,7 @@ from scorefold_registry.experiments.rows import (
     least,
     shortfall,
 )
-from scorefold_registry.run.data_table import cell_text
+from scorefold_registry.run.output import cell_text
 from scorefold_registry.run.progress import duration, number_text
 from scorefold_registry.run.verdicts import alike
 

@@ -22,11 +22,10 @@ from scorefold import hookspecs
 from scorefold.errors import ScorefoldError
 from scorefold.plugin import ENTRY_POINT_GROUP, PLUGIN_API, Claim
 from scorefold_registry.plugins.hooks import HookError, ask, ask_claims, check_hooks
-from scorefold_registry.plugins.loading import describe, fix, own_frame
+from scorefold_registry.plugins.loading import describe, fix, own_frame, unmet_contract, versions_of_ours
 from scorefold_registry.plugins.names import normalise
 from scorefold_registry.plugins.process_guard import isolated, time_limit, watch_imports
 from scorefold_registry.plugins.records import LOCAL, PluginRecord
-from scorefold_registry.plugins.requirements import unmet_contract, versions_of_ours
 from scorefold_registry.plugins.settings import (
     Settings,
     apply_list,

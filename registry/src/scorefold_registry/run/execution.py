@@ -23,8 +23,8 @@ from scorefold_registry.components.stage_files import read_result, read_stage
 from scorefold_registry.plugins.loading import load_target, owners_of, raised_by
 from scorefold_registry.plugins.process_guard import guarded
 from scorefold_registry.plugins.records import PluginRecord, workers_of
+from scorefold_registry.run import environment
 from scorefold_registry.run import folders as run_folders
-from scorefold_registry.run import team
 from scorefold_registry.run.environment import describe_environment
 from scorefold_registry.run.error_attribution import stage_error
 from scorefold_registry.run.executor import LocalExecutor, plugins_executor
@@ -121,7 +121,7 @@ class RunExecution:
             write_text(folder / CITATIONS, citations(self.host.catalogue, self.plan).bibtex() + "\n")
         write_json(
             folder / "environment.json",
-            describe_environment(self.host.plugins, self.builder.device, file.seed, team.processes()),
+            describe_environment(self.host.plugins, self.builder.device, file.seed, environment.processes()),
         )
         command_text = shlex.join(self.command)
         write_json(
@@ -245,8 +245,8 @@ class RunExecution:
             "precision": runtime.precision,
             "threads": torch.get_num_threads(),
         }
-        if team.current() is not None:
-            surroundings |= {"processes": team.processes(), "parallel": runtime.parallel}
+        if environment.current() is not None:
+            surroundings |= {"processes": environment.processes(), "parallel": runtime.parallel}
         return key_of(self.host, planned, self.keys.__getitem__, digests, surroundings)
 
     def _compute(self, planned: PlannedStage, info: StageInfo, began: float) -> None:
@@ -369,7 +369,7 @@ class RunExecution:
             dtype=self.builder.dtype,
             precision=runtime.precision,
             parallel=runtime.parallel,
-            together=None if (others := team.current()) is None else others.job,
+            together=None if (others := environment.current()) is None else others.job,
             checkpoint_dir=checkpoints,
             executor=self.builder.executor,
             metrics=lambda step, values: self._measured(info, step, values),

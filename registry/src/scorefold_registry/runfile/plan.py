@@ -30,8 +30,15 @@ from scorefold_registry.plugins.records import Registered
 from scorefold_registry.runfile.loaded_stages import PREFIX, Artefact, find_loaded
 from scorefold_registry.runfile.plugin_settings import plan_settings
 from scorefold_registry.runfile.reader import VERSION, RunFile, RunFileError, StageSpec, near
-from scorefold_registry.runfile.repeats import write_out
-from scorefold_registry.runfile.stage_parts import PartReader, folder_of, from_file, inline_use, note_base, put_together
+from scorefold_registry.runfile.stage_parts import (
+    PartReader,
+    folder_of,
+    from_file,
+    inline_use,
+    note_base,
+    put_together,
+    write_out,
+)
 from scorefold_registry.runfile.yaml_reader import DataPath
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from scorefold_registry.cli.options import Parser, UsageError, count, discover_host
 from scorefold_registry.cli.terminal import print_answer
-from scorefold_registry.experiments.profiles import PROFILES
+from scorefold_registry.experiments.reproduce import PROFILES
 
 if TYPE_CHECKING:
     from scorefold_registry.experiments.claims import Measurement
