@@ -270,7 +270,7 @@ LIGHT = [
     "scorefold.seeds",
     "scorefold.config",
     "scorefold_toolkit.config.common",
-    "scorefold_toolkit.config.denoising",
+    "scorefold_toolkit.config.common",
     "scorefold_toolkit.config.common",
     "scorefold_toolkit.config.operators",
     *(f"{PACKAGES[folder]}.{file.stem}" for folder in LISTED for file in (folder / "src").glob("*/*config.py")),

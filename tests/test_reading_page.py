@@ -11,8 +11,7 @@ import torch
 from scorefold_iddiff.pointwise import score_warnings
 from scorefold_iddiff.pointwise.plateaus import DimensionPlateau, memorised_levels
 from scorefold_iddiff.pointwise.readings import NoiseLevelReading
-from scorefold_iddiff.pointwise.support import Corrected, LevelCheck
-from scorefold_iddiff.pointwise.survey import DataSurvey
+from scorefold_iddiff.pointwise.support import Corrected, DataSurvey, LevelCheck
 
 PAGE = (Path(__file__).parent.parent / "docs" / "reading-dimensions.md").read_text()
 ROWS = re.findall(r"^\| `(.*?)` \|.*\|.*\|$", PAGE.partition("| warning |")[2], re.MULTILINE)

@@ -29,7 +29,7 @@ from scorefold_registry import Host
 from scorefold_registry.cli.main import main
 from scorefold_registry.components.values import load_value, save_value
 from scorefold_registry.python import estimate, load_data
-from scorefold_toolkit.data.rows import row_text
+from scorefold_toolkit.data.splits import row_text
 from scorefold_verbs.assess import assess
 from scorefold_verbs.config.latents import EditOptions, ReconstructOptions, TraverseOptions
 from scorefold_verbs.config.verbs import AssessOptions, InterpolateOptions

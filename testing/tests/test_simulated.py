@@ -16,7 +16,7 @@ from scorefold.diffusion import PerComponent
 from scorefold.diffusion.schedules import GeometricVE
 from scorefold_testing.require import ViolationError
 from scorefold_testing.simulated import NAME, Counts, compared, counted, possible, same_bits
-from scorefold_toolkit.config.denoising import LogNormalLevels
+from scorefold_toolkit.config.common import LogNormalLevels
 from scorefold_toolkit.score_matching.noise_levels import NoiseLevels
 
 pytestmark = pytest.mark.skipif(not possible(), reason="this torch can't define a device in Python")

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from scorefold.diffusion import EDM, VE, VP, Cosine, IsotropicProcess
 from scorefold.diffusion.schedules import GeometricVE, LinearLogSNR, LinearSubVP, LinearVP
 from scorefold.errors import ConfigError
-from scorefold_toolkit.config.denoising import (
+from scorefold_toolkit.config.common import (
     CosineLevels,
     DenoisingLossConfig,
     LevelsConfig,

@@ -20,10 +20,9 @@ from scorefold_iddiff.flipd.config import FLIPDConfig
 from scorefold_iddiff.flipd.estimator import FLIPD
 from scorefold_iddiff.normal_bundle.config import NormalBundleConfig
 from scorefold_iddiff.normal_bundle.estimator import NormalBundle
-from scorefold_iddiff.pointwise.jacobians import noise_field
 from scorefold_iddiff.pointwise.noise_designs import design, noises
 from scorefold_iddiff.pointwise.probe import ProbedPoints as Taken
-from scorefold_iddiff.pointwise.probe import ScoreProbe
+from scorefold_iddiff.pointwise.probe import ScoreProbe, noise_field
 from scorefold_iddiff.pointwise.readings import SpectrumReader
 from scorefold_iddiff.spectral_lanczos.config import LanczosConfig
 from scorefold_iddiff.spectral_lanczos.estimator import SpectralLanczos

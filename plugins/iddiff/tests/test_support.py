@@ -18,8 +18,15 @@ from scorefold_iddiff.normal_bundle.estimator import NormalBundle
 from scorefold_iddiff.normal_bundle.noise_level import headline
 from scorefold_iddiff.pointwise import score_warnings
 from scorefold_iddiff.pointwise.readings import NoiseLevelReading
-from scorefold_iddiff.pointwise.support import Corrected, LinearDenoiser, check_level, loss_agreement, steady
-from scorefold_iddiff.pointwise.survey import DataSurvey, survey_data
+from scorefold_iddiff.pointwise.support import (
+    Corrected,
+    DataSurvey,
+    LinearDenoiser,
+    check_level,
+    loss_agreement,
+    steady,
+    survey_data,
+)
 from scorefold_toolkit.distributions import Mixture, Points, SphereDistribution, SubspaceGaussian
 
 MakeScore = Callable[..., ScoreModel]

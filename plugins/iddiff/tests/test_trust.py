@@ -18,8 +18,7 @@ from scorefold_iddiff.normal_bundle.config import NormalBundleConfig
 from scorefold_iddiff.normal_bundle.estimator import NormalBundle
 from scorefold_iddiff.pointwise import score_warnings
 from scorefold_iddiff.pointwise.readings import NoiseLevelReading
-from scorefold_iddiff.pointwise.support import Corrected, relative_gap
-from scorefold_iddiff.pointwise.survey import DataSurvey, survey_data
+from scorefold_iddiff.pointwise.support import Corrected, DataSurvey, relative_gap, survey_data
 from scorefold_toolkit.distributions import SphereDistribution, SubspaceGaussian
 
 MakeScore = Callable[..., ScoreModel]
@@ -205,7 +204,7 @@ def test_one_coordinate_of_four_on_a_grid_makes_no_grid() -> None:
 
 
 def test_a_survey_of_large_data_looks_at_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scorefold_iddiff.pointwise.survey._COORDINATES", 50)
+    monkeypatch.setattr("scorefold_iddiff.pointwise.support._COORDINATES", 50)
     x = torch.randn(1000, 5)
     look = survey_data(Dataset(x), x[:3], torch.arange(3), torch.Generator().manual_seed(0))
     assert look.rows == 10

@@ -25,7 +25,7 @@ from scorefold_nonuniform.bands.network_input import (
     weighted,
 )
 from scorefold_nonuniform.config.scores import NonUniformConfig
-from scorefold_toolkit.config.denoising import LogUniformLevels, WeightingConfig
+from scorefold_toolkit.config.common import LogUniformLevels, WeightingConfig
 
 F64 = torch.float64
 FIRST, LAST, START = 8.0, -6.0, 0.1

@@ -25,7 +25,7 @@ from scorefold_standard.networks.unet import UNet
 from scorefold_standard.scores.config import DenoisingConfig
 from scorefold_standard.scores.denoising import Denoising
 from scorefold_standard.scores.noised_distributions import noised_distribution
-from scorefold_toolkit.config.denoising import LogNormalLevels, MixtureLevels
+from scorefold_toolkit.config.common import LogNormalLevels, MixtureLevels
 from scorefold_toolkit.distributions import Mixture, SubspaceGaussian
 from scorefold_toolkit.training import fit
 

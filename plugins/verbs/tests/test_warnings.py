@@ -23,7 +23,7 @@ from scorefold_verbs.config.latents import GenerateOptions
 from scorefold_verbs.config.verbs import AllocateOptions, EstimateOptions
 from scorefold_verbs.estimate import estimate
 from scorefold_verbs.fit import fit, noise_warnings
-from scorefold_verbs.labels import groups_of, with_labels
+from scorefold_verbs.inputs import groups_of, with_labels
 from scorefold_verbs.latents.measures import FrechetBesideFloor
 from scorefold_verbs.latents.reconstruct import generate, quick_error, reconstruction_warnings
 from scorefold_verbs.load import load

@@ -16,7 +16,7 @@ from scorefold_audit import verdicts
 from scorefold_audit.copying.spaces import Copying
 from scorefold_audit.sets import Sets
 from scorefold_audit.verdicts import Finding
-from scorefold_toolkit.data.rows import by_row
+from scorefold_toolkit.data.splits import by_row
 
 T = TypeVar("T")
 

@@ -19,7 +19,7 @@ from scorefold.interfaces.data import SPLITS
 from scorefold.seeds import derive_seed
 from scorefold.stage import StageContext
 from scorefold_audit.config import AuditOptions
-from scorefold_toolkit.data.rows import row_text
+from scorefold_toolkit.data.splits import row_text
 from scorefold_toolkit.drawing import condition_of, device_of, draw_events
 from scorefold_toolkit.metrics.measure import Units
 from scorefold_toolkit.shards import in_shards

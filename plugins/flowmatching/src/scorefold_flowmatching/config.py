@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 
 from scorefold.config import Config, Inline, TrainingConfig, Use
-from scorefold_toolkit.config.denoising import LevelsConfig, LogitNormalLevels
+from scorefold_toolkit.config.common import LevelsConfig, LogitNormalLevels
 
 
 class FlowMatchingConfig(Config):

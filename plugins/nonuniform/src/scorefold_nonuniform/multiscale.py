@@ -35,7 +35,7 @@ from scorefold_nonuniform.bands.network_input import (
 from scorefold_nonuniform.bands.speeds import banded_process, noisiest, spend_budget
 from scorefold_nonuniform.config.bands import LearnedBandsConfig
 from scorefold_nonuniform.config.scores import MultiScaleConfig
-from scorefold_toolkit.config.denoising import WeightingConfig
+from scorefold_toolkit.config.common import WeightingConfig
 from scorefold_toolkit.nn import loss_uncertainty
 from scorefold_toolkit.training.validation import LossReference, silent_network
 

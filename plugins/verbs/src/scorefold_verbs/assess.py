@@ -16,7 +16,7 @@ from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.interfaces import DataSource, Flow, ScoreModel
 from scorefold.seeds import derive_seed
 from scorefold.stage import Outcome, StageContext, reported
-from scorefold_toolkit.data.rows import in_order, labels_of
+from scorefold_toolkit.data.splits import in_order, labels_of
 from scorefold_toolkit.drawing import condition_of, device_of, draw_events
 from scorefold_toolkit.figures import picture_of
 from scorefold_toolkit.metrics.features import LARGEST
@@ -24,8 +24,7 @@ from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Metric, 
 from scorefold_toolkit.operators import HasOperator, Operator
 from scorefold_toolkit.shards import in_shards
 from scorefold_verbs.config.verbs import AssessOptions
-from scorefold_verbs.inputs import Inputs, points_of
-from scorefold_verbs.labels import groups_of, left_out_for, row_of, with_labels
+from scorefold_verbs.inputs import Inputs, groups_of, left_out_for, points_of, row_of, with_labels
 from scorefold_verbs.measures import (
     Calibration,
     Consistency,

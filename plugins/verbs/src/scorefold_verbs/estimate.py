@@ -17,16 +17,18 @@ from scorefold.interfaces import (
 from scorefold.results import Estimate
 from scorefold.stage import Outcome, StageContext, reported
 from scorefold_toolkit.checks import answer_of
-from scorefold_toolkit.data.rows import estimate_by_row, labels_of
-from scorefold_toolkit.data.splits import HasUnits, dimensions_by_units, rounding_warning
+from scorefold_toolkit.data.splits import HasUnits, dimensions_by_units, estimate_by_row, labels_of, rounding_warning
 from scorefold_verbs.config.verbs import (
     EstimateOptions,
 )
 from scorefold_verbs.inputs import (
     Inputs,
+    groups_of,
+    left_out_for,
     points_of,
+    row_of,
+    with_labels,
 )
-from scorefold_verbs.labels import groups_of, left_out_for, row_of, with_labels
 from scorefold_verbs.trainings import over_trainings
 
 DIMENSION = "intrinsic dimension"

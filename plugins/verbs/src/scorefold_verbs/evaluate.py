@@ -15,7 +15,7 @@ from scorefold.interfaces import DataSource, Flow, ScoreModel
 from scorefold.interfaces.capabilities import KnowsDistribution
 from scorefold.seeds import derive_seed
 from scorefold.stage import Executor, Outcome, StageContext, reported
-from scorefold_toolkit.data.rows import by_row
+from scorefold_toolkit.data.splits import by_row
 from scorefold_toolkit.distributions import log_density
 from scorefold_toolkit.drawing import device_of, refuse_codes
 from scorefold_toolkit.shards import in_shards

@@ -15,7 +15,7 @@ from scorefold.interfaces import DataSource, Flow, ScoreModel, TensorSource
 from scorefold.interfaces.data import SPLITS
 from scorefold.seeds import derive_generator
 from scorefold.stage import StageContext
-from scorefold_toolkit.data.rows import row_name, row_text
+from scorefold_toolkit.data.splits import row_name, row_text
 from scorefold_toolkit.drawing import condition_of, refuse_codes
 from scorefold_verbs.config.verbs import InterpolateOptions
 
@@ -160,3 +160,64 @@ def nearness(middles: Tensor, held_out: Tensor, source: DataSource) -> Tensor | 
         return None
     usual = torch.cdist(held_out.flatten(1), known).amin(1).mean() if len(known) else torch.zeros(())
     return torch.cdist(middles.flatten(1), known).amin(1) / usual if float(usual) > 0 else None
+
+
+FEWEST = 10
+"""The fewest points that a label has an answer for."""
+
+
+def groups_of(label: Tensor, names: Sequence[str] | None, fewest: int = FEWEST) -> tuple[dict[int, Tensor], list[str]]:
+    """The positions of the points of each label, for labels of at least ``fewest`` points, in order; and a warning that
+    names each label that is left out."""
+    groups: dict[int, Tensor] = {}
+    left_out = []
+    for number in label.unique().tolist():
+        rows = (label == number).nonzero()[:, 0]
+        if len(rows) >= fewest:
+            groups[number] = rows
+        else:
+            left_out.append(left_out_for(number, names, f"{len(rows)} points, fewer than {fewest}"))
+    return groups, left_out
+
+
+def left_out_for(number: int, names: Sequence[str] | None, reason: str) -> str:
+    """The warning that a label has no answer, and why."""
+    return f"label {label_text(number, name_of(number, names))} is left out: {reason}"
+
+
+def row_of(
+    number: int,
+    names: Sequence[str] | None,
+    points: int,
+    quantity: str,
+    value: float | None,
+    interval: Sequence[float] | None,
+) -> dict[str, Any]:
+    """The answer for one label, as JSON."""
+    return {
+        "label": number,
+        "name": name_of(number, names),
+        "points": points,
+        "quantity": quantity,
+        "value": value,
+        "interval": None if interval is None else list(interval),
+    }
+
+
+def name_of(number: int, names: Sequence[str] | None) -> str | None:
+    """Name of a label, if its source has one and it is not the number."""
+    name = names[number] if names is not None and 0 <= number < len(names) else None
+    return None if name == str(number) else name
+
+
+def label_text(number: int, name: str | None) -> str:
+    """``7 (Sneaker)``, or ``7`` for a label without a name."""
+    return str(number) if name is None else f"{number} ({name})"
+
+
+def with_labels(
+    result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], left_out: Sequence[str]
+) -> dict[str, Any]:
+    """A result with the answers for labels, and with what was left out among its warnings."""
+    warnings = [*result.get("warnings", ()), *left_out]
+    return {**result, "by_label": list(rows), **({"warnings": warnings} if warnings else {})}

@@ -1,18 +1,30 @@
-"""The verb ``load`` of data sources."""
+"""The verb ``load``, and the figure of the data that it loads."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
+import torch
+from torch import Tensor
+
+from scorefold.data import Dataset
 from scorefold.errors import SplitError
 from scorefold.interfaces import (
     DataSource,
 )
 from scorefold.interfaces.data import SPLITS
 from scorefold.stage import Outcome, StageContext
+from scorefold_toolkit.figures import as_images, image_grid, own_limits, picture_of, scatter, strips
 from scorefold_verbs.inputs import (
     Inputs,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from scorefold.interfaces import DataSource
 
 
 def load(component: DataSource, inputs: Inputs, options: None, context: StageContext) -> Outcome:
@@ -49,3 +61,44 @@ def load(component: DataSource, inputs: Inputs, options: None, context: StageCon
     if warnings := component.data_warnings():
         result["warnings"] = list(warnings)
     return Outcome(component, result)
+
+
+_PAIRS = 8  # images in a column, next to their conditions
+
+
+def data(source: DataSource) -> Mapping[str, Figure]:
+    """The first points of the test split, or of another where there is none: a grid of images, each next to its
+    condition where that is an image too, or a scatter in the widest plane."""
+    name, shown = _any_split(source)
+    few = shown.take(torch.arange(min(32, len(shown))))
+    images = as_images(few.x)
+    condition = picture_of(few.condition)
+    if images is not None and condition is not None and len(images):
+        return {"data": _pairs(condition, images, source)}
+    if images is None:
+        points = shown.tensor(limit=2000)
+        return {"data": scatter(points, f"The {name} split")} if len(points) > 1 else {}
+    limits = (source.event_scale.low, source.event_scale.high)
+    return {"data": image_grid(images, title=f"From the {name} split", limits=limits)} if len(images) else {}
+
+
+def _any_split(source: DataSource) -> tuple[str, Dataset]:
+    for name in ("test", "validation"):
+        with suppress(SplitError):
+            return name, source.load(name)
+    return "train", source.load("train")
+
+
+def _pairs(condition: Tensor, images: Tensor, source: DataSource) -> Figure:
+    """Conditions next to their images, in pairs of columns."""
+    seen = as_images(condition)
+    assert seen is not None
+    scale = source.event_scale
+    low, high = (
+        float(own if end is None else end) for end, own in zip((scale.low, scale.high), images.aminmax(), strict=True)
+    )
+    columns = []
+    for rows in torch.arange(len(images)).split(_PAIRS):
+        columns.append(("condition", seen[rows], own_limits(seen, (low, high))))
+        columns.append(("image", images[rows], (low, high)))
+    return strips(columns, None)

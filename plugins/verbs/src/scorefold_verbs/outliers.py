@@ -18,7 +18,7 @@ from scorefold.data import Dataset, index_condition
 from scorefold.errors import DataError
 from scorefold.interfaces import DataSource, Flow, ScoreModel
 from scorefold.stage import Executor, Outcome, StageContext
-from scorefold_toolkit.data.rows import by_row
+from scorefold_toolkit.data.splits import by_row
 from scorefold_toolkit.drawing import refuse_codes
 from scorefold_verbs.config.verbs import OutlierOptions
 from scorefold_verbs.evaluate import log_probs

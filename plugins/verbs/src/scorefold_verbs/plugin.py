@@ -87,7 +87,7 @@ def scorefold_verbs() -> Iterable[Verb]:
         takes=(),
         gives="data",
         target=".load:load",
-        figures=".figures.data:data",
+        figures=".load:data",
         examples=(_SPHERE,),
     )
     yield Verb(

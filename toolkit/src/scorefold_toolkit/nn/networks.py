@@ -19,7 +19,7 @@ from torch.nn import functional
 from scorefold.data import ConditionSpec
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Network
-from scorefold_toolkit.config.denoising import WeightingConfig
+from scorefold_toolkit.config.common import WeightingConfig
 
 Activation = Literal["silu", "relu", "tanh", "gelu", "elu"]
 

@@ -18,7 +18,7 @@ from scorefold.diffusion.process import add, tabulated
 from scorefold.diffusion.schedules import Value
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.random import draw_normal, draw_uniform
-from scorefold_toolkit.config.denoising import WeightingConfig, WeightingName
+from scorefold_toolkit.config.common import WeightingConfig, WeightingName
 
 WEIGHTINGS: tuple[WeightingName, ...] = get_args(WeightingName)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from scorefold.diffusion import DiffusionProcess, IsotropicProcess, Schedule
 from scorefold.errors import ConfigError
 from scorefold.random import draw_uniform
-from scorefold_toolkit.config.denoising import (
+from scorefold_toolkit.config.common import (
     CosineLevels,
     LevelsConfig,
     LogitNormalLevels,

@@ -16,8 +16,7 @@ from scorefold.interfaces.data import SPLITS
 from scorefold_allocation.config.data import FewShotConfig, NoisyTypeConfig
 from scorefold_allocation.data.batch import BatchedTasks, TaskBatch
 from scorefold_allocation.data.classes import class_tasks, positions_by_class
-from scorefold_toolkit.data.rows import labels_of
-from scorefold_toolkit.data.splits import class_numbers, moments, of_classes, pick
+from scorefold_toolkit.data.splits import class_numbers, labels_of, moments, of_classes, pick
 
 _MEASURED = 2048
 

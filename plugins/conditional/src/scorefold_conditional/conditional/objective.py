@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from scorefold.diffusion import Schedule, expand
-from scorefold_toolkit.config.denoising import WeightingConfig
+from scorefold_toolkit.config.common import WeightingConfig
 from scorefold_toolkit.score_matching.losses import as_weighting, noise_weight
 
 

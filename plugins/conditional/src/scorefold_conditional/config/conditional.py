@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from scorefold.config import EDMConfig, Inline, ProcessConfig, TrainingConfig, Use, VEConfig
-from scorefold_toolkit.config.denoising import AnyWeighting, DenoisingLossConfig, WeightingConfig
+from scorefold_toolkit.config.common import AnyWeighting, DenoisingLossConfig, WeightingConfig
 from scorefold_toolkit.config.operators import MaskConfig, OperatorConfig
 
 DEFAULT_SPEED = 0.01

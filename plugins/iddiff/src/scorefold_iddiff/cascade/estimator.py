@@ -29,13 +29,11 @@ from scorefold_iddiff.denoising_loss.estimator import point_denoising_losses
 from scorefold_iddiff.normal_bundle.config import NormalBundleConfig
 from scorefold_iddiff.pointwise import score_warnings as warn
 from scorefold_iddiff.pointwise.answers import curve_rows, look_at, scale_note, sweep_levels
-from scorefold_iddiff.pointwise.jacobians import squared_noise
 from scorefold_iddiff.pointwise.plateaus import DimensionPlateau, memorised_levels, mixture_of, plateaus_of
-from scorefold_iddiff.pointwise.probe import ProbedPoints, ScoreProbe
+from scorefold_iddiff.pointwise.probe import ProbedPoints, ScoreProbe, squared_noise
 from scorefold_iddiff.pointwise.range_finder import BLOCK
 from scorefold_iddiff.pointwise.readings import NoiseLevelReading, SpectrumReader, join, padded
-from scorefold_iddiff.pointwise.support import corrected
-from scorefold_iddiff.pointwise.survey import DataSurvey
+from scorefold_iddiff.pointwise.support import DataSurvey, corrected
 from scorefold_toolkit.numerics import AGGREGATES, bootstrap_interval
 
 STAGES = ("range finder", "whole spectrum")

@@ -33,8 +33,7 @@ from scorefold_iddiff.pointwise.answers import (
     spaced_levels,
     sweep_levels,
 )
-from scorefold_iddiff.pointwise.jacobians import noise_and_trace
-from scorefold_iddiff.pointwise.probe import ProbedPoints, ScoreProbe, check_resolution
+from scorefold_iddiff.pointwise.probe import ProbedPoints, ScoreProbe, check_resolution, noise_and_trace
 from scorefold_iddiff.pointwise.support import relative_gap
 from scorefold_toolkit.numerics import AGGREGATES
 

@@ -27,7 +27,7 @@ from scorefold_iddiff.lidl.config import LIDLConfig
 from scorefold_iddiff.pointwise import score_warnings as warn
 from scorefold_iddiff.pointwise.answers import look_at, pointwise_estimate, slope_in_log_noise, spaced_levels
 from scorefold_iddiff.pointwise.probe import ProbedPoints, check_resolution, order, rows_a_call, spread_of, take
-from scorefold_iddiff.pointwise.survey import looked_at
+from scorefold_iddiff.pointwise.support import looked_at
 from scorefold_toolkit.training import fit
 from scorefold_toolkit.training.validation import HasLossReference, LossReference
 

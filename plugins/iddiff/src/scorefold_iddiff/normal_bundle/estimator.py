@@ -37,8 +37,16 @@ from scorefold_iddiff.pointwise.plateaus import choose_level, mixture_of
 from scorefold_iddiff.pointwise.probe import ProbedPoints, ScoreProbe, spread_of
 from scorefold_iddiff.pointwise.readings import NoiseLevelReading, ReadingShard, SpectrumReader, padded
 from scorefold_iddiff.pointwise.spectra import paper_rule, projector_rule, reference_rule
-from scorefold_iddiff.pointwise.support import LevelCheck, LinearDenoiser, check_level, corrected, without_noise
-from scorefold_iddiff.pointwise.survey import DataSurvey, looked_at, survey_rows
+from scorefold_iddiff.pointwise.support import (
+    DataSurvey,
+    LevelCheck,
+    LinearDenoiser,
+    check_level,
+    corrected,
+    looked_at,
+    survey_rows,
+    without_noise,
+)
 from scorefold_toolkit.numerics import AGGREGATES, bootstrap_interval
 from scorefold_toolkit.shards import in_shards
 

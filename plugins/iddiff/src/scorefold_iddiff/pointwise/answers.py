@@ -22,7 +22,7 @@ from scorefold.seeds import derive_generator
 from scorefold_iddiff.pointwise import score_warnings as warn
 from scorefold_iddiff.pointwise.plateaus import memorised_levels
 from scorefold_iddiff.pointwise.probe import ProbedPoints, ScoreProbe
-from scorefold_iddiff.pointwise.survey import DataSurvey, survey_data
+from scorefold_iddiff.pointwise.support import DataSurvey, survey_data
 from scorefold_toolkit.numerics import AGGREGATES, bootstrap_interval
 
 _SURVEYED = 16

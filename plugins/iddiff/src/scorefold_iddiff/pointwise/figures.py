@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, new_figure
 from scorefold.results import Estimate
-from scorefold_toolkit.data.rows import asked
+from scorefold_toolkit.data.splits import asked
 from scorefold_toolkit.figures import legend_below
 
 if TYPE_CHECKING:

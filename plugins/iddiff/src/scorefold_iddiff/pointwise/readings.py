@@ -12,9 +12,8 @@ from torch import Tensor
 from scorefold.random import draw_normal
 from scorefold.seeds import derive_generator
 from scorefold_iddiff.normal_bundle.config import NormalBundleConfig
-from scorefold_iddiff.pointwise.jacobians import squared_noise
 from scorefold_iddiff.pointwise.noise_designs import Design, design
-from scorefold_iddiff.pointwise.probe import ProbedPoints, ScoreProbe, check_finite, rows_at_once
+from scorefold_iddiff.pointwise.probe import ProbedPoints, ScoreProbe, check_finite, rows_at_once, squared_noise
 from scorefold_iddiff.pointwise.range_finder import BLOCK, Range, find_ranges
 from scorefold_iddiff.pointwise.spectra import (
     Expectation,

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from scorefold_iddiff.pointwise.plateaus import LEAST_LEVELS, DimensionPlateau, slack
 from scorefold_iddiff.pointwise.readings import NoiseLevelReading
-from scorefold_iddiff.pointwise.support import CURVATURE, Corrected, LevelCheck, relative_gap
-from scorefold_iddiff.pointwise.survey import DataSurvey
+from scorefold_iddiff.pointwise.support import CURVATURE, Corrected, DataSurvey, LevelCheck, relative_gap
 
 EXCESS_LOSS = 0.25
 """Denoising loss above the dimension, as a part of it, from which a score counts as coarse; half of one is free."""

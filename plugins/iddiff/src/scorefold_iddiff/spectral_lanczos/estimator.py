@@ -34,8 +34,14 @@ from scorefold_iddiff.pointwise.answers import (
     scale_note,
     sweep_levels,
 )
-from scorefold_iddiff.pointwise.jacobians import noise_field, projected, squared_noise
-from scorefold_iddiff.pointwise.probe import ProbedPoints, ScoreProbe, check_finite
+from scorefold_iddiff.pointwise.probe import (
+    ProbedPoints,
+    ScoreProbe,
+    check_finite,
+    noise_field,
+    projected,
+    squared_noise,
+)
 from scorefold_iddiff.pointwise.support import relative_gap
 from scorefold_iddiff.spectral_lanczos.config import LanczosConfig
 

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from scorefold.config import Inline, LogSNRConfig, ProcessConfig, TrainingConfig, Use
 from scorefold_nonuniform.config.bands import BandsConfig, HaarBandsConfig
-from scorefold_toolkit.config.denoising import AnyWeighting, DenoisingLossConfig, WeightingConfig
+from scorefold_toolkit.config.common import AnyWeighting, DenoisingLossConfig, WeightingConfig
 
 
 class BandedConfig(DenoisingLossConfig):

@@ -23,7 +23,7 @@ from torch import Tensor
 from scorefold.artefacts import digest_file
 from scorefold.data import shuffled
 from scorefold.errors import DataError
-from scorefold_toolkit.data.rows import NamedRows
+from scorefold_toolkit.data.splits import NamedRows
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _MAGIC = re.compile(r"[*?[]")

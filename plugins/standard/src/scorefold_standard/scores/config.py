@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from scorefold.config import Config, EDMConfig, Inline, ProcessConfig, TrainingConfig, Use, VEConfig
-from scorefold_toolkit.config.denoising import DenoisingLossConfig
+from scorefold_toolkit.config.common import DenoisingLossConfig
 
 
 class AnalyticConfig(Config):

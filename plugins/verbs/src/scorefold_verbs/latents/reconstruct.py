@@ -15,7 +15,7 @@ from scorefold.errors import ConfigError, DataError, ScorefoldError, SplitError
 from scorefold.interfaces import DataSource, Encodes, TensorSource
 from scorefold.random import draw_normal
 from scorefold.stage import Outcome, StageContext
-from scorefold_toolkit.data.rows import in_order
+from scorefold_toolkit.data.splits import in_order
 from scorefold_toolkit.drawing import device_of
 from scorefold_toolkit.metrics import energy_distance
 from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Units

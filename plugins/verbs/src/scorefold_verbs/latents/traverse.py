@@ -12,7 +12,7 @@ from scorefold.data import Dataset
 from scorefold.errors import ConfigError, SplitError
 from scorefold.interfaces import DataSource, Encodes, TensorSource
 from scorefold.stage import Outcome, StageContext
-from scorefold_toolkit.data.rows import row_text
+from scorefold_toolkit.data.splits import row_text
 from scorefold_verbs.config.latents import EditOptions, InterpolateCodesOptions, TraverseOptions
 from scorefold_verbs.config.verbs import EncodeOptions
 from scorefold_verbs.inputs import Inputs, codes_arrays, codes_of, drawn_pairs, named_points, points_of, rows_of
