@@ -137,8 +137,8 @@ def test_middles_of_digits_that_are_not_moved_are_straight(host: Host, monkeypat
     monkeypatch.setattr(claims_digits, "SEEDS", 1)
     monkeypatch.setattr(claims_digits, "PAIRS", 50)
     claims_digits._middles.cache_clear()
-    assert claims_digits.middles(host, "quick", 9, way="ratio") == pytest.approx(1, abs=1e-4)
-    assert 1 < claims_digits.middles(host, "quick", 9, way="straight") < 2
+    assert claims_digits.digit_middles(host, "quick", 9, way="ratio") == pytest.approx(1, abs=1e-4)
+    assert 1 < claims_digits.digit_middles(host, "quick", 9, way="straight") < 2
     claims_digits._middles.cache_clear()
 
 

@@ -1,4 +1,4 @@
-"""Where and with what a run computes: the device, the libraries, and the processes that torchrun started together."""
+"""The device and the libraries that a run computes with, and the processes that torchrun started together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a verb gave, as a file by the file's ending, and a summary of data as rows of text."""
+"""The answer of a verb as a file of the kind that its ending names, and a summary of data as rows of text."""
 
 from __future__ import annotations
 

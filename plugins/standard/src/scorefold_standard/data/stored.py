@@ -160,7 +160,7 @@ class StoredPoints:
     Example:
         >>> import numpy as np
         >>> read = lambda block: np.arange(block.start, block.start + block.rows)[:, None]
-        >>> points = StoredPoints(read, [Block(Path("a"), 0, 3), Block(Path("a"), 3, 2)], memory=1)
+        >>> points = StoredPoints(read, [StoredBlock(Path("a"), 0, 3), StoredBlock(Path("a"), 3, 2)], memory=1)
         >>> points.shape, points[[4, 0]].tolist()
         ((5, 1), [[4], [0]])
     """
