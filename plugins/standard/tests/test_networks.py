@@ -4,6 +4,7 @@ same weights.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,9 @@ from pydantic import ValidationError
 from scorefold.artefacts import load_arrays, save_arrays
 from scorefold.data import TensorSpec
 from scorefold.errors import ConfigError, ShapeError
-from scorefold_standard.networks.config import ConvUNetConfig, MLPConfig, UNetConfig
-from scorefold_standard.networks.mlp import MLP
-from scorefold_standard.networks.unet import ConvUNet, UNet
+from scorefold_standard.networks.config import AutoConfig, ConvUNetConfig, MLPConfig, UNetConfig
+from scorefold_standard.networks.mlp import MLP, ResidualMLP
+from scorefold_standard.networks.unet import AutoNetwork, ConvUNet, ImageConvUNet, UNet
 
 SMALL = UNetConfig(channels=(8, 16), groups=4)
 PLAIN = ConvUNetConfig(channels=(8, 16), groups=4)
@@ -202,3 +203,13 @@ def test_a_plain_unet_takes_no_levels_for_attention() -> None:
         ConvUNetConfig.model_validate({"channels": [6], "groups": 4})
     without = ConvUNet(ConvUNetConfig(channels=(8,), attention=False)).build((1, 4, 4), (1, 4, 4))
     assert not any("attention" in name for name, _ in without.named_parameters())
+
+
+def test_the_network_that_fits_the_events_needs_no_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images get the U-Net in plain torch, also where diffusers is not installed, and what is no image a perceptron."""
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    shapes = {(3, 8, 8): ImageConvUNet, (1, 28, 28): ImageConvUNet, (1, 7, 8): ResidualMLP, (8, 8): ResidualMLP}
+    for shape, kind in shapes.items():
+        network = AutoNetwork(AutoConfig()).build(shape, shape, time=True)
+        assert isinstance(network, kind)
+        assert network(torch.zeros(2, *shape), torch.zeros(2)).shape == (2, *shape)

@@ -207,7 +207,7 @@ def _models() -> Iterable[Component]:
         name="auto",
         target=".networks.unet:AutoNetwork",
         config=".networks.config:AutoConfig",
-        summary="The default U-Net for images, the default MLP for all other events",
+        summary="network:conv-unet for images, network:mlp for all other events, with their defaults",
     )
     yield Component(
         kind="network",

@@ -19,8 +19,8 @@ class MLPConfig(Config):
 
 
 class AutoConfig(Config):
-    """The network that fits the events: network:unet for images of 8 x 8 and more, network:mlp otherwise, each with its
-    default settings. To set them, name the network."""
+    """The network that fits the events: network:conv-unet for images of 8 x 8 and more, network:mlp otherwise, each
+    with its default settings. To set them, name the network."""
 
 
 class _LevelsConfig(Config):

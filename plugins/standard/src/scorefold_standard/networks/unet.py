@@ -184,12 +184,12 @@ _LEAST_SIZE = 8
 
 
 class AutoNetwork(Network):
-    """Builds the default U-Net for images (C, H, W) of at least 8 x 8, and the default MLP for all other events.
+    """Builds ``network:conv-unet`` for images (C, H, W) of at least 8 x 8, and ``network:mlp`` for all other events.
 
     >>> from scorefold_registry import Host
     >>> auto = Host.discover().create("network:auto")
     >>> [type(auto.build(shape, shape, time=True)).__name__ for shape in ((8,), (1, 8, 8))]
-    ['ResidualMLP', 'ImageUNet']
+    ['ResidualMLP', 'ImageConvUNet']
     """
 
     def __init__(self, config: AutoConfig) -> None:
@@ -205,5 +205,5 @@ class AutoNetwork(Network):
     ) -> nn.Module:
         shapes = (tuple(in_shape), tuple(out_shape))
         images = all(len(shape) == 3 and min(shape[1:]) >= _LEAST_SIZE for shape in shapes)
-        chosen: Network = UNet(UNetConfig()) if images and in_shape[1:] == out_shape[1:] else MLP(MLPConfig())
+        chosen: Network = ConvUNet(ConvUNetConfig()) if images and in_shape[1:] == out_shape[1:] else MLP(MLPConfig())
         return chosen.build(in_shape, out_shape, time=time, condition=condition)
