@@ -118,7 +118,7 @@ def test_what_is_written_for_images_runs(question: str, capsys: Captured) -> Non
     said = start(capsys, "pictures", "--question", question, "--out", "new/run.yaml")
     assert said["config"] == {"root": "../pictures", "grey": True}
     text = Path("new/run.yaml").read_text()
-    assert ("use: network:unet" in text) == (question != "between")
+    assert ("use: network:conv-unet" in text) == (question != "between")
     quick = {
         "dimension": ["stages.dimension.config={points: 2, levels: 3, resamples: 0}"],
         "between": ["stages.paths.options={pairs: 2, times: 3, decoding: {steps: 4}}"],

@@ -89,7 +89,7 @@ def test_images_have_a_score_and_a_code(host: Host) -> None:
         "inputs": {"score": "score", "data": "data"},
         "config": {"noise": 0.5},
     }
-    assert found.stages["score"]["config"]["network"]["use"] == "network:unet"
+    assert found.stages["score"]["config"]["network"]["use"] == "network:conv-unet"
     assert not found.without
 
 

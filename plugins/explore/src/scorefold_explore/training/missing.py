@@ -206,7 +206,7 @@ class _Stages:
         image = self.explored.image
         network: dict[str, Any] = {"use": "network:mlp", "config": {"width": 128}}
         if image is not None and min(image[1:]) >= SMALLEST_IMAGE:
-            network = {"use": "network:unet", "config": {"channels": [32, 64]}}
+            network = {"use": "network:conv-unet", "config": {"channels": [32, 64]}}
         config = {
             "network": network,
             "noise_levels": {"name": "mixture", "low": 0.01, "high": 1},

@@ -37,7 +37,7 @@ _NEW = "scorefold apply RUN/{model} --do {verb} --data NEW --out scores.csv give
 
 def _network(reading: Reading) -> dict[str, Any]:
     if reading.images and min(reading.event_shape[-2:]) >= _SMALL_IMAGE:
-        return {"use": "network:unet", "config": {"channels": [32, 64, 64]}}
+        return {"use": "network:conv-unet", "config": {"channels": [32, 64, 64]}}
     return {"use": "network:mlp", "config": {"width": 64 if reading.points < _FEW else 256}}
 
 
