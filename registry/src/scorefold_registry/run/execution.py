@@ -14,12 +14,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from scorefold.artefacts import new_folder, read_json, write_json, write_text
-from scorefold.errors import PluginError, ScorefoldError
+from scorefold.artefacts import json_text, new_folder, write_json, write_text
+from scorefold.errors import ArtefactError, PluginError, ScorefoldError
 from scorefold.interfaces import DataSource
 from scorefold.seeds import derive_seed
 from scorefold.stage import Executor, RunInfo, Show, StageContext, StageInfo, showing
 from scorefold_registry.components.stage_files import read_result, read_stage
+from scorefold_registry.plugins.foreign_code import ForeignCode
 from scorefold_registry.plugins.loading import load_target, owners_of, raised_by
 from scorefold_registry.plugins.process_guard import guarded
 from scorefold_registry.plugins.records import PluginRecord, workers_of
@@ -75,9 +76,13 @@ class RunExecution:
         self.resolved = plan.as_json(host.catalogue)
         plugins = MappingProxyType(dict(plan.plugins))
         self.info = RunInfo(plan.run.name, folder, plan.run.seed, frozen(self.resolved), plugins)
-        self.values = StageValues(host, folder, builder.device, cache)
+        names = tuple(planned.name for planned in plan.stages)
+        self.values = StageValues(host, folder, builder.device, cache, names)
         self.events = Events(folder / "events.jsonl")
-        self.observers = Observers(host.manager, self.events, self.info, self.values.put_files_back)
+        self.code = ForeignCode(record.package for record in host.plugins)
+        self.observers = Observers(host.manager, self.events, self.info, self._put_back)
+        self.status: dict[str, Any] = {}
+        self.texts: dict[str, str] = {}
         self.keys: dict[str, str] = {}
         self.fingerprints: dict[str, str | None] = {}
         self.sources: dict[str, Any] = {}
@@ -115,20 +120,23 @@ class RunExecution:
 
     def _write_head(self) -> None:
         folder, file = self.info.folder, self.plan.run
-        write_text(folder / "run.yaml", file.text)
-        write_text(folder / "resolved.yaml", yaml_text(self.resolved))
+        about = describe_environment(self.host.plugins, self.builder.device, file.seed, environment.processes())
+        self.texts = {
+            "run.yaml": file.text,
+            "resolved.yaml": yaml_text(self.resolved),
+            "environment.json": json_text(about, indent=2) + "\n",
+        }
         with suppress(PluginError):  # a citation that can't be read costs no run
-            write_text(folder / CITATIONS, citations(self.host.catalogue, self.plan).bibtex() + "\n")
-        write_json(
-            folder / "environment.json",
-            describe_environment(self.host.plugins, self.builder.device, file.seed, environment.processes()),
-        )
+            self.texts[CITATIONS] = citations(self.host.catalogue, self.plan).bibtex() + "\n"
+        self._write_texts()
         command_text = shlex.join(self.command)
-        write_json(
-            folder / "status.json",
-            {"state": "running", "name": file.name, "command": command_text, "started": time.time()},
-        )
+        self.status = {"state": "running", "name": file.name, "command": command_text, "started": time.time()}
+        write_json(folder / "status.json", self.status)
         self.events.write("run-started", name=file.name, seed=file.seed, command=command_text)
+
+    def _write_texts(self) -> None:
+        for name, text in self.texts.items():
+            write_text(self.info.folder / name, text)
 
     @contextmanager
     def _executor(self) -> Iterator[None]:
@@ -145,9 +153,7 @@ class RunExecution:
                 self.observers.close_executor(executor)
 
     def _end(self, state: str, **facts: Any) -> None:
-        folder = self.info.folder
-        status = read_json(folder / "status.json")
-        write_json(folder / "status.json", {**status, "state": state, "ended": time.time(), **facts})
+        write_json(self.info.folder / "status.json", {**self.status, "state": state, "ended": time.time(), **facts})
         self.events.write(f"run-{state}", **facts)
 
     def _notify_error(self, state: str, error: BaseException) -> None:
@@ -158,7 +164,9 @@ class RunExecution:
         partial, final = self.info.folder, run_folders.final_name(self.info.folder)
         for planned, key in self.due if self.page else ():
             self._draw(planned, key)
+        self.code.put_back()
         sections = self.observers.sections()
+        self._write_texts()  # anybody may write into the folder of a run
         result = RunResult(
             name=self.info.name,
             folder=final,
@@ -204,17 +212,20 @@ class RunExecution:
         try:
             with guarded():
                 key = self._key(planned)
+                early = self._replaced_code()
                 info = replace(info, key=key)
                 self.keys[planned.name] = key
                 with self.cache.lock(key, lambda: self.progress.waiting(planned.name)):
                     target = self.info.folder / planned.name
                     reused = not self.fresh and planned.artefact is None and self.cache.fetch(key, target)
                     if reused:
+                        for text in early:
+                            self.progress.warned(planned.name, text)
                         self.values.written(planned.name, key)
                         if planned.name in self.sources:
                             self.values.keep_data(planned.name, self.sources.pop(planned.name))
                     else:
-                        self._compute(planned, info, began)
+                        self._compute(planned, info, began, early)
         except BaseException as error:
             # A plugin that ends the process, or pretends that Ctrl-C was pressed, would end the run without a word.
             packages = {record.package for record in self.host.plugins} - _OURS
@@ -249,8 +260,20 @@ class RunExecution:
             surroundings |= {"processes": environment.processes(), "parallel": runtime.parallel}
         return key_of(self.host, planned, self.keys.__getitem__, digests, surroundings)
 
-    def _compute(self, planned: PlannedStage, info: StageInfo, began: float) -> None:
-        """Run the stage, write its folder and keep it. The key's lock is held."""
+    def _replaced_code(self) -> list[str]:
+        """Put back the functions and classes that a plugin has replaced; who replaced what, for messages."""
+        names = {record.package: f"plugin {record.name!r}" for record in self.host.plugins}
+        return [
+            f"{names.get(who, 'somebody')} replaced {what}, which was put back" for who, what in self.code.put_back()
+        ]
+
+    def _put_back(self) -> list[str]:
+        """Put back what a hook has changed of the files and the code of others; what that was."""
+        return self.values.put_files_back() + [f"{what}, which was put back" for _, what in self.code.put_back()]
+
+    def _compute(self, planned: PlannedStage, info: StageInfo, began: float, early: Sequence[str]) -> None:
+        """Run the stage, write its folder and keep it; what plugins have replaced ``early``, before it, is among its
+        warnings. The key's lock is held."""
         if planned.registered.component.kind != "data":
             self._rehearse(planned)
         checkpoints = self.cache.checkpoints(info.key)
@@ -287,7 +310,9 @@ class RunExecution:
         blamed = [(work.owners(), changed)]
         blamed += [(self._runner(planned), [f"{what}, which was put back" for what in around])]
         texts = [f"{who} changed {' and '.join(w)}; no other run reuses this result" for who, w in blamed if w]
-        changed += around
+        replaced = [*early, *self._replaced_code()]
+        texts += [f"{text}; no other run reuses this result" for text in replaced]
+        changed += around + replaced
         # Anybody may write into the folder of a run, and the stage had read what it needs.
         texts += [f"while the stage ran, somebody changed {what}" for what in self.values.put_files_back()]
         if texts:
@@ -405,7 +430,8 @@ class RunExecution:
         result = StageResult(planned.name, info.component, reused, seconds, metrics, said.get("by_label", ()))
         self.results.append(result)
         if _note_steps(self.resolved["stages"][planned.name], metrics):
-            write_text(self.info.folder / "resolved.yaml", yaml_text(self.resolved))
+            self.texts["resolved.yaml"] = yaml_text(self.resolved)
+            self._write_texts()
             self.info = self.observers.run = replace(self.info, config=frozen(self.resolved))
         self.events.write("stage-ended", stage=planned.name, reused=reused, seconds=round(seconds, 3), metrics=metrics)
         self.progress.stage_ended(planned.name, seconds, reused, metrics)
@@ -431,7 +457,16 @@ class RunExecution:
         text = "".join(traceback.format_exception(error))
         log = self.info.folder / "error.txt"
         write_text(log, text)
+        replaced = self._replaced_code()
+        try:
+            replaced += [f"while the stage ran, somebody changed {what}" for what in self.values.put_files_back()]
+        except ArtefactError as changed:
+            replaced.append(changed.message)
         shown = error if isinstance(error, ScorefoldError) else self._stage_error(planned, error, log)
+        place = f"stage {planned.name!r} ({planned.registered.id}) raised it"
+        # The files of data are those of the user. Other code may name any.
+        elsewhere = shown.file is not None and planned.registered.component.kind != "data"
+        shown.hint = "\n  ".join(filter(None, [shown.hint, *replaced, place if elsewhere else ""])) or None
         if planned.line is not None:
             shown.at(planned.file or self.plan.run.path, planned.line, planned.column)
         self.events.write("stage-failed", stage=planned.name, error=str(shown))
