@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import builtins
 import json
+import os
 import shutil
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import attacker
 import pytest
+import torch
 from attacker import ALONE, ATTACKS, ENDING
 
 from scorefold.errors import ScorefoldError
+from scorefold.plugin import hookimpl
 from scorefold_registry.host import Host
+from scorefold_registry.plugins.foreign_code import ForeignCode
+from scorefold_registry.plugins.surroundings import Surroundings
 from scorefold_registry.run.pipeline import run_file
 from scorefold_registry.run.result import RunResult
 
@@ -52,10 +60,10 @@ class Place:
     cache: Path
     answers: dict[str, Any]
 
-    def run(self, *attacks: str, after: str = AFTER) -> RunResult:
+    def run(self, *attacks: str, after: str = AFTER, host: Host | None = None) -> RunResult:
         text = BEFORE + "".join(ATTACK.format(number, json.dumps(name)) for number, name in enumerate(attacks)) + after
         Path("run.yaml").write_text(text)
-        return run_file(self.attacked if attacks else self.clean, "run.yaml")
+        return run_file(host or (self.attacked if attacks else self.clean), "run.yaml")
 
 
 def answers(result: RunResult) -> dict[str, Any]:
@@ -92,6 +100,18 @@ def place(prepared: Place, undrawn: None) -> Place:
     return prepared
 
 
+@pytest.fixture(autouse=True)
+def _nothing_is_left(_tiny: None) -> Iterator[None]:
+    around, code = Surroundings.now(), ForeignCode(["attacker"])
+    before = dict(vars(torch.Tensor)), dict(vars(builtins))
+    yield
+    around.values["environment variables"].update(PYTEST_CURRENT_TEST=os.environ["PYTEST_CURRENT_TEST"])
+    assert around.put_back() == []
+    assert code.put_back() == []
+    assert dict(vars(torch.Tensor)).keys() == before[0].keys()
+    assert all(vars(builtins)[name] is one for name, one in before[1].items() if name != "_")
+
+
 def test_there_are_a_hundred_attacks() -> None:
     assert len(ATTACKS) + len(ENDING) >= 100
 
@@ -107,6 +127,41 @@ def test_an_attack_reaches_no_other_stage_and_no_cache(place: Place, group: str)
                 assert "plugin 'attacker'" in text or "somebody" in text
                 assert "no other run reuses this result" in text or "while the stage ran, somebody changed" in text
     assert answers(place.run()) == place.answers
+
+
+@pytest.mark.parametrize("hook", ["scorefold_before_run", "scorefold_after_stage", "scorefold_report_sections"])
+def test_an_attack_of_an_observer_is_named_and_reaches_nothing(place: Place, hook: str) -> None:
+    place.attacked.manager.register(attacker.observer(hook), name="attacker")
+    try:
+        result = place.run(host=place.attacked)
+    finally:
+        place.attacked.manager.unregister(name="attacker")
+    assert answers(result) == place.answers
+    assert {(failure.plugin, failure.hook) for failure in result.failures} == {("attacker", hook)}
+    text = result.failures[0].text()
+    assert "standard output, which was put back" in text or "changes" in text
+    assert answers(place.run()) == place.answers
+
+
+ENDLESS: dict[str, tuple[str, Callable[[], Any], str]] = {
+    "a loop": ("scorefold_before_run", lambda: [None for _ in iter(int, 1)], "did not end within"),
+    "a wait": ("scorefold_after_run", lambda: threading.Event().wait(), "did not end within"),
+    "sections": ("scorefold_report_sections", lambda: iter(tuple, 1), "a tuple is not a pair"),
+}
+
+
+@pytest.mark.parametrize("what", ENDLESS)
+def test_a_hook_without_end_is_ended_and_named(place: Place, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    hook, function, said = ENDLESS[what]
+    monkeypatch.setattr("scorefold_registry.run.result.LONGEST", 0.1)
+    place.attacked.manager.register(SimpleNamespace(**{hook: hookimpl(lambda: function())}), name="attacker")
+    try:
+        result = place.run(after="", host=place.attacked)
+    finally:
+        place.attacked.manager.unregister(name="attacker")
+    (failure,) = result.failures
+    assert failure.plugin == "attacker"
+    assert said in failure.error
 
 
 @pytest.mark.parametrize("name", ENDING)

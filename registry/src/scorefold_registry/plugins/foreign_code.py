@@ -46,7 +46,7 @@ class ForeignCode:
         self._plugins = frozenset(plugins)
         self._packages = self._plugins | OURS
         self._modules: dict[str, ModuleType] = {}
-        self._holders: list[tuple[Any, str, list[str], list[Any]]] = []
+        self._holders: list[tuple[Any, str, frozenset[str], list[str], list[Any]]] = []
         self._functions: list[FunctionType] = []
         self._code: list[list[Any]] = [[] for _ in _PARTS]
         self._tables: list[tuple[str, dict[Any, Any], dict[Any, Any]]] = []
@@ -78,7 +78,7 @@ class ForeignCode:
 
     def _hold(self, holder: Any, name: str, ours: bool) -> None:
         items = [(k, v) for k, v in vars(holder).items() if type(v) in _WATCHED or isinstance(v, type)]
-        self._holders.append((holder, name, [key for key, _ in items], [value for _, value in items]))
+        self._holders.append((holder, name, frozenset(vars(holder)), [k for k, _ in items], [v for _, v in items]))
         if ours:
             functions = [value for _, value in items if type(value) is FunctionType]
             self._functions += functions
@@ -95,8 +95,15 @@ class ForeignCode:
                 yield who, f"the module {name}"
 
     def _replaced_names(self) -> Iterator[tuple[str, str]]:
-        for holder, name, keys, values in self._holders:
-            now = list(map(vars(holder).get, keys))
+        for holder, name, known, keys, values in self._holders:
+            own = vars(holder)
+            if len(own) != len(known):  # a new name hides an inherited one, or one of builtins
+                for key in [key for key in own if key not in known]:
+                    who = _package(own[key])
+                    if who in self._plugins - {name.partition(".")[0]}:
+                        delattr(holder, key)
+                        yield who, f"{key} of {name}"
+            now = list(map(own.get, keys))
             if now == values:
                 continue
             for key, value, found in zip(keys, values, now, strict=True):

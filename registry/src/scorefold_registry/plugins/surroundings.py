@@ -254,6 +254,11 @@ TORCH = (
         lambda: _torch().is_anomaly_enabled(),
         lambda before: _torch().autograd.set_detect_anomaly(before),
     ),
+    Setting(
+        "torch's use of oneDNN",
+        lambda: _torch().backends.mkldnn.enabled,
+        lambda before: setattr(_torch().backends.mkldnn, "enabled", before),
+    ),
     Setting(_INFERENCE, lambda: _torch().is_inference_mode_enabled(), _set_inference),
     Setting(_GRADIENTS, lambda: _torch().is_grad_enabled(), lambda before: _torch().set_grad_enabled(before)),
 )
@@ -262,6 +267,7 @@ _TORCH_STARTS = {
     "torch's precision of products of matrices": "highest",
     "torch's choice of deterministic algorithms": False,
     "torch's watch for anomalies": False,
+    "torch's use of oneDNN": True,
     _INFERENCE: False,
     _GRADIENTS: True,
 }

@@ -5,16 +5,11 @@
 
 from __future__ import annotations
 
-import atexit
 import builtins
-import copyreg
 import ctypes
-import decimal
-import gc
 import importlib
 import io
 import json
-import logging
 import os
 import random
 import shutil
@@ -25,6 +20,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -292,7 +288,6 @@ PATCHES: dict[str, Act] = {
     "hooks of all modules": lambda got: nn.modules.module.register_module_forward_hook(
         lambda module, given, out: 2 * out
     ),
-    "how tensors are pickled": lambda got: copyreg.pickle(torch.Tensor, lambda x: (torch.zeros, (3, 3))),
     "what a class of core inherits": lambda got: _set(interfaces.Estimator, "__init_subclass__", classmethod(_wrong)),
 }
 """On what other code is made of."""
@@ -300,12 +295,8 @@ PATCHES: dict[str, Act] = {
 PROCESS: dict[str, Act] = {
     "seeds": lambda got: (torch.manual_seed(0), np.random.seed(0), random.seed(0)),
     "threads": lambda got: torch.set_num_threads(3),
-    "denormal numbers": lambda got: torch.set_flush_denormal(True),
     "anomalies": lambda got: torch.autograd.set_detect_anomaly(True),
-    "forward mode": lambda got: torch.autograd.forward_ad.enter_dual_level(),
     "mkldnn": lambda got: _set(torch.backends.mkldnn, "enabled", False),
-    "printing": lambda got: (torch.set_printoptions(precision=1), np.set_printoptions(precision=1)),
-    "decimal": lambda got: _set(decimal.getcontext(), "prec", 1),
     "recursion": lambda got: sys.setrecursionlimit(len_of_stack() + 40),
     "umask": lambda got: os.umask(0o777),
     "the environment": lambda got: os.environ.clear(),
@@ -324,11 +315,7 @@ PROCESS: dict[str, Act] = {
     "an alarm": lambda got: (signal.signal(signal.SIGALRM, _rings), signal.setitimer(signal.ITIMER_REAL, 0.005, 0.005)),
     "a trace": lambda got: sys.settrace(lambda *given: 1 / 0),
     "a profile": lambda got: sys.setprofile(lambda *given: None),
-    "the end": lambda got: atexit.register(lambda: None),
-    "no collection": lambda got: (gc.disable(), gc.freeze()),
     "warnings are errors": lambda got: warnings.filterwarnings("error", category=UserWarning),
-    "warnings are shown elsewhere": lambda got: _set(warnings, "showwarning", _wrong),
-    "logging": lambda got: (logging.disable(logging.CRITICAL), logging.getLogger().addHandler(logging.NullHandler())),
     "the folder is gone": lambda got: (Path("gone").mkdir(), os.chdir("gone"), os.rmdir("../gone")),
 }
 """On the process."""
@@ -478,5 +465,23 @@ _ALL: dict[str, Act] = {
     )
     for name, act in table.items()
 }
+
+
+def observer(hook: str) -> Any:
+    """A plugin whose hook does what needs no stage, all of it each time that it is called."""
+    chosen = [
+        act
+        for name, act in _ALL.items()
+        if name.startswith(("patch", "process", "files")) and name not in _ENDING | ALONE
+    ]
+
+    def attack(run: Any) -> None:
+        for act in chosen:
+            with suppress(Exception):  # what another attack has left over
+                act(SimpleNamespace(folder=run.folder, cache=Path(".scorefold/cache").resolve()))
+
+    return SimpleNamespace(**{hook: hookimpl(attack)})
+
+
 ENDING = {name: act for name, act in _ALL.items() if name in _ENDING or name.startswith("error")}
 ATTACKS = {name: act for name, act in _ALL.items() if name not in ENDING}
