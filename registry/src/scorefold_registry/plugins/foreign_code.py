@@ -99,10 +99,10 @@ class ForeignCode:
             own = vars(holder)
             if len(own) != len(known):  # a new name hides an inherited one, or one of builtins
                 for key in [key for key in own if key not in known]:
-                    who = _package(own[key])
-                    if who in self._plugins - {name.partition(".")[0]}:
+                    package = _package(own[key])
+                    if package in self._plugins - {name.partition(".")[0]}:
                         delattr(holder, key)
-                        yield who, f"{key} of {name}"
+                        yield package, f"{key} of {name}"
             now = list(map(own.get, keys))
             if now == values:
                 continue

@@ -19,7 +19,7 @@ from typing import Any
 class Setting:
     """A setting of the process: its name for messages, what reads it, and what sets it.
 
-    ``harms`` says whether another value than before is to be put back; without it every other value is.
+    ``harms`` is True of a value before and a value now that is to be put back; without it every other value is.
     """
 
     what: str
@@ -120,7 +120,7 @@ def _set_handlers(before: dict[int, Any]) -> None:
 
 
 def _others(before: dict[int, Any], now: dict[int, Any]) -> bool:
-    """Whether a handler is another one, in the thread that may set it again."""
+    """True if a handler is another one, in the thread that may set it again."""
     own = threading.current_thread() is threading.main_thread()
     return own and any(now[number] is not one for number, one in before.items() if one is not None)
 
@@ -134,7 +134,7 @@ def _variables() -> dict[str, str]:
 
 
 def _taken(before: dict[str, str], now: dict[str, str]) -> bool:
-    """Whether a variable has gone or has another value, or one of ours has come."""
+    """True if a variable has gone or has another value, or one of ours has come."""
     added = any(name.startswith("SCOREFOLD_") for name in now.keys() - before.keys())
     return added or any(now.get(name) != value for name, value in before.items())
 
@@ -207,7 +207,7 @@ def _torch() -> Any:
 
 
 def _has_torch() -> bool:
-    """Whether torch is imported, and to its end."""
+    """True if torch is imported, and to its end."""
     return hasattr(sys.modules.get("torch"), "inference_mode")
 
 
