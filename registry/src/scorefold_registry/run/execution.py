@@ -212,7 +212,8 @@ class RunExecution:
         try:
             with guarded():
                 key = self._key(planned)
-                early = self._replaced_code()
+                # A reused stage runs no code, unless its data source was built for the key.
+                early = self._replaced_code() if planned.name in self.sources else []
                 info = replace(info, key=key)
                 self.keys[planned.name] = key
                 with self.cache.lock(key, lambda: self.progress.waiting(planned.name)):
