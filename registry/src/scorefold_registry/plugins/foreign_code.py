@@ -31,7 +31,7 @@ _PARTS = tuple(map(attrgetter, ("__code__", "__defaults__", "__kwdefaults__")))
 
 
 class ForeignCode:
-    """What the code of ``plugins`` (top-level packages), of Scorefold and of libraries is at this moment.
+    """Record of the code of ``plugins`` (top-level packages), of Scorefold and of libraries, as it is at this moment.
 
     >>> import scorefold.seeds
     >>> watch = ForeignCode([])

@@ -21,7 +21,7 @@ from scorefold_registry.plugins.process_guard import guarded, time_limit
 LONGEST = 300.0
 """The seconds after which a hook is ended; five times as many where it mostly waits, such as for a network."""
 MOST = 1000
-"""How many sections a plugin adds to a report: more come from a generator that does not end."""
+"""Largest number of sections that a plugin adds to a report: more are of a generator that does not end."""
 
 
 class Events:
