@@ -266,7 +266,9 @@ def _samples(explored: Explored, asked: Mapping[str, Any]) -> tuple[str | None, 
 
 def _more(explored: Explored, asked: Mapping[str, Any]) -> tuple[str | None, str]:
     """The run that would add geodesics, a code and likelihoods to bare data."""
-    network = {"use": "network:conv-unet", "config": {"channels": [16, 32]}} if explored.image else {"use": "network:mlp"}
+    network = (
+        {"use": "network:conv-unet", "config": {"channels": [16, 32]}} if explored.image else {"use": "network:mlp"}
+    )
     stages = {
         "data": _data(explored),
         "flow": {
