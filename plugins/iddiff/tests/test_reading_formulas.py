@@ -147,7 +147,7 @@ def test_a_difference_of_two_errors_a_twentieth_and_a_half_is_none(
 
 @pytest.mark.parametrize(("least", "found"), [(19, (True, 5)), (18, (False, 18))])
 def test_all_coordinates_count_where_at_most_a_twentieth_is_missing(least: int, found: tuple[bool, int]) -> None:
-    scene = noise_level.Scene(1.0, 1.0, 20, None)
+    scene = noise_level.DataContext(1.0, 1.0, 20, None)
     assert noise_level._rises(numbers(least, 5)[:, None], [True, True], scene) == found
 
 
@@ -296,7 +296,7 @@ def test_readings_over_scales_are_those_of_plateaus_of_about_the_value(
     dimension: int, found: tuple[float, float] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A twentieth of 20 is 1: a plateau of 21 counts, and one of 22 does not. Nor do levels outside of it."""
-    monkeypatch.setattr(noise_level, "agreement", lambda *given: "agree")
+    monkeypatch.setattr(noise_level, "loss_agreement", lambda *given: "agree")
     clean = SimpleNamespace(trace=numbers(99, 99), loss=numbers(20, 20), flipd=numbers(23, 25))
     curve = SimpleNamespace(
         found=[{"kind": "manifold", "dimension": dimension, "least_sigma": 0.1, "greatest_sigma": 0.2}],
