@@ -48,7 +48,7 @@ GROUPS = {
     for kind in ("data", "model", "patch", "process", "files", "answer")
     for names in ([name for name in ATTACKS if name.startswith(kind) and name not in ALONE],)
     for start in range(0, len(names), AT_ONCE)
-} | {name: [name] for name in ALONE}
+} | {name: [name] for name in sorted(ALONE)}
 
 
 @dataclass

@@ -27,11 +27,12 @@ def dimension_metric(estimator: Estimator | None = None, **settings: Any) -> Met
 
     Raises ``PluginError`` where torchmetrics is not installed.
 
-    >>> metric = dimension_metric()  # doctest: +SKIP
-    >>> for batch in torch.randn(4, 250, 2):  # doctest: +SKIP
-    ...     metric.update(batch)
-    >>> metric.compute()  # doctest: +SKIP
-    tensor(2.0158, dtype=torch.float64)
+    In a validation loop, with features (B, E) of an encoder::
+
+        metric = dimension_metric()
+        for batch in loader:
+            metric.update(encoder(batch))
+        print(metric.compute())
     """
     try:
         from torchmetrics import Metric
