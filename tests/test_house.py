@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -158,10 +158,15 @@ SHAPED = [folder for folder in PLUGINS if folder.name != "verbs"]
 """Those that have these rooms. The modules of the plugin of verbs are the verbs."""
 
 
+def sources_in(folder: Path) -> Iterator[Path]:
+    return (file for file in folder.rglob("*") if file.is_file() and file.parent.name != "__pycache__")
+
+
 def skeleton_faults(folder: Path) -> list[str]:
     """Where the plugin in a folder has not the rooms that every plugin has."""
     (package,) = (folder / "src").iterdir()
-    entries = {entry.name: entry for entry in package.iterdir() if entry.name != "__pycache__"}
+    # A folder without a file is of a module that was moved; Python's cache is still in it.
+    entries = {entry.name: entry for entry in package.iterdir() if entry.is_file() or any(sources_in(entry))}
     text = (folder / "README.md").read_text() if (folder / "README.md").exists() else ""
     named = {
         name.removeprefix(f"src/{package.name}/").split("/")[0] for name in re.findall(r"`([\w/]+(?:\.py|/))", text)

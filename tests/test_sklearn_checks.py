@@ -58,6 +58,8 @@ ON_POINTS: dict[str, dict[str, Any]] = {
     "knn": {"n_neighbors": 3},
     "mind-ml": {"n_neighbors": 3},
     "gride": {},
+    "log-log": {},
+    "geomle": {"near": 4, "far": 7},
     "ph": {},
 }
 ON_SCORES: dict[str, dict[str, Any]] = {
@@ -70,9 +72,9 @@ ON_SCORES: dict[str, dict[str, Any]] = {
 ESTIMATORS = (*ON_POINTS, *ON_SCORES, "lidl")
 TOO_FEW = dict.fromkeys(
     ("check_n_features_in_after_fitting", "check_estimators_nan_inf", "check_fit2d_1feature"),
-    "the method needs 20 points, and the check has 10 or 15",
+    "the method needs 18 or 20 points, and the check has 10 or 15",
 )
-DECLARED = dict.fromkeys(("danco", "knn", "ph"), TOO_FEW)
+DECLARED = dict.fromkeys(("danco", "geomle", "knn", "ph"), TOO_FEW)
 
 
 def made(name: str, comb: str | None = None) -> DimensionEstimator:

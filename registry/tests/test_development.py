@@ -44,9 +44,9 @@ NOTHING = "@hookimpl\ndef scorefold_components(): return []\n"
 def _apart(install: Install, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """In an empty folder, with the path and the imported modules as before afterwards."""
     monkeypatch.delenv(VARIABLE, raising=False)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    before = set(sys.modules)
+    path, before = list(sys.path), set(sys.modules)
     yield
+    sys.path[:] = path
     here = str(Path.cwd())
     for name in set(sys.modules) - before:
         if str(getattr(sys.modules[name], "__file__", "")).startswith(here):

@@ -154,7 +154,7 @@ def test_classes_that_there_are_not_are_named(tmp_path: Path) -> None:
     for wanted, said in (
         ((11,), "there is no class 11; expected one of 0, 1, 2"),
         (("sneakers",), "(?s)no class 'sneakers'; expected one of T-shirt/top, Trouser.*did you mean 'Sneaker'"),
-        ((1, "Trouser"), r"class 1 \(Trouser\) stands twice"),
+        ((1, "Trouser"), r"class 1 \(Trouser\) is listed twice"),
     ):
         with pytest.raises(ConfigError, match=said):
             MNIST(FashionMNISTConfig(root=str(tmp_path), classes=wanted))
