@@ -465,9 +465,10 @@ class RunExecution:
             replaced.append(changed.message)
         shown = error if isinstance(error, ScorefoldError) else self._stage_error(planned, error, log)
         place = f"stage {planned.name!r} ({planned.registered.id}) raised it"
-        # The files of data and of saved states are those of the user. Other code may name any.
-        own_files = planned.registered.component.kind == "data" or planned.artefact is not None
-        elsewhere = shown.file is not None and not own_files
+        # A run file, data and saved states are files of the user. Other code may name any.
+        users = planned.registered.component.kind == "data" or planned.artefact is not None
+        run_files = {str(file) for file in (None, planned.file, self.plan.run.path)}
+        elsewhere = str(shown.file) not in run_files and not users
         shown.hint = "\n  ".join(filter(None, [shown.hint, *replaced, place if elsewhere else ""])) or None
         if planned.line is not None:
             shown.at(planned.file or self.plan.run.path, planned.line, planned.column)
