@@ -20,8 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from scorefold.errors import DataError
 from scorefold.plugin import hookimpl
 from scorefold_registry.host import Host
-from scorefold_registry.plugins.process_guard import unchanged
-from scorefold_registry.plugins.surroundings import Surroundings
+from scorefold_registry.plugins.process_guard import Surroundings, unchanged
 from scorefold_registry.run.result import RunResult
 
 RUN = """version: 1

@@ -14,13 +14,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from scorefold.artefacts import json_text, new_folder, write_json, write_text
-from scorefold.errors import ArtefactError, PluginError, ScorefoldError
+from scorefold.artefacts import new_folder, read_json, write_json, write_text
+from scorefold.errors import PluginError, ScorefoldError
 from scorefold.interfaces import DataSource
 from scorefold.seeds import derive_seed
 from scorefold.stage import Executor, RunInfo, Show, StageContext, StageInfo, showing
 from scorefold_registry.components.stage_files import read_result, read_stage
-from scorefold_registry.plugins.foreign_code import ForeignCode
 from scorefold_registry.plugins.loading import load_target, owners_of, raised_by
 from scorefold_registry.plugins.process_guard import guarded
 from scorefold_registry.plugins.records import PluginRecord, workers_of
@@ -76,13 +75,9 @@ class RunExecution:
         self.resolved = plan.as_json(host.catalogue)
         plugins = MappingProxyType(dict(plan.plugins))
         self.info = RunInfo(plan.run.name, folder, plan.run.seed, frozen(self.resolved), plugins)
-        names = tuple(planned.name for planned in plan.stages)
-        self.values = StageValues(host, folder, builder.device, cache, names)
+        self.values = StageValues(host, folder, builder.device, cache)
         self.events = Events(folder / "events.jsonl")
-        self.code = ForeignCode(record.package for record in host.plugins)
-        self.observers = Observers(host.manager, self.events, self.info, self._put_back)
-        self.status: dict[str, Any] = {}
-        self.texts: dict[str, str] = {}
+        self.observers = Observers(host.manager, self.events, self.info, self.values.put_files_back)
         self.keys: dict[str, str] = {}
         self.fingerprints: dict[str, str | None] = {}
         self.sources: dict[str, Any] = {}
@@ -120,23 +115,20 @@ class RunExecution:
 
     def _write_head(self) -> None:
         folder, file = self.info.folder, self.plan.run
-        about = describe_environment(self.host.plugins, self.builder.device, file.seed, environment.processes())
-        self.texts = {
-            "run.yaml": file.text,
-            "resolved.yaml": yaml_text(self.resolved),
-            "environment.json": json_text(about, indent=2) + "\n",
-        }
+        write_text(folder / "run.yaml", file.text)
+        write_text(folder / "resolved.yaml", yaml_text(self.resolved))
         with suppress(PluginError):  # a citation that can't be read costs no run
-            self.texts[CITATIONS] = citations(self.host.catalogue, self.plan).bibtex() + "\n"
-        self._write_texts()
+            write_text(folder / CITATIONS, citations(self.host.catalogue, self.plan).bibtex() + "\n")
+        write_json(
+            folder / "environment.json",
+            describe_environment(self.host.plugins, self.builder.device, file.seed, environment.processes()),
+        )
         command_text = shlex.join(self.command)
-        self.status = {"state": "running", "name": file.name, "command": command_text, "started": time.time()}
-        write_json(folder / "status.json", self.status)
+        write_json(
+            folder / "status.json",
+            {"state": "running", "name": file.name, "command": command_text, "started": time.time()},
+        )
         self.events.write("run-started", name=file.name, seed=file.seed, command=command_text)
-
-    def _write_texts(self) -> None:
-        for name, text in self.texts.items():
-            write_text(self.info.folder / name, text)
 
     @contextmanager
     def _executor(self) -> Iterator[None]:
@@ -153,7 +145,9 @@ class RunExecution:
                 self.observers.close_executor(executor)
 
     def _end(self, state: str, **facts: Any) -> None:
-        write_json(self.info.folder / "status.json", {**self.status, "state": state, "ended": time.time(), **facts})
+        folder = self.info.folder
+        status = read_json(folder / "status.json")
+        write_json(folder / "status.json", {**status, "state": state, "ended": time.time(), **facts})
         self.events.write(f"run-{state}", **facts)
 
     def _notify_error(self, state: str, error: BaseException) -> None:
@@ -164,9 +158,7 @@ class RunExecution:
         partial, final = self.info.folder, run_folders.final_name(self.info.folder)
         for planned, key in self.due if self.page else ():
             self._draw(planned, key)
-        self.code.put_back()
         sections = self.observers.sections()
-        self._write_texts()  # anybody may write into the folder of a run
         result = RunResult(
             name=self.info.name,
             folder=final,
@@ -212,21 +204,17 @@ class RunExecution:
         try:
             with guarded():
                 key = self._key(planned)
-                # A reused stage runs no code, unless its data source was built for the key.
-                early = self._replaced_code() if planned.name in self.sources else []
                 info = replace(info, key=key)
                 self.keys[planned.name] = key
                 with self.cache.lock(key, lambda: self.progress.waiting(planned.name)):
                     target = self.info.folder / planned.name
                     reused = not self.fresh and planned.artefact is None and self.cache.fetch(key, target)
                     if reused:
-                        for text in early:
-                            self.progress.warned(planned.name, text)
                         self.values.written(planned.name, key)
                         if planned.name in self.sources:
                             self.values.keep_data(planned.name, self.sources.pop(planned.name))
                     else:
-                        self._compute(planned, info, began, early)
+                        self._compute(planned, info, began)
         except BaseException as error:
             # A plugin that ends the process, or pretends that Ctrl-C was pressed, would end the run without a word.
             packages = {record.package for record in self.host.plugins} - _OURS
@@ -261,20 +249,8 @@ class RunExecution:
             surroundings |= {"processes": environment.processes(), "parallel": runtime.parallel}
         return key_of(self.host, planned, self.keys.__getitem__, digests, surroundings)
 
-    def _replaced_code(self) -> list[str]:
-        """Put back the functions and classes that a plugin has replaced; who replaced what, for messages."""
-        names = {record.package: f"plugin {record.name!r}" for record in self.host.plugins}
-        return [
-            f"{names.get(who, 'somebody')} replaced {what}, which was put back" for who, what in self.code.put_back()
-        ]
-
-    def _put_back(self) -> list[str]:
-        """Put back what a hook has changed of the files and the code of others; what that was."""
-        return self.values.put_files_back() + [f"{what}, which was put back" for _, what in self.code.put_back()]
-
-    def _compute(self, planned: PlannedStage, info: StageInfo, began: float, early: Sequence[str]) -> None:
-        """Run the stage, write its folder and keep it; what plugins have replaced ``early``, before it, is among its
-        warnings. The key's lock is held."""
+    def _compute(self, planned: PlannedStage, info: StageInfo, began: float) -> None:
+        """Run the stage, write its folder and keep it. The key's lock is held."""
         if planned.registered.component.kind != "data":
             self._rehearse(planned)
         checkpoints = self.cache.checkpoints(info.key)
@@ -311,9 +287,7 @@ class RunExecution:
         blamed = [(work.owners(), changed)]
         blamed += [(self._runner(planned), [f"{what}, which was put back" for what in around])]
         texts = [f"{who} changed {' and '.join(w)}; no other run reuses this result" for who, w in blamed if w]
-        replaced = [*early, *self._replaced_code()]
-        texts += [f"{text}; no other run reuses this result" for text in replaced]
-        changed += around + replaced
+        changed += around
         # Anybody may write into the folder of a run, and the stage had read what it needs.
         texts += [f"while the stage ran, somebody changed {what}" for what in self.values.put_files_back()]
         if texts:
@@ -431,8 +405,7 @@ class RunExecution:
         result = StageResult(planned.name, info.component, reused, seconds, metrics, said.get("by_label", ()))
         self.results.append(result)
         if _note_steps(self.resolved["stages"][planned.name], metrics):
-            self.texts["resolved.yaml"] = yaml_text(self.resolved)
-            self._write_texts()
+            write_text(self.info.folder / "resolved.yaml", yaml_text(self.resolved))
             self.info = self.observers.run = replace(self.info, config=frozen(self.resolved))
         self.events.write("stage-ended", stage=planned.name, reused=reused, seconds=round(seconds, 3), metrics=metrics)
         self.progress.stage_ended(planned.name, seconds, reused, metrics)
@@ -458,18 +431,7 @@ class RunExecution:
         text = "".join(traceback.format_exception(error))
         log = self.info.folder / "error.txt"
         write_text(log, text)
-        replaced = self._replaced_code()
-        try:
-            replaced += [f"while the stage ran, somebody changed {what}" for what in self.values.put_files_back()]
-        except ArtefactError as changed:
-            replaced.append(changed.message)
         shown = error if isinstance(error, ScorefoldError) else self._stage_error(planned, error, log)
-        place = f"stage {planned.name!r} ({planned.registered.id}) raised it"
-        # A run file, data and saved states are files of the user. Other code may name any.
-        users = planned.registered.component.kind == "data" or planned.artefact is not None
-        run_files = {str(file) for file in (None, planned.file, self.plan.run.path)}
-        elsewhere = str(shown.file) not in run_files and not users
-        shown.hint = "\n  ".join(filter(None, [shown.hint, *replaced, place if elsewhere else ""])) or None
         if planned.line is not None:
             shown.at(planned.file or self.plan.run.path, planned.line, planned.column)
         self.events.write("stage-failed", stage=planned.name, error=str(shown))

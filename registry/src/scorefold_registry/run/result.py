@@ -6,22 +6,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pluggy
 
 from scorefold.artefacts import json_text
-from scorefold.errors import ScorefoldError
 from scorefold.stage import Executor, RunInfo, StageInfo
 from scorefold_registry.plugins.loading import describe, own_frame, raised_by
-from scorefold_registry.plugins.process_guard import guarded, time_limit
-
-LONGEST = 300.0
-"""The seconds after which a hook is ended; five times as many where it mostly waits, such as for a network."""
-MOST = 1000
-"""Largest number of sections that a plugin adds to a report: more are of a generator that does not end."""
+from scorefold_registry.plugins.process_guard import guarded
 
 
 class Events:
@@ -69,14 +62,14 @@ class Own:
 class Observers:
     """Calls lifecycle hooks of a run, each plugin by itself, and puts back what it changes around it.
 
-    ``failures`` lists the first failure of each plugin's hook. ``put_back`` restores the folders of stages and the code
-    of others, and returns the changes that it found.
+    ``failures`` lists the first failure of each plugin's hook. ``files_back`` restores the folders of stages, and
+    returns the changes that it found.
     """
 
     manager: pluggy.PluginManager
     events: Events
     run: RunInfo
-    put_back: Callable[[], list[str]]
+    files_back: Callable[[], list[str]]
     failures: list[Failure] = field(default_factory=list)
 
     def notify(self, hook: str, *, stage_name: str | None = None, **arguments: Any) -> None:
@@ -93,12 +86,7 @@ class Observers:
             with _unharmed(given.get("error")), guarded() as changed:
                 answered, answer = self._call(implementation.function, given, plugin, hook, stage_name)
             changed = [f"{what}, which was put back" for what in changed]
-            if hook != "scorefold_on_metrics":  # which is called at many steps
-                try:
-                    changed += self.put_back()
-                except ScorefoldError as error:
-                    error.message += f", after {hook} of plugin {plugin!r}"
-                    raise
+            changed += self.files_back()
             for what in changed:
                 self._record(Failure(plugin, hook, stage_name, f"it changes {what}", None))
             if answered:
@@ -108,10 +96,9 @@ class Observers:
         self, function: Callable[..., Any], given: Mapping[str, Any], plugin: str, hook: str, stage_name: str | None
     ) -> tuple[bool, Any]:
         try:
-            with time_limit(LONGEST):
-                answer = function(**given)
-                # A generator runs when it is read, so it is read here, where its failure is caught.
-                return True, list(islice(answer, MOST)) if isinstance(answer, Iterator) else answer
+            answer = function(**given)
+            # A generator runs when it is read, so it is read here, where its failure is caught.
+            return True, list(answer) if isinstance(answer, Iterator) else answer
         except BaseException as error:
             package = function.__module__.partition(".")[0]
             if isinstance(error, KeyboardInterrupt) and not raised_by(error, {package}):
