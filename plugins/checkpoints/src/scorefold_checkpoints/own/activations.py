@@ -1,4 +1,4 @@
-"""What a layer of one's own network answers to data, as data: the representations that a network has learned."""
+"""The output of a layer of one's own network as data: the representations that a network has learned."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Activations(DataSource):
 
     @torch.no_grad()
     def _answers(self, x: Tensor) -> Tensor:
-        """What is kept of the layer's output (B, *F) for events (B, *E)."""
+        """The kept part of the layer's output (B, *F) for events (B, *E)."""
         caught: list[Any] = []
         handle = self._layer.register_forward_hook(lambda _module, _given, answer: caught.append(answer))
         config, shown = self._config, self._shown(x)
