@@ -21,7 +21,7 @@ LARGE = 100_000
 """Points from which on faiss pays."""
 
 NEIGHBOURS = 10
-"""Number of neighbours among which one that is no duplicate of the first is sought."""
+"""Number of neighbours in the search for one that does not duplicate the first."""
 
 _AT_ONCE = 2**22
 """Numbers that are held at once while distances are taken again."""

@@ -71,9 +71,9 @@ def _nearest_kept(cloud: Cloud, kept: Tensor, distances: Tensor, places: Tensor,
 
 
 def _at_radius_0(found: Tensor, radii: Tensor, weights: Tensor) -> Tensor:
-    """Where a parabola in the radius that runs through estimates (N, K) with weights (N, K) begins, (N,).
+    """The value (N,) at radius 0 of a parabola in the radius, fitted to estimates (N, K) with weights (N, K).
 
-    Its two slopes are as in ridge regression; the start is free.
+    Both slopes have the penalty of ridge regression; the value at 0 has none.
     """
     share = weights / weights.sum(1, keepdim=True)
     powers = torch.stack([radii, radii.square()], -1)

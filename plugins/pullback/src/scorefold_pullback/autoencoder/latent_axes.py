@@ -163,7 +163,7 @@ def unseen_pca_curve(x: Tensor) -> Tensor:
 
 
 def _crossed(first: Tensor, second: Tensor) -> Tensor:
-    """What components of either half leave of the other, in all."""
+    """Total error of either half by the components of the other."""
     left = first.new_zeros(first.shape[1] + 1)
     for fitted, read in ((first, second), (second, first)):
         centred = read - fitted.mean(0)
