@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -127,8 +128,17 @@ def address(learned: Explored) -> Iterator[str]:
 
 
 @pytest.fixture
-def opened(browser: Any) -> Iterator[Any]:
-    """Opens pages, and holds each to no error and no request to anywhere else."""
+def serve() -> Iterator[Any]:
+    """Serves what it is given until the test has ended, and returns the address."""
+    from served_pages import served
+
+    with ExitStack() as running:
+        yield lambda explored: running.enter_context(served(explored))
+
+
+@pytest.fixture
+def opened(browser: Any, serve: Any) -> Iterator[Any]:
+    """Opens pages, holds each to no error and no request to anywhere else, and closes them before their server."""
     contexts: list[Any] = []
     said: list[str] = []
 

@@ -177,54 +177,54 @@ def test_a_long_answer_shows_progress_and_stops(opened: Any, address: str, monke
     assert page.input_value("#colour-name") == "label"
 
 
-def test_a_point_of_the_data_is_shown_and_found_by_its_row(opened: Any, host: Host, tmp_path: Path) -> None:
+def test_a_point_of_the_data_is_shown_and_found_by_its_row(opened: Any, serve: Any, host: Host, tmp_path: Path) -> None:
     x = np.random.default_rng(0).permutation(80).reshape(40, 2).astype(float)
     x[7, 1], x[30] = np.nan, x[11]
     np.save(tmp_path / "x.npy", x)
-    with served(open_place(host, str(tmp_path / "x.npy"), {"missing": "drop", "duplicates": "keep"})) as address:
-        page = opened(address)
-        for row in (11, 38):
-            go_to(page, row)
-            page.wait_for_selector(f"#point figcaption:text-is('row {row}')")
-            assert [float(cell) for cell in page.locator("#point td").all_inner_texts()] == x[row].tolist()
-            assert page.input_value("#go") == f"row {row}"
-        go_to(page, 7)
-        page.wait_for_selector("#go-said:has-text('7 is not on this page — it has 39 rows from 0 to 39')")
-        page.click("text=Find points that are equal")
-        page.click("#about button:text-is('row 30')")
-        page.wait_for_selector("#point figcaption:text-is('row 30')")
-        assert page.inner_text("#point .thumbs button >> nth=0") == "row 11: 0"
+    address = serve(open_place(host, str(tmp_path / "x.npy"), {"missing": "drop", "duplicates": "keep"}))
+    page = opened(address)
+    for row in (11, 38):
+        go_to(page, row)
+        page.wait_for_selector(f"#point figcaption:text-is('row {row}')")
+        assert [float(cell) for cell in page.locator("#point td").all_inner_texts()] == x[row].tolist()
+        assert page.input_value("#go") == f"row {row}"
+    go_to(page, 7)
+    page.wait_for_selector("#go-said:has-text('7 is not on this page — it has 39 rows from 0 to 39')")
+    page.click("text=Find points that are equal")
+    page.click("#about button:text-is('row 30')")
+    page.wait_for_selector("#point figcaption:text-is('row 30')")
+    assert page.inner_text("#point .thumbs button >> nth=0") == "row 11: 0"
     for place in range(24):
         (tmp_path / f"images/{place % 2}").mkdir(parents=True, exist_ok=True)
         Image.new("L", (4, 4), color=10 * place).save(tmp_path / f"images/{place % 2}/{place:02d}.png")
-    with served(open_place(host, str(tmp_path / "images"), {"grey": True, "range": [0, 255]})) as address:
-        page = opened(address)
-        go_to(page, "1/07.png")
-        page.wait_for_selector("#point figcaption:text-is('1/07.png')")
-        shade = "document.querySelector('#point canvas').getContext('2d').getImageData(0, 0, 1, 1).data[0]"
-        assert page.evaluate(shade) == 70
-        nearest = page.locator("#point .thumbs button")
-        assert {nearest.nth(one).get_attribute("title")[:8] for one in (0, 1)} == {"0/06.png", "0/08.png"}
-        go_to(page, "2/1.png")
-        page.wait_for_selector("#go-said:has-text('2/1.png is not on this page — it has 24 rows, such as')")
+    address = serve(open_place(host, str(tmp_path / "images"), {"grey": True, "range": [0, 255]}))
+    page = opened(address)
+    go_to(page, "1/07.png")
+    page.wait_for_selector("#point figcaption:text-is('1/07.png')")
+    shade = "document.querySelector('#point canvas').getContext('2d').getImageData(0, 0, 1, 1).data[0]"
+    assert page.evaluate(shade) == 70
+    nearest = page.locator("#point .thumbs button")
+    assert {nearest.nth(one).get_attribute("title")[:8] for one in (0, 1)} == {"0/06.png", "0/08.png"}
+    go_to(page, "2/1.png")
+    page.wait_for_selector("#go-said:has-text('2/1.png is not on this page — it has 24 rows, such as')")
 
 
-def test_names_are_text_and_never_markup(opened: Any, host: Host, tmp_path: Path) -> None:
+def test_names_are_text_and_never_markup(opened: Any, serve: Any, host: Host, tmp_path: Path) -> None:
     table = tmp_path / "<b>bold.csv"
     rows = "".join(f"{i % 7},{i % 5},{i % 3}\n" for i in range(60))
     table.write_text(f'"{HOSTILE}","</script>","\u202ereversed"\n{rows}', encoding="utf-8")
     explored = open_place(host, str(table), {})
     explored.notes.append(HOSTILE)
     explored.label_names = (HOSTILE,)
-    with served(explored) as address:
-        page = opened(address)
-        go_to(page, 3)
-        page.wait_for_selector("#point table")
-        assert HOSTILE in page.inner_text("#point")
-        assert HOSTILE in page.inner_text("#about")
-        page.click("text=A run file for more…")
-        page.wait_for_selector("#recipe pre")
-        assert page.evaluate("[window.hit, document.querySelectorAll('img, b').length]") == [None, 0]
+    address = serve(explored)
+    page = opened(address)
+    go_to(page, 3)
+    page.wait_for_selector("#point table")
+    assert HOSTILE in page.inner_text("#point")
+    assert HOSTILE in page.inner_text("#about")
+    page.click("text=A run file for more…")
+    page.wait_for_selector("#recipe pre")
+    assert page.evaluate("[window.hit, document.querySelectorAll('img, b').length]") == [None, 0]
 
 
 def test_the_file_that_a_browser_is_given_leads_to_the_page(browser: Any, address: str) -> None:

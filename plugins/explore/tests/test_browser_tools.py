@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from served_pages import go_to, pixels, served
+from served_pages import go_to, pixels
 
 from scorefold_explore.command import open_place
 from scorefold_explore.explored import Explored
@@ -104,42 +104,46 @@ def test_images_stand_on_the_map_when_it_is_near(opened: Any, address: str) -> N
     page.wait_for_function("was => document.querySelectorAll('#map canvas')[1].toDataURL() === was", arg=bare)
 
 
-def test_columns_of_other_units_are_warned_of_and_scaled_on_the_page(opened: Any, host: Host, tmp_path: Path) -> None:
+def test_columns_of_other_units_are_warned_of_and_scaled_on_the_page(
+    opened: Any, serve: Any, host: Host, tmp_path: Path
+) -> None:
     x = np.random.default_rng(0).normal(size=(60, 3)) * [1000, 1, 1]
     table = tmp_path / "units.csv"
     table.write_text("pay,age,height\n" + "".join(f"{a},{b},{c}\n" for a, b, c in x))
-    with served(open_place(host, str(table), {})) as address:
-        page = opened(address)
-        page.wait_for_selector("#warnings:has-text('100% of the variance is in the column pay')")
-        assert "(100% of" in page.inner_text("#axes")
-        page.click("#warnings button")
-        page.wait_for_selector("#axes:not(:has-text('(100% of'))")
-        assert not page.is_visible("#warnings button")
-        go_to(page, 4)
-        page.wait_for_selector("#point:has-text('Distances in standard deviations of the columns')")
-        page.wait_for_function("() => location.hash.includes('scale=columns')")
+    address = serve(open_place(host, str(table), {}))
+    page = opened(address)
+    page.wait_for_selector("#warnings:has-text('100% of the variance is in the column pay')")
+    assert "(100% of" in page.inner_text("#axes")
+    page.click("#warnings button")
+    page.wait_for_selector("#axes:not(:has-text('(100% of'))")
+    assert not page.is_visible("#warnings button")
+    go_to(page, 4)
+    page.wait_for_selector("#point:has-text('Distances in standard deviations of the columns')")
+    page.wait_for_function("() => location.hash.includes('scale=columns')")
 
 
-def test_what_is_missing_is_trained_by_a_click(opened: Any, host: Host, learned_folder: Path, tmp_path: Path) -> None:
+def test_what_is_missing_is_trained_by_a_click(
+    opened: Any, serve: Any, host: Host, learned_folder: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "runs/learned/now"
     shutil.copytree(learned_folder, folder)
     shutil.rmtree(folder / "geometry")
-    with served(open_place(host, str(folder), {})) as address:
-        page = opened(address)
-        page.set_default_timeout(300_000)
-        go_to(page, 3 if "row 3" in page.content() else "sample 3")
-        button = page.locator("#geodesic button.train")
-        assert re.fullmatch(r"Train it: about \d+ s", button.inner_text())
-        assert "nothing has to be trained" in page.inner_text("#geodesic")
-        button.click()
-        page.wait_for_selector("#training:has-text('stage')")
-        assert button.is_disabled()
-        reloaded = opened(address)
-        reloaded.wait_for_selector("#training:has-text('Training goes on')")
-        page.wait_for_selector("#training:has-text('Trained: geodesics. It is kept in')")
-        go_to(page, "sample 5")
-        page.wait_for_selector("#geodesic .strip canvas")
-        assert page.locator("button.train").count() == 0
+    address = serve(open_place(host, str(folder), {}))
+    page = opened(address)
+    page.set_default_timeout(300_000)
+    go_to(page, 3 if "row 3" in page.content() else "sample 3")
+    button = page.locator("#geodesic button.train")
+    assert re.fullmatch(r"Train it: about \d+ s", button.inner_text())
+    assert "nothing has to be trained" in page.inner_text("#geodesic")
+    button.click()
+    page.wait_for_selector("#training:has-text('stage')")
+    assert button.is_disabled()
+    reloaded = opened(address)
+    reloaded.wait_for_selector("#training:has-text('Training goes on')")
+    page.wait_for_selector("#training:has-text('Trained: geodesics. It is kept in')")
+    go_to(page, "sample 5")
+    page.wait_for_selector("#geodesic .strip canvas")
+    assert page.locator("button.train").count() == 0
 
 
 def test_a_finger_scrolls_the_page_and_two_fingers_zoom_the_map(browser: Any, address: str) -> None:
