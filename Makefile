@@ -145,7 +145,7 @@ lowest:  ## make test on Python 3.11 with the lowest version of every requiremen
 lint: $(VENV)/installed-lint  ## ruff and mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy $(addsuffix /src,$(MEMBERS)) docs/scorefold_site
+	@$(BIN)/mypy $(addsuffix /src,$(MEMBERS)) docs/scorefold_site benchmarks
 
 format: $(VENV)/installed-lint  ## Format the code
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .

@@ -36,7 +36,8 @@ class EDM(nn.Module):
         s = sigma.reshape(-1, 1, 1, 1)
         norm = (s**2 + SIGMA_DATA**2).sqrt()
         answer = self.unet(y / norm, 250 * sigma.log() / 4, return_dict=False)[0]
-        return SIGMA_DATA**2 / norm**2 * y + s * SIGMA_DATA / norm * answer
+        denoised: Tensor = SIGMA_DATA**2 / norm**2 * y + s * SIGMA_DATA / norm * answer
+        return denoised
 
 
 class Script:

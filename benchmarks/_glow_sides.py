@@ -61,7 +61,8 @@ def trainable(module: nn.Module) -> int:
 
 def scorefold_side(case: Case) -> Side:
     steps = StepsConfig(steps=case.steps, transitions=0, hidden=case.hidden, bound=BOUND)
-    flow = ImageFlow(CINNConfig(scales=case.scales, flow=steps), data=DataSpec(case.shape))
+    data: Any = DataSpec(case.shape)
+    flow = ImageFlow(CINNConfig(scales=case.scales, flow=steps), data=data)
     return Side(
         flow,
         lambda m, x: m.log_prob(x),
@@ -103,7 +104,7 @@ def freia_side(case: Case) -> Side:
     nodes: list[Any] = [InputNode(*case.shape)]
     ends, last = [], nodes[0]
     for scale in range(case.scales):
-        layers = [(IRevNetDownsampling, {})]
+        layers: list[tuple[Any, dict[str, Any]]] = [(IRevNetDownsampling, {})]
         layers += case.steps * [(FrEIAActNorm, {}), (Mixing, {}), (AffineCouplingOneSided, coupling)]
         for kind, options in layers:
             last = Node(last, kind, options)

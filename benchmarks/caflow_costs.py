@@ -41,7 +41,8 @@ def conditional_flow(steps: int, recompute: str = "no") -> ImageFlow:
     config = CAFLOWConfig.model_validate(
         {"scales": 3, "encoder": encoder, "translation": translation, "recompute": recompute}
     )
-    flow = ImageFlow(config, data=DataSpec(IMAGE, condition_spec=TensorSpec(IMAGE)))
+    data: Any = DataSpec(IMAGE, condition_spec=TensorSpec(IMAGE))
+    flow = ImageFlow(config, data=data)
     with torch.no_grad():
         for parameter in flow.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))

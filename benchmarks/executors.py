@@ -37,7 +37,10 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    items = {"nothing": list(range(options.jobs)), "1 MB": [torch.zeros(250_000)] * (options.jobs // 5)}
+    items: dict[str, list[Any]] = {
+        "nothing": list(range(options.jobs)),
+        "1 MB": [torch.zeros(250_000)] * (options.jobs // 5),
+    }
     with ExitStack() as stack:
         sides: dict[str, Side] = {}
         for name, start in SIDES.items():
@@ -71,7 +74,7 @@ def cpu_seconds() -> float:
     """CPU seconds of this process and of those that it has started and that go on."""
     own = psutil.Process()
     spent = [process.cpu_times() for process in (own, *own.children(recursive=True))]
-    return sum(times.user + times.system for times in spent)
+    return float(sum(times.user + times.system for times in spent))
 
 
 def local(workers: int, stack: ExitStack) -> Side:

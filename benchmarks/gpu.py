@@ -222,20 +222,22 @@ def network_sides(device: str) -> dict[str, tuple[Callable[[], Any], Callable[[]
     def spectra() -> Tensor:
         sigma = torch.tensor(0.05, device=device)
         noised = x[:16, None] + sigma * torch.randn(16, 2 * SIZE, SIZE, device=device)
-        return torch.linalg.svdvals(noise(noised.flatten(0, 1), sigma).reshape(16, 2 * SIZE, SIZE))
+        values: Tensor = torch.linalg.svdvals(noise(noised.flatten(0, 1), sigma).reshape(16, 2 * SIZE, SIZE))
+        return values
 
     def into(at: Tensor) -> Tensor:
         coordinates: Tensor = flow(at)[0]
         return coordinates
 
     def exp() -> Tensor:
-        at, along = torch.func.jvp(into, (x,), (v,))
+        at, along = torch.func.jvp(into, (x,), (v,))[:2]
         back: Tensor = flow.inverse(at + along)[0]
         return back
 
     def log() -> Tensor:
-        at, pull = torch.func.vjp(into, x)
-        return pull(into(x + v) - at)[0]
+        at, pull = torch.func.vjp(into, x)[:2]
+        pulled: Tensor = pull(into(x + v) - at)[0]
+        return pulled
 
     generator = torch.Generator().manual_seed(0)
     return {

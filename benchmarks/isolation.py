@@ -22,6 +22,7 @@ import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -142,10 +143,10 @@ def measure_calls(settings: Path, rounds: int) -> list[str]:
     return missed
 
 
-def compare(pair: tuple[object, object], data: torch.Tensor, rounds: int) -> tuple[float, float, bool]:
+def compare(pair: tuple[Any, Any], data: torch.Tensor, rounds: int) -> tuple[float, float, bool]:
     """Median seconds there and here, and whether the answers are equal to the bit."""
     times: list[tuple[float, float]] = []
-    answers = [each.estimate(data) for each in pair]  # type: ignore[attr-defined]
+    answers = [each.estimate(data) for each in pair]
     for number in range(rounds):
         order = (0, 1) if number % 2 else (1, 0)
         found = {side: seconds(lambda side=side: pair[side].estimate(data)) for side in order}  # type: ignore[misc]

@@ -19,6 +19,7 @@ import copy
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from _turns import Row, finish, parse_options, race
@@ -126,12 +127,12 @@ def cloned(net: nn.Module) -> nn.Module:
     """A module whose parameters are differentiable copies of another's."""
     clone = copy.copy(net)
     clone.__dict__ = dict(net.__dict__)
-    clone._parameters = {name: p if p is None else p.clone() for name, p in net._parameters.items()}
+    vars(clone)["_parameters"] = {name: p if p is None else p.clone() for name, p in net._parameters.items()}
     clone._modules = {name: part if part is None else cloned(part) for name, part in net._modules.items()}
     return clone
 
 
-def owned_tensors(net: nn.Module) -> Iterator[tuple[dict[str, Tensor], str]]:
+def owned_tensors(net: nn.Module) -> Iterator[tuple[dict[str, Any], str]]:
     """Where each parameter of a module stands: the mapping that holds it, and its name there."""
     for part in net.modules():
         for name in part._parameters:
@@ -142,7 +143,7 @@ def by_vmap(given: Episode, steps: int) -> Side:
     from torch.func import functional_call, grad, vmap
 
     net = module()
-    weights = dict(net.named_parameters())
+    weights: dict[str, Tensor] = {**dict(net.named_parameters())}
     tasks = [part[0] if part.dim() == 4 else part[0, :, :, None] for part in given]
 
     def loss(own: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:

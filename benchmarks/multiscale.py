@@ -55,7 +55,8 @@ def sides(host: Host, size: int) -> dict[str, Callable[[], Any]]:
     steps = each * count
     data = TensorSource(torch.rand(4, 3, size, size, generator=torch.Generator().manual_seed(0)))
     uniform, several = uniform_and_multiscale(host, data)
-    unet, scheduler = uniform.network.unet, diffusers.DDIMScheduler(clip_sample=False)
+    unet: Any = uniform.get_submodule("network.unet")
+    scheduler = diffusers.DDIMScheduler(clip_sample=False)
     calls = [scale.call(1) for scale in scales_of(several) for _ in range(each)]
 
     def theirs() -> Tensor:
@@ -106,7 +107,7 @@ def own_steps(rounds: int) -> None:
     def drive(scheduler: Any) -> Callable[[], Any]:
         def run() -> Tensor:
             scheduler.set_timesteps(OWN_STEPS)
-            state = x
+            state: Tensor = x
             for t in scheduler.timesteps:
                 state = scheduler.step(answer, t, state).prev_sample
             return state

@@ -68,7 +68,7 @@ class Counted:
             self.derived += len(x) * x.requires_grad
             return inner(x, *others)
 
-        model.score = score  # type: ignore[method-assign]
+        model.score = score  # type: ignore[method-assign, assignment]
 
 
 def classifier(data: DataSource, seed: int = 0) -> nn.Module:
@@ -239,8 +239,22 @@ def summary(rows: list[Row], kind: str) -> Row:
     }
 
 
-COLUMNS = ("train", "held", "sharpness", "frechet", "confidence", "one class", "error", "stays", "energy", "length")
-COLUMNS = (*COLUMNS, "given", "calls", "derived", "seconds")
+COLUMNS = (
+    "train",
+    "held",
+    "sharpness",
+    "frechet",
+    "confidence",
+    "one class",
+    "error",
+    "stays",
+    "energy",
+    "length",
+    "given",
+    "calls",
+    "derived",
+    "seconds",
+)
 
 
 def stem_of(folder: Path, name: str, seed: int) -> Path:

@@ -20,6 +20,7 @@ import argparse
 import statistics
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -130,7 +131,7 @@ def parts(setting: Setting, model: ScoreVAE) -> Callable[[], Tensor]:
         z = mean + (spread / 2).exp() * code
         density = -0.5 * ((z - mean_t) ** 2 * (-spread_t).exp() + spread_t).sum()
         (slope,) = torch.autograd.grad(density, point, create_graph=True)
-        loss = (expected - slope - noise).square().sum() / 2 + (mean**2 + spread.exp() - spread).sum()
+        loss: Tensor = (expected - slope - noise).square().sum() / 2 + (mean**2 + spread.exp() - spread).sum()
         loss.backward()
         return loss
 
@@ -209,7 +210,9 @@ def gradient(setting: Setting, model: ScoreVAE) -> tuple[float, Tensor]:
     model.encoder.zero_grad()
     value = setting.loss(model)
     value.backward()
-    return float(value.detach()), torch.cat([weight.grad.flatten() for weight in model.encoder.parameters()])
+    return float(value.detach()), torch.cat(
+        [weight.grad.flatten() for weight in model.encoder.parameters() if weight.grad is not None]
+    )
 
 
 def options(setting: Setting, rounds: int) -> bool:
@@ -230,7 +233,7 @@ def options(setting: Setting, rounds: int) -> bool:
     for name, model in models.items():
         own, its_slope = gradient(setting, model)
         changes = (abs(own / loss - 1), float((its_slope - slope).norm() / slope.norm()))
-        megabytes = kept(lambda model=model: setting.loss(model)) / 1e6
+        megabytes = kept(partial(setting.loss, model)) / 1e6
         print(f"  {name:30}{megabytes:9.2f}   {changes[0]:.1e}  {changes[1]:.1e}")
         holds = holds and max(changes) <= BOUNDS.get(name, 0.0)
     return holds
@@ -243,11 +246,15 @@ def decoding(setting: Setting, rounds: int) -> None:
     noise, z = torch.randn(setting.batch, *setting.shape), torch.randn(setting.batch, LATENT)
     times, level = time_grid(model.process, steps, "karras"), torch.randn(setting.batch)
 
-    def extra() -> None:
+    def parts() -> None:
         setting.prior.network(noise, level)
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
             point = noise.detach().requires_grad_()
             torch.autograd.grad(model.encoder(point, level).sum(), point)
+
+    def all_parts() -> None:
+        for _ in range(2 * steps):
+            parts()
 
     def per_step(run: Callable[[], Any]) -> Callable[[], Spent]:
         def timed() -> Spent:
@@ -258,7 +265,7 @@ def decoding(setting: Setting, rounds: int) -> None:
 
     runs = {
         "the prior": per_step(lambda: heun(setting.prior.score, model.process, noise, times)),
-        "the parts": per_step(lambda: [extra() for _ in range(2 * steps)]),
+        "the parts": per_step(all_parts),
         "given a code": per_step(lambda: model.decode(z, noise=noise, steps=steps)),
         "given a code, guidance 0": per_step(lambda: model.decode(z, noise=noise, steps=steps, guidance=0)),
     }

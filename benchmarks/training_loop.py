@@ -108,7 +108,7 @@ def by_hand(model: Denoiser, batches: Iterable[Tensor], config: TrainingConfig, 
     generator = torch.Generator().manual_seed(0)
     network, stepper, accelerator = model.network, optimiser, None
     if accelerated:
-        from accelerate import Accelerator  # type: ignore[import-untyped]
+        from accelerate import Accelerator
 
         accelerator = Accelerator(cpu=True)
         network, stepper = accelerator.prepare(model.network, optimiser)
@@ -160,16 +160,14 @@ def watched(x: Tensor, config: TrainingConfig) -> None:
     manager.register(watcher)
     with tempfile.TemporaryDirectory() as folder:
         events, bars = Events(Path(folder) / "events.jsonl"), Bars(Terminal())
-        observers = Observers(manager, events)
         run = RunInfo("benchmark", Path(folder), 0, {})
+        observers = Observers(manager, events, run, files_back=list)
         stage = StageInfo("score", "score:denoising@1", "fit", "")
 
         def metrics(step: int, values: Mapping[str, float]) -> None:
             events.write("metrics", stage=stage.name, step=step, metrics=dict(values))
             bars.measured(stage.name, step, values)
-            observers.notify(
-                "scorefold_on_metrics", stage_name=stage.name, run=run, stage=stage, step=step, metrics=values
-            )
+            observers.notify("scorefold_on_metrics", stage_name=stage.name, stage=stage, step=step, metrics=values)
 
         def progress(done: int, total: int, text: str) -> None:
             bars.advanced(stage.name, done, total, text)
@@ -198,7 +196,7 @@ def lightning_trainer(x: Tensor, config: TrainingConfig, *, logged: bool) -> Non
     from lightning.pytorch.loggers import CSVLogger
     from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-    class Module(pl.LightningModule):
+    class Module(pl.LightningModule):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.model = Denoiser(config)

@@ -257,8 +257,8 @@ def print_table(found: dict[str, dict[str, list[Spent]]], *, as_json: bool) -> i
         print(f"{name:24}" + "".join(f"{cell:>17}" for cell in cells) + ratio)
     failures = []
     for name, limit in (("first step", FIRST_STEP), ("all reused", REUSED)):
-        if name in found and (ratio := ratio_of(found[name])) > limit:
-            failures.append(f"{name} takes {ratio:.2f} times what it is compared with; at most {limit} is wanted")
+        if name in found and (over := ratio_of(found[name])) > limit:
+            failures.append(f"{name} takes {over:.2f} times what it is compared with; at most {limit} is wanted")
     print(*failures, sep="\n", end="\n" if failures else "", file=sys.stderr)
     return bool(failures)
 
