@@ -9,8 +9,8 @@ from torch import Tensor
 
 from scorefold.config import VPConfig
 from scorefold.errors import ShapeError
-from scorefold_scorevae.config.data import TexturedBlobsConfig
-from scorefold_scorevae.data.blobs import TexturedBlobs, blob_centres, blobs, texture_variances
+from scorefold_scorevae.data.blobs import TexturedBlobs, blob_centres, blob_images, texture_variances
+from scorefold_scorevae.data.config import TexturedBlobsConfig
 from scorefold_standard.scores.analytic import AnalyticScore
 from scorefold_standard.scores.config import AnalyticConfig
 from scorefold_toolkit.distributions import log_density
@@ -23,7 +23,7 @@ SOURCE = TexturedBlobs(CONFIG)
 def around_blobs() -> Tensor:
     """The textures of the points, as cosines by scipy's own transform, (N, 8, 8)."""
     train = SOURCE.load("train")
-    off = train.x[:, 0].double() - blobs(CONFIG, train.truth["centre"].double())
+    off = train.x[:, 0].double() - blob_images(CONFIG, train.truth["centre"].double())
     return torch.from_numpy(dctn(off.numpy(), axes=(1, 2), norm="ortho"))
 
 
@@ -48,7 +48,7 @@ def test_blobs_are_where_they_are_said_to_be() -> None:
     assert centres.shape == (256, 2)
     assert float(centres.min()) == 1
     assert float(centres.max()) == 6
-    one = blobs(CONFIG, torch.tensor([[2.0, 5.0]], dtype=F64))[0]
+    one = blob_images(CONFIG, torch.tensor([[2.0, 5.0]], dtype=F64))[0]
     assert float(one[2, 5]) == 1
     assert float(one[2, 4]) == pytest.approx(2 * 2.718281828459045 ** (-1 / 4.5) - 1)
     mean = SOURCE.load("train").x[:, 0].double().mean(0)

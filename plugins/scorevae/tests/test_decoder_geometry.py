@@ -13,9 +13,9 @@ from torch import Tensor
 from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.stage import StageContext, showing
 from scorefold_registry import Host
-from scorefold_scorevae.config.geometry import DecoderGeometryConfig
-from scorefold_scorevae.figures import geometry as draw
-from scorefold_scorevae.geometry.decoder import DecoderGeometry
+from scorefold_scorevae.decoder_geometry.config import DecoderGeometryConfig
+from scorefold_scorevae.decoder_geometry.figures import decoder_geometry_figures as draw
+from scorefold_scorevae.decoder_geometry.geometry import DecoderGeometry
 from scorefold_verbs.config.verbs import InterpolateOptions
 from scorefold_verbs.geometry import interpolate
 

@@ -17,9 +17,9 @@ from scorefold.data import Condition, DataSpec, EventScale, TensorSpec
 from scorefold.diffusion import LinearLogSNR, PerComponent
 from scorefold.errors import ConfigError
 from scorefold.interfaces import ScoreModel
-from scorefold_scorevae import figures
 from scorefold_scorevae.coding.diagnosis import over_time
-from scorefold_scorevae.config.scorevae import ScoreVAEConfig, ScoreVAEPlusConfig
+from scorefold_scorevae.scorevae import figures
+from scorefold_scorevae.scorevae.config import ScoreVAEConfig, ScoreVAEPlusConfig
 from scorefold_scorevae.scorevae.model import ScoreVAE
 from scorefold_scorevae.scorevae.plus import ScoreVAEPlus
 from scorefold_standard.networks.config import MLPConfig
@@ -141,7 +141,7 @@ def test_figures_of_a_model_whose_sampler_draws(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(figures, "_grid", keep)
     events = normal(3, 1, 4, 4)
-    figures.fitted(SimpleNamespace(model=model, events=events, report=SimpleNamespace(history=[])))
+    figures.scorevae_figures(SimpleNamespace(model=model, events=events, report=SimpleNamespace(history=[])))
     originals, back = shown[0].flatten()[: events.numel()], shown[0].flatten()[-events.numel() :]
     assert torch.allclose(originals, back, atol=2e-2)
 

@@ -13,7 +13,7 @@ from scorefold.errors import ShapeError
 from scorefold.interfaces import DataSource
 from scorefold.interfaces.capabilities import KnowsDistribution
 from scorefold.seeds import derive_generator
-from scorefold_scorevae.config.data import TexturedBlobsConfig
+from scorefold_scorevae.data.config import TexturedBlobsConfig
 from scorefold_toolkit.data.manifolds import normal
 from scorefold_toolkit.data.splits import measured_split, pick, plain_scale, source_seed, split_positions
 from scorefold_toolkit.distributions import SharedGaussians, shared_exponents
@@ -37,7 +37,7 @@ class TexturedBlobs(DataSource, KnowsDistribution):
         self.centres = blob_centres(config)
         basis = torch.kron(cosines(size), cosines(size)).mT
         variances = texture_variances(config).flatten()
-        self._distribution = SharedGaussians(blobs(config, self.centres).flatten(1), basis, variances)
+        self._distribution = SharedGaussians(blob_images(config, self.centres).flatten(1), basis, variances)
         which = torch.randint(len(self.centres), (config.points,), generator=derive_generator(seed, "centres"))
         texture = normal((config.points, size**2), seed, "texture") * variances.sqrt() @ basis.mT
         x = (self._distribution.means[which] + texture).reshape(-1, 1, size, size)
@@ -72,7 +72,7 @@ def blob_centres(config: TexturedBlobsConfig) -> Tensor:
     return torch.cartesian_prod(line, line)
 
 
-def blobs(config: TexturedBlobsConfig, centres: Tensor) -> Tensor:
+def blob_images(config: TexturedBlobsConfig, centres: Tensor) -> Tensor:
     """2 exp(-|p - c|^2 / (2 width^2)) - 1 for centres (C, 2): (C, n, n)."""
     pixels = torch.arange(config.size, dtype=torch.float64)
     rows, columns = (torch.exp(-((pixels - c[:, None]) ** 2) / (2 * config.width**2)) for c in centres.T)

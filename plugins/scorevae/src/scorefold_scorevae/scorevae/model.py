@@ -5,6 +5,7 @@ Batzolis, Stanczuk and Schönlieb, "Variational Diffusion Auto-encoder" (2023).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import lru_cache
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from scorefold.data import Condition, Dataset, TensorSpec, repeat_condition
+from scorefold.diffusion import DiffusionProcess
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import DataSource, EncodesNoise, Loss, Phase, Progress, ScoreModel, Trainable
 from scorefold.interfaces.score import BoundScore
@@ -28,10 +30,40 @@ from scorefold_scorevae.coding.encoder import (
     time_level,
 )
 from scorefold_scorevae.coding.objective import data_term, diffuse, normal_kl, warmed_up
-from scorefold_scorevae.config.scorevae import ScoreVAEConfig
-from scorefold_scorevae.scorevae.guidance import Guidance, weights_of
-from scorefold_scorevae.scorevae.prior import check_prior, prior_condition
+from scorefold_scorevae.scorevae.config import ScoreVAEConfig
+from scorefold_scorevae.scorevae.prior import check_encoder_prior, prior_condition
 from scorefold_toolkit.training.validation import LossReference, silent_network
+
+Guidance = float | Callable[[Tensor], Tensor]
+"""A weight, or a function of t (B,) that gives one for each time, (B,)."""
+
+
+def guidance_weights(
+    guidance: Guidance, interval: Sequence[float] | None, process: DiffusionProcess
+) -> Callable[[Tensor], float | Tensor] | None:
+    """The weight at t (B,), a number where it is the same at all times; None where it is 0 throughout.
+
+    Raises ``ConfigError`` for a weight below 0 and an interval that is not a part of [t_min, t_max].
+    """
+    if not callable(guidance) and not (isinstance(guidance, int | float) and 0 <= guidance < math.inf):
+        raise ConfigError(f"guidance is {guidance!r}; expected a number from 0 on, or a function of t")
+    if interval is None:
+        if callable(guidance):
+            return guidance
+        return None if guidance == 0 else lambda t: guidance
+    given = list(interval) if isinstance(interval, list | tuple) else interval
+    numbers = isinstance(given, list) and len(given) == 2 and all(isinstance(end, int | float) for end in given)
+    if not numbers or not process.t_min <= interval[0] < interval[1] <= process.t_max:
+        raise ConfigError(
+            f"guidance_interval is {given}; expected [low, high] within [{process.t_min:g}, {process.t_max:g}]"
+        )
+    low, high = interval
+
+    def within(t: Tensor) -> Tensor:
+        weight = guidance(t) if callable(guidance) else torch.full_like(t, guidance)
+        return torch.where((t >= low) & (t <= high), weight, 0)
+
+    return within
 
 
 class ScoreVAE(ScoreModel, Trainable, EncodesNoise):
@@ -62,7 +94,7 @@ class ScoreVAE(ScoreModel, Trainable, EncodesNoise):
     divergence_mode = "reverse"
 
     def __init__(self, config: ScoreVAEConfig, *, prior: ScoreModel, data: DataSource) -> None:
-        check_prior(prior, data, config.prior_class)
+        check_encoder_prior(prior, data, config.prior_class)
         code = TensorSpec((config.latent,))
         super().__init__(prior.process, prior.event_shape, code, prior.event_scale)
         self.config = config
@@ -221,7 +253,7 @@ def bound_by_code(
     interval: Sequence[float] | None,
 ) -> BoundScore:
     """prior(x, t) + w(t) change(x, t, z) as a function of (x, t): what ``bind`` gives where the condition is a code."""
-    weigh = weights_of(guidance, interval, model.process)
+    weigh = guidance_weights(guidance, interval, model.process)
     codes = checked_code(model, condition)
     if codes is None or weigh is None:
         return prior

@@ -22,9 +22,8 @@ from scorefold_scorevae.coding.decoding import given_code
 from scorefold_scorevae.coding.diagnosis import diagnose
 from scorefold_scorevae.coding.encoder import standardised, time_level
 from scorefold_scorevae.coding.objective import data_term, diffuse
-from scorefold_scorevae.config.scorevae import ScoreVAEPlusConfig
-from scorefold_scorevae.scorevae.guidance import Guidance
-from scorefold_scorevae.scorevae.model import ScoreVAE, bound_by_code, checked_code, known_options
+from scorefold_scorevae.scorevae.config import ScoreVAEPlusConfig
+from scorefold_scorevae.scorevae.model import Guidance, ScoreVAE, bound_by_code, checked_code, known_options
 from scorefold_scorevae.scorevae.prior import check_data
 from scorefold_toolkit.checks import check_trained
 from scorefold_toolkit.training.validation import LossReference, silent_network

@@ -15,7 +15,7 @@ _USER = "score:scorevae"
 _UNITS = 2.0  # deviations of prior and data that differ by more are no sampling error
 
 
-def check_prior(prior: ScoreModel, data: DataSource, prior_class: int | None) -> None:
+def check_encoder_prior(prior: ScoreModel, data: DataSource, prior_class: int | None) -> None:
     """Raises ``ConfigError`` for a prior that can't be called, that is not trained, that is in half precision, or whose
     events are not the data's."""
     check_trained(prior, "prior", _USER)

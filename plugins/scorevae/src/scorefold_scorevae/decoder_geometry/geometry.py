@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from scorefold.errors import ConfigError, PluginError, ShapeError
 from scorefold.interfaces import Encodes, Flow, ScoreModel
 from scorefold.stage import job_function
-from scorefold_scorevae.config.geometry import DecoderGeometryConfig
+from scorefold_scorevae.decoder_geometry.config import DecoderGeometryConfig
 from scorefold_toolkit.geodesics import Differences, Geodesics, Metric, PullbackChord
 from scorefold_toolkit.geodesics.geometry import SolvedGeometry
 

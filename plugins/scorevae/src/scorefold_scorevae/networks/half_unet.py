@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from scorefold.data import Condition, ConditionSpec, TensorSpec
 from scorefold.errors import ConfigError
-from scorefold_scorevae.config.networks import ConvDecoderConfig, PathConfig
+from scorefold_scorevae.networks.config import ConvDecoderConfig, PathConfig
 from scorefold_toolkit.nn import (
     ConditionMap,
     ConditionVector,
@@ -197,7 +197,7 @@ class Context(nn.Module):
         return functional.silu(self.mixed(functional.silu(total))), beside
 
 
-class Block(nn.Module):
+class PathBlock(nn.Module):
     """h + W2 a(n(W1 a(n(h)) + V c)) on (B, channels, H, W), with convolutions W, group norms n and a context c
     (B, width) or none; a 1x1 convolution brings h to another number of channels."""
 
@@ -241,7 +241,7 @@ def _blocks(config: PathConfig, before: int, after: int, width: int, *, attends:
     """The blocks of one level, each followed by attention where the level attends."""
     found: list[nn.Module] = []
     for place in range(config.blocks):
-        found.append(Block(config, after if place else before, after, width))
+        found.append(PathBlock(config, after if place else before, after, width))
         if attends:
             found.append(Attention(config, after))
     return found
@@ -250,7 +250,7 @@ def _blocks(config: PathConfig, before: int, after: int, width: int, *, attends:
 def _middle(config: PathConfig, width: int) -> list[nn.Module]:
     """The two blocks at the coarsest size."""
     channels = config.channels[-1]
-    first, second = (Block(config, channels, channels, width) for _ in range(2))
+    first, second = (PathBlock(config, channels, channels, width) for _ in range(2))
     return [first, Attention(config, channels), second] if config.middle_attention else [first, second]
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from scorefold.config import Inline, ProcessConfig, TrainingConfig, Use, VEConfig
-from scorefold_scorevae.config.scorevae import DecodingConfig, DiffusedLossConfig
+from scorefold_scorevae.scorevae.config import DecodingConfig, DiffusedLossConfig
 
 
 class DiffDecoderConfig(DiffusedLossConfig):

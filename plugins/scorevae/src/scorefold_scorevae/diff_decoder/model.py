@@ -31,7 +31,7 @@ from scorefold_scorevae.coding.decoding import given_code
 from scorefold_scorevae.coding.diagnosis import evidence_bound, silent
 from scorefold_scorevae.coding.encoder import leave_saddle
 from scorefold_scorevae.coding.objective import data_term, diffuse, normal_kl, warmed_up
-from scorefold_scorevae.config.diff_decoder import DiffDecoderConfig
+from scorefold_scorevae.diff_decoder.config import DiffDecoderConfig
 from scorefold_scorevae.scorevae.model import checked_code
 from scorefold_toolkit.score_matching.losses import Standardised
 from scorefold_toolkit.training.validation import LossReference, answering_zero, silent_network

@@ -19,7 +19,7 @@ from scorefold.random import draw_normal
 from scorefold_scorevae.autoencoder import Autoencoder
 from scorefold_scorevae.coding.encoder import leave_saddle
 from scorefold_scorevae.coding.objective import normal_kl, warmed_up
-from scorefold_scorevae.config.vae import VAEConfig
+from scorefold_scorevae.vae.config import VAEConfig
 from scorefold_toolkit.training.validation import LossReference
 
 _RESIDUAL_RATE = 0.01

@@ -1,0 +1,1 @@
+"""A score given a code, trained from scratch."""
