@@ -200,7 +200,7 @@ MUTATIONS = (
         "target = moved * (-log_scale).exp() - shift",
     ),
     (
-        plugin("caflow", "flow/dequantisation.py"),
+        plugin("caflow", "flow/preprocessing.py"),
         "self.base.log_prob(noise) - log_det - _log_slope(raw)",
         "self.base.log_prob(noise) - log_det + _log_slope(raw)",
     ),

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import ConfigError
-from scorefold_caflow.config.data import GaussianPairsConfig
-from scorefold_caflow.config.flows import EncoderConfig
 from scorefold_caflow.data.bounds import structural_bounds
+from scorefold_caflow.data.config import GaussianPairsConfig
 from scorefold_caflow.data.pairs import GaussianPairs, gaussian_pair
-from scorefold_caflow.flow.encoder import Encoder
+from scorefold_caflow.flow.config import EncoderConfig
+from scorefold_caflow.flow.translation import Encoder
 
 
 def haar(size: int, scales: int) -> Encoder:

@@ -11,7 +11,7 @@ from claim_values import measured
 
 from scorefold.data import Dataset
 from scorefold_caflow.claims import exact as claims_exact
-from scorefold_caflow.claims import factorisation as claims_factorisation
+from scorefold_caflow.claims import exact as claims_factorisation
 from scorefold_caflow.claims import tasks as claims_tasks
 from scorefold_caflow.claims import training as claims_training
 from scorefold_caflow.plugin import scorefold_claims

@@ -12,10 +12,9 @@ from torch import Tensor, nn
 
 from scorefold.data import EventScale
 from scorefold.errors import ConfigError
-from scorefold_caflow.config.flows import StepsConfig
-from scorefold_caflow.flow.dequantisation import Dequantiser
-from scorefold_caflow.flow.preprocessing import Logit, Standardise
-from scorefold_caflow.layers.blocks import Block
+from scorefold_caflow.flow.config import StepsConfig
+from scorefold_caflow.flow.preprocessing import Dequantiser, Logit, Standardise
+from scorefold_caflow.layers.blocks import FlowBlock
 from scorefold_caflow.layers.mixing import AffineInjector, HaarBands, Mixing
 from scorefold_caflow.layers.mixture import MixtureCoupling
 from scorefold_toolkit.nn import (
@@ -54,8 +53,8 @@ def layer(name: str) -> Bijection:
         "haar": HaarBands(),
         "standardise": Standardise(EventScale(mean=3.0, std=0.2)),
         "logit": Logit(BOUNDED, 0.01),
-        "block": Block(4, StepsConfig.model_validate(steps), condition=3, injector=True, adapter=5),
-        "haar block": Block(4, StepsConfig.model_validate({**steps, "linear": "orthogonal"}), squeeze="haar"),
+        "block": FlowBlock(4, StepsConfig.model_validate(steps), condition=3, injector=True, adapter=5),
+        "haar block": FlowBlock(4, StepsConfig.model_validate({**steps, "linear": "orthogonal"}), squeeze="haar"),
     }
     return perturb(made[name].double(), 0.15 if name.startswith("mixture") else 0.05)
 

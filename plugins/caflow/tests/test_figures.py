@@ -8,7 +8,7 @@ from caflow_models import draws, image_flow, levels, perturb
 
 from scorefold.data import TensorSpec
 from scorefold.stage import Fitted
-from scorefold_caflow.figures import TEMPERATURES, fitted
+from scorefold_caflow.flow.figures import TEMPERATURES, image_flow_figures
 from scorefold_toolkit.training import FitReport
 
 REPORT = FitReport(history=[{"step": 1, "phase": "joint", "loss": 1.0}])
@@ -41,21 +41,21 @@ def test_draws_at_rising_temperatures(spec, condition, expected, channels) -> No
         event=(channels, 8, 8), condition=spec, condition_size="event", scale=levels(16), scales=2 if spec else 1
     )
     events = torch.randint(16, (9, channels, 8, 8)).double()
-    figures = fitted(Fitted(REPORT, flow, events, condition))
+    figures = image_flow_figures(Fitted(REPORT, flow, events, condition))
     assert set(figures) == {"training", "temperatures"}
     assert titles(figures["temperatures"]) == expected
 
 
 def test_data_without_bounds_have_figures_too() -> None:
     flow = image_flow()  # of continuous data
-    figures = fitted(Fitted(REPORT, flow, draws(9, 1, 8, 8), draws(9, 1, 8, 8, seed=4)))
+    figures = image_flow_figures(Fitted(REPORT, flow, draws(9, 1, 8, 8), draws(9, 1, 8, 8, seed=4)))
     assert titles(figures["temperatures"]) == ["condition", *DRAWN, "truth", "std"]
 
 
 def test_columns_are_what_they_say() -> None:
     flow = perturb(image_flow("cinn", scale=levels(16)), 0.2)
     events, condition = torch.randint(16, (2, 1, 8, 8)).double(), draws(2, 1, 8, 8)
-    figure = fitted(Fitted(REPORT, flow, events, condition))["temperatures"]
+    figure = image_flow_figures(Fitted(REPORT, flow, events, condition))["temperatures"]
     shown = {axes.get_title(): torch.as_tensor(axes.images[0].get_array()) for axes in figure.axes if axes.images}
     truth = torch.cat((events[0, 0], torch.full((1, 8), 15.0), events[1, 0])) / 15
     assert torch.allclose(shown["truth"].double(), truth)
@@ -65,5 +65,5 @@ def test_columns_are_what_they_say() -> None:
 
 
 def test_events_alone_are_enough_for_other_models() -> None:
-    assert set(fitted(Fitted(REPORT, torch.nn.Identity(), draws(2, 1, 8, 8)))) == {"training"}
-    assert fitted({}) == {}
+    assert set(image_flow_figures(Fitted(REPORT, torch.nn.Identity(), draws(2, 1, 8, 8)))) == {"training"}
+    assert image_flow_figures({}) == {}

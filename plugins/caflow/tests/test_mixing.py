@@ -6,8 +6,8 @@ import pytest
 import torch
 from caflow_models import draws, perturb
 
+from scorefold_caflow.layers.blocks import Steps
 from scorefold_caflow.layers.mixing import AffineInjector, Mixing, channels_last
-from scorefold_caflow.layers.steps import Steps
 from scorefold_toolkit.nn import Chain, ConvConditioner, Householder, LULinear
 
 

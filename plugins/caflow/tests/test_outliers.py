@@ -14,8 +14,8 @@ from scorefold.data import Dataset, TensorSpec
 from scorefold.errors import DataError
 from scorefold.interfaces import TensorSource
 from scorefold.stage import StageContext
-from scorefold_caflow.config.data import GaussianPairsConfig
 from scorefold_caflow.data.bounds import GaussianPair
+from scorefold_caflow.data.config import GaussianPairsConfig
 from scorefold_caflow.data.pairs import GaussianPairs, gaussian_pair
 from scorefold_caflow.flow.model import ImageFlow
 from scorefold_verbs.config.verbs import OutlierOptions

@@ -12,9 +12,9 @@ from torch import Tensor
 from scorefold.config import TrainingConfig
 from scorefold.data import Dataset, TensorSpec
 from scorefold.interfaces import Progress
-from scorefold_caflow.config.flows import StepsConfig
+from scorefold_caflow.flow.config import StepsConfig
 from scorefold_caflow.flow.model import ImageFlow
-from scorefold_caflow.layers.blocks import Block
+from scorefold_caflow.layers.blocks import FlowBlock
 from scorefold_caflow.layers.recompute import recomputed
 from scorefold_toolkit.training import fit
 
@@ -76,7 +76,7 @@ def test_gradients_reach_events_and_conditions(way) -> None:
 
 def test_gradients_of_the_result_alone_and_of_the_log_determinant_alone() -> None:
     torch.manual_seed(0)
-    block = perturb(Block(1, StepsConfig(steps=3, hidden=6), condition=2, injector=True).double())
+    block = perturb(FlowBlock(1, StepsConfig(steps=3, hidden=6), condition=2, injector=True).double())
     x, condition = draws(3, 4, 4, 4).requires_grad_(), draws(3, 2, 4, 4, seed=4).requires_grad_()
     inputs = (x, condition, *block.steps.parameters())
     for weight in ((1.0, 0.0), (0.0, 1.0), (1.0, 2.0)):
@@ -96,7 +96,7 @@ def test_gradients_of_the_result_alone_and_of_the_log_determinant_alone() -> Non
 
 def test_what_is_frozen_gets_no_gradient_and_the_rest_does() -> None:
     torch.manual_seed(0)
-    block = perturb(Block(1, StepsConfig(steps=2, hidden=6)).double())
+    block = perturb(FlowBlock(1, StepsConfig(steps=2, hidden=6)).double())
     parameters = list(block.steps.parameters())
     for parameter in parameters[::2]:
         parameter.requires_grad_(False)
@@ -112,7 +112,7 @@ def test_what_is_frozen_gets_no_gradient_and_the_rest_does() -> None:
 
 def test_what_is_recomputed_by_inversion_says_that_it_is_differentiated_once() -> None:
     torch.manual_seed(0)
-    block = perturb(Block(1, StepsConfig(steps=2, hidden=6)).double())
+    block = perturb(FlowBlock(1, StepsConfig(steps=2, hidden=6)).double())
     x = draws(3, 4, 4, 4).requires_grad_()
     (gradient,) = torch.autograd.grad(recomputed(block.steps, x, None)[0].square().sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):

@@ -12,10 +12,9 @@ import torch
 from caflow_models import STEPS, depends, draws, latent_shapes_of, latents_like, perturb, slogdet, translation
 from torch import Tensor
 
-from scorefold_caflow.config.flows import EncoderConfig, StepsConfig
-from scorefold_caflow.flow.encoder import Encoder, latent_shapes
-from scorefold_caflow.flow.translation import LatentTranslation
-from scorefold_caflow.layers.blocks import Block
+from scorefold_caflow.flow.config import EncoderConfig, StepsConfig
+from scorefold_caflow.flow.translation import Encoder, LatentTranslation, latent_shapes
+from scorefold_caflow.layers.blocks import FlowBlock
 
 VARIANTS = {
     "plain": {},
@@ -179,9 +178,9 @@ def test_drawing_is_2n_minus_1_blocks_deep(scales, shared, monkeypatch) -> None:
     depth_of: dict[int, int] = {}
     kept: list[Tensor] = []  # so that no address is used twice
     calls = []
-    true_inverse = Block.inverse
+    true_inverse = FlowBlock.inverse
 
-    def inverse(self: Block, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def inverse(self: FlowBlock, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         result, log_det = true_inverse(self, z, condition)
         sources = {id(one) for one in _leaves(z, condition, depth_of)}
         depth = 1 + max((depth_of[one] for one in sources), default=0)
@@ -192,7 +191,7 @@ def test_drawing_is_2n_minus_1_blocks_deep(scales, shared, monkeypatch) -> None:
         calls.append(depth)
         return result, log_det
 
-    monkeypatch.setattr(Block, "inverse", inverse)
+    monkeypatch.setattr(FlowBlock, "inverse", inverse)
     z = latents_like(built.latent_shapes, 30)
     given = latents_like(built.shapes, 20)
     drawn, _ = built.inverse(z, given)

@@ -8,17 +8,17 @@ from scorefold_caflow.claims import tasks
 from scorefold_toolkit.data.published import FASHION_MNIST
 
 
-def row(host: Any, profile: str, seed: int, *, model: str, measure: str) -> float | None:
+def fashion_row(host: Any, profile: str, seed: int, *, model: str, measure: str) -> float | None:
     """A measure of a model, as ``tasks.row``."""
     return tasks.row(host, profile, seed, task="fashion", model=model, measure=measure) if _at_hand() else None
 
 
-def above(host: Any, profile: str, seed: int, *, model: str) -> float | None:
+def fashion_above(host: Any, profile: str, seed: int, *, model: str) -> float | None:
     """Additional cost of a model relative to CAFLOW, in bits per dimension."""
     return tasks.above(host, profile, seed, task="fashion", model=model, other="caflow") if _at_hand() else None
 
 
-def parameters(host: Any, profile: str, seed: int, *, model: str) -> float | None:
+def fashion_parameters(host: Any, profile: str, seed: int, *, model: str) -> float | None:
     """A model's number of parameters over CAFLOW's."""
     return tasks.parameters(host, profile, seed, task="fashion", model=model) if _at_hand() else None
 

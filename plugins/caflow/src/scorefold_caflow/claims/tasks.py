@@ -19,7 +19,7 @@ from torch import Tensor
 from scorefold.data import Dataset
 from scorefold.interfaces import DataSource
 from scorefold.seeds import derive_generator, derive_seed
-from scorefold_caflow.claims.training import Trained, costs, trained, training
+from scorefold_caflow.claims.training import TrainedFlow, costs, trained_flow, training_settings
 from scorefold_toolkit.data.published import FASHION_MNIST
 from scorefold_toolkit.metrics import consistency, diversity, psnr, psnr_within
 from scorefold_toolkit.operators import HasOperator, Mask
@@ -35,7 +35,7 @@ PHOTOGRAPHS = {"size": 8, "points": 20_000, "fractions": [0.7, 0.1, 0.2], "seed"
 
 
 @dataclass(frozen=True)
-class Task:
+class ImageTask:
     """A source of images, what is done to them, and what each model needs: its channels and its steps.
 
     Likelihoods are those of the first ``test`` images of the test split.
@@ -51,28 +51,28 @@ class Task:
 
 
 TASKS = {
-    "super-resolution": Task(
+    "super-resolution": ImageTask(
         "data:photographs",
         {**PHOTOGRAPHS, "grey": True},
         {"name": "box-downsample", "factor": 2},
         hidden={"caflow": 32, "dual-glow": 56, "cinn": 67},
         steps={"caflow": 1200, "dual-glow": 1320, "cinn": 730},
     ),
-    "inpainting": Task(
+    "inpainting": ImageTask(
         "data:photographs",
         {**PHOTOGRAPHS, "grey": True},
         {"name": "mask", "region": "right", "fraction": 0.5},
         hidden={"caflow": 32, "dual-glow": 56, "cinn": 67},
         steps={"caflow": 1200, "dual-glow": 1300, "cinn": 720},
     ),
-    "colourisation": Task(
+    "colourisation": ImageTask(
         "data:photographs",
         PHOTOGRAPHS,
         {"name": "grey"},
         hidden={"caflow": 40, "dual-glow": 72, "cinn": 135},
         steps={"caflow": 1000, "dual-glow": 970, "cinn": 415},
     ),
-    "fashion": Task(
+    "fashion": ImageTask(
         "data:fashion-mnist",
         {"root": str(FASHION_MNIST), "pad": 2, "seed": 0},
         {"name": "box-downsample", "factor": 2},
@@ -135,7 +135,7 @@ def above_error(
     return float(found.std() / math.sqrt(len(found))) if len(found) > 1 else 0.0
 
 
-def relative(host: Any, profile: str, seed: int, *, task: str, model: str, measure: str) -> float:
+def relative_measure(host: Any, profile: str, seed: int, *, task: str, model: str, measure: str) -> float:
     """A model's measure over CAFLOW's, such as its ``seconds``."""
     return row(host, profile, seed, task=task, model=model, measure=measure) / row(
         host, profile, seed, task=task, model="caflow", measure=measure
@@ -144,8 +144,8 @@ def relative(host: Any, profile: str, seed: int, *, task: str, model: str, measu
 
 def parameters(host: Any, profile: str, seed: int, *, task: str, model: str) -> float:
     """A model's number of parameters over CAFLOW's."""
-    data = source_of(host, task)
-    flows = [host.create(component(name), settings(task, name, 1.0), data=data) for name in (model, "caflow")]
+    data = task_source(host, task)
+    flows = [host.create(component(name), model_settings(task, name, 1.0), data=data) for name in (model, "caflow")]
     ours, theirs = (float(sum(one.numel() for one in flow.parameters())) for flow in flows)
     return ours / theirs
 
@@ -165,8 +165,8 @@ def outside(host: Any, profile: str, seed: int, *, task: str) -> float:
 
 def encodings(host: Any, profile: str, seed: int, *, task: str) -> float:
     """Number of encodings of each condition for 10 samples for each of 7 conditions."""
-    data = source_of(host, task)
-    model = host.create("flow:caflow", settings(task, "caflow", 1.0), data=data).eval()
+    data = task_source(host, task)
+    model = host.create("flow:caflow", model_settings(task, "caflow", 1.0), data=data).eval()
     model.call_rows()  # is measured by events of no meaning, which are no draws
     rows: list[int] = []
     encoder = model.parts.condition_encoder
@@ -181,13 +181,13 @@ def component(model: str) -> str:
     return f"flow:{VARIANTS[model].flow if model in VARIANTS else model}"
 
 
-def settings(task: str, model: str, more: float) -> dict[str, Any]:
+def model_settings(task: str, model: str, more: float) -> dict[str, Any]:
     """The configuration of a model on a task, for so many times its steps."""
     chosen = TASKS[task]
     variant = VARIANTS.get(model, Variant({}, model))
     hidden = variant.hidden or chosen.hidden[variant.flow]
     steps = max(2, round(more * variant.steps * chosen.steps[variant.flow]))
-    base: dict[str, Any] = {"scales": 2, "training": {**training(steps), "batch_size": chosen.batch_size}}
+    base: dict[str, Any] = {"scales": 2, "training": {**training_settings(steps), "batch_size": chosen.batch_size}}
     if variant.flow == "cinn":
         flow = {"steps": 4, "transitions": 2, "hidden": hidden}
         return {**base, "flow": flow, "features": 32, **variant.changes}
@@ -202,7 +202,7 @@ def settings(task: str, model: str, more: float) -> dict[str, Any]:
 
 
 @cache
-def source_of(host: Any, task: str) -> DataSource:
+def task_source(host: Any, task: str) -> DataSource:
     """Images with what the task makes of them."""
     images = host.create(TASKS[task].source, dict(TASKS[task].config))
     made: DataSource = host.create("data:paired", {"operator": dict(TASKS[task].operator), "seed": 0}, data=images)
@@ -210,20 +210,22 @@ def source_of(host: Any, task: str) -> DataSource:
 
 
 @cache
-def _model(host: Any, profile: str, task: str, run: int, model: str) -> Trained:
-    return trained(host, component(model), settings(task, model, MORE[profile]), source_of(host, task), run)
+def _model(host: Any, profile: str, task: str, run: int, model: str) -> TrainedFlow:
+    return trained_flow(
+        host, component(model), model_settings(task, model, MORE[profile]), task_source(host, task), run
+    )
 
 
 @cache
 def _measured(host: Any, profile: str, task: str, run: int, model: str) -> Mapping[str, float]:
     made = _model(host, profile, task, run, model)
-    test = source_of(host, task).load("test")
+    test = task_source(host, task).load("test")
     test = test.take(torch.arange(len(test))[: TASKS[task].test])
     found = {"seconds": made.seconds, "bits": float(costs(made.model, test, run, draws=2).mean())}
     found["shuffled"] = float(costs(made.model, _shuffled(test), run).mean())
     few = test.take(torch.arange(min(IMAGES, len(test))))
     draws = made.model.sample(DRAWS, few.condition, generator=derive_generator(run, "draws"))
-    found |= _of_draws(source_of(host, task), few, draws, made.model.event_scale)
+    found |= _of_draws(task_source(host, task), few, draws, made.model.event_scale)
     if "hidden psnr" in found:
         found["hidden bits"] = found["bits"] / TASKS[task].operator["fraction"]
     words = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
@@ -257,7 +259,7 @@ def _shuffled(test: Dataset) -> Dataset:
 def _many(host: Any, profile: str, seed: int, task: str) -> Tensor:
     """10,000 draws, each for a condition of the test."""
     model = _model(host, profile, task, derive_seed(seed, task, 0), "caflow").model
-    test = source_of(host, task).load("test")
+    test = task_source(host, task).load("test")
     generator = derive_generator(seed, "many")
     parts, size = [], min(500, len(test))
     for start in range(0, MANY, size):

@@ -17,7 +17,7 @@ from scorefold_toolkit.training import fit
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedFlow:
     """A model after its training, its number of parameters and the CPU seconds that training took."""
 
     model: Any
@@ -25,16 +25,16 @@ class Trained:
     seconds: float
 
 
-def trained(host: Any, name: str, config: dict[str, Any], source: DataSource, seed: int) -> Trained:
+def trained_flow(host: Any, name: str, config: dict[str, Any], source: DataSource, seed: int) -> TrainedFlow:
     """A flow that was trained on a source's training points, its weights and batches from ``seed``."""
     model = host.create(name, config, generator=derive_generator(seed, "weights"), data=source)
     started = time.process_time()
     fit(model, source.load("train"), model.training_config, seed=seed, precision=host.precision)
     seconds = time.process_time() - started
-    return Trained(model.eval(), sum(one.numel() for one in model.parameters()), seconds)
+    return TrainedFlow(model.eval(), sum(one.numel() for one in model.parameters()), seconds)
 
 
-def training(steps: int) -> dict[str, Any]:
+def training_settings(steps: int) -> dict[str, Any]:
     """Adam with a cosine schedule after 50 steps of warm-up, in batches of 128."""
     return {
         "steps": steps,

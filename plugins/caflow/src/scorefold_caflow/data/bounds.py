@@ -52,7 +52,7 @@ class GaussianPair:
 
 
 @dataclass(frozen=True)
-class Bounds:
+class BitBounds:
     """The least expected cost in bits a dimension of p(w | y) with no restriction (``true``), of CAFLOW's
     factorisation, of Dual-Glow's, and of p(w) (``unconditional``)."""
 
@@ -69,7 +69,7 @@ class Bounds:
 
 def structural_bounds(
     pair: GaussianPair, event: Split, condition: Split, event_shape: Sequence[int], condition_shape: Sequence[int]
-) -> Bounds:
+) -> BitBounds:
     """The bounds of a Gaussian pair for two encoders, of images of these shapes.
 
     Encoders are given images in float64. true <= caflow <= dual_glow, since conditioning never adds entropy. Raises
@@ -112,7 +112,7 @@ def structural_bounds(
     def bits(nats: float) -> float:
         return (nats - volume) / (size * math.log(2))
 
-    return Bounds(bits(true), bits(caflow), bits(dual_glow), bits(unconditional), size)
+    return BitBounds(bits(true), bits(caflow), bits(dual_glow), bits(unconditional), size)
 
 
 @torch.no_grad()

@@ -9,8 +9,8 @@ from torch import Tensor
 from scorefold.data import Dataset, TensorSpec
 from scorefold.interfaces import DataSource
 from scorefold.interfaces.capabilities import KnowsDistribution
-from scorefold_caflow.config.data import GaussianPairsConfig
 from scorefold_caflow.data.bounds import GaussianPair
+from scorefold_caflow.data.config import GaussianPairsConfig
 from scorefold_toolkit.data.manifolds import normal
 from scorefold_toolkit.data.splits import measured_split, pick, plain_scale, source_seed, split_positions
 from scorefold_toolkit.distributions import SubspaceGaussian

@@ -37,7 +37,7 @@ class SplitCondition(nn.Module):
         sizes = {one.shape[1:] for one in self.images.values()}
         largest = (max((s[0] for s in sizes), default=0), max((s[1] for s in sizes), default=0))
         self.size = size if size is not None else largest
-        channels = sum(fitted_channels(one.shape, self.size) * (one.classes or 1) for one in self.images.values())
+        channels = sum(resized_channels(one.shape, self.size) * (one.classes or 1) for one in self.images.values())
         self.image_shape = (channels, *self.size) if self.images else None
         self.width = sum(vector_width(one) for one in self.vectors.values())
         self.register_buffer("mean", torch.zeros(channels, 1, 1))
@@ -67,11 +67,11 @@ class SplitCondition(nn.Module):
         self.measured.fill_(True)
 
     def _image(self, parts: dict[str, Tensor], like: Tensor) -> Tensor | None:
-        images = [fitted(_as_image(parts[name], one, like), self.size) for name, one in self.images.items()]
+        images = [resized(_as_image(parts[name], one, like), self.size) for name, one in self.images.items()]
         return torch.cat(images, 1) if images else None
 
 
-def fitted(x: Tensor, size: tuple[int, int]) -> Tensor:
+def resized(x: Tensor, size: tuple[int, int]) -> Tensor:
     """Images (B, C, H, W) at another size (h, w), as little lost as can be: where h and w divide H and W, the pixels of
     a cell become channels, (B, C H/h W/w, h, w); otherwise the nearest pixel, (B, C, h, w)."""
     cell = _cell(tuple(x.shape[-2:]), size)
@@ -80,7 +80,7 @@ def fitted(x: Tensor, size: tuple[int, int]) -> Tensor:
     return rearrange(x, "b c (h dy) (w dx) -> b (c dy dx) h w", dy=cell[0], dx=cell[1])
 
 
-def fitted_channels(shape: Sequence[int], size: tuple[int, int]) -> int:
+def resized_channels(shape: Sequence[int], size: tuple[int, int]) -> int:
     """The channels of ``fitted`` for images (C, H, W)."""
     channels, *of = shape
     return channels * math.prod(_cell(tuple(of), size) or (1,))

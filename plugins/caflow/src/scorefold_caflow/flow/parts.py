@@ -10,11 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from scorefold.data import ConditionSpec
-from scorefold_caflow.config.flows import CAFLOWConfig, CINNConfig, LatentTranslationConfig
 from scorefold_caflow.flow.conditions import SplitCondition
-from scorefold_caflow.flow.encoder import Encoder, Latents, latent_shapes
-from scorefold_caflow.flow.translation import LatentTranslation, Shape
-from scorefold_caflow.layers.blocks import Block
+from scorefold_caflow.flow.config import CAFLOWConfig, CINNConfig, LatentTranslationConfig
+from scorefold_caflow.flow.translation import Encoder, Latents, LatentTranslation, Shape, latent_shapes
+from scorefold_caflow.layers.blocks import FlowBlock
 from scorefold_toolkit.nn import StandardNormal, check_divisible
 
 
@@ -37,7 +36,7 @@ class Given:
         return replace(self, latents=[times(x) for x in self.latents], constant=constant, log_prob=None)
 
 
-class Parts(nn.Module, ABC):
+class ImageFlowParts(nn.Module, ABC):
     """Events (B, C, H, W) to latents, given an encoded condition, and back."""
 
     latent_shapes: tuple[Shape, ...]
@@ -61,7 +60,7 @@ class Parts(nn.Module, ABC):
         """Sets what starts from data by a batch."""
 
 
-class TwoEncoders(Parts):
+class TwoEncoders(ImageFlowParts):
     """CAFLOW and Dual-Glow: an encoder each of event and condition, and a distribution of the one's latents given the
     other's.
 
@@ -123,11 +122,11 @@ class TwoEncoders(Parts):
         self.translation.initialise(latents, given, vector)
 
 
-class OneFlow(Parts):
+class OneFlow(ImageFlowParts):
     """A conditional invertible network: one multi-scale flow whose couplings see features of the condition.
 
     Features come from a network of convolutions, one more halving a scale, trained with the flow; a condition of
-    another size is brought to the event's, see ``conditions.fitted``. Ardizzone et al. (2019, 2021).
+    another size is brought to the event's, see ``conditions.resized``. Ardizzone et al. (2019, 2021).
     """
 
     def __init__(self, config: CINNConfig, event_shape: tuple[int, ...], condition: SplitCondition) -> None:
@@ -138,7 +137,7 @@ class OneFlow(Parts):
         self.features = Features(channels, config.features, config.scales) if channels else None
         seen = condition.width + (config.features if channels else 0)
         self.blocks = nn.ModuleList(
-            Block(
+            FlowBlock(
                 event_shape[0] * 2**scale,
                 config.flow,
                 condition=seen,
@@ -175,7 +174,7 @@ class OneFlow(Parts):
             if place:
                 w = torch.cat((finer[place - 1], w), 1)
             block = self.blocks[scale]
-            assert isinstance(block, Block)
+            assert isinstance(block, FlowBlock)
             w, log_det = block.inverse(w, self._context(scale, given))
             total = total + log_det
         return w, total
@@ -183,7 +182,7 @@ class OneFlow(Parts):
     def initialise(self, w: Tensor, image: Tensor | None, vector: Tensor | None) -> None:
         given = self.given(image, vector)
         for scale, block in enumerate(self.blocks):
-            assert isinstance(block, Block)
+            assert isinstance(block, FlowBlock)
             w = block.initialise(w, self._context(scale, given))
             if scale + 1 < len(self.blocks):
                 w = w.chunk(2, 1)[1]
@@ -230,7 +229,7 @@ def _fix(shape: tuple[int, ...], condition: SplitCondition, *, more: int) -> str
 
 def build_parts(
     config: LatentTranslationConfig | CINNConfig, event_shape: tuple[int, ...], spec: ConditionSpec | None
-) -> tuple[SplitCondition, Parts]:
+) -> tuple[SplitCondition, ImageFlowParts]:
     """The condition's split and the parts that a config asks for."""
     size = (event_shape[1], event_shape[2])
     if isinstance(config, CINNConfig):

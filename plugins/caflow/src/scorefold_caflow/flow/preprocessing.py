@@ -1,15 +1,26 @@
-"""From events in their units to the flow's: standardised, or the logit of data with bounds."""
+"""From events in their units to those of the flow: dequantised, and standardised or the logit of data with bounds."""
 
 from __future__ import annotations
 
 import math
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from torch.nn import functional
 
 from scorefold.data import EventScale
 from scorefold.errors import ConfigError
-from scorefold_toolkit.nn import Bijection
+from scorefold.random import draw_normal
+from scorefold_toolkit.nn import (
+    AffineCoupling,
+    Bijection,
+    Chain,
+    ConvConditioner,
+    LULinear,
+    Squeeze,
+    StandardNormal,
+    coupling_halves,
+)
 
 
 class Standardise(Bijection):
@@ -74,3 +85,48 @@ class Logit(Bijection):
 def preprocessing(name: str, scale: EventScale, margin: float) -> Bijection:
     """The layer by the name that a config uses."""
     return Logit(scale, margin) if name == "logit" else Standardise(scale)
+
+
+_STEPS = 4
+
+
+class Dequantiser(nn.Module):
+    """The distribution q(u | x) of noise u in (0, 1) for images x (B, C, H, W) brought to unit size: u = sigmoid(f(e;
+    x)), e normal.
+
+    It starts as sigmoid of a normal distribution mixed over the pixels of a cell.
+    """
+
+    def __init__(self, shape: tuple[int, ...], hidden: int) -> None:
+        super().__init__()
+        channels = 4 * shape[0]
+        self.squeeze = Squeeze()
+        kept, moved = coupling_halves(channels, False)
+        self.steps = Chain(
+            layer
+            for _ in range(_STEPS)
+            for layer in (
+                LULinear(channels),
+                AffineCoupling(channels, ConvConditioner(kept, 2 * moved, hidden, condition=channels), bound=1.0),
+            )
+        )
+        self.base = StandardNormal()
+
+    def draw(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """u (B, C, H, W), and log q(u | x) (B,)."""
+        noise = draw_normal(tuple(x.shape), generator=generator, like=x)
+        raw, log_det = self.steps(self.squeeze(noise)[0], self.squeeze(x)[0])
+        raw = self.squeeze.inverse(raw)[0]
+        return raw.sigmoid(), self.base.log_prob(noise) - log_det - _log_slope(raw)
+
+    def log_prob(self, u: Tensor, x: Tensor) -> Tensor:
+        """log q(u | x), (B,), of noise u (B, C, H, W) in (0, 1)."""
+        raw = u.log() - torch.log1p(-u)
+        noise, log_det = self.steps.inverse(self.squeeze(raw)[0], self.squeeze(x)[0])
+        return self.base.log_prob(noise) + log_det - _log_slope(raw)
+
+
+def _log_slope(raw: Tensor) -> Tensor:
+    """log |det d sigmoid(raw) / d raw|, (B,)."""
+    slope: Tensor = functional.logsigmoid(raw) + functional.logsigmoid(-raw)
+    return slope.flatten(1).sum(1)

@@ -15,11 +15,74 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from scorefold_caflow.config.flows import StepsConfig
-from scorefold_caflow.flow.conditions import fitted, fitted_channels
-from scorefold_caflow.flow.encoder import Latents
-from scorefold_caflow.layers.blocks import Block
+from scorefold_caflow.flow.conditions import resized, resized_channels
+from scorefold_caflow.flow.config import EncoderConfig, StepsConfig
+from scorefold_caflow.layers.blocks import FlowBlock
 from scorefold_toolkit.nn import squeeze
+
+Latents = list[Tensor]
+"""The latents of an image, the coarsest first: entry i is (B, C_i, H_i, W_i)."""
+
+
+class Encoder(nn.Module):
+    """An image (B, C, H, W) to its latents, the coarsest first, and log |det|.
+
+    At each scale a block halves the image; the first half of its channels is the scale's latent and the second half
+    goes on, all of it at the last scale. Scale s = 1 .. n, from the finest, has the latent (2^s C, H / 2^s, W / 2^s),
+    the last one twice as many channels.
+    """
+
+    def __init__(
+        self, shape: tuple[int, ...], scales: int, config: EncoderConfig, *, squeeze: str, recompute: str
+    ) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            FlowBlock(shape[0] * 2**scale, config, squeeze=squeeze, recompute=recompute) for scale in range(scales)
+        )
+
+    def forward(self, x: Tensor) -> tuple[Latents, Tensor]:
+        latents: Latents = []
+        total = x.new_zeros(())
+        for block in self.blocks:
+            x, log_det = block(x)
+            total = total + log_det
+            if len(latents) + 1 < len(self.blocks):
+                latent, x = x.chunk(2, 1)
+                latents.append(latent)
+        return [x, *reversed(latents)], total
+
+    def inverse(self, latents: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """The image of its latents, and log |det| of this direction."""
+        x, *finer = latents
+        total = x.new_zeros(())
+        for scale, block in enumerate(reversed(self._blocks())):
+            if scale:
+                x = torch.cat((finer[scale - 1], x), 1)
+            x, log_det = block.inverse(x)
+            total = total + log_det
+        return x, total
+
+    def initialise(self, x: Tensor) -> Latents:
+        """The latents, with what starts from data set by a batch of images."""
+        latents: Latents = []
+        for block in self._blocks():
+            x = block.initialise(x)
+            if len(latents) + 1 < len(self.blocks):
+                latent, x = x.chunk(2, 1)
+                latents.append(latent)
+        return [x, *reversed(latents)]
+
+    def _blocks(self) -> list[FlowBlock]:
+        return [block for block in self.blocks if isinstance(block, FlowBlock)]
+
+
+def latent_shapes(shape: tuple[int, ...], scales: int) -> tuple[tuple[int, int, int], ...]:
+    """The shapes of the latents of an image (C, H, W), the coarsest first."""
+    channels, height, width = shape
+    each = [(channels * 2**s, height // 2**s, width // 2**s) for s in range(1, scales + 1)]
+    coarsest, *finer = reversed(each)
+    return ((2 * coarsest[0], *coarsest[1:]), *finer)
+
 
 Shape = tuple[int, int, int]
 
@@ -53,10 +116,10 @@ class LatentTranslation(nn.Module):
         self.register_buffer("nothing", torch.zeros(()), persistent=False)
         for j, (channels, height, width) in enumerate(shapes):
             size = (height // 2, width // 2)
-            seen = fitted_channels(_squeezed(given[j]), size) if given else 0
+            seen = resized_channels(_squeezed(given[j]), size) if given else 0
 
-            def block(channels: int, condition: int) -> Block:
-                return Block(
+            def block(channels: int, condition: int) -> FlowBlock:
+                return FlowBlock(
                     channels,
                     config,
                     condition=condition + constant,
@@ -173,7 +236,7 @@ class LatentTranslation(nn.Module):
         """Contexts of the blocks of level j: of its own latent D_j, of finer ones L_j and D_j; squeezed; constants."""
         _, height, width = self.shapes[j]
         size = (height // 2, width // 2)
-        own = [fitted(squeeze(given[j]), size)] if given else []
+        own = [resized(squeeze(given[j]), size)] if given else []
         fixed = [] if constant is None else [constant[:, :, None, None].expand(-1, -1, *size)]
         before = [*own, *fixed]
         entry = torch.cat(before, 1) if before else None
@@ -186,16 +249,16 @@ class LatentTranslation(nn.Module):
         scales = range(len(self.shapes))
         return [(i, j) for i in scales for j in (range(i, -1, -1) if self.autoregressive else (i,))]
 
-    def _entry(self, j: int) -> Block:
+    def _entry(self, j: int) -> FlowBlock:
         entry = self.entries[j]
-        assert isinstance(entry, Block)
+        assert isinstance(entry, FlowBlock)
         return entry
 
-    def _inner_blocks(self, j: int) -> list[Block]:
+    def _inner_blocks(self, j: int) -> list[FlowBlock]:
         """The blocks of level j, in the order in which ``forward`` and ``inverse`` meet the finer scales."""
         inner = self.inner[j]
         assert isinstance(inner, nn.ModuleList)
-        return [block for block in inner if isinstance(block, Block)]
+        return [block for block in inner if isinstance(block, FlowBlock)]
 
 
 def _repeated(x: Tensor, count: int) -> Tensor:

@@ -1,30 +1,82 @@
-"""Blocks of flows: a squeeze, a few steps of normalisation, channel mixing and coupling, given a condition or none."""
+"""Blocks of flows: a squeeze, and steps of normalisation, channel mixing and coupling, given a condition or none."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from scorefold_caflow.config.flows import StepsConfig
-from scorefold_caflow.layers.mixing import AffineInjector, HaarBands, Mixing, channels_last
+from scorefold_caflow.flow.config import StepsConfig
+from scorefold_caflow.layers.mixing import AffineInjector, HaarBands, Mixing, at_pixels, channels_last
 from scorefold_caflow.layers.mixture import MixtureCoupling
 from scorefold_caflow.layers.recompute import recomputed
-from scorefold_caflow.layers.steps import Steps
 from scorefold_toolkit.nn import (
     AffineCoupling,
     Bijection,
+    Chain,
     ConvConditioner,
     Householder,
     LULinear,
     Squeeze,
     coupling_halves,
+    lu_matrices,
 )
 
 
-class Block(Bijection):
+class Steps(Chain):
+    """A ``Chain`` whose mixings have one number of channels: making matrices layer by layer, in many small operations,
+    takes an eighth of a training step and a fifth of a draw of small images. Its layers one by one give the same."""
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        maps, total = self._maps(x, inverse=False)
+        for place, layer in enumerate(self):
+            if place in maps:
+                x = at_pixels(x, *maps[place])
+            else:
+                x, log_det = layer(x, condition)
+                total = total + log_det
+        return x, total
+
+    def inverse(self, z: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        maps, total = self._maps(z, inverse=True)
+        for place, layer in reversed(list(enumerate(self))):
+            if place in maps:
+                z = at_pixels(z, *maps[place])
+            else:
+                z, log_det = layer.inverse(z, condition)
+                total = total + log_det
+        return z, total
+
+    def _maps(self, x: Tensor, *, inverse: bool) -> tuple[dict[int, tuple[Tensor, Tensor]], Tensor]:
+        """The matrix (C, C) and shift (C,) of each mixing by its place, and log |det| of all of them on images x."""
+        mixings = {place: layer for place, layer in enumerate(self) if isinstance(layer, Mixing)}
+        if not mixings:
+            return {}, x.new_zeros(())
+        scale = torch.stack([mixing.norm.log_scale for mixing in mixings.values()])
+        shift = torch.stack([mixing.norm.shift for mixing in mixings.values()])
+        linears = [mixing.linear for mixing in mixings.values()]
+        log_det = scale.sum() + torch.stack([linear.log_abs_det() for linear in linears]).sum()
+        matrix = _matrices(linears, inverse=inverse)
+        if inverse:
+            back = (-scale).exp()
+            matrix, shift, log_det = back[:, :, None] * matrix, -back * shift, -log_det
+        else:
+            matrix, shift = matrix * scale.exp()[:, None], (matrix @ shift[:, :, None]).squeeze(2)
+        maps = zip(matrix.unbind(), shift.unbind(), strict=True)
+        return dict(zip(mixings, maps, strict=True)), log_det * (x.shape[2] * x.shape[3])
+
+
+def _matrices(linears: Sequence[LULinear | Householder], *, inverse: bool) -> Tensor:
+    lu = [linear for linear in linears if isinstance(linear, LULinear)]
+    if lu:
+        return lu_matrices(lu, inverse=inverse)
+    return torch.stack([linear.inverse_matrix() if inverse else linear.matrix() for linear in linears])
+
+
+class FlowBlock(Bijection):
     """A squeeze of (B, C, H, W) to (B, 4C, H/2, W/2), and steps on that, given a condition (B, K, H/2, W/2) or none.
 
     Every step is a normalisation, a mixing of channels, with ``injector`` an affine injector of the condition, and a

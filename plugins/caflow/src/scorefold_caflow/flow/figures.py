@@ -16,11 +16,12 @@ from scorefold_toolkit.figures import as_images, strips, training
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+
 TEMPERATURES = (0.0, 0.5, 0.8, 1.0)
 _SHOWN, _DRAWS = 7, 32
 
 
-def fitted(drawn: Any) -> Mapping[str, Figure]:
+def image_flow_figures(drawn: Any) -> Mapping[str, Figure]:
     """The losses of a ``Fitted`` flow, and its draws for some of what it was trained on."""
     found = dict(training(drawn))
     model = getattr(drawn, "model", None)
