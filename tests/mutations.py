@@ -150,7 +150,7 @@ MUTATIONS = (
         "return torch.log1p(lam.exp() * energy).sum(-1)",
     ),
     (
-        plugin("nonuniform", "bands/moments.py"),
+        plugin("nonuniform", "bands/coefficients.py"),
         "torch.bincount(index, minlength=len(bands)).to(z)).sqrt()",
         "torch.bincount(index, minlength=len(bands)).to(z))",
     ),

@@ -38,7 +38,7 @@ def draw(runs: Path, out: Path) -> None:
 
 def multiscale_cost(out: Path) -> None:
     """Cost of a uniform run in multi-scale runs, by resolution."""
-    from scorefold_nonuniform.figures.cost import speedup_by_resolution
+    from scorefold_nonuniform.cost_figures import speedup_by_resolution
 
     rows = {
         pixels: SimpleNamespace(counted=counted, measured=measured, overhead=0, scales=range(scales))
@@ -58,7 +58,7 @@ def dimension_by_scale(runs: Path, out: Path) -> None:
 
 def bands_over_time(out: Path) -> None:
     """One patch of a photograph over time, with each of its bands alone: how a multi-scale model sees it."""
-    from scorefold_nonuniform.figures.models import diffusion
+    from scorefold_nonuniform.bands.figures import diffusion
 
     host = Host.discover()
     data = host.create("data:photographs", {"size": 64, "points": 400, "grey": True, "seed": 3})

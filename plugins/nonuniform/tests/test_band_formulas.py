@@ -11,13 +11,12 @@ from torch import Tensor
 from scorefold.data import EventScale
 from scorefold.diffusion import LinearLogSNR, PerComponent
 from scorefold.errors import ConfigError
-from scorefold_nonuniform.bands.coefficients import build_bands
-from scorefold_nonuniform.bands.moments import Moments
+from scorefold_nonuniform.bands.coefficients import BandMoments, build_bands
+from scorefold_nonuniform.bands.config import HaarBandsConfig
 from scorefold_nonuniform.bands.speeds import band_ends, boundary_cost, noisiest, spend_budget
-from scorefold_nonuniform.config.bands import HaarBandsConfig
-from scorefold_nonuniform.cost import Comparison, Row
+from scorefold_nonuniform.cost import CostComparison, CostRow
 from scorefold_nonuniform.data.gaussian_field import field_power
-from scorefold_nonuniform.multiscale import _shares
+from scorefold_nonuniform.multiscale.model import _shares
 
 F64 = torch.float64
 
@@ -94,7 +93,7 @@ def test_moments_of_bands_are_those_of_coefficients() -> None:
     coarse = (BANDS.index == 1).nonzero()[0].tolist()
     coefficients[(slice(None), *detail)] = numbers(1, 2, 6)
     coefficients[(slice(None), *coarse)] = numbers(4, 4, 1)
-    found = Moments.of(BANDS, BANDS.transform.inverse(coefficients))
+    found = BandMoments.of(BANDS, BANDS.transform.inverse(coefficients))
     assert float(found.mean[tuple(detail)]) == pytest.approx(3)
     assert float(found.variance[tuple(detail)]) == pytest.approx((4 + 1 + 9) / 3)
     assert found.deviations.tolist() == pytest.approx([math.sqrt(14 / 3 / 3), math.sqrt(2)])
@@ -102,16 +101,16 @@ def test_moments_of_bands_are_those_of_coefficients() -> None:
 
 def test_moments_before_any_data_are_those_of_white_events() -> None:
     """A level of 3 has the coarse coefficient 3 * 2, by a Haar transform of four pixels, and no detail."""
-    found = Moments(BANDS, EventScale(mean=3.0, std=0.5)).double()
+    found = BandMoments(BANDS, EventScale(mean=3.0, std=0.5)).double()
     assert found.mean[BANDS.index == 1].tolist() == pytest.approx([6])
     assert found.mean[BANDS.index == 0].tolist() == pytest.approx([0, 0, 0], abs=1e-6)
     assert found.variance.unique().tolist() == [0.25]
     assert found.deviations.tolist() == [0.5, 0.5]
-    assert not bool(Moments(BANDS, EventScale(mean=3.0, std=0.5), centred=False).mean.any())
+    assert not bool(BandMoments(BANDS, EventScale(mean=3.0, std=0.5), centred=False).mean.any())
 
 
-def with_moments(mean: float, variance: float) -> Moments:
-    found = Moments(BANDS, EventScale()).double()
+def with_moments(mean: float, variance: float) -> BandMoments:
+    found = BandMoments(BANDS, EventScale()).double()
     found.mean, found.variance = torch.full_like(found.mean, mean), torch.full_like(found.variance, variance)
     return found
 
@@ -156,13 +155,13 @@ def test_steps_of_scales_share_the_remainder() -> None:
     assert _shares(12, 3) == [4, 4, 4]
 
 
-def row(parameters: int, count: int, seconds: float, steps: int) -> Row:
-    return Row((4,), parameters, count, seconds, steps)
+def row(parameters: int, count: int, seconds: float, steps: int) -> CostRow:
+    return CostRow((4,), parameters, count, seconds, steps)
 
 
 def test_a_comparison_weighs_steps_and_overhead() -> None:
     """(6 * 100) / (2 * 50 + 3 * 20), with 10 more a step, by seconds, and by parameters."""
-    found = Comparison(row(1000, 100, 0.5, 6), (row(700, 50, 0.25, 2), row(900, 20, 0.125, 3)), 10.0)
+    found = CostComparison(row(1000, 100, 0.5, 6), (row(700, 50, 0.25, 2), row(900, 20, 0.125, 3)), 10.0)
     assert found.counted == pytest.approx(600 / 160)
     assert found.modelled == pytest.approx(6 * 110 / (2 * 60 + 3 * 30))
     assert found.measured == pytest.approx(3 / (0.5 + 0.375))
@@ -174,7 +173,7 @@ def test_a_comparison_weighs_steps_and_overhead() -> None:
 
 
 def test_a_table_of_costs_is_in_millions_billions_and_milliseconds() -> None:
-    found = Comparison(row(12_340_000, 5_678_000_000, 0.0123, 6), (row(1_500_000, 1_000_000, 0.5, 2),))
+    found = CostComparison(row(12_340_000, 5_678_000_000, 0.0123, 6), (row(1_500_000, 1_000_000, 0.5, 2),))
     first, second = found.table().splitlines()[1:3]
     assert first.split() == ["uniform", "4", "6", "12.34", "5.678", "12.30"]
     assert second.split() == ["scale", "1", "4", "2", "1.50", "0.001", "500.00"]

@@ -20,8 +20,8 @@ from scorefold.plugin import Claim
 from scorefold_nonuniform import cost
 from scorefold_nonuniform.claims import cost as claims_cost
 from scorefold_nonuniform.cost import (
-    Comparison,
-    Row,
+    CostComparison,
+    CostRow,
     Scale,
     compare_cost,
     count_ratio,
@@ -35,7 +35,7 @@ from scorefold_nonuniform.cost import (
     scales_of,
     speedup,
 )
-from scorefold_nonuniform.figures import cost as figures_cost
+from scorefold_nonuniform.cost_figures import cost_figures
 from scorefold_nonuniform.plugin import scorefold_claims
 from scorefold_registry import Host
 from scorefold_registry.experiments.claims import within
@@ -226,16 +226,16 @@ def test_real_steps_are_measured() -> None:
     assert abs(measure_overhead(sizes, batch=8)) < sizes[1].multiply_accumulates
 
 
-def comparisons() -> dict[int, Comparison]:
-    rows = [Row((3, size, size), 1000, size**2 * 1000, size**2 * 1e-6, 1) for size in (128, 64, 32, 16)]
+def comparisons() -> dict[int, CostComparison]:
+    rows = [CostRow((3, size, size), 1000, size**2 * 1000, size**2 * 1e-6, 1) for size in (128, 64, 32, 16)]
     return {
-        size: Comparison(replace(rows[start], steps=4 - start), tuple(rows[start:]), 1e5)
+        size: CostComparison(replace(rows[start], steps=4 - start), tuple(rows[start:]), 1e5)
         for start, size in enumerate((128, 64, 32))
     }
 
 
 def test_pictures_show_every_network_and_resolution() -> None:
-    figures = figures_cost.draw(comparisons())
+    figures = cost_figures(comparisons())
     bars, ratio = figures["cost"].axes[0], figures["speedup"].axes[0]
     assert bars.get_yticklabels()[0].get_text() == "uniform, 3 x 128 x 128"
     assert len(bars.patches) == 5

@@ -9,8 +9,8 @@ from torch import Tensor
 from scorefold.diffusion import LinearLogSNR, PerComponent
 from scorefold.errors import ConfigError
 from scorefold_nonuniform.bands.coefficients import Bands, build_bands
-from scorefold_nonuniform.config.bands import DCTBandsConfig, FourierBandsConfig, HaarBandsConfig, PCABandsConfig
-from scorefold_nonuniform.config.data import GaussianFieldConfig
+from scorefold_nonuniform.bands.config import DCTBandsConfig, FourierBandsConfig, HaarBandsConfig, PCABandsConfig
+from scorefold_nonuniform.data.config import GaussianFieldConfig
 from scorefold_nonuniform.data.gaussian_field import (
     GaussianField,
     coefficient_moments,

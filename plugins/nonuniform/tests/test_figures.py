@@ -9,10 +9,11 @@ import torch
 
 from scorefold.data import DataSpec, TensorSpec
 from scorefold.stage import Fitted
-from scorefold_nonuniform.config.scores import MultiScaleConfig, NonUniformConfig
-from scorefold_nonuniform.figures.models import draw
-from scorefold_nonuniform.multiscale import MultiScale
-from scorefold_nonuniform.nonuniform import NonUniform
+from scorefold_nonuniform.bands.figures import banded_figures
+from scorefold_nonuniform.multiscale.config import MultiScaleConfig
+from scorefold_nonuniform.multiscale.model import MultiScale
+from scorefold_nonuniform.nonuniform.config import NonUniformConfig
+from scorefold_nonuniform.nonuniform.model import NonUniform
 from scorefold_standard.networks.config import MLPConfig
 from scorefold_standard.networks.mlp import MLP
 from scorefold_toolkit.training import FitReport
@@ -33,7 +34,7 @@ def drawn(
         steps=2, history=[{"step": 1, "phase": "fit", "loss": 2.0}, {"step": 2, "phase": "fit", "loss": 1}]
     )
     events = torch.rand(4, *shape, generator=torch.Generator().manual_seed(0))
-    return set(draw(Fitted(report, model, events)))
+    return set(banded_figures(Fitted(report, model, events)))
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8), (8, 8)])
@@ -55,4 +56,4 @@ def test_conditional_models_have_no_samples_without_a_condition(condition: Tenso
 
 
 def test_no_training_has_no_figures() -> None:
-    assert draw({}) == {}
+    assert banded_figures({}) == {}

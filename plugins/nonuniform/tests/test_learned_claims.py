@@ -12,9 +12,9 @@ from torch import Tensor
 from scorefold_nonuniform.bands.coefficients import build_bands
 from scorefold_nonuniform.bands.speeds import banded_process
 from scorefold_nonuniform.claims import learned as claims_learned
-from scorefold_nonuniform.config.data import GaussianFieldConfig
-from scorefold_nonuniform.config.scores import MultiScaleConfig
+from scorefold_nonuniform.data.config import GaussianFieldConfig
 from scorefold_nonuniform.data.gaussian_field import GaussianField, gaussian_score
+from scorefold_nonuniform.multiscale.config import MultiScaleConfig
 
 F64 = torch.float64
 FIELD = GaussianField(GaussianFieldConfig(size=8, points=300, seed=0))

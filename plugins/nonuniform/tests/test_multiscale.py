@@ -14,9 +14,10 @@ from scorefold.diffusion import SAMPLERS, time_grid
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Progress, TensorSource
 from scorefold_nonuniform.bands.coefficients import build_bands
-from scorefold_nonuniform.config.scores import MultiScaleConfig, NonUniformConfig
 from scorefold_nonuniform.data.gaussian_field import coefficient_moments, gaussian_score
-from scorefold_nonuniform.nonuniform import NonUniform
+from scorefold_nonuniform.multiscale.config import MultiScaleConfig
+from scorefold_nonuniform.nonuniform.config import NonUniformConfig
+from scorefold_nonuniform.nonuniform.model import NonUniform
 from scorefold_toolkit.training import fit
 
 

@@ -17,14 +17,14 @@ from scorefold_nonuniform.bands.network_input import (
     bound_in_coefficients,
     condition_at,
     condition_with_levels,
+    network_view,
     noise_from_answer,
-    shown,
     spec_at,
     spec_with_levels,
     training_levels,
     weighted,
 )
-from scorefold_nonuniform.config.scores import NonUniformConfig
+from scorefold_nonuniform.nonuniform.config import NonUniformConfig
 from scorefold_toolkit.config.common import LogUniformLevels, WeightingConfig
 
 F64 = torch.float64
@@ -72,7 +72,7 @@ def test_bands_are_shown_with_unit_size_and_answers_correct_the_linear_guess() -
     noised = Noised(numbers(0.8)[None], numbers(0.6)[None], numbers(0.0)[None])
     mean, deviation, v, answer = numbers(2.0), numbers(3.0), numbers(7.0)[None], numbers(0.5)[None]
     size = math.sqrt(2.4**2 + 0.6**2)
-    assert float(shown(v, noised, mean, deviation)) == pytest.approx((7 - 1.6) / size)
+    assert float(network_view(v, noised, mean, deviation)) == pytest.approx((7 - 1.6) / size)
     noise = float(noise_from_answer(answer, v, noised, mean, deviation))
     assert noise == pytest.approx(0.6 / size**2 * 5.4 + 2.4 / size * 0.5)
 

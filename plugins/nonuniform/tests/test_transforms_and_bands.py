@@ -12,19 +12,18 @@ from torch import Tensor
 
 from scorefold.diffusion import Orthonormal
 from scorefold.errors import ConfigError, DataError, ShapeError
-from scorefold_nonuniform.bands.coefficients import Bands, build_bands, build_transform
-from scorefold_nonuniform.bands.moments import Moments
+from scorefold_nonuniform.bands.coefficients import BandMoments, Bands, build_bands, build_transform
+from scorefold_nonuniform.bands.config import BandsConfig
 from scorefold_nonuniform.bands.transforms import (
     PCA,
     Identity,
     Learned,
-    Separable,
+    SeparableTransform,
     Wavelet,
     dct_matrix,
     fourier_frequencies,
     fourier_matrix,
 )
-from scorefold_nonuniform.config.bands import BandsConfig
 from scorefold_toolkit.operators import Haar
 
 F64 = torch.float64
@@ -358,7 +357,7 @@ def test_bands_that_do_not_fit_their_transform() -> None:
 
 
 def test_transforms_alone() -> None:
-    assert isinstance(build_transform(ADAPTER.validate_python("dct"), (8, 8)), Separable)
+    assert isinstance(build_transform(ADAPTER.validate_python("dct"), (8, 8)), SeparableTransform)
     assert isinstance(build_transform(ADAPTER.validate_python("pixels"), (5,)), Identity)
 
 
@@ -369,7 +368,7 @@ def test_the_deviation_of_a_band_is_about_the_mean_of_each_coefficient(config: s
     x = 3 + scale * torch.randn(200, 1, 8, 8, generator=generator, dtype=F64)
     bands = build_bands(ADAPTER.validate_python({"name": config}), (1, 8, 8)).double()
     bands.prepare(x)
-    moments, z = Moments.of(bands, x), bands.transform(x).flatten(1)
+    moments, z = BandMoments.of(bands, x), bands.transform(x).flatten(1)
     assert len(bands) > 1
     for number, deviation in enumerate(moments.deviations):
         inside = z[:, bands.index.flatten() == number]

@@ -25,7 +25,7 @@ from scorefold.data import Condition, ConditionSpec, TensorSpec, map_condition
 from scorefold.errors import ConfigError
 from scorefold.interfaces import ScoreModel
 from scorefold_nonuniform.bands.network_input import spec_at, spec_with_levels
-from scorefold_nonuniform.multiscale import MultiScale
+from scorefold_nonuniform.multiscale.model import MultiScale
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Scale:
 
 
 @dataclass(frozen=True)
-class Row:
+class CostRow:
     """What one network of a run costs: a step on one event, as counted and in seconds, and how many it takes."""
 
     event_shape: tuple[int, ...]
@@ -92,11 +92,11 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class CostComparison:
     """A uniform and a multi-scale run beside each other; ``overhead`` is o in multiply-accumulates a step."""
 
-    uniform: Row
-    scales: tuple[Row, ...]
+    uniform: CostRow
+    scales: tuple[CostRow, ...]
     overhead: float = 0.0
 
     @property
@@ -213,7 +213,7 @@ def measure_overhead(scales: Sequence[Scale], *, batch: int = 1, repeats: int = 
 
 def compare_cost(
     uniform: Scale, scales: Sequence[Scale], *, batch: int = 1, repeats: int = 3, overhead: float = 0.0
-) -> Comparison:
+) -> CostComparison:
     """A uniform and a multi-scale run, counted and measured in turns; ``overhead`` is o in multiply-accumulates a step.
 
     Weights need not be trained. Networks run in evaluation mode and are left as they were.
@@ -227,13 +227,13 @@ def compare_cost(
             [scale.call(batch) for scale in every], repeats=repeats, device=_device_of(uniform.network)
         )
         rows = [
-            Row(scale.event_shape, scale.parameters, scale.multiply_accumulates, spent / batch, scale.steps)
+            CostRow(scale.event_shape, scale.parameters, scale.multiply_accumulates, spent / batch, scale.steps)
             for scale, spent in zip(every, seconds, strict=True)
         ]
     finally:
         for scale, mode in zip(every, modes, strict=True):
             scale.network.train(mode)
-    return Comparison(rows[0], tuple(rows[1:]), overhead)
+    return CostComparison(rows[0], tuple(rows[1:]), overhead)
 
 
 def count_ratio(uniform: Scale, scales: Sequence[Scale]) -> float:

@@ -20,18 +20,18 @@ def scorefold_components() -> Iterable[Component]:
 
 def _scores() -> Iterable[Component]:
     for name, target, summary in (
-        ("multiscale", "multiscale:MultiScale", "A network a scale: fine bands are noise early, and are then dropped"),
-        ("nonuniform", "nonuniform:NonUniform", "One network for bands that diffuse each at its own speed"),
+        ("multiscale", "MultiScale", "A network a scale: fine bands are noise early, and are then dropped"),
+        ("nonuniform", "NonUniform", "One network for bands that diffuse each at its own speed"),
     ):
         yield Component(
             kind="score",
             name=name,
-            target=f".{target}",
-            config=f".config.scores:{target.partition(':')[2]}Config",
+            target=f".{name}.model:{target}",
+            config=f".{name}.config:{target}Config",
             requires=(Port("data", kind="data"), *_PARTS[name]),
             provides=("Trainable",),
             summary=summary,
-            figures=".figures.models:draw",
+            figures=".bands.figures:banded_figures",
             examples=tuple({"config": {**config, **_BRIEF}, "inputs": {"data": _FIELD}} for config in _EXAMPLES[name]),
             cite="citation.bib",
         )
@@ -58,7 +58,7 @@ def _sources() -> Iterable[Component]:
         kind="data",
         name="gaussian-field",
         target=".data.gaussian_field:GaussianField",
-        config=".config.data:GaussianFieldConfig",
+        config=".data.config:GaussianFieldConfig",
         summary="Periodic Gaussian images whose distribution is known, and with it every band's score at any speed",
         examples=({"config": {"size": 8, "points": 200}},),
         cite="citation.bib",

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from scorefold.data import DataSpec, EventScale
 from scorefold.interfaces import Network
 from scorefold_nonuniform.bands.coefficients import build_bands
-from scorefold_nonuniform.config.data import GaussianFieldConfig
-from scorefold_nonuniform.config.scores import MultiScaleConfig, NonUniformConfig
+from scorefold_nonuniform.data.config import GaussianFieldConfig
 from scorefold_nonuniform.data.gaussian_field import GaussianField, gaussian_score
-from scorefold_nonuniform.multiscale import MultiScale
-from scorefold_nonuniform.nonuniform import NonUniform
+from scorefold_nonuniform.multiscale.config import MultiScaleConfig
+from scorefold_nonuniform.multiscale.model import MultiScale
+from scorefold_nonuniform.nonuniform.config import NonUniformConfig
+from scorefold_nonuniform.nonuniform.model import NonUniform
 from scorefold_standard.networks.config import MLPConfig
 from scorefold_standard.networks.mlp import MLP
 from scorefold_toolkit.training import fit

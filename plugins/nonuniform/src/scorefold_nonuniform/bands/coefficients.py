@@ -13,21 +13,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from scorefold.diffusion import Orthonormal
+from scorefold.data import EventScale
+from scorefold.diffusion import Orthonormal, PerComponent
 from scorefold.errors import ConfigError, ShapeError
-from scorefold_nonuniform.bands.transforms import (
-    PCA,
-    FromData,
-    Identity,
-    Learned,
-    Separable,
-    Wavelet,
-    check_image,
-    dct_matrix,
-    fourier_frequencies,
-    fourier_matrix,
-)
-from scorefold_nonuniform.config.bands import (
+from scorefold_nonuniform.bands.config import (
     BandsConfig,
     DCTBandsConfig,
     FourierBandsConfig,
@@ -36,6 +25,18 @@ from scorefold_nonuniform.config.bands import (
     PCABandsConfig,
     PixelsBandsConfig,
     WaveletBandsConfig,
+)
+from scorefold_nonuniform.bands.transforms import (
+    PCA,
+    FromData,
+    Identity,
+    Learned,
+    SeparableTransform,
+    Wavelet,
+    check_image,
+    dct_matrix,
+    fourier_frequencies,
+    fourier_matrix,
 )
 
 
@@ -130,10 +131,10 @@ def build_transform(config: BandsConfig, event_shape: Sequence[int]) -> Orthonor
             return Wavelet(event_shape, levels, wavelet)
         case DCTBandsConfig(levels=levels):
             check_image(tuple(event_shape), "a cosine transform", levels)
-            return Separable(event_shape, dct_matrix)
+            return SeparableTransform(event_shape, dct_matrix)
         case FourierBandsConfig():
             check_image(tuple(event_shape), "a Fourier transform")
-            return Separable(event_shape, fourier_matrix)
+            return SeparableTransform(event_shape, fourier_matrix)
         case PCABandsConfig():
             return PCA(event_shape)
         case LearnedBandsConfig(reflections=reflections, start=start):
@@ -218,6 +219,60 @@ def _coarser(
     height, width = event_shape[-2:]
     shape = (*event_shape[:-2], height >> scale, width >> scale)
     if isinstance(config, DCTBandsConfig):
-        return Separable(shape, dct_matrix)
+        return SeparableTransform(shape, dct_matrix)
     wavelet = config.wavelet if isinstance(config, WaveletBandsConfig) else "haar"
     return Wavelet(shape, config.levels - scale, wavelet)
+
+
+class BandMoments(nn.Module):
+    """The mean and variance of each coefficient, (*E), and the deviation of each band about its mean, (bands,).
+
+    Until ``take`` has seen data they are those of white events of the data's mean and deviation, or of mean 0 where
+    ``centred`` is False.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    deviations: Tensor
+
+    def __init__(self, bands: Bands, scale: EventScale, *, centred: bool = True) -> None:
+        super().__init__()
+        level = torch.full((1, *bands.event_shape), scale.mean if centred else 0.0)
+        self.register_buffer("mean", bands.transform(level)[0].detach().clone())
+        self.register_buffer("variance", torch.full(bands.event_shape, scale.std**2))
+        self.register_buffer("deviations", torch.full((len(bands),), scale.std))
+
+    @classmethod
+    def of(cls, bands: Bands, x: Tensor) -> BandMoments:
+        """Those of points x (N, *E)."""
+        z = bands.transform(x).detach()
+        found = cls(bands, EventScale()).to(z)
+        found.mean, found.variance = z.mean(0), z.var(0, correction=0)
+        index = bands.index.flatten()
+        total = torch.zeros_like(found.deviations).index_add_(0, index, found.variance.flatten())
+        found.deviations = (total / torch.bincount(index, minlength=len(bands)).to(z)).sqrt()
+        return found
+
+    def take(self, other: BandMoments) -> None:
+        """Takes over the moments that were found."""
+        self.load_state_dict(other.state_dict())
+
+    def agree(self, other: BandMoments) -> bool:
+        """True if these are the moments of the same data, but for the rounding of another machine."""
+        mean, variance = other.mean.to(self.mean), other.variance.to(self.mean)
+        slack = 1e-3 * (self.variance + 1e-6 * self.variance.max())
+        close = ((variance - self.variance).abs() <= slack) & ((mean - self.mean) ** 2 <= 1e-3 * slack)
+        return bool(close.all())
+
+    def still(self) -> list[int]:
+        """The bands that are the same in all points, or differ by rounding alone."""
+        floor = 1e-6 * float(self.deviations.max())
+        return [band for band, deviation in enumerate(self.deviations.tolist()) if deviation <= floor]
+
+    def match_boundaries(self, process: PerComponent) -> None:
+        """Gives every component of a process a normal prior with the mean and variance that such data have at its
+        end."""
+        signal, scale = (
+            value[0] for value in process.coefficients(self.mean[None], self.mean.new_full((1,), process.t_max))
+        )
+        process.set_prior(signal * self.mean, (signal**2 * self.variance + scale**2).sqrt())

@@ -23,7 +23,7 @@ from scorefold.errors import ConfigError
 from scorefold.interfaces import ScoreModel
 from scorefold.interfaces.score import BoundScore
 from scorefold_nonuniform.bands.coefficients import Bands
-from scorefold_nonuniform.config.scores import BandedConfig
+from scorefold_nonuniform.bands.config import BandedConfig
 from scorefold_toolkit.config.common import WeightingConfig
 from scorefold_toolkit.nn import named_parts, named_specs
 from scorefold_toolkit.nn.conditions import drop_condition, null_condition, with_null_class
@@ -57,7 +57,7 @@ class Noised:
         return -self.levels.mean(1) / 2
 
 
-def shown(v: Tensor, noised: Noised, mean: Tensor, deviation: Tensor) -> Tensor:
+def network_view(v: Tensor, noised: Noised, mean: Tensor, deviation: Tensor) -> Tensor:
     """Noised coefficients v (B, *V) as a network is shown them; ``mean`` and ``deviation`` are those of the data."""
     return (v - noised.signal * mean) / _size(noised, deviation)
 

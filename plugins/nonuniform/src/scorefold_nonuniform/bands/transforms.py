@@ -91,7 +91,7 @@ class Wavelet(Orthonormal):
         self.register_buffer(name, matrix, persistent=False)
 
 
-class Separable(Orthonormal):
+class SeparableTransform(Orthonormal):
     """z = A_H x A_W^T of images (C, H, W) or (H, W), with A_n = ``matrix(n)`` orthonormal (n, n)."""
 
     rows: Tensor

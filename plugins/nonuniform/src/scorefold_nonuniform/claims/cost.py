@@ -16,7 +16,7 @@ from torch import nn
 
 from scorefold.interfaces import DataSource, ScoreModel, TensorSource
 from scorefold_nonuniform.cost import (
-    Comparison,
+    CostComparison,
     Scale,
     compare_cost,
     count_ratio,
@@ -25,7 +25,7 @@ from scorefold_nonuniform.cost import (
     resolution_scales,
     sampling_seconds,
 )
-from scorefold_nonuniform.multiscale import MultiScale
+from scorefold_nonuniform.multiscale.model import MultiScale
 
 REPEATS = {"smoke": 1, "quick": 3, "full": 7}
 BATCH = {"smoke": 1, "quick": 2, "full": 4}
@@ -131,7 +131,7 @@ def overhead(host: Any, profile: str, seed: int) -> float:
 
 
 @cache
-def comparison(host: Any, profile: str, size: int) -> Comparison:
+def comparison(host: Any, profile: str, size: int) -> CostComparison:
     """The uniform network of a resolution beside those of the scales from there down, measured in turns."""
     extra = 1e9 * overhead(host, profile, 0)
     found = compare_cost(*_networks(host, size), batch=BATCH[profile], repeats=REPEATS[profile], overhead=extra)

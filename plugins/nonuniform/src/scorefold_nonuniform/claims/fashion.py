@@ -67,7 +67,7 @@ def _source(host: Any) -> DataSource | None:
 
 
 @cache
-def trained(host: Any, source: DataSource, seed: int, model: str) -> tuple[Any, float]:
+def trained_on_fashion(host: Any, source: DataSource, seed: int, model: str) -> tuple[Any, float]:
     """A model and the CPU seconds of its training."""
     name, config = MODELS[model]
     training = {"steps": STEPS[model], "batch_size": 64}
@@ -80,7 +80,7 @@ def trained(host: Any, source: DataSource, seed: int, model: str) -> tuple[Any, 
 
 @cache
 def _measured(host: Any, source: DataSource, seed: int, model: str) -> Mapping[str, float]:
-    made, seconds = trained(host, source, seed, model)
+    made, seconds = trained_on_fashion(host, source, seed, model)
     generator, started = derive_generator(seed, "samples"), time.process_time()
     samples = torch.cat([made.sample(BATCH, generator=generator) for _ in range(SAMPLES // BATCH)])
     found = {

@@ -88,7 +88,7 @@ def field_cpu(host: Any, profile: str, seed: int, model: str) -> float | None:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedScore:
     """A trained model, its data, and the CPU seconds that its training took."""
 
     model: Any
@@ -102,14 +102,14 @@ SIMPLE: dict[str, Any] = {"weighting": "simple"}
 FIELD_SAMPLING: dict[str, Any] = {"steps": 60, "sampler": "dpmpp-2m", "spacing": "uniform", "to_zero": False}
 
 
-def _field_trained(host: Any, profile: str, seed: int, model: str) -> Trained | None:
+def _field_trained(host: Any, profile: str, seed: int, model: str) -> TrainedScore | None:
     if model == "uniform":
         return field_control(host, profile, seed)
     return field_model(host, profile, seed, "simple" if model == "published" else "edm")
 
 
 @cache
-def field_model(host: Any, profile: str, seed: int, weighting: str) -> Trained | None:
+def field_model(host: Any, profile: str, seed: int, weighting: str) -> TrainedScore | None:
     """The multi-scale model of the field, or None without diffusers, whose U-Net it takes.
 
     What the coarser bands say of the finest matters where its noise is large. There the published weighting, of the
@@ -121,7 +121,7 @@ def field_model(host: Any, profile: str, seed: int, weighting: str) -> Trained |
 
 
 @cache
-def field_control(host: Any, profile: str, seed: int) -> Trained | None:
+def field_control(host: Any, profile: str, seed: int) -> TrainedScore | None:
     """A uniform model of the field: one such network, its bands at one speed, for about as much CPU time."""
     steps = round(FIELD_STEPS[profile] * CONTROL_STEPS)
     training = _field_training(steps)
@@ -146,7 +146,7 @@ def _field(host: Any, profile: str, seed: int) -> GaussianField:
 
 
 @torch.no_grad()
-def _loss_ratio(found: Trained, scale: int) -> float:
+def _loss_ratio(found: TrainedScore, scale: int) -> float:
     model, distribution = found.model, _distribution(found)
     process = model.coefficients
     ends = (process.t_min, *process.breakpoints, process.t_max)
@@ -171,13 +171,13 @@ def _loss_ratio(found: Trained, scale: int) -> float:
     return float(1 + excess.mean() / smallest.mean())
 
 
-def _distribution(found: Trained) -> Any:
+def _distribution(found: TrainedScore) -> Any:
     assert isinstance(found.data, GaussianField)
     return found.data.distribution()
 
 
 @cache
-def _field_samples(found: Trained, seed: int) -> tuple[Tensor, Tensor]:
+def _field_samples(found: TrainedScore, seed: int) -> tuple[Tensor, Tensor]:
     """The flattened coefficients of samples (N, D), and their covariance in the field (D, D), in float64."""
     x = found.model.sample(FIELD_SAMPLES, generator=derive_generator(seed, "samples"), **FIELD_SAMPLING)
     bands = copy.deepcopy(found.model.bands).cpu()
@@ -185,17 +185,15 @@ def _field_samples(found: Trained, seed: int) -> tuple[Tensor, Tensor]:
     return bands.transform(x.cpu()).flatten(1).double(), covariance.double()
 
 
-def _trained(host: Any, name: str, config: dict[str, Any], data: DataSource, seed: int) -> Trained | None:
+def _trained(host: Any, name: str, config: dict[str, Any], data: DataSource, seed: int) -> TrainedScore | None:
     if find_spec("diffusers") is None:
         return None
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(seed, "weights"))
         model = host.create(f"score:{name}", config, data=data)
     report = fit(model, data.load("train"), model.training_config, seed=seed, precision=host.precision)
-    return Trained(model, data, report.cpu_seconds)
+    return TrainedScore(model, data, report.cpu_seconds)
 
-
-# Photographs, 32 x 32 pixels in colour: a uniform and a multi-scale model of equal size, for equal CPU time.
 
 PATCHES = {"smoke": 300, "quick": 6000, "long": 20_000}
 PATCH_SAMPLES = {"smoke": 40, "quick": 1000, "long": 5000}
@@ -253,17 +251,17 @@ def quality_size(host: Any, profile: str, seed: int) -> float | None:
     return scales / uniform
 
 
-def _parameters(found: Trained) -> int:
+def _parameters(found: TrainedScore) -> int:
     return sum(parameter.numel() for parameter in found.model.parameters())
 
 
-def _patch_models(host: Any, profile: str, seed: int, model: str) -> list[Trained | None]:
+def _patch_models(host: Any, profile: str, seed: int, model: str) -> list[TrainedScore | None]:
     """The trainings of a model that are averaged."""
     return [patch_model(host, profile, seed + k, model) for k in range(1 if model in ONE_SEED else SEEDS[profile])]
 
 
 @cache
-def patch_model(host: Any, profile: str, seed: int, model: str) -> Trained | None:
+def patch_model(host: Any, profile: str, seed: int, model: str) -> TrainedScore | None:
     """A model of the patches, trained from a seed."""
     steps = PATCH_STEPS[profile]
     if model == "uniform":
@@ -295,7 +293,7 @@ def _patches(host: Any, profile: str, seed: int) -> DataSource:
 
 
 @cache
-def _patch_samples(found: Trained, profile: str, model: str) -> tuple[Tensor, float]:
+def _patch_samples(found: TrainedScore, profile: str, model: str) -> tuple[Tensor, float]:
     """Samples (N, 3, 32, 32) and the CPU seconds of one."""
     generator = derive_generator(0, "samples")
     count = PATCH_SAMPLES[profile]

@@ -15,8 +15,8 @@ from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource
 from scorefold.interfaces.capabilities import KnowsDistribution
 from scorefold_nonuniform.bands.coefficients import Bands
-from scorefold_nonuniform.bands.transforms import Separable, fourier_frequencies, fourier_matrix
-from scorefold_nonuniform.config.data import GaussianFieldConfig
+from scorefold_nonuniform.bands.transforms import SeparableTransform, fourier_frequencies, fourier_matrix
+from scorefold_nonuniform.data.config import GaussianFieldConfig
 from scorefold_toolkit.data.manifolds import Draw, normal, splits_of
 from scorefold_toolkit.data.splits import measured_split, pick, plain_scale, source_seed
 from scorefold_toolkit.distributions import Distribution, SubspaceGaussian
@@ -37,7 +37,7 @@ class GaussianField(DataSource, KnowsDistribution):
         seed = source_seed(config.seed, generator)
         shape = (1, config.size, config.size)
         power = field_power(config.size, config.decay)
-        waves = Separable(shape, fourier_matrix)
+        waves = SeparableTransform(shape, fourier_matrix)
         basis = torch.eye(config.size**2, dtype=torch.float64).reshape(-1, *shape)
         mean = torch.full((config.size**2,), config.mean, dtype=torch.float64)
         self._distribution = SubspaceGaussian(mean, waves.inverse(basis).flatten(1).mT, power.flatten())

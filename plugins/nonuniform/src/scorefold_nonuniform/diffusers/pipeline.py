@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from scorefold.errors import ConfigError, ShapeError
 from scorefold_nonuniform.diffusers.scheduler import NonUniformScheduler
-from scorefold_nonuniform.multiscale import MultiScale
+from scorefold_nonuniform.multiscale.model import MultiScale
 
 _TIMESTEPS = 1001
 """With as many, a timestep is 1000 t for t from 0 to 1, as networks of the published construction take it."""

@@ -14,13 +14,14 @@ from scorefold.diffusion import dpm_solver_pp_2m, time_grid
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, empty_figure, new_figure
 from scorefold.seeds import derive_generator
 from scorefold_nonuniform.cost import measure_seconds, scales_of
-from scorefold_nonuniform.multiscale import MultiScale
-from scorefold_nonuniform.nonuniform import NonUniform
+from scorefold_nonuniform.multiscale.model import MultiScale
+from scorefold_nonuniform.nonuniform.model import NonUniform
 from scorefold_toolkit import figures as event_figures
 from scorefold_toolkit.figures import as_images, image_grid
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
 
 _TIMES = 9
 _EVENTS = 8
@@ -28,14 +29,14 @@ _STEPS = 24
 
 
 @torch.no_grad()
-def draw(fitted: Any) -> Mapping[str, Figure]:
+def banded_figures(fitted: Any) -> Mapping[str, Figure]:
     """The figures of a fitted ``score:multiscale`` or ``score:nonuniform``; nothing for one that is not trained."""
     model = getattr(fitted, "model", None)
     if not isinstance(model, MultiScale | NonUniform):
         return {}
     drawn = {**event_figures.training(fitted), "speeds": speeds(model), **diffusion(model, fitted.events)}
     if isinstance(model, MultiScale) and len(model.trained) == len(model.bands):
-        drawn |= {**({} if model.condition_spec else samples_by_scale(model)), "cost": cost(model)}
+        drawn |= {**({} if model.condition_spec else samples_by_scale(model)), "cost": cost_per_scale_figure(model)}
     return drawn
 
 
@@ -123,7 +124,7 @@ def _stages(model: MultiScale) -> Iterator[Tensor]:
         yield model.bands.synthesise(model.bands.take(denoised, scale), scale)
 
 
-def cost(model: MultiScale) -> Figure:
+def cost_per_scale_figure(model: MultiScale) -> Figure:
     """Multiply-accumulates of a step of each scale's network on one event, and its milliseconds on this machine."""
     scales = scales_of(model)
     seconds = measure_seconds([scale.call(8) for scale in scales], repeats=2, device=model.moments.mean.device.type)

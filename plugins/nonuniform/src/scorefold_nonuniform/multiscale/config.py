@@ -1,4 +1,4 @@
-"""Settings of the score models at several speeds. No torch here."""
+"""The config of ``score:multiscale``. No torch here."""
 
 from __future__ import annotations
 
@@ -6,56 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from scorefold.config import Inline, LogSNRConfig, ProcessConfig, TrainingConfig, Use
-from scorefold_nonuniform.config.bands import BandsConfig, HaarBandsConfig
-from scorefold_toolkit.config.common import AnyWeighting, DenoisingLossConfig, WeightingConfig
-
-
-class BandedConfig(DenoisingLossConfig):
-    """What both models share: bands of an orthonormal transform, each with a speed of its own."""
-
-    bands: BandsConfig = Field(
-        HaarBandsConfig(), description="The transform, and which of its coefficients diffuse together"
-    )
-    process: ProcessConfig = Field(
-        LogSNRConfig(),
-        description="The schedule that every band runs through, each at its own speed; the log-SNRs of log-snr are for "
-        "data of unit deviation",
-    )
-    ends: tuple[float, ...] | None = Field(
-        None,
-        description="The time at which each band has become noise, the finest first and the last at 1; null spaces "
-        "them equally",
-    )
-    boundary: Literal["matched", "normal"] = Field(
-        "matched",
-        description="What a band is drawn from when it enters: a normal distribution with the mean and variance that "
-        "the data have there by then (matched), or the one that the schedule ends with (normal)",
-    )
-    weighting: AnyWeighting = Field(
-        WeightingConfig(name="simple"),
-        description="Weighting of errors, by name or with settings: simple is the published weighting up to a factor "
-        "per band, and gives better samples; edm weighs all noise levels equally",
-    )
-    condition_dropout: float = Field(
-        0.0, ge=0, lt=1, description="Share of training points whose condition is left out; above 0 allows guidance"
-    )
-    training: TrainingConfig = Field(TrainingConfig(), description="How it is trained")
-
-    @model_validator(mode="after")
-    def _ends_increase(self) -> Self:
-        ends = self.ends
-        if ends is not None and (not ends or list(ends) != sorted(ends) or ends[0] <= 0 or ends[-1] != 1):
-            raise ValueError(f"ends are {list(ends)}; expected times above 0 that do not decrease, the last of them 1")
-        return self
-
-
-class NonUniformConfig(BandedConfig):
-    """One network for all bands, each at its own speed."""
-
-    network: Inline("network") = Field(  # type: ignore[valid-type]
-        Use(use="network:unet"), description="The network, from noised event and the log-SNR of each band to event"
-    )
+from scorefold.config import Inline, LogSNRConfig, Use
+from scorefold_nonuniform.bands.config import BandedConfig
 
 
 class MultiScaleConfig(BandedConfig):

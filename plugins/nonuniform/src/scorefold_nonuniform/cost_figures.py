@@ -6,19 +6,19 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, new_figure
-from scorefold_nonuniform.cost import Comparison, Row, pixel_proportional_speedup
+from scorefold_nonuniform.cost import CostComparison, CostRow, pixel_proportional_speedup
 from scorefold_toolkit.figures import legend_below
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def draw(comparisons: Mapping[int, Comparison]) -> Mapping[str, Figure]:
+def cost_figures(comparisons: Mapping[int, CostComparison]) -> Mapping[str, Figure]:
     """Both pictures of comparisons by resolution, the costs being those at the largest."""
     return {"cost": cost_per_scale(comparisons[max(comparisons)]), "speedup": speedup_by_resolution(comparisons)}
 
 
-def cost_per_scale(comparison: Comparison) -> Figure:
+def cost_per_scale(comparison: CostComparison) -> Figure:
     """Multiply-accumulates of a step, of the uniform network and of each scale's; beside each bar its milliseconds."""
     rows = {"uniform": comparison.uniform, **{f"scale {k}": row for k, row in enumerate(comparison.scales, 1)}}
     figure, axes = new_figure(6.2, 0.5 * len(rows) + 1.4)
@@ -33,7 +33,7 @@ def cost_per_scale(comparison: Comparison) -> Figure:
     return figure
 
 
-def speedup_by_resolution(comparisons: Mapping[int, Comparison]) -> Figure:
+def speedup_by_resolution(comparisons: Mapping[int, CostComparison]) -> Figure:
     """S against the resolution: by multiply-accumulates, with the overhead, measured, and S(n) of pixel-proportional
     networks."""
     sizes = sorted(comparisons)
@@ -62,5 +62,5 @@ def speedup_by_resolution(comparisons: Mapping[int, Comparison]) -> Figure:
     return figure
 
 
-def _shape(row: Row) -> str:
+def _shape(row: CostRow) -> str:
     return " x ".join(map(str, row.event_shape))

@@ -15,8 +15,8 @@ from scorefold.diffusion.process import tabulated
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource, Loss, Phase, Prepares, Progress, ScoreModel, Trainable, as_network
 from scorefold.random import draw_normal
-from scorefold_nonuniform.bands.coefficients import build_bands
-from scorefold_nonuniform.bands.moments import Moments
+from scorefold_nonuniform.bands.coefficients import BandMoments, build_bands
+from scorefold_nonuniform.bands.config import LearnedBandsConfig
 from scorefold_nonuniform.bands.network_input import (
     BandedScore,
     Noised,
@@ -25,16 +25,15 @@ from scorefold_nonuniform.bands.network_input import (
     given_or_null,
     kept_condition,
     network_spec,
+    network_view,
     noise_from_answer,
-    shown,
     spec_at,
     spec_with_levels,
     training_levels,
     weighted,
 )
 from scorefold_nonuniform.bands.speeds import banded_process, noisiest, spend_budget
-from scorefold_nonuniform.config.bands import LearnedBandsConfig
-from scorefold_nonuniform.config.scores import MultiScaleConfig
+from scorefold_nonuniform.multiscale.config import MultiScaleConfig
 from scorefold_toolkit.config.common import WeightingConfig
 from scorefold_toolkit.nn import loss_uncertainty
 from scorefold_toolkit.training.validation import LossReference, silent_network
@@ -95,7 +94,7 @@ class MultiScale(BandedScore, Trainable):
         self.training_config = config.training
         networks = [self._build(network, scale) for scale, network in enumerate(_networks(config, count))]
         self.networks = nn.ModuleList(networks)
-        self.moments = Moments(bands, data.event_scale, centred=ours)
+        self.moments = BandMoments(bands, data.event_scale, centred=ours)
         self.interval_ends = (process.t_min, *process.breakpoints, process.t_max)
         """t_min and the times T_1, ..., T_n at which bands end."""
         self.register_buffer("ends", torch.tensor(self.interval_ends[1:]))
@@ -162,7 +161,7 @@ class MultiScale(BandedScore, Trainable):
             return answer
         mean = self.bands.take(self.moments.mean[None], scale)
         deviation = self.moments.deviations[self.bands.active_index(scale)]
-        image = self.bands.synthesise(shown(v, noised, mean, deviation), scale)
+        image = self.bands.synthesise(network_view(v, noised, mean, deviation), scale)
         answer = self.bands.analyse(network(image, noised.time, condition_with_levels(condition, noised)), scale)
         return noise_from_answer(answer, v, noised, mean, deviation)
 
@@ -175,7 +174,7 @@ class MultiScale(BandedScore, Trainable):
         x = dataset.tensor(measured_rows(len(dataset), self.event_shape))
         if not self.trained_elsewhere:
             self.bands.prepare(x)
-        found = Moments.of(self.bands, x)
+        found = BandMoments.of(self.bands, x)
         if still := found.still():
             raise DataError(
                 f"the band {self.bands.names[still[0]]} is the same in all {len(dataset)} training points: there is "

@@ -1,12 +1,13 @@
-"""Settings of the transforms and of the bands whose speeds differ. No torch here."""
+"""Configs of transforms, of bands whose speeds differ, and of the models that use them. No torch here."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from scorefold.config import Config
+from scorefold.config import Config, LogSNRConfig, ProcessConfig, TrainingConfig
+from scorefold_toolkit.config.common import AnyWeighting, DenoisingLossConfig, WeightingConfig
 
 Levels = Annotated[int, Field(ge=1, description="Levels: each halves the height and width of the coarse part")]
 Size = Annotated[int, Field(ge=1)]
@@ -100,3 +101,42 @@ _Bands = Annotated[
 _Name = Literal["haar", "wavelet", "dct", "fourier", "pca", "learned", "pixels"]
 BandsConfig = Annotated[_Bands, BeforeValidator(_as_bands, json_schema_input_type=_Bands | _Name)]
 """Bands in a run file: ``bands: {name: haar, levels: 3}``, or just ``bands: dct``."""
+
+
+class BandedConfig(DenoisingLossConfig):
+    """What both models share: bands of an orthonormal transform, each with a speed of its own."""
+
+    bands: BandsConfig = Field(
+        HaarBandsConfig(), description="The transform, and which of its coefficients diffuse together"
+    )
+    process: ProcessConfig = Field(
+        LogSNRConfig(),
+        description="The schedule that every band runs through, each at its own speed; the log-SNRs of log-snr are for "
+        "data of unit deviation",
+    )
+    ends: tuple[float, ...] | None = Field(
+        None,
+        description="The time at which each band has become noise, the finest first and the last at 1; null spaces "
+        "them equally",
+    )
+    boundary: Literal["matched", "normal"] = Field(
+        "matched",
+        description="What a band is drawn from when it enters: a normal distribution with the mean and variance that "
+        "the data have there by then (matched), or the one that the schedule ends with (normal)",
+    )
+    weighting: AnyWeighting = Field(
+        WeightingConfig(name="simple"),
+        description="Weighting of errors, by name or with settings: simple is the published weighting up to a factor "
+        "per band, and gives better samples; edm weighs all noise levels equally",
+    )
+    condition_dropout: float = Field(
+        0.0, ge=0, lt=1, description="Share of training points whose condition is left out; above 0 allows guidance"
+    )
+    training: TrainingConfig = Field(TrainingConfig(), description="How it is trained")
+
+    @model_validator(mode="after")
+    def _ends_increase(self) -> Self:
+        ends = self.ends
+        if ends is not None and (not ends or list(ends) != sorted(ends) or ends[0] <= 0 or ends[-1] != 1):
+            raise ValueError(f"ends are {list(ends)}; expected times above 0 that do not decrease, the last of them 1")
+        return self

@@ -11,8 +11,7 @@ from scorefold.data import Condition, Dataset, measured_rows
 from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource, Loss, Prepares, Progress, Trainable, as_network
 from scorefold.random import draw_normal
-from scorefold_nonuniform.bands.coefficients import build_bands
-from scorefold_nonuniform.bands.moments import Moments
+from scorefold_nonuniform.bands.coefficients import BandMoments, build_bands
 from scorefold_nonuniform.bands.network_input import (
     BandedScore,
     Noised,
@@ -21,14 +20,14 @@ from scorefold_nonuniform.bands.network_input import (
     given_or_null,
     kept_condition,
     network_spec,
+    network_view,
     noise_from_answer,
-    shown,
     spec_with_levels,
     training_levels,
     weighted,
 )
 from scorefold_nonuniform.bands.speeds import banded_process
-from scorefold_nonuniform.config.scores import NonUniformConfig
+from scorefold_nonuniform.nonuniform.config import NonUniformConfig
 from scorefold_toolkit.nn import loss_uncertainty
 from scorefold_toolkit.training.validation import LossReference, silent_network
 
@@ -63,7 +62,7 @@ class NonUniform(BandedScore, Trainable):
                 f"this network ({type(self.network).__name__}) takes statistics of events, and is shown bands",
                 hint="use network:unet or network:mlp",
             )
-        self.moments = Moments(bands, data.event_scale)
+        self.moments = BandMoments(bands, data.event_scale)
         self._match()
 
     def coefficient_score(self, z: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
@@ -75,7 +74,7 @@ class NonUniform(BandedScore, Trainable):
         """Takes the bands' moments from the first training points (``measured_rows``)."""
         x = dataset.tensor(measured_rows(len(dataset), self.event_shape))
         self.bands.prepare(x)
-        found = Moments.of(self.bands, x)
+        found = BandMoments.of(self.bands, x)
         # A band that never changes is shown as noise alone.
         found.deviations.clamp_min_(1e-6 * float(found.deviations.max()))
         self.moments.take(found)
@@ -106,7 +105,7 @@ class NonUniform(BandedScore, Trainable):
         condition = given_or_null(condition, self.condition_spec, self.config.condition_dropout, z)
         condition = condition_at(condition, self.condition_spec, self.event_shape, z)
         deviation, transform = self.moments.deviations[self.bands.index], self.bands.transform
-        image = transform.inverse(shown(z, noised, self.moments.mean, deviation))
+        image = transform.inverse(network_view(z, noised, self.moments.mean, deviation))
         answer = transform(self.network(image, noised.time, condition_with_levels(condition, noised)))
         return noise_from_answer(answer, z, noised, self.moments.mean, deviation)
 

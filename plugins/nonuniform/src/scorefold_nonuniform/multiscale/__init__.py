@@ -1,0 +1,1 @@
+"""A network for each scale."""

@@ -1,0 +1,1 @@
+"""One network for bands that diffuse each at its own speed."""
