@@ -26,11 +26,11 @@ from _turns import Row, finish, parse_options, race
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from scorefold_allocation.config.data import SinusoidTasksConfig
+from scorefold_allocation.data.config import SinusoidTasksConfig
 from scorefold_allocation.data.regression import SinusoidTasks
 from scorefold_allocation.learners.adaptation import GradientSteps
 from scorefold_allocation.learners.episodes import Episode, query_losses
-from scorefold_allocation.learners.networks import MLP
+from scorefold_allocation.learners.networks import StackedMLP
 
 TASKS, POINTS, RATE = 25, 10, 0.01
 SIZES = (1, 40, 40, 1)
@@ -54,7 +54,7 @@ def drawn_tasks() -> Episode:
 
 
 def ours(given: Episode, steps: int) -> Side:
-    network, answer = MLP(SIZES), GradientSteps(steps, RATE)
+    network, answer = StackedMLP(SIZES), GradientSteps(steps, RATE)
     weights = [w[None].float().requires_grad_() for w in network.start(torch.Generator().manual_seed(1))]
 
     def update() -> Sequence[Tensor]:
@@ -70,7 +70,7 @@ def module() -> nn.Module:
     for into, out in pairwise(SIZES):
         layers += [nn.Linear(into, out), nn.ReLU()]
     made = nn.Sequential(*layers[:-1])
-    start = MLP(SIZES).start(torch.Generator().manual_seed(1))
+    start = StackedMLP(SIZES).start(torch.Generator().manual_seed(1))
     with torch.no_grad():
         for parameter, w in zip(made.parameters(), start, strict=True):
             parameter.copy_(w.T if parameter.dim() == 2 else w[0])

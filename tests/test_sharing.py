@@ -305,7 +305,7 @@ def test_a_link_is_refused(host: Host, pushed: Path, tmp_path: Path) -> None:
 
 
 def test_settings_that_name_files_or_functions_are_refused(host: Host, tmp_path: Path) -> None:
-    learner = host.create("learner:callable", {"target": "scorefold_allocation.learners.example:pooled_ridge"})
+    learner = host.create("learner:callable", {"target": "scorefold_allocation.learners.function:pooled_ridge"})
     host.save(learner, tmp_path / "callable")
     changed(tmp_path / "callable", lambda facts: facts["config"].update(target="this:that"))
     assert "names 'this:that'" in refused(host, tmp_path / "callable")

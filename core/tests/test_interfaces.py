@@ -32,7 +32,7 @@ from scorefold.interfaces import (
 )
 from scorefold.plugin import CORE_CAPABILITIES, CORE_KINDS
 from scorefold.stage import showing
-from scorefold_allocation.data.source import TaskSource
+from scorefold_allocation.data.batch import TaskSource
 from scorefold_toolkit.potential import Potential
 
 MUSTS: dict[type, set[str]] = {

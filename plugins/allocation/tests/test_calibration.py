@@ -2,10 +2,17 @@
 
 import torch
 
-from scorefold_allocation.claims.calibration import Outcome, Problem, draw_problem, judge, summary
-from scorefold_allocation.claims.simulated import NoTasks, SimulatedLearner
-from scorefold_allocation.config.allocator import MonteCarloConfig, PilotConfig
-from scorefold_allocation.learners.interface import Cell
+from scorefold_allocation.claims.calibration import (
+    CurveProblem,
+    NoTasks,
+    SearchOutcome,
+    SimulatedLearner,
+    draw_problem,
+    judge_search,
+    search_summary,
+)
+from scorefold_allocation.learners.interface import AllocationCell
+from scorefold_allocation.meta.config import MonteCarloConfig, PilotConfig
 from scorefold_allocation.theory.linear_model import LinearProblem, Plans
 from scorefold_allocation.theory.monte_carlo import simulated_risk
 
@@ -15,7 +22,7 @@ def linear(rate: float = 0.4) -> LinearProblem:
 
 
 def test_simulated_losses_have_the_expectation_of_the_design_average() -> None:
-    for cell in (Cell(12, 3, 3), Cell(40, 1, 1), Cell(2, 1, 1)):
+    for cell in (AllocationCell(12, 3, 3), AllocationCell(40, 1, 1), AllocationCell(2, 1, 1)):
         found = SimulatedLearner(linear()).evaluate_seeds(NoTasks(), [cell], range(3000))
         values = torch.stack([losses.test[0] for losses in found])
         plans = Plans(torch.tensor([0]), *(torch.tensor([[float(count)]]).double() for count in cell))
@@ -26,14 +33,16 @@ def test_simulated_losses_have_the_expectation_of_the_design_average() -> None:
 def test_smaller_cells_are_parts_of_larger_ones() -> None:
     """Without noise and spread every cell of more rows than weights ends at w0, and others at its projection."""
     learner = SimulatedLearner(LinearProblem(6, 0.3, 2.0, torch.zeros(1).double(), torch.zeros(1).double()))
-    few, more, enough = learner.evaluate(NoTasks(), [Cell(2, 1, 1), Cell(4, 1, 1), Cell(6, 2, 2)], 7).test.tolist()
+    few, more, enough = learner.evaluate(
+        NoTasks(), [AllocationCell(2, 1, 1), AllocationCell(4, 1, 1), AllocationCell(6, 2, 2)], 7
+    ).test.tolist()
     assert enough < 1e-20 < more < few < 2
-    alone = learner.evaluate(NoTasks(), [Cell(4, 1, 1)], 7).test
+    alone = learner.evaluate(NoTasks(), [AllocationCell(4, 1, 1)], 7).test
     assert float(alone) == more
 
 
 def test_the_training_loss_leaves_zero_where_there_are_more_rows_than_weights() -> None:
-    train = SimulatedLearner(linear()).evaluate(NoTasks(), [Cell(3, 2, 2), Cell(9, 2, 2)], 3).train
+    train = SimulatedLearner(linear()).evaluate(NoTasks(), [AllocationCell(3, 2, 2), AllocationCell(9, 2, 2)], 3).train
     assert train is not None
     assert float(train[0]) < 1e-20
     assert float(train[1]) > 0.01
@@ -41,7 +50,7 @@ def test_the_training_loss_leaves_zero_where_there_are_more_rows_than_weights() 
 
 def test_a_problem_knows_its_regrets() -> None:
     sizes = torch.tensor([2.0, 4, 8, 16]).double()
-    problem = Problem(linear(), 1000, sizes, torch.tensor([1.5, 1.0, 1.01, 2.0]).double())
+    problem = CurveProblem(linear(), 1000, sizes, torch.tensor([1.5, 1.0, 1.01, 2.0]).double())
     assert problem.regret(4) == 0
     assert abs(problem.regret(8) - 0.01) < 1e-6
     assert 0 < problem.regret(6) < 0.01
@@ -51,17 +60,19 @@ def test_a_problem_knows_its_regrets() -> None:
 
 
 def test_refusals_are_counted_apart() -> None:
-    figures = summary([Outcome(0.01, True, 2.0, 10), Outcome(0.2, False, 8.0, 20), Outcome(reason="below")])
+    figures = search_summary(
+        [SearchOutcome(0.01, True, 2.0, 10), SearchOutcome(0.2, False, 8.0, 20), SearchOutcome(reason="below")]
+    )
     assert (figures["problems"], figures["refused"], figures["coverage"]) == (3, 1, 0.5)
     assert figures["procedure: regret up to 5 %"] == 0.5
 
 
 def test_a_band_holds_an_easy_optimum_and_costs_what_others_get() -> None:
     problem = draw_problem(3)
-    outcome = judge(problem, PilotConfig(seeds=6, sizes=8, draws=200), 0)
+    outcome = judge_search(problem, PilotConfig(seeds=6, sizes=8, draws=200), 0)
     assert outcome.reason == ""
     assert outcome.hit
     assert outcome.regret < 0.25
     assert set(outcome.others) == {"uniform", "random"}
-    refused = judge(problem, PilotConfig(labels=4 * problem.linear.dimension, seeds=3), 0)
+    refused = judge_search(problem, PilotConfig(labels=4 * problem.linear.dimension, seeds=3), 0)
     assert "threshold" in refused.reason

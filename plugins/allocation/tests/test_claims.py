@@ -9,8 +9,8 @@ from statistics import mean
 import pytest
 from claim_values import measured
 
+from scorefold_allocation.claims import growth as claims_online
 from scorefold_allocation.claims import linear as claims_linear
-from scorefold_allocation.claims import online as claims_online
 from scorefold_allocation.claims import pilot as claims_pilot
 from scorefold_allocation.claims import training as claims_training
 from scorefold_allocation.plugin import scorefold_claims
@@ -78,7 +78,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         new = {**table.learner["new_tasks"], **brief["new_tasks"]}  # type: ignore[dict-item]
         learner = {**table.learner, **brief, "new_tasks": new}
         sizes = {budget: (values[0], values[-1]) for budget, values in table.sizes.items()}
-        small = claims_training.Table(table.source, learner, sizes, table.config, table.ways)
+        small = claims_training.AllocationTable(table.source, learner, sizes, table.config, table.ways)
         monkeypatch.setitem(claims_training.TABLES, name, small)
     monkeypatch.setattr(claims_training, "_DIGITS", claims_training.TABLES["digits"].learner)
     monkeypatch.setattr(claims_training, "SEEDS", {"quick": 2, "long": 1})
@@ -114,10 +114,10 @@ def test_rows_are_means_over_trainings_and_the_best_is_the_best_of_them(host: Ho
     options = {"table": "digits", "budget": 400}
     values = {size: claims_training._values(host, "quick", 0, "digits", 400, size) for size in (2, 64)}
     assert values[2][0] != values[2][1]
-    assert claims_training.row(host, "quick", 0, size=2, **options) == pytest.approx(mean(values[2]))  # type: ignore[arg-type]
-    best = claims_training.best(host, "quick", 0, **options)  # type: ignore[arg-type]
+    assert claims_training.table_row(host, "quick", 0, size=2, **options) == pytest.approx(mean(values[2]))  # type: ignore[arg-type]
+    best = claims_training.best_of_table(host, "quick", 0, **options)  # type: ignore[arg-type]
     assert best == max(values, key=lambda size: mean(values[size]))
-    edge = claims_training.edge(host, "quick", 0, **options)  # type: ignore[arg-type]
+    edge = claims_training.edge_of_table(host, "quick", 0, **options)  # type: ignore[arg-type]
     assert edge == pytest.approx(max(map(mean, values.values())) - mean(values[64]))
 
 

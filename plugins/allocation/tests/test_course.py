@@ -12,21 +12,20 @@ from torch import Tensor
 
 from scorefold.errors import ConfigError
 from scorefold.stage import StageContext
-from scorefold_allocation.config.data import DigitRotationsConfig, SinusoidTasksConfig
-from scorefold_allocation.config.learners import EpisodesConfig, EvaluateOptions, MAMLConfig
-from scorefold_allocation.data.digits import DigitRotations
+from scorefold_allocation.data.classes import DigitRotations
+from scorefold_allocation.data.config import DigitRotationsConfig, SinusoidTasksConfig
 from scorefold_allocation.data.regression import SinusoidTasks
 from scorefold_allocation.learners.adaptation import GradientSteps
-from scorefold_allocation.learners.course import Course
-from scorefold_allocation.learners.episodes import Group, Rule, tasks_as, train
-from scorefold_allocation.learners.interface import Cell
+from scorefold_allocation.learners.config import EpisodesConfig, EvaluateOptions, MAMLConfig
+from scorefold_allocation.learners.episodes import Course, Rule, SeedGroup, tasks_as, train_episodes
+from scorefold_allocation.learners.interface import AllocationCell
 from scorefold_allocation.learners.methods import EpisodicLearner
-from scorefold_allocation.learners.networks import MLP
-from scorefold_allocation.learners.verbs import evaluate
+from scorefold_allocation.learners.networks import StackedMLP
+from scorefold_allocation.learners.trainer import evaluate_learner
 
 SINUSOID = SinusoidTasks(SinusoidTasksConfig())
 DIGITS = DigitRotations(DigitRotationsConfig())
-CELL = Cell(4, 5, 5)
+CELL = AllocationCell(4, 5, 5)
 PUBLISHED = {"factor": 0.5, "patience": 10, "watch": "accuracy", "most_falls": 4}
 """The plateau of the paper's images, whose trainings also end by a patience of 2,000 updates."""
 
@@ -79,10 +78,10 @@ def test_the_course_of_the_paper_is_that_of_torch_s_scheduler(case: str) -> None
 
 def test_an_update_goes_by_the_rate_of_its_course() -> None:
     """The first look is the best, so that the rate falls after each later one, until the last fall ends it."""
-    network = MLP((1, 8, 1))
+    network = StackedMLP((1, 8, 1))
     start = [w[None] for w in network.start(torch.Generator().manual_seed(0))]
     rule = Rule(network, GradientSteps(1, 0.01), GradientSteps(1, 0.01))
-    groups = [Group([tasks_as(torch.float64, SINUSOID.batch(4, 10, torch.Generator().manual_seed(0)))], CELL)]
+    groups = [SeedGroup([tasks_as(torch.float64, SINUSOID.batch(4, 10, torch.Generator().manual_seed(0)))], CELL)]
     losses = iter(range(1, 100))
     seen: list[Tensor] = []
 
@@ -92,16 +91,18 @@ def test_an_update_goes_by_the_rate_of_its_course() -> None:
 
     settings: dict[str, Any] = {"updates": 30, "validation": {"every": 3}, "dtype": "float64"}
     plateau = {"factor": 0.05, "patience": 0, "most_falls": 2}
-    kept, last, updates = train(EpisodesConfig(**settings, plateau=plateau), rule, start, groups, [0], held_out)
+    kept, last, updates = train_episodes(
+        EpisodesConfig(**settings, plateau=plateau), rule, start, groups, [0], held_out
+    )
     assert updates == 12, "looks at 3, 6, 9 and 12 updates, of which the fourth makes the third fall"
     assert torch.equal(kept[0], seen[0])
     assert torch.equal(last[0], seen[-1])
     steps = [float((later - earlier).norm()) for earlier, later in pairwise(seen)]
     assert steps[0] > 10 * steps[1] > 0
     assert steps[1] > 10 * steps[2] > 0
-    assert train(EpisodesConfig(**settings), rule, start, groups, [0], held_out)[2] == 30
+    assert train_episodes(EpisodesConfig(**settings), rule, start, groups, [0], held_out)[2] == 30
     patient = EpisodesConfig(**settings, patience=7)
-    assert train(patient, rule, start, groups, [0], held_out)[2] == 3 + 7
+    assert train_episodes(patient, rule, start, groups, [0], held_out)[2] == 3 + 7
 
 
 def maml(**settings: Any) -> EpisodicLearner:
@@ -127,7 +128,7 @@ def test_each_seed_ends_by_itself_and_the_verb_says_when() -> None:
         updates=60, learning_rate=0.01, rate=0.1, plateau={"patience": 1, "watch": "accuracy", "most_falls": 1}
     )
     options = EvaluateOptions(cells=({"tasks": 4, "support": 5, "query": 5},), seeds=4)
-    outcome = evaluate(learner, {"data": DIGITS}, options, StageContext("try"))
+    outcome = evaluate_learner(learner, {"data": DIGITS}, options, StageContext("try"))
     updates = outcome.arrays["updates"][:, 0]
     assert len(updates.unique()) > 1
     assert (updates % 3 == 0).all()
@@ -181,16 +182,16 @@ def test_the_last_weights_are_looked_at_where_a_course_ends_between_looks() -> N
     looks: list[int] = []
     plateau = {"factor": 0.5, "patience": 2, "watch": "training", "most_falls": 1, "gain": 1e9}
     config = MAMLConfig(updates=200, plateau=plateau, validation={"tasks": 2, "every": 50})
-    network = MLP((1, 4, 1))
+    network = StackedMLP((1, 4, 1))
     rule = Rule(network, GradientSteps(1, 0.01), GradientSteps(1, 0.01))
-    group = Group([tasks_as(torch.float32, SINUSOID.batch(4, 10, torch.Generator().manual_seed(0)))], CELL)
+    group = SeedGroup([tasks_as(torch.float32, SINUSOID.batch(4, 10, torch.Generator().manual_seed(0)))], CELL)
     start = [w[None].float() for w in network.start(torch.Generator().manual_seed(0))]
 
     def held_out(weights: Sequence[Tensor]) -> Tensor:
         looks.append(len(looks))
         return torch.tensor([float(-len(looks))], dtype=torch.float64)
 
-    kept, last, updates = train(config, rule, start, [group], [0], held_out)
+    kept, last, updates = train_episodes(config, rule, start, [group], [0], held_out)
     assert updates < 50
     assert len(looks) == 1
     for one, other in zip(kept, last, strict=True):

@@ -8,7 +8,7 @@ from linear_cases import even, plan, problem, simulated
 
 from scorefold.errors import ConfigError
 from scorefold_allocation.theory.formula import best_training_rate, noise_factor, regime, risk, task_variance, validity
-from scorefold_allocation.theory.moments import shrinkage
+from scorefold_allocation.theory.linear_model import shrinkage
 
 
 def value(*args: object, **options: object) -> float:

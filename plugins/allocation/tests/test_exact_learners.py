@@ -12,27 +12,27 @@ from torch import Tensor
 from torch.func import functional_call, grad, hessian
 from torch.nn.functional import cross_entropy, mse_loss
 
-from scorefold_allocation.config.data import DigitRotationsConfig, LinearTasksConfig, SinusoidTasksConfig
-from scorefold_allocation.config.learners import (
+from scorefold_allocation.data.batch import TaskSource
+from scorefold_allocation.data.classes import DigitRotations
+from scorefold_allocation.data.config import DigitRotationsConfig, LinearTasksConfig, SinusoidTasksConfig
+from scorefold_allocation.data.regression import LinearTasks, SinusoidTasks
+from scorefold_allocation.learners.adaptation import GradientSteps, known_class_losses, prototypes, task_losses
+from scorefold_allocation.learners.config import (
     ANILConfig,
-    ConvConfig,
     LinearLearnerConfig,
     MAMLConfig,
-    MLPConfig,
     PrototypesConfig,
+    StackedConvConfig,
+    StackedMLPConfig,
 )
-from scorefold_allocation.data.digits import DigitRotations
-from scorefold_allocation.data.regression import LinearTasks, SinusoidTasks
-from scorefold_allocation.data.source import TaskSource
-from scorefold_allocation.learners.adaptation import GradientSteps, known_class_losses, prototypes, task_losses
 from scorefold_allocation.learners.episodes import Episode, query_losses
-from scorefold_allocation.learners.interface import Cell
+from scorefold_allocation.learners.interface import AllocationCell
 from scorefold_allocation.learners.linear import LinearMAML
 from scorefold_allocation.learners.methods import EpisodicLearner
-from scorefold_allocation.learners.networks import MLP, ConvNet, Stack
+from scorefold_allocation.learners.networks import Stack, StackedConvNet, StackedMLP
 from scorefold_allocation.learners.trainer import tasks_of
 
-NETWORK = MLP((3, 7, 5, 1))
+NETWORK = StackedMLP((3, 7, 5, 1))
 RATE = 0.1
 
 
@@ -152,7 +152,9 @@ def test_answers_without_a_graph_are_the_same() -> None:
         torch.testing.assert_close(found, expected.detach(), rtol=1e-12, atol=0)
 
 
-@pytest.mark.parametrize(("network", "shape"), [(MLP((64, 9, 3)), (1, 8, 8)), (ConvNet((2, 9, 8), 4, 4, 3), (2, 9, 8))])
+@pytest.mark.parametrize(
+    ("network", "shape"), [(StackedMLP((64, 9, 3)), (1, 8, 8)), (StackedConvNet((2, 9, 8), 4, 4, 3), (2, 9, 8))]
+)
 def test_many_networks_at_once_are_each_its_own(network: Stack, shape: tuple[int, ...]) -> None:
     weights = weights_of(network, 3)
     x = normal(3, 5, *shape)
@@ -164,7 +166,7 @@ def test_many_networks_at_once_are_each_its_own(network: Stack, shape: tuple[int
 
 
 def test_the_conv_net_is_that_of_torch() -> None:
-    network = ConvNet((2, 9, 8), 4, 2, 3)
+    network = StackedConvNet((2, 9, 8), 4, 2, 3)
     weights = [w.detach() for w in weights_of(network)]
     layers: list[torch.nn.Module] = []
     for into in (2, 4):
@@ -180,13 +182,13 @@ def test_the_conv_net_is_that_of_torch() -> None:
 
 
 def test_the_conv_net_takes_a_single_image_down_to_a_pixel() -> None:
-    network = ConvNet((1, 8, 8), 4, 4, 3)
+    network = StackedConvNet((1, 8, 8), 4, 4, 3)
     assert network.outputs(weights_of(network), normal(1, 1, 1, 8, 8)).isfinite().all()
 
 
 @pytest.mark.parametrize("order", [1, 2])
 def test_the_conv_net_adapts_with_a_right_gradient(order: int) -> None:
-    network = ConvNet((1, 4, 4), 3, 2, 2)
+    network = StackedConvNet((1, 4, 4), 3, 2, 2)
     weights, x = weights_of(network), normal(1, 6, 1, 4, 4)
     y = (torch.arange(6) % 2)[None]
     loss = task_losses(GradientSteps(1, RATE, order)(network, weights, x, y, x), y).sum()
@@ -203,14 +205,14 @@ def test_losses_of_tasks_are_torch_s() -> None:
 
 @pytest.fixture
 def few_shot() -> tuple[Callable[..., Tensor], Tensor, Tensor, Tensor]:
-    network = MLP((3, 8, 6))
+    network = StackedMLP((3, 8, 6))
     answer = partial(prototypes, network, weights_of(network), ways=3)
     return answer, normal(1, 7, 3), (torch.arange(7) % 3)[None], normal(1, 5, 3, seed=1)
 
 
 def test_prototypes_are_means_of_embeddings(few_shot: tuple[Callable[..., Tensor], Tensor, Tensor, Tensor]) -> None:
     answer, x, y, query = few_shot
-    network = MLP((3, 8, 6))
+    network = StackedMLP((3, 8, 6))
     embedded, asked = (network.outputs(weights_of(network), part)[0] for part in (x, query))
     centres = torch.stack([embedded[y[0] == number].mean(0) for number in range(3)])
     torch.testing.assert_close(answer(x, y, query)[0], -torch.cdist(asked, centres).square(), rtol=1e-9, atol=1e-9)
@@ -248,7 +250,7 @@ def small(**settings: Any) -> dict[str, Any]:
 
 SINUSOID = SinusoidTasks(SinusoidTasksConfig())
 DIGITS = DigitRotations(DigitRotationsConfig(flatten=False))
-CONV = ConvConfig(channels=4, blocks=2)
+CONV = StackedConvConfig(channels=4, blocks=2)
 
 
 @pytest.mark.parametrize(
@@ -258,14 +260,16 @@ CONV = ConvConfig(channels=4, blocks=2)
         (EpisodicLearner(MAMLConfig(**small(order="first", split="fixed", tasks_per_update=None))), SINUSOID),
         (EpisodicLearner(MAMLConfig(**small(network=CONV, measure="accuracy", labels_per_update=6))), DIGITS),
         (
-            EpisodicLearner(ANILConfig(**small(network=MLPConfig(widths=(16,)), split="fixed", labels_per_update=5))),
+            EpisodicLearner(
+                ANILConfig(**small(network=StackedMLPConfig(widths=(16,)), split="fixed", labels_per_update=5))
+            ),
             DIGITS,
         ),
         (EpisodicLearner(PrototypesConfig(**small(dimension=8))), DIGITS),
     ],
 )
 def test_a_seed_comes_out_as_alone(learner: EpisodicLearner, source: TaskSource) -> None:
-    cells = [Cell(6, 5, 5), Cell(3, 8, 7)]
+    cells = [AllocationCell(6, 5, 5), AllocationCell(3, 8, 7)]
     together = learner.evaluate_seeds(source, cells, [3, 4, 5])
     for seed, found in zip((3, 4, 5), together, strict=True):
         alone = learner.evaluate(source, cells, seed)
@@ -280,8 +284,10 @@ def test_a_seed_comes_out_as_alone(learner: EpisodicLearner, source: TaskSource)
 
 def test_what_is_tried_beside_an_allocation_does_not_change_it() -> None:
     learner = EpisodicLearner(MAMLConfig(**small()))
-    alone = learner.evaluate(SINUSOID, [Cell(6, 5, 5)], 1).test
-    assert torch.equal(learner.evaluate(SINUSOID, [Cell(3, 8, 7), Cell(6, 5, 5)], 1).test[1:], alone)
+    alone = learner.evaluate(SINUSOID, [AllocationCell(6, 5, 5)], 1).test
+    assert torch.equal(
+        learner.evaluate(SINUSOID, [AllocationCell(3, 8, 7), AllocationCell(6, 5, 5)], 1).test[1:], alone
+    )
 
 
 LINEAR = LinearTasks(LinearTasksConfig(dimension=4))
@@ -292,7 +298,7 @@ def test_the_exact_learner_is_where_maml_ends() -> None:
 
     The theory's rate is on half the mean squared error, so that of the mean squared error is half of it.
     """
-    cell = Cell(6, 5, 4)
+    cell = AllocationCell(6, 5, 4)
     exact = LinearMAML(LinearLearnerConfig(rate=0.4)).solution(LINEAR, cell, 0)
     x, y = tasks_of(LINEAR, "train", *cell, [0])[0].tensors()
     given = Episode(*(part[None] for part in (x[:, :5], y[:, :5], x[:, 5:], y[:, 5:])))
@@ -327,7 +333,7 @@ class Line(Stack):
 
 def test_the_exact_learner_interpolates_below_the_threshold_and_not_above() -> None:
     learner = LinearMAML(LinearLearnerConfig(rate=0.3))
-    below, above = Cell(1, 3, 3), Cell(4, 3, 3)
+    below, above = AllocationCell(1, 3, 3), AllocationCell(4, 3, 3)
     losses = learner.evaluate(LINEAR, [below, above], 0)
     assert losses.train is not None
     assert float(losses.train[0]) < 1e-20 < 1e-3 < float(losses.train[1])
@@ -335,6 +341,6 @@ def test_the_exact_learner_interpolates_below_the_threshold_and_not_above() -> N
 
 def test_without_noise_and_spread_the_exact_learner_finds_the_centre() -> None:
     source = LinearTasks(LinearTasksConfig(dimension=4, distance=2.0, types=({"spread": 0.0, "noise": 0.0},)))
-    found = LinearMAML(LinearLearnerConfig()).solution(source, Cell(3, 3, 3), 0)
+    found = LinearMAML(LinearLearnerConfig()).solution(source, AllocationCell(3, 3, 3), 0)
     torch.testing.assert_close(found, source.centre, rtol=0, atol=1e-10)
-    assert float(LinearMAML(LinearLearnerConfig()).evaluate(source, [Cell(3, 3, 3)], 0).test[0]) < 1e-18
+    assert float(LinearMAML(LinearLearnerConfig()).evaluate(source, [AllocationCell(3, 3, 3)], 0).test[0]) < 1e-18

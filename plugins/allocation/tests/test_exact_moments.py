@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from scorefold.errors import ConfigError
-from scorefold_allocation.theory.linear_model import adapted_loss, best_rate
-from scorefold_allocation.theory.moments import shrunk_traces, wishart_traces
+from scorefold_allocation.theory.linear_model import adapted_loss, best_rate, shrunk_traces, wishart_traces
 from scorefold_allocation.theory.monte_carlo import gaussian_factor
 
 

@@ -10,20 +10,20 @@ import torch
 from linear_cases import even, plan, problem, simulated
 
 from scorefold_allocation.claims.optimum import budget_times_risk, frozen_size, large_dimension
-from scorefold_allocation.config.allocator import MetaConfig
+from scorefold_allocation.meta.config import MetaConfig
 from scorefold_allocation.theory.deployment import problem_of
 from scorefold_allocation.theory.engines import Engine
 from scorefold_allocation.theory.formula import risk
 from scorefold_allocation.theory.linear_model import Plans
-from scorefold_allocation.theory.optimum import Found, lattice_of, search
+from scorefold_allocation.theory.optimum import FoundPlan, lattice_of, search_lattice
 from scorefold_allocation.theory.purchase import bounds_of
 
 
-def best(budget: int, **settings: Any) -> Found:
+def best(budget: int, **settings: Any) -> FoundPlan:
     """The best plan by closed form, before leftovers are spread."""
     config = MetaConfig.model_validate(settings)
     lattice = lattice_of(config, bounds_of(config, {}), budget)
-    return search(lattice, Engine(config, problem_of(config)).closed_form)
+    return search_lattice(lattice, Engine(config, problem_of(config)).closed_form)
 
 
 def size(budget: int, **settings: Any) -> int:
@@ -275,7 +275,7 @@ def test_four_types_with_a_free_split_are_searched_with_few_plans() -> None:
         judged.append(len(plans.rows))
         return engine.closed_form(plans)
 
-    found = search(lattice_of(config, bounds_of(config, {}), 1000), counted)
+    found = search_lattice(lattice_of(config, bounds_of(config, {}), 1000), counted)
     even = best(1000, task_types=types, mix="fixed")
     assert sum(judged) < 200_000
     assert float(found.loss) < float(even.loss)

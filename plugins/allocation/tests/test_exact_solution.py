@@ -7,7 +7,7 @@ import torch
 from linear_cases import plan, problem, simulated
 from torch import Tensor
 
-from scorefold_allocation.theory.linear_model import Task, draw_task, meta_solution, outer_rows
+from scorefold_allocation.theory.linear_model import LinearTask, draw_task, meta_solution, outer_rows
 
 RATE = 0.3
 
@@ -78,7 +78,7 @@ def test_what_no_row_sees_keeps_its_share_of_the_start(rate: float, generator: t
     """The projection on the rows' complement has trace p - N in every draw, whatever the rate."""
     p, m, n_t, n_v = 15, 3, 4, 2
     for _ in range(5):
-        tasks: list[Task] = [
+        tasks: list[LinearTask] = [
             draw_task(problem(p, rate), torch.zeros(p).double(), 0, n_t, n_v, generator) for _ in range(m)
         ]
         B = torch.cat([task.rows for task in tasks])

@@ -10,13 +10,13 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from scorefold.seeds import derive_generator
-from scorefold_allocation.config.data import DigitRotationsConfig
-from scorefold_allocation.config.learners import ANILConfig, MAMLConfig, PrototypesConfig
 from scorefold_allocation.data.batch import TaskBatch
-from scorefold_allocation.data.digits import DigitRotations
-from scorefold_allocation.learners.interface import Cell
+from scorefold_allocation.data.classes import DigitRotations
+from scorefold_allocation.data.config import DigitRotationsConfig
+from scorefold_allocation.learners.config import ANILConfig, MAMLConfig, PrototypesConfig
+from scorefold_allocation.learners.interface import AllocationCell
 from scorefold_allocation.learners.methods import EpisodicLearner
-from scorefold_allocation.learners.networks import MLP
+from scorefold_allocation.learners.networks import StackedMLP
 from scorefold_allocation.learners.trainer import tasks_of
 
 WAYS, NEW, HELD, UPDATES, EVERY = 5, 7, 6, 7, 3
@@ -67,7 +67,7 @@ CASES = [
 
 @pytest.mark.parametrize(("learner", "kind"), CASES, ids=["maml", "first-order", "anil", "prototypes"])
 def test_a_trial_is_what_it_is_task_by_task(learner: EpisodicLearner, kind: tuple[int, int] | None) -> None:
-    source, cell, seed = DigitRotations(DigitRotationsConfig()), Cell(5, 5, 6), 3
+    source, cell, seed = DigitRotations(DigitRotationsConfig()), AllocationCell(5, 5, 6), 3
 
     def loss(w: list[Tensor], task: Task, steps: int, rate: float) -> Tensor:
         return by_prototypes(w, task) if kind is None else by_steps(w, task, steps, rate, *kind)
@@ -79,7 +79,7 @@ def test_a_trial_is_what_it_is_task_by_task(learner: EpisodicLearner, kind: tupl
 
     trained = tasks_of(source, "train", *cell, [seed])[0]
     held, new = (tasks_of(source, split, m, 10, 15, [seed])[0] for split, m in (("validation", HELD), ("test", NEW)))
-    weights = [w.requires_grad_() for w in MLP((64, 12, WAYS)).start(derive_generator(seed, "weights"))]
+    weights = [w.requires_grad_() for w in StackedMLP((64, 12, WAYS)).start(derive_generator(seed, "weights"))]
     optimiser, generator = torch.optim.Adam(weights, lr=0.02), derive_generator(seed, "updates", 0)
     kept: list[tuple[float, list[Tensor]]] = []
     for update in range(1, UPDATES + 1):

@@ -6,11 +6,11 @@ import pytest
 
 from scorefold.errors import ConfigError
 from scorefold.results import PlanRow
-from scorefold_allocation.config.allocator import MetaConfig, OwnedConfig
-from scorefold_allocation.learners.interface import Cell
+from scorefold_allocation.learners.interface import AllocationCell
+from scorefold_allocation.meta.config import MetaConfig, OwnedConfig
 from scorefold_allocation.search.grid import Limits
-from scorefold_allocation.search.incremental import plan, present_size, size_to_keep, worth
-from scorefold_allocation.theory.bootstrap import Band
+from scorefold_allocation.search.incremental import incremental_plan, present_size, size_to_keep, worth
+from scorefold_allocation.search.valley import Band
 
 
 def limits(**kind: object) -> Limits:
@@ -29,13 +29,13 @@ def test_sizes_are_even_within_limits_and_spread_evenly_in_logarithms() -> None:
 
 
 def test_cells_spend_the_budget_by_cost_and_split_by_class() -> None:
-    assert limits().cell(10, 105) == Cell(10, 5, 5)
-    assert limits(task_cost=5).cell(10, 105) == Cell(7, 5, 5)
-    assert limits(max_tasks=4).cell(10, 105) == Cell(4, 5, 5)
+    assert limits().cell(10, 105) == AllocationCell(10, 5, 5)
+    assert limits(task_cost=5).cell(10, 105) == AllocationCell(7, 5, 5)
+    assert limits(max_tasks=4).cell(10, 105) == AllocationCell(4, 5, 5)
     assert limits(ways=5).sizes(200, 20)[0] == 10
     config = MetaConfig(task_types=({"ways": 5},), split={"name": "fixed", "support_share": 0.2})
-    assert Limits.of(config).cell(50, 100) == Cell(2, 10, 40)
-    assert Limits.of(config).cell(15, 100) == Cell(6, 5, 10)
+    assert Limits.of(config).cell(50, 100) == AllocationCell(2, 10, 40)
+    assert Limits.of(config).cell(15, 100) == AllocationCell(6, 5, 10)
 
 
 def test_constraints_tighten() -> None:
@@ -59,11 +59,11 @@ def test_what_a_black_box_is_not_tried_on_is_refused(config: MetaConfig, said: s
 
 def test_a_plan_tops_up_what_is_owned_and_then_buys() -> None:
     owned = (OwnedConfig(tasks=3, support=2, query=2), OwnedConfig(tasks=2, support=8, query=8))
-    rows, left, buy = plan("task", limits(), 10, 60, owned)
+    rows, left, buy = incremental_plan("task", limits(), 10, 60, owned)
     assert buy == {"task_type": "task", "new_tasks": 4, "grown": [{"tasks": 3, "support": 2, "query": 2}]}
     assert rows == (PlanRow("task", 7, 5, 5), PlanRow("task", 2, 8, 8))
     assert left == 60 - 3 * 6 - 4 * 10
-    rows, left, buy = plan("task", limits(), 10, 14, owned)
+    rows, left, buy = incremental_plan("task", limits(), 10, 14, owned)
     assert (buy["new_tasks"], buy["grown"][0]["tasks"]) == (0, 2)
     assert rows == (PlanRow("task", 1, 2, 2), PlanRow("task", 2, 5, 5), PlanRow("task", 2, 8, 8))
     assert left == 2
@@ -71,13 +71,13 @@ def test_a_plan_tops_up_what_is_owned_and_then_buys() -> None:
 
 
 def test_leftovers_go_to_new_tasks() -> None:
-    assert plan("task", limits(), 10, 107, (), "spread")[:2] == (
+    assert incremental_plan("task", limits(), 10, 107, (), "spread")[:2] == (
         (PlanRow("task", 7, 5, 5), PlanRow("task", 3, 6, 6)),
         1,
     )
-    assert plan("task", limits(max_labels=12), 10, 107, (), "spread").left == 1
-    assert plan("task", limits(), 10, 107)[:2] == ((PlanRow("task", 10, 5, 5),), 7)
-    assert plan("task", limits(max_labels=10), 10, 107, (), "spread").left == 7
+    assert incremental_plan("task", limits(max_labels=12), 10, 107, (), "spread").left == 1
+    assert incremental_plan("task", limits(), 10, 107)[:2] == ((PlanRow("task", 10, 5, 5),), 7)
+    assert incremental_plan("task", limits(max_labels=10), 10, 107, (), "spread").left == 7
 
 
 def test_a_size_is_kept_while_the_band_holds_it() -> None:

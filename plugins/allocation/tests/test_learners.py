@@ -16,8 +16,12 @@ from torch import Tensor
 from scorefold.data import Dataset
 from scorefold.errors import ConfigError, TrainingError
 from scorefold.stage import StageContext
-from scorefold_allocation.config.data import DigitRotationsConfig, LinearTasksConfig, SinusoidTasksConfig
-from scorefold_allocation.config.learners import (
+from scorefold_allocation.data.batch import TaskBatch, TaskSource
+from scorefold_allocation.data.classes import DigitRotations
+from scorefold_allocation.data.config import DigitRotationsConfig, LinearTasksConfig, SinusoidTasksConfig
+from scorefold_allocation.data.regression import LinearTasks, SinusoidTasks
+from scorefold_allocation.learners.adaptation import GradientSteps, known_class_losses, task_accuracies, task_losses
+from scorefold_allocation.learners.config import (
     CallableLearnerConfig,
     EpisodesConfig,
     EvaluateOptions,
@@ -26,26 +30,20 @@ from scorefold_allocation.config.learners import (
     PrototypesConfig,
     ValidationConfig,
 )
-from scorefold_allocation.data.batch import TaskBatch
-from scorefold_allocation.data.digits import DigitRotations
-from scorefold_allocation.data.regression import LinearTasks, SinusoidTasks
-from scorefold_allocation.data.source import TaskSource
-from scorefold_allocation.learners.adaptation import GradientSteps, known_class_losses, task_accuracies, task_losses
-from scorefold_allocation.learners.episodes import Group, Rule, episodes, measured, tasks_as, train
+from scorefold_allocation.learners.episodes import Rule, SeedGroup, episodes, measured, tasks_as, train_episodes
 from scorefold_allocation.learners.function import CallableLearner
-from scorefold_allocation.learners.interface import Cell, Learner, Losses
+from scorefold_allocation.learners.interface import AllocationCell, Learner, Losses
 from scorefold_allocation.learners.linear import LinearMAML
 from scorefold_allocation.learners.methods import EpisodicLearner
-from scorefold_allocation.learners.networks import MLP, ConvNet
-from scorefold_allocation.learners.trainer import adaptation_labels
-from scorefold_allocation.learners.verbs import evaluate
+from scorefold_allocation.learners.networks import StackedConvNet, StackedMLP
+from scorefold_allocation.learners.trainer import adaptation_labels, evaluate_learner
 
 SINUSOID = SinusoidTasks(SinusoidTasksConfig())
 DIGITS = DigitRotations(DigitRotationsConfig())
 LINEAR = LinearTasks(LinearTasksConfig(dimension=3))
 
 
-def numbered(cell: Cell) -> TaskBatch:
+def numbered(cell: AllocationCell) -> TaskBatch:
     """Tasks whose targets number their labels: 100 task + place."""
     batch = SINUSOID.batch(cell.tasks, cell.size, generator())
     places = 100 * torch.arange(cell.tasks)[:, None] + torch.arange(cell.size)
@@ -54,9 +52,9 @@ def numbered(cell: Cell) -> TaskBatch:
 
 @pytest.mark.parametrize("split", ["fixed", "reshuffled"])
 def test_an_update_deals_labels_as_its_settings_say(split: str) -> None:
-    cell = Cell(7, 6, 4)
+    cell = AllocationCell(7, 6, 4)
     config = EpisodesConfig(split=split, tasks_per_update=3, labels_per_update=5)
-    drawn = episodes(config, Group([numbered(cell)], cell), 1.0, [generator()], torch.device("cpu"))
+    drawn = episodes(config, SeedGroup([numbered(cell)], cell), 1.0, [generator()], torch.device("cpu"))
     seen: list[Tensor] = []
     for _ in range(40):
         _, y, _, target = next(drawn)
@@ -75,9 +73,9 @@ def test_an_update_deals_labels_as_its_settings_say(split: str) -> None:
 
 
 def test_a_fixed_split_without_limits_is_one_and_the_same() -> None:
-    cell = Cell(3, 4, 2)
+    cell = AllocationCell(3, 4, 2)
     config = EpisodesConfig(split="fixed", tasks_per_update=None)
-    drawn = episodes(config, Group([numbered(cell)], cell), 1.0, [generator()], torch.device("cpu"))
+    drawn = episodes(config, SeedGroup([numbered(cell)], cell), 1.0, [generator()], torch.device("cpu"))
     first, second = next(drawn), next(drawn)
     assert first.y is second.y
     assert torch.equal(first.y[0, 1], torch.arange(100, 104).double())
@@ -85,17 +83,17 @@ def test_a_fixed_split_without_limits_is_one_and_the_same() -> None:
 
 @pytest.mark.parametrize(("support", "query", "limit"), [(1, 9, 2), (9, 1, 3), (5, 5, 7), (2, 1, 2)])
 def test_few_labels_leave_both_parts_one_at_least(support: int, query: int, limit: int) -> None:
-    cell = Cell(2, support, query)
+    cell = AllocationCell(2, support, query)
     for split in ("fixed", "reshuffled"):
         config = EpisodesConfig(split=split, labels_per_update=limit)
-        dealt = next(episodes(config, Group([numbered(cell)], cell), 1.0, [generator()], torch.device("cpu")))
+        dealt = next(episodes(config, SeedGroup([numbered(cell)], cell), 1.0, [generator()], torch.device("cpu")))
         assert dealt.y.shape[2] >= 1
         assert dealt.target.shape[2] >= 1
         assert dealt.y.shape[2] + dealt.target.shape[2] == limit
 
 
 def test_the_weights_with_the_least_held_out_loss_are_kept() -> None:
-    network = MLP((1, 8, 1))
+    network = StackedMLP((1, 8, 1))
     start = [w[None] for w in network.start(generator())]
     losses = iter([3.0, 1.0, 2.0, float("nan"), 5.0])
     looked: list[Tensor] = []
@@ -106,20 +104,20 @@ def test_the_weights_with_the_least_held_out_loss_are_kept() -> None:
 
     rule = Rule(network, GradientSteps(1, 0.01), GradientSteps(1, 0.01))
     config = EpisodesConfig(updates=9, validation=ValidationConfig(every=2), learning_rate=0.05, dtype="float64")
-    groups = [Group([tasks_as(torch.float64, SINUSOID.batch(4, 10, generator()))], CELL)]
-    kept, last, _ = train(config, rule, start, groups, [0], held_out)
+    groups = [SeedGroup([tasks_as(torch.float64, SINUSOID.batch(4, 10, generator()))], CELL)]
+    kept, last, _ = train_episodes(config, rule, start, groups, [0], held_out)
     assert len(looked) == 5, "at 2, 4, 6, 8 and the last update"
     assert torch.equal(kept[0], looked[1])
     assert torch.equal(last[0], looked[-1])
     blind = torch.tensor([torch.nan], dtype=torch.float64)
-    never, end, _ = train(config, rule, start, groups, [0], lambda weights: blind)
+    never, end, _ = train_episodes(config, rule, start, groups, [0], lambda weights: blind)
     assert torch.equal(never[0], end[0])
 
 
 def test_training_makes_new_tasks_easier() -> None:
     settings = {"rate": 0.05, "learning_rate": 5e-3, "new_tasks": {**FEW, "tasks": 30}}
     untrained, trained = (
-        maml(updates=updates, **settings).evaluate(SINUSOID, [Cell(60, 5, 5)], 0) for updates in (0, 300)
+        maml(updates=updates, **settings).evaluate(SINUSOID, [AllocationCell(60, 5, 5)], 0) for updates in (0, 300)
     )
     assert float(trained.test[0]) < 0.8 * float(untrained.test[0])
     assert trained.train is not None
@@ -129,13 +127,15 @@ def test_training_makes_new_tasks_easier() -> None:
 
 def test_images_are_separated_after_training() -> None:
     learner = EpisodicLearner(PrototypesConfig(updates=60, new_tasks=NewTasksConfig(tasks=40)))
-    assert float(learner.evaluate(DIGITS, [Cell(30, 10, 10)], 0).test[0]) > 0.5, "five classes by chance give 0.2"
+    assert float(learner.evaluate(DIGITS, [AllocationCell(30, 10, 10)], 0).test[0]) > 0.5, (
+        "five classes by chance give 0.2"
+    )
 
 
 def test_deployment_is_the_same_for_all_allocations_unless_it_is_tied() -> None:
     fixed, tied = NewTasksConfig(support=7), NewTasksConfig(support="tied")
-    assert [adaptation_labels(fixed, Cell(2, size, 3)) for size in (1, 9)] == [7, 7]
-    assert [adaptation_labels(tied, Cell(2, size, 3)) for size in (1, 9)] == [1, 9]
+    assert [adaptation_labels(fixed, AllocationCell(2, size, 3)) for size in (1, 9)] == [7, 7]
+    assert [adaptation_labels(tied, AllocationCell(2, size, 3)) for size in (1, 9)] == [1, 9]
 
 
 @pytest.mark.parametrize("support", [0, -2, "tide"])
@@ -161,7 +161,7 @@ def test_steps_and_rate_of_new_tasks_are_their_own() -> None:
 
 
 def test_many_tasks_are_measured_in_parts_as_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    network = MLP((1, 8, 1))
+    network = StackedMLP((1, 8, 1))
     weights = [torch.stack([w, 2 * w]) for w in network.start(generator())]
     batches = [SINUSOID.batch(9, 12, generator(seed)) for seed in range(2)]
     whole = measured(network, GradientSteps(2, 0.01), weights, batches, 5)
@@ -171,7 +171,7 @@ def test_many_tasks_are_measured_in_parts_as_at_once(monkeypatch: pytest.MonkeyP
 
 def test_new_tasks_of_large_images_are_answered_a_few_at_a_time() -> None:
     """All at once, the tasks of an ordinary test hold tens of gigabytes in a convolutional network's layers."""
-    network, points = ConvNet((3, 84, 84), 32, 1, 5), []
+    network, points = StackedConvNet((3, 84, 84), 32, 1, 5), []
 
     def answer(net: Any, weights: Any, x: Tensor, y: Tensor, query: Tensor) -> Tensor:
         points.append(x.shape[0] * (x.shape[1] + query.shape[1]))
@@ -187,7 +187,7 @@ def test_new_tasks_of_large_images_are_answered_a_few_at_a_time() -> None:
 def test_a_network_takes_each_channel_s_mean_and_deviation_out() -> None:
     x = torch.rand(2, 5, 3, 8, 8, generator=generator(), dtype=torch.float64)
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    plain, scaled = ConvNet((3, 8, 8), 4, 2, 5), ConvNet((3, 8, 8), 4, 2, 5, mean, std)
+    plain, scaled = StackedConvNet((3, 8, 8), 4, 2, 5), StackedConvNet((3, 8, 8), 4, 2, 5, mean, std)
     weights = [torch.stack([w, w]) for w in plain.start(generator())]
     by_hand = torch.stack([(x[:, :, c] - mean[c]) / std[c] for c in range(3)], 2)
     torch.testing.assert_close(scaled.outputs(weights, x), plain.outputs(weights, by_hand))
@@ -223,7 +223,7 @@ def test_a_logit_of_minus_infinity_is_left_out_for_prototypes_alone() -> None:
 def test_classes_without_support_do_not_make_a_new_task_easy() -> None:
     """Tied to one support label, all query points but those of its class have no prototype."""
     settings: dict[str, Any] = {"updates": 2, "new_tasks": {"tasks": 5, "support": "tied", "query": 10}}
-    cells = [Cell(4, 1, 5), Cell(4, 5, 5)]
+    cells = [AllocationCell(4, 1, 5), AllocationCell(4, 5, 5)]
     losses, shares = (
         EpisodicLearner(PrototypesConfig(measure=measure, **settings)).evaluate(DIGITS, cells, 0).test
         for measure in ("loss", "accuracy")
@@ -234,7 +234,9 @@ def test_classes_without_support_do_not_make_a_new_task_easy() -> None:
 
 def test_a_network_has_an_output_for_each_class_of_a_task_however_few_labels_show_them() -> None:
     chance = maml(updates=0, new_tasks={"tasks": 60, "support": 1, "query": 1}, rate=0.0)
-    assert float(chance.evaluate(DIGITS, [Cell(3, 1, 1)], 0).test[0]) > 1.4, "log 5 by chance, log 2 for two outputs"
+    assert float(chance.evaluate(DIGITS, [AllocationCell(3, 1, 1)], 0).test[0]) > 1.4, (
+        "log 5 by chance, log 2 for two outputs"
+    )
 
 
 def test_tasks_that_a_learner_is_not_for_are_refused() -> None:
@@ -295,7 +297,7 @@ def test_a_function_of_the_user_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def made(name: str, **settings: Any) -> CallableLearner:
         return CallableLearner(CallableLearnerConfig(target=f"my_learner_:{name}", **settings))
 
-    cells = [Cell(2, 1, 1), Cell(2, 2, 2)]
+    cells = [AllocationCell(2, 1, 1), AllocationCell(2, 2, 2)]
     assert made("doubled", options={"factor": 3.0}).evaluate(LINEAR, cells, 0).test.tolist() == [6.0, 12.0]
     assert made("whole").evaluate(LINEAR, cells, 0).train is not None
     assert made("listed").evaluate(LINEAR, cells, 0).test.tolist() == [1.0, 2.0]
@@ -331,7 +333,7 @@ def test_a_function_of_the_user_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_the_verb_reports_each_allocation_and_the_best() -> None:
     options = EvaluateOptions(cells=({"tasks": 9, "support": 2, "query": 2}, {"tasks": 18, "support": 1, "query": 1}))
-    outcome = evaluate(Fixed(), {"data": LINEAR}, options, StageContext("try"))
+    outcome = evaluate_learner(Fixed(), {"data": LINEAR}, options, StageContext("try"))
     assert outcome.result["best"] == {"tasks": 18, "support": 1, "query": 1}
     assert outcome.result["answer"] == {"quantity": "test loss of the best allocation", "value": 2.0}
     assert outcome.result["metrics"]["test loss, 9 tasks of 2 + 2"] == 3.0
@@ -347,7 +349,7 @@ class Diverging(Learner):
     def __init__(self, measure: Literal["loss", "accuracy"]) -> None:
         self.measure = measure
 
-    def evaluate(self, source: TaskSource, cells: Sequence[Cell], seed: int) -> Losses:
+    def evaluate(self, source: TaskSource, cells: Sequence[AllocationCell], seed: int) -> Losses:
         test = torch.tensor([cell.size / 8 if cell.size <= 4 else torch.nan for cell in cells], dtype=torch.float64)
         return Losses(test, torch.full_like(test, torch.inf))
 
@@ -355,14 +357,14 @@ class Diverging(Learner):
 @pytest.mark.parametrize(("measure", "best"), [("loss", 1), ("accuracy", 2)])
 def test_the_verb_goes_on_without_what_diverged(measure: Literal["loss", "accuracy"], best: int) -> None:
     sizes: tuple[Any, ...] = tuple({"tasks": 9, "support": size, "query": size} for size in (3, 1, 2))
-    outcome = evaluate(Diverging(measure), {"data": LINEAR}, EvaluateOptions(cells=sizes), StageContext("try"))
+    outcome = evaluate_learner(Diverging(measure), {"data": LINEAR}, EvaluateOptions(cells=sizes), StageContext("try"))
     assert outcome.result["best"]["support"] == best
     assert outcome.result["warnings"][0] == f"9 tasks of 3 + 3: the test {measure} of 3 of 3 seeds is not finite"
     assert len(outcome.result["warnings"]) == 4
     json.dumps(outcome.result, allow_nan=False)
     assert outcome.texts["cells.csv"].splitlines()[1] == "9,3,3,nan,nan,inf"
     with pytest.raises(TrainingError, match=rf"the test {measure} is not finite for any allocation: 9 tasks of 3 \+ 3"):
-        evaluate(Diverging(measure), {"data": LINEAR}, EvaluateOptions(cells=sizes[:1]), StageContext("try"))
+        evaluate_learner(Diverging(measure), {"data": LINEAR}, EvaluateOptions(cells=sizes[:1]), StageContext("try"))
 
 
 @pytest.mark.parametrize(("name", "source"), [("loss", SINUSOID), ("loss", DIGITS), ("accuracy", DIGITS)])

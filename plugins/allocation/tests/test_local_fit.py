@@ -4,9 +4,8 @@ import math
 
 import torch
 
-from scorefold_allocation.search.local_fit import local_fit, smoothed
-from scorefold_allocation.search.scale import from_scale, to_scale, variance_on_scale
-from scorefold_allocation.theory.bootstrap import Band, resampled_means
+from scorefold_allocation.search.local_fit import from_scale, local_fit, smoothed, to_scale, variance_on_scale
+from scorefold_allocation.search.valley import Band, resampled_means
 
 
 def column(*values: float) -> torch.Tensor:

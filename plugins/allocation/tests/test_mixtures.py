@@ -12,18 +12,15 @@ from small_learners import CELL, FEW, Fixed, generator, maml
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces.data import SPLITS
 from scorefold.stage import StageContext
-from scorefold_allocation.config.data import DigitRotationsConfig, LinearTasksConfig, SinusoidTasksConfig
-from scorefold_allocation.config.learners import (
-    EpisodesConfig,
-    EvaluateOptions,
-)
-from scorefold_allocation.data.digits import DigitRotations
+from scorefold_allocation.data.classes import DigitRotations
+from scorefold_allocation.data.config import DigitRotationsConfig, LinearTasksConfig, SinusoidTasksConfig
 from scorefold_allocation.data.regression import LinearTasks, SinusoidTasks
 from scorefold_allocation.learners.adaptation import GradientSteps
-from scorefold_allocation.learners.episodes import Group, Rule, episodes, train
-from scorefold_allocation.learners.interface import Cell
-from scorefold_allocation.learners.networks import MLP
-from scorefold_allocation.learners.verbs import evaluate
+from scorefold_allocation.learners.config import EpisodesConfig, EvaluateOptions
+from scorefold_allocation.learners.episodes import Rule, SeedGroup, episodes, train_episodes
+from scorefold_allocation.learners.interface import AllocationCell
+from scorefold_allocation.learners.networks import StackedMLP
+from scorefold_allocation.learners.trainer import evaluate_learner
 
 NOISY = ({"name": "easy"}, {"name": "hard", "label_noise": 0.4})
 
@@ -41,22 +38,22 @@ def test_a_mixture_of_one_type_is_that_type_alone() -> None:
 def test_all_tasks_of_a_mixture_weigh_alike() -> None:
     """Two groups of one type and size have the training loss and the updates of both together, on a fixed split."""
     source = LinearTasks(LinearTasksConfig(dimension=3, types=({"name": "one"}, {"name": "two"})))
-    network = MLP((3, 4, 1))
+    network = StackedMLP((3, 4, 1))
     start = [w[None] for w in network.start(generator())]
     rule = Rule(network, GradientSteps(1, 0.01), GradientSteps(1, 0.01))
     config = EpisodesConfig(updates=5, split="fixed", tasks_per_update=None, dtype="float64")
     whole = source.batch(9, 10, generator())
     parts = [replace(whole, index=whole.index[rows], target=whole.target[rows]) for rows in (range(3), range(3, 9))]
-    groups = [Group([part], Cell(len(part), 5, 5)) for part in parts]
-    together, _, _ = train(config, rule, start, [Group([whole], Cell(9, 5, 5))], [0], None)
-    apart, _, _ = train(config, rule, start, groups, [0], None)
+    groups = [SeedGroup([part], AllocationCell(len(part), 5, 5)) for part in parts]
+    together, _, _ = train_episodes(config, rule, start, [SeedGroup([whole], AllocationCell(9, 5, 5))], [0], None)
+    apart, _, _ = train_episodes(config, rule, start, groups, [0], None)
     for one, other in zip(together, apart, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
 
 
 def test_mixtures_take_sizes_of_their_own_and_a_deployment_for_all() -> None:
     source = DigitRotations(DigitRotationsConfig(types=NOISY))
-    mixture = {"easy": Cell(3, 10, 10), "hard": Cell(3, 5, 5)}
+    mixture = {"easy": AllocationCell(3, 10, 10), "hard": AllocationCell(3, 5, 5)}
     learner = maml(tasks_per_update=4, new_tasks={**FEW, "support": 10})
     assert [losses.test.shape for losses in learner.evaluate_mixtures(source, [mixture], [0, 1])] == [(1,)] * 2
     with pytest.raises(ConfigError, match=r"support is tied, and the training tasks of one plan have \[5, 10\]"):
@@ -70,14 +67,14 @@ def test_the_verb_tries_mixtures_by_type() -> None:
     few, many = {"tasks": 3, "support": 5, "query": 5}, {"tasks": 3, "support": 10, "query": 10}
     options = EvaluateOptions(mixtures=({"easy": many, "hard": few}, {"easy": few, "hard": many}), seeds=2)
     learner = maml(new_tasks={**FEW, "support": 10}, validation={"tasks": 0})
-    outcome = evaluate(learner, {"data": source}, options, StageContext("try"))
+    outcome = evaluate_learner(learner, {"data": source}, options, StageContext("try"))
     assert outcome.arrays["test"].shape == (2, 2)
     assert outcome.result["best"] in ({"easy": many, "hard": few}, {"easy": few, "hard": many})
     assert "test loss, 3 easy tasks of 10 + 10, 3 hard tasks of 5 + 5" in outcome.result["metrics"]
     rows = [line.split(",")[:3] for line in outcome.texts["cells.csv"].splitlines()]
     assert rows[:2] == [["tasks", "support", "query"], ["3 easy + 3 hard", "10 easy + 5 hard", "10 easy + 5 hard"]]
     with pytest.raises(ConfigError, match="Fixed trains on tasks of one size, and was given sizes by type of task"):
-        evaluate(Fixed(), {"data": source}, options, StageContext("try"))
+        evaluate_learner(Fixed(), {"data": source}, options, StageContext("try"))
     with pytest.raises(ValueError, match="1 cells and 1 mixtures; expected one of them"):
         EvaluateOptions(cells=(few,), mixtures=({"easy": few},))
 
@@ -87,7 +84,7 @@ def test_types_are_tested_on_by_themselves_too() -> None:
     settings: dict[str, Any] = {"new_tasks": {**FEW, "support": 10}, "validation": {"tasks": 0}, "dtype": "float64"}
     learner = maml(types_alone=("hard", "easy"), **settings)
     options = EvaluateOptions(cells=({"tasks": 4, "support": 5, "query": 5},), seeds=2)
-    outcome = evaluate(learner, {"data": source}, options, StageContext("try"))
+    outcome = evaluate_learner(learner, {"data": source}, options, StageContext("try"))
     header, row = (line.split(",") for line in outcome.texts["cells.csv"].splitlines())
     assert header[-2:] == ["test_loss_of_hard", "test_loss_of_easy"]
     assert row[-1] == str(float(outcome.arrays["test of easy"].mean()))
@@ -103,11 +100,11 @@ def test_types_are_tested_on_by_themselves_too() -> None:
 
 
 def test_a_reading_with_redrawn_labels_is_never_repeated() -> None:
-    cell = Cell(3, 5, 5)
+    cell = AllocationCell(3, 5, 5)
     kinds = ({"name": "hard", "label_noise": 0.5, "redrawn": True},)
     batch = DigitRotations(DigitRotationsConfig(types=kinds)).batch(*cell[:1], cell.size, generator())
     config = EpisodesConfig(split="fixed", tasks_per_update=None)
-    drawn = episodes(config, Group([batch], cell), 1.0, [generator()], torch.device("cpu"))
+    drawn = episodes(config, SeedGroup([batch], cell), 1.0, [generator()], torch.device("cpu"))
     first, second = next(drawn), next(drawn)
     assert sorted(first.x.flatten().tolist()) == sorted(second.x.flatten().tolist())
     assert not torch.equal(first.y.sort().values, second.y.sort().values)
@@ -136,7 +133,9 @@ def test_options_as_a_run_resolves_them_are_options_again(given: dict[str, Any])
 
 
 def test_a_wrong_type_is_named_before_anything_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scorefold_allocation.learners.trainer.train", lambda *given: pytest.fail("it was trained"))
+    monkeypatch.setattr(
+        "scorefold_allocation.learners.trainer.train_episodes", lambda *given: pytest.fail("it was trained")
+    )
     source = DigitRotations(DigitRotationsConfig(types=NOISY))
     with pytest.raises(DataError, match="no type of task called 'esay'"):
         maml(types_alone=("esay",)).evaluate(source, [CELL], 0)

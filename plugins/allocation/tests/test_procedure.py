@@ -15,8 +15,8 @@ from known_pilots import Accurate, Balanced, Failing, Known, Nothing, constant, 
 from scorefold.errors import ConfigError
 from scorefold.results import Allocation
 from scorefold.stage import Executor, pack, perform, unpack
-from scorefold_allocation.config.allocator import MetaConfig
 from scorefold_allocation.learners.interface import Learner
+from scorefold_allocation.meta.config import MetaConfig
 from scorefold_allocation.search.procedure import run_pilot
 from scorefold_allocation.search.trials import LOG, Trainee
 
@@ -201,7 +201,7 @@ def test_an_executor_gets_the_cells_as_jobs_and_gives_the_same_answer(tmp_path: 
     executor = Recorder()
     found = run(Known(constant), 1600, executor=executor, folder=tmp_path)
     assert found.summary() == run(Known(constant), 1600).summary()
-    assert {target for target, _ in executor.asked} == {"scorefold_allocation.search.trials:run_job"}
+    assert {target for target, _ in executor.asked} == {"scorefold_allocation.search.trials:run_trial"}
     assert max(count for _, count in executor.asked) >= 11
     lines = (tmp_path / LOG).read_text().splitlines()
     assert len(lines) == sum(count for _, count in executor.asked)

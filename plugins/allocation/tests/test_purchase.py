@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import ConfigError
-from scorefold_allocation.config.allocator import MetaConfig
-from scorefold_allocation.theory.moments import shrinkage, shrunk_traces, wishart_traces
+from scorefold_allocation.meta.config import MetaConfig
+from scorefold_allocation.theory.linear_model import shrinkage, shrunk_traces, wishart_traces
 from scorefold_allocation.theory.optimum import log_axis
-from scorefold_allocation.theory.purchase import Bought, Bounds, bounds_of, buy, smallest_of, step_of, support_of
+from scorefold_allocation.theory.purchase import Bought, SizeBounds, bounds_of, buy, smallest_of, step_of, support_of
 
 
 def column(*values: float) -> Tensor:
@@ -23,7 +23,7 @@ def bought(
     config: MetaConfig, budget: float, support: tuple[float, ...], query: tuple[float, ...], **bounds: Any
 ) -> Bought:
     """The last of what can be bought at one size for each type: where there are owned tasks, these grow."""
-    free = Bounds(**{"min_tasks": 1, "max_tasks": None, "labels": ((2, None),) * len(support), **bounds})
+    free = SizeBounds(**{"min_tasks": 1, "max_tasks": None, "labels": ((2, None),) * len(support), **bounds})
     return list(buy(config, free, budget, column(*support)[None], column(*query)[None]))[-1]
 
 
@@ -53,7 +53,7 @@ def test_types_in_proportion_are_bought_in_sets(
 def test_free_types_are_bought_out_in_every_order() -> None:
     """Tasks of 7 and of 12: of 40 first five of the one and none of the other, or three of the other and none."""
     config = MetaConfig(task_types=TWO, mix="free")
-    free = Bounds(1, None, ((2, None), (2, None)))
+    free = SizeBounds(1, None, ((2, None), (2, None)))
     found = [one.new.tolist()[0] for one in buy(config, free, 40, column(2, 3)[None], column(2, 3)[None])]
     assert found == [[5, 0], [0, 3]]
     capped = MetaConfig(task_types=({**TWO[0], "max_tasks": 2}, TWO[1]), mix="free")
@@ -61,7 +61,7 @@ def test_free_types_are_bought_out_in_every_order() -> None:
     assert found == [[2, 2], [0, 3]]
     few = [
         one.new.tolist()[0]
-        for one in buy(capped, Bounds(1, 3, free.labels), 40, column(2, 3)[None], column(2, 3)[None])
+        for one in buy(capped, SizeBounds(1, 3, free.labels), 40, column(2, 3)[None], column(2, 3)[None])
     ]
     assert few == [[2, 1], [0, 3]]
 
@@ -110,7 +110,7 @@ def test_sizes_are_whole_labels_a_class() -> None:
 
 def test_bounds_that_hold_one_size_are_bounds() -> None:
     config = MetaConfig(task_types=({"name": "a", "ways": 3},))
-    assert bounds_of(config, {"min_labels": 6, "max_labels": 6, "min_tasks": 4, "max_tasks": 4}) == Bounds(
+    assert bounds_of(config, {"min_labels": 6, "max_labels": 6, "min_tasks": 4, "max_tasks": 4}) == SizeBounds(
         4, 4, ((6, 6),)
     )
     with pytest.raises(ConfigError, match="has 6 or more"):

@@ -10,12 +10,11 @@ import torch
 from scorefold.results import PlanRow
 from scorefold.seeds import derive_generator
 from scorefold_allocation.claims import calibration
-from scorefold_allocation.config.allocator import OwnedConfig, PilotConfig
-from scorefold_allocation.search.grid import Limits
-from scorefold_allocation.search.incremental import plan
+from scorefold_allocation.meta.config import OwnedConfig, PilotConfig
+from scorefold_allocation.search.grid import Limits, Threshold
+from scorefold_allocation.search.incremental import incremental_plan
 from scorefold_allocation.search.local_fit import LocalFit, local_fit
 from scorefold_allocation.search.procedure import best_at, pilot_labels
-from scorefold_allocation.search.threshold import Threshold
 from scorefold_allocation.search.valley import Valley
 
 
@@ -48,7 +47,7 @@ def test_a_problem_is_drawn_from_the_ranges_that_it_names(seed: int, monkeypatch
 def test_tasks_that_lack_least_are_topped_up_first() -> None:
     """Up to 4 and 4 rows, 2 and 4 lack two labels, and 3 and 1 lack four: of four labels, two are left."""
     owned = (OwnedConfig(tasks=1, support=3, query=1), OwnedConfig(tasks=1, support=2, query=4))
-    rows, left, _ = plan("task", Limits(2, None, 2), 8, 4, owned)
+    rows, left, _ = incremental_plan("task", Limits(2, None, 2), 8, 4, owned)
     assert rows == (PlanRow("task", 1, 3, 1), PlanRow("task", 1, 4, 4))
     assert left == 2
 

@@ -9,19 +9,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from scorefold_allocation.config.allocator import MetaConfig, PilotConfig
-from scorefold_allocation.learners.interface import Cell
+from scorefold_allocation.learners.interface import AllocationCell
+from scorefold_allocation.meta.config import MetaConfig, PilotConfig
 from scorefold_allocation.search import growth, valley
-from scorefold_allocation.search.choices import random_sizes
-from scorefold_allocation.search.grid import Limits
+from scorefold_allocation.search.grid import Limits, Threshold, random_sizes, scan
 from scorefold_allocation.search.growth import Surface, fit_surface, likely_formulas
-from scorefold_allocation.search.local_fit import LocalFit, local_fit, smoothed
+from scorefold_allocation.search.local_fit import (
+    LocalFit,
+    as_losses,
+    from_scale,
+    local_fit,
+    smoothed,
+    to_scale,
+    variance_on_scale,
+)
 from scorefold_allocation.search.pilot import estimate_moments
-from scorefold_allocation.search.scale import as_losses, from_scale, to_scale, variance_on_scale
-from scorefold_allocation.search.threshold import Threshold, scan
 from scorefold_allocation.search.trials import Trial
-from scorefold_allocation.search.valley import Valley, rounds
-from scorefold_allocation.theory.bootstrap import resampled_means
+from scorefold_allocation.search.valley import Valley, resampled_means, rounds
 
 
 def column(*values: float) -> Tensor:
@@ -204,7 +208,7 @@ class Given:
     def __init__(self, train: dict[int, tuple[float, ...] | None], test: float = 1.0) -> None:
         self.train, self.test, self.cells = train, test, []
 
-    def run(self, cells: list[Cell], seeds: range) -> list[Trial]:
+    def run(self, cells: list[AllocationCell], seeds: range) -> list[Trial]:
         self.cells.append(cells)
         budget = 8 * 2 ** (len(self.cells) - 1)
         train = self.train.get(budget)

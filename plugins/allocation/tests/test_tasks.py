@@ -16,7 +16,9 @@ from scorefold.data import Dataset, EventScale, StreamedDataset
 from scorefold.errors import ConfigError, DataError, SplitError
 from scorefold.interfaces import TensorSource
 from scorefold.interfaces.data import SPLITS
-from scorefold_allocation.config.data import (
+from scorefold_allocation.data.batch import TARGET, BatchedTasks, TaskSource, batch_of, types_in_turn
+from scorefold_allocation.data.classes import DigitRotations, chosen_classes
+from scorefold_allocation.data.config import (
     DigitRotationsConfig,
     FewShotConfig,
     FewShotFoldersConfig,
@@ -25,13 +27,9 @@ from scorefold_allocation.config.data import (
     NoisyTypeConfig,
     SinusoidTasksConfig,
 )
-from scorefold_allocation.data.batch import TARGET, BatchedTasks, batch_of, types_in_turn
-from scorefold_allocation.data.classes import chosen_classes
-from scorefold_allocation.data.digits import DigitRotations
 from scorefold_allocation.data.folders import FewShotFolders
 from scorefold_allocation.data.labelled import FewShot
 from scorefold_allocation.data.regression import LinearTasks, SinusoidTasks
-from scorefold_allocation.data.source import TaskSource
 
 SAMPLES = Path(__file__).parent.parent / "src/scorefold_allocation/samples/few-shot"
 TYPES = (LinearTypeConfig(name="easy", noise=0.1, share=3), LinearTypeConfig(name="hard", spread=2.0, noise=2.0))

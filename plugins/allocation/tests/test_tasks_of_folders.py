@@ -14,7 +14,7 @@ from PIL import Image
 from scorefold.data import StreamedDataset
 from scorefold.errors import DataError
 from scorefold.interfaces.data import SPLITS
-from scorefold_allocation.config.data import FewShotFoldersConfig
+from scorefold_allocation.data.config import FewShotFoldersConfig
 from scorefold_allocation.data.folders import FewShotFolders
 
 SAMPLES = Path(__file__).parent.parent / "src/scorefold_allocation/samples/few-shot"

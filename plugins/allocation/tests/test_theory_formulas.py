@@ -9,15 +9,15 @@ import torch
 from linear_cases import plan, problem
 from torch import Tensor
 
-from scorefold_allocation.config.allocator import MetaConfig, MonteCarloConfig
+from scorefold_allocation.meta.config import MetaConfig, MonteCarloConfig
+from scorefold_allocation.search.valley import resampled_means
 from scorefold_allocation.theory import engines, monte_carlo
-from scorefold_allocation.theory.bootstrap import resampled_means
 from scorefold_allocation.theory.deployment import expected_loss, problem_of
 from scorefold_allocation.theory.engines import Engine
 from scorefold_allocation.theory.formula import OVER, UNDER, fluctuation, risk
 from scorefold_allocation.theory.linear_model import Plans, draw_task, outer_rows
 from scorefold_allocation.theory.monte_carlo import gaussian_factor, simulated_risk
-from scorefold_allocation.theory.optimum import lattice_of, search
+from scorefold_allocation.theory.optimum import lattice_of, search_lattice
 from scorefold_allocation.theory.purchase import bounds_of
 
 
@@ -187,5 +187,5 @@ def test_a_search_of_four_sizes_ends_where_no_neighbour_is_better(target: tuple[
         sizes = torch.stack((plans.support, plans.query), -1)[:, :2].flatten(1)
         return 1 + (sizes - goal).square().sum(1)
 
-    found = search(lattice_of(config, bounds_of(config, {}), 1e6), bowl)
+    found = search_lattice(lattice_of(config, bounds_of(config, {}), 1e6), bowl)
     assert found.points[0].tolist() == list(target)

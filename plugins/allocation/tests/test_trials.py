@@ -14,15 +14,15 @@ import torch
 from known_pilots import Known, Nothing, constant, root
 
 from scorefold.errors import ConfigError, DataError, TrainingError
-from scorefold_allocation.config.data import DigitRotationsConfig, LinearTasksConfig
-from scorefold_allocation.config.learners import LinearLearnerConfig
-from scorefold_allocation.data.digits import DigitRotations
+from scorefold_allocation.data.classes import DigitRotations
+from scorefold_allocation.data.config import DigitRotationsConfig, LinearTasksConfig
 from scorefold_allocation.data.regression import LinearTasks
-from scorefold_allocation.learners.interface import Cell, Learner, Losses
+from scorefold_allocation.learners.config import LinearLearnerConfig
+from scorefold_allocation.learners.interface import AllocationCell, Learner, Losses
 from scorefold_allocation.learners.linear import LinearMAML
 from scorefold_allocation.search.trials import LOG, Trainee, Trials, Tried, digest_of
 
-CELL = Cell(4, 2, 2)
+CELL = AllocationCell(4, 2, 2)
 
 
 def trials(tried: Tried, folder: Path | None = None) -> Trials:
@@ -74,7 +74,7 @@ class Counting(Known):
     failures = 0
     error: Exception = TrainingError("it diverged")
 
-    def evaluate(self, source: Any, cells: Sequence[Cell], seed: int) -> Losses:
+    def evaluate(self, source: Any, cells: Sequence[AllocationCell], seed: int) -> Losses:
         if self.asked < self.failures:
             self.asked += 1
             raise self.error
@@ -112,7 +112,7 @@ class PerCent(Learner):
     def __init__(self, value: float) -> None:
         self.value = value
 
-    def evaluate(self, source: Any, cells: Sequence[Cell], seed: int) -> Losses:
+    def evaluate(self, source: Any, cells: Sequence[AllocationCell], seed: int) -> Losses:
         return Losses(torch.full((len(cells),), self.value).double())
 
 
@@ -124,7 +124,7 @@ def test_accuracies_in_per_cent_are_refused(value: float) -> None:
 
 def test_what_is_counted_is_what_was_asked_for_and_not_what_else_the_log_holds(tmp_path: Path) -> None:
     tried = Trainee(Known(constant), Nothing())
-    trials(tried, tmp_path).run([CELL, Cell(100, 5, 5)], range(2))
+    trials(tried, tmp_path).run([CELL, AllocationCell(100, 5, 5)], range(2))
     later = trials(tried, tmp_path)
     later.run([CELL], range(2))
     assert later.label_runs == 2 * 16
@@ -138,10 +138,10 @@ def test_rubbish_in_a_log_is_passed_over(tmp_path: Path, rubbish: bytes) -> None
     trials(tried, tmp_path).run([CELL], range(1))
     with (tmp_path / LOG).open("ab") as log:
         log.write(rubbish)
-    trials(tried, tmp_path).run([Cell(8, 2, 2)], range(1))
+    trials(tried, tmp_path).run([AllocationCell(8, 2, 2)], range(1))
     done = Known(constant)
     again = trials(Trainee(done, Nothing()), tmp_path)
-    again.run([CELL, Cell(8, 2, 2)], range(1))
+    again.run([CELL, AllocationCell(8, 2, 2)], range(1))
     assert done.asked == 0
 
 

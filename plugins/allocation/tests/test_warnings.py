@@ -10,14 +10,13 @@ import pytest
 from known_pilots import Balanced, Failing, Known, Nothing, constant, swaying
 
 from scorefold.results import Allocation
-from scorefold_allocation.allocator import MetaAllocator
-from scorefold_allocation.config.allocator import MetaConfig
-from scorefold_allocation.search.grid import Limits
+from scorefold_allocation.meta.allocator import MetaAllocator
+from scorefold_allocation.meta.config import MetaConfig
+from scorefold_allocation.search.grid import Limits, Threshold
 from scorefold_allocation.search.procedure import run_pilot
-from scorefold_allocation.search.report import Best, plan_warnings
-from scorefold_allocation.search.threshold import Threshold
+from scorefold_allocation.search.report import BestSize, plan_warnings
 from scorefold_allocation.search.trials import Trainee
-from scorefold_allocation.theory.bootstrap import Band
+from scorefold_allocation.search.valley import Band
 
 HARMFUL: dict[str, Any] = {"linear": {"rate": 0.0}, "task_types": [{"noise": 1.0, "spread": 0.3}]}
 SIMULATED: dict[str, Any] = {
@@ -44,7 +43,7 @@ def of_pilot(**changes: Any) -> list[str]:
     }
     top: Any = SimpleNamespace(budget=1600.0, **{name: given[name] for name in ("is_flat", "edge_shares", "ends")})
     trials: Any = SimpleNamespace(failures=given["failures"])
-    best = Best(20.0, Band(20, 10, 40), lambda size: NotImplemented, given["near"], given["gamma"], given["grows"])
+    best = BestSize(20.0, Band(20, 10, 40), lambda size: NotImplemented, given["near"], given["gamma"], given["grows"])
     config = MetaConfig(pilot={"seeds": given["seeds"], "first_seeds": 1})
     return plan_warnings(config, Limits(2, 80, 2), trials, given["threshold"], [top], best, given["worth"])
 

@@ -24,7 +24,7 @@ from scorefold_testing.contract import resolve
 
 FURTHER = (
     Capability("Potential", "scorefold_toolkit.potential:Potential"),
-    Capability("TaskSource", "scorefold_allocation.data.source:TaskSource"),
+    Capability("TaskSource", "scorefold_allocation.data.batch:TaskSource"),
 )
 
 

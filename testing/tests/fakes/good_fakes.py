@@ -38,7 +38,7 @@ from scorefold.interfaces import (
 from scorefold.random import draw_normal
 from scorefold.results import Allocation, Estimate, PlanRow
 from scorefold.stage import Outcome, StageContext
-from scorefold_allocation.data.source import TaskSource
+from scorefold_allocation.data.batch import TaskSource
 from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Metric, Units
 from scorefold_toolkit.nn.bases import StandardNormal
 from scorefold_toolkit.potential import Potential

@@ -25,8 +25,8 @@ def scorefold_kinds() -> Iterable[Kind]:
                 "evaluate",
                 takes=(Port("data", kind="data", needs=("TaskSource",)),),
                 gives="metrics",
-                target=".learners.verbs:evaluate",
-                options=".config.learners:EvaluateOptions",
+                target=".learners.trainer:evaluate_learner",
+                options=".learners.config:EvaluateOptions",
                 examples=(
                     {
                         "use": "learner:linear",
@@ -48,7 +48,7 @@ def scorefold_kinds() -> Iterable[Kind]:
 
 @hookimpl
 def scorefold_capabilities() -> Iterable[Capability]:
-    yield Capability("TaskSource", ".data.source:TaskSource", "It gives learning tasks")
+    yield Capability("TaskSource", ".data.batch:TaskSource", "It gives learning tasks")
 
 
 @hookimpl
@@ -66,8 +66,8 @@ def _allocator() -> Component:
     return Component(
         kind="allocator",
         name="meta",
-        target=".allocator:MetaAllocator",
-        config=".config.allocator:MetaConfig",
+        target=".meta.allocator:MetaAllocator",
+        config=".meta.config:MetaConfig",
         summary="The best labels per task for a meta-learner: by closed form, by simulation, or by trying one",
         requires=(
             Port("learner", kind="learner", optional=True),
@@ -78,7 +78,7 @@ def _allocator() -> Component:
             {"config": {"engine": "monte-carlo", "linear": {"dimension": 4}, "present": 40, "monte_carlo": rough}},
             {"config": apart},
         ),
-        figures=".figures:allocation",
+        figures=".meta.figures:allocation_figures",
         known_failures={"near-optimum[2]": "a pilot is tried on tasks of one type, and this example has two"},
         cite="citation.bib",
     )
@@ -109,7 +109,7 @@ def _sources() -> Iterable[Component]:
         ),
         (
             "digit-rotations",
-            "digits:DigitRotations",
+            "classes:DigitRotations",
             "DigitRotationsConfig",
             "Few-shot tasks of scikit-learn's digits turned by quarters, 40 classes",
             "citation.bib",
@@ -129,7 +129,7 @@ def _sources() -> Iterable[Component]:
             kind="data",
             name=name,
             target=f".data.{target}",
-            config=f".config.data:{config}",
+            config=f".data.config:{config}",
             provides=("TaskSource",),
             summary=summary,
             examples=tuple({"config": example} for example in examples),
@@ -140,7 +140,7 @@ def _sources() -> Iterable[Component]:
         kind="data",
         name="few-shot",
         target=".data.labelled:FewShot",
-        config=".config.data:FewShotConfig",
+        config=".data.config:FewShotConfig",
         requires=(Port("data", kind="data", default={"use": "data:digits"}, whole=True),),
         provides=("TaskSource",),
         summary="Few-shot tasks from the classes of any labelled source, divided among the splits",
@@ -197,7 +197,7 @@ def _learners() -> Iterable[Component]:
             "CallableLearnerConfig",
             "A function of yours, which trains and tests",
             "citation.bib",
-            ({"target": "scorefold_allocation.learners.example:pooled_ridge", "options": {"penalty": 0.1}},),
+            ({"target": "scorefold_allocation.learners.function:pooled_ridge", "options": {"penalty": 0.1}},),
         ),
     )
     for name, target, config, summary, cite, examples in offered:
@@ -205,7 +205,7 @@ def _learners() -> Iterable[Component]:
             kind="learner",
             name=name,
             target=f".learners.{target}",
-            config=f".config.learners:{config}",
+            config=f".learners.config:{config}",
             summary=summary,
             examples=tuple({"config": example} for example in examples),
             cite=cite if cite == "citation.bib" else f"cite/{cite}",

@@ -9,8 +9,8 @@ import torch
 
 from scorefold.data import Dataset
 from scorefold.errors import TrainingError
-from scorefold_allocation.data.source import TaskSource
-from scorefold_allocation.learners.interface import Cell, Learner, Losses
+from scorefold_allocation.data.batch import TaskSource
+from scorefold_allocation.learners.interface import AllocationCell, Learner, Losses
 
 Formula = Callable[[int, int], float]
 
@@ -52,7 +52,7 @@ class Known(Learner):
         self.formula, self.noise, self.threshold, self.common = formula, noise, threshold, common
         self.asked, self.stops_after = 0, stops_after
 
-    def evaluate(self, source: TaskSource, cells: Sequence[Cell], seed: int) -> Losses:
+    def evaluate(self, source: TaskSource, cells: Sequence[AllocationCell], seed: int) -> Losses:
         self.asked += 1
         if self.asked > self.stops_after:
             raise KeyboardInterrupt
@@ -73,7 +73,7 @@ class Balanced(Known):
         super().__init__(constant, noise=0, threshold=threshold)
         self.signed, self.seeds = formula, list[int]()
 
-    def evaluate(self, source: TaskSource, cells: Sequence[Cell], seed: int) -> Losses:
+    def evaluate(self, source: TaskSource, cells: Sequence[AllocationCell], seed: int) -> Losses:
         if seed not in self.seeds:
             self.seeds.append(seed)
         sign = (-1) ** self.seeds.index(seed)
@@ -92,7 +92,7 @@ class Accurate(Known):
 
     measure = "accuracy"
 
-    def evaluate(self, source: TaskSource, cells: Sequence[Cell], seed: int) -> Losses:
+    def evaluate(self, source: TaskSource, cells: Sequence[AllocationCell], seed: int) -> Losses:
         loss = super().evaluate(source, cells, seed).test
         return Losses(1 / (1 + loss))
 
@@ -104,7 +104,7 @@ class Failing(Known):
         super().__init__(formula)
         self.most, self.raises = most, raises
 
-    def evaluate(self, source: TaskSource, cells: Sequence[Cell], seed: int) -> Losses:
+    def evaluate(self, source: TaskSource, cells: Sequence[AllocationCell], seed: int) -> Losses:
         found = super().evaluate(source, cells, seed)
         if any(cell.size > self.most for cell in cells):
             if self.raises:

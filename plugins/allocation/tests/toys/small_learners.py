@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
-from scorefold_allocation.config.learners import MAMLConfig
-from scorefold_allocation.data.source import TaskSource
-from scorefold_allocation.learners.interface import Cell, Learner, Losses
+from scorefold_allocation.data.batch import TaskSource
+from scorefold_allocation.learners.config import MAMLConfig
+from scorefold_allocation.learners.interface import AllocationCell, Learner, Losses
 from scorefold_allocation.learners.methods import EpisodicLearner
 
 FEW = {"tasks": 6, "support": 5, "query": 10}
-CELL = Cell(4, 5, 5)
+CELL = AllocationCell(4, 5, 5)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -30,6 +30,6 @@ class Fixed(Learner):
     def __init__(self, worst: float = 3.0) -> None:
         self.worst = worst
 
-    def evaluate(self, source: TaskSource, cells: Sequence[Cell], seed: int) -> Losses:
+    def evaluate(self, source: TaskSource, cells: Sequence[AllocationCell], seed: int) -> Losses:
         test = torch.tensor([min(float(cell.size), self.worst) for cell in cells], dtype=torch.float64)
         return Losses(test, 2 * test)

@@ -74,7 +74,7 @@ def _flows() -> Iterable[Component]:
             kind="flow",
             name=name,
             target=".flow.model:ImageFlow",
-            config=f".config.flows:{config}",
+            config=f".flow.config:{config}",
             requires=(Port("data", kind="data"),),
             provides=("Trainable",),
             summary=summary,

@@ -164,8 +164,8 @@ def _networks() -> Iterable[Component]:
         yield Component(
             kind="network",
             name=name,
-            target=f".half_unet:{target}",
-            config=f".config.networks:{config}",
+            target=f".networks.half_unet:{target}",
+            config=f".networks.config:{config}",
             summary=summary,
             examples=({"config": small}, {"config": {**small, "attention": [1], "middle_attention": False}}),
             cite="cite/unet.bib",

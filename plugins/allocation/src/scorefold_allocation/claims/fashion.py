@@ -15,7 +15,7 @@ from typing import Any
 
 from scorefold.interfaces import DataSource
 from scorefold.seeds import derive_generator, derive_seed
-from scorefold_allocation.learners.interface import Cell
+from scorefold_allocation.learners.interface import AllocationCell
 from scorefold_toolkit.data.published import fashion_mnist
 
 SEEDS = 3
@@ -35,13 +35,13 @@ LEARNER: Mapping[str, Any] = {
 PILOT = {"labels": 400, "sizes": 6, "seeds": 3}
 
 
-def row(host: Any, profile: str, seed: int, *, budget: int, size: int, tasks: str = "any") -> float | None:
+def fashion_row(host: Any, profile: str, seed: int, *, budget: int, size: int, tasks: str = "any") -> float | None:
     """The mean accuracy over trainings on new tasks, in per cent."""
     source = _source(host, tasks)
     return None if source is None else mean(_values(host, source, tasks, seed, budget, size, LEARNER["updates"]))
 
 
-def untrained(host: Any, profile: str, seed: int, *, tasks: str = "any") -> float | None:
+def untrained_accuracy(host: Any, profile: str, seed: int, *, tasks: str = "any") -> float | None:
     """The same of embeddings that were not trained."""
     source = _source(host, tasks)
     return None if source is None else mean(_values(host, source, tasks, seed, 16, SIZES[0], 0))
@@ -60,20 +60,20 @@ def pilot_size(host: Any, profile: str, seed: int, *, budget: int) -> float | No
     return size
 
 
-def best(host: Any, profile: str, seed: int, *, budget: int, tasks: str = "any") -> float | None:
+def fashion_best(host: Any, profile: str, seed: int, *, budget: int, tasks: str = "any") -> float | None:
     """The labels a class with the best mean."""
     found = _rows(host, profile, seed, budget, tasks)
     return None if found is None else float(SIZES[found.index(max(found))])
 
 
-def edge(host: Any, profile: str, seed: int, *, budget: int, tasks: str = "any") -> float | None:
+def fashion_edge(host: Any, profile: str, seed: int, *, budget: int, tasks: str = "any") -> float | None:
     """By how much the accuracy of the fewest tasks is below the best, in per cent."""
     found = _rows(host, profile, seed, budget, tasks)
     return None if found is None else max(found) - found[-1]
 
 
 def _rows(host: Any, profile: str, seed: int, budget: int, tasks: str) -> list[float] | None:
-    found = [row(host, profile, seed, budget=budget, size=size, tasks=tasks) for size in SIZES]
+    found = [fashion_row(host, profile, seed, budget=budget, size=size, tasks=tasks) for size in SIZES]
     return None if None in found else [value for value in found if value is not None]
 
 
@@ -98,7 +98,7 @@ def _values(
 ) -> tuple[float, ...]:
     """Results of the trainings of an allocation."""
     labels = size * CLASSES[tasks]["ways"]
-    cell = Cell(max(1, round(budget / labels)), labels // 2, labels // 2)
+    cell = AllocationCell(max(1, round(budget / labels)), labels // 2, labels // 2)
     seeds = [derive_seed(seed, "fashion", number) for number in range(SEEDS)]
     found = _learner(host, tasks, updates).evaluate_seeds(source, [cell], seeds)
     return tuple(100 * float(losses.test[0]) for losses in found)

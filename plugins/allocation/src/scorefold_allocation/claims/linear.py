@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scorefold_allocation.config.allocator import MonteCarloConfig
+from scorefold_allocation.meta.config import MonteCarloConfig
 from scorefold_allocation.theory.formula import best_training_rate, risk
 from scorefold_allocation.theory.linear_model import (
     LinearProblem,
@@ -44,7 +44,7 @@ def problem(
     return LinearProblem(p, rate, start2, torch.full_like(noise, spread2), noise, weighting)
 
 
-def plan(*groups: tuple[float, float, float], kinds: tuple[int, ...] | None = None) -> Plans:
+def linear_plan(*groups: tuple[float, float, float], kinds: tuple[int, ...] | None = None) -> Plans:
     """One plan of groups (tasks, support, query), all of the first type unless ``kinds`` says otherwise."""
     columns = torch.tensor(groups, dtype=torch.float64).T[:, None]
     return Plans(torch.tensor(kinds or (0,) * len(groups)), *columns)
@@ -56,7 +56,7 @@ def even_plans(sizes: list[int], tasks: list[int]) -> Plans:
     return Plans(torch.tensor([0]), torch.tensor(tasks, dtype=torch.float64)[:, None], half, half)
 
 
-def simulated(case: LinearProblem, plans: Plans, profile: str, seed: int, tolerance: float) -> Tensor:
+def simulated_loss(case: LinearProblem, plans: Plans, profile: str, seed: int, tolerance: float) -> Tensor:
     """R of plans, (C,), by simulation to a relative standard error of ``tolerance`` in the profile smoke."""
     settings = MonteCarloConfig(max_designs=DESIGNS * WORTH[profile])
     generator = torch.Generator().manual_seed(seed)
@@ -65,8 +65,8 @@ def simulated(case: LinearProblem, plans: Plans, profile: str, seed: int, tolera
 
 def exact_risk(host: Any, profile: str, seed: int, *, tasks: int, query: int, dimension: int) -> float:
     """R by simulation at an inner rate of 0, with sigma^2 = 0.7, nu^2 = 1.3 and |w_init - w0|^2 = 2."""
-    case, plans = problem(dimension, 0.0, 0.7, 1.3, 2.0), plan((tasks, 5, query))
-    return float(simulated(case, plans, profile, seed, 0.002))
+    case, plans = problem(dimension, 0.0, 0.7, 1.3, 2.0), linear_plan((tasks, 5, query))
+    return float(simulated_loss(case, plans, profile, seed, 0.002))
 
 
 def leading_error(host: Any, profile: str, seed: int) -> float:
@@ -74,8 +74,8 @@ def leading_error(host: Any, profile: str, seed: int) -> float:
     p, errors = 12, []
     for rate in (-0.2, 0.2, 0.4):
         for support, query, rows in ((4, 4, 72), (4, 4, 288), (12, 12, 288), (6, 30, 300)):
-            case, plans = problem(p, rate), plan((rows // query, support, query))
-            found = simulated(case, plans, profile, seed, 0.001)
+            case, plans = problem(p, rate), linear_plan((rows // query, support, query))
+            found = simulated_loss(case, plans, profile, seed, 0.001)
             errors.append(float((risk(case, plans, leading=True).value / found - 1).abs()) * rows / (p + 1))
     return max(errors)
 
@@ -131,8 +131,8 @@ def least_adaptation_rate(host: Any, profile: str, seed: int) -> float:
 
 
 @cache
-def curve(profile: str, seed: int, p: int, rate: float, budget: int) -> tuple[tuple[int, ...], Tensor]:
+def risk_curve(profile: str, seed: int, p: int, rate: float, budget: int) -> tuple[tuple[int, ...], Tensor]:
     """R of all even sizes that divide a budget into two tasks or more, by simulation."""
     sizes = [n for n in range(2, budget // 2 + 1, 2) if budget % n == 0]
     plans = even_plans(sizes, [budget // n for n in sizes])
-    return tuple(sizes), simulated(problem(p, rate), plans, profile, seed, 0.004 if budget > 2 * p else 0.002)
+    return tuple(sizes), simulated_loss(problem(p, rate), plans, profile, seed, 0.004 if budget > 2 * p else 0.002)

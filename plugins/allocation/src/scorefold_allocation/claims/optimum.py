@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scorefold_allocation.claims.linear import curve, plan, problem, simulated
-from scorefold_allocation.claims.simulated import NoTasks, SimulatedLearner
-from scorefold_allocation.learners.interface import Cell
-from scorefold_allocation.theory.formula import task_variance
-from scorefold_allocation.theory.linear_model import LinearProblem
-from scorefold_allocation.theory.moments import Number, shrinkage
+from scorefold_allocation.claims.calibration import NoTasks, SimulatedLearner
+from scorefold_allocation.claims.linear import linear_plan, problem, risk_curve, simulated_loss
+from scorefold_allocation.learners.interface import AllocationCell
+from scorefold_allocation.meta.allocator import MetaAllocator
+from scorefold_allocation.meta.config import LinearConfig, MetaConfig, TaskTypeConfig
+from scorefold_allocation.theory.formula import risk, task_variance
+from scorefold_allocation.theory.linear_model import LinearProblem, Number, Plans, shrinkage
 
 _RATES = tuple(rate / 10 for rate in range(-3, 14))
 _RATIOS = (0.1, 1.0, 10.0)
@@ -61,13 +62,13 @@ def large_dimension(c: Number, rate: float, spread2: float, noise2: float) -> Te
 
 def best_size(host: Any, profile: str, seed: int, *, budget: int, dimension: int = 20, rate: float = 0.4) -> float:
     """The best labels per task, simulated for every even size that divides the budget."""
-    sizes, risks = curve(profile, seed, dimension, rate, budget)
+    sizes, risks = risk_curve(profile, seed, dimension, rate, budget)
     return float(sizes[int(risks.argmin())])
 
 
 def frozen_cost(host: Any, profile: str, seed: int, *, budget: int, size: int = 10) -> float:
     """By how much, relative to the least, R at a budget is larger with the size that is best for large budgets."""
-    sizes, risks = curve(profile, seed, 20, 0.4, budget)
+    sizes, risks = risk_curve(profile, seed, 20, 0.4, budget)
     return float(risks[sizes.index(size)] / risks.min()) - 1
 
 
@@ -85,7 +86,7 @@ def limit_share(host: Any, profile: str, seed: int, *, rate: float, noise2: floa
 def budget_limit(host: Any, profile: str, seed: int) -> float:
     """b R at 200 thresholds over its limit, for p = 20, a = 0.4 and the best size."""
     case, size, budget = problem(20, 0.4), frozen_size(problem(20, 0.4)), 8000
-    found = simulated(case, plan((budget // size, size / 2, size / 2)), profile, seed, 0.005)
+    found = simulated_loss(case, linear_plan((budget // size, size / 2, size / 2)), profile, seed, 0.005)
     return budget * float(found / budget_times_risk(case, size / 2, size / 2))
 
 
@@ -104,12 +105,78 @@ def most_minima(host: Any, profile: str, seed: int) -> float:
 def one_task(host: Any, profile: str, seed: int, *, tasks: int) -> float:
     """R of 72 labels in so many tasks, where p = 20, a = 0.2, sigma^2 = 0.25, nu^2 = 1 and |w_init - w0|^2 = 4."""
     half = 36 // tasks
-    return float(simulated(problem(20, 0.2, 0.25, 1.0, 4.0), plan((tasks, half, half)), profile, seed, 0.004))
+    return float(
+        simulated_loss(problem(20, 0.2, 0.25, 1.0, 4.0), linear_plan((tasks, half, half)), profile, seed, 0.004)
+    )
 
 
 def training_loss(host: Any, profile: str, seed: int, *, budget: int, end: str) -> float:
     """The least or the greatest training loss over five sizes of a task, for p = 20 and a = 0.4."""
-    cells = [Cell(budget // size, size // 2, size // 2) for size in (2, 4, 6, 8, 12)]
+    cells = [AllocationCell(budget // size, size // 2, size // 2) for size in (2, 4, 6, 8, 12)]
     found = SimulatedLearner(problem(20, 0.4)).evaluate(NoTasks(), cells, seed).train
     assert found is not None
     return float(found.min() if end == "least" else found.max())
+
+
+CASES = {
+    "over": (80, 0.2, (0.1, 4.0), 3, 20),
+    "under": (10, 0.2, (0.1, 4.0), 30, 20),
+    "flipped": (50, 0.4, (0.1, 4.0), 3000, 20),
+    "closed": (30, 0.0, (0.2, 1.0), 3000, 120),
+}
+"""Weights, inner rate, noise variances of easy and hard tasks, tasks of each, and labels of an easy and a hard one."""
+
+
+def least_mix(host: Any, profile: str, seed: int, *, weighting: str) -> float:
+    """b R of the best of 3,000 random mixes of up to four sizes, over that of the best single size; leading order."""
+    p, rate, noise2 = 20, 0.4, 0.7
+    half = torch.arange(1.0, 61.0, dtype=torch.float64)
+    phi = torch.stack(task_variance(half, half, p, rate, 1.0, noise2)).sum(0)
+    least = float((2 * half * phi / shrinkage(half, p, rate) ** 2).min())
+    generator = torch.Generator().manual_seed(seed)
+    place = torch.randint(60, (3000, 4), generator=generator)
+    tasks = torch.randint(1, 40, (3000, 4), generator=generator).double()
+    plans = Plans(torch.zeros(4, dtype=torch.long), tasks, half[place], half[place])
+    budget = (tasks * 2 * half[place]).sum(-1)
+    found = risk(problem(p, rate, noise2, weighting=weighting), plans, leading=True).value
+    return float((budget * found).min()) / least
+
+
+def split_risk(host: Any, profile: str, seed: int, *, smaller: int, weighting: str) -> float:
+    """R of 40 equal tasks, half of them with ``smaller`` labels and half with 16 less that; p = 8, a = 0.4."""
+    plans = linear_plan((20, smaller / 2, smaller / 2), (20, 8 - smaller / 2, 8 - smaller / 2))
+    return float(simulated_loss(problem(8, 0.4, weighting=weighting), plans, profile, seed, 0.004))
+
+
+def easy_risk(host: Any, profile: str, seed: int, *, case: str, easy: int, weighting: str = "pooled") -> float:
+    """R where easy tasks have ``easy`` labels."""
+    linear, tasks, both = _case(case, weighting)
+    return float(simulated_loss(linear, _easy_hard(tasks, easy, both), profile, seed, 0.004))
+
+
+def best_easy(host: Any, profile: str, seed: int, *, case: str, weighting: str) -> float:
+    """The labels of an easy task where R is least: at leading order, or by simulation for few tasks."""
+    linear, tasks, both = _case(case, weighting)
+    sizes = range(2, both - 1, 2)
+    if tasks > 100:
+        found = [float(risk(linear, _easy_hard(tasks, size, both), leading=True).value) for size in sizes]
+    else:
+        found = [easy_risk(host, profile, seed, case=case, easy=size, weighting=weighting) for size in sizes]
+    return float(sizes[min(range(len(found)), key=found.__getitem__)])
+
+
+def overhead_size(host: Any, profile: str, seed: int, *, task_cost: float) -> float:
+    """The best labels per task by the allocator, where a task costs so much besides its labels; p = 20, a = 0."""
+    kind = TaskTypeConfig(task_cost=task_cost)
+    config = MetaConfig(task_types=(kind,), linear=LinearConfig(rate=0.0), leftovers="keep")
+    return float(MetaAllocator(config).allocate(10_000_000).diagnostics["n"])
+
+
+def _case(name: str, weighting: str) -> tuple[LinearProblem, int, int]:
+    p, rate, noise2, tasks, both = CASES[name]
+    return problem(p, rate, noise2, weighting=weighting), tasks, both
+
+
+def _easy_hard(tasks: int, easy: float, both: int) -> Plans:
+    sizes = (easy / 2, (both - easy) / 2)
+    return linear_plan(*((tasks, half, half) for half in sizes), kinds=(0, 1))

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from scorefold.seeds import derive_generator
-from scorefold_allocation.claims.calibration import draw_problem, judge, summary
+from scorefold_allocation.claims.calibration import draw_problem, judge_search, search_summary
 from scorefold_allocation.claims.linear import problem
 from scorefold_allocation.claims.optimum import frozen_size
-from scorefold_allocation.config.allocator import PilotConfig
+from scorefold_allocation.meta.config import PilotConfig
 from scorefold_allocation.search.pilot import estimate_moments
 
 PROBLEMS = {"quick": 200, "long": 1000}
@@ -82,4 +82,4 @@ def _with_ax(profile: str, seed: int) -> dict[str, float]:
 
 def _judged(seed: int, count: int, others: tuple[str, ...]) -> dict[str, float]:
     numbers = range(1000 * seed, 1000 * seed + count)
-    return summary([judge(draw_problem(number), PilotConfig(), number, others) for number in numbers])
+    return search_summary([judge_search(draw_problem(number), PilotConfig(), number, others) for number in numbers])

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from scorefold.seeds import derive_generator, derive_seed
-from scorefold_allocation.learners.interface import Cell
+from scorefold_allocation.learners.interface import AllocationCell
 
 SEEDS = {"quick": 3, "long": 5}
 MORE = {"quick": 1.0, "long": 2.5}
@@ -25,7 +25,7 @@ _DRAWS = 1000
 
 
 @dataclass(frozen=True)
-class Table:
+class AllocationTable:
     """A source and a learner, and the sizes that are tried for each budget.
 
     ``ways`` are the classes of a task, whose size then counts the labels of one of them.
@@ -59,15 +59,15 @@ SINUSOID_SIZES: Mapping[int, Sequence[int]] = {
     4000: (20, 50, 100, 200, 500, 1000),
 }
 TABLES = {
-    "sinusoid": Table("data:sinusoid-tasks", _SINUSOIDS, SINUSOID_SIZES),
-    "sinusoid-tied": Table(
+    "sinusoid": AllocationTable("data:sinusoid-tasks", _SINUSOIDS, SINUSOID_SIZES),
+    "sinusoid-tied": AllocationTable(
         "data:sinusoid-tasks",
         {**_SINUSOIDS, "new_tasks": {**_SINUSOIDS["new_tasks"], "support": "tied"}},
         SINUSOID_SIZES,
     ),
-    "sinusoid-large": Table("data:sinusoid-tasks", _SINUSOIDS, {20_000: (50, 100, 200, 500, 1000)}),
-    "digits": Table("data:digit-rotations", _DIGITS, {400: _FEW, 2000: _FEW, 8000: _SOME}, _CLASSES, ways=5),
-    "digits-noisy": Table(
+    "sinusoid-large": AllocationTable("data:sinusoid-tasks", _SINUSOIDS, {20_000: (50, 100, 200, 500, 1000)}),
+    "digits": AllocationTable("data:digit-rotations", _DIGITS, {400: _FEW, 2000: _FEW, 8000: _SOME}, _CLASSES, ways=5),
+    "digits-noisy": AllocationTable(
         "data:digit-rotations", _DIGITS, {2000: _FEW}, {**_CLASSES, "types": [{"label_noise": 0.3}]}, ways=5
     ),
 }
@@ -76,25 +76,25 @@ MIXED_TASKS, BOTH = 40, 12
 """Easy tasks, as many hard ones, and the labels that a class of an easy and one of a hard task have together."""
 
 
-def row(host: Any, profile: str, seed: int, *, table: str, budget: int, size: int) -> float:
+def table_row(host: Any, profile: str, seed: int, *, table: str, budget: int, size: int) -> float:
     """The mean over trainings of the loss on new tasks, or of the accuracy in per cent."""
     return mean(_values(host, profile, seed, table, budget, size))
 
 
-def best(host: Any, profile: str, seed: int, *, table: str, budget: int) -> float:
+def best_of_table(host: Any, profile: str, seed: int, *, table: str, budget: int) -> float:
     """The size with the best mean."""
     return float(_best(table, budget, _rows(host, profile, seed, table, budget)))
 
 
-def edge(host: Any, profile: str, seed: int, *, table: str, budget: int) -> float:
+def edge_of_table(host: Any, profile: str, seed: int, *, table: str, budget: int) -> float:
     """Disadvantage of the fewest tasks: the ratio of the losses, or the difference of the accuracies."""
     found = _rows(host, profile, seed, table, budget)
     return max(found) - found[-1] if _is_accuracy(table) else found[-1] / min(found)
 
 
-def exponent(host: Any, profile: str, seed: int, *, table: str) -> float:
+def trained_exponent(host: Any, profile: str, seed: int, *, table: str) -> float:
     """gamma of the best size ~ b^gamma, by least squares through the budgets of a table."""
-    return _slope({b: best(host, profile, seed, table=table, budget=b) for b in TABLES[table].sizes})
+    return _slope({b: best_of_table(host, profile, seed, table=table, budget=b) for b in TABLES[table].sizes})
 
 
 def exponent_error(host: Any, profile: str, seed: int, *, table: str) -> float:
@@ -114,7 +114,7 @@ def easy_hard(host: Any, profile: str, seed: int, *, easy: int) -> float:
     """The accuracy in per cent on new easy and hard digits, where easy training tasks have ``easy`` labels a class."""
     source = host.create("data:digit-rotations", {**_CLASSES, "types": [EASY, HARD]})
     mixture = {
-        kind["name"]: Cell(MIXED_TASKS, 5 * labels // 2, 5 * labels // 2)
+        kind["name"]: AllocationCell(MIXED_TASKS, 5 * labels // 2, 5 * labels // 2)
         for kind, labels in ((EASY, easy), (HARD, BOTH - easy))
     }
     learner = host.create("learner:maml", _longer(_DIGITS, profile))
@@ -123,7 +123,7 @@ def easy_hard(host: Any, profile: str, seed: int, *, easy: int) -> float:
 
 
 def _rows(host: Any, profile: str, seed: int, table: str, budget: int) -> list[float]:
-    return [row(host, profile, seed, table=table, budget=budget, size=size) for size in _sizes(table, budget)]
+    return [table_row(host, profile, seed, table=table, budget=budget, size=size) for size in _sizes(table, budget)]
 
 
 @cache
@@ -131,7 +131,7 @@ def _values(host: Any, profile: str, seed: int, table: str, budget: int, size: i
     """Results of the trainings of an allocation."""
     study = TABLES[table]
     labels = size * study.ways
-    cell = Cell(max(1, round(budget / labels)), labels // 2, labels // 2)
+    cell = AllocationCell(max(1, round(budget / labels)), labels // 2, labels // 2)
     source = host.create(study.source, study.config)
     learner = host.create("learner:maml", _longer(study.learner, profile))
     found = learner.evaluate_seeds(source, [cell], _seeds(profile, seed, study.source))

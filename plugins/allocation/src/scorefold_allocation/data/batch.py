@@ -1,9 +1,9 @@
-"""Tasks as tensors, all tasks of an allocation at once."""
+"""Sources of learning tasks, and tasks as tensors, all tasks of an allocation at once."""
 
 from __future__ import annotations
 
 import copy
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, Self, TypeVar
@@ -15,8 +15,18 @@ from scorefold.data import Dataset
 from scorefold.errors import DataError
 from scorefold.interfaces.data import SPLITS
 from scorefold.seeds import derive_generator
-from scorefold_allocation.config.data import TypeConfig
-from scorefold_allocation.data.source import TaskSource
+from scorefold_allocation.data.config import TypeConfig
+
+
+class TaskSource(ABC):
+    """A source of learning tasks."""
+
+    @abstractmethod
+    def tasks(
+        self, m: int, support: int, query: int, generator: torch.Generator, split: str = "train"
+    ) -> Iterator[tuple[Dataset, Dataset]]:
+        """m tasks, each a support set and a query set of the sizes asked for, from the tasks of a split."""
+
 
 TARGET = "target"
 """Where a data set holds what a regression task predicts: a truth (N,). What a classification predicts is the label."""

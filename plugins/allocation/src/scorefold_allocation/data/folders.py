@@ -19,9 +19,9 @@ from scorefold.artefacts import digest_file
 from scorefold.data import Dataset, EventScale, StreamedDataset
 from scorefold.errors import DataError
 from scorefold.interfaces import DataSource
-from scorefold_allocation.config.data import FewShotFoldersConfig, NoisyTypeConfig
 from scorefold_allocation.data.batch import BatchedTasks, TaskBatch
 from scorefold_allocation.data.classes import class_tasks, positions_by_class
+from scorefold_allocation.data.config import FewShotFoldersConfig, NoisyTypeConfig
 from scorefold_toolkit.data.images import read_image
 from scorefold_toolkit.data.splits import moments, pick
 

@@ -13,9 +13,9 @@ from scorefold.data import Dataset, StreamedDataset
 from scorefold.errors import ConfigError, DataError, SplitError
 from scorefold.interfaces import DataSource
 from scorefold.interfaces.data import SPLITS
-from scorefold_allocation.config.data import FewShotConfig, NoisyTypeConfig
 from scorefold_allocation.data.batch import BatchedTasks, TaskBatch
 from scorefold_allocation.data.classes import class_tasks, positions_by_class
+from scorefold_allocation.data.config import FewShotConfig, NoisyTypeConfig
 from scorefold_toolkit.data.splits import class_numbers, labels_of, moments, of_classes, pick
 
 _MEASURED = 2048

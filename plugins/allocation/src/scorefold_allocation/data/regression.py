@@ -12,8 +12,8 @@ from scorefold.data import Dataset
 from scorefold.interfaces import DataSource
 from scorefold.interfaces.data import SPLITS
 from scorefold.seeds import derive_generator
-from scorefold_allocation.config.data import LinearTasksConfig, LinearTypeConfig, SinusoidTasksConfig, TypeConfig
 from scorefold_allocation.data.batch import TARGET, BatchedTasks, Kind, TaskBatch, tasks_in_turn
+from scorefold_allocation.data.config import LinearTasksConfig, LinearTypeConfig, SinusoidTasksConfig, TypeConfig
 from scorefold_toolkit.data.splits import pick, plain_scale, source_seed
 
 _LEAST = 2.0**-54  # below every uniform draw but 0, whose quantile would be infinite

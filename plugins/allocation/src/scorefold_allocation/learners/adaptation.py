@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy, one_hot
 from scorefold_allocation.learners.networks import HEAD, Stack, Weights, affine
 
 
-class Answer(Protocol):
+class QueryAnswer(Protocol):
     """Outputs (G, q, o) for query events of G tasks, each with weights and a support set of its own.
 
     Weights are (G, ...), support x (G, k, *E) and y (G, k), query x (G, q, *E). In training the outputs can be

@@ -12,14 +12,66 @@ import torch
 from torch import Tensor
 
 from scorefold.seeds import derive_generator
-from scorefold_allocation.config.learners import EpisodesConfig
 from scorefold_allocation.data.batch import TaskBatch
-from scorefold_allocation.learners.adaptation import Answer, Measure, task_losses
-from scorefold_allocation.learners.course import Course
-from scorefold_allocation.learners.interface import Cell
+from scorefold_allocation.learners.adaptation import Measure, QueryAnswer, task_losses
+from scorefold_allocation.learners.config import EpisodesConfig
+from scorefold_allocation.learners.interface import AllocationCell
 from scorefold_allocation.learners.networks import Stack, Weights
-from scorefold_toolkit.training.optimiser import Adam
+from scorefold_toolkit.training.optimiser import Adam, Plateau
 from scorefold_toolkit.training.validation import untrained
+
+
+class Course:
+    """Effect of ``plateau`` and ``patience`` of a config on one seed.
+
+    ``rate`` is the learning rate of the next update, ``ended`` whether there is none any more.
+
+    >>> course = Course(EpisodesConfig(learning_rate=0.1, patience=2, validation={"every": 1}))
+    >>> for update, loss in enumerate((3.0, 4.0, 5.0), start=1):
+    ...     course.train(update, 9.0)
+    ...     course.look(loss, watched=loss)
+    >>> course.rate, course.ended
+    (0.1, True)
+    """
+
+    def __init__(self, config: EpisodesConfig) -> None:
+        self._config = config
+        self._plateau = None if config.plateau is None else Plateau(config.plateau, [config.learning_rate])
+        self._least = float("inf")
+        self._gained = self._update = 0
+
+    @property
+    def rate(self) -> float:
+        """The learning rate as it stands."""
+        return self._config.learning_rate if self._plateau is None else self._plateau.rates[0]
+
+    @property
+    def ended(self) -> bool:
+        """True if the rate has fallen once more than ``most_falls``, or ``patience`` updates were without a gain."""
+        plateau, patience = self._config.plateau, self._config.patience
+        most = None if plateau is None else plateau.most_falls
+        return (self._plateau is not None and most is not None and self._plateau.drops > most) or (
+            patience is not None and self._update - self._gained >= patience
+        )
+
+    @property
+    def _by_training(self) -> bool:
+        return self._config.plateau is not None and self._config.plateau.watch == "training"
+
+    def train(self, update: int, loss: float) -> None:
+        """Takes in the training loss of an update, counted from 1."""
+        self._update = update
+        if self._plateau is not None and self._by_training:
+            self._plateau.take(loss)
+
+    def look(self, held_out: float, watched: float) -> None:
+        """Takes in the loss on validation tasks after the last update, and what the plateau watches of them, of which
+        less is better."""
+        if held_out < self._least:
+            self._least, self._gained = held_out, self._update
+        if self._plateau is not None and not self._by_training:
+            self._plateau.take(watched)
+
 
 _NUMBERS_AT_ONCE = 2_000_000
 """Maximum of numbers in the widest layer for new tasks that are computed together."""
@@ -40,16 +92,16 @@ class Rule(NamedTuple):
     """
 
     network: Stack
-    training: Answer
-    new: Answer
+    training: QueryAnswer
+    new: QueryAnswer
     loss: Measure = task_losses
 
 
-class Group(NamedTuple):
+class SeedGroup(NamedTuple):
     """Training tasks of one size: those of each seed, and the cell that they were drawn for."""
 
     batches: Sequence[TaskBatch]
-    cell: Cell
+    cell: AllocationCell
 
 
 def tasks_as(dtype: torch.dtype, batch: TaskBatch) -> TaskBatch:
@@ -58,11 +110,11 @@ def tasks_as(dtype: torch.dtype, batch: TaskBatch) -> TaskBatch:
     return replace(batch, points=batch.points.to(dtype=dtype), target=target)
 
 
-def train(
+def train_episodes(
     config: EpisodesConfig,
     rule: Rule,
     start: Sequence[Tensor],
-    groups: Sequence[Group],
+    groups: Sequence[SeedGroup],
     seeds: Sequence[int],
     held_out: Callable[[Weights], Tensor] | None,
 ) -> tuple[list[Tensor], list[Tensor], int]:
@@ -122,7 +174,7 @@ def train(
 
 
 def query_losses(
-    network: Stack, answer: Answer, weights: Weights, episode: Episode, loss: Measure = task_losses
+    network: Stack, answer: QueryAnswer, weights: Weights, episode: Episode, loss: Measure = task_losses
 ) -> Tensor:
     """The loss of each task on its query set, (S, t)."""
     seeds, tasks = episode.y.shape[:2]
@@ -132,7 +184,7 @@ def query_losses(
 
 def measured(
     network: Stack,
-    answer: Answer,
+    answer: QueryAnswer,
     weights: Weights,
     batches: Sequence[TaskBatch],
     support: int,
@@ -157,7 +209,7 @@ def measured(
 
 
 def episodes(
-    config: EpisodesConfig, group: Group, share: float, generators: Sequence[torch.Generator], device: torch.device
+    config: EpisodesConfig, group: SeedGroup, share: float, generators: Sequence[torch.Generator], device: torch.device
 ) -> Iterator[Episode]:
     """The episode of a group in each update, without end: the tasks of each seed are drawn by the seed's own generator.
 
@@ -182,7 +234,7 @@ def episodes(
 
 
 def _labels(
-    config: EpisodesConfig, cell: Cell, tasks: int, support: int, size: int, generator: torch.Generator
+    config: EpisodesConfig, cell: AllocationCell, tasks: int, support: int, size: int, generator: torch.Generator
 ) -> Tensor:
     """Labels of each task, (tasks, size), with the support set first."""
     order = torch.rand(tasks, cell.size, generator=generator)

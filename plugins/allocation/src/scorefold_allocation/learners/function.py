@@ -10,9 +10,10 @@ from typing import Any
 import torch
 
 from scorefold.errors import ConfigError, ScorefoldError, TrainingError
-from scorefold_allocation.config.learners import CallableLearnerConfig
-from scorefold_allocation.data.source import TaskSource
-from scorefold_allocation.learners.interface import Cell, Learner, Losses
+from scorefold_allocation.data.batch import TaskSource
+from scorefold_allocation.learners.config import CallableLearnerConfig
+from scorefold_allocation.learners.interface import AllocationCell, Learner, Losses
+from scorefold_allocation.learners.trainer import tasks_of
 
 
 class CallableLearner(Learner):
@@ -25,7 +26,7 @@ class CallableLearner(Learner):
     >>> from scorefold_allocation.learners.interface import Cell
     >>> from scorefold_registry import Host
     >>> host = Host.discover()
-    >>> target = "scorefold_allocation.learners.example:pooled_ridge"
+    >>> target = "scorefold_allocation.learners.function:pooled_ridge"
     >>> learner = host.create("learner:callable", {"target": target, "options": {"penalty": 0.1}})
     >>> tasks = host.create("data:linear-tasks", {"dimension": 3})
     >>> losses = learner.evaluate(tasks, [Cell(10, 5, 5), Cell(200, 5, 5)], seed=0)
@@ -54,7 +55,7 @@ class CallableLearner(Learner):
             raise ConfigError(f"target: {config.target} is a {type(self._function).__name__}; expected a function")
         self._refuse_other_arguments()
 
-    def evaluate(self, source: TaskSource, cells: Sequence[Cell], seed: int) -> Losses:
+    def evaluate(self, source: TaskSource, cells: Sequence[AllocationCell], seed: int) -> Losses:
         try:
             answer: Any = self._function(source, cells, seed, **self.config.options)
         except ScorefoldError:
@@ -111,3 +112,16 @@ def _described(error: Exception) -> str:
 
 def _shown(answer: Any) -> str:
     return "None" if answer is None else f"a {type(answer).__name__}"
+
+
+def pooled_ridge(source: TaskSource, cells: Sequence[AllocationCell], seed: int, penalty: float = 1.0) -> list[float]:
+    """Half the mean squared error on 100 new tasks of ridge regression on all labels at once: one answer for all tasks,
+    which adapts to none."""
+    x, y = tasks_of(source, "test", 100, 1, 50, [seed])[0].tensors()
+    losses = []
+    for cell in cells:
+        X, t = (part.flatten(0, 1).double() for part in tasks_of(source, "train", *cell, [seed])[0].tensors())
+        X = X.flatten(1)
+        weights = torch.linalg.solve(X.T @ X + penalty * torch.eye(X.shape[1], dtype=X.dtype), X.T @ t)
+        losses.append(float((x.double().flatten(2) @ weights - y).square().mean()) / 2)
+    return losses

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Shown
-from scorefold_allocation.data.source import TaskSource
+from scorefold_allocation.data.batch import TaskSource
 
 
-class Cell(NamedTuple):
+class AllocationCell(NamedTuple):
     """An allocation to try: so many training tasks, each with so many support and query labels of all classes."""
 
     tasks: int
@@ -55,7 +55,7 @@ class Learner(Shown, ABC):
     """Device of the trainings. Trials are shared out to workers on the CPU alone."""
 
     @abstractmethod
-    def evaluate(self, source: TaskSource, cells: Sequence[Cell], seed: int) -> Losses:
+    def evaluate(self, source: TaskSource, cells: Sequence[AllocationCell], seed: int) -> Losses:
         """Train on each cell from scratch, on tasks of the split ``train``, and test on tasks of the split ``test``.
 
         Random numbers are common to the cells of a seed: the tasks and labels of a smaller cell are among those of a
@@ -63,12 +63,12 @@ class Learner(Shown, ABC):
         training and new tasks, so that the spread over seeds is that of the whole experiment.
         """
 
-    def evaluate_seeds(self, source: TaskSource, cells: Sequence[Cell], seeds: Sequence[int]) -> list[Losses]:
+    def evaluate_seeds(self, source: TaskSource, cells: Sequence[AllocationCell], seeds: Sequence[int]) -> list[Losses]:
         """``evaluate`` for several seeds."""
         return [self.evaluate(source, cells, seed) for seed in seeds]
 
     def evaluate_mixtures(
-        self, source: TaskSource, mixtures: Sequence[Mapping[str, Cell]], seeds: Sequence[int]
+        self, source: TaskSource, mixtures: Sequence[Mapping[str, AllocationCell]], seeds: Sequence[int]
     ) -> list[Losses]:
         """``evaluate_seeds`` for mixtures: a cell for each of some types of the source, all tasks weighing alike.
 

@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import ConfigError
-from scorefold_allocation.config.learners import LinearLearnerConfig
-from scorefold_allocation.data.batch import TaskBatch
-from scorefold_allocation.data.source import TaskSource
-from scorefold_allocation.learners.interface import Cell, Learner, Losses
+from scorefold_allocation.data.batch import TaskBatch, TaskSource
+from scorefold_allocation.learners.config import LinearLearnerConfig
+from scorefold_allocation.learners.interface import AllocationCell, Learner, Losses
 from scorefold_allocation.learners.trainer import adaptation_labels, tasks_of
 from scorefold_allocation.theory.linear_model import meta_solution, outer_rows
 
@@ -35,16 +34,16 @@ class LinearMAML(Learner):
     def __init__(self, config: LinearLearnerConfig, *, generator: torch.Generator | None = None) -> None:
         self.config = config
 
-    def evaluate(self, source: TaskSource, cells: Sequence[Cell], seed: int) -> Losses:
+    def evaluate(self, source: TaskSource, cells: Sequence[AllocationCell], seed: int) -> Losses:
         found = [self._one(source, cell, seed) for cell in cells]
         test, training = zip(*found, strict=True)
         return Losses(torch.stack(test), torch.stack(training))
 
-    def solution(self, source: TaskSource, cell: Cell, seed: int) -> Tensor:
+    def solution(self, source: TaskSource, cell: AllocationCell, seed: int) -> Tensor:
         """The meta-trained weights (p,) in float64."""
         return self._solve(*self._tensors(tasks_of(source, "train", *cell, [seed])[0]), cell.support)
 
-    def _one(self, source: TaskSource, cell: Cell, seed: int) -> tuple[Tensor, Tensor]:
+    def _one(self, source: TaskSource, cell: AllocationCell, seed: int) -> tuple[Tensor, Tensor]:
         new = self.config.new_tasks
         x, y = self._tensors(tasks_of(source, "train", *cell, [seed])[0])
         weights = self._solve(x, y, cell.support)

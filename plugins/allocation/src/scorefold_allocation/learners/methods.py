@@ -8,13 +8,13 @@ from functools import partial
 import torch
 
 from scorefold.errors import ConfigError
-from scorefold_allocation.config.learners import ANILConfig, MAMLConfig, PrototypesConfig
-from scorefold_allocation.data.source import TaskSource
+from scorefold_allocation.data.batch import TaskSource
 from scorefold_allocation.learners.adaptation import GradientSteps, known_class_losses, prototypes
+from scorefold_allocation.learners.config import ANILConfig, MAMLConfig, PrototypesConfig
 from scorefold_allocation.learners.episodes import Rule
-from scorefold_allocation.learners.interface import Cell, Learner, Losses
-from scorefold_allocation.learners.networks import build
-from scorefold_allocation.learners.trainer import Plan, by_type, evaluate
+from scorefold_allocation.learners.interface import AllocationCell, Learner, Losses
+from scorefold_allocation.learners.networks import build_stack
+from scorefold_allocation.learners.trainer import Plan, by_type, try_allocations
 
 
 class EpisodicLearner(Learner):
@@ -43,19 +43,19 @@ class EpisodicLearner(Learner):
         # Measures are in float64, which Apple's devices do not have.
         self.device = torch.device("cpu" if device is None or torch.device(device).type == "mps" else device)
 
-    def evaluate(self, source: TaskSource, cells: Sequence[Cell], seed: int) -> Losses:
+    def evaluate(self, source: TaskSource, cells: Sequence[AllocationCell], seed: int) -> Losses:
         return self.evaluate_seeds(source, cells, [seed])[0]
 
-    def evaluate_seeds(self, source: TaskSource, cells: Sequence[Cell], seeds: Sequence[int]) -> list[Losses]:
+    def evaluate_seeds(self, source: TaskSource, cells: Sequence[AllocationCell], seeds: Sequence[int]) -> list[Losses]:
         return self._evaluate(source, [[(source, cell)] for cell in cells], seeds)
 
     def evaluate_mixtures(
-        self, source: TaskSource, mixtures: Sequence[Mapping[str, Cell]], seeds: Sequence[int]
+        self, source: TaskSource, mixtures: Sequence[Mapping[str, AllocationCell]], seeds: Sequence[int]
     ) -> list[Losses]:
         return self._evaluate(source, [by_type(source, mixture) for mixture in mixtures], seeds)
 
     def _evaluate(self, source: TaskSource, plans: Sequence[Plan], seeds: Sequence[int]) -> list[Losses]:
-        return evaluate(self.config, self.config.new_tasks, self._rule, source, plans, seeds, self.device)
+        return try_allocations(self.config, self.config.new_tasks, self._rule, source, plans, seeds, self.device)
 
     def _rule(self, event_shape: tuple[int, ...], ways: int | None) -> Rule:
         if isinstance(self.config, PrototypesConfig):
@@ -74,7 +74,7 @@ def gradient_rule(config: ANILConfig, event_shape: tuple[int, ...], ways: int | 
     order, head_only = 2 if config.order == "second" else 1, not isinstance(config, MAMLConfig)
     steps = partial(GradientSteps, order=order, head_only=head_only)
     return Rule(
-        build(config.network, event_shape, ways or 1),
+        build_stack(config.network, event_shape, ways or 1),
         training=steps(config.steps, config.rate),
         new=steps(config.steps if new.steps is None else new.steps, config.rate if new.rate is None else new.rate),
     )
@@ -93,4 +93,4 @@ def prototype_rule(config: PrototypesConfig, event_shape: tuple[int, ...], ways:
             hint="use learner:maml, or a source of classes such as data:digit-rotations",
         )
     answer = partial(prototypes, ways=ways)
-    return Rule(build(config.network, event_shape, config.dimension), answer, answer, known_class_losses)
+    return Rule(build_stack(config.network, event_shape, config.dimension), answer, answer, known_class_losses)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d, max_pool2d
 
 from scorefold.errors import ConfigError
-from scorefold_allocation.config.learners import ConvConfig, MLPConfig
+from scorefold_allocation.learners.config import StackedConvConfig, StackedMLPConfig
 
 Weights = Sequence[Tensor]
 
@@ -43,7 +43,7 @@ class Stack(ABC):
 
 
 @dataclass(frozen=True)
-class MLP(Stack):
+class StackedMLP(Stack):
     """Layers of these sizes, inputs and outputs included."""
 
     sizes: tuple[int, ...]
@@ -63,7 +63,7 @@ class MLP(Stack):
 
 
 @dataclass(frozen=True)
-class ConvNet(Stack):
+class StackedConvNet(Stack):
     """Blocks of convolution, normalisation, ReLU and pooling on events (C, H, W), and a layer on what is left.
 
     Before them ``mean`` is taken off each channel, and what is left divided by ``std``; where both are empty, not.
@@ -113,10 +113,10 @@ def affine(weights: Weights, x: Tensor) -> Tensor:
     return torch.baddbmm(bias, x, matrix)
 
 
-def build(config: MLPConfig | ConvConfig, event_shape: tuple[int, ...], outputs: int) -> Stack:
+def build_stack(config: StackedMLPConfig | StackedConvConfig, event_shape: tuple[int, ...], outputs: int) -> Stack:
     """The network of a config. Raises ``ConfigError`` for a convolution on events that aren't images."""
-    if isinstance(config, MLPConfig):
-        return MLP((math.prod(event_shape), *config.widths, outputs))
+    if isinstance(config, StackedMLPConfig):
+        return StackedMLP((math.prod(event_shape), *config.widths, outputs))
     if len(event_shape) != 3:
         raise ConfigError(
             f"network: conv takes images (C, H, W); the events of this source are {event_shape}",
@@ -127,7 +127,7 @@ def build(config: MLPConfig | ConvConfig, event_shape: tuple[int, ...], outputs:
             f"network: mean and std have {len(config.mean)} channels; the images of this source have {event_shape[0]}",
             hint="a number for each channel, or none",
         )
-    return ConvNet(event_shape, config.channels, config.blocks, outputs, config.mean, config.std)
+    return StackedConvNet(event_shape, config.channels, config.blocks, outputs, config.mean, config.std)
 
 
 def _layer(into: int, out: int, generator: torch.Generator) -> list[Tensor]:

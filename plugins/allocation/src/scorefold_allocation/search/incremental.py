@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 from scorefold.results import PlanRow
-from scorefold_allocation.config.allocator import OwnedConfig
+from scorefold_allocation.meta.config import OwnedConfig
 from scorefold_allocation.search.grid import Limits
-from scorefold_allocation.theory.bootstrap import Band
+from scorefold_allocation.search.valley import Band
 
 
 class Purchase(NamedTuple):
@@ -43,7 +43,7 @@ def present_size(owned: Sequence[OwnedConfig]) -> int | None:
     return biggest.support + biggest.query
 
 
-def plan(
+def incremental_plan(
     name: str,
     limits: Limits,
     size: int,

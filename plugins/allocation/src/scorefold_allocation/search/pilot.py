@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import ConfigError, DataError
-from scorefold_allocation.config.allocator import MetaConfig
+from scorefold_allocation.meta.config import MetaConfig
 from scorefold_allocation.search.grid import Limits
-from scorefold_allocation.theory.bootstrap import Band
+from scorefold_allocation.search.valley import Band
 from scorefold_allocation.theory.deployment import problem_of
 from scorefold_allocation.theory.engines import Engine
 from scorefold_allocation.theory.linear_model import Plans
@@ -33,7 +33,7 @@ _CANDIDATES = 200
 
 
 @dataclass(frozen=True)
-class Moments:
+class TaskMoments:
     """nu^2, sigma^2 and |w0|^2 (w0's squared distance from a start at 0), each (D,), as estimated: maybe below 0."""
 
     spread2: Tensor
@@ -41,7 +41,7 @@ class Moments:
     centre2: Tensor
 
 
-def estimate_moments(tasks: Sequence[PilotTask], counts: Tensor | None = None) -> Moments:
+def estimate_moments(tasks: Sequence[PilotTask], counts: Tensor | None = None) -> TaskMoments:
     """The moments of a pilot, in which task i counts ``counts`` (D, i) times (once by default).
 
     Pairs of a task with its own copy are left out, as they are no pair of two tasks. Raises ``DataError`` for fewer
@@ -63,7 +63,7 @@ def estimate_moments(tasks: Sequence[PilotTask], counts: Tensor | None = None) -
     within = c @ (sums.square().sum(1) - squares) / (c @ (sizes * (sizes - 1)))
     total, own = (c @ sums).square().sum(1), c.square() @ sums.square().sum(1)
     between = (total - own) / ((c @ sizes) ** 2 - c.square() @ sizes.square())
-    return Moments(within - between, (c @ power) / (c @ sizes) - within, between)
+    return TaskMoments(within - between, (c @ power) / (c @ sizes) - within, between)
 
 
 def with_moments(config: MetaConfig, tasks: Sequence[PilotTask]) -> MetaConfig:
@@ -124,5 +124,5 @@ def best_size_band(
     return Band.of(torch.stack(best))
 
 
-def _columns(moments: Moments) -> tuple[Tensor, Tensor, Tensor]:
+def _columns(moments: TaskMoments) -> tuple[Tensor, Tensor, Tensor]:
     return moments.spread2, moments.noise2, moments.centre2

@@ -11,17 +11,14 @@ from torch import Tensor
 
 from scorefold.results import Allocation
 from scorefold.stage import Executor
-from scorefold_allocation.config.allocator import MetaConfig, PilotConfig
-from scorefold_allocation.learners.interface import Cell
+from scorefold_allocation.learners.interface import AllocationCell
+from scorefold_allocation.meta.config import MetaConfig, PilotConfig
 from scorefold_allocation.search import incremental
-from scorefold_allocation.search.choices import require_search, sizes_to_try
-from scorefold_allocation.search.grid import Limits
+from scorefold_allocation.search.grid import Limits, Threshold, require_search, scan, sizes_to_try
 from scorefold_allocation.search.growth import Formula, Surface, exponents, fit_surface, likely_formulas
-from scorefold_allocation.search.report import Best, paid_for, report
-from scorefold_allocation.search.threshold import Threshold, scan
+from scorefold_allocation.search.report import BestSize, paid_for, pilot_report
 from scorefold_allocation.search.trials import LOG, Trainee, Trials, Tried
-from scorefold_allocation.search.valley import PilotRefusal, Valley, valley
-from scorefold_allocation.theory.bootstrap import Band
+from scorefold_allocation.search.valley import Band, PilotRefusal, Valley, valley
 
 _SCAN_SEEDS = 5
 _PILOT_THRESHOLDS = 8
@@ -81,7 +78,7 @@ def run_pilot(
             warnings=trials.failures,
             diagnostics=diagnostics,
         )
-    return report(config, limits, trials, threshold, valleys, best, budget, worth)
+    return pilot_report(config, limits, trials, threshold, valleys, best, budget, worth)
 
 
 def _why_none(limits: Limits, worth: float, owned: int) -> str:
@@ -160,7 +157,7 @@ def try_budgets(
     seeds = 1 if settings.seeds == 1 or noise_free(trials, middle, first) else settings.seeds
     sizes = sizes_to_try(trials, limits, labels, settings, seeds)
     if seeds == 1:
-        sizes = refined(trials, limits, labels, sizes)
+        sizes = refined_sizes(trials, limits, labels, sizes)
     budgets = [labels / 2**i for i in range(settings.budgets if transfers else 1)]
     budgets = [b for b in budgets if b == labels or b >= _GROWTH_THRESHOLDS * (threshold.labels or 0)]
     grids = [(b, [size for size in sizes if size <= limits.most(b)]) for b in budgets]
@@ -171,7 +168,7 @@ def _middle(sizes: list[int]) -> int:
     return sizes[len(sizes) // 2]
 
 
-def noise_free(trials: Trials, cell: Cell, seeds: range) -> bool:
+def noise_free(trials: Trials, cell: AllocationCell, seeds: range) -> bool:
     """True if the seeds of a cell, and of all that was tried before, give the same loss to the last bit.
 
     Accuracies are never taken as free of noise: few new tasks make them equal by chance.
@@ -186,7 +183,7 @@ def noise_free(trials: Trials, cell: Cell, seeds: range) -> bool:
     return agree() and all(map(math.isfinite, trials.run([cell], seeds)[0].test)) and agree()
 
 
-def refined(trials: Trials, limits: Limits, labels: float, sizes: list[int]) -> list[int]:
+def refined_sizes(trials: Trials, limits: Limits, labels: float, sizes: list[int]) -> list[int]:
     """The sizes and those between the neighbours of the best one, twice, for a pilot without noise."""
     for _ in range(2):
         losses = trials.losses([limits.cell(size, labels) for size in sizes], range(1))[0]
@@ -198,7 +195,7 @@ def refined(trials: Trials, limits: Limits, labels: float, sizes: list[int]) -> 
     return sizes
 
 
-def best_at(valleys: list[Valley], limits: Limits, worth: float, near: float) -> Best:
+def best_at(valleys: list[Valley], limits: Limits, worth: float, near: float) -> BestSize:
     """Step 5: the optimum at the budget from those of the pilot's.
 
     At the pilot's own budget it is the one found there. For a larger one it is the same unless n* ~ b^gamma clearly
@@ -209,7 +206,7 @@ def best_at(valleys: list[Valley], limits: Limits, worth: float, near: float) ->
     band = Band.of(top.fit.position.exp())
     typical_size = band.median if len(top.losses) > 1 else _best_tried(top)
     if worth <= top.budget:
-        return Best(typical_size, band, top.loss_at, top.near(near))
+        return BestSize(typical_size, band, top.loss_at, top.near(near))
     free = [valley for valley in valleys if valley.capped_share(limits) <= _CAPPED]
     gamma, growth = None, torch.zeros(1, dtype=torch.float64)
     if len(free) > 1:
@@ -225,13 +222,13 @@ def best_at(valleys: list[Valley], limits: Limits, worth: float, near: float) ->
         return torch.cat([surface(one, _tasks(limits, one, worth)) for surface in surfaces])
 
     if not growing:
-        return Best(typical_size, band, loss_at, top.near(near), gamma)
+        return BestSize(typical_size, band, loss_at, top.near(near), gamma)
     sizes = torch.tensor(limits.sizes(worth, _CANDIDATES), dtype=torch.float64)
     losses = torch.stack([surface(sizes, _tasks(limits, sizes, worth)) for surface in surfaces])
     band = Band.of(sizes[losses.argmin(1)])
     typical = losses.median(0).values
     good = sizes[typical <= (1 + near) * typical.min()]
-    return Best(band.median, band, loss_at, (float(good.min()), float(good.max())), gamma, grows=True)
+    return BestSize(band.median, band, loss_at, (float(good.min()), float(good.max())), gamma, grows=True)
 
 
 def grows(exponents: Tensor) -> bool:

@@ -9,20 +9,18 @@ from typing import Any
 from torch import Tensor
 
 from scorefold.results import Allocation
-from scorefold_allocation.config.allocator import MetaConfig
+from scorefold_allocation.meta.config import MetaConfig
 from scorefold_allocation.search import incremental
-from scorefold_allocation.search.grid import Limits
-from scorefold_allocation.search.threshold import Threshold
+from scorefold_allocation.search.grid import Limits, Threshold
 from scorefold_allocation.search.trials import Trials
-from scorefold_allocation.search.valley import Valley
-from scorefold_allocation.theory.bootstrap import Band
+from scorefold_allocation.search.valley import Band, Valley
 from scorefold_allocation.theory.report import remarks
 
 _LISTED = 8  # trials in a sentence
 
 
 @dataclass(frozen=True)
-class Best:
+class BestSize:
     """The best labels a task at a budget: ``size`` with its ``band`` over resamples, ``loss_at`` a size, (D,), and the
     sizes between which plans are ``near`` it; ``gamma`` is the exponent of its growth where that was measured, and
     ``grows`` says that the size was extrapolated by it."""
@@ -35,13 +33,13 @@ class Best:
     grows: bool = False
 
 
-def report(
+def pilot_report(
     config: MetaConfig,
     limits: Limits,
     trials: Trials,
     threshold: Threshold,
     valleys: list[Valley],
-    best: Best,
+    best: BestSize,
     budget: int,
     worth: float,
 ) -> Allocation:
@@ -52,7 +50,7 @@ def report(
     chosen = limits.nearest(incremental.size_to_keep(size, best.band, present), worth)
 
     def plan(labels: int) -> incremental.Purchase:
-        return incremental.plan(kind.name, limits, labels, budget, kind.owned, config.leftovers)
+        return incremental.incremental_plan(kind.name, limits, labels, budget, kind.owned, config.leftovers)
 
     bought = plan(chosen)
     while bought.tasks < limits.min_tasks and chosen > limits.smallest:
@@ -118,7 +116,7 @@ def plan_warnings(
     trials: Trials,
     threshold: Threshold,
     valleys: list[Valley],
-    best: Best,
+    best: BestSize,
     worth: float,
 ) -> list[str]:
     """Warnings about the plan, a sentence each."""
@@ -162,7 +160,7 @@ def _why_other(chosen: int, best: int, present: int | None) -> str:
     return f"the budget does not pay for enough further tasks of {best} labels, the best size: they have {chosen}"
 
 
-def _unseen_growth(best: Best, ratio: float) -> list[str]:
+def _unseen_growth(best: BestSize, ratio: float) -> list[str]:
     """Growth that the pilot can't exclude, where it would take the optimum out of the near-optimal plans."""
     if best.gamma is None:
         return ["one budget was tried, so that it is not known whether the best labels per task grow with it"]

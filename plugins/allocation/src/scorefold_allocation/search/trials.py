@@ -25,9 +25,9 @@ from scorefold.errors import ConfigError, DataError, TrainingError
 from scorefold.interfaces import DataSource
 from scorefold.seeds import derive_seed
 from scorefold.stage import Executor, report
-from scorefold_allocation.data.source import TaskSource
-from scorefold_allocation.learners.interface import Cell, Learner
-from scorefold_allocation.search.scale import Measure, as_losses
+from scorefold_allocation.data.batch import TaskSource
+from scorefold_allocation.learners.interface import AllocationCell, Learner
+from scorefold_allocation.search.local_fit import Measure, as_losses
 
 LOG = "trials.jsonl"
 
@@ -75,7 +75,7 @@ class Trial:
     ``train`` is None where no training loss is reported; ``failure`` says why training gave up.
     """
 
-    cell: Cell
+    cell: AllocationCell
     seeds: tuple[int, ...]
     test: tuple[float, ...]
     train: tuple[float, ...] | None = None
@@ -95,7 +95,11 @@ class Trial:
             facts = json.loads(line)
             if facts["tried"] != tried:
                 return None
-            cell, seeds, test = Cell(*facts["cell"]), tuple(facts["seeds"]), tuple(map(_or_nan, facts["test"]))
+            cell, seeds, test = (
+                AllocationCell(*facts["cell"]),
+                tuple(facts["seeds"]),
+                tuple(map(_or_nan, facts["test"])),
+            )
             train = None if facts["train"] is None else tuple(map(_or_nan, facts["train"]))
             return cls(cell, seeds, test, train, facts["failure"])
         except (ValueError, KeyError, TypeError):
@@ -103,13 +107,13 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Job:
+class TrialJob:
     """A trial to do of what has the digest ``tried``: by a worker, which adds its line to ``log`` where it reaches that
     folder."""
 
     trainee: Trainee
     tried: str
-    cell: Cell
+    cell: AllocationCell
     seeds: tuple[int, ...]
     log: Path | None
 
@@ -128,8 +132,8 @@ class Trials:
     root: int
     log: Path | None = None
     executor: Executor | None = None
-    kept: dict[tuple[Cell, tuple[int, ...]], Trial] = field(default_factory=dict)
-    done: dict[tuple[Cell, tuple[int, ...]], Trial] = field(default_factory=dict)
+    kept: dict[tuple[AllocationCell, tuple[int, ...]], Trial] = field(default_factory=dict)
+    done: dict[tuple[AllocationCell, tuple[int, ...]], Trial] = field(default_factory=dict)
     digest: str = ""
 
     def __post_init__(self) -> None:
@@ -150,7 +154,7 @@ class Trials:
         """Measure of a trial: a loss, or an accuracy."""
         return self.tried.learner.measure if isinstance(self.tried, Trainee) else "loss"
 
-    def run(self, cells: Sequence[Cell], seeds: range) -> list[Trial]:
+    def run(self, cells: Sequence[AllocationCell], seeds: range) -> list[Trial]:
         """The trials of all cells with the seeds of these numbers, those that are not done yet as jobs."""
         own = tuple(derive_seed(self.root, "seed", number) for number in seeds)
         asked = [(cell, own) for cell in dict.fromkeys(cells) if (cell, own) not in self.done]
@@ -159,7 +163,7 @@ class Trials:
         self.done |= {(trial.cell, trial.seeds): trial for trial in self._do(missing, own)}
         return [self.done[cell, own] for cell in cells]
 
-    def losses(self, cells: Sequence[Cell], *seeds: range) -> Tensor:
+    def losses(self, cells: Sequence[AllocationCell], *seeds: range) -> Tensor:
         """Losses (R, k) in float64 of k cells with the R seeds of all ranges, tried one range after another."""
         tests = [[trial.test for trial in self.run(cells, part)] for part in seeds]
         return as_losses(torch.cat([torch.tensor(part, dtype=torch.float64).mT for part in tests]), self.measure)
@@ -188,7 +192,7 @@ class Trials:
         ]
         return {name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=False)}
 
-    def _do(self, cells: list[Cell], seeds: tuple[int, ...]) -> list[Trial]:
+    def _do(self, cells: list[AllocationCell], seeds: tuple[int, ...]) -> list[Trial]:
         if (
             isinstance(self.tried, Trainee)
             and self.tried.learner.device.type == "cpu"
@@ -196,10 +200,10 @@ class Trials:
             and self.executor.parallel
             and cells
         ):
-            jobs = [Job(self.tried, self.digest, cell, seeds, self.log) for cell in cells]
+            jobs = [TrialJob(self.tried, self.digest, cell, seeds, self.log) for cell in cells]
             report(0, len(cells), f"{len(cells)} trials with {len(seeds)} seeds")
             found: list[Trial] = self.executor.map(
-                "scorefold_allocation.search.trials:run_job", jobs, "trials of allocations"
+                "scorefold_allocation.search.trials:run_trial", jobs, "trials of allocations"
             )
             self._log_what_is_missing(found)
             return found
@@ -209,9 +213,9 @@ class Trials:
             trials.append(self._try(cell, seeds))
         return trials
 
-    def _try(self, cell: Cell, seeds: tuple[int, ...]) -> Trial:
+    def _try(self, cell: AllocationCell, seeds: tuple[int, ...]) -> Trial:
         if isinstance(self.tried, Trainee):
-            return run_job(Job(self.tried, self.digest, cell, seeds, self.log))
+            return run_trial(TrialJob(self.tried, self.digest, cell, seeds, self.log))
         return _logged(_called(self.tried, cell, seeds), self.digest, self.log)
 
     def _log_what_is_missing(self, trials: Sequence[Trial]) -> None:
@@ -223,7 +227,7 @@ class Trials:
                     _logged(trial, self.digest, self.log)
 
 
-def run_job(job: Job) -> Trial:
+def run_trial(job: TrialJob) -> Trial:
     """Try a cell with all of its seeds. Training that fails, and tasks that can't be had, give nan and say why."""
     learner, source = job.trainee.learner, job.trainee.source
     try:
@@ -242,7 +246,7 @@ def run_job(job: Job) -> Trial:
     return _logged(trial, job.tried, job.log)
 
 
-def _called(pilot: Callable[[int, int, int], float], cell: Cell, seeds: tuple[int, ...]) -> Trial:
+def _called(pilot: Callable[[int, int, int], float], cell: AllocationCell, seeds: tuple[int, ...]) -> Trial:
     try:
         losses = [pilot(*cell) for _ in seeds]
     except (TrainingError, DataError) as error:
@@ -253,7 +257,7 @@ def _called(pilot: Callable[[int, int, int], float], cell: Cell, seeds: tuple[in
         raise ConfigError(f"the pilot gave {losses[0]!r:.80}; expected a number, the loss") from error
 
 
-def _failed(cell: Cell, seeds: tuple[int, ...], error: Exception) -> Trial:
+def _failed(cell: AllocationCell, seeds: tuple[int, ...], error: Exception) -> Trial:
     return Trial(cell, seeds, (math.nan,) * len(seeds), failure=str(error))
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import ConfigError
-from scorefold_allocation.config.allocator import MetaConfig
+from scorefold_allocation.meta.config import MetaConfig
 from scorefold_allocation.theory.linear_model import LinearProblem, Plans, adapted_loss, best_rate
 
 

@@ -10,12 +10,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from scorefold_allocation.config.allocator import MetaConfig
+from scorefold_allocation.meta.config import MetaConfig
 from scorefold_allocation.theory.deployment import expected_loss
 from scorefold_allocation.theory.formula import expected_excess, risk
 from scorefold_allocation.theory.linear_model import LinearProblem, Plans
 from scorefold_allocation.theory.monte_carlo import simulated_risk
-from scorefold_allocation.theory.optimum import TIE, Found, Lattice, lattice_of, log_axis, search
+from scorefold_allocation.theory.optimum import TIE, FoundPlan, Lattice, lattice_of, log_axis, search_lattice
 from scorefold_allocation.theory.purchase import step_of
 
 _ROUGH = 4  # how much larger an error may be where plans are first compared
@@ -26,18 +26,18 @@ _PARTS = (0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 _RATIOS = (0.5, 0.7, 1.0, 1.4, 2.0)
 
 
-class Judged(NamedTuple):
+class JudgedPlan(NamedTuple):
     """C plans with their loss and an interval of it, each (C,), and R, (C,); the loss is infinite where not known."""
 
-    found: Found
+    found: FoundPlan
     loss: Tensor
     low: Tensor
     high: Tensor
     excess: Tensor
 
-    def take(self, index: Tensor) -> Judged:
+    def take(self, index: Tensor) -> JudgedPlan:
         """These of the plans."""
-        return Judged(self.found.take(index), *(column[index] for column in self[1:]))
+        return JudgedPlan(self.found.take(index), *(column[index] for column in self[1:]))
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Engine:
         """The loss (C,) by closed form, also where this is of no known error."""
         return expected_loss(self.config, self.problem, plans, expected_excess(self.problem, plans))
 
-    def judge(self, found: Found, tolerance: float | None = None) -> Judged:
+    def judge(self, found: FoundPlan, tolerance: float | None = None) -> JudgedPlan:
         """Losses of plans; the interval is the stated error of a closed form, or 95 % of a simulation's."""
         plans = found.bought.plans
         if self.generator is None:
@@ -72,13 +72,13 @@ class Engine:
             excess, spread = torch.where(error <= _UNCERTAIN * excess, excess, torch.inf), _Z * error
         ends = (excess, (excess - spread).clamp_min(0), excess + spread)
         loss, low, high = (expected_loss(self.config, self.problem, plans, end) for end in ends)
-        return Judged(found, torch.where(found.loss.isfinite(), loss, torch.inf), low, high, excess)
+        return JudgedPlan(found, torch.where(found.loss.isfinite(), loss, torch.inf), low, high, excess)
 
-    def is_valid(self, judged: Judged) -> bool:
+    def is_valid(self, judged: JudgedPlan) -> bool:
         """True if the closed form is valid for a plan (C = 1)."""
         return bool(risk(self.problem, judged.found.bought.plans).valid)
 
-    def best(self, lattice: Lattice) -> Judged:
+    def best(self, lattice: Lattice) -> JudgedPlan:
         """The best plan (C = 1), of part of the budget where the config lets it hold back labels that do harm."""
         best = self._spent(lattice)
         if self.config.hold_back:
@@ -87,21 +87,21 @@ class Engine:
                 best = other if float(other.loss) < float(best.loss) else best
         return best
 
-    def _spent(self, lattice: Lattice) -> Judged:
+    def _spent(self, lattice: Lattice) -> JudgedPlan:
         """The best plan (C = 1) for all of the budget."""
         if self.generator is None:
-            return self.judge(_spread(self, lattice, search(lattice, self.closed_form)))
+            return self.judge(_spread(self, lattice, search_lattice(lattice, self.closed_form)))
         found = self._race(lattice).found
         # Simulated afresh: the best of several simulations is one that luck had a part in.
         return self.judge(_spread(self, lattice, found)) if bool(found.loss.isfinite()) else self.judge(found)
 
-    def line(self, lattice: Lattice, labels: Tensor) -> Judged:
+    def line(self, lattice: Lattice, labels: Tensor) -> JudgedPlan:
         """The best plans with about so many ``labels`` (C,) for every task, of any type."""
         found = lattice.evaluate_line(labels, self.closed_form)
         tolerance = _ROUGH * self.config.monte_carlo.tolerance
         return self.judge(found.take(found.loss.isfinite().nonzero()[:, 0]), tolerance)
 
-    def _race(self, lattice: Lattice) -> Judged:
+    def _race(self, lattice: Lattice) -> JudgedPlan:
         """Sizes on a grid by rough simulation; then the best of them and those around by a finer one."""
         settings = self.config.monte_carlo
         points = self._first_points(lattice)
@@ -116,14 +116,14 @@ class Engine:
     def _first_points(self, lattice: Lattice) -> Tensor:
         if len(lattice.low) == 1:
             return lattice.grid(self.config.monte_carlo.sizes)
-        best = search(lattice, self.closed_form).points[0]
+        best = search_lattice(lattice, self.closed_form).points[0]
         ratios = _RATIOS if len(best) <= 2 else _RATIOS[::2]
         steps = torch.tensor(list(itertools.product(ratios, repeat=len(best))), dtype=torch.float64)
         near = ((best * steps - lattice.low) / lattice.step).round() * lattice.step + lattice.low
         inside: Tensor = torch.maximum(torch.minimum(near, lattice.high), lattice.low).unique(dim=0)
         return inside
 
-    def _judge_points(self, lattice: Lattice, points: Tensor, tolerance: float) -> Judged:
+    def _judge_points(self, lattice: Lattice, points: Tensor, tolerance: float) -> JudgedPlan:
         found = lattice.evaluate(points.unique(dim=0), self.closed_form)
         kept = found.loss.isfinite().nonzero()[:, 0]
         return self.judge(found.take(kept if len(kept) else torch.tensor([0])), tolerance)
@@ -148,7 +148,7 @@ def parts(lattice: Lattice) -> list[Lattice]:
     return [lattice_of(lattice.config, lattice.bounds, budget) for budget in budgets if budget > 0]
 
 
-def _spread(engine: Engine, lattice: Lattice, found: Found) -> Found:
+def _spread(engine: Engine, lattice: Lattice, found: FoundPlan) -> FoundPlan:
     """The plan (C = 1) with one more step of labels for as many tasks of a type as what is left pays, if that helps.
 
     The step goes to support and query alike at an even split, to the query labels at any other.
@@ -170,7 +170,7 @@ def _spread(engine: Engine, lattice: Lattice, found: Found) -> Found:
         plans = _with_group(bought.plans, place, more, support + part, query + step - part)
         loss = engine.closed_form(plans)
         if float(loss) < float(best.loss) * (1 - TIE):
-            best = Found(found.points, bought._replace(plans=plans, cost=bought.cost + more * price), loss)
+            best = FoundPlan(found.points, bought._replace(plans=plans, cost=bought.cost + more * price), loss)
     return best
 
 

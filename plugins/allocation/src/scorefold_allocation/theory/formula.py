@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import ConfigError
-from scorefold_allocation.theory.linear_model import LinearProblem, Plans
-from scorefold_allocation.theory.moments import Number, shrinkage, shrunk_traces
+from scorefold_allocation.theory.linear_model import LinearProblem, Number, Plans, shrinkage, shrunk_traces
 
 VALID_ERROR = 0.25
 """A closed form is taken as valid where the error stated for it is at most this."""

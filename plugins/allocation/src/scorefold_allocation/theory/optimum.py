@@ -10,9 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from scorefold_allocation.config.allocator import MetaConfig
+from scorefold_allocation.meta.config import MetaConfig
 from scorefold_allocation.theory.linear_model import Plans
-from scorefold_allocation.theory.purchase import Bought, Bounds, buy, smallest_of, step_of, support_of
+from scorefold_allocation.theory.purchase import Bought, SizeBounds, buy, smallest_of, step_of, support_of
 
 Objective = Callable[[Plans], Tensor]
 """Objective: plans to (C,), infinite for plans without a known loss."""
@@ -24,16 +24,16 @@ _POINTS = 4096  # of a first grid
 _STARTS = 8  # of its points that are searched around
 
 
-class Found(NamedTuple):
+class FoundPlan(NamedTuple):
     """C points of the lattice, (C, D), what they buy, and the objective there, (C,), infinite where not allowed."""
 
     points: Tensor
     bought: Bought
     loss: Tensor
 
-    def take(self, index: Tensor) -> Found:
+    def take(self, index: Tensor) -> FoundPlan:
         """These of the points."""
-        return Found(self.points[index], self.bought.take(index), self.loss[index])
+        return FoundPlan(self.points[index], self.bought.take(index), self.loss[index])
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Lattice:
     """
 
     config: MetaConfig
-    bounds: Bounds
+    bounds: SizeBounds
     budget: float
     low: Tensor
     high: Tensor
@@ -93,27 +93,27 @@ class Lattice:
             columns.append(torch.stack((support, sizes[:, None] - support), -1))
         return torch.cat(columns, -1)
 
-    def evaluate_line(self, labels: Tensor, objective: Objective) -> Found:
+    def evaluate_line(self, labels: Tensor, objective: Objective) -> FoundPlan:
         """The best of what can be bought with about so many ``labels`` (C,) for every task."""
         points = self.line(labels)
         found = self.evaluate(points.flatten(0, 1), objective)
         place = found.loss.reshape(points.shape[:2]).argmin(-1) + torch.arange(len(points)) * points.shape[1]
         return found.take(place)
 
-    def evaluate(self, points: Tensor, objective: Objective) -> Found:
+    def evaluate(self, points: Tensor, objective: Objective) -> FoundPlan:
         """The best of what can be bought at each point."""
         support, query = self.sizes(points)
         inside = ((support + query >= self.least) & (support + query <= self.most)).all(-1)
-        best: Found | None = None
+        best: FoundPlan | None = None
         for bought in buy(self.config, self.bounds, self.budget, support, query):
             loss = objective(bought.plans).nan_to_num(torch.inf)
-            found = Found(points, bought, torch.where(bought.allowed & inside, loss, torch.inf))
+            found = FoundPlan(points, bought, torch.where(bought.allowed & inside, loss, torch.inf))
             best = found if best is None else _lesser(best, found)
         assert best is not None
         return best
 
 
-def lattice_of(config: MetaConfig, bounds: Bounds, budget: float) -> Lattice:
+def lattice_of(config: MetaConfig, bounds: SizeBounds, budget: float) -> Lattice:
     """The sizes that bounds allow and that one task could have for all of the budget."""
     low, high, step, least, most = [], [], [], [], []
     for kind, (fewest, end) in zip(config.task_types, bounds.labels, strict=True):
@@ -151,7 +151,7 @@ def log_axis(low: float, high: float, step: float, count: int) -> Tensor:
     return low + step * places
 
 
-def search(lattice: Lattice, objective: Objective) -> Found:
+def search_lattice(lattice: Lattice, objective: Objective) -> FoundPlan:
     """The best point (C = 1), and ties go to the smallest sizes; its loss is infinite where nothing is allowed.
 
     A grid on a log scale, or every size where that is not more, then steps of shrinking length around its best points.
@@ -182,7 +182,9 @@ def search(lattice: Lattice, objective: Objective) -> Found:
             share /= 2
 
 
-def _step(lattice: Lattice, objective: Objective, best: Found, stride: Tensor, moves: Tensor) -> tuple[Found, bool]:
+def _step(
+    lattice: Lattice, objective: Objective, best: FoundPlan, stride: Tensor, moves: Tensor
+) -> tuple[FoundPlan, bool]:
     """The best neighbour of each point, and whether any is better."""
     near = best.points[:, None] + stride[:, None] * moves
     near = torch.maximum(torch.minimum(near, lattice.high), lattice.low)
@@ -192,14 +194,14 @@ def _step(lattice: Lattice, objective: Objective, best: Found, stride: Tensor, m
     return lesser, bool((lesser.loss < best.loss).any())
 
 
-def _first_best(found: Found) -> Tensor:
+def _first_best(found: FoundPlan) -> Tensor:
     """The position (1,) of the least loss; of those that tie, of the smallest sizes."""
     ties = found.loss <= found.loss.min() * (1 + TIE)
     labels = found.points.sum(-1)
     return torch.where(ties, labels, torch.inf).argmin()[None]
 
 
-def _lesser(first: Found, second: Found) -> Found:
+def _lesser(first: FoundPlan, second: FoundPlan) -> FoundPlan:
     """Place by place the second where it is better than the first by more than a tie."""
     better = second.loss < first.loss * (1 - TIE)
     index = torch.arange(len(better)) + len(better) * better
@@ -209,7 +211,7 @@ def _lesser(first: Found, second: Found) -> Found:
         *(torch.cat((a, b))[index] for a, b in zip(ours.plans[1:], theirs.plans[1:], strict=True)),
     )
     rest = (torch.cat((a, b))[index] for a, b in zip(ours[1:], theirs[1:], strict=True))
-    return Found(
+    return FoundPlan(
         torch.cat((first.points, second.points))[index],
         Bought(plans, *rest),
         torch.cat((first.loss, second.loss))[index],

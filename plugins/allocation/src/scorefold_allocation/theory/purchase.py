@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import ConfigError
-from scorefold_allocation.config.allocator import MetaConfig, TaskTypeConfig
+from scorefold_allocation.meta.config import MetaConfig, TaskTypeConfig
 from scorefold_allocation.theory.linear_model import Plans
 from scorefold_toolkit.checks import require_constraints
 
@@ -24,7 +24,7 @@ _EPS = 1e-9  # costs are sums of floats; a task that is short of that much can b
 
 
 @dataclass(frozen=True)
-class Bounds:
+class SizeBounds:
     """The bounds on tasks over all types, owned ones too, and on the labels of a task of each type."""
 
     min_tasks: int
@@ -50,7 +50,7 @@ class Bought(NamedTuple):
         return Bought(self.plans.take(index), *(column[index] for column in self[1:]))
 
 
-def bounds_of(config: MetaConfig, constraints: Mapping[str, Any]) -> Bounds:
+def bounds_of(config: MetaConfig, constraints: Mapping[str, Any]) -> SizeBounds:
     """The bounds of a config and of constraints, which replace or tighten them.
 
     Raises ``ConfigError`` for an unknown constraint, one that is not a whole number in range, and bounds that no plan
@@ -77,7 +77,7 @@ def bounds_of(config: MetaConfig, constraints: Mapping[str, Any]) -> Bounds:
                 hint=f"max_labels: {smallest}",
             )
         labels.append((low, high))
-    return Bounds(fewest, most, tuple(labels))
+    return SizeBounds(fewest, most, tuple(labels))
 
 
 def step_of(kind: TaskTypeConfig, config: MetaConfig) -> int:
@@ -98,7 +98,7 @@ def support_of(labels: Tensor, share: float, ways: int) -> Tensor:
     return torch.minimum((share * shots + 0.5).floor().clamp_min(1), shots - 1) * ways
 
 
-def buy(config: MetaConfig, bounds: Bounds, budget: float, support: Tensor, query: Tensor) -> Iterator[Bought]:
+def buy(config: MetaConfig, bounds: SizeBounds, budget: float, support: Tensor, query: Tensor) -> Iterator[Bought]:
     """Everything worth considering that ``budget`` buys at sizes ``support`` and ``query`` (C, K), type by type.
 
     Where types mix freely, types are bought out one after the other, in every order: at leading order the loss is
@@ -114,7 +114,7 @@ def buy(config: MetaConfig, bounds: Bounds, budget: float, support: Tensor, quer
 
 def _bought(
     config: MetaConfig,
-    bounds: Bounds,
+    bounds: SizeBounds,
     budget: float,
     support: Tensor,
     query: Tensor,

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from scorefold.results import Allocation, PlanRow
-from scorefold_allocation.config.allocator import MetaConfig
-from scorefold_allocation.theory.bootstrap import Band
-from scorefold_allocation.theory.engines import Engine, Judged, parts
+from scorefold_allocation.meta.config import MetaConfig
+from scorefold_allocation.search.valley import Band
+from scorefold_allocation.theory.engines import Engine, JudgedPlan, parts
 from scorefold_allocation.theory.formula import regime, risk, validity
 from scorefold_allocation.theory.linear_model import Plans
 from scorefold_allocation.theory.optimum import Lattice, lattice_of, log_axis
@@ -25,7 +25,7 @@ _GROWTH = 4  # times the budget, to see whether the optimum moves
 _SIMULATED = "simulated designs, with tasks and label noise averaged in closed form; the interval is of 95 %"
 
 
-def report(engine: Engine, lattice: Lattice, best: Judged, warnings: list[str]) -> Allocation:
+def formula_report(engine: Engine, lattice: Lattice, best: JudgedPlan, warnings: list[str]) -> Allocation:
     """The allocation of the best plan (C = 1), whose loss is finite; ``warnings`` are there already."""
     config, budget = engine.config, lattice.budget
     plans = best.found.bought.plans
@@ -36,7 +36,7 @@ def report(engine: Engine, lattice: Lattice, best: Judged, warnings: list[str]) 
     n = float(sizes_of(config, plans))
     sizes = [n, *sizes_of(config, near.found.bought.plans).tolist()]
     band = [min(sizes), max(sizes)]
-    behind = regret(engine, lattice, best)
+    behind = plan_regret(engine, lattice, best)
     if config.present is not None and behind is None:
         reason = "the limits or the budget do not allow them, or a loss is 0 or not known"
         warnings = [*warnings, f"nothing is said of the regret of {config.present} labels per task: {reason}"]
@@ -57,12 +57,12 @@ def report(engine: Engine, lattice: Lattice, best: Judged, warnings: list[str]) 
     }
     return Allocation(
         status="feasible" if engine.generator else "optimal",
-        plan=rows(config, plans),
+        plan=plan_rows(config, plans),
         leftover=math.floor(budget - float(best.found.bought.cost) + 1e-6),
         predicted_loss=float(best.loss),
         interval=(float(best.low), float(best.high)),
-        near_optimal=others(config, near, rows(config, plans)),
-        curve=curve(engine, lattice, line),
+        near_optimal=others(config, near, plan_rows(config, plans)),
+        curve=loss_curve(engine, lattice, line),
         remarks=(
             *without_tasks(config, plans),
             *remarks(band, config.near, diagnostics["regret"], fewer=None if worth is None else config.near_budget),
@@ -83,7 +83,7 @@ def worth_of(engine: Engine, lattice: Lattice, share: float) -> float | None:
     return worth if math.isfinite(worth) and worth > 0 and bool(whole.high.isfinite() & part.high.isfinite()) else None
 
 
-def rows(config: MetaConfig, plans: Plans) -> tuple[PlanRow, ...]:
+def plan_rows(config: MetaConfig, plans: Plans) -> tuple[PlanRow, ...]:
     """The rows of a plan (C = 1), those of one type and size together, largest types of the config first."""
     had: dict[tuple[int, int, int], int] = {}
     columns = (plans.kinds, *(column[0] for column in plans[1:]))
@@ -99,7 +99,7 @@ def rows(config: MetaConfig, plans: Plans) -> tuple[PlanRow, ...]:
 
 def without_tasks(config: MetaConfig, plans: Plans) -> tuple[str, ...]:
     """A sentence that names the types of task of which a plan (C = 1) has none; nothing where it has some of each."""
-    had = {row.task_type for row in rows(config, plans)}
+    had = {row.task_type for row in plan_rows(config, plans)}
     none = [kind.name for kind in config.task_types if kind.name not in had]
     if not none:
         return ()
@@ -131,15 +131,15 @@ def sizes_of(config: MetaConfig, plans: Plans) -> Tensor:
     return (counted * labels).sum(-1) / counted.sum(-1)
 
 
-def others(config: MetaConfig, near: Judged, chosen: tuple[PlanRow, ...]) -> tuple[tuple[PlanRow, ...], ...]:
+def others(config: MetaConfig, near: JudgedPlan, chosen: tuple[PlanRow, ...]) -> tuple[tuple[PlanRow, ...], ...]:
     """Up to a dozen near-optimal plans besides the chosen one, evenly spread over their sizes."""
     count = len(near.loss)
     places = sorted({round(i * (count - 1) / (_NEAR_PLANS - 1)) for i in range(_NEAR_PLANS)}) if count else []
-    plans = [rows(config, near.found.bought.plans.take(torch.tensor([place]))) for place in places]
+    plans = [plan_rows(config, near.found.bought.plans.take(torch.tensor([place]))) for place in places]
     return tuple(plan for plan in plans if plan != chosen)
 
 
-def curve(engine: Engine, lattice: Lattice, line: Judged) -> dict[str, list[float]]:
+def loss_curve(engine: Engine, lattice: Lattice, line: JudgedPlan) -> dict[str, list[float]]:
     """Loss and its interval against the labels of a new task, of about one size for every type; with parts of
     the budget where the closed form judges, and is valid."""
     budgets = [(lattice.budget, line)]
@@ -176,7 +176,7 @@ def growth(engine: Engine, lattice: Lattice, n: float) -> dict[str, float] | Non
     return Band(*(math.log(ratio) / math.log(_GROWTH) for ratio in ratios)).summary()
 
 
-def regret(engine: Engine, lattice: Lattice, best: Judged) -> dict[str, float] | None:
+def plan_regret(engine: Engine, lattice: Lattice, best: JudgedPlan) -> dict[str, float] | None:
     """By how much, relative to the least, the loss of the present labels per task is higher; None without any, where
     bounds or budget do not allow them, and where either loss is not known or the least is 0."""
     present = engine.config.present
@@ -210,7 +210,7 @@ def remarks(
     return tuple(said)
 
 
-def edges(lattice: Lattice, best: Judged) -> list[str]:
+def edges(lattice: Lattice, best: JudgedPlan) -> list[str]:
     """Bounds that the best plan leans on."""
     plans, leaning = best.found.bought.plans, []
     if float(plans.tasks.sum()) == lattice.bounds.min_tasks:
@@ -228,7 +228,7 @@ def edges(lattice: Lattice, best: Judged) -> list[str]:
     return leaning
 
 
-def less(engine: Engine, lattice: Lattice, best: Judged) -> list[str]:
+def less(engine: Engine, lattice: Lattice, best: JudgedPlan) -> list[str]:
     """A warning where part of the budget is predicted to do better than all of it, as it is around N = p."""
     closed = Engine(engine.config, engine.problem)
     if engine.config.hold_back or float(best.found.bought.plans.rows) > 4 * engine.problem.dimension:

@@ -11,14 +11,14 @@ from scorefold.config import Config, PlateauConfig
 Count = Annotated[int, Field(ge=1)]
 
 
-class MLPConfig(Config):
+class StackedMLPConfig(Config):
     """A multi-layer perceptron with ReLU; events of any shape are flattened."""
 
     name: Literal["mlp"] = "mlp"
     widths: tuple[Count, ...] = Field((40, 40), description="Units of each hidden layer")
 
 
-class ConvConfig(Config):
+class StackedConvConfig(Config):
     """Blocks of 3 x 3 convolution, normalisation by the batch's own statistics, ReLU and max-pooling by 2.
 
     Pooling stops where a side is 1. Support and query sets are normalised apart, each task by itself.
@@ -31,13 +31,13 @@ class ConvConfig(Config):
     std: tuple[Annotated[float, Field(gt=0)], ...] = Field((), description="What each channel is divided by then")
 
     @model_validator(mode="after")
-    def _has_both(self) -> ConvConfig:
+    def _has_both(self) -> StackedConvConfig:
         if len(self.mean) != len(self.std):
             raise ValueError(f"mean has {len(self.mean)} channels and std {len(self.std)}; expected as many")
         return self
 
 
-NetworkConfig = Annotated[MLPConfig | ConvConfig, Field(discriminator="name")]
+NetworkConfig = Annotated[StackedMLPConfig | StackedConvConfig, Field(discriminator="name")]
 
 
 class NewTasksConfig(Config):
@@ -87,7 +87,7 @@ class EpisodesConfig(Config):
     ``plateau`` or ``patience`` ends it earlier.
     """
 
-    network: NetworkConfig = Field(MLPConfig(), description="The network")
+    network: NetworkConfig = Field(StackedMLPConfig(), description="The network")
     updates: int = Field(2000, ge=0, description="Most updates of the weights, the same number for every allocation")
     learning_rate: float = Field(1e-3, gt=0, description="Learning rate of Adam")
     plateau: EpisodesPlateauConfig | None = Field(None, description="Falls of the learning rate; null: it stays")
@@ -160,7 +160,9 @@ class MAMLConfig(ANILConfig):
 class PrototypesConfig(EpisodesConfig):
     """Classification by the nearest mean of a class in an embedding."""
 
-    network: NetworkConfig = Field(MLPConfig(widths=(64,)), description="The embedding, with 'dimension' outputs")
+    network: NetworkConfig = Field(
+        StackedMLPConfig(widths=(64,)), description="The embedding, with 'dimension' outputs"
+    )
     dimension: int = Field(64, ge=1, description="Coordinates of the embedding")
     measure: Literal["loss", "accuracy"] = Field(
         "accuracy",
@@ -181,7 +183,7 @@ class CallableLearnerConfig(Config):
     measure: Literal["loss", "accuracy"] = Field("loss", description="What the numbers are")
 
 
-class CellConfig(Config):
+class AllocationCellConfig(Config):
     """An allocation to try."""
 
     tasks: int = Field(ge=1, description="Training tasks")
@@ -192,10 +194,10 @@ class CellConfig(Config):
 class EvaluateOptions(Config):
     """Allocations to try, and their seeds."""
 
-    cells: Annotated[tuple[CellConfig, ...], Field(min_length=1)] | None = Field(
+    cells: Annotated[tuple[AllocationCellConfig, ...], Field(min_length=1)] | None = Field(
         None, description="The allocations; null for three of 400 labels, or for 'mixtures'"
     )
-    mixtures: tuple[Annotated[dict[str, CellConfig], Field(min_length=1)], ...] = Field(
+    mixtures: tuple[Annotated[dict[str, AllocationCellConfig], Field(min_length=1)], ...] = Field(
         (), description="Allocations by type of task, in place of 'cells': the name of each type, and its tasks"
     )
     seeds: int = Field(3, ge=1, description="Trainings of each, from other weights on other tasks")

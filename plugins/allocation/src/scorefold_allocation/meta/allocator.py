@@ -13,17 +13,17 @@ from scorefold.errors import ConfigError
 from scorefold.interfaces import Allocator, DataSource
 from scorefold.results import Allocation
 from scorefold.stage import Executor
-from scorefold_allocation.config.allocator import MetaConfig
-from scorefold_allocation.data.source import TaskSource
+from scorefold_allocation.data.batch import TaskSource
 from scorefold_allocation.learners.interface import Learner
+from scorefold_allocation.meta.config import MetaConfig
 from scorefold_allocation.search.pilot import PilotTask, best_size_band, with_moments
 from scorefold_allocation.search.procedure import run_pilot
 from scorefold_allocation.search.trials import Trainee, Tried
 from scorefold_allocation.theory.deployment import problem_of
 from scorefold_allocation.theory.engines import Engine
 from scorefold_allocation.theory.optimum import Lattice, lattice_of
-from scorefold_allocation.theory.purchase import Bounds, bounds_of
-from scorefold_allocation.theory.report import report
+from scorefold_allocation.theory.purchase import SizeBounds, bounds_of
+from scorefold_allocation.theory.report import formula_report
 from scorefold_toolkit.checks import require_budget
 
 _PLENTY = 1e15  # a budget that pays for whatever the limits allow
@@ -142,7 +142,7 @@ class MetaAllocator(Allocator):
             )
         return self.trainee
 
-    def _solved(self, bounds: Bounds, budget: int, generator: torch.Generator | None) -> Allocation:
+    def _solved(self, bounds: SizeBounds, budget: int, generator: torch.Generator | None) -> Allocation:
         lattice = lattice_of(self.config, bounds, budget)
         if not lattice.allows():
             return Allocation("infeasible", (), budget, reason=_why_none(lattice))
@@ -163,7 +163,7 @@ class MetaAllocator(Allocator):
                 f"no plan has a finite expected loss with about as many query labels as weights, {problem.dimension}"
             )
             return Allocation("refused", (), budget, reason=reason, warnings=tuple(warnings))
-        return report(engine, lattice, best, warnings)
+        return formula_report(engine, lattice, best, warnings)
 
 
 def _why_none(lattice: Lattice) -> str:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+
 _HIGHEST = 10
 """Losses of more than so many times the least are cut off: what matters is the valley."""
 _NEAR = 0.02
@@ -42,7 +43,7 @@ class Line(NamedTuple):
         return good[0], good[-1]
 
 
-def allocation(plan: Allocation) -> Mapping[str, Figure]:
+def allocation_figures(plan: Allocation) -> Mapping[str, Figure]:
     """Figures of the plan; the loss against labels per task at each budget, with bands, the near-optimal sizes and the
     plan's; and the best labels per task against the budget, where there are several, with the threshold.
 

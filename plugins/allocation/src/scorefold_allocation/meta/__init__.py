@@ -1,0 +1,1 @@
+"""The allocator of labels across the tasks of meta-learning."""
