@@ -69,7 +69,7 @@ def test_the_start_does_see_a_condition_once_it_is_moved(host: Host, monkeypatch
 
     monkeypatch.setattr(host, "create", moved)
     for model in claims_tasks.MODELS:
-        assert claims_exact.start(host, "smoke", 0, model=model) > 1e-4
+        assert claims_exact.cost_at_start(host, "smoke", 0, model=model) > 1e-4
 
 
 @pytest.fixture
@@ -117,9 +117,9 @@ def test_rows_are_means_over_seeds_and_differences_are_paired(
 
 
 def test_costs_are_bits_of_every_image_with_one_noise_for_all_models(host: Host) -> None:
-    data = claims_tasks.source_of(host, "inpainting")
+    data = claims_tasks.task_source(host, "inpainting")
     few = data.load("test").take(torch.arange(6))
-    model = host.create("flow:cinn", claims_tasks.settings("inpainting", "cinn", 1), data=data).eval()
+    model = host.create("flow:cinn", claims_tasks.model_settings("inpainting", "cinn", 1), data=data).eval()
     found = claims_training.costs(model, few, 0, draws=2)
     assert found.shape == (6,)
     assert torch.equal(found, claims_training.costs(model, few, 0, draws=2))
@@ -129,7 +129,7 @@ def test_costs_are_bits_of_every_image_with_one_noise_for_all_models(host: Host)
 
 
 def test_what_conditions_are_shuffled_to(host: Host) -> None:
-    test = claims_tasks.source_of(host, "inpainting").load("test")
+    test = claims_tasks.task_source(host, "inpainting").load("test")
     shuffled = claims_tasks._shuffled(test)
     assert torch.equal(shuffled.x, test.x)
     assert not (shuffled.condition == test.condition).flatten(1).all(1).any()

@@ -58,7 +58,7 @@ class Exact:
 
 
 def measured(monkeypatch: pytest.MonkeyPatch, model: Exact) -> dict[str, list[float]]:
-    found = claims_learned.Trained(model, FIELD, 0.0)
+    found = claims_learned.TrainedScore(model, FIELD, 0.0)
     monkeypatch.setattr(claims_learned, "field_model", lambda *_: found)
     claims: Any = claims_learned
     return {

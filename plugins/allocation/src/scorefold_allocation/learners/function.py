@@ -23,13 +23,13 @@ class CallableLearner(Learner):
     arguments, for an answer that is neither, and for numbers that ``measure`` rules out; ``TrainingError`` where the
     function raises. Numbers that are not finite are handed on.
 
-    >>> from scorefold_allocation.learners.interface import Cell
+    >>> from scorefold_allocation.learners.interface import AllocationCell
     >>> from scorefold_registry import Host
     >>> host = Host.discover()
     >>> target = "scorefold_allocation.learners.function:pooled_ridge"
     >>> learner = host.create("learner:callable", {"target": target, "options": {"penalty": 0.1}})
     >>> tasks = host.create("data:linear-tasks", {"dimension": 3})
-    >>> losses = learner.evaluate(tasks, [Cell(10, 5, 5), Cell(200, 5, 5)], seed=0)
+    >>> losses = learner.evaluate(tasks, [AllocationCell(10, 5, 5), AllocationCell(200, 5, 5)], seed=0)
     >>> bool(losses.test[1] < losses.test[0])  # more tasks, a smaller loss on new ones
     True
     """

@@ -22,11 +22,11 @@ class LinearMAML(Learner):
     ICLR 2021): ``Losses.train`` is that on the training tasks' query sets after the inner step, 0 where there are fewer
     query labels than weights. Events of any shape are flattened. Raises ``ConfigError`` for tasks with classes.
 
-    >>> from scorefold_allocation.learners.interface import Cell
+    >>> from scorefold_allocation.learners.interface import AllocationCell
     >>> from scorefold_registry import Host
     >>> host = Host.discover()
     >>> tasks, learner = host.create("data:linear-tasks", {"dimension": 3}), host.create("learner:linear")
-    >>> losses = learner.evaluate(tasks, [Cell(10, 5, 5), Cell(200, 5, 5)], seed=0)
+    >>> losses = learner.evaluate(tasks, [AllocationCell(10, 5, 5), AllocationCell(200, 5, 5)], seed=0)
     >>> bool(losses.test[1] < losses.test[0])  # more tasks, a smaller loss on new ones
     True
     """

@@ -23,11 +23,11 @@ class EpisodicLearner(Learner):
     The loss of numbers is the mean squared error, without a half, and of classes the cross-entropy; so is
     ``Losses.train``, on the tasks' own split, as in training.
 
-    >>> from scorefold_allocation.learners.interface import Cell
+    >>> from scorefold_allocation.learners.interface import AllocationCell
     >>> from scorefold_registry import Host
     >>> host = Host.discover()
     >>> maml = host.create("learner:maml", {"updates": 8, "new_tasks": {"tasks": 10}})
-    >>> maml.evaluate(host.create("data:sinusoid-tasks"), [Cell(10, 5, 5)], seed=0).test.shape
+    >>> maml.evaluate(host.create("data:sinusoid-tasks"), [AllocationCell(10, 5, 5)], seed=0).test.shape
     torch.Size([1])
     """
 
