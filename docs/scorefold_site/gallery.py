@@ -19,7 +19,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from ruamel.yaml import YAML
-from sklearn.datasets import load_breast_cancer, load_digits
+from sklearn.datasets import load_breast_cancer
+
+from scorefold_models.thousand import ACROSS, EACH, PICTURE, SIDE
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docs/figures/gallery"
@@ -37,9 +39,9 @@ FIGURES = {
     "digits-dimension-mle": "dimension/estimate",
     "digits-inpainting": "draws/draws",
     "digits-interpolation": "paths/samples",
-    "digits-noise-paths": "paths/rows",
-    "digits-samples": "samples/samples",
     "fashion-dimension": "dimension/sigma",
+    "fashion-noise-paths": "paths/rows",
+    "fashion-samples": "samples/samples",
     "flow-likelihood": "likelihood/log-likelihood",
     "hemisphere-code": "autoencoder/reconstruction",
     "learned-geodesics": "geometry/geodesics",
@@ -65,10 +67,12 @@ def a_table(folder: Path) -> list[str]:
 
 
 def images(folder: Path) -> list[str]:
-    """1,797 digits of scikit-learn as PNG files, in the place of the user's folder."""
+    """500 images of Fashion-MNIST as PNG files, in the place of the user's folder."""
     (folder / "my-images").mkdir()
-    for number, image in enumerate(load_digits().images):
-        Image.fromarray((image * 15).astype("uint8")).save(folder / f"my-images/{number}.png")
+    picture = Image.open(PICTURE)
+    for number in range(EACH):
+        x, y = SIDE * (number % ACROSS), SIDE * (number // ACROSS)
+        picture.crop((x, y, x + SIDE, y + SIDE)).save(folder / f"my-images/{number}.png")
     return ["--set", f"stages.data.config.root={folder}/my-images"]
 
 

@@ -256,20 +256,14 @@ _EXAMPLE_SETTINGS: dict[str, list[str]] = {
         "stages.score.config.network.config.channels=[8, 8]",
     ],
     "digits-interpolation": ["stages.flow.config.training.steps=10", "stages.paths.options.pairs=4"],
-    "digits-noise-paths": [
-        *("stages.score.config.training.steps=5", "stages.flow.config.training.steps=5", "stages.noise.split=test"),
-        "stages.paths.options={pairs: 2, decoding: {steps: 8}}",
-    ],
-    "digits-samples": [
-        *("stages.score.config.training={steps: 4, batch_size: 16}", "stages.likelihood.options.limit=2"),
-        "stages.samples.options={n: 4, steps: 4}",
-    ],
     "fashion-dimension": [
         "stages.data.config.size=8",
         "stages.score.config.training={steps: 2, batch_size: 8}",
         "stages.dimension.config={points: 2, shown: 2, levels: 3, resamples: 0}",
         "stages.at-most.config={points: 4}",
     ],
+    "fashion-noise-paths": ["stages.paths.options={pairs: 1, times: 3, decoding: {steps: 2}}"],
+    "fashion-samples": ["stages.samples.options={n: 2, steps: 2}", "stages.likelihood.options={limit: 1, steps: 2}"],
     "flow-likelihood": ["stages.flow.config.training.steps=10"],
     "hemisphere-code": ["stages.flow.config.training.steps=10", "stages.data.config.points=500"],
     "learned-geodesics": ["stages.flow.config.training.steps=10"],
