@@ -20,8 +20,8 @@ from safetensors.torch import load_file
 from tiny_unets import tiny_unet
 
 from scorefold.errors import ArtefactError, ConfigError
-from scorefold_checkpoints import hub
-from scorefold_checkpoints.config.diffusers import DiffusersConfig
+from scorefold_checkpoints.diffusers import files
+from scorefold_checkpoints.diffusers.config import DiffusersConfig
 from scorefold_checkpoints.diffusers.score import DiffusersScore
 from scorefold_registry import Host
 from scorefold_registry.run.pipeline import run_file
@@ -66,11 +66,11 @@ def put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Put:
 def test_the_cache_is_where_huggingface_hub_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HF_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
-    assert hub.cache_folder() == Path("~/.cache/huggingface/hub").expanduser()
+    assert files.cache_folder() == Path("~/.cache/huggingface/hub").expanduser()
     monkeypatch.setenv("HF_HOME", "/somewhere")
-    assert hub.cache_folder() == Path("/somewhere/hub")
+    assert files.cache_folder() == Path("/somewhere/hub")
     monkeypatch.setenv("HF_HUB_CACHE", "/other")
-    assert hub.cache_folder() == Path("/other")
+    assert files.cache_folder() == Path("/other")
 
 
 def test_a_name_is_read_from_the_cache_and_pinned(put: Put) -> None:

@@ -16,10 +16,9 @@ import scorefold_checkpoints
 from scorefold.data import Dataset, EventScale
 from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.interfaces import TensorSource
-from scorefold_checkpoints.config.diffusers import DiffusersConfig, LatentsConfig
-from scorefold_checkpoints.data.latents import Latents
+from scorefold_checkpoints.diffusers.config import DiffusersConfig, LatentsConfig
 from scorefold_checkpoints.diffusers.files import Source
-from scorefold_checkpoints.diffusers.latent import Autoencoder
+from scorefold_checkpoints.diffusers.latent import Autoencoder, Latents
 from scorefold_checkpoints.diffusers.score import DiffusersScore
 from scorefold_registry import Host
 from scorefold_registry.run.pipeline import run_file

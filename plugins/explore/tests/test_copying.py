@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 import torch
 
-from scorefold_explore.answers.geodesics import between
+from scorefold_explore.answers.paths import between
+from scorefold_explore.bundle import key_of, still_page, usual_answers, with_recipes
 from scorefold_explore.explored import Explored
-from scorefold_explore.export import key_of, still_page, usual_answers, with_recipes
 from scorefold_explore.opening.data import open_data
 from scorefold_explore.questions import answer
 from scorefold_registry import Host, run_file

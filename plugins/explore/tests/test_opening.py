@@ -16,7 +16,7 @@ from scorefold.errors import ArtefactError, ConfigError, DataError
 from scorefold_explore.command import open_place, run
 from scorefold_explore.explored import Explored
 from scorefold_explore.opening import run as opening
-from scorefold_explore.opening.beside import put_beside
+from scorefold_explore.opening.data import put_beside
 from scorefold_explore.questions import answer
 from scorefold_registry import Host
 

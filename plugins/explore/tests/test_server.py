@@ -28,7 +28,7 @@ from scorefold.stage import report
 from scorefold_explore import command
 from scorefold_explore.bundle import BUILT
 from scorefold_explore.explored import Explored
-from scorefold_explore.server.guard import refusal
+from scorefold_explore.server.app import refusal
 from scorefold_explore.server.jobs import Worker
 
 

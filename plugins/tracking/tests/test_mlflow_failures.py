@@ -22,7 +22,7 @@ from scorefold.stage import RunInfo, StageInfo
 from scorefold_registry import Host
 from scorefold_registry.run.pipeline import run_file
 from scorefold_registry.run.result import RunResult
-from scorefold_tracking.contents import without_password
+from scorefold_tracking.tracker import without_password
 
 # MLflow's store of plain files opens them by a function that Python 3.14 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:codecs.open:DeprecationWarning")

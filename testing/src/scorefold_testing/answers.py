@@ -15,6 +15,7 @@ from scorefold.interfaces.data import SPLITS
 from scorefold_testing.contract import Subject
 from scorefold_testing.exact import subspace
 from scorefold_testing.require import NotApplicableError
+from scorefold_testing.verb import answers_in, plan_of_component
 from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Units
 
 Inputs = Mapping[str, Tensor]
@@ -248,3 +249,14 @@ _ANSWERS: Mapping[str, Callable[[Any, Inputs, torch.Generator | None], dict[str,
     "network": _network,
     "metric": _metric,
 }
+
+
+def use(subject: Subject, obj: Any = None) -> dict[str, Tensor]:
+    """Answers of an object, by name; without an object the example is built.
+
+    Raises ``NotApplicableError`` where the kit knows no use of it.
+    """
+    obj = subject.build() if obj is None else obj
+    if knows(subject, obj):
+        return answers_of(subject.component.kind, obj, inputs_of(obj, subject), subject.generator("use"))
+    return answers_in(plan_of_component(subject), subject.host, obj)

@@ -46,7 +46,7 @@ def run(arguments: list[str]) -> int:
     host = Host.discover()
     explored = open_place(host, given.place, _fields(given.data_option))
     if given.second is not None:
-        from scorefold_explore.opening.beside import put_beside
+        from scorefold_explore.opening.data import put_beside
 
         put_beside(explored, open_place(host, given.second, {}))
     for note in explored.notes:
@@ -136,7 +136,7 @@ def _write_run_file(explored: Any, file: Path) -> int:
 
 
 def _write_page(explored: Any, file: Path) -> int:
-    from scorefold_explore.export import still_page, usual_answers, with_recipes
+    from scorefold_explore.bundle import still_page, usual_answers, with_recipes
 
     with showing(_line_of_progress()):
         answers = usual_answers(explored)

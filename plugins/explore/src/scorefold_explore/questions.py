@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from scorefold.errors import ConfigError
 from scorefold_explore import recipes
-from scorefold_explore.answers import codes, colours, conditions, geodesics, maps, neighbours, points, scales, selection
+from scorefold_explore.answers import colours, conditions, maps, neighbours, paths, points, scales, selection
 from scorefold_explore.answers.pictures import shown
 from scorefold_explore.explored import LARGEST, Explored
 from scorefold_explore.training import missing, session
@@ -139,7 +139,7 @@ def overview(explored: Explored) -> dict[str, Any]:
             kind: [{"name": name, "component": model.component} for name, model in explored.of(kind).items()]
             for kind in ("geometry", "code", "score", "flow", "conditional")
         },
-        "sketches": [name for name, model in explored.of("geometry").items() if geodesics.sketches(model.value)],
+        "sketches": [name for name, model in explored.of("geometry").items() if paths.sketches(model.value)],
         "conditions": {
             name: conditions.parts_of(explored, name) for name in {**explored.of("conditional"), **explored.of("score")}
         },
@@ -178,13 +178,13 @@ QUESTIONS: dict[str, Question] = {
     "spectrum": Question(OfScore, lambda explored, asked: points.by_score(explored, asked.score, asked.point)),
     "geodesic": Question(
         Between,
-        lambda explored, asked: geodesics.answer(
+        lambda explored, asked: paths.answer(
             explored, asked.geometry, asked.start, asked.end, asked.steps, asked.map, asked.rough
         ),
     ),
-    "code": Question(OfCode, lambda explored, asked: codes.code_of(explored, asked.coder, asked.point)),
+    "code": Question(OfCode, lambda explored, asked: paths.code_of(explored, asked.coder, asked.point)),
     "decoded": Question(
-        Decoded, lambda explored, asked: codes.decoded(explored, asked.coder, asked.code, asked.seed, asked.map)
+        Decoded, lambda explored, asked: paths.decoded(explored, asked.coder, asked.code, asked.seed, asked.map)
     ),
     "condition": Question(
         Conditioned, lambda explored, asked: conditions.condition_of(explored, asked.model, asked.point), quick=True

@@ -15,7 +15,9 @@ from scorefold.artefacts import json_text
 from scorefold.errors import ConfigError
 from scorefold.stage import RunInfo
 from scorefold_tracking.config import TensorBoardConfig
-from scorefold_tracking.contents import (
+from scorefold_tracking.tracker import (
+    State,
+    Tracker,
     curve_name,
     figures,
     final_folder,
@@ -23,7 +25,6 @@ from scorefold_tracking.contents import (
     flat_fields,
     tracked_config,
 )
-from scorefold_tracking.tracker import State, Tracker
 
 _OWN_FOLDER = "tensorboard"
 _SECONDS_BETWEEN_FLUSHES = 10

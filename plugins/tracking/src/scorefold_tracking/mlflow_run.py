@@ -17,7 +17,10 @@ from mlflow.exceptions import MlflowException
 
 from scorefold.stage import RunInfo
 from scorefold_tracking.config import MLflowConfig
-from scorefold_tracking.contents import (
+from scorefold_tracking.tracker import (
+    Sender,
+    State,
+    Tracker,
     curve_name,
     facts,
     figures,
@@ -27,8 +30,6 @@ from scorefold_tracking.contents import (
     tracked_config,
     without_password,
 )
-from scorefold_tracking.sender import Sender
-from scorefold_tracking.tracker import State, Tracker
 
 _STATUS = {"complete": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 _MOST_METRICS, _MOST_PARAMETERS, _LONGEST_NAME = 1000, 100, 250

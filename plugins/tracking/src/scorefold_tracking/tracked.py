@@ -10,8 +10,7 @@ from typing import Any
 from scorefold.errors import ScorefoldError
 from scorefold.stage import RunInfo
 from scorefold_tracking.config import MLflowConfig, TensorBoardConfig, TrackingConfig, WandbConfig
-from scorefold_tracking.contents import final_folder, final_name, numbers, without_password
-from scorefold_tracking.tracker import State, Tracker
+from scorefold_tracking.tracker import State, Tracker, final_folder, final_name, numbers, without_password
 
 
 class TrackingError(ScorefoldError):

@@ -13,7 +13,10 @@ import wandb
 from scorefold.errors import ConfigError
 from scorefold.stage import RunInfo
 from scorefold_tracking.config import WandbConfig
-from scorefold_tracking.contents import (
+from scorefold_tracking.tracker import (
+    Sender,
+    State,
+    Tracker,
     curve_name,
     facts,
     figures,
@@ -22,8 +25,6 @@ from scorefold_tracking.contents import (
     safe_name,
     tracked_config,
 )
-from scorefold_tracking.sender import Sender
-from scorefold_tracking.tracker import State, Tracker
 
 _STATUS = {"complete": 0, "failed": 1, "interrupted": 130}
 """Exit status of the process of such a run."""

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from scorefold.errors import ConfigError
 from scorefold.interfaces import ScoreModel
-from scorefold_explore.answers.budget import SECONDS, filled
-from scorefold_explore.answers.neighbours import NEIGHBOURS, isolation, local_dimensions
+from scorefold_explore.answers.neighbours import NEIGHBOURS, SECONDS, filled, isolation, local_dimensions
 from scorefold_explore.answers.pictures import packed
 from scorefold_explore.answers.scales import OWN, check
 from scorefold_explore.explored import Explored, for_model, generator_of

@@ -1,7 +1,8 @@
-"""Claims from closed forms: Gaussian data, whose flow is linear."""
+"""Claims from closed forms of Gaussian data, and of trained flows on a sphere."""
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -9,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from scorefold.data import Condition, ConditionSpec, DataSpec, EventScale
-from scorefold.interfaces import Network
+from scorefold.interfaces import Network, ScoreModel
+from scorefold.seeds import derive_generator
 from scorefold_flowmatching.config import FlowMatchingConfig
 from scorefold_flowmatching.score import FlowMatching
+from scorefold_toolkit.training import fit
 
 
 class Gaussian(Network):
@@ -70,3 +73,42 @@ def same_flow(host: Any, profile: str, seed: int) -> float:
     ours = flow.velocity(x, t)
     theirs = flow.process.drift(x, t) - dispersion**2 * flow.score(x, t) / 2
     return float((ours - theirs).abs().max() / ours.abs().max())
+
+
+NETWORK = {"use": "network:mlp", "config": {"width": 64, "blocks": 2}}
+
+
+@cache
+def _source(host: Any, seed: int, ambient: int) -> Any:
+    return host.create("data:sphere", {"dimension": 2, "ambient": ambient, "points": 6000, "seed": seed})
+
+
+@cache
+def _trained(host: Any, name: str, seed: int, ambient: int) -> ScoreModel:
+    source = _source(host, seed, ambient)
+    config = {"network": NETWORK, "training": {"steps": 1000}}
+    model: Any = host.create(name, config, generator=derive_generator(seed, "weights"), data=source)
+    fit(model, source.load("train"), model.training_config, seed=seed, precision=host.precision)
+    trained: ScoreModel = model
+    return trained
+
+
+def _off_the_sphere(host: Any, name: str, seed: int) -> float:
+    samples = _trained(host, name, seed, 3).sample(1000, generator=derive_generator(seed, "samples"))
+    return float((samples.norm(dim=1) - 1).abs().mean())
+
+
+def sphere_radius(host: Any, profile: str, seed: int) -> float:
+    return _off_the_sphere(host, "score:flow-matching", seed)
+
+
+def radius_ratio(host: Any, profile: str, seed: int) -> float:
+    return sphere_radius(host, profile, seed) / _off_the_sphere(host, "score:denoising", seed)
+
+
+def sphere_dimension(host: Any, profile: str, seed: int) -> float:
+    source = _source(host, seed, 6)
+    estimator = host.create("estimator:iddiff", score=_trained(host, "score:flow-matching", seed, 6))
+    found = estimator.estimate(source.load("test"), generator=derive_generator(seed, "estimate")).value
+    # No dimension counts as 0, so that a flow that supports none fails.
+    return 0.0 if found is None else float(found)

@@ -11,15 +11,21 @@ from pydantic import AfterValidator, Field, PlainSerializer, ValidationInfo, mod
 
 from scorefold.config import Config
 from scorefold.errors import ScorefoldError
-from scorefold_checkpoints import hub
-from scorefold_checkpoints.diffusers.files import find_source, network_folder, weight_files, weights_digest
+from scorefold_checkpoints.diffusers.files import (
+    find_snapshot,
+    find_source,
+    is_name,
+    network_folder,
+    weight_files,
+    weights_digest,
+)
 
 
 def _name_or_path(path: Path, info: ValidationInfo) -> Path | str:
     """A path; text for a name in the cache, and for one that a revision or a download is asked of."""
     name = path.as_posix()
     asked = info.data.get("revision") is not None or info.data.get("download", False)
-    return name if hub.is_name(name) and asked else path
+    return name if is_name(name) and asked else path
 
 
 ModelPath = Annotated[
@@ -36,12 +42,12 @@ ModelPath = Annotated[
 def _pinned(given: Any) -> Any:
     """Settings whose path is a name in the cache and no folder here, with the commit that it stands for there."""
     path = given.get("path") if isinstance(given, Mapping) else None
-    if not isinstance(path, str) or not hub.is_name(path):
+    if not isinstance(path, str) or not is_name(path):
         return given
     revision = given.get("revision")
     if not isinstance(revision, str | None) or (revision is None and not given.get("download") and Path(path).exists()):
         return given
-    folder = hub.find_snapshot(path, revision)
+    folder = find_snapshot(path, revision)
     return given if folder is None else {**given, "revision": folder.name}
 
 
