@@ -16,6 +16,8 @@ from scorefold.errors import PluginError
 from scorefold_registry.cli.main import main
 from scorefold_registry.host import Host
 from scorefold_registry.plugins.environments import installer
+from scorefold_registry.plugins.environments.described import read_description
+from scorefold_registry.plugins.environments.environment import start
 from scorefold_registry.plugins.environments.spec import Spec, environments_in
 from scorefold_registry.plugins.environments.store import VARIABLE, folder_of, python_of
 from scorefold_registry.plugins.records import environments_of
@@ -26,19 +28,24 @@ HERE = Path(__file__).parent
 
 def wheel(folder: Path, clash: str) -> Path:
     """The toy plugin with its library as one wheel."""
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "toy_old-1.0-py3-none-any.whl"
-    info = "toy_old-1.0.dist-info"
     texts = {path.relative_to(HERE).as_posix(): path.read_text() for path in (HERE / "toy_old").glob("*.py")}
     texts["clash.py"] = f'VERSION = "{clash}"\n'
-    texts[f"{info}/METADATA"] = "Metadata-Version: 2.1\nName: toy-old\nVersion: 1.0\nRequires-Dist: scorefold-core\n"
-    texts[f"{info}/METADATA"] += "Requires-Dist: torch>=2\n"
+    texts["toy_old-1.0.dist-info/entry_points.txt"] = "[scorefold.plugins]\nold = toy_old.plugin\n"
+    return write_wheel(folder, "toy_old", "1.0", texts, "scorefold-core", "torch>=2")
+
+
+def write_wheel(folder: Path, name: str, version: str, texts: dict[str, str], *requires: str) -> Path:
+    """A wheel of files with these texts."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{name}-{version}-py3-none-any.whl"
+    info = f"{name}-{version}.dist-info"
+    lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
+    texts[f"{info}/METADATA"] = "\n".join([*lines, *(f"Requires-Dist: {text}" for text in requires), ""])
     texts[f"{info}/WHEEL"] = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-    texts[f"{info}/entry_points.txt"] = "[scorefold.plugins]\nold = toy_old.plugin\n"
     texts[f"{info}/RECORD"] = "".join(f"{name},,\n" for name in [*texts, f"{info}/RECORD"])
     with zipfile.ZipFile(file, "w") as archive:
-        for name, text in texts.items():
-            archive.writestr(name, text)
+        for place, text in texts.items():
+            archive.writestr(place, text)
     return file
 
 
@@ -70,7 +77,8 @@ def test_add_list_use_remove_install(work: Path, capsys: pytest.CaptureFixture[s
     spec = spec_of(work)
     lock = (folder_of(spec) / "lock.txt").read_text().splitlines()
     assert lock[0] == "# scorefold: toy_old-1.0-py3-none-any.whl"
-    assert lock[1].startswith("toy-old==1.0 --hash=sha256:") or lock[1].startswith("toy_old==1.0 --hash=sha256:")
+    assert lock[1].startswith("# toy_old-1.0-py3-none-any.whl --hash=sha256:")
+    assert lock[2:] == []
     # The host's torch counts as installed, and no second one was.
     assert not list((folder_of(spec) / "venv").glob("lib/python*/site-packages/torch*"))
     assert main(["plugins", "list", "--json"]) == 0
@@ -81,6 +89,9 @@ def test_add_list_use_remove_install(work: Path, capsys: pytest.CaptureFixture[s
         assert host.create("old/data:toy-points", {"points": 9}).load("train").x.shape == (4, 3)
     finally:
         environments_of(host.plugins)[0].close()
+    os.utime(folder_of(spec), (0, 0))
+    start(spec).close()
+    assert folder_of(spec).stat().st_mtime > 1
     assert main(["plugins", "add", "x", "--isolated", "--name", "old"]) == 2
     assert "has an environment 'old' already" in capsys.readouterr().err
     assert main(["plugins", "remove", "old"]) == 0
@@ -96,6 +107,58 @@ def test_add_list_use_remove_install(work: Path, capsys: pytest.CaptureFixture[s
     assert "every environment was used in the last 1 days" in capsys.readouterr().out
     assert main(["plugins", "clean", "--days", "0", "--dry-run"]) == 0
     assert f"would remove {folder_of(spec)}" in capsys.readouterr().out
+
+
+def test_a_lock_is_written_once_and_installed_elsewhere(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_FIND_LINKS", str(work.parent / "index"))
+    write_wheel(work.parent / "index", "clash", "1.0", {"clash.py": 'VERSION = "1.0"\n'})
+    texts = {path.relative_to(HERE).as_posix(): path.read_text() for path in (HERE / "toy_old").glob("*.py")}
+    texts["toy_old-1.0.dist-info/entry_points.txt"] = "[scorefold.plugins]\nold = toy_old.plugin\n"
+    plugin = write_wheel(work, "toy_old", "1.0", texts, "clash")
+    words = ["./toy_old-1.0-py3-none-any.whl", "--name", "old", "--lock", "env/lock.txt"]
+    assert main(["plugins", "add", "--isolated", *words]) == 0
+    lock = (work / "env" / "lock.txt").read_text()
+    header, here, line = lock.splitlines()
+    assert header == "# scorefold: toy_old-1.0-py3-none-any.whl"
+    assert here.startswith("# toy_old-1.0-py3-none-any.whl --hash=sha256:")
+    assert line.startswith("clash==1.0 --hash=sha256:")
+    first = spec_of(work)
+    assert (folder_of(first) / "lock.txt").read_text() == lock
+    # A newer version changes nothing where there is a lock.
+    write_wheel(work.parent / "index", "clash", "2.0", {"clash.py": 'VERSION = "2.0"\n'})
+    other = work.parent / "other"
+    (other / "env").mkdir(parents=True)
+    for name in ("scorefold.toml", "env/lock.txt", plugin.name):
+        (other / name).write_bytes((work / name).read_bytes())
+    monkeypatch.chdir(other)
+    assert main(["plugins", "install"]) == 0
+    description = read_description(spec_of(other))
+    assert description is not None
+    assert description["versions"]["clash"] == "1.0"
+    # A file that is not as it was hashed is refused.
+    (other / "env" / "lock.txt").write_text(lock.replace(line, "clash==1.0 --hash=sha256:" + 64 * "0"))
+    with pytest.raises(PluginError, match="could not be made: python") as caught:
+        installer.install(spec_of(other), print)
+    assert "DO NOT MATCH THE HASHES" in caught.value.message
+    assert not folder_of(spec_of(other)).exists()
+
+
+def test_uv_is_asked_for_hashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def run(self: object, command: list[str]) -> str:
+        asked.append(command)
+        return "-e ./plugin\nclash==1.0 \\\n    --hash=sha256:00 \\\n    --hash=sha256:11\n"
+
+    monkeypatch.setattr(installer._Installer, "_run", run)
+    monkeypatch.setattr(installer.shutil, "which", lambda name: "/bin/uv" if name == "uv" else None)
+    (tmp_path / "plugin").mkdir()
+    spec = Spec("old", tmp_path / "scorefold.toml", ("clash<2", str(tmp_path / "plugin")))
+    lock = installer._Installer(spec, tmp_path).resolved()
+    assert lock.splitlines()[1:] == ["clash==1.0 \\", "    --hash=sha256:00 \\", "    --hash=sha256:11"]
+    assert "--generate-hashes" in asked[0]
+    assert (tmp_path / "wanted.txt").read_text() == f"clash<2\n-e {tmp_path / 'plugin'}\n"
+    assert "torch; python_version < '3'" in (tmp_path / "overrides.txt").read_text()
 
 
 def test_what_cannot_be_installed_leaves_no_table(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

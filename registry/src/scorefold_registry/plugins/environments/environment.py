@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from scorefold.errors import PluginError
@@ -160,6 +161,8 @@ def start(spec: Spec) -> Session:
     python = python_of(spec)
     if not python.is_file():
         raise PluginError(f"the environment {spec.name!r} has no interpreter {python}", hint=spec.install)
+    with suppress(OSError):
+        os.utime(folder_of(spec))  # the time of its last use, for ``plugins clean``
     return Session(spec, python, layer(), lent() if _same_python(spec) else None)
 
 

@@ -10,7 +10,9 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from scorefold.artefacts import write_text
@@ -26,12 +28,12 @@ from scorefold_registry.plugins.environments.store import (
     folder_of,
     kept,
     lent,
-    python_of,
     torch_of,
 )
 from scorefold_registry.plugins.locks import is_locked, locked
 
 _LAST_LINES = 15
+_PIP = ("--disable-pip-version-check", "--no-input", "--quiet")
 
 Say = Callable[[str], None]
 
@@ -42,6 +44,11 @@ def install(spec: Spec, say: Say, *, fresh: bool = False) -> dict[str, Any]:
     One process at a time makes one environment; others wait. What a killed process left is removed and made anew. With
     ``fresh`` a whole one is made anew too. Raises ``PluginError`` where the installer fails, with its last lines.
     """
+    if spec.lock is not None and spec.requirements and not spec.lock.is_file():
+        say(f"choosing the versions of {spec.name}")
+        os.makedirs(cache_folder(), exist_ok=True)
+        with TemporaryDirectory(prefix=".lock-", dir=cache_folder()) as scratch:
+            _Installer(spec, Path(scratch)).write_lock()
     folder = folder_of(spec)
     with locked(_lock_file(folder), lambda: say(f"waiting for another process that makes {spec.name}")):
         if spec.interpreter is None and (fresh or not (folder / COMPLETE).is_file()):
@@ -65,16 +72,61 @@ def _lock_file(folder: Path) -> Path:
 
 
 class _Installer:
-    """The making of one environment."""
+    """The making of one environment, in its folder."""
 
     def __init__(self, spec: Spec, folder: Path) -> None:
         self.spec, self.folder = spec, folder
         self.uv = shutil.which("uv")
         self.lends = torch_of(spec) == "host"
+        self.python = str(folder / "venv" / "bin" / "python")
+        self.binary = [] if spec.build else ["--only-binary", ":all:"]
+        # Folders, wheels of this disk and addresses are installed after the lock: a lock is for every machine.
+        self.local = [line for line in spec.requirements if os.path.isabs(line) or "://" in line]
 
     def make(self) -> None:
-        venv, python = self.folder / "venv", python_of(self.spec)
-        wanted = self._interpreter()
+        """Makes the environment from the lock that the table names, or else from one made of its requirements."""
+        self._make_venv()
+        file = self._given()
+        lock = self.folder / LOCK
+        write_text(lock, self.resolved() if file is None else file.read_text(encoding="utf-8"))
+        if _pinned(lock.read_text(encoding="utf-8")):
+            self._install(["--require-hashes", "--no-deps", "-r", str(lock)])
+        for line in self.local:
+            self._install(["--no-deps", *(["--editable"] if Path(line).is_dir() else []), line])
+
+    def resolved(self) -> str:
+        """The text of a lock: all that the requirements need from an index, each file with its hashes."""
+        lines = [line for line in self.spec.requirements if line not in self.local]
+        lines += [f"-e {line}" if Path(line).is_dir() else line for line in self.local]
+        if not self.lends:
+            lines += [name for name in LENT if name not in ("numpy", "scipy")]
+        if self.uv is not None:
+            wanted, overrides = self.folder / "wanted.txt", self.folder / "overrides.txt"
+            wanted.write_text("".join(f"{line}\n" for line in lines))
+            never = [*OURS, *(LENT[:1] if self.lends else ())]
+            overrides.write_text("".join(f"{name}; python_version < '3'\n" for name in never))
+            options = ["--quiet", "--no-header", "--no-annotate", "--generate-hashes", "--python", self.python]
+            command = [self.uv, "pip", "compile", *options, *self.binary, "--override", str(overrides), str(wanted)]
+            found = _pinned(self._run(command))
+        else:
+            report = self.folder / "report.json"
+            options = ["--dry-run", "--report", str(report), *_PIP, *self.binary]
+            words = [word for line in lines for word in (line.split(" ", 1) if line.startswith("-e ") else [line])]
+            self._run([sys.executable, "-m", "pip", "--python", self.python, "install", *options, *words])
+            found = _reported(report)
+        wheels = [Path(line) for line in self.local if line.endswith(".whl") and os.path.isabs(line)]
+        local = [f"# {wheel.name} --hash=sha256:{sha256(wheel.read_bytes()).hexdigest()}" for wheel in wheels]
+        return "\n".join([self._header(), *local, *found, ""])
+
+    def write_lock(self) -> None:
+        """Writes the lock that the table names and that is not there yet."""
+        assert self.spec.lock is not None
+        self._make_venv()
+        self.spec.lock.parent.mkdir(parents=True, exist_ok=True)
+        write_text(self.spec.lock, self.resolved())
+
+    def _make_venv(self) -> None:
+        venv, wanted = self.folder / "venv", self._interpreter()
         if self.uv is None:
             self._run([wanted, "-m", "venv", "--without-pip", str(venv)])
         else:
@@ -83,23 +135,6 @@ class _Installer:
             # pip takes what lies there as installed, so that it brings no second torch.
             site = next((venv / "lib").glob("python*/site-packages"))
             (site / "scorefold_host.pth").write_text(f"{lent()}\n")
-        folders = self.spec.folders
-        lines = [line for line in self.spec.requirements if Path(line) not in folders]
-        if not self.lends:
-            lines += [name for name in LENT if name not in ("numpy", "scipy")]
-        locked_lines = self._locked()
-        if locked_lines is not None:
-            self._install(["--require-hashes", "--no-deps", "-r", str(locked_lines)])
-            for folder in folders:
-                self._install(["--no-deps", "--editable", str(folder)])
-        else:
-            for folder in folders:
-                lines += ["--editable", str(folder)]
-            self._install(lines)
-        if self.spec.lock is not None and not self.spec.lock.is_file():
-            self.spec.lock.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(self.folder / LOCK, self.spec.lock)
-        assert python.exists()
 
     def _interpreter(self) -> str:
         """The Python that the environment is made of. Raises ``PluginError`` where it is not on the path."""
@@ -116,7 +151,7 @@ class _Installer:
             )
         return found
 
-    def _locked(self) -> Path | None:
+    def _given(self) -> Path | None:
         """The file of lines with hashes that the table names, where it is there and fits the requirements."""
         file = self.spec.lock
         if file is None or not file.is_file():
@@ -135,30 +170,12 @@ class _Installer:
         names = sorted(line if not os.path.isabs(line) else Path(line).name for line in self.spec.requirements)
         return f"{_FOR}{'; '.join(names)}"
 
-    def _install(self, lines: Sequence[str]) -> None:
-        if not lines:
-            return
-        binary = [] if self.spec.build else ["--only-binary", ":all:"]
-        python = str(python_of(self.spec))
+    def _install(self, words: Sequence[str]) -> None:
         if self.uv is not None:
-            overrides = self.folder / "overrides.txt"
-            never = [*OURS, *(LENT[:1] if self.lends else ())]
-            overrides.write_text("".join(f"{name}; python_version < '3'\n" for name in never))
-            options = ["--quiet", "--python", python, "--override", str(overrides), *binary]
-            self._run([self.uv, "pip", "install", *options, *lines])
-            frozen = self._run([self.uv, "pip", "freeze", "--python", python])
-            self._write_lock([line for line in frozen.splitlines() if "==" in line])
-            return
-        report = self.folder / "report.json"
-        options = ["--disable-pip-version-check", "--no-input", "--quiet", "--report", str(report), *binary]
-        self._run([sys.executable, "-m", "pip", "--python", python, "install", *options, *lines])
-        self._write_lock(_lines_of(report))
-
-    def _write_lock(self, lines: Sequence[str]) -> None:
-        file = self.folder / LOCK
-        before = file.read_text().splitlines()[1:] if file.is_file() else []
-        found = sorted({*before, *lines})
-        write_text(file, "\n".join([self._header(), *found, ""]))
+            self._run([self.uv, "pip", "install", "--quiet", "--python", self.python, *self.binary, *words])
+        else:
+            options = [*_PIP, *self.binary, *words]
+            self._run([sys.executable, "-m", "pip", "--python", self.python, "install", *options])
 
     def _run(self, command: Sequence[str]) -> str:
         """The output of a command. Raises ``PluginError`` with its last lines where it fails."""
@@ -185,15 +202,20 @@ _FOR = "# scorefold: "
 """The beginning of a lock's first line, which says what it was written for."""
 
 
-def _lines_of(report: Path) -> list[str]:
-    """The lines of a lock from what pip reports: each file with its hash. Local folders have none, and no line."""
+def _pinned(text: str) -> list[str]:
+    """The lines of a lock that name a version or a hash."""
+    lines = [line for line in text.splitlines() if not line.startswith(("#", "-"))]
+    return [line for line in lines if "==" in line or "--hash=" in line]
+
+
+def _reported(report: Path) -> list[str]:
+    """The lines of a lock from what pip reports: each file of an index with its hash."""
     lines = []
     for item in json.loads(report.read_text(encoding="utf-8"))["install"]:
-        name, version = item["metadata"]["name"], item["metadata"]["version"]
-        hashes = item["download_info"].get("archive_info", {}).get("hashes", {})
-        if "sha256" in hashes:
-            lines.append(f"{name}=={version} --hash=sha256:{hashes['sha256']}")
-    return lines
+        if not item["is_direct"]:
+            hashes = item["download_info"]["archive_info"]["hashes"]
+            lines.append(f"{item['metadata']['name']}=={item['metadata']['version']} --hash=sha256:{hashes['sha256']}")
+    return sorted(lines, key=str.lower)
 
 
 def remove(spec: Spec) -> int:
