@@ -14,7 +14,10 @@ from typing import Any
 import pytest
 
 from scorefold.errors import ArtefactError, ScorefoldError
+from scorefold_registry import python
 from scorefold_registry.cli.main import main
+from scorefold_registry.experiments.compare import compare
+from scorefold_registry.experiments.sweep import sweep
 from scorefold_registry.host import Host
 from scorefold_registry.plugins.environments import environment
 from scorefold_registry.plugins.records import environments_of
@@ -168,3 +171,39 @@ def test_a_command_that_ends_leaves_no_worker(world: Any, tmp_path: Path, number
     while any(map(alive, children)) and time.monotonic() < limit:
         time.sleep(0.05)
     assert not any(map(alive, children))
+
+
+def test_functions_of_python_use_an_environment(world: Any, tmp_path: Path) -> None:
+    host = world.host()
+    points = python.load_data("one/data:toy-points", host=host, folder=tmp_path, points=40)
+    now = python.estimate("one/estimator:toy-mean", points, scale=2.0, progress=False)
+    then = python.estimate("two/estimator:toy-mean", points, scale=2.0, progress=False)
+    assert [stage.value.diagnostics["clash"] for stage in (now, then)] == ["1.0", "2.0"]
+    assert now.value.value == then.value.value
+    with pytest.raises(ScorefoldError, match="segmentation fault"):
+        python.estimate("one/estimator:toy-misdeed", points, do="segfault", progress=False)
+    assert python.estimate("one/estimator:toy-mean", points, scale=3.0, progress=False).value.quantity == "mean"
+
+
+def test_a_crash_is_one_row_of_a_sweep_and_of_a_comparison(world: Any, tmp_path: Path) -> None:
+    host = world.host()
+    file = write(tmp_path, MISDEED % ("x", "null"))
+    points = {"stages.wrong.config.do": ["segfault", "x", "exit", "raise"]}
+    swept = sweep(host, file, points, measure=["wrong.mean"], out=tmp_path / "out", cache=tmp_path / "cache")
+    assert [row.measures["wrong.mean"] for row in swept.rows] == [None, 1.0, None, None]
+    words = ["was ended by a segmentation fault", "ended itself with status 3", "KeyError: 'no such thing'"]
+    errors = [str(row.error["message"]) for row in swept.rows if row.error is not None]
+    assert [word in text for word, text in zip(words, errors, strict=True)] == [True] * 3
+    found = compare(
+        host,
+        "estimator",
+        on=["curve"],
+        only=["one/estimator:toy-mean", "one/estimator:toy-misdeed", "two/estimator:toy-mean"],
+        fields={"one/estimator:toy-misdeed.do": "segfault", "two/estimator:toy-mean.shift.by": 1.0},
+        out=tmp_path / "compared",
+        cache=tmp_path / "cache",
+    )
+    first, crashed, second = found.rows
+    assert first.value is not None
+    assert second.value == pytest.approx(first.value + 1)
+    assert "segmentation fault" in str(crashed.error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -11,7 +12,7 @@ from pydantic_core import to_jsonable_python
 
 from scorefold.config import Config, Use
 from scorefold.errors import PluginError, ScorefoldError
-from scorefold.plugin import Port
+from scorefold.plugin import Port, Verb
 from scorefold_registry.components.catalogue import Catalogue
 from scorefold_registry.components.messages import Problem, RawPath, config_problems, dotted, show, within
 from scorefold_registry.components.paths import Anchor, anchored, replaced, under, written_at
@@ -162,6 +163,15 @@ def config_model(registered: Registered) -> type[Config]:
             f"the config of {registered.id}, {registered.component.config}, is no scorefold.config.Config "
             f"({registered.record.label})"
         )
+    return model
+
+
+def options_model(verb: Verb) -> type[Config] | None:
+    """The pydantic model of a verb's options; None for a verb without any."""
+    if verb.options is None:
+        return None
+    module, _, name = verb.options.partition(":")
+    model: type[Config] = getattr(import_module(module), name)
     return model
 
 

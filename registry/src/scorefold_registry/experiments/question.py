@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from typing import Any
 
-from scorefold.config import Config, Use
+from scorefold.config import Use
 from scorefold.errors import ConfigError
 from scorefold.plugin import Comparison
 from scorefold_registry.components.catalogue import Catalogue
 from scorefold_registry.components.messages import config_error
-from scorefold_registry.components.parts import check_config
+from scorefold_registry.components.parts import check_config, options_model
 from scorefold_registry.experiments.cases import Case, check_cases
 from scorefold_registry.experiments.row_file import Choices, as_inline, own_config, put
 from scorefold_registry.plugins.names import did_you_mean, sentences
@@ -98,18 +97,10 @@ def choose(
         kind = catalogue.kind(owner)
         verb = catalogue.verb(item.component, last) if last in kind.verb_names else kind.verb(last)
         if verb is not None:
-            check_cases(cases, verb, _model(verb.options))
+            check_cases(cases, verb, options_model(verb))
     choices = Choices(_plugged(catalogue, components, plugged), _fields(catalogue, fields))
     _check_fields(catalogue, components, cases, choices)
     return choices
-
-
-def _model(target: str | None) -> type[Config] | None:
-    if target is None:
-        return None
-    module, _, name = target.partition(":")
-    model: type[Config] = getattr(import_module(module), name)
-    return model
 
 
 def _plugged(catalogue: Catalogue, components: Sequence[Registered], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,13 +146,13 @@ def _check_inline(port: str, value: Mapping[str, Any], found: Registered) -> Non
 
 
 def _fields(catalogue: Catalogue, given: Mapping[str, Any]) -> dict[str, list[tuple[tuple[str, ...], Any]]]:
-    """``component.field`` and values, by the component's ``kind:name``."""
+    """``component.field`` and values, by the component's qualified name."""
     found: dict[str, list[tuple[tuple[str, ...], Any]]] = {}
     for name, value in given.items():
         component, *path = name.split(".")
         if not path or not all(path):
             raise ConfigError(f"{name!r} names no field", hint="for example iddiff.points=16")
-        found.setdefault(catalogue.resolve(component).id, []).append((tuple(path), value))
+        found.setdefault(catalogue.resolve(component).qualified, []).append((tuple(path), value))
     return found
 
 
@@ -171,8 +162,8 @@ def _check_fields(
     """Raises ``ConfigError`` for a chosen field that its component does not have, or of a value it does not take."""
     started = [(catalogue.resolve(case.data["use"]), case.data["config"]) for case in cases if case.data is not None]
     bases = {
-        **{item.id: own_config(catalogue, item) for item in components},
-        **{found.id: config for found, config in started},
+        **{item.qualified: own_config(catalogue, item) for item in components},
+        **{found.qualified: config for found, config in started},
     }
     for name, changes in choices.fields.items():
         registered = catalogue.resolve(name)
@@ -181,4 +172,4 @@ def _check_fields(
             config = put(config, path, value)
         checked, problems = check_config(catalogue, registered, config)
         if checked is None or problems:
-            raise config_error(f"the config of {name}", problems)
+            raise config_error(f"the config of {registered.id}", problems)

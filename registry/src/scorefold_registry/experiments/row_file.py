@@ -25,7 +25,7 @@ class NotOnThisCaseError(ConfigError):
 
 @dataclass(frozen=True)
 class Choices:
-    """Choices for all rows: ports by name, and fields of components by ``kind:name``."""
+    """Choices for all rows: ports by name, and fields by the qualified names of components."""
 
     plugged: Mapping[str, Any] = field(default_factory=dict)
     fields: Mapping[str, Sequence[tuple[tuple[str, ...], Any]]] = field(default_factory=dict)
@@ -94,6 +94,8 @@ def _has_distribution(catalogue: Catalogue, data: Mapping[str, Any]) -> bool:
     from scorefold.interfaces.capabilities import KnowsDistribution
 
     found = catalogue.resolve(data["use"])
+    if found.record.environment is not None:
+        return False  # the distribution stays in its environment
     target = load_target(found, found.component.target)
     if not (isinstance(target, type) and issubclass(target, KnowsDistribution)):
         return False
@@ -148,7 +150,7 @@ class _Stages:
 
     def _config(self, registered: Registered, config: Mapping[str, Any]) -> dict[str, Any]:
         changed = dict(config)
-        for path, value in self.choices.fields.get(registered.id, ()):
+        for path, value in self.choices.fields.get(registered.qualified, ()):
             changed = put(changed, path, value)
         return changed
 
@@ -179,7 +181,7 @@ class _Stages:
 
         One that was chosen for this comparison, or whose configuration was, is left alone.
         """
-        if not port.needs_density or self.case.data is None or registered.id in self.choices.fields:
+        if not port.needs_density or self.case.data is None or registered.qualified in self.choices.fields:
             return
         if not _has_distribution(self.catalogue, self.case.data):
             raise NotOnThisCaseError(

@@ -20,14 +20,13 @@ from scorefold.artefacts import write_text
 from scorefold.errors import ConfigError, ScorefoldError
 from scorefold.plugin import Port
 from scorefold_registry.components.manifest import read_manifest, state_folder
-from scorefold_registry.components.parts import anchored_use, config_model
+from scorefold_registry.components.parts import anchored_use, config_model, options_model
 from scorefold_registry.components.paths import anchored, free_name, from_here
 from scorefold_registry.experiments.compare import compare as run_comparison
 from scorefold_registry.experiments.progress import watch_for
 from scorefold_registry.experiments.rows import ComparisonResult, SweepResult
 from scorefold_registry.experiments.sweep import sweep as run_sweep
 from scorefold_registry.host import Host
-from scorefold_registry.plugins.loading import load_target
 from scorefold_registry.python.inputs import as_input, source_of, stages_in, without_files
 from scorefold_registry.python.stage import Setting, Stage
 from scorefold_registry.run.pipeline import run_file
@@ -239,7 +238,7 @@ def do(
                 stages = list(stages_in([what, *inputs.values()]))
                 setting = setting_of(stages, folder, seed, runtime, host)
     settings = {"config": dict(config or {}), "options": dict(options or {})}
-    model = None if found.options is None else load_target(registered, found.options)
+    model = options_model(found)
     known = () if model is None else model.model_fields
     fields = config_model(registered).model_fields if isinstance(what, str) else known
     for key, value in given.items():

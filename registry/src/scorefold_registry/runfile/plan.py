@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from typing import Any
 
 from pydantic import ValidationError
@@ -20,6 +19,7 @@ from scorefold_registry.components.parts import (
     Part,
     Plug,
     default_parts,
+    options_model,
     parts_in,
     plug_json,
     with_installed,
@@ -357,14 +357,12 @@ class _Planner:
             return None
 
     def _options(self, spec: StageSpec, verb: Verb) -> Config | None:
-        if verb.options is None:
+        if (model := options_model(verb)) is None:
             if spec.options:
                 message = f"the verb {verb.name!r} takes no options"
                 hint = "settings of the component go under 'config'" if not spec.uses_stage else None
                 self.reader.error(message, (*spec.path, "options"), key=True, hint=hint)
             return None
-        module, _, name = verb.options.partition(":")
-        model: type[Config] = getattr(import_module(module), name)
         try:
             anchor = from_file(self.run, (*spec.path, "options"), self.reader.paths)
             return model.model_validate(anchored(model.model_validate(spec.options), spec.options, anchor))
