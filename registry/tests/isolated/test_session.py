@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,9 +19,11 @@ import pytest
 
 from scorefold.errors import DataError, PluginError
 from scorefold.stage import showing
+from scorefold_registry.plugins.environments import running
 from scorefold_registry.plugins.environments import session as sessions
 from scorefold_registry.plugins.environments.session import Session
 from scorefold_registry.plugins.environments.spec import Spec
+from scorefold_registry.run.os_process import cpu_seconds
 
 LAYER = Path(__file__).parent / "toys_layer"
 
@@ -103,6 +106,7 @@ def test_a_crash_shows_the_stack_of_the_worker(begin: Start) -> None:
         begin().call("segfault", "it estimated")
     assert "Segmentation fault" in caught.value.__notes__[0]
     assert "main.py" in caught.value.__notes__[0]
+    assert re.fullmatch(r'its last words:   File ".*ctypes/__init__.py", line \d+ in string_at', str(caught.value.hint))
 
 
 def test_a_worker_may_print_as_much_as_it_likes(begin: Start) -> None:
@@ -149,6 +153,39 @@ def test_an_error_of_ours_keeps_its_class(begin: Start) -> None:
         begin().call("error", "it estimated")
     assert (caught.value.message, caught.value.hint, caught.value.code) == ("too few points", "give more", "data")
     assert caught.value.__notes__ == ["In the environment 'old':\nline 1"]
+
+
+def test_the_time_of_a_worker_counts(begin: Start) -> None:
+    session, before = begin(), cpu_seconds()
+    session.call("cpu", "it estimated")
+    assert 2.5 <= cpu_seconds() - before < 4
+    session.call("backwards", "it estimated")
+    assert running[session.pid] == 2.5
+    session.close()
+    assert session.pid not in running
+
+
+FORK = """
+import os, sys
+from pathlib import Path
+from scorefold_registry.plugins.environments.session import Session
+from scorefold_registry.plugins.environments.spec import Spec
+
+python = Path(sys.executable)
+session = Session(Spec("old", Path("x"), interpreter=python), python, Path(sys.argv[1]), None).ready()
+if (child := os.fork()) == 0:
+    assert not session.alive
+    session.close()
+    sys.exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert session.call("nothing", "it estimated") is None
+session.close()
+"""
+
+
+def test_a_forked_process_leaves_the_worker_alone() -> None:
+    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(FORK), str(LAYER)]
+    assert subprocess.run(command, check=False).returncode == 0
 
 
 def test_variables_do_not_leak(begin: Start, monkeypatch: pytest.MonkeyPatch) -> None:

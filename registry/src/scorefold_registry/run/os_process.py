@@ -9,6 +9,8 @@ from collections.abc import MutableMapping
 from contextlib import suppress
 from pathlib import Path
 
+from scorefold_registry.plugins.environments import running
+
 SPINS = "1000"
 """Number of times that a thread of torch looks for work before it sleeps. Without a limit threads take other programs'
 time and wait for one another: with two threads on two crowded cores a small convolution took 26 times the CPU time of
@@ -48,9 +50,9 @@ def _share_of_cores(groups: Path) -> float | None:
 
 
 def cpu_seconds() -> float:
-    """CPU seconds of this process and of those it has waited for."""
+    """CPU seconds of this process, of those it has waited for, and of workers of environments."""
     children = os.times()
-    return time.process_time() + children.children_user + children.children_system
+    return time.process_time() + children.children_user + children.children_system + sum(list(running.values()))
 
 
 def restart_peak() -> None:

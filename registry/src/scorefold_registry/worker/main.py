@@ -52,7 +52,7 @@ def main(facts: Mapping[str, Any]) -> None:
     threading.Thread(target=_read, args=(requests, inbox, worker), daemon=True).start()
     if facts["memory"] is not None:
         _limit(facts["memory"])
-    worker.say({"hello": 1, "protocol": PROTOCOL, **distributions(), "pid": os.getpid()})
+    worker.say({"hello": 1, "protocol": PROTOCOL, **distributions(), "cpu": _cpu()})
     while True:
         with suppress(KeyboardInterrupt):
             message = inbox.get()
@@ -114,7 +114,7 @@ class Worker:
             finally:
                 self.working = False
         except BaseException as error:
-            self.say({"id": self._id, "error": self._error(error)})
+            self.say({"id": self._id, "cpu": _cpu(), "error": self._error(error)})
             return
         self._write(line)
 
@@ -127,7 +127,7 @@ class Worker:
             warnings.showwarning = self._warning  # type: ignore[assignment]
             done = getattr(self, f"_do_{message['do'].replace('-', '_')}")(message, reader)
         states = [generator.get_state() for generator in reader.generators]
-        return writer.line({"id": self._id}, {"done": done, "generators": states})
+        return writer.line({"id": self._id, "cpu": _cpu()}, {"done": done, "generators": states})
 
     def _do_describe(self, message: Mapping[str, Any], reader: Reader) -> Any:
         """The description as JSON, in a tensor of bytes, since it may be long."""
@@ -201,6 +201,11 @@ class Worker:
         # What went wrong holds frames, and these hold what was given: it is let go.
         traceback.clear_frames(error.__traceback__)
         return said
+
+
+def _cpu() -> float:
+    """CPU seconds of this process and of those it has waited for."""
+    return sum(os.times()[:4])
 
 
 def _seed(seed: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import math
 import os
 import select
 import signal
@@ -23,6 +24,7 @@ import torch
 from scorefold import errors
 from scorefold.errors import PluginError, ScorefoldError, printable
 from scorefold.stage import report
+from scorefold_registry.plugins.environments import running
 from scorefold_registry.plugins.environments.spec import Spec
 from scorefold_registry.plugins.environments.wire import LONGEST, PROTOCOL, Arena, Reader, WireError, Writer, read_line
 
@@ -63,6 +65,7 @@ class Session:
     def __init__(self, spec: Spec, python: Path, layer: Path, lent: Path | None) -> None:
         self.spec = spec
         self.hello: dict[str, Any] = {}
+        self._owner = os.getpid()
         self._count, self._buffer, self._most_memory = 0, b"", 0.0
         self._busy = threading.RLock()
         self._output: deque[bytes] = deque()
@@ -102,13 +105,13 @@ class Session:
                 os.close(number)
         os.set_blocking(self._requests, False)
         ours = (self._requests, self._answers, self._leash, self._there, self._back)
-        self._ended = weakref.finalize(self, _end, self._process, ours)
+        self._ended = weakref.finalize(self, _end, self._process, ours, self._owner)
         threading.Thread(target=_drain, args=(self._process, self._output), daemon=True).start()
 
     @property
     def alive(self) -> bool:
-        """True if the worker runs."""
-        return self._ended.alive and self._process.poll() is None
+        """True if the worker runs, and was started by this process."""
+        return self._owner == os.getpid() and self._ended.alive and self._process.poll() is None
 
     @property
     def pid(self) -> int:
@@ -123,6 +126,7 @@ class Session:
                 if said.get("hello") != 1 or said.get("protocol") != PROTOCOL:
                     raise self._strange(f"it said {str(said)[:200]}")
                 self.hello = said
+                self._note_cpu(said)
         return self
 
     def call(
@@ -185,9 +189,15 @@ class Session:
             elif "warning" in said:
                 _warn(said["warning"])
             elif "done" in said or "error" in said:
+                self._note_cpu(said)
                 return said
             else:
                 raise self._strange(f"it said {str(said)[:200]}")
+
+    def _note_cpu(self, said: Mapping[str, Any]) -> None:
+        spent = said.get("cpu")
+        if isinstance(spent, float) and running.get(self.pid, 0.0) <= spent < math.inf:
+            running[self.pid] = spent
 
     def _next(self, what: str, limit: float | None) -> dict[str, Any]:
         """The next message. Raises ``PluginError`` where there will be none."""
@@ -295,6 +305,8 @@ class Session:
         if status == -signal.SIGKILL and self._most_memory:
             how += f"; it held {self._most_memory / 1e9:.1f} GB"
         words = [line for line in last.splitlines() if line.strip()]
+        stack = [number for number, line in enumerate(words) if line.endswith("(most recent call first):")]
+        words = words[: stack[-1] + 2] if stack else words  # the innermost line of a stack is its first
         error = PluginError(
             f"the process of the environment {self.spec.name!r} {how} while {what}",
             hint=f"its last words: {words[-1][:200]}" if words else None,
@@ -325,13 +337,19 @@ def _drain(process: subprocess.Popen[bytes], output: deque[bytes]) -> None:
                 held -= len(output.popleft())
 
 
-def _end(process: subprocess.Popen[bytes], ours: tuple[Any, ...]) -> None:
-    """Ends a worker with all that it started, and closes what this process has open of it."""
+def _end(process: subprocess.Popen[bytes], ours: tuple[Any, ...], owner: int) -> None:
+    """Ends a worker with all that it started, and closes what this process has open of it.
+
+    A process that was forked from the one that started it leaves it alone.
+    """
+    if os.getpid() != owner:
+        return
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     with suppress(ProcessLookupError):
         process.kill()
     process.wait()
+    running.pop(process.pid, None)
     for item in ours:
         if isinstance(item, int):
             os.close(item)

@@ -30,7 +30,8 @@ def main(facts: Mapping[str, Any]) -> None:
             if message["do"] == "cancel":
                 continue
             act(message["do"], message["id"], say, answers)
-            say({"id": message["id"], "done": None, "generators": []})
+            cpu = {"cpu": 2.5, "backwards": -1.0}.get(message["do"])
+            say({"id": message["id"], "done": None, "generators": [], "cpu": cpu})
 
 
 def act(do: str, number: int, say: Any, answers: int) -> None:
