@@ -106,7 +106,8 @@ class Session:
         os.set_blocking(self._requests, False)
         ours = (self._requests, self._answers, self._leash, self._there, self._back)
         self._ended = weakref.finalize(self, _end, self._process, ours, self._owner)
-        threading.Thread(target=_drain, args=(self._process, self._output), daemon=True).start()
+        self._draining = threading.Thread(target=_drain, args=(self._process, self._output), daemon=True)
+        self._draining.start()
 
     @property
     def alive(self) -> bool:
@@ -280,7 +281,6 @@ class Session:
     def _strange(self, why: str) -> PluginError:
         """The error of a worker that says what no worker of ours says; it is ended."""
         last = self._last_words()
-        self._ended()
         error = PluginError(
             f"the process of the environment {self.spec.name!r} speaks another protocol: {printable(why)}",
             hint=f"make it anew: {self.spec.install}",
@@ -293,8 +293,6 @@ class Session:
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(SECONDS_TO_END)
         status = self._process.poll()
-        self._ended()
-        time.sleep(0.05)  # what it said last is still being read
         last = self._last_words()
         if status is None:
             how = "closed its end of the pipe"
@@ -315,6 +313,11 @@ class Session:
         return error
 
     def _last_words(self) -> str:
+        """The last lines of the worker, which is ended with all that might print any more."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._draining.join(SECONDS_TO_END)
+        self._ended()
         text = b"".join(self._output).decode(errors="replace")
         return printable("\n".join(text.splitlines()[-_LAST_LINES:]))
 
