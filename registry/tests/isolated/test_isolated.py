@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import random
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -39,6 +40,14 @@ def _nothing_of_it_is_imported(request: pytest.FixtureRequest) -> Iterator[None]
 def environment_of(host: Host, name: str) -> Environment:
     found: Environment = next(r.environment for r in host.plugins if r.distribution == name)
     return found
+
+
+def group_exists(number: int) -> bool:
+    try:
+        os.killpg(number, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def generator(seed: int = 5) -> torch.Generator:
@@ -146,6 +155,17 @@ def test_a_crash_costs_nothing_but_its_call(world: Any) -> None:
         # Another worker takes over, and makes the object again from what it was made of.
         assert facts(mean.estimate(X, generator=generator())) == before
     assert points.load("train").x.shape == (10, 3)
+    # One that ends between two calls is replaced, and nothing is left of it.
+    session = environment_of(host, "one").session()
+    pid = session.pid
+    os.kill(pid, signal.SIGKILL)
+    while session.alive:
+        time.sleep(0.01)
+    assert facts(mean.estimate(X, generator=generator())) == before
+    limit = time.monotonic() + 10
+    while group_exists(pid) and time.monotonic() < limit:
+        time.sleep(0.02)
+    assert not group_exists(pid)
 
 
 def test_memory_has_a_limit(world: Any) -> None:
@@ -218,8 +238,8 @@ def test_ports_take_data_and_what_is_in_the_same_environment(world: Any) -> None
 
 def test_what_cannot_be_isolated_yet_says_what_can(world: Any) -> None:
     host = world.host()
-    with pytest.raises(ConfigError, match=r"one/score:toy-score is a score; .* kinds data or estimator can be used"):
-        host.create("one/score:toy-score")
+    with pytest.raises(ConfigError, match=r"one/geometry:toy-geometry is a geometry; .* estimator, score or flow can"):
+        host.create("one/geometry:toy-geometry")
 
 
 def test_nobody_imports_an_isolated_plugin(world: Any) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from scorefold.errors import ArtefactError, ScorefoldError
 from scorefold_registry import python
@@ -99,12 +100,12 @@ def test_a_stage_that_crashes_fails_with_its_line(world: Any, tmp_path: Path) ->
 
 
 def test_wrong_settings_are_found_when_the_file_is_read(world: Any, tmp_path: Path) -> None:
-    wrong = "  points: {use: one/data:toy-points, config: {points: 2}}\n  x: {use: one/score:toy-score}"
+    wrong = "  points: {use: one/data:toy-points, config: {points: 2}}\n  x: {use: one/geometry:toy-geometry}"
     with pytest.raises(ScorefoldError) as caught:
         run(world, tmp_path, f"version: 1\nname: wrong\nstages:\n{wrong}\n")
     text = str(caught.value)
     assert "points is 2 (a number); expected" in text
-    assert "one/score:toy-score is a score" in text
+    assert "one/geometry:toy-geometry is a geometry" in text
     assert not any(each.runs for each in environments_of(world.hosts[-1].plugins))
 
 
@@ -207,3 +208,28 @@ def test_a_crash_is_one_row_of_a_sweep_and_of_a_comparison(world: Any, tmp_path:
     assert first.value is not None
     assert second.value == pytest.approx(first.value + 1)
     assert "segmentation fault" in str(crashed.error)
+
+
+SCORE = """
+version: 1
+name: theirs
+stages:
+  points: {use: data:sphere, config: {dimension: 2, ambient: 3, points: 60}}
+  model:  {use: one/score:toy-score}
+  draws:  {use: model, do: sample, options: {n: 5}}
+  size:   {use: estimator:iddiff, config: {points: 4}, inputs: {score: model, data: points}}
+"""
+
+
+def test_a_score_of_an_environment_is_asked_by_stages_here(world: Any, local: Any, tmp_path: Path) -> None:
+    there = run(world, tmp_path, SCORE)
+    for name in ("here", "cache"):
+        (tmp_path / name).mkdir(exist_ok=True)
+    file = write(tmp_path / "here", SCORE.replace("one/score", "score"))
+    here = run_file(local(), file, runs=tmp_path / "runs", cache=tmp_path / "local")
+    assert torch.equal(*(done.value("draws").load("test").x for done in (there, here)))
+    assert there.value("size").value == pytest.approx(here.value("size").value)
+    assert "its weights are random" in (there.folder / "model" / "result.json").read_text()
+    again = run(world, tmp_path, SCORE)
+    assert all(stage.reused for stage in again.stages)
+    assert not any(each.runs for each in environments_of(world.hosts[-1].plugins))

@@ -13,6 +13,7 @@ import pytest
 import torch
 from pydantic import BaseModel, Field, ValidationError
 
+from scorefold import diffusion
 from scorefold.config import Config, Inline, TrainingConfig, Use
 from scorefold.data import Dataset, EventScale, StreamedDataset, TensorSpec
 from scorefold.errors import ConfigError, PluginError
@@ -341,3 +342,29 @@ def test_a_config_that_is_not_described_as_it_has_to_be_is_refused(change: dict[
 )
 def test_requirements_that_contradict_each_other_are_seen(one: str, other: str, met: bool) -> None:
     assert (contradicting(one, [other]) is None) is met
+
+
+@pytest.mark.parametrize(
+    "process",
+    [
+        diffusion.VE(0.1, 10.0),
+        diffusion.IsotropicProcess(diffusion.LinearVP(), mean=torch.ones(2)),
+        diffusion.PerComponent((2,), [([0], diffusion.GeometricVE(0.01, 1.0)), ([1], diffusion.EDM())]),
+    ],
+    ids=["ve", "vp", "blocks"],
+)
+def test_processes_come_back_as_they_were(arena: Arena, process: diffusion.DiffusionProcess) -> None:
+    found = crossed(arena, process)
+    x, t = torch.ones(3, 2), torch.tensor([0.2, 0.5, 0.9])
+    assert type(found) is type(process)
+    assert (found.t_min, found.t_max) == (process.t_min, process.t_max)
+    for one, other in zip(process.coefficients(x, t), found.coefficients(x, t), strict=True):
+        assert torch.equal(one, other)
+    assert torch.equal(process.prior_log_prob(x), found.prior_log_prob(x))
+
+
+@pytest.mark.parametrize("field", ["signal_scale", "_buffers", "forward"])
+def test_a_process_with_a_field_for_a_method_is_refused(arena: Arena, field: str) -> None:
+    said = {"$": "process", "name": "EDM", "fields": {"$": "mapping", "items": {field: 1.0}}}
+    with pytest.raises(WireError, match=f"a process has the field '{field}'"):
+        Reader(arena).value(said)

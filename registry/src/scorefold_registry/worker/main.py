@@ -19,6 +19,7 @@ import traceback
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from scorefold_registry.components.parts import read_config
 from scorefold_registry.host import Host
 from scorefold_registry.plugins.environments.wire import LONGEST, PROTOCOL, Arena, Reader, Writer
 from scorefold_registry.plugins.loading import describe, own_frame
+from scorefold_registry.worker import models
 from scorefold_registry.worker.describe import describe_host, distributions
 
 _PROGRESS_EVERY = 0.1
@@ -162,7 +164,20 @@ class Worker:
     def _do_get(self, message: Mapping[str, Any], reader: Reader) -> Any:
         """Attributes of an object, those that it has."""
         found = self._objects[message["name"]]
-        return {name: getattr(found, name) for name in message["names"] if hasattr(found, name)}
+        return {name: attrgetter(name)(found) for name in message["names"] if hasattr(found, name.partition(".")[0])}
+
+    def _do_rows(self, message: Mapping[str, Any], reader: Reader) -> Any:
+        """The answer of a map of rows, or products with its Jacobian."""
+        return models.rows(self._objects, message, reader)
+
+    def _do_verb(self, message: Mapping[str, Any], reader: Reader) -> Any:
+        """The answer of a method of a model, and the number of events at which it was evaluated."""
+        return models.verb(self._objects, message, reader)
+
+    def _do_bind(self, message: Mapping[str, Any], reader: Reader) -> Any:
+        """A bound score, kept under a name."""
+        bound = models.found_in(self._objects, message).bind(**reader.value(message["named"]))
+        self._objects[message["kept"]] = bound
 
     def _do_points(self, message: Mapping[str, Any], reader: Reader) -> Any:
         """A data source as its points."""

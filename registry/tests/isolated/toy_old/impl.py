@@ -163,7 +163,3 @@ class File(Points):
 
     def fingerprint(self) -> str:
         return self.path.read_text()
-
-
-class Score:
-    pass

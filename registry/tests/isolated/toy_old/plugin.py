@@ -23,4 +23,7 @@ def scorefold_components() -> Iterator[Component]:
         "A mean of its own data",
         requires=(Port("reference", kind=("data", "estimator"), whole=True),),
     )
-    yield Component("score", "toy-score", ".impl:Score", "scorefold.config:Config", "A score")
+    yield Component("score", "toy-score", ".models:Score", ".models:ModelConfig", "A score of its own")
+    yield Component("score", "toy-bound", ".models:Bound", ".models:ModelConfig", "A score bound in its own way")
+    yield Component("flow", "toy-flow", ".models:Shear", ".models:ModelConfig", "A flow of two coordinates")
+    yield Component("geometry", "toy-geometry", ".impl:Mean", "scorefold.config:Config", "A geometry")

@@ -22,7 +22,7 @@ FILE = "description.json"
 LARGEST = 2**24
 """Bytes of a description."""
 
-KINDS = ("data", "estimator")
+KINDS = ("data", "estimator", "score", "flow")
 """The kinds whose components can be used from an environment of their own."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import weakref
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,7 @@ class Environment:
         self.description: dict[str, Any] = {}
         self._session: Session | None = None
         self._names = itertools.count()
+        self._gone: list[str] = []
         self._models: dict[str, type[Config]] = {}
 
     def __repr__(self) -> str:
@@ -54,6 +56,7 @@ class Environment:
     def session(self) -> Session:
         """The worker, started where none runs. Raises ``PluginError`` where it can't start, or is not as described."""
         if self._session is None or not self._session.alive:
+            self.close()  # what a dead worker has left
             self._session = start(self.spec)
             said = self._session.ready().hello
             if said.get("digest") != self.description.get("digest"):
@@ -75,9 +78,19 @@ class Environment:
             self._session.close()
             self._session = None
 
-    def next_name(self) -> str:
-        """A name for an object in the worker."""
-        return f"o{next(self._names)}"
+    def next_name(self, holder: Any) -> str:
+        """A name for an object in the worker, which goes when its holder has gone."""
+        name = f"o{next(self._names)}"
+        weakref.finalize(holder, self._gone.append, name).atexit = False
+        return name
+
+    def call(self, do: str, what: str, **named: Any) -> Any:
+        """``Session.call`` of the worker, which first lets go of objects that nobody holds any more."""
+        session, gone = self.session(), self._gone[:]
+        if gone:
+            del self._gone[: len(gone)]
+            session.call("forget", "it forgot objects", plain={"names": gone})
+        return session.call(do, what, **named)
 
     def key_facts(self, registered: Registered) -> dict[str, Any]:
         """Facts, in addition to the config, that decide the results of a component: for the keys of stages."""
@@ -143,7 +156,8 @@ class Environment:
 
     def create(self, registered: Registered, config: Any, ports: Mapping[str, Any], place: Any) -> Any:
         """A proxy of a component; nothing is sent before it is first asked for something."""
-        from scorefold_registry.plugins.environments.proxies import Remote, proxy_of
+        from scorefold_registry.plugins.environments.models import proxy_of
+        from scorefold_registry.plugins.environments.proxies import Remote
 
         said = self.check_usable(registered)
         return proxy_of(Remote(self, registered, config, ports, place), said["overrides"])

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
@@ -16,7 +13,6 @@ from scorefold.errors import PluginError, ScorefoldError
 from scorefold.interfaces import DataSource, Estimator
 from scorefold.interfaces.data import DataSummary
 from scorefold.interfaces.model import MADE_FROM
-from scorefold.plugin import CORE_CAPABILITIES
 from scorefold.results import Estimate
 from scorefold.seeds import derive_seed
 from scorefold_registry.plugins.records import Registered
@@ -33,7 +29,7 @@ class Remote:
     ) -> None:
         self.environment, self.registered = environment, registered
         self._config, self._ports, self._place = config, dict(ports), place
-        self._name: str = environment.next_name()
+        self._name: str = environment.next_name(self)
         self._calls = 0
         self._made_in: Session | None = None
         for port, value in self._ports.items():
@@ -54,10 +50,14 @@ class Remote:
 
     def call(self, method: str, *given: Any, **named: Any) -> Any:
         """The answer of a method of the object. Raises what it raises there; see ``Session.call``."""
+        return self.ask("call", method, {}, given=list(given), named=named)
+
+    def ask(self, do: str, method: str, plain: Mapping[str, Any], **values: Any) -> Any:
+        """The answer to a request about a method of the object."""
         self._calls += 1
         seed = derive_seed(self._place.seed or 0, "isolated", method, self._calls)
-        plain = {"name": self._object(), "method": method, "seed": seed}
-        return self._ask("call", f"it did {method!r} of {self._id}", plain, given=list(given), named=named)
+        plain = {"name": self._object(), "method": method, "seed": seed, **plain}
+        return self._ask(do, f"it did {method!r} of {self._id}", plain, **values)
 
     def points(self) -> dict[str, Any]:
         """A data source as its points, with their summary."""
@@ -75,9 +75,7 @@ class Remote:
         return self.registered.id
 
     def _ask(self, do: str, what: str, plain: Mapping[str, Any], **values: Any) -> Any:
-        return self.environment.session().call(
-            do, what, plain=plain, handle=self._handle, blame=self._blame, values=values
-        )
+        return self.environment.call(do, what, plain=plain, handle=self._handle, blame=self._blame, values=values)
 
     def _object(self) -> str:
         """The name of the object in the worker that runs."""
@@ -120,11 +118,11 @@ class Remote:
 
 def remote_of(value: Any) -> Remote | None:
     """The object of a worker that a proxy stands for; None for any other object."""
-    ask = vars(value).get("_ask_remote") if isinstance(value, DataSource | Estimator) else None
+    ask = vars(value).get("_ask_remote") if isinstance(value, Proxy) else None
     return None if ask is None else ask()  # type: ignore[no-any-return]
 
 
-class _Proxy:
+class Proxy:
     """Base of all proxies: the object they stand for, a line that shows them, and no way into another process.
 
     A function gives the object, and not an attribute: the copies that a run hands out share functions.
@@ -143,7 +141,7 @@ class _Proxy:
         )
 
 
-class IsolatedSource(_Proxy, DataSource):
+class IsolatedSource(Proxy, DataSource):
     """A data source in a worker. Its points cross once, all splits together, when they are first asked for."""
 
     def _points(self) -> dict[str, Any]:
@@ -186,7 +184,7 @@ for _name in ("event_shape", "event_scale", "condition_spec", "label_names", "ro
     setattr(IsolatedSource, _name, _of_points(_name))
 
 
-class IsolatedEstimator(_Proxy, Estimator):
+class IsolatedEstimator(Proxy, Estimator):
     """An estimator in a worker: each estimate is one message."""
 
     def estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
@@ -201,51 +199,3 @@ class IsolatedEstimator(_Proxy, Estimator):
         found = self._ask_remote().call(method, data, generator=generator)
         # Whoever called knows what to say of an answer that is no estimate.
         return found  # type: ignore[no-any-return]
-
-
-_BASES: dict[str, type] = {"data": IsolatedSource, "estimator": IsolatedEstimator}
-
-
-def proxy_of(remote: Remote, overrides: Sequence[str]) -> Any:
-    """A proxy of an object, of the interface of its kind and of the capabilities that it provides."""
-    component = remote.registered.component
-    proxy = _class_of(component.kind, component.provides)()
-    proxy._ask_remote = lambda: remote
-    proxy._overrides = frozenset(overrides)
-    return proxy
-
-
-@cache
-def _class_of(kind: str, provides: tuple[str, ...]) -> type:
-    """The class of proxies with capabilities of core's: each method of these is one message. Another capability is
-    not known here, and its methods are called in the worker alone."""
-    known = {item.name: item.interface for item in CORE_CAPABILITIES}
-    capabilities = [_named(known[name]) for name in provides if name in known]
-    methods: dict[str, Any] = {}
-    for capability in capabilities:
-        for name, value in inspect.getmembers(capability, inspect.isfunction):
-            if not name.startswith("_"):
-                methods[name] = _forward(name, value)
-        for name in getattr(capability, "__annotations__", {}):
-            methods[name] = _attribute(name)
-    if not capabilities:
-        return _BASES[kind]
-    return type(_BASES[kind].__name__, (_BASES[kind], *capabilities), methods)
-
-
-def _named(target: str) -> type:
-    module, _, name = target.partition(":")
-    found: type = getattr(import_module(module), name)
-    return found
-
-
-def _attribute(name: str) -> property:
-    return property(lambda self: self._ask_remote().get([name])[name])
-
-
-def _forward(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    def call(self: Any, *given: Any, **named: Any) -> Any:
-        return self._ask_remote().call(name, *given, **named)
-
-    call.__name__, call.__doc__ = name, function.__doc__
-    return call

@@ -24,7 +24,10 @@ from scorefold_registry.plugins.names import normalise
 OURS = ("scorefold-core", "scorefold-toolkit", "scorefold-registry")
 """Packages of Scorefold that a worker uses from the host, and never from the environment."""
 
-LENT = ("torch", "pydantic", "pluggy", "safetensors", "numpy", "importlib-metadata", "packaging", "filelock", "scipy")
+LENT = (
+    *("torch", "pydantic", "pluggy", "safetensors", "numpy", "importlib-metadata", "packaging", "filelock", "scipy"),
+    *("torchdiffeq", "einops"),
+)
 """Libraries that the host lends to an environment of the same Python, with their requirements; its own come first."""
 
 COMPLETE, LOCK = "complete", "lock.txt"

@@ -17,8 +17,9 @@ from dataclasses import fields, is_dataclass
 from typing import Any, NoReturn
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from scorefold import diffusion
 from scorefold.data import Dataset, DataSpec, EventScale, TensorSpec
 from scorefold.errors import PluginError, ScorefoldError, SplitError
 from scorefold.interfaces import DataSource, TensorSource
@@ -43,6 +44,14 @@ _RECORDS = {
     kind.__name__: kind
     for kind in (Dataset, DataSpec, DataSummary, ColumnSummary, EventScale, TensorSpec, Estimate, Allocation, PlanRow)
 }
+
+
+_PROCESSES = {
+    kind.__name__: kind
+    for kind in vars(diffusion).values()
+    if isinstance(kind, type) and issubclass(kind, diffusion.DiffusionProcess | diffusion.Schedule)
+}
+"""The processes that can cross: those of core, and their schedules."""
 
 
 class WireError(PluginError):
@@ -157,6 +166,8 @@ class Writer:
             return self._tensor(value)
         if type(value).__name__ in _RECORDS and is_dataclass(value):
             return self._record(value)
+        if isinstance(value, diffusion.DiffusionProcess | diffusion.Schedule):
+            return self._process(value)
         if isinstance(value, DataSource):
             return self._source(value)
         if isinstance(value, Dataset):  # one that is decoded as it is read
@@ -201,6 +212,18 @@ class Writer:
             "$": type(value).__name__,
             "fields": {name: self._plain(getattr(value, name)) for name in names},
         }
+
+    def _process(self, value: nn.Module) -> dict[str, Any]:
+        """A process of core as its numbers, its tensors and its schedules."""
+        name = type(value).__name__
+        if _PROCESSES.get(name) is not type(value):
+            raise WireError(
+                f"the process {name} can't go to another process; those of scorefold.diffusion can",
+                hint="install the plugin in this environment",
+            )
+        found = {key: item for key, item in vars(value).items() if not key.startswith("_") and key != "training"}
+        parts = {key: list(item) if isinstance(item, nn.ModuleList) else item for key, item in value._modules.items()}
+        return {"$": "process", "name": name, "fields": self._plain(found | value._buffers | parts)}
 
     def _source(self, source: DataSource) -> dict[str, Any]:
         """A source as its points: all splits that it has, with what is known of them."""
@@ -256,6 +279,8 @@ class Reader:
             return {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}[said["is"]]
         if kind in _RECORDS:
             return _RECORDS[kind](**{name: self._value(item) for name, item in said["fields"].items()})
+        if kind == "process":
+            return _process(_PROCESSES[said["name"]], self._value(said["fields"]))
         if kind == "generator":
             self.generators.append(generator := torch.Generator(said["device"]))
             generator.set_state(self._value(said["state"]))
@@ -277,6 +302,39 @@ class Reader:
         )
         source.label_names = said["label_names"]
         return source
+
+
+def _process(kind: type[nn.Module], fields: Mapping[str, Any]) -> nn.Module:
+    """A process of core with these fields. Raises ``WireError`` for a field that would stand for a method."""
+    found = kind.__new__(kind)
+    nn.Module.__init__(found)
+    for name, value in fields.items():
+        if name.startswith("_") or hasattr(kind, name) or (callable(value) and not isinstance(value, nn.Module)):
+            raise WireError(f"a process has the field {name!r:.60}")
+        if isinstance(value, Tensor):
+            found.register_buffer(name, value)
+        else:
+            setattr(found, name, nn.ModuleList(value) if isinstance(value, list) else value)
+    return found
+
+
+def leaves_of(given: Any) -> list[Tensor]:
+    """The tensors among arguments, with those in conditions, which are mappings of tensors."""
+    flat = [part for value in given for part in (value.values() if isinstance(value, Mapping) else (value,))]
+    return [part for part in flat if isinstance(part, Tensor)]
+
+
+def with_leaves(given: Any, leaves: list[Tensor]) -> list[Any]:
+    """Arguments with other tensors in place of theirs, in the order of ``leaves_of``."""
+    left = iter(leaves)
+
+    def fill(value: Any) -> Any:
+        return next(left) if isinstance(value, Tensor) else value
+
+    return [
+        {key: fill(item) for key, item in value.items()} if isinstance(value, Mapping) else fill(value)
+        for value in given
+    ]
 
 
 def read_line(line: bytes) -> dict[str, Any]:

@@ -1,0 +1,380 @@
+"""Score models and flows in a worker: evaluated, differentiated once and sampled; and the proxy of any component."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib import import_module
+from typing import Any, ClassVar, NoReturn
+
+import torch
+from torch import Tensor, nn
+
+from scorefold.data import Condition
+from scorefold.errors import PluginError
+from scorefold.interfaces import Flow, ScoreModel
+from scorefold.plugin import CORE_CAPABILITIES
+from scorefold_registry.plugins.environments.proxies import IsolatedEstimator, IsolatedSource, Proxy, Remote
+from scorefold_registry.plugins.environments.wire import leaves_of, with_leaves
+
+Ask = Callable[..., tuple[Tensor, ...]]
+Many = tuple[Tensor, ...]
+
+
+class _Rows(torch.autograd.Function):
+    """A map of rows in a worker. Its first derivatives, in both modes and batched, are one message each."""
+
+    @staticmethod
+    def forward(ask: Ask, *leaves: Tensor) -> Many:
+        return ask(leaves)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Many) -> None:
+        ctx.ask = inputs[0]
+        ctx.save_for_backward(*inputs[1:])
+        ctx.save_for_forward(*inputs[1:])
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+        wanted = ctx.needs_input_grad[1:]
+        found = iter(_products(ctx.ask, "vjp", wanted, len(cotangents), *cotangents, *ctx.saved_tensors))
+        return (None, *(next(found) if each else None for each in wanted))
+
+    @staticmethod
+    def jvp(ctx: Any, _: None, *tangents: Tensor | None) -> Many:
+        wanted = tuple(each is not None for each in tangents)
+        given = [each for each in tangents if each is not None]
+        return _products(ctx.ask, "jvp", wanted, len(given), *given, *ctx.saved_tensors)
+
+    @staticmethod
+    def vmap(info: Any, dims: Sequence[int | None], ask: Ask, *leaves: Tensor) -> Any:
+        folded, rows = _folded(info.batch_size, dims[1:], leaves)
+        found = _mapped(ask, *folded)
+        return tuple(each.unflatten(0, (info.batch_size, rows)) for each in found), (0,) * len(found)
+
+
+class _Derivative(torch.autograd.Function):
+    """Products of a map's Jacobian with ``count`` cotangents (``vjp``) or tangents (``jvp``)."""
+
+    @staticmethod
+    def forward(ask: Ask, mode: str, wanted: Sequence[bool], count: int, *tensors: Tensor) -> Many:
+        return ask(tensors[count:], mode, wanted, tensors[:count])
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Many) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> NoReturn:
+        raise PluginError(
+            "second derivatives of a model in an environment of its own are not available",
+            hint="install its plugin in this environment",
+        )
+
+    jvp = backward
+
+    @staticmethod
+    def vmap(
+        info: Any, dims: Sequence[int | None], ask: Ask, mode: str, wanted: Sequence[bool], count: int, *tensors: Tensor
+    ) -> Any:
+        folded, rows = _folded(info.batch_size, dims[4:], tensors)
+        found = [each.unflatten(0, (info.batch_size, rows)) for each in _products(ask, mode, wanted, count, *folded)]
+        if mode == "vjp":  # a leaf of one row was given to all rows
+            leaves = zip(tensors[count:], dims[4 + count :], strict=True)
+            sizes = [_size(*pair) for pair, each in zip(leaves, wanted, strict=True) if each]
+            found = [
+                each.sum(1, keepdim=True) if size < rows else each for each, size in zip(found, sizes, strict=True)
+            ]
+        return tuple(found), (0,) * len(found)
+
+
+_mapped: Callable[..., Many] = _Rows.apply
+_products: Callable[..., Many] = _Derivative.apply
+
+
+def _size(tensor: Tensor, dim: int | None) -> int:
+    """Rows of a tensor, apart from the dimension that is mapped over."""
+    return len(tensor) if dim is None else tensor.movedim(dim, 0).shape[1]
+
+
+def _folded(count: int, dims: Sequence[int | None], tensors: Sequence[Tensor]) -> tuple[list[Tensor], int]:
+    """Tensors whose mapped dimension is part of their rows, and the number of rows that each had."""
+    rows = max(_size(tensor, dim) for tensor, dim in zip(tensors, dims, strict=True))
+    found = []
+    for tensor, dim in zip(tensors, dims, strict=True):
+        each = tensor.expand(count, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+        found.append(each.expand(count, rows, *each.shape[2:]).reshape(count * rows, *each.shape[2:]))
+    return found, rows
+
+
+class _Model(Proxy, nn.Module):
+    """The common part of score models and flows. They have no parameters: these are in the worker."""
+
+    _place: Tensor
+    _split: bool
+    _names: ClassVar[tuple[str, ...]] = ("event_shape", "condition_spec", "event_scale", "remarks")
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+        self.register_buffer("_place", torch.empty(()), persistent=False)
+        self._split = False
+
+    def _facts(self) -> dict[str, Any]:
+        found: dict[str, Any] | None = vars(self).get("_fetched")
+        if found is None:
+            found = self._ask_remote().get(self._names)
+            for value in found.values():
+                if isinstance(value, nn.Module):
+                    value.to(self._place)
+            vars(self)["_fetched"] = found
+        return found
+
+    def _apply(self, *given: Any, **named: Any) -> Any:
+        vars(self).pop("_fetched", None)
+        return super()._apply(*given, **named)  # type: ignore[no-untyped-call]
+
+    def _mode(self) -> dict[str, Any]:
+        return {"dtype": str(self._place.dtype).removeprefix("torch."), "training": self.training}
+
+    def call_rows(self) -> int:
+        """The number of events for one call, as the model in the worker has it."""
+        return int(self._verb("call_rows"))
+
+    def _rows(self, method: str, *given: Any, name: Callable[[], str] | None = None) -> Any:
+        """The answer of a map of rows, which can be differentiated once."""
+
+        def ask(
+            leaves: Sequence[Tensor], mode: str = "", wanted: Sequence[bool] = (), given_with: Sequence[Tensor] = ()
+        ) -> Many:
+            plain = {"mode": self._mode(), "derivative": mode, "wanted": list(wanted), "split": self._split}
+            if name is not None:
+                plain["name"] = name()
+            values = {"given": with_leaves(given, list(leaves)), "vectors": list(given_with)}
+            found = self._ask_remote().ask("rows", method, plain, **values)
+            if mode == "vjp":
+                shapes = [tuple(leaf.shape) for leaf, each in zip(leaves, wanted, strict=True) if each]
+            else:
+                rows = max(map(len, leaves))
+                shapes = [(rows, *leaves[0].shape[1:]), (rows,)]
+                shapes = shapes[1:] if method.endswith("log_prob") else shapes[: 2 if isinstance(self, Flow) else 1]
+            self._check(method, found, shapes)
+            return tuple(each.to(self._place.device) for each in found)
+
+        found = _mapped(ask, *leaves_of(given))
+        return found[0] if len(found) == 1 else found
+
+    def _check(self, method: str, found: Any, shapes: Sequence[Sequence[int]]) -> None:
+        """Raises ``PluginError`` for an answer that does not have these shapes and the model's precision."""
+        parts = found if isinstance(found, tuple) else (found,)
+        said = [tuple(each.shape) if isinstance(each, Tensor) else type(each).__name__ for each in parts]
+        if said != list(map(tuple, shapes)):
+            raise PluginError(f"{self!r} answered {method!r} with {said}; expected {list(map(tuple, shapes))}")
+        for each in parts:
+            if each.dtype != self._place.dtype:
+                raise PluginError(f"{self!r} answered {method!r} in {each.dtype}; expected {self._place.dtype}")
+
+    def _verb(self, method: str, *given: Any, **named: Any) -> Any:
+        """The answer of a method that runs in the worker as a whole, where no derivative of it is asked for."""
+        if torch.is_grad_enabled() and any(leaf.requires_grad for leaf in leaves_of((*given, *named.values()))):
+            raise PluginError(
+                f"{self!r} gives no derivatives of {method!r}", hint="install its plugin in this environment"
+            )
+        plain = {"mode": self._mode()}
+        found = self._ask_remote().ask("verb", method, plain, given=list(given), named=named)
+        if found["points"]:
+            self._evaluated(torch.empty(found["points"], 0))
+        answer = found["answer"]
+        return answer.to(self._place.device) if isinstance(answer, Tensor) else answer
+
+    def _evaluated(self, x: Tensor) -> None:
+        """Counts events at which the worker has evaluated the model: ``evaluations`` counts the rows of x (B, 0)."""
+
+
+def _fact(name: str) -> property:
+    return property(lambda self: self._facts()[name])
+
+
+class IsolatedScore(_Model, ScoreModel):
+    """A score model in a worker."""
+
+    evaluating: ClassVar[tuple[str, ...]] = (*ScoreModel.evaluating, "_evaluated")  # type: ignore[assignment]
+    _names: ClassVar[tuple[str, ...]] = (*_Model._names, "divergence_mode", "process")
+
+    def _evaluated(self, x: Tensor) -> None:
+        pass
+
+    def score(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
+        """The score at x (B, *E), t (B,), computed in the worker: (B, *E)."""
+        return self._rows("score", x, t, condition)  # type: ignore[no-any-return]
+
+    def noise(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
+        """The expected noise, computed in the worker: (B, *E)."""
+        return self._rows("noise", x, t, condition)  # type: ignore[no-any-return]
+
+    def denoise(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
+        """The expected datum, computed in the worker: (B, *E)."""
+        return self._rows("denoise", x, t, condition)  # type: ignore[no-any-return]
+
+    def in_calls(self, score: Any, x: Tensor, t: Tensor, condition: Any = None) -> Tensor:
+        """``score(x, t, condition)`` in one message, which the worker does in calls of a bounded size."""
+        if getattr(score, "__self__", None) is not self:
+            return super().in_calls(score, x, t, condition)
+        self._split = True
+        try:
+            return score(x, t, condition)  # type: ignore[no-any-return]
+        finally:
+            self._split = False
+
+    def bind(self, condition: Condition | None = None, *, generator: Any = None, **options: Any) -> Any:
+        """The score with its condition fixed; one that the plugin binds in its own way is bound in the worker."""
+        if "bind" not in self._overrides:
+            return super().bind(condition, generator=generator, **options)
+        remote, kept = self._ask_remote(), None if generator is None else generator.clone_state()
+        found = _Bound(remote, {"condition": condition, "generator": generator, **options}, self._mode())
+        found.name()
+        found.named["generator"] = kept  # a worker that takes over draws the same numbers
+        return lambda x, t: self._rows("", x, t, name=found.name)
+
+    def sample(self, n: int, condition: Any = None, *, sampler: Any = None, **options: Any) -> Tensor:
+        """Samples drawn in the worker; by a loop here where ``sampler`` is a function."""
+        if sampler is not None and not isinstance(sampler, str):
+            return super().sample(n, condition, sampler=sampler, **options)
+        return self._verb("sample", n, condition, sampler=sampler, **options)  # type: ignore[no-any-return]
+
+    def log_prob(self, x: Tensor, condition: Any = None, **options: Any) -> Tensor:
+        """The log-density at x (B, *E) in nats, computed in the worker: (B,)."""
+        return self._verb("log_prob", x.detach(), condition, **options)  # type: ignore[no-any-return]
+
+
+class _Bound:
+    """A bound score in a worker, bound again where another worker has taken over."""
+
+    def __init__(self, remote: Remote, named: dict[str, Any], mode: dict[str, Any]) -> None:
+        self.named, self._remote, self._mode = named, remote, mode
+        self._name: str = remote.environment.next_name(self)
+        self._made_in: Any = None
+
+    def name(self) -> str:
+        """The name of the function in the worker that runs."""
+        session = self._remote.environment.session()
+        if self._made_in is not session:
+            plain = {"mode": self._mode, "kept": self._name}
+            self._remote.ask("bind", "bind", plain, named=self.named)
+            self._made_in = session
+        return self._name
+
+
+class _Base:
+    """The base distribution of a flow in a worker."""
+
+    def __init__(self, flow: IsolatedFlow) -> None:
+        self._flow = flow
+
+    @property
+    def centre(self) -> Any:
+        return self._flow._ask_remote().get(["base.centre"])["base.centre"]
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        return self._flow._rows("base.log_prob", z)  # type: ignore[no-any-return]
+
+    def sample(self, shape: Any, *, generator: Any, like: Tensor) -> Tensor:
+        return self._flow._verb("base.sample", tuple(shape), generator=generator, like=like)  # type: ignore[no-any-return]
+
+
+class IsolatedFlow(_Model, Flow):
+    """A flow in a worker."""
+
+    evaluating: ClassVar[tuple[str, ...]] = (*Flow.evaluating, "_evaluated")  # type: ignore[assignment]
+    _names: ClassVar[tuple[str, ...]] = (*_Model._names, "latent_shapes")
+
+    def _evaluated(self, x: Tensor) -> None:
+        pass
+
+    @property
+    def base(self) -> Any:  # type: ignore[override]
+        """The base distribution, whose numbers are computed in the worker."""
+        return _Base(self)
+
+    def forward(self, x: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
+        """x (B, *E) to z (B, *E) and the log-determinant (B,), computed in the worker."""
+        return self._rows("forward", x, condition)  # type: ignore[no-any-return]
+
+    def inverse(self, z: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
+        """z (B, *E) to x (B, *E) and the log-determinant (B,), computed in the worker."""
+        return self._rows("inverse", z, condition)  # type: ignore[no-any-return]
+
+    def log_prob(self, x: Tensor, condition: Any = None, generator: Any = None) -> Tensor:
+        """The log-density at x (B, *E) in nats, computed in the worker: (B,)."""
+        if generator is not None or not (torch.is_grad_enabled() and x.requires_grad):
+            return self._verb("log_prob", x, condition, generator)  # type: ignore[no-any-return]
+        return self._rows("log_prob", x, condition)  # type: ignore[no-any-return]
+
+    def sample(self, n: int, condition: Any = None, temperature: Any = 1.0, generator: Any = None) -> Tensor:
+        """Samples drawn in the worker."""
+        return self._verb("sample", n, condition, temperature, generator)  # type: ignore[no-any-return]
+
+    def invert_draws(self, z: Tensor, condition: Condition | None) -> Tensor:
+        """The events of latents, computed in the worker."""
+        return self._verb("invert_draws", z, condition)  # type: ignore[no-any-return]
+
+    def condition_log_prob(self, condition: Condition) -> Tensor | None:
+        """The log-density of conditions, computed in the worker; None for a flow that has none."""
+        return self._verb("condition_log_prob", condition)  # type: ignore[no-any-return]
+
+
+for _class in (IsolatedScore, IsolatedFlow):
+    for _name in _class._names:
+        setattr(_class, _name, _fact(_name))
+
+
+_BASES: dict[str, type] = {
+    "data": IsolatedSource,
+    "estimator": IsolatedEstimator,
+    "score": IsolatedScore,
+    "flow": IsolatedFlow,
+}
+
+
+def proxy_of(remote: Remote, overrides: Sequence[str]) -> Any:
+    """A proxy of an object, of the interface of its kind and of the capabilities that it provides."""
+    component = remote.registered.component
+    proxy = _class_of(component.kind, component.provides)()
+    proxy._ask_remote = lambda: remote
+    proxy._overrides = frozenset(overrides)
+    return proxy
+
+
+@cache
+def _class_of(kind: str, provides: tuple[str, ...]) -> type:
+    """The class of proxies with capabilities of core's: each method of these is one message. Another capability is
+    not known here, and its methods are called in the worker alone."""
+    known = {item.name: item.interface for item in CORE_CAPABILITIES}
+    capabilities = [_named(known[name]) for name in provides if name in known]
+    methods: dict[str, Any] = {}
+    for capability in capabilities:
+        for name, value in inspect.getmembers(capability, inspect.isfunction):
+            if not name.startswith("_"):
+                methods[name] = _forward(name, value)
+        for name in getattr(capability, "__annotations__", {}):
+            methods[name] = _attribute(name)
+    base = _BASES[kind]
+    return type(base.__name__, (base, *capabilities), methods) if capabilities else base
+
+
+def _named(target: str) -> type:
+    module, _, name = target.partition(":")
+    found: type = getattr(import_module(module), name)
+    return found
+
+
+def _attribute(name: str) -> property:
+    return property(lambda self: self._ask_remote().get([name])[name])
+
+
+def _forward(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(self: Any, *given: Any, **named: Any) -> Any:
+        return getattr(self, "_verb", self._ask_remote().call)(name, *given, **named)
+
+    call.__name__, call.__doc__ = name, function.__doc__
+    return call

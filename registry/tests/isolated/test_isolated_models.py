@@ -1,0 +1,156 @@
+"""Score models and flows in environments of their own, against the same plugin in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from scorefold.diffusion.divergence import divergence
+from scorefold.errors import PluginError, ShapeError
+from scorefold.interfaces.model import evaluations
+from scorefold_registry.host import Host
+
+Local = Callable[[], Host]
+X = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
+T = torch.linspace(0.1, 0.9, 40)
+
+
+def generator(seed: int = 5) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def both(world: Any, local: Local, name: str, **config: Any) -> tuple[Any, Any]:
+    """A component here and there, with equal weights."""
+    here = local().create(name, config, generator=generator(1))
+    there = world.host().create(f"one/{name}", config, generator=generator(1))
+    return here.eval(), there.eval()
+
+
+@pytest.mark.parametrize("config", [{}, {"process": "vp"}, {"conditional": True}])
+def test_a_score_answers_and_samples_as_here(world: Any, local: Local, config: dict[str, Any]) -> None:
+    here, there = both(world, local, "score:toy-score", **config)
+    condition = torch.randn(4, 3, generator=generator(7)) if config.get("conditional") else None
+    rows = None if condition is None else condition.repeat(10, 1)
+    for name in ("score", "noise", "denoise"):
+        assert torch.equal(getattr(here, name)(X, T, rows), getattr(there, name)(X, T, rows))
+    facts = ("event_shape", "condition_spec", "event_scale", "remarks", "divergence_mode")
+    assert [getattr(here, name) for name in facts] == [getattr(there, name) for name in facts]
+    assert torch.equal(here.process.log_snr(T), there.process.log_snr(T))
+    for options in ({}, {"sampler": "heun", "steps": 5}, {"guidance": 1.5 if rows is not None else 1.0}):
+        draws = [model.sample(6, condition, generator=generator(), **options) for model in (here, there)]
+        assert torch.equal(*draws)
+    found = [model.log_prob(X[:8], None if rows is None else rows[:8]) for model in (here, there)]
+    assert torch.equal(*found)
+    noise = [model.log_prob(X[:8], trace="hutchinson", generator=generator()) for model in (here, there)]
+    assert torch.equal(*noise)
+    assert torch.equal(here.double().score(X.double(), T.double()), there.double().score(X.double(), T.double()))
+    with pytest.raises(ShapeError, match="x has shape"):
+        there.score(X[:, :2].double(), T.double())
+
+
+def test_derivatives_cross(world: Any, local: Local) -> None:
+    here, there = both(world, local, "score:toy-score", conditional=True)
+    condition = torch.randn(1, 3, generator=generator(7))
+    grads = []
+    for model in (here, there):
+        given = [value.clone().requires_grad_() for value in (X, T, condition)]
+        grads.append(torch.autograd.grad(model.score(*given).square().sum(), given))
+    for one, other in zip(*grads, strict=True):
+        torch.testing.assert_close(one, other)
+    for mode in ("forward", "reverse"):
+        (value, trace), (far, far_trace) = (
+            divergence(lambda x, model=model: model.score(x, T), X, mode=mode) for model in (here, there)
+        )
+        assert torch.equal(value, far)
+        torch.testing.assert_close(trace, far_trace)
+    for jacobian in (torch.func.jacrev, torch.func.jacfwd):
+        found = [
+            torch.func.vmap(jacobian(lambda x, t, model=model: model.score(x[None], t[None])[0]))(X[:5], T[:5])
+            for model in (here, there)
+        ]
+        torch.testing.assert_close(*found)
+    point = X.clone().requires_grad_()
+    (first,) = torch.autograd.grad(there.score(point, T).sum(), point, create_graph=True)
+    with pytest.raises(PluginError, match="second derivatives of a model in an environment"):
+        first.sum().backward()
+
+
+def test_a_bound_score_stays_in_the_worker(world: Any, local: Local) -> None:
+    here, there = both(world, local, "score:toy-bound")
+    states, answers = [], []
+    for model in (here, there):
+        draws = generator()
+        bound = model.bind(generator=draws)
+        answers.append([bound(X, T)])
+        states.append(draws.get_state())
+        if model is there:
+            there._ask_remote().environment.close()
+        answers[-1].append(bound(X, T))
+    assert torch.equal(*states)
+    for one, other in zip(*answers, strict=True):
+        assert torch.equal(one, other)
+    draws = [model.sample(6, sampler="heun", generator=generator()) for model in (here, there)]
+    assert torch.equal(*draws)
+
+
+def test_evaluations_in_the_worker_count(world: Any, local: Local) -> None:
+    here, there = both(world, local, "score:toy-score")
+    counts = []
+    for model in (here, there):
+        with evaluations([model]) as counted:
+            model.sample(6, generator=generator())
+            model.score(X, T)
+        counts.append(counted.points)
+    assert counts[0] == counts[1] > 40
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [("wide", r"\[\(40, 6\)\]; expected \[\(40, 3\)\]"), ("double", "in torch.float64")],
+    ids=["wide", "double"],
+)
+def test_answers_of_another_shape_are_refused(world: Any, answer: str, words: str) -> None:
+    score = world.host().create("one/score:toy-score", {"answer": answer})
+    with pytest.raises(PluginError, match=words):
+        score.score(X, T)
+
+
+def test_a_process_of_the_plugin_is_named(world: Any) -> None:
+    score = world.host().create("one/score:toy-score", {"process": "other"})
+    with pytest.raises(PluginError, match="the process Other can't go to another process"):
+        score.sample(2, sampler=lambda *given, **named: None)
+
+
+def test_a_flow_maps_and_samples_as_here(world: Any, local: Local) -> None:
+    here, there = both(world, local, "flow:toy-flow")
+    x = X[:, :2]
+    for one, other in zip((*here(x), *here.inverse(x)), (*there(x), *there.inverse(x)), strict=True):
+        assert torch.equal(one, other)
+    assert torch.equal(here.log_prob(x), there.log_prob(x))
+    assert torch.equal(here.base.log_prob(x), there.base.log_prob(x))
+    assert (there.base.centre, there.latent_shapes) == (0.0, ((2,),))
+    for temperature in (1.0, 0.5):
+        draws = [model.sample(6, None, temperature, generator()) for model in (here, there)]
+        assert torch.equal(*draws)
+    grads = []
+    for model in (here, there):
+        point = x.clone().requires_grad_()
+        grads.append(torch.autograd.grad(model.log_prob(point).sum(), point)[0])
+    torch.testing.assert_close(*grads)
+    with pytest.raises(PluginError, match="gives no derivatives of 'invert_draws'"):
+        there.invert_draws(x.clone().requires_grad_(), None)
+
+
+def test_objects_that_nobody_holds_are_forgotten(world: Any) -> None:
+    host = world.host()
+    score = host.create("one/score:toy-score")
+    environment = score._ask_remote().environment
+    score.score(X, T)
+    del score
+    assert environment._gone
+    other = host.create("one/score:toy-score")
+    other.score(X, T)
+    assert not environment._gone

@@ -1,0 +1,77 @@
+"""Score models and a flow of the plugin, with random weights."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from scorefold.config import Config
+from scorefold.data import ConditionSpec, EventScale, TensorSpec
+from scorefold.diffusion import VE, IsotropicProcess, LinearVP
+from scorefold.interfaces import Flow, ScoreModel
+
+
+class ModelConfig(Config):
+    answer: str = Field("right", description="How the score answers")
+    conditional: bool = Field(False, description="Whether it takes a condition")
+    process: str = Field("ve", description="Its process")
+
+
+class Other(IsotropicProcess):
+    pass
+
+
+class Score(ScoreModel):
+    remarks = ("its weights are random",)
+
+    def __init__(self, config: ModelConfig) -> None:
+        spec: ConditionSpec | None = TensorSpec((3,)) if config.conditional else None
+        process = {"ve": VE, "vp": lambda: IsotropicProcess(LinearVP()), "other": lambda: Other(LinearVP())}
+        super().__init__(process[config.process](), (3,), spec, EventScale(std=2.0))
+        self.answer = config.answer
+        self.net = nn.Sequential(nn.Linear(4, 16), nn.Tanh(), nn.Dropout(0.0), nn.Linear(16, 3))
+
+    def score(self, x: Tensor, t: Tensor, condition: Any = None) -> Tensor:
+        x, t, condition = self.match_inputs(x, t, condition)
+        found = self.net(torch.cat([x, t[:, None]], 1)) - x / (1 + self.process.coefficients(x, t)[1] ** 2)
+        if self.answer == "wide":
+            return torch.cat([found, found], 1)
+        if self.answer == "double":
+            return found.double()
+        return found if condition is None else found + condition.sin()
+
+
+class Bound(Score):
+    def bind(self, condition: Any = None, *, generator: Any = None, guidance: float = 1.0, **options: Any) -> Any:
+        drawn = torch.randn(3, generator=generator)
+        return lambda x, t: self.score(x, t) + drawn
+
+
+class _Normal:
+    centre = 0.0
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        return -(z.square() + math.log(2 * math.pi)).flatten(1).sum(1) / 2
+
+    def sample(self, shape: Any, *, generator: Any, like: Tensor) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)
+
+
+class Shear(Flow):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__((2,), _Normal())
+        self.net = nn.Sequential(nn.Linear(1, 8), nn.Tanh(), nn.Linear(8, 1))
+
+    def forward(self, x: Tensor, condition: Any = None) -> tuple[Tensor, Tensor]:
+        first, second = x[:, :1], x[:, 1:]
+        scale = self.net(first)
+        return torch.cat([first, second * scale.exp()], 1), scale[:, 0]
+
+    def inverse(self, z: Tensor, condition: Any = None) -> tuple[Tensor, Tensor]:
+        first, second = z[:, :1], z[:, 1:]
+        scale = self.net(first)
+        return torch.cat([first, second * (-scale).exp()], 1), -scale[:, 0]
