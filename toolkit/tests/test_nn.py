@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
+from scorefold.data import TensorSpec
 from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold_toolkit.nn import (
     ACTIVATIONS,
@@ -21,6 +22,7 @@ from scorefold_toolkit.nn import (
     Bijection,
     Chain,
     Conditioner,
+    ConditionScale,
     ConvConditioner,
     Couplings,
     DiagonalNormal,
@@ -461,3 +463,26 @@ def test_every_name_of_the_package_loads_its_module() -> None:
     assert all(getattr(package, name).__name__ == f"scorefold_toolkit.nn.{name}" for name in package._NAMES)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         package.nothing  # noqa: B018
+
+
+def test_numbers_of_conditions_are_scaled_and_classes_and_images_are_not() -> None:
+    spec = {"class": TensorSpec((), classes=3), "image": TensorSpec((1, 2, 2)), "numbers": TensorSpec((2,))}
+    scale = ConditionScale(spec)
+    given = {
+        "class": torch.tensor([0, 2, 1]),
+        "image": 9 + torch.randn(3, 1, 2, 2),
+        "numbers": torch.tensor([[0.0, 5.0], [2.0, 5.0], [4.0, 5.0]]),
+    }
+    before = scale(given)
+    assert isinstance(before, dict)
+    assert before["numbers"].equal(given["numbers"]), "nothing is scaled before it is prepared"
+    scale.prepare(given)
+    found = scale(given)
+    assert isinstance(found, dict)
+    assert found["class"].equal(given["class"])
+    assert found["image"].equal(given["image"])
+    torch.testing.assert_close(found["numbers"], torch.tensor([[-(1.5**0.5), 0.0], [0.0, 0.0], [1.5**0.5, 0.0]]))
+    with pytest.raises(ShapeError, match="the condition has class"):
+        scale({"class": given["class"]})
+    assert not ConditionScale(None).places
+    assert ConditionScale(None)(None) is None

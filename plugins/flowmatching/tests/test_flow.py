@@ -61,3 +61,17 @@ def test_the_loss_stands_next_to_that_of_a_network_that_answers_0() -> None:
     assert report.reference == pytest.approx(2, abs=0.5)  # deviates by 0.1 from seed to seed
     assert report.reference is not None
     assert report.last("loss") < 0.9 * report.reference
+
+
+def test_conditions_are_shown_as_scores_of_the_training_points() -> None:
+    """A condition in thousandths, about 500, is learned as the same one in units about 0."""
+    y = torch.randn(300, 1, generator=torch.Generator().manual_seed(1))
+    x = 10 + 4 * (0.9 * y + 0.4 * torch.randn(300, 2, generator=torch.Generator().manual_seed(2)))
+    training = TrainingConfig(steps=30, batch_size=64)
+    found = []
+    for condition in (y, 1000 * y + 500):
+        torch.manual_seed(0)
+        flow = flow_of(TensorSpec((1,)), training=training)
+        fit(flow, Dataset(x, condition=condition), training)
+        found.append(flow.velocity(x, torch.full((300,), 0.5), condition).detach())
+    torch.testing.assert_close(*found, atol=0.02, rtol=0.02)

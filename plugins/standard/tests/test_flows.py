@@ -17,6 +17,7 @@ from scorefold.interfaces import Progress
 from scorefold_standard.flows.config import AffineCouplingConfig, SplineCouplingConfig
 from scorefold_standard.flows.coupling import CouplingFlow
 from scorefold_toolkit.numerics import jacobian
+from scorefold_toolkit.training import fit
 
 CONFIGS = {"affine": AffineCouplingConfig, "spline": SplineCouplingConfig}
 SMALL: dict[str, Any] = {"layers": 3, "hidden": (8, 8), "channels": 5}
@@ -273,3 +274,31 @@ def test_the_reference_of_the_loss_is_that_of_the_identity(levels: int | None, g
     own = flow.loss(Dataset(x), progress=Progress(0, 1, "fit"), generator=generator).value
     assert found is not None
     assert found.value == pytest.approx(float(own.detach()), abs=0.06)
+
+
+def test_flows_learn_conditions_in_any_units() -> None:
+    """Counts of thousands are learned as numbers about 0 are, and a column that never changes is only centred."""
+    y = torch.randn(300, 1, generator=torch.Generator().manual_seed(1))
+    x = 0.9 * y + 0.4 * torch.randn(300, 2, generator=torch.Generator().manual_seed(2))
+    training = TrainingConfig(steps=30, batch_size=64)
+    found = []
+    for condition in (torch.cat([y, 0 * y], 1), torch.cat([1000 * y + 500, 0 * y + 7], 1)):
+        torch.manual_seed(0)
+        config = AffineCouplingConfig(**SMALL, training=training)
+        flow = CouplingFlow(config, data=DataSpec((2,), EventScale(mean=0.0, std=1.0), TensorSpec((2,))))
+        fit(flow, Dataset(x, condition=condition), training)
+        found.append(flow.log_prob(x, condition).detach())
+    torch.testing.assert_close(*found, atol=0.01, rtol=0.01)
+
+
+def test_a_flow_saved_before_conditions_were_scaled_is_read_as_it_was() -> None:
+    flow = flow_of(condition=TensorSpec((3,)))
+    flow.condition_scale.prepare(7 + 5 * torch.randn(50, 3, dtype=torch.float64))
+    old = {name: value for name, value in flow.state_dict().items() if not name.startswith("condition_scale.")}
+    again = flow_of(condition=TensorSpec((3,)))
+    again.condition_scale.prepare(torch.randn(50, 3, dtype=torch.float64))
+    again.load_state_dict(old)
+    condition = torch.randn(4, 3, dtype=torch.float64)
+    assert torch.equal(again.condition_scale(condition), condition)
+    again.load_state_dict(flow.state_dict())
+    assert torch.equal(again.condition_scale(condition), flow.condition_scale(condition))

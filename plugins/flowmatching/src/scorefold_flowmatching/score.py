@@ -13,7 +13,7 @@ from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource, Loss, Progress, ScoreModel, Trainable, as_network
 from scorefold.random import draw_normal
 from scorefold_flowmatching.config import FlowMatchingConfig
-from scorefold_toolkit.nn.conditions import drop_condition, null_condition, with_null_class
+from scorefold_toolkit.nn.conditions import ConditionScale, drop_condition, null_condition, with_null_class
 from scorefold_toolkit.score_matching.noise_levels import NoiseLevels
 from scorefold_toolkit.score_matching.rectified import Rectified
 from scorefold_toolkit.training.validation import LossReference, silent_network
@@ -25,7 +25,8 @@ class FlowMatching(ScoreModel, Trainable):
     With data of mean m and standard deviation s a coordinate, u_0 = (x_0 - m) / s and standard normal z, the network F
     sees u = (1 - t) u_0 + t z and log(t / (1 - t)), and learns E[z - u_0 | u]. Noise and datum are independent, so that
     F gives the expected noise, u + (1 - t) F, and with it the score: everything that works on score models works on
-    this one. The condition is the data's own; with ``condition_dropout`` the model can be guided.
+    this one. The condition is the data's own, its numbers shown as z-scores of the training points. With
+    ``condition_dropout`` the model can be guided.
 
     >>> from scorefold_registry import Host
     >>> network = {"use": "network:mlp", "config": {"width": 16, "blocks": 1}}
@@ -46,6 +47,7 @@ class FlowMatching(ScoreModel, Trainable):
         self.training_config = config.training
         self.drops = spec is not None and config.condition_dropout > 0
         shown = with_null_class(spec) if self.drops and spec is not None else spec
+        self.condition_scale = ConditionScale(spec)
         network = as_network(config.network, "the network of score:flow-matching")
         self.network = network.build(self.event_shape, self.event_shape, time=True, condition=shown)
 
@@ -62,6 +64,12 @@ class FlowMatching(ScoreModel, Trainable):
     def score(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
         x, t, condition = self.match_inputs(x, t, condition)
         return self.process.score_from_noise(self.noise(x, t, condition), x, t)
+
+    def prepare(self, dataset: Dataset, generator: torch.Generator) -> None:
+        """Takes the scales of the numbers of conditions from up to 2,048 points."""
+        if self.condition_scale.places:
+            order = torch.randperm(len(dataset), generator=generator, device=generator.device).cpu()
+            self.condition_scale.prepare(dataset.take(order[:2048]).condition)
 
     def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
         """The mean squared error of the velocity, in standard deviations of the data; about 2 for an answer of 0."""
@@ -92,7 +100,7 @@ class FlowMatching(ScoreModel, Trainable):
                     hint="pass the condition, or train with condition_dropout above 0 for a flow without one",
                 )
             condition = null_condition(self.condition_spec, u)
-        answer: Tensor = self.network(u, torch.logit(t), condition)
+        answer: Tensor = self.network(u, torch.logit(t), self.condition_scale(condition))
         return answer
 
     def _as_event(self, t: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from scorefold_toolkit.nn.bases import DiagonalNormal, Quadratic, StandardNormal
     from scorefold_toolkit.nn.bijection import Bijection, Chain
-    from scorefold_toolkit.nn.conditions import ConditionMap, ConditionVector, named_parts, named_specs
+    from scorefold_toolkit.nn.conditions import ConditionMap, ConditionScale, ConditionVector, named_parts, named_specs
     from scorefold_toolkit.nn.coupling import (
         AffineCoupling,
         Couplings,
@@ -50,6 +50,7 @@ __all__ = [
     "Bijection",
     "Chain",
     "ConditionMap",
+    "ConditionScale",
     "ConditionVector",
     "Conditioner",
     "ConvConditioner",
@@ -85,7 +86,7 @@ __all__ = [
 _NAMES = {
     "bases": ("DiagonalNormal", "Quadratic", "StandardNormal"),
     "bijection": ("Bijection", "Chain"),
-    "conditions": ("ConditionMap", "ConditionVector", "named_parts", "named_specs"),
+    "conditions": ("ConditionMap", "ConditionScale", "ConditionVector", "named_parts", "named_specs"),
     "coupling": (
         "AffineCoupling",
         "Couplings",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -98,6 +99,63 @@ class ConditionVector(nn.Module):
         specs = named_specs(self.spec)
         vectors = [as_vector(value, specs[name], like) for name, value in parts.items()]
         return torch.cat(vectors, 1) if vectors else None
+
+
+class ConditionScale(nn.Module):
+    """The numbers of a condition, each centred and of unit deviation over the training points (z-scores).
+
+    Classes and images pass as they are. Before ``prepare``, and in states saved without scales, all numbers do.
+
+    >>> from scorefold.data import TensorSpec
+    >>> scale = ConditionScale(TensorSpec((2,)))
+    >>> scale.prepare(torch.tensor([[1.0, 200.0], [3.0, 400.0]]))
+    >>> scale(torch.tensor([[3.0, 200.0]]))
+    tensor([[ 1., -1.]])
+    """
+
+    def __init__(self, spec: ConditionSpec | None) -> None:
+        super().__init__()
+        self.spec = spec
+        parts = named_specs(spec).items()
+        self.places = {name: place for place, (name, one) in enumerate(parts) if _is_vector(one)}
+        for name, place in self.places.items():
+            shape = named_specs(spec)[name].shape
+            self.register_buffer(f"mean_{place}", torch.zeros(shape))
+            self.register_buffer(f"std_{place}", torch.ones(shape))
+
+    @torch.no_grad()
+    def prepare(self, condition: Condition | None) -> None:
+        """Takes means and deviations of the training points (N, *shape); a number that never changes is only centred.
+
+        Raises ``ShapeError`` where the condition does not fit."""
+        if not self.places:
+            return
+        parts = named_parts(self.spec, condition)
+        for name, place in self.places.items():
+            std, mean = torch.std_mean(parts[name].double(), 0, correction=0)
+            self.get_buffer(f"mean_{place}").copy_(mean)
+            self.get_buffer(f"std_{place}").copy_(std.where(std > 0, 1.0))
+
+    def forward(self, condition: Condition | None) -> Condition | None:
+        """The condition in z-scores. Raises ``ShapeError`` where it does not fit."""
+        if not self.places or condition is None:
+            return condition
+        parts = named_parts(self.spec, condition)
+        for name, place in self.places.items():
+            mean, std = self.get_buffer(f"mean_{place}"), self.get_buffer(f"std_{place}")
+            parts[name] = (parts[name].to(mean) - mean) / std
+        return parts[""] if isinstance(condition, Tensor) else parts
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+        own = {f"{prefix}{name}": value for name, value in self.named_buffers()}
+        if not own.keys() & state_dict.keys():  # saved before conditions were scaled
+            for name, value in own.items():
+                state_dict[name] = torch.ones_like(value) if "std_" in name else torch.zeros_like(value)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+def _is_vector(spec: TensorSpec) -> bool:
+    return spec.classes is None and not _is_image(spec)
 
 
 class ConditionMap(nn.Module):

@@ -20,6 +20,7 @@ from scorefold_toolkit.nn import (
     Chain,
     Conditioner,
     ConditionMap,
+    ConditionScale,
     ConditionVector,
     ConvConditioner,
     Couplings,
@@ -46,7 +47,7 @@ class CouplingFlow(Flow, Trainable):
     (Dinh et al. 2017; Durkan et al. 2019). Images go through ``levels`` scales, each a squeeze and a chain whose
     linear maps mix channels and whose conditioners are convolutions; half of the channels leaves after each (Kingma
     and Dhariwal 2018). Conditions enter every conditioner: classes as one-hot codes, tensors as numbers or, beside
-    images, as channels.
+    images, as channels. Numbers enter as z-scores of the training points.
 
     Raises ``ConfigError`` for images that can't be halved ``levels`` times, with the nearest sizes that can.
 
@@ -77,6 +78,7 @@ class CouplingFlow(Flow, Trainable):
         self._latent = latent
         # The device and dtype of the flow, known without a walk through its modules at every call.
         self.register_buffer("_anchor", torch.empty(0), persistent=False)
+        self.condition_scale = ConditionScale(data.condition_spec)
         self.context: ConditionMap | ConditionVector
         self.layers: MultiScale | Couplings | Chain
         if image:
@@ -89,14 +91,14 @@ class CouplingFlow(Flow, Trainable):
 
     def forward(self, x: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
         self.check_events(x)
-        x, context = self._with_context(x, self.context(condition, x))
+        x, context = self._with_context(x, self._encoded(condition, x))
         z, log_det = self.layers(self._standardised(x), context)
         z = z if z.shape == x.shape else z.reshape(x.shape)
         return z, log_det - self._log_volume if self._log_volume else log_det
 
     def inverse(self, z: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
         self.check_events(z)
-        z, context = self._with_context(z, self.context(condition, z))
+        z, context = self._with_context(z, self._encoded(condition, z))
         standard, log_det = self.layers.inverse(z.reshape(z.shape[0], *self._latent), context)
         x, scale = standard.reshape(z.shape).contiguous(), self.event_scale
         return (x if self._is_standard else x * scale.std + scale.middle(x)), log_det + self._log_volume
@@ -107,11 +109,14 @@ class CouplingFlow(Flow, Trainable):
 
     @torch.no_grad()
     def prepare(self, dataset: Dataset, generator: torch.Generator) -> None:
-        """Starts the activation normalisations from up to ``start_points`` points of the data, dequantised."""
+        """Takes the scales of conditions, and starts the activation normalisations, from up to ``start_points`` points
+        of the data, dequantised."""
         order = torch.randperm(len(dataset), generator=generator, device=generator.device).cpu()
         reference = self._reference()
         batch = dataset.take(order[: self.config.start_points]).to(reference.device, reference.dtype)
-        x, context = self._with_context(self.dequantise(batch.x, generator), self.context(batch.condition, batch.x))
+        condition = None if self.condition_spec is None else batch.condition
+        self.condition_scale.prepare(condition)
+        x, context = self._with_context(self.dequantise(batch.x, generator), self._encoded(condition, batch.x))
         self.layers.initialise(self._standardised(x), context)
 
     def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
@@ -148,6 +153,10 @@ class CouplingFlow(Flow, Trainable):
         if not self._is_standard:
             x = (x - scale.middle(x)) * (1 / scale.std)
         return x.reshape(x.shape[0], *self._latent)
+
+    def _encoded(self, condition: Condition | None, like: Tensor) -> Tensor | None:
+        encoded: Tensor | None = self.context(self.condition_scale(condition), like)
+        return encoded
 
     def _with_context(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Events and their encoded condition, where one of either serves for all of the other."""
