@@ -177,3 +177,98 @@ def test_the_tables_of_geomle_name_sets_that_can_be_drawn(host: Host) -> None:
         assert len(points) == 1000
         assert points.truth["dimension"] == file.sets[each]["dimension"]
         assert points.x.shape[1] == file.sets[each]["ambient"]
+
+
+MODELS = """
+title = "Rings"
+source = "A table of one number"
+date = 2026-01-02
+protocol = "As it came."
+use = "data:posterior"
+error = "value"
+asks = {noise_std = "the noise on the condition"}
+
+[metric]
+use = "metric:tarp"
+reads = "TARP p-value"
+config = {references = 2}
+options = {n = 5, conditions = 20}
+
+[metric.by_set]
+few = {references = 3}
+
+[methods.flow]
+use = "flow:affine-coupling"
+config = {layers = 1, hidden = [4], training = {steps = 3, batch_size = 32}}
+ours = true
+
+[sets]
+few = {points = 200}
+more = {points = 400}
+
+[tables.one]
+words = "three steps"
+draws = 2
+published = {}
+columns = ["theirs"]
+rows = {few = [0.5], more = [0.7]}
+"""
+
+
+def test_a_model_is_trained_and_its_metric_stands_beside_what_was_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    read(tmp_path, MODELS)
+    asked = ["reproduce", "--published", "own.toml"]
+    assert main(asked) == 2
+    assert "noise_std is missing, the noise on the condition" in (said := capsys.readouterr().err)
+    assert "--data-option noise_std=..." in said
+    asked += ["--data-option", "noise_std=0.5", "--sets", "few"]
+    assert main([*asked, "--json"]) == 0
+    [row] = json.loads(capsys.readouterr().out)["rows"]
+    assert 0 <= row["value"] <= 1
+    assert row["loss"] == row["value"]
+    assert (row["set"], row["method"], row["error"]) == ("few", "flow", None)
+    assert main(asked) == 0
+    text = capsys.readouterr().out
+    assert f"| few | {row['value']:.3f} | 0.5 " in text
+    assert "mean TARP p-value" in text
+    assert "| theirs | published |" in text
+    assert "| 0.500 " in text, "the published mean is over the sets that were measured"
+    assert "truth" not in text
+
+
+def test_a_metric_gives_the_number_that_the_file_names(tmp_path: Path, host: Host) -> None:
+    file = read(tmp_path, MODELS.replace('reads = "TARP p-value"', 'reads = "TARP"'))
+    with pytest.raises(ConfigError, match=r"gives no number 'TARP'; there are .*TARP p-value"):
+        Publication(host, file, cells(file, [], [], 1), given={"noise_std": 0.5}).run(
+            Cell("one", "few", "flow", 0), 0, None
+        )
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (('error = "value"', 'error = "absolute"'), "set both of error: value and metric"),
+        (("[metric.by_set]\nfew", "[metric.by_set]\nfw"), "few"),
+    ],
+)
+def test_what_is_wrong_with_a_metric_is_named(tmp_path: Path, change: tuple[str, str], said: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        read(tmp_path, MODELS.replace(*change))
+    assert said in f"{refused.value.message} {refused.value.hint}"
+
+
+def test_the_tables_of_sbibm_have_the_tasks_of_the_data(host: Host) -> None:
+    file = find_published(host.plugins, "sbibm")
+    assert file.metric is not None
+    for table in file.tables.values():
+        assert table.rows.keys() == file.sets.keys()
+        for column, values in zip(table.columns, zip(*table.rows.values(), strict=True), strict=True):
+            assert table.published[column] == pytest.approx(sum(values) / 5, abs=6e-4), column
+    for name, config in file.sets.items():
+        source = host.create(file.use, {**config, "simulations": 20})
+        bound = source.load("train").x.abs().max()
+        within = file.metric.by_set.get(name, {}).get("within")
+        assert within is None or (within[1] * 0.5 < bound <= within[1])

@@ -8,25 +8,34 @@ import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import torch
 from pydantic import Field, ValidationError, model_validator
 
+from scorefold.artefacts import write_text
 from scorefold.config import Config
 from scorefold.errors import ConfigError, DataError
 from scorefold.seeds import derive_seed
 from scorefold_registry.components.messages import config_error, config_problems
+from scorefold_registry.components.parts import anchored_use
+from scorefold_registry.components.paths import from_here
+from scorefold_registry.components.stage_files import read_result
 from scorefold_registry.experiments.engine import Answer, Experiment
+from scorefold_registry.experiments.row_file import run_text
 from scorefold_registry.host import Host
 from scorefold_registry.plugins.loading import code_digest
 from scorefold_registry.plugins.names import did_you_mean, sentences
 from scorefold_registry.plugins.records import PluginRecord
 from scorefold_registry.run.keys import packages_of
+from scorefold_registry.run.pipeline import run_plan
 from scorefold_registry.run.progress import Silent
+from scorefold_registry.runfile.plan import make_plan
+from scorefold_registry.runfile.reader import read
 
 FOLDER = "published"
 """Folder of tables in a plugin's package."""
@@ -35,9 +44,19 @@ FOLDER = "published"
 class Method(Config):
     """A component that is measured."""
 
-    use: str = Field(description="The component, an estimator")
+    use: str = Field(description="The component: an estimator, or a model where the file has a metric")
     config: dict[str, Any] = Field(default_factory=dict, description="Its settings")
     ours: bool = Field(False, description="Whether it is what the table is to be beaten with; others are peers")
+
+
+class PublishedMetric(Config):
+    """The number that is measured of a model: a metric of the verb ``assess`` on the draws of a trained model."""
+
+    use: str = Field(description="The metric")
+    config: dict[str, Any] = Field(default_factory=dict, description="Its settings")
+    by_set: dict[str, dict[str, Any]] = Field(default_factory=dict, description="Further settings of it by set")
+    options: dict[str, Any] = Field(default_factory=dict, description="Options of the verb assess")
+    reads: str = Field(description="The name of the number among the metrics of the stage")
 
 
 class PublishedTable(Config):
@@ -68,8 +87,13 @@ class PublishedFile(Config):
     protocol: str = Field(description="How the numbers came about, and in which way ours differ")
     use: str = Field(description="The data component")
     split: str = Field("test", description="The split that is read")
-    error: Literal["relative-rounded", "relative", "absolute"] = Field(
-        description="The error of an estimate: of the rounded one over the truth, over the truth, or the difference"
+    error: Literal["relative-rounded", "relative", "absolute", "value"] = Field(
+        description="The error of an estimate: of the rounded one over the truth, over the truth, the difference, or "
+        "the metric's value itself"
+    )
+    metric: PublishedMetric | None = Field(None, description="The metric of models; null for estimators")
+    asks: dict[str, str] = Field(
+        default_factory=dict, description="Settings of the data that --data-option gives, and what each is"
     )
     withheld: float = Field(1.0, ge=0, description="The error of an answer that is withheld")
     methods: dict[str, Method]
@@ -78,6 +102,12 @@ class PublishedFile(Config):
 
     @model_validator(mode="after")
     def _known(self) -> PublishedFile:
+        if (self.error == "value") != (self.metric is not None):
+            raise ValueError("the error 'value' is that of a metric: set both of error: value and metric, or neither")
+        for name in self.metric.by_set if self.metric else ():
+            if name not in self.sets:
+                hint = did_you_mean(name, list(self.sets))
+                raise ValueError(sentences(f"the metric has settings of {name!r}, which is no set", hint))
         for name, table in self.tables.items():
             if unknown := [row for row in table.rows if row not in self.sets]:
                 hint = did_you_mean(unknown[0], list(self.sets))
@@ -140,20 +170,29 @@ class PublishedRow:
 
     def __str__(self) -> str:
         came = self.error or ("withheld" if self.value is None else f"{self.value:.4g}")
-        return f"{self.table}, {self.set}, {self.method}, draw {self.draw}: {came}; truth {self.truth:g}"
+        truth = "" if math.isnan(self.truth) else f"; truth {self.truth:g}"
+        return f"{self.table}, {self.set}, {self.method}, draw {self.draw}: {came}{truth}"
 
 
 @dataclass
 class Publication(Experiment[Cell, float, PublishedRow]):
-    """The methods of a file on every set of its tables. With ``keep``, a folder, values are kept there."""
+    """The methods of a file on every set of its tables. With ``keep``, a folder, values are kept there. ``given`` are
+    further settings of the data.
+
+    Raises ``ConfigError`` where the file asks for a setting that is not given.
+    """
 
     host: Host
     file: PublishedFile
     tasks: Sequence[Cell]
     keep: Path | None = None
+    given: Mapping[str, Any] = field(default_factory=dict)
     seeds: Sequence[int] = (0,)
 
     def __post_init__(self) -> None:
+        for name, words in self.file.asks.items():
+            if self.tasks and name not in self.given:
+                raise ConfigError(f"{self.file.title}: {name} is missing, {words}", hint=f"--data-option {name}=...")
         self._drawn: tuple[Any, Any] = (None, None)
         self._withheld: dict[Cell, str] = {}
 
@@ -165,12 +204,17 @@ class Publication(Experiment[Cell, float, PublishedRow]):
         key = (task.table, task.set, task.draw)
         if self._drawn[0] != key:
             seed = derive_seed(task.draw, task.table, task.set) % 2**31
-            config = {**self.file.tables[task.table].config, **self.file.sets[task.set], "seed": seed}
+            config = {**self._settings(task), "seed": seed}
             self._drawn = key, self.host.create(self.file.use, config).load(self.file.split)
         return self._drawn[1]
 
+    def _settings(self, task: Cell) -> dict[str, Any]:
+        return {**self.file.tables[task.table].config, **self.file.sets[task.set], **self.given}
+
     def run(self, task: Cell, seed: int, shown: Silent | None) -> float:
-        """The estimate; minus infinity where it is withheld."""
+        """The estimate, minus infinity where it is withheld; of a model its metric."""
+        if self.file.metric is not None:
+            return self._assessed(task, self.file.metric, shown)
         points, method = self.data(task), self.file.methods[task.method]
         estimator = self.host.create(method.use, method.config)
         try:
@@ -178,6 +222,33 @@ class Publication(Experiment[Cell, float, PublishedRow]):
         except DataError as error:
             self._withheld[task] = error.message
             return -math.inf
+
+    def _assessed(self, task: Cell, metric: PublishedMetric, shown: Silent | None) -> float:
+        """The metric of a model that a run trains and assesses. Trainings stay in the cache of runs."""
+        method = self.file.methods[task.method]
+        further = {"use": metric.use, "config": {**metric.config, **metric.by_set.get(task.set, {})}}
+        stages = {
+            "data": {"use": self.file.use, "config": self._settings(task)},
+            "model": {"use": method.use, "config": method.config, "inputs": {"data": "data"}},
+            "measured": {
+                "use": "model",
+                "do": "assess",
+                "inputs": {"data": "data", "metrics": [further]},
+                "options": metric.options,
+                "split": self.file.split,
+            },
+        }
+        stages = {name: anchored_use(self.host.catalogue, stage, from_here) for name, stage in stages.items()}
+        with TemporaryDirectory() as folder:
+            path = Path(folder, "published.yaml")
+            write_text(path, run_text("published", task.draw, torch.get_num_threads(), stages))
+            plan = make_plan(self.host.catalogue, read(path))
+            result = run_plan(self.host, plan, runs=Path(folder, "runs"), progress=shown, page=False)
+            metrics = read_result(result.folder / "measured")["metrics"]
+        if metric.reads not in metrics:
+            known = ", ".join(metrics)
+            raise ConfigError(f"{metric.use} gives no number {metric.reads!r}; there are {known}")
+        return float(metrics[metric.reads])
 
     def kept_in(self, task: Cell, seed: int) -> Path | None:
         if self.keep is None:
@@ -187,6 +258,8 @@ class Publication(Experiment[Cell, float, PublishedRow]):
         packages = packages_of([f"{item.package}:" for item in records], [item.distribution for item in records])
         code = [torch.__version__, *(code_digest(package) for package in packages)]
         data = [self.file.use, self.file.split, table.config, self.file.sets[task.set]]
+        if self.file.metric is not None:
+            data += [self.file.metric.model_dump(), dict(self.given)]
         facts = [task.table, task.set, task.draw, method.use, method.config, *data, *code]
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         return self.keep / f"published-{digest[:32]}.json"
@@ -194,7 +267,7 @@ class Publication(Experiment[Cell, float, PublishedRow]):
     def row(self, task: Cell, answers: Sequence[Answer[float]]) -> PublishedRow:
         answer = answers[-1]
         value = None if answer.value is None or math.isinf(answer.value) else answer.value
-        truth = math.nan if answer.error else float(self.data(task).truth["dimension"])
+        truth = math.nan if answer.error or self.file.metric else float(self.data(task).truth["dimension"])
         return PublishedRow(
             **asdict(task),
             truth=truth,
@@ -212,18 +285,23 @@ def loss(kind: str, value: float, truth: float) -> float:
     >>> loss("relative-rounded", 2.6, 2), loss("absolute", 2.5, 2)
     (0.5, 0.5)
     """
+    if kind == "value":
+        return value
     if kind == "absolute":
         return abs(value - truth)
     # Python rounds half to even, as numpy does.
     return abs((round(value) if kind == "relative-rounded" else value) - truth) / truth
 
 
-def cells(file: PublishedFile, tables: Sequence[str], methods: Sequence[str], draws: int) -> list[Cell]:
-    """Measurements: all methods on all sets of the named tables, or of all tables, ``draws`` times.
+def cells(
+    file: PublishedFile, tables: Sequence[str], methods: Sequence[str], draws: int, sets: Sequence[str] = ()
+) -> list[Cell]:
+    """Measurements: all methods, or those named, on all sets of the named tables, or of all tables, ``draws`` times.
 
-    Raises ``ConfigError`` with near misses for a table or method that the file does not have.
+    Raises ``ConfigError`` with near misses for a table, method or set that the file does not have.
     """
-    for what, asked, known in (("table", tables, file.tables), ("method", methods, file.methods)):
+    asked_of = (("table", tables, file.tables), ("method", methods, file.methods), ("set", sets, file.sets))
+    for what, asked, known in asked_of:
         for name in asked:
             if name not in known:
                 hint = sentences(did_you_mean(name, list(known)), f"the {what}s are {', '.join(known)}")
@@ -232,6 +310,7 @@ def cells(file: PublishedFile, tables: Sequence[str], methods: Sequence[str], dr
         Cell(table, each, method, draw)
         for table in tables or file.tables
         for each in file.tables[table].rows or file.sets
+        if not sets or each in sets
         for draw in range(draws)
         for method in methods or file.methods
     ]
@@ -252,35 +331,39 @@ def as_markdown(file: PublishedFile, rows: Sequence[PublishedRow]) -> str:
 def _errors(file: PublishedFile, table: PublishedTable, rows: Sequence[PublishedRow]) -> str:
     """A line for each method, then for each published column that no method measures again."""
     over = f"published, over {table.over}" if table.over else "published"
-    lines = [["method", "basis", "mean error", "standard error", "withheld", "CPU s", over]]
+    measured_as = "mean error" if file.metric is None else f"mean {file.metric.reads}"
+    lines = [["method", "basis", measured_as, "standard error", "withheld", "CPU s", over]]
+    published = dict(table.published)
+    if file.metric is not None:  # over the sets that were measured
+        found = [table.rows[each] for each in dict.fromkeys(row.set for row in rows) if each in table.rows]
+        published |= dict(zip(table.columns, map(statistics.fmean, zip(*found, strict=True)), strict=False))
     measured = list(dict.fromkeys(row.method for row in rows))
     for name in measured:
         own = [row for row in rows if row.method == name]
         losses = [row.loss for row in own]
         spread = f"{statistics.stdev(losses) / len(losses) ** 0.5:.3f}" if len(losses) > 1 else ""
         withheld = f"{sum(row.value is None for row in own)} of {len(own)}"
-        theirs = f"{table.published[name]:.3f}" if name in table.published else ""
+        theirs = f"{published[name]:.3f}" if name in published else ""
         basis = "ours" if file.methods[name].ours else "peer, on the same draws"
         cpu = f"{sum(row.cpu_seconds for row in own):.1f}"
         lines.append([name, basis, f"{statistics.fmean(losses):.3f}", spread, withheld, cpu, theirs])
     lines += [
-        [name, "published", "", "", "", "", f"{value:.3f}"]
-        for name, value in table.published.items()
-        if name not in measured
+        [name, "published", "", "", "", "", f"{value:.3f}"] for name, value in published.items() if name not in measured
     ]
     return _pipes(lines)
 
 
 def _by_set(table: PublishedTable, sets: Sequence[str], rows: Sequence[PublishedRow]) -> str:
-    """A line for each set: the truth, the mean of each method's values, and the published ones."""
+    """A line for each set: the truth where there is one, the mean of each method's values, and the published ones."""
     methods = list(dict.fromkeys(row.method for row in rows))
-    lines = [["set", "truth", *methods, *(f"{column}, published" for column in table.columns)]]
+    truth = any(not math.isnan(row.truth) for row in rows)
+    lines = [["set", *["truth"] * truth, *methods, *(f"{column}, published" for column in table.columns)]]
     for name in sets:
         own = [row for row in rows if row.set == name]
-        line = [name, f"{own[0].truth:g}"]
+        line = [name, *[f"{own[0].truth:g}"] * truth]
         for method in methods:
             values = [row.value for row in own if row.method == method and row.value is not None]
-            line.append(f"{statistics.fmean(values):.2f}" if values else "withheld")
+            line.append(f"{statistics.fmean(values):.{2 if truth else 3}f}" if values else "withheld")
         lines.append([*line, *(f"{value:g}" for value in table.rows.get(name, ()))])
     return _pipes(lines)
 

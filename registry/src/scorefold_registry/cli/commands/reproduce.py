@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scorefold_registry.cli.options import Parser, UsageError, count, discover_host
+from scorefold_registry.cli.options import Parser, UsageError, count, discover_host, pairs
 from scorefold_registry.cli.terminal import print_answer
 from scorefold_registry.experiments.reproduce import PROFILES
 
@@ -41,6 +41,8 @@ def run(arguments: list[str]) -> int:
         help="measure a table that others published: one of a plugin by name, or a .toml file",
     )
     parser.add_list("--methods", "NAME,...", "only these methods of --published")
+    parser.add_list("--sets", "NAME,...", "only these sets of --published")
+    parser.add_list("--data-option", "FIELD=VALUE", "a field of the data of --published, such as wheel=FILE")
     parser.add_argument("--seeds", type=count(1), default=1, metavar="N", help="seeds 0 to N - 1 (default: 1)")
     parser.add_argument("--store", type=Path, metavar="DIR", help="where values are kept (default: .scorefold/claims)")
     parser.add_flag("--fresh", "measure again, without the stored values (all profiles except smoke store values)")
@@ -101,9 +103,12 @@ def _run_published(given: argparse.Namespace, host: Host) -> int:
     from scorefold_registry.run.folders import area
 
     file = find_published(chosen_plugins(host.plugins, given.plugins), given.published)
-    methods = [name.strip() for text in given.methods for name in text.split(",")]
+    methods, sets = (
+        [name.strip() for text in texts for name in text.split(",")] for texts in (given.methods, given.sets)
+    )
     keep = None if given.fresh else area("claims", given.store, ".scorefold/claims")
-    publication = Publication(host, file, cells(file, given.only, methods, given.seeds), keep)
+    options = pairs(given.data_option, "--data-option", "wheel=FILE")
+    publication = Publication(host, file, cells(file, given.only, methods, given.seeds, sets), keep, options)
     rows = run_here(publication, LineWatch(sys.stderr))
     print_answer(json_text(as_json(file, rows), indent=2) if given.json else as_markdown(file, rows))
     return int(any(row.error for row in rows))
