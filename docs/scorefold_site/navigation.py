@@ -63,7 +63,7 @@ BELOW: dict[str, dict[str, str]] = {
     "gpu": {"several-machines": "On a cluster"},
     "reading-dimensions": {"dimensions-of-images": "Dimensions of images", "manifold-mlp": "A network for manifolds"},
     "bands": {"multiscale": "Multi-scale diffusion"},
-    "conditional": {"simulations": "Posteriors of simulators"},
+    "conditional": {"solvers": "Which solver?", "simulations": "Posteriors of simulators"},
     "scorevae": {"latent-codes": "Latent codes"},
     "evidence/index": {"../paper-runs": "Run files of papers"},
     "plugins": {

@@ -361,3 +361,19 @@ def test_a_network_that_gives_the_noise_sees_no_more_of_high_noise_than_publishe
     """The default weighting counts what it errs at high noise by the square of that noise."""
     assert DenoisingConfig(prediction="eps").levels == LogNormalLevels()
     assert DenoisingConfig(prediction="x0").levels == DenoisingConfig().levels == MixtureLevels(share=0.25)
+
+
+def test_a_prior_is_trained_on_data_with_conditions_as_if_they_had_none() -> None:
+    spec = TensorSpec((1,))
+    training = TrainingConfig(steps=5, batch_size=32)
+    network: Any = MLP(MLPConfig(width=8, blocks=1))
+    x = torch.randn(100, 2, generator=torch.Generator().manual_seed(0))
+    found = []
+    for given, condition in ((spec, x[:, :1]), (None, None)):
+        torch.manual_seed(0)
+        config = DenoisingConfig(network=network, training=training, unconditional=given is not None)
+        score = Denoising(config, data=DataSpec((2,), EventScale(), given))
+        fit(score, Dataset(x, condition=condition), training)
+        assert score.condition_spec is None
+        found.append(score.score(x, torch.full((100,), 0.5)).detach())
+    assert torch.equal(*found)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from scorefold.plugin import Claim, Component, Port, hookimpl
+from scorefold.plugin import Capability, Claim, Comparison, Component, Port, hookimpl
 from scorefold_toolkit.claims import read_claims
 
 __plugin_api__ = "1.0"
@@ -55,8 +56,33 @@ def _scores() -> Iterable[Component]:
     )
 
 
+@hookimpl
+def scorefold_capabilities() -> Iterable[Capability]:
+    operators: dict[str, dict[str, Any]] = {
+        "halved": {"name": "box-downsample", "factor": 2},
+        "pixels": {"name": "mask", "region": "pixels", "fraction": 0.5},
+        "hole": {"name": "mask"},
+        "blurred": {"name": "gaussian-blur", "sigma": 1.0},
+    }
+    cases = {
+        f"digits-{name}": {
+            "use": "data:paired",
+            "config": {"operator": operator},
+            "inputs": {"data": {"use": "data:digits"}},
+            "options": {"n": 5, "conditions": 50, "steps": 100},
+        }
+        for name, operator in operators.items()
+    }
+    yield Capability(
+        "SolvesInverse",
+        ".baselines.prior:InverseSolver",
+        "It gives events for observations of them, by an unconditional prior",
+        Comparison(verbs=("assess",), best="largest", cases=cases),
+    )
+
+
 def _baselines() -> Iterable[Component]:
-    prior = Port("prior", kind="score")
+    ports = (Port("prior", kind="score"), Port("data", kind="data", optional=True, whole=True))
     digits = {
         "use": "score:analytic",
         "config": {"gaussian": True, "process": "vp"},
@@ -69,7 +95,8 @@ def _baselines() -> Iterable[Component]:
         name="dps",
         target=".baselines.dps:DPS",
         config=".config.baselines:DPSConfig",
-        requires=(prior,),
+        requires=ports,
+        provides=("SolvesInverse",),
         summary="An unconditional score guided by the misfit of its denoised estimate: DPS and PiGDM, nothing trained",
         examples=(
             {"config": {"operator": box}, "inputs": {"prior": digits}},
@@ -94,7 +121,8 @@ def _baselines() -> Iterable[Component]:
             name=name,
             target=f".baselines.{model.lower()}:{model}",
             config=f".config.baselines:{settings[name]}Config",
-            requires=(prior,),
+            requires=ports,
+            provides=("SolvesInverse",),
             summary=f"An unconditional score guided by {does}, nothing trained",
             examples=({"config": {"operator": box, "noise_std": 0.1}, "inputs": {"prior": digits}},),
             cite="cite/solvers.bib",
@@ -104,7 +132,8 @@ def _baselines() -> Iterable[Component]:
         name="repaint",
         target=".baselines.repaint:RePaint",
         config=".config.baselines:RePaintConfig",
-        requires=(prior,),
+        requires=ports,
+        provides=("SolvesInverse",),
         summary="An unconditional score whose known part is replaced at every step (RePaint); nothing is trained",
         examples=(
             {"config": {"jump_length": 2, "resamples": 2}, "inputs": {"prior": digits}},

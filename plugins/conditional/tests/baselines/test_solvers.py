@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from scorefold.errors import ConfigError
 from scorefold_conditional.baselines.daps import DAPS
 from scorefold_conditional.baselines.dps import DPS
 from scorefold_conditional.config.baselines import DAPSConfig, DiffPIRConfig, DPSConfig, MMPSConfig, TMPDConfig
+from scorefold_registry import Host, compare
 
 SHAPE = (3, 2, 2)
 MASK = {"name": "mask", "region": "pixels", "fraction": 0.5}
@@ -146,5 +148,66 @@ def test_settings_that_do_not_fit_are_refused(gaussian: Any, prior_of: Any) -> N
     model = DAPS(DAPSConfig.model_validate({"operator": BOX}), prior=prior_of(gaussian(12), VE(0.01, 20.0), SHAPE))
     with pytest.raises(ConfigError, match=r"guidance = 2\.0 was asked of score:daps"):
         model.sample(1, torch.zeros(1, 3, 1, 1, dtype=torch.float64), guidance=2.0)
+    with pytest.raises(ConfigError, match="euler-maruyama was asked of score:daps, which solves an ODE"):
+        model.sample(1, torch.zeros(1, 3, 1, 1, dtype=torch.float64), sampler="euler-maruyama")
     without = model.sample(2, steps=3, generator=torch.Generator().manual_seed(0))
     assert without.shape == (2, *SHAPE)
+
+
+@pytest.mark.parametrize("name", ["dps", "diffpir", "tmpd", "mmps", "daps", "repaint"])
+def test_the_operator_of_the_data_is_taken_where_none_is_set(name: str, host: Host) -> None:
+    digits = host.create("data:digits", {"limit": 60})
+    prior = host.create("score:analytic", {"gaussian": True, "process": "vp"}, data=digits)
+    pixels = host.create("data:paired", {"operator": MASK}, data=digits)
+    plugged = host.create(f"score:{name}", {}, prior=prior, data=pixels)
+    named = host.create(f"score:{name}", {"operator": MASK}, prior=prior)
+    points = pixels.load("test").take(torch.arange(2))
+    x, t = points.x + 0.3, torch.full((2,), 0.4)
+    assert torch.equal(plugged.score(x, t, points.condition), named.score(x, t, points.condition))
+    halved = host.create("data:paired", {"operator": BOX}, data=digits)
+    both = host.create(f"score:{name}", {"operator": MASK}, prior=prior, data=halved)
+    assert both.condition_spec == named.condition_spec, "the config goes before the data"
+
+
+def test_solvers_without_an_operator_are_refused(host: Host) -> None:
+    digits = host.create("data:digits", {"limit": 60})
+    prior = host.create("score:analytic", {"gaussian": True, "process": "vp"}, data=digits)
+    with pytest.raises(ConfigError, match="score:dps has no operator"):
+        host.create("score:dps", {}, prior=prior)
+    with pytest.raises(ConfigError, match="score:dps has no operator"):
+        host.create("score:dps", {}, prior=prior, data=digits)
+    other = host.create("data:paired", {"operator": MASK}, data=host.create("data:photographs", {}))
+    with pytest.raises(ConfigError, match=r"the operator of the data takes events of shape .* prior of score:dps"):
+        host.create("score:dps", {}, prior=prior, data=other)
+    assert host.create("score:repaint", {}, prior=prior).observations.spec.shape == (1, 8, 8), "a mask"
+
+
+def test_one_comparison_has_any_solver_on_any_operator(host: Host, tmp_path: Path) -> None:
+    """A prior is trained once for each case, without the observations of its data."""
+    cases = tmp_path / "cases.yaml"
+    pairs = "use: data:paired, inputs: {data: {use: data:digits, config: {limit: 100}}}, options: {conditions: 4, n: 2}"
+    cases.write_text(
+        f"halved: {{{pairs}, config: {{operator: {{name: box-downsample}}}}}}\n"
+        f"pixels: {{{pairs}, config: {{operator: {{name: mask, region: pixels}}}}}}\n"
+    )
+    found = compare(
+        host,
+        "SolvesInverse",
+        only=["diffpir", "repaint"],
+        on=[str(cases)],
+        plugged={"prior": "score:denoising"},
+        fields={
+            "denoising.unconditional": True,
+            "denoising.network": {"use": "network:mlp", "config": {"width": 8, "blocks": 1}},
+            "denoising.training.steps": 3,
+            "repaint.resamples": 1,
+        },
+        out=tmp_path / "out",
+        cache=tmp_path / "cache",
+    )
+    assert {(row.component, row.case) for row in found.rows} == {
+        (f"score:{name}", case) for case in ("halved", "pixels") for name in ("diffpir", "repaint")
+    }
+    assert [row.error for row in found.rows] == [None] * 4
+    assert all(row.quantity == "PSNR (dB)" and row.network_calls for row in found.rows)
+    assert {row.uses for row in found.rows} == {("score:denoising",)}

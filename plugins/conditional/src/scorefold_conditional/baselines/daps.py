@@ -19,12 +19,14 @@ from scorefold.diffusion import SAMPLERS, time_grid
 from scorefold.diffusion.process import Isotropic
 from scorefold.diffusion.samplers import Sampler
 from scorefold.errors import ConfigError
-from scorefold.interfaces import ScoreModel
+from scorefold.interfaces import DataSource, ScoreModel
 from scorefold.random import draw_normal
 from scorefold_conditional.baselines.dps import _STEPS, DPS
 from scorefold_conditional.config.baselines import DAPSConfig
 from scorefold_conditional.consistency import conjugate_gradients
 from scorefold_toolkit.operators import LinearOperator
+
+_NOISY = ("euler-maruyama", "predictor-corrector")
 
 
 class DAPS(DPS):
@@ -44,8 +46,8 @@ class DAPS(DPS):
     config: DAPSConfig
     prior: ScoreModel
 
-    def __init__(self, config: DAPSConfig, *, prior: ScoreModel) -> None:
-        super().__init__(config, prior=prior)
+    def __init__(self, config: DAPSConfig, *, prior: ScoreModel, data: DataSource | None = None) -> None:
+        super().__init__(config, prior=prior, data=data)
 
     @torch.no_grad()
     def sample(
@@ -64,8 +66,15 @@ class DAPS(DPS):
         """n samples for each of C observations, (n, C, *E), by ``steps`` levels; without one, n of the prior.
 
         ``sampler`` solves the ODE at each level, ``ddim`` by default. The last event is drawn at t_min; without
-        ``to_zero`` it is noised to t_min. Raises ``ConfigError`` for a guidance other than 1.
+        ``to_zero`` it is noised to t_min. Raises ``ConfigError`` for a guidance other than 1 and for a sampler that
+        adds noise.
         """
+        if sampler in _NOISY and condition is not None:
+            raise ConfigError(
+                f"the sampler {sampler} was asked of score:daps, which solves an ODE at each noise level; expected "
+                "ddim, heun, edm or dpmpp-2m",
+                hint="leave sampler out, or take score:dps",
+            )
         if guidance != 1.0:
             raise ConfigError(
                 f"guidance = {guidance} was asked of score:daps, which draws given the observation; expected 1",

@@ -27,9 +27,9 @@ from torch import Tensor
 
 from scorefold.data import Condition
 from scorefold.errors import ConfigError
-from scorefold.interfaces import ScoreModel
+from scorefold.interfaces import DataSource, ScoreModel
 from scorefold.interfaces.score import BoundScore
-from scorefold_conditional.baselines.prior import Observations, check_prior
+from scorefold_conditional.baselines.prior import InverseSolver, Observations, check_prior
 from scorefold_conditional.config.baselines import DPSConfig
 from scorefold_conditional.consistency import conjugate_gradients, project, shift_denoised
 from scorefold_toolkit.operators import LinearOperator
@@ -38,10 +38,10 @@ from scorefold_toolkit.rotated import Rotated, RotatedMap
 _STEPS = 50
 
 
-class DPS(ScoreModel):
+class DPS(ScoreModel, InverseSolver):
     """The score of an unconditional prior, guided by an observation y (B, *out_shape) of the operator; without an
     observation it is the prior's. Nothing is trained. ``score:diffpir``, ``score:tmpd`` and ``score:mmps`` are this
-    class with some settings fixed.
+    class with some settings fixed. Without ``operator`` in the config it is the operator of ``data``.
 
     Raises ``ConfigError`` for a conditional or an untrained prior, for events that the operator can't serve, and for
     ``covariance: isotropic`` under a process that couples components.
@@ -54,9 +54,9 @@ class DPS(ScoreModel):
     torch.Size([3, 1, 1, 8, 8])
     """
 
-    def __init__(self, config: DPSConfig, *, prior: ScoreModel) -> None:
+    def __init__(self, config: DPSConfig, *, prior: ScoreModel, data: DataSource | None = None) -> None:
         check_prior(prior, "score:dps")
-        observations = Observations(config.operator, prior, "score:dps")
+        observations = Observations(config.operator, prior, "score:dps", data)
         super().__init__(prior.process, prior.event_shape, observations.spec, prior.event_scale)
         self.prior, self.observations, self.config = prior, observations, config
         if config.variant == "pigdm" and config.covariance == "isotropic" and self._couples():

@@ -7,12 +7,20 @@ from torch import Tensor
 
 from scorefold.data import Condition, ConditionSpec, TensorSpec
 from scorefold.errors import ConfigError, ScorefoldError, ShapeError
-from scorefold.interfaces import ScoreModel
+from scorefold.interfaces import DataSource, ScoreModel
 from scorefold_conditional.consistency import check_observation
 from scorefold_conditional.inverse import check_masks
 from scorefold_toolkit.checks import check_trained
 from scorefold_toolkit.config.operators import OperatorConfig
-from scorefold_toolkit.operators import LinearOperator, Mask, RandomMask, as_linear, build_operator
+from scorefold_toolkit.operators import (
+    HasOperator,
+    LinearOperator,
+    Mask,
+    Operator,
+    RandomMask,
+    as_linear,
+    build_operator,
+)
 
 
 def check_prior(prior: ScoreModel, name: str) -> None:
@@ -33,16 +41,38 @@ def check_prior(prior: ScoreModel, name: str) -> None:
         ) from error
 
 
+class InverseSolver:
+    """A score of an unconditional prior that is asked for events given observations of them."""
+
+    observations: Observations
+
+
 class Observations:
     """Observations of events of a prior: an operator, and the form of its observations as a condition.
 
-    One operator for all events takes y (B, *out_shape). A mask of each event (``each: true``) takes y as ``image`` with
-    the masks as ``mask``, as ``data:paired`` gives them with ``mask: true``. Raises ``ConfigError`` for an operator
-    that is not linear and for events that it can't serve.
+    The operator is that of ``config``, and where this is None that of the data. One operator for all events takes
+    y (B, *out_shape). A mask of each event (``each: true``) takes y as ``image`` with the masks as ``mask``, as
+    ``data:paired`` gives them with ``mask: true``. Raises ``ConfigError`` without an operator, for an operator that is
+    not linear and for events that it can't serve.
     """
 
-    def __init__(self, config: OperatorConfig, prior: ScoreModel, name: str) -> None:
-        built = build_operator(config, prior.event_shape, scale=prior.event_scale)
+    def __init__(
+        self, config: OperatorConfig | None, prior: ScoreModel, name: str, data: DataSource | None = None
+    ) -> None:
+        built = data.operator if config is None and isinstance(data, HasOperator) else None
+        if config is None and not isinstance(built, Operator):
+            raise ConfigError(
+                f"{name} has no operator, and no data with one are plugged in",
+                hint="set operator in its config, such as {name: mask}, or plug data:paired into 'data'",
+            )
+        if config is not None:
+            built = build_operator(config, prior.event_shape, scale=prior.event_scale)
+        elif built.in_shape != prior.event_shape:
+            raise ConfigError(
+                f"the operator of the data takes events of shape {built.in_shape}; the prior of {name} has "
+                f"{tuple(prior.event_shape)}",
+                hint="plug in the data that the observations come from",
+            )
         self.operator = as_linear(built, name)
         self.varies = isinstance(self.operator, RandomMask)
         check_masks(self.operator, name)

@@ -21,17 +21,18 @@ from scorefold.diffusion import SAMPLERS, DiffusionProcess, resolve_sampler, tim
 from scorefold.diffusion.process import LinearMap
 from scorefold.diffusion.samplers import Sampler
 from scorefold.errors import ConfigError
-from scorefold.interfaces import ScoreModel
+from scorefold.interfaces import DataSource, ScoreModel
 from scorefold.interfaces.score import BoundScore
 from scorefold.random import draw_normal
-from scorefold_conditional.baselines.prior import Observations, check_prior
+from scorefold_conditional.baselines.prior import InverseSolver, Observations, check_prior
 from scorefold_conditional.config.baselines import RePaintConfig
+from scorefold_toolkit.config.operators import MaskConfig
 from scorefold_toolkit.operators import LinearOperator
 
 _ancestral: Sampler = partial(SAMPLERS["predictor-corrector"], corrector_steps=0)  # type: ignore[call-arg]
 
 
-class RePaint(ScoreModel):
+class RePaint(ScoreModel, InverseSolver):
     """An unconditional prior whose draws are made to agree with what is known, y = A x (B, *out_shape) without noise.
 
     ``sample`` is the paper's algorithm 1: a step of the prior, the known part drawn afresh at the new noise level, and
@@ -51,12 +52,13 @@ class RePaint(ScoreModel):
     torch.Size([3, 1, 1, 8, 8])
     """
 
-    def __init__(self, config: RePaintConfig, *, prior: ScoreModel) -> None:
+    def __init__(self, config: RePaintConfig, *, prior: ScoreModel, data: DataSource | None = None) -> None:
         check_prior(prior, "score:repaint")
-        observations = Observations(config.operator, prior, "score:repaint")
+        known = MaskConfig() if config.operator is None and data is None else config.operator
+        observations = Observations(known, prior, "score:repaint", data)
         super().__init__(prior.process, prior.event_shape, observations.spec, prior.event_scale)
         self.prior, self.observations, self.config = prior, observations, config
-        check_known_part(observations.example(), prior.process, self._reference(), config.operator.name)
+        check_known_part(observations.example(), prior.process, self._reference(), known.name if known else "data")
 
     def score(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
         x, t, condition = self.match_inputs(x, t, condition)

@@ -7,13 +7,17 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from scorefold.config import Config
-from scorefold_toolkit.config.operators import MaskConfig, OperatorConfig
+from scorefold_toolkit.config.operators import OperatorConfig
 
 
 class DPSConfig(Config):
     """Diffusion posterior sampling: a score prior guided by the gradient of the misfit of its denoised estimate."""
 
-    operator: OperatorConfig = Field(description="The linear operator A of the observation y = A x + noise")
+    operator: OperatorConfig | None = Field(
+        None,
+        description="The linear operator A of the observation y = A x + noise; null is the operator of the data that "
+        "are plugged in",
+    )
     noise_std: float = Field(0.0, ge=0, description="Standard deviation of the observation's noise (pigdm)")
     variant: Literal["dps", "pigdm", "diffpir"] = Field(
         "dps",
@@ -90,8 +94,10 @@ class DAPSConfig(DPSConfig):
 class RePaintConfig(Config):
     """RePaint: what is known is replaced by its noised value at each step, and the rest is drawn again and again."""
 
-    operator: OperatorConfig = Field(
-        MaskConfig(), description="The known part of an event: a mask, or an operator whose components have one speed"
+    operator: OperatorConfig | None = Field(
+        None,
+        description="The known part of an event: a mask, or an operator whose components have one speed; null is the "
+        "operator of the data that are plugged in, and a mask without data",
     )
     jump_length: int = Field(10, ge=1, description="Steps that are taken back before they are drawn again")
     resamples: int = Field(10, ge=1, description="How often each step is drawn; 1 for plain replacement")

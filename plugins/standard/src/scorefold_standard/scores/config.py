@@ -51,6 +51,9 @@ class DenoisingConfig(DenoisingLossConfig):
         description="Prediction: the noise (eps), a correction of the best linear guess (edm), the datum "
         "(x0), or the velocity (v)",
     )
+    unconditional: bool = Field(
+        False, description="Learn the score of the events alone, whatever condition the data bring (a prior)"
+    )
     condition_dropout: float = Field(
         0.0, ge=0, lt=1, description="Share of training points whose condition is left out; above 0 allows guidance"
     )

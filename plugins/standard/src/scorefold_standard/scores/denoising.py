@@ -49,10 +49,10 @@ class Denoising(ScoreModel, Trainable):
 
     def __init__(self, config: DenoisingConfig, *, data: DataSource) -> None:
         process = process_of(config.process, data.event_scale, data.event_shape)
-        super().__init__(process, data.event_shape, data.condition_spec, data.event_scale)
+        spec = None if config.unconditional else data.condition_spec
+        super().__init__(process, data.event_shape, spec, data.event_scale)
         self.config = config
         self.training_config = config.training
-        spec = data.condition_spec
         self.drops = spec is not None and config.condition_dropout > 0
         shown = with_null_class(spec) if self.drops and spec is not None else spec
         network = as_network(config.network, "the network of score:denoising")
