@@ -273,7 +273,7 @@ MUTATIONS = (
     ),
     # Audits, calibration, metrics and verbs.
     ("toolkit/src/scorefold_toolkit/metrics/calibration.py", "0.155 + 0.24 / count.sqrt()", "0.155"),
-    ("core/src/scorefold/interfaces/data.py", "_QUARTILES_OF_NORMAL = 1.349", "_QUARTILES_OF_NORMAL = 1.0"),
+    ("core/src/scorefold/summary.py", "_QUARTILES_OF_NORMAL = 1.349", "_QUARTILES_OF_NORMAL = 1.0"),
     (
         "plugins/verbs/src/scorefold_verbs/readings.py",
         "1.96 * float(near.std(correction=0))",

@@ -1,4 +1,4 @@
-"""What a run does not import: torch's compiler, and matplotlib before there is something to draw."""
+"""Imports that commands do without: torch's compiler, matplotlib before there is something to draw, and torch."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+
+import numpy as np
+import pandas
+import pytest
 
 FILE = """
 version: 1
@@ -54,3 +58,26 @@ def test_a_first_step_and_a_reused_run_load_neither_a_compiler_nor_matplotlib(tm
     steps = (tmp_path / "loaded.txt").read_text().splitlines()
     assert steps
     assert set(steps) == {""}
+
+
+INSPECT = """
+import sys
+from scorefold_registry.cli.main import main
+
+assert main(["inspect", sys.argv[1]]) == 0
+assert "torch" not in sys.modules
+"""
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.npy", "x.parquet"])
+def test_a_table_is_inspected_without_torch(tmp_path: Path, name: str) -> None:
+    table = pandas.DataFrame({"a": [0.5, 1.5, 1.5], "b": [1.0, 2.0, 2.0]})
+    writers = {
+        "x.csv": table.to_csv,
+        "x.npy": lambda file: np.save(file, table.to_numpy()),
+        "x.parquet": table.to_parquet,
+    }
+    writers[name](tmp_path / name)
+    done = subprocess.run([sys.executable, "-c", INSPECT, str(tmp_path / name)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("3 rows of")

@@ -10,7 +10,7 @@ import torch
 from scorefold.artefacts import json_text
 from scorefold.data import Dataset, EventScale
 from scorefold.interfaces import TensorSource
-from scorefold.interfaces.data import describe, describe_event, is_code, is_identifier
+from scorefold.summary import describe, describe_event, is_code, is_identifier
 
 
 def test_a_column_is_described_by_what_is_there() -> None:

@@ -10,15 +10,8 @@ from torch import Tensor
 
 from scorefold.data import Dataset, EventScale
 from scorefold.interfaces import data
-from scorefold.interfaces.data import (
-    DataSummary,
-    describe,
-    describe_event,
-    is_code,
-    is_identifier,
-    shape_text,
-    summarise,
-)
+from scorefold.interfaces.data import summarise
+from scorefold.summary import DataSummary, describe, describe_event, is_code, is_identifier, shape_text
 
 
 def numbers(*values: float) -> Tensor:

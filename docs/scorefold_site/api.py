@@ -16,6 +16,7 @@ MODULES = {
             "scorefold.interfaces.geometry",
             "scorefold.interfaces.estimator",
             "scorefold.interfaces.data",
+            "scorefold.summary",
             "scorefold.interfaces.capabilities",
         ),
     ),

@@ -197,7 +197,8 @@ class Component:
     package that declares it. ``requires`` are the ports of the constructor, ``provides`` the capabilities of the
     object. ``examples`` are mappings with optional keys ``config`` and ``inputs`` (inline components) that build
     within five CPU seconds. ``figures`` is ``module:function``, called with the value of the kind's first verb (of a
-    training, a ``scorefold.stage.Fitted``), and returns ``{name: matplotlib Figure}``.
+    training, a ``scorefold.stage.Fitted``), and returns ``{name: matplotlib Figure}``. ``inspect`` of data is a
+    ``module:function`` of a config, with the answer of the class's ``inspect``, whose module needs no torch.
 
     A saved state of an older ``revision`` is handed to the target's class method ``migrate(state, from_revision)``,
     with ``state`` a mapping of ``config`` (a mapping) and ``tensors`` (by name), and comes back as this revision has
@@ -228,6 +229,7 @@ class Component:
     aliases: tuple[str, ...] = ()
     examples: tuple[Mapping[str, Any], ...] = field(default=({},))
     figures: str | None = None
+    inspect: str | None = None
     cite: str | None = None
     known_failures: Mapping[str, str] = field(default_factory=dict)
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
@@ -235,7 +237,7 @@ class Component:
     yields_to: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _complete(self, "target", "config", "figures")
+        _complete(self, "target", "config", "figures", "inspect")
         _check_name("a component", self.name)
         for alias in self.aliases:
             _check_name(f"an alias of {self.name!r}", alias)

@@ -11,6 +11,7 @@ import pytest
 
 from scorefold_standard.data.array import ArrayFile
 from scorefold_standard.data.config import ArrayConfig
+from scorefold_standard.data.table_checks import digests
 
 ROWS = 120
 DRAWS = np.random.default_rng(0).normal(size=(ROWS, 6))
@@ -91,3 +92,19 @@ def test_copies_across_splits(fractions: tuple[float, float, float], across: boo
     (found,) = ArrayFile(ArrayConfig(path=str(tmp_path / "x.npy"), fractions=fractions)).data_warnings()
     assert found.startswith("120 rows are exact copies of others")
     assert ("of them in another split than the original" in found) == across
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float16, np.float32, np.float64])
+def test_rows_have_one_hash_only_where_they_are_equal(dtype: type) -> None:
+    """A lattice of small whole numbers differs in few bits, in which a sum of products would repeat itself."""
+    lattice = np.stack(np.meshgrid(*[np.arange(18)] * 4), axis=-1).reshape(-1, 4).astype(dtype)
+    found = digests(np.concatenate([lattice, lattice[:5]]), np.arange(len(lattice) + 5))
+    assert len(np.unique(found)) == len(lattice)
+    assert (found[-5:] == found[:5]).all()
+    swapped = digests(lattice[:, ::-1], np.arange(len(lattice)))
+    assert np.count_nonzero(swapped == found[: len(lattice)]) == 18**2  # those that read alike from both ends
+
+
+def test_zeros_of_both_signs_have_one_hash() -> None:
+    first, second = digests(np.array([[0.0, 1.0], [-0.0, 1.0]]), np.arange(2))
+    assert first == second

@@ -16,7 +16,13 @@ _DIGITS = {"use": "data:digits", "config": {"limit": 100}}
 
 
 def _data(
-    name: str, target: str, config: str, summary: str, *examples: Mapping[str, Any], cite: str | None = None
+    name: str,
+    target: str,
+    config: str,
+    summary: str,
+    *examples: Mapping[str, Any],
+    cite: str | None = None,
+    inspect: str | None = None,
 ) -> Component:
     return Component(
         kind="data",
@@ -26,6 +32,7 @@ def _data(
         summary=summary,
         examples=tuple({"config": example} for example in examples),
         cite=cite,
+        inspect=inspect,
     )
 
 
@@ -69,6 +76,7 @@ def _sources() -> Iterable[Component]:
         ".data.config:ArrayConfig",
         "Points from an npy, npz, csv or parquet file",
         {"path": str(_SAMPLES / "points.csv"), "label": "label"},
+        inspect=".data.table_summary:inspect_table",
     )
     yield _data(
         "images",

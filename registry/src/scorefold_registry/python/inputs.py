@@ -16,7 +16,7 @@ from scorefold.errors import ConfigError
 from scorefold_registry.components.paths import free_name
 from scorefold_registry.plugins.locks import make_folder
 from scorefold_registry.python.stage import Setting, Stage
-from scorefold_registry.run.applying import loader_of
+from scorefold_registry.run.data_summary import loader_of
 
 
 def stages_in(values: Sequence[Any]) -> list[Stage]:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scorefold.errors import ConfigError, DataError
-from scorefold.interfaces.data import HEAVY_TAIL, ColumnSummary, DataSummary, is_code, is_identifier
-from scorefold_registry.run.applying import inspect_data, loader_of
+from scorefold.summary import HEAVY_TAIL, ColumnSummary, DataSummary, is_code, is_identifier
+from scorefold_registry.run.data_summary import inspect_data, loader_of
 
 if TYPE_CHECKING:
     from scorefold_registry.host import Host

@@ -24,19 +24,16 @@ from scorefold_registry.components.parts import config_model
 from scorefold_registry.components.ports import PortOffer, check_inputs
 from scorefold_registry.components.stage_files import STAGE_FILE, read_stage
 from scorefold_registry.plugins.records import Registered
+from scorefold_registry.run.data_summary import loader_of, read_fields
 from scorefold_registry.run.environment import set_up_device
 from scorefold_registry.run.output import write_output, writer_for
 from scorefold_registry.run.stage_folder import LoadedStage, load_stage
 from scorefold_registry.run.units import unit_warnings
 from scorefold_registry.runfile.reader import near
-from scorefold_registry.runfile.yaml_reader import parse_value
 
 if TYPE_CHECKING:
     from scorefold_registry.host import Host
 from typing import TYPE_CHECKING
-
-from scorefold.interfaces.data import DataSummary
-from scorefold_registry.plugins.loading import load_target
 
 if TYPE_CHECKING:
     from scorefold_registry.host import Host
@@ -127,17 +124,6 @@ def _options(verb: Verb, given: Sequence[str]) -> Config | None:
         raise config_error(f"the options of {verb.name}", config_problems(model, error, raw)) from None
 
 
-def read_fields(given: Sequence[str], option: str) -> dict[str, Any]:
-    """The fields that an option sets, as ``NAME=VALUE`` with the value in YAML. Raises ``ConfigError``."""
-    fields: dict[str, Any] = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not equals or not name.strip():
-            raise ConfigError(f"{option} {text}: expected a name, '=' and a value", hint=f"for example {option} n=16")
-        fields[name.strip()] = parse_value(value)
-    return fields
-
-
 def _spec_of(host: Host, component: Any) -> DataSpec | None:
     """The shape and scale of the data that a component was made for, through its ports."""
     made = host.builder.memory.of(component)
@@ -186,18 +172,6 @@ def _loader(host: Host, folder: Path, data: Path) -> tuple[str, dict[str, Any]]:
     return name, {**config, **{key: value for key, value in everything.items() if key in fields}}
 
 
-def loader_of(data: Path) -> tuple[str, str]:
-    """The component that reads files or a folder, and the field of its config that names them.
-
-    Folders hold images, unless they are Zarr arrays or datasets of Hugging Face without images; so do tar files.
-    """
-    numbers = any((data / name).is_file() for name in ("zarr.json", ".zarray", ".zgroup"))
-    if (info := data / "dataset_info.json").is_file():
-        numbers = '"Image"' not in info.read_text("utf-8", "replace")
-    images = (data.is_dir() and not numbers) or data.suffix.lower() == ".tar"
-    return ("data:images", "root") if images else ("data:array", "path")
-
-
 def _data_stages(folder: Path) -> list[Mapping[str, Any]]:
     """The data stages of the run that a stage belongs to."""
     facts = [read_stage(file.parent) for file in sorted(folder.absolute().parent.glob(f"*/{STAGE_FILE}"))]
@@ -231,20 +205,3 @@ def _dtype_of(component: Any) -> torch.dtype:
             if tensor.is_floating_point():
                 return tensor.dtype
     return torch.float32
-
-
-def inspect_data(host: Host, data: Path, fields: Mapping[str, Any]) -> DataSummary:
-    """The summary of files of points, which a pattern may name, or of images, with these fields of their loader.
-
-    Raises ``DataError`` for a file that can't be read at all, and ``ConfigError`` for a field that does not fit.
-    """
-    name, field = loader_of(data)
-    registered = host.catalogue.resolve(name)
-    model = config_model(registered)
-    raw = {**fields, field: str(data)}
-    try:
-        config = model.model_validate(raw)
-    except ValidationError as error:
-        raise config_error(f"the fields of {name}", config_problems(model, error, raw)) from None
-    source: type[DataSource] = load_target(registered, registered.component.target)
-    return source.inspect(config)

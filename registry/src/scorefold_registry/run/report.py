@@ -20,7 +20,7 @@ from scorefold.artefacts import read_json, write_text
 from scorefold.errors import ArtefactError, printable
 from scorefold_registry.components.paths import file_name
 from scorefold_registry.components.stage_files import read_answer, read_checked, read_result, read_stage
-from scorefold_registry.run.output import HEAD, NUMBERS, cells, summary_in
+from scorefold_registry.run.data_summary import HEAD, NUMBERS, cells, summary_in
 from scorefold_registry.run.progress import duration, number_text
 from scorefold_registry.run.stage_folder import CAPTIONS
 from scorefold_registry.run.verdicts import Answer, alike, answers, label_answers, stage_warnings

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
-from typing import Any, Protocol, overload, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -226,29 +226,6 @@ def _nearest(queries: Tensor, points: Tensor) -> Tensor:
     """The distance of each query to the nearest point that isn't itself (n,)."""
     distances = torch.cdist(queries, points, compute_mode="donot_use_mm_for_euclid_dist")
     return distances.masked_fill_(distances == 0, torch.inf).amin(1)
-
-
-@dataclass(frozen=True)
-class NamedRows(Sequence[object]):
-    """``length`` rows, each called ``name(row)``: names that are made when they are asked for.
-
-    >>> list(NamedRows(2, "row {}".format))
-    ['row 0', 'row 1']
-    """
-
-    length: int
-    name: Callable[[int], object]
-
-    def __len__(self) -> int:
-        return self.length
-
-    @overload
-    def __getitem__(self, row: int) -> object: ...
-    @overload
-    def __getitem__(self, row: slice) -> Sequence[object]: ...
-    def __getitem__(self, row: int | slice) -> object:
-        found = range(self.length)[row]
-        return self.name(found) if isinstance(found, int) else [self.name(each) for each in found]
 
 
 def row_name(rows: Sequence[object] | None, row: int) -> str | None:

@@ -5,27 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cached_property, partial
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from scorefold.artefacts import digest_file, digest_folder
-from scorefold.data import Dataset, StreamedDataset
+from scorefold.data import ConditionSpec, Dataset, StreamedDataset, TensorSpec
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource
-from scorefold.interfaces.data import DataSummary
 from scorefold.seeds import derive_generator
+from scorefold.summary import DataSummary
 from scorefold_standard.data.config import ArrayConfig
-from scorefold_standard.data.scaling import scale_of_points, statistics_of
-from scorefold_standard.data.stored import StoredPoints, digest_files
+from scorefold_standard.data.scaling import refuse_merged, scale_of_points, statistics_of
+from scorefold_standard.data.stored import Array, StoredPoints, digest_files
 from scorefold_standard.data.table_checks import (
-    KeptRows,
     Rows,
     blocks,
     check_bounds,
-    classes,
-    conditions,
     kept_rows,
     of_rows,
     shaped,
@@ -33,7 +31,7 @@ from scorefold_standard.data.table_checks import (
 )
 from scorefold_standard.data.table_columns import NumberTable
 from scorefold_standard.data.table_files import read_table
-from scorefold_standard.data.table_summary import refuse_merged, summarise_table
+from scorefold_standard.data.table_summary import inspect_table, summarise_table
 from scorefold_toolkit.data.splits import pick, source_seed, split_positions
 
 _QUARTILE_NUMBERS = 2**22
@@ -169,13 +167,7 @@ class ArrayFile(DataSource):
     @classmethod
     def inspect(cls, config: ArrayConfig) -> DataSummary:
         """Summary of a file, also if it can't be loaded with this config: text and gaps are allowed."""
-        path = config.path.expanduser()
-        table = read_table(path, config, text=True)
-        if table.points.ndim == 2 and table.points.shape[1] == 0:
-            return summarise_table(table, table.points, KeptRows(np.arange(0)), config, {})
-        points = shaped(table.points, config, path)
-        kept = kept_rows(points, table, config.model_copy(update={"missing": "drop"}), path)
-        return summarise_table(table, points, kept, config, {})
+        return inspect_table(config)
 
     @cached_property
     def _summary(self) -> DataSummary:
@@ -203,3 +195,30 @@ class ArrayFile(DataSource):
             f"the files are read in blocks of {size:.0f} MiB, two of them at once, which is more than memory: "
             f"{memory:g} allows: save them in smaller row groups or chunks, or set memory: {math.ceil(2 * size)}"
         ]
+
+
+def classes(label: Array) -> tuple[Tensor, tuple[str, ...]]:
+    """Labels of any type as the classes 0, 1, ... in sorted order, (N,), with what each of them is called."""
+    import pandas as pd
+
+    if label.ndim != 1:
+        raise DataError(f"the labels have shape {label.shape}; expected (N,)")
+    missing = np.flatnonzero(pd.isna(label))
+    if len(missing):
+        raise DataError(f"row {int(missing[0])} has no label (rows count from 0)", hint="remove the row or fill it in")
+    found, codes = np.unique(label.astype(str) if label.dtype.kind == "O" else label, return_inverse=True)
+    called = tuple(f"{value:.15g}" if label.dtype.kind == "f" else str(value) for value in found)
+    return torch.from_numpy(codes).long(), called
+
+
+def conditions(values: Array | None, count: int, path: Path) -> tuple[Tensor | None, ConditionSpec | None]:
+    """The condition of each point in float32 with its spec. Raises ``DataError`` for one that isn't finite numbers."""
+    if values is None:
+        return None, None
+    values = of_rows(values, "condition", count, path)
+    if values.dtype.kind not in "fiub" or not np.isfinite(values).all():
+        raise DataError(f"the condition in {path} isn't made of finite real numbers")
+    condition = torch.from_numpy(np.array(values, dtype=np.float32))
+    if condition.dim() == 1:
+        condition = condition[:, None]
+    return condition, TensorSpec(tuple(condition.shape[1:]))

@@ -14,7 +14,7 @@ from torch import Tensor
 from scorefold.data import Dataset
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource
-from scorefold.interfaces.data import DataSummary
+from scorefold.summary import DataSummary
 from scorefold_standard.data.array_stores import is_saved_dataset
 from scorefold_standard.data.config import ImagesConfig
 from scorefold_standard.data.pictures import EncodedImages, folder_pictures, saved_pictures, tar_pictures

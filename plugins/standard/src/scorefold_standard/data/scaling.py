@@ -1,15 +1,22 @@
-"""Centring and scaling of points in float64, before they become float32."""
+"""Centring and scaling of points in float64, before they become float32, and the values that float32 would merge."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from scorefold.data import EventScale, PerCoordinate, own_centre
+from scorefold.errors import DataError
+from scorefold.summary import LOOKED_AT
+from scorefold_standard.data.table_checks import Rows
+from scorefold_standard.data.table_columns import Points
+from scorefold_standard.data.table_summary import column_names
 
 Array = npt.NDArray[np.float64]
 How = Literal["none", "table", "columns", "robust"]
@@ -18,6 +25,8 @@ FAR = 100.0
 """Deviations from 0 at which a column is centred whatever the scale: from there float32 keeps less than 1e-5 of one."""
 
 _QUARTILES_OF_NORMAL = 1.349
+_LOST, _GRAVE = 0.05, 0.5  # shares of a column's distinct values that float32 merges
+_COMPARED = 20_000  # rows in which values are compared: more of them meet in float32 by chance
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,3 +124,32 @@ def _deviation(mean: Array, std: Array, bounded: bool) -> float:
 
 def _root_mean_square(values: Array) -> float:
     return float(np.sqrt(np.mean(values**2)))
+
+
+def refuse_merged(
+    points: Points, rows: Rows, scale: EventScale, names: Sequence[str] | None, path: Path
+) -> dict[int, tuple[int, int]]:
+    """The columns of vectors whose distinct values float32 merges, more than 5 % of them.
+
+    Raises ``DataError`` for one that loses more than half.
+    """
+    exact = (points.dtype.kind in "iub" and points.dtype.itemsize <= 2) or points.dtype in (np.float16, np.float32)
+    if points.ndim != 2 or (exact and scale == replace(scale, shift=0.0, factor=1.0)):
+        return {}
+    few = rows[:: max(1, len(rows) // min(_COMPARED, max(2, LOOKED_AT // points.shape[1])))]
+    before = np.asarray(points[few])  # in its own type: float64 merges whole numbers beyond 2**53
+    after = scale.from_raw(torch.from_numpy(before.astype(np.float64))).float().numpy()
+    found: dict[int, tuple[int, int]] = {}
+    for column in range(points.shape[1]):
+        counts = len(np.unique(before[:, column])), len(np.unique(after[:, column]))
+        lost = counts[0] - counts[1]
+        if lost > _GRAVE * counts[0]:
+            name = column_names(names, points.shape[1])[column]
+            raise DataError(
+                f"float32 would merge the {counts[0]:,} distinct values of column {name!r} of {path} into "
+                f"{counts[1]:,}: they lie too close together for how far the column reaches",
+                hint="scale: robust separates them where a few rows lie far out; or leave these rows or the column out",
+            )
+        if lost > _LOST * counts[0]:
+            found[column] = counts
+    return found

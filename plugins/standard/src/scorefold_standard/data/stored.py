@@ -13,17 +13,17 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from scorefold.artefacts import digest_file
-from scorefold.data import shuffled
 from scorefold.errors import DataError
-from scorefold_toolkit.data.splits import NamedRows
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _MAGIC = re.compile(r"[*?[]")
@@ -202,6 +202,10 @@ class StoredPoints:
         The blocks come in a random order, and the rows of each window of them are mixed. With the blocks of a window
         and of the next in memory, none is read again.
         """
+        import torch
+
+        from scorefold.data import shuffled
+
         order = shuffled(len(rows), generator).cpu()
         window = shuffled(len(self._blocks), generator).cpu() // self._together
         blocks = torch.from_numpy(self._block_of(rows[order].numpy()))
@@ -263,3 +267,26 @@ class StoredPoints:
                     self._kept.pop(number, None)
                 future.set_exception(error)
         return future.result()
+
+
+@dataclass(frozen=True)
+class NamedRows(Sequence[object]):
+    """``length`` rows, each called ``name(row)``: names that are made when they are asked for.
+
+    >>> list(NamedRows(2, "row {}".format))
+    ['row 0', 'row 1']
+    """
+
+    length: int
+    name: Callable[[int], object]
+
+    def __len__(self) -> int:
+        return self.length
+
+    @overload
+    def __getitem__(self, row: int) -> object: ...
+    @overload
+    def __getitem__(self, row: slice) -> Sequence[object]: ...
+    def __getitem__(self, row: int | slice) -> object:
+        found = range(self.length)[row]
+        return self.name(found) if isinstance(found, int) else [self.name(each) for each in found]

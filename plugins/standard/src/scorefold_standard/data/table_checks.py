@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,20 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
-from scorefold.data import ConditionSpec, TensorSpec
 from scorefold.errors import ConfigError, DataError
-from scorefold.interfaces.data import HEAVY_TAIL, LOOKED_AT, MOST_COLUMNS, ColumnSummary, is_code, is_identifier
+from scorefold.summary import HEAVY_TAIL, LOOKED_AT, MOST_COLUMNS, ColumnSummary, is_code, is_identifier
 from scorefold_standard.data.config import ArrayConfig
 from scorefold_standard.data.stored import Array, StoredPoints
 from scorefold_standard.data.table_columns import NumberTable, Points
-from scorefold_toolkit.data.splits import rounding_warning
 
 Rows = npt.NDArray[np.int64]
 _LARGEST = float(np.finfo(np.float32).max)  # events are float32
 _OFF_LEVEL = 0.01  # in steps between levels: far above the rounding of float32, far below half a step
+_MIXED = 0x9E3779B97F4A7C15  # 2^64 over the golden ratio, odd
 _BLOCK = 2**20  # entries looked at once, so that stored points never have to fit in memory
 
 
@@ -91,7 +87,9 @@ def kept_rows(points: Points, table: NumberTable, config: ArrayConfig, path: Pat
     rows = np.flatnonzero(whole)
     incomplete, copies = len(points) - len(rows), 0
     if config.duplicates == "drop" and len(rows):
-        first = np.sort(np.unique(digests(points, rows), return_index=True)[1])
+        hashes = digests(points, rows)
+        order = np.argsort(hashes, kind="stable")
+        first = np.sort(order[np.append(True, np.diff(hashes[order]) != 0)])
         rows, copies = rows[first], len(rows) - len(first)
     return KeptRows(rows, incomplete, copies)
 
@@ -109,13 +107,21 @@ def _present(table: NumberTable, count: int, path: Path) -> npt.NDArray[np.bool_
 
 
 def digests(points: Points, rows: Rows) -> npt.NDArray[np.uint64]:
-    """A hash of each of some rows (n,): the same for exact copies, and for others different almost surely."""
-    found = []
+    """A hash of each of some rows (n,): the same for exact copies, and for others different almost surely.
+
+    Each number of a row is mixed, one to one, and the hash is their sum with random odd weights, modulo 2^64.
+    """
+    size = int(np.prod(points.shape[1:]))
+    weights = np.random.default_rng(_MIXED).integers(0, 2**63, size, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+    found = [np.empty(0, np.uint64)]
     for _, block in blocks(points, rows):
         # Adding 0 makes -0.0 and 0.0 one.
-        plain = np.ascontiguousarray(block + block.dtype.type(0)) if block.dtype.kind == "f" else block.copy()
-        found.append(b"".join(hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in plain))
-    return np.frombuffer(b"".join(found), dtype=np.uint64)
+        whole = (block.astype(np.float64) + 0.0).view(np.uint64) if block.dtype.kind == "f" else block.astype(np.uint64)
+        for shift in (32, 29):
+            whole ^= whole >> np.uint64(shift)
+            whole *= np.uint64(_MIXED)
+        found.append(whole @ weights)
+    return np.concatenate(found)
 
 
 def check_bounds(points: Points, rows: Rows, config: ArrayConfig, path: Path) -> None:
@@ -149,33 +155,6 @@ def of_rows(values: Array, what: str, count: int, path: Path) -> Array:
     if values.ndim == 0 or len(values) != count:
         raise DataError(f"the {what} in {path} has shape {values.shape}; there are {count} points")
     return values
-
-
-def classes(label: Array) -> tuple[Tensor, tuple[str, ...]]:
-    """Labels of any type as the classes 0, 1, ... in sorted order, (N,), with what each of them is called."""
-    import pandas as pd
-
-    if label.ndim != 1:
-        raise DataError(f"the labels have shape {label.shape}; expected (N,)")
-    missing = np.flatnonzero(pd.isna(label))
-    if len(missing):
-        raise DataError(f"row {int(missing[0])} has no label (rows count from 0)", hint="remove the row or fill it in")
-    found, codes = np.unique(label.astype(str) if label.dtype.kind == "O" else label, return_inverse=True)
-    called = tuple(f"{value:.15g}" if label.dtype.kind == "f" else str(value) for value in found)
-    return torch.from_numpy(codes).long(), called
-
-
-def conditions(values: Array | None, count: int, path: Path) -> tuple[Tensor | None, ConditionSpec | None]:
-    """The condition of each point in float32 with its spec. Raises ``DataError`` for one that isn't finite numbers."""
-    if values is None:
-        return None, None
-    values = of_rows(values, "condition", count, path)
-    if values.dtype.kind not in "fiub" or not np.isfinite(values).all():
-        raise DataError(f"the condition in {path} isn't made of finite real numbers")
-    condition = torch.from_numpy(np.array(values, dtype=np.float32))
-    if condition.dim() == 1:
-        condition = condition[:, None]
-    return condition, TensorSpec(tuple(condition.shape[1:]))
 
 
 UNEVEN = 10.0
@@ -247,6 +226,10 @@ def _rounded(points: Points, kept: KeptRows, columns: Sequence[ColumnSummary]) -
     if lost:
         found.append(f"float32 merges distinct values of {_named(lost)}: scale: robust, or leave {_it(len(lost))} out")
     if points.dtype == np.float32 and len(kept.rows):
+        import torch
+
+        from scorefold_toolkit.data.splits import rounding_warning
+
         few = kept.rows[:: max(1, points.size // LOOKED_AT)]
         rounded = rounding_warning(torch.from_numpy(np.array(points[few])))
         found += [f"the file holds float32 numbers: {rounded}"] if rounded else []

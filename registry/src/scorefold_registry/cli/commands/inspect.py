@@ -23,8 +23,7 @@ def run(arguments: list[str]) -> int:
     host = discover_host()
 
     from scorefold.artefacts import json_text
-    from scorefold_registry.run.applying import inspect_data, read_fields
-    from scorefold_registry.run.output import summary_text
+    from scorefold_registry.run.data_summary import inspect_data, read_fields, summary_text
 
     summary = inspect_data(host, given.data, read_fields(given.data_option, "--data-option"))
     if given.json:

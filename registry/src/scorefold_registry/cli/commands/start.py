@@ -220,7 +220,7 @@ def _write(host: Host, out: Path, text: str) -> None:
 
 
 def _print(reading: Reading, out: Path, steps: list[str]) -> None:
-    from scorefold_registry.run.output import summary_text
+    from scorefold_registry.run.data_summary import summary_text
 
     lines = [summary_text(reading.seen), ""]
     lines += [f"{name}: {text}" for name, text in reading.reasons.items()]

@@ -106,7 +106,7 @@ def _record(spec: Spec, environment: Any, said: Any) -> PluginRecord:
 
 def _component(said: Mapping[str, Any]) -> Component:
     """A declaration rebuilt, without the figures and the citation, which are code and files of the environment."""
-    facts = {**said, "figures": None, "cite": None}
+    facts = {**said, "figures": None, "inspect": None, "cite": None}
     facts["requires"] = tuple(Port(**_port(port)) for port in said["requires"])
     facts["ranges"] = {name: tuple(pair) for name, pair in said["ranges"].items()}
     for name in ("provides", "aliases", "examples", "yields_to"):

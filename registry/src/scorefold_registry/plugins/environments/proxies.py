@@ -11,10 +11,10 @@ from torch import Tensor
 from scorefold.data import Dataset, DataSpec
 from scorefold.errors import PluginError, ScorefoldError
 from scorefold.interfaces import DataSource, Estimator
-from scorefold.interfaces.data import DataSummary
 from scorefold.interfaces.model import MADE_FROM
 from scorefold.results import Estimate
 from scorefold.seeds import derive_seed
+from scorefold.summary import DataSummary
 from scorefold_registry.plugins.records import Registered
 
 if TYPE_CHECKING:

@@ -23,8 +23,9 @@ from scorefold import diffusion
 from scorefold.data import Dataset, DataSpec, EventScale, TensorSpec
 from scorefold.errors import PluginError, ScorefoldError, SplitError
 from scorefold.interfaces import DataSource, TensorSource
-from scorefold.interfaces.data import SPLITS, ColumnSummary, DataSummary
+from scorefold.interfaces.data import SPLITS
 from scorefold.results import Allocation, Estimate, PlanRow
+from scorefold.summary import ColumnSummary, DataSummary
 
 PROTOCOL = 1
 """The version of the messages, which both sides have to speak."""
