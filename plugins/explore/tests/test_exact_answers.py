@@ -257,6 +257,14 @@ def test_isolation_is_the_mean_distance_of_the_five_nearest_others() -> None:
     assert found[[0, 4]].tolist() == pytest.approx([(1 + 3 + 7 + 15 + 31) / 5, (8 + 12 + 14 + 15 + 16) / 5], rel=1e-4)
 
 
+def test_neighbours_are_searched_once_for_all_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    explored = opened(LINE)
+    dimension, _ = neighbours.local_dimensions(explored, 10)
+    monkeypatch.setattr(neighbours, "_nearest_distances", None)
+    assert neighbours.isolation(explored, 10)[1] == 8
+    assert torch.equal(neighbours.local_dimensions(explored, 10)[0], dimension)
+
+
 def test_samples_have_neighbours_among_the_data_alone() -> None:
     """The last two points are samples; one lies on the fifth point of the data, at a distance of next to none."""
     groups = Group("train", 0, 6, "data", "train"), Group("samples", 6, 8, "samples")

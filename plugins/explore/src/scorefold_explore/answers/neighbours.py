@@ -67,6 +67,9 @@ SCALES = (5, 7, 10, 14, 20, 28, 40, 56, 80, 113, 160, 226, 320, 452, 640)
 """Numbers of neighbours at which the dimension at a point is read."""
 
 ROWS = 8192
+_PAIRS = 2**21
+"""Pairs of points that are compared at once: more of them wait for the memory."""
+
 NARROW = 64
 """Principal components that distances between all points are taken in, where events have more coordinates."""
 
@@ -159,24 +162,31 @@ def narrow_points(explored: Explored, scale: str = OWN) -> Tensor:
 
 def local_dimensions(explored: Explored, seconds: float, scale: str = OWN) -> tuple[Tensor, int]:
     """The dimension at each point by its NEIGHBOURS nearest ones, (N,), and at how many it is known."""
-    rows, among = narrow_points(explored, scale), data_rows(explored)
-    k = min(NEIGHBOURS, int(among.sum()) - 1)
-
-    def compute(index: Tensor) -> Tensor:
-        return levina_bickel(_nearest_distances(rows, among, index, k))
-
-    return filled(len(rows), compute, "points", seconds=seconds)
+    return _of_neighbours(explored, levina_bickel, seconds, scale)
 
 
 def isolation(explored: Explored, seconds: float, scale: str = OWN) -> tuple[Tensor, int]:
     """An outlier score that needs no model: the mean distance of the five nearest other points, (N,)."""
+    return _of_neighbours(explored, lambda near: near[:, :5].mean(1), seconds, scale)
+
+
+def _of_neighbours(
+    explored: Explored, compute: Callable[[Tensor], Tensor], seconds: float, scale: str
+) -> tuple[Tensor, int]:
+    """``compute`` of the distances (n, k) of points' neighbours, (N,), for as many as there is time for. Distances are
+    kept, so that the next number of them takes no search."""
     rows, among = narrow_points(explored, scale), data_rows(explored)
-    k = min(5, int(among.sum()) - 1)
+    k = min(NEIGHBOURS, int(among.sum()) - 1)
+    lists: dict[str, Tensor] = explored.memory.setdefault("neighbours", {})
+    near = lists.setdefault(scale, torch.full((len(rows), k), math.nan))
 
-    def compute(index: Tensor) -> Tensor:
-        return _nearest_distances(rows, among, index, k).mean(1)
+    def found(index: Tensor) -> Tensor:
+        new = index[near[index].isnan().all(1)]
+        if len(new):
+            near[new] = _nearest_distances(rows, among, new, k)
+        return compute(near[index])
 
-    return filled(len(rows), compute, "points", seconds=seconds)
+    return filled(len(rows), found, "points", seconds=seconds)
 
 
 def duplicates(explored: Explored) -> list[list[int]]:
@@ -194,10 +204,11 @@ def _nearest_distances(rows: Tensor, among: Tensor, index: Tensor, k: int) -> Te
     """The distances (n, k) of the nearest other points, nearest first; copies count as the smallest distance above 0
     that float32 can hold here."""
     squares = rows.square().sum(1)
-    some = rows[index]
-    found = squares[index, None] + squares[None, :] - 2 * some @ rows.T
-    found[:, ~among] = math.inf
-    found[torch.arange(len(index)), index] = math.inf
-    near = found.topk(k, largest=False).values.clamp_min(0)
+    away = torch.where(among, squares, math.inf)
+    parts = []
+    for part in index.split(max(1, _PAIRS // len(rows))):
+        found = torch.addmm(away, rows[part], rows.T, alpha=-2)
+        found[torch.arange(len(part)), part] = math.inf
+        parts.append(found.topk(k, largest=False).values + squares[part, None])
     floor = 1e-6 * float(squares.mean()) + 1e-30
-    return near.clamp_min(floor).sqrt()
+    return torch.cat(parts).clamp_min(floor).sqrt()
