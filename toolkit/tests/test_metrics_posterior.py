@@ -23,6 +23,7 @@ from scorefold_toolkit.metrics import (
     energy_distance,
     energy_score,
     feature_network,
+    features,
     frechet_distance,
     frechet_from_moments,
     joint_uniformity,
@@ -331,6 +332,14 @@ def test_no_code_in_a_weights_file_is_run(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="can't be read"):
         read_weights(tmp_path / "code.pth", {}, "weights")
     assert not (tmp_path / "ran").exists()
+
+
+def test_random_features_of_images_in_parts_are_those_of_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, x = feature_network("random-conv", 1), torch.rand(7, 1, 8, 8)
+    whole = network(x)
+    monkeypatch.setattr(features, "_CACHED", 2 * 64)
+    torch.testing.assert_close(network(x), whole)
+    assert network(x[:0]).shape == (0, 64)
 
 
 def test_random_features_are_fixed_and_separate_images() -> None:

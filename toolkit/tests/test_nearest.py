@@ -42,6 +42,16 @@ def test_neighbours_are_those_of_all_pairs(columns: int, monkeypatch: pytest.Mon
     torch.testing.assert_close(distances, expected[0], rtol=1e-12, atol=0)
 
 
+def test_pairs_that_are_compared_in_tiles_give_the_neighbours_of_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiles of 100 points, the last of 37."""
+    monkeypatch.setattr(nearest, "_PAIRS", 6400)
+    x = table(637, 20)
+    distances, places = nearest_neighbours(x, 9)
+    expected = all_pairs(x, 9)
+    assert torch.equal(places, expected[1])
+    torch.testing.assert_close(distances, expected[0], rtol=1e-12, atol=0)
+
+
 @pytest.mark.parametrize("columns", [8, 20])
 def test_neighbours_of_points_far_from_0_are_those_of_points_near_it(columns: int) -> None:
     x = table(400, columns)
