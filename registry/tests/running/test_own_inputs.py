@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import threading
 from collections.abc import Callable
@@ -17,7 +18,7 @@ import pytest
 import torch
 
 from scorefold.data import EventScale
-from scorefold.errors import DataError, ScorefoldError
+from scorefold.errors import ArtefactError, DataError, ScorefoldError
 from scorefold.plugin import hookimpl
 from scorefold.stage import Executor
 from scorefold_registry.host import Host
@@ -213,6 +214,28 @@ def _files(run: Any) -> None:
         file.write_text('{"metrics": {"intrinsic dimension": 25.0}}')
 
 
+def _with_the_old_time(run: Any) -> None:
+    for file in run.folder.glob("*/result.json"):
+        about, text = file.stat(), file.read_text()
+        file.write_text(text.translate(str.maketrans("0123456789", "1234567890")))
+        os.utime(file, ns=(about.st_atime_ns, about.st_mtime_ns))
+
+
+def _texts(run: Any) -> None:
+    for name in ("status.json", "run.yaml", "resolved.yaml", "environment.json"):
+        (run.folder / name).write_text("no more")
+
+
+def _ahead(run: Any) -> None:
+    if not (run.folder / "mean").exists():
+        (run.folder / "mean").symlink_to(run.folder / "score")
+
+
+def _with_its_copy(run: Any) -> None:
+    _kept(run)
+    _files(run)
+
+
 def _weights(run: Any) -> None:
     for file in run.folder.glob("score/*.safetensors"):
         file.write_bytes(file.read_bytes()[:-8] + bytes(8))
@@ -255,6 +278,9 @@ HOOKS: list[tuple[str, Callable[..., None], str | None]] = [
     ("scorefold_before_stage", _files, "it changes the files of stage 'data', which were put back"),
     ("scorefold_after_stage", _files, "it changes the files of stage 'data', which were put back"),
     ("scorefold_report_sections", _files, "it changes the files of stage 'data', which were put back"),
+    ("scorefold_before_stage", _with_the_old_time, "it changes the files of stage 'data', which were put back"),
+    ("scorefold_before_stage", _texts, None),
+    ("scorefold_before_run", _ahead, "it changes the place where stage 'mean' is to come, which was emptied"),
     ("scorefold_before_stage", _weights, "it changes the files of stage 'score', which were put back"),
     ("scorefold_before_stage", _folders, "it changes the files of stage 'data', which were put back"),
     ("scorefold_before_stage", _key, None),
@@ -276,6 +302,22 @@ def test_a_hook_changes_nothing_for_others(
     assert answers(run(RUN)) == clean
     assert {failure.plugin for failure in result.failures} == (set() if said is None else {"harmful"})
     assert said is None or said in result.failures[0].text()
+
+
+def test_the_texts_of_a_run_are_its_own(host: Host, run: Run) -> None:
+    host.manager.register(SimpleNamespace(scorefold_after_stage=hookimpl(_texts)), name="harmful")
+    folder = run(RUN, fresh=True).folder
+    host.manager.unregister(name="harmful")
+    assert (folder / "run.yaml").read_text() == RUN
+    assert json.loads((folder / "status.json").read_text())["state"] == "complete"
+    assert json.loads((folder / "environment.json").read_text())["seed"] == 0
+
+
+def test_a_stage_whose_copy_is_damaged_too_ends_the_run(host: Host, run: Run) -> None:
+    host.manager.register(SimpleNamespace(scorefold_after_stage=hookimpl(_with_its_copy)), name="harmful")
+    with pytest.raises(ArtefactError, match=r"stage 'data', and there is no copy .*after_stage of plugin 'harmful'"):
+        run(RUN, fresh=True)
+    host.manager.unregister(name="harmful")
 
 
 @pytest.mark.parametrize(

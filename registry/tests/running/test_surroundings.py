@@ -17,9 +17,10 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from scorefold.errors import DataError
+from scorefold.errors import DataError, PluginError
 from scorefold.plugin import hookimpl
 from scorefold_registry.host import Host
+from scorefold_registry.plugins.loading import describe
 from scorefold_registry.plugins.process_guard import Surroundings, unchanged
 from scorefold_registry.run.result import RunResult
 
@@ -136,6 +137,22 @@ def test_a_stage_that_changes_them_is_not_kept(run: Run, mean: Any, monkeypatch:
     again = run(RUN.replace("scale: 2.0", "scale: 3.0"))
     assert [stage["reused"] for stage in again.as_json()["stages"]] == [True, True, False]
     assert not run(RUN.replace("scale: 2.0", "scale: 3.0")).as_json()["stages"][-1]["reused"]
+
+
+def test_the_line_that_called_another_plugin_is_named(run: Run, mean: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose code failed may have got something that nobody can use."""
+    own: dict[str, Any] = {"__name__": mean.__module__}
+    lines = (
+        "from scorefold_neighbours.estimators.formulas import moments\ndef estimate(*_, **more):\n    moments(3)"
+    )
+    exec(compile(lines, "own.py", "exec"), own)
+    monkeypatch.setattr(mean, "estimate", own["estimate"])
+    with pytest.raises(PluginError, match=r"of plugin 'tiny'\) failed in plugin 'neighbours'.*, called at own.py:3 in"):
+        run(RUN, fresh=True)
+
+
+def test_a_long_error_is_cut() -> None:
+    assert describe(ValueError("long " * 10_000)) == "ValueError: " + "long " * 200
 
 
 def test_what_a_stage_does_to_its_data_reaches_no_other(run: Run, mean: Any, monkeypatch: pytest.MonkeyPatch) -> None:

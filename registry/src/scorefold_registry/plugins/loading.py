@@ -92,10 +92,13 @@ def load_named(record: PluginRecord, what: str, target: str) -> Any:
     return getattr(module, attribute)
 
 
+LONGEST = 1000
+
+
 def describe(error: BaseException) -> str:
-    """An exception in one line, whatever it makes of itself as text."""
+    """An exception in one line of at most 1,000 characters, whatever it makes of itself as text."""
     try:
-        text = printable(str(error).strip().partition("\n")[0])
+        text = printable(str(error).strip().partition("\n")[0][:LONGEST])
     except BaseException:  # whatever code a plugin gave its exception
         text = ""
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -49,12 +49,15 @@ def _plugin_error(
     log: Path,
     runners: Sequence[PluginRecord],
 ) -> PluginError:
-    record, frame = _blame(plugins, planned, error)
+    own = planned.registered.record
+    record, frame, called = _blame(plugins, own, error)
     if frame is None and (wrapper := _broken_wrapper(runners, error)):
         record = wrapper
-    where = f" at {frame}" if frame else ""
+    where = (f" at {frame}" if frame else "") + (f", called at {called}" if called else "")
+    # Whoever was nearest may have got something that nobody could use.
+    whose = "" if record is own or record in runners else f" of plugin {own.name!r}"
     return PluginError(
-        f"stage {planned.name!r} ({planned.registered.id}) failed in plugin {record.name!r} "
+        f"stage {planned.name!r} ({planned.registered.id}{whose}) failed in plugin {record.name!r} "
         f"({record.distribution} {record.version}){where}: {describe(error)}",
         hint=f"the whole traceback is in {log}",
     )
@@ -70,13 +73,16 @@ def _broken_wrapper(runners: Sequence[PluginRecord], error: BaseException) -> Pl
 
 
 def _blame(
-    plugins: Sequence[PluginRecord], planned: PlannedStage, error: BaseException
-) -> tuple[PluginRecord, str | None]:
-    """The plugin whose code is nearest to the failure, and the line; the component's own plugin where none is."""
+    plugins: Sequence[PluginRecord], own: PluginRecord, error: BaseException
+) -> tuple[PluginRecord, str | None, str | None]:
+    """The plugin whose code is nearest to the failure, with the line, and the line of ``own``, the component's plugin,
+    that called it; ``own`` where no plugin's code is near."""
     owners = {record.package: record for record in plugins if record.state not in ("broken", "disabled")}
-    found: tuple[PluginRecord, str | None] = (planned.registered.record, None)
+    found: tuple[PluginRecord, str | None] = (own, None)
+    called = None
     for frame, line in traceback.walk_tb(error.__traceback__):
         package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
         if package in owners:
             found = owners[package], f"{frame.f_code.co_filename}:{line} in {frame.f_code.co_name}"
-    return found
+            called = found[1] if found[0] is own else called
+    return *found, None if found[0] is own else called

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from scorefold.artefacts import new_folder, read_json, write_json, write_text
+from scorefold.artefacts import json_text, new_folder, write_json, write_text
 from scorefold.errors import PluginError, ScorefoldError
 from scorefold.interfaces import DataSource
 from scorefold.seeds import derive_seed
@@ -75,9 +75,12 @@ class RunExecution:
         self.resolved = plan.as_json(host.catalogue)
         plugins = MappingProxyType(dict(plan.plugins))
         self.info = RunInfo(plan.run.name, folder, plan.run.seed, frozen(self.resolved), plugins)
-        self.values = StageValues(host, folder, builder.device, cache)
+        names = tuple(planned.name for planned in plan.stages)
+        self.values = StageValues(host, folder, builder.device, cache, names)
         self.events = Events(folder / "events.jsonl")
         self.observers = Observers(host.manager, self.events, self.info, self.values.put_files_back)
+        self.status: dict[str, Any] = {}
+        self.texts: dict[str, str] = {}
         self.keys: dict[str, str] = {}
         self.fingerprints: dict[str, str | None] = {}
         self.sources: dict[str, Any] = {}
@@ -115,20 +118,23 @@ class RunExecution:
 
     def _write_head(self) -> None:
         folder, file = self.info.folder, self.plan.run
-        write_text(folder / "run.yaml", file.text)
-        write_text(folder / "resolved.yaml", yaml_text(self.resolved))
+        about = describe_environment(self.host.plugins, self.builder.device, file.seed, environment.processes())
+        self.texts = {
+            "run.yaml": file.text,
+            "resolved.yaml": yaml_text(self.resolved),
+            "environment.json": json_text(about, indent=2) + "\n",
+        }
         with suppress(PluginError):  # a citation that can't be read costs no run
-            write_text(folder / CITATIONS, citations(self.host.catalogue, self.plan).bibtex() + "\n")
-        write_json(
-            folder / "environment.json",
-            describe_environment(self.host.plugins, self.builder.device, file.seed, environment.processes()),
-        )
+            self.texts[CITATIONS] = citations(self.host.catalogue, self.plan).bibtex() + "\n"
+        self._write_texts()
         command_text = shlex.join(self.command)
-        write_json(
-            folder / "status.json",
-            {"state": "running", "name": file.name, "command": command_text, "started": time.time()},
-        )
+        self.status = {"state": "running", "name": file.name, "command": command_text, "started": time.time()}
+        write_json(folder / "status.json", self.status)
         self.events.write("run-started", name=file.name, seed=file.seed, command=command_text)
+
+    def _write_texts(self) -> None:
+        for name, text in self.texts.items():
+            write_text(self.info.folder / name, text)
 
     @contextmanager
     def _executor(self) -> Iterator[None]:
@@ -145,9 +151,7 @@ class RunExecution:
                 self.observers.close_executor(executor)
 
     def _end(self, state: str, **facts: Any) -> None:
-        folder = self.info.folder
-        status = read_json(folder / "status.json")
-        write_json(folder / "status.json", {**status, "state": state, "ended": time.time(), **facts})
+        write_json(self.info.folder / "status.json", {**self.status, "state": state, "ended": time.time(), **facts})
         self.events.write(f"run-{state}", **facts)
 
     def _notify_error(self, state: str, error: BaseException) -> None:
@@ -159,6 +163,7 @@ class RunExecution:
         for planned, key in self.due if self.page else ():
             self._draw(planned, key)
         sections = self.observers.sections()
+        self._write_texts()  # anybody may write into the folder of a run
         result = RunResult(
             name=self.info.name,
             folder=final,
@@ -405,7 +410,8 @@ class RunExecution:
         result = StageResult(planned.name, info.component, reused, seconds, metrics, said.get("by_label", ()))
         self.results.append(result)
         if _note_steps(self.resolved["stages"][planned.name], metrics):
-            write_text(self.info.folder / "resolved.yaml", yaml_text(self.resolved))
+            self.texts["resolved.yaml"] = yaml_text(self.resolved)
+            self._write_texts()
             self.info = self.observers.run = replace(self.info, config=frozen(self.resolved))
         self.events.write("stage-ended", stage=planned.name, reused=reused, seconds=round(seconds, 3), metrics=metrics)
         self.progress.stage_ended(planned.name, seconds, reused, metrics)

@@ -12,6 +12,7 @@ from typing import Any
 import pluggy
 
 from scorefold.artefacts import json_text
+from scorefold.errors import ScorefoldError
 from scorefold.stage import Executor, RunInfo, StageInfo
 from scorefold_registry.plugins.loading import describe, own_frame, raised_by
 from scorefold_registry.plugins.process_guard import guarded
@@ -86,7 +87,11 @@ class Observers:
             with _unharmed(given.get("error")), guarded() as changed:
                 answered, answer = self._call(implementation.function, given, plugin, hook, stage_name)
             changed = [f"{what}, which was put back" for what in changed]
-            changed += self.files_back()
+            try:
+                changed += self.files_back()
+            except ScorefoldError as error:
+                error.message += f", after {hook} of plugin {plugin!r}"
+                raise
             for what in changed:
                 self._record(Failure(plugin, hook, stage_name, f"it changes {what}", None))
             if answered:

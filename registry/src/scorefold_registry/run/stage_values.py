@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from scorefold.data import Dataset, StreamedDataset
-from scorefold.errors import DataError, ScorefoldError
+from scorefold.errors import ArtefactError, DataError, ScorefoldError
 from scorefold.interfaces import DataSource
 from scorefold.interfaces.data import SPLITS
 from scorefold.stage import Executor, Outcome
@@ -41,19 +41,21 @@ from scorefold_registry.run.stage_folder import load_stage, load_stage_value
 if TYPE_CHECKING:
     from scorefold_registry.host import Host
 
-FileStates = dict[str, tuple[int, int, int]]
-"""The size, the time of the last change and the inode of each file in a folder, by its relative path."""
+FileStates = dict[str, tuple[int, ...]]
+"""The size, the times of the last changes of content and of all else, and the inode of each file in a folder, by its
+relative path; whether the folder is a link, by the path of nothing."""
 
 
 @dataclass
 class StageValues:
-    """The values of a run's stages, by their names. Models are loaded to ``device``, and do their jobs by
+    """The values of a run's stages, by their ``names``. Models are loaded to ``device``, and do their jobs by
     ``executor``."""
 
     host: Host
     folder: Path
     device: str
     cache: Cache
+    names: tuple[str, ...] = ()
     executor: Executor | None = None
     _data: dict[str, KeptData] = field(default_factory=dict)
     _files: dict[str, tuple[FileStates, str | None]] = field(default_factory=dict)
@@ -130,17 +132,27 @@ class StageValues:
         return self._files[name][1]
 
     def put_files_back(self) -> list[str]:
-        """Restore the folders of finished stages whose files have changed, from the cache, and name the changes."""
+        """Restore the folders of finished stages whose files have changed, from the cache, and name the changes. What
+        stands where another stage is to come is removed. Raises ``ArtefactError`` where there is no copy."""
         changed = []
+        for name in self.names:
+            if name not in self._files and os.path.lexists(self.folder / name):
+                remove(self.folder / name)
+                changed.append(f"the place where stage {name!r} is to come, which was emptied")
         for name, (before, key) in self._files.items():
             now = _states(self.folder / name)
             if all(now.get(file) == state for file, state in before.items()):
                 continue
             spare = self.folder / f".{name}.again"
-            if kept := key is not None and self.cache.fetch(key, spare):
-                remove(self.folder / name)
-                spare.rename(self.folder / name)
-            changed.append(f"the files of stage {name!r}, which {'were' if kept else 'could not be'} put back")
+            if key is None or not self.cache.fetch(key, spare):
+                self._files[name] = now, key  # it is said once
+                raise ArtefactError(
+                    f"somebody changed the files of stage {name!r}, and there is no copy to put back",
+                    hint="run again, and let only one program write into the folders of runs and of the cache",
+                )
+            remove(self.folder / name)
+            spare.rename(self.folder / name)
+            changed.append(f"the files of stage {name!r}, which were put back")
             self._files[name] = _states(self.folder / name), key
         return changed
 
@@ -202,8 +214,9 @@ class _Image:
     """An object written by ``torch.save`` and read as often as asked: tensors and arrays are mapped copy-on-write."""
 
     def __init__(self, obj: Any) -> None:
+        number = None
         if hasattr(os, "memfd_create") and Path("/proc/self/fd").is_dir():
-            number = os.memfd_create("scorefold-data")
+            number = os.memfd_create("scorefold-data", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
             weakref.finalize(self, os.close, number)
             self._path = f"/proc/self/fd/{number}"
         else:
@@ -219,9 +232,18 @@ class _Image:
 
         with open(self._path, "wb") as file:
             torch.save(obj, file, pickle_module=SimpleNamespace(__name__="pickle", Pickler=Pickler))
+        if number is not None:
+            _seal(number)
 
     def read(self) -> Any:
         return torch.load(self._path, mmap=True, weights_only=False)
+
+
+def _seal(number: int) -> None:
+    """Nobody can write into a file in memory from now on; who reads it may still map it copy-on-write."""
+    import fcntl
+
+    fcntl.fcntl(number, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE)
 
 
 _NUMBERS = itertools.count()
@@ -364,10 +386,11 @@ def _bits(tensor: Tensor) -> Tensor:
 
 
 def _states(folder: Path) -> FileStates:
-    found = {}
+    found: FileStates = {"": (int(folder.is_symlink()),)}
     for place, _, files in os.walk(folder):
         for name in files:
             about = os.lstat(os.path.join(place, name))
             relative = os.path.relpath(os.path.join(place, name), folder)
-            found[relative] = about.st_size, about.st_mtime_ns, about.st_ino
+            # Anybody may set the time of the content; nobody sets the other one.
+            found[relative] = about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino
     return found
