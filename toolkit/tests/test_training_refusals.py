@@ -168,3 +168,16 @@ def test_trainable_says_what_it_needs() -> None:
 
     with pytest.raises(TypeError, match="loss"):
         Nothing()  # type: ignore[abstract]
+
+
+def test_a_model_of_an_environment_is_trained_there_by_one_process() -> None:
+    class Elsewhere(Quadratic):
+        def train_in_worker(self, target: str, train: Dataset, config: Any, **settings: Any) -> dict[str, Any]:
+            assert (target, len(train), settings["seed"]) == ("scorefold_toolkit.training:fit", len(points()), 3)
+            return {"steps": 7, "history": [{"step": 5, "phase": "fit", "loss": "NaN"}]}
+
+    report = fit(Elsewhere(), points(), config(), seed=3)
+    assert report.steps == 7
+    assert math.isnan(report.history[0]["loss"])
+    with pytest.raises(TrainingError, match="trained by one process"):
+        fit(Elsewhere(), points(), config(), parallel="ddp")

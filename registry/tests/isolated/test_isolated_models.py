@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import threading
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from scorefold.artefacts import load_arrays
 from scorefold.diffusion.divergence import divergence
-from scorefold.errors import PluginError, ShapeError
+from scorefold.errors import PluginError, ScorefoldError, ShapeError
 from scorefold.interfaces.model import evaluations
 from scorefold_registry.host import Host
+from scorefold_registry.run.pipeline import run_file
 
 Local = Callable[[], Host]
 X = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
@@ -154,3 +162,68 @@ def test_objects_that_nobody_holds_are_forgotten(world: Any) -> None:
     other = host.create("one/score:toy-score")
     other.score(X, T)
     assert not environment._gone
+
+
+def states(folder: Path) -> dict[str, torch.Tensor]:
+    return load_arrays(folder / "state.safetensors")
+
+
+FIT = """
+version: 1
+name: trained
+stages:
+  points: {use: data:sphere, config: {dimension: 2, ambient: 3, points: 80}}
+  model:  {use: PLACEscore:toy-trained, config: {pause: PAUSE}, inputs: {data: points}}
+  draws:  {use: model, do: sample, options: {n: 5}}
+"""
+
+
+def written(folder: Path, place: str, pause: float = 0.0) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "run.yaml").write_text(FIT.replace("PLACE", place).replace("PAUSE", str(pause)))
+    return folder / "run.yaml"
+
+
+def test_a_training_is_equal_to_the_one_here(world: Any, local: Local, tmp_path: Path) -> None:
+    done = []
+    for host, place in ((local(), ""), (world.host(), "one/")):
+        file = written(tmp_path / f"run-{len(done)}", place)
+        done.append(run_file(host, file, runs=tmp_path / "runs", cache=tmp_path / f"cache-{len(done)}"))
+    here, there = done
+    one, other = states(here.folder / "model"), states(there.folder / "model")
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    rows = [json.loads((run.folder / "model" / "result.json").read_text())["history"] for run in done]
+    losses = [[row["loss"] for row in history if "loss" in row] for history in rows]
+    assert losses[0] == losses[1]
+    assert len(losses[0]) == 8
+    assert torch.equal(*(run.value("draws").load("test").x for run in done))
+    # Another process loads the state into a worker of its own.
+    world.close()
+    model = world.host().load(there.folder / "model")
+    local_model = local().load(here.folder / "model")
+    assert torch.equal(model.score(X, T), local_model.score(X, T))
+    again = run_file(world.host(), tmp_path / "run-1" / "run.yaml", runs=tmp_path / "runs", cache=tmp_path / "cache-1")
+    assert all(stage.reused for stage in again.stages)
+
+
+def test_a_training_that_was_killed_goes_on(world: Any, local: Local, tmp_path: Path) -> None:
+    whole = run_file(local(), written(tmp_path / "whole", ""), runs=tmp_path / "runs", cache=tmp_path / "cache-0")
+    file, cache = written(tmp_path / "killed", "one/", 0.05), tmp_path / "cache-1"
+    host = world.host()
+    (environment,) = {id(r.environment): r.environment for r in host.plugins if r.distribution == "one"}.values()
+
+    def kill_after_a_checkpoint() -> None:
+        while not any(path.is_file() for path in cache.glob("unfinished/*/**/*")):
+            time.sleep(0.01)
+        os.kill(environment.session().pid, signal.SIGKILL)
+
+    watch = threading.Thread(target=kill_after_a_checkpoint, daemon=True)
+    watch.start()
+    with pytest.raises(ScorefoldError, match=r"was killed, .* while it did 'fit' of score:toy-trained"):
+        run_file(host, file, runs=tmp_path / "runs", cache=cache)
+    watch.join(10)
+    assert any(path.is_file() for path in cache.glob("unfinished/*/**/*"))
+    resumed = run_file(world.host(), file, runs=tmp_path / "runs", cache=cache)
+    one, other = states(whole.folder / "model"), states(resumed.folder / "model")
+    assert all(torch.equal(one[name], other[name]) for name in one)

@@ -148,6 +148,12 @@ def test_progress_and_warnings_pass_through(begin: Start) -> None:
     assert seen == [(1, 2, "half\\u001b[2J")]
 
 
+def test_numbers_on_the_way_pass_through(begin: Start) -> None:
+    seen: list[tuple[int, Any]] = []
+    begin().call("metrics", "it trained", metrics=lambda step, numbers: seen.append((step, dict(numbers))))
+    assert [(step, numbers["loss"], str(numbers["validation"])) for step, numbers in seen] == [(5, 0.5, "nan")]
+
+
 def test_an_error_of_ours_keeps_its_class(begin: Start) -> None:
     with pytest.raises(DataError) as caught:
         begin().call("error", "it estimated")

@@ -7,6 +7,7 @@ name for the other side. It prints nothing that anybody reads: stdout and stderr
 from __future__ import annotations
 
 import json
+import math
 import os
 import queue
 import random
@@ -153,12 +154,14 @@ class Worker:
         ports = reader.value(message["ports"])
         config = reader.value(message["config"])
         placement = Placement(place["seed"], place["device"], dtype)
-        self._objects[message["name"]] = self.host.builder.build(registered, config, ports, placement)
-        return None
+        found = self.host.builder.build(registered, config, ports, placement)
+        if (state := reader.value(message["state"])) is not None:
+            models.put_state(self.host.builder, found, state)
+        self._objects[message["name"]] = found
 
     def _do_call(self, message: Mapping[str, Any], reader: Reader) -> Any:
         """The answer of a method."""
-        method = getattr(self._objects[message["name"]], message["method"])
+        method = attrgetter(message["method"])(self._objects[message["name"]])
         return method(*reader.value(message["given"]), **reader.value(message["named"]))
 
     def _do_get(self, message: Mapping[str, Any], reader: Reader) -> Any:
@@ -173,6 +176,10 @@ class Worker:
     def _do_verb(self, message: Mapping[str, Any], reader: Reader) -> Any:
         """The answer of a method of a model, and the number of events at which it was evaluated."""
         return models.verb(self._objects, message, reader)
+
+    def _do_fit(self, message: Mapping[str, Any], reader: Reader) -> Any:
+        """A training: its report as JSON, in a tensor of bytes, and the model's tensors."""
+        return models.fit(self._objects, self.host.builder, message, reader, self._metrics, self._progress)
 
     def _do_bind(self, message: Mapping[str, Any], reader: Reader) -> Any:
         """A bound score, kept under a name."""
@@ -193,6 +200,10 @@ class Worker:
         if done >= total or time.monotonic() > self._shown + _PROGRESS_EVERY:
             self._shown = time.monotonic()
             self.say({"id": self._id, "progress": [done, total, text[:200]]})
+
+    def _metrics(self, step: int, numbers: Mapping[str, float]) -> None:
+        said = {name: value if math.isfinite(value) else str(value) for name, value in numbers.items()}
+        self.say({"id": self._id, "metrics": [step, said]})
 
     def _warning(self, message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: Any) -> None:
         said = {"text": str(message)[:10_000], "category": category.__name__, "file": filename, "line": lineno}

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+import time
 from typing import Any
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from scorefold.config import Config
-from scorefold.data import ConditionSpec, EventScale, TensorSpec
+from scorefold.config import Config, TrainingConfig
+from scorefold.data import ConditionSpec, Dataset, EventScale, TensorSpec
 from scorefold.diffusion import VE, IsotropicProcess, LinearVP
-from scorefold.interfaces import Flow, ScoreModel
+from scorefold.interfaces import Flow, ScoreModel, Trainable
+from scorefold.interfaces.capabilities import Loss, Progress
 
 
 class ModelConfig(Config):
@@ -49,6 +51,26 @@ class Bound(Score):
     def bind(self, condition: Any = None, *, generator: Any = None, guidance: float = 1.0, **options: Any) -> Any:
         drawn = torch.randn(3, generator=generator)
         return lambda x, t: self.score(x, t) + drawn
+
+
+class TrainedConfig(ModelConfig):
+    training: TrainingConfig = TrainingConfig(steps=40, batch_size=16, log_every=5, checkpoint_every=5)
+    pause: float = Field(0.0, description="Seconds to wait in each step")
+
+
+class Trained(Score, Trainable):
+    def __init__(self, config: TrainedConfig) -> None:
+        super().__init__(config)
+        self.training_config, self.pause = config.training, config.pause
+        self.register_buffer("seen", torch.zeros(()))
+
+    def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
+        time.sleep(self.pause)
+        self.seen += len(batch)
+        t = torch.rand(len(batch), generator=generator)
+        noise = torch.randn(batch.x.shape, generator=generator)
+        x = self.process.perturb(batch.x, t, noise)
+        return Loss((self.score(x, t) * self.process.coefficients(x, t)[1] + noise).square().mean())
 
 
 class _Normal:

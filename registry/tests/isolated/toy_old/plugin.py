@@ -25,5 +25,13 @@ def scorefold_components() -> Iterator[Component]:
     )
     yield Component("score", "toy-score", ".models:Score", ".models:ModelConfig", "A score of its own")
     yield Component("score", "toy-bound", ".models:Bound", ".models:ModelConfig", "A score bound in its own way")
+    yield Component(
+        "score",
+        "toy-trained",
+        ".models:Trained",
+        ".models:TrainedConfig",
+        "A score that is trained",
+        provides=("Trainable",),
+    )
     yield Component("flow", "toy-flow", ".models:Shear", ".models:ModelConfig", "A flow of two coordinates")
     yield Component("geometry", "toy-geometry", ".impl:Mean", "scorefold.config:Config", "A geometry")

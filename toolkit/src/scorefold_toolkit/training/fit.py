@@ -79,6 +79,13 @@ def fit(
             f"{type(model).__name__} can't be trained: it is not both a torch module and a Trainable",
             hint="inherit scorefold.interfaces.Trainable and write its loss",
         )
+    if callable(getattr(model, "train_in_worker", None)):
+        if parallel is not None:
+            raise TrainingError(
+                "a model in an environment of its own is trained by one process", hint="leave out runtime.parallel"
+            )
+        settings = {"seed": seed, "checkpoint_dir": checkpoint_dir, "precision": precision, "validation": validation}
+        return _train_in_worker(model, as_dataset(train), config, metrics=metrics, **settings)
     if untrained(type(model).__name__):
         config = config.model_copy(update={"steps": 0, "minutes": None, "patience": None, "plateau": None})
     phases = ordered_phases(model.phases())
@@ -185,6 +192,15 @@ def _seed_global(seed: int, device: torch.device) -> None:
     if device.type == "cuda":
         with torch.cuda.device(device):
             torch.cuda.manual_seed(seed)
+
+
+def _train_in_worker(model: Any, train: Dataset, config: TrainingConfig, **settings: Any) -> FitReport:
+    """The report of a training in another process, which calls ``fit`` there on the model itself."""
+    if settings["validation"] is not None:
+        settings["validation"] = as_dataset(settings["validation"])
+    report = FitReport()
+    report.take_over(model.train_in_worker("scorefold_toolkit.training:fit", train, config, **settings))
+    return report
 
 
 def _checked(model: nn.Module, data: Dataset, what: str, processes: OneProcess) -> Dataset:

@@ -119,10 +119,9 @@ class Environment:
                 f"{kinds} can be used so far",
                 hint=here,
             )
-        if said["trainable"]:
+        if said["trainable"] and component.kind not in ("score", "flow"):
             raise PluginError(
-                f"{registered.qualified} is trained; of an environment of its own, components of the kinds {kinds} "
-                "that are not trained can be used so far",
+                f"{registered.qualified} is trained; of an environment of its own, scores and flows can be trained",
                 hint=here,
             )
         return said
@@ -160,7 +159,7 @@ class Environment:
         from scorefold_registry.plugins.environments.proxies import Remote
 
         said = self.check_usable(registered)
-        return proxy_of(Remote(self, registered, config, ports, place), said["overrides"])
+        return proxy_of(Remote(self, registered, config, ports, place), said)
 
 
 def start(spec: Spec) -> Session:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from typing import Any, ClassVar, NoReturn
@@ -11,7 +12,8 @@ from typing import Any, ClassVar, NoReturn
 import torch
 from torch import Tensor, nn
 
-from scorefold.data import Condition
+from scorefold.config import TrainingConfig
+from scorefold.data import Condition, Dataset
 from scorefold.errors import PluginError
 from scorefold.interfaces import Flow, ScoreModel
 from scorefold.plugin import CORE_CAPABILITIES
@@ -187,6 +189,47 @@ class _Model(Proxy, nn.Module):
         answer = found["answer"]
         return answer.to(self._place.device) if isinstance(answer, Tensor) else answer
 
+    def state_dict(self, *_: Any, **__: Any) -> dict[str, Any]:  # type: ignore[override]
+        """The tensors that a training or a saved state has given the model; nothing for one as it was made."""
+        return dict(self._ask_remote().state or {})
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *_: Any, **__: Any) -> Any:
+        """Has the worker put tensors into the model, when it is next called."""
+        if state_dict:
+            self._ask_remote().put_state({name: tensor.detach().cpu() for name, tensor in state_dict.items()})
+        return [], []
+
+    @property
+    def training_config(self) -> TrainingConfig:
+        """The settings of the training."""
+        text = self._ask_remote().call("training_config.model_dump_json")
+        return TrainingConfig.model_validate_json(text)
+
+    def phases(self) -> tuple[()]:
+        """No phases: the training is done in the worker, and not divided here."""
+        return ()
+
+    def train_in_worker(
+        self, target: str, train: Dataset, config: TrainingConfig, *, metrics: Any = None, **settings: Any
+    ) -> dict[str, Any]:
+        """Trains the model by the function ``target`` in the worker, and takes its weights over; its report as JSON.
+
+        ``settings`` are named arguments of the function, and ``metrics`` gets numbers on the way. A training that was
+        interrupted goes on from its checkpoint where it is asked for again.
+        """
+        remote, folder = self._ask_remote(), settings.pop("checkpoint_dir", None)
+        plain = {
+            "mode": self._mode(),
+            "target": target,
+            "config": config.model_dump_json(),
+            "checkpoint_dir": None if folder is None else str(folder),
+        }
+        found = remote.ask("fit", "fit", plain, metrics=metrics, train=train, settings=settings)
+        remote.state = found["state"]
+        self.eval()
+        said: dict[str, Any] = json.loads(found["report"].numpy().tobytes())
+        return said
+
     def _evaluated(self, x: Tensor) -> None:
         """Counts events at which the worker has evaluated the model: ``evaluations`` counts the rows of x (B, 0)."""
 
@@ -336,12 +379,13 @@ _BASES: dict[str, type] = {
 }
 
 
-def proxy_of(remote: Remote, overrides: Sequence[str]) -> Any:
-    """A proxy of an object, of the interface of its kind and of the capabilities that it provides."""
+def proxy_of(remote: Remote, said: Mapping[str, Any]) -> Any:
+    """A proxy of an object, of the interface of its kind and of the capabilities that its description names."""
     component = remote.registered.component
-    proxy = _class_of(component.kind, component.provides)()
+    provides = dict.fromkeys((*component.provides, *(["Trainable"] if said["trainable"] else [])))
+    proxy = _class_of(component.kind, tuple(provides))()
     proxy._ask_remote = lambda: remote
-    proxy._overrides = frozenset(overrides)
+    proxy._overrides = frozenset(said["overrides"])
     return proxy
 
 
@@ -350,15 +394,15 @@ def _class_of(kind: str, provides: tuple[str, ...]) -> type:
     """The class of proxies with capabilities of core's: each method of these is one message. Another capability is
     not known here, and its methods are called in the worker alone."""
     known = {item.name: item.interface for item in CORE_CAPABILITIES}
-    capabilities = [_named(known[name]) for name in provides if name in known]
+    capabilities, base = [_named(known[name]) for name in provides if name in known], _BASES[kind]
     methods: dict[str, Any] = {}
     for capability in capabilities:
         for name, value in inspect.getmembers(capability, inspect.isfunction):
-            if not name.startswith("_"):
+            if not name.startswith("_") and not hasattr(base, name):
                 methods[name] = _forward(name, value)
         for name in getattr(capability, "__annotations__", {}):
-            methods[name] = _attribute(name)
-    base = _BASES[kind]
+            if not hasattr(base, name):
+                methods[name] = _attribute(name)
     return type(base.__name__, (base, *capabilities), methods) if capabilities else base
 
 

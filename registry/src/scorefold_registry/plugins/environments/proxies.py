@@ -31,6 +31,8 @@ class Remote:
         self._config, self._ports, self._place = config, dict(ports), place
         self._name: str = environment.next_name(self)
         self._calls = 0
+        self.state: dict[str, Tensor] | None = None
+        """The tensors that a training or a saved state has given the object."""
         self._made_in: Session | None = None
         for port, value in self._ports.items():
             for item in value if isinstance(value, list) else [value]:
@@ -52,12 +54,16 @@ class Remote:
         """The answer of a method of the object. Raises what it raises there; see ``Session.call``."""
         return self.ask("call", method, {}, given=list(given), named=named)
 
-    def ask(self, do: str, method: str, plain: Mapping[str, Any], **values: Any) -> Any:
-        """The answer to a request about a method of the object."""
+    def ask(self, do: str, method: str, plain: Mapping[str, Any], *, metrics: Any = None, **values: Any) -> Any:
+        """The answer to a request about a method of the object. ``metrics`` gets numbers on the way."""
         self._calls += 1
         seed = derive_seed(self._place.seed or 0, "isolated", method, self._calls)
         plain = {"name": self._object(), "method": method, "seed": seed, **plain}
-        return self._ask(do, f"it did {method!r} of {self._id}", plain, **values)
+        return self._ask(do, f"it did {method!r} of {self._id}", plain, metrics=metrics, **values)
+
+    def put_state(self, state: dict[str, Tensor]) -> None:
+        """Has the object made again with these tensors when it is next called."""
+        self.state, self._made_in = state, None
 
     def points(self) -> dict[str, Any]:
         """A data source as its points, with their summary."""
@@ -74,8 +80,10 @@ class Remote:
     def _id(self) -> str:
         return self.registered.id
 
-    def _ask(self, do: str, what: str, plain: Mapping[str, Any], **values: Any) -> Any:
-        return self.environment.call(do, what, plain=plain, handle=self._handle, blame=self._blame, values=values)
+    def _ask(self, do: str, what: str, plain: Mapping[str, Any], *, metrics: Any = None, **values: Any) -> Any:
+        return self.environment.call(
+            do, what, plain=plain, handle=self._handle, blame=self._blame, values=values, metrics=metrics
+        )
 
     def _object(self) -> str:
         """The name of the object in the worker that runs."""
@@ -97,7 +105,7 @@ class Remote:
                     "dtype": None if place.dtype is None else str(place.dtype).removeprefix("torch."),
                 },
             }
-            self._ask("create", f"it built {self._id}", plain, config=self._config, ports=self._ports)
+            self._ask("create", f"it built {self._id}", plain, config=self._config, ports=self._ports, state=self.state)
             self._made_in = session
             self.registered.mark_loaded()
         return self._name

@@ -139,11 +139,13 @@ class Session:
         blame: Callable[[Mapping[str, Any]], ScorefoldError] | None = None,
         plain: Mapping[str, Any] | None = None,
         values: Mapping[str, Any] | None = None,
+        metrics: Callable[[int, Mapping[str, float]], None] | None = None,
     ) -> Any:
         """The answer to one request; ``what`` is what the worker does, for messages.
 
         ``values`` cross as values and ``plain`` as JSON. States of generators among the values come back advanced. A
         ``ScorefoldError`` of the worker is raised here as it is there; ``blame`` makes the error of another exception.
+        ``metrics`` gets the numbers that the worker sends on the way.
         Raises ``PluginError`` where the worker ends, takes too long, or speaks another protocol.
         """
         with self._busy:
@@ -154,7 +156,7 @@ class Session:
             limit = None if self.spec.seconds is None else time.monotonic() + self.spec.seconds
             try:
                 self._send(line, what, limit)
-                said = self._answer(what, limit)
+                said = self._answer(what, limit, metrics)
             except KeyboardInterrupt:
                 self._interrupt(what)
                 raise
@@ -178,7 +180,9 @@ class Session:
                 self._process.wait(SECONDS_TO_END if self.hello else 0)
         self._ended()
 
-    def _answer(self, what: str, limit: float | None) -> dict[str, Any]:
+    def _answer(
+        self, what: str, limit: float | None, metrics: Callable[[int, Mapping[str, float]], None] | None = None
+    ) -> dict[str, Any]:
         """The last message about the request that is under way; progress and warnings are passed on before it."""
         while True:
             said = self._next(what, limit)
@@ -187,6 +191,10 @@ class Session:
             if "progress" in said:
                 done, total, text = said["progress"]
                 report(int(done), int(total), printable(str(text)))
+            elif "metrics" in said:
+                step, numbers = said["metrics"]
+                if metrics is not None:
+                    metrics(int(step), {str(name): float(value) for name, value in numbers.items()})
             elif "warning" in said:
                 _warn(said["warning"])
             elif "done" in said or "error" in said:

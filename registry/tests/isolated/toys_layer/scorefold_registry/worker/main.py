@@ -74,6 +74,8 @@ def act(do: str, number: int, say: Any, answers: int) -> None:
     elif do == "progress":
         say({"id": number, "progress": [1, 2, "half\u001b[2J"]})
         say({"id": number, "warning": {"text": "mind this", "category": "RuntimeWarning", "file": "a.py", "line": 3}})
+    elif do == "metrics":
+        say({"id": number, "metrics": [5, {"loss": 0.5, "validation": "nan"}]})
     elif do == "beyond":
         tensor = {"$": "tensor", "dtype": "float32", "shape": [2**20], "at": 0}
         say({"id": number, "done": tensor, "generators": []})
