@@ -62,7 +62,7 @@ def scorefold_capabilities() -> Iterable[Capability]:
         "halved": {"name": "box-downsample", "factor": 2},
         "pixels": {"name": "mask", "region": "pixels", "fraction": 0.5},
         "hole": {"name": "mask"},
-        "blurred": {"name": "gaussian-blur", "sigma": 1.0},
+        "quartered": {"name": "box-downsample", "factor": 4},
     }
     cases = {
         f"digits-{name}": {
