@@ -210,6 +210,9 @@ class Component:
     ``ranges`` say over what the method is right, and the kit holds it to that: ``{"dimension": (1, 10)}`` for an
     estimator of dimensions from 1 to 10.
 
+    ``any_threads`` says that the kind's first verb gives equal bits for any number of threads of torch, so that keys of
+    its stages leave it out. The kit compares them.
+
     ``overrides`` names the ``distribution/name`` that this one asks to replace; it does so only where the other names
     this one's distribution in ``yields_to``. Otherwise the name is nobody's until the user prefers one.
 
@@ -233,6 +236,7 @@ class Component:
     cite: str | None = None
     known_failures: Mapping[str, str] = field(default_factory=dict)
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    any_threads: bool = False
     overrides: str | None = None
     yields_to: tuple[str, ...] = ()
 

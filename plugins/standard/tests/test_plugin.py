@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -78,3 +79,26 @@ def test_configs_import_no_torch(module: str) -> None:
     code = f"import sys, {module}; print('torch' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "False"
+
+
+EQUAL = [component for component in COMPONENTS if component.any_threads]
+
+
+@pytest.mark.parametrize("component", EQUAL, ids=lambda c: c.id)
+def test_data_are_equal_to_the_bit_for_any_number_of_threads(component: Component, host: Host, tmp_path: Path) -> None:
+    """As many points as are split over threads."""
+    config = {**component.examples[0]["config"], "points": 40_000}
+    if component.name == "array":
+        np.save(tmp_path / "x.npy", np.random.default_rng(0).standard_normal((40_000, 20)) + 5)
+        config = {"path": str(tmp_path / "x.npy"), "scale": "robust"}
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            source = host.create(component.id, config)
+            found.append((source.load("train").x, source.event_scale, source.summary()))
+    finally:
+        torch.set_num_threads(before)
+    for x, scale, summary in found[1:]:
+        assert torch.equal(x, found[0][0])
+        assert (scale, summary) == found[0][1:]

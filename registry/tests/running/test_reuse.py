@@ -61,6 +61,11 @@ def test_how_it_is_computed_is_part_of_the_key(run: Run, option: str) -> None:
     assert not any(reused(run(SHORT, sets=[option])).values())
 
 
+def test_threads_are_part_of_the_keys_of_all_but_those_that_declare_otherwise(run: Run) -> None:
+    run(SHORT)
+    assert reused(run(SHORT, sets=["runtime.threads=2"])) == {"data": True, "mean": False}
+
+
 def test_seed_version_and_code_are_part_of_the_key(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     run(SHORT)
     assert not any(reused(run(SHORT, seed=1)).values())

@@ -29,9 +29,13 @@ def same_generator(subject: Subject) -> str:
     return f"bit-equal: {', '.join(first)}"
 
 
-@check("thread-count", "score", "flow", "geometry", "estimator", "network", level="determinism")
+@check("thread-count", "data", "score", "flow", "geometry", "estimator", "network", level="determinism")
 def thread_count(subject: Subject) -> str:
-    """On two threads it answers as on one, to 1e-6; samples, which add up what rounding differs by, are left out."""
+    """On two threads it answers as on one, to the bit where it declares ``any_threads``, and else to 1e-6 but for
+    samples, which add up what rounding differs by."""
+    exact = subject.component.any_threads
+    if subject.component.kind == "data" and not exact:
+        raise NotApplicableError("it does not declare any_threads")
     threads = torch.get_num_threads()
     found = []
     try:
@@ -40,7 +44,11 @@ def thread_count(subject: Subject) -> str:
             found.append(use(subject))
     finally:
         torch.set_num_threads(threads)
-    names = [name for name in found[0] if name != "sample"]
+    names = [name for name in found[0] if exact or name != "sample"]
+    if exact:
+        for name in names:
+            require_same(f"{name}, on two threads,", found[1][name], found[0][name])
+        return f"bit-equal: {', '.join(names)}"
     return "; ".join(require_close(name, found[1][name], found[0][name], THREADS) for name in names)
 
 

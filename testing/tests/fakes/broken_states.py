@@ -30,6 +30,12 @@ breaks(
 breaks(
     "thread-count", SinhGeometry, exp=changed(SinhGeometry, "exp", lambda found, x, v: found * torch.get_num_threads())
 )
+breaks(
+    "thread-count",
+    SinhGeometry,
+    declared={"any_threads": True},
+    exp=changed(SinhGeometry, "exp", lambda found, x, v: found * (1 + 1e-7 * torch.get_num_threads())),
+)
 breaks("inputs-unchanged", GaussianScore, score=lambda self, x, t, c=None: GaussianScore.score(self, x.mul_(1.1), t, c))
 
 

@@ -23,6 +23,7 @@ def _data(
     *examples: Mapping[str, Any],
     cite: str | None = None,
     inspect: str | None = None,
+    any_threads: bool = False,
 ) -> Component:
     return Component(
         kind="data",
@@ -33,6 +34,7 @@ def _data(
         examples=tuple({"config": example} for example in examples),
         cite=cite,
         inspect=inspect,
+        any_threads=any_threads,
     )
 
 
@@ -77,6 +79,7 @@ def _sources() -> Iterable[Component]:
         "Points from an npy, npz, csv or parquet file",
         {"path": str(_SAMPLES / "points.csv"), "label": "label"},
         inspect=".data.table_summary:inspect_table",
+        any_threads=True,
     )
     yield _data(
         "images",
@@ -152,6 +155,7 @@ def _sources() -> Iterable[Component]:
         ".manifolds.config:SphereConfig",
         "A uniform k-sphere in a random subspace",
         {"dimension": 2, "ambient": 4, "points": 100},
+        any_threads=True,
     )
     yield _data(
         "torus",
@@ -160,6 +164,7 @@ def _sources() -> Iterable[Component]:
         "A flat torus, a product of circles, or the torus of revolution",
         {"points": 100},
         {"form": "revolution", "points": 100},
+        any_threads=True,
     )
     yield _data(
         "swiss-roll",
@@ -167,6 +172,7 @@ def _sources() -> Iterable[Component]:
         ".manifolds.config:SwissRollConfig",
         "The Swiss roll, a rolled-up sheet",
         {"points": 100},
+        any_threads=True,
     )
     yield _data(
         "helix",
@@ -174,6 +180,7 @@ def _sources() -> Iterable[Component]:
         ".manifolds.config:HelixConfig",
         "A helix, a curve of constant curvature and torsion",
         {"points": 100},
+        any_threads=True,
     )
     yield _data(
         "subspace",
@@ -181,6 +188,7 @@ def _sources() -> Iterable[Component]:
         ".manifolds.config:SubspaceConfig",
         "A Gaussian on a linear subspace",
         {"dimension": 2, "ambient": 4, "points": 100},
+        any_threads=True,
     )
     yield _data(
         "gaussian-mixture",
@@ -188,6 +196,7 @@ def _sources() -> Iterable[Component]:
         ".manifolds.config:GaussianMixtureConfig",
         "Gaussians on random subspaces, one dimension each",
         {"dimensions": [1, 2], "ambient": 4, "points": 100},
+        any_threads=True,
     )
     yield _data(
         "benchmark-manifold",
@@ -197,6 +206,7 @@ def _sources() -> Iterable[Component]:
         {"name": "M6_Nonlinear", "points": 200},
         {"name": "M13b_Spiral", "points": 200, "scale": "table"},
         cite="cite/benchmark_manifolds.bib",
+        any_threads=True,
     )
     yield _data(
         "geomle",
@@ -206,6 +216,7 @@ def _sources() -> Iterable[Component]:
         {"set": "Sphere", "dimension": 5, "ambient": 10, "points": 200},
         {"set": "Roll", "points": 200, "sampling": "nonuniform", "noise_std": 0.05},
         cite="cite/geomle.bib",
+        any_threads=True,
     )
 
 

@@ -83,8 +83,8 @@ def stage_key(facts: Mapping[str, Any], targets: Iterable[str]) -> str:
     """The key of a stage, 40 hexadecimal digits of SHA-256.
 
     ``facts`` is what determines the result (``distributions`` with their versions, component, configuration, verb,
-    options, split, keys of inputs, fingerprints of data, seed, device, dtype, threads); ``targets`` name the code that
-    runs.
+    options, split, keys of inputs, fingerprints of data, seed, device, dtype, threads if these count); ``targets`` name
+    the code that runs.
     """
     code = {package: code_digest(package) for package in packages_of(targets, facts["distributions"])}
     text = json.dumps(json.loads(json_text({"format": FORMAT, "code": code, **facts})), sort_keys=True)
@@ -113,6 +113,10 @@ def key_of(
     isolated = [part for part in parts if part.record.environment is not None]
     parts = [part for part in parts if part.record.environment is None]
     targets = [planned.verb.target, *(part.component.target for part in parts)]
+    if planned.verb == host.catalogue.kind(planned.registered.component.kind).verb() and all(
+        part.component.any_threads for part in [*parts, *isolated]
+    ):
+        surroundings = {name: value for name, value in surroundings.items() if name != "threads"}
     facts = {
         "component": planned.registered.component.versioned_id,
         **_code_of(parts, host.catalogue.verb_owner(planned.registered.component.kind, planned.verb.name)),

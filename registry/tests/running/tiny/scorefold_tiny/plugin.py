@@ -26,7 +26,7 @@ def _component(kind: str, name: str, target: str, config: str, **rest: Any) -> C
 @hookimpl
 def scorefold_components() -> Iterable[Component]:
     score = Port("score", kind="score")
-    yield _component("data", "tiny", "Points", "PointsConfig")
+    yield _component("data", "tiny", "Points", "PointsConfig", any_threads=True)
     yield _component("network", "tiny", "Net", "NetConfig")
     yield _component(
         "score", "tiny", "Model", "ModelConfig", requires=(Port("data", kind="data"),), provides=("Trainable",)
