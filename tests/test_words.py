@@ -74,6 +74,12 @@ def test_an_old_word_is_seen() -> None:
     assert found("power laws recommend a flawless amendment; estimate-told; source.tell()") == []
 
 
+SOURCES = sorted(
+    str(folder.relative_to(ROOT)) for pattern in ("*/src", "plugins/*/src") for folder in ROOT.glob(pattern)
+)
+"""The folders of our code."""
+
+
 def prose(page: str) -> list[str]:
     """The paragraphs, list items, headings and table cells of a Markdown page, without code, figures and quotations."""
     page = re.sub(r"^ *```.*?^ *```.*?$", "", page, flags=re.MULTILINE | re.DOTALL)
@@ -108,6 +114,38 @@ def test_a_long_sentence_is_seen() -> None:
         f"```\n{words} {words}\n```\n\n> {words} {words}\n\n    {words} {words}\n\n{words} `a b c d`."
     )
     assert not long_sentences(f"| {words} | {words} |\n- {words}\n- {words}\n")
+
+
+def long_messages(code: str) -> list[str]:
+    """The texts of errors, settings, help and the like with a sentence of more than 25 words. A field counts as one."""
+    tree, found = ast.parse(code), []
+    inside = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            text = "".join(str(part.value) if isinstance(part, ast.Constant) else "X" for part in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inside | docs:
+            text = node.value
+        else:
+            continue
+        if "\n" not in text and any(len(part.split()) > 25 for part in re.split(r"(?<=[.;:])\s", text)):
+            found.append(text)
+    return found
+
+
+@pytest.mark.parametrize("folder", SOURCES)
+def test_a_message_has_no_long_sentence(folder: str) -> None:
+    texts = [text for file in sorted((ROOT / folder).rglob("*.py")) for text in long_messages(file.read_text("utf-8"))]
+    assert texts == []
+
+
+def test_a_long_message_is_seen() -> None:
+    words = " ".join(["one"] * 24)
+    assert long_messages(f'"""{words} {words}"""\nx = "{words} {{x}}"\n') == []
+    assert long_messages(f"x = 'A {words} end'\ny = f'{{x}} {words} and {{x}}: short'") == [
+        f"A {words} end",
+        f"X {words} and X: short",
+    ]
 
 
 def docstrings(code: str) -> list[str]:

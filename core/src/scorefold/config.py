@@ -89,8 +89,8 @@ class VEConfig(Config):
     sigma_max: float = Field(50.0, gt=0, description="Noise at t = 1, in units of the data")
     relative: bool = Field(
         False,
-        description="sigma_min and sigma_max are in units of the data's spread instead (the standard deviation of a "
-        "coordinate times the root of their number), so that one setting means the same for data of any units",
+        description="sigma_min and sigma_max are in units of the data's spread: a coordinate's standard deviation "
+        "times the root of their number. One setting then fits data of any units",
     )
 
     _grows = _in_order("sigma_min", "sigma_max")

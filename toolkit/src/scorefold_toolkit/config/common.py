@@ -297,9 +297,9 @@ class DenoisingLossConfig(Config):
 
     noise_levels: LevelsConfig | None = Field(
         None,
-        description="How noise levels are drawn, by name or with settings. Null is a mixture, a quarter of it over all "
-        "noise of the process, for the weightings edm and uncertainty (lognormal where the prediction is eps), and "
-        "uniform in its time for the others",
+        description="How noise levels are drawn, by name or with settings. Null depends on the weighting. For edm and "
+        "uncertainty it is a mixture, a quarter of it over all noise of the process (lognormal if the prediction is "
+        "eps). For others it is uniform in time",
     )
     weighting: AnyWeighting = Field(
         WeightingConfig(),

@@ -124,8 +124,8 @@ def _sensitivity(geometry: Solves, a: Tensor, b: Tensor, found: Geodesics) -> Fo
         "largest length at half and twice the settings": max(ratios),
     }
     text = (
-        f"paths move by {float(moved):.2g} of the distance of their ends at half and twice the noise and the weight, "
-        f"and lengths are {min(ratios):.2g} to {max(ratios):.2g} times as long: give a range of distances, not one"
+        f"paths move by {float(moved):.2g} of the distance of their ends at half and twice the noise and the weight; "
+        f"lengths are {min(ratios):.2g} to {max(ratios):.2g} times as long: give a range of distances, not one"
     )
     return numbers, [text] if float(moved) > _CHANGED else []
 

@@ -122,8 +122,9 @@ class PilotConfig(Config):
     labels: int | None = Field(
         None,
         ge=1,
-        description="Largest budget of a trial, never above the budget; null: 8 thresholds where the scan crosses the "
-        "threshold, a quarter of the budget where all is above it, all of it where no training loss is reported",
+        description="Largest budget of a trial, at most the budget. null is 8 thresholds if the scan crosses the "
+        "threshold. It is a quarter of the budget if all of the scan is above, and the budget if no training loss is "
+        "reported",
     )
     budgets: int = Field(2, ge=1, le=6, description="Budgets with a grid of their own, each half of the one before")
     sizes: int = Field(12, ge=3, description="Labels per task to try, spread evenly on a log scale")
@@ -171,8 +172,8 @@ class MetaConfig(Config):
     )
     leftovers: Literal["spread", "keep"] = Field(
         "spread",
-        description="Labels that make no further task: one more support and query label of every class (one label, "
-        "for a split that is not even) for as many tasks as can be paid where that helps, or left over",
+        description="Labels that make no further task. spread gives tasks one more support and query label of each "
+        "class where that helps (one label for an uneven split). keep leaves them over",
     )
     hold_back: bool = Field(
         False,

@@ -33,9 +33,9 @@ class DPSConfig(Config):
     )
     covariance: Literal["isotropic", "tweedie", "row-sums"] = Field(
         "isotropic",
-        description="pigdm: what x_t leaves open of x_0: one variance from the prior's deviation and the noise level "
-        "(isotropic, the paper's), the Jacobian of the denoiser (tweedie), which is exact for Gaussian data, or the "
-        "row sums of its covariance of the observation in place of this matrix (row-sums, Boys et al. 2024)",
+        description="pigdm: the covariance of x_0 given x_t. isotropic is one variance from the prior's deviation and "
+        "the noise level (the paper's). tweedie is the Jacobian of the denoiser, exact for Gaussian data. row-sums "
+        "takes the row sums of its covariance of the observation (Boys et al. 2024)",
     )
     solver_steps: int = Field(
         2,

@@ -18,8 +18,8 @@ class ConditionalConfig(DenoisingLossConfig):
 
     estimator: Literal["cde", "cdiffe", "cmde", "vs-cmde"] = Field(
         "cmde",
-        description="Diffusion of the condition: not at all (cde), as fast as it (cdiffe), at a speed "
-        "of its own (cmde), or at a speed that falls to its own while training (vs-cmde)",
+        description="Diffusion of the condition. cde does not diffuse it, cdiffe does as fast as the event. cmde does "
+        "at a speed of its own, to which vs-cmde falls during training",
     )
     condition_speed: float | None = Field(
         None,

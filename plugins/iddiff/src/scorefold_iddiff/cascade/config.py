@@ -15,9 +15,9 @@ class CascadeConfig(Config):
 
     sigma: Positive | Literal["auto"] | None = Field(
         "auto",
-        description="Noise-to-signal ratio at which the score is read, in units of the data. auto takes the middle of "
-        "the longest stretch over which the mean denoising loss of the shown points stays within a twentieth of "
-        "itself, and where there is none, as null. Null takes 0.01 times the root-mean-square distance of the points "
+        description="Noise-to-signal ratio at which the score is read, in units of the data. auto is the middle of "
+        "the longest stretch over which the shown points' mean denoising loss stays within a twentieth, or null's "
+        "value. Null is 0.01 times the root-mean-square distance of the points "
         "from their mean, moved into the range of the score's process",
     )
     levels: int = Field(

@@ -21,8 +21,9 @@ class FLIPDConfig(Config):
     sigma: Sigma = None
     levels: tuple[Positive, ...] | None = Field(
         None,
-        description="Noise levels of mode knee and regression, in units of the data. Null takes 16 from 0.1 to 100 "
-        "times sigma (knee) or 8 from 1 to 10 times sigma (regression), log-spaced, in the range of the process",
+        description="Noise levels of mode knee and regression, in units of the data. Null is 16 levels from 0.1 to "
+        "100 times sigma (knee), or 8 from 1 to 10 times sigma (regression). They are log-spaced, in the range of the "
+        "process",
     )
     knee: Literal["auto", "shoulder", "elbow"] = Field(
         "auto",

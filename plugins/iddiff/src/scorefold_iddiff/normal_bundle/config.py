@@ -23,10 +23,10 @@ class NormalBundleConfig(Config):
     sigma: Positive | Literal["auto"] | None = Field(
         "auto",
         description="Noise-to-signal ratio at which scores are taken, in units of the data; directions along which "
-        "they vary by less count as none. auto takes the middle of the longest plateau of the dimension against log "
-        "sigma, and where there is none, as null. Null takes 0.01 times the root-mean-square distance of the points "
-        "from their mean, moved into the range of the score's process where it is outside (the estimate's note then "
-        "says so). auto stays above half a step of discrete data, below which each of their values is an island",
+        "they vary by less count as none. auto is the middle of the longest plateau of the dimension against log "
+        "sigma, or null's value if there is none. Null is 0.01 times the root-mean-square distance of the points from "
+        "their mean. It is moved into the range of the score's process, and the estimate's note says so. auto stays "
+        "above half a step of discrete data, below which each of their values is an island",
     )
     levels: int = Field(
         13,

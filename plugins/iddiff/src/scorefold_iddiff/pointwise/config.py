@@ -35,8 +35,8 @@ Batch = Annotated[
 Derivatives = Annotated[
     Literal["forward", "reverse"],
     Field(
-        description="Derivatives of the score by forward mode, many at once, or by reverse mode, one at a time, for "
-        "networks that have operations without forward-mode rules"
+        description="Derivatives of the score. forward computes many at once. reverse computes one at a time, for "
+        "networks with operations that have no forward-mode rule"
     ),
 ]
 

@@ -173,12 +173,13 @@ def warnings_of_bound(error: float, standard_error: float, bound: ErrorBound) ->
     limit = bound.corollary if bound.theorem is None else bound.theorem
     if limit > 0 and error - 3 * standard_error > (1 + 1e-6) * limit:
         found.append(
-            f"the mean squared error, {error:.3g}, is above the bound, {limit:.3g}, which is for points of the flow's "
-            f"distribution, takes its suprema over {bound.points} points, and is of first order in the dropped variance"
+            f"the mean squared error, {error:.3g}, is above the bound, {limit:.3g}. The bound is for points of the "
+            f"flow's distribution. Its suprema are over {bound.points} points, and it is of first order in the "
+            "dropped variance"
         )
     if bound.log_constant is not None and bound.volume_spread > 0.5:
         found.append(
-            f"log |det J| differs by {bound.volume_spread:.2g} from point to point, so that the density of the error "
-            "bound is not the flow's, and its constant is large; bound.corollary does without"
+            f"log |det J| differs by {bound.volume_spread:.2g} from point to point. The density of the error bound is "
+            "therefore not the flow's, and its constant is large; bound.corollary does without"
         )
     return found

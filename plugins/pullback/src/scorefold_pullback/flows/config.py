@@ -123,8 +123,8 @@ class AnisotropicConfig(Config):
     )
     variances: Literal["learned", "closed-form", "fixed"] = Field(
         "learned",
-        description="Variances of the base: trained beside the map, the running mean squares of the latents, or all "
-        "fixed to the variance of a standardised coordinate (1 where standardise is false)",
+        description="Variances of the base. learned are trained beside the map. closed-form are the running mean "
+        "squares of the latents. fixed are the variance of a standardised coordinate (1 if standardise is false)",
     )
     modes: int = Field(
         1,
@@ -154,8 +154,8 @@ class AnisotropicConfig(Config):
     hessian_weight: float = Field(
         0.0,
         ge=0,
-        description="Weight of the part of the score's Jacobian that second derivatives of the map make, "
-        "for data of standard deviation 1 (as they are where standardise is false)",
+        description="Weight of the second derivatives of the map in the score's Jacobian. It is for data of standard "
+        "deviation 1, or as they are if standardise is false",
     )
     noise: float = Field(
         0.0, ge=0, description="Standard deviation of normal noise added to points in training, in units of the data"

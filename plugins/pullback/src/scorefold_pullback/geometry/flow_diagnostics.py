@@ -59,8 +59,8 @@ class Diagnosis:
         if not self.largest_stretch < _MOST_UNEVEN * self.smallest_stretch:
             found.append(
                 "the flow is far from an isometry on these points: it changes lengths by factors from "
-                f"{self.smallest_stretch:.2g} to {self.largest_stretch:.2g}, so that variances of its base are not "
-                "those of the data and small changes of a point can move a geodesic much; train longer or with a "
+                f"{self.smallest_stretch:.2g} to {self.largest_stretch:.2g}. Variances of its base differ from the "
+                "data's, and small changes of a point can move a geodesic much; train longer or with a "
                 "higher isometry_weight"
             )
         if not self.volume_spread < 0.5:

@@ -15,8 +15,8 @@ from scorefold_pullback.tangent_pca.statistics import significant_components, ta
 from scorefold_toolkit.numerics import bootstrap_interval, gram_spectrum
 
 _BY_SCORE = (
-    "variances in the metric score, where steps off the data are the longest, so that the directions that count "
-    "most are those the data vary least in; metric latent weighs them as a PCA does"
+    "variances in the metric score, where steps off the data are the longest. The directions that count most are "
+    "those of the least variance; metric latent weighs them as a PCA does"
 )
 
 

@@ -14,8 +14,8 @@ class DecodingConfig(Config):
 
     sampler: Literal["euler-maruyama", "predictor-corrector", "heun", "edm", "ddim", "dpmpp-2m"] | None = Field(
         None,
-        description="Sampler from noise to event; null is edm for processes whose signal stays whole (edm, ve), and "
-        "heun for others and for noise that is given, such as what encode_noise gives",
+        description="Sampler from noise to event. null is edm for processes whose signal stays whole (edm, ve). It is "
+        "heun for others, and for given noise, such as encode_noise returns",
     )
     steps: int = Field(32, ge=1, description="Steps of the sampler")
     spacing: Literal["uniform", "log-snr", "karras"] = Field("karras", description="Spacing of the time grid")

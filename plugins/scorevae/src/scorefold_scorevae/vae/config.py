@@ -24,14 +24,14 @@ class VAEConfig(Config):
     )
     loss: Literal["squared", "norm"] = Field(
         "squared",
-        description="What the KL divergence is added to: half the squared distance of event and reconstruction, in the "
-        "data's units squared (squared), or their distance (norm), as in the experiments of Batzolis et al. (2023)",
+        description="Reconstruction loss. squared is half the squared distance of event and reconstruction, in the "
+        "data's units squared. norm is their distance, as in the experiments of Batzolis et al. (2023)",
     )
     beta: float = Field(
         1.0,
         ge=0,
-        description="Weight of the code's KL divergence from N(0, I) in nats. With the squared loss a direction of "
-        "Gaussian data is coded down to a residual variance of beta, and not at all where its variance is less",
+        description="Weight of the code's KL divergence from N(0, I) in nats. With the squared loss, a direction of "
+        "Gaussian data is coded down to a residual variance of beta. A direction of less variance is not coded",
     )
     beta_warmup: float = Field(0.1, ge=0, le=1, description="Share of the training over which beta rises from 0")
     target_kl: float | None = Field(

@@ -22,8 +22,8 @@ class AnalyticConfig(Config):
     )
     gaussian: bool = Field(
         False,
-        description="Take the Gaussian with the training points' mean and covariance, which is exact for Gaussian data "
-        "and has the right tangent space for all data on a plane",
+        description="Take the Gaussian with the training points' mean and covariance. It is exact for Gaussian data, "
+        "and has the right tangent space for data on a plane",
     )
     limit: int | None = Field(
         None, ge=1, description="Where points are taken: the largest number of them, from the first; null for all"

@@ -58,8 +58,8 @@ class GenerateOptions(DecodingOptions, FeatureOptions):
     n: int = Field(64, ge=1, description="Codes to draw")
     codes: Literal["standard", "gaussian", "mixture"] = Field(
         "standard",
-        description="The distribution of codes: the one that training held them to (standard), a normal distribution "
-        "with full covariance (gaussian) or a mixture of such (mixture) fitted to the codes of the training split",
+        description="Distribution of codes. standard is the training's own. gaussian is a normal distribution with "
+        "full covariance, and mixture a mixture of such, fitted to the codes of the training split",
     )
     components: int = Field(8, ge=1, description="Normal distributions in the mixture")
     fitted: int | None = Field(

@@ -120,7 +120,7 @@ def _collapsed(active: int, units: int, total: float) -> list[str]:
     if active:
         return []
     return [
-        f"the code has collapsed: none of its {units} units is active, and its KL divergence is {total:.2g} nats, so "
-        "that it holds nothing of its event, and what is decoded is an unconditional draw; train with a smaller weight "
+        f"the code has collapsed: none of its {units} units is active, and its KL divergence is {total:.2g} nats. It "
+        "holds nothing of its event, and decodes to unconditional draws; train with a smaller weight "
         "on the divergence, or let that weight rise from 0"
     ]

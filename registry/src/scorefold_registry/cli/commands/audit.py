@@ -74,8 +74,8 @@ def _parser() -> Parser:
     parser.add_argument(
         "model",
         metavar="MODEL",
-        help="the folder of a stage in a run's folder or of a saved component, a file of samples (npy, npz, csv, "
-        "parquet), or a folder of sampled images",
+        help="the folder of a stage or of a saved component; a file of samples (npy, npz, csv, parquet); or a folder "
+        "of sampled images",
     )
     parser.add_argument(
         "--train",

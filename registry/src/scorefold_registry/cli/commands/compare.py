@@ -58,8 +58,8 @@ def _parser() -> Parser:
     parser.add_list(
         "--data",
         "CASE,...",
-        "data by name (sphere: its first declared example, sphere[1] its second), one of our own cases, "
-        "option=value where the kind takes no data, or a YAML file of cases (default: some of our own)",
+        "data by name (sphere is its first declared example, sphere[1] its second); one of our own cases; "
+        "option=value if the kind takes no data; or a YAML file of cases (default: some of our own)",
     )
     parser.add_list("--only", "NAME,...", "only these components")
     parser.add_list("--skip", "NAME,...", "all but these")
