@@ -18,6 +18,7 @@ from scorefold.config import Config, Inline, TrainingConfig, Use
 from scorefold.data import Dataset, EventScale, StreamedDataset, TensorSpec
 from scorefold.errors import ConfigError, PluginError
 from scorefold.interfaces import TensorSource
+from scorefold.plugin import Component
 from scorefold.results import Allocation, Estimate, PlanRow
 from scorefold_registry.components.field_text import describe_fields
 from scorefold_registry.components.messages import config_problems
@@ -26,10 +27,12 @@ from scorefold_registry.plugins.discovery import discover
 from scorefold_registry.plugins.environments import wire
 from scorefold_registry.plugins.environments.config_types import build_model, describe_model
 from scorefold_registry.plugins.environments.described import FILE, write_description
+from scorefold_registry.plugins.environments.environment import Environment
 from scorefold_registry.plugins.environments.spec import Spec, environments_in
 from scorefold_registry.plugins.environments.store import VARIABLE, digest_of, folder_of
 from scorefold_registry.plugins.environments.wire import Arena, Reader, WireError, Writer, read_line
 from scorefold_registry.plugins.loading import contradicting
+from scorefold_registry.plugins.records import PluginRecord, Registered
 from scorefold_registry.plugins.settings import read_settings
 
 
@@ -154,6 +157,20 @@ def test_a_sound_description_offers_its_components(tmp_path: Path, monkeypatch: 
     record = discover(toml=tmp_path / "scorefold.toml").plugins[-1]
     assert record.state == "registered"
     assert [item.id for item in record.components] == ["data:x"]
+
+
+def test_a_device_is_part_of_keys_and_limits_are_not(tmp_path: Path) -> None:
+    record = PluginRecord("x", "old", "1", "x.plugin")
+    registered = Registered(Component("data", "x", ".x:X", ".x:C", "X"), record)
+
+    def facts(**fields: Any) -> dict[str, Any]:
+        environment = Environment(Spec("old", tmp_path / "scorefold.toml", ("x",), **fields))
+        environment.description = {"digest": "d", "torch": "2", "plugins": [{"value": "x.plugin", "code": "c"}]}
+        return environment.key_facts(registered)
+
+    plain = {"distributions": "d", "torch": "2", "code": "c"}
+    assert facts() == facts(seconds=5.0, memory=10**9, passed=("A",)) == plain
+    assert facts(device="cuda:1") == facts(device="cuda") == {**plain, "device": "cuda"}
 
 
 @pytest.fixture

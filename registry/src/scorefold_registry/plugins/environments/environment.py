@@ -96,7 +96,9 @@ class Environment:
         """Facts, in addition to the config, that decide the results of a component: for the keys of stages."""
         plugins = self.description["plugins"]
         code = next((item["code"] for item in plugins if item["value"] == registered.record.value), None)
-        return {"distributions": self.description["digest"], "torch": self.description["torch"], "code": code}
+        device = self.spec.device
+        own = {} if device is None else {"device": device.partition(":")[0]}
+        return {"distributions": self.description["digest"], "torch": self.description["torch"], "code": code, **own}
 
     def facts(self) -> dict[str, Any]:
         """The environment as a run's ``environment.json`` has it."""
