@@ -15,8 +15,11 @@ import pytest
 import torch
 
 from scorefold.artefacts import load_arrays
+from scorefold.data import Dataset
+from scorefold.diffusion import SAMPLERS, probability_flow_log_prob
 from scorefold.diffusion.divergence import divergence
 from scorefold.errors import PluginError, ScorefoldError, ShapeError
+from scorefold.interfaces import TensorSource
 from scorefold.interfaces.model import evaluations
 from scorefold_registry.host import Host
 from scorefold_registry.run.pipeline import run_file
@@ -84,6 +87,30 @@ def test_derivatives_cross(world: Any, local: Local) -> None:
     (first,) = torch.autograd.grad(there.score(point, T).sum(), point, create_graph=True)
     with pytest.raises(PluginError, match="second derivatives of a model in an environment"):
         first.sum().backward()
+
+
+def test_samplers_and_likelihoods_here_work_on_a_score_there(world: Any, local: Local) -> None:
+    here, there = both(world, local, "score:toy-score")
+    for name, sampler in SAMPLERS.items():
+        draws = here.sample(5, sampler=name, steps=4, generator=generator())
+        assert torch.equal(draws, there.sample(5, sampler=name, steps=4, generator=generator()))
+        assert torch.equal(draws, there.sample(5, sampler=sampler, steps=4, generator=generator()))
+    for mode in ("forward", "reverse"):
+        for trace in ("exact", "hutchinson"):
+            found = [
+                probability_flow_log_prob(
+                    model.bind(), model.process, X[:4], trace=trace, generator=generator(), mode=mode
+                )
+                for model in (here, there)
+            ]
+            torch.testing.assert_close(*found)
+    data = TensorSource({"train": Dataset(X)})
+    for name, config in (("estimator:iddiff", {"points": 3}), ("estimator:flipd", {})):
+        values = [
+            host.create(name, config, score=model, generator=generator()).estimate(data.load("train").x).value
+            for host, model in ((world.hosts[-1], here), (world.hosts[-1], there))
+        ]
+        assert values[0] == pytest.approx(values[1])
 
 
 def test_a_bound_score_stays_in_the_worker(world: Any, local: Local) -> None:
