@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import mmap
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -223,6 +225,15 @@ def equal(one: Any, other: Any) -> bool:
 )
 def test_values_come_back_as_they_were(arena: Arena, value: Any) -> None:
     assert equal(value, crossed(arena, value))
+
+
+@pytest.mark.skipif(not hasattr(mmap, "MADV_REMOVE"), reason="this system gives no memory back")
+def test_the_memory_of_a_large_message_is_given_back(arena: Arena) -> None:
+    arena.put([torch.ones(2**25)])
+    assert 512 * os.fstat(arena.descriptor).st_blocks > 2**26
+    arena.release()
+    assert 512 * os.fstat(arena.descriptor).st_blocks < 2**20
+    assert crossed(arena, torch.arange(5)).tolist() == [0, 1, 2, 3, 4]
 
 
 def test_records_come_back_as_they_were(arena: Arena) -> None:

@@ -170,6 +170,9 @@ class Session:
                 return reader.value(said["done"])
             except (WireError, KeyError, TypeError, ValueError, RuntimeError) as error:
                 raise self._strange(str(error)) from error
+            finally:
+                self._there.release()
+                self._back.release()
 
     def close(self) -> None:
         """Ends the worker and what it started: it has a moment to end by itself."""

@@ -37,6 +37,7 @@ LARGEST = 2**31
 """Bytes of the tensors of one message."""
 
 _ALIGNED = 64
+_KEPT = 2**26
 _DTYPES = {
     name: getattr(torch, name)
     for name in ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64")
@@ -74,6 +75,11 @@ class Arena:
         """Give the file back to the system."""
         self._map = None
         os.close(self.descriptor)
+
+    def release(self) -> None:
+        """Gives the memory of a large message back to the system (Linux), once both sides have copied it."""
+        if self._map is not None and len(self._map) > _KEPT and hasattr(mmap, "MADV_REMOVE"):
+            self._map.madvise(mmap.MADV_REMOVE)
 
     def _mapped(self, size: int) -> mmap.mmap:
         if self._map is None or len(self._map) < size:
