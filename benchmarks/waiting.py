@@ -118,6 +118,26 @@ distance = cKDTree(x).query(x, k=21)[0][:, 1:]
 inverse = np.log(distance[:, -1:] / distance[:, :-1]).mean(1)
 print(1 / inverse.mean())
 """
+NEIGHBOURS_OF_MANY = NEIGHBOURS.replace("POINTS", "hundred.npy")
+LOCAL_PCA = """
+import torch
+import numpy as np
+from scipy.spatial import cKDTree
+
+x = np.load("some.npy")
+patches = x[cKDTree(x).query(x, k=101)[1][:, 1:]]
+variances = torch.linalg.svdvals(torch.from_numpy(patches - patches.mean(1, keepdims=True))).square()
+print((variances > 0.05 * variances[:, :1]).sum(1).double().mean())
+"""
+NEAREST_IMAGES = """
+import numpy as np
+import torch
+
+names = ("train", "rest", "samples")
+train, held_out, samples = (torch.from_numpy(np.load(f"{name}.npy")).flatten(1) for name in names)
+near = [torch.cdist(part, train).topk(2, largest=False).values for x in (held_out, samples) for part in x.split(64)]
+print(torch.cat(near).median(0))
+"""
 DESCRIBE = """
 import pandas
 
@@ -125,17 +145,21 @@ table = pandas.read_csv("table.csv")
 print(table.describe(), table.nunique(), table.isna().sum(), table.duplicated().sum())
 """
 
-PLUGIN = ("new", "waiting-for", "--kind", "estimator")
 ROWS = {
     "first step": Row(("run", "training.yaml"), SCRIPT, marked=True),
     "run of 2 steps": Row(("run", "training.yaml"), SCRIPT),
     "all reused": Row(("run", "training.yaml"), "import torch", first=("run", "training.yaml")),
     "sphere-dimension": Row(("run", "sphere.yaml")),
     "compare mle and twonn": Row(("compare", "estimator", "--only", "mle,twonn")),
-    "inspect 10^6 x 10": Row(("inspect", "table.csv"), DESCRIBE),
-    "recommend 2000 x 12": Row(("recommend", "twelve.npy"), NEIGHBOURS.replace("POINTS", "twelve.npy"), long=True),
-    "interval 25000 x 10": Row(("run", "interval.yaml"), NEIGHBOURS.replace("POINTS", "many.npy"), long=True),
-    "plugins check": Row(("plugins", "check", "./waiting-for"), first=PLUGIN, long=True),
+    "inspect of 10^6 x 10": Row(("inspect", "table.csv"), DESCRIBE),
+    "recommend of 2000 x 12": Row(("recommend", "twelve.npy"), NEIGHBOURS.replace("POINTS", "twelve.npy"), long=True),
+    "interval of 25000 x 10": Row(("run", "interval.yaml"), NEIGHBOURS.replace("POINTS", "many.npy"), long=True),
+    "local PCA of 2500 x 10": Row(("run", "local.yaml"), LOCAL_PCA),
+    "audit of 54000 images": Row(
+        ("audit", "samples.npy", "--train", "train.npy", "--held-out", "rest.npy"), NEAREST_IMAGES, long=True
+    ),
+    "map of 100000 x 20": Row(("explore", "hundred.npy", "--export", "map.html"), NEIGHBOURS_OF_MANY, long=True),
+    "check of one method": Row(("plugins", "check", "estimator:pca"), long=True),
 }
 INTERVAL = """
 version: 1
@@ -144,6 +168,7 @@ stages:
   data: {use: data:array, config: {path: FOLDER/many.npy, scale: none, fractions: [0, 0, 1]}}
   dimension: {use: estimator:mle, inputs: {data: data}}
 """
+LOCAL = INTERVAL.replace("interval", "local").replace("many", "some").replace("estimator:mle", "estimator:lpca")
 
 
 def main() -> int:
@@ -207,13 +232,19 @@ _TABLES: dict[str, Callable[[Path], object]] = {
     "points.npy": lambda path: np.save(path, _points(2000, 10)),
     "twelve.npy": lambda path: np.save(path, _points(2000, 12)),
     "many.npy": lambda path: np.save(path, _points(25_000, 10)),
+    "some.npy": lambda path: np.save(path, _points(2500, 10)),
+    "hundred.npy": lambda path: np.save(path, _points(100_000, 20)),
+    "train.npy": lambda path: np.save(path, _images(slice(54_000))),
+    "rest.npy": lambda path: np.save(path, _images(slice(54_000, 56_000))),
+    "samples.npy": lambda path: np.save(path, _images(slice(56_000, 58_000))),
     "table.csv": lambda path: np.savetxt(path, _points(10**6, 10), "%.6g", ",", header=",".join("abcdefghij")),
     "training.yaml": lambda path: path.write_text(TRAINING.replace("FOLDER", str(path.parent))),
     "sphere.yaml": lambda path: path.write_text(SPHERE),
     "interval.yaml": lambda path: path.write_text(INTERVAL.replace("FOLDER", str(path.parent))),
+    "local.yaml": lambda path: path.write_text(LOCAL.replace("FOLDER", str(path.parent))),
     "mark.py": lambda path: path.write_text(MARK),
 }
-_NEEDS = {"training.yaml": ("points.npy",), "interval.yaml": ("many.npy",)}
+_NEEDS = {"training.yaml": ("points.npy",), "interval.yaml": ("many.npy",), "local.yaml": ("some.npy",)}
 
 
 def fill(folder: Path, row: Row) -> None:
@@ -237,6 +268,16 @@ def _points(rows: int, columns: int) -> np.ndarray:
     hidden = generator.standard_normal((rows, 4))
     bent = np.sin(hidden @ generator.standard_normal((4, columns))) + 0.01 * generator.standard_normal((rows, columns))
     return bent.astype(np.float64)
+
+
+def _images(rows: slice) -> np.ndarray:
+    """Images of 28 x 28 pixels from 0 to 1, made from 8 numbers each, with a little noise."""
+    generator = np.random.default_rng(0)
+    hidden = generator.standard_normal((58_000, 8)).astype(np.float32)[rows]
+    turned = hidden @ generator.standard_normal((8, 784)).astype(np.float32)
+    noise = np.random.default_rng(rows.stop).standard_normal(turned.shape).astype(np.float32)
+    images: np.ndarray = (1 / (1 + np.exp(-0.7 * turned)) + 0.02 * noise).reshape(-1, 1, 28, 28)
+    return images
 
 
 def print_table(found: dict[str, dict[str, list[Spent]]], *, as_json: bool) -> int:
