@@ -112,8 +112,10 @@ def test_wrong_settings_are_found_when_the_file_is_read(world: Any, tmp_path: Pa
 def test_what_only_reads_starts_no_process(
     world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(environment, "start", lambda spec: pytest.fail("a worker was started"))
     file = write(tmp_path, RUN)
+    assert main(["validate", str(file)]) == 0  # configs with validators are checked once, and the answers kept
+    monkeypatch.setattr(environment, "start", lambda spec: pytest.fail("a worker was started"))
+    capsys.readouterr()
     assert main(["plugins", "list"]) == 0
     assert "toy-old in environment one (Python " in capsys.readouterr().out
     assert main(["plugins", "show", "one/estimator:toy-mean"]) == 0
