@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +33,22 @@ def write_description(spec: Spec, said: Mapping[str, Any]) -> None:
     write_json(folder_of(spec) / FILE, {"format": FORMAT, **said, "files": files_state(folders)})
 
 
+@lru_cache(64)
+def _parsed(file: Path, changed: int, size: int) -> Any:
+    return read_json(file)
+
+
 def read_description(spec: Spec) -> dict[str, Any] | None:
     """The description of an environment; None where there is none yet. Raises ``PluginError`` for one that is no
     description of this release."""
     file = folder_of(spec) / FILE
     if not file.is_file():
         return None
-    if file.stat().st_size > LARGEST:
+    state = file.stat()
+    if state.st_size > LARGEST:
         raise PluginError(f"{file} is larger than {LARGEST:,} bytes", hint=spec.install)
     try:
-        found = read_json(file)
+        found = _parsed(file, state.st_mtime_ns, state.st_size)
     except ScorefoldError as error:
         raise PluginError(f"{file} can't be read: {error.message}", hint=spec.install) from error
     if not isinstance(found, dict) or found.get("format") != FORMAT or not isinstance(found.get("plugins"), list):

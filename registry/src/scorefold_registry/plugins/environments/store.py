@@ -78,6 +78,7 @@ def _digest_if_there(path: Path | None) -> str | None:
     return _file_digest(path, state.st_size, state.st_mtime_ns)
 
 
+@cache
 def _version(name: str) -> str | None:
     try:
         return importlib_metadata.version(name)
