@@ -167,16 +167,16 @@ MUTATIONS = (
         "(block.schedule.rates(t)[1] / scale) ** 2",
     ),
     (
-        plugin("conditional", "baselines/dps.py"),
+        plugin("conditional", "solvers/dps.py"),
         "data * scale**2 / (signal**2 * data + scale**2)",
         "data * scale**2 / (data + scale**2)",
     ),
     (
-        plugin("conditional", "baselines/repaint.py"),
+        plugin("conditional", "solvers/repaint.py"),
         "x = x + known_part(operator, self.process.perturb(known, t, noise) - x)",
         "x = x + known_part(operator, known - x)",
     ),
-    (plugin("conditional", "conditional/speeds.py"), "beta = -2 * drift", "beta = -drift"),
+    (plugin("conditional", "conditional/layout.py"), "beta = -2 * drift", "beta = -drift"),
     # Auto-encoders from scores.
     (plugin("scorevae", "scorevae/model.py"), "data + beta * kl", "data + kl"),
     (
@@ -235,7 +235,7 @@ MUTATIONS = (
     (plugin("audit", "quality/comparison.py"), "- 2 * cross / (m * h)", "- cross / (m * h)"),
     (plugin("audit", "quality/measures.py"), "/ (2 * width**2)", "/ width**2"),
     (plugin("audit", "copying/likelihood.py"), "dimension * (variances + math", "(variances + math"),
-    (plugin("audit", "membership/attacks.py"), "x[0].numel() + trace", "trace"),
+    (plugin("audit", "membership/losses.py"), "x[0].numel() + trace", "trace"),
     (plugin("audit", "unusual.py"), "2 * np.minimum(likelihood", "np.minimum(likelihood"),
     (plugin("audit", "unusual.py"), ">= apart).sum()", ">= apart / 2).sum()"),
     (plugin("audit", "copying/nearest.py"), "BY_CHANCE)) ** (1 / dimension)", "BY_CHANCE)) ** dimension"),
@@ -318,7 +318,7 @@ MUTATIONS = (
         "(1 - rank / count) ** 2",
     ),
     (
-        "plugins/neighbours/src/scorefold_neighbours/calibrated/looks.py",
+        "plugins/neighbours/src/scorefold_neighbours/calibrated/recipes.py",
         "/ (n * (n - 1)) + 1 / n**2",
         "/ n**2 + 1 / n**2",
     ),
@@ -352,7 +352,7 @@ MUTATIONS = (
     ),
     ("plugins/audit/src/scorefold_audit/membership/measures.py", "max(dimension, 1.0) ** 0.5", "max(dimension, 1.0)"),
     ("plugins/audit/src/scorefold_audit/membership/measures.py", "_LOW) - _MARGIN", "_LOW)"),
-    ("plugins/audit/src/scorefold_audit/membership/attacks.py", ".double().pow(4).sum(1)", ".double().pow(2).sum(1)"),
+    ("plugins/audit/src/scorefold_audit/membership/losses.py", ".double().pow(4).sum(1)", ".double().pow(2).sum(1)"),
     ("plugins/audit/src/scorefold_audit/verdicts.py", "gap.interval[0]) / (2 * 1.96)", "gap.interval[0]) / 1.96"),
     (
         "plugins/audit/src/scorefold_audit/verdicts.py",

@@ -23,8 +23,16 @@ from scorefold_audit.copying.nearest import Near, Search
 from scorefold_audit.copying.spaces import Copying, Overlap
 from scorefold_audit.copying.statistics import Closeness, Nearer, Rates
 from scorefold_audit.membership import measures
-from scorefold_audit.membership.attacks import proximal_errors, step_errors
-from scorefold_audit.membership.losses import Gap, Membership, denoising_losses, likelihood_gap, membership, time_at
+from scorefold_audit.membership.losses import (
+    Gap,
+    Membership,
+    denoising_losses,
+    likelihood_gap,
+    membership,
+    proximal_errors,
+    step_errors,
+    time_at,
+)
 from scorefold_audit.membership.measures import Measuring, noise_of, share_below
 from scorefold_audit.quality import comparison
 from scorefold_audit.quality.comparison import Permuted, frechet, kernel_distance, neighbourhoods

@@ -15,8 +15,14 @@ from scorefold.diffusion import VE, VP
 from scorefold.interfaces import ScoreModel
 from scorefold_audit.claims.controls import ring, sets
 from scorefold_audit.copying.likelihood import cost, divergence, gap, log_variances, standardised
-from scorefold_audit.membership.attacks import local_dimensions, proximal_errors, step_errors
-from scorefold_audit.membership.losses import denoising_losses, membership, time_at
+from scorefold_audit.membership.losses import (
+    denoising_losses,
+    local_dimensions,
+    membership,
+    proximal_errors,
+    step_errors,
+    time_at,
+)
 from scorefold_audit.quality.comparison import kernel_distance
 from scorefold_audit.quality.measures import cosine_distance, memorisation_informed, relative_vendi, vendi
 from scorefold_audit.unusual import atypical, atypical_set, judged, low, typical_range, unlikely_or_flat

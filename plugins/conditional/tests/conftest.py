@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from scorefold.data import Condition, DataSpec, EventScale, TensorSpec
 from scorefold.diffusion import predictor_corrector
+from scorefold_conditional.conditional.config import ConditionalConfig
 from scorefold_conditional.conditional.model import Conditional
-from scorefold_conditional.config.conditional import ConditionalConfig
 from scorefold_standard.networks.config import MLPConfig
 from scorefold_standard.networks.mlp import MLP
 
@@ -105,7 +105,7 @@ def impulses(monkeypatch: pytest.MonkeyPatch) -> Impulses:
     for module in (
         "scorefold.diffusion.samplers",
         "scorefold.diffusion.processes",
-        "scorefold_conditional.conditional.noise",
+        "scorefold_conditional.conditional.objective",
     ):
         monkeypatch.setattr(f"{module}.draw_normal", made.draw)
     return made

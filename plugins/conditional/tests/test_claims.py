@@ -67,11 +67,11 @@ def test_a_row_is_the_mean_of_its_trainings(host: Host, hasty: None, monkeypatch
     values = []
     for seeds in (1, 2):
         monkeypatch.setattr(claims_posterior, "SEEDS", {"quick": seeds})
-        values.append(claims_posterior.row(host, "quick", 0, **settings))
+        values.append(claims_posterior.posterior_row(host, "quick", 0, **settings))
     second = 2 * values[1] - values[0]
     assert second != values[0]
     ratio = claims_posterior.ratio(host, "quick", 0, estimator="cdiffe", sigma_max=20.0, measure="rms")
-    above = claims_posterior.row(host, "quick", 0, estimator="cdiffe", sigma_max=20.0, measure="rms")
+    above = claims_posterior.posterior_row(host, "quick", 0, estimator="cdiffe", sigma_max=20.0, measure="rms")
     assert ratio == pytest.approx(above / values[1])
 
 

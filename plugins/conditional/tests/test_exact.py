@@ -13,7 +13,7 @@ from torch import Tensor
 from scorefold.config import VEConfig
 from scorefold.diffusion import expand
 from scorefold_conditional.conditional.model import Conditional
-from scorefold_conditional.conditional.objective import Block, joint_loss
+from scorefold_conditional.conditional.objective import ConditionBlock, joint_loss
 
 Build = Callable[..., Conditional]
 WIDE = {"name": "ve", "sigma_min": 0.01, "sigma_max": 50.0}
@@ -164,7 +164,7 @@ def expected_loss(model: Conditional, rho: float, t: Tensor) -> dict[str, Tensor
     for x0, y0, z, w in [(1, rho, 0, 0), (0, math.sqrt(1 - rho**2), 0, 0), (0, 0, 1, 0), (0, 0, 0, 1)]:
         x, y = (ax * x0 + sx * z)[:, None], (ay * y0 + sy * w)[:, None]
         found, others = model._noises(x, t, model._standard({"": y}, t, schedule), schedule)
-        blocks = {"x": Block(found - z, model.event_schedule), "y": Block(others[""] - w, schedule)}
+        blocks = {"x": ConditionBlock(found - z, model.event_schedule), "y": ConditionBlock(others[""] - w, schedule)}
         for name, value in joint_loss(blocks, t, "likelihood").items():
             total[name] = total.get(name, 0) + value
     return total
@@ -207,7 +207,7 @@ def test_the_weights_of_the_published_tasks(
     model = build(process=process, condition_speed=slow / sigma_max).double()
     t = torch.linspace(0, 1, 11, dtype=torch.float64)
     one = torch.ones(11, 1, dtype=torch.float64)
-    blocks = {"x": Block(one, model.event_schedule), "y": Block(one, model.schedule_of())}
+    blocks = {"x": ConditionBlock(one, model.event_schedule), "y": ConditionBlock(one, model.schedule_of())}
     found = joint_loss(blocks, t, "likelihood")
     torch.testing.assert_close(2 * found["x"], torch.full_like(t, event), atol=6e-3, rtol=0)
     torch.testing.assert_close(2 * found["y"], torch.full_like(t, condition), atol=6e-3, rtol=0)
@@ -311,7 +311,7 @@ def density_given(model: Conditional, grid: Tensor, y: Tensor, seed: int) -> Ten
     noise = torch.randn(1, 1, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "scorefold_conditional.conditional.noise.draw_normal",
+            "scorefold_conditional.conditional.objective.draw_normal",
             lambda shape, generator, like: noise.expand(shape).clone(),
         )
         return model.log_prob(grid, y.expand(len(grid), 1), rtol=1e-6, atol=1e-6).exp()

@@ -17,7 +17,7 @@ from scorefold.diffusion import VE, PerComponent
 from scorefold.interfaces import Progress, ScoreModel
 from scorefold_conditional.conditional.layout import Layout
 from scorefold_conditional.conditional.model import Conditional
-from scorefold_conditional.conditional.objective import Block, joint_loss
+from scorefold_conditional.conditional.objective import ConditionBlock, joint_loss
 from scorefold_standard.networks.config import MLPConfig, UNetConfig
 from scorefold_standard.networks.mlp import MLP
 from scorefold_standard.networks.unet import UNet
@@ -127,7 +127,7 @@ def test_the_joint_loss_is_that_of_one_diffusion_with_two_speeds(weighting: Any)
         return z.tanh()
 
     expected = denoising_score_matching(model, process, z0, weighting=weighting, times=t)
-    blocks = {"event": Block(kept[0][:, :3], fast), "condition": Block(kept[0][:, 3:], slow)}
+    blocks = {"event": ConditionBlock(kept[0][:, :3], fast), "condition": ConditionBlock(kept[0][:, 3:], slow)}
     found = joint_loss(blocks, t, weighting)
     torch.testing.assert_close(found["event"] + found["condition"], expected)
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from scorefold.config import CosineConfig, EDMConfig, LogSNRConfig, SubVPConfig, VEConfig, VPConfig
 from scorefold.diffusion import GeometricVE, LinearSubVP, LinearVP, build_schedule
 from scorefold.errors import ConfigError
-from scorefold_conditional.conditional.noise import ConditionNoise
-from scorefold_conditional.conditional.speeds import annealed_speed, condition_schedule
+from scorefold_conditional.conditional.layout import annealed_speed, condition_schedule
+from scorefold_conditional.conditional.objective import ConditionNoise
 
 CONFIGS = [VEConfig(), VPConfig(), SubVPConfig(), CosineConfig(), LogSNRConfig(), EDMConfig()]
 TIMES = torch.linspace(0.01, 0.99, 9, dtype=torch.float64)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import DataError
-from scorefold_conditional.sbibm import wheel as wheels
+from scorefold_conditional.sbibm import source as wheels
 from scorefold_conditional.sbibm.tasks import TASKS, stimulus, summary_of
 from scorefold_registry import Host
 

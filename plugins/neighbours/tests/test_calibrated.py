@@ -19,12 +19,12 @@ from scorefold_neighbours.calibrated.answer import Checked, answer
 from scorefold_neighbours.calibrated.calibration import calibrate, flatness
 from scorefold_neighbours.calibrated.estimator import Calibrated
 from scorefold_neighbours.calibrated.facts import grid_steps, measure
+from scorefold_neighbours.calibrated.figures import plot
 from scorefold_neighbours.calibrated.recipes import chosen
 from scorefold_neighbours.calibrated.surrogates import LATENTS, Recipe, surrogate
 from scorefold_neighbours.config import CalibratedConfig, MLEConfig, PCAConfig
 from scorefold_neighbours.estimators.estimator import NeighbourEstimator
 from scorefold_neighbours.estimators.pca import PCAEstimator
-from scorefold_neighbours.figures import plot
 from scorefold_registry import Host
 from scorefold_standard.manifolds.benchmark import MANIFOLDS, generated
 from scorefold_standard.manifolds.config import SphereConfig, SubspaceConfig

@@ -11,7 +11,7 @@ from torch import Tensor
 from scorefold.errors import DataError
 from scorefold.results import Estimate
 from scorefold_neighbours.config import PPCAConfig
-from scorefold_neighbours.estimators.ppca import PPCAEstimator
+from scorefold_neighbours.estimators.pca import PPCAEstimator
 
 
 def drawn(points: int, width: int, ambient: int) -> Tensor:

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from scorefold_neighbours.calibrated import recipes, surrogates
 from scorefold_neighbours.calibrated.facts import Facts, grid_steps, measure
-from scorefold_neighbours.calibrated.looks import look
-from scorefold_neighbours.calibrated.recipes import Draws, chosen, coarse, refined
+from scorefold_neighbours.calibrated.recipes import Draws, chosen, coarse, look, refined
 from scorefold_neighbours.calibrated.surrogates import Recipe, surrogate
 
 

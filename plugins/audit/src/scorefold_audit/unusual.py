@@ -16,8 +16,7 @@ from scorefold.stage import StageContext
 from scorefold_audit.config import AuditOptions
 from scorefold_audit.copying.nearest import NEIGHBOURS, Numbers, Places, Search
 from scorefold_audit.copying.spaces import Overlap, Space
-from scorefold_audit.membership.attacks import local_dimensions
-from scorefold_audit.membership.losses import log_likelihoods, time_at
+from scorefold_audit.membership.losses import local_dimensions, log_likelihoods, time_at
 from scorefold_audit.report import Report
 from scorefold_audit.sets import Sets, to_model
 

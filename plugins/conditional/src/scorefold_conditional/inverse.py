@@ -10,7 +10,7 @@ from torch import Tensor
 
 from scorefold.data import TensorSpec
 from scorefold.errors import ConfigError
-from scorefold_conditional.config.conditional import ConditionalConfig
+from scorefold_conditional.conditional.config import ConditionalConfig
 from scorefold_toolkit.operators import LinearOperator, Mask, RandomMask, as_linear, build_operator
 
 Shape = tuple[int, ...]

@@ -38,7 +38,7 @@ def _scores() -> Iterable[Component]:
         kind="score",
         name="conditional",
         target=".conditional.model:Conditional",
-        config=".config.conditional:ConditionalConfig",
+        config=".conditional.config:ConditionalConfig",
         requires=(Port("data", kind="data"),),
         provides=("Trainable",),
         summary="A score given a condition that stays clean or diffuses too, at any speed: CDE, CDiffE, CMDE, VS-CMDE",
@@ -75,7 +75,7 @@ def scorefold_capabilities() -> Iterable[Capability]:
     }
     yield Capability(
         "SolvesInverse",
-        ".baselines.prior:InverseSolver",
+        ".solvers.prior:InverseSolver",
         "It gives events for observations of them, by an unconditional prior",
         Comparison(verbs=("assess",), best="largest", cases=cases),
     )
@@ -93,8 +93,8 @@ def _baselines() -> Iterable[Component]:
     yield Component(
         kind="score",
         name="dps",
-        target=".baselines.dps:DPS",
-        config=".config.baselines:DPSConfig",
+        target=".solvers.dps:DPS",
+        config=".solvers.config:DPSConfig",
         requires=ports,
         provides=("SolvesInverse",),
         summary="An unconditional score guided by the misfit of its denoised estimate: DPS and PiGDM, nothing trained",
@@ -119,8 +119,8 @@ def _baselines() -> Iterable[Component]:
         yield Component(
             kind="score",
             name=name,
-            target=f".baselines.{model.lower()}:{model}",
-            config=f".config.baselines:{settings[name]}Config",
+            target=f".solvers.{model.lower()}:{model}",
+            config=f".solvers.config:{settings[name]}Config",
             requires=ports,
             provides=("SolvesInverse",),
             summary=f"An unconditional score guided by {does}, nothing trained",
@@ -130,8 +130,8 @@ def _baselines() -> Iterable[Component]:
     yield Component(
         kind="score",
         name="repaint",
-        target=".baselines.repaint:RePaint",
-        config=".config.baselines:RePaintConfig",
+        target=".solvers.repaint:RePaint",
+        config=".solvers.config:RePaintConfig",
         requires=ports,
         provides=("SolvesInverse",),
         summary="An unconditional score whose known part is replaced at every step (RePaint); nothing is trained",
@@ -148,7 +148,7 @@ def _sources() -> Iterable[Component]:
         kind="data",
         name="posterior",
         target=".data.posterior:PosteriorSource",
-        config=".config.data:PosteriorConfig",
+        config=".data.config:PosteriorConfig",
         summary="Points on a ring of Gaussians with a noisy coordinate as the condition, and their exact posterior",
         examples=({"config": {"points": 200}},),
         cite=_PAPER,

@@ -108,7 +108,7 @@ def moments_of(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Tensor, T
     for module in ("diffusion.samplers", "diffusion.processes"):
         monkeypatch.setattr(f"scorefold.{module}.draw_normal", impulses.draw)
     for module in ("repaint", "daps"):
-        monkeypatch.setattr(f"scorefold_conditional.baselines.{module}.draw_normal", impulses.draw)
+        monkeypatch.setattr(f"scorefold_conditional.solvers.{module}.draw_normal", impulses.draw)
 
     def run(model: ScoreModel, y: Tensor, draws: int, **options: Any) -> tuple[Tensor, Tensor]:
         size = math.prod(model.event_shape)

@@ -14,8 +14,8 @@ from scorefold.data import DataSpec, EventScale
 from scorefold.diffusion import VE, VP, GeometricVE, LinearVP, PerComponent, probability_flow_log_prob
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import ScoreModel
-from scorefold_conditional.baselines.dps import DPS, largest_singular
-from scorefold_conditional.config.baselines import DPSConfig
+from scorefold_conditional.solvers.config import DPSConfig
+from scorefold_conditional.solvers.dps import DPS, largest_singular
 from scorefold_nonuniform.bands.transforms import Wavelet
 from scorefold_registry import Host
 from scorefold_standard.networks.config import MLPConfig

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from scorefold.diffusion import VE, VP, GeometricVE, PerComponent
 from scorefold.errors import ConfigError
-from scorefold_conditional.baselines.daps import DAPS
-from scorefold_conditional.baselines.dps import DPS
-from scorefold_conditional.config.baselines import DAPSConfig, DiffPIRConfig, DPSConfig, MMPSConfig, TMPDConfig
+from scorefold_conditional.solvers.config import DAPSConfig, DiffPIRConfig, DPSConfig, MMPSConfig, TMPDConfig
+from scorefold_conditional.solvers.daps import DAPS
+from scorefold_conditional.solvers.dps import DPS
 from scorefold_registry import Host, compare
 
 SHAPE = (3, 2, 2)

@@ -52,7 +52,7 @@ def scorefold_components() -> Iterable[Component]:
         summary="Which estimate to believe: every estimator checked and corrected on surrogates of known dimension",
         requires=(Port("estimators", kind="estimator", many=True, optional=True, installed=True),),
         examples=({"config": {"surrogates": 12}, "inputs": {"estimators": _FEW}},),
-        figures=".figures:plot",
+        figures=".calibrated.figures:plot",
         cite="cite/calibrated.bib",
         ranges={"dimension": (1, 10)},
     )
@@ -68,7 +68,7 @@ def scorefold_components() -> Iterable[Component]:
     yield Component(
         kind="estimator",
         name="ppca",
-        target=".estimators.ppca:PPCAEstimator",
+        target=".estimators.pca:PPCAEstimator",
         config=".config:PPCAConfig",
         summary="The rank of a probabilistic PCA by its evidence (Minka)",
         cite="cite/ppca.bib",

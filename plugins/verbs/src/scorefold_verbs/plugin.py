@@ -108,7 +108,7 @@ def scorefold_verbs() -> Iterable[Verb]:
         gives="estimate",
         target=".estimate:estimate",
         options=".config.verbs:EstimateOptions",
-        figures=".figures.estimate:estimate",
+        figures=".figures.answers:estimate",
         examples=({"use": "estimator:pca", "inputs": {"data": _SPHERE}},),
     )
     yield Verb(
@@ -141,7 +141,7 @@ def _of_models() -> Iterable[Verb]:
         gives="metrics",
         target=".evaluate:evaluate_likelihood",
         options=".config.verbs:LikelihoodOptions",
-        figures=".figures.likelihood:likelihood",
+        figures=".figures.answers:likelihood",
         examples=_gaussian(limit=8),
     )
     yield Verb(
@@ -150,7 +150,7 @@ def _of_models() -> Iterable[Verb]:
         gives="metrics",
         target=".outliers:outliers",
         options=".config.verbs:OutlierOptions",
-        figures=".figures.likelihood:outlier_scores",
+        figures=".figures.answers:outlier_scores",
         examples=_gaussian(limit=16),
     )
     yield Verb(
@@ -159,7 +159,7 @@ def _of_models() -> Iterable[Verb]:
         gives="metrics",
         target=".assess:assess",
         options=".config.verbs:AssessOptions",
-        figures=".figures.assess:assessment",
+        figures=".figures.answers:assessment",
         examples=_gaussian(n=2, conditions=16, steps=4),
     )
 
@@ -170,7 +170,7 @@ def _of_geometries() -> Iterable[Verb]:
         takes=(_ANY_DATA,),
         gives="geometry",
         target=".geometry:build",
-        figures=".figures.geometry:geometry",
+        figures=".figures.answers:geometry",
         examples=({"use": "geometry:euclidean", "inputs": {"data": _SPHERE}},),
     )
     yield Verb(

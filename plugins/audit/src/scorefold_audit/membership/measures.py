@@ -15,13 +15,15 @@ from scorefold_audit import verdicts
 from scorefold_audit.config import AuditOptions
 from scorefold_audit.copying.nearest import Near, Numbers, dimension_of
 from scorefold_audit.copying.spaces import Space
-from scorefold_audit.membership.attacks import local_dimensions, proximal_errors, step_errors
 from scorefold_audit.membership.losses import (
     Membership,
     denoising_losses,
     likelihood_gap,
+    local_dimensions,
     log_likelihoods,
     membership,
+    proximal_errors,
+    step_errors,
     time_at,
 )
 from scorefold_audit.report import Report

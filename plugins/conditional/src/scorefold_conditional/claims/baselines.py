@@ -10,7 +10,7 @@ import torch
 
 from scorefold.interfaces import ScoreModel
 from scorefold.seeds import derive_generator, derive_seed
-from scorefold_conditional.claims.digits import DRAWS, IMAGES, SEEDS, TASKS, measures, settings
+from scorefold_conditional.claims.digits import DRAWS, IMAGES, SEEDS, TASKS, digits_settings, measures
 from scorefold_conditional.claims.training import ANCESTRAL
 from scorefold_toolkit.operators import HasOperator
 from scorefold_toolkit.training import fit
@@ -32,7 +32,9 @@ def row(host: Any, profile: str, seed: int, *, task: str, method: str, measure: 
 @cache
 def _prior(host: Any, seed: int) -> ScoreModel:
     """A score of digits with the process, network and training of the conditional ones."""
-    config = {name: value for name, value in settings("cde", 0.0).items() if name in ("process", "network", "training")}
+    config = {
+        name: value for name, value in digits_settings("cde", 0.0).items() if name in ("process", "network", "training")
+    }
     config["weighting"] = "simple"
     digits = host.create("data:digits", generator=derive_generator(seed, "data"))
     prior: Any = host.create("score:denoising", config, generator=derive_generator(seed, "weights"), data=digits)

@@ -28,7 +28,7 @@ TASKS: Mapping[str, Mapping[str, Any]] = {
 """A random 4 x 4 hole for every image, without a mask channel; images of 4 x 4 pixels."""
 
 
-def settings(estimator: str, sigma_max: float) -> dict[str, Any]:
+def digits_settings(estimator: str, sigma_max: float) -> dict[str, Any]:
     """The configuration of a row: ``sigma_max`` is that of the condition in the end, 0 for a clean one."""
     return {
         "estimator": estimator,
@@ -39,7 +39,9 @@ def settings(estimator: str, sigma_max: float) -> dict[str, Any]:
     }
 
 
-def row(host: Any, profile: str, seed: int, *, task: str, estimator: str, sigma_max: float, measure: str) -> float:
+def digits_row(
+    host: Any, profile: str, seed: int, *, task: str, estimator: str, sigma_max: float, measure: str
+) -> float:
     """A measure of an estimator on a task, the mean over trainings.
 
     ``psnr`` of draws against the truth, ``hidden`` of their hidden pixels alone, ``consistency`` the PSNR of what the
@@ -47,7 +49,7 @@ def row(host: Any, profile: str, seed: int, *, task: str, estimator: str, sigma_
     standard deviation of a pixel over the draws of one image, on the scale 0 to 255. Draws are clipped to [0, 1].
     """
     values = [
-        _measured(host, task, derive_seed(seed, task, n), json.dumps(settings(estimator, sigma_max)))[measure]
+        _measured(host, task, derive_seed(seed, task, n), json.dumps(digits_settings(estimator, sigma_max)))[measure]
         for n in range(SEEDS[profile])
     ]
     return sum(values) / len(values)
@@ -57,11 +59,11 @@ def below_clean(
     host: Any, profile: str, seed: int, *, task: str, estimator: str, sigma_max: float, measure: str
 ) -> float:
     """Difference of an estimator's measure from the measure of the clean condition."""
-    clean = row(host, profile, seed, task=task, estimator="cde", sigma_max=0.0, measure=measure)
-    return clean - row(host, profile, seed, task=task, estimator=estimator, sigma_max=sigma_max, measure=measure)
+    clean = digits_row(host, profile, seed, task=task, estimator="cde", sigma_max=0.0, measure=measure)
+    return clean - digits_row(host, profile, seed, task=task, estimator=estimator, sigma_max=sigma_max, measure=measure)
 
 
-def source_of(host: Any, task: str, seed: int) -> DataSource:
+def digits_source(host: Any, task: str, seed: int) -> DataSource:
     """Pairs of an image and what the task's operator makes of it."""
     digits = host.create("data:digits", generator=derive_generator(seed, "data"))
     made: DataSource = host.create("data:paired", {"operator": TASKS[task], "seed": 0}, data=digits)
@@ -70,7 +72,7 @@ def source_of(host: Any, task: str, seed: int) -> DataSource:
 
 @cache
 def _measured(host: Any, task: str, seed: int, config: str) -> Mapping[str, float]:
-    source = source_of(host, task, seed)
+    source = digits_source(host, task, seed)
     model = trained(host, source, json.loads(config), seed)
     test = source.load("test").take(torch.arange(IMAGES))
     draws = model.sample(

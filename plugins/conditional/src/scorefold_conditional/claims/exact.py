@@ -15,9 +15,9 @@ from torch import Tensor
 from scorefold.diffusion import VE, Schedule, time_grid
 from scorefold.seeds import derive_generator
 from scorefold_conditional.claims.training import ancestral
-from scorefold_conditional.conditional.noise import ConditionNoise
-from scorefold_conditional.conditional.speeds import condition_schedule
-from scorefold_conditional.config.data import PosteriorConfig
+from scorefold_conditional.conditional.layout import condition_schedule
+from scorefold_conditional.conditional.objective import ConditionNoise
+from scorefold_conditional.data.config import PosteriorConfig
 from scorefold_conditional.data.posterior import RingPosterior
 from scorefold_toolkit.metrics import energy_distance
 

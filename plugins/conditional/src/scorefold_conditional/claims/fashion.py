@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from scorefold.interfaces import DataSource
 from scorefold.seeds import derive_generator
-from scorefold_conditional.claims.digits import measures, settings
+from scorefold_conditional.claims.digits import digits_settings, measures
 from scorefold_conditional.claims.training import ANCESTRAL, trained
 from scorefold_toolkit.data.published import fashion_mnist
 from scorefold_toolkit.metrics import frechet_distance
@@ -84,7 +84,7 @@ def draws(host: Any, source: DataSource, seed: int, task: str, method: str) -> T
         model = host.create("score:dps", {"operator": TASKS[task]}, prior=_prior(host, source, seed))
     else:
         paired = _pairs(host, source, task, mask=False)
-        config = {**settings(method, SPEEDS[method]), "training": TRAINING}
+        config = {**digits_settings(method, SPEEDS[method]), "training": TRAINING}
         model = trained(host, paired, config, seed)
     condition = paired.load("test").take(torch.arange(IMAGES)).condition
     steps = DPS_STEPS if method == "dps" else SAMPLER_STEPS
@@ -101,7 +101,7 @@ def _pairs(host: Any, source: DataSource, task: str, mask: bool) -> DataSource:
 @cache
 def _prior(host: Any, source: DataSource, seed: int) -> Any:
     """A score with the process, network and training of the conditional ones."""
-    config = {name: value for name, value in settings("cde", 0.0).items() if name in ("process", "network")}
+    config = {name: value for name, value in digits_settings("cde", 0.0).items() if name in ("process", "network")}
     config |= {"weighting": "simple", "training": TRAINING}
     prior = host.create("score:denoising", config, generator=derive_generator(seed, "weights"), data=source)
     fit(prior, source.load("train"), prior.training_config, seed=seed, precision=host.precision)

@@ -20,7 +20,7 @@ CONDITIONS, DRAWS = 120, 200
 SEEDS = {"quick": 3, "long": 10}
 
 
-def settings(estimator: str, sigma_max: float) -> dict[str, Any]:
+def posterior_settings(estimator: str, sigma_max: float) -> dict[str, Any]:
     """The configuration of a row: ``sigma_max`` is that of the condition, 0 for a clean one."""
     return {
         "estimator": estimator,
@@ -31,14 +31,14 @@ def settings(estimator: str, sigma_max: float) -> dict[str, Any]:
     }
 
 
-def row(host: Any, profile: str, seed: int, *, estimator: str, sigma_max: float, measure: str) -> float:
+def posterior_row(host: Any, profile: str, seed: int, *, estimator: str, sigma_max: float, measure: str) -> float:
     """A measure of an estimator, the mean over trainings.
 
     ``energy`` is the energy distance of draws to the exact posterior, ``mean`` the distance of their mean from the
     posterior mean, ``rms`` that of x_1 from y, both as root mean squares; over all conditions.
     """
     values = [
-        _measured(host, derive_seed(seed, "ring", n), json.dumps(settings(estimator, sigma_max)))[measure]
+        _measured(host, derive_seed(seed, "ring", n), json.dumps(posterior_settings(estimator, sigma_max)))[measure]
         for n in range(SEEDS[profile])
     ]
     return sum(values) / len(values)
@@ -48,8 +48,8 @@ def ratio(
     host: Any, profile: str, seed: int, *, estimator: str, sigma_max: float, measure: str, over: str = "cde"
 ) -> float:
     """A measure of an estimator over that of the clean condition's."""
-    above = row(host, profile, seed, estimator=estimator, sigma_max=sigma_max, measure=measure)
-    return above / row(host, profile, seed, estimator=over, sigma_max=0.0, measure=measure)
+    above = posterior_row(host, profile, seed, estimator=estimator, sigma_max=sigma_max, measure=measure)
+    return above / posterior_row(host, profile, seed, estimator=over, sigma_max=0.0, measure=measure)
 
 
 @cache

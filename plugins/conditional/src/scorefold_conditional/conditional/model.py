@@ -19,11 +19,9 @@ from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource, Loss, Prepares, Progress, ScoreModel, Trainable, as_network
 from scorefold.interfaces.score import BoundScore
 from scorefold.random import draw_normal, draw_uniform
-from scorefold_conditional.conditional.layout import LEVEL, Layout
-from scorefold_conditional.conditional.noise import ConditionNoise
-from scorefold_conditional.conditional.objective import Block, joint_loss
-from scorefold_conditional.conditional.speeds import annealed_speed, condition_schedule
-from scorefold_conditional.config.conditional import ConditionalConfig
+from scorefold_conditional.conditional.config import ConditionalConfig
+from scorefold_conditional.conditional.layout import LEVEL, Layout, annealed_speed, condition_schedule
+from scorefold_conditional.conditional.objective import ConditionBlock, ConditionNoise, joint_loss
 from scorefold_conditional.inverse import mask_of, measured_by
 from scorefold_toolkit.nn import loss_uncertainty, named_parts, named_specs
 from scorefold_toolkit.nn.conditions import with_null_class
@@ -275,11 +273,11 @@ class Conditional(ScoreModel, Trainable):
         if kept is not None:
             shown = {name: torch.where(expand(kept, y), y, self._absent(x0)[name]) for name, y in shown.items()}
         found, others = self._noises(x, t, shown, schedule)
-        blocks = {"event": Block(found - z, self.event_schedule, self.event_scale.std)}
+        blocks = {"event": ConditionBlock(found - z, self.event_schedule, self.event_scale.std)}
         if schedule is not None:
             weight = None if kept is None else kept.to(x0)
             for name, answer in others.items():
-                block = Block(answer - noises[name], schedule, self._units(name)[1], weight)
+                block = ConditionBlock(answer - noises[name], schedule, self._units(name)[1], weight)
                 blocks[name or "condition"] = block
         weighting = self.config.weighting
         losses = joint_loss(blocks, t, weighting)

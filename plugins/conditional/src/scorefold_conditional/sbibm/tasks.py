@@ -15,7 +15,7 @@ from scorefold.random import draw_normal
 
 
 @dataclass(frozen=True)
-class Task:
+class SbibmTask:
     """A simulator of ``observed`` numbers given ``parameters`` numbers, and its prior.
 
     ``prior(n, generator)`` draws parameters (n, P) and ``simulate(theta, generator)`` an observation (n, X) for each,
@@ -118,10 +118,10 @@ def summary_of(spikes: Tensor) -> Tensor:
 
 
 TASKS = {
-    "two-moons": Task(2, 2, _box(1.0, 2), two_moons, 1.0),
-    "gaussian-mixture": Task(2, 2, _box(10.0, 2), gaussian_mixture, 10.0),
-    "gaussian-linear": Task(10, 10, _linear_prior, gaussian_linear),
-    "gaussian-linear-uniform": Task(10, 10, _box(1.0, 10), gaussian_linear, 1.0),
-    "slcp": Task(5, 8, _box(3.0, 5), slcp, 3.0),
-    "bernoulli-glm": Task(10, 10, _filter_prior, bernoulli_glm),
+    "two-moons": SbibmTask(2, 2, _box(1.0, 2), two_moons, 1.0),
+    "gaussian-mixture": SbibmTask(2, 2, _box(10.0, 2), gaussian_mixture, 10.0),
+    "gaussian-linear": SbibmTask(10, 10, _linear_prior, gaussian_linear),
+    "gaussian-linear-uniform": SbibmTask(10, 10, _box(1.0, 10), gaussian_linear, 1.0),
+    "slcp": SbibmTask(5, 8, _box(3.0, 5), slcp, 3.0),
+    "bernoulli-glm": SbibmTask(10, 10, _filter_prior, bernoulli_glm),
 }

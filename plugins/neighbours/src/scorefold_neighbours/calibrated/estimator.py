@@ -17,11 +17,9 @@ from scorefold.interfaces import Estimator
 from scorefold.results import Estimate
 from scorefold.stage import report, reported
 from scorefold_neighbours.calibrated.answer import Checked, answer
-from scorefold_neighbours.calibrated.calibration import Array, squared_distances, weights_of
+from scorefold_neighbours.calibrated.calibration import Array, Panel, squared_distances, weights_of
 from scorefold_neighbours.calibrated.facts import LEAST, Facts, measure
-from scorefold_neighbours.calibrated.looks import look
-from scorefold_neighbours.calibrated.readings import Panel
-from scorefold_neighbours.calibrated.recipes import Draws, chosen, coarse, refined
+from scorefold_neighbours.calibrated.recipes import Draws, chosen, coarse, look, refined
 from scorefold_neighbours.calibrated.surrogates import Recipe, surrogate
 from scorefold_neighbours.config import CalibratedConfig
 from scorefold_neighbours.estimators.points import points_of, seeded

@@ -21,7 +21,7 @@ from scorefold.stage import Executor, report
 from scorefold_neighbours import config as configs
 from scorefold_neighbours.estimators import formulas, pairs, patches
 from scorefold_neighbours.estimators.danco import danco
-from scorefold_neighbours.estimators.geomle import geomle, listed
+from scorefold_neighbours.estimators.formulas import geomle, listed
 from scorefold_neighbours.estimators.points import QUANTITY, interval_by_halves, noted, points_of, scale_of, seeded
 from scorefold_toolkit.nearest import TREE_COLUMNS, Cloud, wide
 

@@ -1,15 +1,16 @@
-"""Figures of the verb ``assess``: draws beside the truth, and whether their spread is right."""
+"""Figures of answers: estimates, likelihoods, geodesics, and draws next to the truth."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, empty_figure, new_figure, tidy
+from scorefold.results import Estimate
 from scorefold_toolkit.figures import as_images, own_limits, plane, strips
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from scorefold_verbs.assess import Assessed
     from scorefold_verbs.measures import Calibration
+
 
 _DRAWS, _GROUPS = 5, 8
 _GAP = 1
@@ -114,3 +116,69 @@ def _calibration(calibration: Calibration) -> Figure:
         f"{len(calibration.places)} truths, {calibration.places.shape[1]} coordinates", fontsize=9, color=INK
     )
     return figure
+
+
+def estimate(answer: Estimate) -> Mapping[str, Figure]:
+    """The estimate over points, where it has several, and the spectra behind it where there are any."""
+    figures = {}
+    if answer.pointwise is not None and int(answer.pointwise.isfinite().sum()) > 1:
+        figures["estimate"] = answer.plot()
+    if answer.spectrum is not None:
+        figure, axes = new_figure()
+        for row in answer.spectrum[:20].detach().cpu().double():
+            axes.plot(range(1, len(row) + 1), row.numpy(), color=ACCENT, alpha=0.4, linewidth=1)
+        axes.set(xlabel="rank", ylabel="spectrum", title=_at_points(min(20, len(answer.spectrum))))
+        figures["spectrum"] = figure
+    return figures
+
+
+def _at_points(count: int) -> str:
+    return "Spectrum at one point" if count == 1 else f"Spectra at {count} points"
+
+
+def geometry(distances: Any) -> Mapping[str, Figure]:
+    """The matrix of distances between some points; nothing where no data were given."""
+    if not isinstance(distances, Tensor):
+        return {}
+    figure, axes = new_figure(5.0, 4.2)
+    picture = axes.imshow(distances.numpy(), cmap="viridis")
+    figure.colorbar(picture, ax=axes, label="distance")
+    axes.set(title="Distances between test points", xlabel="point", ylabel="point")
+    return {"distances": figure}
+
+
+def likelihood(values: Mapping[str, Tensor]) -> Mapping[str, Figure]:
+    """The histogram of log-likelihoods over points."""
+    log_prob = values["log_prob"]
+    figure, axes = new_figure()
+    axes.hist(log_prob.numpy(), bins=40, color=SOFT)
+    axes.axvline(float(log_prob.mean()), color=ACCENT, label=f"mean {float(log_prob.mean()):.2f}")
+    axes.set(xlabel="log-likelihood (nats)", ylabel="points")
+    axes.legend(frameon=False, fontsize=9)
+    return {"log-likelihood": figure}
+
+
+def outlier_scores(scores: Mapping[str, Mapping[str, Tensor]]) -> Mapping[str, Figure]:
+    """The histograms of each outlier score: over usual points, and over unusual ones where there are any.
+
+    What lies beyond three times the range of the usual ones stands in the last bar, so that these are seen.
+    """
+    usual, unusual = scores["usual"], scores.get("unusual")
+    figure = empty_figure(3.4 * len(usual) + 0.6, 3.2)
+    places = figure.subplots(1, len(usual), squeeze=False)[0]
+    for axes, (name, values) in zip(places, usual.items(), strict=True):
+        tidy(axes)
+        both = values if unusual is None else torch.cat((values, unusual[name]))
+        limit = float(3 * values.max() - 2 * values.min())
+        high = min(float(both.max()), limit)
+        edges = torch.linspace(float(both.min()), high + 1e-9, 41).tolist()
+        axes.hist(values.numpy(), bins=edges, color=SOFT, label="usual", density=True)
+        if unusual is not None:
+            shown = unusual[name].clamp(max=high).numpy()
+            axes.hist(shown, bins=edges, color=WARM, alpha=0.6, label="unusual", density=True)
+        units = "bits" if name == "condition cost" else "bits a dimension"
+        beyond = f"; the last bar: {limit:.3g} and more" if float(both.max()) > limit else ""
+        axes.set(xlabel=f"{name} ({units}{beyond})", yticks=[])
+    if unusual is not None:
+        places[0].legend(frameon=False, fontsize=9)
+    return {"outliers": figure}

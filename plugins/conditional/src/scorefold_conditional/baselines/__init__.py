@@ -1,1 +1,0 @@
-"""Inverse problems by an unconditional score prior that never saw the operator: DPS, PiGDM and RePaint."""

@@ -1,0 +1,1 @@
+"""Solvers of inverse problems: the posterior of an event given an observation, by a score without conditions."""
