@@ -89,7 +89,7 @@ def test_a_score_whose_configuration_was_chosen_is_put_on_data_without_a_distrib
     analytic = host.catalogue.resolve("score:analytic")
     with pytest.raises(NotOnThisCaseError, match="data:helix knows none"):
         stages_of(host.catalogue, analytic, comparison, case, Choices())
-    chosen = Choices(fields={"score:analytic": [(("points",), True)]})
+    chosen = Choices(fields={analytic.qualified: [(("points",), True)]})
     made = stages_of(host.catalogue, analytic, comparison, case, chosen)
     assert made["score-analytic"]["config"] == {"points": True}
 

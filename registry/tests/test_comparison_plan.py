@@ -27,6 +27,8 @@ def stages(fake_one: Path) -> Stages:
     host = Host.discover()
 
     def made(name: str, comparison: Comparison = ESTIMATE, case: Case = CASE, **choices: Any) -> Any:
+        given = choices.pop("fields", {})
+        choices["fields"] = {host.catalogue.resolve(name).qualified: value for name, value in given.items()}
         return stages_of(host.catalogue, host.catalogue.resolve(name), comparison, case, Choices(**choices))
 
     return made

@@ -43,10 +43,10 @@ def test_variances_of_points(
     ("error", "changes", "said"),
     [
         (1.29, {}, []),
-        (1.31, {}, ["the mean squared error, 1.31, is above the bound, 1, "]),
+        (1.31, {}, ["the mean squared error, 1.31, is above the bound, 1. "]),
         (1.31, {"theorem": 2.0}, []),
         (1.31, {"theorem": None}, []),
-        (2.31, {"theorem": None}, ["is above the bound, 2, "]),
+        (2.31, {"theorem": None}, ["is above the bound, 2. "]),
         (1.31, {"theorem": 0.0}, []),
         (0.5, {"volume_spread": 0.51}, ["log |det J| differs by 0.51 from point to point"]),
         (0.5, {"volume_spread": 0.51, "log_constant": None}, []),
