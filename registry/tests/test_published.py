@@ -224,6 +224,8 @@ def test_a_model_is_trained_and_its_metric_stands_beside_what_was_published(
     assert main(asked) == 2
     assert "noise_std is missing, the noise on the condition" in (said := capsys.readouterr().err)
     assert "--data-option noise_std=..." in said
+    assert main([*asked, "--data-option", "noise_std=-1"]) == 2
+    assert "noise_std" in capsys.readouterr().err
     asked += ["--data-option", "noise_std=0.5", "--sets", "few"]
     assert main([*asked, "--json"]) == 0
     [row] = json.loads(capsys.readouterr().out)["rows"]

@@ -179,7 +179,7 @@ class Publication(Experiment[Cell, float, PublishedRow]):
     """The methods of a file on every set of its tables. With ``keep``, a folder, values are kept there. ``given`` are
     further settings of the data.
 
-    Raises ``ConfigError`` where the file asks for a setting that is not given.
+    Raises ``ConfigError`` where the file asks for a setting that is not given, and what the data raise for a given one.
     """
 
     host: Host
@@ -193,6 +193,8 @@ class Publication(Experiment[Cell, float, PublishedRow]):
         for name, words in self.file.asks.items():
             if self.tasks and name not in self.given:
                 raise ConfigError(f"{self.file.title}: {name} is missing, {words}", hint=f"--data-option {name}=...")
+        if self.tasks and self.given:  # a wrong setting would be an error of every cell
+            self.host.create(self.file.use, self._settings(self.tasks[0]))
         self._drawn: tuple[Any, Any] = (None, None)
         self._withheld: dict[Cell, str] = {}
 
