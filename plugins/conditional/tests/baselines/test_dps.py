@@ -14,7 +14,7 @@ from scorefold.data import DataSpec, EventScale
 from scorefold.diffusion import VE, VP, GeometricVE, LinearVP, PerComponent, probability_flow_log_prob
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import ScoreModel
-from scorefold_conditional.solvers.config import DPSConfig
+from scorefold_conditional.solvers.config import DiffPIRConfig, DPSConfig
 from scorefold_conditional.solvers.dps import DPS, largest_singular
 from scorefold_nonuniform.bands.transforms import Wavelet
 from scorefold_registry import Host
@@ -271,8 +271,14 @@ def test_an_auto_encoder_without_a_code_is_the_prior_that_it_was_made_from(host:
 def test_what_does_not_fit_is_refused(gaussian: Any, prior_of: Any) -> None:
     with pytest.raises(ConfigError, match="prior, a Denoising, was never trained, and score:dps would take it as it"):
         dps(network_prior())
-    with pytest.raises(ConfigError, match="prior of score:dps, a GaussianPrior, takes a condition"):
+    with pytest.raises(ConfigError, match="prior of score:dps, a GaussianPrior, takes a condition") as refused:
         dps(prior_of(gaussian(12), VP(), SHAPE, 3))
+    assert "unconditional: true" in str(refused.value.hint)
+    with pytest.raises(ConfigError, match="prior of score:diffpir, a GaussianPrior, takes a condition"):
+        DPS(
+            DiffPIRConfig.model_validate({"operator": {"name": "box-downsample", "factor": 2}}),
+            prior=prior_of(gaussian(12), VP(), SHAPE, 3),
+        )
     prior = prior_of(gaussian(12), VP(), SHAPE)
     for option in ({"noise_std": 0.1}, {"covariance": "tweedie"}):
         with pytest.raises(ValueError, match=f"{next(iter(option))} weighs the misfit, and the guidance of dps is a"):

@@ -55,8 +55,9 @@ class DPS(ScoreModel, InverseSolver):
     """
 
     def __init__(self, config: DPSConfig, *, prior: ScoreModel, data: DataSource | None = None) -> None:
-        check_prior(prior, "score:dps")
-        observations = Observations(config.operator, prior, "score:dps", data)
+        name = f"score:{type(config).__name__.removesuffix('Config').lower()}"
+        check_prior(prior, name)
+        observations = Observations(config.operator, prior, name, data)
         super().__init__(prior.process, prior.event_shape, observations.spec, prior.event_scale)
         self.prior, self.observations, self.config = prior, observations, config
         if config.variant == "pigdm" and config.covariance == "isotropic" and self._couples():

@@ -37,7 +37,7 @@ def check_prior(prior: ScoreModel, name: str) -> None:
         raise ConfigError(
             f"the prior of {name}, a {type(prior).__name__}, takes a condition; expected an unconditional score, or "
             f"one that can be called without: {error.message}",
-            hint="train it on data without a condition: the observation comes in by the guidance alone",
+            hint="train it with unconditional: true, or on data without a condition; guidance brings the observation",
         ) from error
 
 
