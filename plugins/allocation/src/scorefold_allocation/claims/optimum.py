@@ -128,7 +128,7 @@ CASES = {
 
 
 def least_mix(host: Any, profile: str, seed: int, *, weighting: str) -> float:
-    """b R of the best of 3,000 random mixes of up to four sizes, over that of the best single size; leading order."""
+    """b R of the best of 3,000 random mixes of up to four sizes, over the best single size's; leading order."""
     p, rate, noise2 = 20, 0.4, 0.7
     half = torch.arange(1.0, 61.0, dtype=torch.float64)
     phi = torch.stack(task_variance(half, half, p, rate, 1.0, noise2)).sum(0)

@@ -104,7 +104,7 @@ BandsConfig = Annotated[_Bands, BeforeValidator(_as_bands, json_schema_input_typ
 
 
 class BandedConfig(DenoisingLossConfig):
-    """What both models share: bands of an orthonormal transform, each with a speed of its own."""
+    """Settings of both models: bands of an orthonormal transform, each with a speed of its own."""
 
     bands: BandsConfig = Field(
         HaarBandsConfig(), description="The transform, and which of its coefficients diffuse together"
