@@ -3,6 +3,7 @@ nothing."""
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ from clauses import Clause, clauses, clauses_of
 from fake_host import make_host
 from good_declarations import COMPONENTS
 
-from scorefold_testing import CHECKS, LEVELS, CheckResult, Item, check_components, declaration, device
-from scorefold_testing.contract import FAILED, PASSED, SKIPPED
+from scorefold_testing import CHECKS, LEVELS, CheckResult, Item, check_components, declaration, determinism, device
+from scorefold_testing.contract import FAILED, PASSED, SKIPPED, Subject
 from scorefold_testing.process import renewed
 from scorefold_testing.report import FLOOR, subjects
 from scorefold_testing.require import NotApplicableError
@@ -120,6 +121,20 @@ def test_every_clause_is_failed_by_a_broken_component(
     ]
     assert not unproven
     record_property(PROVEN, {"checks": len(NAMES), "clauses": len(known), "broken fakes": len(BREAKS)})  # type: ignore[operator]
+
+
+def test_a_draw_of_another_thread_is_no_fault_of_a_component(monkeypatch: pytest.MonkeyPatch) -> None:
+    uses, use = [], determinism.use
+
+    def drawn_beside(subject: Subject) -> dict[str, torch.Tensor]:
+        uses.append(subject)
+        if len(uses) == 2:
+            random.random()
+        return use(subject)
+
+    monkeypatch.setattr(determinism, "use", drawn_beside)
+    (check,) = checks_of("toy:toy", "global-random-state")
+    assert (check.result, len(uses)) == (PASSED, 3)
 
 
 def test_what_encodes_is_put_to_use_whatever_its_kind() -> None:

@@ -96,9 +96,15 @@ def ports_unchanged(subject: Subject) -> str:
 def global_random_state(subject: Subject) -> str:
     """Built and used with generators, it neither draws from nor seeds what torch, numpy and Python share."""
     use(subject)
-    with renewed(subject.seed, gradients=torch.is_grad_enabled()) as changes:
-        use(subject)
-        require_unchanged({name: now for name, now in changes().items() if name in GENERATORS})
+    moved = set(GENERATORS)
+    for _ in range(2):  # a thread of somebody else may draw in between; a component does it again
+        with renewed(subject.seed, gradients=torch.is_grad_enabled()) as changes:
+            use(subject)
+            found = changes()
+        moved &= set(found)
+        if not moved:
+            break
+    require_unchanged({name: found[name] for name in GENERATORS if name in moved})
     return f"left alone: {', '.join(GENERATORS)}"
 
 
