@@ -263,7 +263,10 @@ _EXAMPLE_SETTINGS: dict[str, list[str]] = {
         "stages.at-most.config={points: 4}",
     ],
     "fashion-noise-paths": ["stages.paths.options={pairs: 1, times: 3, decoding: {steps: 2}}"],
-    "fashion-samples": ["stages.samples.options={n: 2, steps: 2}", "stages.likelihood.options={limit: 1, tolerance: 0.1}"],
+    "fashion-samples": [
+        "stages.samples.options={n: 2, steps: 2}",
+        "stages.likelihood.options={limit: 1, tolerance: 0.1}",
+    ],
     "flow-likelihood": ["stages.flow.config.training.steps=10"],
     "hemisphere-code": ["stages.flow.config.training.steps=10", "stages.data.config.points=500"],
     "learned-geodesics": ["stages.flow.config.training.steps=10"],
