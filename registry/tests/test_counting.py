@@ -18,7 +18,7 @@ from scorefold.interfaces import Flow, ScoreModel, evaluations
 from scorefold.interfaces.model import Shown
 from scorefold_registry.components.building import Made, Memory
 from scorefold_registry.run.os_process import cpu_seconds, peak_memory, restart_peak
-from scorefold_registry.run.stage_builder import models_of
+from scorefold_registry.run.stage_work import models_of
 from scorefold_toolkit.nn import StandardNormal
 
 

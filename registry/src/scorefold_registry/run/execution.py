@@ -9,7 +9,6 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -20,9 +19,9 @@ from scorefold.interfaces import DataSource
 from scorefold.seeds import derive_seed
 from scorefold.stage import Executor, RunInfo, Show, StageContext, StageInfo, showing
 from scorefold_registry.components.stage_files import read_result, read_stage
-from scorefold_registry.plugins.loading import load_target, owners_of, raised_by
+from scorefold_registry.plugins.loading import raised_by
 from scorefold_registry.plugins.process_guard import guarded
-from scorefold_registry.plugins.records import PluginRecord, workers_of
+from scorefold_registry.plugins.records import workers_of
 from scorefold_registry.run import environment
 from scorefold_registry.run import folders as run_folders
 from scorefold_registry.run.environment import describe_environment
@@ -30,13 +29,13 @@ from scorefold_registry.run.error_attribution import stage_error
 from scorefold_registry.run.executor import LocalExecutor, plugins_executor
 from scorefold_registry.run.folders import Cache
 from scorefold_registry.run.keys import key_of
-from scorefold_registry.run.os_process import cpu_seconds, peak_memory, restart_peak
 from scorefold_registry.run.progress import Silent
 from scorefold_registry.run.report import CITATIONS, write_report
 from scorefold_registry.run.result import Events, Observers, Own, RunInterrupted, RunResult, StageResult
-from scorefold_registry.run.stage_builder import StageBuilder, StageWork, check_outcome, fingerprints, rehearse
+from scorefold_registry.run.stage_builder import StageBuilder, fingerprints, rehearse
 from scorefold_registry.run.stage_folder import draw_again, write_stage
-from scorefold_registry.run.stage_values import Inputs, SeenOutcome, StageValues, changed_files, frozen
+from scorefold_registry.run.stage_values import Inputs, SeenOutcome, StageValues, frozen
+from scorefold_registry.run.stage_work import StageWork, runners
 from scorefold_registry.runfile.citations import citations
 from scorefold_registry.runfile.plan import Plan, PlannedStage
 from scorefold_registry.runfile.reader import RunFileError
@@ -215,9 +214,7 @@ class RunExecution:
                     target = self.info.folder / planned.name
                     reused = not self.fresh and planned.artefact is None and self.cache.fetch(key, target)
                     if reused:
-                        self.values.written(planned.name, key)
-                        if planned.name in self.sources:
-                            self.values.keep_data(planned.name, self.sources.pop(planned.name))
+                        self.values.written(planned.name, key, self.sources.pop(planned.name, None))
                     else:
                         self._compute(planned, info, began)
         except BaseException as error:
@@ -268,39 +265,36 @@ class RunExecution:
             stage=info,
             inputs=Own(lambda: Inputs(planned.after, self.values.value)),
         )
-        # What importing code costs is the process's business, and not the method's.
-        if (environment := planned.registered.record.environment) is not None:
-            environment.session()
+        context, source = self._context(planned, info, checkpoints), self.sources.pop(planned.name, None)
+        work = StageWork(self.builder, self.values, planned, context, source)
+        outcome = work.run(self.info, info, self.fingerprints)
+        facts = self._facts(planned, info, work, time.monotonic() - began)
+        target = self.info.folder / planned.name
+        with new_folder(target) as partial, showing(self._advanced(planned.name)):
+            # Those of data would keep a training waiting. Who watches the run gets them with their stage.
+            later = not self.page or (planned.registered.component.kind == "data" and not self.info.plugins)
+            write_stage(self.host, planned, work.component, outcome, partial, facts, later=later)
+        kept = planned.artefact is None and work.repeatable
+        if kept:
+            self.cache.store(info.key, target)
         else:
-            load_target(planned.registered, planned.registered.component.target)
-        import_module(planned.verb.target.partition(":")[0])
-        source = self.sources.get(planned.name)
-        work = StageWork(self.builder, self.values, planned, self._context(planned, info, checkpoints), source)
-        started = cpu_seconds()
-        restart_peak()
-        with guarded() as around:
-            inputs = Inputs(planned.after, work.value, work.compute)
-            outcome = self.host.hook.scorefold_run_stage(run=replace(self.info), stage=replace(info), inputs=inputs)
-        spent = cpu_seconds() - started
-        check_outcome(outcome, self._runner(planned))
-        if source is not None and source.fingerprint() != self.fingerprints[planned.name]:
-            raise changed_files(planned.name, planned.name)
-        self.values.refuse_changed_files(planned.name, work.given, self.fingerprints)
-        component = work.component
-        changed = [f"{what}, which was put back" for what in work.changed]
-        changed += [f"the data of stage {name!r} while it read them" for name in self.values.changed_by(work.given)]
-        blamed = [(work.owners(), changed)]
-        blamed += [(self._runner(planned), [f"{what}, which was put back" for what in around])]
-        texts = [f"{who} changed {' and '.join(w)}; no other run reuses this result" for who, w in blamed if w]
-        changed += around
-        # Anybody may write into the folder of a run, and the stage had read what it needs.
-        texts += [f"while the stage ran, somebody changed {what}" for what in self.values.put_files_back()]
-        if texts:
-            outcome.result = {**outcome.result, "warnings": [*outcome.result.get("warnings", ()), *texts]}
-        if component is None and self.host.builder.memory.of(outcome.value) is not None:
-            # Another runner did the stage, and gives what this host has loaded of it.
-            component = outcome.value
-        facts = {
+            # Not kept: a reference holds only where it stands, and what changed its surroundings may not hold at all.
+            shutil.rmtree(checkpoints, ignore_errors=True)
+        data = outcome.value if isinstance(outcome.value, DataSource) else None
+        self.values.written(planned.name, info.key if kept else None, data)
+        if data is not None:
+            self.values.value(planned.name)  # now, while no other code has been called
+        self.observers.notify(
+            "scorefold_after_stage",
+            stage_name=planned.name,
+            stage=info,
+            outputs=Own(lambda: SeenOutcome(outcome, lambda: self.values.value(planned.name))),
+            seconds=time.monotonic() - began,
+        )
+
+    def _facts(self, planned: PlannedStage, info: StageInfo, work: StageWork, seconds: float) -> dict[str, Any]:
+        """The facts of a computed stage that its folder keeps beside the result."""
+        return {
             "name": planned.name,
             "component": info.component,
             "distribution": planned.registered.distribution,
@@ -313,42 +307,11 @@ class RunExecution:
             "seed": derive_seed(self.info.seed, planned.name),
             "resolved": info.config,
             "computed": time.time(),
-            "seconds": time.monotonic() - began,
-            "cpu_seconds": spent,
-            "peak_memory": peak_memory(),
+            "seconds": seconds,
+            "cpu_seconds": work.cpu_seconds,
+            "peak_memory": work.peak_memory,
             "network_calls": work.calls,
         }
-        target = self.info.folder / planned.name
-        with new_folder(target) as partial, showing(self._advanced(planned.name)):
-            # Those of data would keep a training waiting. Who watches the run gets them with their stage.
-            later = not self.page or (planned.registered.component.kind == "data" and not self.info.plugins)
-            write_stage(self.host, planned, component, outcome, partial, facts, later=later)
-        kept = planned.artefact is None and not changed
-        if kept:
-            self.cache.store(info.key, target)
-        else:
-            # Not kept: a reference holds only where it stands, and what changed its surroundings may not hold at all.
-            shutil.rmtree(checkpoints, ignore_errors=True)
-        self.values.written(planned.name, info.key if kept else None)
-        if isinstance(outcome.value, DataSource):
-            self.sources.pop(planned.name, None)
-            self.values.keep_data(planned.name, outcome.value)
-            self.values.value(planned.name)  # now, while no other code has been called
-        self.observers.notify(
-            "scorefold_after_stage",
-            stage_name=planned.name,
-            stage=info,
-            outputs=Own(lambda: SeenOutcome(outcome, lambda: self.values.value(planned.name))),
-            seconds=time.monotonic() - began,
-        )
-
-    def _runners(self, error: BaseException | None = None) -> list[PluginRecord]:
-        return owners_of(self.host.manager, self.host.plugins, "scorefold_run_stage", error)
-
-    def _runner(self, planned: PlannedStage) -> str:
-        """Runner of a stage, for the text of an error."""
-        others = " or ".join(repr(record.name) for record in self._runners())
-        return f"scorefold_run_stage of plugin {others}" if others else f"the verb {planned.verb.target}"
 
     def _rehearse(self, planned: PlannedStage) -> None:
         """Try what is left of the run once, before the first stage that may take long. Raises what is wrong."""
@@ -356,12 +319,8 @@ class RunExecution:
             return
         self.rehearsed = True
         stages = self.plan.stages[self.plan.stages.index(planned) :]
-        if problems := rehearse(self.builder, self.plan, self._done, stages):
+        if problems := rehearse(self.builder, self.plan, self.values.on_cpu, stages):
             raise problems[0] if len(problems) == 1 else RunFileError(problems)
-
-    def _done(self, name: str) -> Any:
-        """The value of a stage that is done, on the CPU. Raises ``KeyError`` for others."""
-        return self.values.on_cpu(name)
 
     def _context(self, planned: PlannedStage, info: StageInfo, checkpoints: Path) -> StageContext:
         runtime = self.plan.run.runtime
@@ -430,7 +389,7 @@ class RunExecution:
                 self.cache.store(key, folder)
 
     def _stage_error(self, planned: PlannedStage, error: BaseException, log: Path) -> ScorefoldError:
-        return stage_error(self.host.plugins, planned, error, log, self._runners(error))
+        return stage_error(self.host.plugins, planned, error, log, runners(self.host, error))
 
     def _failed(self, planned: PlannedStage, info: StageInfo, error: BaseException) -> ScorefoldError:
         """The error to show, with the stage's place in the file; everything known of it goes to ``error.txt``."""

@@ -8,25 +8,22 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from importlib import import_module
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from scorefold.config import Config
 from scorefold.errors import PluginError, ScorefoldError, ShapeError
-from scorefold.interfaces import Flow, ScoreModel, evaluations
 from scorefold.seeds import derive_generator
-from scorefold.stage import Executor, Outcome, StageContext, showing
-from scorefold_registry.components.building import Memory, Placement, draw_seed
+from scorefold.stage import Executor
+from scorefold_registry.components.building import Placement, draw_seed
 from scorefold_registry.components.parts import Part, Plug, filled, names_in, parts_in
 from scorefold_registry.components.paths import paths_in
-from scorefold_registry.components.saving import load, port_objects
+from scorefold_registry.components.saving import load
 from scorefold_registry.components.shared_states import check_states
 from scorefold_registry.plugins.process_guard import guarded
 from scorefold_registry.run.keys import files_digest
-from scorefold_registry.run.stage_values import StageValues
 from scorefold_registry.runfile.plan import Plan, PlannedStage
 
 if TYPE_CHECKING:
@@ -132,109 +129,6 @@ def _filled(plug: Plug, many: bool, values: Lookup) -> Any:
     """A plug with the values of stages; a list for a port that takes several."""
     found = filled(plug, values)
     return [found] if many and not isinstance(found, list) else found
-
-
-def perform(planned: PlannedStage, component: Any, inputs: Mapping[str, Any], context: StageContext) -> Outcome:
-    """Call the stage's verb. Raises ``PluginError`` for a verb that does not keep its contract."""
-    module, _, name = planned.verb.target.partition(":")
-    outcome = getattr(import_module(module), name)(component, inputs, planned.options, context)
-    check_outcome(outcome, f"the verb {planned.verb.target}")
-    return outcome  # type: ignore[no-any-return]
-
-
-def check_outcome(outcome: Any, who: str) -> None:
-    """Raises ``PluginError`` for anything but an ``Outcome`` that can be written; ``who`` gave it."""
-    if not isinstance(outcome, Outcome):
-        raise PluginError(f"{who} returned a {type(outcome).__name__}; expected an Outcome of scorefold.stage")
-    result = outcome.result if isinstance(outcome.result, Mapping) else {}
-    fields = (
-        ("result", outcome.result, _named(outcome.result, object), "a mapping of names to JSON"),
-        ("arrays", outcome.arrays, _named(outcome.arrays, Tensor), "a mapping of names to tensors"),
-        ("texts", outcome.texts, _named(outcome.texts, str), "a mapping of the names of files to texts"),
-        ("metrics", result.get("metrics"), _named(result.get("metrics", {}), object), "a mapping of names to numbers"),
-        ("warnings", result.get("warnings"), isinstance(result.get("warnings", []), list | tuple), "a list of texts"),
-    )
-    for name, found, fits, expected in fields:
-        if not fits:
-            raise PluginError(f"{who} returned an Outcome with the {name} {found!r:.80}; expected {expected}")
-
-
-def _named(value: Any, kind: type) -> bool:
-    """True if a value is a mapping of names to objects of a type."""
-    return isinstance(value, Mapping) and all(isinstance(n, str) and isinstance(v, kind) for n, v in value.items())
-
-
-def pass_through(component: Any, inputs: Mapping[str, Any], options: Any, context: StageContext) -> Outcome:
-    """The verb of a stage that loads a saved state: its component, unchanged."""
-    return Outcome(component)
-
-
-@dataclass
-class StageWork:
-    """A stage while it is computed.
-
-    ``component`` is what the verb acts on: the source of a data stage is built before, the components of others by
-    ``compute``. ``given`` has the values of earlier stages that were read, ``changed`` what the code changed in this
-    process, and ``calls`` the evaluations of score models and flows.
-    """
-
-    builder: StageBuilder
-    values: StageValues
-    planned: PlannedStage
-    context: StageContext
-    component: Any = None
-    given: dict[str, list[Any]] = field(default_factory=dict)
-    changed: list[str] = field(default_factory=list)
-    calls: int | None = None
-
-    def value(self, name: str) -> Any:
-        """The value of an earlier stage, as an object of this stage's own."""
-        found = self.values.value(name)
-        self.given.setdefault(name, []).append(found)
-        return found
-
-    def compute(self) -> Outcome:
-        """Create the component, fill the verb's inputs and call the verb, in this process."""
-        with guarded() as self.changed:
-            return self._compute()
-
-    def _compute(self) -> Outcome:
-        planned = self.planned
-        if self.component is None:
-            self.component = self.builder.component(planned, self.value, self.values.component)
-        inputs = self.builder.inputs(planned, self.component, self.value)
-        with showing(self.context.progress):
-            if planned.verb.gives == planned.registered.component.kind:
-                # It makes or trains the component: what it costs is steps, and not evaluations.
-                return perform(planned, self.component, inputs, self.context)
-            models = models_of(self.builder.host.builder.memory, self.component, *inputs.values())
-            with evaluations(models) as tally:
-                outcome = perform(planned, self.component, inputs, self.context)
-        self.calls = tally.points
-        return outcome
-
-    def owners(self) -> str:
-        """The plugins whose code ran, for messages: the component's, and those of what is plugged into it."""
-        builder, own = self.builder.host.builder, self.planned.registered.plugin
-        made = [builder.memory.of(part) for part in port_objects(builder, self.component)]
-        others = sorted({each.registered.plugin for each in made if each is not None} - {own})
-        inside = f" or of what is plugged into it ({', '.join(others)})" if others else ""
-        return f"the code of plugin {own!r}{inside}"
-
-
-def models_of(memory: Memory, *objects: Any) -> list[Any]:
-    """The score models and flows among objects and what they were plugged to, at any depth."""
-    found: dict[int, Any] = {}
-    waiting = list(objects)
-    while waiting:
-        item = waiting.pop()
-        if isinstance(item, (list, tuple)):
-            waiting += item
-        elif id(item) not in found:
-            found[id(item)] = item
-            made = memory.of(item)
-            waiting += [] if made is None else made.ports.values()
-    return [item for item in found.values() if isinstance(item, (ScoreModel, Flow))]
 
 
 _READ_EVENTS = ("evaluate", "outliers", "assess", "interpolate")

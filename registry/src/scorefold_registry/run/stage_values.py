@@ -15,7 +15,7 @@ import pickle
 import tempfile
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -60,17 +60,13 @@ class StageValues:
     _data: dict[str, KeptData] = field(default_factory=dict)
     _files: dict[str, tuple[FileStates, str | None]] = field(default_factory=dict)
 
-    def keep_data(self, name: str, source: DataSource) -> None:
-        """Keep a source that nobody else has any more. Only copies of it are given out."""
-        self._data[name] = KeptData(self.host, source, self.folder / name)
-
     def value(self, name: str) -> Any:
         """The value of a stage, as an object that nobody else has."""
         if name not in self._data:
             value = load_stage_value(self.host, self.folder / name, self.device, self.executor)
             if not isinstance(value, DataSource):
                 return value
-            self.keep_data(name, value)
+            self._data[name] = KeptData(self.host, value, self.folder / name)
         return self._data[name].copy()
 
     def component(self, name: str) -> Any:
@@ -102,19 +98,11 @@ class StageValues:
         host, device = self.host, self.device
         return lambda name: unread[name].copy() if name in unread else load_stage_value(host, folder / name, device)
 
-    def changed_by(self, given: Mapping[str, list[Any]]) -> list[str]:
-        """The stages whose data were changed in place, in the copies that were given out."""
-        return [
-            name
-            for name, copies in given.items()
-            if name in self._data and any(not self._data[name].equals(each) for each in copies)
-        ]
+    def changed_by(self, stage: str, given: Mapping[str, list[Any]], digests: Mapping[str, str | None]) -> list[str]:
+        """Names of the stages whose data a stage changed in place, in the copies that it was ``given``.
 
-    def refuse_changed_files(self, stage: str, given: Iterable[str], digests: Mapping[str, str | None]) -> None:
-        """Raises ``DataError`` where files changed while a stage read them: its result would be of neither.
-
-        ``given`` are the stages whose data it read, and ``digests`` those of the files as they were before the run read
-        them. Data in memory were read then; streamed ones are read all along.
+        ``digests`` are those of files before the run read them. Data in memory were read then; streamed ones are read
+        all along. Raises ``DataError`` where these changed while the stage read them: its result would be of neither.
         """
         for name in given:
             if name not in self._data or name not in digests:
@@ -122,10 +110,20 @@ class StageValues:
             source = self._data[name].copy()
             if _streams(source) and source.fingerprint() != digests[name]:
                 raise changed_files(name, stage)
+        return [
+            name
+            for name, copies in given.items()
+            if name in self._data and any(not self._data[name].equals(each) for each in copies)
+        ]
 
-    def written(self, name: str, key: str | None) -> None:
-        """Watch the files of a finished stage. ``key`` is the stage's in the cache, None where it is not kept."""
+    def written(self, name: str, key: str | None, data: DataSource | None = None) -> None:
+        """Watch the files of a finished stage. ``key`` is the stage's in the cache, None where it is not kept.
+
+        ``data`` is the source that it gives, which nobody else has any more. Only copies of it are given out.
+        """
         self._files[name] = _states(self.folder / name), key
+        if data is not None:
+            self._data[name] = KeptData(self.host, data, self.folder / name)
 
     def key_of(self, name: str) -> str | None:
         """The key of a finished stage in the cache, None where it is not kept."""

@@ -296,7 +296,7 @@ class _Planner:
             self.reader.error(f"this state is in {artefact.dtype}, and the run computes in {dtype}", path, hint=hint)
             return None
         registered = artefact.components[0]
-        verb = Verb("load", (), registered.component.kind, "scorefold_registry.run.stage_builder:pass_through")
+        verb = Verb("load", (), registered.component.kind, "scorefold_registry.run.stage_work:pass_through")
         at = self.run.source.place(path)
         offer = self._offer(spec, registered, verb)
         return PlannedStage(

@@ -1,0 +1,184 @@
+"""A stage while it is computed: its inputs are made, its verb is called, and what was changed on the way is found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from scorefold.errors import PluginError
+from scorefold.interfaces import Flow, ScoreModel, evaluations
+from scorefold.stage import Outcome, RunInfo, StageContext, StageInfo, showing
+from scorefold_registry.components.building import Memory
+from scorefold_registry.components.saving import port_objects
+from scorefold_registry.plugins.loading import load_target, owners_of
+from scorefold_registry.plugins.process_guard import guarded
+from scorefold_registry.plugins.records import PluginRecord
+from scorefold_registry.run.os_process import cpu_seconds, peak_memory, restart_peak
+from scorefold_registry.run.stage_builder import StageBuilder
+from scorefold_registry.run.stage_values import Inputs, StageValues, changed_files
+from scorefold_registry.runfile.plan import PlannedStage
+
+if TYPE_CHECKING:
+    from scorefold_registry.host import Host
+
+
+@dataclass
+class StageWork:
+    """A stage while it is computed.
+
+    ``component`` is what the verb acts on: the source of a data stage is built before, the components of others by
+    ``compute``. ``given`` has the values of earlier stages that were read, ``changed`` what the code changed in this
+    process, and ``calls`` the evaluations of score models and flows. ``repeatable`` is False where something was
+    changed, so that the result is no other run's. Memory is in megabytes.
+    """
+
+    builder: StageBuilder
+    values: StageValues
+    planned: PlannedStage
+    context: StageContext
+    component: Any = None
+    given: dict[str, list[Any]] = field(default_factory=dict)
+    changed: list[str] = field(default_factory=list)
+    calls: int | None = None
+    repeatable: bool = True
+    cpu_seconds: float = 0.0
+    peak_memory: float | None = None
+
+    def run(self, run: RunInfo, stage: StageInfo, digests: Mapping[str, str | None]) -> Outcome:
+        """Have the hook ``scorefold_run_stage`` do the stage: by ``compute`` unless a plugin does it elsewhere.
+
+        ``digests`` are those of the files that data sources read. Raises ``PluginError`` for an outcome that can't be
+        written, and ``DataError`` where files changed while they were read.
+        """
+        self._import_code()
+        source, started = self.component, cpu_seconds()
+        restart_peak()
+        with guarded() as around:
+            inputs = Inputs(self.planned.after, self.value, self.compute)
+            outcome = self.builder.host.hook.scorefold_run_stage(run=replace(run), stage=replace(stage), inputs=inputs)
+        self.cpu_seconds, self.peak_memory = cpu_seconds() - started, peak_memory()
+        runner, name = self._runner(), self.planned.name
+        check_outcome(outcome, runner)
+        if source is not None and source.fingerprint() != digests[name]:
+            raise changed_files(name, name)
+        own = [f"{what}, which was put back" for what in self.changed]
+        others = self.values.changed_by(name, self.given, digests)
+        own += [f"the data of stage {other!r} while it read them" for other in others]
+        blamed = ((self.owners(), own), (runner, [f"{what}, which was put back" for what in around]))
+        texts = [f"{who} changed {' and '.join(w)}; no other run reuses this result" for who, w in blamed if w]
+        self.repeatable = not texts
+        # Anybody may write into the folder of a run, and the stage had read what it needs.
+        texts += [f"while the stage ran, somebody changed {what}" for what in self.values.put_files_back()]
+        if texts:
+            outcome.result = {**outcome.result, "warnings": [*outcome.result.get("warnings", ()), *texts]}
+        if self.component is None and self.builder.host.builder.memory.of(outcome.value) is not None:
+            # Another runner did the stage, and gives what this host has loaded of it.
+            self.component = outcome.value
+        return outcome  # type: ignore[no-any-return]
+
+    def value(self, name: str) -> Any:
+        """The value of an earlier stage, as an object of this stage's own."""
+        found = self.values.value(name)
+        self.given.setdefault(name, []).append(found)
+        return found
+
+    def compute(self) -> Outcome:
+        """Create the component, fill the verb's inputs and call the verb, in this process."""
+        with guarded() as self.changed:
+            return self._compute()
+
+    def _compute(self) -> Outcome:
+        planned = self.planned
+        if self.component is None:
+            self.component = self.builder.component(planned, self.value, self.values.component)
+        inputs = self.builder.inputs(planned, self.component, self.value)
+        with showing(self.context.progress):
+            if planned.verb.gives == planned.registered.component.kind:
+                # It makes or trains the component: what it costs is steps, and not evaluations.
+                return perform(planned, self.component, inputs, self.context)
+            models = models_of(self.builder.host.builder.memory, self.component, *inputs.values())
+            with evaluations(models) as tally:
+                outcome = perform(planned, self.component, inputs, self.context)
+        self.calls = tally.points
+        return outcome
+
+    def _import_code(self) -> None:
+        """Import the code that will run: what this costs is the process's business, and not the method's."""
+        registered = self.planned.registered
+        if (environment := registered.record.environment) is not None:
+            environment.session()
+        else:
+            load_target(registered, registered.component.target)
+        import_module(self.planned.verb.target.partition(":")[0])
+
+    def owners(self) -> str:
+        """The plugins whose code ran, for messages: the component's, and those of what is plugged into it."""
+        builder, own = self.builder.host.builder, self.planned.registered.plugin
+        made = [builder.memory.of(part) for part in port_objects(builder, self.component)]
+        others = sorted({each.registered.plugin for each in made if each is not None} - {own})
+        inside = f" or of what is plugged into it ({', '.join(others)})" if others else ""
+        return f"the code of plugin {own!r}{inside}"
+
+    def _runner(self) -> str:
+        """Runner of the stage, for messages."""
+        others = " or ".join(repr(record.name) for record in runners(self.builder.host))
+        return f"scorefold_run_stage of plugin {others}" if others else f"the verb {self.planned.verb.target}"
+
+
+def runners(host: Host, error: BaseException | None = None) -> list[PluginRecord]:
+    """Plugins that implement ``scorefold_run_stage``; with an error, those whose code raised it."""
+    return owners_of(host.manager, host.plugins, "scorefold_run_stage", error)
+
+
+def perform(planned: PlannedStage, component: Any, inputs: Mapping[str, Any], context: StageContext) -> Outcome:
+    """Call the stage's verb. Raises ``PluginError`` for a verb that does not keep its contract."""
+    module, _, name = planned.verb.target.partition(":")
+    outcome = getattr(import_module(module), name)(component, inputs, planned.options, context)
+    check_outcome(outcome, f"the verb {planned.verb.target}")
+    return outcome  # type: ignore[no-any-return]
+
+
+def check_outcome(outcome: Any, who: str) -> None:
+    """Raises ``PluginError`` for anything but an ``Outcome`` that can be written; ``who`` gave it."""
+    if not isinstance(outcome, Outcome):
+        raise PluginError(f"{who} returned a {type(outcome).__name__}; expected an Outcome of scorefold.stage")
+    result = outcome.result if isinstance(outcome.result, Mapping) else {}
+    fields = (
+        ("result", outcome.result, _named(outcome.result, object), "a mapping of names to JSON"),
+        ("arrays", outcome.arrays, _named(outcome.arrays, Tensor), "a mapping of names to tensors"),
+        ("texts", outcome.texts, _named(outcome.texts, str), "a mapping of the names of files to texts"),
+        ("metrics", result.get("metrics"), _named(result.get("metrics", {}), object), "a mapping of names to numbers"),
+        ("warnings", result.get("warnings"), isinstance(result.get("warnings", []), list | tuple), "a list of texts"),
+    )
+    for name, found, fits, expected in fields:
+        if not fits:
+            raise PluginError(f"{who} returned an Outcome with the {name} {found!r:.80}; expected {expected}")
+
+
+def _named(value: Any, kind: type) -> bool:
+    """True if a value is a mapping of names to objects of a type."""
+    return isinstance(value, Mapping) and all(isinstance(n, str) and isinstance(v, kind) for n, v in value.items())
+
+
+def pass_through(component: Any, inputs: Mapping[str, Any], options: Any, context: StageContext) -> Outcome:
+    """The verb of a stage that loads a saved state: its component, unchanged."""
+    return Outcome(component)
+
+
+def models_of(memory: Memory, *objects: Any) -> list[Any]:
+    """The score models and flows among objects and what they were plugged to, at any depth."""
+    found: dict[int, Any] = {}
+    waiting = list(objects)
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, (list, tuple)):
+            waiting += item
+        elif id(item) not in found:
+            found[id(item)] = item
+            made = memory.of(item)
+            waiting += [] if made is None else made.ports.values()
+    return [item for item in found.values() if isinstance(item, (ScoreModel, Flow))]
