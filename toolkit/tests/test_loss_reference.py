@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
 
 import pytest
 import torch
@@ -11,9 +13,10 @@ from torch import nn
 
 from scorefold.config import TrainingConfig
 from scorefold.data import Dataset
+from scorefold.errors import TrainingError
 from scorefold.interfaces import Loss, Progress, Trainable
 from scorefold_toolkit.figures import training
-from scorefold_toolkit.training import FitReport, fit
+from scorefold_toolkit.training import FitReport, fit, loop
 from scorefold_toolkit.training.validation import LossReference, answering_zero, normal_reference, silent_network
 
 
@@ -92,6 +95,48 @@ def test_measuring_a_reference_changes_no_training() -> None:
         weights.append(model.network.weight.detach().clone())
     assert torch.equal(*weights)
     assert report.reference is None
+
+
+def learned_by_heart(**settings: Any) -> FitReport:
+    """A training whose held-out points have other columns, a hundred times as wide, that say nothing."""
+    x = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
+    train, held_out = torch.stack([0.5 * x[:, 1], x[:, 1], x[:, 2]], 1), x * torch.tensor([1.0, 100.0, 100.0])
+    model = Squares(20)
+    nn.init.zeros_(model.network.weight)
+    nn.init.zeros_(model.network.bias)
+    chosen = {"validate_every": 8, "learning_rate": 0.1, "warmup": 0, **settings}
+    return fit(model, train, model.training_config.model_copy(update=chosen), validation=held_out)
+
+
+def test_training_points_that_are_learned_by_heart_end_a_training_at_its_second_look() -> None:
+    with pytest.raises(TrainingError, match=r"learned by heart: after 2 steps their loss is 0\.\d+") as caught:
+        learned_by_heart()
+    assert "a network that answers 0 is" in caught.value.message
+    assert "training.patience: 5" in str(caught.value.hint)
+
+
+def test_a_training_with_patience_is_compared_with_its_start_instead() -> None:
+    with pytest.raises(TrainingError, match=r"was 1\.0\d+ before the training, and .* the training diverged"):
+        learned_by_heart(patience=2)
+
+
+@pytest.mark.parametrize(
+    ("looks", "refused"),
+    [
+        ([10.6, 10.6], True),
+        ([10.4, 10.4], False),
+        ([10.6, 1.0, 10.6, 1.0], False),
+        ([math.nan, math.inf], True),
+    ],
+)
+def test_a_look_counts_ten_times_above_the_reference(
+    looks: list[float], refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = iter([*looks, *[1.0] * 9])
+    monkeypatch.setattr(loop, "validation_loss", lambda *given, **settings: next(found))
+    monkeypatch.setattr(Squares, "loss_reference", lambda self, points, loss, phase: LossReference(0.5, "zero"))
+    with pytest.raises(TrainingError, match="by heart") if refused else nullcontext():
+        learned_by_heart()
 
 
 def test_a_network_answers_zero_only_within() -> None:

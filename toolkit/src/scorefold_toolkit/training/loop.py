@@ -35,6 +35,7 @@ from scorefold_toolkit.training.validation import (
     mirrored,
     parts_of,
     replanned,
+    some_of,
     validation_loss,
 )
 
@@ -63,6 +64,9 @@ def compiled(loss: Callable[..., Any]) -> Callable[..., Any]:
 
 _RISEN = 1.0
 """Increase above its start, or above twice its start, at which a held-out loss counts as diverged."""
+
+_FAR = 10.0
+"""Multiple of the reference, or of 1, by which held-out points are worse where training points are learned by heart."""
 
 _LOOKS = 0.1
 """The share of a training's minutes after which its steps are timed again."""
@@ -126,7 +130,7 @@ class _PhaseLoop:
         self.average = None if config.ema is None else AveragedWeights(self.trained, config.ema)
         self.best = Best(task.module, self.trained, config.patience)
         self.recent = RecentLosses()
-        self.step = 0
+        self.step, self.far = 0, 0
         if saved is not None:
             self._restore(saved)
         self.alone = task.total == steps and not phase.independent and task.processes.count == 1
@@ -150,6 +154,8 @@ class _PhaseLoop:
                     self._report()
                 if task.validation is not None and (last or self.step % config.validate_every == 0):
                     self._take(self._validate(task.validation))
+                elif task.validation is not None and self._looks_early():
+                    self._refuse_memorised(self._loss_of(some_of(task.validation)))
                 if last or self.best.exhausted:
                     break
                 if task.interrupt.pressed or self.step % config.checkpoint_every == 0:
@@ -257,12 +263,20 @@ class _PhaseLoop:
 
     def _validate(self, data: Dataset) -> float:
         """The loss on held-out points, which is reported."""
+        task, loss = self.task, self._loss_of(data)
+        task.report.history.append({"step": task.report.steps, "phase": self.phase.name, "validation": loss})
+        if task.processes.rank == 0:
+            task.report_metrics({"validation": loss})
+        return loss
+
+    def _loss_of(self, data: Dataset) -> float:
+        """The loss on points that are not trained on, by the averaged weights where there are any."""
         task = self.task
         self._losses()
         # Each process has batch statistics of its own until the next step shares them.
         task.processes.share(task.module.buffers())
         with nullcontext() if self.average is None else self.average.applied():
-            loss = validation_loss(
+            return validation_loss(
                 task.model,
                 data,
                 task.config.batch_size,
@@ -270,13 +284,34 @@ class _PhaseLoop:
                 seed=task.seed,
                 processes=task.processes,
             )
-        task.report.history.append({"step": task.report.steps, "phase": self.phase.name, "validation": loss})
-        if task.processes.rank == 0:
-            task.report_metrics({"validation": loss})
-        return loss
+
+    def _looks_early(self) -> bool:
+        """True at an eighth, a quarter and a half of the steps to the first validation, where a loss can be judged."""
+        config = self.task.config
+        judged = config.patience is None and self.task.report.reference is not None
+        return judged and self.step in (config.validate_every // each for each in (8, 4, 2))
+
+    def _refuse_memorised(self, loss: float) -> None:
+        """Raises ``TrainingError`` where held-out points, at the second look in a row, are far worse than by the
+        reference, and training points are better."""
+        report = self.task.report
+        seen = report.last("loss")
+        if report.reference is None or seen is None:
+            return
+        limit = report.reference + _FAR * max(1.0, abs(report.reference))
+        self.far = self.far + 1 if seen < report.reference and not loss <= limit else 0
+        if self.far > 1:
+            raise TrainingError(
+                f"the training points are learned by heart: after {self.step} steps their loss is {seen:.4g}, that of "
+                f"held-out points is {loss:.4g}, and that of {report.reference_of} is {report.reference:.4g}",
+                hint="give more points or a smaller model, or set training.patience: 5 and a small "
+                "training.validate_every, which keep the best model on the way",
+            )
 
     def _take(self, loss: float) -> None:
         """Takes in a validation loss after some steps."""
+        if self.task.config.patience is None:
+            self._refuse_memorised(loss)
         with nullcontext() if self.average is None else self.average.applied():
             self.best.take(loss)
         if self.plateau is not None:
