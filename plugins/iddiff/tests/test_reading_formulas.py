@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from scorefold_iddiff.pointwise import support
 from scorefold_iddiff.pointwise.answers import integrate_over_log_noise, slope_in_log_noise
 from scorefold_iddiff.pointwise.noise_designs import design, noises
 from scorefold_iddiff.pointwise.plateaus import DimensionPlateau, choose_level, memorised_levels, search_levels, slack
-from scorefold_iddiff.pointwise.readings import NoiseLevelReading
+from scorefold_iddiff.pointwise.readings import NoiseLevelReading, resampled_dimensions
 from scorefold_iddiff.pointwise.spectra import (
     ResponseMoments,
     asymmetry,
@@ -305,3 +306,30 @@ def test_readings_over_scales_are_those_of_plateaus_of_about_the_value(
         corrected=[clean] * 4,
     )
     assert over_scales(curve, 20.0) == found  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("spectrum", "whole", "drawn"),
+    [
+        # Responses .2 and .8 to noises of 1: an eigenvalue 1 - .5 in all, 1 - .2 and 1 - .8 from either noise alone.
+        ("projector", 0.5, (0.8, 0.2)),
+        # A singular value follows the root of the mean square response, (.04 + .64) / 2 in all.
+        ("uncentred", 3.0, (3 * (0.04 / 0.34) ** 0.5, 3 * (0.64 / 0.34) ** 0.5)),
+    ],
+)
+def test_a_resample_moves_the_reading_along_a_direction(
+    spectrum: str, whole: float, drawn: tuple[float, float]
+) -> None:
+    noise = torch.ones(1, 2, 1, dtype=torch.float64)
+    response = torch.tensor([[[0.2], [0.8]]], dtype=torch.float64)
+    moments: Any = SimpleNamespace(kept=[(noise, response)], paired=False)
+    weights = torch.tensor([[2.0, 0.0], [0.0, 2.0]])
+    found = resampled_dimensions(
+        moments,
+        torch.tensor([[whole]], dtype=torch.float64),
+        torch.eye(1, dtype=torch.float64)[None],
+        lambda values: (values[..., 0], values),
+        spectrum,
+        weights,
+    )
+    assert found[:, 0].tolist() == pytest.approx(drawn)
