@@ -126,7 +126,7 @@ slow: $(VENV)/installed-test  ## Run the tests that train for minutes, some on D
 	@.ci/debian dataset-fashion-mnist
 	@$(BIN)/python -m pytest -n 2 -q -m slow
 
-models: $(VENV)/installed-test  ## Train the models of scorefold-models from seeds, and write them into it (ten minutes of CPU)
+models: $(VENV)/installed-test  ## Train the models of scorefold-models from seeds, and write them into it (half an hour of CPU)
 	@.ci/debian dataset-fashion-mnist
 	@$(BIN)/python plugins/models/make/make.py
 
