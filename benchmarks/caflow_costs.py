@@ -55,6 +55,7 @@ def draws(*, rounds: int) -> tuple[list[Row], list[str]]:
     assert isinstance(flow.parts, TwoEncoders)
     assert flow.parts.condition_encoder is not None
     y = torch.randn(1, *IMAGE, generator=torch.Generator().manual_seed(1))
+    flow.sample(max(DRAWS), y)  # the first call of this size measures how many draws fit into memory
     encoded: list[int] = []
     hook = flow.parts.condition_encoder.register_forward_pre_hook(lambda _, inputs: encoded.append(len(inputs[0])))
     with torch.no_grad():

@@ -162,6 +162,7 @@ def training_sides(setting: Setting) -> dict[str, Callable[[], Spent]]:
         return value
 
     trained = setting.model()
+    trained.loss_reference = None  # type: ignore[method-assign,assignment]  # measured once per training, not per step
 
     def a_call_of_fit() -> Spent:
         taken = spent(lambda: fit(trained, setting.x, trained.training_config))
