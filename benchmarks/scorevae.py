@@ -162,7 +162,7 @@ def training_sides(setting: Setting) -> dict[str, Callable[[], Spent]]:
         return value
 
     trained = setting.model()
-    trained.loss_reference = lambda *given: None  # type: ignore[method-assign]  # measured once, and not per step
+    trained.loss_reference = lambda *given: None  # type: ignore[method-assign,assignment]  # not per step
 
     def a_call_of_fit() -> Spent:
         taken = spent(lambda: fit(trained, setting.x, trained.training_config))
