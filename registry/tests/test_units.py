@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from scorefold.data import EventScale
-from scorefold_registry.run.units import unit_warnings
+from scorefold_registry.run.applying import unit_warnings
 
 TRAINED = EventScale(shift=(10.0, -5.0), factor=(2.0, 100.0))
 X = torch.tensor([[1.0, 1.0], [-1.0, -1.0]]).repeat(10, 1)

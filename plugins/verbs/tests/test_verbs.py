@@ -22,7 +22,7 @@ from scorefold.errors import ConfigError, DataError, SplitError, TrainingError
 from scorefold.interfaces import Flow, Loss, Progress, ScoreModel, TensorSource, Trainable
 from scorefold.results import Estimate
 from scorefold.stage import StageContext
-from scorefold_registry.run.units import unit_warnings
+from scorefold_registry.run.applying import unit_warnings
 from scorefold_toolkit.figures import EventGroups
 from scorefold_verbs.config.verbs import (
     InterpolateOptions,
