@@ -25,7 +25,6 @@ from scorefold_registry.plugins.records import workers_of
 from scorefold_registry.run import environment
 from scorefold_registry.run import folders as run_folders
 from scorefold_registry.run.environment import describe_environment
-from scorefold_registry.run.error_attribution import stage_error
 from scorefold_registry.run.executor import LocalExecutor, plugins_executor
 from scorefold_registry.run.folders import Cache
 from scorefold_registry.run.keys import key_of
@@ -35,7 +34,7 @@ from scorefold_registry.run.result import Events, Observers, Own, RunInterrupted
 from scorefold_registry.run.stage_builder import StageBuilder, fingerprints, rehearse
 from scorefold_registry.run.stage_folder import draw_again, write_stage
 from scorefold_registry.run.stage_values import Inputs, SeenOutcome, StageValues, frozen
-from scorefold_registry.run.stage_work import StageWork, runners
+from scorefold_registry.run.stage_work import StageWork, runners, stage_error
 from scorefold_registry.runfile.citations import citations
 from scorefold_registry.runfile.plan import Plan, PlannedStage
 from scorefold_registry.runfile.reader import RunFileError
