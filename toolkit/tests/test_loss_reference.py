@@ -97,7 +97,7 @@ def test_measuring_a_reference_changes_no_training() -> None:
     assert report.reference is None
 
 
-def learned_by_heart(**settings: Any) -> FitReport:
+def memorised(**settings: Any) -> FitReport:
     """A training whose held-out points have other columns, a hundred times as wide, that say nothing."""
     x = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
     train, held_out = torch.stack([0.5 * x[:, 1], x[:, 1], x[:, 2]], 1), x * torch.tensor([1.0, 100.0, 100.0])
@@ -108,16 +108,18 @@ def learned_by_heart(**settings: Any) -> FitReport:
     return fit(model, train, model.training_config.model_copy(update=chosen), validation=held_out)
 
 
-def test_training_points_that_are_learned_by_heart_end_a_training_at_its_second_look() -> None:
-    with pytest.raises(TrainingError, match=r"learned by heart: after 2 steps their loss is 0\.\d+") as caught:
-        learned_by_heart()
+def test_training_points_that_are_memorised_end_a_training_at_its_second_look() -> None:
+    with pytest.raises(
+        TrainingError, match=r"memorises its training points: after 2 steps their loss is 0\.\d+"
+    ) as caught:
+        memorised()
     assert "a network that answers 0 is" in caught.value.message
     assert "training.patience: 5" in str(caught.value.hint)
 
 
 def test_a_training_with_patience_is_compared_with_its_start_instead() -> None:
     with pytest.raises(TrainingError, match=r"was 1\.0\d+ before the training, and .* the training diverged"):
-        learned_by_heart(patience=2)
+        memorised(patience=2)
 
 
 @pytest.mark.parametrize(
@@ -135,8 +137,8 @@ def test_a_look_counts_ten_times_above_the_reference(
     found = iter([*looks, *[1.0] * 9])
     monkeypatch.setattr(loop, "validation_loss", lambda *given, **settings: next(found))
     monkeypatch.setattr(Squares, "loss_reference", lambda self, points, loss, phase: LossReference(0.5, "zero"))
-    with pytest.raises(TrainingError, match="by heart") if refused else nullcontext():
-        learned_by_heart()
+    with pytest.raises(TrainingError, match="memorises") if refused else nullcontext():
+        memorised()
 
 
 def test_a_network_answers_zero_only_within() -> None:

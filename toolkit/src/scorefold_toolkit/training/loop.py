@@ -66,7 +66,7 @@ _RISEN = 1.0
 """Increase above its start, or above twice its start, at which a held-out loss counts as diverged."""
 
 _FAR = 10.0
-"""Multiple of the reference, or of 1, by which held-out points are worse where training points are learned by heart."""
+"""Multiple of the reference, or of 1, by which held-out points are worse where training points are memorised."""
 
 _LOOKS = 0.1
 """The share of a training's minutes after which its steps are timed again."""
@@ -302,7 +302,7 @@ class _PhaseLoop:
         self.far = self.far + 1 if seen < report.reference and not loss <= limit else 0
         if self.far > 1:
             raise TrainingError(
-                f"the training points are learned by heart: after {self.step} steps their loss is {seen:.4g}, that of "
+                f"the model memorises its training points: after {self.step} steps their loss is {seen:.4g}, that of "
                 f"held-out points is {loss:.4g}, and that of {report.reference_of} is {report.reference:.4g}",
                 hint="give more points or a smaller model, or set training.patience: 5 and a small "
                 "training.validate_every, which keep the best model on the way",
