@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from scorefold.errors import ConfigError
 from scorefold_pullback.maps.build import build_map
-from scorefold_pullback.maps.checkerboard import Checkerboard
+from scorefold_pullback.maps.checkerboard import Checkerboard, nested_parts
 from scorefold_pullback.maps.config import CouplingMapConfig, MapConfig, SplineMapConfig
 from scorefold_pullback.maps.regular import Rotation
 from scorefold_testing.contract import stir
@@ -64,6 +64,24 @@ def test_rotations_stand_before_every_two_layers() -> None:
     kinds = [type(layer) for layer in phi]
     assert kinds == [Rotation, Checkerboard] * 3
     assert [len(layer.moves) for layer in phi if isinstance(layer, Checkerboard)] == [2, 2, 1]
+
+
+@pytest.mark.parametrize("name", ["coupling", "spline"])
+def test_nested_layers_move_a_feature_by_earlier_ones_alone(name: str) -> None:
+    """Layers of 8 features keep the first 4, 3, 2 and 1, in this order."""
+    phi = moved(build_map(validate({"name": name, "layers": 4, "masks": "nested"}), (8,)))
+    assert isinstance(phi, Chain)
+    kept = [layer.first for layer in phi if isinstance(layer, Checkerboard)]
+    assert kept == nested_parts(4, 8) == [4, 3, 2, 1]
+    assert nested_parts(3, 2) == [1, 1, 1]
+    jacobian = torch.autograd.functional.jacobian(lambda v: phi(v[None])[0][0], draws(1, 8)[0])
+    free = torch.arange(8)[None] < torch.tensor([0, 1, 2, 3, 4, 4, 4, 4])[:, None]
+    assert torch.equal(jacobian != 0, free | torch.eye(8, dtype=torch.bool))
+
+
+def test_nested_masks_need_the_order_of_the_features() -> None:
+    with pytest.raises(ValidationError, match="the order of the features, which rotations mix"):
+        CouplingMapConfig(masks="nested", rotations=True)
 
 
 def test_a_feature_is_moved_by_those_of_the_other_parity_alone() -> None:

@@ -16,7 +16,9 @@ from scorefold_testing.contract import stir
 
 @pytest.mark.parametrize("activation", ["silu", "tanh", "relu", "gelu", "elu"])
 @pytest.mark.parametrize(
-    "settings", [{}, {"rotations": True, "layers": 3}, {"scale": "published"}, {"masks": "mixed"}], ids=str
+    "settings",
+    [{}, {"rotations": True, "layers": 3}, {"scale": "published"}, {"masks": "mixed"}, {"masks": "nested"}],
+    ids=str,
 )
 @pytest.mark.parametrize("features", [2, 3, 4, 5])
 def test_tangents_are_jacobian_vector_products(features: int, settings: dict[str, Any], activation: str) -> None:

@@ -18,6 +18,8 @@ from scorefold_pullback.flows.linear import principal_directions
 from scorefold_pullback.flows.mixture import AnisotropicNormal, SharedMixture
 from scorefold_pullback.flows.objective import (
     Isometry,
+    code_penalty,
+    drawn_counts,
     find_parts,
     hessian_penalty,
     isometry_penalty,
@@ -37,9 +39,11 @@ class AnisotropicFlow(Flow, Trainable):
 
     R, m and s leave lengths and angles to the map: J is its Jacobian times a rotation, and latents, variances and the
     geometry have the units of the data. s is the standard deviation of ``event_scale`` and m its mean, until
-    ``prepare`` sets R and m to principal axes. ``loss`` is E[-log p(x)] in nats an event, as of the flow's own density,
-    plus the weighted penalties of ``objective``. With several ``modes`` z ~ sum_k w_k N(c_k, diag(a)), whose w and c
-    are learned too. Diepeveen, Batzolis et al., ICML 2025; of such a base their code has the form and no training.
+    ``prepare`` sets R and m to principal axes. With ``whiten`` the layers act on coordinates divided by their widths W
+    at the start: the map is W layers W^-1, which is the identity where the layers are. ``loss`` is E[-log p(x)] in nats
+    an event, as of the flow's own density, plus the weighted penalties of ``objective``. With several ``modes``
+    z ~ sum_k w_k N(c_k, diag(a)), whose w and c are learned too. Diepeveen, Batzolis et al., ICML 2025; of such a base
+    their code has the form and no training.
 
     Raises ``ConfigError`` for data with conditions and for a start from principal axes of a map of images.
 
@@ -55,6 +59,7 @@ class AnisotropicFlow(Flow, Trainable):
     base: AnisotropicNormal | SharedMixture
     rotation: Tensor
     rotation_rest: Tensor
+    widths: Tensor
     middle: Tensor
 
     def __init__(self, config: AnisotropicConfig, *, data: DataSource | DataSpec) -> None:
@@ -87,6 +92,7 @@ class AnisotropicFlow(Flow, Trainable):
         size = self.dimension
         middle = torch.zeros(size) + scale.middle(torch.zeros(size)) if config.standardise else torch.zeros(size)
         self.register_buffer("middle", middle)
+        self.register_buffer("widths", torch.ones(size), persistent=config.whiten)
         self.register_buffer("rotation", torch.eye(size) if self._principal else torch.empty(0))
         # What rounding took from R, so that R is orthogonal to double precision in a flow that is made double later.
         self.register_buffer("rotation_rest", torch.zeros_like(self.rotation))
@@ -94,12 +100,13 @@ class AnisotropicFlow(Flow, Trainable):
     def forward(self, x: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
         self.check_events(x)
         z, log_det = self.map(self._standard(x))
-        return z * self.spread, log_det.expand(len(x))
+        return z * (self.spread * self.widths).reshape(z.shape[1:]), log_det.expand(len(x))
 
     def inverse(self, z: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
         self.check_events(z)
-        rotated, log_det = self.map.inverse(z / self.spread)
-        centred = rotated.flatten(1) @ self._rotation() if self._principal else rotated.flatten(1)
+        rotated, log_det = self.map.inverse(z / (self.spread * self.widths).reshape(z.shape[1:]))
+        centred = rotated.flatten(1) * self.widths
+        centred = centred @ self._rotation() if self._principal else centred
         return (centred * self.spread + self.middle).reshape(z.shape), log_det.expand(len(z))
 
     @torch.no_grad()
@@ -119,6 +126,10 @@ class AnisotropicFlow(Flow, Trainable):
         if self._principal:
             flat = x.flatten(1).double()
             self._start_from_axes(flat, None if parts is None else parts.covariance(flat))
+        if self.config.whiten:
+            least = self.config.noise**2 + self.config.variance_floor * self.event_scale.std**2
+            squares = self._standard(x).flatten(1).square().mean(0)
+            self.widths.copy_((squares + least / self.spread**2).sqrt())
         if self.config.isometry_weight == 0:
             self.map.initialise(self._standard(x))
         if parts is not None and isinstance(self.base, SharedMixture):
@@ -152,6 +163,7 @@ class AnisotropicFlow(Flow, Trainable):
         """
         config = self.config
         x = self.dequantise(batch.x, generator)
+        clean = x
         if config.noise:
             x = x + config.noise * draw_normal(tuple(x.shape), generator=generator, like=x)
         parts: dict[str, Tensor] = {}
@@ -174,6 +186,11 @@ class AnisotropicFlow(Flow, Trainable):
         if config.hessian_weight:
             parts["hessian"] = self.spread**4 * hessian_penalty(self, self.base, x, generator)
             total = total + config.hessian_weight * parts["hessian"]
+        if config.code_weight:
+            counts = drawn_counts(len(x), self.dimension, generator=generator, like=x)
+            lost = code_penalty(self, clean, z, self._normal.variances, counts)
+            parts["code"] = lost / self.event_scale.std**2
+            total = total + config.code_weight * parts["code"]
         return Loss(total, {name: value.detach() for name, value in parts.items()})
 
     def with_products(self, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -183,9 +200,11 @@ class AnisotropicFlow(Flow, Trainable):
         """
         if not can_push(self.map):
             return with_cotangents(self, x, directions)
-        turned = directions.flatten(2) @ self._rotation().mT if self._principal else directions
-        z, log_det, products = push_tangents(self.map, self._standard(x), turned.reshape(directions.shape))
-        return z * self.spread, log_det, products
+        turned = directions.flatten(2) @ self._rotation().mT if self._principal else directions.flatten(2)
+        turned = (turned / self.widths).reshape(directions.shape)
+        z, log_det, products = push_tangents(self.map, self._standard(x), turned)
+        widths = self.widths.reshape(x.shape[1:])
+        return z * (self.spread * widths), log_det, products * widths
 
     @property
     def isometry(self) -> Isometry:
@@ -202,7 +221,8 @@ class AnisotropicFlow(Flow, Trainable):
     def _standard(self, x: Tensor) -> Tensor:
         """R (x - m) / s, (B, *E): what the map is given."""
         centred = (x.flatten(1) - self.middle) / self.spread
-        return (centred @ self._rotation().mT if self._principal else centred).reshape(x.shape)
+        turned = centred @ self._rotation().mT if self._principal else centred
+        return (turned / self.widths).reshape(x.shape)
 
     def _start_from_axes(self, x: Tensor, covariance: Tensor | None) -> None:
         """R and m from points (N, D) in float64: rows of R are principal axes, widest first, of their covariance or

@@ -121,6 +121,11 @@ class AnisotropicConfig(Config):
         description="Give the layers events of mean 0 and standard deviation 1, and scale back what they return, which "
         "leaves lengths as they are; false gives them the events as they are, as the published code does",
     )
+    whiten: bool = Field(
+        False,
+        description="Divide the coordinates that the layers act on by their standard deviations at the start, and "
+        "multiply the results by them: steps of a training then move wide and narrow coordinates by equal shares",
+    )
     variances: Literal["learned", "closed-form", "fixed"] = Field(
         "learned",
         description="Variances of the base. learned are trained beside the map. closed-form are the running mean "
@@ -157,6 +162,12 @@ class AnisotropicConfig(Config):
         description="Weight of the second derivatives of the map in the score's Jacobian. It is for data of standard "
         "deviation 1, or as they are if standardise is false",
     )
+    code_weight: float = Field(
+        0.0,
+        ge=0,
+        description="Weight of the squared error of codes, in variances of the data, with a random number of the "
+        "widest coordinates kept for each point (nested dropout). Ours: the published loss, with 0, does not have it",
+    )
     noise: float = Field(
         0.0, ge=0, description="Standard deviation of normal noise added to points in training, in units of the data"
     )
@@ -169,6 +180,8 @@ class AnisotropicConfig(Config):
             raise ValueError("variances closed-form are those of one mode; set variances: learned, or modes: 1")
         if self.modes > 1 and self.hessian_weight:
             raise ValueError("hessian_weight is for one mode; set it to 0, or modes: 1")
+        if self.modes > 1 and self.code_weight:
+            raise ValueError("code_weight is for one mode, whose variances order a code; set it to 0, or modes: 1")
         if "angle" in self.isometry and self.directions < 2:
             raise ValueError(f"isometry {self.isometry} compares pairs of directions; directions is {self.directions}")
         return self

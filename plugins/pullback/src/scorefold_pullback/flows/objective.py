@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from scorefold.errors import DataError
 from scorefold.interfaces import Flow
-from scorefold.random import draw_normal, draw_signs
+from scorefold.random import draw_normal, draw_signs, draw_uniform
 from scorefold_toolkit.potential import Potential
 
 Isometry = Literal["full", "sliced", "length", "angle", "length-angle"]
@@ -101,6 +101,28 @@ def hessian_penalty(flow: Flow, psi: Potential, x: Tensor, generator: torch.Gene
             return slope.new_zeros(())
         (bent,) = torch.autograd.grad(slope, point, signs, create_graph=True, allow_unused=True)
     return slope.new_zeros(()) if bent is None else bent.flatten(1).square().sum(1).mean()
+
+
+def drawn_counts(rows: int, size: int, *, generator: torch.Generator | None, like: Tensor) -> Tensor:
+    """Numbers of coordinates to keep, in 1..size: (rows,), with log K uniform on [0, log(size + 1)) and K rounded down.
+
+    K is k with probability log((k + 1) / k) / log(size + 1).
+    """
+    uniform = draw_uniform((rows,), generator=generator, like=like)
+    return (uniform * math.log(size + 1)).exp().floor().clamp(1, size)
+
+
+def code_penalty(flow: Flow, x: Tensor, z: Tensor, variances: Tensor, counts: Tensor) -> Tensor:
+    """The mean of |x - phi^-1(z_K)|^2 over points x (B, *E), whose latents, with noise or without, are z (B, *E).
+
+    z_K keeps the K coordinates of largest ``variances`` (*E), a K of ``counts`` (B,) for each point, and is 0 in the
+    others, as in the decoder of a Riemannian auto-encoder. With random K this is nested dropout (Rippel, Gelbart and
+    Adams, "Learning ordered representations with nested dropout", ICML 2014). The published flow has no such term.
+    """
+    rank = variances.detach().flatten().argsort(descending=True, stable=True).argsort()
+    kept = rank < counts[:, None]
+    back, _ = flow.inverse(z * kept.reshape(z.shape))
+    return (back - x).flatten(1).square().sum(1).mean()
 
 
 _STARTS, _DIRECTIONS = 5, 32

@@ -82,14 +82,16 @@ class SplineMove(Move):
 
 class Checkerboard(Bijection):
     """Moves on alternate features of vectors (B, D): even ones map features 0, 2, 4, ... given 1, 3, 5, ..., odd ones
-    the other way. With D = 1 all of them map the one feature.
+    the other way. With D = 1 all of them map the one feature. With ``first`` = k the rest takes the place of even ones,
+    and the first k features that of odd ones.
 
-    The two halves are taken apart once and joined once, however many moves there are.
+    The two parts are taken apart once and joined once, however many moves there are.
     """
 
-    def __init__(self, moves: Sequence[Move]) -> None:
+    def __init__(self, moves: Sequence[Move], first: int | None = None) -> None:
         super().__init__()
         self.moves = nn.ModuleList(moves)
+        self.first = first
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return self._run(x, inverse=False)
@@ -98,7 +100,7 @@ class Checkerboard(Bijection):
         return self._run(z, inverse=True)
 
     def _run(self, x: Tensor, *, inverse: bool) -> tuple[Tensor, Tensor]:
-        halves = [x[:, 0::2], x[:, 1::2]]
+        halves = self.taken_apart(x)
         slopes: list[Tensor | float] = [0.0, 0.0]
         order = list(enumerate(self.moves))
         for index, move in reversed(order) if inverse else order:
@@ -106,14 +108,24 @@ class Checkerboard(Bijection):
             halves[half], slope = move(halves[half], halves[1 - half], inverse=inverse)
             slopes[half] = slopes[half] + slope
         log_det = sum((slope.sum(1) for slope in slopes if isinstance(slope, Tensor)), x.new_zeros(()))
-        return interleave(*halves), log_det
+        return self.joined(halves), log_det
+
+    def taken_apart(self, x: Tensor) -> list[Tensor]:
+        """Both parts of features (..., D)."""
+        if self.first is None:
+            return [x[..., 0::2], x[..., 1::2]]
+        return [x[..., self.first :], x[..., : self.first]]
+
+    def joined(self, parts: list[Tensor]) -> Tensor:
+        """Features (..., D) from both parts."""
+        return interleave(*parts) if self.first is None else torch.cat(parts[::-1], -1)
 
 
 def interleave(even: Tensor, odd: Tensor) -> Tensor:
-    """(B, D) from its even and its odd features."""
-    paired = odd.shape[1]
-    joined = torch.stack((even[:, :paired], odd), 2).flatten(1)
-    return joined if even.shape[1] == paired else torch.cat((joined, even[:, paired:]), 1)
+    """(..., D) from its even and its odd features."""
+    paired = odd.shape[-1]
+    joined = torch.stack((even[..., :paired], odd), -1).flatten(-2)
+    return joined if even.shape[-1] == paired else torch.cat((joined, even[..., paired:]), -1)
 
 
 class ResidualNetwork(nn.Module):
@@ -162,14 +174,21 @@ def _checkered(
     config: CheckerboardConfig, features: int, parameters: int, make: Callable[[nn.Module], Move]
 ) -> Bijection:
     """``parameters`` is how many numbers move a feature, and ``make`` a move from a network that gives them."""
+
+    def network(kept: int, out: int) -> nn.Module:
+        return ResidualNetwork(kept, out, config.width, config.blocks, config.activation)
+
+    if config.masks == "nested" and features > 1:
+        kept_first = nested_parts(config.layers, features)
+        return Chain(
+            Checkerboard([make(network(first, parameters * (features - first)))], first) for first in kept_first
+        )
     moves: list[Move] = []
     for layer in range(config.layers):
         odd = features // 2
         moved, kept = (odd, features - odd) if layer % 2 and odd else (features - odd, odd)
         out = parameters * moved
-        moves.append(
-            make(ResidualNetwork(kept, out, config.width, config.blocks, config.activation) if kept else Constant(out))
-        )
+        moves.append(make(network(kept, out) if kept else Constant(out)))
     halved = config.masks == "mixed" and features > 2 and len(moves) > 2
     if not config.rotations and not halved:
         return Checkerboard(moves)
@@ -179,6 +198,11 @@ def _checkered(
         layers += [Rotation(features)] if config.rotations else []
         layers += _halved(board, features) if halved and start % 4 else [board]
     return Chain(layers)
+
+
+def nested_parts(layers: int, features: int) -> list[int]:
+    """How many features each nested layer keeps: from half of all down to few, in a geometric series."""
+    return [max(1, round((features / 2) ** ((layers - layer) / layers))) for layer in range(layers)]
 
 
 def _halved(board: Checkerboard, features: int) -> list[Bijection]:
@@ -220,7 +244,7 @@ def push_tangents(phi: Bijection, x: Tensor, tangents: Tensor) -> tuple[Tensor, 
 
 
 def _push_couplings(phi: Checkerboard, x: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    halves, turned = [x[:, 0::2], x[:, 1::2]], [tangents[..., 0::2], tangents[..., 1::2]]
+    halves, turned = phi.taken_apart(x), phi.taken_apart(tangents)
     total = x.new_zeros(())
     for index, move in enumerate(phi.moves):
         assert isinstance(move, AffineMove)
@@ -233,7 +257,7 @@ def _push_couplings(phi: Checkerboard, x: Tensor, tangents: Tensor) -> tuple[Ten
         halves[half] = scaled + shift
         turned[half] = torch.addcmul(torch.addcmul(d_shift, turned[half], scale), d_s, scaled * slope)
         total = total + log_scale.sum(1)
-    return interleave(*halves), total, interleave(*(t.flatten(0, 1) for t in turned)).unflatten(0, tangents.shape[:2])
+    return phi.joined(halves), total, phi.joined(turned)
 
 
 def _log_scale(move: AffineMove, s: Tensor) -> tuple[Tensor, Tensor]:

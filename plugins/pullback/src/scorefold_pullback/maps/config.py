@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from scorefold.config import Config
 
@@ -25,13 +25,21 @@ class CheckerboardConfig(Config):
     width: Width = Field(64, description="Units of a hidden layer of the networks")
     blocks: int = Field(2, ge=0, le=1000, description="Residual blocks of a network, of two hidden layers each")
     activation: Smooth = "silu"
-    masks: Literal["mixed", "alternate"] = Field(
+    masks: Literal["mixed", "alternate", "nested"] = Field(
         "mixed",
         description="Which features a layer moves, given the others: even and odd ones in turn (alternate, as "
         "published), or, in every second pair of layers, the first half and the second: after a start on principal "
-        "axes narrow features are then moved by all of the wide ones",
+        "axes narrow features are then moved by all of the wide ones. nested: every layer moves all but the first k "
+        "features given these, with k growing geometrically from few to half of all in the inverse: codes are then a "
+        "PCA's and decoders bend. It needs the start on principal axes",
     )
     rotations: bool = Field(False, description="A learned rotation before every two layers; published: none")
+
+    @model_validator(mode="after")
+    def _keeps_order(self) -> CheckerboardConfig:
+        if self.rotations and self.masks == "nested":
+            raise ValueError("masks nested go by the order of the features, which rotations mix; set one of them")
+        return self
 
 
 class CouplingMapConfig(CheckerboardConfig):
