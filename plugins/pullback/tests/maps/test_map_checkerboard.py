@@ -68,15 +68,27 @@ def test_rotations_stand_before_every_two_layers() -> None:
 
 @pytest.mark.parametrize("name", ["coupling", "spline"])
 def test_nested_layers_move_a_feature_by_earlier_ones_alone(name: str) -> None:
-    """Layers of 8 features keep the first 4, 3, 2 and 1, in this order."""
-    phi = moved(build_map(validate({"name": name, "layers": 4, "masks": "nested"}), (8,)))
+    """Layers of 16 features keep the first 4, 3, 2 and 1, in this order."""
+    phi = moved(build_map(validate({"name": name, "layers": 4, "masks": "nested"}), (16,)))
     assert isinstance(phi, Chain)
     kept = [layer.first for layer in phi if isinstance(layer, Checkerboard)]
-    assert kept == nested_parts(4, 8) == [4, 3, 2, 1]
+    assert kept == nested_parts(4, 16) == [4, 3, 2, 1]
     assert nested_parts(3, 2) == [1, 1, 1]
-    jacobian = torch.autograd.functional.jacobian(lambda v: phi(v[None])[0][0], draws(1, 8)[0])
-    free = torch.arange(8)[None] < torch.tensor([0, 1, 2, 3, 4, 4, 4, 4])[:, None]
-    assert torch.equal(jacobian != 0, free | torch.eye(8, dtype=torch.bool))
+    jacobian = torch.autograd.functional.jacobian(lambda v: phi(v[None])[0][0], draws(1, 16)[0])
+    free = torch.arange(16)[None] < torch.arange(16).clamp_max(4)[:, None]
+    assert torch.equal(jacobian != 0, free | torch.eye(16, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("masks", ["mixed", "alternate", "nested"])
+def test_layers_without_scales_keep_volumes(masks: str) -> None:
+    phi = moved(build_map(validate({"name": "coupling", "scale": "none", "masks": masks}), (5,)))
+    x = draws(10, 5)
+    z, log_det = phi(x)
+    assert float((z - x).detach().abs().min()) > 0 or masks == "nested"
+    assert torch.equal(log_det, torch.zeros(10, dtype=x.dtype))
+    matrix = torch.autograd.functional.jacobian(lambda v: phi(v[None])[0][0], x[0])
+    assert float(torch.linalg.det(matrix)) == pytest.approx(1, rel=1e-9)
+    torch.testing.assert_close(phi.inverse(z)[0], x, rtol=0, atol=1e-9)
 
 
 def test_nested_masks_need_the_order_of_the_features() -> None:
@@ -169,7 +181,7 @@ def test_a_bare_name_is_a_map_with_its_defaults() -> None:
         ({"layers": 2}, "name"),
         ({"name": "coupling", "layers": 0}, "greater than or equal to 1"),
         ({"name": "coupling", "bins": 8}, "bins"),
-        ({"name": "coupling", "scale": "sigmoid"}, "'symmetric' or 'published'"),
+        ({"name": "coupling", "scale": "sigmoid"}, "'symmetric', 'published' or 'none'"),
         ({"name": "coupling", "scale_bound": 0}, "greater than 0"),
         ({"name": "coupling", "activation": "sine"}, "'silu'"),
         ({"name": "coupling", "width": 0}, "greater than or equal to 1"),

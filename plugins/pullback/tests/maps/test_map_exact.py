@@ -26,6 +26,7 @@ CASES: list[Case] = [
     ({"name": "coupling", "masks": "mixed", "layers": 6, **SMALL}, (5,)),
     ({"name": "coupling", "masks": "mixed", "layers": 4, **SMALL}, (1,)),
     ({"name": "coupling", "masks": "nested", "layers": 3, **SMALL}, (7,)),
+    ({"name": "coupling", "scale": "none", **SMALL}, (4,)),
     ({"name": "spline", "masks": "nested", "layers": 2, **SMALL}, (1,)),
     ({"name": "spline", "masks": "mixed", "rotations": True, "layers": 4, **SMALL}, (4,)),
     ({"name": "coupling", **SMALL}, (2, 3)),

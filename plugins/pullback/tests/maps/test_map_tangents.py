@@ -17,7 +17,14 @@ from scorefold_testing.contract import stir
 @pytest.mark.parametrize("activation", ["silu", "tanh", "relu", "gelu", "elu"])
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"rotations": True, "layers": 3}, {"scale": "published"}, {"masks": "mixed"}, {"masks": "nested"}],
+    [
+        {},
+        {"rotations": True, "layers": 3},
+        {"scale": "published"},
+        {"masks": "mixed"},
+        {"masks": "nested"},
+        {"scale": "none"},
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("features", [2, 3, 4, 5])

@@ -165,8 +165,8 @@ class AnisotropicConfig(Config):
     code_weight: float = Field(
         0.0,
         ge=0,
-        description="Weight of the squared error of codes, in variances of the data, with a random number of the "
-        "widest coordinates kept for each point (nested dropout). Ours: the published loss, with 0, does not have it",
+        description="Weight of the squared error of codes, in variances of the data. Each point keeps a random number "
+        "of the widest coordinates (nested dropout). The published loss has no such part",
     )
     noise: float = Field(
         0.0, ge=0, description="Standard deviation of normal noise added to points in training, in units of the data"

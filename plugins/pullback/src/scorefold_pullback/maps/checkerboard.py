@@ -11,13 +11,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scorefold_pullback.maps.config import CheckerboardConfig, CouplingMapConfig, SplineMapConfig
+from scorefold_pullback.maps.config import CheckerboardConfig, CouplingMapConfig, Scale, SplineMapConfig
 from scorefold_pullback.maps.glow import Flattened
 from scorefold_pullback.maps.regular import Rotation
 from scorefold_toolkit.nn import (
@@ -43,16 +42,20 @@ class AffineMove(Move):
     """z = scale x + shift.
 
     ``conditioner`` gives (B, 2 M): shifts, then s. The scale is exp(bound tanh(s)), or that of the published code,
-    sigmoid(s + 2) + 0.001.
+    sigmoid(s + 2) + 0.001. Without scales it gives the shifts alone, (B, M).
     """
 
-    def __init__(self, conditioner: nn.Module, scale: Literal["symmetric", "published"], bound: float) -> None:
+    def __init__(self, conditioner: nn.Module, scale: Scale, bound: float) -> None:
         super().__init__()
         self.conditioner = conditioner
         self.published = scale == "published"
+        self.shifts_alone = scale == "none"
         self.bound = bound
 
     def forward(self, moved: Tensor, kept: Tensor, *, inverse: bool = False) -> tuple[Tensor, Tensor]:
+        if self.shifts_alone:
+            shift = self.conditioner(kept)
+            return moved - shift if inverse else moved + shift, torch.zeros_like(moved)
         shift, s = self.conditioner(kept).chunk(2, 1)
         log_scale = ((s + 2).sigmoid() + 1e-3).log() if self.published else s.tanh() * self.bound
         if inverse:
@@ -160,7 +163,8 @@ class Constant(nn.Module):
 
 def coupling_map(config: CouplingMapConfig, features: int) -> Bijection:
     """The affine couplings of a configuration on vectors (B, features)."""
-    return _checkered(config, features, 2, lambda network: AffineMove(network, config.scale, config.scale_bound))
+    numbers = 1 if config.scale == "none" else 2
+    return _checkered(config, features, numbers, lambda network: AffineMove(network, config.scale, config.scale_bound))
 
 
 def spline_map(config: SplineMapConfig, features: int) -> Bijection:
@@ -201,8 +205,8 @@ def _checkered(
 
 
 def nested_parts(layers: int, features: int) -> list[int]:
-    """How many features each nested layer keeps: from half of all down to few, in a geometric series."""
-    return [max(1, round((features / 2) ** ((layers - layer) / layers))) for layer in range(layers)]
+    """How many features each nested layer keeps: from a quarter of all down to few, in a geometric series."""
+    return [max(1, round((features / 4) ** ((layers - layer) / layers))) for layer in range(layers)]
 
 
 def _halved(board: Checkerboard, features: int) -> list[Bijection]:
@@ -245,11 +249,14 @@ def push_tangents(phi: Bijection, x: Tensor, tangents: Tensor) -> tuple[Tensor, 
 
 def _push_couplings(phi: Checkerboard, x: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     halves, turned = phi.taken_apart(x), phi.taken_apart(tangents)
-    total = x.new_zeros(())
+    total = x.new_zeros(len(x))
     for index, move in enumerate(phi.moves):
         assert isinstance(move, AffineMove)
         half = index % 2
         out, d_out = _push_network(move.conditioner, halves[1 - half], turned[1 - half])
+        if move.shifts_alone:
+            halves[half], turned[half] = halves[half] + out, turned[half] + d_out
+            continue
         (shift, s), (d_shift, d_s) = out.chunk(2, 1), d_out.chunk(2, 2)
         log_scale, slope = _log_scale(move, s)
         scale = log_scale.exp()

@@ -10,6 +10,7 @@ from scorefold.config import Config
 
 Layers = Annotated[int, Field(ge=1, le=1000)]
 Width = Annotated[int, Field(ge=1, le=65536)]
+Scale = Literal["symmetric", "published", "none"]
 Smooth = Annotated[
     Literal["silu", "relu", "tanh", "gelu", "elu"],
     Field(
@@ -30,7 +31,7 @@ class CheckerboardConfig(Config):
         description="Which features a layer moves, given the others: even and odd ones in turn (alternate, as "
         "published), or, in every second pair of layers, the first half and the second: after a start on principal "
         "axes narrow features are then moved by all of the wide ones. nested: every layer moves all but the first k "
-        "features given these, with k growing geometrically from few to half of all in the inverse: codes are then a "
+        "features, given these. In the inverse k grows geometrically from few to a quarter of all, so that codes are a "
         "PCA's and decoders bend. It needs the start on principal axes",
     )
     rotations: bool = Field(False, description="A learned rotation before every two layers; published: none")
@@ -46,10 +47,11 @@ class CouplingMapConfig(CheckerboardConfig):
     """Affine couplings on alternate features: the published flow for vectors."""
 
     name: Literal["coupling"] = "coupling"
-    scale: Literal["symmetric", "published"] = Field(
+    scale: Scale = Field(
         "symmetric",
         description="Scale of a layer: exp(scale_bound tanh(s)), 1 at the start, or sigmoid(s + 2) + 0.001, which lies "
-        "in (0.001, 1.001) and is 0.882 at the start: such layers can hardly expand",
+        "in (0.001, 1.001) and is 0.882 at the start: such layers can hardly expand. With none, layers only shift: "
+        "volumes are kept, and no product of scales makes a decoder unstable",
     )
     scale_bound: float = Field(2.0, gt=0, le=20, description="Largest log-scale of a symmetric layer, either way")
 
