@@ -177,17 +177,10 @@ def test_units_of_the_data_do_not_change_it() -> None:
 
 
 def test_the_error_is_that_of_the_points_without_noise() -> None:
-    """With all coordinates kept, what comes back is the noise: 4 coordinates of variance 0.01."""
-    x = turned(20_000)
-    flow = prepared(x, stirred=False)
-    noise = 0.1 * normal(len(x), 4, seed=5)
-    found = code_penalty(flow, x, flow(x + noise)[0], flow.base.variances, torch.full((len(x),), 4))
-    assert float(found.detach()) == pytest.approx(float(noise.square().sum(1).mean()), rel=1e-9)
-    noisy = prepared(x, stirred=False, code_weight=1, noise=0.1)
-    parts = loss_of(noisy, x).parts
-    remainders = torch.stack([WIDTHS[k:].square().sum() + 0.01 * k for k in range(1, 5)])
-    expected = float((probabilities(4) * remainders).sum()) / 4
-    assert float(parts["code"]) == pytest.approx(expected, rel=0.05)
+    """Kept coordinates lose the noise, of variance 1, and dropped ones their own variance alone."""
+    x = normal(20_000, 2) * WIDTHS[1:3]
+    parts = loss_of(prepared(x, stirred=False, code_weight=1, noise=1.0), x).parts
+    assert float(parts["code"]) == pytest.approx(2 / 2.0**2, rel=0.05)
 
 
 def test_several_modes_have_no_order_of_coordinates() -> None:
