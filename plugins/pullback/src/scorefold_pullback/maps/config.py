@@ -31,8 +31,8 @@ class CheckerboardConfig(Config):
         description="Which features a layer moves, given the others: even and odd ones in turn (alternate, as "
         "published), or, in every second pair of layers, the first half and the second: after a start on principal "
         "axes narrow features are then moved by all of the wide ones. nested: every layer moves all but the first k "
-        "features, given these. In the inverse k grows geometrically from few to a quarter of all, so that codes are a "
-        "PCA's and decoders bend. It needs the start on principal axes",
+        "features, given these. In the inverse k grows geometrically from few to a quarter of all, so that few wide "
+        "coordinates decode to a curved surface. It is meant for the start on principal axes",
     )
     rotations: bool = Field(False, description="A learned rotation before every two layers; published: none")
 
