@@ -31,9 +31,10 @@ TEXTS = (".py", ".md", ".json", ".j2", ".jinja", ".yaml", ".yml", ".toml", ".bib
 PLAIN = (
     *("README.md", "CONTRIBUTING.md", "SECURITY.md"),
     *sorted(f"docs/{page.name}" for page in ROOT.glob("docs/*.md")),
+    *sorted(f"docs/evidence/{page.name}" for page in ROOT.glob("docs/evidence/*.md")),
     *sorted(f"plugins/{page.parent.name}/README.md" for page in ROOT.glob("plugins/*/README.md")),
 )
-"""Pages whose sentences have at most 25 words and one colon. Pages of evidence are not among them."""
+"""Pages whose sentences have at most 25 words and one colon."""
 
 
 ASKED = ("What", "How", "Whether", "Where", "Which", "Who", "Why", "That", "When", "If", "As")
