@@ -29,6 +29,7 @@ from scorefold_verbs.config.verbs import (
 )
 from scorefold_verbs.estimate import estimate as verb_estimate
 from scorefold_verbs.evaluate import evaluate_likelihood
+from scorefold_verbs.figures.answers import estimate as estimate_figures
 from scorefold_verbs.geometry import build as verb_build
 from scorefold_verbs.geometry import interpolate as verb_interpolate
 from scorefold_verbs.latents import traverse as latent_verbs
@@ -239,6 +240,10 @@ def test_an_estimate_by_label_answers_for_each_label_too() -> None:
     }
     assert (second["label"], second["name"], second["points"], second["value"]) == (4, None, 12, 5.5)
     assert outcome.result["warnings"] == ["label 2 (two) is left out: 3 points, fewer than 10"]
+    (axes,) = estimate_figures(outcome.drawn)["by-label"].axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["4", "zero"], "the smallest first"
+    assert [text.get_text() for text in axes.texts] == ["5.5", "16.5"]
+    assert "by-label" not in estimate_figures(plain.drawn)
     whole = rows(25, label=label)
     stream = StreamedDataset(x=whole.x[:0], fetch=whole.take, size=25)
     streamed = verb_estimate(Mean(), {"data": Source(test=stream)}, EstimateOptions(by="label"), context())

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, empty_figure, new_figure
-from scorefold.results import Allocation, PlanRow
+from scorefold.results import Allocation, Estimate, PlanRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -333,6 +333,27 @@ def training(fitted: Any) -> Mapping[str, Figure]:
     axes.set(xlabel="step", ylabel="loss", title="Training")
     legend_below(axes, 3)
     return {"training": figure}
+
+
+def by_label(estimate: Estimate) -> Mapping[str, Figure]:
+    """The answers for labels in ``diagnostics["by_label"]``, from the smallest, with their intervals; nothing without
+    two labels that have a value.
+    """
+    rows = [row for row in estimate.diagnostics.get("by_label", ()) if row["value"] is not None]
+    if len(rows) < 2:
+        return {}
+    rows.sort(key=lambda row: row["value"])
+    figure, axes = new_figure(6.4, 1.2 + 0.32 * len(rows))
+    for place, row in enumerate(rows):
+        low, high = row["interval"] or (row["value"], row["value"])
+        axes.plot([low, high], [place, place], color=SOFT, linewidth=5, solid_capstyle="round")
+        axes.plot(row["value"], place, "o", color=ACCENT)
+        axes.annotate(f"{row['value']:.3g}", (high, place), (8, 0), textcoords="offset points", va="center", color=INK)
+    axes.set_yticks(range(len(rows)), [str(row["label"]) if row["name"] is None else row["name"] for row in rows])
+    axes.set(xlabel=estimate.quantity, title=f"{estimate.quantity.capitalize()} by label")
+    axes.set_xlim(right=axes.get_xlim()[1] * 1.05)
+    figure.set_label(f"A bar is the {estimate.interval_name()} of a label.")
+    return {"by-label": figure}
 
 
 def allocation(plan: Allocation) -> Mapping[str, Figure]:

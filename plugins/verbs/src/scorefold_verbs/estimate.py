@@ -77,6 +77,7 @@ def estimate(component: Estimator, inputs: Inputs, options: EstimateOptions, con
         by_label = [], [f"labels have no answer of their own: {units}"]
     if by_label is not None:
         result = with_labels(result, *by_label)
+        answer = replace(answer, diagnostics={**answer.diagnostics, "by_label": by_label[0]})  # for the figure
     answer = estimate_by_row(answer, dataset, source)
     return Outcome(answer, result, answer.tensors())
 

@@ -12,7 +12,7 @@ from scorefold.plotting import ACCENT, INK, SOFT, WARM, new_figure
 from scorefold.results import Estimate
 from scorefold_iddiff.pointwise.support import CURVATURE
 from scorefold_toolkit.data.splits import asked
-from scorefold_toolkit.figures import legend_below
+from scorefold_toolkit.figures import by_label, legend_below
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,7 +34,7 @@ def normal_bundle_figures(estimate: Estimate) -> Mapping[str, Figure]:
         figures["traces"] = traces_against_noise(estimate)
     if estimate.value is not None:
         figures["estimate"] = estimate.plot()
-    return figures
+    return {**figures, **by_label(estimate)}
 
 
 _TITLES = {

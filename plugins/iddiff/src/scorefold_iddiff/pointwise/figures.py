@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, new_figure
 from scorefold.results import Estimate
 from scorefold_toolkit.data.splits import asked
-from scorefold_toolkit.figures import legend_below
+from scorefold_toolkit.figures import by_label, legend_below
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,7 +49,7 @@ def _figures(estimate: Estimate, name: str, label: str) -> Mapping[str, Figure]:
     figures = {"estimate": estimate.plot()}
     if len(estimate.diagnostics["curve"]) > 1:
         figures["sigma"] = curve_against_noise(estimate, name, label)
-    return figures
+    return {**figures, **by_label(estimate)}
 
 
 def curve_against_noise(estimate: Estimate, name: str, label: str) -> Figure:

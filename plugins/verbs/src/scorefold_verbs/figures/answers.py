@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, empty_figure, new_figure, tidy
 from scorefold.results import Estimate
-from scorefold_toolkit.figures import as_images, own_limits, plane, strips
+from scorefold_toolkit.figures import as_images, by_label, own_limits, plane, strips
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -119,7 +119,7 @@ def _calibration(calibration: Calibration) -> Figure:
 
 
 def estimate(answer: Estimate) -> Mapping[str, Figure]:
-    """The estimate over points, where it has several, and the spectra behind it where there are any."""
+    """The estimate over points, where it has several; spectra and answers for labels where there are any."""
     figures = {}
     if answer.pointwise is not None and int(answer.pointwise.isfinite().sum()) > 1:
         figures["estimate"] = answer.plot()
@@ -129,7 +129,7 @@ def estimate(answer: Estimate) -> Mapping[str, Figure]:
             axes.plot(range(1, len(row) + 1), row.numpy(), color=ACCENT, alpha=0.4, linewidth=1)
         axes.set(xlabel="rank", ylabel="spectrum", title=_at_points(min(20, len(answer.spectrum))))
         figures["spectrum"] = figure
-    return figures
+    return {**figures, **by_label(answer)}
 
 
 def _at_points(count: int) -> str:
