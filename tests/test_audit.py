@@ -47,7 +47,7 @@ def test_samples_in_a_file_and_the_status(capsys: pytest.CaptureFixture[str]) ->
     asked = ["audit", "copies.npy", "--train", "train.npy", "--held-out", "held-out.npy", *QUICK]
     assert main(asked) == 0
     said = capsys.readouterr().out
-    assert "40 of 150 samples are nearer to a training point" in said
+    assert "40 of 150 samples are copies" in said
     assert "An estimated 25.7% of its samples are copies" in said
     assert "not found: off-the-data" in said
     assert "of the 40 that are named, at most 10% are expected to be no copies" in said

@@ -418,12 +418,13 @@ def test_what_a_test_of_closeness_would_have_found_has_both_numbers_of_points() 
     copies = verdicts.of_copies(measured)
     assert (copies.value, copies.expected, copies.p) == (rates.excess(), 0.0, rates.p_more())
     assert copies.found.startswith(
-        "1 of 30 samples are nearer to a training point, against the next one, than 75% of held-out points are: copies"
+        "1 of 30 samples are copies: each is closer to its nearest training point, relative to the second nearest, "
+        "than 75% of held-out points are"
     )
     all_below = replace(measured, near_held_out=measured.near)
     assert "than 0% of held-out" in verdicts.of_copies(all_below).found
     far = replace(measured, near=Near(np.ones(1), np.zeros(1, dtype=int), np.array([0.01])))
-    assert "than any held-out point is: copies" in verdicts.of_copies(far).found
+    assert "relative to the second nearest, than any held-out point is" in verdicts.of_copies(far).found
     none = Rates(0, 30, 2, 50)  # fewer than held-out points: the interval reaches below 0, its sentence not
     low, high = none.interval()
     assert low < 0

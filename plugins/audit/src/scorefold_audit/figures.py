@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from scorefold_audit.copying.spaces import Copying
     from scorefold_audit.report import Audited
 
-_PAIRS, _EACH = 24, 4
+_PAIRS, _EACH = 12, 3
 _BINS = 40
 _LONGEST = 18
 
@@ -37,7 +37,7 @@ def _images(shown: Audited) -> Figure | None:
     samples, training = as_images(shown.samples[:_PAIRS]), as_images(shown.training[:_PAIRS])
     if samples is None or training is None:
         return None
-    figure = empty_figure(7.4, 1.35 * -(-len(samples) // _EACH) + 0.3)
+    figure = empty_figure(7.4, 1.65 * -(-len(samples) // _EACH) + 0.3)
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.0)  # type: ignore[union-attr, call-arg]
     low, high = (
         float(own if limit is None else limit) for limit, own in zip(shown.limits, training.aminmax(), strict=True)
@@ -56,10 +56,10 @@ def _images(shown: Audited) -> Figure | None:
             text = f"{'copy' if named else 'sample'}, {float(shown.ratio[place]):.2f}" if side == 0 else "training"
             short = name if len(name) <= _LONGEST else f"...{name[3 - _LONGEST :]}"
             title = places[row, 2 * column + side].set_title
-            title(f"{text}\n{short}", fontsize=6.5, color=WARM if named else INK, loc="left")
+            title(f"{text}\n{short}", fontsize=8, color=WARM if named else INK, loc="left")
     figure.set_label(
-        "Samples, each left of its nearest training image. The number is the distance to it over that to the next "
-        "training image; those named as copies are marked"
+        "Samples, each left of its nearest training image. The number divides the distance to this image by the "
+        "distance to the second nearest. Copies are named in orange."
     )
     return figure
 
@@ -92,10 +92,10 @@ def _distances(every: tuple[Copying, ...]) -> Figure:
     for row, found in zip(places, every, strict=True):
         both = found.near.distance, found.near_held_out.distance
         _histograms(row[0], *both, float(max(map(np.max, both))) or 1.0)
-        row[0].set(xlabel=f"distance to the nearest training point ({found.space})", ylabel="share per bin")
+        row[0].set(xlabel=f"nearest training point: distance\n({found.space})", ylabel="share per bin")
         _histograms(row[1], found.near.ratio, found.near_held_out.ratio, 1.0)
         row[1].axvline(RATIO, color=INK, linestyle=":", linewidth=1)
-        row[1].set(xlabel=f"distance to the nearest / to the second nearest ({found.space})")
+        row[1].set(xlabel=f"nearest / second nearest distance\n({found.space})")
         legend_below(row[0])
     figure.set_label(
         "Distances of samples and held-out points from training points; copies lie left of the dotted line"

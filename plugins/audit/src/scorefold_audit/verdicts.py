@@ -73,7 +73,11 @@ def judge(findings: Sequence[Finding], level: float) -> list[dict[str, Any]]:
         smallest = finding.detectable(level / len(findings))
         text = f"{finding.found if found else finding.clear} ({_p_text(p)})"
         if not found:
-            reach = "no effect would have been found" if smallest is None else finding.smallest.format(smallest)
+            reach = (
+                "no effect can be found with so few permutations"
+                if smallest is None
+                else finding.smallest.format(smallest)
+            )
             text = f"{text}; {reach}"
         verdicts.append(
             {
@@ -129,8 +133,8 @@ def of_copies(found: Copying) -> Finding:
         above = found.held_out_above()
         others = "any held-out point is" if above == 1 else f"{100 * above:.4g}% of held-out points are"
         about = (
-            f"{len(found.named)} of {rates.of_samples} samples are nearer to a training point, against the next one, "
-            f"than {others}: copies; {about}"
+            f"{len(found.named)} of {rates.of_samples} samples are copies: each is closer to its nearest training "
+            f"point, relative to the second nearest, than {others}; {about}"
         )
     return Finding(
         "copies",

@@ -91,7 +91,7 @@ def interpolate(component: Any, inputs: Inputs, options: InterpolateCodesOptions
     if off > CLOSE:
         _withhold(result, component, off)
     columns, names = tuple(f"{time:.3g}" for time in times.tolist()), tuple(f"off by {error:.2%}" for error in errors)
-    title = "Each row: between two points; how far its ends come back off, of the data's spread"
+    title = "Paths between two points; left: round-trip error of the ends, % of the data's spread"
     scale = source.event_scale
     shown = traverse.EventRows(x, names, columns, title, (scale.low, scale.high), start, end)
     arrays = {"interpolations": x, "noises": noises.cpu(), "round-trip errors": errors}

@@ -116,7 +116,7 @@ def of_samples(distance: float, training: float | None, split: str) -> dict[str,
     """Compare samples with training points by their energy distance to held-out points."""
     if training is None:
         return {"verdict": f"The energy distance of the samples from the {split} points is {distance:.3g}; 0 is best."}
-    numbers = f"energy distance {distance:.3g}, for training points {training:.3g}"
+    numbers = f"energy distance {distance:.2g}, for training points {training:.2g}; about 0 is best"
     found: dict[str, Any] = {"baselines": {TRAINING: training}}
     if distance <= training:
         said = f"Samples are as close to the {split} points as training points are ({numbers})."

@@ -317,7 +317,7 @@ def note(
 ) -> str:
     """Scale of the value: a dimension is measured at a scale, and may differ at other scales."""
     reason = f" ({moved})" if moved else ""
-    text = f"at sigma {sigma:.3g}{reason}: directions along which the data vary by less count as none"
+    text = f"at sigma {sigma:.3g}{reason}: only directions along which the data vary by more count"
     values = [row["value"] for row in curve]
     if len(curve) > 1:
         ends = f"sigma {curve[0]['sigma']:.2g} to {curve[-1]['sigma']:.2g}"

@@ -113,7 +113,7 @@ def curve_rows(levels: Sequence[float], values: Sequence[Tensor], aggregate: str
 def scale_note(sigma: float, curve: Sequence[dict[str, float]], moved: str | None) -> str:
     """Scale of the value: a dimension is measured at a scale, and may differ at other scales."""
     reason = f" ({moved})" if moved else ""
-    text = f"at sigma {sigma:.3g}{reason}: directions along which the data vary by less count as none"
+    text = f"at sigma {sigma:.3g}{reason}: only directions along which the data vary by more count"
     if len(curve) < 2:
         return text
     values = [row["value"] for row in curve]

@@ -260,7 +260,7 @@ class NeighbourEstimator(Estimator):
             diagnostics["warnings"] = sorted(set(heard))
         above = f"more than the {x.shape[1]} coordinates of the points, so these are not what {method.name} assumes"
         diagnostics |= scale_of(distinct, getattr(config, "n_neighbors", None))
-        diagnostics["advice"] = "check this estimate on surrogates of the data: scorefold recommend"
+        diagnostics["advice"] = "check this estimate on simulated data of known dimension: scorefold recommend"
         diagnostics |= noted(len(x), len(dataset), above if value > FAR_ABOVE * x.shape[1] else "")
         return Estimate(
             quantity=QUANTITY,

@@ -103,7 +103,7 @@ def samples_by_scale(model: MultiScale) -> Mapping[str, Figure]:
         if image is not None
     ]
     rows = torch.cat(large)
-    title = "Samples at the end of each scale, from the coarsest, as expected there"
+    title = "Samples, scale by scale: the coarsest in the top row"
     return {"samples at every scale": image_grid(rows, _EVENTS, title, limits=(0.0, 1.0))}
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from scorefold.plotting import ACCENT, INK, WARM, empty_figure, tidy
-from scorefold_toolkit.figures import as_images, labelled_grid
+from scorefold_toolkit.figures import as_images, labelled_grid, legend_below
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -77,5 +77,5 @@ def _over_volume(space: DecoderGeometry, paths: Tensor, lines: Tensor, title: st
         axes.scatter(path[[0, -1], 0], path[[0, -1], 1], s=22, color=INK, zorder=4)
     axes.set(xlabel="unit 0", ylabel="unit 1")
     axes.set_title(title, fontsize=10, color=INK)
-    axes.legend(frameon=False, fontsize=9)
+    legend_below(axes)
     return figure
