@@ -6,6 +6,7 @@ import json
 import shutil
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from scorefold.errors import ConfigError
 from scorefold.stage import showing
 from scorefold_explore.command import open_place
 from scorefold_explore.explored import Explored
-from scorefold_explore.opening.run import open_run
+from scorefold_explore.opening.run import open_run, say_what_is_missing
 from scorefold_explore.questions import answer
 from scorefold_explore.recipes import run_file_text
 from scorefold_explore.server.jobs import StoppedError, Worker
@@ -67,6 +68,16 @@ def test_a_model_of_the_run_is_loaded_and_not_trained_again(host: Host, learned_
     assert found.stages["geometry"]["use"] == "geometry:pullback"
     assert found.trained == ()
     assert answer(explored, "overview", {})["training"]["geodesics"]["trained"] == []
+
+
+def test_straight_lines_are_no_geodesics(host: Host, learned_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "runs/learned/now"
+    shutil.copytree(learned_folder, folder)
+    explored = open_run(host, folder)
+    assert "geodesics" not in explored.missing
+    explored.models["geometry"] = replace(explored.models["geometry"], component="geometry:euclidean")
+    say_what_is_missing(explored)
+    assert plan(explored).adds == ("geodesics",)
 
 
 def test_the_stages_are_a_run_file_that_is_valid(host: Host, table: Path, tmp_path: Path) -> None:

@@ -99,7 +99,8 @@ def gathered_points(name: str, source: DataSource, **facts: Any) -> Explored:
 def say_what_is_missing(explored: Explored) -> None:
     """Notes what the page can't offer, with what would add it."""
     have = {
-        "geodesics": bool(explored.of("geometry")),
+        # A straight line is no shortest way along the data.
+        "geodesics": any(model.component != "geometry:euclidean" for model in explored.of("geometry").values()),
         "codes": bool(explored.of("code")),
         "conditional samples": bool(explored.of("conditional") or explored.of("score")),
         "likelihoods": bool(explored.of("flow") or explored.of("score")),

@@ -10,7 +10,7 @@ export function codePanel(page) {
   const coders = page.overview.models.code;
   const body = panel('Code', 'code');
   if (!coders.length) {
-    body.append(missingPart(page, 'codes', 'Nothing that is open encodes points as codes of a few numbers.'));
+    body.append(missingPart(page, 'codes', 'There is no encoder yet, which describes a point by a few numbers.'));
     return;
   }
   const select = el('select', {'aria-label': 'model'});

@@ -61,7 +61,7 @@ function marker(value) {
 // `lit` holds the classes that are highlighted; `onClass(value)` is a click on one.
 export function legend(colour, count, lit, onClass) {
   const missing = count - colour.known;
-  const rest = missing > 0 ? el('p', {class: 'quiet'}, `not known of ${missing.toLocaleString('en')} of ${count.toLocaleString('en')} points (grey)`) : null;
+  const rest = missing > 0 ? el('p', {class: 'quiet'}, `${missing.toLocaleString('en')} of ${count.toLocaleString('en')} points have no value (grey)`) : null;
   if (colour.classes) {
     const shown = colour.classes.slice(0, 40);
     const spots = shown.map((name, index) => el('button', {type: 'button', title: `Highlight ${name}`, 'aria-pressed': String(lit.has(index)),

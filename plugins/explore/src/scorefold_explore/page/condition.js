@@ -10,7 +10,7 @@ export function conditionPanel(page) {
   const models = Object.entries(page.overview.conditions).filter(([, parts]) => parts.length);
   const body = panel('Conditional samples', 'condition', 'below');
   if (!models.length) {
-    body.append(page.overview.image ? missingPart(page, 'conditional samples', 'Nothing that is open fills in hidden pixels.')
+    body.append(page.overview.image ? missingPart(page, 'conditional samples', 'There is no model yet that fills in hidden pixels.')
       : el('p', {class: 'quiet'}, 'Only images can be filled in, and points here are no images.'));
     return;
   }
@@ -89,7 +89,7 @@ export function conditionPanel(page) {
   select.addEventListener('change', start);
 }
 
-const asTime = (took) => (took > 0 ? `answered in ${took} ms` : '');
+const asTime = (took) => (took > 0 ? `computed in ${(took / 1000).toFixed(1)} s` : '');
 
 // A grid to paint on with the pointer, or with the arrow keys and the space bar.
 function grid(width, height, size, label, {repaint, touch}) {

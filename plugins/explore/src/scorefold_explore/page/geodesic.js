@@ -15,7 +15,7 @@ export function geodesicPanel(page) {
   const spaces = page.overview.models.geometry;
   const body = panel('Between two points', 'geodesic', 'below');
   if (!spaces.length) {
-    body.append(missingPart(page, 'geodesics', 'Nothing that is open knows the shortest way along the data between two points.'));
+    body.append(missingPart(page, 'geodesics', 'There is no geometry yet, which finds the shortest way along the data between two points.'));
     return;
   }
   const select = el('select', {id: 'geometry', 'aria-label': 'geometry'});
@@ -26,6 +26,9 @@ export function geodesicPanel(page) {
   const said = el('div');
   const swap = el('button', {type: 'button', onclick: () => page.pair(page.ends[1], page.ends[0])}, 'Swap');
   body.append(el('div', {class: 'row'}, el('label', {}, 'From ', ends[0]), el('label', {}, 'to ', ends[1]), swap, el('label', {}, 'by ', select)), said, place);
+  if (page.overview.missing.geodesics) {
+    body.append(missingPart(page, 'geodesics', 'There are only straight lines yet. A geodesic follows the data.'));
+  }
 
   let stop = null;
   let asked = 0;
@@ -89,10 +92,10 @@ function curves(page, found, given, milliseconds) {
     Array.from({length: given.steps}, (_, at) => picture(found[which], at, 34, `${NAMES[which]}, ${at + 1} of ${given.steps}`))))) : [];
   show();
   return [side, el('label', {}, 'along ', slider), ...strips,
-    facts([['distance', found.distance === null ? null : `${number(found.distance)}, as this geometry measures it`],
+    facts([['distance', found.distance === null ? null : `${number(found.distance)} in this geometry`],
       [`length of the ${found.rough ? 'first look' : 'geodesic'}`, number(found.curve_length)], ['length of the straight line', number(found.line_length)],
       ['unit of both lengths', page.overview.units.own],
-      ['answered in', still ? null : `${Math.round(milliseconds)} ms, of which the curve took ${(1000 * found.seconds).toFixed(1)} ms`]]),
+      ['computed in', still ? null : `${(milliseconds / 1000).toFixed(1)} s`]]),
     found.curve_map ? null : el('p', {class: 'quiet'}, 'This map has no place for other points, so the curves are not on it.'),
     el('div', {class: 'row'}, copyButton('geodesic', () => given))].filter(Boolean);
 }

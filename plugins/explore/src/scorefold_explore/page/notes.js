@@ -34,7 +34,7 @@ export function notesPanel(page) {
   if (overview.notes.length) body.append(el('h3', {}, 'Notes'), list(overview.notes));
   const missing = Object.entries(overview.missing);
   if (missing.length) {
-    body.append(el('h3', {}, 'What this page can not show, and what adds it'), list(missing.map(([name, fix]) => `${name}: ${fix}`)));
+    body.append(el('h3', {}, 'Missing parts, and the stages that add them'), list(missing.map(([name, fix]) => `${name}: ${fix}`)));
     body.append(el('div', {class: 'row'}, copyButton('more', () => ({}), 'A run file for more…')));
   }
   body.append(el('h3', {}, 'Equal points'));
