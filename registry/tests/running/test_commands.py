@@ -104,7 +104,9 @@ def test_the_demonstration_is_repeated_by_its_own_command(say: Say, monkeypatch:
     assert "packaged" not in report
     printed = say("demo", "--quiet").out
     assert printed.startswith("Four questions about a thousand images of clothes")
-    assert printed.splitlines()[-1].endswith("report.html (next, with your own data: scorefold start mine.csv)")
+    report_line, next_line = printed.splitlines()[-2:]
+    assert report_line.endswith("report.html")
+    assert next_line == "next, with your own data: scorefold start mine.csv"
 
 
 def test_errors_of_a_run_file_are_json_too(say: Say) -> None:
