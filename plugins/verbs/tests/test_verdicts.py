@@ -52,6 +52,9 @@ def test_paths_are_compared_with_straight_lines_the_right_way_round() -> None:
     assert farther["verdict"].startswith("Geodesics lie farther from the data than straight lines")
     assert farther["sure"] == "with caution"
     assert alike["verdict"].startswith("Geodesics are no better than straight lines here")
+    for sharp, said in (((0.98, 0.52), "sharper than straight lines, and as close"), ((0.6, 0.5), "no better than")):
+        assert said in paths(0.89, 0.89, sharp=sharp)["verdict"]
+    assert "no better than" in paths(0.89, 0.89, sharp=(9.0, 0.5))["verdict"], "noise is no sharpness"
 
 
 def test_one_far_straight_line_is_no_advantage_and_all_of_them_are() -> None:

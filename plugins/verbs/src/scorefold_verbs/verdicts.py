@@ -22,6 +22,9 @@ LEVEL = 0.05
 FEWEST = 6
 """The fewest pairs whose differences can be significant: of 5 of one sign the p-value is 1/16."""
 
+SHARPER = 1.3
+"""The ratio of sharpness from which on paths are sharper than straight lines. Far above the points', it is noise."""
+
 _ALL = 12
 """The most pairs of which all 2^n signs are tried."""
 
@@ -91,6 +94,8 @@ def of_paths(
     elif len(near) < FEWEST:
         said = f"Too few pairs to compare {name.lower()} with straight lines. {both}."
         found = {"sure": "with caution", "advice": "take more pairs: options: {pairs: 16}"}
+    elif sharp is not None and SHARPER * sharp[1] < sharp[0] < SHARPER:
+        said = f"{name} are sharper than straight lines, and as close to the data. {both}."
     else:
         said = f"{name} are no better than straight lines here. {both}."
         found = {"advice": "take pairs whose straight line leaves the data, or train the model longer"}
