@@ -85,27 +85,13 @@ def test_digits_by_scores_and_the_swap_of_one_word(host: Host, tmp_path: Path) -
     assert manifest["component"].startswith("score:denoising@")
 
 
-def test_fashion_by_a_small_network(host: Host, tmp_path: Path) -> None:
-    """In the data set's own format, with blurred noise for its images."""
-    draws = np.random.default_rng(0)
-    for name, count in (("train", 60), ("t10k", 200)):
-        images = np.kron(draws.integers(0, 256, (count, 7, 7)), np.ones((4, 4))).astype(np.uint8)
-        for kind, values in (("images-idx3", images), ("labels-idx1", np.arange(count, dtype=np.uint8) % 10)):
-            head = bytes([0, 0, 8, values.ndim]) + np.array(values.shape, ">u4").tobytes()
-            (tmp_path / f"{name}-{kind}-ubyte").write_bytes(head + values.tobytes())
-    metrics, folder = run(
-        host,
-        tmp_path,
-        "fashion-dimension.yaml",
-        f"stages.data.config={{root: {tmp_path}, size: 8}}",
-        "stages.score.config.training={steps: 2, batch_size: 8}",
-        "stages.dimension.config={points: 2, shown: 2, levels: 3, resamples: 0}",
-        "stages.at-most.config={points: 4}",
-    )
-    assert withheld(folder)
+def test_clothes_class_by_class(host: Host, tmp_path: Path) -> None:
+    metrics, folder = run(host, tmp_path, "fashion-dimension.yaml", "stages.at-most.config.points=100")
+    assert 0 < metrics["mle"]["intrinsic dimension"] < metrics["at-most"]["intrinsic dimension"] < 784
     rows = json.loads((folder / "at-most" / "result.json").read_text())["by_label"]
-    assert [row["label"] for row in rows] == list(range(10))
-    assert metrics["danco"]["intrinsic dimension"] > 1
+    least = min(rows, key=lambda row: row["value"])
+    assert least["name"] == "Trouser"
+    assert "by-label" in {path.stem for path in (folder / "at-most").glob("figures/*.png")}
 
 
 def test_your_own_array(host: Host, tmp_path: Path) -> None:
@@ -140,9 +126,9 @@ def test_samples_and_likelihood_of_a_model_that_comes_along(host: Host, tmp_path
     assert list((folder / "samples").glob("figures/*.png"))
 
 
-def test_scales_of_photographs(host: Host, tmp_path: Path) -> None:
-    sets = ("stages.data.config.points=200", "stages.score.config.training.steps=9", "stages.samples.options.n=4")
-    metrics, folder = run(host, tmp_path, "multiscale-patches.yaml", *sets)
+def test_scales_of_garments(host: Host, tmp_path: Path) -> None:
+    sets = ("stages.score.config.training.steps=9", "stages.samples.options.n=4")
+    metrics, folder = run(host, tmp_path, "fashion-multiscale.yaml", *sets)
     assert metrics["score"]["steps"] == 9
     assert metrics["samples"]["samples"] == 4
     drawn = {path.stem for path in (folder / "score").glob("figures/*.png")}
@@ -238,9 +224,9 @@ def test_paths_through_the_noise_of_a_model_that_comes_along(host: Host, tmp_pat
     assert {path.stem for path in (folder / "paths").glob("figures/*.png")} == {"rows"}
 
 
-def test_geodesics_between_codes_of_digits(host: Host, tmp_path: Path) -> None:
+def test_geodesics_between_codes_of_garments(host: Host, tmp_path: Path) -> None:
     sets = ("stages.vae.config.training.steps=200", "stages.paths.options.pairs=2")
-    metrics, folder = run(host, tmp_path, "digits-code-geometry.yaml", *sets)
+    metrics, folder = run(host, tmp_path, "fashion-code-geometry.yaml", *sets)
     assert metrics["paths"]["mean length"] > 0
     assert {path.stem for path in (folder / "space").glob("figures/*.png")} == {"geodesics", "decoded"}
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scorefold_site.gallery import UNTRAINED
+from scorefold_site.gallery import NO_CARD
 from scorefold_site.markdown import fence, page, prose
 
 _COPIES = {
@@ -38,23 +39,23 @@ def _examples(root: Path) -> str:
         for file in files
         for part in (f"## {file.name}", fence(file.read_text(encoding="utf-8"), _LANGUAGES[file.suffix]))
     ]
-    listed = _read(root, "examples/README.md").replace("](papers/README.md)", "](paper-runs.md)")
-    before, table, after = re.split(r"((?:^\|.*\n)+)", listed, maxsplit=1, flags=re.MULTILINE)
-    return page(before, fence(_gallery(root, table), "{container} gallery"), after, *shown)
+    text = _read(root, "examples/README.md").replace("](papers/README.md)", "](paper-runs.md)")
+    before, table, after = re.split(r"((?:^\|.*\n)+)", text, maxsplit=1, flags=re.MULTILINE)
+    questions = dict(re.findall(r"^\| `(.+?)\.yaml` \| (.+?) \| .+? \|$", table, flags=re.MULTILINE))
+    listed = "\n".join(f"- [{name}.yaml](#{name}yaml): {questions[name]}" for name in NO_CARD)
+    gallery = fence(_gallery(root, questions), "{container} gallery")
+    return page(before, gallery, "More run files:", listed, after, *shown)
 
 
-def _gallery(root: Path, table: str) -> str:
-    """A card for each row of the table of examples: the figure and the answer of its run, and what it asks."""
+def _gallery(root: Path, questions: Mapping[str, str]) -> str:
+    """Cards with the figure of a run, its question and its answer."""
     made = json.loads((root / "docs/figures/gallery/cards.json").read_text(encoding="utf-8"))
-    questions = re.findall(r"^\| `(.+?)\.yaml` \| (.+?) \| .+? \|$", table, flags=re.MULTILINE)
-    return "\n\n".join(_card(name, question, made[name]) for name, question in questions)
+    return "\n\n".join(_card(name, asked, made[name]) for name, asked in questions.items() if name not in NO_CARD)
 
 
 def _card(name: str, question: str, card: dict[str, Any]) -> str:
     answers = [prose(re.sub(r"^[\w:-]+: ", "", line)) for line in card["answer"]]
     shown = f"[![{question}](figures/gallery/{name}.png)](figures/gallery/{name}.png)"
-    if name in UNTRAINED:
-        shown, answers = "", ["It reads a pipeline of yours, so there is no answer to show."]
     time = f"{card['cpu']} CPU seconds" if card["cpu"] < 120 else f"{card['cpu'] / 60:.0f} CPU minutes"
     text = page(
         shown,

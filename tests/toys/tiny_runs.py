@@ -225,7 +225,7 @@ def settings_of(file: Path, folder: Path) -> list[str]:
     """The settings of a run file, after writing the data that it names into a folder."""
     if file in PAPER_FILES:
         return TINY[file.parent.name](file.stem, folder)
-    written = {"fashion-dimension": _fashion, "your-array": _array, "your-images": _images}
+    written: dict[str, Callable[[Path], list[str]]] = {"your-array": _array, "your-images": _images}
     written |= {"diffusers-code": partial(_checkpoint, "prior"), "diffusers-samples": partial(_checkpoint, "score")}
     sets = written[file.stem](folder) if file.stem in written else []
     if file.stem == "tracked-training":
@@ -249,19 +249,14 @@ _EXAMPLE_SETTINGS: dict[str, list[str]] = {
         *("stages.back.options={limit: 4, decoding: {steps: 3}}", "stages.between.options={pairs: 2, times: 3}"),
     ],
     "diffusers-samples": ["stages.samples.options={n: 3, steps: 4, sampler: dpmpp-2m}"],
-    "digits-code-geometry": ["stages.vae.config.training.steps=20", "stages.paths.options.pairs=1"],
+    "fashion-code-geometry": ["stages.vae.config.training.steps=20", "stages.paths.options.pairs=1"],
     "digits-dimension": ["stages.score.config.training.steps=20", "stages.dimension.config={points: 2, levels: 3}"],
     "digits-inpainting": [
         *("stages.score.config.training.steps=3", "stages.draws.options={n: 2, conditions: 4, steps: 4}"),
         "stages.score.config.network.config.channels=[8, 8]",
     ],
     "digits-interpolation": ["stages.flow.config.training.steps=10", "stages.paths.options.pairs=4"],
-    "fashion-dimension": [
-        "stages.data.config.size=8",
-        "stages.score.config.training={steps: 2, batch_size: 8}",
-        "stages.dimension.config={points: 2, shown: 2, levels: 3, resamples: 0}",
-        "stages.at-most.config={points: 4}",
-    ],
+    "fashion-dimension": ["stages.at-most.config.points=40"],
     "fashion-noise-paths": ["stages.paths.options={pairs: 1, times: 3, decoding: {steps: 2}}"],
     "fashion-samples": [
         "stages.samples.options={n: 2, steps: 2}",
@@ -270,8 +265,8 @@ _EXAMPLE_SETTINGS: dict[str, list[str]] = {
     "flow-likelihood": ["stages.flow.config.training.steps=10"],
     "hemisphere-code": ["stages.flow.config.training.steps=10", "stages.data.config.points=500"],
     "learned-geodesics": ["stages.flow.config.training.steps=10"],
-    "multiscale-patches": [
-        *("stages.data.config.points=100", "stages.score.config.training.steps=6", "stages.samples.options.n=4"),
+    "fashion-multiscale": [
+        *("stages.score.config.training.steps=6", "stages.samples.options.n=4"),
         "stages.score.config.network.config.channels=[8, 8]",
     ],
     "scorevae-digits": [
@@ -287,10 +282,6 @@ _EXAMPLE_SETTINGS: dict[str, list[str]] = {
         "stages.dimension.config={points: 2, levels: 3, resamples: 0}",
     ],
 }
-
-
-def _fashion(folder: Path) -> list[str]:
-    return [f"stages.data.config.root={idx_files(folder)}"]
 
 
 def _array(folder: Path) -> list[str]:
