@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-DEFAULT := core toolkit testing registry plugins/verbs plugins/standard plugins/neighbours plugins/iddiff plugins/pullback plugins/scoregeometry plugins/nonuniform plugins/conditional plugins/scorevae plugins/caflow plugins/allocation plugins/audit plugins/flowmatching plugins/checkpoints plugins/models templates
+DEFAULT := core toolkit testing registry verbs plugins/standard plugins/neighbours plugins/iddiff plugins/pullback plugins/scoregeometry plugins/nonuniform plugins/conditional plugins/scorevae plugins/caflow plugins/allocation plugins/audit plugins/flowmatching plugins/checkpoints plugins/models templates
 OPTIONAL := plugins/dask plugins/tracking
 # npm bundles the page of explore, so explore is installed where npm is found.
 PAGED := plugins/explore

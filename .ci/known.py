@@ -18,7 +18,8 @@ FILE = ROOT / "registry/src/scorefold_registry/plugins/known.json"
 
 def known() -> list[dict[str, Any]]:
     """One entry a plugin of the repository, in the order of their names."""
-    projects = [tomllib.loads(file.read_text())["project"] for file in sorted(ROOT.glob("plugins/*/pyproject.toml"))]
+    files = [*sorted(ROOT.glob("plugins/*/pyproject.toml")), ROOT / "verbs/pyproject.toml"]
+    projects = [tomllib.loads(file.read_text())["project"] for file in files]
     records = {record.distribution: record for record in discover(allow=[item["name"] for item in projects]).plugins}
     written = {entry["distribution"]: entry for entry in json.loads(FILE.read_text())}
     found = []

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 CORE, TOOLKIT = "core/src/scorefold/", "toolkit/src/scorefold_toolkit/"
+VERBS = "verbs/src/scorefold_verbs/"
 
 
 def plugin(name: str, file: str) -> str:
@@ -88,13 +89,13 @@ MUTATIONS = (
     (TOOLKIT + "metrics/calibration.py", "_MOVED * scale * (shown @ towards)", "_MOVED * (shown @ towards)"),
     (TOOLKIT + "metrics/calibration.py", "(8 * (j * scaled) ** 2 - 2)", "(4 * (j * scaled) ** 2 - 1)"),
     # Verbs.
-    (plugin("verbs", "outliers.py"), "math.log(options.others)", "math.log(1 + options.others)"),
-    (plugin("verbs", "trainings.py"), "stdev(values) / math.sqrt(len(values))", "stdev(values)"),
-    (plugin("verbs", "posterior.py"), "- 0.5).square().mean(0)", "- 0.5).mean(0).square()"),
-    (plugin("verbs", "posterior.py"), "asked = ((asked - mean) / std)", "asked = (asked - mean)"),
-    (plugin("verbs", "posterior.py"), "values.index(min(values))", "values.index(max(values))"),
+    (VERBS + "outliers.py", "math.log(options.others)", "math.log(1 + options.others)"),
+    (VERBS + "trainings.py", "stdev(values) / math.sqrt(len(values))", "stdev(values)"),
+    (VERBS + "posterior.py", "- 0.5).square().mean(0)", "- 0.5).mean(0).square()"),
+    (VERBS + "posterior.py", "asked = ((asked - mean) / std)", "asked = (asked - mean)"),
+    (VERBS + "posterior.py", "values.index(min(values))", "values.index(max(values))"),
     (
-        plugin("verbs", "measures.py"),
+        VERBS + "measures.py",
         "error = float(inside.std()) / math.sqrt(len(inside))",
         "error = 2 * float(inside.std()) / math.sqrt(len(inside))",
     ),
@@ -275,17 +276,17 @@ MUTATIONS = (
     ("toolkit/src/scorefold_toolkit/metrics/calibration.py", "0.155 + 0.24 / count.sqrt()", "0.155"),
     ("core/src/scorefold/summary.py", "_QUARTILES_OF_NORMAL = 1.349", "_QUARTILES_OF_NORMAL = 1.0"),
     (
-        "plugins/verbs/src/scorefold_verbs/readings.py",
+        VERBS + "readings.py",
         "1.96 * float(near.std(correction=0))",
         "float(near.std(correction=0))",
     ),
     (
-        "plugins/verbs/src/scorefold_verbs/measures.py",
+        VERBS + "measures.py",
         "abs(share - level) > 3 * error",
         "abs(share - level) > 2 * error",
     ),
     (
-        "plugins/verbs/src/scorefold_verbs/posterior.py",
+        VERBS + "posterior.py",
         "value > max(self.config.warns_below, least)",
         "value > self.config.warns_below",
     ),

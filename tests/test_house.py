@@ -25,6 +25,9 @@ ROOT = Path(__file__).parent.parent
 WORKSPACE = tomllib.loads((ROOT / "pyproject.toml").read_text())
 MEMBERS = members()
 PLUGINS = [folder for folder in MEMBERS if folder.parent.name == "plugins"]
+OFFERING = [ROOT / "verbs", *PLUGINS]
+"""What the host discovers: the plugin of verbs, and those of methods."""
+
 BELOW = {"core": (), "templates": (), "toolkit": ("scorefold",), "registry": ("scorefold",)}
 """What a member may import of ours besides itself; plugins and the conformance checks import core and the toolkit."""
 
@@ -37,7 +40,7 @@ PACKAGES = {folder: next((folder / "src").iterdir()).name for folder in MEMBERS}
 """Each member's one import package."""
 
 BUILT = buildable(MEMBERS)
-LISTED = [folder for folder in PLUGINS if folder in BUILT]
+LISTED = [folder for folder in OFFERING if folder in BUILT]
 """Plugins that are installed: those that can be built."""
 
 
@@ -85,7 +88,7 @@ def test_core_is_small() -> None:
 
 
 def test_core_names_no_plugin() -> None:
-    names = {PACKAGES[folder] for folder in PLUGINS} | {"scorefold_registry"}
+    names = {PACKAGES[folder] for folder in OFFERING} | {"scorefold_registry"}
     wrong = [
         f"{file.relative_to(ROOT)}: {name}"
         for file in (ROOT / "core/src").rglob("*")
@@ -154,8 +157,6 @@ SKELETON = (
 """What any plugin's package may hold. Its other modules and folders are those of its methods: the README names them."""
 
 MOST_ENTRIES = 16
-SHAPED = [folder for folder in PLUGINS if folder.name != "verbs"]
-"""Those that have these rooms. The modules of the plugin of verbs are the verbs."""
 
 
 def sources_in(folder: Path) -> Iterator[Path]:
@@ -191,7 +192,7 @@ def skeleton_faults(folder: Path) -> list[str]:
     return faults
 
 
-@pytest.mark.parametrize("folder", SHAPED, ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", PLUGINS, ids=lambda folder: folder.name)
 def test_every_plugin_has_the_same_rooms(folder: Path) -> None:
     assert not skeleton_faults(folder)
 

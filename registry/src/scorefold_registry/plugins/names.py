@@ -99,7 +99,8 @@ class KnownPlugin:
     @property
     def install(self) -> str:
         """The command that installs it, from an index that has it or from a checkout."""
-        return f"pip install {self.distribution}, or in a checkout of Scorefold: pip install ./plugins/{self.name}"
+        folder = "verbs" if self.name == "verbs" else f"plugins/{self.name}"
+        return f"pip install {self.distribution}, or in a checkout of Scorefold: pip install ./{folder}"
 
     def offers_what(self, reference: Reference) -> bool:
         """True if one of its components has the name."""
