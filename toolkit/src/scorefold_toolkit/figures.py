@@ -351,7 +351,7 @@ def by_label(estimate: Estimate) -> Mapping[str, Figure]:
         axes.annotate(f"{row['value']:.3g}", (high, place), (8, 0), textcoords="offset points", va="center", color=INK)
     axes.set_yticks(range(len(rows)), [str(row["label"]) if row["name"] is None else row["name"] for row in rows])
     axes.set(xlabel=estimate.quantity, title=f"{estimate.quantity.capitalize()} by label")
-    axes.set_xlim(right=axes.get_xlim()[1] * 1.05)
+    axes.set_xlim(min(0.0, axes.get_xlim()[0]), axes.get_xlim()[1] * 1.05)
     figure.set_label(f"A bar is the {estimate.interval_name()} of a label.")
     return {"by-label": figure}
 
