@@ -183,6 +183,12 @@ def test_the_error_is_that_of_the_points_without_noise() -> None:
     assert float(parts["code"]) == pytest.approx(2 / 2.0**2, rel=0.05)
 
 
+def test_a_likelihood_is_no_reference_of_a_loss_with_codes() -> None:
+    x = Dataset(turned())
+    assert prepared(x.x).loss_reference(x, lambda: 0.0, "fit") is not None
+    assert prepared(x.x, code_weight=1).loss_reference(x, lambda: 0.0, "fit") is None
+
+
 def test_several_modes_have_no_order_of_coordinates() -> None:
     with pytest.raises(ValidationError, match="code_weight is for one mode"):
         AnisotropicConfig(modes=2, code_weight=1)

@@ -152,7 +152,9 @@ class AnisotropicFlow(Flow, Trainable):
         return None
 
     def loss_reference(self, points: Dataset, loss: Callable[[], float], phase: str) -> LossReference | None:
-        """The nats an event of a normal distribution of each coordinate."""
+        """The nats an event of a normal distribution of each coordinate; None for a loss that is mostly of codes."""
+        if self.config.code_weight:
+            return None
         found = normal_reference(points, bin_width=self.bin_width, noise=self.config.noise)
         return None if found is None else replace(found, value=self.dimension * found.value)
 
