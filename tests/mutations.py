@@ -126,6 +126,22 @@ MUTATIONS = (
         "float(values.std())",
     ),
     # Pullback geometry.
+    (plugin("pullback", "flows/objective.py"), "kept = rank < counts[:, None]", "kept = rank <= counts[:, None]"),
+    (
+        plugin("pullback", "flows/objective.py"),
+        "(uniform * math.log(size + 1)).exp()",
+        "(uniform * math.log(size)).exp()",
+    ),
+    (
+        TOOLKIT + "training/loop.py",
+        "limit = report.reference + _FAR * max(1.0, abs(report.reference))",
+        "limit = report.reference + _FAR * abs(report.reference)",
+    ),
+    (
+        plugin("iddiff", "pointwise/readings.py"),
+        "values[:, None] * (drawn / whole.clamp_min(1e-30)).sqrt()",
+        "values[:, None] * (drawn / whole.clamp_min(1e-30))",
+    ),
     (
         plugin("pullback", "geometry/iso.py"),
         "off = k / (4 * k.square() - 1).sqrt()",
