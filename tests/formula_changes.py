@@ -139,7 +139,9 @@ def _text(node: ast.AST) -> bool:
 def files_with_formulas() -> list[str]:
     """The files of core, toolkit and plugins that hold three products, quotients or powers or more."""
     found = []
-    for file in sorted(file for base in ("core", "toolkit", "plugins") for file in (ROOT / base).rglob("src/**/*.py")):
+    for file in sorted(
+        file for base in ("core", "toolkit", "verbs", "plugins") for file in (ROOT / base).rglob("src/**/*.py")
+    ):
         signs = (node.op for node in ast.walk(ast.parse(file.read_bytes())) if isinstance(node, ast.BinOp))
         products = sum(isinstance(sign, (ast.Mult, ast.Div, ast.Pow)) for sign in signs)
         if products > 2 and not set(NO_FORMULAS) & set(file.parts):

@@ -66,6 +66,12 @@ def imports_of(folder: Path) -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("folder", MEMBERS, ids=lambda folder: folder.name)
+def test_the_tests_of_every_member_are_run(folder: Path) -> None:
+    named = [ROOT / path for path in WORKSPACE["tool"]["pytest"]["ini_options"]["testpaths"]]
+    assert any((folder / "tests").is_relative_to(path) for path in named)
+
+
+@pytest.mark.parametrize("folder", MEMBERS, ids=lambda folder: folder.name)
 def test_dependencies_point_one_way(folder: Path) -> None:
     allowed = {PACKAGES[folder], *BELOW.get(folder.name, ("scorefold", "scorefold_toolkit"))}
     if folder.name in COMMANDS:

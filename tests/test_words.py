@@ -33,6 +33,7 @@ PLAIN = (
     *sorted(f"docs/{page.name}" for page in ROOT.glob("docs/*.md")),
     *sorted(f"docs/evidence/{page.name}" for page in ROOT.glob("docs/evidence/*.md")),
     *sorted(f"plugins/{page.parent.name}/README.md" for page in ROOT.glob("plugins/*/README.md")),
+    "verbs/README.md",
 )
 """Pages whose sentences have at most 25 words and one colon."""
 
