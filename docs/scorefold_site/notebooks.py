@@ -12,8 +12,8 @@ from typing import Any
 from scorefold_site.markdown import page, table
 
 FOLDER = "docs/notebooks"
-SECONDS = 120
-"""How long one cell may take."""
+SECONDS = 600
+"""How long one cell may take, on a machine that others use too."""
 
 
 def notebook_pages(root: Path) -> dict[str, str | bytes]:
