@@ -37,6 +37,7 @@ PIXELS = "images of 2 x 2 pixels are convolved by a product of matrices on the C
 ROWS = "one call of a network takes more rows on a device"
 OWN_PATH = {
     "examples/caflow-digits": PIXELS,
+    "examples/fashion-dimension": ROWS,
     "examples/fashion-noise-paths": PIXELS,
     "examples/diffusers-code": ROWS,
     "examples/your-images": ROWS,
