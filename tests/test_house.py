@@ -26,7 +26,7 @@ WORKSPACE = tomllib.loads((ROOT / "pyproject.toml").read_text())
 MEMBERS = members()
 PLUGINS = [folder for folder in MEMBERS if folder.parent.name == "plugins"]
 OFFERING = [ROOT / "verbs", *PLUGINS]
-"""What the host discovers: the plugin of verbs, and those of methods."""
+"""Packages with plugins: verbs and all methods."""
 
 BELOW = {"core": (), "templates": (), "toolkit": ("scorefold",), "registry": ("scorefold",)}
 """What a member may import of ours besides itself; plugins and the conformance checks import core and the toolkit."""

@@ -13,7 +13,7 @@ from scorefold_site.markdown import page, table
 
 FOLDER = "docs/notebooks"
 SECONDS = 600
-"""How long one cell may take, on a machine that others use too."""
+"""Seconds that a cell may take, also on a crowded machine."""
 
 
 def notebook_pages(root: Path) -> dict[str, str | bytes]:

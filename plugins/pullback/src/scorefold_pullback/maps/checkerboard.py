@@ -205,7 +205,7 @@ def _checkered(
 
 
 def nested_parts(layers: int, features: int) -> list[int]:
-    """How many features each nested layer keeps: from a quarter of all down to few, in a geometric series."""
+    """Number of features that each nested layer keeps: a geometric series that falls from a quarter of all."""
     return [max(1, round((features / 4) ** ((layers - layer) / layers))) for layer in range(layers)]
 
 
