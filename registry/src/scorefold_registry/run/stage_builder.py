@@ -1,4 +1,4 @@
-"""The stages of a run: components, inputs of verbs and digests of files are built, and a stage is computed.
+"""Parts of the stages of a run: their components, the inputs of their verbs, and the digests of their files.
 
 Before the first long stage every later one is built, and nothing is computed: a file that is missing, a size that does
 not divide or data of another shape is found in seconds, and not after a training of two days.
