@@ -111,7 +111,7 @@ def memorised(**settings: Any) -> FitReport:
 def test_training_points_that_are_memorised_end_a_training_at_its_second_look() -> None:
     with pytest.raises(TrainingError, match=r"memorises its .* after 2 steps their loss is 0\.\d+") as caught:
         memorised()
-    assert "a network that answers 0 is" in caught.value.message
+    assert "(a network that answers 0: " in caught.value.message
     assert "training.patience: 5" in str(caught.value.hint)
 
 

@@ -302,8 +302,8 @@ class _PhaseLoop:
         self.far = self.far + 1 if seen < report.reference and not loss <= limit else 0
         if self.far > 1:
             raise TrainingError(
-                f"the model memorises its training points: after {self.step} steps their loss is {seen:.4g}, that of "
-                f"held-out points is {loss:.4g}, and that of {report.reference_of} is {report.reference:.4g}",
+                f"the model memorises its training points: after {self.step} steps their loss is {seen:.4g}, and "
+                f"held-out points have a loss of {loss:.4g} ({report.reference_of}: {report.reference:.4g})",
                 hint="give more points or a smaller model, or set training.patience: 5 and a small "
                 "training.validate_every, which keep the best model on the way",
             )
