@@ -284,3 +284,14 @@ def test_without_matplotlib_the_error_says_what_to_install(monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ScorefoldError, match="pip install matplotlib"):
         new_figure()
+
+
+def test_answers_for_labels_stand_on_an_axis_that_begins_at_0() -> None:
+    rows = [
+        {"label": 0, "name": "shirt", "value": 200.0, "interval": (167.0, 233.0)},
+        {"label": 1, "name": "trouser", "value": 104.0, "interval": (91.0, 117.0)},
+    ]
+    figure = event_figures.by_label(Estimate("dimension", 150.0, diagnostics={"by_label": rows}))["by-label"]
+    low, high = figure.axes[0].get_xlim()
+    assert low == 0
+    assert high > 233
