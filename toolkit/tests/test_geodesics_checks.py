@@ -157,3 +157,25 @@ def test_pairs_in_two_narrow_modes_have_their_distance(deviation: float, alone: 
     assert bool((found.length > lower * (1 - 1e-3)).all())
     assert bool((found.length - found.error < upper).all()), "the error is on the safe side"
     assert bool((found.error < 0.02 * upper).all())
+
+
+def test_a_map_in_single_precision_takes_few_calls() -> None:
+    """Its rounding is no change of energy: a line search that waits for one halves each step to nothing."""
+
+    def rounded(x: Tensor) -> Tensor:
+        return (x.float() + 0.5 * (3 * x.float()).sin()).double()
+
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(8, 20, generator=generator, dtype=torch.float64) for _ in range(2))
+    exact, loose = (solve(MapChord(Field(rounded), 1.0, exact=exact), a, b) for exact in (True, False))
+    torch.testing.assert_close(loose.length, exact.length, rtol=1e-3, atol=0)
+    assert int(3 * loose.calls.sum()) < int(exact.calls.sum())
+    assert not any(loose.reasons)
+
+
+def test_a_map_that_does_not_converge_is_searched_with_patience() -> None:
+    loose = MapChord(Field(lambda x: x**3), 2.0, 0.5, parts=4, exact=False)
+    sure = loose.sure()
+    assert isinstance(sure, MapChord)
+    assert (sure.weight, sure.identity, sure.parts, sure.exact) == (2.0, 0.5, 4, True)
+    assert sure.sure() is None

@@ -206,11 +206,12 @@ class ScoreGeometry(FromDensity):
         field, form = self.density.field, self.config.form
         if form == "graph":
             return GraphMidpoint(field, self.weight) if self.curl > _TURNING else GraphChord(field, self.weight)
+        double = self.density.model._reference().dtype == torch.float64
         if form == "jacobian":
-            return MapChord(field, (self.config.weight * float(self.reference[0])) ** 2)
+            return MapChord(field, (self.config.weight * float(self.reference[0])) ** 2, exact=double)
         if form == "residual":
-            return MapChord(Affine(field, 0.0, self.density.sigma**2), self.config.weight**2)
-        return FisherChord(Affine(field, 1.0, self.density.sigma**2), self.config.weight**2)
+            return MapChord(Affine(field, 0.0, self.density.sigma**2), self.config.weight**2, exact=double)
+        return FisherChord(Affine(field, 1.0, self.density.sigma**2), self.config.weight**2, exact=double)
 
     def own_diagnosis(self, points: Tensor) -> tuple[dict[str, float], list[str]]:
         """See ``FromDensity``, with lambda where the form has one."""

@@ -65,12 +65,22 @@ class MetricGeometry(SolvedGeometry):
                     f"{self.config.target} returned a matrix that is not symmetric, by {float(gap):.3g}",
                     hint="return (g + g.mT) / 2",
                 )
-            if len(x) and int(torch.linalg.cholesky_ex(found).info.amax()):
-                raise DataError(
-                    f"{self.config.target} returned a matrix that is not positive definite",
-                    hint="add a small multiple of the identity",
-                )
-        return found
+            outside = torch.linalg.cholesky_ex(found).info > 0
+        return torch.where(outside[:, None, None], torch.nan, found)
+
+    def _rows(self, **given: Tensor) -> list[Tensor]:
+        """Points where G is not positive definite are refused. Those of a trial path only make its step shorter."""
+        rows = super()._rows(**given)
+        for name, points in zip(given, rows, strict=True):
+            if self.config.returns == "matrix" and name in ("x", "y", "points"):
+                outside = self._matrices(points).isnan().flatten(1).any(1)
+                if bool(outside.any()):
+                    raise DataError(
+                        f"{self.config.target} returned a matrix that is not positive definite, at "
+                        f"{int(outside.sum())} of {len(points)} points",
+                        hint="add a small multiple of the identity, or take points inside its domain",
+                    )
+        return rows
 
     def _log_prob(self, x: Tensor) -> Tensor:
         found = self.target(x)

@@ -140,16 +140,22 @@ class MapChord(Metric):
     """G = identity I + weight J^T J of a map r with Jacobian J, here a field's ``score``: chords |r_(i+1) - r_i|.
 
     One product J^T w a node gives the gradient, and two products with J the inner product. Each step is measured in so
-    many ``parts``, as by ``GraphChord``: a map that comes back to its value would let one step jump.
+    many ``parts``, as by ``GraphChord``: a map that comes back to its value would let one step jump. A map in float32
+    is not ``exact``: its rounding is a change of energy.
     """
 
-    def __init__(self, field: Field, weight: float, identity: float = 1.0, parts: int = 1) -> None:
+    def __init__(self, field: Field, weight: float, identity: float = 1.0, parts: int = 1, exact: bool = True) -> None:
         self.field, self.weight, self.identity, self.parts = field, weight, identity, parts
-        self.jumps = parts == 1
+        self.jumps, self.exact = parts == 1, exact
+
+    def sure(self) -> Metric | None:
+        """With a line search that is as patient as in float64."""
+        return None if self.exact else type(self)(self.field, self.weight, self.identity, self.parts)
 
     def finer(self) -> Metric | None:
         """With each step in eight parts."""
-        return MapChord(self.field, self.weight, self.identity, 2 * _PARTS) if self.parts == 1 else None
+        parts = 2 * _PARTS
+        return MapChord(self.field, self.weight, self.identity, parts, self.exact) if self.parts == 1 else None
 
     def apply(self, x: Tensor, v: Tensor) -> Tensor:
         """identity v + weight J^T J v."""

@@ -15,6 +15,7 @@ from scorefold.interfaces import Geometry, Transports
 from scorefold.interfaces.geometry import barycentre_weights, check_times
 from scorefold_toolkit.checks import equal_batches
 from scorefold_toolkit.config.common import SolvedConfig
+from scorefold_toolkit.geodesics.mean import barycentre
 from scorefold_toolkit.geodesics.metric import Metric
 from scorefold_toolkit.geodesics.minimise import minimise
 from scorefold_toolkit.geodesics.motion import exponential, shot, transported
@@ -25,9 +26,6 @@ _SHOT = 64
 """The most coordinates in which a logarithm is corrected by shooting."""
 
 _MOTION = 1e-7
-_MEAN_STEPS = 40
-_PRINCIPAL = 1e-5
-_STALLED = 5e-4
 _DIAGNOSED = 8
 _LOOKED_AT = 12
 _SKETCHED = 8
@@ -200,35 +198,19 @@ class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
         pairs = x.repeat_interleave(len(y), 0), y.repeat(len(x), *[1] * (y.dim() - 1))
         return self.distance(*pairs).reshape(len(x), len(y))
 
+    @torch.no_grad()
     def mean(self, points: Tensor, weights: Tensor | None = None) -> Tensor:
-        """The weighted barycentre of points (N, *E), (*E): Karcher's iteration from the point nearest to the others.
+        """The weighted barycentre of points (N, *E), (*E), found together with its paths and checked by its geodesics.
 
-        A step is a straight move along the mean velocity of the geodesics. Its size is by Barzilai and Borwein's rule,
-        and is halved where the weighted sum of squared distances rises. Raises ``DataError`` where the iteration does
-        not end, and as ``distance``.
+        A warning says where another start ends elsewhere. Raises ``DataError`` where no barycentre is found, and as
+        ``distance``.
         """
         (rows,) = self._rows(points=points)
-        shares = barycentre_weights(points, weights).double()
-        mean = rows[int((torch.cdist(rows, rows).square() @ shares).argmin())][None]
-        metric, size = self.path_metric(), 1.0
-        best, step = self._pull(mean, rows, shares)
-        for _ in range(_MEAN_STEPS):
-            if float(metric.inner(mean, step, step)) <= _PRINCIPAL**2 * best:
-                return self._events(mean, points)[0]
-            value, pull = self._pull(mean + size * step, rows, shares)
-            if value > best * (1 + 1e-3):
-                size /= 2
-                continue
-            move, change = size * step, step - pull
-            mean, best, step = mean + move, value, pull
-            size = float((move * change).sum() / change.square().sum().clamp_min(1e-300))
-            size = min(max(size, 0.05), 2.0) if size > 0 else 1.0
-        # A metric with a kink, as that of an energy at its least, stops the iteration before the last digits.
-        if float(metric.inner(mean, step, step)) <= _STALLED**2 * best:
-            return self._events(mean, points)[0]
-        raise DataError(
-            f"no barycentre was found in {_MEAN_STEPS} steps", hint="take points nearer to one another, or more noise"
+        shares, solver = barycentre_weights(points, weights).double(), self.config.solver
+        found = barycentre(
+            self.path_metric(), rows, shares, solver.points, lambda a, b: self._strict(self._solve(a, b))
         )
+        return self._events(found[None], points)[0]
 
     def curvature(self, x: Tensor, u: Tensor, w: Tensor) -> Tensor:
         """The sectional curvature of the plane of u and w at x (B, *E), (B,), in inverse squared units of length.
@@ -319,11 +301,6 @@ class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
         if self.dimension > _SHOT:
             return velocity
         return shot(self.path_metric(), a, b, velocity, tolerance=self.aim)
-
-    def _pull(self, mean: Tensor, rows: Tensor, shares: Tensor) -> tuple[float, Tensor]:
-        """The weighted sum of squared distances from a point (1, D), and half its negative gradient, (1, D)."""
-        found = self._strict(self._solve(mean.expand_as(rows).contiguous(), rows))
-        return float(shares @ found.length.square()), (shares @ found.velocity())[None]
 
     def _solve(self, a: Tensor, b: Tensor) -> Geodesics:
         """The geodesics of rows (B, D); those of the last call again where nothing changed."""

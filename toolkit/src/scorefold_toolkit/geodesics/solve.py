@@ -264,7 +264,7 @@ def _solved(
     a, b = start[apart], end[apart]
     known = metric.known(a, b)
     line = straight(a, b, _coarsest(settings.points))
-    first = [_bent(line, 1.0), _bent(line, -1.0), *(respaced(each[apart], line.shape[1] - 1) for each in starts)]
+    first = [bent(line, 1.0), bent(line, -1.0), *(respaced(each[apart], line.shape[1] - 1) for each in starts)]
     flat = metric.evaluate(straight(a, b, settings.points), known)["energy"]
     _climb(metric, torch.cat(first), torch.arange(len(apart)).repeat(len(first)), known, settings, apart, flat, answer)
     return answer
@@ -277,16 +277,17 @@ def _coarsest(points: int) -> int:
     return points
 
 
-def _bent(line: Tensor, sign: float) -> Tensor:
+def bent(line: Tensor, sign: float) -> Tensor:
     """Straight lines moved aside by 1e-3 of their length in the middle, in one fixed direction across them."""
     span = line[:, -1] - line[:, 0]
     size = span.shape[1]
     if size == 1:
         return line
     fixed = torch.randn(size, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(line)
-    unit = span / span.norm(dim=1, keepdim=True)
+    length = span.norm(dim=1, keepdim=True)
+    unit = span / length.clamp_min(1e-300)
     across: Tensor = fixed - (unit @ fixed)[:, None] * unit
-    across = across / across.norm(dim=1, keepdim=True) * span.norm(dim=1, keepdim=True)
+    across = across / across.norm(dim=1, keepdim=True) * length
     share = torch.linspace(0, 1, line.shape[1], dtype=line.dtype, device=line.device)
     bend: Tensor = _BEND * (torch.pi * share).sin()[None, :, None] * across[:, None]
     return line + sign * bend
