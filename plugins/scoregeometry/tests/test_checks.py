@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from known_scores import Normal
 from torch import Tensor, nn
 
 from scorefold.data import Dataset, TensorSpec
@@ -113,6 +114,19 @@ def test_paths_outside_the_support_are_no_interpolation(host: Host) -> None:
     inside, outside = geometry.reasons(torch.cat([row(-2, 0), row(-2, 0)]), torch.cat([row(-2, 0.1), row(-2, 0.5)]))
     assert inside == ""
     assert outside.startswith("an end lies outside the support of the data")
+
+
+def test_a_path_leaves_the_support_a_nat_below_held_out_points(host: Host) -> None:
+    """Of N(0, I) with held-out points on a circle, all as likely: log p is -r^2 / 2 within 1e-10 and a constant."""
+    angle = torch.linspace(0, 2 * math.pi, 41, dtype=torch.float64)[:-1]
+    circle = torch.stack([angle.cos(), angle.sin()], 1)
+    data = TensorSource({"train": Dataset(circle), "test": Dataset(circle)})
+    geometry: Any = host.create("geometry:score", {"noise": 1e-5}, score=Normal(torch.eye(2)), data=data)
+    for level, reason in ((0.99, ""), (1.01, "an end lies outside the support of the data, more than a nat")):
+        end = math.sqrt(1 + 2 * level)
+        (found,) = geometry.reasons(row(1, 0), row(end, 0))
+        assert found[: len(reason)] == reason
+        assert bool(found) == bool(reason)
 
 
 def test_a_first_look_and_a_path_through_noise_join_the_points(host: Host) -> None:
@@ -371,6 +385,15 @@ def test_matrices_that_are_no_metric_are_refused(host: Host, monkeypatch: pytest
         own = {"target": "scorefold_scoregeometry.examples:paraboloid", "dimension": 2}
         with pytest.raises(DataError, match=text):
             host.create("geometry:metric", own).metric(row(1, 2))
+
+
+def test_trial_points_outside_the_domain_make_a_step_shorter_and_given_ones_are_refused(host: Host) -> None:
+    """Covariances by (a, b, c): 1 / det is negative outside the cone, where the matrix is not positive definite."""
+    geometry = host.create("geometry:metric", {"target": "known_metrics:of_covariances", "dimension": 3})
+    mean = geometry.mean(torch.cat([row(4, 0, 1), row(1, 0, 9)]))
+    torch.testing.assert_close(mean, row(2, 0, 3)[0], atol=1e-4, rtol=0)
+    with pytest.raises(DataError, match="not positive definite, at 1 of 2 points"):
+        geometry.distance(torch.cat([row(1, 0, 1), row(1, 2, 1)]), row(1, 0, 2))
 
 
 def test_denoised_points_are_those_of_the_model(host: Host) -> None:

@@ -15,7 +15,10 @@ _CURLED = 0.1
 _STEP = 0.01
 _OFF = 0.2
 _MEASURED = 2000
-_OUTSIDE = "an end lies outside the support of the data, below the log-density of 99 % of held-out points"
+_NAT = 1.0
+_OUTSIDE = (
+    "an end lies outside the support of the data, more than a nat below the log-density of 99 % of held-out points"
+)
 _LEAVES = "the path leaves the support of the data"
 
 
@@ -75,8 +78,9 @@ def _deviation(density: Density) -> float:
 def about_paths(density: Density, found: Geodesics) -> tuple[dict[str, float], list[str], list[str]]:
     """Numbers and warnings about paths that leave the data, and the reason for each of B paths that does.
 
-    A path leaves the support where its least log p is below the 1 % quantile of held-out points; the reason says so, or
-    that an end lies there, and is "" for paths that stay. Middles above the 99 % quantile are likelier than data. log p
+    A path leaves the support where its least log p is more than a nat below the 1 % quantile of held-out points; the
+    reason says so, or that an end lies there, and is "" for paths that stay. Middles more than a nat above the 99 %
+    quantile are likelier than data. The nat is for data whose density hardly varies, as on a sphere. log p
     along a path is its start's and the line integral of the score from there, where the model has no density. The loop
     defect is the line integral of the score along a geodesic and back along
     the straight line, over the sum of its sizes.
@@ -89,7 +93,7 @@ def about_paths(density: Density, found: Geodesics) -> tuple[dict[str, float], l
         levels = density.log_prob(there.flatten(0, 1)).unflatten(0, there.shape[:2])
     else:
         levels = torch.cat([ends[:, :1], ends[:, :1] + rises[0][:, :-1].cumsum(1), ends[:, 1:]], 1)
-    low, high = torch.quantile(density.levels, 0.01), torch.quantile(density.levels, 0.99)
+    low, high = torch.quantile(density.levels, 0.01) - _NAT, torch.quantile(density.levels, 0.99) + _NAT
     outside = levels.amin(1) < low
     typical = levels[:, _STEPS // 2] > high
     loop = (rises[0].sum(1) + rises[1].sum(1)).abs() / sum(each.abs().sum(1) for each in rises).clamp_min(1e-300)  # type: ignore[union-attr]
@@ -101,13 +105,13 @@ def about_paths(density: Density, found: Geodesics) -> tuple[dict[str, float], l
     warnings = []
     if bool(outside.any()):
         warnings.append(
-            f"{int(outside.sum())} of {len(outside)} paths leave the support: their log-density falls below that of "
-            "99 % of held-out points"
+            f"{int(outside.sum())} of {len(outside)} paths leave the support: their log-density falls more than a nat "
+            "below 99 % of held-out points"
         )
     if float(typical.double().mean()) > 0.5:
         warnings.append(
-            f"{int(typical.sum())} of {len(typical)} middles are likelier than 99 % of held-out points: expect blur or "
-            "cartoons there, not typical data"
+            f"{int(typical.sum())} of {len(typical)} middles are likelier than 99 % of held-out points by a nat: expect "
+            "blur or cartoons there, not typical data"
         )
     begun = ends.amin(1) < low
     reasons = [_OUTSIDE if end else _LEAVES if out else "" for end, out in zip(begun, outside, strict=True)]

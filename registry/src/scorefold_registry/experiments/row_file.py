@@ -222,7 +222,8 @@ class _Stages:
         if component.kind == "data":
             return self._data()
         config = self._config(found, inline["config"])
-        inputs = self._constructor(found, inline["inputs"], outer, chosen)
+        # An example that sets fields of a part says what it wants it for.
+        inputs = self._constructor(found, inline["inputs"], outer, chosen or bool(inline["config"]))
         verb = self.catalogue.kind(component.kind).verb()
         if verb is None or verb.gives != component.kind:
             return {"use": inline["use"], "config": config, "inputs": inputs}
