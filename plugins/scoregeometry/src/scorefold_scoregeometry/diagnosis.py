@@ -110,7 +110,7 @@ def about_paths(density: Density, found: Geodesics) -> tuple[dict[str, float], l
         )
     if float(typical.double().mean()) > 0.5:
         warnings.append(
-            f"{int(typical.sum())} of {len(typical)} middles are likelier than 99 % of held-out points by a nat: expect "
+            f"{int(typical.sum())} of {len(typical)} middles are a nat likelier than 99 % of held-out points: expect "
             "blur or cartoons there, not typical data"
         )
     begun = ends.amin(1) < low
