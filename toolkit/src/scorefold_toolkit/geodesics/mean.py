@@ -16,7 +16,7 @@ from scorefold_toolkit.geodesics.solve import Geodesics, bent, interpolated, str
 _TOLERANCE, _INEXACT = 1e-12, 1e-8
 _STEPS = 100
 _ROUNDS = 4
-_PULL = 5e-4
+_PULL = 2e-3
 """The most that geodesics may pull at a mean: the mean velocity over the root of the mean squared distance."""
 
 _APART = 1e-2
