@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 from latent_toys import Noisy
 from numpy.typing import NDArray
 from PIL import Image
+from shard_files import png, save_dataset
 from verb_toys import Posterior
 
 from scorefold.data import Dataset, TensorSpec
@@ -70,12 +72,49 @@ def streamed(folder: Path, x: Points) -> dict[str, Any]:
     return {**shards(folder, x), "memory": 0}
 
 
+def tabs(folder: Path, x: Points) -> dict[str, Any]:
+    pd.DataFrame(x, columns=list("abc")).to_csv(folder / "x.tsv", index=False, sep="\t")
+    return {"path": folder / "x.tsv"}
+
+
+def parquet(folder: Path, x: Points) -> dict[str, Any]:
+    pd.DataFrame(x, columns=list("abc")).to_parquet(folder / "x.parquet", index=False)
+    return {"path": folder / "x.parquet"}
+
+
+def streamed_parquet(folder: Path, x: Points) -> dict[str, Any]:
+    for number, part in enumerate(np.split(x, [11, 30])):
+        frame = pd.DataFrame(part, columns=list("abc"))
+        frame.to_parquet(folder / f"{number}.parquet", index=False, row_group_size=7)
+    return {"path": folder / "*.parquet", "memory": 0}
+
+
+def saved_dataset(folder: Path, x: Points) -> dict[str, Any]:
+    save_dataset(folder / "saved", dict(zip("abc", x.T, strict=True)), {})
+    return {"path": folder / "saved"}
+
+
+def zarr_array(folder: Path, x: Points) -> dict[str, Any]:
+    import zarr
+
+    zarr.create_array(str(folder / "x.zarr"), data=x, chunks=(7, 3))
+    return {"path": folder / "x.zarr", "memory": 0}
+
+
 KINDS: dict[str, Callable[[Path, Points], dict[str, Any]]] = {
-    made.__name__: made for made in (numpy_file, archive, table, shards, streamed)
+    made.__name__: made
+    for made in (
+        *(numpy_file, archive, table, tabs, shards, streamed),
+        *(parquet, streamed_parquet, saved_dataset, zarr_array),
+    )
 }
+SEVERAL_FILES = ("shards", "streamed", "streamed_parquet")
+every_kind = pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.needs("zarr") if "zarr" in kind else ()) for kind in KINDS]
+)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@every_kind
 def test_an_answer_for_each_row_stands_in_its_row(tmp_path: Path, kind: str) -> None:
     x, order = points(), np.random.default_rng(1).permutation(48)
     expected = estimate("estimator:mle", x, n_neighbors=6, progress=False).value.pointwise
@@ -167,6 +206,81 @@ def test_images_of_tar_files_are_named_by_their_samples(host: Host, tmp_path: Pa
     test = source.load("test")
     shades = test.take(torch.arange(len(test))).x.mean((1, 2, 3)) * 255 / 5
     assert torch.equal(shades.round().long(), test.index)
+
+
+def flat(shade: int) -> NDArray[np.uint8]:
+    return np.full((4, 4), 5 * shade, dtype=np.uint8)
+
+
+def halves(folder: Path, order: NDArray[np.int64]) -> dict[str, Any]:
+    for place, shade in enumerate(order.tolist()):
+        both = np.concatenate([flat(shade) // 2, flat(shade)], 1)
+        Image.fromarray(both).save(folder / f"{place:02d}.png")
+    return {"use": "data:image-pairs", "root": folder}
+
+
+def partners(folder: Path, order: NDArray[np.int64]) -> dict[str, Any]:
+    for place, shade in enumerate(order.tolist()):
+        for side, image in (("A", flat(shade) // 2), ("B", flat(shade))):
+            (folder / side).mkdir(exist_ok=True)
+            Image.fromarray(image).save(folder / side / f"{place:02d}.png")
+    return {"use": "data:image-pairs", "root": folder, "layout": "folders"}
+
+
+def saved_images(folder: Path, order: NDArray[np.int64]) -> dict[str, Any]:
+    encoded = [{"bytes": png(flat(shade)), "path": None} for shade in order.tolist()]
+    save_dataset(folder / "saved", {"image": encoded}, {"image": {"_type": "Image"}})
+    return {"use": "data:images", "root": folder / "saved"}
+
+
+def damaged(folder: Path, order: NDArray[np.int64]) -> dict[str, Any]:
+    """Images of which two can't be read and a part is used."""
+    pictures(folder, order)
+    for place in (4, 31):
+        (folder / f"{place % 2}" / f"{place:02d}.png").write_bytes(b"damaged")
+    return {"use": "data:images", "root": folder, "damaged": "skip", "limit": 40}
+
+
+def one_class(folder: Path, order: NDArray[np.int64]) -> dict[str, Any]:
+    pictures(folder, order)
+    return {"use": "data:images", "root": folder, "classes": ["1"]}
+
+
+def published(folder: Path, order: NDArray[np.int64]) -> dict[str, Any]:
+    """MNIST's files: 40 images for training and 8 for tests."""
+    for name, part in (("train", order[:40]), ("t10k", order[40:])):
+        shades = np.repeat(5 * part, 28 * 28).astype(np.uint8)
+        for kind, shape, values in (
+            ("images-idx3", (len(part), 28, 28), shades),
+            ("labels-idx1", (len(part),), part % 10),
+        ):
+            head = struct.pack(f">BBBB{len(shape)}I", 0, 0, 8, len(shape), *shape)
+            (folder / f"{name}-{kind}-ubyte").write_bytes(head + values.astype(np.uint8).tobytes())
+    return {"use": "data:mnist", "root": folder}
+
+
+@pytest.mark.parametrize("memory", [0, 1024])
+@pytest.mark.parametrize("made", [halves, partners, saved_images, damaged, one_class, published])
+def test_rows_of_images_are_those_of_their_files(
+    host: Host, tmp_path: Path, made: Callable[[Path, NDArray[np.int64]], dict[str, Any]], memory: float
+) -> None:
+    order = np.random.default_rng(6).permutation(48)
+    fields = made(tmp_path, order)
+    use, size = fields.pop("use"), {} if made in (saved_images, published) else {"size": 4}
+    streams = {} if made is published else {"grey": True, "memory": memory}
+    source = host.create(use, {**fields, **size, **streams, "range": [0, 255]})
+    seen = 0
+    for split in ("train", "validation", "test"):
+        events = source.load(split)
+        events = events.take(torch.arange(len(events)))
+        names = [source.rows[row] for row in events.index.tolist()]
+        # A folder's name ends in the place of its file; other kinds count their images.
+        places = [int(Path(name).stem) if isinstance(name, str) else int(name) for name in names]
+        if made is one_class:
+            assert {Path(name).parent.name for name in names} == {"1"}
+        assert (events.x.mean((1, 2, 3)) / 5).round().tolist() == order[places].tolist()
+        seen += len(names)
+    assert seen == {damaged: 40, one_class: 24}.get(made, 48)
 
 
 def context(split: str | None = None) -> StageContext:
@@ -263,7 +377,7 @@ def test_values_that_are_not_finite_are_named_by_their_row(host: Host) -> None:
 QUICK = AuditOptions(permutations=99, quality_points=20, membership_points=20, n=200)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@every_kind
 def test_an_audit_names_the_rows_that_are_copied(host: Host, tmp_path: Path, kind: str) -> None:
     rng = np.random.default_rng(3)
     train, held_out, samples = (rng.standard_normal((160, 3)) for _ in range(3))
@@ -284,7 +398,7 @@ def test_an_audit_names_the_rows_that_are_copied(host: Host, tmp_path: Path, kin
     nearest = outcome.arrays["nearest training point (columns)"]
     assert all(nearest[sample] == row for sample, row in copies.items())
     assert float(outcome.arrays["distance (columns)"][list(copies)].max()) == 0
-    if kind in ("shards", "streamed"):
+    if kind in SEVERAL_FILES:
         sample, row = next(iter(copies.items()))
         named = next(each for each in listed["nearest"] if each["sample"] == sample)
         assert named["training_name"] == sources["train"].rows[row]

@@ -43,6 +43,30 @@ def near_of(distance: list[float], index: list[int] | None = None, ratio: list[f
     return Near(np.array(distance), np.array(index or [0] * count), np.array(ratio or [1.0] * count))
 
 
+# Units.
+
+
+def test_a_column_of_equal_values_has_the_unit_of_its_others() -> None:
+    """Of 20 rows two differ from 3, by 4 and by -2; of another column three do; a third is constant."""
+    x = np.full((20, 3), 3.0, dtype=np.float32)
+    x[[4, 9], 0] = [7, 1]
+    x[[0, 1, 2], 1] = 0
+    assert spaces.column_units(x) == pytest.approx([10**0.5, 3 * (0.15 * 0.85) ** 0.5, 1])
+
+
+def test_small_errors_at_the_edge_of_flattened_images_hide_no_copy() -> None:
+    """A copy with an error of a thousandth, where a column has one value of a hundredth among 500 zeros."""
+    draws = np.random.default_rng(0)
+    training = draws.standard_normal((500, 12)).astype(np.float32)
+    training[:, 8:] = 0
+    training[[3, 50, 200, 411], [8, 9, 10, 11]] = 0.01
+    units = spaces.column_units(training)
+    copy = (training[77] + 0.001 * draws.standard_normal(12)) / units
+    distances, places = Search(training / units).nearest(copy[None].astype(np.float32), 2)
+    assert places[0, 0] == 77
+    assert distances[0, 0] < distances[0, 1] / 3
+
+
 # Rates.
 
 

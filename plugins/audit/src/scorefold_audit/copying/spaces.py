@@ -35,6 +35,9 @@ FEWEST = 20
 _DUPLICATES = 5000
 """Number of random training points that are searched for near-duplicates."""
 
+_RARE = 0.1
+"""Largest share of values of a column that differ from its usual value, where these alone give its unit."""
+
 
 @dataclass(frozen=True)
 class Space:
@@ -101,10 +104,26 @@ def _space(name: SpaceName, sets: Sets, options: AuditOptions, context: StageCon
     else:
         found = [np.asarray(x.flatten(1).numpy(), dtype=np.float32) for x in every]
         if name == "columns" and options.scale == "columns":
-            deviation = found[0].std(0, dtype=np.float64).astype(np.float32)
-            found = [(x / np.where(deviation > 0, deviation, 1)).astype(np.float32) for x in found]
+            units = column_units(found[0])
+            found = [x / units for x in found]
     space = Space(name, found[0], found[1], found[2], found[3], sets.groups, Search(found[0]))
     return space if sets.groups is None else replace(space, search=Search(space.within("training")))
+
+
+def column_units(x: Rows) -> Rows:
+    """The unit of each column (D,) of points (N, D): its standard deviation, and 1 for a constant column.
+
+    Of a column in which nine of ten values or more are equal, it is the root mean square of the differences of the
+    others from these. The deviation of such a column is as small as the others are rare, so that a small error of a
+    sample would be the largest of all distances: in pixels at the edge of images, or the columns of a rare class.
+    """
+    units = x.std(0, dtype=np.float64)
+    usual = np.median(x, axis=0)
+    others = (x != usual).sum(0)
+    rare = (others > 0) & (others <= _RARE * len(x))
+    squares = np.square(x[:, rare] - usual[rare], dtype=np.float64).sum(0)
+    units[rare] = np.sqrt(squares / others[rare])
+    return np.where(units > 0, units, 1).astype(np.float32)
 
 
 @torch.no_grad()
