@@ -18,7 +18,7 @@ from scorefold.results import Estimate
 from scorefold_neighbours.calibrated.answer import Checked, answer
 from scorefold_neighbours.calibrated.calibration import calibrate, flatness
 from scorefold_neighbours.calibrated.estimator import Calibrated
-from scorefold_neighbours.calibrated.facts import grid_steps, measure
+from scorefold_neighbours.calibrated.facts import axes_above_noise, grid_steps, measure
 from scorefold_neighbours.calibrated.figures import plot
 from scorefold_neighbours.calibrated.recipes import chosen
 from scorefold_neighbours.calibrated.surrogates import LATENTS, Recipe, surrogate
@@ -110,6 +110,52 @@ def test_the_third_moment_fixes_the_signs_so_that_a_rotation_changes_nothing() -
     x = x - x.mean(0)
     turned = x @ torch.linalg.qr(torch.randn(3, 3, generator=gen(1), dtype=torch.float64)).Q
     torch.testing.assert_close(measure(turned).marginals, measure(x).marginals, rtol=1e-6, atol=1e-6)
+
+
+def in_noise(x: Tensor, noise: float, ambient: int) -> Tensor:
+    """Points in the first of more coordinates, with normal noise in all of them."""
+    wide = torch.cat([x.double(), torch.zeros(len(x), ambient - x.shape[1], dtype=torch.float64)], 1)
+    wide = wide + noise * torch.randn(wide.shape, generator=gen(5), dtype=torch.float64)
+    return wide - wide.mean(0)
+
+
+def test_axes_that_hold_noise_alone_are_left_out() -> None:
+    x = torch.randn(400, 4, generator=gen(), dtype=torch.float64)
+    noisy = in_noise(x / x.norm(dim=1, keepdim=True), 0.05, 14)
+    axes = axes_above_noise(noisy)
+    assert axes is not None
+    assert axes.shape == (14, 4)
+    torch.testing.assert_close(axes.mT @ axes, torch.eye(4, dtype=torch.float64))
+    assert float(axes[4:].abs().max()) < 0.1
+    assert axes_above_noise(noisy[:, :8]) is None, "four axes are too few to be known as noise"
+    assert axes_above_noise(in_noise(x, 0.7, 14)) is None, "no gap stands between the points and the noise"
+    assert axes_above_noise(in_noise(torch.zeros(400, 1), 1, 50)) is None, "noise alone is the data"
+
+
+def test_axes_that_are_thin_and_hold_points_are_kept() -> None:
+    x = torch.randn(400, 2, generator=gen(), dtype=torch.float64)
+    bends = 0.05 * torch.cat([(2 * x).sin(), (2 * x).cos(), (x[:, :1] + x[:, 1:]).sin(), x[:, :1] * x[:, 1:]], 1)
+    bends = 0.05 * (bends - bends.mean(0)) / bends.std(0)
+    curved = torch.cat([x, bends], 1)
+    assert axes_above_noise(curved - curved.mean(0)) is None, "neighbours have about the same bends"
+    box = 0.05 * (torch.rand(400, 8, generator=gen(1), dtype=torch.float64) - 0.5)
+    solid = torch.cat([x, box], 1)
+    assert axes_above_noise(solid - solid.mean(0)) is None, "a box is not normal"
+    falling = torch.cat([x, torch.randn(400, 8, generator=gen(2), dtype=torch.float64) * torch.logspace(-1, -2, 8)], 1)
+    assert axes_above_noise(falling - falling.mean(0)) is None, "noise has one size"
+
+
+def test_a_sphere_in_noise_of_many_columns_is_found() -> None:
+    z = torch.randn(300, 4, generator=gen(3), dtype=torch.float64)
+    x = in_noise(z / z.norm(dim=1, keepdim=True), 0.05, 50)
+    answer = calibrated(Fake("a"), Fake("b")).estimate(x, generator=gen())
+    assert answer.value == pytest.approx(3, abs=0.5)
+    assert answer.interval is not None
+    assert answer.interval[1] <= 4
+    (warning,) = answer.diagnostics["warnings"]
+    assert warning == "46 of 50 principal directions hold noise of one size and nothing else, and were left out"
+    on_grid = (x / 0.01).round() * 0.01
+    assert calibrated(Fake("a")).estimate(on_grid, generator=gen()).diagnostics["warnings"] == []
 
 
 # Surrogates

@@ -18,7 +18,7 @@ from scorefold.results import Estimate
 from scorefold.stage import report, reported
 from scorefold_neighbours.calibrated.answer import Checked, answer
 from scorefold_neighbours.calibrated.calibration import Array, Panel, squared_distances, weights_of
-from scorefold_neighbours.calibrated.facts import LEAST, Facts, measure
+from scorefold_neighbours.calibrated.facts import LEAST, Facts, axes_above_noise, grid_steps, measure
 from scorefold_neighbours.calibrated.recipes import Draws, chosen, coarse, look, refined
 from scorefold_neighbours.calibrated.surrogates import Recipe, surrogate
 from scorefold_neighbours.config import CalibratedConfig
@@ -101,6 +101,14 @@ class Calibrated(Estimator):
             "duplicates": copies,
             "constant columns": int((centred.std(0) == 0).sum()),
         }
+        above = None if bool((grid_steps(centred) > 0).any()) else axes_above_noise(centred)
+        if above is not None:
+            remarks["axes of noise"] = centred.shape[1] - remarks["constant columns"] - above.shape[1]
+            warnings.append(
+                f"{remarks['axes of noise']} of {centred.shape[1]} principal directions hold noise of one size and "
+                "nothing else, and were left out"
+            )
+            centred = centred @ above
         return centred[torch.randperm(len(centred), generator=draws)], remarks, warnings
 
     def _read(

@@ -21,6 +21,22 @@ NEGLIGIBLE = 0.25
 """No estimator can see a direction along which points differ by less than this share of what neighbours differ by."""
 
 
+GAP = 4.0
+"""Least ratio of the variances on both sides of a gap, of which the smaller ones may be those of noise."""
+
+NOISY_SHARE = 0.2
+"""By how much variances of noise may differ beyond their scatter, as a share."""
+
+FEWEST_NOISY = 5
+"""The fewest axes of one variance that count as noise."""
+
+ALONE = 0.9
+"""The least squared difference of neighbours along axes that hold noise alone, as a share of that of any two points."""
+
+NORMAL = 0.4
+"""Largest difference of the variance of squared lengths of noise from that of normal noise, as a share of it."""
+
+
 @dataclass(frozen=True)
 class Facts:
     """Measurements of data (n, D), in the data's units.
@@ -77,6 +93,35 @@ def measure(x: Tensor) -> Facts:
         marginals=shown.sort(dim=0).values,
         norms=y.norm(dim=1).sort().values,
     )
+
+
+def axes_above_noise(x: Tensor) -> Tensor | None:
+    """The principal axes (D, s) of centred points (n, D) before a gap behind which all axes hold noise of one size;
+    None where there is no such gap.
+
+    Axes behind it, at least half as many as those before it, hold noise alone if they have one variance, up to the
+    scatter of variances of normal points (Marchenko and Pastur 1967); if their points have the lengths of normal
+    points; and if neighbours along the axes before the gap differ along them as any two points do. Coordinates of a
+    manifold that is thin in many directions depend on its others.
+    """
+    count = len(x)
+    _, singular, right = torch.linalg.svd(x, full_matrices=False)
+    variances = singular[singular > ROUNDING**0.5 * singular[0]].square() / count
+    if len(variances) <= FEWEST_NOISY:
+        return None
+    ratios = variances[:-1] / variances[1:]
+    kept = int(ratios.argmax()) + 1
+    rest = variances[kept:]
+    scatter = (len(rest) / count) ** 0.5
+    one_size = scatter < 1 and float(rest[0] / rest[-1]) < (1 + NOISY_SHARE) * ((1 + scatter) / (1 - scatter)) ** 2
+    if float(ratios.max()) < GAP or len(rest) < max(FEWEST_NOISY, kept / 2) or not one_size:
+        return None
+    before, behind = right[:kept].T, x @ right[kept : len(variances)].T
+    # The squared lengths of k normal coordinates of variance 1 have the variance 2k.
+    lengths = float((behind.square() / rest).sum(1).var()) / (2 * len(rest))
+    _, places = nearest_neighbours(x @ before, 1)
+    apart = float((behind - behind[places[:, 0]]).square().sum(1).mean() / (2 * rest.sum()))
+    return before if abs(lengths - 1) < NORMAL and apart > ALONE else None
 
 
 def _noise(y: Tensor, variances: Tensor, neighbours: Tensor) -> float:
