@@ -55,6 +55,20 @@ def test_rows_near_an_ellipsoid_are_noticed() -> None:
         assert LinearDenoiser(rows, rows[:10]).hollow(1e-3) == hollow
     few = (shell * deviations)[:30]
     assert not LinearDenoiser(few, few).hollow(1e-3), "too few rows"
+    assert LinearDenoiser(few, few).why_curved(1e-3) == ""
+
+
+def test_rows_of_fewer_dimensions_than_directions_are_noticed() -> None:
+    """Three spirals, each in a plane of its own, have six principal directions."""
+    flat = draws(400, 6)
+    angles = 2 * flat[:, :3]
+    curves = torch.cat([flat[:, :3] * angles.cos(), flat[:, :3] * angles.sin()], 1)
+    box = draws(400, 6).sigmoid()
+    clusters = 5 * draws(6, 6, seed=1)[torch.arange(400) % 6] + flat
+    deviations = torch.logspace(0, -0.5, 6, dtype=torch.float64)
+    for rows, curved in ((flat, False), (box, False), (clusters, False), (curves, True)):
+        found = LinearDenoiser(rows * deviations + 5, rows[:10]).why_curved(1e-3)
+        assert found == ("neighbours show fewer dimensions than in flat data of the same covariance" if curved else "")
 
 
 @pytest.mark.parametrize("sigma", [0.03, 0.3, 1.0])

@@ -166,13 +166,13 @@ def dimensions_by_units(x: Tensor) -> tuple[float, float] | None:
         return None
     spread = points.std(0)
     kept = spread > 0
-    plain, scaled = _maximum_likelihood(points), _maximum_likelihood(points[:, kept] / spread[kept])
+    plain, scaled = maximum_likelihood(points), maximum_likelihood(points[:, kept] / spread[kept])
     return (plain, scaled) if max(plain, scaled) > DISAGREE * min(plain, scaled) else None
 
 
-def _maximum_likelihood(x: Tensor) -> float:
-    """The dimension of points (n, D), no two of them the same (Levina and Bickel 2004), averaged as MacKay and
-    Ghahramani propose."""
+def maximum_likelihood(x: Tensor) -> float:
+    """The dimension of more than 20 points (n, D), no two of them the same (Levina and Bickel 2004), averaged as MacKay
+    and Ghahramani propose."""
     x = x - x.mean(0)
     distances = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(torch.inf)
     near = distances.topk(NEIGHBOURS, dim=1, largest=False).values

@@ -232,8 +232,9 @@ class NormalBundle(Estimator):
         principal = None if scene.linear is None else scene.linear.directions(sigma)
         linear = warn.of_linear(value if auto else None, check, principal)
         said = "" if known else headline(rows, scene.coordinates)
-        if linear and scene.linear is not None and scene.linear.hollow(sigma):
-            said, value = warn.of_ellipsoid(value), None
+        curved = "" if not linear or scene.linear is None else scene.linear.why_curved(sigma)
+        if curved:
+            said, value = warn.of_curved(value, curved), None
             warnings.insert(0, said)
         else:
             warnings += linear

@@ -160,12 +160,11 @@ def of_linear(value: float | None, check: LevelCheck, principal: int | None) -> 
     ]
 
 
-def of_ellipsoid(value: float | None) -> str:
-    """Reason to withhold a value near an ellipsoid, where a linear denoiser would give it, too."""
+def of_curved(value: float | None, why: str) -> str:
+    """Reason to withhold a value of data that are not flat, where a linear denoiser would give it, too."""
     return (
-        f"withheld, since {value:g} is the number of principal directions, and in these the data lie near an "
-        "ellipsoid, whose dimension is lower: the score is no better here than the best linear denoiser and has not "
-        "learned it"
+        f"withheld, since {value:g} is the number of principal directions, and in these {why}: the score is no better "
+        "here than the best linear denoiser and has not learned it"
     )
 
 
