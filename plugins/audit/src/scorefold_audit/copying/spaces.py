@@ -104,8 +104,8 @@ def _space(name: SpaceName, sets: Sets, options: AuditOptions, context: StageCon
     else:
         found = [np.asarray(x.flatten(1).numpy(), dtype=np.float32) for x in every]
         if name == "columns" and options.scale == "columns":
-            units = column_units(found[0])
-            found = [x / units for x in found]
+            unit = column_units(found[0])
+            found = [(x / unit).astype(np.float32) for x in found]
     space = Space(name, found[0], found[1], found[2], found[3], sets.groups, Search(found[0]))
     return space if sets.groups is None else replace(space, search=Search(space.within("training")))
 
@@ -123,7 +123,8 @@ def column_units(x: Rows) -> Rows:
     rare = (others > 0) & (others <= _RARE * len(x))
     squares = np.square(x[:, rare] - usual[rare], dtype=np.float64).sum(0)
     units[rare] = np.sqrt(squares / others[rare])
-    return np.where(units > 0, units, 1).astype(np.float32)
+    known: Rows = np.where(units > 0, units, 1).astype(np.float32)
+    return known
 
 
 @torch.no_grad()

@@ -108,7 +108,8 @@ class LinearDenoiser:
         count = int(wide.sum())
         if count < 2 or len(self._rows) < 5 * count:
             return None
-        return (self._rows @ self._basis[:, wide]) * (len(self._rows) / self.variances[wide]).sqrt()
+        along: Tensor = (self._rows @ self._basis[:, wide]) * (len(self._rows) / self.variances[wide]).sqrt()
+        return along
 
     def errors(self, sigma: float) -> Tensor:
         """E |z - eps-hat(x + sigma z)|^2 over noises z at each point, (M,); nowhere more on average than D, the error
