@@ -54,6 +54,7 @@ _ON = 2 / 3
 """The share of the points that have to be on the plateaus for a value."""
 
 _CHOOSE = "read the curve of dimension against sigma, and name the scale that matters, such as sigma: 0.1"
+_TABLES = "; for a table, scorefold recommend asks estimators from neighbours"
 
 _COORDINATES_HELD = 2**22
 """Coordinates of the points whose spread sets the noise levels, a random part of more."""
@@ -261,7 +262,7 @@ class NormalBundle(Estimator):
             diagnostics={
                 "note": note(sigma, rows, moved, mixture, curve.noise if curve.filled else None),
                 "scale": f"noise of sigma {sigma:.2g}" if known else scales_read(rows),
-                "advice": "" if value is not None else _CHOOSE,
+                "advice": "" if value is not None else _CHOOSE + _TABLES * (len(self.probe.score.event_shape) == 1),
                 "warnings": warnings,
                 "rule": self.config.rule,
                 "design": reader.design_name,
