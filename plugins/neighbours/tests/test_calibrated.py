@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -155,8 +156,8 @@ def test_a_sphere_in_noise_of_many_columns_is_found() -> None:
     (warning,) = answer.diagnostics["warnings"]
     assert warning == "46 of 50 principal directions hold noise of one size and nothing else, and were left out"
     on_grid = (x / 0.01).round() * 0.01
-    kept, _, warnings = calibrated(Fake("a"))._prepared(on_grid, gen())
-    assert (kept.shape, warnings) == ((300, 50), []), "a grid is lost in other directions"
+    kept, _, said = calibrated(Fake("a"))._prepared(on_grid, gen())
+    assert (kept.shape, said) == ((300, 50), []), "a grid is lost in other directions"
 
 
 # Surrogates
@@ -334,6 +335,16 @@ def test_biased_estimators_are_corrected_and_unfit_ones_left_out(answered: tuple
 def test_figures_have_a_panel_an_estimator(answered: tuple[Estimate, Fake]) -> None:
     figures = plot(answered[0])
     assert [axes.get_title() for axes in figures["curves"].axes if axes.axison] == answered[0].diagnostics["estimators"]
+
+
+def test_one_reading_everywhere_is_drawn_without_a_warning() -> None:
+    found = calibrated(Fake("a"), Fake("flat", lambda value, call: 8.0)).estimate(sphere(), generator=gen())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        axes = plot(found)["curves"].axes[1]
+    assert axes.get_title() == "flat"
+    low, high = axes.get_ylim()
+    assert low < 8 < high
 
 
 def test_no_value_where_corrected_readings_disagree() -> None:
