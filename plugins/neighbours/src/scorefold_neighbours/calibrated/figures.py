@@ -59,7 +59,7 @@ def _panel(axes: Axes, row: Mapping[str, Any], facts: Mapping[str, Any], reading
     color = ACCENT if row["used"] else SOFT
     axes.scatter(dimensions, readings, s=(6 + 40 * weights).tolist(), color=color, alpha=0.6, linewidths=0)
     axes.axhline(row["reading"], color=WARM, linewidth=1.2, linestyle="-" if row["used"] else "--")
-    # An estimator may read one number everywhere, which alone gives an axis no ends.
+    # An estimator may read one number everywhere, and matplotlib finds no ends around a power of ten.
     known = [float(row["reading"]), *readings[readings.isfinite()].tolist()]
     axes.set_ylim(min(known) / 1.1, 1.1 * max(known))
     axes.set_xscale("log")
