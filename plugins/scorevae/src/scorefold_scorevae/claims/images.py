@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,12 +29,9 @@ from scorefold_scorevae.claims.training import (
     trained,
     training,
 )
-from scorefold_toolkit.data.published import FASHION_MNIST
-from scorefold_toolkit.metrics import frechet_distance
-from scorefold_toolkit.metrics.features import RandomConv
 from scorefold_toolkit.score_matching.losses import denoising_score_matching
 
-SEEDS = {"quick": 3, "long": 3, "real": 1}
+SEEDS = {"quick": 3, "long": 3}
 DRAWS = 4
 PROCESS = {"name": "vp", "t_min": 1e-3}
 BETA = 0.01
@@ -62,13 +58,7 @@ class Setting:
     images: int
     held_to_train: bool
     prior_draws: int = 700
-    convolutions: bool = False
-    """Frechet distances of 64 features of fixed random convolutions in place of pixels, which are too many."""
     ema: float = 0.998
-    held_to: int = 100_000
-    """The most training images that others are compared with."""
-    prior_images: int | None = None
-    """Number of test images for the prior's loss, if not all."""
 
 
 SETTINGS = {
@@ -93,20 +83,8 @@ SETTINGS = {
         images=200,
         held_to_train=False,
     ),
-    "fashion": Setting(
-        source="data:fashion-mnist",
-        config={"root": str(FASHION_MNIST), "range": [-1, 1], "seed": 0},
-        steps={"prior": 600, "encoder": 600, "vae": 1000},
-        images=200,
-        held_to_train=True,
-        prior_draws=200,
-        convolutions=True,
-        ema=0.98,
-        held_to=10_000,
-        prior_images=500,
-    ),
 }
-MORE = {"quick": 1, "long": 10, "real": 1}
+MORE = {"quick": 1, "long": 10}
 """Factor of the number of steps."""
 
 
@@ -130,7 +108,7 @@ def row(
     pixels in [0, 1]), ``sharp``, ``frechet``, ``kl`` of the codes in nats, and ``data``, the data term on test images.
     ``ratio`` names a model whose measure divides it.
     """
-    if not _at_hand(task):
+    if not _at_hand():
         return None
     values = []
     for n in range(SEEDS[profile] if model not in ONCE else 1):
@@ -143,18 +121,18 @@ def row(
 
 def prior_loss(host: Any, profile: str, seed: int, *, task: str) -> float | None:
     """The prior's loss on test images over that of the Gaussian with the training images' mean and covariance."""
-    if not _at_hand(task):
+    if not _at_hand():
         return None
     data = _source(host, task)
     gaussian = host.create("score:analytic", {"process": PROCESS, "gaussian": True}, data=data)
-    test = data.load("test").x[: SETTINGS[task].prior_images]
+    test = data.load("test").x
     losses = [_denoising_loss(model, test, seed) for model in (_prior(host, profile, task, seed), gaussian)]
     print(f"{task}: denoising loss of the prior {losses[0]:.3f}, of the Gaussian {losses[1]:.3f}", flush=True)
     return losses[0] / losses[1]
 
 
-def _at_hand(task: str) -> bool:
-    return find_spec("diffusers") is not None and Path(SETTINGS[task].config.get("root", ".")).is_dir()
+def _at_hand() -> bool:
+    return find_spec("diffusers") is not None
 
 
 def _steps(profile: str, task: str, part: str, **settings: Any) -> dict[str, Any]:
@@ -252,7 +230,7 @@ def _model(host: Any, profile: str, task: str, seed: int, run: int, name: str) -
 @cache
 def _measured(host: Any, profile: str, task: str, seed: int, run: int, model: str) -> Mapping[str, float]:
     setting, data = SETTINGS[task], _source(host, task)
-    real, train = data.load("test").x[: setting.images], data.load("train").tensor(setting.held_to)
+    real, train = data.load("test").x[: setting.images], data.load("train").x
     others = train if setting.held_to_train else data.load("test").x[setting.images :]
     if model == "prior":
         generator = derive_generator(run, "prior")
@@ -274,8 +252,6 @@ def _measured(host: Any, profile: str, task: str, seed: int, run: int, model: st
         if model in ("scorevae", "scorevae-plus"):
             parts = held_out_parts(made, data.load("test").take(torch.arange(setting.images)), run)
             found["data"] = parts.get("data", parts["loss"])
-    if setting.convolutions:
-        found["frechet"] = frechet_distance(_features(shown), _features(others))
     print(f"{task}, {model}: " + ", ".join(f"{name} {value:.3f}" for name, value in found.items()), flush=True)
     return found
 
@@ -297,13 +273,6 @@ def _reconstructions(host: Any, profile: str, task: str, seed: int, run: int, mo
     options = {"noise_scale": 1.0} if model == "vae-noise" else {}
     count = DRAWS if model.startswith("scorevae") else 1
     return torch.stack([draw(made, real, generator, **options) for _ in range(count)]).clamp(-1, 1)
-
-
-@torch.no_grad()
-def _features(x: Tensor) -> Tensor:
-    """Features of images (N, C, H, W) in [-1, 1]."""
-    network = RandomConv(x.shape[1])
-    return torch.cat([network((part + 1) / 2) for part in x.split(500)])
 
 
 @torch.no_grad()

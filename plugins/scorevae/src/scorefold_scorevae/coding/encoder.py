@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from scorefold.data import EventScale
 from scorefold.diffusion import DiffusionProcess
 from scorefold.errors import ConfigError
-from scorefold.interfaces import as_network
+from scorefold.interfaces import ScoreModel, as_network
 from scorefold_toolkit.rotated import Rotated
 
 _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -86,6 +86,25 @@ def standardised(process: DiffusionProcess, scale: EventScale, x: Tensor, t: Ten
         return process.transform.inverse((apart - signal * middle) / ((signal * scale.std) ** 2 + noise**2).sqrt())
     signal, noise = process.coefficients(x, t)
     return (x - signal * scale.middle(x)) / ((signal * scale.std) ** 2 + noise**2).sqrt()
+
+
+def corrector_noise(network: nn.Module, model: ScoreModel, x: Tensor, t: Tensor, z: Tensor, weighting: str) -> Tensor:
+    """The noise (B, *E) that a corrector adds to what a model expects at x (B, *E), t (B,) and z (B, k).
+
+    With the weighting ``edm`` what the network sees and what it answers are multiplied by the data's share of the
+    deviation of x_t. It then sees the best linear guess of the event, and at high noise answers with a change of the
+    event, both in units of its deviation (Karras et al. 2022, eq. 7). The answer is the noise itself otherwise.
+    """
+    t = t.clamp_min(model.process.t_min)
+    shown, level = standardised(model.process, model.event_scale, x, t), time_level(model.process, t)
+    if weighting != "edm":
+        answer: Tensor = network(shown, level, z)
+        return answer
+    signal, noise = model.process.coefficients(x, t)
+    signal = signal * model.event_scale.std
+    share = signal / (signal**2 + noise**2).sqrt()
+    answer = share * network(share * shown, level, z)
+    return answer
 
 
 def time_level(process: DiffusionProcess, t: Tensor, time: str = "log-snr") -> Tensor:

@@ -33,9 +33,10 @@ def diffuse(
     process: DiffusionProcess, x0: Tensor, config: DiffusedLossConfig, generator: torch.Generator | None, spread: float
 ) -> Diffused:
     """Events x0 (B, *E) at one random time each, as the loss draws them (``config.times``, and for the weighting edm
-    log-normal levels of noise beside ``spread``, the deviation of a coordinate)."""
+    ``config.noise_levels`` beside ``spread``, the deviation of a coordinate)."""
     if config.weighting == "edm":
-        t = NoiseLevels(process, LogNormalLevels(), spread).times(len(x0), like=x0, generator=generator)
+        levels = NoiseLevels(process, config.noise_levels or LogNormalLevels(), spread)
+        t = levels.times(len(x0), like=x0, generator=generator)
     elif config.times == "log-snr":
         t = level_times(process, x0, generator)
     else:

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from scorefold.config import Config, Inline, TrainingConfig, Use
+from scorefold_toolkit.config.common import LevelsConfig
 
 
 class DecodingConfig(Config):
@@ -33,6 +34,11 @@ class DiffusedLossConfig(Config):
         "score:denoising do, at log-normal levels of noise, and suits processes whose time is their noise; likelihood "
         "makes the loss the evidence lower bound, which stores all it can in the code for any beta below 1",
     )
+    noise_levels: LevelsConfig | None = Field(
+        None,
+        description="Distribution of the noise levels that weighting: edm trains at; null is log-normal, as in the "
+        "defaults of score:denoising. At high noise an error is half the squared error of the event, as in a VAE",
+    )
     times: Literal["stratified", "log-snr"] = Field(
         "stratified",
         description="Times uniform in t and spread over the batch; log-snr draws them uniform in the log-SNR and "
@@ -43,6 +49,8 @@ class DiffusedLossConfig(Config):
     def _fits(self) -> DiffusedLossConfig:
         if self.times == "log-snr" and self.weighting != "likelihood":
             raise ValueError("times: log-snr is importance sampling for weighting: likelihood; set both, or neither")
+        if self.noise_levels is not None and self.weighting != "edm":
+            raise ValueError(f"noise_levels are those of weighting: edm, and weighting is {self.weighting}")
         return self
 
 
@@ -53,6 +61,11 @@ class ScoreVAEConfig(DiffusedLossConfig):
     encoder: Inline("network") = Field(  # type: ignore[valid-type]
         Use(use="network:mlp"),
         description="The encoder's network, differentiable twice: network:mlp or network:half-unet",
+    )
+    corrector: Inline("network") | None = Field(  # type: ignore[valid-type]
+        None,
+        description="A network of x_t, t and the code that is added to the gradient of the encoder's density and "
+        "trained together with the encoder; null leaves that to score:scorevae-plus",
     )
     encoder_time: Literal["log-snr", "linear"] = Field(
         "log-snr",

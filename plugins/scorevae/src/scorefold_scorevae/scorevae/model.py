@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from scorefold.data import Condition, Dataset, TensorSpec, repeat_condition
 from scorefold.diffusion import DiffusionProcess
@@ -24,6 +24,7 @@ from scorefold_scorevae.coding import decoding
 from scorefold_scorevae.coding.diagnosis import diagnose, evidence_bound, silent
 from scorefold_scorevae.coding.encoder import (
     built_encoder,
+    corrector_noise,
     density_gradient,
     encoded,
     standardised,
@@ -32,7 +33,7 @@ from scorefold_scorevae.coding.encoder import (
 from scorefold_scorevae.coding.objective import data_term, diffuse, normal_kl, warmed_up
 from scorefold_scorevae.scorevae.config import ScoreVAEConfig
 from scorefold_scorevae.scorevae.prior import check_encoder_prior, prior_condition
-from scorefold_toolkit.training.validation import LossReference, silent_network
+from scorefold_toolkit.training.validation import LossReference, answering_zero, silent_network
 
 Guidance = float | Callable[[Tensor], Tensor]
 """A weight, or a function of t (B,) that gives one for each time, (B,)."""
@@ -69,8 +70,8 @@ def guidance_weights(
 class ScoreVAE(ScoreModel, Trainable, EncodesNoise):
     """grad ln p_t(x | z) = s(x, t) + grad ln q(z | x, t): the prior's score, and the gradient of the encoder's density.
 
-    The encoder q(z | x_t, t) = N(mean, diag e^lv) sees events at every noise level; at t = 0 it is that of a VAE. Only
-    it is trained, by (Batzolis et al. 2023)
+    The encoder q(z | x_t, t) = N(mean, diag e^lv) sees events at every noise level; at t = 0 it is that of a VAE. The
+    encoder is trained, with a corrector c(x, t, z) where the configuration has one, by (Batzolis et al. 2023)
 
         E 1/2 ||eps-hat(x_t, t | z) - eps||^2 + beta KL(q(z | x_0) || N(0, I)),   z ~ q(z | x_0),
 
@@ -104,6 +105,11 @@ class ScoreVAE(ScoreModel, Trainable, EncodesNoise):
         self.prior = prior
         encoder = built_encoder(config.encoder, prior.event_shape, config.latent)
         self.encoder = encoder.to(prior._reference())
+        self.corrector: nn.Module | None = None
+        if config.corrector is not None:
+            shapes = prior.event_shape, self.latent_shape
+            corrector = decoding.given_code(config.corrector, None, *shapes, "score:scorevae")
+            self.corrector = corrector.to(prior._reference())
         self.train()
 
     def train(self, mode: bool = True) -> Self:
@@ -112,7 +118,7 @@ class ScoreVAE(ScoreModel, Trainable, EncodesNoise):
         return self
 
     def phases(self) -> Sequence[Phase]:
-        return (Phase("encoder", (self.encoder,)),)
+        return (Phase("encoder", (self.encoder,) if self.corrector is None else (self.encoder, self.corrector)),)
 
     def posterior(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of q(z | x_t, t) for x (B, *E) at t (B,): each (B, k).
@@ -126,9 +132,17 @@ class ScoreVAE(ScoreModel, Trainable, EncodesNoise):
         return encoded(self.encoder, shown, level, recompute=self.config.checkpoint and self.encoder.training)
 
     def correction(self, x: Tensor, t: Tensor, z: Tensor) -> Tensor:
-        """grad_x ln q(z | x_t, t), (B, *E), for x (B, *E), t (B,) and codes z (B, k)."""
+        """grad_x ln q(z | x_t, t) and what a corrector adds, (B, *E), for x (B, *E), t (B,) and codes z (B, k)."""
         x, t, code = self.match_inputs(x, t, self._code(z))
-        return density_gradient(self.posterior, x, t, _tensor(code), logdet=self.config.logdet)
+        gradient, noise = self._change(x, t, _tensor(code))
+        return gradient if noise is None else gradient + self.process.score_from_noise(noise, x, t)
+
+    def _change(self, x: Tensor, t: Tensor, z: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The gradient of the encoder's log-density, and the noise of the corrector, if there is one."""
+        gradient = density_gradient(self.posterior, x, t, z, logdet=self.config.logdet)
+        if self.corrector is None:
+            return gradient, None
+        return gradient, corrector_noise(self.corrector, self, x, t, z, self.config.weighting)
 
     def score(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
         x, t, z = self.match_inputs(x, t, self._code(condition))
@@ -144,9 +158,10 @@ class ScoreVAE(ScoreModel, Trainable, EncodesNoise):
     def parts(self, x: Tensor, t: Tensor, z: Tensor) -> dict[str, Tensor]:
         """Terms of eps-hat given z (B, k) at x (B, *E) and t (B,), by name: each (B, *E)."""
         x, t, code = self.match_inputs(x, t, self._code(z))
-        z = _tensor(code)
-        encoder = self.process.noise_from_score(self.correction(x, t, z), x, t)
-        return {"prior": self.prior.noise(x, t, self._prior_condition(x)), "encoder": encoder}
+        gradient, noise = self._change(x, t, _tensor(code))
+        encoder = self.process.noise_from_score(gradient, x, t)
+        found = {"prior": self.prior.noise(x, t, self._prior_condition(x)), "encoder": encoder}
+        return found if noise is None else {**found, "corrector": noise}
 
     def bind(
         self,
@@ -196,16 +211,18 @@ class ScoreVAE(ScoreModel, Trainable, EncodesNoise):
         z = mean + (log_variance / 2).exp() * draw_normal(tuple(mean.shape), generator=generator, like=mean)
         point = diffuse(self.process, x0, self.config, generator, self.event_scale.std)
         expected = self._prior_noise(point.x, point.t)
-        gradient = density_gradient(self.posterior, point.x, point.t, z, logdet=self.config.logdet)
-        expected = expected + self.process.noise_from_score(gradient, point.x, point.t)
+        change = self.correction(point.x, point.t, z)
+        expected = expected + self.process.noise_from_score(change, point.x, point.t)
         data = data_term(self.process, point, expected, self.config, self.event_scale.std).mean()
         kl = normal_kl(mean, log_variance).sum(1).mean()
         beta = self.config.beta * warmed_up(self.config.beta_warmup, progress, training=self.encoder.training)
         return Loss(data + beta * kl, {"data": data.detach(), "kl": kl.detach()})
 
     def loss_reference(self, points: Dataset, loss: Callable[[], float], phase: str) -> LossReference:
-        """The loss where the encoder answers 0, so that no code changes the prior's score."""
-        return silent_network(self.encoder, loss, "the prior alone, without a code")
+        """The loss where the encoder and the corrector answer 0, so that no code changes the prior's score."""
+        silent = nullcontext() if self.corrector is None else answering_zero(self.corrector)
+        with silent:
+            return silent_network(self.encoder, loss, "the prior alone, without a code")
 
     def refuses(self, strategy: str) -> str | None:
         return refused(strategy)

@@ -20,7 +20,7 @@ from scorefold.random import draw_normal
 from scorefold_scorevae.coding import decoding
 from scorefold_scorevae.coding.decoding import given_code
 from scorefold_scorevae.coding.diagnosis import diagnose
-from scorefold_scorevae.coding.encoder import standardised, time_level
+from scorefold_scorevae.coding.encoder import corrector_noise
 from scorefold_scorevae.coding.objective import data_term, diffuse
 from scorefold_scorevae.scorevae.config import ScoreVAEPlusConfig
 from scorefold_scorevae.scorevae.model import Guidance, ScoreVAE, bound_by_code, checked_code, known_options
@@ -59,6 +59,11 @@ class ScoreVAEPlus(ScoreModel, Trainable, EncodesNoise):
                 hint="name the stage of a score:scorevae under inputs.code",
             )
         check_trained(code, "code", "score:scorevae-plus")
+        if code.corrector is not None:
+            raise ConfigError(
+                "the code of score:scorevae-plus has a corrector already, which was trained with its encoder",
+                hint="leave corrector out of the score:scorevae, or use that stage as it is",
+            )
         if data is not None:
             check_data(code, data, "code")
         super().__init__(code.process, code.event_shape, code.condition_spec, code.event_scale)
@@ -89,9 +94,7 @@ class ScoreVAEPlus(ScoreModel, Trainable, EncodesNoise):
 
     def corrector(self, x: Tensor, t: Tensor, z: Tensor) -> Tensor:
         """F, the noise (B, *E) that the corrector adds to what the ScoreVAE expects."""
-        t = t.clamp_min(self.process.t_min)
-        shown = standardised(self.process, self.event_scale, x, t)
-        answer: Tensor = self.network(shown, time_level(self.process, t), z)
+        answer = corrector_noise(self.network, self, x, t, z, self.config.weighting)
         return answer if self.gate is None else self.gate * answer
 
     def score(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
