@@ -147,10 +147,11 @@ def _shown(host: Any, seed: int, latent: int, model: str) -> Tensor:
         return _projected(host, real, FEW).clamp(0, 1)[None]
     if model == "vae":
         vae = _vae(host, seed, latent)
-        return vae.decode(vae.encode(real)).detach().clamp(0, 1)[None]
+        mean: Tensor = vae.decode(vae.encode(real)).detach()
+        return mean.clamp(0, 1)[None]
     generator = derive_generator(seed, "draws")
     if model == "prior":
-        drawn = _shipped(host).sample(IMAGES, generator=generator, **DECODING)
+        drawn: Tensor = _shipped(host).sample(IMAGES, generator=generator, **DECODING)
         return drawn.clamp(0, 1)[None]
     code = _scorevae(host, seed, latent, model in CORRECTED)
     codes = code.encode(real).detach().split(50)  # small batches stay in the cache of a CPU
