@@ -71,6 +71,7 @@ def _codes() -> Iterable[Component]:
         name="scorevae-plus",
         target=".scorevae.plus:ScoreVAEPlus",
         config=".scorevae.config:ScoreVAEPlusConfig",
+        revision=2,
         requires=(Port("code", kind="score", needs=("EncodesNoise",)), Port("data", kind="data", optional=True)),
         provides=("Trainable", "Encodes", "EncodesNoise"),
         summary="A trained ScoreVAE with a network that corrects its score given the code",
