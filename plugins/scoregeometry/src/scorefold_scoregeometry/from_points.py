@@ -81,15 +81,18 @@ class LandGeometry(FromPoints):
         return numbers, [text] if empty > 0.1 else []
 
     def _values(self, x: Tensor) -> Tensor:
-        rows = max(1, _AT_ONCE // max(1, self.points.numel()))
+        rows = max(1, _AT_ONCE // max(1, len(self.points)))
         return torch.cat([self._some(part) for part in x.split(rows)]) if len(x) else x
 
     def _some(self, x: Tensor) -> Tensor:
-        apart = self.points[None] - x[:, None]
-        squares = apart.square()
-        weights = (-squares.sum(2) / (2 * self.gamma**2)).exp()
-        variances = torch.einsum("rn,rnd->rd", weights, squares)
-        return (variances + self.config.eps) ** -self.config.power
+        middle = self.points.mean(0)
+        known, x = self.points - middle, x - middle
+        squares = known.square()
+        apart = x.square().sum(1, keepdim=True) - 2 * x @ known.T + squares.sum(1)
+        weights = (-apart.clamp_min(0) / (2 * self.gamma**2)).exp()
+        # sum_n w_n (x_n - x)^2, expanded so that it is three products of matrices.
+        variances = weights @ squares - 2 * x * (weights @ known) + x.square() * weights.sum(1, keepdim=True)
+        return (variances.clamp_min(0) + self.config.eps) ** -self.config.power
 
 
 class RbfGeometry(FromPoints):
