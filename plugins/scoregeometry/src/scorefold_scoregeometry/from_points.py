@@ -85,13 +85,11 @@ class LandGeometry(FromPoints):
         return torch.cat([self._some(part) for part in x.split(rows)]) if len(x) else x
 
     def _some(self, x: Tensor) -> Tensor:
+        weights = (-squared_distances(x, self.points) / (2 * self.gamma**2)).exp()
         middle = self.points.mean(0)
         known, x = self.points - middle, x - middle
-        squares = known.square()
-        apart = x.square().sum(1, keepdim=True) - 2 * x @ known.T + squares.sum(1)
-        weights = (-apart.clamp_min(0) / (2 * self.gamma**2)).exp()
-        # sum_n w_n (x_n - x)^2, expanded so that it is three products of matrices.
-        variances = weights @ squares - 2 * x * (weights @ known) + x.square() * weights.sum(1, keepdim=True)
+        # sum_n w_n (x_n - x)^2, expanded so that it is two products of matrices.
+        variances = weights @ known.square() - 2 * x * (weights @ known) + x.square() * weights.sum(1, keepdim=True)
         return (variances.clamp_min(0) + self.config.eps) ** -self.config.power
 
 
@@ -155,8 +153,15 @@ class RbfGeometry(FromPoints):
 
 def radial(x: Tensor, centres: Tensor, rates: Tensor) -> Tensor:
     """exp(-l_k |x - c_k|^2 / 2) of rows (R, D), (R, K)."""
-    squares = torch.cdist(x, centres, compute_mode="donot_use_mm_for_euclid_dist").square()
-    found: Tensor = (-0.5 * rates * squares).exp()
+    found: Tensor = (-0.5 * rates * squared_distances(x, centres)).exp()
+    return found
+
+
+def squared_distances(x: Tensor, known: Tensor) -> Tensor:
+    """|x - y|^2 of rows x (R, D) and y (N, D), (R, N): by a product of matrices, about the mean of y."""
+    middle = known.mean(0)
+    x, known = x - middle, known - middle
+    found: Tensor = (x.square().sum(1, keepdim=True) - 2 * x @ known.T + known.square().sum(1)).clamp_min(0)
     return found
 
 
