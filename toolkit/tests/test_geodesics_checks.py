@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from scorefold.errors import ShapeError
+from scorefold_toolkit.checks import equal_batches
 from scorefold_toolkit.geodesics import (
     Conformal,
     Differences,
@@ -179,3 +181,9 @@ def test_a_map_that_does_not_converge_is_searched_with_patience() -> None:
     assert isinstance(sure, MapChord)
     assert (sure.weight, sure.identity, sure.parts, sure.exact) == (2.0, 0.5, 4, True)
     assert sure.sure() is None
+
+
+def test_whole_numbers_are_no_points() -> None:
+    """An answer in their type would be cut off."""
+    with pytest.raises(ShapeError, match="x is torch.int64; expected floating-point numbers"):
+        equal_batches(torch.nn.Identity(), "geometry", "this geometry takes", (2,), {"x": torch.tensor([[0, 1]])})

@@ -134,20 +134,31 @@ def test_equal_points_and_one_point_are_their_own_mean() -> None:
 
 
 def test_a_mean_that_geodesics_pull_from_is_refused() -> None:
-    """Geodesics of another metric than the paths' pull from each mean of these: four rounds, and an error."""
+    """Geodesics of another metric than the paths' pull from each mean of these: three rounds, and an error."""
     rounds = []
 
     def others(a: Tensor, b: Tensor) -> Geodesics:
         rounds.append(len(a))
         return solver(HALF_PLANE)(a, b)
 
-    with pytest.raises(DataError, match="no barycentre was found in 4 rounds"):
+    with pytest.raises(DataError, match="no barycentre was found in 3 rounds"):
         barycentre(FLAT, THREE, torch.full((3,), 1 / 3, dtype=torch.float64), 16, others)
-    assert rounds == [3, 3, 3, 3]
+    assert rounds == [3, 3, 3]
 
 
-def test_a_mean_takes_less_than_twice_its_geodesics() -> None:
-    """Points are evaluated some 30 times a path, where each geodesic alone takes some 15."""
+def test_a_metric_with_a_kink_gets_a_finer_grid() -> None:
+    """Near the kink the error does not fall as Richardson's rule says, and geodesics pull."""
+    cone = Matrices(lambda x: torch.eye(2, dtype=x.dtype) * (0.05 + x.norm(dim=1))[:, None, None])
+    rows = torch.tensor([[-1.2, 0.1], [0.4, 1.1], [-0.9, -1.3], [0.2, 0.1]], dtype=torch.float64)
+    found, strict = mean(cone, rows), solver(cone)
+    value = float(strict(found.expand_as(rows).contiguous(), rows).length.square().sum())
+    for move in torch.tensor([[0.05, 0], [-0.05, 0], [0, 0.05], [0, -0.05]], dtype=torch.float64):
+        near = (found + move).expand_as(rows).contiguous()
+        assert float(strict(near, rows).length.square().sum()) > value
+
+
+def test_a_mean_takes_at_most_three_times_the_calls_of_its_geodesics() -> None:
+    """Points are evaluated some 36 times a path, where each geodesic alone takes some 15."""
     counts = [0, 0]
 
     class Counted(Matrices):
@@ -161,4 +172,4 @@ def test_a_mean_takes_less_than_twice_its_geodesics() -> None:
     found = mean(metric, THREE)
     metric.which = 1
     solver(metric)(found.expand_as(THREE).contiguous(), THREE)
-    assert counts[0] < 4 * counts[1]
+    assert counts[0] <= 3 * counts[1]

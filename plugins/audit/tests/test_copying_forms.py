@@ -67,6 +67,15 @@ def test_small_errors_at_the_edge_of_flattened_images_hide_no_copy() -> None:
     assert distances[0, 0] < distances[0, 1] / 3
 
 
+def test_nearly_equal_values_of_a_column_are_equal() -> None:
+    draws = np.random.default_rng(1)
+    plain = np.zeros((200, 1), dtype=np.float32)
+    plain[:10] = 2
+    noisy = plain + 1e-7 * draws.standard_normal((200, 1)).astype(np.float32)
+    assert spaces.column_units(noisy) == pytest.approx(spaces.column_units(plain), rel=1e-5)
+    assert spaces.column_units(plain) == pytest.approx([2])
+
+
 # Rates.
 
 

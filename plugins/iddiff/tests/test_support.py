@@ -71,6 +71,14 @@ def test_rows_of_fewer_dimensions_than_directions_are_noticed() -> None:
         assert found == ("neighbours show fewer dimensions than in flat data of the same covariance" if curved else "")
 
 
+def test_flat_rows_in_the_order_of_time_are_flat() -> None:
+    """An autoregression of normal steps, whose neighbours in time are near-copies: rows are read at random."""
+    steps, rows = draws(20_000, 5, seed=3), torch.zeros(20_000, 5, dtype=torch.float64)
+    for k in range(1, len(rows)):
+        rows[k] = 0.99 * rows[k - 1] + (1 - 0.99**2) ** 0.5 * steps[k]
+    assert LinearDenoiser(rows[1000:], rows[:10]).why_curved(1e-3) == ""
+
+
 @pytest.mark.parametrize("sigma", [0.03, 0.3, 1.0])
 def test_the_linear_bound_is_the_sum_over_variances(sigma: float) -> None:
     deviations = torch.logspace(0, -3, 12, dtype=torch.float64)

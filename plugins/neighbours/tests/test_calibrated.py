@@ -124,9 +124,14 @@ def in_noise(x: Tensor, noise: float, ambient: int) -> Tensor:
 def test_axes_that_hold_noise_alone_are_left_out() -> None:
     x = torch.randn(400, 4, generator=gen(), dtype=torch.float64)
     noisy = in_noise(x / x.norm(dim=1, keepdim=True), 0.05, 14)
-    axes = axes_above_noise(noisy)
-    assert axes is not None
+    found = axes_above_noise(torch.cat([noisy, noisy[:, :2]], 1))
+    assert found is not None
+    assert found[1] == 10, "directions that hold nothing are not noise"
+    found = axes_above_noise(noisy)
+    assert found is not None
+    axes, count = found
     assert axes.shape == (14, 4)
+    assert count == 10
     torch.testing.assert_close(axes.mT @ axes, torch.eye(4, dtype=torch.float64))
     assert float(axes[4:].abs().max()) < 0.1
     assert axes_above_noise(noisy[:, :8]) is None, "four axes are too few to be known as noise"
@@ -145,6 +150,10 @@ def test_axes_that_are_thin_and_hold_points_are_kept() -> None:
     assert axes_above_noise(solid - solid.mean(0)) is None, "a box is not normal"
     falling = torch.cat([x, torch.randn(400, 8, generator=gen(2), dtype=torch.float64) * torch.logspace(-1, -2, 8)], 1)
     assert axes_above_noise(falling - falling.mean(0)) is None, "noise has one size"
+    normal = torch.randn(500, 8, generator=gen(3), dtype=torch.float64)
+    for wide in (10 * torch.rand(500, 2, generator=gen(4), dtype=torch.float64), 3 * normal[:, :3].flip(0)):
+        large = torch.cat([wide, normal], 1)
+        assert axes_above_noise(large - large.mean(0)) is None, "neighbours differ by no more than this noise"
 
 
 def test_a_sphere_in_noise_of_many_columns_is_found() -> None:

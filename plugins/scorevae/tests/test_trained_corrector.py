@@ -84,10 +84,11 @@ def test_a_training_moves_both_and_beats_the_encoder_alone(host: Host, ports: di
     for corrector in (None, NETWORK):
         training = {"steps": 600, "batch_size": 64, "validate_every": 1000, "learning_rate": 3e-3}
         model = made(host, ports, corrector=corrector, beta=0.01, training=training)
-        before = [value.clone() for value in model.phases()[0].modules[-1].parameters()]
+        modules = model.phases()[0].modules
+        before = [[value.clone() for value in module.parameters()] for module in modules]
         fit(model, ports["data"].load("train"), model.training_config, seed=0)
-        after = list(model.phases()[0].modules[-1].parameters())
-        assert any(not torch.equal(old, new) for old, new in zip(before, after, strict=True))
+        for olds, module in zip(before, modules, strict=True):
+            assert any(not torch.equal(old, new) for old, new in zip(olds, module.parameters(), strict=True))
         test = Dataset(ports["data"].load("train").x)
         generator = torch.Generator().manual_seed(2)
         runs = [model.loss(test, progress=Progress(0, 1, ""), generator=generator) for _ in range(20)]

@@ -100,6 +100,10 @@ def equal_batches(
             )
         if not bool(value.isfinite().all()):
             raise DataError(f"{argument} holds NaN or infinite numbers")
+        if not value.is_floating_point():
+            raise ShapeError(
+                f"{argument} is {value.dtype}; expected floating-point numbers", hint=f"{argument}.float()"
+            )
     lengths = {len(value) for value in given.values()}
     if len(lengths - {1}) > 1:
         raise ShapeError(f"batches of {sorted(lengths)} rows were given; expected one length, or 1")

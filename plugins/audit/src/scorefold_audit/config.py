@@ -32,7 +32,8 @@ class AuditOptions(DrawingOptions, Config):
     scale: Literal["columns", "none"] = Field(
         "columns",
         description="What the numbers of vectors are divided by: each column by its standard deviation over the "
-        "training points (that of its rare values, where nine of ten are equal), or nothing",
+        "training points, or nothing. Where nine of ten values are equal, it is by the root mean square of the other "
+        "values' differences from these",
     )
     level: float = Field(
         0.05, gt=0, lt=0.5, description="Chance of any false alarm among all tests together (Holm's correction)"

@@ -198,18 +198,17 @@ class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
         pairs = x.repeat_interleave(len(y), 0), y.repeat(len(x), *[1] * (y.dim() - 1))
         return self.distance(*pairs).reshape(len(x), len(y))
 
-    @torch.no_grad()
     def mean(self, points: Tensor, weights: Tensor | None = None) -> Tensor:
         """The weighted barycentre of points (N, *E), (*E), found together with its paths and checked by its geodesics.
 
-        A warning says where another start ends elsewhere. Raises ``DataError`` where no barycentre is found, and as
-        ``distance``.
+        Its geodesics pull it by at most 0.2 % of the root of their mean squared length. A warning says where another
+        start ends elsewhere; of points with many means, such as antipodes, it may find one alone. Raises ``DataError``
+        where no barycentre is found, and as ``distance``.
         """
         (rows,) = self._rows(points=points)
-        shares, solver = barycentre_weights(points, weights).double(), self.config.solver
-        found = barycentre(
-            self.path_metric(), rows, shares, solver.points, lambda a, b: self._strict(self._solve(a, b))
-        )
+        shares, steps = barycentre_weights(points, weights).detach().cpu().double(), self.config.solver.points
+        with torch.no_grad():
+            found = barycentre(self.path_metric(), rows, shares, steps, lambda a, b: self._strict(self._solve(a, b)))
         return self._events(found[None], points)[0]
 
     def curvature(self, x: Tensor, u: Tensor, w: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from scorefold_toolkit.geodesics.solve import Geodesics, bent, interpolated, str
 
 _TOLERANCE, _INEXACT = 1e-12, 1e-8
 _STEPS = 100
-_ROUNDS = 4
+_ROUNDS = 3
 _PULL = 2e-3
 """The most that geodesics may pull at a mean: the mean velocity over the root of the mean squared distance."""
 
@@ -30,9 +30,9 @@ def barycentre(
 
     The point and its paths are found together on half of ``points`` steps and on all, and extrapolated by Richardson's
     rule. ``solved`` returns the geodesics of pairs, or raises. Those from the point to the rows must not pull, on
-    average. Where they do, they are shorter than the paths, and all is done again from them. Starts are the row nearest
-    to the others and the row farthest from it, with paths bent to either side. A warning says where these two end
-    apart. Raises ``DataError`` where four rounds find no such point.
+    average. Where they do, they are shorter than the paths, or the grids are too coarse. All is done again from them on
+    twice as many steps. Starts are the row nearest to the others and the row farthest from it, with paths bent to
+    either side. A warning says where these two end apart. Raises ``DataError`` where three rounds find no such point.
     """
     rows, shares = rows[shares > 0], shares[shares > 0]
     squares = torch.cdist(rows, rows).square()
@@ -51,18 +51,22 @@ def barycentre(
             f"{more:.4g} ({least:.4g} here)",
             stacklevel=3,
         )
-    times = torch.linspace(0, 1, half + 1, dtype=rows.dtype)
     for _ in range(_ROUNDS):
-        fine, _ = _settled(metric, interpolated(coarse, torch.linspace(0, 1, 2 * half + 1, dtype=rows.dtype)), shares)
+        fine, _ = _settled(metric, interpolated(coarse, _times(2 * half, rows)), shares)
         mean = (4 * fine[:1, -1] - coarse[:1, -1]) / 3
         geodesics = solved(mean.expand_as(rows).contiguous(), rows)
         pull = (shares @ geodesics.velocity())[None]
         if float(metric.inner(mean, pull, pull)) <= _PULL**2 * float(shares @ geodesics.length.square()):
             return mean[0]
-        coarse, _ = _settled(metric, geodesics.at(times).flip(1), shares)
+        half *= 2
+        coarse, _ = _settled(metric, geodesics.at(_times(half, rows)).flip(1), shares)
     raise DataError(
-        f"no barycentre was found in {_ROUNDS} rounds", hint="take points nearer to one another, or more noise"
+        f"no barycentre was found in {_ROUNDS} rounds", hint="take points nearer to one another, or more solver.points"
     )
+
+
+def _times(steps: int, like: Tensor) -> Tensor:
+    return torch.linspace(0, 1, steps + 1, dtype=like.dtype, device=like.device)
 
 
 def _settled(metric: Metric, paths: Tensor, shares: Tensor) -> tuple[Tensor, float]:

@@ -35,6 +35,9 @@ FEWEST = 20
 _DUPLICATES = 5000
 """Number of random training points that are searched for near-duplicates."""
 
+_EQUAL = 1e-6
+"""Largest difference of equal values of a column, as a share of its range."""
+
 _RARE = 0.1
 """Largest share of values of a column that differ from its usual value, where these alone give its unit."""
 
@@ -113,13 +116,15 @@ def _space(name: SpaceName, sets: Sets, options: AuditOptions, context: StageCon
 def column_units(x: Rows) -> Rows:
     """The unit of each column (D,) of points (N, D): its standard deviation, and 1 for a constant column.
 
-    Of a column in which nine of ten values or more are equal, it is the root mean square of the differences of the
-    others from these. The deviation of such a column is as small as the others are rare, so that a small error of a
-    sample would be the largest of all distances: in pixels at the edge of images, or the columns of a rare class.
+    Of a column in which nine of ten values or more are equal (to a millionth of its range), it is the root mean square
+    of the differences of the others from these. The deviation of such a column is as small as the others are rare. A
+    small error of a sample would be the largest of all distances, in pixels at the edge of images or in the columns of
+    a rare class.
     """
     units = x.std(0, dtype=np.float64)
     usual = np.median(x, axis=0)
-    others = (x != usual).sum(0)
+    differs = np.abs(x - usual) > _EQUAL * np.ptp(x, axis=0)
+    others = differs.sum(0)
     rare = (others > 0) & (others <= _RARE * len(x))
     squares = np.square(x[:, rare] - usual[rare], dtype=np.float64).sum(0)
     units[rare] = np.sqrt(squares / others[rare])

@@ -86,17 +86,20 @@ class LinearDenoiser:
         """The reason why the rows have fewer dimensions than these directions; empty where nothing says so.
 
         Neighbours show a dimension that is too low, for flat rows as for others. So it is compared with that of normal
-        rows, as many and of the same covariance.
+        rows, as many and of the same covariance. Flat rows with heavy tails, or with near-copies as
+        neighbours, are taken for curved.
         """
         along = self._along(sigma)
         if along is None:
             return ""
         if self.hollow(sigma):
             return "the data lie near an ellipsoid, whose dimension is lower"
-        rows = (along * self.variances[self.variances > sigma**2].sqrt())[:_ROWS_READ].unique(dim=0)
+        generator = torch.Generator().manual_seed(0)
+        some = torch.randperm(len(along), generator=generator)[:_ROWS_READ]
+        rows = (along * self.variances[self.variances > sigma**2].sqrt())[some].unique(dim=0)
         if len(rows) <= NEIGHBOURS:
             return ""
-        normal = torch.randn(rows.shape, generator=torch.Generator().manual_seed(0), dtype=rows.dtype) * rows.std(0)
+        normal = torch.randn(rows.shape, generator=generator, dtype=rows.dtype) * rows.std(0)
         if maximum_likelihood(rows) >= _FLAT * maximum_likelihood(normal):
             return ""
         return "neighbours show fewer dimensions than in flat data of the same covariance"

@@ -103,12 +103,12 @@ class Calibrated(Estimator):
         }
         above = None if bool((grid_steps(centred) > 0).any()) else axes_above_noise(centred)
         if above is not None:
-            remarks["axes of noise"] = centred.shape[1] - remarks["constant columns"] - above.shape[1]
+            axes, remarks["axes of noise"] = above
             warnings.append(
                 f"{remarks['axes of noise']} of {centred.shape[1]} principal directions hold noise of one size and "
                 "nothing else, and were left out"
             )
-            centred = centred @ above
+            centred = centred @ axes
         return centred[torch.randperm(len(centred), generator=draws)], remarks, warnings
 
     def _read(

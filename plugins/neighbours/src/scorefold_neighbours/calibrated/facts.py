@@ -30,6 +30,10 @@ NOISY_SHARE = 0.2
 FEWEST_NOISY = 5
 """The fewest axes of one variance that count as noise."""
 
+BESIDE = 0.125
+"""Largest deviation of noise along an axis, as a share of the distance of tenth neighbours along the axes before the
+gap."""
+
 ALONE = 0.9
 """The least squared difference of neighbours along axes that hold noise alone, as a share of that of any two points."""
 
@@ -95,14 +99,15 @@ def measure(x: Tensor) -> Facts:
     )
 
 
-def axes_above_noise(x: Tensor) -> Tensor | None:
-    """The principal axes (D, s) of centred points (n, D) before a gap behind which all axes hold noise of one size;
-    None where there is no such gap.
+def axes_above_noise(x: Tensor) -> tuple[Tensor, int] | None:
+    """The principal axes (D, s) of centred points (n, D) before a gap behind which all others hold noise of one size,
+    and the number of these; None where there is no such gap.
 
     Axes behind it, at least half as many as those before it, hold noise alone if they have one variance, up to the
     scatter of variances of normal points (Marchenko and Pastur 1967); if their points have the lengths of normal
     points; and if neighbours along the axes before the gap differ along them as any two points do. Coordinates of a
-    manifold that is thin in many directions depend on its others.
+    manifold that is thin in many directions depend on its others. Noise is small beside the distances of neighbours
+    along the axes before the gap: larger coordinates that depend on nothing are dimensions of their own.
     """
     count = len(x)
     _, singular, right = torch.linalg.svd(x, full_matrices=False)
@@ -119,9 +124,10 @@ def axes_above_noise(x: Tensor) -> Tensor | None:
     before, behind = right[:kept].T, x @ right[kept : len(variances)].T
     # The squared lengths of k normal coordinates of variance 1 have the variance 2k.
     lengths = float((behind.square() / rest).sum(1).var()) / (2 * len(rest))
-    _, places = nearest_neighbours(x @ before, 1)
+    distances, places = nearest_neighbours(x @ before, min(10, count - 1))
+    small = float(rest.mean().sqrt()) < BESIDE * float(distances[:, -1].median())
     apart = float((behind - behind[places[:, 0]]).square().sum(1).mean() / (2 * rest.sum()))
-    return before if abs(lengths - 1) < NORMAL and apart > ALONE else None
+    return (before, len(rest)) if small and abs(lengths - 1) < NORMAL and apart > ALONE else None
 
 
 def _noise(y: Tensor, variances: Tensor, neighbours: Tensor) -> float:
