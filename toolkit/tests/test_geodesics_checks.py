@@ -185,5 +185,5 @@ def test_a_map_that_does_not_converge_is_searched_with_patience() -> None:
 
 def test_whole_numbers_are_no_points() -> None:
     """An answer in their type would be cut off."""
-    with pytest.raises(ShapeError, match="x is torch.int64; expected floating-point numbers"):
+    with pytest.raises(ShapeError, match=r"x is torch\.int64; expected floating-point numbers"):
         equal_batches(torch.nn.Identity(), "geometry", "this geometry takes", (2,), {"x": torch.tensor([[0, 1]])})
