@@ -217,3 +217,12 @@ def test_cases_are_separated_by_the_files_they_become(fake_one: Path) -> None:
     Path("cases.yaml").write_text("a-b: {use: data:points}\n'a b': {use: data:points}\n")
     with pytest.raises(ConfigError, match="two cases are called 'a b'"):
         find_cases(Host.discover().catalogue, "estimator", ESTIMATE, ["cases.yaml"])
+
+
+@pytest.mark.parametrize("truth", [None, 2.0])
+def test_a_figure_speaks_of_a_truth_where_one_is_known(truth: float | None) -> None:
+    from scorefold_registry.experiments.figure import draw_comparison
+
+    (figure,) = draw_comparison([CaseRow("a", "x", value=2.0, quantity="nats", truth=truth)]).values()
+    assert ("dashed line" in figure.get_label()) == (truth is not None)
+    assert len(figure.axes[0].lines) == 1 + (truth is not None)

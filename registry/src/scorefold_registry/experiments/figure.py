@@ -56,7 +56,10 @@ def draw_comparison(rows: Sequence[CaseRow]) -> Mapping[str, Figure]:
         axes.set_title(printable(case), fontsize=10, color=INK)
     quantities = dict.fromkeys(row.quantity for row in rows if row.quantity is not None)
     figure.supxlabel(printable(" or ".join(quantities)), fontsize=10, color=INK)
-    figure.set_label("Each component's value on each case, with its interval; the dashed line is the truth.")
+    known = any(row.truth is not None for row in rows)
+    figure.set_label(
+        "The value of each component on each case, with its interval." + " The dashed line is the truth." * known
+    )
     return {"comparison": figure}
 
 
