@@ -376,5 +376,24 @@ MUTATIONS = (
         "finding.detectable(level / len(findings))",
         "finding.detectable(level)",
     ),
+    # Means along geodesics, and what was added with them.
+    (TOOLKIT + "geodesics/mean.py", "(4 * fine[:1, -1] - coarse[:1, -1]) / 3", "fine[:1, -1]"),
+    (TOOLKIT + "geodesics/mean.py", "(self.share * whole).sum((0, 1))", "whole.sum((0, 1))"),
+    (TOOLKIT + "geodesics/mean.py", "flat / (2 * state", "flat / (state"),
+    (
+        plugin("scoregeometry", "diagnosis.py"),
+        "quantile(density.levels, 0.01) - _NAT",
+        "quantile(density.levels, 0.01)",
+    ),
+    (plugin("scoregeometry", "from_points.py"), "- 2 * x * (weights @ known)", "- x * (weights @ known)"),
+    (plugin("neighbours", "calibrated/facts.py"), "BESIDE * float(distances", "4 * BESIDE * float(distances"),
+    (plugin("neighbours", "calibrated/facts.py"), ".var()) / (2 * len(rest))", ".var()) / len(rest)"),
+    (plugin("audit", "copying/spaces.py"), "np.sqrt(squares / others[rare])", "np.sqrt(squares / len(x))"),
+    (
+        plugin("iddiff", "pointwise/support.py"),
+        "(len(self._rows) / self.variances[wide])",
+        "(1 / self.variances[wide])",
+    ),
+    (plugin("scorevae", "coding/encoder.py"), "network(share * shown, level, z)", "network(shown, level, z)"),
 )
 """A file, the text that stands once in it, and what it becomes."""

@@ -151,7 +151,7 @@ def test_axes_that_are_thin_and_hold_points_are_kept() -> None:
     falling = torch.cat([x, torch.randn(400, 8, generator=gen(2), dtype=torch.float64) * torch.logspace(-1, -2, 8)], 1)
     assert axes_above_noise(falling - falling.mean(0)) is None, "noise has one size"
     normal = torch.randn(500, 8, generator=gen(3), dtype=torch.float64)
-    for wide in (10 * torch.rand(500, 2, generator=gen(4), dtype=torch.float64), 3 * normal[:, :3].flip(0)):
+    for wide in (10 * torch.rand(500, 2, generator=gen(4), dtype=torch.float64), 4 * normal[:, :4].flip(0)):
         large = torch.cat([wide, normal], 1)
         assert axes_above_noise(large - large.mean(0)) is None, "neighbours differ by no more than this noise"
 
