@@ -113,6 +113,33 @@ def test_code_can_be_read(setting: str) -> None:
     assert ".highlight .go {" in (ROOT / "docs/assets/site.css").read_text()
 
 
+@pytest.mark.parametrize(
+    ("file", "texts", "grounds"),
+    [
+        (
+            "registry/src/scorefold_registry/run/templates/page.css",
+            ("ink", "soft", "accent", "warn"),
+            ("page", "card", "wash", "code", "warn-wash"),
+        ),
+        (
+            "plugins/explore/src/scorefold_explore/page/style.css",
+            ("ink", "soft", "accent", "second"),
+            ("paper", "sheet"),
+        ),
+    ],
+)
+def test_pages_can_be_read_in_light_and_dark(file: str, texts: tuple[str, ...], grounds: tuple[str, ...]) -> None:
+    found = re.findall(r":root[^{]*\{[^}]*\}", (ROOT / file).read_text())
+    themes = [theme for theme in found if "--ink" in theme]
+    assert len(themes) >= 2
+    for theme in themes:
+        colours = dict(re.findall(r"--([a-z-]+): *(#[0-9a-f]{3,6})", theme))
+        colours = {name: "#" + "".join(c * 2 for c in v[1:]) if len(v) == 4 else v for name, v in colours.items()}
+        assert set(grounds) <= set(colours)
+        for text in set(texts) & set(colours):
+            assert min(contrast(colours[text], colours[ground]) for ground in grounds) >= 4.5, (theme, text)
+
+
 def test_contrast_is_the_one_of_wcag() -> None:
     assert contrast("#000000", "#ffffff") == pytest.approx(21)
     assert contrast("#767676", "#ffffff") == pytest.approx(4.54, abs=0.01)
