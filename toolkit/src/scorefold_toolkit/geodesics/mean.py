@@ -45,24 +45,27 @@ def barycentre(
     ]
     (coarse, least), (other, more) = sorted(found, key=lambda one: one[1])
     apart = float((coarse[0, -1] - other[0, -1]).norm())
-    if apart > _APART * float(squares.max().sqrt()):
-        warnings.warn(
-            f"the mean may not be unique: another start ends {apart:.3g} away from it, with a mean squared distance of "
-            f"{more:.4g} ({least:.4g} here)",
-            stacklevel=3,
-        )
     for _ in range(_ROUNDS):
         fine, _ = _settled(metric, interpolated(coarse, _times(2 * half, rows)), shares)
         mean = (4 * fine[:1, -1] - coarse[:1, -1]) / 3
         geodesics = solved(mean.expand_as(rows).contiguous(), rows)
         pull = (shares @ geodesics.velocity())[None]
         if float(metric.inner(mean, pull, pull)) <= _PULL**2 * float(shares @ geodesics.length.square()):
-            return mean[0]
+            break
         half *= 2
         coarse, _ = _settled(metric, geodesics.at(_times(half, rows)).flip(1), shares)
-    raise DataError(
-        f"no barycentre was found in {_ROUNDS} rounds", hint="take points nearer to one another, or more solver.points"
-    )
+    else:
+        raise DataError(
+            f"no barycentre was found in {_ROUNDS} rounds",
+            hint="take points nearer to one another, or more solver.points",
+        )
+    if apart > _APART * float(squares.max().sqrt()):
+        warnings.warn(
+            f"the mean may not be unique: another start ends {apart:.3g} away from it, with a mean squared distance of "
+            f"{more:.4g} ({least:.4g} here)",
+            stacklevel=3,
+        )
+    return mean[0]
 
 
 def _times(steps: int, like: Tensor) -> Tensor:
