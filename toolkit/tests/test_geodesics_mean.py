@@ -126,6 +126,15 @@ def test_a_mean_with_two_places_is_said_to_have_them() -> None:
     assert abs(float(found[0])) < 1e-3
 
 
+def test_a_worse_end_of_another_start_is_no_second_mean() -> None:
+    """The hill stands aside, so the way round it is longer on one side."""
+    ends = torch.tensor([[-1.0, 0.3], [1.0, 0.3]], dtype=torch.float64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = mean(hill(5.0), ends)
+    assert float(found[1]) > 0.5
+
+
 def test_equal_points_and_one_point_are_their_own_mean() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -10,7 +10,7 @@ from scorefold.plugin import Component, Port, hookimpl
 __plugin_api__ = "1.0"
 
 _PLANE = {"use": "data:subspace", "config": {"dimension": 2, "ambient": 2, "points": 200}}
-_SCORE = {"use": "score:analytic", "config": {"points": True}, "inputs": {"data": _PLANE}}
+_SCORE = {"use": "score:analytic", "inputs": {"data": _PLANE}}
 _VP = {"use": "score:analytic", "config": {"process": "vp"}, "inputs": {"data": _PLANE}}
 _BANANA = {"flow": {"use": "flow:banana"}, "data": {"use": "data:banana", "config": {"points": 200}}}
 _MODEL = (
@@ -29,8 +29,8 @@ def scorefold_components() -> Iterable[Component]:
         "ScoreGeometryConfig",
         _MODEL,
         "The score metric of any score model or flow, and its family: paths that keep to a level of the density",
-        {"inputs": {"score": _SCORE, "data": _PLANE}},
-        {"config": {"form": "residual", "noise": 0.5}, "inputs": {"score": _VP, "data": _PLANE}},
+        {"inputs": {"score": _VP, "data": _PLANE}},
+        {"config": {"form": "residual", "noise": 0.5}, "inputs": {"score": _SCORE, "data": _PLANE}},
         {"config": {"weight": 0.5}, "inputs": _BANANA},
     )
     yield _geometry(
@@ -39,8 +39,8 @@ def scorefold_components() -> Iterable[Component]:
         "DensityMetricConfig",
         _MODEL,
         "Conformal metrics of a score model or flow: short where the energy is low, or the density high",
-        {"inputs": {"score": _SCORE, "data": _PLANE}},
-        {"config": {"form": "inverse"}, "inputs": {"score": _VP, "data": _PLANE}},
+        {"inputs": {"score": _VP, "data": _PLANE}},
+        {"config": {"form": "inverse"}, "inputs": {"score": _SCORE, "data": _PLANE}},
     )
     yield _geometry(
         "fermat",

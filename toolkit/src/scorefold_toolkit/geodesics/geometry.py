@@ -202,8 +202,8 @@ class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
         """The weighted barycentre of points (N, *E), (*E), found together with its paths and checked by its geodesics.
 
         Its geodesics pull it by at most 0.2 % of the root of their mean squared length. A warning says where another
-        start ends elsewhere; of points with many means, such as antipodes, it may find one alone. Raises ``DataError``
-        where no barycentre is found, and as ``distance``.
+        start ends elsewhere and is as good. Of points with many means, such as antipodes, it may find one alone. Raises
+        ``DataError`` where no barycentre is found, and as ``distance``.
         """
         (rows,) = self._rows(points=points)
         shares, steps = barycentre_weights(points, weights).detach().cpu().double(), self.config.solver.points

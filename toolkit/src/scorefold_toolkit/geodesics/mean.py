@@ -19,7 +19,10 @@ _ROUNDS = 3
 _PULL = 2e-3
 """The most that geodesics may pull at a mean: the mean velocity over the root of the mean squared distance."""
 
-_APART = 1e-2
+_APART, _ALIKE = 1e-2, 2e-3
+"""From which distance on, as a share of the largest between rows, and up to which excess of the mean squared distance
+another end is another mean."""
+
 _OWN = "path "
 
 
@@ -32,7 +35,8 @@ def barycentre(
     rule. ``solved`` returns the geodesics of pairs, or raises. Those from the point to the rows must not pull, on
     average. Where they do, they are shorter than the paths, or the grids are too coarse. All is done again from them on
     twice as many steps. Starts are the row nearest to the others and the row farthest from it, with paths bent to
-    either side. A warning says where these two end apart. Raises ``DataError`` where three rounds find no such point.
+    either side, of which the better end counts. A warning says where both are as good and apart. Raises ``DataError``
+    where three rounds find no such point.
     """
     rows, shares = rows[shares > 0], shares[shares > 0]
     squares = torch.cdist(rows, rows).square()
@@ -59,7 +63,7 @@ def barycentre(
             f"no barycentre was found in {_ROUNDS} rounds",
             hint="take points nearer to one another, or more solver.points",
         )
-    if apart > _APART * float(squares.max().sqrt()):
+    if apart > _APART * float(squares.max().sqrt()) and more <= (1 + _ALIKE) * least:
         warnings.warn(
             f"the mean may not be unique: another start ends {apart:.3g} away from it, with a mean squared distance of "
             f"{more:.4g} ({least:.4g} here)",
