@@ -137,7 +137,7 @@ def _measured(host: Any, seed: int, latent: int, model: str) -> Mapping[str, flo
 
 @cache
 def _shown(host: Any, seed: int, latent: int, model: str) -> Tensor:
-    """What a model shows for the images: (n, N, 1, 28, 28) in [0, 1], 8 draws or one answer."""
+    """Answers of a model to the images, (n, N, 1, 28, 28) in [0, 1]: 8 draws, or one."""
     real = _real(host)
     if model.endswith("-mean"):
         return _shown(host, seed, latent, model.removesuffix("-mean")).mean(0, keepdim=True)
