@@ -162,7 +162,7 @@ def test_pairs_in_two_narrow_modes_have_their_distance(deviation: float, alone: 
 
 
 def test_a_map_in_single_precision_takes_few_calls() -> None:
-    """The rounding of a map is no change of energy: a line search that waits for one halves each step to nothing."""
+    """A line search that waits for the energy to fall below its rounding halves each step to nothing."""
 
     def rounded(x: Tensor) -> Tensor:
         return (x.float() + 0.5 * (3 * x.float()).sin()).double()
