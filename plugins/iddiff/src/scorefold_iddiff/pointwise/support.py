@@ -80,19 +80,19 @@ class LinearDenoiser:
         where rows are normal, and of 0 on an ellipsoid. False for fewer rows than 5 a direction.
         """
         along = self._along(sigma)
-        return along is not None and float(along.square().sum(1).var()) < _HOLLOW * 2 * along.shape[1]
+        return along is not None and _near_ellipsoid(along)
 
     def why_curved(self, sigma: float) -> str:
         """The reason why the rows have fewer dimensions than these directions; empty where nothing says so.
 
         Neighbours show a dimension that is too low, for flat rows as for others. So it is compared with that of normal
-        rows, as many and of the same covariance. Flat rows with heavy tails, or with near-copies as
-        neighbours, are taken for curved.
+        rows, as many and of the same variances. Flat rows with heavy tails, or with near-copies as neighbours, are taken
+        for curved.
         """
         along = self._along(sigma)
         if along is None:
             return ""
-        if self.hollow(sigma):
+        if _near_ellipsoid(along):
             return "the data lie near an ellipsoid, whose dimension is lower"
         generator = torch.Generator().manual_seed(0)
         some = torch.randperm(len(along), generator=generator)[:_ROWS_READ]
@@ -404,3 +404,8 @@ def _step(values: Tensor) -> float:
     step = float(gaps.min())
     multiples = gaps / step
     return step if float((multiples - multiples.round()).abs().max()) < 0.01 else 0.0
+
+
+def _near_ellipsoid(along: Tensor) -> bool:
+    """True for rows (R, k) of variance 1 whose squared lengths hardly vary."""
+    return float(along.square().sum(1).var()) < _HOLLOW * 2 * along.shape[1]
