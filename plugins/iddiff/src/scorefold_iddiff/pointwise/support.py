@@ -86,8 +86,8 @@ class LinearDenoiser:
         """The reason why the rows have fewer dimensions than these directions; empty where nothing says so.
 
         Neighbours show a dimension that is too low, for flat rows as for others. So it is compared with that of normal
-        rows, as many and of the same variances. Flat rows with heavy tails, or with near-copies as neighbours, are taken
-        for curved.
+        rows, as many and of the same variances. Flat rows with heavy tails, or with near-copies as neighbours,
+        are taken for curved.
         """
         along = self._along(sigma)
         if along is None:
