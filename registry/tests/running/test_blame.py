@@ -20,21 +20,21 @@ stages:
   mean: {use: estimator:tiny-mean, inputs: {data: data}}
 """
 
-Culprit = Callable[[str], RunResult]
+Culprit = Callable[..., RunResult]
 
 
 @pytest.fixture
 def culprit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[str], Path]) -> Culprit:
     """Runs a file beside a plugin called culprit that has this code."""
 
-    def make(code: str) -> RunResult:
+    def make(code: str, run: str = SHORT) -> RunResult:
         file = tmp_path / f"culprit_{tmp_path.name}.py"
         file.write_text(
             "from scorefold.plugin import hookimpl\nfrom scorefold.stage import Outcome\n"
             f'__plugin_api__ = "1.0"\n{code}\n'
         )
         monkeypatch.setenv("SCOREFOLD_DEV_PLUGINS", str(file))
-        return run_file(Host.discover(), write(SHORT))
+        return run_file(Host.discover(), write(run))
 
     return make
 
@@ -86,3 +86,35 @@ def test_an_observer_that_gives_junk_stops_nothing(culprit: Culprit, code: str) 
     (failure,) = result.failures
     assert "culprit" in failure.plugin
     assert OBSERVED[code] in failure.text()
+
+
+BESIDE = """
+from scorefold.config import Config
+from scorefold.interfaces import Estimator
+
+class Nothing(Config):
+    pass
+
+class Bad(Estimator):
+    def __init__(self, config):
+        pass
+
+    def estimate(self, data, *, generator=None):
+        raise {}
+"""
+
+
+@pytest.mark.parametrize("error", ["KeyError('seen')", "KeyboardInterrupt", "SystemExit(0)"])
+def test_a_component_beside_the_file_of_its_plugin_is_at_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, culprit: Culprit, error: str
+) -> None:
+    """The verb that called it is not, and nobody has pressed Ctrl-C."""
+    parts = f"parts_{tmp_path.name}"
+    (tmp_path / f"{parts}.py").write_text(BESIDE.format(error))
+    monkeypatch.syspath_prepend(tmp_path)
+    component = (
+        "from scorefold.plugin import Component\n@hookimpl\ndef scorefold_components():\n"
+        f"    yield Component('estimator', 'bad', '{parts}:Bad', config='{parts}:Nothing', summary='Fails')"
+    )
+    with pytest.raises(PluginError, match=rf"failed in plugin 'culprit.*{parts}.py:13 in estimate: {error[:8]}"):
+        culprit(component, SHORT.replace("tiny-mean", "bad"))

@@ -320,6 +320,24 @@ def test_a_stage_whose_copy_is_damaged_too_ends_the_run(host: Host, run: Run) ->
     host.manager.unregister(name="harmful")
 
 
+def test_a_stage_that_damages_the_copies_too_is_named_and_no_hook(
+    host: Host, run: Run, mean: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.manager.register(SimpleNamespace(scorefold_on_run_error=hookimpl(lambda run: None)), name="innocent")
+    estimate = mean.estimate
+
+    def harmful(self: Any, data: Any, *, generator: Any = None) -> Any:
+        (folder,) = Path("runs/short").resolve().glob("*.partial")
+        _with_its_copy(SimpleNamespace(folder=folder))
+        return estimate(self, data, generator=generator)
+
+    monkeypatch.setattr(mean, "estimate", harmful)
+    said = r"stages 'data', 'score', and there is no copy to put back, while stage 'mean' ran\n"
+    with pytest.raises(ArtefactError, match=said) as raised:
+        run(RUN, fresh=True)
+    assert "innocent" not in raised.value.message
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

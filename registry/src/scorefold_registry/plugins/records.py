@@ -93,6 +93,12 @@ class PluginRecord:
         return self.value.partition(":")[0].partition(".")[0]
 
     @property
+    def packages(self) -> set[str]:
+        """Its package and those that the targets of its components and verbs are in."""
+        targets = [each.target for each in (*self.components, *self.verbs)]
+        return {self.package, *(target.partition(":")[0].partition(".")[0] for target in targets)}
+
+    @property
     def file(self) -> str | None:
         """The file of its module, once that has been imported."""
         return getattr(self.module, "__file__", None)

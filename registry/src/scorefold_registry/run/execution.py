@@ -218,7 +218,7 @@ class RunExecution:
                         self._compute(planned, info, began)
         except BaseException as error:
             # A plugin that ends the process, or pretends that Ctrl-C was pressed, would end the run without a word.
-            packages = {record.package for record in self.host.plugins} - _OURS
+            packages = set().union(*(record.packages for record in self.host.plugins)) - _OURS
             if isinstance(error, KeyboardInterrupt) and not raised_by(error, packages):
                 raise
             raise self._failed(planned, info, error) from error

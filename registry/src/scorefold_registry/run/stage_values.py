@@ -132,7 +132,7 @@ class StageValues:
     def put_files_back(self) -> list[str]:
         """Restore the folders of finished stages whose files have changed, from the cache, and name the changes. What
         stands where another stage is to come is removed. Raises ``ArtefactError`` where there is no copy."""
-        changed = []
+        changed, lost = [], []
         for name in self.names:
             if name not in self._files and os.path.lexists(self.folder / name):
                 remove(self.folder / name)
@@ -142,16 +142,20 @@ class StageValues:
             if all(now.get(file) == state for file, state in before.items()):
                 continue
             spare = self.folder / f".{name}.again"
-            if key is None or not self.cache.fetch(key, spare):
-                self._files[name] = now, key  # it is said once
-                raise ArtefactError(
-                    f"somebody changed the files of stage {name!r}, and there is no copy to put back",
-                    hint="run again, and let only one program write into the folders of runs and of the cache",
-                )
-            remove(self.folder / name)
-            spare.rename(self.folder / name)
-            changed.append(f"the files of stage {name!r}, which were put back")
-            self._files[name] = _states(self.folder / name), key
+            if key is not None and self.cache.fetch(key, spare):
+                remove(self.folder / name)
+                spare.rename(self.folder / name)
+                changed.append(f"the files of stage {name!r}, which were put back")
+                now = _states(self.folder / name)
+            else:
+                lost.append(repr(name))
+            self._files[name] = now, key  # what is lost is said once
+        if lost:
+            raise ArtefactError(
+                f"somebody changed the files of {'stages' if lost[1:] else 'stage'} {', '.join(lost)}, and there is no "
+                "copy to put back",
+                hint="run again, and let only one program write into the folders of runs and of the cache",
+            )
         return changed
 
 

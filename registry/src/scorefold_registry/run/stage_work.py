@@ -76,7 +76,11 @@ class StageWork:
         texts = [f"{who} changed {' and '.join(w)}; no other run reuses this result" for who, w in blamed if w]
         self.repeatable = not texts
         # Anybody may write into the folder of a run, and the stage had read what it needs.
-        texts += [f"while the stage ran, somebody changed {what}" for what in self.values.put_files_back()]
+        try:
+            texts += [f"while the stage ran, somebody changed {what}" for what in self.values.put_files_back()]
+        except ArtefactError as error:
+            error.message += f", while stage {name!r} ran"
+            raise
         if texts:
             outcome.result = {**outcome.result, "warnings": [*outcome.result.get("warnings", ()), *texts]}
         if self.component is None and self.builder.host.builder.memory.of(outcome.value) is not None:
@@ -253,7 +257,8 @@ def _blame(
 ) -> tuple[PluginRecord, str | None, str | None]:
     """The plugin whose code is nearest to the failure, with the line, and the line of ``own``, the component's plugin,
     that called it; ``own`` where no plugin's code is near."""
-    owners = {record.package: record for record in plugins if record.state not in ("broken", "disabled")}
+    owners = dict.fromkeys(own.packages, own)
+    owners |= {record.package: record for record in plugins if record.state not in ("broken", "disabled")}
     found: tuple[PluginRecord, str | None] = (own, None)
     called = None
     for frame, line in traceback.walk_tb(error.__traceback__):
