@@ -58,6 +58,7 @@ WRONG: list[tuple[str, str, str]] = [
     ("components", PORT.format('kind="data", default="data:sphere"'), "expected a mapping of text to any or None"),
     ("components", PORT.format('kind="data", when=("Trainable",)'), "when=('Trainable',); expected text"),
     ("components", PORT.replace('"data", {}', 'None, "data"'), "a port is called None"),
+    ("components", COMPONENT.format('requires=(Port("a", "data"), Port("a", "score"))'), "two requires with the name"),
     ("verbs", VERB.format("takes=Port('data', kind='data')"), "a comma is missing: takes=(Port('data', ...),)"),
     ("verbs", VERB.format("takes=(), kinds='score'"), "a comma is missing: kinds=('score',)"),
     ("verbs", VERB.format("takes=(), needs=[]"), "needs=[]; expected a tuple of text"),
@@ -157,6 +158,15 @@ def test_an_object_that_offers_nothing_is_not_registered(plugin: Callable[[str],
     record = record_of(Host.discover(extra_plugins=[Offers()]))  # type: ignore[list-item]
     assert record.state == "broken"
     assert "it offers nothing: its entry point names a Offers without hooks" in str(record.cause)
+
+
+@pytest.mark.parametrize("value", ["3", "type('Hook', (), {})"])
+def test_a_hook_that_is_no_function_is_named(plugin: Callable[[str], ModuleType], value: str) -> None:
+    module = plugin(f"__plugin_api__ = '1.0'\nscorefold_components = {value}\n")
+    record = record_of(Host.discover(extra_plugins=[module]))
+    assert record.state == "broken"
+    assert "scorefold_components is a " in str(record.cause)
+    assert "expected a function" in str(record.cause)
 
 
 def test_entry_points_that_cannot_be_read_are_one_broken_plugin(

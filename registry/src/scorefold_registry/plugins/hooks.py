@@ -68,6 +68,8 @@ def check_hooks(module: ModuleType | None) -> None:
         if name.startswith("scorefold_") and isinstance(value, FunctionType) and _options(value) is None:
             hint = "put @hookimpl of scorefold.plugin above it"
             raise HookError(f"{name} is not marked as a hook; {hint}", value)
+        if name in HOOKS and not isinstance(value, FunctionType):
+            raise PluginError(f"{name} is a {type(value).__name__}; expected a function", hint="write it as def")
     if not (isinstance(module, ModuleType) or implementations(module)):
         hint = "name a module with functions such as scorefold_components, marked by @hookimpl"
         raise PluginError(
@@ -156,16 +158,20 @@ def _offers(hooks: _Implementations, hook: str, expected: type) -> list[Any]:
 
 
 def check_declaration(item: Any) -> None:
-    """Raises ``PluginError`` for a field of another type than its class says, here or in a declaration inside it."""
+    """Raises ``PluginError`` for a field of another type than its class says, or two parts of one name, here or in a
+    declaration inside it."""
     for name, hint in _types(type(item)).items():
         value = getattr(item, name)
         if not _fits(value, hint):
             raise PluginError(
                 f"{_label(item)} has {name}={value!r:.80}; expected {_words(hint)}", hint=_fix(name, hint, value)
             )
-        for inner in value if isinstance(value, tuple) else (value,):
-            if is_dataclass(inner):
-                check_declaration(inner)
+        parts = [inner for inner in (value if isinstance(value, tuple) else (value,)) if is_dataclass(inner)]
+        for inner in parts:
+            check_declaration(inner)
+        names = [getattr(inner, "name", inner) for inner in parts]
+        if twice := [each for each in names if names.count(each) > 1]:
+            raise PluginError(f"{_label(item)} has two {name} with the name {twice[0]!r:.60}; expected different names")
 
 
 def place_of(function: FunctionType, item: Any) -> str:
