@@ -61,6 +61,7 @@ ON_POINTS: dict[str, dict[str, Any]] = {
     "log-log": {},
     "geomle": {"near": 4, "far": 7},
     "ph": {},
+    "i3d": {"step": 0.01},
 }
 ON_SCORES: dict[str, dict[str, Any]] = {
     "iddiff": {"resamples": 2, "levels": 3},
@@ -74,7 +75,7 @@ TOO_FEW = dict.fromkeys(
     ("check_n_features_in_after_fitting", "check_estimators_nan_inf", "check_fit2d_1feature"),
     "the method needs 18 or 20 points, and the check has 10 or 15",
 )
-DECLARED = dict.fromkeys(("danco", "geomle", "knn", "ph"), TOO_FEW)
+DECLARED = dict.fromkeys(("danco", "geomle", "i3d", "knn", "ph"), TOO_FEW)
 
 
 def made(name: str, comb: str | None = None) -> DimensionEstimator:

@@ -13,6 +13,7 @@ from torch import Tensor
 from scorefold.stage import Executor
 from scorefold_registry.run.executor import LocalExecutor
 from scorefold_toolkit import nearest
+from scorefold_toolkit.distances import Metric
 from scorefold_toolkit.nearest import Cloud, Index, nearest_neighbours, shared_neighbours, wide
 
 
@@ -172,9 +173,9 @@ def test_patches_are_the_neighbours_in_their_order() -> None:
 def test_equal_points_are_searched_once_where_neighbours_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     x, searched = table(200, 3), []
 
-    def watched(points: Tensor, count: int, executor: Executor | None = None) -> Any:
+    def watched(points: Tensor, count: int, *others: Any) -> Any:
         searched.append(count)
-        return nearest_neighbours(points, count, executor)
+        return nearest_neighbours(points, count, *others)
 
     monkeypatch.setattr(nearest, "nearest_neighbours", watched)
     with shared_neighbours():
@@ -184,6 +185,8 @@ def test_equal_points_are_searched_once_where_neighbours_are_shared(monkeypatch:
         Cloud(x + 1).neighbours(3)
         Cloud(x).neighbours(100)
         assert searched == [64, 64, 100]
+        Cloud(x, metric=Metric("angle")).neighbours(3)  # by another distance
+        assert searched == [64, 64, 100, 64]
     Cloud(x).neighbours(3)
-    assert searched == [64, 64, 100, 3]
+    assert searched == [64, 64, 100, 64, 3]
     assert np.allclose(found[0], nearest_neighbours(x, 3)[0])

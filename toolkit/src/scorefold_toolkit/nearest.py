@@ -17,10 +17,8 @@ import torch
 from torch import Tensor
 
 from scorefold.stage import Executor, reported
+from scorefold_toolkit.distances import EUCLIDEAN, TREE_COLUMNS, Angles, Compared, Metric, Search
 from scorefold_toolkit.shards import in_shards
-
-TREE_COLUMNS = 15
-"""The most columns for which a k-d tree is faster than all pairs: beyond, it visits most of its leaves."""
 
 SHARD_ROWS = 2**13
 """Rows whose neighbours are one shard's."""
@@ -156,22 +154,31 @@ class Index:
 class Shard:
     """The ``rows`` (m, D) of a table from row ``start`` on, whose ``neighbours`` nearest others an index finds."""
 
-    index: Index
+    index: Search
     rows: Tensor
     start: int
     neighbours: int
 
 
-def nearest_neighbours(points: Tensor, neighbours: int, executor: Executor | None = None) -> tuple[Tensor, Tensor]:
+def search_of(points: Tensor, metric: Metric = EUCLIDEAN) -> Search:
+    """A search among points (n, D), as ``metric.points`` has made them."""
+    if metric.name in ("periodic", "precomputed"):
+        return Compared(points, metric)
+    return Angles(Index(points)) if metric.name == "angle" else Index(points)
+
+
+def nearest_neighbours(
+    points: Tensor, neighbours: int, executor: Executor | None = None, metric: Metric = EUCLIDEAN
+) -> tuple[Tensor, Tensor]:
     """The distances (n, k) of points (n, D) to their k nearest others, ascending, and the places (n, k) of these.
 
-    ``Index`` finds them, for 1 <= k < n. Points are searched in shards of 8,192, which are jobs where an ``executor``
-    runs these in parallel and the table has at most 2^24 numbers. The answer does not depend on it.
+    ``search_of`` finds them, for 1 <= k < n. Points are searched in shards of 8,192, which are jobs where an
+    ``executor`` runs these in parallel and the table has at most 2^24 numbers. The answer does not depend on it.
 
     >>> nearest_neighbours(torch.tensor([[0.0], [1.0], [3.0]]), 1)[0].flatten()
     tensor([1., 1., 2.], dtype=torch.float64)
     """
-    index = Index(points)
+    index = search_of(points, metric)
     sent = executor if points.numel() <= MOST_SENT else None
     target = f"{__name__}:search"
     shards = in_shards(target, _shards(index, neighbours), sent, "nearest neighbours")
@@ -180,7 +187,7 @@ def nearest_neighbours(points: Tensor, neighbours: int, executor: Executor | Non
     return torch.cat(distances), torch.cat(places)
 
 
-def _shards(index: Index, neighbours: int) -> Iterator[Shard]:
+def _shards(index: Search, neighbours: int) -> Iterator[Shard]:
     for start in range(0, len(index.points), SHARD_ROWS):
         yield Shard(index, index.points[start : start + SHARD_ROWS], start, neighbours)
 
@@ -191,7 +198,7 @@ def search(shard: Shard) -> tuple[Tensor, Tensor]:
     return _others(shard.index, shard.rows, own, shard.neighbours)
 
 
-def _others(index: Index, rows: Tensor, places: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def _others(index: Search, rows: Tensor, places: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The nearest others of the points of an index at these places (m,)."""
     distances, found = index.nearest(rows, count + 1)
     others = found != places[:, None]
@@ -204,6 +211,8 @@ def _others(index: Index, rows: Tensor, places: Tensor, count: int) -> tuple[Ten
 class Cloud:
     """Points (n, D) with the lists of their neighbours, which are searched once and cut for every part of the points.
 
+    Distances are those of ``metric``, for which ``points`` are made.
+
     >>> cloud = Cloud(torch.arange(6.0)[:, None])
     >>> cloud.neighbours(1)[0].flatten().tolist()
     [1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
@@ -211,9 +220,10 @@ class Cloud:
     [2.0, 2.0, 3.0]
     """
 
-    def __init__(self, points: Tensor, executor: Executor | None = None) -> None:
+    def __init__(self, points: Tensor, executor: Executor | None = None, metric: Metric = EUCLIDEAN) -> None:
         self.points = points
         self.executor = executor
+        self.metric = metric
         self._lists: tuple[Tensor, Tensor] | None = None
 
     def __len__(self) -> int:
@@ -222,9 +232,13 @@ class Cloud:
     def neighbours(self, count: int) -> tuple[Tensor, Tensor]:
         """The distances (n, k) to the ``count`` nearest others, ascending, and their places (n, k)."""
         if self._lists is None or self._lists[0].shape[1] < count:
-            self._lists = _searched(self.points, count, self.executor)
+            self._lists = _searched(self.points, count, self.executor, self.metric)
         distances, places = self._lists
         return distances[:, :count], places[:, :count]
+
+    def apart(self, rows: Tensor, columns: Tensor | None = None) -> Tensor:
+        """Distances (*B, m, n) of the points at places ``rows`` (*B, m) from those at ``columns`` (*B, n), or all."""
+        return self.metric.apart(self.points, rows, columns)
 
     def part(self, rows: Tensor) -> Cloud:
         """The cloud of the points at ``rows`` (m,), ascending, whose lists are cut from the ones here."""
@@ -252,7 +266,7 @@ class _Part(Cloud):
     """A part of a cloud. Lists that hold too few of its points are found anew."""
 
     def __init__(self, whole: Cloud, rows: Tensor) -> None:
-        super().__init__(whole.points[rows], whole.executor)
+        super().__init__(whole.metric.part(whole.points, rows), whole.executor, whole.metric)
         self._whole, self._rows = whole, rows
 
     def neighbours(self, count: int) -> tuple[Tensor, Tensor]:
@@ -276,7 +290,7 @@ class _Part(Cloud):
             found[full] = every[full][kept[full]].view(-1, count)
         if not bool(full.all()):
             short = (~full).nonzero().flatten()
-            found_again = _others(Index(self.points), self.points[short], short, count)
+            found_again = _others(search_of(self.points, self.metric), self.points[short], short, count)
             near[0][short], near[1][short] = found_again
         return near
 
@@ -300,11 +314,11 @@ def shared_neighbours() -> Iterator[None]:
         _SHARED.reset(token)
 
 
-def _searched(points: Tensor, count: int, executor: Executor | None) -> tuple[Tensor, Tensor]:
+def _searched(points: Tensor, count: int, executor: Executor | None, metric: Metric) -> tuple[Tensor, Tensor]:
     known = _SHARED.get()
     if known is None:
-        return nearest_neighbours(points, count, executor)
-    key = blake2b(points.numpy().tobytes(), digest_size=16).digest() + bytes(str(points.shape), "ascii")
+        return nearest_neighbours(points, count, executor, metric)
+    key = blake2b(points.numpy().tobytes(), digest_size=16).digest() + bytes(f"{points.shape} {metric}", "ascii")
     if key not in known or known[key][0].shape[1] < count:
-        known[key] = nearest_neighbours(points, min(len(points) - 1, max(count, LISTED)), executor)
+        known[key] = nearest_neighbours(points, min(len(points) - 1, max(count, LISTED)), executor, metric)
     return known[key]

@@ -51,7 +51,28 @@ class PPCAConfig(Config):
     limit: Limit = 10_000
 
 
-class MLEConfig(Config):
+class _DistanceConfig(Config):
+    """Settings of a method that asks only how far points are apart."""
+
+    metric: Literal["euclidean", "angle", "periodic", "precomputed"] = Field(
+        "euclidean",
+        description="euclidean; angle: between points as seen from 0, as in cosine similarity; periodic: coordinates "
+        "repeat after their period; precomputed: row i holds the distances of point i from all points",
+    )
+    period: Annotated[float, Field(gt=0)] | tuple[Annotated[float, Field(ge=0)], ...] | None = Field(
+        None,
+        description="metric periodic: the period of all coordinates, or a list with the period of each one, 0 for none",
+    )
+
+    @model_validator(mode="after")
+    def _period(self) -> Self:
+        if (self.metric == "periodic") != (self.period is not None):
+            given = "no period" if self.period is None else f"period {self.period}"
+            raise ValueError(f"metric: {self.metric} is given with {given}; metric: periodic takes one, others none")
+        return self
+
+
+class MLEConfig(_DistanceConfig):
     """Levina and Bickel's maximum likelihood, averaged over points as MacKay and Ghahramani propose (harmonic)."""
 
     n_neighbors: Neighbours = 20
@@ -62,7 +83,7 @@ class MLEConfig(Config):
     limit: Sample = "auto"
 
 
-class TwoNNConfig(Config):
+class TwoNNConfig(_DistanceConfig):
     """The ratio of the distances to the second and the first neighbour."""
 
     method: Literal["linear", "mle"] = Field("linear", description="Fit of a line, or maximum likelihood")
@@ -88,7 +109,7 @@ class LPCAConfig(Config):
     limit: Limit = 5000
 
 
-class _TwoDistancesConfig(Config):
+class _TwoDistancesConfig(_DistanceConfig):
     """The distances to two neighbours, one nearer than the other."""
 
     near: int
@@ -171,20 +192,20 @@ class TLEConfig(_LocalConfig):
     limit: Limit = 5000
 
 
-class MADAConfig(_LocalConfig):
+class MADAConfig(_DistanceConfig, _LocalConfig):
     """Growth of the neighbour distance from half the neighbours to all of them."""
 
     limit: Limit = 5000
 
 
-class MOMConfig(_LocalConfig):
+class MOMConfig(_DistanceConfig, _LocalConfig):
     """Moments of the neighbour distances."""
 
     n_neighbors: Neighbours = 50
     limit: Sample = "auto"
 
 
-class KNNConfig(Config):
+class KNNConfig(_DistanceConfig):
     """Growth of the total edge length of the neighbour graph with the number of points; a whole number."""
 
     n_neighbors: int = Field(5, ge=1, description="Nearest neighbours of each point")
@@ -195,7 +216,7 @@ class KNNConfig(Config):
     limit: Limit = 3000
 
 
-class MiNDMLConfig(Config):
+class MiNDMLConfig(_DistanceConfig):
     """The ratio of the distances to the first and the last neighbour."""
 
     n_neighbors: Neighbours = 20
@@ -245,7 +266,7 @@ class GeoMLEConfig(Config):
         return self
 
 
-class PHConfig(Config):
+class PHConfig(_DistanceConfig):
     """Growth of the length of minimum spanning trees with the number of points."""
 
     power: float = Field(1.0, gt=0, description="Power of the edge lengths")
@@ -254,6 +275,31 @@ class PHConfig(Config):
     resamples: Halves = 6
     level: Level = 0.95
     limit: Limit = 1000
+
+
+class I3DConfig(Config):
+    """Growth of the number of points with the radius on a lattice, for counts, bits and categories."""
+
+    distance: Literal["city-block", "hamming"] = Field(
+        "city-block",
+        description="city-block: counts, by the sum of differences; hamming: bits and categories, by the number of "
+        "coordinates that differ",
+    )
+    step: float = Field(gt=0, description="Unit of the values, to which they are rounded: 1 for counts and bits")
+    n_neighbors: int = Field(20, ge=1, description="Mean number of points within the larger radius, if far is null")
+    near: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="The smaller radius, in steps; null: where half as many points are within it"
+    )
+    far: Annotated[int, Field(ge=1)] | None = Field(None, description="The larger radius, in steps")
+    resamples: Halves = 10
+    level: Level = 0.95
+    limit: Limit = 2000
+
+    @model_validator(mode="after")
+    def _order(self) -> Self:
+        if self.near is not None and self.far is not None and self.near >= self.far:
+            raise ValueError(f"near is {self.near} and far {self.far}; near must be below far")
+        return self
 
 
 class CalibratedConfig(Config):

@@ -152,3 +152,11 @@ def scorefold_components() -> Iterable[Component]:
         {"near": 5, "far": 20, "resamples": 2},
     )
     yield _estimator("ph", "PHConfig", "Growth of minimum spanning trees, as in persistent homology", "ph.bib", (1, 2))
+    yield _estimator(
+        "i3d",
+        "I3DConfig",
+        "For counts, bits and categories: points within two radii on a lattice (Macocco et al.)",
+        "i3d.bib",
+        (1, 3),
+        {"step": 0.01, "resamples": 4},
+    )

@@ -95,7 +95,7 @@ class PluginRecord:
     @property
     def packages(self) -> set[str]:
         """Its package and those that the targets of its components and verbs are in."""
-        targets = [each.target for each in (*self.components, *self.verbs)]
+        targets = [*(each.target for each in self.components), *(each.target for each in self.verbs)]
         return {self.package, *(target.partition(":")[0].partition(".")[0] for target in targets)}
 
     @property

@@ -57,6 +57,13 @@ class Calibrated(Estimator):
     ) -> None:
         if not estimators:
             raise ConfigError("there is no estimator to check", hint="plug some in: inputs: {estimators: [...]}")
+        for estimator in estimators:
+            metric = getattr(getattr(estimator, "config", None), "metric", "euclidean")
+            if metric != "euclidean":
+                raise ConfigError(
+                    f"an estimator with metric: {metric} is plugged in; surrogates are rotated, so they need euclidean",
+                    hint="use that estimator alone, or metric: euclidean",
+                )
         self.config = config
         names = (port_names or {}).get("estimators") or [f"{type(e).__name__}-{i}" for i, e in enumerate(estimators)]
         self.panel = Panel(dict(zip(names, estimators, strict=True)), config.subsample)

@@ -19,11 +19,20 @@ from scorefold.interfaces import Estimator
 from scorefold.results import Estimate
 from scorefold.stage import Executor, report
 from scorefold_neighbours import config as configs
-from scorefold_neighbours.estimators import formulas, pairs, patches
+from scorefold_neighbours.estimators import discrete, formulas, pairs, patches
 from scorefold_neighbours.estimators.danco import danco
 from scorefold_neighbours.estimators.formulas import geomle, listed
-from scorefold_neighbours.estimators.points import QUANTITY, interval_by_halves, noted, points_of, scale_of, seeded
-from scorefold_toolkit.nearest import TREE_COLUMNS, Cloud, wide
+from scorefold_neighbours.estimators.points import (
+    QUANTITY,
+    given_distances,
+    interval_by_halves,
+    noted,
+    points_of,
+    scale_of,
+    seeded,
+)
+from scorefold_toolkit.distances import TREE_COLUMNS, Metric, Name
+from scorefold_toolkit.nearest import Cloud, wide
 
 
 @dataclass(frozen=True)
@@ -48,13 +57,14 @@ class Asked:
 class Method:
     """A method: its name, the fewest points it can take, how many neighbours it asks for, and what it finds of points.
 
-    ``find`` gives one number of the points, or one at each of them (n,).
+    ``find`` gives one number of the points, or one at each of them (n,). Copies of a point count if ``copies``.
     """
 
     name: str
     least: Callable[[Any], int]
     neighbours: Callable[[Any], int]
     find: Callable[[Asked], Tensor | float]
+    copies: bool = False
 
 
 def _neighbours(config: Any) -> int:
@@ -141,6 +151,9 @@ METHODS: Mapping[type[Config], Method] = {
         "GeoMLE", lambda c: math.ceil(2.5 * c.far), lambda c: listed(c.far), lambda a: geomle(a.config, a.cloud, a.seed)
     ),
     configs.PHConfig: Method("PH", lambda c: 20, _none, lambda a: pairs.tree_growth(a.config, a.cloud, a.seed)),
+    configs.I3DConfig: Method(
+        "I3D", lambda c: 20, _none, lambda a: discrete.i3d(a.config, a.cloud.points, a.say), copies=True
+    ),
 }
 
 
@@ -173,10 +186,52 @@ def sample_size(limit: int | Literal["auto"] | None, columns: int) -> int | None
     return limit
 
 
+def metric_of(config: Any, columns: int) -> Metric:
+    """The metric that a config names, for points of so many columns."""
+    name: Name = getattr(config, "metric", "euclidean")
+    if name != "periodic":
+        return Metric(name)
+    each = config.period if isinstance(config.period, tuple) else (config.period,) * columns
+    return Metric("periodic", each)
+
+
+def first_of(groups: Tensor) -> Tensor:
+    """The first place of each group, of the groups (n,) that things belong to, 0 to m - 1.
+
+    >>> first_of(torch.tensor([1, 0, 1, 2]))
+    tensor([1, 0, 3])
+    """
+    places = torch.arange(len(groups)).flip(0)
+    return torch.empty(int(groups.max()) + 1, dtype=torch.long).scatter_(0, groups.flip(0), places)
+
+
+def reaches_round(metric: Metric, x: Tensor) -> bool:
+    """True if two values of a coordinate, as they were given, are more than half of its period apart."""
+    spans = (x.amax(0) - x.amin(0)).tolist()
+    return any(period and span > period / 2 for span, period in zip(spans, metric.periods, strict=True))
+
+
+TIES = 0.2
+"""The share of points with two nearest neighbours at one distance from which on the points are a lattice's."""
+
+
+def tied(cloud: Cloud) -> list[str]:
+    """What to say of points whose neighbours are at equal distances; empty for others."""
+    first, second = cloud.neighbours(2)[0].T
+    share = float((first * (1 + 1e-9) >= second).double().mean())
+    if share < TIES:
+        return []
+    return [
+        f"{share:.0%} of the points have two nearest neighbours at one distance, as counts and categories have; "
+        "estimator:i3d reads such points"
+    ]
+
+
 class NeighbourEstimator(Estimator):
     """Intrinsic dimension from neighbours and pairs of points; the type of the config says by which method.
 
-    Events are flattened; exact duplicates count once, since neighbour distances of 0 have no logarithm. Local methods
+    Events are flattened; exact duplicates count once, since neighbour distances of 0 have no logarithm, but for counts
+    of a lattice. Local methods
     give ``pointwise``, which is not finite at points where the method has no answer: the value leaves these out, and
     ``diagnostics`` counts them as ``points_left_out``. The interval is over random halves of the points; it is None
     where a half has too few or the method gives no number for one. ``diagnostics`` also says how many points were
@@ -222,18 +277,26 @@ class NeighbourEstimator(Estimator):
         limit = sample_size(config.limit, math.prod(dataset.event_shape))
         x, positions = points_of(dataset, limit, draws, least=least, who=method.name, why=self._why())
         seed = int(torch.randint(0, 2**31 - 1, (), generator=draws))
-        distinct, place = torch.unique(x, dim=0, return_inverse=True)
-        if len(distinct) < least:
+        metric = metric_of(config, x.shape[1])
+        rows = positions if dataset.index is None else dataset.index[positions].cpu()
+        points, place, copies = self._distinct(x, rows, metric)
+        if len(points) < least:
             raise DataError(
-                f"{method.name} needs at least {least} distinct points{self._why()}; of {len(x)}, {len(distinct)} are"
+                f"{method.name} needs at least {least} distinct points{self._why()}; of {len(x)}, {len(points)} are"
             )
         heard: list[str] = []
-        report(0, 1, f"{method.name} of all {len(distinct):,} points")  # one call, which doesn't say how far it is
-        cloud = Cloud(distinct, self.executor)
-        halves = resamples if len(distinct) // 2 >= least else 0
+        report(0, 1, f"{method.name} of all {len(points):,} points")  # one call, which doesn't say how far it is
+        cloud = Cloud(points, self.executor, metric)
+        if metric.periods and not reaches_round(metric, x):
+            heard.append(
+                "no coordinate spans more than half of its period, so the period changes nothing; were the data "
+                "scaled (scale: none reads them as they are)?"
+            )
+        heard += [] if method.copies else tied(cloud)
+        halves = resamples if len(points) // 2 >= least else 0
         asks = method.neighbours(config)
         if halves and asks:
-            cloud.neighbours(min(len(distinct) - 1, wide(asks)))
+            cloud.neighbours(min(len(points) - 1, wide(asks)))
         value, pointwise = self._fit(cloud, seed, heard)
         if not (math.isfinite(value) and value >= 0):
             raise DataError(
@@ -241,16 +304,16 @@ class NeighbourEstimator(Estimator):
                 hint="; ".join(sorted(set(heard))) or "give it more points, or use another estimator",
             )
         interval = interval_by_halves(
-            lambda half: self._fit(cloud.part(half), seed, [])[0], len(distinct), halves, config.level, value, draws
+            lambda half: self._fit(cloud.part(half), seed, [])[0], len(points), halves, config.level, value, draws
         )
         if interval is None and halves:
             heard.append("no interval: the method gives no number for some halves of the points")
         elif resamples and not halves:
             heard.append(
-                f"{len(distinct)} points are few for {method.name}{self._why()}, and give no interval: half of them "
+                f"{len(points)} points are few for {method.name}{self._why()}, and give no interval: half of them "
                 f"are less than the {least} that it needs"
             )
-        diagnostics: dict[str, Any] = {"method": method.name, "points": len(x), "duplicates": len(x) - len(distinct)}
+        diagnostics: dict[str, Any] = {"method": method.name, "points": len(x), "duplicates": copies}
         if len(positions) < len(dataset):
             diagnostics["index"] = positions
         pointwise = None if pointwise is None else pointwise[place]
@@ -259,7 +322,10 @@ class NeighbourEstimator(Estimator):
         if heard:
             diagnostics["warnings"] = sorted(set(heard))
         above = f"more than the {x.shape[1]} coordinates of the points, so these are not what {method.name} assumes"
-        diagnostics |= scale_of(distinct, getattr(config, "n_neighbors", None))
+        if method.copies:
+            diagnostics["scale"] = discrete.scale(config, points)
+        else:
+            diagnostics |= scale_of(cloud, getattr(config, "n_neighbors", None))
         diagnostics["advice"] = "check this estimate on simulated data of known dimension: scorefold recommend"
         diagnostics |= noted(len(x), len(dataset), above if value > FAR_ABOVE * x.shape[1] else "")
         return Estimate(
@@ -270,6 +336,21 @@ class NeighbourEstimator(Estimator):
             pointwise=pointwise,
             diagnostics=diagnostics,
         )
+
+    def _distinct(self, x: Tensor, rows: Tensor, metric: Metric) -> tuple[Tensor, Tensor, int]:
+        """The points that are searched, the place among them of each point (n,), and the number of copies.
+
+        ``rows`` (n,) are those of the points in the data.
+        """
+        if self.method.copies:
+            x = x / self.config.step
+            return x, torch.arange(len(x)), len(x) - len(torch.unique(x.round(), dim=0))
+        if metric.name == "precomputed":
+            x = given_distances(x, rows)
+        distinct, place = torch.unique(metric.points(x), dim=0, return_inverse=True)
+        if metric.name == "precomputed":
+            distinct = distinct[:, first_of(place)]
+        return distinct, place, len(x) - len(distinct)
 
     def _why(self) -> str:
         count = getattr(self.config, "n_neighbors", None)

@@ -101,7 +101,7 @@ def most_likely_growth(logs: Tensor, k: int, largest: int) -> float:
         # p^d / (1 - p^d) = 1 / (p^-d - 1)
         return count / d + total - (k - 1) * float((logs / (-d * logs).expm1()).sum())
 
-    return float(largest) if slope(largest) >= 0 else _root(slope, float(largest))
+    return float(largest) if slope(largest) >= 0 else root_of(slope, float(largest))
 
 
 def _between(logs: Tensor) -> Tensor:
@@ -171,16 +171,16 @@ def gride(config: GRIDEConfig, distances: Tensor, say: Callable[[str], None]) ->
         inside = float((logs / -(-d * logs).expm1()).sum()) if between else 0.0
         return (count - 1) / d + between * inside - (far - 1) * total
 
-    return _root(slope, 1.0)
+    return root_of(slope, 1.0)
 
 
-def _root(slope: Callable[[float], float], high: float) -> float:
-    """Zero of a falling function of d, between 0 and ``high`` or beyond."""
+def root_of(slope: Callable[[float], float], high: float, low: float = 0.0) -> float:
+    """Zero of a falling function of d, between ``low`` and ``high`` or beyond."""
     from scipy.optimize import brentq
 
     while slope(high) > 0:
         high *= 2
-    return float(brentq(slope, min(1e-8, high / 2), high, xtol=1e-13, rtol=1e-13))
+    return float(brentq(slope, low or min(1e-8, high / 2), high, xtol=1e-13, rtol=1e-13))
 
 
 PENALTY = 0.005

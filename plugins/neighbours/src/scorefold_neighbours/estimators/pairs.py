@@ -30,7 +30,7 @@ def correlation(config: CorrIntConfig, cloud: Cloud) -> float:
     """
     distances, _ = cloud.neighbours(config.far)
     radii = [_median(distances[:, count - 1]) for count in (config.near, config.far)]
-    small, large = (float(count) for count in _pairs_within(cloud.points, radii))
+    small, large = (float(count) for count in _pairs_within(cloud, radii))
     if radii[0] == radii[1] or small == 0:
         return math.nan
     return math.log(large / small) / math.log(radii[1] / radii[0])
@@ -41,12 +41,12 @@ def _median(x: Tensor) -> float:
     return float(x.quantile(0.5)) if len(x) < 2**23 else float(np.median(x.cpu().numpy()))
 
 
-def _pairs_within(x: Tensor, radii: list[float]) -> list[int]:
-    """Number of ordered pairs of points (n, D) that are nearer than each radius by more than rounding."""
-    counts = [-len(x)] * len(radii)
+def _pairs_within(cloud: Cloud, radii: list[float]) -> list[int]:
+    """Number of ordered pairs of points that are nearer than each radius by more than rounding."""
+    counts = [-len(cloud)] * len(radii)
     radii = [radius * (1 - _ROUNDING) for radius in radii]
-    for rows in _blocks(len(x)):
-        apart = torch.cdist(x[rows], x, compute_mode="donot_use_mm_for_euclid_dist")
+    for rows in torch.arange(len(cloud)).split(max(1, _AT_ONCE // len(cloud))):
+        apart = cloud.apart(rows)
         counts = [count + int((apart < radius).sum()) for count, radius in zip(counts, radii, strict=True)]
     return counts
 
@@ -67,8 +67,7 @@ def graph_growth(config: KNNConfig, cloud: Cloud, seed: int, sizes: np.ndarray) 
     lengths = []
     for size in sizes.tolist():
         drawn = torch.from_numpy(np.stack([draws.randint(0, len(x), size) for _ in range(config.repeats)]))
-        some = x[drawn.to(x.device)]
-        apart = torch.cdist(some, some, compute_mode="donot_use_mm_for_euclid_dist")
+        apart = cloud.apart(drawn, drawn)
         # The nearest of all is the point itself, or a copy of it.
         lengths.append(apart.topk(config.n_neighbors + 1, largest=False).values.sum((1, 2)))
     found = torch.stack(lengths).double()
@@ -89,7 +88,7 @@ def tree_growth(config: PHConfig, cloud: Cloud, seed: int) -> float:
     x, draws = cloud.points, np.random.RandomState(seed)
     sizes = np.repeat(np.ceil(np.linspace(math.ceil(0.5 * len(x)), len(x), config.sizes)).astype(int), config.repeats)
     drawn = [torch.from_numpy(draws.choice(len(x), size, replace=False)) for size in sizes]
-    apart = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").pow(config.power)
+    apart = cloud.apart(torch.arange(len(x))).pow(config.power)
     lengths = spanning_lengths(apart, drawn)
     at, heights = torch.from_numpy(np.log(sizes)), lengths.cpu().double().log()
     centred = at - at.mean()

@@ -12,6 +12,7 @@ from torch import Tensor
 from scorefold.data import Dataset, StreamedDataset, as_dataset
 from scorefold.errors import DataError
 from scorefold.stage import reported
+from scorefold_toolkit.nearest import Cloud
 
 QUANTITY = "intrinsic dimension"
 
@@ -87,18 +88,40 @@ def noted(taken: int, count: int, *others: str) -> dict[str, str]:
     return {"note": text} if text else {}
 
 
-_MEASURED = 64
-"""The points whose neighbours' distance is the scale of an estimate: the rest would say no more in two digits."""
+def given_distances(x: Tensor, columns: Tensor) -> Tensor:
+    """The matrix (n, n) of distances in rows (n, N), of which the ``columns`` (n,) are those of the same points.
+
+    Raises ``DataError`` where the rows do not hold distances.
+    """
+    if int(columns.max()) >= x.shape[1]:
+        raise DataError(
+            f"metric: precomputed takes the distances of each point from all points; row {int(columns.max())} of the "
+            f"data has {x.shape[1]} columns",
+            hint="give a square matrix",
+        )
+    apart = x[:, columns]
+    gaps = (apart - apart.T).abs() > 1e-6 * apart.abs().clamp(min=torch.finfo(x.dtype).tiny)
+    for wrong, what in (
+        (apart.diagonal()[:, None] != 0, "a distance of a point from itself that is not 0"),
+        (apart < 0, "a distance below 0"),
+        (gaps, "another distance in one direction than in the other"),
+    ):
+        if bool(wrong.any()):
+            row = int(columns[wrong.any(1)].min())
+            raise DataError(
+                f"metric: precomputed finds {what}, first in row {row}",
+                hint="give the matrix of distances as it is (scale: none), with columns in the order of its rows",
+            )
+    return apart
 
 
-def scale_of(x: Tensor, neighbours: int | None) -> dict[str, str]:
-    """The ``scale`` at which neighbours read points (n, D), as a diagnostic: the median distance to the farthest of so
-    many neighbours, over 64 points; empty where an estimator has no such number."""
-    if neighbours is None or neighbours >= len(x):
+def scale_of(cloud: Cloud, neighbours: int | None) -> dict[str, str]:
+    """The ``scale`` at which neighbours read points, as a diagnostic: the median distance to the farthest of so many
+    neighbours; empty where an estimator has no such number."""
+    if neighbours is None or neighbours >= len(cloud):
         return {}
-    few = x[torch.linspace(0, len(x) - 1, min(_MEASURED, len(x))).long()]
-    distances = torch.cdist(few, x).kthvalue(neighbours + 1).values
-    return {"scale": f"{neighbours} nearest neighbours, within a distance of {float(distances.median()):.2g}"}
+    farthest = cloud.neighbours(neighbours)[0][:, -1]
+    return {"scale": f"{neighbours} nearest neighbours, within a distance of {float(farthest.median()):.2g}"}
 
 
 def interval_by_halves(

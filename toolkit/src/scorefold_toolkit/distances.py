@@ -1,0 +1,136 @@
+"""Distances between points: Euclid's, angles, coordinates that repeat after a period, and distances that are given."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from scorefold.errors import DataError
+
+Name = Literal["euclidean", "angle", "periodic", "precomputed"]
+
+TREE_COLUMNS = 15
+"""The most columns for which a k-d tree is faster than all pairs: beyond, it visits most of its leaves."""
+
+_NUMBERS = 2**24
+"""Numbers that are held at once."""
+
+
+class Search(Protocol):
+    """The nearest of n points, for any rows (m, D)."""
+
+    points: Tensor
+
+    def nearest(self, rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Distances (m, k), ascending, and places (m, k) of the ``count`` nearest points, 1 <= k <= n."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How far two points are apart.
+
+    ``euclidean`` is the usual distance. ``angle`` is the angle between two points as seen from 0, in radians: what is
+    near by it is near by cosine similarity. ``periodic`` is the Euclidean distance the shorter way round where
+    coordinates repeat after ``periods`` (D,), 0 for one that does not. With ``precomputed`` the points are the matrix
+    (n, n) of their distances.
+
+    >>> clock = Metric("periodic", (12.0,))
+    >>> clock.apart(clock.points(torch.tensor([[1.0], [11.0]])), torch.tensor([0]), torch.tensor([1]))
+    tensor([[2.]])
+    """
+
+    name: Name = "euclidean"
+    periods: tuple[float, ...] = ()
+
+    def points(self, x: Tensor) -> Tensor:
+        """Points (n, D) as ``apart`` and a search take them: of length 1 for ``angle``, within their periods.
+
+        Raises ``DataError`` for a point at 0, which has no direction, and for another number of periods than columns.
+        """
+        if self.name == "angle":
+            lengths = x.norm(dim=1, keepdim=True)
+            if bool((lengths == 0).any()):
+                raise DataError(
+                    f"{int((lengths == 0).sum())} of the points are 0 in all coordinates, so they have no direction",
+                    hint="leave them out, or use metric: euclidean",
+                )
+            unit: Tensor = x / lengths
+            return unit
+        if self.name == "periodic":
+            if len(self.periods) != x.shape[1]:
+                raise DataError(
+                    f"there are {len(self.periods)} periods for {x.shape[1]} coordinates",
+                    hint="give one number for all of them, or one for each, 0 for a coordinate without a period",
+                )
+            periods = torch.tensor(self.periods, dtype=x.dtype)
+            repeated = torch.where(periods > 0, x.remainder(torch.where(periods > 0, periods, 1)), x)
+            return torch.where((periods > 0) & (repeated >= periods), 0.0, repeated)  # as rounding may have it
+        return x
+
+    def part(self, points: Tensor, rows: Tensor) -> Tensor:
+        """The points at ``rows`` (m,)."""
+        return points[rows][:, rows] if self.name == "precomputed" else points[rows]
+
+    def apart(self, points: Tensor, rows: Tensor, columns: Tensor | None = None) -> Tensor:
+        """Distances (*B, m, n) of the points at places ``rows`` (*B, m) from those at ``columns`` (*B, n), or all."""
+        columns = torch.arange(len(points)) if columns is None else columns
+        rows, columns = rows.to(points.device), columns.to(points.device)
+        if self.name == "precomputed":
+            return points[rows[..., :, None], columns[..., None, :]]
+        if self.name == "periodic":
+            return self._around(points[rows], points[columns])
+        distances = torch.cdist(points[rows], points[columns], compute_mode="donot_use_mm_for_euclid_dist")
+        return angles(distances) if self.name == "angle" else distances
+
+    def _around(self, a: Tensor, b: Tensor) -> Tensor:
+        periods = torch.tensor([period or math.inf for period in self.periods], dtype=a.dtype, device=a.device)
+        gaps = (a[..., :, None, :] - b[..., None, :, :]).abs()
+        around: Tensor = torch.linalg.vector_norm(torch.minimum(gaps, periods - gaps), dim=-1)
+        return around
+
+
+EUCLIDEAN = Metric()
+
+
+def angles(chords: Tensor) -> Tensor:
+    """The angles between unit vectors at these distances."""
+    return 2 * (chords / 2).clamp(max=1).asin()
+
+
+class Angles:
+    """A search among unit vectors by Euclidean distance, whose answers are angles."""
+
+    def __init__(self, chords: Search) -> None:
+        self.points = chords.points
+        self._chords = chords
+
+    def nearest(self, rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        distances, places = self._chords.nearest(rows, count)
+        return angles(distances), places
+
+
+class Compared:
+    """The nearest by comparing all pairs, of points that repeat and of given distances; of few columns by a tree."""
+
+    def __init__(self, points: Tensor, metric: Metric) -> None:
+        self.points, self.metric = points, metric
+        self._tree = None
+        if metric.name == "periodic" and points.shape[1] <= TREE_COLUMNS:
+            from scipy.spatial import cKDTree
+
+            self._tree = cKDTree(points.numpy(), boxsize=metric.periods)
+
+    def nearest(self, rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        if self._tree is not None:
+            distances, places = self._tree.query(rows.numpy(), range(1, count + 1))
+            return torch.from_numpy(distances), torch.from_numpy(places)
+        if self.metric.name == "precomputed":
+            found = rows.topk(count, largest=False)
+            return found.values, found.indices
+        blocks = rows.split(max(1, _NUMBERS // self.points.numel()))
+        parts = [self.metric._around(block, self.points).topk(count, largest=False) for block in blocks]
+        return torch.cat([part.values for part in parts]), torch.cat([part.indices for part in parts])
