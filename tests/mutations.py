@@ -395,5 +395,15 @@ MUTATIONS = (
         "(1 / self.variances[wide])",
     ),
     (plugin("scorevae", "coding/encoder.py"), "network(share * shown, level, z)", "network(shown, level, z)"),
+    # Other distances, and counts of lattices.
+    (TOOLKIT + "distances.py", "2 * (chords / 2)", "(chords / 2)"),
+    (TOOLKIT + "distances.py", "periods - gaps)", "periods + gaps)"),
+    (TOOLKIT + "distances.py", "points[rows][:, rows]", "points[rows]"),
+    (plugin("neighbours", "estimators/discrete.py"), "((2 * d + 1)", "((2 * d - 1)"),
+    (plugin("neighbours", "estimators/discrete.py"), "(near + HALF) / (far + HALF)", "near / far"),
+    (plugin("neighbours", "estimators/discrete.py"), "counts[0] -= len(x)", "counts[0] -= 0"),
+    (plugin("neighbours", "estimators/discrete.py"), "j * math.log(states - 1)", "j * math.log(states)"),
+    (plugin("neighbours", "estimators/discrete.py"), "(other + HALF) / (found + HALF)", "other / (found + 99)"),
+    (plugin("neighbours", "estimators/estimator.py"), "span > period / 2", "span > period"),
 )
 """A file, the text that stands once in it, and what it becomes."""
