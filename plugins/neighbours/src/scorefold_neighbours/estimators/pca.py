@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
+from typing import Any
 
 import torch
 from sklearn.decomposition import PCA
@@ -30,7 +32,25 @@ _BATCH = 2**22
 """Coordinates of a batch."""
 
 
-class PCAEstimator(Estimator):
+class _OfComponents(Estimator):
+    """An estimate with an interval from resamples of the config, and without one where only the value is asked for."""
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    def estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
+        """Raises ``DataError`` for fewer than 3 points, and for points that the method does not take."""
+        return self._estimate(data, generator, self.config.resamples)
+
+    def point_estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
+        return self._estimate(data, generator, 0)
+
+    @abstractmethod
+    def _estimate(self, data: Tensor | Dataset, generator: torch.Generator | None, resamples: int) -> Estimate:
+        """The estimate, with an interval if there are resamples."""
+
+
+class PCAEstimator(_OfComponents):
     """The number of principal components that the points need, by the rule of the config.
 
     More than 10,000 points are read batch by batch, and never held together: the variances are those of their
@@ -45,18 +65,8 @@ class PCAEstimator(Estimator):
     2.0
     """
 
-    def __init__(self, config: PCAConfig) -> None:
-        self.config = config
-
-    def estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
-        """Raises ``DataError`` for fewer than 3 points, and for points that aren't finite."""
-        return self._estimate(data, generator, self.config.resamples)
-
-    def point_estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
-        return self._estimate(data, generator, 0)
-
     def _estimate(self, data: Tensor | Dataset, generator: torch.Generator | None, resamples: int) -> Estimate:
-        config = self.config
+        config: PCAConfig = self.config
         draws = seeded(generator)
         points, positions = sampled(data, config.limit, draws, least=3, who="PCA")
         note = ""
@@ -143,12 +153,13 @@ def _before_largest_gap(variances: Tensor) -> float:
     return float((positive[:-1] / positive[1:]).argmax()) + 1
 
 
-class PPCAEstimator(Estimator):
+class PPCAEstimator(_OfComponents):
     """The number of principal components with the largest evidence: scikit-learn's ``PCA(n_components="mle")``.
 
     It is at most D - 1, and counts the directions that the points span, not those of a curved manifold. ``spectrum``
     (1, D) holds the variances of all components, largest first. The interval is over random halves of the points, and
-    None where a half has fewer points than coordinates.
+    None where a half has fewer points than coordinates. Fewer points than coordinates, and points that are all equal,
+    raise ``DataError``.
 
     >>> from scorefold_registry import Host
     >>> x = torch.randn(200, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([3.0, 1.0, 1.0])
@@ -156,18 +167,8 @@ class PPCAEstimator(Estimator):
     1.0
     """
 
-    def __init__(self, config: PPCAConfig) -> None:
-        self.config = config
-
-    def estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
-        """Raises ``DataError`` for fewer points than coordinates, or than 3, and for points that are all the same."""
-        return self._estimate(data, generator, self.config.resamples)
-
-    def point_estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
-        return self._estimate(data, generator, 0)
-
     def _estimate(self, data: Tensor | Dataset, generator: torch.Generator | None, resamples: int) -> Estimate:
-        config = self.config
+        config: PPCAConfig = self.config
         draws = seeded(generator)
         x, _ = points_of(data, config.limit, draws, least=3, who="PPCA")
         ambient = x.shape[1]
