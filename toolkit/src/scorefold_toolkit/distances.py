@@ -31,7 +31,7 @@ class Search(Protocol):
 
 @dataclass(frozen=True)
 class Metric:
-    """How far two points are apart.
+    """A distance between two points.
 
     ``euclidean`` is the usual distance. ``angle`` is the angle between two points as seen from 0, in radians: what is
     near by it is near by cosine similarity. ``periodic`` is the Euclidean distance the shorter way round where

@@ -1,4 +1,4 @@
-"""What the verb ``assess`` measures, batch by batch: draws for held-out points, and the points themselves."""
+"""Measurements of the verb ``assess``, batch by batch: of draws for held-out points, and of the points."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def read_lpips(options: LpipsOptions) -> LPIPS:
 
 
 class Fidelity(Table):
-    """How close draws come to the truth, image by image and on the whole; in the parts that a mask kept and hid."""
+    """The errors of draws, per image and of all together; also of the parts that a mask kept and hid."""
 
     def __init__(self, units: Units, lpips: LPIPS | None = None) -> None:
         super().__init__()
@@ -170,7 +170,7 @@ class Frechet(Measure):
 
 
 class Calibration(Measure):
-    """Whether the truths lie among the draws as one of them would: coverage of central intervals, and uniform places.
+    """The calibration of draws: coverage of central intervals, and uniformity of the truths' ranks.
 
     Coordinates that a mask left are not counted: they are known. Each condition counts once in a standard error,
     whatever its number of coordinates.
@@ -331,7 +331,7 @@ def feature_name(wanted: FeatureName | None, shape: Sequence[int]) -> FeatureNam
 
 
 def features_of(name: FeatureName, shape: Sequence[int], weights: Path | None, units: Units) -> nn.Module:
-    """What gives the features (B, F) of events of a shape: of images by name, of anything else the numbers themselves.
+    """The function that gives the features (B, F) of events of a shape: for images by name, for others the numbers.
 
     Images of other than 1 or 3 channels have the random ones where Inception is asked for, which takes no others.
     """
@@ -344,7 +344,7 @@ def features_of(name: FeatureName, shape: Sequence[int], weights: Path | None, u
 def condition_networks(
     name: FeatureName, spec: ConditionSpec | None, weights: Path | None, units: Units
 ) -> dict[str, nn.Module]:
-    """What gives the features of each part of a condition: classes as codes, the rest as events."""
+    """The functions that give the features of each part of a condition: codes of classes, and features of events."""
     return {
         part: _Codes(one.classes) if one.classes is not None else features_of(name, one.shape, weights, units)
         for part, one in named_specs(spec).items()

@@ -40,7 +40,7 @@ class OutlierScores:
     condition_cost: Tensor | None
 
     def named(self) -> dict[str, Tensor]:
-        """Those that there are, by name."""
+        """The scores that were computed, by name."""
         every = {"cost": self.cost, "mismatch": self.mismatch, "condition cost": self.condition_cost}
         return {name: score for name, score in every.items() if score is not None}
 

@@ -187,8 +187,8 @@ def _check_finite(x: Tensor, what: str) -> None:
 
 
 def _round_trip(x: Tensor, start: Tensor, end: Tensor, points: Tensor) -> Tensor:
-    """How far both ends of each path come back off, in root mean square over the points' own distance from their mean,
-    (R,) in float64. Raises ``DataError`` for points that are all the same."""
+    """The errors of both ends of each path after the way there and back, (R,) in float64: the root mean square over the
+    points' distance from their mean. Raises ``DataError`` for points that are all equal."""
     spread = (points - points.double().mean(0)).flatten(1).norm(dim=1).square().mean().sqrt()
     if not float(spread) > 0:
         raise DataError("all points are equal, so there is no path between them", hint="give other points")

@@ -231,7 +231,7 @@ def local_statistics(draws: Tensor, truth: Tensor, condition: Tensor, config: LC
 
 
 def _classified(x: Tensor, asked: Tensor, config: LC2STConfig) -> Tensor:
-    """How sure a classifier is that ``asked`` (M, K) are of the second half of x (N, K): (M,)."""
+    """The probability by a classifier that ``asked`` (M, K) are of the second half of x (N, K): (M,)."""
     with library("metric:lc2st", "scorefold-verbs[mixtures]"):
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression

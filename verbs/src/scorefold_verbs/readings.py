@@ -1,4 +1,4 @@
-"""What the number of a stage is compared with."""
+"""The baselines of a stage's numbers."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Distances:
 
 
 def distances(x: Tensor, source: DataSource, context: StageContext) -> Distances | None:
-    """How far samples (N, *E) are from the points of the stage's split; None where they can't be compared.
+    """The distance of samples (N, *E) from the points of the stage's split; None where they can't be compared.
 
     Of many coordinates fewer points are compared, so that it takes seconds at most.
     """

@@ -134,7 +134,7 @@ def of_samples(distance: float, training: float | None, split: str) -> dict[str,
 def of_assessment(
     quantity: str, value: float, interval: Sequence[float] | None, training: float | None
 ) -> dict[str, Any]:
-    """How good samples are next to training points in their place.
+    """The quality of samples, compared with training points in their place.
 
     Of a quantity that compares each sample with the truth of its condition, training points know nothing of the
     condition, and are to be beaten. Of one that compares distributions they are as good as samples can be.
@@ -227,7 +227,7 @@ def of_generated(quantity: str, value: float, real: float | None) -> dict[str, A
 
 
 def of_reconstruction(error: float) -> dict[str, Any]:
-    """How much closer to events reconstructions are than the mean of the data, which has the relative error 1."""
+    """The error of reconstructions, compared with the mean of the data, whose relative error is 1."""
     number = f"relative error {error:.3g}, where the mean of the data has 1"
     if error < 1:
         said = f"Reconstructions are {1 - error:.0%} closer to the events than the mean of the data is: {number}."

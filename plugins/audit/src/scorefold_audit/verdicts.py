@@ -112,7 +112,7 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def shift(deviation: float) -> Callable[[float], float]:
-    """How far a number must lie from what is expected for a one-sided test at a level to find it in 8 of 10 cases."""
+    """The distance from the expected value that a one-sided test at a level finds in 8 of 10 cases."""
     return lambda level: float(norm.isf(level) + norm.isf(1 - POWER)) * deviation
 
 

@@ -1,4 +1,4 @@
-"""What sampling costs, counted and measured: a network's step, a run of several networks, and the ratio of two runs.
+"""The cost of sampling, counted and measured: a network's step, a run of several networks, and the ratio of two runs.
 
 A uniform model calls one network N times; a multi-scale model shares the N steps among n networks, of which all but one
 see smaller images (Batzolis et al. 2022). With c_i the cost of a step of network i and o what a step costs besides,
@@ -82,7 +82,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class CostRow:
-    """What one network of a run costs: a step on one event, as counted and in seconds, and how many it takes."""
+    """The cost of one network of a run: of a step on one event, counted and in seconds, and the number of its steps."""
 
     event_shape: tuple[int, ...]
     parameters: int

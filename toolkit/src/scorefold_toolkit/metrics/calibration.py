@@ -1,4 +1,4 @@
-"""Whether draws from a posterior are spread as the truth is: ranks, coverage and uniformity."""
+"""Calibration of draws from a posterior: ranks, coverage and uniformity."""
 
 from __future__ import annotations
 

@@ -243,7 +243,7 @@ class Standardised:
         return add(of_centred / -self.scale * self.centred, of_answer / -self.scale, answer)
 
     def _weights(self, prediction: str) -> tuple[Value, Value]:
-        """Those of ``centred`` and of the answer in the expected noise."""
+        """The factors of ``centred`` and of the answer in the expected noise."""
         if prediction == "edm":
             return self.scale / self.square, self.spread / self.size
         square = self.signal**2 + self.scale**2

@@ -201,7 +201,7 @@ class DimensionEstimator(SettingsInside):
         return self.fit_pw(X, y, **settings).transform_pw()
 
     def score(self, X: Any, y: Any = None) -> float:
-        """How well what ``fit`` found holds at other points ``X`` (n, features); the larger the better.
+        """The score of the fit at other points ``X`` (n, features); the larger the better.
 
         Where the true dimensions ``y`` (n,) of the rows are given, minus the mean of ``abs(dimension_ - y)``. Otherwise
         where ``fit`` trained a score, minus its loss at ``X``; and else minus the difference between ``dimension_`` and
@@ -220,7 +220,7 @@ class DimensionEstimator(SettingsInside):
         return -abs(self.dimension_ - float(again.fit(points).dimension_))
 
     def set_output(self, *, transform: str | None = None) -> DimensionEstimator:
-        """What ``transform_pw`` and ``fit_transform_pw`` give: arrays (``default``), or a table (``pandas``).
+        """Set the output of ``transform_pw`` and ``fit_transform_pw``: arrays (``default``), or a table (``pandas``).
 
         Its columns are ``dimension`` and, where it was smoothed, ``dimension_smooth``; it has the index of the table
         that ``fit`` was given. None changes nothing; ``transform`` gives a number all the same. Returns itself. Raises

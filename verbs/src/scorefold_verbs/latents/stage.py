@@ -1,4 +1,4 @@
-"""What the verbs of latent codes share: the codes of data, and events decoded from codes."""
+"""Shared parts of the verbs of latent codes: the codes of data, and events decoded from codes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def training_points(source: DataSource, limit: int | None, context: StageContext
 
 
 def held_noise(component: Encodes, wanted: HeldNoise | None) -> HeldNoise:
-    """How noise is held along a row. Raises ``ConfigError`` for noise of a point's own that can't be encoded."""
+    """The noise along a row. Raises ``ConfigError`` where the noise of a point can't be encoded."""
     if wanted is None:
         return "own" if isinstance(component, EncodesNoise) else "shared"
     if wanted == "own" and not isinstance(component, EncodesNoise):

@@ -167,7 +167,7 @@ def traverse(component: Any, inputs: Inputs, options: TraverseOptions, context: 
 
 
 def _named(points: Dataset, source: DataSource) -> tuple[str, ...]:
-    """What the user calls the rows of points, the ends of long names; empty where the source doesn't count them."""
+    """The user's names of the points' rows, shortened from the left; empty where the source does not count them."""
     names = [] if points.index is None else [row_text(source.rows, row) for row in points.index.tolist()]
     return tuple(name if len(name) <= _LONG else f"…{name[-_LONG:]}" for name in names)
 
@@ -297,7 +297,7 @@ def _logits_of(encoder: Encodes, probe: Probe, events: Tensor, like: Tensor, bat
 
 
 def _has(points: Dataset, options: EditOptions) -> Tensor:
-    """Which points are of the class, (N,) on the CPU."""
+    """The mask of the points of the class, (N,) on the CPU."""
     return torch.cat([_classes(batch).cpu() == options.label for batch in points.batches(options.batch_size)])
 
 

@@ -123,7 +123,7 @@ class CurveProblem:
     losses: Tensor
 
     def regret(self, size: float) -> float:
-        """By what share the loss at a size is above the least; on straight lines in log-log between the sizes."""
+        """The share by which the loss at a size is above the least, by lines between the logarithms of the losses."""
         x, y = self.sizes.log(), self.losses.log()
         right = int(torch.searchsorted(x, torch.tensor(size).double().log()).clamp(1, len(x) - 1))
         share = (math.log(size) - float(x[right - 1])) / float(x[right] - x[right - 1])

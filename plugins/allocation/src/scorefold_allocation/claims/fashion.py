@@ -67,7 +67,7 @@ def fashion_best(host: Any, profile: str, seed: int, *, budget: int, tasks: str 
 
 
 def fashion_edge(host: Any, profile: str, seed: int, *, budget: int, tasks: str = "any") -> float | None:
-    """By how much the accuracy of the fewest tasks is below the best, in per cent."""
+    """The gap between the best accuracy and the accuracy with the fewest tasks, in per cent."""
     found = _rows(host, profile, seed, budget, tasks)
     return None if found is None else max(found) - found[-1]
 

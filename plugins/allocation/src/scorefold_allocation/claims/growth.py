@@ -62,7 +62,7 @@ def online_size(host: object, profile: str, seed: int, *, budget: int) -> float:
 
 
 def online_regret(host: object, profile: str, seed: int, *, budget: int) -> float:
-    """By how much its excess loss is above the least for as many labels, the median over runs."""
+    """The median over runs of its excess loss above the least for as many labels."""
     tasks, labels = zip(*_ends(profile, seed, budget), strict=True)
     found = simulated_loss(problem(20, 0.4), even_plans(list(labels), list(tasks)), profile, seed, 0.01)
     _, risks = risk_curve(profile, seed, 20, 0.4, budget)

@@ -67,7 +67,7 @@ def best_size(host: Any, profile: str, seed: int, *, budget: int, dimension: int
 
 
 def frozen_cost(host: Any, profile: str, seed: int, *, budget: int, size: int = 10) -> float:
-    """By how much, relative to the least, R at a budget is larger with the size that is best for large budgets."""
+    """The relative increase of R at a budget with the size that is best for large budgets."""
     sizes, risks = risk_curve(profile, seed, 20, 0.4, budget)
     return float(risks[sizes.index(size)] / risks.min()) - 1
 

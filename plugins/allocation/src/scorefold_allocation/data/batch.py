@@ -91,7 +91,7 @@ class TaskBatch:
         return x.reshape(*index.shape, *x.shape[1:]), self._read(target, every)
 
     def reading(self) -> TaskBatch:
-        """These tasks as one reading has them, which may then be taken in pieces."""
+        """These tasks from one reading of the data, to be taken in pieces."""
         return replace(self, target=self._read(self.target, torch.arange(len(self))), noise=None)
 
     def _read(self, target: Tensor, tasks: Tensor) -> Tensor:

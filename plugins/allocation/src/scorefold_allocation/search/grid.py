@@ -90,7 +90,7 @@ class Limits:
         return int(min(paid, math.inf if self.max_tasks is None else self.max_tasks))
 
     def cell(self, size: int, budget: float) -> AllocationCell:
-        """As many tasks of ``size`` labels as the budget pays."""
+        """The plan with as many tasks of ``size`` labels as the budget pays for."""
         support = int(support_of(torch.tensor(float(size), dtype=torch.float64), self.support_share, self.ways))
         return AllocationCell(self.tasks(size, budget), support, size - support)
 

@@ -134,7 +134,7 @@ class Valley:
         return (float(good.min()), float(good.max())) if len(good) else (float(x[0].exp()), float(x[-1].exp()))
 
     def regret(self, trials: Trials, limits: Limits, size: int, config: PilotConfig) -> Band | None:
-        """By what share the loss of another size is above the least, or None where it can't be had or trained.
+        """The share by which the loss of another size is above the least; None if it can't be drawn or trained.
 
         It is tried with the same seeds, so that what is common to both cancels.
         """

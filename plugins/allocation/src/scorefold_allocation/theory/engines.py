@@ -36,7 +36,7 @@ class JudgedPlan(NamedTuple):
     excess: Tensor
 
     def take(self, index: Tensor) -> JudgedPlan:
-        """These of the plans."""
+        """The plans at these places."""
         return JudgedPlan(self.found.take(index), *(column[index] for column in self[1:]))
 
 

@@ -32,7 +32,7 @@ class FoundPlan(NamedTuple):
     loss: Tensor
 
     def take(self, index: Tensor) -> FoundPlan:
-        """These of the points."""
+        """The plans at these places."""
         return FoundPlan(self.points[index], self.bought.take(index), self.loss[index])
 
 

@@ -81,7 +81,7 @@ def bounds_of(config: MetaConfig, constraints: Mapping[str, Any]) -> SizeBounds:
 
 
 def step_of(kind: TaskTypeConfig, config: MetaConfig) -> int:
-    """By how many labels the sizes of a type's tasks differ: one a class, and twice that at an even split."""
+    """The step between the sizes of a type's tasks, in labels: one per class, and twice that for an even split."""
     return kind.ways * (2 if config.split.name == "even" else 1)
 
 

@@ -73,7 +73,7 @@ def formula_report(engine: Engine, lattice: Lattice, best: JudgedPlan, warnings:
 
 
 def worth_of(engine: Engine, lattice: Lattice, share: float) -> float | None:
-    """By how much the least loss would be higher with this share less of the budget, by closed form; None where that
+    """The increase of the least loss if this share of the budget were missing, by closed form; None where that
     is not known, and where it would not be higher."""
     closed = Engine(engine.config, engine.problem)
     whole, part = (
@@ -177,7 +177,7 @@ def growth(engine: Engine, lattice: Lattice, n: float) -> dict[str, float] | Non
 
 
 def plan_regret(engine: Engine, lattice: Lattice, best: JudgedPlan) -> dict[str, float] | None:
-    """By how much, relative to the least, the loss of the present labels per task is higher; None without any, where
+    """The relative increase of the loss with the present labels per task; None without any, where
     bounds or budget do not allow them, and where either loss is not known or the least is 0."""
     present = engine.config.present
     if present is None or not bool(((lattice.least <= present) & (present <= lattice.most)).any()):

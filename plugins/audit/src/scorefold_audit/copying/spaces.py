@@ -164,7 +164,7 @@ class Overlap:
 
     @property
     def duplicates(self) -> int:
-        """Of the training points searched."""
+        """The number of searched training points with a near-duplicate."""
         return int((self.own <= self.near).sum())
 
     @property
@@ -176,7 +176,7 @@ class Overlap:
 
 
 def overlap_of(space: Space, neighbours: Neighbours, seed: int) -> Overlap:
-    """Of held-out points with these neighbours. Raises ``DataError`` where fewer than two are no training points."""
+    """The overlap of held-out points with these neighbours. Raises ``DataError`` for fewer than two without copies."""
     near = Near.of(space.search, neighbours)
     apart = near.distance > 1e-9 * space.spread
     if apart.sum() >= 2:

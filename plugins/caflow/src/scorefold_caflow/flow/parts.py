@@ -219,7 +219,7 @@ class Features(nn.Module):
 
 
 def _fix(shape: tuple[int, ...], condition: SplitCondition, *, more: int) -> str:
-    """How events (C, H, W) come to be halved as often as there are scales, and so many times more."""
+    """The hint for events (C, H, W) that can't be halved once per scale, and ``more`` times more."""
     halvings = min((size & -size).bit_length() - 1 for size in shape[1:])
     fewer = f"set scales: {halvings - more}, or " if halvings > more else ""
     part = any(one.shape[1:] != shape[1:] for one in condition.images.values())

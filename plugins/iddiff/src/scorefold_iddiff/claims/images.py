@@ -106,7 +106,7 @@ def blobs_rank(host: Any, profile: str, seed: int) -> float:
 
 @lru_cache(maxsize=16)
 def blob_dimensions(host: Any, network: str, profile: str, seed: int) -> Mapping[str, Tensor]:
-    """By rule, the dimensions at new images of blobs at BLOB_SIGMA."""
+    """The dimensions at new images of blobs at BLOB_SIGMA, for each rule."""
     data = source(host, "blobs", BLOB_IMAGES, seed)
     config = {**BLOB_SCORES[network], "training": BLOB_TRAINING[network][profile]}
     score = trained(host, data, config, seed)
@@ -149,7 +149,7 @@ def digit_dimensions(host: Any, profile: str, seed: int) -> tuple[float, ...]:
 
 
 def digits_one_below(host: Any, profile: str, seed: int) -> float:
-    """By how much digit 1 is below both 8 and 9."""
+    """The gap between the dimension of digit 1 and the lower one of 8 and 9."""
     means = digit_dimensions(host, profile, seed)
     return min(means[8], means[9]) - means[1]
 

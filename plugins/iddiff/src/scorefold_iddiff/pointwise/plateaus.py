@@ -69,7 +69,7 @@ def _level(values: Sequence[int]) -> bool:
 
 
 def slack(dimension: int) -> int:
-    """By how much a dimension may be off and still count as the same."""
+    """The largest difference of two dimensions that count as equal."""
     return dimension // 20
 
 

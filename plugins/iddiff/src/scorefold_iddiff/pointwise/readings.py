@@ -125,7 +125,7 @@ class SpectrumReader:
     def _by_noises(
         self, chosen: Design, expected_noise: Expectation, points: ProbedPoints, sigma: float, detail: bool, curve: bool
     ) -> Iterator[NoiseLevelReading]:
-        """By a noise design: the spectra of the Gram matrices of responses."""
+        """Spectra by a noise design: those of the Gram matrices of responses."""
         dtype = torch.promote_types(points.x.dtype, torch.float32)
         for moments in gather(
             expected_noise,
@@ -199,7 +199,7 @@ class SpectrumReader:
     def _by_ranges(
         self, expected_noise: Expectation, points: ProbedPoints, sigma: float, detail: bool, curve: bool, block: int
     ) -> Iterator[NoiseLevelReading]:
-        """By the range finder: the tangent directions alone. Directions that were not looked at count as 0."""
+        """Spectra by the range finder: of the tangent directions alone. The other directions count as 0."""
 
         def finite(which: Tensor, noise: Tensor) -> Tensor:
             expected = expected_noise(which, noise)

@@ -244,7 +244,7 @@ class BandMoments(nn.Module):
 
     @classmethod
     def of(cls, bands: Bands, x: Tensor) -> BandMoments:
-        """Those of points x (N, *E)."""
+        """The moments of points x (N, *E)."""
         z = bands.transform(x).detach()
         found = cls(bands, EventScale()).to(z)
         found.mean, found.variance = z.mean(0), z.var(0, correction=0)

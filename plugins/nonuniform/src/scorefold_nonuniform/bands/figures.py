@@ -91,7 +91,7 @@ def diffusion(model: MultiScale | NonUniform, events: Tensor) -> Mapping[str, Fi
 
 
 def samples_by_scale(model: MultiScale) -> Mapping[str, Figure]:
-    """What a few samples are expected to become, at the end of each scale; nothing for events that are no images."""
+    """The expected images of a few samples at the end of each scale; empty for events that are no images."""
     stages = list(_stages(model))
     if as_images(stages[0]) is None:
         return {}

@@ -1,4 +1,4 @@
-"""What sampling costs at 32, 64 and 128 pixels, with networks of equal total size. Nothing is trained.
+"""The cost of sampling at 32, 64 and 128 pixels, with networks of equal total size. Nothing is trained.
 
 Each function of a claim takes a host, a profile and a seed and returns a number, as ``scorefold reproduce`` calls it.
 """

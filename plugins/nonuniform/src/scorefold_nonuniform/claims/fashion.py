@@ -41,7 +41,7 @@ STEPS = {"uniform": 220, "multiscale": 320}
 
 
 def figure(host: Any, profile: str, seed: int, *, model: str, measure: str) -> float | None:
-    """Of ``uniform``, ``multiscale`` or as many training images (``floor``).
+    """The distance of ``uniform``, ``multiscale`` or as many training images (``floor``).
 
     ``convolutions`` and ``components`` are squared Frechet distances to the test images on 64 features of fixed random
     convolutions and on 50 principal components; ``cpu`` the CPU seconds of the training, ``sampling`` the CPU

@@ -1,4 +1,4 @@
-"""What trained multi-scale models learn: a Gaussian field whose score is known, and photographs.
+"""Trained multi-scale models of a Gaussian field, whose score is known, and of photographs.
 
 Each function of a claim takes a host, a profile and a seed and returns a number, as ``scorefold reproduce`` calls it.
 """
@@ -65,7 +65,7 @@ def field_variance(host: Any, profile: str, seed: int, band: int, model: str = "
 
 
 def field_correlation(host: Any, profile: str, seed: int, model: str = "multiscale") -> float | None:
-    """How much of the finest band follows the others in samples, over how much does in the field.
+    """The part of the finest band that follows the other bands, in samples relative to the field.
 
     ``model`` is ``multiscale``, ``uniform``, or ``published``, the multi-scale one with the published weighting.
 

@@ -82,7 +82,7 @@ def coefficient_moments(distribution: Distribution | None, bands: Bands) -> tupl
 
 @dataclass(frozen=True, eq=False)
 class ActiveGaussian:
-    """What is active of a Gaussian distribution's coefficients: positions (K,), ``mean`` (K,) and ``covariance`` (K,
+    """The active coefficients of a Gaussian distribution: positions (K,), ``mean`` (K,) and ``covariance`` (K,
     K)."""
 
     positions: Tensor

@@ -140,7 +140,7 @@ class MultiScalePipeline(DiffusionPipeline):  # type: ignore[misc]
         return ImagePipelineOutput(images=image) if return_dict else (image,)
 
     def _answer(self, image: Tensor, timestep: Tensor) -> Tensor:
-        """What the network at work answers, as an image of full size: 0 in the bands that have ended, which rest."""
+        """The answer of the current network, as an image of full size; 0 in the bands that have ended."""
         bands, scale = self.scheduler.bands, self.scheduler.scale_at(timestep)
         z = bands.transform(image)
         view = bands.synthesise(bands.take(z, scale), scale)

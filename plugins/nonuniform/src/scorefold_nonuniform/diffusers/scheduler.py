@@ -140,7 +140,7 @@ class NonUniformScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
 
     @property
     def init_noise_sigma(self) -> float | Tensor:
-        """What standard normal draws are multiplied by to be draws from the prior: a number, or (*E).
+        """The factor that makes standard normal draws draws from the prior: a number, or (*E).
 
         Raises ``ConfigError`` where a prior by bands has a mean, or is independent in coefficients and not in pixels.
         The mean of an isotropic process for data, a small share of its noise, is left out. ``sample_prior`` draws from
@@ -185,7 +185,7 @@ class NonUniformScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         self._history, self._next = None, None
 
     def scale_model_input(self, sample: Tensor, timestep: Tensor | float | None = None) -> Tensor:
-        """What the network is shown of a sample (B, *E): the sample, or with ``sigma_data`` s its coefficients over
+        """The network's input for a sample (B, *E): the sample, or with ``sigma_data`` s its coefficients over
         sqrt(a^2 s^2 + b^2), of unit size for every component."""
         deviation = self.config.sigma_data
         if deviation is None or timestep is None:
@@ -234,7 +234,7 @@ class NonUniformScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         return NonUniformSchedulerOutput(prev_sample=following, pred_original_sample=original)
 
     def scale_at(self, timestep: Tensor | float) -> int:
-        """How many of the process' breakpoints a timestep lies after: the scale that is at work, 0 the finest.
+        """The scale of a timestep, 0 the finest: the number of breakpoints of the process before it.
 
         The end of a stretch of time belongs to it, since the step from there goes down.
         """
@@ -248,7 +248,7 @@ class NonUniformScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         return noised.to(original_samples.dtype)
 
     def get_velocity(self, sample: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """What a network of ``v_prediction`` answers with for data ``sample``: (a z - b x_0) / sqrt(a^2 + b^2)."""
+        """The answer of a network of ``v_prediction`` for data ``sample``: (a z - b x_0) / sqrt(a^2 + b^2)."""
         x = self._ready(sample)
         x0, (signal, scale) = self._coefficients(x, self._time_of(timesteps, x))
         velocity = (signal * self._to_coefficients(noise.to(x.dtype)) - scale * x0) / (signal**2 + scale**2).sqrt()

@@ -354,5 +354,5 @@ def _check_scales(config: MultiScaleConfig, count: int) -> None:
 
 
 def _kin(config: MultiScaleConfig) -> Any:
-    """What parts of one model share."""
+    """The shared settings of the parts of one model."""
     return config.model_dump(exclude={"train", "scale_steps", "training", "network", "networks"})

@@ -28,7 +28,7 @@ FLOW: dict[str, Any] = {
 
 
 def digit_middles(host: Any, profile: str, seed: int, *, way: str) -> float:
-    """How far middles between held-out digits are from the nearest training digit, over what held-out digits are.
+    """The distance of middles between held-out digits from the nearest training digit; held-out digits have 1.
 
     ``way`` is ``geodesic``, ``straight``, or ``ratio``, the first over the second: each the largest over trainings.
     """

@@ -141,7 +141,7 @@ def _flow_loss(flow: Flow, x: Tensor, rank: int) -> float:
 
 
 def _pca_loss(source: DataSource, x: Tensor, rank: int) -> float:
-    """What the leading axes of the training images leave of x (N, 1, 28, 28), a pixel."""
+    """The error per pixel of x (N, 1, 28, 28) projected on the leading axes of the training images."""
     train = source.load("train").tensor().flatten(1).double()
     mean = train.mean(0)
     axes = torch.linalg.eigh(torch.cov(train.mT)).eigenvectors[:, -rank:]

@@ -46,7 +46,7 @@ _SPIRAL: tuple[str, dict[str, Any]] = ("spiral", {"dimension": 1, "points": 15_0
 
 
 def _ours(steps: int, batch: int = 64, **config: Any) -> dict[str, Any]:
-    """What flow:anisotropic has by default, eight layers among it, as many as published."""
+    """The defaults of flow:anisotropic, with eight layers as published."""
     training = {"steps": steps, "batch_size": batch, "learning_rate": 2e-3, "warmup": 200}
     return {"training": training, **config}
 
