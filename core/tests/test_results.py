@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -142,6 +143,10 @@ def test_a_recommendation_in_words(plan: Allocation, text: str) -> None:
     [
         ({"value": "three"}, "k: given 'three'; expected a number"),
         ({"value": ...}, "k: given Ellipsis; expected a number"),
+        ({"value": math.nan}, "k: given nan; expected a finite number, or None and a headline"),
+        ({"value": 2.0, "interval": (1.0, math.inf)}, "k: given inf; expected a finite number"),
+        ({"value": 2.0, "interval": (3.0, 1.0)}, r"k: given the interval \(3.0, 1.0\); expected its lower end first"),
+        ({"value": 2.0, "level": 95.0}, "k: given the level 95.0; expected a number in"),
         ({"value": [1.0]}, r"k: given \[1.0\]; expected"),
         ({"value": torch.ones(3)}, r"k: given tensor\(\[1., 1., 1.\]\); expected"),
         ({"value": 1 + 2j}, "k: given .*; expected a number"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -34,7 +35,8 @@ class Estimate:
     the value means; ``scale``, the scale of the data that was read; ``warnings``, reasons not to rely on the value;
     ``advice``, what to do next. ``index`` (n,) holds the positions of the points of ``pointwise`` where these are not
     all. With ``row`` (n,) in its place ``pointwise`` has an entry for each row of the source, NaN for others. Raises
-    ``ValueError`` for a value that is no number, and for a value of None with an interval or without a headline.
+    ``ValueError`` for a value or an end of the interval that is not finite, an interval from high to low, a level that
+    is not in (0, 1), and a value of None with an interval or without a headline.
 
     >>> print(Estimate("intrinsic dimension", 2.04, interval=(1.9, 2.2)).text())
     intrinsic dimension 2.04 (95% interval 1.9 to 2.2)
@@ -56,6 +58,14 @@ class Estimate:
         for number in () if self.value is None else (self.value, *(self.interval or ())):
             if not hasattr(number, "__float__") or getattr(number, "ndim", False):
                 raise ValueError(f"{self.quantity}: given {number!r:.60}; expected a number, or a tensor that is one")
+            if not isfinite(number):
+                raise ValueError(f"{self.quantity}: given {number}; expected a finite number, or None and a headline")
+        if self.interval is not None and self.interval[0] > self.interval[1]:
+            raise ValueError(f"{self.quantity}: given the interval {self.interval}; expected its lower end first")
+        if not 0 < self.level < 1:
+            raise ValueError(
+                f"{self.quantity}: given the level {self.level}; expected a number in (0, 1), such as 0.95"
+            )
         for name in ("pointwise", "spectrum"):
             if not isinstance(found := getattr(self, name), Tensor | None):
                 raise ValueError(f"{self.quantity}: {name} is a {type(found).__name__}; expected a tensor, or None")

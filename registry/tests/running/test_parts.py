@@ -133,10 +133,17 @@ def test_values_that_can_not_be_kept_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtefactError, match="'pickle'"):
         load_value(tmp_path, None)
     save_value(Estimate("dimension", 1.0, (0.0, 2.0)), None, tmp_path)
-    text = (tmp_path / "value.json").read_text()
-    (tmp_path / "value.json").write_text(text.replace('"value": 1.0', '"value": null'))
-    with pytest.raises(ArtefactError, match="expected a headline, and no interval"):
-        load_value(tmp_path, None)
+    facts = json.loads((tmp_path / "value.json").read_text())
+    for changed, said in (
+        ({"value": None}, "expected a headline, and no interval"),
+        ({"value": "nan"}, "value"),
+        ({"interval": [0.0, "inf"]}, "interval"),
+        ({"interval": [2.0, 0.0]}, "expected its lower end first"),
+        ({"level": 95}, "level"),
+    ):
+        (tmp_path / "value.json").write_text(json.dumps({**facts, **changed}))
+        with pytest.raises(ArtefactError, match=said):
+            load_value(tmp_path, None)
 
 
 def test_figures_are_the_same_bytes_each_time(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, FiniteFloat, ValidationError, model_validator
 
 from scorefold.artefacts import read_json
 from scorefold.errors import ArtefactError
@@ -78,9 +78,9 @@ class EstimateFacts(BaseModel):
 
     type: Literal["estimate"]
     quantity: str
-    value: float | None
-    interval: tuple[float, float] | None
-    level: float
+    value: FiniteFloat | None
+    interval: tuple[FiniteFloat, FiniteFloat] | None
+    level: float = Field(gt=0, lt=1)
     diagnostics: dict[str, Any]
     headline: str = ""
     covers: str = ""
@@ -89,6 +89,8 @@ class EstimateFacts(BaseModel):
     def _fits(self) -> EstimateFacts:
         if self.value is None and (self.interval is not None or not self.headline):
             raise ValueError("an estimate without a value; expected a headline, and no interval")
+        if self.interval is not None and self.interval[0] > self.interval[1]:
+            raise ValueError("an interval from high to low; expected its lower end first")
         return self
 
 
