@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from known_pilots import Balanced, Failing, Known, Nothing, constant, swaying
+from linear_cases import plan
 
 from scorefold.results import Allocation
 from scorefold_allocation.meta.allocator import MetaAllocator
@@ -17,6 +18,7 @@ from scorefold_allocation.search.procedure import run_pilot
 from scorefold_allocation.search.report import BestSize, plan_warnings
 from scorefold_allocation.search.trials import Trainee
 from scorefold_allocation.search.valley import Band
+from scorefold_allocation.theory.report import plan_rows
 
 HARMFUL: dict[str, Any] = {"linear": {"rate": 0.0}, "task_types": [{"noise": 1.0, "spread": 0.3}]}
 SIMULATED: dict[str, Any] = {
@@ -155,3 +157,9 @@ def test_a_plan_by_formula_is_warned_about(
     found = MetaAllocator(MetaConfig.model_validate(settings)).allocate(budget, constraints=constraints).warnings
     assert len(found) == len(said), found
     assert all(re.search(part, text) for part, text in zip(said, found, strict=True))
+
+
+def test_a_plan_lists_a_type_with_a_single_task() -> None:
+    config = MetaConfig.model_validate(SIMULATED)
+    (row,) = plan_rows(config, plan((1, 3, 4), (0, 2, 2)))
+    assert (row.tasks, row.support, row.query) == (1, 3, 4)

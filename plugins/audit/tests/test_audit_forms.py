@@ -13,7 +13,7 @@ import torch
 from scipy.stats import t as student
 from torch import Tensor
 
-from scorefold.data import Condition, Dataset
+from scorefold.data import Condition, Dataset, EventScale
 from scorefold.diffusion import VP
 from scorefold.errors import DataError
 from scorefold.interfaces import ScoreModel
@@ -38,6 +38,7 @@ from scorefold_audit.quality import comparison
 from scorefold_audit.quality.comparison import Permuted, frechet, kernel_distance, neighbourhoods
 from scorefold_audit.quality.measures import cosine_distance, memorisation_informed, relative_vendi, vendi
 from scorefold_audit.report import Report
+from scorefold_audit.sets import Sets
 from scorefold_audit.unusual import (
     atypical,
     atypical_set,
@@ -503,3 +504,16 @@ def test_units_are_others_from_ten_times_the_spread_on(times: float, refused: bo
             sets._check_units("samples", times * training, training)
     else:
         sets._check_units("samples", times * training, training)
+
+
+def test_held_out_points_are_left_out_with_their_conditions() -> None:
+    def some(count: int) -> Dataset:
+        return Dataset(torch.arange(float(count))[:, None])
+
+    groups = (np.arange(5), np.array([7, 8, 9]), np.arange(2))
+    sets = Sets(some(5), some(3), some(2), some(0), EventScale(), groups)
+    left = sets.without(torch.tensor([False, True, False]))
+    assert left.held_out.x.flatten().tolist() == [0, 2]
+    assert left.groups is not None
+    assert left.groups[1].tolist() == [7, 9]
+    assert left.groups[2].tolist() == [0, 1]

@@ -189,3 +189,12 @@ stages:
     assert any("likelihoods of latents" in text for text in facts["warnings"])
     assert list((result.folder / "pictures/figures").iterdir())
     assert all(math.isfinite(value) for value in stages["likelihood"].metrics.values())
+
+
+def test_decoded_images_are_in_the_range_of_their_decoder() -> None:
+    host = Host.discover()
+    digits = {"use": "data:digits", "config": {"limit": 20}}
+    latents = host.create("data:latents", {"path": str(SAMPLE)}, data=digits)
+    model = host.create("score:diffusers", {"path": str(SAMPLE), "space": "latent"})
+    scale = host.create("data:decoded", {}, model=model, latents=latents).event_scale
+    assert (scale.low, scale.high) == (-1.0, 1.0)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from scorefold.errors import ArtefactError, ConfigError, DataError
-from scorefold_explore.command import open_place, run
+from scorefold_explore.command import _may_hold_data, open_place, run
 from scorefold_explore.explored import Explored
 from scorefold_explore.opening import run as opening
 from scorefold_explore.opening.data import put_beside
@@ -184,3 +184,11 @@ def test_a_port_that_is_taken_is_said(learned_folder: Path, monkeypatch: pytest.
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match=f"the port {port} can't be used"):
             run([str(learned_folder), "--port", str(port), "--no-browser"])
+
+
+@pytest.mark.parametrize("name", ["zarr.json", ".zarray", ".zgroup", "dataset_info.json"])
+def test_a_folder_with_the_file_of_an_array_store_is_data(tmp_path: Path, name: str) -> None:
+    (tmp_path / "chunk.bin").write_bytes(b"")
+    assert not _may_hold_data(tmp_path)
+    (tmp_path / name).write_text("{}")
+    assert _may_hold_data(tmp_path)

@@ -18,6 +18,7 @@ from scorefold_iddiff.pointwise import support
 from scorefold_iddiff.pointwise.answers import integrate_over_log_noise, slope_in_log_noise
 from scorefold_iddiff.pointwise.noise_designs import design, noises
 from scorefold_iddiff.pointwise.plateaus import DimensionPlateau, choose_level, memorised_levels, search_levels, slack
+from scorefold_iddiff.pointwise.probe import COORDINATES_AT_ONCE, rows_at_once
 from scorefold_iddiff.pointwise.readings import NoiseLevelReading, resampled_dimensions
 from scorefold_iddiff.pointwise.spectra import (
     ResponseMoments,
@@ -150,6 +151,7 @@ def test_a_difference_of_two_errors_a_twentieth_and_a_half_is_none(
 def test_all_coordinates_count_where_at_most_a_twentieth_is_missing(least: int, found: tuple[bool, int]) -> None:
     scene = noise_level.DataContext(1.0, 1.0, 20, None)
     assert noise_level._rises(numbers(least, 5)[:, None], [True, True], scene) == found
+    assert noise_level._rises(numbers(20, 20)[:, None], [True, True], scene) == (False, 0), "nothing rises"
 
 
 def reading(trace: Tensor, **more: Tensor) -> NoiseLevelReading:
@@ -333,3 +335,8 @@ def test_a_resample_moves_the_reading_along_a_direction(
         weights,
     )
     assert found[:, 0].tolist() == pytest.approx(drawn)
+
+
+def test_as_many_points_at_once_as_their_coordinates_allow() -> None:
+    assert rows_at_once(None, 784) == COORDINATES_AT_ONCE // 784
+    assert (rows_at_once(7, 784), rows_at_once(None, 10**9)) == (7, 1)

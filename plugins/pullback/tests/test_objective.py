@@ -218,7 +218,7 @@ def test_up_to_64_coordinates_a_diagnosis_sees_every_direction(size: int, make_f
 
 
 class Slipping(Flow):
-    """z = sinh(x), coordinate by coordinate, with an inverse that is off by 0.01."""
+    """z = sinh(x), coordinate by coordinate, with an inverse that is off by 0.01 at one point."""
 
     def __init__(self) -> None:
         super().__init__((2,), StandardNormal())
@@ -227,7 +227,7 @@ class Slipping(Flow):
         return x.sinh(), x.cosh().log().sum(1)
 
     def inverse(self, z: Tensor, condition: Any = None) -> tuple[Tensor, Tensor]:
-        return z.asinh() + 0.01, -0.5 * (1 + z.square()).log().sum(1)
+        return z.asinh() + 0.01 * (z[:, :1] == z[:, 0].max()), -0.5 * (1 + z.square()).log().sum(1)
 
 
 def test_a_diagnosis_of_a_map_that_changes_volume_and_slips() -> None:

@@ -146,6 +146,7 @@ def test_the_bound_of_probabilistic_pca_is_its_likelihood() -> None:
         model.residual_std.fill_(sigma)
     bound = model.elbo(x, generator=generator(), draws=4000)
     torch.testing.assert_close(bound, distribution.log_prob(x), atol=0.08, rtol=0)
+    assert model.elbo(x, generator=generator(), draws=1).shape == (6,)
     numbers, _, _ = model.diagnose_codes(x, generator())
     assert numbers["residual standard deviation"] == pytest.approx(sigma)
     assert numbers["beta"] == 1

@@ -210,3 +210,14 @@ def test_what_does_not_fit_a_draw_is_refused(pair: Any) -> None:
         model.sample(1, torch.zeros(1, 3, dtype=torch.float64))
     assert model.sample(0, SEEN[None], steps=3).shape == (0, 1, 2)
     assert math.isclose(model.calls(100), 910)
+
+
+def test_the_score_is_zero_where_the_known_part_is_expected(gaussian: Any, prior_of: Any) -> None:
+    """Its part of the score pulls x towards the noised observation: in bands of their own speed, too."""
+    model = repaint(prior_of(gaussian(16), two_scales(), IMAGE), BOX)
+    operator = model.observations.operator
+    y = operator(normal(2, *IMAGE))
+    t = torch.full((2,), 0.3, dtype=torch.float64)
+    there, _ = model.process.marginal(operator.pseudo_inverse(y), t)
+    assert float(operator(model.score(there, t, y)).abs().max()) < 1e-9
+    assert float(operator(model.score(there + 0.1, t, y)).min().abs()) > 1e-3

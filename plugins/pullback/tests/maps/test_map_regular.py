@@ -150,3 +150,9 @@ def test_slopes_are_bounded_however_far_a_point_is() -> None:
 def test_wrong_settings_are_refused_in_words(field: str, value: int, said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         RegularMapConfig.model_validate({field: value})
+
+
+@pytest.mark.parametrize("parity", [0, 1])
+def test_a_parity_layer_is_undone(parity: int) -> None:
+    layer, x = moved(Parity(5, 3, parity)), draws(4, 5)
+    torch.testing.assert_close(layer.inverse(layer(x)[0])[0].detach(), x, rtol=0, atol=1e-12)

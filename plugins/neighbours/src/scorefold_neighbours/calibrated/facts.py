@@ -118,7 +118,7 @@ def axes_above_noise(x: Tensor) -> tuple[Tensor, int] | None:
     kept = int(ratios.argmax()) + 1
     rest = variances[kept:]
     scatter = (len(rest) / count) ** 0.5
-    one_size = scatter < 1 and float(rest[0] / rest[-1]) < (1 + NOISY_SHARE) * ((1 + scatter) / (1 - scatter)) ** 2
+    one_size = float(rest[0] / rest[-1]) < (1 + NOISY_SHARE) * ((1 + scatter) / (1 - scatter)) ** 2
     if float(ratios.max()) < GAP or len(rest) < max(FEWEST_NOISY, kept / 2) or not one_size:
         return None
     before, behind = right[:kept].T, x @ right[kept : len(variances)].T
