@@ -197,7 +197,8 @@ class Mean(Estimator):
     def estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
         assert isinstance(data, Dataset)
         assert generator is not None
-        return Estimate(self.quantity, float(data.x.mean()), self.interval, pointwise=data.x[:, 0])
+        x = data.tensor()
+        return Estimate(self.quantity, float(x.mean()), self.interval, pointwise=x[:, 0])
 
 
 def test_an_estimate_is_held_to_the_truth() -> None:

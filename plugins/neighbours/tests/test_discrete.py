@@ -110,6 +110,7 @@ def test_another_unit(host: Host) -> None:
     x = drawn(500, 2, 300)
     assert estimated(host, x / 4, step=0.25).value == estimated(host, x).value
     assert estimated(host, x / 4 + 0.05, step=0.25).value == estimated(host, x).value
+    assert estimated(host, x + 1e8).value == estimated(host, x).value, "numbers may be large, and distances small"
 
 
 def test_copies_count_as_points(host: Host) -> None:
@@ -126,6 +127,7 @@ def test_two_scales_are_named(host: Host) -> None:
     x = drawn(2000, 3, 3) + torch.cat([100 * drawn(2000, 1, 100, seed=1), torch.zeros(2000, 2)], 1)
     (said,) = estimated(host, x, near=1, far=3).diagnostics["warnings"]
     assert "between the radii 1 and 3, and " in said
+    assert "between 3 and 6: " in said
     assert "no single dimension" in said
 
 
@@ -133,6 +135,8 @@ def test_rounding_to_coarse_steps_is_said(host: Host) -> None:
     x = torch.rand(500, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     (said,) = estimated(host, x, step=0.1).diagnostics["warnings"]
     assert said.startswith("values are rounded to steps of 0.1, and points are read within ")
+    for far, coarse in ((9, True), (10, False)):
+        assert ("warnings" in estimated(host, x, step=0.02, near=5, far=far).diagnostics) == coarse
     assert "warnings" not in estimated(host, x, step=0.001).diagnostics
     assert estimated(host, x, step=0.001).value == pytest.approx(2, rel=0.1)
 

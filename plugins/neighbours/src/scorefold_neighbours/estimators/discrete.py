@@ -51,7 +51,7 @@ def i3d(config: I3DConfig, x: Tensor, say: Callable[[str], None]) -> float:
         say("all columns have two values: distance: hamming counts bits and categories")
     found = solved(config, within, near, far, states)
     wider = 2 * far
-    if math.isfinite(found) and wider < len(within) - 1 and within[wider] < HALF * (len(x) - 1):
+    if math.isfinite(found) and wider < len(within) and within[wider] < HALF * (len(x) - 1):
         other = solved(config, within, far, wider, states)
         if math.isfinite(other) and not 1 / APART <= (other + HALF) / (found + HALF) <= APART:
             say(
