@@ -290,6 +290,15 @@ def test_what_lies_under_a_hole(host: Host, tmp_path: Path) -> None:
     assert list((folder / "draws").glob("figures/*.png"))
 
 
+def test_a_trained_model_fills_a_hole(host: Host, tmp_path: Path) -> None:
+    metrics, folder = run(
+        host, tmp_path, "fashion-inpainting.yaml", "stages.draws.options={n: 2, conditions: 3, steps: 20}"
+    )
+    assert metrics["draws"]["PSNR (dB)"] > 13  # random training images have 8
+    assert metrics["draws"]["PSNR, known part (dB)"] > 40
+    assert list((folder / "draws").glob("figures/draws.png"))
+
+
 def test_spending_labels(host: Host, tmp_path: Path) -> None:
     metrics, _ = run(host, tmp_path, "spend-labels.yaml")
     assert metrics["plan"]["tasks"] == 500

@@ -36,8 +36,8 @@ FIGURES = {
     "fashion-code-geometry": "space/geodesics",
     "digits-dimension": "dimension/sigma",
     "digits-dimension-mle": "dimension/estimate",
-    "digits-inpainting": "draws/draws",
     "fashion-dimension": "at-most/by-label",
+    "fashion-inpainting": "draws/draws",
     "fashion-noise-paths": "paths/rows",
     "fashion-samples": "samples/samples",
     "flow-likelihood": "likelihood/log-likelihood",
@@ -54,7 +54,7 @@ FIGURES = {
 }
 """Figures of runs for cards: stage and name."""
 
-NO_CARD = ("diffusers-code", "diffusers-samples", "digits-interpolation")
+NO_CARD = ("diffusers-code", "diffusers-samples", "digits-inpainting", "digits-interpolation")
 """Examples that the gallery lists without a card: they read a pipeline of the user's, or their images are too small."""
 
 

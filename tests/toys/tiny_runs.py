@@ -257,6 +257,7 @@ _EXAMPLE_SETTINGS: dict[str, list[str]] = {
     ],
     "digits-interpolation": ["stages.flow.config.training.steps=10", "stages.paths.options.pairs=4"],
     "fashion-dimension": ["stages.at-most.config.points=40"],
+    "fashion-inpainting": ["stages.draws.options={n: 2, conditions: 2, steps: 2}"],
     "fashion-noise-paths": ["stages.paths.options={pairs: 1, times: 3, decoding: {steps: 2}}"],
     "fashion-samples": [
         "stages.samples.options={n: 2, steps: 2}",
