@@ -266,6 +266,17 @@ def test_vectors_are_centred_by_coordinate_where_one_mean_will_not_do() -> None:
     assert EventScale.of(torch.ones(0, 2)) == EventScale()
 
 
+def test_units_of_each_channel_of_a_signal() -> None:
+    """Events (2, 3) with the units of two channels, as a batch, with another axis in front, and flattened."""
+    scale = EventScale(shift=(5.0,) * 3 + (-1.0,) * 3, factor=(2.0,) * 3 + (0.5,) * 3)
+    x = torch.randn(4, 7, 2, 3, dtype=torch.float64)
+    expected = x * torch.tensor([2.0, 0.5])[:, None] + torch.tensor([5.0, -1.0])[:, None]
+    assert torch.allclose(scale.to_raw(x), expected)
+    assert torch.allclose(scale.to_raw(x.flatten(2)), expected.flatten(2))
+    assert torch.allclose(scale.from_raw(scale.to_raw(x[0])), x[0])
+    assert scale.log_volume((2, 3)) == pytest.approx(0.0)
+
+
 def test_units_of_each_coordinate_come_back_in_double_precision() -> None:
     scale = EventScale(shift=(2026.0, -1e6), factor=(1e-3, 250.0))
     raw = torch.tensor([[2026.0001, -1e6 + 1], [2025.9993, 3.0]], dtype=torch.float64)

@@ -110,6 +110,15 @@ class TestOneObject:
         with pytest.raises(ArtefactError, match="units of 4 coordinates"):
             host.load(tmp_path / "score")
 
+    def test_units_of_each_channel_of_a_signal_are_kept(self, host: Host, tmp_path: Path) -> None:
+        spec = DataSpec((2, 3), EventScale(shift=(1.0,) * 3 + (2.0,) * 3, factor=(4.0,) * 3 + (5.0,) * 3))
+        host.save(host.create("score:learnt", data=spec), tmp_path / "score")
+        assert host.builder.memory.of(host.load(tmp_path / "score")).ports["data"] == spec
+        tensors, facts = load_state(tmp_path / "score")
+        save_state(tmp_path / "score", tensors, json.loads(json.dumps(facts).replace("[4.0,", "[4.0, 4.0,")))
+        with pytest.raises(ArtefactError, match="units of 7 coordinates"):
+            host.load(tmp_path / "score")
+
     def test_a_loaded_object_can_be_saved_again(self, host: Host, score: Any, tmp_path: Path) -> None:
         host.save(score, tmp_path / "one")
         host.save(host.load(tmp_path / "one"), tmp_path / "two")

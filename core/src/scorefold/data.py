@@ -33,7 +33,7 @@ class TensorSpec:
 ConditionSpec = TensorSpec | Mapping[str, TensorSpec]
 
 PerCoordinate = float | tuple[float, ...]
-"""One number for all coordinates, or one for each coordinate of a vector."""
+"""One number for all coordinates, or one for each coordinate of an event, flattened."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,11 @@ class EventScale:
 
 
 def _numbers(given: PerCoordinate, like: Tensor) -> Tensor | float:
-    return torch.tensor(given, dtype=like.dtype, device=like.device) if isinstance(given, tuple) else given
+    """One number, or those of coordinates in the shape of an event, which the last axes of ``like`` have."""
+    if not isinstance(given, tuple):
+        return given
+    axes = (axis for axis in range(1, like.dim() + 1) if math.prod(like.shape[-axis:]) == len(given))
+    return torch.tensor(given, dtype=like.dtype, device=like.device).reshape(like.shape[-next(axes, 1) :])
 
 
 def own_centre(means: Sequence[float], mean: float, std: float) -> tuple[float, ...] | None:

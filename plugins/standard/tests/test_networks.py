@@ -14,19 +14,36 @@ from pydantic import ValidationError
 from scorefold.artefacts import load_arrays, save_arrays
 from scorefold.data import TensorSpec
 from scorefold.errors import ConfigError, ShapeError
-from scorefold_standard.networks.config import AutoConfig, ConvUNetConfig, MLPConfig, UNetConfig
+from scorefold_standard.networks.auto import AutoNetwork
+from scorefold_standard.networks.config import (
+    AutoConfig,
+    ConvUNetConfig,
+    MLPConfig,
+    SignalConvConfig,
+    SignalUNetConfig,
+    UNetConfig,
+)
 from scorefold_standard.networks.mlp import MLP, ResidualMLP
-from scorefold_standard.networks.unet import AutoNetwork, ConvUNet, ImageConvUNet, UNet
+from scorefold_standard.networks.signals import SignalConv, SignalConvUNet, SignalUNet
+from scorefold_standard.networks.unet import ConvUNet, ImageConvUNet, UNet
+from scorefold_toolkit.nn import ModuleNetwork
 
 SMALL = UNetConfig(channels=(8, 16), groups=4)
 PLAIN = ConvUNetConfig(channels=(8, 16), groups=4)
-NAMES = ("mlp", "unet", "conv-unet")
+SIGNALS = ("signal-unet", "signal-conv")
+NAMES = ("mlp", "unet", "conv-unet", *SIGNALS)
+EVENT = dict.fromkeys(NAMES, (1, 8, 8)) | dict.fromkeys(SIGNALS, (2, 32))
 
 
-def builder(name: str) -> MLP | UNet | ConvUNet:
-    if name == "mlp":
-        return MLP(MLPConfig(width=16, blocks=2))
-    return UNet(SMALL) if name == "unet" else ConvUNet(PLAIN)
+def builder(name: str) -> ModuleNetwork:
+    known: dict[str, ModuleNetwork] = {
+        "mlp": MLP(MLPConfig(width=16, blocks=2)),
+        "unet": UNet(SMALL),
+        "conv-unet": ConvUNet(PLAIN),
+        "signal-unet": SignalUNet(SignalUNetConfig(channels=(8, 16), groups=4)),
+        "signal-conv": SignalConv(SignalConvConfig(channels=8, blocks=3, groups=4)),
+    }
+    return known[name]
 
 
 def awake(network: torch.nn.Module) -> torch.nn.Module:
@@ -50,6 +67,11 @@ def awake(network: torch.nn.Module) -> torch.nn.Module:
         ("conv-unet", (3, 7, 5)),
         ("conv-unet", (9, 9)),
         ("conv-unet", (1, 1, 1)),
+        ("signal-unet", (3, 17)),
+        ("signal-unet", (31,)),
+        ("signal-unet", (1, 1)),
+        ("signal-conv", (3, 17)),
+        ("signal-conv", (31,)),
     ],
 )
 def test_events_keep_their_shape_and_start_at_zero(name: str, shape: tuple[int, ...]) -> None:
@@ -72,13 +94,14 @@ def test_another_shape_comes_out(name: str, out: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_part_matters(name: str) -> None:
     """Event, noise level and each condition change the output, and every parameter gets a gradient."""
-    spec = {"digit": TensorSpec((), classes=10), "image": TensorSpec((1, 8, 8)), "vector": TensorSpec((3,))}
-    network = awake(builder(name).build((1, 8, 8), (1, 8, 8), time=True, condition=spec)).eval()
+    shape = EVENT[name]
+    spec = {"digit": TensorSpec((), classes=10), "image": TensorSpec(shape), "vector": TensorSpec((3,))}
+    network = awake(builder(name).build(shape, shape, time=True, condition=spec)).eval()
     given = {
-        "x": torch.randn(2, 1, 8, 8),
+        "x": torch.randn(2, *shape),
         "t": torch.tensor([-2.0, 1.0]),
         "digit": torch.tensor([1, 2]),
-        "image": torch.randn(2, 1, 8, 8),
+        "image": torch.randn(2, *shape),
         "vector": torch.randn(2, 3),
     }
 
@@ -121,8 +144,8 @@ def test_a_saved_plain_unet_answers_alike(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_rows_do_not_meet(name: str) -> None:
-    network = awake(builder(name).build((1, 8, 8), (1, 8, 8), time=True)).eval()
-    x, t = torch.randn(4, 1, 8, 8), torch.linspace(-3, 3, 4)
+    network = awake(builder(name).build(EVENT[name], EVENT[name], time=True)).eval()
+    x, t = torch.randn(4, *EVENT[name]), torch.linspace(-3, 3, 4)
     together = network(x, t)
     alone = torch.cat([network(x[i : i + 1], t[i : i + 1]) for i in range(4)])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
@@ -133,10 +156,10 @@ def test_the_same_seed_gives_the_same_weights_and_double_works(name: str) -> Non
     networks = []
     for _ in range(2):
         torch.manual_seed(5)
-        networks.append(builder(name).build((1, 8, 8), (1, 8, 8), time=True).double())
+        networks.append(builder(name).build(EVENT[name], EVENT[name], time=True).double())
     for one, other in zip(networks[0].parameters(), networks[1].parameters(), strict=True):
         assert torch.equal(one, other)
-    out = networks[0](torch.randn(2, 1, 8, 8, dtype=torch.float64), torch.zeros(2, dtype=torch.float64))
+    out = networks[0](torch.randn(2, *EVENT[name], dtype=torch.float64), torch.zeros(2, dtype=torch.float64))
     assert out.dtype == torch.float64
 
 
@@ -170,14 +193,54 @@ def test_attention_is_placed_where_asked() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_missing_time_or_condition_is_said(name: str) -> None:
-    network = builder(name).build((1, 8, 8), (1, 8, 8), time=True, condition={"digit": TensorSpec((), classes=3)})
-    x = torch.randn(2, 1, 8, 8)
+    shape = EVENT[name]
+    network = builder(name).build(shape, shape, time=True, condition={"digit": TensorSpec((), classes=3)})
+    x = torch.randn(2, *shape)
     with pytest.raises(ConfigError, match="time"):
         network(x, None, {"digit": torch.tensor([0, 1])})
     with pytest.raises(ShapeError, match="digit"):
         network(x, torch.zeros(2), None)
     with pytest.raises(ShapeError, match="takes none"):
-        builder(name).build((1, 8, 8), (1, 8, 8))(x, None, torch.zeros(2))
+        builder(name).build(shape, shape)(x, None, torch.zeros(2))
+
+
+def test_networks_of_signals_refuse_images_and_other_lengths() -> None:
+    for name in SIGNALS:
+        with pytest.raises(ConfigError, match=r"signals \(C, L\) or \(L,\)"):
+            builder(name).build((1, 8, 8), (1, 8, 8))
+        with pytest.raises(ConfigError, match="keeps the size"):
+            builder(name).build((2, 32), (2, 16))
+        assert builder(name).build((2, 32), (5, 32))(torch.randn(2, 2, 32)).shape == (2, 5, 32)
+    with pytest.raises(ValidationError, match="no multiple of groups"):
+        SignalConvConfig(channels=12, groups=8)
+
+
+def test_how_far_dilated_convolutions_reach() -> None:
+    """Three blocks of two convolutions each, 1, 2 and 4 apart, and two more at the ends: 2 (1 + 2 + 4) + 2 = 16."""
+    network = (
+        awake(SignalConv(SignalConvConfig(channels=4, blocks=3, groups=4)).build((1, 99), (1, 99))).double().eval()
+    )
+    # Group normalisation reads the whole signal, so it is taken out to see what the convolutions reach.
+    for module in network.modules():
+        for name, child in module.named_children():
+            if isinstance(child, torch.nn.GroupNorm):
+                setattr(module, name, torch.nn.Identity())
+    x = torch.zeros(1, 1, 99, dtype=torch.float64, requires_grad=True)
+    network(x)[0, 0, 49].backward()
+    assert x.grad is not None
+    assert x.grad[0, 0].nonzero()[:, 0].tolist() == list(range(49 - 16, 49 + 17))
+
+
+def test_a_network_of_signals_moves_with_the_signal() -> None:
+    """A signal that is 0 near its ends and moves by 4 values, the multiple of three levels, moves the answer alike."""
+    network = awake(
+        SignalUNet(SignalUNetConfig(channels=(8, 8, 8), groups=4, attention=False)).build((1, 128), (1, 128))
+    )
+    x = torch.zeros(1, 1, 128, dtype=torch.float64)
+    x[0, 0, 60:68] = torch.randn(8, dtype=torch.float64)
+    out, moved = network.double().eval()(x), network(x.roll(4, -1))
+    torch.testing.assert_close(out.roll(4, -1)[..., 40:90], moved[..., 40:90])
+    assert not torch.allclose(out[..., 40:90], moved[..., 40:90])
 
 
 def test_a_unet_refuses_vectors_and_other_sizes() -> None:
@@ -208,7 +271,16 @@ def test_a_plain_unet_takes_no_levels_for_attention() -> None:
 def test_the_network_that_fits_the_events_needs_no_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """Images get the U-Net in plain torch, also where diffusers is not installed, and what is no image a perceptron."""
     monkeypatch.setitem(sys.modules, "diffusers", None)
-    shapes = {(3, 8, 8): ImageConvUNet, (1, 28, 28): ImageConvUNet, (1, 7, 8): ResidualMLP, (8, 8): ResidualMLP}
+    shapes: dict[tuple[int, ...], type] = {
+        (3, 8, 8): ImageConvUNet,
+        (1, 28, 28): ImageConvUNet,
+        (1, 7, 8): ResidualMLP,
+        (8, 8): ResidualMLP,
+        (28, 28): ResidualMLP,
+        (1, 15): ResidualMLP,
+        (1, 16): SignalConvUNet,
+        (12, 48): SignalConvUNet,
+    }
     for shape, kind in shapes.items():
         network = AutoNetwork(AutoConfig()).build(shape, shape, time=True)
         assert isinstance(network, kind)

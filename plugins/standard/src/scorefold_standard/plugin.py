@@ -224,9 +224,9 @@ def _models() -> Iterable[Component]:
     yield Component(
         kind="network",
         name="auto",
-        target=".networks.unet:AutoNetwork",
+        target=".networks.auto:AutoNetwork",
         config=".networks.config:AutoConfig",
-        summary="network:conv-unet for images, network:mlp for all other events, with their defaults",
+        summary="network:conv-unet for images, signal-unet for signals, mlp for all other events, with their defaults",
     )
     yield Component(
         kind="network",
@@ -248,6 +248,20 @@ def _models() -> Iterable[Component]:
         target=".networks.unet:UNet",
         config=".networks.config:UNetConfig",
         summary="diffusers' UNet2DModel for images of any number of channels",
+    )
+    yield Component(
+        kind="network",
+        name="signal-unet",
+        target=".networks.signals:SignalUNet",
+        config=".networks.config:SignalUNetConfig",
+        summary="A small U-Net in plain torch for signals of any length and number of channels",
+    )
+    yield Component(
+        kind="network",
+        name="signal-conv",
+        target=".networks.signals:SignalConv",
+        config=".networks.config:SignalConvConfig",
+        summary="Residual blocks of dilated convolutions for signals of any length and number of channels",
     )
     yield Component(
         kind="score",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -152,7 +153,8 @@ def _decode_data(facts: DataFacts, tensors: Mapping[str, Tensor]) -> TensorSourc
 def check_units(scale: EventScale, event_shape: tuple[int, ...]) -> None:
     """Raises ``ShapeError`` for units of each coordinate that are not as many as the coordinates."""
     for one in (scale.shift, scale.factor, scale.centre):
-        if isinstance(one, tuple) and event_shape != (len(one),):
+        centred = one is scale.centre and len(event_shape) > 1  # which only vectors are, one coordinate at a time
+        if isinstance(one, tuple) and (centred or len(one) != math.prod(event_shape)):
             raise ShapeError(f"there are units of {len(one)} coordinates for events of the shape {event_shape}")
 
 

@@ -33,6 +33,17 @@ def check_divisible(
         )
 
 
+def is_signal(shape: Sequence[int]) -> bool:
+    """True if events of this shape are signals (C, L): at least 16 values, and four times as many as channels.
+
+    Others of two axes may be images (H, W).
+
+    >>> is_signal((3, 128)), is_signal((28, 28)), is_signal((128,))
+    (True, False, False)
+    """
+    return len(shape) == 2 and shape[1] >= max(16, 4 * shape[0])
+
+
 def squeeze(x: Tensor) -> Tensor:
     """(B, C, H, W) to (B, 4C, H/2, W/2): each 2 x 2 cell becomes channels 4c + 2 dy + dx (Dinh et al. 2017)."""
     _check_even(x)

@@ -1,1 +1,1 @@
-"""Networks: a residual MLP with a noise-level embedding, and diffusers' U-Net."""
+"""Networks: a residual MLP with a noise-level embedding, U-Nets of images and signals, and dilated convolutions."""

@@ -19,12 +19,13 @@ class MLPConfig(Config):
 
 
 class AutoConfig(Config):
-    """The network that fits the events: network:conv-unet for images of 8 x 8 and more, network:mlp otherwise, each
-    with its default settings. To set them, name the network."""
+    """The network that fits the events: network:conv-unet for images of 8 x 8 and more, network:signal-unet for signals
+    (C, L) of 16 values and more, network:mlp otherwise, each with its default settings. To set them, name the
+    network."""
 
 
 class _LevelsConfig(Config):
-    """Common settings of U-Nets of images (C, H, W) or (H, W) of any size."""
+    """Common settings of U-Nets."""
 
     channels: tuple[int, ...] = Field(
         (32, 64, 64), min_length=1, description="Channels a level; each level halves the size"
@@ -48,6 +49,33 @@ class ConvUNetConfig(_LevelsConfig):
         (32, 64, 128), min_length=1, description="Channels a level; each level halves the size"
     )
     attention: bool = Field(True, description="Self-attention at the coarsest level")
+
+
+class SignalUNetConfig(_LevelsConfig):
+    """A small U-Net in plain torch on signals (C, L) or (L,) of any length."""
+
+    channels: tuple[int, ...] = Field(
+        (32, 64, 128), min_length=1, description="Channels a level; each level halves the length"
+    )
+    attention: bool = Field(True, description="Self-attention at the coarsest level")
+
+
+PlainUNetConfig = ConvUNetConfig | SignalUNetConfig
+
+
+class SignalConvConfig(Config):
+    """Residual blocks of dilated convolutions on signals (C, L) or (L,) of any length."""
+
+    channels: int = Field(64, ge=1, description="Channels of every block")
+    blocks: int = Field(5, ge=1, le=20, description="Residual blocks; each reads values twice as far apart as the last")
+    groups: int = Field(8, ge=1, description="Groups of the group normalisation; divides channels")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Share of features dropped in each block while training")
+
+    @model_validator(mode="after")
+    def _divides(self) -> Self:
+        if self.channels % self.groups:
+            raise ValueError(f"channels is {self.channels}, which is no multiple of groups = {self.groups}")
+        return self
 
 
 class UNetConfig(_LevelsConfig):

@@ -1,4 +1,4 @@
-"""U-Nets, and ``network:auto``, which chooses a network by the shape of the data."""
+"""U-Nets of images, and the U-Net in plain torch, which signals share."""
 
 from __future__ import annotations
 
@@ -9,17 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scorefold.data import ConditionSpec
-from scorefold.interfaces import Network
-from scorefold_standard.networks.config import AutoConfig, ConvUNetConfig, MLPConfig, UNetConfig
-from scorefold_standard.networks.images import ImageNetwork, OfImages
-from scorefold_standard.networks.mlp import MLP
+from scorefold_standard.networks.config import PlainUNetConfig, UNetConfig
+from scorefold_standard.networks.spatial import OfMaps, SpatialNetwork
 from scorefold_toolkit.libraries import library
 from scorefold_toolkit.nn import FourierEmbedding
 
 
-class ImageUNet(ImageNetwork):
-    """x (B, *in_shape) to (B, *out_shape) by ``UNet2DModel``; see ``ImageNetwork`` for sizes and conditions."""
+class ImageUNet(SpatialNetwork):
+    """x (B, *in_shape) to (B, *out_shape) by ``UNet2DModel``; see ``SpatialNetwork`` for sizes and conditions."""
 
     def core(self, config: UNetConfig, given: int, out: int, embedded: bool) -> nn.Module:
         with library("network:unet", "scorefold-standard[images]"):
@@ -53,7 +50,7 @@ def _timestep(level: Tensor) -> Tensor:
     return 50 * (level + 10)
 
 
-class UNet(OfImages):
+class UNet(OfMaps):
     """Builds ``ImageUNet`` modules for images (C, H, W) or (H, W).
 
     >>> import torch
@@ -67,34 +64,50 @@ class UNet(OfImages):
     module = ImageUNet
 
 
-_LEVEL_WIDTH = 32
+LEVEL_WIDTH = 32
 
 
-class _Block(nn.Module):
-    """A residual block: two convolutions, the features between them scaled and shifted by an embedding."""
+CONVOLUTIONS: dict[int, type[nn.Conv1d | nn.Conv2d]] = {1: nn.Conv1d, 2: nn.Conv2d}
+"""Convolutions by the number of axes."""
 
-    def __init__(self, given: int, out: int, embedded: int, groups: int, dropout: float) -> None:
+_MEANS = {1: functional.avg_pool1d, 2: functional.avg_pool2d}
+
+
+class ConvBlock(nn.Module):
+    """A residual block: two convolutions, the features between them scaled and shifted by an embedding.
+
+    Features are (B, given, *size) and (B, out, *size), with ``axes`` sizes. ``dilation`` is the distance between the
+    values that a convolution reads.
+    """
+
+    def __init__(
+        self, given: int, out: int, embedded: int, groups: int, dropout: float, axes: int = 2, dilation: int = 1
+    ) -> None:
         super().__init__()
-        self.first = nn.Sequential(nn.GroupNorm(groups, given), nn.SiLU(), nn.Conv2d(given, out, 3, padding=1))
+        convolution = CONVOLUTIONS[axes]
+        inner = convolution(given, out, 3, padding=dilation, dilation=dilation)
+        self.first = nn.Sequential(nn.GroupNorm(groups, given), nn.SiLU(), inner)
         self.norm = nn.GroupNorm(groups, out)
         self.modulation = nn.Linear(embedded, 2 * out)
-        self.last = nn.Sequential(nn.SiLU(), nn.Dropout(dropout), _silent(nn.Conv2d(out, out, 3, padding=1)))
-        self.skip = nn.Conv2d(given, out, 1) if given != out else nn.Identity()
+        outer = convolution(out, out, 3, padding=dilation, dilation=dilation)
+        self.last = nn.Sequential(nn.SiLU(), nn.Dropout(dropout), silent(outer))
+        self.skip = convolution(given, out, 1) if given != out else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        scale, shift = self.modulation(embedding)[:, :, None, None].chunk(2, 1)
+        modulation = self.modulation(embedding)
+        scale, shift = modulation.reshape(*modulation.shape, *[1] * (x.dim() - 2)).chunk(2, 1)
         changed = self.last(self.norm(self.first(x)) * (1 + scale) + shift)
         return cast(Tensor, self.skip(x) + changed)
 
 
 class _Attention(nn.Module):
-    """Self-attention of all pixels with one head, in operations that may be differentiated twice and forwards."""
+    """Self-attention of all places with one head, in operations that may be differentiated twice and forwards."""
 
-    def __init__(self, channels: int, groups: int) -> None:
+    def __init__(self, channels: int, groups: int, axes: int) -> None:
         super().__init__()
         self.norm = nn.GroupNorm(groups, channels)
-        self.inner = nn.Conv2d(channels, 3 * channels, 1)
-        self.out = _silent(nn.Conv2d(channels, channels, 1))
+        self.inner = CONVOLUTIONS[axes](channels, 3 * channels, 1)
+        self.out = silent(CONVOLUTIONS[axes](channels, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         query, key, value = self.inner(self.norm(x)).flatten(2).chunk(3, 1)
@@ -103,7 +116,7 @@ class _Attention(nn.Module):
         return cast(Tensor, x + self.out(found.reshape(x.shape)))
 
 
-def _silent(layer: nn.Conv2d) -> nn.Conv2d:
+def silent(layer: nn.Conv1d | nn.Conv2d) -> nn.Conv1d | nn.Conv2d:
     """The layer with a zero answer to begin with."""
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:
@@ -112,31 +125,31 @@ def _silent(layer: nn.Conv2d) -> nn.Conv2d:
 
 
 class PlainUNet(nn.Module):
-    """x (B, given, H, W), noise levels (B,) and perhaps labels (B, width) to (B, out, H, W); H and W halve evenly.
+    """x (B, given, *size), noise levels (B,) and perhaps labels (B, width) to (B, out, *size), with ``axes`` sizes.
 
     Each level has ``blocks`` blocks on its way down and as many on its way up, where the features of the way down stand
-    beside. Means of 2 x 2 pixels lead down, repeated pixels up.
+    beside. Means of two neighbours along each axis lead down, repeated values up, so sizes have to halve evenly.
     """
 
-    def __init__(self, config: ConvUNetConfig, given: int, out: int) -> None:
+    def __init__(self, config: PlainUNetConfig, given: int, out: int, axes: int = 2) -> None:
         super().__init__()
         channels, width = config.channels, 4 * config.channels[0]
+        self.axes = axes
 
         def blocks(first: int, size: int) -> nn.ModuleList:
             inputs = [first, *[size] * (config.blocks - 1)]
-            return nn.ModuleList(_Block(each, size, width, config.groups, config.dropout) for each in inputs)
+            return nn.ModuleList(ConvBlock(each, size, width, config.groups, config.dropout, axes) for each in inputs)
 
-        self.level = FourierEmbedding(_LEVEL_WIDTH)
-        self.embedding = nn.Sequential(nn.Linear(_LEVEL_WIDTH, width), nn.SiLU(), nn.Linear(width, width))
-        self.first = nn.Conv2d(given, channels[0], 3, padding=1)
+        self.level = FourierEmbedding(LEVEL_WIDTH)
+        self.embedding = nn.Sequential(nn.Linear(LEVEL_WIDTH, width), nn.SiLU(), nn.Linear(width, width))
+        self.first = CONVOLUTIONS[axes](given, channels[0], 3, padding=1)
         self.down = nn.ModuleList(blocks(channels[max(0, i - 1)], size) for i, size in enumerate(channels))
-        self.attention = _Attention(channels[-1], config.groups) if config.attention else nn.Identity()
+        self.attention = _Attention(channels[-1], config.groups, axes) if config.attention else nn.Identity()
         self.up = nn.ModuleList(
             blocks(size + channels[min(i + 1, len(channels) - 1)], size) for i, size in enumerate(channels)
         )
-        self.last = nn.Sequential(
-            nn.GroupNorm(config.groups, channels[0]), nn.SiLU(), _silent(nn.Conv2d(channels[0], out, 3, padding=1))
-        )
+        last = silent(CONVOLUTIONS[axes](channels[0], out, 3, padding=1))
+        self.last = nn.Sequential(nn.GroupNorm(config.groups, channels[0]), nn.SiLU(), last)
 
     def forward(self, x: Tensor, level: Tensor, labels: Tensor | None = None) -> Tensor:
         embedding = self.embedding(self.level(level))
@@ -144,7 +157,7 @@ class PlainUNet(nn.Module):
         x = self.first(x)
         kept = []
         for number, part in enumerate(self.down):
-            x = functional.avg_pool2d(x, 2) if number else x
+            x = _MEANS[self.axes](x, 2) if number else x
             for block in cast(nn.ModuleList, part):
                 x = block(x, embedding)
             kept.append(x)
@@ -156,17 +169,17 @@ class PlainUNet(nn.Module):
         return cast(Tensor, self.last(x))
 
 
-class ImageConvUNet(ImageNetwork):
-    """x (B, *in_shape) to (B, *out_shape) by ``PlainUNet``; see ``ImageNetwork`` for sizes and conditions."""
+class ImageConvUNet(SpatialNetwork):
+    """x (B, *in_shape) to (B, *out_shape) by ``PlainUNet``; see ``SpatialNetwork`` for sizes and conditions."""
 
-    def core(self, config: ConvUNetConfig, given: int, out: int, embedded: bool) -> nn.Module:
+    def core(self, config: PlainUNetConfig, given: int, out: int, embedded: bool) -> nn.Module:
         return PlainUNet(config, given, out)
 
     def answer(self, x: Tensor, level: Tensor, labels: Tensor | None) -> Tensor:
         return cast(Tensor, self.unet(x, level, labels))
 
 
-class ConvUNet(OfImages):
+class ConvUNet(OfMaps):
     """Builds ``ImageConvUNet`` modules for images (C, H, W) or (H, W).
 
     >>> from scorefold_registry import Host
@@ -177,33 +190,3 @@ class ConvUNet(OfImages):
     """
 
     module = ImageConvUNet
-
-
-_LEAST_SIZE = 8
-"""Height and width from which events (C, H, W) count as images: the default U-Net halves them twice."""
-
-
-class AutoNetwork(Network):
-    """Builds ``network:conv-unet`` for images (C, H, W) of at least 8 x 8, and ``network:mlp`` for all other events.
-
-    >>> from scorefold_registry import Host
-    >>> auto = Host.discover().create("network:auto")
-    >>> [type(auto.build(shape, shape, time=True)).__name__ for shape in ((8,), (1, 8, 8))]
-    ['ResidualMLP', 'ImageConvUNet']
-    """
-
-    def __init__(self, config: AutoConfig) -> None:
-        self.config = config
-
-    def build(
-        self,
-        in_shape: tuple[int, ...],
-        out_shape: tuple[int, ...],
-        *,
-        time: bool = False,
-        condition: ConditionSpec | None = None,
-    ) -> nn.Module:
-        shapes = (tuple(in_shape), tuple(out_shape))
-        images = all(len(shape) == 3 and min(shape[1:]) >= _LEAST_SIZE for shape in shapes)
-        chosen: Network = ConvUNet(ConvUNetConfig()) if images and in_shape[1:] == out_shape[1:] else MLP(MLPConfig())
-        return chosen.build(in_shape, out_shape, time=time, condition=condition)

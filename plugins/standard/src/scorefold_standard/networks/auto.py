@@ -1,0 +1,47 @@
+"""``network:auto``, which chooses a network by the shape of the data."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from scorefold.data import ConditionSpec
+from scorefold.interfaces import Network
+from scorefold_standard.networks.config import AutoConfig, ConvUNetConfig, MLPConfig, SignalUNetConfig
+from scorefold_standard.networks.mlp import MLP
+from scorefold_standard.networks.signals import SignalUNet
+from scorefold_standard.networks.unet import ConvUNet
+from scorefold_toolkit.nn.reshape import is_signal
+
+_LEAST_SIZE = 8
+"""Height and width from which events (C, H, W) count as images: the default U-Net halves them twice."""
+
+
+class AutoNetwork(Network):
+    """Builds ``network:conv-unet`` for images (C, H, W) of at least 8 x 8, ``network:signal-unet`` for signals (C, L)
+    of at least 16 values, four times as many as channels, and ``network:mlp`` for all other events.
+
+    >>> from scorefold_registry import Host
+    >>> auto = Host.discover().create("network:auto")
+    >>> [type(auto.build(shape, shape, time=True)).__name__ for shape in ((8,), (1, 8, 8), (2, 64))]
+    ['ResidualMLP', 'ImageConvUNet', 'SignalConvUNet']
+    """
+
+    def __init__(self, config: AutoConfig) -> None:
+        self.config = config
+
+    def build(
+        self,
+        in_shape: tuple[int, ...],
+        out_shape: tuple[int, ...],
+        *,
+        time: bool = False,
+        condition: ConditionSpec | None = None,
+    ) -> nn.Module:
+        shapes = (tuple(in_shape), tuple(out_shape))
+        chosen: Network = MLP(MLPConfig())
+        if in_shape[1:] == out_shape[1:]:
+            if all(len(shape) == 3 and min(shape[1:]) >= _LEAST_SIZE for shape in shapes):
+                chosen = ConvUNet(ConvUNetConfig())
+            elif all(map(is_signal, shapes)):
+                chosen = SignalUNet(SignalUNetConfig())
+        return chosen.build(in_shape, out_shape, time=time, condition=condition)
