@@ -134,6 +134,19 @@ def test_a_stage_withholds_a_dimension_that_hangs_on_units() -> None:
         assert not any("spreads differ" in text for text in found.diagnostics.get("warnings", ()))
 
 
+def test_a_stage_withholds_the_dimension_of_a_curve_that_is_sampled_too_often() -> None:
+    """Rows 0.005 apart on Lorenz's attractor have their neighbours on the same turn; with the stride it is read."""
+    fine = {"step": 0.005, "length": 12_000, "fractions": [0, 0, 1], "seed": 0}
+    found = estimate("estimator:twonn", load_data("data:lorenz", **fine, progress=False), progress=False).value
+    assert found.value is None
+    assert "start fewer than" in found.headline
+    stride = int(found.headline.split("stride: ")[1].split()[0])
+    assert any("measures the curve" in text for text in found.diagnostics["warnings"])
+    apart = load_data("data:lorenz", **(fine | {"length": 60_000, "stride": stride}), progress=False)
+    found = estimate("estimator:twonn", apart, progress=False).value
+    assert found.value == pytest.approx(2.06, abs=0.25)
+
+
 def test_no_label_has_a_dimension_where_that_of_all_is_withheld() -> None:
     kinds = np.arange(600) % 2
     table = pd.DataFrame(units(), columns=list("abcde")).assign(kind=kinds)

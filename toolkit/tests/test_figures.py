@@ -295,3 +295,35 @@ def test_answers_for_labels_stand_on_an_axis_that_begins_at_0() -> None:
     low, high = figure.axes[0].get_xlim()
     assert low == 0
     assert high > 233
+
+
+def test_signals_are_curves() -> None:
+    """A panel a signal, a line a channel, of the values that are given."""
+    x = torch.randn(5, 2, 32)
+    figure = event_figures.samples(x)["samples"]
+    axes_of(figure)
+    panels = [axes for axes in figure.axes if axes.lines]
+    assert len(panels) == 5
+    assert [len(axes.lines) for axes in panels] == [2] * 5
+    drawn = torch.tensor(panels[3].lines[1].get_ydata())
+    torch.testing.assert_close(drawn, x[3, 1])
+    assert len(event_figures.samples(torch.randn(40, 1, 32))["samples"].axes) == 12
+    assert event_figures.samples(torch.randn(4, 28, 28))["samples"].axes[0].images  # images without a channel
+
+
+def test_signals_given_one_condition_share_a_panel() -> None:
+    groups = EventGroups(torch.randn(3, 4, 1, 32), "one condition")
+    figure = event_figures.samples(groups)["samples"]
+    assert [len(axes.lines) for axes in figure.axes] == [4] * 3
+    assert "one condition" in figure.get_suptitle()
+
+
+def test_data_of_signals_show_what_was_observed() -> None:
+    x = torch.randn(6, 1, 32)
+    seen = x.clone()
+    seen[..., 10:] = 0
+    (figure,) = data_figures(TensorSource({"test": Dataset(x, seen)})).values()
+    lines = figure.axes[2].lines
+    assert len(lines) == 2
+    torch.testing.assert_close(torch.tensor(lines[0].get_ydata()), x[2, 0])
+    torch.testing.assert_close(torch.tensor(lines[1].get_ydata()), x[2, 0, :10])

@@ -378,3 +378,55 @@ def test_ranges_of_what_comes_out() -> None:
 def test_projections_need_angles_and_bins(raw: object) -> None:
     with pytest.raises(ValidationError):
         adapter.validate_python(raw)
+
+
+SIGNAL = (2, 24)
+OF_SIGNALS = [
+    "mask",
+    {"name": "mask", "region": "right", "fraction": 0.5},
+    {"name": "mask", "region": "square", "seed": 3},
+    {"name": "mask", "region": "pixels", "fraction": 0.4},
+    {"name": "box-downsample", "factor": 4},
+    "bicubic-downsample",
+    {"name": "upsample", "factor": 3, "kernel": "bicubic"},
+    {"name": "gaussian-blur", "sigma": 0.7},
+    ["gaussian-blur", "box-downsample"],
+]
+
+
+@pytest.mark.parametrize("raw", OF_SIGNALS, ids=str)
+def test_signals_go_through_each_channel_by_itself_as_rows_of_an_image(raw: object) -> None:
+    """The adjoint by a dot product; and channel c is what an operator of one channel makes of it."""
+    operator, alone = build(raw, SIGNAL), build(raw, (1, 24))
+    x = torch.randn(5, *SIGNAL, dtype=torch.float64)
+    y = torch.randn(5, *operator.out_shape, dtype=torch.float64)
+    torch.testing.assert_close((operator(x) * y).sum(), (x * operator.adjoint(y)).sum())
+    if not (isinstance(raw, dict) and raw.get("region") == "pixels"):  # which hides single values of each channel
+        torch.testing.assert_close(operator(x)[:, 1:], alone(x[:, 1:]))
+    torch.testing.assert_close(operator(operator.pseudo_inverse(operator(x))), operator(x))
+
+
+@pytest.mark.parametrize(("region", "first"), [("centre", 9), ("right", 18), ("square", None)])
+def test_gaps_in_signals(region: str, first: int | None) -> None:
+    found = build({"name": "mask", "region": region, "fraction": 0.25, "seed": 0}, SIGNAL)
+    gone = (found(torch.ones(1, *SIGNAL))[0] == 0).nonzero()
+    assert gone[:, 0].unique().tolist() == [0, 1]
+    places = gone[gone[:, 0] == 0, 1].tolist()
+    assert len(places) == 6
+    assert places == list(range(places[0], places[0] + 6))
+    assert first in (None, places[0])
+
+
+def test_means_of_a_signal_by_hand() -> None:
+    found = build("box-downsample", (1, 16))(torch.arange(16.0).reshape(1, 1, 16))
+    assert found.flatten().tolist() == [0.5, 2.5, 4.5, 6.5, 8.5, 10.5, 12.5, 14.5]
+
+
+def test_what_signals_can_not_go_through() -> None:
+    with pytest.raises(ConfigError, match=r"'radon' needs images \(C, H, W\); events have shape \(2, 24\)"):
+        build("radon", SIGNAL)
+    with pytest.raises(ConfigError, match=r"'mask' needs images \(C, H, W\) or signals \(C, L\)"):
+        build("mask", (28, 28))
+    with pytest.raises(ConfigError, match="a length that is a multiple of 5; signals have 24") as found:
+        build({"name": "box-downsample", "factor": 5}, SIGNAL)
+    assert "the nearest sizes are 20 and 25" in str(found.value.hint)

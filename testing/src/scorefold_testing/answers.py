@@ -20,7 +20,12 @@ from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Units
 
 Inputs = Mapping[str, Tensor]
 ROWS = 3
-SHAPES: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = (((6,), (4,)), ((2, 8, 8), (3, 8, 8)), ((1, 32, 32),) * 2)
+SHAPES: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = (
+    ((6,), (4,)),
+    ((2, 8, 8), (3, 8, 8)),
+    ((1, 32, 32), (1, 32, 32)),
+    ((2, 32), (3, 32)),
+)
 """Shapes (in, out) in the order in which they are tried: networks need not serve vectors and images alike."""
 POINTS = 64
 MEASURED: tuple[tuple[tuple[int, ...], TensorSpec | None], ...] = (

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from scorefold.plotting import ACCENT, INK, SOFT, WARM, empty_figure, new_figure
+from scorefold.plotting import ACCENT, INK, SOFT, WARM, empty_figure, new_figure, tidy
 from scorefold.results import Allocation, Estimate, PlanRow
+from scorefold_toolkit.nn.reshape import is_signal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -87,14 +88,56 @@ class EventGroups:
 
 
 def samples(drawn: Tensor | EventGroups) -> Mapping[str, Figure]:
-    """Events (N, *E), or groups of them: images in a grid, a row a group, or points, a colour or a line a group."""
+    """Events (N, *E), or groups of them: images in a grid, a row a group, signals as curves, or points, a colour or a
+    line a group."""
     if isinstance(drawn, EventGroups):
+        if is_signal(drawn.x.shape[2:]):
+            return {"samples": curves(drawn.x[:, :_EACH], f"Each panel: {drawn.group}")}
         return {"samples": _grid_of_groups(drawn) or _scatter_groups(drawn)}
+    if is_signal(drawn.shape[1:]):
+        return {"samples": curves(drawn[:, None], "Samples")}
     images = as_images(drawn[:64])
     if images is not None:
         return {"samples": image_grid(images, title="Samples")}
     points = drawn[:2000]
     return {"samples": scatter(points, "Samples")} if len(points) > 1 else {}
+
+
+def curves(
+    signals: Tensor, title: str = "", *, truth: Tensor | None = None, observed: Tensor | None = None, panels: int = 12
+) -> Figure:
+    """Signals (G, n, C, L) as curves over time, G at least 1: a panel a group, a colour a channel, 12 groups at most.
+
+    ``truth`` and ``observed`` (G, C, L) are one more signal each: the truth as a black line, what was observed of it as
+    dots where it is not 0.
+
+    >>> [len(axes.lines) for axes in curves(torch.rand(3, 2, 1, 32)).axes]
+    [2, 2, 2]
+    """
+    shown = signals[:panels].detach().cpu()
+    count, each, channels, length = shown.shape
+    columns = min(3, count)
+    rows = -(-count // columns)
+    figure = empty_figure(3.0 * columns, 1.15 * rows + 0.6)
+    places = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flatten()
+    time = torch.arange(length)
+    for axes, group, number in zip(places, shown, range(count), strict=False):
+        tidy(axes)
+        for channel in range(channels):
+            colour = SERIES[channel % len(SERIES)]
+            axes.plot(time, group[:, channel].T, color=colour, linewidth=0.9, alpha=1.0 if each == 1 else 0.45)
+            if truth is not None:
+                axes.plot(time, truth[number, channel].cpu(), color=INK, linewidth=1.2)
+            if observed is not None:
+                seen = observed[number, channel].cpu()
+                axes.plot(time[seen != 0], seen[seen != 0], ".", color=colour, markersize=3)
+    for axes in places[count:]:
+        axes.set_axis_off()
+    for axes in places[max(0, count - columns) : count]:
+        axes.set_xlabel("time step", fontsize=9)
+        axes.tick_params(labelbottom=True)
+    figure.suptitle(title, fontsize=10, color=INK)
+    return figure
 
 
 def image_grid(
@@ -210,12 +253,13 @@ def _grid_of_groups(groups: EventGroups) -> Figure | None:
 
 
 def picture_of(condition: Condition | None) -> Tensor | None:
-    """The part of a condition that can be seen, (N, C, H, W): the first image among its parts; None where none is."""
+    """The part of a condition that can be seen: the first image (N, C, H, W) or signal (N, C, L) among its parts; None
+    where none is."""
     if condition is None:
         return None
     parts = [condition] if isinstance(condition, Tensor) else list(condition.values())
-    images = [part.cpu() for part in parts if part.dim() == 4 and part.is_floating_point()]
-    return images[0] if images else None
+    numbers = [part.cpu() for part in parts if part.is_floating_point()]
+    return next((part for part in numbers if part.dim() == 4 or is_signal(part.shape[1:])), None)
 
 
 def own_limits(seen: Tensor, bounds: tuple[float, float]) -> tuple[float, float]:

@@ -17,6 +17,7 @@ from scorefold.interfaces import (
 from scorefold.results import Estimate
 from scorefold.stage import Outcome, StageContext, reported
 from scorefold_toolkit.checks import answer_of
+from scorefold_toolkit.data.series import HasTime, close_in_time
 from scorefold_toolkit.data.splits import HasUnits, dimensions_by_units, estimate_by_row, labels_of, rounding_warning
 from scorefold_verbs.config.verbs import (
     EstimateOptions,
@@ -45,22 +46,23 @@ def estimate(component: Estimator, inputs: Inputs, options: EstimateOptions, con
 
     ``pointwise`` has an entry for each row of the source, where it counts these: NaN for rows of other splits, and for
     those left out. The answer begins with the warnings of the data, among them that the points' distances are lost in
-    rounding. A dimension that hangs on units of columns, which nobody has settled, is withheld. An estimate without a
-    value gives no metrics. Raises as the estimator does, ``PluginError`` where it returns no estimate, and
-    ``DataError`` for an empty split and for data without the labels that are needed.
+    rounding. A dimension that hangs on units of columns, which nobody has settled, is withheld, and so is one of a
+    series whose nearest neighbours are neighbours in time. An estimate without a value gives no metrics. Raises as the
+    estimator does, ``PluginError`` where it returns no estimate, and ``DataError`` for an empty split and for data
+    without the labels that are needed.
     """
     source: DataSource = inputs["data"]
     dataset = points_of(source, options.limit, context)
     label = None if options.by is None else labels_of(dataset)
     # First, from copies of the points: an estimator that changes what it is given can't move a label's points then.
     by_label = None if label is None else _estimates_by_label(component, dataset, label, source.label_names, context)
-    units = _units(source, dataset)
+    withheld = _units(source, dataset) or _time(source, dataset)
     answer = _asked(component, dataset, "estimate", context)
     if "repeats" in inputs:
         answer = over_trainings([answer, *inputs["repeats"]])
-    units = units if answer.quantity == DIMENSION else ""
-    if units and answer.value is not None:
-        answer = replace(answer, value=None, interval=None, headline=units)
+    withheld = withheld if answer.quantity == DIMENSION else ""
+    if withheld and answer.value is not None:
+        answer = replace(answer, value=None, interval=None, headline=withheld)
     rounded = rounding_warning(dataset.tensor(limit=_ROUNDED))
     answer = answer.with_warnings([*source.data_warnings(), *([rounded] if rounded else [])])
     metrics: dict[str, Any] = {} if answer.value is None else {answer.quantity: answer.value}
@@ -73,8 +75,8 @@ def estimate(component: Estimator, inputs: Inputs, options: EstimateOptions, con
     summary = answer.summary()
     said = {name: summary[name] for name in ("quantity", "value", "interval", "headline")}
     result: dict[str, Any] = {"metrics": metrics, "estimate": summary, "answer": {**said, "truth": known}}
-    if by_label is not None and units:
-        by_label = [], [f"labels have no answer of their own: {units}"]
+    if by_label is not None and withheld:
+        by_label = [], [f"labels have no answer of their own: {withheld}"]
     if by_label is not None:
         result = with_labels(result, *by_label)
         answer = replace(answer, diagnostics={**answer.diagnostics, "by_label": by_label[0]})  # for the figure
@@ -97,6 +99,12 @@ def _units(source: DataSource, dataset: Dataset) -> str:
         f"withheld, since it depends on the units of the columns: about {found[0]:.2g} as they are, about "
         f"{found[1]:.2g} with each divided by its own spread"
     )
+
+
+def _time(source: DataSource, dataset: Dataset) -> str:
+    """Why the dimension of a series is that of its curve; empty where neighbours are far apart in time."""
+    near = close_in_time(dataset, source.correlation) if isinstance(source, HasTime) else ""
+    return f"withheld: {near}" if near else ""
 
 
 def _estimates_by_label(

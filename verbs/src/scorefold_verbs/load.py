@@ -16,7 +16,8 @@ from scorefold.interfaces import (
 )
 from scorefold.interfaces.data import SPLITS
 from scorefold.stage import Outcome, StageContext
-from scorefold_toolkit.figures import as_images, image_grid, own_limits, picture_of, scatter, strips
+from scorefold_toolkit.figures import as_images, curves, image_grid, own_limits, picture_of, scatter, strips
+from scorefold_toolkit.nn.reshape import is_signal
 from scorefold_verbs.inputs import (
     Inputs,
 )
@@ -68,11 +69,17 @@ _PAIRS = 8  # images in a column, next to their conditions
 
 def data(source: DataSource) -> Mapping[str, Figure]:
     """The first points of the test split, or of another where there is none: a grid of images, each next to its
-    condition where that is an image too, or a scatter in the widest plane."""
+    condition where that is an image too, curves of signals, or a scatter in the widest plane."""
     name, shown = _any_split(source)
-    few = shown.take(torch.arange(min(32, len(shown))))
+    signals = is_signal(shown.event_shape)
+    # Windows of a series overlap the next ones, so signals come from all over the split.
+    places = torch.linspace(0, len(shown) - 1, min(12, len(shown))).long() if signals else torch.arange(len(shown))[:32]
+    few = shown.take(places)
     images = as_images(few.x)
     condition = picture_of(few.condition)
+    if signals and len(few):
+        observed = condition if condition is not None and condition.shape == few.x.shape else None
+        return {"data": curves(few.x[:, None], f"From the {name} split", observed=observed)}
     if images is not None and condition is not None and len(images):
         return {"data": _pairs(condition, images, source)}
     if images is None:

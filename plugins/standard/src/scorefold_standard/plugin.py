@@ -219,6 +219,34 @@ def _sources() -> Iterable[Component]:
         any_threads=True,
     )
 
+    yield _data(
+        "series",
+        ".series.file:SeriesFile",
+        ".series.config:SeriesConfig",
+        "A time series from a file, cut into windows or delay vectors; splits are blocks in time",
+        {"path": str(_SAMPLES / "wave.csv"), "time": "seconds", "window": 16},
+        {"path": str(_SAMPLES / "wave.csv"), "time": "seconds", "columns": ["x"], "dimension": 3, "delay": 2},
+        any_threads=True,
+    )
+    yield _data(
+        "lorenz",
+        ".series.generated:Lorenz",
+        ".series.config:LorenzConfig",
+        "A series of Lorenz's chaotic system, whose attractor has dimension 2.06",
+        {"length": 400},
+        {"length": 1000, "columns": ["x"], "dimension": 3},
+        cite="cite/lorenz.bib",
+        any_threads=True,
+    )
+    yield _data(
+        "pulses",
+        ".series.generated:Pulses",
+        ".series.config:PulsesConfig",
+        "A series of beats like an electrocardiogram's, made by code, cut into windows",
+        {"length": 2000},
+        any_threads=True,
+    )
+
 
 def _models() -> Iterable[Component]:
     yield Component(
@@ -226,7 +254,7 @@ def _models() -> Iterable[Component]:
         name="auto",
         target=".networks.auto:AutoNetwork",
         config=".networks.config:AutoConfig",
-        summary="network:conv-unet for images, signal-unet for signals, mlp for all other events, with their defaults",
+        summary="network:conv-unet for images, signal-unet for signals, mlp for other events, by default settings",
     )
     yield Component(
         kind="network",

@@ -10,12 +10,13 @@ from scorefold.config import Config
 
 
 class MaskConfig(Config):
-    """Sets a region of every image to 0: y = m x."""
+    """Sets a region of every image, or a time span of every signal, to 0: y = m x."""
 
     name: Literal["mask"] = "mask"
     region: Literal["centre", "right", "square", "pixels"] = Field(
         "centre",
-        description="A centred square, the right part, a square somewhere, or single pixels; the last two by seed",
+        description="A centred square, the right part, a square somewhere, or single pixels; the last two by seed. Of "
+        "signals a gap in the middle, the end, a gap somewhere, or single values",
     )
     fraction: float = Field(0.25, gt=0, lt=1, description="Share of the pixels that is hidden")
     seed: int = Field(0, ge=0, description="Where the square or the pixels lie")

@@ -17,18 +17,21 @@ from scorefold_toolkit.nn.bijection import Bijection
 
 
 def check_divisible(
-    shape: tuple[int, ...], factor: int, what: str, fix: str = "crop or pad the images, or ask for less"
+    shape: tuple[int, ...], factor: int, what: str, fix: str = "crop or pad the events, or ask for less"
 ) -> None:
-    """Raises ``ConfigError`` unless the height and width of (C, H, W) are multiples of ``factor``.
+    """Raises ``ConfigError`` unless the height and width of (C, H, W), or the length of (C, L), are multiples of
+    ``factor``.
 
     The error names the nearest sizes that are, and says how to ``fix`` it.
     """
     if any(size % factor for size in shape[1:]):
         below = [size // factor * factor for size in shape[1:]]
         above = [-(-size // factor) * factor for size in shape[1:]]
-        nearest = [f"{h} x {w}" for h, w in (below, above) if h and w]
+        nearest = [" x ".join(map(str, sizes)) for sizes in (below, above) if all(sizes)]
+        images = len(shape) == 3
         raise ConfigError(
-            f"{what} needs height and width that are multiples of {factor}; images are {shape[1]} x {shape[2]}",
+            f"{what} needs {'height and width that are multiples' if images else 'a length that is a multiple'} of "
+            f"{factor}; {'images are' if images else 'signals have'} {' x '.join(map(str, shape[1:]))}",
             hint=f"the nearest sizes are {' and '.join(nearest)}: {fix}",
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ from scorefold_toolkit.config.operators import (
     RadonConfig,
     UpsampleConfig,
 )
-from scorefold_toolkit.nn.reshape import check_divisible
+from scorefold_toolkit.nn.reshape import check_divisible, is_signal
 from scorefold_toolkit.operators.base import LinearOperator, Operator, Shape, compose
 from scorefold_toolkit.operators.images import (
     Edges,
@@ -48,8 +48,9 @@ _UNIT = EventScale(low=0.0, high=1.0)
 def build_operator(config: OperatorConfig, in_shape: Sequence[int], *, scale: EventScale = _UNIT) -> Operator:
     """The operator of a config, on events of ``in_shape`` in units of ``scale`` (which ``edges`` alone needs).
 
-    All but ``deepinv`` and ``mask`` with region ``pixels`` need images (C, H, W). Raises ``ConfigError`` for an event
-    that the operator can't serve, with the nearest sizes where a size is the trouble.
+    Masks, downsampling, upsampling and blur serve images (C, H, W) and signals (C, L), along the time of a signal.
+    Others but ``deepinv`` and ``mask`` with region ``pixels`` need images. Raises ``ConfigError`` for an event that the
+    operator can't serve, with the nearest sizes where a size is the trouble.
     """
     shape = tuple(in_shape)
     if isinstance(config, ComposeConfig):
@@ -60,22 +61,31 @@ def build_operator(config: OperatorConfig, in_shape: Sequence[int], *, scale: Ev
         return compose(operators)
     if isinstance(config, DeepinvConfig):
         return build_physics(config.physics, config.options, config.seed, shape)
-    if len(shape) != 3 and not (isinstance(config, MaskConfig) and config.region == "pixels"):
-        raise ConfigError(f"the operator {config.name!r} needs images (C, H, W); events have shape {shape}")
+    signal = is_signal(shape)
+    of_signals = MaskConfig | BoxDownsampleConfig | BicubicDownsampleConfig | UpsampleConfig | GaussianBlurConfig
+    served = len(shape) == 3 or (signal and isinstance(config, of_signals))
+    if not served and not (isinstance(config, MaskConfig) and config.region == "pixels"):
+        also = " or signals (C, L)" if isinstance(config, of_signals) else ""
+        raise ConfigError(f"the operator {config.name!r} needs images (C, H, W){also}; events have shape {shape}")
+
+    def separable(matrix: Callable[[int], Tensor]) -> Separable:
+        """The matrix along height and width, or along the time of a signal."""
+        rows = torch.eye(shape[0], dtype=torch.float64) if signal else matrix(shape[1])
+        return Separable(rows, matrix(shape[-1]), shape)
+
     match config:
         case MaskConfig():
             return _mask(config, shape)
         case BoxDownsampleConfig():
             check_divisible(shape, config.factor, config.name)
-            return Separable(box_matrix(shape[1], config.factor), box_matrix(shape[2], config.factor), shape)
+            return separable(lambda size: box_matrix(size, config.factor))
         case BicubicDownsampleConfig():
             check_divisible(shape, config.factor, config.name)
-            return Separable(bicubic_matrix(shape[1], config.factor), bicubic_matrix(shape[2], config.factor), shape)
+            return separable(lambda size: bicubic_matrix(size, config.factor))
         case UpsampleConfig():
-            rows, columns = (upsample_matrix(size, config.factor, config.kernel) for size in shape[1:])
-            return Separable(rows, columns, shape)
+            return separable(lambda size: upsample_matrix(size, config.factor, config.kernel))
         case GaussianBlurConfig():
-            return Separable(blur_matrix(shape[1], config.sigma), blur_matrix(shape[2], config.sigma), shape)
+            return separable(lambda size: blur_matrix(size, config.sigma))
         case GreyConfig():
             return Grey(_grey_weights(config, shape[0]), shape)
         case HaarConfig():
@@ -114,12 +124,12 @@ def _drawn(config: MaskConfig, shape: Shape, generator: torch.Generator) -> Tens
         keep = torch.ones(count, dtype=torch.float64)
         keep[torch.randperm(count, generator=generator)[: round(config.fraction * count)]] = 0
         return keep.reshape(places)
-    height, width = shape[1:]
+    height, width = (1, shape[-1]) if len(shape) == 2 else shape[1:]
     keep = torch.ones(height, width, dtype=torch.float64)
     if config.region == "right":
         keep[:, width - round(config.fraction * width) :] = 0
         return keep
-    side = math.sqrt(config.fraction)
+    side = config.fraction if len(shape) == 2 else math.sqrt(config.fraction)
     rows, columns = max(1, round(side * height)), max(1, round(side * width))
     top, left = (height - rows) // 2, (width - columns) // 2
     if config.region == "square":

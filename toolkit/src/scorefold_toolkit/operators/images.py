@@ -86,13 +86,15 @@ class RandomMask(LinearOperator):
 class Separable(LinearOperator):
     """y = R x K^T on every channel of an image (C, H, W), with matrices R (H', H) and K (W', W).
 
+    A signal (C, L) has one such product, with R (C', C) and K (L', L).
+
     >>> mean = torch.full((1, 2), 0.5)
     >>> Separable(mean, mean, (1, 2, 2))(torch.arange(4.0).reshape(1, 1, 2, 2)).item()
     1.5
     """
 
     def __init__(self, rows: Tensor, columns: Tensor, in_shape: Sequence[int]) -> None:
-        super().__init__(in_shape, (in_shape[0], rows.shape[0], columns.shape[0]))
+        super().__init__(in_shape, (*in_shape[:-2], rows.shape[0], columns.shape[0]))
         self.rows, self.columns = rows.double(), columns.double()
 
     @cached_property

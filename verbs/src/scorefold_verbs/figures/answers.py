@@ -11,7 +11,8 @@ from torch.nn import functional
 
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, empty_figure, new_figure, tidy
 from scorefold.results import Estimate
-from scorefold_toolkit.figures import as_images, by_label, own_limits, plane, strips
+from scorefold_toolkit.figures import as_images, by_label, curves, own_limits, plane, strips
+from scorefold_toolkit.nn.reshape import is_signal
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,12 +26,23 @@ _GAP = 1
 
 
 def assessment(shown: Assessed) -> Mapping[str, Figure]:
-    """Held-out points beside their draws (images in rows, vectors in a plane), and for conditional models the coverage
-    and the places of the truths."""
-    figures = {"draws": _images(shown) or _points(shown)}
+    """Held-out points beside their draws (images in rows, signals as curves, vectors in a plane), and for conditional
+    models the coverage and the places of the truths."""
+    figures = {"draws": _signals(shown) or _images(shown) or _points(shown)}
     if shown.calibration is not None and shown.draws.shape[1] > 1:
         figures["calibration"] = _calibration(shown.calibration)
     return figures
+
+
+def _signals(shown: Assessed) -> Figure | None:
+    """A panel for each held-out signal, with its draws in colours and the truth in black."""
+    if not is_signal(shown.truth.shape[1:]):
+        return None
+    if shown.calibration is None:
+        return curves(shown.draws[:, :1], "Draws (colours) and held-out signals (black)", truth=shown.truth)
+    seen = shown.condition if shown.condition is not None and shown.condition.shape == shown.truth.shape else None
+    title = "Each panel: a held-out signal (black) and its draws"
+    return curves(shown.draws[:, :_DRAWS], title, truth=shown.truth, observed=seen, panels=_GROUPS + 1)
 
 
 def _images(shown: Assessed) -> Figure | None:

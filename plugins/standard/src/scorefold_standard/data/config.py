@@ -89,8 +89,8 @@ class DigitsConfig(Config):
     seed: Seed = None
 
 
-class ArrayConfig(Config):
-    """Points in files, one a row: npy, npz, csv, parquet, a Zarr array or a folder saved by Hugging Face's datasets."""
+class TableConfig(Config):
+    """Settings with which files of numbers are read, one row after the other."""
 
     path: FilePath = Field(
         description="A file (.npy, .npz, .csv, .parquet), npy or parquet files by a pattern (shards/*.npy, "
@@ -99,17 +99,8 @@ class ArrayConfig(Config):
     key: str | None = Field(None, description="npz and Zarr group: the array with the points; null if only one is left")
     columns: tuple[str, ...] | None = Field(
         None,
-        description="csv, parquet and saved datasets: the columns of a point, or with a minus before each those to "
-        "leave out; null for all but label and condition",
-    )
-    label: str | None = Field(
-        None, description="The column (csv, parquet, saved dataset) or array (npz, Zarr) with the class of each point"
-    )
-    condition: tuple[str, ...] = Field(
-        (), description="Columns (csv, parquet, saved dataset) or one array (npz, Zarr) that are the condition"
-    )
-    names: str | None = Field(
-        None, description="csv, parquet and saved datasets: the column that names the rows in answers; no coordinate"
+        description="csv, parquet and saved datasets: the columns that are coordinates, or with a minus before each "
+        "those that are not; null for all that have no other use",
     )
     header: bool | None = Field(None, description="csv: whether the first line names the columns; null looks at it")
     delimiter: str | None = Field(
@@ -124,13 +115,27 @@ class ArrayConfig(Config):
     gaps: tuple[str, ...] = Field(
         (), description="csv: cells that stand for a missing value, such as '<0.1' or '-'; 'n/a' and 'NA' always do"
     )
+    missing: Literal["refuse", "drop"] = Field(
+        "refuse", description="Rows with an empty field, NaN or infinity: refuse the file, or drop these rows"
+    )
+
+
+class ArrayConfig(TableConfig):
+    """Points in files, one a row: npy, npz, csv, parquet, a Zarr array or a folder saved by Hugging Face's datasets."""
+
+    label: str | None = Field(
+        None, description="The column (csv, parquet, saved dataset) or array (npz, Zarr) with the class of each point"
+    )
+    condition: tuple[str, ...] = Field(
+        (), description="Columns (csv, parquet, saved dataset) or one array (npz, Zarr) that are the condition"
+    )
+    names: str | None = Field(
+        None, description="csv, parquet and saved datasets: the column that names the rows in answers; no coordinate"
+    )
     event_shape: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
         None, min_length=1, description="Reshape every row to this, such as [1, 28, 28]; null keeps it as it is"
     )
     scale: Scale = None
-    missing: Literal["refuse", "drop"] = Field(
-        "refuse", description="Rows with an empty field, NaN or infinity: refuse the file, or drop these rows"
-    )
     duplicates: Literal["keep", "drop"] = Field(
         "keep", description="Rows whose point repeats an earlier one exactly: keep them with a warning, or drop them"
     )

@@ -1,0 +1,1 @@
+"""Time series, cut into windows or delay vectors: from files, and made by code."""

@@ -1,0 +1,79 @@
+"""How long a series remembers, and whether neighbours in space are neighbours in time."""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from scorefold.data import Dataset
+
+MOST_CLOSE = 0.1
+"""Share of the nearest neighbours close in time up to which a dimension is read."""
+
+_NEIGHBOURS, _QUERIES, _ROWS, _NUMBERS = 10, 200, 2**17, 2**24
+
+
+@runtime_checkable
+class HasTime(Protocol):
+    """A data source of events whose ``index`` is a time; ``correlation`` is the number of rows over which the series is
+    correlated, its Theiler window."""
+
+    @property
+    def correlation(self) -> int: ...
+
+
+def correlation_time(values: npt.NDArray[np.float64]) -> int:
+    """Rows after which the autocorrelation of a series (T, C), a mean over its columns, first falls below 1/e; at least
+    1, and at most T - 1.
+
+    >>> correlation_time(np.sin(2 * np.pi * np.arange(1000) / 100)[:, None])  # cos(2 pi lag / 100) < 1/e from 18.99
+    20
+    """
+    centred = values - values.mean(0)
+    size = 2 ** math.ceil(math.log2(2 * len(values)))  # padded, so that the ends do not meet
+    power = np.abs(np.fft.rfft(centred, size, axis=0)) ** 2
+    products = np.fft.irfft(power, size, axis=0)[: len(values)]
+    correlation = (products / products[0]).mean(1)
+    below = np.flatnonzero(correlation < 1 / math.e)
+    return int(below[0]) if len(below) else max(1, len(values) - 1)
+
+
+def time_share(x: Tensor, index: Tensor, rows: int) -> float:
+    """The share of the ten nearest neighbours of events (n, *E) that start fewer than ``rows`` rows from them, by the
+    first rows ``index`` (n,); measured at 200 events. 0 where there are too few events.
+
+    >>> line = torch.arange(100.0)[:, None]
+    >>> time_share(line, torch.arange(100), 11), time_share(line, torch.arange(100), 1)
+    (1.0, 0.0)
+    """
+    most = max(_NEIGHBOURS + 2, _NUMBERS // max(1, x[:1].numel()))
+    flat, index = x[:most].detach().cpu().flatten(1).double(), index[:most].cpu()
+    if len(flat) < _NEIGHBOURS + 2:
+        return 0.0
+    chosen = torch.linspace(0, len(flat) - 1, min(_QUERIES, len(flat))).round().long()
+    close = []
+    for part in chosen.split(max(1, _NUMBERS // len(flat))):
+        distances = torch.cdist(flat[part], flat)
+        distances[torch.arange(len(part)), part] = torch.inf
+        near = distances.topk(_NEIGHBOURS, largest=False).indices
+        close.append((index[near] - index[part][:, None]).abs() < rows)
+    return float(torch.cat(close).double().mean())
+
+
+def close_in_time(events: Dataset, rows: int) -> str:
+    """A sentence on events whose neighbours in space are neighbours in time, more than a tenth of them; or nothing.
+
+    Theiler (1986) left such pairs out of the correlation dimension.
+    """
+    share = 0.0 if events.index is None else time_share(events.tensor(limit=_ROWS), events.index[:_ROWS], rows)
+    if share <= MOST_CLOSE:
+        return ""
+    return (
+        f"{share:.0%} of the nearest neighbours start fewer than {rows} rows apart, where the series is still "
+        f"correlated: stride: {rows} in the data's config keeps them apart"
+    )

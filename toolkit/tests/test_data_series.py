@@ -1,0 +1,53 @@
+"""How long a series remembers, and neighbours in space that are neighbours in time."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from scorefold.data import Dataset
+from scorefold_toolkit.data.series import close_in_time, correlation_time, time_share
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.97])
+def test_the_correlation_time_of_an_autoregression(share: float) -> None:
+    """x_t = a x_{t-1} + e has the autocorrelation a^lag, which is below 1/e from lag -1 / ln a on."""
+    noise = np.random.default_rng(0).normal(size=200_000)
+    values = np.empty_like(noise)
+    values[0] = noise[0]
+    for row in range(1, len(noise)):
+        values[row] = share * values[row - 1] + noise[row]
+    assert correlation_time(values[:, None]) == pytest.approx(math.ceil(-1 / math.log(share)), rel=0.1)
+
+
+def test_the_correlation_time_of_several_columns_and_of_extremes() -> None:
+    time = np.arange(5000)
+    waves = np.stack([np.cos(time / 4), np.cos(time / 40)], 1)
+    fast, slow, both = (correlation_time(waves[:, columns]) for columns in ([0], [1], [0, 1]))
+    assert (fast, slow) == (5, 48)
+    assert fast < both < slow
+    assert correlation_time(np.array([[1.0], [-1.0], [1.0]])) == 1
+    assert correlation_time(waves * 1e6 + 1e9) == both
+
+
+def test_neighbours_by_hand() -> None:
+    """Points on a line have their neighbours beside them; in random order two are close in time by chance only."""
+    line = torch.arange(1000.0)[:, None]
+    assert time_share(line, torch.arange(1000), 6) > 0.95
+    assert time_share(line, torch.arange(1000), 1) == 0
+    assert time_share(line, 10 * torch.arange(1000), 10) == 0
+    shuffled = torch.randperm(1000, generator=torch.Generator().manual_seed(0))
+    assert time_share(line[shuffled], torch.arange(1000), 6) < 0.05
+    assert time_share(line[:5], torch.arange(5), 100) == 0
+
+
+def test_what_is_said_of_them() -> None:
+    line = Dataset(torch.arange(1000.0)[:, None], index=torch.arange(1000))
+    text = close_in_time(line, 30)
+    assert "100% of the nearest neighbours start fewer than 30 rows apart" in text
+    assert "stride: 30" in text
+    assert close_in_time(Dataset(line.x, index=30 * torch.arange(1000)), 30) == ""
+    assert close_in_time(Dataset(line.x), 30) == ""
