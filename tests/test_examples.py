@@ -126,6 +126,23 @@ def test_samples_and_likelihood_of_a_model_that_comes_along(host: Host, tmp_path
     assert list((folder / "samples").glob("figures/*.png"))
 
 
+def test_gaps_in_signals(host: Host, tmp_path: Path) -> None:
+    sets = (
+        "stages.beats.config.length=3000",
+        "stages.score.config.training.steps=20",
+        "stages.samples.options.n=4",
+        "stages.filled.options={n: 2, conditions: 3, steps: 4}",
+    )
+    metrics, folder = run(host, tmp_path, "signal-gaps.yaml", *sets)
+    assert metrics["beats"]["train points"] == 569
+    assert metrics["samples"]["samples"] == 4
+    assert metrics["filled"]["held-out points"] == 3
+    drawn = {path.stem for path in (folder / "filled").glob("figures/*.png")}
+    assert drawn == {"draws", "calibration"}
+    x = load_file(folder / "filled" / "arrays.safetensors")["draws"]
+    assert x.shape[2:] == (1, 128)
+
+
 def test_scales_of_garments(host: Host, tmp_path: Path) -> None:
     sets = ("stages.score.config.training.steps=9", "stages.samples.options.n=4")
     metrics, folder = run(host, tmp_path, "fashion-multiscale.yaml", *sets)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from scorefold.config import SubVPConfig, TrainingConfig, VEConfig, VPConfig
 from scorefold.data import Condition, Dataset, EventScale, TensorSpec
 from scorefold.diffusion import VE, PerComponent
+from scorefold.errors import ConfigError
 from scorefold.interfaces import Progress, ScoreModel
 from scorefold_conditional.conditional.layout import Layout
 from scorefold_conditional.conditional.model import Conditional
@@ -296,6 +297,24 @@ def test_what_stands_beside_an_event_comes_back() -> None:
     found, parts = layout.split(stacked[:, :3], ["low"])
     assert torch.equal(found, x)
     torch.testing.assert_close(parts["low"], low)  # the mean of equal pixels
+
+
+def test_signals_have_channels_beside_them() -> None:
+    """A shorter signal is repeated to the event's length and averaged back; a vector is embedded."""
+    spec = {"slow": TensorSpec((1, 8)), "full": TensorSpec((3, 32)), "numbers": TensorSpec((5,))}
+    layout = Layout.of((2, 32), spec, diffuses=True, clean=["numbers"], extra=1)
+    assert (layout.in_shape, set(layout.embedded)) == ((2 + 1 + 3 + 1, 32), {"numbers"})
+    parts = {name: torch.randn(4, *each.shape) for name, each in spec.items()}
+    x, mask = torch.randn(4, 2, 32), torch.ones(1, 1, 32)
+    stacked = layout.stack(x, parts, mask)
+    assert stacked.shape == (4, 7, 32)
+    assert torch.equal(stacked[:, 2, ::4], parts["slow"][:, 0])
+    event, found = layout.split(stacked[:, :6], ["slow", "full"])
+    assert torch.equal(event, x)
+    torch.testing.assert_close(found["slow"], parts["slow"])
+    assert torch.equal(found["full"], parts["full"])
+    with pytest.raises(ConfigError, match="is 64 and the event 32: it would lose values"):
+        Layout.of((2, 32), TensorSpec((1, 64)), diffuses=True, clean=())
 
 
 def test_vectors_stand_beside_one_another() -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from scorefold.data import TensorSpec
 from scorefold.errors import ConfigError
 from scorefold_conditional.conditional.config import ConditionalConfig
+from scorefold_conditional.conditional.layout import axes_of
 from scorefold_toolkit.operators import LinearOperator, Mask, RandomMask, as_linear, build_operator
 
 Shape = tuple[int, ...]
@@ -19,9 +20,10 @@ Measured = Callable[[Mapping[str, Tensor]], tuple[LinearOperator, Tensor]]
 
 
 def mask_of(config: ConditionalConfig, event_shape: Shape) -> Tensor | None:
-    """The mask as the network sees it, (1, 1, H, W) or (1, D): 1 where a coordinate is known. None where not asked for.
+    """The mask as the network sees it, (1, 1, H, W), (1, 1, L) or (1, D): 1 where a coordinate is known.
 
-    Raises ``ConfigError`` for a mask that differs from point to point, which only the data know.
+    None where it is not asked for. Raises ``ConfigError`` for a mask that differs from point to point, which only the
+    data know.
     """
     if not config.mask or config.operator is None:
         return None
@@ -31,7 +33,7 @@ def mask_of(config: ConditionalConfig, event_shape: Shape) -> Tensor | None:
             "the mask of the operator is another one for every point, so the data must give it",
             hint="leave mask out, set mask: true in data:paired, and clean: [mask] here",
         )
-    if len(event_shape) == 3:
+    if axes_of(event_shape):
         return operator.mask[None, :1].float()
     return operator.mask.reshape(1, math.prod(event_shape)).float()
 

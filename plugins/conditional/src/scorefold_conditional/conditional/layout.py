@@ -15,6 +15,7 @@ from scorefold.diffusion import GeometricVE, LinearSubVP, Schedule
 from scorefold.diffusion.schedules import EDM, Value
 from scorefold.errors import ConfigError
 from scorefold_toolkit.nn import named_specs
+from scorefold_toolkit.nn.reshape import is_signal
 
 LEVEL = "condition level"
 Shape = tuple[int, ...]
@@ -24,10 +25,11 @@ Shape = tuple[int, ...]
 class Layout:
     """Parts of a condition by name, each as the network takes it.
 
-    ``beside`` stand beside the event: as channels of an image (C, H, W), brought to its size by the nearest pixel, or,
-    where events are no images, as further coordinates of one vector. ``embedded`` are handed over as the network's own
-    condition: classes, and what is no image beside an image. ``numbers`` names the parts, of either sort, that can be
-    noised, and ``diffusing`` those that are: all of them or none. ``extra`` channels or coordinates follow, for a mask.
+    ``beside`` stand beside the event: as channels of an image (C, H, W) or a signal (C, L), brought to its size by the
+    nearest pixel, or, where events are vectors, as further coordinates. ``embedded`` are handed over as the network's
+    own condition: classes, and what is no image beside an image, or no signal beside a signal. ``numbers`` names the
+    parts, of either sort, that can be noised, and ``diffusing`` those that are: all of them or none. ``extra`` channels
+    or coordinates follow, for a mask.
     """
 
     event_shape: Shape
@@ -54,12 +56,14 @@ class Layout:
         beside: dict[str, TensorSpec] = {}
         embedded: dict[str, TensorSpec] = {}
         for name, part in specs.items():
-            stands = part.classes is None and (len(event_shape) != 3 or len(part.shape) in (2, 3))
+            axes = axes_of(event_shape)
+            stands = part.classes is None and len(part.shape) in {0: range(9), 1: (2,), 2: (2, 3)}[axes]
             (beside if stands else embedded)[name] = part
-            if stands and len(event_shape) == 3 and _larger(part.shape[-2:], event_shape[-2:]):
+            if stands and axes and _larger(part.shape[-axes:], event_shape[-axes:]):
+                own, others = (" x ".join(map(str, shape[-axes:])) for shape in (part.shape, event_shape))
                 raise ConfigError(
-                    f"the condition {name or 'image'} is {part.shape[-2]} x {part.shape[-1]} and the event "
-                    f"{event_shape[-2]} x {event_shape[-1]}: it would lose pixels",
+                    f"the condition {name or 'image'} is {own} and the event {others}: it would lose "
+                    f"{'pixels' if axes == 2 else 'values'}",
                     hint="give a condition of at most the event's size",
                 )
         numbers = tuple(name for name, part in specs.items() if part.classes is None and name not in clean)
@@ -81,13 +85,13 @@ class Layout:
             tensors.append(extra.to(x).expand(len(x), *extra.shape[1:]))
         if len(tensors) == 1:
             return x
-        return torch.cat(tensors if self.images else [tensor.flatten(1) for tensor in tensors], dim=1)
+        return torch.cat(tensors if self.axes else [tensor.flatten(1) for tensor in tensors], dim=1)
 
     def split(self, out: Tensor, names: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
         """(B, *out_shape(names)) as the event's part (B, *E) and those of the condition, each in its own shape."""
         if not names:
             return out, {}
-        widths = [self.event_shape[0] if self.images else math.prod(self.event_shape)]
+        widths = [self.event_shape[0] if self.axes else math.prod(self.event_shape)]
         widths += [self._width(self.beside[name]) for name in names]
         x, *parts = out.split(widths, dim=1)
         shapes = {name: self.beside[name].shape for name in names}
@@ -95,36 +99,42 @@ class Layout:
         return x.reshape(-1, *self.event_shape), found
 
     @property
-    def images(self) -> bool:
-        """True if the parts are channels of an image."""
-        return len(self.event_shape) == 3
+    def axes(self) -> int:
+        """See ``axes_of``."""
+        return axes_of(self.event_shape)
 
     def _stacked(self, more: int) -> Shape:
         if not more:
             return self.event_shape
-        if self.images:
+        if self.axes:
             return (self.event_shape[0] + more, *self.event_shape[1:])
         return (math.prod(self.event_shape) + more,)
 
     def _width(self, part: TensorSpec) -> int:
         """Channels or coordinates that a part takes."""
-        if self.images:
-            return part.shape[0] if len(part.shape) == 3 else 1
+        if self.axes:
+            return part.shape[0] if len(part.shape) > self.axes else 1
         return math.prod(part.shape)
 
     def _shown(self, part: Tensor) -> Tensor:
         """A part (B, *shape) as it stands beside the event."""
-        if not self.images:
+        if not self.axes:
             return part[..., None].flatten(1)  # a single number too
-        image = part if part.dim() == 4 else part[:, None]
-        size = self.event_shape[-2:]
-        return image if image.shape[-2:] == size else functional.interpolate(image, size, mode="nearest")
+        image = part if part.dim() == 2 + self.axes else part[:, None]
+        size = self.event_shape[-self.axes :]
+        return image if image.shape[-self.axes :] == size else functional.interpolate(image, size, mode="nearest")
 
     def _own(self, part: Tensor, shape: Shape) -> Tensor:
         """A part of the answer in the part's own shape: pixels of an image that was enlarged are averaged."""
-        if self.images and part.shape[-2:] != shape[-2:]:
-            part = functional.adaptive_avg_pool2d(part, (shape[-2], shape[-1]))
+        if self.axes and part.shape[-self.axes :] != shape[-self.axes :]:
+            means = functional.adaptive_avg_pool2d if self.axes == 2 else functional.adaptive_avg_pool1d
+            part = means(part, shape[-self.axes :])
         return part.reshape(-1, *shape)
+
+
+def axes_of(event_shape: Shape) -> int:
+    """2 for images (C, H, W) and 1 for signals (C, L), whose conditions are channels; 0 for vectors."""
+    return 2 if len(event_shape) == 3 else int(is_signal(event_shape))
 
 
 def _larger(size: Shape, other: Shape) -> bool:

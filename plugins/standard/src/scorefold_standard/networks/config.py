@@ -55,7 +55,7 @@ class SignalUNetConfig(_LevelsConfig):
     """A small U-Net in plain torch on signals (C, L) or (L,) of any length."""
 
     channels: tuple[int, ...] = Field(
-        (32, 64, 128), min_length=1, description="Channels a level; each level halves the length"
+        (16, 32, 64, 64, 64), min_length=1, description="Channels a level; each level halves the length"
     )
     attention: bool = Field(True, description="Self-attention at the coarsest level")
 
