@@ -134,7 +134,7 @@ def test_gaps_in_signals(host: Host, tmp_path: Path) -> None:
         "stages.filled.options={n: 2, conditions: 3, steps: 4}",
     )
     metrics, folder = run(host, tmp_path, "signal-gaps.yaml", *sets)
-    assert metrics["beats"]["train points"] == 569
+    assert metrics["beats"]["train points"] == 143
     assert metrics["samples"]["samples"] == 4
     assert metrics["filled"]["held-out points"] == 3
     drawn = {path.stem for path in (folder / "filled").glob("figures/*.png")}

@@ -47,6 +47,7 @@ FIGURES = {
     "score-geodesics": "geometry/geodesics",
     "scorevae-digits": "code/traversals",
     "spend-labels": "plan/allocation",
+    "signal-gaps": "filled/draws",
     "sphere-dimension": "dimension/sigma",
     "tracked-training": "score/training",
     "your-array": "dimension/sigma",

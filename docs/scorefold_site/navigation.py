@@ -58,7 +58,7 @@ NAVIGATION: dict[str, dict[str, str]] = {
 """Titles by page, in order, for each group. ``folder/*`` stands for all pages of a folder."""
 
 BELOW: dict[str, dict[str, str]] = {
-    "tables": {"large-data": "Data larger than memory"},
+    "tables": {"large-data": "Data larger than memory", "signals": "Signals and time series"},
     "python": {"scikit-learn": "From scikit-learn"},
     "gpu": {"several-machines": "On a cluster"},
     "reading-dimensions": {"dimensions-of-images": "Dimensions of images", "manifold-mlp": "A network for manifolds"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from scorefold.results import Allocation, Estimate, PlanRow
 from scorefold_toolkit import figures as event_figures
 from scorefold_toolkit.figures import EventGroups
 from scorefold_toolkit.training import FitReport
+from scorefold_verbs.figures.answers import _signals
 from scorefold_verbs.figures.answers import estimate as estimate_figures
 from scorefold_verbs.figures.answers import geometry as geometry_figures
 from scorefold_verbs.figures.answers import likelihood as likelihood_figures
@@ -327,3 +329,21 @@ def test_data_of_signals_show_what_was_observed() -> None:
     assert len(lines) == 2
     torch.testing.assert_close(torch.tensor(lines[0].get_ydata()), x[2, 0])
     torch.testing.assert_close(torch.tensor(lines[1].get_ydata()), x[2, 0, :10])
+
+
+def test_draws_of_signals_stand_over_the_truth() -> None:
+    """Five draws in colour, the truth as a line and what was observed of it as dots; six panels at most."""
+    truth = torch.randn(8, 1, 32)
+    units = SimpleNamespace(low=None, high=None)
+    shown = SimpleNamespace(truth=truth, condition=truth.clone(), draws=torch.randn(8, 7, 1, 32), units=units)
+    shown.calibration = SimpleNamespace()
+    figure = _signals(shown)  # type: ignore[arg-type]
+    assert figure is not None
+    assert [len(axes.lines) for axes in figure.axes] == [5 + 1 + 1] * 6
+    torch.testing.assert_close(torch.tensor(figure.axes[4].lines[5].get_ydata()), truth[4, 0])
+    shown.calibration = None
+    figure = _signals(shown)  # type: ignore[arg-type]
+    assert figure is not None
+    assert [len(axes.lines) for axes in figure.axes] == [1 + 1] * 8 + [0]
+    shown.truth = torch.randn(8, 3)
+    assert _signals(shown) is None  # type: ignore[arg-type]

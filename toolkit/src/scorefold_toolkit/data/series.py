@@ -12,8 +12,8 @@ from torch import Tensor
 
 from scorefold.data import Dataset
 
-MOST_CLOSE = 0.1
-"""Share of the nearest neighbours close in time up to which a dimension is read."""
+MOST_CLOSE = 0.05
+"""Share of the nearest neighbours that are close in time, beyond chance, up to which a dimension is read."""
 
 _NEIGHBOURS, _QUERIES, _ROWS, _NUMBERS = 10, 200, 2**17, 2**24
 
@@ -43,35 +43,41 @@ def correlation_time(values: npt.NDArray[np.float64]) -> int:
     return int(below[0]) if len(below) else max(1, len(values) - 1)
 
 
-def time_share(x: Tensor, index: Tensor, rows: int) -> float:
+def time_share(x: Tensor, index: Tensor, rows: int) -> tuple[float, float]:
     """The share of the ten nearest neighbours of events (n, *E) that start fewer than ``rows`` rows from them, by the
-    first rows ``index`` (n,); measured at 200 events. 0 where there are too few events.
+    first rows ``index`` (n,), and that share among all events. Both are measured at 200 events, and 0 for too few.
 
-    >>> line = torch.arange(100.0)[:, None]
-    >>> time_share(line, torch.arange(100), 11), time_share(line, torch.arange(100), 1)
-    (1.0, 0.0)
+    >>> line = torch.arange(101.0)[:, None]
+    >>> near, all_ = time_share(line, torch.arange(101), 11)
+    >>> near, round(all_, 2)
+    (1.0, 0.19)
     """
     most = max(_NEIGHBOURS + 2, _NUMBERS // max(1, x[:1].numel()))
     flat, index = x[:most].detach().cpu().flatten(1).double(), index[:most].cpu()
     if len(flat) < _NEIGHBOURS + 2:
-        return 0.0
+        return 0.0, 0.0
     chosen = torch.linspace(0, len(flat) - 1, min(_QUERIES, len(flat))).round().long()
-    close = []
+    near, everywhere = [], []
     for part in chosen.split(max(1, _NUMBERS // len(flat))):
         distances = torch.cdist(flat[part], flat)
         distances[torch.arange(len(part)), part] = torch.inf
-        near = distances.topk(_NEIGHBOURS, largest=False).indices
-        close.append((index[near] - index[part][:, None]).abs() < rows)
-    return float(torch.cat(close).double().mean())
+        places = distances.topk(_NEIGHBOURS, largest=False).indices
+        close = (index - index[part][:, None]).abs() < rows
+        near.append(close.gather(1, places))
+        everywhere.append((close.sum(1) - 1) / (len(flat) - 1))
+    return float(torch.cat(near).double().mean()), float(torch.cat(everywhere).mean())
 
 
 def close_in_time(events: Dataset, rows: int) -> str:
-    """A sentence on events whose neighbours in space are neighbours in time, more than a tenth of them; or nothing.
+    """A sentence on events whose neighbours in space are neighbours in time, a twentieth more of them than by chance;
+    or nothing.
 
     Theiler (1986) left such pairs out of the correlation dimension.
     """
-    share = 0.0 if events.index is None else time_share(events.tensor(limit=_ROWS), events.index[:_ROWS], rows)
-    if share <= MOST_CLOSE:
+    if events.index is None:
+        return ""
+    share, chance = time_share(events.tensor(limit=_ROWS), events.index[:_ROWS], rows)
+    if share <= chance + MOST_CLOSE:
         return ""
     return (
         f"{share:.0%} of the nearest neighbours start fewer than {rows} rows apart, where the series is still "

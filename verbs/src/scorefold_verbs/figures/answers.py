@@ -42,7 +42,7 @@ def _signals(shown: Assessed) -> Figure | None:
         return curves(shown.draws[:, :1], "Draws (colours) and held-out signals (black)", truth=shown.truth)
     seen = shown.condition if shown.condition is not None and shown.condition.shape == shown.truth.shape else None
     title = "Each panel: a held-out signal (black) and its draws"
-    return curves(shown.draws[:, :_DRAWS], title, truth=shown.truth, observed=seen, panels=_GROUPS + 1)
+    return curves(shown.draws[:, :_DRAWS], title, truth=shown.truth, observed=seen, panels=6)
 
 
 def _images(shown: Assessed) -> Figure | None:

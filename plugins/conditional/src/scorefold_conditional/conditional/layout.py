@@ -126,9 +126,10 @@ class Layout:
 
     def _own(self, part: Tensor, shape: Shape) -> Tensor:
         """A part of the answer in the part's own shape: pixels of an image that was enlarged are averaged."""
-        if self.axes and part.shape[-self.axes :] != shape[-self.axes :]:
-            means = functional.adaptive_avg_pool2d if self.axes == 2 else functional.adaptive_avg_pool1d
-            part = means(part, shape[-self.axes :])
+        if self.axes == 2 and part.shape[-2:] != shape[-2:]:
+            part = functional.adaptive_avg_pool2d(part, (shape[-2], shape[-1]))
+        if self.axes == 1 and part.shape[-1] != shape[-1]:
+            part = functional.adaptive_avg_pool1d(part, shape[-1])
         return part.reshape(-1, *shape)
 
 
