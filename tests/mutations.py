@@ -405,5 +405,21 @@ MUTATIONS = (
     (plugin("neighbours", "estimators/discrete.py"), "j * math.log(states - 1)", "j * math.log(states)"),
     (plugin("neighbours", "estimators/discrete.py"), "(other + HALF) / (found + HALF)", "other / (found + 99)"),
     (plugin("neighbours", "estimators/estimator.py"), "span > period / 2", "span > period"),
+    # Time series.
+    (
+        plugin("standard", "series/generated.py"),
+        "x + sixth * (a + 2 * d + 2 * g + j)",
+        "x + sixth * (a + 2 * d + g + j)",
+    ),
+    (plugin("standard", "series/generated.py"), "x * (config.rho - z) - y", "x * (config.rho - z) + y"),
+    (
+        plugin("standard", "series/cutting.py"),
+        "(config.dimension or 1) - 1) * self.delay + 1",
+        "config.dimension or 1) - 1) * self.delay + 2",
+    ),
+    (plugin("standard", "series/cutting.py"), "kept &= joined.all(1)", "kept &= joined.any(1)"),
+    (plugin("standard", "series/cutting.py"), "end - self.span + 1, config.stride)", "end, config.stride)"),
+    (TOOLKIT + "data/series.py", "correlation < 1 / math.e", "correlation < 0"),
+    (TOOLKIT + "data/series.py", "share <= chance + MOST_CLOSE", "share <= MOST_CLOSE"),
 )
 """A file, the text that stands once in it, and what it becomes."""

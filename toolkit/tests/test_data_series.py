@@ -53,3 +53,6 @@ def test_what_is_said_of_them() -> None:
     assert "stride: 30" in text
     assert close_in_time(Dataset(line.x, index=30 * torch.arange(1000)), 30) == ""
     assert close_in_time(Dataset(line.x), 30) == ""
+    # Of independent points 19 % of the nearest neighbours are fewer than 101 rows apart, as of all pairs.
+    noise = torch.randn(1000, 2, generator=torch.Generator().manual_seed(0))
+    assert close_in_time(Dataset(noise, index=torch.arange(1000)), 101) == ""
