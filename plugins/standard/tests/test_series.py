@@ -178,6 +178,11 @@ def test_wrong_times_are_refused(table: Path, tmp_path: Path, column: Any, messa
     ("config", "message", "fix"),
     [
         ({"window": 300}, "train gets 160 of them: less than a window of 300 rows", "smaller window"),
+        (
+            {"window": 300, "fractions": (0.0, 0.0, 1.0)},
+            "test gets 200 of them: less than a window of 300",
+            "longer series",
+        ),
         ({"window": 30}, "validation gets 20 of them: less than a window of 30 rows", "larger share for validation"),
         ({"dimension": 9, "delay": 30}, "less than a delay vector over 241 rows", "smaller dimension or delay"),
         ({"columns": ["c"]}, "no column 'c'; it has a, b, t", ""),

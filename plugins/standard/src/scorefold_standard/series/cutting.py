@@ -64,7 +64,9 @@ class CutSeries(DataSource):
         if config.dimension is not None:
             self.delay = config.delay or self.correlation
         self.span = config.window or ((config.dimension or 1) - 1) * self.delay + 1
-        shift, factor = np.zeros(values.shape[1]), np.ones(values.shape[1])
+        columns = values.shape[1]
+        self.event_shape = (columns, config.window) if config.window else (columns * (config.dimension or 1),)
+        shift, factor = np.zeros(columns), np.ones(columns)
         if config.scale == "columns":
             shift, factor = measured.mean(0), measured.std(0)
         scaled = torch.from_numpy(((values - shift) / factor).astype(np.float32))
@@ -72,9 +74,7 @@ class CutSeries(DataSource):
             name: self._events(scaled, block, name, share)
             for name, block, share in zip(SPLITS, blocks, config.fractions, strict=True)
         }
-        events = measured_split(self._splits).x
-        self.event_shape = tuple(events.shape[1:])
-        self.event_scale = _scale(events, shift, factor)
+        self.event_scale = _scale(measured_split(self._splits).x, shift, factor)
 
     def _events(self, values: Tensor, block: tuple[int, int], name: str, share: float) -> Dataset:
         """The events in a block of rows; none where the split has no share."""
@@ -88,7 +88,7 @@ class CutSeries(DataSource):
                 hint=f"take {shorter}, a longer series, or a larger share for {name} in fractions",
             )
         if not share:
-            return Dataset(x=self._cut(values[: self.span])[:0], index=torch.arange(0))
+            return Dataset(x=values.new_empty(0, *self.event_shape), index=torch.arange(0))
         x, first = self._cut(values[start:end]), torch.arange(start, end - self.span + 1, config.stride)
         whole = torch.from_numpy(self._series.whole[start:end]).unfold(0, self.span, config.stride)
         kept = whole[:, :: self.delay].all(1)
