@@ -77,6 +77,9 @@ def test_a_table_is_read(tmp_path: Path) -> None:
         ('requirements = ["a"]\npython = "4"', 4, "python is '4'; expected a version", 'python = "3.12"'),
         ('requirements = ["a"]\nbuild = 1', 4, "build is 1; expected true or false", "build = true"),
         ('interpreter = "a"\nlock = "b"', 3, "has an interpreter", "remove one of them"),
+        ('requirements = ["a"]\nsandbox = "docker"', 4, "sandbox is 'docker'; expected bubblewrap", "correct it"),
+        ('requirements = ["a"]\nread = ["./none"]', 4, "read names ./none, which is not there", "expected"),
+        ('requirements = ["a"]\nnetwork = true', 4, "opens a sandbox and has none", 'add sandbox = "bubblewrap"'),
         ("seconds = 3", 2, "says neither requirements nor lock nor interpreter", "requirements = "),
     ],
 )

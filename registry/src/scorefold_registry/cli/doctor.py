@@ -11,6 +11,7 @@ import importlib_metadata
 from scorefold.errors import PluginError
 from scorefold_registry.components.catalogue import Catalogue
 from scorefold_registry.plugins.discovery import Discovery
+from scorefold_registry.plugins.environments import sandbox
 from scorefold_registry.plugins.environments.store import python_of
 from scorefold_registry.plugins.loading import Unmet, contradicting, unmet
 from scorefold_registry.plugins.names import KnownPlugin, not_installed
@@ -169,15 +170,19 @@ def _unmet(record: PluginRecord, missing: Unmet, plugins: Iterable[PluginRecord]
 def _environment(record: PluginRecord) -> Iterator[Finding]:
     """Findings for an environment of a plugin's own."""
     environment, here = record.environment, _torch_version()
+    spec = environment.spec
+    if spec.sandbox is not None and (why := sandbox.refused()) is not None:
+        fix = f"install bubblewrap and allow user namespaces, or remove sandbox from [environments.{spec.name}]"
+        yield Finding(f"its sandbox can't be had: {why}", fix)
     if not environment.description:
         return  # its cause says so
-    python = python_of(environment.spec)
+    python = python_of(spec)
     if not python.is_file():
-        yield Finding(f"its interpreter {python} is gone", environment.spec.install)
+        yield Finding(f"its interpreter {python} is gone", spec.install)
     theirs = environment.description["torch"]
     if theirs != here:
         what = f"it computes with torch {theirs} and this environment with {here}, so results may differ in last bits"
-        yield Finding(what, f'torch = "host" in [environments.{environment.spec.name}] takes this one', fault=False)
+        yield Finding(what, f'torch = "host" in [environments.{spec.name}] takes this one', fault=False)
 
 
 def _torch_version() -> str:

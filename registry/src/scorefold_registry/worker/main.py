@@ -221,6 +221,7 @@ class Worker:
             "hint": str(error.hint)[:10_000] if isinstance(error, ScorefoldError) and error.hint else None,
             "frame": own_frame(error, packages),
             "memory": isinstance(error, MemoryError) or "can't allocate memory" in str(error),
+            "system": isinstance(error, OSError | ImportError),
             "cancelled": self.cancelled,
             "traceback": text[-_LONGEST_TRACEBACK:],
         }

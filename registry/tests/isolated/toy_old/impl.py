@@ -6,6 +6,8 @@ import ctypes
 import locale
 import os
 import random
+import signal
+import socket
 import sys
 import time
 import warnings
@@ -91,6 +93,8 @@ class Misdeed(Estimator):
             ctypes.string_at(0)
         elif do == "exit":
             os._exit(3)
+        elif do == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
         elif do == "system-exit":
             sys.exit(4)
         elif do == "raise":
@@ -117,6 +121,15 @@ class Misdeed(Estimator):
             print("x" * 5_000_000)
         elif do == "path":
             return Estimate("mean", float(sys.path[0].count("layers")), diagnostics={"pid": os.getpid()})
+        elif do == "read":
+            self.config.kept.read_text()
+        elif do == "write":
+            self.config.kept.write_text("written")
+        elif do.startswith("connect"):
+            socket.create_connection(("127.0.0.1", int(do.partition(":")[2])), timeout=5).close()
+        elif do == "processes":
+            seen = [int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdigit()]
+            return Estimate("mean", float(len(seen)), diagnostics={"home": os.environ["HOME"]})
         elif do == "strange":
             return 3  # type: ignore[return-value]
         elif do == "object":

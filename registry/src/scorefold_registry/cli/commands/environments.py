@@ -11,6 +11,7 @@ from scorefold.errors import ConfigError, PluginError
 from scorefold_registry.cli.options import Parser
 from scorefold_registry.cli.terminal import print_answer
 from scorefold_registry.plugins.environments import installer
+from scorefold_registry.plugins.environments.sandbox import remark
 from scorefold_registry.plugins.environments.spec import Spec, environments_in
 from scorefold_registry.plugins.environments.store import folder_of
 from scorefold_registry.plugins.names import did_you_mean, normalise, sentences
@@ -132,7 +133,7 @@ def _install(spec: Spec, *, fresh: bool = False) -> None:
     if not description["plugins"]:
         raise PluginError(
             f"no distribution in {folder_of(spec) if spec.interpreter is None else spec.interpreter} declares a plugin",
-            hint=f"name the plugin's distribution in [environments.{spec.name}] of {spec.file}",
+            hint=f"name the plugin's distribution in [environments.{spec.name}] of {spec.file}{remark(spec)}",
         )
 
 

@@ -8,9 +8,11 @@ import os
 import weakref
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scorefold.errors import PluginError
+from scorefold_registry.plugins.environments import sandbox
 from scorefold_registry.plugins.environments.described import (
     KINDS,
     files_state,
@@ -37,6 +39,7 @@ class Environment:
         self.spec = spec
         self.description: dict[str, Any] = {}
         self._session: Session | None = None
+        self._writes: Path | None = None
         self._names = itertools.count()
         self._gone: list[str] = []
         self._models: dict[str, type[Config]] = {}
@@ -57,15 +60,22 @@ class Environment:
         """The worker, started where none runs. Raises ``PluginError`` where it can't start, or is not as described."""
         if self._session is None or not self._session.alive:
             self.close()  # what a dead worker has left
-            self._session = start(self.spec)
+            self._session = start(self.spec, self._writes)
             said = self._session.ready().hello
             if said.get("digest") != self.description.get("digest"):
                 self.close()
                 raise PluginError(
                     f"the environment {self.spec.name!r} has changed since it was described",
-                    hint=self.spec.install,
+                    hint=self.spec.install + sandbox.remark(self.spec),
                 )
         return self._session
+
+    def let_write(self, folder: Path) -> None:
+        """Makes a folder that the worker may write into. One whose sandbox does not show it is replaced."""
+        os.makedirs(folder, exist_ok=True)
+        if self.spec.sandbox is not None and folder != self._writes:
+            self.close()
+            self._writes = folder
 
     @property
     def runs(self) -> bool:
@@ -110,6 +120,7 @@ class Environment:
     def check_usable(self, registered: Registered) -> dict[str, Any]:
         """The description of a component. Raises ``PluginError`` where it can't be used from here."""
         component = registered.component
+        sandbox.check(self.spec, sandbox.missing())
         said: dict[str, Any] = registered.record.described[component.id]
         if said["fault"] is not None:
             raise PluginError(f"{said['fault']} (environment {self.spec.name!r})", hint=self.spec.install)
@@ -164,8 +175,11 @@ class Environment:
         return proxy_of(Remote(self, registered, config, ports, place), said)
 
 
-def start(spec: Spec) -> Session:
-    """A worker of an environment. Raises ``PluginError`` where there is no interpreter, or no POSIX system."""
+def start(spec: Spec, writes: Path | None = None) -> Session:
+    """A worker of an environment, which may write into a folder also in a sandbox.
+
+    Raises ``PluginError`` where there is no interpreter, no POSIX system, or not the sandbox of the table.
+    """
     if os.name != "posix":
         raise PluginError(
             f"the environment {spec.name!r} needs Linux or macOS: workers get their pipes in a way that Windows lacks",
@@ -178,7 +192,8 @@ def start(spec: Spec) -> Session:
         raise PluginError(f"the environment {spec.name!r} has no interpreter {python}", hint=spec.install)
     with suppress(OSError):
         os.utime(folder_of(spec))  # the time of its last use, for ``plugins clean``
-    return Session(spec, python, layer(), lent() if _same_python(spec) else None)
+    ours, theirs = layer(), lent() if _same_python(spec) else None
+    return Session(spec, python, ours, theirs, sandbox.wrapping(spec, python, ours, theirs, writes))
 
 
 def _same_python(spec: Spec) -> bool:

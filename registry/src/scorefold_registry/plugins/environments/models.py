@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
 import torch
@@ -218,6 +219,8 @@ class _Model(Proxy, nn.Module):
         interrupted goes on from its checkpoint where it is asked for again.
         """
         remote, folder = self._ask_remote(), settings.pop("checkpoint_dir", None)
+        if folder is not None:
+            remote.environment.let_write(Path(folder).absolute())
         plain = {
             "mode": self._mode(),
             "target": target,

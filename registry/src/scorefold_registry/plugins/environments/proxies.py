@@ -118,9 +118,13 @@ class Remote:
         """The error of an exception of the plugin's, with the line of its own code."""
         record, where = self.registered.record, f" at {said['frame']}" if said["frame"] else ""
         text = f"{said['type']}: {said['message']}" if said["message"] else str(said["type"])
+        spec = self.environment.spec
+        refused = spec.sandbox is not None and said["system"]
+        hint = f"its sandbox hides files and the network; read and network in [environments.{spec.name}] show them"
         return PluginError(
             f"{self._id} failed in plugin {record.name!r} ({record.brought_by} {record.version}, environment "
-            f"{self.environment.spec.name!r}){where}: {text}"
+            f"{spec.name!r}){where}: {text}",
+            hint=hint if refused else None,
         )
 
 

@@ -14,7 +14,7 @@ import time
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ class Session:
     this process however that ends.
     """
 
-    def __init__(self, spec: Spec, python: Path, layer: Path, lent: Path | None) -> None:
+    def __init__(self, spec: Spec, python: Path, layer: Path, lent: Path | None, wrapping: Sequence[str] = ()) -> None:
         self.spec = spec
         self.hello: dict[str, Any] = {}
         self._owner = os.getpid()
@@ -81,7 +81,7 @@ class Session:
             "memory": spec.memory,
             "threads": torch.get_num_threads(),
         }
-        command = [str(python), "-I", "-X", "faulthandler", "-c", _BOOT, json.dumps(facts)]
+        command = [*wrapping, str(python), "-I", "-X", "faulthandler", "-c", _BOOT, json.dumps(facts)]
         try:
             self._process = subprocess.Popen(
                 command,
@@ -305,6 +305,8 @@ class Session:
             self._process.wait(SECONDS_TO_END)
         status = self._process.poll()
         last = self._last_words()
+        if self.spec.sandbox and status is not None and status > 128:
+            status = 128 - status  # how bubblewrap says that a signal ended the worker
         if status is None:
             how = "closed its end of the pipe"
         elif status < 0:
@@ -383,9 +385,12 @@ def _warn(said: Any) -> None:
 
 
 def _memory(pid: int) -> float:
-    """The most memory that a process has held, in bytes; 0 where the system does not say."""
+    """The most memory that a process or one that it started has held, in bytes; 0 where the system does not say."""
+    most = 0.0
     with suppress(OSError, ValueError):
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
             if line.startswith("VmHWM"):
-                return 1024.0 * float(line.split()[1])
-    return 0.0
+                most = 1024.0 * float(line.split()[1])
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            most = max(most, _memory(int(child)))
+    return most

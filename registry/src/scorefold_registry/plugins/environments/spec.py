@@ -12,7 +12,10 @@ from scorefold.errors import ConfigError
 from scorefold_registry.plugins.names import did_you_mean, sentences
 from scorefold_registry.plugins.settings import Settings
 
-WORDS = ("requirements", "lock", "interpreter", "python", "torch", "memory", "seconds", "device", "build", "pass")
+WORDS = (
+    *("requirements", "lock", "interpreter", "python", "torch", "build"),
+    *("memory", "seconds", "device", "pass", "sandbox", "read", "network"),
+)
 """Fields of a table."""
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\Z")
@@ -27,7 +30,8 @@ class Spec:
 
     ``requirements`` are lines as pip reads them, with paths made absolute; ``lock`` is a file of lines with hashes;
     ``interpreter`` is a Python that is there already. ``torch`` is ``host`` (the host's files are lent), ``own``, or
-    empty where the table does not say. ``memory`` is in bytes, ``seconds`` the longest time of one call.
+    empty where the table does not say. ``memory`` is in bytes, ``seconds`` the longest time of one call. A ``sandbox``
+    shows the worker the paths in ``read``, and the network if ``network`` is set.
     """
 
     name: str
@@ -42,6 +46,9 @@ class Spec:
     device: str | None = None
     build: bool = False
     passed: tuple[str, ...] = ()
+    sandbox: str | None = None
+    read: tuple[Path, ...] = ()
+    network: bool = False
 
     @property
     def folders(self) -> list[Path]:
@@ -106,6 +113,9 @@ class _Reading:
             self.text("device"),
             self.flag("build"),
             tuple(self.texts("pass")),
+            self.word("sandbox", ("bubblewrap",)),
+            tuple(self.existing("read", text) for text in self.texts("read")),
+            self.flag("network"),
         )
         if not (spec.requirements or spec.lock or spec.interpreter):
             self.refuse(
@@ -119,6 +129,12 @@ class _Reading:
                 f"environments.{name} has an interpreter, where nothing is installed, beside requirements, lock or "
                 "python",
                 "remove one of them",
+            )
+        if spec.sandbox is None and (spec.read or spec.network):
+            self.refuse(
+                "read" if spec.read else "network",
+                f"environments.{name} opens a sandbox and has none: its plugins can read your files",
+                'add sandbox = "bubblewrap", or remove the line',
             )
         return spec
 
@@ -171,14 +187,14 @@ class _Reading:
                 "options of pip are set by its own file or by PIP_ variables",
             )
         is_path = text.startswith((".", "/", "~")) or text.endswith(".whl")
-        if not is_path:
-            return text
+        return str(self.existing("requirements", text)) if is_path else text
+
+    def existing(self, field: str, text: str) -> Path:
+        """A path that starts at the settings file."""
         path = (self.file.parent.absolute() / Path(text).expanduser()).resolve()
         if not path.exists():
-            self.refuse(
-                "requirements", f"{self.field('requirements')} names {text}, which is not there", f"expected {path}"
-            )
-        return str(path)
+            self.refuse(field, f"{self.field(field)} names {text}, which is not there", f"expected {path}")
+        return path
 
     def python(self) -> str | None:
         value = self.text("python")
@@ -218,6 +234,8 @@ _TEXT = {
     "memory": "4GB",
     "device": "cpu",
     "pass": "MY_DATA",
+    "sandbox": "bubblewrap",
+    "read": "./data",
 }
 
 
