@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+from safetensors.torch import load_file
 
-from scorefold.errors import PluginError
+from scorefold.errors import ArtefactError, PluginError
 from scorefold_registry.cli.main import main
 from scorefold_registry.host import Host
 from scorefold_registry.plugins.environments import installer
@@ -22,15 +25,22 @@ from scorefold_registry.plugins.environments.spec import Spec, environments_in
 from scorefold_registry.plugins.environments.store import VARIABLE, folder_of, python_of
 from scorefold_registry.plugins.records import environments_of
 from scorefold_registry.plugins.settings import read_settings
+from scorefold_registry.run.pipeline import run_file
+from scorefold_registry.run.stage_folder import load_stage
+from scorefold_registry.runfile.reader import RunFileError
 
 HERE = Path(__file__).parent
 
 
+def plugin_texts() -> dict[str, str]:
+    """The files of the toy plugin, without its library."""
+    texts = {path.relative_to(HERE).as_posix(): path.read_text() for path in (HERE / "toy_old").glob("*.py")}
+    return texts | {"toy_old-1.0.dist-info/entry_points.txt": "[scorefold.plugins]\nold = toy_old.plugin\n"}
+
+
 def wheel(folder: Path, clash: str) -> Path:
     """The toy plugin with its library as one wheel."""
-    texts = {path.relative_to(HERE).as_posix(): path.read_text() for path in (HERE / "toy_old").glob("*.py")}
-    texts["clash.py"] = f'VERSION = "{clash}"\n'
-    texts["toy_old-1.0.dist-info/entry_points.txt"] = "[scorefold.plugins]\nold = toy_old.plugin\n"
+    texts = {**plugin_texts(), "clash.py": f'VERSION = "{clash}"\n'}
     return write_wheel(folder, "toy_old", "1.0", texts, "scorefold-core", "torch>=2")
 
 
@@ -112,9 +122,7 @@ def test_add_list_use_remove_install(work: Path, capsys: pytest.CaptureFixture[s
 def test_a_lock_is_written_once_and_installed_elsewhere(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_FIND_LINKS", str(work.parent / "index"))
     write_wheel(work.parent / "index", "clash", "1.0", {"clash.py": 'VERSION = "1.0"\n'})
-    texts = {path.relative_to(HERE).as_posix(): path.read_text() for path in (HERE / "toy_old").glob("*.py")}
-    texts["toy_old-1.0.dist-info/entry_points.txt"] = "[scorefold.plugins]\nold = toy_old.plugin\n"
-    plugin = write_wheel(work, "toy_old", "1.0", texts, "clash")
+    plugin = write_wheel(work, "toy_old", "1.0", plugin_texts(), "clash")
     words = ["./toy_old-1.0-py3-none-any.whl", "--name", "old", "--lock", "env/lock.txt"]
     assert main(["plugins", "add", "--isolated", *words]) == 0
     lock = (work / "env" / "lock.txt").read_text()
@@ -242,3 +250,85 @@ def test_a_run_never_installs(work: Path) -> None:
     assert done.returncode == 2
     assert "its environment is not installed here: scorefold plugins install old" in done.stderr
     assert not folder_of(spec_of(work)).exists()
+
+
+RUN = """
+version: 1
+name: locked
+stages:
+  points: {use: old/data:toy-points, config: {points: 12}}
+  mean:   {use: old/estimator:toy-mean, inputs: {data: points}}
+  model:  {use: old/score:toy-trained, config: {training: {steps: 2}}, inputs: {data: points}}
+"""
+
+
+def enter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def run(folder: Path, text: str = RUN) -> Any:
+    (folder / "run.yaml").write_text(text)
+    return run_file(Host.discover(), folder / "run.yaml", runs=folder / "runs", cache=folder / "cache")
+
+
+def lock_of(folder: Path) -> Any:
+    (environment,) = environments_of(Host.discover(toml=folder / "scorefold.toml").plugins)
+    return environment.lock_digest
+
+
+def test_a_lock_is_kept_demanded_and_taken_over(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
+    write_wheel(tmp_path / "index", "toy_old", "1.0", plugin_texts(), "clash")
+    for version in ("1.0", "2.0"):
+        write_wheel(tmp_path / "index", "clash", version, {"clash.py": f'VERSION = "{version}"\n'})
+    first = enter(tmp_path / "first", monkeypatch)
+    assert main(["plugins", "add", "toy-old", "clash==1.0", "--isolated", "--name", "old"]) == 0
+    done = run(first)
+    assert done.value("mean").diagnostics["clash"] == "1.0"
+    lock = done.folder / "environments" / "old.txt"
+    digest = json.loads(lock.with_suffix(".json").read_text())["lock"]
+    assert (digest, "clash==1.0 --hash=sha256:" in lock.read_text()) == (lock_of(first), True)
+    state = done.folder / "model"
+    assert json.loads((state / "manifest.json").read_text())["environment"] == {"lock": digest}
+    assert (state / "lock.txt").read_text() == lock.read_text()
+    assert main(["push", str(state), str(tmp_path / "pushed")]) == 0
+    assert (tmp_path / "pushed" / "lock.txt").read_text() == lock.read_text()
+
+    # Elsewhere, where there is no such environment, and where it has another lock.
+    second = enter(tmp_path / "second", monkeypatch)
+    with pytest.raises(ArtefactError, match=r"of score:toy-trained@1 of old 1.0: no distribution") as no:
+        load_stage(Host.discover(), state)
+    assert "scorefold plugins add --isolated --name old --lock lock.txt" in str(no.value.hint)
+    demand = f"environments: {{old: {{lock: '{digest}'}}}}" + RUN
+    with pytest.raises(RunFileError, match="demands the environment 'old'"):
+        run(second, demand)
+    assert main(["plugins", "add", "toy-old", "--isolated", "--name", "old"]) == 0
+    assert lock_of(second) != digest
+    both = f"with the lock {digest}; the lock here is {lock_of(second)}"
+    with pytest.raises(ArtefactError, match=both):
+        load_stage(Host.discover(), state)
+    with pytest.raises(RunFileError, match=f"'old' has the lock {lock_of(second)}; the run file demands {digest}"):
+        run(second, demand)
+
+    # The lock is taken over from a folder that may go.
+    third = enter(tmp_path / "third", monkeypatch)
+    given = tmp_path / "given" / "environments" / "old.txt"
+    shutil.copytree(done.folder, given.parent.parent)
+    assert main(["plugins", "add", "--isolated", "--name", "old", "--lock", str(given)]) == 0
+    assert f"the lock is copied to {third / 'old-lock.txt'}" in capsys.readouterr().out
+    assert (third / "scorefold.toml").read_text() == '[environments.old]\nlock = "./old-lock.txt"\n'
+    shutil.rmtree(given.parent.parent)
+    again = run(third, demand)
+    assert again.value("mean").diagnostics["clash"] == "1.0"
+    assert f"lock: {digest}" in (again.folder / "resolved.yaml").read_text()
+    loaded, kept = Host.discover().load(state).state_dict(), load_file(state / "state.safetensors")
+    assert loaded.keys() == kept.keys() != set()
+    assert all(loaded[name].equal(kept[name]) for name in kept)
+    assert main(["plugins", "remove", "old"]) == 0
+    with pytest.raises(RunFileError, match="the environment 'old' is not installed here") as missing:
+        run(third, demand)
+    assert missing.value.hint == "scorefold plugins install old"

@@ -57,9 +57,11 @@ def test_contradicting_versions_stand_in_one_run(world: Any, tmp_path: Path) -> 
     clash = [done.value(name).diagnostics["clash"] for name in ("now", "then")]
     assert clash == ["1.0", "2.0"]
     assert done.report.is_file()
-    said = json.loads((done.folder / "environment.json").read_text())["environments"]
-    assert set(said) == {"one", "two"}
-    assert said["one"]["versions"]["toy-old"] == "1.0"
+    assert {file.name for file in (done.folder / "environments").iterdir()} == {
+        *("one.txt", "one.json", "two.txt", "two.json")
+    }
+    said = json.loads((done.folder / "environments" / "one.json").read_text())
+    assert said["versions"]["toy-old"] == "1.0"
     resolved = (done.folder / "resolved.yaml").read_text()
     assert "one/estimator:toy-mean@1" in resolved
     assert "two/estimator:toy-mean@1" in resolved
@@ -67,8 +69,8 @@ def test_contradicting_versions_stand_in_one_run(world: Any, tmp_path: Path) -> 
     (tmp_path / "empty.toml").touch()
     with pytest.raises(ArtefactError, match=r"holds the state of estimator:toy-mean@1 of one 1.0") as caught:
         load_stage(Host.discover(toml=tmp_path / "empty.toml"), done.folder / "now")
-    hint = "its plugin has an environment of its own: bring [environments.one] to scorefold.toml"
-    assert caught.value.hint == hint
+    hint = "its plugin has an environment of its own: scorefold plugins add --isolated --name one --lock lock.txt"
+    assert str(caught.value.hint).startswith(hint)
     assert load_stage(world.host(), done.folder / "now").value.value == done.value("now").value
     again = run(world, tmp_path, RUN, seconds="500", memory='"4GB"')
     assert [stage.reused for stage in again.stages] == [True, True, True]

@@ -22,6 +22,9 @@ from scorefold_registry.plugins.names import parse_reference
 from scorefold_registry.plugins.records import Registered, how_to_get
 
 FORMAT = 1
+LOCK_FILE = "lock.txt"
+"""Next to a state of a component in an environment of its own: what installs the environment again."""
+LOCK_DIGEST = "^sha256:[0-9a-f]{64}$"
 REFERENCE_FILE = "reference.json"
 """In a folder that holds another's state: where that stands, and the digest of its manifest."""
 
@@ -50,9 +53,15 @@ class Reference(BaseModel, extra="forbid"):
     copied: bool = Field(False, alias="copy")
 
 
+class Locked(BaseModel, extra="forbid"):
+    """Environment of a plugin's own, by the digest of its lock, which is next to the manifest."""
+
+    lock: str = Field(pattern=LOCK_DIGEST)
+
+
 class Manifest(BaseModel):
     """Manifest that ``host.save`` writes next to a state; ``half`` if it has the parameters in less precision than they
-    are computed with, ``isolated`` where ``distribution`` is the name of an environment of the plugin's own.
+    are computed with, ``environment`` where ``distribution`` is the name of an environment of the plugin's own.
     """
 
     component: str = Field(max_length=300)
@@ -64,7 +73,7 @@ class Manifest(BaseModel):
     dtype: Literal["float16", "bfloat16", "float32", "float64"] | None
     fingerprint: str | None
     half: Annotated[bool, Field(strict=True)] = False
-    isolated: Annotated[bool, Field(strict=True)] = False
+    environment: Locked | None = None
 
     @property
     def saved(self) -> str:
@@ -74,9 +83,10 @@ class Manifest(BaseModel):
     @property
     def remedy(self) -> str:
         """The line that brings back what the state is of."""
-        if self.isolated:
+        if self.environment is not None:
             return (
-                f"its plugin has an environment of its own: bring [environments.{self.distribution}] to scorefold.toml"
+                "its plugin has an environment of its own: scorefold plugins add --isolated --name "
+                f"{self.distribution} --lock {LOCK_FILE}, with the {LOCK_FILE} next to the state"
             )
         return how_to_get(self.distribution, self.version)
 
@@ -107,8 +117,14 @@ def installed(catalogue: Catalogue, manifest: Manifest, folder: Path) -> tuple[R
     try:
         reference = parse_reference(manifest.component)
         found = catalogue.resolve(f"{manifest.distribution}/{reference.id}")
-        if manifest.isolated is not (found.record.environment is not None):
+        isolated = found.record.environment
+        if (manifest.environment is None) is not (isolated is None):
             raise PluginError(f"{found.record.label} is another plugin than that")
+        if manifest.environment is not None and manifest.environment.lock != isolated.lock_digest:
+            raise PluginError(
+                f"it was saved in an environment {manifest.distribution!r} with the lock {manifest.environment.lock}; "
+                f"the lock here is {isolated.lock_digest}"
+            )
     except PluginError as error:
         hint = manifest.remedy
         raise ArtefactError(f"{folder} holds the state of {manifest.saved}: {error.message}", hint=hint) from error
@@ -186,7 +202,7 @@ UNKNOWN = "unknown"
 """The licence of a model for which nobody named one, as the Hub writes it."""
 
 CARD, RUN_FILE = "README.md", "run.yaml"
-_STATES = {MANIFEST_FILE, STATE_FILE, VALUE_FILE, VALUE_ARRAYS}
+_STATES = {MANIFEST_FILE, STATE_FILE, VALUE_FILE, VALUE_ARRAYS, LOCK_FILE}
 _LEFT = {".gitattributes", ".gitignore", "LICENSE", "LICENSE.md", "LICENSE.txt"}
 """Files that the Hub or people add, which are passed over."""
 

@@ -23,6 +23,7 @@ from scorefold.artefacts import (
     load_state,
     new_folder,
     save_state,
+    write_text,
 )
 from scorefold.data import DataSpec, TensorSpec
 from scorefold.errors import ArtefactError, ConfigError, PluginError, ScorefoldError, ShapeError
@@ -32,6 +33,7 @@ from scorefold.stage import Executor
 from scorefold_registry.components.building import Builder, Made, Placement
 from scorefold_registry.components.manifest import (
     FORMAT,
+    LOCK_FILE,
     Manifest,
     Reference,
     check_manifest,
@@ -99,8 +101,10 @@ class _Writer:
             "seed": made.place.seed,
             "dtype": None if made.place.dtype is None else _word(made.place.dtype),
             "fingerprint": obj.fingerprint() if isinstance(obj, DataSource) else None,
-            **({} if made.registered.record.environment is None else {"isolated": True}),
         }
+        if (environment := made.registered.record.environment) is not None:
+            manifest["environment"] = {"lock": environment.lock_digest}
+            write_text(folder / LOCK_FILE, environment.lock)
         tensors = own_tensors(self.builder, obj)
         halved = _halved(obj, tensors) if self.half else {}
         save_state(folder, {**tensors, **halved}, {**manifest, "half": True} if halved else manifest)

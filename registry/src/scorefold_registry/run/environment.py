@@ -22,7 +22,6 @@ import torch.distributed as dist
 
 from scorefold.errors import WorkerError
 from scorefold.stage import pack, perform, unpack
-from scorefold_registry.plugins.records import environments_of
 from scorefold_registry.runfile.reader import Runtime
 
 _LIBRARIES = ("torch", "numpy", "safetensors", "pydantic", "torchdiffeq", "matplotlib")
@@ -120,7 +119,6 @@ def describe_environment(plugins: list[Any], device: str, seed: int, processes: 
             {"name": record.name, "distribution": record.distribution, "version": record.version, "state": record.state}
             for record in plugins
         ],
-        "environments": {each.spec.name: each.facts() for each in environments_of(plugins) if each.description},
         "command": sys.argv,
     }
 

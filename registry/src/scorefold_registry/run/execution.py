@@ -37,7 +37,7 @@ from scorefold_registry.run.stage_values import Inputs, SeenOutcome, StageValues
 from scorefold_registry.run.stage_work import StageWork, runners, stage_error
 from scorefold_registry.runfile.citations import citations
 from scorefold_registry.runfile.plan import Plan, PlannedStage
-from scorefold_registry.runfile.reader import RunFileError
+from scorefold_registry.runfile.reader import ENVIRONMENTS, RunFileError
 from scorefold_registry.runfile.yaml_reader import yaml_text
 
 if TYPE_CHECKING:
@@ -122,6 +122,9 @@ class RunExecution:
             "resolved.yaml": yaml_text(self.resolved),
             "environment.json": json_text(about, indent=2) + "\n",
         }
+        for each in self.plan.environments:
+            self.texts[f"{ENVIRONMENTS}/{each.spec.name}.txt"] = each.lock
+            self.texts[f"{ENVIRONMENTS}/{each.spec.name}.json"] = json_text(each.facts(), indent=2) + "\n"
         with suppress(PluginError):  # a citation that can't be read costs no run
             self.texts[CITATIONS] = citations(self.host.catalogue, self.plan).bibtex() + "\n"
         self._write_texts()
@@ -132,6 +135,7 @@ class RunExecution:
 
     def _write_texts(self) -> None:
         for name, text in self.texts.items():
+            (self.info.folder / name).parent.mkdir(exist_ok=True)
             write_text(self.info.folder / name, text)
 
     @contextmanager

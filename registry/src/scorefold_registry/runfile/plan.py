@@ -26,7 +26,8 @@ from scorefold_registry.components.parts import (
 )
 from scorefold_registry.components.paths import anchored
 from scorefold_registry.components.ports import PortOffer
-from scorefold_registry.plugins.records import Registered
+from scorefold_registry.plugins.records import Registered, environments_of
+from scorefold_registry.runfile.environments import check_environments
 from scorefold_registry.runfile.loaded_stages import PREFIX, Artefact, find_loaded
 from scorefold_registry.runfile.plugin_settings import plan_settings
 from scorefold_registry.runfile.reader import VERSION, RunFile, RunFileError, StageSpec, near
@@ -109,9 +110,20 @@ class Plan:
     stages: tuple[PlannedStage, ...]
     plugins: Mapping[str, Config] = field(default_factory=dict)
 
+    @property
+    def environments(self) -> list[Any]:
+        """The environments of plugins' own that the stages use."""
+        found = [part.registered.record for stage in self.stages for part in stage.parts()]
+        for stage in self.stages:
+            found.append(stage.registered.record)
+            found += [part.record for part in stage.artefact.components] if stage.artefact is not None else []
+        return environments_of(found)
+
     def as_json(self, catalogue: Catalogue) -> dict[str, Any]:
         """The run file with every default written out and every revision pinned."""
+        demands = self.run.source.data.get("environments")
         return {
+            **({"environments": demands} if demands else {}),
             "version": VERSION,
             "name": self.run.name,
             "seed": self.run.seed,
@@ -146,6 +158,7 @@ def make_plan(catalogue: Catalogue, run: RunFile) -> Plan:
     stages = _Planner(catalogue, run, PartReader(catalogue, run)).plan()
     plugins = plan_settings(catalogue, run) if run.plugins else {}
     put_together(run)
+    check_environments(catalogue, run)
     if run.problems:
         # A value that could not be read is null, which the checks after it complain of too.
         unread = {(problem.line, problem.column) for problem in run.source.problems}

@@ -28,7 +28,7 @@ from scorefold_registry.runfile.yaml_reader import (
 )
 
 VERSION = 1
-TOP_KEYS = ("version", "name", "seed", "runtime", "plugins", "stages")
+TOP_KEYS = ("version", "name", "seed", "runtime", "plugins", "environments", "stages")
 STAGE_KEYS = ("use", "load", "do", "inputs", "config", "options", "split")
 KEY_CODES = ("unknown-field", "missing-field", "unknown-port")
 """Codes of problems that are the fault of a key and not of its value."""
@@ -36,6 +36,8 @@ MOST_STAGES = 500
 LONGEST_OPTION = 100
 SPLITS = ("train", "validation", "test")
 
+ENVIRONMENTS = "environments"
+"""Folder of a run with the locks of environments that it used, so that no stage has this name."""
 STAGE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*\Z")
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 
@@ -356,6 +358,8 @@ def _read_stages(run: RunFile) -> None:
     for name, raw in stages.items():
         path = ("stages", name)
         fault = name_fault(name) if STAGE_NAME.match(name) else "a letter, then letters, digits, '_' and '-'"
+        if name.lower() == ENVIRONMENTS:
+            fault = f"the folder {ENVIRONMENTS} of a run has the locks of environments"
         if fault is None and (other := folders.setdefault(name.lower(), name)) != name:
             fault = f"some systems take its folder for that of {other!r}"
         if fault is not None:

@@ -20,6 +20,7 @@ from scorefold.config import INLINE_MARK
 from scorefold.errors import PluginError
 from scorefold.plugin import Port, Verb
 from scorefold_registry.components.catalogue import Catalogue
+from scorefold_registry.components.manifest import LOCK_DIGEST
 from scorefold_registry.components.parts import config_model
 from scorefold_registry.plugins.loading import describe
 from scorefold_registry.plugins.names import normalise
@@ -112,6 +113,16 @@ def run_schema(catalogue: Catalogue) -> RunSchema:
             },
             "runtime": writer.model(Runtime, "runtime"),
             "plugins": writer.plugins(),
+            "environments": {
+                "type": "object",
+                "description": "Locks that environments of plugins must have, by their names",
+                "additionalProperties": {
+                    "type": "object",
+                    "additionalProperties": False,
+                    "required": ["lock"],
+                    "properties": {"lock": {"type": "string", "pattern": LOCK_DIGEST}},
+                },
+            },
             "stages": {
                 "type": "object",
                 "minProperties": 1,

@@ -7,15 +7,18 @@ import re
 import sys
 from pathlib import Path
 
+from scorefold.artefacts import MANIFEST_FILE, write_text
 from scorefold.errors import ConfigError, PluginError
 from scorefold_registry.cli.options import Parser
 from scorefold_registry.cli.terminal import print_answer
+from scorefold_registry.components.manifest import LOCK_FILE
 from scorefold_registry.plugins.environments import installer
 from scorefold_registry.plugins.environments.sandbox import remark
 from scorefold_registry.plugins.environments.spec import Spec, environments_in
 from scorefold_registry.plugins.environments.store import folder_of
 from scorefold_registry.plugins.names import did_you_mean, normalise, sentences
 from scorefold_registry.plugins.settings import FILE_NAME, find_settings, read_settings
+from scorefold_registry.runfile.reader import ENVIRONMENTS
 
 
 def add(arguments: list[str]) -> int:
@@ -52,6 +55,10 @@ def add(arguments: list[str]) -> int:
             f"{file} has an environment {name!r} already",
             hint=f"edit its table and run scorefold plugins install {name}, or choose another --name",
         )
+    if options.lock and (text := _of_others(Path(options.lock))) is not None:
+        options.lock = str(file.parent / f"{name}-lock.txt")
+        write_text(Path(options.lock), text)
+        print_answer(f"the lock is copied to {options.lock}")
     lines = [f"[environments.{name}]"]
     if names:
         lines.append(f"requirements = [{', '.join(_text(_from(file, text)) for text in names)}]")
@@ -69,6 +76,14 @@ def add(arguments: list[str]) -> int:
         raise
     print_answer(f"{file} has the table [environments.{name}]")
     return 0
+
+
+def _of_others(file: Path) -> str | None:
+    """The text of a lock in the folder of a run or of a saved state, which may be removed; None for another lock."""
+    of_run = file.parent.name == ENVIRONMENTS and (file.parent.parent / "environment.json").is_file()
+    if file.is_file() and (of_run or (file.name == LOCK_FILE and (file.parent / MANIFEST_FILE).is_file())):
+        return file.read_text(encoding="utf-8")
+    return None
 
 
 def install(arguments: list[str]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import os
@@ -111,11 +112,23 @@ class Environment:
         return {"distributions": self.description["digest"], "torch": self.description["torch"], "code": code, **own}
 
     def facts(self) -> dict[str, Any]:
-        """The environment as a run's ``environment.json`` has it."""
+        """The environment as the folder of a run has it."""
         known = ("python", "platform", "torch", "numpy", "digest", "versions")
+        said = {name: self.description.get(name) for name in known}
+        return {"lock": self.lock_digest, "torch_of": torch_of(self.spec), **said}
+
+    @property
+    def lock(self) -> str:
+        """The lines that install the environment again; of an interpreter of others, the versions that it has."""
         lock = folder_of(self.spec) / LOCK
-        kept = lock.read_text(encoding="utf-8").splitlines() if lock.is_file() else None
-        return {"torch_of": torch_of(self.spec), **{name: self.description.get(name) for name in known}, "lock": kept}
+        if self.spec.interpreter is None and lock.is_file():
+            return lock.read_text(encoding="utf-8")
+        return "".join(f"{name}=={version}\n" for name, version in sorted(self.description["versions"].items()))
+
+    @property
+    def lock_digest(self) -> str:
+        """The digest of the lock, as run files and saved states name it."""
+        return "sha256:" + hashlib.sha256(self.lock.encode()).hexdigest()
 
     def check_usable(self, registered: Registered) -> dict[str, Any]:
         """The description of a component. Raises ``PluginError`` where it can't be used from here."""

@@ -158,7 +158,13 @@ class _Installer:
             if file is not None and not self.spec.requirements:
                 raise PluginError(f"there is no lock file {file}", hint=f"see [environments.{self.spec.name}]")
             return None
-        first = file.read_text(encoding="utf-8").partition("\n")[0]
+        text = file.read_text(encoding="utf-8")
+        if (lines := _pinned(text)) and not any("--hash=" in line for line in lines):
+            raise PluginError(
+                f"{file} has versions without hashes: it lists an environment that was given by its interpreter",
+                hint="write these versions as requirements of the table, or give its interpreter",
+            )
+        first = text.partition("\n")[0]
         if first.startswith(_FOR) and self.spec.requirements and first != self._header():
             raise PluginError(
                 f"{file} was written for requirements that differ from [environments.{self.spec.name}]",
