@@ -87,6 +87,40 @@ def test_json_and_out(ship: Ship, capsys: Captured) -> None:
     assert (found["component"], found["folder"], found["template"]) == ("score:it", "empty", "fake-bakery")
 
 
+def test_a_plugin_for_an_environment_of_its_own(ship: Ship, capsys: Captured) -> None:
+    source = TEMPLATES.replace("destination):", "destination, *, isolated=False):").replace("{name}", "{isolated}")
+    ship("fake-bakery", source)
+    Path("scorefold.toml").write_text('[prefer]\n"score:other" = "them"\n')
+    assert main(["new", "my-own", "--kind", "score", "--isolated"]) == 0
+    assert Path("scorefold-my-own/made.txt").read_text() == "score True"
+    said = capsys.readouterr()
+    assert said.out.splitlines() == [
+        "scorefold-my-own is a plugin with score:my-own; next:",
+        "  scorefold plugins install my-own",
+        "  scorefold run scorefold-my-own/run.yaml",
+    ]
+    assert "scorefold.toml has the table [environments.my-own]" in said.err
+    text = Path("scorefold.toml").read_text()
+    table = '[environments.my-own]\nrequirements = ["./scorefold-my-own"]\n'
+    assert text == f'[prefer]\n"score:other" = "them"\n\n{table}'
+    for arguments, message in (
+        (["my-own", "--kind", "score", "--out", "other"], "has an environment 'my-own' already"),
+        (["hot", "--kind", "toaster"], "a toaster can't be used from an environment of its own; 'data', 'estimator'"),
+    ):
+        assert main(["new", *arguments, "--isolated"]) == 2
+        assert message in capsys.readouterr().err
+    assert not Path("other").exists()
+    assert Path("scorefold.toml").read_text() == text
+
+
+def test_a_template_that_knows_no_environments_writes_no_table(ship: Ship, capsys: Captured) -> None:
+    ship("fake-bakery")
+    assert main(["new", "my-own", "--kind", "score", "--isolated"]) == 2
+    assert "the template for kind 'score' of fake-bakery failed" in capsys.readouterr().err
+    assert not Path("scorefold-my-own").exists()
+    assert not Path("scorefold.toml").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -53,6 +53,14 @@ def test_a_plugin_is_complete(kind: str, tmp_path: Path) -> None:
         assert text == "" or (text.endswith("\n") and not text.endswith("\n\n")), path
 
 
+def test_the_readme_of_an_isolated_plugin_says_how_it_is_installed(tmp_path: Path) -> None:
+    folders = [render("estimator", "my-own", tmp_path / str(one), isolated=one) for one in (False, True)]
+    texts = [(folder / "README.md").read_text() for folder in folders]
+    assert ["    scorefold plugins install my-own\n" in text for text in texts] == [False, True]
+    assert ["In the environment where Scorefold is installed" in text for text in texts] == [True, False]
+    assert not any("\n\n\n" in text for text in texts)
+
+
 def test_classes_have_names_of_their_own(rendered: Path) -> None:
     """A class hides neither a word of Python nor anything that its own files import."""
     for file in rendered.rglob("src/*/*.py"):

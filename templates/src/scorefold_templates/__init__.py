@@ -16,12 +16,12 @@ def kinds() -> list[str]:
     return sorted(path.name for path in (TEMPLATES / "kinds").iterdir() if path.is_dir())
 
 
-def render(kind: str, name: str, destination: Path) -> Path:
+def render(kind: str, name: str, destination: Path, *, isolated: bool = False) -> Path:
     """Write a plugin called ``scorefold-<name>`` with one component ``<kind>:<name>`` into a new folder.
 
-    Returns the folder. Raises ``ValueError`` for a kind without a template or a name that is not lower-case words
-    joined by '-', 30 characters in all, or that of the test that every plugin has, and ``FileExistsError`` where the
-    folder is not empty.
+    The README of an ``isolated`` plugin says how it is installed into an environment of its own. Returns the folder.
+    Raises ``ValueError`` for a kind without a template or a name that is not lower-case words joined by '-', 30
+    characters in all, or that of the test that every plugin has, and ``FileExistsError`` where the folder is not empty.
     """
     from copier import run_copy
 
@@ -38,5 +38,6 @@ def render(kind: str, name: str, destination: Path) -> Path:
         )
     if destination.exists() and any(destination.iterdir()):
         raise FileExistsError(f"{destination} is not empty")
-    run_copy(str(TEMPLATES), destination, data={"kind": kind, "name": name}, defaults=True, quiet=True)
+    answers = {"kind": kind, "name": name, "isolated": isolated}
+    run_copy(str(TEMPLATES), destination, data=answers, defaults=True, quiet=True)
     return destination

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from scorefold.artefacts import MANIFEST_FILE, write_text
@@ -47,35 +48,48 @@ def add(arguments: list[str]) -> int:
         )
     if not (names or options.lock or options.interpreter):
         raise ConfigError("no plugin to install was named", hint="scorefold plugins add my-plugin --isolated")
-    settings = find_settings()
-    file = settings.file or Path.cwd() / FILE_NAME
     name = options.name or _name_of((names or [options.lock or "theirs"])[0])
-    if name in settings.data.get("environments", {}):
-        raise ConfigError(
-            f"{file} has an environment {name!r} already",
-            hint=f"edit its table and run scorefold plugins install {name}, or choose another --name",
-        )
+    file = check_new(name)
     if options.lock and (text := _of_others(Path(options.lock))) is not None:
         options.lock = str(file.parent / f"{name}-lock.txt")
         write_text(Path(options.lock), text)
         print_answer(f"the lock is copied to {options.lock}")
-    lines = [f"[environments.{name}]"]
-    if names:
-        lines.append(f"requirements = [{', '.join(_text(_from(file, text)) for text in names)}]")
-    words = {"python": options.python, "lock": options.lock, "interpreter": options.interpreter}
-    for word, value in words.items():
-        if value is not None:
-            lines.append(f"{word} = {_text(value if word == 'python' else _from(file, value, always=True))}")
     before = file.read_text(encoding="utf-8") if file.is_file() else ""
     try:
-        _write(file, f"{before.rstrip()}\n\n" if before.strip() else "", lines)
+        write_table(name, names, python=options.python, lock=options.lock, interpreter=options.interpreter)
         _install(_chosen([name])[0])
     except BaseException:
         # A table that can't be installed would stand in the way of every command.
-        _write(file, before, []) if before else file.unlink(missing_ok=True)
+        _write(file, before) if before else file.unlink(missing_ok=True)
         raise
     print_answer(f"{file} has the table [environments.{name}]")
     return 0
+
+
+def check_new(name: str) -> Path:
+    """The settings file for a new environment, which need not be there. Raises ``ConfigError`` for a name in it."""
+    settings = find_settings()
+    file = settings.file or Path.cwd() / FILE_NAME
+    if name in settings.data.get("environments", {}):
+        raise ConfigError(
+            f"{file} has an environment {name!r} already",
+            hint=f"edit its table and run scorefold plugins install {name}, or choose another name",
+        )
+    return file
+
+
+def write_table(name: str, requirements: Sequence[str], **words: str | None) -> Path:
+    """Writes the table of a new environment into the settings file, and returns the file."""
+    file = check_new(name)
+    lines = [f"[environments.{name}]"]
+    if requirements:
+        lines.append(f"requirements = [{', '.join(_text(_from(file, text)) for text in requirements)}]")
+    for word, value in words.items():
+        if value is not None:
+            lines.append(f"{word} = {_text(value if word == 'python' else _from(file, value, always=True))}")
+    before = file.read_text(encoding="utf-8").rstrip() if file.is_file() else ""
+    _write(file, "\n".join([*([before, ""] if before else []), *lines, ""]))
+    return file
 
 
 def _of_others(file: Path) -> str | None:
@@ -187,8 +201,7 @@ def _text(value: str) -> str:
     return f'"{escaped}"'
 
 
-def _write(file: Path, before: str, lines: list[str]) -> None:
-    text = before + "".join(f"{line}\n" for line in lines)
+def _write(file: Path, text: str) -> None:
     partial = file.with_name(f".{file.name}.partial")
     partial.write_text(text, encoding="utf-8")
     partial.replace(file)

@@ -7,11 +7,14 @@ import json
 import sys
 from pathlib import Path
 
-from scorefold.errors import printable
+from scorefold.errors import ConfigError, printable
+from scorefold_registry.cli.commands.environments import check_new, write_table
 from scorefold_registry.cli.new.templates import Templates, choose, find_templates, refuse_taken, render
 from scorefold_registry.cli.options import Parser, discover_host
 from scorefold_registry.cli.terminal import print_answer
 from scorefold_registry.host import Host
+from scorefold_registry.plugins.environments.described import KINDS
+from scorefold_registry.plugins.names import join_or
 
 
 def run(arguments: list[str]) -> int:
@@ -28,6 +31,13 @@ def run(arguments: list[str]) -> int:
     kinds = list(host.catalogue.kinds.values())
     templates = choose(found, given.kind, kinds, given.source)
     folder = given.out or Path(f"scorefold-{given.name}")
+    if given.isolated:
+        check_new(given.name)
+        if given.kind not in KINDS:
+            raise ConfigError(
+                f"a {given.kind} can't be used from an environment of its own; {join_or(KINDS)} can",
+                hint="leave --isolated out",
+            )
     _note_namesakes(host, given.kind, given.name)
     return _create(folder, templates, given)
 
@@ -48,6 +58,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         "new",
         "Write a complete plugin from a template. The plugin passes its tests.",
         "new my-ratio --kind estimator",
+        "new old-neighbours --kind estimator --isolated",
     )
     parser.add_argument("name", metavar="NAME", help="of the component, lower-case words joined by '-'")
     parser.add_argument(
@@ -55,6 +66,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="the new folder (default: scorefold-NAME)")
     parser.add_argument("--from", dest="source", metavar="DIST", help="whose template, where several have one")
+    parser.add_flag("--isolated", "for an environment of its own, with a table in scorefold.toml")
     parser.add_flag("--json", "print JSON")
     return parser.parse_args(arguments)
 
@@ -75,9 +87,13 @@ def _note_namesakes(host: Host, kind: str, name: str) -> None:
 
 def _create(folder: Path, templates: Templates, given: argparse.Namespace) -> int:
     refuse_taken(given.name)
-    folder = render(templates, given.kind, given.name, folder)
+    folder = render(templates, given.kind, given.name, folder, isolated=given.isolated)
     component = f"{given.kind}:{given.name}"
     steps = [f"pip install -e {folder}", f"pytest {folder}", f"scorefold plugins check {component}"]
+    if given.isolated:
+        file = write_table(given.name, [f"./{folder}" if not folder.is_absolute() else str(folder)])
+        steps = [f"scorefold plugins install {given.name}", f"scorefold run {folder / 'run.yaml'}"]
+        print(printable(f"{file} has the table [environments.{given.name}]"), file=sys.stderr)
     if given.json:
         facts = {"component": component, "folder": str(folder), "template": templates.distribution, "next": steps}
         print_answer(json.dumps(facts, indent=2))

@@ -1,7 +1,8 @@
 """Templates of plugins, from any distribution that ships some: the entry-point group ``scorefold.templates``.
 
 An entry point names a module with two functions: ``kinds() -> list[str]``, and ``render(kind, name, destination) ->
-Path``, which writes a plugin into a new folder and raises ``ValueError`` for a name that it can't take.
+Path``, which writes a plugin into a new folder and raises ``ValueError`` for a name that it can't take. One for an
+environment of its own is asked for with ``isolated=True``.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ def refuse_taken(name: str) -> None:
     )
 
 
-def render(templates: Templates, kind: str, name: str, out: Path) -> Path:
+def render(templates: Templates, kind: str, name: str, out: Path, *, isolated: bool = False) -> Path:
     """Write a plugin into a new folder, and return it.
 
     Raises ``ConfigError`` for a name that can't be one or that the template can't take and for a folder that can't be
@@ -108,7 +109,8 @@ def render(templates: Templates, kind: str, name: str, out: Path) -> Path:
         raise ConfigError(f"{out} is there already and is not empty", hint="name another folder with --out")
     existed = out.exists()
     try:
-        return Path(templates.module.render(kind, name, out))
+        options = {"isolated": True} if isolated else {}
+        return Path(templates.module.render(kind, name, out, **options))
     except OSError as error:
         raise ConfigError(f"{out} can't be written: {error.strerror or error}", hint="--out names another") from error
     except (Exception, SystemExit) as error:
