@@ -231,8 +231,14 @@ def test_ports_take_data_and_what_is_in_the_same_environment(world: Any) -> None
     assert facts(answer) == facts(inner.estimate(X, generator=generator()))
     other = host.create("two/data:toy-points")
     assert host.create("one/estimator:toy-port", reference=other).estimate(X).pointwise.shape == (25,)
-    with pytest.raises(PluginError, match="takes data, or a component of the environment 'one'") as caught:
-        host.create("one/estimator:toy-port", reference=host.create("two/estimator:toy-mean"))
+    other = host.create("two/estimator:toy-mean")
+    answer = host.create("one/estimator:toy-port", reference=other).estimate(X, generator=generator())
+    assert facts(answer) == facts(other.estimate(X, generator=generator()))
+    network = host.create("network:mlp")
+    with pytest.raises(ConfigError, match="takes a component of kind"):
+        host.create("one/estimator:toy-port", reference=network)
+    with pytest.raises(PluginError, match="takes data, scores, flows, estimators, or a component of the env") as caught:
+        host.create("one/estimator:toy-any", reference=network)
     assert caught.value.hint == "add the plugin of that component to the requirements of [environments.one]"
 
 

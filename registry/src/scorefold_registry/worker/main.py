@@ -20,20 +20,22 @@ import traceback
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from scorefold.errors import ScorefoldError
+from scorefold.errors import PluginError, ScorefoldError
+from scorefold.interfaces.model import evaluations
 from scorefold.stage import showing
 from scorefold_registry.components.building import Placement
 from scorefold_registry.components.parts import read_config
 from scorefold_registry.host import Host
+from scorefold_registry.plugins.environments import objects
 from scorefold_registry.plugins.environments.wire import LONGEST, PROTOCOL, Arena, Reader, Writer
 from scorefold_registry.plugins.loading import describe, own_frame
 from scorefold_registry.worker import models
+from scorefold_registry.worker.asking import Asking
 from scorefold_registry.worker.describe import describe_host, distributions
 
 _PROGRESS_EVERY = 0.1
@@ -51,26 +53,25 @@ def main(facts: Mapping[str, Any]) -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
     torch.set_num_threads(facts["threads"])
     worker = Worker(Arena(there), Arena(back), answers, Path(facts["layer"]))
-    inbox: queue.Queue[dict[str, Any]] = queue.Queue()
-    threading.Thread(target=_read, args=(requests, inbox, worker), daemon=True).start()
+    threading.Thread(target=_read, args=(requests, worker), daemon=True).start()
     if facts["memory"] is not None:
         _limit(facts["memory"])
     worker.say({"hello": 1, "protocol": PROTOCOL, **distributions(), "cpu": _cpu()})
     while True:
         with suppress(KeyboardInterrupt):
-            message = inbox.get()
+            message = worker.inbox.get()
             if message["do"] == "bye":
                 break
             worker.answer(message)
 
 
-def _read(requests: int, inbox: queue.Queue[dict[str, Any]], worker: Worker) -> None:
+def _read(requests: int, worker: Worker) -> None:
     """Reads requests; a cancel interrupts the one that is being done, and the end of the pipe ends the process."""
     with open(requests, "rb") as lines:
         for line in lines:
             message = json.loads(line)
             if message["do"] != "cancel":
-                inbox.put(message)
+                worker.inbox.put(message)
             elif worker.working:
                 worker.cancelled = True
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
@@ -94,7 +95,9 @@ class Worker:
         self._there, self._back, self._answers = there, back, answers
         # A settings file of somebody's may stand above any folder; this one is empty.
         self.host = Host.discover(toml=layer / "scorefold.toml")
+        self.inbox: queue.Queue[dict[str, Any]] = queue.Queue()
         self._objects: dict[str, Any] = {}
+        self._host_objects = Asking(self._ask)
         self._id, self._shown = 0, 0.0
         self.working = self.cancelled = False
 
@@ -123,7 +126,7 @@ class Worker:
 
     def _done(self, message: Mapping[str, Any]) -> bytes:
         _seed(message.get("seed", 0))
-        reader = Reader(self._there, self._objects.__getitem__)
+        reader = Reader(self._there, self._objects.__getitem__, self._of_host)
         writer = Writer(self._back)
         with showing(self._progress), warnings.catch_warnings():
             warnings.simplefilter("default")
@@ -131,6 +134,24 @@ class Worker:
             done = getattr(self, f"_do_{message['do'].replace('-', '_')}")(message, reader)
         states = [generator.get_state() for generator in reader.generators]
         return writer.line({"id": self._id, "cpu": _cpu()}, {"done": done, "generators": states})
+
+    def _of_host(self, said: Mapping[str, Any]) -> Any:
+        """A proxy of an object of the host, which is plugged into one of this process."""
+        return self._host_objects.proxy(said)
+
+    def _ask(self, plain: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
+        """The host's answer to a question. What the host asks before it answers is done first."""
+        number, writer = self._id, Writer(self._back, self._host_objects.handle)
+        self._write(writer.line({"id": number, **plain}, values))
+        while (message := self.inbox.get())["do"] != "answer":
+            self.answer(message)
+            self._id, self.working = number, True
+        if "error" in message:
+            raise objects.known_error(message["error"]) or PluginError(message["error"]["message"])
+        reader = Reader(self._there, self._objects.__getitem__, self._of_host)
+        for generator, state in zip(writer.generators, message["generators"], strict=True):
+            generator.set_state(reader.value(state))
+        return reader.value(message["done"])
 
     def _do_describe(self, message: Mapping[str, Any], reader: Reader) -> Any:
         """The description as JSON, in a tensor of bytes, since it may be long."""
@@ -161,30 +182,34 @@ class Worker:
 
     def _do_call(self, message: Mapping[str, Any], reader: Reader) -> Any:
         """The answer of a method."""
-        method = attrgetter(message["method"])(self._objects[message["name"]])
-        return method(*reader.value(message["given"]), **reader.value(message["named"]))
+        return objects.call(self._objects[message["name"]], message, reader)
 
     def _do_get(self, message: Mapping[str, Any], reader: Reader) -> Any:
         """Attributes of an object, those that it has."""
-        found = self._objects[message["name"]]
-        return {name: attrgetter(name)(found) for name in message["names"] if hasattr(found, name.partition(".")[0])}
+        return objects.get(self._objects[message["name"]], message["names"])
 
     def _do_rows(self, message: Mapping[str, Any], reader: Reader) -> Any:
         """The answer of a map of rows, or products with its Jacobian."""
-        return models.rows(self._objects, message, reader)
+        return objects.rows(self._model(message), message, reader)
 
     def _do_verb(self, message: Mapping[str, Any], reader: Reader) -> Any:
         """The answer of a method of a model, and the number of events at which it was evaluated."""
-        return models.verb(self._objects, message, reader)
+        model = self._model(message)
+        with evaluations([model]) as counted:
+            answer = objects.verb(model, message, reader)
+        return {"answer": answer, "points": counted.points}
 
     def _do_fit(self, message: Mapping[str, Any], reader: Reader) -> Any:
         """A training: its report as JSON, in a tensor of bytes, and the model's tensors."""
-        return models.fit(self._objects, self.host.builder, message, reader, self._metrics, self._progress)
+        model = self._model(message)
+        return models.fit(model, self.host.builder, message, reader, self._metrics, self._progress)
 
     def _do_bind(self, message: Mapping[str, Any], reader: Reader) -> Any:
         """A bound score, kept under a name."""
-        bound = models.found_in(self._objects, message).bind(**reader.value(message["named"]))
-        self._objects[message["kept"]] = bound
+        self._objects[message["kept"]] = self._model(message).bind(**reader.value(message["named"]))
+
+    def _model(self, message: Mapping[str, Any]) -> Any:
+        return models.in_mode(self._objects[message["name"]], message["mode"])
 
     def _do_points(self, message: Mapping[str, Any], reader: Reader) -> Any:
         """A data source as its points."""

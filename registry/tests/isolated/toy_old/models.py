@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from scorefold.config import Config, TrainingConfig
 from scorefold.data import ConditionSpec, Dataset, EventScale, TensorSpec
 from scorefold.diffusion import VE, IsotropicProcess, LinearVP
-from scorefold.interfaces import Flow, ScoreModel, Trainable
+from scorefold.diffusion.divergence import divergence
+from scorefold.interfaces import Estimator, Flow, ScoreModel, Trainable
 from scorefold.interfaces.capabilities import Loss, Progress
+from scorefold.results import Estimate
 
 
 class ModelConfig(Config):
@@ -45,6 +47,28 @@ class Score(ScoreModel):
         if self.answer == "double":
             return found.double()
         return found if condition is None else found + condition.sin()
+
+
+class Asks(Estimator):
+    def __init__(self, config: Config, score: ScoreModel) -> None:
+        self.score = score
+
+    def estimate(self, data: Any, *, generator: torch.Generator | None = None) -> Estimate:
+        data = data.tensor() if isinstance(data, Dataset) else data
+        t = torch.linspace(0.2, 0.8, len(data)).to(data)
+        bound = self.score.bind(generator=generator)
+        value, trace = divergence(lambda x: bound(x, t), data)
+        point = data.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(self.score.score(point, t).square().sum(), point)
+        drawn = self.score.sample(4, sampler="heun", steps=3, generator=generator)
+        found = {
+            "value": value.detach(),
+            "slope": slope,
+            "drawn": drawn,
+            "density": self.score.log_prob(data[:2], generator=generator),
+        }
+        found["scale"] = self.score.event_scale.std
+        return Estimate("sum", float(trace.detach().sum()), pointwise=trace.detach(), diagnostics=found)
 
 
 class Bound(Score):

@@ -23,6 +23,22 @@ def scorefold_components() -> Iterator[Component]:
         "A mean of its own data",
         requires=(Port("reference", kind=("data", "estimator"), whole=True),),
     )
+    yield Component(
+        "estimator",
+        "toy-any",
+        ".impl:OfPort",
+        ".impl:MeanConfig",
+        "A mean next to a network",
+        requires=(Port("reference", kind="network"),),
+    )
+    yield Component(
+        "estimator",
+        "toy-asks",
+        ".models:Asks",
+        "scorefold.config:Config",
+        "Numbers of a score",
+        requires=(Port("score", kind="score"),),
+    )
     yield Component("score", "toy-score", ".models:Score", ".models:ModelConfig", "A score of its own")
     yield Component("score", "toy-bound", ".models:Bound", ".models:ModelConfig", "A score bound in its own way")
     yield Component(

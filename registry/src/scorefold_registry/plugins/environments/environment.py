@@ -30,6 +30,7 @@ from scorefold_registry.plugins.settings import Settings
 
 if TYPE_CHECKING:
     from scorefold.config import Config
+    from scorefold_registry.plugins.environments.questions import Questions
     from scorefold_registry.plugins.environments.session import Session
 
 
@@ -44,6 +45,7 @@ class Environment:
         self._names = itertools.count()
         self._gone: list[str] = []
         self._models: dict[str, type[Config]] = {}
+        self._questions: Questions | None = None
 
     def __repr__(self) -> str:
         return f"<environment {self.spec.name!r} of {self.spec.file}>"
@@ -95,13 +97,22 @@ class Environment:
         weakref.finalize(holder, self._gone.append, name).atexit = False
         return name
 
+    @property
+    def questions(self) -> Questions:
+        """The objects of this process that the worker may ask."""
+        from scorefold_registry.plugins.environments.questions import Questions
+
+        if self._questions is None:
+            self._questions = Questions()
+        return self._questions
+
     def call(self, do: str, what: str, **named: Any) -> Any:
         """``Session.call`` of the worker, which first lets go of objects that nobody holds any more."""
         session, gone = self.session(), self._gone[:]
         if gone:
             del self._gone[: len(gone)]
             session.call("forget", "it forgot objects", plain={"names": gone})
-        return session.call(do, what, **named)
+        return session.call(do, what, questions=self.questions.answer, **named)
 
     def key_facts(self, registered: Registered) -> dict[str, Any]:
         """Facts, in addition to the config, that decide the results of a component: for the keys of stages."""
@@ -185,7 +196,9 @@ class Environment:
         from scorefold_registry.plugins.environments.proxies import Remote
 
         said = self.check_usable(registered)
-        return proxy_of(Remote(self, registered, config, ports, place), said)
+        provides = [*registered.component.provides, *(["Trainable"] if said["trainable"] else [])]
+        remote = Remote(self, registered, config, ports, place)
+        return proxy_of(remote, registered.component.kind, provides, said["overrides"])
 
 
 def start(spec: Spec, writes: Path | None = None) -> Session:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -382,13 +382,11 @@ _BASES: dict[str, type] = {
 }
 
 
-def proxy_of(remote: Remote, said: Mapping[str, Any]) -> Any:
-    """A proxy of an object, of the interface of its kind and of the capabilities that its description names."""
-    component = remote.registered.component
-    provides = dict.fromkeys((*component.provides, *(["Trainable"] if said["trainable"] else [])))
-    proxy = _class_of(component.kind, tuple(provides))()
+def proxy_of(remote: Any, kind: str, provides: Iterable[str], overrides: Iterable[str]) -> Any:
+    """A proxy of an object, of the interface of its kind and of capabilities. ``remote`` asks the object."""
+    proxy = _class_of(kind, tuple(dict.fromkeys(provides)))()
     proxy._ask_remote = lambda: remote
-    proxy._overrides = frozenset(said["overrides"])
+    proxy._overrides = frozenset(overrides)
     return proxy
 
 
@@ -397,7 +395,7 @@ def _class_of(kind: str, provides: tuple[str, ...]) -> type:
     """The class of proxies with capabilities of core's: each method of these is one message. Another capability is
     not known here, and its methods are called in the worker alone."""
     known = {item.name: item.interface for item in CORE_CAPABILITIES}
-    capabilities, base = [_named(known[name]) for name in provides if name in known], _BASES[kind]
+    capabilities, base = [named_class(known[name]) for name in provides if name in known], _BASES[kind]
     methods: dict[str, Any] = {}
     for capability in capabilities:
         for name, value in inspect.getmembers(capability, inspect.isfunction):
@@ -409,7 +407,8 @@ def _class_of(kind: str, provides: tuple[str, ...]) -> type:
     return type(base.__name__, (base, *capabilities), methods) if capabilities else base
 
 
-def _named(target: str) -> type:
+def named_class(target: str) -> type:
+    """The class that ``module:Name`` names."""
     module, _, name = target.partition(":")
     found: type = getattr(import_module(module), name)
     return found

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from scorefold.data import Dataset, DataSpec
 from scorefold.errors import PluginError, ScorefoldError
-from scorefold.interfaces import DataSource, Estimator
+from scorefold.interfaces import DataSource, Estimator, Flow, ScoreModel
 from scorefold.interfaces.model import MADE_FROM
 from scorefold.results import Estimate
 from scorefold.seeds import derive_seed
@@ -41,12 +41,14 @@ class Remote:
     def _check_crosses(self, port: str, value: Any) -> None:
         """Raises ``PluginError`` for what can't be plugged into an object in another process."""
         other = remote_of(value)
-        if isinstance(value, DataSource | DataSpec) or (other and other.environment is self.environment):
+        if isinstance(value, DataSource | DataSpec | ScoreModel | Flow | Estimator):
+            return
+        if other and other.environment is self.environment:
             return
         name = self.environment.spec.name
         raise PluginError(
-            f"port {port!r} of {self.registered.qualified} takes data, or a component of the environment {name!r}; "
-            f"{value!r:.100} is plugged into it",
+            f"port {port!r} of {self.registered.qualified} takes data, scores, flows, estimators, or a component of "
+            f"the environment {name!r}; {value!r:.100} is plugged into it",
             hint=f"add the plugin of that component to the requirements of [environments.{name}]",
         )
 
@@ -110,9 +112,12 @@ class Remote:
             self.registered.mark_loaded()
         return self._name
 
-    def _handle(self, value: Any) -> str | None:
+    def _handle(self, value: Any) -> dict[str, Any] | None:
         other = remote_of(value)
-        return other._name if other is not None and other.environment is self.environment else None
+        if other is not None and other.environment is self.environment:
+            return {"$": "object", "name": other._name}
+        asked = isinstance(value, ScoreModel | Flow | Estimator)
+        return self.environment.questions.offer(value) if asked else None  # type: ignore[no-any-return]
 
     def _blame(self, said: Mapping[str, Any]) -> ScorefoldError:
         """The error of an exception of the plugin's, with the line of its own code."""

@@ -25,8 +25,12 @@ from scorefold import errors
 from scorefold.errors import PluginError, ScorefoldError, printable
 from scorefold.stage import report
 from scorefold_registry.plugins.environments import running
+from scorefold_registry.plugins.environments.objects import known_error
 from scorefold_registry.plugins.environments.spec import Spec
 from scorefold_registry.plugins.environments.wire import LONGEST, PROTOCOL, Arena, Reader, WireError, Writer, read_line
+
+Answer = Callable[[Mapping[str, Any], Reader, Writer], bytes]
+"""The answer to a question of the worker, from the question and its values."""
 
 SECONDS_TO_START = 120.0
 SECONDS_TO_END = 5.0
@@ -135,28 +139,29 @@ class Session:
         do: str,
         what: str,
         *,
-        handle: Callable[[Any], str | None] = lambda value: None,
+        handle: Callable[[Any], dict[str, Any] | None] = lambda value: None,
         blame: Callable[[Mapping[str, Any]], ScorefoldError] | None = None,
         plain: Mapping[str, Any] | None = None,
         values: Mapping[str, Any] | None = None,
         metrics: Callable[[int, Mapping[str, float]], None] | None = None,
+        questions: Answer | None = None,
     ) -> Any:
         """The answer to one request; ``what`` is what the worker does, for messages.
 
         ``values`` cross as values and ``plain`` as JSON. States of generators among the values come back advanced. A
         ``ScorefoldError`` of the worker is raised here as it is there; ``blame`` makes the error of another exception.
-        ``metrics`` gets the numbers that the worker sends on the way.
+        ``metrics`` gets the numbers that the worker sends on the way, and ``questions`` answers what it asks.
         Raises ``PluginError`` where the worker ends, takes too long, or speaks another protocol.
         """
         with self._busy:
             self.ready()
             self._count += 1
-            writer = Writer(self._there, handle)
-            line = writer.line({"id": self._count, "do": do, **(plain or {})}, values or {})
+            number, writer = self._count, Writer(self._there, handle)
+            line = writer.line({"id": number, "do": do, **(plain or {})}, values or {})
             limit = None if self.spec.seconds is None else time.monotonic() + self.spec.seconds
             try:
                 self._send(line, what, limit)
-                said = self._answer(what, limit, metrics)
+                said = self._answer(number, what, limit, metrics, questions)
             except KeyboardInterrupt:
                 self._interrupt(what)
                 raise
@@ -184,14 +189,21 @@ class Session:
         self._ended()
 
     def _answer(
-        self, what: str, limit: float | None, metrics: Callable[[int, Mapping[str, float]], None] | None = None
+        self,
+        number: int,
+        what: str,
+        limit: float | None,
+        metrics: Callable[[int, Mapping[str, float]], None] | None,
+        questions: Answer | None,
     ) -> dict[str, Any]:
         """The last message about the request that is under way; progress and warnings are passed on before it."""
         while True:
             said = self._next(what, limit)
-            if said.get("id") != self._count:
-                raise self._strange(f"it answered request {said.get('id')!s:.40}, and {self._count} was asked")
-            if "progress" in said:
+            if said.get("id") != number:
+                raise self._strange(f"it answered request {said.get('id')!s:.40}, and {number} was asked")
+            if "ask" in said and questions is not None:
+                self._send(questions(said, Reader(self._back), Writer(self._there)), what, limit)
+            elif "progress" in said:
                 done, total, text = said["progress"]
                 report(int(done), int(total), printable(str(text)))
             elif "metrics" in said:
@@ -267,17 +279,16 @@ class Session:
     ) -> ScorefoldError | KeyboardInterrupt:
         """The error of the worker as one of this process; its own traceback is a note of it."""
         try:
-            kind = getattr(errors, str(said["type"]), None)
-            message, hint = str(said["message"]), said["hint"]
             if said["type"] == "KeyboardInterrupt" and said["cancelled"]:
                 return KeyboardInterrupt()
-            if isinstance(kind, type) and issubclass(kind, ScorefoldError) and kind is not errors.WorkerError:
-                found = kind(message, hint=None if hint is None else str(hint))
-                found.code = str(said["code"])
+            known = known_error(said)
+            if known is not None:
+                found = known
             elif blame is not None:
                 found = blame(said)
             else:
-                found = PluginError(f"the process of the environment {self.spec.name!r}: {said['type']}: {message}")
+                words = f"{said['type']}: {said['message']}"
+                found = PluginError(f"the process of the environment {self.spec.name!r}: {words}")
             if said["memory"] and self.spec.memory is not None:
                 found.hint = f"its environment may use {self.spec.memory / 1e9:g} GB: raise memory in {self._table}"
             found.add_note(f"In the environment {self.spec.name!r}:\n{printable(str(said['traceback']))}")

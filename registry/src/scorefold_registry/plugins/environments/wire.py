@@ -137,11 +137,11 @@ def _new_file() -> int:
 class Writer:
     """Values as JSON, their tensors in an arena.
 
-    ``handle`` gives the name of an object that the other side has, or None. ``generators`` are those that were written,
-    in order, whose states the other side sends back.
+    ``handle`` gives an object that the other side has, or may ask about, as a message names it; None for other values.
+    ``generators`` are those that were written, in order, whose states the other side sends back.
     """
 
-    def __init__(self, arena: Arena, handle: Callable[[Any], str | None] = lambda value: None) -> None:
+    def __init__(self, arena: Arena, handle: Callable[[Any], dict[str, Any] | None] = lambda value: None) -> None:
         self._arena, self._handle = arena, handle
         self._tensors: list[Tensor] = []
         self._slots: list[dict[str, Any]] = []
@@ -167,8 +167,8 @@ class Writer:
     def _plain(self, value: Any) -> Any:
         if value is None or isinstance(value, bool | str) or type(value) is int:
             return value
-        if (name := self._handle(value)) is not None:
-            return {"$": "object", "name": name}
+        if (named := self._handle(value)) is not None:
+            return named
         if isinstance(value, Tensor):
             return self._tensor(value)
         if type(value).__name__ in _RECORDS and is_dataclass(value):
@@ -253,10 +253,18 @@ class Writer:
 
 
 class Reader:
-    """Values from JSON, their tensors copied out of an arena. ``named`` gives the object that a handle names."""
+    """Values from JSON, their tensors copied out of an arena.
 
-    def __init__(self, arena: Arena, named: Callable[[str], Any] | None = None) -> None:
-        self._arena, self._named = arena, named
+    ``named`` gives the object of this side that has a name, and ``asked`` a proxy of one of the other side.
+    """
+
+    def __init__(
+        self,
+        arena: Arena,
+        named: Callable[[str], Any] | None = None,
+        asked: Callable[[Mapping[str, Any]], Any] | None = None,
+    ) -> None:
+        self._arena, self._named, self._asked = arena, named, asked
         self.generators: list[torch.Generator] = []
 
     def value(self, said: Any) -> Any:
@@ -296,6 +304,8 @@ class Reader:
             return self._source(said)
         if kind == "object" and self._named is not None:
             return self._named(said["name"])
+        if kind == "asked" and self._asked is not None:
+            return self._asked(said)
         raise WireError(f"a message holds a value of the kind {kind!r:.60}, which is unknown")
 
     def _source(self, said: Mapping[str, Any]) -> TensorSource:

@@ -1,0 +1,137 @@
+"""Questions of a worker about objects of the host that are plugged into its own: what it may ask, and the answers.
+
+What a worker sends is data. It names an object that was plugged in and a method of core's interfaces, and nothing else.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from contextlib import nullcontext
+from contextvars import ContextVar
+from typing import Any
+from weakref import WeakValueDictionary
+
+from scorefold.errors import PluginError, ScorefoldError
+from scorefold.interfaces import Estimator, Flow, ScoreModel
+from scorefold.interfaces.model import EventModel, evaluations
+from scorefold.plugin import CORE_CAPABILITIES
+from scorefold_registry.plugins.environments import objects
+from scorefold_registry.plugins.environments.models import named_class
+from scorefold_registry.plugins.environments.wire import Reader, Writer
+
+KINDS: dict[str, type] = {"score": ScoreModel, "flow": Flow, "estimator": Estimator}
+"""The kinds of objects of the host that can be plugged into an object of a worker."""
+
+DEEPEST = 4
+"""Questions inside each other."""
+
+_depth: ContextVar[int] = ContextVar("depth", default=0)
+_NEVER = ("Trainable",)
+_OF_BASE = {"base.log_prob", "base.sample", "base.centre"}
+_ATTRIBUTES = {"event_shape", "condition_spec", "event_scale", "remarks", "divergence_mode", "process"}
+
+
+def kind_of(value: Any) -> str | None:
+    """The kind of an object of the host that can be asked; None for any other value."""
+    return next((kind for kind, interface in KINDS.items() if isinstance(value, interface)), None)
+
+
+class Questions:
+    """The objects of the host that a worker may ask, by name."""
+
+    def __init__(self) -> None:
+        self._offered: WeakValueDictionary[str, Any] = WeakValueDictionary()
+        self._bound: dict[str, tuple[Any, Any]] = {}
+        self._names = itertools.count()
+
+    def offer(self, value: Any) -> dict[str, Any]:
+        """An object as a message names it. It can be asked for as long as it is held here."""
+        name = next((name for name, each in self._offered.items() if each is value), None)
+        if name is None:
+            name = f"h{next(self._names)}"
+            self._offered[name] = value
+        kind = kind_of(value)
+        assert kind is not None
+        said = {"$": "asked", "name": name, "kind": kind, "provides": [item.name for item in _capabilities(value)]}
+        said["overrides"] = [] if getattr(type(value), "bind", None) is ScoreModel.bind else ["bind"]
+        return said | (_mode(value) if isinstance(value, EventModel) else {})
+
+    def answer(self, said: Mapping[str, Any], reader: Reader, writer: Writer) -> bytes:
+        """The answer to a question as a line, or the error of the object."""
+        token = _depth.set(_depth.get() + 1)
+        try:
+            done = self._answer(said, reader)
+            states = [generator.get_state() for generator in reader.generators]
+            return writer.line({"do": "answer"}, {"done": done, "generators": states})
+        except Exception as error:
+            if not isinstance(error, ScorefoldError):
+                error = PluginError(f"{type(error).__name__}: {error}")
+            facts = {"type": type(error).__name__, "message": error.message, "hint": error.hint, "code": error.code}
+            return writer.line({"do": "answer", "error": facts}, {})
+        finally:
+            _depth.reset(token)
+
+    def _answer(self, said: Mapping[str, Any], reader: Reader) -> Any:
+        if _depth.get() > DEEPEST:
+            raise PluginError(
+                f"components in environments of their own ask each other by way of the main process, {DEEPEST} deep",
+                hint="plug in components of one environment",
+            )
+        for name in said["gone"]:
+            self._bound.pop(name, None)
+        do, name = said["ask"], said["name"]
+        if do == "rows" and name in self._bound:
+            owner, found = self._bound[name]
+            _check_mode(owner, said)
+            return _rows(found, {**said, "method": "", "split": False}, reader)
+        found = self._offered.get(name)
+        if found is None:
+            raise PluginError(f"an object {name!r:.40} was asked for, which is not plugged in")
+        asked = said["names"] if do == "get" else [said["method"]]
+        if wrong := [each for each in asked if each not in _known(found)]:
+            raise PluginError(f"{wrong[0]!r:.60} of {found!r:.100} was asked for, which is not of its interface")
+        if do == "get":
+            return objects.get(found, asked)
+        if do == "call" and not isinstance(found, EventModel):
+            return objects.call(found, said, reader)
+        _check_mode(found, said)
+        if do == "bind":
+            self._bound[said["kept"]] = found, found.bind(**reader.value(said["named"]))
+            return None
+        if do == "verb":
+            return {"answer": objects.verb(found, said, reader), "points": 0}  # who counts here has counted already
+        return {"rows": _rows}[do](found, said, reader)
+
+
+def _rows(found: Any, said: Mapping[str, Any], reader: Reader) -> Any:
+    """The answer of a map of rows. The events of a derivative have been counted with the values."""
+    with evaluations(()) if said["derivative"] else nullcontext():
+        return objects.rows(found, said, reader)
+
+
+def _capabilities(value: Any) -> list[Any]:
+    return [
+        item for item in CORE_CAPABILITIES if item.name not in _NEVER and isinstance(value, named_class(item.interface))
+    ]
+
+
+def _known(found: Any) -> set[str]:
+    """The names of an object's interface and capabilities, as core has them."""
+    kind = kind_of(found)
+    classes = [KINDS[str(kind)], EventModel, *(named_class(item.interface) for item in _capabilities(found))]
+    names = {name for each in classes for name in (*vars(each), *vars(each).get("__annotations__", {}))}
+    return {name for name in names if not name.startswith("_")} | _ATTRIBUTES | (_OF_BASE if kind == "flow" else set())
+
+
+def _mode(found: Any) -> dict[str, Any]:
+    return {"dtype": str(found._reference().dtype).removeprefix("torch."), "training": found.training}
+
+
+def _check_mode(found: Any, said: Mapping[str, Any]) -> None:
+    """Raises ``PluginError`` for a worker that would change an object of the host."""
+    if said["mode"] != _mode(found):
+        raise PluginError(
+            f"{found!r:.100} is plugged in from the main process in the mode {_mode(found)}; it can't be changed to "
+            f"{said['mode']!r:.100}"
+        )

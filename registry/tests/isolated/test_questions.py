@@ -1,0 +1,180 @@
+"""Objects of the main process that are plugged into objects of a worker, which asks them."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from scorefold.errors import PluginError, ShapeError
+from scorefold.interfaces import Estimator
+from scorefold.interfaces.model import evaluations
+from scorefold.results import Estimate
+from scorefold_registry.host import Host
+from scorefold_registry.plugins.environments.questions import DEEPEST, Questions
+from scorefold_registry.plugins.environments.wire import Arena, Reader, Writer, read_line
+from scorefold_registry.plugins.records import environments_of
+from scorefold_registry.run.pipeline import run_file
+
+X = torch.randn(6, 3, generator=torch.Generator().manual_seed(1))
+Local = Callable[[], Host]
+
+
+def generator(seed: int = 3) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def same(one: Estimate, other: Estimate) -> None:
+    assert one.value == other.value
+    assert torch.equal(torch.as_tensor(one.pointwise), torch.as_tensor(other.pointwise))
+    for name, value in one.diagnostics.items():
+        assert torch.equal(torch.as_tensor(value), torch.as_tensor(other.diagnostics[name])), name
+
+
+@pytest.mark.parametrize("name", ["toy-score", "toy-bound"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_an_estimator_there_asks_a_score_here(world: Any, local: Local, name: str, dtype: torch.dtype) -> None:
+    mine = local()
+    score = mine.create(f"score:{name}", generator=generator(5)).to(dtype)
+    here = mine.create("estimator:toy-asks", score=score)
+    there = world.host().create("one/estimator:toy-asks", score=score)
+    answers, states, counts = [], [], []
+    for each in (here, there):
+        draws = generator()
+        with evaluations([score]) as counted:
+            answers.append(each.estimate(X.to(dtype), generator=draws))
+        states.append(draws.get_state())
+        counts.append(counted.points)
+    same(*answers)
+    assert torch.equal(*states)
+    assert counts[0] == counts[1] > 0
+
+
+def test_a_score_of_one_environment_is_asked_by_another(world: Any) -> None:
+    host = world.host()
+    score = host.create("two/score:toy-score", generator=generator(5))
+    answers = [
+        host.create(f"{place}/estimator:toy-asks", score=score).estimate(X, generator=generator())
+        for place in ("one", "two")
+    ]
+    same(*answers)
+    assert all(each.runs for each in environments_of(host.plugins))
+
+
+def nested(host: Host, count: int) -> Any:
+    found = host.create("two/estimator:toy-mean")
+    for number in range(count):
+        found = host.create(f"{('one', 'two')[number % 2]}/estimator:toy-port", reference=found)
+    return found
+
+
+def test_questions_inside_each_other_have_a_limit(world: Any) -> None:
+    host = world.host()
+    plain = nested(host, 0).estimate(X, generator=generator())
+    assert nested(host, DEEPEST).estimate(X, generator=generator()).value == plain.value
+    with pytest.raises(PluginError, match="ask each other by way of the main process, 4 deep") as caught:
+        nested(host, DEEPEST + 1).estimate(X, generator=generator())
+    assert caught.value.hint == "plug in components of one environment"
+    assert nested(host, 1).estimate(X, generator=generator()).value == plain.value
+
+
+class Mine(Estimator):
+    """An estimator of the main process that does what it is told."""
+
+    def __init__(self, do: Callable[[], Any]) -> None:
+        self.do = do
+
+    def estimate(self, data: Any, *, generator: Any = None) -> Estimate:
+        return self.do() or Estimate("mean", 1.0)
+
+
+def fail(error: BaseException) -> Any:
+    raise error
+
+
+def test_an_error_here_is_raised_there_and_comes_back(world: Any) -> None:
+    host = world.host()
+    for error, kind, words in (
+        (ShapeError("x has shape 3", hint="give it 2"), ShapeError, "x has shape 3"),
+        (ZeroDivisionError("by zero"), PluginError, "ZeroDivisionError: by zero"),
+    ):
+        asks = host.create("one/estimator:toy-port", reference=Mine(lambda error=error: fail(error)))
+        with pytest.raises(kind, match=words) as caught:
+            asks.estimate(X)
+        assert getattr(error, "hint", None) == caught.value.hint
+    assert host.create("one/estimator:toy-port", reference=Mine(lambda: None)).estimate(X).value == 1
+
+
+def test_ctrl_c_while_the_host_answers(world: Any) -> None:
+    host = world.host()
+    asks = host.create("one/estimator:toy-port", reference=Mine(lambda: fail(KeyboardInterrupt())))
+    with pytest.raises(KeyboardInterrupt):
+        asks.estimate(X)
+    again = host.create("one/estimator:toy-port", reference=Mine(lambda: None))
+    assert again.estimate(X).value == 1
+
+
+def ask(questions: Questions, said: dict[str, Any], **values: Any) -> Any:
+    """The answer to a question, as the worker gets it."""
+    there, back = Arena(), Arena()
+    try:
+        question = read_line(Writer(back).line({"gone": [], **said}, values))
+        answer = read_line(questions.answer(question, Reader(back), Writer(there)))
+        return answer["error"]["message"] if "error" in answer else Reader(there).value(answer["done"])
+    finally:
+        there.close()
+        back.close()
+
+
+def test_a_worker_asks_nothing_but_what_was_plugged_in(world: Any, local: Local) -> None:
+    questions, score = Questions(), local().create("score:toy-score")
+    name = questions.offer(score)["name"]
+    assert questions.offer(score)["name"] == name
+    mode = {"dtype": "float32", "training": score.training}
+    rows = {
+        "ask": "rows",
+        "name": name,
+        "method": "score",
+        "mode": mode,
+        "derivative": "",
+        "wanted": [],
+        "split": False,
+    }
+    given = {"given": [X, torch.full((6,), 0.5), None], "vectors": []}
+    assert torch.equal(ask(questions, rows, **given)[0], score.score(X, torch.full((6,), 0.5)))
+    for changed, words in (
+        ({"name": "h9"}, "'h9' was asked for, which is not plugged in"),
+        ({"method": "net.0.weight.zero_"}, "was asked for, which is not of its interface"),
+        ({"method": "load_state_dict"}, "was asked for, which is not of its interface"),
+        ({"method": "__class__.__init__.__globals__.clear"}, "was asked for, which is not of its interface"),
+        ({"mode": {**mode, "dtype": "float64"}}, "it can't be changed to"),
+        ({"ask": "fit"}, "KeyError: 'fit'"),
+    ):
+        assert words in ask(questions, {**rows, **changed}, **given)
+    assert "not of its interface" in ask(questions, {"ask": "get", "name": name, "names": ["net"]})
+    assert score.net[0].weight.dtype == torch.float32
+    del score
+    gc.collect()
+    assert "is not plugged in" in ask(questions, rows, **given)
+
+
+RUN = """
+version: 1
+name: asks
+stages:
+  points: {use: one/data:toy-points, config: {points: 40}}
+  score:  {use: score:denoising, config: {training: {steps: 2}}, inputs: {data: points}}
+  sum:    {use: one/estimator:toy-asks, inputs: {score: score, data: points}}
+"""
+
+
+def test_a_run_file_plugs_a_score_here_into_an_estimator_there(world: Any, tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(RUN)
+    first, again = (run_file(world.host(), file, runs=tmp_path / "runs", cache=tmp_path / "cache") for _ in range(2))
+    assert first.value("sum").pointwise.shape == (20,)
+    assert [stage.reused for stage in again.stages] == [True, True, True]
