@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import random
@@ -20,6 +21,7 @@ from scorefold.errors import ConfigError, DataError, PluginError, SplitError
 from scorefold.interfaces import TensorSource
 from scorefold.results import Estimate
 from scorefold.stage import showing
+from scorefold_registry.cli.main import main
 from scorefold_registry.host import Host
 from scorefold_registry.plugins.environments.environment import Environment
 from scorefold_registry.plugins.loading import load_target
@@ -290,3 +292,37 @@ def test_what_is_installed_here_keeps_its_name(world: Any, local: Local, tmp_pat
 def test_between_two_environments_a_person_chooses(world: Any) -> None:
     with pytest.raises(PluginError, match=r"claimed by one 1.0 .* and two 1.0"):
         world.host().create("estimator:toy-mean")
+
+
+@pytest.mark.parametrize("name", ["estimator:mle", "data:sphere", "flow:banana"])
+def test_the_conformance_checks_hold_through_a_proxy(
+    world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (tmp_path / "scorefold.toml").write_text(f'[environments.here]\ninterpreter = "{sys.executable}"\n')
+    monkeypatch.chdir(tmp_path)
+    assert main(["plugins", "install"]) == 0
+    capsys.readouterr()
+    assert main(["plugins", "check", f"here/{name}", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["checks"]
+    reasons = {each["check"]: each["detail"] for each in found if each["result"] == "skipped"}
+    assert reasons["constructor"] == "it imports the plugin, which has an environment of its own"
+    assert sum(each["result"] == "passed" for each in found) >= 18
+
+
+def test_the_checks_find_a_fault_through_a_proxy(world: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    world.host()
+    assert main(["plugins", "check", "one/flow:toy-flow", "--only", "flow-refuses-other-shapes"]) == 1
+    assert "forward of another shape was accepted; expected ShapeError" in capsys.readouterr().out
+    assert main(["plugins", "check", "one/score:toy-trained"]) == 0
+
+
+def test_threads_are_those_of_the_caller(world: Any) -> None:
+    """A worker that runs already takes a changed number of threads."""
+    proxy = world.host().create("one/estimator:toy-misdeed", {"do": "threads"})
+    before = torch.get_num_threads()
+    try:
+        for count in (1, 2, 1):
+            torch.set_num_threads(count)
+            assert proxy.estimate(X).value == count
+    finally:
+        torch.set_num_threads(before)

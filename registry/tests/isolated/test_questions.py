@@ -83,7 +83,7 @@ def test_questions_inside_each_other_have_a_limit(world: Any) -> None:
 
 
 class Mine(Estimator):
-    """An estimator of the main process that does what it is told."""
+    """An estimator of the main process with an answer of the test's."""
 
     def __init__(self, do: Callable[[], Any]) -> None:
         self.do = do
@@ -155,6 +155,10 @@ def test_a_worker_asks_nothing_but_what_was_plugged_in(world: Any, local: Local)
         ({"ask": "fit"}, "KeyError: 'fit'"),
     ):
         assert words in ask(questions, {**rows, **changed}, **given)
+    was = [part.training for part in score.modules()]
+    other = {**mode, "training": not score.training}
+    assert torch.equal(ask(questions, {**rows, "mode": other}, **given)[0], score.score(X, torch.full((6,), 0.5)))
+    assert [part.training for part in score.modules()] == was
     assert "not of its interface" in ask(questions, {"ask": "get", "name": name, "names": ["net"]})
     assert score.net[0].weight.dtype == torch.float32
     del score

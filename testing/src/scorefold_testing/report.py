@@ -6,7 +6,7 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -94,6 +94,7 @@ FLOORS: Mapping[str, int] = {
 @dataclass(frozen=True)
 class Item:
     """A component to be checked: ``name`` is what the host resolves, ``plugin`` the module that declares it.
+    ``skipped`` are checks that do not apply to it, with their reasons.
 
     >>> from scorefold_registry import Host
     >>> host = Host.discover()
@@ -105,6 +106,7 @@ class Item:
     component: Component
     name: str
     plugin: str | None = None
+    skipped: Mapping[str, str] = field(default_factory=dict)
 
 
 def verb_item(declared: Verb, plugin: str | None = None, kind: str = "") -> Item:
@@ -255,10 +257,13 @@ def _component_checks(
     component = item.component
     run: set[str] = set()
     for rule, name, subject in subjects(item, host, root, definitions, origin):
-        result, detail = try_check(rule, replace(subject, accelerator=accelerator))
+        if rule.name in item.skipped:
+            result, detail = SKIPPED, item.skipped[rule.name]
+        else:
+            result, detail = try_check(rule, replace(subject, accelerator=accelerator))
         if result == FAILED:
             detail = f"{detail} (replay: --only {rule.name} --seed {root})"
-        if result != SKIPPED:
+        if result != SKIPPED or rule.name in item.skipped:
             run.add(rule.name)
         yield _expected(CheckResult(component.id, name, rule.level, result, detail), reasons)
     if definitions == CHECKS:

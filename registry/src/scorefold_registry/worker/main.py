@@ -51,7 +51,6 @@ def main(facts: Mapping[str, Any]) -> None:
     os.close(leash)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
-    torch.set_num_threads(facts["threads"])
     worker = Worker(Arena(there), Arena(back), answers, Path(facts["layer"]))
     threading.Thread(target=_read, args=(requests, worker), daemon=True).start()
     if facts["memory"] is not None:
@@ -126,6 +125,8 @@ class Worker:
 
     def _done(self, message: Mapping[str, Any]) -> bytes:
         _seed(message.get("seed", 0))
+        if message["threads"] != torch.get_num_threads():
+            torch.set_num_threads(message["threads"])
         reader = Reader(self._there, self._objects.__getitem__, self._of_host)
         writer = Writer(self._back)
         with showing(self._progress), warnings.catch_warnings():

@@ -121,6 +121,8 @@ class Misdeed(Estimator):
             print("x" * 5_000_000)
         elif do == "path":
             return Estimate("mean", float(sys.path[0].count("layers")), diagnostics={"pid": os.getpid()})
+        elif do == "threads":
+            return Estimate("mean", float(torch.get_num_threads()))
         elif do == "read":
             self.config.kept.read_text()
         elif do == "write":

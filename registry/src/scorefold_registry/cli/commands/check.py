@@ -12,10 +12,23 @@ from scorefold_registry.cli.options import Parser, UsageError
 from scorefold_registry.cli.terminal import print_answer
 from scorefold_registry.host import Host
 from scorefold_registry.plugins.names import did_you_mean, normalise
-from scorefold_registry.plugins.records import PluginRecord
+from scorefold_registry.plugins.records import PluginRecord, Registered, workers_of
 
 KIT = "scorefold_testing"
 ORIGIN = "scorefold_registry:Host.discover"
+_NOT_ISOLATED = {
+    "it imports the plugin, which has an environment of its own": (
+        *("constructor", "config-strict", "builds-in-time", "documented", "lazy-declaration", "lazy-config"),
+        *("chunks-agree", "other-revisions"),
+    ),
+    "its environment has a device of its own": ("device-followed",),
+    "second derivatives are not available from another process": ("twice-differentiable",),
+    "a training is done in its process as a whole": (
+        *("trained-state", "learned-state", "loss-trains", "loss-falls", "loss-follows-generator", "loss-validates"),
+        "phases-cover",
+    ),
+}
+"""Checks that do not apply to a component in an environment of its own, by the reason."""
 PSEUDO = ("verb", "kind", "observer")
 """Other things to check than components, by the word before their names."""
 
@@ -58,21 +71,22 @@ def run(arguments: list[str]) -> int:
     expected = _expected(options.expect)
     host = Host.discover()
     kit = _kit()
-    items = _items(host, kit, options.name)
     made = []
-    for check in kit.check_components(
-        items,
-        host,
-        seed=options.seed,
-        expected=expected,
-        only=options.only,
-        levels=options.level,
-        origin=ORIGIN,
-        accelerator=options.device and set_up_device(options.device),
-    ):
-        made.append(check)
-        if not options.json and check.result in ("failed", "expected-failure"):
-            print(printable(f"{check.result}: {check}"), flush=True)
+    with workers_of(host.plugins):
+        items = _items(host, kit, options.name)
+        for check in kit.check_components(
+            items,
+            host,
+            seed=options.seed,
+            expected=expected,
+            only=options.only,
+            levels=options.level,
+            origin=ORIGIN,
+            accelerator=options.device and set_up_device(options.device),
+        ):
+            made.append(check)
+            if not options.json and check.result in ("failed", "expected-failure"):
+                print(printable(f"{check.result}: {check}"), flush=True)
     report = kit.Report(tuple(made))
     if options.json:
         print_answer(json.dumps(report.as_json(), indent=2, ensure_ascii=False))
@@ -127,16 +141,11 @@ def _items(host: Host, kit: Any, name: str | None) -> list[Any]:
         records = [item for item in records if name == item.name or normalise(name) == normalise(item.distribution)]
         if not records:
             entry = host.catalogue.resolve(name)
-            if entry.record.environment is not None:
-                raise PluginError(
-                    f"the checks import what they check, and {entry.qualified} has an environment of its own",
-                    hint=f"install {entry.record.brought_by} where scorefold-testing is, and check it there",
-                )
-            return [kit.Item(entry.component, entry.qualified, entry.record.value)]
+            return [_item(kit, entry)]
     found = [
-        kit.Item(entry.component, entry.qualified, entry.record.value)
+        _item(kit, entry)
         for entry in host.components()
-        if entry.record in records and entry.record.environment is None
+        if entry.record in records and (name is not None or entry.record.environment is None)
     ]
     found += [item for record in records for item in _others(kit, record)]
     if not found and name is None:
@@ -145,6 +154,16 @@ def _items(host: Host, kit: Any, name: str | None) -> list[Any]:
         causes = "; ".join(f"{record.label} is {record.state}: {record.cause}" for record in records if record.cause)
         raise PluginError(f"{name} offers no component to check", hint=causes or None)
     return found
+
+
+def _item(kit: Any, entry: Registered) -> Any:
+    """A component to check. One in an environment of its own is used through its process, which is started now: a
+    process that starts later stands in a folder that a check removes."""
+    if entry.record.environment is None:
+        return kit.Item(entry.component, entry.qualified, entry.record.value)
+    entry.record.environment.session()
+    skipped = {check: why for why, checks in _NOT_ISOLATED.items() for check in checks}
+    return kit.Item(entry.component, entry.qualified, entry.record.value, skipped)
 
 
 def _others(kit: Any, record: PluginRecord) -> list[Any]:

@@ -6,8 +6,8 @@ What a worker sends is data. It names an object that was plugged in and a method
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 from weakref import WeakValueDictionary
@@ -83,8 +83,8 @@ class Questions:
         do, name = said["ask"], said["name"]
         if do == "rows" and name in self._bound:
             owner, found = self._bound[name]
-            _check_mode(owner, said)
-            return _rows(found, {**said, "method": "", "split": False}, reader)
+            with _in_mode(owner, said["mode"]):
+                return _rows(found, {**said, "method": "", "split": False}, reader)
         found = self._offered.get(name)
         if found is None:
             raise PluginError(f"an object {name!r:.40} was asked for, which is not plugged in")
@@ -95,13 +95,13 @@ class Questions:
             return objects.get(found, asked)
         if do == "call" and not isinstance(found, EventModel):
             return objects.call(found, said, reader)
-        _check_mode(found, said)
-        if do == "bind":
-            self._bound[said["kept"]] = found, found.bind(**reader.value(said["named"]))
-            return None
-        if do == "verb":
-            return {"answer": objects.verb(found, said, reader), "points": 0}  # who counts here has counted already
-        return {"rows": _rows}[do](found, said, reader)
+        with _in_mode(found, said["mode"]):
+            if do == "bind":
+                self._bound[said["kept"]] = found, found.bind(**reader.value(said["named"]))
+                return None
+            if do == "verb":
+                return {"answer": objects.verb(found, said, reader), "points": 0}  # who counts here has counted already
+            return {"rows": _rows}[do](found, said, reader)
 
 
 def _rows(found: Any, said: Mapping[str, Any], reader: Reader) -> Any:
@@ -128,10 +128,19 @@ def _mode(found: Any) -> dict[str, Any]:
     return {"dtype": str(found._reference().dtype).removeprefix("torch."), "training": found.training}
 
 
-def _check_mode(found: Any, said: Mapping[str, Any]) -> None:
-    """Raises ``PluginError`` for a worker that would change an object of the host."""
-    if said["mode"] != _mode(found):
+@contextmanager
+def _in_mode(found: Any, mode: Mapping[str, Any]) -> Iterator[None]:
+    """A model in the mode of the worker's proxy, and afterwards in its own. Raises ``PluginError`` for another
+    precision, to which the worker can't change an object of the host."""
+    own = _mode(found)["dtype"]
+    if mode["dtype"] != own:
         raise PluginError(
-            f"{found!r:.100} is plugged in from the main process in the mode {_mode(found)}; it can't be changed to "
-            f"{said['mode']!r:.100}"
+            f"{found!r:.100} is plugged in from the main process in {own}; it can't be changed to {mode['dtype']!s:.20}"
         )
+    before = [(part, part.training) for part in found.modules()]
+    found.train(bool(mode["training"]))
+    try:
+        yield
+    finally:
+        for part, training in before:
+            part.training = training

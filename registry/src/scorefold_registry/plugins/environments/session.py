@@ -83,7 +83,6 @@ class Session:
             "layer": str(layer),
             "lent": [] if lent is None else [str(lent)],
             "memory": spec.memory,
-            "threads": torch.get_num_threads(),
         }
         command = [*wrapping, str(python), "-I", "-X", "faulthandler", "-c", _BOOT, json.dumps(facts)]
         try:
@@ -157,7 +156,8 @@ class Session:
             self.ready()
             self._count += 1
             number, writer = self._count, Writer(self._there, handle)
-            line = writer.line({"id": number, "do": do, **(plain or {})}, values or {})
+            head = {"id": number, "do": do, "threads": torch.get_num_threads()}
+            line = writer.line({**head, **(plain or {})}, values or {})
             limit = None if self.spec.seconds is None else time.monotonic() + self.spec.seconds
             try:
                 self._send(line, what, limit)
