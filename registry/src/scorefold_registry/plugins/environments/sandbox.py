@@ -6,7 +6,6 @@ It is an error if a table asks for the sandbox and the system has none: a worker
 from __future__ import annotations
 
 import shutil
-import subprocess
 from pathlib import Path
 
 from scorefold.errors import PluginError
@@ -42,6 +41,8 @@ def refused() -> str | None:
     """Reason why there is no sandbox on this machine, from a trial; None if there is one."""
     if (why := missing()) is not None:
         return why
+    import subprocess  # it takes a while, and lists of plugins need none
+
     command = [PROGRAM, "--ro-bind", "/", "/", *_ALONE, shutil.which("true") or "/bin/true"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, timeout=_SECONDS)
