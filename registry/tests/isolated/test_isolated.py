@@ -246,8 +246,8 @@ def test_ports_take_data_and_what_is_in_the_same_environment(world: Any) -> None
 
 def test_what_cannot_be_isolated_yet_says_what_can(world: Any) -> None:
     host = world.host()
-    with pytest.raises(ConfigError, match=r"one/geometry:toy-geometry is a geometry; .* estimator, score or flow can"):
-        host.create("one/geometry:toy-geometry")
+    with pytest.raises(ConfigError, match=r"one/network:toy-network is a network; .* score, flow or geometry can"):
+        host.create("one/network:toy-network")
 
 
 def test_nobody_imports_an_isolated_plugin(world: Any) -> None:

@@ -254,3 +254,20 @@ def test_a_training_that_was_killed_goes_on(world: Any, local: Local, tmp_path: 
     resumed = run_file(world.host(), file, runs=tmp_path / "runs", cache=cache)
     one, other = states(whole.folder / "model"), states(resumed.folder / "model")
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_geometry_answers_as_here(world: Any, local: Local) -> None:
+    here, there = local().create("geometry:toy-geometry"), world.host().create("one/geometry:toy-geometry")
+    x, y = X[:, :2], X[:, 1:]
+    assert here.event_shape == there.event_shape == (2,)
+    for name, given in (
+        *(("metric", [x]), ("exp", [x, y]), ("log", [x, y]), ("inner", [x, y, y]), ("norm", [x, y])),
+        *(("distance", [x, y]), ("distance_matrix", [x]), ("mean", [x]), ("exp", [x[:1], y])),
+        ("geodesic", [x, y, torch.linspace(0, 1, 3)]),
+    ):
+        assert torch.equal(getattr(here, name)(*given), getattr(there, name)(*given)), name
+    assert there.diagnose(x) == ({"points": float(len(x))}, ["it is wide"])
+    with pytest.raises(PluginError, match=r"answered 'norm' with \(3, 1\); expected \(3,\)"):
+        there.norm(torch.full((3, 2), 9.0), y[:3])
+    with pytest.raises(PluginError, match="gives no derivatives of 'metric'"):
+        there.metric(x.clone().requires_grad_())

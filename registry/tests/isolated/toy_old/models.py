@@ -14,7 +14,7 @@ from scorefold.config import Config, TrainingConfig
 from scorefold.data import ConditionSpec, Dataset, EventScale, TensorSpec
 from scorefold.diffusion import VE, IsotropicProcess, LinearVP
 from scorefold.diffusion.divergence import divergence
-from scorefold.interfaces import Estimator, Flow, ScoreModel, Trainable
+from scorefold.interfaces import Estimator, Flow, Geometry, ScoreModel, Trainable
 from scorefold.interfaces.capabilities import Loss, Progress
 from scorefold.results import Estimate
 
@@ -95,6 +95,31 @@ class Trained(Score, Trainable):
         noise = torch.randn(batch.x.shape, generator=generator)
         x = self.process.perturb(batch.x, t, noise)
         return Loss((self.score(x, t) * self.process.coefficients(x, t)[1] + noise).square().mean())
+
+
+class Wide(Geometry):
+    """Twice as far along the first coordinate; ``norm`` has another shape where all numbers of x are 9."""
+
+    event_shape = (2,)
+
+    def __init__(self, config: Config) -> None:
+        pass
+
+    def metric(self, x: Tensor) -> Tensor:
+        return torch.diag(torch.tensor([4.0, 1.0])).expand(len(x), 2, 2)
+
+    def exp(self, x: Tensor, v: Tensor) -> Tensor:
+        return x + v
+
+    def log(self, x: Tensor, y: Tensor) -> Tensor:
+        return y - x
+
+    def norm(self, x: Tensor, v: Tensor) -> Tensor:
+        found = super().norm(x, v)
+        return found[:, None] if bool((x == 9).all()) else found
+
+    def diagnose(self, points: Tensor) -> tuple[dict[str, float], list[str]]:
+        return {"points": float(len(points))}, ["it is wide"]
 
 
 class _Normal:

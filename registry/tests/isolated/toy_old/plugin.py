@@ -50,4 +50,5 @@ def scorefold_components() -> Iterator[Component]:
         provides=("Trainable",),
     )
     yield Component("flow", "toy-flow", ".models:Shear", ".models:ModelConfig", "A flow of two coordinates")
-    yield Component("geometry", "toy-geometry", ".impl:Mean", "scorefold.config:Config", "A geometry")
+    yield Component("geometry", "toy-geometry", ".models:Wide", "scorefold.config:Config", "A geometry")
+    yield Component("network", "toy-network", ".impl:Mean", "scorefold.config:Config", "A network")

@@ -23,7 +23,7 @@ FILE = "description.json"
 LARGEST = 2**24
 """Bytes of a description."""
 
-KINDS = ("data", "estimator", "score", "flow")
+KINDS = ("data", "estimator", "score", "flow", "geometry")
 """The kinds whose components can be used from an environment of their own."""
 
 

@@ -18,6 +18,7 @@ from scorefold.data import Condition, Dataset
 from scorefold.errors import PluginError
 from scorefold.interfaces import Flow, ScoreModel
 from scorefold.plugin import CORE_CAPABILITIES
+from scorefold_registry.plugins.environments.geometries import IsolatedGeometry
 from scorefold_registry.plugins.environments.proxies import IsolatedEstimator, IsolatedSource, Proxy, Remote
 from scorefold_registry.plugins.environments.wire import leaves_of, with_leaves
 
@@ -379,6 +380,7 @@ _BASES: dict[str, type] = {
     "estimator": IsolatedEstimator,
     "score": IsolatedScore,
     "flow": IsolatedFlow,
+    "geometry": IsolatedGeometry,
 }
 
 
