@@ -102,12 +102,12 @@ def test_a_stage_that_crashes_fails_with_its_line(world: Any, tmp_path: Path) ->
 
 
 def test_wrong_settings_are_found_when_the_file_is_read(world: Any, tmp_path: Path) -> None:
-    wrong = "  points: {use: one/data:toy-points, config: {points: 2}}\n  x: {use: one/geometry:toy-geometry}"
+    wrong = "  points: {use: one/data:toy-points, config: {points: 2}}\n  x: {use: one/network:toy-network}"
     with pytest.raises(ScorefoldError) as caught:
         run(world, tmp_path, f"version: 1\nname: wrong\nstages:\n{wrong}\n")
     text = str(caught.value)
     assert "points is 2 (a number); expected" in text
-    assert "one/geometry:toy-geometry is a geometry" in text
+    assert "one/network:toy-network is a network" in text
     assert not any(each.runs for each in environments_of(world.hosts[-1].plugins))
 
 
