@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import mmap
@@ -18,10 +19,11 @@ from pydantic import BaseModel, Field, ValidationError
 from scorefold import diffusion
 from scorefold.config import Config, Inline, TrainingConfig, Use
 from scorefold.data import Dataset, EventScale, StreamedDataset, TensorSpec
-from scorefold.errors import ConfigError, PluginError
+from scorefold.errors import ArtefactError, ConfigError, PluginError
 from scorefold.interfaces import TensorSource
 from scorefold.plugin import Component
 from scorefold.results import Allocation, Estimate, PlanRow
+from scorefold_registry.cli.commands.environments import add
 from scorefold_registry.components.field_text import describe_fields
 from scorefold_registry.components.messages import config_problems
 from scorefold_registry.components.ports import inline_fields
@@ -399,3 +401,19 @@ def test_a_process_with_a_field_for_a_method_is_refused(arena: Arena, field: str
     said = {"$": "process", "name": "EDM", "fields": {"$": "mapping", "items": {field: 1.0}}}
     with pytest.raises(WireError, match=f"a process has the field '{field}'"):
         Reader(arena).value(said)
+
+
+def test_a_table_that_cannot_be_written_is_an_error_with_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a folder that is read-only; the settings stay as they are."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scorefold.toml").write_text("[prefer]\n")
+
+    def refuse(self: Path, target: Any) -> Path:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(ArtefactError, match=r"scorefold.toml can't be written: Read-only file system"):
+        add(["numpy", "--isolated", "--name", "x"])
+    assert (tmp_path / "scorefold.toml").read_text() == "[prefer]\n"

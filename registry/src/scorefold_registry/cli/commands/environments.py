@@ -60,7 +60,10 @@ def add(arguments: list[str]) -> int:
         _install(_chosen([name])[0])
     except BaseException:
         # A table that can't be installed would stand in the way of every command.
-        _write(file, before) if before else file.unlink(missing_ok=True)
+        if before:
+            write_text(file, before)
+        elif file.exists():
+            file.unlink()
         raise
     print_answer(f"{file} has the table [environments.{name}]")
     return 0
@@ -202,7 +205,5 @@ def _text(value: str) -> str:
 
 
 def _write(file: Path, text: str) -> None:
-    partial = file.with_name(f".{file.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(file)
+    write_text(file, text)
     read_settings(file)
