@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from scorefold.config import Config, TrainingConfig
 from scorefold.data import Condition, Dataset, as_dataset
 from scorefold.diffusion import VE
-from scorefold.errors import DataError, PluginError
+from scorefold.errors import ConfigError, DataError, PluginError
 from scorefold.interfaces import DataSource, Estimator, Loss, Progress, ScoreModel, TensorSource, Trainable
 from scorefold.results import Estimate
 from scorefold_toolkit.numerics import AGGREGATES
@@ -381,6 +381,18 @@ def test_faults_are_value_errors_in_words() -> None:
     with pytest.raises(InputError, match="gave a NoneType; expected an Estimator"):
         as_estimator(lambda data: None).fit(X)  # type: ignore[arg-type,return-value]
     assert issubclass(InputError, ValueError)
+
+
+def test_a_name_comes_with_fields() -> None:
+    x = torch.rand(200, 3, generator=torch.Generator().manual_seed(0)).double()
+    few = as_estimator("mle", n_neighbors=5)
+    assert few.get_params()["estimator__n_neighbors"] == 5
+    given = as_estimator("mle", metric="precomputed").fit(torch.cdist(x, x).numpy())
+    assert given.dimension_ == pytest.approx(as_estimator("mle").fit(x.numpy()).dimension_, abs=1e-3)
+    with pytest.raises(ConfigError, match="n_neighbours"):
+        as_estimator("mle", n_neighbours=5)
+    with pytest.raises(InputError, match="n_neighbors can be set by as_estimator where an estimator is given by its"):
+        as_estimator(few.estimator, n_neighbors=5)
 
 
 def test_numbers_of_bfloat16_are_read_as_float32() -> None:

@@ -60,19 +60,22 @@ def as_estimator(
     comb: str | None = None,
     event_shape: tuple[int, ...] | None = None,
     random_state: Any = None,
+    **config: Any,
 ) -> DimensionEstimator:
     """An estimator of ours as one of scikit-learn's.
 
     ``estimator`` is the name of a component (``mle``), one that is built, or a function that builds it: from the score
-    where one is given, and from the data otherwise. ``score_model`` is a fitted score, which is used as it is, or a
-    function that builds one for the data; one that can be trained is then trained on ``X`` by its own settings. What is
-    inside either of them is set and searched over as ``estimator__n_neighbors``: see ``SettingsInside``. ``comb`` says
-    how the dimensions at points give one (mean, median, mode, max); None leaves that to the estimator. Rows of ``X``
-    are events of shape ``event_shape``, by default vectors. ``random_state`` seeds the training and the estimate; None
-    is seed 0. Raises ``PluginError`` for a name that no plugin has, and ``InputError`` for one of another kind.
+    where one is given, and from the data otherwise. ``config`` are fields of a component that is named. ``score_model``
+    is a fitted score, which is used as it is, or a function that builds one for the data; one that can be trained is
+    then trained on ``X`` by its own settings. What is inside either of them is set and searched over as
+    ``estimator__n_neighbors``: see ``SettingsInside``. ``comb`` says how the dimensions at points give one (mean,
+    median, mode, max); None leaves that to the estimator. Rows of ``X`` are events of shape ``event_shape``, by default
+    vectors. ``random_state`` seeds the training and the estimate; None is seed 0. Raises ``PluginError`` for a name
+    that no plugin has, ``ConfigError`` for wrong fields, and ``InputError`` for a name of another kind, and for fields
+    without a name.
 
     >>> import scorefold as sf
-    >>> sf.as_estimator("mle").set_params(estimator__n_neighbors=10).get_params()["estimator__n_neighbors"]
+    >>> sf.as_estimator("mle", n_neighbors=10).get_params()["estimator__n_neighbors"]
     10
     """
     if isinstance(estimator, str):
@@ -81,14 +84,16 @@ def as_estimator(
         if (kind := host.catalogue.resolve(use).component.kind) != "estimator":
             hint = f"sf.dimension({use!r}) asks about data" if kind == "data" else "score_model= takes a score"
             raise InputError(f"{use} is of the kind {kind!r}; expected an estimator, such as 'mle'", hint=hint)
-        estimator = host.create(use) if score_model is None else partial(_from_score, use)
+        estimator = host.create(use, config) if score_model is None else partial(_from_score, use, config)
+    elif config:
+        raise InputError(f"{', '.join(config)} can be set by as_estimator where an estimator is given by its name")
     return DimensionEstimator(
         estimator, score_model=score_model, comb=comb, event_shape=event_shape, random_state=random_state
     )
 
 
-def _from_score(use: str, score: ScoreModel) -> Estimator:
-    made: Estimator = scorefold.Host.discover().create(use, score=score)
+def _from_score(use: str, config: dict[str, Any], score: ScoreModel) -> Estimator:
+    made: Estimator = scorefold.Host.discover().create(use, config, score=score)
     return made
 
 
