@@ -397,7 +397,9 @@ MUTATIONS = (
     (plugin("scorevae", "coding/encoder.py"), "network(share * shown, level, z)", "network(shown, level, z)"),
     # Other distances, and counts of lattices.
     (TOOLKIT + "distances.py", "2 * (chords / 2)", "(chords / 2)"),
-    (TOOLKIT + "distances.py", "periods - gaps)", "periods + gaps)"),
+    (TOOLKIT + "distances.py", "(period or math.inf) - gaps)", "(period or math.inf) + gaps)"),
+    (TOOLKIT + "distances.py", "_COPY * points.median()", "points.median()"),
+    (TOOLKIT + "distances.py", ".round().remainder(1 / _COPY)", ".round()"),
     (TOOLKIT + "distances.py", "points[rows][:, rows]", "points[rows]"),
     (plugin("neighbours", "estimators/discrete.py"), "((2 * d + 1)", "((2 * d - 1)"),
     (plugin("neighbours", "estimators/discrete.py"), "(near + HALF) / (far + HALF)", "near / far"),

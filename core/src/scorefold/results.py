@@ -60,9 +60,9 @@ class Estimate:
                 raise ValueError(f"{self.quantity}: given {number!r:.60}; expected a number, or a tensor that is one")
             if not isfinite(number):
                 raise ValueError(f"{self.quantity}: given {number}; expected a finite number, or None and a headline")
-        if self.interval is not None and self.interval[0] > self.interval[1]:
-            raise ValueError(f"{self.quantity}: given the interval {self.interval}; expected its lower end first")
-        if not 0 < self.level < 1:
+        if self.interval is not None and (len(self.interval) != 2 or self.interval[0] > self.interval[1]):
+            raise ValueError(f"{self.quantity}: given the interval {self.interval}; expected (low, high)")
+        if not (isinstance(self.level, float) and 0 < self.level < 1):
             raise ValueError(
                 f"{self.quantity}: given the level {self.level}; expected a number in (0, 1), such as 0.95"
             )

@@ -74,8 +74,8 @@ def test_radii(config: dict[str, Any], expected: tuple[int, int]) -> None:
     assert radii(I3DConfig(step=1, **config), [1.0, 3.0, 4.0, 8.0, 9.0, 16.0]) == expected
 
 
-def test_a_whole_cube_of_bits_has_its_dimension_exactly(host: Host) -> None:
-    """All words once: each has binom(d, j) others at j differences. Its own copy is missing, which a ratio shows."""
+def test_a_whole_cube_of_bits_has_its_dimension() -> None:
+    """All words 200 times: each has 200 binom(d, j) at j differences, less itself, which is a share of 1 in 1,600."""
     words = torch.tensor(list(itertools.product((0.0, 1.0), repeat=7)), dtype=torch.float64)
     twice = torch.cat([words] * 200)
     within = counts_within(I3DConfig(step=1, distance="hamming"), twice)
@@ -86,7 +86,6 @@ def test_a_whole_cube_of_bits_has_its_dimension_exactly(host: Host) -> None:
 
 @pytest.mark.parametrize("dimension", [1, 2, 3])
 def test_counts_have_the_dimension_of_their_lattice(host: Host, dimension: int) -> None:
-    """Further columns that are sums of these change distances, and not how the number of points grows."""
     found = estimated(host, drawn(2000, dimension, 200))
     assert found.value == pytest.approx(dimension, rel=0.05)
     assert "warnings" not in found.diagnostics
@@ -96,7 +95,7 @@ def test_counts_have_the_dimension_of_their_lattice(host: Host, dimension: int) 
 def test_bits_and_categories(host: Host) -> None:
     assert estimated(host, drawn(2000, 10, 2), distance="hamming").value == pytest.approx(10, rel=0.05)
     assert estimated(host, drawn(2000, 30, 2), distance="hamming").value == pytest.approx(30, rel=0.05)
-    letters = estimated(host, drawn(2000, 12, 4).repeat_interleave(1, 1), distance="hamming")
+    letters = estimated(host, drawn(2000, 12, 4), distance="hamming")
     assert letters.value == pytest.approx(12, rel=0.05)
     # Names of letters say nothing, and columns without a letter add nothing.
     x = drawn(500, 8, 4)
@@ -106,10 +105,23 @@ def test_bits_and_categories(host: Host) -> None:
     assert estimator.point_estimate(wider).value == estimator.point_estimate(x).value
 
 
+@pytest.mark.parametrize("values", [3, 10])
+def test_columns_with_other_numbers_of_values_are_named(host: Host, values: int) -> None:
+    """Most columns count, so that a single odd one changes little."""
+    x = torch.cat([drawn(2000, 14, 2), drawn(2000, 1, values, seed=1)], 1)
+    found = estimated(host, x, distance="hamming")
+    assert found.value == pytest.approx(15, rel=0.1)
+    (said,) = found.diagnostics["warnings"]
+    assert said.startswith(f"columns have 2 to {values} values, and 2 are assumed")
+
+
 def test_another_unit(host: Host) -> None:
     x = drawn(500, 2, 300)
     assert estimated(host, x / 4, step=0.25).value == estimated(host, x).value
     assert estimated(host, x / 4 + 0.05, step=0.25).value == estimated(host, x).value
+    tenths = estimated(host, (x / 10).float(), step=0.1)
+    assert tenths.value == estimated(host, x).value
+    assert "warnings" not in tenths.diagnostics, "tenths have no end in binary, and are not rounded for that"
     assert estimated(host, x + 1e8).value == estimated(host, x).value, "numbers may be large, and distances small"
 
 

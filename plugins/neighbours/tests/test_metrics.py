@@ -78,6 +78,36 @@ def test_copies_of_given_points_count_once(host: Host) -> None:
     assert by_matrix.value == pytest.approx(by_points.value, rel=1e-9)
 
 
+@pytest.mark.parametrize("metric", ["angle", "periodic", "precomputed"])
+def test_copies_that_differ_in_their_last_bits_count_once(host: Host, metric: str) -> None:
+    """Multiples of a direction, values a period apart, and distances that were computed twice."""
+    x = torch.randn(300, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    config: dict[str, Any] = {"metric": metric}
+    if metric == "angle":
+        more = torch.cat([x, 3 * x[:200], x[:200] / 7])
+    elif metric == "periodic":
+        config["period"] = [1.7, 2.3, 0.0]
+        turns = torch.tensor([[1.7, -4.6, 0.0], [-5.1, 0.0, 0.0]], dtype=torch.float64)
+        more = torch.cat([x, x[:200] + turns[0], x[:200] + turns[1]])
+    else:
+        rows = torch.cat([torch.arange(300), torch.arange(200), torch.arange(200)])
+        x = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
+        more = x[rows][:, rows]
+        scatter = 1 + 1e-15 * torch.randn(more.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+        more = more * (scatter.triu() + scatter.triu(1).T)
+    few, many = (host.create("estimator:mle", config).point_estimate(points) for points in (x, more))
+    assert many.diagnostics["duplicates"] == 400
+    assert many.value == pytest.approx(few.value, rel=1e-6)
+
+
+def test_near_copies_are_named(host: Host) -> None:
+    """Copies that were rounded to float32 are no copies to the bit, and the reading is theirs."""
+    x = uniform(300, 3)
+    for count, named in ((5, False), (20, True)):
+        found = estimated(host, "mle", torch.cat([x, x[:count] * (1 + 1e-8)]))
+        assert ("another one at less than a millionth" in str(found.diagnostics.get("warnings"))) == named
+
+
 def test_rows_of_a_matrix_find_their_columns(host: Host) -> None:
     """A split has some rows of the file, with the distances from all points of the file."""
     x = uniform(200, 2)

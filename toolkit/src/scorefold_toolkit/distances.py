@@ -16,6 +16,9 @@ Name = Literal["euclidean", "angle", "periodic", "precomputed"]
 TREE_COLUMNS = 15
 """The most columns for which a k-d tree is faster than all pairs: beyond, it visits most of its leaves."""
 
+_COPY = 1e-9
+"""The share of a radius, a period or the median distance within which two points are copies."""
+
 _NUMBERS = 2**24
 """Numbers that are held at once."""
 
@@ -71,6 +74,21 @@ class Metric:
             return torch.where((periods > 0) & (repeated >= periods), 0.0, repeated)  # as rounding may have it
         return x
 
+    def keys(self, points: Tensor) -> Tensor:
+        """Rows (n, K) that are equal where points are copies of each other.
+
+        Euclidean copies are equal to the bit. Others may have been computed, so that they count up to a share of 1e-9.
+        """
+        if self.name == "angle":
+            return (points / _COPY).round()
+        if self.name == "periodic":
+            periods = torch.tensor(self.periods, dtype=points.dtype)
+            steps = (points / (periods.clamp(min=torch.finfo(points.dtype).tiny) * _COPY)).round().remainder(1 / _COPY)
+            return torch.where(periods > 0, steps, points)
+        if self.name == "precomputed":
+            return (points <= _COPY * points.median()).int().argmax(1, keepdim=True)
+        return points
+
     def part(self, points: Tensor, rows: Tensor) -> Tensor:
         """The points at ``rows`` (m,)."""
         return points[rows][:, rows] if self.name == "precomputed" else points[rows]
@@ -87,10 +105,11 @@ class Metric:
         return angles(distances) if self.name == "angle" else distances
 
     def _around(self, a: Tensor, b: Tensor) -> Tensor:
-        periods = torch.tensor([period or math.inf for period in self.periods], dtype=a.dtype, device=a.device)
-        gaps = (a[..., :, None, :] - b[..., None, :, :]).abs()
-        around: Tensor = torch.linalg.vector_norm(torch.minimum(gaps, periods - gaps), dim=-1)
-        return around
+        squares = a.new_zeros((*a.shape[:-1], b.shape[-2]))
+        for x, y, period in zip(a.unbind(-1), b.unbind(-1), self.periods, strict=True):
+            gaps = (x[..., :, None] - y[..., None, :]).abs()
+            squares += torch.minimum(gaps, (period or math.inf) - gaps).square()
+        return squares.sqrt()
 
 
 EUCLIDEAN = Metric()
@@ -131,6 +150,6 @@ class Compared:
         if self.metric.name == "precomputed":
             found = rows.topk(count, largest=False)
             return found.values, found.indices
-        blocks = rows.split(max(1, _NUMBERS // self.points.numel()))
+        blocks = rows.split(max(1, _NUMBERS // len(self.points)))
         parts = [self.metric._around(block, self.points).topk(count, largest=False) for block in blocks]
         return torch.cat([part.values for part in parts]), torch.cat([part.indices for part in parts])

@@ -18,6 +18,9 @@ HALF = 0.5
 APART = 1.25
 """The factor by which readings at two radii differ where one number does not describe the data."""
 
+_CLOSE = 1e-6
+"""The share of a step by which a multiple of it may be off, beside float32's rounding."""
+
 COARSE = 10
 """The steps of the larger radius below which rounding changes the reading."""
 
@@ -37,7 +40,8 @@ def i3d(config: I3DConfig, x: Tensor, say: Callable[[str], None]) -> float:
     has. Copies of a point count as others. ``say`` hears where another radius reads another dimension, and where values
     were rounded to steps that are not small.
     """
-    rounded, x = bool((x != x.round()).any()), x.round()
+    slack = _CLOSE + torch.finfo(torch.float32).eps * x.abs()
+    rounded, x = bool(((x - x.round()).abs() > slack).any()), x.round()
     within = counts_within(config, x)
     if len(within) == 1:
         raise DataError(f"all {len(x)} points are equal in steps of {config.step:g}", hint="take a smaller step")
@@ -46,9 +50,16 @@ def i3d(config: I3DConfig, x: Tensor, say: Callable[[str], None]) -> float:
         say(
             f"values are rounded to steps of {config.step:g}, and points are read within {far} steps: take smaller ones"
         )
-    states = _states(x)
-    if states == 2 and config.distance == "city-block":
+    values = [len(column.unique()) for column in x.T]
+    values = [count for count in values if count > 1]
+    states = max(values, key=lambda count: (values.count(count), -count))
+    if config.distance == "city-block" and max(values) == 2:
         say("all columns have two values: distance: hamming counts bits and categories")
+    if config.distance == "hamming" and max(values) > min(values):
+        say(
+            f"columns have {min(values)} to {max(values)} values, and {states} are assumed for all: give columns with "
+            "equal numbers of values"
+        )
     found = solved(config, within, near, far, states)
     wider = 2 * far
     if math.isfinite(found) and wider < len(within) and within[wider] < HALF * (len(x) - 1):
@@ -138,8 +149,3 @@ def log_share(d: float, near: int, far: int, states: int | None = None) -> float
 
 def _log_binomial(d: float, j: int) -> float:
     return math.lgamma(d + 1) - math.lgamma(j + 1) - math.lgamma(d - j + 1)
-
-
-def _states(x: Tensor) -> int:
-    """The number of values of a coordinate, at least 2."""
-    return max(2, int(max(len(column.unique()) for column in x.T)))

@@ -214,28 +214,38 @@ def reaches_round(metric: Metric, x: Tensor) -> bool:
 TIES = 0.2
 """The share of points with two nearest neighbours at one distance from which on the points are a lattice's."""
 
+NEAR_COPIES, COPY = 0.05, 1e-6
+"""The share of points from which on it is said that they have a neighbour at this share of the usual distance."""
 
-def tied(cloud: Cloud) -> list[str]:
-    """What to say of points whose neighbours are at equal distances; empty for others."""
-    first, second = cloud.neighbours(2)[0].T
-    share = float((first * (1 + 1e-9) >= second).double().mean())
-    if share < TIES:
-        return []
-    return [
-        f"{share:.0%} of the points have two nearest neighbours at one distance, as counts and categories have; "
-        "estimator:i3d reads such points"
-    ]
+
+def odd_neighbours(cloud: Cloud, count: int) -> list[str]:
+    """What to say of points whose ``count`` neighbours are at equal distances or at nearly none; empty for others."""
+    distances, said = cloud.neighbours(count)[0], []
+    first, second = distances[:, 0], distances[:, 1]
+    copies = float((first < COPY * distances[:, -1].median()).double().mean())
+    if copies >= NEAR_COPIES:
+        said.append(
+            f"{copies:.0%} of the points have another one at less than a millionth of the distance of neighbours, as "
+            "copies have that were computed: leave such copies out, or round the points"
+        )
+    ties = float((first * (1 + 1e-9) >= second).double().mean())
+    if ties >= TIES:
+        advice = "" if cloud.metric.name == "precomputed" else "; estimator:i3d reads such points"
+        said.append(
+            f"{ties:.0%} of the points have two nearest neighbours at one distance, as counts and categories "
+            f"have{advice}"
+        )
+    return said
 
 
 class NeighbourEstimator(Estimator):
     """Intrinsic dimension from neighbours and pairs of points; the type of the config says by which method.
 
-    Events are flattened; exact duplicates count once, since neighbour distances of 0 have no logarithm, but for counts
-    of a lattice. Local methods
-    give ``pointwise``, which is not finite at points where the method has no answer: the value leaves these out, and
-    ``diagnostics`` counts them as ``points_left_out``. The interval is over random halves of the points; it is None
-    where a half has too few or the method gives no number for one. ``diagnostics`` also says how many points were
-    used, how many were duplicates, and under ``warnings`` what was odd about them.
+    Events are flattened. Copies count once, since neighbour distances of 0 have no logarithm; counts on a lattice keep
+    them. Local methods give ``pointwise``, which is not finite at points where the method has no answer: the value
+    leaves these out, and ``diagnostics`` counts them as ``points_left_out``. The interval is over random halves of the
+    points; it is None where a half has too few or the method gives no number for one. ``diagnostics`` also says how
+    many points were used, how many were duplicates, and under ``warnings`` what was odd about them.
 
     Of a table larger than ``config.limit`` a sample is read, which the note then says. Neighbours are found once, and
     the lists of halves are cut from those of all points. They are found in shards, which are jobs where the
@@ -292,11 +302,11 @@ class NeighbourEstimator(Estimator):
                 "no coordinate spans more than half of its period, so the period changes nothing; were the data "
                 "scaled (scale: none reads them as they are)?"
             )
-        heard += [] if method.copies else tied(cloud)
         halves = resamples if len(points) // 2 >= least else 0
         asks = method.neighbours(config)
         if halves and asks:
             cloud.neighbours(min(len(points) - 1, wide(asks)))
+        heard += odd_neighbours(cloud, asks) if asks > 1 else []
         value, pointwise = self._fit(cloud, seed, heard)
         if not (math.isfinite(value) and value >= 0):
             raise DataError(
@@ -345,11 +355,9 @@ class NeighbourEstimator(Estimator):
         if self.method.copies:
             x = x / self.config.step
             return x, torch.arange(len(x)), len(x) - len(torch.unique(x.round(), dim=0))
-        if metric.name == "precomputed":
-            x = given_distances(x, rows)
-        distinct, place = torch.unique(metric.points(x), dim=0, return_inverse=True)
-        if metric.name == "precomputed":
-            distinct = distinct[:, first_of(place)]
+        points = given_distances(x, rows) if metric.name == "precomputed" else metric.points(x)
+        _, place = torch.unique(metric.keys(points), dim=0, return_inverse=True)
+        distinct = metric.part(points, first_of(place))
         return distinct, place, len(x) - len(distinct)
 
     def _why(self) -> str:
