@@ -22,6 +22,7 @@ from scorefold_conditional.conditional.objective import ConditionBlock, joint_lo
 from scorefold_standard.networks.config import MLPConfig, UNetConfig
 from scorefold_standard.networks.mlp import MLP
 from scorefold_standard.networks.unet import UNet
+from scorefold_toolkit.operators import build_operator
 from scorefold_toolkit.score_matching.losses import denoising_score_matching
 from scorefold_toolkit.training import fit
 
@@ -337,6 +338,17 @@ def test_the_network_sees_the_mask(build: Build) -> None:
     assert shown.shape == (2, 3, 8, 8)
     assert torch.equal(shown[:, 2, :, :4], torch.ones(2, 8, 4))
     assert torch.equal(shown[:, 2, :, 4:], torch.zeros(2, 8, 4))
+
+
+@pytest.mark.parametrize("region", ["centre", "right", "square", "pixels"])
+def test_the_network_sees_the_mask_of_every_channel_of_a_signal(build: Build, region: str) -> None:
+    operator = {"name": "mask", "region": region, "fraction": 0.5}
+    model = build((3, 32), TensorSpec((3, 32)), operator=operator, mask=True)
+    network = Answers(torch.zeros(2, 6, 32))
+    model.network = network
+    model.score(torch.randn(2, 3, 32), torch.full((2,), 0.5), torch.randn(2, 3, 32))
+    hidden = build_operator(model.config.operator, (3, 32))(torch.ones(2, 3, 32))
+    assert torch.equal(network.seen[0][:, 6:].expand(2, 3, 32), hidden)
 
 
 @pytest.mark.parametrize("estimator", ["cde", "cmde"])

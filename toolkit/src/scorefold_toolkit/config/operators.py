@@ -16,7 +16,7 @@ class MaskConfig(Config):
     region: Literal["centre", "right", "square", "pixels"] = Field(
         "centre",
         description="A centred square, the right part, a square somewhere, or single pixels; the last two by seed. Of "
-        "signals a gap in the middle, the end, a gap somewhere, or single values",
+        "signals a gap in the middle, the end, a gap somewhere, or single times. All channels are hidden there",
     )
     fraction: float = Field(0.25, gt=0, lt=1, description="Share of the pixels that is hidden")
     seed: int = Field(0, ge=0, description="Where the square or the pixels lie")

@@ -119,7 +119,8 @@ def _kept(config: MaskConfig, shape: Shape, generator: torch.Generator) -> Tenso
 
 def _drawn(config: MaskConfig, shape: Shape, generator: torch.Generator) -> Tensor:
     if config.region == "pixels":
-        places = shape[-2:] if len(shape) == 3 else shape
+        channels = len(shape) == 3 or is_signal(shape)  # which have one mask, so that it can be shown as one channel
+        places = shape[1:] if channels else shape
         count = math.prod(places)
         keep = torch.ones(count, dtype=torch.float64)
         keep[torch.randperm(count, generator=generator)[: round(config.fraction * count)]] = 0
