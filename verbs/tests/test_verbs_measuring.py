@@ -201,6 +201,29 @@ class Mean(Estimator):
         return Estimate(self.quantity, float(x.mean()), self.interval, pointwise=x[:, 0])
 
 
+class Near(Mean):
+    reads_neighbours = True
+
+
+class Timed(Source):
+    correlation = 30
+
+
+def test_the_dimension_of_a_series_is_withheld_where_neighbours_are_read() -> None:
+    line = Dataset(torch.arange(500.0)[:, None], index=torch.arange(500))
+    near, mean = (
+        verb_estimate(each, {"data": Timed(test=line)}, EstimateOptions(), context()) for each in (Near(), Mean())
+    )
+    assert near.value.value is None
+    assert near.value.headline.startswith("withheld: 100% of the nearest neighbours start fewer than 30 rows apart")
+    assert checked(near) == {}
+    assert checked(mean)["intrinsic dimension"] == 249.5
+    apart = Timed(test=Dataset(line.x, index=30 * torch.arange(500)))
+    assert checked(verb_estimate(Near(), {"data": apart}, EstimateOptions(), context()))["intrinsic dimension"] == 249.5
+    entropy = verb_estimate(Near("entropy", None), {"data": Timed(test=line)}, EstimateOptions(), context())
+    assert checked(entropy) == {"entropy": 249.5}
+
+
 def test_an_estimate_is_held_to_the_truth() -> None:
     source = Source(train=rows(9), test=rows(5, truth={"dimension": 3}))
     outcome = verb_estimate(Mean(), {"data": source}, EstimateOptions(limit=3), context())

@@ -42,6 +42,13 @@ ALL = [
 SPAN = (configs.FisherSConfig,)
 
 
+@pytest.mark.parametrize("config", ALL)
+def test_methods_of_the_whole_set_read_no_neighbours(config: Config) -> None:
+    """A time series can have neighbours in time that change the answer of all others."""
+    assert NeighbourEstimator(config).reads_neighbours != isinstance(config, SPAN)
+    assert not PCAEstimator(configs.PCAConfig()).reads_neighbours
+
+
 @pytest.fixture(scope="module")
 def sphere() -> torch.Tensor:
     return draw_manifold(SphereConfig(dimension=3, ambient=8, points=300), 0).x

@@ -13,9 +13,13 @@ import torch
 from pydantic import ValidationError
 
 from scorefold.errors import ConfigError, DataError, SplitError
+from scorefold.interfaces import TensorSource
 from scorefold.interfaces.data import SPLITS
+from scorefold_standard.data.config import PairedConfig
+from scorefold_standard.data.paired import Paired
 from scorefold_standard.series.config import SeriesConfig
 from scorefold_standard.series.file import SeriesFile
+from scorefold_toolkit.data.series import HasTime
 
 
 def waves(rows: int = 200) -> np.ndarray:
@@ -268,6 +272,15 @@ def test_neighbours_in_time_are_reported_with_the_stride(tmp_path: Path) -> None
     assert f"stride: {series.correlation} in the data's config" in text
     apart = source(tmp_path / "walk.npy", fractions=(1.0, 0.0, 0.0), stride=series.correlation)
     assert not any("nearest neighbours" in text for text in apart.data_warnings())
+
+
+def test_pairs_of_a_series_have_its_correlation(table: Path) -> None:
+    series = source(table, time="t", window=16)
+    pairs = Paired(PairedConfig.model_validate({"operator": "mask"}), data=series)
+    assert isinstance(pairs, HasTime)
+    assert pairs.correlation == series.correlation > 1
+    plain = Paired(PairedConfig.model_validate({"operator": "mask"}), data=TensorSource(torch.zeros(2, 1, 16)))
+    assert not isinstance(plain, HasTime)
 
 
 def test_the_fingerprint_is_that_of_the_file(table: Path) -> None:

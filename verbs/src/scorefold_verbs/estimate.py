@@ -46,17 +46,17 @@ def estimate(component: Estimator, inputs: Inputs, options: EstimateOptions, con
 
     ``pointwise`` has an entry for each row of the source, where it counts these: NaN for rows of other splits, and for
     those left out. The answer begins with the warnings of the data, among them that the points' distances are lost in
-    rounding. A dimension that hangs on units of columns, which nobody has settled, is withheld, and so is one of a
-    series whose nearest neighbours are neighbours in time. An estimate without a value gives no metrics. Raises as the
-    estimator does, ``PluginError`` where it returns no estimate, and ``DataError`` for an empty split and for data
-    without the labels that are needed.
+    rounding. A dimension that hangs on units of columns, which nobody has settled, is withheld. So is one read from
+    neighbours (``reads_neighbours``), of a series whose nearest neighbours are neighbours in time. An estimate without
+    a value gives no metrics. Raises as the estimator does, ``PluginError`` where it returns no estimate, and
+    ``DataError`` for an empty split and for data without the labels that are needed.
     """
     source: DataSource = inputs["data"]
     dataset = points_of(source, options.limit, context)
     label = None if options.by is None else labels_of(dataset)
     # First, from copies of the points: an estimator that changes what it is given can't move a label's points then.
     by_label = None if label is None else _estimates_by_label(component, dataset, label, source.label_names, context)
-    withheld = _units(source, dataset) or _time(source, dataset)
+    withheld = _units(source, dataset) or _time(component, source, dataset)
     answer = _asked(component, dataset, "estimate", context)
     if "repeats" in inputs:
         answer = over_trainings([answer, *inputs["repeats"]])
@@ -101,9 +101,11 @@ def _units(source: DataSource, dataset: Dataset) -> str:
     )
 
 
-def _time(source: DataSource, dataset: Dataset) -> str:
-    """Why the dimension of a series is that of its curve; empty where neighbours are far apart in time."""
-    near = close_in_time(dataset, source.correlation) if isinstance(source, HasTime) else ""
+def _time(component: Estimator, source: DataSource, dataset: Dataset) -> str:
+    """Why the dimension of a series is that of its curve; empty where neighbours are far apart in time or unread."""
+    if not (component.reads_neighbours and isinstance(source, HasTime)):
+        return ""
+    near = close_in_time(dataset, source.correlation)
     return f"withheld: {near}" if near else ""
 
 

@@ -62,7 +62,8 @@ class Allocator(Shown, ABC):
 class Estimator(Shown, ABC):
     """Estimates a quantity of a data set, such as its intrinsic dimension.
 
-    Must: ``estimate``. May: ``point_estimate``, where the interval costs much of the time.
+    Must: ``estimate``. May: ``point_estimate``, where the interval costs much of the time, and ``reads_neighbours``:
+    True where points that follow one another in a series would change the answer, as distances of neighbours do.
 
     >>> class Rank(Estimator):
     ...     def estimate(self, data, *, generator=None):
@@ -70,6 +71,8 @@ class Estimator(Shown, ABC):
     >>> Rank().estimate(torch.ones(9, 3)).value
     1.0
     """
+
+    reads_neighbours: bool = False
 
     @abstractmethod
     def estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:

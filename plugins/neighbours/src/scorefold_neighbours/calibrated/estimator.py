@@ -48,6 +48,8 @@ class Calibrated(Estimator):
     (12, ['mle', 'twonn'])
     """
 
+    reads_neighbours = True
+
     def __init__(
         self,
         config: CalibratedConfig,

@@ -261,6 +261,7 @@ class NeighbourEstimator(Estimator):
     def __init__(self, config: Config, *, executor: Executor | None = None) -> None:
         self.config: Any = config
         self.executor = executor
+        self.reads_neighbours = not isinstance(config, configs.FisherSConfig)  # which separates each point from all
 
     @property
     def method(self) -> Method:

@@ -17,6 +17,7 @@ from scorefold.seeds import derive_generator
 from scorefold_standard.data.config import ImagePairsConfig, PairedConfig
 from scorefold_standard.data.pixels import PixelUnits, image_splits
 from scorefold_toolkit.data.images import image_size, read_image
+from scorefold_toolkit.data.series import HasTime
 from scorefold_toolkit.data.splits import moments, pick, source_seed, split_positions
 from scorefold_toolkit.operators import Haar, Mask, Operator, RandomMask, build_operator
 
@@ -50,6 +51,8 @@ class Paired(DataSource):
         self.event_shape = data.event_shape
         self.event_scale = data.event_scale
         self.label_names, self.rows = data.label_names, data.rows
+        if isinstance(data, HasTime):
+            self.correlation = data.correlation
         self._flux = None if config.poisson_peak is None else self._flux_of(config.poisson_peak)
         self._with_mask = config.mask
         spec = TensorSpec(self._operator.out_shape)
