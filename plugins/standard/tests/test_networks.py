@@ -285,3 +285,11 @@ def test_the_network_that_fits_the_events_needs_no_extra(monkeypatch: pytest.Mon
         network = AutoNetwork(AutoConfig()).build(shape, shape, time=True)
         assert isinstance(network, kind)
         assert network(torch.zeros(2, *shape), torch.zeros(2)).shape == (2, *shape)
+
+
+@pytest.mark.parametrize(("given", "out"), [((5, 16), (4, 16)), ((9, 32), (8, 32)), ((99, 64), (2, 64))])
+def test_channels_of_a_condition_do_not_change_the_network(given: tuple[int, int], out: tuple[int, int]) -> None:
+    network = AutoNetwork(AutoConfig()).build(given, out, time=True)
+    assert isinstance(network, SignalConvUNet)
+    assert network(torch.zeros(2, *given), torch.zeros(2)).shape == (2, *out)
+    assert isinstance(AutoNetwork(AutoConfig()).build((30, 28), (28, 28), time=True), ResidualMLP)

@@ -18,7 +18,8 @@ _LEAST_SIZE = 8
 
 class AutoNetwork(Network):
     """Builds ``network:conv-unet`` for images (C, H, W) of at least 8 x 8, ``network:signal-unet`` for signals (C, L)
-    of at least 16 values, four times as many as channels, and ``network:mlp`` for all other events.
+    of at least 16 values, four times as many as channels, and ``network:mlp`` for all other events. The channels are
+    those of the output, so that a condition in the input does not change the choice.
 
     >>> from scorefold_registry import Host
     >>> auto = Host.discover().create("network:auto")
@@ -37,11 +38,10 @@ class AutoNetwork(Network):
         time: bool = False,
         condition: ConditionSpec | None = None,
     ) -> nn.Module:
-        shapes = (tuple(in_shape), tuple(out_shape))
         chosen: Network = MLP(MLPConfig())
         if in_shape[1:] == out_shape[1:]:
-            if all(len(shape) == 3 and min(shape[1:]) >= _LEAST_SIZE for shape in shapes):
+            if len(out_shape) == 3 and min(out_shape[1:]) >= _LEAST_SIZE:
                 chosen = ConvUNet(ConvUNetConfig())
-            elif all(map(is_signal, shapes)):
+            elif is_signal(out_shape):
                 chosen = SignalUNet(SignalUNetConfig())
         return chosen.build(in_shape, out_shape, time=time, condition=condition)
