@@ -239,6 +239,29 @@ def test_columns_that_hold_no_signal_are_refused(table: Path, tmp_path: Path) ->
         source(tmp_path / "empty.npy", window=4, missing="drop")
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        0.1 + np.array([0.0, 1e-17, 1.4e-17] * 60),
+        np.float32(0.1) + np.spacing(np.float32(0.1)) * np.array([0, 1] * 90, dtype=np.float32),
+        np.float32([1 / 3, np.nextafter(np.float32(1 / 3), np.float32(1)), 0.3333334] * 60),
+    ],
+)
+def test_a_column_of_rounding_noise_is_refused(tmp_path: Path, values: np.ndarray) -> None:
+    np.save(tmp_path / "noise.npy", values)
+    assert len(np.unique(values)) > 1
+    with pytest.raises(DataError, match=r"column .* of .* is 0\.\d+ in every training row, up to rounding; expected"):
+        source(tmp_path / "noise.npy", window=10)
+
+
+def test_a_small_signal_far_from_0_is_read(tmp_path: Path) -> None:
+    np.save(tmp_path / "far.npy", 1e6 + waves()[:, 0])
+    np.save(tmp_path / "far32.npy", (1e3 + waves()[:, 0]).astype(np.float32))
+    np.save(tmp_path / "counts.npy", 10_000_000 + np.arange(200) // 7 % 2)
+    for name in ("far", "far32", "counts"):
+        assert float(source(tmp_path / f"{name}.npy", window=10).load("train").x.std()) == pytest.approx(1, abs=0.1)
+
+
 def test_a_split_without_a_share_is_empty(table: Path) -> None:
     series = source(table, time="t", window=10, fractions=(1.0, 0.0, 0.0))
     assert len(series.load("train")) == 191

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
 
+from scorefold.errors import ConfigError, DataError
 from scorefold_standard.series.config import LorenzConfig, PulsesConfig
 from scorefold_standard.series.generated import Lorenz, Pulses, advanced, beats, trajectory, velocity
 
@@ -105,6 +108,21 @@ def test_coordinates_are_those_that_were_asked_for() -> None:
 def test_settings_of_lorenz_out_of_range(wrong: dict[str, float]) -> None:
     with pytest.raises(ValidationError, match="greater than"):
         LorenzConfig.model_validate(wrong)
+
+
+@pytest.mark.parametrize("settings", [{"rho": 10}, {"sigma": 400}, {"rho": 10, "columns": ("x",)}])
+def test_a_system_at_rest_is_refused_with_a_fix_that_works(settings: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match=r"column 'x' of the Lorenz series is -?\d\S* in every training row") as found:
+        Lorenz(LorenzConfig(length=2000, **settings))
+    assert found.value.hint is not None
+    fix = dict(re.findall(r"(\w+): ([\d.]+)", found.value.hint))
+    assert fix.keys() == {"sigma", "rho", "beta", "step"}
+    Lorenz(LorenzConfig.model_validate({"length": 2000, **settings, **fix}))
+
+
+def test_an_integration_that_diverges_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"diverged at sigma 1000, rho 28 and beta 2\.66667: it changes too fast"):
+        Lorenz(LorenzConfig(sigma=1000, length=20))
 
 
 @pytest.mark.parametrize("wrong", [{"beat": 3}, {"variability": 0.5}, {"length": 0}])

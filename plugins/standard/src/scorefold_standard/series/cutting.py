@@ -30,7 +30,8 @@ class Series:
     """Values (T, C) in float64 with the ``names`` of their columns.
 
     ``whole`` (T,) says which rows can be used, ``joined`` (T - 1,) which rows are followed by the next time step.
-    ``what`` is the series in errors.
+    ``what`` is the series in errors, and ``fix`` the fix for a column without a signal, if it can't be left out. A
+    column whose deviation is at most ``rounding`` of its largest number is constant.
     """
 
     values: Array
@@ -38,6 +39,8 @@ class Series:
     what: str
     whole: npt.NDArray[np.bool_]
     joined: npt.NDArray[np.bool_]
+    fix: str | None = None
+    rounding: float = 1e-9
 
 
 class CutSeries(DataSource):
@@ -126,7 +129,7 @@ class CutSeries(DataSource):
 
     def _close(self) -> list[str]:
         near = close_in_time(measured_split(self._splits), self.correlation)
-        return [f"{near}. A dimension then measures the curve of the series"] if near else []
+        return [f"{near}. A dimension from neighbours then measures the curve"] if near else []
 
     def _drift(self) -> list[str]:
         """A warning where a held-out block is unlike the training block."""
@@ -158,16 +161,17 @@ def _blocks(rows: int, fractions: tuple[float, float, float]) -> list[tuple[int,
 def _refuse_columns(series: Series, measured: Array) -> None:
     for name, column in zip(series.names, measured.T, strict=True):
         steps = np.diff(column)
-        if not steps.any():
+        if column.std() <= series.rounding * np.abs(column).max():
+            rounded = ", up to rounding" if steps.any() else ""
             raise DataError(
-                f"column {name!r} of {series.what} is {column[0]:g} in every training row; expected a signal that "
-                "changes",
-                hint=f"leave it out with columns: [-{name}]",
+                f"column {name!r} of {series.what} is {column[0]:g} in every training row{rounded}; expected a signal "
+                "that changes",
+                hint=series.fix or f"leave it out with columns: [-{name}]",
             )
         if len(steps) > 2 and np.ptp(steps) <= 1e-6 * abs(steps[0]):
             raise DataError(
                 f"column {name!r} of {series.what} rises by {steps[0]:g} in every row, as numbers of rows or times do",
-                hint=f"time: {name} names the rows by it; columns: [-{name}] leaves it out",
+                hint=series.fix or f"time: {name} names the rows by it; columns: [-{name}] leaves it out",
             )
 
 

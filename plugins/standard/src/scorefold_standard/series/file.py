@@ -65,7 +65,8 @@ class SeriesFile(CutSeries):
         refuse_merged(points, kept, scale, names, self._path)
         self.rows = table.rows
         exact = np.where(whole[:, None], points.astype(np.float64), np.nan)
-        super().__init__(config, Series(exact, names, str(self._path), whole, joined))
+        rounding = max(Series.rounding, 2 * float(np.finfo(points.dtype).eps)) if points.dtype.kind == "f" else 1e-9
+        super().__init__(config, Series(exact, names, str(self._path), whole, joined, rounding=rounding))
 
     def fingerprint(self) -> str:
         if not self._files:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from scorefold.errors import ConfigError
 from scorefold.seeds import derive_generator
 from scorefold_standard.series.config import LorenzConfig, PulsesConfig
 from scorefold_standard.series.cutting import CutSeries, Series
@@ -19,6 +20,9 @@ State = tuple[float, float, float]
 
 _SETTLES, _LARGEST_STEP = 50.0, 0.005
 """Time until a start has come to the attractor, and the largest step of the integrator."""
+
+_CHAOTIC = "the defaults sigma: 10, rho: 28, beta: 2.667 and step: 0.02 give a signal; others may come to rest"
+_BEATS = "take a longer series, of several beats"
 
 
 class Lorenz(CutSeries):
@@ -37,11 +41,14 @@ class Lorenz(CutSeries):
         start = normal((3,), seed, "start").tolist()
         states = trajectory((start[0], start[1], config.rho + start[2]), config)
         chosen = states[:, ["xyz".index(name) for name in config.columns]]
-        super().__init__(config, noisy(chosen, config.columns, "the Lorenz series", config.noise_std, seed))
+        super().__init__(config, noisy(chosen, config.columns, "the Lorenz series", config.noise_std, seed, _CHAOTIC))
 
 
 def trajectory(state: State, config: LorenzConfig) -> Array:
-    """The states (T, 3) of Lorenz's system, ``config.step`` apart, after it has come to its attractor."""
+    """The states (T, 3) of Lorenz's system, ``config.step`` apart, after it has come to its attractor.
+
+    Raises ``ConfigError`` where a number is not finite, as for parameters that are too large for the integrator.
+    """
     parts = math.ceil(config.step / _LARGEST_STEP)
     for _ in range(math.ceil(_SETTLES / _LARGEST_STEP)):
         state = advanced(state, _LARGEST_STEP, config)
@@ -50,6 +57,12 @@ def trajectory(state: State, config: LorenzConfig) -> Array:
         states[row] = state
         for _ in range(parts):
             state = advanced(state, config.step / parts, config)
+    if not np.isfinite(states).all():
+        raise ConfigError(
+            f"the integration of Lorenz's system diverged at sigma {config.sigma:g}, rho {config.rho:g} and beta "
+            f"{config.beta:g}: it changes too fast for steps of {_LARGEST_STEP:g}",
+            hint="take smaller values; the defaults are sigma: 10, rho: 28, beta: 2.667",
+        )
     return states
 
 
@@ -98,7 +111,7 @@ class Pulses(CutSeries):
     def __init__(self, config: PulsesConfig, *, generator: torch.Generator | None = None) -> None:
         seed = source_seed(config.seed, generator)
         values = beats(config, seed)[:, None]
-        super().__init__(config, noisy(values, ("ecg",), "the series of pulses", config.noise_std, seed))
+        super().__init__(config, noisy(values, ("ecg",), "the series of pulses", config.noise_std, seed, _BEATS))
 
 
 def beats(config: PulsesConfig, seed: int) -> Array:
@@ -118,8 +131,8 @@ def beats(config: PulsesConfig, seed: int) -> Array:
     return found
 
 
-def noisy(values: Array, names: tuple[str, ...], what: str, noise_std: float, seed: int) -> Series:
+def noisy(values: Array, names: tuple[str, ...], what: str, noise_std: float, seed: int, fix: str) -> Series:
     """A series (T, C) without gaps, with Gaussian noise on every number."""
     noise = noise_std * normal(values.shape, seed, "noise").numpy() if noise_std else 0.0
     whole = np.ones(len(values), dtype=bool)
-    return Series(values + noise, tuple(names), what, whole, whole[1:])
+    return Series(values + noise, tuple(names), what, whole, whole[1:], fix)
