@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from scorefold_standard.data.paired import Paired
 from scorefold_standard.series.config import SeriesConfig
 from scorefold_standard.series.file import SeriesFile
 from scorefold_toolkit.data.series import HasTime
+
+DATES = pd.date_range("2026-01-01", periods=200, freq="h").astype(str).tolist()
 
 
 def waves(rows: int = 200) -> np.ndarray:
@@ -168,7 +171,12 @@ def test_events_do_not_bridge_missing_times(table: Path, tmp_path: Path) -> None
     [
         (np.repeat(np.arange(100), 2), "do not rise: row 0 is at 0, row 1 at 0"),
         (np.arange(200)[::-1], "do not rise"),
-        (["noon"] * 200, "'noon' as its time; expected numbers or dates"),
+        (["noon"] * 200, "row 0 of .* has 'noon' as its time; expected numbers or dates"),
+        ([*range(7), "", *range(8, 200)], "row 7 of .* has '' as its time"),
+        ([*range(7), "2026-11-30", *range(8, 200)], "row 7 of .* has '2026-11-30' as its time"),
+        ([*range(1900, 1907), "", *range(1908, 2100)], "row 7 of .* has '' as its time"),
+        ([*DATES[:7], "", *DATES[8:]], "row 7 of .* has '' as its time"),
+        ([*DATES[:7], "7", *DATES[8:]], "row 7 of .* has '7' as its time"),
     ],
 )
 def test_wrong_times_are_refused(table: Path, tmp_path: Path, column: Any, message: str) -> None:
@@ -231,6 +239,9 @@ def test_columns_that_hold_no_signal_are_refused(table: Path, tmp_path: Path) ->
     np.save(tmp_path / "images.npy", np.ones((9, 4, 4)))
     with pytest.raises(DataError, match=r"expected a series \(T,\) or \(T, C\)"):
         source(tmp_path / "images.npy", window=4)
+    np.save(tmp_path / "number.npy", np.array(3.0))
+    with pytest.raises(DataError, match=r"array of shape \(\); expected a series \(T,\) or \(T, C\)"):
+        source(tmp_path / "number.npy", window=4)
     np.save(tmp_path / "short.npy", np.array([1.0]))
     with pytest.raises(DataError, match="1 usable rows"):
         source(tmp_path / "short.npy")
@@ -273,16 +284,17 @@ def test_a_series_that_changes_is_reported(tmp_path: Path) -> None:
     values = np.random.default_rng(0).normal(size=1000)
     np.save(tmp_path / "still.npy", values)
     assert source(tmp_path / "still.npy", window=4).data_warnings() == ()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert source(tmp_path / "still.npy", stride=1000).data_warnings() == ()  # of one event
     values[900:] += 3
     np.save(tmp_path / "moved.npy", values)
-    warnings = source(tmp_path / "moved.npy", window=4).data_warnings()
-    assert any(
-        re.search(r"test block differs from the training block: its mean by (2\.[5-9]|3)", one) for one in warnings
-    )
+    found = source(tmp_path / "moved.npy", window=4).data_warnings()
+    assert any(re.search(r"test block differs from the training block: its mean by (2\.[5-9]|3)", one) for one in found)
     values[900:] = 5 * (values[900:] - 3)
     np.save(tmp_path / "wider.npy", values)
-    warnings = source(tmp_path / "wider.npy").data_warnings()
-    assert any(re.search(r"its deviation (4\.|5)\S*-fold", one) for one in warnings)
+    found = source(tmp_path / "wider.npy").data_warnings()
+    assert any(re.search(r"its deviation (4\.|5)\S*-fold", one) for one in found)
 
 
 def test_neighbours_in_time_are_reported_with_the_stride(tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ class CutSeries(DataSource):
     def _drift(self) -> list[str]:
         """A warning where a held-out block is unlike the training block."""
         train, found = self._splits["train"].x, []
-        if not len(train):
+        if len(train) < 2:
             return []
         axes = (0, 2) if train.dim() == 3 else (0,)
         mean, std = train.mean(axes), train.std(axes).clamp_min(1e-12)

@@ -44,14 +44,16 @@ class SeriesFile(CutSeries):
         reading = ArrayConfig(**shared, names=config.time)
         table = read_table(self._path, reading)
         self._files = table.files
+        shape = table.points.shape
+        if len(shape) not in (1, 2):
+            raise DataError(
+                f"{self._path} holds an array of shape {shape}; expected a series (T,) or (T, C), one row a time step",
+                hint="data:array reads events that are cut already, with event_shape: [C, L]"
+                if shape
+                else "save one number a time step",
+            )
         values = np.asarray(table.points[:])
         points = np.asarray(shaped(values[:, None] if values.ndim == 1 else values, reading, self._path))
-        if points.ndim != 2:
-            raise DataError(
-                f"{self._path} holds an array of shape {points.shape}; expected a series (T,) or (T, C), one row a "
-                "time step",
-                hint="data:array reads events that are cut already, with event_shape: [C, L]",
-            )
         kept = kept_rows(points, table, reading, self._path).rows
         whole = np.zeros(len(points), dtype=bool)
         whole[kept] = True
@@ -110,7 +112,8 @@ def _times(table: NumberTable, name: str, path: Path) -> npt.NDArray[np.float64]
     if not numbers.isna().any():
         return numbers.to_numpy(dtype=np.float64)
     dates = pd.to_datetime(column, errors="coerce", utc=True, format="mixed")
-    missing = np.flatnonzero(dates.isna())
+    as_numbers = numbers.notna().sum() >= dates.notna().sum()  # what most times are
+    missing = np.flatnonzero((numbers if as_numbers else dates).isna())
     if len(missing):
         raise DataError(
             f"row {missing[0]} of {path} has {column[missing[0]]!r} as its time; expected numbers or dates in column "
