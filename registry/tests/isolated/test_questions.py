@@ -15,7 +15,7 @@ from scorefold.interfaces import Estimator
 from scorefold.interfaces.model import evaluations
 from scorefold.results import Estimate
 from scorefold_registry.host import Host
-from scorefold_registry.plugins.environments.questions import DEEPEST, Questions
+from scorefold_registry.plugins.environments.questions import DEEPEST, MOST, Questions
 from scorefold_registry.plugins.environments.wire import Arena, Reader, Writer, read_line
 from scorefold_registry.plugins.records import environments_of
 from scorefold_registry.run.pipeline import run_file
@@ -107,6 +107,41 @@ def test_an_error_here_is_raised_there_and_comes_back(world: Any) -> None:
             asks.estimate(X)
         assert getattr(error, "hint", None) == caught.value.hint
     assert host.create("one/estimator:toy-port", reference=Mine(lambda: None)).estimate(X).value == 1
+
+
+def test_an_answer_to_a_constructor_leaves_the_weights_as_they_are(world: Any, local: Local) -> None:
+    answer = Estimate("mean", 1.0, pointwise=torch.full((1000,), 7.0))
+    here = local().create("score:toy-trained", generator=generator()).eval()
+    there = world.host().create("one/score:toy-asking", reference=Mine(lambda: answer)).eval()
+    there.load_state_dict(here.state_dict())
+    t = torch.full((6,), 0.5)
+    assert torch.equal(there.score(X, t), here.score(X, t))
+
+
+def test_the_events_of_a_question_are_limited(local: Local) -> None:
+    questions, score = Questions(), local().create("score:toy-score")
+    verb = {"ask": "verb", "name": questions.offer(score)["name"], "method": "sample"}
+    verb["mode"] = {"dtype": "float32", "training": score.training}
+    assert ask(questions, verb, given=[2], named={"steps": 2})["answer"].shape == (2, 3)
+    for given, named in (([10**10], {}), ([2], {"steps": 10**10}), ([], {"n": 10**10})):
+        said = ask(questions, verb, given=given, named=named)
+        assert "was asked for 10,000,000,000 events or steps in one question" in said
+        assert f"at most {MOST:,}" in said
+    flow = local().create("flow:toy-flow")
+    verb |= {"name": questions.offer(flow)["name"], "method": "base.sample"}
+    said = ask(questions, verb, given=[(10**8, 10**4)], named={"generator": None, "like": X})
+    assert "was asked for 500,000,000,000 events" in said
+
+
+def test_bound_scores_go_with_the_worker(world: Any, local: Local) -> None:
+    host = world.host()
+    score = local().create("score:toy-bound")
+    asks = host.create("one/estimator:toy-asks", score=score)
+    asks.estimate(X, generator=generator())
+    environment = asks._ask_remote().environment
+    assert environment.questions._bound
+    environment.close()
+    assert not environment.questions._bound
 
 
 def test_ctrl_c_while_the_host_answers(world: Any) -> None:

@@ -170,14 +170,14 @@ class Worker:
 
     def _do_create(self, message: Mapping[str, Any], reader: Reader) -> Any:
         """A component built and kept under a name."""
+        # All is read before anything is built: an answer of the host to a constructor takes the place of these tensors.
+        config, ports, state = (reader.value(message[name]) for name in ("config", "ports", "state"))
         place = message["place"]
         dtype = None if place["dtype"] is None else getattr(torch, place["dtype"])
         registered = self.host.catalogue.resolve(message["use"])
-        ports = reader.value(message["ports"])
-        config = reader.value(message["config"])
         placement = Placement(place["seed"], place["device"], dtype)
         found = self.host.builder.build(registered, config, ports, placement)
-        if (state := reader.value(message["state"])) is not None:
+        if state is not None:
             models.put_state(self.host.builder, found, state)
         self._objects[message["name"]] = found
 

@@ -50,8 +50,8 @@ def fit(
 ) -> dict[str, Any]:
     """A training by the function that the request names: its report as JSON, and the model's own tensors."""
     module, _, name = message["target"].partition(":")
-    settings, folder = reader.value(message["settings"]), message["checkpoint_dir"]
-    like, data = found._reference(), reader.value(message["train"])
+    data, settings = reader.value(message["train"]), reader.value(message["settings"])
+    like, folder = found._reference(), message["checkpoint_dir"]
     if isinstance(settings["validation"], Dataset):
         settings["validation"] = settings["validation"].to(device=like.device)
     report = getattr(import_module(module), name)(

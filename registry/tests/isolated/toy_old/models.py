@@ -15,7 +15,7 @@ from scorefold.data import ConditionSpec, Dataset, EventScale, TensorSpec
 from scorefold.diffusion import VE, IsotropicProcess, LinearVP
 from scorefold.diffusion.divergence import divergence
 from scorefold.interfaces import Estimator, Flow, Geometry, ScoreModel, Trainable
-from scorefold.interfaces.capabilities import Loss, Progress
+from scorefold.interfaces.capabilities import Loss, Progress, Transports
 from scorefold.results import Estimate
 
 
@@ -97,7 +97,15 @@ class Trained(Score, Trainable):
         return Loss((self.score(x, t) * self.process.coefficients(x, t)[1] + noise).square().mean())
 
 
-class Wide(Geometry):
+class Asking(Trained):
+    """A score whose constructor asks an estimator."""
+
+    def __init__(self, config: TrainedConfig, reference: Estimator) -> None:
+        super().__init__(config)
+        self.mean = reference.estimate(torch.ones(4, 3)).value
+
+
+class Wide(Geometry, Transports):
     """Twice as far along the first coordinate; ``norm`` has another shape where all numbers of x are 9."""
 
     event_shape = (2,)
@@ -117,6 +125,9 @@ class Wide(Geometry):
     def norm(self, x: Tensor, v: Tensor) -> Tensor:
         found = super().norm(x, v)
         return found[:, None] if bool((x == 9).all()) else found
+
+    def transport(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+        return v
 
     def diagnose(self, points: Tensor) -> tuple[dict[str, float], list[str]]:
         return {"points": float(len(points))}, ["it is wide"]

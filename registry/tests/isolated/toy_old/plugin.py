@@ -49,6 +49,17 @@ def scorefold_components() -> Iterator[Component]:
         "A score that is trained",
         provides=("Trainable",),
     )
+    yield Component(
+        "score",
+        "toy-asking",
+        ".models:Asking",
+        ".models:TrainedConfig",
+        "A score whose constructor asks",
+        requires=(Port("reference", kind="estimator", whole=True),),
+        provides=("Trainable",),
+    )
     yield Component("flow", "toy-flow", ".models:Shear", ".models:ModelConfig", "A flow of two coordinates")
-    yield Component("geometry", "toy-geometry", ".models:Wide", "scorefold.config:Config", "A geometry")
+    yield Component(
+        "geometry", "toy-geometry", ".models:Wide", "scorefold.config:Config", "A geometry", provides=("Transports",)
+    )
     yield Component("network", "toy-network", ".impl:Mean", "scorefold.config:Config", "A network")

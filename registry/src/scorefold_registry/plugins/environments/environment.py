@@ -90,6 +90,8 @@ class Environment:
         if self._session is not None:
             self._session.close()
             self._session = None
+        if self._questions is not None:
+            self._questions.forget()
 
     def next_name(self, holder: Any) -> str:
         """A name for an object in the worker, which goes when its holder has gone."""

@@ -1,4 +1,7 @@
-"""Requests about objects, done by the process that has them: a worker, or the host where a worker asks."""
+"""Requests about objects, done by the process that has them: a worker, or the host where a worker asks.
+
+Arguments are read before the object is used. A question that the object asks writes over their tensors.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +26,16 @@ def get(found: Any, names: Sequence[str]) -> dict[str, Any]:
 
 def call(found: Any, message: Mapping[str, Any], reader: Reader) -> Any:
     """The answer of a method."""
-    return attrgetter(message["method"])(found)(*reader.value(message["given"]), **reader.value(message["named"]))
+    given, named = reader.value(message["given"]), reader.value(message["named"])
+    return attrgetter(message["method"])(found)(*given, **named)
 
 
 def rows(found: Any, message: Mapping[str, Any], reader: Reader) -> tuple[Tensor, ...]:
     """The answer of a map of rows; with ``derivative`` the products of its Jacobian with vectors."""
-    function = attrgetter(message["method"])(found) if message["method"] else found
+    given, vectors = reader.value(message["given"]), reader.value(message["vectors"])
     like = found._reference() if isinstance(found, EventModel) else torch.empty(())
-    given, vectors = _moved(reader.value(message["given"]), like), _moved(reader.value(message["vectors"]), like)
+    given, vectors = _moved(given, like), _moved(vectors, like)
+    function = attrgetter(message["method"])(found) if message["method"] else found
 
     def called(*arguments: Any) -> tuple[Tensor, ...]:
         answer = found.in_calls(function, *arguments) if message["split"] else function(*arguments)
@@ -75,8 +80,9 @@ def _moved(given: list[Any], like: Tensor) -> list[Any]:
 
 def verb(found: Any, message: Mapping[str, Any], reader: Reader) -> Any:
     """The answer of a method of a model as a whole."""
+    given, named = reader.value(message["given"]), reader.value(message["named"])
     like = found._reference()
-    given, named = _moved(reader.value(message["given"]), like), reader.value(message["named"])
+    given = _moved(given, like)
     named = dict(zip(named, _moved(list(named.values()), like), strict=True))
     return attrgetter(message["method"])(found)(*given, **named)
 

@@ -6,6 +6,7 @@ What a worker sends is data. It names an object that was plugged in and a method
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
@@ -18,13 +19,16 @@ from scorefold.interfaces.model import EventModel, evaluations
 from scorefold.plugin import CORE_CAPABILITIES
 from scorefold_registry.plugins.environments import objects
 from scorefold_registry.plugins.environments.models import named_class
-from scorefold_registry.plugins.environments.wire import Reader, Writer
+from scorefold_registry.plugins.environments.wire import LARGEST, Reader, Writer
 
 KINDS: dict[str, type] = {"score": ScoreModel, "flow": Flow, "estimator": Estimator}
 """The kinds of objects of the host that can be plugged into an object of a worker."""
 
 DEEPEST = 4
 """Questions inside each other."""
+
+MOST = 10**7
+"""Events or steps of one question."""
 
 _depth: ContextVar[int] = ContextVar("depth", default=0)
 _NEVER = ("Trainable",)
@@ -57,6 +61,10 @@ class Questions:
         said["overrides"] = [] if getattr(type(value), "bind", None) is ScoreModel.bind else ["bind"]
         return said | (_mode(value) if isinstance(value, EventModel) else {})
 
+    def forget(self) -> None:
+        """Lets go of the bound scores of a worker that has ended."""
+        self._bound.clear()
+
     def answer(self, said: Mapping[str, Any], reader: Reader, writer: Writer) -> bytes:
         """The answer to a question as a line, or the error of the object."""
         token = _depth.set(_depth.get() + 1)
@@ -81,11 +89,13 @@ class Questions:
         for name in said["gone"]:
             self._bound.pop(name, None)
         do, name = said["ask"], said["name"]
+        found = self._bound[name][0] if name in self._bound else self._offered.get(name)
+        if isinstance(found, EventModel):
+            _check_size(found, [said[each] for each in ("given", "named") if each in said])
         if do == "rows" and name in self._bound:
-            owner, found = self._bound[name]
+            owner, bound = self._bound[name]
             with _in_mode(owner, said["mode"]):
-                return _rows(found, {**said, "method": "", "split": False}, reader)
-        found = self._offered.get(name)
+                return _rows(bound, {**said, "method": "", "split": False}, reader)
         if found is None:
             raise PluginError(f"an object {name!r:.40} was asked for, which is not plugged in")
         asked = said["names"] if do == "get" else [said["method"]]
@@ -102,6 +112,31 @@ class Questions:
             if do == "verb":
                 return {"answer": objects.verb(found, said, reader), "points": 0}  # who counts here has counted already
             return {"rows": _rows}[do](found, said, reader)
+
+
+def _check_size(found: EventModel, given: Any) -> None:
+    """Raises ``PluginError`` for a question about so many events that the answer fills the memory of the host."""
+    size = max(1, math.prod(found.event_shape))
+    most = min(MOST, LARGEST // (size * found._reference().element_size()))
+    asked = _events(given, size)
+    if asked > most:
+        raise PluginError(
+            f"{found!r:.100} was asked for {asked:,} events or steps in one question; expected at most {most:,}",
+            hint="ask for fewer at a time",
+        )
+
+
+def _events(given: Any, size: int) -> int:
+    """The largest number among arguments as a message has them; ``size`` is the numbers of one event."""
+    if isinstance(given, list):
+        return max((_events(each, size) for each in given), default=0)
+    if not isinstance(given, dict):
+        return given if type(given) is int else 0
+    if given["$"] == "mapping":
+        return _events(list(given["items"].values()), size)
+    if given["$"] == "tuple" and all(type(each) is int for each in given["items"]):
+        return math.prod(given["items"]) // size  # a shape
+    return given["shape"][0] if given["$"] == "tensor" and given["shape"] else 0
 
 
 def _rows(found: Any, said: Mapping[str, Any], reader: Reader) -> Any:
