@@ -271,3 +271,6 @@ def test_a_geometry_answers_as_here(world: Any, local: Local) -> None:
         there.norm(torch.full((3, 2), 9.0), y[:3])
     with pytest.raises(PluginError, match="gives no derivatives of 'metric'"):
         there.metric(x.clone().requires_grad_())
+    assert torch.equal(here.transport(x, y, y), there.transport(x, y, y))
+    with pytest.raises(PluginError, match="gives no derivatives of 'transport'"):
+        there.transport(x, y, y.clone().requires_grad_())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor
 
 from scorefold.errors import PluginError
@@ -78,10 +77,7 @@ class IsolatedGeometry(Proxy, Geometry):
     def _there(self, method: str, shape: Sequence[int], *given: Tensor | None) -> Tensor:
         """The answer of the worker. Raises ``PluginError`` where a derivative of it would be lost, and for an answer of
         another shape."""
-        if torch.is_grad_enabled() and any(each is not None and each.requires_grad for each in given):
-            raise PluginError(
-                f"{self!r} gives no derivatives of {method!r}", hint="install its plugin in this environment"
-            )
+        self._check_derivatives(method, *given)
         found = self._ask_remote().call(method, *given)
         if not isinstance(found, Tensor) or tuple(found.shape) != tuple(shape):
             said = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__

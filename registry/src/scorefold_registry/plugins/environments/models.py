@@ -180,10 +180,7 @@ class _Model(Proxy, nn.Module):
 
     def _verb(self, method: str, *given: Any, **named: Any) -> Any:
         """The answer of a method that runs in the worker as a whole, where no derivative of it is asked for."""
-        if torch.is_grad_enabled() and any(leaf.requires_grad for leaf in leaves_of((*given, *named.values()))):
-            raise PluginError(
-                f"{self!r} gives no derivatives of {method!r}", hint="install its plugin in this environment"
-            )
+        self._check_derivatives(method, *given, *named.values())
         plain = {"mode": self._mode()}
         found = self._ask_remote().ask("verb", method, plain, given=list(given), named=named)
         if found["points"]:
@@ -422,6 +419,7 @@ def _attribute(name: str) -> property:
 
 def _forward(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     def call(self: Any, *given: Any, **named: Any) -> Any:
+        self._check_derivatives(name, *given, *named.values())
         return getattr(self, "_verb", self._ask_remote().call)(name, *given, **named)
 
     call.__name__, call.__doc__ = name, function.__doc__

@@ -15,6 +15,7 @@ from scorefold.interfaces.model import MADE_FROM
 from scorefold.results import Estimate
 from scorefold.seeds import derive_seed
 from scorefold.summary import DataSummary
+from scorefold_registry.plugins.environments.wire import leaves_of
 from scorefold_registry.plugins.records import Registered
 
 if TYPE_CHECKING:
@@ -151,6 +152,13 @@ class Proxy:
     def __repr__(self) -> str:
         origin = vars(self).get(MADE_FROM, type(self).__name__)
         return f"<{origin}; in environment {self._ask_remote().environment.spec.name}>"
+
+    def _check_derivatives(self, method: str, *given: Any) -> None:
+        """Raises ``PluginError`` where a derivative of a method that runs in the worker would be lost."""
+        if torch.is_grad_enabled() and any(leaf.requires_grad for leaf in leaves_of(given)):
+            raise PluginError(
+                f"{self!r} gives no derivatives of {method!r}", hint="install its plugin in this environment"
+            )
 
     def __reduce__(self) -> NoReturn:
         raise PluginError(
