@@ -121,6 +121,19 @@ def test_a_call_may_take_so_long(begin: Start) -> None:
     assert "[environments.old]" in str(caught.value.hint)
 
 
+def test_the_time_of_an_answer_of_the_host_is_not_counted(begin: Start) -> None:
+    def answer(*_: Any) -> bytes:
+        time.sleep(1)
+        return b'{"do": "answer"}\n'
+
+    assert begin(seconds=0.5).call("ask", "it estimated", questions=answer) is None
+
+
+def test_a_worker_that_reads_no_answer_took_too_long(begin: Start) -> None:
+    with pytest.raises(PluginError, match=r"took longer than 0.3 seconds while it estimated, and was ended"):
+        begin(seconds=0.3).call("deaf", "it estimated", questions=lambda *_: b"x" * 2**20)
+
+
 def test_ctrl_c_ends_what_does_not_listen(begin: Start) -> None:
     session = begin()
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)

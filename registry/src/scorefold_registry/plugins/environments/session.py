@@ -202,7 +202,11 @@ class Session:
             if said.get("id") != number:
                 raise self._strange(f"it answered request {said.get('id')!s:.40}, and {number} was asked")
             if "ask" in said and questions is not None:
-                self._send(questions(said, Reader(self._back), Writer(self._there)), what, limit)
+                begun = time.monotonic()
+                line = questions(said, Reader(self._back), Writer(self._there))
+                # The time of the answer is the host's own.
+                limit = None if limit is None else limit + time.monotonic() - begun
+                self._send(line, what, limit)
             elif "progress" in said:
                 done, total, text = said["progress"]
                 report(int(done), int(total), printable(str(text)))
@@ -230,13 +234,7 @@ class Session:
                 raise self._strange("its message does not end")
             left = _LOOK if limit is None else min(_LOOK, limit - time.monotonic())
             if left <= 0:
-                seconds = (self.spec.seconds or SECONDS_TO_END) if self.hello else SECONDS_TO_START
-                self._ended()
-                raise PluginError(
-                    f"the process of the environment {self.spec.name!r} took longer than {seconds:g} seconds while "
-                    f"{what}, and was ended",
-                    hint=f"increase seconds in [environments.{self.spec.name}] of {self.spec.file}, or reduce its work",
-                )
+                raise self._late(what)
             if not select.select([self._answers], [], [], left)[0]:
                 self._most_memory = max(self._most_memory, _memory(self.pid))
                 continue
@@ -254,7 +252,7 @@ class Session:
         left = memoryview(line)
         while left:
             if limit is not None and time.monotonic() > limit:
-                raise self._gone(what)
+                raise self._late(what)
             if select.select([], [self._requests], [], _LOOK)[1]:
                 try:
                     left = left[os.write(self._requests, left) :]
@@ -309,6 +307,16 @@ class Session:
         )
         error.add_note(last)
         return error
+
+    def _late(self, what: str) -> PluginError:
+        """The error of a worker that took too long; it is ended."""
+        seconds = (self.spec.seconds or SECONDS_TO_END) if self.hello else SECONDS_TO_START
+        self._ended()
+        return PluginError(
+            f"the process of the environment {self.spec.name!r} took longer than {seconds:g} seconds while {what}, "
+            "and was ended",
+            hint=f"increase seconds in {self._table}, or reduce its work",
+        )
 
     def _gone(self, what: str) -> PluginError:
         """The error of a worker that ended while ``what`` went on."""

@@ -29,6 +29,10 @@ def main(facts: Mapping[str, Any]) -> None:
                 return
             if message["do"] == "cancel":
                 continue
+            if message["do"] in ("ask", "deaf"):
+                say({"id": message["id"], "ask": "call"})
+                time.sleep(600 if message["do"] == "deaf" else 0)
+                next(lines)
             act(message["do"], message["id"], say, answers)
             cpu = {"cpu": 2.5, "backwards": -1.0}.get(message["do"])
             say({"id": message["id"], "done": None, "generators": [], "cpu": cpu})
