@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -130,9 +131,64 @@ def test_the_table_alone_opens_the_sandbox(world: Any, tmp_path: Path) -> None:
     spec = Spec("here", tmp_path / "scorefold.toml", (str(project),), sandbox="bubblewrap")
     command = sandbox.wrapping(spec, python, tmp_path / "layer", None, tmp_path / "runs")
     shown = [command[place + 1] for place, word in enumerate(command) if word == "--ro-bind"]
-    assert {str(venv), str(project), str(Path(sys.base_prefix).resolve())} <= {*shown, "/usr"}
+    assert {str(venv), str(project)} <= set(shown)
+    assert seen(shown, Path(os.__file__).resolve())
+    assert seen(shown, python.resolve())
     assert not any(Path.home().is_relative_to(place) for place in shown)
     assert command[command.index("--bind") + 1] == str(tmp_path / "runs")
+
+
+def seen(shown: list[str], path: Path) -> bool:
+    return any(path.is_relative_to(place) for place in shown)
+
+
+def shown_of(folder: Path, python: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.setattr(sandbox, "refused", lambda: None)
+    spec = Spec("here", folder / "scorefold.toml", interpreter=python, sandbox="bubblewrap")
+    command = sandbox.wrapping(spec, python, folder / "layer", None, None)
+    return [command[place + 1] for place, word in enumerate(command) if word == "--ro-bind"]
+
+
+def test_a_python_of_the_system_shows_no_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python = Path("/bin/python3")
+    if not python.exists():
+        pytest.skip("there is no /bin/python3")
+    shown = shown_of(tmp_path, python, monkeypatch)
+    assert "/" not in shown
+    assert not seen(shown, Path.home())
+    assert seen(shown, python.resolve())
+
+
+def test_a_python_next_to_other_programs_shows_its_own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    local, own = tmp_path / "home" / ".local", tmp_path / "home" / ".local" / "share" / "python-3.12"
+    for folder in (local, own):
+        (folder / "bin").mkdir(parents=True)
+        (folder / "lib" / "python3.12").mkdir(parents=True)
+        (folder / "secret").touch()
+    (own / "bin" / "python3.12").touch()
+    (own / "lib" / "libpython3.12.so").touch()
+    python = local / "bin" / "python3.12"
+    python.symlink_to(own / "bin" / "python3.12")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    shown = shown_of(tmp_path, python, monkeypatch)
+    for name in ("bin/python3.12", "lib/python3.12", "lib/libpython3.12.so"):
+        assert seen(shown, own / name)
+    assert not seen(shown, own / "secret")
+    assert not seen(shown, local / "secret")
+    assert not seen(shown, local / "lib" / "python3.12")
+
+
+def test_an_environment_that_holds_the_home_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("bin", "lib", "home"):
+        (tmp_path / name).mkdir()
+    for name in ("pyvenv.cfg", "bin/python"):
+        (tmp_path / name).touch()
+    for home in (tmp_path, tmp_path / "home"):
+        monkeypatch.setenv("HOME", str(home))
+        with pytest.raises(PluginError, match="which holds your home folder, so its sandbox would show all your files"):
+            shown_of(tmp_path, tmp_path / "bin" / "python", monkeypatch)
+    monkeypatch.setenv("HOME", "/nowhere")
+    assert str(tmp_path) in shown_of(tmp_path, tmp_path / "bin" / "python", monkeypatch)
 
 
 @needs_sandbox

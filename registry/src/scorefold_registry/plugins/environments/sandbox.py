@@ -29,6 +29,8 @@ _SYSTEM = (
     *("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/localtime"),
 )
 _ONLINE = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/ssl", "/etc/pki", "/etc/ca-certificates")
+_MARKS = ("pyvenv.cfg", "conda-meta")
+"""Files that show a folder to be an environment."""
 _SECONDS = 60.0
 
 
@@ -78,7 +80,7 @@ def wrapping(spec: Spec, python: Path, layer: Path, lent: Path | None, writes: P
     if spec.sandbox is None:
         return []
     check(spec, refused())
-    places = [*_SYSTEM, *(_ONLINE if spec.network else ()), layer, *_prefixes(python), *spec.folders, *spec.read]
+    places = [*_SYSTEM, *(_ONLINE if spec.network else ()), layer, *_files_of(spec, python), *spec.folders, *spec.read]
     if lent is not None:
         places += [lent, *(link.resolve() for link in lent.iterdir())]
     shown = _shown(list(map(Path, places)))
@@ -94,10 +96,26 @@ def wrapping(spec: Spec, python: Path, layer: Path, lent: Path | None, writes: P
     return [*command, *(["--share-net"] if spec.network else []), "--chdir", "/tmp", "--"]
 
 
-def _prefixes(python: Path) -> list[Path]:
-    """The folders of an interpreter: of its environment, and of the Python that this was made of."""
-    folders = [program.parent.parent for program in (python, python.resolve())]
-    return [folder for folder in folders if next((folder / "lib").glob("python3*"), None) is not None]
+def _files_of(spec: Spec, python: Path) -> list[Path]:
+    """The files of an interpreter: of its environment, and of the Python that this was made of.
+
+    A folder is shown as a whole only if it is an environment. Other programs may be in the folder of a Python, such as
+    ``~/.local``. Raises ``PluginError`` for an environment that holds the user's home folder.
+    """
+    program = python.resolve()
+    library = program.parent.parent / "lib"
+    found = [program, *library.glob("python3*"), *library.glob("libpython3*")]
+    for folder in (python.parent.parent, program.parent.parent):
+        if not any((folder / mark).exists() for mark in _MARKS):
+            continue
+        if Path.home().resolve().is_relative_to(folder.resolve()):
+            raise PluginError(
+                f"the environment {spec.name!r} is the folder {folder}, which holds your home folder, so its sandbox "
+                "would show all your files",
+                hint=f"give another interpreter in [environments.{spec.name}] of {spec.file}",
+            )
+        found.append(folder)
+    return found
 
 
 def _shown(places: list[Path]) -> list[Path]:
