@@ -54,6 +54,54 @@ def test_the_schema_knows_the_demand(world: Any) -> None:
     assert said["additionalProperties"]["properties"]["lock"]["pattern"] == "^sha256:[0-9a-f]{64}$"
 
 
+HASH = "--hash=sha256:" + 64 * "0"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--no-binary :all:",
+        "  --no-binary=:all:",
+        "-i https://example.org/simple",
+        "--index-url https://example.org/simple",
+        f"clash==1.0 {HASH} --no-binary :all:",
+        f"clash==1.0 ; python_version > '3' --global-option=x {HASH}",
+        "clash==1.0 --config-settings=a=b \\",
+        f"clash @ https://example.org/clash.tar.gz {HASH}",
+        "-e ./clash",
+        "./clash.tar.gz",
+        "clash",
+    ],
+)
+def test_a_lock_has_versions_and_hashes_alone(tmp_path: Path, line: str) -> None:
+    lock = tmp_path / "lock.txt"
+    lock.write_text(f"other==1.0 {HASH}\n{line}\n")
+    spec = installer.Spec("one", tmp_path / "scorefold.toml", lock=lock)
+    with pytest.raises(PluginError, match=r"line 2 of .* expected a version such as numpy==1\.26\.4") as caught:
+        installer._Installer(spec, tmp_path)._given()
+    assert "PIP_ variables" in str(caught.value.hint)
+
+
+def test_a_lock_as_other_tools_write_it_is_taken(tmp_path: Path) -> None:
+    lock = tmp_path / "lock.txt"
+    lines = ["# scorefold: a", "", f"a[b, c]==1.0+cpu ; python_version < '3.12' {HASH}", "    # via b", "d==1!2.0 \\"]
+    lock.write_text("\n".join([*lines, f"    {HASH} \\", f"    {HASH}", f"e.f==2.0rc1 {HASH}  # the last", ""]))
+    spec = installer.Spec("one", tmp_path / "scorefold.toml", lock=lock)
+    assert installer._Installer(spec, tmp_path)._given() == lock
+
+
+def test_a_lock_is_taken_over_for_its_local_plugin(tmp_path: Path) -> None:
+    lock, plugin = tmp_path / "lock.txt", tmp_path / "scorefold-old"
+    plugin.mkdir()
+    lock.write_text(f"# scorefold: numpy<2; scorefold-old\nnumpy==1.26.4 {HASH}\n")
+    for named in ((str(plugin),), ("numpy<2", str(plugin)), ()):
+        spec = installer.Spec("old", tmp_path / "scorefold.toml", named, lock=lock)
+        assert installer._Installer(spec, tmp_path)._given() == lock
+    other = installer.Spec("old", tmp_path / "scorefold.toml", ("numpy<3", str(plugin)), lock=lock)
+    with pytest.raises(PluginError, match="was written for requirements that differ"):
+        installer._Installer(other, tmp_path)._given()
+
+
 def test_the_versions_of_an_interpreter_are_no_lock(world: Any, tmp_path: Path) -> None:
     (environment, _) = environments_of(world.host().plugins)
     assert "toy-old==1.0\n" in environment.lock

@@ -151,6 +151,89 @@ def test_a_lock_is_written_once_and_installed_elsewhere(work: Path, monkeypatch:
     assert not folder_of(spec_of(other)).exists()
 
 
+BACKEND = """
+import zipfile
+from pathlib import Path
+
+INFO = "toy_old-1.0.dist-info"
+
+
+def build_editable(folder, settings=None, metadata=None):
+    texts = {
+        "toy.pth": f"{Path.cwd()}\\n",
+        f"{INFO}/METADATA": "Metadata-Version: 2.1\\nName: toy-old\\nVersion: 1.0\\nRequires-Dist: clash\\n",
+        f"{INFO}/WHEEL": "Wheel-Version: 1.0\\nGenerator: test\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n",
+        f"{INFO}/entry_points.txt": "[scorefold.plugins]\\nold = toy_old.plugin\\n",
+    }
+    texts[f"{INFO}/RECORD"] = "".join(f"{name},,\\n" for name in [*texts, f"{INFO}/RECORD"])
+    with zipfile.ZipFile(Path(folder) / "toy_old-1.0-py3-none-any.whl", "w") as archive:
+        for place, text in texts.items():
+            archive.writestr(place, text)
+    return "toy_old-1.0-py3-none-any.whl"
+"""
+
+
+def test_a_lock_is_taken_over_with_a_folder(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The commands of docs/environments.md: the second names the folder and the lock alone."""
+    monkeypatch.setenv("PIP_FIND_LINKS", str(work.parent / "index"))
+    for version in ("1.0", "2.0"):
+        write_wheel(work.parent / "index", "clash", version, {"clash.py": f'VERSION = "{version}"\n'})
+    plugin = work / "scorefold-old"
+    shutil.copytree(HERE / "toy_old", plugin / "toy_old")
+    (plugin / "backend.py").write_text(BACKEND)
+    system = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    (plugin / "pyproject.toml").write_text(f'{system}[project]\nname = "toy-old"\nversion = "1.0"\n')
+    assert main(["plugins", "add", "./scorefold-old", "clash<2", "--isolated", "--name", "old"]) == 0
+    done = run(work)
+    lock = done.folder / "environments" / "old.txt"
+    assert lock.read_text().startswith("# scorefold: clash<2; scorefold-old\nclash==1.0 --hash=")
+    digest = lock_of(work)
+
+    # The lock is found from its own folder too, and is no other file's end.
+    other = enter(work.parent / "other", monkeypatch)
+    (other / "scorefold.toml").touch()
+    words = ["plugins", "add", str(plugin), "--isolated", "--name", "old", "--lock"]
+    (other / "old-lock.txt").write_text("mine")
+    assert main([*words, str(lock)]) == 2
+    assert "is to be copied to" in capsys.readouterr().err
+    assert (other / "old-lock.txt").read_text() == "mine"
+    (other / "old-lock.txt").unlink()
+    assert main([*words, str(lock)]) == 0
+    assert lock_of(other) == digest
+    assert run(other).value("mean").diagnostics["clash"] == "1.0"
+
+
+def test_a_lock_that_cannot_be_installed_leaves_no_copy(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_folder = work / "runs" / "first"
+    (run_folder / "environments").mkdir(parents=True)
+    (run_folder / "environment.json").touch()
+    (run_folder / "environments" / "old.txt").write_text("--no-binary :all:\n")
+    monkeypatch.chdir(run_folder / "environments")
+    (work / "scorefold.toml").write_text("# mine\n")
+    assert main(["plugins", "add", "--isolated", "--name", "old", "--lock", "old.txt"]) == 2
+    said = capsys.readouterr()
+    assert f"the lock is copied to {work / 'old-lock.txt'}" in said.out
+    assert "line 1 of" in said.err
+    assert (work / "scorefold.toml").read_text() == "# mine\n"
+    assert sorted(path.name for path in work.iterdir()) == ["runs", "scorefold.toml"]
+
+
+def test_a_name_is_checked_before_it_is_used(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (work / "environments").mkdir()
+    (work / "environment.json").touch()
+    (work / "environments" / "old.txt").write_text("")
+    for name in ("../other", "Old", "a/b"):
+        words = ["plugins", "add", "--isolated", "--name", name, "--lock", "environments/old.txt"]
+        assert main(words) == 2
+        assert f"an environment can't be called {name!r}" in capsys.readouterr().err
+    assert sorted(path.name for path in work.iterdir()) == ["environment.json", "environments"]
+    assert not list(work.parent.glob("*-lock.txt"))
+
+
 def test_uv_is_asked_for_hashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[str]] = []
 
@@ -233,7 +316,7 @@ def test_a_lock_for_other_requirements_is_refused(work: Path) -> None:
     wheel(work, "1.0")
     (work / "lock.txt").write_text("# scorefold: something-else\nsomething==1 --hash=sha256:00\n")
     (work / "scorefold.toml").write_text(
-        '[environments.old]\nrequirements = ["./toy_old-1.0-py3-none-any.whl"]\nlock = "lock.txt"\n'
+        '[environments.old]\nrequirements = ["./toy_old-1.0-py3-none-any.whl", "clash"]\nlock = "lock.txt"\n'
     )
     with pytest.raises(PluginError, match="was written for requirements that differ") as caught:
         installer.install(spec_of(work), print)

@@ -15,7 +15,7 @@ from scorefold_registry.cli.terminal import print_answer
 from scorefold_registry.components.manifest import LOCK_FILE
 from scorefold_registry.plugins.environments import installer
 from scorefold_registry.plugins.environments.sandbox import remark
-from scorefold_registry.plugins.environments.spec import Spec, environments_in
+from scorefold_registry.plugins.environments.spec import NAME, Spec, environments_in
 from scorefold_registry.plugins.environments.store import folder_of
 from scorefold_registry.plugins.names import did_you_mean, normalise, sentences
 from scorefold_registry.plugins.settings import FILE_NAME, find_settings, read_settings
@@ -50,12 +50,15 @@ def add(arguments: list[str]) -> int:
         raise ConfigError("no plugin to install was named", hint="scorefold plugins add my-plugin --isolated")
     name = options.name or _name_of((names or [options.lock or "theirs"])[0])
     file = check_new(name)
-    if options.lock and (text := _of_others(Path(options.lock))) is not None:
-        options.lock = str(file.parent / f"{name}-lock.txt")
-        write_text(Path(options.lock), text)
-        print_answer(f"the lock is copied to {options.lock}")
+    text = _of_others(Path(options.lock)) if options.lock else None
+    copy = file.parent / f"{name}-lock.txt"
+    is_new = text is not None and not _has_text(copy, text)
     before = file.read_text(encoding="utf-8") if file.is_file() else ""
     try:
+        if text is not None:
+            options.lock = str(copy)
+            write_text(copy, text)
+            print_answer(f"the lock is copied to {copy}")
         write_table(name, names, python=options.python, lock=options.lock, interpreter=options.interpreter)
         _install(_chosen([name])[0])
     except BaseException:
@@ -64,13 +67,23 @@ def add(arguments: list[str]) -> int:
             write_text(file, before)
         elif file.exists():
             file.unlink()
+        if is_new:
+            copy.unlink(missing_ok=True)
         raise
     print_answer(f"{file} has the table [environments.{name}]")
     return 0
 
 
 def check_new(name: str) -> Path:
-    """The settings file for a new environment, which need not be there. Raises ``ConfigError`` for a name in it."""
+    """The settings file for a new environment, which need not be there.
+
+    Raises ``ConfigError`` for a name in it, and for a name that no environment can have.
+    """
+    if not NAME.match(name):
+        raise ConfigError(
+            f"an environment can't be called {name!r:.60}; expected lower-case letters and digits, words joined by '-'",
+            hint="for example --name old-sklearn",
+        )
     settings = find_settings()
     file = settings.file or Path.cwd() / FILE_NAME
     if name in settings.data.get("environments", {}):
@@ -97,10 +110,21 @@ def write_table(name: str, requirements: Sequence[str], **words: str | None) -> 
 
 def _of_others(file: Path) -> str | None:
     """The text of a lock in the folder of a run or of a saved state, which may be removed; None for another lock."""
+    file = Path(os.path.abspath(file.expanduser()))
     of_run = file.parent.name == ENVIRONMENTS and (file.parent.parent / "environment.json").is_file()
     if file.is_file() and (of_run or (file.name == LOCK_FILE and (file.parent / MANIFEST_FILE).is_file())):
         return file.read_text(encoding="utf-8")
     return None
+
+
+def _has_text(copy: Path, text: str) -> bool:
+    """True if the copy of a lock is there already. Raises ``ConfigError`` for another file at its path."""
+    if copy.exists() and copy.read_bytes() != text.encode():
+        raise ConfigError(
+            f"the lock is to be copied to {copy}, where there is another file",
+            hint="remove or rename this file, or choose another --name",
+        )
+    return copy.exists()
 
 
 def install(arguments: list[str]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -85,8 +86,8 @@ class _Installer:
 
     def make(self) -> None:
         """Makes the environment from the lock that the table names, or else from one made of its requirements."""
-        self._make_venv()
         file = self._given()
+        self._make_venv()
         lock = self.folder / LOCK
         write_text(lock, self.resolved() if file is None else file.read_text(encoding="utf-8"))
         if _pinned(lock.read_text(encoding="utf-8")):
@@ -164,8 +165,17 @@ class _Installer:
                 f"{file} has versions without hashes: it lists an environment that was given by its interpreter",
                 hint="write these versions as requirements of the table, or give its interpreter",
             )
+        for number, line in enumerate(text.splitlines(), start=1):
+            if not _LOCK_LINE.fullmatch(_COMMENT.sub("", line).strip()):
+                raise PluginError(
+                    f"line {number} of {file} is {line.strip()!r:.100}; expected a version such as numpy==1.26.4 with "
+                    "its hashes",
+                    hint="remove the line; options of pip are set by its own file or by PIP_ variables",
+                )
         first = text.partition("\n")[0]
-        if first.startswith(_FOR) and self.spec.requirements and first != self._header():
+        # A lock may be taken over for local plugins alone: the other requirements are in the lock.
+        indexed = len(self.spec.requirements) > len(self.local)
+        if first.startswith(_FOR) and indexed and first != self._header():
             raise PluginError(
                 f"{file} was written for requirements that differ from [environments.{self.spec.name}]",
                 hint=f"remove it, and {self.spec.install} writes it anew",
@@ -206,6 +216,15 @@ class _Installer:
 
 _FOR = "# scorefold: "
 """The beginning of a lock's first line, which says what it was written for."""
+
+
+_LOCK_LINE = re.compile(
+    r"(?:[A-Za-z0-9][\w.-]*(?:\[[\w., -]*\])? *== *[\w.!+]+(?: *;(?:(?!--)[^\\])*)?)?"
+    r"(?: *--hash=\w+:[0-9a-fA-F]+)* *\\?"
+)
+"""A line of a lock: a version, hashes, or both. It has no option, since pip would obey ``--no-binary`` too."""
+
+_COMMENT = re.compile(r"(?:^|\s)#.*")
 
 
 def _pinned(text: str) -> list[str]:

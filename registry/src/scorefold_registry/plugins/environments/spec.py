@@ -18,7 +18,9 @@ WORDS = (
 )
 """Fields of a table."""
 
-_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\Z")
+NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\Z")
+"""The name of an environment."""
+
 _UNITS = {"": 1, "MB": 10**6, "GB": 10**9, "MiB": 2**20, "GiB": 2**30}
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?) ?(MB|GB|MiB|GiB)\Z")
 _LEAST_MEMORY = 10**8
@@ -87,7 +89,7 @@ class _Reading:
 
     def spec(self) -> Spec:
         name, table = self.name, self.table
-        if not _NAME.match(name):
+        if not NAME.match(name):
             self.refuse(
                 "",
                 f"an environment is called {name!r:.60}; a name is lower-case letters and digits, words joined by '-'",
