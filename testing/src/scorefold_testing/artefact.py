@@ -112,14 +112,19 @@ def state_of_tensors(subject: Subject) -> str:
     other = [f"{name} ({type(value).__name__})" for name, value in held.items() if not isinstance(value, Tensor)]
     require(not other, f"its state holds {', '.join(other)}", "tensors only")
     with _saved(subject) as (_, path):
-        # The lock of an environment of a plugin's own is text for people, which loading does not read.
-        files = [file for file in path.rglob("*") if file.is_file() and file.name != "lock.txt"]
+        files = [file for file in path.rglob("*") if file.is_file() and not _is_lock(file)]
         readers = {".json": read_json, ".safetensors": load_arrays}
         foreign = sorted(file.name for file in files if file.suffix not in readers)
         require(not foreign, f"its saved state holds {', '.join(foreign)}", "safetensors and JSON only")
         for file in files:
             readers[file.suffix](file)
     return f"{len(files)} files, {len(held)} tensors"
+
+
+def _is_lock(file: Path) -> bool:
+    """True for the lock of a component in an environment of its own: text for people, which loading does not read."""
+    manifest = file.with_name(MANIFEST_FILE)
+    return file.name == "lock.txt" and manifest.is_file() and "environment" in read_json(manifest)
 
 
 @check("saved-again", *HELD, level="artefact")
