@@ -322,6 +322,16 @@ def test_cells_that_are_no_numbers_are_named_and_can_be_gaps(tmp_path: Path) -> 
     assert ArrayFile(ArrayConfig(path=path, columns=("-b", "-c"))).event_shape == (1,)
 
 
+def test_a_cell_without_end_is_cut_in_the_error(tmp_path: Path) -> None:
+    """A number of 100,000 digits is beyond float64, and most likely a damaged file."""
+    (tmp_path / "long.csv").write_text("a,b\n" + "1,2\n" * 50 + f"{'1' * 100_000},2\n")
+    with pytest.raises(DataError) as raised:
+        ArrayFile(ArrayConfig(path=tmp_path / "long.csv"))
+    assert "and 99940 more characters" in str(raised.value)
+    assert 'columns: ["-a"]' in str(raised.value)
+    assert len(str(raised.value)) < 1000
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

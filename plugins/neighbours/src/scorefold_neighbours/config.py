@@ -21,6 +21,17 @@ Halves = Annotated[
     int, Field(ge=0, multiple_of=2, description="Random halves of the points behind the interval; 0 for none")
 ]
 Neighbours = Annotated[int, Field(ge=3, description="Nearest neighbours of each point")]
+Metric = Annotated[
+    Literal["euclidean", "angle", "periodic", "precomputed"],
+    Field(
+        description="euclidean; angle: between points as seen from 0, as in cosine similarity; periodic: coordinates "
+        "repeat after their period; precomputed: row i holds the distances of point i from all points"
+    ),
+]
+Period = Annotated[
+    Annotated[float, Field(gt=0)] | tuple[Annotated[float, Field(ge=0)], ...] | None,
+    Field(description="metric periodic: the period of all coordinates, or a list with one for each, 0 for none"),
+]
 MaxDimension = Annotated[int | None, Field(ge=1, description="Largest dimension considered; null for the ambient one")]
 Combine = Annotated[
     Literal["mean", "median", "harmonic"], Field(description="How the estimates at the points become one")
@@ -52,23 +63,14 @@ class PPCAConfig(Config):
 
 
 class _DistanceConfig(Config):
-    """Settings of a method that asks only how far points are apart."""
-
-    metric: Literal["euclidean", "angle", "periodic", "precomputed"] = Field(
-        "euclidean",
-        description="euclidean; angle: between points as seen from 0, as in cosine similarity; periodic: coordinates "
-        "repeat after their period; precomputed: row i holds the distances of point i from all points",
-    )
-    period: Annotated[float, Field(gt=0)] | tuple[Annotated[float, Field(ge=0)], ...] | None = Field(
-        None,
-        description="metric periodic: the period of all coordinates, or a list with the period of each one, 0 for none",
-    )
+    """Settings of a method that asks only how far points are apart, with fields ``metric`` and ``period``."""
 
     @model_validator(mode="after")
     def _period(self) -> Self:
-        if (self.metric == "periodic") != (self.period is not None):
-            given = "no period" if self.period is None else f"period {self.period}"
-            raise ValueError(f"metric: {self.metric} is given with {given}; metric: periodic takes one, others none")
+        metric, period = getattr(self, "metric", "euclidean"), getattr(self, "period", None)
+        if (metric == "periodic") != (period is not None):
+            given = "no period" if period is None else f"period {period}"
+            raise ValueError(f"metric: {metric} is given with {given}; metric: periodic takes one, others none")
         return self
 
 
@@ -81,6 +83,8 @@ class MLEConfig(_DistanceConfig):
     resamples: Halves = 20
     level: Level = 0.95
     limit: Sample = "auto"
+    metric: Metric = "euclidean"
+    period: Period = None
 
 
 class TwoNNConfig(_DistanceConfig):
@@ -91,6 +95,8 @@ class TwoNNConfig(_DistanceConfig):
     resamples: Halves = 20
     level: Level = 0.95
     limit: Sample = "auto"
+    metric: Metric = "euclidean"
+    period: Period = None
 
 
 class LPCAConfig(Config):
@@ -130,6 +136,8 @@ class CorrIntConfig(_TwoDistancesConfig):
     near: int = Field(10, ge=1, description="The smaller radius: median distance to this neighbour")
     far: int = Field(20, ge=2, description="The larger radius: median distance to this neighbour")
     limit: Limit = 5000
+    metric: Metric = "euclidean"
+    period: Period = None
 
 
 class DANCoConfig(Config):
@@ -196,6 +204,8 @@ class MADAConfig(_DistanceConfig, _LocalConfig):
     """Growth of the neighbour distance from half the neighbours to all of them."""
 
     limit: Limit = 5000
+    metric: Metric = "euclidean"
+    period: Period = None
 
 
 class MOMConfig(_DistanceConfig, _LocalConfig):
@@ -203,6 +213,8 @@ class MOMConfig(_DistanceConfig, _LocalConfig):
 
     n_neighbors: Neighbours = 50
     limit: Sample = "auto"
+    metric: Metric = "euclidean"
+    period: Period = None
 
 
 class KNNConfig(_DistanceConfig):
@@ -214,6 +226,8 @@ class KNNConfig(_DistanceConfig):
     resamples: Halves = 20
     level: Level = 0.95
     limit: Limit = 3000
+    metric: Metric = "euclidean"
+    period: Period = None
 
 
 class MiNDMLConfig(_DistanceConfig):
@@ -225,6 +239,8 @@ class MiNDMLConfig(_DistanceConfig):
     resamples: Halves = 20
     level: Level = 0.95
     limit: Sample = "auto"
+    metric: Metric = "euclidean"
+    period: Period = None
 
 
 class GRIDEConfig(_TwoDistancesConfig):
@@ -233,6 +249,8 @@ class GRIDEConfig(_TwoDistancesConfig):
     near: int = Field(2, ge=1, description="The nearer neighbour")
     far: int = Field(4, ge=2, description="The further neighbour")
     limit: Sample = "auto"
+    metric: Metric = "euclidean"
+    period: Period = None
 
 
 class LogLogConfig(_TwoDistancesConfig):
@@ -241,6 +259,8 @@ class LogLogConfig(_TwoDistancesConfig):
     near: int = Field(1, ge=1, description="The nearer neighbour")
     far: int = Field(2, ge=2, description="The further neighbour")
     limit: Sample = "auto"
+    metric: Metric = "euclidean"
+    period: Period = None
 
 
 class GeoMLEConfig(Config):
@@ -275,6 +295,8 @@ class PHConfig(_DistanceConfig):
     resamples: Halves = 6
     level: Level = 0.95
     limit: Limit = 1000
+    metric: Metric = "euclidean"
+    period: Period = None
 
 
 class I3DConfig(Config):

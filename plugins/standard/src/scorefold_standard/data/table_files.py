@@ -158,6 +158,9 @@ def _read_csv(path: Path, config: ArrayConfig, text: bool) -> NumberTable:
 _MOSTLY = 0.9
 """The share of numbers among the cells of a column that others are gaps of."""
 
+_LONG = 60
+"""The most characters of a cell that are shown."""
+
 _MANY = 20
 """Different cells that stand for gaps, at most."""
 
@@ -185,11 +188,15 @@ def _numbers(cells: Any, decimal: str, thousands: str | None) -> tuple[Any, list
 
 def _no_numbers(path: Path, gaps: Mapping[str, Sequence[str]]) -> DataError:
     cells = list(dict.fromkeys(cell for found in gaps.values() for cell in found))
-    shown = "; ".join(f"{name!r} holds {', '.join(map(repr, found[:5]))}" for name, found in gaps.items())
-    return DataError(
-        f"columns of {path} hold numbers, and cells that are none: {shown}",
-        hint=f"gaps: {json.dumps(cells)} takes these cells as missing, and missing: drop leaves their rows out",
-    )
+    shown = "; ".join(f"{name!r} holds {', '.join(map(_shown, found[:5]))}" for name, found in gaps.items())
+    hint = f"gaps: {json.dumps(cells)} takes these cells as missing, and missing: drop leaves their rows out"
+    if max(map(len, cells)) > _LONG:
+        hint = f"correct these cells, or leave the columns out: columns: {json.dumps([f'-{name}' for name in gaps])}"
+    return DataError(f"columns of {path} hold numbers, and cells that are none: {shown}", hint=hint)
+
+
+def _shown(cell: str) -> str:
+    return repr(cell) if len(cell) <= _LONG else f"{cell[:_LONG]!r} and {len(cell) - _LONG} more characters"
 
 
 def _ragged(path: Path) -> DataError:
