@@ -211,7 +211,7 @@ def test_networks_of_signals_refuse_images_and_other_lengths() -> None:
         with pytest.raises(ConfigError, match="keeps the size"):
             builder(name).build((2, 32), (2, 16))
         assert builder(name).build((2, 32), (5, 32))(torch.randn(2, 2, 32)).shape == (2, 5, 32)
-    with pytest.raises(ValidationError, match="no multiple of groups"):
+    with pytest.raises(ValidationError, match="expected a multiple of groups"):
         SignalConvConfig(channels=12, groups=8)
 
 

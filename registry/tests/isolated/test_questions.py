@@ -182,10 +182,10 @@ def test_a_worker_asks_nothing_but_what_was_plugged_in(world: Any, local: Local)
     given = {"given": [X, torch.full((6,), 0.5), None], "vectors": []}
     assert torch.equal(ask(questions, rows, **given)[0], score.score(X, torch.full((6,), 0.5)))
     for changed, words in (
-        ({"name": "h9"}, "'h9' was asked for, which is not plugged in"),
-        ({"method": "net.0.weight.zero_"}, "was asked for, which is not of its interface"),
-        ({"method": "load_state_dict"}, "was asked for, which is not of its interface"),
-        ({"method": "__class__.__init__.__globals__.clear"}, "was asked for, which is not of its interface"),
+        ({"name": "h9"}, "there is no plugged-in object 'h9'"),
+        ({"method": "net.0.weight.zero_"}, "and its interface has no such name"),
+        ({"method": "load_state_dict"}, "and its interface has no such name"),
+        ({"method": "__class__.__init__.__globals__.clear"}, "and its interface has no such name"),
         ({"mode": {**mode, "dtype": "float64"}}, "it can't be changed to"),
         ({"ask": "fit"}, "KeyError: 'fit'"),
     ):
@@ -194,11 +194,11 @@ def test_a_worker_asks_nothing_but_what_was_plugged_in(world: Any, local: Local)
     other = {**mode, "training": not score.training}
     assert torch.equal(ask(questions, {**rows, "mode": other}, **given)[0], score.score(X, torch.full((6,), 0.5)))
     assert [part.training for part in score.modules()] == was
-    assert "not of its interface" in ask(questions, {"ask": "get", "name": name, "names": ["net"]})
+    assert "its interface has no such name" in ask(questions, {"ask": "get", "name": name, "names": ["net"]})
     assert score.net[0].weight.dtype == torch.float32
     del score
     gc.collect()
-    assert "is not plugged in" in ask(questions, rows, **given)
+    assert "there is no plugged-in object" in ask(questions, rows, **given)
 
 
 RUN = """

@@ -219,7 +219,7 @@ NEAR_COPIES, COPY = 0.05, 1e-6
 
 
 def odd_neighbours(cloud: Cloud, count: int) -> list[str]:
-    """What to say of points whose ``count`` neighbours are at equal distances or at nearly none; empty for others."""
+    """Warnings about points whose ``count`` neighbours are at equal distances or at nearly none; empty for others."""
     distances, said = cloud.neighbours(count)[0], []
     first, second = distances[:, 0], distances[:, 1]
     copies = float((first < COPY * distances[:, -1].median()).double().mean())

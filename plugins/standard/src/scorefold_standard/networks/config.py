@@ -74,7 +74,7 @@ class SignalConvConfig(Config):
     @model_validator(mode="after")
     def _divides(self) -> Self:
         if self.channels % self.groups:
-            raise ValueError(f"channels is {self.channels}, which is no multiple of groups = {self.groups}")
+            raise ValueError(f"channels is {self.channels}; expected a multiple of groups, {self.groups}")
         return self
 
 

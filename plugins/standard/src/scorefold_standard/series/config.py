@@ -38,7 +38,7 @@ Length = Annotated[int, Field(ge=2, description="Rows of the series")]
 
 
 class CutConfig(Config):
-    """How a series becomes events: windows, delay vectors, or its rows."""
+    """Settings that cut a series into events: windows, delay vectors, or its rows."""
 
     window: Window = None
     stride: Stride = 1

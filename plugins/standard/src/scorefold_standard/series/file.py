@@ -77,7 +77,7 @@ class SeriesFile(CutSeries):
 
 
 def _joined(table: NumberTable, config: SeriesConfig, path: Path) -> npt.NDArray[np.bool_]:
-    """Which rows (T - 1,) are followed by the next time step. Raises ``DataError`` for times that are none, do not
+    """The mask (T - 1,) of rows that the next time step follows. Raises ``DataError`` for times that are none, do not
     rise, or rise in uneven steps where gaps are refused."""
     if config.time is None:
         return np.ones(max(0, len(table.points) - 1), dtype=bool)

@@ -97,10 +97,10 @@ class Questions:
             with _in_mode(owner, said["mode"]):
                 return _rows(bound, {**said, "method": "", "split": False}, reader)
         if found is None:
-            raise PluginError(f"an object {name!r:.40} was asked for, which is not plugged in")
+            raise PluginError(f"there is no plugged-in object {name!r:.40}")
         asked = said["names"] if do == "get" else [said["method"]]
         if wrong := [each for each in asked if each not in _known(found)]:
-            raise PluginError(f"{wrong[0]!r:.60} of {found!r:.100} was asked for, which is not of its interface")
+            raise PluginError(f"{found!r:.100} was asked for {wrong[0]!r:.60}, and its interface has no such name")
         if do == "get":
             return objects.get(found, asked)
         if do == "call" and not isinstance(found, EventModel):
