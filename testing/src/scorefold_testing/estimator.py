@@ -179,9 +179,8 @@ def estimate_shapes(subject: Subject) -> str:
 
 @check("interval-holds-value", "estimator", level="numerics")
 def interval_holds_value(subject: Subject) -> str:
-    """The interval, where there is one, is (low, high) around the value, at a level in (0, 1)."""
+    """The interval, where there is one, is (low, high) around the value."""
     found, _ = _estimate(subject, subspace())
-    require(0 < found.level < 1, f"the level is {found.level}", "a number in (0, 1)")
     if found.interval is None:
         raise NotApplicableError("it gives no interval")
     (low, high), value = found.interval, found.number()
@@ -191,10 +190,9 @@ def interval_holds_value(subject: Subject) -> str:
 
 @check("estimate-told", "estimator", level="contract")
 def estimate_reported(subject: Subject) -> str:
-    """The estimate of a Gaussian on a plane is a finite number, and can be written as JSON."""
+    """The estimate of a Gaussian on a plane is a number, and can be written as JSON."""
     found, _ = _estimate(subject, subspace())
-    value = _value(found, subspace().name)
-    require(abs(value) < float("inf"), f"the value is {value}", "a finite number")
+    _value(found, subspace().name)
     return f"{len(json.dumps(found.summary(), allow_nan=False))} characters of JSON"
 
 
