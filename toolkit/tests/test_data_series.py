@@ -1,4 +1,4 @@
-"""How long a series remembers, and neighbours in space that are neighbours in time."""
+"""The correlation time of a series, and neighbours in space that are neighbours in time."""
 
 from __future__ import annotations
 

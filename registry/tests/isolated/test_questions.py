@@ -125,12 +125,12 @@ def test_the_events_of_a_question_are_limited(local: Local) -> None:
     assert ask(questions, verb, given=[2], named={"steps": 2})["answer"].shape == (2, 3)
     for given, named in (([10**10], {}), ([2], {"steps": 10**10}), ([], {"n": 10**10})):
         said = ask(questions, verb, given=given, named=named)
-        assert "was asked for 10,000,000,000 events or steps in one question" in said
+        assert "has 10,000,000,000 events or steps; expected at most" in said
         assert f"at most {MOST:,}" in said
     flow = local().create("flow:toy-flow")
     verb |= {"name": questions.offer(flow)["name"], "method": "base.sample"}
     said = ask(questions, verb, given=[(10**8, 10**4)], named={"generator": None, "like": X})
-    assert "was asked for 500,000,000,000 events" in said
+    assert "has 500,000,000,000 events" in said
 
 
 def test_bound_scores_go_with_the_worker(world: Any, local: Local) -> None:
@@ -183,9 +183,9 @@ def test_a_worker_asks_nothing_but_what_was_plugged_in(world: Any, local: Local)
     assert torch.equal(ask(questions, rows, **given)[0], score.score(X, torch.full((6,), 0.5)))
     for changed, words in (
         ({"name": "h9"}, "there is no plugged-in object 'h9'"),
-        ({"method": "net.0.weight.zero_"}, "and its interface has no such name"),
-        ({"method": "load_state_dict"}, "and its interface has no such name"),
-        ({"method": "__class__.__init__.__globals__.clear"}, "and its interface has no such name"),
+        ({"method": "net.0.weight.zero_"}, "has no 'net.0.weight.zero_'"),
+        ({"method": "load_state_dict"}, "has no 'load_state_dict'"),
+        ({"method": "__class__.__init__.__globals__.clear"}, "has no '__class__"),
         ({"mode": {**mode, "dtype": "float64"}}, "it can't be changed to"),
         ({"ask": "fit"}, "KeyError: 'fit'"),
     ):
@@ -194,7 +194,7 @@ def test_a_worker_asks_nothing_but_what_was_plugged_in(world: Any, local: Local)
     other = {**mode, "training": not score.training}
     assert torch.equal(ask(questions, {**rows, "mode": other}, **given)[0], score.score(X, torch.full((6,), 0.5)))
     assert [part.training for part in score.modules()] == was
-    assert "its interface has no such name" in ask(questions, {"ask": "get", "name": name, "names": ["net"]})
+    assert "has no 'net'" in ask(questions, {"ask": "get", "name": name, "names": ["net"]})
     assert score.net[0].weight.dtype == torch.float32
     del score
     gc.collect()

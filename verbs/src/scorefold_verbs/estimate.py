@@ -102,7 +102,7 @@ def _units(source: DataSource, dataset: Dataset) -> str:
 
 
 def _time(component: Estimator, source: DataSource, dataset: Dataset) -> str:
-    """Why the dimension of a series is that of its curve; empty where neighbours are far apart in time or unread."""
+    """The reason to withhold the dimension of a series; empty where neighbours are far apart in time or not read."""
     if not (component.reads_neighbours and isinstance(source, HasTime)):
         return ""
     near = close_in_time(dataset, source.correlation)

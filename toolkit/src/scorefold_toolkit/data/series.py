@@ -1,4 +1,4 @@
-"""How long a series remembers, and whether neighbours in space are neighbours in time."""
+"""The correlation time of a series, and a test for neighbours in space that are neighbours in time."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ class Questions:
             raise PluginError(f"there is no plugged-in object {name!r:.40}")
         asked = said["names"] if do == "get" else [said["method"]]
         if wrong := [each for each in asked if each not in _known(found)]:
-            raise PluginError(f"{found!r:.100} was asked for {wrong[0]!r:.60}, and its interface has no such name")
+            raise PluginError(f"the interface of {found!r:.100} has no {wrong[0]!r:.60}")
         if do == "get":
             return objects.get(found, asked)
         if do == "call" and not isinstance(found, EventModel):
@@ -121,7 +121,7 @@ def _check_size(found: EventModel, given: Any) -> None:
     asked = _events(given, size)
     if asked > most:
         raise PluginError(
-            f"{found!r:.100} was asked for {asked:,} events or steps in one question; expected at most {most:,}",
+            f"a question to {found!r:.100} has {asked:,} events or steps; expected at most {most:,}",
             hint="ask for fewer at a time",
         )
 
