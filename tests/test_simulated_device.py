@@ -51,6 +51,7 @@ def device() -> Iterator[ProcessPoolExecutor]:
         yield pool
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("file", [*EXAMPLES, *PAPER_FILES], ids=lambda file: f"{file.parent.name}/{file.stem}")
 def test_a_run_file_has_the_cpu_s_numbers(device: ProcessPoolExecutor, tmp_path: Path, file: Path) -> None:
     name = f"{file.parent.name}/{file.stem}"

@@ -275,6 +275,10 @@ _EXAMPLE_SETTINGS: dict[str, list[str]] = {
         "stages.back.options={limit: 8, draws: 2, decoding: {steps: 4}}",
         "stages.between.options={pairs: 2, decoding: {steps: 4}}",
     ],
+    "signal-gaps": [
+        *("stages.beats.config.length=3000", "stages.score.config.training.steps=3", "stages.samples.options.n=4"),
+        "stages.filled.options={n: 2, conditions: 3, steps: 4}",
+    ],
     "sphere-dimension": ["stages.data.config.points=300"],
     "tracked-training": ["stages.score.config.training.steps=5", "stages.dimension.config={points: 2, levels: 3}"],
     "your-array": ["stages.score.config.training.steps=5", "stages.dimension.config={points: 2, levels: 3}"],
