@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scorefold_registry.experiments.engine import Answer, Experiment, Interrupted, run_here
+from scorefold_registry.experiments.engine import Experiment, Interrupted, TaskResult, run_here
 from scorefold_registry.experiments.progress import LineWatch
 from scorefold_registry.run.progress import Silent
 
@@ -46,7 +46,7 @@ class Divisions(Experiment[int, float, Row]):
             raise KeyboardInterrupt
         return None if task == 7 else seed / task
 
-    def row(self, task: int, answers: Sequence[Answer[float]]) -> Row:
+    def row(self, task: int, answers: Sequence[TaskResult[float]]) -> Row:
         error = answers[-1].error
         values = tuple(answer.value for answer in answers if answer.value is not None)
         return Row(values, tuple(answer.kept for answer in answers), None if error is None else error.message)

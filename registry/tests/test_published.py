@@ -14,8 +14,8 @@ from scorefold_registry.cli.main import main
 from scorefold_registry.experiments.engine import run_here
 from scorefold_registry.experiments.progress import Watch
 from scorefold_registry.experiments.published import (
-    Cell,
     Publication,
+    PublishedCell,
     PublishedFile,
     PublishedRow,
     as_markdown,
@@ -79,7 +79,7 @@ def test_a_file_is_measured_on_the_sets_of_its_rows(tmp_path: Path, host: Host) 
     """A circle spans two lines, so each estimate is off by its whole dimension; 90 neighbours among 60 are withheld."""
     file = read(tmp_path)
     tasks = cells(file, [], [], 2)
-    assert tasks == [Cell("few", "circle", method, draw) for draw in (0, 1) for method in ("lines", "far")]
+    assert tasks == [PublishedCell("few", "circle", method, draw) for draw in (0, 1) for method in ("lines", "far")]
     rows = run_here(Publication(host, file, tasks, tmp_path), Watch())
     assert [(row.value, row.truth, row.loss, row.error) for row in rows] == [
         (2.0, 1, 1.0, None),
@@ -104,7 +104,9 @@ def test_values_are_kept_and_draws_differ(tmp_path: Path, host: Host, monkeypatc
     again = Publication(host, file, tasks, tmp_path / "kept")
     monkeypatch.setattr(Publication, "run", lambda *_: pytest.fail("measured again"))
     assert [row.value for row in run_here(again, Watch())] == [row.value for row in rows]
-    files = {first.kept_in(Cell("few", "circle", method, draw), 0) for method in ("lines", "far") for draw in (0, 1)}
+    files = {
+        first.kept_in(PublishedCell("few", "circle", method, draw), 0) for method in ("lines", "far") for draw in (0, 1)
+    }
     assert len(files) == 4
 
 
@@ -173,7 +175,7 @@ def test_the_tables_of_geomle_name_sets_that_can_be_drawn(host: Host) -> None:
     for table, each in [("nonuniform", name) for name in file.tables["nonuniform"].rows] + [
         ("noise-5", name) for name in file.sets
     ]:
-        points = publication.data(Cell(table, each, "MLE", 0))
+        points = publication.data(PublishedCell(table, each, "MLE", 0))
         assert len(points) == 1000
         assert points.truth["dimension"] == file.sets[each]["dimension"]
         assert points.x.shape[1] == file.sets[each]["ambient"]
@@ -245,7 +247,7 @@ def test_a_metric_gives_the_number_that_the_file_names(tmp_path: Path, host: Hos
     file = read(tmp_path, MODELS.replace('reads = "TARP p-value"', 'reads = "TARP"'))
     with pytest.raises(ConfigError, match=r"gives no number 'TARP'; there are .*TARP p-value"):
         Publication(host, file, cells(file, [], [], 1), given={"noise_std": 0.5}).run(
-            Cell("one", "few", "flow", 0), 0, None
+            PublishedCell("one", "few", "flow", 0), 0, None
         )
 
 

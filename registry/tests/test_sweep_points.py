@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from scorefold.errors import ConfigError
-from scorefold_registry.experiments.measures import Measure, as_number, metric_of, named, parse_measures
+from scorefold_registry.experiments.measures import StageMetric, as_number, metric_of, named, parse_measures
 from scorefold_registry.experiments.points import axes_of, make_points, parse_axis, point_text, short_names
 from scorefold_registry.experiments.rows import PointRow, best_setting, make_settings
 from scorefold_registry.runfile.yaml_reader import parse_value
@@ -138,10 +138,13 @@ STAGES = ["data", "score", "dimension"]
 
 
 def test_measures_are_stages_with_a_metric_or_their_first() -> None:
-    assert parse_measures(["score.loss,dimension"], STAGES) == (Measure("score", "loss"), Measure("dimension"))
+    assert parse_measures(["score.loss,dimension"], STAGES) == (StageMetric("score", "loss"), StageMetric("dimension"))
     commas = parse_measures(["dimension.intrinsic dimension, lower,score.log-likelihood (nats)"], STAGES)
-    assert commas == (Measure("dimension", "intrinsic dimension, lower"), Measure("score", "log-likelihood (nats)"))
-    assert parse_measures(["score", "score"], STAGES) == (Measure("score"),)
+    assert commas == (
+        StageMetric("dimension", "intrinsic dimension, lower"),
+        StageMetric("score", "log-likelihood (nats)"),
+    )
+    assert parse_measures(["score", "score"], STAGES) == (StageMetric("score"),)
     for text in ("scores.loss", "score.loss,dimensoin.error"):
         with pytest.raises(ConfigError, match="there is no stage") as caught:
             parse_measures([text], STAGES)
@@ -154,20 +157,20 @@ def stages_with(**metrics: Any) -> list[dict[str, Any]]:
 
 def test_metrics_are_found_by_name_whatever_the_case_and_the_spaces() -> None:
     stages = stages_with(**{"note": "words", "Intrinsic dimension": 3, "loss": "NaN"})
-    assert metric_of(Measure("dimension"), stages) == ("Intrinsic dimension", 3.0)
-    assert metric_of(Measure("dimension", "intrinsic-dimension"), stages) == ("Intrinsic dimension", 3.0)
-    assert math.isnan(metric_of(Measure("dimension", "loss"), stages)[1])  # type: ignore[index]
-    assert metric_of(Measure("dimension", "note"), stages) is None
-    assert metric_of(Measure("score", "loss"), stages) is None
+    assert metric_of(StageMetric("dimension"), stages) == ("Intrinsic dimension", 3.0)
+    assert metric_of(StageMetric("dimension", "intrinsic-dimension"), stages) == ("Intrinsic dimension", 3.0)
+    assert math.isnan(metric_of(StageMetric("dimension", "loss"), stages)[1])  # type: ignore[index]
+    assert metric_of(StageMetric("dimension", "note"), stages) is None
+    assert metric_of(StageMetric("score", "loss"), stages) is None
     assert [as_number(value) for value in (True, None, "-Infinity", "three", 2)] == [None, None, -math.inf, None, 2.0]
 
 
 def test_a_metric_that_no_point_has_is_named_with_those_there_are() -> None:
     rows = [[], stages_with(error=1.0, truth=2)]
-    assert named([Measure("dimension")], rows) == {Measure("dimension"): "dimension.error"}
-    assert named([Measure("score", "x")], rows) == {Measure("score", "x"): "score.x"}, "no point came that far"
+    assert named([StageMetric("dimension")], rows) == {StageMetric("dimension"): "dimension.error"}
+    assert named([StageMetric("score", "x")], rows) == {StageMetric("score", "x"): "score.x"}, "no point came that far"
     with pytest.raises(ConfigError, match="stage 'dimension' has no metric 'eror'") as caught:
-        named([Measure("dimension", "eror")], rows)
+        named([StageMetric("dimension", "eror")], rows)
     assert "did you mean 'error'" in str(caught.value.hint)
     assert "repeat the command" in str(caught.value.hint)
 

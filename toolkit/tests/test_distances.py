@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import DataError
-from scorefold_toolkit.distances import Metric
+from scorefold_toolkit.distances import PointMetric
 from scorefold_toolkit.nearest import Cloud, nearest_neighbours
 
 
@@ -29,17 +29,17 @@ def around(a: Tensor, b: Tensor, periods: tuple[float, ...]) -> float:
     return math.sqrt(total)
 
 
-def by_hand(x: Tensor, metric: Metric) -> Tensor:
+def by_hand(x: Tensor, metric: PointMetric) -> Tensor:
     if metric.name == "angle":
         return torch.tensor([[angle(a, b) for b in x] for a in x], dtype=torch.float64)
     return torch.tensor([[around(a, b, metric.periods) for b in x] for a in x], dtype=torch.float64)
 
 
 CASES = {
-    "angle": (Metric("angle"), 4),
-    "angle, all pairs": (Metric("angle"), 30),
-    "periodic": (Metric("periodic", (1.5, 0.0, 2.0)), 3),
-    "periodic, all pairs": (Metric("periodic", (1.5,) * 10 + (0.0,) * 10), 20),
+    "angle": (PointMetric("angle"), 4),
+    "angle, all pairs": (PointMetric("angle"), 30),
+    "periodic": (PointMetric("periodic", (1.5, 0.0, 2.0)), 3),
+    "periodic, all pairs": (PointMetric("periodic", (1.5,) * 10 + (0.0,) * 10), 20),
 }
 
 
@@ -56,13 +56,13 @@ def test_neighbours_are_those_of_all_pairs(case: str) -> None:
     torch.testing.assert_close(distances, apart.topk(5, largest=False).values, rtol=1e-9, atol=1e-9)
     assert torch.equal(places, apart.topk(5, largest=False).indices)
     # Given as a matrix, they have the same neighbours.
-    given = nearest_neighbours(expected, 5, metric=Metric("precomputed"))
+    given = nearest_neighbours(expected, 5, metric=PointMetric("precomputed"))
     assert torch.equal(given[1], places)
 
 
 @pytest.mark.parametrize("name", [*CASES, "precomputed"])
 def test_a_part_has_the_neighbours_of_its_own_points(name: str) -> None:
-    metric, columns = CASES.get(name, (Metric("precomputed"), 3))
+    metric, columns = CASES.get(name, (PointMetric("precomputed"), 3))
     x = table(80, columns)
     points = torch.cdist(x, x) if name == "precomputed" else metric.points(x)
     rows = torch.arange(0, 80, 3)
@@ -76,7 +76,7 @@ def test_a_part_has_the_neighbours_of_its_own_points(name: str) -> None:
 
 
 def test_a_value_at_its_period_is_one_at_zero() -> None:
-    metric = Metric("periodic", (1.0,))
+    metric = PointMetric("periodic", (1.0,))
     points = metric.points(torch.tensor([[0.0], [1.0], [-1e-18], [0.25], [-3.25]], dtype=torch.float64))
     assert points.flatten().tolist() == pytest.approx([0, 0, 0, 0.25, 0.75])
     distances, _ = nearest_neighbours(points, 4, metric=metric)
@@ -85,6 +85,6 @@ def test_a_value_at_its_period_is_one_at_zero() -> None:
 
 def test_what_has_no_distance_is_refused() -> None:
     with pytest.raises(DataError, match="1 of the points are 0 in all coordinates"):
-        Metric("angle").points(torch.tensor([[1.0, 2.0], [0.0, 0.0]]))
+        PointMetric("angle").points(torch.tensor([[1.0, 2.0], [0.0, 0.0]]))
     with pytest.raises(DataError, match="2 periods for 3 coordinates"):
-        Metric("periodic", (1.0, 2.0)).points(torch.zeros(2, 3))
+        PointMetric("periodic", (1.0, 2.0)).points(torch.zeros(2, 3))

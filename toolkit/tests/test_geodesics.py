@@ -16,12 +16,12 @@ from scorefold_toolkit.geodesics import (
     Diagonal,
     Field,
     FisherChord,
+    GeodesicMetric,
     Geodesics,
     GraphChord,
     GraphMidpoint,
     MapChord,
     Matrices,
-    Metric,
     SolverSettings,
     exponential,
     minimise,
@@ -111,7 +111,7 @@ STEREOGRAPHIC = Conformal(
 )
 
 
-def found(metric: Metric, start: Tensor, end: Tensor, points: int = 64, **settings: float) -> Geodesics:
+def found(metric: GeodesicMetric, start: Tensor, end: Tensor, points: int = 64, **settings: float) -> Geodesics:
     return solve(metric, start, end, SolverSettings(points=points, **{"tolerance": 1e-12, "steps": 300, **settings}))  # type: ignore[arg-type]
 
 
@@ -119,7 +119,7 @@ def found(metric: Metric, start: Tensor, end: Tensor, points: int = 64, **settin
 @pytest.mark.parametrize(
     ("points", "expected"), [(10, 3.07223662980), (20, 3.07405482366), (40, 3.07450933604), (80, 3.07462296189)]
 )
-def test_discrete_lengths_of_the_paraboloid(metric: Metric, points: int, expected: float) -> None:
+def test_discrete_lengths_of_the_paraboloid(metric: GeodesicMetric, points: int, expected: float) -> None:
     least = minimise(metric, straight(row(2, 0), row(0, 2), points), tolerance=1e-20)
     close(least.state["energy"].sqrt(), expected, 1e-10)
 
@@ -146,7 +146,7 @@ GEORCE_LEFT = [13.44, 9.88520454337, 9.69100652392, 9.63937743620, 9.62402967255
     ],
     ids=["gauss-newton", "georce", "georce-left", "half-plane", "half-plane-left", "sphere"],
 )
-def test_energies_step_by_step(metric: Metric, start: Tensor, end: Tensor, energies: list[float]) -> None:
+def test_energies_step_by_step(metric: GeodesicMetric, start: Tensor, end: Tensor, energies: list[float]) -> None:
     count = len(energies) - 1
     least = minimise(metric, straight(start, end, 10), tolerance=1e-30, steps=count, plain=count)
     close(torch.stack(least.energies).flatten(), torch.tensor(energies, dtype=torch.float64), 2e-11)
@@ -179,7 +179,7 @@ def test_the_turning_point_of_the_paraboloid() -> None:
 
 
 def test_there_and_back_are_equal_but_by_the_left_rule() -> None:
-    def length(metric: Metric, points: int, a: Tensor, b: Tensor) -> float:
+    def length(metric: GeodesicMetric, points: int, a: Tensor, b: Tensor) -> float:
         return float(minimise(metric, straight(a, b, points), tolerance=1e-16).state["energy"].sqrt())
 
     ends = row(3, 0), row(0, 1)
@@ -233,7 +233,7 @@ def test_products_and_curvature_of_a_gaussian() -> None:
     ],
     ids=["graph", "graph-midpoint", "conformal", "map", "fisher", "matrices", "diagonal"],
 )
-def test_motion_is_that_of_the_matrix(metric: Metric, x: Tensor) -> None:
+def test_motion_is_that_of_the_matrix(metric: GeodesicMetric, x: Tensor) -> None:
     """Closed forms of acceleration and transport against the Christoffel symbols of the matrix by autograd."""
     v, w = row(0.7, -0.2), row(0.1, 0.9)
     matrix = Matrices(lambda at: metric.matrix(at))
@@ -257,7 +257,7 @@ def test_motion_is_that_of_the_matrix(metric: Metric, x: Tensor) -> None:
     ],
     ids=["graph", "graph-midpoint", "left", "conformal", "map", "fisher", "diagonal", "matrices"],
 )
-def test_gradients_are_those_of_the_energy(metric: Metric) -> None:
+def test_gradients_are_those_of_the_energy(metric: GeodesicMetric) -> None:
     generator = torch.Generator().manual_seed(0)
     path = torch.randn(2, 5, 2, generator=generator, dtype=torch.float64)
     move = torch.randn(2, 5, 2, generator=generator, dtype=torch.float64)
@@ -267,7 +267,7 @@ def test_gradients_are_those_of_the_energy(metric: Metric) -> None:
 
 
 @pytest.mark.parametrize("metric", [HALF_PLANE, SPHERE, GraphMidpoint(MIXTURE, 0.7)], ids=["half", "sphere", "graph"])
-def test_the_frozen_hessian_is_inverted(metric: Metric) -> None:
+def test_the_frozen_hessian_is_inverted(metric: GeodesicMetric) -> None:
     """P (H d) = d with H d = 2N Delta^T G Delta d, by the products that the metric itself offers."""
     generator = torch.Generator().manual_seed(1)
     path = torch.rand(2, 7, 2, generator=generator, dtype=torch.float64) + 1
@@ -279,7 +279,7 @@ def test_the_frozen_hessian_is_inverted(metric: Metric) -> None:
 
 
 @pytest.mark.parametrize("metric", [GraphChord(MIXTURE, 0.7), GraphMidpoint(MIXTURE, 0.7)], ids=["chord", "midpoint"])
-def test_done_paths_leave_the_batch_and_do_not_change_the_others(metric: Metric) -> None:
+def test_done_paths_leave_the_batch_and_do_not_change_the_others(metric: GeodesicMetric) -> None:
     start, end = torch.cat([row(-1.5, 0), row(1, 1)]), torch.cat([row(1.5, 0), row(1, 1.01)])
     both = minimise(metric, straight(start, end, 12), tolerance=1e-10)
     alone = [minimise(metric, straight(start[k : k + 1], end[k : k + 1], 12), tolerance=1e-10) for k in (0, 1)]
@@ -302,7 +302,7 @@ def test_done_paths_leave_the_batch_and_do_not_change_the_others(metric: Metric)
     ],
     ids=["chord", "chord-of-scores", "midpoint", "fermat-half", "fermat-one", "fermat-of-scores"],
 )
-def test_lengths_in_the_mixture(metric: Metric, length: float, tolerance: float) -> None:
+def test_lengths_in_the_mixture(metric: GeodesicMetric, length: float, tolerance: float) -> None:
     geodesics = found(metric, row(-1.5, 0), row(1.5, 0), 128, tolerance=1e-9)
     close(geodesics.length, length, tolerance)
     assert geodesics.reasons == [""]
@@ -357,7 +357,9 @@ def test_a_path_that_jumps_over_a_gap_is_withheld(field: Field, points: int) -> 
     ],
     ids=["half-plane", "sphere", "stereographic"],
 )
-def test_known_manifolds(metric: Metric, start: Tensor, end: Tensor, lengths: dict[int, float], limit: float) -> None:
+def test_known_manifolds(
+    metric: GeodesicMetric, start: Tensor, end: Tensor, lengths: dict[int, float], limit: float
+) -> None:
     for points, expected in lengths.items():
         least = minimise(metric, straight(start, end, points), tolerance=1e-16, steps=300)
         close(least.state["energy"].sqrt(), expected, 1e-9)

@@ -14,11 +14,11 @@ from scorefold_toolkit.geodesics import (
     Conformal,
     Differences,
     Field,
+    GeodesicMetric,
     GraphChord,
     GraphMidpoint,
     MapChord,
     Matrices,
-    Metric,
     OfDensity,
     PullbackChord,
     SolverSettings,
@@ -66,7 +66,7 @@ BENT = Conformal(OfDensity(lambda x: -0.5 * x.square().sum(1)), lambda f: (0.5 *
         (GraphChord(NORMAL, 1.0), row(0, 0), 1.0),
     ],
 )
-def test_sectional_curvatures(metric: Metric, x: Tensor, expected: float) -> None:
+def test_sectional_curvatures(metric: GeodesicMetric, x: Tensor, expected: float) -> None:
     generator = torch.Generator().manual_seed(3)
     u, w = (torch.randn(x.shape, generator=generator, dtype=torch.float64) for _ in range(2))
     assert float(metric.curvature(x, u, w)) == pytest.approx(expected, rel=1e-10)

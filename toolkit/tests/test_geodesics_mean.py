@@ -11,10 +11,10 @@ from torch import Tensor
 
 from scorefold.errors import DataError
 from scorefold_toolkit.geodesics import (
+    GeodesicMetric,
     Geodesics,
     GraphChord,
     Matrices,
-    Metric,
     SolverSettings,
     minimise,
     solve,
@@ -28,7 +28,7 @@ HALF_PLANE = Matrices(lambda x: torch.eye(2, dtype=x.dtype) * x[:, 1:2, None] **
 THREE = torch.tensor([[0.0, 1.0], [2.0, 2.0], [1.0, 0.5]], dtype=torch.float64)
 
 
-def hill(height: float) -> Metric:
+def hill(height: float) -> GeodesicMetric:
     """The graph of height exp(-|x|^2 / 2)."""
 
     def value(x: Tensor) -> Tensor:
@@ -37,18 +37,18 @@ def hill(height: float) -> Metric:
     return GraphChord(Field(lambda x: -x * value(x)[:, None], value), weight=1.0)
 
 
-def solver(metric: Metric, points: int = 32) -> Callable[[Tensor, Tensor], Geodesics]:
+def solver(metric: GeodesicMetric, points: int = 32) -> Callable[[Tensor, Tensor], Geodesics]:
     return lambda a, b: solve(metric, a, b, SolverSettings(points, 1e-10))
 
 
-def mean(metric: Metric, rows: Tensor, shares: list[float] | None = None, points: int = 32) -> Tensor:
+def mean(metric: GeodesicMetric, rows: Tensor, shares: list[float] | None = None, points: int = 32) -> Tensor:
     weights = (
         torch.ones(len(rows), dtype=torch.float64) if shares is None else torch.tensor(shares, dtype=torch.float64)
     )
     return barycentre(metric, rows, weights / weights.sum(), points, solver(metric, points))
 
 
-def star(metric: Metric, rows: Tensor, centre: Tensor, shares: Tensor, points: int) -> Star:
+def star(metric: GeodesicMetric, rows: Tensor, centre: Tensor, shares: Tensor, points: int) -> Star:
     return Star(metric, straight(rows, centre.expand_as(rows), points), shares)
 
 
@@ -85,7 +85,7 @@ def test_in_flat_space_one_step_is_enough() -> None:
 
 
 @pytest.mark.parametrize("metric", [HALF_PLANE, hill(2.0)])
-def test_the_gradient_is_that_of_the_weighted_energy(metric: Metric) -> None:
+def test_the_gradient_is_that_of_the_weighted_energy(metric: GeodesicMetric) -> None:
     shares = torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64)
     whole = star(metric, THREE, torch.tensor([0.7, 1.1], dtype=torch.float64), shares, 6)
     state = whole.evaluate(whole.start, {})

@@ -31,7 +31,7 @@ from scorefold_toolkit.metrics import (
     uniformity,
 )
 from scorefold_toolkit.metrics.features import LARGEST, feature_network
-from scorefold_toolkit.metrics.measure import EvaluationBatch, Table, Units
+from scorefold_toolkit.metrics.measure import EvaluationBatch, PointwiseMeasure, Units
 from scorefold_toolkit.metrics.neighbours import balls
 
 
@@ -339,7 +339,7 @@ def test_pairs_repeat_the_truths_draw_by_draw() -> None:
 
 
 def test_a_table_has_means_over_points_that_have_a_number() -> None:
-    class Noted(Table):
+    class Noted(PointwiseMeasure):
         def add(self, batch: EvaluationBatch) -> None:
             self.note("a", batch.truth[:, 0])
             self.note("b", torch.full((len(batch.truth),), math.nan))

@@ -13,7 +13,7 @@ from torch import Tensor
 from scorefold.stage import Executor
 from scorefold_registry.run.executor import LocalExecutor
 from scorefold_toolkit import nearest
-from scorefold_toolkit.distances import Metric
+from scorefold_toolkit.distances import PointMetric
 from scorefold_toolkit.nearest import Cloud, Index, nearest_neighbours, shared_neighbours, wide
 
 
@@ -185,7 +185,7 @@ def test_equal_points_are_searched_once_where_neighbours_are_shared(monkeypatch:
         Cloud(x + 1).neighbours(3)
         Cloud(x).neighbours(100)
         assert searched == [64, 64, 100]
-        Cloud(x, metric=Metric("angle")).neighbours(3)  # by another distance
+        Cloud(x, metric=PointMetric("angle")).neighbours(3)  # by another distance
         assert searched == [64, 64, 100, 64]
     Cloud(x).neighbours(3)
     assert searched == [64, 64, 100, 64, 3]

@@ -13,12 +13,12 @@ from scorefold.data import EventScale
 from scorefold.errors import ConfigError, ScorefoldError, ShapeError
 from scorefold_toolkit.config.operators import OperatorConfig
 from scorefold_toolkit.operators import (
-    Chain,
     Composition,
     Edges,
     LinearOperator,
     Mask,
     Operator,
+    OperatorChain,
     Radon,
     RandomMask,
     as_linear,
@@ -335,7 +335,7 @@ def test_a_step_has_one_edge() -> None:
 
 def test_edges_have_no_adjoint_and_say_so() -> None:
     operator = operator_of(["gaussian-blur", "edges"], (1, 8, 8))
-    assert isinstance(operator, Chain)
+    assert isinstance(operator, OperatorChain)
     assert not isinstance(operator, LinearOperator)
     assert operator(torch.rand(2, 1, 8, 8)).shape == (2, 1, 8, 8)
     for one in (operator, operator_of("edges", (1, 8, 8))):
@@ -343,7 +343,7 @@ def test_edges_have_no_adjoint_and_say_so() -> None:
             as_linear(one, "score:x")
     assert as_linear(operator_of("grey"), "score:x").in_shape == SHAPE
     with pytest.raises(ShapeError, match="takes"):
-        Chain([operator_of("edges", (3, 8, 8)), operator_of("edges", (3, 8, 8))])
+        OperatorChain([operator_of("edges", (3, 8, 8)), operator_of("edges", (3, 8, 8))])
     with pytest.raises(ConfigError, match="two bounds"):
         build_operator(adapter.validate_python("edges"), (1, 8, 8), scale=EventScale())
     with pytest.raises(ValidationError, match="expected at least low_threshold"):

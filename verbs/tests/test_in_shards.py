@@ -108,6 +108,6 @@ def test_draws_of_a_shard_are_made_a_batch_at_a_time(
     monkeypatch.setattr(assessing, "condition_of", lambda *given: torch.zeros(2, 1) if conditioned else None)
     monkeypatch.setattr(assessing, "draw_events", draw_events)
     options = SimpleNamespace(n=7, batch_size=6)
-    shard = assessing.Shard(SimpleNamespace(event_shape=(3,)), Dataset(torch.zeros(2, 3)), options, 0)  # type: ignore[arg-type]
+    shard = assessing.AssessmentShard(SimpleNamespace(event_shape=(3,)), Dataset(torch.zeros(2, 3)), options, 0)  # type: ignore[arg-type]
     assert assessing.draws_of(shard).shape == (7, 2, 3)
     assert made == calls

@@ -22,7 +22,7 @@ from scorefold_verbs import assess as assessing
 from scorefold_verbs import measures, posterior, readings
 from scorefold_verbs.config.latents import ReconstructOptions
 from scorefold_verbs.config.metrics import LC2STConfig, TARPConfig
-from scorefold_verbs.latents.measures import Distances, Errors, FrechetBesideFloor, SharpnessRatio, realism
+from scorefold_verbs.latents.measures import Errors, FrechetBesideFloor, ReconstructionErrors, SharpnessRatio, realism
 from scorefold_verbs.measures import Calibration, Consistency, Diversity, Energy, Fidelity, Frechet, features_of
 from scorefold_verbs.outliers import auroc
 from scorefold_verbs.posterior import LC2ST, TARP
@@ -234,14 +234,14 @@ def test_errors_of_reconstructions_by_hand() -> None:
 
 def test_distances_of_reconstructions_by_hand() -> None:
     """Lengths are in the units of events; decibels of what is clipped to [0, 1]."""
-    measure = Distances(Units(0.0, 1.0, clipped=True), (1, 2, 2))
+    measure = ReconstructionErrors(Units(0.0, 1.0, clipped=True), (1, 2, 2))
     measure.add(EvaluationBatch(off(0.9, 0.5), torch.stack([off(1.4, 0.5), off(0.9, 0.7)])))
     found = measure.arrays()
     assert found["L2"].tolist() == pytest.approx([(1.0 + 0) / 2, (0 + 0.4) / 2])
     assert found["L2 of the mean of 2 draws"].tolist() == pytest.approx([0.5, 0.2])
     assert found["PSNR (dB)"].tolist() == pytest.approx([(20 + 100) / 2, (100 + 20 * math.log10(5)) / 2])
     assert found["PSNR of the mean of 2 draws (dB)"].tolist() == pytest.approx([20, 20])
-    single = Distances(Units(0.0, 1.0), (2,))
+    single = ReconstructionErrors(Units(0.0, 1.0), (2,))
     single.add(EvaluationBatch(numbers(3, 4)[None], numbers(0, 0).reshape(1, 1, 2)))
     assert single.metrics() == {"L2": 5.0}
 

@@ -19,7 +19,7 @@ from scorefold.errors import DataError
 from scorefold.interfaces import ScoreModel
 from scorefold_audit import sets, verdicts
 from scorefold_audit.config import AuditOptions
-from scorefold_audit.copying.nearest import Near, Search
+from scorefold_audit.copying.nearest import CopySearch, Near
 from scorefold_audit.copying.spaces import Copying, Overlap
 from scorefold_audit.copying.statistics import Closeness, Nearer, Rates
 from scorefold_audit.membership import measures
@@ -37,7 +37,7 @@ from scorefold_audit.membership.measures import Measuring, noise_of, share_below
 from scorefold_audit.quality import comparison
 from scorefold_audit.quality.comparison import Permuted, frechet, kernel_distance, neighbourhoods
 from scorefold_audit.quality.measures import cosine_distance, memorisation_informed, relative_vendi, vendi
-from scorefold_audit.report import Report
+from scorefold_audit.report import AuditReport
 from scorefold_audit.sets import Sets
 from scorefold_audit.unusual import (
     atypical,
@@ -198,7 +198,7 @@ def test_local_dimensions_of_a_normal_distribution_at_a_tenth_of_the_noise(dimen
     """D - D s^2 / (1 + s^2) + s^2 |x|^2 / (1 + s^2)^2 at noise s."""
     options = AuditOptions(dimension_noise=dimension_noise, dimension_points=3)
     parts = [Dataset(part) for part in (X, 2 * X, 3 * X)]
-    report = Report()
+    report = AuditReport()
     measures._dimensions(report, Measuring(MODEL, parts[0], parts[1], parts[2], options, 0), 0.5)
     s = dimension_noise or 0.05
     assert report.metrics["noise of the local dimension"] == pytest.approx(s, rel=1e-6)
@@ -342,7 +342,7 @@ def test_points_are_judged_over_all_tests_at_once() -> None:
 def test_training_points_are_held_to_the_tenth_nearest_distance_of_held_out_points() -> None:
     """Points at whole numbers have their tenth nearest other at 5, those at the ends at 10, and a point apart at 35."""
     points = np.array([*range(40), 64], dtype=np.float32)[:, None]
-    search = Search(points)
+    search = CopySearch(points)
     own = np.array([1.0] * 40 + [25.0])
     overlap = Overlap(np.zeros(9, dtype=bool), 0.0, np.arange(41), own, False)
     held_out = np.array([5.0] * 90 + [8.0] * 9)
@@ -357,7 +357,7 @@ def test_training_points_are_held_to_the_tenth_nearest_distance_of_held_out_poin
 
 def test_pairs_of_near_duplicates_are_the_nearest_first() -> None:
     points = np.array([0.0, 10.0, 10.2, 20.0, 20.1, *range(40, 60, 2)], dtype=np.float32)[:, None]
-    search = Search(points)
+    search = CopySearch(points)
     own = search.own(np.arange(len(points)))
     # The farther pair is as far apart as near-duplicates may be.
     overlap = Overlap(np.zeros(9, dtype=bool), float(own[1]), np.arange(len(points)), own, False)
@@ -368,7 +368,7 @@ def test_pairs_of_near_duplicates_are_the_nearest_first() -> None:
 
 def test_points_that_are_equal_are_a_pair() -> None:
     points = np.array([0.0, 10.0, 10.0, *range(40, 60, 2)], dtype=np.float32)[:, None]
-    search = Search(points)
+    search = CopySearch(points)
     own = search.own(np.arange(len(points)))
     overlap = Overlap(np.zeros(9, dtype=bool), 0.0, np.arange(len(points)), own, False)
     found = training_lists(search, overlap, np.full(50, 9.0), 0.1, 50)["near_duplicates"]

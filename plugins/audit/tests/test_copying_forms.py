@@ -17,7 +17,7 @@ from scorefold.errors import DataError
 from scorefold_audit.audit import raw_numbers
 from scorefold_audit.copying import nearest, spaces
 from scorefold_audit.copying.likelihood import cost, divergence, gap, log_variances, standardised
-from scorefold_audit.copying.nearest import Near, Neighbours, Search, dimension_of, duplicate_distance
+from scorefold_audit.copying.nearest import CopyNeighbours, CopySearch, Near, dimension_of, duplicate_distance
 from scorefold_audit.copying.spaces import Overlap, Space, marked, overlap_of
 from scorefold_audit.copying.statistics import (
     Rates,
@@ -62,7 +62,7 @@ def test_small_errors_at_the_edge_of_flattened_images_hide_no_copy() -> None:
     training[[3, 50, 200, 411], [8, 9, 10, 11]] = 0.01
     units = spaces.column_units(training)
     copy = (training[77] + 0.001 * draws.standard_normal(12)) / units
-    distances, places = Search(training / units).nearest(copy[None].astype(np.float32), 2)
+    distances, places = CopySearch(training / units).nearest(copy[None].astype(np.float32), 2)
     assert places[0, 0] == 77
     assert distances[0, 0] < distances[0, 1] / 3
 
@@ -183,22 +183,22 @@ def test_cells_of_many_columns_are_found_along_their_principal_directions() -> N
 
 
 def test_the_next_point_is_the_first_that_is_no_duplicate() -> None:
-    search = Search(line(0, 0.5, 4, 9))
+    search = CopySearch(line(0, 0.5, 4, 9))
     queries = line(0.1, 4.5)
-    plain = Near.of(search, Neighbours.of(search, queries))
+    plain = Near.of(search, CopyNeighbours.of(search, queries))
     assert plain.distance.tolist() == pytest.approx([0.1, 0.5], abs=1e-6)
     assert plain.index.tolist() == [0, 2]
     assert plain.ratio.tolist() == pytest.approx([0.1 / 0.4, 0.5 / 4], rel=1e-5)
-    merged = Near.of(search, Neighbours.of(search, queries), 0.6)
+    merged = Near.of(search, CopyNeighbours.of(search, queries), 0.6)
     assert merged.ratio.tolist() == pytest.approx([0.1 / 3.9, 0.5 / 4], rel=1e-5)
-    alone = Near.of(search, Neighbours.of(search, queries), 100.0)
+    alone = Near.of(search, CopyNeighbours.of(search, queries), 100.0)
     assert alone.ratio.tolist() == pytest.approx([0.1 / 8.9, 0.5 / 4.5], rel=1e-5)  # the last of them serves
-    twice = Search(line(1, 1))
-    assert Near.of(twice, Neighbours.of(twice, line(1))).ratio.tolist() == [0]
+    twice = CopySearch(line(1, 1))
+    assert Near.of(twice, CopyNeighbours.of(twice, line(1))).ratio.tolist() == [0]
 
 
 def test_the_distance_of_a_point_from_its_own_nearest() -> None:
-    search = Search(line(0, 1, 3, 3))
+    search = CopySearch(line(0, 1, 3, 3))
     assert search.own(np.array([0, 1, 2, 3])).tolist() == [1, 1, 0, 0]
 
 
@@ -211,7 +211,7 @@ def test_the_dimension_of_the_median_ratio() -> None:
 
 def test_points_are_authentic_where_they_are_farther_than_the_training_point_from_its_own() -> None:
     """Training points at 0, 1 and 5 are 1, 1 and 4 from their own nearest: a distance of 1 is not farther."""
-    search = Search(line(0, 1, 5))
+    search = CopySearch(line(0, 1, 5))
     samples, held_out = near_of([1.0, 1.1, 3.9, 4.1], [0, 0, 2, 2]), near_of([0.5, 2.0], [1, 1])
     found = authentic(search, samples, held_out)
     assert found == Rates(2, 4, 1, 2)
@@ -264,7 +264,7 @@ def test_the_fewest_that_can_be_named_have_the_least_p_value() -> None:
 
 def space(training: np.ndarray, held_out: np.ndarray, samples: np.ndarray | None = None) -> Space:
     drawn = held_out if samples is None else samples
-    return Space("columns", training, held_out, drawn, drawn[:0], None, Search(training))
+    return Space("columns", training, held_out, drawn, drawn[:0], None, CopySearch(training))
 
 
 def test_the_spread_of_a_space_is_the_root_mean_square_deviation_of_a_coordinate() -> None:
@@ -297,7 +297,7 @@ def test_two_held_out_points_that_are_others_are_needed() -> None:
     for others in (1, 2):
         held_out = np.concatenate([training[: 30 - others], 50 + 9 * training[:others]])
         one = space(training, held_out)
-        neighbours = Neighbours.of(one.search, held_out)
+        neighbours = CopyNeighbours.of(one.search, held_out)
         if others == 1:
             with pytest.raises(DataError, match="29 of 30 held-out points are training points"):
                 overlap_of(one, neighbours, 0)
@@ -328,7 +328,7 @@ def test_held_out_points_leak_by_fishers_test_at_five_per_cent() -> None:
         held_out = rng.normal(size=(50, 3)).astype(np.float32)
         held_out[:shared] = training[:shared]
         one = space(training, held_out)
-        found = overlap_of(one, Neighbours.of(one.search, held_out), 0)
+        found = overlap_of(one, CopyNeighbours.of(one.search, held_out), 0)
         assert found.rows.tolist() == [True] * shared + [False] * (50 - shared)
         assert found.duplicates == 0
         assert found.leaked == leaked
@@ -340,8 +340,8 @@ def test_what_is_near_to_a_training_point_is_found_by_the_distance_of_duplicates
     training = np.concatenate([line(*range(0, 300, 3)), line(*range(2, 300, 3))])
     held_out = line(*(place + 1.0 - 1e-6 for place in range(0, 300, 3)), 3 + 1e-4, 6 + 2e-4)
     one = space(training, held_out)
-    found = overlap_of(one, Neighbours.of(one.search, held_out), 0)
-    near = Near.of(one.search, Neighbours.of(one.search, held_out))
+    found = overlap_of(one, CopyNeighbours.of(one.search, held_out), 0)
+    near = Near.of(one.search, CopyNeighbours.of(one.search, held_out))
     assert found.near == pytest.approx(duplicate_distance(near.distance, near.ratio))
     assert found.rows.tolist() == (near.distance < found.near).tolist()
 
@@ -456,6 +456,6 @@ def test_points_are_read_a_few_neighbourhoods_at_a_time(monkeypatch: pytest.Monk
     monkeypatch.setattr(nearest, "_AT_ONCE", 24)
     index = np.arange(20).reshape(10, 2)
     distances = np.tile([1.0, 2.0], (10, 1))
-    found = Near.of(SimpleNamespace(points=Read()), Neighbours(distances, index))  # type: ignore[arg-type]
+    found = Near.of(SimpleNamespace(points=Read()), CopyNeighbours(distances, index))  # type: ignore[arg-type]
     assert sizes == [4, 4, 2]
     assert found.ratio.tolist() == [0.5] * 10

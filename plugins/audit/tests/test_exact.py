@@ -10,7 +10,14 @@ import torch
 from scipy.stats import binom
 
 from scorefold_audit.claims.controls import sphere
-from scorefold_audit.copying.nearest import BY_CHANCE, Near, Neighbours, Search, dimension_of, duplicate_distance
+from scorefold_audit.copying.nearest import (
+    BY_CHANCE,
+    CopyNeighbours,
+    CopySearch,
+    Near,
+    dimension_of,
+    duplicate_distance,
+)
 from scorefold_audit.copying.statistics import (
     Rates,
     authentic,
@@ -32,9 +39,9 @@ def uniform(count: int, dimension: int, seed: int) -> np.ndarray:
     return np.concatenate([np.cos(angle), np.sin(angle)], 1).astype(np.float32)
 
 
-def near(count: int, dimension: int, queries: int, seed: int = 0) -> tuple[Search, Near]:
-    search = Search(uniform(count, dimension, seed))
-    return search, Near.of(search, Neighbours.of(search, uniform(queries, dimension, seed + 1)))
+def near(count: int, dimension: int, queries: int, seed: int = 0) -> tuple[CopySearch, Near]:
+    search = CopySearch(uniform(count, dimension, seed))
+    return search, Near.of(search, CopyNeighbours.of(search, uniform(queries, dimension, seed + 1)))
 
 
 @pytest.mark.parametrize(("dimension", "expected"), [(1, 1 / 3), (2, 1 / 9)])
@@ -79,7 +86,7 @@ def test_the_least_z_of_500_and_500_and_the_deviation_of_ranks() -> None:
 
 def test_distances_of_copies_are_exact() -> None:
     points = 1000 + np.random.default_rng(0).normal(size=(300, 40)).astype(np.float32)
-    distances, index = Search(points).nearest(points)
+    distances, index = CopySearch(points).nearest(points)
     assert (distances == 0).all()
     assert (index[:, 0] == np.arange(300)).all()
 
@@ -87,9 +94,9 @@ def test_distances_of_copies_are_exact() -> None:
 @pytest.mark.needs("faiss")
 def test_faiss_finds_the_same_points(monkeypatch: pytest.MonkeyPatch) -> None:
     points, queries = (np.random.default_rng(seed).normal(size=(800, 20)).astype(np.float32) for seed in (0, 1))
-    plain = Search(points).nearest(queries, 10)
+    plain = CopySearch(points).nearest(queries, 10)
     monkeypatch.setattr("scorefold_audit.copying.nearest.LARGE", 100)
-    distances, index = Search(points).nearest(queries, 10)
+    distances, index = CopySearch(points).nearest(queries, 10)
     assert (index == plain[1]).all()
     assert (distances == plain[0]).all()
 
@@ -98,8 +105,8 @@ def test_a_duplicate_in_training_hides_no_copy() -> None:
     points = np.random.default_rng(0).normal(size=(100, 5)).astype(np.float32)
     twice = np.concatenate([points, points[:1] + 1e-6])
     copy = points[:1] + 1e-3
-    search = Search(twice)
-    plain, merged = (Near.of(search, Neighbours.of(search, copy), apart) for apart in (0.0, 1e-4))
+    search = CopySearch(twice)
+    plain, merged = (Near.of(search, CopyNeighbours.of(search, copy), apart) for apart in (0.0, 1e-4))
     assert plain.ratio[0] > 0.99
     assert merged.ratio[0] < 0.01
 
@@ -109,14 +116,16 @@ def test_the_share_nearer_to_training_has_the_variance_of_permuted_names() -> No
     n, h, m = 60, 90, 200
     points = rng.normal(size=(n + h, 2)).astype(np.float32)
     samples = rng.normal(size=(m, 2)).astype(np.float32)
-    nearest = Search(points).nearest(samples)[1][:, 0]
+    nearest = CopySearch(points).nearest(samples)[1][:, 0]
     shares = []
     for _ in range(4000):
         names = rng.permutation(n + h) < n
         shares.append(names[nearest].mean())
-    training = Search(points[:n])
-    distance, index = Search(points[n:]).nearest(samples)
-    found = nearer_to_training(Near.of(training, Neighbours.of(training, samples)), distance[:, 0], index[:, 0], n, h)
+    training = CopySearch(points[:n])
+    distance, index = CopySearch(points[n:]).nearest(samples)
+    found = nearer_to_training(
+        Near.of(training, CopyNeighbours.of(training, samples)), distance[:, 0], index[:, 0], n, h
+    )
     z = (found.share - np.mean(shares)) / np.std(shares)
     assert found.expected == 0.4 == pytest.approx(np.mean(shares), abs=0.01)
     assert found.p == pytest.approx(0.5 * math.erfc(z / math.sqrt(2)), abs=0.02)

@@ -18,7 +18,7 @@ from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.interfaces import TensorSource
 from scorefold_checkpoints.diffusers.config import DiffusersConfig, LatentsConfig
 from scorefold_checkpoints.diffusers.files import Source
-from scorefold_checkpoints.diffusers.latent import Autoencoder, Latents
+from scorefold_checkpoints.diffusers.latent import LatentAutoencoder, Latents
 from scorefold_checkpoints.diffusers.score import DiffusersScore
 from scorefold_registry import Host
 from scorefold_registry.run.pipeline import run_file
@@ -38,7 +38,7 @@ def images(low: float = -1.0, high: float = 1.0, count: int = 12) -> TensorSourc
 
 def test_latents_are_in_the_units_of_the_model(tmp_path: Path) -> None:
     _, vae = saved_latent(tmp_path, scaling_factor=0.18215, shift_factor=0.1)
-    autoencoder = Autoencoder(Source(tmp_path, "it"), None, "float32")
+    autoencoder = LatentAutoencoder(Source(tmp_path, "it"), None, "float32")
     x = 2 * torch.rand(2, 1, 8, 8) - 1
     with torch.no_grad():
         raw = vae.encode(x).latent_dist.mode()
@@ -53,7 +53,7 @@ def test_latents_without_units_in_their_settings_are_raw(tmp_path: Path) -> None
     file = tmp_path / "vae" / "config.json"
     settings = {name: value for name, value in json.loads(file.read_text()).items() if "factor" not in name}
     file.write_text(json.dumps(settings))
-    assert Autoencoder(Source(tmp_path, "it"), None, "float32").units() == EventScale(shift=0.0, factor=1.0)
+    assert LatentAutoencoder(Source(tmp_path, "it"), None, "float32").units() == EventScale(shift=0.0, factor=1.0)
 
 
 @pytest.mark.parametrize(
@@ -62,13 +62,13 @@ def test_latents_without_units_in_their_settings_are_raw(tmp_path: Path) -> None
 def test_likelihoods_of_raw_latents(scale: float, shape: tuple[int, ...], nats: float, tmp_path: Path) -> None:
     """log p(raw) = log p(z) + dim ln scale: Stable Diffusion 1's and 3's."""
     saved_latent(tmp_path, scaling_factor=scale, shift_factor=0.0609)
-    units = Autoencoder(Source(tmp_path, "it"), None, "float32").units()
+    units = LatentAutoencoder(Source(tmp_path, "it"), None, "float32").units()
     assert -units.log_volume(shape) == pytest.approx(nats, abs=2e-3)
 
 
 def test_units_of_each_channel(tmp_path: Path) -> None:
     _, vae = saved_latent(tmp_path, latents_mean=[0.5, -1.0], latents_std=[2.0, 4.0])
-    autoencoder = Autoencoder(Source(tmp_path, "it"), None, "float32")
+    autoencoder = LatentAutoencoder(Source(tmp_path, "it"), None, "float32")
     x = 2 * torch.rand(2, 1, 8, 8) - 1
     with torch.no_grad():
         raw = vae.encode(x).latent_dist.mode()

@@ -18,7 +18,7 @@ from scorefold.stage import report, showing
 from scorefold_explore.answers import colours, conditions, maps, neighbours, paths, points
 from scorefold_explore.answers.neighbours import filled
 from scorefold_explore.answers.pictures import shown, spread
-from scorefold_explore.explored import Explored, Group, Known, Model
+from scorefold_explore.explored import Explored, ExploredModel, Group, Known
 from scorefold_explore.questions import answer
 from scorefold_registry import Host
 
@@ -211,7 +211,7 @@ def test_a_gaussian_score_has_the_spectrum_of_its_covariance(host: Host, generat
 
     config = {"gaussian": True, "process": {"name": "ve", "sigma_min": 0.001, "sigma_max": 10}}
     score = host.create("score:analytic", config, data=TensorSource({"train": _dataset(x)}), dtype=torch.float64)
-    explored = plain(x.float(), models={"score": Model("score", "score:analytic", score)})
+    explored = plain(x.float(), models={"score": ExploredModel("score", "score:analytic", score)})
     found = points.by_score(explored, "score", 0)
     for row in found["spectra"]:
         variances = np.sort(x.var(0, correction=0).numpy())[::-1]
@@ -270,7 +270,9 @@ def test_a_coarse_image_can_be_painted(host: Host, monkeypatch: pytest.MonkeyPat
     network = {"use": "network:mlp", "config": {"width": 8, "blocks": 1}}
     model = host.create("score:conditional", {"estimator": "cde", "network": network}, data=source)
     train = source.load("train")
-    explored = plain(train.x, models={"score": Model("score", "score:conditional", model)}, condition=train.condition)
+    explored = plain(
+        train.x, models={"score": ExploredModel("score", "score:conditional", model)}, condition=train.condition
+    )
     explored.scale = source.event_scale
     (part,) = answer(explored, "condition", {"model": "score", "point": 0})["parts"]
     assert (part["kind"], part["picture"]["height"]) == ("image", 4)

@@ -19,7 +19,7 @@ from scorefold.errors import ConfigError
 from scorefold.interfaces import Encodes, Geometry, ScoreModel
 from scorefold_explore.answers import colours, conditions, maps, neighbours, paths, points
 from scorefold_explore.answers.pictures import bounds, shown, spread
-from scorefold_explore.explored import Explored, Group, Known, Model
+from scorefold_explore.explored import Explored, ExploredModel, Group, Known
 from scorefold_explore.questions import answer
 from scorefold_registry import Host
 
@@ -33,7 +33,7 @@ def opened(x: Tensor, *groups: Group, **facts: Any) -> Explored:
 
 
 def of_model(x: Tensor, value: Any, **facts: Any) -> Explored:
-    return opened(x, models={"m": Model("m", "kind:m", value)}, **facts)
+    return opened(x, models={"m": ExploredModel("m", "kind:m", value)}, **facts)
 
 
 class NormalScore(ScoreModel):

@@ -29,7 +29,7 @@ from scorefold_explore import command
 from scorefold_explore.bundle import BUILT
 from scorefold_explore.explored import Explored
 from scorefold_explore.server.app import refusal
-from scorefold_explore.server.jobs import Worker
+from scorefold_explore.server.jobs import QuestionWorker
 
 
 @dataclass(frozen=True)
@@ -292,7 +292,7 @@ def test_a_model_that_raises_ends_no_server(server: Server, monkeypatch: pytest.
 
 
 def test_a_job_that_waits_and_is_stopped_never_begins() -> None:
-    worker, hold, ran = Worker(), threading.Event(), []
+    worker, hold, ran = QuestionWorker(), threading.Event(), []
     first = worker.start(lambda: hold.wait(5))
     second = worker.start(lambda: ran.append(1))
     worker.stop(second)

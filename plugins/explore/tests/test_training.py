@@ -21,7 +21,7 @@ from scorefold_explore.explored import Explored
 from scorefold_explore.opening.run import open_run, say_what_is_missing
 from scorefold_explore.questions import answer
 from scorefold_explore.recipes import run_file_text
-from scorefold_explore.server.jobs import StoppedError, Worker
+from scorefold_explore.server.jobs import QuestionWorker, StoppedError
 from scorefold_explore.training.missing import missing, plan, plans, with_minutes
 from scorefold_explore.training.session import train
 from scorefold_registry import Host
@@ -152,7 +152,7 @@ def test_questions_that_do_not_fit_are_refused(learned: Explored) -> None:
 
 
 def test_one_training_runs_beside_the_answers() -> None:
-    worker, hold = Worker(), threading.Event()
+    worker, hold = QuestionWorker(), threading.Event()
     first = worker.start(lambda: hold.wait(10), apart=True)
     again = worker.start(lambda: None, apart=True)
     assert again is first

@@ -13,7 +13,7 @@ from scorefold.config import Config
 from scorefold.errors import DataError
 from scorefold_iddiff.claims import images as claims_images
 from scorefold_iddiff.claims import published_images as claims_published_images
-from scorefold_iddiff.claims.published_images import SETTINGS, Setting
+from scorefold_iddiff.claims.published_images import SETTINGS, PublishedSetting
 from scorefold_iddiff.data.config import BlobsConfig, SquaresConfig
 from scorefold_iddiff.data.drawn import places
 from scorefold_iddiff.normal_bundle.config import NormalBundleConfig
@@ -124,13 +124,13 @@ def test_the_papers_own_setting_can_be_built(name: str) -> None:
 
 def test_the_papers_own_setting_runs(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """At a small size: squares of 8 pixels, a narrow U-Net, two steps."""
-    whole: Any = Setting.score
+    whole: Any = PublishedSetting.score
 
-    def brief(self: Setting) -> dict[str, Any]:
+    def brief(self: PublishedSetting) -> dict[str, Any]:
         return {**whole(self), "training": {"steps": 2, "batch_size": 4, "warmup": 1}}
 
-    small = Setting("data:squares", {"squares": 3, "size": 8, "points": 30}, 2, channels=(32, 32), noises=80)
-    monkeypatch.setattr(Setting, "score", brief)
+    small = PublishedSetting("data:squares", {"squares": 3, "size": 8, "points": 30}, 2, channels=(32, 32), noises=80)
+    monkeypatch.setattr(PublishedSetting, "score", brief)
     monkeypatch.setattr(claims_published_images, "SETTINGS", {"squares-10": dataclasses.replace(small)})
     claims_published_images.dimensions.cache_clear()
     found = claims_published_images.largest(host, "full", 0, name="squares-10")

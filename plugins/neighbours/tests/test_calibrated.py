@@ -23,7 +23,7 @@ from scorefold_neighbours.calibrated.estimator import Calibrated
 from scorefold_neighbours.calibrated.facts import axes_above_noise, grid_steps, measure
 from scorefold_neighbours.calibrated.figures import _panel, plot
 from scorefold_neighbours.calibrated.recipes import chosen
-from scorefold_neighbours.calibrated.surrogates import LATENTS, Recipe, surrogate
+from scorefold_neighbours.calibrated.surrogates import LATENTS, SurrogateRecipe, surrogate
 from scorefold_neighbours.config import CalibratedConfig, MLEConfig, PCAConfig
 from scorefold_neighbours.estimators.estimator import NeighbourEstimator
 from scorefold_neighbours.estimators.pca import PCAEstimator
@@ -176,22 +176,22 @@ def test_a_sphere_in_noise_of_many_columns_is_found() -> None:
 @pytest.mark.parametrize("latent", LATENTS)
 def test_surrogates_have_the_spectrum_and_the_number_of_the_data(latent: str) -> None:
     facts = measure(torch.randn(500, 8, generator=gen(), dtype=torch.float64) * torch.tensor([4, 3, 2, 1, 1, 1, 1, 1]))
-    x = surrogate(facts, Recipe(3, latent, 1.0, 2, 0.0), gen(3))
+    x = surrogate(facts, SurrogateRecipe(3, latent, 1.0, 2, 0.0), gen(3))
     assert x.shape == (500, 8)
     torch.testing.assert_close(x.var(0), facts.variances, rtol=0.35, atol=0)
 
 
 def test_a_surrogate_without_bends_spans_its_dimension() -> None:
     facts = measure(plane())
-    assert torch.linalg.matrix_rank(surrogate(facts, Recipe(1, "uniform", 0.0, 1, 0.0), gen())) <= 1
-    assert torch.linalg.matrix_rank(surrogate(facts, Recipe(2, "uniform", 1.0, 1, 0.0), gen())) == 2
+    assert torch.linalg.matrix_rank(surrogate(facts, SurrogateRecipe(1, "uniform", 0.0, 1, 0.0), gen())) <= 1
+    assert torch.linalg.matrix_rank(surrogate(facts, SurrogateRecipe(2, "uniform", 1.0, 1, 0.0), gen())) == 2
 
 
 def test_tangents_of_a_surrogate_number_its_dimension() -> None:
     """On a dense curve and surface, the variances in small neighbourhoods fall off after the dimension."""
     facts = measure(torch.randn(3000, 5, generator=gen(), dtype=torch.float64))
     for dimension in (1, 2):
-        x = surrogate(facts, Recipe(dimension, "uniform", 0.5, 1, 0.0), gen(1))
+        x = surrogate(facts, SurrogateRecipe(dimension, "uniform", 0.5, 1, 0.0), gen(1))
         near = x[torch.cdist(x[:20], x).topk(12, largest=False).indices]
         spectra = torch.linalg.svdvals(near - near.mean(1, keepdim=True)) ** 2
         shares = (spectra / spectra.sum(1, keepdim=True)).median(dim=0).values
@@ -203,7 +203,7 @@ def test_surrogates_lie_on_the_grid_of_the_data() -> None:
     x = (torch.randn(400, 3, generator=gen(), dtype=torch.float64) / 0.5).round() * 0.5
     x = x.unique(dim=0)
     facts = measure(x - x.mean(0))
-    made = surrogate(facts, Recipe(2, "gaussian", 1.0, 2, 0.1), gen()) / 0.5
+    made = surrogate(facts, SurrogateRecipe(2, "gaussian", 1.0, 2, 0.1), gen()) / 0.5
     torch.testing.assert_close(made, made.round())
 
 

@@ -14,8 +14,8 @@ from scorefold.results import Estimate
 from scorefold_neighbours.calibrated import answer as answers
 from scorefold_neighbours.calibrated.answer import Checked, answer, keep
 from scorefold_neighbours.calibrated.calibration import (
-    Calibration,
     Curve,
+    SurrogateCalibration,
     calibrate,
     flatness,
     rise,
@@ -225,7 +225,7 @@ def settled(
 ) -> Estimate:
     """The answer for curves that are corrected to these values, with these errors, and all together."""
     curves = tuple(map(Curve, corrected, errors or [0.1] * len(corrected)))
-    made = Calibration(curves, Curve(together, error), np.array(weights), distance)
+    made = SurrogateCalibration(curves, Curve(together, error), np.array(weights), distance)
     monkeypatch.setattr(answers, "calibrate", lambda *given: made)
     names = [f"e{number}" for number in range(len(corrected))]
     dimensions = np.array([1.0, 2.0, 4.0, 8.0, 16.0])

@@ -15,7 +15,7 @@ from torch import Tensor
 from scorefold_neighbours.calibrated import recipes, surrogates
 from scorefold_neighbours.calibrated.facts import Facts, grid_steps, measure
 from scorefold_neighbours.calibrated.recipes import Draws, chosen, coarse, look, refined
-from scorefold_neighbours.calibrated.surrogates import Recipe, surrogate
+from scorefold_neighbours.calibrated.surrogates import SurrogateRecipe, surrogate
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -261,7 +261,7 @@ def test_a_surrogate_bends_a_radian_and_a_half_between_neighbours_at_most() -> N
 
 
 def test_refined_recipes_are_near_those_that_they_come_from() -> None:
-    near = Recipe(4, "gaussian", 1.0, 2, 0.05, 1.0)
+    near = SurrogateRecipe(4, "gaussian", 1.0, 2, 0.05, 1.0)
     steps = []
     for place in range(4):  # of -1, 0, 0 and 1 more
         (found,) = refined(facts(), [near], np.ones(1), 1, Middle(share=0.4, place=place))
@@ -303,7 +303,7 @@ def test_two_of_five_recipes_are_the_nearest_of_a_range_of_dimensions() -> None:
 
 def latent(name: str, dimension: int, shape: float = 1.0, count: int = 4000) -> Tensor:
     made = replace(facts(), count=count)
-    return surrogates._latent(made, Recipe(dimension, name, 1.0, 1, 0.0, shape), gen(3))
+    return surrogates._latent(made, SurrogateRecipe(dimension, name, 1.0, 1, 0.0, shape), gen(3))
 
 
 def test_latents_have_the_moments_of_their_distributions() -> None:
@@ -340,7 +340,7 @@ def test_scaled_latents_have_one_log_normal_factor_a_point(shape: float) -> None
 def test_marginal_latents_lie_between_the_neighbours_of_the_data_in_their_order() -> None:
     low, high = torch.tensor([[0.0, 10.0]]).double(), torch.tensor([[1.0, 30.0]]).double()
     made = replace(facts(2), count=4000, marginals=torch.cat([low.repeat(3999, 1), high]))
-    u = surrogates._latent(made, Recipe(3, "marginals", 1.0, 1, 0.0), gen())
+    u = surrogates._latent(made, SurrogateRecipe(3, "marginals", 1.0, 1, 0.0), gen())
     assert u.shape == (4000, 3)
     assert 0 <= float(u[:, 0].min()) <= float(u[:, 0].max()) <= 1
     assert 10 <= float(u[:, 1].min()) <= float(u[:, 1].max()) <= 30
@@ -350,14 +350,14 @@ def test_marginal_latents_lie_between_the_neighbours_of_the_data_in_their_order(
     assert float(place.max()) > 8
     below = place.floor()
     expected = below**2 + (place - below) * (2 * below + 1)  # straight lines between the squares
-    u = surrogates._latent(curved, Recipe(1, "marginals", 1.0, 1, 0.0), gen(7))
+    u = surrogates._latent(curved, SurrogateRecipe(1, "marginals", 1.0, 1, 0.0), gen(7))
     torch.testing.assert_close(u, expected)
 
 
 def test_bends_are_sines_of_a_few_coordinates() -> None:
     """A weak frequency f moves a sine by f |cos(phase)| a deviation: f^2 / 2 in the mean of the squares."""
     u = normal(1500, 4)
-    bends = surrogates._bends(u, 2000, Recipe(4, "gaussian", 0.01, 2, 0.0), gen(1))
+    bends = surrogates._bends(u, 2000, SurrogateRecipe(4, "gaussian", 0.01, 2, 0.0), gen(1))
     assert float(bends.abs().max()) <= 1.0
     assert float(bends.mean(0).square().mean()) == pytest.approx(0.5, abs=0.05)  # sin(phase)^2
     assert float(bends.mean()) == pytest.approx(0, abs=5 * math.sqrt(0.5 / 2000))
@@ -365,7 +365,7 @@ def test_bends_are_sines_of_a_few_coordinates() -> None:
     slopes = torch.linalg.lstsq(torch.cat([u, torch.ones(1500, 1).double()], 1), bends).solution[:4]
     counted = (slopes.abs() > 1e-5 * 0.01 + 0.01 * slopes.abs().amax(0)).sum(0)
     assert float((counted <= 2).double().mean()) > 0.97
-    single = surrogates._bends(u[:, :1], 50, Recipe(1, "gaussian", 3.0, 9, 0.0), gen(2))
+    single = surrogates._bends(u[:, :1], 50, SurrogateRecipe(1, "gaussian", 3.0, 9, 0.0), gen(2))
     assert float(single.abs().max()) == pytest.approx(1, abs=1e-3)
 
 
@@ -383,7 +383,7 @@ def test_coordinates_and_bends_are_mixed_to_the_covariance_of_the_data(width: in
     """Exactly: variances of every axis, and no covariance among the axes that are seen, where coordinates are mixed."""
     made, u = replace(facts(), seen=seen), normal(100, width) + 3
     variances = torch.tensor([5.0, 2.0, 0.5]).double()
-    y = surrogates._bent(u, made, Recipe(width, "gaussian", 1.0, 1, 0.0), variances, gen())
+    y = surrogates._bent(u, made, SurrogateRecipe(width, "gaussian", 1.0, 1, 0.0), variances, gen())
     assert y.mean(0).tolist() == pytest.approx([0] * 3, abs=1e-9)
     assert y.var(0).tolist() == pytest.approx(variances.tolist())
     shares = torch.corrcoef(torch.cat([u, y], 1).T)[:width, width:].abs()
@@ -400,7 +400,7 @@ def test_coordinates_and_bends_are_mixed_to_the_covariance_of_the_data(width: in
 def test_a_surrogate_has_the_variances_less_the_noise_and_the_noise() -> None:
     made = replace(facts(3), count=5000, variances=torch.tensor([4.0, 1.0, 0.3, 0.01]).double())
     made = replace(made, norms=torch.ones(5000).double())  # no tails
-    x = surrogate(made, Recipe(3, "gaussian", 1.0, 1, 0.5), gen())
+    x = surrogate(made, SurrogateRecipe(3, "gaussian", 1.0, 1, 0.5), gen())
     noise = 0.25
     expected = [4.0, 1.0, 0.3, noise]  # the last has less variance than the noise
     assert x.var(0).tolist() == pytest.approx(expected, rel=5 * math.sqrt(2 / 5000))
@@ -426,7 +426,7 @@ def test_points_on_a_grid_are_rounded_to_its_steps_in_the_columns_of_the_data() 
     x = x[x[:, 0].argsort()]
     made = measure(x - x.mean(0))
     assert made.steps.tolist() == pytest.approx([0.5, 0])
-    found = surrogate(made, Recipe(2, "gaussian", 1.0, 1, 0.0), gen())
+    found = surrogate(made, SurrogateRecipe(2, "gaussian", 1.0, 1, 0.0), gen())
     assert (found[:, 0] / 0.5).round().tolist() == pytest.approx((found[:, 0] / 0.5).tolist())
     assert len(found[:, 1].unique()) == 300
     assert found.var(0).tolist() == pytest.approx(x.var(0).tolist(), rel=0.15)

@@ -11,9 +11,9 @@ from scorefold.data import DataSpec, TensorSpec
 from scorefold.stage import Fitted
 from scorefold_nonuniform.bands.figures import banded_figures
 from scorefold_nonuniform.multiscale.config import MultiScaleConfig
-from scorefold_nonuniform.multiscale.model import MultiScale
+from scorefold_nonuniform.multiscale.model import MultiScaleScore
 from scorefold_nonuniform.nonuniform.config import NonUniformConfig
-from scorefold_nonuniform.nonuniform.model import NonUniform
+from scorefold_nonuniform.nonuniform.model import NonUniformScore
 from scorefold_standard.networks.config import MLPConfig
 from scorefold_standard.networks.mlp import MLP
 from scorefold_toolkit.training import FitReport
@@ -25,11 +25,11 @@ def drawn(
     network, data = MLP(MLPConfig(width=8, blocks=0)), DataSpec(shape, condition_spec=condition)
     model: Any
     if kind == "multiscale":
-        model = MultiScale(MultiScaleConfig.model_validate({"network": network, **settings}), data=data)
+        model = MultiScaleScore(MultiScaleConfig.model_validate({"network": network, **settings}), data=data)
         for each in model.networks:
             each.trained.fill_(trained)
     else:
-        model = NonUniform(NonUniformConfig.model_validate({"network": network, **settings}), data=data)
+        model = NonUniformScore(NonUniformConfig.model_validate({"network": network, **settings}), data=data)
     report = FitReport(
         steps=2, history=[{"step": 1, "phase": "fit", "loss": 2.0}, {"step": 2, "phase": "fit", "loss": 1}]
     )

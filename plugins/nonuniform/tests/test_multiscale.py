@@ -17,7 +17,7 @@ from scorefold_nonuniform.bands.coefficients import build_bands
 from scorefold_nonuniform.data.gaussian_field import coefficient_moments, gaussian_score
 from scorefold_nonuniform.multiscale.config import MultiScaleConfig
 from scorefold_nonuniform.nonuniform.config import NonUniformConfig
-from scorefold_nonuniform.nonuniform.model import NonUniform
+from scorefold_nonuniform.nonuniform.model import NonUniformScore
 from scorefold_toolkit.training import fit
 
 
@@ -92,7 +92,7 @@ def test_an_untrained_model_is_the_best_linear_guess_band_by_band(kind: str) -> 
     built: Any = (
         model(source, **settings)
         if kind == "multiscale"
-        else NonUniform(NonUniformConfig.model_validate(settings), data=source)
+        else NonUniformScore(NonUniformConfig.model_validate(settings), data=source)
     )
     built = built.double().eval()
     built.prepare(source.load("train"), torch.Generator())
@@ -110,7 +110,7 @@ def test_an_untrained_model_is_the_best_linear_guess_band_by_band(kind: str) -> 
 def test_a_band_that_never_changes_has_a_millionth_of_the_largest_deviation() -> None:
     source = white((0.0, 700.0))
     settings = NonUniformConfig.model_validate({"bands": {"name": "haar", "levels": 1}, "network": network()})
-    built = NonUniform(settings, data=source).double()
+    built = NonUniformScore(settings, data=source).double()
     built.prepare(source.load("train"), torch.Generator())
     still, changing = sorted(built.moments.deviations.tolist())
     assert changing == pytest.approx(700, rel=0.05)

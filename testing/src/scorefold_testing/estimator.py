@@ -15,7 +15,7 @@ from scorefold.data import Dataset, StreamedDataset
 from scorefold.errors import DataError
 from scorefold.results import Estimate
 from scorefold_testing.contract import Check, Subject, check
-from scorefold_testing.exact import Problem, rotation, sphere, subspace, torus
+from scorefold_testing.exact import ExactProblem, rotation, sphere, subspace, torus
 from scorefold_testing.require import (
     NotApplicableError,
     require,
@@ -35,7 +35,7 @@ CHUNKS = ("batch", "batch_size", "chunk", "chunk_size")
 
 
 def _estimator(
-    subject: Subject, problem: Problem, points: int = FEWER, config: Mapping[str, Any] | None = None
+    subject: Subject, problem: ExactProblem, points: int = FEWER, config: Mapping[str, Any] | None = None
 ) -> tuple[Any, Tensor]:
     """The example's estimator with a problem's exact score, where it takes one, and points of the problem."""
     ports: dict[str, Any] = {}
@@ -47,12 +47,12 @@ def _estimator(
     return subject.build(ports=ports, config=config), problem.points(points, subject.generator("points"))
 
 
-def _estimate(subject: Subject, problem: Problem, points: int = FEWER) -> tuple[Estimate, Tensor]:
+def _estimate(subject: Subject, problem: ExactProblem, points: int = FEWER) -> tuple[Estimate, Tensor]:
     estimator, x = _estimator(subject, problem, points)
     return estimator.estimate(x, generator=subject.generator("estimate")), x
 
 
-def _right(subject: Subject, problem: Problem) -> str:
+def _right(subject: Subject, problem: ExactProblem) -> str:
     found, _ = _estimate(subject, problem, POINTS)
     if found.quantity != QUANTITY:
         raise NotApplicableError(f"it estimates {found.quantity}, of which the kit knows no case")
@@ -113,7 +113,7 @@ def scale_invariant(subject: Subject) -> str:
     return _unmoved(subject, "twice as large", sphere().moved(factor=2.0))
 
 
-def _unmoved(subject: Subject, how: str, moved: Problem) -> str:
+def _unmoved(subject: Subject, how: str, moved: ExactProblem) -> str:
     before, after = (_value(_estimate(subject, problem)[0], problem.name) for problem in (sphere(), moved))
     return require_within(f"{before:.4g}, {how} {after:.4g}", abs(before - after), MOVED)
 

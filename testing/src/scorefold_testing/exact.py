@@ -19,7 +19,7 @@ Noised = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Problem:
+class ExactProblem:
     """A distribution on a manifold of ``dimension`` in R^``ambient``: its points (n, D), and its score when blurred."""
 
     name: str
@@ -32,7 +32,7 @@ class Problem:
         """The exact score as a model."""
         return ExactScore(self.blurred, self.ambient)
 
-    def moved(self, turn: Tensor | None = None, shift: float = 0.0, factor: float = 1.0) -> Problem:
+    def moved(self, turn: Tensor | None = None, shift: float = 0.0, factor: float = 1.0) -> ExactProblem:
         """The distribution of factor x turn + shift, for an orthogonal ``turn`` (D, D)."""
         turn = torch.eye(self.ambient, dtype=torch.float64) if turn is None else turn
 
@@ -43,21 +43,21 @@ class Problem:
             back = turn.to(x)
             return self.blurred((x - shift) @ back.mT / factor, sigma / factor) @ back / factor
 
-        return Problem(f"{self.name}, moved", self.dimension, points, blurred, self.ambient)
+        return ExactProblem(f"{self.name}, moved", self.dimension, points, blurred, self.ambient)
 
 
-def subspace(dimension: int = 2, ambient: int = AMBIENT) -> Problem:
+def subspace(dimension: int = 2, ambient: int = AMBIENT) -> ExactProblem:
     """A standard Gaussian on a subspace of R^``ambient``, a plane by default."""
     name = f"a Gaussian on a {dimension}-dimensional subspace of R^{ambient}"
     return _spanned(name, dimension, ambient, dimension, _normal, lambda u, sigma: -u / (1 + sigma**2))
 
 
-def sphere() -> Problem:
+def sphere() -> ExactProblem:
     """The uniform distribution on the unit 2-sphere of a 3-dimensional subspace of R^6."""
     return _spanned("a 2-sphere in R^6", 2, AMBIENT, 3, _on_sphere, _sphere_score)
 
 
-def torus() -> Problem:
+def torus() -> ExactProblem:
     """The uniform distribution on a product of two unit circles in a 4-dimensional subspace of R^6: curved, and flat
     inside."""
 
@@ -77,7 +77,7 @@ def _spanned(
     width: int,
     points: Callable[[int, int, torch.Generator], Tensor],
     score: Noised,
-) -> Problem:
+) -> ExactProblem:
     """A distribution in coordinates u (B, width) of a subspace; across it the blurred distribution is normal with
     variance sigma^2."""
     basis = rotation(torch.Generator().manual_seed(width), ambient)[:, :width]
@@ -87,7 +87,7 @@ def _spanned(
         u = x @ span
         return score(u, sigma) @ span.mT - (x - u @ span.mT) / sigma**2
 
-    return Problem(name, dimension, lambda n, generator: points(n, width, generator) @ basis.mT, blurred, ambient)
+    return ExactProblem(name, dimension, lambda n, generator: points(n, width, generator) @ basis.mT, blurred, ambient)
 
 
 class ExactScore(ScoreModel):

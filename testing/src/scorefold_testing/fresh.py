@@ -22,11 +22,11 @@ from scorefold.artefacts import load_arrays, save_arrays
 from scorefold_testing.answers import answers_of
 from scorefold_testing.process import started_in
 from scorefold_testing.require import ViolationError
-from scorefold_testing.verb import Plan, answers_in
+from scorefold_testing.verb import StageCall, answers_in
 
 
 def fresh_answers(
-    origin: str, state: Path, kind: str, inputs: Mapping[str, Tensor], seed: int, plan: Plan | None = None
+    origin: str, state: Path, kind: str, inputs: Mapping[str, Tensor], seed: int, plan: StageCall | None = None
 ) -> dict[str, Tensor]:
     """Answers of a saved object to inputs, or in a planned stage, after loading it in a fresh process.
 
@@ -124,5 +124,5 @@ def _answer(host: Any, request: Mapping[str, Any]) -> None:
     if request["plan"] is None:
         answers = answers_of(request["kind"], obj, inputs, generator)
     else:
-        answers = answers_in(Plan(**request["plan"]), host, obj)
+        answers = answers_in(StageCall(**request["plan"]), host, obj)
     save_arrays(Path(request["answers"]), {name: value.contiguous() for name, value in answers.items()})

@@ -24,7 +24,7 @@ GRADIENTS = (True, False)
 
 
 @dataclass(frozen=True)
-class Setting:
+class ProcessSetting:
     """One thing that all code of a process shares: how it is read, and how it is set."""
 
     get: Callable[[], Any]
@@ -57,22 +57,24 @@ def _put_folder(folder: str | None) -> None:
         os.chdir(folder)
 
 
-GENERATORS: Mapping[str, Setting] = {
-    "torch's generator": Setting(
+GENERATORS: Mapping[str, ProcessSetting] = {
+    "torch's generator": ProcessSetting(
         lambda: torch.get_rng_state().tolist(),
         lambda state: torch.set_rng_state(torch.tensor(state, dtype=torch.uint8)),
     ),
-    "numpy's generator": Setting(_numpy_state, np.random.set_state),
-    "Python's generator": Setting(random.getstate, random.setstate),
+    "numpy's generator": ProcessSetting(_numpy_state, np.random.set_state),
+    "Python's generator": ProcessSetting(random.getstate, random.setstate),
 }
-SETTINGS: Mapping[str, Setting] = {
-    "the default dtype": Setting(torch.get_default_dtype, torch.set_default_dtype),
-    "the number of threads": Setting(torch.get_num_threads, torch.set_num_threads),
-    "the gradient mode": Setting(torch.is_grad_enabled, torch.set_grad_enabled),
-    "the deterministic mode": Setting(torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
-    "the working folder": Setting(_folder, _put_folder),
-    "numpy's errors": Setting(np.geterr, lambda kinds: np.seterr(**kinds)),
-    "the treatment of all warnings": Setting(_filters, _put_filters),
+SETTINGS: Mapping[str, ProcessSetting] = {
+    "the default dtype": ProcessSetting(torch.get_default_dtype, torch.set_default_dtype),
+    "the number of threads": ProcessSetting(torch.get_num_threads, torch.set_num_threads),
+    "the gradient mode": ProcessSetting(torch.is_grad_enabled, torch.set_grad_enabled),
+    "the deterministic mode": ProcessSetting(
+        torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms
+    ),
+    "the working folder": ProcessSetting(_folder, _put_folder),
+    "numpy's errors": ProcessSetting(np.geterr, lambda kinds: np.seterr(**kinds)),
+    "the treatment of all warnings": ProcessSetting(_filters, _put_filters),
 }
 _ALL = {**GENERATORS, **SETTINGS}
 FILES = "the content of the working folder"

@@ -46,7 +46,7 @@ def as_component(verb: Verb, kind: str = "") -> Component:
 
 
 @dataclass(frozen=True)
-class Plan:
+class StageCall:
     """A stage in text and numbers, so that another process can do it: the verb's function and model of options, what it
     is given, and the seed of all that is drawn."""
 
@@ -75,7 +75,7 @@ def _built(host: Host, use: Mapping[str, Any], seed: int) -> Any:
     return host.create(use["use"], use.get("config"), generator=generator, dtype=torch.float32, **use.get("inputs", {}))
 
 
-def plan_of(subject: Subject) -> Plan:
+def plan_of(subject: Subject) -> StageCall:
     """The stage of a verb's example."""
     stage, declared = subject.example["stage"], subject.component
     inputs: dict[str, Any] = {}
@@ -84,10 +84,10 @@ def plan_of(subject: Subject) -> Plan:
         if given is not None:
             inputs[port.name] = [given] if port.many and isinstance(given, Mapping) else given
     model = None if declared.config == _NONE else declared.config
-    return Plan(declared.target, model, stage.get("options", {}), inputs, subject.seed)
+    return StageCall(declared.target, model, stage.get("options", {}), inputs, subject.seed)
 
 
-def plan_of_component(subject: Subject) -> Plan:
+def plan_of_component(subject: Subject) -> StageCall:
     """The stage that shows what a component of a plugin's own kind does: the first verb of its kind with an example.
 
     Raises ``NotApplicableError`` where the kind has none.
@@ -102,7 +102,7 @@ def plan_of_component(subject: Subject) -> Plan:
     return plan_of(replace(subject, component=as_component(able[0]), example={"stage": stage}))
 
 
-def answers_in(plan: Plan, host: Host, component: Any) -> dict[str, Tensor]:
+def answers_in(plan: StageCall, host: Host, component: Any) -> dict[str, Tensor]:
     """The numbers of a stage done with a component.
 
     Raises ``NotApplicableError`` where it refuses them: the verb's example may be of another component.

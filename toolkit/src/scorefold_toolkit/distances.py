@@ -23,7 +23,7 @@ _NUMBERS = 2**24
 """Numbers that are held at once."""
 
 
-class Search(Protocol):
+class NeighbourSearch(Protocol):
     """The nearest of n points, for any rows (m, D)."""
 
     points: Tensor
@@ -33,7 +33,7 @@ class Search(Protocol):
 
 
 @dataclass(frozen=True)
-class Metric:
+class PointMetric:
     """A distance between two points.
 
     ``euclidean`` is the usual distance. ``angle`` is the angle between two points as seen from 0, in radians: what is
@@ -41,7 +41,7 @@ class Metric:
     coordinates repeat after ``periods`` (D,), 0 for one that does not. With ``precomputed`` the points are the matrix
     (n, n) of their distances.
 
-    >>> clock = Metric("periodic", (12.0,))
+    >>> clock = PointMetric("periodic", (12.0,))
     >>> clock.apart(clock.points(torch.tensor([[1.0], [11.0]])), torch.tensor([0]), torch.tensor([1]))
     tensor([[2.]])
     """
@@ -112,7 +112,7 @@ class Metric:
         return squares.sqrt()
 
 
-EUCLIDEAN = Metric()
+EUCLIDEAN = PointMetric()
 
 
 def angles(chords: Tensor) -> Tensor:
@@ -123,7 +123,7 @@ def angles(chords: Tensor) -> Tensor:
 class Angles:
     """A search among unit vectors by Euclidean distance, whose answers are angles."""
 
-    def __init__(self, chords: Search) -> None:
+    def __init__(self, chords: NeighbourSearch) -> None:
         self.points = chords.points
         self._chords = chords
 
@@ -132,10 +132,10 @@ class Angles:
         return angles(distances), places
 
 
-class Compared:
+class ExactSearch:
     """The nearest by comparing all pairs, of points that repeat and of given distances; of few columns by a tree."""
 
-    def __init__(self, points: Tensor, metric: Metric) -> None:
+    def __init__(self, points: Tensor, metric: PointMetric) -> None:
         self.points, self.metric = points, metric
         self._tree = None
         if metric.name == "periodic" and points.shape[1] <= TREE_COLUMNS:

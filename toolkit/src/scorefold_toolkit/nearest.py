@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from scorefold.stage import Executor, reported
-from scorefold_toolkit.distances import EUCLIDEAN, TREE_COLUMNS, Angles, Compared, Metric, Search
+from scorefold_toolkit.distances import EUCLIDEAN, TREE_COLUMNS, Angles, ExactSearch, NeighbourSearch, PointMetric
 from scorefold_toolkit.shards import in_shards
 
 SHARD_ROWS = 2**13
@@ -151,24 +151,24 @@ class Index:
 
 
 @dataclass(frozen=True)
-class Shard:
+class NeighbourShard:
     """The ``rows`` (m, D) of a table from row ``start`` on, whose ``neighbours`` nearest others an index finds."""
 
-    index: Search
+    index: NeighbourSearch
     rows: Tensor
     start: int
     neighbours: int
 
 
-def search_of(points: Tensor, metric: Metric = EUCLIDEAN) -> Search:
+def search_of(points: Tensor, metric: PointMetric = EUCLIDEAN) -> NeighbourSearch:
     """A search among points (n, D), as ``metric.points`` has made them."""
     if metric.name in ("periodic", "precomputed"):
-        return Compared(points, metric)
+        return ExactSearch(points, metric)
     return Angles(Index(points)) if metric.name == "angle" else Index(points)
 
 
 def nearest_neighbours(
-    points: Tensor, neighbours: int, executor: Executor | None = None, metric: Metric = EUCLIDEAN
+    points: Tensor, neighbours: int, executor: Executor | None = None, metric: PointMetric = EUCLIDEAN
 ) -> tuple[Tensor, Tensor]:
     """The distances (n, k) of points (n, D) to their k nearest others, ascending, and the places (n, k) of these.
 
@@ -187,18 +187,18 @@ def nearest_neighbours(
     return torch.cat(distances), torch.cat(places)
 
 
-def _shards(index: Search, neighbours: int) -> Iterator[Shard]:
+def _shards(index: NeighbourSearch, neighbours: int) -> Iterator[NeighbourShard]:
     for start in range(0, len(index.points), SHARD_ROWS):
-        yield Shard(index, index.points[start : start + SHARD_ROWS], start, neighbours)
+        yield NeighbourShard(index, index.points[start : start + SHARD_ROWS], start, neighbours)
 
 
-def search(shard: Shard) -> tuple[Tensor, Tensor]:
+def search(shard: NeighbourShard) -> tuple[Tensor, Tensor]:
     """The distances (m, k) of a shard's rows to their nearest others, and the places (m, k) of these in the table."""
     own = shard.start + torch.arange(len(shard.rows))
     return _others(shard.index, shard.rows, own, shard.neighbours)
 
 
-def _others(index: Search, rows: Tensor, places: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def _others(index: NeighbourSearch, rows: Tensor, places: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The nearest others of the points of an index at these places (m,)."""
     distances, found = index.nearest(rows, count + 1)
     others = found != places[:, None]
@@ -220,7 +220,7 @@ class Cloud:
     [2.0, 2.0, 3.0]
     """
 
-    def __init__(self, points: Tensor, executor: Executor | None = None, metric: Metric = EUCLIDEAN) -> None:
+    def __init__(self, points: Tensor, executor: Executor | None = None, metric: PointMetric = EUCLIDEAN) -> None:
         self.points = points
         self.executor = executor
         self.metric = metric
@@ -314,7 +314,7 @@ def shared_neighbours() -> Iterator[None]:
         _SHARED.reset(token)
 
 
-def _searched(points: Tensor, count: int, executor: Executor | None, metric: Metric) -> tuple[Tensor, Tensor]:
+def _searched(points: Tensor, count: int, executor: Executor | None, metric: PointMetric) -> tuple[Tensor, Tensor]:
     known = _SHARED.get()
     if known is None:
         return nearest_neighbours(points, count, executor, metric)

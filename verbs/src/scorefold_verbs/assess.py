@@ -103,7 +103,9 @@ def assess(component: ScoreModel | Flow, inputs: Inputs, options: AssessOptions,
     shown: list[EvaluationBatch] = []
     batches = [points.take(rows) for rows in torch.arange(len(points)).split(max(1, options.batch_size // options.n))]
     seed = context.seed("assess")
-    shards = (Shard(component, batch, options, derive_seed(seed, number)) for number, batch in enumerate(batches))
+    shards = (
+        AssessmentShard(component, batch, options, derive_seed(seed, number)) for number, batch in enumerate(batches)
+    )
     executor = context.executor if device_of(component).type == "cpu" else None
     start = 0
     drawn = in_shards(f"{__name__}:draws_of", shards, executor, "samples")
@@ -285,7 +287,7 @@ def _measures(
 
 
 @dataclass(frozen=True)
-class Shard:
+class AssessmentShard:
     """The held-out points for which draws are one job, with the seed of these."""
 
     component: ScoreModel | Flow
@@ -295,7 +297,7 @@ class Shard:
 
 
 @torch.no_grad()
-def draws_of(shard: Shard) -> Tensor:
+def draws_of(shard: AssessmentShard) -> Tensor:
     """n draws for each point of a shard, (n, C, *E), ``batch_size`` at a time where there are more for one point."""
     component, batch, options = shard.component, shard.points, shard.options
     generator = torch.Generator(device_of(component)).manual_seed(shard.seed)

@@ -74,7 +74,8 @@ def log_probs(
     """
     batches = enumerate(dataset.batches(options.batch_size))
     shards = (
-        Shard(model, batch, options, None if seed is None else derive_seed(seed, number)) for number, batch in batches
+        LikelihoodShard(model, batch, options, None if seed is None else derive_seed(seed, number))
+        for number, batch in batches
     )
     sent = executor if device_of(model).type == "cpu" else None
     found = in_shards(f"{__name__}:log_prob_of", shards, sent, "log-likelihoods")
@@ -90,7 +91,7 @@ def log_probs(
 
 
 @dataclass(frozen=True)
-class Shard:
+class LikelihoodShard:
     """The ``points`` whose log-likelihoods are one job, with the seed of what is random in them."""
 
     model: ScoreModel | Flow
@@ -99,7 +100,7 @@ class Shard:
     seed: int | None
 
 
-def log_prob_of(shard: Shard) -> Tensor:
+def log_prob_of(shard: LikelihoodShard) -> Tensor:
     """log p(x | condition) of a shard's points in nats, (n,) on the CPU."""
     model, x, options = shard.model, shard.points.x, shard.options
     condition = shard.points.condition if model.condition_spec is not None else None

@@ -29,7 +29,7 @@ from scorefold_toolkit.metrics import (
     ssim,
 )
 from scorefold_toolkit.metrics.features import FeatureName
-from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Table, Units
+from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, PointwiseMeasure, Units
 from scorefold_toolkit.nn import named_specs
 from scorefold_toolkit.operators import Mask
 from scorefold_verbs.config.verbs import LpipsOptions
@@ -53,7 +53,7 @@ def read_lpips(options: LpipsOptions) -> LPIPS:
     return LPIPS(options.alexnet, options.heads)
 
 
-class Fidelity(Table):
+class Fidelity(PointwiseMeasure):
     """The errors of draws, per image and of all together; also of the parts that a mask kept and hid."""
 
     def __init__(self, units: Units, lpips: LPIPS | None = None) -> None:
@@ -79,7 +79,7 @@ class Fidelity(Table):
                 self.note(f"PSNR, {name} part (dB)", inside.mean(0))
 
 
-class Consistency(Table):
+class Consistency(PointwiseMeasure):
     """The PSNR between A(draw) and A(truth), with the operator that each point's condition came from."""
 
     def __init__(self, units: Units) -> None:
@@ -93,7 +93,7 @@ class Consistency(Table):
         self.note("consistency (dB)", each.reshape(len(batch.draws), -1).mean(0))
 
 
-class Diversity(Table):
+class Diversity(PointwiseMeasure):
     """The spread of draws for one condition, with 255 for the range of the data."""
 
     def __init__(self, units: Units) -> None:

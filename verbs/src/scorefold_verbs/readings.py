@@ -48,7 +48,7 @@ def training_points(source: DataSource, count: int, context: StageContext) -> Da
 
 
 @dataclass(frozen=True)
-class Distances:
+class EnergyDistances:
     """Energy distances from points of the stage's split: of ``samples``, and of as many training points, None without
     any."""
 
@@ -56,7 +56,7 @@ class Distances:
     training: float | None
 
 
-def distances(x: Tensor, source: DataSource, context: StageContext) -> Distances | None:
+def distances(x: Tensor, source: DataSource, context: StageContext) -> EnergyDistances | None:
     """The distance of samples (N, *E) from the points of the stage's split; None where they can't be compared.
 
     Of many coordinates fewer points are compared, so that it takes seconds at most.
@@ -74,7 +74,7 @@ def distances(x: Tensor, source: DataSource, context: StageContext) -> Distances
     of_training = None
     if training is not None and len(training) > 1:
         of_training = energy_distance(training.tensor(), others)
-    return Distances(energy_distance(x[:most].cpu(), others), of_training)
+    return EnergyDistances(energy_distance(x[:most].cpu(), others), of_training)
 
 
 def gaussian_log_density(source: DataSource, points: Dataset, context: StageContext) -> float | None:

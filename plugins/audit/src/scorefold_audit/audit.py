@@ -16,13 +16,13 @@ from scorefold.stage import Outcome, StageContext
 from scorefold_audit import verdicts
 from scorefold_audit.config import AuditOptions
 from scorefold_audit.copying import statistics as copies
-from scorefold_audit.copying.nearest import NEIGHBOURS, Near, Neighbours
+from scorefold_audit.copying.nearest import NEIGHBOURS, CopyNeighbours, Near
 from scorefold_audit.copying.spaces import Copying, Overlap, Space, copying, overlap_of, spaces_of
 from scorefold_audit.copying.statistics import RATIO
 from scorefold_audit.membership.measures import measure_membership
 from scorefold_audit.quality.comparison import some
 from scorefold_audit.quality.measures import measure_calibration, measure_quality, relative_vendi
-from scorefold_audit.report import LISTED, Report
+from scorefold_audit.report import LISTED, AuditReport
 from scorefold_audit.sets import Sets, read_sets
 from scorefold_audit.unusual import measure_points, training_lists
 from scorefold_toolkit.checks import answer_of
@@ -39,11 +39,11 @@ def audit(
     and ``DataError`` where held-out points are training points.
     """
     sets = read_sets(component, inputs, options, context)
-    report = Report(warnings=list(sets.warnings))
+    report = AuditReport(warnings=list(sets.warnings))
     spaces = spaces_of(sets, options, context)
     if sets.blind:
         return _without_held_out(report, sets, spaces, options, context)
-    neighbours = Neighbours.of(spaces[0].search, spaces[0].within("held_out"))
+    neighbours = CopyNeighbours.of(spaces[0].search, spaces[0].within("held_out"))
     overlap = overlap_of(spaces[0], neighbours, context.seed("duplicates") % 2**32)
     _note_sizes(report, sets, overlap)
     # Before points are left out: a sample stands beside the held-out point whose condition it was drawn for.
@@ -66,7 +66,7 @@ def audit(
 
 
 def _without_held_out(
-    report: Report, sets: Sets, spaces: list[Space], options: AuditOptions, context: StageContext
+    report: AuditReport, sets: Sets, spaces: list[Space], options: AuditOptions, context: StageContext
 ) -> Outcome:
     report.withhold("every verdict", sets.blind)
     report.metrics |= {"samples": len(sets.samples), "training points": len(sets.training)}
@@ -77,7 +77,7 @@ def _without_held_out(
 
 
 def _copying(
-    report: Report, spaces: list[Space], neighbours: Neighbours, options: AuditOptions, context: StageContext
+    report: AuditReport, spaces: list[Space], neighbours: CopyNeighbours, options: AuditOptions, context: StageContext
 ) -> tuple[Copying, ...]:
     measured, seed = [], context.seed("cells") % 2**32
     for number, space in enumerate(spaces):
@@ -90,7 +90,7 @@ def _copying(
     return tuple(measured)
 
 
-def _note_sizes(report: Report, sets: Sets, overlap: Overlap) -> None:
+def _note_sizes(report: AuditReport, sets: Sets, overlap: Overlap) -> None:
     shared = int(overlap.rows.sum())
     report.metrics |= {
         "samples": len(sets.samples),
@@ -113,7 +113,7 @@ def _note_sizes(report: Report, sets: Sets, overlap: Overlap) -> None:
         )
 
 
-def _note_copying(report: Report, found: Copying, options: AuditOptions) -> None:
+def _note_copying(report: AuditReport, found: Copying, options: AuditOptions) -> None:
     where = found.space
     report.findings += [verdicts.of_copies(found), verdicts.of_closeness(found)]
     numbers = {
@@ -143,7 +143,7 @@ def _note_copying(report: Report, found: Copying, options: AuditOptions) -> None
 
 
 def _note_training(
-    report: Report, sets: Sets, space: Space, overlap: Overlap, neighbours: Neighbours, options: AuditOptions
+    report: AuditReport, sets: Sets, space: Space, overlap: Overlap, neighbours: CopyNeighbours, options: AuditOptions
 ) -> None:
     """Near-duplicates and outliers among training points, as lists of the user's rows."""
     if len(space.training) <= NEIGHBOURS:
@@ -165,7 +165,7 @@ def _note_training(
         report.withhold("names of fewer outliers", reason)
 
 
-def _dimensions(report: Report, estimator: Estimator | None, sets: Sets, context: StageContext) -> None:
+def _dimensions(report: AuditReport, estimator: Estimator | None, sets: Sets, context: StageContext) -> None:
     """The dimension of samples and of held-out points, by one estimator from as many points of each."""
     if estimator is None:
         report.withhold("dimension", "no estimator was plugged in")
@@ -192,7 +192,7 @@ def raw_numbers(space: Space, count: int, generator: torch.Generator) -> dict[st
     """Numbers of samples next to training points alone, by name: none of them says by itself whether a model copies."""
     if min(len(space.samples), len(space.training)) < FEWEST:
         return {}
-    near = Near.of(space.search, Neighbours.of(space.search, space.within("samples")))
+    near = Near.of(space.search, CopyNeighbours.of(space.search, space.within("samples")))
     own = space.search.own(near.index)
     numbers = {
         "near-copies among samples": float((near.ratio < RATIO).mean()),

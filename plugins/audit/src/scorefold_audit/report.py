@@ -40,7 +40,7 @@ class Audited:
 
 
 @dataclass
-class Report:
+class AuditReport:
     """Numbers by name, tests before they are corrected, what was found without a test, what was withheld and why, and
     lists of single points by what they are of."""
 

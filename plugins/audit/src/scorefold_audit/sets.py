@@ -226,7 +226,7 @@ def _draw(model: ScoreModel | Flow, held_out: Dataset, options: AuditOptions, co
         count, condition = min(options.batch_size, options.n - start), None
         if given is not None:
             condition = condition_of(model, given.take((start + torch.arange(count)) % len(given)))
-        shards.append(Shard(model, count, condition, options, derive_seed(seed, number)))
+        shards.append(SampleShard(model, count, condition, options, derive_seed(seed, number)))
     executor = context.executor if device_of(model).type == "cpu" else None
     for drawn in in_shards(f"{__name__}:draws_of", shards, executor, "samples"):
         parts.append(drawn)
@@ -236,7 +236,7 @@ def _draw(model: ScoreModel | Flow, held_out: Dataset, options: AuditOptions, co
 
 
 @dataclass(frozen=True)
-class Shard:
+class SampleShard:
     """Events that are drawn in one job: so many, for as many conditions where the model takes any, from a seed."""
 
     model: ScoreModel | Flow
@@ -247,7 +247,7 @@ class Shard:
 
 
 @torch.no_grad()
-def draws_of(shard: Shard) -> Tensor:
+def draws_of(shard: SampleShard) -> Tensor:
     """The events of a shard (count, *E), on the CPU."""
     generator = torch.Generator(device_of(shard.model)).manual_seed(shard.seed)
     n = shard.count if shard.condition is None else 1

@@ -14,10 +14,10 @@ from scorefold.errors import DataError
 from scorefold.interfaces import DataSource, Flow, ScoreModel
 from scorefold.stage import StageContext
 from scorefold_audit.config import AuditOptions
-from scorefold_audit.copying.nearest import NEIGHBOURS, Numbers, Places, Search
+from scorefold_audit.copying.nearest import NEIGHBOURS, CopySearch, Numbers, Places
 from scorefold_audit.copying.spaces import Overlap, Space
 from scorefold_audit.membership.losses import local_dimensions, log_likelihoods, time_at
-from scorefold_audit.report import Report
+from scorefold_audit.report import AuditReport
 from scorefold_audit.sets import Sets, to_model
 
 REPEATS = 2000
@@ -91,7 +91,7 @@ def judged(tests: Mapping[str, Numbers], share: float) -> Judged:
     return Judged(p, [names[place] for place in every.argmin(0)], order[false_discovery_control(p)[order] <= share])
 
 
-def training_lists(search: Search, overlap: Overlap, held_out: Numbers, share: float, most: int) -> dict[str, Any]:
+def training_lists(search: CopySearch, overlap: Overlap, held_out: Numbers, share: float, most: int) -> dict[str, Any]:
     """Pairs of near-duplicates, the nearest first, and points that lie alone, the farthest first, ``most`` of each, as
     JSON.
 
@@ -136,7 +136,7 @@ _FEWEST = 20
 
 
 def measure_points(
-    report: Report,
+    report: AuditReport,
     component: ScoreModel | Flow | DataSource,
     sets: Sets,
     space: Space,
@@ -147,7 +147,7 @@ def measure_points(
     if len(sets.held_out) < _FEWEST:
         report.withhold("points", f"they are compared with held-out points, of which there are {len(sets.held_out)}")
         return
-    search = space.search if space.groups is None else Search(space.training)
+    search = space.search if space.groups is None else CopySearch(space.training)
     distances = [search.nearest(x, NEIGHBOURS)[0][:, -1] for x in (space.points, space.held_out)]
     tests = {ALONE: high(*distances)}
     values: dict[str, Numbers] = {"distance": distances[0]}
@@ -185,7 +185,7 @@ def measure_points(
 
 
 def _by_model(
-    report: Report,
+    report: AuditReport,
     component: ScoreModel | Flow | DataSource,
     sets: Sets,
     options: AuditOptions,

@@ -92,7 +92,7 @@ def _sources() -> Iterable[Component]:
     yield Component(
         kind="data",
         name="decoded",
-        target=".diffusers.latent:Decoded",
+        target=".diffusers.latent:DecodedLatents",
         config=".diffusers.config:DecodedConfig",
         summary="Latents of a latent model, such as its samples, as images",
         requires=(

@@ -21,7 +21,7 @@ _one_at_a_time = threading.Lock()
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class JobEnvironment:
     """Settings on which a job's answer depends: torch's threads, Scorefold's variables, versions of libraries."""
 
     threads: int
@@ -29,10 +29,10 @@ class Surroundings:
     versions: Mapping[str, str]
 
 
-def surroundings(threads: int) -> Surroundings:
+def surroundings(threads: int) -> JobEnvironment:
     """Those of this process."""
     variables = {name: value for name, value in os.environ.items() if name.startswith(_PREFIX)}
-    return Surroundings(threads, variables, _versions())
+    return JobEnvironment(threads, variables, _versions())
 
 
 @cache
@@ -50,7 +50,7 @@ def _versions() -> Mapping[str, str]:
     return found
 
 
-def run_job(target: str, packed: bytes, around: Surroundings) -> bytes:
+def run_job(target: str, packed: bytes, around: JobEnvironment) -> bytes:
     """Do one job. Raises the job's own error, or ``JobError`` where other versions would give another answer."""
     ours = _versions()
     different = [

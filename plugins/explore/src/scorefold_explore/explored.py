@@ -60,7 +60,7 @@ def _row_text(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class Model:
+class ExploredModel:
     """Model of a stage: ``name`` is the name of the stage, ``component`` is ``kind:name``."""
 
     name: str
@@ -98,7 +98,7 @@ class Explored:
     label_names: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     condition: Condition | None = None
-    models: dict[str, Model] = field(default_factory=dict)
+    models: dict[str, ExploredModel] = field(default_factory=dict)
     known: dict[str, Known] = field(default_factory=dict)
     spectra: dict[int, tuple[str, Tensor]] = field(default_factory=dict)
     curves: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -140,7 +140,7 @@ class Explored:
             return shape[0], shape[1], shape[2]
         return None
 
-    def of(self, kind: str) -> dict[str, Model]:
+    def of(self, kind: str) -> dict[str, ExploredModel]:
         """The models that can do something: ``geometry``, ``code``, ``flow``, ``score`` or ``conditional``."""
         return {name: model for name, model in self.models.items() if kind in self.abilities(model.value)}
 

@@ -96,13 +96,13 @@ class Exported(_Asked):
     form: Literal["csv", "json"] = "csv"
 
 
-class Recipe(_Asked):
+class RecipeQuery(_Asked):
     what: str
     asked: dict[str, Any] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Question:
+class PageQuestion:
     """``arguments`` are checked before ``answer`` is called; a ``quick`` one is answered at once, beside the worker,
     and one ``apart`` by a worker that holds up no other."""
 
@@ -163,53 +163,55 @@ def duplicates(explored: Explored) -> dict[str, Any]:
     return {"groups": found, "points": sum(len(group) - 1 for group in found)}
 
 
-QUESTIONS: dict[str, Question] = {
-    "overview": Question(Nothing, lambda explored, asked: overview(explored), quick=True),
-    "map": Question(Named, lambda explored, asked: maps.answer(explored, asked.name)),
-    "colour": Question(Named, lambda explored, asked: colours.answer(explored, asked.name)),
-    "pictures": Question(
+QUESTIONS: dict[str, PageQuestion] = {
+    "overview": PageQuestion(Nothing, lambda explored, asked: overview(explored), quick=True),
+    "map": PageQuestion(Named, lambda explored, asked: maps.answer(explored, asked.name)),
+    "colour": PageQuestion(Named, lambda explored, asked: colours.answer(explored, asked.name)),
+    "pictures": PageQuestion(
         Pictures,
         lambda explored, asked: shown(explored, explored.points[[explored.check_point(one) for one in asked.points]]),
         quick=True,
     ),
-    "point": Question(
+    "point": PageQuestion(
         OfPoint, lambda explored, asked: points.answer(explored, asked.point, scale=asked.scale), quick=True
     ),
-    "spectrum": Question(OfScore, lambda explored, asked: points.by_score(explored, asked.score, asked.point)),
-    "geodesic": Question(
+    "spectrum": PageQuestion(OfScore, lambda explored, asked: points.by_score(explored, asked.score, asked.point)),
+    "geodesic": PageQuestion(
         Between,
         lambda explored, asked: paths.answer(
             explored, asked.geometry, asked.start, asked.end, asked.steps, asked.map, asked.rough
         ),
     ),
-    "code": Question(OfCode, lambda explored, asked: paths.code_of(explored, asked.coder, asked.point)),
-    "decoded": Question(
+    "code": PageQuestion(OfCode, lambda explored, asked: paths.code_of(explored, asked.coder, asked.point)),
+    "decoded": PageQuestion(
         Decoded, lambda explored, asked: paths.decoded(explored, asked.coder, asked.code, asked.seed, asked.map)
     ),
-    "condition": Question(
+    "condition": PageQuestion(
         Conditioned, lambda explored, asked: conditions.condition_of(explored, asked.model, asked.point), quick=True
     ),
-    "samples": Question(
+    "samples": PageQuestion(
         Sampled,
         lambda explored, asked: conditions.answer(
             explored, asked.model, asked.point, **asked.model_dump(exclude={"model", "point"})
         ),
     ),
-    "duplicates": Question(Nothing, lambda explored, asked: duplicates(explored)),
-    "tag": Question(
+    "duplicates": PageQuestion(Nothing, lambda explored, asked: duplicates(explored)),
+    "tag": PageQuestion(
         Tagged, lambda explored, asked: selection.tag(explored, asked.tag, asked.points, asked.on), quick=True
     ),
-    "export": Question(Exported, lambda explored, asked: selection.exported(explored, asked.points, asked.form)),
-    "train": Question(
+    "export": PageQuestion(Exported, lambda explored, asked: selection.exported(explored, asked.points, asked.form)),
+    "train": PageQuestion(
         Train,
         lambda explored, asked: session.train(explored, asked.answer, asked.minutes, asked.scale),
         apart=True,
     ),
-    "recipe": Question(Recipe, lambda explored, asked: recipes.recipe(explored, asked.what, asked.asked), quick=True),
+    "recipe": PageQuestion(
+        RecipeQuery, lambda explored, asked: recipes.recipe(explored, asked.what, asked.asked), quick=True
+    ),
 }
 
 
-def checked(what: str, given: Mapping[str, Any]) -> tuple[Question, _Asked]:
+def checked(what: str, given: Mapping[str, Any]) -> tuple[PageQuestion, _Asked]:
     """A question with its arguments. Raises ``ConfigError`` for one that there is not, and arguments that don't fit."""
     question = QUESTIONS.get(what)
     if question is None:

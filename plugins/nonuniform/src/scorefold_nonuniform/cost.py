@@ -25,7 +25,7 @@ from scorefold.data import Condition, ConditionSpec, TensorSpec, map_condition
 from scorefold.errors import ConfigError
 from scorefold.interfaces import ScoreModel
 from scorefold_nonuniform.bands.network_input import spec_at, spec_with_levels
-from scorefold_nonuniform.multiscale.model import MultiScale
+from scorefold_nonuniform.multiscale.model import MultiScaleScore
 
 
 @dataclass(frozen=True)
@@ -242,7 +242,7 @@ def count_ratio(uniform: Scale, scales: Sequence[Scale]) -> float:
     return uniform.steps * uniform.multiply_accumulates / cost
 
 
-def scales_of(model: MultiScale, steps: int | Sequence[int] = 1) -> list[Scale]:
+def scales_of(model: MultiScaleScore, steps: int | Sequence[int] = 1) -> list[Scale]:
     """The networks of a ``score:multiscale``, the finest first; ``steps`` of all of them or of each."""
     count = len(model.bands)
     each = [steps] * count if isinstance(steps, int) else list(steps)

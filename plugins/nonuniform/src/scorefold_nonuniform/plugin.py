@@ -26,7 +26,7 @@ def _scores() -> Iterable[Component]:
         yield Component(
             kind="score",
             name=name,
-            target=f".{name}.model:{target}",
+            target=f".{name}.model:{target}Score",
             config=f".{name}.config:{target}Config",
             requires=(Port("data", kind="data"), *_PARTS[name]),
             provides=("Trainable",),

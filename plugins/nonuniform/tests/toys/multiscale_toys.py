@@ -14,9 +14,9 @@ from scorefold_nonuniform.bands.coefficients import build_bands
 from scorefold_nonuniform.data.config import GaussianFieldConfig
 from scorefold_nonuniform.data.gaussian_field import GaussianField, gaussian_score
 from scorefold_nonuniform.multiscale.config import MultiScaleConfig
-from scorefold_nonuniform.multiscale.model import MultiScale
+from scorefold_nonuniform.multiscale.model import MultiScaleScore
 from scorefold_nonuniform.nonuniform.config import NonUniformConfig
-from scorefold_nonuniform.nonuniform.model import NonUniform
+from scorefold_nonuniform.nonuniform.model import NonUniformScore
 from scorefold_standard.networks.config import MLPConfig
 from scorefold_standard.networks.mlp import MLP
 from scorefold_toolkit.training import fit
@@ -35,10 +35,10 @@ def network() -> MLP:
     return MLP(MLPConfig(width=16, blocks=1))
 
 
-def model(source: Any = None, parts: list[MultiScale] | None = None, **settings: Any) -> MultiScale:
+def model(source: Any = None, parts: list[MultiScaleScore] | None = None, **settings: Any) -> MultiScaleScore:
     torch.manual_seed(0)
     config = MultiScaleConfig.model_validate({"network": network(), "training": TRAINING, **settings})
-    return MultiScale(config, data=source or field(), parts=parts or [])
+    return MultiScaleScore(config, data=source or field(), parts=parts or [])
 
 
 class Exact(Network):
@@ -69,7 +69,7 @@ class ExactNoise(nn.Module):
         return bands.synthesise(bands.take(noise, scale), scale)
 
 
-def exact_model(size: int = 8, levels: int = 2, **settings: Any) -> tuple[MultiScale, GaussianField]:
+def exact_model(size: int = 8, levels: int = 2, **settings: Any) -> tuple[MultiScaleScore, GaussianField]:
     """The published construction with exact networks. The last scale has the size of the one before it."""
     source = field(size)
     networks = tuple(Exact(source, levels) for _ in range(levels + 1))
@@ -80,7 +80,7 @@ def exact_model(size: int = 8, levels: int = 2, **settings: Any) -> tuple[MultiS
     return built.eval(), source
 
 
-def trained(folder: Path | None = None, only: str | None = None, **settings: Any) -> MultiScale:
+def trained(folder: Path | None = None, only: str | None = None, **settings: Any) -> MultiScaleScore:
     source = field()
     built = model(source, **settings)
     fit(built, source.load("train"), built.training_config, seed=7, checkpoint_dir=folder, only=only)
@@ -91,4 +91,4 @@ def conditional(kind: str, spec: Any, **settings: Any) -> Any:
     if kind == "multiscale":
         return model(DataSpec((8, 8), EventScale(), spec), **settings).eval()
     config = NonUniformConfig.model_validate({"network": network(), **settings})
-    return NonUniform(config, data=DataSpec((8, 8), EventScale(), spec)).eval()
+    return NonUniformScore(config, data=DataSpec((8, 8), EventScale(), spec)).eval()

@@ -19,11 +19,11 @@ from scorefold_toolkit.geodesics import (
     Conformal,
     Denoises,
     FisherChord,
+    GeodesicMetric,
     Geodesics,
     GraphChord,
     GraphMidpoint,
     MapChord,
-    Metric,
 )
 from scorefold_toolkit.geodesics.geometry import SolvedGeometry
 from scorefold_toolkit.geodesics.thorough import beside_copies, beside_the_graph
@@ -68,12 +68,12 @@ class FromDensity(SolvedGeometry, Denoises):
         """Measurements on held-out points (N, D)."""
         raise NotImplementedError
 
-    def path_metric(self) -> Metric:
+    def path_metric(self) -> GeodesicMetric:
         """See ``SolvedGeometry``."""
         self.density.check_ready()
         return self.made_metric()
 
-    def made_metric(self) -> Metric:
+    def made_metric(self) -> GeodesicMetric:
         """The metric of this geometry."""
         raise NotImplementedError
 
@@ -201,7 +201,7 @@ class ScoreGeometry(FromDensity):
             return 0.0
         return curl_of(self.density, held_out(self.data))
 
-    def made_metric(self) -> Metric:
+    def made_metric(self) -> GeodesicMetric:
         """The metric of the form."""
         field, form = self.density.field, self.config.form
         if form == "graph":
@@ -237,7 +237,7 @@ class ScoreGeometry(FromDensity):
 class ConformalGeometry(FromDensity):
     """A metric e^(2 phi) I with phi a function of log p. Only the score enters its geodesics, and log p at the ends."""
 
-    def made_metric(self) -> Metric:
+    def made_metric(self) -> GeodesicMetric:
         """The metric, with log p at the ends where the model has no density."""
         return Conformal(self.density.field, self.shape(), at_ends=self.density.log_prob)
 

@@ -14,7 +14,7 @@ from scorefold.interfaces import DataSource
 from scorefold_scoregeometry.config import LandConfig, RbfConfig
 from scorefold_scoregeometry.density import held_out, training
 from scorefold_toolkit.config.common import SolvedConfig
-from scorefold_toolkit.geodesics import Conformal, Diagonal, Field, Metric
+from scorefold_toolkit.geodesics import Conformal, Diagonal, Field, GeodesicMetric
 from scorefold_toolkit.geodesics.geometry import SolvedGeometry
 
 _NEIGHBOUR = 10
@@ -65,7 +65,7 @@ class LandGeometry(FromPoints):
         count = min(_NEIGHBOUR, len(self.points) - 1)
         return float(torch.cdist(self.points, self.points).kthvalue(count + 1, dim=1).values.median()) or 1.0
 
-    def path_metric(self) -> Metric:
+    def path_metric(self) -> GeodesicMetric:
         """The diagonal metric."""
         return Diagonal(self._values)
 
@@ -124,7 +124,7 @@ class RbfGeometry(FromPoints):
         weights = nonnegative_least_squares(radial(points, centres, rates), points.new_ones(len(points)))
         return centres, rates, weights
 
-    def path_metric(self) -> Metric:
+    def path_metric(self) -> GeodesicMetric:
         """The conformal metric, with log h in the place of a log-density."""
         power, eps = self.config.power, self.config.eps
 

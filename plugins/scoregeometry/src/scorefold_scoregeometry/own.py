@@ -10,7 +10,7 @@ from torch import Tensor
 from scorefold.errors import ConfigError, DataError, PluginError, ShapeError
 from scorefold.stage import job_function
 from scorefold_scoregeometry.config import MetricConfig
-from scorefold_toolkit.geodesics import GraphChord, Matrices, Metric, OfDensity
+from scorefold_toolkit.geodesics import GeodesicMetric, GraphChord, Matrices, OfDensity
 from scorefold_toolkit.geodesics.geometry import SolvedGeometry
 
 _SYMMETRIC = 1e-8
@@ -49,7 +49,7 @@ class MetricGeometry(SolvedGeometry):
                 hint=_PLACE,
             )
 
-    def path_metric(self) -> Metric:
+    def path_metric(self) -> GeodesicMetric:
         """G itself, or the graph metric of the log-density."""
         if self.config.returns == "matrix":
             return Matrices(self._matrices)

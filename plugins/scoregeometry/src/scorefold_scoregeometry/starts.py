@@ -10,7 +10,7 @@ from torch import Tensor
 
 from scorefold.interfaces import DataSource, Flow
 from scorefold_scoregeometry.density import Density, training
-from scorefold_toolkit.geodesics import Conformal, Metric, State, straight
+from scorefold_toolkit.geodesics import Conformal, GeodesicMetric, State, straight
 from scorefold_toolkit.geodesics.solve import respaced
 from scorefold_toolkit.probability_flow import decode_noise, encode_noise, standardised, unstandardised
 
@@ -49,7 +49,7 @@ class NeighbourGraph:
     Its points are of the training split alone, so that a path between held-out points learns nothing from them.
     """
 
-    def __init__(self, data: DataSource, metric: Metric) -> None:
+    def __init__(self, data: DataSource, metric: GeodesicMetric) -> None:
         self.metric, self.points = metric, training(data, _POINTS)
         self.heights = self._heights(self.points)
         count = min(_NEIGHBOURS, len(self.points) - 1)

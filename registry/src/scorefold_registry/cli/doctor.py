@@ -19,7 +19,7 @@ from scorefold_registry.plugins.records import PluginRecord, Registered
 
 
 @dataclass(frozen=True)
-class Finding:
+class PluginFinding:
     """One thing about a plugin. ``fault`` is False for what somebody has chosen: a plugin denied, a name given away.
 
     ``what`` says it, ``at`` the line of the plugin's own code, ``fix`` the command or the line that fixes it.
@@ -38,7 +38,7 @@ class Finding:
 class Examination:
     """All plugins with what was found about each, ``notes`` on lists that name no plugin, and what is not installed."""
 
-    plugins: tuple[tuple[PluginRecord, tuple[Finding, ...]], ...]
+    plugins: tuple[tuple[PluginRecord, tuple[PluginFinding, ...]], ...]
     notes: tuple[str, ...] = ()
     absent: tuple[KnownPlugin, ...] = ()
 
@@ -131,18 +131,18 @@ def _load(item: Registered) -> None:
     item.mark_loaded()
 
 
-def _findings(record: PluginRecord, discovery: Discovery, catalogue: Catalogue) -> Iterator[Finding]:
+def _findings(record: PluginRecord, discovery: Discovery, catalogue: Catalogue) -> Iterator[PluginFinding]:
     if record.state == "disabled":
-        yield Finding(str(record.cause), str(record.fix), fault=False)
+        yield PluginFinding(str(record.cause), str(record.fix), fault=False)
     elif record.state in ("broken", "incompatible") or (record.state == "ambiguous" and not record.components):
         # A kind that two declare leaves a plugin without components; its cause says which line settles it.
-        yield Finding(str(record.cause), record.fix or record.remedy, record.frame)
+        yield PluginFinding(str(record.cause), record.fix or record.remedy, record.frame)
     for item in catalogue.components:
         if item.record is record:
             yield from _names(item, catalogue)
     for heavy in record.heavy:
         # One file that holds a whole plugin imports what it needs; nothing is to be fixed while it is developed.
-        yield Finding(heavy.what, heavy.fix, heavy.at, fault=not record.local)
+        yield PluginFinding(heavy.what, heavy.fix, heavy.at, fault=not record.local)
     for warning in record.warnings:
         yield _of_warning(warning, record)
     if record.environment is not None:
@@ -155,34 +155,34 @@ def _findings(record: PluginRecord, discovery: Discovery, catalogue: Catalogue) 
     yield from _namesakes(record, discovery.plugins)
 
 
-def _unmet(record: PluginRecord, missing: Unmet, plugins: Iterable[PluginRecord]) -> Finding:
+def _unmet(record: PluginRecord, missing: Unmet, plugins: Iterable[PluginRecord]) -> PluginFinding:
     """A requirement that is not met; where another plugin needs what contradicts it, an environment is the fix."""
     rivals = [other for other in plugins if other is not record and contradicting(missing.wanted, other.requires)]
     if not rivals:
-        return Finding(missing.what, missing.fix)
+        return PluginFinding(missing.what, missing.fix)
     first = rivals[0]
     others = " and others" if rivals[1:] else ""
     who = f"{first.distribution} ({contradicting(missing.wanted, first.requires)}){others}"
     what = f"{missing.what}; both can't be met here, since another version is needed by {who}"
-    return Finding(what, f"isolate it: scorefold plugins add {record.distribution} --isolated")
+    return PluginFinding(what, f"isolate it: scorefold plugins add {record.distribution} --isolated")
 
 
-def _environment(record: PluginRecord) -> Iterator[Finding]:
+def _environment(record: PluginRecord) -> Iterator[PluginFinding]:
     """Findings for an environment of a plugin's own."""
     environment, here = record.environment, _torch_version()
     spec = environment.spec
     if spec.sandbox is not None and (why := sandbox.refused()) is not None:
         fix = f"install bubblewrap and allow user namespaces, or remove sandbox from [environments.{spec.name}]"
-        yield Finding(f"its sandbox can't be had: {why}", fix)
+        yield PluginFinding(f"its sandbox can't be had: {why}", fix)
     if not environment.description:
         return  # its cause says so
     python = python_of(spec)
     if not python.is_file():
-        yield Finding(f"its interpreter {python} is gone", spec.install)
+        yield PluginFinding(f"its interpreter {python} is gone", spec.install)
     theirs = environment.description["torch"]
     if theirs != here:
         what = f"it computes with torch {theirs} and this environment with {here}, so results may differ in last bits"
-        yield Finding(what, f'torch = "host" in [environments.{spec.name}] takes this one', fault=False)
+        yield PluginFinding(what, f'torch = "host" in [environments.{spec.name}] takes this one', fault=False)
 
 
 def _torch_version() -> str:
@@ -190,34 +190,34 @@ def _torch_version() -> str:
     return importlib_metadata.version("torch")
 
 
-def _of_warning(warning: str, record: PluginRecord) -> Finding:
+def _of_warning(warning: str, record: PluginRecord) -> PluginFinding:
     """A warning taken apart: the second line of an error is a hint that may begin with a place."""
     what, _, hint = warning.partition("\n  ")
     at = None
     if hint.startswith("at "):
         at, _, hint = hint.removeprefix("at ").partition("; ")
-    return Finding(what, hint or record.remedy, at)
+    return PluginFinding(what, hint or record.remedy, at)
 
 
-def _namesakes(record: PluginRecord, plugins: Iterable[PluginRecord]) -> Iterator[Finding]:
+def _namesakes(record: PluginRecord, plugins: Iterable[PluginRecord]) -> Iterator[PluginFinding]:
     """Plugins of other distributions with the same name: both are used, so nobody has to fix it."""
     others = [other for other in plugins if other.name == record.name and other.distribution != record.distribution]
     if others and record.state != "disabled":
         who = " and ".join(f"{other.distribution} {other.version}" for other in others)
         what = f"{who} has a plugin {record.name!r} too, so lists that say only that mean both"
-        yield Finding(what, f"write {record.key} in lists to mean this one", fault=False)
+        yield PluginFinding(what, f"write {record.key} in lists to mean this one", fault=False)
 
 
-def _models(record: PluginRecord) -> Iterator[Finding]:
+def _models(record: PluginRecord) -> Iterator[PluginFinding]:
     """Models of a plugin that are not whole."""
     if record.models:
         from scorefold_registry.runfile.loaded_stages import shipped_models
 
         faults = [shipped.facts().get("fault") for shipped in shipped_models([record])]
-        yield from (Finding(fault, record.remedy) for fault in faults if fault)
+        yield from (PluginFinding(fault, record.remedy) for fault in faults if fault)
 
 
-def _commands(record: PluginRecord, plugins: Iterable[PluginRecord]) -> Iterator[Finding]:
+def _commands(record: PluginRecord, plugins: Iterable[PluginRecord]) -> Iterator[PluginFinding]:
     """Commands of a plugin that can't be given, because they are ours or another's too."""
     from scorefold_registry.cli.main import COMMANDS
 
@@ -225,18 +225,18 @@ def _commands(record: PluginRecord, plugins: Iterable[PluginRecord]) -> Iterator
         others = [other for other in plugins if other is not record and _has_command(other, command.name)]
         if command.name in COMMANDS:
             what = f"its command {command.name!r} is one of ours, which stays"
-            yield Finding(what, f"another name for it: {record.remedy}")
+            yield PluginFinding(what, f"another name for it: {record.remedy}")
         elif others:
             who = " and ".join(other.distribution for other in others)
             what = f"its command {command.name!r} is one of {who} too, so neither can be given"
-            yield Finding(what, f"deny one of them: --plugins=-{record.name}")
+            yield PluginFinding(what, f"deny one of them: --plugins=-{record.name}")
 
 
 def _has_command(record: PluginRecord, name: str) -> bool:
     return any(command.name == name for command in record.commands)
 
 
-def _names(item: Registered, catalogue: Catalogue) -> Iterator[Finding]:
+def _names(item: Registered, catalogue: Catalogue) -> Iterator[PluginFinding]:
     """The names of a component, aliases too, that others claim as well."""
     for name in (item.component.name, *item.component.aliases):
         key = f"{item.component.kind}:{name}"
@@ -245,11 +245,11 @@ def _names(item: Registered, catalogue: Catalogue) -> Iterator[Finding]:
         try:
             winner = catalogue.resolve(key)
         except PluginError as error:
-            yield Finding(error.message, str(error.hint))
+            yield PluginFinding(error.message, str(error.hint))
         else:
             if winner is not item:
                 what = f"{key} went to {winner.distribution}, as was agreed or preferred"
-                yield Finding(what, f"write {item.qualified} to use this one", fault=False)
+                yield PluginFinding(what, f"write {item.qualified} to use this one", fault=False)
 
 
 def report(found: Examination) -> str:

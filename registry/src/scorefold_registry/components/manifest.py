@@ -43,7 +43,7 @@ def _relative(text: str) -> str:
 _Path = Annotated[str, AfterValidator(_relative), Field(max_length=1000)]
 
 
-class Reference(BaseModel, extra="forbid"):
+class PortContent(BaseModel, extra="forbid"):
     """Content of a port: the shape of data, points kept inside, or a state elsewhere or copied inside."""
 
     spec: dict[str, Any] | None = None
@@ -68,7 +68,7 @@ class Manifest(BaseModel):
     distribution: _Distribution
     version: _Version
     config: dict[str, Any]
-    ports: dict[str, Reference | list[Reference]]
+    ports: dict[str, PortContent | list[PortContent]]
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)] | None
     dtype: Literal["float16", "bfloat16", "float32", "float64"] | None
     fingerprint: str | None
@@ -150,7 +150,7 @@ def state_folder(folder: Path) -> Path:
     file = folder / REFERENCE_FILE
     if not file.is_file():
         return folder
-    return state_folder(follow(folder, read_checked(file, Reference), str(folder)))
+    return state_folder(follow(folder, read_checked(file, PortContent), str(folder)))
 
 
 def has_state(folder: Path) -> bool:
@@ -158,7 +158,7 @@ def has_state(folder: Path) -> bool:
     return (folder / MANIFEST_FILE).is_file() or (folder / REFERENCE_FILE).is_file()
 
 
-def follow(folder: Path, reference: Reference, what: str) -> Path:
+def follow(folder: Path, reference: PortContent, what: str) -> Path:
     """The folder that a reference leads to; ``what`` holds it. Raises ``ArtefactError`` where that is another now."""
     if reference.state is None:
         raise ArtefactError(f"{what} does not say where its state stands")

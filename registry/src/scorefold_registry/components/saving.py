@@ -35,7 +35,7 @@ from scorefold_registry.components.manifest import (
     FORMAT,
     LOCK_FILE,
     Manifest,
-    Reference,
+    PortContent,
     check_manifest,
     follow,
     has_state,
@@ -216,7 +216,7 @@ def _load_port(
     builder: Builder,
     path: Path,
     name: str,
-    entry: Reference,
+    entry: PortContent,
     place: Placement,
     loaded: dict[Path, Any],
 ) -> Any:
@@ -233,7 +233,7 @@ def _load_port(
     return _load(builder, follow(path, entry, what), place, loaded)
 
 
-def data_spec(reference: Reference, port: str, folder: Path) -> DataSpec:
+def data_spec(reference: PortContent, port: str, folder: Path) -> DataSpec:
     """The shape and scale of the data that a port was plugged to. Raises ``ArtefactError`` where they can be none."""
     try:
         spec = _SPEC.validate_python(reference.spec)

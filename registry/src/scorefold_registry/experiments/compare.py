@@ -18,7 +18,7 @@ from scorefold_registry.components.parts import anchored_use
 from scorefold_registry.components.paths import file_name, from_here
 from scorefold_registry.components.stage_files import read_result, read_stage
 from scorefold_registry.experiments.cases import Case, find_cases
-from scorefold_registry.experiments.engine import Answer, Experiment, run_here
+from scorefold_registry.experiments.engine import Experiment, TaskResult, run_here
 from scorefold_registry.experiments.measures import answer_of
 from scorefold_registry.experiments.progress import Watch
 from scorefold_registry.experiments.question import choose, find_components
@@ -150,7 +150,7 @@ class _Comparison(Experiment[Pair, CaseRow, CaseRow]):
         result = run_plan(self.host, plan, **places, fresh=self.fresh, progress=shown, page=False)
         return _answered(self._begun(task, seed), result.folder, [stage.name for stage in result.stages])
 
-    def row(self, task: Pair, answers: Sequence[Answer[CaseRow]]) -> CaseRow:
+    def row(self, task: Pair, answers: Sequence[TaskResult[CaseRow]]) -> CaseRow:
         rows = [self._ended(task, seed, answer) for seed, answer in zip(self.seeds, answers, strict=False)]
         return over_seeds(rows, len(self.seeds))
 
@@ -174,7 +174,7 @@ class _Comparison(Experiment[Pair, CaseRow, CaseRow]):
             return row
         return replace(row, run_file=f"{ROWS}/{file.name}", uses=used_in(self.stages[file]))
 
-    def _ended(self, task: Pair, seed: int, answer: Answer[CaseRow]) -> CaseRow:
+    def _ended(self, task: Pair, seed: int, answer: TaskResult[CaseRow]) -> CaseRow:
         """The row of one seed. Of its run nothing stays but the run file and the traceback of a failure."""
         file = self._file(task, seed)
         runs, traceback = file.with_suffix(""), file.with_suffix(".txt")

@@ -27,7 +27,7 @@ RowT = TypeVar("RowT", bound=Any)
 
 
 @dataclass(frozen=True)
-class Answer(Generic[ValueT]):
+class TaskResult(Generic[ValueT]):
     """Result of one run of a task, or its error. ``kept`` marks a stored result."""
 
     value: ValueT | None = None
@@ -44,7 +44,7 @@ def as_ours(error: BaseException) -> ScorefoldError:
 
 def attempt(
     run: Callable[[], ValueT | None], reason: Callable[[BaseException], ScorefoldError] = as_ours
-) -> Answer[ValueT]:
+) -> TaskResult[ValueT]:
     """Call a function and return its result, or the reason of its error; Ctrl-C passes."""
     from scorefold_registry.run.os_process import cpu_seconds
 
@@ -54,14 +54,14 @@ def attempt(
         return time.monotonic() - began, cpu_seconds() - before
 
     try:
-        return Answer(run(), None, *spent())
+        return TaskResult(run(), None, *spent())
     except KeyboardInterrupt:
         raise
     except BaseException as error:
         why = reason(error)
         # Frames hold the models and the data of the run, and would hold them until somebody collects garbage.
         why.__traceback__ = why.__context__ = why.__cause__ = None
-        return Answer(None, why, *spent())
+        return TaskResult(None, why, *spent())
 
 
 class Experiment(ABC, Generic[TaskT, ValueT, RowT]):
@@ -79,7 +79,7 @@ class Experiment(ABC, Generic[TaskT, ValueT, RowT]):
         """Run a task with a seed. It may raise anything. None where there is nothing to run it on."""
 
     @abstractmethod
-    def row(self, task: TaskT, answers: Sequence[Answer[ValueT]]) -> RowT:
+    def row(self, task: TaskT, answers: Sequence[TaskResult[ValueT]]) -> RowT:
         """The row of a task, with its ``error`` or None, from its answers: one a seed, or fewer, the last without a
         value."""
 
@@ -129,7 +129,7 @@ def run_here(experiment: Experiment[TaskT, ValueT, RowT], watch: Watch, said: st
 
 def _answers(
     experiment: Experiment[TaskT, ValueT, RowT], task: TaskT, shown: Silent | None
-) -> Iterator[Answer[ValueT]]:
+) -> Iterator[TaskResult[ValueT]]:
     for seed in experiment.seeds:
         file = experiment.kept_in(task, seed)
         answer = None if file is None else _kept(file)
@@ -142,11 +142,11 @@ def _answers(
             return
 
 
-def _kept(file: Path) -> Answer[Any] | None:
+def _kept(file: Path) -> TaskResult[Any] | None:
     """A number measured before, with its CPU seconds; None where there is none, or it can't be read."""
     try:
         data = read_json(file)
-        return Answer(float(data["value"]), cpu_seconds=float(data["cpu_seconds"]), kept=True)
+        return TaskResult(float(data["value"]), cpu_seconds=float(data["cpu_seconds"]), kept=True)
     except (ScorefoldError, OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -169,7 +169,7 @@ def run_elsewhere(
                 except WorkerError as error:
                     rows |= {task: row for task in left if (row := experiment.recorded(task)) is not None}
                     dead = left[error.item]
-                    rows[dead] = experiment.row(dead, [Answer(error=error)])
+                    rows[dead] = experiment.row(dead, [TaskResult(error=error)])
     except KeyboardInterrupt:
         done = sum(experiment.recorded(task) is not None for task in experiment.tasks)
         raise Interrupted(done, len(experiment.tasks)) from None

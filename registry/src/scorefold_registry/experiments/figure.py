@@ -9,7 +9,7 @@ from scorefold.artefacts import json_text
 from scorefold.errors import printable
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, tidy
 from scorefold_registry.experiments.points import SEED, short_names, value_text
-from scorefold_registry.experiments.rows import CaseRow, Setting, Spread, SweepResult, component_names, is_finite
+from scorefold_registry.experiments.rows import CaseRow, RepeatedPoint, Spread, SweepResult, component_names, is_finite
 from scorefold_registry.run.progress import number_text
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def _places(axes: Axes, values: Sequence[Any]) -> Callable[[Any], float]:
     return lambda value: float(order.index(json_text(value)))
 
 
-def _level(axes: Axes, setting: Setting, label: str) -> None:
+def _level(axes: Axes, setting: RepeatedPoint, label: str) -> None:
     """Mean and spread of the one setting there is, across all seeds."""
     spread = setting.measures[label]
     if not is_finite(spread.mean):
@@ -169,7 +169,7 @@ def _level(axes: Axes, setting: Setting, label: str) -> None:
 
 def _lines(axes: Axes, result: SweepResult, label: str, field: str, place: Callable[[Any], float]) -> None:
     """A line for each combination of the other fields; no lines where there are too many of them to separate."""
-    groups: dict[str, list[Setting]] = {}
+    groups: dict[str, list[RepeatedPoint]] = {}
     short = short_names(result.fields)
     for setting in result.settings:
         if is_finite(setting.measures[label].mean):

@@ -14,7 +14,7 @@ from typing import Any
 from scorefold.artefacts import read_json, write_json
 from scorefold.errors import ConfigError, ScorefoldError
 from scorefold.stage import Executor
-from scorefold_registry.experiments.engine import Answer, attempt
+from scorefold_registry.experiments.engine import TaskResult, attempt
 from scorefold_registry.host import Host
 from scorefold_registry.run.executor import LocalExecutor
 from scorefold_registry.run.progress import Silent
@@ -97,7 +97,7 @@ def run_job(
     return result.as_json()
 
 
-def write_record(job: PointJob, answer: Answer[dict[str, Any]]) -> PointRecord:
+def write_record(job: PointJob, answer: TaskResult[dict[str, Any]]) -> PointRecord:
     """Record of a point, also written to the job's file. The run's folder may hold the traceback of an error."""
     ran = answer.value or {"run": _newest(job), "stages": []}
     error = None if answer.error is None else answer.error.as_json()

@@ -19,7 +19,7 @@ Stages = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class Measure:
+class StageMetric:
     """A metric of a stage; the first that is a number where ``metric`` is None."""
 
     stage: str
@@ -31,12 +31,12 @@ class Measure:
         return self.stage if self.metric is None else f"{self.stage}.{self.metric}"
 
 
-def parse_measures(texts: Sequence[str], stages: Sequence[str]) -> tuple[Measure, ...]:
+def parse_measures(texts: Sequence[str], stages: Sequence[str]) -> tuple[StageMetric, ...]:
     """``STAGE.METRIC,STAGE,...``: metrics, or the first of a stage. A metric's own name may hold commas and dots.
 
     Raises ``ConfigError`` with near misses for a stage that is not there.
     """
-    found: dict[Measure, None] = {}
+    found: dict[StageMetric, None] = {}
     for text in texts:
         pieces: list[str] = []
         for piece in text.split(","):
@@ -48,13 +48,13 @@ def parse_measures(texts: Sequence[str], stages: Sequence[str]) -> tuple[Measure
             if stage not in stages:
                 hint = near(stage, stages)
                 raise ConfigError(f"{piece!r} measures no stage: there is no stage {stage!r}", hint=hint)
-            found[Measure(stage, metric.strip() or None)] = None
+            found[StageMetric(stage, metric.strip() or None)] = None
     return tuple(found)
 
 
 def choose_measures(
     plan: Plan, asked: Sequence[str], best: str | None
-) -> tuple[tuple[Measure, ...], tuple[str, Measure] | None]:
+) -> tuple[tuple[StageMetric, ...], tuple[str, StageMetric] | None]:
     """Measures of a run, by default the first metric of each stage that no other stage uses; and the goal with its
     measure.
 
@@ -62,7 +62,7 @@ def choose_measures(
     """
     stages = [stage.name for stage in plan.stages]
     used = {name for stage in plan.stages for name in stage.after}
-    measures = parse_measures(asked, stages) or tuple(Measure(name) for name in stages if name not in used)
+    measures = parse_measures(asked, stages) or tuple(StageMetric(name) for name in stages if name not in used)
     if best is None:
         return measures, None
     goal, colon, rest = best.partition(":")
@@ -83,7 +83,7 @@ def as_number(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-def metric_of(measure: Measure, stages: Stages) -> tuple[str, float] | None:
+def metric_of(measure: StageMetric, stages: Stages) -> tuple[str, float] | None:
     """The name and value of a measure among the stages of a run; None where it is not there.
 
     Names are compared without regard to case, and with ``-`` for spaces.
@@ -102,15 +102,15 @@ def _plain(name: str) -> str:
     return re.sub(r"[\s_-]+", "-", name.strip().lower())
 
 
-def named(measures: Sequence[Measure], runs: Sequence[Stages]) -> dict[Measure, str]:
+def named(measures: Sequence[StageMetric], runs: Sequence[Stages]) -> dict[StageMetric, str]:
     """The label of each measure, with the metric's own name from the first run that has it.
 
     Raises ``ConfigError`` with near misses for a metric that no run has, though its stage was run.
     """
-    labels: dict[Measure, str] = {}
+    labels: dict[StageMetric, str] = {}
     for measure in measures:
         found = next((hit for stages in runs if (hit := metric_of(measure, stages)) is not None), None)
-        labels[measure] = measure.label if found is None else Measure(measure.stage, found[0]).label
+        labels[measure] = measure.label if found is None else StageMetric(measure.stage, found[0]).label
         ran = [stage["metrics"] for stages in runs for stage in stages if stage["name"] == measure.stage]
         if found is None and ran:
             names = [name for name, value in ran[0].items() if as_number(value) is not None]

@@ -25,7 +25,7 @@ from scorefold_registry.components.messages import config_error, config_problems
 from scorefold_registry.components.parts import anchored_use
 from scorefold_registry.components.paths import from_here
 from scorefold_registry.components.stage_files import read_result
-from scorefold_registry.experiments.engine import Answer, Experiment
+from scorefold_registry.experiments.engine import Experiment, TaskResult
 from scorefold_registry.experiments.row_file import run_text
 from scorefold_registry.host import Host
 from scorefold_registry.plugins.loading import code_digest
@@ -41,7 +41,7 @@ FOLDER = "published"
 """Folder of tables in a plugin's package."""
 
 
-class Method(Config):
+class PublishedMethod(Config):
     """A component that is measured."""
 
     use: str = Field(description="The component: an estimator, or a model where the file has a metric")
@@ -96,7 +96,7 @@ class PublishedFile(Config):
         default_factory=dict, description="Settings of the data that --data-option gives, and what each is"
     )
     withheld: float = Field(1.0, ge=0, description="The error of an answer that is withheld")
-    methods: dict[str, Method]
+    methods: dict[str, PublishedMethod]
     sets: dict[str, dict[str, Any]] = Field(description="Settings of the data by set")
     tables: dict[str, PublishedTable]
 
@@ -143,7 +143,7 @@ def find_published(records: Sequence[PluginRecord], name: str) -> PublishedFile:
 
 
 @dataclass(frozen=True)
-class Cell:
+class PublishedCell:
     """A method on a draw of a set of a table."""
 
     table: str
@@ -175,7 +175,7 @@ class PublishedRow:
 
 
 @dataclass
-class Publication(Experiment[Cell, float, PublishedRow]):
+class Publication(Experiment[PublishedCell, float, PublishedRow]):
     """The methods of a file on every set of its tables. With ``keep``, a folder, values are kept there. ``given`` are
     further settings of the data.
 
@@ -184,7 +184,7 @@ class Publication(Experiment[Cell, float, PublishedRow]):
 
     host: Host
     file: PublishedFile
-    tasks: Sequence[Cell]
+    tasks: Sequence[PublishedCell]
     keep: Path | None = None
     given: Mapping[str, Any] = field(default_factory=dict)
     seeds: Sequence[int] = (0,)
@@ -196,12 +196,12 @@ class Publication(Experiment[Cell, float, PublishedRow]):
         if self.tasks and self.given:  # a wrong setting would be an error of every cell
             self.host.create(self.file.use, self._settings(self.tasks[0]))
         self._drawn: tuple[Any, Any] = (None, None)
-        self._withheld: dict[Cell, str] = {}
+        self._withheld: dict[PublishedCell, str] = {}
 
-    def label(self, task: Cell) -> str:
+    def label(self, task: PublishedCell) -> str:
         return f"{task.method} on {task.set}"
 
-    def data(self, task: Cell) -> Any:
+    def data(self, task: PublishedCell) -> Any:
         """The points of a draw. Those of the last one are kept."""
         key = (task.table, task.set, task.draw)
         if self._drawn[0] != key:
@@ -210,10 +210,10 @@ class Publication(Experiment[Cell, float, PublishedRow]):
             self._drawn = key, self.host.create(self.file.use, config).load(self.file.split)
         return self._drawn[1]
 
-    def _settings(self, task: Cell) -> dict[str, Any]:
+    def _settings(self, task: PublishedCell) -> dict[str, Any]:
         return {**self.file.tables[task.table].config, **self.file.sets[task.set], **self.given}
 
-    def run(self, task: Cell, seed: int, shown: Silent | None) -> float:
+    def run(self, task: PublishedCell, seed: int, shown: Silent | None) -> float:
         """The estimate, minus infinity where it is withheld; of a model its metric."""
         if self.file.metric is not None:
             return self._assessed(task, self.file.metric, shown)
@@ -225,7 +225,7 @@ class Publication(Experiment[Cell, float, PublishedRow]):
             self._withheld[task] = error.message
             return -math.inf
 
-    def _assessed(self, task: Cell, metric: PublishedMetric, shown: Silent | None) -> float:
+    def _assessed(self, task: PublishedCell, metric: PublishedMetric, shown: Silent | None) -> float:
         """The metric of a model that a run trains and assesses. Trainings stay in the cache of runs."""
         method = self.file.methods[task.method]
         further = {"use": metric.use, "config": {**metric.config, **metric.by_set.get(task.set, {})}}
@@ -252,7 +252,7 @@ class Publication(Experiment[Cell, float, PublishedRow]):
             raise ConfigError(f"{metric.use} gives no number {metric.reads!r}; there are {known}")
         return float(metrics[metric.reads])
 
-    def kept_in(self, task: Cell, seed: int) -> Path | None:
+    def kept_in(self, task: PublishedCell, seed: int) -> Path | None:
         if self.keep is None:
             return None
         method, table = self.file.methods[task.method], self.file.tables[task.table]
@@ -266,7 +266,7 @@ class Publication(Experiment[Cell, float, PublishedRow]):
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         return self.keep / f"published-{digest[:32]}.json"
 
-    def row(self, task: Cell, answers: Sequence[Answer[float]]) -> PublishedRow:
+    def row(self, task: PublishedCell, answers: Sequence[TaskResult[float]]) -> PublishedRow:
         answer = answers[-1]
         value = None if answer.value is None or math.isinf(answer.value) else answer.value
         truth = math.nan if answer.error or self.file.metric else float(self.data(task).truth["dimension"])
@@ -297,7 +297,7 @@ def loss(kind: str, value: float, truth: float) -> float:
 
 def cells(
     file: PublishedFile, tables: Sequence[str], methods: Sequence[str], draws: int, sets: Sequence[str] = ()
-) -> list[Cell]:
+) -> list[PublishedCell]:
     """Measurements: all methods, or those named, on all sets of the named tables, or of all tables, ``draws`` times.
 
     Raises ``ConfigError`` with near misses for a table, method or set that the file does not have.
@@ -309,7 +309,7 @@ def cells(
                 hint = sentences(did_you_mean(name, list(known)), f"the {what}s are {', '.join(known)}")
                 raise ConfigError(f"no {what} is called {name!r}", hint=hint)
     return [
-        Cell(table, each, method, draw)
+        PublishedCell(table, each, method, draw)
         for table in tables or file.tables
         for each in file.tables[table].rows or file.sets
         if not sets or each in sets

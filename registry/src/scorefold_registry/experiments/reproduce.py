@@ -22,7 +22,7 @@ from scorefold.errors import ConfigError, PluginError, ScorefoldError
 from scorefold.interfaces import DataSource
 from scorefold.plugin import Claim
 from scorefold_registry.experiments.claims import Measurement, NullMeasurement, within
-from scorefold_registry.experiments.engine import Answer, Experiment, as_ours
+from scorefold_registry.experiments.engine import Experiment, TaskResult, as_ours
 from scorefold_registry.host import Host
 from scorefold_registry.plugins.loading import code_digest, load_claim, own_frame
 from scorefold_registry.plugins.names import did_you_mean, join_or, normalise, sentences
@@ -123,7 +123,7 @@ class Reproduction(Experiment[Pair, float, Measurement]):
         frame = own_frame(error, {task[0].package})
         return ScorefoldError(as_ours(error).message + (f" (at {frame})" if frame else ""))
 
-    def row(self, task: Pair, answers: Sequence[Answer[float]]) -> Measurement:
+    def row(self, task: Pair, answers: Sequence[TaskResult[float]]) -> Measurement:
         values = [answer.value for answer in answers if answer.value is not None]
         error = answers[-1].error
         return Measurement(
@@ -157,7 +157,7 @@ class NullReproduction(Reproduction):
                 self.trainings = tuple(log.read_text().split()) if log.exists() else ()
                 _forget(task[0].package)
 
-    def row(self, task: Pair, answers: Sequence[Answer[float]]) -> NullMeasurement:
+    def row(self, task: Pair, answers: Sequence[TaskResult[float]]) -> NullMeasurement:
         return NullMeasurement(**vars(super().row(task, answers)), trainings=self.trainings)
 
 

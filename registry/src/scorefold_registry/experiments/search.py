@@ -13,7 +13,7 @@ from scorefold.artefacts import json_text, read_json, write_json
 from scorefold.errors import ConfigError
 from scorefold.seeds import derive_seed
 from scorefold_registry.experiments.job import PointJob, PointRecord, PrunedError, run_job
-from scorefold_registry.experiments.measures import Measure, metric_of
+from scorefold_registry.experiments.measures import StageMetric, metric_of
 from scorefold_registry.experiments.points import Axis, Point, point_text, rounded
 from scorefold_registry.run.progress import Silent
 from scorefold_registry.runfile.plan import Plan
@@ -233,10 +233,10 @@ def search_for(
     return Search(axes, trials, lowest=best.partition(":")[0] != "max", seed=seed, prunes=prune is not None)
 
 
-class Asked(Sequence[PointJob]):
+class SearchJobs(Sequence[PointJob]):
     """The jobs of a search, each made when it is its turn."""
 
-    def __init__(self, search: Search, make: Callable[[Point, None], PointJob], measure: Measure) -> None:
+    def __init__(self, search: Search, make: Callable[[Point, None], PointJob], measure: StageMetric) -> None:
         self._search, self._make, self._measure = search, make, measure
         self._jobs: list[PointJob] = []
         self.texts: dict[int, str] = {}

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from scorefold.artefacts import json_text, write_text
 from scorefold.errors import ConfigError, ScorefoldError
 from scorefold.stage import RunInfo
-from scorefold_registry.experiments.engine import Answer, Experiment, run_elsewhere, run_here
+from scorefold_registry.experiments.engine import Experiment, TaskResult, run_elsewhere, run_here
 from scorefold_registry.experiments.job import (
     TARGET,
     PointJob,
@@ -25,11 +25,11 @@ from scorefold_registry.experiments.job import (
     run_job,
     write_record,
 )
-from scorefold_registry.experiments.measures import Measure, choose_measures, metric_of, named
+from scorefold_registry.experiments.measures import StageMetric, choose_measures, metric_of, named
 from scorefold_registry.experiments.points import SEED, Axis, Point, axes_of, make_points, point_text
 from scorefold_registry.experiments.progress import Watch
 from scorefold_registry.experiments.rows import SweepResult, make_row
-from scorefold_registry.experiments.search import Asked, Pruning, check_pruned, search_for
+from scorefold_registry.experiments.search import Pruning, SearchJobs, check_pruned, search_for
 from scorefold_registry.plugins.discovery import development_plugins
 from scorefold_registry.plugins.locks import make_folder
 from scorefold_registry.plugins.records import LOCAL
@@ -109,7 +109,7 @@ def sweep(
     with _open(folder, kept):
         make = _job_maker(host, base.path, plans[0], folder, kept, tuple(sets), root)
         if found and goal:
-            asked_for = Asked(found, make, goal[1])
+            asked_for = SearchJobs(found, make, goal[1])
             run = run_job if prune is None else Pruning(prune, found.report, folder).run
             experiment = _Sweep(asked_for, host, measures, asked_for.texts, asked_for.answer, run)
             records = run_here(experiment, watch or Watch(), f"a search of {search} settings, one after another")
@@ -174,7 +174,7 @@ class _Sweep(Experiment[PointJob, dict[str, Any], PointRecord]):
 
     tasks: Sequence[PointJob]
     host: Host
-    measures: Sequence[Measure]
+    measures: Sequence[StageMetric]
     texts: Mapping[int, str]
     answered: Callable[[PointRecord], None] = lambda record: None
     run_point: Callable[[Host, PointJob], dict[str, Any]] | None = None
@@ -185,7 +185,7 @@ class _Sweep(Experiment[PointJob, dict[str, Any], PointRecord]):
     def run(self, task: PointJob, seed: int, shown: Silent | None) -> dict[str, Any]:
         return (self.run_point or run_job)(self.host, task)
 
-    def row(self, task: PointJob, answers: Sequence[Answer[dict[str, Any]]]) -> PointRecord:
+    def row(self, task: PointJob, answers: Sequence[TaskResult[dict[str, Any]]]) -> PointRecord:
         record = write_record(task, answers[0])
         self.answered(record)
         return record

@@ -15,7 +15,7 @@ from scorefold.artefacts import digest_folder, write_text
 from scorefold.errors import ConfigError
 from scorefold_registry.components.paths import free_name
 from scorefold_registry.plugins.locks import make_folder
-from scorefold_registry.python.stage import Setting, Stage
+from scorefold_registry.python.stage import RunSetting, Stage
 from scorefold_registry.run.data_summary import loader_of
 
 
@@ -28,7 +28,7 @@ def stages_in(values: Sequence[Any]) -> list[Stage]:
 
 
 def as_input(
-    value: Any, takes_data: bool, setting: Setting, specs: dict[str, Mapping[str, Any]], *, whole: bool = False
+    value: Any, takes_data: bool, setting: RunSetting, specs: dict[str, Mapping[str, Any]], *, whole: bool = False
 ) -> Any:
     """An input as a run file writes it; objects and arrays are saved, and become stages of ``specs``. ``whole`` asks
     about every row of data that are given as they are, which has no use for splits."""
@@ -53,7 +53,7 @@ def as_input(
     )
 
 
-def _saved(value: Any, setting: Setting) -> Path:
+def _saved(value: Any, setting: RunSetting) -> Path:
     """The folder of an object's state, named by what it holds."""
     first = setting.folder / "objects" / f"new-{token_hex(4)}"
     setting.host.save(value, first, bundle=True)

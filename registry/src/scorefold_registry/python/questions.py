@@ -15,7 +15,7 @@ from scorefold_registry.components.paths import free_name
 from scorefold_registry.host import Host
 from scorefold_registry.python.inputs import source_of, stages_in, without_files
 from scorefold_registry.python.reading import as_points
-from scorefold_registry.python.stage import Setting, Stage
+from scorefold_registry.python.stage import RunSetting, Stage
 from scorefold_registry.python.stages import component_of, do, estimate, fit, interpolate, load, load_data, setting_of
 
 TRAIN, TEST = (1, 0, 0), (0, 0, 1)
@@ -171,7 +171,7 @@ GEOMETRIES = {"score": "geometry:score", "flow": "geometry:pullback"}
 
 
 def _loaded(
-    x: Any, splits: Sequence[float], setting: Setting, config: Mapping[str, Any], progress: bool, name: str = "data"
+    x: Any, splits: Sequence[float], setting: RunSetting, config: Mapping[str, Any], progress: bool, name: str = "data"
 ) -> Stage:
     """A data stage with every row in one split, where its component has splits, in units as given; or an earlier stage
     by its folder."""

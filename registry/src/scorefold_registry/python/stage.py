@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Setting:
+class RunSetting:
     """Common setting of all stages of a run: the host, the root seed, the ``runtime`` of the run file, and the
     ``folder`` with runs, cache and data.
     """
@@ -69,7 +69,7 @@ class Stage:
 
     name: str
     run: RunResult
-    setting: Setting
+    setting: RunSetting
     specs: Mapping[str, Mapping[str, Any]]
     notes: tuple[str, ...] = ()
 

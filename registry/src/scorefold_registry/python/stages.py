@@ -28,7 +28,7 @@ from scorefold_registry.experiments.rows import ComparisonResult, SweepResult
 from scorefold_registry.experiments.sweep import sweep as run_sweep
 from scorefold_registry.host import Host
 from scorefold_registry.python.inputs import as_input, source_of, stages_in, without_files
-from scorefold_registry.python.stage import Setting, Stage
+from scorefold_registry.python.stage import RunSetting, Stage
 from scorefold_registry.run.pipeline import run_file
 from scorefold_registry.run.progress import OneStage, progress_for
 from scorefold_registry.run.result import RunResult
@@ -333,13 +333,13 @@ def setting_of(
     seed: int | None,
     runtime: Mapping[str, Any] | None,
     host: Host | None,
-) -> Setting:
+) -> RunSetting:
     """Common setting of the stages. Raises ``ConfigError`` for stages of two settings, and for a different one."""
     expect("folder", folder, str | Path | None, "the name of a folder")
     expect("host", host, Host | None, "what Host.discover() gives")
     place = None if folder is None else Path(folder).expanduser().absolute()
     if not stages:
-        return Setting(host or _host(), place or _temporary(), 0 if seed is None else seed, runtime or {})
+        return RunSetting(host or _host(), place or _temporary(), 0 if seed is None else seed, runtime or {})
     setting = stages[0].setting
     asked = {"folder": place, "seed": seed, "runtime": runtime, "host": host}
     for other in (vars(stage.setting) for stage in stages[1:]):
@@ -394,7 +394,7 @@ def _add(specs: dict[str, Mapping[str, Any]], more: Mapping[str, Mapping[str, An
 
 
 def _done(
-    setting: Setting, specs: Mapping[str, Mapping[str, Any]], name: str, spec: Mapping[str, Any], progress: bool
+    setting: RunSetting, specs: Mapping[str, Mapping[str, Any]], name: str, spec: Mapping[str, Any], progress: bool
 ) -> Stage:
     """Write the run file of these stages and run it. Errors name no place in it: its reader has not written it."""
     if not isinstance(name, str):
@@ -419,7 +419,7 @@ def _done(
     return Stage(name, result, setting, every)
 
 
-def _written(setting: Setting, specs: Mapping[str, Mapping[str, Any]]) -> Path:
+def _written(setting: RunSetting, specs: Mapping[str, Mapping[str, Any]]) -> Path:
     """The run file of these stages in their folder, named by what it says."""
     text = setting.run_file(specs)
     path = setting.folder / "files" / f"{sha256(text.encode()).hexdigest()[:16]}.yaml"

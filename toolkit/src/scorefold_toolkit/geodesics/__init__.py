@@ -2,7 +2,7 @@
 
 from scorefold_toolkit.geodesics.chords import FisherChord, GraphChord, MapChord, PullbackChord
 from scorefold_toolkit.geodesics.field import Affine, Differences, Field, OfDensity
-from scorefold_toolkit.geodesics.metric import Denoises, Metric, State, least_eigenvalue, pictured
+from scorefold_toolkit.geodesics.metric import Denoises, GeodesicMetric, State, least_eigenvalue, pictured
 from scorefold_toolkit.geodesics.midpoint import Conformal, Diagonal, GraphMidpoint, Matrices
 from scorefold_toolkit.geodesics.minimise import Minimum, minimise
 from scorefold_toolkit.geodesics.motion import exponential, shot, transported
@@ -17,12 +17,12 @@ __all__ = [
     "Differences",
     "Field",
     "FisherChord",
+    "GeodesicMetric",
     "Geodesics",
     "GraphChord",
     "GraphMidpoint",
     "MapChord",
     "Matrices",
-    "Metric",
     "Minimum",
     "OfDensity",
     "PullbackChord",

@@ -14,7 +14,7 @@ from torch import Tensor
 from scorefold.errors import DataError
 from scorefold_toolkit.geodesics.field import Differences, Field
 from scorefold_toolkit.geodesics.metric import (
-    Metric,
+    GeodesicMetric,
     State,
     area_of,
     between,
@@ -28,7 +28,7 @@ from scorefold_toolkit.geodesics.midpoint import GraphMidpoint
 _PARTS = 4
 
 
-class GraphChord(Metric):
+class GraphChord(GeodesicMetric):
     """G = I + weight s s^T of a log-density: s its gradient. ``weight`` is in squared units of x.
 
     Without a log-density in the field, differences of it along a path are line integrals of the score, by the
@@ -64,7 +64,7 @@ class GraphChord(Metric):
         return -self._shrink(s) * (w * along).sum(1, keepdim=True) * s
 
     def curvature(self, x: Tensor, u: Tensor, w: Tensor) -> Tensor:
-        """See ``Metric.curvature``: by the second fundamental form of the graph."""
+        """See ``GeodesicMetric.curvature``: by the second fundamental form of the graph."""
         s, of_u = self.field.push(x, u)
         of_w = self.field.push(x, w)[1]
         bent = (u * of_u).sum(1) * (w * of_w).sum(1) - (u * of_w).sum(1) ** 2
@@ -75,11 +75,11 @@ class GraphChord(Metric):
         area = area_of(inner(u, u), inner(w, w), inner(u, w))
         return self.weight * bent / ((1 + self.weight * s.square().sum(1)) * area)
 
-    def sure(self) -> Metric | None:
+    def sure(self) -> GeodesicMetric | None:
         """Measured at midpoints, with one product J^T u a step."""
         return None if self.exact else GraphMidpoint(self.field, self.weight)
 
-    def finer(self) -> Metric | None:
+    def finer(self) -> GeodesicMetric | None:
         """With each step in four parts, or eight where log p is a line integral, whose errors they keep small."""
         parts = _PARTS if self.exact else 2 * _PARTS
         return GraphChord(self.field, self.weight, parts) if self.parts == 1 else None
@@ -136,7 +136,7 @@ class GraphChord(Metric):
         return self.weight / (1 + self.weight * s.square().sum(1, keepdim=True))
 
 
-class MapChord(Metric):
+class MapChord(GeodesicMetric):
     """G = identity I + weight J^T J of a map r with Jacobian J, here a field's ``score``: chords |r_(i+1) - r_i|.
 
     One product J^T w a node gives the gradient, and two products with J the inner product. Each step is measured in so
@@ -148,11 +148,11 @@ class MapChord(Metric):
         self.field, self.weight, self.identity, self.parts = field, weight, identity, parts
         self.jumps, self.exact = parts == 1, exact
 
-    def sure(self) -> Metric | None:
+    def sure(self) -> GeodesicMetric | None:
         """With a line search that is as patient as in float64."""
         return None if self.exact else type(self)(self.field, self.weight, self.identity, self.parts)
 
-    def finer(self) -> Metric | None:
+    def finer(self) -> GeodesicMetric | None:
         """With each step in eight parts."""
         parts = 2 * _PARTS
         return MapChord(self.field, self.weight, self.identity, parts, self.exact) if self.parts == 1 else None
@@ -171,7 +171,7 @@ class MapChord(Metric):
         return self.solve(x, -self.weight * self.field.pull(x, self.field.bend(x, v))[1])
 
     def curvature(self, x: Tensor, u: Tensor, w: Tensor) -> Tensor:
-        """See ``Metric.curvature``: by the equation of Gauss, in the second derivatives of the map."""
+        """See ``GeodesicMetric.curvature``: by the equation of Gauss, in the second derivatives of the map."""
         uu, ww = self.field.bend(x, u), self.field.bend(x, w)
         uw = (self.field.bend(x, u + w) - uu - ww) / 2
 
@@ -233,13 +233,13 @@ class FisherChord(MapChord):
 
     def acceleration(self, x: Tensor, v: Tensor) -> Tensor:
         """By autograd, as for any metric."""
-        return Metric.acceleration(self, x, v)
+        return GeodesicMetric.acceleration(self, x, v)
 
     def curvature(self, x: Tensor, u: Tensor, w: Tensor) -> Tensor:
         """By autograd, as for any metric."""
-        return Metric.curvature(self, x, u, w)
+        return GeodesicMetric.curvature(self, x, u, w)
 
-    def finer(self) -> Metric | None:
+    def finer(self) -> GeodesicMetric | None:
         """None: u.dD is a sum over the parts of a step, so parts change nothing."""
         return None
 
@@ -270,7 +270,7 @@ class PullbackChord(MapChord):
         super().__init__(field, weight=1.0, identity=0.0)
         self._seen: tuple[Tensor, Tensor] | None = None
 
-    def finer(self) -> Metric | None:
+    def finer(self) -> GeodesicMetric | None:
         """None: its images lie on a surface, and their chords are no shortcuts of energy."""
         return None
 

@@ -16,7 +16,7 @@ from scorefold.interfaces.geometry import barycentre_weights, check_times
 from scorefold_toolkit.checks import equal_batches
 from scorefold_toolkit.config.common import SolvedConfig
 from scorefold_toolkit.geodesics.mean import barycentre
-from scorefold_toolkit.geodesics.metric import Metric
+from scorefold_toolkit.geodesics.metric import GeodesicMetric
 from scorefold_toolkit.geodesics.minimise import minimise
 from scorefold_toolkit.geodesics.motion import exponential, shot, transported
 from scorefold_toolkit.geodesics.solve import ChecksPaths, Geodesics, SolverSettings, interpolated, solve, straight
@@ -40,7 +40,7 @@ def version(module: nn.Module) -> Version:
 
 
 class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
-    """The interface of a geometry on a ``scorefold_toolkit.geodesics.Metric``.
+    """The interface of a geometry on a ``scorefold_toolkit.geodesics.GeodesicMetric``.
 
     Must: ``path_metric``. May: ``own_diagnosis``, ``extra_starts``. Points are (B, *E) in any floating-point dtype and
     answers come in it. The arithmetic of paths is in float64, on the CPU. No gradient passes through a solved geodesic.
@@ -71,7 +71,7 @@ class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
         self.event_shape = tuple(event_shape)
         self._last: tuple[Tensor, Tensor, Version, Geodesics] | None = None
 
-    def path_metric(self) -> Metric:
+    def path_metric(self) -> GeodesicMetric:
         """The metric on rows (R, D) in float64."""
         raise NotImplementedError
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import DataError
-from scorefold_toolkit.geodesics.metric import Metric, State
+from scorefold_toolkit.geodesics.metric import GeodesicMetric, State
 from scorefold_toolkit.geodesics.minimise import minimise
 from scorefold_toolkit.geodesics.solve import Geodesics, bent, interpolated, straight
 
@@ -27,7 +27,7 @@ _OWN = "path "
 
 
 def barycentre(
-    metric: Metric, rows: Tensor, shares: Tensor, points: int, solved: Callable[[Tensor, Tensor], Geodesics]
+    metric: GeodesicMetric, rows: Tensor, shares: Tensor, points: int, solved: Callable[[Tensor, Tensor], Geodesics]
 ) -> Tensor:
     """The point (D,) of the least sum of squared distances to rows (N, D), weighted by ``shares`` (N,).
 
@@ -76,14 +76,14 @@ def _times(steps: int, like: Tensor) -> Tensor:
     return torch.linspace(0, 1, steps + 1, dtype=like.dtype, device=like.device)
 
 
-def _settled(metric: Metric, paths: Tensor, shares: Tensor) -> tuple[Tensor, float]:
+def _settled(metric: GeodesicMetric, paths: Tensor, shares: Tensor) -> tuple[Tensor, float]:
     """Paths (N, M + 1, D) to one free point whose weighted sum of energies is least, and this sum."""
     star = Star(metric, paths, shares)
     found = minimise(star, star.start, tolerance=_TOLERANCE if metric.exact else _INEXACT, steps=_STEPS)
     return star.paths(found.path), float(found.state["energy"])
 
 
-class Star(Metric):
+class Star(GeodesicMetric):
     """The weighted sum of energies of paths (K, N + 1, D) from K points to one free point, as the energy of one path.
 
     Its inner nodes are those of all paths, less their share of the way of the free point, and the point itself. So a
@@ -93,7 +93,7 @@ class Star(Metric):
 
     jumps = False
 
-    def __init__(self, metric: Metric, paths: Tensor, shares: Tensor) -> None:
+    def __init__(self, metric: GeodesicMetric, paths: Tensor, shares: Tensor) -> None:
         self.metric, self.shares, self.rows = metric, shares, paths[:, 0]
         self.exact, self.models = metric.exact, metric.models
         self.steps = paths.shape[1] - 1

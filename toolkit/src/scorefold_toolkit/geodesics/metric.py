@@ -26,7 +26,7 @@ _PRECISION = 1e-13
 _PARALLEL = 1e-12
 
 
-class Metric(ABC):
+class GeodesicMetric(ABC):
     """Must: ``apply``, ``evaluate``, ``gradient``, ``precondition``. Given, override for speed: the others.
 
     Points and vectors are rows (R, D) in float64, paths (B, N + 1, D). Rows do not depend on one another.
@@ -100,11 +100,11 @@ class Metric(ABC):
         """Values computed once for pairs of ends (B, D) and passed to every ``evaluate`` of their paths."""
         return {}
 
-    def sure(self) -> Metric | None:
+    def sure(self) -> GeodesicMetric | None:
         """The same metric with an exact gradient on paths, for pairs that do not converge; None where it is exact."""
         return None
 
-    def finer(self) -> Metric | None:
+    def finer(self) -> GeodesicMetric | None:
         """This metric with more points per step, for paths that jump over gaps; None if there is none."""
         return None
 
@@ -216,7 +216,7 @@ _MOVE = 1e-4
 _SMALL = 1e-10
 
 
-def least_eigenvalue(metric: Metric, path: Tensor, *, steps: int = _STEPS) -> Tensor:
+def least_eigenvalue(metric: GeodesicMetric, path: Tensor, *, steps: int = _STEPS) -> Tensor:
     """The least eigenvalue of the Hessian of the energy at paths (B, N + 1, D), (B,), relative to the preconditioner.
 
     Below 0 the path is a saddle of the energy, and no shortest path. It is 1 where the preconditioner is the Hessian's

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from scorefold_toolkit.geodesics.field import Field, Rows
 from scorefold_toolkit.geodesics.metric import (
-    Metric,
+    GeodesicMetric,
     State,
     area_of,
     from_fluxes,
@@ -26,7 +26,7 @@ from scorefold_toolkit.geodesics.metric import (
 Rule = Literal["midpoint", "left"]
 
 
-class Measured(Metric):
+class Measured(GeodesicMetric):
     """A metric by its values at the points where steps are measured. Must besides: ``parts``, ``times``, ``slopes``."""
 
     def __init__(self, rule: Rule = "midpoint") -> None:
@@ -45,7 +45,7 @@ class Measured(Metric):
         raise NotImplementedError
 
     def evaluate(self, path: Tensor, known: State) -> State:
-        """See ``Metric.evaluate``."""
+        """See ``GeodesicMetric.evaluate``."""
         u = path.diff(dim=1)
         parts = self.parts(self._places(path), path, known)
         return from_pieces((u * self.times(parts, u)).sum(2), **parts)
@@ -164,7 +164,7 @@ class Conformal(Measured):
         return -along * w - across * v + (v * w).sum(1, keepdim=True) * g
 
     def curvature(self, x: Tensor, u: Tensor, w: Tensor) -> Tensor:
-        """See ``Metric.curvature``.
+        """See ``GeodesicMetric.curvature``.
 
         It is -e^(-2 phi) [H(u, u) + H(w, w) + |g|^2 - (g.u)^2 - (g.w)^2] for orthonormal u and w,
         with g the gradient and H the Hessian of phi (Besse 1987)."""
@@ -303,7 +303,7 @@ def integrated(places: Tensor, s: Tensor, path: Tensor, ends: Tensor) -> Tensor:
     return found
 
 
-def _by_autograd(metric: Metric, places: Tensor, u: Tensor) -> Tensor:
+def _by_autograd(metric: GeodesicMetric, places: Tensor, u: Tensor) -> Tensor:
     """The gradient of u^T G(m) u by m, (B, N, D)."""
     with torch.enable_grad():
         m = places.detach().flatten(0, 1).requires_grad_()

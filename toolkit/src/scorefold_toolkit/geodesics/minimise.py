@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scorefold_toolkit.geodesics.metric import Metric, State, put, rows
+from scorefold_toolkit.geodesics.metric import GeodesicMetric, State, put, rows
 
 _SUFFICIENT = 1e-4
 _HALVINGS = 30
@@ -43,7 +43,7 @@ class Minimum:
 
 
 def minimise(
-    metric: Metric,
+    metric: GeodesicMetric,
     path: Tensor,
     known: State | None = None,
     *,
@@ -91,7 +91,7 @@ def minimise(
 class _Work:
     """The paths that are not done, in the places ``rows`` of their batch, and what is known of each."""
 
-    def __init__(self, metric: Metric, path: Tensor, known: State, trusted: bool) -> None:
+    def __init__(self, metric: GeodesicMetric, path: Tensor, known: State, trusted: bool) -> None:
         self.metric, self.path, self.known, self.state = metric, path, known, metric.evaluate(path, known)
         self.rows = torch.arange(len(path))
         self.calls, self.taken = torch.ones_like(self.rows), torch.zeros_like(self.rows)
@@ -266,7 +266,7 @@ def unevenness(path: Tensor) -> Tensor:
     return steps.amax(1) / steps.mean(1).clamp_min(1e-300)
 
 
-def _share(metric: Metric, path: Tensor, state: State) -> Tensor:
+def _share(metric: GeodesicMetric, path: Tensor, state: State) -> Tensor:
     """The decrement at paths."""
     gradient = metric.gradient(path, state)[:, 1:-1]
     downhill = metric.precondition(path, state)(gradient)

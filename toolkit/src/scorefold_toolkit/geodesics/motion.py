@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import DataError
-from scorefold_toolkit.geodesics.metric import Metric
+from scorefold_toolkit.geodesics.metric import GeodesicMetric
 
 _TABLE = (
     (1 / 5,),
@@ -28,7 +28,7 @@ _DIFFERENCE = 1e-2
 _ROUGH = 1e-6
 
 
-def exponential(metric: Metric, x: Tensor, v: Tensor, *, tolerance: float = 1e-9) -> tuple[Tensor, Tensor]:
+def exponential(metric: GeodesicMetric, x: Tensor, v: Tensor, *, tolerance: float = 1e-9) -> tuple[Tensor, Tensor]:
     """The points and velocities (R, D) after unit time of geodesics from rows x (R, D) with velocities v (R, D).
 
     Raises ``DataError`` for geodesics that can't be followed for a unit of time.
@@ -38,14 +38,14 @@ def exponential(metric: Metric, x: Tensor, v: Tensor, *, tolerance: float = 1e-9
 
 
 def transported(
-    metric: Metric, x: Tensor, v: Tensor, vectors: Tensor, *, tolerance: float = 1e-9
+    metric: GeodesicMetric, x: Tensor, v: Tensor, vectors: Tensor, *, tolerance: float = 1e-9
 ) -> tuple[Tensor, Tensor]:
     """The end points (R, D), and vectors (R, D) carried in parallel along geodesics, as ``exponential``."""
     found = _integrated(metric, torch.stack([x, v, vectors], 1), tolerance)
     return found[:, 0], found[:, 2]
 
 
-def shot(metric: Metric, x: Tensor, y: Tensor, v: Tensor, *, tolerance: float = 1e-9) -> Tensor:
+def shot(metric: GeodesicMetric, x: Tensor, y: Tensor, v: Tensor, *, tolerance: float = 1e-9) -> Tensor:
     """Velocities at x (R, D) whose geodesics end at y (R, D), from guesses v (R, D), by Newton's method on the ends.
 
     The derivative is taken once, from D more geodesics a row, which are followed with less care. A correction that
@@ -71,7 +71,7 @@ def shot(metric: Metric, x: Tensor, y: Tensor, v: Tensor, *, tolerance: float = 
     return v
 
 
-def _end_by_velocity(metric: Metric, x: Tensor, v: Tensor) -> Tensor:
+def _end_by_velocity(metric: GeodesicMetric, x: Tensor, v: Tensor) -> Tensor:
     """The derivative of the end of a geodesic by its velocity, (R, D, D), by central differences."""
     size = x.shape[1]
     step = _DIFFERENCE * v.norm(dim=1).clamp_min(1e-12)
@@ -83,7 +83,7 @@ def _end_by_velocity(metric: Metric, x: Tensor, v: Tensor) -> Tensor:
     return columns
 
 
-def _integrated(metric: Metric, start: Tensor, tolerance: float) -> Tensor:
+def _integrated(metric: GeodesicMetric, start: Tensor, tolerance: float) -> Tensor:
     def rate(state: Tensor) -> Tensor:
         x, v = state[:, 0], state[:, 1]
         parts = [v, metric.acceleration(x, v)]

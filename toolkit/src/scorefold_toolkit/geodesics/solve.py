@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from scorefold.stage import report
-from scorefold_toolkit.geodesics.metric import Metric, rows
+from scorefold_toolkit.geodesics.metric import GeodesicMetric, rows
 from scorefold_toolkit.geodesics.minimise import minimise, unevenness
 
 _COARSE = 8
@@ -186,7 +186,7 @@ def _uneven(path: Tensor, parts: int) -> Tensor:
 
 
 def solve(
-    metric: Metric,
+    metric: GeodesicMetric,
     start: Tensor,
     end: Tensor,
     settings: SolverSettings | None = None,
@@ -228,7 +228,7 @@ def solve(
 
 
 def _surely(
-    metric: Metric, start: Tensor, end: Tensor, settings: SolverSettings, starts: Sequence[Tensor]
+    metric: GeodesicMetric, start: Tensor, end: Tensor, settings: SolverSettings, starts: Sequence[Tensor]
 ) -> Geodesics:
     """The geodesics of pairs. Those that do not converge are solved again with a metric whose gradient is exact, and
     those that are still withheld with one that measures more points of each step."""
@@ -250,7 +250,7 @@ def _surely(
 
 
 def _solved(
-    metric: Metric, start: Tensor, end: Tensor, settings: SolverSettings, starts: Sequence[Tensor]
+    metric: GeodesicMetric, start: Tensor, end: Tensor, settings: SolverSettings, starts: Sequence[Tensor]
 ) -> Geodesics:
     batch = len(start)
     zeros, none = (start.new_zeros(batch) for _ in range(5)), torch.zeros(batch, dtype=torch.long)
@@ -294,7 +294,7 @@ def bent(line: Tensor, sign: float) -> Tensor:
 
 
 def _climb(
-    metric: Metric,
+    metric: GeodesicMetric,
     path: Tensor,
     pair: Tensor,
     known: dict[str, Tensor],
@@ -378,7 +378,7 @@ class _Given:
 
 
 def _extrapolated_lengths(
-    metric: Metric,
+    metric: GeodesicMetric,
     path: Tensor,
     smooth: Tensor,
     length: Tensor,

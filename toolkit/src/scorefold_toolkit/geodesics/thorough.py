@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import DataError
-from scorefold_toolkit.geodesics.metric import Metric, least_eigenvalue
+from scorefold_toolkit.geodesics.metric import GeodesicMetric, least_eigenvalue
 from scorefold_toolkit.geodesics.solve import Geodesics
 
 Found = tuple[dict[str, float], list[str]]
@@ -29,7 +29,7 @@ class Solves(Protocol):
     @property
     def dimension(self) -> int: ...
 
-    def path_metric(self) -> Metric: ...
+    def path_metric(self) -> GeodesicMetric: ...
 
     def varied(self) -> Sequence[Solves]: ...
 

@@ -98,7 +98,7 @@ class Measure(ABC):
         return []
 
 
-class Table(Measure):
+class PointwiseMeasure(Measure):
     """Numbers of every held-out point in columns, whose means over points are the metrics; nan does not count."""
 
     def __init__(self) -> None:

@@ -4,11 +4,11 @@ Operators hold no state of a device or a dtype: results follow the input. Matric
 """
 
 from scorefold_toolkit.operators.base import (
-    Chain,
     Composition,
     HasOperator,
     LinearOperator,
     Operator,
+    OperatorChain,
     as_linear,
     compose,
 )
@@ -27,7 +27,6 @@ from scorefold_toolkit.operators.images import (
 from scorefold_toolkit.operators.radon import Radon, strip_matrix
 
 __all__ = [
-    "Chain",
     "Composition",
     "Edges",
     "Grey",
@@ -36,6 +35,7 @@ __all__ = [
     "LinearOperator",
     "Mask",
     "Operator",
+    "OperatorChain",
     "Radon",
     "RandomMask",
     "Separable",

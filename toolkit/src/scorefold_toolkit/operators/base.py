@@ -145,19 +145,19 @@ class _Steps(Operator, Generic[_Step]):
         return data_range
 
 
-class Chain(_Steps[Operator]):
+class OperatorChain(_Steps[Operator]):
     """Operators one after the other, the first applied first; some of them are not linear (see ``Composition``).
 
     Raises ``ShapeError`` where neighbours do not fit.
 
     >>> from scorefold_toolkit.operators import Edges, Grey
-    >>> edges = Chain([Grey(torch.ones(3) / 3, (3, 8, 8)), Edges((1, 8, 8))])
+    >>> edges = OperatorChain([Grey(torch.ones(3) / 3, (3, 8, 8)), Edges((1, 8, 8))])
     >>> edges(torch.zeros(2, 3, 8, 8)).shape
     torch.Size([2, 1, 8, 8])
     """
 
-    def at(self, index: Tensor | None) -> Chain:
-        return Chain([operator.at(index) for operator in self.operators])
+    def at(self, index: Tensor | None) -> OperatorChain:
+        return OperatorChain([operator.at(index) for operator in self.operators])
 
 
 class Composition(_Steps[LinearOperator], LinearOperator):
@@ -205,9 +205,9 @@ class Composition(_Steps[LinearOperator], LinearOperator):
 
 
 def compose(operators: Sequence[Operator]) -> Operator:
-    """Operators one after the other: a ``Composition`` where all are linear, else a ``Chain``."""
+    """Operators one after the other: a ``Composition`` where all are linear, else a ``OperatorChain``."""
     linear = [operator for operator in operators if isinstance(operator, LinearOperator)]
-    return Composition(linear) if len(linear) == len(operators) else Chain(operators)
+    return Composition(linear) if len(linear) == len(operators) else OperatorChain(operators)
 
 
 def least_squares(operator: LinearOperator, y: Tensor) -> Tensor:

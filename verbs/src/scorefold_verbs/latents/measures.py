@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from scorefold.errors import ConfigError, DataError
 from scorefold_toolkit.metrics import LPIPS, Moments, psnr, sharpness, ssim
 from scorefold_toolkit.metrics.features import LARGEST
-from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Table, Units
+from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, PointwiseMeasure, Units
 from scorefold_verbs.config.latents import ReconstructOptions
 from scorefold_verbs.config.verbs import FeatureOptions
 from scorefold_verbs.measures import HIGHEST_PSNR, feature_name, features_of, read_lpips
@@ -66,7 +66,7 @@ class Errors(Measure):
         return found
 
 
-class Distances(Table):
+class ReconstructionErrors(PointwiseMeasure):
     """Distances of decoded events from their originals, for one sample (the mean over samples) and the mean of all
     samples.
 

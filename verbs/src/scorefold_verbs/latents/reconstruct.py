@@ -22,7 +22,7 @@ from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Units
 from scorefold_verbs.config.latents import GenerateOptions, ReconstructOptions
 from scorefold_verbs.inputs import Inputs, on_device, points_of
 from scorefold_verbs.latents.codes import MixtureDistribution, NormalDistribution, fit_mixture
-from scorefold_verbs.latents.measures import RELATIVE_ERROR, Distances, Errors, lpips_of, realism
+from scorefold_verbs.latents.measures import RELATIVE_ERROR, Errors, ReconstructionErrors, lpips_of, realism
 from scorefold_verbs.latents.stage import beside, code_distributions, decoded, encoder_of, training_points
 from scorefold_verbs.verdicts import of_generated, of_reconstruction
 
@@ -52,7 +52,7 @@ def reconstruct(component: Any, inputs: Inputs, options: ReconstructOptions, con
     """Measure the reconstructions of data points from their codes, and how realistic they look.
 
     Of one draw, and of the mean of all where there are several: the relative error (``Errors``), distances of points
-    (``Distances``), sharpness and Frechet distances (``realism``).
+    (``ReconstructionErrors``), sharpness and Frechet distances (``realism``).
 
     Arrays are in the order of the rows of the data, which stand beside as ``rows``. ``beside`` is another component,
     whose reconstructions stand in the figure too. Raises ``ConfigError`` for a component without a latent space and for
@@ -66,7 +66,7 @@ def reconstruct(component: Any, inputs: Inputs, options: ReconstructOptions, con
     units = Units.of(scale, dataset.tensor(_SEEN if None in (scale.low, scale.high) else 1), "none")
     others = _other_points(source, len(dataset), options.batch_size, context)
     errors = Errors(options.draws)
-    distances = Distances(units, shape, lpips_of(options, shape, device))
+    distances = ReconstructionErrors(units, shape, lpips_of(options, shape, device))
     measures: list[Measure] = [errors, distances, *realism(options, shape, units, others, device)]
     generators = context.generator("reconstruct", device=device), context.generator("codes", device=device)
     kept: list[Tensor] = []

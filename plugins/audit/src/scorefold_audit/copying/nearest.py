@@ -33,7 +33,7 @@ BY_CHANCE = 1e-4
 """The share of points that chance puts so near."""
 
 
-class Search:
+class CopySearch:
     """Nearest points among n fixed ones (n, D), all of them exact: by faiss above 100,000 points where it is installed
     (the extra ``large``), else by ``Index``."""
 
@@ -69,9 +69,9 @@ class Search:
         order = np.argsort(distances, axis=1, kind="stable")
         return np.take_along_axis(distances, order, 1), np.take_along_axis(found, order, 1)
 
-    def around(self, places: Places, count: int) -> Neighbours:
+    def around(self, places: Places, count: int) -> CopyNeighbours:
         """The ``count`` nearest points of those at these places (k,), which are among them unless they have copies."""
-        return Neighbours(*self.nearest(self.points[places], count))
+        return CopyNeighbours(*self.nearest(self.points[places], count))
 
     def own(self, places: Places) -> Numbers:
         """The distance (k,) of the points at these places (k,) from their nearest other point."""
@@ -79,19 +79,19 @@ class Search:
 
 
 @dataclass(frozen=True)
-class Neighbours:
+class CopyNeighbours:
     """The ``distances`` (m, k) of the nearest training points, increasing, and their places ``index`` (m, k)."""
 
     distances: Numbers
     index: Places
 
     @classmethod
-    def of(cls, search: Search, queries: Rows) -> Neighbours:
+    def of(cls, search: CopySearch, queries: Rows) -> CopyNeighbours:
         """So many of each of m points that one which is no duplicate of the first is among them."""
         return cls(*search.nearest(queries, NEIGHBOURS))
 
-    def take(self, rows: NDArray[np.bool_]) -> Neighbours:
-        return Neighbours(self.distances[rows], self.index[rows])
+    def take(self, rows: NDArray[np.bool_]) -> CopyNeighbours:
+        return CopyNeighbours(self.distances[rows], self.index[rows])
 
     def apart(self, places: Places) -> Numbers:
         """The distance (m,) of points that stand at these places (m,) themselves from their nearest other point."""
@@ -110,7 +110,7 @@ class Near:
     ratio: Numbers
 
     @classmethod
-    def of(cls, search: Search, neighbours: Neighbours, duplicate: float = 0.0) -> Near:
+    def of(cls, search: CopySearch, neighbours: CopyNeighbours, duplicate: float = 0.0) -> Near:
         """``duplicate`` is the distance up to which two training points count as one."""
         distances, index = neighbours.distances, neighbours.index
         second = np.empty(len(index))

@@ -18,12 +18,12 @@ from scorefold_audit.copying import statistics as copies
 from scorefold_audit.copying.nearest import (
     BY_CHANCE,
     NEIGHBOURS,
+    CopyNeighbours,
+    CopySearch,
     Near,
-    Neighbours,
     Numbers,
     Places,
     Rows,
-    Search,
     duplicate_distance,
 )
 from scorefold_audit.copying.statistics import Closeness, Nearer, Rates
@@ -53,7 +53,7 @@ class Space:
     samples: Rows
     points: Rows
     groups: Groups | None
-    search: Search
+    search: CopySearch
 
     def within(self, name: Literal["training", "held_out", "samples"]) -> Rows:
         """The features of a set with further columns that hold points of other conditions apart, where there are any:
@@ -109,8 +109,8 @@ def _space(name: SpaceName, sets: Sets, options: AuditOptions, context: StageCon
         if name == "columns" and options.scale == "columns":
             unit = column_units(found[0])
             found = [(x / unit).astype(np.float32) for x in found]
-    space = Space(name, found[0], found[1], found[2], found[3], sets.groups, Search(found[0]))
-    return space if sets.groups is None else replace(space, search=Search(space.within("training")))
+    space = Space(name, found[0], found[1], found[2], found[3], sets.groups, CopySearch(found[0]))
+    return space if sets.groups is None else replace(space, search=CopySearch(space.within("training")))
 
 
 def column_units(x: Rows) -> Rows:
@@ -156,7 +156,7 @@ class Overlap:
     chosen: Places
     own: Numbers
     leaked: bool
-    around: Neighbours | None = None
+    around: CopyNeighbours | None = None
 
     @property
     def searched(self) -> int:
@@ -175,7 +175,7 @@ class Overlap:
         return float(binom.sf(pairs - 1, self.searched, BY_CHANCE)) < 1e-3
 
 
-def overlap_of(space: Space, neighbours: Neighbours, seed: int) -> Overlap:
+def overlap_of(space: Space, neighbours: CopyNeighbours, seed: int) -> Overlap:
     """The overlap of held-out points with these neighbours. Raises ``DataError`` for fewer than two without copies."""
     near = Near.of(space.search, neighbours)
     apart = near.distance > 1e-9 * space.spread
@@ -218,7 +218,7 @@ class Copying:
         return float((self.near_held_out.ratio > self.near.ratio[self.named].max()).mean())
 
 
-def copying(space: Space, neighbours: Neighbours | None, listed: float, seed: int) -> Copying:
+def copying(space: Space, neighbours: CopyNeighbours | None, listed: float, seed: int) -> Copying:
     """``neighbours`` are those of held-out points, where they are known.
 
     Raises ``DataError`` for fewer than 20 samples, held-out or training points.
@@ -228,12 +228,12 @@ def copying(space: Space, neighbours: Neighbours | None, listed: float, seed: in
         if len(points) < FEWEST:
             raise DataError(f"the tests of copying need at least {FEWEST} {name}; {len(points)} were given")
     samples, held_out = space.within("samples"), space.within("held_out")
-    neighbours = neighbours or Neighbours.of(space.search, held_out)
+    neighbours = neighbours or CopyNeighbours.of(space.search, held_out)
     first = Near.of(space.search, neighbours)
     duplicate = duplicate_distance(first.distance, first.ratio)
     other = Near.of(space.search, neighbours, duplicate)
-    near = Near.of(space.search, Neighbours.of(space.search, samples), duplicate)
-    to_held_out = Search(held_out).nearest(samples)
+    near = Near.of(space.search, CopyNeighbours.of(space.search, samples), duplicate)
+    to_held_out = CopySearch(held_out).nearest(samples)
     p = copies.p_values(near.ratio, other.ratio)
     h, m = len(space.held_out), len(space.samples)
     count = [int((each.ratio < copies.RATIO).sum()) for each in (near, other)]

@@ -11,7 +11,7 @@ from scipy.stats import binom, binomtest, false_discovery_control, hypergeom, ma
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 
-from scorefold_audit.copying.nearest import Near, Numbers, Places, Rows, Search
+from scorefold_audit.copying.nearest import CopySearch, Near, Numbers, Places, Rows
 
 RATIO = 1 / 3
 """A sample whose nearest training point is three times as near as the next one counts as a copy (Yoon et al. 2023)."""
@@ -160,7 +160,7 @@ def by_cells(training: Rows, samples: Rows, held_out: Rows, near: Near, near_hel
     return total / weight if weight else None
 
 
-def authentic(search: Search, near: Near, near_held_out: Near) -> Rates:
+def authentic(search: CopySearch, near: Near, near_held_out: Near) -> Rates:
     """Number of points farther from their nearest training point than this is from its own (Alaa et al. 2022)."""
     places = np.unique(np.concatenate([near.index, near_held_out.index]))
     own = search.own(places)

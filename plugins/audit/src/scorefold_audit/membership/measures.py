@@ -26,7 +26,7 @@ from scorefold_audit.membership.losses import (
     step_errors,
     time_at,
 )
-from scorefold_audit.report import Report
+from scorefold_audit.report import AuditReport
 from scorefold_audit.sets import Sets, to_model
 
 _SHARPER = 0.1
@@ -51,7 +51,7 @@ class Measuring:
 
 
 def measure_membership(
-    report: Report,
+    report: AuditReport,
     component: ScoreModel | Flow | DataSource,
     sets: Sets,
     space: Space,
@@ -85,7 +85,7 @@ def measure_membership(
         _likelihoods(report, measuring)
 
 
-def _attacks(report: Report, measuring: Measuring, t: Tensor) -> None:
+def _attacks(report: AuditReport, measuring: Measuring, t: Tensor) -> None:
     """The loss attack, which is tested, and two that need no noise."""
     model, options, seed = measuring.model, measuring.options, measuring.seed
     assert isinstance(model, ScoreModel)
@@ -100,20 +100,20 @@ def _attacks(report: Report, measuring: Measuring, t: Tensor) -> None:
             _noted(report, found, f" by {name}")
 
 
-def _tested(report: Report, losses: list[Numbers], count: int) -> None:
+def _tested(report: AuditReport, losses: list[Numbers], count: int) -> None:
     found = report.attempt("membership", lambda: membership(*losses))
     if found is not None:
         report.findings.append(verdicts.of_membership(found, count))
         _noted(report, found, "")
 
 
-def _noted(report: Report, found: Membership, by: str) -> None:
+def _noted(report: AuditReport, found: Membership, by: str) -> None:
     report.metrics[f"training points with less loss than held-out points{by}"] = found.apart.area
     if found.found is not None:
         report.metrics[f"training points found at 1% false alarms{by}"] = found.found
 
 
-def _likelihoods(report: Report, measuring: Measuring) -> None:
+def _likelihoods(report: AuditReport, measuring: Measuring) -> None:
     model, options = measuring.model, measuring.options
     both = measuring.training, measuring.held_out
     if isinstance(model, ScoreModel):
@@ -128,7 +128,7 @@ def _likelihoods(report: Report, measuring: Measuring) -> None:
         report.metrics["log-likelihood of held-out points (nats)"] = gap.held_out
 
 
-def _dimensions(report: Report, measuring: Measuring, noise: float) -> None:
+def _dimensions(report: AuditReport, measuring: Measuring, noise: float) -> None:
     """Local dimensions at one noise, and the share of samples that are as near to single points as few data are."""
     model, options = measuring.model, measuring.options
     assert isinstance(model, ScoreModel)

@@ -133,7 +133,7 @@ def kernel_distance(
 
 
 @dataclass(frozen=True)
-class Frechet:
+class FrechetComparison:
     """The squared Frechet distance of samples and held-out points, that of as many training points in place of the
     samples, and what the first one tends to for ever more samples (15 sizes, straight in 1 / N)."""
 
@@ -143,7 +143,7 @@ class Frechet:
     points: int
 
 
-def frechet(samples: Tensor, held_out: Tensor, training: Tensor, generator: torch.Generator) -> Frechet:
+def frechet(samples: Tensor, held_out: Tensor, training: Tensor, generator: torch.Generator) -> FrechetComparison:
     """Of features (m, D), (h, D) and (n, D). Raises ``DataError`` for no more points than features, of which the
     covariance would be singular, and for more than 2,048 features."""
     features = samples.shape[1]
@@ -161,7 +161,7 @@ def frechet(samples: Tensor, held_out: Tensor, training: Tensor, generator: torc
             for size in sizes
         ]
         limit = float(np.polyfit(1 / sizes, values, 1)[1])
-    return Frechet(frechet_distance(samples, held_out), of_training, limit, count)
+    return FrechetComparison(frechet_distance(samples, held_out), of_training, limit, count)
 
 
 def some(points: Tensor, count: int, generator: torch.Generator) -> Tensor:

@@ -16,7 +16,7 @@ from scorefold_audit.copying.likelihood import divergence
 from scorefold_audit.copying.spaces import Space
 from scorefold_audit.quality import comparison
 from scorefold_audit.quality.comparison import some
-from scorefold_audit.report import Report
+from scorefold_audit.report import AuditReport
 from scorefold_audit.sets import Sets
 from scorefold_toolkit.metrics.measure import EvaluationBatch, Metric, Units
 
@@ -67,7 +67,7 @@ def memorisation_informed(frechet: float, samples: Tensor, training: Tensor) -> 
 
 
 def measure_calibration(
-    report: Report, component: ScoreModel | Flow | DataSource, metric: Metric | None, sets: Sets
+    report: AuditReport, component: ScoreModel | Flow | DataSource, metric: Metric | None, sets: Sets
 ) -> None:
     """Values of a metric for one sample and each held-out point of one condition.
 
@@ -91,7 +91,7 @@ def measure_calibration(
         report.withhold("calibration", error.message)
 
 
-def measure_quality(report: Report, space: Space, options: AuditOptions, context: StageContext) -> None:
+def measure_quality(report: AuditReport, space: Space, options: AuditOptions, context: StageContext) -> None:
     """Precision, recall, density, coverage, the kernel distance, Vendi scores, Frechet distances and FLD."""
     generator = context.generator("quality")
     sets = (space.samples, space.held_out, space.training)
@@ -132,7 +132,11 @@ def measure_quality(report: Report, space: Space, options: AuditOptions, context
 
 
 def _frechet(
-    report: Report, samples: torch.Tensor, held_out: torch.Tensor, training: torch.Tensor, generator: torch.Generator
+    report: AuditReport,
+    samples: torch.Tensor,
+    held_out: torch.Tensor,
+    training: torch.Tensor,
+    generator: torch.Generator,
 ) -> None:
     count = min(len(samples), len(held_out))
     q, y = (some(x, count, generator) for x in (samples, held_out))

@@ -44,7 +44,7 @@ class DecodesLatents(ABC):
         model of pixels, ``ShapeError`` for latents of another shape."""
 
 
-class Autoencoder:
+class LatentAutoencoder:
     """z = (E(x) - shift) scale of the autoencoder's E, as its config.json says, and the images of z.
 
     ``scale`` and ``shift`` are numbers, or tensors (C, 1, 1) where each channel has its own. The network is loaded when
@@ -136,7 +136,7 @@ class Latents(DataSource):
 
     def __init__(self, config: LatentsConfig, *, data: DataSource) -> None:
         self._source = find_source(config.path, config.revision, config.download, config.variant)
-        self._autoencoder = Autoencoder(self._source, config.variant, config.precision)
+        self._autoencoder = LatentAutoencoder(self._source, config.variant, config.precision)
         self._config, self._data = config, data
         scale = data.event_scale
         if scale.low is None or scale.high is None or len(data.event_shape) != 3:
@@ -191,7 +191,7 @@ def joined(parts: list[Dataset]) -> Dataset:
     )
 
 
-class Decoded(DataSource):
+class DecodedLatents(DataSource):
     """The images (C, H, W) in [-1, 1] that a latent model's decoder makes of latents, with their labels and conditions.
 
     A copy is judged after decoding, next to training images that went through the same decoder. Raises ``ConfigError``

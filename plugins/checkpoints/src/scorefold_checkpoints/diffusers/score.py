@@ -23,7 +23,7 @@ from scorefold_checkpoints.diffusers.files import (
     weight_files,
     weights_digest,
 )
-from scorefold_checkpoints.diffusers.latent import REMARK, Autoencoder, DecodesLatents
+from scorefold_checkpoints.diffusers.latent import REMARK, DecodesLatents, LatentAutoencoder
 from scorefold_checkpoints.diffusers.schedulers import family_of, load_scheduler
 
 
@@ -110,9 +110,9 @@ class DiffusersScore(ScoreModel, DecodesLatents):
         return own if own.dtype in (torch.float32, torch.float64) else own.new_empty((), dtype=torch.float32)
 
 
-def _autoencoder(source: Source, config: DiffusersConfig) -> Autoencoder | None:
+def _autoencoder(source: Source, config: DiffusersConfig) -> LatentAutoencoder | None:
     if config.space == "latent":
-        return Autoencoder(source, config.variant, config.precision)
+        return LatentAutoencoder(source, config.variant, config.precision)
     if folder := autoencoder_folder(source):
         raise ConfigError(
             f"{source.name} is a model of latents, not of pixels: it has an autoencoder, {folder.name}/",

@@ -16,7 +16,7 @@ from scorefold.data import Condition, Dataset, StreamedDataset
 from scorefold.errors import ArtefactError, DataError, ScorefoldError, SplitError
 from scorefold.interfaces import DataSource
 from scorefold.results import Estimate
-from scorefold_explore.explored import LARGEST, Explored, Group, Known, Model
+from scorefold_explore.explored import LARGEST, Explored, ExploredModel, Group, Known
 from scorefold_registry import Host, load_stage
 
 ARRAYS = "arrays.safetensors"
@@ -83,7 +83,7 @@ def open_run(host: Host, place: Path) -> Explored:
         if stage.component is not None and not isinstance(stage.component, DataSource):
             acting = stage.facts["component"].partition("@")[0]
             if stage.facts["source"] is None:
-                explored.models[stage.name] = Model(stage.name, acting, stage.component)
+                explored.models[stage.name] = ExploredModel(stage.name, acting, stage.component)
         _add_numbers(explored, stage, folders[stage.name])
     say_what_is_missing(explored)
     return explored

@@ -20,8 +20,8 @@ from scorefold.artefacts import json_text
 from scorefold.errors import ScorefoldError
 from scorefold_explore import bundle
 from scorefold_explore.explored import Explored
-from scorefold_explore.questions import Question, checked
-from scorefold_explore.server.jobs import Worker
+from scorefold_explore.questions import PageQuestion, checked
+from scorefold_explore.server.jobs import QuestionWorker
 
 ASKED = ("host", "origin", "sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest")
 """The headers of a request that say where it comes from."""
@@ -99,9 +99,9 @@ class Guarded:
 
 def make_app(
     explored: Explored, port: int, token: str, opened: Callable[[], object] = lambda: None
-) -> tuple[Guarded, Worker]:
+) -> tuple[Guarded, QuestionWorker]:
     """The application for one page and the worker that answers it; ``opened`` is called when the page is asked for."""
-    worker = Worker()
+    worker = QuestionWorker()
     asked: dict[str, Any] = {}
 
     async def ask(request: Request) -> Response:
@@ -165,7 +165,7 @@ def _remembers(
     what: str,
     given: dict[str, Any],
     explored: Explored,
-    question: Question,
+    question: PageQuestion,
     arguments: Any,
 ) -> Callable[[], Any]:
     """Answers a question and keeps the answer, for the still page."""

@@ -46,7 +46,7 @@ class Job:
         return facts | ({} if self.error is None else {"error": self.error})
 
 
-class Worker:
+class QuestionWorker:
     """One thread that answers one question after another, and one beside it for what takes minutes."""
 
     def __init__(self) -> None:

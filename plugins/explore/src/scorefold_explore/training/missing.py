@@ -37,7 +37,7 @@ STEPS = 64
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """Stages to add to what is open.
 
     ``stages`` are those of a run file, with the stage of the data first; ``trained`` names those that train for the
@@ -95,7 +95,7 @@ def refusal(explored: Explored) -> str | None:
     return None
 
 
-def plan(explored: Explored, wanted: str = EVERYTHING, scale: str = "own") -> Plan:
+def plan(explored: Explored, wanted: str = EVERYTHING, scale: str = "own") -> TrainingPlan:
     """The stages that add one answer, or every answer that is missing.
 
     Raises ``ConfigError`` for an answer that there is not, where nothing is missing, and where nothing that is missing
@@ -121,7 +121,9 @@ def plan(explored: Explored, wanted: str = EVERYTHING, scale: str = "own") -> Pl
     if not found.stages:
         raise ConfigError("; ".join(f"{name} can't be trained: {why}" for name, why in without.items()))
     adds = tuple(name for name in asked if name not in without)
-    return Plan({found.data: found.data_spec(), **found.stages}, tuple(found.trained), found.rest(), adds, without)
+    return TrainingPlan(
+        {found.data: found.data_spec(), **found.stages}, tuple(found.trained), found.rest(), adds, without
+    )
 
 
 def plans(explored: Explored) -> dict[str, Any]:
@@ -136,7 +138,7 @@ def plans(explored: Explored) -> dict[str, Any]:
     return found
 
 
-def with_minutes(chosen: Plan, minutes: float) -> dict[str, Any]:
+def with_minutes(chosen: TrainingPlan, minutes: float) -> dict[str, Any]:
     """The stages of a plan, each of its models trained for so many minutes."""
     stages = {name: dict(spec) for name, spec in chosen.stages.items()}
     for name in chosen.trained:

@@ -23,7 +23,7 @@ from scorefold_iddiff.claims.images import PUBLISHED_DIGITS, rank_correlation
 
 
 @dataclass(frozen=True)
-class Setting:
+class PublishedSetting:
     """One row of the table: its data, noise, network and training, and the points and noises of its estimate."""
 
     source: str
@@ -68,28 +68,28 @@ class Setting:
         }
 
 
-def _squares(count: int) -> Setting:
+def _squares(count: int) -> PublishedSetting:
     data = {"squares": count, "points": 500_000, "fractions": (0.8, 0.1, 0.1)}
-    return _larger_for_100(count, Setting("data:squares", data, points=20))
+    return _larger_for_100(count, PublishedSetting("data:squares", data, points=20))
 
 
-def _blobs(count: int, images: int, ema: float = 0.999) -> Setting:
+def _blobs(count: int, images: int, ema: float = 0.999) -> PublishedSetting:
     data = {"blobs": count, "points": images, "fractions": (0.8, 0.1, 0.1)}
-    return _larger_for_100(count, Setting("data:blobs", data, points=50, ema=ema))
+    return _larger_for_100(count, PublishedSetting("data:blobs", data, points=50, ema=ema))
 
 
-def _larger_for_100(count: int, setting: Setting) -> Setting:
+def _larger_for_100(count: int, setting: PublishedSetting) -> PublishedSetting:
     return replace(setting, batch_size=256, noises=4864) if count == 100 else setting
 
 
-SETTINGS: Mapping[str, Setting] = {
+SETTINGS: Mapping[str, PublishedSetting] = {
     "squares-10": _squares(10),
     "squares-20": _squares(20),
     "squares-100": _squares(100),
     "blobs-10": _blobs(10, 5000),
     "blobs-20": _blobs(20, 50_000),
     "blobs-100": _blobs(100, 50_000, ema=0.9999),
-    "mnist": Setting(
+    "mnist": PublishedSetting(
         "data:mnist",
         {"root": "data", "pad": 2, "validation": 0.2},
         points=1000,

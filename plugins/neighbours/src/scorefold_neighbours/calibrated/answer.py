@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from scorefold.results import Estimate
-from scorefold_neighbours.calibrated.calibration import Array, Calibration, Curve, calibrate, flatness, rise
+from scorefold_neighbours.calibrated.calibration import Array, Curve, SurrogateCalibration, calibrate, flatness, rise
 from scorefold_neighbours.config import CalibratedConfig
 from scorefold_neighbours.estimators.points import QUANTITY
 
@@ -57,7 +57,7 @@ class Checked:
     given: Mapping[str, float]
     failed: Mapping[str, str]
 
-    def calibrated(self, names: Sequence[str]) -> Calibration | None:
+    def calibrated(self, names: Sequence[str]) -> SurrogateCalibration | None:
         """Common answer of these estimators; None without estimators."""
         if not names:
             return None
@@ -70,7 +70,7 @@ class Kept:
     """The estimators that are used, what they say together, the curves of these and others, and why others are not."""
 
     names: Sequence[str]
-    calibration: Calibration | None
+    calibration: SurrogateCalibration | None
     curves: Mapping[str, Curve]
     why: Mapping[str, str]
 
@@ -141,7 +141,7 @@ def _row(name: str, checked: Checked, kept: Kept) -> dict[str, Any]:
 
 
 def _settled(
-    config: CalibratedConfig, calibration: Calibration | None, largest: float
+    config: CalibratedConfig, calibration: SurrogateCalibration | None, largest: float
 ) -> tuple[float | None, tuple[float, float] | None, str]:
     """The value and its interval, or why there is none."""
     if calibration is None:
@@ -176,7 +176,7 @@ def _covers_most(between: tuple[float, float], largest: float) -> bool:
     return largest >= 4 and between[1] - between[0] > MOST * (largest - 1)
 
 
-def _margin(config: CalibratedConfig, calibration: Calibration, disagreement: float) -> float:
+def _margin(config: CalibratedConfig, calibration: SurrogateCalibration, disagreement: float) -> float:
     """Half the interval of the log dimension: the error on surrogates and the disagreement of estimators, by t."""
     from scipy.stats import t
 

@@ -47,7 +47,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class SurrogateCalibration:
     """Calibration of the data's readings by surrogates.
 
     ``curves`` are those of the single estimators, in order; ``together`` that of all of them. ``weights`` (N,) are
@@ -61,7 +61,7 @@ class Calibration:
     distance: float
 
 
-def calibrate(readings: Array, dimensions: Array, given: Array) -> Calibration:
+def calibrate(readings: Array, dimensions: Array, given: Array) -> SurrogateCalibration:
     """Readings (N, m) of surrogates of ``dimensions`` (N,), and those of the data (m,), all above 0.
 
     NaN in ``readings`` stands for an estimator that failed on a surrogate: it then counts as the median of the others.
@@ -73,7 +73,7 @@ def calibrate(readings: Array, dimensions: Array, given: Array) -> Calibration:
     counted = np.flatnonzero(weights > 1e-3)
     curves = [_curve(z[:, [place]], y, at[[place]], weights, counted, _monotone) for place in range(z.shape[1])]
     together = _curve(z, y, at, weights, counted, _ridge)
-    return Calibration(tuple(curves), together, weights, float(np.sqrt(squares.min())))
+    return SurrogateCalibration(tuple(curves), together, weights, float(np.sqrt(squares.min())))
 
 
 def _logs(readings: Array) -> Array:

@@ -20,7 +20,7 @@ from scorefold_neighbours.calibrated.answer import Checked, answer
 from scorefold_neighbours.calibrated.calibration import Array, Panel, squared_distances, weights_of
 from scorefold_neighbours.calibrated.facts import LEAST, Facts, axes_above_noise, grid_steps, measure
 from scorefold_neighbours.calibrated.recipes import Draws, chosen, coarse, look, refined
-from scorefold_neighbours.calibrated.surrogates import Recipe, surrogate
+from scorefold_neighbours.calibrated.surrogates import SurrogateRecipe, surrogate
 from scorefold_neighbours.config import CalibratedConfig
 from scorefold_neighbours.estimators.points import points_of, seeded
 
@@ -136,10 +136,12 @@ class Calibrated(Estimator):
             rows.append([found.get(name, math.nan) for name in names])
         return dimensions[places], np.array(rows, dtype=np.float64)
 
-    def _candidates(self, facts: Facts, shown: Tensor, draws: torch.Generator) -> tuple[list[Recipe], list[int], Array]:
+    def _candidates(
+        self, facts: Facts, shown: Tensor, draws: torch.Generator
+    ) -> tuple[list[SurrogateRecipe], list[int], Array]:
         """Many recipes with the seeds of their points, and how far these look from the data, in rounds."""
         numbers, target = Draws(draws), looks(facts, shown)
-        recipes: list[Recipe] = []
+        recipes: list[SurrogateRecipe] = []
         seeds: list[int] = []
         found: list[Array] = []
         each = self.config.candidates // ROUNDS

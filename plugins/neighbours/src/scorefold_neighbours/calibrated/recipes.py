@@ -14,7 +14,7 @@ from torch import Tensor
 
 from scorefold_neighbours.calibrated.calibration import Array
 from scorefold_neighbours.calibrated.facts import Facts
-from scorefold_neighbours.calibrated.surrogates import LATENTS, Recipe
+from scorefold_neighbours.calibrated.surrogates import LATENTS, SurrogateRecipe
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ class Draws:
         return items[int(torch.multinomial(shares, 1, generator=self.generator))]
 
 
-def coarse(facts: Facts, count: int, draws: Draws) -> list[Recipe]:
+def coarse(facts: Facts, count: int, draws: Draws) -> list[SurrogateRecipe]:
     """Recipes of all dimensions from 1 to those that can be seen, evenly in their logarithm; all else is drawn."""
     found = []
     for place in range(count):
@@ -65,11 +65,13 @@ def coarse(facts: Facts, count: int, draws: Draws) -> list[Recipe]:
             kept = draws.one_of((facts.seen, max(1, facts.seen - 1)))
         shape = math.exp(draws.uniform(*map(math.log, SHAPES)))
         bend = math.exp(draws.uniform(*map(math.log, _bends(facts.count, kept))))
-        found.append(Recipe(kept, draws.one_of(LATENTS), bend, mixed, _noise(facts, draws), shape))
+        found.append(SurrogateRecipe(kept, draws.one_of(LATENTS), bend, mixed, _noise(facts, draws), shape))
     return found
 
 
-def refined(facts: Facts, recipes: Sequence[Recipe], weights: Array, count: int, draws: Draws) -> list[Recipe]:
+def refined(
+    facts: Facts, recipes: Sequence[SurrogateRecipe], weights: Array, count: int, draws: Draws
+) -> list[SurrogateRecipe]:
     """Recipes near those with large weights: each part is moved a little, or drawn again."""
     found = []
     for _ in range(count):
@@ -78,7 +80,7 @@ def refined(facts: Facts, recipes: Sequence[Recipe], weights: Array, count: int,
         dimension = min(max(1, moved), facts.seen)
         low, high = _bends(facts.count, dimension)
         found.append(
-            Recipe(
+            SurrogateRecipe(
                 dimension=dimension,
                 latent=near.latent if draws.uniform() < 0.5 else draws.one_of(LATENTS),
                 frequency=min(high, max(low, near.frequency * math.exp(0.4 * draws.normal()))),

@@ -14,7 +14,7 @@ LATENTS = ("uniform", "gaussian", "sphere", "marginals", "skewed", "scaled")
 
 
 @dataclass(frozen=True)
-class Recipe:
+class SurrogateRecipe:
     """Recipe of a surrogate: its dimension, and unknown properties of the data.
 
     ``latent`` is the distribution of the coordinates: uniform in a cube or on a sphere, Gaussian, independent with the
@@ -32,7 +32,7 @@ class Recipe:
     shape: float = 1.0
 
 
-def surrogate(facts: Facts, recipe: Recipe, generator: torch.Generator) -> Tensor:
+def surrogate(facts: Facts, recipe: SurrogateRecipe, generator: torch.Generator) -> Tensor:
     """Points (n, r) on the principal axes of the data, or (n, D) where these lie on a grid, in float64."""
     u = _latent(facts, recipe, generator)
     clean = (facts.variances - recipe.noise**2).clamp(min=0)
@@ -46,7 +46,7 @@ def surrogate(facts: Facts, recipe: Recipe, generator: torch.Generator) -> Tenso
     return torch.where(steps > 0, (x / steps.where(steps > 0, 1)).round() * steps, x)
 
 
-def _latent(facts: Facts, recipe: Recipe, generator: torch.Generator) -> Tensor:
+def _latent(facts: Facts, recipe: SurrogateRecipe, generator: torch.Generator) -> Tensor:
     """Coordinates of deviation 1: (n, k), or (n, k + 1) on a k-sphere."""
     n, k = facts.count, recipe.dimension
     if recipe.latent == "uniform":
@@ -80,7 +80,7 @@ def _gamma(z: Tensor, shape: float) -> Tensor:
     return torch.from_numpy(gammaincinv(shape, share.numpy()))
 
 
-def _bent(u: Tensor, facts: Facts, recipe: Recipe, variances: Tensor, generator: torch.Generator) -> Tensor:
+def _bent(u: Tensor, facts: Facts, recipe: SurrogateRecipe, variances: Tensor, generator: torch.Generator) -> Tensor:
     """The coordinates and bends of them, mixed so that their covariance is the data's: (n, r)."""
     n, width = u.shape
     rank, seen = len(variances), facts.seen
@@ -99,7 +99,7 @@ def _bent(u: Tensor, facts: Facts, recipe: Recipe, variances: Tensor, generator:
     return torch.cat([y, y.new_zeros(n, rank - y.shape[1])], dim=1)
 
 
-def _bends(u: Tensor, count: int, recipe: Recipe, generator: torch.Generator) -> Tensor:
+def _bends(u: Tensor, count: int, recipe: SurrogateRecipe, generator: torch.Generator) -> Tensor:
     """Random smooth functions of the coordinates: (n, count)."""
     width = u.shape[1]
     weights = torch.randn(width, count, generator=generator, dtype=torch.float64)

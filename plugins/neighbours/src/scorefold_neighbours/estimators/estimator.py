@@ -31,12 +31,12 @@ from scorefold_neighbours.estimators.points import (
     scale_of,
     seeded,
 )
-from scorefold_toolkit.distances import TREE_COLUMNS, Metric, Name
+from scorefold_toolkit.distances import TREE_COLUMNS, Name, PointMetric
 from scorefold_toolkit.nearest import Cloud, wide
 
 
 @dataclass(frozen=True)
-class Asked:
+class MethodInput:
     """Input of a method: its config, the points with their neighbours, a seed, and a receiver of warnings."""
 
     config: Any
@@ -63,7 +63,7 @@ class Method:
     name: str
     least: Callable[[Any], int]
     neighbours: Callable[[Any], int]
-    find: Callable[[Asked], Tensor | float]
+    find: Callable[[MethodInput], Tensor | float]
     copies: bool = False
 
 
@@ -88,13 +88,13 @@ def _sizes(config: configs.KNNConfig, n: int) -> npt.NDArray[np.int64]:
     return np.unique(np.linspace(smallest, max(smallest + 1, n // 4), config.sizes).astype(np.int64))
 
 
-def _tight(asked: Asked) -> Tensor:
+def _tight(asked: MethodInput) -> Tensor:
     distances = asked.distances(asked.config.n_neighbors)
     blocks = asked.cloud.patches(asked.config.n_neighbors)
     return torch.cat([patches.tight(points, distances[rows]) for rows, points in blocks])
 
 
-def _mind_ml(asked: Asked) -> float:
+def _mind_ml(asked: MethodInput) -> float:
     distances = asked.distances(min(asked.config.n_neighbors + 1, len(asked.cloud) - 1))
     largest = asked.config.max_dimension or max(2, asked.cloud.points.shape[1])
     return formulas.mind_ml(asked.config, distances, largest)
@@ -186,13 +186,13 @@ def sample_size(limit: int | Literal["auto"] | None, columns: int) -> int | None
     return limit
 
 
-def metric_of(config: Any, columns: int) -> Metric:
+def metric_of(config: Any, columns: int) -> PointMetric:
     """The metric that a config names, for points of so many columns."""
     name: Name = getattr(config, "metric", "euclidean")
     if name != "periodic":
-        return Metric(name)
+        return PointMetric(name)
     each = config.period if isinstance(config.period, tuple) else (config.period,) * columns
-    return Metric("periodic", each)
+    return PointMetric("periodic", each)
 
 
 def first_of(groups: Tensor) -> Tensor:
@@ -205,7 +205,7 @@ def first_of(groups: Tensor) -> Tensor:
     return torch.empty(int(groups.max()) + 1, dtype=torch.long).scatter_(0, groups.flip(0), places)
 
 
-def reaches_round(metric: Metric, x: Tensor) -> bool:
+def reaches_round(metric: PointMetric, x: Tensor) -> bool:
     """True if two values of a coordinate, as they were given, are more than half of its period apart."""
     spans = (x.amax(0) - x.amin(0)).tolist()
     return any(period and span > period / 2 for span, period in zip(spans, metric.periods, strict=True))
@@ -348,7 +348,7 @@ class NeighbourEstimator(Estimator):
             diagnostics=diagnostics,
         )
 
-    def _distinct(self, x: Tensor, rows: Tensor, metric: Metric) -> tuple[Tensor, Tensor, int]:
+    def _distinct(self, x: Tensor, rows: Tensor, metric: PointMetric) -> tuple[Tensor, Tensor, int]:
         """The points that are searched, the place among them of each point (n,), and the number of copies.
 
         ``rows`` (n,) are those of the points in the data.
@@ -367,7 +367,7 @@ class NeighbourEstimator(Estimator):
 
     def _fit(self, cloud: Cloud, seed: int, heard: list[str]) -> tuple[float, Tensor | None]:
         """The estimate from distinct points, with the estimates at the points for local methods."""
-        found = self.method.find(Asked(self.config, cloud, seed, heard.append))
+        found = self.method.find(MethodInput(self.config, cloud, seed, heard.append))
         if not isinstance(found, Tensor):
             return found, None
         pointwise = found.cpu()

@@ -14,8 +14,8 @@ from scorefold.diffusion import dpm_solver_pp_2m, time_grid
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, empty_figure, new_figure
 from scorefold.seeds import derive_generator
 from scorefold_nonuniform.cost import measure_seconds, scales_of
-from scorefold_nonuniform.multiscale.model import MultiScale
-from scorefold_nonuniform.nonuniform.model import NonUniform
+from scorefold_nonuniform.multiscale.model import MultiScaleScore
+from scorefold_nonuniform.nonuniform.model import NonUniformScore
 from scorefold_toolkit import figures as event_figures
 from scorefold_toolkit.figures import as_images, image_grid
 
@@ -32,15 +32,15 @@ _STEPS = 24
 def banded_figures(fitted: Any) -> Mapping[str, Figure]:
     """The figures of a fitted ``score:multiscale`` or ``score:nonuniform``; nothing for one that is not trained."""
     model = getattr(fitted, "model", None)
-    if not isinstance(model, MultiScale | NonUniform):
+    if not isinstance(model, MultiScaleScore | NonUniformScore):
         return {}
     drawn = {**event_figures.training(fitted), "speeds": speeds(model), **diffusion(model, fitted.events)}
-    if isinstance(model, MultiScale) and len(model.trained) == len(model.bands):
+    if isinstance(model, MultiScaleScore) and len(model.trained) == len(model.bands):
         drawn |= {**({} if model.condition_spec else samples_by_scale(model)), "cost": cost_per_scale_figure(model)}
     return drawn
 
 
-def speeds(model: MultiScale | NonUniform) -> Figure:
+def speeds(model: MultiScaleScore | NonUniformScore) -> Figure:
     """The log-SNR of each band against time, as long as it diffuses."""
     process = model.coefficients
     t = torch.linspace(process.t_min, process.t_max, 200)
@@ -59,7 +59,7 @@ def speeds(model: MultiScale | NonUniform) -> Figure:
     return figure
 
 
-def diffusion(model: MultiScale | NonUniform, events: Tensor) -> Mapping[str, Figure]:
+def diffusion(model: MultiScaleScore | NonUniformScore, events: Tensor) -> Mapping[str, Figure]:
     """One event over time, and each of its bands alone; nothing for events that are no images."""
     if as_images(events[:1]) is None:
         return {}
@@ -90,7 +90,7 @@ def diffusion(model: MultiScale | NonUniform, events: Tensor) -> Mapping[str, Fi
     return {"bands over time": figure}
 
 
-def samples_by_scale(model: MultiScale) -> Mapping[str, Figure]:
+def samples_by_scale(model: MultiScaleScore) -> Mapping[str, Figure]:
     """The expected images of a few samples at the end of each scale; empty for events that are no images."""
     stages = list(_stages(model))
     if as_images(stages[0]) is None:
@@ -107,7 +107,7 @@ def samples_by_scale(model: MultiScale) -> Mapping[str, Figure]:
     return {"samples at every scale": image_grid(rows, _EVENTS, title, limits=(0.0, 1.0))}
 
 
-def _stages(model: MultiScale) -> Iterator[Tensor]:
+def _stages(model: MultiScaleScore) -> Iterator[Tensor]:
     """The denoised active events of a few samples at the end of each scale, coarsest first: (n, *shape(scale))."""
     like = model.moments.mean
     generator = derive_generator(0, "figure", device=like.device)
@@ -124,7 +124,7 @@ def _stages(model: MultiScale) -> Iterator[Tensor]:
         yield model.bands.synthesise(model.bands.take(denoised, scale), scale)
 
 
-def cost_per_scale_figure(model: MultiScale) -> Figure:
+def cost_per_scale_figure(model: MultiScaleScore) -> Figure:
     """Multiply-accumulates of a step of each scale's network on one event, and its milliseconds on this machine."""
     scales = scales_of(model)
     seconds = measure_seconds([scale.call(8) for scale in scales], repeats=2, device=model.moments.mean.device.type)

@@ -25,7 +25,7 @@ from scorefold_nonuniform.cost import (
     resolution_scales,
     sampling_seconds,
 )
-from scorefold_nonuniform.multiscale.model import MultiScale
+from scorefold_nonuniform.multiscale.model import MultiScaleScore
 
 REPEATS = {"smoke": 1, "quick": 3, "full": 7}
 BATCH = {"smoke": 1, "quick": 2, "full": 4}
@@ -139,7 +139,7 @@ def comparison(host: Any, profile: str, size: int) -> CostComparison:
     return found
 
 
-def uniform_and_multiscale(host: Any, data: DataSource) -> tuple[ScoreModel, MultiScale]:
+def uniform_and_multiscale(host: Any, data: DataSource) -> tuple[ScoreModel, MultiScaleScore]:
     """score:denoising and score:multiscale on images of a size in ``UNIFORM``, as large as one another, untrained."""
     size = data.event_shape[-1]
     scales = resolution_scales(size)
@@ -149,7 +149,7 @@ def uniform_and_multiscale(host: Any, data: DataSource) -> tuple[ScoreModel, Mul
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         uniform: ScoreModel = host.create("score:denoising", {"process": "log-snr", "network": network}, data=data)
-        several: MultiScale = host.create("score:multiscale", config, data=data)
+        several: MultiScaleScore = host.create("score:multiscale", config, data=data)
     return uniform.eval(), several.eval()
 
 

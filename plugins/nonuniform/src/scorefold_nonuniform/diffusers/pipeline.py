@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from scorefold.errors import ConfigError, ShapeError
 from scorefold_nonuniform.diffusers.scheduler import NonUniformScheduler
-from scorefold_nonuniform.multiscale.model import MultiScale
+from scorefold_nonuniform.multiscale.model import MultiScaleScore
 
 _TIMESTEPS = 1001
 """With as many, a timestep is 1000 t for t from 0 to 1, as networks of the published construction take it."""
@@ -84,7 +84,7 @@ class MultiScalePipeline(DiffusionPipeline):  # type: ignore[misc]
         self.register_to_config(low=low, high=high)
 
     @classmethod
-    def of_score(cls, score: MultiScale, **settings: Any) -> MultiScalePipeline:
+    def of_score(cls, score: MultiScaleScore, **settings: Any) -> MultiScalePipeline:
         """A ``score:multiscale`` as a pipeline that diffusers saves and loads without us training anything again.
 
         Its construction is ``published`` and its networks are ``network:unet``, whose UNet2DModels are shared;

@@ -55,7 +55,7 @@ class ScaleNetwork(nn.Module):
         return answer
 
 
-class MultiScale(BandedScore, Trainable):
+class MultiScaleScore(BandedScore, Trainable):
     """The score of events whose bands are noised one after the other, by a network a scale.
 
     Scale i = 0, 1, ... (0 the finest) serves the times in (T_i, T_{i+1}] with T_0 = t_min: the bands 0, ..., i - 1 have
@@ -281,7 +281,7 @@ class MultiScale(BandedScore, Trainable):
     def _take_over(self, part: ScoreModel) -> None:
         """The networks that another model has trained, and the moments that it saw. Raises ``ConfigError`` where it is
         not the same model, its networks are others, or a scale comes twice."""
-        if not isinstance(part, MultiScale) or _kin(part.config) != _kin(self.config):
+        if not isinstance(part, MultiScaleScore) or _kin(part.config) != _kin(self.config):
             raise ConfigError(
                 "a part was plugged in that is no score:multiscale of this configuration",
                 hint="parts may differ in 'train', 'scale_steps' and 'training' alone",
@@ -303,7 +303,7 @@ class MultiScale(BandedScore, Trainable):
         taken = {name: v for name, v in state.items() if name.startswith(own) or not name.startswith("networks.")}
         self.load_state_dict(taken, strict=False)
 
-    def _refuse_another_network(self, part: MultiScale, scale: int) -> None:
+    def _refuse_another_network(self, part: MultiScaleScore, scale: int) -> None:
         """Raises ``ConfigError`` unless a part's network is built as the one here, for the same events."""
         settings, shapes = [], []
         for model in (self, part):

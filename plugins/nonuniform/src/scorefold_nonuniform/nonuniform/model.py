@@ -32,7 +32,7 @@ from scorefold_toolkit.nn import loss_uncertainty
 from scorefold_toolkit.training.validation import LossReference, silent_network
 
 
-class NonUniform(BandedScore, Trainable):
+class NonUniformScore(BandedScore, Trainable):
     """The score of events whose bands diffuse at several speeds, by one network that is given the noise of each.
 
     The network sees the whole event at all times, its bands centred and of unit size, and the log-SNR of each band: so

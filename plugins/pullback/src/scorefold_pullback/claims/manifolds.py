@@ -25,7 +25,7 @@ SHARES = (0.1, 0.05, 0.01)
 
 
 @dataclass(frozen=True)
-class Setting:
+class ManifoldSetting:
     """A set, and how a flow is trained on it."""
 
     data: str
@@ -86,41 +86,48 @@ _STEEP: dict[str, Any] = {
 """For sines of many turns, at which the true map is far from an isometry."""
 
 QUICK = {
-    "sinusoid-1-3": Setting(*_SINUSOID_1, _ours(3000)),
-    "hemisphere-2-3": Setting(*_HEMISPHERE_2, _ours(3000)),
-    "sinusoid-2-3": Setting(*_SINUSOID_2, _ours(5000)),
-    "sinusoid-1-3-published": Setting(*_SINUSOID_1, {**_ours(3000), **_layers(8)}),
-    "hemisphere-5-20": Setting(*_HEMISPHERE_5, _ours(1500, batch=128, isometry_weight=0.75, volume_weight=1.2)),
-    "sinusoid-5-20": Setting(*_SINUSOID_5, _ours(5000, batch=128, **_STEEP)),
-    "hemisphere-3-5": Setting(*_HEMISPHERE_3, _ours(3000)),
-    "hemisphere-10-100": Setting(*_HEMISPHERE_10, _ours(1000, batch=128, isometry_weight=2, volume_weight=2)),
-    **{f"sinusoid-{k}-100": Setting(*which, _ours(1000, batch=128, **_STEEP)) for k, which in _SINUSOIDS_100.items()},
-    "spiral": Setting(*_SPIRAL, _ours(3000)),
+    "sinusoid-1-3": ManifoldSetting(*_SINUSOID_1, _ours(3000)),
+    "hemisphere-2-3": ManifoldSetting(*_HEMISPHERE_2, _ours(3000)),
+    "sinusoid-2-3": ManifoldSetting(*_SINUSOID_2, _ours(5000)),
+    "sinusoid-1-3-published": ManifoldSetting(*_SINUSOID_1, {**_ours(3000), **_layers(8)}),
+    "hemisphere-5-20": ManifoldSetting(*_HEMISPHERE_5, _ours(1500, batch=128, isometry_weight=0.75, volume_weight=1.2)),
+    "sinusoid-5-20": ManifoldSetting(*_SINUSOID_5, _ours(5000, batch=128, **_STEEP)),
+    "hemisphere-3-5": ManifoldSetting(*_HEMISPHERE_3, _ours(3000)),
+    "hemisphere-10-100": ManifoldSetting(*_HEMISPHERE_10, _ours(1000, batch=128, isometry_weight=2, volume_weight=2)),
+    **{
+        f"sinusoid-{k}-100": ManifoldSetting(*which, _ours(1000, batch=128, **_STEEP))
+        for k, which in _SINUSOIDS_100.items()
+    },
+    "spiral": ManifoldSetting(*_SPIRAL, _ours(3000)),
 }
 
 FULL = {
-    "sinusoid-1-3": Setting(*_SINUSOID_1, _published(8, 3e-4, 1000, 63, patience=50, **_LENGTHS)),
-    "hemisphere-2-3": Setting(*_HEMISPHERE_2, _published(8, 4e-4, 2000, 125)),
-    "sinusoid-2-3": Setting(*_SINUSOID_2, _published(8, 3e-4, 1000, 125, patience=50, **_LENGTHS)),
+    "sinusoid-1-3": ManifoldSetting(*_SINUSOID_1, _published(8, 3e-4, 1000, 63, patience=50, **_LENGTHS)),
+    "hemisphere-2-3": ManifoldSetting(*_HEMISPHERE_2, _published(8, 4e-4, 2000, 125)),
+    "sinusoid-2-3": ManifoldSetting(*_SINUSOID_2, _published(8, 3e-4, 1000, 125, patience=50, **_LENGTHS)),
     "sinusoid-1-3-published": QUICK["sinusoid-1-3-published"],
-    "hemisphere-5-20": Setting(
+    "hemisphere-5-20": ManifoldSetting(
         *_HEMISPHERE_5, _published(12, 4e-4, 2000, 625, isometry_weight=0.75, volume_weight=1.2)
     ),
-    "sinusoid-5-20": Setting(
+    "sinusoid-5-20": ManifoldSetting(
         *_SINUSOID_5, _published(24, 4e-4, 2000, 313, batch=128, isometry_weight=1.2, volume_weight=2.5)
     ),
-    "hemisphere-3-5": Setting(*_HEMISPHERE_3, _published(10, 4e-4, 2000, 125, isometry_weight=0.5, volume_weight=0.1)),
-    "hemisphere-10-100": Setting(
+    "hemisphere-3-5": ManifoldSetting(
+        *_HEMISPHERE_3, _published(10, 4e-4, 2000, 125, isometry_weight=0.5, volume_weight=0.1)
+    ),
+    "hemisphere-10-100": ManifoldSetting(
         *_HEMISPHERE_10, _published(24, 4e-4, 2000, 313, batch=128, isometry_weight=2, volume_weight=2)
     ),
-    "sinusoid-1-100": Setting(*_SINUSOIDS_100[1], _published(16, 3e-4, 2000, 625, isometry_weight=2, volume_weight=1)),
-    "sinusoid-5-100": Setting(
+    "sinusoid-1-100": ManifoldSetting(
+        *_SINUSOIDS_100[1], _published(16, 3e-4, 2000, 625, isometry_weight=2, volume_weight=1)
+    ),
+    "sinusoid-5-100": ManifoldSetting(
         *_SINUSOIDS_100[5], _published(16, 3e-4, 2000, 625, isometry_weight=2.5, volume_weight=2.5)
     ),
-    "sinusoid-10-100": Setting(
+    "sinusoid-10-100": ManifoldSetting(
         *_SINUSOIDS_100[10], _published(16, 3e-4, 2000, 625, isometry_weight=2, volume_weight=1)
     ),
-    "spiral": Setting(*_SPIRAL, _published(16, 3e-4, 2000, 188, isometry_weight=0.2, volume_weight=0)),
+    "spiral": ManifoldSetting(*_SPIRAL, _published(16, 3e-4, 2000, 188, isometry_weight=0.2, volume_weight=0)),
 }
 
 
@@ -168,7 +175,7 @@ def _runs(setting: str, seed: int) -> list[int]:
     return [derive_seed(seed, "run", n) for n in range(1 if setting.endswith(("-20", "-100")) else SEEDS)]
 
 
-def _setting(profile: str, name: str) -> Setting:
+def _setting(profile: str, name: str) -> ManifoldSetting:
     return (FULL if profile == "full" else QUICK)[name]
 
 

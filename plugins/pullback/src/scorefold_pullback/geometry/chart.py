@@ -88,7 +88,7 @@ _TIMES = 33
 
 
 @dataclass(frozen=True)
-class Compared:
+class ReferenceGeometry:
     """Reference with which a geometry is compared, if any. It is not a module, and so no part of the state of who holds
     it.
     """
@@ -115,7 +115,7 @@ class Compared:
         }
 
 
-def compared_with(reference: Geometry | None, geometry: Geometry) -> Compared:
+def compared_with(reference: Geometry | None, geometry: Geometry) -> ReferenceGeometry:
     """The reference of a geometry. Raises ``ConfigError`` for one with events of another shape."""
     if reference is not None and tuple(reference.event_shape) != tuple(geometry.event_shape):
         raise ConfigError(
@@ -123,7 +123,7 @@ def compared_with(reference: Geometry | None, geometry: Geometry) -> Compared:
             f"{tuple(geometry.event_shape)}",
             hint="plug in a geometry of the same data, or none",
         )
-    return Compared(reference)
+    return ReferenceGeometry(reference)
 
 
 def curves_apart(a: Tensor, b: Tensor) -> Tensor:

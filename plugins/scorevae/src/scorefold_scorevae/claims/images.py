@@ -45,7 +45,7 @@ LATENT = 16
 
 
 @dataclass(frozen=True)
-class Setting:
+class ImageSetting:
     """A source of images, the steps of each training, and what test images are for.
 
     The first ``images`` of the test split are reconstructed; their Frechet distances are to the other ones, or to the
@@ -62,14 +62,14 @@ class Setting:
 
 
 SETTINGS = {
-    "digits": Setting(
+    "digits": ImageSetting(
         source="data:digits",
         config={"range": [-1, 1], "fractions": [0.8, 0, 0.2], "seed": 0},
         steps={"prior": 3000, "encoder": 3000, "corrector": 2000, "vae": 3000, "diff-decoder": 1500},
         images=359,
         held_to_train=True,
     ),
-    "photographs": Setting(
+    "photographs": ImageSetting(
         source="data:photographs",
         config={
             "range": [-1, 1],

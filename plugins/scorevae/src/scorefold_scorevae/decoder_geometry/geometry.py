@@ -13,7 +13,7 @@ from scorefold.errors import ConfigError, PluginError, ShapeError
 from scorefold.interfaces import Encodes, Flow, ScoreModel
 from scorefold.stage import job_function
 from scorefold_scorevae.decoder_geometry.config import DecoderGeometryConfig
-from scorefold_toolkit.geodesics import Differences, Geodesics, Metric, PullbackChord
+from scorefold_toolkit.geodesics import Differences, GeodesicMetric, Geodesics, PullbackChord
 from scorefold_toolkit.geodesics.geometry import SolvedGeometry
 
 _FLAT = 1e-12
@@ -64,7 +64,7 @@ class DecoderGeometry(SolvedGeometry):
         super().__init__(config, decoder.shape)
         self.map = decoder
 
-    def path_metric(self) -> Metric:
+    def path_metric(self) -> GeodesicMetric:
         """J^T J, with paths measured by chords of events."""
         return PullbackChord(Differences(self.map.flat))
 
