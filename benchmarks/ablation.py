@@ -17,7 +17,7 @@ import torch
 
 from scorefold.interfaces import DataSource
 from scorefold.seeds import derive_generator, derive_seed
-from scorefold_iddiff.claims.euclidean import OURS, read, source, trained, with_steps
+from scorefold_iddiff.claims.euclidean import OURS, estimate_on_test, paper_set, trained_score, with_steps
 from scorefold_registry import Host
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -48,7 +48,7 @@ SETS = ("sphere-10", "union", "spaghetti", "M8")
 
 def data_of(host: Host, name: str, seed: int) -> DataSource:
     if name not in OTHERS:
-        return source(host, name, seed)
+        return paper_set(host, name, seed)
     component, config = OTHERS[name]
     made: DataSource = host.create(component, config, generator=derive_generator(seed, name))
     return made
@@ -70,9 +70,9 @@ def main() -> None:
         for variant in given.variants.split(","):
             network = {"use": "network:manifold-mlp", "config": {**VARIANTS, **ALONE}[variant]}
             started = time.process_time()
-            score = trained(host, data, with_steps({**OURS, "network": network}, given.steps), seed)
+            score = trained_score(host, data, with_steps({**OURS, "network": network}, given.steps), seed)
             spent = time.process_time() - started
-            found, truth = read(host, score, data, {"points": 100, "resamples": 0}, seed)
+            found, truth = estimate_on_test(host, score, data, {"points": 100, "resamples": 0}, seed)
             assert found.pointwise is not None
             right = float(found.pointwise.eq(truth).double().mean())
             sigma = found.diagnostics["sigma"]

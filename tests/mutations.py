@@ -274,7 +274,7 @@ MUTATIONS = (
     (plugin("standard", "manifolds/synthetic.py"), "(k,), config.std**2, dtype", "(k,), config.std, dtype"),
     (
         plugin("standard", "manifolds/synthetic.py"),
-        "components.append(noisy(gaussian, config.noise_std))",
+        "components.append(noisy_distribution(gaussian, config.noise_std))",
         "components.append(gaussian)",
     ),
     (TOOLKIT + "score_matching/losses.py", "return -0.5 * (log_snr", "return 0.5 * (log_snr"),

@@ -10,19 +10,19 @@ import torch
 from scorefold.artefacts import json_text
 from scorefold.data import Dataset, EventScale
 from scorefold.interfaces import TensorSource
-from scorefold.summary import describe, describe_event, is_code, is_identifier
+from scorefold.summary import describe_column, describe_event, is_code, is_identifier
 
 
 def test_a_column_is_described_by_what_is_there() -> None:
-    column = describe("a", torch.tensor([1.0, math.nan, 3.0, 3.0, 5.0, math.inf], dtype=torch.float64))
+    column = describe_column("a", torch.tensor([1.0, math.nan, 3.0, 3.0, 5.0, math.inf], dtype=torch.float64))
     assert (column.name, column.type, column.missing, column.distinct) == ("a", "integer", 2, 3)
     assert (column.least, column.mean, column.greatest) == (1.0, 3.0, 5.0)
     assert column.spread == pytest.approx(math.sqrt(2))
     assert column.warnings == ()
-    assert describe("a", torch.tensor([0.5, 1.0])).type == "number"
-    empty = describe("a", torch.full((4,), math.nan))
+    assert describe_column("a", torch.tensor([0.5, 1.0])).type == "number"
+    empty = describe_column("a", torch.full((4,), math.nan))
     assert (empty.missing, empty.mean, empty.warnings) == (4, None, ("every value is missing",))
-    constant = describe("a", torch.full((4,), 0.1, dtype=torch.float64))
+    constant = describe_column("a", torch.full((4,), 0.1, dtype=torch.float64))
     assert (constant.spread, constant.warnings) == (0.0, ("constant",))
 
 
@@ -30,14 +30,16 @@ def test_identifiers_codes_and_heavy_tails_are_marked() -> None:
     draws = torch.Generator().manual_seed(0)
     order = torch.randperm(100, generator=draws).double()
     normal = torch.randn(100, generator=draws, dtype=torch.float64)
-    assert is_identifier(describe("id", order + 7000))
-    assert not is_identifier(describe("measured", order**2))
-    assert not is_identifier(describe("id", order[:40]))
-    assert is_code(describe("sex", (normal > 0).double()))
-    assert not is_code(describe("few rows", (normal[:40] > 0).double()))
-    assert not is_code(describe("a", normal))
-    assert describe("price", torch.cat([normal, torch.tensor([1e4], dtype=torch.float64)])).warnings == ("heavy tail",)
-    assert describe("a", normal).warnings == ()
+    assert is_identifier(describe_column("id", order + 7000))
+    assert not is_identifier(describe_column("measured", order**2))
+    assert not is_identifier(describe_column("id", order[:40]))
+    assert is_code(describe_column("sex", (normal > 0).double()))
+    assert not is_code(describe_column("few rows", (normal[:40] > 0).double()))
+    assert not is_code(describe_column("a", normal))
+    assert describe_column("price", torch.cat([normal, torch.tensor([1e4], dtype=torch.float64)])).warnings == (
+        "heavy tail",
+    )
+    assert describe_column("a", normal).warnings == ()
 
 
 def test_every_source_of_vectors_has_a_line_a_column_in_the_units_it_was_read_in() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from scorefold.data import Dataset, EventScale
 from scorefold.interfaces import data
 from scorefold.interfaces.data import summarise
-from scorefold.summary import DataSummary, describe, describe_event, is_code, is_identifier, shape_text
+from scorefold.summary import DataSummary, describe_column, describe_event, is_code, is_identifier, shape_text
 
 
 def numbers(*values: float) -> Tensor:
@@ -19,12 +19,12 @@ def numbers(*values: float) -> Tensor:
 
 
 def test_a_column_of_whole_numbers_by_hand() -> None:
-    found = describe("a", numbers(2, 4, 4, 6))
+    found = describe_column("a", numbers(2, 4, 4, 6))
     assert (found.type, found.distinct, found.least, found.mean, found.greatest) == ("integer", 3, 2, 4, 6)
     assert found.spread == pytest.approx(math.sqrt((4 + 0 + 0 + 4) / 4))  # over all, not all but one
-    assert describe("a", numbers(2, 4), "boolean").type == "boolean"
-    assert describe("a", numbers(math.nan), "text").type == "text"
-    assert (describe("a", numbers(math.nan)).distinct, describe("a", numbers(math.nan)).missing) == (0, 1)
+    assert describe_column("a", numbers(2, 4), "boolean").type == "boolean"
+    assert describe_column("a", numbers(math.nan), "text").type == "text"
+    assert (describe_column("a", numbers(math.nan)).distinct, describe_column("a", numbers(math.nan)).missing) == (0, 1)
 
 
 @pytest.mark.parametrize(("copies", "found"), [(1, True), (2, False)])
@@ -32,29 +32,29 @@ def test_numbers_of_rows_are_distinct_but_for_one_in_fifty(copies: int, found: b
     """50 rows, of which ``copies`` repeat one before: 49 of 50 distinct numbers are 98 %."""
     rows = torch.arange(50.0, dtype=torch.float64)
     rows[:copies] = rows[copies : 2 * copies]
-    assert is_identifier(describe("id", rows)) == found
+    assert is_identifier(describe_column("id", rows)) == found
 
 
 @pytest.mark.parametrize(("least", "found"), [(50, True), (49, False)])
 def test_numbers_of_rows_are_marked_from_fifty_rows_on(least: int, found: bool) -> None:
     rows = torch.arange(float(least), dtype=torch.float64)
-    assert is_identifier(describe("id", rows)) == found
-    assert is_code(describe("code", rows % 2)) == found
-    assert not is_identifier(describe("id", rows + 0.5))  # not whole
+    assert is_identifier(describe_column("id", rows)) == found
+    assert is_code(describe_column("code", rows % 2)) == found
+    assert not is_identifier(describe_column("id", rows + 0.5))  # not whole
 
 
 @pytest.mark.parametrize(("last", "found"), [(119, True), (120, False)])
 def test_numbers_of_rows_fill_half_of_their_range(last: float, found: bool) -> None:
     rows = torch.cat([torch.arange(59.0), torch.tensor([last])]).double()
-    assert is_identifier(describe("id", rows)) == found
+    assert is_identifier(describe_column("id", rows)) == found
 
 
 @pytest.mark.parametrize(("values", "found"), [(20, True), (21, False)])
 def test_codes_are_twenty_values_at_most(values: int, found: bool) -> None:
-    column = describe("code", (torch.arange(100) % values + 0.5).double())
+    column = describe_column("code", (torch.arange(100) % values + 0.5).double())
     assert is_code(column) == found
     assert column.warnings == ((f"codes? {values} values",) if found else ())
-    assert describe("code", torch.arange(100.0).double() % 1).warnings == ("constant",)
+    assert describe_column("code", torch.arange(100.0).double() % 1).warnings == ("constant",)
 
 
 @pytest.mark.parametrize(("deviations", "found"), [(49.9, False), (50.1, True)])
@@ -66,9 +66,9 @@ def test_a_tail_is_heavy_from_fifty_robust_deviations_on(deviations: float, foun
     for far in (50.25 + deviations * deviation, 50.25 - deviations * deviation):
         column = rows.clone()
         column[100 if far > 0 else 0] = far
-        assert ("heavy tail" in describe("a", column).warnings) == found
+        assert ("heavy tail" in describe_column("a", column).warnings) == found
     many = torch.cat([torch.zeros(76), torch.linspace(1, 1000, 25)]).double()
-    assert describe("a", many).warnings == ()  # the quartiles are one
+    assert describe_column("a", many).warnings == ()  # the quartiles are one
 
 
 def test_events_are_described_about_the_mean_of_each_coordinate() -> None:

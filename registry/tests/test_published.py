@@ -19,9 +19,9 @@ from scorefold_registry.experiments.published import (
     PublishedFile,
     PublishedRow,
     as_markdown,
-    cells,
     find_published,
     loss,
+    published_cells,
 )
 
 FILE = """
@@ -78,7 +78,7 @@ def test_errors_of_an_estimate_of_four(kind: str, value: float, expected: float)
 def test_a_file_is_measured_on_the_sets_of_its_rows(tmp_path: Path, host: Host) -> None:
     """A circle spans two lines, so each estimate is off by its whole dimension; 90 neighbours among 60 are withheld."""
     file = read(tmp_path)
-    tasks = cells(file, [], [], 2)
+    tasks = published_cells(file, [], [], 2)
     assert tasks == [PublishedCell("few", "circle", method, draw) for draw in (0, 1) for method in ("lines", "far")]
     rows = run_here(Publication(host, file, tasks, tmp_path), Watch())
     assert [(row.value, row.truth, row.loss, row.error) for row in rows] == [
@@ -96,7 +96,7 @@ def test_a_file_is_measured_on_the_sets_of_its_rows(tmp_path: Path, host: Host) 
 
 def test_values_are_kept_and_draws_differ(tmp_path: Path, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     file = read(tmp_path)
-    tasks = cells(file, ["few"], ["lines"], 2)
+    tasks = published_cells(file, ["few"], ["lines"], 2)
     first = Publication(host, file, tasks, tmp_path / "kept")
     one, other = (first.data(task).x for task in tasks)
     assert not one.equal(other)
@@ -140,7 +140,7 @@ def test_names_have_near_misses(tmp_path: Path, host: Host) -> None:
     file = read(tmp_path)
     for tables, methods, said in ((["fwe"], [], "few"), ([], ["lins"], "lines")):
         with pytest.raises(ConfigError) as refused:
-            cells(file, tables, methods, 1)
+            published_cells(file, tables, methods, 1)
         assert said in (refused.value.hint or "")
     with pytest.raises(ConfigError, match="no published table is called 'geomel'") as refused:
         find_published(host.plugins, "geomel")
@@ -246,7 +246,7 @@ def test_a_model_is_trained_and_its_metric_stands_beside_what_was_published(
 def test_a_metric_gives_the_number_that_the_file_names(tmp_path: Path, host: Host) -> None:
     file = read(tmp_path, MODELS.replace('reads = "TARP p-value"', 'reads = "TARP"'))
     with pytest.raises(ConfigError, match=r"gives no number 'TARP'; there are .*TARP p-value"):
-        Publication(host, file, cells(file, [], [], 1), given={"noise_std": 0.5}).run(
+        Publication(host, file, published_cells(file, [], [], 1), given={"noise_std": 0.5}).run(
             PublishedCell("one", "few", "flow", 0), 0, None
         )
 

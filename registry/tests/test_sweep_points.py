@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from scorefold.errors import ConfigError
-from scorefold_registry.experiments.measures import StageMetric, as_number, metric_of, named, parse_measures
+from scorefold_registry.experiments.measures import StageMetric, as_number, measure_labels, metric_of, parse_measures
 from scorefold_registry.experiments.points import axes_of, make_points, parse_axis, point_text, short_names
 from scorefold_registry.experiments.rows import PointRow, best_setting, make_settings
 from scorefold_registry.runfile.yaml_reader import parse_value
@@ -167,10 +167,12 @@ def test_metrics_are_found_by_name_whatever_the_case_and_the_spaces() -> None:
 
 def test_a_metric_that_no_point_has_is_named_with_those_there_are() -> None:
     rows = [[], stages_with(error=1.0, truth=2)]
-    assert named([StageMetric("dimension")], rows) == {StageMetric("dimension"): "dimension.error"}
-    assert named([StageMetric("score", "x")], rows) == {StageMetric("score", "x"): "score.x"}, "no point came that far"
+    assert measure_labels([StageMetric("dimension")], rows) == {StageMetric("dimension"): "dimension.error"}
+    assert measure_labels([StageMetric("score", "x")], rows) == {StageMetric("score", "x"): "score.x"}, (
+        "no point came that far"
+    )
     with pytest.raises(ConfigError, match="stage 'dimension' has no metric 'eror'") as caught:
-        named([StageMetric("dimension", "eror")], rows)
+        measure_labels([StageMetric("dimension", "eror")], rows)
     assert "did you mean 'error'" in str(caught.value.hint)
     assert "repeat the command" in str(caught.value.hint)
 

@@ -6,7 +6,15 @@ import pytest
 import torch
 
 from scorefold.errors import ConfigError, DataError
-from scorefold_toolkit.data.manifolds import Draw, ambient, complete_basis, isometry, normal, sphere_tangent, splits_of
+from scorefold_toolkit.data.manifolds import (
+    Draw,
+    ambient,
+    complete_basis,
+    isometry,
+    seeded_normal,
+    sphere_tangent,
+    splits_of,
+)
 
 
 def test_isometries_are_orthonormal_and_by_seed() -> None:
@@ -49,7 +57,7 @@ def test_splits_keep_what_is_known_with_each_point() -> None:
         assert all(torch.equal(torch.as_tensor(value).float(), dataset.x[:, 0]) for value in known)
     noised = splits_of(drawn, noise_std=0.5, fractions=(1.0, 0.0, 0.0), seed=3)["train"]
     assert noised.index is not None
-    torch.testing.assert_close(noised.x, (x + 0.5 * normal((20, 1), 3, "noise"))[noised.index].float())
+    torch.testing.assert_close(noised.x, (x + 0.5 * seeded_normal((20, 1), 3, "noise"))[noised.index].float())
 
 
 def test_impossible_sizes_are_refused() -> None:

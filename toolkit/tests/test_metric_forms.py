@@ -32,7 +32,7 @@ from scorefold_toolkit.metrics import (
 )
 from scorefold_toolkit.metrics.features import LARGEST, feature_network
 from scorefold_toolkit.metrics.measure import EvaluationBatch, PointwiseMeasure, Units
-from scorefold_toolkit.metrics.neighbours import balls
+from scorefold_toolkit.metrics.neighbours import neighbour_measures
 
 
 def gen(seed: int = 0) -> torch.Generator:
@@ -202,14 +202,21 @@ def test_balls_by_hand() -> None:
     truths, samples = numbers(0, 1, 3, 7)[:, None], numbers(2, 8, 20)[:, None]
     apart, own, other = torch.cdist(samples, truths), torch.cdist(truths, truths), torch.cdist(samples, samples)
     # Density by first neighbours: they reach 1, 1, 2 and 4. 2 is within those of 1 and 3, 8 within that of 7.
-    assert balls(apart, own, other, 2, 1) == {"precision": 2 / 3, "recall": 1.0, "density": 1.0, "coverage": 3 / 4}
+    assert neighbour_measures(apart, own, other, 2, 1) == {
+        "precision": 2 / 3,
+        "recall": 1.0,
+        "density": 1.0,
+        "coverage": 3 / 4,
+    }
     # By first neighbours samples reach 6, 6 and 12: every truth is within 6 of 2.
-    assert balls(apart, own, other, 1, 2)["recall"] == 1.0
+    assert neighbour_measures(apart, own, other, 1, 2)["recall"] == 1.0
     # Density by second ones: 2 is within 0, 1, 3 and 7 (5 of 6), 8 within 7.
-    assert balls(apart, own, other, 1, 2)["density"] == pytest.approx((4 + 1 + 0) / 3 / 2)
-    edge = balls(numbers(1, 2)[:, None], numbers(0, 1, 1, 0).reshape(2, 2), numbers(0, 2, 2, 0).reshape(2, 2), 1, 1)
+    assert neighbour_measures(apart, own, other, 1, 2)["density"] == pytest.approx((4 + 1 + 0) / 3 / 2)
+    edge = neighbour_measures(
+        numbers(1, 2)[:, None], numbers(0, 1, 1, 0).reshape(2, 2), numbers(0, 2, 2, 0).reshape(2, 2), 1, 1
+    )
     assert edge["precision"] == 0.5  # a point on the edge is inside
-    edge = balls(numbers(1, 9)[:, None], torch.zeros(2, 2), numbers(0, 1, 1, 0).reshape(2, 2), 1, 1)
+    edge = neighbour_measures(numbers(1, 9)[:, None], torch.zeros(2, 2), numbers(0, 1, 1, 0).reshape(2, 2), 1, 1)
     assert edge["recall"] == 1
 
 
@@ -221,7 +228,7 @@ def test_defaults_are_three_neighbours_for_precision_and_five_for_density() -> N
         return np.sort(within.numpy(), axis=1)[:, k]
 
     inside, few = apart.numpy() <= reach(own, 5), apart.numpy() <= reach(own, 3)
-    assert balls(apart, own, other) == pytest.approx(
+    assert neighbour_measures(apart, own, other) == pytest.approx(
         {
             "precision": few.any(1).mean(),
             "recall": (apart.numpy() <= reach(other, 3)[:, None]).any(0).mean(),

@@ -18,7 +18,7 @@ from scorefold.data import Dataset
 from scorefold.errors import TrainingError
 from scorefold.interfaces.capabilities import Loss
 from scorefold_toolkit.training import fit, validation
-from scorefold_toolkit.training.validation import mirrored, parts_of, replanned
+from scorefold_toolkit.training.validation import batch_parts, mirrored, replanned
 
 
 @pytest.mark.parametrize("parts", [2, 3, 16])
@@ -32,7 +32,7 @@ def test_a_batch_in_parts_has_the_gradients_of_the_whole(parts: int) -> None:
 
 
 def test_parts_hold_every_point_once() -> None:
-    parts = parts_of(points(10), 3)
+    parts = batch_parts(points(10), 3)
     assert [len(part) for part in parts] == [4, 3, 3]
     assert torch.equal(torch.cat([part.x for part in parts]), points(10).x)
 

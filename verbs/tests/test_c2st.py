@@ -14,7 +14,7 @@ import scorefold as sf
 from scorefold.data import Dataset, TensorSpec
 from scorefold.errors import ConfigError, DataError
 from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Units
-from scorefold_verbs.c2st import C2ST, c2st, c2sts, kept
+from scorefold_verbs.c2st import C2ST, c2st, c2sts, draws_within
 from scorefold_verbs.config.metrics import C2STConfig
 
 UNITS = Units(low=-1.0, high=1.0)
@@ -82,10 +82,10 @@ def test_a_batch_keeps_its_reference_when_rows_are_taken() -> None:
 def test_draws_outside_the_prior_are_left_out() -> None:
     draws = torch.cat([2 * torch.ones(30, 2), torch.rand(100, 2) - 0.5])
     draws[40, 1] = -1.5
-    inside = kept(draws, C2STConfig(draws=60, within=(-1.0, 1.0)))
+    inside = draws_within(draws, C2STConfig(draws=60, within=(-1.0, 1.0)))
     assert torch.equal(inside, torch.cat([draws[30:40], draws[41:91]]))
     with pytest.raises(DataError, match="49 draws of a condition are left"):
-        kept(torch.zeros(49, 2), C2STConfig(draws=60))
+        draws_within(torch.zeros(49, 2), C2STConfig(draws=60))
 
 
 def test_what_it_can_not_compare_is_refused() -> None:

@@ -24,7 +24,7 @@ from scorefold_verbs.config.latents import (
     ReconstructOptions,
     TraverseOptions,
 )
-from scorefold_verbs.figures.latents import latents as draw
+from scorefold_verbs.figures.latents import latent_figures as draw
 from scorefold_verbs.latents.diagnose import latents
 
 SHAPE = (6,)

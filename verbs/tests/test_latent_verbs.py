@@ -18,7 +18,7 @@ from scorefold.stage import Outcome
 from scorefold_toolkit.metrics import sharpness
 from scorefold_verbs.config.latents import EditOptions, InterpolateCodesOptions, TraverseOptions
 from scorefold_verbs.config.verbs import EncodeOptions
-from scorefold_verbs.figures.latents import rows as draw_rows
+from scorefold_verbs.figures.latents import event_rows as draw_rows
 from scorefold_verbs.latents.codes import slerp
 from scorefold_verbs.latents.traverse import edit, encode, interpolate, traverse
 

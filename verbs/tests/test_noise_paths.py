@@ -17,7 +17,7 @@ from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import ScoreModel
 from scorefold.stage import Outcome, showing
 from scorefold_verbs.config.latents import EncodeNoiseOptions, InterpolateCodesOptions
-from scorefold_verbs.figures.latents import rows as draw_rows
+from scorefold_verbs.figures.latents import event_rows as draw_rows
 from scorefold_verbs.latents.codes import slerp
 from scorefold_verbs.paths import LENGTH, encode, interpolate
 

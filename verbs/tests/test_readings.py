@@ -18,7 +18,7 @@ from scorefold_verbs.assess import assess
 from scorefold_verbs.config.verbs import AssessOptions, LikelihoodOptions, OutlierOptions, SampleOptions
 from scorefold_verbs.evaluate import evaluate_likelihood
 from scorefold_verbs.outliers import outliers
-from scorefold_verbs.readings import distances, gaussian_log_density, of_path, training_points
+from scorefold_verbs.readings import distances, distinct_training_points, gaussian_log_density, of_path
 from scorefold_verbs.sample import sample
 
 
@@ -50,11 +50,11 @@ def test_no_normal_distribution_of_too_few_or_flat_points() -> None:
 def test_training_points_are_different_ones_and_not_those_that_are_read() -> None:
     source = Source(train=Dataset(torch.arange(5.0)[:, None]), test=Dataset(torch.zeros(1, 1)))
     for count in (4, 12):
-        found = training_points(source, count, context())
+        found = distinct_training_points(source, count, context())
         assert found is not None
         assert len(found.tensor().unique()) == len(found) == min(count, 5)
-    assert training_points(source, 4, replace(context(), split="train")) is None
-    assert training_points(Source(test=Dataset(torch.zeros(1, 1))), 4, context()) is None
+    assert distinct_training_points(source, 4, replace(context(), split="train")) is None
+    assert distinct_training_points(Source(test=Dataset(torch.zeros(1, 1))), 4, context()) is None
 
 
 def test_a_likelihood_is_compared_with_a_normal_distribution() -> None:

@@ -37,7 +37,7 @@ class ColumnSummary:
     deviation) are in the units of the file, None for text and where every value is missing. ``warnings`` are a few
     words each. ``use`` is coordinate, label, condition or not used.
 
-    >>> describe("age", np.array([30.0, 40.0, 50.0])).mean
+    >>> describe_column("age", np.array([30.0, 40.0, 50.0])).mean
     40.0
     """
 
@@ -96,7 +96,7 @@ def shape_text(shape: Sequence[int]) -> str:
     return " x ".join(map(str, shape))
 
 
-def describe(name: str, values: npt.ArrayLike, kind: str | None = None) -> ColumnSummary:
+def describe_column(name: str, values: npt.ArrayLike, kind: str | None = None) -> ColumnSummary:
     """The summary of a column with these values (N,) in float64, nan where one is missing."""
     given = np.asarray(values, np.float64)
     known = np.sort(given[np.isfinite(given)])
@@ -123,7 +123,7 @@ def describe(name: str, values: npt.ArrayLike, kind: str | None = None) -> Colum
 def describe_event(x: npt.ArrayLike) -> ColumnSummary:
     """The summary of all coordinates of events (N, *E) in float64 together; spread is about each one's own mean."""
     events = np.asarray(x, np.float64)
-    found = describe("all coordinates", events.ravel(), shape_text(events.shape[1:]))
+    found = describe_column("all coordinates", events.ravel(), shape_text(events.shape[1:]))
     varied = found.distinct > 1 and not found.missing
     return replace(found, spread=float(np.sqrt(events.var(0).mean())) if varied else None, warnings=())
 

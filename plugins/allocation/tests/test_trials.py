@@ -20,7 +20,7 @@ from scorefold_allocation.data.regression import LinearTasks
 from scorefold_allocation.learners.config import LinearLearnerConfig
 from scorefold_allocation.learners.interface import AllocationCell, Learner, Losses
 from scorefold_allocation.learners.linear import LinearMAML
-from scorefold_allocation.search.trials import LOG, Trainee, Trials, Tried, digest_of
+from scorefold_allocation.search.trials import LOG, Trainee, Trials, Tried, trial_digest
 
 CELL = AllocationCell(4, 2, 2)
 
@@ -62,10 +62,10 @@ def scaled(scale: float, tasks: int, support: int, query: int) -> float:
 
 def test_pilots_differ_by_name_code_and_arguments() -> None:
     pilots: list[Tried] = [one, other, partial(scaled, 1.0), partial(scaled, 2.0), lambda *c: 1.0, lambda *c: 2.0]
-    assert len({digest_of(pilot) for pilot in pilots}) == len(pilots)
-    assert digest_of(partial(scaled, 1.0)) == digest_of(pilots[2])
+    assert len({trial_digest(pilot) for pilot in pilots}) == len(pilots)
+    assert trial_digest(partial(scaled, 1.0)) == trial_digest(pilots[2])
     digits = [Trainee(Known(root), DigitRotations(DigitRotationsConfig(ways=ways))) for ways in (2, 5)]
-    assert len({digest_of(each) for each in digits}) == 2
+    assert len({trial_digest(each) for each in digits}) == 2
 
 
 class Counting(Known):

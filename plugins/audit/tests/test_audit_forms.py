@@ -35,7 +35,7 @@ from scorefold_audit.membership.losses import (
 )
 from scorefold_audit.membership.measures import Measuring, noise_of, share_below
 from scorefold_audit.quality import comparison
-from scorefold_audit.quality.comparison import Permuted, frechet, kernel_distance, neighbourhoods
+from scorefold_audit.quality.comparison import Permuted, frechet, kernel_distance_test, neighbourhoods
 from scorefold_audit.quality.measures import cosine_distance, memorisation_informed, relative_vendi, vendi
 from scorefold_audit.report import AuditReport
 from scorefold_audit.sets import Sets
@@ -49,7 +49,7 @@ from scorefold_audit.unusual import (
     typical_range,
     unlikely_or_flat,
 )
-from scorefold_toolkit.metrics.neighbours import balls
+from scorefold_toolkit.metrics.neighbours import neighbour_measures
 
 Z_80 = 0.8416212
 
@@ -227,7 +227,7 @@ def test_neighbourhoods_of_many_points_and_of_duplicates() -> None:
     x, y = normal(100, 2), 1.2 * normal(90, 2, seed=1)
     x[:80] = x[0]
     found = neighbourhoods(x, y, 99, gen())
-    expected = balls(torch.cdist(x, y), torch.cdist(y, y), torch.cdist(x, x))
+    expected = neighbour_measures(torch.cdist(x, y), torch.cdist(y, y), torch.cdist(x, x))
     assert {name: permuted.value for name, permuted in found.items()} == pytest.approx(expected)
     with pytest.raises(DataError, match="at least 20"):
         neighbourhoods(x, y[:19], 99, gen())
@@ -244,7 +244,7 @@ def test_the_kernel_distance_compares_within_conditions() -> None:
             if groups[of_a][i] == groups[of_b][j] and not (of_a == of_b and i == j):
                 total += (float(a[i] @ b[j]) / 2 + 1) ** 3
         kernels.append(total / (len(a) * (len(b) - (of_a == of_b))))
-    found = kernel_distance(x, y, 99, gen(), groups)
+    found = kernel_distance_test(x, y, 99, gen(), groups)
     assert found.value == pytest.approx(kernels[0] + kernels[1] - 2 * kernels[2])
     assert found.least_p == 1 / 100
 
@@ -471,7 +471,7 @@ def test_verdicts_are_corrected_and_say_what_would_have_been_found() -> None:
 
 def test_facts_are_shares() -> None:
     overlap = Overlap(np.array([True, False, False, True]), 0.5, np.arange(5), np.array([0.1, 0.5, 1, 2, 3.0]), True)
-    shared, twice = verdicts.facts(overlap)
+    shared, twice = verdicts.overlap_facts(overlap)
     assert (shared["value"], shared["found"], shared["text"]) == (
         0.5,
         True,
@@ -486,7 +486,7 @@ def test_facts_are_shares() -> None:
 def test_points_are_compared_within_conditions_from_twenty_training_points_each() -> None:
     for count, kept in ((60, True), (59, False)):
         training, others = (Dataset(torch.zeros(size, 1), (torch.arange(size) % 3)[:, None]) for size in (count, 12))
-        found = sets.groups_of(training, others, others)
+        found = sets.condition_groups(training, others, others)
         assert (found is not None) == kept
         if found is not None:
             assert [len(each) for each in found] == [60, 12, 12]

@@ -16,7 +16,7 @@ from scipy.stats import binom
 from scorefold.errors import DataError
 from scorefold_audit.audit import raw_numbers
 from scorefold_audit.copying import nearest, spaces
-from scorefold_audit.copying.likelihood import cost, divergence, gap, log_variances, standardised
+from scorefold_audit.copying.likelihood import cost, gap, likelihood_divergence, log_variances, standardised_sets
 from scorefold_audit.copying.nearest import CopyNeighbours, CopySearch, Near, dimension_of, duplicate_distance
 from scorefold_audit.copying.spaces import Overlap, Space, marked, overlap_of
 from scorefold_audit.copying.statistics import (
@@ -26,7 +26,7 @@ from scorefold_audit.copying.statistics import (
     by_cells,
     closeness,
     fewest_named,
-    named,
+    named_copies,
     nearer_to_training,
     p_values,
     z_of,
@@ -245,9 +245,9 @@ def test_p_values_count_the_sample_itself_and_ties() -> None:
 def test_benjamini_and_hochbergs_list_by_hand() -> None:
     """The bound of the k-th smallest of 5 p-values is k / 5 of the share: 0.02, 0.04, 0.06, 0.08 and 0.1."""
     p = np.array([0.055, 0.5, 0.01, 0.045, 0.2])
-    assert named(p, 0.1).tolist() == [2, 3, 0]
-    assert named(p, 0.04).tolist() == []
-    assert named(np.array([0.02, 0.5]), 0.04).tolist() == [0]
+    assert named_copies(p, 0.1).tolist() == [2, 3, 0]
+    assert named_copies(p, 0.04).tolist() == []
+    assert named_copies(np.array([0.02, 0.5]), 0.04).tolist() == [0]
 
 
 def test_the_fewest_that_can_be_named_have_the_least_p_value() -> None:
@@ -256,7 +256,7 @@ def test_the_fewest_that_can_be_named_have_the_least_p_value() -> None:
         k = fewest_named(m, h, share)
         for count in (k - 1, k):
             p = np.array([1 / (h + 1)] * count + [1.0] * (m - count))
-            assert len(named(p, share)) == (count if count == k else 0)
+            assert len(named_copies(p, share)) == (count if count == k else 0)
 
 
 # Spaces, near-duplicates and leaks.
@@ -400,7 +400,7 @@ def test_raw_numbers_without_held_out_points_are_what_they_say() -> None:
 
 def test_points_are_standardised_by_the_last_set() -> None:
     x, y = torch.tensor([[1.0, 5.0], [3.0, 5.0]]), torch.tensor([[0.0, 2.0], [4.0, 2.0]])
-    first, _, last = standardised(x, 9 * x, y)
+    first, _, last = standardised_sets(x, 9 * x, y)
     deviation = math.sqrt(8)  # without bias
     assert first.tolist() == [[pytest.approx(-1 / deviation), 3.0], [pytest.approx(1 / deviation), 3.0]]
     assert last.tolist() == [[pytest.approx(-2 / deviation), 0.0], [pytest.approx(2 / deviation), 0.0]]
@@ -420,14 +420,14 @@ def test_each_centre_is_as_wide_as_its_points_lie_apart_from_it() -> None:
 def test_the_divergence_is_a_hundred_times_what_samples_cost_more_than_half_of_the_training_points() -> None:
     generator = torch.Generator().manual_seed(0)
     samples, training, held_out = (torch.randn(count, 2, generator=generator) for count in (25, 40, 30))
-    found = divergence(samples, training, held_out, torch.Generator().manual_seed(3))
-    q, y, h = standardised(samples, training, held_out)
+    found = likelihood_divergence(samples, training, held_out, torch.Generator().manual_seed(3))
+    q, y, h = standardised_sets(samples, training, held_out)
     order = torch.randperm(40, generator=torch.Generator().manual_seed(3))
     half, other = y[order[:20]], y[order[20:]]
     base = cost(h, half, log_variances(half, other))
     assert found.fld == pytest.approx(100 * (cost(h, q, log_variances(q, y)) - base))
     with pytest.raises(DataError, match="there are 19"):
-        divergence(samples, training, held_out[:19], generator)
+        likelihood_divergence(samples, training, held_out[:19], generator)
 
 
 def test_the_gap_is_a_hundred_times_the_difference_of_costs() -> None:

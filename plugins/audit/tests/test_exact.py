@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.stats import binom
 
-from scorefold_audit.claims.controls import sphere
+from scorefold_audit.claims.controls import sphere_points
 from scorefold_audit.copying.nearest import (
     BY_CHANCE,
     CopyNeighbours,
@@ -23,14 +23,14 @@ from scorefold_audit.copying.statistics import (
     authentic,
     closeness,
     fewest_named,
-    named,
+    named_copies,
     nearer_to_training,
     p_values,
     z_of,
 )
-from scorefold_audit.quality.comparison import Permuted, kernel_distance, neighbourhoods
+from scorefold_audit.quality.comparison import Permuted, kernel_distance_test, neighbourhoods
 from scorefold_audit.verdicts import holm, rank_deviation, shift
-from scorefold_toolkit.metrics.neighbours import balls
+from scorefold_toolkit.metrics.neighbours import neighbour_measures
 
 
 def uniform(count: int, dimension: int, seed: int) -> np.ndarray:
@@ -152,7 +152,7 @@ def test_a_list_of_copies_is_calibrated_and_needs_held_out_points() -> None:
     held_out = np.linspace(0.05, 1, 1000)
     p = p_values(np.concatenate([np.zeros(20), np.linspace(0.2, 1, 80)]), held_out)
     assert p[0] == pytest.approx(1 / 1001)
-    assert set(named(p, 0.1)) == set(range(20))
+    assert set(named_copies(p, 0.1)) == set(range(20))
 
 
 def test_holm_and_the_smallest_shift() -> None:
@@ -164,18 +164,18 @@ def test_holm_and_the_smallest_shift() -> None:
 def test_precision_to_coverage_are_those_of_the_papers(generator: torch.Generator) -> None:
     x, y = torch.randn(150, 3, generator=generator).double(), 1.3 * torch.randn(130, 3, generator=generator).double()
     found = neighbourhoods(x, y, 99, generator)
-    expected = balls(torch.cdist(x, y), torch.cdist(y, y), torch.cdist(x, x))
+    expected = neighbour_measures(torch.cdist(x, y), torch.cdist(y, y), torch.cdist(x, x))
     assert {name: permuted.value for name, permuted in found.items()} == pytest.approx(expected)
 
 
 def test_quality_of_equal_distributions_is_as_expected(generator: torch.Generator) -> None:
-    points = sphere(600, generator).double()
+    points = sphere_points(600, generator).double()
     found = neighbourhoods(points[:300], points[300:], 99, generator)
     # Density 1, and coverage 1 - prod_{i<k} (h - 1 - i) / (m + h - 1 - i), whatever the distribution.
     expected = 1 - math.prod((299 - i) / (599 - i) for i in range(5))
     assert found["density"].mean == pytest.approx(1, abs=0.01)
     assert found["coverage"].mean == pytest.approx(expected, abs=0.005)
-    kernel = kernel_distance(points[:300], points[300:], 99, generator)
+    kernel = kernel_distance_test(points[:300], points[300:], 99, generator)
     assert kernel.mean == pytest.approx(0, abs=5 * kernel.deviation / math.sqrt(99))
     direct = _kernel_distance(points[:300], points[300:])
     assert kernel.value == pytest.approx(direct, rel=1e-6, abs=1e-12)

@@ -15,9 +15,9 @@ from scorefold.errors import ShapeError
 from scorefold.interfaces import ScoreModel, TensorSource
 from scorefold.stage import StageContext
 from scorefold_audit.audit import audit
-from scorefold_audit.claims.controls import found, ring, source
+from scorefold_audit.claims.controls import found, ring_points, split_source
 from scorefold_audit.config import AuditOptions
-from scorefold_audit.sets import groups_of
+from scorefold_audit.sets import condition_groups
 from scorefold_registry import Host
 
 QUICK = {"permutations": 99, "quality_points": 100, "scale": "none", "membership_points": 60}
@@ -34,9 +34,11 @@ def asked(model: object, inputs: dict[str, Any], **options: object) -> dict[str,
 
 
 def test_points_that_are_asked_about_are_judged_by_their_neighbours() -> None:
-    points = torch.cat([ring(20, generator(3)), torch.tensor([[0.0, 0.0], [30.0, 0.0]])])
-    data = source(ring(400, generator(0)), ring(400, generator(1)))
-    result = asked(source(test=ring(100, generator(2))), {"data": data, "points": source(test=points)})
+    points = torch.cat([ring_points(20, generator(3)), torch.tensor([[0.0, 0.0], [30.0, 0.0]])])
+    data = split_source(ring_points(400, generator(0)), ring_points(400, generator(1)))
+    result = asked(
+        split_source(test=ring_points(100, generator(2))), {"data": data, "points": split_source(test=points)}
+    )
     rows = result["points"]
     assert [row["point"] for row in rows if row["unlike"]] == [20, 21]
     assert rows[21]["why"] == "far from training points"
@@ -44,14 +46,17 @@ def test_points_that_are_asked_about_are_judged_by_their_neighbours() -> None:
     assert "2 of 22 points are unlike the training data" in " ".join(result["warnings"])
     assert {"part": "likelihoods of points"}.items() <= result["withheld"][-1].items()
     with pytest.raises(ShapeError, match=r"points \(3,\)"):
-        asked(source(test=ring(100, generator(2))), {"data": data, "points": source(test=torch.zeros(5, 3))})
+        asked(
+            split_source(test=ring_points(100, generator(2))),
+            {"data": data, "points": split_source(test=torch.zeros(5, 3))},
+        )
 
 
 def test_points_that_are_asked_about_are_judged_by_a_score_model(host: Host) -> None:
     config = {"points": 400, "fractions": [0.5, 0, 0.5], "seed": 0}
     data = host.create("data:gaussian-mixture", config)
     model = host.create("score:analytic", data=data)
-    inputs = {"data": data, "points": source(test=torch.tensor([[40.0, 40.0], [0.1, 0.2]]))}
+    inputs = {"data": data, "points": split_source(test=torch.tensor([[40.0, 40.0], [0.1, 0.2]]))}
     result = asked(model, inputs, n=60, steps=8, likelihood=40, dimension_points=40)
     first, second = result["points"]
     assert {"log_likelihood", "dimension", "distance"} <= first.keys()
@@ -62,18 +67,18 @@ def test_points_that_are_asked_about_are_judged_by_a_score_model(host: Host) -> 
 
 
 def test_training_points_that_lie_alone_or_repeat_are_listed() -> None:
-    training = ring(500, generator(0))
+    training = ring_points(500, generator(0))
     training[7], training[8] = torch.tensor([50.0, 50.0]), torch.tensor([-40.0, 10.0])
     training[100:110] = training[200:210] + 1e-5
-    samples = source(test=ring(60, generator(2)))
-    result = asked(samples, {"data": source(training, ring(500, generator(1)))})
+    samples = split_source(test=ring_points(60, generator(2)))
+    result = asked(samples, {"data": split_source(training, ring_points(500, generator(1)))})
     assert [row["point"] for row in result["training"]["outliers"][:2]] == [7, 8]
     assert result["training"]["outliers"][0]["p"] == 1 / 501
     # With 500 held-out points 10 outliers are the fewest that can be named.
     assert result["training"]["outliers_named"] == 0
     assert "at least 10" in {row["part"]: row["reason"] for row in result["withheld"]}["names of fewer outliers"]
     training[300:315] = 50 + 20 * torch.randn(15, 2, generator=generator(5))
-    named = asked(samples, {"data": source(training, ring(500, generator(1)))})["training"]
+    named = asked(samples, {"data": split_source(training, ring_points(500, generator(1)))})["training"]
     rows = {row["point"] for row in named["outliers"] if row["named"]}
     assert len(rows & {7, 8, *range(300, 315)}) >= 15
     assert named["outliers_named"] < 22
@@ -86,11 +91,11 @@ def test_training_points_that_lie_alone_or_repeat_are_listed() -> None:
 
 def test_conditions_are_numbered_where_there_are_few() -> None:
     sets = [Dataset(torch.zeros(60, 2), torch.arange(60)[:, None] % 3) for _ in range(3)]
-    groups = groups_of(*sets)
+    groups = condition_groups(*sets)
     assert groups is not None
     assert [int(each.max()) for each in groups] == [2, 2, 2]
-    assert groups_of(*(Dataset(each.x, torch.randn(60, 2)) for each in sets)) is None
-    assert groups_of(sets[0], sets[1], Dataset(torch.zeros(5, 2))) is None
+    assert condition_groups(*(Dataset(each.x, torch.randn(60, 2)) for each in sets)) is None
+    assert condition_groups(sets[0], sets[1], Dataset(torch.zeros(5, 2))) is None
 
 
 class Swapped(ScoreModel):

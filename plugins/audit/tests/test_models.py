@@ -16,7 +16,7 @@ from scorefold.errors import DataError
 from scorefold.interfaces import ScoreModel, TensorSource
 from scorefold.stage import Executor, StageContext, job_function
 from scorefold_audit.audit import audit
-from scorefold_audit.claims.controls import found, ring, sphere
+from scorefold_audit.claims.controls import found, ring_points, sphere_points
 from scorefold_audit.config import AuditOptions
 from scorefold_audit.membership.losses import denoising_losses, likelihood_gap, membership, time_at
 from scorefold_audit.sets import read_sets
@@ -129,8 +129,10 @@ def test_a_conditional_model_gets_the_conditions_of_held_out_points() -> None:
 
 def test_the_dimension_of_samples_is_compared(host: Host) -> None:
     generator = torch.Generator().manual_seed(0)
-    data = TensorSource({"train": Dataset(sphere(300, generator)), "test": Dataset(sphere(300, generator))})
-    flat = TensorSource({"test": Dataset(torch.cat([ring(300, generator), torch.zeros(300, 48)], 1) * 0.2)})
+    data = TensorSource(
+        {"train": Dataset(sphere_points(300, generator)), "test": Dataset(sphere_points(300, generator))}
+    )
+    flat = TensorSource({"test": Dataset(torch.cat([ring_points(300, generator), torch.zeros(300, 48)], 1) * 0.2)})
     options = AuditOptions.model_validate({**QUICK, "n": 300})
     estimator = host.create("estimator:mle", {"resamples": 0})
     metrics = audit(flat, {"data": data, "estimator": estimator}, options, StageContext("a")).result["metrics"]

@@ -10,14 +10,14 @@ from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.interfaces import TensorSource
 from scorefold.stage import StageContext
 from scorefold_audit.audit import audit
-from scorefold_audit.claims.controls import audited, found, ring, sets, source
+from scorefold_audit.claims.controls import audited, found, ring_points, sets, split_source
 from scorefold_audit.config import AuditOptions
 
 QUICK = {"permutations": 99, "quality_points": 100}
 
 
 def points(count: int, seed: int) -> torch.Tensor:
-    return ring(count, torch.Generator().manual_seed(seed))
+    return ring_points(count, torch.Generator().manual_seed(seed))
 
 
 def withheld(result: dict) -> dict[str, str]:
@@ -109,7 +109,7 @@ def test_samples_alone_have_no_membership_and_it_is_said() -> None:
 def test_without_held_out_points_there_are_raw_numbers_and_no_verdict() -> None:
     training = points(100, 0)
     options, context = AuditOptions.model_validate(QUICK), StageContext("a")
-    result = audit(source(test=training[:60]), {"data": source(training)}, options, context).result
+    result = audit(split_source(test=training[:60]), {"data": split_source(training)}, options, context).result
     assert result["metrics"]["near-copies among samples (columns)"] == 1
     assert result["metrics"]["authentic samples (columns)"] == 0
     assert result["metrics"]["distance of samples from training points over theirs (median) (columns)"] == 0
@@ -120,9 +120,9 @@ def test_without_held_out_points_there_are_raw_numbers_and_no_verdict() -> None:
 
 
 def test_held_out_points_of_their_own_and_points_that_are_left_over() -> None:
-    data, held_out = source(points(100, 0), points(30, 1)), source(test=points(100, 3))
+    data, held_out = split_source(points(100, 0), points(30, 1)), split_source(test=points(100, 3))
     options = AuditOptions.model_validate(QUICK)
-    outcome = audit(source(test=points(50, 2)), {"data": data, "held_out": held_out}, options, StageContext("a"))
+    outcome = audit(split_source(test=points(50, 2)), {"data": data, "held_out": held_out}, options, StageContext("a"))
     assert outcome.result["metrics"]["held-out points"] == 100
     assert "30 points of the data's other splits are neither" in outcome.result["warnings"][0]
 

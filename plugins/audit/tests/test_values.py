@@ -13,8 +13,8 @@ from torch import Tensor
 from scorefold.data import Condition, Dataset
 from scorefold.diffusion import VE, VP
 from scorefold.interfaces import ScoreModel
-from scorefold_audit.claims.controls import ring, sets
-from scorefold_audit.copying.likelihood import cost, divergence, gap, log_variances, standardised
+from scorefold_audit.claims.controls import ring_points, sets
+from scorefold_audit.copying.likelihood import cost, gap, likelihood_divergence, log_variances, standardised_sets
 from scorefold_audit.membership.losses import (
     denoising_losses,
     local_dimensions,
@@ -23,7 +23,7 @@ from scorefold_audit.membership.losses import (
     step_errors,
     time_at,
 )
-from scorefold_audit.quality.comparison import kernel_distance
+from scorefold_audit.quality.comparison import kernel_distance_test
 from scorefold_audit.quality.measures import cosine_distance, memorisation_informed, relative_vendi, vendi
 from scorefold_audit.unusual import atypical, atypical_set, judged, low, typical_range, unlikely_or_flat
 
@@ -49,9 +49,9 @@ DIVERGENCES = {
 def test_the_likelihood_divergence_of_the_controls(model: str, data: str, generator: torch.Generator) -> None:
     value, of_gap = DIVERGENCES[model, data]
     training, held_out, samples = sets(model, data, 3)
-    found = divergence(samples, training, held_out, generator)
+    found = likelihood_divergence(samples, training, held_out, generator)
     assert within(found.fld, *value)
-    q, t, h = standardised(samples, training, held_out)
+    q, t, h = standardised_sets(samples, training, held_out)
     assert within(gap(q, t, h), *of_gap)
     # Compared with that of held-out points, a copier stands out and nothing else does.
     apart = found.gap - found.gap_of_held_out
@@ -60,7 +60,7 @@ def test_the_likelihood_divergence_of_the_controls(model: str, data: str, genera
 
 def test_a_copier_in_many_dimensions_has_no_bound(generator: torch.Generator) -> None:
     training, held_out, samples = sets("copier", "sphere", 0, 200)
-    found = divergence(samples, training, held_out, generator)
+    found = likelihood_divergence(samples, training, held_out, generator)
     assert found.fld > 1000
     assert found.gap < -1000
 
@@ -128,7 +128,7 @@ def test_torchmetrics_has_the_kernel_distance_and_another_mean() -> None:
 
     generator = torch.Generator().manual_seed(0)
     training, samples = (torch.randn(200, 6, generator=generator).double() for _ in range(2))
-    ours = kernel_distance(samples, training, 99, generator).value
+    ours = kernel_distance_test(samples, training, 99, generator).value
     assert ours == pytest.approx(float(poly_mmd(training, samples)), rel=1e-6)
     samples[:100] = training[0]
     theirs = float(_compute_cosine_distance(training, samples, cosine_distance_eps=2.0))
@@ -189,7 +189,10 @@ def test_the_local_dimension_is_the_derivative_by_the_noise(process: object) -> 
 
 
 def test_a_memorised_point_has_no_dimension_and_data_have_theirs() -> None:
-    training, held_out = ring(300, torch.Generator().manual_seed(0)), ring(300, torch.Generator().manual_seed(1))
+    training, held_out = (
+        ring_points(300, torch.Generator().manual_seed(0)),
+        ring_points(300, torch.Generator().manual_seed(1)),
+    )
     angles = 2 * math.pi * torch.arange(8) / 8
     centres = 4 * torch.stack([angles.cos(), angles.sin()], 1)
     right = Mixture(torch.ones(8) / 8, centres, torch.full((8,), 0.5))

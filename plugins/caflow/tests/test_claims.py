@@ -108,7 +108,9 @@ def test_rows_are_means_over_seeds_and_differences_are_paired(
     }
     options = {"task": "inpainting", "model": "cinn"}
     assert rows["cinn"][0] != rows["cinn"][1]
-    assert claims_tasks.row(host, "quick", 0, measure="bits", **options) == pytest.approx(sum(rows["cinn"]) / 2)
+    assert claims_tasks.task_measure(host, "quick", 0, measure="bits", **options) == pytest.approx(
+        sum(rows["cinn"]) / 2
+    )
     differences = torch.tensor(rows["cinn"]) - torch.tensor(rows["caflow"])
     found = claims_tasks.above(host, "quick", 0, other="caflow", **options)
     assert found == pytest.approx(float(differences.mean()), abs=1e-5)

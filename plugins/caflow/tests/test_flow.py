@@ -9,7 +9,7 @@ from torch import Tensor
 
 from scorefold.data import Condition, ConditionSpec, Dataset, EventScale, TensorSpec
 from scorefold.errors import ConfigError, ShapeError
-from scorefold_caflow.flow.conditions import SplitCondition, resized, resized_channels
+from scorefold_caflow.flow.conditions import SplitCondition, resized_channels, resized_condition
 
 SPECS: dict[str, ConditionSpec | None] = {
     "same size": SPEC,
@@ -135,12 +135,12 @@ def test_a_map_of_classes_is_an_image_whose_pixels_keep_their_place(kind) -> Non
 @pytest.mark.parametrize(("of", "size"), [((6, 4), (3, 4)), ((6, 4), (2, 1)), ((4, 4), (4, 4))])
 def test_a_larger_image_becomes_a_smaller_one_of_more_channels_without_loss(of, size) -> None:
     x = draws(2, 3, *of)
-    found = resized(x, size)
+    found = resized_condition(x, size)
     assert found.shape == (2, resized_channels((3, *of), size), *size)
     assert torch.equal(found.flatten().sort().values, x.flatten().sort().values)
     rows, columns = of[0] // size[0], of[1] // size[1]
     assert torch.equal(found[:, 0], x[:, 0, ::rows, ::columns])
-    assert resized(x, (9, 5)).shape == (2, 3, 9, 5)
+    assert resized_condition(x, (9, 5)).shape == (2, 3, 9, 5)
     assert resized_channels((3, *of), (9, 5)) == 3
 
 

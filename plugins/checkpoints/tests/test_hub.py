@@ -66,11 +66,11 @@ def put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Put:
 def test_the_cache_is_where_huggingface_hub_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HF_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
-    assert files.cache_folder() == Path("~/.cache/huggingface/hub").expanduser()
+    assert files.hub_cache() == Path("~/.cache/huggingface/hub").expanduser()
     monkeypatch.setenv("HF_HOME", "/somewhere")
-    assert files.cache_folder() == Path("/somewhere/hub")
+    assert files.hub_cache() == Path("/somewhere/hub")
     monkeypatch.setenv("HF_HUB_CACHE", "/other")
-    assert files.cache_folder() == Path("/other")
+    assert files.hub_cache() == Path("/other")
 
 
 def test_a_name_is_read_from_the_cache_and_pinned(put: Put) -> None:

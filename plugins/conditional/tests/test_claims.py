@@ -70,7 +70,7 @@ def test_a_row_is_the_mean_of_its_trainings(host: Host, hasty: None, monkeypatch
         values.append(claims_posterior.posterior_row(host, "quick", 0, **settings))
     second = 2 * values[1] - values[0]
     assert second != values[0]
-    ratio = claims_posterior.ratio(host, "quick", 0, estimator="cdiffe", sigma_max=20.0, measure="rms")
+    ratio = claims_posterior.ratio_to_clean(host, "quick", 0, estimator="cdiffe", sigma_max=20.0, measure="rms")
     above = claims_posterior.posterior_row(host, "quick", 0, estimator="cdiffe", sigma_max=20.0, measure="rms")
     assert ratio == pytest.approx(above / values[1])
 

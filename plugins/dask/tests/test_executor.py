@@ -17,7 +17,7 @@ from scorefold.errors import ConfigError, DataError, JobError, PluginError, Work
 from scorefold.stage import pack, unpack
 from scorefold_dask.config import DaskConfig
 from scorefold_dask.executor import DaskExecutor, _NoWorkerError
-from scorefold_dask.worker import JobEnvironment, run_job, surroundings
+from scorefold_dask.worker import JobEnvironment, run_packed_job, surroundings
 from scorefold_neighbours.config import MLEConfig
 from scorefold_neighbours.estimators.estimator import NeighbourEstimator
 from scorefold_registry.run.executor import LocalExecutor
@@ -68,7 +68,7 @@ def test_a_job_leaves_its_worker_as_it_was(monkeypatch: pytest.MonkeyPatch) -> N
     threads = torch.get_num_threads()
     around = surroundings(threads + 1)
     sent = JobEnvironment(threads + 1, {"SCOREFOLD_PLUGINS": "-a"}, around.versions)
-    seen = unpack(run_job("dask_jobs:around", pack(0, "it"), sent))
+    seen = unpack(run_packed_job("dask_jobs:around", pack(0, "it"), sent))
     assert (seen["threads"], torch.get_num_threads()) == (threads + 1, threads)
     assert (seen["SCOREFOLD_PLUGINS"], seen["SCOREFOLD_OF_WORKER"]) == ("-a", None)
     assert os.environ["SCOREFOLD_OF_WORKER"] == "its own"
@@ -80,7 +80,7 @@ def test_a_worker_of_other_versions_is_refused() -> None:
     assert {"python", "torch", "scorefold-core", "safetensors"} <= set(around.versions)
     other = JobEnvironment(1, {}, {**around.versions, "torch": "1.0", "python": "3.9"})
     with pytest.raises(JobError, match=r"has python 3\.\d+ for 3\.9, torch .* for 1\.0") as caught:
-        run_job("dask_jobs:around", b"", other)
+        run_packed_job("dask_jobs:around", b"", other)
     assert "environment of the workers" in str(caught.value.hint)
 
 

@@ -16,8 +16,8 @@ from scorefold.data import EventScale
 from scorefold.errors import ConfigError
 from scorefold.stage import report, showing
 from scorefold_explore.answers import colours, conditions, maps, neighbours, paths, points
-from scorefold_explore.answers.neighbours import filled
-from scorefold_explore.answers.pictures import shown, spread
+from scorefold_explore.answers.neighbours import computed_in_time
+from scorefold_explore.answers.pictures import deviation_tiles, shown
 from scorefold_explore.explored import Explored, ExploredModel, Group, Known
 from scorefold_explore.questions import answer
 from scorefold_registry import Host
@@ -59,7 +59,7 @@ def needs_umap(test: Callable[..., None]) -> Callable[..., None]:
 def test_umap_keeps_two_clusters_apart_and_repeats(generator: torch.Generator) -> None:
     x = torch.randn(120, 5, generator=generator) + 30 * (torch.arange(120) < 60)[:, None]
     explored = plain(x)
-    assert {"name": "umap", "text": "UMAP"} in maps.names(explored)
+    assert {"name": "umap", "text": "UMAP"} in maps.map_names(explored)
     found = maps.map_of(explored, "umap")
     assert found.project is None
     one, other = found.positions[:60], found.positions[60:]
@@ -98,7 +98,7 @@ def test_the_chart_of_a_flow_holds_its_own_coordinates(learned: Explored) -> Non
 @pytest.mark.parametrize("mean", [0.0, 1000.0])
 def test_neighbours_of_a_disc_have_two_dimensions(mean: float, generator: torch.Generator) -> None:
     explored = plain(torch.nn.functional.pad(torch.randn(3000, 2, generator=generator), (0, 6)) + mean)
-    values, known = neighbours.local_dimensions(explored, seconds=30)
+    values, known = neighbours.neighbour_dimensions(explored, seconds=30)
     assert known == 3000
     assert float(values.median()) == pytest.approx(2.0, abs=0.15)
     curve = neighbours.dimension_curve(neighbours.distances_from(explored, explored.points[0]))
@@ -117,10 +117,10 @@ def test_copies_are_found_and_break_no_dimension(generator: torch.Generator) -> 
     x = torch.randn(200, 3, generator=generator)
     x[50:60], x[70] = x[0], x[1]
     explored = plain(x)
-    assert neighbours.duplicates(explored) == [[0, *range(50, 60)], [1, 70]]
+    assert neighbours.duplicate_points(explored) == [[0, *range(50, 60)], [1, 70]]
     assert answer(explored, "duplicates", {})["points"] == 11
     assert answer(explored, "point", {"point": 0})["copies"] == 10
-    values, _ = neighbours.local_dimensions(explored, seconds=30)
+    values, _ = neighbours.neighbour_dimensions(explored, seconds=30)
     assert bool(values[100:].isfinite().all())
 
 
@@ -131,7 +131,7 @@ def test_what_takes_too_long_is_known_of_some_points() -> None:
         return rows.double()
 
     with showing(lambda done, total, text: seen.append((done, total))):
-        values, known = filled(1000, slow, "points", seconds=-1, batch=10)
+        values, known = computed_in_time(1000, slow, "points", seconds=-1, batch=10)
     assert known == int(values.isfinite().sum()) == 10
     assert seen == [(10, 1000)]
 
@@ -143,18 +143,18 @@ def test_a_batch_that_reports_ends_with_the_time() -> None:
                 report(step, 10**9, "steps")
         return rows
 
-    values, known = filled(100, endless, "points", seconds=0.3, batch=1)
+    values, known = computed_in_time(100, endless, "points", seconds=0.3, batch=1)
     assert known == int(values.isfinite().sum()) == 1
 
 
 def test_what_is_quick_is_known_of_all_points() -> None:
-    whole, known = filled(1000, lambda rows: rows.double(), "points", seconds=30)
+    whole, known = computed_in_time(1000, lambda rows: rows.double(), "points", seconds=30)
     assert known == 1000
     assert torch.equal(whole, torch.arange(1000.0))
 
 
 def test_a_geodesic_is_that_of_the_geometry(learned: Explored) -> None:
-    curve, line = paths.between(learned, "geometry", 3, 9, 7)
+    curve, line = paths.curve_between(learned, "geometry", 3, 9, 7)
     space, x = learned.models["geometry"].value, learned.points
     with torch.no_grad():
         again = space.geodesic(x[3:4], x[9:10], torch.linspace(0, 1, 7))[0]
@@ -183,7 +183,7 @@ def test_a_code_that_is_not_dragged_decodes_to_the_reconstruction(learned: Explo
 def test_colours_are_what_the_run_found(learned: Explored) -> None:
     assert set(learned.known) == {"intrinsic dimension (dimension)", "outlier score: cost (unusual)"}
     test = next(group for group in learned.groups if group.split == "test")
-    values = floats(colours.answer(learned, "known:outlier score: cost (unusual)")["values"])
+    values = floats(colours.colour_answer(learned, "known:outlier score: cost (unusual)")["values"])
     own = values[test.start : test.stop]
     assert np.isfinite(own).all()
     assert np.isnan(np.delete(values, range(test.start, test.stop))).all()
@@ -197,8 +197,8 @@ def test_likelihoods_and_errors_are_those_of_the_models(learned: Explored) -> No
     flow = learned.models["flow"].value
     with torch.no_grad():
         expected = flow.log_prob(learned.points).numpy()
-    assert np.allclose(floats(colours.answer(learned, "likelihood:flow")["values"]), expected, atol=1e-2)
-    error = colours.answer(learned, "reconstruction:code")
+    assert np.allclose(floats(colours.colour_answer(learned, "likelihood:flow")["values"]), expected, atol=1e-2)
+    error = colours.colour_answer(learned, "reconstruction:code")
     assert error["known"] == len(learned.points)
     assert error["low"] <= error["middle"] <= error["high"]
     assert answer(learned, "colour", {"name": "label"})["classes"] == [str(number) for number in range(10)]
@@ -229,14 +229,14 @@ def _dataset(x: torch.Tensor) -> object:
 
 def test_known_pixels_stay_in_samples_of_an_unconditional_score(learned: Explored) -> None:
     mask = [1.0] * 32 + [0.0] * 32
-    drawn = conditions.samples(learned, "score", 4, n=3, steps=6, seed=0, mask=mask)
+    drawn = conditions.condition_samples(learned, "score", 4, n=3, steps=6, seed=0, mask=mask)
     assert drawn.shape == (3, 1, 8, 8)
     assert torch.allclose(drawn[:, :, :4], learned.points[4, :, :4].expand(3, 1, 4, 8), atol=1e-5)
     assert float(drawn[:, :, 4:].std(0).mean()) > 0.05
-    again = conditions.samples(learned, "score", 4, n=3, steps=6, seed=0, mask=mask)
+    again = conditions.condition_samples(learned, "score", 4, n=3, steps=6, seed=0, mask=mask)
     assert torch.equal(drawn, again)
     with pytest.raises(ConfigError, match="no mask was given"):
-        conditions.samples(learned, "score", 4, n=3, steps=6, seed=0)
+        conditions.condition_samples(learned, "score", 4, n=3, steps=6, seed=0)
 
 
 def asked_of(model: Any, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
@@ -292,7 +292,7 @@ def test_pictures_hold_the_bytes_between_the_bounds() -> None:
     explored.scale = EventScale(low=0.0, high=1.0)
     found = shown(explored, explored.points)
     assert list(base64.b64decode(found["data"])) == [0, 255, 128, 255]
-    assert spread(explored, explored.points)["top"] == 2.0
+    assert deviation_tiles(explored, explored.points)["top"] == 2.0
     raw = plain(torch.tensor([[1.0, math.nan]]))
     raw.scale = EventScale(factor=(10.0, 1.0), shift=(5.0, 0.0))
     assert shown(raw, raw.points)["rows"] == [[15.0, None]]

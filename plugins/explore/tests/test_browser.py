@@ -168,7 +168,7 @@ def test_a_long_answer_shows_progress_and_stops(opened: Any, address: str, monke
             stopped.set()
 
     page = opened(address)
-    monkeypatch.setattr("scorefold_explore.answers.colours.answer", slow)
+    monkeypatch.setattr("scorefold_explore.answers.colours.colour_answer", slow)
     page.select_option("#colour-name", "isolation")
     page.wait_for_selector("#status:has-text('steps')")
     page.click("#stop")

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 import torch
 
-from scorefold_explore.answers.paths import between
-from scorefold_explore.bundle import key_of, still_page, usual_answers, with_recipes
+from scorefold_explore.answers.paths import curve_between
+from scorefold_explore.bundle import question_key, still_page, usual_answers, with_recipes
 from scorefold_explore.explored import Explored
 from scorefold_explore.opening.data import open_data
 from scorefold_explore.questions import answer
@@ -55,7 +55,7 @@ def test_the_run_file_of_a_geodesic_gives_the_same_curve(host: Host, learned: Ex
     (tmp_path / "run.yaml").write_text(answer(learned, "recipe", {"what": "geodesic", "asked": asked})["run_file"])
     result = run_file(host, tmp_path / "run.yaml", runs=tmp_path / "runs", cache=tmp_path / "cache")
     curve = result.value("between").load("test").x
-    assert torch.allclose(curve, between(learned, "geometry", 3, 9, 5)[0], atol=1e-5)
+    assert torch.allclose(curve, curve_between(learned, "geometry", 3, 9, 5)[0], atol=1e-5)
 
 
 def test_python_that_is_copied_finds_rows_by_number_and_by_name(host: Host, learned: Explored, tmp_path: Path) -> None:
@@ -79,12 +79,12 @@ def test_a_still_page_holds_what_was_computed(learned: Explored) -> None:
     kinds = {key.partition("{")[0] for key in answers}
     assert kinds >= {"map", "colour", "point", "pictures", "geodesic", "code", "duplicates"}
     whole = with_recipes(learned, answers)
-    assert key_of("overview", {}) in whole
+    assert question_key("overview", {}) in whole
     assert any(key.startswith("recipe{") for key in whole)
 
 
 def test_a_key_is_the_same_whatever_the_order() -> None:
-    assert key_of("a", {"x": 1, "b": [2.5]}) == 'a{"b":[2.5],"x":1}' == key_of("a", {"b": [2.5], "x": 1})
+    assert question_key("a", {"x": 1, "b": [2.5]}) == 'a{"b":[2.5],"x":1}' == question_key("a", {"b": [2.5], "x": 1})
 
 
 def test_no_text_ends_the_data_of_a_still_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

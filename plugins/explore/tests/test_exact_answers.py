@@ -18,7 +18,7 @@ from scorefold.diffusion import VP
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Encodes, Geometry, ScoreModel
 from scorefold_explore.answers import colours, conditions, maps, neighbours, paths, points
-from scorefold_explore.answers.pictures import bounds, shown, spread
+from scorefold_explore.answers.pictures import bounds, deviation_tiles, shown
 from scorefold_explore.explored import Explored, ExploredModel, Group, Known
 from scorefold_explore.questions import answer
 from scorefold_registry import Host
@@ -127,9 +127,9 @@ def test_a_point_has_its_label_its_copies_and_its_spectra() -> None:
     labels = torch.tensor([0, 1, 2, -1, 1, 0, 0])
     known = {3: ("of a stage", torch.tensor([0.5, 0.25]))}
     explored = opened(x, labels=labels, label_names=("zero", "one"), spectra=known)
-    assert [points.answer(explored, n)["label"] for n in (0, 1, 2, 3)] == ["zero", "one", "2", None]
-    assert [points.answer(explored, n)["copies"] for n in (0, 1)] == [0, 1]
-    found = points.answer(explored, 3, 2)
+    assert [points.point_answer(explored, n)["label"] for n in (0, 1, 2, 3)] == ["zero", "one", "2", None]
+    assert [points.point_answer(explored, n)["copies"] for n in (0, 1)] == [0, 1]
+    found = points.point_answer(explored, 3, 2)
     assert [one["point"] for one in found["neighbours"]] == [2, 1]
     assert [one["distance"] for one in found["neighbours"]] == [2, 3]
     assert found["spectra"][0] == {"text": "of a stage", "values": [0.5, 0.25]}
@@ -177,17 +177,17 @@ def test_a_geodesic_and_a_line_have_their_own_lengths(monkeypatch: pytest.Monkey
     """From (0, 0) to (3, 4): 5 as the crow flies; by (1.5, 3) at the middle sqrt(11.25) + sqrt(3.25); distance by the
     metric sqrt(4 * 9 + 16)."""
     explored = of_model(torch.tensor([[0.0, 0.0], [3.0, 4.0], [1.0, -1.0]]), Stretched())
-    curve, line = paths.between(explored, "m", 0, 1, 3)
+    curve, line = paths.curve_between(explored, "m", 0, 1, 3)
     assert curve.tolist() == [[0, 0], [1.5, 3], [3, 4]]
     assert line.tolist() == [[0, 0], [1.5, 2], [3, 4]]
-    found = paths.answer(explored, "m", 0, 1, 3, "pca")
+    found = paths.path_answer(explored, "m", 0, 1, 3, "pca")
     assert found["line_length"] == pytest.approx(5)
     assert found["curve_length"] == pytest.approx(math.sqrt(11.25) + math.sqrt(3.25))
     assert found["distance"] == pytest.approx(math.sqrt(52))
     clock = iter((1000.0, 1002.5))
     monkeypatch.setattr(paths, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
-    assert paths.answer(explored, "m", 0, 1, 3, "pca")["seconds"] == 2.5
-    assert paths.between(explored, "m", 1, 2, 5)[1].tolist() == [[3 - k / 2, 4 - 5 * k / 4] for k in range(5)]
+    assert paths.path_answer(explored, "m", 0, 1, 3, "pca")["seconds"] == 2.5
+    assert paths.curve_between(explored, "m", 1, 2, 5)[1].tolist() == [[3 - k / 2, 4 - 5 * k / 4] for k in range(5)]
 
 
 class Linear(torch.nn.Module, Encodes):
@@ -235,7 +235,7 @@ def floats(text: str) -> list[float]:
 
 def test_reconstruction_errors_are_root_mean_squares_of_coordinates() -> None:
     """(x_1, x_2) comes back as (x_1 - x_2, 0): both coordinates are off by x_2."""
-    found = colours.answer(of_model(torch.tensor(CODED), Linear()), "reconstruction:m")
+    found = colours.colour_answer(of_model(torch.tensor(CODED), Linear()), "reconstruction:m")
     assert floats(found["values"]) == pytest.approx([1, 1, 4, 2])
 
 
@@ -243,7 +243,7 @@ def test_the_range_of_a_colour_is_its_percentiles() -> None:
     """Of 0 to 100: 1, 50 and 99; missing values are not known and take no part."""
     values = torch.cat([torch.arange(101.0), torch.tensor([math.nan])])
     explored = opened(torch.zeros(102, 2), known={"a": Known(values, "a", "stage")})
-    found = colours.answer(explored, "known:a")
+    found = colours.colour_answer(explored, "known:a")
     assert [found[name] for name in ("known", "low", "middle", "high")] == pytest.approx([101, 1, 50, 99])
 
 
@@ -259,10 +259,10 @@ def test_isolation_is_the_mean_distance_of_the_five_nearest_others() -> None:
 
 def test_neighbours_are_searched_once_for_all_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     explored = opened(LINE)
-    dimension, _ = neighbours.local_dimensions(explored, 10)
+    dimension, _ = neighbours.neighbour_dimensions(explored, 10)
     monkeypatch.setattr(neighbours, "_nearest_distances", None)
     assert neighbours.isolation(explored, 10)[1] == 8
-    assert torch.equal(neighbours.local_dimensions(explored, 10)[0], dimension)
+    assert torch.equal(neighbours.neighbour_dimensions(explored, 10)[0], dimension)
 
 
 def test_samples_have_neighbours_among_the_data_alone() -> None:
@@ -281,7 +281,7 @@ def test_samples_have_neighbours_among_the_data_alone() -> None:
 
 def test_the_dimension_of_each_point_is_its_formula_at_all_neighbours() -> None:
     """(k - 2) over the sum of ln(T_k / T_j), here with all 7 others of each."""
-    found, _ = neighbours.local_dimensions(opened(LINE), 10)
+    found, _ = neighbours.neighbour_dimensions(opened(LINE), 10)
     distances = sorted(abs(15 - one) for one in (0, 1, 3, 7, 31, 63, 100))
     expected = 5 / sum(math.log(distances[-1] / one) for one in distances[:-1])
     assert float(found[4]) == pytest.approx(expected, rel=1e-4)
@@ -335,7 +335,7 @@ def test_pictures_without_bounds_run_from_the_least_to_the_greatest_of_all() -> 
     assert bounds(explored) == (-1, 3)
     assert bytes_of(shown(explored, IMAGES[:1])) == [0, 64, 128, 255]
     deviations = torch.tensor([0.0, 1.0, 2.0, 4.0]).reshape(1, 1, 2, 2)
-    assert bytes_of(spread(explored, deviations)) == [0, 64, 128, 255]
+    assert bytes_of(deviation_tiles(explored, deviations)) == [0, 64, 128, 255]
     assert bounds(opened(torch.ones(2, 1, 2, 2))) == (1, 2)
 
 
@@ -353,7 +353,7 @@ def test_samples_have_their_mean_and_their_deviation() -> None:
     """Of (1, 6) and (3, 0): mean (2, 3), deviation (1, 3), by the number of draws."""
     model = Fixed(VP(), (2,), TensorSpec((1,)))
     explored = of_model(torch.zeros(3, 2), model, condition=torch.ones(3, 1))
-    found = conditions.answer(explored, "m", 1, n=2, steps=3, seed=0)
+    found = conditions.samples_answer(explored, "m", 1, n=2, steps=3, seed=0)
     assert found["mean"]["rows"] == [[2, 3]]
     assert found["spread"]["rows"] == [[1, 3]]
     assert found["truth"]["rows"] == [[0, 0]]
@@ -363,10 +363,10 @@ def test_samples_have_their_mean_and_their_deviation() -> None:
 def test_samples_have_a_greatest_number(n: int, steps: int, fits: bool) -> None:
     explored = of_model(torch.zeros(3, 2), Fixed(VP(), (2,), TensorSpec((1,))), condition=torch.ones(3, 1))
     if fits:
-        assert len(conditions.samples(explored, "m", 0, n=n, steps=steps, seed=0)) == 2
+        assert len(conditions.condition_samples(explored, "m", 0, n=n, steps=steps, seed=0)) == 2
     else:
         with pytest.raises(ConfigError, match="expected 1 to 64 in 1 to 1000"):
-            conditions.samples(explored, "m", 0, n=n, steps=steps, seed=0)
+            conditions.condition_samples(explored, "m", 0, n=n, steps=steps, seed=0)
 
 
 def test_parts_of_a_condition_by_their_shape() -> None:
@@ -378,15 +378,15 @@ def test_parts_of_a_condition_by_their_shape() -> None:
         "volume": TensorSpec((2, 4, 6)),
     }
     explored = of_model(torch.zeros(2, 1, 2, 4), Fixed(VP(), (1, 2, 4), spec))
-    found = {part["name"]: part for part in conditions.parts_of(explored, "m")}
+    found = {part["name"]: part for part in conditions.condition_parts(explored, "m")}
     assert {name: part["kind"] for name, part in found.items()} == {
         "mask": "mask", "image": "image", "kind": "classes", "vector": "vector", "volume": "vector",
     }  # fmt: skip
     assert [found["image"][side] for side in ("height", "width")] == [4, 6]
     assert "height" not in found["volume"]
     alone = of_model(torch.zeros(2, 1, 2, 4), Fixed(VP(), (1, 2, 4)))
-    assert conditions.parts_of(alone, "m") == [{"name": "mask", "kind": "mask", "height": 2, "width": 4}]
-    assert conditions.parts_of(of_model(torch.zeros(2, 3), Fixed(VP(), (3,))), "m") == []
+    assert conditions.condition_parts(alone, "m") == [{"name": "mask", "kind": "mask", "height": 2, "width": 4}]
+    assert conditions.condition_parts(of_model(torch.zeros(2, 3), Fixed(VP(), (3,))), "m") == []
 
 
 class Noted(Fixed):
@@ -403,7 +403,9 @@ def test_a_painted_image_lies_between_the_bounds_pixel_by_pixel() -> None:
     x = torch.arange(6.0).reshape(1, 3, 1, 2)
     explored = of_model(x, model, condition=torch.zeros(1, 3, 1, 2))
     explored.scale = EventScale(low=-1.0, high=3.0)
-    conditions.samples(explored, "m", 0, n=1, steps=1, seed=0, images={"": [0.0, 51.0, 102.0, 255.0, 204.0, 153.0]})
+    conditions.condition_samples(
+        explored, "m", 0, n=1, steps=1, seed=0, images={"": [0.0, 51.0, 102.0, 255.0, 204.0, 153.0]}
+    )
     assert model.asked.flatten().tolist() == pytest.approx([-1, 3, -0.2, 2.2, 0.6, 1.4])
     part = conditions._described(explored, torch.tensor([-1.0, 0.0, 1.0, 3.0]).reshape(1, 1, 2, 2))
     assert bytes_of(part["picture"]) == [0, 64, 128, 255]
@@ -419,12 +421,12 @@ def test_a_mask_hides_the_image_of_the_condition_and_nothing_else() -> None:
     model = Noted(VP(), (1, 2, 2), spec)
     given = {"mask": torch.ones(2, 1, 2, 2), "shown": torch.ones(2, 1, 2, 2), "small": torch.full((2, 1, 1, 1), 7.0)}
     explored = of_model(torch.arange(8.0).reshape(2, 1, 2, 2), model, condition=given)
-    conditions.samples(explored, "m", 1, n=1, steps=1, seed=0, mask=[1.0, 0.0, 0.0, 1.0])
+    conditions.condition_samples(explored, "m", 1, n=1, steps=1, seed=0, mask=[1.0, 0.0, 0.0, 1.0])
     assert model.asked["mask"].flatten().tolist() == [1, 0, 0, 1]
     assert model.asked["shown"].flatten().tolist() == [4, 0, 0, 7]
     assert model.asked["small"].flatten().tolist() == [7]
     explored.condition = {name: 2 * part[:1] for name, part in given.items()}
-    conditions.samples(explored, "m", 1, n=1, steps=1, seed=0)
+    conditions.condition_samples(explored, "m", 1, n=1, steps=1, seed=0)
     assert model.asked["shown"].flatten().tolist() == [2, 2, 2, 2], "samples have the condition of the last point"
 
 

@@ -122,13 +122,13 @@ def test_questions_that_do_not_fit(table: Explored, what: str, asked: dict[str, 
 def test_a_column_that_hides_the_others_is_warned_of_and_scaled(table: Explored, learned: Explored) -> None:
     (warning,) = answer(table, "overview", {})["warnings"]
     assert warning["text"].startswith("100% of the variance is in the column label")
-    assert warning["fix"] in [one["name"] for one in scales.names(table)]
+    assert warning["fix"] in [one["name"] for one in scales.scale_names(table)]
     assert answer(table, "map", {"name": "pca"})["axes"][0].startswith("principal component 1 (100%")
     one, two = answer(table, "map", {"name": "pca:columns"})["axes"]
     assert float(one.split("(")[1].split("%")[0]) < 65
     assert float(two.split("(")[1].split("%")[0]) > 35
     assert answer(learned, "overview", {})["warnings"] == []
-    assert [one["name"] for one in scales.names(learned)] == ["own"]
+    assert [one["name"] for one in scales.scale_names(learned)] == ["own"]
 
 
 @pytest.mark.parametrize("scale", ["columns", "robust"])
@@ -157,6 +157,6 @@ def test_columns_that_were_scaled_to_train_can_be_seen_in_their_units(
         host, str(tmp_path / "mine.csv"), {"label": "kind", "missing": "drop", "columns": ["-note"], "scale": "columns"}
     )
     assert answer(explored, "overview", {})["warnings"] == []
-    assert [one["name"] for one in scales.names(explored)] == ["own", "columns", "robust", "raw"]
+    assert [one["name"] for one in scales.scale_names(explored)] == ["own", "columns", "robust", "raw"]
     raw = neighbours.distances_from(explored, explored.points[4], "raw")
     assert torch.allclose(raw, neighbours.distances_from(table, table.points[4]), rtol=1e-3, atol=1e-3)

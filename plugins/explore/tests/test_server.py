@@ -28,7 +28,7 @@ from scorefold.stage import report
 from scorefold_explore import command
 from scorefold_explore.bundle import BUILT
 from scorefold_explore.explored import Explored
-from scorefold_explore.server.app import refusal
+from scorefold_explore.server.app import request_refusal
 from scorefold_explore.server.jobs import QuestionWorker
 
 
@@ -107,8 +107,8 @@ def test_no_file_but_those_of_the_page_is_sent(server: Server, name: str) -> Non
 
 
 def test_two_hosts_or_origins_in_one_request_are_refused() -> None:
-    assert refusal({"host": "127.0.0.1:80, evil"}, "GET", "/t/", 80, "t") is not None
-    assert refusal({"host": "localhost:80"}, "GET", "/t/", 80, "t") is None
+    assert request_refusal({"host": "127.0.0.1:80, evil"}, "GET", "/t/", 80, "t") is not None
+    assert request_refusal({"host": "localhost:80"}, "GET", "/t/", 80, "t") is None
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_a_person_comes_from_elsewhere_to_the_page_alone(
     path: str, method: str, mode: str, dest: str, right: bool
 ) -> None:
     asked = {"host": "127.0.0.1:80", "sec-fetch-site": "cross-site", "sec-fetch-mode": mode, "sec-fetch-dest": dest}
-    assert (refusal(asked, method, path, 80, "t") is None) is right
+    assert (request_refusal(asked, method, path, 80, "t") is None) is right
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"what": "map", "asked": []}', b"[" * 100_000, b" " * 4_000_000])
@@ -263,7 +263,7 @@ def test_a_long_question_shows_progress_and_can_be_stopped(server: Server, monke
             go_on.wait(0.01)
         return {}
 
-    monkeypatch.setattr("scorefold_explore.answers.colours.answer", slow)
+    monkeypatch.setattr("scorefold_explore.answers.colours.colour_answer", slow)
     facts = server.question("colour", name="label")
     assert facts["state"] in ("waiting", "running")
     assert begun.wait(5)
@@ -284,8 +284,8 @@ def test_a_model_that_raises_ends_no_server(server: Server, monkeypatch: pytest.
     def broken(*asked: Any, **given: Any) -> None:
         raise RuntimeError("a model's own")
 
-    monkeypatch.setattr("scorefold_explore.answers.points.answer", broken)
-    monkeypatch.setattr("scorefold_explore.answers.maps.answer", broken)
+    monkeypatch.setattr("scorefold_explore.answers.points.point_answer", broken)
+    monkeypatch.setattr("scorefold_explore.answers.maps.map_answer", broken)
     for what, asked in (("point", {"point": 1}), ("map", {"name": "pca"})):
         assert server.question(what, **asked)["error"]["message"] == "RuntimeError: a model's own"
     assert server.question("overview")["state"] == "done"

@@ -22,8 +22,8 @@ from scorefold_explore.opening.run import open_run, say_what_is_missing
 from scorefold_explore.questions import answer
 from scorefold_explore.recipes import run_file_text
 from scorefold_explore.server.jobs import QuestionWorker, StoppedError
-from scorefold_explore.training.missing import missing, plan, plans, with_minutes
-from scorefold_explore.training.session import train
+from scorefold_explore.training.missing import missing_answers, plan, plans, with_minutes
+from scorefold_explore.training.session import train_missing
 from scorefold_registry import Host
 
 
@@ -38,7 +38,7 @@ def table(tmp_path: Path) -> Path:
 
 def test_what_is_missing_of_a_table_is_a_flow_a_score_and_what_they_give(host: Host, table: Path) -> None:
     explored = open_place(host, str(table), {"label": "side"})
-    assert missing(explored) == ["geodesics", "codes", "likelihoods", "conditional samples", "dimension"]
+    assert missing_answers(explored) == ["geodesics", "codes", "likelihoods", "conditional samples", "dimension"]
     found = plan(explored)
     assert {name: spec.get("use") for name, spec in found.stages.items()} == {
         "data": "data:array",
@@ -179,7 +179,7 @@ def test_what_is_trained_answers_at_once_and_is_kept(
     explored.tags["odd"] = {3}
     titled, said = explored.title, list[str]()
     with showing(lambda done, total, text: said.append(text)):
-        found = train(explored, wanted, 0.02, scale)
+        found = train_missing(explored, wanted, 0.02, scale)
     assert found["adds"] == ["geodesics"]
     assert "geodesics" not in explored.missing
     assert explored.title == titled
@@ -210,7 +210,7 @@ def test_a_training_that_is_stopped_adds_nothing(
             raise StoppedError
 
     with showing(stop), pytest.raises(StoppedError):
-        train(explored, "geodesics", 5.0, "own")
+        train_missing(explored, "geodesics", 5.0, "own")
     assert not explored.training
     assert explored.data_use is not None
     (folder,) = (tmp_path / "runs/explored-arc-csv").glob("*.partial")
@@ -224,14 +224,14 @@ def test_a_training_that_fails_says_why(
     explored = open_place(host, str(table), {"label": "side"})
     table.unlink()
     with pytest.raises(ConfigError, match=r"the training failed: .*arc\.csv"):
-        train(explored, "likelihoods", 0.02, "own")
+        train_missing(explored, "likelihoods", 0.02, "own")
 
 
 def test_a_process_that_ends_is_said(host: Host, table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     explored = open_place(host, str(table), {"label": "side"})
     monkeypatch.setattr("sys.executable", shutil.which("false") or "false")
     with pytest.raises(Exception, match="the process that trains has ended"):
-        train(explored, "likelihoods", 0.02, "own")
+        train_missing(explored, "likelihoods", 0.02, "own")
 
 
 def test_a_child_prints_an_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:

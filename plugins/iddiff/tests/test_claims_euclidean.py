@@ -33,7 +33,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_the_sets_are_the_papers(host: Host, name: str, dimensions: list[int], sizes: list[float], points: int) -> None:
-    data = claims_euclidean.source(host, name, 0)
+    data = claims_euclidean.paper_set(host, name, 0)
     sets = [data.load(split) for split in ("train", "validation", "test")]
     assert sum(map(len, sets)) == points
     x, truth = sets[0].x, torch.as_tensor(sets[0].truth["dimension"])
@@ -46,7 +46,7 @@ def test_the_sets_are_the_papers(host: Host, name: str, dimensions: list[int], s
 
 
 def test_points_of_another_seed_are_others(host: Host) -> None:
-    first, second = (claims_euclidean.source(host, "union", seed).load("test").x for seed in (0, 1))
+    first, second = (claims_euclidean.paper_set(host, "union", seed).load("test").x for seed in (0, 1))
     assert not torch.equal(first, second)
 
 

@@ -29,7 +29,7 @@ from scorefold_standard.scores.config import DenoisingConfig
     ("name", "truth"), [("squares-10", 10), ("squares-20", 20), ("squares-100", 100), ("squares-published", 99)]
 )
 def test_squares_get_their_rank_without_a_network(host: Host, name: str, truth: int) -> None:
-    assert claims_images.squares(host, "smoke", 1, name=name) == truth
+    assert claims_images.squares_dimension(host, "smoke", 1, name=name) == truth
 
 
 def test_distinct_squares_are_the_published_ones_as_long_as_none_coincide() -> None:
@@ -47,7 +47,7 @@ def test_blobs_move_in_as_many_directions_as_they_have_widths(host: Host, monkey
 @pytest.mark.parametrize(("method", "published"), [("mle-20", 8.17), ("ppca", 10)])
 def test_classical_estimators_say_of_squares_what_is_published(host: Host, method: str, published: float) -> None:
     """Within 4 %: published for 500,000 images, measured on 2,000."""
-    found = claims_images.classical(host, "quick", 0, method=method, name="squares-10")
+    found = claims_images.classical_for_images(host, "quick", 0, method=method, name="squares-10")
     assert found == pytest.approx(published, rel=0.04)
 
 
@@ -60,7 +60,7 @@ def test_classical_estimators_order_digits(host: Host, capsys: pytest.CaptureFix
 def test_fishers_is_left_out_where_it_gives_no_number(host: Host) -> None:
     assert "fishers-squares-100" not in {claim.name for claim in scorefold_claims()}
     with pytest.raises(DataError, match="FisherS gives nan"):
-        claims_images.classical(host, "quick", 0, method="fishers", name="squares-100")
+        claims_images.classical_for_images(host, "quick", 0, method="fishers", name="squares-100")
 
 
 def test_blobs_are_trained_once_for_all_claims(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,7 @@ def test_noise_of_the_scores_is_as_long_as_it_says(host: Host) -> None:
 
 def test_trained_claims_can_be_measured(host: Host, hasty: None) -> None:
     assert 0 <= claims_robustness.few_points(host, "quick", 0, points=100) <= 1
-    assert 0 <= claims_robustness.uneven(host, "quick", 0, spread=0.5) <= 11
+    assert 0 <= claims_robustness.uneven_sphere(host, "quick", 0, spread=0.5) <= 11
     for method in ("iddiff", "loss", "flipd", "knee", "mle"):
         assert claims_robustness.benchmark(host, "quick", 0, name="Mbeta", method=method) >= 0
 

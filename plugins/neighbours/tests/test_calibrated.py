@@ -17,12 +17,12 @@ from scorefold.data import Dataset
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import Estimator
 from scorefold.results import Estimate
-from scorefold_neighbours.calibrated.answer import Checked, answer
+from scorefold_neighbours.calibrated.answer import Checked, calibrated_answer
 from scorefold_neighbours.calibrated.calibration import calibrate, flatness
 from scorefold_neighbours.calibrated.estimator import Calibrated
 from scorefold_neighbours.calibrated.facts import axes_above_noise, grid_steps, measure
 from scorefold_neighbours.calibrated.figures import _panel, plot
-from scorefold_neighbours.calibrated.recipes import chosen
+from scorefold_neighbours.calibrated.recipes import chosen_recipes
 from scorefold_neighbours.calibrated.surrogates import LATENTS, SurrogateRecipe, surrogate
 from scorefold_neighbours.config import CalibratedConfig, MLEConfig, PCAConfig
 from scorefold_neighbours.estimators.estimator import NeighbourEstimator
@@ -210,7 +210,7 @@ def test_surrogates_lie_on_the_grid_of_the_data() -> None:
 def test_the_nearest_are_read_and_some_of_every_dimension() -> None:
     dimensions = np.repeat([1.0, 2.0, 4.0, 8.0, 16.0], 10)
     distances = np.where(dimensions == 4, 0.0, 1.0) + np.arange(50) / 1000
-    places = chosen(dimensions, distances, 15)
+    places = chosen_recipes(dimensions, distances, 15)
     assert len(set(places)) == 15
     assert set(dimensions[places]) == {1, 2, 4, 8, 16}
     assert (dimensions[places] == 4).sum() >= 9
@@ -255,7 +255,7 @@ CONFIG = CalibratedConfig(tolerance=0.5)
 
 
 def test_an_interval_ends_at_the_number_of_columns() -> None:
-    found = answer(CONFIG, checked(0.1, 12.5, 20), ["e0", "e1"], 13.0)
+    found = calibrated_answer(CONFIG, checked(0.1, 12.5, 20), ["e0", "e1"], 13.0)
     assert found.value == pytest.approx(12.5, rel=0.1)
     assert found.interval is not None
     assert found.interval[0] < 11.5
@@ -264,11 +264,11 @@ def test_an_interval_ends_at_the_number_of_columns() -> None:
 
 @pytest.mark.parametrize(("at", "most", "said"), [(2.0, 4, "most of what 4 columns allow"), (6.0, 40, "too wide")])
 def test_an_interval_over_most_of_what_is_possible_is_withheld(at: float, most: int, said: str) -> None:
-    found = answer(CONFIG, checked(0.3, at, most, estimators=1), ["e0"], float(most))
+    found = calibrated_answer(CONFIG, checked(0.3, at, most, estimators=1), ["e0"], float(most))
     assert (found.value, found.interval) == (None, None)
     assert said in found.headline
     assert "more rows would help" in found.headline
-    surer = answer(CONFIG, checked(0.05, at, most, estimators=1), ["e0"], float(most))
+    surer = calibrated_answer(CONFIG, checked(0.05, at, most, estimators=1), ["e0"], float(most))
     assert surer.value == pytest.approx(at, rel=0.1)
 
 
@@ -276,7 +276,7 @@ def test_the_value_lies_among_the_corrected_readings() -> None:
     outside = 0
     for seed in range(8):
         facts = checked(0.15, 9.0, 10, estimators=3, seed=seed)
-        found = answer(CONFIG, facts, facts.names, 1000.0)
+        found = calibrated_answer(CONFIG, facts, facts.names, 1000.0)
         corrected = [row["corrected"] for row in found.diagnostics["table"]]
         assert found.value is not None
         assert min(corrected) <= found.value <= max(corrected)
@@ -287,7 +287,7 @@ def test_the_value_lies_among_the_corrected_readings() -> None:
 def test_a_reading_that_hardly_rises_is_not_kept() -> None:
     facts = checked(0.02, 3.0, 8)
     flat = replace(facts, readings=facts.readings ** np.array([1.0, 0.1]), given={"e0": 3.0, "e1": 3.0**0.1})
-    kept = {row["estimator"]: row for row in answer(CONFIG, flat, ["e0", "e1"], 10.0).diagnostics["table"]}
+    kept = {row["estimator"]: row for row in calibrated_answer(CONFIG, flat, ["e0", "e1"], 10.0).diagnostics["table"]}
     assert kept["e0"]["used"]
     assert not kept["e1"]["used"]
     assert kept["e1"]["why"] == "its readings hardly rise: by 7% at twice the dimension of the surrogates"

@@ -12,14 +12,14 @@ from scipy.stats import t
 
 from scorefold.results import Estimate
 from scorefold_neighbours.calibrated import answer as answers
-from scorefold_neighbours.calibrated.answer import Checked, answer, keep
+from scorefold_neighbours.calibrated.answer import Checked, calibrated_answer, keep
 from scorefold_neighbours.calibrated.calibration import (
     Curve,
     SurrogateCalibration,
     calibrate,
     flatness,
+    reading_distances,
     rise,
-    squared_distances,
     weights_of,
 )
 from scorefold_neighbours.calibrated.estimator import _note
@@ -41,7 +41,7 @@ def test_distances_are_mean_squares_in_the_scatter_of_each_reading() -> None:
     2 and 1 stand in the wrong order, so the rising curve has 1.5 at both."""
     y = np.array([0.0, 1.0, 2.0, 3.0])
     z = np.array([[0.0, 0.0], [1.0, 2.0], [2.0, 1.0], [3.0, 3.0]])
-    found = squared_distances(z, y, np.array([0.0, 0.0]))
+    found = reading_distances(z, y, np.array([0.0, 0.0]))
     expected = [((n / 0.05) ** 2 + m**2 / 0.125) / 2 for n, m in z]
     assert found.tolist() == pytest.approx(expected)
 
@@ -50,7 +50,7 @@ def test_the_scatter_is_that_of_a_reading_around_its_curve_against_the_dimension
     """Two surrogates of each dimension, 0.3 above and below the curve."""
     y = np.repeat([0.0, 1.0, 2.0], 2)
     z = y + np.tile([0.3, -0.3], 3)
-    found = squared_distances(z[:, None], y, np.array([0.0]))
+    found = reading_distances(z[:, None], y, np.array([0.0]))
     assert found.tolist() == pytest.approx((z / 0.3) ** 2)
 
 
@@ -203,7 +203,7 @@ def test_an_estimator_may_err_by_twice_the_tolerance(factor: float, kept: bool) 
     assert found.curves["e"].error == pytest.approx(math.log(factor))
     assert found.names == (["e"] if kept else [])
     assert found.why.get("e") == (None if kept else "its readings scatter too much")
-    row = answer(CalibratedConfig(tolerance=0.4), checked, ["e"], 100.0).diagnostics["table"][0]
+    row = calibrated_answer(CalibratedConfig(tolerance=0.4), checked, ["e"], 100.0).diagnostics["table"][0]
     assert row["error"] == pytest.approx(factor - 1)
     assert row["used"] == kept
 
@@ -230,7 +230,7 @@ def settled(
     names = [f"e{number}" for number in range(len(corrected))]
     dimensions = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
     checked = Checked(dimensions, dimensions[:, None].repeat(len(names), 1), names, dict.fromkeys(names, 5.0), {})
-    return answer(CalibratedConfig(**settings), checked, names, largest)
+    return calibrated_answer(CalibratedConfig(**settings), checked, names, largest)
 
 
 def test_the_interval_is_students_for_the_surrogates_that_count(monkeypatch: pytest.MonkeyPatch) -> None:

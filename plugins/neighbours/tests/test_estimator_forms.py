@@ -278,7 +278,7 @@ def test_geomle_is_the_algorithm_of_its_paper() -> None:
 def test_short_lists_of_neighbours_are_searched_again(monkeypatch: pytest.MonkeyPatch) -> None:
     x, config = normal(80, 2), configs.GeoMLEConfig(near=5, far=10, bootstraps=4)
     expected = geomle(config, Cloud(x), 0)
-    monkeypatch.setattr("scorefold_neighbours.estimators.formulas.listed", lambda far: far + 2)
+    monkeypatch.setattr("scorefold_neighbours.estimators.formulas.list_length", lambda far: far + 2)
     torch.testing.assert_close(geomle(config, Cloud(x), 0), expected, rtol=1e-12, atol=0)
 
 

@@ -19,7 +19,7 @@ from scorefold_neighbours import config as configs
 from scorefold_neighbours.estimators import pca
 from scorefold_neighbours.estimators.estimator import NeighbourEstimator, ended_at, sample_size
 from scorefold_neighbours.estimators.pca import PCAEstimator, component_variances, variances_by_batches
-from scorefold_neighbours.estimators.points import points_of, sampled
+from scorefold_neighbours.estimators.points import points_and_positions, sampled
 from scorefold_registry import Host, run_file
 from scorefold_registry.run.executor import LocalExecutor
 from scorefold_toolkit import nearest
@@ -101,7 +101,7 @@ def test_points_that_are_not_finite_are_named_in_any_batch() -> None:
     with pytest.raises(DataError, match="1 of the points are NaN or infinite, the first in row 1234"):
         variances_by_batches(Dataset(x=x), torch.arange(2000))
     with pytest.raises(DataError, match="the first in row 1234"):
-        points_of(x, None, gen(), least=3, who="PCA")
+        points_and_positions(x, None, gen(), least=3, who="PCA")
 
 
 RUN = """\

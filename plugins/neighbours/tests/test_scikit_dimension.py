@@ -151,7 +151,7 @@ def test_ess_takes_every_pair_of_many_neighbours() -> None:
 def test_danco_is_theirs_beside_the_same_balls(count: int, dimension: int, columns: int) -> None:
     x = sphere(count, dimension, columns)
     config = configs.DANCoConfig(version="DANCo", resamples=0)
-    known = danco.simulated(count, 10, columns, SEED)
+    known = danco.simulated_statistics(count, 10, columns, SEED)
     cells = [dict(zip(("dhat", "mu_nu", "mu_tau"), map(float, row), strict=True)) for row in known]
     theirs = skdim.id.DANCo(calibration_data={"k": 10, "N": count, "maxdim": columns, "calibration_data": cells})
     expected = theirs.fit(x.numpy()).dimension_

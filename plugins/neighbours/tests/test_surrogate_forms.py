@@ -14,7 +14,7 @@ from torch import Tensor
 
 from scorefold_neighbours.calibrated import recipes, surrogates
 from scorefold_neighbours.calibrated.facts import Facts, grid_steps, measure
-from scorefold_neighbours.calibrated.recipes import Draws, chosen, coarse, look, refined
+from scorefold_neighbours.calibrated.recipes import Draws, chosen_recipes, coarse, look, refined
 from scorefold_neighbours.calibrated.surrogates import SurrogateRecipe, surrogate
 
 
@@ -285,7 +285,7 @@ def test_refined_recipes_are_near_those_that_they_come_from() -> None:
 def test_the_dimensions_are_ten_equal_ranges_of_their_logarithm() -> None:
     """From 1 to 101: 8 and 9 share the range from 6.33 to 10.05, and 14 and 17 lie on both sides of 15.9."""
     dimensions = np.array([1.0] * 6 + [100.0, 8.0, 9.0, 14.0, 17.0])
-    assert chosen(dimensions, np.arange(11.0), 10) == [0, 1, 2, 3, 4, 5, 6, 7, 9, 10]
+    assert chosen_recipes(dimensions, np.arange(11.0), 10) == [0, 1, 2, 3, 4, 5, 6, 7, 9, 10]
 
 
 def test_two_of_five_recipes_are_the_nearest_of_a_range_of_dimensions() -> None:
@@ -294,8 +294,8 @@ def test_two_of_five_recipes_are_the_nearest_of_a_range_of_dimensions() -> None:
     dimensions = np.array([1.0] * 12 + [10.0, 10.0, 100.0, 100.0, 1000.0])
     distances = np.arange(17.0)
     distances[13] = 12.5
-    assert chosen(dimensions, distances, 10) == [0, 1, 2, 3, 4, 5, 12, 13, 14, 16]
-    assert chosen(dimensions, -distances, 5) == [11, 13, 14, 15, 16]
+    assert chosen_recipes(dimensions, distances, 10) == [0, 1, 2, 3, 4, 5, 12, 13, 14, 16]
+    assert chosen_recipes(dimensions, -distances, 5) == [11, 13, 14, 15, 16]
 
 
 # Surrogates.

@@ -16,7 +16,7 @@ from scorefold_pullback.claims import exact as claims
 from scorefold_pullback.claims import exact as claims_modes
 from scorefold_pullback.claims import manifolds as claims_manifolds
 from scorefold_pullback.claims import planes as claims_planes
-from scorefold_pullback.claims.training import source, trained, variances_of
+from scorefold_pullback.claims.training import source, trained_pullback_flow, variances_of
 from scorefold_pullback.flows.config import AnisotropicConfig
 from scorefold_registry import Host
 from scorefold_registry.experiments.claims import within
@@ -78,12 +78,16 @@ def test_what_is_trained_can_be_measured(host: Host, hasty: None) -> None:
 
 def test_a_row_is_the_mean_the_largest_or_the_smallest_of_its_trainings(host: Host, hasty: None) -> None:
     row = {"data": "river", "sampler": "exact", "method": "normal", "measure": "geodesic"}
-    mean, most, least = (claims_planes.plane(host, "quick", 0, **row, take=t) for t in ("mean", "largest", "smallest"))
+    mean, most, least = (
+        claims_planes.plane_figure(host, "quick", 0, **row, take=t) for t in ("mean", "largest", "smallest")
+    )
     assert least < mean < most
     assert mean == pytest.approx((least + most) / 2)
     other = {**row, "method": "isometric"}
-    expected = mean / claims_planes.plane(host, "quick", 0, **other)
-    found = claims_planes.ratio(host, "quick", 0, data="river", sampler="exact", above="normal", below="isometric")
+    expected = mean / claims_planes.plane_figure(host, "quick", 0, **other)
+    found = claims_planes.error_ratio(
+        host, "quick", 0, data="river", sampler="exact", above="normal", below="isometric"
+    )
     assert found == pytest.approx(expected)
 
 
@@ -91,7 +95,7 @@ def test_first_places_are_counted(host: Host, monkeypatch: pytest.MonkeyPatch) -
     errors = {"ours": 1.0, "normal": 2.0, "anisotropic": 3.0, "isometric": 4.0}
     monkeypatch.setattr(
         claims_planes,
-        "plane",
+        "plane_figure",
         lambda *_, data, method, **__: -1.0 if (data, method) == ("river", "normal") else errors[method],
     )
     assert claims_planes.first_places(host, "quick", 0, sampler="exact", measure="geodesic") == 2
@@ -106,16 +110,16 @@ def test_test_points_of_the_published_sampler_are_its_own(host: Host) -> None:
 
 def test_a_flow_is_trained_once(host: Host) -> None:
     settings = {"training": {"steps": 2}}
-    one = trained(host, "banana", {"points": 100}, "anisotropic", settings, 5)
-    assert trained(host, "banana", {"points": 100}, "anisotropic", settings, 5) is one
-    other = trained(host, "banana", {"points": 100}, "anisotropic", settings, 6)
+    one = trained_pullback_flow(host, "banana", {"points": 100}, "anisotropic", settings, 5)
+    assert trained_pullback_flow(host, "banana", {"points": 100}, "anisotropic", settings, 5) is one
+    other = trained_pullback_flow(host, "banana", {"points": 100}, "anisotropic", settings, 6)
     assert not torch.equal(variances_of(one), variances_of(other))
 
 
 def test_a_flow_with_patience_is_held_to_the_validation_points(host: Host) -> None:
     """As every flow of the profile full is."""
     training = {"steps": 40, "validate_every": 1, "patience": 1, "learning_rate": 0.01}
-    flow = trained(host, "banana", {"points": 100}, "anisotropic", {"training": training}, 5)
+    flow = trained_pullback_flow(host, "banana", {"points": 100}, "anisotropic", {"training": training}, 5)
     assert bool(variances_of(flow).isfinite().all())
 
 
@@ -125,7 +129,7 @@ STILL = {"training": {"steps": 0}}
 def test_a_code_loses_what_a_pca_does_on_a_subspace(host: Host) -> None:
     """Started on principal axes and not trained, the flow is a PCA of its training points."""
     config = {"dimension": 1, "ambient": 3, "points": 500}
-    flow = trained(host, "hemisphere", config, "anisotropic", STILL, 0)
+    flow = trained_pullback_flow(host, "hemisphere", config, "anisotropic", STILL, 0)
     points = source(host, "hemisphere", config, 0).load("train").x
     by_pca = pca_curve(points, [1])[0]
     assert claims_manifolds._lost(flow, points, 1) == pytest.approx(by_pca, rel=1e-3)

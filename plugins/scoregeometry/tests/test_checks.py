@@ -16,7 +16,7 @@ from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.interfaces import ScoreModel, TensorSource
 from scorefold.stage import StageContext
 from scorefold_registry import Host
-from scorefold_scoregeometry.figures import draw
+from scorefold_scoregeometry.figures import geodesic_figures
 from scorefold_scoregeometry.from_density import FromDensity
 from scorefold_toolkit.geodesics import pictured
 from scorefold_verbs.config.verbs import InterpolateOptions
@@ -192,7 +192,7 @@ def test_pictures_of_images_have_denoised_rows_below_geodesics_and_lines(host: H
         torch.testing.assert_close(row, geometry.denoised(own.flatten(0, 1)).unflatten(0, (2, 5)))
         torch.testing.assert_close(own[:, [0, -1]], paths[:, [0, -1]], atol=1e-6, rtol=0)
     torch.testing.assert_close(lines[:, 2], (lines[:, 0] + lines[:, 4]) / 2)
-    (figure,) = draw(geometry).values()
+    (figure,) = geodesic_figures(geometry).values()
     assert "its points denoised" in figure.axes[0].get_title()
 
 

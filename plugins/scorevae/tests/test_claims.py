@@ -58,8 +58,8 @@ def test_the_least_loss_is_that_of_reverse_water_filling() -> None:
 
 
 def test_a_worse_encoder_is_no_best_one(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = claims_exact.training
-    monkeypatch.setattr(claims_exact, "training", lambda steps, **more: settings(20, **more))
+    settings = claims_exact.cosine_training
+    monkeypatch.setattr(claims_exact, "cosine_training", lambda steps, **more: settings(20, **more))
     assert claims_exact.water_filling(host, "smoke", 0, beta=0.02, latent=2) > 1.1
 
 
@@ -101,11 +101,11 @@ def test_what_is_trained_can_be_measured(host: Host, hasty: None) -> None:
 def test_a_row_is_its_worst_or_mean_training(host: Host, hasty: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims_blobs, "SEEDS", {"quick": 2})
     found = {
-        over: claims_blobs.row(host, "quick", 0, model="vae", measure="l2", over=over)
+        over: claims_blobs.blob_measure(host, "quick", 0, model="vae", measure="l2", over=over)
         for over in ("smallest", "mean", "largest")
     }
     assert found["smallest"] < found["mean"] < found["largest"]
-    ratio = claims_blobs.row(host, "quick", 0, model="vae", measure="l2", ratio="vae")
+    ratio = claims_blobs.blob_measure(host, "quick", 0, model="vae", measure="l2", ratio="vae")
     assert ratio == 1
 
 

@@ -12,7 +12,7 @@ from claim_values import measured
 from scorefold_registry import Host
 from scorefold_registry.experiments.claims import within
 from scorefold_scorevae.claims import fashion as claims
-from scorefold_scorevae.claims.training import training
+from scorefold_scorevae.claims.training import cosine_training
 from scorefold_scorevae.plugin import scorefold_claims
 from scorefold_toolkit.data.published import FASHION_MNIST
 
@@ -58,7 +58,7 @@ def test_without_data_or_model_nothing_is_measured(host: Host, monkeypatch: pyte
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No training to speak of, and few images."""
-    brief = {"training": training(1, batch_size=8)}
+    brief = {"training": cosine_training(1, batch_size=8)}
     monkeypatch.setattr(claims, "SCOREVAE", {**claims.SCOREVAE, **brief})
     monkeypatch.setattr(claims, "VAE", {**claims.VAE, **brief})
     monkeypatch.setattr(claims, "IMAGES", 60)

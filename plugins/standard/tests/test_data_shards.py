@@ -25,7 +25,7 @@ from scorefold.errors import ConfigError, DataError, ScorefoldError
 from scorefold.interfaces import DataSource
 from scorefold_standard.data.array import ArrayFile
 from scorefold_standard.data.config import ArrayConfig
-from scorefold_standard.data.stored import StoredBlock, StoredPoints, files_of
+from scorefold_standard.data.stored import StoredBlock, StoredPoints, matching_files
 from scorefold_toolkit.training.validation import batch_positions
 
 SPLITS = ("train", "validation", "test")
@@ -178,7 +178,7 @@ def test_the_order_is_that_of_names_as_text(tmp_path: Path) -> None:
     assert x[::20, 0].tolist() == [1.0, 10.0, 2.0]
     (tmp_path / "below").mkdir()
     (tmp_path / "below" / "link.npy").symlink_to(tmp_path / "part-2.npy")
-    assert [file.name for file in files_of(str(tmp_path / "*" / "*.npy"), "points")] == ["link.npy"]
+    assert [file.name for file in matching_files(str(tmp_path / "*" / "*.npy"), "points")] == ["link.npy"]
     assert everything(source(tmp_path / "below" / "*.npy"))["x"].unique().tolist() == [2.0]
 
 

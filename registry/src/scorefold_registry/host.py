@@ -139,15 +139,15 @@ class Host:
         Raises ``ArtefactError`` for a folder that is not whole, that refers to a state that is gone or changed, or
         whose component's revision has moved on without a ``migrate``.
         """
-        from scorefold_registry.components.saving import load
+        from scorefold_registry.components.saving import load_object
 
-        return load(self.builder, Path(path), device, self.executor)
+        return load_object(self.builder, Path(path), device, self.executor)
 
     def moved(self, obj: Any, path: Path | str) -> None:
         """Says that the folder an object was saved to now stands at ``path`` (after a rename), for references to it."""
-        from scorefold_registry.components.saving import moved
+        from scorefold_registry.components.saving import note_new_place
 
-        moved(self.builder, obj, Path(path))
+        note_new_place(self.builder, obj, Path(path))
 
     @property
     def builder(self) -> Builder:

@@ -20,7 +20,7 @@ from scorefold_registry.cli.main import main
 from scorefold_registry.host import Host
 from scorefold_registry.plugins.environments import installer
 from scorefold_registry.plugins.environments.described import read_description
-from scorefold_registry.plugins.environments.environment import start
+from scorefold_registry.plugins.environments.environment import start_worker
 from scorefold_registry.plugins.environments.spec import Spec, environments_in
 from scorefold_registry.plugins.environments.store import VARIABLE, folder_of, python_of
 from scorefold_registry.plugins.records import environments_of
@@ -100,7 +100,7 @@ def test_add_list_use_remove_install(work: Path, capsys: pytest.CaptureFixture[s
     finally:
         environments_of(host.plugins)[0].close()
     os.utime(folder_of(spec), (0, 0))
-    start(spec).close()
+    start_worker(spec).close()
     assert folder_of(spec).stat().st_mtime > 1
     assert main(["plugins", "add", "x", "--isolated", "--name", "old"]) == 2
     assert "has an environment 'old' already" in capsys.readouterr().err
@@ -304,7 +304,7 @@ def test_one_process_makes_an_environment_at_a_time(work: Path, monkeypatch: pyt
     while not any("waiting for another process" in text for text in said):
         pass
     with pytest.raises(PluginError, match="is being made by another process"):
-        installer.remove(spec)
+        installer.remove_environment(spec)
     go_on.set()
     for thread in threads:
         thread.join(60)

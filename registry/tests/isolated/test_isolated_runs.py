@@ -116,7 +116,7 @@ def test_what_only_reads_starts_no_process(
 ) -> None:
     file = write(tmp_path, RUN)
     assert main(["validate", str(file)]) == 0  # configs with validators are checked once, and the answers kept
-    monkeypatch.setattr(environment, "start", lambda spec: pytest.fail("a worker was started"))
+    monkeypatch.setattr(environment, "start_worker", lambda spec: pytest.fail("a worker was started"))
     capsys.readouterr()
     assert main(["plugins", "list"]) == 0
     assert "toy-old in environment one (Python " in capsys.readouterr().out

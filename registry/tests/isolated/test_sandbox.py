@@ -17,12 +17,12 @@ from scorefold.errors import PluginError, ScorefoldError
 from scorefold_registry.cli.main import main
 from scorefold_registry.host import Host
 from scorefold_registry.plugins.environments import sandbox
-from scorefold_registry.plugins.environments.environment import start
+from scorefold_registry.plugins.environments.environment import start_worker
 from scorefold_registry.plugins.environments.spec import Spec
 from scorefold_registry.plugins.records import environments_of
 from scorefold_registry.run.pipeline import run_file
 
-NO_SANDBOX = sandbox.refused()
+NO_SANDBOX = sandbox.sandbox_refusal()
 needs_sandbox = pytest.mark.skipif(NO_SANDBOX is not None, reason=str(NO_SANDBOX))
 BUBBLEWRAP = {"sandbox": '"bubblewrap"', "read": '["one/site"]'}
 X = torch.zeros(4, 3)
@@ -143,7 +143,7 @@ def seen(shown: list[str], path: Path) -> bool:
 
 
 def shown_of(folder: Path, python: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    monkeypatch.setattr(sandbox, "refused", lambda: None)
+    monkeypatch.setattr(sandbox, "sandbox_refusal", lambda: None)
     spec = Spec("here", folder / "scorefold.toml", interpreter=python, sandbox="bubblewrap")
     command = sandbox.wrapping(spec, python, folder / "layer", None, None)
     return [command[place + 1] for place, word in enumerate(command) if word == "--ro-bind"]
@@ -225,4 +225,4 @@ def test_a_program_that_makes_no_sandbox_is_quoted(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(sandbox, "PROGRAM", str(program))
     spec = Spec("one", tmp_path / "scorefold.toml", interpreter=Path(sys.executable), sandbox="bubblewrap")
     with pytest.raises(PluginError, match="No permissions to create new namespace"):
-        start(spec)
+        start_worker(spec)

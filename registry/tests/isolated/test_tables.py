@@ -23,7 +23,7 @@ from scorefold.errors import ArtefactError, ConfigError, PluginError
 from scorefold.interfaces import TensorSource
 from scorefold.plugin import Component
 from scorefold.results import Allocation, Estimate, PlanRow
-from scorefold_registry.cli.commands.environments import add
+from scorefold_registry.cli.commands.environments import add_environment
 from scorefold_registry.components.field_text import describe_fields
 from scorefold_registry.components.messages import config_problems
 from scorefold_registry.components.ports import inline_fields
@@ -415,5 +415,5 @@ def test_a_table_that_cannot_be_written_is_an_error_with_its_file(
 
     monkeypatch.setattr(Path, "replace", refuse)
     with pytest.raises(ArtefactError, match=r"scorefold.toml can't be written: Read-only file system"):
-        add(["numpy", "--isolated", "--name", "x"])
+        add_environment(["numpy", "--isolated", "--name", "x"])
     assert (tmp_path / "scorefold.toml").read_text() == "[prefer]\n"

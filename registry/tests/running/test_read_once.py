@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from scorefold_registry.components import parts
-from scorefold_registry.components.parts import Part, filled, names_in, parts_in
+from scorefold_registry.components.parts import Part, names_in, parts_in, with_values
 from scorefold_registry.host import Host
 from scorefold_registry.run.result import RunResult
 from scorefold_registry.runfile.citations import citations
@@ -71,7 +71,7 @@ def test_a_plan_holds_parts_and_the_names_of_stages(plan: Callable[..., Plan]) -
 
 def test_names_are_replaced_at_any_depth_of_inputs_alone(plan: Callable[..., Plan]) -> None:
     both = plan(RUN).stages[-1]
-    found = filled([both.inputs["score"], "data"], lambda name: len(name))
+    found = with_values([both.inputs["score"], "data"], lambda name: len(name))
     assert isinstance(found[0], Part)
     assert found[0].inputs == {"data": 4}
     assert found[1] == 4

@@ -142,7 +142,8 @@ def test_a_stage_that_changes_them_is_not_kept(run: Run, mean: Any, monkeypatch:
 def test_the_line_that_called_another_plugin_is_named(run: Run, mean: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whose code failed may have got something that nobody can use."""
     own: dict[str, Any] = {"__name__": mean.__module__}
-    lines = "from scorefold_neighbours.estimators.formulas import moments\ndef estimate(*_, **more):\n    moments(3)"
+    first = "from scorefold_neighbours.estimators.formulas import moment_dimension"
+    lines = f"{first}\ndef estimate(*_, **more):\n    moment_dimension(3)"
     exec(compile(lines, "own.py", "exec"), own)
     monkeypatch.setattr(mean, "estimate", own["estimate"])
     with pytest.raises(PluginError, match=r"of plugin 'tiny'\) failed in plugin 'neighbours'.*, called at own.py:3 in"):

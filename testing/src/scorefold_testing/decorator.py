@@ -10,7 +10,7 @@ from scorefold.plugin import Component, Verb
 from scorefold_testing.contract import Host
 from scorefold_testing.report import Item, Report, check_components
 from scorefold_testing.summary import CONFORMANCE
-from scorefold_testing.verb import as_component
+from scorefold_testing.verb import verb_as_component
 
 Body = Callable[[Report], None]
 
@@ -39,7 +39,7 @@ def conformance(
         raise ConfigError("the conformance decorator needs pytest", hint="pip install pytest") from None
     if not names:
         raise ConfigError("conformance was asked for of no component", hint='@conformance("kind:name", host=...)')
-    as_components = [as_component(name) if isinstance(name, Verb) else name for name in names]
+    as_components = [verb_as_component(name) if isinstance(name, Verb) else name for name in names]
     given = {name if isinstance(name, str) else name.id: name for name in as_components}
     unknown = [key for key in expected or {} if key.rpartition("/")[0] not in given]
     if unknown:

@@ -16,7 +16,7 @@ from scorefold.errors import ConfigError, ScorefoldError, ShapeError
 from scorefold_testing.answers import ROWS, draw_condition
 from scorefold_testing.contract import Check, Subject, check
 from scorefold_testing.require import NotApplicableError, require, require_close, require_refusal, require_shape
-from scorefold_testing.score import CLASSES, model_of_classes, rows_of
+from scorefold_testing.score import CLASSES, model_of_classes, rows_of_condition
 
 forward_rules()  # whatever a plugin asks of forward mode, torch's warning at its first use is over
 
@@ -38,7 +38,7 @@ def flow_shapes(subject: Subject) -> str:
     """forward, inverse and log_prob keep (B, *E) and give (B,) for B = 3, 1 and 0."""
     flow, x, condition = _flow(subject)
     for rows in (ROWS, 1, 0):
-        c = rows_of(condition, slice(rows))
+        c = rows_of_condition(condition, slice(rows))
         for name, call in (("forward", flow), ("inverse", flow.inverse)):
             out, log_det = call(x[:rows], c)
             require_shape(f"{name} of {rows} events", out, (rows, *flow.event_shape))
@@ -114,7 +114,7 @@ def _against_jacobian(name: str, call: Any, x: Tensor, condition: Condition | No
         raise NotApplicableError("the Jacobian takes too long for events of over 256 coordinates")
     expected = []
     for i, row in enumerate(x):
-        c = rows_of(condition, slice(i, i + 1))
+        c = rows_of_condition(condition, slice(i, i + 1))
         full = torch.autograd.functional.jacobian(lambda one, c=c: call(one[None], c)[0][0], row)
         expected.append(torch.linalg.slogdet(full.reshape(row.numel(), row.numel()))[1])
     with torch.no_grad():
@@ -158,12 +158,12 @@ def flow_rows(subject: Subject) -> str:
     flow, x, condition = _flow(subject)
     rows = [slice(i, i + 1) for i in range(len(x))]
     with torch.no_grad():
-        alone = torch.cat([flow(x[row], rows_of(condition, row))[0] for row in rows])
+        alone = torch.cat([flow(x[row], rows_of_condition(condition, row))[0] for row in rows])
         return require_close("row by row", flow(x, condition)[0], alone, EXACT)
 
 
 @check("latents", "flow", level="contract")
-def latents(subject: Subject) -> str:
+def latents_unpack(subject: Subject) -> str:
     """unpack gives one tensor for each of latent_shapes, which hold all of z in order."""
     flow, x, _ = _flow(subject)
     sizes = [math.prod(shape) for shape in flow.latent_shapes]
@@ -249,7 +249,7 @@ CHECKS: tuple[Check, ...] = (
     forward_mode,
     twice_differentiable,
     flow_rows,
-    latents,
+    latents_unpack,
     density,
     discrete_levels,
     temperature,

@@ -13,7 +13,7 @@ from scorefold_testing.contract import KIND, Check, Subject, check, resolve
 from scorefold_testing.require import NotApplicableError, require
 
 
-def as_component(kind: Kind) -> Component:
+def kind_as_component(kind: Kind) -> Component:
     """A kind as the checks see it."""
     return Component(
         KIND,

@@ -56,7 +56,7 @@ def hooks(module: ModuleType) -> dict[str, Callable[..., Any]]:
     return {name: found[name] for name in (*ORDER, EXECUTOR) if name in found}
 
 
-def as_component(plugin: str, module: str, settings: str | None = None) -> Component | None:
+def observer_as_component(plugin: str, module: str, settings: str | None = None) -> Component | None:
     """The hooks of a plugin's module as the checks see them; None where it has none. ``settings`` names their model."""
     found = hooks(import_module(module))
     if not found:

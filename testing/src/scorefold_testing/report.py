@@ -111,20 +111,20 @@ class Item:
 
 def verb_item(declared: Verb, plugin: str | None = None, kind: str = "") -> Item:
     """A verb to be checked, declared by the module ``plugin``, and by ``kind`` where it stands in one."""
-    component = verb.as_component(declared, kind)
+    component = verb.verb_as_component(declared, kind)
     return Item(component, component.id, plugin)
 
 
 def kind_items(declared: Kind, plugin: str | None = None) -> list[Item]:
     """A kind of a plugin's own and the verbs that stand in it, to be checked."""
-    component = kind.as_component(declared)
+    component = kind.kind_as_component(declared)
     verbs = [verb_item(each, plugin, declared.name) for each in declared.verbs]
     return [Item(component, component.id, plugin), *verbs]
 
 
 def observer_items(plugin: str, module: str, settings: str | None = None) -> list[Item]:
     """The hooks around runs of a plugin to be checked, one item, or none where its module has none."""
-    component = observer.as_component(plugin, module, settings)
+    component = observer.observer_as_component(plugin, module, settings)
     return [] if component is None else [Item(component, component.id, module)]
 
 

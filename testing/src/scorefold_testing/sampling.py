@@ -11,7 +11,7 @@ from scorefold.errors import ConfigError
 from scorefold_testing.answers import ROWS, draw_condition
 from scorefold_testing.contract import Check, Subject, check
 from scorefold_testing.require import NotApplicableError, require, require_refusal, require_same, require_shape
-from scorefold_testing.score import CLASSES, model_of_classes, rows_of
+from scorefold_testing.score import CLASSES, model_of_classes, rows_of_condition
 
 TOO_MANY = 64
 
@@ -71,7 +71,7 @@ def log_prob_shape(subject: Subject) -> str:
     if torch.Size(model.event_shape).numel() > TOO_MANY:
         raise NotApplicableError(f"the exact trace takes too long for events of over {TOO_MANY} coordinates")
     x = subject.points(2, model.event_shape, model.event_scale)
-    condition = rows_of(draw_condition(model.condition_spec, ROWS, subject, torch.float64), slice(2))
+    condition = rows_of_condition(draw_condition(model.condition_spec, ROWS, subject, torch.float64), slice(2))
     value = model.log_prob(x, condition, generator=subject.generator("log_prob"), rtol=1e-2, atol=1e-2)
     require_shape("log_prob", value, (2,))
     count = int((~value.isfinite()).sum())

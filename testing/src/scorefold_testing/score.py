@@ -39,7 +39,7 @@ def _model(subject: Subject) -> tuple[Any, Tensor, Tensor, Condition | None]:
     return model, *noised(model, subject), draw_condition(model.condition_spec, ROWS, subject, torch.float64)
 
 
-def rows_of(condition: Condition | None, rows: slice) -> Condition | None:
+def rows_of_condition(condition: Condition | None, rows: slice) -> Condition | None:
     """Some rows of a condition."""
     return map_condition(condition, lambda c: c[rows])
 
@@ -67,7 +67,7 @@ def score_shape(subject: Subject) -> str:
     model, x, t, condition = _model(subject)
     with torch.no_grad():
         for rows in (ROWS, 1, 0):
-            score = model.score(x[:rows], t[:rows], rows_of(condition, slice(rows)))
+            score = model.score(x[:rows], t[:rows], rows_of_condition(condition, slice(rows)))
             require_shape(f"score of {rows} events", score, (rows, *model.event_shape))
     return "batches of 3, 1 and 0"
 
@@ -88,7 +88,7 @@ def score_rows(subject: Subject) -> str:
     model, x, t, condition = _model(subject)
     rows = [slice(i, i + 1) for i in range(len(x))]
     with torch.no_grad():
-        alone = torch.cat([model.score(x[row], t[row], rows_of(condition, row)) for row in rows])
+        alone = torch.cat([model.score(x[row], t[row], rows_of_condition(condition, row)) for row in rows])
         return require_close("row by row", model.score(x, t, condition), alone, EXACT)
 
 

@@ -27,7 +27,7 @@ NUMBERS = (int, float, str, type(None))
 _NONE = "scorefold.config:Config"
 
 
-def as_component(verb: Verb, kind: str = "") -> Component:
+def verb_as_component(verb: Verb, kind: str = "") -> Component:
     """A verb as the checks see it; one that stands in a kind is called by both."""
     examples = tuple(
         {"stage": example, "config": example.get("options", {}), "gives": verb.gives or kind}
@@ -99,7 +99,7 @@ def plan_of_component(subject: Subject) -> StageCall:
         raise NotApplicableError(f"no verb of the kind {component.kind} has an example to use it in")
     mine = {component.name, *component.aliases}
     stage = next((each for each in able[0].examples if _name(each).partition(":")[2] in mine), able[0].examples[0])
-    return plan_of(replace(subject, component=as_component(able[0]), example={"stage": stage}))
+    return plan_of(replace(subject, component=verb_as_component(able[0]), example={"stage": stage}))
 
 
 def answers_in(plan: StageCall, host: Host, component: Any) -> dict[str, Tensor]:
@@ -108,12 +108,12 @@ def answers_in(plan: StageCall, host: Host, component: Any) -> dict[str, Tensor]
     Raises ``NotApplicableError`` where it refuses them: the verb's example may be of another component.
     """
     try:
-        return numbers(plan.done(component, plan.inputs_of(host)))
+        return outcome_numbers(plan.done(component, plan.inputs_of(host)))
     except ConfigError as error:
         raise NotApplicableError(f"it refuses the example of the verb: {error.message}") from error
 
 
-def numbers(outcome: Outcome) -> dict[str, Tensor]:
+def outcome_numbers(outcome: Outcome) -> dict[str, Tensor]:
     """The numbers of a result, but for seconds, and its arrays."""
     found = dict(outcome.arrays)
     for name, value in _flat(_untimed(outcome.result)):

@@ -76,7 +76,7 @@ def observing(name: str, *functions: Callable[..., Any], wraps: bool = False) ->
         marked = hookimpl(function, wrapper=wraps and function.__name__ == "scorefold_run_stage")
         setattr(module, function.__name__, marked)
     sys.modules[module.__name__] = module
-    found = observer.as_component(name, module.__name__, "light_config:PlainConfig")
+    found = observer.observer_as_component(name, module.__name__, "light_config:PlainConfig")
     assert found is not None
     return found
 
@@ -145,12 +145,12 @@ WEIGH = Verb("weigh", takes=(), gives="metrics", target="broken_hooks:weigh")
 THING = Kind(
     "thing", "broken_hooks:Thing", verbs=(WEIGH,), verb_names=("weigh",), comparison=Comparison(("weigh",), "largest")
 )
-GOOD_KIND = kind.as_component(THING)
+GOOD_KIND = kind.kind_as_component(THING)
 
 
 def declares(check: str, **declared: Any) -> None:
     """Registers a kind that is declared otherwise."""
-    component = kind.as_component(replace(THING, name=_numbered(check), **declared))
+    component = kind.kind_as_component(replace(THING, name=_numbered(check), **declared))
     COMPONENTS.append(component)
     BREAKS[component.id] = check
 

@@ -26,7 +26,7 @@ def breaks(check: str, function: Any = None, **declared: Any) -> None:
     if function is not None:
         globals()[name.replace("-", "_")] = function
         declared["target"] = f"broken_verbs:{name.replace('-', '_')}"
-    component = replace(verb.as_component(replace(COUNT, **declared)), name=f"breaks-{name}")
+    component = replace(verb.verb_as_component(replace(COUNT, **declared)), name=f"breaks-{name}")
     COMPONENTS.append(component)
     BREAKS[component.id] = check
 

@@ -50,8 +50,8 @@ COUNT = Verb(
 WARM = Verb("warm", takes=(), gives="", target="good_fakes:warm", examples=({"use": "metric:mean-gap"},))
 
 COMPONENTS: tuple[Component, ...] = (
-    verb.as_component(COUNT),
-    verb.as_component(WARM, "metric"),
+    verb.verb_as_component(COUNT),
+    verb.verb_as_component(WARM, "metric"),
     declare("data", "points", "good_fakes:Points"),
     declare("data", "pixels", "good_fakes:Pixels"),
     declare("data", "filed", "good_fakes:Filed", **FILE),

@@ -37,7 +37,7 @@ from scorefold_verbs.measures import (
     features_of,
     read_lpips,
 )
-from scorefold_verbs.readings import training_points
+from scorefold_verbs.readings import distinct_training_points
 from scorefold_verbs.verdicts import of_assessment
 
 _CLOUD = 500
@@ -154,7 +154,7 @@ def _add_training_points(
     """Add training points in place of samples, each of them once: ``most`` for each held-out point, or as many as there
     are. False where there are fewer than held-out points."""
     count = sum(map(len, batches))
-    training = training_points(source, most * count, context)
+    training = distinct_training_points(source, most * count, context)
     each = 0 if training is None else len(training) // count
     if training is None or each == 0:
         return False

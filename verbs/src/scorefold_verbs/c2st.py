@@ -75,13 +75,13 @@ class _Separated(Measure):
         return {"C2ST": torch.tensor(self._accuracies(), dtype=torch.float64)}
 
     def warnings(self) -> list[str]:
-        fewest = min(len(kept(draws, self.config)) for _, draws in self._pairs)
+        fewest = min(len(draws_within(draws, self.config)) for _, draws in self._pairs)
         if fewest == PUBLISHED:
             return []
         return [f"C2ST compares {fewest:,} draws a condition; published values are of {PUBLISHED:,} and are larger"]
 
     def _accuracies(self) -> list[float]:
-        pairs = [(reference, kept(draws, self.config)) for reference, draws in self._pairs[len(self._found) :]]
+        pairs = [(reference, draws_within(draws, self.config)) for reference, draws in self._pairs[len(self._found) :]]
         # Networks of a stack see as many points.
         groups: list[list[tuple[Tensor, Tensor]]] = []
         for pair in pairs:
@@ -94,7 +94,7 @@ class _Separated(Measure):
         return self._found
 
 
-def kept(draws: Tensor, config: C2STConfig) -> Tensor:
+def draws_within(draws: Tensor, config: C2STConfig) -> Tensor:
     """The first draws (n, D) that lie within the prior, as many as are compared. Raises ``DataError`` for fewer than
     50."""
     if config.within is not None:

@@ -14,7 +14,7 @@ from scorefold_toolkit.checks import check_trained
 from scorefold_toolkit.figures import EventGroups
 from scorefold_toolkit.geodesics import ChecksPaths, Denoises, pictured
 from scorefold_verbs.config.verbs import InterpolateOptions
-from scorefold_verbs.inputs import Inputs, ends_of, points_of, rows_of
+from scorefold_verbs.inputs import Inputs, ends_of, pair_rows, points_of
 from scorefold_verbs.readings import of_path
 
 _DIAGNOSED = 512
@@ -114,7 +114,7 @@ def interpolate(component: Geometry, inputs: Inputs, options: InterpolateOptions
     if lost:
         result["warnings"] = [*lost, *result.get("warnings", [])]
     flat = paths.reshape(-1, *paths.shape[2:])
-    arrays = {"geodesics": _whole(paths, given), "lengths": _whole(lengths, given), **rows_of(ends)}
+    arrays = {"geodesics": _whole(paths, given), "lengths": _whole(lengths, given), **pair_rows(ends)}
     shown: Any = {} if lost else _shown(component, paths, points)
     return Outcome(TensorSource(flat, source.event_scale), result, arrays, shown=shown)
 

@@ -126,7 +126,7 @@ def codes_arrays(codes: Tensor, points: Dataset) -> dict[str, Tensor]:
     return {"codes": codes} | ({} if points.index is None else {"rows": points.index.cpu()})
 
 
-def rows_of(ends: Dataset) -> dict[str, Tensor]:
+def pair_rows(ends: Dataset) -> dict[str, Tensor]:
     """The rows (pairs, 2) that paths go between, where the data count their points, as an array of a result."""
     return {} if ends.index is None else {"rows": ends.index.cpu().reshape(2, -1).T.contiguous()}
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from scorefold.data import ConditionSpec
 from scorefold.errors import DataError
 from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Metric, Units
-from scorefold_toolkit.metrics.neighbours import balls
+from scorefold_toolkit.metrics.neighbours import neighbour_measures
 from scorefold_verbs.config.metrics import NeighboursConfig
 
 MOST = 10_000
@@ -58,4 +58,4 @@ class _Balls(Measure):
                 hint="take more of them (options: conditions), or fewer neighbours",
             )
         within = torch.cdist(truths, truths), torch.cdist(samples, samples)
-        return balls(torch.cdist(samples, truths), *within, self.first, self.second)
+        return neighbour_measures(torch.cdist(samples, truths), *within, self.first, self.second)

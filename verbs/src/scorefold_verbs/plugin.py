@@ -108,7 +108,7 @@ def scorefold_verbs() -> Iterable[Verb]:
         gives="estimate",
         target=".estimate:estimate",
         options=".config.verbs:EstimateOptions",
-        figures=".figures.answers:estimate",
+        figures=".figures.answers:estimate_figures",
         examples=({"use": "estimator:pca", "inputs": {"data": _SPHERE}},),
     )
     yield Verb(
@@ -150,7 +150,7 @@ def _of_models() -> Iterable[Verb]:
         gives="metrics",
         target=".outliers:outliers",
         options=".config.verbs:OutlierOptions",
-        figures=".figures.answers:outlier_scores",
+        figures=".figures.answers:outlier_figures",
         examples=_gaussian(limit=16),
     )
     yield Verb(
@@ -189,7 +189,7 @@ def _of_noise() -> Iterable[Verb]:
     """Of any score and any flow; those that have codes of their own do the same with these."""
     for name, options, figures, asked in (
         ("encode", "EncodeNoiseOptions", "scorefold_toolkit.figures:samples", {"limit": 8}),
-        ("interpolate", "InterpolateCodesOptions", ".figures.latents:rows", {"pairs": 2, "times": 3}),
+        ("interpolate", "InterpolateCodesOptions", ".figures.latents:event_rows", {"pairs": 2, "times": 3}),
     ):
         yield Verb(
             name,
@@ -206,7 +206,7 @@ def _of_noise() -> Iterable[Verb]:
 def _of_codes() -> Iterable[Verb]:
     """Of whatever has latent codes."""
     beside = Port("beside", kind=("score", "flow", "estimator", "autoencoder"), needs=("Encodes",), optional=True)
-    events, rows = "scorefold_toolkit.figures:samples", ".figures.latents:rows"
+    events, rows = "scorefold_toolkit.figures:samples", ".figures.latents:event_rows"
     pictures = ".figures.latents:reconstructions"
     yield _code_verb("encode", "data", "traverse", "verbs:EncodeOptions", events)
     yield _code_verb("reconstruct", "metrics", "reconstruct", "latents:ReconstructOptions", pictures, _DATA, beside)
@@ -214,7 +214,7 @@ def _of_codes() -> Iterable[Verb]:
     yield _code_verb("interpolate", "data", "traverse", "latents:InterpolateCodesOptions", rows)
     yield _code_verb("traverse", "data", "traverse", "latents:TraverseOptions", rows)
     yield _code_verb("edit", "data", "traverse", "latents:EditOptions", rows, asked={"label": 0})
-    yield _code_verb("latents", "metrics", "diagnose", "latents:LatentsOptions", ".figures.latents:latents")
+    yield _code_verb("latents", "metrics", "diagnose", "latents:LatentsOptions", ".figures.latents:latent_figures")
 
 
 def _code_verb(

@@ -29,7 +29,7 @@ _WIDEST = 1024
 _MOST_ROWS = 50_000
 
 
-def training_points(source: DataSource, count: int, context: StageContext) -> Dataset | None:
+def distinct_training_points(source: DataSource, count: int, context: StageContext) -> Dataset | None:
     """At most so many different training points, drawn at random, on the CPU.
 
     None where there are none, and where the stage reads the training split itself: they would be compared with
@@ -70,7 +70,7 @@ def distances(x: Tensor, source: DataSource, context: StageContext) -> EnergyDis
         return None
     if min(most, len(others)) < 2:
         return None
-    training = training_points(source, len(others), context)
+    training = distinct_training_points(source, len(others), context)
     of_training = None
     if training is not None and len(training) > 1:
         of_training = energy_distance(training.tensor(), others)
@@ -83,7 +83,7 @@ def gaussian_log_density(source: DataSource, points: Dataset, context: StageCont
     None where there are not twice as many training points as coordinates, or too many coordinates.
     """
     columns = math.prod(points.event_shape)
-    training = None if columns > _WIDEST else training_points(source, _MOST_ROWS, context)
+    training = None if columns > _WIDEST else distinct_training_points(source, _MOST_ROWS, context)
     if training is None or len(training) < 2 * columns:
         return None
     rows = training.tensor().flatten(1).double()

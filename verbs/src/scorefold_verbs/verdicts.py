@@ -31,10 +31,10 @@ _ALL = 12
 _FLIPS = 4096
 
 
-def spread(value: float, interval: Sequence[float] | None = None) -> str:
+def value_with_interval(value: float, interval: Sequence[float] | None = None) -> str:
     """A value with its interval, to the decimals that give the interval's width two digits.
 
-    >>> spread(0.9512, (0.6873, 1.2151))
+    >>> value_with_interval(0.9512, (0.6873, 1.2151))
     '0.95 (95% interval 0.69 to 1.22)'
     """
     if interval is None:
@@ -80,7 +80,8 @@ def of_paths(
     """
     name = {"geodesic": "Geodesics", "decoded": "Decoded paths"}.get(what, f"{what.capitalize()} paths")
     value, line = float(near.mean()), float(lines[0].mean())
-    at = f"Their middles lie {spread(value, interval)} times as far from the training data as held-out points do"
+    times = value_with_interval(value, interval)
+    at = f"Their middles lie {times} times as far from the training data as held-out points do"
     if straight:
         return {"verdict": f"These paths are straight lines. {at}."}
     both = f"{at}, the middles of straight lines {line:.3g} times"
@@ -139,7 +140,7 @@ def of_assessment(
     Of a quantity that compares each sample with the truth of its condition, training points know nothing of the
     condition, and are to be beaten. Of one that compares distributions they are as good as samples can be.
     """
-    number = f"{quantity} {spread(value, interval)}"
+    number = f"{quantity} {value_with_interval(value, interval)}"
     if training is None:
         return {"verdict": f"The samples have {number}."}
     found: dict[str, Any] = {"baselines": {TRAINING: training}}
@@ -173,7 +174,7 @@ def of_likelihood(
     exact: float | None,
 ) -> dict[str, Any]:
     """Compare a model with a normal distribution by the fit to held-out points; less is better."""
-    number = f"{quantity} {spread(value, interval)}"
+    number = f"{quantity} {value_with_interval(value, interval)}"
     low, high = (value, value) if interval is None else interval
     found: dict[str, Any] = {} if normal is None else {"baselines": {"normal distribution": normal}}
     if normal is None:

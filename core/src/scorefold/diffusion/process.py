@@ -385,6 +385,6 @@ def square(factor: Value | LinearMap, v: Tensor) -> Tensor:
     return factor**2 * v if isinstance(factor, Value) else factor.apply(factor.apply_transpose(v))
 
 
-def solve(factor: Value | LinearMap, v: Tensor) -> Tensor:
+def apply_inverse(factor: Value | LinearMap, v: Tensor) -> Tensor:
     """factor^-1 v, (B, *E)."""
     return v / factor if isinstance(factor, Value) else factor.solve(v)

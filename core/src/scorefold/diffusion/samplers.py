@@ -6,7 +6,7 @@ several speeds: a component whose time has run out stands still, one that become
 In a process with a ``basis``, steps are taken, and states kept, in that basis.
 The state carries a multistep history across calls, so a grid may be walked in pieces with another score for each.
 Raises ``ConfigError`` and ``ShapeError`` for times that do not fit the process (see ``process.each_step``). In bodies
-``add(x, G, z)`` is x + G z, ``square(G, s)`` G G^T s and ``solve(a, x)`` a^-1 x, for numbers and for matrices.
+``add(x, G, z)`` is x + G z, ``square(G, s)`` G G^T s and ``apply_inverse(a, x)`` a^-1 x, for numbers and for matrices.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from scorefold.diffusion.process import (
     SigmaStep,
     TransitionStep,
     add,
+    apply_inverse,
     couples,
     each_step,
     moved,
-    solve,
     square,
 )
 from scorefold.diffusion.schedules import Value
@@ -211,7 +211,7 @@ def predictor_corrector(
             towards = square(scale, score(x, step.t))
             xi = draw_normal(tuple(x.shape), generator=generator, like=x)
             x = add(x + 2 * snr**2 * towards, scale, 2 * snr * xi)
-        x = solve(a, x + square(q, score(x, step.t)))
+        x = apply_inverse(a, x + square(q, score(x, step.t)))
         if not step.last:
             x = add(x, q, draw_normal(tuple(x.shape), generator=generator, like=x))
     return x, None

@@ -15,7 +15,7 @@ from torch import Tensor
 from scorefold.data import ConditionSpec, Dataset, DataSpec, EventScale, spec_of_conditions
 from scorefold.errors import DataError, SplitError
 from scorefold.interfaces.model import Shown
-from scorefold.summary import LOOKED_AT, MOST_COLUMNS, DataSummary, describe, describe_event
+from scorefold.summary import LOOKED_AT, MOST_COLUMNS, DataSummary, describe_column, describe_event
 
 
 def summarise(parts: Iterable[Dataset], scale: EventScale, event_shape: tuple[int, ...]) -> DataSummary:
@@ -28,7 +28,7 @@ def summarise(parts: Iterable[Dataset], scale: EventScale, event_shape: tuple[in
     x = torch.cat([split.tensor(most).detach().cpu() for split in splits]) if splits else torch.zeros(0, *event_shape)
     raw = scale.to_raw(x).double()
     if len(event_shape) == 1 and event_shape[0] <= MOST_COLUMNS:
-        columns = tuple(describe(f"x{i}", raw[:, i]) for i in range(raw.shape[1]))
+        columns = tuple(describe_column(f"x{i}", raw[:, i]) for i in range(raw.shape[1]))
     else:
         columns = (describe_event(raw),)
     return DataSummary(rows, event_shape, columns)

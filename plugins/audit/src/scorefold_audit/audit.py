@@ -61,7 +61,7 @@ def audit(
     if len(sets.points):
         context.progress(0, 1, "points")
         measure_points(report, component, sets, spaces[0], options, context)
-    report.facts += verdicts.facts(overlap)
+    report.facts += verdicts.overlap_facts(overlap)
     return report.outcome(sets, measured, options.level, options.listed)
 
 

@@ -25,7 +25,7 @@ _BINS = 40
 _LONGEST = 18
 
 
-def audit(shown: Audited | Mapping[str, float]) -> Mapping[str, Figure]:
+def audit_figures(shown: Audited | Mapping[str, float]) -> Mapping[str, Figure]:
     """The pairs and the distributions of an audit; nothing where it measured no copying."""
     if isinstance(shown, Mapping):
         return {}

@@ -40,7 +40,7 @@ def scorefold_verbs() -> Iterable[Verb]:
         gives="metrics",
         target=".audit:audit",
         options=".config:AuditOptions",
-        figures=".figures:audit",
+        figures=".figures:audit_figures",
         kinds=("score", "flow", "data"),
         examples=({**_ANALYTIC, "options": _QUICK},),
     )

@@ -87,7 +87,7 @@ class AuditReport:
             "quantity": f"copied share of the samples ({first.space})",
             "value": first.rates.excess(),
             "interval": list(first.rates.interval()),
-            **verdicts.answer(judged, self.warnings),
+            **verdicts.answer_entries(judged, self.warnings),
         }
         shown = _shown(sets, measured)
         return Outcome(self.metrics, result, _arrays(sets, measured, shown), shown=shown)

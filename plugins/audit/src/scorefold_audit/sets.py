@@ -114,7 +114,7 @@ def read_sets(
         _check_units("held-out points", held_out.x, training.x)
     if isinstance(component, DataSource):
         _check_units("samples", samples.x, training.x)
-    groups = groups_of(training, held_out, samples)
+    groups = condition_groups(training, held_out, samples)
     if groups is None and samples.condition is not None:
         warnings.append(
             "the conditions have too many different values to compare points of one condition with each other: all "
@@ -125,7 +125,7 @@ def read_sets(
     return Sets(training, held_out, samples, points, scale, groups, tuple(warnings), blind, rows)
 
 
-def groups_of(*sets: Dataset) -> Groups | None:
+def condition_groups(*sets: Dataset) -> Groups | None:
     """The conditions of sets of points as numbers (N,) from 0, the same for equal ones; None where a set has none, or
     the first set fewer than 20 points for each."""
     rows = []
@@ -228,7 +228,7 @@ def _draw(model: ScoreModel | Flow, held_out: Dataset, options: AuditOptions, co
             condition = condition_of(model, given.take((start + torch.arange(count)) % len(given)))
         shards.append(SampleShard(model, count, condition, options, derive_seed(seed, number)))
     executor = context.executor if device_of(model).type == "cpu" else None
-    for drawn in in_shards(f"{__name__}:draws_of", shards, executor, "samples"):
+    for drawn in in_shards(f"{__name__}:sampled_events", shards, executor, "samples"):
         parts.append(drawn)
         context.progress(sum(map(len, parts)), options.n, "samples")
     turns = torch.arange(options.n) % len(held_out)
@@ -247,7 +247,7 @@ class SampleShard:
 
 
 @torch.no_grad()
-def draws_of(shard: SampleShard) -> Tensor:
+def sampled_events(shard: SampleShard) -> Tensor:
     """The events of a shard (count, *E), on the CPU."""
     generator = torch.Generator(device_of(shard.model)).manual_seed(shard.seed)
     n = shard.count if shard.condition is None else 1

@@ -279,7 +279,7 @@ def rank_deviation(m: int, h: int) -> float:
     return math.sqrt((m + h + 1) / (12 * m * h))
 
 
-def facts(overlap: Overlap) -> list[dict[str, Any]]:
+def overlap_facts(overlap: Overlap) -> list[dict[str, Any]]:
     """Findings without a test, in the form of verdicts."""
     shared, of = int(overlap.rows.sum()), len(overlap.rows)
     rows = {
@@ -305,7 +305,7 @@ def facts(overlap: Overlap) -> list[dict[str, Any]]:
     ]
 
 
-def answer(judged: Sequence[Mapping[str, Any]], warnings: Sequence[str]) -> dict[str, Any]:
+def answer_entries(judged: Sequence[Mapping[str, Any]], warnings: Sequence[str]) -> dict[str, Any]:
     """Summary of the verdicts, as entries of a result's ``answer``: whether the model copies comes first, what else
     was found follows. The ``warnings`` are about the data."""
     found = [verdict for verdict in judged if verdict["found"]]

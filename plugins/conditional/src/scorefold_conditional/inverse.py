@@ -11,7 +11,7 @@ from torch import Tensor
 from scorefold.data import TensorSpec
 from scorefold.errors import ConfigError
 from scorefold_conditional.conditional.config import ConditionalConfig
-from scorefold_conditional.conditional.layout import axes_of
+from scorefold_conditional.conditional.layout import spatial_axes
 from scorefold_toolkit.operators import LinearOperator, Mask, RandomMask, as_linear, build_operator
 
 Shape = tuple[int, ...]
@@ -33,7 +33,7 @@ def mask_of(config: ConditionalConfig, event_shape: Shape) -> Tensor | None:
             "the mask of the operator is another one for every point, so the data must give it",
             hint="leave mask out, set mask: true in data:paired, and clean: [mask] here",
         )
-    if axes_of(event_shape):
+    if spatial_axes(event_shape):
         return operator.mask[None, :1].float()
     return operator.mask.reshape(1, math.prod(event_shape)).float()
 

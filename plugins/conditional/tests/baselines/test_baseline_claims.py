@@ -33,4 +33,4 @@ def test_each_can_be_measured_and_is_named_once(host: Host, hasty: None) -> None
     assert len(set(names)) == len(names)
     for claim in (each for each in every if ".baselines:" in each.target):
         assert claim.role == "report"
-        assert math.isfinite(claims_baselines.row(host, "quick", 0, **claim.options)), claim.name  # type: ignore[arg-type]
+        assert math.isfinite(claims_baselines.baseline_measure(host, "quick", 0, **claim.options)), claim.name  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ from distributed.comm import connect
 from scorefold.errors import ConfigError, JobError, WorkerError
 from scorefold.stage import Executor, job_function, pack, unpack
 from scorefold_dask.config import DaskConfig
-from scorefold_dask.worker import run_job, surroundings
+from scorefold_dask.worker import run_packed_job, surroundings
 
 _WORKERS = 2
 _SECONDS_BETWEEN_LOOKS = 0.005
@@ -76,7 +76,9 @@ class DaskExecutor(Executor):
         around, once = surroundings(self._threads), uuid4().hex[:8]
         with _large_items():
             tasks = {
-                client.submit(run_job, target, packed[number], around, key=f"{key}-{number}-{once}", pure=False): number
+                client.submit(
+                    run_packed_job, target, packed[number], around, key=f"{key}-{number}-{once}", pure=False
+                ): number
                 for number in numbers
             }
         blamed = []

@@ -50,7 +50,7 @@ def _versions() -> Mapping[str, str]:
     return found
 
 
-def run_job(target: str, packed: bytes, around: JobEnvironment) -> bytes:
+def run_packed_job(target: str, packed: bytes, around: JobEnvironment) -> bytes:
     """Do one job. Raises the job's own error, or ``JobError`` where other versions would give another answer."""
     ours = _versions()
     different = [

@@ -63,7 +63,7 @@ PICTURES = 500
 """Points of a still page whose images are in it."""
 
 
-def key_of(what: str, given: Mapping[str, Any]) -> str:
+def question_key(what: str, given: Mapping[str, Any]) -> str:
     """A question as text, the same whatever the order of its arguments; the page's own code makes the same."""
     return what + json.dumps(given, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
@@ -77,10 +77,10 @@ def usual_answers(explored: Explored, points: int = 12) -> dict[str, Any]:
 
     def ask(what: str, **given: Any) -> Any:
         try:
-            found[key_of(what, given)] = answer(explored, what, given)
+            found[question_key(what, given)] = answer(explored, what, given)
         except ScorefoldError:
             return None
-        return found[key_of(what, given)]
+        return found[question_key(what, given)]
 
     for one in overview["maps"]:
         if one["name"] != "umap":
@@ -115,12 +115,12 @@ def usual_answers(explored: Explored, points: int = 12) -> dict[str, Any]:
 
 def with_recipes(explored: Explored, answers: Mapping[str, Any]) -> dict[str, Any]:
     """The answers with what can be copied of each, and with the overview, which a page begins with."""
-    found = {key_of("overview", {}): answer(explored, "overview", {}), **answers}
+    found = {question_key("overview", {}): answer(explored, "overview", {}), **answers}
     asked = [(key.partition("{")[0], json.loads("{" + key.partition("{")[2])) for key in answers]
     for what, given in [*asked, ("more", {})]:
         recipe = {"what": what, "asked": given}
         with suppress(ScorefoldError):
-            found[key_of("recipe", recipe)] = answer(explored, "recipe", recipe)
+            found[question_key("recipe", recipe)] = answer(explored, "recipe", recipe)
     return found
 
 

@@ -133,22 +133,23 @@ def overview(explored: Explored) -> dict[str, Any]:
             for group in explored.groups
         ],
         "label_names": list(explored.label_names),
-        "maps": maps.names(explored),
-        "colours": colours.names(explored),
+        "maps": maps.map_names(explored),
+        "colours": colours.colour_names(explored),
         "models": {
             kind: [{"name": name, "component": model.component} for name, model in explored.of(kind).items()]
             for kind in ("geometry", "code", "score", "flow", "conditional")
         },
         "sketches": [name for name, model in explored.of("geometry").items() if paths.sketches(model.value)],
         "conditions": {
-            name: conditions.parts_of(explored, name) for name in {**explored.of("conditional"), **explored.of("score")}
+            name: conditions.condition_parts(explored, name)
+            for name in {**explored.of("conditional"), **explored.of("score")}
         },
         "curves": explored.curves,
         "notes": explored.notes,
         "missing": explored.missing,
-        "scales": scales.names(explored),
+        "scales": scales.scale_names(explored),
         "warnings": scales.warnings(explored),
-        "units": {one["name"]: scales.units(explored, one["name"]) for one in scales.names(explored)},
+        "units": {one["name"]: scales.units(explored, one["name"]) for one in scales.scale_names(explored)},
         "training": missing.plans(explored),
         "trains": explored.training,
         "second": explored.second is not None,
@@ -157,52 +158,52 @@ def overview(explored: Explored) -> dict[str, Any]:
     }
 
 
-def duplicates(explored: Explored) -> dict[str, Any]:
+def duplicate_groups(explored: Explored) -> dict[str, Any]:
     """Points that are equal in every coordinate, as groups of their numbers."""
-    found = neighbours.duplicates(explored)
+    found = neighbours.duplicate_points(explored)
     return {"groups": found, "points": sum(len(group) - 1 for group in found)}
 
 
 QUESTIONS: dict[str, PageQuestion] = {
     "overview": PageQuestion(Nothing, lambda explored, asked: overview(explored), quick=True),
-    "map": PageQuestion(Named, lambda explored, asked: maps.answer(explored, asked.name)),
-    "colour": PageQuestion(Named, lambda explored, asked: colours.answer(explored, asked.name)),
+    "map": PageQuestion(Named, lambda explored, asked: maps.map_answer(explored, asked.name)),
+    "colour": PageQuestion(Named, lambda explored, asked: colours.colour_answer(explored, asked.name)),
     "pictures": PageQuestion(
         Pictures,
         lambda explored, asked: shown(explored, explored.points[[explored.check_point(one) for one in asked.points]]),
         quick=True,
     ),
     "point": PageQuestion(
-        OfPoint, lambda explored, asked: points.answer(explored, asked.point, scale=asked.scale), quick=True
+        OfPoint, lambda explored, asked: points.point_answer(explored, asked.point, scale=asked.scale), quick=True
     ),
     "spectrum": PageQuestion(OfScore, lambda explored, asked: points.by_score(explored, asked.score, asked.point)),
     "geodesic": PageQuestion(
         Between,
-        lambda explored, asked: paths.answer(
+        lambda explored, asked: paths.path_answer(
             explored, asked.geometry, asked.start, asked.end, asked.steps, asked.map, asked.rough
         ),
     ),
     "code": PageQuestion(OfCode, lambda explored, asked: paths.code_of(explored, asked.coder, asked.point)),
     "decoded": PageQuestion(
-        Decoded, lambda explored, asked: paths.decoded(explored, asked.coder, asked.code, asked.seed, asked.map)
+        Decoded, lambda explored, asked: paths.decoded_code(explored, asked.coder, asked.code, asked.seed, asked.map)
     ),
     "condition": PageQuestion(
-        Conditioned, lambda explored, asked: conditions.condition_of(explored, asked.model, asked.point), quick=True
+        Conditioned, lambda explored, asked: conditions.shown_condition(explored, asked.model, asked.point), quick=True
     ),
     "samples": PageQuestion(
         Sampled,
-        lambda explored, asked: conditions.answer(
+        lambda explored, asked: conditions.samples_answer(
             explored, asked.model, asked.point, **asked.model_dump(exclude={"model", "point"})
         ),
     ),
-    "duplicates": PageQuestion(Nothing, lambda explored, asked: duplicates(explored)),
+    "duplicates": PageQuestion(Nothing, lambda explored, asked: duplicate_groups(explored)),
     "tag": PageQuestion(
         Tagged, lambda explored, asked: selection.tag(explored, asked.tag, asked.points, asked.on), quick=True
     ),
     "export": PageQuestion(Exported, lambda explored, asked: selection.exported(explored, asked.points, asked.form)),
     "train": PageQuestion(
         Train,
-        lambda explored, asked: session.train(explored, asked.answer, asked.minutes, asked.scale),
+        lambda explored, asked: session.train_missing(explored, asked.answer, asked.minutes, asked.scale),
         apart=True,
     ),
     "recipe": PageQuestion(
@@ -211,7 +212,7 @@ QUESTIONS: dict[str, PageQuestion] = {
 }
 
 
-def checked(what: str, given: Mapping[str, Any]) -> tuple[PageQuestion, _Asked]:
+def checked_question(what: str, given: Mapping[str, Any]) -> tuple[PageQuestion, _Asked]:
     """A question with its arguments. Raises ``ConfigError`` for one that there is not, and arguments that don't fit."""
     question = QUESTIONS.get(what)
     if question is None:
@@ -225,6 +226,6 @@ def checked(what: str, given: Mapping[str, Any]) -> tuple[PageQuestion, _Asked]:
 
 
 def answer(explored: Explored, what: str, given: Mapping[str, Any]) -> Any:
-    """The answer to a question, as JSON. Raises ``ConfigError`` as ``checked`` and the question's own function do."""
-    question, asked = checked(what, given)
+    """The answer to a question, as JSON. Raises ``ConfigError`` as ``checked_question`` and its function do."""
+    question, asked = checked_question(what, given)
     return question.answer(explored, asked)

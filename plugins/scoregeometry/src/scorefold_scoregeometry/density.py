@@ -42,7 +42,7 @@ M = TypeVar("M", bound=nn.Module)
 R = TypeVar("R")
 
 
-def kept(found: Callable[[M], R]) -> Callable[[M], R]:
+def cached_until_changed(found: Callable[[M], R]) -> Callable[[M], R]:
     """A function of a module whose answer is kept until the module's parameters or buffers change."""
     name = f"_kept_{found.__name__}"
 
@@ -117,7 +117,7 @@ class Density(nn.Module):
         return self._level[2]
 
     @property
-    @kept
+    @cached_until_changed
     def anchor(self) -> Tensor:
         """The held-out point nearest to their mean, (D,)."""
         assert isinstance(self.source, DataSource)
@@ -125,7 +125,7 @@ class Density(nn.Module):
         return points[int((points - points.mean(0)).square().sum(1).argmin())]
 
     @property
-    @kept
+    @cached_until_changed
     def levels(self) -> Tensor:
         """log p at held-out points, (N,)."""
         assert isinstance(self.source, DataSource)
@@ -211,7 +211,7 @@ class Density(nn.Module):
                 )
 
     @property
-    @kept
+    @cached_until_changed
     def _level(self) -> tuple[float, float, float]:
         """t, signal and sig. A noise below what the score knows is replaced with the least that it knows, with a
         warning. Raises ``ConfigError`` for a noise above."""
@@ -319,7 +319,7 @@ def held_out(data: DataSource, count: int = HELD_OUT) -> Tensor:
     raise DataError("this geometry reads held-out points, and the data have none", hint="give data with a test split")
 
 
-def training(data: DataSource, count: int) -> Tensor:
+def training_rows(data: DataSource, count: int) -> Tensor:
     """At most so many training points, in float64, (N, D); held-out ones where there is no training split."""
     try:
         points = data.load("train").tensor(count).flatten(1).double()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from scorefold.interfaces import DataSource
-from scorefold_scoregeometry.density import Density, training
+from scorefold_scoregeometry.density import Density, training_rows
 from scorefold_toolkit.geodesics import Geodesics, straight
 
 _POINTS = 32
@@ -69,7 +69,7 @@ def _deviation(density: Density) -> float:
     """The deviation of a coordinate of the training data, as ``EventScale.std`` has it; the model's for no data."""
     if not isinstance(density.source, DataSource):
         return density.spread
-    points = training(density.source, _MEASURED)
+    points = training_rows(density.source, _MEASURED)
     middle = points.mean() if density.model.event_scale.bounded else points.mean(0)
     return float((points - middle).square().mean().sqrt())
 

@@ -20,7 +20,7 @@ _PAIRS, _TIMES, _DOTS, _IMAGES = 6, 65, 9, 2
 
 
 @torch.no_grad()
-def draw(geometry: SolvedGeometry) -> Mapping[str, Figure]:
+def geodesic_figures(geometry: SolvedGeometry) -> Mapping[str, Figure]:
     """Geodesics between some points of the geometry's data, always the same ones; withheld ones are left out and
     counted in the title.
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource, Flow, ScoreModel
 from scorefold_scoregeometry.config import DensityConfig, DensityMetricConfig, FermatConfig, ScoreGeometryConfig
-from scorefold_scoregeometry.density import Density, held_out, kept
+from scorefold_scoregeometry.density import Density, cached_until_changed, held_out
 from scorefold_scoregeometry.diagnosis import about_density, about_paths, curl_of
 from scorefold_scoregeometry.starts import NeighbourGraph, noise_path
 from scorefold_toolkit.geodesics import (
@@ -58,7 +58,7 @@ class FromDensity(SolvedGeometry, Denoises):
         self.density, self.data = density, data
 
     @property
-    @kept
+    @cached_until_changed
     def reference(self) -> Tensor:
         """Numbers measured on held-out points, at the first use and again where the model has changed."""
         self.density.check_ready()
@@ -88,7 +88,7 @@ class FromDensity(SolvedGeometry, Denoises):
         return found
 
     @property
-    @kept
+    @cached_until_changed
     def _graph(self) -> NeighbourGraph:
         return NeighbourGraph(self.data, self.made_metric())
 
@@ -194,7 +194,7 @@ class ScoreGeometry(FromDensity):
         return self.config.weight**2 * float(self.reference[0])
 
     @property
-    @kept
+    @cached_until_changed
     def curl(self) -> float:
         """The curl of the score at held-out points; 0 for a model with a density."""
         if self.density.exact or self.dimension < 2:

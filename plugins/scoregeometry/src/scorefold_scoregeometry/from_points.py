@@ -12,7 +12,7 @@ from torch import Tensor
 from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource
 from scorefold_scoregeometry.config import LandConfig, RbfConfig
-from scorefold_scoregeometry.density import held_out, training
+from scorefold_scoregeometry.density import held_out, training_rows
 from scorefold_toolkit.config.common import SolvedConfig
 from scorefold_toolkit.geodesics import Conformal, Diagonal, Field, GeodesicMetric
 from scorefold_toolkit.geodesics.geometry import SolvedGeometry
@@ -55,7 +55,7 @@ class LandGeometry(FromPoints):
     @cached_property
     def points(self) -> Tensor:
         """The training points, (N, D)."""
-        return training(self.data, self.config.limit)
+        return training_rows(self.data, self.config.limit)
 
     @cached_property
     def gamma(self) -> float:
@@ -113,7 +113,7 @@ class RbfGeometry(FromPoints):
     @cached_property
     def functions(self) -> tuple[Tensor, Tensor, Tensor]:
         """The centres (K, D), the rates l_k (K,) and the weights W (K,), fitted at the first use."""
-        points = training(self.data, self.config.limit)
+        points = training_rows(self.data, self.config.limit)
         centres, own = clusters(points, min(self.config.centres, len(points)))
         whole = float((points - points.mean(0)).square().mean().sqrt()) or 1.0
         widths = points.new_full((len(centres),), whole)

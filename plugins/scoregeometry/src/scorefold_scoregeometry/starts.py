@@ -9,10 +9,10 @@ from scipy.sparse.csgraph import dijkstra
 from torch import Tensor
 
 from scorefold.interfaces import DataSource, Flow
-from scorefold_scoregeometry.density import Density, training
+from scorefold_scoregeometry.density import Density, training_rows
 from scorefold_toolkit.geodesics import Conformal, GeodesicMetric, State, straight
 from scorefold_toolkit.geodesics.solve import respaced
-from scorefold_toolkit.probability_flow import decode_noise, encode_noise, standardised, unstandardised
+from scorefold_toolkit.probability_flow import centred_noise, decode_noise, encode_noise, unstandardised
 
 _POINTS = 2000
 _NEIGHBOURS = 10
@@ -29,7 +29,7 @@ def noise_path(density: Density, x: Tensor, y: Tensor, times: Tensor | None = No
     steps = None if isinstance(model, Flow) else _FLOW_STEPS
     ends = torch.cat([x, y]).to(like).unflatten(1, density.event_shape)
     condition = density.conditions(len(ends), ends)
-    first, last = standardised(model, encode_noise(model, ends, condition, steps=steps)).chunk(2)
+    first, last = centred_noise(model, encode_noise(model, ends, condition, steps=steps)).chunk(2)
     a, b = first.flatten(1), last.flatten(1)
     cosine = (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1)).clamp_min(1e-30)
     angle = cosine.clamp(-1 + 1e-6, 1 - 1e-6).arccos()[:, None, None]
@@ -50,7 +50,7 @@ class NeighbourGraph:
     """
 
     def __init__(self, data: DataSource, metric: GeodesicMetric) -> None:
-        self.metric, self.points = metric, training(data, _POINTS)
+        self.metric, self.points = metric, training_rows(data, _POINTS)
         self.heights = self._heights(self.points)
         count = min(_NEIGHBOURS, len(self.points) - 1)
         near = torch.cdist(self.points, self.points).topk(count + 1, largest=False).indices[:, 1:]

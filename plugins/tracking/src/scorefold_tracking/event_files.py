@@ -21,7 +21,7 @@ from scorefold_tracking.tracker import (
     curve_name,
     figures,
     final_folder,
-    final_name,
+    final_metric_name,
     flat_fields,
     tracked_config,
 )
@@ -65,7 +65,7 @@ class EventFiles(Tracker):
         writer = self._open(folder)
         step = self._steps.get(stage, 0)
         for name, value in finals.items():
-            writer.add_scalar(final_name(stage, name), value, step)
+            writer.add_scalar(final_metric_name(stage, name), value, step)
         for path in figures(folder / stage) if self._config.figures else ():
             with Image.open(path) as image:
                 writer.add_image(

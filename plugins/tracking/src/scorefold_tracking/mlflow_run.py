@@ -25,7 +25,7 @@ from scorefold_tracking.tracker import (
     facts,
     figures,
     final_folder,
-    final_name,
+    final_metric_name,
     flat_fields,
     tracked_config,
     without_password,
@@ -66,7 +66,9 @@ class MLflowRun(Tracker):
 
     def stage_ended(self, stage: str, folder: Path, finals: Mapping[str, float]) -> None:
         """See ``Tracker.stage_ended``."""
-        self._measured({final_name(stage, name): value for name, value in finals.items()}, self._steps.get(stage, 0))
+        self._measured(
+            {final_metric_name(stage, name): value for name, value in finals.items()}, self._steps.get(stage, 0)
+        )
         self._send_metrics()
 
     def ended(self, state: State, folder: Path, finals: Mapping[str, float]) -> None:

@@ -28,7 +28,7 @@ def scorefold_before_run(run: RunInfo) -> None:
         from scorefold_tracking import tracked
 
         settings: TrackingConfig = run.plugins[_NAME]  # type: ignore[assignment]
-        tracked.start(run, settings)
+        tracked.start_tracking(run, settings)
 
 
 @hookimpl

@@ -10,7 +10,7 @@ from typing import Any
 from scorefold.errors import ScorefoldError
 from scorefold.stage import RunInfo
 from scorefold_tracking.config import MLflowConfig, TensorBoardConfig, TrackingConfig, WandbConfig
-from scorefold_tracking.tracker import State, Tracker, final_folder, final_name, numbers, without_password
+from scorefold_tracking.tracker import State, Tracker, final_folder, final_metric_name, numbers, without_password
 
 
 class TrackingError(ScorefoldError):
@@ -74,7 +74,7 @@ class TrackedRun:
     def _finish_stage(self, stage: str, metrics: Mapping[str, Any]) -> None:
         values = numbers(metrics)
         self._reported.add(stage)
-        self._finals |= {final_name(stage, name): value for name, value in values.items()}
+        self._finals |= {final_metric_name(stage, name): value for name, value in values.items()}
         self._notify(lambda place: place.stage_ended(stage, self._folder, values))
 
     def _notify(self, call: Callable[[Tracker], None]) -> None:
@@ -100,7 +100,7 @@ _OPEN: dict[Path, TrackedRun] = {}
 """Runs by the folder that they will have. Hooks are functions: what lasts from one to the next stands here."""
 
 
-def start(run: RunInfo, settings: TrackingConfig) -> None:
+def start_tracking(run: RunInfo, settings: TrackingConfig) -> None:
     """Track a run from now on, in the places that its settings name. Raises ``TrackingError``."""
     openers: dict[str, Callable[[], Tracker]] = {}
     if settings.tensorboard is not None:

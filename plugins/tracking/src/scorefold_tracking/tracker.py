@@ -148,7 +148,7 @@ def curve_name(stage: str, metric: str) -> str:
     return f"{stage}/{metric}"
 
 
-def final_name(stage: str, metric: str) -> str:
+def final_metric_name(stage: str, metric: str) -> str:
     """Name of a final metric of a stage, distinct from the names of its curves."""
     return f"final/{stage}/{metric}"
 

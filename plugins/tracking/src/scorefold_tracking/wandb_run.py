@@ -21,7 +21,7 @@ from scorefold_tracking.tracker import (
     facts,
     figures,
     final_folder,
-    final_name,
+    final_metric_name,
     safe_name,
     tracked_config,
 )
@@ -54,7 +54,7 @@ class WandbRun(Tracker):
 
     def stage_ended(self, stage: str, folder: Path, finals: Mapping[str, float]) -> None:
         """See ``Tracker.stage_ended``."""
-        values = {final_name(stage, name): value for name, value in finals.items()}
+        values = {final_metric_name(stage, name): value for name, value in finals.items()}
         self._sender.put(lambda: self._own.summary.update(values))
         if self._config.figures:
             # Read now, since the folder of the run is renamed when it is complete.

@@ -171,7 +171,7 @@ def _environment(record: PluginRecord) -> Iterator[PluginFinding]:
     """Findings for an environment of a plugin's own."""
     environment, here = record.environment, _torch_version()
     spec = environment.spec
-    if spec.sandbox is not None and (why := sandbox.refused()) is not None:
+    if spec.sandbox is not None and (why := sandbox.sandbox_refusal()) is not None:
         fix = f"install bubblewrap and allow user namespaces, or remove sandbox from [environments.{spec.name}]"
         yield PluginFinding(f"its sandbox can't be had: {why}", fix)
     if not environment.description:
@@ -252,7 +252,7 @@ def _names(item: Registered, catalogue: Catalogue) -> Iterator[PluginFinding]:
                 yield PluginFinding(what, f"write {item.qualified} to use this one", fault=False)
 
 
-def report(found: Examination) -> str:
+def doctor_report(found: Examination) -> str:
     """The findings as text, the plugins in their order."""
     lines: list[str] = []
     for record, findings in found.plugins:

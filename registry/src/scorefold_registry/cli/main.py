@@ -235,9 +235,9 @@ def _follow(arguments: list[str]) -> int:
         _take_globals(arguments)
     if arguments[:1] != ["run"] or _prints_help(arguments):
         return HOLDS
-    from scorefold_registry.run.environment import follow
+    from scorefold_registry.run.environment import follow_first_process
 
-    return follow()
+    return follow_first_process()
 
 
 def _prints_help(arguments: list[str]) -> bool:

@@ -45,7 +45,7 @@ def wrapped(line: str, indent: int) -> str:
     )
 
 
-def listed(rows: Iterable[tuple[str, str]], indent: int = 2) -> list[str]:
+def two_columns(rows: Iterable[tuple[str, str]], indent: int = 2) -> list[str]:
     """Names with what they mean beside them, in two columns."""
     every = list(rows)
     width = max((len(name) for name, _ in every), default=0)

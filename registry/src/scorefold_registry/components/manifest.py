@@ -145,12 +145,12 @@ def other_revision(manifest: Manifest, folder: Path, found: Registered, why: str
 def state_folder(folder: Path) -> Path:
     """Folder of the state of a folder: itself, or the target of its ``reference.json``.
 
-    Raises ``ArtefactError`` for a reference to a state that is gone or changed, as ``follow`` does.
+    Raises ``ArtefactError`` for a reference to a state that is gone or changed, as ``referenced_folder`` does.
     """
     file = folder / REFERENCE_FILE
     if not file.is_file():
         return folder
-    return state_folder(follow(folder, read_checked(file, PortContent), str(folder)))
+    return state_folder(referenced_folder(folder, read_checked(file, PortContent), str(folder)))
 
 
 def has_state(folder: Path) -> bool:
@@ -158,7 +158,7 @@ def has_state(folder: Path) -> bool:
     return (folder / MANIFEST_FILE).is_file() or (folder / REFERENCE_FILE).is_file()
 
 
-def follow(folder: Path, reference: PortContent, what: str) -> Path:
+def referenced_folder(folder: Path, reference: PortContent, what: str) -> Path:
     """The folder that a reference leads to; ``what`` holds it. Raises ``ArtefactError`` where that is another now."""
     if reference.state is None:
         raise ArtefactError(f"{what} does not say where its state stands")
@@ -241,7 +241,7 @@ def check_names(names: Iterable[str], where: str) -> list[str]:
     return kept
 
 
-def names_in(folder: Path) -> list[str]:
+def folder_files(folder: Path) -> list[str]:
     """The files of a folder. Links to folders are names too, which are then refused."""
     if not folder.is_dir():
         raise ArtefactError(f"there is no folder {folder}", hint="name a folder that scorefold push wrote, or org/name")

@@ -147,7 +147,7 @@ def _tag_problem(path: RawPath, name: str, item: Mapping[str, Any], raw: Any) ->
         return Problem(path, f"{name} needs the field {key!r}, which selects the type", None, "missing-field")
     tags = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
     hint = did_you_mean(context["tag"], tags) or None
-    inside = within((*path, key), raw)
+    inside = cut_path((*path, key), raw)
     return Problem(inside, f"{dotted(inside)} is {context['tag']!r}; expected {join_or(tags)}", hint, "value")
 
 
@@ -226,24 +226,24 @@ def _raw_path(loc: Sequence[str | int], raw: Any, kind: str) -> RawPath:
     path: list[str | int] = []
     value = raw
     for part in loc:
-        if holds(value, part):
+        if has_part(value, part):
             path.append(part)
             value = value[part]
     return tuple(path)
 
 
-def within(path: RawPath, raw: Any) -> RawPath:
+def cut_path(path: RawPath, raw: Any) -> RawPath:
     """The path cut where ``raw`` ends: at a default, or at a component written as a bare name."""
     if raw is None:
         return path
     for depth, part in enumerate(path):
-        if not holds(raw, part):
+        if not has_part(raw, part):
             return path[:depth]
         raw = raw[part]
     return path
 
 
-def holds(value: Any, part: str | int) -> bool:
+def has_part(value: Any, part: str | int) -> bool:
     """True if ``value[part]`` is an entry of a mapping or a list."""
     if isinstance(value, (list, tuple)):
         return isinstance(part, int) and part < len(value)

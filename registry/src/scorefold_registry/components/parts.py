@@ -14,7 +14,7 @@ from scorefold.config import Config, Use
 from scorefold.errors import PluginError, ScorefoldError
 from scorefold.plugin import Port, Verb
 from scorefold_registry.components.catalogue import Catalogue
-from scorefold_registry.components.messages import Problem, RawPath, config_problems, dotted, show, within
+from scorefold_registry.components.messages import Problem, RawPath, config_problems, cut_path, dotted, show
 from scorefold_registry.components.paths import Anchor, anchored, replaced, under, written_at
 from scorefold_registry.components.ports import InlineField, PortOffer, check_inputs, check_offer, inline_fields
 from scorefold_registry.plugins.loading import describe, load_target
@@ -115,12 +115,12 @@ def names_in(plug: Plug) -> Iterator[str]:
         yield plug
 
 
-def filled(plug: Plug, values: Callable[[str], Any]) -> Plug:
+def with_values(plug: Plug, values: Callable[[str], Any]) -> Plug:
     """A plug with values in place of names, at any depth of inputs."""
     if isinstance(plug, list):
-        return [filled(item, values) for item in plug]
+        return [with_values(item, values) for item in plug]
     if isinstance(plug, Part):
-        return replace(plug, inputs={name: filled(inner, values) for name, inner in plug.inputs.items()})
+        return replace(plug, inputs={name: with_values(inner, values) for name, inner in plug.inputs.items()})
     return values(plug) if isinstance(plug, str) else plug
 
 
@@ -226,7 +226,7 @@ def read_config(
         inner = under(anchor, *item.path) if anchor is not None and named else None
         found = _read_inline(catalogue, item, outer, inner)
         inline[item.path] = found.part if isinstance(item.value, Use) else item.value
-        problems += [replace(problem, path=within((*item.path, *problem.path), given)) for problem in found.problems]
+        problems += [replace(problem, path=cut_path((*item.path, *problem.path), given)) for problem in found.problems]
         written = _with_written(written, item.path, found) if named else written
     if written is not given:
         validated = _validated(registered, model, written)

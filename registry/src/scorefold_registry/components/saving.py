@@ -37,11 +37,11 @@ from scorefold_registry.components.manifest import (
     Manifest,
     PortContent,
     check_manifest,
-    follow,
     has_state,
     installed,
     other_revision,
     place_inside,
+    referenced_folder,
     state_folder,
 )
 from scorefold_registry.components.stage_files import PORTS
@@ -155,7 +155,9 @@ class _Writer:
         return made
 
 
-def load(builder: Builder, path: Path, device: torch.device | str | None, executor: Executor | None = None) -> Any:
+def load_object(
+    builder: Builder, path: Path, device: torch.device | str | None, executor: Executor | None = None
+) -> Any:
     """Load the object of a saved state; see ``Host.load``. ``executor`` is for components that take one."""
     path = Path(os.path.abspath(path))
     try:
@@ -230,7 +232,7 @@ def _load_port(
         return load_value(held, None)
     if entry.state is None:
         raise ArtefactError(f"{path / MANIFEST_FILE} does not say what port {name!r} is plugged to")
-    return _load(builder, follow(path, entry, what), place, loaded)
+    return _load(builder, referenced_folder(path, entry, what), place, loaded)
 
 
 def data_spec(reference: PortContent, port: str, folder: Path) -> DataSpec:
@@ -330,7 +332,7 @@ def _check_unchanged(builder: Builder, obj: Any, saved: Path, what: str) -> None
         )
 
 
-def moved(builder: Builder, obj: Any, path: Path) -> None:
+def note_new_place(builder: Builder, obj: Any, path: Path) -> None:
     """Notes the new place of an object's saved state; see ``Host.moved``."""
     made = builder.memory.of(obj)
     if made is None or not has_state(path) or not (state_folder(path) / MANIFEST_FILE).is_file():

@@ -10,7 +10,7 @@ from typing import Any
 from scorefold.artefacts import load_state
 from scorefold.errors import ArtefactError
 from scorefold_registry.components.building import Builder
-from scorefold_registry.components.manifest import check_manifest, follow
+from scorefold_registry.components.manifest import check_manifest, referenced_folder
 from scorefold_registry.components.parts import anchored_use
 from scorefold_registry.components.saving import current_state
 
@@ -48,7 +48,7 @@ def _states(builder: Builder, folder: Path) -> Iterator[tuple[Path, str, Mapping
                     f"port {name!r} of {folder} refers to a state outside it, {item.state}",
                     hint="push it again: scorefold push keeps copies inside",
                 )
-            yield from _states(builder, follow(folder, item, f"port {name!r} of {folder}"))
+            yield from _states(builder, referenced_folder(folder, item, f"port {name!r} of {folder}"))
 
 
 def _files(builder: Builder, use: str, config: Mapping[str, Any]) -> list[str]:

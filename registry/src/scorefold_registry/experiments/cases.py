@@ -20,7 +20,7 @@ from scorefold_registry.components.messages import config_error, config_problems
 from scorefold_registry.components.parts import anchored_use, read_use
 from scorefold_registry.components.paths import absolute, file_name
 from scorefold_registry.plugins.names import did_you_mean, sentences
-from scorefold_registry.runfile.reader import KEY_CODES, kind_of
+from scorefold_registry.runfile.reader import KEY_CODES, yaml_type
 from scorefold_registry.runfile.yaml_reader import Positioned, parse, parse_value, read_text
 
 _COMPONENT = re.compile(r"(?P<name>[^\[\]]+?)(\[(?P<number>\d+)\])?\Z")
@@ -144,14 +144,14 @@ def _of_file(catalogue: Catalogue, path: Path) -> list[Case]:
         raise source.problems[0]
     if not isinstance(source.data, dict) or not source.data:
         hint = "for example 'small: {use: data:sphere, config: {points: 500}}'"
-        raise source.error(f"a file of cases maps names to cases; this is {kind_of(source.data)}", (), hint=hint)
+        raise source.error(f"a file of cases maps names to cases; this is {yaml_type(source.data)}", (), hint=hint)
     return [_read(catalogue, source, name, raw) for name, raw in source.data.items()]
 
 
 def _read(catalogue: Catalogue, source: Positioned, name: str, raw: Any) -> Case:
     if not isinstance(raw, dict):
         hint = f"for example '{name}: {{use: data:sphere}}'"
-        raise source.error(f"the case {name!r} is {kind_of(raw)}; expected a mapping", (name,), hint=hint)
+        raise source.error(f"the case {name!r} is {yaml_type(raw)}; expected a mapping", (name,), hint=hint)
     try:
         model = CaseModel.model_validate(raw)
     except ValidationError as error:

@@ -19,7 +19,7 @@ from scorefold_registry.components.paths import file_name, from_here
 from scorefold_registry.components.stage_files import read_result, read_stage
 from scorefold_registry.experiments.cases import Case, find_cases
 from scorefold_registry.experiments.engine import Experiment, TaskResult, run_here
-from scorefold_registry.experiments.measures import answer_of
+from scorefold_registry.experiments.measures import verb_answer
 from scorefold_registry.experiments.progress import Watch
 from scorefold_registry.experiments.question import choose, find_components
 from scorefold_registry.experiments.row_file import Choices, NotOnThisCaseError, run_text, stages_of, used_in
@@ -79,7 +79,7 @@ def compare(
         raise ConfigError(f"threads is {threads}; expected at most {MOST_THREADS}", hint="--threads 1")
 
     from scorefold_registry.experiments.page import write_comparison
-    from scorefold_registry.run.environment import describe_environment
+    from scorefold_registry.run.environment import environment_contents
 
     began = time.time()
     # Without it every row would fail alike.
@@ -94,7 +94,7 @@ def compare(
         rows = with_regrets(run_here(experiment, watch or Watch()), comparison)
         seconds = time.time() - began
         result = ComparisonResult(kind, comparison, tuple(rows), folder, seconds)
-        write_comparison(result, describe_environment(host.plugins, "cpu", seed), command)
+        write_comparison(result, environment_contents(host.plugins, "cpu", seed), command)
         write_json(folder / "status.json", {"state": "complete", **status, "ended": time.time(), "seconds": seconds})
     return replace(result, folder=final)
 
@@ -194,7 +194,7 @@ def _answered(row: CaseRow, folder: Path, stages: Sequence[str]) -> CaseRow:
     facts = {name: read_stage(folder / name) for name in stages}
     results = {name: read_result(folder / name) for name in stages}
     last = facts[stages[-1]]
-    answer = answer_of(last["verb"], results[stages[-1]].get("answer"), row.truth)
+    answer = verb_answer(last["verb"], results[stages[-1]].get("answer"), row.truth)
     if answer is None:
         return replace(row, error=f"the verb {last['verb']!r} gave no answer on these data")
     trained = [facts[name]["cpu_seconds"] or 0.0 for name in stages if results[name].get("trained")]

@@ -102,7 +102,7 @@ def _plain(name: str) -> str:
     return re.sub(r"[\s_-]+", "-", name.strip().lower())
 
 
-def named(measures: Sequence[StageMetric], runs: Sequence[Stages]) -> dict[StageMetric, str]:
+def measure_labels(measures: Sequence[StageMetric], runs: Sequence[Stages]) -> dict[StageMetric, str]:
     """The label of each measure, with the metric's own name from the first run that has it.
 
     Raises ``ConfigError`` with near misses for a metric that no run has, though its stage was run.
@@ -144,7 +144,7 @@ class _Answer(BaseModel):
     headline: Annotated[str | None, BeforeValidator(lambda text: str(text) if text else None)] = None
 
 
-def answer_of(verb: str, answer: Any, truth: float | None) -> dict[str, Any] | None:
+def verb_answer(verb: str, answer: Any, truth: float | None) -> dict[str, Any] | None:
     """Answer of a verb: ``quantity``, ``value``, ``interval``, ``truth``, the ``difference`` from it, ``headline``, and
     the values of ``baselines`` by name.
 

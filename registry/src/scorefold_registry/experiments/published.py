@@ -295,7 +295,7 @@ def loss(kind: str, value: float, truth: float) -> float:
     return abs((round(value) if kind == "relative-rounded" else value) - truth) / truth
 
 
-def cells(
+def published_cells(
     file: PublishedFile, tables: Sequence[str], methods: Sequence[str], draws: int, sets: Sequence[str] = ()
 ) -> list[PublishedCell]:
     """Measurements: all methods, or those named, on all sets of the named tables, or of all tables, ``draws`` times.

@@ -12,7 +12,7 @@ from scorefold_registry.components.catalogue import Catalogue
 from scorefold_registry.components.messages import config_error
 from scorefold_registry.components.parts import check_config, options_model
 from scorefold_registry.experiments.cases import Case, check_cases
-from scorefold_registry.experiments.row_file import Choices, as_inline, own_config, put
+from scorefold_registry.experiments.row_file import Choices, as_inline, own_config, with_field
 from scorefold_registry.plugins.names import did_you_mean, sentences
 from scorefold_registry.plugins.records import Registered
 from scorefold_registry.runfile.reader import near
@@ -169,7 +169,7 @@ def _check_fields(
         registered = catalogue.resolve(name)
         config = bases.get(name, own_config(catalogue, registered))
         for path, value in changes:
-            config = put(config, path, value)
+            config = with_field(config, path, value)
         checked, problems = check_config(catalogue, registered, config)
         if checked is None or problems:
             raise config_error(f"the config of {registered.id}", problems)

@@ -79,12 +79,12 @@ def _example(registered: Registered) -> Mapping[str, Any]:
     return examples[0] if examples else {}
 
 
-def put(config: Mapping[str, Any], path: Sequence[str], value: Any) -> dict[str, Any]:
+def with_field(config: Mapping[str, Any], path: Sequence[str], value: Any) -> dict[str, Any]:
     """A copy of a configuration with the field at ``path`` set, and the mappings on the way to it made."""
     if len(path) == 1:
         return {**config, path[0]: value}
     inner = config.get(path[0])
-    return {**config, path[0]: put(inner if isinstance(inner, Mapping) else {}, path[1:], value)}
+    return {**config, path[0]: with_field(inner if isinstance(inner, Mapping) else {}, path[1:], value)}
 
 
 def _has_distribution(catalogue: Catalogue, data: Mapping[str, Any]) -> bool:
@@ -151,7 +151,7 @@ class _Stages:
     def _config(self, registered: Registered, config: Mapping[str, Any]) -> dict[str, Any]:
         changed = dict(config)
         for path, value in self.choices.fields.get(registered.qualified, ()):
-            changed = put(changed, path, value)
+            changed = with_field(changed, path, value)
         return changed
 
     def _constructor(

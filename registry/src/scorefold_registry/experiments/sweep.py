@@ -25,7 +25,7 @@ from scorefold_registry.experiments.job import (
     run_job,
     write_record,
 )
-from scorefold_registry.experiments.measures import StageMetric, choose_measures, metric_of, named
+from scorefold_registry.experiments.measures import StageMetric, choose_measures, measure_labels, metric_of
 from scorefold_registry.experiments.points import SEED, Axis, Point, axes_of, make_points, point_text
 from scorefold_registry.experiments.progress import Watch
 from scorefold_registry.experiments.rows import SweepResult, make_row
@@ -118,7 +118,7 @@ def sweep(
             jobs = [make(point, planned) for point, planned in zip(points, plans, strict=True)]
             texts = {point.number: point_text(point) for point in points}
             records = _run(_Sweep(jobs, host, measures, texts), plans[0], folder, workers, watch or Watch())
-        labels = named(measures, [record.stages for record in records])
+        labels = measure_labels(measures, [record.stages for record in records])
         rows = tuple(make_row(point, record, labels) for point, record in zip(points, records, strict=True))
         result = SweepResult(
             name=name,

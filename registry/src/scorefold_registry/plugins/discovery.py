@@ -22,7 +22,7 @@ from scorefold import hookspecs
 from scorefold.errors import ScorefoldError
 from scorefold.plugin import ENTRY_POINT_GROUP, PLUGIN_API, Claim
 from scorefold_registry.plugins.hooks import HookError, ask, ask_claims, check_hooks
-from scorefold_registry.plugins.loading import describe, fix, own_frame, unmet_contract, versions_of_ours
+from scorefold_registry.plugins.loading import describe, import_fix, own_frame, unmet_contract, versions_of_ours
 from scorefold_registry.plugins.names import normalise
 from scorefold_registry.plugins.process_guard import isolated, time_limit, watch_imports
 from scorefold_registry.plugins.records import LOCAL, PluginRecord
@@ -305,7 +305,7 @@ def _recording_failure(record: PluginRecord) -> Iterator[None]:
         except BaseException as error:
             # A plugin may raise anything at all while it is imported, SystemExit included.
             frame = own_frame(error, {record.package})
-            record.fail("broken", describe(error), frame, fix(error, record))
+            record.fail("broken", describe(error), frame, import_fix(error, record))
     record.heavy += heavy
     if (seconds := time.monotonic() - began) > SLOW:
         record.warn(f"its import took {seconds:.1f} s, {_SLOW_TEXT}")

@@ -82,7 +82,7 @@ def load_named(record: PluginRecord, what: str, target: str) -> Any:
         frame = own_frame(error, {record.package, module_name.partition(".")[0]})
         raise PluginError(
             f"{what} can't be used: importing {target} failed: {describe(error)} ({record.label})",
-            hint=sentences(f"at {frame}" if frame else "", fix(error, record)),
+            hint=sentences(f"at {frame}" if frame else "", import_fix(error, record)),
         ) from error
     if not hasattr(module, attribute):
         raise PluginError(
@@ -148,7 +148,7 @@ def own_frame(error: BaseException, packages: set[str]) -> str | None:
     return found
 
 
-def fix(error: BaseException, record: PluginRecord) -> str:
+def import_fix(error: BaseException, record: PluginRecord) -> str:
     """The line that fixes a failed import."""
     if isinstance(error, ModuleNotFoundError) and error.name:
         missing = error.name.partition(".")[0]

@@ -85,7 +85,7 @@ def as_points(host: Host, path: Path, fields: Mapping[str, Any]) -> tuple[dict[s
         read = read_data(host, str(path), fields, side=1, fewest=0)
     except ConfigError:
         return {}, {}
-    if "scale" in read.why and UNEVEN < (apart := uneven(read.seen)) <= OTHER_UNITS:
+    if "scale" in read.why and UNEVEN < (apart := spread_ratio(read.seen)) <= OTHER_UNITS:
         _refuse_two_answers(host, read, apart)
     taken = [name for name in ("columns", "gaps", "missing", "duplicates", "scale") if name in read.why]
     return {name: read.config[name] for name in taken}, {name: read.reasons[name] for name in taken}
@@ -225,12 +225,12 @@ def _scale(seen: DataSummary, path: Path) -> tuple[str, str]:
         return "robust", f"some rows of {_joined(tails)} lie more than {HEAVY_TAIL:g} deviations out; else columns"
     if _names_columns(path):
         return "columns", "each column by its own deviation; table, where all have one unit"
-    if (apart := uneven(seen)) > UNEVEN:
+    if (apart := spread_ratio(seen)) > UNEVEN:
         return "columns", f"the columns' spreads differ {apart:.2g}-fold; table, where all have one unit"
     return "table", "one unit for all columns; columns, where each has its own"
 
 
-def uneven(seen: DataSummary) -> float:
+def spread_ratio(seen: DataSummary) -> float:
     """Ratio of the largest to the smallest spread of a column, without codes and row numbers."""
     measured = [one for one in seen.columns if one.use == "coordinate" and not (is_code(one) or is_identifier(one))]
     spreads = sorted(one.spread for one in measured if one.spread)

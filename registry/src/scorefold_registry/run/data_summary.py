@@ -36,7 +36,7 @@ def summary_in(result: Mapping[str, Any]) -> DataSummary | None:
         return None
 
 
-def cells(column: ColumnSummary) -> tuple[str, ...]:
+def column_cells(column: ColumnSummary) -> tuple[str, ...]:
     """A column of the data as a row of the table."""
     name = column.name if column.use == "coordinate" else f"{column.name} ({column.use})"
     numbers = (column.least, column.mean, column.greatest, column.spread)
@@ -52,7 +52,7 @@ def cells(column: ColumnSummary) -> tuple[str, ...]:
 
 def summary_text(summary: DataSummary) -> str:
     """The summary for a terminal: a heading, a line a column, and the warnings."""
-    rows = [HEAD, *map(cells, summary.columns)]
+    rows = [HEAD, *map(column_cells, summary.columns)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(HEAD))]
     lines = [
         "  ".join(cell.rjust(width) if i in NUMBERS else cell.ljust(width) for i, (cell, width) in parts).rstrip()

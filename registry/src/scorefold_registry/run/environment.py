@@ -94,7 +94,7 @@ def _version(distribution: str) -> str:
     return importlib_metadata.version(distribution)
 
 
-def describe_environment(plugins: list[Any], device: str, seed: int, processes: int = 1) -> dict[str, Any]:
+def environment_contents(plugins: list[Any], device: str, seed: int, processes: int = 1) -> dict[str, Any]:
     """The contents of ``environment.json``: machine, versions, threads, processes that train, device, seed."""
     import torch
 
@@ -195,7 +195,7 @@ def lead(command: Callable[[], int]) -> int:
             signal.signal(signal.SIGTERM, before)
 
 
-def follow() -> int:
+def follow_first_process() -> int:
     """Trains with the first process whenever it does, without a word, until it ends. 0, or 2 after an error."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process says what Ctrl-C means
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - open for as long as the process

@@ -24,7 +24,7 @@ from scorefold_registry.plugins.process_guard import guarded
 from scorefold_registry.plugins.records import workers_of
 from scorefold_registry.run import environment
 from scorefold_registry.run import folders as run_folders
-from scorefold_registry.run.environment import describe_environment
+from scorefold_registry.run.environment import environment_contents
 from scorefold_registry.run.executor import LocalExecutor, plugins_executor
 from scorefold_registry.run.folders import Cache
 from scorefold_registry.run.keys import key_of
@@ -116,7 +116,7 @@ class RunExecution:
 
     def _write_head(self) -> None:
         folder, file = self.info.folder, self.plan.run
-        about = describe_environment(self.host.plugins, self.builder.device, file.seed, environment.processes())
+        about = environment_contents(self.host.plugins, self.builder.device, file.seed, environment.processes())
         self.texts = {
             "run.yaml": file.text,
             "resolved.yaml": yaml_text(self.resolved),

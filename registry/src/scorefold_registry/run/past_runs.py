@@ -53,7 +53,7 @@ def results_of(run: RunEntry) -> dict[str, dict[str, Any]]:
     return {stage["name"]: dict(stage["metrics"]) for stage in stages}
 
 
-def answers_of(run: RunEntry) -> list[str]:
+def run_verdicts(run: RunEntry) -> list[str]:
     """The verdicts of a complete run, a line for each; nothing for a run whose files are broken."""
     from scorefold_registry.run.verdicts import answers
 

@@ -20,7 +20,7 @@ from scorefold.artefacts import read_json, write_text
 from scorefold.errors import ArtefactError, printable
 from scorefold_registry.components.paths import file_name
 from scorefold_registry.components.stage_files import read_answer, read_checked, read_result, read_stage
-from scorefold_registry.run.data_summary import HEAD, NUMBERS, cells, summary_in
+from scorefold_registry.run.data_summary import HEAD, NUMBERS, column_cells, summary_in
 from scorefold_registry.run.progress import duration, number_text
 from scorefold_registry.run.stage_folder import CAPTIONS
 from scorefold_registry.run.verdicts import Answer, alike, answers, label_answers, stage_warnings
@@ -305,7 +305,9 @@ def _stage_view(folder: Path, stage: Mapping[str, Any]) -> dict[str, Any]:
         "warnings": [text for _, text in stage_warnings(folder.parent, [stage])],
         "cautions": (found := read_answer(folder)) is not None and found.caveats is not None,
         "by_label": label_answers(result),
-        "data": None if data is None else {"heading": data.heading(), "rows": [cells(one) for one in data.columns]},
+        "data": None
+        if data is None
+        else {"heading": data.heading(), "rows": [column_cells(one) for one in data.columns]},
         "figures": figures_of(folder),
     }
 

@@ -18,9 +18,9 @@ from scorefold.errors import PluginError, ScorefoldError, ShapeError
 from scorefold.seeds import derive_generator
 from scorefold.stage import Executor
 from scorefold_registry.components.building import Placement, draw_seed
-from scorefold_registry.components.parts import Part, Plug, filled, names_in, parts_in
+from scorefold_registry.components.parts import Part, Plug, names_in, parts_in, with_values
 from scorefold_registry.components.paths import paths_in
-from scorefold_registry.components.saving import load
+from scorefold_registry.components.saving import load_object
 from scorefold_registry.components.shared_states import check_states
 from scorefold_registry.plugins.process_guard import guarded
 from scorefold_registry.run.keys import files_digest
@@ -67,7 +67,7 @@ class StageBuilder:
 
         A data source says itself what it reads; of other parts it is the paths in their configuration.
         """
-        plugs: list[Plug] = [filled(plug, values) for plug in planned.inputs.values() if any(parts_in(plug))]
+        plugs: list[Plug] = [with_values(plug, values) for plug in planned.inputs.values() if any(parts_in(plug))]
         plugs += planned.defaults.values()
         found: list[str | None] = []
         if planned.part is not None:
@@ -88,7 +88,7 @@ class StageBuilder:
         if planned.artefact is not None:
             if planned.artefact.name is not None:
                 check_states(self.host.builder, planned.artefact.folder)  # somebody else's, as what is pulled is
-            return load(self.host.builder, planned.artefact.folder, self.device, self.executor)
+            return load_object(self.host.builder, planned.artefact.folder, self.device, self.executor)
         # Of a stage that is used a fresh copy, so that no verb can change what another stage receives.
         return self.source(planned, values) if planned.source is None else earlier(planned.source)
 
@@ -127,7 +127,7 @@ class StageBuilder:
 
 def _filled(plug: Plug, many: bool, values: Lookup) -> Any:
     """A plug with the values of stages; a list for a port that takes several."""
-    found = filled(plug, values)
+    found = with_values(plug, values)
     return [found] if many and not isinstance(found, list) else found
 
 

@@ -14,7 +14,7 @@ from scorefold.errors import ArtefactError
 from scorefold.stage import Executor, Fitted, Outcome, reported
 from scorefold_registry.components.manifest import REFERENCE_FILE, has_state
 from scorefold_registry.components.paths import file_name, free_name
-from scorefold_registry.components.saving import load, port_objects, relative
+from scorefold_registry.components.saving import load_object, port_objects, relative
 from scorefold_registry.components.stage_files import RESULT_FILE, STAGE_FILE, read_result, read_stage, stages_near
 from scorefold_registry.components.values import load_value, save_value
 from scorefold_registry.plugins.loading import describe, own_frame
@@ -52,7 +52,7 @@ def load_stage(
     if not (folder / STAGE_FILE).is_file():
         raise ArtefactError(f"{folder} is not a finished stage", hint=stages_near(folder))
     facts = read_stage(folder)
-    component = load(host.builder, folder, device, executor) if has_state(folder) else None
+    component = load_object(host.builder, folder, device, executor) if has_state(folder) else None
     value = load_value(folder, component)
     return LoadedStage(facts["name"], component, value, facts, read_result(folder))
 
@@ -60,7 +60,7 @@ def load_stage(
 def load_stage_value(host: Host, folder: Path, device: str, executor: Executor | None = None) -> Any:
     """The value of a stage of a run folder. What made it is loaded only where it is the value."""
     value = load_value(folder, _COMPONENT)
-    return load(host.builder, folder, device, executor) if value is _COMPONENT else value
+    return load_object(host.builder, folder, device, executor) if value is _COMPONENT else value
 
 
 _COMPONENT = object()

@@ -107,10 +107,10 @@ class StageWork:
         with showing(self.context.progress):
             if planned.verb.gives == planned.registered.component.kind:
                 # It makes or trains the component: what it costs is steps, and not evaluations.
-                return perform(planned, self.component, inputs, self.context)
+                return call_verb(planned, self.component, inputs, self.context)
             models = models_of(self.builder.host.builder.memory, self.component, *inputs.values())
             with evaluations(models) as tally:
-                outcome = perform(planned, self.component, inputs, self.context)
+                outcome = call_verb(planned, self.component, inputs, self.context)
         self.calls = tally.points
         return outcome
 
@@ -142,7 +142,7 @@ def runners(host: Host, error: BaseException | None = None) -> list[PluginRecord
     return owners_of(host.manager, host.plugins, "scorefold_run_stage", error)
 
 
-def perform(planned: PlannedStage, component: Any, inputs: Mapping[str, Any], context: StageContext) -> Outcome:
+def call_verb(planned: PlannedStage, component: Any, inputs: Mapping[str, Any], context: StageContext) -> Outcome:
     """Call the stage's verb. Raises ``PluginError`` for a verb that does not keep its contract."""
     module, _, name = planned.verb.target.partition(":")
     outcome = getattr(import_module(module), name)(component, inputs, planned.options, context)

@@ -8,7 +8,7 @@ from scorefold_registry.components.catalogue import Catalogue
 from scorefold_registry.components.manifest import LOCK_DIGEST
 from scorefold_registry.components.messages import quoted
 from scorefold_registry.plugins.records import environments_of
-from scorefold_registry.runfile.reader import RunFile, kind_of, near
+from scorefold_registry.runfile.reader import RunFile, near, yaml_type
 from scorefold_registry.runfile.yaml_reader import DataPath
 
 _EXAMPLE = "environments: {old-sklearn: {lock: 'sha256:...'}}"
@@ -20,7 +20,7 @@ def check_environments(catalogue: Catalogue, run: RunFile) -> None:
     if demands is None:
         return
     if not isinstance(demands, dict):
-        message = f"environments: {kind_of(demands)}; expected locks by the names of environments"
+        message = f"environments: {yaml_type(demands)}; expected locks by the names of environments"
         run.problems.append(run.source.error(message, ("environments",), hint=f"for example {_EXAMPLE}"))
         return
     here = {each.spec.name: each for each in environments_of(catalogue.plugins)}

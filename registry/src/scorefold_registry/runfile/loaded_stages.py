@@ -19,11 +19,11 @@ from scorefold_registry.components.manifest import (
     UNKNOWN,
     check_file,
     check_names,
-    follow,
+    folder_files,
     has_state,
     installed,
-    names_in,
     read_manifest,
+    referenced_folder,
     state_folder,
     uses_in,
 )
@@ -60,7 +60,7 @@ class Shipped:
         """
         if not (self.folder / MANIFEST_FILE).is_file():
             raise self._broken(f"there is no {MANIFEST_FILE} in {self.folder}")
-        for file in check_names(names_in(self.folder), self.id):
+        for file in check_names(folder_files(self.folder), self.id):
             check_file(self.folder, file, self.folder)
         missing = [name for name in (CARD, RUN_FILE) if not (self.folder / name).is_file()]
         if missing:
@@ -79,7 +79,7 @@ class Shipped:
             component = read_manifest(folder).component
         except ArtefactError as error:
             return {**found, "fault": error.message}
-        size = sum((folder / file).stat().st_size for file in names_in(folder))
+        size = sum((folder / file).stat().st_size for file in folder_files(folder))
         return {**found, "component": component, **licences_of(folder), "bytes": size}
 
     def _broken(self, why: str) -> ArtefactError:
@@ -230,5 +230,5 @@ def _components(catalogue: Catalogue, folder: Path, seen: set[Path]) -> Iterator
     for name, entry in manifest.ports.items():
         for item in entry if isinstance(entry, list) else [entry]:
             if item.state is not None:
-                place = follow(folder, item, f"port {name!r} of {folder}")
+                place = referenced_folder(folder, item, f"port {name!r} of {folder}")
                 yield from _components(catalogue, state_folder(place), seen)

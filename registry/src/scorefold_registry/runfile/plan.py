@@ -33,7 +33,7 @@ from scorefold_registry.runfile.plugin_settings import plan_settings
 from scorefold_registry.runfile.reader import VERSION, RunFile, RunFileError, StageSpec, near
 from scorefold_registry.runfile.stage_parts import (
     PartReader,
-    folder_of,
+    base_folder,
     from_file,
     inline_use,
     note_base,
@@ -295,7 +295,7 @@ class _Planner:
     def _loaded(self, spec: StageSpec, folder: str) -> PlannedStage | None:
         """A stage that hands on a saved state, of which only manifests are read here."""
         path = (*spec.path, "load")
-        start = folder_of(self.run, path)
+        start = base_folder(self.run, path)
         if not folder.startswith(PREFIX):
             note_base(self.run, path, os.path.realpath(start / folder))
         try:

@@ -176,7 +176,7 @@ def read(
         raise RunFileError(source.problems)
     if not isinstance(source.data, dict):
         raise RunFileError(
-            [*source.problems, source.error(f"a run file is a mapping; this is {kind_of(source.data)}", ())]
+            [*source.problems, source.error(f"a run file is a mapping; this is {yaml_type(source.data)}", ())]
         )
     start = path.parent if folder is None else Path(folder)
     before = len(source.problems)
@@ -201,7 +201,7 @@ def read(
     return run
 
 
-def kind_of(value: Any) -> str:
+def yaml_type(value: Any) -> str:
     """Type of a YAML value, as text."""
     names = {
         dict: "a mapping",
@@ -251,7 +251,7 @@ def _put(source: Positioned, parts: Sequence[str], value: Any, option: str) -> N
         elif isinstance(data, dict):
             key = part
         else:
-            raise ConfigError(f"{dotted(path)} is {kind_of(data)}, which has no field {quoted(part)}")
+            raise ConfigError(f"{dotted(path)} is {yaml_type(data)}, which has no field {quoted(part)}")
         path = (*path, key)
         if last:
             data[key] = value
@@ -317,7 +317,7 @@ def _read_runtime(run: RunFile) -> None:
     if raw is None:
         return
     if not isinstance(raw, dict):
-        run.problems.append(run.source.error(f"runtime is {kind_of(raw)}; expected a mapping", ("runtime",)))
+        run.problems.append(run.source.error(f"runtime is {yaml_type(raw)}; expected a mapping", ("runtime",)))
         return
     try:
         run.runtime = Runtime.model_validate(raw)
@@ -337,14 +337,14 @@ def _read_plugins(run: RunFile) -> None:
         run.plugins = raw
         return
     hint = "settings by the names of plugins, for example 'plugins: {tracking: {tensorboard: {}}}'"
-    run.problems.append(run.source.error(f"plugins: {kind_of(raw)}; expected a mapping", ("plugins",), hint=hint))
+    run.problems.append(run.source.error(f"plugins: {yaml_type(raw)}; expected a mapping", ("plugins",), hint=hint))
 
 
 def _read_stages(run: RunFile) -> None:
     source = run.source
     stages = source.data.get("stages")
     if not isinstance(stages, dict) or not stages:
-        given = "missing" if "stages" not in source.data else "empty" if not stages else kind_of(stages)
+        given = "missing" if "stages" not in source.data else "empty" if not stages else yaml_type(stages)
         hint = "for example 'stages: {data: {use: data:digits}}'"
         run.problems.append(
             source.error(f"stages: {given}; expected a mapping of stages by name", ("stages",), hint=hint)
@@ -367,7 +367,9 @@ def _read_stages(run: RunFile) -> None:
         if not isinstance(raw, dict):
             use = raw if isinstance(raw, str) and len(raw) <= LONGEST_NAME else "data:digits"
             hint = f"for example '{name}: {{use: {use}}}'"
-            run.problems.append(source.error(f"stage {name!r} is {kind_of(raw)}; expected a mapping", path, hint=hint))
+            run.problems.append(
+                source.error(f"stage {name!r} is {yaml_type(raw)}; expected a mapping", path, hint=hint)
+            )
             continue
         _read_stage(run, name, raw)
 
@@ -386,13 +388,13 @@ def _read_stage(run: RunFile, name: str, raw: Mapping[str, Any]) -> None:
     for key in ("inputs", "config", "options"):
         value = raw.get(key)
         if value is not None and not isinstance(value, dict):
-            run.problems.append(source.error(f"{key!r} is {kind_of(value)}; expected a mapping", (*path, key)))
+            run.problems.append(source.error(f"{key!r} is {yaml_type(value)}; expected a mapping", (*path, key)))
             value = None
         fields[key] = value or {}
     for key in ("use", "do"):
         value = raw.get(key)
         if value is not None and not isinstance(value, str):
-            run.problems.append(source.error(f"{key!r} is {kind_of(value)}; expected a name", (*path, key)))
+            run.problems.append(source.error(f"{key!r} is {yaml_type(value)}; expected a name", (*path, key)))
             return
         fields[key] = value
     split = raw.get("split")
@@ -416,7 +418,7 @@ def _read_load(run: RunFile, name: str, raw: Mapping[str, Any]) -> None:
             message = f"stage {name!r} loads a saved state and takes no {key!r}"
             run.problems.append(source.error(message, (*path, key), key=True, hint=hint))
     if not isinstance(folder, str) or not folder:
-        given = "empty" if folder == "" else kind_of(folder)
+        given = "empty" if folder == "" else yaml_type(folder)
         hint = f"for example '{name}: {{load: runs/NAME/TIME-HASH/STAGE}}'"
         run.problems.append(source.error(f"'load' is {given}; expected a folder", (*path, "load"), hint=hint))
         return

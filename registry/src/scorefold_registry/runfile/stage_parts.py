@@ -23,11 +23,11 @@ from scorefold_registry.components.parts import ConfigRead, Plug, read_config, r
 from scorefold_registry.components.paths import Anchor, absolute, replaced
 from scorefold_registry.components.ports import PortOffer, check_inputs
 from scorefold_registry.plugins.records import Registered
-from scorefold_registry.runfile.reader import KEY_CODES, RunFile, StageSpec, kind_of, near
+from scorefold_registry.runfile.reader import KEY_CODES, RunFile, StageSpec, near, yaml_type
 from scorefold_registry.runfile.yaml_reader import DataPath, Place, Positioned, parse, yaml_text
 
 
-def folder_of(run: RunFile, place: DataPath) -> Path:
+def base_folder(run: RunFile, place: DataPath) -> Path:
     """The folder that a relative path at a place starts at: that of the file it is written in, of the run file or of
     its base; the working folder for what an option such as ``--set`` says."""
     written = run.source.place(place)
@@ -44,7 +44,7 @@ def from_file(run: RunFile, base: DataPath, found: set[str]) -> Anchor:
 
     def anchor(place: RawPath, path: Path) -> str:
         where = (*base, *place)
-        folder = folder_of(run, where)
+        folder = base_folder(run, where)
         full = absolute(path, folder)
         here = absolute(path, Path.cwd())
         if full != here and _leads_somewhere(here) and not _leads_somewhere(full):
@@ -217,7 +217,7 @@ class PartReader:
     def resolve(self, text: Any, path: DataPath) -> Registered | None:
         """The component of a name; None where that is reported as a problem."""
         if not isinstance(text, str):
-            self.error(f"'use' is {kind_of(text)}; expected kind:name", path)
+            self.error(f"'use' is {yaml_type(text)}; expected kind:name", path)
             return None
         try:
             return self.catalogue.resolve(text)
@@ -311,7 +311,7 @@ class PartReader:
         if isinstance(value, str):
             return _Value(value, self.offers.get(value))
         hint = "name an earlier stage, or a component inline: {use: kind:name}"
-        self.error(f"an input is {kind_of(value)}; expected a stage", path, hint=hint)
+        self.error(f"an input is {yaml_type(value)}; expected a stage", path, hint=hint)
         return _Value(None)
 
     def _inline(self, raw: Mapping[str, Any], path: DataPath) -> _Value:
@@ -326,7 +326,7 @@ class PartReader:
         for key in ("config", "inputs"):
             value = {} if raw.get(key) is None else raw[key]
             if not isinstance(value, dict):
-                self.error(f"{key!r} is {kind_of(value)}; expected a mapping", (*path, key))
+                self.error(f"{key!r} is {yaml_type(value)}; expected a mapping", (*path, key))
                 value = {}
             parts[key] = value
         use_path = (*path, "use") if (*path, "use") in self.run.source.values else path

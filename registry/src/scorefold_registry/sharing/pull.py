@@ -8,7 +8,7 @@ from pathlib import Path
 
 from scorefold.artefacts import new_folder
 from scorefold.errors import ArtefactError, ConfigError
-from scorefold_registry.components.manifest import check_file, check_names, names_in
+from scorefold_registry.components.manifest import check_file, check_names, folder_files
 from scorefold_registry.components.shared_states import check_states
 from scorefold_registry.host import Host
 from scorefold_registry.runfile.loaded_stages import PREFIX, Shipped, find_model, shipped_models
@@ -48,7 +48,7 @@ def pull(host: Host, source: Path | str, to: Path | str | None = None, *, revisi
         if revision is not None:
             raise ConfigError(f"revision {revision!r:.60} of a folder; only the Hub has revisions", hint="leave it out")
         folder = root = Path(source).expanduser().absolute()
-        kept = check_names(names_in(folder), str(folder))
+        kept = check_names(folder_files(folder), str(folder))
     for file in kept:
         check_file(folder, file, root)
     check_states(host.builder, folder)

@@ -191,7 +191,7 @@ class Worker:
 
     def _do_rows(self, message: Mapping[str, Any], reader: Reader) -> Any:
         """The answer of a map of rows, or products with its Jacobian."""
-        return objects.rows(self._model(message), message, reader)
+        return objects.mapped_rows(self._model(message), message, reader)
 
     def _do_verb(self, message: Mapping[str, Any], reader: Reader) -> Any:
         """The answer of a method of a model, and the number of events at which it was evaluated."""
@@ -203,7 +203,7 @@ class Worker:
     def _do_fit(self, message: Mapping[str, Any], reader: Reader) -> Any:
         """A training: its report as JSON, in a tensor of bytes, and the model's tensors."""
         model = self._model(message)
-        return models.fit(model, self.host.builder, message, reader, self._metrics, self._progress)
+        return models.answer_training(model, self.host.builder, message, reader, self._metrics, self._progress)
 
     def _do_bind(self, message: Mapping[str, Any], reader: Reader) -> Any:
         """A bound score, kept under a name."""

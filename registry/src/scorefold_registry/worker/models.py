@@ -40,7 +40,7 @@ def in_mode(found: Any, mode: Mapping[str, Any]) -> Any:
     return found
 
 
-def fit(
+def answer_training(
     found: Any,
     builder: Builder,
     message: Mapping[str, Any],

@@ -139,7 +139,7 @@ def _kernel(operator: Any, *args: Any, **options: Any) -> Any:
     refuse_mixed_devices(operator, args, options)
     name = operator._schema.name
     if name not in _NOTHING_COMPUTED:
-        counts.count(name)
+        counts.count_operator(name)
     call, operator = _Call(operator), _taking_numbers(operator, args)
     given, named = [call.operand(value) for value in args], {key: call.operand(item) for key, item in options.items()}
     return call.result(_INSTEAD.get(operator, operator)(*given, **named))
@@ -148,7 +148,7 @@ def _kernel(operator: Any, *args: Any, **options: Any) -> Any:
 def _copy(source: Tensor, target: Tensor, non_blocking: bool = False) -> Tensor:
     """Copying between devices, and from one dtype to another."""
     away, here = source.device.type != NAME, target.device.type != NAME
-    counts.count("copy to the device" if away else "copy to the CPU" if here else "aten::copy_")
+    counts.count_operator("copy to the device" if away else "copy to the CPU" if here else "aten::copy_")
     (target if here else on_cpu(target)).copy_(source if away else on_cpu(source))
     return target
 

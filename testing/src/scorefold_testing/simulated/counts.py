@@ -65,7 +65,7 @@ def counted() -> Iterator[Counts]:
         _watching.remove(counts)
 
 
-def count(name: str) -> None:
+def count_operator(name: str) -> None:
     """An operator is about to run on the device."""
     if not _watching:
         return

@@ -43,10 +43,10 @@ class Generator(_Plain, metaclass=_AnyGenerator):  # type: ignore[misc, valid-ty
     @property
     def device(self) -> torch.device:  # type: ignore[override, unused-ignore]
         """The device of its draws."""
-        return device_of(self)
+        return generator_device(self)
 
 
-def device_of(generator: Any) -> torch.device:
+def generator_device(generator: Any) -> torch.device:
     """The device of a generator."""
     found: torch.device = _devices.get(generator._cdata) or _Plain.device.__get__(generator)
     return found
@@ -54,7 +54,7 @@ def device_of(generator: Any) -> torch.device:
 
 def refuse_other_generator(generator: Any, device: str) -> None:
     """Raises ``RuntimeError`` where a generator is of another device than what it draws."""
-    expected, found = torch.device(device), device_of(generator)
+    expected, found = torch.device(device), generator_device(generator)
     if (found.type, found.index or 0) != (expected.type, expected.index or 0):
         raise RuntimeError(f"Expected a '{expected}' device type for generator but found '{found}'")
 

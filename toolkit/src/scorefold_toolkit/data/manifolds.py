@@ -37,7 +37,7 @@ def splits_of(drawn: Draw, *, noise_std: float, fractions: Sequence[float], seed
     """
     x = drawn.x
     if noise_std > 0:
-        x = x + noise_std * normal(x.shape, seed, "noise")
+        x = x + noise_std * seeded_normal(x.shape, seed, "noise")
     truth: dict[str, int | Tensor] = {"dimension": drawn.dimension}
     if drawn.tangent is not None:
         truth["tangent"] = drawn.tangent.float()
@@ -56,7 +56,7 @@ def isometry(rows: int, columns: int, seed: int, *names: int, published: int | N
         generator = torch.Generator().manual_seed(published)
         drawn: Tensor = torch.linalg.qr(torch.randn(rows, columns, generator=generator, dtype=torch.float64)).Q
         return drawn
-    q, r = torch.linalg.qr(normal((rows, columns), seed, "isometry", *names))
+    q, r = torch.linalg.qr(seeded_normal((rows, columns), seed, "isometry", *names))
     basis: Tensor = q * r.diagonal().sign()
     return basis
 
@@ -92,7 +92,7 @@ def sphere_tangent(u: Tensor) -> Tensor:
     return complement
 
 
-def normal(shape: tuple[int, ...], seed: int, *names: str | int) -> Tensor:
+def seeded_normal(shape: tuple[int, ...], seed: int, *names: str | int) -> Tensor:
     """Standard normal numbers of a shape in float64, from the seed and a path of names."""
     return torch.randn(shape, generator=derive_generator(seed, *names), dtype=torch.float64)
 

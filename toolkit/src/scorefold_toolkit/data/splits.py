@@ -27,7 +27,7 @@ def source_seed(seed: int | None, generator: torch.Generator | None) -> int:
     return int(torch.randint(0, 2**62, (), generator=generator, device=generator.device))
 
 
-def chosen(count: int, limit: int | None, seed: int) -> Tensor:
+def random_positions(count: int, limit: int | None, seed: int) -> Tensor:
     """Positions in random order, the first ``limit`` of them: (min(count, limit),)."""
     order = torch.randperm(count, generator=derive_generator(seed, "split"))
     return order if limit is None else order[:limit]
@@ -89,7 +89,7 @@ def split_sizes(count: int, fractions: Sequence[float]) -> tuple[int, int, int]:
 
 def split_positions(count: int, fractions: Sequence[float], seed: int, limit: int | None = None) -> dict[str, Tensor]:
     """Disjoint positions of the splits, from one permutation drawn by the seed."""
-    order = chosen(count, limit, seed)
+    order = random_positions(count, limit, seed)
     return dict(zip(SPLITS, order.split(split_sizes(len(order), fractions)), strict=True))
 
 

@@ -17,11 +17,11 @@ from scorefold_toolkit.geodesics.metric import (
     GeodesicMetric,
     State,
     area_of,
-    between,
     from_fluxes,
     from_pieces,
     frozen_by_matrices,
     inverse_laplacian,
+    subdivision_matrix,
 )
 from scorefold_toolkit.geodesics.midpoint import GraphMidpoint
 
@@ -86,7 +86,7 @@ class GraphChord(GeodesicMetric):
 
     def evaluate(self, path: Tensor, known: State) -> State:
         """The scores at the ends of all parts and the rises of log p along them, with the energy."""
-        cut = path if self.parts == 1 else between(path.shape[1] - 1, self.parts).to(path) @ path
+        cut = path if self.parts == 1 else subdivision_matrix(path.shape[1] - 1, self.parts).to(path) @ path
         flat, lead = cut.flatten(0, 1), cut.shape[:2]
         u = path.diff(dim=1)
         if self.field.log_prob is not None:
@@ -102,14 +102,14 @@ class GraphChord(GeodesicMetric):
         """The length of polylines by all parts of their steps, (B,)."""
         if self.parts == 1:
             return super().length(path, known)
-        cut = between(path.shape[1] - 1, self.parts).to(path) @ path
+        cut = subdivision_matrix(path.shape[1] - 1, self.parts).to(path) @ path
         return GraphChord(self.field, self.weight).length(cut, known)
 
     def gradient(self, path: Tensor, state: State) -> Tensor:
         """2N [u_(k-1) - u_k + weight (df_(k-1) - df_k) s_k], for steps of one part."""
         u, pulls = path.diff(dim=1), from_fluxes(state["rises"][..., None]) * state["score"]
         if self.parts > 1:
-            pulls = self.parts * between(u.shape[1], self.parts).to(path).T @ pulls
+            pulls = self.parts * subdivision_matrix(u.shape[1], self.parts).to(path).T @ pulls
         return 2 * u.shape[1] * (from_fluxes(u) + self.weight * pulls)
 
     def precondition(self, path: Tensor, state: State) -> Callable[[Tensor], Tensor]:
@@ -118,7 +118,7 @@ class GraphChord(GeodesicMetric):
         In one part, column i of V holds s_(i+1) at node i + 1 and -s_i at node i.
         """
         s, steps, parts = state["score"], path.shape[1] - 1, self.parts
-        laplacian, inner = inverse_laplacian(steps).to(path), between(steps, parts).to(path)[:, 1:-1]
+        laplacian, inner = inverse_laplacian(steps).to(path), subdivision_matrix(steps, parts).to(path)[:, 1:-1]
         inside = ((inner @ laplacian @ inner.T) * (s @ s.mT)).diff(dim=1).diff(dim=2)
         inside.diagonal(dim1=1, dim2=2).add_(1 / (self.weight * parts))
         factors = torch.linalg.lu_factor_ex(inside)[:2]
@@ -198,14 +198,14 @@ class MapChord(GeodesicMetric):
 
     def _cut(self, path: Tensor) -> Tensor:
         """The ends of all parts of the steps, (B, N parts + 1, D)."""
-        return path if self.parts == 1 else between(path.shape[1] - 1, self.parts).to(path) @ path
+        return path if self.parts == 1 else subdivision_matrix(path.shape[1] - 1, self.parts).to(path) @ path
 
     def gradient(self, path: Tensor, state: State) -> Tensor:
         """2N [identity (u_(k-1) - u_k) + weight J_k^T (dr_(k-1) - dr_k)]."""
         u, changes, cut = path.diff(dim=1), from_fluxes(state["image"].diff(dim=1)), self._cut(path)
         back = self.field.pull(cut.flatten(0, 1), changes.flatten(0, 1))[1].unflatten(0, cut.shape[:2])
         if self.parts > 1:
-            back = self.parts * between(u.shape[1], self.parts).to(path).T @ back
+            back = self.parts * subdivision_matrix(u.shape[1], self.parts).to(path).T @ back
         answer: Tensor = 2 * u.shape[1] * (self.identity * from_fluxes(u) + self.weight * back)
         return answer
 

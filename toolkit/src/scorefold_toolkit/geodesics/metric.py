@@ -59,7 +59,7 @@ class GeodesicMetric(ABC):
         if x.shape[1] <= _DENSE:
             found: Tensor = torch.linalg.solve(self.matrix(x), v)
             return found
-        return conjugate_gradients(lambda w: self.apply(x, w), v)
+        return solve_definite(lambda w: self.apply(x, w), v)
 
     def acceleration(self, x: Tensor, v: Tensor) -> Tensor:
         """x'' of the geodesic through x with velocity v, (R, D).
@@ -131,12 +131,12 @@ def area_of(uu: Tensor, ww: Tensor, uw: Tensor) -> Tensor:
     return torch.where(area > _PARALLEL * uu * ww, area, torch.nan)
 
 
-def rows(state: State, index: Tensor) -> State:
+def state_rows(state: State, index: Tensor) -> State:
     """Some rows of a state."""
     return {name: value[index] for name, value in state.items()}
 
 
-def put(state: State, index: Tensor, part: State) -> None:
+def write_rows(state: State, index: Tensor, part: State) -> None:
     """Writes rows of a state, in place."""
     for name, value in part.items():
         state[name][index] = value
@@ -164,7 +164,7 @@ def inverse_laplacian(steps: int) -> Tensor:
 
 
 @lru_cache
-def between(steps: int, parts: int) -> Tensor:
+def subdivision_matrix(steps: int, parts: int) -> Tensor:
     """The matrix (N parts + 1, N + 1) from nodes to the ends of equal parts of the straight steps between them."""
     place = torch.arange(steps * parts + 1, dtype=torch.float64)[:, None] / parts
     return (1 - (place - torch.arange(steps + 1, dtype=torch.float64)).abs()).clamp_min(0)
@@ -195,7 +195,7 @@ def frozen_by_matrices(matrices: Tensor) -> Callable[[Tensor], Tensor]:
     )
 
 
-def conjugate_gradients(product: Callable[[Tensor], Tensor], b: Tensor) -> Tensor:
+def solve_definite(product: Callable[[Tensor], Tensor], b: Tensor) -> Tensor:
     """Solves A x = b for rows b (R, D) with A positive definite. Raises ``DataError`` where it does not converge."""
     x, residual = torch.zeros_like(b), b.clone()
     direction, square = residual.clone(), b.square().sum(1, keepdim=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scorefold_toolkit.geodesics.metric import GeodesicMetric, State, put, rows
+from scorefold_toolkit.geodesics.metric import GeodesicMetric, State, state_rows, write_rows
 
 _SUFFICIENT = 1e-4
 _HALVINGS = 30
@@ -77,7 +77,7 @@ def minimise(
         if bool(over.any()):
             index, done = work.rows[over], over.nonzero()[:, 0]
             path[index], decrement[index] = work.path[done], work.decrement[done]
-            put(state, index, rows(work.state, done))
+            write_rows(state, index, state_rows(work.state, done))
             calls[index], taken[index] = work.calls[done], work.taken[done]
             if len(done) == len(over):
                 break
@@ -128,7 +128,7 @@ class _Work:
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
                 setattr(self, name, value[some])
-        self.known, self.state = rows(self.known, some), rows(self.state, some)
+        self.known, self.state = state_rows(self.known, some), state_rows(self.state, some)
         self.memory.keep(some)
         self.inverse = self.metric.precondition(self.path, self.state)
 
@@ -147,7 +147,7 @@ class _Work:
             # The remembered curvature misleads these: once more along the preconditioned gradient alone.
             self.memory.forget(again)
             second, index = self._search(-self.downhill, longest, again), again.nonzero()[:, 0]
-            moved.write(index, second.path[index], rows(second.state, index), second.done[index])
+            moved.write(index, second.path[index], state_rows(second.state, index), second.done[index])
             moved.tries += second.tries
         if bool(self.trusted.any()):
             model = (-0.5 * _dot(self.gradient, direction)).clamp_min(1e-300)
@@ -180,7 +180,7 @@ class _Work:
             left = act.nonzero()[:, 0]
             size = 0.5**count
             trial = path + size * inside if whole else path[left] + size * inside[left]
-            before, known = (energy, self.known) if whole else (energy[left], rows(self.known, left))
+            before, known = (energy, self.known) if whole else (energy[left], state_rows(self.known, left))
             new = metric.evaluate(trial, known)
             found.tries += act
             allowed = before * (1 + slack) + _SUFFICIENT * size * (slope if whole else slope[left])
@@ -189,11 +189,13 @@ class _Work:
             if not metric.exact:
                 near = (~good & fair & (new["energy"] <= (1 + _NEARLY) * before)).nonzero()[:, 0]
                 if len(near):
-                    good[near] = _share(metric, trial[near], rows(new, near)) <= _CLOSER * self.decrement[left[near]]
+                    good[near] = (
+                        _share(metric, trial[near], state_rows(new, near)) <= _CLOSER * self.decrement[left[near]]
+                    )
             if whole and bool(good.all()):
                 return _Moved(trial, new, good, found.tries)
             if bool(good.any()):
-                found.write(left[good], trial[good], rows(new, good.nonzero()[:, 0]), good[good])
+                found.write(left[good], trial[good], state_rows(new, good.nonzero()[:, 0]), good[good])
         return found
 
 
@@ -210,7 +212,7 @@ class _Moved:
         """Writes some paths; what was passed in at first is left as it was."""
         self.path, self.state = self.path.clone(), {name: value.clone() for name, value in self.state.items()}
         self.path[index], self.done[index] = path, done
-        put(self.state, index, state)
+        write_rows(self.state, index, state)
 
 
 class _Memory:

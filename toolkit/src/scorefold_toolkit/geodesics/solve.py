@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from scorefold.stage import report
-from scorefold_toolkit.geodesics.metric import GeodesicMetric, rows
+from scorefold_toolkit.geodesics.metric import GeodesicMetric, state_rows
 from scorefold_toolkit.geodesics.minimise import minimise, unevenness
 
 _COARSE = 8
@@ -317,7 +317,7 @@ def _climb(
         found = minimise(
             metric,
             path,
-            rows(known, pair),
+            state_rows(known, pair),
             tolerance=settings.tolerance**0.5 if loose else settings.tolerance * (_FURTHER if metric.exact else 1),
             steps=settings.steps,
             longest=_LONGEST if metric.jumps else float("inf"),
@@ -326,7 +326,7 @@ def _climb(
         finer = found.state["energy"].clamp_min(0).sqrt()
         if last or len(path) > _KEPT * batch:
             # What jumps over a gap is short on its own points alone.
-            finer = metric.length(subdivided(found.path, _FINER), rows(known, pair))
+            finer = metric.length(subdivided(found.path, _FINER), state_rows(known, pair))
             calls.index_add_(0, pair, torch.full_like(pair, _FINER * steps + 1))
         kept = _best(found.path, finer, pair, 1 if last else _KEPT, agreed)
         path, pair, before, finer = found.path[kept], pair[kept], before[kept], finer[kept]
@@ -335,7 +335,9 @@ def _climb(
         if last:
             own = found.state["pieces"][kept].clamp_min(0).sqrt().sum(1)
             resolution = (finer / own.clamp_min(1e-300) - 1).nan_to_num(nan=float("inf"))
-            given = _extrapolated_lengths(metric, path, smooth, length, before, finer, rows(known, pair), settings)
+            given = _extrapolated_lengths(
+                metric, path, smooth, length, before, finer, state_rows(known, pair), settings
+            )
             calls.index_add_(0, pair, torch.full_like(pair, _FINER * steps + 1))
             sure = (resolution.abs() <= _RESOLVED) & (given.error <= _RESOLVED * given.length)
             converged = found.decrement[kept] <= settings.tolerance

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def balls(
+def neighbour_measures(
     apart: Tensor, truths: Tensor, samples: Tensor, precision_neighbours: int = 3, density_neighbours: int = 5
 ) -> dict[str, float]:
     """Precision, recall, density and coverage of m samples next to h truths, by name.
@@ -17,7 +17,7 @@ def balls(
     2020). Each set needs more points than neighbours.
 
     >>> x = torch.arange(10.0)[:, None]
-    >>> balls(torch.cdist(x, x), torch.cdist(x, x), torch.cdist(x, x), 1, 1)["precision"]
+    >>> neighbour_measures(torch.cdist(x, x), torch.cdist(x, x), torch.cdist(x, x), 1, 1)["precision"]
     1.0
     """
     own, few, many = (

@@ -12,7 +12,7 @@ try:
         DimensionEstimator,
         NoSingleDimensionWarning,
         as_estimator,
-        trained,
+        trained_model,
     )
     from scorefold_toolkit.sklearn.settings import InputError, SettingsInside
 except ImportError as error:
@@ -27,5 +27,5 @@ __all__ = [
     "NoSingleDimensionWarning",
     "SettingsInside",
     "as_estimator",
-    "trained",
+    "trained_model",
 ]

@@ -294,7 +294,7 @@ class DimensionEstimator(SettingsInside):
                 )
             return made
         if score is not None and not isinstance(score, ScoreModel):
-            score = trained(score(source), source.load("train"), derive_seed(seed, "training"))
+            score = trained_model(score(source), source.load("train"), derive_seed(seed, "training"))
         if score is not None:
             self.score_model_ = score
         built = made(source if score is None else score)
@@ -340,7 +340,7 @@ def dataset_of(points: Array, event_shape: tuple[int, ...] | None = None) -> Dat
     return Dataset(x, index=torch.arange(len(x)))
 
 
-def trained(model: _Model, data: Dataset, seed: int = 0) -> _Model:
+def trained_model(model: _Model, data: Dataset, seed: int = 0) -> _Model:
     """A model trained on data in its own dtype by its own settings; one that can't be trained as it is."""
     if isinstance(model, Trainable) and isinstance(model, nn.Module):
         fit(model, _for(model, data), model.training_config, seed=seed)

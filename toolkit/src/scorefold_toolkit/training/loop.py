@@ -26,14 +26,14 @@ from scorefold_toolkit.training.optimiser import (
     set_learning_rate,
     trained_groups,
 )
-from scorefold_toolkit.training.phases import LossModule, State, Task, named, only
+from scorefold_toolkit.training.phases import LossModule, State, Task, only, tensors_of_group
 from scorefold_toolkit.training.record import Checkpoints, RecentLosses, refuse_non_finite
 from scorefold_toolkit.training.validation import (
     Best,
+    batch_parts,
     batch_positions,
     batch_size,
     mirrored,
-    parts_of,
     replanned,
     some_of,
     validation_loss,
@@ -201,7 +201,7 @@ class _PhaseLoop:
         set_learning_rate(self.optimiser, self.peaks if self.plateau is None else self.plateau.rates, factor)
         if config.flip:
             batch = mirrored(batch, config.flip, self.task.generator)
-        for part in parts_of(batch, config.accumulate):
+        for part in batch_parts(batch, config.accumulate):
             self._add_gradients(part, len(part) / len(batch))
         processes.step(self.optimiser, self.trained, config.clip)
         for parameter in self.trained:
@@ -376,7 +376,7 @@ class _PhaseLoop:
         """Goes on from a checkpoint; the model has its weights already."""
         tensors, facts = saved
         self.step, self.steps = facts["step"], facts.get("steps", self.steps)
-        parts, groups = self.task.processes.parts, {group: named(group, tensors) for group in _GROUPS}
+        parts, groups = self.task.processes.parts, {group: tensors_of_group(group, tensors) for group in _GROUPS}
         like = {name: self.trained[int(name.partition(".")[0])] for name in groups["optimiser"]}
         load_optimiser(self.optimiser, parts(groups["optimiser"], like))
         if self.average is not None:

@@ -202,13 +202,13 @@ class Task:
     def restore(self, state: State, phase: Phase) -> None:
         """Goes on from what ``state`` gave; of an independent phase that is its own modules alone."""
         tensors, facts = state
-        model = named("model", tensors)
+        model = tensors_of_group("model", tensors)
         if phase.independent:
             own = state_names(self.module, phase)
             model = {name: value for name, value in model.items() if name in own}
         self.module.load_state_dict(model, strict=not phase.independent)
         # Copies, because a generator reads its state from the start of a tensor's storage whatever its offset.
-        states = {name: rows[self.processes.rank].clone() for name, rows in named("random", tensors).items()}
+        states = {name: rows[self.processes.rank].clone() for name, rows in tensors_of_group("random", tensors).items()}
         self.generator.set_state(states["loss"])
         torch.set_rng_state(states["cpu"])
         if "cuda" in states:
@@ -236,7 +236,7 @@ class LossModule(nn.Module):
         return loss.value, dict(loss.parts)
 
 
-def named(group: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def tensors_of_group(group: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors called ``<group>.<name>``, by name."""
     prefix = f"{group}."
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

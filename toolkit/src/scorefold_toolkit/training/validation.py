@@ -204,7 +204,7 @@ def batch_size(points: int, size: int, processes: int) -> int:
     return shared
 
 
-def parts_of(batch: Dataset, count: int) -> list[Dataset]:
+def batch_parts(batch: Dataset, count: int) -> list[Dataset]:
     """A batch in so many parts whose sizes differ by one at most; itself for one part."""
     if count == 1:
         return [batch]

@@ -130,7 +130,7 @@ def _calibration(calibration: Calibration) -> Figure:
     return figure
 
 
-def estimate(answer: Estimate) -> Mapping[str, Figure]:
+def estimate_figures(answer: Estimate) -> Mapping[str, Figure]:
     """The estimate over points, where it has several; spectra and answers for labels where there are any."""
     figures = {}
     if answer.pointwise is not None and int(answer.pointwise.isfinite().sum()) > 1:
@@ -170,7 +170,7 @@ def likelihood(values: Mapping[str, Tensor]) -> Mapping[str, Figure]:
     return {"log-likelihood": figure}
 
 
-def outlier_scores(scores: Mapping[str, Mapping[str, Tensor]]) -> Mapping[str, Figure]:
+def outlier_figures(scores: Mapping[str, Mapping[str, Tensor]]) -> Mapping[str, Figure]:
     """The histograms of each outlier score: over usual points, and over unusual ones where there are any.
 
     What lies beyond three times the range of the usual ones stands in the last bar, so that these are seen.

@@ -80,7 +80,7 @@ def _by_draws(distances: Tensor) -> Figure:
     return figure
 
 
-def rows(shown: EventRows) -> Mapping[str, Figure]:
+def event_rows(shown: EventRows) -> Mapping[str, Figure]:
     """Events in rows, images in a grid with the points that they start from and end at, others as lines in a plane."""
     x = shown.x[:_ROWS]
     parts, columns = [x], list(shown.columns)
@@ -124,7 +124,7 @@ def _in_plane(x: Tensor) -> tuple[Tensor, tuple[str, str]]:
     return points.double(), names
 
 
-def latents(shown: LatentsShown) -> Mapping[str, Figure]:
+def latent_figures(shown: LatentsShown) -> Mapping[str, Figure]:
     """The divergence of each unit (or its variance, of codes without a distribution), and the codes of all points."""
     figures = {"units": _units(shown)}
     figures["codes"] = _codes(shown)

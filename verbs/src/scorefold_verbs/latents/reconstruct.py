@@ -23,7 +23,7 @@ from scorefold_verbs.config.latents import GenerateOptions, ReconstructOptions
 from scorefold_verbs.inputs import Inputs, on_device, points_of
 from scorefold_verbs.latents.codes import MixtureDistribution, NormalDistribution, fit_mixture
 from scorefold_verbs.latents.measures import RELATIVE_ERROR, Errors, ReconstructionErrors, lpips_of, realism
-from scorefold_verbs.latents.stage import beside, code_distributions, decoded, encoder_of, training_points
+from scorefold_verbs.latents.stage import beside, code_distributions, decoded, encoder_of, first_training_points
 from scorefold_verbs.verdicts import of_generated, of_reconstruction
 
 _SHOWN_DRAWS = 3
@@ -244,7 +244,7 @@ def _fitted_distribution(
             f"codes: {options.codes} is fitted to the codes of data, and no data were given",
             hint="add 'data: <a data stage>' to the stage's inputs",
         )
-    points = training_points(source, options.fitted, context)
+    points = first_training_points(source, options.fitted, context)
     distributions = code_distributions(encoder, points, options.batch_size, context)
     like = encoder.encode(points.tensor(1))
     if options.codes == "gaussian":

@@ -40,7 +40,7 @@ def code_distributions(
     return CodeDistributions(torch.cat(means), torch.cat(deviations))
 
 
-def training_points(source: DataSource, limit: int | None, context: StageContext) -> Dataset:
+def first_training_points(source: DataSource, limit: int | None, context: StageContext) -> Dataset:
     """The first points of the training split, all without a limit. Raises ``SplitError`` where there are none."""
     dataset = on_device(context, source.load("train"))
     if len(dataset) == 0:

@@ -15,16 +15,16 @@ from scorefold.stage import Outcome, StageContext
 from scorefold_toolkit.data.splits import row_text
 from scorefold_verbs.config.latents import EditOptions, InterpolateCodesOptions, TraverseOptions
 from scorefold_verbs.config.verbs import EncodeOptions
-from scorefold_verbs.inputs import Inputs, codes_arrays, codes_of, drawn_pairs, named_points, points_of, rows_of
+from scorefold_verbs.inputs import Inputs, codes_arrays, codes_of, drawn_pairs, named_points, pair_rows, points_of
 from scorefold_verbs.latents.codes import CodeDistributions, Probe, fit_probe, lerp, slerp
 from scorefold_verbs.latents.stage import (
     beside,
     code_distributions,
     decoded_rows,
     encoder_of,
+    first_training_points,
     held_noise,
     own_noise,
-    training_points,
 )
 from scorefold_verbs.readings import of_path
 
@@ -109,7 +109,7 @@ def interpolate(component: Any, inputs: Inputs, options: InterpolateCodesOptions
         result["warnings"] = lost
     columns = tuple(f"{time:.3g}" for time in times.tolist())
     shown = EventRows(x, ("",) * len(x), columns, "Each row: between two points", _bounds(source), start, end)
-    arrays = {"interpolations": x, "codes": path.cpu(), **rows_of(pairs)}
+    arrays = {"interpolations": x, "codes": path.cpu(), **pair_rows(pairs)}
     flat = TensorSource(x.flatten(0, 1), source.event_scale)
     return Outcome(flat, result, arrays, shown={} if lost else shown)
 
@@ -131,7 +131,7 @@ def traverse(component: Any, inputs: Inputs, options: TraverseOptions, context: 
     held = held_noise(encoder, options.noise)
     source: DataSource = inputs["data"]
     try:
-        known = training_points(source, options.limit, context)
+        known = first_training_points(source, options.limit, context)
     except SplitError:
         known = points_of(source, options.limit, context)
     distributions = code_distributions(encoder, known, options.batch_size, context)
@@ -227,7 +227,7 @@ def edit(component: Any, inputs: Inputs, options: EditOptions, context: StageCon
     encoder = encoder_of(component, "edit")
     held = held_noise(encoder, options.noise)
     source: DataSource = inputs["data"]
-    training = training_points(source, options.limit, context)
+    training = first_training_points(source, options.limit, context)
     known = code_distributions(encoder, training, options.batch_size, context).mean
     taught = _has(training, options)
     probe = fit_probe(known, taught, options.penalty)

@@ -35,7 +35,7 @@ LEARNER: Mapping[str, Any] = {
 PILOT = {"labels": 400, "sizes": 6, "seeds": 3}
 
 
-def fashion_row(host: Any, profile: str, seed: int, *, budget: int, size: int, tasks: str = "any") -> float | None:
+def fashion_accuracy(host: Any, profile: str, seed: int, *, budget: int, size: int, tasks: str = "any") -> float | None:
     """The mean accuracy over trainings on new tasks, in per cent."""
     source = _source(host, tasks)
     return None if source is None else mean(_values(host, source, tasks, seed, budget, size, LEARNER["updates"]))
@@ -73,7 +73,7 @@ def fashion_edge(host: Any, profile: str, seed: int, *, budget: int, tasks: str 
 
 
 def _rows(host: Any, profile: str, seed: int, budget: int, tasks: str) -> list[float] | None:
-    found = [fashion_row(host, profile, seed, budget=budget, size=size, tasks=tasks) for size in SIZES]
+    found = [fashion_accuracy(host, profile, seed, budget=budget, size=size, tasks=tasks) for size in SIZES]
     return None if None in found else [value for value in found if value is not None]
 
 

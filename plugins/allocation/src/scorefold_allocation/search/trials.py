@@ -44,7 +44,7 @@ Tried = Trainee | Callable[[int, int, int], float]
 """Subject of trials: a learner on its tasks, or a ``scorefold.interfaces.Pilot``."""
 
 
-def digest_of(tried: Tried) -> str:
+def trial_digest(tried: Tried) -> str:
     """Digest that separates the lines of a log: classes, settings and files of a learner and its source; the name and
     the code of a pilot, though not that of what it calls. Of a class without a ``config`` it is the name alone.
     """
@@ -139,7 +139,7 @@ class Trials:
     def __post_init__(self) -> None:
         if self.log is None:
             return
-        self.digest = digest_of(self.tried)
+        self.digest = trial_digest(self.tried)
         self.log.parent.mkdir(parents=True, exist_ok=True)
         if self.log.exists():
             text = self.log.read_text(errors="replace")

@@ -21,14 +21,14 @@ SEEDS = {"smoke": 2, "quick": 5, "long": 20}
 POINTS = 500
 
 
-def ring(count: int, generator: torch.Generator, modes: int = MODES) -> Tensor:
+def ring_points(count: int, generator: torch.Generator, modes: int = MODES) -> Tensor:
     """Points (count, 2) of the first ``modes`` of 8 equal Gaussians of deviation 1/2 on a circle of radius 4."""
     angle = 2 * math.pi * torch.randint(modes, (count,), generator=generator) / MODES
     centre = 4 * torch.stack([angle.cos(), angle.sin()], 1)
     return centre + 0.5 * torch.randn(count, 2, generator=generator)
 
 
-def sphere(count: int, generator: torch.Generator, half: bool = False) -> Tensor:
+def sphere_points(count: int, generator: torch.Generator, half: bool = False) -> Tensor:
     """Points (count, 50) of the unit sphere of dimension 10, or of half of it, turned into R^50."""
     x = torch.randn(count, 11, generator=generator, dtype=torch.float64)
     x = x / x.norm(dim=1, keepdim=True)
@@ -39,7 +39,7 @@ def sphere(count: int, generator: torch.Generator, half: bool = False) -> Tensor
     return turned.float()
 
 
-DATA = {"ring": ring, "sphere": sphere}
+DATA = {"ring": ring_points, "sphere": sphere_points}
 WIDE = {"ring": 1.0, "sphere": 0.1}
 MODELS = ("copier", "right", "tenth", "wide", "incomplete")
 
@@ -51,7 +51,7 @@ def samples_of(model: str, data: str, training: Tensor, count: int, generator: t
         rows = torch.randint(len(training), (count,), generator=generator)
         return training[rows] + 1e-4 * torch.randn(count, training.shape[1], generator=generator)
     if model == "incomplete":
-        return ring(count, generator, 6) if data == "ring" else sphere(count, generator, half=True)
+        return ring_points(count, generator, 6) if data == "ring" else sphere_points(count, generator, half=True)
     x = DATA[data](count, generator)
     if model == "tenth":
         copied = torch.rand(count, generator=generator) < 0.1
@@ -69,7 +69,7 @@ def sets(model: str, data: str, seed: int, size: int = POINTS) -> tuple[Tensor, 
     return training, held_out, samples_of(model, data, training, size, generator)
 
 
-def source(train: Tensor | None = None, test: Tensor | None = None) -> TensorSource:
+def split_source(train: Tensor | None = None, test: Tensor | None = None) -> TensorSource:
     """A source of these splits, in the units of the numbers themselves."""
     splits = {"train": train, "test": test}
     return TensorSource({name: Dataset(x) for name, x in splits.items() if x is not None})
@@ -78,7 +78,9 @@ def source(train: Tensor | None = None, test: Tensor | None = None) -> TensorSou
 def audited(training: Tensor, held_out: Tensor, samples: Tensor, seed: int = 0, **options: Any) -> dict[str, Any]:
     """The result of an audit of samples alone, without an estimator of dimension."""
     asked = AuditOptions.model_validate({"scale": "none", "n": len(samples), **options})
-    return audit(source(test=samples), {"data": source(training, held_out)}, asked, StageContext("audit", seed)).result
+    return audit(
+        split_source(test=samples), {"data": split_source(training, held_out)}, asked, StageContext("audit", seed)
+    ).result
 
 
 def found(result: dict[str, Any]) -> set[str]:

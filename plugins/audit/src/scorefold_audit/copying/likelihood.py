@@ -31,7 +31,9 @@ class Divergence:
     gap_of_held_out: float
 
 
-def divergence(samples: Tensor, training: Tensor, held_out: Tensor, generator: torch.Generator) -> Divergence:
+def likelihood_divergence(
+    samples: Tensor, training: Tensor, held_out: Tensor, generator: torch.Generator
+) -> Divergence:
     """FLD and its gap, of samples (m, D), training (n, D) and held-out points (h, D) (Jiralerspong et al. 2023).
 
     All are standardised by held-out points. The gap of equal distributions is not 0, so it is compared with that of
@@ -41,7 +43,7 @@ def divergence(samples: Tensor, training: Tensor, held_out: Tensor, generator: t
     count = min(len(samples), len(training), len(held_out))
     if count < FEWEST:
         raise DataError(f"the likelihood divergence needs at least {FEWEST} points of each set; there are {count}")
-    samples, training, held_out = standardised(samples, training, held_out)
+    samples, training, held_out = standardised_sets(samples, training, held_out)
     order = torch.randperm(len(training), generator=generator)
     half, other = training[order[: len(order) // 2]], training[order[len(order) // 2 :]]
     base = cost(held_out, half[: len(samples)], log_variances(half[: len(samples)], other))
@@ -56,7 +58,7 @@ def divergence(samples: Tensor, training: Tensor, held_out: Tensor, generator: t
     return Divergence(value, *gaps.mean(1).tolist())
 
 
-def standardised(*sets: Tensor) -> tuple[Tensor, ...]:
+def standardised_sets(*sets: Tensor) -> tuple[Tensor, ...]:
     """Sets of points (N, D) in deviations of the last one, coordinate by coordinate, about its mean."""
     mean, deviation = sets[-1].mean(0), sets[-1].std(0)
     return tuple((x.double() - mean) / torch.where(deviation > 0, deviation, 1.0) for x in sets)

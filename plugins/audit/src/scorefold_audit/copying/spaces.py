@@ -247,5 +247,5 @@ def copying(space: Space, neighbours: CopyNeighbours | None, listed: float, seed
         copies.authentic(space.search, near, other),
         copies.nearer_to_training(near, to_held_out[0][:, 0], to_held_out[1][:, 0], len(space.training), h),
         p,
-        copies.named(p, listed),
+        copies.named_copies(p, listed),
     )

@@ -203,7 +203,7 @@ def p_values(ratio: Numbers, held_out: Numbers) -> Numbers:
     return (1 + below) / (len(held_out) + 1)
 
 
-def named(p: Numbers, share: float) -> Places:
+def named_copies(p: Numbers, share: float) -> Places:
     """The places of the samples that are named as copies, the surest first: Benjamini and Hochberg's procedure.
 
     ``share`` is the expected share of false ones among them (Bates et al. 2023, for conformal p-values).

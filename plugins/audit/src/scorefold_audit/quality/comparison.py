@@ -102,7 +102,7 @@ def _balls(distances: Tensor, order: Tensor, of_samples: Tensor, most: int = 64)
     )
 
 
-def kernel_distance(
+def kernel_distance_test(
     samples: Tensor,
     held_out: Tensor,
     permutations: int,

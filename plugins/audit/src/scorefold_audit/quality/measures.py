@@ -12,7 +12,7 @@ from scorefold.interfaces import DataSource, Flow, ScoreModel
 from scorefold.stage import StageContext
 from scorefold_audit import verdicts
 from scorefold_audit.config import AuditOptions
-from scorefold_audit.copying.likelihood import divergence
+from scorefold_audit.copying.likelihood import likelihood_divergence
 from scorefold_audit.copying.spaces import Space
 from scorefold_audit.quality import comparison
 from scorefold_audit.quality.comparison import some
@@ -114,7 +114,7 @@ def measure_quality(report: AuditReport, space: Space, options: AuditOptions, co
         report.metrics |= {name: permuted.value for name, permuted in near.items()}
         report.metrics |= {f"{name} of equal distributions": permuted.mean for name, permuted in near.items()}
     kernel = report.attempt(
-        "kernel distance", lambda: comparison.kernel_distance(q, y, permutations, generator, groups)
+        "kernel distance", lambda: comparison.kernel_distance_test(q, y, permutations, generator, groups)
     )
     if kernel is not None:
         report.findings.append(verdicts.of_kernel(kernel, space.name))
@@ -123,7 +123,8 @@ def measure_quality(report: AuditReport, space: Space, options: AuditOptions, co
     _frechet(report, samples, held_out, training, generator)
     some_training = some(training, count, context.generator("divergence"))
     found = report.attempt(
-        "likelihood divergence", lambda: divergence(q, some_training, y, context.generator("divergence splits"))
+        "likelihood divergence",
+        lambda: likelihood_divergence(q, some_training, y, context.generator("divergence splits")),
     )
     if found is not None:
         report.metrics["likelihood divergence (FLD)"] = found.fld

@@ -10,7 +10,7 @@ from scorefold_toolkit.data.published import FASHION_MNIST
 
 def fashion_row(host: Any, profile: str, seed: int, *, model: str, measure: str) -> float | None:
     """A measure of a model, as ``tasks.row``."""
-    return tasks.row(host, profile, seed, task="fashion", model=model, measure=measure) if _at_hand() else None
+    return tasks.task_measure(host, profile, seed, task="fashion", model=model, measure=measure) if _at_hand() else None
 
 
 def fashion_above(host: Any, profile: str, seed: int, *, model: str) -> float | None:

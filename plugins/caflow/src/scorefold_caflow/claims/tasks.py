@@ -110,7 +110,7 @@ VARIANTS = {
 """The Haar squeeze is tried on every task, the rest on inpainting."""
 
 
-def row(host: Any, profile: str, seed: int, *, task: str, model: str, measure: str) -> float:
+def task_measure(host: Any, profile: str, seed: int, *, task: str, model: str, measure: str) -> float:
     """A measure of a model on a task, the mean over trainings from several seeds.
 
     ``bits`` is -log2 p(w | y) / dim(w) on all test images; ``hidden bits`` the same over the hidden pixels alone, with
@@ -137,7 +137,7 @@ def above_error(
 
 def relative_measure(host: Any, profile: str, seed: int, *, task: str, model: str, measure: str) -> float:
     """A model's measure over CAFLOW's, such as its ``seconds``."""
-    return row(host, profile, seed, task=task, model=model, measure=measure) / row(
+    return task_measure(host, profile, seed, task=task, model=model, measure=measure) / task_measure(
         host, profile, seed, task=task, model="caflow", measure=measure
     )
 

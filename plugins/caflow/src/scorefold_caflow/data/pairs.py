@@ -11,7 +11,7 @@ from scorefold.interfaces import DataSource
 from scorefold.interfaces.capabilities import KnowsDistribution
 from scorefold_caflow.data.bounds import GaussianPair
 from scorefold_caflow.data.config import GaussianPairsConfig
-from scorefold_toolkit.data.manifolds import normal
+from scorefold_toolkit.data.manifolds import seeded_normal
 from scorefold_toolkit.data.splits import measured_split, pick, plain_scale, source_seed, split_positions
 from scorefold_toolkit.distributions import SubspaceGaussian
 
@@ -35,8 +35,8 @@ class GaussianPairs(DataSource, KnowsDistribution):
         values, axes = torch.linalg.eigh(self.pair.covariance)
         self._distribution = SubspaceGaussian(torch.zeros(len(values), dtype=torch.float64), axes, values.clamp_min(0))
         size = (config.points, config.size**2)
-        w = (normal(size, seed, "points") * values.clamp_min(0).sqrt()) @ axes.mT
-        y = w @ self.pair.operator.mT + config.noise_variance**0.5 * normal(size, seed, "noise")
+        w = (seeded_normal(size, seed, "points") * values.clamp_min(0).sqrt()) @ axes.mT
+        y = w @ self.pair.operator.mT + config.noise_variance**0.5 * seeded_normal(size, seed, "noise")
         whole = Dataset(
             x=w.reshape(-1, *self.event_shape).float(),
             condition=y.reshape(-1, *self.event_shape).float(),

@@ -67,11 +67,11 @@ class SplitCondition(nn.Module):
         self.measured.fill_(True)
 
     def _image(self, parts: dict[str, Tensor], like: Tensor) -> Tensor | None:
-        images = [resized(_as_image(parts[name], one, like), self.size) for name, one in self.images.items()]
+        images = [resized_condition(_as_image(parts[name], one, like), self.size) for name, one in self.images.items()]
         return torch.cat(images, 1) if images else None
 
 
-def resized(x: Tensor, size: tuple[int, int]) -> Tensor:
+def resized_condition(x: Tensor, size: tuple[int, int]) -> Tensor:
     """Images (B, C, H, W) at another size (h, w), as little lost as can be: where h and w divide H and W, the pixels of
     a cell become channels, (B, C H/h W/w, h, w); otherwise the nearest pixel, (B, C, h, w)."""
     cell = _cell(tuple(x.shape[-2:]), size)

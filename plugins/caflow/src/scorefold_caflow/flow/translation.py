@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from scorefold_caflow.flow.conditions import resized, resized_channels
+from scorefold_caflow.flow.conditions import resized_channels, resized_condition
 from scorefold_caflow.flow.config import EncoderConfig, StepsConfig
 from scorefold_caflow.layers.blocks import FlowBlock
 from scorefold_toolkit.nn import squeeze
@@ -236,7 +236,7 @@ class LatentTranslation(nn.Module):
         """Contexts of the blocks of level j: of its own latent D_j, of finer ones L_j and D_j; squeezed; constants."""
         _, height, width = self.shapes[j]
         size = (height // 2, width // 2)
-        own = [resized(squeeze(given[j]), size)] if given else []
+        own = [resized_condition(squeeze(given[j]), size)] if given else []
         fixed = [] if constant is None else [constant[:, :, None, None].expand(-1, -1, *size)]
         before = [*own, *fixed]
         entry = torch.cat(before, 1) if before else None

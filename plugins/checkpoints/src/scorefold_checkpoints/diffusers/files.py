@@ -33,7 +33,7 @@ def is_name(text: str) -> bool:
     return _NAME.fullmatch(text) is not None and ".." not in text
 
 
-def cache_folder() -> Path:
+def hub_cache() -> Path:
     """Download folder of the library huggingface_hub: HF_HUB_CACHE, or hub in HF_HOME."""
     if cache := os.environ.get("HF_HUB_CACHE"):
         return Path(cache).expanduser()
@@ -44,7 +44,7 @@ def cache_folder() -> Path:
 def find_snapshot(name: str, revision: str | None) -> Path | None:
     """The folder of a model in the cache at a branch, a tag or a commit (the branch main for None); None where it is
     not there. The folder is called as its commit."""
-    model, revision = cache_folder() / f"models--{name.replace('/', '--')}", revision or "main"
+    model, revision = hub_cache() / f"models--{name.replace('/', '--')}", revision or "main"
     if not _COMMIT.fullmatch(revision):
         reference = model / "refs" / revision
         if ".." in revision or not reference.is_file():
@@ -59,7 +59,7 @@ def command(name: str, revision: str | None) -> str:
     return f"hf download {name}" + (f" --revision {revision}" if revision else "")
 
 
-def download(name: str, revision: str | None, variant: str | None) -> Path:
+def download_model(name: str, revision: str | None, variant: str | None) -> Path:
     """The files of a model that are read here, downloaded with huggingface_hub's progress bar: their folder in the
     cache. No pickle and no code is fetched. Raises ``ConfigError`` where it fails."""
     with library("a download", "scorefold-checkpoints[diffusers]"):
@@ -73,7 +73,7 @@ def download(name: str, revision: str | None, variant: str | None) -> Path:
         raise ConfigError(
             f"{name} can't be downloaded: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
             hint="check the name and the network, and that HF_HUB_OFFLINE is not 1; or copy another machine's cache "
-            f"to {cache_folder()}: {command(name, revision)}",
+            f"to {hub_cache()}: {command(name, revision)}",
         ) from error
 
 
@@ -98,11 +98,11 @@ def find_source(path: Path | str, revision: str | None, fetch: bool, variant: st
     if isinstance(path, str):
         folder = find_snapshot(path, revision)
         if fetch and (folder is None or _lacking(Source(folder, path), variant)):
-            folder = download(path, revision, variant)
+            folder = download_model(path, revision, variant)
         again = f"{command(path, revision)}, or set download: true"
         if folder is None:
             raise ConfigError(
-                f"{path} at the revision {revision or 'main'} is not in the Hugging Face cache {cache_folder()}: "
+                f"{path} at the revision {revision or 'main'} is not in the Hugging Face cache {hub_cache()}: "
                 "model_index.json or config.json is missing",
                 hint=again,
             )
@@ -111,7 +111,7 @@ def find_source(path: Path | str, revision: str | None, fetch: bool, variant: st
         name = "/".join(path.parts[-2:])
         if is_name(name) and not path.parent.exists():
             raise ConfigError(
-                f"there is no folder {path}, and no {name} in the Hugging Face cache {cache_folder()}",
+                f"there is no folder {path}, and no {name} in the Hugging Face cache {hub_cache()}",
                 hint=f"{command(name, None)}, or set download: true",
             )
         raise ConfigError(f"there is no folder {path}; expected {_LAYOUT}", hint="check the path")
@@ -160,7 +160,7 @@ def scheduler_folder(source: Source, given: Path | None) -> Path:
     return place
 
 
-def read_settings(file: Path) -> dict[str, Any]:
+def read_diffusers_json(file: Path) -> dict[str, Any]:
     """The JSON object that diffusers writes. Raises ``ArtefactError`` for anything else."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
@@ -181,7 +181,7 @@ def weight_files(folder: Path, source: Source, variant: str | None) -> list[Path
         return [whole]
     if not index.is_file():
         raise _no_weights(folder, source, whole.name)
-    shards = read_settings(index).get("weight_map")
+    shards = read_diffusers_json(index).get("weight_map")
     if not isinstance(shards, dict) or not all(isinstance(name, str) and "/" not in name for name in shards.values()):
         raise ArtefactError(f"{index} has no weight_map from weights to files beside it")
     files = [folder / name for name in sorted(set(shards.values()))]

@@ -22,7 +22,7 @@ from scorefold_checkpoints.diffusers.files import (
     Source,
     autoencoder_folder,
     find_source,
-    read_settings,
+    read_diffusers_json,
     weight_files,
     weights_digest,
 )
@@ -61,7 +61,7 @@ class LatentAutoencoder:
         self.folder: Path = folder
         self._loading = (source, variant, precision)
         self._module: Any = None
-        settings = read_settings(folder / "config.json")
+        settings = read_diffusers_json(folder / "config.json")
         scale, shift = settings.get("scaling_factor"), settings.get("shift_factor")
         self.scale: Tensor | float = 1.0 if scale is None else float(scale)
         self.shift: Tensor | float = 0.0 if shift is None else float(shift)

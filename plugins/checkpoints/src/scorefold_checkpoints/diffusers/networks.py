@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from scorefold.data import TensorSpec
 from scorefold.errors import ArtefactError, ConfigError, DataError
-from scorefold_checkpoints.diffusers.files import Source, read_settings, weight_files
+from scorefold_checkpoints.diffusers.files import Source, read_diffusers_json, weight_files
 from scorefold_toolkit.checks import require_finite
 from scorefold_toolkit.libraries import library
 
@@ -72,7 +72,7 @@ def load_part(folder: Path, source: Source, variant: str | None, precision: str)
 
 def _kind(folder: Path) -> tuple[str, Any]:
     """The class of diffusers that a folder's config.json names, with its name."""
-    settings = read_settings(folder / "config.json")
+    settings = read_diffusers_json(folder / "config.json")
     name = str(settings.get("_class_name"))
     if name == "Transformer2DModel" and settings.get("norm_type") == "ada_norm_zero":
         name = "DiTTransformer2DModel"  # as it was called before diffusers 0.29
@@ -88,7 +88,7 @@ def _kind(folder: Path) -> tuple[str, Any]:
     return name, kind
 
 
-def event_shape(network: Any, folder: Path) -> tuple[int, ...]:
+def network_event_shape(network: Any, folder: Path) -> tuple[int, ...]:
     """(C, H, W), or (C, L), from the settings of a network. Raises ``ConfigError`` where they don't say it."""
     file, size = folder / "config.json", network.config.get("sample_size")
     if size is None:
@@ -126,7 +126,7 @@ def attends(network: nn.Module) -> bool:
     return any("Attention" in type(module).__name__ for module in network.modules())
 
 
-def ask(network: Any, x: Tensor, time: Tensor, labels: Tensor | None, rows: int) -> Tensor:
+def call_network(network: Any, x: Tensor, time: Tensor, labels: Tensor | None, rows: int) -> Tensor:
     """The answer of a network at x (B, C, ...), its time (B,) and labels (B,), which lie below ``rows``, where it takes
     any, in the dtype of x; variances that it predicts too are left out. Raises ``DataError`` for other labels."""
     if len(x) == 0:

@@ -13,7 +13,7 @@ from torch import Tensor
 from scorefold.data import EventScale
 from scorefold.diffusion import EDM, GeometricVE
 from scorefold.errors import ArtefactError, ConfigError
-from scorefold_checkpoints.diffusers.files import read_settings
+from scorefold_checkpoints.diffusers.files import read_diffusers_json
 from scorefold_checkpoints.parametrisations import (
     Family,
     from_edm,
@@ -37,7 +37,7 @@ _JUMPS = ("LCMScheduler", "TCDScheduler", "CMStochasticIterativeScheduler", "Flo
 def load_scheduler(folder: Path) -> Any:
     """The scheduler that a folder's scheduler_config.json describes. Raises ``ConfigError`` for one that diffusers
     does not have, ``ArtefactError`` where it can't be built."""
-    name = str(read_settings(folder / "scheduler_config.json").get("_class_name"))
+    name = str(read_diffusers_json(folder / "scheduler_config.json").get("_class_name"))
     with library("score:diffusers", "scorefold-checkpoints[diffusers]"):
         import diffusers
     kind: Any = getattr(diffusers, name, object)
@@ -64,7 +64,7 @@ def family_of(scheduler: Any) -> Family:
     if name == "ScoreSdeVeScheduler":
         return exploding(config)
     if name in ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler"):
-        return edm(config)
+        return edm_family(config)
     if name == "SCMScheduler":
         return trigflow(config)
     flows = config.get("use_flow_sigmas", False) and config.get("prediction_type") == "flow_prediction"
@@ -95,7 +95,7 @@ def exploding(config: Any) -> Family:
     return Family(schedule, from_score, time=lambda t, sigma: sigma, scale=EventScale(low=0.0, high=1.0))
 
 
-def edm(config: Any) -> Family:
+def edm_family(config: Any) -> Family:
     """Signal 1 and scale sigma; the network sees x / sqrt(sigma^2 + s^2) and ln(sigma) / 4 (Karras et al. 2022)."""
     deviation = float(config.sigma_data)
     sign = {"epsilon": 1.0, "v_prediction": -1.0}[

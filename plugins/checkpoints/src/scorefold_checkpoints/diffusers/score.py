@@ -51,7 +51,7 @@ class DiffusersScore(ScoreModel, DecodesLatents):
         autoencoder = _autoencoder(source, config)
         _check_digest(source, config)
         network = networks.load_network(folder, source, config.variant, config.precision)
-        shape = networks.event_shape(network, folder)
+        shape = networks.network_event_shape(network, folder)
         spec, null = networks.class_spec(network)
         bounded = len(shape) == 3 and autoencoder is None
         scale = family.scale if bounded else EventScale() if autoencoder is None else autoencoder.units()
@@ -93,7 +93,7 @@ class DiffusersScore(ScoreModel, DecodesLatents):
                 "this network was trained on labelled images; pass the labels (B,) as its condition",
                 hint="null_class: the class that stands for none, where the network was trained with one",
             )
-        return networks.ask(
+        return networks.call_network(
             self.network, shown, time, condition if isinstance(condition, Tensor) else None, self.label_rows
         )
 

@@ -37,7 +37,7 @@ def check_module(module: str) -> None:
         raise _refusal(f"the module {module}", module)
 
 
-def check_file(file: Path) -> None:
+def check_module_file(file: Path) -> None:
     """Raises ``ConfigError`` for a file that is neither of an installed plugin nor allowed."""
     place = file.resolve()
     folders = [Path(folder) for name in _plugin_packages() for folder in _folders(name)]
@@ -138,7 +138,7 @@ def _import(name: str, file: Path | None) -> ModuleType:
             ) from error
     if not file.is_file():
         raise ConfigError(f"there is no file {file}", hint="file: is the Python file that the network's module is in")
-    check_file(file)
+    check_module_file(file)
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise ConfigError(f"{file} is no Python file; expected one that ends in .py")
@@ -171,7 +171,7 @@ def archived(file: Path) -> nn.Module:
     permission, ``ArtefactError`` for other files and for an archive with pickled weights."""
     if not file.is_file():
         raise ConfigError(f"there is no file {file}")
-    check_file(file)
+    check_module_file(file)
     try:
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()

@@ -23,7 +23,7 @@ METHODS: Mapping[str, tuple[str, Mapping[str, Any], int]] = {
 """Component, config and steps: RePaint's 50 steps are 410 moves, 10 draws of each after the first ten."""
 
 
-def row(host: Any, profile: str, seed: int, *, task: str, method: str, measure: str) -> float:
+def baseline_measure(host: Any, profile: str, seed: int, *, task: str, method: str, measure: str) -> float:
     """A measure of ``claims.digits.row`` of a baseline on a task, the mean over trainings of the prior."""
     values = [_measured(host, derive_seed(seed, "prior", n), task, method)[measure] for n in range(SEEDS[profile])]
     return sum(values) / len(values)

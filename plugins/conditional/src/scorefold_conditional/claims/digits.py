@@ -13,7 +13,7 @@ from torch import Tensor
 from scorefold.data import Dataset
 from scorefold.interfaces import DataSource
 from scorefold.seeds import derive_generator, derive_seed
-from scorefold_conditional.claims.training import ANCESTRAL, trained
+from scorefold_conditional.claims.training import ANCESTRAL, trained_conditional
 from scorefold_toolkit.metrics import consistency, diversity, psnr, psnr_within
 from scorefold_toolkit.operators import HasOperator, Mask, Operator
 
@@ -73,7 +73,7 @@ def digits_source(host: Any, task: str, seed: int) -> DataSource:
 @cache
 def _measured(host: Any, task: str, seed: int, config: str) -> Mapping[str, float]:
     source = digits_source(host, task, seed)
-    model = trained(host, source, json.loads(config), seed)
+    model = trained_conditional(host, source, json.loads(config), seed)
     test = source.load("test").take(torch.arange(IMAGES))
     draws = model.sample(
         DRAWS,

@@ -38,7 +38,7 @@ def pair(host: Any, profile: str, seed: int, *, sigma_max: float, measure: str) 
     return _pair(seed, sigma_max)[measure]
 
 
-def ring(host: Any, profile: str, seed: int, *, sigma_max: float) -> float:
+def ring_energy(host: Any, profile: str, seed: int, *, sigma_max: float) -> float:
     """The energy distance, without the bias of finite samples, between the exact posterior of ``data:posterior`` and
     what a sampler with the exact score draws, the condition's noise rising to ``sigma_max`` beside the event's 20."""
     return _ring(seed, sigma_max)

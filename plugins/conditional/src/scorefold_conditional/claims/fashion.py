@@ -17,7 +17,7 @@ from torch.nn import functional
 from scorefold.interfaces import DataSource
 from scorefold.seeds import derive_generator
 from scorefold_conditional.claims.digits import digits_settings, measures
-from scorefold_conditional.claims.training import ANCESTRAL, trained
+from scorefold_conditional.claims.training import ANCESTRAL, trained_conditional
 from scorefold_toolkit.data.published import fashion_mnist
 from scorefold_toolkit.metrics import frechet_distance
 from scorefold_toolkit.metrics.features import RandomConv
@@ -40,7 +40,7 @@ WEIGHTS = (Path("weights/alexnet-owt-7be5be79.pth"), Path("weights/alex.pth"))
 """AlexNet's and LPIPS's published weights, where the command runs."""
 
 
-def row(host: Any, profile: str, seed: int, *, task: str, method: str, measure: str) -> float | None:
+def fashion_measure(host: Any, profile: str, seed: int, *, task: str, method: str, measure: str) -> float | None:
     """A measure of an estimator or of ``dps`` on a task: those of ``claims.digits.row``, and two more.
 
     ``lpips`` is the mean distance of draws from the truth, on images with two black pixels more on each side; None
@@ -85,7 +85,7 @@ def draws(host: Any, source: DataSource, seed: int, task: str, method: str) -> T
     else:
         paired = _pairs(host, source, task, mask=False)
         config = {**digits_settings(method, SPEEDS[method]), "training": TRAINING}
-        model = trained(host, paired, config, seed)
+        model = trained_conditional(host, paired, config, seed)
     condition = paired.load("test").take(torch.arange(IMAGES)).condition
     steps = DPS_STEPS if method == "dps" else SAMPLER_STEPS
     found: Tensor = model.sample(DRAWS, condition, steps=steps, generator=generator, **ANCESTRAL)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from scorefold.seeds import derive_generator, derive_seed
-from scorefold_conditional.claims.training import ANCESTRAL, trained
+from scorefold_conditional.claims.training import ANCESTRAL, trained_conditional
 from scorefold_conditional.data.posterior import PosteriorSource
 from scorefold_toolkit.metrics import energy_distance
 
@@ -44,7 +44,7 @@ def posterior_row(host: Any, profile: str, seed: int, *, estimator: str, sigma_m
     return sum(values) / len(values)
 
 
-def ratio(
+def ratio_to_clean(
     host: Any, profile: str, seed: int, *, estimator: str, sigma_max: float, measure: str, over: str = "cde"
 ) -> float:
     """A measure of an estimator over that of the clean condition's."""
@@ -55,7 +55,7 @@ def ratio(
 @cache
 def _measured(host: Any, seed: int, config: str) -> Mapping[str, float]:
     source: PosteriorSource = host.create("data:posterior", generator=derive_generator(seed, "data"))
-    model = trained(host, source, json.loads(config), seed)
+    model = trained_conditional(host, source, json.loads(config), seed)
     y = source.load("test").condition
     assert isinstance(y, torch.Tensor)
     y = y[:CONDITIONS]

@@ -23,7 +23,7 @@ ANCESTRAL: dict[str, Any] = {"sampler": ancestral, "spacing": "uniform", "to_zer
 """Sampling of the measured claims: as published, down to the least noise and no further."""
 
 
-def trained(host: Any, data: DataSource, config: Mapping[str, Any], seed: int) -> Conditional:
+def trained_conditional(host: Any, data: DataSource, config: Mapping[str, Any], seed: int) -> Conditional:
     """A conditional score trained on the training points of a source, its weights and batches from ``seed``."""
     model: Conditional = host.create(
         "score:conditional", dict(config), generator=derive_generator(seed, "weights"), data=data

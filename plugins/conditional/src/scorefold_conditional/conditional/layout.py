@@ -56,7 +56,7 @@ class Layout:
         beside: dict[str, TensorSpec] = {}
         embedded: dict[str, TensorSpec] = {}
         for name, part in specs.items():
-            axes = axes_of(event_shape)
+            axes = spatial_axes(event_shape)
             stands = part.classes is None and len(part.shape) in {0: range(9), 1: (2,), 2: (2, 3)}[axes]
             (beside if stands else embedded)[name] = part
             if stands and axes and _larger(part.shape[-axes:], event_shape[-axes:]):
@@ -100,8 +100,8 @@ class Layout:
 
     @property
     def axes(self) -> int:
-        """See ``axes_of``."""
-        return axes_of(self.event_shape)
+        """See ``spatial_axes``."""
+        return spatial_axes(self.event_shape)
 
     def _stacked(self, more: int) -> Shape:
         if not more:
@@ -133,7 +133,7 @@ class Layout:
         return part.reshape(-1, *shape)
 
 
-def axes_of(event_shape: Shape) -> int:
+def spatial_axes(event_shape: Shape) -> int:
     """2 for images (C, H, W) and 1 for signals (C, L), whose conditions are channels; 0 for vectors."""
     return 2 if len(event_shape) == 3 else int(is_signal(event_shape))
 

@@ -14,7 +14,7 @@ from scorefold.interfaces.capabilities import KnowsDistribution
 from scorefold.random import draw_normal
 from scorefold.seeds import derive_generator
 from scorefold_conditional.data.config import PosteriorConfig
-from scorefold_toolkit.data.manifolds import normal
+from scorefold_toolkit.data.manifolds import seeded_normal
 from scorefold_toolkit.data.splits import measured_split, pick, plain_scale, source_seed, split_positions
 from scorefold_toolkit.distributions import Distribution, Mixture, SubspaceGaussian
 
@@ -89,8 +89,8 @@ class PosteriorSource(DataSource, KnowsDistribution):
         seed = source_seed(config.seed, generator)
         self.posterior = RingPosterior(config)
         mode = torch.randint(config.modes, (config.points,), generator=derive_generator(seed, "modes"))
-        x = self.posterior.means[mode] + config.std * normal((config.points, 2), seed, "points")
-        y = x[:, :1] + config.noise_std * normal((config.points, 1), seed, "noise")
+        x = self.posterior.means[mode] + config.std * seeded_normal((config.points, 2), seed, "points")
+        y = x[:, :1] + config.noise_std * seeded_normal((config.points, 1), seed, "noise")
         whole = Dataset(
             x=x.float(),
             condition=y.float(),

@@ -10,16 +10,16 @@ from torch import Tensor
 
 from scorefold.errors import ConfigError
 from scorefold.interfaces import ScoreModel
-from scorefold_explore.answers.neighbours import NEIGHBOURS, SECONDS, filled, isolation, local_dimensions
+from scorefold_explore.answers.neighbours import NEIGHBOURS, SECONDS, computed_in_time, isolation, neighbour_dimensions
 from scorefold_explore.answers.pictures import packed
-from scorefold_explore.answers.scales import OWN, check
+from scorefold_explore.answers.scales import OWN, check_scale
 from scorefold_explore.explored import Explored, for_model, generator_of
 
 TRACED = 128
 """Coordinates up to which the likelihoods of a score take the whole trace; beyond, one random vector estimates it."""
 
 
-def names(explored: Explored) -> list[dict[str, Any]]:
+def colour_names(explored: Explored) -> list[dict[str, Any]]:
     """The colours that there are; ``ready`` says which need no computation."""
     found = [{"name": "group", "text": "split or samples", "ready": True}]
     if explored.labels is not None:
@@ -44,7 +44,7 @@ def names(explored: Explored) -> list[dict[str, Any]]:
     return found
 
 
-def answer(explored: Explored, name: str, seconds: float = SECONDS) -> dict[str, Any]:
+def colour_answer(explored: Explored, name: str, seconds: float = SECONDS) -> dict[str, Any]:
     """A colour as the page shows it: ``values`` (N,), ``classes`` where they are such, and how many are ``known``.
 
     ``dimension`` and ``isolation`` may have a scale behind a colon, as in ``dimension:columns``.
@@ -58,14 +58,14 @@ def answer(explored: Explored, name: str, seconds: float = SECONDS) -> dict[str,
 
 
 def _answer(explored: Explored, name: str, seconds: float) -> dict[str, Any]:
-    texts = {one["name"]: one["text"] for one in names(explored)}
+    texts = {one["name"]: one["text"] for one in colour_names(explored)}
     base, _, scale = name.partition(":")
     if scale and base in ("dimension", "isolation"):
-        texts[name] = f"{texts[base]}, scale {check(explored, scale)}"
+        texts[name] = f"{texts[base]}, scale {check_scale(explored, scale)}"
     if name not in texts:
         raise ConfigError(f"there is no colour {name!r:.60}; expected one of: {', '.join(texts)}")
     if name == "group":
-        return _classes(groups_of(explored), [group.name for group in explored.groups], texts[name])
+        return _classes(group_numbers(explored), [group.name for group in explored.groups], texts[name])
     if name == "label":
         assert explored.labels is not None
         count = int(explored.labels.max()) + 1
@@ -89,7 +89,7 @@ def _answer(explored: Explored, name: str, seconds: float) -> dict[str, Any]:
     return found
 
 
-def groups_of(explored: Explored) -> Tensor:
+def group_numbers(explored: Explored) -> Tensor:
     """The number of each point's group, (N,)."""
     return torch.cat([torch.full((group.stop - group.start,), n) for n, group in enumerate(explored.groups)])
 
@@ -111,7 +111,7 @@ def _computed(explored: Explored, kind: str, name: str, seconds: float) -> tuple
     if len(explored.points) < 4:
         raise ConfigError(f"{len(explored.points)} points are too few for neighbours; expected 4 or more")
     if kind == "dimension":
-        return local_dimensions(explored, seconds, name or OWN)
+        return neighbour_dimensions(explored, seconds, name or OWN)
     if kind == "isolation":
         return isolation(explored, seconds, name or OWN)
     if kind == "likelihood":
@@ -132,7 +132,7 @@ def _likelihoods(explored: Explored, name: str, seconds: float) -> tuple[Tensor,
         return found
 
     batch = 4 if isinstance(model, ScoreModel) else 32
-    return filled(len(explored.points), compute, f"log-likelihoods by {name}", seconds=seconds, batch=batch)
+    return computed_in_time(len(explored.points), compute, f"log-likelihoods by {name}", seconds=seconds, batch=batch)
 
 
 def _errors(explored: Explored, name: str, seconds: float) -> tuple[Tensor, int]:
@@ -144,7 +144,7 @@ def _errors(explored: Explored, name: str, seconds: float) -> tuple[Tensor, int]
             back: Tensor = coder.reconstruct(x, generator=generator_of(coder, 0))
         return (back - x).flatten(1).square().mean(1).sqrt()
 
-    return filled(len(explored.points), compute, f"reconstructions by {name}", seconds=seconds)
+    return computed_in_time(len(explored.points), compute, f"reconstructions by {name}", seconds=seconds)
 
 
 def of_point(explored: Explored, point: int) -> dict[str, float]:

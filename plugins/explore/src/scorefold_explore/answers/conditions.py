@@ -14,13 +14,13 @@ from scorefold.diffusion.samplers import default_sampler, resolve_sampler
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Flow, ScoreModel
 from scorefold.stage import report
-from scorefold_explore.answers.pictures import bounds, shown, spread, tiles
+from scorefold_explore.answers.pictures import bounds, deviation_tiles, shown, tiles
 from scorefold_explore.explored import Explored, for_model, generator_of
 
 MOST = 64
 
 
-def parts_of(explored: Explored, name: str) -> list[dict[str, Any]]:
+def condition_parts(explored: Explored, name: str) -> list[dict[str, Any]]:
     """The parts of a model's condition: their ``name``, ``kind`` (mask, image, classes or vector) and shape.
 
     An unconditional score of images takes a mask, whose known pixels replace those of each step.
@@ -42,10 +42,10 @@ def parts_of(explored: Explored, name: str) -> list[dict[str, Any]]:
     return found
 
 
-def condition_of(explored: Explored, name: str, point: int) -> dict[str, Any]:
+def shown_condition(explored: Explored, name: str, point: int) -> dict[str, Any]:
     """The condition of a point as the page shows it: an image for each part that is one, and numbers otherwise."""
     model = _model(explored, name)
-    parts = parts_of(explored, name)
+    parts = condition_parts(explored, name)
     given = _given(explored, model, point)
     found: dict[str, Any] = {"event": shown(explored, explored.points[point][None]), "parts": []}
     for part in parts:
@@ -54,7 +54,7 @@ def condition_of(explored: Explored, name: str, point: int) -> dict[str, Any]:
     return found
 
 
-def samples(
+def condition_samples(
     explored: Explored,
     name: str,
     point: int,
@@ -87,14 +87,14 @@ def samples(
     return drawn[:, 0]
 
 
-def answer(explored: Explored, name: str, point: int, **asked: Any) -> dict[str, Any]:
+def samples_answer(explored: Explored, name: str, point: int, **asked: Any) -> dict[str, Any]:
     """The samples as the page shows them, with their mean and their standard deviation."""
-    drawn = samples(explored, name, point, **asked).detach().float().cpu()
+    drawn = condition_samples(explored, name, point, **asked).detach().float().cpu()
     std, mean = torch.std_mean(drawn, dim=0, keepdim=True, correction=0)
     return {
         "samples": shown(explored, drawn),
         "mean": shown(explored, mean),
-        "spread": spread(explored, std),
+        "spread": deviation_tiles(explored, std),
         "truth": shown(explored, explored.points[point][None]),
     }
 
@@ -155,7 +155,7 @@ def _changed(
     if given is None:
         raise ConfigError("the points have no conditions; expected the conditions of the model's training data")
     x = explored.points[point][None]
-    for part in parts_of(explored, model_name):
+    for part in condition_parts(explored, model_name):
         name = part["name"]
         own = given[name]
         if part["kind"] == "classes" and label is not None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from scorefold.errors import ConfigError
 from scorefold.stage import report, reported
 from scorefold_explore.answers.pictures import packed
-from scorefold_explore.answers.scales import OWN, check, scaled
+from scorefold_explore.answers.scales import OWN, check_scale, scaled
 from scorefold_explore.explored import Explored, for_model
 
 MEASURED = 5000
@@ -35,7 +35,7 @@ class Map:
     project: Callable[[Tensor], Tensor] | None
 
 
-def names(explored: Explored) -> list[dict[str, str]]:
+def map_names(explored: Explored) -> list[dict[str, str]]:
     """The maps that there are, the best first."""
     found = [{"name": "pca", "text": "principal components"}]
     for name, model in explored.of("code").items():
@@ -54,10 +54,10 @@ def map_of(explored: Explored, name: str) -> Map:
     if name not in known:
         kind, _, model = name.partition(":")
         base = kind if kind in ("pca", "umap") else name
-        if base not in [one["name"] for one in names(explored)]:
-            have = ", ".join(one["name"] for one in names(explored))
+        if base not in [one["name"] for one in map_names(explored)]:
+            have = ", ".join(one["name"] for one in map_names(explored))
             raise ConfigError(f"there is no map {name!r:.60}; expected one of: {have}")
-        scale = check(explored, model or OWN) if base == kind else OWN
+        scale = check_scale(explored, model or OWN) if base == kind else OWN
         makers: dict[str, Callable[[], Map]] = {
             "pca": lambda: _principal(explored.points, "principal component", lambda x: scaled(explored, x, scale)),
             "code": lambda: _coded(explored, explored.model("code", model).encode, model, "code"),
@@ -68,7 +68,7 @@ def map_of(explored: Explored, name: str) -> Map:
     return known[name]
 
 
-def answer(explored: Explored, name: str) -> dict[str, Any]:
+def map_answer(explored: Explored, name: str) -> dict[str, Any]:
     """The map as the page plots it."""
     found = map_of(explored, name)
     return {"positions": packed(found.positions), "axes": list(found.axes), "projects": found.project is not None}

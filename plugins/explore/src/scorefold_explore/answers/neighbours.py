@@ -29,7 +29,7 @@ class _TimeOver(Exception):  # noqa: N818 - it ends a batch, and nothing has gon
     pass
 
 
-def filled(
+def computed_in_time(
     count: int, compute: Callable[[Tensor], Tensor], text: str, *, seconds: float = SECONDS, batch: int = 32
 ) -> tuple[Tensor, int]:
     """``compute`` of rows (n,) for as many of ``count`` rows as there is time for: (count,), NaN for the rest, and how
@@ -160,7 +160,7 @@ def narrow_points(explored: Explored, scale: str = OWN) -> Tensor:
     return kept[scale]
 
 
-def local_dimensions(explored: Explored, seconds: float, scale: str = OWN) -> tuple[Tensor, int]:
+def neighbour_dimensions(explored: Explored, seconds: float, scale: str = OWN) -> tuple[Tensor, int]:
     """The dimension at each point by its NEIGHBOURS nearest ones, (N,), and at how many it is known."""
     return _of_neighbours(explored, levina_bickel, seconds, scale)
 
@@ -186,10 +186,10 @@ def _of_neighbours(
             near[new] = _nearest_distances(rows, among, new, k)
         return compute(near[index])
 
-    return filled(len(rows), found, "points", seconds=seconds)
+    return computed_in_time(len(rows), found, "points", seconds=seconds)
 
 
-def duplicates(explored: Explored) -> list[list[int]]:
+def duplicate_points(explored: Explored) -> list[list[int]]:
     """Points that are equal in every coordinate, as groups of their numbers, the largest first."""
     found: dict[bytes, list[int]] = {}
     for start in range(0, len(explored.points), ROWS):

@@ -18,7 +18,7 @@ MOST = 101
 
 
 @torch.no_grad()
-def between(
+def curve_between(
     explored: Explored, geometry: str, start: int, end: int, steps: int, way: str = "geodesic"
 ) -> tuple[Tensor, Tensor]:
     """A curve and the straight line from one point to another, (steps, *E) each, ends included.
@@ -43,7 +43,7 @@ def sketches(space: object) -> bool:
 
 
 @torch.no_grad()
-def answer(
+def path_answer(
     explored: Explored, geometry: str, start: int, end: int, steps: int, map_name: str, rough: bool = False
 ) -> dict[str, Any]:
     """Both curves as the page shows them, where they lie on a map, and how long they are; the path through noise too,
@@ -51,7 +51,7 @@ def answer(
     space = explored.model("geometry", geometry)
     first = rough and sketches(space)
     began = time.perf_counter()
-    curve, line = between(explored, geometry, start, end, steps, "sketch" if first else "geodesic")
+    curve, line = curve_between(explored, geometry, start, end, steps, "sketch" if first else "geodesic")
     seconds = time.perf_counter() - began
     x, y = (for_model(space, explored.points[one][None]) for one in (start, end))
     found: dict[str, Any] = {
@@ -65,7 +65,7 @@ def answer(
     }
     curves = {"curve": curve, "line": line}
     if not first and hasattr(space, "noise_path"):
-        curves["noise"] = between(explored, geometry, start, end, steps, "noise_path")[0]
+        curves["noise"] = curve_between(explored, geometry, start, end, steps, "noise_path")[0]
         found["noise"] = shown(explored, curves["noise"])
     project = map_of(explored, map_name).project
     if project is not None:
@@ -108,7 +108,7 @@ def code_of(explored: Explored, coder: str, point: int) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def decoded(explored: Explored, coder: str, code: list[float], seed: int, map_name: str) -> dict[str, Any]:
+def decoded_code(explored: Explored, coder: str, code: list[float], seed: int, map_name: str) -> dict[str, Any]:
     """Decode a code, with noise from a seed if decoding is random, and place the result on a map.
 
     Raises ``ConfigError`` for a code of another length or with numbers that are not finite.

@@ -40,7 +40,7 @@ def tiles(grey: Tensor) -> dict[str, Any]:
     return {"kind": "images", "count": count, "height": height, "width": width, "channels": channels, "data": text}
 
 
-def spread(explored: Explored, std: Tensor) -> dict[str, Any]:
+def deviation_tiles(explored: Explored, std: Tensor) -> dict[str, Any]:
     """Standard deviations (B, *E) as tiles, white where the greatest is; numbers where points are no images."""
     if explored.image is None:
         return {"kind": "vectors", "rows": _finite(std.double().flatten(1))}

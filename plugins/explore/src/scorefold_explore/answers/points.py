@@ -16,7 +16,7 @@ from scorefold.stage import report
 from scorefold_explore.answers.colours import of_point
 from scorefold_explore.answers.neighbours import data_rows, dimension_curve, distances_from, local_spectrum, nearest
 from scorefold_explore.answers.pictures import shown
-from scorefold_explore.answers.scales import OWN, check, units
+from scorefold_explore.answers.scales import OWN, check_scale, units
 from scorefold_explore.explored import Explored, for_model
 
 LEVELS = 10
@@ -26,10 +26,10 @@ WIDEST = 1024
 """Coordinates up to which the whole Jacobian of a denoiser is computed."""
 
 
-def answer(explored: Explored, point: int, count: int = 12, scale: str = OWN) -> dict[str, Any]:
+def point_answer(explored: Explored, point: int, count: int = 12, scale: str = OWN) -> dict[str, Any]:
     """The neighbours, dimensions and spectra of a point, its distances in a scale, and the numbers of the run."""
     x = explored.points[explored.check_point(point)]
-    distances = distances_from(explored, x, check(explored, scale))
+    distances = distances_from(explored, x, check_scale(explored, scale))
     among = distances[data_rows(explored)]
     spectra = [
         {"text": "of its 100 nearest points", "values": local_spectrum(explored, distances, scale=scale).tolist()}

@@ -24,7 +24,7 @@ QUARTILES = 1.349
 """The distance of the quartiles of a normal distribution, in standard deviations."""
 
 
-def names(explored: Explored) -> list[dict[str, str]]:
+def scale_names(explored: Explored) -> list[dict[str, str]]:
     """The scales that there are, that of the run first; one alone where points are not columns of a table."""
     own = "each column as it was scaled to train" if explored.scale.per_coordinate else "as the data are"
     found = [{"name": OWN, "text": own}]
@@ -36,9 +36,9 @@ def names(explored: Explored) -> list[dict[str, str]]:
     return found
 
 
-def check(explored: Explored, scale: str) -> str:
+def check_scale(explored: Explored, scale: str) -> str:
     """The name of a scale. Raises ``ConfigError`` for one that there is not."""
-    have = [one["name"] for one in names(explored)]
+    have = [one["name"] for one in scale_names(explored)]
     if scale not in have:
         raise ConfigError(f"there is no scale {scale!r:.60}; expected one of: {', '.join(have)}")
     return scale
@@ -51,7 +51,7 @@ def scaled(explored: Explored, x: Tensor, scale: str = OWN) -> Tensor:
         return rows
     if scale == "raw":
         return explored.scale.to_raw(rows).float()
-    middle, spread = _columns(explored, check(explored, scale))
+    middle, spread = _columns(explored, check_scale(explored, scale))
     return (rows - middle) / spread
 
 

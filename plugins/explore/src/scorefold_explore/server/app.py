@@ -20,7 +20,7 @@ from scorefold.artefacts import json_text
 from scorefold.errors import ScorefoldError
 from scorefold_explore import bundle
 from scorefold_explore.explored import Explored
-from scorefold_explore.questions import PageQuestion, checked
+from scorefold_explore.questions import PageQuestion, checked_question
 from scorefold_explore.server.jobs import QuestionWorker
 
 ASKED = ("host", "origin", "sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest")
@@ -38,7 +38,7 @@ HEADERS = {
 """Headers of every answer: the page loads only from this server, and runs only its own scripts."""
 
 
-def refusal(asked: Mapping[str, str | None], method: str, path: str, port: int, token: str) -> str | None:
+def request_refusal(asked: Mapping[str, str | None], method: str, path: str, port: int, token: str) -> str | None:
     """The reason to refuse a request, or None. ``asked`` are its headers of ``ASKED``.
 
     The ``Host`` must be this machine by its own name, else a name that was bound anew to 127.0.0.1 could ask; the
@@ -87,7 +87,7 @@ class Guarded:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             asked = {name: header(scope["headers"], name.encode()) for name in ASKED}
-            why = refusal(asked, scope["method"], scope["path"], self.port, self.token)
+            why = request_refusal(asked, scope["method"], scope["path"], self.port, self.token)
             if why is not None:
                 await Response(f"refused: {why}\n", 403, HEADERS, "text/plain")(scope, receive, send)
                 return
@@ -113,7 +113,7 @@ def make_app(
             given = json.loads(body)
             if not isinstance(given, dict) or not isinstance(given.get("asked", {}), dict):
                 raise ValueError
-            question, arguments = checked(str(given.get("what")), given.get("asked", {}))
+            question, arguments = checked_question(str(given.get("what")), given.get("asked", {}))
         except (ValueError, RecursionError):
             return _json(request, {"error": {"message": "a question is a JSON object of 'what' and 'asked'"}}, 400)
         except ScorefoldError as error:
@@ -173,7 +173,7 @@ def _remembers(
     def ask() -> Any:
         result = question.answer(explored, arguments)
         if what not in bundle.NOT_KEPT:
-            asked[bundle.key_of(what, given)] = result
+            asked[bundle.question_key(what, given)] = result
             while len(asked) > bundle.MOST_KEPT:
                 asked.pop(next(iter(asked)))
         return result

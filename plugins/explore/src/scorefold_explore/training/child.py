@@ -62,7 +62,7 @@ def say(facts: Mapping[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def main(file: str, runs: str) -> int:
+def run_in_child(file: str, runs: str) -> int:
     """Run a file; the last line that is printed has the run's ``folder``, or the ``error`` that ended it."""
     threading.Thread(target=_end_with_input, daemon=True).start()
     try:
@@ -83,4 +83,4 @@ def _end_with_input() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(run_in_child(*sys.argv[1:]))

@@ -63,13 +63,13 @@ class TrainingPlan:
         }
 
 
-def missing(explored: Explored) -> list[str]:
+def missing_answers(explored: Explored) -> list[str]:
     """The answers of ``ANSWERS`` that the page lacks."""
     dimension = bool(explored.curves) or any("dimension" in text for text in explored.known)
     return [name for name in ANSWERS if (not dimension if name == "dimension" else name in explored.missing)]
 
 
-def refusal(explored: Explored) -> str | None:
+def training_refusal(explored: Explored) -> str | None:
     """The reason why nothing can be trained on what is open, or None."""
     if explored.host is None:
         return "this page was made without what trains models"
@@ -103,9 +103,9 @@ def plan(explored: Explored, wanted: str = EVERYTHING, scale: str = "own") -> Tr
     """
     if wanted not in (EVERYTHING, *ANSWERS):
         raise ConfigError(f"{wanted!r:.60} can't be trained; expected one of: {', '.join((EVERYTHING, *ANSWERS))}")
-    if reason := refusal(explored):
+    if reason := training_refusal(explored):
         raise ConfigError(f"nothing can be trained here: {reason}")
-    lacking = missing(explored)
+    lacking = missing_answers(explored)
     asked = lacking if wanted == EVERYTHING else [wanted] if wanted in lacking else []
     if not asked:
         raise ConfigError("nothing is missing: the page has this already")
@@ -129,7 +129,7 @@ def plan(explored: Explored, wanted: str = EVERYTHING, scale: str = "own") -> Tr
 def plans(explored: Explored) -> dict[str, Any]:
     """For each missing answer, and for all of them, the plan as JSON, or the reason why there is none."""
     found: dict[str, Any] = {}
-    lacking = missing(explored)
+    lacking = missing_answers(explored)
     for name in [EVERYTHING, *lacking] if lacking else []:
         try:
             found[name] = plan(explored, name).as_json()

@@ -29,7 +29,7 @@ PATIENCE = 15.0
 """Seconds that a training has to write its checkpoint and end, before it is killed."""
 
 
-def train(explored: Explored, wanted: str, minutes: float, scale: str) -> dict[str, Any]:
+def train_missing(explored: Explored, wanted: str, minutes: float, scale: str) -> dict[str, Any]:
     """Train what is missing, each model for ``minutes``, and open it in place of what was open.
 
     The run is kept in the folder of the open run, or, where data are open, under ``runs``. Returns its ``folder`` and

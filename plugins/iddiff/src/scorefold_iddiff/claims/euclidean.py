@@ -18,7 +18,7 @@ from scorefold.seeds import derive_generator, derive_seed
 from scorefold_toolkit.training import fit
 
 
-def trained(host: Any, data: DataSource, config: Mapping[str, Any], seed: int) -> ScoreModel:
+def trained_score(host: Any, data: DataSource, config: Mapping[str, Any], seed: int) -> ScoreModel:
     """A score of the training points, by the settings of ``score:denoising``."""
     score = host.create("score:denoising", config, generator=derive_generator(seed, "weights"), data=data)
     fit(score, data.load("train"), score.training_config, seed=seed, precision=host.precision)
@@ -64,7 +64,7 @@ PLAIN = {
 }
 
 
-def source(host: Any, name: str, seed: int) -> DataSource:
+def paper_set(host: Any, name: str, seed: int) -> DataSource:
     """One of the paper's sets in R^100: sphere-10, sphere-50, spaghetti, or the union of a 10-sphere of radius 1 and
     a 30-sphere of radius 1/4 around the same centre."""
     drawn = derive_generator(seed, name)
@@ -89,7 +89,7 @@ def with_steps(config: dict[str, Any], steps: int) -> dict[str, Any]:
     return {**config, "training": {"steps": steps, "batch_size": 256, **config.get("training", {})}}
 
 
-def read(
+def estimate_on_test(
     host: Any, score: ScoreModel, data: DataSource, settings: dict[str, Any], seed: int
 ) -> tuple[Estimate, Tensor]:
     """The estimate on points of the test split, which nothing has seen before, and their true dimensions."""
@@ -104,10 +104,10 @@ def read(
 @lru_cache(maxsize=1)
 def plain_dimensions(host: Any, name: str, profile: str, seed: int) -> tuple[Tensor, Tensor]:
     """Dimensions by the reference rule at sigma 0.01 with a plain network, and the true ones."""
-    data = source(host, name, seed)
-    score = trained(host, data, with_steps(PLAIN, PLAIN_STEPS[profile]), seed)
+    data = paper_set(host, name, seed)
+    score = trained_score(host, data, with_steps(PLAIN, PLAIN_STEPS[profile]), seed)
     settings = {"rule": "reference", "sigma": 0.01, "sweep": [], "aggregate": "mode", "points": READ[profile]}
-    found, truth = read(host, score, data, settings, seed)
+    found, truth = estimate_on_test(host, score, data, settings, seed)
     assert found.pointwise is not None
     return found.pointwise, truth
 
@@ -123,9 +123,9 @@ def our_shares(host: Any, name: str, profile: str, seed: int) -> list[float]:
     shares = []
     for number in range(SEEDS):
         own = derive_seed(seed, name, number)
-        data = source(host, name, own)
-        score = trained(host, data, with_steps(OURS, OUR_STEPS[profile]), own)
-        found, truth = read(host, score, data, {"points": READ[profile]}, own)
+        data = paper_set(host, name, own)
+        score = trained_score(host, data, with_steps(OURS, OUR_STEPS[profile]), own)
+        found, truth = estimate_on_test(host, score, data, {"points": READ[profile]}, own)
         assert found.pointwise is not None
         shares.append(float(found.pointwise.eq(truth).double().mean()))
         print(
@@ -141,6 +141,6 @@ def our_share(host: Any, profile: str, seed: int, *, data: str) -> float:
 
 def classical(host: Any, profile: str, seed: int, *, estimator: str, data: str) -> float:
     """One dimension for the training points of a set, of which the slow estimators take 2,000."""
-    points = source(host, data, seed).load("train")
+    points = paper_set(host, data, seed).load("train")
     made = host.create(f"estimator:{estimator}", CLASSICAL[estimator])
     return float(made.estimate(points, generator=derive_generator(seed, estimator)).number())

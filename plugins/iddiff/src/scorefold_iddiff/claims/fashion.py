@@ -15,7 +15,7 @@ from scorefold.data import Dataset
 from scorefold.interfaces import DataSource, ScoreModel
 from scorefold.results import Estimate
 from scorefold.seeds import derive_generator
-from scorefold_iddiff.claims.euclidean import trained
+from scorefold_iddiff.claims.euclidean import trained_score
 from scorefold_iddiff.claims.images import rank_correlation
 from scorefold_iddiff.pointwise.support import LinearDenoiser
 from scorefold_toolkit.data.published import fashion_mnist
@@ -75,7 +75,7 @@ def _source(host: Any) -> DataSource | None:
 
 @cache
 def _score(host: Any, source: DataSource, seed: int) -> ScoreModel:
-    return trained(host, source, SCORE, seed)
+    return trained_score(host, source, SCORE, seed)
 
 
 @cache

@@ -19,7 +19,7 @@ from scorefold.data import Dataset
 from scorefold.diffusion.divergence import forward_rules
 from scorefold.interfaces import DataSource, ScoreModel
 from scorefold.seeds import derive_generator
-from scorefold_iddiff.claims.euclidean import trained
+from scorefold_iddiff.claims.euclidean import trained_score
 from scorefold_iddiff.data.config import BlobsConfig
 from scorefold_iddiff.data.drawn import blob_image
 from scorefold_toolkit.data.manifolds import uniform
@@ -75,16 +75,16 @@ DIGIT_SCORE = {
 }
 
 
-def squares(host: Any, profile: str, seed: int, *, name: str) -> float:
+def squares_dimension(host: Any, profile: str, seed: int, *, name: str) -> float:
     """The estimate farthest from the true dimension with the score of 5,000 images' covariance: at points, with the
     range finder at the noise level that it chooses and by the reference rule at sigma 0.01."""
     points = {"smoke": 4, "quick": 20, "long": 100}[profile]
-    data = source(host, name, 6000, seed)
+    data = image_source(host, name, 6000, seed)
     score = host.create("score:analytic", {"gaussian": True}, data=data)
     reference = {"rule": "reference", "design": "simplex", "sigma": 0.01, "sweep": [], "points": points}
     found = torch.cat(
         [
-            dimensions(host, score, data.load("test"), settings, seed)
+            dimensions_at(host, score, data.load("test"), settings, seed)
             for settings in ({"design": "range-finder", "points": points}, reference)
         ]
     )
@@ -107,13 +107,13 @@ def blobs_rank(host: Any, profile: str, seed: int) -> float:
 @lru_cache(maxsize=16)
 def blob_dimensions(host: Any, network: str, profile: str, seed: int) -> Mapping[str, Tensor]:
     """The dimensions at new images of blobs at BLOB_SIGMA, for each rule."""
-    data = source(host, "blobs", BLOB_IMAGES, seed)
+    data = image_source(host, "blobs", BLOB_IMAGES, seed)
     config = {**BLOB_SCORES[network], "training": BLOB_TRAINING[network][profile]}
-    score = trained(host, data, config, seed)
+    score = trained_score(host, data, config, seed)
     points = {"unet": 24, "manifold-mlp": 100}[network] if profile == "quick" else 1000
     common = {"sigma": BLOB_SIGMA, "sweep": [], "design": "simplex", "points": points, "shown": 1}
     return {
-        rule: dimensions(host, score, data.load("test"), {"rule": rule, **common}, seed)
+        rule: dimensions_at(host, score, data.load("test"), {"rule": rule, **common}, seed)
         for rule in ("projector", "reference")
     }
 
@@ -134,7 +134,7 @@ def blobs_share(host: Any, profile: str, seed: int, *, network: str, rule: str) 
 def digit_dimensions(host: Any, profile: str, seed: int) -> tuple[float, ...]:
     """The mean dimension of the digits 0 to 9 over images that one score of all of them has not seen."""
     data: DataSource = host.create("data:digits", DIGITS, generator=derive_generator(seed, "digits"))
-    score = trained(host, data, DIGIT_SCORE, seed)
+    score = trained_score(host, data, DIGIT_SCORE, seed)
     test = data.load("test")
     settings = {"sigma": DIGIT_SIGMA, "sweep": [], "points": len(test), "shown": 1, "resamples": 0}
     found = host.create("estimator:iddiff", settings, score=score).estimate(
@@ -176,9 +176,9 @@ CLASSICAL: Mapping[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def classical(host: Any, profile: str, seed: int, *, method: str, name: str) -> float:
+def classical_for_images(host: Any, profile: str, seed: int, *, method: str, name: str) -> float:
     """Value of a classical estimator for 2,000 images (long: 20,000)."""
-    images = source(host, name, {"quick": 2400, "long": 24_000}[profile], seed).load("train")
+    images = image_source(host, name, {"quick": 2400, "long": 24_000}[profile], seed).load("train")
     return _classical_dimension(host, method, images.x, seed)
 
 
@@ -197,7 +197,7 @@ def _classical_dimension(host: Any, method: str, images: Tensor, seed: int) -> f
     return float(estimator.estimate(images, generator=derive_generator(seed, method)).number())
 
 
-def source(host: Any, name: str, points: int, seed: int) -> DataSource:
+def image_source(host: Any, name: str, points: int, seed: int) -> DataSource:
     """Squares or blobs, five sixths of them for training."""
     component, config = ("data:blobs", BLOBS) if name == "blobs" else ("data:squares", SQUARES[name])
     drawn = derive_generator(seed, name)
@@ -206,7 +206,7 @@ def source(host: Any, name: str, points: int, seed: int) -> DataSource:
     return made
 
 
-def dimensions(host: Any, score: ScoreModel, data: Dataset, settings: Mapping[str, Any], seed: int) -> Tensor:
+def dimensions_at(host: Any, score: ScoreModel, data: Dataset, settings: Mapping[str, Any], seed: int) -> Tensor:
     """k (n,) at points drawn from the data."""
     estimator = host.create("estimator:iddiff", {**settings, "resamples": 0}, score=score)
     found: Tensor = estimator.estimate(data, generator=derive_generator(seed, "noise")).pointwise

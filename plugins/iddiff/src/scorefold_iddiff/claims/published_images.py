@@ -18,7 +18,7 @@ from torch import Tensor
 
 from scorefold.interfaces import DataSource
 from scorefold.seeds import derive_generator
-from scorefold_iddiff.claims.euclidean import trained
+from scorefold_iddiff.claims.euclidean import trained_score
 from scorefold_iddiff.claims.images import PUBLISHED_DIGITS, rank_correlation
 
 
@@ -110,7 +110,7 @@ def dimensions(host: Any, name: str, seed: int) -> tuple[Tensor, Tensor] | None:
     if "root" in setting.data and not Path(setting.data["root"]).is_dir():
         return None
     data: DataSource = host.create(setting.source, setting.data, generator=derive_generator(seed, name))
-    score = trained(host, data, setting.score(), seed)
+    score = trained_score(host, data, setting.score(), seed)
     train = data.load("train")
     found = host.create("estimator:iddiff", setting.estimator(), score=score).estimate(
         train, generator=derive_generator(seed, "noise")

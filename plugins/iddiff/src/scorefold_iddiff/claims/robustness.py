@@ -16,7 +16,7 @@ from torch import Tensor
 from scorefold.data import Condition
 from scorefold.interfaces import DataSource, ScoreModel
 from scorefold.seeds import derive_generator
-from scorefold_iddiff.claims.euclidean import CLASSICAL, OURS, read, trained, with_steps
+from scorefold_iddiff.claims.euclidean import CLASSICAL, OURS, estimate_on_test, trained_score, with_steps
 
 SPHERE = {"dimension": 25, "ambient": 100}
 """The paper's repository has a 25-sphere for noise and for the number of points."""
@@ -64,7 +64,7 @@ def noisy_score(host: Any, profile: str, seed: int, *, noise: float, rule: str) 
     data = _sphere(host, 2000, 0.0, seed)
     score = NoisyScore(host.create("score:analytic", data=data), noise, derive_generator(seed, "score noise"))
     settings = {"rule": rule, "sigma": 0.01, "sweep": [], "points": READ[profile], "shown": 1, "resamples": 0}
-    found, truth = read(host, score, data, settings, seed)
+    found, truth = estimate_on_test(host, score, data, settings, seed)
     assert found.pointwise is not None
     return float(found.pointwise.eq(truth).double().mean())
 
@@ -72,21 +72,23 @@ def noisy_score(host: Any, profile: str, seed: int, *, noise: float, rule: str) 
 def few_points(host: Any, profile: str, seed: int, *, points: int) -> float:
     """The share of new points of the 25-sphere that get 25, of a network that was trained on so many."""
     data = _sphere(host, points + 400, 0.0, seed, fractions=(points / (points + 400), 0.0, 400 / (points + 400)))
-    score = trained(host, data, with_steps(OURS, STEPS[profile]), seed)
-    found, truth = read(host, score, data, {"points": READ[profile], "resamples": 0}, seed)
+    score = trained_score(host, data, with_steps(OURS, STEPS[profile]), seed)
+    found, truth = estimate_on_test(host, score, data, {"points": READ[profile], "resamples": 0}, seed)
     assert found.pointwise is not None
     print(f"25-sphere from {points} points: mode {float(found.pointwise.mode().values)}, {found.text()}", flush=True)
     return float(found.pointwise.eq(truth).double().mean())
 
 
-def uneven(host: Any, profile: str, seed: int, *, spread: float) -> float:
+def uneven_sphere(host: Any, profile: str, seed: int, *, spread: float) -> float:
     """The mode over points at sigma 0.01 for a 10-sphere whose angles are normal with this deviation."""
     settings = {"dimension": 10, "angle_std": spread, "points": 50_000}
     data = host.create("data:non-uniform-sphere", settings, generator=derive_generator(seed, "uneven"))
-    score = trained(
+    score = trained_score(
         host, data, with_steps({**OURS, "process": {"name": "ve", "sigma_min": LEAST}}, STEPS[profile]), seed
     )
-    found, _ = read(host, score, data, {"sigma": 0.01, "sweep": [], "points": READ[profile], "resamples": 0}, seed)
+    found, _ = estimate_on_test(
+        host, score, data, {"sigma": 0.01, "sweep": [], "points": READ[profile], "resamples": 0}, seed
+    )
     assert found.pointwise is not None
     counts = [int((found.pointwise == k).sum()) for k in range(12)]
     print(f"uneven 10-sphere, {spread}: points by dimension 0 to 11 {counts}", flush=True)
@@ -116,7 +118,7 @@ def _manifold(host: Any, name: str, seed: int) -> DataSource:
 
 @cache
 def _manifold_score(host: Any, profile: str, name: str, seed: int) -> ScoreModel:
-    return trained(host, _manifold(host, name, seed), with_steps(OURS, SET_STEPS[profile]), seed)
+    return trained_score(host, _manifold(host, name, seed), with_steps(OURS, SET_STEPS[profile]), seed)
 
 
 def _sphere(host: Any, points: int, noise: float, seed: int, **more: Any) -> DataSource:

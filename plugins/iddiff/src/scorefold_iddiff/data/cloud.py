@@ -14,7 +14,7 @@ from scorefold.errors import DataError
 from scorefold.interfaces import DataSource
 from scorefold_iddiff.data.config import PointCloudConfig
 from scorefold_toolkit.data.manifolds import Draw, ambient, isometry, splits_of
-from scorefold_toolkit.data.splits import chosen, measured_split, pick, plain_scale, source_seed
+from scorefold_toolkit.data.splits import measured_split, pick, plain_scale, random_positions, source_seed
 
 
 class PointCloud(DataSource):
@@ -35,7 +35,7 @@ class PointCloud(DataSource):
         self._path = config.path.expanduser()
         raw = read_cloud(self._path)
         self.rows = range(len(raw))
-        rows = chosen(len(raw), config.limit, seed).sort().values
+        rows = random_positions(len(raw), config.limit, seed).sort().values
         centred = raw - raw.mean(0)
         extent = (raw.amax(0) - raw.amin(0)).amax()
         if extent == 0:

@@ -15,7 +15,7 @@ from scorefold.interfaces.capabilities import KnowsDistribution
 from scorefold.interfaces.data import SPLITS
 from scorefold.seeds import derive_generator
 from scorefold_iddiff.data.config import ProductConfig, UnionConfig
-from scorefold_toolkit.data.manifolds import ambient, isometry, normal
+from scorefold_toolkit.data.manifolds import ambient, isometry, seeded_normal
 from scorefold_toolkit.data.splits import plain_scale, source_seed
 from scorefold_toolkit.distributions import Distribution, Embedded, Mixture, Product, translated
 
@@ -78,7 +78,7 @@ class UnionOf(DataSource, KnowsDistribution):
         return _warnings(self._parts)
 
     def _direction(self, part: int) -> Tensor:
-        drawn = normal(self.event_shape, self._seed, "direction", part)
+        drawn = seeded_normal(self.event_shape, self._seed, "direction", part)
         direction: Tensor = drawn / drawn.norm()
         return direction
 

@@ -26,7 +26,7 @@ from scorefold_iddiff.data.config import (
     SquaresConfig,
     SquigglyConfig,
 )
-from scorefold_toolkit.data.manifolds import Draw, ambient, isometry, normal, sphere_tangent, splits_of, uniform
+from scorefold_toolkit.data.manifolds import Draw, ambient, isometry, seeded_normal, sphere_tangent, splits_of, uniform
 from scorefold_toolkit.data.splits import measured_split, pick, plain_scale, source_seed
 from scorefold_toolkit.distributions import Distribution, Points
 
@@ -120,7 +120,7 @@ def non_uniform_sphere(config: NonUniformSphereConfig, seed: int) -> Draw:
     k = config.dimension
     size = ambient(config.ambient, k + 1, f"a {k}-sphere")
     basis = isometry(size, k + 1, seed, published=config.isometry)
-    angle = config.angle_std * normal((config.points, k), seed, "points")
+    angle = config.angle_std * seeded_normal((config.points, k), seed, "points")
     ones = torch.ones(config.points, 1, dtype=torch.float64)
     u = torch.cat([ones, angle.sin().cumprod(1)], dim=1) * torch.cat([angle.cos(), ones], dim=1)
     tangent = basis @ sphere_tangent(u) if config.tangents else None
@@ -157,7 +157,7 @@ def squiggly(config: SquigglyConfig, seed: int) -> Draw:
     k, f = config.dimension, config.frequency
     size = ambient(config.ambient, k, f"a {k}-dimensional plane")
     basis = isometry(size, k, seed)
-    x = normal((config.points, k), seed, "points") @ basis.mT
+    x = seeded_normal((config.points, k), seed, "points") @ basis.mT
     along = basis.expand(config.points, -1, -1) if config.tangents else None
     for step in range(config.repeats):
         bent = uniform((size,), seed, "bent", step) < 0.5

@@ -75,7 +75,7 @@ class Kept:
     why: Mapping[str, str]
 
 
-def answer(config: CalibratedConfig, checked: Checked, every: Sequence[str], largest: float) -> Estimate:
+def calibrated_answer(config: CalibratedConfig, checked: Checked, every: Sequence[str], largest: float) -> Estimate:
     """The estimate, at most ``largest``; its table has a row for each of the names in ``every``."""
     kept = keep(config, checked)
     value, interval, reason = _settled(config, kept.calibration, largest)

@@ -68,7 +68,7 @@ def calibrate(readings: Array, dimensions: Array, given: Array) -> SurrogateCali
     """
     z, y, at = _logs(readings), np.log(dimensions), np.log(given)
     z = np.where(np.isfinite(z), z, np.nanmedian(z, axis=0))
-    squares = squared_distances(z, y, at)
+    squares = reading_distances(z, y, at)
     weights = weights_of(squares)
     counted = np.flatnonzero(weights > 1e-3)
     curves = [_curve(z[:, [place]], y, at[[place]], weights, counted, _monotone) for place in range(z.shape[1])]
@@ -89,7 +89,7 @@ def _scatter(y: Array, reading: Array) -> float:
     return float((reading - IsotonicRegression().fit(y, reading).predict(y)).std())
 
 
-def squared_distances(z: Array, y: Array, at: Array) -> Array:
+def reading_distances(z: Array, y: Array, at: Array) -> Array:
     """Distance of logarithms of readings (N, m) from the data's (m,), in mean squares of their scatter at a dimension.
 
     ``y`` (N,) are the log dimensions of the surrogates.

@@ -16,13 +16,13 @@ from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import Estimator
 from scorefold.results import Estimate
 from scorefold.stage import report, reported
-from scorefold_neighbours.calibrated.answer import Checked, answer
-from scorefold_neighbours.calibrated.calibration import Array, Panel, squared_distances, weights_of
+from scorefold_neighbours.calibrated.answer import Checked, calibrated_answer
+from scorefold_neighbours.calibrated.calibration import Array, Panel, reading_distances, weights_of
 from scorefold_neighbours.calibrated.facts import LEAST, Facts, axes_above_noise, grid_steps, measure
-from scorefold_neighbours.calibrated.recipes import Draws, chosen, coarse, look, refined
+from scorefold_neighbours.calibrated.recipes import Draws, chosen_recipes, coarse, look, refined
 from scorefold_neighbours.calibrated.surrogates import SurrogateRecipe, surrogate
 from scorefold_neighbours.config import CalibratedConfig
-from scorefold_neighbours.estimators.points import points_of, seeded
+from scorefold_neighbours.estimators.points import points_and_positions, seeded
 
 ROUNDS = 4
 """The rounds in which candidates are made: of every dimension first, then like those that look like the data."""
@@ -80,7 +80,7 @@ class Calibrated(Estimator):
         given, failed = self.panel.read(shown, seed)
         dimensions, readings = self._read(facts, shown, sorted(given), draws, seed)
         checked = Checked(dimensions, readings, sorted(given), given, failed)
-        found = answer(self.config, checked, list(self.panel.estimators), float(len(facts.variances)))
+        found = calibrated_answer(self.config, checked, list(self.panel.estimators), float(len(facts.variances)))
         about = {
             **remarks,
             "axes seen": facts.seen,
@@ -93,7 +93,7 @@ class Calibrated(Estimator):
     def _prepared(self, data: Tensor | Dataset, draws: torch.Generator) -> tuple[Tensor, dict[str, Any], list[str]]:
         """Distinct, centred points (n, D) in random order, facts about what was done, and warnings."""
         dataset = as_dataset(data)
-        x, _ = points_of(dataset, self.config.points, draws, least=LEAST, who="the check on surrogates")
+        x, _ = points_and_positions(dataset, self.config.points, draws, least=LEAST, who="the check on surrogates")
         distinct = torch.unique(x, dim=0)
         if len(distinct) < LEAST:
             raise DataError(
@@ -128,7 +128,7 @@ class Calibrated(Estimator):
         config, panel = self.config, self.panel.only(names)
         recipes, seeds, distances = self._candidates(facts, shown, draws)
         dimensions = np.array([recipe.dimension for recipe in recipes], dtype=np.float64)
-        places = chosen(dimensions, distances, config.surrogates)
+        places = chosen_recipes(dimensions, distances, config.surrogates)
         rows: list[list[float]] = []
         for count, place in reported(enumerate(places), len(places), "surrogates read"):
             points = surrogate(facts, recipes[place], torch.Generator().manual_seed(seeds[place]))
@@ -157,7 +157,7 @@ class Calibrated(Estimator):
                 recipes.append(recipe)
                 found.append(looks(facts, surrogate(facts, recipe, torch.Generator().manual_seed(seeds[-1]))))
             dimensions = np.array([recipe.dimension for recipe in recipes], dtype=np.float64)
-            distances = squared_distances(np.log(np.array(found)), np.log(dimensions), np.log(target))
+            distances = reading_distances(np.log(np.array(found)), np.log(dimensions), np.log(target))
         return recipes, seeds, distances
 
 

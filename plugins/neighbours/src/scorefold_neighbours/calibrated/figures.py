@@ -23,11 +23,11 @@ def plot(answer: Estimate) -> Mapping[str, Figure]:
     """The figures by name: estimate, and curves where any estimator read the data."""
     figures = {"estimate": answer.plot()}
     if answer.diagnostics["estimators"]:
-        figures["curves"] = curves(answer)
+        figures["curves"] = calibration_curves(answer)
     return figures
 
 
-def curves(answer: Estimate) -> Figure:
+def calibration_curves(answer: Estimate) -> Figure:
     """A panel an estimator: readings of surrogates against their dimension, the darker the more like the data."""
     facts = answer.diagnostics
     names = facts["estimators"]

@@ -94,7 +94,7 @@ def refined(
     return found
 
 
-def chosen(dimensions: Array, distances: Array, count: int) -> list[int]:
+def chosen_recipes(dimensions: Array, distances: Array, count: int) -> list[int]:
     """The positions of ``count`` recipes to read: the nearest, and for two of five, the nearest of every dimension.
 
     The latter come in turns from ten equal ranges of the logarithm of the dimension.

@@ -37,7 +37,7 @@ def danco(config: DANCoConfig, cloud: Cloud, seed: int) -> float:
     if config.version == "DANCoFit":
         known = of_balls(len(cloud), largest)
     else:
-        known = simulated(len(cloud), config.n_neighbors, largest, seed)
+        known = simulated_statistics(len(cloud), config.n_neighbors, largest, seed)
     return _least(divergences(found, known, config.n_neighbors))
 
 
@@ -127,12 +127,12 @@ def _table() -> tuple[Array, Array, Array]:
     return dimensions, counts, lines[:, 2:].reshape(len(dimensions), len(counts), 3)
 
 
-def simulated(count: int, k: int, largest: int, seed: int) -> Array:
+def simulated_statistics(count: int, k: int, largest: int, seed: int) -> Array:
     """The statistics (d, 3) of one ball of each dimension from 1 to ``largest``, with so many points."""
-    return np.array([of_ball(ball, k) for ball in balls(count, largest, seed)])
+    return np.array([of_ball(ball, k) for ball in points_in_balls(count, largest, seed)])
 
 
-def balls(count: int, largest: int, seed: int) -> Iterator[Tensor]:
+def points_in_balls(count: int, largest: int, seed: int) -> Iterator[Tensor]:
     """Points (n, d), uniform in a ball, for each dimension d from 1 to ``largest``."""
     draws = torch.Generator().manual_seed(seed)
     for dimension in range(1, largest + 1):

@@ -21,13 +21,13 @@ from scorefold.stage import Executor, report
 from scorefold_neighbours import config as configs
 from scorefold_neighbours.estimators import discrete, formulas, pairs, patches
 from scorefold_neighbours.estimators.danco import danco
-from scorefold_neighbours.estimators.formulas import geomle, listed
+from scorefold_neighbours.estimators.formulas import geomle, list_length
 from scorefold_neighbours.estimators.points import (
     QUANTITY,
     given_distances,
     interval_by_halves,
     noted,
-    points_of,
+    points_and_positions,
     scale_of,
     seeded,
 )
@@ -126,7 +126,7 @@ METHODS: Mapping[type[Config], Method] = {
         "MADA", _one_more, _neighbours, lambda a: formulas.manifold_adaptive(a.distances(a.config.n_neighbors))
     ),
     configs.MOMConfig: Method(
-        "MOM", _one_more, _neighbours, lambda a: formulas.moments(a.distances(a.config.n_neighbors))
+        "MOM", _one_more, _neighbours, lambda a: formulas.moment_dimension(a.distances(a.config.n_neighbors))
     ),
     configs.KNNConfig: Method(
         "KNN",
@@ -148,7 +148,10 @@ METHODS: Mapping[type[Config], Method] = {
         lambda a: formulas.log_log(a.config, a.distances(a.config.far), a.say),
     ),
     configs.GeoMLEConfig: Method(
-        "GeoMLE", lambda c: math.ceil(2.5 * c.far), lambda c: listed(c.far), lambda a: geomle(a.config, a.cloud, a.seed)
+        "GeoMLE",
+        lambda c: math.ceil(2.5 * c.far),
+        lambda c: list_length(c.far),
+        lambda a: geomle(a.config, a.cloud, a.seed),
     ),
     configs.PHConfig: Method("PH", lambda c: 20, _none, lambda a: pairs.tree_growth(a.config, a.cloud, a.seed)),
     configs.I3DConfig: Method(
@@ -186,7 +189,7 @@ def sample_size(limit: int | Literal["auto"] | None, columns: int) -> int | None
     return limit
 
 
-def metric_of(config: Any, columns: int) -> PointMetric:
+def point_metric(config: Any, columns: int) -> PointMetric:
     """The metric that a config names, for points of so many columns."""
     name: Name = getattr(config, "metric", "euclidean")
     if name != "periodic":
@@ -286,9 +289,9 @@ class NeighbourEstimator(Estimator):
         least = method.least(config)
         dataset = as_dataset(data)
         limit = sample_size(config.limit, math.prod(dataset.event_shape))
-        x, positions = points_of(dataset, limit, draws, least=least, who=method.name, why=self._why())
+        x, positions = points_and_positions(dataset, limit, draws, least=least, who=method.name, why=self._why())
         seed = int(torch.randint(0, 2**31 - 1, (), generator=draws))
-        metric = metric_of(config, x.shape[1])
+        metric = point_metric(config, x.shape[1])
         rows = positions if dataset.index is None else dataset.index[positions].cpu()
         points, place, copies = self._distinct(x, rows, metric)
         if len(points) < least:

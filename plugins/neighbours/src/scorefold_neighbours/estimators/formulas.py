@@ -49,12 +49,12 @@ def two_nn(config: TwoNNConfig, distances: Tensor) -> float:
     return float(few @ -(1 - share).log()) / size if size > 0 else 0.0
 
 
-def moments(distances: Tensor) -> Tensor:
+def moment_dimension(distances: Tensor) -> Tensor:
     """The dimension at each point (N,) of the distances (N, k) to its neighbours, by their first moment.
 
     In d dimensions the mean distance is d / (d + 1) of the largest (Amsaleg et al. 2018, section 3.2).
 
-    >>> moments(torch.tensor([[1.0, 2.0, 3.0]]))
+    >>> moment_dimension(torch.tensor([[1.0, 2.0, 3.0]]))
     tensor([2.])
     """
     mean, largest = distances.mean(1), distances[:, -1]
@@ -189,10 +189,10 @@ _KEPT = 1 - math.exp(-1)
 """The share of points that a draw of so many with replacement holds."""
 
 
-def listed(far: int) -> int:
+def list_length(far: int) -> int:
     """The length of lists that hold ``far`` of a bootstrap's points, but for one in some ten thousand.
 
-    >>> listed(40)
+    >>> list_length(40)
     101
     """
     return math.ceil((far + 4 * math.sqrt(far) * (1 - _KEPT) + 14) / _KEPT)
@@ -207,7 +207,7 @@ def geomle(config: GeoMLEConfig, cloud: Cloud, seed: int) -> Tensor:
     """
     draws = torch.Generator().manual_seed(seed)
     points, sizes = len(cloud), torch.arange(config.near, config.far + 1)
-    distances, places = cloud.neighbours(min(points - 1, listed(config.far)))
+    distances, places = cloud.neighbours(min(points - 1, list_length(config.far)))
     mean = distances.new_zeros(points, len(sizes))
     squares, radii = torch.zeros_like(mean), torch.zeros_like(mean)
     for number in range(1, config.bootstraps + 1):

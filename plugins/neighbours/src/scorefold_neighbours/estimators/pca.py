@@ -20,7 +20,7 @@ from scorefold_neighbours.estimators.points import (
     as_rows,
     interval_by_halves,
     noted,
-    points_of,
+    points_and_positions,
     sampled,
     seeded,
 )
@@ -76,7 +76,7 @@ class PCAEstimator(_OfComponents):
         else:
             variances = variances_by_batches(points, positions)
             if resamples:
-                x, _ = points_of(points, IN_MEMORY, draws, least=3, who="PCA")
+                x, _ = points_and_positions(points, IN_MEMORY, draws, least=3, who="PCA")
                 note = f"the interval is that of {len(x):,} points"
         value = count_components(variances, config)
         resampled = []
@@ -170,7 +170,7 @@ class PPCAEstimator(_OfComponents):
     def _estimate(self, data: Tensor | Dataset, generator: torch.Generator | None, resamples: int) -> Estimate:
         config: PPCAConfig = self.config
         draws = seeded(generator)
-        x, _ = points_of(data, config.limit, draws, least=3, who="PPCA")
+        x, _ = points_and_positions(data, config.limit, draws, least=3, who="PPCA")
         ambient = x.shape[1]
         if len(x) < ambient:
             raise DataError(

@@ -55,7 +55,7 @@ def sampled(
     return dataset.take(positions), positions
 
 
-def points_of(
+def points_and_positions(
     data: Tensor | Dataset, limit: int | None, generator: torch.Generator, *, least: int, who: str, why: str = ""
 ) -> tuple[Tensor, Tensor]:
     """The points of ``sampled`` as (n, D) in float64 on the CPU, with their positions (n,) in the data.

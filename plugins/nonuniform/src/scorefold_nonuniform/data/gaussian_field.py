@@ -17,7 +17,7 @@ from scorefold.interfaces.capabilities import KnowsDistribution
 from scorefold_nonuniform.bands.coefficients import Bands
 from scorefold_nonuniform.bands.transforms import SeparableTransform, fourier_frequencies, fourier_matrix
 from scorefold_nonuniform.data.config import GaussianFieldConfig
-from scorefold_toolkit.data.manifolds import Draw, normal, splits_of
+from scorefold_toolkit.data.manifolds import Draw, seeded_normal, splits_of
 from scorefold_toolkit.data.splits import measured_split, pick, plain_scale, source_seed
 from scorefold_toolkit.distributions import Distribution, SubspaceGaussian
 
@@ -41,7 +41,7 @@ class GaussianField(DataSource, KnowsDistribution):
         basis = torch.eye(config.size**2, dtype=torch.float64).reshape(-1, *shape)
         mean = torch.full((config.size**2,), config.mean, dtype=torch.float64)
         self._distribution = SubspaceGaussian(mean, waves.inverse(basis).flatten(1).mT, power.flatten())
-        x = config.mean + waves.inverse(power.sqrt() * normal((config.points, *shape), seed, "points"))
+        x = config.mean + waves.inverse(power.sqrt() * seeded_normal((config.points, *shape), seed, "points"))
         drawn = Draw(x, config.size**2, distribution=self._distribution)
         self._splits = splits_of(drawn, noise_std=0.0, fractions=config.fractions, seed=seed)
         self.event_shape = shape

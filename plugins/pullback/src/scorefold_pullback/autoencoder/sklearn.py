@@ -22,7 +22,7 @@ from scorefold.interfaces import DataSource, Flow, TensorSource
 from scorefold_pullback.autoencoder.config import RiemannianAutoencoderConfig
 from scorefold_pullback.autoencoder.estimator import RiemannianAutoencoder
 from scorefold_pullback.autoencoder.latent_axes import position_of
-from scorefold_toolkit.sklearn import InputError, SettingsInside, trained
+from scorefold_toolkit.sklearn import InputError, SettingsInside, trained_model
 
 if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
@@ -151,7 +151,7 @@ class RiemannianPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SettingsI
                 raise InputError(f"flow is {flow!r}; expected a fitted flow, or a function that builds one for data")
             dataset = Dataset(x, index=torch.arange(len(x)))
             built = flow(TensorSource({"train": dataset, "test": dataset}))
-            flow = trained(built, dataset, self._seed())
+            flow = trained_model(built, dataset, self._seed())
         if flow.event_shape != tuple(x.shape[1:]):
             raise InputError(f"X has events {tuple(x.shape[1:])}; the flow takes events {flow.event_shape}")
         return flow

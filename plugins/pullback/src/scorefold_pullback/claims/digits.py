@@ -13,7 +13,7 @@ from torch import Tensor
 
 from scorefold.interfaces import DataSource, Flow
 from scorefold.seeds import derive_generator, derive_seed
-from scorefold_pullback.claims.training import source, trained
+from scorefold_pullback.claims.training import source, trained_pullback_flow
 from scorefold_pullback.geometry.config import PullbackConfig
 from scorefold_pullback.geometry.pullback import Pullback
 
@@ -45,7 +45,11 @@ def _middles(host: Any, seed: int, way: str) -> float:
     first = torch.randint(len(test), (PAIRS,), generator=generator)
     second = (first + torch.randint(1, len(test), (PAIRS,), generator=generator)) % len(test)
     x, y = test[first], test[second]
-    middle = (x + y) / 2 if way == "straight" else _middle(trained(host, "digits", {}, "anisotropic", FLOW, seed), x, y)
+    middle = (
+        (x + y) / 2
+        if way == "straight"
+        else _middle(trained_pullback_flow(host, "digits", {}, "anisotropic", FLOW, seed), x, y)
+    )
     return _nearest(middle, data) / _nearest(test, data)
 
 

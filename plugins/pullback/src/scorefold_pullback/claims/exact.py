@@ -16,7 +16,7 @@ from torch import Tensor
 from scorefold.data import Dataset
 from scorefold.interfaces import DataSource, TensorSource
 from scorefold.seeds import derive_generator
-from scorefold_pullback.claims.training import train
+from scorefold_pullback.claims.training import train_flow
 from scorefold_pullback.data.config import SqueezedBananaDataConfig
 from scorefold_pullback.data.manifolds import published_chains
 from scorefold_pullback.flows.linear import Shear
@@ -87,7 +87,7 @@ FLOW: dict[str, Any] = {
 def excess(host: Any, profile: str, seed: int, *, modes: int) -> float:
     """Excess of a trained flow's mean -log p of test points over their entropy, in nats per event."""
     points, entropy = _groups(host, seed)
-    flow = train(host, points, "anisotropic", {**FLOW, "modes": modes}, seed)
+    flow = train_flow(host, points, "anisotropic", {**FLOW, "modes": modes}, seed)
     return float(-flow.log_prob(points.load("test").x).detach().mean()) - entropy
 
 

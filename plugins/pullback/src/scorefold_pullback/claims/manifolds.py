@@ -17,7 +17,7 @@ from scorefold.seeds import derive_seed
 from scorefold_pullback.autoencoder.config import RiemannianAutoencoderConfig
 from scorefold_pullback.autoencoder.estimator import RiemannianAutoencoder
 from scorefold_pullback.autoencoder.latent_axes import pca_curve
-from scorefold_pullback.claims.training import source, trained, variances_of
+from scorefold_pullback.claims.training import source, trained_pullback_flow, variances_of
 from scorefold_pullback.tangent_pca.statistics import significant_components
 
 SEEDS = 3
@@ -131,7 +131,7 @@ FULL = {
 }
 
 
-def dimension(host: Any, profile: str, seed: int, *, setting: str, truth: int, share: float = 0.0) -> float:
+def effective_dimension(host: Any, profile: str, seed: int, *, setting: str, truth: int, share: float = 0.0) -> float:
     """d_eps at a share of the variance, or at all of 0.1, 0.05 and 0.01: the one of all trainings that is farthest from
     the truth."""
     flows = [_flow(host, profile, setting, run) for run in _runs(setting, seed)]
@@ -181,7 +181,7 @@ def _setting(profile: str, name: str) -> ManifoldSetting:
 
 def _flow(host: Any, profile: str, setting: str, seed: int) -> Flow:
     chosen = _setting(profile, setting)
-    return trained(host, chosen.data, chosen.config, "anisotropic", chosen.flow, seed)
+    return trained_pullback_flow(host, chosen.data, chosen.config, "anisotropic", chosen.flow, seed)
 
 
 def _shares(share: float) -> tuple[float, ...]:

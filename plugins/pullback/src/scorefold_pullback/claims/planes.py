@@ -15,7 +15,7 @@ from torch import Tensor
 from scorefold.interfaces import DataSource, Flow
 from scorefold.random import draw_normal
 from scorefold.seeds import derive_generator, derive_seed
-from scorefold_pullback.claims.training import source, trained, variances_of
+from scorefold_pullback.claims.training import source, trained_pullback_flow, variances_of
 from scorefold_pullback.geometry.chart import curves_apart
 from scorefold_pullback.geometry.config import PullbackConfig
 from scorefold_pullback.geometry.pullback import Pullback
@@ -79,7 +79,7 @@ class Row:
     dimension: int
 
 
-def plane(
+def plane_figure(
     host: Any, profile: str, seed: int, *, data: str, sampler: str, method: str, measure: str, take: str = "mean"
 ) -> float:
     """One figure of a method on a set: its mean over seeds, or its ``largest`` or ``smallest``.
@@ -96,10 +96,10 @@ def plane(
     return float({"mean": sum(values) / len(values), "largest": max(values), "smallest": min(values)}[take])
 
 
-def ratio(host: Any, profile: str, seed: int, *, data: str, sampler: str, above: str, below: str) -> float:
+def error_ratio(host: Any, profile: str, seed: int, *, data: str, sampler: str, above: str, below: str) -> float:
     """The mean geodesic error of a method over that of another."""
     both = [
-        plane(host, profile, seed, data=data, sampler=sampler, method=method, measure="geodesic")
+        plane_figure(host, profile, seed, data=data, sampler=sampler, method=method, measure="geodesic")
         for method in (above, below)
     ]
     return both[0] / both[1]
@@ -110,7 +110,7 @@ def first_places(host: Any, profile: str, seed: int, *, sampler: str, measure: s
     first = 0
     for data in LAYERS:
         errors = {
-            method: plane(host, profile, seed, data=data, sampler=sampler, method=method, measure=measure)
+            method: plane_figure(host, profile, seed, data=data, sampler=sampler, method=method, measure=measure)
             for method in METHODS
         }
         first += min(errors, key=errors.__getitem__) == "ours"
@@ -125,7 +125,9 @@ def _row(host: Any, profile: str, seed: int, data: str, sampler: str, method: st
         flow = host.create("flow:identity", {"event_shape": [2]})
     elif method != "true":
         name, config = METHODS[method]
-        flow = trained(host, data, {"sampler": sampler}, name, {**settings(data, method, profile), **config}, seed)
+        flow = trained_pullback_flow(
+            host, data, {"sampler": sampler}, name, {**settings(data, method, profile), **config}, seed
+        )
     x, y = _pairs(truth, source(host, data, {"sampler": sampler}, seed), sampler, seed)
     error, moved = _errors(flow, truth, x, y, seed)
     variances = torch.ones(2) if method in ("straight", "true") else variances_of(flow)

@@ -23,7 +23,7 @@ def source(host: Any, name: str, config: Mapping[str, Any], seed: int) -> DataSo
     return _source(host, name, json.dumps(config), seed)
 
 
-def trained(
+def trained_pullback_flow(
     host: Any, data: str, data_config: Mapping[str, Any], flow: str, config: Mapping[str, Any], seed: int
 ) -> Flow:
     """A flow trained on the training points of a data source, its weights and batches from ``seed``.
@@ -43,11 +43,11 @@ def _source(host: Any, name: str, config: str, seed: int) -> DataSource:
 
 @cache
 def _trained(host: Any, data: str, data_config: str, flow: str, config: str, seed: int) -> Flow:
-    return train(host, _source(host, data, data_config, seed), flow, json.loads(config), seed)
+    return train_flow(host, _source(host, data, data_config, seed), flow, json.loads(config), seed)
 
 
-def train(host: Any, points: DataSource, flow: str, config: Mapping[str, Any], seed: int) -> Flow:
-    """A flow trained on the training points of ``points``, anew at each call, as ``trained`` trains one."""
+def train_flow(host: Any, points: DataSource, flow: str, config: Mapping[str, Any], seed: int) -> Flow:
+    """A flow trained on the training points of ``points``, new at each call, as by ``trained_pullback_flow``."""
     made = host.create(f"flow:{flow}", config, generator=derive_generator(seed, "weights"), data=points)
     validation = None if made.training_config.patience is None else points.load("validation")
     chosen, precision = made.training_config, host.precision

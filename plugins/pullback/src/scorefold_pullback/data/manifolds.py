@@ -18,7 +18,7 @@ from scorefold_pullback.data.config import (
     SqueezedBananaDataConfig,
 )
 from scorefold_pullback.flows.linear import Shear
-from scorefold_toolkit.data.manifolds import Draw, ambient, isometry, normal, sphere_tangent, splits_of, uniform
+from scorefold_toolkit.data.manifolds import Draw, ambient, isometry, seeded_normal, sphere_tangent, splits_of, uniform
 from scorefold_toolkit.data.splits import measured_split, pick, plain_scale, source_seed
 from scorefold_toolkit.numerics import pullback
 from scorefold_toolkit.potential import Potential
@@ -28,10 +28,10 @@ def sinusoid(config: SinusoidConfig, seed: int) -> Draw:
     """x_j = sin(beta_j . z) + noise for j = 1..N-K, then z: z ~ N(0, variance I_K), beta_j ~ U[1, 2]^K drawn once."""
     k = config.dimension
     size = ambient(config.ambient, k + 1, f"a sinusoid of dimension {k}")
-    z = math.sqrt(config.variance) * normal((config.points, k), seed, "points")
+    z = math.sqrt(config.variance) * seeded_normal((config.points, k), seed, "points")
     beta = 1 + uniform((size - k, k), seed, "frequencies")
     phase = z @ beta.mT
-    sines = phase.sin() + config.noise_std * normal((config.points, size - k), seed, "noise")
+    sines = phase.sin() + config.noise_std * seeded_normal((config.points, size - k), seed, "noise")
     tangent = None
     if config.tangents:
         flat = torch.eye(k, dtype=torch.float64).expand(config.points, k, k)
@@ -109,7 +109,7 @@ def published_chains(flow: Flow, psi: Potential, points: int, steps: int, seed: 
     x = torch.zeros(points, *flow.event_shape, dtype=torch.float64)
     drift, potential = score(flow, psi, x), energy(flow, psi, x)
     for step in range(steps):
-        proposal = x + 0.5 * STEP**2 * drift + STEP * normal(tuple(x.shape), seed, "proposal", step)
+        proposal = x + 0.5 * STEP**2 * drift + STEP * seeded_normal(tuple(x.shape), seed, "proposal", step)
         new_drift, new_potential = score(flow, psi, proposal), energy(flow, psi, proposal)
         back = (x - proposal + 0.5 * STEP**2 * new_drift).flatten(1).square().sum(1)
         forth = (proposal - x + 0.5 * STEP**2 * drift).flatten(1).square().sum(1)
@@ -141,7 +141,7 @@ class ShearSource(DataSource):
         flow = Shear(config, dtype=torch.float64)
         if config.sampler == "exact":
             variances = torch.tensor(config.variances, dtype=torch.float64)
-            x = flow.inverse(normal((config.points, 2), seed, "points") * variances.sqrt())[0]
+            x = flow.inverse(seeded_normal((config.points, 2), seed, "points") * variances.sqrt())[0]
         else:
             x = published_chains(flow, flow.base, config.points, config.chain_steps, seed)
         splits = splits_of(Draw(x, 2), noise_std=0.0, fractions=config.fractions, seed=seed)

@@ -13,14 +13,14 @@ from scorefold.seeds import derive_generator, derive_seed
 from scorefold_scorevae.claims.training import (
     DECODING,
     REDUCTIONS,
-    draw,
+    cosine_training,
+    decoder_samples,
     held_out_parts,
     likeness,
     mean_kl,
     mean_of_draws,
     similarity,
-    trained,
-    training,
+    trained_component,
 )
 from scorefold_scorevae.data.blobs import TexturedBlobs
 
@@ -31,7 +31,7 @@ POINTS, REFERENCE, IMAGES, DRAWS = 94_000, 4000, 1000, 8
 NETWORK = {"use": "network:mlp", "config": {"width": 160, "blocks": 2}}
 
 
-def row(
+def blob_measure(
     host: Any, profile: str, seed: int, *, model: str, measure: str, over: str = "mean", ratio: str | None = None
 ) -> float:
     """A measure of a model, over trainings from several seeds (see ``REDUCTIONS``).
@@ -93,17 +93,23 @@ def _scorevae(host: Any, profile: str, seed: int) -> Any:
         "beta": 0.01,
         "beta_warmup": 1 / 3,
         "decoding": DECODING,
-        "training": training(STEPS[profile]),
+        "training": cosine_training(STEPS[profile]),
     }
     source = _data(host, seed).source
-    return trained(host, "score:scorevae", config, source, seed, prior=_prior(host, seed), data=source)
+    return trained_component(host, "score:scorevae", config, source, seed, prior=_prior(host, seed), data=source)
 
 
 @cache
 def _vae(host: Any, profile: str, seed: int) -> Any:
-    config = {"latent": 2, "encoder": NETWORK, "decoder": NETWORK, "beta": 0.1, "training": training(STEPS[profile])}
+    config = {
+        "latent": 2,
+        "encoder": NETWORK,
+        "decoder": NETWORK,
+        "beta": 0.1,
+        "training": cosine_training(STEPS[profile]),
+    }
     source = _data(host, seed).source
-    return trained(host, "autoencoder:vae", config, source, seed, data=source)
+    return trained_component(host, "autoencoder:vae", config, source, seed, data=source)
 
 
 @cache
@@ -137,11 +143,15 @@ def _images(host: Any, profile: str, seed: int, model: str) -> Tensor:
         return decoded
     if model.startswith("vae"):
         vae = _vae(host, profile, seed)
-        return draw(vae, real, generator, noise_scale=1.0) if model == "vae-noise" else vae.decode(vae.encode(real))
+        return (
+            decoder_samples(vae, real, generator, noise_scale=1.0)
+            if model == "vae-noise"
+            else vae.decode(vae.encode(real))
+        )
     scorevae = _scorevae(host, profile, seed)
     if model == "scorevae-guided":
         guided: Tensor = scorevae.decode(scorevae.encode(real), generator=generator, guidance=1.5)
         return guided
     if model == "scorevae-mean":
         return mean_of_draws(scorevae, real, generator, DRAWS)
-    return draw(scorevae, real, generator)
+    return decoder_samples(scorevae, real, generator)

@@ -17,7 +17,7 @@ from scorefold.diffusion import DiffusionProcess
 from scorefold.interfaces import Network, Progress, TensorSource
 from scorefold.interfaces.data import DataSource
 from scorefold.seeds import derive_generator
-from scorefold_scorevae.claims.training import trained, training
+from scorefold_scorevae.claims.training import cosine_training, trained_component
 from scorefold_scorevae.coding.objective import normal_kl
 from scorefold_toolkit.nn import Conditioner
 
@@ -64,9 +64,9 @@ def water_filling(host: Any, profile: str, seed: int, *, beta: float, latent: in
         "latent": int(latent),
         "encoder": LinearInTime(),
         "beta": beta,
-        "training": training(2500, batch_size=256, learning_rate=3e-3, optimiser="adam", weight_decay=0.0),
+        "training": cosine_training(2500, batch_size=256, learning_rate=3e-3, optimiser="adam", weight_decay=0.0),
     }
-    model = trained(host, "score:scorevae", config, data, seed, prior=prior, data=data)
+    model = trained_component(host, "score:scorevae", config, data, seed, prior=prior, data=data)
     found = _loss(model, data, beta, seed)
     least = least_loss(model.process, beta, int(latent))
     print(f"beta {beta:g}, {latent} units: loss {found:.5f}, least {least:.5f}", flush=True)

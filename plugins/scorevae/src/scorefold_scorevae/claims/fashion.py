@@ -17,7 +17,7 @@ from torch import Tensor
 
 from scorefold.interfaces import DataSource
 from scorefold.seeds import derive_generator
-from scorefold_scorevae.claims.training import mean_kl, trained, training
+from scorefold_scorevae.claims.training import cosine_training, mean_kl, trained_component
 from scorefold_toolkit.data.published import fashion_mnist
 from scorefold_toolkit.metrics import frechet_distance, sharpness, ssim
 from scorefold_toolkit.metrics.features import RandomConv
@@ -37,13 +37,13 @@ SCOREVAE: Mapping[str, Any] = {
     "noise_levels": {"name": "lognormal", "mean": 1.45, "std": 1.2},
     "beta": 0.1,
     "beta_warmup": 0.5,
-    "training": training(1600, batch_size=64, learning_rate=2e-3, ema=0.995),
+    "training": cosine_training(1600, batch_size=64, learning_rate=2e-3, ema=0.995),
 }
 CORRECTOR = {"use": "network:mlp", "config": {"width": 512, "blocks": 3}}
 VAE: Mapping[str, Any] = {
     "encoder": ENCODER,
     "decoder": {"use": "network:mlp", "config": {"width": 512, "blocks": 5}},
-    "training": training(6000, ema=0.995),
+    "training": cosine_training(6000, ema=0.995),
 }
 CORRECTED = ("scorevae", "scorevae-mean")
 
@@ -92,7 +92,7 @@ def _shipped(host: Any) -> Any:
 def _scorevae(host: Any, seed: int, latent: int, corrected: bool) -> Any:
     config = {**SCOREVAE, "latent": latent, "corrector": CORRECTOR if corrected else None}
     data = _source(host)
-    return trained(host, "score:scorevae", config, data, seed, prior=_shipped(host), data=data)
+    return trained_component(host, "score:scorevae", config, data, seed, prior=_shipped(host), data=data)
 
 
 @cache
@@ -101,7 +101,9 @@ def _vae(host: Any, seed: int, latent: int) -> Any:
     data, code = _source(host), _scorevae(host, seed, latent, True)
     wanted = target = mean_kl(code, _real(host))
     for _ in range(2):
-        made = trained(host, "autoencoder:vae", {**VAE, "latent": latent, "target_kl": target}, data, seed, data=data)
+        made = trained_component(
+            host, "autoencoder:vae", {**VAE, "latent": latent, "target_kl": target}, data, seed, data=data
+        )
         found = mean_kl(made, _real(host))
         if abs(found / wanted - 1) < 0.05:
             break

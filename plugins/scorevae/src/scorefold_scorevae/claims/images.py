@@ -21,13 +21,13 @@ from scorefold.seeds import derive_generator, derive_seed
 from scorefold_scorevae.claims.training import (
     DECODING,
     REDUCTIONS,
-    draw,
+    cosine_training,
+    decoder_samples,
     held_out_parts,
     likeness,
     mean_kl,
     similarity,
-    trained,
-    training,
+    trained_component,
 )
 from scorefold_toolkit.score_matching.losses import denoising_score_matching
 
@@ -88,7 +88,7 @@ MORE = {"quick": 1, "long": 10}
 """Factor of the number of steps."""
 
 
-def row(
+def image_measure(
     host: Any,
     profile: str,
     seed: int,
@@ -137,7 +137,7 @@ def _at_hand() -> bool:
 
 def _steps(profile: str, task: str, part: str, **settings: Any) -> dict[str, Any]:
     steps = max(2, round(MORE[profile] * SETTINGS[task].steps[part]))
-    return training(steps, batch_size=64, ema=SETTINGS[task].ema, **settings)
+    return cosine_training(steps, batch_size=64, ema=SETTINGS[task].ema, **settings)
 
 
 @cache
@@ -156,7 +156,7 @@ def _prior(host: Any, profile: str, task: str, seed: int) -> Any:
         "training": _steps(profile, task, "prior", learning_rate=2e-3),
     }
     data = _source(host, task)
-    return trained(host, "score:denoising", config, data, derive_seed(seed, "prior"), data=data)
+    return trained_component(host, "score:denoising", config, data, derive_seed(seed, "prior"), data=data)
 
 
 @cache
@@ -169,7 +169,7 @@ def _scorevae(host: Any, profile: str, task: str, seed: int, run: int) -> Any:
         "training": _steps(profile, task, "encoder"),
     }
     data, prior = _source(host, task), _prior(host, profile, task, seed)
-    return trained(host, "score:scorevae", config, data, run, prior=prior, data=data)
+    return trained_component(host, "score:scorevae", config, data, run, prior=prior, data=data)
 
 
 @cache
@@ -180,7 +180,7 @@ def _plus(host: Any, profile: str, task: str, seed: int, run: int) -> Any:
         "training": _steps(profile, task, "corrector", learning_rate=2e-3),
     }
     code = _scorevae(host, profile, task, seed, run)
-    return trained(host, "score:scorevae-plus", config, _source(host, task), run, code=code)
+    return trained_component(host, "score:scorevae-plus", config, _source(host, task), run, code=code)
 
 
 @cache
@@ -194,7 +194,7 @@ def _vae(host: Any, profile: str, task: str, seed: int, run: int) -> Any:
     wanted, target = mean_kl(code, real), mean_kl(code, data.load("train").tensor(2000))
     config = {"latent": LATENT, "encoder": MLP, "decoder": MLP, "beta": 0.1, "training": _steps(profile, task, "vae")}
     for _ in range(3):
-        made = trained(host, "autoencoder:vae", {**config, "target_kl": target}, data, run, data=data)
+        made = trained_component(host, "autoencoder:vae", {**config, "target_kl": target}, data, run, data=data)
         found = mean_kl(made, real)
         if abs(found / wanted - 1) < 0.05:
             break
@@ -214,7 +214,7 @@ def _diff_decoder(host: Any, profile: str, task: str, run: int, beta: float) -> 
         "training": _steps(profile, task, "diff-decoder"),
     }
     data = _source(host, task)
-    return trained(host, "score:diff-decoder", config, data, run, data=data)
+    return trained_component(host, "score:diff-decoder", config, data, run, data=data)
 
 
 def _model(host: Any, profile: str, task: str, seed: int, run: int, name: str) -> Any:
@@ -272,7 +272,7 @@ def _reconstructions(host: Any, profile: str, task: str, seed: int, run: int, mo
     generator = derive_generator(run, "draws")
     options = {"noise_scale": 1.0} if model == "vae-noise" else {}
     count = DRAWS if model.startswith("scorevae") else 1
-    return torch.stack([draw(made, real, generator, **options) for _ in range(count)]).clamp(-1, 1)
+    return torch.stack([decoder_samples(made, real, generator, **options) for _ in range(count)]).clamp(-1, 1)
 
 
 @torch.no_grad()

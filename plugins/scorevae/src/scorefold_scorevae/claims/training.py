@@ -19,20 +19,20 @@ from scorefold_toolkit.training import fit
 DECODING: dict[str, Any] = {"sampler": "heun", "steps": 32, "spacing": "karras"}
 
 
-def trained(host: Any, name: str, config: dict[str, Any], source: DataSource, seed: int, **ports: Any) -> Any:
+def trained_component(host: Any, name: str, config: dict[str, Any], source: DataSource, seed: int, **ports: Any) -> Any:
     """A component that was trained on a source's training points, its weights and batches from ``seed``."""
     model = host.create(name, config, generator=derive_generator(seed, "weights"), **ports)
     fit(model, source.load("train"), model.training_config, seed=seed, precision=host.precision)
     return model
 
 
-def training(steps: int, **settings: Any) -> dict[str, Any]:
+def cosine_training(steps: int, **settings: Any) -> dict[str, Any]:
     """AdamW with a cosine schedule, averaged weights, and no validation."""
     usual = {"batch_size": 128, "learning_rate": 1e-3, "optimiser": "adamw", "weight_decay": 0.01, "ema": 0.998}
     return {"steps": steps, "validate_every": 10**6, **usual, **settings}
 
 
-def draw_codes(model: Any, x: Tensor, generator: torch.Generator) -> Tensor:
+def sampled_codes(model: Any, x: Tensor, generator: torch.Generator) -> Tensor:
     """A code of each event, (B, k), drawn from q(z | x)."""
     mean, std = model.encode_distribution(x)
     drawn: Tensor = mean + std * draw_normal(tuple(mean.shape), generator=generator, like=mean)
@@ -40,16 +40,16 @@ def draw_codes(model: Any, x: Tensor, generator: torch.Generator) -> Tensor:
 
 
 @torch.no_grad()
-def draw(model: Any, x: Tensor, generator: torch.Generator, **options: Any) -> Tensor:
+def decoder_samples(model: Any, x: Tensor, generator: torch.Generator, **options: Any) -> Tensor:
     """One draw from the decoder for a code of each event that is drawn too, (B, *E)."""
-    decoded: Tensor = model.decode(draw_codes(model, x, generator), generator=generator, **options)
+    decoded: Tensor = model.decode(sampled_codes(model, x, generator), generator=generator, **options)
     return decoded
 
 
 @torch.no_grad()
 def mean_of_draws(model: Any, x: Tensor, generator: torch.Generator, draws: int) -> Tensor:
     """The mean of ``draws`` such draws."""
-    return sum((draw(model, x, generator) for _ in range(draws)), torch.zeros_like(x)) / draws
+    return sum((decoder_samples(model, x, generator) for _ in range(draws)), torch.zeros_like(x)) / draws
 
 
 @torch.no_grad()

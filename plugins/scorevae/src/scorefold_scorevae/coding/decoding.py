@@ -45,7 +45,7 @@ def decode(
 
 
 @torch.no_grad()
-def encode_noise(model: Any, x: Tensor, z: Tensor, **options: Any) -> Tensor:
+def noise_of_event(model: Any, x: Tensor, z: Tensor, **options: Any) -> Tensor:
     """The noise (B, *E) at t_max from which the probability flow given z (B, k) reaches x (B, *E).
 
     The noise has an error of second order in the steps; ``heun`` on the same grid brings x back with one of third

@@ -177,7 +177,7 @@ def diagnose(
 
 
 @torch.no_grad()
-def silent(model: Any, x: Tensor, beta: float, weighting: str) -> Sequence[str]:
+def silent_code_warnings(model: Any, x: Tensor, beta: float, weighting: str) -> Sequence[str]:
     """Warnings about a trained encoder by events x (N, *E): a code that says nothing, and why."""
     if not len(x):
         return ()

@@ -75,7 +75,7 @@ def encoded(network: nn.Module, shown: Tensor, level: Tensor, *, recompute: bool
     return mean, log_variance
 
 
-def standardised(process: DiffusionProcess, scale: EventScale, x: Tensor, t: Tensor) -> Tensor:
+def standardised_events(process: DiffusionProcess, scale: EventScale, x: Tensor, t: Tensor) -> Tensor:
     """x_t (B, *E) at t (B,), centred and brought to unit size by the data's mean and deviation, signal and scale.
 
     Of a process by bands each band is, and the event of these bands is what comes back.
@@ -96,7 +96,7 @@ def corrector_noise(network: nn.Module, model: ScoreModel, x: Tensor, t: Tensor,
     event, both in units of its deviation (Karras et al. 2022, eq. 7). The answer is the noise itself otherwise.
     """
     t = t.clamp_min(model.process.t_min)
-    shown, level = standardised(model.process, model.event_scale, x, t), time_level(model.process, t)
+    shown, level = standardised_events(model.process, model.event_scale, x, t), time_level(model.process, t)
     if weighting != "edm":
         answer: Tensor = network(shown, level, z)
         return answer

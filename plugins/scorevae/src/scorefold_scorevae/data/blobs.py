@@ -14,7 +14,7 @@ from scorefold.interfaces import DataSource
 from scorefold.interfaces.capabilities import KnowsDistribution
 from scorefold.seeds import derive_generator
 from scorefold_scorevae.data.config import TexturedBlobsConfig
-from scorefold_toolkit.data.manifolds import normal
+from scorefold_toolkit.data.manifolds import seeded_normal
 from scorefold_toolkit.data.splits import measured_split, pick, plain_scale, source_seed, split_positions
 from scorefold_toolkit.distributions import SharedGaussians, shared_exponents
 
@@ -39,7 +39,7 @@ class TexturedBlobs(DataSource, KnowsDistribution):
         variances = texture_variances(config).flatten()
         self._distribution = SharedGaussians(blob_images(config, self.centres).flatten(1), basis, variances)
         which = torch.randint(len(self.centres), (config.points,), generator=derive_generator(seed, "centres"))
-        texture = normal((config.points, size**2), seed, "texture") * variances.sqrt() @ basis.mT
+        texture = seeded_normal((config.points, size**2), seed, "texture") * variances.sqrt() @ basis.mT
         x = (self._distribution.means[which] + texture).reshape(-1, 1, size, size)
         whole = Dataset(x=x.float(), index=torch.arange(config.points), truth={"centre": self.centres[which].float()})
         positions = split_positions(config.points, config.fractions, seed)

@@ -28,7 +28,7 @@ from scorefold.interfaces import (
 from scorefold.random import draw_normal, draw_uniform
 from scorefold_scorevae.coding import decoding
 from scorefold_scorevae.coding.decoding import given_code
-from scorefold_scorevae.coding.diagnosis import evidence_bound, silent
+from scorefold_scorevae.coding.diagnosis import evidence_bound, silent_code_warnings
 from scorefold_scorevae.coding.encoder import leave_saddle
 from scorefold_scorevae.coding.objective import data_term, diffuse, normal_kl, warmed_up
 from scorefold_scorevae.diff_decoder.config import DiffDecoderConfig
@@ -127,8 +127,8 @@ class DiffDecoder(ScoreModel, Trainable, EncodesNoise):
         return decoding.decode(self, z, generator=generator, noise=noise, **options)
 
     def encode_noise(self, x: Tensor, z: Tensor, **options: Any) -> Tensor:
-        """The noise that brings x back from z: see ``scorefold_scorevae.coding.decoding.encode_noise``."""
-        return decoding.encode_noise(self, x, z, **options)
+        """The noise that brings x back from z: see ``scorefold_scorevae.coding.decoding.noise_of_event``."""
+        return decoding.noise_of_event(self, x, z, **options)
 
     def draw_codes(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """n codes from N(0, I), (n, k). Raises ``ConfigError`` for deterministic codes, which are held to no
@@ -183,7 +183,11 @@ class DiffDecoder(ScoreModel, Trainable, EncodesNoise):
         return {"evidence lower bound (nats)": float(self.elbo(x, generator=generator, draws=4).mean())}, (), {}
 
     def training_warnings(self, dataset: Dataset) -> Sequence[str]:
-        return () if self.config.beta == 0 else silent(self, dataset.x, self.config.beta, self.config.weighting)
+        return (
+            ()
+            if self.config.beta == 0
+            else silent_code_warnings(self, dataset.x, self.config.beta, self.config.weighting)
+        )
 
     def _posterior(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Mean and log-variance of q(z | x), each (B, k); the latter None where the code is deterministic."""

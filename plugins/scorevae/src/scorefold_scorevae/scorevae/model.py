@@ -21,13 +21,13 @@ from scorefold.interfaces import DataSource, EncodesNoise, Loss, Phase, Progress
 from scorefold.interfaces.score import BoundScore
 from scorefold.random import draw_normal
 from scorefold_scorevae.coding import decoding
-from scorefold_scorevae.coding.diagnosis import diagnose, evidence_bound, silent
+from scorefold_scorevae.coding.diagnosis import diagnose, evidence_bound, silent_code_warnings
 from scorefold_scorevae.coding.encoder import (
     built_encoder,
     corrector_noise,
     density_gradient,
     encoded,
-    standardised,
+    standardised_events,
     time_level,
 )
 from scorefold_scorevae.coding.objective import data_term, diffuse, normal_kl, warmed_up
@@ -127,7 +127,7 @@ class ScoreVAE(ScoreModel, Trainable, EncodesNoise):
         """
         x, t, _ = self.match_inputs(x, t)
         t = t.clamp_min(self.process.t_min)
-        shown = standardised(self.process, self.event_scale, x, t)
+        shown = standardised_events(self.process, self.event_scale, x, t)
         level = time_level(self.process, t, self.config.encoder_time)
         return encoded(self.encoder, shown, level, recompute=self.config.checkpoint and self.encoder.training)
 
@@ -198,8 +198,8 @@ class ScoreVAE(ScoreModel, Trainable, EncodesNoise):
         return decoding.decode(self, z, generator=generator, noise=noise, **options)
 
     def encode_noise(self, x: Tensor, z: Tensor, **options: Any) -> Tensor:
-        """The noise that brings x back from z: see ``scorefold_scorevae.coding.decoding.encode_noise``."""
-        return decoding.encode_noise(self, x, z, **options)
+        """The noise that brings x back from z: see ``scorefold_scorevae.coding.decoding.noise_of_event``."""
+        return decoding.noise_of_event(self, x, z, **options)
 
     def draw_codes(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """n codes from N(0, I), (n, k)."""
@@ -225,10 +225,10 @@ class ScoreVAE(ScoreModel, Trainable, EncodesNoise):
             return silent_network(self.encoder, loss, "the prior alone, without a code")
 
     def refuses(self, strategy: str) -> str | None:
-        return refused(strategy)
+        return strategy_refusal(strategy)
 
     def training_warnings(self, dataset: Dataset) -> Sequence[str]:
-        return silent(self, dataset.x, self.config.beta, self.config.weighting)
+        return silent_code_warnings(self, dataset.x, self.config.beta, self.config.weighting)
 
     def diagnose_codes(
         self, x: Tensor, generator: torch.Generator
@@ -309,7 +309,7 @@ def checked_code(model: Any, condition: Condition | None) -> Tensor | None:
     return condition
 
 
-def refused(strategy: str) -> str | None:
+def strategy_refusal(strategy: str) -> str | None:
     """Reason why the loss can't be trained with a strategy: it differentiates a gradient."""
     if strategy == "compile":
         return "its loss holds a gradient, and torch.compile differentiates once only"

@@ -148,8 +148,8 @@ class ScoreVAEPlus(ScoreModel, Trainable, EncodesNoise):
         return decoding.decode(self, z, generator=generator, noise=noise, **options)
 
     def encode_noise(self, x: Tensor, z: Tensor, **options: Any) -> Tensor:
-        """The noise that brings x back from z: see ``scorefold_scorevae.coding.decoding.encode_noise``."""
-        return decoding.encode_noise(self, x, z, **options)
+        """The noise that brings x back from z: see ``scorefold_scorevae.coding.decoding.noise_of_event``."""
+        return decoding.noise_of_event(self, x, z, **options)
 
     def draw_codes(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """n codes from N(0, I), (n, k)."""

@@ -19,7 +19,7 @@ from scorefold_standard.data.array_stores import is_saved_dataset
 from scorefold_standard.data.config import ImagesConfig
 from scorefold_standard.data.pictures import EncodedImages, folder_pictures, saved_pictures, tar_pictures
 from scorefold_standard.data.pixels import PixelUnits, class_condition, image_splits
-from scorefold_standard.data.stored import files_of
+from scorefold_standard.data.stored import matching_files
 from scorefold_toolkit.data.images import image_size, read_image
 from scorefold_toolkit.data.splits import of_classes, pick, source_seed, split_positions
 
@@ -222,4 +222,4 @@ def _pictures(root: Path) -> EncodedImages:
             f"{root} isn't a folder and doesn't end with .tar; expected a folder of images, or tar files of them",
             hint="a relative path starts at the run file, elsewhere at the working folder; gunzip unpacks .tar.gz",
         )
-    return tar_pictures(files_of(str(root), "images"))
+    return tar_pictures(matching_files(str(root), "images"))

@@ -64,7 +64,7 @@ _SAMPLE = 2048  # training images that the scale of streamed data is measured on
 _BATCH = 256
 
 
-def resized(images: Tensor, size: int | None) -> Tensor:
+def resized_images(images: Tensor, size: int | None) -> Tensor:
     """Images (N, C, H, W) of bytes at size x size, by bicubic interpolation, antialiased; as they are for None."""
     if size is None or images.shape[2:] == (size, size):
         return images

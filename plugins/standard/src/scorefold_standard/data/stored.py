@@ -29,7 +29,7 @@ _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _MAGIC = re.compile(r"[*?[]")
 
 
-def files_of(pattern: str, what: str) -> list[Path]:
+def matching_files(pattern: str, what: str) -> list[Path]:
     """The files that a path names, in the order of their names as text: part-10 comes before part-2.
 
     ``*``, ``?`` and ``[...]`` stand for any characters of one name, and ``{000..011}`` for each of the numbers, all of

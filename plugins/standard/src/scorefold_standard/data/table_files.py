@@ -15,7 +15,7 @@ import numpy as np
 from scorefold.errors import ConfigError, DataError
 from scorefold_standard.data.array_stores import is_saved_dataset, is_zarr, npy_table, why_unread, zarr_table
 from scorefold_standard.data.config import ArrayConfig
-from scorefold_standard.data.stored import files_of
+from scorefold_standard.data.stored import matching_files
 from scorefold_standard.data.table_columns import NumberTable, is_number, marks_of, numeric_coordinates, points_array
 from scorefold_toolkit.libraries import library
 
@@ -39,7 +39,7 @@ def read_table(path: Path, config: ArrayConfig, *, text: bool = False) -> Number
         kind = "zarr" if is_zarr(path) else "datasets"
         _check_options(f"a {kind} folder", _FOLDERS[kind], config)
         return zarr_table(path, config) if kind == "zarr" else _arrow_table([path], config, path, text)
-    files = files_of(str(path), "points")
+    files = matching_files(str(path), "points")
     suffix = files[0].suffix.lower()
     if suffix not in _FORMATS:
         raise DataError(f"{files[0]} ends with {suffix!r}; a file of points ends with one of {', '.join(_FORMATS)}")

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from scorefold.summary import LOOKED_AT, MOST_COLUMNS, ColumnSummary, DataSummary, describe, describe_event
+from scorefold.summary import LOOKED_AT, MOST_COLUMNS, ColumnSummary, DataSummary, describe_column, describe_event
 from scorefold_standard.data.config import ArrayConfig
 from scorefold_standard.data.stored import Array
 from scorefold_standard.data.table_checks import KeptRows, Rows, digests, kept_rows, shaped, table_warnings, with_class
@@ -50,7 +50,7 @@ def summarise_table(
     if vectors and points.shape[1] <= MOST_COLUMNS:
         names = column_names(table.names, points.shape[1])
         looked = np.array(points[::every], dtype=np.float64)
-        columns = [with_class(describe(name, looked[:, i])) for i, name in enumerate(names)]
+        columns = [with_class(describe_column(name, looked[:, i])) for i, name in enumerate(names)]
         for i, (before, after) in (merged or {}).items():
             text = f"float32 merges {before:,} values into {after:,}"
             columns[i] = replace(columns[i], warnings=(text, *columns[i].warnings))
@@ -78,7 +78,7 @@ def _other(name: str, values: Array, config: ArrayConfig, named: str | None) -> 
     uses = {"label": (config.label,), "names of the rows": (named,), "condition": config.condition}
     use = next((use for use, names in uses.items() if name in names), "not used")
     if values.dtype.kind in "fiu":
-        plain = describe(name, values)
+        plain = describe_column(name, values)
         return replace(plain, use=use, warnings=())
     gone = pd.isna(values)
     kind = "boolean" if values.dtype.kind == "b" else "text"

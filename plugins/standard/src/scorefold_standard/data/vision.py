@@ -17,10 +17,10 @@ from scorefold.data import Condition, ConditionSpec, Dataset, EventScale, Tensor
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource
 from scorefold_standard.data.config import CelebAConfig, CIFAR10Config, FashionMNISTConfig, MNISTConfig
-from scorefold_standard.data.pixels import PixelUnits, class_condition, image_splits, resized
+from scorefold_standard.data.pixels import PixelUnits, class_condition, image_splits, resized_images
 from scorefold_standard.data.stored import digest_files
 from scorefold_toolkit.data.images import read_image
-from scorefold_toolkit.data.splits import chosen, hold_out, of_classes, pick, source_seed
+from scorefold_toolkit.data.splits import hold_out, of_classes, pick, random_positions, source_seed
 
 _IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 FASHION = (
@@ -151,7 +151,7 @@ class CelebA(DataSource):
             kept = torch.isin(torch.arange(len(names)), of_classes(label, config.classes, self.label_names))
         for number, split in enumerate(("train", "validation", "test")):
             rows = (kept & (partition == number)).nonzero()[:, 0]
-            positions[split] = rows[chosen(len(rows), config.limit, seed)]
+            positions[split] = rows[random_positions(len(rows), config.limit, seed)]
         condition: Condition | None = None
         self.condition_spec: ConditionSpec | None = None
         if config.condition == "attributes":
@@ -191,7 +191,7 @@ def _labelled_splits(
     kept = of_classes(label, config.classes, names)
 
     def read(rows: Tensor) -> Tensor:
-        return torch.nn.functional.pad(resized(images[rows], config.size), [pad] * 4)
+        return torch.nn.functional.pad(resized_images(images[rows], config.size), [pad] * 4)
 
     shape = tuple(read(kept[:1]).shape[1:])
     splits, scale = image_splits(
@@ -208,8 +208,8 @@ def _labelled_splits(
 
 def _own_splits(train: Tensor, test: Tensor, validation: float, limit: int | None, seed: int) -> dict[str, Tensor]:
     """Positions of published splits, with a validation split held out of the training images."""
-    kept, held = hold_out(train[chosen(len(train), limit, seed)], validation)
-    return {"train": kept, "validation": held, "test": test[chosen(len(test), limit, seed)]}
+    kept, held = hold_out(train[random_positions(len(train), limit, seed)], validation)
+    return {"train": kept, "validation": held, "test": test[random_positions(len(test), limit, seed)]}
 
 
 def _missing(what: str, places: Sequence[Path], names: Sequence[str]) -> DataError:

@@ -18,7 +18,7 @@ from scorefold.seeds import derive_seed
 from scorefold_standard.data.scaling import scale_of_points, statistics_of
 from scorefold_standard.manifolds.config import BenchmarkManifoldConfig, GeoMLEManifoldConfig
 from scorefold_toolkit.data.manifolds import Draw, splits_of
-from scorefold_toolkit.data.splits import chosen, measured_split, pick, source_seed
+from scorefold_toolkit.data.splits import measured_split, pick, random_positions, source_seed
 
 Array = npt.NDArray[np.float64]
 Random = np.random.RandomState
@@ -72,7 +72,7 @@ def generated(manifold: NamedManifold, count: int, seed: int, crowded: bool = Fa
     points = manifold.draw(random, drawn, dimension)
     full = np.zeros((drawn, manifold.columns))
     full[:, : points.shape[1]] = points
-    return torch.from_numpy(full)[chosen(drawn, count, seed)]
+    return torch.from_numpy(full)[random_positions(drawn, count, seed)]
 
 
 class _Crowded(Random):

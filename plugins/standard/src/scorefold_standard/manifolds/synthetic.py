@@ -27,7 +27,7 @@ from scorefold_toolkit.data.manifolds import (
     ambient,
     complete_basis,
     isometry,
-    normal,
+    seeded_normal,
     sphere_tangent,
     splits_of,
     uniform,
@@ -90,7 +90,7 @@ class DensityManifold(_Drawn, KnowsDistribution):
         return self._distribution
 
 
-def noisy(distribution: SubspaceGaussian, noise_std: float) -> SubspaceGaussian:
+def noisy_distribution(distribution: SubspaceGaussian, noise_std: float) -> SubspaceGaussian:
     """The distribution of a Gaussian's points with Gaussian noise added to every coordinate, which fills all
     directions."""
     if noise_std == 0:
@@ -112,7 +112,7 @@ def _sphere(config: SphereConfig, seed: int) -> Draw:
     k = config.dimension
     size = ambient(config.ambient, k + 1, f"a {k}-sphere")
     basis = isometry(size, k + 1, seed, published=config.isometry)
-    u = normal((config.points, k + 1), seed, "points")
+    u = seeded_normal((config.points, k + 1), seed, "points")
     u = u / u.norm(dim=1, keepdim=True)
     tangent = basis @ sphere_tangent(u) if config.tangents else None
     distribution = SphereDistribution(
@@ -146,7 +146,7 @@ def _circles(config: TorusConfig, basis: Tensor) -> Embedded:
     if config.noise_std > 0 and size > spanned:
         rest = torch.zeros(size - spanned, dtype=torch.float64)
         point = SubspaceGaussian(rest, rest.new_zeros(len(rest), 0), rest[:0])
-        parts.append(noisy(point, config.noise_std))
+        parts.append(noisy_distribution(point, config.noise_std))
         basis = complete_basis(basis)
     return Embedded(Product(tuple(parts)), torch.zeros(size, dtype=torch.float64), basis)
 
@@ -217,9 +217,11 @@ def _subspace(config: SubspaceConfig, seed: int) -> Draw:
     basis = isometry(size, k, seed)
     variances = torch.tensor(config.variances or (1.0,) * k, dtype=torch.float64)
     mean = torch.tensor(config.mean or (0.0,) * size, dtype=torch.float64)
-    x = mean + (normal((config.points, k), seed, "points") * variances.sqrt()) @ basis.mT
+    x = mean + (seeded_normal((config.points, k), seed, "points") * variances.sqrt()) @ basis.mT
     tangent = basis.expand(config.points, -1, -1) if config.tangents else None
-    return Draw(x, k, tangent, distribution=noisy(SubspaceGaussian(mean, basis, variances), config.noise_std))
+    return Draw(
+        x, k, tangent, distribution=noisy_distribution(SubspaceGaussian(mean, basis, variances), config.noise_std)
+    )
 
 
 @draw_manifold.register
@@ -229,16 +231,16 @@ def _mixture(config: GaussianMixtureConfig, seed: int) -> Draw:
     weights = torch.tensor(config.weights or (1.0,) * len(config.dimensions), dtype=torch.float64)
     weights = weights / weights.sum()
     label = torch.multinomial(weights, config.points, replacement=True, generator=derive_generator(seed, "label"))
-    g = normal((config.points, largest), seed, "points")
+    g = seeded_normal((config.points, largest), seed, "points")
     x = torch.empty(config.points, size, dtype=torch.float64)
     components = []
     for i, k in enumerate(config.dimensions):
-        centre = normal((size,), seed, "centre", i)
+        centre = seeded_normal((size,), seed, "centre", i)
         centre = config.separation * centre / centre.norm()
         basis = isometry(size, k, seed, i)
         members = label == i
         x[members] = centre + config.std * g[members][:, :k] @ basis.mT
         gaussian = SubspaceGaussian(centre, basis, torch.full((k,), config.std**2, dtype=torch.float64))
-        components.append(noisy(gaussian, config.noise_std))
+        components.append(noisy_distribution(gaussian, config.noise_std))
     dimension = torch.tensor(config.dimensions)[label]
     return Draw(x, dimension, label=label, distribution=Mixture(weights, tuple(components)))

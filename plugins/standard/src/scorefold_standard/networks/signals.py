@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from scorefold_standard.networks.config import SignalConvConfig, SignalUNetConfig
 from scorefold_standard.networks.spatial import OfMaps, SpatialNetwork
-from scorefold_standard.networks.unet import LEVEL_WIDTH, ConvBlock, PlainUNet, silent
+from scorefold_standard.networks.unet import LEVEL_WIDTH, ConvBlock, PlainUNet, zero_initialised
 from scorefold_toolkit.nn import FourierEmbedding
 
 _SIGNALS = "signals (C, L) or (L,)"
@@ -57,7 +57,7 @@ class DilatedConvolutions(nn.Module):
             ConvBlock(channels, channels, width, config.groups, config.dropout, axes=1, dilation=2**number)
             for number in range(config.blocks)
         )
-        last = silent(nn.Conv1d(channels, out, 3, padding=1))
+        last = zero_initialised(nn.Conv1d(channels, out, 3, padding=1))
         self.last = nn.Sequential(nn.GroupNorm(config.groups, channels), nn.SiLU(), last)
 
     def forward(self, x: Tensor, level: Tensor, labels: Tensor | None = None) -> Tensor:

@@ -90,7 +90,7 @@ class ConvBlock(nn.Module):
         self.norm = nn.GroupNorm(groups, out)
         self.modulation = nn.Linear(embedded, 2 * out)
         outer = convolution(out, out, 3, padding=dilation, dilation=dilation)
-        self.last = nn.Sequential(nn.SiLU(), nn.Dropout(dropout), silent(outer))
+        self.last = nn.Sequential(nn.SiLU(), nn.Dropout(dropout), zero_initialised(outer))
         self.skip = convolution(given, out, 1) if given != out else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
@@ -107,7 +107,7 @@ class _Attention(nn.Module):
         super().__init__()
         self.norm = nn.GroupNorm(groups, channels)
         self.inner = CONVOLUTIONS[axes](channels, 3 * channels, 1)
-        self.out = silent(CONVOLUTIONS[axes](channels, channels, 1))
+        self.out = zero_initialised(CONVOLUTIONS[axes](channels, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         query, key, value = self.inner(self.norm(x)).flatten(2).chunk(3, 1)
@@ -116,7 +116,7 @@ class _Attention(nn.Module):
         return cast(Tensor, x + self.out(found.reshape(x.shape)))
 
 
-def silent(layer: nn.Conv1d | nn.Conv2d) -> nn.Conv1d | nn.Conv2d:
+def zero_initialised(layer: nn.Conv1d | nn.Conv2d) -> nn.Conv1d | nn.Conv2d:
     """The layer with a zero answer to begin with."""
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:
@@ -148,7 +148,7 @@ class PlainUNet(nn.Module):
         self.up = nn.ModuleList(
             blocks(size + channels[min(i + 1, len(channels) - 1)], size) for i, size in enumerate(channels)
         )
-        last = silent(CONVOLUTIONS[axes](channels[0], out, 3, padding=1))
+        last = zero_initialised(CONVOLUTIONS[axes](channels[0], out, 3, padding=1))
         self.last = nn.Sequential(nn.GroupNorm(config.groups, channels[0]), nn.SiLU(), last)
 
     def forward(self, x: Tensor, level: Tensor, labels: Tensor | None = None) -> Tensor:

@@ -12,7 +12,7 @@ from scorefold.errors import ConfigError
 from scorefold.seeds import derive_generator
 from scorefold_standard.series.config import LorenzConfig, PulsesConfig
 from scorefold_standard.series.cutting import CutSeries, Series
-from scorefold_toolkit.data.manifolds import normal
+from scorefold_toolkit.data.manifolds import seeded_normal
 from scorefold_toolkit.data.splits import source_seed
 
 Array = npt.NDArray[np.float64]
@@ -38,10 +38,12 @@ class Lorenz(CutSeries):
 
     def __init__(self, config: LorenzConfig, *, generator: torch.Generator | None = None) -> None:
         seed = source_seed(config.seed, generator)
-        start = normal((3,), seed, "start").tolist()
+        start = seeded_normal((3,), seed, "start").tolist()
         states = trajectory((start[0], start[1], config.rho + start[2]), config)
         chosen = states[:, ["xyz".index(name) for name in config.columns]]
-        super().__init__(config, noisy(chosen, config.columns, "the Lorenz series", config.noise_std, seed, _CHAOTIC))
+        super().__init__(
+            config, noisy_series(chosen, config.columns, "the Lorenz series", config.noise_std, seed, _CHAOTIC)
+        )
 
 
 def trajectory(state: State, config: LorenzConfig) -> Array:
@@ -111,7 +113,7 @@ class Pulses(CutSeries):
     def __init__(self, config: PulsesConfig, *, generator: torch.Generator | None = None) -> None:
         seed = source_seed(config.seed, generator)
         values = beats(config, seed)[:, None]
-        super().__init__(config, noisy(values, ("ecg",), "the series of pulses", config.noise_std, seed, _BEATS))
+        super().__init__(config, noisy_series(values, ("ecg",), "the series of pulses", config.noise_std, seed, _BEATS))
 
 
 def beats(config: PulsesConfig, seed: int) -> Array:
@@ -131,8 +133,8 @@ def beats(config: PulsesConfig, seed: int) -> Array:
     return found
 
 
-def noisy(values: Array, names: tuple[str, ...], what: str, noise_std: float, seed: int, fix: str) -> Series:
+def noisy_series(values: Array, names: tuple[str, ...], what: str, noise_std: float, seed: int, fix: str) -> Series:
     """A series (T, C) without gaps, with Gaussian noise on every number."""
-    noise = noise_std * normal(values.shape, seed, "noise").numpy() if noise_std else 0.0
+    noise = noise_std * seeded_normal(values.shape, seed, "noise").numpy() if noise_std else 0.0
     whole = np.ones(len(values), dtype=bool)
     return Series(values + noise, tuple(names), what, whole, whole[1:], fix)

@@ -22,7 +22,7 @@ from scorefold_registry.plugins.settings import FILE_NAME, find_settings, read_s
 from scorefold_registry.runfile.reader import ENVIRONMENTS
 
 
-def add(arguments: list[str]) -> int:
+def add_environment(arguments: list[str]) -> int:
     """Writes a table into ``scorefold.toml``, makes the environment and describes its plugins."""
     parser = Parser(
         "plugins add",
@@ -127,7 +127,7 @@ def _has_text(copy: Path, text: str) -> bool:
     return copy.exists()
 
 
-def install(arguments: list[str]) -> int:
+def install_environments(arguments: list[str]) -> int:
     """Make the missing environments of ``scorefold.toml``, and describe their plugins."""
     parser = Parser(
         "plugins install",
@@ -143,7 +143,7 @@ def install(arguments: list[str]) -> int:
     return 0
 
 
-def remove(arguments: list[str]) -> int:
+def remove_environments(arguments: list[str]) -> int:
     """Removes the folders of environments, and leaves their tables."""
     parser = Parser(
         "plugins remove",
@@ -152,13 +152,13 @@ def remove(arguments: list[str]) -> int:
     )
     parser.add_argument("names", nargs="+", metavar="ENV", help="environments")
     for spec in _chosen(parser.parse_args(arguments).names):
-        count = installer.remove(spec)
+        count = installer.remove_environment(spec)
         what = "its files are removed" if count else "it has no files here"
         print_answer(f"{spec.name}: {what}; to make it again: {spec.install}")
     return 0
 
 
-def clean(arguments: list[str]) -> int:
+def clean_environments(arguments: list[str]) -> int:
     """Removes environments that were not used for a while."""
     parser = Parser("plugins clean", "Remove environments that were not used for some time.", "plugins clean --days 7")
     parser.add_argument("--days", type=float, default=30.0, metavar="N", help="days without use (default 30)")

@@ -26,7 +26,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--json", action="store_const", const="json", dest="format", help="the same as --format json")
     given = parser.parse_args(arguments)
     plan = make_plan(discover_host().catalogue, read(given.file, given.sets))
-    print_answer({"text": tree, "mermaid": mermaid, "dot": dot, "json": as_json}[given.format](plan))
+    print_answer({"text": tree, "mermaid": mermaid, "dot": dot, "json": graph_as_json}[given.format](plan))
     return 0
 
 
@@ -75,6 +75,6 @@ def dot(plan: Plan) -> str:
     return "\n".join([*lines, "}"])
 
 
-def as_json(plan: Plan) -> str:
+def graph_as_json(plan: Plan) -> str:
     """The stages, each with those it comes after."""
     return json.dumps({"name": plan.run.name, "stages": stage_list(plan)}, indent=2)

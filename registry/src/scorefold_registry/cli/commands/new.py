@@ -9,7 +9,13 @@ from pathlib import Path
 
 from scorefold.errors import ConfigError, printable
 from scorefold_registry.cli.commands.environments import check_new, write_table
-from scorefold_registry.cli.new.templates import Templates, choose, find_templates, refuse_taken, render
+from scorefold_registry.cli.new.templates import (
+    Templates,
+    choose_templates,
+    find_templates,
+    refuse_taken,
+    render_plugin,
+)
 from scorefold_registry.cli.options import Parser, discover_host
 from scorefold_registry.cli.terminal import print_answer
 from scorefold_registry.host import Host
@@ -29,7 +35,7 @@ def run(arguments: list[str]) -> int:
     for note in notes:
         print(printable(f"note: {note}"), file=sys.stderr)
     kinds = list(host.catalogue.kinds.values())
-    templates = choose(found, given.kind, kinds, given.source)
+    templates = choose_templates(found, given.kind, kinds, given.source)
     folder = given.out or Path(f"scorefold-{given.name}")
     if given.isolated:
         check_new(given.name)
@@ -87,7 +93,7 @@ def _note_namesakes(host: Host, kind: str, name: str) -> None:
 
 def _create(folder: Path, templates: Templates, given: argparse.Namespace) -> int:
     refuse_taken(given.name)
-    folder = render(templates, given.kind, given.name, folder, isolated=given.isolated)
+    folder = render_plugin(templates, given.kind, given.name, folder, isolated=given.isolated)
     component = f"{given.kind}:{given.name}"
     steps = [f"pip install -e {folder}", f"pytest {folder}", f"scorefold plugins check {component}"]
     if given.isolated:

@@ -13,7 +13,7 @@ from importlib_metadata import PackageNotFoundError, distribution
 from scorefold.errors import PluginError, printable
 from scorefold.plugin import Capability, Kind, Model, Port, Verb
 from scorefold_registry.cli.options import Parser
-from scorefold_registry.cli.terminal import listed, print_answer, styled, wrapped
+from scorefold_registry.cli.terminal import print_answer, styled, two_columns, wrapped
 from scorefold_registry.components.catalogue import Catalogue
 from scorefold_registry.plugins.discovery import discover
 from scorefold_registry.plugins.hooks import HOOKS, REGISTRATION, implementations
@@ -53,8 +53,13 @@ def _check(arguments: list[str]) -> int:
 def _environments(name: str, arguments: list[str]) -> int:
     from scorefold_registry.cli.commands import environments
 
-    command: Callable[[list[str]], int] = getattr(environments, name)
-    return command(arguments)
+    commands: dict[str, Callable[[list[str]], int]] = {
+        "add": environments.add_environment,
+        "install": environments.install_environments,
+        "remove": environments.remove_environments,
+        "clean": environments.clean_environments,
+    }
+    return commands[name](arguments)
 
 
 def _list(arguments: list[str]) -> int:
@@ -184,7 +189,7 @@ def _doctor(arguments: list[str]) -> int:
     parser.add_flag("--load", "also import the code of every component")
     parser.add_flag("--json", "print JSON")
     options = parser.parse_args(arguments)
-    from scorefold_registry.cli.doctor import examine, report
+    from scorefold_registry.cli.doctor import doctor_report, examine
 
     discovery = discover()
     discovery.ask_claims()
@@ -192,7 +197,7 @@ def _doctor(arguments: list[str]) -> int:
     if options.json:
         _print_json(found.as_json())
     else:
-        print_answer(report(found))
+        print_answer(doctor_report(found))
     return 0 if found.well else 1
 
 
@@ -246,7 +251,7 @@ def _plugin_text(record: PluginRecord) -> list[str]:
     lines = [first, f"  module: {record.value}", *rest]
     for kind in dict.fromkeys(component.kind for component in record.components):
         offered = [(item.name, item.summary) for item in record.components if item.kind == kind]
-        lines += [f"  {kind}:", *listed(offered, 4)]
+        lines += [f"  {kind}:", *two_columns(offered, 4)]
     if hooks := _hooks(record):
         lines.append(f"  hooks:      {', '.join(hooks)}")
     lines += [f"  kind {kind.name}: {kind.summary}" for kind in record.kinds]

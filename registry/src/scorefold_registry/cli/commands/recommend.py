@@ -144,11 +144,11 @@ def _rows_and_columns(given: argparse.Namespace) -> tuple[dict[str, Any], dict[s
 
 def with_fields(config: Mapping[str, Any], given: list[str], option: str, example: str) -> dict[str, Any]:
     """A configuration with the fields of an option put in."""
-    from scorefold_registry.experiments.row_file import put
+    from scorefold_registry.experiments.row_file import with_field
 
     changed = dict(config)
     for name, value in pairs(given, option, example).items():
-        changed = put(changed, name.split("."), value)
+        changed = with_field(changed, name.split("."), value)
     return changed
 
 

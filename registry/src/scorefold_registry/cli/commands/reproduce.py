@@ -98,7 +98,13 @@ def _run_published(given: argparse.Namespace, host: Host) -> int:
     from scorefold.artefacts import json_text
     from scorefold_registry.experiments.engine import run_here
     from scorefold_registry.experiments.progress import LineWatch
-    from scorefold_registry.experiments.published import Publication, as_json, as_markdown, cells, find_published
+    from scorefold_registry.experiments.published import (
+        Publication,
+        as_json,
+        as_markdown,
+        find_published,
+        published_cells,
+    )
     from scorefold_registry.experiments.reproduce import chosen_plugins
     from scorefold_registry.run.folders import area
 
@@ -108,7 +114,7 @@ def _run_published(given: argparse.Namespace, host: Host) -> int:
     )
     keep = None if given.fresh else area("claims", given.store, ".scorefold/claims")
     options = pairs(given.data_option, "--data-option", "wheel=FILE")
-    publication = Publication(host, file, cells(file, given.only, methods, given.seeds, sets), keep, options)
+    publication = Publication(host, file, published_cells(file, given.only, methods, given.seeds, sets), keep, options)
     rows = run_here(publication, LineWatch(sys.stderr))
     print_answer(json_text(as_json(file, rows), indent=2) if given.json else as_markdown(file, rows))
     return int(any(row.error for row in rows))

@@ -14,7 +14,7 @@ from scorefold.errors import ConfigError, printable
 from scorefold_registry.cli.options import Parser, UsageError, count
 from scorefold_registry.cli.terminal import print_answer, wrapped
 from scorefold_registry.run.folders import Cache, RunEntry, area, folder_size, list_runs, remove_runs, superseded
-from scorefold_registry.run.past_runs import answers_of, differences, find_run, results_of
+from scorefold_registry.run.past_runs import differences, find_run, results_of, run_verdicts
 from scorefold_registry.run.progress import metrics_text
 
 _RUNS = {"list": 0, "clean": 0, "show": 1, "open": 1, "diff": 2}
@@ -72,7 +72,7 @@ def _list(given: argparse.Namespace) -> int:
     folder = area("runs", given.runs, "runs")
     entries = [entry for entry in list_runs(folder) if given.name in (None, entry.name)]
     if given.json:
-        found = [{**entry.as_json(), "answers": answers_of(entry)} for entry in entries]
+        found = [{**entry.as_json(), "answers": run_verdicts(entry)} for entry in entries]
         print_answer(json.dumps({"runs": found}, indent=2))
         return 0
     if not entries:
@@ -80,7 +80,7 @@ def _list(given: argparse.Namespace) -> int:
     for entry in entries:
         when = datetime.fromtimestamp(entry.started).strftime("%Y-%m-%d %H:%M")
         print(printable(f"{when}  {entry.state:<11}  {entry.name}  {entry.folder}"))
-        for text in answers_of(entry):
+        for text in run_verdicts(entry):
             print(wrapped(f"    {text}", 6))
     return 0
 

@@ -29,7 +29,7 @@ def run(arguments: list[str]) -> int:
     parser.add_flag("--data", "also open the data and build every component, as a run would (slower)")
     given = parser.parse_args(arguments)
     if given.fix:
-        fix(given.file)
+        fix_names(given.file)
     host = discover_host()
     try:
         plan = make_plan(host.catalogue, read(given.file, given.sets))
@@ -52,7 +52,7 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def fix(file: Path) -> None:
+def fix_names(file: Path) -> None:
     """Write new names in place of old ones into a run file, and print each change. Comments and layout stay."""
     text, changes = stage_parts.renamed(read_text(file), stage_parts.RENAMED)
     if changes:

@@ -49,7 +49,9 @@ def find_templates() -> tuple[list[Templates], list[str]]:
     return sorted(found, key=lambda item: normalise(item.distribution)), notes
 
 
-def choose(found: Sequence[Templates], kind: str, known: Sequence[Kind], source: str | None = None) -> Templates:
+def choose_templates(
+    found: Sequence[Templates], kind: str, known: Sequence[Kind], source: str | None = None
+) -> Templates:
     """The templates to use for a kind: those of ``source`` where that is given.
 
     Raises ``ConfigError`` for a kind without a template, for a source that has none, and where several distributions
@@ -93,7 +95,7 @@ def refuse_taken(name: str) -> None:
     )
 
 
-def render(templates: Templates, kind: str, name: str, out: Path, *, isolated: bool = False) -> Path:
+def render_plugin(templates: Templates, kind: str, name: str, out: Path, *, isolated: bool = False) -> Path:
     """Write a plugin into a new folder, and return it.
 
     Raises ``ConfigError`` for a name that can't be one or that the template can't take and for a folder that can't be

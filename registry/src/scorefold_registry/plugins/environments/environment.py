@@ -63,7 +63,7 @@ class Environment:
         """The worker, started where none runs. Raises ``PluginError`` where it can't start, or is not as described."""
         if self._session is None or not self._session.alive:
             self.close()  # what a dead worker has left
-            self._session = start(self.spec, self._writes)
+            self._session = start_worker(self.spec, self._writes)
             said = self._session.ready().hello
             if said.get("digest") != self.description.get("digest"):
                 self.close()
@@ -146,7 +146,7 @@ class Environment:
     def check_usable(self, registered: Registered) -> dict[str, Any]:
         """The description of a component. Raises ``PluginError`` where it can't be used from here."""
         component = registered.component
-        sandbox.check(self.spec, sandbox.missing())
+        sandbox.check_sandbox(self.spec, sandbox.missing_program())
         said: dict[str, Any] = registered.record.described[component.id]
         if said["fault"] is not None:
             raise PluginError(f"{said['fault']} (environment {self.spec.name!r})", hint=self.spec.install)
@@ -203,7 +203,7 @@ class Environment:
         return proxy_of(remote, registered.component.kind, provides, said["overrides"])
 
 
-def start(spec: Spec, writes: Path | None = None) -> Session:
+def start_worker(spec: Spec, writes: Path | None = None) -> Session:
     """A worker of an environment, which may write into a folder also in a sandbox.
 
     Raises ``PluginError`` where there is no interpreter, no POSIX system, or not the sandbox of the table.
@@ -244,7 +244,7 @@ def _same_python(spec: Spec) -> bool:
 
 def describe_environment(spec: Spec) -> dict[str, Any]:
     """Has an environment describe itself, and keeps what it said. Raises ``PluginError`` where it can't."""
-    session = start(spec)
+    session = start_worker(spec)
     try:
         said = session.call("describe", "it described its plugins")
         description = json.loads(said.numpy().tobytes())

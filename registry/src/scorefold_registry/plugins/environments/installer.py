@@ -27,7 +27,7 @@ from scorefold_registry.plugins.environments.store import (
     OURS,
     cache_folder,
     folder_of,
-    kept,
+    kept_environments,
     lent,
     torch_of,
 )
@@ -243,7 +243,7 @@ def _reported(report: Path) -> list[str]:
     return sorted(lines, key=str.lower)
 
 
-def remove(spec: Spec) -> int:
+def remove_environment(spec: Spec) -> int:
     """Removes the folders of an environment, of earlier requirements too; how many there were.
 
     An interpreter that the table names is left as it is. Raises ``PluginError`` for one that is being made.
@@ -261,7 +261,7 @@ def remove(spec: Spec) -> int:
 def clean(days: float, *, dry_run: bool = False) -> list[tuple[Path, int]]:
     """Removes environments and layers that were not used for so many days; their folders and sizes in bytes."""
     limit, gone = time.time() - 86400 * days, []
-    for folder, used, size in list(kept()):
+    for folder, used, size in list(kept_environments()):
         if used <= limit and not is_locked(_lock_file(folder)):
             gone.append((folder, size))
             if not dry_run:

@@ -30,7 +30,7 @@ def call(found: Any, message: Mapping[str, Any], reader: Reader) -> Any:
     return attrgetter(message["method"])(found)(*given, **named)
 
 
-def rows(found: Any, message: Mapping[str, Any], reader: Reader) -> tuple[Tensor, ...]:
+def mapped_rows(found: Any, message: Mapping[str, Any], reader: Reader) -> tuple[Tensor, ...]:
     """The answer of a map of rows; with ``derivative`` the products of its Jacobian with vectors."""
     given, vectors = reader.value(message["given"]), reader.value(message["vectors"])
     like = found._reference() if isinstance(found, EventModel) else torch.empty(())

@@ -36,7 +36,7 @@ _OF_BASE = {"base.log_prob", "base.sample", "base.centre"}
 _ATTRIBUTES = {"event_shape", "condition_spec", "event_scale", "remarks", "divergence_mode", "process"}
 
 
-def kind_of(value: Any) -> str | None:
+def askable_kind(value: Any) -> str | None:
     """The kind of an object of the host that can be asked; None for any other value."""
     return next((kind for kind, interface in KINDS.items() if isinstance(value, interface)), None)
 
@@ -55,7 +55,7 @@ class Questions:
         if name is None:
             name = f"h{next(self._names)}"
             self._offered[name] = value
-        kind = kind_of(value)
+        kind = askable_kind(value)
         assert kind is not None
         said = {"$": "asked", "name": name, "kind": kind, "provides": [item.name for item in _capabilities(value)]}
         said["overrides"] = [] if getattr(type(value), "bind", None) is ScoreModel.bind else ["bind"]
@@ -142,7 +142,7 @@ def _events(given: Any, size: int) -> int:
 def _rows(found: Any, said: Mapping[str, Any], reader: Reader) -> Any:
     """The answer of a map of rows. The events of a derivative have been counted with the values."""
     with evaluations(()) if said["derivative"] else nullcontext():
-        return objects.rows(found, said, reader)
+        return objects.mapped_rows(found, said, reader)
 
 
 def _capabilities(value: Any) -> list[Any]:
@@ -153,7 +153,7 @@ def _capabilities(value: Any) -> list[Any]:
 
 def _known(found: Any) -> set[str]:
     """The names of an object's interface and capabilities, as core has them."""
-    kind = kind_of(found)
+    kind = askable_kind(found)
     classes = [KINDS[str(kind)], EventModel, *(named_class(item.interface) for item in _capabilities(found))]
     names = {name for each in classes for name in (*vars(each), *vars(each).get("__annotations__", {}))}
     return {name for name in names if not name.startswith("_")} | _ATTRIBUTES | (_OF_BASE if kind == "flow" else set())

@@ -34,14 +34,14 @@ _MARKS = ("pyvenv.cfg", "conda-meta")
 _SECONDS = 60.0
 
 
-def missing() -> str | None:
+def missing_program() -> str | None:
     """Reason why there can be no sandbox on this machine, found without a process; None if there may be one."""
     return None if shutil.which(PROGRAM) else f"there is no program {PROGRAM} on the path"
 
 
-def refused() -> str | None:
+def sandbox_refusal() -> str | None:
     """Reason why there is no sandbox on this machine, from a trial; None if there is one."""
-    if (why := missing()) is not None:
+    if (why := missing_program()) is not None:
         return why
     import subprocess  # it takes a while, and lists of plugins need none
 
@@ -53,7 +53,7 @@ def refused() -> str | None:
     return None if done.returncode == 0 else f"{PROGRAM} can't make one: {done.stderr.strip()[-500:]}"
 
 
-def check(spec: Spec, why: str | None) -> None:
+def check_sandbox(spec: Spec, why: str | None) -> None:
     """Raises ``PluginError`` if the table asks for a sandbox that can't be had; ``why`` says why not."""
     if spec.sandbox is not None and why is not None:
         raise PluginError(
@@ -79,7 +79,7 @@ def wrapping(spec: Spec, python: Path, layer: Path, lent: Path | None, writes: P
     """
     if spec.sandbox is None:
         return []
-    check(spec, refused())
+    check_sandbox(spec, sandbox_refusal())
     places = [*_SYSTEM, *(_ONLINE if spec.network else ()), layer, *_files_of(spec, python), *spec.folders, *spec.read]
     if lent is not None:
         places += [lent, *(link.resolve() for link in lent.iterdir())]

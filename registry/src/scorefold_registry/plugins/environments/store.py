@@ -187,7 +187,7 @@ def _link(name: str, folder: Path) -> None:
             (folder / top).symlink_to(source.absolute())
 
 
-def kept() -> Iterator[tuple[Path, float, int]]:
+def kept_environments() -> Iterator[tuple[Path, float, int]]:
     """The environments and layers that are kept: the folder, when it was last used, and its bytes."""
     for parent in (cache_folder(), cache_folder() / "layers"):
         for folder in sorted(parent.iterdir()) if parent.is_dir() else ():
