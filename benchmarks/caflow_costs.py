@@ -26,7 +26,7 @@ from scorefold.data import DataSpec, TensorSpec
 from scorefold_caflow.flow.config import CAFLOWConfig, EncoderConfig, StepsConfig
 from scorefold_caflow.flow.model import ImageFlow
 from scorefold_caflow.flow.parts import TwoEncoders
-from scorefold_caflow.layers.mixing import channels_last
+from scorefold_caflow.layers import channels_last
 from scorefold_toolkit.nn import ConvConditioner
 
 IMAGE = (1, 16, 16)

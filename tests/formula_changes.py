@@ -13,7 +13,7 @@ from typing import Any
 from mutations import MUTATIONS
 
 ROOT = Path(__file__).parent.parent
-NO_FORMULAS = ("config", "claims", "figures", "figures.py", "drawing.py", "plugin.py", "server", "opening")
+NO_FORMULAS = ("config", "claims", "figures", "figures.py", "drawing.py", "plugin.py", "server.py", "opening")
 """Folders and files whose numbers are settings, bounds of claims, places in a picture and the like."""
 
 BINARY = {ast.Add: "-", ast.Sub: "+", ast.Mult: "/", ast.Div: "*", ast.Pow: "*", ast.FloorDiv: "*"}

@@ -81,7 +81,7 @@ MUTATIONS = (
         "return moved * log_slope.exp() - shift, log_slope",
     ),
     (
-        TOOLKIT + "metrics/neighbours.py",
+        TOOLKIT + "metrics/distances.py",
         "float(inside.sum(1).double().mean()) / density_neighbours",
         "float(inside.sum(1).double().mean())",
     ),
@@ -90,7 +90,7 @@ MUTATIONS = (
     (TOOLKIT + "metrics/calibration.py", "(8 * (j * scaled) ** 2 - 2)", "(4 * (j * scaled) ** 2 - 1)"),
     # Verbs.
     (VERBS + "outliers.py", "math.log(options.others)", "math.log(1 + options.others)"),
-    (VERBS + "trainings.py", "stdev(values) / math.sqrt(len(values))", "stdev(values)"),
+    (VERBS + "estimate.py", "stdev(values) / math.sqrt(len(values))", "stdev(values)"),
     (VERBS + "posterior.py", "- 0.5).square().mean(0)", "- 0.5).mean(0).square()"),
     (VERBS + "posterior.py", "asked = ((asked - mean) / std)", "asked = (asked - mean)"),
     (VERBS + "posterior.py", "values.index(min(values))", "values.index(max(values))"),
@@ -201,7 +201,7 @@ MUTATIONS = (
         "by_log_variance = (z - mean) * deviation / 2",
         "by_log_variance = (z - mean) * deviation",
     ),
-    (plugin("scorevae", "coding/objective.py"), "return log_snr_range(process) * square", "return square"),
+    (plugin("scorevae", "coding/encoder.py"), "return log_snr_range(process) * square", "return square"),
     (plugin("scorevae", "coding/diagnosis.py"), "values = ratio / (1 + ratio) ** 2", "values = ratio / (1 + ratio)"),
     (plugin("scorevae", "vae/model.py"), "(2 * math.pi * variance).log() / 2", "(2 * math.pi * variance).log()"),
     (
@@ -210,9 +210,9 @@ MUTATIONS = (
         "return self.residual_std * draw_normal((n, *self.latent_shape)",
     ),
     # Conditional flows.
-    (plugin("caflow", "layers/mixing.py"), "* (x.shape[2] * x.shape[3])", "* x.shape[2]"),
+    (plugin("caflow", "layers.py"), "log_abs_det()) * (x.shape[2] * x.shape[3])", "log_abs_det()) * x.shape[2]"),
     (
-        plugin("caflow", "layers/mixture.py"),
+        plugin("caflow", "layers.py"),
         "target = (moved - shift) * (-log_scale).exp()",
         "target = moved * (-log_scale).exp() - shift",
     ),
@@ -257,10 +257,10 @@ MUTATIONS = (
     (plugin("audit", "unusual.py"), ">= apart).sum()", ">= apart / 2).sum()"),
     (plugin("audit", "copying/nearest.py"), "BY_CHANCE)) ** (1 / dimension)", "BY_CHANCE)) ** dimension"),
     # Flow matching.
-    (TOOLKIT + "score_matching/rectified.py", "(2 * t / (1 - t)).sqrt()", "(t / (1 - t)).sqrt()"),
-    (TOOLKIT + "score_matching/rectified.py", "-2 * (torch.logit(self.held(t))", "-(torch.logit(self.held(t))"),
-    (TOOLKIT + "score_matching/rectified.py", "return ratio / (1 + ratio)", "return ratio"),
-    (TOOLKIT + "score_matching/rectified.py", "math.hypot(t_end, 1 - t_end)", "t_end"),
+    (TOOLKIT + "score_matching/losses.py", "(2 * t / (1 - t)).sqrt()", "(t / (1 - t)).sqrt()"),
+    (TOOLKIT + "score_matching/losses.py", "-2 * (torch.logit(self.held(t))", "-(torch.logit(self.held(t))"),
+    (TOOLKIT + "score_matching/losses.py", "return ratio / (1 + ratio)", "return ratio"),
+    (TOOLKIT + "score_matching/losses.py", "math.hypot(t_end, 1 - t_end)", "t_end"),
     (plugin("flowmatching", "score.py"), "t, condition) - self.event_scale.middle(x)", "t, condition)"),
     (plugin("flowmatching", "score.py"), "self._as_event(1 - t) * self._answer", "self._answer"),
     (plugin("flowmatching", "score.py"), "(answer - (noise - data)) ** 2", "(answer - (data - noise)) ** 2"),

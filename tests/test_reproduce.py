@@ -11,7 +11,7 @@ from scorefold_registry.cli.main import main
 from scorefold_registry.experiments.claims import within
 from scorefold_registry.experiments.reproduce import PROFILES
 from scorefold_registry.plugins.loading import load_claim
-from scorefold_toolkit.data.published import FASHION_MNIST
+from scorefold_toolkit.data.images import FASHION_MNIST
 
 
 def test_exact_claims_hold(capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,10 +22,10 @@ from scorefold_registry.cli.main import main
 from scorefold_registry.components.manifest import check_names
 from scorefold_registry.python import do, estimate, fit, load_data, pull, push
 from scorefold_registry.run.result import RunResult
-from scorefold_registry.sharing import pull as pulling
-from scorefold_registry.sharing.places import repository
-from scorefold_registry.sharing.pull import pull as fetch
-from scorefold_registry.sharing.push import push as share
+from scorefold_registry.sharing import transfer as pulling
+from scorefold_registry.sharing.transfer import pull as fetch
+from scorefold_registry.sharing.transfer import push as share
+from scorefold_registry.sharing.transfer import repository
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 

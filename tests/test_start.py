@@ -17,7 +17,7 @@ from sklearn.datasets import load_digits
 
 from scorefold_registry.cli.commands.start import TEXTS
 from scorefold_registry.cli.main import main
-from scorefold_registry.cli.starting.questions import QUESTIONS
+from scorefold_registry.cli.starting import QUESTIONS
 
 Captured = pytest.CaptureFixture[str]
 

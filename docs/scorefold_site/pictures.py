@@ -38,7 +38,7 @@ def draw(runs: Path, out: Path) -> None:
 
 def multiscale_cost(out: Path) -> None:
     """Cost of a uniform run in multi-scale runs, by resolution."""
-    from scorefold_nonuniform.cost_figures import speedup_by_resolution
+    from scorefold_nonuniform.cost import speedup_by_resolution
 
     rows = {
         pixels: SimpleNamespace(counted=counted, measured=measured, overhead=0, scales=range(scales))

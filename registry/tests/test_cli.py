@@ -16,8 +16,7 @@ import pytest
 
 from scorefold.errors import ConfigError, PluginError
 from scorefold_registry.cli import main as cli
-from scorefold_registry.cli.options import parser_of, parsers
-from scorefold_registry.cli.terminal import wrapped
+from scorefold_registry.cli.options import parser_of, parsers, wrapped
 
 Install = Callable[..., Path]
 
@@ -329,7 +328,7 @@ class TestAnswers:
         """A lone surrogate is what a file name has that is no text."""
         script = """
 import sys
-from scorefold_registry.cli.terminal import only_answers, print_answer
+from scorefold_registry.cli.options import only_answers, print_answer
 with only_answers():
     print("noise")
     print_answer("a\\udcffb")

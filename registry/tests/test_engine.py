@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scorefold_registry.experiments.engine import Experiment, Interrupted, TaskResult, run_here
-from scorefold_registry.experiments.progress import LineWatch
+from scorefold_registry.experiments.engine import Experiment, Interrupted, LineWatch, TaskResult, run_here
 from scorefold_registry.run.progress import Silent
 
 

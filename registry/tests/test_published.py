@@ -11,8 +11,7 @@ import pytest
 from scorefold.errors import ConfigError
 from scorefold_registry import Host
 from scorefold_registry.cli.main import main
-from scorefold_registry.experiments.engine import run_here
-from scorefold_registry.experiments.progress import Watch
+from scorefold_registry.experiments.engine import Watch, run_here
 from scorefold_registry.experiments.published import (
     Publication,
     PublishedCell,

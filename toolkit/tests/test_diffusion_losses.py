@@ -13,8 +13,7 @@ from scorefold.diffusion import VE, VP, DiffusionProcess, GeometricVE, LinearLog
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.random import draw_normal
 from scorefold_toolkit.matrix_process import MatrixProcess
-from scorefold_toolkit.score_matching.losses import Standardised, denoising_score_matching, draw_times
-from scorefold_toolkit.score_matching.rectified import Rectified
+from scorefold_toolkit.score_matching.losses import Rectified, Standardised, denoising_score_matching, draw_times
 
 F64 = torch.float64
 EYE = torch.eye(2, dtype=F64)

@@ -30,9 +30,9 @@ from scorefold_toolkit.metrics import (
     tarp,
     uniformity,
 )
+from scorefold_toolkit.metrics.distances import neighbour_measures
 from scorefold_toolkit.metrics.features import LARGEST, feature_network
 from scorefold_toolkit.metrics.measure import EvaluationBatch, PointwiseMeasure, Units
-from scorefold_toolkit.metrics.neighbours import neighbour_measures
 
 
 def gen(seed: int = 0) -> torch.Generator:

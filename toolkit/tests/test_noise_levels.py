@@ -24,9 +24,8 @@ from scorefold_toolkit.config.common import (
     WeightingConfig,
 )
 from scorefold_toolkit.nn import LossUncertainty
-from scorefold_toolkit.score_matching.losses import noise_weight
+from scorefold_toolkit.score_matching.losses import Rectified, noise_weight
 from scorefold_toolkit.score_matching.noise_levels import NoiseLevels
-from scorefold_toolkit.score_matching.rectified import Rectified
 
 F64 = torch.float64
 WIDE = VE(1e-6, 1e6)

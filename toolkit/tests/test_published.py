@@ -9,18 +9,18 @@ import pytest
 
 import scorefold_standard
 from scorefold_registry import Host
-from scorefold_toolkit.data import published
+from scorefold_toolkit.data import images
 
 
 def test_data_that_are_absent_are_none(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(published, "FASHION_MNIST", tmp_path / "none")
-    assert published.fashion_mnist(host) is None
+    monkeypatch.setattr(images, "FASHION_MNIST", tmp_path / "none")
+    assert images.fashion_mnist(host) is None
 
 
 def test_data_that_are_there_are_read_from_there(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     samples = Path(scorefold_standard.__file__).parent / "samples/mnist"  # of the same format
-    monkeypatch.setattr(published, "FASHION_MNIST", samples)
-    source = published.fashion_mnist(host, size=14)
+    monkeypatch.setattr(images, "FASHION_MNIST", samples)
+    source = images.fashion_mnist(host, size=14)
     assert source is not None
     assert source.event_shape == (1, 14, 14)
 
@@ -34,7 +34,7 @@ def test_claims_of_absent_data_are_skipped(host: Host, tmp_path: Path, monkeypat
             assert "dataset-fashion-mnist" in claim.needs, claim.name
             name, function = claim.target.split(":")
             module = import_module(name)
-            monkeypatch.setattr(published, "FASHION_MNIST", tmp_path / "none")
+            monkeypatch.setattr(images, "FASHION_MNIST", tmp_path / "none")
             monkeypatch.setattr(module, "FASHION_MNIST", tmp_path / "none", raising=False)
             if hasattr(module, "SETTINGS"):
                 continue

@@ -12,9 +12,8 @@ from scorefold.errors import DataError
 from scorefold.interfaces import ScoreModel
 from scorefold_toolkit.metrics.measure import EvaluationBatch, Units
 from scorefold_verbs.assess import assess
-from scorefold_verbs.config.metrics import NeighboursConfig
-from scorefold_verbs.config.verbs import AssessOptions
-from scorefold_verbs.neighbours import Neighbours
+from scorefold_verbs.config.verbs import AssessOptions, NeighboursConfig
+from scorefold_verbs.metrics import Neighbours
 
 
 def measured(truth: torch.Tensor, samples: torch.Tensor, *sizes: int, **config: int) -> dict[str, float]:

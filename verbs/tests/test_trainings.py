@@ -8,7 +8,7 @@ import pytest
 
 from scorefold.errors import ConfigError
 from scorefold.results import Estimate
-from scorefold_verbs.trainings import over_trainings
+from scorefold_verbs.estimate import over_trainings
 
 
 def estimates(*values: float | None, half: float | None = 0.49, **facts: Any) -> list[Estimate]:

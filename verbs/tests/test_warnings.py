@@ -21,14 +21,13 @@ from scorefold_toolkit.metrics.measure import EvaluationBatch, Units
 from scorefold_verbs.allocate import allocate
 from scorefold_verbs.config.latents import GenerateOptions
 from scorefold_verbs.config.verbs import AllocateOptions, EstimateOptions
-from scorefold_verbs.estimate import estimate
+from scorefold_verbs.estimate import estimate, over_trainings
 from scorefold_verbs.fit import fit, noise_warnings
 from scorefold_verbs.inputs import groups_of, with_labels
 from scorefold_verbs.latents.measures import FrechetBesideFloor
 from scorefold_verbs.latents.reconstruct import generate, quick_error, reconstruction_warnings
 from scorefold_verbs.load import load
 from scorefold_verbs.measures import features_of
-from scorefold_verbs.trainings import over_trainings
 
 
 @pytest.mark.parametrize(

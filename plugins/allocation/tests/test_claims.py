@@ -9,8 +9,8 @@ from statistics import mean
 import pytest
 from claim_values import measured
 
-from scorefold_allocation.claims import growth as claims_online
 from scorefold_allocation.claims import linear as claims_linear
+from scorefold_allocation.claims import pilot as claims_online
 from scorefold_allocation.claims import pilot as claims_pilot
 from scorefold_allocation.claims import training as claims_training
 from scorefold_allocation.plugin import scorefold_claims

@@ -27,8 +27,7 @@ from scorefold_allocation.learners.config import (
 )
 from scorefold_allocation.learners.episodes import Episode, query_losses
 from scorefold_allocation.learners.interface import AllocationCell
-from scorefold_allocation.learners.linear import LinearMAML
-from scorefold_allocation.learners.methods import EpisodicLearner
+from scorefold_allocation.learners.methods import EpisodicLearner, LinearMAML
 from scorefold_allocation.learners.networks import Stack, StackedConvNet, StackedMLP
 from scorefold_allocation.learners.trainer import tasks_of
 

@@ -11,12 +11,11 @@ from linear_cases import even, plan, problem, simulated
 
 from scorefold_allocation.claims.optimum import budget_times_risk, frozen_size, large_dimension
 from scorefold_allocation.meta.config import MetaConfig
-from scorefold_allocation.theory.deployment import problem_of
 from scorefold_allocation.theory.engines import Engine
 from scorefold_allocation.theory.formula import risk
 from scorefold_allocation.theory.linear_model import Plans
 from scorefold_allocation.theory.optimum import FoundPlan, lattice_of, search_lattice
-from scorefold_allocation.theory.purchase import bounds_of
+from scorefold_allocation.theory.purchase import bounds_of, problem_of
 
 
 def best(budget: int, **settings: Any) -> FoundPlan:

@@ -33,8 +33,7 @@ from scorefold_allocation.learners.config import (
 from scorefold_allocation.learners.episodes import Rule, SeedGroup, episodes, measured, tasks_as, train_episodes
 from scorefold_allocation.learners.function import CallableLearner
 from scorefold_allocation.learners.interface import AllocationCell, Learner, Losses
-from scorefold_allocation.learners.linear import LinearMAML
-from scorefold_allocation.learners.methods import EpisodicLearner
+from scorefold_allocation.learners.methods import EpisodicLearner, LinearMAML
 from scorefold_allocation.learners.networks import StackedConvNet, StackedMLP
 from scorefold_allocation.learners.trainer import adaptation_labels, evaluate_learner
 

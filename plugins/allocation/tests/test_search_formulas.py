@@ -11,9 +11,9 @@ from torch import Tensor
 
 from scorefold_allocation.learners.interface import AllocationCell
 from scorefold_allocation.meta.config import MetaConfig, PilotConfig
-from scorefold_allocation.search import growth, valley
+from scorefold_allocation.search import incremental, valley
 from scorefold_allocation.search.grid import Limits, Threshold, random_sizes, scan
-from scorefold_allocation.search.growth import Surface, fit_surface, likely_formulas
+from scorefold_allocation.search.incremental import Surface, fit_surface, likely_formulas
 from scorefold_allocation.search.local_fit import (
     LocalFit,
     as_losses,
@@ -33,7 +33,7 @@ def column(*values: float) -> Tensor:
 
 
 @pytest.mark.parametrize("formula", ["floor", "vanishing"])
-def test_a_surface_weighs_relative_residuals(formula: growth.Formula) -> None:
+def test_a_surface_weighs_relative_residuals(formula: incremental.Formula) -> None:
     """Two losses of one cell, 1 and 2 with weights 3 and 8: least sum w (f / L - 1)^2 is at f = sum (w / L) over
     sum (w / L^2) = 7 / 5, where it is 3 * 0.16 + 8 * 0.09 = 1.2."""
     size, tasks = column(4, 4), column(10, 10)
@@ -57,7 +57,9 @@ def test_terms_of_both_formulas() -> None:
 def test_a_formula_is_likely_within_two_standard_errors(monkeypatch, count: int, misfit: float, likely: int) -> None:
     """The best misfit is 1, with k - 5 degrees of freedom: up to 1 + 4 / (k - 5), and at least one degree."""
     misfits = {"floor": 1.0, "vanishing": misfit}
-    monkeypatch.setattr(growth, "fit_surface", lambda *given: Surface(given[-1], np.zeros(5), 1.0, misfits[given[-1]]))
+    monkeypatch.setattr(
+        incremental, "fit_surface", lambda *given: Surface(given[-1], np.zeros(5), 1.0, misfits[given[-1]])
+    )
     ones = torch.ones(count).double()
     assert len(likely_formulas(ones, ones, ones, ones)) == likely
 

@@ -12,13 +12,12 @@ from torch import Tensor
 from scorefold_allocation.meta.config import MetaConfig, MonteCarloConfig
 from scorefold_allocation.search.valley import resampled_means
 from scorefold_allocation.theory import engines, monte_carlo
-from scorefold_allocation.theory.deployment import expected_loss, problem_of
 from scorefold_allocation.theory.engines import Engine
 from scorefold_allocation.theory.formula import OVER, UNDER, fluctuation, risk
 from scorefold_allocation.theory.linear_model import Plans, draw_task, outer_rows
 from scorefold_allocation.theory.monte_carlo import gaussian_factor, simulated_risk
 from scorefold_allocation.theory.optimum import lattice_of, search_lattice
-from scorefold_allocation.theory.purchase import bounds_of
+from scorefold_allocation.theory.purchase import bounds_of, expected_loss, problem_of
 
 
 def test_a_drawn_task_is_w0_with_spread_and_noise_of_both_its_parts() -> None:

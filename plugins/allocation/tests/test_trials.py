@@ -19,7 +19,7 @@ from scorefold_allocation.data.config import DigitRotationsConfig, LinearTasksCo
 from scorefold_allocation.data.regression import LinearTasks
 from scorefold_allocation.learners.config import LinearLearnerConfig
 from scorefold_allocation.learners.interface import AllocationCell, Learner, Losses
-from scorefold_allocation.learners.linear import LinearMAML
+from scorefold_allocation.learners.methods import LinearMAML
 from scorefold_allocation.search.trials import LOG, Trainee, Trials, Tried, trial_digest
 
 CELL = AllocationCell(4, 2, 2)

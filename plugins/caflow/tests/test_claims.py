@@ -13,7 +13,7 @@ from scorefold.data import Dataset
 from scorefold_caflow.claims import exact as claims_exact
 from scorefold_caflow.claims import exact as claims_factorisation
 from scorefold_caflow.claims import tasks as claims_tasks
-from scorefold_caflow.claims import training as claims_training
+from scorefold_caflow.claims import tasks as claims_training
 from scorefold_caflow.plugin import scorefold_claims
 from scorefold_registry import Host
 from scorefold_registry.experiments.claims import within

@@ -14,9 +14,7 @@ from scorefold.data import EventScale
 from scorefold.errors import ConfigError
 from scorefold_caflow.flow.config import StepsConfig
 from scorefold_caflow.flow.preprocessing import Dequantiser, Logit, Standardise
-from scorefold_caflow.layers.blocks import FlowBlock
-from scorefold_caflow.layers.mixing import AffineInjector, HaarBands, Mixing
-from scorefold_caflow.layers.mixture import MixtureCoupling
+from scorefold_caflow.layers import AffineInjector, FlowBlock, HaarBands, Mixing, MixtureCoupling
 from scorefold_toolkit.nn import (
     ActNorm,
     AffineCoupling,

@@ -16,7 +16,7 @@ from scorefold.errors import ConfigError, ShapeError
 from scorefold_caflow.data.bounds import structural_bounds
 from scorefold_caflow.data.config import GaussianPairsConfig
 from scorefold_caflow.data.pairs import gaussian_pair
-from scorefold_caflow.layers.mixing import AffineInjector
+from scorefold_caflow.layers import AffineInjector
 from scorefold_toolkit.nn import AffineCoupling
 
 

@@ -13,8 +13,7 @@ from scorefold.config import TrainingConfig
 from scorefold.data import Dataset, TensorSpec
 from scorefold.interfaces import Progress
 from scorefold_caflow.flow.model import ImageFlow
-from scorefold_caflow.layers.mixing import AffineInjector
-from scorefold_caflow.layers.mixture import MixtureCoupling
+from scorefold_caflow.layers import AffineInjector, MixtureCoupling
 from scorefold_toolkit.nn import ActNorm, AffineCoupling
 from scorefold_toolkit.training import fit
 

@@ -6,8 +6,7 @@ import pytest
 import torch
 from caflow_models import draws, perturb
 
-from scorefold_caflow.layers.blocks import Steps
-from scorefold_caflow.layers.mixing import AffineInjector, Mixing, channels_last
+from scorefold_caflow.layers import AffineInjector, Mixing, Steps, channels_last
 from scorefold_toolkit.nn import Chain, ConvConditioner, Householder, LULinear
 
 

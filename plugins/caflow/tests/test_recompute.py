@@ -14,8 +14,7 @@ from scorefold.data import Dataset, TensorSpec
 from scorefold.interfaces import Progress
 from scorefold_caflow.flow.config import StepsConfig
 from scorefold_caflow.flow.model import ImageFlow
-from scorefold_caflow.layers.blocks import FlowBlock
-from scorefold_caflow.layers.recompute import recomputed
+from scorefold_caflow.layers import FlowBlock, recomputed
 from scorefold_toolkit.training import fit
 
 WAYS = ("checkpoint", "inverse")

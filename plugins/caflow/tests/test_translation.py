@@ -14,7 +14,7 @@ from torch import Tensor
 
 from scorefold_caflow.flow.config import EncoderConfig, StepsConfig
 from scorefold_caflow.flow.translation import Encoder, LatentTranslation, latent_shapes
-from scorefold_caflow.layers.blocks import FlowBlock
+from scorefold_caflow.layers import FlowBlock
 
 VARIANTS = {
     "plain": {},

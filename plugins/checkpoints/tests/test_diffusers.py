@@ -27,7 +27,7 @@ from scorefold.diffusion import IsotropicProcess
 from scorefold.errors import ArtefactError, ConfigError, ShapeError
 from scorefold_checkpoints.diffusers.config import DiffusersConfig
 from scorefold_checkpoints.diffusers.score import DiffusersScore
-from scorefold_checkpoints.schedules import DiscreteVP
+from scorefold_checkpoints.parametrisations import DiscreteVP
 from scorefold_registry import Host
 
 SAMPLES = Path(scorefold_checkpoints.__file__).parent / "samples"

@@ -35,8 +35,7 @@ from scorefold.errors import ConfigError
 from scorefold_checkpoints.diffusers.config import DiffusersConfig
 from scorefold_checkpoints.diffusers.schedulers import family_of
 from scorefold_checkpoints.diffusers.score import DiffusersScore
-from scorefold_checkpoints.parametrisations import Family
-from scorefold_checkpoints.schedules import TrigFlow
+from scorefold_checkpoints.parametrisations import Family, TrigFlow
 
 C = 0.3
 """The deviation of the Gaussian data, about 0.7 in all coordinates."""

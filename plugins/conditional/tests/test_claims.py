@@ -10,7 +10,7 @@ import torch
 from scorefold.data import Dataset
 from scorefold.plugin import Claim
 from scorefold_conditional.claims import digits as claims_digits
-from scorefold_conditional.claims import posterior as claims_posterior
+from scorefold_conditional.claims import exact as claims_posterior
 from scorefold_conditional.plugin import scorefold_claims
 from scorefold_registry import Host
 from scorefold_registry.experiments.claims import within
@@ -44,7 +44,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
         for name, value in {"STEPS": 2, "SAMPLER_STEPS": 3, "DRAWS": 3}.items():
             monkeypatch.setattr(module, name, value)
         monkeypatch.setattr(module, "SEEDS", {"quick": 1})
-    monkeypatch.setattr(claims_posterior, "CONDITIONS", 4)
+    monkeypatch.setattr(claims_posterior, "POSTERIOR_CONDITIONS", 4)
     monkeypatch.setattr(claims_digits, "IMAGES", 4)
     for cache in (claims_posterior._measured, claims_digits._measured):
         cache.cache_clear()

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from scorefold.errors import DataError
 from scorefold_conditional.sbibm import source as wheels
-from scorefold_conditional.sbibm.tasks import TASKS, stimulus, summary_of
+from scorefold_conditional.sbibm.source import TASKS, stimulus, summary_of
 from scorefold_registry import Host
 
 COUNT = 200_000

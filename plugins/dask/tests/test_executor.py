@@ -16,8 +16,7 @@ from distributed import LocalCluster
 from scorefold.errors import ConfigError, DataError, JobError, PluginError, WorkerError
 from scorefold.stage import pack, unpack
 from scorefold_dask.config import DaskConfig
-from scorefold_dask.executor import DaskExecutor, _NoWorkerError
-from scorefold_dask.worker import JobEnvironment, run_packed_job, surroundings
+from scorefold_dask.executor import DaskExecutor, JobEnvironment, _NoWorkerError, run_packed_job, surroundings
 from scorefold_neighbours.config import MLEConfig
 from scorefold_neighbours.estimators.estimator import NeighbourEstimator
 from scorefold_registry.run.executor import LocalExecutor

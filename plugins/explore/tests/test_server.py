@@ -28,8 +28,7 @@ from scorefold.stage import report
 from scorefold_explore import command
 from scorefold_explore.bundle import BUILT
 from scorefold_explore.explored import Explored
-from scorefold_explore.server.app import request_refusal
-from scorefold_explore.server.jobs import QuestionWorker
+from scorefold_explore.server import QuestionWorker, request_refusal
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,8 @@ from scorefold.interfaces import Progress
 from scorefold_flowmatching.claims.exact import exact_flow
 from scorefold_toolkit.config.common import LogitNormalLevels
 from scorefold_toolkit.probability_flow import decode_noise, encode_noise
-from scorefold_toolkit.score_matching.losses import denoising_score_matching
+from scorefold_toolkit.score_matching.losses import Rectified, denoising_score_matching
 from scorefold_toolkit.score_matching.noise_levels import NoiseLevels
-from scorefold_toolkit.score_matching.rectified import Rectified
 
 
 def at(*values: float) -> Tensor:

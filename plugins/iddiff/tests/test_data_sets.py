@@ -19,7 +19,7 @@ from scorefold.errors import ConfigError, DataError
 from scorefold_iddiff import plugin
 from scorefold_iddiff.data import config as configs
 from scorefold_iddiff.data import drawn
-from scorefold_iddiff.data.cloud import PointCloud
+from scorefold_iddiff.data.combined import PointCloud
 from scorefold_iddiff.data.drawn import Drawn, draw_source
 from scorefold_registry import Host
 from scorefold_testing import Report, conformance

@@ -18,7 +18,7 @@ from scorefold_models.plugin import scorefold_models
 from scorefold_models.thousand import ACROSS, EACH, FOLDER, LABELS, PICTURE, SIDE
 from scorefold_registry import Host
 from scorefold_registry.python import run
-from scorefold_registry.sharing.push import push
+from scorefold_registry.sharing.transfer import push
 
 HERE = Path(__file__).parent
 FASHION = Path("/usr/share/datasets/fashion-mnist")

@@ -17,11 +17,10 @@ from scorefold.data import Dataset
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import Estimator
 from scorefold.results import Estimate
-from scorefold_neighbours.calibrated.answer import Checked, calibrated_answer
+from scorefold_neighbours.calibrated.answer import Checked, _panel, calibrated_answer, plot
 from scorefold_neighbours.calibrated.calibration import calibrate, flatness
 from scorefold_neighbours.calibrated.estimator import Calibrated
 from scorefold_neighbours.calibrated.facts import axes_above_noise, grid_steps, measure
-from scorefold_neighbours.calibrated.figures import _panel, plot
 from scorefold_neighbours.calibrated.recipes import chosen_recipes
 from scorefold_neighbours.calibrated.surrogates import LATENTS, SurrogateRecipe, surrogate
 from scorefold_neighbours.config import CalibratedConfig, MLEConfig, PCAConfig

@@ -24,6 +24,7 @@ from scorefold_nonuniform.cost import (
     CostRow,
     Scale,
     compare_cost,
+    cost_figures,
     count_ratio,
     fit_overhead,
     measure_overhead,
@@ -35,7 +36,6 @@ from scorefold_nonuniform.cost import (
     scales_of,
     speedup,
 )
-from scorefold_nonuniform.cost_figures import cost_figures
 from scorefold_nonuniform.plugin import scorefold_claims
 from scorefold_registry import Host
 from scorefold_registry.experiments.claims import within

@@ -21,7 +21,7 @@ from scorefold.diffusion import (
     time_grid,
 )
 from scorefold.errors import ConfigError, ShapeError
-from scorefold_nonuniform.diffusers.denoiser import Denoiser, ScoreUNet
+from scorefold_nonuniform.diffusers.pipeline import Denoiser, ScoreUNet
 
 
 @pytest.mark.parametrize("name", PROCESSES)

@@ -14,8 +14,7 @@ from scorefold.data import EventScale
 from scorefold.diffusion import ddim, time_grid
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import TensorSource
-from scorefold_nonuniform.diffusers.denoiser import ScoreUNet
-from scorefold_nonuniform.diffusers.pipeline import MultiScalePipeline, ScaleUNets
+from scorefold_nonuniform.diffusers.pipeline import MultiScalePipeline, ScaleUNets, ScoreUNet
 from scorefold_nonuniform.diffusers.scheduler import NonUniformScheduler
 from scorefold_registry import Host
 

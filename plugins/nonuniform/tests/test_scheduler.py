@@ -27,10 +27,10 @@ from torch import Tensor
 from scorefold.diffusion import SAMPLERS, GeometricVE, IsotropicProcess, LinearLogSNR, PerComponent, time_grid
 from scorefold.diffusion.process import expand
 from scorefold.errors import ConfigError
-from scorefold_checkpoints.schedules import DiscreteVP
+from scorefold_checkpoints.parametrisations import DiscreteVP
 from scorefold_nonuniform.bands.coefficients import build_bands
 from scorefold_nonuniform.bands.config import HaarBandsConfig
-from scorefold_nonuniform.diffusers.denoiser import ScoreUNet
+from scorefold_nonuniform.diffusers.pipeline import ScoreUNet
 from scorefold_nonuniform.diffusers.scheduler import PREDICTIONS, NonUniformScheduler
 from scorefold_toolkit.matrix_process import MatrixProcess
 from scorefold_toolkit.rotated import Rotated

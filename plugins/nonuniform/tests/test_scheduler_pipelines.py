@@ -27,7 +27,7 @@ from scorefold.diffusion import SAMPLERS, IsotropicProcess, LinearLogSNR, PerCom
 from scorefold.errors import ConfigError
 from scorefold_nonuniform.bands.coefficients import build_bands
 from scorefold_nonuniform.bands.config import HaarBandsConfig
-from scorefold_nonuniform.diffusers.denoiser import ScoreUNet
+from scorefold_nonuniform.diffusers.pipeline import ScoreUNet
 from scorefold_nonuniform.diffusers.scheduler import NonUniformScheduler
 from scorefold_toolkit.rotated import Rotated
 

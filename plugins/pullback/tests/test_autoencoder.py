@@ -28,7 +28,7 @@ from scorefold_pullback.flows.linear import IdentityFlow, LinearFlow
 from scorefold_pullback.flows.mixture import AnisotropicNormal, MixtureFlow
 from scorefold_pullback.potentials.config import QuadraticConfig
 from scorefold_pullback.potentials.convex import QuadraticPotential
-from scorefold_pullback.tangent_pca.statistics import significant_components
+from scorefold_pullback.tangent_pca.estimator import significant_components
 from scorefold_toolkit.nn import DiagonalNormal, StandardNormal
 
 close = torch.testing.assert_close

@@ -11,9 +11,9 @@ import torch
 from scorefold.plugin import Claim
 from scorefold_pullback import plugin
 from scorefold_pullback.autoencoder.latent_axes import pca_curve
-from scorefold_pullback.claims import digits as claims_digits
 from scorefold_pullback.claims import exact as claims
 from scorefold_pullback.claims import exact as claims_modes
+from scorefold_pullback.claims import images as claims_digits
 from scorefold_pullback.claims import manifolds as claims_manifolds
 from scorefold_pullback.claims import planes as claims_planes
 from scorefold_pullback.claims.training import source, trained_pullback_flow, variances_of
@@ -59,10 +59,10 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     }
     monkeypatch.setattr(claims_manifolds, "QUICK", few)
     monkeypatch.setattr(claims_digits, "SEEDS", 1)
-    monkeypatch.setattr(claims_digits, "PAIRS", 50)
-    monkeypatch.setattr(claims_digits, "FLOW", {"training": {"steps": 2}})
+    monkeypatch.setattr(claims_digits, "DIGIT_PAIRS", 50)
+    monkeypatch.setattr(claims_digits, "DIGIT_FLOW", {"training": {"steps": 2}})
     monkeypatch.setattr(claims_modes, "FLOW", {"training": {"steps": 2}})
-    caches: list[Any] = [claims_planes._row, claims_manifolds._loss_over_pca, claims_digits._middles]
+    caches: list[Any] = [claims_planes._row, claims_manifolds._loss_over_pca, claims_digits._digit_middles]
     for cache in caches:
         cache.cache_clear()
     yield
@@ -137,13 +137,13 @@ def test_a_code_loses_what_a_pca_does_on_a_subspace(host: Host) -> None:
 
 
 def test_middles_of_digits_that_are_not_moved_are_straight(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claims_digits, "FLOW", STILL)
+    monkeypatch.setattr(claims_digits, "DIGIT_FLOW", STILL)
     monkeypatch.setattr(claims_digits, "SEEDS", 1)
-    monkeypatch.setattr(claims_digits, "PAIRS", 50)
-    claims_digits._middles.cache_clear()
+    monkeypatch.setattr(claims_digits, "DIGIT_PAIRS", 50)
+    claims_digits._digit_middles.cache_clear()
     assert claims_digits.digit_middles(host, "quick", 9, way="ratio") == pytest.approx(1, abs=1e-4)
     assert 1 < claims_digits.digit_middles(host, "quick", 9, way="straight") < 2
-    claims_digits._middles.cache_clear()
+    claims_digits._digit_middles.cache_clear()
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.name)

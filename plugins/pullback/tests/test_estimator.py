@@ -14,8 +14,12 @@ from scorefold_pullback.data.config import RiverDataConfig, SqueezedBananaDataCo
 from scorefold_pullback.data.manifolds import ShearSource
 from scorefold_pullback.geometry.pullback import Pullback
 from scorefold_pullback.tangent_pca.config import TangentPCAConfig
-from scorefold_pullback.tangent_pca.estimator import TangentPCAEstimator
-from scorefold_pullback.tangent_pca.statistics import frechet_variance, significant_components, tangent_pca
+from scorefold_pullback.tangent_pca.estimator import (
+    TangentPCAEstimator,
+    frechet_variance,
+    significant_components,
+    tangent_pca,
+)
 from scorefold_toolkit.numerics import pushforward
 
 Make = Callable[..., Pullback]

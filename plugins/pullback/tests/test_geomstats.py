@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from scorefold_pullback.geometry.pullback import Pullback
-from scorefold_pullback.tangent_pca.statistics import geodesic_kmeans
+from scorefold_pullback.tangent_pca.estimator import geodesic_kmeans
 
 pytestmark = [
     pytest.mark.needs("geomstats"),

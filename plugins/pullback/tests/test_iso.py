@@ -16,7 +16,7 @@ from scorefold_pullback.geometry.config import IsoPullbackConfig
 from scorefold_pullback.geometry.iso import Arc, IsoPullback, gauss_legendre
 from scorefold_pullback.potentials.config import CoshConfig
 from scorefold_pullback.potentials.convex import Cosh
-from scorefold_pullback.tangent_pca.statistics import low_rank, tangent_pca
+from scorefold_pullback.tangent_pca.estimator import low_rank, tangent_pca
 
 MakeFlow = Callable[..., Flow]
 close = torch.testing.assert_close

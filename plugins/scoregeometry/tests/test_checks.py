@@ -16,7 +16,7 @@ from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.interfaces import ScoreModel, TensorSource
 from scorefold.stage import StageContext
 from scorefold_registry import Host
-from scorefold_scoregeometry.figures import geodesic_figures
+from scorefold_scoregeometry.diagnosis import geodesic_figures
 from scorefold_scoregeometry.from_density import FromDensity
 from scorefold_toolkit.geodesics import pictured
 from scorefold_verbs.config.verbs import InterpolateOptions

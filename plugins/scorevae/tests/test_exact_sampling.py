@@ -12,7 +12,7 @@ from vae_gaussians import GaussianScore, LinearEncoder, auto_encoder, real, work
 
 from scorefold.diffusion import EDM, VE, VP, Cosine, IsotropicProcess, SubVP, euler_maruyama, heun
 from scorefold.interfaces.score import BoundScore
-from scorefold_checkpoints.schedules import DiscreteVP
+from scorefold_checkpoints.parametrisations import DiscreteVP
 from scorefold_scorevae.scorevae.model import ScoreVAE
 
 ONE = real([[1.0]])

@@ -14,7 +14,7 @@ from scorefold_registry.experiments.claims import within
 from scorefold_scorevae.claims import fashion as claims
 from scorefold_scorevae.claims.training import cosine_training
 from scorefold_scorevae.plugin import scorefold_claims
-from scorefold_toolkit.data.published import FASHION_MNIST
+from scorefold_toolkit.data.images import FASHION_MNIST
 
 CLAIMS = {claim.name: claim for claim in scorefold_claims() if claim.target.endswith("fashion:fashion")}
 VALUES: Mapping[str, Mapping[str, float]] = {

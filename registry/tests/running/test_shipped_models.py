@@ -19,8 +19,7 @@ from scorefold_registry import Host, run_file
 from scorefold_registry.cli.main import main
 from scorefold_registry.python import load
 from scorefold_registry.runfile.loaded_stages import find_model
-from scorefold_registry.sharing.pull import pull
-from scorefold_registry.sharing.push import push
+from scorefold_registry.sharing.transfer import pull, push
 
 Install = Callable[..., Path]
 Captured = pytest.CaptureFixture[str]

@@ -1,36 +1,25 @@
-"""The verb ``estimate`` of estimators."""
+"""The verb ``estimate`` of estimators, and one estimate from several trainings of a model."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
+from statistics import fmean, stdev
 from typing import Any
 
 from torch import Tensor
 
 from scorefold.data import Dataset
-from scorefold.errors import DataError
-from scorefold.interfaces import (
-    DataSource,
-    Estimator,
-)
+from scorefold.errors import ConfigError, DataError
+from scorefold.interfaces import DataSource, Estimator
 from scorefold.results import Estimate
 from scorefold.stage import Outcome, StageContext, reported
 from scorefold_toolkit.checks import answer_of
 from scorefold_toolkit.data.series import HasTime, close_in_time
 from scorefold_toolkit.data.splits import HasUnits, dimensions_by_units, estimate_by_row, labels_of, rounding_warning
-from scorefold_verbs.config.verbs import (
-    EstimateOptions,
-)
-from scorefold_verbs.inputs import (
-    Inputs,
-    groups_of,
-    left_out_for,
-    points_of,
-    row_of,
-    with_labels,
-)
-from scorefold_verbs.trainings import over_trainings
+from scorefold_verbs.config.verbs import EstimateOptions
+from scorefold_verbs.inputs import Inputs, groups_of, left_out_for, points_of, row_of, with_labels
 
 DIMENSION = "intrinsic dimension"
 
@@ -42,7 +31,7 @@ _ROUNDED = 20_000
 def estimate(component: Estimator, inputs: Inputs, options: EstimateOptions, context: StageContext) -> Outcome:
     """Estimate from the test split, and compare the answer with the truth where the data know it; with ``by: label``,
     from the points of each label too. ``repeats`` are the estimates of other trainings, which the answer covers as
-    ``scorefold_verbs.trainings.over_trainings`` says.
+    ``scorefold_verbs.estimate.over_trainings`` says.
 
     ``pointwise`` has an entry for each row of the source, where it counts these: NaN for rows of other splits, and for
     those left out. The answer begins with the warnings of the data, among them that the points' distances are lost in
@@ -123,3 +112,75 @@ def _estimates_by_label(
             continue
         rows.append(row_of(number, names, len(positions), found.quantity, found.value, found.interval))
     return rows, left_out
+
+
+FEWEST = 3
+"""The fewest trainings whose scatter says anything: of two, Student's quantile is 12.7."""
+
+
+def over_trainings(found: Sequence[Estimate]) -> Estimate:
+    """The estimate that E trainings of a model support, from the estimate of each: the same points, other seeds.
+
+    The value v is the mean. Chance adds the scatter s of the values over trainings and the standard error e over
+    points, in quadrature: h^2 = (t s / sqrt(E))^2 + (z e)^2, with Student's quantile t at E - 1 degrees of freedom and
+    the normal one z. The scale does not average out, so that the interval is [min(a, v) - h, max(b, v) + h], where a
+    and b are the means of the ends of ``diagnostics["over_scales"]``, where estimates have one. It covers
+    trainings, points and scale, and there is none where no estimate has one. Where a training gives no value there is
+    none either, and the headline says what each gave.
+
+    The rest is that of the first estimate; ``diagnostics["trainings"]`` lists the values. Raises ``ConfigError`` for
+    fewer than 3 estimates, for estimates of different quantities and for intervals at different levels.
+
+    >>> one, two, three = (Estimate("intrinsic dimension", v, (v - 0.49, v + 0.49)) for v in (10.2, 9.6, 10.5))
+    >>> over_trainings([one, two, three]).text()
+    'intrinsic dimension 10.1 (95% interval 8.861 to 11.34)'
+    """
+    quantities, levels = {each.quantity for each in found}, {each.level for each in found}
+    if len(found) < FEWEST:
+        raise ConfigError(f"{len(found)} trainings were given; expected {FEWEST} or more")
+    if len(quantities) > 1 or len(levels) > 1:
+        given = ", ".join(f"{each.quantity} at {each.level:.0%}" for each in found)
+        raise ConfigError(f"trainings give different answers, {given}; expected one quantity at one level")
+    first, values = found[0], [each.value for each in found if each.value is not None]
+    facts: dict[str, Any] = {"trainings": [each.value for each in found]}
+    others = [text for each in found[1:] for text in each.diagnostics.get("warnings", ())]
+    warnings = list(dict.fromkeys([*first.diagnostics.get("warnings", ()), *others]))
+    if warnings:
+        facts["warnings"] = warnings
+    if len(values) < len(found):
+        said = "; ".join(f"{number}: {_said(each)}" for number, each in enumerate(found, start=1))
+        headline = f"{len(values)} of {len(found)} trainings give a value ({said})"
+        return replace(first, value=None, interval=None, headline=headline, diagnostics={**first.diagnostics, **facts})
+    value = fmean(values)
+    facts["note"] = f"{len(found)} trainings give {', '.join(f'{one:.4g}' for one in values)}"
+    if first.diagnostics.get("note"):
+        facts["note"] += f"; the first {first.diagnostics['note']}"
+    return replace(
+        first,
+        value=value,
+        interval=_interval(found, values),
+        covers="",
+        diagnostics={**first.diagnostics, **facts},
+    )
+
+
+def _said(estimate: Estimate) -> str:
+    return estimate.headline if estimate.value is None else f"{estimate.value:.4g}"
+
+
+def _student(level: float, count: int) -> float:
+    """Student's two-sided quantile for the mean of so many values."""
+    from scipy.special import stdtrit  # a tenth of a second to import
+
+    return float(stdtrit(count - 1, (1 + level) / 2))
+
+
+def _interval(found: Sequence[Estimate], values: Sequence[float]) -> tuple[float, float] | None:
+    widths = [(each.interval[1] - each.interval[0]) / 2 for each in found if each.interval is not None]
+    if not widths:
+        return None
+    scatter = _student(found[0].level, len(values)) * stdev(values) / math.sqrt(len(values))
+    half, mean = math.hypot(scatter, fmean(widths)), fmean(values)
+    ranges = [each.diagnostics.get("over_scales") or (each.value, each.value) for each in found]
+    low, high = (fmean(ends) for ends in zip(*ranges, strict=True))
+    return min(low, mean) - half, max(high, mean) + half

@@ -49,8 +49,8 @@ def scorefold_components() -> Iterable[Component]:
     yield Component(
         kind="metric",
         name="neighbours",
-        target=".neighbours:Neighbours",
-        config=".config.metrics:NeighboursConfig",
+        target=".metrics:Neighbours",
+        config=".config.verbs:NeighboursConfig",
         summary="Precision, recall, density and coverage by nearest neighbours",
         cite="citation.bib",
     )
@@ -58,7 +58,7 @@ def scorefold_components() -> Iterable[Component]:
         kind="metric",
         name="tarp",
         target=".posterior:TARP",
-        config=".config.metrics:TARPConfig",
+        config=".config.verbs:TARPConfig",
         summary="Expected coverage of draws from a posterior by balls around random points, with a p-value",
         cite="citation.bib",
     )
@@ -66,15 +66,15 @@ def scorefold_components() -> Iterable[Component]:
         kind="metric",
         name="lc2st",
         target=".posterior:LC2ST",
-        config=".config.metrics:LC2STConfig",
+        config=".config.verbs:LC2STConfig",
         summary="Whether a classifier separates draws from truths at single conditions, with its null",
         cite="citation.bib",
     )
     yield Component(
         kind="metric",
         name="c2st",
-        target=".c2st:C2ST",
-        config=".config.metrics:C2STConfig",
+        target=".metrics:C2ST",
+        config=".config.verbs:C2STConfig",
         summary="How well a classifier separates draws from reference draws of the posterior, as sbibm measures it",
         cite="citation.bib",
     )

@@ -8,7 +8,7 @@ from caflow_models import image_flow
 from scorefold.data import EventScale, TensorSpec
 from scorefold_caflow.data.bounds import GaussianPair
 from scorefold_caflow.flow.model import ImageFlow
-from scorefold_caflow.layers.mixing import AffineInjector
+from scorefold_caflow.layers import AffineInjector
 from scorefold_toolkit.nn import LULinear
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from scorefold_conditional.claims import baselines as claims_baselines
+from scorefold_conditional.claims import digits as claims_baselines
 from scorefold_conditional.claims import digits as claims_digits
 from scorefold_conditional.plugin import scorefold_claims
 from scorefold_registry import Host
@@ -20,10 +20,10 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(claims_baselines, "IMAGES", 4)
     short = {name: (use, config, 12) for name, (use, config, _) in claims_baselines.METHODS.items()}
     monkeypatch.setattr(claims_baselines, "METHODS", short)
-    for cache in (claims_baselines._prior, claims_baselines._measured):
+    for cache in (claims_baselines._prior, claims_baselines._measured_baseline):
         cache.cache_clear()
     yield
-    for cache in (claims_baselines._prior, claims_baselines._measured):
+    for cache in (claims_baselines._prior, claims_baselines._measured_baseline):
         cache.cache_clear()
 
 

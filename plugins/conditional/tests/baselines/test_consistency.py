@@ -10,7 +10,7 @@ from torch import Tensor
 
 from scorefold.diffusion import VE, VP, DiffusionProcess, GeometricVE, LinearVP, PerComponent
 from scorefold.errors import ConfigError, ShapeError
-from scorefold_conditional.consistency import conjugate_gradients, project
+from scorefold_conditional.inverse import conjugate_gradients, project
 from scorefold_nonuniform.bands.transforms import Wavelet
 from scorefold_toolkit.config.operators import (
     BicubicDownsampleConfig,

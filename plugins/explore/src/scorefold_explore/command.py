@@ -156,7 +156,7 @@ def _line_of_progress() -> Callable[[int, int, str], None]:
 def _serve(explored: Any, port: int, browser: bool) -> int:
     import uvicorn
 
-    from scorefold_explore.server.app import make_app
+    from scorefold_explore.server import make_app
 
     # With its protocol named, asyncio sends answers at once; else each waits 40 ms for the browser to acknowledge.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:

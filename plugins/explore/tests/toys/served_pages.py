@@ -23,7 +23,7 @@ def served(explored: Explored) -> Iterator[str]:
     import uvicorn
 
     from scorefold_explore.command import server_config
-    from scorefold_explore.server.app import make_app
+    from scorefold_explore.server import make_app
 
     with socket.socket(proto=socket.IPPROTO_TCP) as listening:
         listening.bind(("127.0.0.1", 0))

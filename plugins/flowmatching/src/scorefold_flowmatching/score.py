@@ -14,8 +14,8 @@ from scorefold.interfaces import DataSource, Loss, Progress, ScoreModel, Trainab
 from scorefold.random import draw_normal
 from scorefold_flowmatching.config import FlowMatchingConfig
 from scorefold_toolkit.nn.conditions import ConditionScale, drop_condition, null_condition, with_null_class
+from scorefold_toolkit.score_matching.losses import Rectified
 from scorefold_toolkit.score_matching.noise_levels import NoiseLevels
-from scorefold_toolkit.score_matching.rectified import Rectified
 from scorefold_toolkit.training.validation import LossReference, silent_network
 
 

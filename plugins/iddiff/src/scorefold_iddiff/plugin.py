@@ -190,7 +190,7 @@ def _sources() -> Iterable[Component]:
     yield Component(
         kind="data",
         name="point-cloud",
-        target=".data.cloud:PointCloud",
+        target=".data.combined:PointCloud",
         config=".data.config:PointCloudConfig",
         summary="A cloud of points in three coordinates from a JSON file, such as the paper's mammoth",
         examples=({"config": {"path": str(_SAMPLES / "cloud.json"), "ambient": 10}},),

@@ -52,7 +52,7 @@ def scorefold_components() -> Iterable[Component]:
         summary="Which estimate to believe: every estimator checked and corrected on surrogates of known dimension",
         requires=(Port("estimators", kind="estimator", many=True, optional=True, installed=True),),
         examples=({"config": {"surrogates": 12}, "inputs": {"estimators": _FEW}},),
-        figures=".calibrated.figures:plot",
+        figures=".calibrated.answer:plot",
         cite="cite/calibrated.bib",
         ranges={"dimension": (1, 10)},
     )

@@ -90,6 +90,6 @@ def _geometry(
         provides=("Transports",),
         summary=summary,
         examples=examples,
-        figures="scorefold_scoregeometry.figures:geodesic_figures",
+        figures="scorefold_scoregeometry.diagnosis:geodesic_figures",
         cite=f"cite/{name}.bib",
     )

@@ -151,7 +151,7 @@ def _geometries() -> Iterable[Component]:
             {"inputs": {"model": {"use": "flow:banana"}}},
             {"inputs": {"model": coupling}},
         ),
-        figures=".decoder_geometry.figures:decoder_geometry_figures",
+        figures=".decoder_geometry.geometry:decoder_geometry_figures",
         cite="cite/decoder_geometry.bib",
     )
 

@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from scorefold.errors import ScorefoldError, printable
-from scorefold_registry.cli.terminal import only_answers, styled, wrapped
+from scorefold_registry.cli.options import only_answers, styled, wrapped
 from scorefold_registry.plugins.settings import OPTION_VARIABLE, VARIABLE
 from scorefold_registry.run.os_process import settle_threads, torchrun_processes
 

@@ -18,9 +18,8 @@ from scorefold_registry.components.parts import anchored_use
 from scorefold_registry.components.paths import file_name, from_here
 from scorefold_registry.components.stage_files import read_result, read_stage
 from scorefold_registry.experiments.cases import Case, find_cases
-from scorefold_registry.experiments.engine import Experiment, TaskResult, run_here
+from scorefold_registry.experiments.engine import Experiment, TaskResult, Watch, run_here
 from scorefold_registry.experiments.measures import verb_answer
-from scorefold_registry.experiments.progress import Watch
 from scorefold_registry.experiments.question import choose, find_components
 from scorefold_registry.experiments.row_file import Choices, NotOnThisCaseError, run_text, stages_of, used_in
 from scorefold_registry.experiments.rows import CaseRow, ComparisonResult, over_seeds, with_regrets
@@ -78,7 +77,7 @@ def compare(
     if threads > MOST_THREADS:
         raise ConfigError(f"threads is {threads}; expected at most {MOST_THREADS}", hint="--threads 1")
 
-    from scorefold_registry.experiments.page import write_comparison
+    from scorefold_registry.experiments.figure import write_comparison
     from scorefold_registry.run.environment import environment_contents
 
     began = time.time()

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from scorefold.artefacts import json_text, write_text
 from scorefold.errors import ConfigError, ScorefoldError
 from scorefold.stage import RunInfo
-from scorefold_registry.experiments.engine import Experiment, TaskResult, run_elsewhere, run_here
+from scorefold_registry.experiments.engine import Experiment, TaskResult, Watch, run_elsewhere, run_here
 from scorefold_registry.experiments.job import (
     TARGET,
     PointJob,
@@ -27,7 +27,6 @@ from scorefold_registry.experiments.job import (
 )
 from scorefold_registry.experiments.measures import StageMetric, choose_measures, measure_labels, metric_of
 from scorefold_registry.experiments.points import SEED, Axis, Point, axes_of, make_points, point_text
-from scorefold_registry.experiments.progress import Watch
 from scorefold_registry.experiments.rows import SweepResult, make_row
 from scorefold_registry.experiments.search import Pruning, SearchJobs, check_pruned, search_for
 from scorefold_registry.plugins.discovery import development_plugins
@@ -104,7 +103,7 @@ def sweep(
     folder = area("sweeps", None, "sweeps") / own if out is None else Path(out)
     kept = area("cache", cache, ".scorefold/cache").absolute()
 
-    from scorefold_registry.experiments.page import write_sweep
+    from scorefold_registry.experiments.figure import write_sweep
 
     with _open(folder, kept):
         make = _job_maker(host, base.path, plans[0], folder, kept, tuple(sets), root)

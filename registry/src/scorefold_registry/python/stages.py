@@ -23,7 +23,7 @@ from scorefold_registry.components.manifest import read_manifest, state_folder
 from scorefold_registry.components.parts import anchored_use, config_model, options_model
 from scorefold_registry.components.paths import anchored, free_name, from_here
 from scorefold_registry.experiments.compare import compare as run_comparison
-from scorefold_registry.experiments.progress import watch_for
+from scorefold_registry.experiments.engine import watch_for
 from scorefold_registry.experiments.rows import ComparisonResult, SweepResult
 from scorefold_registry.experiments.sweep import sweep as run_sweep
 from scorefold_registry.host import Host
@@ -34,8 +34,8 @@ from scorefold_registry.run.progress import OneStage, progress_for
 from scorefold_registry.run.result import RunResult
 from scorefold_registry.runfile.loaded_stages import PREFIX
 from scorefold_registry.runfile.reader import RunFileError
-from scorefold_registry.sharing.pull import pull as fetch
-from scorefold_registry.sharing.push import push as share
+from scorefold_registry.sharing.transfer import pull as fetch
+from scorefold_registry.sharing.transfer import push as share
 
 if TYPE_CHECKING:
     from scorefold_registry.plugins.records import Registered
@@ -160,8 +160,8 @@ def push(
     """Write a stage's model into a new folder for others (``./name``), or upload it to the Hugging Face Hub.
 
     ``what`` is a stage, or its folder in an earlier run (with a ``host`` of its own, if any). The answer is the folder
-    or the address. See ``scorefold_registry.sharing.push.push`` for what is written and for the errors; what a person
-    should know of it is a warning.
+    or the address. See ``scorefold_registry.sharing.transfer.push`` for what is written and for the errors; what a
+    person should know of it is a warning.
     """
     if isinstance(what, Stage):
         host, what = what.setting.host, what.folder
@@ -176,8 +176,8 @@ def pull(source: str | Path, to: str | Path | None = None, *, revision: str | No
     """A model that comes with a plugin, or that somebody pushed to a folder or the Hub, copied into ``to``
     (``models/NAME``) and loaded.
 
-    Further keywords are those of ``load``. Nothing in it is run; see ``scorefold_registry.sharing.pull.pull`` for what
-    is checked and for the errors.
+    Further keywords are those of ``load``. Nothing in it is run; see ``scorefold_registry.sharing.transfer.pull`` for
+    what is checked and for the errors.
     """
     return load(fetch(given.get("host") or _host(), source, to, revision=revision), **given)
 

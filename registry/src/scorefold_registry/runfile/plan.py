@@ -27,9 +27,8 @@ from scorefold_registry.components.parts import (
 from scorefold_registry.components.paths import anchored
 from scorefold_registry.components.ports import PortOffer
 from scorefold_registry.plugins.records import Registered, environments_of
-from scorefold_registry.runfile.environments import check_environments
 from scorefold_registry.runfile.loaded_stages import PREFIX, Artefact, find_loaded
-from scorefold_registry.runfile.plugin_settings import plan_settings
+from scorefold_registry.runfile.plugin_settings import check_environments, plan_settings
 from scorefold_registry.runfile.reader import VERSION, RunFile, RunFileError, StageSpec, near
 from scorefold_registry.runfile.stage_parts import (
     PartReader,

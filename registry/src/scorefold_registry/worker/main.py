@@ -34,9 +34,8 @@ from scorefold_registry.host import Host
 from scorefold_registry.plugins.environments import objects
 from scorefold_registry.plugins.environments.wire import LONGEST, PROTOCOL, Arena, Reader, Writer
 from scorefold_registry.plugins.loading import describe, own_frame
-from scorefold_registry.worker import models
-from scorefold_registry.worker.asking import Asking
-from scorefold_registry.worker.describe import describe_host, distributions
+from scorefold_registry.worker import answers
+from scorefold_registry.worker.answers import Asking, describe_host, distributions
 
 _PROGRESS_EVERY = 0.1
 _LONGEST_TRACEBACK = 20_000
@@ -178,7 +177,7 @@ class Worker:
         placement = Placement(place["seed"], place["device"], dtype)
         found = self.host.builder.build(registered, config, ports, placement)
         if state is not None:
-            models.put_state(self.host.builder, found, state)
+            answers.put_state(self.host.builder, found, state)
         self._objects[message["name"]] = found
 
     def _do_call(self, message: Mapping[str, Any], reader: Reader) -> Any:
@@ -203,14 +202,14 @@ class Worker:
     def _do_fit(self, message: Mapping[str, Any], reader: Reader) -> Any:
         """A training: its report as JSON, in a tensor of bytes, and the model's tensors."""
         model = self._model(message)
-        return models.answer_training(model, self.host.builder, message, reader, self._metrics, self._progress)
+        return answers.answer_training(model, self.host.builder, message, reader, self._metrics, self._progress)
 
     def _do_bind(self, message: Mapping[str, Any], reader: Reader) -> Any:
         """A bound score, kept under a name."""
         self._objects[message["kept"]] = self._model(message).bind(**reader.value(message["named"]))
 
     def _model(self, message: Mapping[str, Any]) -> Any:
-        return models.in_mode(self._objects[message["name"]], message["mode"])
+        return answers.in_mode(self._objects[message["name"]], message["mode"])
 
     def _do_points(self, message: Mapping[str, Any], reader: Reader) -> Any:
         """A data source as its points."""

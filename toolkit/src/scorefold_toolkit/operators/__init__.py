@@ -24,7 +24,7 @@ from scorefold_toolkit.operators.images import (
     blur_matrix,
     box_matrix,
 )
-from scorefold_toolkit.operators.radon import Radon, strip_matrix
+from scorefold_toolkit.operators.physics import Radon, strip_matrix
 
 __all__ = [
     "Composition",

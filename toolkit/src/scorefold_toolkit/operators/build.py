@@ -39,8 +39,7 @@ from scorefold_toolkit.operators.images import (
     box_matrix,
     upsample_matrix,
 )
-from scorefold_toolkit.operators.physics import build_physics
-from scorefold_toolkit.operators.radon import Radon
+from scorefold_toolkit.operators.physics import Radon, build_physics
 
 _UNIT = EventScale(low=0.0, high=1.0)
 

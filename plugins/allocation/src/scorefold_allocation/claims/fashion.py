@@ -16,7 +16,7 @@ from typing import Any
 from scorefold.interfaces import DataSource
 from scorefold.seeds import derive_generator, derive_seed
 from scorefold_allocation.learners.interface import AllocationCell
-from scorefold_toolkit.data.published import fashion_mnist
+from scorefold_toolkit.data.images import fashion_mnist
 
 SEEDS = 3
 SIZES = (2, 4, 8, 16, 32, 64)

@@ -1,21 +1,33 @@
-"""Claims of what is learnt from trials: bands that hold, and moments of a pilot. Functions of claims take a host, a
-profile and a seed."""
+"""Claims of what trials give: bands that hold, moments of a pilot, and growth of the best size. Functions of claims
+take a host, a profile and a seed.
+
+The online allocator of the first version of the paper is measured, too: it buys labels step by step.
+"""
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from importlib.util import find_spec
-from statistics import stdev
+from statistics import median, stdev
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from scorefold.seeds import derive_generator
-from scorefold_allocation.claims.calibration import draw_problem, judge_search, search_summary
-from scorefold_allocation.claims.linear import problem
+from scorefold.seeds import derive_generator, derive_seed
+from scorefold_allocation.claims.calibration import (
+    NoTasks,
+    SimulatedLearner,
+    draw_problem,
+    judge_search,
+    search_summary,
+)
+from scorefold_allocation.claims.linear import even_plans, problem, risk_curve, simulated_loss
 from scorefold_allocation.claims.optimum import frozen_size
-from scorefold_allocation.meta.config import PilotConfig
+from scorefold_allocation.learners.interface import AllocationCell
+from scorefold_allocation.meta.allocator import MetaAllocator
+from scorefold_allocation.meta.config import DeploymentConfig, LinearConfig, MetaConfig, PilotConfig
 from scorefold_allocation.search.pilot import estimate_moments
 
 PROBLEMS = {"quick": 200, "long": 1000}
@@ -83,3 +95,69 @@ def _with_ax(profile: str, seed: int) -> dict[str, float]:
 def _judged(seed: int, count: int, others: tuple[str, ...]) -> dict[str, float]:
     numbers = range(1000 * seed, 1000 * seed + count)
     return search_summary([judge_search(draw_problem(number), PilotConfig(), number, others) for number in numbers])
+
+
+LEAST, MOST = 10_000, 10_000_000
+"""The budgets that an exponent is measured between."""
+_DEPLOYMENTS = {
+    "fixed": DeploymentConfig(labels=20, rate="training"),
+    "tied": DeploymentConfig(labels="tied", rate="training"),
+    "tied-best-rate": DeploymentConfig(labels="tied", rate=None),
+}
+
+
+def best_size_at(host: Any, profile: str, seed: int, *, labels: str, budget: int) -> float:
+    """The best labels per task of the allocator for p = 20 and a = 0.3: a new task is adapted to by 20 labels where
+    ``labels`` is fixed, and by as many as a training task has support labels where it is tied; with a step of the
+    training rate, or of the best one."""
+    return _plan(labels, budget)[0]
+
+
+def growth_exponent(host: Any, profile: str, seed: int, *, labels: str, of: str) -> float:
+    """gamma of labels per task, or of the number of tasks, ~ b^gamma over three decades."""
+    place = ("labels", "tasks").index(of)
+    return math.log(_plan(labels, MOST)[place] / _plan(labels, LEAST)[place]) / math.log(MOST / LEAST)
+
+
+@cache
+def _plan(labels: str, budget: int) -> tuple[float, float]:
+    """Labels per task and number of tasks."""
+    config = MetaConfig(deployment=_DEPLOYMENTS[labels], linear=LinearConfig(rate=0.3))
+    found = MetaAllocator(config).allocate(budget)
+    return float(found.diagnostics["n"]), float(sum(row.tasks for row in found.plan))
+
+
+RUNS = {"quick": 15, "long": 50}
+START, STEP = (5, 6), 2
+
+
+def online_size(host: object, profile: str, seed: int, *, budget: int) -> float:
+    """The labels a task that it ends with, the median over runs."""
+    return float(median(labels for _, labels in _ends(profile, seed, budget)))
+
+
+def online_regret(host: object, profile: str, seed: int, *, budget: int) -> float:
+    """The median over runs of its excess loss above the least for as many labels."""
+    tasks, labels = zip(*_ends(profile, seed, budget), strict=True)
+    found = simulated_loss(problem(20, 0.4), even_plans(list(labels), list(tasks)), profile, seed, 0.01)
+    _, risks = risk_curve(profile, seed, 20, 0.4, budget)
+    return float(median((found / risks.min() - 1).tolist()))
+
+
+@cache
+def _ends(profile: str, seed: int, budget: int) -> list[tuple[int, int]]:
+    """Tasks and labels a task at the end of each run, the last step that the budget paid for."""
+    return [_walk(budget, derive_seed(seed, "online", run)) for run in range(RUNS[profile])]
+
+
+def _walk(budget: int, seed: int) -> tuple[int, int]:
+    learner, (tasks, labels), step = SimulatedLearner(problem(20, 0.4)), START, 0
+    while True:
+        tried = [(tasks + STEP, labels), (tasks, labels + STEP)]
+        tried = [(m, n) for m, n in tried if m * n <= budget]
+        if not tried:
+            return tasks, labels
+        cells = [AllocationCell(m, n // 2, n // 2) for m, n in tried]
+        losses = learner.evaluate(NoTasks(), cells, derive_seed(seed, step)).test
+        tasks, labels = tried[int(losses.argmin())]
+        step += 1

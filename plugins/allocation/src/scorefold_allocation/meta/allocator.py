@@ -19,10 +19,9 @@ from scorefold_allocation.meta.config import MetaConfig
 from scorefold_allocation.search.pilot import PilotTask, best_size_band, with_moments
 from scorefold_allocation.search.procedure import run_pilot
 from scorefold_allocation.search.trials import Trainee, Tried
-from scorefold_allocation.theory.deployment import problem_of
 from scorefold_allocation.theory.engines import Engine
 from scorefold_allocation.theory.optimum import Lattice, lattice_of
-from scorefold_allocation.theory.purchase import SizeBounds, bounds_of
+from scorefold_allocation.theory.purchase import SizeBounds, bounds_of, problem_of
 from scorefold_allocation.theory.report import formula_report
 from scorefold_toolkit.checks import require_budget
 

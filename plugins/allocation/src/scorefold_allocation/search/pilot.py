@@ -21,9 +21,9 @@ from scorefold.errors import ConfigError, DataError
 from scorefold_allocation.meta.config import MetaConfig
 from scorefold_allocation.search.grid import Limits
 from scorefold_allocation.search.valley import Band
-from scorefold_allocation.theory.deployment import problem_of
 from scorefold_allocation.theory.engines import Engine
 from scorefold_allocation.theory.linear_model import Plans
+from scorefold_allocation.theory.purchase import problem_of
 
 PilotTask = tuple[Tensor, Tensor]
 """Inputs (n, p) and labels (n,) of one task of a pilot."""

@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 
 from scorefold_allocation.meta.config import MetaConfig
-from scorefold_allocation.theory.deployment import expected_loss
 from scorefold_allocation.theory.formula import expected_excess, risk
 from scorefold_allocation.theory.linear_model import LinearProblem, Plans
 from scorefold_allocation.theory.monte_carlo import simulated_risk
 from scorefold_allocation.theory.optimum import TIE, FoundPlan, Lattice, lattice_of, log_axis, search_lattice
-from scorefold_allocation.theory.purchase import step_of
+from scorefold_allocation.theory.purchase import expected_loss, step_of
 
 _ROUGH = 4  # how much larger an error may be where plans are first compared
 _FINALISTS = 4

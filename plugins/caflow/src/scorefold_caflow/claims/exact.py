@@ -21,7 +21,7 @@ from scorefold.data import Dataset, EventScale
 from scorefold.interfaces import DataSource, TensorSource
 from scorefold.random import draw_uniform
 from scorefold.seeds import derive_generator
-from scorefold_caflow.claims.training import costs, trained_flow, training_settings
+from scorefold_caflow.claims.tasks import costs, trained_flow, training_settings
 from scorefold_caflow.data.bounds import BitBounds, structural_bounds
 from scorefold_caflow.data.config import GaussianPairsConfig
 from scorefold_caflow.data.pairs import gaussian_pair

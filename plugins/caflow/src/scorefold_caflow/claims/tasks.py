@@ -8,6 +8,7 @@ costs. For one seed they see the same batches in the same order, and the same no
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -19,10 +20,59 @@ from torch import Tensor
 from scorefold.data import Dataset
 from scorefold.interfaces import DataSource
 from scorefold.seeds import derive_generator, derive_seed
-from scorefold_caflow.claims.training import TrainedFlow, costs, trained_flow, training_settings
-from scorefold_toolkit.data.published import FASHION_MNIST
+from scorefold_toolkit.data.images import FASHION_MNIST
 from scorefold_toolkit.metrics import consistency, diversity, psnr, psnr_within
 from scorefold_toolkit.operators import HasOperator, Mask
+from scorefold_toolkit.training import fit
+
+
+@dataclass(frozen=True)
+class TrainedFlow:
+    """A model after its training, its number of parameters and the CPU seconds that training took."""
+
+    model: Any
+    parameters: int
+    seconds: float
+
+
+def trained_flow(host: Any, name: str, config: dict[str, Any], source: DataSource, seed: int) -> TrainedFlow:
+    """A flow that was trained on a source's training points, its weights and batches from ``seed``."""
+    model = host.create(name, config, generator=derive_generator(seed, "weights"), data=source)
+    started = time.process_time()
+    fit(model, source.load("train"), model.training_config, seed=seed, precision=host.precision)
+    seconds = time.process_time() - started
+    return TrainedFlow(model.eval(), sum(one.numel() for one in model.parameters()), seconds)
+
+
+def training_settings(steps: int) -> dict[str, Any]:
+    """Adam with a cosine schedule after 50 steps of warm-up, in batches of 128."""
+    return {
+        "steps": steps,
+        "batch_size": 128,
+        "learning_rate": 2e-3,
+        "warmup": 50,
+        "ema": None,
+        "validate_every": 10**6,
+    }
+
+
+@torch.no_grad()
+def costs(model: Any, events: Dataset, seed: int, *, draws: int = 1) -> Tensor:
+    """-log2 p(w | y) / dim(w) of held-out images, (N,) in float64, for discrete data on the scale of their levels.
+
+    Noise within a level is the same for every model of one seed; ``draws`` of it are averaged.
+    """
+    dimension: int = model.dimension
+    total = torch.zeros(len(events), dtype=torch.float64)
+    for number in range(draws):
+        generator = derive_generator(seed, "dequantisation", number)
+        found = []
+        for batch in events.to(next(model.parameters()).device).batches(1000):
+            condition = batch.condition if model.condition_spec is not None else None
+            found.append(model.log_prob(batch.x, condition, generator=generator).double().cpu())
+        total += torch.cat(found)
+    return -total / (draws * dimension * math.log(2))
+
 
 SEEDS = {"quick": 3, "long": 5, "real": 1}
 MORE = {"quick": 1, "long": 10, "real": 1}
@@ -282,3 +332,22 @@ def _differences(
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
+
+
+def fashion_row(host: Any, profile: str, seed: int, *, model: str, measure: str) -> float | None:
+    """A measure of a model, as ``task_measure``."""
+    return task_measure(host, profile, seed, task="fashion", model=model, measure=measure) if _at_hand() else None
+
+
+def fashion_above(host: Any, profile: str, seed: int, *, model: str) -> float | None:
+    """Additional cost of a model relative to CAFLOW, in bits per dimension."""
+    return above(host, profile, seed, task="fashion", model=model, other="caflow") if _at_hand() else None
+
+
+def fashion_parameters(host: Any, profile: str, seed: int, *, model: str) -> float | None:
+    """A model's number of parameters over CAFLOW's."""
+    return parameters(host, profile, seed, task="fashion", model=model) if _at_hand() else None
+
+
+def _at_hand() -> bool:
+    return FASHION_MNIST.is_dir()

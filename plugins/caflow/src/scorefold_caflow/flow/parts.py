@@ -13,7 +13,7 @@ from scorefold.data import ConditionSpec
 from scorefold_caflow.flow.conditions import SplitCondition
 from scorefold_caflow.flow.config import CAFLOWConfig, CINNConfig, LatentTranslationConfig
 from scorefold_caflow.flow.translation import Encoder, Latents, LatentTranslation, Shape, latent_shapes
-from scorefold_caflow.layers.blocks import FlowBlock
+from scorefold_caflow.layers import FlowBlock
 from scorefold_toolkit.nn import StandardNormal, check_divisible
 
 

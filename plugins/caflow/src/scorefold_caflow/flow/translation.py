@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from scorefold_caflow.flow.conditions import resized_channels, resized_condition
 from scorefold_caflow.flow.config import EncoderConfig, StepsConfig
-from scorefold_caflow.layers.blocks import FlowBlock
+from scorefold_caflow.layers import FlowBlock
 from scorefold_toolkit.nn import squeeze
 
 Latents = list[Tensor]

@@ -15,7 +15,9 @@ from scorefold.diffusion import EDM, GeometricVE
 from scorefold.errors import ArtefactError, ConfigError
 from scorefold_checkpoints.diffusers.files import read_diffusers_json
 from scorefold_checkpoints.parametrisations import (
+    DiscreteVP,
     Family,
+    TrigFlow,
     from_edm,
     from_epsilon,
     from_score,
@@ -24,9 +26,8 @@ from scorefold_checkpoints.parametrisations import (
     from_velocity,
     from_x0,
 )
-from scorefold_checkpoints.schedules import DiscreteVP, TrigFlow
 from scorefold_toolkit.libraries import library
-from scorefold_toolkit.score_matching.rectified import Rectified
+from scorefold_toolkit.score_matching.losses import Rectified
 
 _CAN_BE_READ = "schedulers of DDPM's family, of EDM, of flow matching, ScoreSdeVe and SCM can be read"
 _ANSWERS = {"epsilon": from_epsilon, "sample": from_x0, "v_prediction": from_v}

@@ -16,9 +16,8 @@ from scorefold.errors import ConfigError, ScorefoldError, ShapeError
 from scorefold.interfaces import DataSource, ScoreModel
 from scorefold_checkpoints.own.config import CallableConfig, DDPMConfig, ExportedConfig, FlowConfig
 from scorefold_checkpoints.own.modules import archived, as_module, network_of
-from scorefold_checkpoints.parametrisations import PARAMETRISATIONS, Family
-from scorefold_checkpoints.schedules import DiscreteVP
-from scorefold_toolkit.score_matching.rectified import Rectified
+from scorefold_checkpoints.parametrisations import PARAMETRISATIONS, DiscreteVP, Family
+from scorefold_toolkit.score_matching.losses import Rectified
 
 _ROWS = (2, 3)
 

@@ -1,4 +1,7 @@
-"""The estimators on inverse problems of handwritten digits. Each function takes a host, a profile and a seed."""
+"""The estimators on inverse problems of handwritten digits, and DPS, PiGDM and RePaint by one unconditional prior.
+
+Each function takes a host, a profile and a seed.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,32 @@ import torch
 from torch import Tensor
 
 from scorefold.data import Dataset
-from scorefold.interfaces import DataSource
+from scorefold.diffusion import predictor_corrector
+from scorefold.interfaces import DataSource, ScoreModel
 from scorefold.seeds import derive_generator, derive_seed
-from scorefold_conditional.claims.training import ANCESTRAL, trained_conditional
+from scorefold_conditional.conditional.model import Conditional
 from scorefold_toolkit.metrics import consistency, diversity, psnr, psnr_within
 from scorefold_toolkit.operators import HasOperator, Mask, Operator
+from scorefold_toolkit.training import fit
+
+
+def ancestral(*arguments: Any, **options: Any) -> tuple[Tensor, Any]:
+    """Ancestral steps alone, ``predictor_corrector`` without its corrector: what the paper calls the predictor."""
+    return predictor_corrector(*arguments, corrector_steps=0, **options)  # type: ignore[call-arg]
+
+
+ANCESTRAL: dict[str, Any] = {"sampler": ancestral, "spacing": "uniform", "to_zero": False}
+"""Sampling of the measured claims: as published, down to the least noise and no further."""
+
+
+def trained_conditional(host: Any, data: DataSource, config: Mapping[str, Any], seed: int) -> Conditional:
+    """A conditional score trained on the training points of a source, its weights and batches from ``seed``."""
+    model: Conditional = host.create(
+        "score:conditional", dict(config), generator=derive_generator(seed, "weights"), data=data
+    )
+    fit(model, data.load("train"), model.training_config, seed=seed, precision=host.precision)
+    return model
+
 
 SIGMA_MAX = 8.0
 STEPS, SAMPLER_STEPS = 1000, 100
@@ -97,3 +121,49 @@ def measures(draws: Tensor, test: Dataset, operator: Operator) -> dict[str, floa
     else:
         found["consistency"] = float(consistency(operator, flat, truth).mean())
     return found
+
+
+METHODS: Mapping[str, tuple[str, Mapping[str, Any], int]] = {
+    "dps": ("score:dps", {}, 150),
+    "pigdm": ("score:dps", {"variant": "pigdm"}, 150),
+    "repaint": ("score:repaint", {}, 50),
+}
+"""Component, config and steps: RePaint's 50 steps are 410 moves, 10 draws of each after the first ten."""
+
+
+def baseline_measure(host: Any, profile: str, seed: int, *, task: str, method: str, measure: str) -> float:
+    """A measure of ``_measured`` of a baseline on a task, the mean over trainings of the prior."""
+    values = [
+        _measured_baseline(host, derive_seed(seed, "prior", n), task, method)[measure] for n in range(SEEDS[profile])
+    ]
+    return sum(values) / len(values)
+
+
+@cache
+def _prior(host: Any, seed: int) -> ScoreModel:
+    """A score of digits with the process, network and training of the conditional ones."""
+    config = {
+        name: value for name, value in digits_settings("cde", 0.0).items() if name in ("process", "network", "training")
+    }
+    config["weighting"] = "simple"
+    digits = host.create("data:digits", generator=derive_generator(seed, "data"))
+    prior: Any = host.create("score:denoising", config, generator=derive_generator(seed, "weights"), data=digits)
+    fit(prior, digits.load("train"), prior.training_config, seed=seed, precision=host.precision)
+    prior.eval()
+    model: ScoreModel = prior
+    return model
+
+
+@cache
+def _measured_baseline(host: Any, seed: int, task: str, method: str) -> Mapping[str, float]:
+    name, config, steps = METHODS[method]
+    digits = host.create("data:digits", generator=derive_generator(seed, "data"))
+    paired = {"operator": TASKS[task], "seed": 0, "mask": task == "inpainting"}
+    source = host.create("data:paired", paired, data=digits)
+    test = source.load("test").take(torch.arange(IMAGES))
+    model = host.create(name, {"operator": TASKS[task], **config}, prior=_prior(host, seed))
+    draws = model.sample(
+        DRAWS, test.condition, steps=steps, generator=derive_generator(seed, "draws"), **ANCESTRAL
+    ).clamp(0, 1)
+    assert isinstance(source, HasOperator)
+    return measures(draws, test, source.operator.at(test.index))

@@ -16,9 +16,8 @@ from torch.nn import functional
 
 from scorefold.interfaces import DataSource
 from scorefold.seeds import derive_generator
-from scorefold_conditional.claims.digits import digits_settings, measures
-from scorefold_conditional.claims.training import ANCESTRAL, trained_conditional
-from scorefold_toolkit.data.published import fashion_mnist
+from scorefold_conditional.claims.digits import ANCESTRAL, digits_settings, measures, trained_conditional
+from scorefold_toolkit.data.images import fashion_mnist
 from scorefold_toolkit.metrics import frechet_distance
 from scorefold_toolkit.metrics.features import RandomConv
 from scorefold_toolkit.metrics.lpips import LPIPS

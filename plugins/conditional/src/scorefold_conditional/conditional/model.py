@@ -394,7 +394,7 @@ class Conditional(ScoreModel, Trainable):
             )
         if not 0 <= strength <= 1:
             raise ConfigError(f"consistency = {strength:g} was asked for; expected a strength from 0 to 1")
-        from scorefold_conditional.consistency import project
+        from scorefold_conditional.inverse import project
 
         operator, y = self.operator(parts)
         return project(bound, self.process, operator, y, strength=strength, noise_std=self.config.noise_std)

@@ -1,10 +1,15 @@
-"""``data:sbibm``: parameters as events, with what a simulator makes of them as their conditions."""
+"""``data:sbibm``: priors and simulators of Lueckmann et al. (AISTATS 2021), with parameters as events and simulations
+as conditions."""
 
 from __future__ import annotations
 
 import bz2
 import io
+import math
 import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +19,124 @@ from torch import Tensor
 from scorefold.data import Dataset, TensorSpec
 from scorefold.errors import DataError
 from scorefold.interfaces import DataSource
+from scorefold.random import draw_normal
 from scorefold.seeds import derive_generator
 from scorefold_conditional.sbibm.config import SbibmConfig
-from scorefold_conditional.sbibm.tasks import TASKS
 from scorefold_toolkit.data.splits import hold_out, pick, plain_scale, source_seed
+
+
+@dataclass(frozen=True)
+class SbibmTask:
+    """A simulator of ``observed`` numbers given ``parameters`` numbers, and its prior.
+
+    ``prior(n, generator)`` draws parameters (n, P) and ``simulate(theta, generator)`` an observation (n, X) for each,
+    in float64. ``bound`` is b of a prior that is uniform on [-b, b]^P, None for a normal prior.
+    """
+
+    parameters: int
+    observed: int
+    prior: Callable[[int, torch.Generator], Tensor]
+    simulate: Callable[[Tensor, torch.Generator], Tensor]
+    bound: float | None = None
+
+
+def _uniform(bound: float, size: int, n: int, generator: torch.Generator) -> Tensor:
+    return bound * (2 * torch.rand(n, size, generator=generator, dtype=torch.float64) - 1)
+
+
+def _box(bound: float, size: int) -> Callable[[int, torch.Generator], Tensor]:
+    return partial(_uniform, bound, size)
+
+
+def _normal(rows: int, columns: int, generator: torch.Generator) -> Tensor:
+    return draw_normal((rows, columns), generator=generator, like=torch.empty(0, dtype=torch.float64))
+
+
+def two_moons(theta: Tensor, generator: torch.Generator) -> Tensor:
+    """(r cos a + 1/4 - |t1 + t2| / sqrt 2, r sin a + (t2 - t1) / sqrt 2) with a uniform on [-pi/2, pi/2] and
+    r ~ N(0.1, 0.01^2)."""
+    angle = math.pi * (torch.rand(len(theta), generator=generator, dtype=torch.float64) - 0.5)
+    radius = 0.1 + 0.01 * _normal(len(theta), 1, generator)[:, 0]
+    first, second = theta.T
+    across = radius * angle.cos() + 0.25 - (first + second).abs() / math.sqrt(2)
+    return torch.stack([across, radius * angle.sin() + (second - first) / math.sqrt(2)], 1)
+
+
+def gaussian_mixture(theta: Tensor, generator: torch.Generator) -> Tensor:
+    """theta + s z, with one s for both coordinates of a point: 1 or 0.1, with equal chance."""
+    wide = torch.rand(len(theta), 1, generator=generator, dtype=torch.float64) < 0.5
+    return theta + torch.where(wide, 1.0, 0.1) * _normal(len(theta), theta.shape[1], generator)
+
+
+def gaussian_linear(theta: Tensor, generator: torch.Generator) -> Tensor:
+    """theta + sqrt(0.1) z: 0.1 is the variance."""
+    return theta + math.sqrt(0.1) * _normal(len(theta), theta.shape[1], generator)
+
+
+def _linear_prior(n: int, generator: torch.Generator) -> Tensor:
+    return math.sqrt(0.1) * _normal(n, 10, generator)
+
+
+def slcp(theta: Tensor, generator: torch.Generator) -> Tensor:
+    """Four points of N((t1, t2), S), S of deviations t3^2 and t4^2 and correlation tanh t5, with 1e-6 on its
+    diagonal: x1, y1, x2, y2, ..."""
+    first, second, rho = theta[:, 2] ** 2, theta[:, 3] ** 2, theta[:, 4].tanh()
+    across = rho * first * second
+    covariance = torch.stack([first**2 + 1e-6, across, across, second**2 + 1e-6], 1).reshape(-1, 2, 2)
+    z = _normal(len(theta), 8, generator).reshape(-1, 4, 2)
+    points: Tensor = theta[:, None, :2] + z @ torch.linalg.cholesky(covariance).transpose(1, 2)
+    return points.flatten(1)
+
+
+_LAGS = 9
+
+
+def stimulus() -> Tensor:
+    """The 100 numbers that drive the neuron of ``bernoulli-glm``, (100,)."""
+    drawn = np.random.RandomState(42).randn(100).astype(np.float32)
+    return torch.from_numpy(drawn).double()
+
+
+def _design() -> Tensor:
+    """Ones, and the stimulus delayed by 0 to 8 steps with zeros before: (100, 10)."""
+    drive = stimulus()
+    columns = [torch.ones_like(drive)]
+    columns += [torch.cat([drive.new_zeros(lag), drive[: len(drive) - lag]]) for lag in range(_LAGS)]
+    return torch.stack(columns, 1)
+
+
+def _filter_prior(n: int, generator: torch.Generator) -> Tensor:
+    """N(0, P^-1), P = blockdiag(1/2, F^T F), F = D D + diag(sqrt(i / 9)), D the identity less its first
+    subdiagonal: a smooth filter."""
+    difference = torch.eye(_LAGS, dtype=torch.float64) - torch.diag(torch.ones(_LAGS - 1, dtype=torch.float64), -1)
+    ramp = torch.diag((torch.arange(_LAGS, dtype=torch.float64) / _LAGS).sqrt())
+    root = difference @ difference + ramp
+    z = _normal(n, 1 + _LAGS, generator)
+    # F theta = z has the covariance (F^T F)^-1.
+    return torch.cat([math.sqrt(2) * z[:, :1], torch.linalg.solve(root, z[:, 1:].T).T], 1)
+
+
+def bernoulli_glm(theta: Tensor, generator: torch.Generator) -> Tensor:
+    """The number of spikes, and for lags 0 to 8 the sum of the stimulus at times with a spike so much later."""
+    chance = (theta @ _design().T).sigmoid()
+    spikes = (torch.rand(chance.shape, generator=generator, dtype=torch.float64) < chance).double()
+    return summary_of(spikes)
+
+
+def summary_of(spikes: Tensor) -> Tensor:
+    """The observation of spikes (n, 100): their number and nine sums, (n, 10)."""
+    return spikes @ _design()
+
+
+TASKS = {
+    "two-moons": SbibmTask(2, 2, _box(1.0, 2), two_moons, 1.0),
+    "gaussian-mixture": SbibmTask(2, 2, _box(10.0, 2), gaussian_mixture, 10.0),
+    "gaussian-linear": SbibmTask(10, 10, _linear_prior, gaussian_linear),
+    "gaussian-linear-uniform": SbibmTask(10, 10, _box(1.0, 10), gaussian_linear, 1.0),
+    "slcp": SbibmTask(5, 8, _box(3.0, 5), slcp, 3.0),
+    "bernoulli-glm": SbibmTask(10, 10, _filter_prior, bernoulli_glm),
+}
+
 
 OBSERVATIONS = 10
 DRAWS = 10_000

@@ -29,7 +29,7 @@ from scorefold.data import Condition
 from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource, ScoreModel
 from scorefold.interfaces.score import BoundScore
-from scorefold_conditional.consistency import conjugate_gradients, project, shift_denoised
+from scorefold_conditional.inverse import conjugate_gradients, project, shift_denoised
 from scorefold_conditional.solvers.config import DPSConfig
 from scorefold_conditional.solvers.prior import InverseSolver, Observations, check_prior
 from scorefold_toolkit.operators import LinearOperator

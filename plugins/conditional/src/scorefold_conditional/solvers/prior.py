@@ -8,8 +8,7 @@ from torch import Tensor
 from scorefold.data import Condition, ConditionSpec, TensorSpec
 from scorefold.errors import ConfigError, ScorefoldError, ShapeError
 from scorefold.interfaces import DataSource, ScoreModel
-from scorefold_conditional.consistency import check_observation
-from scorefold_conditional.inverse import check_masks
+from scorefold_conditional.inverse import check_masks, check_observation
 from scorefold_toolkit.checks import check_trained
 from scorefold_toolkit.config.operators import OperatorConfig
 from scorefold_toolkit.operators import (

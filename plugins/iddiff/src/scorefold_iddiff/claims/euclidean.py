@@ -1,6 +1,6 @@
 """The paper's Euclidean rows: a plain network with the published rule, ours at one setting, the field's estimators.
 
-Each function of a claim takes a host, a profile and a seed, as in ``scorefold_iddiff.claims.exact``.
+Each function of a claim takes a host, a profile and a seed, as in ``scorefold_iddiff.claims.spheres``.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from scorefold.interfaces import DataSource
 from scorefold.seeds import derive_generator, derive_seed
-from scorefold_toolkit.data.published import fashion_mnist
+from scorefold_toolkit.data.images import fashion_mnist
 from scorefold_toolkit.metrics import frechet_distance
 from scorefold_toolkit.metrics.features import RandomConv
 from scorefold_toolkit.training import fit

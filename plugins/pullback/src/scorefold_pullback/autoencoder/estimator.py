@@ -25,7 +25,7 @@ from scorefold_pullback.autoencoder.latent_axes import (
 )
 from scorefold_pullback.geometry.chart import check_rows, row_lengths
 from scorefold_pullback.geometry.flow_diagnostics import diagnose_flow
-from scorefold_pullback.tangent_pca.statistics import significant_components
+from scorefold_pullback.tangent_pca.estimator import significant_components
 
 _GRID_UP_TO = 128
 _GRIDS = {1: 200, 2: 25}

@@ -19,7 +19,7 @@ from scorefold_pullback.claims.training import source, trained_pullback_flow, va
 from scorefold_pullback.geometry.chart import curves_apart
 from scorefold_pullback.geometry.config import PullbackConfig
 from scorefold_pullback.geometry.pullback import Pullback
-from scorefold_pullback.tangent_pca.statistics import significant_components
+from scorefold_pullback.tangent_pca.estimator import significant_components
 
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "ours": ("anisotropic", {"isometry_weight": 0.2, "volume_weight": 0}),

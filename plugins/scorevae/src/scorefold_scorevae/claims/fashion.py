@@ -18,7 +18,7 @@ from torch import Tensor
 from scorefold.interfaces import DataSource
 from scorefold.seeds import derive_generator
 from scorefold_scorevae.claims.training import cosine_training, mean_kl, trained_component
-from scorefold_toolkit.data.published import fashion_mnist
+from scorefold_toolkit.data.images import fashion_mnist
 from scorefold_toolkit.metrics import frechet_distance, sharpness, ssim
 from scorefold_toolkit.metrics.features import RandomConv
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, empty_figure, tidy
 from scorefold_scorevae.coding.diagnosis import OverTime, over_time
-from scorefold_scorevae.coding.objective import normal_kl
-from scorefold_scorevae.decoder_geometry.figures import _WIDTH
+from scorefold_scorevae.coding.encoder import normal_kl
+from scorefold_scorevae.decoder_geometry.geometry import _WIDTH
 from scorefold_toolkit.figures import as_images, labelled_grid, training
 
 if TYPE_CHECKING:

@@ -25,12 +25,15 @@ from scorefold_scorevae.coding.diagnosis import diagnose, evidence_bound, silent
 from scorefold_scorevae.coding.encoder import (
     built_encoder,
     corrector_noise,
+    data_term,
     density_gradient,
+    diffuse,
     encoded,
+    normal_kl,
     standardised_events,
     time_level,
+    warmed_up,
 )
-from scorefold_scorevae.coding.objective import data_term, diffuse, normal_kl, warmed_up
 from scorefold_scorevae.scorevae.config import ScoreVAEConfig
 from scorefold_scorevae.scorevae.prior import check_encoder_prior, prior_condition
 from scorefold_toolkit.training.validation import LossReference, answering_zero, silent_network

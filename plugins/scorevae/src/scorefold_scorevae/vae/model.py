@@ -17,8 +17,7 @@ from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource, Loss, Progress, Trainable, as_network
 from scorefold.random import draw_normal
 from scorefold_scorevae.autoencoder import Autoencoder
-from scorefold_scorevae.coding.encoder import leave_saddle
-from scorefold_scorevae.coding.objective import normal_kl, warmed_up
+from scorefold_scorevae.coding.encoder import leave_saddle, normal_kl, warmed_up
 from scorefold_scorevae.vae.config import VAEConfig
 from scorefold_toolkit.training.validation import LossReference
 

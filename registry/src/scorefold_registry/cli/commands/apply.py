@@ -7,8 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from scorefold.errors import printable
-from scorefold_registry.cli.options import Parser, discover_host
-from scorefold_registry.cli.terminal import print_answer
+from scorefold_registry.cli.options import Parser, discover_host, print_answer
 
 
 def run(arguments: list[str]) -> int:

@@ -11,8 +11,7 @@ from typing import Any
 from scorefold.errors import ConfigError, PluginError, printable
 from scorefold_registry.cli.commands.recommend import data_name, data_stage, with_fields, write_run_file
 from scorefold_registry.cli.commands.run import INTERRUPTED, add_run_options, print_answers, run_plan_of
-from scorefold_registry.cli.options import Parser
-from scorefold_registry.cli.terminal import print_answer
+from scorefold_registry.cli.options import Parser, print_answer
 
 FOLDER = Path(".scorefold") / "audit"
 """Folder of the run files that this command writes."""

@@ -8,8 +8,7 @@ from importlib import import_module
 from typing import Any
 
 from scorefold.errors import PluginError, printable
-from scorefold_registry.cli.options import Parser, UsageError
-from scorefold_registry.cli.terminal import print_answer
+from scorefold_registry.cli.options import Parser, UsageError, print_answer
 from scorefold_registry.host import Host
 from scorefold_registry.plugins.names import did_you_mean, normalise
 from scorefold_registry.plugins.records import PluginRecord, Registered, workers_of

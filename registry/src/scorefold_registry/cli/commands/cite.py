@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 
 from scorefold.errors import printable
-from scorefold_registry.cli.options import Parser, discover_host
-from scorefold_registry.cli.terminal import print_answer
+from scorefold_registry.cli.options import Parser, discover_host, print_answer
 from scorefold_registry.runfile.citations import citations
 from scorefold_registry.runfile.plan import make_plan
 from scorefold_registry.runfile.reader import read

@@ -7,11 +7,9 @@ from pathlib import Path
 
 from scorefold.artefacts import json_text
 from scorefold_registry.cli.main import INTERRUPTED
-from scorefold_registry.cli.options import Parser, discover_host, pairs
-from scorefold_registry.cli.terminal import print_answer
+from scorefold_registry.cli.options import Parser, discover_host, pairs, print_answer
 from scorefold_registry.experiments.compare import compare
-from scorefold_registry.experiments.engine import Interrupted
-from scorefold_registry.experiments.progress import watch_for
+from scorefold_registry.experiments.engine import Interrupted, watch_for
 from scorefold_registry.experiments.rows import ComparisonResult
 
 

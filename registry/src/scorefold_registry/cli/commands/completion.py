@@ -10,8 +10,7 @@ from typing import Any
 import shtab
 
 from scorefold_registry.cli.main import COMMANDS
-from scorefold_registry.cli.options import Parser, parsers
-from scorefold_registry.cli.terminal import print_answer
+from scorefold_registry.cli.options import Parser, parsers, print_answer
 
 
 def run(arguments: list[str]) -> int:

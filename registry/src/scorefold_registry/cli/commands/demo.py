@@ -12,8 +12,7 @@ from scorefold_registry.cli.commands.run import (
     print_sentences,
     run_plan_of,
 )
-from scorefold_registry.cli.options import Parser
-from scorefold_registry.cli.terminal import styled, wrapped
+from scorefold_registry.cli.options import Parser, styled, wrapped
 
 QUESTIONS = {
     "What is the dimension of images of clothes?": (

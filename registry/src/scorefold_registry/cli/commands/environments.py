@@ -10,8 +10,7 @@ from pathlib import Path
 
 from scorefold.artefacts import MANIFEST_FILE, write_text
 from scorefold.errors import ConfigError, PluginError
-from scorefold_registry.cli.options import Parser
-from scorefold_registry.cli.terminal import print_answer
+from scorefold_registry.cli.options import Parser, print_answer
 from scorefold_registry.components.manifest import LOCK_FILE
 from scorefold_registry.plugins.environments import installer
 from scorefold_registry.plugins.environments.sandbox import remark

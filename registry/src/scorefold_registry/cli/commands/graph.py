@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from scorefold_registry.cli.commands.validate import stage_list
-from scorefold_registry.cli.options import Parser, discover_host
-from scorefold_registry.cli.terminal import print_answer
+from scorefold_registry.cli.options import Parser, discover_host, print_answer
 from scorefold_registry.runfile.plan import Plan, PlannedStage, make_plan
 from scorefold_registry.runfile.reader import read
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scorefold_registry.cli.options import Parser, discover_host
-from scorefold_registry.cli.terminal import print_answer
+from scorefold_registry.cli.options import Parser, discover_host, print_answer
 
 
 def run(arguments: list[str]) -> int:

@@ -9,15 +9,14 @@ from pathlib import Path
 
 from scorefold.errors import ConfigError, printable
 from scorefold_registry.cli.commands.environments import check_new, write_table
-from scorefold_registry.cli.new.templates import (
+from scorefold_registry.cli.new import (
     Templates,
     choose_templates,
     find_templates,
     refuse_taken,
     render_plugin,
 )
-from scorefold_registry.cli.options import Parser, discover_host
-from scorefold_registry.cli.terminal import print_answer
+from scorefold_registry.cli.options import Parser, discover_host, print_answer
 from scorefold_registry.host import Host
 from scorefold_registry.plugins.environments.described import KINDS
 from scorefold_registry.plugins.names import join_or

@@ -12,8 +12,7 @@ from importlib_metadata import PackageNotFoundError, distribution
 
 from scorefold.errors import PluginError, printable
 from scorefold.plugin import Capability, Kind, Model, Port, Verb
-from scorefold_registry.cli.options import Parser
-from scorefold_registry.cli.terminal import print_answer, styled, two_columns, wrapped
+from scorefold_registry.cli.options import Parser, print_answer, styled, two_columns, wrapped
 from scorefold_registry.components.catalogue import Catalogue
 from scorefold_registry.plugins.discovery import discover
 from scorefold_registry.plugins.hooks import HOOKS, REGISTRATION, implementations
@@ -240,7 +239,7 @@ def _settings(record: PluginRecord) -> list[dict[str, Any]]:
     """Settings of a plugin under ``plugins`` in a run file. Imports the model of its settings."""
     if record.settings is None:
         return []
-    from scorefold_registry.components.field_text import describe_fields
+    from scorefold_registry.components.messages import describe_fields
     from scorefold_registry.runfile.plugin_settings import settings_model
 
     return describe_fields(settings_model(record))
@@ -287,7 +286,7 @@ def _model_line(facts: Mapping[str, Any]) -> str:
 
 def _component_facts(catalogue: Catalogue, item: Registered) -> dict[str, Any]:
     """All that a component declares, with its config's fields. Imports the config model, not the component."""
-    from scorefold_registry.components.field_text import describe_fields
+    from scorefold_registry.components.messages import describe_fields
     from scorefold_registry.components.parts import config_model
     from scorefold_registry.runfile.example import example_run
     from scorefold_registry.runfile.yaml_reader import yaml_text
@@ -323,7 +322,7 @@ def _component_facts(catalogue: Catalogue, item: Registered) -> dict[str, Any]:
 
 def _verb_facts(verb: Verb) -> dict[str, Any]:
     """Inputs, output and options of a verb. Imports its options, not its code."""
-    from scorefold_registry.components.field_text import describe_fields
+    from scorefold_registry.components.messages import describe_fields
 
     options = None
     if verb.options is not None:

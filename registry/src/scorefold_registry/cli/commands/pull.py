@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from scorefold_registry.cli.options import Parser, discover_host
-from scorefold_registry.cli.terminal import print_answer
+from scorefold_registry.cli.options import Parser, discover_host, print_answer
 
 
 def run(arguments: list[str]) -> int:
@@ -28,7 +27,7 @@ def run(arguments: list[str]) -> int:
 
     from scorefold_registry.components.manifest import read_manifest
     from scorefold_registry.runfile.loaded_stages import licences_of
-    from scorefold_registry.sharing.pull import pull
+    from scorefold_registry.sharing.transfer import pull
 
     folder = pull(host, given.source, given.to, revision=given.revision)
     manifest = read_manifest(folder)

@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 
 from scorefold.errors import printable
-from scorefold_registry.cli.options import Parser, discover_host
-from scorefold_registry.cli.terminal import print_answer
+from scorefold_registry.cli.options import Parser, discover_host, print_answer
 
 
 def run(arguments: list[str]) -> int:
@@ -28,7 +27,7 @@ def run(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     host = discover_host()
 
-    from scorefold_registry.sharing.push import push
+    from scorefold_registry.sharing.transfer import push
 
     licences = {"licence": given.licence, "data_licence": given.data_licence}
     pushed = push(host, given.stage, given.to, **licences, private=not given.public, half=given.half)

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from scorefold.errors import ArtefactError, ConfigError, DataError, PluginError, printable
 from scorefold_registry.cli.commands.run import INTERRUPTED, add_run_options, print_answers, run_plan_of
-from scorefold_registry.cli.options import Parser, pairs
-from scorefold_registry.cli.terminal import print_answer
+from scorefold_registry.cli.options import Parser, pairs, print_answer
 
 if TYPE_CHECKING:
     from scorefold_registry.run.result import RunResult

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scorefold_registry.cli.options import Parser, UsageError, count, discover_host, pairs
-from scorefold_registry.cli.terminal import print_answer
+from scorefold_registry.cli.options import Parser, UsageError, count, discover_host, pairs, print_answer
 from scorefold_registry.experiments.reproduce import PROFILES
 
 if TYPE_CHECKING:
@@ -66,8 +65,7 @@ def run(arguments: list[str]) -> int:
 
     from scorefold.artefacts import json_text
     from scorefold_registry.experiments.claims import holds
-    from scorefold_registry.experiments.engine import run_here
-    from scorefold_registry.experiments.progress import LineWatch
+    from scorefold_registry.experiments.engine import LineWatch, run_here
     from scorefold_registry.experiments.reproduce import NullReproduction, PlacedHost, Reproduction, select
     from scorefold_registry.run.environment import set_up_device
     from scorefold_registry.run.folders import area
@@ -96,8 +94,7 @@ def run(arguments: list[str]) -> int:
 def _run_published(given: argparse.Namespace, host: Host) -> int:
     """Measure a published table again, and print it as a page has it. The status is 1 where a row is an error."""
     from scorefold.artefacts import json_text
-    from scorefold_registry.experiments.engine import run_here
-    from scorefold_registry.experiments.progress import LineWatch
+    from scorefold_registry.experiments.engine import LineWatch, run_here
     from scorefold_registry.experiments.published import (
         Publication,
         as_json,

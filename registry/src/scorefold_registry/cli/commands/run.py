@@ -11,8 +11,7 @@ from shlex import quote
 from typing import TYPE_CHECKING
 
 from scorefold.errors import printable
-from scorefold_registry.cli.options import Parser, discover_host
-from scorefold_registry.cli.terminal import print_answer, styled, wrapped
+from scorefold_registry.cli.options import Parser, discover_host, print_answer, styled, wrapped
 from scorefold_registry.runfile.plan import make_plan
 from scorefold_registry.runfile.reader import read
 

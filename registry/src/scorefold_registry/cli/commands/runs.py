@@ -11,8 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from scorefold.errors import ConfigError, printable
-from scorefold_registry.cli.options import Parser, UsageError, count
-from scorefold_registry.cli.terminal import print_answer, wrapped
+from scorefold_registry.cli.options import Parser, UsageError, count, print_answer, wrapped
 from scorefold_registry.run.folders import Cache, RunEntry, area, folder_size, list_runs, remove_runs, superseded
 from scorefold_registry.run.past_runs import differences, find_run, results_of, run_verdicts
 from scorefold_registry.run.progress import metrics_text

@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 
 from scorefold.errors import ConfigError, printable
-from scorefold_registry.cli.options import Parser, discover_host
-from scorefold_registry.cli.terminal import print_answer
+from scorefold_registry.cli.options import Parser, discover_host, print_answer
 from scorefold_registry.runfile.schema import run_schema
 
 DEFAULT = Path(".scorefold/schema.json")

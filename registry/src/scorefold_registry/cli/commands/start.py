@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scorefold.errors import ConfigError, ScorefoldError
-from scorefold_registry.cli.options import Parser, discover_host, pairs
-from scorefold_registry.cli.terminal import print_answer
+from scorefold_registry.cli.options import Parser, discover_host, pairs, print_answer
 from scorefold_registry.components.messages import RawPath
 from scorefold_registry.components.parts import anchored_use
 
 if TYPE_CHECKING:
-    from scorefold_registry.cli.starting.questions import Question
+    from scorefold_registry.cli.starting import Question
     from scorefold_registry.host import Host
     from scorefold_registry.python.reading import Reading
 
@@ -42,7 +41,7 @@ def run(arguments: list[str]) -> int:
     host = discover_host()
 
     from scorefold_registry.cli.commands.recommend import data_name
-    from scorefold_registry.cli.starting.questions import QUESTIONS
+    from scorefold_registry.cli.starting import QUESTIONS
     from scorefold_registry.python.reading import read_data
 
     question = QUESTIONS[asked]
@@ -68,7 +67,7 @@ def run(arguments: list[str]) -> int:
 def _start_checkpoint(host: Host, given: Any, asked: str, arguments: list[str]) -> int:
     """Write a run file with paths between two samples of a checkpoint of diffusers."""
     from scorefold_registry.cli.commands.recommend import data_name
-    from scorefold_registry.cli.starting.questions import between_samples
+    from scorefold_registry.cli.starting import between_samples
     from scorefold_registry.runfile.example import as_run_file, commented_text
 
     folder = Path(given.data)

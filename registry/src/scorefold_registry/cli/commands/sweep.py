@@ -8,11 +8,9 @@ from pathlib import Path
 from scorefold.artefacts import json_text
 from scorefold.errors import printable
 from scorefold_registry.cli.main import INTERRUPTED
-from scorefold_registry.cli.options import Parser, count, discover_host
-from scorefold_registry.cli.terminal import print_answer
-from scorefold_registry.experiments.engine import Interrupted
+from scorefold_registry.cli.options import Parser, count, discover_host, print_answer
+from scorefold_registry.experiments.engine import Interrupted, watch_for
 from scorefold_registry.experiments.points import parse_axis
-from scorefold_registry.experiments.progress import watch_for
 from scorefold_registry.experiments.rows import SweepResult
 from scorefold_registry.experiments.sweep import sweep
 from scorefold_registry.run.progress import duration

@@ -8,8 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from scorefold_registry.cli.options import Parser, discover_host
-from scorefold_registry.cli.terminal import print_answer
+from scorefold_registry.cli.options import Parser, discover_host, print_answer
 from scorefold_registry.host import Host
 from scorefold_registry.runfile import stage_parts
 from scorefold_registry.runfile.plan import Plan, make_plan

@@ -18,8 +18,13 @@ from scorefold.data import Condition, Dataset
 from scorefold.errors import PluginError
 from scorefold.interfaces import Flow, ScoreModel
 from scorefold.plugin import CORE_CAPABILITIES
-from scorefold_registry.plugins.environments.geometries import IsolatedGeometry
-from scorefold_registry.plugins.environments.proxies import IsolatedEstimator, IsolatedSource, Proxy, Remote
+from scorefold_registry.plugins.environments.proxies import (
+    IsolatedEstimator,
+    IsolatedGeometry,
+    IsolatedSource,
+    Proxy,
+    Remote,
+)
 from scorefold_registry.plugins.environments.wire import leaves_of, with_leaves
 
 Ask = Callable[..., tuple[Tensor, ...]]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scorefold_iddiff.claims import fashion as claims_fashion
-from scorefold_iddiff.claims import robustness as claims_robustness
+from scorefold_iddiff.claims import images as claims_fashion
+from scorefold_iddiff.claims import spheres as claims_robustness
 from scorefold_registry import Host
 
 

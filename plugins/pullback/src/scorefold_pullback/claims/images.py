@@ -1,4 +1,5 @@
-"""Fashion-MNIST at 28 pixels: middles of geodesics, and what a code of the flow loses, beside a PCA's.
+"""Middles of geodesics between digits, and between images of Fashion-MNIST at 28 pixels, next to straight lines; and
+the loss of a flow's code, next to a PCA's.
 
 Each function of a claim takes a host, a profile and a seed, and answers None where the data set is not installed.
 """
@@ -14,16 +15,62 @@ from torch import Tensor
 
 from scorefold.data import Dataset
 from scorefold.interfaces import DataSource, Flow
-from scorefold.seeds import derive_generator
+from scorefold.seeds import derive_generator, derive_seed
 from scorefold_pullback.autoencoder.config import RiemannianAutoencoderConfig
 from scorefold_pullback.autoencoder.estimator import RiemannianAutoencoder
-from scorefold_pullback.claims.training import variances_of
+from scorefold_pullback.claims.training import source, trained_pullback_flow, variances_of
 from scorefold_pullback.geometry.config import PullbackConfig
 from scorefold_pullback.geometry.pullback import Pullback
-from scorefold_pullback.tangent_pca.statistics import significant_components
-from scorefold_toolkit.data.published import fashion_mnist
+from scorefold_pullback.tangent_pca.estimator import significant_components
+from scorefold_toolkit.data.images import fashion_mnist
 from scorefold_toolkit.metrics import sharpness
 from scorefold_toolkit.training import fit
+
+SEEDS, DIGIT_PAIRS = 3, 2000
+
+DIGIT_FLOW: dict[str, Any] = {
+    "map": {"name": "coupling", "layers": 8},
+    "isometry_weight": 0.3,
+    "volume_weight": 0,
+    "training": {"steps": 1500, "learning_rate": 2e-3},
+}
+
+
+def digit_middles(host: Any, profile: str, seed: int, *, way: str) -> float:
+    """The distance of middles between held-out digits from the nearest training digit; held-out digits have 1.
+
+    ``way`` is ``geodesic``, ``straight``, or ``ratio``, the first over the second: each the largest over trainings.
+    """
+    return max(_digit_middles(host, derive_seed(seed, "run", n), way) for n in range(SEEDS))
+
+
+@cache
+def _digit_middles(host: Any, seed: int, way: str) -> float:
+    data = source(host, "digits", {}, seed)
+    if way == "ratio":
+        return _digit_middles(host, seed, "geodesic") / _digit_middles(host, seed, "straight")
+    test = data.load("test").x
+    generator = derive_generator(seed, "pairs")
+    first = torch.randint(len(test), (DIGIT_PAIRS,), generator=generator)
+    second = (first + torch.randint(1, len(test), (DIGIT_PAIRS,), generator=generator)) % len(test)
+    x, y = test[first], test[second]
+    middle = (
+        (x + y) / 2
+        if way == "straight"
+        else _digit_middle(trained_pullback_flow(host, "digits", {}, "anisotropic", DIGIT_FLOW, seed), x, y)
+    )
+    return _nearest_digit(middle, data) / _nearest_digit(test, data)
+
+
+@torch.no_grad()
+def _digit_middle(flow: Flow, x: Tensor, y: Tensor) -> Tensor:
+    return Pullback(PullbackConfig(), flow=flow).geodesic(x, y, x.new_tensor([0.5]))[:, 0]
+
+
+def _nearest_digit(x: Tensor, data: DataSource) -> float:
+    """The mean distance of events from the nearest training event."""
+    return float(torch.cdist(x.flatten(1), data.load("train").x.flatten(1)).amin(1).mean())
+
 
 PAIRS, CODED = 500, 2000
 """Pairs of test images, and test images that are coded."""

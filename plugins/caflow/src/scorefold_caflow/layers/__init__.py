@@ -1,1 +1,0 @@
-"""Layers and blocks of image flows."""

@@ -1,1 +1,0 @@
-"""The server of the page, on this machine only."""

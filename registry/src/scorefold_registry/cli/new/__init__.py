@@ -1,1 +1,0 @@
-"""``scorefold new``: rendering templates and bringing projects up to date."""

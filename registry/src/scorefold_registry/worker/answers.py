@@ -1,0 +1,237 @@
+"""Objects of a worker: those of the host that it asks, models that it fills and trains, and its plugins as data."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import itertools
+import platform
+import sys
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NoReturn
+
+import importlib_metadata
+import torch
+from torch import Tensor, nn
+
+from scorefold.artefacts import json_text
+from scorefold.config import TrainingConfig
+from scorefold.data import Dataset
+from scorefold.errors import ArtefactError, PluginError
+from scorefold.interfaces import Trainable
+from scorefold_registry.components.building import Builder
+from scorefold_registry.components.parts import config_model
+from scorefold_registry.components.saving import own_tensors
+from scorefold_registry.host import Host
+from scorefold_registry.plugins.environments.config_types import describe_model
+from scorefold_registry.plugins.environments.models import proxy_of
+from scorefold_registry.plugins.environments.proxies import Proxy
+from scorefold_registry.plugins.environments.wire import Reader
+from scorefold_registry.plugins.hooks import HOOKS, REGISTRATION, implementations
+from scorefold_registry.plugins.loading import code_digest, describe, load_target
+from scorefold_registry.plugins.records import PluginRecord, Registered
+
+Ask = Callable[[Mapping[str, Any], Mapping[str, Any]], Any]
+
+
+class Asking:
+    """The host, as the objects of a worker see it: what a proxy knows as its environment."""
+
+    spec = SimpleNamespace(name="of the main process")
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        self._names = itertools.count()
+        self._gone: list[str] = []
+
+    def session(self) -> Asking:
+        """The process that has the objects, which is always the same one."""
+        return self
+
+    def next_name(self, holder: Any) -> str:
+        """A name for an object in the host, which goes when its holder has gone."""
+        name = f"b{next(self._names)}"
+        weakref.finalize(holder, self._gone.append, name).atexit = False
+        return name
+
+    def ask(self, plain: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
+        """The host's answer; names of objects that nobody holds any more go along."""
+        gone = self._gone[:]
+        del self._gone[: len(gone)]
+        return self._ask({**plain, "gone": gone}, values)
+
+    def proxy(self, said: Mapping[str, Any]) -> Any:
+        """A proxy of an object of the host, in its precision."""
+        found = proxy_of(_HostObject(self, said["name"]), said["kind"], said["provides"], said["overrides"])
+        if isinstance(found, nn.Module):
+            found.to(dtype=getattr(torch, said["dtype"])).train(said["training"])
+        return found
+
+    def handle(self, value: Any) -> dict[str, Any] | None:
+        """The name of an object of the host; None for another value."""
+        if isinstance(value, Proxy) and isinstance(other := value._ask_remote(), _HostObject):
+            return {"$": "object", "name": other.name}
+        return None
+
+
+class _HostObject:
+    """One object of the host."""
+
+    state = None
+
+    def __init__(self, environment: Asking, name: str) -> None:
+        self.environment, self.name = environment, name
+
+    def call(self, method: str, *given: Any, **named: Any) -> Any:
+        return self.ask("call", method, {}, given=list(given), named=named)
+
+    def ask(self, do: str, method: str, plain: Mapping[str, Any], *, metrics: Any = None, **values: Any) -> Any:
+        return self.environment.ask({"ask": do, "name": self.name, "method": method, **plain}, values)
+
+    def get(self, names: Sequence[str]) -> dict[str, Any]:
+        found: dict[str, Any] = self.environment.ask({"ask": "get", "name": self.name, "names": list(names)}, {})
+        return found
+
+    def put_state(self, state: Any) -> NoReturn:
+        raise PluginError("a model of the main process keeps its weights: it was plugged in from there")
+
+
+def put_state(builder: Builder, found: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Puts saved tensors into a model, in their precision. Raises ``ArtefactError`` where they are not the model's."""
+    dtypes = {tensor.dtype for tensor in state.values() if tensor.is_floating_point()}
+    if len(dtypes) == 1:
+        found.to(dtype=dtypes.pop())
+    try:
+        missing, unexpected = found.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        raise ArtefactError(f"the saved state does not fit the model: {error}") from error
+    if wrong := [*unexpected, *(own_tensors(builder, found).keys() & set(missing))]:
+        raise ArtefactError(f"the saved state does not fit the model: it differs in {', '.join(sorted(wrong))}")
+
+
+def in_mode(found: Any, mode: Mapping[str, Any]) -> Any:
+    """An object in the precision and the mode of the other side's proxy."""
+    if isinstance(found, nn.Module):
+        found.to(dtype=getattr(torch, mode["dtype"]))
+        found.train(mode["training"])
+    return found
+
+
+def answer_training(
+    found: Any,
+    builder: Builder,
+    message: Mapping[str, Any],
+    reader: Reader,
+    metrics: Any,
+    progress: Any,
+) -> dict[str, Any]:
+    """A training by the function that the request names: its report as JSON, and the model's own tensors."""
+    module, _, name = message["target"].partition(":")
+    data, settings = reader.value(message["train"]), reader.value(message["settings"])
+    like, folder = found._reference(), message["checkpoint_dir"]
+    if isinstance(settings["validation"], Dataset):
+        settings["validation"] = settings["validation"].to(device=like.device)
+    report = getattr(import_module(module), name)(
+        found,
+        data.to(device=like.device),
+        TrainingConfig.model_validate_json(message["config"]),
+        checkpoint_dir=None if folder is None else Path(folder),
+        metrics=metrics,
+        progress=progress,
+        **settings,
+    )
+    text = json_text(report.facts()).encode()
+    return {
+        "report": torch.frombuffer(bytearray(text), dtype=torch.uint8),
+        "state": {name: tensor.detach().cpu() for name, tensor in own_tensors(builder, found).items()},
+    }
+
+
+_LEFT = ("kinds", "capabilities", "verbs", "commands")
+
+
+def distributions() -> dict[str, Any]:
+    """The Python, the torch and the versions of distributions of this environment, with a digest of all of them."""
+    # The first of a name on the path is the one that is imported.
+    found: dict[str, str] = {}
+    for item in importlib_metadata.distributions():
+        name = item.metadata["Name"]
+        if name is not None and name.lower() not in found:
+            found[name.lower()] = item.version
+    facts = {"python": platform.python_version(), "platform": f"{sys.platform}-{platform.machine()}"}
+    facts |= {"torch": torch.__version__, "numpy": found.get("numpy", "")}
+    text = repr((sorted(facts.items()), sorted(found.items())))
+    return {**facts, "versions": found, "digest": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def describe_host(host: Host) -> dict[str, Any]:
+    """All plugins of a host that offer components, or that are broken, with their configs and their code."""
+    plugins = [_plugin(host, record) for record in host.plugins if record.components or record.cause]
+    return {**distributions(), "plugins": plugins}
+
+
+def _plugin(host: Host, record: PluginRecord) -> dict[str, Any]:
+    components = [item for item in host.catalogue.components if item.record is record]
+    broken = record.state in ("broken", "incompatible", "disabled")
+    described = [] if broken else [_component(host, item) for item in components]
+    left = [f"{name} ({', '.join(item.name for item in getattr(record, name))})" for name in _LEFT]
+    left = [text for text in left if not text.endswith("()")]
+    if record.module is not None and not broken:
+        left += [name for name in implementations(record.module) if name in HOOKS and name not in REGISTRATION]
+    warnings = list(record.warnings)
+    if left:
+        warnings.append(f"only its components are used from an environment of its own, and not its {', '.join(left)}")
+    return {
+        "name": record.name,
+        "distribution": record.distribution,
+        "version": record.version,
+        "value": record.value,
+        "cause": record.cause if broken else None,
+        "frame": record.frame,
+        "fix": record.fix,
+        "warnings": warnings,
+        "folder": _folder(record.package),
+        "code": None if broken else code_digest(record.package),
+        "components": described,
+    }
+
+
+def _folder(package: str) -> str:
+    """The folder that the code of a plugin lies in; empty where there is none."""
+    try:
+        spec = find_spec(package)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None:
+        return ""
+    return str(Path(next(iter(spec.submodule_search_locations or ()), "") or Path(spec.origin or "").parent))
+
+
+def _component(host: Host, item: Registered) -> dict[str, Any]:
+    """A component: what it declares, its config, and which methods its class has of its own."""
+    said: dict[str, Any] = {"declares": asdict(item.component), "fault": None, "config": None, "overrides": []}
+    try:
+        target: Any = load_target(item, item.component.target)
+        said["config"] = describe_model(config_model(item))
+        interface = host.builder.interface(item.component.kind)
+        said["overrides"] = _overrides(target, interface)
+        said["trainable"] = inspect.isclass(target) and issubclass(target, Trainable)
+    except PluginError as error:
+        said["fault"] = error.message if error.hint is None else f"{error.message}\n  {error.hint}"
+    except Exception as error:
+        said["fault"] = f"{item.id} can't be described: {describe(error)}"
+    return said
+
+
+def _overrides(target: Any, interface: type) -> list[str]:
+    """The public methods that a class has in place of those of its interface, and beside them."""
+    if not inspect.isclass(target):
+        return sorted(name for name in vars(interface) if not name.startswith("_"))
+    names = [name for name in dir(target) if not name.startswith("_") and callable(getattr(target, name, None))]
+    return [name for name in names if getattr(target, name) is not getattr(interface, name, None)]
