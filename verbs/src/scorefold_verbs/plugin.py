@@ -125,7 +125,7 @@ def scorefold_verbs() -> Iterable[Verb]:
 
 
 def _of_models() -> Iterable[Verb]:
-    """Of scores and flows."""
+    """Verbs of scores and flows."""
     yield Verb(
         "sample",
         takes=(_ANY_DATA,),
@@ -186,7 +186,7 @@ def _of_geometries() -> Iterable[Verb]:
 
 
 def _of_noise() -> Iterable[Verb]:
-    """Of any score and any flow; those that have codes of their own do the same with these."""
+    """Verbs of any score and any flow; components with codes of their own do the same with these."""
     for name, options, figures, asked in (
         ("encode", "EncodeNoiseOptions", "scorefold_toolkit.figures:samples", {"limit": 8}),
         ("interpolate", "InterpolateCodesOptions", ".figures.latents:event_rows", {"pairs": 2, "times": 3}),
@@ -204,7 +204,7 @@ def _of_noise() -> Iterable[Verb]:
 
 
 def _of_codes() -> Iterable[Verb]:
-    """Of whatever has latent codes."""
+    """Verbs of components with latent codes."""
     beside = Port("beside", kind=("score", "flow", "estimator", "autoencoder"), needs=("Encodes",), optional=True)
     events, rows = "scorefold_toolkit.figures:samples", ".figures.latents:event_rows"
     pictures = ".figures.latents:reconstructions"

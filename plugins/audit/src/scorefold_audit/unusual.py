@@ -83,7 +83,7 @@ class Judged:
 
 
 def judged(tests: Mapping[str, Numbers], share: float) -> Judged:
-    """Of p-values (m,) by name: their smallest times their number (Bonferroni), and Benjamini and Hochberg's list, of
+    """Smallest of p-values (m,) by name, times their number (Bonferroni), and the list of Benjamini and Hochberg, of
     which this share is false."""
     names, every = list(tests), np.stack(list(tests.values()))
     p = np.minimum(1.0, len(names) * every.min(0))

@@ -45,7 +45,7 @@ class JobEnvironment:
 
 
 def surroundings(threads: int) -> JobEnvironment:
-    """Those of this process."""
+    """The environment of jobs in this process."""
     variables = {name: value for name, value in os.environ.items() if name.startswith(_PREFIX)}
     return JobEnvironment(threads, variables, _versions())
 

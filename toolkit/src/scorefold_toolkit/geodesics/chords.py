@@ -232,11 +232,11 @@ class FisherChord(MapChord):
         return self.identity * (v * w).sum(1) + self.weight * ((v * of_w).sum(1) + (w * of_v).sum(1)) / 2
 
     def acceleration(self, x: Tensor, v: Tensor) -> Tensor:
-        """By autograd, as for any metric."""
+        """Acceleration by autograd, as for any metric."""
         return GeodesicMetric.acceleration(self, x, v)
 
     def curvature(self, x: Tensor, u: Tensor, w: Tensor) -> Tensor:
-        """By autograd, as for any metric."""
+        """Curvature by autograd, as for any metric."""
         return GeodesicMetric.curvature(self, x, u, w)
 
     def finer(self) -> GeodesicMetric | None:
@@ -280,7 +280,7 @@ class PullbackChord(MapChord):
         return jacobian.mT @ jacobian
 
     def solve(self, x: Tensor, v: Tensor) -> Tensor:
-        """By Cholesky's factors. Raises ``DataError`` where J has no full rank."""
+        """Solution by Cholesky's factors. Raises ``DataError`` where J has no full rank."""
         factor, failed = torch.linalg.cholesky_ex(self.matrix(x))
         if bool(failed.any()):
             raise DataError(
@@ -296,7 +296,7 @@ class PullbackChord(MapChord):
         return 2 * (path.shape[1] - 1) * (self._jacobians(path).mT @ changes[..., None])[..., 0]
 
     def precondition(self, path: Tensor, state: State) -> Callable[[Tensor], Tensor]:
-        """By the inverses of the means of J^T J at the two ends of each step: O(N k^3) a path."""
+        """Preconditioner by the inverses of the means of J^T J at the two ends of each step: O(N k^3) a path."""
         jacobians = self._jacobians(path)
         matrices = jacobians.mT @ jacobians
         return frozen_by_matrices((matrices[:, 1:] + matrices[:, :-1]) / 2)

@@ -121,7 +121,7 @@ class Star(GeodesicMetric):
         return {"energy": (self.shares @ own["energy"])[None], **kept}
 
     def gradient(self, path: Tensor, state: State) -> Tensor:
-        """By the nodes of the star: the free point drags all nodes."""
+        """Gradient by the nodes of the star: the free point drags all nodes."""
         whole = self.metric.gradient(self.paths(path), self._own(state)) * self.shares[:, None, None]
         centre = (self.share * whole).sum((0, 1))
         nodes = torch.cat([whole[:, 1:-1].flatten(0, 1), centre[None]])

@@ -103,7 +103,7 @@ class GraphMidpoint(Measured):
         return answer
 
     def precondition(self, path: Tensor, state: State) -> Callable[[Tensor], Tensor]:
-        """By Woodbury's identity in the scores: O(N^2 D + N^3) a path."""
+        """Preconditioner by Woodbury's identity in the scores: O(N^2 D + N^3) a path."""
         s = state["score"]
         squares = 1 / self.weight + s.square().sum(2)
         steps = s.shape[1]
@@ -244,7 +244,7 @@ class Diagonal(Measured):
         return parts["values"] * u
 
     def slopes(self, places: Tensor, u: Tensor, parts: State) -> Tensor:
-        """By autograd."""
+        """Slopes by autograd."""
         return _by_autograd(self, places, u)
 
     def precondition(self, path: Tensor, state: State) -> Callable[[Tensor], Tensor]:
@@ -278,11 +278,11 @@ class Matrices(Measured):
         return (parts["matrices"] @ u[..., None])[..., 0]
 
     def slopes(self, places: Tensor, u: Tensor, parts: State) -> Tensor:
-        """By autograd."""
+        """Slopes by autograd."""
         return _by_autograd(self, places, u)
 
     def precondition(self, path: Tensor, state: State) -> Callable[[Tensor], Tensor]:
-        """By the inverses of all G_i."""
+        """Preconditioner by the inverses of all G_i."""
         return frozen_by_matrices(state["matrices"])
 
 

@@ -185,8 +185,8 @@ def fluctuation(problem: LinearProblem, plans: Plans) -> Tensor:
 
 
 def _stated_error(problem: LinearProblem, plans: Plans, exact: Tensor) -> Tensor:
-    """What simulations of homogeneous plans, p from 6 to 40 and a from -0.4 to 0.8, stayed within: for N > p by how
-    far the fluctuation is from that of a rate of 0, which the correction is right for."""
+    """Bound of the error in simulations of homogeneous plans, with p from 6 to 40 and a from -0.4 to 0.8. For N > p it
+    grows with the distance of the fluctuation from its value at a rate of 0, where the correction is right."""
     p, N = problem.dimension, plans.rows
     apart = (fluctuation(problem, plans) - (p + 1) / N.clamp_min(1)).abs()
     under = (0.02 + 5 * apart).where(N / p >= UNDER, torch.inf)

@@ -106,7 +106,7 @@ class Closeness:
 
 
 def closeness(samples: Numbers, held_out: Numbers) -> Closeness:
-    """Of distances (m,) and (h,)."""
+    """Closeness of samples by distances (m,) and (h,)."""
     m, h = len(samples), len(held_out)
     area = 1 - _above(samples, held_out) / (m * h)
     return Closeness(area, area_interval(area, m, h), z_of(samples, held_out))

@@ -39,7 +39,7 @@ class Membership:
 
 
 def membership(training: Numbers, held_out: Numbers) -> Membership:
-    """Of losses (n,) and (h,). Raises ``DataError`` for fewer than 20 points of either set."""
+    """Membership by losses (n,) and (h,). Raises ``DataError`` for fewer than 20 points of either set."""
     for name, losses in (("training points", training), ("held-out points", held_out)):
         if len(losses) < FEWEST:
             raise DataError(f"the test of membership needs at least {FEWEST} {name}; {len(losses)} were given")
@@ -63,7 +63,7 @@ class Gap:
 
 
 def likelihood_gap(training: Numbers, held_out: Numbers) -> Gap:
-    """Of log-likelihoods (n,) and (h,). Raises ``DataError`` for fewer than 20 points of either set."""
+    """Gap of log-likelihoods (n,) and (h,). Raises ``DataError`` for fewer than 20 points of either set."""
     if min(len(training), len(held_out)) < FEWEST:
         raise DataError(
             f"likelihoods of training and held-out points are compared from {FEWEST} of each on; {len(training)} and "

@@ -167,8 +167,8 @@ def share_below(samples: Numbers, held_out: Numbers) -> float:
 
 
 def noise_of(points: Dataset, space: Space, near: Near) -> float:
-    """How far held-out points are from training points over the root of the dimension, in deviations of the data, half
-    of one at most; in the units of the model."""
+    """Distance of held-out points from training points over the root of the dimension, in the units of the model: at
+    most half a deviation of the data."""
     deviation = float(points.x.flatten(1).double().var(0, correction=0).mean().sqrt())
     dimension = dimension_of(near.ratio)
     share = float(np.median(near.distance)) / max(space.spread, 1e-30) / max(dimension, 1.0) ** 0.5

@@ -144,8 +144,8 @@ class FrechetComparison:
 
 
 def frechet(samples: Tensor, held_out: Tensor, training: Tensor, generator: torch.Generator) -> FrechetComparison:
-    """Of features (m, D), (h, D) and (n, D). Raises ``DataError`` for no more points than features, of which the
-    covariance would be singular, and for more than 2,048 features."""
+    """Frechet distances of features (m, D), (h, D) and (n, D). Raises ``DataError`` for no more points than features,
+    whose covariance would be singular, and for more than 2,048 features."""
     features = samples.shape[1]
     if features > WIDEST:
         raise DataError(f"a Frechet distance of {features} features takes too long; {WIDEST} at most")

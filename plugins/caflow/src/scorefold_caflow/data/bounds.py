@@ -63,7 +63,7 @@ class BitBounds:
     dimension: int
 
     def standard_error(self, count: int) -> float:
-        """Of the mean cost of the true density over so many pairs, in bits a dimension."""
+        """Standard error of the mean cost of the true density over so many pairs, in bits a dimension."""
         return 1 / (math.log(2) * math.sqrt(2 * self.dimension * count))
 
 

@@ -120,7 +120,7 @@ def _computed(explored: Explored, kind: str, name: str, seconds: float) -> tuple
 
 
 def _likelihoods(explored: Explored, name: str, seconds: float) -> tuple[Tensor, int]:
-    """By a flow as they are; by a score with the trace of its derivative estimated where there are many coordinates."""
+    """Log-likelihoods: exact by a flow; by a score with an estimated trace where there are many coordinates."""
     model = (explored.of("flow") | explored.of("score"))[name].value
     given: dict[str, Any] = {}
     if isinstance(model, ScoreModel) and explored.points[0].numel() > TRACED:

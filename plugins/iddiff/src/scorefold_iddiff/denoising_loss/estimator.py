@@ -117,7 +117,7 @@ def point_denoising_losses(
 def guesses(
     probe: ScoreProbe, points: ProbedPoints, sigma: float, draws: int, seed: int, *, batch: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Of the guess g of each noise z drawn at each point, |z - g|^2 and g . (g - z), (N, draws) each, in float64 on the
+    """Values |z - g|^2 and g . (g - z) of the guess g of each noise z at each point, (N, draws) each, in float64 on the
     CPU. The exact score's guess is a posterior mean, so the second is 0 on average over data and noise.
 
     Raises ``DataError`` where the score isn't finite.

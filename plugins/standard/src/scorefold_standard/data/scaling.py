@@ -31,8 +31,10 @@ _COMPARED = 20_000  # rows in which values are compared: more of them meet in fl
 
 @dataclass(frozen=True, eq=False)
 class ColumnStatistics:
-    """Of each coordinate, (D,) in float64: mean, standard deviation, least and greatest value; and, where they were
-    measured, the median and the distance of the quartiles over that of a normal distribution of deviation 1."""
+    """Statistics of each coordinate, (D,) in float64: mean, standard deviation, least and greatest value.
+
+    Where they were measured: the median, and the distance of the quartiles over its value for a standard normal.
+    """
 
     mean: Array
     std: Array
