@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import t as student
-from scorefold_toolkit.metrics.neighbours import neighbour_measures
 from torch import Tensor
 
 from scorefold.data import Condition, Dataset, EventScale
@@ -50,6 +49,7 @@ from scorefold_audit.unusual import (
     typical_range,
     unlikely_or_flat,
 )
+from scorefold_toolkit.metrics.distances import neighbour_measures
 
 Z_80 = 0.8416212
 

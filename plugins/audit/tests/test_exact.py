@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import binom
-from scorefold_toolkit.metrics.neighbours import neighbour_measures
 
 from scorefold_audit.claims.controls import sphere_points
 from scorefold_audit.copying.nearest import (
@@ -31,6 +30,7 @@ from scorefold_audit.copying.statistics import (
 )
 from scorefold_audit.quality.comparison import Permuted, kernel_distance_test, neighbourhoods
 from scorefold_audit.verdicts import holm, rank_deviation, shift
+from scorefold_toolkit.metrics.distances import neighbour_measures
 
 
 def uniform(count: int, dimension: int, seed: int) -> np.ndarray:

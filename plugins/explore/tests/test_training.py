@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scorefold_explore.server.jobs import QuestionWorker, StoppedError
 
 from scorefold.errors import ConfigError
 from scorefold.stage import showing
@@ -22,6 +21,7 @@ from scorefold_explore.explored import Explored
 from scorefold_explore.opening.run import open_run, say_what_is_missing
 from scorefold_explore.questions import answer
 from scorefold_explore.recipes import run_file_text
+from scorefold_explore.server import QuestionWorker, StoppedError
 from scorefold_explore.training.missing import missing_answers, plan, plans, with_minutes
 from scorefold_explore.training.session import train_missing
 from scorefold_registry import Host

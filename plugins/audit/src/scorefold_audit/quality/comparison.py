@@ -77,7 +77,7 @@ def neighbourhoods(
 
 def _balls(distances: Tensor, order: Tensor, of_samples: Tensor, most: int = 64) -> tuple[float, float, float, float]:
     """Precision, recall, density and coverage, where a mask (N,) says which points are samples, of the distances (N, N)
-    from each to all others in increasing order and their places (N, N). See ``scorefold_toolkit.metrics.neighbours``.
+    from each to all others in increasing order and their places (N, N). See ``scorefold_toolkit.metrics.distances``.
 
     Balls reach to a third or fifth neighbour, so the ``most`` nearest of each point are enough but for duplicates.
     """
