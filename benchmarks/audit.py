@@ -13,7 +13,7 @@ from collections import Counter
 
 import numpy as np
 
-from scorefold_audit.claims.controls import DATA, MODELS, audited, found, sets
+from scorefold_audit.claims.controls import DATA, MODELS, audit_result, found, sets
 
 TRUE = {
     # A copier's samples repeat, so that parts of the data have none near them.
@@ -44,7 +44,7 @@ def row(data: str, model: str, seeds: int) -> list[str]:
     """The cells of a control, over seeds."""
     counts, alarms, numbers = Counter[str](), 0, list[list[float]]()
     for seed in range(seeds):
-        result = audited(*sets(model, data, seed), seed=seed, permutations=199)
+        result = audit_result(*sets(model, data, seed), seed=seed, permutations=199)
         verdicts, metrics = found(result), result["metrics"]
         counts.update(verdicts)
         alarms += bool(verdicts - TRUE[model])

@@ -51,7 +51,7 @@ def every_warning() -> list[str]:
         *score_warnings.of_values(99.0, None, 6),
         *score_warnings.of_values(99.0, None, 1),
         *score_warnings.of_values(6.0, (5.9, 6.1), 6),
-        *score_warnings.slanted(9.0, 3.0),
+        *score_warnings.slant_warnings(9.0, 3.0),
         *score_warnings.bent_by(20.0),
         *score_warnings.of_mixture([row, {**row, "dimension": 5.0}]),
         *score_warnings.of_level(torch.full((2,), 7.0), [[], []], [], 5),

@@ -25,7 +25,7 @@ from scorefold_toolkit.geodesics import (
     SolverSettings,
     exponential,
     minimise,
-    shot,
+    shooting_velocities,
     solve,
     straight,
     transported,
@@ -201,7 +201,7 @@ def test_motion_on_the_paraboloid() -> None:
     close(carried, row(-0.5995164712054145, 0.5754354843715721), 1e-10)
     guess = found(metric, row(2, 0), row(0, 2), 32).velocity()
     close(guess, row(-0.48957865754219027, 2.8731694959857434), 1e-3)
-    log = shot(metric, row(2, 0), row(0, 2), guess, tolerance=1e-12)
+    log = shooting_velocities(metric, row(2, 0), row(0, 2), guess, tolerance=1e-12)
     close(log, row(-0.48957865754219027, 2.8731694959857434), 1e-9)
     close(metric.inner(row(2, 0), log, log).sqrt(), PARABOLOID, 1e-9)
     carried = transported(metric, row(2, 0), log, row(0, 1), tolerance=1e-12)[1]

@@ -18,7 +18,7 @@ from scorefold_verbs.assess import assess
 from scorefold_verbs.config.verbs import AssessOptions, LikelihoodOptions, OutlierOptions, SampleOptions
 from scorefold_verbs.evaluate import evaluate_likelihood
 from scorefold_verbs.outliers import outliers
-from scorefold_verbs.readings import distances, distinct_training_points, gaussian_log_density, of_path
+from scorefold_verbs.readings import distinct_training_points, energy_distances, gaussian_log_density, of_path
 from scorefold_verbs.sample import sample
 
 
@@ -100,7 +100,7 @@ def test_few_training_points_are_not_counted_twice() -> None:
 def test_wide_events_are_compared_in_seconds() -> None:
     wide = Source(train=Dataset(torch.randn(400, 3, 64, 64)), test=Dataset(torch.randn(400, 3, 64, 64)))
     began = time.process_time()
-    assert distances(torch.randn(400, 3, 64, 64), wide, context()) is not None
+    assert energy_distances(torch.randn(400, 3, 64, 64), wide, context()) is not None
     assert time.process_time() - began < 30
 
 

@@ -26,7 +26,7 @@ from scorefold_verbs.latents.measures import Errors, FrechetBesideFloor, Reconst
 from scorefold_verbs.measures import Calibration, Consistency, Diversity, Energy, Fidelity, Frechet, features_of
 from scorefold_verbs.outliers import auroc
 from scorefold_verbs.posterior import LC2ST, TARP
-from scorefold_verbs.readings import distances, gaussian_log_density, of_path
+from scorefold_verbs.readings import energy_distances, gaussian_log_density, of_path
 
 
 def numbers(*values: float) -> Tensor:
@@ -400,21 +400,21 @@ def test_distances_are_between_as_many_points_as_there_are(monkeypatch: pytest.M
     """At most so many, and of many coordinates so few that their products stay below the work."""
     train, test, x = normal(60, 2), normal(50, 2, seed=1), normal(40, 2, seed=2)
     source, given = Source(train=Dataset(train), test=Dataset(test)), replace(context(), dtype=torch.float64)
-    whole = distances(x, source, given)
+    whole = energy_distances(x, source, given)
     assert whole is not None
     assert whole.samples == pytest.approx(energy_distance(x, test[:40]))
     monkeypatch.setattr(readings, "_WORK", 2 * 10.5**2)  # ten points of two coordinates
-    ten = distances(x, source, given)
+    ten = energy_distances(x, source, given)
     assert ten is not None
     assert ten.samples == pytest.approx(energy_distance(x[:10], test[:10]))
     monkeypatch.setattr(readings, "MOST", 4)
-    four = distances(x, source, given)
+    four = energy_distances(x, source, given)
     assert four is not None
     assert four.samples == pytest.approx(energy_distance(x[:4], test[:4]))
-    assert distances(x[:1], source, given) is None
+    assert energy_distances(x[:1], source, given) is None
     for count, found in ((1, False), (2, True)):
         few = Source(train=Dataset(train), test=Dataset(test[:count]))
-        assert (distances(x, few, given) is not None) == found
+        assert (energy_distances(x, few, given) is not None) == found
 
 
 def test_middles_of_paths_by_hand() -> None:

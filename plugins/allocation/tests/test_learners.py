@@ -30,7 +30,7 @@ from scorefold_allocation.learners.config import (
     PrototypesConfig,
     ValidationConfig,
 )
-from scorefold_allocation.learners.episodes import Rule, SeedGroup, episodes, measured, tasks_as, train_episodes
+from scorefold_allocation.learners.episodes import Rule, SeedGroup, episodes, mean_measure, tasks_as, train_episodes
 from scorefold_allocation.learners.function import CallableLearner
 from scorefold_allocation.learners.interface import AllocationCell, Learner, Losses
 from scorefold_allocation.learners.methods import EpisodicLearner, LinearMAML
@@ -163,9 +163,9 @@ def test_many_tasks_are_measured_in_parts_as_at_once(monkeypatch: pytest.MonkeyP
     network = StackedMLP((1, 8, 1))
     weights = [torch.stack([w, 2 * w]) for w in network.start(generator())]
     batches = [SINUSOID.batch(9, 12, generator(seed)) for seed in range(2)]
-    whole = measured(network, GradientSteps(2, 0.01), weights, batches, 5)
+    whole = mean_measure(network, GradientSteps(2, 0.01), weights, batches, 5)
     monkeypatch.setattr("scorefold_allocation.learners.episodes._NUMBERS_AT_ONCE", 60 * network.width)
-    torch.testing.assert_close(measured(network, GradientSteps(2, 0.01), weights, batches, 5), whole)
+    torch.testing.assert_close(mean_measure(network, GradientSteps(2, 0.01), weights, batches, 5), whole)
 
 
 def test_new_tasks_of_large_images_are_answered_a_few_at_a_time() -> None:
@@ -178,7 +178,7 @@ def test_new_tasks_of_large_images_are_answered_a_few_at_a_time() -> None:
 
     image = Dataset(x=torch.zeros(1, 3, 84, 84))
     batch = TaskBatch(image, torch.zeros(20, 10, dtype=torch.long), torch.zeros(20, 10, dtype=torch.long), 5)
-    measured(network, answer, [torch.zeros(1, 1)], [batch], 5)
+    mean_measure(network, answer, [torch.zeros(1, 1)], [batch], 5)
     assert sum(points) == 200
     assert max(points) * network.width * 4 < 2**27
 

@@ -42,8 +42,8 @@ from scorefold_audit.sets import Sets
 from scorefold_audit.unusual import (
     atypical,
     atypical_set,
+    combined_p_values,
     high,
-    judged,
     low,
     training_lists,
     typical_range,
@@ -330,13 +330,13 @@ def test_a_set_is_as_untypical_as_sets_of_held_out_points_are_seldom() -> None:
 
 def test_points_are_judged_over_all_tests_at_once() -> None:
     p = {"far": np.array([0.004, 0.6, 0.3]), "rare": np.array([0.3, 0.035, 0.4])}
-    found = judged(p, 0.11)
+    found = combined_p_values(p, 0.11)
     assert found.p.tolist() == pytest.approx([0.008, 0.07, 0.6])  # twice the smaller one
     assert found.why == ["far", "rare", "far"]
     assert found.unlike.tolist() == [0, 1]  # 0.07 is below 2 / 3 of 0.11
-    assert judged(p, 0.1).unlike.tolist() == [0]
-    assert judged({"far": np.array([0.9])}, 0.1).p.tolist() == [0.9]
-    assert judged({"far": np.array([0.9]), "rare": np.array([0.6])}, 0.1).p.tolist() == [1.0]
+    assert combined_p_values(p, 0.1).unlike.tolist() == [0]
+    assert combined_p_values({"far": np.array([0.9])}, 0.1).p.tolist() == [0.9]
+    assert combined_p_values({"far": np.array([0.9]), "rare": np.array([0.6])}, 0.1).p.tolist() == [1.0]
 
 
 def test_training_points_are_held_to_the_tenth_nearest_distance_of_held_out_points() -> None:

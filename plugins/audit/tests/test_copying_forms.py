@@ -18,7 +18,7 @@ from scorefold_audit.audit import raw_numbers
 from scorefold_audit.copying import nearest, spaces
 from scorefold_audit.copying.likelihood import cost, gap, likelihood_divergence, log_variances, standardised_sets
 from scorefold_audit.copying.nearest import CopyNeighbours, CopySearch, Near, dimension_of, duplicate_distance
-from scorefold_audit.copying.spaces import Overlap, Space, marked, overlap_of
+from scorefold_audit.copying.spaces import Overlap, Space, features_with_conditions, overlap_of
 from scorefold_audit.copying.statistics import (
     Rates,
     area_interval,
@@ -274,9 +274,9 @@ def test_the_spread_of_a_space_is_the_root_mean_square_deviation_of_a_coordinate
 
 def test_conditions_are_ten_times_the_reach_of_the_training_points_apart() -> None:
     training = line(0, 2, 4)
-    found = marked(line(1, 1), np.array([0, 1]), 2, training)
+    found = features_with_conditions(line(1, 1), np.array([0, 1]), 2, training)
     assert found.tolist() == [[1, 20, 0], [1, 0, 20]]
-    assert marked(line(3), np.array([0]), 1, line(3, 3)).tolist() == [[3, 10]]
+    assert features_with_conditions(line(3), np.array([0]), 1, line(3, 3)).tolist() == [[3, 10]]
 
 
 def test_points_of_other_conditions_are_kept_apart_and_left_out_by_a_mask() -> None:

@@ -10,7 +10,7 @@ from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.interfaces import TensorSource
 from scorefold.stage import StageContext
 from scorefold_audit.audit import audit
-from scorefold_audit.claims.controls import audited, found, ring_points, sets, split_source
+from scorefold_audit.claims.controls import audit_result, found, ring_points, sets, split_source
 from scorefold_audit.config import AuditOptions
 
 QUICK = {"permutations": 99, "quality_points": 100}
@@ -26,16 +26,16 @@ def withheld(result: dict) -> dict[str, str]:
 
 def test_events_of_different_shapes_are_refused_with_all_of_them() -> None:
     with pytest.raises(ShapeError, match=r"training points \(2,\), held-out points \(2,\), samples \(4,\)") as refused:
-        audited(points(50, 0), points(50, 1), torch.zeros(50, 4))
+        audit_result(points(50, 0), points(50, 1), torch.zeros(50, 4))
     assert "reshape" in str(refused.value.hint)
 
 
 @pytest.mark.parametrize("factor", [255.0, 1 / 255])
 def test_other_units_are_refused(factor: float) -> None:
     with pytest.raises(DataError, match="samples spread"):
-        audited(points(50, 0), points(50, 1), factor * points(50, 2))
+        audit_result(points(50, 0), points(50, 1), factor * points(50, 2))
     with pytest.raises(DataError, match="held-out points spread"):
-        audited(points(50, 0), factor * points(50, 1), points(50, 2))
+        audit_result(points(50, 0), factor * points(50, 1), points(50, 2))
 
 
 def test_units_that_sources_know_are_made_the_same() -> None:
@@ -45,7 +45,7 @@ def test_units_that_sources_know_are_made_the_same() -> None:
     data = TensorSource({"train": Dataset(training), "test": Dataset(held_out)}, scale)
     options = AuditOptions.model_validate({"n": 300, "scale": "none", **QUICK})
     same = audit(given, {"data": data}, options, StageContext("audit")).result
-    plain = audited(training, held_out, samples, **QUICK)
+    plain = audit_result(training, held_out, samples, **QUICK)
     assert same["answer"]["value"] == pytest.approx(plain["answer"]["value"], abs=0.02)
 
 
@@ -53,13 +53,13 @@ def test_numbers_that_are_not_finite_are_counted() -> None:
     samples = points(50, 2)
     samples[3] = torch.nan
     with pytest.raises(DataError, match="1 of 50 samples are not finite"):
-        audited(points(50, 0), points(50, 1), samples)
+        audit_result(points(50, 0), points(50, 1), samples)
 
 
 def test_held_out_points_that_were_trained_on_are_left_out_and_reported() -> None:
     training, held_out, samples = sets("copier", "ring", 0, 300)
     held_out[:60] = training[:60]
-    result = audited(training, held_out, samples, **QUICK)
+    result = audit_result(training, held_out, samples, **QUICK)
     assert {"copies", "memorisation"} <= found(result)
     (overlap,) = [verdict for verdict in result["audit"]["verdicts"] if verdict["name"] == "overlap"]
     assert overlap["found"]
@@ -70,7 +70,7 @@ def test_held_out_points_that_were_trained_on_are_left_out_and_reported() -> Non
 def test_held_out_points_that_are_all_training_points_are_refused() -> None:
     training = points(80, 0)
     with pytest.raises(DataError, match="80 of 80 held-out points are training points"):
-        audited(training, training.clone(), points(50, 1))
+        audit_result(training, training.clone(), points(50, 1))
 
 
 def test_data_that_repeat_by_nature_are_not_taken_for_copies() -> None:
@@ -80,7 +80,7 @@ def test_data_that_repeat_by_nature_are_not_taken_for_copies() -> None:
         generator = torch.Generator().manual_seed(seed)
         return torch.randint(60, (300, 2), generator=generator).float()
 
-    result = audited(coarse(0), coarse(1), coarse(2), **QUICK)
+    result = audit_result(coarse(0), coarse(1), coarse(2), **QUICK)
     assert result["metrics"]["held-out points that are training points"] > 10
     verdicts = {verdict["name"]: verdict["found"] for verdict in result["audit"]["verdicts"]}
     assert not verdicts["overlap"]
@@ -90,19 +90,19 @@ def test_data_that_repeat_by_nature_are_not_taken_for_copies() -> None:
 
 
 def test_what_too_few_points_can_not_test_is_withheld_and_the_rest_is_given() -> None:
-    result = audited(points(300, 0), points(19, 1), points(300, 2), **QUICK)
+    result = audit_result(points(300, 0), points(19, 1), points(300, 2), **QUICK)
     reasons = withheld(result)
     assert reasons["copies (columns)"] == "the tests of copying need at least 20 held-out points; 19 were given"
     assert "at least 20 samples and as many held-out points; there are 19 of each" in reasons["precision and recall"]
     assert "at least 20 samples" in reasons["kernel distance"]
     assert result["metrics"]["Frechet distance"] > 0
     assert "answer" not in result
-    few = withheld(audited(points(300, 0), points(40, 1), points(300, 2), **QUICK))
+    few = withheld(audit_result(points(300, 0), points(40, 1), points(300, 2), **QUICK))
     assert "at least 74 of them, with 40 held-out points" in few["names of fewer copies (columns)"]
 
 
 def test_samples_alone_have_no_membership_and_it_is_said() -> None:
-    result = audited(*sets("right", "ring", 0, 100), **QUICK)
+    result = audit_result(*sets("right", "ring", 0, 100), **QUICK)
     assert withheld(result)["membership"] == "samples alone have no loss and no likelihood"
 
 
@@ -129,7 +129,7 @@ def test_held_out_points_of_their_own_and_points_that_are_left_over() -> None:
 
 def test_spaces_fit_the_events_and_columns_are_scaled() -> None:
     with pytest.raises(ConfigError, match="the space 'random-conv' does not fit events of shape"):
-        audited(points(50, 0), points(50, 1), points(50, 2), spaces=["random-conv"], **QUICK)
+        audit_result(points(50, 0), points(50, 1), points(50, 2), spaces=["random-conv"], **QUICK)
     with pytest.raises(ValueError, match="inception names the file"):
         AuditOptions.model_validate({"spaces": ["inception"]})
     # A column of large numbers without meaning hides copies, unless each column counts the same.
@@ -139,7 +139,7 @@ def test_spaces_fit_the_events_and_columns_are_scaled() -> None:
     )
     nearer = "samples nearer than held-out points (columns)"
     share = {
-        scale: audited(training, held_out, samples, scale=scale, **QUICK)["metrics"][nearer]
+        scale: audit_result(training, held_out, samples, scale=scale, **QUICK)["metrics"][nearer]
         for scale in ("columns", "none")
     }
     assert share["none"] < 0.56

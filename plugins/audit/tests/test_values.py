@@ -25,7 +25,7 @@ from scorefold_audit.membership.losses import (
 )
 from scorefold_audit.quality.comparison import kernel_distance_test
 from scorefold_audit.quality.measures import cosine_distance, memorisation_informed, relative_vendi, vendi
-from scorefold_audit.unusual import atypical, atypical_set, judged, low, typical_range, unlikely_or_flat
+from scorefold_audit.unusual import atypical, atypical_set, combined_p_values, low, typical_range, unlikely_or_flat
 
 
 def within(value: float, mean: float, deviation: float) -> bool:
@@ -258,7 +258,7 @@ def test_typical_points_of_a_normal_distribution() -> None:
 
 def test_a_list_of_points_says_why() -> None:
     p = {"alone": np.array([0.001, 0.5, 0.9]), "rare": np.array([0.5, 0.002, 0.8])}
-    found = judged(p, 0.1)
+    found = combined_p_values(p, 0.1)
     assert found.p.tolist() == pytest.approx([0.002, 0.004, 1.0])
     assert found.unlike.tolist() == [0, 1]
     assert found.why[:2] == ["alone", "rare"]

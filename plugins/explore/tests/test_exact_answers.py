@@ -212,7 +212,7 @@ CODED = ((1.0, 1.0), (3.0, 1.0), (2.0, 4.0), (2.0, 2.0))
 def test_sliders_reach_three_deviations_about_the_mean_code() -> None:
     """Codes have means 0 and 10 and deviations sqrt(2) and sqrt(12.5); the code that varies most comes first."""
     explored = of_model(torch.tensor(CODED), Linear())
-    mean, std = paths.ranges(explored, "m")
+    mean, std = paths.code_ranges(explored, "m")
     assert mean.tolist() == [0, 10]
     assert std.tolist() == pytest.approx([math.sqrt(2), math.sqrt(12.5)])
     found = paths.code_of(explored, "m", 1)
@@ -273,10 +273,10 @@ def test_samples_have_neighbours_among_the_data_alone() -> None:
     found, _ = neighbours.isolation(explored, 10)
     assert found[[4, 6]].tolist() == pytest.approx([(8 + 12 + 14 + 15 + 16) / 5, (0 + 8 + 12 + 14 + 15) / 5], rel=2e-3)
     distances = neighbours.distances_from(explored, explored.points[4])
-    near = neighbours.nearest(explored, 4, distances, 2, samples=False)
+    near = neighbours.nearest_points(explored, 4, distances, 2, samples=False)
     assert [one["point"] for one in near] == [3, 2]
     assert [one["distance"] for one in near] == pytest.approx([8, 12])
-    assert [one["point"] for one in neighbours.nearest(explored, 4, distances, 2, samples=True)] == [6, 7]
+    assert [one["point"] for one in neighbours.nearest_points(explored, 4, distances, 2, samples=True)] == [6, 7]
 
 
 def test_the_dimension_of_each_point_is_its_formula_at_all_neighbours() -> None:

@@ -104,7 +104,7 @@ def test_a_score_that_is_no_gradient_is_said(make_score: MakeScore, make_sphere:
 def test_warnings_begin_at_their_bounds() -> None:
     """At dimension 4: slants of 1.5, a defect of 0.3, and curvature of a twentieth of 5 directions where there are
     fewer."""
-    assert [len(score_warnings.slanted(slant, 4.0)) for slant in (1.45, 1.55, -1.45, -1.55)] == [0, 1, 0, 1]
+    assert [len(score_warnings.slant_warnings(slant, 4.0)) for slant in (1.45, 1.55, -1.45, -1.55)] == [0, 1, 0, 1]
     four = torch.full((3,), 4.0, dtype=torch.float64)
     for asymmetry, said in ((0.29, 0), (0.31, 1)):
         reading = NoiseLevelReading(four, four, four, 0, asymmetry=torch.full((3,), asymmetry), flipd=four)

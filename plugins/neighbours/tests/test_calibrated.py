@@ -27,7 +27,7 @@ from scorefold_neighbours.config import CalibratedConfig, MLEConfig, PCAConfig
 from scorefold_neighbours.estimators.estimator import NeighbourEstimator
 from scorefold_neighbours.estimators.pca import PCAEstimator
 from scorefold_registry import Host
-from scorefold_standard.manifolds.benchmark import MANIFOLDS, generated
+from scorefold_standard.manifolds.benchmark import MANIFOLDS, manifold_points
 from scorefold_standard.manifolds.config import SphereConfig, SubspaceConfig
 from scorefold_standard.manifolds.synthetic import draw_manifold
 
@@ -424,7 +424,7 @@ def test_point_estimates_are_estimates_without_intervals() -> None:
 
 @pytest.mark.parametrize("name", ["M2_Affine_3to5", "M7_Roll"])
 def test_noisy_shifted_and_scaled_benchmarks_by_what_is_installed(host: Host, name: str) -> None:
-    x, truth = generated(MANIFOLDS[name], 400, 0), MANIFOLDS[name].dimension
+    x, truth = manifold_points(MANIFOLDS[name], 400, 0), MANIFOLDS[name].dimension
     noise = 0.01 * x.var(0).mean().sqrt() * torch.randn(x.shape, generator=gen(), dtype=torch.float64)
     some = ["mle", "twonn", "gride", "corrint", "mind-ml", "danco"]
     config = {"candidates": 80, "surrogates": 16}

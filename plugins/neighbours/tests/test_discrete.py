@@ -14,7 +14,7 @@ from scorefold import Host
 from scorefold.errors import DataError, ScorefoldError
 from scorefold.results import Estimate
 from scorefold_neighbours.config import I3DConfig
-from scorefold_neighbours.estimators.discrete import counts_within, log_share, radii, solved
+from scorefold_neighbours.estimators.discrete import counts_within, dimension_of_ratio, log_share, radii
 
 
 def drawn(rows: int, columns: int, values: int, seed: int = 0) -> Tensor:
@@ -49,7 +49,7 @@ def test_a_share_of_volumes_gives_its_dimension(dimension: float, states: int | 
     near, far = 2, 5
     within = [0.0, 0.0, 100 * math.exp(log_share(dimension, near, far, states)), 0.0, 0.0, 100.0]
     config = I3DConfig(step=1, distance="city-block" if states is None else "hamming")
-    assert solved(config, within, near, far, states or 2) == pytest.approx(dimension, rel=1e-9)
+    assert dimension_of_ratio(config, within, near, far, states or 2) == pytest.approx(dimension, rel=1e-9)
 
 
 def test_numbers_within_each_radius_by_hand() -> None:
@@ -80,7 +80,7 @@ def test_a_whole_cube_of_bits_has_its_dimension() -> None:
     twice = torch.cat([words] * 200)
     within = counts_within(I3DConfig(step=1, distance="hamming"), twice)
     assert within[1] == pytest.approx(200 * 8 - 1)
-    found = solved(I3DConfig(step=1, distance="hamming"), within, 1, 3, 2)
+    found = dimension_of_ratio(I3DConfig(step=1, distance="hamming"), within, 1, 3, 2)
     assert found == pytest.approx(7, rel=1e-3)
 
 

@@ -19,7 +19,7 @@ from scorefold_neighbours import config as configs
 from scorefold_neighbours.estimators import pca
 from scorefold_neighbours.estimators.estimator import NeighbourEstimator, ended_at, sample_size
 from scorefold_neighbours.estimators.pca import PCAEstimator, component_variances, variances_by_batches
-from scorefold_neighbours.estimators.points import points_and_positions, sampled
+from scorefold_neighbours.estimators.points import points_and_positions, sampled_points
 from scorefold_registry import Host, run_file
 from scorefold_registry.run.executor import LocalExecutor
 from scorefold_toolkit import nearest
@@ -143,7 +143,7 @@ def test_a_sample_of_streamed_points_is_read_in_batches() -> None:
         return Dataset(x=x[index], index=index)
 
     streamed = StreamedDataset(x=torch.empty(0, 3), fetch=fetch, size=len(x))
-    taken, positions = sampled(streamed, 20_000, gen(), least=3, who="PCA")
+    taken, positions = sampled_points(streamed, 20_000, gen(), least=3, who="PCA")
     batches = [batch.x for batch in taken.batches(1000)]
     assert most == 1000
     assert torch.equal(torch.cat(batches), x[positions])

@@ -14,7 +14,7 @@ from torch import Tensor
 from scorefold_neighbours import config as configs
 from scorefold_neighbours.estimators import danco, formulas
 from scorefold_neighbours.estimators.estimator import NeighbourEstimator, _sizes
-from scorefold_neighbours.estimators.points import seeded
+from scorefold_neighbours.estimators.points import estimate_generator
 from scorefold_toolkit.nearest import Cloud
 
 with warnings.catch_warnings():  # its import switches all warnings off
@@ -24,7 +24,7 @@ Array = np.ndarray
 SETS = ((200, 3, 8), (150, 5, 30), (120, 2, 3))
 """Numbers of points, dimensions and columns."""
 
-SEED = int(torch.randint(0, 2**31 - 1, (), generator=seeded(None)))
+SEED = int(torch.randint(0, 2**31 - 1, (), generator=estimate_generator(None)))
 """What an estimator seeds its method with, where it is given no generator."""
 
 

@@ -22,7 +22,7 @@ from scorefold_nonuniform.bands.network_input import (
     spec_at,
     spec_with_levels,
     training_levels,
-    weighted,
+    weighted_losses,
 )
 from scorefold_nonuniform.nonuniform.config import NonUniformConfig
 from scorefold_toolkit.config.common import LogUniformLevels, WeightingConfig
@@ -126,7 +126,9 @@ DEVIATION, DISPERSION = (2.0, 5.0), ((1.5, 0.5), (2.0, 3.0))
 def test_errors_weigh_by_the_noise_of_their_band(name, factor, join) -> None:
     noised = Noised(torch.tensor(SIGNAL), torch.tensor(SCALE), torch.zeros(2, 1))
     weighting = WeightingConfig(name=name)
-    found = weighted(torch.tensor(RESIDUAL), noised, torch.tensor(DEVIATION), torch.tensor(DISPERSION), weighting)
+    found = weighted_losses(
+        torch.tensor(RESIDUAL), noised, torch.tensor(DEVIATION), torch.tensor(DISPERSION), weighting
+    )
     expected = [
         join([factor(a, b, s, g) * r**2 for a, b, s, g, r in zip(*row, strict=True)])
         for row in zip(SIGNAL, SCALE, (DEVIATION, DEVIATION), DISPERSION, RESIDUAL, strict=True)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from scorefold.errors import DataError
-from scorefold_standard.manifolds.benchmark import MANIFOLDS, BenchmarkManifold, generated
+from scorefold_standard.manifolds.benchmark import MANIFOLDS, BenchmarkManifold, manifold_points
 from scorefold_standard.manifolds.config import BenchmarkManifoldConfig, GeoMLEManifoldConfig
 from scorefold_toolkit.data.splits import moments
 
@@ -69,7 +69,7 @@ def test_points_are_those_of_scikit_dimension(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "rank"), [("M9_Affine", 20), ("M12_Norm", 20), ("M2_Affine_3to5", 3)])
 def test_affine_sets_span_their_dimension(name: str, rank: int) -> None:
-    x = generated(MANIFOLDS[name], 300, 0)
+    x = manifold_points(MANIFOLDS[name], 300, 0)
     values = torch.linalg.svdvals(x - x.mean(0))
     assert int((values > 1e-9 * values[0]).sum()) == rank
 
@@ -77,7 +77,7 @@ def test_affine_sets_span_their_dimension(name: str, rank: int) -> None:
 @pytest.mark.parametrize(("name", "count"), [("M10a_Cubic", 300), ("M10d_Cubic", 300)])
 def test_all_faces_of_a_cube_have_points(name: str, count: int) -> None:
     """Face by face and cut off at the end, the last third of 142 faces would have none of 300 points."""
-    x, dimension = generated(MANIFOLDS[name], count, 0), MANIFOLDS[name].dimension
+    x, dimension = manifold_points(MANIFOLDS[name], count, 0), MANIFOLDS[name].dimension
     on_face = torch.cat([x == 0, x == 1], dim=1)
     assert bool((on_face.sum(1) == 1).all())
     faces = on_face.sum(0)

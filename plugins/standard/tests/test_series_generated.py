@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from scorefold.errors import ConfigError, DataError
 from scorefold_standard.series.config import LorenzConfig, PulsesConfig
-from scorefold_standard.series.generated import Lorenz, Pulses, advanced, beats, trajectory, velocity
+from scorefold_standard.series.generated import Lorenz, Pulses, beats, runge_kutta_step, trajectory, velocity
 
 DEFAULT = LorenzConfig()
 
@@ -24,7 +24,7 @@ def test_the_fixed_points_of_lorenz() -> None:
     side = math.sqrt(DEFAULT.beta * (DEFAULT.rho - 1))
     for point in ((0.0, 0.0, 0.0), (side, side, DEFAULT.rho - 1), (-side, -side, DEFAULT.rho - 1)):
         assert velocity(point, DEFAULT) == pytest.approx((0.0, 0.0, 0.0), abs=1e-13)
-        assert advanced(point, 0.01, DEFAULT) == pytest.approx(point, abs=1e-12)
+        assert runge_kutta_step(point, 0.01, DEFAULT) == pytest.approx(point, abs=1e-12)
 
 
 def test_the_divergence_is_constant() -> None:
@@ -45,7 +45,7 @@ def test_the_integrator_is_of_order_four() -> None:
     def after(steps: int) -> np.ndarray:
         state = (1.0, 2.0, 25.0)
         for _ in range(steps):
-            state = advanced(state, 0.4 / steps, DEFAULT)
+            state = runge_kutta_step(state, 0.4 / steps, DEFAULT)
         return np.array(state)
 
     exact = after(6400)
@@ -58,11 +58,11 @@ def test_lyapunov_exponents_and_the_kaplan_yorke_dimension() -> None:
     """Volumes shrink at the rate of the divergence. Sprott (2003) has 0.906, 0 and -14.57, and 2 + l1 / |l3| = 2.06."""
     state, step, steps = (1.0, 2.0, 25.0), 0.005, 12_000
     for _ in range(5000):
-        state = advanced(state, step, DEFAULT)
+        state = runge_kutta_step(state, step, DEFAULT)
     frame, logs, small = np.eye(3), np.zeros(3), 1e-7
     for _ in range(steps):
-        ahead = advanced(state, step, DEFAULT)
-        moved = [advanced(tuple(np.array(state) + small * column), step, DEFAULT) for column in frame.T]
+        ahead = runge_kutta_step(state, step, DEFAULT)
+        moved = [runge_kutta_step(tuple(np.array(state) + small * column), step, DEFAULT) for column in frame.T]
         frame, upper = np.linalg.qr((np.array(moved) - np.array(ahead)).T / small)
         logs += np.log(np.abs(upper.diagonal()))
         state = ahead
@@ -87,7 +87,7 @@ def test_rows_are_a_step_apart_and_noise_has_its_size() -> None:
     x = Lorenz(short).load("train").x.double()
     state = tuple(x[10].tolist())
     for _ in range(4):
-        state = advanced(state, 0.005, DEFAULT)
+        state = runge_kutta_step(state, 0.005, DEFAULT)
     assert state == pytest.approx(x[11].tolist(), abs=1e-4)
     long = short.model_copy(update={"length": 4000})
     noise = Lorenz(long.model_copy(update={"noise_std": 0.5})).load("train").x - Lorenz(long).load("train").x

@@ -56,7 +56,7 @@ class EnergyDistances:
     training: float | None
 
 
-def distances(x: Tensor, source: DataSource, context: StageContext) -> EnergyDistances | None:
+def energy_distances(x: Tensor, source: DataSource, context: StageContext) -> EnergyDistances | None:
     """The distance of samples (N, *E) from the points of the stage's split; None where they can't be compared.
 
     Of many coordinates fewer points are compared, so that it takes seconds at most.

@@ -20,7 +20,7 @@ from scorefold_verbs.config.verbs import (
     SampleOptions,
 )
 from scorefold_verbs.inputs import Inputs, conditions_of
-from scorefold_verbs.readings import distances
+from scorefold_verbs.readings import energy_distances
 from scorefold_verbs.verdicts import of_samples
 
 
@@ -41,7 +41,7 @@ def sample(component: ScoreModel | Flow, inputs: Inputs, options: SampleOptions,
     metrics: dict[str, Any] = {"samples": len(flat), "mean": float(flat.mean()), "std": float(flat.std(correction=0))}
     result: dict[str, Any] = {"metrics": metrics}
     source: DataSource | None = inputs.get("data")
-    found = None if source is None or condition is not None else distances(flat, source, context)
+    found = None if source is None or condition is not None else energy_distances(flat, source, context)
     if found is not None:
         quantity = f"energy distance from the {context.split or 'test'} points"
         metrics[quantity] = found.samples

@@ -82,7 +82,7 @@ class Judged:
     unlike: Places
 
 
-def judged(tests: Mapping[str, Numbers], share: float) -> Judged:
+def combined_p_values(tests: Mapping[str, Numbers], share: float) -> Judged:
     """Smallest of p-values (m,) by name, times their number (Bonferroni), and the list of Benjamini and Hochberg, of
     which this share is false."""
     names, every = list(tests), np.stack(list(tests.values()))
@@ -161,7 +161,7 @@ def measure_points(
             )
     if found and "dimension" in found:
         tests[FLAT] = unlikely_or_flat(low(*found["log_likelihood"]), low(*found["dimension"]))
-    result = judged(tests, options.listed)
+    result = combined_p_values(tests, options.listed)
     unlike = set(result.unlike.tolist())
     report.metrics["points"] = len(sets.points)
     report.metrics["points unlike the training data"] = len(unlike)

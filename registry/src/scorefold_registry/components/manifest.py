@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, Field
 from scorefold.artefacts import MANIFEST_FILE, STATE_FILE, digest_file, load_facts
 from scorefold.errors import ArtefactError, PluginError
 from scorefold_registry.components.catalogue import Catalogue
-from scorefold_registry.components.stage_files import PORTS, VALUE_ARRAYS, VALUE_FILE, checked, read_checked
+from scorefold_registry.components.stage_files import PORTS, VALUE_ARRAYS, VALUE_FILE, read_checked, validated
 from scorefold_registry.plugins.names import parse_reference
 from scorefold_registry.plugins.records import Registered, how_to_get
 
@@ -101,7 +101,7 @@ def check_manifest(raw: Mapping[str, Any], folder: Path) -> Manifest:
     lacking = [key for key, field in Manifest.model_fields.items() if field.is_required() and key not in raw]
     if lacking:
         raise ArtefactError(f"{folder / MANIFEST_FILE} lacks {', '.join(lacking)}; it is not as host.save wrote it")
-    return checked(raw, Manifest, folder / MANIFEST_FILE)
+    return validated(raw, Manifest, folder / MANIFEST_FILE)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -109,7 +109,7 @@ def read_manifest(folder: Path) -> Manifest:
     return check_manifest(load_facts(folder), folder)
 
 
-def installed(catalogue: Catalogue, manifest: Manifest, folder: Path) -> tuple[Registered, int]:
+def installed_component(catalogue: Catalogue, manifest: Manifest, folder: Path) -> tuple[Registered, int]:
     """The component that a state is of, and the revision it was saved at.
 
     Raises ``ArtefactError`` where it is not installed, or only in an older revision.

@@ -15,7 +15,7 @@ from scorefold.errors import PluginError, ScorefoldError
 from scorefold.plugin import Port, Verb
 from scorefold_registry.components.catalogue import Catalogue
 from scorefold_registry.components.messages import Problem, RawPath, config_problems, cut_path, dotted, show
-from scorefold_registry.components.paths import Anchor, anchored, replaced, under, written_at
+from scorefold_registry.components.paths import Anchor, anchored, under, with_value_at, written_at
 from scorefold_registry.components.ports import InlineField, PortOffer, check_inputs, check_offer, inline_fields
 from scorefold_registry.plugins.loading import describe, load_target
 from scorefold_registry.plugins.names import did_you_mean, sentences
@@ -257,7 +257,7 @@ def _with_written(written: Any, path: RawPath, found: UseRead) -> Any:
     here = written_at(written, path)
     own = {"config": found.config, "inputs": found.inputs}
     changed = {key: value for key, value in own.items() if isinstance(here.get(key), Mapping) and value != here[key]}
-    return replaced(written, path, {**here, **changed}) if changed else written
+    return with_value_at(written, path, {**here, **changed}) if changed else written
 
 
 def read_use(

@@ -52,7 +52,7 @@ def anchored(config: BaseModel, raw: Any, anchor: Anchor) -> Any:
             written = written_at(raw, place[:depth])
             if isinstance(written, (str, Path)):
                 if Path(written) == path:
-                    changed = replaced(changed, place[:depth], anchor(place[:depth], path))
+                    changed = with_value_at(changed, place[:depth], anchor(place[:depth], path))
                 break
     return changed
 
@@ -73,11 +73,11 @@ def written_at(raw: Any, place: RawPath) -> Any:
     return raw
 
 
-def replaced(raw: Any, place: RawPath, value: Any) -> Any:
+def with_value_at(raw: Any, place: RawPath, value: Any) -> Any:
     """A copy of what was written with the value at a place set."""
     if not place:
         return value
-    inner = replaced(raw[place[0]], place[1:], value)
+    inner = with_value_at(raw[place[0]], place[1:], value)
     if isinstance(raw, Mapping):
         return {**raw, place[0]: inner}
     return [inner if index == place[0] else item for index, item in enumerate(raw)]

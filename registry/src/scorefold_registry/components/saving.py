@@ -38,7 +38,7 @@ from scorefold_registry.components.manifest import (
     PortContent,
     check_manifest,
     has_state,
-    installed,
+    installed_component,
     other_revision,
     place_inside,
     referenced_folder,
@@ -199,7 +199,7 @@ def current_state(
     builder: Builder, path: Path, manifest: Manifest, tensors: dict[str, Tensor]
 ) -> tuple[Registered, Any, dict[str, Tensor]]:
     """The installed component, with config and tensors as its revision has them."""
-    found, revision = installed(builder.catalogue, manifest, path)
+    found, revision = installed_component(builder.catalogue, manifest, path)
     if revision == found.component.revision:
         return found, manifest.config, tensors
     migrate = getattr(load_target(found, found.component.target), "migrate", None)

@@ -17,10 +17,10 @@ Model = TypeVar("Model", bound=BaseModel)
 
 def read_checked(path: Path, model: type[Model]) -> Model:
     """The value in a JSON file as its model has it. Raises ``ArtefactError`` saying what is not as it was written."""
-    return checked(read_json(path), model, path)
+    return validated(read_json(path), model, path)
 
 
-def checked(raw: Any, model: type[Model], path: Path) -> Model:
+def validated(raw: Any, model: type[Model], path: Path) -> Model:
     """A value that was read from a file, as its model has it; see ``read_checked``."""
     try:
         return model.model_validate(raw)
@@ -181,7 +181,7 @@ def read_stage(folder: Path) -> Mapping[str, Any]:
     """Component and settings of a stage. Like all readers here, raises ``ArtefactError`` if its folder lacks them."""
     path = folder / STAGE_FILE
     facts = read_checked(path, _StageFacts).model_dump()
-    checked(facts["resolved"], _Resolved, path)
+    validated(facts["resolved"], _Resolved, path)
     return facts
 
 
@@ -201,7 +201,7 @@ def read_answer(folder: Path) -> AnswerFacts | None:
 def read_value(folder: Path) -> ValueFacts:
     """A stage's value without its arrays."""
     path = folder / VALUE_FILE
-    return checked({"value": read_json(path)}, _Value, path).value
+    return validated({"value": read_json(path)}, _Value, path).value
 
 
 def stages_near(folder: Path) -> str:

@@ -106,7 +106,7 @@ def write_record(job: PointJob, answer: TaskResult[dict[str, Any]]) -> PointReco
     return made
 
 
-def recorded(job: PointJob) -> PointRecord | None:
+def stored_record(job: PointJob) -> PointRecord | None:
     """Record of a point from the job's file; None before there is one."""
     file = Path(job.record)
     return PointRecord(**read_json(file)) if file.exists() else None

@@ -202,7 +202,7 @@ def mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def least(numbers: Iterable[tuple[Hashable, float | None]]) -> dict[Any, float]:
+def least_of_groups(numbers: Iterable[tuple[Hashable, float | None]]) -> dict[Any, float]:
     """The least finite number of each group, of (group, number)."""
     found: dict[Any, float] = {}
     for group, number in numbers:
@@ -254,7 +254,7 @@ def with_regrets(rows: Sequence[CaseRow], comparison: Comparison) -> list[CaseRo
     if comparison.best == "truth":
         return list(rows)
     sign = 1 if comparison.best == "smallest" else -1
-    best = least(((row.case, row.quantity), None if row.value is None else sign * row.value) for row in rows)
+    best = least_of_groups(((row.case, row.quantity), None if row.value is None else sign * row.value) for row in rows)
     return [
         row
         if row.value is None or (row.case, row.quantity) not in best

@@ -21,8 +21,8 @@ from scorefold_registry.experiments.job import (
     PointJob,
     PointRecord,
     PrunedError,
-    recorded,
     run_job,
+    stored_record,
     write_record,
 )
 from scorefold_registry.experiments.measures import StageMetric, choose_measures, measure_labels, metric_of
@@ -190,7 +190,7 @@ class _Sweep(Experiment[PointJob, dict[str, Any], PointRecord]):
         return record
 
     def recorded(self, task: PointJob) -> PointRecord | None:
-        return recorded(task)
+        return stored_record(task)
 
     def line(self, row: PointRecord) -> str:
         said = self.texts[row.number]

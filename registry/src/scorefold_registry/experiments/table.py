@@ -24,7 +24,7 @@ from scorefold_registry.experiments.rows import (
     Spread,
     SweepResult,
     component_names,
-    least,
+    least_of_groups,
     shortfall,
 )
 from scorefold_registry.run.output import cell_text
@@ -60,7 +60,7 @@ def compared_table(rows: Sequence[CaseRow], comparison: Comparison, short: bool 
     """
     cases = list(dict.fromkeys(row.case for row in rows))
     truths = {row.case: number_text(row.truth) for row in reversed(rows) if row.truth is not None}
-    best = least((row.case, shortfall(row, comparison)) for row in rows)
+    best = least_of_groups((row.case, shortfall(row, comparison)) for row in rows)
     lines, costs = [], []
     for component, name in component_names(rows).items():
         own = [row for case in cases for row in rows if (row.component, row.case) == (component, case)]

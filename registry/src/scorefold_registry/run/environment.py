@@ -171,12 +171,12 @@ class Team:
 _team: Team | None = None
 
 
-def current() -> Team | None:
+def current_team() -> Team | None:
     """The team that this process leads, or None."""
     return _team
 
 
-def processes() -> int:
+def process_count() -> int:
     """Number of processes that train together."""
     return 1 if _team is None else _team.count
 

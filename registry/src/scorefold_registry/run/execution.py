@@ -116,7 +116,7 @@ class RunExecution:
 
     def _write_head(self) -> None:
         folder, file = self.info.folder, self.plan.run
-        about = environment_contents(self.host.plugins, self.builder.device, file.seed, environment.processes())
+        about = environment_contents(self.host.plugins, self.builder.device, file.seed, environment.process_count())
         self.texts = {
             "run.yaml": file.text,
             "resolved.yaml": yaml_text(self.resolved),
@@ -250,8 +250,8 @@ class RunExecution:
             "precision": runtime.precision,
             "threads": torch.get_num_threads(),
         }
-        if environment.current() is not None:
-            surroundings |= {"processes": environment.processes(), "parallel": runtime.parallel}
+        if environment.current_team() is not None:
+            surroundings |= {"processes": environment.process_count(), "parallel": runtime.parallel}
         return key_of(self.host, planned, self.keys.__getitem__, digests, surroundings)
 
     def _compute(self, planned: PlannedStage, info: StageInfo, began: float) -> None:
@@ -336,7 +336,7 @@ class RunExecution:
             dtype=self.builder.dtype,
             precision=runtime.precision,
             parallel=runtime.parallel,
-            together=None if (others := environment.current()) is None else others.job,
+            together=None if (others := environment.current_team()) is None else others.job,
             checkpoint_dir=checkpoints,
             executor=self.builder.executor,
             metrics=lambda step, values: self._measured(info, step, values),

@@ -102,7 +102,7 @@ def run_plan(
 def _check_processes(run: RunFile) -> None:
     """Raises ``ConfigError`` for a model to be divided in a process that stands alone, and in one of several that
     would each run the file."""
-    if run.runtime.parallel == "fsdp2" and environment.current() is None:
+    if run.runtime.parallel == "fsdp2" and environment.current_team() is None:
         message = "parallel is fsdp2, which divides a model over processes, and there is one"
         hint = f"torchrun --nproc-per-node N -m scorefold_registry.cli run {run.path}, or leave parallel out"
         raise run.source.error(message, ("runtime", "parallel"), hint=hint)

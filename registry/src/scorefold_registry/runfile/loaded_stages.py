@@ -21,7 +21,7 @@ from scorefold_registry.components.manifest import (
     check_names,
     folder_files,
     has_state,
-    installed,
+    installed_component,
     read_manifest,
     referenced_folder,
     state_folder,
@@ -221,7 +221,7 @@ def _components(catalogue: Catalogue, folder: Path, seen: set[Path]) -> Iterator
         return
     seen.add(folder)
     manifest = read_manifest(folder)
-    yield installed(catalogue, manifest, folder)[0]
+    yield installed_component(catalogue, manifest, folder)[0]
     for use in uses_in(manifest.config):
         try:
             yield catalogue.resolve(use, any_revision=True)

@@ -20,7 +20,7 @@ from scorefold.plugin import Verb
 from scorefold_registry.components.catalogue import Catalogue
 from scorefold_registry.components.messages import Problem, RawPath
 from scorefold_registry.components.parts import ConfigRead, Plug, read_config, read_use, with_installed
-from scorefold_registry.components.paths import Anchor, absolute, replaced
+from scorefold_registry.components.paths import Anchor, absolute, with_value_at
 from scorefold_registry.components.ports import PortOffer, check_inputs
 from scorefold_registry.plugins.records import Registered
 from scorefold_registry.runfile.reader import KEY_CODES, RunFile, StageSpec, near, yaml_type
@@ -76,7 +76,7 @@ def put_together(run: RunFile) -> None:
     comment, _, text = run.text.partition("\n")
     data = parse(text, str(run.path)).data
     for place, path in run.of_base.items():
-        data = replaced(data, place, path)
+        data = with_value_at(data, place, path)
     run.text = f"{comment}\n{yaml_text(data)}"
 
 

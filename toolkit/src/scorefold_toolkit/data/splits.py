@@ -294,7 +294,7 @@ def estimate_by_row(estimate: Estimate, dataset: Dataset, source: DataSource) ->
     return replace(estimate, pointwise=by_row(real, index, source.rows), diagnostics={**facts, "row": index})
 
 
-def asked(estimate: Estimate) -> Tensor:
+def asked_estimates(estimate: Estimate) -> Tensor:
     """The pointwise estimates (n,) of the points that were asked about, in the order of the spectra. Raises
     ``ValueError`` for an estimate without any."""
     if estimate.pointwise is None:

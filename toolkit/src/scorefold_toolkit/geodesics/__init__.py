@@ -5,7 +5,7 @@ from scorefold_toolkit.geodesics.field import Affine, Differences, Field, OfDens
 from scorefold_toolkit.geodesics.metric import Denoises, GeodesicMetric, State, least_eigenvalue, pictured
 from scorefold_toolkit.geodesics.midpoint import Conformal, Diagonal, GraphMidpoint, Matrices
 from scorefold_toolkit.geodesics.minimise import Minimum, minimise
-from scorefold_toolkit.geodesics.motion import exponential, shot, transported
+from scorefold_toolkit.geodesics.motion import exponential, shooting_velocities, transported
 from scorefold_toolkit.geodesics.solve import ChecksPaths, Geodesics, SolverSettings, solve, straight
 
 __all__ = [
@@ -32,7 +32,7 @@ __all__ = [
     "least_eigenvalue",
     "minimise",
     "pictured",
-    "shot",
+    "shooting_velocities",
     "solve",
     "straight",
     "transported",

@@ -18,9 +18,9 @@ from scorefold_toolkit.config.common import SolvedConfig
 from scorefold_toolkit.geodesics.mean import barycentre
 from scorefold_toolkit.geodesics.metric import GeodesicMetric
 from scorefold_toolkit.geodesics.minimise import minimise
-from scorefold_toolkit.geodesics.motion import exponential, shot, transported
+from scorefold_toolkit.geodesics.motion import exponential, shooting_velocities, transported
 from scorefold_toolkit.geodesics.solve import ChecksPaths, Geodesics, SolverSettings, interpolated, solve, straight
-from scorefold_toolkit.geodesics.thorough import diagnosed, way_round
+from scorefold_toolkit.geodesics.thorough import geodesic_diagnosis, way_round
 
 _SHOT = 64
 """The most coordinates in which a logarithm is corrected by shooting."""
@@ -281,7 +281,7 @@ class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
             numbers |= more
             texts += said
             if self.config.thorough:
-                more, said = diagnosed(
+                more, said = geodesic_diagnosis(
                     self, rows[:half][given], rows[half : 2 * half][given], found.take(given.nonzero()[:, 0])
                 )
                 numbers |= more
@@ -299,7 +299,7 @@ class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
         velocity = self._strict(self._solve(a, b)).velocity()
         if self.dimension > _SHOT:
             return velocity
-        return shot(self.path_metric(), a, b, velocity, tolerance=self.aim)
+        return shooting_velocities(self.path_metric(), a, b, velocity, tolerance=self.aim)
 
     def _solve(self, a: Tensor, b: Tensor) -> Geodesics:
         """The geodesics of rows (B, D); those of the last call again where nothing changed."""

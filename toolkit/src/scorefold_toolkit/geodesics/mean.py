@@ -11,7 +11,7 @@ from torch import Tensor
 from scorefold.errors import DataError
 from scorefold_toolkit.geodesics.metric import GeodesicMetric, State
 from scorefold_toolkit.geodesics.minimise import minimise
-from scorefold_toolkit.geodesics.solve import Geodesics, bent, interpolated, straight
+from scorefold_toolkit.geodesics.solve import Geodesics, bent_lines, interpolated, straight
 
 _TOLERANCE, _INEXACT = 1e-12, 1e-8
 _STEPS = 100
@@ -44,7 +44,7 @@ def barycentre(
         return rows[0]
     nearest, half = int((squares @ shares).argmin()), max(2, points // 2)
     found = [
-        _settled(metric, bent(straight(rows, rows[row].expand_as(rows), half), side), shares)
+        _settled(metric, bent_lines(straight(rows, rows[row].expand_as(rows), half), side), shares)
         for row, side in ((nearest, 1.0), (int(squares[nearest].argmax()), -1.0))
     ]
     (coarse, least), (other, more) = sorted(found, key=lambda one: one[1])

@@ -45,7 +45,7 @@ def transported(
     return found[:, 0], found[:, 2]
 
 
-def shot(metric: GeodesicMetric, x: Tensor, y: Tensor, v: Tensor, *, tolerance: float = 1e-9) -> Tensor:
+def shooting_velocities(metric: GeodesicMetric, x: Tensor, y: Tensor, v: Tensor, *, tolerance: float = 1e-9) -> Tensor:
     """Velocities at x (R, D) whose geodesics end at y (R, D), from guesses v (R, D), by Newton's method on the ends.
 
     The derivative is taken once, from D more geodesics a row, which are followed with less care. A correction that

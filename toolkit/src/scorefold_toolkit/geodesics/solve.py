@@ -264,7 +264,11 @@ def _solved(
     a, b = start[apart], end[apart]
     known = metric.known(a, b)
     line = straight(a, b, _coarsest(settings.points))
-    first = [bent(line, 1.0), bent(line, -1.0), *(respaced(each[apart], line.shape[1] - 1) for each in starts)]
+    first = [
+        bent_lines(line, 1.0),
+        bent_lines(line, -1.0),
+        *(respaced(each[apart], line.shape[1] - 1) for each in starts),
+    ]
     flat = metric.evaluate(straight(a, b, settings.points), known)["energy"]
     _climb(metric, torch.cat(first), torch.arange(len(apart)).repeat(len(first)), known, settings, apart, flat, answer)
     return answer
@@ -277,7 +281,7 @@ def _coarsest(points: int) -> int:
     return points
 
 
-def bent(line: Tensor, sign: float) -> Tensor:
+def bent_lines(line: Tensor, sign: float) -> Tensor:
     """Straight lines moved aside by 1e-3 of their length in the middle, in one fixed direction across them."""
     span = line[:, -1] - line[:, 0]
     size = span.shape[1]

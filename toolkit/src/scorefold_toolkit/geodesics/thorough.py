@@ -50,7 +50,7 @@ def way_round(lengths: Tensor) -> Tensor:
     return found
 
 
-def diagnosed(geometry: Solves, a: Tensor, b: Tensor, found: Geodesics) -> Found:
+def geodesic_diagnosis(geometry: Solves, a: Tensor, b: Tensor, found: Geodesics) -> Found:
     """All numbers and warnings about the geodesics ``found`` of rows a and b (B, D), none of them withheld."""
     numbers: dict[str, float] = {}
     warnings: list[str] = []

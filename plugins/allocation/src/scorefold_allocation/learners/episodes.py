@@ -182,7 +182,7 @@ def query_losses(
     return loss(answer(network, _for_each(tasks, weights), x, y, query), target).reshape(seeds, tasks)
 
 
-def measured(
+def mean_measure(
     network: Stack,
     answer: QueryAnswer,
     weights: Weights,

@@ -17,7 +17,7 @@ from scorefold.stage import Outcome, StageContext
 from scorefold_allocation.data.batch import BatchedTasks, TaskBatch, TaskSource, batch_of
 from scorefold_allocation.learners.adaptation import task_accuracies, task_losses
 from scorefold_allocation.learners.config import AllocationCellConfig, EpisodesConfig, EvaluateOptions, NewTasksConfig
-from scorefold_allocation.learners.episodes import Rule, SeedGroup, measured, tasks_as, train_episodes
+from scorefold_allocation.learners.episodes import Rule, SeedGroup, mean_measure, tasks_as, train_episodes
 from scorefold_allocation.learners.interface import AllocationCell, Learner, Losses
 from scorefold_allocation.learners.networks import Weights
 
@@ -127,15 +127,15 @@ def _one(
 
     def loss(weights: Weights) -> Tensor:
         assert held_out is not None
-        return measured(rule.network, rule.new, weights, held_out, support, watched if by_accuracy else rule.loss)
+        return mean_measure(rule.network, rule.new, weights, held_out, support, watched if by_accuracy else rule.loss)
 
     start = [torch.stack(each).to(device, dtype) for each in starts]
     kept, last, updates = train_episodes(config, rule, start, groups, seeds, None if held_out is None else loss)
     measure = task_accuracies if config.measure == "accuracy" else task_losses
-    tests = [measured(rule.network, rule.new, kept, each, support, measure) for each in (new, *alone)]
+    tests = [mean_measure(rule.network, rule.new, kept, each, support, measure) for each in (new, *alone)]
     total = sum(cell.tasks for _, cell in plan)
     training = [
-        cell.tasks / total * measured(rule.network, rule.training, last, batches, cell.support, rule.loss)
+        cell.tasks / total * mean_measure(rule.network, rule.training, last, batches, cell.support, rule.loss)
         for batches, cell in groups
     ]
     made = torch.full((len(seeds),), updates, dtype=torch.float64)

@@ -75,7 +75,7 @@ def split_source(train: Tensor | None = None, test: Tensor | None = None) -> Ten
     return TensorSource({name: Dataset(x) for name, x in splits.items() if x is not None})
 
 
-def audited(training: Tensor, held_out: Tensor, samples: Tensor, seed: int = 0, **options: Any) -> dict[str, Any]:
+def audit_result(training: Tensor, held_out: Tensor, samples: Tensor, seed: int = 0, **options: Any) -> dict[str, Any]:
     """The result of an audit of samples alone, without an estimator of dimension."""
     asked = AuditOptions.model_validate({"scale": "none", "n": len(samples), **options})
     return audit(
@@ -90,7 +90,7 @@ def found(result: dict[str, Any]) -> set[str]:
 
 def _results(profile: str, seed: int, model: str, data: str) -> list[dict[str, Any]]:
     seeds = [derive_seed(seed, model, data, number) % 2**32 for number in range(SEEDS[profile])]
-    return [audited(*sets(model, data, each), seed=each, permutations=199) for each in seeds]
+    return [audit_result(*sets(model, data, each), seed=each, permutations=199) for each in seeds]
 
 
 def share(host: Any, profile: str, seed: int, *, model: str, data: str) -> float:

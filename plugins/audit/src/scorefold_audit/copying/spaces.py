@@ -62,7 +62,7 @@ class Space:
         if self.groups is None:
             return x
         of = self.groups[("training", "held_out", "samples").index(name)]
-        return marked(x, of, 1 + max(int(each.max(initial=0)) for each in self.groups), self.training)
+        return features_with_conditions(x, of, 1 + max(int(each.max(initial=0)) for each in self.groups), self.training)
 
     def without(self, rows: NDArray[np.bool_]) -> Space:
         """The space without these held-out points, a mask (h,)."""
@@ -75,7 +75,7 @@ class Space:
         return float(self.training.var(0, dtype=np.float64).mean() ** 0.5)
 
 
-def marked(x: Rows, groups: NDArray[np.int64], count: int, training: Rows) -> Rows:
+def features_with_conditions(x: Rows, groups: NDArray[np.int64], count: int, training: Rows) -> Rows:
     """Features (N, D) with a column for each of ``count`` conditions, at a distance from others that is ten times the
     reach of the training points."""
     reach = float(np.linalg.norm(training - training.mean(0), axis=1).max()) or 1.0

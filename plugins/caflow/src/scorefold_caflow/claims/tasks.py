@@ -195,7 +195,9 @@ def relative_measure(host: Any, profile: str, seed: int, *, task: str, model: st
 def parameters(host: Any, profile: str, seed: int, *, task: str, model: str) -> float:
     """A model's number of parameters over CAFLOW's."""
     data = task_source(host, task)
-    flows = [host.create(component(name), model_settings(task, name, 1.0), data=data) for name in (model, "caflow")]
+    flows = [
+        host.create(component_of_model(name), model_settings(task, name, 1.0), data=data) for name in (model, "caflow")
+    ]
     ours, theirs = (float(sum(one.numel() for one in flow.parameters())) for flow in flows)
     return ours / theirs
 
@@ -226,7 +228,7 @@ def encodings(host: Any, profile: str, seed: int, *, task: str) -> float:
     return sum(rows) / 7
 
 
-def component(model: str) -> str:
+def component_of_model(model: str) -> str:
     """The component that a row's model is."""
     return f"flow:{VARIANTS[model].flow if model in VARIANTS else model}"
 
@@ -262,7 +264,7 @@ def task_source(host: Any, task: str) -> DataSource:
 @cache
 def _model(host: Any, profile: str, task: str, run: int, model: str) -> TrainedFlow:
     return trained_flow(
-        host, component(model), model_settings(task, model, MORE[profile]), task_source(host, task), run
+        host, component_of_model(model), model_settings(task, model, MORE[profile]), task_source(host, task), run
     )
 
 

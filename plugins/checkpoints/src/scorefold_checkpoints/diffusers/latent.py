@@ -158,7 +158,7 @@ class Latents(DataSource):
             images, size = self._data.load(split), self._config.batch_size
             parts = reported(images.batches(size), len(images), "images encoded", size)
             found = [Dataset(self._encode(part.x), part.condition, part.label, part.index) for part in parts]
-            self._encoded[split] = joined(found)
+            self._encoded[split] = joined_batches(found)
         return self._encoded[split]
 
     def fingerprint(self) -> str:
@@ -173,7 +173,7 @@ class Latents(DataSource):
         return self._autoencoder.encode((x - self._middle) / self._half)
 
 
-def joined(parts: list[Dataset]) -> Dataset:
+def joined_batches(parts: list[Dataset]) -> Dataset:
     """Batches as one set of points."""
 
     def one(values: Sequence[Tensor | None]) -> Tensor | None:
@@ -221,7 +221,7 @@ class DecodedLatents(DataSource):
             latents, size = self._latents.load(split), self._config.batch_size
             parts = reported(latents.batches(size), len(latents), "latents decoded", size)
             found = [Dataset(self._decode(part.x), part.condition, part.label, part.index) for part in parts]
-            self._decoded[split] = joined(found)
+            self._decoded[split] = joined_batches(found)
         return self._decoded[split]
 
     def data_warnings(self) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from scorefold.data import Dataset, EventScale
 from scorefold.errors import ConfigError, ScorefoldError, ShapeError
 from scorefold.interfaces import DataSource
 from scorefold.stage import reported
-from scorefold_checkpoints.diffusers.latent import joined
+from scorefold_checkpoints.diffusers.latent import joined_batches
 from scorefold_checkpoints.own.config import ActivationsConfig
 from scorefold_checkpoints.own.modules import as_module, network_of
 
@@ -59,7 +59,7 @@ class Activations(DataSource):
             events, size = self._data.load(split), self._config.batch_size
             parts = reported(events.batches(size), len(events), "events put through the network", size)
             answers = [Dataset(self._answers(part.x), part.condition, part.label, part.index) for part in parts]
-            self._found[split] = joined(answers)
+            self._found[split] = joined_batches(answers)
         return self._found[split]
 
     def fingerprint(self) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor
 from scorefold.errors import ConfigError
 from scorefold.stage import report, reported
 from scorefold_explore.answers.pictures import packed
-from scorefold_explore.answers.scales import OWN, check_scale, scaled
+from scorefold_explore.answers.scales import OWN, check_scale, rows_in_scale
 from scorefold_explore.explored import Explored, for_model
 
 MEASURED = 5000
@@ -59,10 +59,12 @@ def map_of(explored: Explored, name: str) -> Map:
             raise ConfigError(f"there is no map {name!r:.60}; expected one of: {have}")
         scale = check_scale(explored, model or OWN) if base == kind else OWN
         makers: dict[str, Callable[[], Map]] = {
-            "pca": lambda: _principal(explored.points, "principal component", lambda x: scaled(explored, x, scale)),
+            "pca": lambda: _principal(
+                explored.points, "principal component", lambda x: rows_in_scale(explored, x, scale)
+            ),
             "code": lambda: _coded(explored, explored.model("code", model).encode, model, "code"),
             "chart": lambda: _coded(explored, lambda x: explored.model("flow", model)(x)[0], model, "chart"),
-            "umap": lambda: _umap(scaled(explored, explored.points, scale)),
+            "umap": lambda: _umap(rows_in_scale(explored, explored.points, scale)),
         }
         known[name] = makers[kind]()
     return known[name]

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from scorefold.stage import report, showing
-from scorefold_explore.answers.scales import OWN, scaled
+from scorefold_explore.answers.scales import OWN, rows_in_scale
 from scorefold_explore.explored import Explored
 
 SECONDS = 40.0
@@ -78,7 +78,7 @@ def flat_points(explored: Explored, scale: str = OWN) -> Tensor:
     """Points as rows (N, D) in a scale, missing values 0."""
     kept: dict[str, Tensor] = explored.memory.setdefault("flat", {})
     if scale not in kept:
-        whole = scaled(explored, explored.points, scale)
+        whole = rows_in_scale(explored, explored.points, scale)
         kept[scale] = whole if bool(whole.isfinite().all()) else whole.nan_to_num(0.0)
     return kept[scale]
 
@@ -86,7 +86,7 @@ def flat_points(explored: Explored, scale: str = OWN) -> Tensor:
 def distances_from(explored: Explored, x: Tensor, scale: str = OWN) -> Tensor:
     """The Euclidean distances of all points from one event (*E), (N,), by differences: exact for copies."""
     rows = flat_points(explored, scale)
-    one = scaled(explored, x[None], scale).nan_to_num(0.0)
+    one = rows_in_scale(explored, x[None], scale).nan_to_num(0.0)
     return torch.cat([(part - one).square().sum(1) for part in rows.split(ROWS)]).sqrt()
 
 
@@ -128,7 +128,9 @@ def local_spectrum(explored: Explored, distances: Tensor, count: int = 100, scal
     return values / math.sqrt(max(1, len(rows) - 1))
 
 
-def nearest(explored: Explored, point: int, distances: Tensor, count: int, *, samples: bool) -> list[dict[str, Any]]:
+def nearest_points(
+    explored: Explored, point: int, distances: Tensor, count: int, *, samples: bool
+) -> list[dict[str, Any]]:
     """The nearest other points among the data, or among samples: numbers and distances."""
     allowed = torch.zeros(len(distances), dtype=torch.bool)
     for group in explored.groups:

@@ -78,7 +78,7 @@ SHOWN = 64
 
 
 @torch.no_grad()
-def ranges(explored: Explored, coder: str) -> tuple[Tensor, Tensor]:
+def code_ranges(explored: Explored, coder: str) -> tuple[Tensor, Tensor]:
     """The mean and the standard deviation of each coordinate of the codes of up to 1,000 points, (k,) each."""
     kept: dict[str, tuple[Tensor, Tensor]] = explored.memory.setdefault("code ranges", {})
     if coder not in kept:
@@ -95,7 +95,7 @@ def code_of(explored: Explored, coder: str, point: int) -> dict[str, Any]:
     model = explored.model("code", coder)
     x = explored.points[explored.check_point(point)][None]
     code = model.encode(for_model(model, x)).flatten().double().cpu()
-    mean, std = ranges(explored, coder)
+    mean, std = code_ranges(explored, coder)
     order = std.argsort(descending=True, stable=True)[:SHOWN]
     wide = 3 * std.clamp_min(1e-6)
     return {

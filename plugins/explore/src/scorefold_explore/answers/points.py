@@ -14,7 +14,13 @@ from scorefold.errors import ConfigError
 from scorefold.interfaces import ScoreModel
 from scorefold.stage import report
 from scorefold_explore.answers.colours import of_point
-from scorefold_explore.answers.neighbours import data_rows, dimension_curve, distances_from, local_spectrum, nearest
+from scorefold_explore.answers.neighbours import (
+    data_rows,
+    dimension_curve,
+    distances_from,
+    local_spectrum,
+    nearest_points,
+)
 from scorefold_explore.answers.pictures import shown
 from scorefold_explore.answers.scales import OWN, check_scale, units
 from scorefold_explore.explored import Explored, for_model
@@ -44,8 +50,8 @@ def point_answer(explored: Explored, point: int, count: int = 12, scale: str = O
         "group": explored.group_of(point).name,
         "label": None if label < 0 else names[label] if label < len(names) else str(label),
         "numbers": of_point(explored, point),
-        "neighbours": nearest(explored, point, distances, count, samples=False),
-        "samples": nearest(explored, point, distances, count, samples=True),
+        "neighbours": nearest_points(explored, point, distances, count, samples=False),
+        "samples": nearest_points(explored, point, distances, count, samples=True),
         "copies": int((distances == 0).sum()) - 1,
         "dimensions": dimension_curve(among),
         "spectra": spectra,

@@ -44,7 +44,7 @@ def check_scale(explored: Explored, scale: str) -> str:
     return scale
 
 
-def scaled(explored: Explored, x: Tensor, scale: str = OWN) -> Tensor:
+def rows_in_scale(explored: Explored, x: Tensor, scale: str = OWN) -> Tensor:
     """Events (B, *E) as rows (B, D) of float32 in a scale; missing values stay NaN."""
     rows = x.detach().cpu().flatten(1).float()
     if scale == OWN:

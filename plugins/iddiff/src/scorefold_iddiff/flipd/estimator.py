@@ -26,7 +26,7 @@ from scorefold_iddiff.pointwise.answers import (
     draws_at,
     integrate_over_log_noise,
     look_at,
-    memorised,
+    memorisation_warnings,
     pointwise_estimate,
     scale_note,
     slope_in_log_noise,
@@ -100,7 +100,7 @@ class FLIPD(Estimator):
         curve = [row["sigma"] for row in found["curve"]]
         warnings = [
             *found.pop("warnings"),
-            *memorised(curve, list(found["curve_pointwise"]), look),
+            *memorisation_warnings(curve, list(found["curve_pointwise"]), look),
             *warn.of_data(look, found.get("sigma", curve[0]), len(points), points.ambient),
         ]
         return pointwise_estimate(

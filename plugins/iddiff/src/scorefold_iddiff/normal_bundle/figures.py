@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, new_figure
 from scorefold.results import Estimate
 from scorefold_iddiff.pointwise.support import CURVATURE
-from scorefold_toolkit.data.splits import asked
+from scorefold_toolkit.data.splits import asked_estimates
 from scorefold_toolkit.figures import by_label, legend_below
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def spectra(estimate: Estimate, ax: Axes | None = None) -> Figure:
     if rule == "projector":
         axes.axhline(0.5, color=SOFT, linewidth=1, linestyle="--")
     axes.set(ylabel=label, title=f"{title} at {count} points")
-    read = Counter(asked(estimate)[:count].tolist())
+    read = Counter(asked_estimates(estimate)[:count].tolist())
 
     def cut(dimension: float) -> float:
         return (dimension if side == "left" else ambient - dimension) + 0.5

@@ -85,7 +85,7 @@ def look_at(dataset: Dataset, points: ProbedPoints, seed: int) -> DataSurvey:
     return survey_data(dataset, few.x, few.index, derive_generator(seed, "survey"))
 
 
-def memorised(levels: Sequence[float], curve: Sequence[Tensor], look: DataSurvey) -> list[str]:
+def memorisation_warnings(levels: Sequence[float], curve: Sequence[Tensor], look: DataSurvey) -> list[str]:
     """Warnings about a score whose dimensions (M,) at some points fall at levels below the distance of neighbours."""
     return memorised_levels(levels, torch.stack(list(curve)), look.nearest)[1]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, new_figure
 from scorefold.results import Estimate
-from scorefold_toolkit.data.splits import asked
+from scorefold_toolkit.data.splits import asked_estimates
 from scorefold_toolkit.figures import by_label, legend_below
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def stages(estimate: Estimate) -> Figure:
     figure, axes = new_figure()
     said = estimate.diagnostics
     coarse, half_width, stage = said["coarse"], said["coarse_half_width"], said["stage"]
-    settled = asked(estimate)
+    settled = asked_estimates(estimate)
     order = (settled + coarse / (1 + coarse.abs().max())).argsort()
     places = range(len(order))
     label = "denoising loss, with its interval"

@@ -95,7 +95,7 @@ def bent_by(difference: float) -> list[str]:
     ]
 
 
-def slanted(slant: float, dimension: float) -> list[str]:
+def slant_warnings(slant: float, dimension: float) -> list[str]:
     """Warnings about guesses g of noises z, with E g . (g - z) = ``slant``: exact scores give posterior means, whose
     errors are orthogonal to them."""
     if abs(slant) <= 0.5 + SLANT * max(dimension, 0.0):

@@ -29,7 +29,7 @@ from scorefold_iddiff.pointwise.answers import (
     curve_rows,
     draws_at,
     look_at,
-    memorised,
+    memorisation_warnings,
     pointwise_estimate,
     scale_note,
     sweep_levels,
@@ -108,7 +108,7 @@ class SpectralLanczos(Estimator):
             note=scale_note(sigma, rows, moved),
             warnings=[
                 *warn.bent_by(relative_gap(values[0] + squares, values[0])),
-                *memorised(levels, values[1:], look),
+                *memorisation_warnings(levels, values[1:], look),
                 *warn.of_data(look, sigma, len(points), points.ambient),
             ],
             sigma=sigma,

@@ -22,7 +22,7 @@ from scorefold_neighbours.calibrated.facts import LEAST, Facts, axes_above_noise
 from scorefold_neighbours.calibrated.recipes import Draws, chosen_recipes, coarse, look, refined
 from scorefold_neighbours.calibrated.surrogates import SurrogateRecipe, surrogate
 from scorefold_neighbours.config import CalibratedConfig
-from scorefold_neighbours.estimators.points import points_and_positions, seeded
+from scorefold_neighbours.estimators.points import estimate_generator, points_and_positions
 
 ROUNDS = 4
 """The rounds in which candidates are made: of every dimension first, then like those that look like the data."""
@@ -72,7 +72,7 @@ class Calibrated(Estimator):
 
     def estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
         """Raises ``DataError`` for too few distinct points and for points that aren't finite."""
-        draws = seeded(generator)
+        draws = estimate_generator(generator)
         x, remarks, warnings = self._prepared(data, draws)
         facts = measure(x)
         shown = x if facts.on_grid else x @ facts.axes

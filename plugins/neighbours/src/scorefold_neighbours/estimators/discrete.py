@@ -60,10 +60,10 @@ def i3d(config: I3DConfig, x: Tensor, say: Callable[[str], None]) -> float:
             f"columns have {min(values)} to {max(values)} values, and {states} are assumed for all: give columns with "
             "equal numbers of values"
         )
-    found = solved(config, within, near, far, states)
+    found = dimension_of_ratio(config, within, near, far, states)
     wider = 2 * far
     if math.isfinite(found) and wider < len(within) and within[wider] < HALF * (len(x) - 1):
-        other = solved(config, within, far, wider, states)
+        other = dimension_of_ratio(config, within, far, wider, states)
         if math.isfinite(other) and not 1 / APART <= (other + HALF) / (found + HALF) <= APART:
             say(
                 f"it reads {found:.3g} between the radii {near} and {far}, and {other:.3g} between {far} and {wider}: "
@@ -106,7 +106,7 @@ def radii(config: I3DConfig, within: list[float]) -> tuple[int, int]:
     return max((r for r in range(far) if within[r] <= HALF * within[far]), default=far - 1), far
 
 
-def solved(config: I3DConfig, within: list[float], near: int, far: int, states: int) -> float:
+def dimension_of_ratio(config: I3DConfig, within: list[float], near: int, far: int, states: int) -> float:
     """The dimension d with V(near, d) / V(far, d) = the ratio of the mean numbers within both radii."""
     if not 0 <= near < far or within[near] == 0:
         return math.nan

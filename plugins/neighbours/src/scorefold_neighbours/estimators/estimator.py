@@ -24,12 +24,12 @@ from scorefold_neighbours.estimators.danco import danco
 from scorefold_neighbours.estimators.formulas import geomle, list_length
 from scorefold_neighbours.estimators.points import (
     QUANTITY,
+    estimate_generator,
     given_distances,
     interval_by_halves,
-    noted,
     points_and_positions,
+    sample_note,
     scale_of,
-    seeded,
 )
 from scorefold_toolkit.distances import TREE_COLUMNS, Name, PointMetric
 from scorefold_toolkit.nearest import Cloud, wide
@@ -91,7 +91,7 @@ def _sizes(config: configs.KNNConfig, n: int) -> npt.NDArray[np.int64]:
 def _tight(asked: MethodInput) -> Tensor:
     distances = asked.distances(asked.config.n_neighbors)
     blocks = asked.cloud.patches(asked.config.n_neighbors)
-    return torch.cat([patches.tight(points, distances[rows]) for rows, points in blocks])
+    return torch.cat([patches.tight_dimensions(points, distances[rows]) for rows, points in blocks])
 
 
 def _mind_ml(asked: MethodInput) -> float:
@@ -285,7 +285,7 @@ class NeighbourEstimator(Estimator):
 
     def _estimate(self, data: Tensor | Dataset, generator: torch.Generator | None, resamples: int) -> Estimate:
         config, method = self.config, self.method
-        draws = seeded(generator)
+        draws = estimate_generator(generator)
         least = method.least(config)
         dataset = as_dataset(data)
         limit = sample_size(config.limit, math.prod(dataset.event_shape))
@@ -341,7 +341,7 @@ class NeighbourEstimator(Estimator):
         else:
             diagnostics |= scale_of(cloud, getattr(config, "n_neighbors", None))
         diagnostics["advice"] = "check this estimate on simulated data of known dimension: scorefold recommend"
-        diagnostics |= noted(len(x), len(dataset), above if value > FAR_ABOVE * x.shape[1] else "")
+        diagnostics |= sample_note(len(x), len(dataset), above if value > FAR_ABOVE * x.shape[1] else "")
         return Estimate(
             quantity=QUANTITY,
             value=value,

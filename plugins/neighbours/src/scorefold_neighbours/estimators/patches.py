@@ -10,7 +10,7 @@ from torch import Tensor
 from scorefold_neighbours.config import ESSConfig, LPCAConfig
 
 TIGHT = 1e-4
-"""The share of the radius below which a measurement of ``tight`` is left out."""
+"""The share of the radius below which a measurement of ``tight_dimensions`` is left out."""
 
 
 def local_pca(config: LPCAConfig, patches: Tensor) -> Tensor:
@@ -114,7 +114,7 @@ def _skewnesses(count: int, version: str) -> Tensor:
     return (m - 1) * f.square() / 2 if version == "a" else f / math.sqrt(math.pi)
 
 
-def tight(patches: Tensor, distances: Tensor) -> Tensor:
+def tight_dimensions(patches: Tensor, distances: Tensor) -> Tensor:
     """The dimension (b,) of neighbourhoods (b, k, D) at ``distances`` (b, k), ascending, from all pairs in them.
 
     The tight estimator of Amsaleg et al. (2019): maximum likelihood with a measurement s for each ordered pair (i, j),

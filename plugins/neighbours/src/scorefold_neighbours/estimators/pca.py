@@ -18,11 +18,11 @@ from scorefold_neighbours.config import PCAConfig, PPCAConfig
 from scorefold_neighbours.estimators.points import (
     QUANTITY,
     as_rows,
+    estimate_generator,
     interval_by_halves,
-    noted,
     points_and_positions,
-    sampled,
-    seeded,
+    sample_note,
+    sampled_points,
 )
 
 IN_MEMORY = 10_000
@@ -67,8 +67,8 @@ class PCAEstimator(_OfComponents):
 
     def _estimate(self, data: Tensor | Dataset, generator: torch.Generator | None, resamples: int) -> Estimate:
         config: PCAConfig = self.config
-        draws = seeded(generator)
-        points, positions = sampled(data, config.limit, draws, least=3, who="PCA")
+        draws = estimate_generator(generator)
+        points, positions = sampled_points(data, config.limit, draws, least=3, who="PCA")
         note = ""
         if len(points) <= IN_MEMORY:
             x = as_rows(points, positions)
@@ -94,7 +94,7 @@ class PCAEstimator(_OfComponents):
             interval=interval,
             level=config.level,
             spectrum=variances[None],
-            diagnostics={"rule": config.rule, "points": len(points), **noted(len(points), len(data), note)},
+            diagnostics={"rule": config.rule, "points": len(points), **sample_note(len(points), len(data), note)},
         )
 
 
@@ -169,7 +169,7 @@ class PPCAEstimator(_OfComponents):
 
     def _estimate(self, data: Tensor | Dataset, generator: torch.Generator | None, resamples: int) -> Estimate:
         config: PPCAConfig = self.config
-        draws = seeded(generator)
+        draws = estimate_generator(generator)
         x, _ = points_and_positions(data, config.limit, draws, least=3, who="PPCA")
         ambient = x.shape[1]
         if len(x) < ambient:
@@ -188,7 +188,7 @@ class PPCAEstimator(_OfComponents):
             interval=interval,
             level=config.level,
             spectrum=component_variances(x)[None],
-            diagnostics={"points": len(x), **noted(len(x), len(data))},
+            diagnostics={"points": len(x), **sample_note(len(x), len(data))},
         )
 
 

@@ -17,7 +17,7 @@ from scorefold_toolkit.nearest import Cloud
 QUANTITY = "intrinsic dimension"
 
 
-def seeded(generator: torch.Generator | None) -> torch.Generator:
+def estimate_generator(generator: torch.Generator | None) -> torch.Generator:
     """The generator on the CPU that an estimate draws from: one started from the given one, or from 0."""
     if generator is None:
         return torch.Generator().manual_seed(0)
@@ -25,7 +25,7 @@ def seeded(generator: torch.Generator | None) -> torch.Generator:
     return torch.Generator().manual_seed(int(seed))
 
 
-def sampled(
+def sampled_points(
     data: Tensor | Dataset, limit: int | None, generator: torch.Generator, *, least: int, who: str, why: str = ""
 ) -> tuple[Dataset, Tensor]:
     """At most ``limit`` points, drawn at random, and their positions (n,) in the data. No other points are read.
@@ -58,11 +58,11 @@ def sampled(
 def points_and_positions(
     data: Tensor | Dataset, limit: int | None, generator: torch.Generator, *, least: int, who: str, why: str = ""
 ) -> tuple[Tensor, Tensor]:
-    """The points of ``sampled`` as (n, D) in float64 on the CPU, with their positions (n,) in the data.
+    """The points of ``sampled_points`` as (n, D) in float64 on the CPU, with their positions (n,) in the data.
 
     Raises ``DataError`` as it does, and for points that aren't finite.
     """
-    dataset, positions = sampled(data, limit, generator, least=least, who=who, why=why)
+    dataset, positions = sampled_points(data, limit, generator, least=least, who=who, why=why)
     return as_rows(dataset, positions), positions
 
 
@@ -80,7 +80,7 @@ def as_rows(points: Dataset, positions: Tensor) -> Tensor:
     return found
 
 
-def noted(taken: int, count: int, *others: str) -> dict[str, str]:
+def sample_note(taken: int, count: int, *others: str) -> dict[str, str]:
     """The ``note`` of an answer from so many of the points, as a diagnostic: what else there is to say, and that these
     are a sample; empty where there is nothing to say."""
     sample = f"on a sample of {taken:,} of {count:,} points" if taken < count else ""

@@ -90,7 +90,7 @@ def training_levels(
     return NoiseLevels(process, config.levels, interval=interval, level=level)
 
 
-def weighted(
+def weighted_losses(
     residual: Tensor, noised: Noised, deviation: Tensor, dispersion: Tensor, weighting: WeightingConfig
 ) -> Tensor:
     """The loss of each event, (B,), from eps-hat - eps (B, *V), the deviation of the data (*V) and g (B, *V); see

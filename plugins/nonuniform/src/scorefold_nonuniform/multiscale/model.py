@@ -30,7 +30,7 @@ from scorefold_nonuniform.bands.network_input import (
     spec_at,
     spec_with_levels,
     training_levels,
-    weighted,
+    weighted_losses,
 )
 from scorefold_nonuniform.bands.speeds import banded_process, noisiest, spend_budget
 from scorefold_nonuniform.multiscale.config import MultiScaleConfig
@@ -235,7 +235,7 @@ class MultiScaleScore(BandedScore, Trainable):
         v = noised.signal * v0 + noised.scale * noise
         residual = self.active_noise(v, t, noised, condition, scale) - noise
         dispersion = self.coefficients.block_rates(t)[1][:, index]
-        values = weighted(residual, noised, deviations[index], dispersion, self.config.weighting)
+        values = weighted_losses(residual, noised, deviations[index], dispersion, self.config.weighting)
         uncertainty = self._network(scale).uncertainty
         return Loss(levels.reweigh(values, t, self.config.weighting, uncertainty).mean())
 

@@ -24,7 +24,7 @@ from scorefold_nonuniform.bands.network_input import (
     noise_from_answer,
     spec_with_levels,
     training_levels,
-    weighted,
+    weighted_losses,
 )
 from scorefold_nonuniform.bands.speeds import banded_process
 from scorefold_nonuniform.nonuniform.config import NonUniformConfig
@@ -94,7 +94,7 @@ class NonUniformScore(BandedScore, Trainable):
         residual = self._noise(noised.signal * z0 + noised.scale * noise, noised, condition) - noise
         dispersion = self.coefficients.block_rates(t)[1][:, self.bands.index]
         deviation = self.moments.deviations[self.bands.index]
-        values = weighted(residual, noised, deviation, dispersion, self.config.weighting)
+        values = weighted_losses(residual, noised, deviation, dispersion, self.config.weighting)
         return Loss(levels.reweigh(values, t, self.config.weighting, self.uncertainty).mean())
 
     def loss_reference(self, points: Dataset, loss: Callable[[], float], phase: str) -> LossReference | None:

@@ -26,8 +26,8 @@ from scorefold_standard.data.table_checks import (
     check_bounds,
     kept_rows,
     of_rows,
-    shaped,
-    unsettled,
+    shaped_points,
+    units_warning,
 )
 from scorefold_standard.data.table_columns import NumberTable
 from scorefold_standard.data.table_files import read_table
@@ -63,7 +63,7 @@ class ArrayFile(DataSource):
     def __init__(self, config: ArrayConfig, *, generator: torch.Generator | None = None) -> None:
         self._config, self._path = config, config.path.expanduser()
         self._table = table = read_table(self._path, config)
-        self._points = points = shaped(table.points, config, self._path)
+        self._points = points = shaped_points(table.points, config, self._path)
         self.rows = table.rows
         self.event_shape = tuple(points.shape[1:])
         if len(self.event_shape) > 1 and config.scale in ("columns", "robust"):
@@ -183,7 +183,7 @@ class ArrayFile(DataSource):
     @property
     def unsettled_units(self) -> bool:
         """True if columns are in units of their own, far apart, and ``scale`` says nothing of it."""
-        return bool(unsettled(self._points, self._config, self._summary.columns))
+        return bool(units_warning(self._points, self._config, self._summary.columns))
 
     def _large_blocks(self) -> list[str]:
         """A warning where two blocks are more than may be kept in memory; below 1 MiB each that is of no account."""

@@ -32,7 +32,7 @@ class KeptRows:
     dropped_copies: int = 0
 
 
-def shaped(points: Points, config: ArrayConfig, path: Path) -> Points:
+def shaped_points(points: Points, config: ArrayConfig, path: Path) -> Points:
     """The points (N, *E) as the config shapes them. Raises ``DataError`` and ``ConfigError`` where they have no such
     shape."""
     if points.dtype.kind not in "fiub":
@@ -194,7 +194,7 @@ def table_warnings(
         *_odd_cells(table),
         *_gaps(kept, config),
         *_rounded(points, kept, listed),
-        *unsettled(points, config, columns),
+        *units_warning(points, config, columns),
         *_identifiers(listed, table),
         *_copied(copies, shared),
         *_codes(listed, table),
@@ -236,7 +236,7 @@ def _rounded(points: Points, kept: KeptRows, columns: Sequence[ColumnSummary]) -
     return found
 
 
-def unsettled(points: Points, config: ArrayConfig, columns: Sequence[ColumnSummary]) -> list[str]:
+def units_warning(points: Points, config: ArrayConfig, columns: Sequence[ColumnSummary]) -> list[str]:
     """The warning that spreads of columns differ more than tenfold where nothing says which units they have."""
     vectors = points.ndim == 2 and config.low is None and config.high is None
     if config.scale is not None or not vectors or points.shape[1] > MOST_COLUMNS:

@@ -11,7 +11,15 @@ import numpy.typing as npt
 from scorefold.summary import LOOKED_AT, MOST_COLUMNS, ColumnSummary, DataSummary, describe_column, describe_event
 from scorefold_standard.data.config import ArrayConfig
 from scorefold_standard.data.stored import Array
-from scorefold_standard.data.table_checks import KeptRows, Rows, digests, kept_rows, shaped, table_warnings, with_class
+from scorefold_standard.data.table_checks import (
+    KeptRows,
+    Rows,
+    digests,
+    kept_rows,
+    shaped_points,
+    table_warnings,
+    with_class,
+)
 from scorefold_standard.data.table_columns import NumberTable, Points, has_commas, is_number
 from scorefold_standard.data.table_files import read_table
 
@@ -30,7 +38,7 @@ def inspect_table(config: ArrayConfig) -> DataSummary:
     table = read_table(path, config, text=True)
     if table.points.ndim == 2 and table.points.shape[1] == 0:
         return summarise_table(table, table.points, KeptRows(np.arange(0)), config, {})
-    points = shaped(table.points, config, path)
+    points = shaped_points(table.points, config, path)
     kept = kept_rows(points, table, config.model_copy(update={"missing": "drop"}), path)
     return summarise_table(table, points, kept, config, {})
 

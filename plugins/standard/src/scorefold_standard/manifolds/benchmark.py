@@ -44,10 +44,10 @@ class BenchmarkManifold(DataSource):
     ) -> None:
         seed = source_seed(config.seed, generator)
         if isinstance(config, BenchmarkManifoldConfig):
-            x = generated(MANIFOLDS[config.name], config.points, seed)
+            x = manifold_points(MANIFOLDS[config.name], config.points, seed)
             drawn = Draw(x, MANIFOLDS[config.name].dimension)
         else:
-            x = generated(_of_family(config), config.points, seed, crowded=config.sampling == "nonuniform")
+            x = manifold_points(_of_family(config), config.points, seed, crowded=config.sampling == "nonuniform")
             drawn = Draw(x, config.dimension)
         splits = splits_of(drawn, noise_std=config.noise_std, fractions=config.fractions, seed=seed)
         self.event_shape = splits["train"].event_shape
@@ -61,7 +61,7 @@ class BenchmarkManifold(DataSource):
         return pick(self._splits, split)
 
 
-def generated(manifold: NamedManifold, count: int, seed: int, crowded: bool = False) -> Tensor:
+def manifold_points(manifold: NamedManifold, count: int, seed: int, crowded: bool = False) -> Tensor:
     """Points (count, D) in float64 of a manifold; ``crowded`` ones are dense in the middle of each number's range."""
     dimension, drawn = manifold.dimension, count
     if manifold.draw is _cube:

@@ -13,7 +13,7 @@ from scorefold.errors import DataError
 from scorefold_standard.data.config import ArrayConfig, TableConfig
 from scorefold_standard.data.scaling import refuse_merged, scale_of_points, statistics_of
 from scorefold_standard.data.stored import digest_files
-from scorefold_standard.data.table_checks import kept_rows, shaped
+from scorefold_standard.data.table_checks import kept_rows, shaped_points
 from scorefold_standard.data.table_columns import NumberTable
 from scorefold_standard.data.table_files import read_table
 from scorefold_standard.data.table_summary import column_names
@@ -53,7 +53,7 @@ class SeriesFile(CutSeries):
                 else "save one number a time step",
             )
         values = np.asarray(table.points[:])
-        points = np.asarray(shaped(values[:, None] if values.ndim == 1 else values, reading, self._path))
+        points = np.asarray(shaped_points(values[:, None] if values.ndim == 1 else values, reading, self._path))
         kept = kept_rows(points, table, reading, self._path).rows
         whole = np.zeros(len(points), dtype=bool)
         whole[kept] = True

@@ -53,12 +53,12 @@ def trajectory(state: State, config: LorenzConfig) -> Array:
     """
     parts = math.ceil(config.step / _LARGEST_STEP)
     for _ in range(math.ceil(_SETTLES / _LARGEST_STEP)):
-        state = advanced(state, _LARGEST_STEP, config)
+        state = runge_kutta_step(state, _LARGEST_STEP, config)
     states = np.empty((config.length, 3))
     for row in range(config.length):
         states[row] = state
         for _ in range(parts):
-            state = advanced(state, config.step / parts, config)
+            state = runge_kutta_step(state, config.step / parts, config)
     if not np.isfinite(states).all():
         raise ConfigError(
             f"the integration of Lorenz's system diverged at sigma {config.sigma:g}, rho {config.rho:g} and beta "
@@ -74,7 +74,7 @@ def velocity(state: State, config: LorenzConfig) -> State:
     return config.sigma * (y - x), x * (config.rho - z) - y, x * y - config.beta * z
 
 
-def advanced(state: State, step: float, config: LorenzConfig) -> State:
+def runge_kutta_step(state: State, step: float, config: LorenzConfig) -> State:
     """One step of the classical Runge-Kutta method, on plain numbers, with equal bits on every machine."""
     x, y, z = state
     a, b, c = velocity(state, config)

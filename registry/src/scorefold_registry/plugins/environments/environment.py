@@ -23,7 +23,7 @@ from scorefold_registry.plugins.environments.described import (
     write_description,
 )
 from scorefold_registry.plugins.environments.spec import Spec, environments_in
-from scorefold_registry.plugins.environments.store import LOCK, folder_of, layer, lent, python_of, torch_of
+from scorefold_registry.plugins.environments.store import LOCK, folder_of, layer, lent_libraries, python_of, torch_of
 from scorefold_registry.plugins.names import join_or
 from scorefold_registry.plugins.records import PluginRecord, RefusedConfigError, Registered
 from scorefold_registry.plugins.settings import Settings
@@ -220,7 +220,7 @@ def start_worker(spec: Spec, writes: Path | None = None) -> Session:
         raise PluginError(f"the environment {spec.name!r} has no interpreter {python}", hint=spec.install)
     with suppress(OSError):
         os.utime(folder_of(spec))  # the time of its last use, for ``plugins clean``
-    ours, theirs = layer(), lent() if _same_python(spec) else None
+    ours, theirs = layer(), lent_libraries() if _same_python(spec) else None
     return Session(spec, python, ours, theirs, sandbox.wrapping(spec, python, ours, theirs, writes))
 
 

@@ -28,7 +28,7 @@ from scorefold_registry.plugins.environments.store import (
     cache_folder,
     folder_of,
     kept_environments,
-    lent,
+    lent_libraries,
     torch_of,
 )
 from scorefold_registry.plugins.locks import is_locked, locked
@@ -135,7 +135,7 @@ class _Installer:
         if self.lends:
             # pip takes what lies there as installed, so that it brings no second torch.
             site = next((venv / "lib").glob("python*/site-packages"))
-            (site / "scorefold_host.pth").write_text(f"{lent()}\n")
+            (site / "scorefold_host.pth").write_text(f"{lent_libraries()}\n")
 
     def _interpreter(self) -> str:
         """The Python that the environment is made of. Raises ``PluginError`` where it is not on the path."""

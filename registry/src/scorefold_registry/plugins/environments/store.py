@@ -126,7 +126,7 @@ def layer() -> Path:
     return place
 
 
-def lent() -> Path:
+def lent_libraries() -> Path:
     """A folder of links to the host's torch and to the few libraries that our packages import.
 
     It stands last on the path of a worker, so that what the environment has of them wins. pip takes what lies there as
