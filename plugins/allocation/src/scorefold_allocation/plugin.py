@@ -161,7 +161,7 @@ def _learners() -> Iterable[Component]:
     offered: tuple[tuple[str, str, str, str, str, tuple[dict[str, Any], ...]], ...] = (
         (
             "linear",
-            "linear:LinearMAML",
+            "methods:LinearMAML",
             "LinearLearnerConfig",
             "One-step MAML on linear regression, solved exactly",
             "linear.bib",
