@@ -224,7 +224,7 @@ MUTATIONS = (
     # Allocation of labels.
     (plugin("allocation", "theory/linear_model.py"), "s2 = (n + p + 1) / n", "s2 = (n + p) / n"),
     (plugin("allocation", "theory/formula.py"), "((query + 1) * g.g1 + p * g.g2)", "(query * g.g1 + p * g.g2)"),
-    (plugin("allocation", "claims/optimum.py"), "H = (1 - a) ** 2 + a**2 * y", "H = (1 - a) ** 2 + a * y"),
+    (plugin("allocation", "claims/linear.py"), "H = (1 - a) ** 2 + a**2 * y", "H = (1 - a) ** 2 + a * y"),
     (plugin("allocation", "theory/linear_model.py"), "step = rate / len(X)", "step = rate"),
     # Audits of samples.
     (

@@ -23,8 +23,7 @@ from scorefold_allocation.claims.calibration import (
     judge_search,
     search_summary,
 )
-from scorefold_allocation.claims.linear import even_plans, problem, risk_curve, simulated_loss
-from scorefold_allocation.claims.optimum import frozen_size
+from scorefold_allocation.claims.linear import even_plans, frozen_size, problem, risk_curve, simulated_loss
 from scorefold_allocation.learners.interface import AllocationCell
 from scorefold_allocation.meta.allocator import MetaAllocator
 from scorefold_allocation.meta.config import DeploymentConfig, LinearConfig, MetaConfig, PilotConfig
