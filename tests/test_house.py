@@ -119,6 +119,26 @@ def files_of(folder: Path) -> dict[str, Path]:
     return found
 
 
+SHARED_NAMES = {
+    *("Host",),  # the registry's, and the protocol of the conformance checks
+    *("main", "run"),  # of commands, and of processes
+    *("allocate", "assess", "audit", "compare", "estimate", "fit", "load", "pull", "push", "sample", "sweep"),
+    *("encode", "interpolate"),  # verbs of models with codes, and of others
+}
+"""Public names of several modules: verbs are functions of Python, too. The set only shrinks."""
+
+
+def test_a_public_class_or_function_has_a_name_of_its_own() -> None:
+    places: dict[str, list[str]] = {}
+    for folder in MEMBERS:
+        for module, file in files_of(folder).items():
+            for node in ast.parse(file.read_text()).body:
+                if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith(("_", "scorefold_")):
+                    places.setdefault(node.name, []).append(module)
+    twice = {name: modules for name, modules in places.items() if len(modules) > 1}
+    assert twice.keys() == SHARED_NAMES, {name: twice.get(name, []) for name in twice.keys() ^ SHARED_NAMES}
+
+
 def imported_modules(file: Path, known: Collection[str]) -> set[str]:
     """Which of the known modules a file imports anywhere in it, lazily and for types too."""
     found = set()
