@@ -229,10 +229,11 @@ def test_a_code_of_a_bent_surface(host: Host, tmp_path: Path) -> None:
     assert {path.stem for path in (folder / "autoencoder").glob("figures/*.png")} >= {"spectrum", "reconstruction"}
 
 
-def test_interpolation_of_digits(host: Host, tmp_path: Path) -> None:
-    metrics, _ = run(host, tmp_path, "digits-interpolation.yaml", "stages.flow.config.training.steps=10")
-    assert metrics["paths"]["pairs"] == metrics["straight"]["pairs"] == 90
-    assert metrics["paths"]["middles from the data"] > 1
+def test_geodesics_between_garments_of_a_flow_that_comes_along(host: Host, tmp_path: Path) -> None:
+    metrics, folder = run(host, tmp_path, "fashion-geodesics.yaml")
+    assert metrics["paths"]["pairs"] == metrics["straight"]["pairs"] == 100
+    assert metrics["paths"]["middles from the data"] < 0.97 * metrics["straight"]["middles from the data"]
+    assert {path.stem for path in (folder / "geometry").glob("figures/*.png")} >= {"geodesics"}
 
 
 def test_paths_through_the_noise_of_a_model_that_comes_along(host: Host, tmp_path: Path) -> None:
@@ -339,7 +340,7 @@ def test_every_citation_of_ours_is_read(host: Host) -> None:
 def test_an_audit_separates_a_copier_from_a_model_that_is_too_wide(host: Host, tmp_path: Path) -> None:
     sets = [f"stages.{stage}.options.permutations=199" for stage in ("audit", "audit-gaussian")]
     sets += [f"stages.{stage}.options.n=200" for stage in ("audit", "audit-gaussian")]
-    _, folder = run(host, tmp_path, "audit-digits.yaml", *sets)
+    _, folder = run(host, tmp_path, "audit-garments.yaml", *sets)
     found = {
         stage: {
             verdict["name"]

@@ -30,13 +30,14 @@ WIDTH, COLOURS, MOST_BYTES = 900, (64, 32, 16), 150_000
 FIGURES = {
     "allocate-labels": "plan/labels-per-task",
     "allocate-pilot": "plan/labels-per-task",
-    "audit-digits": "audit/pairs",
+    "audit-garments": "audit/pairs",
     "banana-geodesics": "geometry/geodesics",
     "caflow-digits": "draws-mild/draws",
     "fashion-code-geometry": "space/geodesics",
     "digits-dimension": "dimension/sigma",
     "digits-dimension-mle": "dimension/estimate",
     "fashion-dimension": "at-most/by-label",
+    "fashion-geodesics": "paths/samples",
     "fashion-inpainting": "draws/draws",
     "fashion-noise-paths": "paths/rows",
     "fashion-samples": "samples/samples",
@@ -55,7 +56,7 @@ FIGURES = {
 }
 """Figures of runs for cards: stage and name."""
 
-NO_CARD = ("diffusers-code", "diffusers-samples", "digits-inpainting", "digits-interpolation")
+NO_CARD = ("diffusers-code", "diffusers-samples", "digits-inpainting")
 """Examples that the gallery lists without a card: they read a pipeline of the user's, or their images are too small."""
 
 

@@ -1,14 +1,14 @@
 """The picture of the README: the answers of five runs to four questions.
 
 ``python -m scorefold_site.panels RUNS OUT.png``, with ``docs`` on the path, where RUNS has the runs of the examples
-``digits-dimension``, ``sphere-dimension``, ``banana-geodesics`` and ``digits-inpainting`` and that of the first file of
-``docs/audit.md``.
+``digits-dimension``, ``sphere-dimension``, ``fashion-noise-paths``, ``fashion-inpainting`` and ``audit-garments``.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,10 @@ from torch import Tensor
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, empty_figure, tidy
 from scorefold_registry.python import load
 
-LINES = 4
-"""Number of geodesics in the figure."""
+PAIRS = (0, 5)
+"""Pairs of the run between which paths are shown."""
+DRAWS, HOLES, ACROSS = 5, 4, 7
+"""Draws for each garment with a hole, garments with one, and images in a row of the other panels."""
 
 
 def draw(runs: Path, out: Path) -> None:
@@ -31,9 +33,9 @@ def draw(runs: Path, out: Path) -> None:
     for each in axes:
         tidy(each)
     dimension(axes[0], *(runs / f"{name}-dimension/latest/dimension" for name in ("digits", "sphere")))
-    geodesics(axes[1], runs / "banana-geodesics/latest")
-    inpainting(axes[2], runs / "digits-inpainting/latest")
-    copies(axes[3], runs / "audit/latest/audit")
+    between(axes[1], runs / "fashion-noise-paths/latest")
+    inpainting(axes[2], runs / "fashion-inpainting/latest")
+    copies(axes[3], runs / "audit-garments/latest/audit")
     figure.savefig(out, dpi=110)
 
 
@@ -47,7 +49,7 @@ def by_scale(axes: Axes, digits: Path, sphere: Path) -> None:
     """The directions along which digits and points of a sphere vary, against the noise level."""
     for stage, colour, marker, label in (
         (digits, ACCENT, "o", "handwritten digits: no plateau"),
-        (sphere, WARM, "s", "a 10-sphere in 100 coordinates: a plateau"),
+        (sphere, WARM, "s", "a 10-sphere in R^100: a plateau"),
     ):
         arrays, curve = load_file(stage / "arrays.safetensors"), _result(stage)["estimate"]["diagnostics"]["curve"]
         scales = [row["sigma"] for row in curve]
@@ -59,61 +61,69 @@ def by_scale(axes: Axes, digits: Path, sphere: Path) -> None:
     axes.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, 0.3))
 
 
-def geodesics(axes: Axes, run: Path) -> None:
-    """The longest geodesics between held-out points, and straight lines, with the second coordinate across."""
-    across, up = load(run / "data", progress=False).value.load("train").x.T.flip(0)
-    axes.scatter(across, up, s=2, color=SOFT, linewidths=0)
-    paths = load_file(run / "paths/arrays.safetensors")["geodesics"].flip(-1)
-    longest = (paths[:, 0] - paths[:, -1]).norm(dim=1).argsort(descending=True)[:LINES]
-    for number, path in enumerate(paths[longest]):
-        names = ("geodesics", "straight lines") if number == 0 else ("_", "_")
-        axes.plot(*path.T, color=ACCENT, linewidth=1.8, label=names[0])
-        axes.plot(*path[[0, -1]].T, color=WARM, linewidth=1, linestyle="--", label=names[1])
-        axes.plot(*path[[0, -1]].T, "o", color=INK, markersize=4)
-    axes.set(xticks=[], yticks=[])
-    axes.set_aspect("equal", adjustable="datalim")
-    axes.legend(frameon=False, fontsize=9, loc="upper right")
-    _title(axes, "What lies between two points?", "geodesics follow the data; straight lines cut across")
+def between(axes: Axes, run: Path) -> None:
+    """Paths through a model's noise between pairs of held-out garments, each above the straight line."""
+    paths = load_file(run / "paths/arrays.safetensors")["interpolations"]  # pairs, times, C, H, W
+    ends = load(run / "data", progress=False).value.load("test")
+    rows = load_file(run / "paths/arrays.safetensors")["rows"]
+    paths = paths[:, torch.linspace(0, paths.shape[1] - 1, ACROSS).round().long()]
+    along = torch.linspace(0, 1, ACROSS).view(-1, 1, 1, 1)
+    shown: list[Tensor] = []
+    for pair in PAIRS:
+        start, end = (ends.x[ends.index == row] for row in rows[pair])
+        shown += [paths[pair], torch.lerp(start, end, along)]
+    _grid(axes, shown)
+    _row_names(axes, ("by the model", "straight") * len(PAIRS))
+    _title(axes, "What lies between two images?", "a garment at each step; straight lines show two at once")
 
 
 def inpainting(axes: Axes, run: Path) -> None:
-    """Digits with a hole, draws of what may be in it, and the truth."""
+    """Garments with a hole, draws of what may be in it, and the truth."""
     held = load(run / "holes", progress=False).value.load("test")
     arrays = load_file(run / "draws/arrays.safetensors")
     held = held.take(torch.cat([(held.index == row).nonzero()[0] for row in arrays["rows of draws"]]))
-    draws = arrays["draws"]
-    seen = held.condition["image"].masked_fill(held.condition["mask"] == 0, 0.5)
-    rows = [
-        torch.cat([_image(seen[row]), *(_image(draw) for draw in draws[row][:6]), _image(held.x[row])], 1)
-        for row in range(4)
-    ]
-    axes.imshow(torch.cat(rows), cmap="gray_r", vmin=0, vmax=1)
-    axes.text(0.06, -0.07, "seen", transform=axes.transAxes, ha="center", fontsize=9, color=INK)
-    axes.text(0.5, -0.07, "draws", transform=axes.transAxes, ha="center", fontsize=9, color=INK)
-    axes.text(0.94, -0.07, "truth", transform=axes.transAxes, ha="center", fontsize=9, color=INK)
-    side = rows[0].shape[0]
-    for place in range(len(rows) + 1):  # a frame around each image
+    hidden = ~arrays["places"].isnan().view(held.x.shape)
+    seen = held.x.masked_fill(hidden, 0.35)
+    rows = [torch.cat([seen[row, None], arrays["draws"][row][:DRAWS], held.x[row, None]]) for row in range(HOLES)]
+    _grid(axes, rows)
+    for place, name in ((0.5 / (DRAWS + 2), "seen"), (0.5, "draws"), (1 - 0.5 / (DRAWS + 2), "truth")):
+        axes.text(place, -0.07, name, transform=axes.transAxes, ha="center", fontsize=9, color=INK)
+    _title(axes, "What is hidden here?", f"{DRAWS} draws of what fits")
+
+
+def _grid(axes: Axes, rows: list[Tensor]) -> None:
+    """Rows of images (N, C, H, W) of equal length, with a frame around each image."""
+    grid = torch.cat([torch.cat([_image(event) for event in row], 1) for row in rows])
+    axes.imshow(grid.numpy(), cmap="gray_r", vmin=0, vmax=1)
+    side = _image(rows[0][0]).shape[0]
+    for place in range(len(rows) + 1):
         axes.axhline(place * side - 0.5, color=SOFT, linewidth=0.8)
-    for place in range(rows[0].shape[1] // side + 1):
+    for place in range(len(rows[0]) + 1):
         axes.axvline(place * side - 0.5, color=SOFT, linewidth=0.8)
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
-    _title(axes, "What is hidden here?", "six draws of what fits")
 
 
 def copies(axes: Axes, stage: Path) -> None:
-    """How near samples are to a training point against the next one, beside held-out points."""
+    """Samples, each above the training image that it repeats."""
     arrays = load_file(stage / "arrays.safetensors")
-    bins = torch.linspace(0, 1, 31).tolist()
-    for name, colour, label in (
-        ("held-out ratio", SOFT, "held-out points"),
-        ("ratio", WARM, "samples of a model that copies"),
-    ):
-        values = arrays[f"{name} (columns)"]
-        axes.hist(values.numpy(), bins=bins, color=colour, alpha=0.8, label=label, density=True)
-    axes.set(xlabel="distance to the nearest / to the second nearest training point", yticks=[])
-    axes.legend(frameon=False, fontsize=9)
+    white = 255  # they are kept in grey levels
+    samples, training = arrays["most like copies"] / white, arrays["their nearest training points"] / white
+    seen, different = set(), []
+    for number, event in enumerate(training):
+        if (said := event.numpy().tobytes()) not in seen:
+            seen.add(said)
+            different.append(number)
+    shown = torch.tensor(different[: 2 * ACROSS]).view(2, ACROSS)
+    _grid(axes, [events[row] for row in shown for events in (samples, training)])
+    _row_names(axes, ("sample", "training") * 2)
     _title(axes, "Does this model copy its training data?", "500 of 500 samples are copies")
+
+
+def _row_names(axes: Axes, names: Sequence[str]) -> None:
+    for number, name in enumerate(names):
+        height = 1 - (number + 0.5) / len(names)
+        axes.text(-0.015, height, name, transform=axes.transAxes, ha="right", va="center", fontsize=9, color=INK)
 
 
 def _title(axes: Axes, question: str, answer: str) -> None:

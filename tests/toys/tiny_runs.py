@@ -238,7 +238,7 @@ _EXAMPLE_SETTINGS: dict[str, list[str]] = {
         *(f"stages.plan.inputs.learner.config.{value}" for value in ("updates=3", "new_tasks.tasks=5")),
         *(f"stages.plan.config.pilot.{value}" for value in ("seeds=2", "first_seeds=2", "sizes=3", "budgets=1")),
     ],
-    "audit-digits": [f"stages.{stage}.options={{n: 60, permutations: 99}}" for stage in ("audit", "audit-gaussian")],
+    "audit-garments": [f"stages.{stage}.options={{n: 60, permutations: 99}}" for stage in ("audit", "audit-gaussian")],
     "banana-geodesics": ["stages.data.config.points=300"],
     "caflow-digits": [
         "stages.flow.config.training.steps=3",
@@ -255,8 +255,8 @@ _EXAMPLE_SETTINGS: dict[str, list[str]] = {
         *("stages.score.config.training.steps=3", "stages.draws.options={n: 2, conditions: 4, steps: 4}"),
         "stages.score.config.network.config.channels=[8, 8]",
     ],
-    "digits-interpolation": ["stages.flow.config.training.steps=10", "stages.paths.options.pairs=4"],
     "fashion-dimension": ["stages.at-most.config.points=40"],
+    "fashion-geodesics": ["stages.paths.options.pairs=2", "stages.straight.options.pairs=2"],
     "fashion-inpainting": ["stages.draws.options={n: 2, conditions: 2, steps: 2}"],
     "fashion-noise-paths": ["stages.paths.options={pairs: 1, times: 3, decoding: {steps: 2}}"],
     "fashion-samples": [

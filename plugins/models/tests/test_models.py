@@ -67,3 +67,15 @@ def test_the_score_denoises_images_that_it_has_not_seen(host: Host) -> None:
     with torch.no_grad():
         guess = noised + 0.25**2 * score.score(noised, t)
     assert (guess - x).square().mean() < 0.35 * (noised - x).square().mean()
+
+
+def test_the_flow_codes_new_images_better_than_their_own_principal_components(host: Host) -> None:
+    flow = host.load(find_model(host.plugins, "model:fashion-flow").checked())
+    x = host.create("data:fashion-thousand").load("test").x
+    code = host.create("estimator:riemannian-autoencoder", {"dimension": 10}, flow=flow)
+    with torch.no_grad():
+        loss = code.residuals(x).square().sum() / x.numel()
+        back = flow.inverse(flow.forward(x)[0])[0]
+    left = torch.linalg.svdvals((x - x.mean(0)).flatten(1))[10:].square().sum() / x.numel()
+    assert loss < 0.8 * left
+    assert (back - x).abs().max() < 1e-4

@@ -186,7 +186,7 @@ def test_pictures_of_images_have_denoised_rows_below_geodesics_and_lines(host: H
     geometry.reasons = lambda x, y: [""] * len(x)
     shown = interpolate(geometry, {"data": data}, options, context).shown
     assert shown.x.shape == (8, 5, 1, 3, 3)
-    assert shown.group == "a geodesic, its points denoised, the straight line, its points denoised"
+    assert shown.group == "in turn a geodesic, its points denoised, the straight line, its points denoised"
     paths, lines = shown.x[::4], shown.x[2::4]
     for own, row in ((paths, shown.x[1::4]), (lines, shown.x[3::4])):
         torch.testing.assert_close(row, geometry.denoised(own.flatten(0, 1)).unflatten(0, (2, 5)))

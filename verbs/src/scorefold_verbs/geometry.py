@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scorefold.data import EventScale
 from scorefold.errors import DataError
 from scorefold.interfaces import DataSource, Geometry, TensorSource
 from scorefold.stage import Outcome, StageContext
@@ -20,8 +21,8 @@ from scorefold_verbs.readings import of_path
 _DIAGNOSED = 512
 """Number of points for the diagnosis of a geometry."""
 
-_PICTURED = 2
-"""Number of geodesics of images in a figure, each in four rows."""
+_ROWS = 8
+"""Number of rows of images in a figure."""
 
 
 def _check_trained(component: Geometry) -> None:
@@ -115,16 +116,19 @@ def interpolate(component: Geometry, inputs: Inputs, options: InterpolateOptions
         result["warnings"] = [*lost, *result.get("warnings", [])]
     flat = paths.reshape(-1, *paths.shape[2:])
     arrays = {"geodesics": _whole(paths, given), "lengths": _whole(lengths, given), **pair_rows(ends)}
-    shown: Any = {} if lost else _shown(component, paths, points)
+    shown: Any = {} if lost else _shown(component, paths, points, source.event_scale)
     return Outcome(TensorSource(flat, source.event_scale), result, arrays, shown=shown)
 
 
-def _shown(component: Geometry, paths: Tensor, points: Tensor) -> EventGroups:
-    """Paths (B, T, *E) over points; images of a solved geometry next to their straight lines, and denoised."""
-    if paths.dim() != 5 or not isinstance(component, Denoises):
+def _shown(component: Geometry, paths: Tensor, points: Tensor, scale: EventScale) -> EventGroups:
+    """Paths (B, T, *E) over points. Paths of images have their straight lines below them, within the limits of data."""
+    if paths.dim() != 5:
         return EventGroups(paths, "one geodesic", path=True, among=points.cpu())
-    rows, names = pictured(component, paths[:_PICTURED].to(points))
-    return EventGroups(rows.cpu(), names, path=True)
+    denoises = isinstance(component, Denoises)
+    rows, names = pictured(component, paths[: _ROWS // (4 if denoises else 2)].to(points))
+    if not denoises and torch.allclose(rows[::2], rows[1::2], atol=1e-5):
+        rows, names = rows[::2], "a straight line"
+    return EventGroups((rows.clamp(scale.low, scale.high) if scale.bounded else rows).cpu(), names, path=True)
 
 
 def _whole(values: Tensor, given: Tensor) -> Tensor:

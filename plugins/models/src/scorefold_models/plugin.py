@@ -12,6 +12,7 @@ __plugin_api__ = "1.0"
 @hookimpl
 def scorefold_models() -> Iterable[Model]:
     yield Model("fashion-score", "models/fashion-score", "A score of Fashion-MNIST at 28 pixels: a small U-Net")
+    yield Model("fashion-flow", "models/fashion-flow", "A flow of Fashion-MNIST at 28 pixels, for geodesics and codes")
 
 
 @hookimpl

@@ -318,10 +318,10 @@ def pictured(geometry: object, paths: Tensor) -> tuple[Tensor, str]:
     x, y = paths[:, 0], paths[:, -1]
     line = _lines(x, y, times)
     if not isinstance(geometry, Denoises) or geometry.sigma == 0:
-        return torch.stack([paths, line], 1).flatten(0, 1), "a geodesic, the straight line"
+        return torch.stack([paths, line], 1).flatten(0, 1), "a geodesic, and below it the straight line"
     own = geometry.denoised(paths.flatten(0, 1)).unflatten(0, paths.shape[:2])
     rows = torch.stack([paths, own, line, geometry.straight_denoised(x, y, times)], 1)
-    return rows.flatten(0, 1), "a geodesic, its points denoised, the straight line, its points denoised"
+    return rows.flatten(0, 1), "in turn a geodesic, its points denoised, the straight line, its points denoised"
 
 
 def _lines(x: Tensor, y: Tensor, s: Tensor) -> Tensor:

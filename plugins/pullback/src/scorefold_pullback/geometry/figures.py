@@ -15,6 +15,7 @@ from scorefold_pullback.flows.mixture import SharedMixture
 from scorefold_pullback.geometry.iso import IsoPullback
 from scorefold_pullback.geometry.pullback import Pullback
 from scorefold_toolkit.figures import EventGroups, far_apart, legend_below, samples
+from scorefold_toolkit.geodesics import pictured
 from scorefold_toolkit.nn import Quadratic
 
 if TYPE_CHECKING:
@@ -43,18 +44,12 @@ def geometry_figures(geometry: Pullback | IsoPullback) -> Mapping[str, Figure]:
         true = None if reference is None else reference.geodesic(start, end, times).cpu()
         return {"geodesics": _over_density(flow, paths, true), **_chart(flow)}
     if len(geometry.event_shape) == 3:
+        rows, names = pictured(geometry, paths[:_SHOWN, :: (_TIMES - 1) // (_DOTS - 1)])
         scale = flow.event_scale
-        return {"geodesics": _rows(paths if scale.low is None else paths.clamp(scale.low, scale.high))}
-    return {"geodesics": samples(EventGroups(paths, "one geodesic", path=True))["samples"]}
-
-
-def _rows(paths: Tensor) -> Figure:
-    """Images along geodesics (G, T, *E), each above the straight line between its ends."""
-    few = paths[:_SHOWN, :: (_TIMES - 1) // (_DOTS - 1)]
-    share = torch.linspace(0, 1, few.shape[1], dtype=few.dtype).reshape(1, -1, 1, 1, 1)
-    straight = torch.lerp(few[:, :1], few[:, -1:], share)
-    rows = torch.stack([few, straight], dim=1).flatten(0, 1)
-    return samples(EventGroups(rows, "a geodesic, and below it the straight line", path=True))["samples"]
+        shown = EventGroups(rows.clamp(scale.low, scale.high) if scale.bounded else rows, names, path=True)
+    else:
+        shown = EventGroups(paths, "one geodesic", path=True)
+    return {"geodesics": samples(shown)["samples"]}
 
 
 def _chart(flow: Flow) -> Mapping[str, Figure]:
