@@ -249,6 +249,11 @@ _EXAMPLE_SETTINGS: dict[str, list[str]] = {
         *("stages.back.options={limit: 4, decoding: {steps: 3}}", "stages.between.options={pairs: 2, times: 3}"),
     ],
     "diffusers-samples": ["stages.samples.options={n: 3, steps: 4, sampler: dpmpp-2m}"],
+    "fashion-code": [
+        "stages.back.options={limit: 8, draws: 2, decoding: {steps: 4}}",
+        *(f"stages.{stage}.options.decoding={{steps: 4}}" for stage in ("between", "units")),
+        *("stages.between.options.pairs=2", "stages.units.options.count=2"),
+    ],
     "fashion-code-geometry": ["stages.vae.config.training.steps=20", "stages.paths.options.pairs=1"],
     "digits-dimension": ["stages.score.config.training.steps=20", "stages.dimension.config={points: 2, levels: 3}"],
     "digits-inpainting": [
@@ -269,11 +274,6 @@ _EXAMPLE_SETTINGS: dict[str, list[str]] = {
     "fashion-multiscale": [
         *("stages.score.config.training.steps=6", "stages.samples.options.n=4"),
         "stages.score.config.network.config.channels=[8, 8]",
-    ],
-    "scorevae-digits": [
-        *("stages.prior.config.training.steps=5", "stages.code.config.training.steps=5"),
-        "stages.back.options={limit: 8, draws: 2, decoding: {steps: 4}}",
-        "stages.between.options={pairs: 2, decoding: {steps: 4}}",
     ],
     "signal-gaps": [
         *("stages.beats.config.length=3000", "stages.score.config.training.steps=3", "stages.samples.options.n=4"),

@@ -79,3 +79,15 @@ def test_the_flow_codes_new_images_better_than_their_own_principal_components(ho
     left = torch.linalg.svdvals((x - x.mean(0)).flatten(1))[10:].square().sum() / x.numel()
     assert loss < 0.8 * left
     assert (back - x).abs().max() < 1e-4
+
+
+def test_the_code_tells_new_images_apart(host: Host) -> None:
+    """The mean of draws from the code of an image is nearer to it than to any of seven others."""
+    model = host.load(find_model(host.plugins, "model:fashion-code").checked())
+    x = host.create("data:fashion-thousand").load("test").x[:8]
+    generator = torch.Generator().manual_seed(0)
+    z = model.encode(x)
+    assert z.shape == (8, 16)
+    draws = torch.stack([model.decode(z, generator=generator) for _ in range(2)])
+    distance = torch.cdist(draws.mean(0).flatten(1), x.flatten(1))
+    assert distance.argmin(1).tolist() == list(range(8))

@@ -13,6 +13,7 @@ __plugin_api__ = "1.0"
 def scorefold_models() -> Iterable[Model]:
     yield Model("fashion-score", "models/fashion-score", "A score of Fashion-MNIST at 28 pixels: a small U-Net")
     yield Model("fashion-flow", "models/fashion-flow", "A flow of Fashion-MNIST at 28 pixels, for geodesics and codes")
+    yield Model("fashion-code", "models/fashion-code", "Sixteen numbers for a garment: an encoder for fashion-score")
 
 
 @hookimpl
