@@ -21,7 +21,7 @@ from scorefold.plotting import ACCENT, INK, SOFT, WARM, empty_figure, tidy
 from scorefold_registry.python import load
 
 PAIRS = (0, 5)
-"""Pairs of the run between which paths are shown."""
+"""Pairs of the run between which paths are shown: the first and the last of six."""
 DRAWS, HOLES, ACROSS = 5, 4, 7
 """Draws for each garment with a hole, garments with one, and images in a row of the other panels."""
 
@@ -117,7 +117,8 @@ def copies(axes: Axes, stage: Path) -> None:
     shown = torch.tensor(different[: 2 * ACROSS]).view(2, ACROSS)
     _grid(axes, [events[row] for row in shown for events in (samples, training)])
     _row_names(axes, ("sample", "training") * 2)
-    _title(axes, "Does this model copy its training data?", "500 of 500 samples are copies")
+    share = _result(stage)["answer"]["value"]
+    _title(axes, "Does this model copy its training data?", f"{share:.0%} of its samples are copies")
 
 
 def _row_names(axes: Axes, names: Sequence[str]) -> None:

@@ -179,3 +179,15 @@ def test_parts_of_single_points_are_refused_by_their_number() -> None:
 def test_settings_that_do_not_go_with_modes(config: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         AnisotropicConfig.model_validate({"modes": 2, **config})
+
+
+def test_straight_lines_of_images_join_the_ends_that_are_shown() -> None:
+    """Draws leave the limits of pixels, and are cut there. The middle of the line below is the mean of the cut ends."""
+    flow = IdentityFlow(IdentityConfig(event_shape=(1, 4, 4)))
+    flow.event_scale = EventScale(low=0.0, high=1.0)
+    figure = geometry_figures(Pullback(PullbackConfig(), flow=flow))["geodesics"]
+    assert figure.axes[0].get_title() == "Each 2 rows: a geodesic, the straight line"
+    grid = torch.as_tensor(figure.axes[0].images[0].get_array())
+    first, middle, last = (grid[5:9, 5 * place : 5 * place + 4] for place in (0, 4, 8))
+    assert {0.0, 1.0} <= set(first.flatten().tolist())
+    close(middle, (first + last) / 2, atol=1e-6, rtol=0)

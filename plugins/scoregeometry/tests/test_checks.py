@@ -148,15 +148,16 @@ def test_straight_lines_of_a_gaussian_are_denoised_by_its_shrinkage(host: Host) 
     x, y, times = row(2, 0), row(0, 2), torch.tensor([0.0, 0.25, 1.0], dtype=torch.float64)
     line = torch.tensor([[[2.0, 0.0], [1.5, 0.5], [0.0, 2.0]]], dtype=torch.float64)
     torch.testing.assert_close(geometry.straight_denoised(x, y, times), shrink * line, atol=1e-6, rtol=0)
-    rows, names = pictured(geometry, line)
+    shown = pictured(geometry, line)
     expected = torch.cat([line, shrink * line, torch.lerp(x, y, torch.tensor([[0.0], [0.5], [1.0]]).double())[None]])
-    torch.testing.assert_close(rows, torch.cat([expected, shrink * expected[2:]]), atol=1e-6, rtol=0)
-    assert names.count("denoised") == 2
+    torch.testing.assert_close(shown.x, torch.cat([expected, shrink * expected[2:]]), atol=1e-6, rtol=0)
+    assert shown.group.count("denoised") == 2
+    assert shown.rows == 4
     banana = {"flow": host.create("flow:banana"), "data": host.create("data:banana", {"points": 200})}
     of_flow = host.create("geometry:score", **banana).double()
     assert of_flow.sigma == 0
     torch.testing.assert_close(of_flow.straight_denoised(x, y, times), line, atol=0, rtol=0)
-    assert pictured(of_flow, line)[0].shape == (2, 3, 2)
+    assert pictured(of_flow, line).x.shape == (2, 3, 2)
 
 
 def test_interpolate_puts_denoised_straight_lines_beside_geodesics(host: Host) -> None:
@@ -186,7 +187,7 @@ def test_pictures_of_images_have_denoised_rows_below_geodesics_and_lines(host: H
     geometry.reasons = lambda x, y: [""] * len(x)
     shown = interpolate(geometry, {"data": data}, options, context).shown
     assert shown.x.shape == (8, 5, 1, 3, 3)
-    assert shown.group == "in turn a geodesic, its points denoised, the straight line, its points denoised"
+    assert shown.group == "a geodesic, its points denoised, the straight line, its points denoised"
     paths, lines = shown.x[::4], shown.x[2::4]
     for own, row in ((paths, shown.x[1::4]), (lines, shown.x[3::4])):
         torch.testing.assert_close(row, geometry.denoised(own.flatten(0, 1)).unflatten(0, (2, 5)))

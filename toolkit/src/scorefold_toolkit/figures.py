@@ -71,7 +71,7 @@ def far_apart(points: Tensor, pairs: int) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class EventGroups:
-    """Events in groups, for figures: ``x`` (G, n, *E); ``group`` says what one is.
+    """Events in groups, for figures: ``x`` (G, n, *E); ``group`` names one, or ``rows`` of them together.
 
     The n events of a ``path`` are neighbours on a curve, ends included; otherwise their order means nothing. ``among``
     (N, *E) are points of the data, which stand behind groups that are no images.
@@ -85,6 +85,7 @@ class EventGroups:
     group: str
     path: bool = False
     among: Tensor | None = None
+    rows: int = 1
 
 
 def samples(drawn: Tensor | EventGroups) -> Mapping[str, Figure]:
@@ -249,7 +250,8 @@ def _grid_of_groups(groups: EventGroups) -> Figure | None:
     )
     x = groups.x[:_GROUPS].index_select(1, places)
     images = as_images(x.flatten(0, 1))
-    return None if images is None else image_grid(images, len(places), f"Each row: {groups.group}")
+    kind = "row" if groups.rows == 1 else f"{groups.rows} rows"
+    return None if images is None else image_grid(images, len(places), f"Each {kind}: {groups.group}")
 
 
 def picture_of(condition: Condition | None) -> Tensor | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from scorefold_toolkit.figures import EventGroups
 from scorefold_toolkit.geodesics import ChecksPaths, Denoises, pictured
 from scorefold_verbs.config.verbs import InterpolateOptions
 from scorefold_verbs.inputs import Inputs, ends_of, pair_rows, points_of
-from scorefold_verbs.readings import of_path
+from scorefold_verbs.readings import is_straight, of_path
 
 _DIAGNOSED = 512
 """Number of points for the diagnosis of a geometry."""
@@ -124,11 +125,12 @@ def _shown(component: Geometry, paths: Tensor, points: Tensor, scale: EventScale
     """Paths (B, T, *E) over points. Paths of images have their straight lines below them, within the limits of data."""
     if paths.dim() != 5:
         return EventGroups(paths, "one geodesic", path=True, among=points.cpu())
-    denoises = isinstance(component, Denoises)
-    rows, names = pictured(component, paths[: _ROWS // (4 if denoises else 2)].to(points))
-    if not denoises and torch.allclose(rows[::2], rows[1::2], atol=1e-5):
-        rows, names = rows[::2], "a straight line"
-    return EventGroups((rows.clamp(scale.low, scale.high) if scale.bounded else rows).cpu(), names, path=True)
+    if is_straight(paths[:, len(paths[0]) // 2], paths[:, 0], paths[:, -1]):
+        shown = EventGroups(paths[:_ROWS], "a straight line", path=True)
+    else:
+        each = 4 if isinstance(component, Denoises) and component.sigma > 0 else 2
+        shown = pictured(component, paths[: _ROWS // each].to(points))
+    return replace(shown, x=(shown.x.clamp(scale.low, scale.high) if scale.bounded else shown.x).cpu())
 
 
 def _whole(values: Tensor, given: Tensor) -> Tensor:

@@ -104,6 +104,12 @@ STRAIGHT = 1e-3
 """The share of the distance of its ends by which the middle of a straight line is off at most."""
 
 
+def is_straight(middles: Tensor, start: Tensor, end: Tensor) -> bool:
+    """Whether paths between ``start`` and ``end`` (B, *E) are straight lines, by their middles (B, *E)."""
+    off = (middles - (start + end) / 2).flatten(1).norm(dim=1).mean()
+    return bool(off <= STRAIGHT * (end - start).flatten(1).norm(dim=1).mean())
+
+
 def of_path(
     middles: Tensor, start: Tensor, end: Tensor, source: DataSource, *, what: str, denoised: Tensor | None = None
 ) -> tuple[dict[str, float], dict[str, Any], list[str]]:
@@ -128,7 +134,6 @@ def of_path(
     value, error = float(near.mean()), 1.96 * float(near.std(correction=0)) / math.sqrt(len(near))
     others = [line for line in lines if line is not None]
     known = [float(line.mean()) for line in others]
-    bent = (middles - straight).flatten(1).norm(dim=1).mean() / (end - start).flatten(1).norm(dim=1).mean()
     sharpnesses = (share, of_others[0]) if real else None
     interval = [value - error, value + error]
     answer: dict[str, Any] = {
@@ -136,7 +141,7 @@ def of_path(
         "value": value,
         "interval": interval,
         "baselines": dict(zip(("straight", "straight, denoised"), known, strict=False)),
-        **of_paths(what, near, others, interval, straight=bool(bent <= STRAIGHT), sharp=sharpnesses),
+        **of_paths(what, near, others, interval, straight=is_straight(middles, start, end), sharp=sharpnesses),
     }
     if value <= LOST * max(1.0, known[0]):
         if denoised is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -165,8 +166,8 @@ def geodesic_figures(geometry: SolvedGeometry) -> Mapping[str, Figure]:
 
 def _rows(geometry: SolvedGeometry, paths: Tensor, title: str) -> Figure:
     few = paths[:, :: (_TIMES - 1) // (_DOTS - 1)]
-    rows, names = pictured(geometry, few)
-    return samples(EventGroups(rows.cpu(), f"{names} ({title})", path=True))["samples"]
+    shown = pictured(geometry, few)
+    return samples(replace(shown, x=shown.x.cpu(), group=f"{shown.group} ({title})"))["samples"]
 
 
 def _plane(points: Tensor, paths: Tensor, title: str) -> Figure:

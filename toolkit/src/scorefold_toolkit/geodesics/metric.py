@@ -15,6 +15,7 @@ from torch import Tensor
 
 from scorefold.diffusion.divergence import forward_rules
 from scorefold.errors import DataError
+from scorefold_toolkit.figures import EventGroups
 
 State = dict[str, Tensor]
 """Tensors about each path of a batch, all with B rows: ``energy`` (B,), ``pieces`` (B, N), and a metric's own."""
@@ -309,8 +310,8 @@ class Denoises(ABC):
         return answer
 
 
-def pictured(geometry: object, paths: Tensor) -> tuple[Tensor, str]:
-    """Paths (G, T, *E) in equal times as rows of a picture (R G, T, *E), path by path, and what the rows of a path are.
+def pictured(geometry: object, paths: Tensor) -> EventGroups:
+    """Paths (G, T, *E) in equal times as rows of a picture (R G, T, *E), path by path.
 
     A path stands above its straight line. Where the geometry denoises, each is followed by its denoised points.
     """
@@ -318,10 +319,12 @@ def pictured(geometry: object, paths: Tensor) -> tuple[Tensor, str]:
     x, y = paths[:, 0], paths[:, -1]
     line = _lines(x, y, times)
     if not isinstance(geometry, Denoises) or geometry.sigma == 0:
-        return torch.stack([paths, line], 1).flatten(0, 1), "a geodesic, and below it the straight line"
+        pairs = torch.stack([paths, line], 1).flatten(0, 1)
+        return EventGroups(pairs, "a geodesic, the straight line", path=True, rows=2)
     own = geometry.denoised(paths.flatten(0, 1)).unflatten(0, paths.shape[:2])
     rows = torch.stack([paths, own, line, geometry.straight_denoised(x, y, times)], 1)
-    return rows.flatten(0, 1), "in turn a geodesic, its points denoised, the straight line, its points denoised"
+    names = "a geodesic, its points denoised, the straight line, its points denoised"
+    return EventGroups(rows.flatten(0, 1), names, path=True, rows=4)
 
 
 def _lines(x: Tensor, y: Tensor, s: Tensor) -> Tensor:

@@ -44,9 +44,8 @@ def geometry_figures(geometry: Pullback | IsoPullback) -> Mapping[str, Figure]:
         true = None if reference is None else reference.geodesic(start, end, times).cpu()
         return {"geodesics": _over_density(flow, paths, true), **_chart(flow)}
     if len(geometry.event_shape) == 3:
-        rows, names = pictured(geometry, paths[:_SHOWN, :: (_TIMES - 1) // (_DOTS - 1)])
-        scale = flow.event_scale
-        shown = EventGroups(rows.clamp(scale.low, scale.high) if scale.bounded else rows, names, path=True)
+        few, scale = paths[:_SHOWN, :: (_TIMES - 1) // (_DOTS - 1)], flow.event_scale
+        shown = pictured(geometry, few.clamp(scale.low, scale.high) if scale.bounded else few)
     else:
         shown = EventGroups(paths, "one geodesic", path=True)
     return {"geodesics": samples(shown)["samples"]}
