@@ -81,7 +81,7 @@ def test_the_flow_codes_new_images_better_than_their_own_principal_components(ho
     assert (back - x).abs().max() < 1e-4
 
 
-def test_the_code_tells_new_images_apart(host: Host) -> None:
+def test_the_code_separates_new_images(host: Host) -> None:
     """The mean of draws from the code of an image is nearer to it than to any of seven others."""
     model = host.load(find_model(host.plugins, "model:fashion-code").checked())
     x = host.create("data:fashion-thousand").load("test").x[:8]
