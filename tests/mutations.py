@@ -344,6 +344,8 @@ MUTATIONS = (
         "/ (1 + recipe.shape)",
         "* (1 + recipe.shape)",
     ),
+    (plugin("neighbours", "calibrated/surrogates.py"), "** (1 / recipe.shape)", "** recipe.shape"),
+    (plugin("neighbours", "calibrated/surrogates.py"), "angles.cos()", "angles.sin()"),
     (
         "plugins/neighbours/src/scorefold_neighbours/calibrated/surrogates.py",
         "lengths * math.sqrt(k + 1)",

@@ -242,6 +242,7 @@ def test_coarse_recipes_are_even_in_the_logarithm_of_the_dimension() -> None:
         assert recipe.noise == pytest.approx(2 * math.sqrt(0.002 * 0.1))  # of the spread
         low, high = recipes._bends(100, recipe.dimension)
         assert recipe.frequency == pytest.approx(math.sqrt(low * high))
+    assert [coarse(facts(), 1, Middle(share))[0].wound for share in (0.29, 0.31)] == [True, False]
     # A quarter has no noise, and data without room for noise get the most that they allow.
     assert {recipe.noise for recipe in coarse(facts(), 3, Middle(0.24))} == {0.0}
     assert coarse(facts(), 1, Middle(0.26))[0].noise == pytest.approx(2 * 0.002 * 50**0.26)
@@ -264,9 +265,10 @@ def test_refined_recipes_are_near_those_that_they_come_from() -> None:
     near = SurrogateRecipe(4, "gaussian", 1.0, 2, 0.05, 1.0)
     steps = []
     for place in range(4):  # of -1, 0, 0 and 1 more
-        (found,) = refined(facts(), [near], np.ones(1), 1, Middle(share=0.4, place=place))
+        wound = replace(near, wound=place % 2 == 1)
+        (found,) = refined(facts(), [wound], np.ones(1), 1, Middle(share=0.4, place=place))
         steps.append(found.dimension - round(4 * math.exp(0.2)))
-        assert (found.latent, found.mixed) == ("gaussian", 2)
+        assert (found.latent, found.mixed, found.wound) == ("gaussian", 2, place % 2 == 1)
     assert steps == [-1, 0, 0, 1]
     assert found.frequency == pytest.approx(math.exp(0.4))
     assert found.shape == pytest.approx(math.exp(0.4))
@@ -337,6 +339,21 @@ def test_scaled_latents_have_one_log_normal_factor_a_point(shape: float) -> None
     assert float(factors[:, 0].std()) == pytest.approx(1 / (1 + shape), abs=5 / math.sqrt(8000))
 
 
+@pytest.mark.parametrize("shape", [0.5, 1.0, 2.0])
+def test_rays_crowd_at_a_corner_by_one_factor_a_point(shape: float) -> None:
+    """With x_i = S V_i and E S^m = shape / (shape + m), cov = (E S^2 - (E S)^2) / 4, var = E S^2 / 3 - (E S)^2 / 4."""
+    z = latent("rays", 3, shape)
+    assert z.mean(0).tolist() == pytest.approx([0] * 3, abs=1e-9)
+    assert z.std(0).tolist() == pytest.approx([1] * 3)
+    first, second = shape / (shape + 1), shape / (shape + 2)
+    variance = second / 3 - first**2 / 4
+    shared = (second - first**2) / 4 / variance
+    correlations = torch.corrcoef(z.T)[torch.triu_indices(3, 3, 1).unbind()]
+    assert correlations.tolist() == pytest.approx([shared] * 3, abs=5 / math.sqrt(4000))
+    # The corner is the least of every coordinate: 0, which is E x / deviation below the mean.
+    assert z.min(0).values.tolist() == pytest.approx([-first / 2 / math.sqrt(variance)] * 3, abs=0.06)
+
+
 def test_marginal_latents_lie_between_the_neighbours_of_the_data_in_their_order() -> None:
     low, high = torch.tensor([[0.0, 10.0]]).double(), torch.tensor([[1.0, 30.0]]).double()
     made = replace(facts(2), count=4000, marginals=torch.cat([low.repeat(3999, 1), high]))
@@ -367,6 +384,53 @@ def test_bends_are_sines_of_a_few_coordinates() -> None:
     assert float((counted <= 2).double().mean()) > 0.97
     single = surrogates._bends(u[:, :1], 50, SurrogateRecipe(1, "gaussian", 3.0, 9, 0.0), gen(2))
     assert float(single.abs().max()) == pytest.approx(1, abs=1e-3)
+
+
+def test_wound_bends_are_pairs_of_sine_and_cosine_of_one_angle() -> None:
+    """The gradient of the first angle is as long as the frequency; others are as long in the mean of their squares."""
+    u = normal(400, 3)
+    recipe = SurrogateRecipe(3, "gaussian", 2.5, 2, 0.0, wound=True)
+    bends = surrogates._bends(u, 5, recipe, gen(1))
+    angles = surrogates._angles(u, 3, recipe, gen(1))
+    assert bends.shape == (400, 5)
+    torch.testing.assert_close(bends[:, ::2], angles.sin())
+    torch.testing.assert_close(bends[:, 1::2], angles[:, :2].cos())
+    many = surrogates._angles(u, 4000, recipe, gen(1))
+    slopes = torch.linalg.lstsq(torch.cat([u, torch.ones(400, 1).double()], 1), many).solution[:3]
+    lengths = slopes.norm(dim=0)
+    assert float(lengths[0]) == pytest.approx(2.5)
+    assert float(lengths[1:].square().mean().sqrt()) == pytest.approx(2.5, rel=0.05)
+    assert float(lengths[1:].std()) > 0.5
+    free = surrogates._angles(u, 1, replace(recipe, wound=False), gen(1))
+    assert not torch.allclose(free, angles[:, :1])
+
+
+def test_axes_of_what_is_wound_are_put_in_another_order_and_others_are_turned() -> None:
+    recipe = SurrogateRecipe(1, "gaussian", 1.0, 1, 0.0)
+    order = surrogates._turn(5, replace(recipe, wound=True), gen(1))
+    assert sorted(order.argmax(1).tolist()) == [0, 1, 2, 3, 4]
+    assert order.argmax(1).tolist() != [0, 1, 2, 3, 4]
+    assert sorted(set(order.flatten().tolist())) == [0, 1]
+    turn = surrogates._turn(5, recipe, gen(1))
+    torch.testing.assert_close(turn @ turn.T, torch.eye(5).double())
+    assert float(turn.abs().max()) < 0.999
+
+
+def test_a_wound_curve_is_a_coil_whose_turns_are_near() -> None:
+    """Along its axis a point is a turn of 2 pi / frequency deviations from the next, whatever the axes are."""
+    made = replace(facts(3), count=1000, variances=torch.tensor([4.0, 4.0, 0.01]).double())
+    made = replace(made, norms=torch.ones(1000).double())  # no tails
+    recipe = SurrogateRecipe(1, "uniform", 9.0, 1, 0.0, wound=True)
+    coils = [surrogate(made, recipe, gen(seed)) for seed in range(6)]
+    along = [x for x in coils if float(x[:, :2].norm(dim=1).std()) < 0.3]
+    assert 0 < len(along) < 6, "the axis of a coil is the thin one in a third of all"
+    for x in along:
+        # The angle advances by the frequency per deviation of the thin axis.
+        order = x[:, 2].argsort()
+        angle = torch.atan2(x[order, 1], x[order, 0])
+        steps = torch.remainder(angle.diff() + math.pi, 2 * math.pi) - math.pi
+        turned = float(steps.sum().abs()) / float((x[:, 2].max() - x[:, 2].min()) / x[:, 2].std())
+        assert turned == pytest.approx(9, rel=0.02)
 
 
 def test_whitened_features_have_the_identity_as_their_covariance() -> None:

@@ -36,6 +36,9 @@ FULL = 8
 NOISELESS = 0.25
 """The share of surrogates without noise."""
 
+WOUND = 0.3
+"""The share of surrogates whose bends are wound."""
+
 
 class Draws:
     """Random numbers one at a time."""
@@ -65,7 +68,8 @@ def coarse(facts: Facts, count: int, draws: Draws) -> list[SurrogateRecipe]:
             kept = draws.one_of((facts.seen, max(1, facts.seen - 1)))
         shape = math.exp(draws.uniform(*map(math.log, SHAPES)))
         bend = math.exp(draws.uniform(*map(math.log, _bends(facts.count, kept))))
-        found.append(SurrogateRecipe(kept, draws.one_of(LATENTS), bend, mixed, _noise(facts, draws), shape))
+        latent, noise = draws.one_of(LATENTS), _noise(facts, draws)
+        found.append(SurrogateRecipe(kept, latent, bend, mixed, noise, shape, draws.uniform() < WOUND))
     return found
 
 
@@ -89,6 +93,7 @@ def refined(
                 noise=min(near.noise * math.exp(0.4 * draws.normal()), _most_noise(facts))
                 if draws.uniform() < 0.7
                 else _noise(facts, draws),
+                wound=near.wound,
             )
         )
     return found

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from scorefold_neighbours.calibrated.facts import Facts
 
-LATENTS = ("uniform", "gaussian", "sphere", "marginals", "skewed", "scaled")
+LATENTS = ("uniform", "gaussian", "sphere", "marginals", "skewed", "scaled", "rays")
 
 
 @dataclass(frozen=True)
@@ -18,10 +18,12 @@ class SurrogateRecipe:
     """Recipe of a surrogate: its dimension, and unknown properties of the data.
 
     ``latent`` is the distribution of the coordinates: uniform in a cube or on a sphere, Gaussian, independent with the
-    marginals of the data along their principal axes, ``skewed`` (Gamma of a ``shape``), or Gaussian ``scaled`` by one
-    log-normal factor a point whose logarithm has the deviation 1 / (1 + shape). ``frequency`` is how strongly the
-    manifold bends (radians a standard deviation of a coordinate) and ``mixed`` how many coordinates each bend depends
-    on; ``noise`` is a deviation, in the data's units.
+    marginals of the data along their principal axes, ``skewed`` (Gamma of a ``shape``), Gaussian ``scaled`` by one
+    log-normal factor a point whose logarithm has the deviation 1 / (1 + shape), or on ``rays``: uniform in a cube times
+    one factor a point, U^(1 / shape) of a uniform U, so that points crowd at a corner. ``frequency`` is how strongly
+    the manifold bends (radians a standard deviation of a coordinate) and ``mixed`` how many coordinates each bend
+    depends on; ``noise`` is a deviation, in the data's units. Bends that are ``wound`` come in pairs of a sine and a
+    cosine, as circles and coils do, and each coordinate or bend lies along an axis of its own.
     """
 
     dimension: int
@@ -30,6 +32,7 @@ class SurrogateRecipe:
     mixed: int
     noise: float
     shape: float = 1.0
+    wound: bool = False
 
 
 def surrogate(facts: Facts, recipe: SurrogateRecipe, generator: torch.Generator) -> Tensor:
@@ -63,6 +66,10 @@ def _latent(facts: Facts, recipe: SurrogateRecipe, generator: torch.Generator) -
         sorted_values = facts.marginals[:, columns]
         low, high = sorted_values.gather(0, below), sorted_values.gather(0, below + 1)
         return low + (place - below) * (high - low)
+    if recipe.latent == "rays":
+        u = torch.rand(n, k + 1, generator=generator, dtype=torch.float64)
+        along = u[:, 1:] * u[:, :1] ** (1 / recipe.shape)
+        return (along - along.mean(0)) / along.std(0)
     z = torch.randn(n, k, generator=generator, dtype=torch.float64)
     if recipe.latent == "skewed":
         return (_gamma(z, recipe.shape) - recipe.shape) / math.sqrt(recipe.shape)
@@ -91,24 +98,45 @@ def _bent(u: Tensor, facts: Facts, recipe: SurrogateRecipe, variances: Tensor, g
     if width < seen:
         # Where bends matter they are mixed with the coordinates, so that no axis of the data is free of them.
         head = features[:, :seen]
-        rotation = torch.linalg.qr(torch.randn(seen, seen, generator=generator, dtype=torch.float64)).Q
-        features = torch.cat([_white(head) @ rotation, features[:, seen:]], dim=1)
+        features = torch.cat([_white(head) @ _turn(seen, recipe, generator), features[:, seen:]], dim=1)
     features = features[:, :rank]
     features = features / features.std(0).clamp(min=1e-12)
     y = features * variances[: features.shape[1]].sqrt()
     return torch.cat([y, y.new_zeros(n, rank - y.shape[1])], dim=1)
 
 
+def _turn(count: int, recipe: SurrogateRecipe, generator: torch.Generator) -> Tensor:
+    """A random rotation of the axes, or a random order of them where bends are wound: (count, count)."""
+    if recipe.wound:
+        return torch.eye(count, dtype=torch.float64)[torch.randperm(count, generator=generator)]
+    rotation: Tensor = torch.linalg.qr(torch.randn(count, count, generator=generator, dtype=torch.float64)).Q
+    return rotation
+
+
 def _bends(u: Tensor, count: int, recipe: SurrogateRecipe, generator: torch.Generator) -> Tensor:
     """Random smooth functions of the coordinates: (n, count)."""
+    if recipe.wound:
+        angles = _angles(u, (count + 1) // 2, recipe, generator)
+        return torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)[:, :count]
+    return _angles(u, count, recipe, generator).sin()
+
+
+def _angles(u: Tensor, count: int, recipe: SurrogateRecipe, generator: torch.Generator) -> Tensor:
+    """Random linear functions of a few coordinates, in radians: (n, count).
+
+    Their gradients are as long as the frequency in the mean of squares. The first of what is wound has this length
+    itself, so that a search finds a coil.
+    """
     width = u.shape[1]
     weights = torch.randn(width, count, generator=generator, dtype=torch.float64)
     kept = min(recipe.mixed, width)
     order = torch.rand(width, count, generator=generator, dtype=torch.float64).argsort(dim=0)
     weights = weights * (order < kept) / math.sqrt(kept)
+    if recipe.wound:
+        weights[:, :1] /= weights[:, :1].norm().clamp(min=1e-12)
     phases = 2 * math.pi * torch.rand(count, generator=generator, dtype=torch.float64)
-    bends: Tensor = (recipe.frequency * (u @ weights) + phases).sin()
-    return bends
+    angles: Tensor = recipe.frequency * (u @ weights) + phases
+    return angles
 
 
 def _white(features: Tensor) -> Tensor:
