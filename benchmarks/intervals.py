@@ -1,6 +1,6 @@
 """Coverage of the intervals of ``estimator:calibrated`` over data of known dimension.
 
-    python benchmarks/intervals.py                     100 sets, one after another (about an hour of CPU)
+    python benchmarks/intervals.py                     100 sets, one after another (about 8 minutes of CPU)
     python benchmarks/intervals.py --first 40 --sets 20 --out intervals.csv    20 of them, added to a file as they end
 
 Manifolds, numbers of points and noise are drawn by the seed; two of five sets have 60 or 100 points. No manifold is

@@ -138,6 +138,16 @@ def test_axes_that_hold_noise_alone_are_left_out() -> None:
     assert axes_above_noise(in_noise(torch.zeros(400, 1), 1, 50)) is None, "noise alone is the data"
 
 
+@pytest.mark.parametrize(("share", "left_out"), [(0.2, True), (0.3, False)])
+def test_noise_is_left_out_up_to_a_quarter_of_the_distance_of_tenth_neighbours(share: float, left_out: bool) -> None:
+    square = 10 * torch.rand(400, 2, generator=gen(6), dtype=torch.float64)
+    tenth = float(torch.cdist(square, square).kthvalue(11, dim=1).values.median())
+    found = axes_above_noise(in_noise(square, share * tenth, 10))
+    assert (found is not None) == left_out
+    if found is not None:
+        assert found[0].shape == (10, 2)
+
+
 def test_axes_that_are_thin_and_hold_points_are_kept() -> None:
     x = torch.randn(400, 2, generator=gen(), dtype=torch.float64)
     bends = 0.05 * torch.cat([(2 * x).sin(), (2 * x).cos(), (x[:, :1] + x[:, 1:]).sin(), x[:, :1] * x[:, 1:]], 1)

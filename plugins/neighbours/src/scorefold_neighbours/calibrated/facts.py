@@ -30,7 +30,7 @@ NOISY_SHARE = 0.2
 FEWEST_NOISY = 5
 """The fewest axes of one variance that count as noise."""
 
-BESIDE = 0.125
+BESIDE = 0.25
 """Largest deviation of noise along an axis, as a share of the distance of tenth neighbours along the axes before the
 gap."""
 
