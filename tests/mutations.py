@@ -390,6 +390,7 @@ MUTATIONS = (
     (plugin("scoregeometry", "from_points.py"), "- 2 * x * (weights @ known)", "- x * (weights @ known)"),
     (plugin("neighbours", "calibrated/facts.py"), "BESIDE * float(distances", "4 * BESIDE * float(distances"),
     (plugin("neighbours", "calibrated/facts.py"), ".var()) / (2 * len(rest))", ".var()) / len(rest)"),
+    (plugin("neighbours", "calibrated/facts.py"), ".median()) / kept**0.5", ".median())"),
     (plugin("audit", "copying/spaces.py"), "np.sqrt(squares / others[rare])", "np.sqrt(squares / len(x))"),
     (
         plugin("iddiff", "pointwise/support.py"),

@@ -133,19 +133,36 @@ def test_axes_that_hold_noise_alone_are_left_out() -> None:
     assert count == 10
     torch.testing.assert_close(axes.mT @ axes, torch.eye(4, dtype=torch.float64))
     assert float(axes[4:].abs().max()) < 0.1
-    assert axes_above_noise(noisy[:, :8]) is None, "four axes are too few to be known as noise"
+    found = axes_above_noise(noisy[:, :6])
+    assert found is not None
+    assert found[1] == 2
+    assert axes_above_noise(noisy[:, :5]) is None, "one axis has no other of its size"
     assert axes_above_noise(in_noise(x, 0.7, 14)) is None, "no gap stands between the points and the noise"
     assert axes_above_noise(in_noise(torch.zeros(400, 1), 1, 50)) is None, "noise alone is the data"
 
 
-@pytest.mark.parametrize(("share", "left_out"), [(0.2, True), (0.3, False)])
-def test_noise_is_left_out_up_to_a_quarter_of_the_distance_of_tenth_neighbours(share: float, left_out: bool) -> None:
-    square = 10 * torch.rand(400, 2, generator=gen(6), dtype=torch.float64)
-    tenth = float(torch.cdist(square, square).kthvalue(11, dim=1).values.median())
-    found = axes_above_noise(in_noise(square, share * tenth, 10))
+@pytest.mark.parametrize("dimension", [2, 4])
+@pytest.mark.parametrize(("share", "left_out"), [(0.42, True), (0.58, False)])
+def test_noise_is_left_out_up_to_half_of_what_tenth_neighbours_differ_by_along_an_axis(
+    dimension: int, share: float, left_out: bool
+) -> None:
+    """In a cube, each axis makes up one part of the squared distance of neighbours."""
+    cube = torch.rand(1000, dimension, generator=gen(6), dtype=torch.float64)
+    tenth = float(torch.cdist(cube, cube).kthvalue(11, dim=1).values.median())
+    found = axes_above_noise(in_noise(cube, share * tenth / dimension**0.5, dimension + 4))
     assert (found is not None) == left_out
     if found is not None:
-        assert found[0].shape == (10, 2)
+        assert (found[0].shape, found[1]) == ((dimension + 4, dimension), 4)
+
+
+def test_two_directions_of_noise_among_many_are_known() -> None:
+    """With ten directions of points, and where small directions of points are no smaller than what neighbours differ
+    by."""
+    x = torch.randn(600, 10, generator=gen(7), dtype=torch.float64)
+    found = axes_above_noise(in_noise(x, 0.1, 12))
+    assert found is not None
+    assert found[1] == 2
+    assert axes_above_noise(in_noise(2.5 * x[:, :5], 1, 7)) is None, "two normal dimensions of their own"
 
 
 def test_axes_that_are_thin_and_hold_points_are_kept() -> None:

@@ -27,11 +27,11 @@ GAP = 4.0
 NOISY_SHARE = 0.2
 """By how much variances of noise may differ beyond their scatter, as a share."""
 
-FEWEST_NOISY = 5
+FEWEST_NOISY = 2
 """The fewest axes of one variance that count as noise."""
 
-BESIDE = 0.25
-"""Largest deviation of noise along an axis, as a share of the distance of tenth neighbours along the axes before the
+BESIDE = 0.5
+"""Largest deviation of noise along an axis, as a share of what tenth neighbours differ by along one axis before the
 gap."""
 
 ALONE = 0.9
@@ -103,11 +103,11 @@ def axes_above_noise(x: Tensor) -> tuple[Tensor, int] | None:
     """The principal axes (D, s) of centred points (n, D) before a gap behind which all others hold noise of one size,
     and the number of these; None where there is no such gap.
 
-    Axes behind it, at least half as many as those before it, hold noise alone if they have one variance, up to the
-    scatter of variances of normal points (Marchenko and Pastur 1967); if their points have the lengths of normal
-    points; and if neighbours along the axes before the gap differ along them as any two points do. Coordinates of a
-    manifold that is thin in many directions depend on its others. Noise is small beside the distances of neighbours
-    along the axes before the gap: larger coordinates that depend on nothing are dimensions of their own.
+    Axes behind it hold noise alone if they have one variance, up to the scatter of variances of normal points
+    (Marchenko and Pastur 1967); if their points have the lengths of normal points; and if neighbours along the axes
+    before the gap differ along them as any two points do. Coordinates of a manifold that is thin in many directions
+    depend on its others. Noise is small beside what neighbours differ by along one of the axes before the gap: larger
+    coordinates that depend on nothing are dimensions of their own.
     """
     count = len(x)
     _, singular, right = torch.linalg.svd(x, full_matrices=False)
@@ -119,13 +119,13 @@ def axes_above_noise(x: Tensor) -> tuple[Tensor, int] | None:
     rest = variances[kept:]
     scatter = (len(rest) / count) ** 0.5
     one_size = float(rest[0] / rest[-1]) < (1 + NOISY_SHARE) * ((1 + scatter) / (1 - scatter)) ** 2
-    if float(ratios.max()) < GAP or len(rest) < max(FEWEST_NOISY, kept / 2) or not one_size:
+    if float(ratios.max()) < GAP or len(rest) < FEWEST_NOISY or not one_size:
         return None
     before, behind = right[:kept].T, x @ right[kept : len(variances)].T
     # The squared lengths of k normal coordinates of variance 1 have the variance 2k.
     lengths = float((behind.square() / rest).sum(1).var()) / (2 * len(rest))
     distances, places = nearest_neighbours(x @ before, min(10, count - 1))
-    small = float(rest.mean().sqrt()) < BESIDE * float(distances[:, -1].median())
+    small = float(rest.mean().sqrt()) < BESIDE * float(distances[:, -1].median()) / kept**0.5
     apart = float((behind - behind[places[:, 0]]).square().sum(1).mean() / (2 * rest.sum()))
     return (before, len(rest)) if small and abs(lengths - 1) < NORMAL and apart > ALONE else None
 
