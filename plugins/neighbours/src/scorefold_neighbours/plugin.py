@@ -51,7 +51,7 @@ def scorefold_components() -> Iterable[Component]:
         config=".config:CalibratedConfig",
         summary="Which estimate to believe: every estimator checked and corrected on surrogates of known dimension",
         requires=(Port("estimators", kind="estimator", many=True, optional=True, installed=True),),
-        examples=({"config": {"surrogates": 12}, "inputs": {"estimators": _FEW}},),
+        examples=({"config": {"surrogates": 36}, "inputs": {"estimators": _FEW}},),
         figures=".calibrated.answer:plot",
         cite="cite/calibrated.bib",
         ranges={"dimension": (1, 10)},
