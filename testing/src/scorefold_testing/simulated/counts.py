@@ -32,7 +32,7 @@ class Counts:
     """Operators that ran on the device, copies to it, and synchronisations by line: ``("item", "module:12")``.
 
     >>> counts = Counts(operators=3)
-    >>> counts.synchronisations["item", "scorefold_iddiff.estimator:12"] += 2
+    >>> counts.synchronisations["item", "scorefold_iddiff.normal_bundle.estimator:12"] += 2
     >>> counts.waits, counts.copies
     (2, 0)
     """

@@ -126,7 +126,7 @@ class OneFlow(ImageFlowParts):
     """A conditional invertible network: one multi-scale flow whose couplings see features of the condition.
 
     Features come from a network of convolutions, one more halving a scale, trained with the flow; a condition of
-    another size is brought to the event's, see ``conditions.resized``. Ardizzone et al. (2019, 2021).
+    another size is brought to the event's, see ``conditions.resized_condition``. Ardizzone et al. (2019, 2021).
     """
 
     def __init__(self, config: CINNConfig, event_shape: tuple[int, ...], condition: SplitCondition) -> None:
