@@ -169,7 +169,7 @@ def scorefold_components():
 @pytest.fixture
 def own(install: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Host:
     install("fake-own", PLUGIN, files={"own.py": OWN})
-    monkeypatch.setattr("scorefold_registry.experiments.figure.draw_comparison", lambda rows: {})
+    monkeypatch.setattr("scorefold_registry.experiments.output_files.draw_comparison", lambda rows: {})
     return Host.discover()
 
 
@@ -221,7 +221,7 @@ def test_cases_are_separated_by_the_files_they_become(fake_one: Path) -> None:
 
 @pytest.mark.parametrize("truth", [None, 2.0])
 def test_a_figure_speaks_of_a_truth_where_one_is_known(truth: float | None) -> None:
-    from scorefold_registry.experiments.figure import draw_comparison
+    from scorefold_registry.experiments.output_files import draw_comparison
 
     (figure,) = draw_comparison([CaseRow("a", "x", value=2.0, quantity="nats", truth=truth)]).values()
     assert ("dashed line" in figure.get_label()) == (truth is not None)

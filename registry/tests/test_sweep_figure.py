@@ -12,7 +12,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from scorefold_registry.experiments.figure import draw_sweep
+from scorefold_registry.experiments.output_files import draw_sweep
 from scorefold_registry.experiments.rows import PointRow, SweepResult
 from scorefold_registry.experiments.table import points_table, print_table, swept_csv
 from scorefold_registry.run.stage_folder import draw
@@ -84,7 +84,7 @@ def test_fields_and_values_are_called_anything(tmp_path: Path) -> None:
     """No mathematics between dollars, no formula in the table, and nothing that steers."""
     names = ["$\\frac{$", "=1+1", "\x1b[2J", "\u4e2d\u6587", "\u202etxt"]
     result = swept([({"a.$x": name, "b.y": number % 2}, float(number)) for number, name in enumerate(names)])
-    assert draw("scorefold_registry.experiments.figure:draw_sweep", result, tmp_path, math=False) == ["s.m"]
+    assert draw("scorefold_registry.experiments.output_files:draw_sweep", result, tmp_path, math=False) == ["s.m"]
     text, printed = swept_csv(result), io.StringIO()
     print_table(points_table(result), printed)
     assert "'=1+1" in text

@@ -30,7 +30,7 @@ from scorefold_toolkit.geodesics import (
     straight,
     transported,
 )
-from scorefold_toolkit.geodesics.metric import solve_definite
+from scorefold_toolkit.geodesics.metric import conjugate_gradients
 from scorefold_toolkit.geodesics.midpoint import integrated
 from scorefold_toolkit.geodesics.solve import NOT_CONVERGED, NOT_RESOLVED, interpolated, respaced
 
@@ -430,9 +430,9 @@ def test_a_vector_that_leads_into_a_wall_is_refused() -> None:
 
 def test_conjugate_gradients_solve_and_refuse() -> None:
     matrix = torch.tensor([[2.0, 1.0], [1.0, 2.0]], dtype=torch.float64)
-    close(solve_definite(lambda v: v @ matrix, row(3, 3)), row(1, 1), 1e-12)
+    close(conjugate_gradients(lambda v: v @ matrix, row(3, 3)), row(1, 1), 1e-12)
     with pytest.raises(DataError, match="positive definite"):
-        solve_definite(lambda v: v @ matrix.new_tensor([[1.0, 5.0], [-5.0, 0.0]]), row(3, 1))
+        conjugate_gradients(lambda v: v @ matrix.new_tensor([[1.0, 5.0], [-5.0, 0.0]]), row(3, 1))
 
 
 def test_paths_are_cut_and_read_between_their_points() -> None:

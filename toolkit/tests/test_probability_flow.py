@@ -14,7 +14,7 @@ from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import Flow, ScoreModel
 from scorefold.stage import showing
 from scorefold_toolkit.nn import DiagonalNormal
-from scorefold_toolkit.probability_flow import centred_noise, decode_noise, encode_noise, unstandardised
+from scorefold_toolkit.probability_flow import decode_noise, encode_noise, standardised_noise, unstandardised_noise
 
 MEAN = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
 BASIS = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64)).Q
@@ -94,8 +94,8 @@ def test_noise_of_a_score_stands_about_the_mean_of_the_data() -> None:
     score = Gaussian(IsotropicProcess(EDM(0.002, 80.0, 7.0), 5.0))
     score.event_scale = EventScale(mean=5.0)
     noise = torch.full((2, 3), 5.0, dtype=torch.float64)
-    assert torch.equal(centred_noise(score, noise), torch.zeros(2, 3, dtype=torch.float64))
-    assert torch.equal(unstandardised(score, centred_noise(score, noise)), noise)
+    assert torch.equal(standardised_noise(score, noise), torch.zeros(2, 3, dtype=torch.float64))
+    assert torch.equal(unstandardised_noise(score, standardised_noise(score, noise)), noise)
 
 
 class Halved(Flow):
@@ -112,8 +112,8 @@ def test_the_code_of_a_flow_is_its_map_and_stands_in_deviations_of_its_base() ->
     noise = encode_noise(flow, x)
     assert torch.equal(noise, x / 2)
     assert torch.equal(decode_noise(flow, noise), x)
-    torch.testing.assert_close(centred_noise(flow, noise), torch.tensor([[2.0, 1.0]]))
-    torch.testing.assert_close(unstandardised(flow, centred_noise(flow, noise)), noise)
+    torch.testing.assert_close(standardised_noise(flow, noise), torch.tensor([[2.0, 1.0]]))
+    torch.testing.assert_close(unstandardised_noise(flow, standardised_noise(flow, noise)), noise)
 
 
 @pytest.mark.parametrize("given", [{"steps": 8}, {"spacing": "uniform"}, {"guidance": 2.0}])

@@ -79,12 +79,12 @@ def test_what_is_trained_can_be_measured(host: Host, hasty: None) -> None:
 def test_a_row_is_the_mean_the_largest_or_the_smallest_of_its_trainings(host: Host, hasty: None) -> None:
     row = {"data": "river", "sampler": "exact", "method": "normal", "measure": "geodesic"}
     mean, most, least = (
-        claims_planes.plane_figure(host, "quick", 0, **row, take=t) for t in ("mean", "largest", "smallest")
+        claims_planes.plane_measure(host, "quick", 0, **row, take=t) for t in ("mean", "largest", "smallest")
     )
     assert least < mean < most
     assert mean == pytest.approx((least + most) / 2)
     other = {**row, "method": "isometric"}
-    expected = mean / claims_planes.plane_figure(host, "quick", 0, **other)
+    expected = mean / claims_planes.plane_measure(host, "quick", 0, **other)
     found = claims_planes.error_ratio(
         host, "quick", 0, data="river", sampler="exact", above="normal", below="isometric"
     )
@@ -95,7 +95,7 @@ def test_first_places_are_counted(host: Host, monkeypatch: pytest.MonkeyPatch) -
     errors = {"ours": 1.0, "normal": 2.0, "anisotropic": 3.0, "isometric": 4.0}
     monkeypatch.setattr(
         claims_planes,
-        "plane_figure",
+        "plane_measure",
         lambda *_, data, method, **__: -1.0 if (data, method) == ("river", "normal") else errors[method],
     )
     assert claims_planes.first_places(host, "quick", 0, sampler="exact", measure="geodesic") == 2

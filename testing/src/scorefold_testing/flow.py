@@ -163,7 +163,7 @@ def flow_rows(subject: Subject) -> str:
 
 
 @check("latents", "flow", level="contract")
-def latents_unpack(subject: Subject) -> str:
+def unpack_gives_latents(subject: Subject) -> str:
     """unpack gives one tensor for each of latent_shapes, which hold all of z in order."""
     flow, x, _ = _flow(subject)
     sizes = [math.prod(shape) for shape in flow.latent_shapes]
@@ -249,7 +249,7 @@ CHECKS: tuple[Check, ...] = (
     forward_mode,
     twice_differentiable,
     flow_rows,
-    latents_unpack,
+    unpack_gives_latents,
     density,
     discrete_levels,
     temperature,

@@ -87,7 +87,7 @@ def to_noise(bound: BoundScore, process: DiffusionProcess, x: Tensor, times: Ten
     return x
 
 
-def centred_noise(model: ScoreModel | Flow, noise: Tensor) -> Tensor:
+def standardised_noise(model: ScoreModel | Flow, noise: Tensor) -> Tensor:
     """Noise (B, *E) about its centre: what great circles are taken of.
 
     Of a score less the mean of the data as it stands at t_max; of a flow less the centre of its base, and over the
@@ -99,8 +99,8 @@ def centred_noise(model: ScoreModel | Flow, noise: Tensor) -> Tensor:
     return noise - _centre(model, noise)
 
 
-def unstandardised(model: ScoreModel | Flow, standard: Tensor) -> Tensor:
-    """The inverse of ``centred_noise``."""
+def unstandardised_noise(model: ScoreModel | Flow, standard: Tensor) -> Tensor:
+    """The inverse of ``standardised_noise``."""
     if isinstance(model, Flow):
         base = model.base
         return base.unwhiten(standard) if isinstance(base, Quadratic) else standard + base.centre

@@ -13,7 +13,7 @@ from scorefold.interfaces import DataSource, Encodes, Flow, ScoreModel, TensorSo
 from scorefold.stage import Outcome, StageContext, reported
 from scorefold_toolkit.drawing import condition_of, device_of
 from scorefold_toolkit.nn import named_parts, named_specs
-from scorefold_toolkit.probability_flow import centred_noise, decode_noise, encode_noise, unstandardised
+from scorefold_toolkit.probability_flow import decode_noise, encode_noise, standardised_noise, unstandardised_noise
 from scorefold_verbs.config.latents import DecodingOptions, EncodeNoiseOptions, InterpolateCodesOptions
 from scorefold_verbs.inputs import Inputs, choice, codes_arrays, codes_of, drawn_pairs, on_device, points_of
 from scorefold_verbs.latents import traverse
@@ -46,7 +46,7 @@ def encode(component: Any, inputs: Inputs, options: EncodeNoiseOptions, context:
         return traverse.encode(component, inputs, options, context)
     dataset = points_of(inputs["data"], options.limit, context)
     noise = _encoded(component, dataset, options, context)
-    metrics = {"points": len(noise), LENGTH: _length(component, centred_noise(component, noise), context)}
+    metrics = {"points": len(noise), LENGTH: _length(component, standardised_noise(component, noise), context)}
     codes = noise.cpu()
     return Outcome(
         codes_of(codes, dataset, inputs["data"]), {"metrics": metrics}, codes_arrays(codes, dataset), shown=codes
@@ -77,7 +77,7 @@ def interpolate(component: Any, inputs: Inputs, options: InterpolateCodesOptions
     points = on_device(context, source.load(context.split or "test"))
     first, last = _pairs(component, points, options.pairs, context)
     times = torch.linspace(0, 1, options.times, dtype=torch.float64)
-    ends = [centred_noise(component, _encoded(component, part, options, context)) for part in (first, last)]
+    ends = [standardised_noise(component, _encoded(component, part, options, context)) for part in (first, last)]
     between = slerp if options.path == "spherical" else lerp
     noises = between(ends[0], ends[1], times.to(first.x.device))
     x = _decoded(component, noises, _conditions(component, first, last, times), options, context)
@@ -162,7 +162,7 @@ def _decoded(
     """Standardised noises (R, T, *E) as events on the CPU, a column with its condition at a time."""
     columns = []
     for column in reported(range(noises.shape[1]), noises.shape[1], "columns of events"):
-        events = Dataset(unstandardised(component, noises[:, column]), conditions[column])
+        events = Dataset(unstandardised_noise(component, noises[:, column]), conditions[column])
         parts = []
         for number, batch in enumerate(events.batches(options.batch_size)):
             generator = _seeded(component, context, number)
@@ -204,7 +204,7 @@ def _length(component: ScoreModel | Flow, noise: Tensor, context: StageContext) 
         prior = component.base.sample(shape, generator=generator, like=noise)
     else:
         prior = component.process.sample_prior(shape, generator=generator, like=noise)
-    usual = centred_noise(component, prior).double().flatten(1).norm(dim=1).mean()
+    usual = standardised_noise(component, prior).double().flatten(1).norm(dim=1).mean()
     return float(noise.double().flatten(1).norm(dim=1).mean() / usual)
 
 

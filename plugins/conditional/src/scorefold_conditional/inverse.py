@@ -65,7 +65,7 @@ def project(
             def spread(v: Tensor) -> Tensor:
                 return diffuse_covariance(process, operator.adjoint(v), x, t)
 
-            weighed = conjugate_gradients(lambda v: operator(spread(v)) + noise_std**2 * v, gap, _STEPS)
+            weighed = solve_semidefinite(lambda v: operator(spread(v)) + noise_std**2 * v, gap, _STEPS)
             shift = spread(weighed)
         return shift_denoised(process, s, x, t, -strength * shift)
 
@@ -118,11 +118,12 @@ def _solve_transpose(signal: LinearMap, v: Tensor) -> Tensor:
     )
 
 
-def conjugate_gradients(matrix: Callable[[Tensor], Tensor], b: Tensor, steps: int) -> Tensor:
+def solve_semidefinite(matrix: Callable[[Tensor], Tensor], b: Tensor, steps: int) -> Tensor:
     """The solution v (B, *S) of M v = b for symmetric positive semi-definite M, row by row, from v = 0.
 
-    Exact after as many steps as M has distinct eigenvalues on b; a row that is solved to the last digit rests. For
-    singular M and b in its range it is the shortest solution. Nothing depends on values, so that ``torch.func`` serves.
+    Conjugate gradients are exact after as many steps as M has distinct eigenvalues on b. A row that is solved to the
+    last digit rests. For singular M and b in its range it is the shortest solution. Nothing depends on values, so that
+    ``torch.func`` serves.
     """
     v, residual = torch.zeros_like(b), b
     direction, square = residual, _dot(residual, residual)

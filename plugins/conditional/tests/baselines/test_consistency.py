@@ -10,7 +10,7 @@ from torch import Tensor
 
 from scorefold.diffusion import VE, VP, DiffusionProcess, GeometricVE, LinearVP, PerComponent
 from scorefold.errors import ConfigError, ShapeError
-from scorefold_conditional.inverse import conjugate_gradients, project
+from scorefold_conditional.inverse import project, solve_semidefinite
 from scorefold_nonuniform.bands.transforms import Wavelet
 from scorefold_toolkit.config.operators import (
     BicubicDownsampleConfig,
@@ -161,12 +161,12 @@ def test_what_does_not_fit_is_refused() -> None:
         project(lambda x, t: x, process, operator, y)(normal(3, *SHAPE), torch.ones(3, dtype=torch.float64))
 
 
-def test_conjugate_gradients_solve_and_rest() -> None:
+def test_semidefinite_systems_are_solved_and_solved_rows_rest() -> None:
     factor = normal(6, 6)
     matrix, b = factor @ factor.mT, normal(3, 6, seed=1)
     b[1] = 0
-    found = conjugate_gradients(lambda v: v @ matrix, b, 30)
+    found = solve_semidefinite(lambda v: v @ matrix, b, 30)
     assert torch.allclose(found @ matrix, b, atol=1e-8)
     assert torch.equal(found[1], torch.zeros(6, dtype=torch.float64))
     half = torch.tensor([1.0, 1, 1, 0, 0, 0], dtype=torch.float64)
-    assert torch.allclose(conjugate_gradients(lambda v: 2 * half * v, half * b, 30), half * b / 2), "singular"
+    assert torch.allclose(solve_semidefinite(lambda v: 2 * half * v, half * b, 30), half * b / 2), "singular"

@@ -12,7 +12,7 @@ from scorefold.interfaces import DataSource, Flow
 from scorefold_scoregeometry.density import Density, training_rows
 from scorefold_toolkit.geodesics import Conformal, GeodesicMetric, State, straight
 from scorefold_toolkit.geodesics.solve import respaced
-from scorefold_toolkit.probability_flow import centred_noise, decode_noise, encode_noise, unstandardised
+from scorefold_toolkit.probability_flow import decode_noise, encode_noise, standardised_noise, unstandardised_noise
 
 _POINTS = 2000
 _NEIGHBOURS = 10
@@ -29,13 +29,13 @@ def noise_path(density: Density, x: Tensor, y: Tensor, times: Tensor | None = No
     steps = None if isinstance(model, Flow) else _FLOW_STEPS
     ends = torch.cat([x, y]).to(like).unflatten(1, density.event_shape)
     condition = density.conditions(len(ends), ends)
-    first, last = centred_noise(model, encode_noise(model, ends, condition, steps=steps)).chunk(2)
+    first, last = standardised_noise(model, encode_noise(model, ends, condition, steps=steps)).chunk(2)
     a, b = first.flatten(1), last.flatten(1)
     cosine = (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1)).clamp_min(1e-30)
     angle = cosine.clamp(-1 + 1e-6, 1 - 1e-6).arccos()[:, None, None]
     share = (torch.linspace(0, 1, _STEPS + 1) if times is None else times).to(a)[None, :, None]
     circle = (((1 - share) * angle).sin() * a[:, None] + (share * angle).sin() * b[:, None]) / angle.sin()
-    noise = unstandardised(model, circle.flatten(0, 1).unflatten(1, density.event_shape))
+    noise = unstandardised_noise(model, circle.flatten(0, 1).unflatten(1, density.event_shape))
     found = decode_noise(model, noise, density.conditions(len(noise), noise), steps=steps)
     path = found.flatten(1).to(x).unflatten(0, (len(x), -1))
     path[:, 0], path[:, -1] = x, y

@@ -77,7 +77,7 @@ def compare(
     if threads > MOST_THREADS:
         raise ConfigError(f"threads is {threads}; expected at most {MOST_THREADS}", hint="--threads 1")
 
-    from scorefold_registry.experiments.figure import write_comparison
+    from scorefold_registry.experiments.output_files import write_comparison
     from scorefold_registry.run.environment import environment_contents
 
     began = time.time()

@@ -122,7 +122,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class RepeatedPoint:
+class SettingRow:
     """The points that differ by nothing but the seed, by their numbers, and what they measured together."""
 
     values: Mapping[str, Any]
@@ -149,12 +149,12 @@ class SweepResult:
     seconds: float
 
     @cached_property
-    def settings(self) -> tuple[RepeatedPoint, ...]:
+    def settings(self) -> tuple[SettingRow, ...]:
         """The points with their seeds taken together."""
         return make_settings(self.rows, self.measures)
 
     @property
-    def best(self) -> RepeatedPoint | None:
+    def best(self) -> SettingRow | None:
         """The setting whose mean is least or greatest, where that was asked for and one is finite."""
         goal, _, label = (self.goal or "").partition(":")
         return best_setting(self.settings, goal, label) if goal else None
@@ -285,13 +285,13 @@ def make_row(point: Point, record: PointRecord, labels: Mapping[StageMetric, str
     )
 
 
-def make_settings(rows: Sequence[PointRow], measures: Sequence[str]) -> tuple[RepeatedPoint, ...]:
+def make_settings(rows: Sequence[PointRow], measures: Sequence[str]) -> tuple[SettingRow, ...]:
     """The rows with their seeds taken together, in the order of the points."""
     groups: dict[str, list[PointRow]] = {}
     for row in rows:
         groups.setdefault(json_text(_without_seed(row.values)), []).append(row)
     return tuple(
-        RepeatedPoint(
+        SettingRow(
             values=_without_seed(group[0].values),
             points=tuple(row.number for row in group),
             failed=sum(row.error is not None for row in group),
@@ -311,7 +311,7 @@ def _spread(values: Sequence[float | None]) -> Spread:
     return Spread(mean(there), stdev(there) if able else None, len(there))
 
 
-def best_setting(settings: Sequence[RepeatedPoint], goal: str, label: str) -> RepeatedPoint | None:
+def best_setting(settings: Sequence[SettingRow], goal: str, label: str) -> SettingRow | None:
     """The first setting with the least (``min``) or greatest (``max``) mean; None where none has a finite one.
 
     A setting of which a point failed is passed over: its mean is not that of the others' seeds.

@@ -103,7 +103,7 @@ def sweep(
     folder = area("sweeps", None, "sweeps") / own if out is None else Path(out)
     kept = area("cache", cache, ".scorefold/cache").absolute()
 
-    from scorefold_registry.experiments.figure import write_sweep
+    from scorefold_registry.experiments.output_files import write_sweep
 
     with _open(folder, kept):
         make = _job_maker(host, base.path, plans[0], folder, kept, tuple(sets), root)

@@ -20,7 +20,7 @@ from scorefold_registry.experiments.points import short_names, value_text
 from scorefold_registry.experiments.rows import (
     CaseRow,
     PointRow,
-    RepeatedPoint,
+    SettingRow,
     Spread,
     SweepResult,
     component_names,
@@ -165,7 +165,7 @@ def settings_table(result: SweepResult) -> Table:
     return _plain(heads, (_setting(result, fields, setting) for setting in result.settings))
 
 
-def _setting(result: SweepResult, fields: Sequence[str], setting: RepeatedPoint) -> list[str]:
+def _setting(result: SweepResult, fields: Sequence[str], setting: SettingRow) -> list[str]:
     failed = f" ({setting.failed} failed)" if setting.failed else ""
     measures = [spread_text(setting.measures[label]) for label in result.measures]
     return [*(value_text(setting.values[field]) for field in fields), *measures, f"{len(setting.points)}{failed}"]

@@ -60,7 +60,7 @@ class GeodesicMetric(ABC):
         if x.shape[1] <= _DENSE:
             found: Tensor = torch.linalg.solve(self.matrix(x), v)
             return found
-        return solve_definite(lambda w: self.apply(x, w), v)
+        return conjugate_gradients(lambda w: self.apply(x, w), v)
 
     def acceleration(self, x: Tensor, v: Tensor) -> Tensor:
         """x'' of the geodesic through x with velocity v, (R, D).
@@ -196,7 +196,7 @@ def frozen_by_matrices(matrices: Tensor) -> Callable[[Tensor], Tensor]:
     )
 
 
-def solve_definite(product: Callable[[Tensor], Tensor], b: Tensor) -> Tensor:
+def conjugate_gradients(product: Callable[[Tensor], Tensor], b: Tensor) -> Tensor:
     """Solves A x = b for rows b (R, D) with A positive definite. Raises ``DataError`` where it does not converge."""
     x, residual = torch.zeros_like(b), b.clone()
     direction, square = residual.clone(), b.square().sum(1, keepdim=True)

@@ -336,7 +336,7 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def fashion_row(host: Any, profile: str, seed: int, *, model: str, measure: str) -> float | None:
+def caflow_fashion_measure(host: Any, profile: str, seed: int, *, model: str, measure: str) -> float | None:
     """A measure of a model, as ``task_measure``."""
     return task_measure(host, profile, seed, task="fashion", model=model, measure=measure) if _at_hand() else None
 

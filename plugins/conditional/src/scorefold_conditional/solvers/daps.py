@@ -21,7 +21,7 @@ from scorefold.diffusion.samplers import Sampler
 from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource, ScoreModel
 from scorefold.random import draw_normal
-from scorefold_conditional.inverse import conjugate_gradients
+from scorefold_conditional.inverse import solve_semidefinite
 from scorefold_conditional.solvers.config import DAPSConfig
 from scorefold_conditional.solvers.dps import _STEPS, DPS
 from scorefold_toolkit.operators import LinearOperator
@@ -121,7 +121,7 @@ class DAPS(DPS):
         def spread(v: Tensor) -> Tensor:
             return operator(covariance(operator.adjoint(v))) + std**2 * v
 
-        weighed = conjugate_gradients(spread, seen - operator(guess), _STEPS)
+        weighed = solve_semidefinite(spread, seen - operator(guess), _STEPS)
         drawn: Tensor = guess + covariance(operator.adjoint(weighed))
         return drawn
 

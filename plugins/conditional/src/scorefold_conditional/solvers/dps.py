@@ -29,7 +29,7 @@ from scorefold.data import Condition
 from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource, ScoreModel
 from scorefold.interfaces.score import BoundScore
-from scorefold_conditional.inverse import conjugate_gradients, project, shift_denoised
+from scorefold_conditional.inverse import project, shift_denoised, solve_semidefinite
 from scorefold_conditional.solvers.config import DPSConfig
 from scorefold_conditional.solvers.prior import InverseSolver, Observations, check_prior
 from scorefold_toolkit.operators import LinearOperator
@@ -114,7 +114,7 @@ class DPS(ScoreModel, InverseSolver):
         def spread(v: Tensor) -> Tensor:
             return operator(covariance(operator.adjoint(v))) + variance * v
 
-        weighed = conjugate_gradients(spread, misfit, _STEPS if isotropic else self.config.solver_steps)
+        weighed = solve_semidefinite(spread, misfit, _STEPS if isotropic else self.config.solver_steps)
         guided: Tensor = score + gradient(operator.adjoint(weighed))
         return guided
 

@@ -79,10 +79,10 @@ class Row:
     dimension: int
 
 
-def plane_figure(
+def plane_measure(
     host: Any, profile: str, seed: int, *, data: str, sampler: str, method: str, measure: str, take: str = "mean"
 ) -> float:
-    """One figure of a method on a set: its mean over seeds, or its ``largest`` or ``smallest``.
+    """One measure of a method on a set: its mean over seeds, or its ``largest`` or ``smallest``.
 
     ``geodesic`` is the mean distance, over times and pairs, from the true map's geodesics, and ``deviation`` its
     standard deviation over pairs; ``variation`` the mean distance that geodesics move when an end does; ``across`` the
@@ -99,7 +99,7 @@ def plane_figure(
 def error_ratio(host: Any, profile: str, seed: int, *, data: str, sampler: str, above: str, below: str) -> float:
     """The mean geodesic error of a method over that of another."""
     both = [
-        plane_figure(host, profile, seed, data=data, sampler=sampler, method=method, measure="geodesic")
+        plane_measure(host, profile, seed, data=data, sampler=sampler, method=method, measure="geodesic")
         for method in (above, below)
     ]
     return both[0] / both[1]
@@ -110,7 +110,7 @@ def first_places(host: Any, profile: str, seed: int, *, sampler: str, measure: s
     first = 0
     for data in LAYERS:
         errors = {
-            method: plane_figure(host, profile, seed, data=data, sampler=sampler, method=method, measure=measure)
+            method: plane_measure(host, profile, seed, data=data, sampler=sampler, method=method, measure=measure)
             for method in METHODS
         }
         first += min(errors, key=errors.__getitem__) == "ours"

@@ -17,7 +17,7 @@ from scorefold_registry.experiments.rows import (
     CaseRow,
     ComparisonResult,
     PointRow,
-    RepeatedPoint,
+    SettingRow,
     Spread,
     SweepResult,
     component_names,
@@ -183,7 +183,7 @@ def _places(axes: Axes, values: Sequence[Any]) -> Callable[[Any], float]:
     return lambda value: float(order.index(json_text(value)))
 
 
-def _level(axes: Axes, setting: RepeatedPoint, label: str) -> None:
+def _level(axes: Axes, setting: SettingRow, label: str) -> None:
     """Mean and spread of the one setting there is, across all seeds."""
     spread = setting.measures[label]
     if not is_finite(spread.mean):
@@ -195,7 +195,7 @@ def _level(axes: Axes, setting: RepeatedPoint, label: str) -> None:
 
 def _lines(axes: Axes, result: SweepResult, label: str, field: str, place: Callable[[Any], float]) -> None:
     """A line for each combination of the other fields; no lines where there are too many of them to separate."""
-    groups: dict[str, list[RepeatedPoint]] = {}
+    groups: dict[str, list[SettingRow]] = {}
     short = short_names(result.fields)
     for setting in result.settings:
         if is_finite(setting.measures[label].mean):
@@ -228,12 +228,12 @@ PAGE = "report.html"
 
 
 def _write(folder: Path, name: str, json: Any, csv: str, figures: tuple[str, Any], page: Mapping[str, Any]) -> None:
-    """``NAME.json``, ``NAME.csv``, the figures of a function of ``figure`` and the page of the template ``NAME``."""
+    """``NAME.json``, ``NAME.csv``, the figures of a function of this module and the page of the template ``NAME``."""
     write_json(folder / f"{name}.json", json)
     write_text(folder / f"{name}.csv", csv)
     erase(folder)  # those of what was measured before
     function, shown = figures
-    draw(f"scorefold_registry.experiments.figure:{function}", shown, folder, math=False)
+    draw(f"scorefold_registry.experiments.output_files:{function}", shown, folder, math=False)
     html = templates().get_template(f"{name}.html.j2").render(figures=figures_of(folder), **page)
     write_text(folder / PAGE, html)
 
