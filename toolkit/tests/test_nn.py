@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
-import subprocess
 import sys
 from collections.abc import Callable
+from importlib import import_module
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -449,9 +450,11 @@ def test_residual_blocks_start_as_the_identity_and_read_their_context() -> None:
 
 
 def test_a_network_imports_no_flow() -> None:
-    code = "import sys; from scorefold_toolkit.nn import Conditioner; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    own = {name.rpartition(".")[2] for name in loaded if name.startswith("scorefold_toolkit.nn.")}
+    with patch.dict(sys.modules):
+        for name in [name for name in sys.modules if name.startswith("scorefold_toolkit")]:
+            del sys.modules[name]
+        assert import_module("scorefold_toolkit.nn").Conditioner is not Conditioner, "it is imported anew"
+        own = {name.rpartition(".")[2] for name in sys.modules if name.startswith("scorefold_toolkit.nn.")}
     assert own == {"networks"}
 
 
