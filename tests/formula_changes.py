@@ -13,8 +13,8 @@ from typing import Any
 from mutations import MUTATIONS
 
 ROOT = Path(__file__).parent.parent
-NO_FORMULAS = ("config", "claims", "figures", "figures.py", "drawing.py", "plugin.py", "server.py", "opening")
-"""Folders and files whose numbers are settings, bounds of claims, places in a picture and the like."""
+NO_FORMULAS = ("config", "claims", "plugin.py", "server.py", "opening")
+"""Folders and files whose numbers are settings, bounds of claims and the like."""
 
 BINARY = {ast.Add: "-", ast.Sub: "+", ast.Mult: "/", ast.Div: "*", ast.Pow: "*", ast.FloorDiv: "*"}
 COMPARED = {ast.Lt: ("<", "<=", ">"), ast.LtE: ("<=", "<", ">"), ast.Gt: (">", ">=", "<"), ast.GtE: (">=", ">", "<")}
@@ -56,7 +56,7 @@ def change(
 
 
 def changes(file: str, source: bytes) -> list[Change]:
-    """Every small wrong change of a file, in its order; messages, progress, annotations and decorators stay."""
+    """Every small wrong change of a file, in its order; messages, progress, plots, annotations and decorators stay."""
     tree, rows = ast.parse(source), source.splitlines(keepends=True)
     begins = [sum(map(len, rows[:k])) for k in range(len(rows) + 1)]
 
@@ -66,7 +66,7 @@ def changes(file: str, source: bytes) -> list[Change]:
     found = []
 
     def visit(node: ast.AST, statement: int) -> None:
-        if isinstance(node, (ast.Raise, ast.Assert, ast.JoinedStr, ast.arg)) or _reports(node):
+        if isinstance(node, (ast.Raise, ast.Assert, ast.JoinedStr, ast.arg)) or _reports(node) or _plots(node):
             return
         statement = node.lineno if isinstance(node, ast.stmt) else statement
         for start, end, new in replacements(node, span, source):
@@ -127,6 +127,14 @@ def _reports(node: ast.AST) -> bool:
     """A statement that reports progress."""
     call = node.value if isinstance(node, ast.Expr) else None
     return isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "report"
+
+
+def _plots(node: ast.AST) -> bool:
+    """A function that returns a figure, or plots into given axes."""
+    if not isinstance(node, ast.FunctionDef) or node.returns is None:
+        return False
+    returns, takes = ast.unparse(node.returns), ast.unparse(node.args)
+    return "Figure" in returns or (returns == "None" and ": Axes" in takes)
 
 
 def _text(node: ast.AST) -> bool:

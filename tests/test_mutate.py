@@ -51,6 +51,20 @@ def test_changes_of_a_line(tool: dict[str, Any], line: str, becomes: set[str]) -
     assert len(found) == len(becomes) or "[0.5" in line
 
 
+@pytest.mark.parametrize(
+    ("head", "changed"),
+    [
+        ("def plot(x: Tensor) -> Mapping[str, Figure]:", False),
+        ("def mark(axes: Axes, x: Tensor) -> None:", False),
+        ("def rank(axes: Axes) -> int:", True),
+        ("def shift(x: Tensor) -> None:", True),
+        ("def shift(x):", True),
+    ],
+)
+def test_a_function_that_plots_is_not_changed(tool: dict[str, Any], head: str, changed: bool) -> None:
+    assert bool(tool["changes"]("file.py", f"{head}\n    y = 2 * x\n".encode())) is changed
+
+
 def test_every_change_of_a_file_is_another_program(tool: dict[str, Any]) -> None:
     file = "core/src/scorefold/diffusion/processes.py"
     source = (ROOT / file).read_bytes()
