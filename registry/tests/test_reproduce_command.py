@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,11 @@ import jsonschema
 import pytest
 
 from scorefold.plugin import Claim
+from scorefold_registry import Host
 from scorefold_registry.cli.main import main
 from scorefold_registry.experiments.claims import within
+from scorefold_registry.experiments.reproduce import Reproduction, select
+from scorefold_registry.plugins.loading import code_digest
 
 Install = Callable[..., Path]
 Captured = pytest.CaptureFixture[str]
@@ -266,6 +270,25 @@ def test_an_interrupted_reproduction_goes_on(make: Callable[..., Any], monkeypat
         file.write_text("{")
     ask(0, "--profile", "full")
     assert calls.read_text().split("\n")[5:-1] == ["full 0"]
+
+
+def test_a_value_is_kept_for_the_function_and_the_options_of_its_claim(install: Install, tmp_path: Path) -> None:
+    file = install("fake-one", claims("it scaled gate min 0 ; options={'by':2}"), files={"impl.py": IMPL}) / "impl.py"
+    host = Host.discover()
+    (pair,) = select(host.plugins, ["one"], [], "quick")
+    store = Reproduction(host, [pair], "quick", keep=tmp_path)
+    code_digest.cache_clear()  # that of another test's plugin of this name
+
+    def kept(**changes: Any) -> Path | None:
+        return store.kept_in((pair[0], replace(pair[1], **changes)), 0)
+
+    first = kept()
+    assert kept(statement="says it better", tolerance=("min", 1.0)) == first
+    changed = {first, kept(options={"by": 3}), kept(target="fake_one.impl:counted"), kept(name="that")}
+    assert len(changed) == 4
+    file.write_text(IMPL.replace("10 + seed", "11 + seed"))
+    code_digest.cache_clear()
+    assert kept() not in changed
 
 
 def test_the_smoke_profile_measures_every_time(make: Callable[..., Any]) -> None:

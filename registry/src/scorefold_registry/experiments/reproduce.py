@@ -189,7 +189,9 @@ def _key(host: Host, record: PluginRecord, claim: Claim, profile: str, seed: int
     records = [item for item in host.plugins if item.components or item.claims or item.verbs]
     packages = packages_of([f"{item.package}:" for item in records], [item.distribution for item in records])
     place = [host.device.partition(":")[0], host.precision]
-    facts = [record.key, claim.name, claim.target, profile, seed, *place, torch.__version__, torch.get_num_threads()]
+    # A digest of code sees a changed function, and not a table of claims, which names the function and its options.
+    measured = [record.key, claim.name, claim.target, sorted(claim.options.items())]
+    facts = [*measured, profile, seed, *place, torch.__version__, torch.get_num_threads()]
     code = [code_digest(package) for package in packages]
     return hashlib.sha256(json.dumps([*facts, *code]).encode()).hexdigest()[:32]
 
