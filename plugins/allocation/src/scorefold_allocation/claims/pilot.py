@@ -38,7 +38,7 @@ _LEAST = 1e-6
 
 
 def calibration(host: Any, profile: str, seed: int, *, figure: str) -> float:
-    """A figure of ``calibration.summary``."""
+    """A figure of ``calibration.search_summary``."""
     return _summary(profile, seed)[figure]
 
 
