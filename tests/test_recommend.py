@@ -105,7 +105,7 @@ def test_columns_of_several_units_are_scaled_and_that_is_said_first(
 ) -> None:
     np.savetxt("units.csv", units(), delimiter=",", header="year,mass,pressure,dose,rate", comments="")
     np.save("units.npy", units())
-    few = ["--only", "mle,gride,twonn,mind-ml", "--set", "calibrated.candidates=40"]
+    few = ["--only", "mle,gride,twonn,mind-ml", "--set", "calibrated.candidates=80"]
     asked = ["recommend", f"units.{ending}", "--quiet", *few]
     assert main(asked) == 0
     said = capsys.readouterr().out
