@@ -213,6 +213,16 @@ def test_variables_do_not_leak(begin: Start, monkeypatch: pytest.MonkeyPatch) ->
     assert begin(passed=("SECRET_WANTED",)).call("variables", "it looked") == ["SECRET_WANTED"]
 
 
+def test_a_worker_computes_with_the_instructions_of_the_main_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "OPENBLAS_CORETYPE")
+    for name in names:
+        monkeypatch.setenv(name, "default")
+    passed = sessions._variables(Spec("old", tmp_path / "scorefold.toml"))
+    assert [passed.get(name) for name in names] == ["default"] * 4
+
+
 def test_an_interpreter_that_is_none_is_named(tmp_path: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     broken = tmp_path / "python"

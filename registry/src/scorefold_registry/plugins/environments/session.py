@@ -46,7 +46,14 @@ if __name__ == "__main__":
     main(facts)
 """
 _PASSED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "SYSTEMROOT")
-_PREFIXES = ("OMP_", "MKL_")
+_PREFIXES = (
+    "OMP_",
+    "MKL_",
+    "ATEN_",
+    "ONEDNN_",
+    "OPENBLAS_",
+    "NPY_",
+)  # instructions and threads, which change last bits
 _KEPT_OUTPUT = 2**20
 _LAST_LINES = 20
 _LOOK = 0.5
