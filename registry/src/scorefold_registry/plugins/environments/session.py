@@ -46,14 +46,8 @@ if __name__ == "__main__":
     main(facts)
 """
 _PASSED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "SYSTEMROOT")
-_PREFIXES = (
-    "OMP_",
-    "MKL_",
-    "ATEN_",
-    "ONEDNN_",
-    "OPENBLAS_",
-    "NPY_",
-)  # instructions and threads, which change last bits
+_PREFIXES = ("OMP_", "MKL_", "ATEN_", "ONEDNN_", "OPENBLAS_", "NPY_")
+"""Variables of threads and instructions, which change the last bits of results."""
 _KEPT_OUTPUT = 2**20
 _LAST_LINES = 20
 _LOOK = 0.5
