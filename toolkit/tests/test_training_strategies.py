@@ -143,7 +143,7 @@ def test_mixed_precision_keeps_phases_apart() -> None:
 
 @pytest.mark.skipif(which(os.environ.get("CXX", "g++")) is None, reason="torch.compile needs a C++ compiler")
 @pytest.mark.skipif(
-    os.environ.get("ATEN_CPU_CAPABILITY") == "default", reason="torch.compile writes code that needs vector instructions"
+    os.environ.get("ATEN_CPU_CAPABILITY") == "default", reason="torch.compile's code needs vector instructions"
 )
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning")
 def test_compiled_training_is_plain_training_within_rounding() -> None:
