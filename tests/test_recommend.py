@@ -59,7 +59,8 @@ def test_json_has_the_table(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_every_point_is_read_and_columns_can_be_left_out(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["recommend", "points.csv", "--json", "--data-option", "columns=[a, b, c]", *QUICK]) == 0
+    more = ["--set", "calibrated.candidates=80", "--set", "calibrated.surrogates=24"]
+    assert main(["recommend", "points.csv", "--json", "--data-option", "columns=[a, b, c]", *QUICK, *more]) == 0
     assert "surrogates of 300 distinct points" in json.loads(capsys.readouterr().out)["note"]
 
 
