@@ -122,7 +122,7 @@ def posterior_row(host: Any, profile: str, seed: int, *, estimator: str, sigma_m
 def ratio_to_clean(
     host: Any, profile: str, seed: int, *, estimator: str, sigma_max: float, measure: str, over: str = "cde"
 ) -> float:
-    """A measure of an estimator over that of the clean condition's."""
+    """Ratio of a measure of an estimator to the measure with the clean condition."""
     above = posterior_row(host, profile, seed, estimator=estimator, sigma_max=sigma_max, measure=measure)
     return above / posterior_row(host, profile, seed, estimator=over, sigma_max=0.0, measure=measure)
 
