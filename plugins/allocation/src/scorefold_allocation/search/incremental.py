@@ -113,8 +113,9 @@ def exponents(log_sizes: Tensor, log_budgets: Tensor) -> Tensor:
 
 Formula = Literal["floor", "vanishing"]
 """The loss of m tasks of n labels beyond what was tried: floor, L0 + B n^-q + C / (n m) with
-C = c_0 + c_1 n + c_2 / n, where B n^-q is what training tasks lack of the deployment's labels; or vanishing, (C + d_0 / m + d_1 / (n m)) / (n m),
-which falls faster than 1 / (n m) at first, as it does above the threshold. Few budgets hardly separate them."""
+C = c_0 + c_1 n + c_2 / n, where B n^-q is what training tasks lack of the deployment's labels; or vanishing,
+(C + d_0 / m + d_1 / (n m)) / (n m), which falls faster than 1 / (n m) at first, as it does above the threshold. Few
+budgets hardly separate them."""
 
 
 @dataclass(frozen=True)
