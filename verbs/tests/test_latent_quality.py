@@ -77,7 +77,7 @@ def test_numbers_are_those_of_the_events_themselves() -> None:
     assert metrics["PSNR (dB)"] == pytest.approx(float(psnr(clipped, x, 4.0).mean()))
     assert metrics["SSIM"] == pytest.approx(float(ssim((clipped + 2) / 4, (x + 2) / 4).mean()))
     ratio = sharpness(clipped).mean() / sharpness(x).mean()
-    assert metrics["sharpness over that of the originals"] == pytest.approx(float(ratio))
+    assert metrics["sharpness relative to the originals"] == pytest.approx(float(ratio))
     pixels = run(reconstruct, linear(IMAGE), source, ReconstructOptions(features="pixels")).result
     name = "Frechet distance (pixels)"
     unit = (clipped.flatten(1) + 2) / 4, (x.flatten(1) + 2) / 4
@@ -162,9 +162,9 @@ def test_a_code_is_drawn_once_for_all_its_draws() -> None:
 def test_a_blurred_mean_is_seen_by_its_sharpness_and_its_frechet_distance() -> None:
     source = events(IMAGE, test=300, train=300)
     metrics = run(reconstruct, linear(IMAGE), source, ReconstructOptions(codes="drawn", draws=4)).result["metrics"]
-    assert metrics["sharpness over that of the originals"] == pytest.approx(1.0, abs=0.05)
+    assert metrics["sharpness relative to the originals"] == pytest.approx(1.0, abs=0.05)
     # White noise: the mean of 4 draws has a quarter of its power.
-    assert metrics["sharpness of the mean of 4 draws over that of the originals"] == pytest.approx(0.25, abs=0.05)
+    assert metrics["sharpness of the mean of 4 draws relative to the originals"] == pytest.approx(0.25, abs=0.05)
     floor = metrics["Frechet distance of other real events (random-conv)"]
     assert metrics["Frechet distance (random-conv)"] < 3 * floor
     assert metrics["Frechet distance of the mean of 4 draws (random-conv)"] > 10 * floor
@@ -316,7 +316,7 @@ def test_generated_images_are_held_to_real_ones_by_features_and_sharpness() -> N
     source = events(IMAGE, scale=BOUNDED, test=200, train=200)
     outcome = run(generate, linear(IMAGE), source, GenerateOptions(n=200, codes="gaussian"))
     metrics = outcome.result["metrics"]
-    assert metrics["sharpness over that of the originals"] == pytest.approx(1.0, abs=0.2)
+    assert metrics["sharpness relative to the originals"] == pytest.approx(1.0, abs=0.2)
     assert outcome.result["answer"]["quantity"] == "Frechet distance (random-conv)"
     assert "energy distance" not in metrics
     assert float(outcome.drawn.amax()) <= 2.0

@@ -253,13 +253,13 @@ def test_sharpness_is_over_that_of_the_originals() -> None:
     measure.add(EvaluationBatch(truth, torch.stack([truth / 2, 0 * truth])))
     assert measure.metrics() == pytest.approx(
         {
-            "sharpness over that of the originals": 0.125,
-            "sharpness of the mean of 2 draws over that of the originals": 0.0625,
+            "sharpness relative to the originals": 0.125,
+            "sharpness of the mean of 2 draws relative to the originals": 0.0625,
         }
     )
     single = SharpnessRatio(Units(-9.0, 9.0))
     single.add(EvaluationBatch(truth, truth[None] / 2))
-    assert single.metrics() == {"sharpness over that of the originals": pytest.approx(0.25)}
+    assert single.metrics() == {"sharpness relative to the originals": pytest.approx(0.25)}
 
 
 @pytest.mark.parametrize(

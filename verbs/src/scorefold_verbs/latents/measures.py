@@ -111,9 +111,9 @@ class SharpnessRatio(Measure):
     def add(self, batch: EvaluationBatch) -> None:
         n = len(batch.draws)
         self._real.append(sharpness(batch.truth.double()))
-        self._note("sharpness over that of the originals", batch.draws.flatten(0, 1))
+        self._note("sharpness relative to the originals", batch.draws.flatten(0, 1))
         if n > 1:
-            self._note(f"sharpness of the mean of {n} draws over that of the originals", batch.draws.mean(0))
+            self._note(f"sharpness of the mean of {n} draws relative to the originals", batch.draws.mean(0))
 
     def _note(self, name: str, x: Tensor) -> None:
         self._decoded.setdefault(name, []).append(sharpness(self.units.round(x).double()))
