@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from served_pages import go_to, pixels
+from served_pages import go_to, pixels, wait_for_drawing
 
 from scorefold_explore.command import open_place
 from scorefold_explore.explored import Explored
@@ -97,6 +97,7 @@ def test_images_stand_on_the_map_when_it_is_near(opened: Any, address: str) -> N
     above = "#map canvas >> nth=1"
     page.wait_for_function("() => document.querySelectorAll('#map canvas')[1].width > 300")
     page.uncheck("#images")
+    wait_for_drawing(page)
     bare = pixels(page, above)
     page.check("#images")
     page.wait_for_function("was => document.querySelectorAll('#map canvas')[1].toDataURL() !== was", arg=bare)

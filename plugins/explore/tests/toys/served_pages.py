@@ -48,3 +48,8 @@ def go_to(page: Any, row: int | str) -> None:
 def pixels(page: Any, selector: str) -> Any:
     """The bytes that a canvas shows."""
     return page.eval_on_selector(selector, "one => one.toDataURL()")
+
+
+def wait_for_drawing(page: Any) -> None:
+    """Wait until what was asked for has been drawn, which the map does in the frame after it is asked."""
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
