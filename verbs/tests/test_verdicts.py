@@ -54,7 +54,10 @@ def test_paths_are_compared_with_straight_lines_the_right_way_round() -> None:
     assert alike["verdict"].startswith("Geodesics are no better than straight lines here")
     for sharp, said in (((0.98, 0.52), "sharper than straight lines, and as close"), ((0.6, 0.5), "no better than")):
         assert said in paths(0.89, 0.89, sharp=sharp)["verdict"]
-    assert "no better than" in paths(0.89, 0.89, sharp=(9.0, 0.5))["verdict"], "noise is no sharpness"
+    noisy = paths(0.89, 0.89, sharp=(9.0, 0.5))["verdict"]
+    assert "no better than" in noisy, "noise is no sharpness"
+    assert noisy.endswith("may be noise: look at the pictures.")
+    assert "noise" not in paths(0.89, 0.89, sharp=(1.2, 0.5))["verdict"]
 
 
 def test_one_far_straight_line_is_no_advantage_and_all_of_them_are() -> None:

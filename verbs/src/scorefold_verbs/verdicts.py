@@ -107,6 +107,8 @@ def of_paths(
         said += f" They lie {rank} ({float(lines[1].mean()):.3g})."
     if sharp is not None:
         said += f" They keep {sharp[0]:.0%} of the sharpness of the points, straight lines {sharp[1]:.0%}."
+        if sharp[0] >= SHARPER:
+            said += " What exceeds 100% may be noise: look at the pictures."
     return {"verdict": said, **found}
 
 

@@ -225,13 +225,16 @@ def _entry_points() -> Iterator[PluginRecord]:
         except ValueError:  # not text: another distribution's fault, and no plugin of ours is named there
             continue
         try:
-            name = distribution.metadata["Name"]
+            metadata = distribution.metadata
+            name = metadata["Name"]
             if normalise(name) in seen:
                 continue
             seen.add(normalise(name))
-            # What an import takes is the first on the path, which may be one that declares no plugin.
-            first = importlib_metadata.distribution(name)
-            metadata = first.metadata
+            first = distribution
+            if len(list(importlib_metadata.distributions(name=name))) > 1:
+                # What an import takes is the first on the path, which may be one that declares no plugin.
+                first = importlib_metadata.distribution(name)
+                metadata = first.metadata
             version, requires = metadata["Version"], tuple(metadata.get_all("Requires-Dist") or first.requires or ())
             found = [
                 # An entry point may name extras after its module, in brackets.

@@ -9,6 +9,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import fields, is_dataclass
+from functools import cache
 from itertools import islice
 from types import FunctionType, ModuleType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -203,8 +204,11 @@ def _label(item: Any) -> str:
     return f"{what} of kind {kind!r:.60}" if type(item).__name__ == "Component" else what
 
 
+_parts = cache(lambda hint: (get_origin(hint), get_args(hint)))
+
+
 def _fits(value: Any, hint: Any) -> bool:
-    origin, inner = get_origin(hint), get_args(hint)
+    origin, inner = _parts(hint)
     if hint is Any:
         return True
     if origin in (Union, UnionType):
