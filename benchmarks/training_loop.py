@@ -161,7 +161,7 @@ def watched(x: Tensor, config: TrainingConfig) -> None:
     with tempfile.TemporaryDirectory() as folder:
         events, bars = Events(Path(folder) / "events.jsonl"), Bars(Terminal())
         run = RunInfo("benchmark", Path(folder), 0, {})
-        observers = Observers(manager, events, run, files_back=list)
+        observers = Observers(manager, events, run, files_back=list, warn=print)
         stage = StageInfo("score", "score:denoising@1", "fit", "")
 
         def metrics(step: int, values: Mapping[str, float]) -> None:

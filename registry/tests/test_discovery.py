@@ -39,7 +39,7 @@ def test_hooks_are_called_in_the_order_of_plugins_but_for_those_that_ask_to_be_f
     order = ["fake-d", "fake-b", "fake-c", "fake-e", "fake-a"]
     assert [title for ((title, _),) in found.manager.hook.scorefold_report_sections(run=None)] == order
     # Observers are called one by one, each guarded from the others, and in the same order.
-    observers = Observers(found.manager, Events(Path("events.jsonl")), RUN, list)
+    observers = Observers(found.manager, Events(Path("events.jsonl")), RUN, list, print)
     asked = list(observers.ask("scorefold_report_sections", run=None))
     assert [title for _, ((title, _),) in asked] == order
 
@@ -48,7 +48,7 @@ def test_every_failing_observer_is_recorded(install: Install) -> None:
     folders = {name: install(name, "@hookimpl\ndef scorefold_before_run(run): 1 / 0") for name in ("fake-a", "fake-c")}
     install("fake-b", "@hookimpl\ndef scorefold_before_run(run): run.append('b')")
     found = discover(allow=["fake-a", "fake-b", "fake-c"])
-    observers = Observers(found.manager, Events(Path("events.jsonl")), RUN, list)
+    observers = Observers(found.manager, Events(Path("events.jsonl")), RUN, list, print)
     notified: list[str] = []
     for _ in range(2):
         observers.notify("scorefold_before_run", run=notified)

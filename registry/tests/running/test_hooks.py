@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +16,7 @@ from scorefold.plugin import hookimpl
 from scorefold.stage import Executor, Outcome
 from scorefold_registry.host import Host
 from scorefold_registry.run.pipeline import run_file
+from scorefold_registry.run.progress import Silent
 from scorefold_registry.run.result import RunResult
 
 SHORT = """version: 1
@@ -103,6 +105,30 @@ def test_an_observer_that_fails_hides_no_other(host: Host, write: Callable[[str]
     hooks = [failure.hook for failure in result.failures]
     assert hooks == ["scorefold_before_run", "scorefold_report_sections", "scorefold_after_run"]
     assert "too late" in result.report.read_text()
+
+
+def test_a_hook_that_takes_long_is_named_and_not_ended(
+    write: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scorefold_registry.run.result.PATIENCE", 0.2)
+    ended, said, warned = [], [], threading.Event()
+
+    def slow(run: Any) -> None:
+        assert warned.wait(20)
+        ended.append(run.name)
+
+    class Heard(Silent):
+        def warned(self, name: str, text: str) -> None:
+            said.append(f"{name}: {text}")
+            warned.set()
+
+    host = Host.discover(extra_plugins=[plugin("slow", scorefold_before_run=slow)])
+    result = run_file(host, write(SHORT), progress=Heard())
+    assert ended == ["short"]
+    assert not result.failures
+    assert len(said) == 1
+    assert said[0].startswith("plugin 'local/slow': scorefold_before_run still runs after 0 s; Ctrl-C ends the run")
+    assert said[0].endswith("--plugins=-local/slow leaves it out")
 
 
 @pytest.mark.parametrize(("raised", "state"), [(KeyboardInterrupt, "interrupted"), (RuntimeError, "failed")])

@@ -76,7 +76,7 @@ class RunExecution:
         names = tuple(planned.name for planned in plan.stages)
         self.values = StageValues(host, folder, builder.device, cache, names)
         self.events = Events(folder / "events.jsonl")
-        self.observers = Observers(host.manager, self.events, self.info, self.values.put_files_back)
+        self.observers = Observers(host.manager, self.events, self.info, self.values.put_files_back, progress.warned)
         self.status: dict[str, Any] = {}
         self.texts: dict[str, str] = {}
         self.keys: dict[str, str] = {}

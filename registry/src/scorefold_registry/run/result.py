@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,9 @@ from scorefold.errors import ScorefoldError
 from scorefold.stage import Executor, RunInfo, StageInfo
 from scorefold_registry.plugins.loading import describe, own_frame, raised_by
 from scorefold_registry.plugins.process_guard import guarded
+
+PATIENCE = 60.0
+"""Seconds after which a hook that still runs is named. Nothing ends it: sending a large file may take longer."""
 
 
 class Events:
@@ -64,13 +68,14 @@ class Observers:
     """Calls lifecycle hooks of a run, each plugin by itself, and puts back what it changes around it.
 
     ``failures`` lists the first failure of each plugin's hook. ``files_back`` restores the folders of stages, and
-    returns the changes that it found.
+    returns the changes that it found. ``warn`` gets the name of a plugin and a sentence about a hook that takes long.
     """
 
     manager: pluggy.PluginManager
     events: Events
     run: RunInfo
     files_back: Callable[[], list[str]]
+    warn: Callable[[str, str], None]
     failures: list[Failure] = field(default_factory=list)
 
     def notify(self, hook: str, *, stage_name: str | None = None, **arguments: Any) -> None:
@@ -84,7 +89,7 @@ class Observers:
         for implementation in reversed(getattr(self.manager.hook, hook).get_hookimpls()):
             plugin = implementation.plugin_name
             given = {name: _own({"run": self.run, **arguments}[name]) for name in implementation.argnames}
-            with _unharmed(given.get("error")), guarded() as changed:
+            with _unharmed(given.get("error")), guarded() as changed, self._named_if_slow(plugin, hook):
                 answered, answer = self._call(implementation.function, given, plugin, hook, stage_name)
             changed = [f"{what}, which was put back" for what in changed]
             try:
@@ -96,6 +101,17 @@ class Observers:
                 self._record(Failure(plugin, hook, stage_name, f"it changes {what}", None))
             if answered:
                 yield plugin, answer
+
+    @contextmanager
+    def _named_if_slow(self, plugin: str, hook: str) -> Iterator[None]:
+        said = f"{hook} still runs after {PATIENCE:.0f} s; Ctrl-C ends the run, and --plugins=-{plugin} leaves it out"
+        timer = threading.Timer(PATIENCE, self.warn, (f"plugin {plugin!r}", said))
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def _call(
         self, function: Callable[..., Any], given: Mapping[str, Any], plugin: str, hook: str, stage_name: str | None
