@@ -24,7 +24,7 @@ stages:
 """
 
 
-pytestmark = pytest.mark.usefixtures("one_host")
+pytestmark = pytest.mark.usefixtures("one_host", "undrawn")
 
 
 @pytest.fixture(autouse=True)

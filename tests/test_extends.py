@@ -63,6 +63,7 @@ def test_mappings_are_put_together_and_all_else_is_replaced(plan: Written) -> No
     assert dimension.config == {"n_neighbors": 9, "resamples": 0}
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_keeps_the_whole_file(host: Host, plan: Written, tmp_path: Path) -> None:
     plan(OWN)
     first = run_file(host, tmp_path / "own.yaml", runs=tmp_path / "runs", cache=tmp_path / "cache")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 
@@ -22,11 +22,11 @@ def host() -> Host:
 
 
 @pytest.fixture(scope="module")
-def texts(host: Host) -> list[str]:
+def texts(host: Host) -> Sequence[str]:
     return right_texts(host)
 
 
-def test_the_files_to_break_are_right(host: Host, texts: list[str], tmp_path: Path) -> None:
+def test_the_files_to_break_are_right(host: Host, texts: Sequence[str], tmp_path: Path) -> None:
     for text in texts:
         (tmp_path / "run.yaml").write_text(text)
         plan = make_plan(host.catalogue, read(tmp_path / "run.yaml"))
@@ -37,7 +37,7 @@ def test_the_files_to_break_are_right(host: Host, texts: list[str], tmp_path: Pa
 
 @pytest.mark.parametrize("part", range(4))
 def test_a_broken_file_is_refused_in_words(
-    host: Host, texts: list[str], cases: Callable[[int], Iterator[Random]], tmp_path: Path, part: int
+    host: Host, texts: Sequence[str], cases: Callable[[int], Iterator[Random]], tmp_path: Path, part: int
 ) -> None:
     path, sentinel = tmp_path / "run.yaml", tmp_path / "ran"
     tried = valid = 0

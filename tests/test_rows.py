@@ -39,6 +39,8 @@ from scorefold_verbs.inputs import ends_of
 from scorefold_verbs.latents.reconstruct import reconstruct
 from scorefold_verbs.latents.traverse import edit, traverse
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 Points = NDArray[np.float64]
 NAMED = [f"patient {number}" for number in range(48)]
 

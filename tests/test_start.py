@@ -22,7 +22,7 @@ from scorefold_registry.cli.starting import QUESTIONS
 Captured = pytest.CaptureFixture[str]
 
 
-pytestmark = pytest.mark.usefixtures("one_host")
+pytestmark = pytest.mark.usefixtures("one_host", "undrawn")
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import re
 import time
 import types
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from functools import cache, partial
 from pathlib import Path
@@ -39,6 +39,7 @@ class Settings(Config):
     tags: dict[str, list[float]] = Field(default_factory=dict, description="Numbers by name")
 
 
+@cache
 def watched_host() -> Host:
     """A host with a plugin that only watches, and has settings."""
     watcher = types.ModuleType("watcher")
@@ -49,9 +50,10 @@ def watched_host() -> Host:
     return Host.discover(extra_plugins=[watcher])
 
 
-def right_texts(host: Host) -> list[str]:
+@cache
+def right_texts(host: Host) -> tuple[str, ...]:
     """Files that are right: the examples, and one with a stage of every component with all of its settings."""
-    return [*(file.read_text() for file in FILES), yaml_text(everything(host))]
+    return (*(file.read_text() for file in FILES), yaml_text(everything(host)))
 
 
 def _named(function: Callable[[], str], name: str) -> Callable[[], str]:
@@ -83,7 +85,7 @@ def everything(host: Host) -> dict[str, Any]:
     return {"version": 1, "name": "everything", "seed": 3, "plugins": plugins, "stages": stages}
 
 
-def try_broken(host: Host, texts: list[str], random: Random, path: Path, sentinel: Path, *, again: bool) -> bool:
+def try_broken(host: Host, texts: Sequence[str], random: Random, path: Path, sentinel: Path, *, again: bool) -> bool:
     """Break a file and plan it; whether it is still right, and then, ``again``, whether it is so written out.
 
     Raises ``AssertionError`` for a refusal that a person can't make sense of, for code that ran, and for a long time.

@@ -185,6 +185,7 @@ stages:
 """
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_file_names_the_flow_inline(host: Host, tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(RUN)
     result = run_file(host, tmp_path / "run.yaml", runs=tmp_path / "kept", cache=tmp_path / "cache")

@@ -182,6 +182,7 @@ def test_solvers_without_an_operator_are_refused(host: Host) -> None:
     assert host.create("score:repaint", {}, prior=prior).observations.spec.shape == (1, 8, 8), "a mask"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_one_comparison_has_any_solver_on_any_operator(host: Host, tmp_path: Path) -> None:
     """A prior is trained once for each case, without the observations of its data."""
     cases = tmp_path / "cases.yaml"
