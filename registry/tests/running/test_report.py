@@ -190,20 +190,26 @@ def test_it_shows_every_stage_with_figures_metrics_configuration_and_versions(pa
 
 def test_the_answer_comes_first(page: Page, finished: RunResult) -> None:
     value = f"{finished.value('dimension').value:.1f}"
-    assert value in page.text[: page.text.index("1. data")]
+    assert value in page.text[: page.text.index("How it was found")]
     first = answers(finished.folder, finished.as_json()["stages"])[0]
     assert first.sentence().startswith(f"dimension: The intrinsic dimension is {value} (95% interval ")
     assert first.details() == [("note", "tiny"), ("caution", "caution: of <few> points")]
     assert first.sentence().endswith(" too low. Read it with caution.")
 
 
+def test_the_stage_that_answers_stands_before_those_that_it_is_made_from(finished: RunResult) -> None:
+    html = finished.report.read_text()
+    places = [html.index(f'<section id="stage-{stage}"') for stage in ("dimension", "data", "score")]
+    assert places == sorted(places)
+
+
 def test_a_note_stands_under_its_value(page: Page) -> None:
-    before = page.text[: page.text.index("1. data")]
+    before = page.text[: page.text.index("How it was found")]
     assert "too low. Read it with caution. Tiny. " in " ".join(before.split())
 
 
 def test_warnings_are_listed_under_the_note(page: Page, finished: RunResult) -> None:
-    before = page.text[: page.text.index("1. data")]
+    before = page.text[: page.text.index("How it was found")]
     assert re.search(r"Tiny\.\s+Of <few> points\.\s", before)
     assert answers(finished.folder, finished.as_json()["stages"])[0].warnings == ("of <few> points",)
 
@@ -233,7 +239,7 @@ def test_the_question_stands_on_top_and_the_rest_with_the_method(run: Callable[.
     assert "<h1>Is it &lt;so&gt;?</h1>" in html
     text = Page(html).text
     assert text.index("Is it <so>?") < text.index("It measured") < text.index("How it was found")
-    assert text.index("How it was found") < text.index("It is made up.") < text.index("1. data")
+    assert text.index("How it was found") < text.index("It is made up.") < text.rindex("data")
 
 
 BIB = """% estimator:a, estimator:b
@@ -282,7 +288,8 @@ def test_what_a_stage_says_against_itself_stands_with_it(run: Callable[..., RunR
     stages = result.as_json()["stages"]
     assert stage_warnings(result.folder, stages) == [("paths", "it has <several> parts")]
     page = Page(result.report.read_text())
-    assert "It has <several> parts." in page.text[: page.text.index("3. paths")], "with the verdict of its stage"
+    before = page.text[: page.text.index("How it was found")]
+    assert "It has <several> parts." in before, "with the verdict of its stage"
 
 
 def test_captions_say_more_than_the_figure(page: Page, finished: RunResult) -> None:

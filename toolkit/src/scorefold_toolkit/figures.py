@@ -337,7 +337,7 @@ def labelled_grid(
     axes.xaxis.tick_top()
     axes.tick_params(axis="x", length=0)
     if title:
-        figure.text(left / wide, 1 - 0.06 / tall, title, fontsize=9, color=INK, va="top")
+        figure.suptitle(title, x=left / wide, y=1 - 0.06 / tall, fontsize=9, color=INK, ha="left", va="top")
     return figure
 
 

@@ -97,6 +97,10 @@ def of_paths(
         found = {"sure": "with caution", "advice": "take more pairs: options: {pairs: 16}"}
     elif sharp is not None and SHARPER * sharp[1] < sharp[0] < SHARPER:
         said = f"{name} are sharper than straight lines, and as close to the data. {both}."
+    elif sharp is not None and sharp[0] >= max(SHARPER, SHARPER * sharp[1]):
+        sharper = "sharper than the points, maybe by noise"
+        said = f"{name} are as close to the data as straight lines, and {sharper}. {both}."
+        found = {"sure": "with caution", "advice": "look at the pictures, or train the model longer"}
     else:
         said = f"{name} are no better than straight lines here. {both}."
         found = {"advice": "take pairs whose straight line leaves the data, or train the model longer"}
@@ -107,8 +111,6 @@ def of_paths(
         said += f" They lie {rank} ({float(lines[1].mean()):.3g})."
     if sharp is not None:
         said += f" They keep {sharp[0]:.0%} of the sharpness of the points, straight lines {sharp[1]:.0%}."
-        if sharp[0] >= SHARPER:
-            said += " What exceeds 100% may be noise: look at the pictures."
     return {"verdict": said, **found}
 
 

@@ -131,6 +131,7 @@ def write_report(folder: Path, sections: Sequence[tuple[str, str, str]], failure
     found = answers(folder, status["stages"])
     with_own = {stage["name"] for stage in stages if stage["cautions"]}
     said = {warning for answer in found for warning in answer.warnings}
+    answering = {answer.stage for answer in found}
     for stage in stages:
         # A verdict that has cautions of its own stands for all warnings of its stage.
         own = stage["name"] in with_own
@@ -148,7 +149,8 @@ def write_report(folder: Path, sections: Sequence[tuple[str, str, str]], failure
         comparisons=_comparisons(found),
         methods=[stage for stage in stages if stage["computes"]],
         papers=papers_of(folder),
-        stages=stages,
+        # What answers stands before what it was made from.
+        stages=sorted(stages, key=lambda stage: stage["name"] not in answering),
         data_head=HEAD,
         data_numbers=NUMBERS,
         environment=environment,

@@ -122,6 +122,7 @@ def _heading(asked: str, out: Path, arguments: list[str]) -> list[str]:
         "yaml-language-server: $schema=.scorefold/schema.json",
         f"{asked[0].upper()}{asked[1:]}",
         f"  scorefold run {out}",
+        "",
         f"Written by: scorefold start {' '.join(arguments)}",
     ]
 
