@@ -116,12 +116,12 @@ MUTATIONS = (
         "drawn = values[:, None] + (drawn - whole)",
     ),
     (
-        plugin("iddiff", "lidl/estimator.py"),
+        plugin("iddiff", "estimators/lidl.py"),
         "replace(data, x=data.x + self.level * noise)",
         "replace(data, x=data.x + self.level**2 * noise)",
     ),
     (
-        plugin("iddiff", "denoising_loss/estimator.py"),
+        plugin("iddiff", "estimators/denoising_loss.py"),
         "float(values.std()) / len(values) ** 0.5",
         "float(values.std())",
     ),

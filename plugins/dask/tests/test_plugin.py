@@ -184,7 +184,7 @@ def test_an_estimator_and_pilots_answer_the_same_on_a_cluster(
         result = run_file(host, "jobs.yaml", fresh=True)
         answers.append([read_json(result.folder / name / "result.json") for name in ("dimension", "plan")])
     assert set(sent) == {
-        "scorefold_iddiff.lidl.estimator:density_at_level",
+        "scorefold_iddiff.estimators.lidl:density_at_level",
         "scorefold_allocation.search.trials:run_trial",
     }
     for here, there in zip(*answers, strict=True):

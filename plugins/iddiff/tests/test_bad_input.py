@@ -15,8 +15,8 @@ from scorefold.data import Dataset, TensorSpec
 from scorefold.errors import ConfigError, DataError, ScorefoldError, ShapeError
 from scorefold.interfaces import ScoreModel, TensorSource
 from scorefold.results import Estimate
-from scorefold_iddiff.denoising_loss.config import DenoisingLossDimensionConfig
-from scorefold_iddiff.denoising_loss.estimator import DenoisingLoss
+from scorefold_iddiff.estimators.config import DenoisingLossDimensionConfig
+from scorefold_iddiff.estimators.denoising_loss import DenoisingLoss
 from scorefold_iddiff.normal_bundle.config import NormalBundleConfig
 from scorefold_iddiff.normal_bundle.estimator import NormalBundle
 from scorefold_registry import Host, run_file

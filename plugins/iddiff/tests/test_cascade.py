@@ -13,8 +13,8 @@ from scorefold.config import VEConfig, VPConfig
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import ScoreModel
 from scorefold.results import Estimate
-from scorefold_iddiff.cascade.config import CascadeConfig
-from scorefold_iddiff.cascade.estimator import STAGES, Cascade
+from scorefold_iddiff.estimators.cascade import STAGES, Cascade
+from scorefold_iddiff.estimators.config import CascadeConfig
 from scorefold_iddiff.normal_bundle.config import NormalBundleConfig
 from scorefold_iddiff.normal_bundle.estimator import NormalBundle
 from scorefold_iddiff.pointwise.figures import cascade_figures as draw

@@ -13,19 +13,17 @@ from torch import Tensor
 from scorefold.config import VEConfig
 from scorefold.interfaces import Estimator, ScoreModel
 from scorefold.results import Estimate
-from scorefold_iddiff.denoising_loss import estimator
-from scorefold_iddiff.denoising_loss.config import DenoisingLossDimensionConfig
-from scorefold_iddiff.denoising_loss.estimator import DenoisingLoss
-from scorefold_iddiff.flipd.config import FLIPDConfig
-from scorefold_iddiff.flipd.estimator import FLIPD
+from scorefold_iddiff.estimators import denoising_loss
+from scorefold_iddiff.estimators.config import DenoisingLossDimensionConfig, FLIPDConfig, LanczosConfig
+from scorefold_iddiff.estimators.denoising_loss import DenoisingLoss
+from scorefold_iddiff.estimators.flipd import FLIPD
+from scorefold_iddiff.estimators.spectral_lanczos import SpectralLanczos
 from scorefold_iddiff.normal_bundle.config import NormalBundleConfig
 from scorefold_iddiff.normal_bundle.estimator import NormalBundle
 from scorefold_iddiff.pointwise.noise_designs import design, noises
 from scorefold_iddiff.pointwise.probe import ProbedPoints as Taken
 from scorefold_iddiff.pointwise.probe import ScoreProbe, noise_field
 from scorefold_iddiff.pointwise.readings import SpectrumReader
-from scorefold_iddiff.spectral_lanczos.config import LanczosConfig
-from scorefold_iddiff.spectral_lanczos.estimator import SpectralLanczos
 from scorefold_registry import Host
 from scorefold_toolkit.distributions import Distribution, Mixture, Points, SphereDistribution, SubspaceGaussian
 
@@ -60,14 +58,14 @@ def test_no_more_noise_is_drawn_at_once_than_a_batch_holds(
     make_score: MakeScore, make_sphere: MakeSphere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     distribution, x = make_sphere(2, ambient=4, points=5)
-    drawn, original = list[int](), estimator.draws_at
+    drawn, original = list[int](), denoising_loss.draws_at
 
     def counting(seed: int, points: Taken, draws: int) -> Tensor:
         drawn.append(len(points) * draws)
         return original(seed, points, draws)
 
-    monkeypatch.setattr(estimator, "draws_at", counting)
-    estimator.guesses(ScoreProbe(make_score(distribution, (4,))), taken(x), 0.1, 3, 0, batch=7)
+    monkeypatch.setattr(denoising_loss, "draws_at", counting)
+    denoising_loss.guesses(ScoreProbe(make_score(distribution, (4,))), taken(x), 0.1, 3, 0, batch=7)
     assert drawn == [6, 6, 3]
 
 

@@ -13,8 +13,8 @@ from scorefold.config import VEConfig, VPConfig
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import ScoreModel
 from scorefold.results import Estimate
-from scorefold_iddiff.denoising_loss.config import DenoisingLossDimensionConfig
-from scorefold_iddiff.denoising_loss.estimator import DenoisingLoss
+from scorefold_iddiff.estimators.config import DenoisingLossDimensionConfig
+from scorefold_iddiff.estimators.denoising_loss import DenoisingLoss
 from scorefold_iddiff.pointwise.figures import denoising_loss_figures as draw
 from scorefold_toolkit.distributions import Points, SphereDistribution, SubspaceGaussian
 

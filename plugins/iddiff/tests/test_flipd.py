@@ -17,9 +17,9 @@ from scorefold.diffusion import VE
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import ScoreModel
 from scorefold.results import Estimate
-from scorefold_iddiff.flipd import estimator
-from scorefold_iddiff.flipd.config import FLIPDConfig
-from scorefold_iddiff.flipd.estimator import FLIPD, knees
+from scorefold_iddiff.estimators import flipd
+from scorefold_iddiff.estimators.config import FLIPDConfig
+from scorefold_iddiff.estimators.flipd import FLIPD, knees
 from scorefold_iddiff.pointwise.answers import integrate_over_log_noise, slope_in_log_noise
 from scorefold_iddiff.pointwise.figures import flipd_figures as draw
 from scorefold_toolkit.distributions import Mixture, Points, SphereDistribution, SubspaceGaussian
@@ -235,7 +235,7 @@ def test_the_knee_that_is_named_is_of_the_middle_point(
     make_score: MakeScore, make_sphere: MakeSphere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     distribution, x = make_sphere(3, ambient=10, points=3)
-    monkeypatch.setattr(estimator, "knees", lambda curves, levels, kind: (torch.tensor([0, 3, 1]), 0))
+    monkeypatch.setattr(flipd, "knees", lambda curves, levels, kind: (torch.tensor([0, 3, 1]), 0))
     found = estimate(make_score(distribution, (10,)), x, mode="knee", levels=(0.1, 0.2, 0.3, 0.4))
     assert found.diagnostics["knee_sigma"].tolist() == pytest.approx([0.1, 0.4, 0.2])
     assert found.diagnostics["sigma"] == pytest.approx(0.2)

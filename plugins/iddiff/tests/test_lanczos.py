@@ -13,9 +13,9 @@ from scorefold.config import VEConfig, VPConfig
 from scorefold.errors import ConfigError
 from scorefold.interfaces import ScoreModel
 from scorefold.results import Estimate
+from scorefold_iddiff.estimators.config import LanczosConfig
+from scorefold_iddiff.estimators.spectral_lanczos import SpectralLanczos, lanczos, weight_above
 from scorefold_iddiff.pointwise.figures import lanczos_figures as draw
-from scorefold_iddiff.spectral_lanczos.config import LanczosConfig
-from scorefold_iddiff.spectral_lanczos.estimator import SpectralLanczos, lanczos, weight_above
 from scorefold_toolkit.distributions import Mixture, Points, SphereDistribution, SubspaceGaussian
 
 MakeScore = Callable[..., ScoreModel]

@@ -18,8 +18,8 @@ from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import Flow, Loss, Progress, TensorSource, Trainable
 from scorefold.results import Estimate
 from scorefold.stage import Executor, job_function
-from scorefold_iddiff.lidl.config import LIDLConfig
-from scorefold_iddiff.lidl.estimator import LIDL, NoisedFlow
+from scorefold_iddiff.estimators.config import LIDLConfig
+from scorefold_iddiff.estimators.lidl import LIDL, NoisedFlow
 from scorefold_iddiff.pointwise.figures import lidl_figures as draw
 from scorefold_registry import Host, run_file
 from scorefold_toolkit.nn import StandardNormal
@@ -130,7 +130,7 @@ def test_trainings_are_jobs_that_give_the_same(make_frame: MakeFrame) -> None:
     here = estimate(flow, x)
     there = estimate(flow, x, executor=executor)
     torch.testing.assert_close(there.pointwise, here.pointwise, atol=0, rtol=0)
-    assert executor.asked == [("scorefold_iddiff.lidl.estimator:density_at_level", 8)]
+    assert executor.asked == [("scorefold_iddiff.estimators.lidl:density_at_level", 8)]
     assert torch.equal(flow.root, torch.eye(4, dtype=torch.float64)), "the flow that was plugged in stays as it was"
 
 

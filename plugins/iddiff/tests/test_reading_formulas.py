@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import ConfigError
-from scorefold_iddiff.flipd.estimator import knees
+from scorefold_iddiff.estimators.flipd import knees
 from scorefold_iddiff.normal_bundle import noise_level
 from scorefold_iddiff.normal_bundle.noise_level import over_scales
 from scorefold_iddiff.pointwise import support

@@ -10,16 +10,13 @@ import torch
 from torch import Tensor
 
 from scorefold.interfaces import ScoreModel
-from scorefold_iddiff.cascade.config import CascadeConfig
-from scorefold_iddiff.cascade.estimator import Cascade
-from scorefold_iddiff.denoising_loss.config import DenoisingLossDimensionConfig
-from scorefold_iddiff.denoising_loss.estimator import DenoisingLoss
-from scorefold_iddiff.flipd.config import FLIPDConfig
-from scorefold_iddiff.flipd.estimator import FLIPD
+from scorefold_iddiff.estimators.cascade import Cascade
+from scorefold_iddiff.estimators.config import CascadeConfig, DenoisingLossDimensionConfig, FLIPDConfig, LanczosConfig
+from scorefold_iddiff.estimators.denoising_loss import DenoisingLoss
+from scorefold_iddiff.estimators.flipd import FLIPD
+from scorefold_iddiff.estimators.spectral_lanczos import SpectralLanczos
 from scorefold_iddiff.normal_bundle.config import NormalBundleConfig
 from scorefold_iddiff.normal_bundle.estimator import NormalBundle
-from scorefold_iddiff.spectral_lanczos.config import LanczosConfig
-from scorefold_iddiff.spectral_lanczos.estimator import SpectralLanczos
 from scorefold_toolkit.distributions import Mixture, Points, SphereDistribution, SubspaceGaussian
 
 MakeScore = Callable[..., ScoreModel]

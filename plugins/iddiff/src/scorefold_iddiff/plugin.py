@@ -23,7 +23,6 @@ _FLOW = {
 _SAMPLES = Path(__file__).parent / "samples"
 _PAPER = "citation.bib"
 _FLIPD = "cite/flipd.bib"
-_SOURCE = "Stanczuk, Batzolis, Deveney, Schoenlieb, ICML 2024"
 
 
 @hookimpl
@@ -69,8 +68,8 @@ def _pointwise() -> Iterable[Component]:
     yield Component(
         kind="estimator",
         name="flipd",
-        target=".flipd.estimator:FLIPD",
-        config=".flipd.config:FLIPDConfig",
+        target=".estimators.flipd:FLIPD",
+        config=".estimators.config:FLIPDConfig",
         requires=(Port("score", kind="score"),),
         summary="Intrinsic dimension from how the density changes with the noise, by derivatives of the score",
         examples=({"config": {"points": 8}, "inputs": {"score": _EXACT}},),
@@ -81,8 +80,8 @@ def _pointwise() -> Iterable[Component]:
     yield Component(
         kind="estimator",
         name="denoising-loss",
-        target=".denoising_loss.estimator:DenoisingLoss",
-        config=".denoising_loss.config:DenoisingLossDimensionConfig",
+        target=".estimators.denoising_loss:DenoisingLoss",
+        config=".estimators.config:DenoisingLossDimensionConfig",
         requires=(Port("score", kind="score"),),
         summary="Intrinsic dimension as the loss of guessing added noise: forward passes only",
         examples=({"config": {"draws": 64, "shown": 8}, "inputs": {"score": _EXACT}},),
@@ -93,8 +92,8 @@ def _pointwise() -> Iterable[Component]:
     yield Component(
         kind="estimator",
         name="cascade",
-        target=".cascade.estimator:Cascade",
-        config=".cascade.config:CascadeConfig",
+        target=".estimators.cascade:Cascade",
+        config=".estimators.config:CascadeConfig",
         requires=(Port("score", kind="score"),),
         summary="Intrinsic dimension in stages: denoising loss, range finder, and whole spectra where margins are thin",
         examples=(
@@ -108,8 +107,8 @@ def _pointwise() -> Iterable[Component]:
     yield Component(
         kind="estimator",
         name="spectral-lanczos",
-        target=".spectral_lanczos.estimator:SpectralLanczos",
-        config=".spectral_lanczos.config:LanczosConfig",
+        target=".estimators.spectral_lanczos:SpectralLanczos",
+        config=".estimators.config:LanczosConfig",
         requires=(Port("score", kind="score"),),
         summary="Intrinsic dimension as near-zero eigenvalues of the log-density's Hessian, by Lanczos quadrature",
         examples=({"config": {"points": 8}, "inputs": {"score": _EXACT}},),
@@ -120,8 +119,8 @@ def _pointwise() -> Iterable[Component]:
     yield Component(
         kind="estimator",
         name="lidl",
-        target=".lidl.estimator:LIDL",
-        config=".lidl.config:LIDLConfig",
+        target=".estimators.lidl:LIDL",
+        config=".estimators.config:LIDLConfig",
         requires=(
             Port("flow", kind="flow", needs=("Trainable",)),
             Port("data", kind="data", optional=True, whole=True),

@@ -16,7 +16,7 @@ from scorefold.data import Dataset, as_dataset
 from scorefold.interfaces import Estimator, ScoreModel
 from scorefold.results import Estimate
 from scorefold.stage import reported
-from scorefold_iddiff.denoising_loss.config import DenoisingLossDimensionConfig
+from scorefold_iddiff.estimators.config import DenoisingLossDimensionConfig
 from scorefold_iddiff.pointwise import score_warnings as warn
 from scorefold_iddiff.pointwise.answers import (
     curve_rows,

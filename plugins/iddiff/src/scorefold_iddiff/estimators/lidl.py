@@ -23,7 +23,7 @@ from scorefold.random import draw_normal
 from scorefold.results import Estimate
 from scorefold.seeds import derive_generator, derive_seed
 from scorefold.stage import Executor, reported
-from scorefold_iddiff.lidl.config import LIDLConfig
+from scorefold_iddiff.estimators.config import LIDLConfig
 from scorefold_iddiff.pointwise import score_warnings as warn
 from scorefold_iddiff.pointwise.answers import look_at, pointwise_estimate, slope_in_log_noise, spaced_levels
 from scorefold_iddiff.pointwise.probe import ProbedPoints, check_resolution, order, rows_a_call, spread_of, take
@@ -146,7 +146,7 @@ class LIDL(Estimator):
     def _done(self, jobs: list[LevelFit]) -> list[Tensor]:
         if self.executor is None:
             return [density_at_level(job) for job in reported(jobs, len(jobs), "lidl levels")]
-        return self.executor.map("scorefold_iddiff.lidl.estimator:density_at_level", jobs, "lidl levels")
+        return self.executor.map("scorefold_iddiff.estimators.lidl:density_at_level", jobs, "lidl levels")
 
 
 def density_at_level(job: LevelFit) -> Tensor:

@@ -24,6 +24,7 @@ from scorefold.data import Dataset, as_dataset
 from scorefold.interfaces import Estimator, ScoreModel
 from scorefold.results import Estimate
 from scorefold.stage import reported
+from scorefold_iddiff.estimators.config import LanczosConfig
 from scorefold_iddiff.pointwise import score_warnings as warn
 from scorefold_iddiff.pointwise.answers import (
     curve_rows,
@@ -43,7 +44,6 @@ from scorefold_iddiff.pointwise.probe import (
     squared_noise,
 )
 from scorefold_iddiff.pointwise.support import relative_gap
-from scorefold_iddiff.spectral_lanczos.config import LanczosConfig
 
 _ENDED = 1e-5
 """Norm of a new Lanczos vector before scaling, beside unit vectors, below which it is rounding and no direction."""

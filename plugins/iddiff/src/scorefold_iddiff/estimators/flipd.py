@@ -19,7 +19,7 @@ from scorefold.errors import ConfigError
 from scorefold.interfaces import Estimator, ScoreModel
 from scorefold.results import Estimate
 from scorefold.stage import reported
-from scorefold_iddiff.flipd.config import FLIPDConfig
+from scorefold_iddiff.estimators.config import FLIPDConfig
 from scorefold_iddiff.pointwise import score_warnings as warn
 from scorefold_iddiff.pointwise.answers import (
     curve_rows,

@@ -1,1 +1,0 @@
-"""The cascade of estimators."""

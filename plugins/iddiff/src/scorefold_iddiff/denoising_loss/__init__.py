@@ -1,1 +1,0 @@
-"""The dimension from the denoising loss."""

@@ -1,0 +1,1 @@
+"""Estimators of later papers, one module each."""

@@ -1,1 +1,0 @@
-"""FLIPD, a dimension at each point."""

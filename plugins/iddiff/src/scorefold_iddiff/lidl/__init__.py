@@ -1,1 +1,0 @@
-"""LIDL, from a density model for each noise level."""

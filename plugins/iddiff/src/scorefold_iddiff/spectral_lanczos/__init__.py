@@ -1,1 +1,0 @@
-"""The spectrum of the Jacobian by Lanczos quadrature."""
