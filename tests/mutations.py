@@ -203,9 +203,9 @@ MUTATIONS = (
     ),
     (plugin("scorevae", "coding/encoder.py"), "return log_snr_range(process) * square", "return square"),
     (plugin("scorevae", "coding/diagnosis.py"), "values = ratio / (1 + ratio) ** 2", "values = ratio / (1 + ratio)"),
-    (plugin("scorevae", "vae/model.py"), "(2 * math.pi * variance).log() / 2", "(2 * math.pi * variance).log()"),
+    (plugin("scorevae", "vae.py"), "(2 * math.pi * variance).log() / 2", "(2 * math.pi * variance).log()"),
     (
-        plugin("scorevae", "vae/model.py"),
+        plugin("scorevae", "vae.py"),
         "return draw_normal((n, *self.latent_shape)",
         "return self.residual_std * draw_normal((n, *self.latent_shape)",
     ),

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from scorefold.config import VPConfig
 from scorefold.errors import ShapeError
-from scorefold_scorevae.data.blobs import TexturedBlobs, blob_centres, blob_images, texture_variances
-from scorefold_scorevae.data.config import TexturedBlobsConfig
+from scorefold_scorevae.config import TexturedBlobsConfig
+from scorefold_scorevae.textured_blobs import TexturedBlobs, blob_centres, blob_images, texture_variances
 from scorefold_standard.scores.analytic import AnalyticScore
 from scorefold_standard.scores.config import AnalyticConfig
 from scorefold_toolkit.distributions import log_density

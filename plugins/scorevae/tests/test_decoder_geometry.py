@@ -13,9 +13,9 @@ from torch import Tensor
 from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.stage import StageContext, showing
 from scorefold_registry import Host
-from scorefold_scorevae.decoder_geometry.config import DecoderGeometryConfig
-from scorefold_scorevae.decoder_geometry.geometry import DecoderGeometry
-from scorefold_scorevae.decoder_geometry.geometry import decoder_geometry_figures as draw
+from scorefold_scorevae.config import DecoderGeometryConfig
+from scorefold_scorevae.decoder_geometry import DecoderGeometry
+from scorefold_scorevae.decoder_geometry import decoder_geometry_figures as draw
 from scorefold_verbs.config.verbs import InterpolateOptions
 from scorefold_verbs.geometry import interpolate
 

@@ -16,10 +16,9 @@ from scorefold.diffusion import VP
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import EncodesNoise, Prepares, Progress, ScoreModel
 from scorefold_registry import Host
-from scorefold_scorevae.diff_decoder.config import DiffDecoderConfig
-from scorefold_scorevae.diff_decoder.model import DiffDecoder
-from scorefold_scorevae.networks.config import HalfUNetConfig
-from scorefold_scorevae.networks.half_unet import HalfUNet
+from scorefold_scorevae.config import DiffDecoderConfig, HalfUNetConfig
+from scorefold_scorevae.diff_decoder import DiffDecoder
+from scorefold_scorevae.half_unet import HalfUNet
 from scorefold_standard.networks.config import MLPConfig, UNetConfig
 from scorefold_standard.networks.mlp import MLP
 from scorefold_standard.networks.unet import UNet

@@ -12,7 +12,7 @@ from vae_quadrature import dense_normal, normal, times
 from scorefold.config import TrainingConfig
 from scorefold.data import Dataset
 from scorefold.interfaces import Progress
-from scorefold_scorevae.scorevae.config import ScoreVAEPlusConfig
+from scorefold_scorevae.config import ScoreVAEPlusConfig
 from scorefold_scorevae.scorevae.model import ScoreVAE
 from scorefold_scorevae.scorevae.plus import ScoreVAEPlus
 from scorefold_standard.networks.config import MLPConfig

@@ -11,9 +11,8 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from scorefold.data import Dataset, DataSpec, EventScale
 from scorefold.interfaces import Network, Progress
-from scorefold_scorevae.networks.config import HalfUNetConfig
-from scorefold_scorevae.networks.half_unet import HalfUNet
-from scorefold_scorevae.scorevae.config import ScoreVAEConfig
+from scorefold_scorevae.config import HalfUNetConfig, ScoreVAEConfig
+from scorefold_scorevae.half_unet import HalfUNet
 from scorefold_scorevae.scorevae.model import ScoreVAE
 from scorefold_standard.networks.config import MLPConfig, UNetConfig
 from scorefold_standard.networks.mlp import MLP

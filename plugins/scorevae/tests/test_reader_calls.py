@@ -14,11 +14,10 @@ from vae_networks import NETWORKS, neural_prior
 from scorefold.data import DataSpec, EventScale
 from scorefold.diffusion import LinearVP, PerComponent
 from scorefold.errors import ConfigError, ShapeError
-from scorefold_scorevae.scorevae.config import ScoreVAEPlusConfig
+from scorefold_scorevae.config import ScoreVAEPlusConfig, VAEConfig
 from scorefold_scorevae.scorevae.model import ScoreVAE
 from scorefold_scorevae.scorevae.plus import ScoreVAEPlus
-from scorefold_scorevae.vae.config import VAEConfig
-from scorefold_scorevae.vae.model import VAE
+from scorefold_scorevae.vae import VAE
 from scorefold_standard.networks.config import MLPConfig
 from scorefold_standard.networks.mlp import MLP
 

@@ -18,8 +18,8 @@ from scorefold.diffusion import LinearLogSNR, PerComponent
 from scorefold.errors import ConfigError
 from scorefold.interfaces import ScoreModel
 from scorefold_scorevae.coding.diagnosis import over_time
+from scorefold_scorevae.config import ScoreVAEConfig, ScoreVAEPlusConfig
 from scorefold_scorevae.scorevae import figures
-from scorefold_scorevae.scorevae.config import ScoreVAEConfig, ScoreVAEPlusConfig
 from scorefold_scorevae.scorevae.model import ScoreVAE
 from scorefold_scorevae.scorevae.plus import ScoreVAEPlus
 from scorefold_standard.networks.config import MLPConfig

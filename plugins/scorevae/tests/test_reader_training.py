@@ -12,7 +12,7 @@ from vae_networks import NETWORKS, neural_prior
 
 from scorefold.config import TrainingConfig
 from scorefold.data import DataSpec, EventScale
-from scorefold_scorevae.scorevae.config import ScoreVAEConfig
+from scorefold_scorevae.config import ScoreVAEConfig
 from scorefold_scorevae.scorevae.model import ScoreVAE
 from scorefold_toolkit.training import fit
 

@@ -18,7 +18,7 @@ from scorefold.data import Condition, ConditionSpec, Dataset, DataSpec, EventSca
 from scorefold.diffusion import LinearVP, PerComponent
 from scorefold.errors import ConfigError, ScorefoldError, ShapeError, TrainingError
 from scorefold.interfaces import Progress, ScoreModel
-from scorefold_scorevae.scorevae.config import ScoreVAEConfig, ScoreVAEPlusConfig
+from scorefold_scorevae.config import ScoreVAEConfig, ScoreVAEPlusConfig
 from scorefold_scorevae.scorevae.model import ScoreVAE
 from scorefold_scorevae.scorevae.plus import ScoreVAEPlus
 from scorefold_standard.networks.config import MLPConfig

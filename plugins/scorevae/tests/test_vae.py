@@ -16,10 +16,9 @@ from scorefold.data import Dataset, DataSpec, EventScale
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import Encodes, Progress, TensorSource
 from scorefold_registry import Host
-from scorefold_scorevae.networks.config import HalfUNetConfig, MirrorDecoderConfig
-from scorefold_scorevae.networks.half_unet import HalfUNet, MirrorDecoder
-from scorefold_scorevae.vae.config import VAEConfig
-from scorefold_scorevae.vae.model import VAE
+from scorefold_scorevae.config import HalfUNetConfig, MirrorDecoderConfig, VAEConfig
+from scorefold_scorevae.half_unet import HalfUNet, MirrorDecoder
+from scorefold_scorevae.vae import VAE
 from scorefold_standard.networks.config import MLPConfig
 from scorefold_standard.networks.mlp import MLP
 from scorefold_toolkit.training import fit

@@ -15,7 +15,7 @@ __plugin_api__ = "1.0"
 def scorefold_kinds() -> Iterable[Kind]:
     yield Kind(
         "autoencoder",
-        interface=".autoencoder:Autoencoder",
+        interface=".vae:Autoencoder",
         verb_names=("fit", *LATENT_VERBS),
         summary="An encoder and a decoder of events, without a score or a density of their own",
         comparison=Comparison(verbs=("fit", "reconstruct"), best="smallest"),
@@ -44,7 +44,7 @@ def _codes() -> Iterable[Component]:
         kind="score",
         name="scorevae",
         target=".scorevae.model:ScoreVAE",
-        config=".scorevae.config:ScoreVAEConfig",
+        config=".config:ScoreVAEConfig",
         requires=(Port("prior", kind="score"), Port("data", kind="data")),
         provides=("Trainable", "Encodes", "EncodesNoise"),
         summary="An auto-encoder from a frozen score model: only an encoder is trained, Bayes' rule for scores decodes",
@@ -70,7 +70,7 @@ def _codes() -> Iterable[Component]:
         kind="score",
         name="scorevae-plus",
         target=".scorevae.plus:ScoreVAEPlus",
-        config=".scorevae.config:ScoreVAEPlusConfig",
+        config=".config:ScoreVAEPlusConfig",
         revision=2,
         requires=(Port("code", kind="score", needs=("EncodesNoise",)), Port("data", kind="data", optional=True)),
         provides=("Trainable", "Encodes", "EncodesNoise"),
@@ -93,8 +93,8 @@ def _baselines() -> Iterable[Component]:
     yield Component(
         kind="autoencoder",
         name="vae",
-        target=".vae.model:VAE",
-        config=".vae.config:VAEConfig",
+        target=".vae:VAE",
+        config=".config:VAEConfig",
         requires=(Port("data", kind="data"),),
         provides=("Trainable", "Encodes"),
         summary="A variational auto-encoder with a Gaussian decoder, at a beta or at a KL divergence",
@@ -123,8 +123,8 @@ def _baselines() -> Iterable[Component]:
     yield Component(
         kind="score",
         name="diff-decoder",
-        target=".diff_decoder.model:DiffDecoder",
-        config=".diff_decoder.config:DiffDecoderConfig",
+        target=".diff_decoder:DiffDecoder",
+        config=".config:DiffDecoderConfig",
         requires=(Port("data", kind="data"),),
         provides=("Trainable", "Encodes", "EncodesNoise"),
         summary="A score given a code, trained from scratch together with the encoder of the code",
@@ -142,8 +142,8 @@ def _geometries() -> Iterable[Component]:
     yield Component(
         kind="geometry",
         name="decoder",
-        target=".decoder_geometry.geometry:DecoderGeometry",
-        config=".decoder_geometry.config:DecoderGeometryConfig",
+        target=".decoder_geometry:DecoderGeometry",
+        config=".config:DecoderGeometryConfig",
         requires=(Port("model", kind=("autoencoder", "score", "flow", "estimator"), optional=True),),
         provides=("Transports",),
         summary="Codes measured by what a decoder makes of them: geodesics solved by numbers under any decoder",
@@ -151,7 +151,7 @@ def _geometries() -> Iterable[Component]:
             {"inputs": {"model": {"use": "flow:banana"}}},
             {"inputs": {"model": coupling}},
         ),
-        figures=".decoder_geometry.geometry:decoder_geometry_figures",
+        figures=".decoder_geometry:decoder_geometry_figures",
         cite="cite/decoder_geometry.bib",
     )
 
@@ -165,8 +165,8 @@ def _networks() -> Iterable[Component]:
         yield Component(
             kind="network",
             name=name,
-            target=f".networks.half_unet:{target}",
-            config=f".networks.config:{config}",
+            target=f".half_unet:{target}",
+            config=f".config:{config}",
             summary=summary,
             examples=({"config": small}, {"config": {**small, "attention": [1], "middle_attention": False}}),
             cite="cite/unet.bib",
@@ -174,8 +174,8 @@ def _networks() -> Iterable[Component]:
     yield Component(
         kind="network",
         name="conv-decoder",
-        target=".networks.half_unet:ConvDecoder",
-        config=".networks.config:ConvDecoderConfig",
+        target=".half_unet:ConvDecoder",
+        config=".config:ConvDecoderConfig",
         summary="Transposed convolutions alone, from vectors to images",
         examples=({"config": {"channels": [8, 16]}}, {"config": {"channels": [4]}}),
         cite="citation.bib",
@@ -186,8 +186,8 @@ def _sources() -> Iterable[Component]:
     yield Component(
         kind="data",
         name="textured-blobs",
-        target=".data.blobs:TexturedBlobs",
-        config=".data.config:TexturedBlobsConfig",
+        target=".textured_blobs:TexturedBlobs",
+        config=".config:TexturedBlobsConfig",
         summary="Images of a blob on a grid of centres under a Gaussian texture, whose distribution is known",
         examples=({"config": {"points": 200}},),
         cite="citation.bib",

@@ -22,7 +22,7 @@ from scorefold_scorevae.claims.training import (
     similarity,
     trained_component,
 )
-from scorefold_scorevae.data.blobs import TexturedBlobs
+from scorefold_scorevae.textured_blobs import TexturedBlobs
 
 SEEDS = {"smoke": 1, "quick": 3, "long": 3}
 STEPS = {"smoke": 1200, "quick": 3000, "long": 3000}

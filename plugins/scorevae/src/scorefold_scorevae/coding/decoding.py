@@ -11,7 +11,7 @@ from scorefold.data import TensorSpec
 from scorefold.diffusion import DiffusionProcess, Isotropic, resolve_sampler, time_grid
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import Prepares, as_network
-from scorefold_scorevae.scorevae.config import DecodingConfig
+from scorefold_scorevae.config import DecodingConfig
 from scorefold_toolkit.probability_flow import to_noise
 
 _TUNED = tuple(DecodingConfig.model_fields)

@@ -19,7 +19,7 @@ from scorefold.diffusion import DiffusionProcess, Isotropic
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Progress, ScoreModel, as_network
 from scorefold.random import draw_normal, draw_uniform
-from scorefold_scorevae.scorevae.config import DiffusedLossConfig
+from scorefold_scorevae.config import DiffusedLossConfig
 from scorefold_toolkit.config.common import LogNormalLevels
 from scorefold_toolkit.rotated import Rotated
 from scorefold_toolkit.score_matching.losses import draw_times, weighted_square

@@ -34,7 +34,7 @@ from scorefold_scorevae.coding.encoder import (
     time_level,
     warmed_up,
 )
-from scorefold_scorevae.scorevae.config import ScoreVAEConfig
+from scorefold_scorevae.config import ScoreVAEConfig
 from scorefold_scorevae.scorevae.prior import check_encoder_prior, prior_condition
 from scorefold_toolkit.training.validation import LossReference, answering_zero, silent_network
 

@@ -21,7 +21,7 @@ from scorefold_scorevae.coding import decoding
 from scorefold_scorevae.coding.decoding import given_code
 from scorefold_scorevae.coding.diagnosis import diagnose
 from scorefold_scorevae.coding.encoder import corrector_noise, data_term, diffuse
-from scorefold_scorevae.scorevae.config import ScoreVAEPlusConfig
+from scorefold_scorevae.config import ScoreVAEPlusConfig
 from scorefold_scorevae.scorevae.model import Guidance, ScoreVAE, bound_by_code, checked_code, known_options
 from scorefold_scorevae.scorevae.prior import check_data
 from scorefold_toolkit.checks import check_trained

@@ -1,7 +1,4 @@
-"""The variational auto-encoder with a Gaussian decoder: the baseline of auto-encoders by diffusion.
-
-Kingma and Welling (2014), with the weight of Higgins et al. (2017).
-"""
+"""The kind ``autoencoder``, and the variational auto-encoder with a Gaussian decoder, a baseline."""
 
 from __future__ import annotations
 
@@ -12,14 +9,53 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scorefold.data import Dataset
-from scorefold.errors import ConfigError
-from scorefold.interfaces import DataSource, Loss, Progress, Trainable, as_network
+from scorefold.data import Dataset, EventScale
+from scorefold.errors import ConfigError, ShapeError
+from scorefold.interfaces import DataSource, Encodes, Loss, Progress, Shown, Trainable, as_network
 from scorefold.random import draw_normal
-from scorefold_scorevae.autoencoder import Autoencoder
 from scorefold_scorevae.coding.encoder import leave_saddle, normal_kl, warmed_up
-from scorefold_scorevae.vae.config import VAEConfig
+from scorefold_scorevae.config import VAEConfig
 from scorefold_toolkit.training.validation import LossReference
+
+
+class Autoencoder(Shown, nn.Module, Encodes):
+    """An encoder and a decoder of events (B, *E), with codes (B, *latent_shape).
+
+    Must: set ``event_shape``, ``latent_shape`` and ``event_scale`` (the units of events) by this constructor, and
+    implement ``encode``, ``encode_distribution`` and ``decode``. May: ``draw_codes``. Given: ``reconstruct`` and the
+    checks of what goes in. No global random state is touched: pass a generator.
+    """
+
+    event_shape: tuple[int, ...]
+    event_scale: EventScale
+
+    def __init__(
+        self, event_shape: tuple[int, ...], latent_shape: tuple[int, ...], event_scale: EventScale | None = None
+    ) -> None:
+        super().__init__()
+        self.event_shape = tuple(event_shape)
+        self.latent_shape = tuple(latent_shape)
+        self.event_scale = event_scale or EventScale()
+
+    def check_events(self, x: Tensor) -> None:
+        """Raises ``ShapeError`` unless x is (B, *event_shape), in the dtype of the model and on its device."""
+        self._check("x", x, self.event_shape)
+
+    def check_codes(self, z: Tensor) -> None:
+        """Raises ``ShapeError`` unless z is (B, *latent_shape), in the dtype of the model and on its device."""
+        self._check("z", z, self.latent_shape)
+
+    def _check(self, name: str, value: Tensor, shape: tuple[int, ...]) -> None:
+        if value.dim() != len(shape) + 1 or tuple(value.shape[1:]) != shape:
+            expected = ", ".join(["B", *map(str, shape)])
+            raise ShapeError(f"{name} has shape {tuple(value.shape)}; this auto-encoder takes ({expected})")
+        own = next((t for t in (*self.parameters(), *self.buffers()) if t.is_floating_point()), value)
+        if (value.device, value.dtype) != (own.device, own.dtype):
+            raise ShapeError(
+                f"{name} is {value.dtype} on {value.device}; this auto-encoder is {own.dtype} on {own.device}",
+                hint=f"move one of them: {name}.to(device, dtype) or model.to(device, dtype)",
+            )
+
 
 _RESIDUAL_RATE = 0.01
 _BETA_RATE = 0.02

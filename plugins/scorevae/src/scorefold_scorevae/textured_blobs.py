@@ -13,7 +13,7 @@ from scorefold.errors import ShapeError
 from scorefold.interfaces import DataSource
 from scorefold.interfaces.capabilities import KnowsDistribution
 from scorefold.seeds import derive_generator
-from scorefold_scorevae.data.config import TexturedBlobsConfig
+from scorefold_scorevae.config import TexturedBlobsConfig
 from scorefold_toolkit.data.manifolds import seeded_normal
 from scorefold_toolkit.data.splits import measured_split, pick, plain_scale, source_seed, split_positions
 from scorefold_toolkit.distributions import SharedGaussians, shared_exponents

@@ -14,13 +14,14 @@ from scorefold.errors import ConfigError, PluginError, ShapeError
 from scorefold.interfaces import Encodes, Flow, ScoreModel
 from scorefold.plotting import ACCENT, INK, WARM, empty_figure, tidy
 from scorefold.stage import job_function
-from scorefold_scorevae.decoder_geometry.config import DecoderGeometryConfig
+from scorefold_scorevae.config import DecoderGeometryConfig
 from scorefold_toolkit.figures import as_images, labelled_grid, legend_below
 from scorefold_toolkit.geodesics import Differences, GeodesicMetric, Geodesics, PullbackChord
 from scorefold_toolkit.geodesics.geometry import SolvedGeometry
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
 
 _FLAT = 1e-12
 _CHUNK = 1024

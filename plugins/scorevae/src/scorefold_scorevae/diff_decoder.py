@@ -30,7 +30,7 @@ from scorefold_scorevae.coding import decoding
 from scorefold_scorevae.coding.decoding import given_code
 from scorefold_scorevae.coding.diagnosis import evidence_bound, silent_code_warnings
 from scorefold_scorevae.coding.encoder import data_term, diffuse, leave_saddle, normal_kl, warmed_up
-from scorefold_scorevae.diff_decoder.config import DiffDecoderConfig
+from scorefold_scorevae.config import DiffDecoderConfig
 from scorefold_scorevae.scorevae.model import checked_code
 from scorefold_toolkit.score_matching.losses import Standardised
 from scorefold_toolkit.training.validation import LossReference, answering_zero, silent_network

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from scorefold.data import Condition, ConditionSpec, TensorSpec
 from scorefold.errors import ConfigError
-from scorefold_scorevae.networks.config import ConvDecoderConfig, PathConfig
+from scorefold_scorevae.config import ConvDecoderConfig, PathConfig
 from scorefold_toolkit.nn import (
     ConditionMap,
     ConditionVector,

@@ -1,1 +1,0 @@
-"""The geometry that a decoder gives its codes."""

@@ -1,1 +1,0 @@
-"""A score given a code, trained from scratch."""

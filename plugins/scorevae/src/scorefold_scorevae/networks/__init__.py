@@ -1,1 +1,0 @@
-"""Networks between images and vectors."""

@@ -1,1 +1,0 @@
-"""The variational auto-encoder."""
