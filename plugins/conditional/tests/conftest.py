@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from scorefold.data import Condition, DataSpec, EventScale, TensorSpec
 from scorefold.diffusion import predictor_corrector
-from scorefold_conditional.conditional.config import ConditionalConfig
 from scorefold_conditional.conditional.model import Conditional
+from scorefold_conditional.config import ConditionalConfig
 from scorefold_standard.networks.config import MLPConfig
 from scorefold_standard.networks.mlp import MLP
 

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from scorefold_conditional.data.config import PosteriorConfig
-from scorefold_conditional.data.posterior import PosteriorSource, RingPosterior
+from scorefold_conditional.config import PosteriorConfig
+from scorefold_conditional.posterior import PosteriorSource, RingPosterior
 from scorefold_toolkit.distributions import log_density
 
 RING = RingPosterior(PosteriorConfig())

@@ -11,9 +11,8 @@ from pydantic import ValidationError
 
 from scorefold.data import DataSpec, TensorSpec
 from scorefold.errors import ConfigError, ScorefoldError, ShapeError
-from scorefold_conditional.conditional.config import ConditionalConfig
 from scorefold_conditional.conditional.model import Conditional
-from scorefold_conditional.data.config import PosteriorConfig
+from scorefold_conditional.config import ConditionalConfig, PosteriorConfig
 from scorefold_standard.networks.config import MLPConfig
 from scorefold_standard.networks.mlp import MLP
 

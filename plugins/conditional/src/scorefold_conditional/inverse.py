@@ -14,8 +14,8 @@ from scorefold.diffusion import DiffusionProcess
 from scorefold.diffusion.process import LinearMap
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces.score import BoundScore
-from scorefold_conditional.conditional.config import ConditionalConfig
 from scorefold_conditional.conditional.layout import spatial_axes
+from scorefold_conditional.config import ConditionalConfig
 from scorefold_toolkit.matrix_process import DenseMap
 from scorefold_toolkit.operators import LinearOperator, Mask, RandomMask, as_linear, build_operator
 from scorefold_toolkit.rotated import RotatedMap

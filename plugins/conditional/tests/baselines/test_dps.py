@@ -14,7 +14,7 @@ from scorefold.data import DataSpec, EventScale
 from scorefold.diffusion import VE, VP, GeometricVE, LinearVP, PerComponent, probability_flow_log_prob
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import ScoreModel
-from scorefold_conditional.solvers.config import DiffPIRConfig, DPSConfig
+from scorefold_conditional.config import DiffPIRConfig, DPSConfig
 from scorefold_conditional.solvers.dps import DPS, largest_singular
 from scorefold_nonuniform.bands.transforms import Wavelet
 from scorefold_registry import Host

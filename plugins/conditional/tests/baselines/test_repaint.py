@@ -15,7 +15,7 @@ from scorefold.data import EventScale
 from scorefold.diffusion import VE, VP, LinearLogSNR, PerComponent, predictor_corrector
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import ScoreModel
-from scorefold_conditional.solvers.config import RePaintConfig
+from scorefold_conditional.config import RePaintConfig
 from scorefold_conditional.solvers.repaint import RePaint, resampled
 from scorefold_nonuniform.bands.transforms import Wavelet
 from scorefold_toolkit.matrix_process import MatrixProcess

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from scorefold.diffusion import VE, VP, GeometricVE, PerComponent
 from scorefold.errors import ConfigError
-from scorefold_conditional.solvers.config import DAPSConfig, DiffPIRConfig, DPSConfig, MMPSConfig, TMPDConfig
+from scorefold_conditional.config import DAPSConfig, DiffPIRConfig, DPSConfig, MMPSConfig, TMPDConfig
 from scorefold_conditional.solvers.daps import DAPS
 from scorefold_conditional.solvers.dps import DPS
 from scorefold_registry import Host, compare

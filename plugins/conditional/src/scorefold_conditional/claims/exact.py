@@ -18,8 +18,8 @@ from scorefold.seeds import derive_generator, derive_seed
 from scorefold_conditional.claims.digits import ANCESTRAL, ancestral, trained_conditional
 from scorefold_conditional.conditional.layout import condition_schedule
 from scorefold_conditional.conditional.objective import ConditionNoise
-from scorefold_conditional.data.config import PosteriorConfig
-from scorefold_conditional.data.posterior import PosteriorSource, RingPosterior
+from scorefold_conditional.config import PosteriorConfig
+from scorefold_conditional.posterior import PosteriorSource, RingPosterior
 from scorefold_toolkit.metrics import energy_distance
 
 CORRELATION = 0.9

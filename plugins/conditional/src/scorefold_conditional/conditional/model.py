@@ -19,9 +19,9 @@ from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource, Loss, Prepares, Progress, ScoreModel, Trainable, as_network
 from scorefold.interfaces.score import BoundScore
 from scorefold.random import draw_normal, draw_uniform
-from scorefold_conditional.conditional.config import ConditionalConfig
 from scorefold_conditional.conditional.layout import LEVEL, Layout, annealed_speed, condition_schedule
 from scorefold_conditional.conditional.objective import ConditionBlock, ConditionNoise, joint_loss
+from scorefold_conditional.config import ConditionalConfig
 from scorefold_conditional.inverse import mask_of, measured_by
 from scorefold_toolkit.nn import loss_uncertainty, named_parts, named_specs
 from scorefold_toolkit.nn.conditions import with_null_class

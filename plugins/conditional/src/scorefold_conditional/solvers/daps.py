@@ -21,8 +21,8 @@ from scorefold.diffusion.samplers import Sampler
 from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource, ScoreModel
 from scorefold.random import draw_normal
+from scorefold_conditional.config import DAPSConfig
 from scorefold_conditional.inverse import solve_semidefinite
-from scorefold_conditional.solvers.config import DAPSConfig
 from scorefold_conditional.solvers.dps import _STEPS, DPS
 from scorefold_toolkit.operators import LinearOperator
 

@@ -29,8 +29,8 @@ from scorefold.data import Condition
 from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource, ScoreModel
 from scorefold.interfaces.score import BoundScore
+from scorefold_conditional.config import DPSConfig
 from scorefold_conditional.inverse import project, shift_denoised, solve_semidefinite
-from scorefold_conditional.solvers.config import DPSConfig
 from scorefold_conditional.solvers.prior import InverseSolver, Observations, check_prior
 from scorefold_toolkit.operators import LinearOperator
 from scorefold_toolkit.rotated import Rotated, RotatedMap

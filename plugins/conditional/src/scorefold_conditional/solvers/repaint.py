@@ -24,7 +24,7 @@ from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource, ScoreModel
 from scorefold.interfaces.score import BoundScore
 from scorefold.random import draw_normal
-from scorefold_conditional.solvers.config import RePaintConfig
+from scorefold_conditional.config import RePaintConfig
 from scorefold_conditional.solvers.prior import InverseSolver, Observations, check_prior
 from scorefold_toolkit.config.operators import MaskConfig
 from scorefold_toolkit.operators import LinearOperator

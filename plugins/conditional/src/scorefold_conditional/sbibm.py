@@ -21,7 +21,7 @@ from scorefold.errors import DataError
 from scorefold.interfaces import DataSource
 from scorefold.random import draw_normal
 from scorefold.seeds import derive_generator
-from scorefold_conditional.sbibm.config import SbibmConfig
+from scorefold_conditional.config import SbibmConfig
 from scorefold_toolkit.data.splits import hold_out, pick, plain_scale, source_seed
 
 

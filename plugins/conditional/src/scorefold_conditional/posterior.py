@@ -13,7 +13,7 @@ from scorefold.interfaces import DataSource
 from scorefold.interfaces.capabilities import KnowsDistribution
 from scorefold.random import draw_normal
 from scorefold.seeds import derive_generator
-from scorefold_conditional.data.config import PosteriorConfig
+from scorefold_conditional.config import PosteriorConfig
 from scorefold_toolkit.data.manifolds import seeded_normal
 from scorefold_toolkit.data.splits import measured_split, pick, plain_scale, source_seed, split_positions
 from scorefold_toolkit.distributions import Distribution, Mixture, SubspaceGaussian

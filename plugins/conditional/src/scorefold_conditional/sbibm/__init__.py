@@ -1,1 +1,0 @@
-"""The tasks of sbibm: simulators, their priors, and the reference draws of its wheel."""
