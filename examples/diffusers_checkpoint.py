@@ -17,7 +17,7 @@ from torch import Tensor
 from scorefold.diffusion import PerComponent, dpm_solver_pp_2m, time_grid
 from scorefold.interfaces import ScoreModel
 from scorefold_nonuniform.bands.coefficients import build_bands
-from scorefold_nonuniform.bands.config import HaarBandsConfig
+from scorefold_nonuniform.config import HaarBandsConfig
 from scorefold_nonuniform.diffusers.scheduler import NonUniformScheduler
 from scorefold_registry import Host
 from scorefold_toolkit.rotated import Rotated

@@ -12,11 +12,11 @@ from scorefold.data import EventScale
 from scorefold.diffusion import LinearLogSNR, PerComponent
 from scorefold.errors import ConfigError
 from scorefold_nonuniform.bands.coefficients import BandMoments, build_bands
-from scorefold_nonuniform.bands.config import HaarBandsConfig
 from scorefold_nonuniform.bands.speeds import band_ends, boundary_cost, noisiest, spend_budget
+from scorefold_nonuniform.config import HaarBandsConfig
 from scorefold_nonuniform.cost import CostComparison, CostRow
-from scorefold_nonuniform.data.gaussian_field import field_power
-from scorefold_nonuniform.multiscale.model import _shares
+from scorefold_nonuniform.gaussian_field import field_power
+from scorefold_nonuniform.multiscale import _shares
 
 F64 = torch.float64
 

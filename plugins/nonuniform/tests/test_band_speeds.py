@@ -9,9 +9,8 @@ from torch import Tensor
 from scorefold.diffusion import PerComponent, ddim, heun, time_grid
 from scorefold_nonuniform.bands.coefficients import Bands, build_bands
 from scorefold_nonuniform.bands.speeds import banded_process
-from scorefold_nonuniform.data.config import GaussianFieldConfig
-from scorefold_nonuniform.data.gaussian_field import GaussianField, gaussian_score
-from scorefold_nonuniform.nonuniform.config import NonUniformConfig
+from scorefold_nonuniform.config import GaussianFieldConfig, NonUniformConfig
+from scorefold_nonuniform.gaussian_field import GaussianField, gaussian_score
 from scorefold_toolkit.matrix_process import MatrixProcess
 from scorefold_toolkit.rotated import CoefficientScore, Rotated
 

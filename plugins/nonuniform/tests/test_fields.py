@@ -9,9 +9,14 @@ from torch import Tensor
 from scorefold.diffusion import LinearLogSNR, PerComponent
 from scorefold.errors import ConfigError
 from scorefold_nonuniform.bands.coefficients import Bands, build_bands
-from scorefold_nonuniform.bands.config import DCTBandsConfig, FourierBandsConfig, HaarBandsConfig, PCABandsConfig
-from scorefold_nonuniform.data.config import GaussianFieldConfig
-from scorefold_nonuniform.data.gaussian_field import (
+from scorefold_nonuniform.config import (
+    DCTBandsConfig,
+    FourierBandsConfig,
+    GaussianFieldConfig,
+    HaarBandsConfig,
+    PCABandsConfig,
+)
+from scorefold_nonuniform.gaussian_field import (
     GaussianField,
     coefficient_moments,
     field_power,

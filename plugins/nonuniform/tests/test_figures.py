@@ -10,10 +10,9 @@ import torch
 from scorefold.data import DataSpec, TensorSpec
 from scorefold.stage import Fitted
 from scorefold_nonuniform.bands.figures import banded_figures
-from scorefold_nonuniform.multiscale.config import MultiScaleConfig
-from scorefold_nonuniform.multiscale.model import MultiScaleScore
-from scorefold_nonuniform.nonuniform.config import NonUniformConfig
-from scorefold_nonuniform.nonuniform.model import NonUniformScore
+from scorefold_nonuniform.config import MultiScaleConfig, NonUniformConfig
+from scorefold_nonuniform.multiscale import MultiScaleScore
+from scorefold_nonuniform.nonuniform import NonUniformScore
 from scorefold_standard.networks.config import MLPConfig
 from scorefold_standard.networks.mlp import MLP
 from scorefold_toolkit.training import FitReport

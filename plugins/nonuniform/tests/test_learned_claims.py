@@ -12,9 +12,8 @@ from torch import Tensor
 from scorefold_nonuniform.bands.coefficients import build_bands
 from scorefold_nonuniform.bands.speeds import banded_process
 from scorefold_nonuniform.claims import learned as claims_learned
-from scorefold_nonuniform.data.config import GaussianFieldConfig
-from scorefold_nonuniform.data.gaussian_field import GaussianField, gaussian_score
-from scorefold_nonuniform.multiscale.config import MultiScaleConfig
+from scorefold_nonuniform.config import GaussianFieldConfig, MultiScaleConfig
+from scorefold_nonuniform.gaussian_field import GaussianField, gaussian_score
 
 F64 = torch.float64
 FIELD = GaussianField(GaussianFieldConfig(size=8, points=300, seed=0))

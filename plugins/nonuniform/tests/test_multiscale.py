@@ -14,10 +14,9 @@ from scorefold.diffusion import SAMPLERS, time_grid
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Progress, TensorSource
 from scorefold_nonuniform.bands.coefficients import build_bands
-from scorefold_nonuniform.data.gaussian_field import coefficient_moments, gaussian_score
-from scorefold_nonuniform.multiscale.config import MultiScaleConfig
-from scorefold_nonuniform.nonuniform.config import NonUniformConfig
-from scorefold_nonuniform.nonuniform.model import NonUniformScore
+from scorefold_nonuniform.config import MultiScaleConfig, NonUniformConfig
+from scorefold_nonuniform.gaussian_field import coefficient_moments, gaussian_score
+from scorefold_nonuniform.nonuniform import NonUniformScore
 from scorefold_toolkit.training import fit
 
 

@@ -13,8 +13,8 @@ from scorefold.diffusion import time_grid
 from scorefold.errors import ConfigError, DataError
 from scorefold_nonuniform.bands.coefficients import build_bands
 from scorefold_nonuniform.bands.speeds import boundary_cost, noisiest
-from scorefold_nonuniform.data.gaussian_field import coefficient_moments
-from scorefold_nonuniform.multiscale.config import MultiScaleConfig
+from scorefold_nonuniform.config import MultiScaleConfig
+from scorefold_nonuniform.gaussian_field import coefficient_moments
 
 
 @pytest.mark.parametrize("matched", [True, False])

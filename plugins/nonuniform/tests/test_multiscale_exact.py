@@ -27,16 +27,16 @@ from scorefold.diffusion import (
     time_grid,
 )
 from scorefold_nonuniform.bands.coefficients import build_bands
-from scorefold_nonuniform.bands.config import (
+from scorefold_nonuniform.bands.speeds import boundary_cost
+from scorefold_nonuniform.config import (
     BandsConfig,
     DCTBandsConfig,
     FourierBandsConfig,
+    GaussianFieldConfig,
     HaarBandsConfig,
     WaveletBandsConfig,
 )
-from scorefold_nonuniform.bands.speeds import boundary_cost
-from scorefold_nonuniform.data.config import GaussianFieldConfig
-from scorefold_nonuniform.data.gaussian_field import GaussianField, coefficient_moments, gaussian_score
+from scorefold_nonuniform.gaussian_field import GaussianField, coefficient_moments, gaussian_score
 from scorefold_toolkit.distributions import SubspaceGaussian
 from scorefold_toolkit.rotated import CoefficientScore, Rotated
 

@@ -10,8 +10,8 @@ import torch
 from multiscale_toys import TRAINING, field, model, trained
 
 from scorefold.errors import ConfigError, DataError, TrainingError
-from scorefold_nonuniform.data.config import GaussianFieldConfig
-from scorefold_nonuniform.data.gaussian_field import GaussianField
+from scorefold_nonuniform.config import GaussianFieldConfig
+from scorefold_nonuniform.gaussian_field import GaussianField
 from scorefold_standard.networks.config import MLPConfig
 from scorefold_standard.networks.mlp import MLP
 from scorefold_toolkit.training import fit

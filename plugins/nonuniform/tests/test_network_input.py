@@ -24,7 +24,7 @@ from scorefold_nonuniform.bands.network_input import (
     training_levels,
     weighted_losses,
 )
-from scorefold_nonuniform.nonuniform.config import NonUniformConfig
+from scorefold_nonuniform.config import NonUniformConfig
 from scorefold_toolkit.config.common import LogUniformLevels, WeightingConfig
 
 F64 = torch.float64

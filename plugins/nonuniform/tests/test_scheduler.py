@@ -29,7 +29,7 @@ from scorefold.diffusion.process import expand
 from scorefold.errors import ConfigError
 from scorefold_checkpoints.parametrisations import DiscreteVP
 from scorefold_nonuniform.bands.coefficients import build_bands
-from scorefold_nonuniform.bands.config import HaarBandsConfig
+from scorefold_nonuniform.config import HaarBandsConfig
 from scorefold_nonuniform.diffusers.pipeline import ScoreUNet
 from scorefold_nonuniform.diffusers.scheduler import PREDICTIONS, NonUniformScheduler
 from scorefold_toolkit.matrix_process import MatrixProcess

@@ -26,7 +26,7 @@ from scheduler_toys import (
 from scorefold.diffusion import SAMPLERS, IsotropicProcess, LinearLogSNR, PerComponent, time_grid
 from scorefold.errors import ConfigError
 from scorefold_nonuniform.bands.coefficients import build_bands
-from scorefold_nonuniform.bands.config import HaarBandsConfig
+from scorefold_nonuniform.config import HaarBandsConfig
 from scorefold_nonuniform.diffusers.pipeline import ScoreUNet
 from scorefold_nonuniform.diffusers.scheduler import NonUniformScheduler
 from scorefold_toolkit.rotated import Rotated

@@ -13,7 +13,6 @@ from torch import Tensor
 from scorefold.diffusion import Orthonormal
 from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold_nonuniform.bands.coefficients import BandMoments, Bands, build_bands, build_transform
-from scorefold_nonuniform.bands.config import BandsConfig
 from scorefold_nonuniform.bands.transforms import (
     PCA,
     Identity,
@@ -24,6 +23,7 @@ from scorefold_nonuniform.bands.transforms import (
     fourier_frequencies,
     fourier_matrix,
 )
+from scorefold_nonuniform.config import BandsConfig
 from scorefold_toolkit.operators import Haar
 
 F64 = torch.float64

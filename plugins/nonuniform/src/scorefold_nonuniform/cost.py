@@ -26,7 +26,7 @@ from scorefold.errors import ConfigError
 from scorefold.interfaces import ScoreModel
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, new_figure
 from scorefold_nonuniform.bands.network_input import spec_at, spec_with_levels
-from scorefold_nonuniform.multiscale.model import MultiScaleScore
+from scorefold_nonuniform.multiscale import MultiScaleScore
 from scorefold_toolkit.figures import legend_below
 
 if TYPE_CHECKING:

@@ -26,8 +26,8 @@ def _scores() -> Iterable[Component]:
         yield Component(
             kind="score",
             name=name,
-            target=f".{name}.model:{target}Score",
-            config=f".{name}.config:{target}Config",
+            target=f".{name}:{target}Score",
+            config=f".config:{target}Config",
             requires=(Port("data", kind="data"), *_PARTS[name]),
             provides=("Trainable",),
             summary=summary,
@@ -57,8 +57,8 @@ def _sources() -> Iterable[Component]:
     yield Component(
         kind="data",
         name="gaussian-field",
-        target=".data.gaussian_field:GaussianField",
-        config=".data.config:GaussianFieldConfig",
+        target=".gaussian_field:GaussianField",
+        config=".config:GaussianFieldConfig",
         summary="Periodic Gaussian images whose distribution is known, and with it every band's score at any speed",
         examples=({"config": {"size": 8, "points": 200}},),
         cite="citation.bib",

@@ -11,12 +11,10 @@ from torch import Tensor, nn
 from scorefold.data import DataSpec, EventScale
 from scorefold.interfaces import Network
 from scorefold_nonuniform.bands.coefficients import build_bands
-from scorefold_nonuniform.data.config import GaussianFieldConfig
-from scorefold_nonuniform.data.gaussian_field import GaussianField, gaussian_score
-from scorefold_nonuniform.multiscale.config import MultiScaleConfig
-from scorefold_nonuniform.multiscale.model import MultiScaleScore
-from scorefold_nonuniform.nonuniform.config import NonUniformConfig
-from scorefold_nonuniform.nonuniform.model import NonUniformScore
+from scorefold_nonuniform.config import GaussianFieldConfig, MultiScaleConfig, NonUniformConfig
+from scorefold_nonuniform.gaussian_field import GaussianField, gaussian_score
+from scorefold_nonuniform.multiscale import MultiScaleScore
+from scorefold_nonuniform.nonuniform import NonUniformScore
 from scorefold_standard.networks.config import MLPConfig
 from scorefold_standard.networks.mlp import MLP
 from scorefold_toolkit.training import fit

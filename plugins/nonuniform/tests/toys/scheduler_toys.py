@@ -15,7 +15,7 @@ from scorefold.data import TensorSpec
 from scorefold.diffusion import VE, VP, DiffusionProcess, LinearLogSNR, PerComponent
 from scorefold.interfaces import ScoreModel
 from scorefold_nonuniform.bands.coefficients import build_bands
-from scorefold_nonuniform.bands.config import HaarBandsConfig
+from scorefold_nonuniform.config import HaarBandsConfig
 from scorefold_nonuniform.diffusers.scheduler import NonUniformScheduler
 from scorefold_toolkit.rotated import Rotated
 

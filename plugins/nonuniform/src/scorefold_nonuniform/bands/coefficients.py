@@ -16,16 +16,6 @@ from torch import Tensor, nn
 from scorefold.data import EventScale
 from scorefold.diffusion import Orthonormal, PerComponent
 from scorefold.errors import ConfigError, ShapeError
-from scorefold_nonuniform.bands.config import (
-    BandsConfig,
-    DCTBandsConfig,
-    FourierBandsConfig,
-    HaarBandsConfig,
-    LearnedBandsConfig,
-    PCABandsConfig,
-    PixelsBandsConfig,
-    WaveletBandsConfig,
-)
 from scorefold_nonuniform.bands.transforms import (
     PCA,
     FromData,
@@ -37,6 +27,16 @@ from scorefold_nonuniform.bands.transforms import (
     dct_matrix,
     fourier_frequencies,
     fourier_matrix,
+)
+from scorefold_nonuniform.config import (
+    BandsConfig,
+    DCTBandsConfig,
+    FourierBandsConfig,
+    HaarBandsConfig,
+    LearnedBandsConfig,
+    PCABandsConfig,
+    PixelsBandsConfig,
+    WaveletBandsConfig,
 )
 
 

@@ -14,8 +14,8 @@ from scorefold.diffusion import dpm_solver_pp_2m, time_grid
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, empty_figure, new_figure
 from scorefold.seeds import derive_generator
 from scorefold_nonuniform.cost import measure_seconds, scales_of
-from scorefold_nonuniform.multiscale.model import MultiScaleScore
-from scorefold_nonuniform.nonuniform.model import NonUniformScore
+from scorefold_nonuniform.multiscale import MultiScaleScore
+from scorefold_nonuniform.nonuniform import NonUniformScore
 from scorefold_toolkit import figures as event_figures
 from scorefold_toolkit.figures import as_images, image_grid
 

@@ -23,7 +23,7 @@ from scorefold.errors import ConfigError
 from scorefold.interfaces import ScoreModel
 from scorefold.interfaces.score import BoundScore
 from scorefold_nonuniform.bands.coefficients import Bands
-from scorefold_nonuniform.bands.config import BandedConfig
+from scorefold_nonuniform.config import BandedConfig
 from scorefold_toolkit.config.common import WeightingConfig
 from scorefold_toolkit.nn import named_parts, named_specs
 from scorefold_toolkit.nn.conditions import drop_condition, null_condition, with_null_class

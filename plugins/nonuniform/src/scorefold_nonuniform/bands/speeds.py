@@ -16,7 +16,7 @@ from scorefold.config import LogSNRConfig
 from scorefold.diffusion import LinearLogSNR, PerComponent, build_schedule
 from scorefold.errors import ConfigError
 from scorefold_nonuniform.bands.coefficients import Bands
-from scorefold_nonuniform.bands.config import BandedConfig
+from scorefold_nonuniform.config import BandedConfig
 from scorefold_toolkit.rotated import Rotated, Stretched
 
 _SHORTEST = 0.01

@@ -25,7 +25,7 @@ from scorefold_nonuniform.cost import (
     resolution_scales,
     sampling_seconds,
 )
-from scorefold_nonuniform.multiscale.model import MultiScaleScore
+from scorefold_nonuniform.multiscale import MultiScaleScore
 
 REPEATS = {"smoke": 1, "quick": 3, "full": 7}
 BATCH = {"smoke": 1, "quick": 2, "full": 4}

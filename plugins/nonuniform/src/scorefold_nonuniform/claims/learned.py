@@ -17,7 +17,7 @@ from torch import Tensor
 
 from scorefold.interfaces import DataSource, ScoreModel
 from scorefold.seeds import derive_generator, derive_seed
-from scorefold_nonuniform.data.gaussian_field import (
+from scorefold_nonuniform.gaussian_field import (
     GaussianField,
     coefficient_moments,
     gaussian_score,

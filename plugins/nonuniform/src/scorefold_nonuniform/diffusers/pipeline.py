@@ -19,7 +19,7 @@ from scorefold.diffusion.process import expand
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import ScoreModel
 from scorefold_nonuniform.diffusers.scheduler import NonUniformScheduler
-from scorefold_nonuniform.multiscale.model import MultiScaleScore
+from scorefold_nonuniform.multiscale import MultiScaleScore
 
 
 class Denoiser(nn.Module):

@@ -36,8 +36,8 @@ from scorefold.diffusion import (
 from scorefold.errors import ConfigError
 from scorefold.random import draw_normal
 from scorefold_nonuniform.bands.coefficients import Bands, build_bands
-from scorefold_nonuniform.bands.config import BandedConfig, BandsConfig
 from scorefold_nonuniform.bands.speeds import banded_process
+from scorefold_nonuniform.config import BandedConfig, BandsConfig
 from scorefold_toolkit.rotated import Rotated
 
 

@@ -16,7 +16,7 @@ from scorefold.interfaces import DataSource
 from scorefold.interfaces.capabilities import KnowsDistribution
 from scorefold_nonuniform.bands.coefficients import Bands
 from scorefold_nonuniform.bands.transforms import SeparableTransform, fourier_frequencies, fourier_matrix
-from scorefold_nonuniform.data.config import GaussianFieldConfig
+from scorefold_nonuniform.config import GaussianFieldConfig
 from scorefold_toolkit.data.manifolds import Draw, seeded_normal, splits_of
 from scorefold_toolkit.data.splits import measured_split, pick, plain_scale, source_seed
 from scorefold_toolkit.distributions import Distribution, SubspaceGaussian

@@ -16,7 +16,6 @@ from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource, Loss, Phase, Prepares, Progress, ScoreModel, Trainable, as_network
 from scorefold.random import draw_normal
 from scorefold_nonuniform.bands.coefficients import BandMoments, build_bands
-from scorefold_nonuniform.bands.config import LearnedBandsConfig
 from scorefold_nonuniform.bands.network_input import (
     BandedScore,
     Noised,
@@ -33,7 +32,7 @@ from scorefold_nonuniform.bands.network_input import (
     weighted_losses,
 )
 from scorefold_nonuniform.bands.speeds import banded_process, noisiest, spend_budget
-from scorefold_nonuniform.multiscale.config import MultiScaleConfig
+from scorefold_nonuniform.config import LearnedBandsConfig, MultiScaleConfig
 from scorefold_toolkit.config.common import WeightingConfig
 from scorefold_toolkit.nn import loss_uncertainty
 from scorefold_toolkit.training.validation import LossReference, silent_network

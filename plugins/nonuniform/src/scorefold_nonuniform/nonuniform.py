@@ -27,7 +27,7 @@ from scorefold_nonuniform.bands.network_input import (
     weighted_losses,
 )
 from scorefold_nonuniform.bands.speeds import banded_process
-from scorefold_nonuniform.nonuniform.config import NonUniformConfig
+from scorefold_nonuniform.config import NonUniformConfig
 from scorefold_toolkit.nn import loss_uncertainty
 from scorefold_toolkit.training.validation import LossReference, silent_network
 

@@ -1,4 +1,4 @@
-"""Configs of transforms, of bands whose speeds differ, and of the models that use them. No torch here."""
+"""Settings of bands, of the score models on them, and of the data. No torch here."""
 
 from __future__ import annotations
 
@@ -6,8 +6,16 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from scorefold.config import Config, LogSNRConfig, ProcessConfig, TrainingConfig
-from scorefold_toolkit.config.common import AnyWeighting, DenoisingLossConfig, WeightingConfig
+from scorefold.config import Config, Inline, LogSNRConfig, ProcessConfig, TrainingConfig, Use
+from scorefold_toolkit.config.common import (
+    FRACTIONS,
+    AnyWeighting,
+    DenoisingLossConfig,
+    Fractions,
+    Points,
+    Seed,
+    WeightingConfig,
+)
 
 Levels = Annotated[int, Field(ge=1, description="Levels: each halves the height and width of the coarse part")]
 Size = Annotated[int, Field(ge=1)]
@@ -140,3 +148,67 @@ class BandedConfig(DenoisingLossConfig):
         if ends is not None and (not ends or list(ends) != sorted(ends) or ends[0] <= 0 or ends[-1] != 1):
             raise ValueError(f"ends are {list(ends)}; expected times above 0 that do not decrease, the last of them 1")
         return self
+
+
+class MultiScaleConfig(BandedConfig):
+    """A network a scale: fine bands are noise early, and from then on smaller networks see only what is left."""
+
+    network: Inline("network") = Field(  # type: ignore[valid-type]
+        Use(use="network:unet"), description="The network of every scale, where 'networks' gives none"
+    )
+    networks: tuple[Inline("network"), ...] = Field(  # type: ignore[valid-type]
+        (), description="A network for each scale, the finest first; empty for 'network' at all scales"
+    )
+    construction: Literal["ours", "published"] = Field(
+        "ours",
+        description="ours: networks see centred bands of unit size and the log-SNR of each, and correct the best "
+        "linear guess; published: the noised bands as they are and the time, and they give the noise",
+    )
+    boundary_kl: float | None = Field(
+        None,
+        gt=0,
+        description="Nats that the boundaries may cost together, by a bound that holds for any data: sets how noisy "
+        "each band ends; null for the process' own end",
+    )
+    budget_sets: Literal["noise", "ends"] = Field(
+        "noise",
+        description="What boundary_kl sets: the log-SNR at which each band ends (noise), or how soon it ends at the "
+        "speed that it has (ends)",
+    )
+    scale_steps: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
+        None,
+        description="Training steps of each scale, the finest first; null gives each an equal part of "
+        "training.steps, whichever are trained here",
+    )
+    train: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
+        None, description="The scales to train here, 1 the finest; null for all that no plugged part has trained"
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.construction == "published" and (self.boundary != "normal" or self.boundary_kl is not None):
+            raise ValueError("the published construction has boundary: normal and no boundary_kl; set them so")
+        if self.boundary_kl is not None and not isinstance(self.process, LogSNRConfig):
+            raise ValueError(f"boundary_kl needs process: log-snr, and this one is {self.process.name}")
+        if self.train is not None and (not self.train or len(set(self.train)) < len(self.train)):
+            raise ValueError(f"train is {list(self.train)}; expected one scale at least, and each once")
+        return self
+
+
+class NonUniformConfig(BandedConfig):
+    """One network for all bands, each at its own speed."""
+
+    network: Inline("network") = Field(  # type: ignore[valid-type]
+        Use(use="network:unet"), description="The network, from noised event and the log-SNR of each band to event"
+    )
+
+
+class GaussianFieldConfig(Config):
+    """Periodic Gaussian images (1, size, size) with power (1 + |k|^2)^-decay and unit variance of a pixel."""
+
+    size: int = Field(16, ge=2, le=64, description="Height and width in pixels")
+    decay: float = Field(1.5, ge=0, description="How fast power falls with frequency; 0 is white noise")
+    mean: float = Field(0.0, description="Mean of every pixel")
+    points: Points = 5000
+    fractions: Fractions = FRACTIONS
+    seed: Seed = None

@@ -1,1 +1,0 @@
-"""One network for bands that diffuse each at its own speed."""
