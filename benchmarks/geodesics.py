@@ -48,7 +48,7 @@ from torch import Tensor
 
 from scorefold.data import DataSpec
 from scorefold.interfaces import Flow
-from scorefold_pullback.geometry.config import PullbackConfig
+from scorefold_pullback.config import PullbackConfig
 from scorefold_pullback.geometry.pullback import Pullback
 from scorefold_standard.flows.config import AffineCouplingConfig
 from scorefold_standard.flows.coupling import CouplingFlow

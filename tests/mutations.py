@@ -148,7 +148,7 @@ MUTATIONS = (
         "off = k / (4 * k.square() + 1).sqrt()",
     ),
     (
-        plugin("pullback", "potentials/convex.py"),
+        plugin("pullback", "potentials.py"),
         "log_cosh = torch.logaddexp(flat, -flat) - math.log(2)",
         "log_cosh = torch.logaddexp(flat, -flat)",
     ),

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import DataError
-from scorefold_conditional.sbibm import TASKS, stimulus, summary_of
 from scorefold_conditional import sbibm as wheels
+from scorefold_conditional.sbibm import TASKS, stimulus, summary_of
 from scorefold_registry import Host
 
 COUNT = 200_000

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from scorefold.data import Condition, DataSpec
 from scorefold.interfaces import Flow
+from scorefold_pullback.config import PullbackConfig
 from scorefold_pullback.flows.config import BananaConfig, LinearFlowConfig, RiverConfig, SqueezedBananaConfig
 from scorefold_pullback.flows.linear import LinearFlow, Shear
-from scorefold_pullback.geometry.config import PullbackConfig
 from scorefold_pullback.geometry.pullback import Pullback
 from scorefold_standard.flows.config import AffineCouplingConfig
 from scorefold_standard.flows.coupling import CouplingFlow

@@ -20,15 +20,14 @@ from scorefold_pullback.autoencoder.bound import (
     warnings_of_bound,
     warnings_of_variances,
 )
-from scorefold_pullback.autoencoder.config import RiemannianAutoencoderConfig
 from scorefold_pullback.autoencoder.estimator import RiemannianAutoencoder
 from scorefold_pullback.autoencoder.latent_axes import principal_axes
+from scorefold_pullback.config import QuadraticConfig, RiemannianAutoencoderConfig
 from scorefold_pullback.flows.config import IdentityConfig, LinearFlowConfig, MixtureConfig
 from scorefold_pullback.flows.linear import IdentityFlow, LinearFlow
 from scorefold_pullback.flows.mixture import AnisotropicNormal, MixtureFlow
-from scorefold_pullback.potentials.config import QuadraticConfig
-from scorefold_pullback.potentials.convex import QuadraticPotential
-from scorefold_pullback.tangent_pca.estimator import significant_components
+from scorefold_pullback.potentials import QuadraticPotential
+from scorefold_pullback.tangent_pca import significant_components
 from scorefold_toolkit.nn import DiagonalNormal, StandardNormal
 
 close = torch.testing.assert_close

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from scorefold.interfaces import Flow
-from scorefold_pullback.autoencoder.config import RiemannianAutoencoderConfig
 from scorefold_pullback.autoencoder.estimator import RiemannianAutoencoder
 from scorefold_pullback.autoencoder.latent_axes import (
     kept_counts,
@@ -18,6 +17,7 @@ from scorefold_pullback.autoencoder.latent_axes import (
     reconstruction_curve,
     unseen_pca_curve,
 )
+from scorefold_pullback.config import RiemannianAutoencoderConfig
 from scorefold_pullback.flows.config import IdentityConfig
 from scorefold_pullback.flows.linear import IdentityFlow
 from scorefold_pullback.flows.mixture import AnisotropicNormal

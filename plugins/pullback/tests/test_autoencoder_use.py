@@ -15,9 +15,9 @@ from scorefold.data import DataSpec, TensorSpec
 from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.interfaces import Flow
 from scorefold.results import Estimate
-from scorefold_pullback.autoencoder.config import RiemannianAutoencoderConfig
 from scorefold_pullback.autoencoder.estimator import RiemannianAutoencoder
 from scorefold_pullback.autoencoder.figures import autoencoder_figures
+from scorefold_pullback.config import RiemannianAutoencoderConfig
 from scorefold_pullback.flows.anisotropic import AnisotropicFlow
 from scorefold_pullback.flows.config import AnisotropicConfig, IdentityConfig
 from scorefold_pullback.flows.linear import IdentityFlow

@@ -9,13 +9,12 @@ import torch
 from torch import Tensor
 
 from scorefold.data import DataSpec
+from scorefold_pullback.config import CoshConfig, IsoPullbackConfig, PullbackConfig, QuadraticConfig
 from scorefold_pullback.geometry import chart
 from scorefold_pullback.geometry.chart import Chart
-from scorefold_pullback.geometry.config import IsoPullbackConfig, PullbackConfig
 from scorefold_pullback.geometry.iso import IsoPullback
 from scorefold_pullback.geometry.pullback import Pullback
-from scorefold_pullback.potentials.config import CoshConfig, QuadraticConfig
-from scorefold_pullback.potentials.convex import Cosh, QuadraticPotential
+from scorefold_pullback.potentials import Cosh, QuadraticPotential
 from scorefold_standard.flows.config import AffineCouplingConfig
 from scorefold_standard.flows.coupling import CouplingFlow
 from scorefold_testing.contract import stir

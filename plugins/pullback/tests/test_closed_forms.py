@@ -10,13 +10,12 @@ import torch
 from torch import Tensor
 
 from scorefold.interfaces import Flow
-from scorefold_pullback.data.manifolds import energy, score
+from scorefold_pullback.config import CoshConfig, PullbackConfig
 from scorefold_pullback.flows.config import IdentityConfig
 from scorefold_pullback.flows.linear import IdentityFlow
-from scorefold_pullback.geometry.config import PullbackConfig
 from scorefold_pullback.geometry.pullback import Pullback
-from scorefold_pullback.potentials.config import CoshConfig
-from scorefold_pullback.potentials.convex import Cosh, convex_conjugate
+from scorefold_pullback.manifolds import energy, score
+from scorefold_pullback.potentials import Cosh, convex_conjugate
 from scorefold_toolkit.potential import Potential
 
 Make = Callable[..., Pullback]

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from scorefold.data import Condition, Dataset, DataSpec, EventScale
 from scorefold.interfaces import Flow, Loss, Progress
-from scorefold_pullback.autoencoder.config import RiemannianAutoencoderConfig
 from scorefold_pullback.autoencoder.estimator import RiemannianAutoencoder
+from scorefold_pullback.config import RiemannianAutoencoderConfig
 from scorefold_pullback.flows.anisotropic import AnisotropicFlow
 from scorefold_pullback.flows.config import AnisotropicConfig
 from scorefold_pullback.flows.objective import code_penalty, drawn_counts

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import ConfigError, DataError
-from scorefold_pullback.data.config import RiverDataConfig, SqueezedBananaDataConfig
-from scorefold_pullback.data.manifolds import ShearSource
+from scorefold_pullback.config import RiverDataConfig, SqueezedBananaDataConfig, TangentPCAConfig
 from scorefold_pullback.geometry.pullback import Pullback
-from scorefold_pullback.tangent_pca.config import TangentPCAConfig
-from scorefold_pullback.tangent_pca.estimator import (
+from scorefold_pullback.manifolds import ShearSource
+from scorefold_pullback.tangent_pca import (
     TangentPCAEstimator,
     frechet_variance,
     significant_components,

@@ -11,10 +11,10 @@ import torch
 
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Flow
-from scorefold_pullback.data import config as configs
-from scorefold_pullback.data.manifolds import ManifoldSource, ShearSource, hemisphere, sinusoid
+from scorefold_pullback import config as configs
 from scorefold_pullback.flows.config import IdentityConfig, LinearFlowConfig
 from scorefold_pullback.flows.linear import IdentityFlow, LinearFlow
+from scorefold_pullback.manifolds import ManifoldSource, ShearSource, hemisphere, sinusoid
 from scorefold_toolkit.nn import DiagonalNormal
 
 SETS: dict[str, Any] = {

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from scorefold_pullback.geometry.pullback import Pullback
-from scorefold_pullback.tangent_pca.estimator import geodesic_kmeans
+from scorefold_pullback.tangent_pca import geodesic_kmeans
 
 pytestmark = [
     pytest.mark.needs("geomstats"),
@@ -93,7 +93,7 @@ def test_with_its_pytorch_backend_gradients_flow() -> None:
     code = """
 import torch
 from geomstats.learning.frechet_mean import FrechetMean
-from scorefold_pullback.geometry.config import PullbackConfig
+from scorefold_pullback.config import PullbackConfig
 from scorefold_pullback.flows.config import BananaConfig
 from scorefold_pullback.flows.linear import Shear
 from scorefold_pullback.geometry.pullback import Pullback

@@ -11,12 +11,11 @@ from torch import Tensor
 
 from scorefold.errors import DataError, ShapeError
 from scorefold.interfaces import Flow
+from scorefold_pullback.config import CoshConfig, IsoPullbackConfig
 from scorefold_pullback.geometry.chart import Chart
-from scorefold_pullback.geometry.config import IsoPullbackConfig
 from scorefold_pullback.geometry.iso import Arc, IsoPullback, gauss_legendre
-from scorefold_pullback.potentials.config import CoshConfig
-from scorefold_pullback.potentials.convex import Cosh
-from scorefold_pullback.tangent_pca.estimator import low_rank, tangent_pca
+from scorefold_pullback.potentials import Cosh
+from scorefold_pullback.tangent_pca import low_rank, tangent_pca
 
 MakeFlow = Callable[..., Flow]
 close = torch.testing.assert_close

@@ -14,7 +14,7 @@ from scorefold.errors import ConfigError
 from scorefold.interfaces import Flow
 from scorefold_pullback.flows.config import MixtureConfig
 from scorefold_pullback.flows.mixture import MixtureFlow, SharedMixture
-from scorefold_pullback.tangent_pca.estimator import significant_components
+from scorefold_pullback.tangent_pca import significant_components
 from scorefold_standard.flows.config import AffineCouplingConfig
 from scorefold_standard.flows.coupling import CouplingFlow
 

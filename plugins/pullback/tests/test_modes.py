@@ -14,12 +14,12 @@ from scorefold.data import Dataset, DataSpec, EventScale
 from scorefold.errors import DataError
 from scorefold.interfaces import Phase, Progress
 from scorefold_pullback.autoencoder.latent_axes import principal_axes
+from scorefold_pullback.config import PullbackConfig
 from scorefold_pullback.flows.anisotropic import AnisotropicFlow
 from scorefold_pullback.flows.config import AnisotropicConfig, IdentityConfig
 from scorefold_pullback.flows.linear import IdentityFlow
 from scorefold_pullback.flows.mixture import SharedMixture
 from scorefold_pullback.flows.objective import find_parts
-from scorefold_pullback.geometry.config import PullbackConfig
 from scorefold_pullback.geometry.figures import geometry_figures
 from scorefold_pullback.geometry.pullback import Pullback
 from scorefold_testing.contract import stir

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from scorefold.errors import DataError
 from scorefold.interfaces import Flow
+from scorefold_pullback.config import IsoPullbackConfig
 from scorefold_pullback.flows.objective import (
     Isometry,
     hessian_penalty,
@@ -21,7 +22,6 @@ from scorefold_pullback.flows.objective import (
     volume_penalty,
     with_cotangents,
 )
-from scorefold_pullback.geometry.config import IsoPullbackConfig
 from scorefold_pullback.geometry.flow_diagnostics import Diagnosis, diagnose_flow
 from scorefold_pullback.geometry.iso import IsoPullback
 from scorefold_pullback.geometry.pullback import Pullback

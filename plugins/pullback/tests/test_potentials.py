@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.func import jvp
 
 from scorefold.errors import ConfigError, DataError, ShapeError
+from scorefold_pullback.config import CoshConfig, LogCoshConfig, LogSumExpConfig, QuadraticConfig
 from scorefold_pullback.flows.mixture import SharedMixture
-from scorefold_pullback.potentials.config import CoshConfig, LogCoshConfig, LogSumExpConfig, QuadraticConfig
-from scorefold_pullback.potentials.convex import (
+from scorefold_pullback.potentials import (
     ConvexPotential,
     Cosh,
     LogCosh,

@@ -11,11 +11,10 @@ from torch.func import jacrev, jvp
 
 from scorefold.data import DataSpec
 from scorefold.interfaces import Flow
-from scorefold_pullback.data.manifolds import score
-from scorefold_pullback.geometry.config import PullbackConfig
+from scorefold_pullback.config import CoshConfig, LogCoshConfig, LogSumExpConfig, PullbackConfig, QuadraticConfig
 from scorefold_pullback.geometry.pullback import Pullback
-from scorefold_pullback.potentials.config import CoshConfig, LogCoshConfig, LogSumExpConfig, QuadraticConfig
-from scorefold_pullback.potentials.convex import Cosh, LogCosh, LogSumExp, QuadraticPotential
+from scorefold_pullback.manifolds import score
+from scorefold_pullback.potentials import Cosh, LogCosh, LogSumExp, QuadraticPotential
 from scorefold_standard.flows.config import AffineCouplingConfig
 from scorefold_standard.flows.coupling import CouplingFlow
 from scorefold_testing.contract import stir

@@ -9,9 +9,9 @@ import torch
 
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Flow
+from scorefold_pullback.config import IsoPullbackConfig, PullbackConfig
 from scorefold_pullback.flows.config import IdentityConfig
 from scorefold_pullback.flows.linear import IdentityFlow
-from scorefold_pullback.geometry.config import IsoPullbackConfig, PullbackConfig
 from scorefold_pullback.geometry.figures import geometry_figures
 from scorefold_pullback.geometry.iso import IsoPullback
 from scorefold_pullback.geometry.pullback import Pullback

@@ -13,11 +13,10 @@ from scorefold.config import TrainingConfig
 from scorefold.data import DataSpec, TensorSpec
 from scorefold.errors import ConfigError, DataError, ShapeError, UntrainedWarning
 from scorefold.interfaces import Flow
-from scorefold_pullback.geometry.config import IsoPullbackConfig, PullbackConfig
+from scorefold_pullback.config import CoshConfig, IsoPullbackConfig, PullbackConfig, QuadraticConfig
 from scorefold_pullback.geometry.iso import IsoPullback
 from scorefold_pullback.geometry.pullback import Pullback
-from scorefold_pullback.potentials.config import CoshConfig, QuadraticConfig
-from scorefold_pullback.potentials.convex import Cosh, QuadraticPotential
+from scorefold_pullback.potentials import Cosh, QuadraticPotential
 from scorefold_standard.flows.config import AffineCouplingConfig
 from scorefold_standard.flows.coupling import CouplingFlow
 from scorefold_toolkit.training import fit

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold_pullback.geometry.pullback import Pullback
-from scorefold_pullback.tangent_pca.estimator import (
+from scorefold_pullback.tangent_pca import (
     TangentPCA,
     frechet_variance,
     geodesic_kmeans,

@@ -63,7 +63,7 @@ def _geometries() -> Iterable[Component]:
         kind="geometry",
         name="pullback",
         target=".geometry.pullback:Pullback",
-        config=".geometry.config:PullbackConfig",
+        config=".config:PullbackConfig",
         requires=_CHART,
         provides=("Transports", "ClosedFormGeodesics"),
         summary="Closed-form geodesics through the bulk of a density: Euclidean space pulled back through a flow",
@@ -79,7 +79,7 @@ def _geometries() -> Iterable[Component]:
         kind="geometry",
         name="iso-pullback",
         target=".geometry.iso:IsoPullback",
-        config=".geometry.config:IsoPullbackConfig",
+        config=".config:IsoPullbackConfig",
         requires=_CHART,
         summary="The geodesics of a pullback geometry at constant Euclidean speed: iso-Riemannian geometry",
         examples=({"inputs": {"flow": _COUPLING}}, {"inputs": {"flow": _BANANA}}),
@@ -92,8 +92,8 @@ def _estimators() -> Iterable[Component]:
     yield Component(
         kind="estimator",
         name="tangent-pca",
-        target=".tangent_pca.estimator:TangentPCAEstimator",
-        config=".tangent_pca.config:TangentPCAConfig",
+        target=".tangent_pca:TangentPCAEstimator",
+        config=".config:TangentPCAConfig",
         requires=(Port("geometry", kind="geometry"),),
         summary="Intrinsic dimension by principal geodesics in any geometry, with the Fréchet mean and variance",
         examples=(
@@ -133,7 +133,7 @@ def _autoencoders() -> Iterable[Component]:
         kind="estimator",
         name="riemannian-autoencoder",
         target=".autoencoder.estimator:RiemannianAutoencoder",
-        config=".autoencoder.config:RiemannianAutoencoderConfig",
+        config=".config:RiemannianAutoencoderConfig",
         requires=(Port("flow", kind="flow"),),
         provides=("Encodes",),
         summary="The few latent coordinates of a flow that hold nearly all of its variance: a code, and its dimension",
@@ -239,8 +239,8 @@ def _potentials() -> Iterable[Component]:
     yield _alone(
         "potential",
         "quadratic",
-        ".potentials.convex:QuadraticPotential",
-        ".potentials.config:QuadraticConfig",
+        ".potentials:QuadraticPotential",
+        ".config:QuadraticConfig",
         "psi of a Gaussian with any covariance and mean",
         {"covariance": [[2.0, 1.0], [1.0, 2.0]], "location": [1.0, -1.0]},
         {"variances": [0.5, 1.0, 2.0]},
@@ -248,24 +248,24 @@ def _potentials() -> Iterable[Component]:
     yield _alone(
         "potential",
         "cosh",
-        ".potentials.convex:Cosh",
-        ".potentials.config:CoshConfig",
+        ".potentials:Cosh",
+        ".config:CoshConfig",
         "A sum of hyperbolic cosines, steeper than any quadratic",
         {},
     )
     yield _alone(
         "potential",
         "log-cosh",
-        ".potentials.convex:LogCosh",
-        ".potentials.config:LogCoshConfig",
+        ".potentials:LogCosh",
+        ".config:LogCoshConfig",
         "A quadratic that is curved more at the origin, coordinate by coordinate",
         {"weight": 2.0},
     )
     yield _alone(
         "potential",
         "log-sum-exp",
-        ".potentials.convex:LogSumExp",
-        ".potentials.config:LogSumExpConfig",
+        ".potentials:LogSumExp",
+        ".config:LogSumExpConfig",
         "A smooth maximum of linear functions and a quadratic, inverted by Newton's method",
         {"directions": [[1.0, 0.0, 0.5], [-1.0, 2.0, 0.0], [0.0, -1.0, 1.0]], "curvature": 0.5},
     )
@@ -277,8 +277,8 @@ def _sources() -> Iterable[Component]:
     yield _alone(
         "data",
         "banana",
-        ".data.manifolds:ShearSource",
-        ".data.config:BananaDataConfig",
+        ".manifolds:ShearSource",
+        ".config:BananaDataConfig",
         "Points along a parabola",
         few,
         chains,
@@ -286,8 +286,8 @@ def _sources() -> Iterable[Component]:
     yield _alone(
         "data",
         "squeezed-banana",
-        ".data.manifolds:ShearSource",
-        ".data.config:SqueezedBananaDataConfig",
+        ".manifolds:ShearSource",
+        ".config:SqueezedBananaDataConfig",
         "Points close to a parabola",
         few,
         chains,
@@ -295,8 +295,8 @@ def _sources() -> Iterable[Component]:
     yield _alone(
         "data",
         "river",
-        ".data.manifolds:ShearSource",
-        ".data.config:RiverDataConfig",
+        ".manifolds:ShearSource",
+        ".config:RiverDataConfig",
         "Points along a sine",
         few,
         chains,
@@ -304,16 +304,16 @@ def _sources() -> Iterable[Component]:
     yield _alone(
         "data",
         "sinusoid",
-        ".data.manifolds:ManifoldSource",
-        ".data.config:SinusoidConfig",
+        ".manifolds:ManifoldSource",
+        ".config:SinusoidConfig",
         "A Gaussian bent by sines into more coordinates, of known dimension",
         {"dimension": 2, "ambient": 5, "points": 200, "tangents": True},
     )
     yield _alone(
         "data",
         "hemisphere",
-        ".data.manifolds:ManifoldSource",
-        ".data.config:HemisphereConfig",
+        ".manifolds:ManifoldSource",
+        ".config:HemisphereConfig",
         "A part of a sphere in more coordinates, of known dimension",
         {"dimension": 2, "ambient": 5, "points": 200, "tangents": True},
     )

@@ -24,7 +24,7 @@ from scorefold.interfaces import Flow
 from scorefold_pullback.autoencoder.latent_axes import quadratic_base
 from scorefold_pullback.flows.mixture import SharedMixture
 from scorefold_pullback.geometry.chart import row_lengths
-from scorefold_pullback.tangent_pca.estimator import significant_components
+from scorefold_pullback.tangent_pca import significant_components
 from scorefold_toolkit.numerics import jacobian
 
 _WHOLE_UP_TO = 32

@@ -13,7 +13,6 @@ from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.interfaces import Encodes, Estimator, Flow, Trainable
 from scorefold.results import Estimate
 from scorefold_pullback.autoencoder.bound import all_equal, error_bound, warnings_of_bound, warnings_of_variances
-from scorefold_pullback.autoencoder.config import RiemannianAutoencoderConfig
 from scorefold_pullback.autoencoder.latent_axes import (
     PrincipalAxes,
     kept_counts,
@@ -23,9 +22,10 @@ from scorefold_pullback.autoencoder.latent_axes import (
     reconstruction_curve,
     unseen_pca_curve,
 )
+from scorefold_pullback.config import RiemannianAutoencoderConfig
 from scorefold_pullback.geometry.chart import check_rows, row_lengths
 from scorefold_pullback.geometry.flow_diagnostics import diagnose_flow
-from scorefold_pullback.tangent_pca.estimator import significant_components
+from scorefold_pullback.tangent_pca import significant_components
 
 _GRID_UP_TO = 128
 _GRIDS = {1: 200, 2: 25}

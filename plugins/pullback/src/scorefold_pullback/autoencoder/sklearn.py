@@ -19,9 +19,9 @@ from torch import Tensor
 from scorefold.data import Dataset
 from scorefold.errors import ScorefoldError
 from scorefold.interfaces import DataSource, Flow, TensorSource
-from scorefold_pullback.autoencoder.config import RiemannianAutoencoderConfig
 from scorefold_pullback.autoencoder.estimator import RiemannianAutoencoder
 from scorefold_pullback.autoencoder.latent_axes import position_of
+from scorefold_pullback.config import RiemannianAutoencoderConfig
 from scorefold_toolkit.sklearn import InputError, SettingsInside, trained_model
 
 if TYPE_CHECKING:

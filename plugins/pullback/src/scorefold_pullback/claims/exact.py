@@ -17,9 +17,9 @@ from scorefold.data import Dataset
 from scorefold.interfaces import DataSource, TensorSource
 from scorefold.seeds import derive_generator
 from scorefold_pullback.claims.training import train_flow
-from scorefold_pullback.data.config import SqueezedBananaDataConfig
-from scorefold_pullback.data.manifolds import published_chains
+from scorefold_pullback.config import SqueezedBananaDataConfig
 from scorefold_pullback.flows.linear import Shear
+from scorefold_pullback.manifolds import published_chains
 
 
 def closed_forms(host: Any, profile: str, seed: int) -> float:

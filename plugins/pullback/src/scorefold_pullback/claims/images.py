@@ -16,12 +16,11 @@ from torch import Tensor
 from scorefold.data import Dataset
 from scorefold.interfaces import DataSource, Flow
 from scorefold.seeds import derive_generator, derive_seed
-from scorefold_pullback.autoencoder.config import RiemannianAutoencoderConfig
 from scorefold_pullback.autoencoder.estimator import RiemannianAutoencoder
 from scorefold_pullback.claims.training import source, trained_pullback_flow, variances_of
-from scorefold_pullback.geometry.config import PullbackConfig
+from scorefold_pullback.config import PullbackConfig, RiemannianAutoencoderConfig
 from scorefold_pullback.geometry.pullback import Pullback
-from scorefold_pullback.tangent_pca.estimator import significant_components
+from scorefold_pullback.tangent_pca import significant_components
 from scorefold_toolkit.data.images import fashion_mnist
 from scorefold_toolkit.metrics import sharpness
 from scorefold_toolkit.training import fit

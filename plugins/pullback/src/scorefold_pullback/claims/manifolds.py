@@ -14,11 +14,11 @@ from torch import Tensor
 
 from scorefold.interfaces import Flow
 from scorefold.seeds import derive_seed
-from scorefold_pullback.autoencoder.config import RiemannianAutoencoderConfig
 from scorefold_pullback.autoencoder.estimator import RiemannianAutoencoder
 from scorefold_pullback.autoencoder.latent_axes import pca_curve
 from scorefold_pullback.claims.training import source, trained_pullback_flow, variances_of
-from scorefold_pullback.tangent_pca.estimator import significant_components
+from scorefold_pullback.config import RiemannianAutoencoderConfig
+from scorefold_pullback.tangent_pca import significant_components
 
 SEEDS = 3
 SHARES = (0.1, 0.05, 0.01)

@@ -16,10 +16,10 @@ from scorefold.interfaces import DataSource, Flow
 from scorefold.random import draw_normal
 from scorefold.seeds import derive_generator, derive_seed
 from scorefold_pullback.claims.training import source, trained_pullback_flow, variances_of
+from scorefold_pullback.config import PullbackConfig
 from scorefold_pullback.geometry.chart import curves_apart
-from scorefold_pullback.geometry.config import PullbackConfig
 from scorefold_pullback.geometry.pullback import Pullback
-from scorefold_pullback.tangent_pca.estimator import significant_components
+from scorefold_pullback.tangent_pca import significant_components
 
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "ours": ("anisotropic", {"isometry_weight": 0.2, "volume_weight": 0}),

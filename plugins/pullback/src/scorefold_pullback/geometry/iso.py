@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from scorefold.errors import DataError
 from scorefold.interfaces import Flow, Geometry
 from scorefold.interfaces.geometry import barycentre_weights, check_times, flatten
+from scorefold_pullback.config import IsoPullbackConfig
 from scorefold_pullback.geometry.chart import Chart, compared_with, row_lengths
-from scorefold_pullback.geometry.config import IsoPullbackConfig
 from scorefold_pullback.geometry.pullback import Pullback
 from scorefold_toolkit.potential import Potential
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from scorefold.data import Dataset
 from scorefold.interfaces import DataSource, Flow
-from scorefold_pullback.data.config import (
+from scorefold_pullback.config import (
     BananaDataConfig,
     HemisphereConfig,
     RiverDataConfig,

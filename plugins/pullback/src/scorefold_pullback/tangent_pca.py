@@ -16,8 +16,8 @@ from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.interfaces import Estimator, Geometry
 from scorefold.interfaces.geometry import barycentre_weights
 from scorefold.results import Estimate
+from scorefold_pullback.config import TangentPCAConfig
 from scorefold_pullback.geometry.pullback import Pullback
-from scorefold_pullback.tangent_pca.config import TangentPCAConfig
 from scorefold_toolkit.numerics import bootstrap_interval, gram_spectrum
 
 _BY_SCORE = (

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from scorefold.errors import ConfigError, DataError, ShapeError
+from scorefold_pullback.config import CoshConfig, LogCoshConfig, LogSumExpConfig, QuadraticConfig
 from scorefold_pullback.flows.linear import covariance_of
-from scorefold_pullback.potentials.config import CoshConfig, LogCoshConfig, LogSumExpConfig, QuadraticConfig
 from scorefold_toolkit.nn import Quadratic
 from scorefold_toolkit.numerics import jacobian, pullback
 from scorefold_toolkit.potential import Potential

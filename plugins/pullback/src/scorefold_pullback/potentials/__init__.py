@@ -1,1 +1,0 @@
-"""Potentials in place of a flow's base, and the inverses of their gradients."""

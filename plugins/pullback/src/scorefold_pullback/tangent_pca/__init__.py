@@ -1,1 +1,0 @@
-"""Statistics of points in a geometry, and the dimension by principal geodesics."""
