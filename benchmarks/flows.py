@@ -46,8 +46,8 @@ from torch import Tensor, nn
 
 from scorefold.data import Dataset, DataSpec
 from scorefold.interfaces import Progress
-from scorefold_standard.flows.config import AffineCouplingConfig, SplineCouplingConfig
-from scorefold_standard.flows.coupling import CouplingFlow
+from scorefold_standard.config import AffineCouplingConfig, SplineCouplingConfig
+from scorefold_standard.coupling_flows import CouplingFlow
 from scorefold_toolkit.training.loop import compiled
 from scorefold_toolkit.training.phases import LossModule
 

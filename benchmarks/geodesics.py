@@ -50,8 +50,8 @@ from scorefold.data import DataSpec
 from scorefold.interfaces import Flow
 from scorefold_pullback.config import PullbackConfig
 from scorefold_pullback.geometry.pullback import Pullback
-from scorefold_standard.flows.config import AffineCouplingConfig
-from scorefold_standard.flows.coupling import CouplingFlow
+from scorefold_standard.config import AffineCouplingConfig
+from scorefold_standard.coupling_flows import CouplingFlow
 from scorefold_toolkit.numerics import jacobian
 
 TASKS = ("exp", "log", "distance", "geodesic", "transport")

@@ -284,7 +284,7 @@ MUTATIONS = (
         "add(of_centred * self.centred",
     ),
     (
-        plugin("standard", "flows/coupling.py"),
+        plugin("standard", "coupling_flows.py"),
         "return self.dimension * math.log(self.event_scale.std)",
         "return math.log(self.event_scale.std)",
     ),

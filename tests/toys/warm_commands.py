@@ -34,7 +34,7 @@ FORKS.set_forkserver_preload(
         "scorefold_verbs.fit",
         "scorefold_verbs.estimate",
         "scorefold_standard.scores.denoising",
-        "scorefold_standard.flows.coupling",
+        "scorefold_standard.coupling_flows",
         "matplotlib.backends.backend_agg",
         "matplotlib.backends.backend_svg",
         "mpl_toolkits.mplot3d",

@@ -14,7 +14,7 @@ from scorefold.data import Condition, DataSpec, EventScale, TensorSpec
 from scorefold.diffusion import predictor_corrector
 from scorefold_conditional.conditional.model import Conditional
 from scorefold_conditional.config import ConditionalConfig
-from scorefold_standard.networks.config import MLPConfig
+from scorefold_standard.config import MLPConfig
 from scorefold_standard.networks.mlp import MLP
 
 Build = Callable[..., Conditional]

@@ -19,7 +19,7 @@ from scorefold.interfaces import Progress, ScoreModel
 from scorefold_conditional.conditional.layout import Layout
 from scorefold_conditional.conditional.model import Conditional
 from scorefold_conditional.conditional.objective import ConditionBlock, joint_loss
-from scorefold_standard.networks.config import MLPConfig, UNetConfig
+from scorefold_standard.config import MLPConfig, UNetConfig
 from scorefold_standard.networks.mlp import MLP
 from scorefold_standard.networks.unet import UNet
 from scorefold_toolkit.operators import build_operator

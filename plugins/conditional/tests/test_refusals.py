@@ -13,7 +13,7 @@ from scorefold.data import DataSpec, TensorSpec
 from scorefold.errors import ConfigError, ScorefoldError, ShapeError
 from scorefold_conditional.conditional.model import Conditional
 from scorefold_conditional.config import ConditionalConfig, PosteriorConfig
-from scorefold_standard.networks.config import MLPConfig
+from scorefold_standard.config import MLPConfig
 from scorefold_standard.networks.mlp import MLP
 
 Build = Callable[..., Conditional]

@@ -13,7 +13,7 @@ from scorefold.errors import ConfigError
 from scorefold_flowmatching.claims.exact import gaussian_map, same_flow
 from scorefold_flowmatching.config import FlowMatchingConfig
 from scorefold_flowmatching.score import FlowMatching
-from scorefold_standard.networks.config import MLPConfig
+from scorefold_standard.config import MLPConfig
 from scorefold_standard.networks.mlp import MLP
 from scorefold_toolkit.training import fit
 

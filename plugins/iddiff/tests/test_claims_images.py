@@ -19,10 +19,9 @@ from scorefold_iddiff.data.drawn import places
 from scorefold_iddiff.normal_bundle.config import NormalBundleConfig
 from scorefold_iddiff.plugin import scorefold_claims
 from scorefold_registry import Host
+from scorefold_standard.config import DenoisingConfig, UNetConfig
 from scorefold_standard.data.config import MNISTConfig
-from scorefold_standard.networks.config import UNetConfig
 from scorefold_standard.networks.unet import UNet
-from scorefold_standard.scores.config import DenoisingConfig
 
 
 @pytest.mark.parametrize(

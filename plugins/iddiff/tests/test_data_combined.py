@@ -14,10 +14,10 @@ from scorefold.interfaces import DataSource, TensorSource
 from scorefold_iddiff.data.combined import ProductOf, UnionOf
 from scorefold_iddiff.data.config import LollipopConfig, ProductConfig, SpaghettiConfig, SquaresConfig, UnionConfig
 from scorefold_iddiff.data.drawn import DensityDrawn, Drawn
+from scorefold_standard.config import AnalyticConfig
 from scorefold_standard.manifolds.config import SphereConfig, SwissRollConfig, TorusConfig
 from scorefold_standard.manifolds.synthetic import DensityManifold, SyntheticManifold
 from scorefold_standard.scores.analytic import AnalyticScore
-from scorefold_standard.scores.config import AnalyticConfig
 from scorefold_toolkit.data.manifolds import isometry
 from scorefold_toolkit.distributions import Embedded, Mixture, Product
 

@@ -17,7 +17,7 @@ from scorefold.interfaces import Prepares
 from scorefold_iddiff.networks.config import ManifoldMLPConfig
 from scorefold_iddiff.networks.manifold_mlp import GatedBlock, ManifoldMLP, ManifoldNetwork, principal
 from scorefold_registry import Host
-from scorefold_standard.scores.config import DenoisingConfig
+from scorefold_standard.config import DenoisingConfig
 from scorefold_standard.scores.denoising import Denoising
 
 SMALL = {"width": 16, "blocks": 1}

@@ -13,7 +13,7 @@ from scorefold_nonuniform.bands.figures import banded_figures
 from scorefold_nonuniform.config import MultiScaleConfig, NonUniformConfig
 from scorefold_nonuniform.multiscale import MultiScaleScore
 from scorefold_nonuniform.nonuniform import NonUniformScore
-from scorefold_standard.networks.config import MLPConfig
+from scorefold_standard.config import MLPConfig
 from scorefold_standard.networks.mlp import MLP
 from scorefold_toolkit.training import FitReport
 

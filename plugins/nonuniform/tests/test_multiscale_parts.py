@@ -12,7 +12,7 @@ from multiscale_toys import TRAINING, field, model, trained
 from scorefold.errors import ConfigError, DataError, TrainingError
 from scorefold_nonuniform.config import GaussianFieldConfig
 from scorefold_nonuniform.gaussian_field import GaussianField
-from scorefold_standard.networks.config import MLPConfig
+from scorefold_standard.config import MLPConfig
 from scorefold_standard.networks.mlp import MLP
 from scorefold_toolkit.training import fit
 

@@ -16,8 +16,8 @@ from scorefold_pullback.config import PullbackConfig
 from scorefold_pullback.flows.config import BananaConfig, LinearFlowConfig, RiverConfig, SqueezedBananaConfig
 from scorefold_pullback.flows.linear import LinearFlow, Shear
 from scorefold_pullback.geometry.pullback import Pullback
-from scorefold_standard.flows.config import AffineCouplingConfig
-from scorefold_standard.flows.coupling import CouplingFlow
+from scorefold_standard.config import AffineCouplingConfig
+from scorefold_standard.coupling_flows import CouplingFlow
 from scorefold_testing.contract import stir
 from scorefold_toolkit.potential import Potential
 

@@ -22,8 +22,8 @@ from scorefold.interfaces import DataSource, Flow
 from scorefold_pullback.autoencoder.sklearn import RiemannianPCA
 from scorefold_pullback.flows.config import LinearFlowConfig
 from scorefold_pullback.flows.linear import LinearFlow
-from scorefold_standard.flows.config import AffineCouplingConfig
-from scorefold_standard.flows.coupling import CouplingFlow
+from scorefold_standard.config import AffineCouplingConfig
+from scorefold_standard.coupling_flows import CouplingFlow
 from scorefold_toolkit.sklearn import InputError
 
 MakeFlow = Callable[..., Flow]

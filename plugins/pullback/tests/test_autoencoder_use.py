@@ -22,8 +22,8 @@ from scorefold_pullback.flows.anisotropic import AnisotropicFlow
 from scorefold_pullback.flows.config import AnisotropicConfig, IdentityConfig
 from scorefold_pullback.flows.linear import IdentityFlow
 from scorefold_registry import Host, compare, run_file
-from scorefold_standard.flows.config import AffineCouplingConfig
-from scorefold_standard.flows.coupling import CouplingFlow
+from scorefold_standard.config import AffineCouplingConfig
+from scorefold_standard.coupling_flows import CouplingFlow
 
 MakeFlow = Callable[..., Flow]
 X = torch.zeros(3, 2, dtype=torch.float64)

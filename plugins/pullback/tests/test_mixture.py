@@ -15,8 +15,8 @@ from scorefold.interfaces import Flow
 from scorefold_pullback.flows.config import MixtureConfig
 from scorefold_pullback.flows.mixture import MixtureFlow, SharedMixture
 from scorefold_pullback.tangent_pca import significant_components
-from scorefold_standard.flows.config import AffineCouplingConfig
-from scorefold_standard.flows.coupling import CouplingFlow
+from scorefold_standard.config import AffineCouplingConfig
+from scorefold_standard.coupling_flows import CouplingFlow
 
 close = torch.testing.assert_close
 SNAKE: dict[str, Any] = {"offsets": ((0.0, -6.0), (0.0, 0.0), (0.0, 6.0)), "variances": (0.25, 4.0)}

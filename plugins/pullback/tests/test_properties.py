@@ -15,8 +15,8 @@ from scorefold_pullback.config import CoshConfig, LogCoshConfig, LogSumExpConfig
 from scorefold_pullback.geometry.pullback import Pullback
 from scorefold_pullback.manifolds import score
 from scorefold_pullback.potentials import Cosh, LogCosh, LogSumExp, QuadraticPotential
-from scorefold_standard.flows.config import AffineCouplingConfig
-from scorefold_standard.flows.coupling import CouplingFlow
+from scorefold_standard.config import AffineCouplingConfig
+from scorefold_standard.coupling_flows import CouplingFlow
 from scorefold_testing.contract import stir
 from scorefold_toolkit.nn import DiagonalNormal
 from scorefold_toolkit.numerics import jacobian, pushforward

@@ -17,8 +17,8 @@ from scorefold_pullback.config import CoshConfig, IsoPullbackConfig, PullbackCon
 from scorefold_pullback.geometry.iso import IsoPullback
 from scorefold_pullback.geometry.pullback import Pullback
 from scorefold_pullback.potentials import Cosh, QuadraticPotential
-from scorefold_standard.flows.config import AffineCouplingConfig
-from scorefold_standard.flows.coupling import CouplingFlow
+from scorefold_standard.config import AffineCouplingConfig
+from scorefold_standard.coupling_flows import CouplingFlow
 from scorefold_toolkit.training import fit
 
 Make = Callable[..., Pullback]

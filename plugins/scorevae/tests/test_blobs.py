@@ -11,8 +11,8 @@ from scorefold.config import VPConfig
 from scorefold.errors import ShapeError
 from scorefold_scorevae.config import TexturedBlobsConfig
 from scorefold_scorevae.textured_blobs import TexturedBlobs, blob_centres, blob_images, texture_variances
+from scorefold_standard.config import AnalyticConfig
 from scorefold_standard.scores.analytic import AnalyticScore
-from scorefold_standard.scores.config import AnalyticConfig
 from scorefold_toolkit.distributions import log_density
 
 F64 = torch.float64

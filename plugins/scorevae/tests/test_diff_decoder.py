@@ -19,7 +19,7 @@ from scorefold_registry import Host
 from scorefold_scorevae.config import DiffDecoderConfig, HalfUNetConfig
 from scorefold_scorevae.diff_decoder import DiffDecoder
 from scorefold_scorevae.half_unet import HalfUNet
-from scorefold_standard.networks.config import MLPConfig, UNetConfig
+from scorefold_standard.config import MLPConfig, UNetConfig
 from scorefold_standard.networks.mlp import MLP
 from scorefold_standard.networks.unet import UNet
 from scorefold_toolkit.training import fit

@@ -15,7 +15,7 @@ from scorefold.interfaces import Progress
 from scorefold_scorevae.config import ScoreVAEPlusConfig
 from scorefold_scorevae.scorevae.model import ScoreVAE
 from scorefold_scorevae.scorevae.plus import ScoreVAEPlus
-from scorefold_standard.networks.config import MLPConfig
+from scorefold_standard.config import MLPConfig
 from scorefold_standard.networks.mlp import MLP
 from scorefold_toolkit.training import fit
 

@@ -14,10 +14,9 @@ from scorefold.interfaces import Network, Progress
 from scorefold_scorevae.config import HalfUNetConfig, ScoreVAEConfig
 from scorefold_scorevae.half_unet import HalfUNet
 from scorefold_scorevae.scorevae.model import ScoreVAE
-from scorefold_standard.networks.config import MLPConfig, UNetConfig
+from scorefold_standard.config import DenoisingConfig, MLPConfig, UNetConfig
 from scorefold_standard.networks.mlp import MLP
 from scorefold_standard.networks.unet import UNet
-from scorefold_standard.scores.config import DenoisingConfig
 from scorefold_standard.scores.denoising import Denoising
 
 CASES: dict[str, tuple[tuple[int, ...], Network, Network]] = {

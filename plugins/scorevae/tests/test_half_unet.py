@@ -14,7 +14,7 @@ from scorefold.errors import ConfigError, ShapeError
 from scorefold_scorevae.coding.encoder import leave_saddle
 from scorefold_scorevae.config import ConvDecoderConfig, HalfUNetConfig, MirrorDecoderConfig
 from scorefold_scorevae.half_unet import ConvDecoder, HalfUNet, MirrorDecoder
-from scorefold_standard.networks.config import MLPConfig
+from scorefold_standard.config import MLPConfig
 from scorefold_standard.networks.mlp import MLP
 
 TINY: dict[str, Any] = {"channels": (4, 8), "blocks": 1, "groups": 2, "attention": (1,)}

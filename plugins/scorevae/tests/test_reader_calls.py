@@ -18,7 +18,7 @@ from scorefold_scorevae.config import ScoreVAEPlusConfig, VAEConfig
 from scorefold_scorevae.scorevae.model import ScoreVAE
 from scorefold_scorevae.scorevae.plus import ScoreVAEPlus
 from scorefold_scorevae.vae import VAE
-from scorefold_standard.networks.config import MLPConfig
+from scorefold_standard.config import MLPConfig
 from scorefold_standard.networks.mlp import MLP
 
 SMALL = MLP(MLPConfig(width=8, blocks=1))

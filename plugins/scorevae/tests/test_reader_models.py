@@ -22,9 +22,8 @@ from scorefold_scorevae.config import ScoreVAEConfig, ScoreVAEPlusConfig
 from scorefold_scorevae.scorevae import figures
 from scorefold_scorevae.scorevae.model import ScoreVAE
 from scorefold_scorevae.scorevae.plus import ScoreVAEPlus
-from scorefold_standard.networks.config import MLPConfig
+from scorefold_standard.config import DenoisingConfig, MLPConfig
 from scorefold_standard.networks.mlp import MLP
-from scorefold_standard.scores.config import DenoisingConfig
 from scorefold_standard.scores.denoising import Denoising
 from scorefold_toolkit.training import fit
 

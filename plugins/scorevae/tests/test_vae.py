@@ -19,7 +19,7 @@ from scorefold_registry import Host
 from scorefold_scorevae.config import HalfUNetConfig, MirrorDecoderConfig, VAEConfig
 from scorefold_scorevae.half_unet import HalfUNet, MirrorDecoder
 from scorefold_scorevae.vae import VAE
-from scorefold_standard.networks.config import MLPConfig
+from scorefold_standard.config import MLPConfig
 from scorefold_standard.networks.mlp import MLP
 from scorefold_toolkit.training import fit
 

@@ -14,8 +14,8 @@ from scorefold.config import TrainingConfig
 from scorefold.data import Condition, ConditionSpec, Dataset, DataSpec, EventScale, TensorSpec
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import Progress
-from scorefold_standard.flows.config import AffineCouplingConfig, SplineCouplingConfig
-from scorefold_standard.flows.coupling import CouplingFlow
+from scorefold_standard.config import AffineCouplingConfig, SplineCouplingConfig
+from scorefold_standard.coupling_flows import CouplingFlow
 from scorefold_toolkit.numerics import jacobian
 from scorefold_toolkit.training import fit
 

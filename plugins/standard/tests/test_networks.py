@@ -14,8 +14,7 @@ from pydantic import ValidationError
 from scorefold.artefacts import load_arrays, save_arrays
 from scorefold.data import TensorSpec
 from scorefold.errors import ConfigError, ShapeError
-from scorefold_standard.networks.auto import AutoNetwork
-from scorefold_standard.networks.config import (
+from scorefold_standard.config import (
     AutoConfig,
     ConvUNetConfig,
     MLPConfig,
@@ -23,6 +22,7 @@ from scorefold_standard.networks.config import (
     SignalUNetConfig,
     UNetConfig,
 )
+from scorefold_standard.networks.auto import AutoNetwork
 from scorefold_standard.networks.mlp import MLP, ResidualMLP
 from scorefold_standard.networks.signals import SignalConv, SignalConvUNet, SignalUNet
 from scorefold_standard.networks.unet import ConvUNet, ImageConvUNet, UNet

@@ -15,10 +15,10 @@ from scorefold.diffusion.process import Isotropic
 from scorefold.errors import DataError, ShapeError
 from scorefold.interfaces import DataSource, TensorSource
 from scorefold.interfaces.capabilities import KnowsDistribution
+from scorefold_standard.config import AnalyticConfig
 from scorefold_standard.manifolds.config import SphereConfig, TorusConfig
 from scorefold_standard.manifolds.synthetic import DensityManifold
 from scorefold_standard.scores.analytic import AnalyticScore
-from scorefold_standard.scores.config import AnalyticConfig
 from scorefold_standard.scores.noised_distributions import (
     NoisedSubspaceGaussian,
     bessel_ratio_over_argument,

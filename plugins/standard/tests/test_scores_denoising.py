@@ -19,10 +19,9 @@ from scorefold.diffusion.process import SigmaStep, each_step
 from scorefold.diffusion.schedules import GeometricVE
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Network, Prepares, Progress, TensorSource
-from scorefold_standard.networks.config import MLPConfig, UNetConfig
+from scorefold_standard.config import DenoisingConfig, MLPConfig, UNetConfig
 from scorefold_standard.networks.mlp import MLP
 from scorefold_standard.networks.unet import UNet
-from scorefold_standard.scores.config import DenoisingConfig
 from scorefold_standard.scores.denoising import Denoising
 from scorefold_standard.scores.noised_distributions import noised_distribution
 from scorefold_toolkit.config.common import LogNormalLevels, MixtureLevels

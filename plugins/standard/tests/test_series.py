@@ -16,9 +16,9 @@ from pydantic import ValidationError
 from scorefold.errors import ConfigError, DataError, SplitError
 from scorefold.interfaces import TensorSource
 from scorefold.interfaces.data import SPLITS
+from scorefold_standard.config import SeriesConfig
 from scorefold_standard.data.config import PairedConfig
 from scorefold_standard.data.paired import Paired
-from scorefold_standard.series.config import SeriesConfig
 from scorefold_standard.series.file import SeriesFile
 from scorefold_toolkit.data.series import HasTime
 

@@ -18,9 +18,8 @@ from scorefold_conditional.config import DiffPIRConfig, DPSConfig
 from scorefold_conditional.solvers.dps import DPS, largest_singular
 from scorefold_nonuniform.bands.transforms import Wavelet
 from scorefold_registry import Host
-from scorefold_standard.networks.config import MLPConfig
+from scorefold_standard.config import DenoisingConfig, MLPConfig
 from scorefold_standard.networks.mlp import MLP
-from scorefold_standard.scores.config import DenoisingConfig
 from scorefold_standard.scores.denoising import Denoising
 from scorefold_toolkit.matrix_process import MatrixProcess
 from scorefold_toolkit.operators import as_linear, build_operator

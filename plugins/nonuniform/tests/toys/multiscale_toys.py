@@ -15,7 +15,7 @@ from scorefold_nonuniform.config import GaussianFieldConfig, MultiScaleConfig, N
 from scorefold_nonuniform.gaussian_field import GaussianField, gaussian_score
 from scorefold_nonuniform.multiscale import MultiScaleScore
 from scorefold_nonuniform.nonuniform import NonUniformScore
-from scorefold_standard.networks.config import MLPConfig
+from scorefold_standard.config import MLPConfig
 from scorefold_standard.networks.mlp import MLP
 from scorefold_toolkit.training import fit
 

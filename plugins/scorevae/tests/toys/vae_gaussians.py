@@ -14,7 +14,7 @@ from scorefold.interfaces import ScoreModel
 from scorefold_scorevae.coding.encoder import Posterior
 from scorefold_scorevae.config import ScoreVAEConfig
 from scorefold_scorevae.scorevae.model import ScoreVAE
-from scorefold_standard.networks.config import MLPConfig
+from scorefold_standard.config import MLPConfig
 from scorefold_standard.networks.mlp import MLP
 
 

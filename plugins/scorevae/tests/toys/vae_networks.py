@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from scorefold.data import Condition, ConditionSpec, DataSpec, EventScale
 from scorefold.interfaces import Network
-from scorefold_standard.networks.config import MLPConfig
+from scorefold_standard.config import DenoisingConfig, MLPConfig
 from scorefold_standard.networks.mlp import MLP
-from scorefold_standard.scores.config import DenoisingConfig
 from scorefold_standard.scores.denoising import Denoising
 
 

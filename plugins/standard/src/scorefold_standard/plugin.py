@@ -222,7 +222,7 @@ def _sources() -> Iterable[Component]:
     yield _data(
         "series",
         ".series.file:SeriesFile",
-        ".series.config:SeriesConfig",
+        ".config:SeriesConfig",
         "A time series from a file, cut into windows or delay vectors; splits are blocks in time",
         {"path": str(_SAMPLES / "wave.csv"), "time": "seconds", "window": 16},
         {"path": str(_SAMPLES / "wave.csv"), "time": "seconds", "columns": ["x"], "dimension": 3, "delay": 2},
@@ -231,7 +231,7 @@ def _sources() -> Iterable[Component]:
     yield _data(
         "lorenz",
         ".series.generated:Lorenz",
-        ".series.config:LorenzConfig",
+        ".config:LorenzConfig",
         "A series of Lorenz's chaotic system, whose attractor has dimension 2.06",
         {"length": 400},
         {"length": 1000, "columns": ["x"], "dimension": 3},
@@ -241,7 +241,7 @@ def _sources() -> Iterable[Component]:
     yield _data(
         "pulses",
         ".series.generated:Pulses",
-        ".series.config:PulsesConfig",
+        ".config:PulsesConfig",
         "A series of beats like an electrocardiogram's, made by code, cut into windows",
         {"length": 2000},
         any_threads=True,
@@ -253,49 +253,49 @@ def _models() -> Iterable[Component]:
         kind="network",
         name="auto",
         target=".networks.auto:AutoNetwork",
-        config=".networks.config:AutoConfig",
+        config=".config:AutoConfig",
         summary="network:conv-unet for images, signal-unet for signals, mlp for other events, by default settings",
     )
     yield Component(
         kind="network",
         name="mlp",
         target=".networks.mlp:MLP",
-        config=".networks.config:MLPConfig",
+        config=".config:MLPConfig",
         summary="A residual multi-layer perceptron with an embedded time",
     )
     yield Component(
         kind="network",
         name="conv-unet",
         target=".networks.unet:ConvUNet",
-        config=".networks.config:ConvUNetConfig",
+        config=".config:ConvUNetConfig",
         summary="A small U-Net in plain torch for images of any number of channels",
     )
     yield Component(
         kind="network",
         name="unet",
         target=".networks.unet:UNet",
-        config=".networks.config:UNetConfig",
+        config=".config:UNetConfig",
         summary="diffusers' UNet2DModel for images of any number of channels",
     )
     yield Component(
         kind="network",
         name="signal-unet",
         target=".networks.signals:SignalUNet",
-        config=".networks.config:SignalUNetConfig",
+        config=".config:SignalUNetConfig",
         summary="A small U-Net in plain torch for signals of any length and number of channels",
     )
     yield Component(
         kind="network",
         name="signal-conv",
         target=".networks.signals:SignalConv",
-        config=".networks.config:SignalConvConfig",
+        config=".config:SignalConvConfig",
         summary="Residual blocks of dilated convolutions for signals of any length and number of channels",
     )
     yield Component(
         kind="score",
         name="denoising",
         target=".scores.denoising:Denoising",
-        config=".scores.config:DenoisingConfig",
+        config=".config:DenoisingConfig",
         summary="A score model trained by denoising score matching, of any process and network",
         requires=(Port("data", kind="data"),),
         provides=("Trainable",),
@@ -306,7 +306,7 @@ def _models() -> Iterable[Component]:
         kind="score",
         name="analytic",
         target=".scores.analytic:AnalyticScore",
-        config=".scores.config:AnalyticConfig",
+        config=".config:AnalyticConfig",
         summary="The exact score of data with a known distribution, or of finitely many points",
         requires=(Port("data", kind="data", whole=True, needs_density=True),),
         examples=({"inputs": {"data": _SPHERE}},),
@@ -328,8 +328,8 @@ def _models() -> Iterable[Component]:
         yield Component(
             kind="flow",
             name=name,
-            target=".flows.coupling:CouplingFlow",
-            config=f".flows.config:{config}",
+            target=".coupling_flows:CouplingFlow",
+            config=f".config:{config}",
             summary=summary,
             requires=(Port("data", kind="data"),),
             provides=("Trainable",),

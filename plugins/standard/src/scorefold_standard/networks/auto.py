@@ -6,7 +6,7 @@ from torch import nn
 
 from scorefold.data import ConditionSpec
 from scorefold.interfaces import Network
-from scorefold_standard.networks.config import AutoConfig, ConvUNetConfig, MLPConfig, SignalUNetConfig
+from scorefold_standard.config import AutoConfig, ConvUNetConfig, MLPConfig, SignalUNetConfig
 from scorefold_standard.networks.mlp import MLP
 from scorefold_standard.networks.signals import SignalUNet
 from scorefold_standard.networks.unet import ConvUNet

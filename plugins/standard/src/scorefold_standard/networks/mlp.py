@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from scorefold.data import Condition, ConditionSpec, TensorSpec
 from scorefold.errors import ConfigError
-from scorefold_standard.networks.config import MLPConfig
+from scorefold_standard.config import MLPConfig
 from scorefold_toolkit.nn import ACTIVATIONS, FourierEmbedding, ModuleNetwork, ResidualBlock, named_parts, named_specs
 
 

@@ -7,9 +7,8 @@ from typing import Any, cast
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scorefold_standard.networks.config import SignalConvConfig, SignalUNetConfig
-from scorefold_standard.networks.spatial import OfMaps, SpatialNetwork
-from scorefold_standard.networks.unet import LEVEL_WIDTH, ConvBlock, PlainUNet, zero_initialised
+from scorefold_standard.config import SignalConvConfig, SignalUNetConfig
+from scorefold_standard.networks.unet import LEVEL_WIDTH, ConvBlock, OfMaps, PlainUNet, SpatialNetwork, zero_initialised
 from scorefold_toolkit.nn import FourierEmbedding
 
 _SIGNALS = "signals (C, L) or (L,)"

@@ -14,7 +14,7 @@ from scorefold.diffusion.process import Isotropic
 from scorefold.errors import DataError
 from scorefold.interfaces import DataSource, ScoreModel
 from scorefold.interfaces.capabilities import KnowsDistribution
-from scorefold_standard.scores.config import AnalyticConfig
+from scorefold_standard.config import AnalyticConfig
 from scorefold_standard.scores.noised_distributions import noised_distribution
 from scorefold_toolkit.distributions import Points, SubspaceGaussian
 

@@ -16,7 +16,7 @@ from scorefold.data import Condition, Dataset, measured_rows
 from scorefold.diffusion import process_of
 from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource, Loss, Prepares, Progress, ScoreModel, Trainable, as_network
-from scorefold_standard.scores.config import DenoisingConfig
+from scorefold_standard.config import DenoisingConfig
 from scorefold_toolkit.nn import loss_uncertainty
 from scorefold_toolkit.nn.conditions import drop_condition, null_condition, with_null_class
 from scorefold_toolkit.score_matching.losses import Standardised, denoising_score_matching

@@ -15,7 +15,7 @@ from scorefold.data import Dataset, EventScale
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource
 from scorefold.interfaces.data import SPLITS
-from scorefold_standard.series.config import CutConfig
+from scorefold_standard.config import CutConfig
 from scorefold_toolkit.data.series import close_in_time, correlation_time
 from scorefold_toolkit.data.splits import measured_split, pick, plain_scale
 

@@ -10,6 +10,7 @@ import torch
 
 from scorefold.artefacts import digest_file, digest_folder
 from scorefold.errors import DataError
+from scorefold_standard.config import SeriesConfig
 from scorefold_standard.data.config import ArrayConfig, TableConfig
 from scorefold_standard.data.scaling import refuse_merged, scale_of_points, statistics_of
 from scorefold_standard.data.stored import digest_files
@@ -17,7 +18,6 @@ from scorefold_standard.data.table_checks import kept_rows, shaped_points
 from scorefold_standard.data.table_columns import NumberTable
 from scorefold_standard.data.table_files import read_table
 from scorefold_standard.data.table_summary import column_names
-from scorefold_standard.series.config import SeriesConfig
 from scorefold_standard.series.cutting import CutSeries, Series
 
 _EVEN = 0.1  # of the median time step

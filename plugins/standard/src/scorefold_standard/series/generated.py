@@ -10,7 +10,7 @@ import torch
 
 from scorefold.errors import ConfigError
 from scorefold.seeds import derive_generator
-from scorefold_standard.series.config import LorenzConfig, PulsesConfig
+from scorefold_standard.config import LorenzConfig, PulsesConfig
 from scorefold_standard.series.cutting import CutSeries, Series
 from scorefold_toolkit.data.manifolds import seeded_normal
 from scorefold_toolkit.data.splits import source_seed

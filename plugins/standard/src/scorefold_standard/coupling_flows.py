@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from scorefold.data import Condition, Dataset, DataSpec
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import DataSource, Flow, Loss, Progress, Trainable
-from scorefold_standard.flows.config import AffineCouplingConfig, SplineCouplingConfig
+from scorefold_standard.config import AffineCouplingConfig, SplineCouplingConfig
 from scorefold_toolkit.nn import (
     ActNorm,
     AffineCoupling,

@@ -1,1 +1,0 @@
-"""Flows: couplings, affine and spline, for vectors and images."""
