@@ -22,7 +22,7 @@ from _turns import Row
 from torch import Tensor, nn
 
 from scorefold.data import DataSpec
-from scorefold_caflow.flow.config import CINNConfig, StepsConfig
+from scorefold_caflow.config import CINNConfig, StepsConfig
 from scorefold_caflow.flow.model import ImageFlow
 from scorefold_toolkit.nn import ActNorm, ConvConditioner, LULinear
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.profiler import profile
 
 from scorefold.data import DataSpec, TensorSpec
-from scorefold_caflow.flow.config import CAFLOWConfig, EncoderConfig, StepsConfig
+from scorefold_caflow.config import CAFLOWConfig, EncoderConfig, StepsConfig
 from scorefold_caflow.flow.model import ImageFlow
 from scorefold_caflow.flow.parts import TwoEncoders
 from scorefold_caflow.layers import channels_last

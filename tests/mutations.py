@@ -217,7 +217,7 @@ MUTATIONS = (
         "target = moved * (-log_scale).exp() - shift",
     ),
     (
-        plugin("caflow", "flow/preprocessing.py"),
+        plugin("caflow", "flow/inputs.py"),
         "self.base.log_prob(noise) - log_det - _log_slope(raw)",
         "self.base.log_prob(noise) - log_det + _log_slope(raw)",
     ),

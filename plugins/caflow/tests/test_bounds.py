@@ -9,11 +9,9 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import ConfigError
-from scorefold_caflow.data.bounds import structural_bounds
-from scorefold_caflow.data.config import GaussianPairsConfig
-from scorefold_caflow.data.pairs import GaussianPairs, gaussian_pair
-from scorefold_caflow.flow.config import EncoderConfig
+from scorefold_caflow.config import EncoderConfig, GaussianPairsConfig
 from scorefold_caflow.flow.translation import Encoder
+from scorefold_caflow.gaussian_pairs import GaussianPairs, gaussian_pair, structural_bounds
 
 
 def haar(size: int, scales: int) -> Encoder:

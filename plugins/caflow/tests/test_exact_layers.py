@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from scorefold.data import EventScale
 from scorefold.errors import ConfigError
-from scorefold_caflow.flow.config import StepsConfig
-from scorefold_caflow.flow.preprocessing import Dequantiser, Logit, Standardise
+from scorefold_caflow.config import StepsConfig
+from scorefold_caflow.flow.inputs import Dequantiser, Logit, Standardise
 from scorefold_caflow.layers import AffineInjector, FlowBlock, HaarBands, Mixing, MixtureCoupling
 from scorefold_toolkit.nn import (
     ActNorm,

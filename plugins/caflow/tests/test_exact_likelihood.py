@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from scorefold.data import Dataset, DataSpec, EventScale, TensorSpec
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Progress
-from scorefold_caflow.flow.config import CAFLOWConfig
+from scorefold_caflow.config import CAFLOWConfig
 from scorefold_caflow.flow.model import ImageFlow
 from scorefold_caflow.flow.parts import TwoEncoders
 

@@ -13,9 +13,8 @@ from torch import Tensor
 
 from scorefold.data import EventScale
 from scorefold.errors import ConfigError, ShapeError
-from scorefold_caflow.data.bounds import structural_bounds
-from scorefold_caflow.data.config import GaussianPairsConfig
-from scorefold_caflow.data.pairs import gaussian_pair
+from scorefold_caflow.config import GaussianPairsConfig
+from scorefold_caflow.gaussian_pairs import gaussian_pair, structural_bounds
 from scorefold_caflow.layers import AffineInjector
 from scorefold_toolkit.nn import AffineCoupling
 

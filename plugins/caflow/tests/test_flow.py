@@ -9,7 +9,7 @@ from torch import Tensor
 
 from scorefold.data import Condition, ConditionSpec, Dataset, EventScale, TensorSpec
 from scorefold.errors import ConfigError, ShapeError
-from scorefold_caflow.flow.conditions import SplitCondition, resized_channels, resized_condition
+from scorefold_caflow.flow.inputs import SplitCondition, resized_channels, resized_condition
 
 SPECS: dict[str, ConditionSpec | None] = {
     "same size": SPEC,

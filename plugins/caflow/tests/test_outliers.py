@@ -14,10 +14,9 @@ from scorefold.data import Dataset, TensorSpec
 from scorefold.errors import DataError
 from scorefold.interfaces import TensorSource
 from scorefold.stage import StageContext
-from scorefold_caflow.data.bounds import GaussianPair
-from scorefold_caflow.data.config import GaussianPairsConfig
-from scorefold_caflow.data.pairs import GaussianPairs, gaussian_pair
+from scorefold_caflow.config import GaussianPairsConfig
 from scorefold_caflow.flow.model import ImageFlow
+from scorefold_caflow.gaussian_pairs import GaussianPair, GaussianPairs, gaussian_pair
 from scorefold_verbs.config.verbs import OutlierOptions
 from scorefold_verbs.outliers import OutlierScores, auroc, outlier_scores, outliers
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from scorefold.config import TrainingConfig
 from scorefold.data import Dataset, TensorSpec
 from scorefold.interfaces import Progress
-from scorefold_caflow.flow.config import StepsConfig
+from scorefold_caflow.config import StepsConfig
 from scorefold_caflow.flow.model import ImageFlow
 from scorefold_caflow.layers import FlowBlock, recomputed
 from scorefold_toolkit.training import fit

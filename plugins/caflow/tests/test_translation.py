@@ -12,7 +12,7 @@ import torch
 from caflow_models import STEPS, depends, draws, latent_shapes_of, latents_like, perturb, slogdet, translation
 from torch import Tensor
 
-from scorefold_caflow.flow.config import EncoderConfig, StepsConfig
+from scorefold_caflow.config import EncoderConfig, StepsConfig
 from scorefold_caflow.flow.translation import Encoder, LatentTranslation, latent_shapes
 from scorefold_caflow.layers import FlowBlock
 

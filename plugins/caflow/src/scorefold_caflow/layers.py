@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from scorefold_caflow.flow.config import StepsConfig
+from scorefold_caflow.config import StepsConfig
 from scorefold_toolkit.nn import (
     ActNorm,
     AffineCoupling,

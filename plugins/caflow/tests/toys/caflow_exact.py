@@ -6,8 +6,8 @@ import torch
 from caflow_models import image_flow
 
 from scorefold.data import EventScale, TensorSpec
-from scorefold_caflow.data.bounds import GaussianPair
 from scorefold_caflow.flow.model import ImageFlow
+from scorefold_caflow.gaussian_pairs import GaussianPair
 from scorefold_caflow.layers import AffineInjector
 from scorefold_toolkit.nn import LULinear
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from scorefold.data import ConditionSpec, DataSpec, EventScale, TensorSpec
-from scorefold_caflow.flow.config import CAFLOWConfig, CINNConfig, DualGlowConfig, StepsConfig
+from scorefold_caflow.config import CAFLOWConfig, CINNConfig, DualGlowConfig, StepsConfig
 from scorefold_caflow.flow.model import ImageFlow
 from scorefold_caflow.flow.translation import LatentTranslation
 

@@ -22,11 +22,9 @@ from scorefold.interfaces import DataSource, TensorSource
 from scorefold.random import draw_uniform
 from scorefold.seeds import derive_generator
 from scorefold_caflow.claims.tasks import costs, trained_flow, training_settings
-from scorefold_caflow.data.bounds import BitBounds, structural_bounds
-from scorefold_caflow.data.config import GaussianPairsConfig
-from scorefold_caflow.data.pairs import gaussian_pair
-from scorefold_caflow.flow.config import EncoderConfig
+from scorefold_caflow.config import EncoderConfig, GaussianPairsConfig
 from scorefold_caflow.flow.translation import Encoder
+from scorefold_caflow.gaussian_pairs import BitBounds, gaussian_pair, structural_bounds
 
 LEVELS = 16
 _STEPS, _CHECKED = 200, 40_000

@@ -13,9 +13,9 @@ from scorefold.data import Condition, Dataset, measured_rows
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import DataSource, Flow, Loss, Phase, Progress, Trainable
 from scorefold.random import draw_uniform
-from scorefold_caflow.flow.config import CINNConfig, LatentTranslationConfig
+from scorefold_caflow.config import CINNConfig, LatentTranslationConfig
+from scorefold_caflow.flow.inputs import Dequantiser, preprocessing
 from scorefold_caflow.flow.parts import Given, TwoEncoders, build_parts
-from scorefold_caflow.flow.preprocessing import Dequantiser, preprocessing
 from scorefold_toolkit.nn import StandardNormal
 from scorefold_toolkit.training.validation import LossReference, normal_reference
 

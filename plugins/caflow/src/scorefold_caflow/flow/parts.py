@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from scorefold.data import ConditionSpec
-from scorefold_caflow.flow.conditions import SplitCondition
-from scorefold_caflow.flow.config import CAFLOWConfig, CINNConfig, LatentTranslationConfig
+from scorefold_caflow.config import CAFLOWConfig, CINNConfig, LatentTranslationConfig
+from scorefold_caflow.flow.inputs import SplitCondition
 from scorefold_caflow.flow.translation import Encoder, Latents, LatentTranslation, Shape, latent_shapes
 from scorefold_caflow.layers import FlowBlock
 from scorefold_toolkit.nn import StandardNormal, check_divisible

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from scorefold_caflow.flow.conditions import resized_channels, resized_condition
-from scorefold_caflow.flow.config import EncoderConfig, StepsConfig
+from scorefold_caflow.config import EncoderConfig, StepsConfig
+from scorefold_caflow.flow.inputs import resized_channels, resized_condition
 from scorefold_caflow.layers import FlowBlock
 from scorefold_toolkit.nn import squeeze
 
