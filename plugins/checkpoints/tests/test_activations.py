@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from scorefold.errors import ConfigError, ScorefoldError
 from scorefold.interfaces import DataSource
+from scorefold_checkpoints.config import ActivationsConfig
 from scorefold_checkpoints.own.activations import Activations
-from scorefold_checkpoints.own.config import ActivationsConfig
 from scorefold_checkpoints.own.modules import VARIABLE
 from scorefold_registry import Host
 from scorefold_registry.run.pipeline import run_file

@@ -25,7 +25,7 @@ from torch import Tensor
 import scorefold_checkpoints
 from scorefold.diffusion import IsotropicProcess
 from scorefold.errors import ArtefactError, ConfigError, ShapeError
-from scorefold_checkpoints.diffusers.config import DiffusersConfig
+from scorefold_checkpoints.config import DiffusersConfig
 from scorefold_checkpoints.diffusers.score import DiffusersScore
 from scorefold_checkpoints.parametrisations import DiscreteVP
 from scorefold_registry import Host

@@ -20,8 +20,8 @@ from safetensors.torch import load_file
 from tiny_unets import tiny_unet
 
 from scorefold.errors import ArtefactError, ConfigError
+from scorefold_checkpoints.config import DiffusersConfig
 from scorefold_checkpoints.diffusers import files
-from scorefold_checkpoints.diffusers.config import DiffusersConfig
 from scorefold_checkpoints.diffusers.score import DiffusersScore
 from scorefold_registry import Host
 from scorefold_registry.run.pipeline import run_file

@@ -16,7 +16,7 @@ import scorefold_checkpoints
 from scorefold.data import Dataset, EventScale
 from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.interfaces import TensorSource
-from scorefold_checkpoints.diffusers.config import DiffusersConfig, LatentsConfig
+from scorefold_checkpoints.config import DiffusersConfig, LatentsConfig
 from scorefold_checkpoints.diffusers.files import Source
 from scorefold_checkpoints.diffusers.latent import LatentAutoencoder, Latents
 from scorefold_checkpoints.diffusers.score import DiffusersScore

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import scorefold_checkpoints
 from scorefold.data import DataSpec, EventScale
 from scorefold.errors import ArtefactError, ConfigError, ScorefoldError, ShapeError
-from scorefold_checkpoints.own.config import CallableConfig, ExportedConfig
+from scorefold_checkpoints.config import CallableConfig, ExportedConfig
 from scorefold_checkpoints.own.example import NormalVelocity
 from scorefold_checkpoints.own.modules import VARIABLE
 from scorefold_checkpoints.own.score import NetworkScore

@@ -17,7 +17,7 @@ from scorefold.errors import ConfigError, ShapeError, SplitError
 from scorefold.interfaces import DataSource
 from scorefold.interfaces.data import SPLITS
 from scorefold.stage import reported
-from scorefold_checkpoints.diffusers.config import DecodedConfig, LatentsConfig
+from scorefold_checkpoints.config import DecodedConfig, LatentsConfig
 from scorefold_checkpoints.diffusers.files import (
     Source,
     autoencoder_folder,

@@ -12,8 +12,8 @@ from scorefold.data import Condition, DataSpec, EventScale
 from scorefold.diffusion import IsotropicProcess
 from scorefold.errors import ArtefactError, ConfigError, ShapeError
 from scorefold.interfaces import DataSource, ScoreModel
+from scorefold_checkpoints.config import DiffusersConfig
 from scorefold_checkpoints.diffusers import networks
-from scorefold_checkpoints.diffusers.config import DiffusersConfig
 from scorefold_checkpoints.diffusers.files import (
     Source,
     autoencoder_folder,

@@ -15,8 +15,8 @@ from scorefold.data import Dataset, EventScale
 from scorefold.errors import ConfigError, ScorefoldError, ShapeError
 from scorefold.interfaces import DataSource
 from scorefold.stage import reported
+from scorefold_checkpoints.config import ActivationsConfig
 from scorefold_checkpoints.diffusers.latent import joined_batches
-from scorefold_checkpoints.own.config import ActivationsConfig
 from scorefold_checkpoints.own.modules import as_module, network_of
 
 _LOOKED_AT = 64

@@ -22,7 +22,7 @@ from torch import nn
 
 from scorefold.artefacts import load_arrays
 from scorefold.errors import ArtefactError, ConfigError
-from scorefold_checkpoints.own.config import ModuleConfig
+from scorefold_checkpoints.config import ModuleConfig
 from scorefold_toolkit.checks import require_finite
 
 VARIABLE = "SCOREFOLD_ALLOW_CODE"

@@ -14,7 +14,7 @@ from scorefold.diffusion import IsotropicProcess, Schedule
 from scorefold.diffusion.processes import process_of
 from scorefold.errors import ConfigError, ScorefoldError, ShapeError
 from scorefold.interfaces import DataSource, ScoreModel
-from scorefold_checkpoints.own.config import CallableConfig, DDPMConfig, ExportedConfig, FlowConfig
+from scorefold_checkpoints.config import CallableConfig, DDPMConfig, ExportedConfig, FlowConfig
 from scorefold_checkpoints.own.modules import archived, as_module, network_of
 from scorefold_checkpoints.parametrisations import PARAMETRISATIONS, DiscreteVP, Family
 from scorefold_toolkit.score_matching.losses import Rectified
