@@ -228,20 +228,20 @@ MUTATIONS = (
     (plugin("allocation", "theory/linear_model.py"), "step = rate / len(X)", "step = rate"),
     # Audits of samples.
     (
-        plugin("audit", "copying/statistics.py"),
+        plugin("audit", "copying/nearest.py"),
         "rest = 1 - self.held_out_rate\n        return",
         "rest = 1.0\n        return",
     ),
-    (plugin("audit", "copying/statistics.py"), "high_h - self.held_out_rate)", "self.held_out_rate - low_h)"),
-    (plugin("audit", "copying/statistics.py"), "rate + share * (1 - rate)", "rate + share"),
+    (plugin("audit", "copying/nearest.py"), "high_h - self.held_out_rate)", "self.held_out_rate - low_h)"),
+    (plugin("audit", "copying/nearest.py"), "rate + share * (1 - rate)", "rate + share"),
     (
-        plugin("audit", "copying/statistics.py"),
+        plugin("audit", "copying/nearest.py"),
         "math.sqrt(h * m * (h + m + 1) / 12)",
         "math.sqrt(h * m * (h + m + 1) / 6)",
     ),
-    (plugin("audit", "copying/statistics.py"), "(float((weights**2).sum()) - 1 / every)", "float((weights**2).sum())"),
+    (plugin("audit", "copying/nearest.py"), "(float((weights**2).sum()) - 1 / every)", "float((weights**2).sum())"),
     (
-        plugin("audit", "copying/statistics.py"),
+        plugin("audit", "copying/nearest.py"),
         "return (1 + below) / (len(held_out) + 1)",
         "return below / len(held_out)",
     ),
@@ -356,13 +356,13 @@ MUTATIONS = (
         "RESOLVED * math.sqrt(dimension)",
         "RESOLVED * dimension",
     ),
-    ("plugins/audit/src/scorefold_audit/copying/statistics.py", "2 * area**2 / (1 + area)", "area**2 / (1 + area)"),
+    ("plugins/audit/src/scorefold_audit/copying/nearest.py", "2 * area**2 / (1 + area)", "area**2 / (1 + area)"),
     (
-        "plugins/audit/src/scorefold_audit/copying/statistics.py",
+        "plugins/audit/src/scorefold_audit/copying/nearest.py",
         "1.96 * math.sqrt(max(variance",
         "math.sqrt(max(variance",
     ),
-    ("plugins/audit/src/scorefold_audit/copying/statistics.py", "len(y) / len(held_out) * z_of(q, y)", "z_of(q, y)"),
+    ("plugins/audit/src/scorefold_audit/copying/nearest.py", "len(y) / len(held_out) * z_of(q, y)", "z_of(q, y)"),
     ("plugins/audit/src/scorefold_audit/copying/spaces.py", "(self.duplicates + 1) // 2", "self.duplicates"),
     (
         "plugins/audit/src/scorefold_audit/quality/comparison.py",

@@ -19,9 +19,8 @@ from scorefold.errors import DataError
 from scorefold.interfaces import ScoreModel
 from scorefold_audit import sets, verdicts
 from scorefold_audit.config import AuditOptions
-from scorefold_audit.copying.nearest import CopySearch, Near
+from scorefold_audit.copying.nearest import Closeness, CopySearch, Near, Nearer, Rates
 from scorefold_audit.copying.spaces import Copying, Overlap
-from scorefold_audit.copying.statistics import Closeness, Nearer, Rates
 from scorefold_audit.membership import measures
 from scorefold_audit.membership.losses import (
     Gap,

@@ -17,20 +17,24 @@ from scorefold.errors import DataError
 from scorefold_audit.audit import raw_numbers
 from scorefold_audit.copying import nearest, spaces
 from scorefold_audit.copying.likelihood import cost, gap, likelihood_divergence, log_variances, standardised_sets
-from scorefold_audit.copying.nearest import CopyNeighbours, CopySearch, Near, dimension_of, duplicate_distance
-from scorefold_audit.copying.spaces import Overlap, Space, features_with_conditions, overlap_of
-from scorefold_audit.copying.statistics import (
+from scorefold_audit.copying.nearest import (
+    CopyNeighbours,
+    CopySearch,
+    Near,
     Rates,
     area_interval,
     authentic,
     by_cells,
     closeness,
+    dimension_of,
+    duplicate_distance,
     fewest_named,
     named_copies,
     nearer_to_training,
     p_values,
     z_of,
 )
+from scorefold_audit.copying.spaces import Overlap, Space, features_with_conditions, overlap_of
 from scorefold_audit.verdicts import rank_deviation
 
 

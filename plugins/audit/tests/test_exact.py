@@ -15,13 +15,11 @@ from scorefold_audit.copying.nearest import (
     CopyNeighbours,
     CopySearch,
     Near,
-    dimension_of,
-    duplicate_distance,
-)
-from scorefold_audit.copying.statistics import (
     Rates,
     authentic,
     closeness,
+    dimension_of,
+    duplicate_distance,
     fewest_named,
     named_copies,
     nearer_to_training,

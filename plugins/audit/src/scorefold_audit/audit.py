@@ -15,10 +15,9 @@ from scorefold.results import Estimate
 from scorefold.stage import Outcome, StageContext
 from scorefold_audit import verdicts
 from scorefold_audit.config import AuditOptions
-from scorefold_audit.copying import statistics as copies
-from scorefold_audit.copying.nearest import NEIGHBOURS, CopyNeighbours, Near
+from scorefold_audit.copying import nearest as copies
+from scorefold_audit.copying.nearest import NEIGHBOURS, RATIO, CopyNeighbours, Near
 from scorefold_audit.copying.spaces import Copying, Overlap, Space, copying, overlap_of, spaces_of
-from scorefold_audit.copying.statistics import RATIO
 from scorefold_audit.membership.measures import measure_membership
 from scorefold_audit.quality.comparison import some
 from scorefold_audit.quality.measures import measure_calibration, measure_quality, relative_vendi

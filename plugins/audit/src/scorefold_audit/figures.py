@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, empty_figure, new_figure, tidy
-from scorefold_audit.copying.statistics import RATIO
+from scorefold_audit.copying.nearest import RATIO
 from scorefold_toolkit.figures import as_images, legend_below, plane
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Nearest training points: distances, and how many points are nearer than chance would have them."""
+"""Nearest training points, and statistics of them: copies, closeness, and points nearer than chance would have them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.stats import binom, binomtest, false_discovery_control, hypergeom, mannwhitneyu, norm
+from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
 
 from scorefold_toolkit.nearest import Index
 
@@ -145,3 +149,212 @@ def duplicate_distance(distance: Numbers, ratio: Numbers) -> float:
     dimension = dimension_of(ratio)
     share = float((-math.log2(1 - BY_CHANCE)) ** (1 / dimension))
     return min(_NEAREST, share) * float(np.median(distance))
+
+
+RATIO = 1 / 3
+"""A sample whose nearest training point is three times as near as the next one counts as a copy (Yoon et al. 2023)."""
+
+_CELLS, _WIDEST, _FEWEST_IN_CELL, _FITTED = 3, 64, 20, 10_000
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Counts among samples and among held-out points, and the sizes of both sets."""
+
+    samples: int
+    of_samples: int
+    held_out: int
+    of_held_out: int
+
+    @property
+    def sample_rate(self) -> float:
+        return self.samples / self.of_samples
+
+    @property
+    def held_out_rate(self) -> float:
+        return self.held_out / self.of_held_out
+
+    def p_more(self) -> float:
+        """The chance of so many or more among the samples if both sets had one rate (Fisher's exact test)."""
+        return float(self._tail(self.samples))
+
+    def p_fewer(self) -> float:
+        """The chance of so few or fewer."""
+        both, every = self.samples + self.held_out, self.of_samples + self.of_held_out
+        return float(hypergeom.cdf(self.samples, every, both, self.of_samples))
+
+    def _tail(self, samples: int | Places) -> Numbers:
+        both, every = samples + self.held_out, self.of_samples + self.of_held_out
+        tail: Numbers = hypergeom.sf(samples - 1, every, both, self.of_samples)
+        return tail
+
+    def excess(self) -> float:
+        """(f_Q - f_H) / (1 - f_H): the share of samples that are copies, where each copy is seen."""
+        rest = 1 - self.held_out_rate
+        return (self.sample_rate - self.held_out_rate) / rest if rest > 0 else 0.0
+
+    def interval(self) -> tuple[float, float]:
+        """A 95 % interval of the excess: Newcombe's for a difference, from the Wilson intervals of both rates."""
+        rest = 1 - self.held_out_rate
+        if rest <= 0:
+            return (0.0, 1.0)
+        low_q, high_q = _wilson(self.samples, self.of_samples)
+        low_h, high_h = _wilson(self.held_out, self.of_held_out)
+        apart = self.sample_rate - self.held_out_rate
+        below = math.hypot(self.sample_rate - low_q, high_h - self.held_out_rate)
+        above = math.hypot(high_q - self.sample_rate, self.held_out_rate - low_h)
+        return (apart - below) / rest, min(1.0, (apart + above) / rest)
+
+    def detectable(self, level: float, power: float = 0.8) -> float | None:
+        """The least share of copies that a test at this level finds with this chance; None where it can't be."""
+        counts = np.arange(self.of_samples + 1)
+        found = counts[self._tail(counts) <= level]
+        if not len(found):
+            return None
+        # The least count that is significant among these samples, and the share of copies that reaches it often enough.
+        needed, rate = int(found[0]), self.held_out_rate
+
+        def missing(share: float) -> float:
+            return float(binom.sf(needed - 1, self.of_samples, rate + share * (1 - rate))) - power
+
+        return 0.0 if missing(0) >= 0 else float(brentq(missing, 0, 1))
+
+
+def _wilson(count: int, of: int) -> tuple[float, float]:
+    ends = binomtest(count, of).proportion_ci(0.95, method="wilson")
+    return float(ends.low), float(ends.high)
+
+
+@dataclass(frozen=True)
+class Closeness:
+    """Comparison of the distances of samples and of held-out points to their nearest training points.
+
+    ``area`` is the chance that a sample is the nearer one, ties half (1/2 for both alike); ``z`` is Z_U of Meehan et
+    al. 2020, standard normal for equal distributions given the training points, far below 0 for copies.
+    """
+
+    area: float
+    interval: tuple[float, float]
+    z: float
+
+    @property
+    def p(self) -> float:
+        """The chance of so small a z."""
+        return float(norm.cdf(self.z))
+
+
+def closeness(samples: Numbers, held_out: Numbers) -> Closeness:
+    """Closeness of samples by distances (m,) and (h,)."""
+    m, h = len(samples), len(held_out)
+    area = 1 - _above(samples, held_out) / (m * h)
+    return Closeness(area, area_interval(area, m, h), z_of(samples, held_out))
+
+
+def z_of(samples: Numbers, held_out: Numbers) -> float:
+    """Z_U = (U - hm/2 + 1/2) / sqrt(hm (h + m + 1) / 12), U the pairs in which the sample is farther, ties half.
+
+    Of distances (m,) and (h,) (Meehan et al. 2020).
+
+    >>> round(z_of(np.zeros(500), np.ones(500)), 2)
+    -27.37
+    """
+    m, h = len(samples), len(held_out)
+    return (_above(samples, held_out) - h * m / 2 + 0.5) / math.sqrt(h * m * (h + m + 1) / 12)
+
+
+def _above(samples: Numbers, held_out: Numbers) -> float:
+    """U, the number of pairs in which the sample's distance is the larger one, ties half."""
+    return float(mannwhitneyu(samples, held_out, method="asymptotic").statistic)
+
+
+def area_interval(area: float, m: int, h: int) -> tuple[float, float]:
+    """A 95 % interval of an area under the ROC curve of m and h points (Hanley and McNeil 1982)."""
+    first, second = area / (2 - area), 2 * area**2 / (1 + area)
+    variance = area * (1 - area) + (m - 1) * (first - area**2) + (h - 1) * (second - area**2)
+    error = 1.96 * math.sqrt(max(variance, 0.0) / (m * h))
+    return max(0.0, area - error), min(1.0, area + error)
+
+
+def by_cells(training: Rows, samples: Rows, held_out: Rows, near: Near, near_held_out: Near, seed: int) -> float | None:
+    """C_T of Meehan et al. 2020: the mean of Z_U over k-means cells of the training points, by their share of held-out
+    points; None where no cell has enough samples and held-out points.
+
+    64 principal directions at most, 3 cells, those with more than 20 samples; cells are found from 10,000 training
+    points at most.
+    """
+    if len(training) > _FITTED:
+        training = training[np.random.default_rng(seed).permutation(len(training))[:_FITTED]]
+    if training.shape[1] > _WIDEST:
+        directions = PCA(_WIDEST, random_state=seed).fit(training)
+        training, samples, held_out = (directions.transform(each) for each in (training, samples, held_out))
+    cells = KMeans(_CELLS, n_init=3, random_state=seed).fit(training)
+    of_samples, of_held_out = cells.predict(samples), cells.predict(held_out)
+    total = weight = 0.0
+    for cell in range(_CELLS):
+        q, y = near.distance[of_samples == cell], near_held_out.distance[of_held_out == cell]
+        if len(q) > _FEWEST_IN_CELL and len(y) > 0:
+            total += len(y) / len(held_out) * z_of(q, y)
+            weight += len(y) / len(held_out)
+    return total / weight if weight else None
+
+
+def authentic(search: CopySearch, near: Near, near_held_out: Near) -> Rates:
+    """Number of points farther from their nearest training point than this is from its own (Alaa et al. 2022)."""
+    places = np.unique(np.concatenate([near.index, near_held_out.index]))
+    own = search.own(places)
+
+    def count(each: Near) -> int:
+        return int((each.distance > own[np.searchsorted(places, each.index)]).sum())
+
+    return Rates(count(near), len(near.index), count(near_held_out), len(near_held_out.index))
+
+
+@dataclass(frozen=True)
+class Nearer:
+    """The share of samples that are nearer to training than to held-out points, what it is for samples of equal
+    distribution, and the chance of as large a share there, over all ways to name the points training and held-out."""
+
+    share: float
+    expected: float
+    p: float
+
+
+def nearer_to_training(near: Near, distance: Numbers, index: Places, n: int, h: int) -> Nearer:
+    """``distance`` (m,) and ``index`` (m,) are those of the nearest held-out point; ties count as held-out.
+
+    With p = n / (n + h) the share has mean p and, for w_i the share of samples whose nearest is point i of all N,
+    variance p (1 - p) N / (N - 1) (sum w_i^2 - 1 / N).
+    """
+    to_training = near.distance < distance
+    share, every = float(to_training.mean()), n + h
+    expected = n / every
+    nearest = np.where(to_training, near.index, n + index)
+    weights = np.bincount(nearest, minlength=every) / len(distance)
+    variance = expected * (1 - expected) * every / (every - 1) * (float((weights**2).sum()) - 1 / every)
+    p = float(norm.sf((share - expected) / math.sqrt(variance))) if variance > 0 else 1.0
+    return Nearer(share, expected, p)
+
+
+def p_values(ratio: Numbers, held_out: Numbers) -> Numbers:
+    """The share (m,) of held-out ratios (h,) that are no larger, the sample itself counted: conformal p-values."""
+    below = np.searchsorted(np.sort(held_out), ratio, side="right")
+    return (1 + below) / (len(held_out) + 1)
+
+
+def named_copies(p: Numbers, share: float) -> Places:
+    """The places of the samples that are named as copies, the surest first: Benjamini and Hochberg's procedure.
+
+    ``share`` is the expected share of false ones among them (Bates et al. 2023, for conformal p-values).
+    """
+    order = np.argsort(p, kind="stable")
+    found: Places = order[false_discovery_control(p)[order] <= share]
+    return found
+
+
+def fewest_named(m: int, h: int, share: float) -> int:
+    """Smallest number of copies among m samples for which any are named, with h held-out points.
+
+    >>> fewest_named(500, 500, 0.1), fewest_named(1000, 10_000, 0.1)
+    (10, 1)
+    """
+    return max(1, math.ceil(m / (share * (h + 1)) - 1e-9))

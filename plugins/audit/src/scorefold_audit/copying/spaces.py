@@ -14,19 +14,21 @@ from torch import Tensor, nn
 from scorefold.errors import ConfigError, DataError
 from scorefold.stage import StageContext
 from scorefold_audit.config import AuditOptions, SpaceName
-from scorefold_audit.copying import statistics as copies
+from scorefold_audit.copying import nearest as copies
 from scorefold_audit.copying.nearest import (
     BY_CHANCE,
     NEIGHBOURS,
+    Closeness,
     CopyNeighbours,
     CopySearch,
     Near,
+    Nearer,
     Numbers,
     Places,
+    Rates,
     Rows,
     duplicate_distance,
 )
-from scorefold_audit.copying.statistics import Closeness, Nearer, Rates
 from scorefold_audit.sets import Groups, Sets
 from scorefold_toolkit.metrics import feature_network
 from scorefold_toolkit.metrics.measure import Units

@@ -18,8 +18,7 @@ from scorefold.diffusion.divergence import divergence
 from scorefold.errors import DataError
 from scorefold.interfaces import Flow, ScoreModel
 from scorefold.interfaces.score import BoundScore
-from scorefold_audit.copying.nearest import Numbers
-from scorefold_audit.copying.statistics import Closeness, closeness
+from scorefold_audit.copying.nearest import Closeness, Numbers, closeness
 from scorefold_toolkit.drawing import condition_of
 
 FEWEST = 20
