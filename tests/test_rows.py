@@ -33,8 +33,7 @@ from scorefold_registry.components.values import load_value, save_value
 from scorefold_registry.python import estimate, load_data
 from scorefold_toolkit.data.splits import row_text
 from scorefold_verbs.assess import assess
-from scorefold_verbs.config.latents import EditOptions, ReconstructOptions, TraverseOptions
-from scorefold_verbs.config.verbs import AssessOptions, InterpolateOptions
+from scorefold_verbs.config import AssessOptions, EditOptions, InterpolateOptions, ReconstructOptions, TraverseOptions
 from scorefold_verbs.inputs import ends_of
 from scorefold_verbs.latents.reconstruct import reconstruct
 from scorefold_verbs.latents.traverse import edit, traverse

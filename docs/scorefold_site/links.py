@@ -26,7 +26,7 @@ PAGES = {
     "docs/scorefold_site/theory.py": "theory/functions.md",
     "registry/src/scorefold_registry/host.py": "api/registry.md",
     "toolkit/src/scorefold_toolkit/nn/__init__.py": "api/nn.md",
-    "toolkit/src/scorefold_toolkit/numerics/__init__.py": "api/numerics.md",
+    "toolkit/src/scorefold_toolkit/numerics.py": "api/numerics.md",
     "toolkit/src/scorefold_toolkit/training/__init__.py": "api/training.md",
 }
 """Pages that are made from a file, by its path. Written pages link to the file: that holds without a site too."""

@@ -21,10 +21,10 @@ from scorefold.results import Allocation, Estimate, PlanRow
 from scorefold_toolkit import figures as event_figures
 from scorefold_toolkit.figures import EventGroups
 from scorefold_toolkit.training import FitReport
-from scorefold_verbs.figures.answers import _signals
-from scorefold_verbs.figures.answers import estimate_figures as estimate_figures
-from scorefold_verbs.figures.answers import geometry as geometry_figures
-from scorefold_verbs.figures.answers import likelihood as likelihood_figures
+from scorefold_verbs.figures import _signals
+from scorefold_verbs.figures import estimate_figures as estimate_figures
+from scorefold_verbs.figures import geometry as geometry_figures
+from scorefold_verbs.figures import likelihood as likelihood_figures
 from scorefold_verbs.load import data as data_figures
 
 

@@ -30,12 +30,12 @@ from scorefold_toolkit.distributions import (
 )
 from scorefold_toolkit.nn import StandardNormal
 from scorefold_verbs.allocate import allocate as verb_allocate
-from scorefold_verbs.config.latents import ReconstructOptions
-from scorefold_verbs.config.verbs import (
+from scorefold_verbs.config import (
     AllocateOptions,
     EstimateOptions,
     InterpolateOptions,
     LikelihoodOptions,
+    ReconstructOptions,
 )
 from scorefold_verbs.estimate import estimate as verb_estimate
 from scorefold_verbs.evaluate import evaluate_likelihood

@@ -19,8 +19,8 @@ from scorefold.stage import Outcome
 from scorefold_toolkit.metrics import LPIPS, coverage, diversity, psnr, ssim
 from scorefold_toolkit.operators import Mask, Operator, RandomMask, Separable, box_matrix
 from scorefold_verbs.assess import assess
-from scorefold_verbs.config.verbs import AssessOptions
-from scorefold_verbs.figures.answers import assessment
+from scorefold_verbs.config import AssessOptions
+from scorefold_verbs.figures import assessment
 
 UNIT = EventScale(low=0.0, high=1.0, mean=0.5, std=0.3)
 FAST: dict[str, Any] = {"steps": 20, "batch_size": 4000}

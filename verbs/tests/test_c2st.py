@@ -14,7 +14,7 @@ import scorefold as sf
 from scorefold.data import Dataset, TensorSpec
 from scorefold.errors import ConfigError, DataError
 from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Units
-from scorefold_verbs.config.verbs import C2STConfig
+from scorefold_verbs.config import C2STConfig
 from scorefold_verbs.metrics import C2ST, c2st, c2sts, draws_within
 
 UNITS = Units(low=-1.0, high=1.0)

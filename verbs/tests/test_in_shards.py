@@ -18,7 +18,7 @@ from scorefold.stage import Executor
 from scorefold_registry.run.executor import LocalExecutor
 from scorefold_verbs import assess as assessing
 from scorefold_verbs.assess import assess
-from scorefold_verbs.config.verbs import AssessOptions, LikelihoodOptions, OutlierOptions
+from scorefold_verbs.config import AssessOptions, LikelihoodOptions, OutlierOptions
 from scorefold_verbs.evaluate import evaluate_likelihood
 from scorefold_verbs.outliers import outliers
 

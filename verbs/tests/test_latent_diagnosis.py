@@ -16,7 +16,7 @@ from scorefold.errors import ConfigError, DataError
 from scorefold.plugin import LATENT_VERBS
 from scorefold.stage import Outcome
 from scorefold_registry.host import Host
-from scorefold_verbs.config.latents import (
+from scorefold_verbs.config import (
     EditOptions,
     GenerateOptions,
     InterpolateCodesOptions,
@@ -24,7 +24,7 @@ from scorefold_verbs.config.latents import (
     ReconstructOptions,
     TraverseOptions,
 )
-from scorefold_verbs.figures.latents import latent_figures as draw
+from scorefold_verbs.figures import latent_figures as draw
 from scorefold_verbs.latents.diagnose import latents
 
 SHAPE = (6,)

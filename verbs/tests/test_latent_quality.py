@@ -20,8 +20,8 @@ from scorefold.interfaces import Loss, Progress, Trainable
 from scorefold.stage import Outcome
 from scorefold_toolkit.figures import samples
 from scorefold_toolkit.metrics import LPIPS, energy_distance, frechet_distance, psnr, sharpness, ssim
-from scorefold_verbs.config.latents import GenerateOptions, ReconstructOptions
-from scorefold_verbs.figures.latents import reconstructions
+from scorefold_verbs.config import GenerateOptions, ReconstructOptions
+from scorefold_verbs.figures import reconstructions
 from scorefold_verbs.fit import fit as verb_fit
 from scorefold_verbs.latents.reconstruct import generate, quick_error, reconstruct
 

@@ -16,9 +16,8 @@ from scorefold.errors import ConfigError, DataError, SplitError
 from scorefold.interfaces import Encodes
 from scorefold.stage import Outcome
 from scorefold_toolkit.metrics import sharpness
-from scorefold_verbs.config.latents import EditOptions, InterpolateCodesOptions, TraverseOptions
-from scorefold_verbs.config.verbs import EncodeOptions
-from scorefold_verbs.figures.latents import event_rows as draw_rows
+from scorefold_verbs.config import EditOptions, EncodeOptions, InterpolateCodesOptions, TraverseOptions
+from scorefold_verbs.figures import event_rows as draw_rows
 from scorefold_verbs.latents.codes import slerp
 from scorefold_verbs.latents.traverse import edit, encode, interpolate, traverse
 

@@ -10,7 +10,7 @@ from scorefold.data import EventScale, TensorSpec
 from scorefold_toolkit.metrics import energy_distance, feature_network, frechet_distance, kernel_distance
 from scorefold_toolkit.metrics.measure import EvaluationBatch, Units
 from scorefold_verbs.assess import Assessed
-from scorefold_verbs.figures.answers import assessment
+from scorefold_verbs.figures import assessment
 from scorefold_verbs.measures import Calibration, Energy, Fidelity, Frechet, condition_networks, features_of
 
 

@@ -12,7 +12,7 @@ from scorefold.errors import DataError
 from scorefold.interfaces import ScoreModel
 from scorefold_toolkit.metrics.measure import EvaluationBatch, Units
 from scorefold_verbs.assess import assess
-from scorefold_verbs.config.verbs import AssessOptions, NeighboursConfig
+from scorefold_verbs.config import AssessOptions, NeighboursConfig
 from scorefold_verbs.metrics import Neighbours
 
 

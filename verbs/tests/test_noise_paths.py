@@ -16,8 +16,8 @@ from scorefold.diffusion import VP
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import ScoreModel
 from scorefold.stage import Outcome, showing
-from scorefold_verbs.config.latents import EncodeNoiseOptions, InterpolateCodesOptions
-from scorefold_verbs.figures.latents import event_rows as draw_rows
+from scorefold_verbs.config import EncodeNoiseOptions, InterpolateCodesOptions
+from scorefold_verbs.figures import event_rows as draw_rows
 from scorefold_verbs.latents.codes import slerp
 from scorefold_verbs.paths import LENGTH, encode, interpolate
 

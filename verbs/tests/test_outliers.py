@@ -11,8 +11,8 @@ from verb_toys import Normal, Shifted, Source, checked, context
 
 from scorefold.data import Condition, Dataset, TensorSpec
 from scorefold.errors import DataError
-from scorefold_verbs.config.verbs import OutlierOptions
-from scorefold_verbs.figures.answers import outlier_figures as draw
+from scorefold_verbs.config import OutlierOptions
+from scorefold_verbs.figures import outlier_figures as draw
 from scorefold_verbs.outliers import auroc, outlier_scores, outliers
 
 SPEC = TensorSpec((), None)

@@ -14,7 +14,7 @@ from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.stage import showing
 from scorefold_toolkit.metrics import tarp, uniformity
 from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Units
-from scorefold_verbs.config.verbs import LC2STConfig, TARPConfig
+from scorefold_verbs.config import LC2STConfig, TARPConfig
 from scorefold_verbs.posterior import LC2ST, TARP, local_statistics
 
 UNITS = Units(low=-1.0, high=1.0)

@@ -15,7 +15,7 @@ from verb_toys import Normal, Posterior, Shifted, Source, context
 from scorefold.data import ConditionSpec, Dataset, TensorSpec
 from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Metric, Units
 from scorefold_verbs.assess import assess
-from scorefold_verbs.config.verbs import AssessOptions, LikelihoodOptions, OutlierOptions, SampleOptions
+from scorefold_verbs.config import AssessOptions, LikelihoodOptions, OutlierOptions, SampleOptions
 from scorefold_verbs.evaluate import evaluate_likelihood
 from scorefold_verbs.outliers import outliers
 from scorefold_verbs.readings import distinct_training_points, energy_distances, gaussian_log_density, of_path

@@ -20,8 +20,7 @@ from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Units
 from scorefold_toolkit.operators import Mask, Separable, box_matrix
 from scorefold_verbs import assess as assessing
 from scorefold_verbs import measures, posterior, readings
-from scorefold_verbs.config.latents import ReconstructOptions
-from scorefold_verbs.config.verbs import LC2STConfig, TARPConfig
+from scorefold_verbs.config import LC2STConfig, ReconstructOptions, TARPConfig
 from scorefold_verbs.latents.measures import Errors, FrechetBesideFloor, ReconstructionErrors, SharpnessRatio, realism
 from scorefold_verbs.measures import Calibration, Consistency, Diversity, Energy, Fidelity, Frechet, features_of
 from scorefold_verbs.outliers import auroc

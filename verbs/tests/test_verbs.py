@@ -24,7 +24,7 @@ from scorefold.results import Estimate
 from scorefold.stage import StageContext
 from scorefold_registry.run.applying import unit_warnings
 from scorefold_toolkit.figures import EventGroups
-from scorefold_verbs.config.verbs import (
+from scorefold_verbs.config import (
     InterpolateOptions,
     LikelihoodOptions,
     SampleOptions,

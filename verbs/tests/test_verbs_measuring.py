@@ -20,7 +20,7 @@ from scorefold.seeds import derive_generator
 from scorefold.stage import showing
 from scorefold_toolkit.figures import EventGroups
 from scorefold_verbs.allocate import allocate as verb_allocate
-from scorefold_verbs.config.verbs import (
+from scorefold_verbs.config import (
     AllocateOptions,
     EncodeOptions,
     EstimateOptions,
@@ -29,7 +29,7 @@ from scorefold_verbs.config.verbs import (
 )
 from scorefold_verbs.estimate import estimate as verb_estimate
 from scorefold_verbs.evaluate import evaluate_likelihood
-from scorefold_verbs.figures.answers import estimate_figures as estimate_figures
+from scorefold_verbs.figures import estimate_figures as estimate_figures
 from scorefold_verbs.geometry import build as verb_build
 from scorefold_verbs.geometry import interpolate as verb_interpolate
 from scorefold_verbs.latents import traverse as latent_verbs

@@ -17,7 +17,7 @@ from scorefold.stage import StageContext
 from scorefold_caflow.config import GaussianPairsConfig
 from scorefold_caflow.flow.model import ImageFlow
 from scorefold_caflow.gaussian_pairs import GaussianPair, GaussianPairs, gaussian_pair
-from scorefold_verbs.config.verbs import OutlierOptions
+from scorefold_verbs.config import OutlierOptions
 from scorefold_verbs.outliers import OutlierScores, auroc, outlier_scores, outliers
 
 

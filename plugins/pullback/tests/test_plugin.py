@@ -15,7 +15,7 @@ from scorefold_pullback.geometry.figures import geometry_figures
 from scorefold_pullback.geometry.iso import IsoPullback
 from scorefold_pullback.geometry.pullback import Pullback
 from scorefold_registry import Host, run_file
-from scorefold_verbs.config.verbs import InterpolateOptions
+from scorefold_verbs.config import InterpolateOptions
 from scorefold_verbs.geometry import interpolate as verb_interpolate
 
 PACKAGE = Path(plugin.__file__).parent

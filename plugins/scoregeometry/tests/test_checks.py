@@ -19,7 +19,7 @@ from scorefold_registry import Host
 from scorefold_scoregeometry.diagnosis import geodesic_figures
 from scorefold_scoregeometry.from_density import FromDensity
 from scorefold_toolkit.geodesics import pictured
-from scorefold_verbs.config.verbs import InterpolateOptions
+from scorefold_verbs.config import InterpolateOptions
 from scorefold_verbs.geometry import build, interpolate
 
 PLANE = {"use": "data:subspace", "config": {"dimension": 2, "ambient": 2, "points": 200}}

@@ -16,7 +16,7 @@ from scorefold_registry import Host
 from scorefold_scorevae.config import DecoderGeometryConfig
 from scorefold_scorevae.decoder_geometry import DecoderGeometry
 from scorefold_scorevae.decoder_geometry import decoder_geometry_figures as draw
-from scorefold_verbs.config.verbs import InterpolateOptions
+from scorefold_verbs.config import InterpolateOptions
 from scorefold_verbs.geometry import interpolate
 
 

@@ -16,7 +16,7 @@ from scorefold.stage import StageContext
 from scorefold_scorevae.coding.diagnosis import best_residual, collapse_weight, marginal_gain, over_time
 from scorefold_scorevae.coding.encoder import time_level
 from scorefold_verbs.assess import assess
-from scorefold_verbs.config.verbs import AssessOptions, LikelihoodOptions, SampleOptions
+from scorefold_verbs.config import AssessOptions, LikelihoodOptions, SampleOptions
 from scorefold_verbs.evaluate import evaluate_likelihood
 from scorefold_verbs.sample import sample
 

@@ -24,7 +24,7 @@ from scorefold_standard.data.array import ArrayFile
 from scorefold_standard.data.config import ArrayConfig
 from scorefold_standard.data.scaling import scale_of_points, statistics_of
 from scorefold_toolkit.data.splits import rounding_warning
-from scorefold_verbs.config.verbs import EstimateOptions
+from scorefold_verbs.config import EstimateOptions
 from scorefold_verbs.estimate import estimate as verb_estimate
 from scorefold_verbs.load import load as verb_load
 

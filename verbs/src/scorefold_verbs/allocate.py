@@ -10,7 +10,7 @@ from scorefold.interfaces import (
 from scorefold.results import Allocation
 from scorefold.stage import Outcome, StageContext
 from scorefold_toolkit.checks import answer_of
-from scorefold_verbs.config.verbs import (
+from scorefold_verbs.config import (
     AllocateOptions,
 )
 from scorefold_verbs.inputs import (

@@ -23,7 +23,7 @@ from scorefold_toolkit.metrics.features import LARGEST
 from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Metric, Units
 from scorefold_toolkit.operators import HasOperator, Operator
 from scorefold_toolkit.shards import in_shards
-from scorefold_verbs.config.verbs import AssessOptions
+from scorefold_verbs.config import AssessOptions
 from scorefold_verbs.inputs import Inputs, groups_of, left_out_for, points_of, row_of, with_labels
 from scorefold_verbs.measures import (
     Calibration,

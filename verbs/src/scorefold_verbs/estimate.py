@@ -18,7 +18,7 @@ from scorefold.stage import Outcome, StageContext, reported
 from scorefold_toolkit.checks import answer_of
 from scorefold_toolkit.data.series import HasTime, close_in_time
 from scorefold_toolkit.data.splits import HasUnits, dimensions_by_units, estimate_by_row, labels_of, rounding_warning
-from scorefold_verbs.config.verbs import EstimateOptions
+from scorefold_verbs.config import EstimateOptions
 from scorefold_verbs.inputs import Inputs, groups_of, left_out_for, points_of, row_of, with_labels
 
 DIMENSION = "intrinsic dimension"

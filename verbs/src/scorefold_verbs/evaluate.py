@@ -19,7 +19,7 @@ from scorefold_toolkit.data.splits import by_row
 from scorefold_toolkit.distributions import log_density
 from scorefold_toolkit.drawing import device_of, refuse_codes
 from scorefold_toolkit.shards import in_shards
-from scorefold_verbs.config.verbs import LikelihoodOptions
+from scorefold_verbs.config import LikelihoodOptions
 from scorefold_verbs.inputs import Inputs, points_of
 from scorefold_verbs.readings import gaussian_log_density
 from scorefold_verbs.verdicts import of_likelihood

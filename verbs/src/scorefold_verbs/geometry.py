@@ -15,7 +15,7 @@ from scorefold.stage import Outcome, StageContext
 from scorefold_toolkit.checks import check_trained
 from scorefold_toolkit.figures import EventGroups
 from scorefold_toolkit.geodesics import ChecksPaths, Denoises, pictured
-from scorefold_verbs.config.verbs import InterpolateOptions
+from scorefold_verbs.config import InterpolateOptions
 from scorefold_verbs.inputs import Inputs, ends_of, pair_rows, points_of
 from scorefold_verbs.readings import is_straight, of_path
 

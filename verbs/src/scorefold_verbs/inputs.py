@@ -17,7 +17,7 @@ from scorefold.seeds import derive_generator
 from scorefold.stage import StageContext
 from scorefold_toolkit.data.splits import row_name, row_text
 from scorefold_toolkit.drawing import condition_of, refuse_codes
-from scorefold_verbs.config.verbs import InterpolateOptions
+from scorefold_verbs.config import InterpolateOptions
 
 Inputs = Mapping[str, Any]
 

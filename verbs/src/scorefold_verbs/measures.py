@@ -32,7 +32,7 @@ from scorefold_toolkit.metrics.features import FeatureName
 from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, PointwiseMeasure, Units
 from scorefold_toolkit.nn import named_specs
 from scorefold_toolkit.operators import Mask
-from scorefold_verbs.config.verbs import LpipsOptions
+from scorefold_verbs.config import LpipsOptions
 
 HIGHEST_PSNR = 100.0
 """What an exact match counts as, in decibels, in a mean."""

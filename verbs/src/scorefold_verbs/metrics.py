@@ -14,7 +14,7 @@ from scorefold.errors import ConfigError, DataError
 from scorefold.stage import reported
 from scorefold_toolkit.metrics.distances import neighbour_measures
 from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Metric, Units
-from scorefold_verbs.config.verbs import C2STConfig, NeighboursConfig
+from scorefold_verbs.config import C2STConfig, NeighboursConfig
 
 PUBLISHED = 10_000
 """Draws on each side in the published tables."""

@@ -20,7 +20,7 @@ from scorefold.interfaces import DataSource, Flow, ScoreModel
 from scorefold.stage import Executor, Outcome, StageContext
 from scorefold_toolkit.data.splits import by_row
 from scorefold_toolkit.drawing import refuse_codes
-from scorefold_verbs.config.verbs import OutlierOptions
+from scorefold_verbs.config import OutlierOptions
 from scorefold_verbs.evaluate import log_probs
 from scorefold_verbs.inputs import Inputs, points_of
 from scorefold_verbs.verdicts import of_auroc

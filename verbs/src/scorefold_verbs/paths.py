@@ -14,7 +14,7 @@ from scorefold.stage import Outcome, StageContext, reported
 from scorefold_toolkit.drawing import condition_of, device_of
 from scorefold_toolkit.nn import named_parts, named_specs
 from scorefold_toolkit.probability_flow import decode_noise, encode_noise, standardised_noise, unstandardised_noise
-from scorefold_verbs.config.latents import DecodingOptions, EncodeNoiseOptions, InterpolateCodesOptions
+from scorefold_verbs.config import DecodingOptions, EncodeNoiseOptions, InterpolateCodesOptions
 from scorefold_verbs.inputs import Inputs, choice, codes_arrays, codes_of, drawn_pairs, on_device, points_of
 from scorefold_verbs.latents import traverse
 from scorefold_verbs.latents.codes import lerp, slerp

@@ -50,7 +50,7 @@ def scorefold_components() -> Iterable[Component]:
         kind="metric",
         name="neighbours",
         target=".metrics:Neighbours",
-        config=".config.verbs:NeighboursConfig",
+        config=".config:NeighboursConfig",
         summary="Precision, recall, density and coverage by nearest neighbours",
         cite="citation.bib",
     )
@@ -58,7 +58,7 @@ def scorefold_components() -> Iterable[Component]:
         kind="metric",
         name="tarp",
         target=".posterior:TARP",
-        config=".config.verbs:TARPConfig",
+        config=".config:TARPConfig",
         summary="Expected coverage of draws from a posterior by balls around random points, with a p-value",
         cite="citation.bib",
     )
@@ -66,7 +66,7 @@ def scorefold_components() -> Iterable[Component]:
         kind="metric",
         name="lc2st",
         target=".posterior:LC2ST",
-        config=".config.verbs:LC2STConfig",
+        config=".config:LC2STConfig",
         summary="Whether a classifier separates draws from truths at single conditions, with its null",
         cite="citation.bib",
     )
@@ -74,7 +74,7 @@ def scorefold_components() -> Iterable[Component]:
         kind="metric",
         name="c2st",
         target=".metrics:C2ST",
-        config=".config.verbs:C2STConfig",
+        config=".config:C2STConfig",
         summary="How well a classifier separates draws from reference draws of the posterior, as sbibm measures it",
         cite="citation.bib",
     )
@@ -107,8 +107,8 @@ def scorefold_verbs() -> Iterable[Verb]:
         takes=(_DATA, *_MODELS, Port("repeats", kind="estimate", many=True, optional=True)),
         gives="estimate",
         target=".estimate:estimate",
-        options=".config.verbs:EstimateOptions",
-        figures=".figures.answers:estimate_figures",
+        options=".config:EstimateOptions",
+        figures=".figures:estimate_figures",
         examples=({"use": "estimator:pca", "inputs": {"data": _SPHERE}},),
     )
     yield Verb(
@@ -116,7 +116,7 @@ def scorefold_verbs() -> Iterable[Verb]:
         takes=(),
         gives="allocation",
         target=".allocate:allocate",
-        options=".config.verbs:AllocateOptions",
+        options=".config:AllocateOptions",
         figures="scorefold_toolkit.figures:allocation",
         examples=({"use": "allocator:uniform", "options": {"budget": 100}},),
     )
@@ -131,7 +131,7 @@ def _of_models() -> Iterable[Verb]:
         takes=(_ANY_DATA,),
         gives="data",
         target=".sample:sample",
-        options=".config.verbs:SampleOptions",
+        options=".config:SampleOptions",
         figures="scorefold_toolkit.figures:samples",
         examples=_gaussian(n=8, steps=4),
     )
@@ -140,8 +140,8 @@ def _of_models() -> Iterable[Verb]:
         takes=(_DATA,),
         gives="metrics",
         target=".evaluate:evaluate_likelihood",
-        options=".config.verbs:LikelihoodOptions",
-        figures=".figures.answers:likelihood",
+        options=".config:LikelihoodOptions",
+        figures=".figures:likelihood",
         examples=_gaussian(limit=8),
     )
     yield Verb(
@@ -149,8 +149,8 @@ def _of_models() -> Iterable[Verb]:
         takes=(_DATA, Port("unusual", kind="data", optional=True)),
         gives="metrics",
         target=".outliers:outliers",
-        options=".config.verbs:OutlierOptions",
-        figures=".figures.answers:outlier_figures",
+        options=".config:OutlierOptions",
+        figures=".figures:outlier_figures",
         examples=_gaussian(limit=16),
     )
     yield Verb(
@@ -158,8 +158,8 @@ def _of_models() -> Iterable[Verb]:
         takes=(_DATA, Port("metrics", kind="metric", many=True, optional=True)),
         gives="metrics",
         target=".assess:assess",
-        options=".config.verbs:AssessOptions",
-        figures=".figures.answers:assessment",
+        options=".config:AssessOptions",
+        figures=".figures:assessment",
         examples=_gaussian(n=2, conditions=16, steps=4),
     )
 
@@ -170,7 +170,7 @@ def _of_geometries() -> Iterable[Verb]:
         takes=(_ANY_DATA,),
         gives="geometry",
         target=".geometry:build",
-        figures=".figures.answers:geometry",
+        figures=".figures:geometry",
         examples=({"use": "geometry:euclidean", "inputs": {"data": _SPHERE}},),
     )
     yield Verb(
@@ -179,7 +179,7 @@ def _of_geometries() -> Iterable[Verb]:
         takes=(_DATA,),
         gives="data",
         target=".geometry:interpolate",
-        options=".config.verbs:InterpolateOptions",
+        options=".config:InterpolateOptions",
         figures="scorefold_toolkit.figures:samples",
         examples=({"use": "geometry:euclidean", "inputs": {"data": _SPHERE}, "options": {"pairs": 4}},),
     )
@@ -189,7 +189,7 @@ def _of_noise() -> Iterable[Verb]:
     """Verbs of any score and any flow; components with codes of their own do the same with these."""
     for name, options, figures, asked in (
         ("encode", "EncodeNoiseOptions", "scorefold_toolkit.figures:samples", {"limit": 8}),
-        ("interpolate", "InterpolateCodesOptions", ".figures.latents:event_rows", {"pairs": 2, "times": 3}),
+        ("interpolate", "InterpolateCodesOptions", ".figures:event_rows", {"pairs": 2, "times": 3}),
     ):
         yield Verb(
             name,
@@ -197,7 +197,7 @@ def _of_noise() -> Iterable[Verb]:
             takes=(_DATA,),
             gives="data",
             target=f".paths:{name}",
-            options=f".config.latents:{options}",
+            options=f".config:{options}",
             figures=figures,
             examples=_gaussian(**asked, decoding={"steps": 8}),
         )
@@ -206,15 +206,15 @@ def _of_noise() -> Iterable[Verb]:
 def _of_codes() -> Iterable[Verb]:
     """Verbs of components with latent codes."""
     beside = Port("beside", kind=("score", "flow", "estimator", "autoencoder"), needs=("Encodes",), optional=True)
-    events, rows = "scorefold_toolkit.figures:samples", ".figures.latents:event_rows"
-    pictures = ".figures.latents:reconstructions"
-    yield _code_verb("encode", "data", "traverse", "verbs:EncodeOptions", events)
-    yield _code_verb("reconstruct", "metrics", "reconstruct", "latents:ReconstructOptions", pictures, _DATA, beside)
-    yield _code_verb("generate", "data", "reconstruct", "latents:GenerateOptions", events, _ANY_DATA)
-    yield _code_verb("interpolate", "data", "traverse", "latents:InterpolateCodesOptions", rows)
-    yield _code_verb("traverse", "data", "traverse", "latents:TraverseOptions", rows)
-    yield _code_verb("edit", "data", "traverse", "latents:EditOptions", rows, asked={"label": 0})
-    yield _code_verb("latents", "metrics", "diagnose", "latents:LatentsOptions", ".figures.latents:latent_figures")
+    events, rows = "scorefold_toolkit.figures:samples", ".figures:event_rows"
+    pictures = ".figures:reconstructions"
+    yield _code_verb("encode", "data", "traverse", "EncodeOptions", events)
+    yield _code_verb("reconstruct", "metrics", "reconstruct", "ReconstructOptions", pictures, _DATA, beside)
+    yield _code_verb("generate", "data", "reconstruct", "GenerateOptions", events, _ANY_DATA)
+    yield _code_verb("interpolate", "data", "traverse", "InterpolateCodesOptions", rows)
+    yield _code_verb("traverse", "data", "traverse", "TraverseOptions", rows)
+    yield _code_verb("edit", "data", "traverse", "EditOptions", rows, asked={"label": 0})
+    yield _code_verb("latents", "metrics", "diagnose", "LatentsOptions", ".figures:latent_figures")
 
 
 def _code_verb(
@@ -225,7 +225,7 @@ def _code_verb(
         takes=takes or (_DATA,),
         gives=gives,
         target=f".latents.{module}:{name}",
-        options=f".config.{options}",
+        options=f".config:{options}",
         needs=("Encodes",),
         figures=figures,
         examples=_codes(**(asked or {})),

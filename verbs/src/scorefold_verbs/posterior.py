@@ -14,11 +14,11 @@ from scorefold.data import ConditionSpec
 from scorefold.errors import ConfigError, DataError
 from scorefold.seeds import derive_generator
 from scorefold.stage import reported
-from scorefold_toolkit.libraries import library
+from scorefold_toolkit.checks import library
 from scorefold_toolkit.metrics import tarp, uniformity
 from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Metric, Units
 from scorefold_toolkit.nn import named_parts, named_specs
-from scorefold_verbs.config.verbs import LC2STConfig, TARPConfig
+from scorefold_verbs.config import LC2STConfig, TARPConfig
 
 WIDEST = 4096
 """The most numbers of an event and its condition together that a classifier is shown."""

@@ -16,7 +16,7 @@ from scorefold.interfaces import (
 from scorefold.stage import Outcome, StageContext
 from scorefold_toolkit.drawing import device_of, draw_events
 from scorefold_toolkit.figures import EventGroups
-from scorefold_verbs.config.verbs import (
+from scorefold_verbs.config import (
     SampleOptions,
 )
 from scorefold_verbs.inputs import Inputs, conditions_of

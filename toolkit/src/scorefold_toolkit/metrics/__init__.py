@@ -9,9 +9,8 @@ from scorefold_toolkit.metrics.distances import (
     frechet_from_moments,
     kernel_distance,
 )
-from scorefold_toolkit.metrics.features import feature_network
+from scorefold_toolkit.metrics.features import LPIPS, feature_network
 from scorefold_toolkit.metrics.images import consistency, diversity, psnr, psnr_within, round_to_levels, sharpness, ssim
-from scorefold_toolkit.metrics.lpips import LPIPS
 
 __all__ = [
     "LPIPS",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import DataError, ShapeError
-from scorefold_toolkit.numerics.statistics import symmetric_sqrt
+from scorefold_toolkit.numerics import symmetric_sqrt
 
 
 def _check_samples(x: Tensor, y: Tensor) -> None:

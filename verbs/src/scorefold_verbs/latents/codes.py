@@ -14,8 +14,8 @@ from torch import Tensor
 
 from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.random import draw_normal
-from scorefold_toolkit.libraries import library
-from scorefold_toolkit.numerics.statistics import symmetric_sqrt
+from scorefold_toolkit.checks import library
+from scorefold_toolkit.numerics import symmetric_sqrt
 
 LARGEST = 4096
 """The largest number of units whose covariance is computed."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from scorefold.interfaces import DataSource
 from scorefold.stage import Outcome, StageContext
 from scorefold_toolkit.drawing import device_of
-from scorefold_verbs.config.latents import LatentsOptions
+from scorefold_verbs.config import LatentsOptions
 from scorefold_verbs.inputs import Inputs, points_of
 from scorefold_verbs.latents.codes import LARGEST, CodeDistributions
 from scorefold_verbs.latents.stage import code_distributions, encoder_of

@@ -12,8 +12,7 @@ from scorefold.errors import ConfigError, DataError
 from scorefold_toolkit.metrics import LPIPS, Moments, psnr, sharpness, ssim
 from scorefold_toolkit.metrics.features import LARGEST
 from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, PointwiseMeasure, Units
-from scorefold_verbs.config.latents import ReconstructOptions
-from scorefold_verbs.config.verbs import FeatureOptions
+from scorefold_verbs.config import FeatureOptions, ReconstructOptions
 from scorefold_verbs.measures import HIGHEST_PSNR, feature_name, features_of, read_lpips
 
 _SSIM_WINDOW = 11

@@ -19,7 +19,7 @@ from scorefold_toolkit.data.splits import in_order
 from scorefold_toolkit.drawing import device_of
 from scorefold_toolkit.metrics import energy_distance
 from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Units
-from scorefold_verbs.config.latents import GenerateOptions, ReconstructOptions
+from scorefold_verbs.config import GenerateOptions, ReconstructOptions
 from scorefold_verbs.inputs import Inputs, on_device, points_of
 from scorefold_verbs.latents.codes import MixtureDistribution, NormalDistribution, fit_mixture
 from scorefold_verbs.latents.measures import RELATIVE_ERROR, Errors, ReconstructionErrors, lpips_of, realism

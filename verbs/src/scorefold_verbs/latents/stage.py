@@ -13,7 +13,7 @@ from scorefold.errors import ConfigError, DataError, SplitError
 from scorefold.interfaces import DataSource, Encodes, EncodesNoise
 from scorefold.stage import StageContext
 from scorefold_toolkit.drawing import device_of
-from scorefold_verbs.config.latents import PathOptions
+from scorefold_verbs.config import PathOptions
 from scorefold_verbs.inputs import on_device
 from scorefold_verbs.latents.codes import CodeDistributions
 

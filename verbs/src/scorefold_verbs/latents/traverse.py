@@ -13,8 +13,7 @@ from scorefold.errors import ConfigError, SplitError
 from scorefold.interfaces import DataSource, Encodes, TensorSource
 from scorefold.stage import Outcome, StageContext
 from scorefold_toolkit.data.splits import row_text
-from scorefold_verbs.config.latents import EditOptions, InterpolateCodesOptions, TraverseOptions
-from scorefold_verbs.config.verbs import EncodeOptions
+from scorefold_verbs.config import EditOptions, EncodeOptions, InterpolateCodesOptions, TraverseOptions
 from scorefold_verbs.inputs import Inputs, codes_arrays, codes_of, drawn_pairs, named_points, pair_rows, points_of
 from scorefold_verbs.latents.codes import CodeDistributions, Probe, fit_probe, lerp, slerp
 from scorefold_verbs.latents.stage import (

@@ -19,8 +19,7 @@ from scorefold.seeds import derive_generator
 from scorefold_conditional.claims.digits import ANCESTRAL, digits_settings, measures, trained_conditional
 from scorefold_toolkit.data.images import fashion_mnist
 from scorefold_toolkit.metrics import frechet_distance
-from scorefold_toolkit.metrics.features import RandomConv
-from scorefold_toolkit.metrics.lpips import LPIPS
+from scorefold_toolkit.metrics.features import LPIPS, RandomConv
 from scorefold_toolkit.operators import HasOperator
 from scorefold_toolkit.training import fit
 
