@@ -29,7 +29,6 @@ from scorefold_toolkit.distributions import (
     log_density,
 )
 from scorefold_toolkit.nn import StandardNormal
-from scorefold_verbs.allocate import allocate as verb_allocate
 from scorefold_verbs.config import (
     AllocateOptions,
     EstimateOptions,
@@ -37,6 +36,7 @@ from scorefold_verbs.config import (
     LikelihoodOptions,
     ReconstructOptions,
 )
+from scorefold_verbs.estimate import allocate as verb_allocate
 from scorefold_verbs.estimate import estimate as verb_estimate
 from scorefold_verbs.evaluate import evaluate_likelihood
 from scorefold_verbs.geometry import interpolate as verb_interpolate

@@ -18,8 +18,8 @@ from scorefold_verbs.assess import assess
 from scorefold_verbs.config import AssessOptions, LikelihoodOptions, OutlierOptions, SampleOptions
 from scorefold_verbs.evaluate import evaluate_likelihood
 from scorefold_verbs.outliers import outliers
-from scorefold_verbs.readings import distinct_training_points, energy_distances, gaussian_log_density, of_path
 from scorefold_verbs.sample import sample
+from scorefold_verbs.verdicts import distinct_training_points, energy_distances, gaussian_log_density, of_path
 
 
 def normal(*shape: int, seed: int) -> Tensor:

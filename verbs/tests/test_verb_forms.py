@@ -19,13 +19,13 @@ from scorefold_toolkit.metrics import energy_distance, joint_uniformity, sharpne
 from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Units
 from scorefold_toolkit.operators import Mask, Separable, box_matrix
 from scorefold_verbs import assess as assessing
-from scorefold_verbs import measures, posterior, readings
+from scorefold_verbs import measures, posterior, verdicts
 from scorefold_verbs.config import LC2STConfig, ReconstructOptions, TARPConfig
 from scorefold_verbs.latents.measures import Errors, FrechetBesideFloor, ReconstructionErrors, SharpnessRatio, realism
 from scorefold_verbs.measures import Calibration, Consistency, Diversity, Energy, Fidelity, Frechet, features_of
 from scorefold_verbs.outliers import auroc
 from scorefold_verbs.posterior import LC2ST, TARP
-from scorefold_verbs.readings import energy_distances, gaussian_log_density, of_path
+from scorefold_verbs.verdicts import energy_distances, gaussian_log_density, of_path
 
 
 def numbers(*values: float) -> Tensor:
@@ -402,11 +402,11 @@ def test_distances_are_between_as_many_points_as_there_are(monkeypatch: pytest.M
     whole = energy_distances(x, source, given)
     assert whole is not None
     assert whole.samples == pytest.approx(energy_distance(x, test[:40]))
-    monkeypatch.setattr(readings, "_WORK", 2 * 10.5**2)  # ten points of two coordinates
+    monkeypatch.setattr(verdicts, "_WORK", 2 * 10.5**2)  # ten points of two coordinates
     ten = energy_distances(x, source, given)
     assert ten is not None
     assert ten.samples == pytest.approx(energy_distance(x[:10], test[:10]))
-    monkeypatch.setattr(readings, "MOST", 4)
+    monkeypatch.setattr(verdicts, "MOST", 4)
     four = energy_distances(x, source, given)
     assert four is not None
     assert four.samples == pytest.approx(energy_distance(x[:4], test[:4]))

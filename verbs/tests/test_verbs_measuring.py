@@ -19,7 +19,6 @@ from scorefold.results import Allocation, Estimate, PlanRow
 from scorefold.seeds import derive_generator
 from scorefold.stage import showing
 from scorefold_toolkit.figures import EventGroups
-from scorefold_verbs.allocate import allocate as verb_allocate
 from scorefold_verbs.config import (
     AllocateOptions,
     EncodeOptions,
@@ -27,6 +26,7 @@ from scorefold_verbs.config import (
     InterpolateOptions,
     LikelihoodOptions,
 )
+from scorefold_verbs.estimate import allocate as verb_allocate
 from scorefold_verbs.estimate import estimate as verb_estimate
 from scorefold_verbs.evaluate import evaluate_likelihood
 from scorefold_verbs.figures import estimate_figures as estimate_figures

@@ -18,9 +18,8 @@ from scorefold.diffusion import VE
 from scorefold.interfaces import Allocator, DataSource, Estimator, Loss, Progress, TensorSource, Trainable
 from scorefold.results import Allocation, Estimate, PlanRow
 from scorefold_toolkit.metrics.measure import EvaluationBatch, Units
-from scorefold_verbs.allocate import allocate
 from scorefold_verbs.config import AllocateOptions, EstimateOptions, GenerateOptions
-from scorefold_verbs.estimate import estimate, over_trainings
+from scorefold_verbs.estimate import allocate, estimate, over_trainings
 from scorefold_verbs.fit import fit, noise_warnings
 from scorefold_verbs.inputs import groups_of, with_labels
 from scorefold_verbs.latents.measures import FrechetBesideFloor

@@ -37,8 +37,7 @@ from scorefold_verbs.measures import (
     features_of,
     read_lpips,
 )
-from scorefold_verbs.readings import distinct_training_points
-from scorefold_verbs.verdicts import of_assessment
+from scorefold_verbs.verdicts import distinct_training_points, of_assessment
 
 _CLOUD = 500
 

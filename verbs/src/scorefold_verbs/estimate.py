@@ -12,13 +12,20 @@ from torch import Tensor
 
 from scorefold.data import Dataset
 from scorefold.errors import ConfigError, DataError
-from scorefold.interfaces import DataSource, Estimator
-from scorefold.results import Estimate
+from scorefold.interfaces import (
+    Allocator,
+    DataSource,
+    Estimator,
+)
+from scorefold.results import Allocation, Estimate
 from scorefold.stage import Outcome, StageContext, reported
 from scorefold_toolkit.checks import answer_of
 from scorefold_toolkit.data.series import HasTime, close_in_time
 from scorefold_toolkit.data.splits import HasUnits, dimensions_by_units, estimate_by_row, labels_of, rounding_warning
-from scorefold_verbs.config import EstimateOptions
+from scorefold_verbs.config import (
+    AllocateOptions,
+    EstimateOptions,
+)
 from scorefold_verbs.inputs import Inputs, groups_of, left_out_for, points_of, row_of, with_labels
 
 DIMENSION = "intrinsic dimension"
@@ -184,3 +191,25 @@ def _interval(found: Sequence[Estimate], values: Sequence[float]) -> tuple[float
     ranges = [each.diagnostics.get("over_scales") or (each.value, each.value) for each in found]
     low, high = (fmean(ends) for ends in zip(*ranges, strict=True))
     return min(low, mean) - half, max(high, mean) + half
+
+
+def allocate(component: Allocator, inputs: Inputs, options: AllocateOptions, context: StageContext) -> Outcome:
+    """Plan the spending of a budget. Raises as the allocator does, and ``PluginError`` where it returns no plan."""
+    if context.checkpoint_dir is not None:
+        component.keep_in(context.checkpoint_dir)
+    plan = answer_of(
+        component.allocate,
+        Allocation,
+        options.budget,
+        constraints=options.constraints,
+        generator=context.generator("allocate"),
+        stage=context.stage,
+    )
+    metrics: dict[str, Any] = {"tasks": sum(row.tasks for row in plan.plan), "leftover": plan.leftover}
+    if plan.predicted_loss is not None:
+        metrics["predicted loss"] = plan.predicted_loss
+    answer = {"quantity": "predicted loss", "value": plan.predicted_loss, "interval": plan.interval}
+    result = {"metrics": metrics, "allocation": plan.summary(), "text": plan.text(), "answer": answer}
+    if plan.warnings:
+        result["warnings"] = list(plan.warnings)
+    return Outcome(plan, result, texts={"curve.csv": plan.csv()} if plan.curve else {})

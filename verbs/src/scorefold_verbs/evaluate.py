@@ -21,8 +21,7 @@ from scorefold_toolkit.drawing import device_of, refuse_codes
 from scorefold_toolkit.shards import in_shards
 from scorefold_verbs.config import LikelihoodOptions
 from scorefold_verbs.inputs import Inputs, points_of
-from scorefold_verbs.readings import gaussian_log_density
-from scorefold_verbs.verdicts import of_likelihood
+from scorefold_verbs.verdicts import gaussian_log_density, of_likelihood
 
 
 def evaluate_likelihood(

@@ -17,7 +17,7 @@ from scorefold_toolkit.figures import EventGroups
 from scorefold_toolkit.geodesics import ChecksPaths, Denoises, pictured
 from scorefold_verbs.config import InterpolateOptions
 from scorefold_verbs.inputs import Inputs, ends_of, pair_rows, points_of
-from scorefold_verbs.readings import is_straight, of_path
+from scorefold_verbs.verdicts import is_straight, of_path
 
 _DIAGNOSED = 512
 """Number of points for the diagnosis of a geometry."""

@@ -18,8 +18,7 @@ from scorefold_verbs.config import DecodingOptions, EncodeNoiseOptions, Interpol
 from scorefold_verbs.inputs import Inputs, choice, codes_arrays, codes_of, drawn_pairs, on_device, points_of
 from scorefold_verbs.latents import traverse
 from scorefold_verbs.latents.codes import lerp, slerp
-from scorefold_verbs.readings import of_path
-from scorefold_verbs.verdicts import withheld
+from scorefold_verbs.verdicts import of_path, withheld
 
 CLOSE = 0.05
 """The largest round-trip error, over the spread of the points, of a path whose ends count as the points."""

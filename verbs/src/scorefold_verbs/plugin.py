@@ -115,7 +115,7 @@ def scorefold_verbs() -> Iterable[Verb]:
         "allocate",
         takes=(),
         gives="allocation",
-        target=".allocate:allocate",
+        target=".estimate:allocate",
         options=".config:AllocateOptions",
         figures="scorefold_toolkit.figures:allocation",
         examples=({"use": "allocator:uniform", "options": {"budget": 100}},),

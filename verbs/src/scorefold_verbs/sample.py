@@ -20,8 +20,7 @@ from scorefold_verbs.config import (
     SampleOptions,
 )
 from scorefold_verbs.inputs import Inputs, conditions_of
-from scorefold_verbs.readings import energy_distances
-from scorefold_verbs.verdicts import of_samples
+from scorefold_verbs.verdicts import energy_distances, of_samples
 
 
 @torch.no_grad()

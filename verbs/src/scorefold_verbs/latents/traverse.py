@@ -25,7 +25,7 @@ from scorefold_verbs.latents.stage import (
     held_noise,
     own_noise,
 )
-from scorefold_verbs.readings import of_path
+from scorefold_verbs.verdicts import of_path
 
 _LIMIT = 10_000
 _LONG = 32
