@@ -17,10 +17,9 @@ from fake_host import make_host
 from good_declarations import COMPONENTS
 
 from scorefold_testing import CHECKS, LEVELS, CheckResult, Item, check_components, declaration, determinism, device
-from scorefold_testing.contract import FAILED, PASSED, SKIPPED, Subject
+from scorefold_testing.contract import FAILED, PASSED, SKIPPED, NotApplicableError, Subject
 from scorefold_testing.process import renewed
 from scorefold_testing.report import FLOOR, subjects
-from scorefold_testing.require import NotApplicableError
 from scorefold_testing.summary import PROVEN
 
 HOST = make_host()

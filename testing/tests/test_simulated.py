@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from scorefold.diffusion import PerComponent
 from scorefold.diffusion.schedules import GeometricVE
-from scorefold_testing.require import ViolationError
+from scorefold_testing.contract import ViolationError
 from scorefold_testing.simulated import NAME, Counts, compared, counted, possible, same_bits
 from scorefold_toolkit.config.common import LogNormalLevels
 from scorefold_toolkit.score_matching.noise_levels import NoiseLevels

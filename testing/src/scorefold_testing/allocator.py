@@ -8,8 +8,15 @@ from collections.abc import Callable
 
 from scorefold.errors import ConfigError
 from scorefold.results import Allocation
-from scorefold_testing.contract import Check, Subject, check
-from scorefold_testing.require import NotApplicableError, require, require_refusal, require_within
+from scorefold_testing.contract import (
+    Check,
+    NotApplicableError,
+    Subject,
+    check,
+    require,
+    require_refusal,
+    require_within,
+)
 
 BUDGETS = (0, 1, 7, 100, 1003, 250_000)
 STATUSES = ("optimal", "feasible", "infeasible", "refused")

@@ -12,9 +12,8 @@ from scorefold.data import Condition, ConditionSpec, TensorSpec
 from scorefold.errors import ConfigError
 from scorefold.interfaces.capabilities import Encodes
 from scorefold.interfaces.data import SPLITS
-from scorefold_testing.contract import Subject
+from scorefold_testing.contract import NotApplicableError, Subject
 from scorefold_testing.exact import subspace
-from scorefold_testing.require import NotApplicableError
 from scorefold_testing.verb import answers_in, plan_of_component
 from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Units
 

@@ -25,9 +25,19 @@ from scorefold.artefacts import (
 )
 from scorefold.errors import ArtefactError
 from scorefold_testing.answers import answers_of, inputs_of, knows
-from scorefold_testing.contract import CORE, OWN, Check, Subject, check, stir
+from scorefold_testing.contract import (
+    CORE,
+    OWN,
+    Check,
+    NotApplicableError,
+    Subject,
+    check,
+    require,
+    require_refusal,
+    require_same,
+    stir,
+)
 from scorefold_testing.fresh import fresh_answers
-from scorefold_testing.require import NotApplicableError, require, require_refusal, require_same
 from scorefold_testing.trainable import learn
 from scorefold_testing.verb import answers_in, plan_of_component
 

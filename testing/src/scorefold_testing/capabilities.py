@@ -14,8 +14,16 @@ from torch import Tensor
 from scorefold.data import Dataset
 from scorefold.errors import ConfigError
 from scorefold_testing.answers import ROWS
-from scorefold_testing.contract import Check, Subject, check
-from scorefold_testing.require import NotApplicableError, require, require_close, require_same, require_shape
+from scorefold_testing.contract import (
+    Check,
+    NotApplicableError,
+    Subject,
+    check,
+    require,
+    require_close,
+    require_same,
+    require_shape,
+)
 
 
 def _encoding(subject: Subject) -> tuple[Any, Tensor]:

@@ -13,9 +13,11 @@ from scorefold.data import Condition, ConditionSpec, Dataset, TensorSpec
 from scorefold.errors import DataError
 from scorefold.interfaces import DataSource
 from scorefold.interfaces.data import SPLITS
-from scorefold_testing.contract import Check, Subject, check
-from scorefold_testing.require import (
+from scorefold_testing.contract import (
+    Check,
     NotApplicableError,
+    Subject,
+    check,
     require,
     require_refusal,
     require_same,

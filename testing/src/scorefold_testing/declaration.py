@@ -16,8 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from scorefold.config import Config
 from scorefold.plugin import RESERVED_PORTS
-from scorefold_testing.contract import Check, Subject, check, resolve
-from scorefold_testing.require import NotApplicableError, require, require_refusal
+from scorefold_testing.contract import Check, NotApplicableError, Subject, check, require, require_refusal, resolve
 
 HEAVY = ("torch", "numpy", "scipy", "sklearn", "matplotlib", "pandas", "diffusers", "torchvision")
 BUILD_SECONDS = 5.0

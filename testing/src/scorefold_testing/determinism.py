@@ -13,9 +13,17 @@ from scorefold.data import Dataset
 from scorefold.seeds import derive_seed
 from scorefold_testing.answers import answers_of, inputs_of, use
 from scorefold_testing.contents import changed_parts, contents
-from scorefold_testing.contract import UNDIFFERENTIATED, Check, Subject, check
+from scorefold_testing.contract import (
+    UNDIFFERENTIATED,
+    Check,
+    NotApplicableError,
+    Subject,
+    check,
+    require,
+    require_close,
+    require_same,
+)
 from scorefold_testing.process import GENERATORS, SETTINGS, renewed, require_unchanged, settings_in
-from scorefold_testing.require import NotApplicableError, require, require_close, require_same
 
 THREADS = 1e-6
 

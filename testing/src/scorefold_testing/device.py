@@ -14,8 +14,16 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from scorefold_testing.answers import Inputs, answers_of, built_network, inputs_of
-from scorefold_testing.contract import Check, Subject, check
-from scorefold_testing.require import NotApplicableError, ViolationError, require, require_close, require_refusal
+from scorefold_testing.contract import (
+    Check,
+    NotApplicableError,
+    Subject,
+    ViolationError,
+    check,
+    require,
+    require_close,
+    require_refusal,
+)
 from scorefold_testing.simulated import NAME, Counts, compared, counted
 
 COMPUTING = ("score", "flow", "geometry", "network")

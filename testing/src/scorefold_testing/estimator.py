@@ -14,16 +14,18 @@ from torch import Tensor
 from scorefold.data import Dataset, StreamedDataset
 from scorefold.errors import DataError
 from scorefold.results import Estimate
-from scorefold_testing.contract import Check, Subject, check
-from scorefold_testing.exact import ExactProblem, rotation, sphere, subspace, torus
-from scorefold_testing.require import (
+from scorefold_testing.contract import (
+    Check,
     NotApplicableError,
+    Subject,
+    check,
     require,
     require_close,
     require_refusal,
     require_shape,
     require_within,
 )
+from scorefold_testing.exact import ExactProblem, rotation, sphere, subspace, torus
 
 POINTS = 300
 FEWER = 90

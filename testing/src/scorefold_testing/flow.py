@@ -14,8 +14,16 @@ from scorefold.data import Condition, DataSpec, EventScale
 from scorefold.diffusion.divergence import forward_rules
 from scorefold.errors import ConfigError, ScorefoldError, ShapeError
 from scorefold_testing.answers import ROWS, draw_condition
-from scorefold_testing.contract import Check, Subject, check
-from scorefold_testing.require import NotApplicableError, require, require_close, require_refusal, require_shape
+from scorefold_testing.contract import (
+    Check,
+    NotApplicableError,
+    Subject,
+    check,
+    require,
+    require_close,
+    require_refusal,
+    require_shape,
+)
 from scorefold_testing.score import CLASSES, model_of_classes, rows_of_condition
 
 forward_rules()  # whatever a plugin asks of forward mode, torch's warning at its first use is over

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from scorefold.artefacts import load_arrays, save_arrays
 from scorefold_testing.answers import answers_of
+from scorefold_testing.contract import ViolationError
 from scorefold_testing.process import started_in
-from scorefold_testing.require import ViolationError
 from scorefold_testing.verb import StageCall, answers_in
 
 

@@ -10,8 +10,16 @@ from torch import Tensor
 
 from scorefold.errors import ShapeError
 from scorefold_testing.answers import ROWS
-from scorefold_testing.contract import Check, Subject, check
-from scorefold_testing.require import require, require_close, require_refusal, require_shape, require_within
+from scorefold_testing.contract import (
+    Check,
+    Subject,
+    check,
+    require,
+    require_close,
+    require_refusal,
+    require_shape,
+    require_within,
+)
 
 SOLVED = 1e-3
 CLOSED = 1e-8

@@ -9,8 +9,7 @@ import inspect
 from typing import Any
 
 from scorefold.plugin import Component, Kind
-from scorefold_testing.contract import KIND, Check, Subject, check, resolve
-from scorefold_testing.require import NotApplicableError, require
+from scorefold_testing.contract import KIND, Check, NotApplicableError, Subject, check, require, resolve
 
 
 def kind_as_component(kind: Kind) -> Component:

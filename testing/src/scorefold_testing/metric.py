@@ -10,8 +10,7 @@ import torch
 
 from scorefold_testing.answers import HELD_OUT, batch_to_measure, started
 from scorefold_testing.contents import changed_parts, contents
-from scorefold_testing.contract import Check, Subject, check
-from scorefold_testing.require import require, require_close
+from scorefold_testing.contract import Check, Subject, check, require, require_close
 
 FAR = 20.0
 TOLERANCE = 1e-8

@@ -10,8 +10,16 @@ from torch import Tensor, nn
 from scorefold.data import ConditionSpec, TensorSpec
 from scorefold.errors import ConfigError
 from scorefold_testing.answers import ROWS, built_network
-from scorefold_testing.contract import Check, Subject, check, stir
-from scorefold_testing.require import NotApplicableError, require, require_close, require_shape
+from scorefold_testing.contract import (
+    Check,
+    NotApplicableError,
+    Subject,
+    check,
+    require,
+    require_close,
+    require_shape,
+    stir,
+)
 
 NOISE_LEVELS = (-9.0, -1.0, 8.0)
 

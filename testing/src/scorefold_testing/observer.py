@@ -26,10 +26,18 @@ from scorefold.plugin import Component
 from scorefold.results import Estimate
 from scorefold.stage import Executor, Outcome, RunInfo, StageInfo
 from scorefold_testing.contents import changed_parts, contents
-from scorefold_testing.contract import OBSERVER, Check, Subject, check, resolve
+from scorefold_testing.contract import (
+    OBSERVER,
+    Check,
+    NotApplicableError,
+    Subject,
+    ViolationError,
+    check,
+    require,
+    resolve,
+)
 from scorefold_testing.exact import subspace
 from scorefold_testing.process import renewed, require_unchanged
-from scorefold_testing.require import NotApplicableError, ViolationError, require
 
 ORDER = (
     "scorefold_before_run",

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from scorefold.seeds import derive_seed
-from scorefold_testing.require import require
+from scorefold_testing.contract import require
 
 DTYPES = (torch.float32, torch.float64)
 THREADS = (1, 2)

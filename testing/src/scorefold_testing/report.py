@@ -47,10 +47,11 @@ from scorefold_testing.contract import (
     Check,
     CheckResult,
     Host,
+    NotApplicableError,
     Subject,
+    ViolationError,
 )
 from scorefold_testing.process import GENERATORS, described, renewed
-from scorefold_testing.require import NotApplicableError, ViolationError
 
 CHECKS: tuple[Check, ...] = (
     *declaration.CHECKS,

@@ -9,8 +9,16 @@ import torch
 
 from scorefold.errors import ConfigError
 from scorefold_testing.answers import ROWS, draw_condition
-from scorefold_testing.contract import Check, Subject, check
-from scorefold_testing.require import NotApplicableError, require, require_refusal, require_same, require_shape
+from scorefold_testing.contract import (
+    Check,
+    NotApplicableError,
+    Subject,
+    check,
+    require,
+    require_refusal,
+    require_same,
+    require_shape,
+)
 from scorefold_testing.score import CLASSES, model_of_classes, rows_of_condition
 
 TOO_MANY = 64

@@ -10,9 +10,11 @@ from torch import Tensor
 from scorefold.data import Condition, DataSpec, TensorSpec, map_condition
 from scorefold.errors import ConfigError, ScorefoldError, ShapeError
 from scorefold_testing.answers import ROWS, draw_condition, noised
-from scorefold_testing.contract import Check, Subject, check
-from scorefold_testing.require import (
+from scorefold_testing.contract import (
+    Check,
     NotApplicableError,
+    Subject,
+    check,
     require,
     require_close,
     require_refusal,

@@ -13,8 +13,7 @@ from scorefold.data import Dataset
 from scorefold.errors import TrainingError
 from scorefold.interfaces.capabilities import Loss, Progress
 from scorefold_testing.answers import draw_condition
-from scorefold_testing.contract import Check, Subject, check
-from scorefold_testing.require import require, require_same, require_shape
+from scorefold_testing.contract import Check, Subject, check, require, require_same, require_shape
 from scorefold_toolkit.training.phases import ordered_phases
 
 BATCH = 16

@@ -19,9 +19,8 @@ from scorefold.plugin import Component, Verb
 from scorefold.seeds import derive_generator
 from scorefold.stage import Outcome, StageContext
 from scorefold_testing.contents import changed_parts, contents
-from scorefold_testing.contract import VERB, Check, Host, Subject, check, resolve
+from scorefold_testing.contract import VERB, Check, Host, NotApplicableError, Subject, check, require, resolve
 from scorefold_testing.process import GENERATORS, SETTINGS, renewed, require_unchanged, settings_in
-from scorefold_testing.require import NotApplicableError, require
 
 NUMBERS = (int, float, str, type(None))
 _NONE = "scorefold.config:Config"

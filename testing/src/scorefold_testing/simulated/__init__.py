@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scorefold_testing.require import ViolationError
+from scorefold_testing.contract import ViolationError
 from scorefold_testing.simulated.backend import NAME, register
 from scorefold_testing.simulated.counts import Counts, counted
 from scorefold_testing.simulated.randomness import replace_generators
