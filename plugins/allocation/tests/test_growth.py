@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from scorefold_allocation.search.incremental import exponents, fit_surface, likely_formulas
+from scorefold_allocation.search.fits import exponents, fit_surface, likely_formulas
 
 
 def test_exponents_of_power_laws() -> None:

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from scorefold_allocation.search.local_fit import from_scale, local_fit, smoothed, to_scale, variance_on_scale
+from scorefold_allocation.search.fits import from_scale, local_fit, smoothed, to_scale, variance_on_scale
 from scorefold_allocation.search.valley import Band, resampled_means
 
 

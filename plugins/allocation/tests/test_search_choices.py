@@ -11,9 +11,9 @@ from scorefold.results import PlanRow
 from scorefold.seeds import derive_generator
 from scorefold_allocation.claims import calibration
 from scorefold_allocation.meta.config import OwnedConfig, PilotConfig
+from scorefold_allocation.search.fits import LocalFit, local_fit
 from scorefold_allocation.search.grid import Limits, Threshold
 from scorefold_allocation.search.incremental import incremental_plan
-from scorefold_allocation.search.local_fit import LocalFit, local_fit
 from scorefold_allocation.search.procedure import best_at, pilot_labels
 from scorefold_allocation.search.valley import Valley
 

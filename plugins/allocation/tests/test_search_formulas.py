@@ -11,18 +11,20 @@ from torch import Tensor
 
 from scorefold_allocation.learners.interface import AllocationCell
 from scorefold_allocation.meta.config import MetaConfig, PilotConfig
-from scorefold_allocation.search import incremental, valley
-from scorefold_allocation.search.grid import Limits, Threshold, random_sizes, scan
-from scorefold_allocation.search.incremental import Surface, fit_surface, likely_formulas
-from scorefold_allocation.search.local_fit import (
+from scorefold_allocation.search import fits, valley
+from scorefold_allocation.search.fits import (
     LocalFit,
+    Surface,
     as_losses,
+    fit_surface,
     from_scale,
+    likely_formulas,
     local_fit,
     smoothed,
     to_scale,
     variance_on_scale,
 )
+from scorefold_allocation.search.grid import Limits, Threshold, random_sizes, scan
 from scorefold_allocation.search.pilot import estimate_moments
 from scorefold_allocation.search.trials import Trial
 from scorefold_allocation.search.valley import Valley, resampled_means, rounds
@@ -33,7 +35,7 @@ def column(*values: float) -> Tensor:
 
 
 @pytest.mark.parametrize("formula", ["floor", "vanishing"])
-def test_a_surface_weighs_relative_residuals(formula: incremental.Formula) -> None:
+def test_a_surface_weighs_relative_residuals(formula: fits.Formula) -> None:
     """Two losses of one cell, 1 and 2 with weights 3 and 8: least sum w (f / L - 1)^2 is at f = sum (w / L) over
     sum (w / L^2) = 7 / 5, where it is 3 * 0.16 + 8 * 0.09 = 1.2."""
     size, tasks = column(4, 4), column(10, 10)
@@ -58,7 +60,7 @@ def test_a_formula_is_likely_within_two_standard_errors(monkeypatch, count: int,
     """The best misfit is 1, with k - 5 degrees of freedom: up to 1 + 4 / (k - 5), and at least one degree."""
     misfits = {"floor": 1.0, "vanishing": misfit}
     monkeypatch.setattr(
-        incremental, "fit_surface", lambda *given: Surface(given[-1], np.zeros(5), 1.0, misfits[given[-1]])
+        fits, "fit_surface", lambda *given: Surface(given[-1], np.zeros(5), 1.0, misfits[given[-1]])
     )
     ones = torch.ones(count).double()
     assert len(likely_formulas(ones, ones, ones, ones)) == likely

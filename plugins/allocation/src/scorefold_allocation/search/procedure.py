@@ -14,8 +14,8 @@ from scorefold.stage import Executor
 from scorefold_allocation.learners.interface import AllocationCell
 from scorefold_allocation.meta.config import MetaConfig, PilotConfig
 from scorefold_allocation.search import incremental
+from scorefold_allocation.search.fits import Formula, Surface, exponents, fit_surface, likely_formulas
 from scorefold_allocation.search.grid import Limits, Threshold, require_search, scan, sizes_to_try
-from scorefold_allocation.search.incremental import Formula, Surface, exponents, fit_surface, likely_formulas
 from scorefold_allocation.search.report import BestSize, paid_for, pilot_report
 from scorefold_allocation.search.trials import LOG, Trainee, Trials, Tried
 from scorefold_allocation.search.valley import Band, PilotRefusal, Valley, valley

@@ -27,7 +27,7 @@ from scorefold.seeds import derive_seed
 from scorefold.stage import Executor, report
 from scorefold_allocation.data.batch import TaskSource
 from scorefold_allocation.learners.interface import AllocationCell, Learner
-from scorefold_allocation.search.local_fit import Measure, as_losses
+from scorefold_allocation.search.fits import Measure, as_losses
 
 LOG = "trials.jsonl"
 

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from scorefold_allocation.meta.config import PilotConfig
-from scorefold_allocation.search.grid import Limits
-from scorefold_allocation.search.local_fit import (
+from scorefold_allocation.search.fits import (
     WINDOW,
     LocalFit,
     Measure,
@@ -20,6 +19,7 @@ from scorefold_allocation.search.local_fit import (
     to_scale,
     variance_on_scale,
 )
+from scorefold_allocation.search.grid import Limits
 from scorefold_allocation.search.trials import Trials
 
 
