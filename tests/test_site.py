@@ -16,7 +16,7 @@ from scorefold.plugin import hookimpl
 from scorefold_registry import run_file
 from scorefold_registry.cli.main import COMMANDS
 from scorefold_registry.cli.options import parsers
-from scorefold_registry.components.messages import describe_fields
+from scorefold_registry.components.fields import describe_fields
 from scorefold_registry.components.parts import config_model
 from scorefold_registry.host import Host
 from scorefold_registry.runfile.plan import make_plan

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from scorefold_registry.components.messages import describe_fields
+from scorefold_registry.components.fields import describe_fields
 from scorefold_site.markdown import code, prose, table
 
 

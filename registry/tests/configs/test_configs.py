@@ -12,7 +12,7 @@ import pytest
 from checked_configs import problem, problems
 
 from scorefold.config import Config, ProcessConfig, VEConfig
-from scorefold_registry.components.messages import describe_fields
+from scorefold_registry.components.fields import describe_fields
 from scorefold_registry.components.parts import check_config, config_model
 from scorefold_registry.host import Host
 

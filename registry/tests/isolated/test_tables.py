@@ -24,7 +24,8 @@ from scorefold.interfaces import TensorSource
 from scorefold.plugin import Component
 from scorefold.results import Allocation, Estimate, PlanRow
 from scorefold_registry.cli.commands.environments import add_environment
-from scorefold_registry.components.messages import config_problems, describe_fields
+from scorefold_registry.components.fields import describe_fields
+from scorefold_registry.components.messages import config_problems
 from scorefold_registry.components.ports import inline_fields
 from scorefold_registry.plugins.discovery import discover
 from scorefold_registry.plugins.environments import wire

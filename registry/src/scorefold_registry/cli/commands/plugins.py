@@ -239,7 +239,7 @@ def _settings(record: PluginRecord) -> list[dict[str, Any]]:
     """Settings of a plugin under ``plugins`` in a run file. Imports the model of its settings."""
     if record.settings is None:
         return []
-    from scorefold_registry.components.messages import describe_fields
+    from scorefold_registry.components.fields import describe_fields
     from scorefold_registry.runfile.plugin_settings import settings_model
 
     return describe_fields(settings_model(record))
@@ -286,7 +286,7 @@ def _model_line(facts: Mapping[str, Any]) -> str:
 
 def _component_facts(catalogue: Catalogue, item: Registered) -> dict[str, Any]:
     """All that a component declares, with its config's fields. Imports the config model, not the component."""
-    from scorefold_registry.components.messages import describe_fields
+    from scorefold_registry.components.fields import describe_fields
     from scorefold_registry.components.parts import config_model
     from scorefold_registry.runfile.example import example_run
     from scorefold_registry.runfile.yaml_reader import yaml_text
@@ -322,7 +322,7 @@ def _component_facts(catalogue: Catalogue, item: Registered) -> dict[str, Any]:
 
 def _verb_facts(verb: Verb) -> dict[str, Any]:
     """Inputs, output and options of a verb. Imports its options, not its code."""
-    from scorefold_registry.components.messages import describe_fields
+    from scorefold_registry.components.fields import describe_fields
 
     options = None
     if verb.options is not None:
