@@ -59,9 +59,7 @@ def test_terms_of_both_formulas() -> None:
 def test_a_formula_is_likely_within_two_standard_errors(monkeypatch, count: int, misfit: float, likely: int) -> None:
     """The best misfit is 1, with k - 5 degrees of freedom: up to 1 + 4 / (k - 5), and at least one degree."""
     misfits = {"floor": 1.0, "vanishing": misfit}
-    monkeypatch.setattr(
-        fits, "fit_surface", lambda *given: Surface(given[-1], np.zeros(5), 1.0, misfits[given[-1]])
-    )
+    monkeypatch.setattr(fits, "fit_surface", lambda *given: Surface(given[-1], np.zeros(5), 1.0, misfits[given[-1]]))
     ones = torch.ones(count).double()
     assert len(likely_formulas(ones, ones, ones, ones)) == likely
 
