@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from scorefold.errors import ConfigError
 from scorefold.results import Allocation
-from scorefold_allocation.meta.allocator import MetaAllocator
-from scorefold_allocation.meta.config import MetaConfig
+from scorefold_allocation.allocator import MetaAllocator
+from scorefold_allocation.config import MetaConfig
 
 
 def plan(budget: int, constraints: dict[str, Any] | None = None, **settings: Any) -> Allocation:

@@ -11,8 +11,8 @@ from scorefold_allocation.claims.calibration import (
     judge_search,
     search_summary,
 )
+from scorefold_allocation.config import MonteCarloConfig, PilotConfig
 from scorefold_allocation.learners.interface import AllocationCell
-from scorefold_allocation.meta.config import MonteCarloConfig, PilotConfig
 from scorefold_allocation.theory.linear_model import LinearProblem, Plans
 from scorefold_allocation.theory.monte_carlo import simulated_risk
 

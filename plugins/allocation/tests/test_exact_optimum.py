@@ -10,7 +10,7 @@ import torch
 from linear_cases import even, plan, problem, simulated
 
 from scorefold_allocation.claims.linear import budget_times_risk, frozen_size, large_dimension
-from scorefold_allocation.meta.config import MetaConfig
+from scorefold_allocation.config import MetaConfig
 from scorefold_allocation.theory.engines import Engine
 from scorefold_allocation.theory.formula import risk
 from scorefold_allocation.theory.linear_model import Plans

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from scorefold.results import Allocation, PlanRow
-from scorefold_allocation.meta.allocator import MetaAllocator
-from scorefold_allocation.meta.config import MetaConfig
-from scorefold_allocation.meta.figures import allocation_figures, lines_of
+from scorefold_allocation.allocator import MetaAllocator, allocation_figures, lines_of
+from scorefold_allocation.config import MetaConfig
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import pytest
 
 from scorefold.errors import ConfigError
 from scorefold.results import PlanRow
+from scorefold_allocation.config import MetaConfig, OwnedConfig
 from scorefold_allocation.learners.interface import AllocationCell
-from scorefold_allocation.meta.config import MetaConfig, OwnedConfig
 from scorefold_allocation.search.grid import Limits
 from scorefold_allocation.search.incremental import incremental_plan, present_size, size_to_keep, worth
 from scorefold_allocation.search.valley import Band

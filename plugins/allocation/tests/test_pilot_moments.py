@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import ConfigError, DataError
-from scorefold_allocation.meta.allocator import MetaAllocator
-from scorefold_allocation.meta.config import MetaConfig
+from scorefold_allocation.allocator import MetaAllocator
+from scorefold_allocation.config import MetaConfig
 from scorefold_allocation.search.pilot import best_size_band, estimate_moments, with_moments
 
 

@@ -15,8 +15,8 @@ from known_pilots import Accurate, Balanced, Failing, Known, Nothing, constant, 
 from scorefold.errors import ConfigError
 from scorefold.results import Allocation
 from scorefold.stage import Executor, pack, perform, unpack
+from scorefold_allocation.config import MetaConfig
 from scorefold_allocation.learners.interface import Learner
-from scorefold_allocation.meta.config import MetaConfig
 from scorefold_allocation.search.procedure import run_pilot
 from scorefold_allocation.search.trials import LOG, Trainee
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import ConfigError
-from scorefold_allocation.meta.config import MetaConfig
+from scorefold_allocation.config import MetaConfig
 from scorefold_allocation.theory.linear_model import shrinkage, shrunk_traces, wishart_traces
 from scorefold_allocation.theory.optimum import log_axis
 from scorefold_allocation.theory.purchase import Bought, SizeBounds, bounds_of, buy, smallest_of, step_of, support_of

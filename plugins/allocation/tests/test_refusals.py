@@ -12,8 +12,8 @@ from known_pilots import Accurate, Failing, Known, Nothing, constant
 from scorefold.errors import ConfigError
 from scorefold.results import Allocation
 from scorefold.stage import showing
+from scorefold_allocation.config import MetaConfig
 from scorefold_allocation.learners.interface import Learner, Losses
-from scorefold_allocation.meta.config import MetaConfig
 from scorefold_allocation.search.procedure import run_pilot
 from scorefold_allocation.search.trials import Trainee
 

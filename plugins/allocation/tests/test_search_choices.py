@@ -10,7 +10,7 @@ import torch
 from scorefold.results import PlanRow
 from scorefold.seeds import derive_generator
 from scorefold_allocation.claims import calibration
-from scorefold_allocation.meta.config import OwnedConfig, PilotConfig
+from scorefold_allocation.config import OwnedConfig, PilotConfig
 from scorefold_allocation.search.fits import LocalFit, local_fit
 from scorefold_allocation.search.grid import Limits, Threshold
 from scorefold_allocation.search.incremental import incremental_plan

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from scorefold_allocation.config import MetaConfig, PilotConfig
 from scorefold_allocation.learners.interface import AllocationCell
-from scorefold_allocation.meta.config import MetaConfig, PilotConfig
 from scorefold_allocation.search import fits, valley
 from scorefold_allocation.search.fits import (
     LocalFit,

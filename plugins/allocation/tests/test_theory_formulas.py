@@ -9,7 +9,7 @@ import torch
 from linear_cases import plan, problem
 from torch import Tensor
 
-from scorefold_allocation.meta.config import MetaConfig, MonteCarloConfig
+from scorefold_allocation.config import MetaConfig, MonteCarloConfig
 from scorefold_allocation.search.valley import resampled_means
 from scorefold_allocation.theory import engines, monte_carlo
 from scorefold_allocation.theory.engines import Engine

@@ -11,8 +11,8 @@ from known_pilots import Balanced, Failing, Known, Nothing, constant, swaying
 from linear_cases import plan
 
 from scorefold.results import Allocation
-from scorefold_allocation.meta.allocator import MetaAllocator
-from scorefold_allocation.meta.config import MetaConfig
+from scorefold_allocation.allocator import MetaAllocator
+from scorefold_allocation.config import MetaConfig
 from scorefold_allocation.search.grid import Limits, Threshold
 from scorefold_allocation.search.procedure import run_pilot
 from scorefold_allocation.search.report import BestSize, plan_warnings

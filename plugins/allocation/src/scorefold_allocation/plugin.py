@@ -66,8 +66,8 @@ def _allocator() -> Component:
     return Component(
         kind="allocator",
         name="meta",
-        target=".meta.allocator:MetaAllocator",
-        config=".meta.config:MetaConfig",
+        target=".allocator:MetaAllocator",
+        config=".config:MetaConfig",
         summary="The best labels per task for a meta-learner: by closed form, by simulation, or by trying one",
         requires=(
             Port("learner", kind="learner", optional=True),
@@ -78,7 +78,7 @@ def _allocator() -> Component:
             {"config": {"engine": "monte-carlo", "linear": {"dimension": 4}, "present": 40, "monte_carlo": rough}},
             {"config": apart},
         ),
-        figures=".meta.figures:allocation_figures",
+        figures=".allocator:allocation_figures",
         known_failures={"near-optimum[2]": "a pilot is tried on tasks of one type, and this example has two"},
         cite="citation.bib",
     )

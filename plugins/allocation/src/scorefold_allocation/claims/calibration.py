@@ -28,9 +28,9 @@ from torch import Tensor
 
 from scorefold.data import Dataset
 from scorefold.seeds import derive_generator, derive_seed
+from scorefold_allocation.config import MetaConfig, MonteCarloConfig, PilotConfig
 from scorefold_allocation.data.batch import TaskSource
 from scorefold_allocation.learners.interface import AllocationCell, Learner, Losses
-from scorefold_allocation.meta.config import MetaConfig, MonteCarloConfig, PilotConfig
 from scorefold_allocation.search.grid import Limits, ax_sizes, random_sizes
 from scorefold_allocation.search.procedure import run_pilot
 from scorefold_allocation.search.trials import Trainee, Trials

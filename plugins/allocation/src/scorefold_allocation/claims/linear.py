@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scorefold_allocation.allocator import MetaAllocator
 from scorefold_allocation.claims.calibration import NoTasks, SimulatedLearner
+from scorefold_allocation.config import LinearConfig, MetaConfig, MonteCarloConfig, TaskTypeConfig
 from scorefold_allocation.learners.interface import AllocationCell
-from scorefold_allocation.meta.allocator import MetaAllocator
-from scorefold_allocation.meta.config import LinearConfig, MetaConfig, MonteCarloConfig, TaskTypeConfig
 from scorefold_allocation.theory.formula import best_training_rate, risk, task_variance
 from scorefold_allocation.theory.linear_model import (
     LinearProblem,

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from scorefold.seeds import derive_generator, derive_seed
+from scorefold_allocation.allocator import MetaAllocator
 from scorefold_allocation.claims.calibration import (
     NoTasks,
     SimulatedLearner,
@@ -24,9 +25,8 @@ from scorefold_allocation.claims.calibration import (
     search_summary,
 )
 from scorefold_allocation.claims.linear import even_plans, frozen_size, problem, risk_curve, simulated_loss
+from scorefold_allocation.config import DeploymentConfig, LinearConfig, MetaConfig, PilotConfig
 from scorefold_allocation.learners.interface import AllocationCell
-from scorefold_allocation.meta.allocator import MetaAllocator
-from scorefold_allocation.meta.config import DeploymentConfig, LinearConfig, MetaConfig, PilotConfig
 from scorefold_allocation.search.pilot import estimate_moments
 
 PROBLEMS = {"quick": 200, "long": 1000}

@@ -20,8 +20,8 @@ from scipy import stats
 
 from scorefold.errors import ConfigError
 from scorefold.seeds import derive_generator, derive_seed
+from scorefold_allocation.config import MetaConfig, PilotConfig
 from scorefold_allocation.learners.interface import AllocationCell
-from scorefold_allocation.meta.config import MetaConfig, PilotConfig
 from scorefold_allocation.search.fits import as_losses
 from scorefold_allocation.search.trials import Trial, Trials
 from scorefold_allocation.theory.purchase import bounds_of, smallest_of, step_of, support_of

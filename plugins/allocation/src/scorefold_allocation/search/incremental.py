@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 from scorefold.results import PlanRow
-from scorefold_allocation.meta.config import OwnedConfig
+from scorefold_allocation.config import OwnedConfig
 from scorefold_allocation.search.grid import Limits
 from scorefold_allocation.search.valley import Band
 

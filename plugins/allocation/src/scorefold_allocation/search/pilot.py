@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import ConfigError, DataError
-from scorefold_allocation.meta.config import MetaConfig
+from scorefold_allocation.config import MetaConfig
 from scorefold_allocation.search.grid import Limits
 from scorefold_allocation.search.valley import Band
 from scorefold_allocation.theory.engines import Engine

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from scorefold.results import Allocation
 from scorefold.stage import Executor
+from scorefold_allocation.config import MetaConfig, PilotConfig
 from scorefold_allocation.learners.interface import AllocationCell
-from scorefold_allocation.meta.config import MetaConfig, PilotConfig
 from scorefold_allocation.search import incremental
 from scorefold_allocation.search.fits import Formula, Surface, exponents, fit_surface, likely_formulas
 from scorefold_allocation.search.grid import Limits, Threshold, require_search, scan, sizes_to_try

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from scorefold.results import Allocation
-from scorefold_allocation.meta.config import MetaConfig
+from scorefold_allocation.config import MetaConfig
 from scorefold_allocation.search import incremental
 from scorefold_allocation.search.grid import Limits, Threshold
 from scorefold_allocation.search.trials import Trials

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from scorefold_allocation.meta.config import PilotConfig
+from scorefold_allocation.config import PilotConfig
 from scorefold_allocation.search.fits import (
     WINDOW,
     LocalFit,

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from scorefold_allocation.meta.config import MetaConfig
+from scorefold_allocation.config import MetaConfig
 from scorefold_allocation.theory.formula import expected_excess, risk
 from scorefold_allocation.theory.linear_model import LinearProblem, Plans
 from scorefold_allocation.theory.monte_carlo import simulated_risk

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from scorefold_allocation.meta.config import MonteCarloConfig
+from scorefold_allocation.config import MonteCarloConfig
 from scorefold_allocation.theory.formula import fluctuation, outer_weights, risk
 from scorefold_allocation.theory.linear_model import LinearProblem, Plans
 

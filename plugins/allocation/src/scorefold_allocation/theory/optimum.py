@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from scorefold_allocation.meta.config import MetaConfig
+from scorefold_allocation.config import MetaConfig
 from scorefold_allocation.theory.linear_model import Plans
 from scorefold_allocation.theory.purchase import Bought, SizeBounds, buy, smallest_of, step_of, support_of
 

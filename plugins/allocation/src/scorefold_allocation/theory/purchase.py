@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import ConfigError
-from scorefold_allocation.meta.config import MetaConfig, TaskTypeConfig
+from scorefold_allocation.config import MetaConfig, TaskTypeConfig
 from scorefold_allocation.theory.linear_model import LinearProblem, Plans, adapted_loss, best_rate
 from scorefold_toolkit.checks import require_constraints
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from scorefold.results import Allocation, PlanRow
-from scorefold_allocation.meta.config import MetaConfig
+from scorefold_allocation.config import MetaConfig
 from scorefold_allocation.search.valley import Band
 from scorefold_allocation.theory.engines import Engine, JudgedPlan, parts
 from scorefold_allocation.theory.formula import regime, risk, validity

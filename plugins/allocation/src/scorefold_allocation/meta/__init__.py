@@ -1,1 +1,0 @@
-"""The allocator of labels across the tasks of meta-learning."""
