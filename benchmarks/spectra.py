@@ -34,7 +34,7 @@ import torch
 from torch import Tensor, nn
 
 from scorefold.interfaces import ScoreModel
-from scorefold_iddiff.normal_bundle.config import NormalBundleConfig
+from scorefold_iddiff.config import NormalBundleConfig
 from scorefold_iddiff.pointwise.noise_designs import design, noises
 from scorefold_iddiff.pointwise.probe import ProbedPoints, ScoreProbe
 from scorefold_iddiff.pointwise.readings import SpectrumReader, spectrum_of

@@ -101,7 +101,7 @@ MUTATIONS = (
     ),
     # Intrinsic dimension.
     (
-        plugin("iddiff", "networks/manifold_mlp.py"),
+        plugin("iddiff", "manifold_mlp.py"),
         "float(squares[0] / width.mean())",
         "float(squares[0])",
     ),

@@ -15,9 +15,9 @@ from scorefold.data import Dataset, TensorSpec
 from scorefold.errors import ConfigError, DataError, ScorefoldError, ShapeError
 from scorefold.interfaces import ScoreModel, TensorSource
 from scorefold.results import Estimate
+from scorefold_iddiff.config import NormalBundleConfig
 from scorefold_iddiff.estimators.config import DenoisingLossDimensionConfig
 from scorefold_iddiff.estimators.denoising_loss import DenoisingLoss
-from scorefold_iddiff.normal_bundle.config import NormalBundleConfig
 from scorefold_iddiff.normal_bundle.estimator import NormalBundle
 from scorefold_registry import Host, run_file
 from scorefold_toolkit.distributions import Points, SubspaceGaussian

@@ -13,11 +13,11 @@ from scorefold.config import VEConfig, VPConfig
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import ScoreModel
 from scorefold.results import Estimate
+from scorefold_iddiff.config import NormalBundleConfig
 from scorefold_iddiff.estimators.cascade import STAGES, Cascade
 from scorefold_iddiff.estimators.config import CascadeConfig
-from scorefold_iddiff.normal_bundle.config import NormalBundleConfig
 from scorefold_iddiff.normal_bundle.estimator import NormalBundle
-from scorefold_iddiff.pointwise.figures import cascade_figures as draw
+from scorefold_iddiff.pointwise.answers import cascade_figures as draw
 from scorefold_toolkit.distributions import Mixture, SphereDistribution, SubspaceGaussian
 
 MakeScore = Callable[..., ScoreModel]

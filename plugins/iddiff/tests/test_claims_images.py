@@ -14,9 +14,9 @@ from scorefold.errors import DataError
 from scorefold_iddiff.claims import images as claims_images
 from scorefold_iddiff.claims import published_images as claims_published_images
 from scorefold_iddiff.claims.published_images import SETTINGS, PublishedSetting
+from scorefold_iddiff.config import NormalBundleConfig
 from scorefold_iddiff.data.config import BlobsConfig, SquaresConfig
 from scorefold_iddiff.data.drawn import places
-from scorefold_iddiff.normal_bundle.config import NormalBundleConfig
 from scorefold_iddiff.plugin import scorefold_claims
 from scorefold_registry import Host
 from scorefold_standard.config import DenoisingConfig, UNetConfig

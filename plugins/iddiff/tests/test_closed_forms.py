@@ -13,12 +13,12 @@ from torch import Tensor
 from scorefold.config import VEConfig
 from scorefold.interfaces import Estimator, ScoreModel
 from scorefold.results import Estimate
+from scorefold_iddiff.config import NormalBundleConfig
 from scorefold_iddiff.estimators import denoising_loss
 from scorefold_iddiff.estimators.config import DenoisingLossDimensionConfig, FLIPDConfig, LanczosConfig
 from scorefold_iddiff.estimators.denoising_loss import DenoisingLoss
 from scorefold_iddiff.estimators.flipd import FLIPD
 from scorefold_iddiff.estimators.spectral_lanczos import SpectralLanczos
-from scorefold_iddiff.normal_bundle.config import NormalBundleConfig
 from scorefold_iddiff.normal_bundle.estimator import NormalBundle
 from scorefold_iddiff.pointwise.noise_designs import design, noises
 from scorefold_iddiff.pointwise.probe import ProbedPoints as Taken

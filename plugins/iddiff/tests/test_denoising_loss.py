@@ -15,7 +15,7 @@ from scorefold.interfaces import ScoreModel
 from scorefold.results import Estimate
 from scorefold_iddiff.estimators.config import DenoisingLossDimensionConfig
 from scorefold_iddiff.estimators.denoising_loss import DenoisingLoss
-from scorefold_iddiff.pointwise.figures import denoising_loss_figures as draw
+from scorefold_iddiff.pointwise.answers import denoising_loss_figures as draw
 from scorefold_toolkit.distributions import Points, SphereDistribution, SubspaceGaussian
 
 MakeScore = Callable[..., ScoreModel]

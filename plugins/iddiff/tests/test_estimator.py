@@ -15,7 +15,7 @@ from scorefold.data import Dataset, TensorSpec
 from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.interfaces import ScoreModel
 from scorefold.results import Estimate
-from scorefold_iddiff.normal_bundle.config import NormalBundleConfig
+from scorefold_iddiff.config import NormalBundleConfig
 from scorefold_iddiff.normal_bundle.estimator import NormalBundle, note
 from scorefold_registry.run.executor import LocalExecutor
 from scorefold_toolkit.distributions import Mixture, SphereDistribution

@@ -20,8 +20,8 @@ from scorefold.results import Estimate
 from scorefold_iddiff.estimators import flipd
 from scorefold_iddiff.estimators.config import FLIPDConfig
 from scorefold_iddiff.estimators.flipd import FLIPD, knees
+from scorefold_iddiff.pointwise.answers import flipd_figures as draw
 from scorefold_iddiff.pointwise.answers import integrate_over_log_noise, slope_in_log_noise
-from scorefold_iddiff.pointwise.figures import flipd_figures as draw
 from scorefold_toolkit.distributions import Mixture, Points, SphereDistribution, SubspaceGaussian
 
 MakeScore = Callable[..., ScoreModel]

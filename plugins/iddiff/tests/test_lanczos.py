@@ -15,7 +15,7 @@ from scorefold.interfaces import ScoreModel
 from scorefold.results import Estimate
 from scorefold_iddiff.estimators.config import LanczosConfig
 from scorefold_iddiff.estimators.spectral_lanczos import SpectralLanczos, lanczos, weight_above
-from scorefold_iddiff.pointwise.figures import lanczos_figures as draw
+from scorefold_iddiff.pointwise.answers import lanczos_figures as draw
 from scorefold_toolkit.distributions import Mixture, Points, SphereDistribution, SubspaceGaussian
 
 MakeScore = Callable[..., ScoreModel]

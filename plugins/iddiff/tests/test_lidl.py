@@ -20,7 +20,7 @@ from scorefold.results import Estimate
 from scorefold.stage import Executor, job_function
 from scorefold_iddiff.estimators.config import LIDLConfig
 from scorefold_iddiff.estimators.lidl import LIDL, NoisedFlow
-from scorefold_iddiff.pointwise.figures import lidl_figures as draw
+from scorefold_iddiff.pointwise.answers import lidl_figures as draw
 from scorefold_registry import Host, run_file
 from scorefold_toolkit.nn import StandardNormal
 

@@ -14,8 +14,8 @@ from scorefold.config import ProcessConfig, SubVPConfig, VEConfig, VPConfig
 from scorefold.data import Dataset, DataSpec, EventScale, TensorSpec
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Prepares
-from scorefold_iddiff.networks.config import ManifoldMLPConfig
-from scorefold_iddiff.networks.manifold_mlp import GatedBlock, ManifoldMLP, ManifoldNetwork, principal
+from scorefold_iddiff.config import ManifoldMLPConfig
+from scorefold_iddiff.manifold_mlp import GatedBlock, ManifoldMLP, ManifoldNetwork, principal
 from scorefold_registry import Host
 from scorefold_standard.config import DenoisingConfig
 from scorefold_standard.scores.denoising import Denoising

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from scorefold.interfaces import ScoreModel
 from scorefold.results import Estimate
-from scorefold_iddiff.normal_bundle.config import NormalBundleConfig
+from scorefold_iddiff.config import NormalBundleConfig
 from scorefold_iddiff.normal_bundle.estimator import NormalBundle
 from scorefold_iddiff.pointwise.readings import NoiseLevelReading
 from scorefold_iddiff.pointwise.support import corrected, noise_size

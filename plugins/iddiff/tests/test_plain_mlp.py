@@ -9,8 +9,8 @@ import torch
 
 from scorefold.data import TensorSpec
 from scorefold.errors import ConfigError
-from scorefold_iddiff.networks.config import PlainMLPConfig
-from scorefold_iddiff.networks.plain_mlp import PlainMLP, PlainNetwork
+from scorefold_iddiff.config import PlainMLPConfig
+from scorefold_iddiff.plain_mlp import PlainMLP, PlainNetwork
 
 
 def test_published_size() -> None:

@@ -13,7 +13,7 @@ import torch
 from scorefold.interfaces import ScoreModel
 from scorefold_iddiff import plugin
 from scorefold_iddiff.claims import spheres as claims
-from scorefold_iddiff.normal_bundle.config import NormalBundleConfig
+from scorefold_iddiff.config import NormalBundleConfig
 from scorefold_iddiff.normal_bundle.estimator import NormalBundle
 from scorefold_iddiff.normal_bundle.figures import normal_bundle_figures
 from scorefold_registry import Host

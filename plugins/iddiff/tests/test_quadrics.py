@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from scorefold_iddiff.networks.manifold_mlp import LEADING, Quadrics, before_gap, monomials, squared_gradients
+from scorefold_iddiff.manifold_mlp import LEADING, Quadrics, before_gap, monomials, squared_gradients
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from scorefold.interfaces import ScoreModel
-from scorefold_iddiff.normal_bundle.config import NormalBundleConfig
+from scorefold_iddiff.config import NormalBundleConfig
 from scorefold_iddiff.normal_bundle.estimator import NormalBundle
 from scorefold_iddiff.pointwise.range_finder import BLOCK, find_ranges
 from scorefold_toolkit.distributions import Mixture, SphereDistribution, SubspaceGaussian

@@ -14,7 +14,7 @@ from scorefold.data import Dataset
 from scorefold.errors import DataError, ShapeError
 from scorefold.interfaces import ScoreModel
 from scorefold.results import Estimate
-from scorefold_iddiff.normal_bundle.config import NormalBundleConfig
+from scorefold_iddiff.config import NormalBundleConfig
 from scorefold_iddiff.normal_bundle.estimator import NormalBundle
 from scorefold_iddiff.pointwise import score_warnings
 from scorefold_iddiff.pointwise.readings import NoiseLevelReading

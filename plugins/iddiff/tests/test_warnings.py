@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from scorefold.interfaces import ScoreModel
+from scorefold_iddiff.config import NormalBundleConfig
 from scorefold_iddiff.estimators.cascade import Cascade
 from scorefold_iddiff.estimators.config import CascadeConfig, DenoisingLossDimensionConfig, FLIPDConfig, LanczosConfig
 from scorefold_iddiff.estimators.denoising_loss import DenoisingLoss
 from scorefold_iddiff.estimators.flipd import FLIPD
 from scorefold_iddiff.estimators.spectral_lanczos import SpectralLanczos
-from scorefold_iddiff.normal_bundle.config import NormalBundleConfig
 from scorefold_iddiff.normal_bundle.estimator import NormalBundle
 from scorefold_toolkit.distributions import Mixture, Points, SphereDistribution, SubspaceGaussian
 

@@ -32,7 +32,7 @@ def scorefold_components() -> Iterable[Component]:
         name="iddiff",
         revision=1,
         target=".normal_bundle.estimator:NormalBundle",
-        config=".normal_bundle.config:NormalBundleConfig",
+        config=".config:NormalBundleConfig",
         requires=(Port("score", kind="score"),),
         summary="Intrinsic dimension from the spectrum of score vectors around a point",
         examples=(
@@ -47,8 +47,8 @@ def scorefold_components() -> Iterable[Component]:
     yield Component(
         kind="network",
         name="manifold-mlp",
-        target=".networks.manifold_mlp:ManifoldMLP",
-        config=".networks.config:ManifoldMLPConfig",
+        target=".manifold_mlp:ManifoldMLP",
+        config=".config:ManifoldMLPConfig",
         summary="A multi-layer perceptron for scores of data on manifolds, which corrects the best linear guess",
         examples=({"config": {"width": 32, "blocks": 1}},),
         cite="cite/manifold_mlp.bib",
@@ -56,8 +56,8 @@ def scorefold_components() -> Iterable[Component]:
     yield Component(
         kind="network",
         name="plain-mlp",
-        target=".networks.plain_mlp:PlainMLP",
-        config=".networks.config:PlainMLPConfig",
+        target=".plain_mlp:PlainMLP",
+        config=".config:PlainMLPConfig",
         summary="The perceptron of the paper's Euclidean experiments: linear layers, the time as one more input",
         examples=({"config": {"width": 32, "layers": 3}},),
     )
@@ -74,7 +74,7 @@ def _pointwise() -> Iterable[Component]:
         summary="Intrinsic dimension from how the density changes with the noise, by derivatives of the score",
         examples=({"config": {"points": 8}, "inputs": {"score": _EXACT}},),
         ranges={"dimension": (1, 20)},
-        figures=".pointwise.figures:flipd_figures",
+        figures=".pointwise.answers:flipd_figures",
         cite="cite/flipd.bib",
     )
     yield Component(
@@ -86,7 +86,7 @@ def _pointwise() -> Iterable[Component]:
         summary="Intrinsic dimension as the loss of guessing added noise: forward passes only",
         examples=({"config": {"draws": 64, "shown": 8}, "inputs": {"score": _EXACT}},),
         ranges={"dimension": (1, 20)},
-        figures=".pointwise.figures:denoising_loss_figures",
+        figures=".pointwise.answers:denoising_loss_figures",
         cite="cite/denoising_loss.bib",
     )
     yield Component(
@@ -101,7 +101,7 @@ def _pointwise() -> Iterable[Component]:
             {"config": {"points": 8, "bases": "both"}, "inputs": {"score": _EXACT_HIGH}},
         ),
         ranges={"dimension": (1, 20)},
-        figures=".pointwise.figures:cascade_figures",
+        figures=".pointwise.answers:cascade_figures",
         cite="cite/cascade.bib",
     )
     yield Component(
@@ -113,7 +113,7 @@ def _pointwise() -> Iterable[Component]:
         summary="Intrinsic dimension as near-zero eigenvalues of the log-density's Hessian, by Lanczos quadrature",
         examples=({"config": {"points": 8}, "inputs": {"score": _EXACT}},),
         ranges={"dimension": (1, 20)},
-        figures=".pointwise.figures:lanczos_figures",
+        figures=".pointwise.answers:lanczos_figures",
         cite="cite/lhsd.bib",
     )
     yield Component(
@@ -127,7 +127,7 @@ def _pointwise() -> Iterable[Component]:
         ),
         summary="Intrinsic dimension from the densities of flows, one trained at each of several noise levels",
         examples=({"config": {"levels": [0.05, 0.2], "points": 8}, "inputs": {"flow": _FLOW, "data": _SPHERE}},),
-        figures=".pointwise.figures:lidl_figures",
+        figures=".pointwise.answers:lidl_figures",
         cite="cite/lidl.bib",
         known_failures={
             "floor": "the kit has scores of its manifolds and no flows, so checks about answers on them are "

@@ -11,7 +11,7 @@ from torch import Tensor
 from scorefold.data import Dataset
 from scorefold.interfaces import ScoreModel
 from scorefold.results import Estimate
-from scorefold_iddiff.normal_bundle.config import NormalBundleConfig
+from scorefold_iddiff.config import NormalBundleConfig
 from scorefold_iddiff.normal_bundle.estimator import NormalBundle
 from scorefold_toolkit.distributions import SphereDistribution
 

@@ -24,9 +24,9 @@ from scorefold.data import Dataset, as_dataset, index_condition
 from scorefold.interfaces import Estimator, ScoreModel
 from scorefold.results import Estimate
 from scorefold.stage import reported
+from scorefold_iddiff.config import NormalBundleConfig
 from scorefold_iddiff.estimators.config import CascadeConfig
 from scorefold_iddiff.estimators.denoising_loss import point_denoising_losses
-from scorefold_iddiff.normal_bundle.config import NormalBundleConfig
 from scorefold_iddiff.pointwise import score_warnings as warn
 from scorefold_iddiff.pointwise.answers import curve_rows, look_at, scale_note, sweep_levels
 from scorefold_iddiff.pointwise.plateaus import DimensionPlateau, memorised_levels, mixture_of, plateaus_of

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from scorefold.config import Config
-from scorefold_iddiff.pointwise.config import SWEEP, Aggregate, Batch, Derivatives, Level, Positive, Shown, Sigma, Sweep
+from scorefold_iddiff.config import SWEEP, Aggregate, Batch, Derivatives, Level, Positive, Shown, Sigma, Sweep
 
 
 class CascadeConfig(Config):

@@ -21,7 +21,7 @@ from scorefold.interfaces import Estimator, ScoreModel
 from scorefold.results import Estimate
 from scorefold.seeds import derive_generator
 from scorefold.stage import Executor, reported
-from scorefold_iddiff.normal_bundle.config import NormalBundleConfig
+from scorefold_iddiff.config import NormalBundleConfig
 from scorefold_iddiff.normal_bundle.noise_level import (
     DataContext,
     DimensionCurve,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from scorefold.random import draw_normal
 from scorefold.seeds import derive_generator
-from scorefold_iddiff.normal_bundle.config import NormalBundleConfig
+from scorefold_iddiff.config import NormalBundleConfig
 from scorefold_iddiff.pointwise.noise_designs import Design, design
 from scorefold_iddiff.pointwise.probe import ProbedPoints, ScoreProbe, check_finite, rows_at_once, squared_noise
 from scorefold_iddiff.pointwise.range_finder import BLOCK, Range, find_ranges

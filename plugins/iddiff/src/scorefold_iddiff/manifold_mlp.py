@@ -27,7 +27,7 @@ from torch.nn import functional
 from scorefold.data import Condition, ConditionSpec
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Prepares
-from scorefold_iddiff.networks.config import ManifoldMLPConfig
+from scorefold_iddiff.config import ManifoldMLPConfig
 from scorefold_toolkit.nn import ConditionVector, FourierEmbedding, ModuleNetwork, ResidualBlock
 
 LEADING = 64

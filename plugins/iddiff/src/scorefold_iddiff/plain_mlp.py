@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from scorefold.data import Condition, ConditionSpec
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Prepares
-from scorefold_iddiff.networks.config import PlainMLPConfig
+from scorefold_iddiff.config import PlainMLPConfig
 from scorefold_toolkit.nn import ACTIVATIONS, ModuleNetwork
 
 

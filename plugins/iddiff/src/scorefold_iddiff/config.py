@@ -1,14 +1,92 @@
-"""Settings of the normal-bundle estimator."""
+"""Settings of estimator:iddiff and of the networks, and fields of several estimators. No torch here."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 
 from scorefold.config import Config
 
 Positive = Annotated[float, Field(gt=0)]
+Sweep = Annotated[
+    tuple[Positive, ...],
+    Field(
+        description="Multiples of sigma at which the curve is measured, where the process reaches them; empty for none"
+    ),
+]
+Sigma = Annotated[
+    Positive | None,
+    Field(
+        description="Noise-to-signal ratio at which the score is read, in units of the data. Null takes 0.01 times the "
+        "root-mean-square distance of the points from their mean, moved into the range of the score's process"
+    ),
+]
+Shown = Annotated[int, Field(ge=1, description="Points, of those, at which the curve is measured")]
+Aggregate = Annotated[
+    Literal["mean", "median", "mode", "max"], Field(description="How the points give one number; mode rounds them")
+]
+Level = Annotated[float, Field(gt=0, lt=1, description="Confidence level of the interval, over points")]
+Batch = Annotated[
+    int | None,
+    Field(
+        ge=1,
+        description="Points a call of the score, which bounds memory; null measures the network (runtime: batch_size)",
+    ),
+]
+Derivatives = Annotated[
+    Literal["forward", "reverse"],
+    Field(
+        description="Derivatives of the score. forward computes many at once. reverse computes one at a time, for "
+        "networks with operations that have no forward-mode rule"
+    ),
+]
+
+SWEEP = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+
+
+class ManifoldMLPConfig(Config):
+    """A multi-layer perceptron for the noise of data on manifolds; the switches are for ablation."""
+
+    width: int = Field(256, ge=1, description="Units a hidden layer")
+    blocks: int = Field(3, ge=0, le=1000, description="Residual blocks")
+    quadrics: int = Field(
+        16,
+        ge=0,
+        description="Quadrics fitted to the data: the distances from them are among the features, and the noise may "
+        "point along their normals; 0 for none",
+    )
+    gates: bool = Field(
+        True, description="Blocks multiply two linear maps of their input; false takes plain SiLU blocks of two layers"
+    )
+    skip: bool = Field(
+        True,
+        description="It corrects the best linear guess from the data's covariance (Wiener's); false takes the guess "
+        "from their variance alone",
+    )
+    directions: int | None = Field(
+        None,
+        ge=1,
+        description="Principal directions that it learns in; the others get the best linear guess from their mean "
+        "variance. Null for all: the memory is their number times D",
+    )
+
+
+class PlainMLPConfig(Config):
+    """Linear layers with an activation between them, as published."""
+
+    width: int = Field(2048, ge=1, description="Units a hidden layer")
+    layers: int = Field(7, ge=2, le=1000, description="Linear layers, the first and the last among them")
+    activation: Literal["silu", "gelu", "relu", "elu", "tanh"] = Field("elu", description="Activation")
+    sigmas: tuple[PositiveFloat, PositiveFloat] = Field(
+        (0.01, 4.0), description="Noise at which the time that it sees is 0 and 999: those of the score's process"
+    )
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        if self.sigmas[0] >= self.sigmas[1]:
+            raise ValueError(f"sigmas are {self.sigmas[0]:g} and {self.sigmas[1]:g}; the first must be the smaller one")
+        return self
 
 
 class NormalBundleConfig(Config):

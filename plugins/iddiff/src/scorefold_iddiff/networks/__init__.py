@@ -1,1 +1,0 @@
-"""Networks for scores of data on manifolds."""
