@@ -197,12 +197,12 @@ MUTATIONS = (
     # Auto-encoders from scores.
     (plugin("scorevae", "scorevae/model.py"), "data + beta * kl", "data + kl"),
     (
-        plugin("scorevae", "coding/encoder.py"),
+        plugin("scorevae", "scorevae/encoder.py"),
         "by_log_variance = (z - mean) * deviation / 2",
         "by_log_variance = (z - mean) * deviation",
     ),
-    (plugin("scorevae", "coding/encoder.py"), "return log_snr_range(process) * square", "return square"),
-    (plugin("scorevae", "coding/diagnosis.py"), "values = ratio / (1 + ratio) ** 2", "values = ratio / (1 + ratio)"),
+    (plugin("scorevae", "scorevae/encoder.py"), "return log_snr_range(process) * square", "return square"),
+    (plugin("scorevae", "scorevae/diagnosis.py"), "values = ratio / (1 + ratio) ** 2", "values = ratio / (1 + ratio)"),
     (plugin("scorevae", "vae.py"), "(2 * math.pi * variance).log() / 2", "(2 * math.pi * variance).log()"),
     (
         plugin("scorevae", "vae.py"),
@@ -397,7 +397,7 @@ MUTATIONS = (
         "(len(self._rows) / self.variances[wide])",
         "(1 / self.variances[wide])",
     ),
-    (plugin("scorevae", "coding/encoder.py"), "network(share * shown, level, z)", "network(shown, level, z)"),
+    (plugin("scorevae", "scorevae/encoder.py"), "network(share * shown, level, z)", "network(shown, level, z)"),
     # Other distances, and counts of lattices.
     (TOOLKIT + "distances.py", "2 * (chords / 2)", "(chords / 2)"),
     (TOOLKIT + "distances.py", "(period or math.inf) - gaps)", "(period or math.inf) + gaps)"),

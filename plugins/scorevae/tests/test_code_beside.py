@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Progress
 from scorefold_registry import Host
-from scorefold_scorevae.coding.decoding import CodeBeside
+from scorefold_scorevae.scorevae.decoding import CodeBeside
 from scorefold_toolkit.training import fit
 
 DECODER = {"use": "network:conv-decoder", "config": {"channels": [4]}}

@@ -13,8 +13,8 @@ from scorefold.diffusion import VE, VP, LinearLogSNR, PerComponent
 from scorefold.errors import ConfigError
 from scorefold.interfaces import TensorSource
 from scorefold.stage import StageContext
-from scorefold_scorevae.coding.diagnosis import best_residual, collapse_weight, marginal_gain, over_time
-from scorefold_scorevae.coding.encoder import time_level
+from scorefold_scorevae.scorevae.diagnosis import best_residual, collapse_weight, marginal_gain, over_time
+from scorefold_scorevae.scorevae.encoder import time_level
 from scorefold_verbs.assess import assess
 from scorefold_verbs.config import AssessOptions, LikelihoodOptions, SampleOptions
 from scorefold_verbs.evaluate import evaluate_likelihood

@@ -15,7 +15,7 @@ from vae_water_filling import (
 
 from scorefold.config import TrainingConfig
 from scorefold.diffusion import VP
-from scorefold_scorevae.coding.diagnosis import best_residual, collapse_weight, marginal_gain
+from scorefold_scorevae.scorevae.diagnosis import best_residual, collapse_weight, marginal_gain
 from scorefold_toolkit.training import fit
 
 VARIANCES = [2.0, 0.5, 0.1, 0.01]

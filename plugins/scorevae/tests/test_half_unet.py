@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from scorefold.data import ConditionSpec, TensorSpec
 from scorefold.errors import ConfigError, ShapeError
-from scorefold_scorevae.coding.encoder import leave_saddle
 from scorefold_scorevae.config import ConvDecoderConfig, HalfUNetConfig, MirrorDecoderConfig
 from scorefold_scorevae.half_unet import ConvDecoder, HalfUNet, MirrorDecoder
+from scorefold_scorevae.scorevae.encoder import leave_saddle
 from scorefold_standard.config import MLPConfig
 from scorefold_standard.networks.mlp import MLP
 

@@ -17,9 +17,9 @@ from scorefold.data import Condition, DataSpec, EventScale, TensorSpec
 from scorefold.diffusion import LinearLogSNR, PerComponent
 from scorefold.errors import ConfigError
 from scorefold.interfaces import ScoreModel
-from scorefold_scorevae.coding.diagnosis import over_time
 from scorefold_scorevae.config import ScoreVAEConfig, ScoreVAEPlusConfig
 from scorefold_scorevae.scorevae import figures
+from scorefold_scorevae.scorevae.diagnosis import over_time
 from scorefold_scorevae.scorevae.model import ScoreVAE
 from scorefold_scorevae.scorevae.plus import ScoreVAEPlus
 from scorefold_standard.config import DenoisingConfig, MLPConfig

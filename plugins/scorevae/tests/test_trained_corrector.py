@@ -12,7 +12,7 @@ from scorefold.data import Dataset
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Progress
 from scorefold_registry import Host
-from scorefold_scorevae.coding.encoder import corrector_noise
+from scorefold_scorevae.scorevae.encoder import corrector_noise
 from scorefold_toolkit.training import fit
 
 NETWORK = {"use": "network:mlp", "config": {"width": 16, "blocks": 1, "activation": "tanh"}}

@@ -26,11 +26,11 @@ from scorefold.interfaces import (
     as_network,
 )
 from scorefold.random import draw_normal, draw_uniform
-from scorefold_scorevae.coding import decoding
-from scorefold_scorevae.coding.decoding import given_code
-from scorefold_scorevae.coding.diagnosis import evidence_bound, silent_code_warnings
-from scorefold_scorevae.coding.encoder import data_term, diffuse, leave_saddle, normal_kl, warmed_up
 from scorefold_scorevae.config import DiffDecoderConfig
+from scorefold_scorevae.scorevae import decoding
+from scorefold_scorevae.scorevae.decoding import given_code
+from scorefold_scorevae.scorevae.diagnosis import evidence_bound, silent_code_warnings
+from scorefold_scorevae.scorevae.encoder import data_term, diffuse, leave_saddle, normal_kl, warmed_up
 from scorefold_scorevae.scorevae.model import checked_code
 from scorefold_toolkit.score_matching.losses import Standardised
 from scorefold_toolkit.training.validation import LossReference, answering_zero, silent_network
@@ -122,11 +122,11 @@ class DiffDecoder(ScoreModel, Trainable, EncodesNoise):
     def decode(
         self, z: Tensor, *, generator: torch.Generator | None = None, noise: Tensor | None = None, **options: Any
     ) -> Tensor:
-        """Draws of p(x | z), one a code (B, k): see ``scorefold_scorevae.coding.decoding.decode``."""
+        """Draws of p(x | z), one a code (B, k): see ``scorefold_scorevae.scorevae.decoding.decode``."""
         return decoding.decode(self, z, generator=generator, noise=noise, **options)
 
     def encode_noise(self, x: Tensor, z: Tensor, **options: Any) -> Tensor:
-        """The noise that brings x back from z: see ``scorefold_scorevae.coding.decoding.noise_of_event``."""
+        """The noise that brings x back from z: see ``scorefold_scorevae.scorevae.decoding.noise_of_event``."""
         return decoding.noise_of_event(self, x, z, **options)
 
     def draw_codes(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:

@@ -13,8 +13,8 @@ from scorefold.data import Dataset, EventScale
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import DataSource, Encodes, Loss, Progress, Shown, Trainable, as_network
 from scorefold.random import draw_normal
-from scorefold_scorevae.coding.encoder import leave_saddle, normal_kl, warmed_up
 from scorefold_scorevae.config import VAEConfig
+from scorefold_scorevae.scorevae.encoder import leave_saddle, normal_kl, warmed_up
 from scorefold_toolkit.training.validation import LossReference
 
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from scorefold.data import Condition, DataSpec, EventScale
 from scorefold.diffusion import VP, DiffusionProcess
 from scorefold.interfaces import ScoreModel
-from scorefold_scorevae.coding.encoder import Posterior
 from scorefold_scorevae.config import ScoreVAEConfig
+from scorefold_scorevae.scorevae.encoder import Posterior
 from scorefold_scorevae.scorevae.model import ScoreVAE
 from scorefold_standard.config import MLPConfig
 from scorefold_standard.networks.mlp import MLP

@@ -10,7 +10,7 @@ from vae_gaussians import GaussianScore, LinearEncoder, real
 from vae_quadrature import signs, times
 
 from scorefold.data import Condition
-from scorefold_scorevae.coding.encoder import normal_kl
+from scorefold_scorevae.scorevae.encoder import normal_kl
 from scorefold_scorevae.scorevae.model import ScoreVAE
 
 

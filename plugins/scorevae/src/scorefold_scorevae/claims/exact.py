@@ -18,7 +18,7 @@ from scorefold.interfaces import Network, Progress, TensorSource
 from scorefold.interfaces.data import DataSource
 from scorefold.seeds import derive_generator
 from scorefold_scorevae.claims.training import cosine_training, trained_component
-from scorefold_scorevae.coding.encoder import normal_kl
+from scorefold_scorevae.scorevae.encoder import normal_kl
 from scorefold_toolkit.nn import Conditioner
 
 VARIANCES = (2.0, 0.5, 0.1, 0.01)

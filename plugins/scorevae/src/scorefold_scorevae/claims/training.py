@@ -12,7 +12,7 @@ from scorefold.data import Dataset
 from scorefold.interfaces import DataSource, Progress
 from scorefold.random import draw_normal
 from scorefold.seeds import derive_generator
-from scorefold_scorevae.coding.encoder import normal_kl
+from scorefold_scorevae.scorevae.encoder import normal_kl
 from scorefold_toolkit.metrics import frechet_distance, sharpness
 from scorefold_toolkit.training import fit
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, empty_figure, tidy
-from scorefold_scorevae.coding.diagnosis import OverTime, over_time
-from scorefold_scorevae.coding.encoder import normal_kl
 from scorefold_scorevae.decoder_geometry import _WIDTH
+from scorefold_scorevae.scorevae.diagnosis import OverTime, over_time
+from scorefold_scorevae.scorevae.encoder import normal_kl
 from scorefold_toolkit.figures import as_images, labelled_grid, training
 
 if TYPE_CHECKING:

@@ -20,9 +20,10 @@ from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import DataSource, EncodesNoise, Loss, Phase, Progress, ScoreModel, Trainable
 from scorefold.interfaces.score import BoundScore
 from scorefold.random import draw_normal
-from scorefold_scorevae.coding import decoding
-from scorefold_scorevae.coding.diagnosis import diagnose, evidence_bound, silent_code_warnings
-from scorefold_scorevae.coding.encoder import (
+from scorefold_scorevae.config import ScoreVAEConfig
+from scorefold_scorevae.scorevae import decoding
+from scorefold_scorevae.scorevae.diagnosis import diagnose, evidence_bound, silent_code_warnings
+from scorefold_scorevae.scorevae.encoder import (
     built_encoder,
     corrector_noise,
     data_term,
@@ -34,7 +35,6 @@ from scorefold_scorevae.coding.encoder import (
     time_level,
     warmed_up,
 )
-from scorefold_scorevae.config import ScoreVAEConfig
 from scorefold_scorevae.scorevae.prior import check_encoder_prior, prior_condition
 from scorefold_toolkit.training.validation import LossReference, answering_zero, silent_network
 
@@ -197,11 +197,11 @@ class ScoreVAE(ScoreModel, Trainable, EncodesNoise):
     def decode(
         self, z: Tensor, *, generator: torch.Generator | None = None, noise: Tensor | None = None, **options: Any
     ) -> Tensor:
-        """Draws of p(x | z), one a code (B, k): see ``scorefold_scorevae.coding.decoding.decode``."""
+        """Draws of p(x | z), one a code (B, k): see ``scorefold_scorevae.scorevae.decoding.decode``."""
         return decoding.decode(self, z, generator=generator, noise=noise, **options)
 
     def encode_noise(self, x: Tensor, z: Tensor, **options: Any) -> Tensor:
-        """The noise that brings x back from z: see ``scorefold_scorevae.coding.decoding.noise_of_event``."""
+        """The noise that brings x back from z: see ``scorefold_scorevae.scorevae.decoding.noise_of_event``."""
         return decoding.noise_of_event(self, x, z, **options)
 
     def draw_codes(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:

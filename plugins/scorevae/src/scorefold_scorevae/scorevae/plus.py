@@ -17,11 +17,11 @@ from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource, EncodesNoise, Loss, Phase, Progress, ScoreModel, Trainable
 from scorefold.interfaces.score import BoundScore
 from scorefold.random import draw_normal
-from scorefold_scorevae.coding import decoding
-from scorefold_scorevae.coding.decoding import given_code
-from scorefold_scorevae.coding.diagnosis import diagnose
-from scorefold_scorevae.coding.encoder import corrector_noise, data_term, diffuse
 from scorefold_scorevae.config import ScoreVAEPlusConfig
+from scorefold_scorevae.scorevae import decoding
+from scorefold_scorevae.scorevae.decoding import given_code
+from scorefold_scorevae.scorevae.diagnosis import diagnose
+from scorefold_scorevae.scorevae.encoder import corrector_noise, data_term, diffuse
 from scorefold_scorevae.scorevae.model import Guidance, ScoreVAE, bound_by_code, checked_code, known_options
 from scorefold_scorevae.scorevae.prior import check_data
 from scorefold_toolkit.checks import check_trained
@@ -143,11 +143,11 @@ class ScoreVAEPlus(ScoreModel, Trainable, EncodesNoise):
     def decode(
         self, z: Tensor, *, generator: torch.Generator | None = None, noise: Tensor | None = None, **options: Any
     ) -> Tensor:
-        """Draws of p(x | z), one a code (B, k): see ``scorefold_scorevae.coding.decoding.decode``."""
+        """Draws of p(x | z), one a code (B, k): see ``scorefold_scorevae.scorevae.decoding.decode``."""
         return decoding.decode(self, z, generator=generator, noise=noise, **options)
 
     def encode_noise(self, x: Tensor, z: Tensor, **options: Any) -> Tensor:
-        """The noise that brings x back from z: see ``scorefold_scorevae.coding.decoding.noise_of_event``."""
+        """The noise that brings x back from z: see ``scorefold_scorevae.scorevae.decoding.noise_of_event``."""
         return decoding.noise_of_event(self, x, z, **options)
 
     def draw_codes(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:

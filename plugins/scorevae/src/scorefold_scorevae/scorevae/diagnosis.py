@@ -19,7 +19,7 @@ from torch import Tensor
 from scorefold.diffusion import DiffusionProcess, Isotropic, time_grid
 from scorefold.errors import ConfigError
 from scorefold.random import draw_normal
-from scorefold_scorevae.coding.encoder import level_times, log_snr_range, normal_kl
+from scorefold_scorevae.scorevae.encoder import level_times, log_snr_range, normal_kl
 
 _NODES = 4000
 _RESIDUALS = torch.logspace(-6, 6, 1201, dtype=torch.float64)

@@ -1,1 +1,0 @@
-"""From events to codes and back: encoder, objective, decoding, and their diagnosis."""
