@@ -8,7 +8,7 @@ from caflow_models import draws, image_flow, levels, perturb
 
 from scorefold.data import TensorSpec
 from scorefold.stage import Fitted
-from scorefold_caflow.flow.figures import TEMPERATURES, image_flow_figures
+from scorefold_caflow.flow.model import TEMPERATURES, image_flow_figures
 from scorefold_toolkit.training import FitReport
 
 REPORT = FitReport(history=[{"step": 1, "phase": "joint", "loss": 1.0}])

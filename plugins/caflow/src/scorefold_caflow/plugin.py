@@ -78,7 +78,7 @@ def _flows() -> Iterable[Component]:
             requires=(Port("data", kind="data"),),
             provides=("Trainable",),
             summary=summary,
-            figures=".flow.figures:image_flow_figures",
+            figures=".flow.model:image_flow_figures",
             examples=examples[name],
             known_failures=failures if name == "caflow" else {},
             cite=cite,
