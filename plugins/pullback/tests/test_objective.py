@@ -22,7 +22,7 @@ from scorefold_pullback.flows.objective import (
     volume_penalty,
     with_cotangents,
 )
-from scorefold_pullback.geometry.flow_diagnostics import Diagnosis, diagnose_flow
+from scorefold_pullback.geometry.chart import Diagnosis, diagnose_flow
 from scorefold_pullback.geometry.iso import IsoPullback
 from scorefold_pullback.geometry.pullback import Pullback
 from scorefold_toolkit.nn import StandardNormal

@@ -23,8 +23,7 @@ from scorefold_pullback.autoencoder.latent_axes import (
     unseen_pca_curve,
 )
 from scorefold_pullback.config import RiemannianAutoencoderConfig
-from scorefold_pullback.geometry.chart import check_rows, row_lengths
-from scorefold_pullback.geometry.flow_diagnostics import diagnose_flow
+from scorefold_pullback.geometry.chart import check_rows, diagnose_flow, row_lengths
 from scorefold_pullback.tangent_pca import significant_components
 
 _GRID_UP_TO = 128

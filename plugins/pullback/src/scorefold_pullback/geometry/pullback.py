@@ -18,8 +18,7 @@ from scorefold.errors import ConfigError, ShapeError, UntrainedWarning
 from scorefold.interfaces import ClosedFormGeodesics, Flow, Geometry, Trainable, Transports
 from scorefold.interfaces.geometry import barycentre_weights, check_times
 from scorefold_pullback.config import PullbackConfig
-from scorefold_pullback.geometry.chart import Chart, check_rows, compared_with, row_lengths
-from scorefold_pullback.geometry.flow_diagnostics import diagnose_flow
+from scorefold_pullback.geometry.chart import Chart, check_rows, compared_with, diagnose_flow, row_lengths
 from scorefold_toolkit.nn import Quadratic
 from scorefold_toolkit.numerics import jacobian
 from scorefold_toolkit.potential import Potential
