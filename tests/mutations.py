@@ -266,7 +266,7 @@ MUTATIONS = (
     (plugin("flowmatching", "score.py"), "(answer - (noise - data)) ** 2", "(answer - (data - noise)) ** 2"),
     # The standard methods.
     (
-        plugin("standard", "scores/noised_distributions.py"),
+        plugin("standard", "noised_distributions.py"),
         "log_det = variance.log().sum(1) + 2 *",
         "log_det = variance.log().sum(1) +",
     ),

@@ -33,7 +33,7 @@ FORKS.set_forkserver_preload(
         "scorefold_registry.run.pipeline",
         "scorefold_verbs.fit",
         "scorefold_verbs.estimate",
-        "scorefold_standard.scores.denoising",
+        "scorefold_standard.scores",
         "scorefold_standard.coupling_flows",
         "matplotlib.backends.backend_agg",
         "matplotlib.backends.backend_svg",

@@ -13,7 +13,7 @@ from scorefold.data import EventScale
 from scorefold.interfaces import DataSource, ScoreModel
 from scorefold.interfaces.capabilities import KnowsDistribution
 from scorefold_standard.config import AnalyticConfig
-from scorefold_standard.scores.analytic import AnalyticScore
+from scorefold_standard.scores import AnalyticScore
 from scorefold_toolkit.distributions import Distribution, SphereDistribution
 
 WIDE = VEConfig(sigma_min=1e-5, sigma_max=100.0)

@@ -17,7 +17,7 @@ from scorefold_iddiff.data.drawn import DensityDrawn, Drawn
 from scorefold_standard.config import AnalyticConfig
 from scorefold_standard.manifolds.config import SphereConfig, SwissRollConfig, TorusConfig
 from scorefold_standard.manifolds.synthetic import DensityManifold, SyntheticManifold
-from scorefold_standard.scores.analytic import AnalyticScore
+from scorefold_standard.scores import AnalyticScore
 from scorefold_toolkit.data.manifolds import isometry
 from scorefold_toolkit.distributions import Embedded, Mixture, Product
 

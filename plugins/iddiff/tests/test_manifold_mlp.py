@@ -18,7 +18,7 @@ from scorefold_iddiff.config import ManifoldMLPConfig
 from scorefold_iddiff.manifold_mlp import GatedBlock, ManifoldMLP, ManifoldNetwork, principal
 from scorefold_registry import Host
 from scorefold_standard.config import DenoisingConfig
-from scorefold_standard.scores.denoising import Denoising
+from scorefold_standard.scores import Denoising
 
 SMALL = {"width": 16, "blocks": 1}
 WIDE = VEConfig(sigma_min=1e-3, sigma_max=10.0, relative=True)

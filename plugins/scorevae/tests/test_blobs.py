@@ -12,7 +12,7 @@ from scorefold.errors import ShapeError
 from scorefold_scorevae.config import TexturedBlobsConfig
 from scorefold_scorevae.textured_blobs import TexturedBlobs, blob_centres, blob_images, texture_variances
 from scorefold_standard.config import AnalyticConfig
-from scorefold_standard.scores.analytic import AnalyticScore
+from scorefold_standard.scores import AnalyticScore
 from scorefold_toolkit.distributions import log_density
 
 F64 = torch.float64

@@ -13,7 +13,7 @@ from scorefold.data import Dataset
 from scorefold.diffusion import SAMPLERS, time_grid
 from scorefold.interfaces import Progress
 from scorefold_scorevae.scorevae.model import ScoreVAE
-from scorefold_standard.scores.denoising import Denoising
+from scorefold_standard.scores import Denoising
 from scorefold_toolkit.training import fit
 
 TRAINING = TrainingConfig(steps=12, batch_size=16, warmup=2, learning_rate=1e-2, validate_every=5)

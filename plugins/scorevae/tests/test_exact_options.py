@@ -17,7 +17,7 @@ from scorefold_scorevae.scorevae.model import ScoreVAE
 from scorefold_standard.config import DenoisingConfig, MLPConfig, UNetConfig
 from scorefold_standard.networks.mlp import MLP
 from scorefold_standard.networks.unet import UNet
-from scorefold_standard.scores.denoising import Denoising
+from scorefold_standard.scores import Denoising
 
 CASES: dict[str, tuple[tuple[int, ...], Network, Network]] = {
     "mlp": ((64,), MLP(MLPConfig(width=64, blocks=2)), MLP(MLPConfig(width=48, blocks=2, dropout=0.3))),

@@ -24,7 +24,7 @@ from scorefold_scorevae.scorevae.model import ScoreVAE
 from scorefold_scorevae.scorevae.plus import ScoreVAEPlus
 from scorefold_standard.config import DenoisingConfig, MLPConfig
 from scorefold_standard.networks.mlp import MLP
-from scorefold_standard.scores.denoising import Denoising
+from scorefold_standard.scores import Denoising
 from scorefold_toolkit.training import fit
 
 SMALL = MLP(MLPConfig(width=8, blocks=1, activation="tanh"))

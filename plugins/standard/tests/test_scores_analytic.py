@@ -18,13 +18,13 @@ from scorefold.interfaces.capabilities import KnowsDistribution
 from scorefold_standard.config import AnalyticConfig
 from scorefold_standard.manifolds.config import SphereConfig, TorusConfig
 from scorefold_standard.manifolds.synthetic import DensityManifold
-from scorefold_standard.scores.analytic import AnalyticScore
-from scorefold_standard.scores.noised_distributions import (
+from scorefold_standard.noised_distributions import (
     NoisedSubspaceGaussian,
     bessel_ratio_over_argument,
     log_bessel_normalised,
     noised_distribution,
 )
+from scorefold_standard.scores import AnalyticScore
 from scorefold_toolkit.distributions import (
     Distribution,
     Embedded,
@@ -253,7 +253,7 @@ def test_many_rows_are_streamed_with_the_same_result(monkeypatch: pytest.MonkeyP
     distribution = noised_distribution(distributions()["points"], torch.float64)
     y, sigma = torch.randn(9, D, dtype=torch.float64), torch.linspace(0.1, 1, 9, dtype=torch.float64)
     whole = distribution.score(y, sigma), distribution.log_prob(y, sigma)
-    monkeypatch.setattr("scorefold_standard.scores.noised_distributions._DISTANCES_AT_ONCE", 40)
+    monkeypatch.setattr("scorefold_standard.noised_distributions._DISTANCES_AT_ONCE", 40)
     torch.testing.assert_close((distribution.score(y, sigma), distribution.log_prob(y, sigma)), whole)
 
 

@@ -22,8 +22,8 @@ from scorefold.interfaces import Network, Prepares, Progress, TensorSource
 from scorefold_standard.config import DenoisingConfig, MLPConfig, UNetConfig
 from scorefold_standard.networks.mlp import MLP
 from scorefold_standard.networks.unet import UNet
-from scorefold_standard.scores.denoising import Denoising
-from scorefold_standard.scores.noised_distributions import noised_distribution
+from scorefold_standard.noised_distributions import noised_distribution
+from scorefold_standard.scores import Denoising
 from scorefold_toolkit.config.common import LogNormalLevels, MixtureLevels
 from scorefold_toolkit.distributions import Mixture, SubspaceGaussian
 from scorefold_toolkit.training import fit

@@ -20,7 +20,7 @@ from scorefold_nonuniform.bands.transforms import Wavelet
 from scorefold_registry import Host
 from scorefold_standard.config import DenoisingConfig, MLPConfig
 from scorefold_standard.networks.mlp import MLP
-from scorefold_standard.scores.denoising import Denoising
+from scorefold_standard.scores import Denoising
 from scorefold_toolkit.matrix_process import MatrixProcess
 from scorefold_toolkit.operators import as_linear, build_operator
 from scorefold_toolkit.rotated import Rotated

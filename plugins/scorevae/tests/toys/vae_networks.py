@@ -12,7 +12,7 @@ from scorefold.data import Condition, ConditionSpec, DataSpec, EventScale
 from scorefold.interfaces import Network
 from scorefold_standard.config import DenoisingConfig, MLPConfig
 from scorefold_standard.networks.mlp import MLP
-from scorefold_standard.scores.denoising import Denoising
+from scorefold_standard.scores import Denoising
 
 
 class Built(Network):

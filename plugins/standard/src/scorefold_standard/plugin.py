@@ -294,7 +294,7 @@ def _models() -> Iterable[Component]:
     yield Component(
         kind="score",
         name="denoising",
-        target=".scores.denoising:Denoising",
+        target=".scores:Denoising",
         config=".config:DenoisingConfig",
         summary="A score model trained by denoising score matching, of any process and network",
         requires=(Port("data", kind="data"),),
@@ -305,7 +305,7 @@ def _models() -> Iterable[Component]:
     yield Component(
         kind="score",
         name="analytic",
-        target=".scores.analytic:AnalyticScore",
+        target=".scores:AnalyticScore",
         config=".config:AnalyticConfig",
         summary="The exact score of data with a known distribution, or of finitely many points",
         requires=(Port("data", kind="data", whole=True, needs_density=True),),

@@ -1,1 +1,0 @@
-"""Score models: closed forms, and denoising score matching."""
