@@ -88,14 +88,14 @@ def learned_folder(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture(scope="session")
 def learned(host: Host, learned_folder: Path) -> Explored:
-    from scorefold_explore.opening.run import open_run
+    from scorefold_explore.opening import open_run
 
     return open_run(host, learned_folder)
 
 
 @pytest.fixture(scope="session")
 def holes(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Explored:
-    from scorefold_explore.opening.run import open_run
+    from scorefold_explore.opening import open_run
 
     return open_run(host, ran(host, tmp_path_factory.mktemp("holes"), HOLES))
 

@@ -16,8 +16,8 @@ from scorefold.data import EventScale
 from scorefold.errors import ConfigError
 from scorefold.stage import report, showing
 from scorefold_explore.answers import colours, conditions, maps, neighbours, paths, points
+from scorefold_explore.answers.colours import deviation_tiles, shown
 from scorefold_explore.answers.neighbours import computed_in_time
-from scorefold_explore.answers.pictures import deviation_tiles, shown
 from scorefold_explore.explored import Explored, ExploredModel, Group, Known
 from scorefold_explore.questions import answer
 from scorefold_registry import Host

@@ -12,7 +12,7 @@ import torch
 from scorefold_explore.answers.paths import curve_between
 from scorefold_explore.bundle import question_key, still_page, usual_answers, with_recipes
 from scorefold_explore.explored import Explored
-from scorefold_explore.opening.data import open_data
+from scorefold_explore.opening import open_data
 from scorefold_explore.questions import answer
 from scorefold_registry import Host, run_file
 from scorefold_registry.runfile.plan import make_plan

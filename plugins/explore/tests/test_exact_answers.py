@@ -18,7 +18,7 @@ from scorefold.diffusion import VP
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Encodes, Geometry, ScoreModel
 from scorefold_explore.answers import colours, conditions, maps, neighbours, paths, points
-from scorefold_explore.answers.pictures import bounds, deviation_tiles, shown
+from scorefold_explore.answers.colours import bounds, deviation_tiles, shown
 from scorefold_explore.explored import Explored, ExploredModel, Group, Known
 from scorefold_explore.questions import answer
 from scorefold_registry import Host

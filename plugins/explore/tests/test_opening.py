@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from scorefold.errors import ArtefactError, ConfigError, DataError
+from scorefold_explore import opening
 from scorefold_explore.command import _may_hold_data, open_place, run
 from scorefold_explore.explored import Explored
-from scorefold_explore.opening import run as opening
-from scorefold_explore.opening.data import put_beside
+from scorefold_explore.opening import put_beside
 from scorefold_explore.questions import answer
 from scorefold_registry import Host
 

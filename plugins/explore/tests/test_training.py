@@ -18,7 +18,7 @@ from scorefold.errors import ConfigError
 from scorefold.stage import showing
 from scorefold_explore.command import open_place
 from scorefold_explore.explored import Explored
-from scorefold_explore.opening.run import open_run, say_what_is_missing
+from scorefold_explore.opening import open_run, say_what_is_missing
 from scorefold_explore.questions import answer
 from scorefold_explore.recipes import run_file_text
 from scorefold_explore.server import QuestionWorker, StoppedError

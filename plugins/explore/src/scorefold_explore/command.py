@@ -46,7 +46,7 @@ def run(arguments: list[str]) -> int:
     host = Host.discover()
     explored = open_place(host, given.place, _fields(given.data_option))
     if given.second is not None:
-        from scorefold_explore.opening.data import put_beside
+        from scorefold_explore.opening import put_beside
 
         put_beside(explored, open_place(host, given.second, {}))
     for note in explored.notes:
@@ -60,8 +60,7 @@ def run(arguments: list[str]) -> int:
 
 def open_place(host: Host, text: str, read: dict[str, Any]) -> Any:
     """Open a run if the folder is a run, and data otherwise."""
-    from scorefold_explore.opening.data import open_data
-    from scorefold_explore.opening.run import open_run, run_folder
+    from scorefold_explore.opening import open_data, open_run, run_folder
 
     place = Path(text).expanduser()
     try:

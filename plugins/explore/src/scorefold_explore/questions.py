@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, ValidationError
 from scorefold.errors import ConfigError
 from scorefold_explore import recipes
 from scorefold_explore.answers import colours, conditions, maps, neighbours, paths, points, scales, selection
-from scorefold_explore.answers.pictures import shown
+from scorefold_explore.answers.colours import shown
 from scorefold_explore.explored import LARGEST, Explored
 from scorefold_explore.training import missing, session
 

@@ -14,7 +14,7 @@ from scorefold.diffusion.samplers import default_sampler, resolve_sampler
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Flow, ScoreModel
 from scorefold.stage import report
-from scorefold_explore.answers.pictures import bounds, deviation_tiles, shown, tiles
+from scorefold_explore.answers.colours import bounds, deviation_tiles, shown, tiles
 from scorefold_explore.explored import Explored, for_model, generator_of
 
 MOST = 64

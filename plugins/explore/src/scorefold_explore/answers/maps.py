@@ -13,7 +13,7 @@ from torch import Tensor
 
 from scorefold.errors import ConfigError
 from scorefold.stage import report, reported
-from scorefold_explore.answers.pictures import packed
+from scorefold_explore.answers.colours import packed
 from scorefold_explore.answers.scales import OWN, check_scale, rows_in_scale
 from scorefold_explore.explored import Explored, for_model
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import ConfigError
+from scorefold_explore.answers.colours import shown
 from scorefold_explore.answers.maps import map_of
-from scorefold_explore.answers.pictures import shown
 from scorefold_explore.explored import Explored, for_model, generator_of
 
 MOST = 101

@@ -13,7 +13,7 @@ from scorefold.diffusion.divergence import forward_rules
 from scorefold.errors import ConfigError
 from scorefold.interfaces import ScoreModel
 from scorefold.stage import report
-from scorefold_explore.answers.colours import of_point
+from scorefold_explore.answers.colours import of_point, shown
 from scorefold_explore.answers.neighbours import (
     data_rows,
     dimension_curve,
@@ -21,7 +21,6 @@ from scorefold_explore.answers.neighbours import (
     local_spectrum,
     nearest_points,
 )
-from scorefold_explore.answers.pictures import shown
 from scorefold_explore.answers.scales import OWN, check_scale, units
 from scorefold_explore.explored import Explored, for_model
 

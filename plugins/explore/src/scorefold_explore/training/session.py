@@ -17,8 +17,7 @@ from scorefold.artefacts import write_text
 from scorefold.errors import ConfigError, ScorefoldError
 from scorefold.stage import report
 from scorefold_explore.explored import Explored
-from scorefold_explore.opening.data import put_beside
-from scorefold_explore.opening.run import TRAINED, open_run
+from scorefold_explore.opening import TRAINED, open_run, put_beside
 from scorefold_explore.recipes import run_file_text
 from scorefold_explore.training.missing import plan, with_minutes
 

@@ -1,1 +1,0 @@
-"""Opening what a page is about: a run folder, or data alone."""
