@@ -10,7 +10,7 @@ from scorefold.diffusion import VE
 from scorefold.errors import DataError
 from scorefold.interfaces import DataSource, Estimator, Flow, Loss, Network, ScoreModel, Trainable
 from scorefold.results import Estimate
-from scorefold_toolkit.nn.bases import StandardNormal
+from scorefold_toolkit.nn.bijection import StandardNormal
 
 
 class Points(DataSource):

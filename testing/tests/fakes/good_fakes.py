@@ -40,7 +40,7 @@ from scorefold.results import Allocation, Estimate, PlanRow
 from scorefold.stage import Outcome, StageContext
 from scorefold_allocation.data.batch import TaskSource
 from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Metric, Units
-from scorefold_toolkit.nn.bases import StandardNormal
+from scorefold_toolkit.nn.bijection import StandardNormal
 from scorefold_toolkit.potential import Potential
 
 

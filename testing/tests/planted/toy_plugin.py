@@ -33,7 +33,7 @@ from scorefold.plugin import Comparison, Component, Kind, Port, Verb, hookimpl
 from scorefold.results import Allocation, Estimate, PlanRow
 from scorefold.stage import Outcome
 from scorefold_toolkit.metrics.measure import Measure, Metric
-from scorefold_toolkit.nn.bases import StandardNormal
+from scorefold_toolkit.nn.bijection import StandardNormal
 
 __plugin_api__ = "1.0"
 

@@ -9,8 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scorefold_toolkit.nn.bases import DiagonalNormal, Quadratic, StandardNormal
-    from scorefold_toolkit.nn.bijection import Bijection, Chain
+    from scorefold_toolkit.nn.bijection import Bijection, Chain, DiagonalNormal, Quadratic, StandardNormal
     from scorefold_toolkit.nn.conditions import ConditionMap, ConditionScale, ConditionVector, named_parts, named_specs
     from scorefold_toolkit.nn.coupling import (
         AffineCoupling,
@@ -84,8 +83,7 @@ __all__ = [
 ]
 
 _NAMES = {
-    "bases": ("DiagonalNormal", "Quadratic", "StandardNormal"),
-    "bijection": ("Bijection", "Chain"),
+    "bijection": ("Bijection", "Chain", "DiagonalNormal", "Quadratic", "StandardNormal"),
     "conditions": ("ConditionMap", "ConditionScale", "ConditionVector", "named_parts", "named_specs"),
     "coupling": (
         "AffineCoupling",
