@@ -14,8 +14,7 @@ from scorefold.stage import Outcome, StageContext
 from scorefold_toolkit.drawing import device_of
 from scorefold_verbs.config import LatentsOptions
 from scorefold_verbs.inputs import Inputs, points_of
-from scorefold_verbs.latents.codes import LARGEST, CodeDistributions
-from scorefold_verbs.latents.stage import code_distributions, encoder_of
+from scorefold_verbs.latents.codes import LARGEST, CodeDistributions, code_distributions, encoder_of
 
 _ACTIVE = 0.01
 _FAR = 0.1

@@ -21,9 +21,17 @@ from scorefold_toolkit.metrics import energy_distance
 from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Units
 from scorefold_verbs.config import GenerateOptions, ReconstructOptions
 from scorefold_verbs.inputs import Inputs, on_device, points_of
-from scorefold_verbs.latents.codes import MixtureDistribution, NormalDistribution, fit_mixture
+from scorefold_verbs.latents.codes import (
+    MixtureDistribution,
+    NormalDistribution,
+    beside,
+    code_distributions,
+    decoded,
+    encoder_of,
+    first_training_points,
+    fit_mixture,
+)
 from scorefold_verbs.latents.measures import RELATIVE_ERROR, Errors, ReconstructionErrors, lpips_of, realism
-from scorefold_verbs.latents.stage import beside, code_distributions, decoded, encoder_of, first_training_points
 from scorefold_verbs.verdicts import of_generated, of_reconstruction
 
 _SHOWN_DRAWS = 3

@@ -15,15 +15,19 @@ from scorefold.stage import Outcome, StageContext
 from scorefold_toolkit.data.splits import row_text
 from scorefold_verbs.config import EditOptions, EncodeOptions, InterpolateCodesOptions, TraverseOptions
 from scorefold_verbs.inputs import Inputs, codes_arrays, codes_of, drawn_pairs, named_points, pair_rows, points_of
-from scorefold_verbs.latents.codes import CodeDistributions, Probe, fit_probe, lerp, slerp
-from scorefold_verbs.latents.stage import (
+from scorefold_verbs.latents.codes import (
+    CodeDistributions,
+    Probe,
     beside,
     code_distributions,
     decoded_rows,
     encoder_of,
     first_training_points,
+    fit_probe,
     held_noise,
+    lerp,
     own_noise,
+    slerp,
 )
 from scorefold_verbs.verdicts import of_path
 
