@@ -45,7 +45,6 @@ from scorefold_audit.unusual import (
     high,
     low,
     training_lists,
-    typical_range,
     unlikely_or_flat,
 )
 from scorefold_toolkit.metrics.distances import neighbour_measures
@@ -320,11 +319,6 @@ def test_a_set_is_as_untypical_as_sets_of_held_out_points_are_seldom() -> None:
     assert atypical_set(np.array([2.0, 2.0]), held_out, 0) == pytest.approx(0.5, abs=error)
     assert atypical_set(np.array([0.5, 1.5]), held_out, 0) == 1
     assert atypical_set(np.array([2.1, 2.1]), held_out, 0) == 1 / 2001
-    assert typical_range(2, held_out, 0, 0.4) == 1
-    assert typical_range(2, held_out, 0, 0.6) == 0
-    # Means of 100 numbers scatter by a tenth of their deviation: 1.96 of it at 5 %.
-    wide = np.random.default_rng(0).normal(size=5000)
-    assert typical_range(100, wide, 0) == pytest.approx(1.96 * wide.std() / 10, rel=0.12)
 
 
 def test_points_are_judged_over_all_tests_at_once() -> None:

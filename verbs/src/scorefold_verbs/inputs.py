@@ -166,17 +166,17 @@ FEWEST = 10
 """The fewest points that a label has an answer for."""
 
 
-def groups_of(label: Tensor, names: Sequence[str] | None, fewest: int = FEWEST) -> tuple[dict[int, Tensor], list[str]]:
-    """The positions of the points of each label, for labels of at least ``fewest`` points, in order; and a warning that
+def groups_of(label: Tensor, names: Sequence[str] | None) -> tuple[dict[int, Tensor], list[str]]:
+    """The positions of the points of each label, for labels of at least ``FEWEST`` points, in order; and a warning that
     names each label that is left out."""
     groups: dict[int, Tensor] = {}
     left_out = []
     for number in label.unique().tolist():
         rows = (label == number).nonzero()[:, 0]
-        if len(rows) >= fewest:
+        if len(rows) >= FEWEST:
             groups[number] = rows
         else:
-            left_out.append(left_out_for(number, names, f"{len(rows)} points, fewer than {fewest}"))
+            left_out.append(left_out_for(number, names, f"{len(rows)} points, fewer than {FEWEST}"))
     return groups, left_out
 
 

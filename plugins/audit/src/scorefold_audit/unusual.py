@@ -58,18 +58,9 @@ def atypical_set(log_likelihood: Numbers, held_out: Numbers, seed: int) -> float
     """The p-value of the points as one set: how often as many held-out points, chosen with replacement, have a mean of
     -ln p that is as far from the entropy (Nalisnick et al. 2019)."""
     apart = abs(log_likelihood.mean() - held_out.mean())
-    return float((1 + (_spread(len(log_likelihood), held_out, seed) >= apart).sum()) / (REPEATS + 1))
-
-
-def typical_range(count: int, held_out: Numbers, seed: int, level: float = 0.05) -> float:
-    """The largest distance of the mean of -ln p of ``count`` points from the entropy, at a level."""
-    return float(np.quantile(_spread(count, held_out, seed), 1 - level))
-
-
-def _spread(count: int, held_out: Numbers, seed: int) -> Numbers:
-    chosen = np.random.default_rng(seed).integers(len(held_out), size=(REPEATS, count))
-    found: Numbers = np.abs(held_out[chosen].mean(1) - held_out.mean())
-    return found
+    chosen = np.random.default_rng(seed).integers(len(held_out), size=(REPEATS, len(log_likelihood)))
+    spread = np.abs(held_out[chosen].mean(1) - held_out.mean())
+    return float((1 + (spread >= apart).sum()) / (REPEATS + 1))
 
 
 @dataclass(frozen=True)

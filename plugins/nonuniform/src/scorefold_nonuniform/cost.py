@@ -268,14 +268,13 @@ def sampling_seconds(
     steps: int,
     *,
     batch: int = 1,
-    sampler: str = "ddim",
     repeats: int = 3,
 ) -> list[float]:
-    """Seconds an event of whole runs of ``sample``, in turns: networks, sampler, transforms and all."""
+    """Seconds an event of whole runs of ``sample``, in turns: networks, the sampler ddim, transforms and all."""
 
     def run(model: ScoreModel) -> Callable[[], Any]:
         return lambda: model.sample(
-            batch, steps=steps, sampler=sampler, to_zero=False, generator=torch.Generator().manual_seed(0)
+            batch, steps=steps, sampler="ddim", to_zero=False, generator=torch.Generator().manual_seed(0)
         )
 
     seconds = measure_seconds([run(model) for model in models], repeats=repeats, device=_device_of(models[0]))

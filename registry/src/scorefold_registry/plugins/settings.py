@@ -47,10 +47,10 @@ class PluginList:
     source: str = ""
 
 
-def find_settings(start: Path | None = None) -> Settings:
-    """The nearest ``scorefold.toml`` at or above ``start`` (the working folder). Without one, the defaults."""
+def find_settings() -> Settings:
+    """The nearest ``scorefold.toml`` at or above the working folder. Without one, the defaults."""
     # os.path, not pathlib: resolving every parent as a Path shows in the cost of listing plugins.
-    folder = os.path.abspath(start or os.curdir)
+    folder = os.path.abspath(os.curdir)
     while True:
         candidate = os.path.join(folder, FILE_NAME)
         if os.path.isfile(candidate):

@@ -100,7 +100,7 @@ def colour_names(explored: Explored) -> list[dict[str, Any]]:
     return found
 
 
-def colour_answer(explored: Explored, name: str, seconds: float = SECONDS) -> dict[str, Any]:
+def colour_answer(explored: Explored, name: str) -> dict[str, Any]:
     """A colour as the page shows it: ``values`` (N,), ``classes`` where they are such, and how many are ``known``.
 
     ``dimension`` and ``isolation`` may have a scale behind a colon, as in ``dimension:columns``.
@@ -109,11 +109,11 @@ def colour_answer(explored: Explored, name: str, seconds: float = SECONDS) -> di
     if name == "tag" and explored.tags:
         return _classes(tags_of(explored), list(explored.tags), name)
     if name not in kept:
-        kept[name] = _answer(explored, name, seconds)
+        kept[name] = _answer(explored, name)
     return kept[name]
 
 
-def _answer(explored: Explored, name: str, seconds: float) -> dict[str, Any]:
+def _answer(explored: Explored, name: str) -> dict[str, Any]:
     texts = {one["name"]: one["text"] for one in colour_names(explored)}
     base, _, scale = name.partition(":")
     if scale and base in ("dimension", "isolation"):
@@ -135,7 +135,7 @@ def _answer(explored: Explored, name: str, seconds: float) -> dict[str, Any]:
         raw = explored.scale.to_raw(explored.points)
         values = raw[:, int(rest)].float()
     else:
-        values, _ = _computed(explored, kind, rest, seconds)
+        values, _ = _computed(explored, kind, rest)
     known = values.isfinite()
     found: dict[str, Any] = {"values": packed(values), "text": texts[name], "known": int(known.sum())}
     if bool(known.any()):
@@ -163,19 +163,19 @@ def _classes(values: Tensor, called: list[str], text: str) -> dict[str, Any]:
     return {"values": packed(known), "classes": called, "text": text, "known": int((values >= 0).sum())}
 
 
-def _computed(explored: Explored, kind: str, name: str, seconds: float) -> tuple[Tensor, int]:
+def _computed(explored: Explored, kind: str, name: str) -> tuple[Tensor, int]:
     if len(explored.points) < 4:
         raise ConfigError(f"{len(explored.points)} points are too few for neighbours; expected 4 or more")
     if kind == "dimension":
-        return neighbour_dimensions(explored, seconds, name or OWN)
+        return neighbour_dimensions(explored, SECONDS, name or OWN)
     if kind == "isolation":
-        return isolation(explored, seconds, name or OWN)
+        return isolation(explored, SECONDS, name or OWN)
     if kind == "likelihood":
-        return _likelihoods(explored, name, seconds)
-    return _errors(explored, name, seconds)
+        return _likelihoods(explored, name)
+    return _errors(explored, name)
 
 
-def _likelihoods(explored: Explored, name: str, seconds: float) -> tuple[Tensor, int]:
+def _likelihoods(explored: Explored, name: str) -> tuple[Tensor, int]:
     """Log-likelihoods: exact by a flow; by a score with an estimated trace where there are many coordinates."""
     model = (explored.of("flow") | explored.of("score"))[name].value
     given: dict[str, Any] = {}
@@ -188,10 +188,10 @@ def _likelihoods(explored: Explored, name: str, seconds: float) -> tuple[Tensor,
         return found
 
     batch = 4 if isinstance(model, ScoreModel) else 32
-    return computed_in_time(len(explored.points), compute, f"log-likelihoods by {name}", seconds=seconds, batch=batch)
+    return computed_in_time(len(explored.points), compute, f"log-likelihoods by {name}", seconds=SECONDS, batch=batch)
 
 
-def _errors(explored: Explored, name: str, seconds: float) -> tuple[Tensor, int]:
+def _errors(explored: Explored, name: str) -> tuple[Tensor, int]:
     coder = explored.model("code", name)
 
     def compute(rows: Tensor) -> Tensor:
@@ -200,7 +200,7 @@ def _errors(explored: Explored, name: str, seconds: float) -> tuple[Tensor, int]
             back: Tensor = coder.reconstruct(x, generator=generator_of(coder, 0))
         return (back - x).flatten(1).square().mean(1).sqrt()
 
-    return computed_in_time(len(explored.points), compute, f"reconstructions by {name}", seconds=seconds)
+    return computed_in_time(len(explored.points), compute, f"reconstructions by {name}", seconds=SECONDS)
 
 
 def of_point(explored: Explored, point: int) -> dict[str, float]:

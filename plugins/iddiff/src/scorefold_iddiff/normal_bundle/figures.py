@@ -47,7 +47,7 @@ def spectra(estimate: Estimate, ax: Axes | None = None) -> Figure:
     """The mean spectrum with the range over the shown points, and the gap at which each dimension is read: a line for
     each dimension where these are few, else one for the value and a band over all."""
     assert estimate.spectrum is not None
-    figure, axes = new_figure(ax=ax)
+    figure, axes = new_figure()
     ranks = range(1, estimate.spectrum.shape[1] + 1)
     marker = "." if len(ranks) <= _MARKED else ""
     rows = estimate.spectrum.double()
@@ -79,10 +79,10 @@ def spectra(estimate: Estimate, ax: Axes | None = None) -> Figure:
     return figure
 
 
-def dimension_against_noise(estimate: Estimate, ax: Axes | None = None) -> Figure:
+def dimension_against_noise(estimate: Estimate) -> Figure:
     """k(sigma): what counts as a direction of the data depends on the scale at which one looks. Plateaus are shaded;
     at noise below half the distance of neighbours a score may have memorised single points."""
-    figure, axes = new_figure(ax=ax)
+    figure, axes = new_figure()
     rows = estimate.diagnostics["curve"]
     sigma = [row["sigma"] for row in rows]
     axes.fill_between(
@@ -118,11 +118,11 @@ def dimension_against_noise(estimate: Estimate, ax: Axes | None = None) -> Figur
     return figure
 
 
-def traces_against_noise(estimate: Estimate, ax: Axes | None = None) -> Figure:
+def traces_against_noise(estimate: Estimate) -> Figure:
     """FLIPD, the projector's trace and the denoising loss beside the count: all are k where the data are flat at this
     scale and the score is exact. Curvature parts the first two, and levels where it does are shaded; a coarse score
     lifts the loss."""
-    figure, axes = new_figure(ax=ax)
+    figure, axes = new_figure()
     rows = estimate.diagnostics["curve"]
     sigma = [row["sigma"] for row in rows]
     lines = {

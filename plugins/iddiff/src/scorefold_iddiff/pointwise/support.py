@@ -73,15 +73,6 @@ class LinearDenoiser:
         """The number of principal directions in which the data vary by more than sigma."""
         return int((self.variances > sigma**2).sum()) + self.outside * (self.outside_variance > sigma**2)
 
-    def hollow(self, sigma: float) -> bool:
-        """True where the rows lie near an ellipsoid in these directions, and have at least one dimension fewer.
-
-        Their squared lengths in units of each variance, whose mean is the number k of directions, have a variance of 2k
-        where rows are normal, and of 0 on an ellipsoid. False for fewer rows than 5 a direction.
-        """
-        along = self._along(sigma)
-        return along is not None and _near_ellipsoid(along)
-
     def why_curved(self, sigma: float) -> str:
         """The reason why the rows have fewer dimensions than these directions; empty where nothing says so.
 
