@@ -71,6 +71,35 @@ def test_small_errors_at_the_edge_of_flattened_images_hide_no_copy() -> None:
     assert distances[0, 0] < distances[0, 1] / 3
 
 
+def pixels(draws: np.random.Generator, columns: int = 40) -> np.ndarray:
+    """Rows of columns with deviations of 40 to 80, 20 that are 1 in a few rows, and 4 constants."""
+    varied = 128 + np.linspace(40, 80, columns) * draws.uniform(-(3**0.5), 3**0.5, (400, columns))
+    edge = (draws.uniform(size=(400, 20)) < 0.02).astype(float)
+    return np.concatenate([varied, edge, np.zeros((400, 4))], 1).astype(np.float32)
+
+
+def test_no_pixel_has_a_unit_far_below_the_others() -> None:
+    draws = np.random.default_rng(3)
+    training = pixels(draws)
+    units = spaces.column_units(training)
+    deviations = training.std(0, dtype=np.float64)[:40]
+    assert units[:40] == pytest.approx(deviations)
+    assert units[40:] == pytest.approx(np.full(24, np.median(deviations) / 4))
+    # Noise of two grey levels hides no copy, in columns that hardly change or never do.
+    copies = training[:50] + 2 * draws.standard_normal((50, 64))
+    distances, places = CopySearch(training / units).nearest((copies / units).astype(np.float32), 2)
+    assert (places[:, 0] == np.arange(50)).all()
+    assert (distances[:, 0] < distances[:, 1] / 3).all()
+
+
+def test_columns_in_units_of_their_own_and_few_columns_keep_small_units() -> None:
+    draws = np.random.default_rng(3)
+    mixed = pixels(draws)
+    mixed[:, :8] *= 1e-3
+    assert (spaces.column_units(mixed)[40:] == 1).all()
+    assert (spaces.column_units(pixels(draws, 7)[:, :31])[7:] == 1).all()
+
+
 def test_nearly_equal_values_of_a_column_are_equal() -> None:
     draws = np.random.default_rng(1)
     plain = np.zeros((200, 1), dtype=np.float32)

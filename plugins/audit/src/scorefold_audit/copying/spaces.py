@@ -122,6 +122,9 @@ def column_units(x: Rows) -> Rows:
     of the differences of the others from these. The deviation of such a column is as small as the others are rare. A
     small error of a sample would be the largest of all distances, in pixels at the edge of images or in the columns of
     a rare class.
+
+    Of ``_MANY`` columns or more whose units are alike, such as pixels, none has a unit below a quarter of the median.
+    Otherwise noise of a copy in pixels that hardly change would count more than all other pixels.
     """
     units = x.std(0, dtype=np.float64)
     usual = np.median(x, axis=0)
@@ -130,8 +133,19 @@ def column_units(x: Rows) -> Rows:
     rare = (others > 0) & (others <= _RARE * len(x))
     squares = np.square(x[:, rare] - usual[rare], dtype=np.float64).sum(0)
     units[rare] = np.sqrt(squares / others[rare])
+    varied = units[(units > 0) & ~rare]
+    low, middle, high = np.quantile(varied, [0.1, 0.5, 0.9]) if len(varied) else (0.0, 1.0, np.inf)
+    if len(units) >= _MANY and high <= _ALIKE * low:
+        units = np.maximum(units, _LEAST * middle)
     known: Rows = np.where(units > 0, units, 1).astype(np.float32)
     return known
+
+
+_MANY = 32
+_ALIKE = 30.0
+"""The ratio of the ninth to the first decile of units up to which they are taken to be one unit."""
+_LEAST = 0.25
+"""The least unit, in the median unit."""
 
 
 @torch.no_grad()
