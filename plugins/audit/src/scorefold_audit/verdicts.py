@@ -145,7 +145,7 @@ def of_copies(found: Copying) -> Finding:
         rates.p_more(),
         about,
         f"no copying was found: the share is {said} ({between})",
-        "a share of {:.1%} or more would have been found in 8 of 10 such audits",
+        "a share of near-exact copies of {:.1%} or more would have been found in 8 of 10 such audits",
         rates.detectable,
         interval,
     )
@@ -324,7 +324,8 @@ def answer_entries(judged: Sequence[Mapping[str, Any]], warnings: Sequence[str])
     elif tested is not None:
         said = f"No sign of copying. {_share(tested)}."
         if tested["smallest_found"] is not None:
-            said += f" A share of {tested['smallest_found']:.1%} or more would have been found in 8 of 10 such audits."
+            share = f"A share of near-exact copies of {tested['smallest_found']:.1%} or more"
+            said += f" {share} would have been found in 8 of 10 such audits."
     else:
         said = "Whether this model copies was not tested."
         advice = "give held-out points that the model was not trained on"
