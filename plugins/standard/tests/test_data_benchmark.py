@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typing
 import warnings
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -161,7 +162,7 @@ def test_families_have_the_moments_of_scikit_dimension(name: str, dimension: int
 
 @pytest.mark.parametrize("name", [row[0] for row in FAMILIES if row[0] not in ("Uniform", "Norm", "Paraboloid")])
 def test_the_other_sampler_crowds_points(name: str) -> None:
-    """A number between 0 and 1 has variance 1/12 by one sampler and 1/100 by the other."""
+    """A number between 0 and 1 has variance 1/12 by one sampler and about 1/25 by the other."""
     dimension = next(row[1] for row in FAMILIES if row[0] == name)
     even, crowded = (
         family(set=name, dimension=dimension, points=3000, sampling=sampling).load("test").x.double()
@@ -169,11 +170,24 @@ def test_the_other_sampler_crowds_points(name: str) -> None:
     )
     assert not torch.equal(even, crowded)
     if name == "Affine":
-        assert float(crowded.var(0).mean()) == pytest.approx(0.25, rel=0.1)
+        assert float(crowded.var(0).mean()) == pytest.approx(1, rel=0.1)
         assert float(even.var(0).mean()) == pytest.approx(25 / 12, rel=0.1)
     if name == "Sphere":
         torch.testing.assert_close(crowded.norm(dim=1), torch.ones(3000, dtype=torch.float64))
         assert float(crowded.pow(4).sum(1).mean()) < float(even.pow(4).sum(1).mean())  # a cube's corners
+
+
+def test_crowded_numbers_are_folded_back_into_the_range() -> None:
+    """Numbers below 0 are reflected, and numbers above 1 start again at 0: these are 2.5 deviations from a half."""
+    u = family(set="Affine", dimension=4, points=20_000, sampling="nonuniform").load("test").x / 5 + 0.5
+    assert float(u.min()) >= 0
+    assert float(u.max()) <= 1
+    beyond_2, beyond_25, beyond_3 = (NormalDist().cdf(-deviations) for deviations in (2, 2.5, 3))
+    for found, expected in (
+        ((u < 0.1).double(), beyond_2 - beyond_25 + 2 * (beyond_25 - beyond_3)),
+        ((u > 0.9).double(), beyond_2 - beyond_25),
+    ):
+        assert float(found.mean()) == pytest.approx(expected, abs=5 * (expected / found.numel()) ** 0.5)
 
 
 def test_noise_is_absolute() -> None:
