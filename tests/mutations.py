@@ -391,6 +391,11 @@ MUTATIONS = (
     (plugin("neighbours", "calibrated/facts.py"), "BESIDE * float(distances", "4 * BESIDE * float(distances"),
     (plugin("neighbours", "calibrated/facts.py"), ".var()) / (2 * len(rest))", ".var()) / len(rest)"),
     (plugin("neighbours", "calibrated/facts.py"), ".median()) / kept**0.5", ".median())"),
+    (plugin("neighbours", "calibrated/facts.py"), "products - part.mT @ part", "products"),
+    (plugin("neighbours", "calibrated/facts.py"), "gap >= GAP", "gap >= 0.7 * GAP"),
+    (plugin("neighbours", "calibrated/facts.py"), "min(GAP, DOUBTFUL", "min(GAP, 2 * DOUBTFUL"),
+    (plugin("neighbours", "calibrated/answer.py"), "value > sure", "value > 2 * sure"),
+    (plugin("standard", "manifolds/benchmark.py"), "0.5 + 0.2 *", "0.5 + 0.1 *"),
     (plugin("audit", "copying/spaces.py"), "np.sqrt(squares / others[rare])", "np.sqrt(squares / len(x))"),
     (
         plugin("iddiff", "pointwise/support.py"),

@@ -81,10 +81,21 @@ class Kept:
     why: Mapping[str, str]
 
 
-def calibrated_answer(config: CalibratedConfig, checked: Checked, every: Sequence[str], largest: float) -> Estimate:
-    """The estimate, at most ``largest``; its table has a row for each of the names in ``every``."""
+def calibrated_answer(
+    config: CalibratedConfig, checked: Checked, every: Sequence[str], largest: float, sure: float = math.inf
+) -> Estimate:
+    """The estimate, at most ``largest``; its table has a row for each of the names in ``every``.
+
+    Directions beyond the first ``sure`` ones may hold noise alone, so a value above their number is withheld.
+    """
     kept = keep(config, checked)
     value, interval, reason = _settled(config, kept.calibration, largest)
+    if interval is not None and value is not None and value > sure:
+        reason = (
+            f"{largest - sure:.0f} of {largest:.0f} directions may hold noise of one size; {interval[0]:.3g} to "
+            f"{interval[1]:.3g} would fit with them, and at most {sure:.0f} without them"
+        )
+        value = interval = None
     facts: dict[str, Any] = {
         "table": [_row(name, checked, kept) for name in every],
         "estimators": list(checked.names),

@@ -35,7 +35,8 @@ class Calibrated(Estimator):
     estimator that is plugged in. Its readings there correct its reading of the data, and their errors say how far it
     can be trusted; one that fails, is flat or scatters too much is left out. The value is what those that are kept say
     together, and None where none can be trusted: where no surrogate resembles the data, where the corrected values
-    disagree by more than their errors, or where their error is too large. ``interval`` covers the error on surrogates.
+    disagree by more than their errors, where their error is too large, or where the value counts directions that may
+    hold noise alone. ``interval`` covers the error on surrogates.
 
     ``diagnostics["table"]`` holds for each estimator its ``reading``, the ``corrected`` value, its relative ``error``
     on the surrogates, whether it was ``used``, and ``why`` it wasn't. The arrays are those of the surrogates:
@@ -80,7 +81,8 @@ class Calibrated(Estimator):
         given, failed = self.panel.read(shown, seed)
         dimensions, readings = self._read(facts, shown, sorted(given), draws, seed)
         checked = Checked(dimensions, readings, sorted(given), given, failed)
-        found = calibrated_answer(self.config, checked, list(self.panel.estimators), float(len(facts.variances)))
+        largest, sure = float(len(facts.variances)), remarks.get("axes before a gap", math.inf)
+        found = calibrated_answer(self.config, checked, list(self.panel.estimators), largest, sure)
         about = {
             **remarks,
             "axes seen": facts.seen,
@@ -111,13 +113,15 @@ class Calibrated(Estimator):
             "constant columns": int((centred.std(0) == 0).sum()),
         }
         above = None if bool((grid_steps(centred) > 0).any()) else axes_above_noise(centred)
-        if above is not None:
-            axes, remarks["axes of noise"] = above
+        if above is not None and above.clear:
+            remarks["axes of noise"] = above.count
             warnings.append(
-                f"{remarks['axes of noise']} of {centred.shape[1]} principal directions hold noise of one size and "
-                "nothing else, and were left out"
+                f"{above.count} of {centred.shape[1]} principal directions hold noise of one size and nothing else, "
+                "and were left out"
             )
-            centred = centred @ axes
+            centred = centred @ above.axes
+        elif above is not None:
+            remarks["axes before a gap"] = above.axes.shape[1]
         return centred[torch.randperm(len(centred), generator=draws)], remarks, warnings
 
     def _read(

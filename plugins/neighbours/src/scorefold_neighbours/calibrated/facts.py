@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +23,13 @@ NEGLIGIBLE = 0.25
 
 
 GAP = 4.0
-"""Least ratio of the variances on both sides of a gap, of which the smaller ones may be those of noise."""
+"""Least ratio of the variances on both sides of a gap, of which the smaller ones are those of noise."""
+
+DOUBTFUL = 1.5
+"""Least ratio, beyond its scatter, of which the smaller ones may be those of noise."""
+
+FOLDS = 5
+"""The parts of the points of which each is measured on the axes of the others."""
 
 NOISY_SHARE = 0.2
 """By how much variances of noise may differ beyond their scatter, as a share."""
@@ -99,9 +106,19 @@ def measure(x: Tensor) -> Facts:
     )
 
 
-def axes_above_noise(x: Tensor) -> tuple[Tensor, int] | None:
-    """The principal axes (D, s) of centred points (n, D) before a gap behind which all others hold noise of one size,
-    and the number of these; None where there is no such gap.
+@dataclass(frozen=True)
+class NoiseAxes:
+    """The principal ``axes`` (D, s) before a gap of the variances, and the ``count`` of those behind it, which hold
+    noise. Where the gap is not ``clear``, the latter may also be dimensions of their own."""
+
+    axes: Tensor
+    count: int
+    clear: bool
+
+
+def axes_above_noise(x: Tensor) -> NoiseAxes | None:
+    """The principal axes of centred points (n, D) before a gap behind which all others hold noise of one size; None
+    where there is no such gap.
 
     Axes behind it hold noise alone if they have one variance, up to the scatter of variances of normal points
     (Marchenko and Pastur 1967); if their points have the lengths of normal points; and if neighbours along the axes
@@ -111,23 +128,43 @@ def axes_above_noise(x: Tensor) -> tuple[Tensor, int] | None:
     """
     count = len(x)
     _, singular, right = torch.linalg.svd(x, full_matrices=False)
-    variances = singular[singular > ROUNDING**0.5 * singular[0]].square() / count
+    filled = singular > ROUNDING**0.5 * singular[0]
+    variances, y = singular[filled].square() / count, x @ right[filled].T
     if len(variances) <= FEWEST_NOISY:
         return None
-    ratios = variances[:-1] / variances[1:]
-    kept = int(ratios.argmax()) + 1
+    others = held_out_variances(y)
+    ratios = others[:-1] / others[1:]
+    gap, kept = float(ratios.max()), int(ratios.argmax()) + 1
     rest = variances[kept:]
     scatter = (len(rest) / count) ** 0.5
     one_size = float(rest[0] / rest[-1]) < (1 + NOISY_SHARE) * ((1 + scatter) / (1 - scatter)) ** 2
-    if float(ratios.max()) < GAP or len(rest) < FEWEST_NOISY or not one_size:
+    # The logarithm of the ratio of two variances of n normal points has the deviation 2 / sqrt(n).
+    if gap < min(GAP, DOUBTFUL * math.exp(6 / count**0.5)) or len(rest) < FEWEST_NOISY or not one_size:
         return None
-    before, behind = right[:kept].T, x @ right[kept : len(variances)].T
+    before, behind = y[:, :kept], y[:, kept:]
     # The squared lengths of k normal coordinates of variance 1 have the variance 2k.
     lengths = float((behind.square() / rest).sum(1).var()) / (2 * len(rest))
-    distances, places = nearest_neighbours(x @ before, min(10, count - 1))
+    distances, places = nearest_neighbours(before, min(10, count - 1))
     small = float(rest.mean().sqrt()) < BESIDE * float(distances[:, -1].median()) / kept**0.5
     apart = float((behind - behind[places[:, 0]]).square().sum(1).mean() / (2 * rest.sum()))
-    return (before, len(rest)) if small and abs(lengths - 1) < NORMAL and apart > ALONE else None
+    if not small or abs(lengths - 1) >= NORMAL or apart <= ALONE:
+        return None
+    return NoiseAxes(right[:kept].T, len(rest), gap >= GAP)
+
+
+def held_out_variances(x: Tensor) -> Tensor:
+    """Variances (D,) of centred points (n, D) along the principal axes of others, in the order of theirs.
+
+    Each fifth of the points is measured on the axes of the rest. Along axes of one variance their own points vary
+    unequally, the more the more axes there are, which narrows a gap; points that had no part in the axes do not.
+    """
+    products = x.mT @ x
+    found = x.new_zeros(x.shape[1])
+    for start in range(FOLDS):
+        part = x[start::FOLDS]
+        axes = torch.linalg.eigh(products - part.mT @ part).eigenvectors.flip(1)
+        found += (part @ axes).square().sum(0) / len(x)
+    return found
 
 
 def _noise(y: Tensor, variances: Tensor, neighbours: Tensor) -> float:
