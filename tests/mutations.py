@@ -394,6 +394,7 @@ MUTATIONS = (
     (plugin("neighbours", "calibrated/facts.py"), "products - part.mT @ part", "products"),
     (plugin("neighbours", "calibrated/facts.py"), "gap >= GAP", "gap >= 0.7 * GAP"),
     (plugin("neighbours", "calibrated/facts.py"), "min(GAP, DOUBTFUL", "min(GAP, 2 * DOUBTFUL"),
+    (plugin("neighbours", "calibrated/estimator.py"), "AGAIN * self.config", "self.config"),
     (plugin("neighbours", "calibrated/answer.py"), "value > sure", "value > 2 * sure"),
     (plugin("standard", "manifolds/benchmark.py"), "0.5 + 0.2 *", "0.5 + 0.1 *"),
     (plugin("audit", "copying/spaces.py"), "np.sqrt(squares / others[rare])", "np.sqrt(squares / len(x))"),

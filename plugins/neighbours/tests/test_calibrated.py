@@ -223,9 +223,26 @@ def test_a_value_that_counts_directions_of_possible_noise_is_withheld() -> None:
     assert "at most 9 without them" in found.headline
     surer = calibrated_answer(CONFIG, facts, ["e0", "e1"], 20.0, sure=13)
     assert surer.value == pytest.approx(12, rel=0.1)
-    answer = calibrated(Fake("a")).estimate(sphere_in_noise(30, 40, 0.1, points=500), generator=gen())
+    fake = Fake("a")
+    answer = calibrated(fake).estimate(sphere_in_noise(30, 40, 0.1, points=500), generator=gen())
     assert answer.value is None
     assert "9 of 40 directions may hold noise of one size" in answer.headline
+    assert (fake.calls, answer.diagnostics["candidates"]) == (1 + 12, 40), "more candidates cannot settle it"
+
+
+def test_more_candidates_are_made_where_the_first_lead_to_no_answer() -> None:
+    """One reading is of the data, and twelve are of surrogates at a time."""
+    first = Fake("a")
+    answer = calibrated(first).estimate(sphere(), generator=gen())
+    assert (first.calls, answer.diagnostics["candidates"]) == (1 + 12, 40)
+    assert answer.value is not None
+    second = Fake("a", lambda value, call: value if call == 0 or call > 12 else 1 + call % 7)
+    answer = calibrated(second).estimate(sphere(), generator=gen())
+    assert (second.calls, answer.diagnostics["candidates"]) == (1 + 12 + 12, 120)
+    assert answer.value == pytest.approx(3, abs=0.5)
+    never = Fake("a", lambda value, call: value if call == 0 else 1 + call % 7)
+    answer = calibrated(never).estimate(sphere(), generator=gen())
+    assert (never.calls, answer.value) == (1 + 12 + 12, None)
 
 
 def test_a_sphere_in_noise_of_many_columns_is_found() -> None:

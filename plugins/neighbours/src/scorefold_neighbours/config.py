@@ -328,7 +328,10 @@ class CalibratedConfig(Config):
     """Every estimator checked and corrected on surrogate data of known dimension."""
 
     candidates: int = Field(
-        240, ge=40, description="Candidates for surrogate data sets, from which the surrogates are chosen"
+        240,
+        ge=40,
+        description="Candidates for surrogate data sets, from which the surrogates are chosen; three times as many are "
+        "made again where they lead to no answer",
     )
     surrogates: int = Field(
         24, ge=12, description="Surrogate data sets that every estimator reads: those that look most like the data"

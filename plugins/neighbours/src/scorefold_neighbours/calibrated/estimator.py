@@ -27,6 +27,9 @@ from scorefold_neighbours.estimators.points import estimate_generator, points_an
 ROUNDS = 4
 """The rounds in which candidates are made: of every dimension first, then like those that look like the data."""
 
+AGAIN = 3
+"""How many times as many candidates are made where the first lead to no answer. Few candidates look like a coil."""
+
 
 class Calibrated(Estimator):
     """Calibrated estimate of the dimension of data.
@@ -36,7 +39,8 @@ class Calibrated(Estimator):
     can be trusted; one that fails, is flat or scatters too much is left out. The value is what those that are kept say
     together, and None where none can be trusted: where no surrogate resembles the data, where the corrected values
     disagree by more than their errors, where their error is too large, or where the value counts directions that may
-    hold noise alone. ``interval`` covers the error on surrogates.
+    hold noise alone. Where there is none, three times as many candidates are made once. ``interval`` covers the error
+    on surrogates.
 
     ``diagnostics["table"]`` holds for each estimator its ``reading``, the ``corrected`` value, its relative ``error``
     on the surrogates, whether it was ``used``, and ``why`` it wasn't. The arrays are those of the surrogates:
@@ -79,12 +83,16 @@ class Calibrated(Estimator):
         shown = x if facts.on_grid else x @ facts.axes
         seed = int(torch.randint(0, 2**31 - 1, (), generator=draws))
         given, failed = self.panel.read(shown, seed)
-        dimensions, readings = self._read(facts, shown, sorted(given), draws, seed)
-        checked = Checked(dimensions, readings, sorted(given), given, failed)
         largest, sure = float(len(facts.variances)), remarks.get("axes before a gap", math.inf)
-        found = calibrated_answer(self.config, checked, list(self.panel.estimators), largest, sure)
+        for candidates in (self.config.candidates, AGAIN * self.config.candidates):
+            dimensions, readings = self._read(facts, shown, sorted(given), draws, seed, candidates)
+            checked = Checked(dimensions, readings, sorted(given), given, failed)
+            found = calibrated_answer(self.config, checked, list(self.panel.estimators), largest, sure)
+            if found.value is not None or sure < largest:
+                break
         about = {
             **remarks,
+            "candidates": candidates,
             "axes seen": facts.seen,
             "most noise": facts.noise,
             "grid columns": int((facts.steps > 0).sum()),
@@ -125,14 +133,14 @@ class Calibrated(Estimator):
         return centred[torch.randperm(len(centred), generator=draws)], remarks, warnings
 
     def _read(
-        self, facts: Facts, shown: Tensor, names: Sequence[str], draws: torch.Generator, seed: int
+        self, facts: Facts, shown: Tensor, names: Sequence[str], draws: torch.Generator, seed: int, candidates: int
     ) -> tuple[Array, Array]:
         """Dimensions (N,) and readings (N, m) of surrogates of every dimension that look as much like the data as can
         be."""
-        config, panel = self.config, self.panel.only(names)
-        recipes, seeds, distances = self._candidates(facts, shown, draws)
+        panel = self.panel.only(names)
+        recipes, seeds, distances = self._candidates(facts, shown, draws, candidates)
         dimensions = np.array([recipe.dimension for recipe in recipes], dtype=np.float64)
-        places = chosen_recipes(dimensions, distances, config.surrogates)
+        places = chosen_recipes(dimensions, distances, self.config.surrogates)
         rows: list[list[float]] = []
         for count, place in reported(enumerate(places), len(places), "surrogates read"):
             points = surrogate(facts, recipes[place], torch.Generator().manual_seed(seeds[place]))
@@ -141,14 +149,14 @@ class Calibrated(Estimator):
         return dimensions[places], np.array(rows, dtype=np.float64)
 
     def _candidates(
-        self, facts: Facts, shown: Tensor, draws: torch.Generator
+        self, facts: Facts, shown: Tensor, draws: torch.Generator, candidates: int
     ) -> tuple[list[SurrogateRecipe], list[int], Array]:
         """Many recipes with the seeds of their points, and how far these look from the data, in rounds."""
         numbers, target = Draws(draws), looks(facts, shown)
         recipes: list[SurrogateRecipe] = []
         seeds: list[int] = []
         found: list[Array] = []
-        each = self.config.candidates // ROUNDS
+        each = candidates // ROUNDS
         distances = np.zeros(0)
         for number in range(ROUNDS):
             if number == 0:
