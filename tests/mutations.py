@@ -393,7 +393,7 @@ MUTATIONS = (
     (plugin("neighbours", "calibrated/facts.py"), ".median()) / kept**0.5", ".median())"),
     (plugin("neighbours", "calibrated/facts.py"), "products - part.mT @ part", "products"),
     (plugin("neighbours", "calibrated/facts.py"), "gap >= GAP", "gap >= 0.7 * GAP"),
-    (plugin("neighbours", "calibrated/facts.py"), "min(GAP, DOUBTFUL", "min(GAP, 2 * DOUBTFUL"),
+    (plugin("neighbours", "calibrated/facts.py"), "min(GAP, UNCLEAR", "min(GAP, 2 * UNCLEAR"),
     (plugin("neighbours", "calibrated/estimator.py"), "AGAIN * self.config", "self.config"),
     (plugin("neighbours", "calibrated/answer.py"), "value > sure", "value > 2 * sure"),
     (plugin("standard", "manifolds/benchmark.py"), "0.5 + 0.2 *", "0.5 + 0.1 *"),

@@ -209,9 +209,9 @@ def test_noise_of_a_sphere_of_many_dimensions_is_known() -> None:
     found = axes_above_noise(sphere_in_noise(90, 120))
     assert found is not None
     assert (found.axes.shape, found.count, found.clear) == ((120, 91), 29, True)
-    doubtful = axes_above_noise(sphere_in_noise(120, 140))
-    assert doubtful is not None, "4.3 times as much, of which the scatter leaves 3"
-    assert (doubtful.axes.shape, doubtful.count, doubtful.clear) == ((140, 121), 19, False)
+    unclear = axes_above_noise(sphere_in_noise(120, 140))
+    assert unclear is not None, "4.3 times as much, of which the scatter leaves 3"
+    assert (unclear.axes.shape, unclear.count, unclear.clear) == ((140, 121), 19, False)
     assert axes_above_noise(sphere_in_noise(40, 50, 0.3)) is None, "the noise is larger than the sphere"
 
 

@@ -25,7 +25,7 @@ NEGLIGIBLE = 0.25
 GAP = 4.0
 """Least ratio of the variances on both sides of a gap, of which the smaller ones are those of noise."""
 
-DOUBTFUL = 1.5
+UNCLEAR = 1.5
 """Least ratio, beyond its scatter, of which the smaller ones may be those of noise."""
 
 FOLDS = 5
@@ -139,7 +139,7 @@ def axes_above_noise(x: Tensor) -> NoiseAxes | None:
     scatter = (len(rest) / count) ** 0.5
     one_size = float(rest[0] / rest[-1]) < (1 + NOISY_SHARE) * ((1 + scatter) / (1 - scatter)) ** 2
     # The logarithm of the ratio of two variances of n normal points has the deviation 2 / sqrt(n).
-    if gap < min(GAP, DOUBTFUL * math.exp(6 / count**0.5)) or len(rest) < FEWEST_NOISY or not one_size:
+    if gap < min(GAP, UNCLEAR * math.exp(6 / count**0.5)) or len(rest) < FEWEST_NOISY or not one_size:
         return None
     before, behind = y[:, :kept], y[:, kept:]
     # The squared lengths of k normal coordinates of variance 1 have the variance 2k.
