@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,7 +22,7 @@ from scorefold.results import Estimate
 from scorefold_neighbours.calibrated.answer import Checked, _panel, calibrated_answer, plot
 from scorefold_neighbours.calibrated.calibration import calibrate, flatness
 from scorefold_neighbours.calibrated.estimator import Calibrated
-from scorefold_neighbours.calibrated.facts import axes_above_noise, grid_steps, held_out_variances, measure
+from scorefold_neighbours.calibrated.facts import axes_above_noise, grid_steps, held_out_variances, local_range, measure
 from scorefold_neighbours.calibrated.recipes import chosen_recipes
 from scorefold_neighbours.calibrated.surrogates import LATENTS, SurrogateRecipe, surrogate
 from scorefold_neighbours.config import CalibratedConfig, MLEConfig, PCAConfig
@@ -482,6 +484,37 @@ def test_copies_are_warned_of() -> None:
     (warning,) = calibrated(Fake("a")).estimate(x, generator=gen()).diagnostics["warnings"]
     assert warning == f"20 of {len(x)} points are copies of others, and were left out"
     assert calibrated(Fake("a")).estimate(sphere(), generator=gen()).diagnostics["warnings"] == []
+
+
+def mixture(points: int = 400) -> Tensor:
+    """Half of the points on a line, half on a cube of three dimensions far from it."""
+    cube = torch.rand(points // 2, 3, generator=gen(5), dtype=torch.float64)
+    line = torch.rand(points // 2, 1, generator=gen(6), dtype=torch.float64)
+    return torch.cat([cube, 5 + line.expand(-1, 3)])
+
+
+def test_the_range_of_local_dimensions_is_of_their_closed_form() -> None:
+    """Around points of a mixture it is 1 or 3, in any unit; neighbours on a grid are 1, 1, ... 10, 10 away."""
+    low, high = local_range(mixture(2000))
+    assert 0.85 < low < 1 < 2.6 < high < 3.6
+    assert local_range(7e4 * mixture(2000)) == pytest.approx((low, high), rel=1e-9)
+    line = torch.arange(2000, dtype=torch.float64)[:, None]
+    steps = torch.arange(1, 11, dtype=torch.float64).repeat_interleave(2)
+    inside = 1 / float((math.log(10) - steps[:-1].log()).mean())
+    assert local_range(line) == pytest.approx((inside, inside))
+
+
+def test_data_of_several_dimensions_are_warned_of() -> None:
+    (warning,) = calibrated(Fake("a"), points=400).estimate(mixture(), generator=gen()).diagnostics["warnings"]
+    assert re.match(
+        r"around points the dimension is from 0\.\d+ to [23]\.\d \(5% to 95% of the points\): parts", warning
+    )
+    few = calibrated(Fake("a"), points=150).estimate(mixture(), generator=gen())
+    assert "local dimensions" not in few.diagnostics
+    one = calibrated(Fake("a")).estimate(sphere(), generator=gen())
+    assert one.diagnostics["warnings"] == []
+    low, high = one.diagnostics["local dimensions"]
+    assert 1 < high / low < 1.8
 
 
 def test_more_points_than_the_limit_are_drawn_and_said() -> None:

@@ -18,7 +18,7 @@ from scorefold.results import Estimate
 from scorefold.stage import report, reported
 from scorefold_neighbours.calibrated.answer import Checked, calibrated_answer
 from scorefold_neighbours.calibrated.calibration import Array, Panel, reading_distances, weights_of
-from scorefold_neighbours.calibrated.facts import LEAST, Facts, axes_above_noise, grid_steps, measure
+from scorefold_neighbours.calibrated.facts import LEAST, Facts, axes_above_noise, grid_steps, local_range, measure
 from scorefold_neighbours.calibrated.recipes import Draws, chosen_recipes, coarse, look, refined
 from scorefold_neighbours.calibrated.surrogates import SurrogateRecipe, surrogate
 from scorefold_neighbours.config import CalibratedConfig
@@ -29,6 +29,12 @@ ROUNDS = 4
 
 AGAIN = 3
 """How many times as many candidates are made where the first lead to no answer. Few candidates look like a coil."""
+
+MANY = 200
+"""The fewest points whose local dimensions are compared."""
+
+MIXED = 2.0
+"""The ratio of high to low local dimensions above which data are mixed. It is 1.2 to 1.8 for one dimension."""
 
 
 class Calibrated(Estimator):
@@ -130,6 +136,14 @@ class Calibrated(Estimator):
             centred = centred @ above.axes
         elif above is not None:
             remarks["axes before a gap"] = above.axes.shape[1]
+        if len(centred) >= MANY:
+            low, high = local_range(centred)
+            remarks["local dimensions"] = [low, high]
+            if high > MIXED * low:
+                warnings.append(
+                    f"around points the dimension is from {low:.2g} to {high:.2g} (5% to 95% of the points): parts of "
+                    "the data may have dimensions of their own, and no single number describes these"
+                )
         return centred[torch.randperm(len(centred), generator=draws)], remarks, warnings
 
     def _read(
