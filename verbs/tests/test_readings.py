@@ -155,6 +155,10 @@ def test_unusual_points_are_compared_with_chance() -> None:
     assert found.result["answer"]["value"] > 0.99
     assert found.result["answer"]["verdict"].startswith("Unusual points are separated from usual ones")
     assert found.result["answer"]["interval"][0] > 0.95
+    assert "100 of 100 cost more than all but 1% of usual points: row 0, row 1, " in found.result["answer"]["verdict"]
+    alone = outliers(Shifted().double(), {"data": shifted(test=100)}, OutlierOptions(), context()).result["answer"]
+    assert alone["value"] == pytest.approx(float(found.arrays["cost"].max()))
+    assert alone["verdict"].startswith("A point that costs more than ")
 
 
 def test_straight_lines_across_a_circle_leave_the_data() -> None:

@@ -9,8 +9,11 @@ import pytest
 import torch
 
 from scorefold_verbs.verdicts import (
+    above_limit,
+    cost_limit,
     of_assessment,
     of_auroc,
+    of_costs,
     of_generated,
     of_likelihood,
     of_paths,
@@ -96,6 +99,34 @@ def test_straight_lines_are_called_so_and_sharpness_belongs_to_its_own() -> None
     assert lines["verdict"].startswith("These paths are straight lines")
     sharp = paths(0.9, 4.7, sharp=(0.8, 0.54))["verdict"]
     assert sharp.endswith("They keep 80% of the sharpness of the points, straight lines 54%.")
+
+
+@pytest.mark.parametrize(("count", "limit"), [(98, None), (99, 99), (198, 198), (199, 198), (1000, 991)])
+def test_one_point_in_a_hundred_costs_more_than_the_limit(count: int, limit: float | None) -> None:
+    """Of costs 1 to n another one exceeds the k-th with probability (n + 1 - k) / (n + 1)."""
+    costs = torch.arange(1.0, count + 1)[torch.randperm(count, generator=torch.Generator().manual_seed(0))]
+    assert cost_limit(costs) == limit
+    if limit is not None:
+        assert (count + 1 - limit) / (count + 1) <= 0.01 < (count + 2 - limit) / (count + 1)
+
+
+def test_the_costs_of_points_say_which_are_unlike_them() -> None:
+    costs, names = torch.linspace(-1, 2, 200), [f"row {place}" for place in range(200)]
+    found = of_costs(costs, names)
+    assert found["value"] == pytest.approx(float(costs[198]))
+    assert found["verdict"] == (
+        f"A point that costs more than {found['value']:.3g} bits a dimension is unlike the data. "
+        "By chance 1% of points like the data cost as much. Of 200 points row 199 costs the most, 2 bits a dimension."
+    )
+    few = of_costs(costs[:50], names)
+    assert (few["value"], few["quantity"]) == (float(costs[49]), "largest cost (bits a dimension)")
+    assert few["verdict"].endswith("There are too few points for a limit, which needs 99.")
+    others = torch.tensor([0.0, 5.0, found["value"], 9.0])
+    said = above_limit(costs, others, ["a", "b", "c", "d"])
+    assert said == " 2 of 4 cost more than all but 1% of usual points: b, d."
+    assert above_limit(costs, others - 9, ["a"] * 4) == " 0 of 4 cost more than all but 1% of usual points."
+    assert above_limit(costs, torch.full((6,), 9.0), list("abcdef")).endswith(": a, b, c, d, e and 1 more.")
+    assert above_limit(costs[:50], others, ["a"] * 4) == ""
 
 
 def test_samples_are_as_close_as_training_points_or_farther() -> None:

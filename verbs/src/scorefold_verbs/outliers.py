@@ -18,12 +18,12 @@ from scorefold.data import Dataset, index_condition
 from scorefold.errors import DataError
 from scorefold.interfaces import DataSource, Flow, ScoreModel
 from scorefold.stage import Executor, Outcome, StageContext
-from scorefold_toolkit.data.splits import by_row
+from scorefold_toolkit.data.splits import by_row, row_text
 from scorefold_toolkit.drawing import refuse_codes
 from scorefold_verbs.config import OutlierOptions
 from scorefold_verbs.evaluate import log_probs
 from scorefold_verbs.inputs import Inputs, points_of
-from scorefold_verbs.verdicts import of_auroc
+from scorefold_verbs.verdicts import above_limit, of_auroc, of_costs
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,8 @@ def auroc(unusual: Tensor, usual: Tensor) -> float:
 
 
 def outliers(component: ScoreModel | Flow, inputs: Inputs, options: OutlierOptions, context: StageContext) -> Outcome:
-    """Scores of held-out points, and how well they separate the points of ``unusual`` from them where that is given.
+    """Scores of held-out points, with the cost above which a point is unlike them; and how well the scores separate the
+    points of ``unusual`` where these are given.
 
     Hands on the scores by name, those of each source by row. Raises as ``evaluate``, and ``DataError`` for points
     without the conditions that the model takes.
@@ -103,7 +104,7 @@ def outliers(component: ScoreModel | Flow, inputs: Inputs, options: OutlierOptio
     groups: dict[str, DataSource] = {"usual": inputs["data"]}
     if inputs.get("unusual") is not None:
         groups["unusual"] = inputs["unusual"]
-    scores, rows = {}, {}
+    scores, rows, called = {}, {}, {}
     for name, source in groups.items():
         points = points_of(source, options.limit, context)
         if component.condition_spec is not None and points.condition is None:
@@ -113,6 +114,8 @@ def outliers(component: ScoreModel | Flow, inputs: Inputs, options: OutlierOptio
             )
         found = outlier_scores(component, points, options, seed=context.seed("outliers"), executor=context.executor)
         scores[name] = found.named()
+        places = range(len(points)) if points.index is None else points.index.tolist()
+        called[name] = [row_text(source.rows, place) for place in places]
         rows[name] = {of: by_row(values, points.index, source.rows) for of, values in scores[name].items()}
     metrics: dict[str, float] = {}
     for name, values in scores["usual"].items():
@@ -121,11 +124,13 @@ def outliers(component: ScoreModel | Flow, inputs: Inputs, options: OutlierOptio
         )
         if "unusual" in scores:
             metrics[f"AUROC by {name}"] = auroc(scores["unusual"][name], values)
-    result: dict[str, Any] = {"metrics": metrics}
+    costs = scores["usual"]["cost"]
+    result: dict[str, Any] = {"metrics": metrics, "answer": of_costs(costs, called["usual"])}
     if "unusual" in scores:
         best = max((name for name in metrics if name.startswith("AUROC")), key=metrics.__getitem__)
         name, counts = best.removeprefix("AUROC by "), [len(next(iter(scores[group].values()))) for group in groups]
         verdict = of_auroc(name, metrics[best], unusual=counts[1], usual=counts[0])
+        verdict["verdict"] += above_limit(costs, scores["unusual"]["cost"], called["unusual"])
         result["answer"] = {"quantity": best, "value": metrics[best], **verdict}
     flat = {
         (name if group == "usual" else f"unusual {name}"): values

@@ -224,6 +224,52 @@ def of_auroc(name: str, value: float, unusual: int, usual: int) -> dict[str, Any
     return {"verdict": said, **interval, **advice}
 
 
+UNLIKE = 0.01
+"""The share of points like the data that may cost more than the limit."""
+
+
+def cost_limit(costs: Tensor) -> float | None:
+    """The cost that another point like those of ``costs`` (N,) exceeds with a probability of ``UNLIKE`` at most; None
+    for too few points.
+
+    The rank among exchangeable points is uniform (Vovk et al. 2005).
+
+    >>> cost_limit(torch.arange(199.0)), cost_limit(torch.arange(98.0))
+    (197.0, None)
+    """
+    rank = math.ceil((1 - UNLIKE) * (len(costs) + 1))
+    return None if rank > len(costs) else float(costs.sort().values[rank - 1])
+
+
+def of_costs(costs: Tensor, names: Sequence[str]) -> dict[str, Any]:
+    """The limit above which a point is unlike those of ``costs`` (N,) in bits a dimension, and the point that costs the
+    most."""
+    top = int(costs.argmax())
+    most = f"Of {len(costs)} points {names[top]} costs the most, {float(costs[top]):.3g} bits a dimension"
+    limit = cost_limit(costs)
+    if limit is None:
+        said = f"{most}. There are too few points for a limit, which needs {math.ceil(1 / UNLIKE) - 1}"
+        return {"quantity": "largest cost (bits a dimension)", "value": float(costs[top]), "verdict": f"{said}."}
+    said = f"A point that costs more than {limit:.3g} bits a dimension is unlike the data"
+    verdict = f"{said}. By chance {UNLIKE:.0%} of points like the data cost as much. {most}."
+    return {"quantity": "cost of points unlike the data (bits a dimension)", "value": limit, "verdict": verdict}
+
+
+def above_limit(costs: Tensor, unusual: Tensor, names: Sequence[str]) -> str:
+    """How many ``unusual`` points (M,) cost more than the limit of ``costs`` (N,), and which; empty without a limit."""
+    limit = cost_limit(costs)
+    if limit is None:
+        return ""
+    above = (unusual > limit).nonzero()[:, 0].tolist()
+    which = ", ".join(names[place] for place in above[:_LISTED])
+    which = f": {which}" if above else ""
+    rest = f" and {len(above) - _LISTED} more" if len(above) > _LISTED else ""
+    return f" {len(above)} of {len(unusual)} cost more than all but {UNLIKE:.0%} of usual points{which}{rest}."
+
+
+_LISTED = 5
+
+
 def of_generated(quantity: str, value: float, real: float | None) -> dict[str, Any]:
     """Compare generated events with other real events by their closeness to real events."""
     if real is None:

@@ -204,7 +204,9 @@ def _label(item: Any) -> str:
     return f"{what} of kind {kind!r:.60}" if type(item).__name__ == "Component" else what
 
 
-_parts = cache(lambda hint: (get_origin(hint), get_args(hint)))
+@cache
+def _parts(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    return get_origin(hint), get_args(hint)
 
 
 def _fits(value: Any, hint: Any) -> bool:
