@@ -49,6 +49,13 @@ def test_what_is_set_reads_back_as_the_value() -> None:
         assert type(read) is type(value)
 
 
+@pytest.mark.parametrize("mark", [",", ";", "?", "-", "'"])
+def test_a_mark_alone_is_text(mark: str) -> None:
+    assert parse_value(mark) == parse_value(f" {mark} ") == mark
+    with pytest.raises(ConfigError):
+        parse_value(f"[1{mark}")
+
+
 def test_draws_repeat_and_more_of_them_begin_with_the_same() -> None:
     over = (
         "rate=loguniform(1e-4, 1e-1)",

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import torch
 from known_pilots import Accurate, Failing, Known, Nothing, constant
+from pydantic import ValidationError
 
 from scorefold.errors import ConfigError
 from scorefold.results import Allocation
 from scorefold.stage import showing
-from scorefold_allocation.config import MetaConfig
+from scorefold_allocation.config import MetaConfig, PilotConfig
 from scorefold_allocation.learners.interface import Learner, Losses
 from scorefold_allocation.search.procedure import run_pilot
 from scorefold_allocation.search.trials import Trainee
@@ -186,3 +187,9 @@ def test_ax_is_asked_for_before_anything_is_tried(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(ConfigError, match=r"search: ax} needs a library that can't be imported"):
         run(learner, 1600, pilot={"search": "ax"})
     assert learner.asked == 0
+
+
+def test_fewer_seeds_than_the_first_are_refused_only_where_both_are_given() -> None:
+    assert PilotConfig(seeds=2).seeds == 2
+    with pytest.raises(ValidationError, match="first_seeds is 3; expected at most seeds, 2"):
+        PilotConfig(seeds=2, first_seeds=3)

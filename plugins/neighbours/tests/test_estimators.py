@@ -124,7 +124,7 @@ def test_too_few_points_are_refused_by_name(config: Any) -> None:
     with pytest.raises(DataError, match=rf"{method.name} needs at least {least} points.*; {least - 1} were given"):
         NeighbourEstimator(config).estimate(torch.randn(least - 1, 3))
     answer = NeighbourEstimator(config).estimate(torch.randn(least, 3, dtype=torch.float64, generator=gen()))
-    assert math.isfinite(answer.value)
+    assert math.isfinite(answer.diagnostics.get("reading", answer.value))
     assert answer.interval is None
 
 
@@ -271,15 +271,16 @@ def test_an_estimate_without_fault_has_neither_warning_nor_note(resamples: int, 
     assert not {"warnings", "note", "points_left_out"} & answer.diagnostics.keys()
 
 
-def test_what_is_no_dimension_is_refused_and_what_is_too_much_is_noted() -> None:
+def test_what_is_no_dimension_is_refused_and_what_is_too_much_is_withheld() -> None:
     with pytest.raises(DataError, match=r"PH gives -\d+.* which is no dimension"):
         NeighbourEstimator(configs.PHConfig(resamples=0)).estimate(
             torch.randn(40, 200, generator=gen()), generator=gen()
         )
     spaced = torch.linspace(0, 1, 60)[:, None] * torch.ones(1, 5)
     answer = NeighbourEstimator(configs.TwoNNConfig(resamples=0)).estimate(spaced)
-    assert answer.value > 10
-    assert answer.diagnostics["note"].startswith("more than the 5 coordinates")
+    assert answer.value is None
+    assert answer.diagnostics["reading"] > 10
+    assert answer.headline.endswith("of 5 coordinates, so the points are not what TwoNN assumes")
 
 
 def test_a_curve_has_dimension_one() -> None:

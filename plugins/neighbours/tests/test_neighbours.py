@@ -161,5 +161,8 @@ def test_an_answer_ends_at_the_number_of_coordinates(monkeypatch: pytest.MonkeyP
     below = Estimate("intrinsic dimension", 1.9, (1.8, 2.1))
     assert ended_at(below, 2) == replace(below, interval=(1.8, 2))
     assert ended_at(below, 3) is below
-    far = Estimate("intrinsic dimension", 3.1, (2.9, 3.3))
-    assert ended_at(far, 2) is far
+    facts = {"method": "MLE"}
+    far = ended_at(Estimate("intrinsic dimension", 3.1, (2.9, 3.3), diagnostics=facts), 2)
+    assert (far.value, far.interval, far.diagnostics["reading"]) == (None, None, 3.1)
+    assert far.headline == "no dimension: it reads 3.1 of 2 coordinates, so the points are not what MLE assumes"
+    assert ended_at(Estimate("intrinsic dimension", 3.0, (2.9, 3.3), diagnostics=facts), 2).value == 2

@@ -222,6 +222,7 @@ def test_set_goes_the_same_way(plan: MakePlan) -> None:
         ("stages.score", "expected a path"),
         ("=3", "expected a path"),
         ("nmae=x", "did you mean 'name'"),
+        ("stages.scores.config.training.steps=7", "stage 'scores' has no 'use' | did you mean 'score'?"),
     ],
 )
 def test_a_bad_set_names_itself(plan: MakePlan, option: str, expected: str) -> None:

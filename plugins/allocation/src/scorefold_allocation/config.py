@@ -143,7 +143,7 @@ class PilotConfig(Config):
 
     @model_validator(mode="after")
     def _is_ordered(self) -> PilotConfig:
-        if self.first_seeds > self.seeds:
+        if "first_seeds" in self.model_fields_set and self.first_seeds > self.seeds:
             raise ValueError(f"first_seeds is {self.first_seeds}; expected at most seeds, {self.seeds}")
         return self
 

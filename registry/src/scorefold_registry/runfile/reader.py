@@ -403,7 +403,9 @@ def _read_stage(run: RunFile, name: str, raw: Mapping[str, Any]) -> None:
         run.problems.append(source.error(f"{quoted(split)} is not a split", (*path, "split"), hint=hint))
         split = None
     if not fields["use"]:
+        others = [other for other in source.data["stages"] if other != name]
         hint = "name a component, such as data:digits, or an earlier stage; or 'load' the folder of a saved one"
+        hint = sentences(did_you_mean(name, others), hint)
         run.problems.append(source.error(f"stage {name!r} has no 'use'", path, key=True, hint=hint))
         return
     run.stages[name] = StageSpec(name=name, split=split, **fields)

@@ -168,12 +168,23 @@ def parse(text: str, file: str) -> Positioned:
 
 
 def parse_value(text: str) -> Any:
-    """One YAML value, as given to ``--set``. Raises ``ConfigError`` for broken YAML."""
+    """One YAML value, as given to ``--set``; a mark such as a comma alone is text.
+
+    Raises ``ConfigError`` for broken YAML.
+
+    >>> parse_value("[1, 2]"), parse_value(",")
+    ([1, 2], ',')
+    """
+    if text.strip() in _MARKS:
+        return text.strip()
     parsed = parse(text, "the value")
     if parsed.problems:
         raise ConfigError(parsed.problems[0].message, hint=parsed.problems[0].hint)
     return parsed.data
 
+
+_MARKS = tuple(",;:?-|*&!%@'")
+"""What separates thousands and marks gaps in tables, and is no value in YAML."""
 
 _VERSION = re.compile(r"^%YAML[ \t]+(?!1\.[12][ \t]*$)", re.MULTILINE)
 _ODD_LINE_END = re.compile("[\x85\u2028\u2029]")

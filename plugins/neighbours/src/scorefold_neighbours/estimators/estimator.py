@@ -167,12 +167,16 @@ FAR_ABOVE = 1.5
 def ended_at(found: Estimate, coordinates: int) -> Estimate:
     """An estimate that is at most the number of coordinates, with a note of what was read where that is more.
 
-    One that is far above it stays as it is: its own note says that the method does not fit.
+    One that is far above it is withheld.
     """
     value, interval = found.number(), found.interval
-    if value > FAR_ABOVE * coordinates or max([value, *(interval or ())]) <= coordinates:
+    if max([value, *(interval or ())]) <= coordinates:
         return found
     facts = dict(found.diagnostics)
+    if value > FAR_ABOVE * coordinates:
+        why = f"it reads {value:.3g} of {coordinates} coordinates, so the points are not what {facts['method']} assumes"
+        facts["reading"] = value
+        return replace(found, value=None, interval=None, headline=f"no dimension: {why}", diagnostics=facts)
     if value > coordinates:
         facts["reading"] = value
         said = f"it reads {value:.3g}, above the number of coordinates"
@@ -335,13 +339,12 @@ class NeighbourEstimator(Estimator):
             diagnostics["points_left_out"] = left_out
         if heard:
             diagnostics["warnings"] = sorted(set(heard))
-        above = f"more than the {x.shape[1]} coordinates of the points, so these are not what {method.name} assumes"
         if method.copies:
             diagnostics["scale"] = discrete.scale(config, points)
         else:
             diagnostics |= scale_of(cloud, getattr(config, "n_neighbors", None))
         diagnostics["advice"] = "check this estimate on simulated data of known dimension: scorefold recommend"
-        diagnostics |= sample_note(len(x), len(dataset), above if value > FAR_ABOVE * x.shape[1] else "")
+        diagnostics |= sample_note(len(x), len(dataset))
         return Estimate(
             quantity=QUANTITY,
             value=value,

@@ -123,7 +123,7 @@ def _heading(asked: str, out: Path, arguments: list[str]) -> list[str]:
         f"{asked[0].upper()}{asked[1:]}",
         f"  scorefold run {out}",
         "",
-        f"Written by: scorefold start {' '.join(arguments)}",
+        f"Written by: scorefold start {shlex.join(arguments)}",
     ]
 
 
