@@ -3,7 +3,7 @@
     python benchmarks/audit.py [--seeds 20] [--data ring,sphere] [--models copier,right]
 
 Data and models are those of ``scorefold_audit.claims.controls``: 500 training points, held-out points and samples each.
-"Alarms" are verdicts that are false of the model. "FLD gap" is how far it lies from that of held-out points.
+"Alarms" are verdicts that are false of the model. "FLD gap" is its distance from the FLD of held-out points.
 """
 
 from __future__ import annotations

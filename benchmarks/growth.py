@@ -117,7 +117,7 @@ def host() -> Any:
 
 
 def ratio(rows: list[Row], row: Row) -> float | None:
-    """The CPU time of a row over that of half as many points, where these were measured."""
+    """The CPU time of a row divided by the time for half as many points, where these were measured."""
     half = [
         one for one in rows if one["case"] == row["case"] and one["rows"] == row["rows"] // 2 and one["cpu_s"] > 0.5
     ]

@@ -42,7 +42,7 @@ def refuse_codes(component: ScoreModel | Flow) -> None:
     if isinstance(component, EncodesNoise):
         raise ConfigError(
             f"the condition of {type(component).__name__} is the code of an event, and data hold no codes",
-            hint="do: generate draws events from new codes, reconstruct from those of data; latents bounds likelihoods",
+            hint="do: generate draws events from new codes, reconstruct from codes of data; latents bounds likelihoods",
         )
 
 

@@ -110,7 +110,7 @@ def outliers(component: ScoreModel | Flow, inputs: Inputs, options: OutlierOptio
         if component.condition_spec is not None and points.condition is None:
             raise DataError(
                 f"the {name} points have no conditions, and the model takes one for each",
-                hint="give points as the model was trained on: with conditions, such as those of data:paired",
+                hint="give points as the model was trained on: with conditions, such as the conditions of data:paired",
             )
         found = outlier_scores(component, points, options, seed=context.seed("outliers"), executor=context.executor)
         scores[name] = found.named()

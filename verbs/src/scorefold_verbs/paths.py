@@ -32,9 +32,9 @@ _LIMIT = 10_000
 def encode(component: Any, inputs: Inputs, options: EncodeNoiseOptions, context: StageContext) -> Outcome:
     """The noise (N, *E) of data points, each given its own condition; the codes of a component that has its own.
 
-    See ``scorefold_toolkit.probability_flow.encode_noise``. The length of the noise is reported over that of noise from
-    the prior. Raises ``ConfigError`` for options that the model does not know and a condition that is missing,
-    ``DataError`` for an empty split and for noise that is not finite.
+    See ``scorefold_toolkit.probability_flow.encode_noise``. The length of the noise is reported divided by
+    the length of noise from the prior. Raises ``ConfigError`` for options that the model does not know and a condition
+    that is missing, ``DataError`` for an empty split and for noise that is not finite.
     """
     if isinstance(component, Encodes):
         if options.decoding:
@@ -197,7 +197,7 @@ def _round_trip(x: Tensor, start: Tensor, end: Tensor, points: Tensor) -> Tensor
 
 
 def _length(component: ScoreModel | Flow, noise: Tensor, context: StageContext) -> float:
-    """The mean length of standardised noise over that of as many draws from the prior."""
+    """The mean length of standardised noise divided by the length of as many draws from the prior."""
     generator, shape = context.generator("prior", device=device_of(component)), tuple(noise.shape)
     if isinstance(component, Flow):
         prior = component.base.sample(shape, generator=generator, like=noise)

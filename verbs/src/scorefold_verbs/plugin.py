@@ -1,4 +1,4 @@
-"""Components of this plugin: the verbs of core's kinds, and those of latent codes."""
+"""Components of this plugin: the verbs of core's kinds, and the verbs of latent codes."""
 
 from __future__ import annotations
 

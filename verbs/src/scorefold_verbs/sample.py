@@ -28,9 +28,9 @@ def sample(component: ScoreModel | Flow, inputs: Inputs, options: SampleOptions,
     """Draw samples, n for each of some conditions taken from the data where the model has any.
 
     They are handed on as (N, *E), all draws for one condition after those for another, each with its condition. With
-    data, for a model without conditions, their energy distance from held-out points is reported, next to that of as
-    many training points. Raises ``ConfigError`` where a condition is needed and there is none, ``DataError`` for
-    samples that are not finite.
+    data, for a model without conditions, their energy distance from held-out points is reported, next to
+    the distance of as many training points. Raises ``ConfigError`` where a condition is needed and there is none,
+    ``DataError`` for samples that are not finite.
     """
     generator = context.generator("sample", device=device_of(component))
     condition = conditions_of(component, inputs.get("data"), options.conditions, context)

@@ -239,7 +239,7 @@ class PerComponent(DiffusionProcess):
         return rate, dispersion
 
     def set_prior(self, mean: Tensor, deviation: Tensor) -> None:
-        """Makes the prior normal with this mean and standard deviation, each (*E), instead of that of the schedules.
+        """Makes the prior normal with this mean and standard deviation, each (*E), in place of the schedules' prior.
 
         That is the distribution of a component at the end of its time where data of that mean and deviation diffuse
         (Jing et al. 2022): a component may then end before its signal is gone.

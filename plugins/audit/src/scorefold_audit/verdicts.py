@@ -219,7 +219,7 @@ def of_precision(permuted: Permuted, space: str) -> Finding:
         "off-the-data",
         space,
         "precision",
-        f"samples lie off the data, as those of a model that is too wide: {permuted.value:.1%} are among held-out "
+        f"samples lie off the data, like samples of a model that is too wide: {permuted.value:.1%} are among held-out "
         f"points, where {permuted.mean:.1%} are expected ({space})",
         f"samples lie where data do: {permuted.value:.1%} are among held-out points, and {permuted.mean:.1%} are "
         f"expected ({space})",

@@ -92,7 +92,7 @@ class LatentTranslationConfig(ImageFlowConfig):
 
 
 class CAFLOWConfig(LatentTranslationConfig):
-    """Every latent given the coarser ones of its own image, and those of the condition that are not finer."""
+    """Every latent given the coarser latents of its own image, and the latents of the condition that are not finer."""
 
     shared: bool = Field(False, description="One flow a scale for all finer latents, which then run as one batch")
 

@@ -34,8 +34,9 @@ class ConditionalConfig(DenoisingLossConfig):
         None,
         ge=0,
         le=1,
-        description="r: for ve and edm the condition's sigma_max over that of the event, for the others the "
-        "condition's beta over that of the event. null is what the estimator says: 0 for cde, 1 for cdiffe, else 0.01",
+        description="r: for ve and edm the sigma_max of the condition divided by the sigma_max of the event, for the "
+        "others the beta of the condition divided by the beta of the event. null is what the estimator says: 0 for "
+        "cde, 1 for cdiffe, else 0.01",
     )
     anneal: float = Field(
         1.0, gt=0, le=1, description="Share of the training steps over which the speed of vs-cmde falls from 1"

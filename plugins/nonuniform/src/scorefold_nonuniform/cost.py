@@ -121,7 +121,7 @@ class CostComparison:
 
     @property
     def size_ratio(self) -> float:
-        """The parameters of all networks of the multi-scale run over those of the uniform one."""
+        """The parameters of all networks of the multi-scale run divided by the parameters of the uniform run."""
         return sum(row.parameters for row in self.scales) / self.uniform.parameters
 
     def table(self) -> str:

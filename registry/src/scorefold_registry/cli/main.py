@@ -161,7 +161,7 @@ def _take_globals(arguments: list[str]) -> str | None:
 
 @contextmanager
 def _no_interrupt_lost() -> Iterator[None]:
-    """Ctrl-C in a function whose errors Python only prints, such as that of a weak reference, comes again."""
+    """Ctrl-C in a function whose errors Python only prints, such as the callback of a weak reference, comes again."""
     before, left = sys.unraisablehook, list[threading.Timer]()
 
     def press() -> None:

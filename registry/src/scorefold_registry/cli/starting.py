@@ -245,7 +245,7 @@ def _unlike(reading: Reading) -> tuple[Stages, Comments]:
 
 
 def _likelihood(reading: Reading) -> tuple[Stages, Comments]:
-    return _density(reading, "evaluate", "the log-likelihood of held-out points, next to that of a normal distribution")
+    return _density(reading, "evaluate", "log-likelihoods of held-out points by the model and by a normal distribution")
 
 
 QUESTIONS = {

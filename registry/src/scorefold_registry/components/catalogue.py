@@ -321,7 +321,7 @@ class Catalogue:
     def _add(
         self, records: list[PluginRecord], what: str, known: dict[str, Any], of: Callable[[PluginRecord], list[Any]]
     ) -> None:
-        """Adds the plugins' kinds or capabilities to those of core, which keeps its own. One that two declare is
+        """Adds the plugins' kinds or capabilities to the ones of core, which keeps its own. One that two declare is
         nobody's until the user prefers one."""
         declared: dict[str, list[PluginRecord]] = {}
         for record in records:

@@ -336,7 +336,7 @@ class _Planner:
             return None
         made = earlier.registered.component
         if earlier.source is not None and earlier.offer.kind == "data" != made.kind and spec.do not in (None, "load"):
-            # Samples and the like are data as those of a file are.
+            # Samples and the like are data like the data of a file.
             target = "scorefold.interfaces.data:TensorSource"
             own = replace(made, kind="data", name=spec.use, target=target, provides=(), requires=(), figures=None)
             return replace(earlier.registered, component=own)

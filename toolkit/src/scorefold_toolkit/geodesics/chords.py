@@ -286,7 +286,7 @@ class PullbackChord(MapChord):
             raise DataError(
                 f"the metric is singular at {int((failed > 0).sum())} of {len(x)} points: some direction changes "
                 "nothing there",
-                hint="take fewer coordinates, or points nearer to those of data",
+                hint="take fewer coordinates, or points nearer to the data",
             )
         return torch.cholesky_solve(v[:, :, None], factor)[:, :, 0]
 

@@ -314,7 +314,7 @@ def decoded(
         if not bool(torch.isfinite(parts[-1]).all()):
             raise DataError(
                 "the decoded events are not finite",
-                hint="decode with more steps or a weaker guidance, codes nearer to those of data, or train for longer",
+                hint="decode with more steps or a weaker guidance, codes nearer to codes of data, or train longer",
             )
     return torch.cat(parts)
 

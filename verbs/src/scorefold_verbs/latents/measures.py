@@ -100,7 +100,7 @@ class ReconstructionErrors(PointwiseMeasure):
 
 
 class SharpnessRatio(Measure):
-    """The mean sharpness of decoded images over that of real ones: below 1 is blurred, above is noisy."""
+    """Mean sharpness of decoded images divided by the sharpness of real ones: below 1 is blurred, above is noisy."""
 
     def __init__(self, units: Units) -> None:
         self.units = units

@@ -30,7 +30,7 @@ from scorefold_audit.report import AuditReport
 from scorefold_audit.sets import Sets, to_model
 
 _SHARPER = 0.1
-"""The noise of local dimensions over that of losses: copies are to look like points, and not like their neighbours."""
+"""The noise of local dimensions divided by the noise of losses: copies should look like points, not like neighbours."""
 
 _LOW = 0.01
 

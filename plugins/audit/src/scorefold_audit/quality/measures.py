@@ -40,9 +40,10 @@ def vendi(points: Tensor, width: float) -> float:
 
 
 def relative_vendi(samples: Tensor, held_out: Tensor) -> float:
-    """The Vendi score of samples over that of as many held-out points, with these points' median distance as width.
+    """The Vendi score of samples divided by the score of as many held-out points.
 
-    1 for equal distributions, below 1 where modes are missing; noise raises it.
+    The width is the median distance of held-out points. 1 for equal distributions, below 1 where modes are missing;
+    noise raises it.
     """
     apart = torch.pdist(held_out.double())
     width = float(apart.median()) or 1.0

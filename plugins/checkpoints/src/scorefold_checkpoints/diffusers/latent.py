@@ -30,8 +30,8 @@ from scorefold_checkpoints.diffusers.networks import load_part
 from scorefold_toolkit.data.splits import moments
 
 REMARK = (
-    "these are likelihoods of latents, comparable under one autoencoder and not with those of pixels or of another: a "
-    "perceptual decoder has no density of images"
+    "these are likelihoods of latents, comparable under one autoencoder and not with likelihoods of pixels or of "
+    "another: a perceptual decoder has no density of images"
 )
 
 

@@ -81,7 +81,7 @@ def pixel_formula(host: Any, profile: str, seed: int) -> float:
 
 def sampling(host: Any, profile: str, seed: int, *, size: int, figure: str) -> float:
     """A figure of the comparison at a resolution: ``counted`` or ``measured`` S, ``agreement``, the one over the other,
-    or ``size_ratio``, the parameters of all scales over those of the uniform network."""
+    or ``size_ratio``, the parameters of all scales divided by the parameters of the uniform network."""
     if figure in ("counted", "size_ratio"):
         uniform, scales = _networks(host, size, meta=True)
         if figure == "counted":

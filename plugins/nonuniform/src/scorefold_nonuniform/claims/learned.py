@@ -55,7 +55,7 @@ def field_control_loss(host: Any, profile: str, seed: int) -> float | None:
 
 
 def field_variance(host: Any, profile: str, seed: int, band: int, model: str = "multiscale") -> float | None:
-    """The mean variance of a band of samples over that of the field."""
+    """The mean variance of a band of samples divided by its variance in the field."""
     found = _field_trained(host, profile, seed, model)
     if found is None:
         return None

@@ -36,7 +36,7 @@ def autoencoder_figures(answer: Estimate) -> Mapping[str, Figure]:
 
 
 def spectrum(answer: Estimate) -> Figure:
-    """The variances of the base, widest first, with those of the points' own coordinates, and where they are cut."""
+    """Variances of the base, widest first, with variances of the points' own coordinates, and the cut."""
     assert answer.spectrum is not None
     figure, axes = new_figure()
     variances, measured = _plain(answer.spectrum[0]), _plain(answer.diagnostics["measured_variances"])

@@ -97,7 +97,7 @@ def plane_measure(
 
 
 def error_ratio(host: Any, profile: str, seed: int, *, data: str, sampler: str, above: str, below: str) -> float:
-    """The mean geodesic error of a method over that of another."""
+    """The mean geodesic error of a method divided by the error of another."""
     both = [
         plane_measure(host, profile, seed, data=data, sampler=sampler, method=method, measure="geodesic")
         for method in (above, below)

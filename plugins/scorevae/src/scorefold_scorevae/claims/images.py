@@ -120,7 +120,7 @@ def image_measure(
 
 
 def prior_loss(host: Any, profile: str, seed: int, *, task: str) -> float | None:
-    """The prior's loss on test images over that of the Gaussian with the training images' mean and covariance."""
+    """The prior's loss on test images divided by the loss of the Gaussian with the moments of training images."""
     if not _at_hand():
         return None
     data = _source(host, task)

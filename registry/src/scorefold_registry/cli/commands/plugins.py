@@ -21,7 +21,7 @@ from scorefold_registry.plugins.records import Command, PluginRecord, Registered
 
 
 def run(arguments: list[str]) -> int:
-    """Dispatches to ``list``, ``show``, ``doctor`` or ``check``, and to those of environments."""
+    """Dispatches to ``list``, ``show``, ``doctor`` or ``check``, and to the subcommands of environments."""
     parser = Parser(
         "plugins",
         "List plugins, show their components, find their problems, and run their checks.",
