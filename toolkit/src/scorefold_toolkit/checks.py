@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -110,23 +109,3 @@ def equal_batches(
         raise ShapeError(f"batches of {sorted(lengths)} rows were given; expected one length, or 1")
     rows = 0 if 0 in lengths else max(lengths)
     return [value.expand(rows, *event_shape) for value in given.values()]
-
-
-@contextmanager
-def library(what: str, extra: str) -> Iterator[None]:
-    """Imports of libraries that not everybody has stand in this block: ``what`` needs them, ``extra`` brings them.
-
-    Raises ``ConfigError`` where one can't be imported.
-
-    >>> with library("a parquet file", "scorefold-standard[parquet]"):
-    ...     import absent
-    Traceback (most recent call last):
-    scorefold.errors.ConfigError: a parquet file needs a library that can't be imported: No module named 'absent'
-      pip install 'scorefold-standard[parquet]'
-    """
-    try:
-        yield
-    except ImportError as error:
-        raise ConfigError(
-            f"{what} needs a library that can't be imported: {error}", hint=f"pip install '{extra}'"
-        ) from error

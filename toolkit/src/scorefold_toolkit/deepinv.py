@@ -10,7 +10,7 @@ from torch import Tensor
 from scorefold.diffusion.process import Isotropic
 from scorefold.errors import ConfigError
 from scorefold.interfaces import ScoreModel
-from scorefold_toolkit.checks import library
+from scorefold_toolkit.libraries import library
 
 
 def as_denoiser(score: ScoreModel) -> Any:

@@ -14,7 +14,7 @@ from scorefold.data import ConditionSpec
 from scorefold.errors import ConfigError, DataError
 from scorefold.seeds import derive_generator
 from scorefold.stage import reported
-from scorefold_toolkit.checks import library
+from scorefold_toolkit.libraries import library
 from scorefold_toolkit.metrics import tarp, uniformity
 from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Metric, Units
 from scorefold_toolkit.nn import named_parts, named_specs

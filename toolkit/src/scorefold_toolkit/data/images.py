@@ -10,7 +10,7 @@ from torch import Tensor
 
 from scorefold.errors import DataError
 from scorefold.interfaces import DataSource
-from scorefold_toolkit.checks import library
+from scorefold_toolkit.libraries import library
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile

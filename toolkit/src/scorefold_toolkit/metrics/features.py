@@ -15,7 +15,8 @@ from torch.nn import functional
 
 from scorefold.artefacts import load_arrays
 from scorefold.errors import ConfigError, DataError, ShapeError
-from scorefold_toolkit.checks import library, require_finite
+from scorefold_toolkit.checks import require_finite
+from scorefold_toolkit.libraries import library
 
 
 def read_weights(path: str | Path, shapes: Mapping[str, tuple[int, ...]], what: str) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import ConfigError, ShapeError
-from scorefold_toolkit.checks import library
+from scorefold_toolkit.libraries import library
 from scorefold_toolkit.nn.reshape import haar_merge, haar_split
 from scorefold_toolkit.operators.base import LinearOperator, Operator
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import ConfigError
-from scorefold_toolkit.checks import library
+from scorefold_toolkit.libraries import library
 from scorefold_toolkit.operators.base import LinearOperator, least_squares
 
 EXTRA = "scorefold-toolkit[deepinv]"

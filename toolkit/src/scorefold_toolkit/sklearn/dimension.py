@@ -22,8 +22,9 @@ from scorefold.errors import DataError
 from scorefold.interfaces import DataSource, Estimator, Flow, Progress, ScoreModel, TensorSource, Trainable
 from scorefold.results import Estimate
 from scorefold.seeds import derive_generator, derive_seed
-from scorefold_toolkit.checks import answer_of, library
+from scorefold_toolkit.checks import answer_of
 from scorefold_toolkit.data.splits import rounding_warning
+from scorefold_toolkit.libraries import library
 from scorefold_toolkit.nearest import nearest_neighbours
 from scorefold_toolkit.numerics import AGGREGATES, bootstrap_interval
 from scorefold_toolkit.sklearn.settings import InputError, SettingsInside

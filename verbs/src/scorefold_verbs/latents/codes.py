@@ -19,8 +19,8 @@ from scorefold.errors import ConfigError, DataError, ShapeError, SplitError
 from scorefold.interfaces import DataSource, Encodes, EncodesNoise
 from scorefold.random import draw_normal
 from scorefold.stage import StageContext
-from scorefold_toolkit.checks import library
 from scorefold_toolkit.drawing import device_of
+from scorefold_toolkit.libraries import library
 from scorefold_toolkit.numerics import symmetric_sqrt
 from scorefold_verbs.config import PathOptions
 from scorefold_verbs.inputs import on_device

@@ -25,7 +25,7 @@ from scorefold_allocation.learners.interface import AllocationCell
 from scorefold_allocation.search.fits import as_losses
 from scorefold_allocation.search.trials import Trial, Trials
 from scorefold_allocation.theory.purchase import bounds_of, smallest_of, step_of, support_of
-from scorefold_toolkit.checks import library
+from scorefold_toolkit.libraries import library
 
 
 @dataclass(frozen=True)

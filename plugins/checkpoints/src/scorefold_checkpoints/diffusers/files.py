@@ -15,7 +15,7 @@ from typing import Any
 
 from scorefold.artefacts import digest_file
 from scorefold.errors import ArtefactError, ConfigError, ScorefoldError
-from scorefold_toolkit.checks import library
+from scorefold_toolkit.libraries import library
 
 PARTS = ("unet", "transformer", "vae", "vqvae", "scheduler")
 """The folders of a pipeline that are read."""

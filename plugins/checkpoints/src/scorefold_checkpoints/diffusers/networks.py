@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from scorefold.data import TensorSpec
 from scorefold.errors import ArtefactError, ConfigError, DataError
 from scorefold_checkpoints.diffusers.files import Source, read_diffusers_json, weight_files
-from scorefold_toolkit.checks import library, require_finite
+from scorefold_toolkit.checks import require_finite
+from scorefold_toolkit.libraries import library
 
 _CAN_BE_READ = "UNet2DModel and DiTTransformer2DModel can be read, and what is called as they are"
 _ARGUMENTS = {"self", "sample", "hidden_states", "timestep", "class_labels", "return_dict"}

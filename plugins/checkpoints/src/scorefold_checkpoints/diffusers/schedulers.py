@@ -26,7 +26,7 @@ from scorefold_checkpoints.parametrisations import (
     from_velocity,
     from_x0,
 )
-from scorefold_toolkit.checks import library
+from scorefold_toolkit.libraries import library
 from scorefold_toolkit.score_matching.losses import Rectified
 
 _CAN_BE_READ = "schedulers of DDPM's family, of EDM, of flow matching, ScoreSdeVe and SCM can be read"

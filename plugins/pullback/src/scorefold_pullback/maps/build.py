@@ -20,7 +20,7 @@ from scorefold_pullback.maps.config import (
 )
 from scorefold_pullback.maps.glow import glow_map, on_vectors
 from scorefold_pullback.maps.regular import regular_image_map, regular_map
-from scorefold_toolkit.checks import library
+from scorefold_toolkit.libraries import library
 from scorefold_toolkit.nn import Bijection
 
 ACTIVATIONS = {"silu": nn.SiLU, "relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "elu": nn.ELU}

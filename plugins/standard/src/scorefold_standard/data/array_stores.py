@@ -15,7 +15,7 @@ from scorefold.errors import ConfigError, DataError
 from scorefold_standard.data.config import ArrayConfig
 from scorefold_standard.data.stored import Array, StoredBlock, StoredPoints
 from scorefold_standard.data.table_columns import NumberTable, Points, points_array
-from scorefold_toolkit.checks import library
+from scorefold_toolkit.libraries import library
 
 _LEAST, _MOST = 2**16, 2**22
 

@@ -16,7 +16,7 @@ from scorefold.artefacts import digest_folder, files_in
 from scorefold.errors import DataError
 from scorefold_standard.data.array_stores import column_types
 from scorefold_standard.data.stored import digest_files, unchanged_files
-from scorefold_toolkit.checks import library
+from scorefold_toolkit.libraries import library
 
 _SPLIT_NAMES = {"train", "val", "valid", "validation", "test"}
 _PADDING = 512

@@ -17,7 +17,7 @@ from scorefold_standard.data.array_stores import is_saved_dataset, is_zarr, npy_
 from scorefold_standard.data.config import ArrayConfig
 from scorefold_standard.data.stored import matching_files
 from scorefold_standard.data.table_columns import NumberTable, is_number, marks_of, numeric_coordinates, points_array
-from scorefold_toolkit.checks import library
+from scorefold_toolkit.libraries import library
 
 _OF_CSV = ("header", "delimiter", "decimal", "thousands", "gaps")
 _FORMATS = {

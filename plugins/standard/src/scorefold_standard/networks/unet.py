@@ -14,7 +14,7 @@ from scorefold.data import Condition, ConditionSpec, TensorSpec
 from scorefold.errors import ConfigError
 from scorefold_standard.config import PlainUNetConfig, UNetConfig
 from scorefold_standard.networks.mlp import ConditionEmbedding
-from scorefold_toolkit.checks import library
+from scorefold_toolkit.libraries import library
 from scorefold_toolkit.nn import FourierEmbedding, ModuleNetwork, named_parts, named_specs
 
 
