@@ -89,7 +89,7 @@ MUTATIONS = (
     (TOOLKIT + "metrics/calibration.py", "_MOVED * scale * (shown @ towards)", "_MOVED * (shown @ towards)"),
     (TOOLKIT + "metrics/calibration.py", "(8 * (j * scaled) ** 2 - 2)", "(4 * (j * scaled) ** 2 - 1)"),
     # Verbs.
-    (VERBS + "outliers.py", "math.log(options.others)", "math.log(1 + options.others)"),
+    (VERBS + "likelihoods.py", "math.log(options.others)", "math.log(1 + options.others)"),
     (VERBS + "estimate.py", "stdev(values) / math.sqrt(len(values))", "stdev(values)"),
     (VERBS + "posterior.py", "- 0.5).square().mean(0)", "- 0.5).mean(0).square()"),
     (VERBS + "posterior.py", "asked = ((asked - mean) / std)", "asked = (asked - mean)"),
@@ -251,7 +251,7 @@ MUTATIONS = (
     (plugin("audit", "quality/comparison.py"), "(1 + low) / count, (1 + high) / count", "low / count, high / count"),
     (plugin("audit", "quality/comparison.py"), "- 2 * cross / (m * h)", "- cross / (m * h)"),
     (plugin("audit", "quality/measures.py"), "/ (2 * width**2)", "/ width**2"),
-    (plugin("audit", "copying/likelihood.py"), "dimension * (variances + math", "(variances + math"),
+    (plugin("audit", "quality/comparison.py"), "dimension * (variances + math", "(variances + math"),
     (plugin("audit", "membership/losses.py"), "x[0].numel() + trace", "trace"),
     (plugin("audit", "unusual.py"), "2 * np.minimum(likelihood", "np.minimum(likelihood"),
     (plugin("audit", "unusual.py"), ">= apart).sum()", ">= apart / 2).sum()"),
@@ -292,7 +292,7 @@ MUTATIONS = (
     ("toolkit/src/scorefold_toolkit/metrics/calibration.py", "0.155 + 0.24 / count.sqrt()", "0.155"),
     ("core/src/scorefold/summary.py", "_QUARTILES_OF_NORMAL = 1.349", "_QUARTILES_OF_NORMAL = 1.0"),
     (
-        VERBS + "readings.py",
+        VERBS + "verdicts.py",
         "1.96 * float(near.std(correction=0))",
         "float(near.std(correction=0))",
     ),

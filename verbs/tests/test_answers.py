@@ -38,9 +38,9 @@ from scorefold_verbs.config import (
 )
 from scorefold_verbs.estimate import allocate as verb_allocate
 from scorefold_verbs.estimate import estimate as verb_estimate
-from scorefold_verbs.evaluate import evaluate_likelihood
 from scorefold_verbs.geometry import interpolate as verb_interpolate
 from scorefold_verbs.latents import reconstruct as latent_quality
+from scorefold_verbs.likelihoods import evaluate_likelihood
 
 GAUSSIAN = SubspaceGaussian(torch.tensor([1.0, 0.0]).double(), torch.eye(2).double(), torch.tensor([4.0, 1.0]).double())
 CONTEXT = StageContext(stage="test")

@@ -19,8 +19,7 @@ from scorefold_registry.run.executor import LocalExecutor
 from scorefold_verbs import assess as assessing
 from scorefold_verbs.assess import assess
 from scorefold_verbs.config import AssessOptions, LikelihoodOptions, OutlierOptions
-from scorefold_verbs.evaluate import evaluate_likelihood
-from scorefold_verbs.outliers import outliers
+from scorefold_verbs.likelihoods import evaluate_likelihood, outliers
 
 VERBS: dict[str, Any] = {
     "evaluate": (evaluate_likelihood, LikelihoodOptions(batch_size=16), "log-likelihoods"),

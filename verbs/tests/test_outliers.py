@@ -13,7 +13,7 @@ from scorefold.data import Condition, Dataset, TensorSpec
 from scorefold.errors import DataError
 from scorefold_verbs.config import OutlierOptions
 from scorefold_verbs.figures import outlier_figures as draw
-from scorefold_verbs.outliers import auroc, outlier_scores, outliers
+from scorefold_verbs.likelihoods import auroc, outlier_scores, outliers
 
 SPEC = TensorSpec((), None)
 

@@ -16,8 +16,7 @@ from scorefold.data import ConditionSpec, Dataset, TensorSpec
 from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Metric, Units
 from scorefold_verbs.assess import assess
 from scorefold_verbs.config import AssessOptions, LikelihoodOptions, OutlierOptions, SampleOptions
-from scorefold_verbs.evaluate import evaluate_likelihood
-from scorefold_verbs.outliers import outliers
+from scorefold_verbs.likelihoods import evaluate_likelihood, outliers
 from scorefold_verbs.sample import sample
 from scorefold_verbs.verdicts import distinct_training_points, energy_distances, gaussian_log_density, of_path
 

@@ -22,8 +22,8 @@ from scorefold_verbs import assess as assessing
 from scorefold_verbs import measures, posterior, verdicts
 from scorefold_verbs.config import LC2STConfig, ReconstructOptions, TARPConfig
 from scorefold_verbs.latents.measures import Errors, FrechetBesideFloor, ReconstructionErrors, SharpnessRatio, realism
+from scorefold_verbs.likelihoods import auroc
 from scorefold_verbs.measures import Calibration, Consistency, Diversity, Energy, Fidelity, Frechet, features_of
-from scorefold_verbs.outliers import auroc
 from scorefold_verbs.posterior import LC2ST, TARP
 from scorefold_verbs.verdicts import energy_distances, gaussian_log_density, of_path
 

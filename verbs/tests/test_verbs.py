@@ -29,9 +29,9 @@ from scorefold_verbs.config import (
     LikelihoodOptions,
     SampleOptions,
 )
-from scorefold_verbs.evaluate import evaluate_likelihood
 from scorefold_verbs.fit import fit as verb_fit
 from scorefold_verbs.geometry import interpolate as verb_interpolate
+from scorefold_verbs.likelihoods import evaluate_likelihood
 from scorefold_verbs.load import data as data_figures
 from scorefold_verbs.load import load as verb_load
 from scorefold_verbs.sample import sample as verb_sample

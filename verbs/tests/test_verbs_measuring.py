@@ -28,11 +28,11 @@ from scorefold_verbs.config import (
 )
 from scorefold_verbs.estimate import allocate as verb_allocate
 from scorefold_verbs.estimate import estimate as verb_estimate
-from scorefold_verbs.evaluate import evaluate_likelihood
 from scorefold_verbs.figures import estimate_figures as estimate_figures
 from scorefold_verbs.geometry import build as verb_build
 from scorefold_verbs.geometry import interpolate as verb_interpolate
 from scorefold_verbs.latents import traverse as latent_verbs
+from scorefold_verbs.likelihoods import evaluate_likelihood
 
 
 def test_likelihoods_of_a_flow_are_its_density() -> None:

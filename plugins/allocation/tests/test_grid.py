@@ -9,7 +9,7 @@ from scorefold.results import PlanRow
 from scorefold_allocation.config import MetaConfig, OwnedConfig
 from scorefold_allocation.learners.interface import AllocationCell
 from scorefold_allocation.search.grid import Limits
-from scorefold_allocation.search.incremental import incremental_plan, present_size, size_to_keep, worth
+from scorefold_allocation.search.report import budget_with_owned, incremental_plan, present_size, size_to_keep
 from scorefold_allocation.search.valley import Band
 
 
@@ -67,7 +67,7 @@ def test_a_plan_tops_up_what_is_owned_and_then_buys() -> None:
     assert (buy["new_tasks"], buy["grown"][0]["tasks"]) == (0, 2)
     assert rows == (PlanRow("task", 1, 2, 2), PlanRow("task", 2, 5, 5), PlanRow("task", 2, 8, 8))
     assert left == 2
-    assert worth(60, owned, limits()) == 60 + 12 + 32
+    assert budget_with_owned(60, owned, limits()) == 60 + 12 + 32
 
 
 def test_leftovers_go_to_new_tasks() -> None:

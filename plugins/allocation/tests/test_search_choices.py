@@ -13,8 +13,8 @@ from scorefold_allocation.claims import calibration
 from scorefold_allocation.config import OwnedConfig, PilotConfig
 from scorefold_allocation.search.fits import LocalFit, local_fit
 from scorefold_allocation.search.grid import Limits, Threshold
-from scorefold_allocation.search.incremental import incremental_plan
 from scorefold_allocation.search.procedure import best_at, pilot_labels
+from scorefold_allocation.search.report import incremental_plan
 from scorefold_allocation.search.valley import Valley
 
 

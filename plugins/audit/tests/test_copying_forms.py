@@ -16,7 +16,6 @@ from scipy.stats import binom
 from scorefold.errors import DataError
 from scorefold_audit.audit import raw_numbers
 from scorefold_audit.copying import nearest, spaces
-from scorefold_audit.copying.likelihood import cost, gap, likelihood_divergence, log_variances, standardised_sets
 from scorefold_audit.copying.nearest import (
     CopyNeighbours,
     CopySearch,
@@ -35,6 +34,7 @@ from scorefold_audit.copying.nearest import (
     z_of,
 )
 from scorefold_audit.copying.spaces import Overlap, Space, features_with_conditions, overlap_of
+from scorefold_audit.quality.comparison import cost, gap, likelihood_divergence, log_variances, standardised_sets
 from scorefold_audit.verdicts import rank_deviation
 
 

@@ -14,7 +14,6 @@ from scorefold.data import Condition, Dataset
 from scorefold.diffusion import VE, VP
 from scorefold.interfaces import ScoreModel
 from scorefold_audit.claims.controls import ring_points, sets
-from scorefold_audit.copying.likelihood import cost, gap, likelihood_divergence, log_variances, standardised_sets
 from scorefold_audit.membership.losses import (
     denoising_losses,
     local_dimensions,
@@ -23,7 +22,14 @@ from scorefold_audit.membership.losses import (
     step_errors,
     time_at,
 )
-from scorefold_audit.quality.comparison import kernel_distance_test
+from scorefold_audit.quality.comparison import (
+    cost,
+    gap,
+    kernel_distance_test,
+    likelihood_divergence,
+    log_variances,
+    standardised_sets,
+)
 from scorefold_audit.quality.measures import cosine_distance, memorisation_informed, relative_vendi, vendi
 from scorefold_audit.unusual import atypical, atypical_set, combined_p_values, low, unlikely_or_flat
 

@@ -18,7 +18,7 @@ from scorefold_caflow.config import GaussianPairsConfig
 from scorefold_caflow.flow.model import ImageFlow
 from scorefold_caflow.gaussian_pairs import GaussianPair, GaussianPairs, gaussian_pair
 from scorefold_verbs.config import OutlierOptions
-from scorefold_verbs.outliers import OutlierScores, auroc, outlier_scores, outliers
+from scorefold_verbs.likelihoods import OutlierScores, auroc, outlier_scores, outliers
 
 
 def scored(flow: ImageFlow, w: Tensor, y: Tensor, *, others: int = 16, seed: int | None = None) -> OutlierScores:

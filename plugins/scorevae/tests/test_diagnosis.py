@@ -17,7 +17,7 @@ from scorefold_scorevae.scorevae.diagnosis import best_residual, collapse_weight
 from scorefold_scorevae.scorevae.encoder import time_level
 from scorefold_verbs.assess import assess
 from scorefold_verbs.config import AssessOptions, LikelihoodOptions, SampleOptions
-from scorefold_verbs.evaluate import evaluate_likelihood
+from scorefold_verbs.likelihoods import evaluate_likelihood
 from scorefold_verbs.sample import sample
 
 

@@ -18,7 +18,7 @@ from scorefold.diffusion import LinearLogSNR, PerComponent
 from scorefold.errors import ConfigError
 from scorefold.interfaces import ScoreModel
 from scorefold_scorevae.config import ScoreVAEConfig, ScoreVAEPlusConfig
-from scorefold_scorevae.scorevae import figures
+from scorefold_scorevae.scorevae import diagnosis
 from scorefold_scorevae.scorevae.diagnosis import over_time
 from scorefold_scorevae.scorevae.model import ScoreVAE
 from scorefold_scorevae.scorevae.plus import ScoreVAEPlus
@@ -132,15 +132,15 @@ def test_figures_of_a_model_whose_sampler_draws(monkeypatch: pytest.MonkeyPatch)
     prior = Standard(neural_prior().process, (1, 4, 4))
     model = auto_encoder(prior, 2, encoder=SMALL, decoding={"sampler": "euler-maruyama"})
     shown: list[Tensor] = []
-    grid = figures._grid
+    grid = diagnosis._grid
 
     def keep(rows: Tensor, *rest: Any) -> Any:
         shown.append(rows)
         return grid(rows, *rest)
 
-    monkeypatch.setattr(figures, "_grid", keep)
+    monkeypatch.setattr(diagnosis, "_grid", keep)
     events = normal(3, 1, 4, 4)
-    figures.scorevae_figures(SimpleNamespace(model=model, events=events, report=SimpleNamespace(history=[])))
+    diagnosis.scorevae_figures(SimpleNamespace(model=model, events=events, report=SimpleNamespace(history=[])))
     originals, back = shown[0].flatten()[: events.numel()], shown[0].flatten()[-events.numel() :]
     assert torch.allclose(originals, back, atol=2e-2)
 

@@ -48,7 +48,7 @@ def _codes() -> Iterable[Component]:
         requires=(Port("prior", kind="score"), Port("data", kind="data")),
         provides=("Trainable", "Encodes", "EncodesNoise"),
         summary="An auto-encoder from a frozen score model: only an encoder is trained, Bayes' rule for scores decodes",
-        figures=".scorevae.figures:scorevae_figures",
+        figures=".scorevae.diagnosis:scorevae_figures",
         examples=(
             {"config": config, "inputs": inputs},
             {
@@ -75,7 +75,7 @@ def _codes() -> Iterable[Component]:
         requires=(Port("code", kind="score", needs=("EncodesNoise",)), Port("data", kind="data", optional=True)),
         provides=("Trainable", "Encodes", "EncodesNoise"),
         summary="A trained ScoreVAE with a network that corrects its score given the code",
-        figures=".scorevae.figures:scorevae_figures",
+        figures=".scorevae.diagnosis:scorevae_figures",
         examples=(
             {"config": brief, "inputs": {"code": as_built}},
             {"config": {**brief, "encoder_term": False, "weighting": "likelihood"}, "inputs": {"code": as_built}},

@@ -6,22 +6,25 @@ not divide or data of another shape is found in seconds, and not after a trainin
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from scorefold.artefacts import load_state
 from scorefold.config import Config
-from scorefold.errors import PluginError, ScorefoldError, ShapeError
+from scorefold.errors import ArtefactError, PluginError, ScorefoldError, ShapeError
 from scorefold.seeds import derive_generator
 from scorefold.stage import Executor
-from scorefold_registry.components.building import Placement, draw_seed
-from scorefold_registry.components.parts import Part, Plug, names_in, parts_in, with_values
+from scorefold_registry.components.building import Builder, Placement, draw_seed
+from scorefold_registry.components.manifest import check_manifest, referenced_folder
+from scorefold_registry.components.parts import Part, Plug, anchored_use, names_in, parts_in, with_values
 from scorefold_registry.components.paths import paths_in
-from scorefold_registry.components.saving import load_object
-from scorefold_registry.components.shared_states import check_states
+from scorefold_registry.components.saving import current_state, load_object
 from scorefold_registry.plugins.process_guard import guarded
 from scorefold_registry.run.keys import files_digest
 from scorefold_registry.runfile.plan import Plan, PlannedStage
@@ -212,3 +215,65 @@ def _check_shapes(planned: PlannedStage, value: Callable[[str], Any]) -> None:
             f"for events of shape {tuple(wanted)}",
             hint="use data of the shape that it is made for",
         )
+
+
+_FUNCTION = re.compile(r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*")
+
+
+def check_states(builder: Builder, folder: Path) -> None:
+    """Check the state in a folder and the copies inside it, before anything is built.
+
+    Raises ``ArtefactError`` for what is damaged, not installed or of a later revision, for a port whose state stands
+    outside, and for a setting that names a file or a function of the machine that it is loaded on.
+    """
+    for state, use, config in _states(builder, folder):
+        found = [*_files(builder, use, config), *_functions(config)]
+        if found:
+            raise ArtefactError(
+                f"{state} names {found[0]!r:.200}, which is no part of it: a model that is shared reads no file and "
+                "calls no function outside its folder",
+                hint="share a model that was trained from data, which leaves only their shape and scale in it",
+            )
+
+
+def _states(builder: Builder, folder: Path) -> Iterator[tuple[Path, str, Mapping[str, Any]]]:
+    """Each state of a folder: where it stands, its component, and its configuration as that has it today."""
+    tensors, raw = load_state(folder)
+    manifest = check_manifest(raw, folder)
+    registered, config, _ = current_state(builder, folder, manifest, tensors)
+    yield folder, registered.qualified, config
+    for name, entry in manifest.ports.items():
+        for item in entry if isinstance(entry, list) else [entry]:
+            if item.state is None:
+                continue
+            if not item.copied:
+                raise ArtefactError(
+                    f"port {name!r} of {folder} refers to a state outside it, {item.state}",
+                    hint="push it again: scorefold push keeps copies inside",
+                )
+            yield from _states(builder, referenced_folder(folder, item, f"port {name!r} of {folder}"))
+
+
+def _files(builder: Builder, use: str, config: Mapping[str, Any]) -> list[str]:
+    """The paths in a configuration and in the components named in it."""
+    found: list[str] = []
+
+    def note(_: Any, path: Path) -> str:
+        found.append(str(path))
+        return str(path)
+
+    anchored_use(builder.catalogue, {"use": use, "config": config}, note)
+    return found
+
+
+def _functions(value: Any) -> Iterator[str]:
+    """Values of the form ``module:function`` in a configuration; components are named under ``use``."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if key != "use":
+                yield from _functions(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _functions(item)
+    elif isinstance(value, str) and _FUNCTION.fullmatch(value):
+        yield value

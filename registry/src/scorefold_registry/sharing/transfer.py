@@ -23,9 +23,9 @@ from scorefold_registry.components.manifest import (
     check_names,
     folder_files,
 )
-from scorefold_registry.components.shared_states import check_states
 from scorefold_registry.components.stage_files import STAGE_FILE, VALUE_FILE, read_stage, stages_near
 from scorefold_registry.host import Host
+from scorefold_registry.run.stage_builder import check_states
 from scorefold_registry.runfile.loaded_stages import PREFIX, Shipped, find_artefact, find_model, shipped_models
 from scorefold_registry.runfile.yaml_reader import parse_value, yaml_text
 from scorefold_registry.sharing.card import Card, check_licence

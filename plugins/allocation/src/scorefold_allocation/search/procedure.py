@@ -13,10 +13,9 @@ from scorefold.results import Allocation
 from scorefold.stage import Executor
 from scorefold_allocation.config import MetaConfig, PilotConfig
 from scorefold_allocation.learners.interface import AllocationCell
-from scorefold_allocation.search import incremental
 from scorefold_allocation.search.fits import Formula, Surface, exponents, fit_surface, likely_formulas
 from scorefold_allocation.search.grid import Limits, Threshold, require_search, scan, sizes_to_try
-from scorefold_allocation.search.report import BestSize, paid_for, pilot_report
+from scorefold_allocation.search.report import BestSize, budget_with_owned, paid_for, pilot_report
 from scorefold_allocation.search.trials import LOG, Trainee, Trials, Tried
 from scorefold_allocation.search.valley import Band, PilotRefusal, Valley, valley
 
@@ -49,7 +48,7 @@ def run_pilot(
     Raises ``ConfigError`` for several types of task or a free split, and for a search that is not installed.
     """
     limits, settings, kind = Limits.of(config, constraints), config.pilot, config.task_types[0]
-    worth = incremental.worth(budget, kind.owned, limits)
+    worth = budget_with_owned(budget, kind.owned, limits)
     require_search(settings)
     why = _why_none(limits, worth, sum(row.tasks for row in kind.owned))
     if why:

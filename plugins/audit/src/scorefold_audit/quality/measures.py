@@ -12,10 +12,9 @@ from scorefold.interfaces import DataSource, Flow, ScoreModel
 from scorefold.stage import StageContext
 from scorefold_audit import verdicts
 from scorefold_audit.config import AuditOptions
-from scorefold_audit.copying.likelihood import likelihood_divergence
 from scorefold_audit.copying.spaces import Space
 from scorefold_audit.quality import comparison
-from scorefold_audit.quality.comparison import some
+from scorefold_audit.quality.comparison import likelihood_divergence, some
 from scorefold_audit.report import AuditReport
 from scorefold_audit.sets import Sets
 from scorefold_toolkit.metrics.measure import EvaluationBatch, Metric, Units
