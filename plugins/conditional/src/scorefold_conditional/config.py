@@ -34,8 +34,8 @@ class ConditionalConfig(DenoisingLossConfig):
         None,
         ge=0,
         le=1,
-        description="r: for ve and edm the sigma_max of the condition divided by the sigma_max of the event, for the "
-        "others the beta of the condition divided by the beta of the event. null is what the estimator says: 0 for "
+        description="r: for ve and edm the sigma_max of the condition divided by the sigma_max of the event. For other "
+        "processes it is the ratio of their betas. null is what the estimator says: 0 for "
         "cde, 1 for cdiffe, else 0.01",
     )
     anneal: float = Field(

@@ -1,4 +1,4 @@
-"""What explore opens: a finished run, a file of data, and a second one next to it."""
+"""A finished run or a file of data as explore opens it, and a second one next to it."""
 
 from __future__ import annotations
 
