@@ -182,7 +182,7 @@ def outlier_scores(
 
     The others' conditions are those of the ``others`` points after each, from the start again at the end. ``seed``
     gives the noise of discrete data, the same whatever the condition; None is the middle of each level. Likelihoods are
-    jobs as those of ``evaluate``. Raises ``DataError`` for a conditional model and no more points than ``others``.
+    jobs like the jobs of ``evaluate``. Raises ``DataError`` for a conditional model and no more points than ``others``.
     """
 
     def log_prob(given: Dataset) -> Tensor:

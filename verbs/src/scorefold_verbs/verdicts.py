@@ -385,7 +385,7 @@ def gaussian_log_density(source: DataSource, points: Dataset, context: StageCont
 
 
 LOST = 3.0
-"""How many times as far from the data as those of straight lines the middles of paths may lie."""
+"""The largest distance of middles of paths from the data, as a multiple of the distance for straight lines."""
 
 STRAIGHT = 1e-3
 """The share of the distance of its ends by which the middle of a straight line is off at most."""
@@ -403,10 +403,10 @@ def of_path(
     """Metrics of the middles of paths between ``start`` and ``end`` (B, *E), the ``answer`` entry of a result, and
     warnings, of which there is one where the paths are lost: then there are no metrics, and the answer has no value.
 
-    How far they are from the data, in the unit of ``nearness``, and of images their sharpness over that of the ends,
-    next to straight lines: the mean of two images is blurred, and near to many. ``denoised`` (B, *E) are the denoised
-    middles of straight lines, where something can denoise them: the baseline to beat. Paths that are straight lines are
-    called so. The verdict is of ``verdicts.of_paths``. No entry where nothing is compared.
+    How far they are from the data, in the unit of ``nearness``, and of images their sharpness divided by the sharpness
+    of the ends, next to straight lines: the mean of two images is blurred, and near to many. ``denoised`` (B, *E) are
+    the denoised middles of straight lines, where something can denoise them: the baseline to beat. Paths that are
+    straight lines are called so. The verdict is by ``of_paths``. No entry where nothing is compared.
     """
     held_out, straight = torch.cat([start, end]), (start + end) / 2
     image = start.dim() == 4 and min(start.shape[2:]) >= 3
@@ -435,6 +435,6 @@ def of_path(
             metrics |= {"sharpness of denoised straight lines": of_others[1]} if real else {}
             metrics["denoised straight lines from the data"] = known[1]
         return {**metrics, "middles from the data": value}, {"answer": answer}, []
-    text = f"the middles of the paths lie at {value:.3g}, and those of straight lines at {known[0]:.3g}"
+    text = f"the middles of the paths lie at {value:.3g}, and middles of straight lines at {known[0]:.3g}"
     said = f"{text}: the model has not learned these data"
     return {}, {"answer": withheld(answer, said, "train the model longer, or take another")}, [said]

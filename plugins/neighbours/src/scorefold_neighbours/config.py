@@ -141,7 +141,7 @@ class CorrIntConfig(_TwoDistancesConfig):
 
 
 class DANCoConfig(Config):
-    """Norms and angles of neighbours compared with those of balls of each dimension."""
+    """Norms and angles of neighbours compared with norms and angles in balls of each dimension."""
 
     version: Literal["DANCoFit", "DANCo"] = Field(
         "DANCoFit", description="DANCoFit compares with a table (20 to 5000 points); DANCo simulates the balls"

@@ -1,7 +1,7 @@
 """DiffDecoder: a score given a code, trained from scratch together with the encoder of the code.
 
 The baseline of Batzolis, Stanczuk and Schönlieb (2023) for what a frozen score model is worth; without a KL divergence
-it is an auto-encoder as that of Preechakul et al. (2022).
+it is the auto-encoder of Preechakul et al. (2022).
 """
 
 from __future__ import annotations

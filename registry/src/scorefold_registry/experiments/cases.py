@@ -172,7 +172,7 @@ def _read(catalogue: Catalogue, source: Positioned, name: str, raw: Any) -> Case
         for problem in read_use(catalogue, use).problems:
             is_key = problem.code in KEY_CODES
             raise source.error(problem.message, (name, *problem.path), key=is_key, hint=problem.hint)
-        # Paths start at the file, as those of run files do.
+        # Paths start at the file, like paths of run files.
         given = anchored_use(
             catalogue, use.model_dump(), lambda _, written: absolute(written, Path(source.file).parent)
         )

@@ -70,7 +70,7 @@ def sweep(
     ``measure`` are texts such as ``"dimension.error"``; without any, the first metric of each stage that no other uses.
     ``best`` is ``"min:STAGE.METRIC"`` or ``"max:..."``. With ``search`` so many settings are tried one after another,
     each chosen by what those before it gave (see ``Search``), which needs ``best``; ``prune`` names a stage whose
-    training is ended where its validation losses are worse than those of most settings before it. Everything goes to
+    training is ended where its validation losses are worse than in most settings before it. Everything goes to
     ``out``, or to a folder of its own in ``sweeps``. Points go to the executor of a plugin that the run file
     configures, or else to ``workers`` processes (without a number, as many as the file's runtime says); all share one
     cache of stages.

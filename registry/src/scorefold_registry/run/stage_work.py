@@ -124,7 +124,7 @@ class StageWork:
         import_module(self.planned.verb.target.partition(":")[0])
 
     def owners(self) -> str:
-        """The plugins whose code ran, for messages: the component's, and those of what is plugged into it."""
+        """The plugins whose code ran, for messages: of the component, and of all that is plugged into it."""
         builder, own = self.builder.host.builder, self.planned.registered.plugin
         made = [builder.memory.of(part) for part in port_objects(builder, self.component)]
         others = sorted({each.registered.plugin for each in made if each is not None} - {own})

@@ -90,7 +90,7 @@ def read_text(path: Path) -> str:
     """
     try:
         with path.open("rb") as file:
-            # Never more than that of it, since a device gives bytes without end.
+            # Never more bytes than that, since a device gives bytes without end.
             raw = file.read(LARGEST_FILE + 1)
     except FileNotFoundError:
         raise ConfigError("there is no such file", hint=_similar_files(path), file=path) from None

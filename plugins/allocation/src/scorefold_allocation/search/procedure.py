@@ -195,7 +195,7 @@ def refined_sizes(trials: Trials, limits: Limits, labels: float, sizes: list[int
 
 
 def best_at(valleys: list[Valley], limits: Limits, worth: float, near: float) -> BestSize:
-    """Step 5: the optimum at the budget from those of the pilot's.
+    """Step 5: the optimum at the budget from the optima at the pilot's budgets.
 
     At the pilot's own budget it is the one found there. For a larger one it is the same unless n* ~ b^gamma clearly
     ``grows``; then it is where the surface through all that was tried is least at that budget. An optimum that a

@@ -82,7 +82,7 @@ def _one(
 
 
 def _part_of(problem: LinearProblem, plan: Plans) -> tuple[Plans, float]:
-    """A plan of fewer tasks in the same proportions, and the factor that takes its R to that of the whole.
+    """A plan of fewer tasks in the same proportions, and the factor from its R to the R of the whole plan.
 
     Where the fluctuation is small, R is inversely proportional to the number of tasks but for a part of about the
     fluctuation, most of which the closed form has.

@@ -195,7 +195,7 @@ def likelihood_divergence(
 ) -> Divergence:
     """FLD and its gap, of samples (m, D), training (n, D) and held-out points (h, D) (Jiralerspong et al. 2023).
 
-    All are standardised by held-out points. The gap of equal distributions is not 0, so it is compared with that of
+    All are standardised by held-out points. The gap of equal distributions is not 0, so it is compared with the gap of
     half of the held-out points as samples, next to the other half, in 3 splits; half of the samples stand there too.
     Raises ``DataError`` for fewer than 20 points of a set.
     """

@@ -76,8 +76,8 @@ class LinearDenoiser:
     def why_curved(self, sigma: float) -> str:
         """The reason why the rows have fewer dimensions than these directions; empty where nothing says so.
 
-        Neighbours show a dimension that is too low, for flat rows as for others. So it is compared with that of normal
-        rows, as many and of the same variances. Flat rows with heavy tails, or with near-copies as neighbours,
+        Neighbours show a dimension that is too low, for flat rows as for others. So it is compared with the dimension
+        of as many normal rows of the same variances. Flat rows with heavy tails, or with near-copies as neighbours,
         are taken for curved.
         """
         along = self._along(sigma)

@@ -62,7 +62,7 @@ class SurrogateCalibration:
 
 
 def calibrate(readings: Array, dimensions: Array, given: Array) -> SurrogateCalibration:
-    """Readings (N, m) of surrogates of ``dimensions`` (N,), and those of the data (m,), all above 0.
+    """Readings (N, m) of surrogates of ``dimensions`` (N,), and readings of the data (m,), all above 0.
 
     NaN in ``readings`` stands for an estimator that failed on a surrogate: it then counts as the median of the others.
     """

@@ -69,7 +69,7 @@ def _concentration(length: Tensor) -> Tensor:
 
 
 def divergences(found: Array, known: Array, k: int) -> Array:
-    """Divergences of statistics (3,) from the statistics of balls (d, 3): the divergence of norms and that of angles,
+    """Divergences of statistics (3,) from the statistics of balls (d, 3): the divergence of norms and of angles,
     (d,).
 
     Both are those of Kullback and Leibler, in closed form (Ceruti et al. 2014, equations 9 and 12).

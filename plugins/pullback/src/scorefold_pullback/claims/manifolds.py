@@ -140,8 +140,8 @@ def effective_dimension(host: Any, profile: str, seed: int, *, setting: str, tru
 
 
 def loss_over_pca(host: Any, profile: str, seed: int, *, setting: str) -> float:
-    """The mean squared error of a code of the true dimension over that of a PCA of the very test points: the largest
-    over trainings."""
+    """The mean squared error of a code of the true dimension, divided by the error of a PCA of the test points: the
+    largest over trainings."""
     return max(_loss_over_pca(host, profile, setting, run) for run in _runs(setting, seed))
 
 

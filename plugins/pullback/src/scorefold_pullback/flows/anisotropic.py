@@ -140,7 +140,7 @@ class AnisotropicFlow(Flow, Trainable):
             self._normal.set_variances(squares + self.config.noise**2)
 
     def parameter_groups(self, phase: Phase) -> Iterable[dict[str, Any]]:
-        """The map's parameters, and those of the base at a rate of their own and without decay."""
+        """The parameters of the map, and the parameters of the base at a rate of their own and without decay."""
         yield {"params": list(self.map.parameters())}
         rate = self.config.variance_speed * self.config.training.learning_rate
         yield {"params": list(self.base.parameters()), "lr": rate, "weight_decay": 0.0}

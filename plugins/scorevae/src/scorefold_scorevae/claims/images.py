@@ -38,7 +38,7 @@ BETA = 0.01
 ONCE = ("prior", "floor", "floor-train")
 """Claims that do not change with several seeds."""
 UNET = {"use": "network:unet", "config": {"channels": [16, 32]}}
-"""The prior's network, and those of the corrector and of DiffDecoder."""
+"""The networks of the prior, of the corrector and of DiffDecoder."""
 MLP = {"use": "network:mlp", "config": {"width": 256, "blocks": 2}}
 """The encoders' trunk, and the VAE's decoder."""
 LATENT = 16

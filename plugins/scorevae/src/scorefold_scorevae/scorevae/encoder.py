@@ -1,7 +1,7 @@
 """The time-dependent Gaussian encoder q(z | x_t, t), and the data term of the evidence lower bound.
 
-The data term compares the score given a code with that of the added noise (Batzolis, Stanczuk and Schönlieb 2023), in
-errors of the noise.
+The data term compares the score given a code with the score of the added noise (Batzolis, Stanczuk and Schönlieb
+2023), in errors of the noise.
 """
 
 from __future__ import annotations

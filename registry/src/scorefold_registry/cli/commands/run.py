@@ -129,7 +129,7 @@ def print_answers(
 
 
 def print_sentences(result: RunResult, only: Collection[str] | None = None, *, others: bool = True) -> None:
-    """Print the answers of a run, or of some of its stages, with their cautions, and those of ``others``."""
+    """Print the answers of a run, or of some of its stages, with their cautions, and the answers of ``others``."""
     from scorefold_registry.run.verdicts import answers, stage_warnings
 
     facts = result.as_json()
