@@ -7,7 +7,6 @@ it is the auto-encoder of Preechakul et al. (2022).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +16,6 @@ from scorefold.diffusion import Isotropic, process_of
 from scorefold.errors import ConfigError
 from scorefold.interfaces import (
     DataSource,
-    EncodesNoise,
     Loss,
     Prepares,
     Progress,
@@ -27,8 +25,7 @@ from scorefold.interfaces import (
 )
 from scorefold.random import draw_normal, draw_uniform
 from scorefold_scorevae.config import DiffDecoderConfig
-from scorefold_scorevae.scorevae import decoding
-from scorefold_scorevae.scorevae.decoding import given_code
+from scorefold_scorevae.scorevae.decoding import DecodesByScore, given_code
 from scorefold_scorevae.scorevae.diagnosis import evidence_bound, silent_code_warnings
 from scorefold_scorevae.scorevae.encoder import data_term, diffuse, leave_saddle, normal_kl, warmed_up
 from scorefold_scorevae.scorevae.model import checked_code
@@ -36,7 +33,7 @@ from scorefold_toolkit.score_matching.losses import Standardised
 from scorefold_toolkit.training.validation import LossReference, answering_zero, silent_network
 
 
-class DiffDecoder(ScoreModel, Trainable, EncodesNoise):
+class DiffDecoder(ScoreModel, Trainable, DecodesByScore):
     """grad ln p_t(x | z) from a network that is shown the noised event, its noise level and the code.
 
     Network and encoder, which sees clean events alone, are trained together by
@@ -118,16 +115,6 @@ class DiffDecoder(ScoreModel, Trainable, EncodesNoise):
     def encode_distribution(self, x: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_variance = self._posterior(x)
         return mean, torch.zeros_like(mean) if log_variance is None else (log_variance / 2).exp()
-
-    def decode(
-        self, z: Tensor, *, generator: torch.Generator | None = None, noise: Tensor | None = None, **options: Any
-    ) -> Tensor:
-        """Draws of p(x | z), one a code (B, k): see ``scorefold_scorevae.scorevae.decoding.decode``."""
-        return decoding.decode(self, z, generator=generator, noise=noise, **options)
-
-    def encode_noise(self, x: Tensor, z: Tensor, **options: Any) -> Tensor:
-        """The noise that brings x back from z: see ``scorefold_scorevae.scorevae.decoding.noise_of_event``."""
-        return decoding.noise_of_event(self, x, z, **options)
 
     def draw_codes(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """n codes from N(0, I), (n, k). Raises ``ConfigError`` for deterministic codes, which are held to no

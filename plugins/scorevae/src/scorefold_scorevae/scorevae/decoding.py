@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from scorefold.data import TensorSpec
 from scorefold.diffusion import DiffusionProcess, Isotropic, resolve_sampler, time_grid
 from scorefold.errors import ConfigError, ShapeError
-from scorefold.interfaces import Prepares, as_network
+from scorefold.interfaces import EncodesNoise, Prepares, as_network
 from scorefold_scorevae.config import DecodingConfig
 from scorefold_toolkit.probability_flow import to_noise
 
@@ -58,6 +58,20 @@ def noise_of_event(model: Any, x: Tensor, z: Tensor, **options: Any) -> Tensor:
     z, x = _one_batch(z, x)
     bound = model.bind(z, guidance=settings.pop("guidance"), **further)
     return to_noise(bound, model.process, x, time_grid(model.process, **settings))
+
+
+class DecodesByScore(EncodesNoise):
+    """A score model that decodes a code by sampling its score given the code, which ``score`` takes as condition."""
+
+    def decode(
+        self, z: Tensor, *, generator: torch.Generator | None = None, noise: Tensor | None = None, **options: Any
+    ) -> Tensor:
+        """Draws of p(x | z), one a code (B, k): see ``scorefold_scorevae.scorevae.decoding.decode``."""
+        return decode(self, z, generator=generator, noise=noise, **options)
+
+    def encode_noise(self, x: Tensor, z: Tensor, **options: Any) -> Tensor:
+        """The noise that brings x back from z: see ``scorefold_scorevae.scorevae.decoding.noise_of_event``."""
+        return noise_of_event(self, x, z, **options)
 
 
 def check_codes(model: Any, z: Tensor) -> None:

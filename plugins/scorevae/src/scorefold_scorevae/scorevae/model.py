@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from scorefold.data import Condition, Dataset, TensorSpec, repeat_condition
 from scorefold.diffusion import DiffusionProcess
 from scorefold.errors import ConfigError, ShapeError
-from scorefold.interfaces import DataSource, EncodesNoise, Loss, Phase, Progress, ScoreModel, Trainable
+from scorefold.interfaces import DataSource, Loss, Phase, Progress, ScoreModel, Trainable
 from scorefold.interfaces.score import BoundScore
 from scorefold.random import draw_normal
 from scorefold_scorevae.config import ScoreVAEConfig
-from scorefold_scorevae.scorevae import decoding
+from scorefold_scorevae.scorevae.decoding import DecodesByScore, check_codes, given_code
 from scorefold_scorevae.scorevae.diagnosis import diagnose, evidence_bound, silent_code_warnings
 from scorefold_scorevae.scorevae.encoder import (
     built_encoder,
@@ -70,7 +70,7 @@ def guidance_weights(
     return within
 
 
-class ScoreVAE(ScoreModel, Trainable, EncodesNoise):
+class ScoreVAE(ScoreModel, Trainable, DecodesByScore):
     """grad ln p_t(x | z) = s(x, t) + grad ln q(z | x, t): the prior's score, and the gradient of the encoder's density.
 
     The encoder q(z | x_t, t) = N(mean, diag e^lv) sees events at every noise level; at t = 0 it is that of a VAE. The
@@ -111,7 +111,7 @@ class ScoreVAE(ScoreModel, Trainable, EncodesNoise):
         self.corrector: nn.Module | None = None
         if config.corrector is not None:
             shapes = prior.event_shape, self.latent_shape
-            corrector = decoding.given_code(config.corrector, None, *shapes, "score:scorevae")
+            corrector = given_code(config.corrector, None, *shapes, "score:scorevae")
             self.corrector = corrector.to(prior._reference())
         self.train()
 
@@ -193,16 +193,6 @@ class ScoreVAE(ScoreModel, Trainable, EncodesNoise):
     def encode_distribution(self, x: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_variance = self.posterior(x, x.new_zeros(len(x)))
         return mean, (log_variance / 2).exp()
-
-    def decode(
-        self, z: Tensor, *, generator: torch.Generator | None = None, noise: Tensor | None = None, **options: Any
-    ) -> Tensor:
-        """Draws of p(x | z), one a code (B, k): see ``scorefold_scorevae.scorevae.decoding.decode``."""
-        return decoding.decode(self, z, generator=generator, noise=noise, **options)
-
-    def encode_noise(self, x: Tensor, z: Tensor, **options: Any) -> Tensor:
-        """The noise that brings x back from z: see ``scorefold_scorevae.scorevae.decoding.noise_of_event``."""
-        return decoding.noise_of_event(self, x, z, **options)
 
     def draw_codes(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """n codes from N(0, I), (n, k)."""
@@ -308,7 +298,7 @@ def checked_code(model: Any, condition: Condition | None) -> Tensor | None:
         return None
     if not isinstance(condition, Tensor):
         raise ShapeError(f"codes (B, {model.latent_shape[0]}) are a tensor; named tensors were given")
-    decoding.check_codes(model, condition)
+    check_codes(model, condition)
     return condition
 
 

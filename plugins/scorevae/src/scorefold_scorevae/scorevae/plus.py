@@ -14,12 +14,11 @@ from torch import Tensor, nn
 
 from scorefold.data import Condition, Dataset
 from scorefold.errors import ConfigError
-from scorefold.interfaces import DataSource, EncodesNoise, Loss, Phase, Progress, ScoreModel, Trainable
+from scorefold.interfaces import DataSource, Loss, Phase, Progress, ScoreModel, Trainable
 from scorefold.interfaces.score import BoundScore
 from scorefold.random import draw_normal
 from scorefold_scorevae.config import ScoreVAEPlusConfig
-from scorefold_scorevae.scorevae import decoding
-from scorefold_scorevae.scorevae.decoding import given_code
+from scorefold_scorevae.scorevae.decoding import DecodesByScore, given_code
 from scorefold_scorevae.scorevae.diagnosis import diagnose
 from scorefold_scorevae.scorevae.encoder import corrector_noise, data_term, diffuse
 from scorefold_scorevae.scorevae.model import Guidance, ScoreVAE, bound_by_code, checked_code, known_options
@@ -28,7 +27,7 @@ from scorefold_toolkit.checks import check_trained
 from scorefold_toolkit.training.validation import LossReference, silent_network
 
 
-class ScoreVAEPlus(ScoreModel, Trainable, EncodesNoise):
+class ScoreVAEPlus(ScoreModel, Trainable, DecodesByScore):
     """grad ln p_t(x | z) = s(x, t) + grad ln q(z | x, t) + c(x, t, z), with all but c frozen.
 
     c = -F / scale with a network F that is 0 at the start, so that training begins at the ScoreVAE; its loss is the
@@ -139,16 +138,6 @@ class ScoreVAEPlus(ScoreModel, Trainable, EncodesNoise):
 
     def encode_distribution(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.code.encode_distribution(x)
-
-    def decode(
-        self, z: Tensor, *, generator: torch.Generator | None = None, noise: Tensor | None = None, **options: Any
-    ) -> Tensor:
-        """Draws of p(x | z), one a code (B, k): see ``scorefold_scorevae.scorevae.decoding.decode``."""
-        return decoding.decode(self, z, generator=generator, noise=noise, **options)
-
-    def encode_noise(self, x: Tensor, z: Tensor, **options: Any) -> Tensor:
-        """The noise that brings x back from z: see ``scorefold_scorevae.scorevae.decoding.noise_of_event``."""
-        return decoding.noise_of_event(self, x, z, **options)
 
     def draw_codes(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """n codes from N(0, I), (n, k)."""
