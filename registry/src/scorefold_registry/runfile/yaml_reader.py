@@ -184,7 +184,7 @@ def parse_value(text: str) -> Any:
 
 
 _MARKS = tuple(",;:?-|*&!%@'")
-"""What separates thousands and marks gaps in tables, and is no value in YAML."""
+"""Marks that separate thousands or stand for gaps in tables. Alone, they are no value in YAML."""
 
 _VERSION = re.compile(r"^%YAML[ \t]+(?!1\.[12][ \t]*$)", re.MULTILINE)
 _ODD_LINE_END = re.compile("[\x85\u2028\u2029]")

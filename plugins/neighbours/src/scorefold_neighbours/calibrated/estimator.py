@@ -120,7 +120,7 @@ class Calibrated(Estimator):
         copies = len(x) - len(distinct)
         if copies:
             warnings.append(f"{copies} of {len(x)} points are copies of others, and were left out")
-        remarks = {
+        remarks: dict[str, Any] = {
             "points": len(distinct),
             "points given": len(dataset),
             "duplicates": copies,
