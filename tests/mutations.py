@@ -221,6 +221,7 @@ MUTATIONS = (
         "self.base.log_prob(noise) - log_det - _log_slope(raw)",
         "self.base.log_prob(noise) - log_det + _log_slope(raw)",
     ),
+    (plugin("caflow", "flow/translation.py"), "for one in (*latents[:j], *given[:j])]", "for one in latents[:j]]"),
     # Allocation of labels.
     (plugin("allocation", "theory/linear_model.py"), "s2 = (n + p + 1) / n", "s2 = (n + p) / n"),
     (plugin("allocation", "theory/formula.py"), "((query + 1) * g.g1 + p * g.g2)", "(query * g.g1 + p * g.g2)"),

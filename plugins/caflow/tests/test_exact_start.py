@@ -84,7 +84,7 @@ def test_normalisations_start_from_the_training_data(kind) -> None:
     for latent in flow.unpack(z):
         assert float(latent.detach().square().mean()) == pytest.approx(1, abs=0.3)
     # The last latent of all is what a rotation made of normalised channels: its mean square is 1.
-    unsplit = {"caflow": (0, 2), "shared": (0, 2), "dual-glow": (0, 1), "cinn": (0,)}[kind]
+    unsplit = {"caflow": (0, 2), "shared": (0, 2), "entry": (0, 1), "dual-glow": (0, 1), "cinn": (0,)}[kind]
     together = [flow.unpack(z)[place].detach() for place in unsplit]
     for rows in together:
         assert float(rows.square().mean()) == pytest.approx(1, abs=1e-5)

@@ -153,8 +153,8 @@ def test_every_pixel_of_a_larger_condition_is_seen_by_the_finest_latent(kind, co
     if kind == "cinn":
         value = flow(draws(1, 1, 8, 8), y)[0]
     else:
-        own, _ = flow.parts.translation._contexts(1, None, flow._given(y, y).latents, None)
-        value = own
+        latents, _ = flow.parts.event_encoder(draws(1, 1, 8, 8))
+        value = flow.parts.translation._entry_context(1, latents, flow._given(y, y).latents, None)
     (gradient,) = torch.autograd.grad(value.square().sum(), y)
     assert bool((gradient != 0).all())
 
@@ -248,3 +248,8 @@ def test_wrong_arguments_say_what_was_expected(kind) -> None:
         flow.log_prob(w, y[:, :, :4])
     with pytest.raises(ShapeError, match="float32"):
         flow.log_prob(w.float(), y)
+
+
+def test_one_level_has_none_to_share() -> None:
+    with pytest.raises(ValueError, match=r"shared: true was given with coarser: entry.*coarser: levels"):
+        image_flow("entry", shared=True)

@@ -20,7 +20,8 @@ VARIANTS = {
     "plain": {},
     "shared": {"shared": True},
     "adapter": {"adapter": 5},
-    "dual-glow": {"autoregressive": False},
+    "entry": {"coarser": "entry"},
+    "dual-glow": {"coarser": "none"},
 }
 CASES = [(name, n) for name in VARIANTS for n in (1, 2, 3)]
 
@@ -29,6 +30,11 @@ def distribution(name: str, n: int, **settings) -> tuple[LatentTranslation, list
     """The distribution with latents and conditions of two rows."""
     built = translation(n, **VARIANTS[name], **settings)
     return built, latents_like(built.shapes, 10), latents_like(built.shapes, 20)
+
+
+def seen_by(coarser: str, i: int, j: int) -> range:
+    """The scales that z_j^i depends on."""
+    return range({"levels": j, "entry": 0, "none": i}[coarser], i + 1)
 
 
 def test_latents_have_the_published_shapes() -> None:
@@ -75,7 +81,7 @@ def test_what_a_finished_latent_depends_on(name, n) -> None:
     z, _ = built(*sources)
     for (i, j), value in zip(built.order(), z, strict=True):
         for k in range(n):
-            sees = k == i if name == "dual-glow" else j <= k <= i
+            sees = k in seen_by(built.coarser, i, j)
             assert depends(value, latents[k]) is sees, (i, j, k)
             assert depends(value, given[k]) is sees, (i, j, k)
 
@@ -171,10 +177,10 @@ def test_a_shared_distribution_of_three_scales_has_the_determinant_of_its_jacobi
 
 
 @pytest.mark.parametrize("scales", [1, 2, 3, 4])
-@pytest.mark.parametrize("shared", [False, True])
-def test_drawing_is_2n_minus_1_blocks_deep(scales, shared, monkeypatch) -> None:
+@pytest.mark.parametrize("name", ["plain", "shared", "entry"])
+def test_drawing_is_2n_minus_1_blocks_deep_or_n(scales, name, monkeypatch) -> None:
     """The depth of a block is one more than the deepest of what it reads: its own input and its condition."""
-    built = translation(scales, shared=shared)
+    built = translation(scales, **VARIANTS[name])
     depth_of: dict[int, int] = {}
     kept: list[Tensor] = []  # so that no address is used twice
     calls = []
@@ -196,8 +202,8 @@ def test_drawing_is_2n_minus_1_blocks_deep(scales, shared, monkeypatch) -> None:
     given = latents_like(built.shapes, 20)
     drawn, _ = built.inverse(z, given)
     assert len(drawn) == scales
-    assert max(calls) == 2 * scales - 1
-    assert len(calls) == (2 * scales - 1 if shared else scales * (scales + 1) // 2)
+    assert max(calls) == (scales if name == "entry" else 2 * scales - 1)
+    assert len(calls) == {"plain": scales * (scales + 1) // 2, "shared": 2 * scales - 1, "entry": scales}[name]
 
 
 def _leaves(z: Tensor, condition: Tensor | None, known: dict[int, int]) -> list[Tensor]:
@@ -217,10 +223,10 @@ def _leaves(z: Tensor, condition: Tensor | None, known: dict[int, int]) -> list[
     return [*found, *direct]
 
 
-@pytest.mark.parametrize("autoregressive", [True, False])
-def test_without_a_condition_it_is_a_distribution_all_the_same(autoregressive) -> None:
+@pytest.mark.parametrize("coarser", ["levels", "entry", "none"])
+def test_without_a_condition_it_is_a_distribution_all_the_same(coarser) -> None:
     shapes = latent_shapes_of(2)
-    built = LatentTranslation(shapes, [], StepsConfig.model_validate(STEPS), autoregressive=autoregressive, constant=0)
+    built = LatentTranslation(shapes, [], StepsConfig.model_validate(STEPS), coarser=coarser, constant=0)
     built = perturb(built.double().eval())
     latents = [one.requires_grad_() for one in latents_like(shapes, 10)]
     z, _ = built(latents, [])
@@ -229,7 +235,7 @@ def test_without_a_condition_it_is_a_distribution_all_the_same(autoregressive) -
         assert torch.allclose(ours, theirs, atol=1e-10)
     for (i, j), value in zip(built.order(), z, strict=True):
         for k in range(2):
-            assert depends(value, latents[k]) is (j <= k <= i)
+            assert depends(value, latents[k]) is (k in seen_by(coarser, i, j))
 
 
 def test_constants_join_every_condition() -> None:

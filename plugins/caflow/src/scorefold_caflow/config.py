@@ -94,7 +94,23 @@ class LatentTranslationConfig(ImageFlowConfig):
 class CAFLOWConfig(LatentTranslationConfig):
     """Every latent given the coarser latents of its own image, and the latents of the condition that are not finer."""
 
-    shared: bool = Field(False, description="One flow a scale for all finer latents, which then run as one batch")
+    coarser: Literal["levels", "entry"] = Field(
+        "levels",
+        description="Where the flow of a latent sees coarser ones: at a level of their own each, as published; or all "
+        "at its first level, the only one then",
+    )
+    shared: bool = Field(
+        False, description="One flow a scale for all finer latents, which then run as one batch (coarser: levels)"
+    )
+
+    @model_validator(mode="after")
+    def _shares_levels(self) -> CAFLOWConfig:
+        if self.shared and self.coarser == "entry":
+            raise ValueError(
+                "shared: true was given with coarser: entry, which has no levels to share; leave out shared, or set "
+                "coarser: levels"
+            )
+        return self
 
 
 class DualGlowConfig(LatentTranslationConfig):

@@ -15,7 +15,7 @@ from scorefold_caflow.flow.translation import LatentTranslation
 
 Module = TypeVar("Module", bound=nn.Module)
 
-KINDS = ("caflow", "shared", "dual-glow", "cinn")
+KINDS = ("caflow", "shared", "entry", "dual-glow", "cinn")
 STEPS = {"steps": 1, "transitions": 1, "hidden": 6}
 CONTINUOUS = EventScale(mean=0.2, std=1.7)
 SPEC = TensorSpec((1, 8, 8))
@@ -33,7 +33,8 @@ def config(kind: str, **settings: Any) -> CAFLOWConfig | DualGlowConfig | CINNCo
     small = {"encoder": STEPS, "translation": STEPS, **settings}
     if kind == "dual-glow":
         return DualGlowConfig.model_validate(small)
-    return CAFLOWConfig.model_validate({"shared": kind == "shared", **small})
+    own = {"caflow": {}, "shared": {"shared": True}, "entry": {"coarser": "entry"}}[kind]
+    return CAFLOWConfig.model_validate({**own, **small})
 
 
 def image_flow(

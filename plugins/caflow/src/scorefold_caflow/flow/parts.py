@@ -91,7 +91,7 @@ class TwoEncoders(ImageFlowParts):
             given,
             config.translation,
             constant=condition.width,
-            autoregressive=isinstance(config, CAFLOWConfig),
+            coarser=config.coarser if isinstance(config, CAFLOWConfig) else "none",
             shared=isinstance(config, CAFLOWConfig) and config.shared,
             adapter=config.adapter,
             recompute=config.recompute,

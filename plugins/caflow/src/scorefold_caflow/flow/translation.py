@@ -11,6 +11,7 @@ Scales count from 0, the coarsest.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -91,12 +92,11 @@ class LatentTranslation(nn.Module):
     """L (the coarsest first) given D to z, a list of z_j^i for i = 0 .. n-1 and j = i .. 0, and log |det|; and back.
 
     ``shapes`` are those of L and ``given`` those of D, none where there is no D; ``constant`` is the number of channels
-    that are the same at every pixel and join every condition (classes and vectors). ``autoregressive`` is
-    CAFLOW, else Dual-Glow. ``shared`` gives all flows one block a level below their own, which then runs on the
-    latents of all scales as one batch.
+    that are the same at every pixel and join every condition (classes and vectors). ``coarser`` is where coarser
+    latents of both images enter: ``levels``, at a level of each, as CAFLOW was published; ``entry``, all of them at
+    the first level, the only one then; or ``none``, Dual-Glow. ``shared`` gives all flows one block a level below
+    their own, which then runs on the latents of all scales as one batch.
     """
-
-    nothing: Tensor
 
     def __init__(
         self,
@@ -105,15 +105,14 @@ class LatentTranslation(nn.Module):
         config: StepsConfig,
         *,
         constant: int = 0,
-        autoregressive: bool = True,
+        coarser: Literal["levels", "entry", "none"] = "levels",
         shared: bool = False,
         adapter: int | None = None,
         recompute: str = "no",
     ) -> None:
         super().__init__()
-        self.shapes, self.autoregressive, self.shared = tuple(shapes), autoregressive, shared
+        self.shapes, self.coarser, self.shared = tuple(shapes), coarser, shared
         self.entries, self.inner = nn.ModuleList(), nn.ModuleList()
-        self.register_buffer("nothing", torch.zeros(()), persistent=False)
         for j, (channels, height, width) in enumerate(shapes):
             size = (height // 2, width // 2)
             seen = resized_channels(_squeezed(given[j]), size) if given else 0
@@ -128,8 +127,9 @@ class LatentTranslation(nn.Module):
                     recompute=recompute,
                 )
 
-            self.entries.append(block(channels, seen))
-            finer = len(shapes) - 1 - j if autoregressive else 0
+            before = [*shapes[:j], *given[:j]] if coarser == "entry" else []
+            self.entries.append(block(channels, seen + sum(resized_channels(shape, size) for shape in before)))
+            finer = len(shapes) - 1 - j if coarser == "levels" else 0
             # What arrives at the last level is half as wide as L_0, which is not divided.
             running = channels // 2 if j == 0 else channels
             count = min(finer, 1) if shared else finer
@@ -141,7 +141,7 @@ class LatentTranslation(nn.Module):
         found: list[Shape] = []
         for i, (channels, height, width) in enumerate(self.shapes):
             running = (4 * channels, height // 2, width // 2)
-            for _ in range(i if self.autoregressive else 0):
+            for _ in range(i if self.coarser == "levels" else 0):
                 half = (running[0] // 2, *running[1:])
                 found.append(half)
                 running = (4 * half[0], half[1] // 2, half[2] // 2)
@@ -153,12 +153,13 @@ class LatentTranslation(nn.Module):
         total = latents[0].new_zeros(())
         running: dict[int, Tensor] = {}
         for j in reversed(range(len(latents))):
-            own, seen = self._contexts(j, latents, given, constant)
-            running, log_det = self._inner(j, running, seen, inverse=False)
+            if running:
+                seen = self._inner_context(j, latents, given, constant)
+                running, log_det = self._inner(j, running, seen, inverse=False)
+                total = total + log_det
+            running[j], log_det = self.entries[j](latents[j], self._entry_context(j, latents, given, constant))
             total = total + log_det
-            running[j], log_det = self.entries[j](latents[j], own)
-            total = total + log_det
-            if not self.autoregressive:
+            if self.coarser != "levels":
                 finished[j, j] = running.pop(j)
             for i in running:
                 if j == 0:
@@ -175,27 +176,28 @@ class LatentTranslation(nn.Module):
         total = z[0].new_zeros(())
         running: dict[int, Tensor] = {}
         for j in range(len(self.shapes)):
-            if self.autoregressive:
+            if self.coarser == "levels":
                 for i in reversed(range(j, len(self.shapes))):
                     running[i] = finished[i, j] if j == 0 else torch.cat((finished[i, j], running[i]), 1)
             else:
                 running = {j: finished[j, j]}
-            own, _ = self._contexts(j, None, given, constant)
+            own = self._entry_context(j, latents, given, constant)
             latent, log_det = self._entry(j).inverse(running.pop(j), own)
             latents.append(latent)
             total = total + log_det
-            _, seen = self._contexts(j, latents, given, constant)
-            running, log_det = self._inner(j, running, seen, inverse=True)
-            total = total + log_det
+            if running:
+                seen = self._inner_context(j, latents, given, constant)
+                running, log_det = self._inner(j, running, seen, inverse=True)
+                total = total + log_det
         return latents, total
 
     def initialise(self, latents: Latents, given: Latents, constant: Tensor | None = None) -> None:
         """Sets what starts from data by the latents of a batch."""
         running: dict[int, Tensor] = {}
         for j in reversed(range(len(latents))):
-            own, seen = self._contexts(j, latents, given, constant)
+            own = self._entry_context(j, latents, given, constant)
             if running:
-                assert seen is not None
+                seen = self._inner_context(j, latents, given, constant)
                 blocks = self._inner_blocks(j)
                 if self.shared:
                     joined = blocks[0].initialise(torch.cat(list(running.values())), _repeated(seen, len(running)))
@@ -205,49 +207,53 @@ class LatentTranslation(nn.Module):
                         i: block.initialise(h, seen) for (i, h), block in zip(running.items(), blocks, strict=True)
                     }
             running[j] = self._entry(j).initialise(latents[j], own)
-            if not self.autoregressive:
+            if self.coarser != "levels":
                 running.clear()
             if j:
                 running = {i: h.chunk(2, 1)[1] for i, h in running.items()}
 
     def _inner(
-        self, j: int, running: dict[int, Tensor], seen: Tensor | None, *, inverse: bool
+        self, j: int, running: dict[int, Tensor], seen: Tensor, *, inverse: bool
     ) -> tuple[dict[int, Tensor], Tensor]:
         """Inner flows at level j for finer latents, given L_j and D_j; in one call if the block is shared."""
-        if not running:
-            return {}, self.nothing
         blocks = self._inner_blocks(j)
         if not self.shared:
-            total, moved = self.nothing, {}
+            total, moved = seen.new_zeros(()), {}
             for block, (i, h) in zip(blocks, running.items(), strict=True):
                 moved[i], log_det = block.inverse(h, seen) if inverse else block(h, seen)
                 total = total + log_det
             return moved, total
-        assert seen is not None
         joined, condition = torch.cat(list(running.values())), _repeated(seen, len(running))
         joined, log_det = blocks[0].inverse(joined, condition) if inverse else blocks[0](joined, condition)
         count = len(running)
         log_det = log_det.unflatten(0, (count, -1)).sum(0) if log_det.dim() else log_det * count
         return dict(zip(running, joined.chunk(len(running)), strict=True)), log_det
 
-    def _contexts(
-        self, j: int, latents: Latents | None, given: Latents, constant: Tensor | None
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """Contexts of the blocks of level j: of its own latent D_j, of finer ones L_j and D_j; squeezed; constants."""
-        _, height, width = self.shapes[j]
-        size = (height // 2, width // 2)
+    def _entry_context(self, j: int, latents: Latents, given: Latents, constant: Tensor | None) -> Tensor | None:
+        """The condition of the first level of L_j: D_j squeezed, constants, and with ``coarser: entry`` all coarser
+        latents, which are brought to the size of the squeezed L_j."""
+        parts = self._own(j, given, constant)
+        if self.coarser == "entry":
+            parts += [resized_condition(one, self._size(j)) for one in (*latents[:j], *given[:j])]
+        return torch.cat(parts, 1) if parts else None
+
+    def _inner_context(self, j: int, latents: Latents, given: Latents, constant: Tensor | None) -> Tensor:
+        """The condition of a level j of finer latents: L_j and D_j squeezed, and constants."""
+        return torch.cat([squeeze(latents[j]), *self._own(j, given, constant)], 1)
+
+    def _own(self, j: int, given: Latents, constant: Tensor | None) -> list[Tensor]:
+        size = self._size(j)
         own = [resized_condition(squeeze(given[j]), size)] if given else []
-        fixed = [] if constant is None else [constant[:, :, None, None].expand(-1, -1, *size)]
-        before = [*own, *fixed]
-        entry = torch.cat(before, 1) if before else None
-        if latents is None:
-            return entry, None
-        return entry, torch.cat((squeeze(latents[j]), *before), 1)
+        return own if constant is None else [*own, constant[:, :, None, None].expand(-1, -1, *size)]
+
+    def _size(self, j: int) -> tuple[int, int]:
+        _, height, width = self.shapes[j]
+        return height // 2, width // 2
 
     def order(self) -> list[tuple[int, int]]:
         """(i, j) of the latents z_j^i in their order."""
         scales = range(len(self.shapes))
-        return [(i, j) for i in scales for j in (range(i, -1, -1) if self.autoregressive else (i,))]
+        return [(i, j) for i in scales for j in (range(i, -1, -1) if self.coarser == "levels" else (i,))]
 
     def _entry(self, j: int) -> FlowBlock:
         entry = self.entries[j]
