@@ -135,3 +135,22 @@ def test_what_conditions_are_shuffled_to(host: Host) -> None:
     shuffled = claims_tasks._shuffled(test)
     assert torch.equal(shuffled.x, test.x)
     assert not (shuffled.condition == test.condition).flatten(1).all(1).any()
+
+
+def test_speckle_is_the_height_of_pixels_that_stand_alone() -> None:
+    x = torch.zeros(2, 1, 8, 8)
+    x[0, 0, :, 4:] = 0.7  # a straight edge has none
+    x[1, 0, 2, 2], x[1, 0, 6, 5] = 1.0, 0.5
+    assert claims_tasks.speckle(x).tolist() == pytest.approx([0.0, 1.5 / 64])
+
+
+def test_a_difference_counts_for_a_flow_that_uses_its_condition(
+    host: Host, hasty: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {"caflow": {"bits": 2.0, "shuffled": 2.0}, "cinn": {"bits": 2.5, "shuffled": 9.0}}
+    monkeypatch.setattr(claims_tasks, "SEEDS", {"real": 1})
+    monkeypatch.setattr(claims_tasks, "_measured", lambda host, profile, task, run, model: found[model])
+    options = {"task": "photographs-colourisation", "model": "cinn"}
+    assert claims_tasks.headline_above(host, "real", 0, **options) == 0.0
+    found["caflow"]["shuffled"] = 9.0
+    assert claims_tasks.headline_above(host, "real", 0, **options) == pytest.approx(0.5)
