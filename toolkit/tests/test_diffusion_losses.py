@@ -13,7 +13,13 @@ from scorefold.diffusion import VE, VP, DiffusionProcess, GeometricVE, LinearLog
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.random import draw_normal
 from scorefold_toolkit.matrix_process import MatrixProcess
-from scorefold_toolkit.score_matching.losses import Rectified, Standardised, denoising_score_matching, draw_times
+from scorefold_toolkit.score_matching.losses import (
+    Rectified,
+    Standardised,
+    denoising_score_matching,
+    draw_times,
+    weighted_square,
+)
 
 F64 = torch.float64
 EYE = torch.eye(2, dtype=F64)
@@ -51,6 +57,17 @@ def test_weightings_by_their_definitions(process) -> None:
     dispersion = process.dispersion(x, times)
     seen = dispersion * gap if isinstance(dispersion, Tensor) else dispersion.apply_transpose(gap)
     torch.testing.assert_close(loss, (seen**2).sum(1) / 2)
+
+
+@pytest.mark.parametrize("spread", [0.5, 3.0])
+def test_weights_count_noise_in_deviations_of_the_data(spread: float) -> None:
+    """Of ``edm`` the factor is 1 + r^2, with r = sigma / (s spread)."""
+    process, t = VP(), torch.tensor([0.2, 0.7], dtype=torch.float64)
+    x, residual = torch.zeros(2, 3, dtype=torch.float64), torch.full((2, 3), 2.0, dtype=torch.float64)
+    signal, scale = process.coefficients(x, t)
+    expected = 4 * (1 + (scale / (signal * spread)) ** 2)
+    found = weighted_square(process, residual, x, t, "edm", spread=spread)
+    torch.testing.assert_close(found, expected.flatten(1).mean(1))
 
 
 def test_likelihood_weighting_of_geometric_ve_is_a_constant() -> None:

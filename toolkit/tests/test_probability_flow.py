@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from scorefold.data import Condition, EventScale, TensorSpec
 from scorefold.diffusion import EDM, VE, VP, DiffusionProcess, IsotropicProcess
@@ -114,6 +114,20 @@ def test_the_code_of_a_flow_is_its_map_and_stands_in_deviations_of_its_base() ->
     assert torch.equal(decode_noise(flow, noise), x)
     torch.testing.assert_close(standardised_noise(flow, noise), torch.tensor([[2.0, 1.0]]))
     torch.testing.assert_close(unstandardised_noise(flow, standardised_noise(flow, noise)), noise)
+
+
+class Shifted(nn.Module):
+    """A base about 3 that is not normal."""
+
+    centre = 3.0
+
+
+def test_the_code_of_a_flow_stands_about_the_centre_of_another_base() -> None:
+    flow = Halved((2,), DiagonalNormal((2,), torch.ones(2)))
+    flow.base = Shifted()
+    noise = torch.tensor([[8.0, 2.0]])
+    assert torch.equal(standardised_noise(flow, noise), torch.tensor([[5.0, -1.0]]))
+    assert torch.equal(unstandardised_noise(flow, standardised_noise(flow, noise)), noise)
 
 
 @pytest.mark.parametrize("given", [{"steps": 8}, {"spacing": "uniform"}, {"guidance": 2.0}])
