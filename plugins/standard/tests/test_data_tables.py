@@ -263,6 +263,27 @@ def test_identifiers_and_codes_are_reported_with_the_line_that_fixes_them(tmp_pa
     assert source(tmp_path / "levels.npy", duplicates="drop").data_warnings() == ()
 
 
+@pytest.mark.parametrize("step", [0.01, 900.0])
+def test_times_are_reported_with_the_source_that_reads_them(tmp_path: Path, step: float) -> None:
+    draws = np.random.default_rng(0)
+    raw = np.column_stack([7 + step * np.arange(3000), draws.normal(size=(3000, 2))])
+    pd.DataFrame(raw, columns=["when", "x", "y"]).astype(np.float32).to_csv(tmp_path / "x.csv", index=False)
+    said = source(tmp_path / "x.csv", scale="columns").data_warnings()
+    (found,) = [text for text in said if "data:series" in text]
+    assert found.startswith("column when rises in equal steps from row to row")
+    assert "columns: [-when]" in found
+    # Sorted numbers, falling ones and few rows are no times.
+    raw[:, 0] = np.sort(draws.normal(size=3000))
+    others = {
+        "sorted": raw,
+        "falls": np.column_stack([-np.arange(3000.0) / 7, raw[:, 1]]),
+    }
+    others["few"] = np.column_stack([np.arange(19) / 7, raw[:19, 1]])
+    for name, points in others.items():
+        np.save(tmp_path / f"{name}.npy", points)
+        assert "data:series" not in " ".join(source(tmp_path / f"{name}.npy", scale="columns").data_warnings())
+
+
 def test_a_few_rows_that_set_the_spread_are_reported(tmp_path: Path) -> None:
     raw = np.random.default_rng(0).normal(size=(300, 2))
     raw[3, 1] = 1e3

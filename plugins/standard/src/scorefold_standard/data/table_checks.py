@@ -196,6 +196,7 @@ def table_warnings(
         *_rounded(points, kept, listed),
         *units_warning(points, config, columns),
         *_identifiers(listed, table),
+        *_times(points, listed, table),
         *_copied(copies, shared),
         *_codes(listed, table),
         *_classes(listed),
@@ -262,6 +263,29 @@ def _identifiers(columns: Sequence[ColumnSummary], table: NumberTable) -> list[s
         return []
     number = "numbers" if len(names) == 1 else "number"
     return [f"{_named(names)} {number} the rows, which counts as a dimension: {_leave(names, table)}"]
+
+
+def _times(points: Points, columns: Sequence[ColumnSummary], table: NumberTable) -> list[str]:
+    """The columns that rise in equal steps from row to row, as the times of a series do."""
+    if len(points) < _STEPS or len(columns) < 2:
+        return []
+    steps = np.diff(np.asarray(points[:_BLOCK_OF_STEPS], dtype=np.float64), axis=0)
+    even = (steps.min(0) > 0) & (np.ptp(steps, axis=0) <= _UNEVEN_STEPS * steps.mean(0))
+    names = [one.name for one, rises in zip(columns, even, strict=True) if rises and not is_identifier(one)]
+    if not names:
+        return []
+    rise = "rises" if len(names) == 1 else "rise"
+    return [
+        f"{_named(names)} {rise} in equal steps from row to row, as times do, which counts as a dimension: "
+        f"{_leave(names, table)}; data:series reads the other columns as a time series"
+    ]
+
+
+_STEPS, _BLOCK_OF_STEPS = 20, 2000
+"""The fewest rows that show a time, and the most that are looked at."""
+
+_UNEVEN_STEPS = 0.01
+"""The largest difference of steps between times, in their mean: float32 rounds them."""
 
 
 def _copied(copies: int, shared: int) -> list[str]:
