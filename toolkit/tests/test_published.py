@@ -36,7 +36,8 @@ def test_claims_of_absent_data_are_skipped(host: Host, tmp_path: Path, monkeypat
             module = import_module(name)
             monkeypatch.setattr(images, "FASHION_MNIST", tmp_path / "none")
             monkeypatch.setattr(module, "FASHION_MNIST", tmp_path / "none", raising=False)
-            if hasattr(module, "SETTINGS"):
+            photographs = str(claim.options.get("task")).startswith("photographs")  # which come along
+            if hasattr(module, "SETTINGS") or photographs:
                 continue
             assert getattr(module, function)(host, "real", 0, **claim.options) is None, claim.name
             found += 1

@@ -36,7 +36,8 @@ TWICE = {name: np.append(values[1:], values[1]) for name, values in PLAIN.items(
         (WIDE, {"scale": "columns"}, []),
         ({**PLAIN, "id": np.arange(ROWS) / 1}, {"scale": "columns"}, ["column id numbers the rows"]),
         ({"id": np.arange(ROWS) / 1}, {}, []),
-        ({**PLAIN, "id": 10.0 * np.arange(ROWS)}, {"scale": "columns"}, []),
+        ({**PLAIN, "id": 10.0 * np.arange(ROWS)}, {"scale": "columns"}, ["column id rises in equal steps"]),
+        ({**PLAIN, "id": 10.0 * np.arange(ROWS) ** 1.1}, {"scale": "columns"}, []),
         (TWICE, {}, ["1 row is an exact copy of another: neighbours at distance 0"]),
         (TWICE, {"duplicates": "drop"}, []),
         (CODES, {}, ["column sex holds few distinct values"]),
@@ -69,7 +70,7 @@ BYTES = np.random.default_rng(0).integers(0, [256, 256, 21], (ROWS, 3))
     ("points", "said"),
     [
         (np.stack([STEPS, 1e8 * DRAWS[:, 0]], 1), ["float32 merges distinct values of column x0: scale: robust"]),
-        (np.stack([STEPS[:60], 300 * DRAWS[:60, 0]], 1), []),
+        (np.stack([STEPS[:60], 300 * DRAWS[:60, 0]], 1), ["column x0 rises in equal steps"]),
         (DRAWS.astype(np.float32), []),
         ((DRAWS + 4e6).astype(np.float32), ["the file holds float32 numbers: the coordinates reach 4e+06"]),
         (BYTES.astype(np.uint8), []),
