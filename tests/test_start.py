@@ -119,6 +119,7 @@ def test_what_is_written_for_images_runs(question: str, capsys: Captured) -> Non
     assert said["config"] == {"root": "../pictures", "grey": True}
     text = Path("new/run.yaml").read_text()
     assert ("use: network:conv-unet" in text) == (question != "between")
+    assert ("limit: 128" in text) == (question == "unlike"), "the verb says from 99 points on which points are unlike"
     quick = {
         "dimension": ["stages.dimension.config={points: 2, levels: 3, resamples: 0}"],
         "between": ["stages.paths.options={pairs: 2, times: 3, decoding: {steps: 4}}"],

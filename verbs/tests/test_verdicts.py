@@ -112,13 +112,16 @@ def test_one_point_in_a_hundred_costs_more_than_the_limit(count: int, limit: flo
 
 def test_the_costs_of_points_say_which_are_unlike_them() -> None:
     costs, names = torch.linspace(-1, 2, 200), [f"row {place}" for place in range(200)]
-    found = of_costs(costs, names)
+    found = of_costs(costs, names, "test")
+    assert "sure" not in found
+    trained = of_costs(costs, names, "train")
+    assert (trained["value"], trained["sure"]) == (found["value"], "with caution")
     assert found["value"] == pytest.approx(float(costs[198]))
     assert found["verdict"] == (
         f"A point that costs more than {found['value']:.3g} bits a dimension is unlike the data. "
         "By chance 1% of points like the data cost as much. Of 200 points row 199 costs the most, 2 bits a dimension."
     )
-    few = of_costs(costs[:50], names)
+    few = of_costs(costs[:50], names, "test")
     assert (few["value"], few["quantity"]) == (float(costs[49]), "largest cost (bits a dimension)")
     assert few["verdict"].endswith("There are too few points for a limit, which needs 99.")
     others = torch.tensor([0.0, 5.0, found["value"], 9.0])

@@ -190,6 +190,9 @@ def test_ax_is_asked_for_before_anything_is_tried(monkeypatch: pytest.MonkeyPatc
 
 
 def test_fewer_seeds_than_the_first_are_refused_only_where_both_are_given() -> None:
-    assert PilotConfig(seeds=2).seeds == 2
+    few = PilotConfig(seeds=2)
+    assert (few.seeds, few.first_seeds) == (2, 2)
+    assert PilotConfig.model_validate(few.model_dump()) == few
+    assert (PilotConfig(seeds=3).first_seeds, PilotConfig().first_seeds) == (3, 3)
     with pytest.raises(ValidationError, match="first_seeds is 3; expected at most seeds, 2"):
         PilotConfig(seeds=2, first_seeds=3)

@@ -98,6 +98,11 @@ def test_columns_in_units_of_their_own_and_few_columns_keep_small_units() -> Non
     mixed[:, :8] *= 1e-3
     assert (spaces.column_units(mixed)[40:] == 1).all()
     assert (spaces.column_units(pixels(draws, 7)[:, :31])[7:] == 1).all()
+    # Two amounts beside many categories are no pixels, and neither are 40 columns beside 50 categories.
+    categories = (draws.uniform(size=(400, 70)) < 0.03).astype(np.float32)
+    for varied in (3e4 * pixels(draws, 2)[:, :2], pixels(draws)[:, :40]):
+        table = np.concatenate([varied, categories], 1).astype(np.float32)
+        assert (spaces.column_units(table)[varied.shape[1] :] == 1).all()
 
 
 def test_nearly_equal_values_of_a_column_are_equal() -> None:

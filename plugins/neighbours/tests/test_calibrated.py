@@ -206,6 +206,12 @@ def sphere_in_noise(dimension: int, ambient: int, noise: float = 0.05, points: i
     return in_noise(z / z.norm(dim=1, keepdim=True), noise, ambient)
 
 
+@pytest.mark.parametrize(("points", "columns"), [(30, 10), (30, 15), (60, 15), (100, 15)])
+def test_few_points_without_noise_keep_their_directions(points: int, columns: int) -> None:
+    draws = [torch.randn(points, columns, generator=gen(seed), dtype=torch.float64) for seed in range(60)]
+    assert [axes_above_noise(x - x.mean(0)) for x in draws] == [None] * 60
+
+
 def test_noise_of_a_sphere_of_many_dimensions_is_known() -> None:
     """Its coordinates have a variance of 1/91 and that of the noise, 1/400: 5.4 times as much as noise alone."""
     found = axes_above_noise(sphere_in_noise(90, 120))
@@ -223,7 +229,9 @@ def test_a_value_that_counts_directions_of_possible_noise_is_withheld() -> None:
     assert (found.value, found.interval) == (None, None)
     assert "11 of 20 directions may hold noise of one size" in found.headline
     assert "at most 9 without them" in found.headline
+    assert found.diagnostics["counts possible noise"]
     surer = calibrated_answer(CONFIG, facts, ["e0", "e1"], 20.0, sure=13)
+    assert not surer.diagnostics["counts possible noise"]
     assert surer.value == pytest.approx(12, rel=0.1)
     fake = Fake("a")
     answer = calibrated(fake).estimate(sphere_in_noise(30, 40, 0.1, points=500), generator=gen())

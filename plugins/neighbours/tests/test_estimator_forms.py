@@ -222,7 +222,7 @@ def test_a_dimension_above_one_and_a_half_times_the_columns_is_withheld(
     found = estimator.estimate(normal(40, 4))
     assert found.value == (None if withheld else 4)
     said = found.headline if withheld else found.diagnostics["note"]
-    assert ("it reads 6.04 of 4 coordinates" if withheld else "it reads 5.96, above") in said
+    assert ("it reads 6.04 in 4 coordinates" if withheld else "it reads 5.96, above") in said
 
 
 # The log-log of ratios.

@@ -280,7 +280,7 @@ def test_what_is_no_dimension_is_refused_and_what_is_too_much_is_withheld() -> N
     answer = NeighbourEstimator(configs.TwoNNConfig(resamples=0)).estimate(spaced)
     assert answer.value is None
     assert answer.diagnostics["reading"] > 10
-    assert answer.headline.endswith("of 5 coordinates, so the points are not what TwoNN assumes")
+    assert answer.headline.endswith("in 5 coordinates, so the points are not what TwoNN assumes")
 
 
 def test_a_curve_has_dimension_one() -> None:

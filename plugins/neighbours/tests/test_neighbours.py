@@ -164,5 +164,5 @@ def test_an_answer_ends_at_the_number_of_coordinates(monkeypatch: pytest.MonkeyP
     facts = {"method": "MLE"}
     far = ended_at(Estimate("intrinsic dimension", 3.1, (2.9, 3.3), diagnostics=facts), 2)
     assert (far.value, far.interval, far.diagnostics["reading"]) == (None, None, 3.1)
-    assert far.headline == "no dimension: it reads 3.1 of 2 coordinates, so the points are not what MLE assumes"
+    assert far.headline == "it reads 3.1 in 2 coordinates, so the points are not what MLE assumes"
     assert ended_at(Estimate("intrinsic dimension", 3.0, (2.9, 3.3), diagnostics=facts), 2).value == 2

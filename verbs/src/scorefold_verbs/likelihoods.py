@@ -26,7 +26,15 @@ from scorefold_toolkit.drawing import device_of, refuse_codes
 from scorefold_toolkit.shards import in_shards
 from scorefold_verbs.config import LikelihoodOptions, OutlierOptions
 from scorefold_verbs.inputs import Inputs, points_of
-from scorefold_verbs.verdicts import above_limit, gaussian_log_density, of_auroc, of_costs, of_likelihood
+from scorefold_verbs.verdicts import (
+    COST_LIMIT,
+    above_limit,
+    cost_limit,
+    gaussian_log_density,
+    of_auroc,
+    of_costs,
+    of_likelihood,
+)
 
 
 def evaluate_likelihood(
@@ -250,7 +258,10 @@ def outliers(component: ScoreModel | Flow, inputs: Inputs, options: OutlierOptio
         if "unusual" in scores:
             metrics[f"AUROC by {name}"] = auroc(scores["unusual"][name], values)
     costs = scores["usual"]["cost"]
-    result: dict[str, Any] = {"metrics": metrics, "answer": of_costs(costs, called["usual"])}
+    answer = of_costs(costs, called["usual"], context.split or "test")
+    if (limit := cost_limit(costs)) is not None:
+        metrics[COST_LIMIT] = limit
+    result: dict[str, Any] = {"metrics": metrics, "answer": answer}
     if "unusual" in scores:
         best = max((name for name in metrics if name.startswith("AUROC")), key=metrics.__getitem__)
         name, counts = best.removeprefix("AUROC by "), [len(next(iter(scores[group].values()))) for group in groups]

@@ -241,9 +241,9 @@ def cost_limit(costs: Tensor) -> float | None:
     return None if rank > len(costs) else float(costs.sort().values[rank - 1])
 
 
-def of_costs(costs: Tensor, names: Sequence[str]) -> dict[str, Any]:
+def of_costs(costs: Tensor, names: Sequence[str], split: str) -> dict[str, Any]:
     """The limit above which a point is unlike those of ``costs`` (N,) in bits a dimension, and the point that costs the
-    most."""
+    most. Points of the training ``split`` cost less than others like them, and their limit is too low."""
     top = int(costs.argmax())
     most = f"Of {len(costs)} points {names[top]} costs the most, {float(costs[top]):.3g} bits a dimension"
     limit = cost_limit(costs)
@@ -252,7 +252,13 @@ def of_costs(costs: Tensor, names: Sequence[str]) -> dict[str, Any]:
         return {"quantity": "largest cost (bits a dimension)", "value": float(costs[top]), "verdict": f"{said}."}
     said = f"A point that costs more than {limit:.3g} bits a dimension is unlike the data"
     verdict = f"{said}. By chance {UNLIKE:.0%} of points like the data cost as much. {most}."
-    return {"quantity": "cost of points unlike the data (bits a dimension)", "value": limit, "verdict": verdict}
+    found = {"quantity": COST_LIMIT, "value": limit, "verdict": verdict}
+    if split != "train":
+        return found
+    return {**found, "sure": "with caution", "advice": "take the limit from held-out points: split: test"}
+
+
+COST_LIMIT = "cost of points unlike the data (bits a dimension)"
 
 
 def above_limit(costs: Tensor, unusual: Tensor, names: Sequence[str]) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -141,9 +142,16 @@ class PilotConfig(Config):
         "grid", description="How the sizes to try are chosen: evenly, at random, or by Bayesian optimisation (Ax)"
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _first_of_few(cls, given: Any) -> Any:
+        """Fewer seeds than the default of ``first_seeds`` are all of them."""
+        few = isinstance(given, Mapping) and "first_seeds" not in given and given.get("seeds") in (1, 2)
+        return {**given, "first_seeds": given["seeds"]} if few else given
+
     @model_validator(mode="after")
     def _is_ordered(self) -> PilotConfig:
-        if "first_seeds" in self.model_fields_set and self.first_seeds > self.seeds:
+        if self.first_seeds > self.seeds:
             raise ValueError(f"first_seeds is {self.first_seeds}; expected at most seeds, {self.seeds}")
         return self
 

@@ -231,7 +231,8 @@ def _density(reading: Reading, verb: str, comment: str) -> tuple[Stages, Comment
         }
     stages["answer"] = {"use": name, "do": verb, "inputs": {"data": "data"}}
     if reading.images:
-        stages["answer"]["options"] = {"limit": 64}
+        # Below 99 points there is no limit above which a point is unlike the data.
+        stages["answer"]["options"] = {"limit": 128 if verb == "outliers" else 64}
         comments["answer", "options"] = "the number of points: each takes the model a hundred calls or more"
     comments[("answer",)] = f"{comment}; {_NEW.format(model=name, verb=verb)}"
     return stages, comments

@@ -184,7 +184,7 @@ def parse_value(text: str) -> Any:
 
 
 _MARKS = tuple(",;:?-|*&!%@'")
-"""Marks that separate thousands or stand for gaps in tables. Alone, they are no value in YAML."""
+"""Marks that separate thousands or stand for gaps in tables. YAML reads them alone as an error or as nothing of use."""
 
 _VERSION = re.compile(r"^%YAML[ \t]+(?!1\.[12][ \t]*$)", re.MULTILINE)
 _ODD_LINE_END = re.compile("[\x85\u2028\u2029]")

@@ -123,8 +123,8 @@ def column_units(x: Rows) -> Rows:
     small error of a sample would be the largest of all distances, in pixels at the edge of images or in the columns of
     a rare class.
 
-    Of ``_MANY`` columns or more whose units are alike, such as pixels, none has a unit below a quarter of the median.
-    Otherwise noise of a copy in pixels that hardly change would count more than all other pixels.
+    Where ``_MANY`` columns or more, and most, vary and have units that are alike, as pixels do, no unit is below a
+    quarter of their median. Otherwise noise of a copy in pixels that hardly change would count more than all others.
     """
     units = x.std(0, dtype=np.float64)
     usual = np.median(x, axis=0)
@@ -135,7 +135,7 @@ def column_units(x: Rows) -> Rows:
     units[rare] = np.sqrt(squares / others[rare])
     varied = units[(units > 0) & ~rare]
     low, middle, high = np.quantile(varied, [0.1, 0.5, 0.9]) if len(varied) else (0.0, 1.0, np.inf)
-    if len(units) >= _MANY and high <= _ALIKE * low:
+    if len(varied) >= max(_MANY, (units > 0).sum() / 2) and high <= _ALIKE * low:
         units = np.maximum(units, _LEAST * middle)
     known: Rows = np.where(units > 0, units, 1).astype(np.float32)
     return known

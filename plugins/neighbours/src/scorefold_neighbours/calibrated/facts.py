@@ -28,6 +28,9 @@ GAP = 4.0
 UNCLEAR = 1.5
 """Least ratio, beyond its scatter, of which the smaller ones may be those of noise."""
 
+FEW = 100
+"""The number of points below which they are measured on their own axes."""
+
 FOLDS = 5
 """The parts of the points of which each is measured on the axes of the others."""
 
@@ -132,14 +135,16 @@ def axes_above_noise(x: Tensor) -> NoiseAxes | None:
     variances, y = singular[filled].square() / count, x @ right[filled].T
     if len(variances) <= FEWEST_NOISY:
         return None
-    others = held_out_variances(y)
+    # On the axes of few other points variances scatter more than on their own.
+    others = variances if count < FEW else held_out_variances(y)
     ratios = others[:-1] / others[1:]
     gap, kept = float(ratios.max()), int(ratios.argmax()) + 1
     rest = variances[kept:]
     scatter = (len(rest) / count) ** 0.5
     one_size = float(rest[0] / rest[-1]) < (1 + NOISY_SHARE) * ((1 + scatter) / (1 - scatter)) ** 2
     # The logarithm of the ratio of two variances of n normal points has the deviation 2 / sqrt(n).
-    if gap < min(GAP, UNCLEAR * math.exp(6 / count**0.5)) or len(rest) < FEWEST_NOISY or not one_size:
+    least = GAP if count < FEW else min(GAP, UNCLEAR * math.exp(6 / count**0.5))
+    if gap < least or len(rest) < FEWEST_NOISY or not one_size:
         return None
     before, behind = y[:, :kept], y[:, kept:]
     # The squared lengths of k normal coordinates of variance 1 have the variance 2k.

@@ -174,9 +174,9 @@ def ended_at(found: Estimate, coordinates: int) -> Estimate:
         return found
     facts = dict(found.diagnostics)
     if value > FAR_ABOVE * coordinates:
-        why = f"it reads {value:.3g} of {coordinates} coordinates, so the points are not what {facts['method']} assumes"
+        why = f"{value:.3g} in {coordinates} coordinates, so the points are not what {facts['method']} assumes"
         facts["reading"] = value
-        return replace(found, value=None, interval=None, headline=f"no dimension: {why}", diagnostics=facts)
+        return replace(found, value=None, interval=None, headline=f"it reads {why}", diagnostics=facts)
     if value > coordinates:
         facts["reading"] = value
         said = f"it reads {value:.3g}, above the number of coordinates"
