@@ -90,8 +90,8 @@ def calibrated_answer(
     """
     kept = keep(config, checked)
     value, interval, reason = _settled(config, kept.calibration, largest)
-    doubtful = interval is not None and value is not None and value > sure
-    if doubtful and interval is not None:
+    unclear = interval is not None and value is not None and value > sure
+    if unclear and interval is not None:
         reason = (
             f"{largest - sure:.0f} of {largest:.0f} directions may hold noise of one size; {interval[0]:.3g} to "
             f"{interval[1]:.3g} would fit with them, and at most {sure:.0f} without them"
@@ -101,7 +101,7 @@ def calibrated_answer(
         "table": [_row(name, checked, kept) for name in every],
         "estimators": list(checked.names),
         "surrogates": len(checked.dimensions),
-        "counts possible noise": doubtful,
+        "counts possible noise": unclear,
         "surrogate_dimensions": torch.from_numpy(checked.dimensions),
         "surrogate_readings": torch.from_numpy(checked.readings),
     }
