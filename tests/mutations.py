@@ -89,6 +89,8 @@ MUTATIONS = (
     (TOOLKIT + "metrics/calibration.py", "_MOVED * scale * (shown @ towards)", "_MOVED * (shown @ towards)"),
     (TOOLKIT + "metrics/calibration.py", "(8 * (j * scaled) ** 2 - 2)", "(4 * (j * scaled) ** 2 - 1)"),
     # Verbs.
+    (VERBS + "verdicts.py", "(1 - UNLIKE) * (len(costs) + 1)", "(1 - UNLIKE) * len(costs)"),
+    (VERBS + "verdicts.py", "(unusual > limit)", "(unusual >= limit)"),
     (VERBS + "likelihoods.py", "math.log(options.others)", "math.log(1 + options.others)"),
     (VERBS + "estimate.py", "stdev(values) / math.sqrt(len(values))", "stdev(values)"),
     (VERBS + "posterior.py", "- 0.5).square().mean(0)", "- 0.5).mean(0).square()"),
@@ -235,6 +237,8 @@ MUTATIONS = (
     ),
     (plugin("audit", "copying/nearest.py"), "high_h - self.held_out_rate)", "self.held_out_rate - low_h)"),
     (plugin("audit", "copying/nearest.py"), "rate + share * (1 - rate)", "rate + share"),
+    (plugin("audit", "copying/spaces.py"), "_LEAST * middle", "_LEAST / middle"),
+    (plugin("audit", "copying/spaces.py"), "(units > 0).sum() / 2", "0"),
     (
         plugin("audit", "copying/nearest.py"),
         "math.sqrt(h * m * (h + m + 1) / 12)",
@@ -313,6 +317,8 @@ MUTATIONS = (
         "others[place] *= 1",
     ),
     ("plugins/neighbours/src/scorefold_neighbours/calibrated/calibration.py", "max(SURE, error)", "error"),
+    (plugin("neighbours", "calibrated/estimator.py"), "high > MIXED * low", "high > low / MIXED"),
+    (plugin("neighbours", "calibrated/facts.py"), "torch.quantile(1 / around,", "torch.quantile(around,"),
     ("plugins/neighbours/src/scorefold_neighbours/calibrated/calibration.py", "RIDGE * np.eye(z.shape[1])", "0.0"),
     (
         "plugins/neighbours/src/scorefold_neighbours/calibrated/calibration.py",
