@@ -24,7 +24,7 @@ stages:
 """
 
 
-pytestmark = pytest.mark.usefixtures("one_host", "undrawn")
+pytestmark = pytest.mark.usefixtures("one_host")
 
 
 @pytest.fixture(autouse=True)
