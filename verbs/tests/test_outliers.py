@@ -103,5 +103,5 @@ def test_what_is_far_beyond_the_usual_points_stands_in_the_last_bar() -> None:
 
 
 def test_too_few_points_for_the_others_are_refused() -> None:
-    with pytest.raises(DataError, match="8 others each"):
+    with pytest.raises(DataError, match="the conditions of 8 others"):
         outliers(Shifted(spec=SPEC), {"data": Source(test=pairs(8))}, OutlierOptions(), context())

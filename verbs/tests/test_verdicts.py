@@ -112,24 +112,25 @@ def test_one_point_in_a_hundred_costs_more_than_the_limit(count: int, limit: flo
 
 def test_the_costs_of_points_say_which_are_unlike_them() -> None:
     costs, names = torch.linspace(-1, 2, 200), [f"row {place}" for place in range(200)]
-    found = of_costs(costs, names, "test")
+    found = of_costs(costs, names, cost_limit(costs), "test")
     assert "sure" not in found
-    trained = of_costs(costs, names, "train")
+    trained = of_costs(costs, names, cost_limit(costs), "train")
     assert (trained["value"], trained["sure"]) == (found["value"], "with caution")
     assert found["value"] == pytest.approx(float(costs[198]))
     assert found["verdict"] == (
         f"A point that costs more than {found['value']:.3g} bits a dimension is unlike the data. "
         "By chance 1% of points like the data cost as much. Of 200 points row 199 costs the most, 2 bits a dimension."
     )
-    few = of_costs(costs[:50], names, "test")
+    few = of_costs(costs[:50], names, cost_limit(costs[:50]), "test")
     assert (few["value"], few["quantity"]) == (float(costs[49]), "largest cost (bits a dimension)")
     assert few["verdict"].endswith("There are too few points for a limit, which needs 99.")
+    limit = cost_limit(costs)
     others = torch.tensor([0.0, 5.0, found["value"], 9.0])
-    said = above_limit(costs, others, ["a", "b", "c", "d"])
+    said = above_limit(limit, others, ["a", "b", "c", "d"])
     assert said == " 2 of 4 cost more than all but 1% of usual points: b, d."
-    assert above_limit(costs, others - 9, ["a"] * 4) == " 0 of 4 cost more than all but 1% of usual points."
-    assert above_limit(costs, torch.full((6,), 9.0), list("abcdef")).endswith(": a, b, c, d, e and 1 more.")
-    assert above_limit(costs[:50], others, ["a"] * 4) == ""
+    assert above_limit(limit, others - 9, ["a"] * 4) == " 0 of 4 cost more than all but 1% of usual points."
+    assert above_limit(limit, torch.full((6,), 9.0), list("abcdef")).endswith(": a, b, c, d, e and 1 more.")
+    assert above_limit(None, others, ["a"] * 4) == ""
 
 
 def test_samples_are_as_close_as_training_points_or_farther() -> None:

@@ -202,7 +202,7 @@ def outlier_scores(
         return OutlierScores(-own / unit, None, None)
     if len(dataset) <= options.others:
         raise DataError(
-            f"{len(dataset)} points were given, to be held to the conditions of {options.others} others each",
+            f"{len(dataset)} points were given, too few to compare each with the conditions of {options.others} others",
             hint="give more points" + (f", or set others: {len(dataset) - 1}" if len(dataset) > 1 else ""),
         )
     rows = torch.arange(len(dataset))
@@ -230,8 +230,8 @@ def outliers(component: ScoreModel | Flow, inputs: Inputs, options: OutlierOptio
     """Scores of held-out points, with the cost above which a point is unlike them; and how well the scores separate the
     points of ``unusual`` where these are given.
 
-    Hands on the scores by name, those of each source by row. Raises as ``evaluate``, and ``DataError`` for points
-    without the conditions that the model takes.
+    Hands on the scores of each source by name, in the order of its rows. Raises as ``evaluate``, and ``DataError`` for
+    points without the conditions that the model takes.
     """
     refuse_codes(component)
     groups: dict[str, DataSource] = {"usual": inputs["data"]}
@@ -258,15 +258,16 @@ def outliers(component: ScoreModel | Flow, inputs: Inputs, options: OutlierOptio
         if "unusual" in scores:
             metrics[f"AUROC by {name}"] = auroc(scores["unusual"][name], values)
     costs = scores["usual"]["cost"]
-    answer = of_costs(costs, called["usual"], context.split or "test")
-    if (limit := cost_limit(costs)) is not None:
+    limit = cost_limit(costs)
+    answer = of_costs(costs, called["usual"], limit, context.split or "test")
+    if limit is not None:
         metrics[COST_LIMIT] = limit
     result: dict[str, Any] = {"metrics": metrics, "answer": answer}
     if "unusual" in scores:
         best = max((name for name in metrics if name.startswith("AUROC")), key=metrics.__getitem__)
         name, counts = best.removeprefix("AUROC by "), [len(next(iter(scores[group].values()))) for group in groups]
         verdict = of_auroc(name, metrics[best], unusual=counts[1], usual=counts[0])
-        verdict["verdict"] += above_limit(costs, scores["unusual"]["cost"], called["unusual"])
+        verdict["verdict"] += above_limit(limit, scores["unusual"]["cost"], called["unusual"])
         result["answer"] = {"quantity": best, "value": metrics[best], **verdict}
     flat = {
         (name if group == "usual" else f"unusual {name}"): values

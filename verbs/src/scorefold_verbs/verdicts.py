@@ -241,12 +241,13 @@ def cost_limit(costs: Tensor) -> float | None:
     return None if rank > len(costs) else float(costs.sort().values[rank - 1])
 
 
-def of_costs(costs: Tensor, names: Sequence[str], split: str) -> dict[str, Any]:
-    """The limit above which a point is unlike those of ``costs`` (N,) in bits a dimension, and the point that costs the
-    most. Points of the training ``split`` cost less than others like them, and their limit is too low."""
+def of_costs(costs: Tensor, names: Sequence[str], limit: float | None, split: str) -> dict[str, Any]:
+    """State the ``limit`` of ``costs`` (N,) in bits a dimension, and the point that costs the most.
+
+    Points of the training ``split`` cost less than others like them, and their limit is too low.
+    """
     top = int(costs.argmax())
     most = f"Of {len(costs)} points {names[top]} costs the most, {float(costs[top]):.3g} bits a dimension"
-    limit = cost_limit(costs)
     if limit is None:
         said = f"{most}. There are too few points for a limit, which needs {math.ceil(1 / UNLIKE) - 1}"
         return {"quantity": "largest cost (bits a dimension)", "value": float(costs[top]), "verdict": f"{said}."}
@@ -261,9 +262,8 @@ def of_costs(costs: Tensor, names: Sequence[str], split: str) -> dict[str, Any]:
 COST_LIMIT = "cost of points unlike the data (bits a dimension)"
 
 
-def above_limit(costs: Tensor, unusual: Tensor, names: Sequence[str]) -> str:
-    """How many ``unusual`` points (M,) cost more than the limit of ``costs`` (N,), and which; empty without a limit."""
-    limit = cost_limit(costs)
+def above_limit(limit: float | None, unusual: Tensor, names: Sequence[str]) -> str:
+    """Name the ``unusual`` points (M,) that cost more than the ``limit``, as a sentence; empty without a limit."""
     if limit is None:
         return ""
     above = (unusual > limit).nonzero()[:, 0].tolist()

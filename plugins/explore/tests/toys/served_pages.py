@@ -51,5 +51,5 @@ def pixels(page: Any, selector: str) -> Any:
 
 
 def wait_for_drawing(page: Any) -> None:
-    """Wait until what was asked for has been drawn, which the map does in the frame after it is asked."""
+    """Wait for two frames: the map draws a change in the frame after it."""
     page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")

@@ -28,7 +28,7 @@ ROUNDS = 4
 """The rounds in which candidates are made: of every dimension first, then like those that look like the data."""
 
 AGAIN = 3
-"""How many times as many candidates are made where the first lead to no answer. Few candidates look like a coil."""
+"""Factor of the number of candidates where the first lead to no answer. Few candidates look like a coil."""
 
 MANY = 200
 """The fewest points whose local dimensions are compared."""
