@@ -49,7 +49,7 @@ def row(data: str, model: str, seeds: int) -> list[str]:
         counts.update(verdicts)
         alarms += bool(verdicts - TRUE[model])
         gap = metrics["FLD gap"] - metrics["FLD gap of held-out points"]
-        vendi = metrics["Vendi score over that of held-out points"]
+        vendi = metrics["Vendi score relative to held-out points"]
         numbers.append([100 * result["answer"]["value"], metrics["likelihood divergence (FLD)"], gap, vendi])
     mean, deviation = np.mean(numbers, 0), np.std(numbers, 0)
     share, fld, gap_cell = (f"{mean[i]:.1f} ({deviation[i]:.1f})" for i in range(3))

@@ -118,7 +118,7 @@ def test_middles_of_interpolations_are_held_to_the_training_points() -> None:
 def test_noise_on_a_great_circle_keeps_the_texture_that_a_line_would_lose() -> None:
     """White noise: halfway along a line between two draws it has half its power, on the circle all of it."""
     source, model = events((1, 12, 12)), noisy((1, 12, 12))
-    name = "sharpness of the middles over that of the points"
+    name = "sharpness of the middles relative to the points"
     outcome = run(interpolate, model, source, InterpolateCodesOptions(pairs=20))
     assert outcome.result["metrics"][name] == pytest.approx(1.0, abs=0.06)
     straight = (outcome.drawn.before + outcome.drawn.after) / 2

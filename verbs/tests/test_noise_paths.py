@@ -163,7 +163,7 @@ def test_an_answer_is_withheld_where_the_ends_do_not_come_back() -> None:
 
 def test_images_are_drawn_with_their_ends_and_how_far_these_come_back_off() -> None:
     outcome = run(Exact((1, 4, 4)), source((1, 4, 4)), pairs=3, times=5)
-    name = "sharpness of the middles over that of the points"
+    name = "sharpness of the middles relative to the points"
     # 1 in the mean, with a deviation of 0.11 for 20 pairs.
     assert run(Exact((1, 4, 4)), source((1, 4, 4)), pairs=20, times=3).result["metrics"][name] > 0.4
     assert "of the sharpness of the points, straight lines" in outcome.result["answer"]["verdict"]

@@ -445,7 +445,7 @@ def test_middles_of_images_have_their_sharpness_beside_straight_lines() -> None:
     """Opposite images have a straight middle of none; the path's middle has half the contrast of both."""
     start = normal(2, 1, 4, 4)
     metrics, result, _ = of_path(start / 2, start, -start, Source(train=Dataset(start + 1)), what="decoded")
-    assert metrics["sharpness of the middles over that of the points"] == pytest.approx(0.25)
+    assert metrics["sharpness of the middles relative to the points"] == pytest.approx(0.25)
     assert result["answer"]["verdict"].endswith("keep 25% of the sharpness of the points, straight lines 0%.")
     assert float(sharpness(start / 2).mean() / sharpness(start).mean()) == pytest.approx(0.25)
 

@@ -151,7 +151,7 @@ class EDMConfig(Config):
         None,
         gt=0,
         description="The standard deviation of data that sigma_min and sigma_max are meant for; they are scaled to "
-        "that of the data at hand. null takes them as they are",
+        "the data at hand. null takes them as they are",
     )
 
     _grows = _in_order("sigma_min", "sigma_max")

@@ -42,9 +42,9 @@ class EventScale:
 
     ``low`` and ``high`` bound x where it is bounded (images); ``levels`` counts its discrete values, equally spaced
     over [low, high], or is None for continuous data. ``mean`` is one number over all points and coordinates of the
-    training split; ``std`` is one number too. Of bounded data it is the root mean square of the deviations from
-    ``mean``; of others of those of the coordinates from their own means, so that it stays when data are shifted or
-    rotated. ``centre`` holds the mean of each coordinate of a vector where one number won't do for all; see ``middle``.
+    training split; ``std`` is one number too. For bounded data it is the root mean square of the deviations from
+    ``mean``. For other data each coordinate deviates from its own mean, so a shift or a rotation of the data leaves
+    it. ``centre`` holds the mean of each coordinate of a vector where one number won't do for all; see ``middle``.
     x = (raw - shift) / factor says how raw data became x, with one number for all coordinates or a tuple of one for
     each. Raises ``DataError`` for fewer than 2 levels, and for bounds of data whose coordinates have their own units.
 

@@ -162,7 +162,7 @@ class Kind:
 
     ``verb_names`` are the names of verbs in their order; those that are not among the kind's own ``verbs`` are given by
     plugins (the hook ``scorefold_verbs``). Those that are not listed come last. ``comparison`` says how the kind's
-    components are compared; those of a kind without one can't be.
+    components are compared; components of a kind without one can't be.
     """
 
     name: str
@@ -267,7 +267,7 @@ class Capability:
     """Ability of components of any kind: ``interface`` is the class that they then derive from, as ``module:Class``,
     and ``name`` the word for it in ``provides`` and ``needs``, which is the class's.
 
-    ``comparison`` says how such components are compared; those of a capability without one can't be.
+    ``comparison`` says how such components are compared; components of a capability without one can't be.
     """
 
     name: str

@@ -455,6 +455,24 @@ def test_each_centre_is_as_wide_as_its_points_lie_apart_from_it() -> None:
     assert flat.tolist() == pytest.approx([math.log(0.125), math.log(2)], abs=0.1)
 
 
+def test_variances_are_found_along_the_gradient_of_what_points_cost() -> None:
+    """With a broad component about the points' mean, of a share of one point for each centre; by torch's own Adam."""
+    generator = torch.Generator().manual_seed(0)
+    centres, points = (torch.randn(count, 3, generator=generator).double() for count in (5, 9))
+    squared = torch.cdist(points, centres).square()
+    about_mean = 0.81 * (points - points.mean(0)).square().sum(1)
+    found = ((squared.amin(0) + 1e-3) / 3).log().requires_grad_()
+    broad = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.Adam([found, broad], lr=0.5)
+    for _ in range(50):
+        optimiser.zero_grad()
+        near = -0.5 * (squared / found.exp() + 3 * (found + math.log(2 * math.pi))) - math.log(5)
+        far = -0.5 * (about_mean / broad.exp() + 3 * (broad + math.log(2 * math.pi)))
+        torch.cat([near, far[:, None]], 1).logsumexp(1).mean().div(-3).backward()
+        optimiser.step()
+    assert log_variances(centres, points).tolist() == pytest.approx(found.tolist(), rel=1e-6)
+
+
 def test_the_divergence_is_a_hundred_times_what_samples_cost_more_than_half_of_the_training_points() -> None:
     generator = torch.Generator().manual_seed(0)
     samples, training, held_out = (torch.randn(count, 2, generator=generator) for count in (25, 40, 30))

@@ -23,7 +23,7 @@ def read_claims(package: Path) -> Iterator[Claim]:
 
     ``gates`` lists the names of those that decide; all others are reported.
     A table with ``rows`` is a group, in which each row is a claim; any other is a claim, by the table's name. Both have
-    the fields of ``Claim``, those of ``[defaults]`` where they have none of their own, and a ``target``
+    the fields of ``Claim``, defaults from ``[defaults]``, and a ``target``
     ``module:function`` in the package's ``claims``. In a group ``columns`` name the cells of a row. A column named as a
     field gives that field; ``{column}`` in a text of the group stands for the cell, alone for its value. A cell ``""``,
     or one that a row ends before, leaves the field to the default and the option out. What ``[words.column]`` says of a

@@ -420,7 +420,7 @@ def of_path(
     sharp = [float(sharpness(x.double()).mean()) for x in (held_out, middles, *baselines)] if image else [0.0] * 4
     real = sharp[0]
     share, *of_others = (value / (real or 1) for value in sharp[1:])
-    metrics = {"sharpness of the middles over that of the points": share} if real else {}
+    metrics = {"sharpness of the middles relative to the points": share} if real else {}
     near, *lines = (nearness(x, held_out, source) for x in (middles, *baselines))
     if near is None:
         return metrics, {}, []

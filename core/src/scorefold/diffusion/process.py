@@ -124,7 +124,7 @@ class DiffusionProcess(nn.Module, ABC):
 
     @property
     def basis(self) -> Orthonormal | None:
-        """The change of basis after which samplers take their steps; None where components are those of x itself."""
+        """The change of basis after which samplers take their steps; None where x itself has the components."""
         return None
 
     def of_coefficients(self, score: ScoreFunction) -> tuple[ScoreFunction, DiffusionProcess]:

@@ -119,7 +119,7 @@ def build_schedule(
 ) -> Schedule:
     """The schedule that a run file's ``process:`` describes.
 
-    ``spread`` is that of the data (``EventScale.spread``) and ``deviation`` that of a coordinate (``EventScale.std``).
+    ``spread`` belongs to the data (``EventScale.spread``) and ``deviation`` to one coordinate (``EventScale.std``).
     Raises ``ConfigError`` for values that do not fit, and for noise relative to one that is not known or is 0.
     """
     match config:

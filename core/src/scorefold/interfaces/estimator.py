@@ -80,7 +80,8 @@ class Estimator(Shown, ABC):
         ``DataError`` for too few points, naming how many are needed."""
 
     def point_estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
-        """The estimate without what is only needed for its interval, for callers that call it many times. The value is
-        that of ``estimate``. Raises as it does.
+        """The estimate without the work for an interval, for callers that call it many times.
+
+        ``estimate`` returns the same value. Raises as it does.
         """
         return self.estimate(data, generator=generator)

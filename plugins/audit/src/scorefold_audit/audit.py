@@ -202,5 +202,5 @@ def raw_numbers(space: Space, count: int, generator: torch.Generator) -> dict[st
     }
     size = min(count, len(space.samples), len(space.training))
     chosen = (some(torch.from_numpy(x), size, generator) for x in (space.samples, space.training))
-    numbers["Vendi score over that of training points"] = relative_vendi(*chosen)
+    numbers["Vendi score relative to training points"] = relative_vendi(*chosen)
     return {f"{name} ({space.name})": value for name, value in numbers.items()}

@@ -39,14 +39,14 @@ _TERMS = 8
 
 
 @cache
-def _debye_polynomials() -> tuple[tuple[tuple[float, ...], ...], tuple[tuple[float, ...], ...]]:
-    """Coefficients, lowest power first, of u_k (k = 0.._TERMS) and of w_k = p u_{k-1} / 2 + p^2 u'_{k-1}.
+def _debye_polynomials() -> tuple[tuple[dict[int, Fraction], ...], tuple[dict[int, Fraction], ...]]:
+    """Coefficients by power of u_k (k = 0.._TERMS) and of w_k = p u_{k-1} / 2 + p^2 u'_{k-1} (w_0 = 0).
 
     u_{k+1}(p) = p^2 (1 - p^2) u_k'(p) / 2 + (1/8) int_0^p (1 - 5 s^2) u_k(s) ds and v_k = u_k - (1 - p^2) w_k, where
     v_k are the coefficients of the derivative's expansion (DLMF 10.41.9 to 10.41.11).
     """
     u: list[dict[int, Fraction]] = [{0: Fraction(1)}]
-    w: list[dict[int, Fraction]] = []
+    w: list[dict[int, Fraction]] = [{}]
     for _ in range(_TERMS):
         following: dict[int, Fraction] = {}
         mixed: dict[int, Fraction] = {}
@@ -60,21 +60,29 @@ def _debye_polynomials() -> tuple[tuple[tuple[float, ...], ...], tuple[tuple[flo
         u.append(following)
         w.append(mixed)
 
-    def dense(polynomial: dict[int, Fraction]) -> tuple[float, ...]:
-        return tuple(float(polynomial.get(power, 0)) for power in range(max(polynomial) + 1))
-
-    return tuple(map(dense, u)), tuple(map(dense, w))
+    return tuple(u), tuple(w)
 
 
-def _series(polynomials: tuple[tuple[float, ...], ...], p: Tensor, order: float, first: int) -> Tensor:
-    """sum_k polynomial_k(p) / order^k, with k counted from ``first``."""
-    total = torch.zeros_like(p)
-    for k, coefficients in reversed(list(enumerate(polynomials, start=first))):
-        value = torch.zeros_like(p)
-        for coefficient in reversed(coefficients):
-            value = value * p + coefficient
-        total = total + value / order**k
-    return total
+@cache
+def _debye_series(order: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Coefficients in p, lowest power first, of sum_k u_k(p) / order^k and of sum_k w_k(p) / order^k."""
+    u, w = _debye_polynomials()
+    return _summed(u, order), _summed(w, order)
+
+
+def _summed(polynomials: tuple[dict[int, Fraction], ...], order: float) -> tuple[float, ...]:
+    total: dict[int, Fraction] = {}
+    for k, polynomial in enumerate(polynomials):
+        for power, value in polynomial.items():
+            total[power] = total.get(power, Fraction(0)) + value / Fraction(order) ** k
+    return tuple(float(total.get(power, 0)) for power in range(max(total) + 1))
+
+
+def _at(coefficients: tuple[float, ...], p: Tensor) -> Tensor:
+    value = torch.full_like(p, coefficients[-1])
+    for coefficient in reversed(coefficients[:-1]):
+        value = torch.addcmul(p.new_tensor(coefficient), value, p)
+    return value
 
 
 def _ladder(order: float, x_squared: Tensor) -> tuple[list[Tensor], float, Tensor]:
@@ -82,12 +90,12 @@ def _ladder(order: float, x_squared: Tensor) -> tuple[list[Tensor], float, Tenso
     top.
     """
     top = float(order + max(0, math.ceil(_HIGH_ORDER - order)))
-    u, w = _debye_polynomials()
+    u, w = _debye_series(top)
     root = torch.sqrt(1 + x_squared / top**2)
-    u_series = _series(u, 1 / root, top, 0)
+    u_series = _at(u, 1 / root)
     # I_{top+1} / (x I_top) from the expansion of the derivative, with the difference V - U taken out analytically: the
     # textbook form sqrt(1 + z^2) V / U - 1 loses all digits for small z.
-    g = (1 / (1 + root) - _series(w, 1 / root, top, 1) / root / u_series) / top
+    g = (1 / (1 + root) - _at(w, 1 / root) / root / u_series) / top
     ladder = []
     j = top
     while j > order:

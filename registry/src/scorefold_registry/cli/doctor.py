@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import importlib_metadata
@@ -84,7 +85,10 @@ def examine(discovery: Discovery, catalogue: Catalogue, *, load: bool = False) -
     """Findings of discovery and the catalogue for each plugin; with ``load``, after importing all its code."""
     if load:
         _load_all(discovery, catalogue)
-    plugins = tuple((record, tuple(_findings(record, discovery, catalogue))) for record in discovery.plugins)
+    version_of = cache(importlib_metadata.version)  # most plugins require the same few distributions
+    plugins = tuple(
+        (record, tuple(_findings(record, discovery, catalogue, version_of))) for record in discovery.plugins
+    )
     notes = (*discovery.notes, *catalogue.unused_preferences())
     return Examination(plugins, notes, not_installed(discovery.plugins))
 
@@ -131,7 +135,9 @@ def _load(item: Registered) -> None:
     item.mark_loaded()
 
 
-def _findings(record: PluginRecord, discovery: Discovery, catalogue: Catalogue) -> Iterator[PluginFinding]:
+def _findings(
+    record: PluginRecord, discovery: Discovery, catalogue: Catalogue, version_of: Callable[[str], str]
+) -> Iterator[PluginFinding]:
     if record.state == "disabled":
         yield PluginFinding(str(record.cause), str(record.fix), fault=False)
     elif record.state in ("broken", "incompatible") or (record.state == "ambiguous" and not record.components):
@@ -148,7 +154,7 @@ def _findings(record: PluginRecord, discovery: Discovery, catalogue: Catalogue) 
     if record.environment is not None:
         yield from _environment(record)
     elif record.state != "disabled":
-        for missing in unmet(record.distribution, record.requires):
+        for missing in unmet(record.distribution, record.requires, version_of):
             yield _unmet(record, missing, discovery.plugins)
     yield from _models(record)
     yield from _commands(record, discovery.plugins)

@@ -230,12 +230,17 @@ def _names(rest: str, version: str | None) -> bool:
     return named is not None and named[1] == version
 
 
-def unmet(distribution: str, requires: Iterable[str]) -> Iterator[Unmet]:
+def unmet(
+    distribution: str, requires: Iterable[str], version_of: Callable[[str], str] = importlib_metadata.version
+) -> Iterator[Unmet]:
     """Every requirement of a distribution that is missing or of another version, but for what ``unmet_contract``
-    judges."""
+    judges.
+
+    ``version_of`` gives the installed version of a distribution, as ``importlib.metadata.version`` does.
+    """
     for text in requires:
         name, rest = _split(text)
-        if not (name in OURS and rest) and (found := _unmet(distribution, text)):
+        if not (name in OURS and rest) and (found := _unmet(distribution, text, version_of)):
             yield found
 
 
@@ -245,7 +250,7 @@ def _split(text: str) -> tuple[str, str]:
     return (normalise(match[1]), match[2].strip()) if match else ("", text)
 
 
-def _unmet(distribution: str, text: str) -> Unmet | None:
+def _unmet(distribution: str, text: str, version_of: Callable[[str], str] = importlib_metadata.version) -> Unmet | None:
     from packaging.requirements import InvalidRequirement, Requirement
     from packaging.version import InvalidVersion
 
@@ -258,7 +263,7 @@ def _unmet(distribution: str, text: str) -> Unmet | None:
     requirement.marker = None
     wanted = str(requirement)
     try:
-        installed = importlib_metadata.version(requirement.name)
+        installed = version_of(requirement.name)
     except importlib_metadata.PackageNotFoundError:
         return Unmet(f"it requires {wanted}, which is not installed", f'pip install "{wanted}"', wanted)
     try:

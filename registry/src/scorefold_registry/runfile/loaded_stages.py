@@ -58,6 +58,11 @@ class Shipped:
         Raises ``ArtefactError`` for a folder that is not there, for a file that is no part of a pushed model, and
         where the run file, the card, or a licence of the weights or of the data is missing.
         """
+        self._licences()
+        return self.folder
+
+    def _licences(self) -> dict[str, str | None]:
+        """The licences that the card names, with all that ``checked`` looks at checked. Raises as it does."""
         if not (self.folder / MANIFEST_FILE).is_file():
             raise self._broken(f"there is no {MANIFEST_FILE} in {self.folder}")
         for file in check_names(folder_files(self.folder), self.id):
@@ -69,18 +74,18 @@ class Shipped:
         for what, name in (("weights", "licence"), ("data", "data_licence")):
             if licences[name] in (None, UNKNOWN):
                 raise self._broken(f"its card names no licence of the {what}")
-        return self.folder
+        return licences
 
     def facts(self) -> dict[str, Any]:
         """Facts for ``plugins show``: the component, both licences, its size; or the reason why it can't be used."""
         found: dict[str, Any] = {"name": self.model.name, "summary": self.model.summary}
         try:
-            folder = self.checked()
-            component = read_manifest(folder).component
+            licences = self._licences()
+            component = read_manifest(self.folder).component
         except ArtefactError as error:
             return {**found, "fault": error.message}
-        size = sum((folder / file).stat().st_size for file in folder_files(folder))
-        return {**found, "component": component, **licences_of(folder), "bytes": size}
+        size = sum((self.folder / file).stat().st_size for file in folder_files(self.folder))
+        return {**found, "component": component, **licences, "bytes": size}
 
     def _broken(self, why: str) -> ArtefactError:
         install = f"pip install --force-reinstall {self.record.distribution}"

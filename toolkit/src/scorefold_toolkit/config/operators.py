@@ -119,7 +119,7 @@ class DeepinvConfig(Config):
     physics: str = Field(description="The class in deepinv.physics, such as Inpainting, Blur or Tomography")
     options: dict[str, Any] = Field(
         default_factory=dict,
-        description="Its options by name; img_size, channels and img_width are those of the events unless given",
+        description="Its options by name; events give img_size, channels and img_width where these are left out",
     )
     seed: int = Field(0, ge=0, description="Seed of its random numbers, such as a random mask")
 

@@ -80,7 +80,7 @@ def image_size(path: Path, content: bytes | None = None) -> tuple[int, int] | No
 
 
 def _refuse_deep(image: ImageFile, path: Path) -> None:
-    """Raise ``DataError`` for more than 8 bits a channel; Pillow would cut those of colour images to 8 silently."""
+    """Raise ``DataError`` for more than 8 bits a channel; Pillow would cut colour images to 8 silently."""
     raw = image.tile[0][3] if image.tile else ""
     deep = raw[1] > 255 if isinstance(raw, tuple) and image.format == "PPM" else ";16" in str(raw)
     if deep or image.mode.startswith(("I", "F")):

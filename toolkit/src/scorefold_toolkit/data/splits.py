@@ -124,7 +124,7 @@ def plain_scale(x: Tensor) -> EventScale:
 
 def moments(x: Tensor, *, bounded: bool = True) -> tuple[float, float]:
     """The mean over all entries of points (N, *E) and their deviation as ``EventScale`` has them, in float64; a
-    deviation of 0 is given as 1. ``bounded`` is that of the scale, which images are."""
+    deviation of 0 is given as 1. ``bounded`` is True for images, as in ``EventScale``."""
     if not bounded or x.numel() == 0:
         scale = EventScale.of(x)
         return scale.mean, scale.std
@@ -308,7 +308,7 @@ _LABELS = 256
 
 
 def labels_of(dataset: Dataset) -> Tensor:
-    """The labels (N,) of points; those of streamed points are read batch by batch. Raises ``DataError`` without any."""
+    """The labels (N,) of points, of streamed points batch by batch. Raises ``DataError`` without any."""
     if dataset.label is not None:
         return dataset.label
     parts = [batch.label for batch in dataset.batches(_LABELS)]

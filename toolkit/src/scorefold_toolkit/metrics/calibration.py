@@ -66,7 +66,7 @@ def _deviations(x: Tensor) -> Tensor:
 def coverage(places: Tensor, level: float) -> Tensor:
     """The share of each truth's coordinates inside the central interval of mass ``level``, of places (C, *E): (C,).
 
-    ``places`` are those of ``pit``, nan where a coordinate does not count; a truth without any that does gives nan.
+    ``places`` come from ``pit``, nan where a coordinate does not count; a truth without any that does gives nan.
     The mean over truths is ``level`` for calibrated draws, less for draws too narrow, more for draws too wide. Raises
     ``ConfigError`` for a level outside (0, 1).
     """

@@ -57,7 +57,7 @@ def kernel_distance(x: Tensor, y: Tensor) -> float:
 def frechet_from_moments(mean_x: Tensor, covariance_x: Tensor, mean_y: Tensor, covariance_y: Tensor) -> float:
     """The squared Frechet distance of two Gaussians from means (D,) and covariances (D, D), in float64.
 
-    The trace of (S_x S_y)^(1/2) is that of the symmetric (S_x^(1/2) S_y S_x^(1/2))^(1/2), so eigenvalues of
+    (S_x S_y)^(1/2) has the trace of the symmetric (S_x^(1/2) S_y S_x^(1/2))^(1/2), so eigenvalues of
     symmetric matrices serve and singular covariances need no offset.
     """
     mean_x, mean_y = mean_x.double(), mean_y.double()

@@ -256,10 +256,10 @@ class LPIPS(nn.Module):
     Rectified features of AlexNet's five convolutions, or of the last convolution of each of VGG-16's five blocks, are
     normalised over channels, and their squared differences weighted by the linear heads and averaged over pixels
     (version 0.1, equation 1 of the paper). Grey images count as three equal channels. ``backbone`` is a state dict as
-    torchvision publishes it (alexnet-owt-7be5be79.pth, vgg16-397923af.pth), ``heads`` that of the lpips package
-    (weights/v0.1/alex.pth, vgg.pth); both are files at hand, for nothing is downloaded. Raises ``DataError`` for files
-    that are something else, ``ScorefoldError`` without torchvision, ``ShapeError`` for images of fewer than 31 (VGG-16:
-    16) pixels a side.
+    torchvision publishes it (alexnet-owt-7be5be79.pth, vgg16-397923af.pth), ``heads`` a state dict of the lpips
+    package (weights/v0.1/alex.pth, vgg.pth). Both are files at hand: nothing is downloaded. Raises ``DataError`` for
+    files that are something else, ``ScorefoldError`` without torchvision, ``ShapeError`` for images of fewer than 31
+    (VGG-16: 16) pixels a side.
 
     >>> LPIPS("alexnet.pth", "alex.pth")  # raises, where the published weights are not at hand
     Traceback (most recent call last):

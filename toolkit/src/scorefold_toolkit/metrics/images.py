@@ -64,9 +64,9 @@ def diversity(draws: Tensor, data_range: float = 1.0) -> Tensor:
 def sharpness(x: Tensor) -> Tensor:
     """The mean square of the Laplacian over the inner pixels of images (B, C, H, W), or (B, H, W): (B,).
 
-    The Laplacian is four times a pixel minus its four neighbours. What is blurred has less of it, what is noisy more:
-    the mean over images, divided by that of real ones, is 1 for images as sharp as those. Raises ``ShapeError`` for
-    images below 3 pixels a side.
+    The Laplacian is four times a pixel minus its four neighbours. Blurred images have less of it, noisy images
+    more: the mean over images, divided by the mean over real images, is 1 for images as sharp as these. Raises
+    ``ShapeError`` for images below 3 pixels a side.
     """
     if x.dim() not in (3, 4) or min(x.shape[-2:]) < 3:
         raise ShapeError(f"images have shape {tuple(x.shape)}; expected (B, C, H, W), H and W at least 3")

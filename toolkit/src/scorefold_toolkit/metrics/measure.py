@@ -18,7 +18,7 @@ from scorefold_toolkit.operators import Operator
 
 @dataclass(frozen=True)
 class Units:
-    """The bounds of events, for peaks and the scale of bytes: the data's own, or those of the held-out points.
+    """The bounds of events, for peaks and the scale of bytes: the data's own, or the bounds of the held-out points.
 
     ``levels`` is the number of values that draws and truths are rounded to, or None; ``clipped`` says whether they are
     clipped.

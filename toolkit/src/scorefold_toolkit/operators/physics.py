@@ -78,8 +78,8 @@ class Physics(LinearOperator):
 def build_physics(name: str, options: Mapping[str, Any], seed: int, in_shape: Sequence[int]) -> Physics:
     """``deepinv.physics.NAME(**options)`` on events of ``in_shape``.
 
-    Sizes that the class asks for and ``options`` leave out (img_size, channels, img_width) are those of the events, and
-    what it draws follows ``seed``. Raises ``ConfigError`` without deepinv, for a name that it does not have, and for
+    Sizes that the class asks for and ``options`` leave out (img_size, channels, img_width) come from the events. Random
+    numbers follow ``seed``. Raises ``ConfigError`` without deepinv, for a name that it does not have, and for
     options that do not fit.
     """
     with library("the operator deepinv", EXTRA):

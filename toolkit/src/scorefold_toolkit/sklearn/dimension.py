@@ -166,7 +166,7 @@ class DimensionEstimator(SettingsInside):
         return self.dimension_
 
     def fit_transform(self, X: Any, y: Any = None, **settings: Any) -> float:
-        """The dimension of ``X``; ``settings`` are those of ``fit``."""
+        """The dimension of ``X``; ``settings`` go to ``fit``."""
         return self.fit(X, y, **settings).dimension_
 
     def fit_pw(self, X: Any, y: Any = None, *, smooth: bool = False, n_neighbors: int = 100) -> DimensionEstimator:
@@ -202,7 +202,7 @@ class DimensionEstimator(SettingsInside):
         return pd.DataFrame(columns, index=self._index)
 
     def fit_transform_pw(self, X: Any, y: Any = None, **settings: Any) -> Any:
-        """The dimensions at the points of ``X``; ``settings`` are those of ``fit_pw``."""
+        """The dimensions at the points of ``X``; ``settings`` go to ``fit_pw``."""
         return self.fit_pw(X, y, **settings).transform_pw()
 
     def score(self, X: Any, y: Any = None) -> float:

@@ -24,7 +24,7 @@ class Optimiser:
 
     The classes of ``torch.optim`` import torch's compiler when they are made, which takes 1.3 CPU seconds. Their
     functions do not, and give equal weights to the bit. ``groups`` are parameters, or mappings with ``params`` and
-    settings of their own; ``settings`` are those of all groups. ``fused`` asks for one kernel for all parameters, and
+    settings of their own; ``settings`` hold for all groups. ``fused`` asks for one kernel for all parameters, and
     is left out where torch has none for them. Raises ``ValueError`` for settings out of their range and for a parameter
     that is given twice.
     """

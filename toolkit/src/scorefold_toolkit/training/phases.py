@@ -150,8 +150,8 @@ State = tuple[dict[str, Tensor], dict[str, Any]]
 
 @dataclass
 class Task:
-    """One call of ``fit``. ``total`` counts the steps of all phases, ``before`` those of phases with reports of their
-    own, which ``report`` does not count."""
+    """One call of ``fit``. ``total`` counts the steps of all phases, ``before`` the steps of phases with reports of
+    their own, which ``report`` does not count."""
 
     model: Trainable
     train: Dataset

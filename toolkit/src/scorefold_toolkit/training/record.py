@@ -32,8 +32,8 @@ class FitReport:
     ``step`` and ``phase`` with either ``loss``, its parts, ``learning_rate`` and ``steps_per_second``, or
     ``validation``, the loss of the held-out points under the averaged weights. ``best_validation`` is the lowest of
     these in the last phase, and ``warnings`` say what went wrong on the way. ``reference`` is the loss of something
-    that learned nothing, in the last phase too, on the held-out points or on some of those of training, and
-    ``reference_of`` says what that is; None for none. ``batch_size`` is the batch where it was made smaller for the
+    that learned nothing, in the last phase too, on the held-out points or on some training points, and
+    ``reference_of`` names it; None for none. ``batch_size`` is the batch where it was made smaller for the
     time there was, and None elsewhere.
 
     >>> report = FitReport(steps=20, history=[{"step": 10, "loss": 0.5}, {"step": 20, "loss": 0.4}])

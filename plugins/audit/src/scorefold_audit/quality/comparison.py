@@ -237,23 +237,21 @@ def log_variances(centres: Tensor, points: Tensor) -> Tensor:
     widening those that are near others.
     """
     dimension = points.shape[1]
-    squared = torch.cdist(points, centres).square()
-    # A hair, so that a copy has a variance to begin with.
-    found = ((squared.amin(0) + _LEAST) / dimension).log().requires_grad_()
-    broad = torch.zeros((), dtype=points.dtype, requires_grad=True)
     about_mean = _NEARER * (points - points.mean(0)).square().sum(1, keepdim=True)
-    optimiser = Adam([found, broad], lr=_RATE, fused=False)
-    with torch.enable_grad():
-        for _ in range(_STEPS):
-            optimiser.zero_grad()
-            every = _densities(squared, found, dimension) - math.log(len(centres))
-            outside = _densities(about_mean, broad[None], dimension)
-            loss = -torch.cat([every, outside], 1).logsumexp(1).mean() / dimension
-            loss.backward()
-            optimiser.step()
-            with torch.no_grad():
-                found.clamp_(*_CLAMP)
-    return found.detach()
+    squared = torch.cat([torch.cdist(points, centres).square(), about_mean], 1)
+    # A hair, so that a copy has a variance to begin with; the broad component begins with 1.
+    found = ((squared.amin(0) + _LEAST) / dimension).log()
+    found[-1] = 0
+    shares = torch.full_like(found, -math.log(len(centres)))
+    shares[-1] = 0
+    optimiser = Adam([found], lr=_RATE, fused=False)
+    for _ in range(_STEPS):
+        # The gradient of the mean cost: points weigh by how likely they are to come from a component.
+        weights = (_densities(squared, found, dimension) + shares).softmax(1)
+        found.grad = (weights.sum(0) - weights.mul(squared).sum(0) / (dimension * found.exp())) / (2 * len(points))
+        optimiser.step()
+        found[:-1].clamp_(*_CLAMP)
+    return found[:-1]
 
 
 def cost(points: Tensor, centres: Tensor, variances: Tensor) -> float:
@@ -264,4 +262,4 @@ def cost(points: Tensor, centres: Tensor, variances: Tensor) -> float:
 
 def _densities(squared: Tensor, variances: Tensor, dimension: int) -> Tensor:
     """Log-densities (n, m) of Gaussians of log-variances (m,) at squared distances (n, m) from their centres."""
-    return -0.5 * (squared / variances.exp() + dimension * (variances + math.log(2 * math.pi)))
+    return torch.addcmul(-0.5 * dimension * (variances + math.log(2 * math.pi)), squared, -0.5 / variances.exp())

@@ -119,7 +119,7 @@ def measure_quality(report: AuditReport, space: Space, options: AuditOptions, co
     if kernel is not None:
         report.findings.append(verdicts.of_kernel(kernel, space.name))
         report.metrics["kernel distance"] = kernel.value
-        report.metrics["Vendi score over that of held-out points"] = relative_vendi(q, y)
+        report.metrics["Vendi score relative to held-out points"] = relative_vendi(q, y)
     _frechet(report, samples, held_out, training, generator)
     some_training = some(training, count, context.generator("divergence"))
     found = report.attempt(
