@@ -175,6 +175,16 @@ def test_quick_gives_two_readings_that_nothing_has_checked(capsys: pytest.Captur
     assert not any(row["used"] for row in found["table"])
 
 
+def test_counts_have_no_dimension_with_the_noise_of_counting(capsys: pytest.CaptureFixture[str]) -> None:
+    draws = np.random.default_rng(0)
+    rates = 30 * np.exp(draws.normal(size=(500, 2)) @ draws.normal(size=(2, 6)) / 2)
+    np.savetxt("counts.csv", draws.poisson(rates), delimiter=",", header="a,b,c,d,e,f", comments="", fmt="%d")
+    assert main(["recommend", "counts.csv", "--quick", "--quiet"]) == 0
+    said = capsys.readouterr().out
+    assert "mle has no reading" in said
+    assert "warning: withheld: the noise of counting counts as dimensions" in said
+
+
 def test_points_too_few_for_a_quick_reading_are_too_few_for_the_check(capsys: pytest.CaptureFixture[str]) -> None:
     np.save("few.npy", np.load("points.npy")[:15])
     assert main(["recommend", "few.npy", *QUICK]) == 2

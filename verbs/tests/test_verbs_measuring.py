@@ -224,6 +224,28 @@ def test_the_dimension_of_a_series_is_withheld_where_neighbours_are_read() -> No
     assert checked(entropy) == {"entropy": 249.5}
 
 
+class Counting(Near):
+    reads_counts = True
+
+
+def test_the_dimension_of_counts_is_withheld_where_neighbours_are_read() -> None:
+    generator = torch.Generator().manual_seed(0)
+    latent = torch.randn(500, 2, generator=generator) @ torch.randn(2, 6, generator=generator)
+    data = Source(test=Dataset(torch.poisson(10 * (latent / 2).exp(), generator=generator)))
+    near, mean, counting = (
+        verb_estimate(each, {"data": data}, EstimateOptions(), context()) for each in (Near(), Mean(), Counting())
+    )
+    assert near.value.value is None
+    assert near.value.headline.startswith("withheld: the noise of counting counts as dimensions: 6 columns")
+    assert "warnings" not in near.value.diagnostics
+    for outcome in (mean, counting):
+        assert "intrinsic dimension" in checked(outcome)
+        assert outcome.value.diagnostics["warnings"][-1].startswith("the noise of counting counts as dimensions")
+    entropy = verb_estimate(Near("entropy", None), {"data": data}, EstimateOptions(), context())
+    assert "warnings" not in entropy.value.diagnostics
+    assert "entropy" in checked(entropy)
+
+
 def test_an_estimate_is_held_to_the_truth() -> None:
     source = Source(train=rows(9), test=rows(5, truth={"dimension": 3}))
     outcome = verb_estimate(Mean(), {"data": source}, EstimateOptions(limit=3), context())

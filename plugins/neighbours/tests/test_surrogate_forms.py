@@ -188,6 +188,16 @@ def test_points_that_are_all_as_far_apart_grow_by_the_least_that_is_believed() -
     assert found[5:7] == pytest.approx([0.01, 1])
 
 
+def test_points_of_which_many_are_copies_have_finite_looks() -> None:
+    """As surrogates on a coarse grid are: neighbours of a copy are copies, and points at the mean are near none."""
+    copies = torch.cat([torch.zeros(60, 3), torch.eye(3).repeat(2, 1), -torch.eye(3).repeat(2, 1)]).double()
+    found = look(copies, 3)
+    assert bool((found > 0).all())
+    assert bool(found.isfinite().all())
+    assert 1 <= float(found[-5]) < 2  # the neighbours of the 60 points at the mean are these: one axis each
+    assert float(found[-3]) == pytest.approx(1 / 72**2)
+
+
 # Recipes.
 
 

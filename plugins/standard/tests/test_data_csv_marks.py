@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from scorefold.errors import ConfigError
 from scorefold_standard.data.array import ArrayFile
 from scorefold_standard.data.config import ArrayConfig
-from scorefold_standard.data.table_columns import CsvDialect, has_commas, marks_of
+from scorefold_standard.data.table_columns import COMMAS, CsvDialect, comma_warning, has_commas, marks_of
 
 ROWS = np.random.default_rng(0).normal(size=(40, 3))
 
@@ -94,3 +94,23 @@ def test_numbers_with_commas(field: str) -> None:
 @pytest.mark.parametrize("field", ["1.5", "1,2,3", "a,5", "", "12,"])
 def test_fields_that_are_no_such_numbers(field: str) -> None:
     assert not has_commas(field)
+
+
+@pytest.mark.parametrize(
+    ("cells", "fix"),
+    [
+        (["1,5", "2,75", "3"], 'decimal: "," reads them'),
+        (["1,234,567", "12"], 'thousands: "," reads them'),
+        (["1,234.5", "2,345"], 'thousands: "," reads them'),
+        (["1.234,5", "2,5"], 'decimal: "," and thousands: "." read them'),
+        (["7,123", "8"], 'thousands: "," reads 7,123 as 7123, and decimal: "," as 7.123'),
+        ([*["1,5"] * 9, "-"], 'decimal: "," reads them'),
+    ],
+)
+def test_the_setting_that_reads_numbers_with_commas_is_named(cells: list[str], fix: str) -> None:
+    assert comma_warning(cells) == COMMAS + fix
+
+
+@pytest.mark.parametrize("cells", [[], ["1", "2"], ["1,5", "a"], ["a, b", "c"]])
+def test_other_cells_have_no_warning_of_commas(cells: list[str]) -> None:
+    assert comma_warning(cells) == ""

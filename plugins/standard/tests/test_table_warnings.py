@@ -50,6 +50,22 @@ TWICE = {name: np.append(values[1:], values[1]) for name, values in PLAIN.items(
         (TAILED, {"scale": "none"}, []),
         (WORDS, {}, ["column kind holds no numbers"]),
         (WORDS, {"label": "kind"}, []),
+        (
+            {**WORDS, "price": [f"{1000 + row:,}" for row in range(ROWS)]},
+            {},
+            [
+                'column price holds numbers with commas: thousands: "," reads 1,000 as 1000, and decimal: "," as 1.000',
+                "column kind holds no numbers",
+            ],
+        ),
+        (
+            {**PLAIN, "price": [f"{row},5" for row in range(ROWS)], "cost": ["1.234,5"] * ROWS},
+            {},
+            [
+                'column price holds numbers with commas: decimal: "," reads them',
+                'column cost holds numbers with commas: decimal: "," and thousands: "." read them',
+            ],
+        ),
         (WORDS, {"names": "kind"}, []),
         (WORDS, {"columns": ["-kind"]}, []),
         (WORDS, {"columns": ["a", "b"]}, []),

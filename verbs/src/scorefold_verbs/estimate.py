@@ -20,6 +20,7 @@ from scorefold.interfaces import (
 from scorefold.results import Allocation, Estimate
 from scorefold.stage import Outcome, StageContext, reported
 from scorefold_toolkit.checks import answer_of
+from scorefold_toolkit.data.counts import count_noise
 from scorefold_toolkit.data.series import HasTime, close_in_time
 from scorefold_toolkit.data.splits import HasUnits, dimensions_by_units, estimate_by_row, labels_of, rounding_warning
 from scorefold_verbs.config import (
@@ -43,8 +44,9 @@ def estimate(component: Estimator, inputs: Inputs, options: EstimateOptions, con
     ``pointwise`` has an entry for each row of the source, where it counts these: NaN for rows of other splits, and for
     those left out. The answer begins with the warnings of the data, among them that the points' distances are lost in
     rounding. A dimension that hangs on units of columns, which nobody has settled, is withheld. So is one read from
-    neighbours (``reads_neighbours``), of a series whose nearest neighbours are neighbours in time. An estimate without
-    a value gives no metrics. Raises as the estimator does, ``PluginError`` where it returns no estimate, and
+    neighbours (``reads_neighbours``), of a series whose nearest neighbours are neighbours in time, and of counts whose
+    noise reaches neighbours, but where the estimator is made for counts (``reads_counts``). An estimate without a value
+    gives no metrics. Raises as the estimator does, ``PluginError`` where it returns no estimate, and
     ``DataError`` for an empty split and for data without the labels that are needed.
     """
     source: DataSource = inputs["data"]
@@ -52,15 +54,19 @@ def estimate(component: Estimator, inputs: Inputs, options: EstimateOptions, con
     label = None if options.by is None else labels_of(dataset)
     # First, from copies of the points: an estimator that changes what it is given can't move a label's points then.
     by_label = None if label is None else _estimates_by_label(component, dataset, label, source.label_names, context)
-    withheld = _units(source, dataset) or _time(component, source, dataset)
+    counts, noisy = count_noise(dataset.tensor(limit=_LOOKED_AT), source.event_scale)
+    noisy = noisy and component.reads_neighbours and not component.reads_counts
+    withheld = _units(source, dataset) or _time(component, source, dataset) or (f"withheld: {counts}" if noisy else "")
     answer = _asked(component, dataset, "estimate", context)
     if "repeats" in inputs:
         answer = over_trainings([answer, *inputs["repeats"]])
-    withheld = withheld if answer.quantity == DIMENSION else ""
+    if answer.quantity != DIMENSION:
+        withheld = counts = ""
     if withheld and answer.value is not None:
         answer = replace(answer, value=None, interval=None, headline=withheld)
+        counts = "" if noisy else counts
     rounded = rounding_warning(dataset.tensor(limit=_ROUNDED))
-    answer = answer.with_warnings([*source.data_warnings(), *([rounded] if rounded else [])])
+    answer = answer.with_warnings([*source.data_warnings(), *filter(None, [rounded, counts])])
     metrics: dict[str, Any] = {} if answer.value is None else {answer.quantity: answer.value}
     if answer.interval is not None:
         metrics[f"{answer.quantity}, lower"], metrics[f"{answer.quantity}, upper"] = answer.interval

@@ -62,8 +62,9 @@ class Allocator(Shown, ABC):
 class Estimator(Shown, ABC):
     """Estimates a quantity of a data set, such as its intrinsic dimension.
 
-    Must: ``estimate``. May: ``point_estimate``, where the interval costs much of the time, and ``reads_neighbours``:
-    True where points that follow one another in a series would change the answer, as distances of neighbours do.
+    Must: ``estimate``. May: ``point_estimate``, where the interval costs much of the time, ``reads_neighbours``: True
+    where points that follow one another in a series would change the answer, as distances of neighbours do, and
+    ``reads_counts``: True where it is made for counts.
 
     >>> class Rank(Estimator):
     ...     def estimate(self, data, *, generator=None):
@@ -73,6 +74,7 @@ class Estimator(Shown, ABC):
     """
 
     reads_neighbours: bool = False
+    reads_counts: bool = False
 
     @abstractmethod
     def estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:

@@ -20,6 +20,7 @@ FEWEST_POINTS = 50
 UNEVEN = 10.0
 """Largest ratio of the spreads of columns with one unit."""
 
+_COMMAS = "numbers with commas: "  # the warning of data:array, after which the setting stands that reads them
 _MOST_CLASSES = 20
 _LOOKED_AT = 64
 _NAMED = 8
@@ -137,11 +138,14 @@ def _table(host: Host, path: Path, fields: Mapping[str, Any], side: int) -> Read
     if len(seen.event_shape) > 1:
         config.setdefault("scale", "table")
         return Reading("data:array", config, seen, seen.event_shape, seen.rows - seen.incomplete, why)
-    commas = [one.name for one in seen.columns if "numbers with commas" in one.warnings]
+    commas = [(one.name, text) for one in seen.columns for text in one.warnings if text.startswith(_COMMAS)]
     if commas and "columns" not in config:
+        names, fix = ", ".join(repr(name) for name, _ in commas), commas[0][1].removeprefix(_COMMAS)
+        out = ", ".join(f"-{name}" for name, _ in commas)
+        column, hold = ("column", "holds") if len(commas) == 1 else ("columns", "hold")
         raise DataError(
-            f"column {commas[0]!r} of {path} holds numbers with commas, before decimals or between thousands",
-            hint=f'decimal: ","; or thousands: ","; or leave them out by columns: [-{commas[0]}]',
+            f"{column} {names} of {path} {hold} numbers with commas, before decimals or between thousands",
+            hint=f"{fix}; or leave them out by columns: [{out}]",
         )
     if seen.gaps:
         config["gaps"] = list(seen.gaps)

@@ -182,12 +182,15 @@ def look(x: Tensor, seen: int) -> Tensor:
     # The products of m points are fewer than those of r coordinates where r is large.
     products = centred @ centred.mT if centred.shape[1] < x.shape[1] else centred.mT @ centred
     spectra = torch.linalg.eigvalsh(products).clamp(min=0).flip(1)
+    # On a coarse grid all neighbours may be copies, which have no spectrum: it counts as one of one axis.
     local = [
-        (spectra.sum(1).square() / spectra.square().sum(1)).mean(),
-        (spectra > 0.05 * spectra[:, :1]).double().sum(1).mean(),
+        (spectra.sum(1).square() / spectra.square().sum(1)).nan_to_num(1.0).mean(),
+        (spectra > 0.05 * spectra[:, :1]).double().sum(1).clamp(min=1).mean(),
     ]
     y = x[:, :seen] / x[:, :seen].std(0).clamp(min=1e-12 * float(spread))
     unit = y / y.norm(dim=1, keepdim=True).clamp(min=1e-12)
-    near = (torch.count_nonzero(unit @ unit.T > SEPARATED).double() - n) / (n * (n - 1)) + 1 / n**2
+    # Points at the mean, of which a coarse grid may hold many, are not near themselves.
+    others = (torch.count_nonzero(unit @ unit.T > SEPARATED).double() - n).clamp(min=0)
+    near = others / (n * (n - 1)) + 1 / n**2
     tails = [norms.clamp(min=1e-12 * float(spread)).log().std() + 0.01, y.pow(4).mean()]
     return torch.stack([*slopes, *lengths, *density, *local, near, *tails])

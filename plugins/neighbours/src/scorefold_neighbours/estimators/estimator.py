@@ -269,6 +269,7 @@ class NeighbourEstimator(Estimator):
         self.config: Any = config
         self.executor = executor
         self.reads_neighbours = not isinstance(config, configs.FisherSConfig)  # which separates each point from all
+        self.reads_counts = isinstance(config, configs.I3DConfig)
 
     @property
     def method(self) -> Method:

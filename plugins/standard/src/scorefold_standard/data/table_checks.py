@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from scorefold.errors import ConfigError, DataError
 from scorefold.summary import HEAVY_TAIL, LOOKED_AT, MOST_COLUMNS, ColumnSummary, is_code, is_identifier
 from scorefold_standard.data.config import ArrayConfig
 from scorefold_standard.data.stored import Array, StoredPoints
-from scorefold_standard.data.table_columns import NumberTable, Points
+from scorefold_standard.data.table_columns import COMMAS, NumberTable, Points
 
 Rows = npt.NDArray[np.int64]
 _LARGEST = float(np.finfo(np.float32).max)  # events are float32
@@ -304,10 +304,9 @@ def _codes(columns: Sequence[ColumnSummary], table: NumberTable) -> list[str]:
     if not names or 2 * len(names) >= len(columns):
         return []  # a table that is all codes has levels, as images have
     condition = f"condition: [{', '.join(names[:_NAMED])}] makes {_it(len(names))} the condition, "
-    hold = "holds" if len(names) == 1 else "hold"
     return [
-        f"{_named(names)} {hold} few distinct values, as codes of categories do, and put the points on a lattice: "
-        f"{condition if table.names is not None else ''}{_leave(names, table)}"
+        f"{_named(names)} {_hold(names)} few distinct values, as codes of categories do, and put the points on a "
+        f"lattice: {condition if table.names is not None else ''}{_leave(names, table)}"
     ]
 
 
@@ -339,16 +338,26 @@ def _words(table: NumberTable, config: ArrayConfig, columns: Sequence[ColumnSumm
     names = [name for name, values in table.others.items() if values.dtype.kind not in "fiub" and name not in used]
     if not names:
         return []
-    hold = "holds" if len(names) == 1 else "hold"
-    commas = [one.name for one in columns if "numbers with commas" in one.warnings]
-    if commas:
-        return [f'{_named(commas)} {hold} numbers with commas: thousands: "," or decimal: "," says what these are']
+    commas = {one.name: text for one in columns for text in one.warnings if text.startswith(COMMAS)}
+    fixes = dict.fromkeys(commas.values())
+    said = [f"{_named(found)} {_hold(found)} {fix}" for fix in fixes if (found := _with(commas, fix))]
+    names = [name for name in names if name not in commas]
+    if not names:
+        return said
     distinct = {name: len(set(map(str, table.others[name]))) for name in names}
     most = min(_MOST_CLASSES, len(table.points) // 2)
     few = next((name for name in names if 1 < distinct[name] <= most), None)
     own = next((name for name in names if distinct[name] == len(table.others[name])), None)
     also = f", or label: {few}" if few else f", or names: {own}" if own else ""
-    return [f"{_named(names)} {hold} no numbers: {_leave(names, table)}{also}"]
+    return [*said, f"{_named(names)} {_hold(names)} no numbers: {_leave(names, table)}{also}"]
+
+
+def _with(commas: Mapping[str, str], fix: str) -> list[str]:
+    return [name for name, text in commas.items() if text == fix]
+
+
+def _hold(names: Sequence[str]) -> str:
+    return "holds" if len(names) == 1 else "hold"
 
 
 def _named(names: Sequence[str]) -> str:

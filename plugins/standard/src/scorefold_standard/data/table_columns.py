@@ -83,6 +83,32 @@ def has_commas(field: str) -> bool:
     return any(kind.fullmatch(field) for kind in (_COMMA, _THOUSANDS, _BOTH))
 
 
+COMMAS = "numbers with commas: "
+"""The beginning of the warning of a column of numbers with commas, after which the setting stands that reads it."""
+
+_MOSTLY = 0.9
+"""The share of numbers with commas, and of numbers, among the cells of a column of such numbers."""
+
+
+def comma_warning(cells: Sequence[str]) -> str:
+    """The warning ``COMMAS`` with the setting that reads cells with commas; empty for other cells.
+
+    Commas before three digits in every cell may be either mark, and both settings are named then.
+    """
+    marked = [cell for cell in cells if has_commas(cell)]
+    if not marked or len(marked) + sum(map(is_number, cells)) < _MOSTLY * len(cells):
+        return ""
+    if any(_BOTH.fullmatch(cell) for cell in marked):
+        return COMMAS + 'decimal: "," and thousands: "." read them'
+    if not all(_THOUSANDS.fullmatch(cell) for cell in marked):
+        return COMMAS + 'decimal: "," reads them'
+    if any("." in cell or cell.count(",") > 1 for cell in marked):
+        return COMMAS + 'thousands: "," reads them'
+    cell = marked[0].strip()
+    whole, part = cell.replace(",", ""), cell.replace(",", ".")
+    return COMMAS + f'thousands: "," reads {cell} as {whole}, and decimal: "," as {part}'
+
+
 def _first_lines(path: Path) -> tuple[list[str], bool]:
     """The lines that are looked at, and whether they are all."""
     lines: list[str] = []

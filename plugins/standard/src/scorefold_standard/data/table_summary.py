@@ -20,7 +20,7 @@ from scorefold_standard.data.table_checks import (
     table_warnings,
     with_class,
 )
-from scorefold_standard.data.table_columns import NumberTable, Points, has_commas, is_number
+from scorefold_standard.data.table_columns import NumberTable, Points, comma_warning
 from scorefold_standard.data.table_files import read_table
 
 Merged = Mapping[int, tuple[int, int]]
@@ -91,9 +91,8 @@ def _other(name: str, values: Array, config: ArrayConfig, named: str | None) -> 
     gone = pd.isna(values)
     kind = "boolean" if values.dtype.kind == "b" else "text"
     distinct = pd.unique(values[~gone])
-    texts = [] if kind == "boolean" else [str(value) for value in distinct]
-    commas = all(has_commas(text) or is_number(text) for text in texts) and any(map(has_commas, texts))
-    warnings = ("numbers with commas",) if commas else ()
+    commas = "" if kind == "boolean" else comma_warning([str(value) for value in distinct])
+    warnings = (commas,) if commas else ()
     return ColumnSummary(name, kind, int(gone.sum()), len(distinct), use=use, warnings=warnings)
 
 

@@ -230,13 +230,17 @@ def _unchecked(result: RunResult) -> Mapping[str, Any]:
     )
     facts = {
         "note": "estimates from neighbours are too low for many dimensions and few points",
-        "warnings": list(
-            dict.fromkeys(text for each in found.values() for text in each["diagnostics"].get("warnings", ()))
-        ),
+        "warnings": list(dict.fromkeys(text for each in found.values() for text in _warnings(each))),
         "table": [{"estimator": name, "reading": each["value"], **row} for name, each in found.items()],
     }
     headline = f"unchecked: {read}; {facts['note']}; without --quick they are checked and corrected"
     return {**found[QUICK[0]], "value": None, "interval": None, "headline": headline, "diagnostics": facts}
+
+
+def _warnings(estimate: Mapping[str, Any]) -> list[str]:
+    """The warnings of an estimate, after the reason for which it has no value."""
+    why = [estimate["headline"]] if estimate["value"] is None else []
+    return [*why, *estimate["diagnostics"].get("warnings", ())]
 
 
 def _print_table(table: list[Mapping[str, Any]]) -> None:

@@ -1,0 +1,82 @@
+"""The noise of counts: found where it fills directions, and not in rounded measurements, images and classes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from scorefold.data import EventScale
+from scorefold_toolkit.data.counts import count_noise
+
+
+def gen(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def latent(dimension: int, columns: int, rows: int = 1000) -> Tensor:
+    generator = gen(3)
+    return torch.randn(rows, dimension, generator=generator) @ torch.randn(dimension, columns, generator=generator)
+
+
+def counts(mean: float, rows: int = 1000) -> Tensor:
+    return torch.poisson(mean * (latent(2, 8, rows) / 2).exp(), generator=gen(4))
+
+
+def in_own_units(x: Tensor) -> tuple[Tensor, EventScale]:
+    """The points in single precision, each column divided by its deviation, and these units."""
+    scale = EventScale(shift=tuple(x.double().mean(0).tolist()), factor=tuple(x.double().std(0).tolist()))
+    return scale.from_raw(x).float(), scale
+
+
+@pytest.mark.parametrize("mean", [1, 4, 20, 200])
+def test_counts_about_two_latents_have_noise_for_sure(mean: float) -> None:
+    for x, scale in ((counts(mean), EventScale()), in_own_units(counts(mean))):
+        text, sure = count_noise(x, scale)
+        assert sure
+        assert "8 columns hold counts" in text
+
+
+def test_the_directions_of_noise_are_the_columns_without_the_latents() -> None:
+    """Near a mean of 4 the square roots are nearly linear in two small latents."""
+    x = torch.poisson(4 * (latent(2, 8, 2000) / 4).exp(), generator=gen(4))
+    assert "along 6 of 8 directions" in count_noise(x, EventScale())[0]
+
+
+def test_noise_far_below_the_distance_of_neighbours_does_not_matter() -> None:
+    assert count_noise(counts(100_000, rows=300), EventScale()) == ("", False)
+
+
+@pytest.mark.parametrize("levels", [20, 50, 400])
+def test_measurements_rounded_to_levels_are_no_counts(levels: int) -> None:
+    x = latent(3, 8, 2000)
+    x = ((x - x.amin(0)) / (x.amax(0) - x.amin(0)) * levels).round()
+    assert count_noise(x, EventScale()) == ("", False)
+    assert count_noise(*in_own_units(x)) == ("", False)
+
+
+def test_whole_numbers_that_vary_far_more_or_less_than_counts_are_none() -> None:
+    wide = torch.randint(0, 51, (1000, 3), generator=gen()).float()
+    narrow = (50 + torch.randn(1000, 4, generator=gen())).round()
+    assert count_noise(wide, EventScale()) == ("", False)
+    assert count_noise(narrow, EventScale()) == ("", False)
+
+
+def test_counts_that_vary_somewhat_more_than_by_chance_are_unsure() -> None:
+    mean = 20 * (latent(2, 8) / 2).exp()
+    factors = torch.distributions.Gamma(10.0, 10.0)
+    torch.manual_seed(0)
+    text, sure = count_noise(torch.poisson(mean * factors.sample(mean.shape), generator=gen()), EventScale())
+    assert not sure
+    assert "If these are counts" in text
+
+
+def test_bits_images_negative_and_broken_numbers_and_few_rows_are_not_looked_at() -> None:
+    x = counts(4)
+    assert count_noise((x > 3).float(), EventScale()) == ("", False)
+    assert count_noise(x, EventScale(low=0, high=255, levels=256)) == ("", False)
+    assert count_noise(x[:, None], EventScale()) == ("", False)
+    assert count_noise(x - 3, EventScale()) == ("", False)
+    assert count_noise(x + 0.5, EventScale()) == ("", False)
+    assert count_noise(x[:40], EventScale()) == ("", False)
+    assert count_noise(x[:, :1], EventScale()) == ("", False)
