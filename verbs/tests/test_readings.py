@@ -160,6 +160,18 @@ def test_unusual_points_are_compared_with_chance() -> None:
     assert alone["verdict"].startswith("A point that costs more than ")
 
 
+def test_points_are_compared_with_the_limit_of_others() -> None:
+    model, usual = Shifted().double(), shifted(test=200)
+    limit = outliers(model, {"data": usual}, OutlierOptions(), context()).result["answer"]["value"]
+    mixed = torch.cat([usual.load("test").x[:40], 9 + normal(10, 2, seed=5)])
+    given = {"data": Source(test=Dataset(mixed))}
+    found = outliers(model, given, OutlierOptions(above=limit), context()).result
+    assert found["answer"]["quantity"] == "share of points unlike the data"
+    assert found["answer"]["value"] == pytest.approx(10 / 50, abs=1 / 50)
+    assert "row 40, row 41" in found["answer"]["verdict"]
+    assert found["metrics"]["cost of points unlike the data (bits a dimension)"] == limit
+
+
 def test_straight_lines_across_a_circle_leave_the_data() -> None:
     angle = torch.linspace(0, 2 * math.pi, 400, dtype=torch.float64)
     circle = torch.stack([angle.cos(), angle.sin()], 1)

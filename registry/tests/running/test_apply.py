@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from scorefold.stage import StageContext
+from scorefold_registry.components.stage_files import read_result
 from scorefold_registry.run.result import RunResult
 
 Say = Callable[..., Any]
@@ -158,3 +159,30 @@ def test_an_answer_without_arrays_goes_to_json_only(say: Say, run: Callable[...,
     assert not Path("deep").exists()
     assert say(*arguments, "deep/plan.json").status == 0
     assert json.loads(Path("deep/plan.json").read_text())["allocation"]["plan"][0]["tasks"] == 5
+
+
+def test_new_data_are_compared_with_the_limit_of_held_out_points(say: Say, run: Callable[..., RunResult]) -> None:
+    """The limit is the run's, and not that of the given data; without one in the run that is said."""
+    np.save("held.npy", np.random.default_rng(0).normal(size=(400, 2)))
+    np.save("new.npy", np.concatenate([np.random.default_rng(1).normal(size=(90, 2)), np.full((10, 2), 3.0)]))
+    text = (
+        "version: 1\nstages:\n"
+        "  data: {use: data:array, config: {path: held.npy, fractions: [0.5, 0, 0.5], scale: none}}\n"
+        "  flow: {use: flow:affine-coupling, inputs: {data: data}, config: {training: {steps: 20}}}\n"
+        "  answer: {use: flow, do: outliers, inputs: {data: data}}\n"
+    )
+    result = run(text)
+    held_out = read_result(result.folder / "answer")["metrics"]
+    limit = "cost of points unlike the data (bits a dimension)"
+    arguments = ("--do", "outliers", "--data", "new.npy", "--out", "o.npy", "--json")
+    said = say("apply", str(result.folder / "flow"), *arguments).json
+    assert said["metrics"][limit] == held_out[limit]
+    assert said["metrics"]["share of points unlike the data"] >= 0.1
+    assert said["warnings"] == []
+    alone = run(text.replace("do: outliers", "do: outliers, split: train"))
+    said = say("apply", str(alone.folder / "flow"), *arguments, "--option", "limit=99").json
+    assert said["metrics"][limit] > held_out[limit]
+    assert said["warnings"] == [
+        f"{limit} is that of the given data: the run has no stage that gives it",
+        "99 of 100 points are read: --option limit=100 reads all",
+    ]

@@ -102,6 +102,10 @@ class LikelihoodOptions(Config):
     tolerance: float = Field(1e-4, gt=0, description="Relative and absolute tolerance of the ODE solver")
 
 
+COST_LIMIT = "cost of points unlike the data (bits a dimension)"
+"""The metric of the cost above which a point is unlike the data."""
+
+
 class OutlierOptions(LikelihoodOptions):
     """Settings of the scores of unusual points."""
 
@@ -110,6 +114,12 @@ class OutlierOptions(LikelihoodOptions):
         ge=1,
         description="How many other points' conditions each point is also given, so that what its own says of it can "
         "be seen (conditional models); costs as many likelihoods",
+    )
+    above: float | None = Field(
+        None,
+        description="The cost above which a point is unlike the data, in bits a dimension; null takes it from these "
+        "points. scorefold apply takes it from the run, where a stage did this with held-out points",
+        json_schema_extra={"metric_of_run": COST_LIMIT},
     )
 
 

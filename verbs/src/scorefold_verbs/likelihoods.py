@@ -24,15 +24,16 @@ from scorefold_toolkit.data.splits import by_row, row_text
 from scorefold_toolkit.distributions import log_density
 from scorefold_toolkit.drawing import device_of, refuse_codes
 from scorefold_toolkit.shards import in_shards
-from scorefold_verbs.config import LikelihoodOptions, OutlierOptions
+from scorefold_verbs.config import COST_LIMIT, LikelihoodOptions, OutlierOptions
 from scorefold_verbs.inputs import Inputs, points_of
 from scorefold_verbs.verdicts import (
-    COST_LIMIT,
+    UNLIKE_SHARE,
     above_limit,
     cost_limit,
     gaussian_log_density,
     of_auroc,
     of_costs,
+    of_costs_above,
     of_likelihood,
 )
 
@@ -230,6 +231,7 @@ def outliers(component: ScoreModel | Flow, inputs: Inputs, options: OutlierOptio
     """Scores of held-out points, with the cost above which a point is unlike them; and how well the scores separate the
     points of ``unusual`` where these are given.
 
+    ``above`` is this cost where other points gave it; the answer is then the share of points that cost more.
     Hands on the scores of each source by name, in the order of its rows. Raises as ``evaluate``, and ``DataError`` for
     points without the conditions that the model takes.
     """
@@ -258,8 +260,13 @@ def outliers(component: ScoreModel | Flow, inputs: Inputs, options: OutlierOptio
         if "unusual" in scores:
             metrics[f"AUROC by {name}"] = auroc(scores["unusual"][name], values)
     costs = scores["usual"]["cost"]
-    limit = cost_limit(costs)
-    answer = of_costs(costs, called["usual"], limit, context.split or "test")
+    if options.above is None:
+        limit = cost_limit(costs)
+        answer = of_costs(costs, called["usual"], limit, context.split or "test")
+    else:
+        limit = options.above
+        answer = of_costs_above(limit, costs, called["usual"])
+        metrics[UNLIKE_SHARE] = answer["value"]
     if limit is not None:
         metrics[COST_LIMIT] = limit
     result: dict[str, Any] = {"metrics": metrics, "answer": answer}

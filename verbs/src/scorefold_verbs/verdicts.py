@@ -19,6 +19,7 @@ from scorefold.errors import SplitError
 from scorefold.interfaces import DataSource
 from scorefold.stage import StageContext
 from scorefold_toolkit.metrics import energy_distance, sharpness
+from scorefold_verbs.config import COST_LIMIT
 from scorefold_verbs.inputs import choice, nearness, points_of
 
 TRAINING = "training points"
@@ -259,7 +260,13 @@ def of_costs(costs: Tensor, names: Sequence[str], limit: float | None, split: st
     return {**found, "sure": "with caution", "advice": "take the limit from held-out points: split: test"}
 
 
-COST_LIMIT = "cost of points unlike the data (bits a dimension)"
+UNLIKE_SHARE = "share of points unlike the data"
+
+
+def of_costs_above(limit: float, costs: Tensor, names: Sequence[str]) -> dict[str, Any]:
+    """State the share of ``costs`` (N,) above a ``limit`` that other points gave."""
+    said = above_limit(limit, costs, names).strip()
+    return {"quantity": UNLIKE_SHARE, "value": float((costs > limit).double().mean()), "verdict": said}
 
 
 def above_limit(limit: float | None, unusual: Tensor, names: Sequence[str]) -> str:

@@ -20,6 +20,7 @@ from scorefold_registry.components.messages import config_error, config_problems
 from scorefold_registry.components.parts import anchored_use, read_use
 from scorefold_registry.components.paths import absolute, file_name
 from scorefold_registry.plugins.names import did_you_mean, sentences
+from scorefold_registry.run.data_summary import loader_of
 from scorefold_registry.runfile.reader import KEY_CODES, yaml_type
 from scorefold_registry.runfile.yaml_reader import Positioned, parse, parse_value, read_text
 
@@ -115,8 +116,16 @@ def _named(catalogue: Catalogue, comparison: Comparison, text: str) -> Iterable[
     return [ours[text] if text in ours else _of_component(catalogue, text, list(ours))]
 
 
+_TABLES = (".npy", ".npz", ".csv", ".tsv", ".parquet")
+
+
 def _of_component(catalogue: Catalogue, text: str, ours: Sequence[str]) -> Case:
     """A data component's declared example as a case."""
+    if Path(text).suffix.lower() in _TABLES or Path(text).is_dir():
+        use, field = loader_of(Path(text))
+        hint = f"scorefold recommend {text} compares estimators on it; or write a file of cases, mine.yaml, with "
+        case = f"mine: {{use: {use}, config: {{{field}: {text}}}}}"
+        raise ConfigError(f"{text} is a file or folder, and no case", hint=f"{hint}'{case}', and --data mine.yaml")
     match = _COMPONENT.match(text)
     name = match["name"] if match else text
     try:

@@ -22,7 +22,7 @@ from scorefold.stage import Outcome, StageContext
 from scorefold_registry.components.messages import config_error, config_problems
 from scorefold_registry.components.parts import config_model
 from scorefold_registry.components.ports import PortOffer, check_inputs
-from scorefold_registry.components.stage_files import STAGE_FILE, read_stage
+from scorefold_registry.components.stage_files import STAGE_FILE, read_result, read_stage
 from scorefold_registry.plugins.records import Registered
 from scorefold_registry.run.data_summary import loader_of, read_fields
 from scorefold_registry.run.environment import set_up_device
@@ -78,7 +78,12 @@ def apply_stage(
         warnings = [] if spec is None else unit_warnings(spec.event_scale, source.load("test").x)
     context = StageContext(stage="apply", seed_root=seed, split="test", device=place, dtype=dtype, executor=None)
     module, _, function = chosen.target.partition(":")
-    outcome: Outcome = getattr(import_module(module), function)(component, inputs, _options(chosen, options), context)
+    asked, absent = _recalled(_options(chosen, options), folder, stage.name, chosen.name)
+    warnings += [f"{name} is that of the given data: the run has no stage that gives it" for name in absent]
+    limit = getattr(asked, "limit", None)
+    if data is not None and limit is not None and limit < (count := len(inputs["data"].load("test"))):
+        warnings.append(f"{limit:,} of {count:,} points are read: --option limit={count} reads all")
+    outcome: Outcome = getattr(import_module(module), function)(component, inputs, asked, context)
     if warnings:
         outcome.result["warnings"] = [*warnings, *outcome.result.get("warnings", [])]
     if data is None and spec is not None and isinstance(outcome.value, DataSource):
@@ -124,6 +129,27 @@ def _options(verb: Verb, given: Sequence[str]) -> Config | None:
         return model.model_validate(raw)
     except ValidationError as error:
         raise config_error(f"the options of {verb.name}", config_problems(model, error, raw)) from None
+
+
+def _recalled(options: Config | None, folder: Path, name: str, verb: str) -> tuple[Config | None, list[str]]:
+    """Options whose fields marked ``metric_of_run`` are filled from a stage of the run that did the verb with the stage
+    called ``name`` and held-out points; and the metrics that no such stage has."""
+    if options is None:
+        return None, []
+    marks = {field: info.json_schema_extra for field, info in type(options).model_fields.items()}
+    wanted = {
+        field: str(mark["metric_of_run"])
+        for field, mark in marks.items()
+        if isinstance(mark, dict) and mark.get("metric_of_run")
+    }
+    wanted = {field: metric for field, metric in wanted.items() if getattr(options, field) is None}
+    known: dict[str, Any] = {}
+    for file in sorted(folder.absolute().parent.glob(f"*/{STAGE_FILE}")):
+        facts = read_stage(file.parent)
+        if (facts["verb"], facts["source"]) == (verb, name) and facts["resolved"].get("split") != "train":
+            known |= read_result(file.parent)["metrics"]
+    found = {field: known[metric] for field, metric in wanted.items() if metric in known}
+    return options.model_copy(update=found), sorted({wanted[field] for field in wanted.keys() - found.keys()})
 
 
 def _spec_of(host: Host, component: Any) -> DataSpec | None:
