@@ -75,6 +75,7 @@ class Port:
     memorising the points, so that ``compare`` puts it on such data only where somebody chose it. ``installed`` on a
     port that takes a list plugs in, where nothing else is, every installed component of its kinds whose constructor has
     no port, with its default configuration; a constructor that takes ``port_names`` gets the components' names by port.
+    ``passed_over`` on a port of a verb says that only constructors read what is plugged in.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Port:
     whole: bool = False
     needs_density: bool = False
     installed: bool = False
+    passed_over: bool = False
 
     def __post_init__(self) -> None:
         if self.installed and not (self.many and self.optional):

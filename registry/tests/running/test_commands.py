@@ -122,6 +122,19 @@ def test_errors_of_a_run_file_are_json_too(say: Say) -> None:
     assert not Path("runs").exists()
 
 
+def test_inputs_that_a_swapped_component_does_not_use_are_named(say: Say) -> None:
+    """They are allowed, so that a swap is one word; the score is trained for nothing then."""
+    assert say("validate", "run.yaml").err == ""
+    swap = ("--set", "stages.dimension.use=estimator:tiny-mean")
+    expected = (
+        "warning: stage 'dimension': estimator:tiny-mean does not use its input 'score'; remove it, and stages that "
+        "only it needs\n"
+    )
+    said = say("validate", "run.yaml", *swap)
+    assert (said.status, said.err) == (0, expected)
+    assert expected in say("run", "run.yaml", "--quiet", *swap).err
+
+
 def test_validate_answers_by_status_words_and_json(say: Say) -> None:
     assert say("validate", "run.yaml").status == 0
     good = say("validate", "run.yaml", "--json")

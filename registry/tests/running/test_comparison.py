@@ -193,6 +193,7 @@ def test_faults_of_a_file_of_cases_say_where(say: Say, write: Callable[..., Path
         (("Encodes",), "no installed component is or provides Encodes"),
         (("estimator",), "there is no case to compare estimator on"),
         (("estimator", "--data", "tinny"), "did you mean 'tiny'?"),
+        (("estimator", "--data", "mine.csv"), "scorefold recommend mine.csv compares estimators on it"),
         (("estimator", "--data", "tiny[4]"), "data:tiny declares 1 example;"),
         (("estimator", "--data", "tiny,data:tiny"), "two cases are called 'tiny'"),
         (("estimator", "--data", "score:tiny"), "the case 'score:tiny' is a score; expected data"),

@@ -13,7 +13,7 @@ _DATA = Port("data", kind="data")
 _ANY_DATA = Port("data", kind="data", optional=True)
 _TRAINING_DATA = Port("data", kind="data", optional=True, when="Trainable")
 # An estimator that reads the data alone passes over a model, so that swapping estimators is one word in a run file.
-_MODELS = (Port("score", kind="score", optional=True), Port("flow", kind="flow", optional=True))
+_MODELS = tuple(Port(kind, kind=kind, optional=True, passed_over=True) for kind in ("score", "flow"))
 
 
 _SPLIT = {"points": 120, "fractions": [0.5, 0, 0.5]}

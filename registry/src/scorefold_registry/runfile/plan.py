@@ -75,6 +75,17 @@ class PlannedStage:
         """The configuration of the component that the stage creates."""
         return None if self.part is None else self.part.config
 
+    @property
+    def unused(self) -> list[str]:
+        """Warnings of inputs that neither the component nor its verb reads, such as those of one that was swapped."""
+        taken = {port.name for port in self.registered.component.requires}
+        return [
+            f"stage {self.name!r}: {self.registered.id} does not use its input {port.name!r}; remove it, and stages "
+            "that only it needs"
+            for port in self.verb.takes
+            if port.passed_over and port.name in self.inputs and port.name not in taken and self.source is None
+        ]
+
     def parts(self) -> list[Part]:
         """All parts of the stage, defaults of ports among them."""
         own = [] if self.part is None else [*self.part.inline.values(), *self.part.defaults.values()]
@@ -108,6 +119,11 @@ class Plan:
     run: RunFile
     stages: tuple[PlannedStage, ...]
     plugins: Mapping[str, Config] = field(default_factory=dict)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is valid, and changes nothing."""
+        return [text for stage in self.stages for text in stage.unused]
 
     @property
     def environments(self) -> list[Any]:

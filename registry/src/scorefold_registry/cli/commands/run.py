@@ -87,6 +87,8 @@ def run_plan_of(
     # The file is checked before torch is imported.
     placed = [f"runtime.device={given.device}"] if given.device else []
     plan = make_plan(host.catalogue, read(file, [*sets, *placed], given.seed))
+    for text in plan.warnings:
+        print(printable(f"warning: {text}"), file=sys.stderr)
     try:
         from scorefold_registry.run.pipeline import run_plan
 

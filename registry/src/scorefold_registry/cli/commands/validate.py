@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from scorefold.errors import printable
 from scorefold_registry.cli.options import Parser, discover_host, print_answer
 from scorefold_registry.host import Host
 from scorefold_registry.runfile import stage_parts
@@ -43,6 +44,8 @@ def run(arguments: list[str]) -> int:
             print(error, file=sys.stderr)
             print(f"{given.file}: {count} problem{'s' if count > 1 else ''}", file=sys.stderr)
         return 1
+    for text in plan.warnings:
+        print(printable(f"warning: {text}"), file=sys.stderr)
     if given.json:
         print_answer(json.dumps({"valid": True, "problems": [], "stages": stage_list(plan)}, indent=2))
     else:
