@@ -164,3 +164,17 @@ def test_samples_of_an_earlier_stage_are_audited_as_data(tmp_path: Path, capsys:
     (tmp_path / "run.yaml").write_text(RUN_FILE + stages.replace("do: audit", "do: sample"))
     assert main(["run", "run.yaml", "--quiet"]) == 2
     assert "data:samples has no verb 'sample'" in capsys.readouterr().err
+
+
+def test_copies_with_missing_values_are_counted_in_the_columns_that_they_have(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    samples = np.load("right.npy")
+    samples[:20] = np.load("train.npy")[50:70]
+    samples[np.arange(20), np.arange(20) % 4] = np.nan
+    np.save("gaps.npy", samples)
+    asked = ["audit", "gaps.npy", "--train", "train.npy", "--held-out", "held-out.npy", *QUICK]
+    assert main([*asked, "--data-option", "missing=drop"]) == 0
+    said = capsys.readouterr().out
+    assert "caution: 20 samples have missing values and are left out of the shares" in said
+    assert "20 equal a training point, and 0 a held-out one" in said

@@ -563,3 +563,10 @@ def test_noisy_shifted_and_scaled_benchmarks_by_what_is_installed(host: Host, na
     answer = estimator.estimate(37 * (x + noise) + 1000, generator=gen())
     assert [row["estimator"] for row in answer.diagnostics["table"]] == some
     assert answer.value == pytest.approx(truth, abs=0.35)
+
+
+@pytest.mark.parametrize(("digits", "said"), [(1, True), (3, False)])
+def test_values_that_are_rounded_coarsely_are_a_warning(digits: int, said: bool) -> None:
+    x = torch.round(plane(points=300), decimals=digits)
+    found = calibrated(NeighbourEstimator(MLEConfig())).estimate(x).diagnostics["warnings"]
+    assert any(text.startswith("values are rounded to steps that move neighbours by ") for text in found) == said

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from scorefold_neighbours.calibrated import recipes, surrogates
-from scorefold_neighbours.calibrated.facts import Facts, grid_steps, measure
+from scorefold_neighbours.calibrated.facts import Facts, grid_steps, measure, rounding_reach
 from scorefold_neighbours.calibrated.recipes import Draws, chosen_recipes, coarse, look, refined
 from scorefold_neighbours.calibrated.surrogates import SurrogateRecipe, surrogate
 
@@ -131,6 +131,17 @@ def test_the_step_of_a_grid_is_the_least_gap_and_all_gaps_are_its_multiples() ->
     assert step(-0.5, 1e-10 - 0.5, 0.5, 0.5, 0.5, 0.5) == pytest.approx(1)
     assert step(0, 0.8e-9, 1, 1, 1, 1) == pytest.approx(1)
     assert step(0, 1.25e-9, 1, 1, 1, 1) == pytest.approx(1.25e-9)
+
+
+def test_rounding_moves_neighbours_by_a_share_of_their_distance() -> None:
+    """Two rounded values are apart by 2 / 12 of the square of their step more. Two values are no rounding."""
+    x = torch.cartesian_prod(*[torch.arange(5.0), 3 * torch.arange(4.0), torch.arange(2.0)]).double()
+    x = x - x.mean(0)
+    facts = replace(measure(x), neighbour=2.0)
+    assert facts.steps.tolist() == pytest.approx([1, 3, 1])
+    assert rounding_reach(x, facts) == pytest.approx(math.sqrt(2 * (1 + 9) / 12) / 2)
+    smooth = normal(60, 2)
+    assert rounding_reach(smooth, measure(smooth - smooth.mean(0))) == 0
 
 
 # How points look.

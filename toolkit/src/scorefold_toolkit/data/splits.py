@@ -148,6 +148,14 @@ class HasUnits(Protocol):
     def unsettled_units(self) -> bool: ...
 
 
+@runtime_checkable
+class HasIncompleteRows(Protocol):
+    """A data source that leaves rows with missing values out; ``incomplete_rows`` are these (m, D) in the units that
+    were read, NaN where a value is missing."""
+
+    def incomplete_rows(self) -> Tensor: ...
+
+
 def dimensions_by_units(x: Tensor) -> tuple[float, float] | None:
     """The dimensions that maximum likelihood reads from points (n, D) as they are, and with each column divided by its
     own spread, where one is a quarter larger than the other.

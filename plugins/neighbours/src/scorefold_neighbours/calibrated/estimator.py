@@ -18,7 +18,15 @@ from scorefold.results import Estimate
 from scorefold.stage import report, reported
 from scorefold_neighbours.calibrated.answer import Checked, calibrated_answer
 from scorefold_neighbours.calibrated.calibration import Array, Panel, reading_distances, weights_of
-from scorefold_neighbours.calibrated.facts import LEAST, Facts, axes_above_noise, grid_steps, local_range, measure
+from scorefold_neighbours.calibrated.facts import (
+    LEAST,
+    Facts,
+    axes_above_noise,
+    grid_steps,
+    local_range,
+    measure,
+    rounding_reach,
+)
 from scorefold_neighbours.calibrated.recipes import Draws, chosen_recipes, coarse, look, refined
 from scorefold_neighbours.calibrated.surrogates import SurrogateRecipe, surrogate
 from scorefold_neighbours.config import CalibratedConfig
@@ -36,6 +44,10 @@ MANY = 200
 MIXED = 3.0
 """The ratio of high to low local dimensions above which data may be mixed. It is 1.2 to 1.8 for one dimension of even
 density, and up to 3 for skewed columns."""
+
+ROUNDED = 0.3
+"""How far rounding may move neighbours, as a share of their distance. Of 24 tables of dimension 3, 12 of 14 intervals
+hold it above, and 6 of 6 far below."""
 
 
 class Calibrated(Estimator):
@@ -87,6 +99,11 @@ class Calibrated(Estimator):
         draws = estimate_generator(generator)
         x, remarks, warnings = self._prepared(data, draws)
         facts = measure(x)
+        if (reach := rounding_reach(x, facts)) > ROUNDED:
+            warnings.append(
+                f"values are rounded to steps that move neighbours by {reach:.0%} of their distance, so the dimension "
+                "may be read too high or too low: more digits would help"
+            )
         shown = x if facts.on_grid else x @ facts.axes
         seed = int(torch.randint(0, 2**31 - 1, (), generator=draws))
         given, failed = self.panel.read(shown, seed)

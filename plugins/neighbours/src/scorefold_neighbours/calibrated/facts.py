@@ -224,3 +224,13 @@ def grid_steps(x: Tensor) -> Tensor:
         if float((multiples - multiples.round()).abs().max()) < 0.01:
             steps[column] = step
     return steps
+
+
+def rounding_reach(x: Tensor, facts: Facts) -> float:
+    """How far rounding of points (n, D) moves two of them apart, as a share of the distance of nearest neighbours.
+
+    A value that is rounded to a step is off by a twelfth of its square in the mean of squares. Columns of two values
+    are classes, and not rounded.
+    """
+    steps = torch.stack([s if len(column.unique()) > 2 else 0 * s for s, column in zip(facts.steps, x.T, strict=True)])
+    return float((2 * steps.square().sum() / 12).sqrt()) / facts.neighbour
