@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from pydantic import ValidationError
 
@@ -114,3 +115,24 @@ def test_the_setting_that_reads_numbers_with_commas_is_named(cells: list[str], f
 @pytest.mark.parametrize("cells", [[], ["1", "2"], ["1,5", "a"], ["a, b", "c"]])
 def test_other_cells_have_no_warning_of_commas(cells: list[str]) -> None:
     assert comma_warning(cells) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("0,1,2\n0.5,1.5,2\n", True),  # as pandas writes an array
+        (",0,1,2\n0,0.5,1.5,2\n", True),  # with its index
+        ("0,1,2,3\n4,5,6,7\n", True),
+        ("0,1\n1,2\n2,0\n", False),  # pairs of nodes
+        ("1,2,3,4\n0.5,1.5,2,3\n", False),
+        ("0\n0.5\n", False),
+    ],
+)
+def test_a_first_line_that_counts_the_columns_names_them(text: str, names: bool, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text(text)
+    assert marks_of(tmp_path / "x.csv", None, None).names == names
+
+
+def test_an_array_that_pandas_wrote_has_no_row_of_names(tmp_path: Path) -> None:
+    pd.DataFrame(np.random.default_rng(0).normal(size=(40, 3))).to_csv(tmp_path / "x.csv", index=False)
+    assert len(ArrayFile(ArrayConfig(path=tmp_path / "x.csv", fractions=(0, 0, 1))).load("test")) == 40

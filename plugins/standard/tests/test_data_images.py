@@ -517,6 +517,16 @@ def test_images_of_several_sizes_are_looked_at_without_a_size(tmp_path: Path) ->
     assert ImageFolder.inspect(ImagesConfig(root=tmp_path, size=4)).event_shape == (3, 4, 4)
 
 
+def test_classes_of_images_are_named_where_one_looks(tmp_path: Path) -> None:
+    for number in range(20):
+        folder = tmp_path / ("cat" if number % 2 else "dog")
+        folder.mkdir(exist_ok=True)
+        Image.new("L", (8, 8), color=number).save(folder / f"{number:02d}.png")
+    (said,) = ImageFolder.inspect(ImagesConfig(root=tmp_path)).warnings
+    assert said.startswith("the images have 2 classes (cat, dog): by: label answers for each, and data:few-shot ")
+    assert create({"root": tmp_path}).data_warnings() == ()
+
+
 @pytest.mark.parametrize(("strange", "side"), [((1, 90), 8), ((3, 5), 3), ((900, 700), 8)])
 def test_one_image_of_another_size_does_not_settle_the_size_of_all(
     tmp_path: Path, strange: tuple[int, int], side: int

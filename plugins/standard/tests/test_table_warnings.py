@@ -51,6 +51,17 @@ TWICE = {name: np.append(values[1:], values[1]) for name, values in PLAIN.items(
         (WORDS, {}, ["column kind holds no numbers"]),
         (WORDS, {"label": "kind"}, []),
         (
+            {**PLAIN, "length": [f"{row}.5 mm" for row in range(ROWS)]},
+            {},
+            ["column length holds numbers followed by 'mm'", "column length holds no numbers"],
+        ),
+        (
+            {"a": DRAWS[:, 0], "b": np.append(DRAWS[5:, 1], [-999] * 5)},
+            {"scale": "none"},
+            ["5 values of column b are -999, far from all others"],
+        ),
+        ({"a": DRAWS[:, 0], "b": np.append(DRAWS[4:, 1], [-999] * 4)}, {"scale": "none"}, []),
+        (
             {**WORDS, "price": [f"{1000 + row:,}" for row in range(ROWS)]},
             {},
             [

@@ -172,8 +172,20 @@ class ImageFolder(DataSource):
 
     @classmethod
     def inspect(cls, config: ImagesConfig) -> DataSummary:
-        """Summary of a folder; images of several sizes are checked in a common size."""
-        sizes = _sizes(_pictures(config.root.expanduser())) if config.size is None else set()
+        """Summary of a folder; images of several sizes are checked in a common size, and classes are named."""
+        pictures = _pictures(config.root.expanduser())
+        seen = cls._inspect_sizes(config, _sizes(pictures) if config.size is None else set())
+        if len(pictures.classes) < 2:
+            return seen
+        shown = ", ".join(pictures.classes[:_NAMED]) + ", ..." * (len(pictures.classes) > _NAMED)
+        text = (
+            f"the images have {len(pictures.classes)} classes ({shown}): by: label answers for each, and "
+            "data:few-shot makes tasks of them, for the question how many labels a task needs"
+        )
+        return replace(seen, warnings=(*seen.warnings, text))
+
+    @classmethod
+    def _inspect_sizes(cls, config: ImagesConfig, sizes: set[tuple[int, int]]) -> DataSummary:
         if len(sizes) < 2:
             return cls(config).summary()
         side = _common_side(sizes)

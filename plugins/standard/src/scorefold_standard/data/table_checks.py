@@ -14,7 +14,7 @@ from scorefold.errors import ConfigError, DataError
 from scorefold.summary import HEAVY_TAIL, LOOKED_AT, MOST_COLUMNS, ColumnSummary, is_code, is_identifier
 from scorefold_standard.data.config import ArrayConfig
 from scorefold_standard.data.stored import Array, StoredPoints
-from scorefold_standard.data.table_columns import COMMAS, NumberTable, Points
+from scorefold_standard.data.table_columns import COMMAS, NumberTable, Points, unit_of
 
 Rows = npt.NDArray[np.int64]
 _LARGEST = float(np.finfo(np.float32).max)  # events are float32
@@ -197,6 +197,7 @@ def table_warnings(
         *units_warning(points, config, columns),
         *_identifiers(listed, table),
         *_times(points, listed, table),
+        *_codes_of_missing(points, listed),
         *_copied(copies, shared),
         *_codes(listed, table),
         *_classes(listed),
@@ -288,6 +289,26 @@ _UNEVEN_STEPS = 0.01
 """The largest difference of steps between times, in their mean: float32 rounds them."""
 
 
+_REPEATED = 5
+"""The fewest equal values at the end of a column that look like the code of a missing value."""
+
+
+def _codes_of_missing(points: Points, columns: Sequence[ColumnSummary]) -> list[str]:
+    """The columns whose farthest value repeats, far from all others, as -999 does for a missing one."""
+    found = []
+    tailed = [(place, one) for place, one in enumerate(columns) if "heavy tail" in one.warnings]
+    looked = np.asarray(points[:_BLOCK_OF_STEPS]) if tailed else np.empty(0)
+    for place, one in tailed:
+        values, counts = np.unique(looked[:, place][np.isfinite(looked[:, place])], return_counts=True)
+        for end, rest in ((0, values[1:]), (-1, values[:-1])):
+            if counts[end] >= _REPEATED and len(rest) > 1 and abs(values[end] - np.median(rest)) > 3 * np.ptp(rest):
+                found.append(
+                    f"{counts[end]:,} values of column {one.name} are {values[end]:g}, far from all others, as codes "
+                    "of missing values are: leave these cells empty in the file if so"
+                )
+    return found
+
+
 def _copied(copies: int, shared: int) -> list[str]:
     if not copies:
         return []
@@ -344,6 +365,9 @@ def _words(table: NumberTable, config: ArrayConfig, columns: Sequence[ColumnSumm
     names = [name for name in names if name not in commas]
     if not names:
         return said
+    for name in names:
+        if unit := unit_of([str(value) for value in table.others[name][:_BLOCK_OF_STEPS]]):
+            said.append(f"column {name} holds numbers followed by {unit!r}: write them without it to read them")
     distinct = {name: len(set(map(str, table.others[name]))) for name in names}
     most = min(_MOST_CLASSES, len(table.points) // 2)
     few = next((name for name in names if 1 < distinct[name] <= most), None)

@@ -63,10 +63,26 @@ def marks_of(path: Path, delimiter: str | None, decimal: str | None) -> CsvDiale
     return CsvDialect(
         mark,
         point,
-        names=not all(is_number(field or "nan", point) for field in first),
+        names=not all(is_number(field or "nan", point) for field in first) or _numbered(rows),
         ragged=any(len(row) > len(first) for row in rows[1:2]),
         thousands=_thousands(fields, point),
     )
+
+
+_SURE = 4
+"""The columns from which on a first line 0, 1, 2, ... can only be names."""
+
+
+def _numbered(rows: Sequence[Sequence[str]]) -> bool:
+    """True if the first of some rows counts the columns from 0, as pandas names them, after an empty name of an index.
+
+    Of fewer than four columns it may be a row of whole numbers, such as a pair of nodes, where all others are whole.
+    """
+    first = rows[0] if rows else []
+    counted = first[1:] if first[:1] == [""] else first
+    if len(counted) < 2 or list(counted) != [str(place) for place in range(len(counted))]:
+        return False
+    return len(counted) >= _SURE or any("." in field for row in rows[1:] for field in row)
 
 
 def is_number(field: str, decimal: str = ".") -> bool:
@@ -107,6 +123,19 @@ def comma_warning(cells: Sequence[str]) -> str:
     cell = marked[0].strip()
     whole, part = cell.replace(",", ""), cell.replace(",", ".")
     return COMMAS + f'thousands: "," reads {cell} as {whole}, and decimal: "," as {part}'
+
+
+_WITH_UNIT = re.compile(r"\s*[+-]?\d+(?:[.,]\d+)?\s*([^\d\s.,:/+-][^\d\s]{0,9})\s*")
+
+
+def unit_of(cells: Sequence[str]) -> str:
+    """What follows the number in every cell, such as ``mm`` or ``%``; empty where it differs.
+
+    >>> unit_of(["5.2 mm", "7 mm"]), unit_of(["12%", "3.5%"]), unit_of(["5 mm", "3 kg"]), unit_of(["2024-01-05"])
+    ('mm', '%', '', '')
+    """
+    found = {match[1] if (match := _WITH_UNIT.fullmatch(cell)) else "" for cell in cells}
+    return found.pop() if len(found) == 1 else ""
 
 
 def _first_lines(path: Path) -> tuple[list[str], bool]:
