@@ -141,11 +141,11 @@ def _table(host: Host, path: Path, fields: Mapping[str, Any], side: int) -> Read
     commas = [(one.name, text) for one in seen.columns for text in one.warnings if text.startswith(_COMMAS)]
     if commas and "columns" not in config:
         names, fix = ", ".join(repr(name) for name, _ in commas), commas[0][1].removeprefix(_COMMAS)
-        out = ", ".join(f"-{name}" for name, _ in commas)
+        without = ", ".join(f"-{name}" for name, _ in commas)
         column, hold = ("column", "holds") if len(commas) == 1 else ("columns", "hold")
         raise DataError(
             f"{column} {names} of {path} {hold} numbers with commas, before decimals or between thousands",
-            hint=f"{fix}; or leave them out by columns: [{out}]",
+            hint=f"{fix}; or leave them out by columns: [{without}]",
         )
     if seen.gaps:
         config["gaps"] = list(seen.gaps)

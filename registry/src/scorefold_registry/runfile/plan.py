@@ -122,7 +122,7 @@ class Plan:
 
     @property
     def warnings(self) -> list[str]:
-        """What is valid, and changes nothing."""
+        """The inputs that are valid, and change nothing."""
         return [text for stage in self.stages for text in stage.unused]
 
     @property
