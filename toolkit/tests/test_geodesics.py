@@ -208,6 +208,14 @@ def test_motion_on_the_paraboloid() -> None:
     close(carried, row(-0.7464576437763557, 0.2975906537671693), 1e-9)
 
 
+def test_a_velocity_within_the_tolerance_of_its_end_stays() -> None:
+    """Ten tolerances of one plus the largest coordinate: 1e-3 at 99 for 1e-6."""
+    flat, start, end = GraphChord(NORMAL, 0.0), row(98, 0), row(99, 0)
+    near, far = row(1 + 5e-4, 0), row(1 + 2e-3, 0)
+    assert torch.equal(shooting_velocities(flat, start, end, near, tolerance=1e-6), near)
+    close(shooting_velocities(flat, start, end, far, tolerance=1e-6), row(1, 0), 1e-9)
+
+
 def test_products_and_curvature_of_a_gaussian() -> None:
     inverse = torch.linalg.inv(torch.tensor([[2.0, 1.0], [1.0, 2.0]], dtype=torch.float64))
     metric = GraphChord(Field(lambda x: -x @ inverse, lambda x: -0.5 * (x @ inverse * x).sum(1)), 2.0)

@@ -87,6 +87,21 @@ def test_curvatures_by_autograd_and_by_the_equation_of_gauss_are_the_closed_form
     assert float(whole.curvature(x, u, w)) == pytest.approx(expected, rel=1e-7)
 
 
+def test_gradient_of_the_energy_of_images() -> None:
+    """By differences, and 2N A^T A (2 x_k - x_(k-1) - x_(k+1)) of a linear map A."""
+    bent = PullbackChord(Differences(lambda at: torch.cat([at, at.square().sum(1, keepdim=True) / 2], 1)))
+    generator = torch.Generator().manual_seed(1)
+    path, move = (torch.randn(2, 5, 2, generator=generator, dtype=torch.float64) for _ in range(2))
+    ahead, behind = (bent.evaluate(path + sign * 1e-5 * move, {})["energy"] for sign in (1, -1))
+    slope = (bent.gradient(path, bent.evaluate(path, {})) * move).sum((1, 2))
+    torch.testing.assert_close(slope, (ahead - behind) / 2e-5, atol=0, rtol=1e-6)
+    factors = torch.tensor([[1.0, 2.0], [0.0, 1.0], [3.0, 0.0]], dtype=torch.float64)
+    linear = PullbackChord(Differences(lambda at: at @ factors.T))
+    found = linear.gradient(path, linear.evaluate(path, {}))[:, 1:-1]
+    expected = 8 * (2 * path[:, 1:-1] - path[:, :-2] - path[:, 2:]) @ (factors.T @ factors)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+
+
 def test_one_pass_gives_a_density_and_its_score() -> None:
     field, x = modes(0.5), row(0.3, -0.2)
     score, height = field.both(x)
@@ -114,6 +129,12 @@ def test_a_line_over_a_hill_is_a_saddle() -> None:
     round_ = minimise(hill, straight(row(2, 0), row(0, 2), 32), tolerance=1e-12)
     assert float(least_eigenvalue(hill, round_.path)) > 0.1
     assert math.isinf(float(least_eigenvalue(hill, straight(row(2, 0), row(0, 2), 1))))
+
+
+def test_the_least_eigenvalue_where_all_are_equal() -> None:
+    """In a flat space the preconditioner is the inverse, so each eigenvalue is 1, and the search ends after one."""
+    flat = Conformal(OfDensity(lambda x: 0 * x.sum(1)), ones)
+    assert float(least_eigenvalue(flat, straight(row(-2, 0), row(2, 0), 16), steps=10)) == pytest.approx(1, abs=1e-6)
 
 
 def test_steps_in_parts_have_the_gradient_and_the_normal_matrix_of_their_energy() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from scorefold.errors import ConfigError, DataError
 from scorefold_toolkit.metrics import frechet_distance, kernel_distance
@@ -50,6 +50,29 @@ def test_features_are_those_of_pytorch_fid(weights: Path, images: Tensor, monkey
     monkeypatch.setattr(inception, "load_state_dict_from_url", lambda *given, **named: state)
     expected = inception.InceptionV3([3]).eval()(images)[0].flatten(1)
     torch.testing.assert_close(PublishedInception(weights)(images), expected, rtol=1e-4, atol=1e-4)
+
+
+class Seen(nn.Module):
+    """A network that answers with what it gets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+@torch.no_grad()
+def test_the_published_network_gets_three_channels_from_minus_one_to_one() -> None:
+    """Of 299 pixels: a ramp of two columns is 0 at one end, 1 at the other, and straight between their middles."""
+    published = PublishedInception.__new__(PublishedInception)
+    nn.Module.__init__(published)
+    published.network = Seen()
+    found = published(torch.tensor([0.0, 1.0]).expand(4, 1, 3, 2))
+    place = (torch.arange(299) + 0.5) * 2 / 299 - 0.5
+    expected = 2 * place.clamp(0, 1) - 1
+    torch.testing.assert_close(found, expected.expand(4, 3, 299, 299), atol=1e-5, rtol=0)
 
 
 @pytest.mark.needs("torch_fidelity")

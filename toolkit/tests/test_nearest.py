@@ -53,6 +53,16 @@ def test_pairs_that_are_compared_in_tiles_give_the_neighbours_of_all_pairs(monke
     torch.testing.assert_close(distances, expected[0], rtol=1e-12, atol=0)
 
 
+def test_rows_of_a_small_table_are_compared_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In blocks of a quarter of the numbers that a comparison may hold: 4 * 6400 // (17 * 20) = 75 rows."""
+    seen: list[int] = []
+    compared = Index._compared
+    monkeypatch.setattr(nearest, "_PAIRS", 6400)
+    monkeypatch.setattr(Index, "_compared", lambda self, rows, k: seen.append(len(rows)) or compared(self, rows, k))
+    Index(table(64, 20)).nearest(table(160, 20), 5)
+    assert seen == [75, 75, 10]
+
+
 @pytest.mark.parametrize("columns", [8, 20])
 def test_neighbours_of_points_far_from_0_are_those_of_points_near_it(columns: int) -> None:
     x = table(400, columns)

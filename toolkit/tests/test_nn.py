@@ -291,6 +291,11 @@ def test_lu_starts_as_a_rotation(shape: tuple[int, ...]) -> None:
     assert float(log_det.detach()) == pytest.approx(0, abs=1e-4)
 
 
+def test_the_state_of_lu_holds_no_masks() -> None:
+    """Triangles of ones would be three quarters of a saved layer."""
+    assert set(LULinear(6).state_dict()) == {"factors", "signs", "order"}
+
+
 @pytest.mark.parametrize("inverse", [False, True])
 @pytest.mark.parametrize("count", [1, 3])
 def test_matrices_of_several_lu_layers_are_those_of_each(inverse: bool, count: int) -> None:

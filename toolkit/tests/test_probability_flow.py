@@ -13,7 +13,7 @@ from scorefold.diffusion import EDM, VE, VP, DiffusionProcess, IsotropicProcess
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import Flow, ScoreModel
 from scorefold.stage import showing
-from scorefold_toolkit.nn import DiagonalNormal
+from scorefold_toolkit.nn import DiagonalNormal, StandardNormal
 from scorefold_toolkit.probability_flow import decode_noise, encode_noise, standardised_noise, unstandardised_noise
 
 MEAN = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
@@ -128,6 +128,11 @@ def test_the_code_of_a_flow_stands_about_the_centre_of_another_base() -> None:
     noise = torch.tensor([[8.0, 2.0]])
     assert torch.equal(standardised_noise(flow, noise), torch.tensor([[5.0, -1.0]]))
     assert torch.equal(unstandardised_noise(flow, standardised_noise(flow, noise)), noise)
+
+
+def test_draws_without_spread_are_the_centre_of_the_base() -> None:
+    flow = Halved((2,), StandardNormal())
+    assert torch.equal(flow.sample(3, generator=torch.Generator().manual_seed(0), temperature=1e-30), torch.zeros(3, 2))
 
 
 @pytest.mark.parametrize("given", [{"steps": 8}, {"spacing": "uniform"}, {"guidance": 2.0}])
