@@ -132,7 +132,8 @@ def test_the_code_of_a_flow_stands_about_the_centre_of_another_base() -> None:
 
 def test_draws_without_spread_are_the_centre_of_the_base() -> None:
     flow = Halved((2,), StandardNormal())
-    assert torch.equal(flow.sample(3, generator=torch.Generator().manual_seed(0), temperature=1e-30), torch.zeros(3, 2))
+    found = flow.sample(3, generator=torch.Generator().manual_seed(0), temperature=1e-20)
+    assert float(found.abs().max()) < 1e-18
 
 
 @pytest.mark.parametrize("given", [{"steps": 8}, {"spacing": "uniform"}, {"guidance": 2.0}])

@@ -177,14 +177,14 @@ def test_the_exact_likelihood_is_inside_or_on_its_own_side(exact: float, said: s
 
 
 def test_a_score_separates_does_no_better_than_chance_or_is_turned_round() -> None:
-    right, chance, wrong = (of_auroc("cost", value, 100, 100) for value in (0.95, 0.52, 0.05))
+    right, chance, wrong = (of_auroc("cost", value, 100, 50) for value in (0.95, 0.52, 0.05))
     assert right["verdict"].startswith("Unusual points are separated from usual ones")
     assert chance["verdict"].startswith("The score is no better than chance")
     assert wrong["verdict"].startswith("Unusual points look more usual than usual ones")
     low, high = right["interval"]
     # Hanley and McNeil: Q1 = A / (2 - A), Q2 = 2 A^2 / (1 + A).
     first, second = 0.95 / 1.05, 2 * 0.95**2 / 1.95
-    error = (0.95 * 0.05 + 99 * (first - 0.95**2) + 99 * (second - 0.95**2)) ** 0.5 / 100
+    error = ((0.95 * 0.05 + 99 * (first - 0.95**2) + 49 * (second - 0.95**2)) / 5000) ** 0.5
     assert (low, high) == pytest.approx((0.95 - 1.96 * error, 0.95 + 1.96 * error))
     assert of_auroc("cost", 0.52, 10_000, 10_000)["verdict"].startswith("Unusual points are separated")
 

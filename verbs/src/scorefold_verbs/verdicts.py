@@ -106,7 +106,7 @@ def of_paths(
         found = {"sure": "with caution", "advice": "take more pairs: options: {pairs: 16}"}
     elif sharp is not None and SHARPER * sharp[1] < sharp[0] < SHARPER:
         said = f"{name} are sharper than straight lines, and as close to the data. {both}."
-    elif sharp is not None and sharp[0] >= max(SHARPER, SHARPER * sharp[1]):
+    elif sharp is not None and sharp[0] > SHARPER * sharp[1]:
         sharper = "sharper than the points, maybe by noise"
         said = f"{name} are as close to the data as straight lines, and {sharper}. {both}."
         found = {"sure": "with caution", "advice": "look at the pictures, or train the model longer"}
