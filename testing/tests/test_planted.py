@@ -61,6 +61,8 @@ BUGS = {
     "score-gradients-on": Bug("score", "global-settings", *at(SCORE, "torch.set_grad_enabled(True)")),
     "score-folder": Bug("score", "global-settings", *at(SCORE, 'os.chdir("/")')),
     "score-file": Bug("score", "global-settings", *at(SCORE, 'Path("log.txt").write_text("seen")')),
+    "score-environment": Bug("score", "global-settings", *at(SCORE, 'os.environ["MINE"] = "1"')),
+    "score-products": Bug("score", "global-settings", *at(SCORE, 'torch.set_float32_matmul_precision("medium")')),
     "score-errors": Bug("score", "global-settings", *at(SCORE, 'np.seterr(all="raise")')),
     "score-writes-x": Bug("score", "inputs-unchanged", *at(SCORE, "x.add_(0.1)")),
     "score-mixes-rows": Bug("score", "score-rows-independent", *at(SCORE, "x = x - x.mean(0)")),
@@ -96,6 +98,15 @@ BUGS = {
     "geometry-exp": Bug("geometry", "exp-log", "        return x + v\n", "        return x + 2 * v\n"),
     "geometry-metric": Bug("geometry", "metric-spd", "torch.arange(1, 4,", "torch.arange(0, 3,"),
     "geometry-log": Bug("geometry", "exp-log", "        return y - x\n", "        return x - y\n"),
+    "geometry-one-way": Bug(
+        "geometry",
+        "distance",
+        "        return y - x\n",
+        "        return y - x\n\n"
+        "    def distance(self, x: Tensor, y: Tensor) -> Tensor:\n"
+        "        there = super().distance(x, y)\n"
+        "        return there + 0.1 * (y - x).sum(1).clamp_min(0)\n",
+    ),
     "geometry-mode": Bug(
         "geometry", "global-settings", *at("        return x + v\n", "torch.use_deterministic_algorithms(True)")
     ),
@@ -107,6 +118,7 @@ BUGS = {
         "estimator", "inputs-unchanged", *at(ESTIMATE, "if data.label is not None:\n    data.label.zero_()")
     ),
     "estimator-seeds": Bug("estimator", "global-random-state", *at(ESTIMATE, "np.random.seed(0)")),
+    "estimator-environment": Bug("estimator", "global-settings", *at(ESTIMATE, 'os.environ.pop("HOME", None)')),
     "estimator-remembers": Bug(
         "estimator",
         "use-repeats",
@@ -121,6 +133,12 @@ BUGS = {
     # allocator
     "allocator-spends": Bug(
         "allocator", "within-budget", "divmod(budget, self.size)", "divmod(budget + 19, self.size)"
+    ),
+    "allocator-spends-at-some": Bug(
+        "allocator",
+        "within-budget",
+        "divmod(budget, self.size)",
+        "divmod(budget + self.size * (budget % 7 == 3), self.size)",
     ),
     "allocator-negative": Bug("allocator", "refuses-bad-budgets", "if budget < 0 or constraints:", "if constraints:"),
     "allocator-draws": Bug("allocator", "global-random-state", *at(TASKS, "random.random()")),
@@ -153,6 +171,7 @@ BUGS = {
     "verb-labels": Bug("verb", "verb-leaves-inputs", *at(THIN, 'inputs["data"].all.label.zero_()')),
     "verb-adds-input": Bug("verb", "verb-leaves-inputs", *at(THIN, 'inputs["data"] = TensorSource(torch.ones(60, 3))')),
     "verb-dtype": Bug("verb", "verb-settings", *at(THIN, "torch.set_default_dtype(torch.float64)")),
+    "verb-environment": Bug("verb", "verb-settings", *at(THIN, 'os.environ["MINE"] = "1"')),
     "verb-folder": Bug("verb", "verb-settings", *at(THIN, 'os.chdir("/")')),
     "verb-gives-mapping": Bug("verb", "verb-gives", "return Outcome(chosen,", 'return Outcome({"points": chosen},'),
     "verb-gives-data": Bug("verb", "verb-gives", '        gives="data",\n', '        gives="metrics",\n'),
@@ -181,6 +200,7 @@ BUGS = {
         *at("    stages = [stage", '(run.folder / "data" / "result.json").write_text("{}")'),
     ),
     "hook-dtype": Bug("observer", "observer-settings", *at(BEFORE, "torch.set_default_dtype(torch.float64)")),
+    "hook-environment": Bug("observer", "observer-settings", *at(BEFORE, 'os.environ["MINE"] = "1"')),
     "hook-seeds": Bug("observer", "observer-settings", *at(BEFORE, "torch.manual_seed(0)")),
     "hook-section": Bug(
         "observer", "observer-answers", 'return [("Toy", f"<p>{run.name}</p>")]', 'return [f"<p>{run.name}</p>"]'
@@ -196,6 +216,9 @@ BUGS = {
     "own-seeds": Bug("own", "global-random-state", *at("        return len(x) + self.size\n", "torch.manual_seed(0)")),
     "own-dtype": Bug(
         "own", "global-settings", *at("        return len(x) + self.size\n", "torch.set_default_dtype(torch.float64)")
+    ),
+    "own-environment": Bug(
+        "own", "global-settings", *at("        return len(x) + self.size\n", 'os.environ["MINE"] = "1"')
     ),
     "own-counts": Bug("own", "use-repeats", *at("        return len(x) + self.size\n", "self.size += 1")),
 }

@@ -118,8 +118,9 @@ def global_random_state(subject: Subject) -> str:
 
 @check("global-settings", level="determinism")
 def global_settings(subject: Subject) -> str:
-    """Built and used, it leaves the default dtype, gradient mode, threads and working folder as they were, whatever
-    they are."""
+    """Built and used, it leaves the default dtype, gradient mode, threads, environment and working folder as they were,
+    whatever they are."""
+    use(subject)  # what it imports may set variables
     gradients = subject.component.kind not in UNDIFFERENTIATED
     for opposite in (False, True):
         with renewed(subject.seed, gradients=gradients, opposite=opposite) as changes:

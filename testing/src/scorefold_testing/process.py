@@ -57,6 +57,19 @@ def _put_folder(folder: str | None) -> None:
         os.chdir(folder)
 
 
+def _put_environment(variables: Mapping[str, str]) -> None:
+    for name in _different(variables, os.environ):
+        if name in variables:
+            os.environ[name] = variables[name]
+        else:
+            del os.environ[name]
+
+
+def _different(first: Mapping[str, str], second: Mapping[str, str]) -> list[str]:
+    """Names of variables that have another value in one of both, or none."""
+    return sorted(name for name in {*first, *second} if first.get(name) != second.get(name))
+
+
 GENERATORS: Mapping[str, ProcessSetting] = {
     "torch's generator": ProcessSetting(
         lambda: torch.get_rng_state().tolist(),
@@ -65,6 +78,7 @@ GENERATORS: Mapping[str, ProcessSetting] = {
     "numpy's generator": ProcessSetting(_numpy_state, np.random.set_state),
     "Python's generator": ProcessSetting(random.getstate, random.setstate),
 }
+ENVIRONMENT = "the environment"
 SETTINGS: Mapping[str, ProcessSetting] = {
     "the default dtype": ProcessSetting(torch.get_default_dtype, torch.set_default_dtype),
     "the number of threads": ProcessSetting(torch.get_num_threads, torch.set_num_threads),
@@ -72,12 +86,16 @@ SETTINGS: Mapping[str, ProcessSetting] = {
     "the deterministic mode": ProcessSetting(
         torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms
     ),
+    "the precision of products": ProcessSetting(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+    ENVIRONMENT: ProcessSetting(lambda: dict(os.environ), _put_environment),
     "the working folder": ProcessSetting(_folder, _put_folder),
     "numpy's errors": ProcessSetting(np.geterr, lambda kinds: np.seterr(**kinds)),
     "the treatment of all warnings": ProcessSetting(_filters, _put_filters),
 }
 _ALL = {**GENERATORS, **SETTINGS}
 FILES = "the content of the working folder"
+BY_IMPORTS = frozenset({*GENERATORS, ENVIRONMENT})
+"""Settings that libraries may change once, while they are imported."""
 
 
 def _now() -> dict[str, Any]:
@@ -138,6 +156,8 @@ def _changes(start: Mapping[str, Any], folder: str) -> dict[str, str]:
     """Settings that have changed since, by name, with their new values; generators have only advanced."""
     now = _now()
     changed = {name: "moved" if name in GENERATORS else str(now[name]) for name in _ALL if now[name] != start[name]}
+    if ENVIRONMENT in changed:  # values may be secret
+        changed[ENVIRONMENT] = f"changed in {', '.join(_different(start[ENVIRONMENT], now[ENVIRONMENT]))}"
     files = sorted(os.listdir(folder))
     if files:
         changed[FILES] = ", ".join(files)

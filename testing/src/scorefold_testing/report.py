@@ -51,7 +51,7 @@ from scorefold_testing.contract import (
     Subject,
     ViolationError,
 )
-from scorefold_testing.process import GENERATORS, described, renewed
+from scorefold_testing.process import BY_IMPORTS, described, renewed
 
 CHECKS: tuple[Check, ...] = (
     *declaration.CHECKS,
@@ -278,14 +278,15 @@ def try_check(rule: Check, subject: Subject) -> tuple[str, str]:
     """The result of one check on one subject (passed, failed or skipped) and what was measured or went wrong.
 
     The state that checks share is set anew by the subject's seed; a check that leaves it changed has failed. Libraries
-    may draw while they are imported, and in threads of their own, so a check that moves only generators is tried again.
+    may draw and set variables while they are imported, and draw in threads of their own, so a check that changes only
+    generators and the environment is tried again.
     """
     gradients = rule.gradients or subject.component.kind not in UNDIFFERENTIATED
     for _ in range(2):
         with renewed(subject.seed, gradients=gradients) as changes:
             result, detail = _tried(rule, subject)
             changed = changes()
-        if not changed or changed.keys() - GENERATORS.keys():
+        if not changed or changed.keys() - BY_IMPORTS:
             break
     if changed:
         left = ", ".join(f"{name} is {value}" for name, value in changed.items())

@@ -273,7 +273,8 @@ def _interface(host: Host, kind: str) -> type | None:
 
 @check("verb-settings", VERB, level="determinism")
 def verb_settings(subject: Subject) -> str:
-    """It leaves the default dtype, gradient mode, threads and working folder as they were, whatever they are."""
+    """It leaves the default dtype, gradient mode, threads, environment and working folder as they were."""
+    done(subject)  # what it imports may set variables
     for opposite in (False, True):
         with renewed(subject.seed, gradients=True, opposite=opposite) as changes:
             done(subject)
