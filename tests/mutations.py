@@ -96,6 +96,8 @@ MUTATIONS = (
     (VERBS + "posterior.py", "- 0.5).square().mean(0)", "- 0.5).mean(0).square()"),
     (VERBS + "posterior.py", "asked = ((asked - mean) / std)", "asked = (asked - mean)"),
     (VERBS + "posterior.py", "values.index(min(values))", "values.index(max(values))"),
+    (VERBS + "verdicts.py", "(usual - 1) * (second", "(unusual - 1) * (second"),
+    (VERBS + "verdicts.py", "(1 - UNLIKE) * (len(costs) + 1)", "(1 - UNLIKE) * len(costs)"),
     (
         VERBS + "measures.py",
         "error = float(inside.std()) / math.sqrt(len(inside))",
@@ -389,6 +391,8 @@ MUTATIONS = (
     (TOOLKIT + "geodesics/mean.py", "(4 * fine[:1, -1] - coarse[:1, -1]) / 3", "fine[:1, -1]"),
     (TOOLKIT + "geodesics/mean.py", "(self.share * whole).sum((0, 1))", "whole.sum((0, 1))"),
     (TOOLKIT + "geodesics/mean.py", "flat / (2 * state", "flat / (state"),
+    (TOOLKIT + "geodesics/metric.py", "1e6 * (1 + torch", "1e6 * (1 - torch"),
+    (TOOLKIT + "geodesics/motion.py", "tolerance * (1 + y", "tolerance * (1 - y"),
     (
         plugin("scoregeometry", "diagnosis.py"),
         "quantile(density.levels, 0.01) - _NAT",
@@ -401,6 +405,8 @@ MUTATIONS = (
     (plugin("neighbours", "calibrated/facts.py"), "products - part.mT @ part", "products"),
     (plugin("neighbours", "calibrated/facts.py"), "gap >= GAP", "gap >= 0.7 * GAP"),
     (plugin("neighbours", "calibrated/facts.py"), "min(GAP, UNCLEAR", "min(GAP, 2 * UNCLEAR"),
+    (plugin("neighbours", "calibrated/facts.py"), "apart <= ALONE", "apart <= ALONE / 2"),
+    (plugin("neighbours", "calibrated/facts.py"), "others[:-1] / others[1:]", "variances[:-1] / variances[1:]"),
     (plugin("neighbours", "calibrated/estimator.py"), "AGAIN * self.config", "self.config"),
     (plugin("neighbours", "calibrated/answer.py"), "value > sure", "value > 2 * sure"),
     (plugin("standard", "manifolds/benchmark.py"), "0.5 + 0.2 *", "0.5 + 0.1 *"),
@@ -413,6 +419,7 @@ MUTATIONS = (
     (plugin("scorevae", "scorevae/encoder.py"), "network(share * shown, level, z)", "network(shown, level, z)"),
     # Other distances, and counts of lattices.
     (TOOLKIT + "distances.py", "2 * (chords / 2)", "(chords / 2)"),
+    (TOOLKIT + "distances.py", "(points / _COPY).round()", "points"),
     (TOOLKIT + "distances.py", "(period or math.inf) - gaps)", "(period or math.inf) + gaps)"),
     (TOOLKIT + "distances.py", "_COPY * points.median()", "points.median()"),
     (TOOLKIT + "distances.py", ".round().remainder(1 / _COPY)", ".round()"),
@@ -420,6 +427,8 @@ MUTATIONS = (
     (plugin("neighbours", "estimators/discrete.py"), "((2 * d + 1)", "((2 * d - 1)"),
     (plugin("neighbours", "estimators/discrete.py"), "(near + HALF) / (far + HALF)", "near / far"),
     (plugin("neighbours", "estimators/discrete.py"), "counts[0] -= len(x)", "counts[0] -= 0"),
+    (plugin("neighbours", "estimators/discrete.py"), "_LONG = 2000", "_LONG = 10"),
+    (plugin("neighbours", "estimators/discrete.py"), "within[wider] < HALF * (len(x) - 1)", "wider > 0"),
     (plugin("neighbours", "estimators/discrete.py"), "j * math.log(states - 1)", "j * math.log(states)"),
     (plugin("neighbours", "estimators/discrete.py"), "(other + HALF) / (found + HALF)", "other / (found + 99)"),
     (plugin("neighbours", "estimators/estimator.py"), "span > period / 2", "span > period"),
@@ -439,5 +448,7 @@ MUTATIONS = (
     (plugin("standard", "series/cutting.py"), "end - self.span + 1, config.stride)", "end, config.stride)"),
     (TOOLKIT + "data/series.py", "correlation < 1 / math.e", "correlation < 0"),
     (TOOLKIT + "data/series.py", "share <= chance + MOST_CLOSE", "share <= MOST_CLOSE"),
+    (TOOLKIT + "data/series.py", "math.log2(2 * len(values))", "math.log2(len(values))"),
+    (plugin("standard", "series/cutting.py"), "measured.mean(0), measured.std(0)", "values.mean(0), values.std(0)"),
 )
 """A file, the text that stands once in it, and what it becomes."""

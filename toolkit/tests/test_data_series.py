@@ -33,6 +33,12 @@ def test_the_correlation_time_of_several_columns_and_of_extremes() -> None:
     assert correlation_time(waves * 1e6 + 1e9) == both
 
 
+def test_the_ends_of_a_series_do_not_meet() -> None:
+    """A line from -1/2 to 1/2 has the autocorrelation 1 - 3u + 2u^3 after a share u of its length."""
+    u = np.arange(1000) / 1000
+    assert correlation_time(np.arange(1000.0)[:, None]) == np.flatnonzero(1 - 3 * u + 2 * u**3 < 1 / math.e)[0]
+
+
 def test_neighbours_by_hand() -> None:
     """Points on a line have their neighbours beside them; in random order two are close in time by chance only."""
     line = torch.arange(1000.0)[:, None]

@@ -83,6 +83,16 @@ def test_a_value_at_its_period_is_one_at_zero() -> None:
     assert distances[3].tolist() == pytest.approx([0.25, 0.25, 0.25, 0.5])
 
 
+def test_copies_in_one_direction_differ_by_rounding_alone() -> None:
+    """Points and three times these are copies by angle, and their neighbours are none."""
+    x = torch.randn(300, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    angle = PointMetric("angle")
+    one, three = angle.points(x), angle.points(3 * x)
+    assert not torch.equal(one, three)
+    assert torch.equal(angle.keys(one), angle.keys(three))
+    assert len(angle.keys(torch.cat([one, three])).unique(dim=0)) == 300
+
+
 def test_what_has_no_distance_is_refused() -> None:
     with pytest.raises(DataError, match="1 of the points are 0 in all coordinates"):
         PointMetric("angle").points(torch.tensor([[1.0, 2.0], [0.0, 0.0]]))

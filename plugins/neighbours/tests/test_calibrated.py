@@ -185,6 +185,22 @@ def test_axes_that_are_thin_and_hold_points_are_kept() -> None:
         assert axes_above_noise(large - large.mean(0)) is None, "neighbours differ by no more than this noise"
 
 
+@pytest.mark.parametrize(("share", "left_out"), [(0.0, True), (0.3, False)])
+def test_thin_axes_of_which_a_third_depends_on_others_are_kept(share: float, left_out: bool) -> None:
+    """White columns of bends and of noise: neighbours differ by 0.7 of what any two points differ by."""
+    x = torch.randn(1000, 2, generator=gen(0), dtype=torch.float64)
+    bends = (x @ (2 * torch.randn(2, 4, generator=gen(2), dtype=torch.float64)) + torch.arange(4)).sin()
+    noise = torch.randn(1000, 4, generator=gen(1), dtype=torch.float64)
+    mixed = share**0.5 * whitened(bends) + (1 - share) ** 0.5 * noise
+    points = torch.cat([x, 0.05 * whitened(mixed)], 1)
+    assert (axes_above_noise(points - points.mean(0)) is not None) == left_out
+
+
+def whitened(x: Tensor) -> Tensor:
+    """Columns of mean 0 and variance 1 without correlations."""
+    return torch.linalg.svd(x - x.mean(0), full_matrices=False).U * len(x) ** 0.5
+
+
 def test_held_out_points_show_the_variances_that_a_sample_scatters() -> None:
     """The principal variances of 1,000 normal points in 80 dimensions are 0.51 to 1.65 times the true one."""
     true = torch.tensor([6.0] * 80 + [1.0] * 20, dtype=torch.float64)

@@ -44,6 +44,11 @@ def test_large_radii_have_the_volume_of_space() -> None:
     assert log_share(4.0, 1999, 3000) == pytest.approx(4 * math.log(1999.5 / 3000.5), rel=1e-6)
 
 
+def test_radii_of_twenty_have_the_volumes_of_their_lattice() -> None:
+    """2 t^2 + 2 t + 1 points of the plane are within t."""
+    assert math.exp(log_share(2.0, 20, 40)) == pytest.approx(841 / 3281, rel=1e-12)
+
+
 @pytest.mark.parametrize(("dimension", "states"), [(2, None), (3.5, None), (40, None), (6, 2), (7.5, 5)])
 def test_a_share_of_volumes_gives_its_dimension(dimension: float, states: int | None) -> None:
     near, far = 2, 5
@@ -141,6 +146,17 @@ def test_two_scales_are_named(host: Host) -> None:
     assert "between the radii 1 and 3, and " in said
     assert "between 3 and 6: " in said
     assert "no single dimension" in said
+
+
+def test_a_radius_that_holds_most_points_is_no_scale(host: Host) -> None:
+    """Within four steps are three quarters of a square of 25 points, so its border would be read as a dimension."""
+    square = torch.cartesian_prod(torch.arange(5.0), torch.arange(5.0))
+    config = I3DConfig(step=1, near=1, far=2)
+    within = counts_within(config, square)
+    assert within[4] > 0.7 * 24
+    assert dimension_of_ratio(config, within, 2, 4, 2) + 0.5 < 0.8 * (dimension_of_ratio(config, within, 1, 2, 2) + 0.5)
+    warnings = estimated(host, square, near=1, far=2).diagnostics["warnings"]
+    assert not [text for text in warnings if "no single dimension" in text]
 
 
 def test_rounding_to_coarse_steps_is_said(host: Host) -> None:
