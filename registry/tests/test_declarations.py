@@ -60,6 +60,7 @@ WRONG: list[tuple[str, str, str]] = [
     ("components", PORT.replace('"data", {}', 'None, "data"'), "a port is called None"),
     ("components", COMPONENT.format('requires=(Port("a", "data"), Port("a", "score"))'), "two requires with the name"),
     ("verbs", VERB.format("takes=Port('data', kind='data')"), "a comma is missing: takes=(Port('data', ...),)"),
+    ("verbs", VERB.format("takes=Port('data', kind='data')"), "has takes=Port('data', ...); expected a tuple of Port"),
     ("verbs", VERB.format("takes=(), kinds='score'"), "a comma is missing: kinds=('score',)"),
     ("verbs", VERB.format("takes=(), needs=[]"), "needs=[]; expected a tuple of text"),
     ("verbs", VERB.format("takes=(), options=dict"), "expected text or None"),

@@ -69,6 +69,7 @@ BUGS = {
     "score-counts": Bug("score", "use-repeats", *at(SCORE, "self.seen = self.seen + 1e-3")),
     "score-nan": Bug("score", "score-finite", *at(SCORE, "x = x / (t[:, None] - self.process.t_min)")),
     "score-learns": Bug("score", "trained-state", *at(LOSS, "self.seen = self.seen + float(batch.x.mean())")),
+    "score-keeps-batch": Bug("score", "trained-state", LOSS, f"{LOSS}        self.seen = x.mean(0).detach()\n"),
     "score-sorts-data": Bug(
         "score",
         "ports-unchanged",
@@ -93,6 +94,9 @@ BUGS = {
     "flow-log-det": Bug("flow", "log-det-forward", FORWARD, FORWARD.replace(".sum()", ".mean()")),
     "flow-dtype": Bug("flow", "global-settings", *at(FORWARD, "torch.set_default_dtype(torch.float64)")),
     "flow-rows": Bug("flow", "flow-rows-independent", *at(FORWARD, "x = x - x.mean(0)")),
+    "flow-in-float32": Bug(
+        "flow", "dtype-kept", "z * (-self.log_scale).exp()", "(z + 1e6 - 1e6) * (-self.log_scale).exp()"
+    ),
     "flow-writes-x": Bug("flow", "inputs-unchanged", *at(FORWARD, "x.data.mul_(1.1)")),
     # geometry
     "geometry-exp": Bug("geometry", "exp-log", "        return x + v\n", "        return x + 2 * v\n"),
@@ -168,6 +172,10 @@ BUGS = {
     "verb-sorts": Bug(
         "verb", "verb-leaves-inputs", *at(THIN, 'inputs["data"].all.x.copy_(inputs["data"].all.x.sort(0).values)')
     ),
+    "verb-index": Bug(
+        "verb", "verb-leaves-inputs", *at(THIN, 'inputs["data"].all.index.copy_(inputs["data"].all.index.flip(0))')
+    ),
+    "verb-scale": Bug("verb", "verb-leaves-inputs", *at(THIN, 'inputs["data"].event_scale = EventScale(std=9.0)')),
     "verb-labels": Bug("verb", "verb-leaves-inputs", *at(THIN, 'inputs["data"].all.label.zero_()')),
     "verb-adds-input": Bug("verb", "verb-leaves-inputs", *at(THIN, 'inputs["data"] = TensorSource(torch.ones(60, 3))')),
     "verb-dtype": Bug("verb", "verb-settings", *at(THIN, "torch.set_default_dtype(torch.float64)")),
@@ -186,6 +194,9 @@ BUGS = {
     ),
     # hooks
     "hook-sorts": Bug("observer", "observer-leaves-run", *at(BEFORE, 'inputs["data"].load("train").x.zero_()')),
+    "hook-scale": Bug(
+        "observer", "observer-leaves-run", *at(BEFORE, 'inputs["data"].event_scale = EventScale(std=9.0)')
+    ),
     "hook-takes-input": Bug("observer", "observer-leaves-run", *at(BEFORE, 'inputs.pop("list")')),
     "hook-result": Bug(
         "observer",
@@ -213,6 +224,8 @@ BUGS = {
     "kind-verb-writes": Bug("kind-verb", "verb-leaves-inputs", *at(COUNT, 'inputs["data"].all.x.zero_()')),
     "kind-verb-dtype": Bug("kind-verb", "verb-settings", *at(COUNT, "torch.set_default_dtype(torch.float64)")),
     "kind-verb-gives": Bug("kind-verb", "verb-gives", 'Outcome({"points": number}', 'Outcome(inputs["data"]'),
+    "kind-verb-sets-size": Bug("kind-verb", "verb-leaves-component", *at(COUNT, "component.size = 99")),
+    "kind-verb-threads": Bug("kind-verb", "verb-settings", *at(COUNT, "torch.set_num_threads(3)")),
     "own-seeds": Bug("own", "global-random-state", *at("        return len(x) + self.size\n", "torch.manual_seed(0)")),
     "own-dtype": Bug(
         "own", "global-settings", *at("        return len(x) + self.size\n", "torch.set_default_dtype(torch.float64)")

@@ -357,16 +357,17 @@ def test_training_points_are_duplicated_where_pairs_are_more_than_chance_gives()
         assert one.duplicated == found == (chance < 1e-3)
 
 
-def test_held_out_points_leak_by_fishers_test_at_five_per_cent() -> None:
+@pytest.mark.parametrize("scale", [1.0, 2.0**-20, 2.0**20])
+def test_held_out_points_leak_by_fishers_test_at_five_per_cent(scale: float) -> None:
     """None of 200 training points has a near-duplicate: of 50 held-out points 2 have a chance of 3.9 %, and 1 one of
-    a fifth."""
+    a fifth, in any units."""
     rng = np.random.default_rng(0)
     training = rng.normal(size=(200, 3)).astype(np.float32)
     for shared, leaked in ((1, False), (2, True)):
         held_out = rng.normal(size=(50, 3)).astype(np.float32)
         held_out[:shared] = training[:shared]
-        one = space(training, held_out)
-        found = overlap_of(one, CopyNeighbours.of(one.search, held_out), 0)
+        one = space(scale * training, scale * held_out)
+        found = overlap_of(one, CopyNeighbours.of(one.search, scale * held_out), 0)
         assert found.rows.tolist() == [True] * shared + [False] * (50 - shared)
         assert found.duplicates == 0
         assert found.leaked == leaked

@@ -27,7 +27,7 @@ from scorefold_audit.copying.nearest import (
     z_of,
 )
 from scorefold_audit.quality.comparison import Permuted, kernel_distance_test, neighbourhoods
-from scorefold_audit.verdicts import holm, rank_deviation, shift
+from scorefold_audit.verdicts import answer_entries, holm, rank_deviation, shift
 from scorefold_toolkit.metrics.distances import neighbour_measures
 
 
@@ -40,6 +40,24 @@ def uniform(count: int, dimension: int, seed: int) -> np.ndarray:
 def near(count: int, dimension: int, queries: int, seed: int = 0) -> tuple[CopySearch, Near]:
     search = CopySearch(uniform(count, dimension, seed))
     return search, Near.of(search, CopyNeighbours.of(search, uniform(queries, dimension, seed + 1)))
+
+
+def test_the_first_sentence_of_an_audit_is_about_copies() -> None:
+    """Whatever else was found, and whatever stands before it."""
+    copies = {
+        "name": "copies",
+        "found": False,
+        "value": 0.0,
+        "interval": [0, 0.01],
+        "where": "",
+        "smallest_found": 0.02,
+    }
+    other = {"name": "misses-data", "found": True}
+    said = answer_entries([other, copies], [])["verdict"]
+    assert said.startswith("No sign of copying.")
+    assert said.endswith("Also found: there are data where no samples lie.")
+    said = answer_entries([other, {**copies, "found": True}], [])["verdict"]
+    assert said.startswith("This model copies its training data.")
 
 
 @pytest.mark.parametrize(("dimension", "expected"), [(1, 1 / 3), (2, 1 / 9)])

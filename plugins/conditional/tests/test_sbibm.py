@@ -102,6 +102,12 @@ def test_the_prior_of_the_filter_has_its_precision() -> None:
     assert bool(((found - torch.from_numpy(expected)).abs() <= 9 * scale / math.sqrt(COUNT)).all())
 
 
+def test_points_of_slcp_without_deviations_have_a_thousandth() -> None:
+    """The root of the 1e-6 on the diagonal."""
+    x = simulated("slcp", [0.7, -2.9, 0.0, 0.0, 0.5]).reshape(-1, 2)
+    assert x.std(0).tolist() == pytest.approx([1e-3, 1e-3], rel=0.1)
+
+
 @pytest.mark.parametrize(("name", "bound"), [("two-moons", 1), ("gaussian-mixture", 10), ("slcp", 3)])
 def test_uniform_priors_fill_their_box(name: str, bound: float) -> None:
     theta = drawn(name)

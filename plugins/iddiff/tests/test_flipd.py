@@ -220,6 +220,7 @@ def test_knees_are_where_curves_bend() -> None:
     assert knees(curves, levels, "auto")[1] == 1
     assert knees(curves[:, :2], levels, "shoulder")[0][0] == 4
     assert knees(curves[:, :2], levels, "elbow")[0][1] == 2
+    assert knees(curves[:, :2] + 9, levels, "auto")[0].tolist() == [4, 2], "the height of a curve says nothing"
 
 
 def test_the_knee_of_a_sphere_is_where_its_curvature_shows(make_score: MakeScore, make_sphere: MakeSphere) -> None:

@@ -165,7 +165,7 @@ def check_declaration(item: Any) -> None:
         value = getattr(item, name)
         if not _fits(value, hint):
             raise PluginError(
-                f"{_label(item)} has {name}={value!r:.80}; expected {_words(hint)}", hint=_fix(name, hint, value)
+                f"{_label(item)} has {name}={_short(value):.80}; expected {_words(hint)}", hint=_fix(name, hint, value)
             )
         parts = [inner for inner in (value if isinstance(value, tuple) else (value,)) if is_dataclass(inner)]
         for inner in parts:
