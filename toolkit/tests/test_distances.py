@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from scorefold.errors import DataError
-from scorefold_toolkit.distances import PointMetric
+from scorefold_toolkit.distances import ExactSearch, PointMetric
 from scorefold_toolkit.nearest import Cloud, nearest_neighbours
 
 
@@ -81,6 +81,15 @@ def test_a_value_at_its_period_is_one_at_zero() -> None:
     assert points.flatten().tolist() == pytest.approx([0, 0, 0, 0.25, 0.75])
     distances, _ = nearest_neighbours(points, 4, metric=metric)
     assert distances[3].tolist() == pytest.approx([0.25, 0.25, 0.25, 0.5])
+
+
+def test_a_small_matrix_of_distances_holds_distances() -> None:
+    """Its 6 columns are no coordinates, as they would be for a tree."""
+    line = torch.arange(6.0, dtype=torch.float64)[:, None] ** 2
+    apart = torch.cdist(line, line)
+    found = ExactSearch(apart, PointMetric("precomputed")).nearest(apart, 2)
+    assert found[0].tolist() == [[0, 1], [0, 1], [0, 3], [0, 5], [0, 7], [0, 9]]
+    assert found[1].tolist() == [[0, 1], [1, 0], [2, 1], [3, 2], [4, 3], [5, 4]]
 
 
 def test_copies_in_one_direction_differ_by_rounding_alone() -> None:
