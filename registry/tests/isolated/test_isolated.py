@@ -244,10 +244,21 @@ def test_ports_take_data_and_what_is_in_the_same_environment(world: Any) -> None
     assert caught.value.hint == "add the plugin of that component to the requirements of [environments.one]"
 
 
-def test_what_cannot_be_isolated_yet_says_what_can(world: Any) -> None:
-    host = world.host()
-    with pytest.raises(ConfigError, match=r"one/network:toy-network is a network; .* score, flow or geometry can"):
-        host.create("one/network:toy-network")
+def test_kinds_of_a_plugin_and_networks_stay_in_its_environment(world: Any, local: Local) -> None:
+    there, here = world.host(), local()
+    shape = there.create("one/toy-shape:toy-square", {"side": 3.0})
+    sized = there.create("one/estimator:toy-sized", shape=shape, generator=generator(1))
+    square = here.create("toy-shape:toy-square", {"side": 3.0})
+    same = here.create("estimator:toy-sized", shape=square, generator=generator(1))
+    assert sized.estimate(X).value == same.estimate(X).value != 0
+    with pytest.raises(ConfigError, match="takes a component of kind toy-shape; this is a Tensor"):
+        there.create("one/estimator:toy-sized", shape=X)
+    wrong = "network:mlp of scorefold-standard is named in a config of the environment 'one'; it is not in it"
+    with pytest.raises(ConfigError, match=wrong) as caught:
+        there.create("one/estimator:toy-sized", {"network": "network:mlp"}, shape=shape)
+    assert "add scorefold-standard to the requirements of [environments.one]" in str(caught.value.hint)
+    with pytest.raises(ConfigError, match="there is no 'network:toy-netwrok'"):
+        there.create("one/estimator:toy-sized", {"network": "network:toy-netwrok"}, shape=shape)
 
 
 def test_nobody_imports_an_isolated_plugin(world: Any) -> None:

@@ -107,7 +107,7 @@ def test_wrong_settings_are_found_when_the_file_is_read(world: Any, tmp_path: Pa
         run(world, tmp_path, f"version: 1\nname: wrong\nstages:\n{wrong}\n")
     text = str(caught.value)
     assert "points is 2 (a number); expected" in text
-    assert "one/network:toy-network is a network" in text
+    assert "a network is no stage of its own" in text
     assert not any(each.runs for each in environments_of(world.hosts[-1].plugins))
 
 

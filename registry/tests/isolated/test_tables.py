@@ -123,7 +123,7 @@ COMPONENT = {
 }
 PLUGIN = {
     **{"name": "old", "distribution": "toy", "version": "1.0", "value": "a.plugin", "cause": None, "frame": None},
-    **{"fix": None, "warnings": [], "folder": "", "code": "0"},
+    **{"fix": None, "warnings": [], "folder": "", "code": "0", "kinds": [], "capabilities": []},
 }
 
 
@@ -145,7 +145,7 @@ def test_a_description_by_foreign_code_is_checked(
     monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
     (spec,) = specs(tmp_path, '[environments.old]\nrequirements = ["a"]\n')
     folder_of(spec).mkdir(parents=True)
-    said = change({"format": 1, "plugins": [{**PLUGIN, "components": [{"declares": COMPONENT}]}]})
+    said = change({"format": 2, "plugins": [{**PLUGIN, "components": [{"declares": COMPONENT}]}]})
     (folder_of(spec) / FILE).write_text(json.dumps(said))
     record = discover(toml=tmp_path / "scorefold.toml", import_plugins=False).plugins[-1]
     assert record.state == "broken"

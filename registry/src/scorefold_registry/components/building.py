@@ -26,6 +26,7 @@ from scorefold.plugin import Port
 from scorefold.seeds import derive_generator, derive_seed
 from scorefold.stage import Executor
 from scorefold_registry.components.catalogue import Catalogue
+from scorefold_registry.components.inside import Inside
 from scorefold_registry.components.messages import RawPath, config_error, config_problems, dotted
 from scorefold_registry.components.parts import Part, read_config, with_installed
 from scorefold_registry.components.ports import inline_fields
@@ -131,24 +132,6 @@ class Memory:
         return entry[1] if entry is not None and entry[0]() is obj else None
 
 
-class _Inside(Catalogue):
-    """The names of a catalogue as the environment of a component knows them."""
-
-    def __init__(self, catalogue: Catalogue, environment: Any) -> None:
-        self._environment = environment
-
-    def pinned(self, item: Registered, *, whole: bool = False) -> str:
-        """``kind:name@revision``. Raises ``PluginError`` for a component that is not in the environment."""
-        if item.record.environment is not self._environment:
-            name = self._environment.spec.name
-            raise PluginError(
-                f"{item.id} of {item.distribution} is named in a config of the environment {name!r}; it is not in it",
-                hint=f"add {item.distribution} to the requirements of [environments.{name}], and name it "
-                f"{name}/{item.id}",
-            )
-        return item.component.versioned_id
-
-
 class Builder:
     """Builds components of a catalogue and remembers what each was made from."""
 
@@ -166,11 +149,12 @@ class Builder:
 
     def make(self, part: Part, ports: Mapping[str, Any], place: Placement) -> Any:
         """A component from a part and its ports, whose inputs are those of the part with objects in place of names."""
-        registered = part.registered
+        registered, component = part.registered, part.registered.component
         plugged = self._plug(part, ports, place)
         if (environment := registered.record.environment) is not None:
-            config = part.config_json(_Inside(self.catalogue, environment))
-            obj = environment.create(registered, config, plugged, place)
+            config = part.config_json(Inside(self.catalogue, environment))
+            interfaces = [self.interface(component.kind), *map(self.capability, component.provides)]
+            obj = environment.create(registered, config, plugged, place, interfaces)
         else:
             obj = self._construct(registered, self._fill(part, plugged, place), plugged, place)
         self._check_made(registered, obj)

@@ -328,6 +328,8 @@ class Catalogue:
             for item in of(record):
                 declared.setdefault(item.name, []).append(record)
         for name, owners in declared.items():
+            # An environment changes nothing of what is installed here, and knows no more of a name than another one.
+            owners = [record for record in owners if record.environment is None] or owners[:1]
             key = f"{what}:{name}"
             preferred = [record for record in owners if normalise(record.distribution) == self._prefer.get(key)]
             if name in known:

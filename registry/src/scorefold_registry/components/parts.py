@@ -215,6 +215,10 @@ def read_config(
         if isinstance(validated, list):
             return refused(*validated)
         config = validated
+    if registered.record.environment is not None:
+        from scorefold_registry.components.inside import Inside
+
+        catalogue = Inside(catalogue, registered.record.environment)
     problems: list[Problem] = []
     inline: dict[RawPath, Any] = {}
     written = given if anchor is None else anchored(config, given, anchor)

@@ -30,7 +30,7 @@ from scorefold_registry.components.parts import config_model
 from scorefold_registry.components.saving import own_tensors
 from scorefold_registry.host import Host
 from scorefold_registry.plugins.environments.config_types import describe_model
-from scorefold_registry.plugins.environments.models import proxy_of
+from scorefold_registry.plugins.environments.models import CORE_INTERFACES, proxy_of
 from scorefold_registry.plugins.environments.proxies import Proxy
 from scorefold_registry.plugins.environments.wire import Reader
 from scorefold_registry.plugins.hooks import HOOKS, REGISTRATION, implementations
@@ -68,7 +68,8 @@ class Asking:
 
     def proxy(self, said: Mapping[str, Any]) -> Any:
         """A proxy of an object of the host, in its precision."""
-        found = proxy_of(_HostObject(self, said["name"]), said["kind"], said["provides"], said["overrides"])
+        interfaces = [CORE_INTERFACES[name] for name in said["provides"]]
+        found = proxy_of(_HostObject(self, said["name"]), said["kind"], interfaces, said["overrides"])
         if isinstance(found, nn.Module):
             found.to(dtype=getattr(torch, said["dtype"])).train(said["training"])
         return found
@@ -153,7 +154,7 @@ def answer_training(
     }
 
 
-_LEFT = ("kinds", "capabilities", "verbs", "commands")
+_LEFT = ("verbs", "commands")
 
 
 def distributions() -> dict[str, Any]:
@@ -198,6 +199,8 @@ def _plugin(host: Host, record: PluginRecord) -> dict[str, Any]:
         "warnings": warnings,
         "folder": _folder(record.package),
         "code": None if broken else code_digest(record.package),
+        "kinds": [[kind.name, kind.interface, kind.summary] for kind in record.kinds],
+        "capabilities": [[each.name, each.interface, each.summary] for each in record.capabilities],
         "components": described,
     }
 

@@ -11,6 +11,7 @@ import socket
 import sys
 import time
 import warnings
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,12 @@ import clash
 import numpy as np
 import torch
 from pydantic import Field, field_validator
-from torch import Tensor
+from torch import Tensor, nn
 
-from scorefold.config import Config
+from scorefold.config import Config, Inline, Use
 from scorefold.data import Dataset, EventScale
 from scorefold.errors import DataError, SplitError
-from scorefold.interfaces import DataSource, Estimator
+from scorefold.interfaces import DataSource, Estimator, Network
 from scorefold.results import Estimate
 from scorefold.stage import reported
 
@@ -137,6 +138,45 @@ class Misdeed(Estimator):
         elif do == "object":
             return Estimate("mean", 1.0, diagnostics={"held": object()})
         return Estimate("mean", 1.0, diagnostics={"pid": os.getpid(), "random": random.random()})
+
+
+class Shape(ABC):
+    """The interface of a kind that the plugin adds."""
+
+    @abstractmethod
+    def size(self, x: Tensor) -> Tensor: ...
+
+
+class SquareConfig(Config):
+    side: float = Field(2.0, gt=0, description="Length of a side")
+
+
+class Square(Shape):
+    def __init__(self, config: SquareConfig) -> None:
+        self.side = config.side
+
+    def size(self, x: Tensor) -> Tensor:
+        return self.side**2 * x
+
+
+class Layer(Network):
+    def __init__(self, config: Config) -> None:
+        pass
+
+    def build(self, in_shape: Any, out_shape: Any, *, time: bool = False, condition: Any = None) -> nn.Module:
+        return nn.Linear(*in_shape, *out_shape)
+
+
+class SizedConfig(Config):
+    network: Inline("network") = Use(use="network:toy-network")  # type: ignore[valid-type]
+
+
+class Sized(Estimator):
+    def __init__(self, config: SizedConfig, shape: Shape) -> None:
+        self.shape, self.layer = shape, config.network.build((1,), (1,))
+
+    def estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
+        return Estimate("size", self.shape.size(self.layer(torch.ones(1, 1))).item())
 
 
 class PointsConfig(Config):

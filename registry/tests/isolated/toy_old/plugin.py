@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from scorefold.plugin import Component, Port, hookimpl
+from scorefold.plugin import Component, Kind, Port, hookimpl
 
 __plugin_api__ = "1.0"
+
+
+@hookimpl
+def scorefold_kinds() -> Iterator[Kind]:
+    yield Kind("toy-shape", ".impl:Shape", summary="A shape with a size")
 
 
 @hookimpl
@@ -62,4 +67,13 @@ def scorefold_components() -> Iterator[Component]:
     yield Component(
         "geometry", "toy-geometry", ".models:Wide", "scorefold.config:Config", "A geometry", provides=("Transports",)
     )
-    yield Component("network", "toy-network", ".impl:Mean", "scorefold.config:Config", "A network")
+    yield Component("network", "toy-network", ".impl:Layer", "scorefold.config:Config", "A network")
+    yield Component("toy-shape", "toy-square", ".impl:Square", ".impl:SquareConfig", "A square")
+    yield Component(
+        "estimator",
+        "toy-sized",
+        ".impl:Sized",
+        ".impl:SizedConfig",
+        "A size of a network's answer",
+        requires=(Port("shape", kind="toy-shape"),),
+    )

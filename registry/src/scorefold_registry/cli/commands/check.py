@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
@@ -140,9 +141,9 @@ def _items(host: Host, kit: Any, name: str | None) -> list[Any]:
         records = [item for item in records if name == item.name or normalise(name) == normalise(item.distribution)]
         if not records:
             entry = host.catalogue.resolve(name)
-            return [_item(kit, entry)]
+            return [_item(kit, host, entry)]
     found = [
-        _item(kit, entry)
+        _item(kit, host, entry)
         for entry in host.components()
         if entry.record in records and (name is not None or entry.record.environment is None)
     ]
@@ -155,14 +156,29 @@ def _items(host: Host, kit: Any, name: str | None) -> list[Any]:
     return found
 
 
-def _item(kit: Any, entry: Registered) -> Any:
+def _item(kit: Any, host: Host, entry: Registered) -> Any:
     """A component to check. One in an environment of its own is used through its process, which is started now: a
     process that starts later stands in a folder that a check removes."""
     if entry.record.environment is None:
         return kit.Item(entry.component, entry.qualified, entry.record.value)
     entry.record.environment.session()
     skipped = {check: why for why, checks in _NOT_ISOLATED.items() for check in checks}
-    return kit.Item(entry.component, entry.qualified, entry.record.value, skipped)
+    records = [record for record in host.plugins if record.environment is entry.record.environment]
+    theirs = {component.id for record in records for component in record.components}
+    examples = tuple(
+        {**example, "inputs": _of_environment(example.get("inputs", {}), theirs, entry.distribution)}
+        for example in entry.component.examples
+    )
+    return kit.Item(replace(entry.component, examples=examples), entry.qualified, entry.record.value, skipped)
+
+
+def _of_environment(value: Any, theirs: set[str], environment: str) -> Any:
+    """The inputs of an example in which names of components of an environment mean those."""
+    if isinstance(value, Mapping):
+        return {key: _of_environment(item, theirs, environment) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_of_environment(item, theirs, environment) for item in value]
+    return f"{environment}/{value}" if isinstance(value, str) and value in theirs else value
 
 
 def _others(kit: Any, record: PluginRecord) -> list[Any]:

@@ -12,19 +12,22 @@ from typing import Any
 
 from scorefold.artefacts import read_json, write_json
 from scorefold.errors import PluginError, ScorefoldError, printable
-from scorefold.plugin import Component, Port
+from scorefold.plugin import Capability, Component, Kind, Port
 from scorefold_registry.plugins.environments.spec import Spec
 from scorefold_registry.plugins.environments.store import folder_of
 from scorefold_registry.plugins.hooks import check_declaration
 from scorefold_registry.plugins.records import PluginRecord
 
-FORMAT = 1
+FORMAT = 2
 FILE = "description.json"
 LARGEST = 2**24
 """Bytes of a description."""
 
-KINDS = ("data", "estimator", "score", "flow", "geometry")
-"""The kinds whose components can be used from an environment of their own."""
+PROXY = "scorefold_registry.plugins.environments.proxies:Proxy"
+"""The interface here of a kind that a plugin adds in its environment with a class of its own."""
+
+_SHARED = ("scorefold", "scorefold_toolkit")
+"""Packages that the host and workers have alike."""
 
 
 def write_description(spec: Spec, said: Mapping[str, Any]) -> None:
@@ -100,7 +103,13 @@ def _record(spec: Spec, environment: Any, said: Any) -> PluginRecord:
         if said["cause"] is not None:
             record.fail("broken", said["cause"], said["frame"], said["fix"])
             return record
-        record.components = [_component(item["declares"]) for item in said["components"]]
+        record.kinds = [
+            Kind(name, interface if _is_shared(interface) else PROXY, summary=summary)
+            for name, interface, summary in said["kinds"]
+        ]
+        record.capabilities = [Capability(*each) for each in said["capabilities"] if _is_shared(each[1])]
+        unknown = {name for name, interface, _ in said["capabilities"] if not _is_shared(interface)}
+        record.components = [_component(item["declares"], unknown) for item in said["components"]]
         record.described = {
             component.id: item for component, item in zip(record.components, said["components"], strict=True)
         }
@@ -111,21 +120,28 @@ def _record(spec: Spec, environment: Any, said: Any) -> PluginRecord:
         raise PluginError(f"its description is not as it has to be: {type(error).__name__}: {error}") from error
 
 
-def _component(said: Mapping[str, Any]) -> Component:
-    """A declaration rebuilt, without the figures and the citation, which are code and files of the environment."""
+def _is_shared(interface: str) -> bool:
+    """True if this process has the class of a kind or capability too."""
+    return interface.partition(":")[0].partition(".")[0] in _SHARED
+
+
+def _component(said: Mapping[str, Any], unknown: set[str]) -> Component:
+    """A declaration rebuilt, without the figures and the citation, which are code and files of the environment, and
+    without capabilities that are unknown here: the worker checks them."""
     facts = {**said, "figures": None, "inspect": None, "cite": None}
-    facts["requires"] = tuple(Port(**_port(port)) for port in said["requires"])
+    facts["requires"] = tuple(Port(**_port(port, unknown)) for port in said["requires"])
     facts["ranges"] = {name: tuple(pair) for name, pair in said["ranges"].items()}
-    for name in ("provides", "aliases", "examples", "yields_to"):
+    for name in ("aliases", "examples", "yields_to"):
         facts[name] = tuple(said[name])
+    facts["provides"] = tuple(name for name in said["provides"] if name not in unknown)
     component = Component(**facts)
     check_declaration(component)
     return component
 
 
-def _port(said: Mapping[str, Any]) -> dict[str, Any]:
-    kind = said["kind"]
-    return {**said, "kind": tuple(kind) if isinstance(kind, list) else kind, "needs": tuple(said["needs"])}
+def _port(said: Mapping[str, Any], unknown: set[str]) -> dict[str, Any]:
+    kind, needs = said["kind"], tuple(name for name in said["needs"] if name not in unknown)
+    return {**said, "kind": tuple(kind) if isinstance(kind, list) else kind, "needs": needs}
 
 
 def kept_check(spec: Spec, component: str, raw: Any, ask: Callable[[], Any]) -> Any:

@@ -7,7 +7,7 @@ import itertools
 import json
 import os
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from scorefold.errors import PluginError
 from scorefold_registry.plugins.environments import sandbox
 from scorefold_registry.plugins.environments.described import (
-    KINDS,
     files_state,
     kept_check,
     read_description,
@@ -24,7 +23,6 @@ from scorefold_registry.plugins.environments.described import (
 )
 from scorefold_registry.plugins.environments.spec import Spec, environments_in
 from scorefold_registry.plugins.environments.store import LOCK, folder_of, layer, lent_libraries, python_of, torch_of
-from scorefold_registry.plugins.names import join_or
 from scorefold_registry.plugins.records import PluginRecord, RefusedConfigError, Registered
 from scorefold_registry.plugins.settings import Settings
 
@@ -150,18 +148,10 @@ class Environment:
         said: dict[str, Any] = registered.record.described[component.id]
         if said["fault"] is not None:
             raise PluginError(f"{said['fault']} (environment {self.spec.name!r})", hint=self.spec.install)
-        kinds = join_or(KINDS).replace("'", "")
-        here = f"install {registered.record.brought_by} in this environment to use it"
-        if component.kind not in KINDS:
-            raise PluginError(
-                f"{registered.qualified} is a {component.kind}; of an environment of its own, components of the kinds "
-                f"{kinds} can be used so far",
-                hint=here,
-            )
         if said["trainable"] and component.kind not in ("score", "flow"):
             raise PluginError(
                 f"{registered.qualified} is trained; of an environment of its own, scores and flows can be trained",
-                hint=here,
+                hint=f"install {registered.record.brought_by} in this environment to use it",
             )
         return said
 
@@ -192,15 +182,21 @@ class Environment:
             raise RefusedConfigError([tuple(problem) for problem in answer["problems"]])
         return answer["config"]
 
-    def create(self, registered: Registered, config: Any, ports: Mapping[str, Any], place: Any) -> Any:
-        """A proxy of a component; nothing is sent before it is first asked for something."""
+    def create(
+        self, registered: Registered, config: Any, ports: Mapping[str, Any], place: Any, interfaces: Sequence[type]
+    ) -> Any:
+        """A proxy of a component, of the interfaces of its kind and its capabilities.
+
+        Nothing is sent before it is first asked for something.
+        """
+        from scorefold.interfaces import Trainable
         from scorefold_registry.plugins.environments.models import proxy_of
         from scorefold_registry.plugins.environments.proxies import Remote
 
         said = self.check_usable(registered)
-        provides = [*registered.component.provides, *(["Trainable"] if said["trainable"] else [])]
+        interfaces = [*interfaces, *([Trainable] if said["trainable"] else [])]
         remote = Remote(self, registered, config, ports, place)
-        return proxy_of(remote, registered.component.kind, provides, said["overrides"])
+        return proxy_of(remote, registered.component.kind, interfaces, said["overrides"])
 
 
 def start_worker(spec: Spec, writes: Path | None = None) -> Session:

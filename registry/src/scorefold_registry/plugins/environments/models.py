@@ -386,29 +386,33 @@ _BASES: dict[str, type] = {
 }
 
 
-def proxy_of(remote: Any, kind: str, provides: Iterable[str], overrides: Iterable[str]) -> Any:
-    """A proxy of an object, of the interface of its kind and of capabilities. ``remote`` asks the object."""
-    proxy = _class_of(kind, tuple(dict.fromkeys(provides)))()
+def proxy_of(remote: Any, kind: str, interfaces: Iterable[type], overrides: Iterable[str]) -> Any:
+    """A proxy of an object, of the interfaces of its kind and its capabilities. ``remote`` asks the object."""
+    proxy = _class_of(_BASES.get(kind, Proxy), tuple(dict.fromkeys(interfaces)))()
     proxy._ask_remote = lambda: remote
     proxy._overrides = frozenset(overrides)
     return proxy
 
 
 @cache
-def _class_of(kind: str, provides: tuple[str, ...]) -> type:
-    """The class of proxies with capabilities of core's: each method of these is one message. Another capability is
-    not known here, and its methods are called in the worker alone."""
-    known = {item.name: item.interface for item in CORE_CAPABILITIES}
-    capabilities, base = [named_class(known[name]) for name in provides if name in known], _BASES[kind]
-    methods: dict[str, Any] = {}
-    for capability in capabilities:
-        for name, value in inspect.getmembers(capability, inspect.isfunction):
-            if not name.startswith("_") and not hasattr(base, name):
-                methods[name] = _forward(name, value)
-        for name in getattr(capability, "__annotations__", {}):
+def _class_of(base: type, interfaces: tuple[type, ...]) -> type:
+    """The class of proxies with these interfaces: each method that the base lacks is one message."""
+    added = [each for each in interfaces if not issubclass(base, each)]
+    methods: dict[str, Any] = {} if base is not Proxy else {"__init__": _begin}
+    for interface in added:
+        for name, value in inspect.getmembers(interface):
+            if name.startswith("_") or hasattr(base, name) or hasattr(nn.Module, name):
+                continue
+            methods[name] = _forward(name, value) if inspect.isfunction(value) else _attribute(name)
+        for name in getattr(interface, "__annotations__", {}):
             if not hasattr(base, name):
                 methods[name] = _attribute(name)
-    return type(base.__name__, (base, *capabilities), methods) if capabilities else base
+    return type(base.__name__, (base, *added), methods) if added else base
+
+
+def _begin(self: Any) -> None:
+    if isinstance(self, nn.Module):
+        nn.Module.__init__(self)
 
 
 def named_class(target: str) -> type:
@@ -416,6 +420,10 @@ def named_class(target: str) -> type:
     module, _, name = target.partition(":")
     found: type = getattr(import_module(module), name)
     return found
+
+
+CORE_INTERFACES: dict[str, type] = {item.name: named_class(item.interface) for item in CORE_CAPABILITIES}
+"""The classes of core's capabilities, by their names."""
 
 
 def _attribute(name: str) -> property:

@@ -16,9 +16,8 @@ from weakref import WeakValueDictionary
 from scorefold.errors import PluginError, ScorefoldError
 from scorefold.interfaces import Estimator, Flow, ScoreModel
 from scorefold.interfaces.model import EventModel, evaluations
-from scorefold.plugin import CORE_CAPABILITIES
 from scorefold_registry.plugins.environments import objects
-from scorefold_registry.plugins.environments.models import named_class
+from scorefold_registry.plugins.environments.models import CORE_INTERFACES
 from scorefold_registry.plugins.environments.wire import LARGEST, Reader, Writer
 
 KINDS: dict[str, type] = {"score": ScoreModel, "flow": Flow, "estimator": Estimator}
@@ -57,7 +56,7 @@ class Questions:
             self._offered[name] = value
         kind = askable_kind(value)
         assert kind is not None
-        said = {"$": "asked", "name": name, "kind": kind, "provides": [item.name for item in _capabilities(value)]}
+        said = {"$": "asked", "name": name, "kind": kind, "provides": _capabilities(value)}
         said["overrides"] = [] if getattr(type(value), "bind", None) is ScoreModel.bind else ["bind"]
         return said | (_mode(value) if isinstance(value, EventModel) else {})
 
@@ -145,16 +144,15 @@ def _rows(found: Any, said: Mapping[str, Any], reader: Reader) -> Any:
         return objects.mapped_rows(found, said, reader)
 
 
-def _capabilities(value: Any) -> list[Any]:
-    return [
-        item for item in CORE_CAPABILITIES if item.name not in _NEVER and isinstance(value, named_class(item.interface))
-    ]
+def _capabilities(value: Any) -> list[str]:
+    """The names of core's capabilities that an object has and the worker may use."""
+    return [name for name, each in CORE_INTERFACES.items() if name not in _NEVER and isinstance(value, each)]
 
 
 def _known(found: Any) -> set[str]:
     """The names of an object's interface and capabilities, as core has them."""
     kind = askable_kind(found)
-    classes = [KINDS[str(kind)], EventModel, *(named_class(item.interface) for item in _capabilities(found))]
+    classes = [KINDS[str(kind)], EventModel, *(CORE_INTERFACES[name] for name in _capabilities(found))]
     names = {name for each in classes for name in (*vars(each), *vars(each).get("__annotations__", {}))}
     return {name for name in names if not name.startswith("_")} | _ATTRIBUTES | (_OF_BASE if kind == "flow" else set())
 
