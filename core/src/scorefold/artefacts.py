@@ -6,13 +6,11 @@ Everything is written under a temporary name beside its place, flushed to the di
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
 import json
 import math
 import os
-import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
@@ -182,6 +180,8 @@ def _no_number(text: str) -> float:
 
 def csv_text(rows: Iterable[Iterable[Any]]) -> str:
     """Rows as comma-separated values, a line each."""
+    import csv  # here, since lists of plugins import this module and write no table
+
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
@@ -306,7 +306,7 @@ def files_in(path: Path) -> list[Path]:
 
 
 def _partial_name(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
+    return path.with_name(f".{path.name}.{os.urandom(4).hex()}{PARTIAL}")
 
 
 @contextmanager

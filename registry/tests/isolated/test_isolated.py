@@ -85,6 +85,19 @@ def test_answers_are_equal_to_the_bit(world: Any, local: Local, dtype: torch.dty
     assert torch.equal(states[0], states[1])
 
 
+def test_the_default_precision_is_that_of_the_caller(world: Any, local: Local) -> None:
+    before, values = torch.get_default_dtype(), []
+    torch.set_default_dtype(torch.float64)
+    try:
+        for host, place in ((local(), ""), (world.host(), "one/")):
+            square = host.create(f"{place}toy-shape:toy-square")
+            sized = host.create(f"{place}estimator:toy-sized", shape=square, generator=generator(1))
+            values.append(sized.estimate(X).value)
+    finally:
+        torch.set_default_dtype(before)
+    assert values[0] == values[1] != torch.tensor(values[0]).float().item()
+
+
 def test_data_are_equal_to_the_bit(world: Any, local: Local) -> None:
     sources = [
         host.create(f"{place}data:toy-points", {"points": 20}, generator=generator(2))

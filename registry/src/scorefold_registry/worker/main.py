@@ -124,6 +124,7 @@ class Worker:
 
     def _done(self, message: Mapping[str, Any]) -> bytes:
         _seed(message.get("seed", 0))
+        torch.set_default_dtype(getattr(torch, message["dtype"]))
         if message["threads"] != torch.get_num_threads():
             torch.set_num_threads(message["threads"])
         reader = Reader(self._there, self._objects.__getitem__, self._of_host)

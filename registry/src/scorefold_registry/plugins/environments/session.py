@@ -157,7 +157,8 @@ class Session:
             self.ready()
             self._count += 1
             number, writer = self._count, Writer(self._there, handle)
-            head = {"id": number, "do": do, "threads": torch.get_num_threads()}
+            dtype = str(torch.get_default_dtype()).removeprefix("torch.")
+            head = {"id": number, "do": do, "threads": torch.get_num_threads(), "dtype": dtype}
             line = writer.line({**head, **(plain or {})}, values or {})
             limit = None if self.spec.seconds is None else time.monotonic() + self.spec.seconds
             try:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from scorefold.errors import ConfigError
 from scorefold_registry.plugins.names import did_you_mean, sentences
@@ -26,8 +25,7 @@ _MEMORY = re.compile(r"(\d+(?:\.\d+)?) ?(MB|GB|MiB|GiB)\Z")
 _LEAST_MEMORY = 10**8
 
 
-@dataclass(frozen=True)
-class Spec:
+class Spec(NamedTuple):
     """One environment as its table says.
 
     ``requirements`` are lines as pip reads them, with paths made absolute; ``lock`` is a file of lines with hashes;

@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import re
-import secrets
 import shutil
 import sys
 from collections.abc import Iterator
@@ -81,9 +80,12 @@ def _digest_if_there(path: Path | None) -> str | None:
 @cache
 def _version(name: str) -> str | None:
     try:
-        return importlib_metadata.version(name)
+        text = importlib_metadata.distribution(name).read_text("METADATA") or ""
     except importlib_metadata.PackageNotFoundError:
         return None
+    # Its lines, not its mail headers: the description of torch takes a parser longer than all that lists plugins.
+    lines = (line.partition(":") for line in text.splitlines())
+    return next((value.strip() for word, _, value in lines if word == "Version"), None)
 
 
 def folder_of(spec: Spec) -> Path:
@@ -151,7 +153,7 @@ def lent_libraries() -> Path:
 @contextmanager
 def _made(place: Path) -> Iterator[Path]:
     """A folder that appears complete or not at all; another process may make the same one at the same time."""
-    partial = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
+    partial = place.with_name(f".{place.name}.{os.urandom(4).hex()}")
     partial.mkdir(parents=True)
     try:
         yield partial
