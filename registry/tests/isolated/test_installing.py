@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -310,6 +311,29 @@ def test_one_process_makes_an_environment_at_a_time(work: Path, monkeypatch: pyt
         thread.join(60)
     assert len(made) == 1
     assert (folder_of(spec) / "complete").is_file()
+
+
+def test_an_installation_that_is_killed_is_made_anew(work: Path) -> None:
+    wheel(work, "1.0")
+    (work / "scorefold.toml").write_text('[environments.old]\nrequirements = ["./toy_old-1.0-py3-none-any.whl"]\n')
+    command = [sys.executable, "-m", "scorefold_registry.cli", "plugins", "install"]
+    folder = folder_of(spec_of(work))
+    for wanted in ("venv", "venv/bin/python", "lock.txt"):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while not (folder / wanted).exists() and process.poll() is None:
+            time.sleep(0.002)
+        process.kill()
+        assert process.wait() == -9
+        assert not (folder / "complete").exists()
+        shutil.rmtree(folder)
+        (folder / "venv").mkdir(parents=True)  # what was made by then stands in the way of nothing
+    # Two commands at once make one environment, and the second says that it waits.
+    both = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate()[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sum("making the environment old" in text for text in said) == 1
+    assert (folder / "complete").is_file()
+    assert start_worker(spec_of(work)).ready().hello["versions"]["toy_old"] == "1.0"
 
 
 def test_a_lock_for_other_requirements_is_refused(work: Path) -> None:

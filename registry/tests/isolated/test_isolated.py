@@ -189,6 +189,9 @@ def test_memory_has_a_limit(world: Any) -> None:
         host.create("one/estimator:toy-misdeed", {"do": "memory"}).estimate(X)
     assert "raise memory in [environments.one]" in str(caught.value.hint)
     assert host.create("one/estimator:toy-mean").estimate(X).quantity == "mean"
+    # Without a limit, it is the first process that the system ends where memory runs out.
+    pid = environment_of(host, "one").session().pid
+    assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "1000\n"
 
 
 def test_time_has_a_limit(world: Any) -> None:
@@ -264,6 +267,8 @@ def test_kinds_of_a_plugin_and_networks_stay_in_its_environment(world: Any, loca
     square = here.create("toy-shape:toy-square", {"side": 3.0})
     same = here.create("estimator:toy-sized", shape=square, generator=generator(1))
     assert sized.estimate(X).value == same.estimate(X).value != 0
+    assert sized.reads_neighbours
+    assert not hasattr(sized, "event_shape")
     with pytest.raises(ConfigError, match="takes a component of kind toy-shape; this is a Tensor"):
         there.create("one/estimator:toy-sized", shape=X)
     wrong = "network:mlp of scorefold-standard is named in a config of the environment 'one'; it is not in it"

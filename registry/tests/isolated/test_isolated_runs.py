@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,7 +23,10 @@ from scorefold_registry.experiments.compare import compare
 from scorefold_registry.experiments.sweep import sweep
 from scorefold_registry.host import Host
 from scorefold_registry.plugins.environments import environment
+from scorefold_registry.plugins.environments.spec import environments_in
+from scorefold_registry.plugins.environments.store import folder_of
 from scorefold_registry.plugins.records import environments_of
+from scorefold_registry.plugins.settings import read_settings
 from scorefold_registry.run.pipeline import run_file
 from scorefold_registry.run.stage_folder import load_stage
 
@@ -146,6 +151,35 @@ def test_an_interpreter_that_is_gone_is_one_line(
         assert f"its interpreter {python} is gone" in capsys.readouterr().out
     finally:
         kept.rename(python)
+
+
+def test_a_damaged_environment_is_one_line(world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = world.root / "one" / "site"
+    for name, words in (
+        ("toy_old-1.0.dist-info", "the environment 'one' has changed since it was described"),
+        ("clash.py", "No module named 'clash'"),
+    ):
+        (site / name).rename(world.root / "aside")
+        try:
+            with pytest.raises(ScorefoldError, match=words) as caught:
+                run(world, tmp_path, RUN)
+            assert "scorefold plugins install one" in str(caught.value.hint)
+        finally:
+            (world.root / "aside").rename(site / name)
+    # An environment that was made for another Python is one that is not there.
+    (tmp_path / "scorefold.toml").write_text('[environments.made]\nrequirements = ["toy-old"]\n')
+    (spec,) = environments_in(read_settings(tmp_path / "scorefold.toml"))
+    before = folder_of(spec)
+    monkeypatch.setattr(platform, "python_version", lambda: "3.11.99")
+    assert folder_of(spec) != before
+    record = Host.discover(toml=tmp_path / "scorefold.toml").plugins[-1]
+    assert record.cause == "its environment is not installed here: scorefold plugins install made"
+
+
+def test_a_run_needs_no_network(world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket.socket, "connect", lambda *given: pytest.fail("a connection was tried"))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *given, **named: pytest.fail("a name was looked up"))
+    assert run(world, tmp_path, RUN).value("then").diagnostics["clash"] == "2.0"
 
 
 def alive(pid: int) -> bool:

@@ -354,6 +354,25 @@ def problems(model: type[Config], raw: dict[str, Any]) -> list[Any]:
     return []
 
 
+class Tree(Config):
+    name: str = "leaf"
+    parts: tuple[Tree, ...] = ()
+
+
+def test_a_config_that_holds_itself_is_rebuilt() -> None:
+    said = describe_model(Tree)
+    built = build_model(said, lambda value: value)
+    tree = built.model_validate({"name": "root", "parts": [{"parts": [{}]}]})
+    assert tree.model_dump() == Tree.model_validate(tree.model_dump()).model_dump()
+    with pytest.raises(ValidationError, match=r"parts.0.parts.0.name"):
+        built.model_validate({"parts": [{"parts": [{"name": []}]}]})
+    call = "__import__('os').getcwd()"
+    said = {"name": call, "checked": False, "models": {call: said["models"]["Tree"]}}
+    said["models"][call]["fields"]["parts"]["type"]["of"] = [{"model": call}]
+    with pytest.raises(PluginError, match="can't be the name of a model that holds itself"):
+        build_model(said, lambda value: value)
+
+
 @pytest.mark.parametrize("change", [{"name": "none"}, {"models": {}}, {"models": {"Sample": {"fields": {"a": {}}}}}])
 def test_a_config_that_is_not_described_as_it_has_to_be_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(PluginError, match="its config is not described as it has to be"):

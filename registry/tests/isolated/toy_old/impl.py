@@ -172,6 +172,8 @@ class SizedConfig(Config):
 
 
 class Sized(Estimator):
+    reads_neighbours = True
+
     def __init__(self, config: SizedConfig, shape: Shape) -> None:
         self.shape, self.layer = shape, config.network.build((1,), (1,))
 

@@ -10,7 +10,7 @@ import types
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, ForwardRef, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, Field, create_model, model_validator
 from pydantic.fields import FieldInfo
@@ -130,17 +130,28 @@ def build_model(said: Mapping[str, Any], check: Check) -> type[Config]:
     Raises ``PluginError`` for what no ``describe_model`` gives.
     """
     try:
-        return _Building(said, check).model(said["name"])
+        building = _Building(said, check)
+        building.model(said["name"])
+        for model in building.built.values():
+            model.model_rebuild(_types_namespace=building.built)
+        return building.built[said["name"]]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise PluginError(f"its config is not described as it has to be: {type(error).__name__}: {error}") from error
 
 
 class _Building:
     def __init__(self, said: Mapping[str, Any], check: Check) -> None:
-        self.said, self.check, self.built = said, check, dict[str, type[BaseModel]]()
+        self.said, self.check, self.built = said, check, dict[str, type[Any]]()
+        self._begun: set[str] = set()
 
-    def model(self, name: str) -> type[Any]:
+    def model(self, name: str) -> Any:
+        """The model of a name; a reference to it inside itself."""
+        if name in self._begun and name not in self.built:
+            if not name.isidentifier():  # a reference is evaluated
+                raise ValueError(f"{name!r:.60} can't be the name of a model that holds itself")
+            return ForwardRef(name)
         if name not in self.built:
+            self._begun.add(name)
             described = self.said["models"][name]
             fields: dict[str, Any] = {field: self.field(facts) for field, facts in described["fields"].items()}
             checks: dict[str, Any] = {}

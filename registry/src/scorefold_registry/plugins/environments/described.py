@@ -145,12 +145,17 @@ def _port(said: Mapping[str, Any], unknown: set[str]) -> dict[str, Any]:
 
 
 def kept_check(spec: Spec, component: str, raw: Any, ask: Callable[[], Any]) -> Any:
-    """The answer of the environment about a config, asked for once and kept beside the description."""
+    """The answer of the environment about a config, asked for once and kept beside the description.
+
+    What is wrong with the plugin and not with the config is not kept: it may be repaired.
+    """
     digest = hashlib.sha256(json.dumps([component, raw], sort_keys=True).encode()).hexdigest()[:24]
     file = folder_of(spec) / "checked" / f"{digest}.json"
     if file.is_file():
         return read_json(file)
     answer = ask()
+    if any(problem[3] == "plugin" for problem in answer.get("problems", ())):
+        return answer
     file.parent.mkdir(exist_ok=True)
     write_json(file, answer)
     return answer

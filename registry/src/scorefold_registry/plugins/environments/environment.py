@@ -23,6 +23,7 @@ from scorefold_registry.plugins.environments.described import (
 )
 from scorefold_registry.plugins.environments.spec import Spec, environments_in
 from scorefold_registry.plugins.environments.store import LOCK, folder_of, layer, lent_libraries, python_of, torch_of
+from scorefold_registry.plugins.names import sentences
 from scorefold_registry.plugins.records import PluginRecord, RefusedConfigError, Registered
 from scorefold_registry.plugins.settings import Settings
 
@@ -179,7 +180,12 @@ class Environment:
 
         answer = kept_check(self.spec, use, given, ask)
         if "problems" in answer:
-            raise RefusedConfigError([tuple(problem) for problem in answer["problems"]])
+            anew = f"if files of its environment are gone: {self.spec.install} --fresh"
+            problems = [
+                (path, message, sentences(hint or "", anew) if code == "plugin" else hint, code)
+                for path, message, hint, code in answer["problems"]
+            ]
+            raise RefusedConfigError(problems)
         return answer["config"]
 
     def create(

@@ -24,6 +24,7 @@ from scorefold_registry.plugins.environments.proxies import (
     IsolatedSource,
     Proxy,
     Remote,
+    remote_attribute,
 )
 from scorefold_registry.plugins.environments.wire import leaves_of, with_leaves
 
@@ -403,10 +404,10 @@ def _class_of(base: type, interfaces: tuple[type, ...]) -> type:
         for name, value in inspect.getmembers(interface):
             if name.startswith("_") or hasattr(base, name) or hasattr(nn.Module, name):
                 continue
-            methods[name] = _forward(name, value) if inspect.isfunction(value) else _attribute(name)
+            methods[name] = _forward(name, value) if inspect.isfunction(value) else remote_attribute(name)
         for name in getattr(interface, "__annotations__", {}):
             if not hasattr(base, name):
-                methods[name] = _attribute(name)
+                methods[name] = remote_attribute(name)
     return type(base.__name__, (base, *added), methods) if added else base
 
 
@@ -424,10 +425,6 @@ def named_class(target: str) -> type:
 
 CORE_INTERFACES: dict[str, type] = {item.name: named_class(item.interface) for item in CORE_CAPABILITIES}
 """The classes of core's capabilities, by their names."""
-
-
-def _attribute(name: str) -> property:
-    return property(lambda self: self._ask_remote().get([name])[name])
 
 
 def _forward(name: str, function: Callable[..., Any]) -> Callable[..., Any]:

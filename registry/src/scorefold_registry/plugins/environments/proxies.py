@@ -168,6 +168,18 @@ class Proxy:
         )
 
 
+def remote_attribute(name: str) -> property:
+    """A property that asks the worker for an attribute of the object."""
+
+    def get(self: Any) -> Any:
+        found = self._ask_remote().get([name])
+        if name not in found:
+            raise AttributeError(f"{self!r} has no attribute {name!r}")
+        return found[name]
+
+    return property(get)
+
+
 class IsolatedSource(Proxy, DataSource):
     """A data source in a worker. Its points cross once, all splits together, when they are first asked for."""
 
@@ -226,6 +238,10 @@ class IsolatedEstimator(Proxy, Estimator):
         found = self._ask_remote().call(method, data, generator=generator)
         # Whoever called knows what to say of an answer that is no estimate.
         return found  # type: ignore[no-any-return]
+
+
+for _name in ("reads_neighbours", "event_shape", "event_scale"):
+    setattr(IsolatedEstimator, _name, remote_attribute(_name))
 
 
 class IsolatedGeometry(Proxy, Geometry):
