@@ -103,12 +103,8 @@ def test_a_plugin_for_an_environment_of_its_own(ship: Ship, capsys: Captured) ->
     text = Path("scorefold.toml").read_text()
     table = '[environments.my-own]\nrequirements = ["./scorefold-my-own"]\n'
     assert text == f'[prefer]\n"score:other" = "them"\n\n{table}'
-    for arguments, message in (
-        (["my-own", "--kind", "score", "--out", "other"], "has an environment 'my-own' already"),
-        (["hot", "--kind", "toaster"], "a toaster can't be used from an environment of its own; 'data', 'estimator'"),
-    ):
-        assert main(["new", *arguments, "--isolated"]) == 2
-        assert message in capsys.readouterr().err
+    assert main(["new", "my-own", "--kind", "score", "--out", "other", "--isolated"]) == 2
+    assert "has an environment 'my-own' already" in capsys.readouterr().err
     assert not Path("other").exists()
     assert Path("scorefold.toml").read_text() == text
 

@@ -22,9 +22,8 @@ from scorefold.plugin import Kind
 from scorefold_registry.cli.commands.environments import check_new, write_table
 from scorefold_registry.cli.options import Parser, discover_host, print_answer
 from scorefold_registry.host import Host
-from scorefold_registry.plugins.environments.described import KINDS
 from scorefold_registry.plugins.loading import describe
-from scorefold_registry.plugins.names import did_you_mean, join_or, normalise, sentences
+from scorefold_registry.plugins.names import did_you_mean, normalise, sentences
 
 GROUP = "scorefold.templates"
 
@@ -149,11 +148,6 @@ def run(arguments: list[str]) -> int:
     folder = given.out or Path(f"scorefold-{given.name}")
     if given.isolated:
         check_new(given.name)
-        if given.kind not in KINDS:
-            raise ConfigError(
-                f"a {given.kind} can't be used from an environment of its own; {join_or(KINDS)} can",
-                hint="leave --isolated out",
-            )
     _note_namesakes(host, given.kind, given.name)
     return _create(folder, templates, given)
 
