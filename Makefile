@@ -116,6 +116,7 @@ coverage: $(VENV)/installed-test  ## Run every test but the slow ones, and say w
 
 attack: $(VENV)/installed-test  ## Kill, signal and damage runs 100 times each, and break 1000 files of each sort (COUNT=1000 for more)
 	@$(BIN)/python tests/attack.py --count $(or $(COUNT),100)
+	@$(BIN)/python tests/attack_workers.py --kills $(or $(COUNT),100) --resumes $(or $(COUNT),100)
 	@SCOREFOLD_FUZZ_TIMES=5 $(BIN)/python -m pytest -q -m "not slow" tests/test_fuzz_run_files.py tests/test_fuzz_artefacts.py tests/test_hostile_names.py tests/test_bad_packages.py registry/tests/running/test_interruption.py registry/tests/test_hostile_artefacts.py registry/tests/running/test_hostile_run_files.py
 
 mutate: $(VENV)/installed-test  ## Change formulas one at a time, and say which changes no test notices (COUNT=400 SEED=0 ONLY=path PART=path)

@@ -29,6 +29,15 @@ def test_a_few_attacks_lose_nothing() -> None:
     assert len(done.stderr.splitlines()) == len(tallies), "progress goes to standard error, a line a kind"
 
 
+def test_kills_of_a_worker_lose_nothing() -> None:
+    command = [sys.executable, TESTS / "attack_workers.py", "--kills", "4", "--resumes", "1", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout)
+    assert (found["failures"], found["resumed"] >= 1, found["killed"] >= 4) == ([], True, True)
+    assert found["sentence"] >= 1
+
+
 @pytest.fixture(scope="module")
 def reported() -> dict[str, Any]:
     """What attacks report of commands and readers that are at fault."""

@@ -23,6 +23,7 @@ from scorefold.interfaces import TensorSource
 from scorefold.interfaces.model import evaluations
 from scorefold_registry.host import Host
 from scorefold_registry.run.pipeline import run_file
+from scorefold_toolkit.numerics import pushforward
 
 Local = Callable[[], Host]
 X = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
@@ -83,6 +84,11 @@ def test_derivatives_cross(world: Any, local: Local) -> None:
             for model in (here, there)
         ]
         torch.testing.assert_close(*found)
+    for mode in ("forward", "reverse"):  # the second takes the derivative of a product by its vector
+        along = [
+            pushforward(lambda x, model=model: model.score(x, T), X, X.flip(0), mode=mode) for model in (here, there)
+        ]
+        torch.testing.assert_close(*along)
     point = X.clone().requires_grad_()
     (first,) = torch.autograd.grad(there.score(point, T).sum(), point, create_graph=True)
     with pytest.raises(PluginError, match="second derivatives of a model in an environment"):

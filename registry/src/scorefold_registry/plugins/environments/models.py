@@ -65,7 +65,11 @@ class _Rows(torch.autograd.Function):
 
 
 class _Derivative(torch.autograd.Function):
-    """Products of a map's Jacobian with ``count`` cotangents (``vjp``) or tangents (``jvp``)."""
+    """Products of a map's Jacobian with ``count`` cotangents (``vjp``) or tangents (``jvp``).
+
+    They are linear in these vectors, so a backward pass to the vectors is such a product too. One to the leaves has
+    second derivatives of the map, and is refused.
+    """
 
     @staticmethod
     def forward(ask: Ask, mode: str, wanted: Sequence[bool], count: int, *tensors: Tensor) -> Many:
@@ -73,16 +77,21 @@ class _Derivative(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Many) -> None:
-        pass
+        ctx.asked = inputs[:4]
+        ctx.save_for_backward(*inputs[4:])
 
     @staticmethod
-    def backward(ctx: Any, *_: Tensor) -> NoReturn:
-        raise PluginError(
-            "second derivatives of a model in an environment of its own are not available",
-            hint="install its plugin in this environment",
-        )
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+        ask, mode, wanted, count = ctx.asked
+        if any(ctx.needs_input_grad[4 + count :]):
+            _refuse_second()
+        leaves, other = ctx.saved_tensors[count:], "jvp" if mode == "vjp" else "vjp"
+        found = _products(ask, other, wanted, len(cotangents), *cotangents, *leaves)
+        return (*[None] * 4, *found, *[None] * len(leaves))
 
-    jvp = backward
+    @staticmethod
+    def jvp(ctx: Any, *_: Tensor | None) -> NoReturn:
+        _refuse_second()
 
     @staticmethod
     def vmap(
@@ -97,6 +106,13 @@ class _Derivative(torch.autograd.Function):
                 each.sum(1, keepdim=True) if size < rows else each for each, size in zip(found, sizes, strict=True)
             ]
         return tuple(found), (0,) * len(found)
+
+
+def _refuse_second() -> NoReturn:
+    raise PluginError(
+        "second derivatives of a model in an environment of its own are not available",
+        hint="install its plugin in this environment",
+    )
 
 
 _mapped: Callable[..., Many] = _Rows.apply
