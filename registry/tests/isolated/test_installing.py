@@ -319,14 +319,16 @@ def test_an_installation_that_is_killed_is_made_anew(work: Path) -> None:
     command = [sys.executable, "-m", "scorefold_registry.cli", "plugins", "install"]
     folder = folder_of(spec_of(work))
     for wanted in ("venv", "venv/bin/python", "lock.txt"):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        while "making the environment" not in process.stderr.readline():
+            pass  # what the process before has left is gone, and the processes that it started have ended
         while not (folder / wanted).exists() and process.poll() is None:
             time.sleep(0.002)
         process.kill()
         assert process.wait() == -9
+        process.stderr.close()
         assert not (folder / "complete").exists()
-        shutil.rmtree(folder)
-        (folder / "venv").mkdir(parents=True)  # what was made by then stands in the way of nothing
     # Two commands at once make one environment, and the second says that it waits.
     both = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     said = [process.communicate()[1] for process in both]

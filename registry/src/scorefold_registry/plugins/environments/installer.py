@@ -9,8 +9,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,7 +31,7 @@ from scorefold_registry.plugins.environments.store import (
     lent_libraries,
     torch_of,
 )
-from scorefold_registry.plugins.locks import is_locked, locked
+from scorefold_registry.plugins.locks import is_locked, make_folder
 
 _LAST_LINES = 15
 _PIP = ("--disable-pip-version-check", "--no-input", "--quiet")
@@ -51,13 +51,13 @@ def install(spec: Spec, say: Say, *, fresh: bool = False) -> dict[str, Any]:
         with TemporaryDirectory(prefix=".lock-", dir=cache_folder()) as scratch:
             _Installer(spec, Path(scratch)).write_lock()
     folder = folder_of(spec)
-    with locked(_lock_file(folder), lambda: say(f"waiting for another process that makes {spec.name}")):
+    with _held(_lock_file(folder), lambda: say(f"waiting for another process that makes {spec.name}")) as lock:
         if spec.interpreter is None and (fresh or not (folder / COMPLETE).is_file()):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             say(f"making the environment {spec.name} in {folder}")
             try:
-                _Installer(spec, folder).make()
+                _Installer(spec, folder, lock).make()
             except BaseException:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
@@ -72,11 +72,30 @@ def _lock_file(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.lock")
 
 
+@contextmanager
+def _held(path: Path, waiting: Callable[[], None]) -> Iterator[int]:
+    """Holds a lock file, and yields its descriptor. ``waiting`` is called once if another process holds it.
+
+    Processes that get the descriptor hold the lock too: pip may work for a while after this process was killed.
+    """
+    import fcntl  # which Windows lacks, where the command says so
+
+    make_folder(path.parent)
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield file.fileno()
+
+
 class _Installer:
     """The making of one environment, in its folder."""
 
-    def __init__(self, spec: Spec, folder: Path) -> None:
+    def __init__(self, spec: Spec, folder: Path, lock: int | None = None) -> None:
         self.spec, self.folder = spec, folder
+        self.holds = () if lock is None else (lock,)
         self.uv = shutil.which("uv")
         self.lends = torch_of(spec) == "host"
         self.python = str(folder / "venv" / "bin" / "python")
@@ -196,7 +215,9 @@ class _Installer:
     def _run(self, command: Sequence[str]) -> str:
         """The output of a command. Raises ``PluginError`` with its last lines where it fails."""
         try:
-            done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+            done = subprocess.run(
+                command, capture_output=True, text=True, errors="replace", check=False, pass_fds=self.holds
+            )
         except OSError as error:
             raise PluginError(f"{command[0]} can't be started: {error}") from error
         if done.returncode:
