@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -81,3 +82,17 @@ def test_a_command_that_ends_in_another_way_is_a_failure(reported: dict[str, Any
     assert endings["killed"].startswith("it ended with -9")
     assert endings["traceback"].startswith("a traceback was shown")
     assert "ZeroDivisionError" in endings["error"]
+
+
+def test_the_tests_of_isolated_plugins_are_there() -> None:
+    root = TESTS.parent
+    text = (
+        (root / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Isolated plugins")[2].partition("\n## ")[0]
+    )
+    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", text)
+    assert len(named) >= 40
+    for file, name in named:
+        source = (root / "registry/tests/isolated" / file).read_text(encoding="utf-8")
+        assert f"def {name}(" in source, f"{file} has no {name}"
+    rows = [int(number) for number in re.findall(r"^\| (\d+) ", text, flags=re.MULTILINE)]
+    assert rows == list(range(1, 34))
