@@ -19,7 +19,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 HEAVY = ROOT / "tests" / "heavy.txt"
-SECONDS = 1.0
+SECONDS = 0.8
 """From which CPU time on a test is heavy."""
 
 

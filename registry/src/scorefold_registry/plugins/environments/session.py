@@ -45,7 +45,9 @@ from scorefold_registry.worker.main import main
 if __name__ == "__main__":
     main(facts)
 """
-_PASSED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "SYSTEMROOT")
+_LOCALE = ("LANG", "LC_ALL", "LC_CTYPE", "LOCPATH")
+"""Variables of the encoding in which Python reads the paths of an environment."""
+_PASSED = (*_LOCALE, "PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "SYSTEMROOT")
 _PREFIXES = ("OMP_", "MKL_", "ATEN_", "ONEDNN_", "OPENBLAS_", "NPY_")
 """Variables of threads and instructions, which change the last bits of results."""
 _KEPT_OUTPUT = 2**20
