@@ -95,7 +95,7 @@ demo: $(VENV)/installed  ## Ask four questions of a thousand images: dimension, 
 test: $(VENV)/installed-test  ## Run every test but the heavy and the slow ones
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q
 
-heavy: $(VENV)/installed-test  ## Run the tests of tests/heavy.txt: the site, long pages, plugins from templates and others of over 1.1 CPU seconds
+heavy: $(VENV)/installed-test  ## Run the tests of tests/heavy.txt: the site, long pages, plugins from templates and others of 0.8 CPU seconds and more
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -q -m heavy
 
 # Explore's bridge to UMAP needs no page, so this environment has explore without npm too.

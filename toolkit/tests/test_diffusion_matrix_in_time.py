@@ -312,3 +312,9 @@ def test_sampled_matrices_are_on_lines_between_the_middles_of_intervals() -> Non
     between = t.clamp(0.25, 1.75)
     torch.testing.assert_close(process.drift(x, t), -between[:, None] * x)
     torch.testing.assert_close(process.dispersion(x, t).apply(x), (1 + between)[:, None] * x)
+
+
+def test_the_drift_grows_linearly_with_the_speed() -> None:
+    process = MatrixProcess(-torch.eye(3, dtype=F64) / 2, torch.eye(3, dtype=F64), speed=(1.0, 3.0))
+    x, times = torch.randn(3, 3, dtype=F64), torch.tensor([0.1, 0.5, 1.0], dtype=F64)
+    torch.testing.assert_close(process.drift(x, times), -(1 + 2 * times[:, None]) * x / 2)

@@ -27,6 +27,7 @@ from scorefold_toolkit.geodesics import (
     solve,
     straight,
 )
+from scorefold_toolkit.geodesics.motion import integrate
 
 NORMAL = Field(lambda x: -x, lambda x: -0.5 * x.square().sum(1))
 
@@ -208,3 +209,9 @@ def test_whole_numbers_are_no_points() -> None:
     """An answer in their type would be cut off."""
     with pytest.raises(ShapeError, match=r"x is torch\.int64; expected floating-point numbers"):
         equal_batches(torch.nn.Identity(), "geometry", "this geometry takes", (2,), {"x": torch.tensor([[0, 1]])})
+
+
+def test_motion_ends_at_time_one() -> None:
+    """y' = y ends at e times the start, for rows of any size."""
+    start = torch.tensor([[[1.0, 2.0]], [[1e-3, 5.0]]], dtype=torch.float64)
+    torch.testing.assert_close(integrate(lambda y: y, start, 1e-8), math.e * start, rtol=1e-6, atol=0)

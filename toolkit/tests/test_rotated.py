@@ -21,7 +21,7 @@ from scorefold.diffusion import (
 from scorefold.diffusion.samplers import default_sampler, default_steps
 from scorefold.errors import ConfigError, ShapeError
 from scorefold_toolkit.matrix_process import MatrixProcess
-from scorefold_toolkit.rotated import Rotated, RotatedMap
+from scorefold_toolkit.rotated import Rotated, RotatedMap, Stretched
 from scorefold_toolkit.score_matching.losses import denoising_score_matching
 
 F64 = torch.float64
@@ -204,3 +204,14 @@ def test_the_default_sampler_is_that_of_the_process_and_its_steps_take_36_calls(
         times = time_grid(process, default_steps(name))
         sampler(score, process, x, times, generator=torch.Generator().manual_seed(0))
         assert len(calls) == 36, name
+
+
+@pytest.mark.parametrize("end", [0.5, 1.0, 4.0])
+def test_a_stretched_schedule_has_the_noise_of_another_time(end: float) -> None:
+    schedule, times = LinearVP(), torch.tensor([0.1, 0.5, 1.0], dtype=F64)
+    for found, expected in zip(
+        Stretched(schedule, end).signal_scale(end * times), schedule.signal_scale(times), strict=True
+    ):
+        torch.testing.assert_close(found, expected)
+    with pytest.raises(ConfigError, match="expected two numbers above 0"):
+        Stretched(schedule, 0)

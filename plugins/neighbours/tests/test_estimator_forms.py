@@ -14,7 +14,9 @@ from scorefold.data import Dataset
 from scorefold_neighbours import config as configs
 from scorefold_neighbours.estimators import estimator as estimators
 from scorefold_neighbours.estimators import pca
+from scorefold_neighbours.estimators.danco import divergences
 from scorefold_neighbours.estimators.formulas import geomle, log_log, mean_log_log, mle, two_nn
+from scorefold_neighbours.estimators.patches import _skewnesses
 from scorefold_neighbours.estimators.pca import (
     PCAEstimator,
     component_variances,
@@ -297,3 +299,18 @@ def test_geomle_reads_what_bent_neighbourhoods_hide() -> None:
     sphere = z / z.norm(dim=1, keepdim=True)
     assert float(geomle(configs.GeoMLEConfig(), Cloud(sphere), 0).mean()) == pytest.approx(10, rel=0.05)
     assert float(mle(configs.MLEConfig(), nearest_neighbours(sphere, 20)[0]).mean()) < 9.3
+
+
+def test_the_divergence_of_angles_is_that_of_von_mises_distributions() -> None:
+    """By a sum over the circle. With one neighbour and equal balls the norms add 1."""
+    angles = np.linspace(-np.pi, np.pi, 4001)[:-1]
+    logs = [tau * np.cos(angles - nu) for nu, tau in ((0.3, 2.0), (1.1, 4.0))]
+    first, second = (log - np.log(np.exp(log).mean()) for log in logs)
+    expected = float((np.exp(first) * (first - second)).mean())
+    found = divergences(np.array([5.0, 0.3, 2.0]), np.array([[5.0, 1.1, 4.0]]), 1)
+    assert found.tolist() == pytest.approx([1 + expected])
+
+
+def test_the_skewness_of_balls_is_the_mean_sine_of_angles() -> None:
+    """A line has none, a plane 2 / pi, a ball pi / 4 (version a of Johnsson et al. 2015)."""
+    assert _skewnesses(3, "a").tolist() == pytest.approx([0, 2 / math.pi, math.pi / 4])

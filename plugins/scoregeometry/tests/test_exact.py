@@ -55,6 +55,8 @@ def test_products_of_a_gaussian(host: Host) -> None:
     close(geometry.metric(x)[0], [[41 / 9, -16 / 9], [-16 / 9, 17 / 9]], 1e-9)
     close(geometry.inner(x, row(1, 0), row(0, 1)), -16 / 9, 1e-9)
     close(geometry.curvature(x, row(1, 0), row(0, 1)), 0.022490628904623076, 1e-9)  # type: ignore[attr-defined]
+    assert geometry.geodesic(x, row(0, 1), HALF[:0]).shape == (1, 0, 2)
+    assert geometry.geodesic(x[:0], x[:0], HALF).shape == (0, 1, 2)
 
 
 def test_the_other_forms_of_a_gaussian(host: Host) -> None:

@@ -21,6 +21,7 @@ from scorefold.interfaces import Progress, ScoreModel
 from scorefold_scorevae.config import ScoreVAEConfig, ScoreVAEPlusConfig
 from scorefold_scorevae.scorevae.model import ScoreVAE
 from scorefold_scorevae.scorevae.plus import ScoreVAEPlus
+from scorefold_scorevae.scorevae.prior import _check_units
 from scorefold_standard.config import DenoisingConfig, MLPConfig
 from scorefold_standard.networks.mlp import MLP
 from scorefold_standard.scores import Denoising
@@ -77,6 +78,9 @@ def test_data_of_other_units(scale: EventScale) -> None:
 
 def test_units_that_differ_as_two_samples_do() -> None:
     build(neural_prior(), DataSpec((3,), EventScale(mean=0.1, std=1.2)))
+    _check_units(EventScale(std=1000.0), EventScale(mean=1900.0, std=1000.0), "prior")
+    with refused("the prior was made for events of mean 0 and deviation 1e.*03"):
+        _check_units(EventScale(std=1000.0), EventScale(mean=2100.0, std=1000.0), "prior")
 
 
 def test_a_process_that_couples_components() -> None:

@@ -199,6 +199,7 @@ def test_patches_are_the_photographs_and_splits_share_no_pixel(grey: bool) -> No
             assert bool(((owner[region] == -1) | (owner[region] == number)).all())
             owner[region] = number
     assert [len(source.load(split)) for split in SPLITS] == [700, 150, 150]
+    assert source.event_scale.levels == 256
     index = torch.cat([source.load(split).index for split in SPLITS])  # type: ignore[misc]
     assert index.tolist() == list(range(1000))
 

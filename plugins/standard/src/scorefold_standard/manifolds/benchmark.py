@@ -88,11 +88,12 @@ class _Crowded(Random):
 
 def _of_family(config: GeoMLEManifoldConfig) -> NamedManifold:
     """The manifold that a config of GeoMLE's tables names."""
-    draw = _FAMILIES[config.set]
-    if config.set == "Sphere" and config.sampling == "nonuniform":
-        draw = _cube_on_sphere
     if config.set == "Nonlinear":
         draw = _repeated(config.columns // (2 * config.dimension))
+    elif config.set == "Sphere" and config.sampling == "nonuniform":
+        draw = _cube_on_sphere
+    else:
+        draw = _FAMILIES[config.set]
     return NamedManifold(config.dimension, config.columns, draw)
 
 
@@ -256,7 +257,6 @@ _FAMILIES: Mapping[str, Callable[[Random, int, int], Array]] = {
     "Sphere": _sphere,
     "Affine": _affine,
     "Affine_3to5": _affine_3_to_5,
-    "Nonlinear": _repeated(1),
     "Nonlinear_4to6": _nonlinear_4_to_6,
     "Spiral": _spiral,
     "Helix1d": _helix,
