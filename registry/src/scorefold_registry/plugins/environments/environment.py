@@ -180,9 +180,8 @@ class Environment:
 
         answer = kept_check(self.spec, use, given, ask)
         if "problems" in answer:
-            anew = f"if files of its environment are gone: {self.spec.install} --fresh"
             problems = [
-                (path, message, sentences(hint or "", anew) if code == "plugin" else hint, code)
+                (path, message, sentences(hint or "", self.spec.anew) if code == "plugin" else hint, code)
                 for path, message, hint, code in answer["problems"]
             ]
             raise RefusedConfigError(problems)

@@ -28,6 +28,7 @@ from scorefold_registry.plugins.environments import running
 from scorefold_registry.plugins.environments.objects import known_error
 from scorefold_registry.plugins.environments.spec import Spec
 from scorefold_registry.plugins.environments.wire import LONGEST, PROTOCOL, Arena, Reader, WireError, Writer, read_line
+from scorefold_registry.plugins.names import sentences
 
 Answer = Callable[[Mapping[str, Any], Reader, Writer], bytes]
 """The answer to a question of the worker, from the question and its values."""
@@ -286,6 +287,8 @@ class Session:
             known = known_error(said)
             if known is not None:
                 found = known
+                if "pip install" in (found.hint or ""):  # which would install here
+                    found.hint = sentences(str(found.hint), self.spec.anew)
             elif blame is not None:
                 found = blame(said)
             else:

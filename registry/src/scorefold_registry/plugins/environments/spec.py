@@ -56,6 +56,11 @@ class Spec(NamedTuple):
         return [Path(line) for line in self.requirements if Path(line).is_absolute() and Path(line).is_dir()]
 
     @property
+    def anew(self) -> str:
+        """The hint for a plugin that can't be imported in the environment."""
+        return f"if files of its environment are gone: {self.install} --fresh"
+
+    @property
     def install(self) -> str:
         """The command that makes the environment, or describes it anew."""
         return f"scorefold plugins install {self.name}"
