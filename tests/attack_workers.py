@@ -78,7 +78,7 @@ class Workers:
         self.forget()
 
     def _messages(self) -> tuple[Counter[str], float]:
-        """How many messages of each kind an undisturbed run has, and the seconds that it takes."""
+        """The number of messages of each kind in an undisturbed run, and its seconds."""
         file, began = self.folder / "messages.txt", time.monotonic()
         self.place.run(lambda: _at_message("", 0, file, count_all=True))
         return Counter(file.read_text().split("\n")[:-1]), time.monotonic() - began

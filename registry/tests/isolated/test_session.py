@@ -213,25 +213,22 @@ def test_variables_do_not_leak(begin: Start, monkeypatch: pytest.MonkeyPatch) ->
     assert begin(passed=("SECRET_WANTED",)).call("variables", "it looked") == ["SECRET_WANTED"]
 
 
-def test_a_worker_computes_with_the_instructions_of_the_main_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "OPENBLAS_CORETYPE"),
+        # Without the locale Python refuses to start where the path of the environment has an umlaut.
+        ("LANG", "LC_ALL", "LC_CTYPE", "LOCPATH"),
+    ],
+    ids=["instructions", "locale"],
+)
+def test_a_worker_has_the_variables_of_the_main_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]
 ) -> None:
-    names = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "OPENBLAS_CORETYPE")
     for name in names:
         monkeypatch.setenv(name, "default")
     passed = sessions._variables(Spec("old", tmp_path / "scorefold.toml"))
     assert [passed.get(name) for name in names] == ["default"] * 4
-
-
-def test_a_worker_reads_paths_in_the_encoding_of_the_main_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without the locale Python refuses to start where the path of the environment has an umlaut."""
-    names = ("LANG", "LC_ALL", "LC_CTYPE", "LOCPATH")
-    for name in names:
-        monkeypatch.setenv(name, "tr_TR.UTF-8")
-    passed = sessions._variables(Spec("old", tmp_path / "scorefold.toml"))
-    assert [passed.get(name) for name in names] == ["tr_TR.UTF-8"] * 4
 
 
 def test_an_interpreter_that_is_none_is_named(tmp_path: Path) -> None:

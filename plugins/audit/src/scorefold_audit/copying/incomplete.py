@@ -36,7 +36,7 @@ def incomplete_warning(samples: object, training: Tensor, held_out: Tensor, scal
 
 
 def equal_rows(rows: Tensor, points: Tensor) -> int:
-    """How many rows (m, D), NaN where a value is missing, equal one of the points (n, D), in single precision.
+    """The number of rows (m, D), NaN where a value is missing, that equal one of the points (n, D) in single precision.
 
     >>> nan = float("nan")
     >>> equal_rows(torch.tensor([[1.0, 2.0, nan], [1.0, 9.0, nan], [nan, nan, 3.0]]), torch.tensor([[1.0, 2.0, 3.0]]))

@@ -46,8 +46,9 @@ MIXED = 3.0
 density, and up to 3 for skewed columns."""
 
 ROUNDED = 0.3
-"""How far rounding may move neighbours, as a share of their distance. Of 24 tables of dimension 3, 12 of 14 intervals
-hold it above, and 6 of 6 far below."""
+"""The largest share of their distance by which rounding may move neighbours.
+
+Of 24 tables of dimension 3, 12 of 14 intervals hold it above, and 6 of 6 far below."""
 
 
 class Calibrated(Estimator):

@@ -227,7 +227,7 @@ def grid_steps(x: Tensor) -> Tensor:
 
 
 def rounding_reach(x: Tensor, facts: Facts) -> float:
-    """How far rounding of points (n, D) moves two of them apart, as a share of the distance of nearest neighbours.
+    """The distance by which rounding moves two points (n, D), as a share of the distance of nearest neighbours.
 
     A value that is rounded to a step is off by a twelfth of its square in the mean of squares. Columns of two values
     are classes, and not rounded.

@@ -129,7 +129,7 @@ _WITH_UNIT = re.compile(r"\s*[+-]?\d+(?:[.,]\d+)?\s*([^\d\s.,:/+-][^\d\s]{0,9})\
 
 
 def unit_of(cells: Sequence[str]) -> str:
-    """What follows the number in every cell, such as ``mm`` or ``%``; empty where it differs.
+    """The unit after the number in every cell, such as ``mm`` or ``%``; empty where units differ.
 
     >>> unit_of(["5.2 mm", "7 mm"]), unit_of(["12%", "3.5%"]), unit_of(["5 mm", "3 kg"]), unit_of(["2024-01-05"])
     ('mm', '%', '', '')
