@@ -318,3 +318,20 @@ def test_an_attribute_that_is_a_method_of_its_class_is_named(
         Host.discover().create(name)
     assert said in str(refused.value)
     assert "fake-taken" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("drawn", "refused"), [("seeded", True), ("with torch.random.fork_rng():\n            seeded", False)]
+)
+def test_a_constructor_that_seeds_torch_is_named(drawn: str, refused: bool, install: Callable[..., Path]) -> None:
+    """Its weights would be the same for every seed of a run; within ``fork_rng`` it says that it wants that."""
+    line = "self.weight = {value}"
+    body = TAKEN.replace("self.to = {value}", line).replace(line, drawn.replace("seeded", "torch.manual_seed(0)"))
+    install("fake-taken", DECLARED, files={"impl.py": body})
+    if not refused:
+        assert Host.discover().create("score:moved").event_shape == (3,)
+        return
+    with pytest.raises(PluginError, match="constructor of score:moved seeds torch's generator") as error:
+        Host.discover().create("score:moved", generator=torch.Generator())
+    assert "the same for every seed of a run (plugin 'taken'" in str(error.value)
+    assert "torch.random.fork_rng" in str(error.value)

@@ -89,6 +89,11 @@ BUGS = {
         "noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)",
         "noise = torch.randn(x.shape, dtype=x.dtype)",
     ),
+    "score-seeds-its-weights": Bug(
+        "score",
+        "same-generator-same-result",
+        *at("        self.mean = nn.Parameter(torch.zeros(data.event_shape))\n", "torch.manual_seed(0)"),
+    ),
     # flow
     "flow-inverse": Bug("flow", "invertible", "z * (-self.log_scale).exp()", "z * self.log_scale.exp()"),
     "flow-log-det": Bug("flow", "log-det-forward", FORWARD, FORWARD.replace(".sum()", ".mean()")),
@@ -134,6 +139,8 @@ BUGS = {
     "estimator-interval": Bug(
         "estimator", "interval-holds-value", "(0.9 * value, 1.1 * value)", "(1.1 * value, 1.2 * value)"
     ),
+    "estimator-half": Bug("estimator", "reads-all-rows", *at("        nearest = torch", "x = x[: len(x) // 2]")),
+    "estimator-every-other": Bug("estimator", "reads-all-rows", *at("        nearest = torch", "x = x[::2]")),
     # allocator
     "allocator-spends": Bug(
         "allocator", "within-budget", "divmod(budget, self.size)", "divmod(budget + 19, self.size)"
@@ -164,6 +171,18 @@ BUGS = {
     "metric-dtype": Bug("metric", "global-settings", *at(ADD, "torch.set_default_dtype(torch.float64)")),
     "metric-batches": Bug(
         "metric", "metric-batches", "torch.cat(self.gaps).mean(0).norm()", "self.gaps[-1].mean(0).norm()"
+    ),
+    "metric-half": Bug(
+        "metric",
+        "metric-any-order",
+        "(draws.mean(0) - batch.truth)",
+        "(draws.mean(0) - batch.truth)[: len(batch.truth) // 2]",
+    ),
+    "metric-weighs-rows": Bug(
+        "metric",
+        "metric-any-order",
+        "torch.cat(self.gaps).mean(0)",
+        "(torch.cat(self.gaps) * torch.linspace(0, 2, sum(map(len, self.gaps)))[:, None]).mean(0)",
     ),
     "metric-blind": Bug(
         "metric", "metric-sees-samples", "        draws = batch.draws\n", "        draws = batch.truth[None]\n"

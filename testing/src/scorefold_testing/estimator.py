@@ -14,6 +14,7 @@ from torch import Tensor
 from scorefold.data import Dataset, StreamedDataset
 from scorefold.errors import DataError
 from scorefold.results import Estimate
+from scorefold_testing.contents import changed_parts, contents
 from scorefold_testing.contract import (
     Check,
     NotApplicableError,
@@ -133,6 +134,27 @@ def rows_in_any_order(subject: Subject) -> str:
     return f"{text}; " + require_close("pointwise", second.pointwise, first.pointwise[order], 1e-6)
 
 
+@check("reads-all-rows", "estimator", level="numerics")
+def reads_all_rows(subject: Subject) -> str:
+    """Normal points in half of the rows (the first, the last, every other) in place of a sphere's make another
+    estimate."""
+    estimator, x = _estimator(subject, sphere())
+    others = subject.normal(*x.shape, purpose="others")
+    rows = torch.arange(len(x))
+    halves = {
+        "the first half": rows < len(x) // 2,
+        "the last half": rows >= len(x) // 2,
+        "every other row, from the first on": rows % 2 == 0,
+        "every other row, from the second on": rows % 2 == 1,
+    }
+    before = contents(estimator.estimate(x, generator=subject.generator("estimate")), "estimate")
+    for name, half in halves.items():
+        points = torch.where(half[:, None], others, x)
+        after = contents(estimator.estimate(points, generator=subject.generator("estimate")), "estimate")
+        require(bool(changed_parts(before, after)), f"other points in {name} change nothing", "another estimate")
+    return f"{len(halves)} halves of {len(x)} rows"
+
+
 @check("chunks-agree", "estimator", level="determinism")
 def chunks_agree(subject: Subject) -> str:
     """In chunks of 7 (its config field batch, batch_size, chunk or chunk_size) it gives the same, to 1e-6."""
@@ -223,6 +245,7 @@ CHECKS: tuple[Check, ...] = (
     translation_invariant,
     scale_invariant,
     rows_in_any_order,
+    reads_all_rows,
     chunks_agree,
     refuses_too_few,
     estimate_shapes,

@@ -14,6 +14,10 @@ from scorefold_testing.contract import Check, Subject, check, require, require_c
 
 FAR = 20.0
 TOLERANCE = 1e-8
+ORDERS = 12
+SPREAD = 7.0
+"""Random orders of the points, and how many of their standard deviations the numbers of all orders may span. Numbers by
+chance (of random parts, say) span 3 to 5, the mean of the first half 14, weights that grow with the row 12."""
 
 
 def _numbers(subject: Subject, sizes: Sequence[int] = (HELD_OUT,), shift: float = 0.0) -> dict[str, float]:
@@ -53,6 +57,33 @@ def metric_repeats(subject: Subject) -> str:
     return f"{len(first)} numbers"
 
 
+@check("metric-any-order", "metric", level="determinism")
+def metric_any_order(subject: Subject) -> str:
+    """With near samples first, or far ones, the numbers are as in random orders: equal, or no farther than chance."""
+    batch = batch_to_measure(subject, *started(subject.build())[1:])
+    near = torch.arange(HELD_OUT) < HELD_OUT // 2
+    far = FAR * (~near).to(batch.draws.dtype).reshape(1, -1, *[1] * (batch.truth.dim() - 1))
+    batch = replace(batch, draws=batch.draws + far)
+    draws = subject.generator("orders")
+    orders = [torch.randperm(HELD_OUT, generator=draws) for _ in range(ORDERS)]
+    orders += [torch.arange(HELD_OUT), torch.arange(HELD_OUT).flip(0)]
+    found = []
+    for order in orders:
+        measure, _, _ = started(subject.build())
+        measure.add(batch.take(order, None))
+        found.append(dict(measure.metrics()))
+    for name in found[0]:
+        values = torch.tensor([numbers[name] for numbers in found], dtype=torch.float64)
+        span, chance = float(values.max() - values.min()), float(values[:ORDERS].std())
+        allowed = SPREAD * chance + TOLERANCE * (1 + float(values.abs().max()))
+        require(
+            span <= allowed,
+            f"{name!r} is {values[-2]:.4g} with near samples first and {values[-1]:.4g} with far ones first",
+            f"numbers within {allowed:.2g} of each other, from {ORDERS} random orders",
+        )
+    return f"{len(found[0])} numbers in {len(orders)} orders"
+
+
 @check("metric-sees-samples", "metric", level="contract")
 def metric_sees_samples(subject: Subject) -> str:
     """Samples far from the held-out points give other numbers than samples of their distribution."""
@@ -78,6 +109,7 @@ CHECKS: tuple[Check, ...] = (
     metric_numbers,
     metric_batches,
     metric_repeats,
+    metric_any_order,
     metric_sees_samples,
     metric_keeps_events,
 )

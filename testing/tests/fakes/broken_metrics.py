@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import torch
 from broken_fakes import breaks, calls
 from good_fakes import Gap, MeanGap
 
@@ -36,6 +37,10 @@ def by_batches(self: Any, batch: EvaluationBatch) -> None:
     self.batches = getattr(self, "batches", 0) + 1
 
 
+def first_half(self: Any, batch: EvaluationBatch) -> None:
+    Gap.add(self, batch.take(torch.arange(len(batch.truth) // 2), None))
+
+
 def in_place(self: Any, batch: EvaluationBatch) -> None:
     Gap.add(self, batch)
     batch.truth.mul_(2)
@@ -50,5 +55,6 @@ breaks(
     start=measuring(add=by_batches, metrics=lambda self: {f"gap of {self.batches}": 1.0}),
 )
 breaks("metric-repeats", MeanGap, start=giving(lambda found: {**found, "calls": float(next(calls))}))
+breaks("metric-any-order", MeanGap, start=measuring(add=first_half))
 breaks("metric-sees-samples", MeanGap, start=giving(lambda found: {"nothing": 0.0}))
 breaks("metric-keeps-events", MeanGap, start=measuring(add=in_place))

@@ -50,6 +50,13 @@ breaks(
 )
 
 
+def of_half(self: Any, data: Any, *, generator: Any = None) -> Any:
+    return Neighbours.estimate(self, data[len(data) // 2 :])
+
+
+breaks("reads-all-rows", Neighbours, estimate=of_half)
+
+
 def by_batch(what: str) -> Any:
     """An answer that depends on the size of batches."""
 

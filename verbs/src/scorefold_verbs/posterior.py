@@ -112,13 +112,13 @@ class LC2ST(Metric):
     """The local classifier two-sample test (Linhart, Gramfort and Rodrigues 2023): is the posterior right at one
     condition?
 
-    On half of the conditions a classifier of scikit-learn learns to separate truths from draws, each beside its
-    condition: logistic regression on numbers, squares and products, or of many numbers a network (``classifier``). At a
-    condition of the other half its answers d for the draws alone are 1/2 where it can't, and the statistic is the mean
-    of (d - 1/2)^2. The same with truth and draw exchanged at random in every pair gives the null: p = (1 + the number
-    of exchanges whose statistic is no smaller) / (1 + exchanges), which for draws from the posterior is at most alpha
-    with a probability of at most alpha. ``LC2ST p-value`` is that of the mean over conditions; each condition's own
-    stands in the arrays, and the share of them below 5 % in the metrics.
+    A classifier of scikit-learn learns to separate truths from draws, each beside its condition, on a random half of
+    the conditions: logistic regression on numbers, squares and products, or of many numbers a network
+    (``classifier``). At a condition of the other half its answers d for the draws alone are 1/2 where it can't, and
+    the statistic is the mean of (d - 1/2)^2. The same with truth and draw exchanged at random in every pair gives the
+    null: p = (1 + the number of exchanges whose statistic is no smaller) / (1 + exchanges), which for draws from the
+    posterior is at most alpha with a probability of at most alpha. ``LC2ST p-value`` is the one of the mean over
+    conditions; each condition's own stands in the arrays, and the share of them below 5 % in the metrics.
 
     >>> from scorefold.data import TensorSpec
     >>> from scorefold_registry import Host
@@ -174,10 +174,16 @@ class _Local(_Kept):
 
     def arrays(self) -> dict[str, Tensor]:
         statistics, null = self._tested()
-        # Those that the classifier has learned from have none.
-        learned = statistics.new_full((len(self.kept()[1]) - len(statistics),), torch.nan)
         found = {"LC2ST p-values": _p_values(statistics, null), "LC2ST statistics": statistics}
-        return {name: torch.cat([learned, values]) for name, values in found.items()}
+        places = self._order()[-len(statistics) :]
+        # Those that the classifier has learned from have none.
+        empty = statistics.new_full((len(self.kept()[1]),), torch.nan)
+        return {name: empty.index_copy(0, places, values) for name, values in found.items()}
+
+    def _order(self) -> Tensor:
+        """All conditions in random order (C,), since data may be sorted: the first half is learned from."""
+        count = len(self.kept()[1])
+        return torch.randperm(count, generator=derive_generator(self.config.seed, "lc2st", "halves"))
 
     def warnings(self) -> list[str]:
         value = self.metrics()["LC2ST p-value"]
@@ -198,7 +204,8 @@ class _Local(_Kept):
                     f"LC2ST learns from half of the conditions, and got {len(truths)}; at least {_FEWEST} are needed",
                     hint="set options.conditions higher, or take a larger split",
                 )
-            self._found = local_statistics(draws, truths, conditions, self.config)
+            order = self._order()
+            self._found = local_statistics(draws[:, order], truths[order], conditions[order], self.config)
         return self._found
 
 

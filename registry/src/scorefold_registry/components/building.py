@@ -295,7 +295,7 @@ class Builder:
         }
         extra = {name: value for name, value in offered.items() if name in wanted}
         try:
-            with _seeded(place):
+            with _seeded(place, registered):
                 return target(config, **ports, **extra)
         except ScorefoldError:
             raise
@@ -386,8 +386,11 @@ def draw_seed(generator: torch.Generator | None) -> int | None:
 
 
 @contextmanager
-def _seeded(place: Placement) -> Iterator[None]:
-    """Seeds torch's global generators for a construction, and puts them back as they were."""
+def _seeded(place: Placement, registered: Registered) -> Iterator[None]:
+    """Seeds torch's global generators for a construction, and puts them back as they were.
+
+    Raises ``PluginError`` where the constructor seeded them itself: its weights would be the same for every seed.
+    """
     seed = 0 if place.seed is None else derive_seed(place.seed, "initialisation")
     device = torch.device(place.device or "cpu")
     devices = [device.index or 0] if device.type == "cuda" else []
@@ -398,6 +401,13 @@ def _seeded(place: Placement) -> Iterator[None]:
             with torch.cuda.device(index):
                 torch.cuda.manual_seed(seed)
         yield
+        if torch.default_generator.initial_seed() != seed:
+            raise PluginError(
+                f"the constructor of {registered.id} seeds torch's generator, so its weights would be the same for "
+                f"every seed of a run ({registered.record.label})",
+                hint="delete the call, as torch draws from the run's seed there; or put it and its draws into "
+                "`with torch.random.fork_rng():`",
+            )
 
 
 def _is_inline(value: Any) -> bool:
