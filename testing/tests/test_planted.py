@@ -140,6 +140,8 @@ BUGS = {
         "estimator", "interval-holds-value", "(0.9 * value, 1.1 * value)", "(1.1 * value, 1.2 * value)"
     ),
     "estimator-half": Bug("estimator", "reads-all-rows", *at("        nearest = torch", "x = x[: len(x) // 2]")),
+    "estimator-last-half": Bug("estimator", "reads-all-rows", *at("        nearest = torch", "x = x[len(x) // 2 :]")),
+    "estimator-odd-rows": Bug("estimator", "reads-all-rows", *at("        nearest = torch", "x = x[1::2]")),
     "estimator-every-other": Bug("estimator", "reads-all-rows", *at("        nearest = torch", "x = x[::2]")),
     # allocator
     "allocator-spends": Bug(

@@ -65,17 +65,17 @@ def test_fishers_is_left_out_where_it_gives_no_number(host: Host) -> None:
 def test_blobs_are_trained_once_for_all_claims(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a few images and steps: what is read is counted and shared, whatever it is."""
     training = {"steps": 3, "batch_size": 8, "warmup": 1}
-    monkeypatch.setattr(claims_images, "BLOB_IMAGES", 1200)
-    monkeypatch.setattr(claims_images, "BLOB_TRAINING", {"manifold-mlp": {"quick": training}})
-    claims_images.blob_dimensions.cache_clear()
-    found = claims_images.blob_dimensions(host, "manifold-mlp", "quick", 0)
+    blobs = claims_images.TRAINED["blobs", "manifold-mlp"]._replace(drawn=1200, training={"quick": training})
+    monkeypatch.setattr(claims_images, "TRAINED", {("blobs", "manifold-mlp"): blobs})
+    claims_images.trained_dimensions.cache_clear()
+    found = claims_images.trained_dimensions(host, "blobs", "manifold-mlp", "quick", 0)
     assert {rule: len(k) for rule, k in found.items()} == {"projector": 100, "reference": 100}
-    k, rule = found["projector"], {"network": "manifold-mlp", "rule": "projector"}
-    assert claims_images.blobs_mode(host, "quick", 0, **rule) == float(k.mode().values)
-    share = claims_images.blobs_share(host, "quick", 0, **rule)
+    k, rule = found["projector"], {"name": "blobs", "network": "manifold-mlp", "rule": "projector"}
+    assert claims_images.trained_mode(host, "quick", 0, **rule) == float(k.mode().values)
+    share = claims_images.trained_share(host, "quick", 0, **rule)
     assert share == pytest.approx(float((k == 5).double().mean()))
-    assert claims_images.blob_dimensions.cache_info().misses == 1
-    claims_images.blob_dimensions.cache_clear()
+    assert claims_images.trained_dimensions.cache_info().misses == 1
+    claims_images.trained_dimensions.cache_clear()
 
 
 def test_digits_are_read_by_class(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from scipy.stats import spearmanr
@@ -33,9 +33,9 @@ SQUARES: Mapping[str, dict[str, Any]] = {
     "squares-20": {"squares": 20, "distinct": True},
     "squares-100": {"squares": 100, "distinct": True},
     "squares-published": {"squares": 100},
+    "small-squares": {"squares": 10, "distinct": True, "size": 16},
 }
 BLOBS = {"blobs": 5, "size": 16}
-BLOB_IMAGES = 50_000
 DIGITS = {"flatten": True, "fractions": (0.6, 0.1, 0.3)}
 
 PUBLISHED_DIGITS = (113, 66, 131, 120, 107, 129, 126, 100, 148, 152)
@@ -47,29 +47,61 @@ BLOB_SIGMA = 0.05
 DIGIT_SIGMA = 0.1
 """Above the half of a grey level, 1/32, below which images are points of a grid."""
 
+_UNET = {"weighting": "simple", "network": {"use": "network:unet", "config": {"channels": [16, 32, 64]}}}
 _BLOB_PROCESS = {"name": "ve", "sigma_min": 0.03, "sigma_max": 0.6}
-BLOB_SCORES: Mapping[str, dict[str, Any]] = {
-    "unet": {
-        "process": _BLOB_PROCESS,
-        "weighting": "simple",
-        "network": {"use": "network:unet", "config": {"channels": [16, 32, 64]}},
-    },
-    "manifold-mlp": {
-        "process": _BLOB_PROCESS,
-        "weighting": "simple",
-        "prediction": "eps",
-        "network": {"use": "network:manifold-mlp"},
-    },
-}
-BLOB_TRAINING: Mapping[str, Mapping[str, dict[str, Any]]] = {
-    "unet": {
-        "quick": {"steps": 5500, "batch_size": 32, "learning_rate": 2e-3},
-        "long": {"steps": 100_000, "batch_size": 64, "learning_rate": 1e-3},
-    },
-    "manifold-mlp": {
-        "quick": {"steps": 5000, "batch_size": 256, "learning_rate": 1e-3},
-        "long": {"steps": 50_000, "batch_size": 256, "learning_rate": 1e-3},
-    },
+
+
+class Trained(NamedTuple):
+    """A network trained on images: ``drawn`` images, the noise level and the true dimension that it is read at, and
+    how many new images are read."""
+
+    drawn: int
+    sigma: float
+    truth: int
+    points: int
+    score: Mapping[str, Any]
+    training: Mapping[str, dict[str, Any]]
+
+
+TRAINED: Mapping[tuple[str, str], Trained] = {
+    ("blobs", "unet"): Trained(
+        50_000,
+        BLOB_SIGMA,
+        BLOBS["blobs"],
+        24,
+        {**_UNET, "process": _BLOB_PROCESS},
+        {
+            "quick": {"steps": 5500, "batch_size": 32, "learning_rate": 2e-3},
+            "long": {"steps": 100_000, "batch_size": 64, "learning_rate": 1e-3},
+        },
+    ),
+    ("blobs", "manifold-mlp"): Trained(
+        50_000,
+        BLOB_SIGMA,
+        BLOBS["blobs"],
+        100,
+        {
+            "process": _BLOB_PROCESS,
+            "weighting": "simple",
+            "prediction": "eps",
+            "network": {"use": "network:manifold-mlp"},
+        },
+        {
+            "quick": {"steps": 5000, "batch_size": 256, "learning_rate": 1e-3},
+            "long": {"steps": 50_000, "batch_size": 256, "learning_rate": 1e-3},
+        },
+    ),
+    ("small-squares", "unet"): Trained(
+        12_000,
+        0.1,
+        10,
+        100,
+        {**_UNET, "process": {"name": "ve", "sigma_min": 0.02, "sigma_max": 1.0}},
+        {
+            "quick": {"steps": 3000, "batch_size": 32, "learning_rate": 2e-3},
+            "long": {"steps": 100_000, "batch_size": 64, "learning_rate": 1e-3},
+        },
+    ),
 }
 DIGIT_SCORE = {
     "process": {"name": "ve", "sigma_min": 0.03, "sigma_max": 3.0},
@@ -109,29 +141,30 @@ def blobs_rank(host: Any, profile: str, seed: int) -> float:
 
 
 @lru_cache(maxsize=16)
-def blob_dimensions(host: Any, network: str, profile: str, seed: int) -> Mapping[str, Tensor]:
-    """The dimensions at new images of blobs at BLOB_SIGMA, for each rule."""
-    data = image_source(host, "blobs", BLOB_IMAGES, seed)
-    config = {**BLOB_SCORES[network], "training": BLOB_TRAINING[network][profile]}
-    score = trained_score(host, data, config, seed)
-    points = {"unet": 24, "manifold-mlp": 100}[network] if profile == "quick" else 1000
-    common = {"sigma": BLOB_SIGMA, "sweep": [], "design": "simplex", "points": points, "shown": 1}
+def trained_dimensions(host: Any, name: str, network: str, profile: str, seed: int) -> Mapping[str, Tensor]:
+    """The dimensions at new images at a level of noise, for each rule, by a network trained on images of the set."""
+    given = TRAINED[name, network]
+    data = image_source(host, name, given.drawn, seed)
+    score = trained_score(host, data, {**given.score, "training": given.training[profile]}, seed)
+    points = given.points if profile == "quick" else 1000
+    common = {"sigma": given.sigma, "sweep": [], "design": "simplex", "points": points, "shown": 1}
     return {
         rule: dimensions_at(host, score, data.load("test"), {"rule": rule, **common}, seed)
         for rule in ("projector", "reference")
     }
 
 
-def blobs_mode(host: Any, profile: str, seed: int, *, network: str, rule: str) -> float:
-    """The dimension that most images of blobs have."""
-    found = blob_dimensions(host, network, profile, seed)[rule]
-    print(f"blobs by {network} and rule {rule}: {found.int().tolist()}", flush=True)
+def trained_mode(host: Any, profile: str, seed: int, *, name: str, network: str, rule: str) -> float:
+    """The dimension that most new images have by a trained network."""
+    found = trained_dimensions(host, name, network, profile, seed)[rule]
+    print(f"{name} by {network} and rule {rule}: {found.int().tolist()}", flush=True)
     return float(found.mode().values)
 
 
-def blobs_share(host: Any, profile: str, seed: int, *, network: str, rule: str) -> float:
-    """The share of images of blobs at which the dimension is the true one."""
-    return float((blob_dimensions(host, network, profile, seed)[rule] == BLOBS["blobs"]).double().mean())
+def trained_share(host: Any, profile: str, seed: int, *, name: str, network: str, rule: str) -> float:
+    """The share of new images whose dimension by a trained network is the true one."""
+    found = trained_dimensions(host, name, network, profile, seed)[rule]
+    return float((found == TRAINED[name, network].truth).double().mean())
 
 
 @lru_cache(maxsize=16)
