@@ -94,6 +94,7 @@ MUTATIONS = (
     (VERBS + "likelihoods.py", "math.log(options.others)", "math.log(1 + options.others)"),
     (VERBS + "estimate.py", "stdev(values) / math.sqrt(len(values))", "stdev(values)"),
     (VERBS + "posterior.py", "- 0.5).square().mean(0)", "- 0.5).mean(0).square()"),
+    (VERBS + "posterior.py", "places = self._order()[-len", "places = torch.arange(len(self._order()))[-len"),
     (VERBS + "posterior.py", "asked = ((asked - mean) / std)", "asked = (asked - mean)"),
     (VERBS + "posterior.py", "values.index(min(values))", "values.index(max(values))"),
     (VERBS + "verdicts.py", "(usual - 1) * (second", "(unusual - 1) * (second"),
