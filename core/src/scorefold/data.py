@@ -125,7 +125,7 @@ class EventScale:
 
 
 def _numbers(given: PerCoordinate, like: Tensor) -> Tensor | float:
-    """One number, or those of coordinates in the shape of an event, which the last axes of ``like`` have."""
+    """One number, or one number per coordinate in the shape of an event: the shape of the last axes of ``like``."""
     if not isinstance(given, tuple):
         return given
     axes = (axis for axis in range(1, like.dim() + 1) if math.prod(like.shape[-axis:]) == len(given))

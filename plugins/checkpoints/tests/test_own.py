@@ -183,7 +183,7 @@ def test_weights_of_a_network_are_its_own_or_refused(file: Path, tmp_path: Path)
     model = named("my_net:build", file, weights=tmp_path / "net.safetensors")
     torch.testing.assert_close(model.noise(torch.ones(1, 2), torch.tensor([0.5])), torch.full((1, 2), 2.5))
     save_file({"line.weight": torch.ones(2, 4)}, tmp_path / "other.safetensors")
-    with pytest.raises(ArtefactError, match="are not those of the network"):
+    with pytest.raises(ArtefactError, match="do not fit the network"):
         named("my_net:build", file, weights=tmp_path / "other.safetensors")
     save_file({**weights, "line.bias": torch.tensor([0.0, torch.nan])}, tmp_path / "diverged.safetensors")
     with pytest.raises(

@@ -92,7 +92,7 @@ def noisy(
 
 
 def said_noise(size: float) -> str:
-    return f"below sigma {size:.2g} the readings are those of noise in all directions: about {size:.2g} in the units"
+    return f"below sigma {size:.2g} the readings show noise in all directions: about {size:.2g} in the units"
 
 
 def read(score: ScoreModel, x: Tensor, **config: Any) -> Estimate:

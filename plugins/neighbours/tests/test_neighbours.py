@@ -90,7 +90,7 @@ def test_components_of_many_points_are_read_in_batches(monkeypatch: pytest.Monke
     assert found.spectrum is not None
     torch.testing.assert_close(found.spectrum[0], component_variances(x), rtol=1e-9, atol=1e-12)
     assert (found.value, found.diagnostics["points"]) == (3.0, 10_001)
-    assert found.diagnostics["note"] == "the interval is that of 10,000 points"
+    assert found.diagnostics["note"] == "the interval is for 10,000 points"
     few = PCAEstimator(configs.PCAConfig(resamples=20, limit=9000)).estimate(streamed, generator=gen(1))
     assert few.diagnostics["note"] == "on a sample of 9,000 of 10,001 points"
 

@@ -125,5 +125,5 @@ def test_a_second_corrector_is_refused(host: Host, ports: dict[str, Any]) -> Non
 
 
 def test_levels_of_noise_belong_to_the_weighting_edm(host: Host, ports: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="noise_levels are those of weighting: edm"):
+    with pytest.raises(ConfigError, match="noise_levels needs weighting: edm"):
         made(host, ports, weighting="sigma2", noise_levels={"name": "lognormal", "mean": 1.0})

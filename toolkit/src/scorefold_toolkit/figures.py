@@ -1,7 +1,7 @@
 """Figures that several methods share: events in grids, strips and planes, trainings, and plans.
 
-Each function takes what is shown; those of a verb return ``{name: Figure}``. matplotlib is imported when a figure is
-asked for: models can be used without it.
+Each function takes the data that it plots. The functions of a verb return ``{name: Figure}``. matplotlib is imported
+with the first figure, so models work without it.
 """
 
 from __future__ import annotations

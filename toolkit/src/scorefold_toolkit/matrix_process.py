@@ -124,9 +124,10 @@ class MatrixProcess(DiffusionProcess):
     ) -> MatrixProcess:
         """The process of matrices F(t) and G(t), (D, D), from their values in the middle of equal intervals.
 
-        Kernels take these for constant (the exponential midpoint rule), drift and dispersion interpolate between them,
-        so that a solver meets no steps: all are within O(intervals^-2) of those of F and G, and of one another.
-        ``options`` are those of the class but ``knots``. Raises as the class does.
+        Kernels take the matrices as constant on each interval (the exponential midpoint rule). Drift and dispersion
+        interpolate between the middles, so that a solver meets no jumps. The errors of the kernels, the drift and the
+        dispersion are O(intervals^-2). ``options`` are the keywords of the class, without ``knots``. Raises as the
+        class does.
         """
         if intervals < 1 or "knots" in options:
             raise ConfigError(

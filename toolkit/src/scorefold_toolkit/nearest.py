@@ -1,7 +1,7 @@
 """Nearest neighbours, found in one place: by a tree in few columns, pair by pair in many, and exact in both.
 
-Pairs are compared in float32, in blocks, and on a GPU where there is one. What may be among the nearest by the bound on
-rounding is measured again in float64, so the answers are those of float64.
+Pairs are compared in float32, in blocks, and on a GPU where there is one. Every point that may be among the nearest,
+by the bound on rounding, is measured again in float64. So the answers have the precision of float64.
 """
 
 from __future__ import annotations
@@ -112,7 +112,10 @@ class Index:
         return squares[:, :count].sqrt(), places[:, :count]
 
     def _candidates(self, x: Tensor, share: float, count: int) -> tuple[Tensor, Tensor]:
-        """The lowest bounds (m, k) on squares less that of the row's norm, ascending, with their places."""
+        """The lowest bounds (m, k) on squared distances, ascending, with their places.
+
+        The term of the row's own squared norm is left out: it does not change the order.
+        """
         single = torch.get_float32_matmul_precision() == "highest"
         on_gpu = torch.cuda.is_available() and len(self.points) ** 2 >= _ON_GPU
         device = torch.device("cuda" if on_gpu else "cpu")
@@ -211,7 +214,7 @@ def _others(index: NeighbourSearch, rows: Tensor, places: Tensor, count: int) ->
 class Cloud:
     """Points (n, D) with the lists of their neighbours, which are searched once and cut for every part of the points.
 
-    Distances are those of ``metric``, for which ``points`` are made.
+    Distances are measured by ``metric``, for which ``points`` are made.
 
     >>> cloud = Cloud(torch.arange(6.0)[:, None])
     >>> cloud.neighbours(1)[0].flatten().tolist()

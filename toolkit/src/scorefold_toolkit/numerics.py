@@ -121,7 +121,7 @@ AGGREGATES: dict[str, Statistic] = {
     "mode": lambda values: values.round().mode(-1).values,
     "max": lambda values: values.amax(-1),
 }
-"""How numbers at points give one, (..., N) -> (...), by name; the mode is that of the nearest whole numbers."""
+"""Functions (..., N) -> (...) that summarise numbers at points, by name. ``mode`` first rounds to whole numbers."""
 
 _RESAMPLED_VALUES_AT_ONCE = 4_000_000
 

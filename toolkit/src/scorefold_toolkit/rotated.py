@@ -51,9 +51,9 @@ class RotatedMap:
 class Rotated(DiffusionProcess):
     """Events x whose coefficients z = W x diffuse by ``inner``, component by component.
 
-    Signal, scale, dispersion and transitions are ``RotatedMap``s; ``log_snr`` is that of the coefficients. Samplers and
-    ``probability_flow_log_prob`` work in the coefficients. Raises ``ConfigError`` for an inner process that couples
-    its components, ``ShapeError`` where its event shape is not the transform's.
+    Signal, scale, dispersion and transitions are ``RotatedMap``s. ``log_snr`` is the log signal-to-noise ratio of the
+    coefficients. Samplers and ``probability_flow_log_prob`` work in the coefficients. Raises ``ConfigError`` for an
+    inner process that couples its components, and ``ShapeError`` where its event shape is not the transform's.
     """
 
     def __init__(self, inner: DiffusionProcess, transform: Orthonormal) -> None:

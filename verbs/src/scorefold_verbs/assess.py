@@ -57,17 +57,18 @@ class Assessed:
 
 @torch.no_grad()
 def assess(component: ScoreModel | Flow, inputs: Inputs, options: AssessOptions, context: StageContext) -> Outcome:
-    """Draw n samples for each of some held-out points, given its condition where the model takes any, and hold them to
-    the points.
+    """Draw n samples for each of some held-out points, and compare them with the points.
 
-    Images are held to the truth by PSNR, SSIM (11 pixels and more) and LPIPS (where its files are named), to their
-    condition by the operator that it came from, to each other by their spread; images and vectors by Frechet distances
-    and, for conditional models, by the coverage and the uniformity of the truths' places; vectors by energy distances
-    and scores. Metrics that are plugged in come besides. With ``by: label``, the points of each label are measured by
-    themselves too. What training points in place of the samples would have stands next to the answer. Draws are made
-    and measured ``batch_size`` at a time, each batch with a seed of its own, and made in jobs where the model is on the
-    CPU and the executor runs these in parallel. Arrays are in the order of the rows of the data, which stand beside as
-    ``rows``; those of the draws that are kept as ``rows of draws``.
+    Samples are drawn given the point's condition where the model takes a condition. Images are compared with the truth
+    by PSNR, SSIM (11 pixels and more) and LPIPS (where its files are named). They are compared with their condition by
+    the operator that it came from, and with each other by their spread. Images and vectors have Frechet distances and,
+    for conditional models, the coverage and the uniformity of the truths' ranks. Vectors have energy distances and
+    scores. Metrics that are plugged in are added. With ``by: label``, the points of each label are measured by
+    themselves too. The value that training points would have in place of the samples stands next to the answer.
+
+    Draws are made and measured ``batch_size`` at a time, each batch with a seed of its own. They are made in jobs where
+    the model is on the CPU and the executor runs jobs in parallel. Arrays are in the order of the rows of the data.
+    The array ``rows`` names these rows, and ``rows of draws`` names the rows of the draws that are kept.
 
     Raises ``DataError`` for fewer than two held-out points and for draws that are not finite, ``ConfigError`` for what
     does not fit the data.
@@ -176,7 +177,7 @@ def _gives(measure: Measure, answer: Mapping[str, Any]) -> bool:
 
 @dataclass
 class _Groups:
-    """The measures of the points of each label by themselves; ``label`` (N,) is that of each held-out point."""
+    """The measures of the points of each label by themselves. ``label`` (N,) holds the label of each held-out point."""
 
     label: Tensor
     names: Sequence[str] | None

@@ -58,8 +58,8 @@ class FeatureOptions(Config):
     )
     inception: FilePath | None = Field(
         None,
-        description="The file of torchvision's Inception-v3, inception_v3_google-0cc3c7bd.pth, or of that of published "
-        "FIDs, pytorch-fid's pt_inception-2015-12-05-6726825d.pth; nothing is fetched",
+        description="The file of the weights: torchvision's inception_v3_google-0cc3c7bd.pth (inception), or "
+        "pytorch-fid's pt_inception-2015-12-05-6726825d.pth (published-inception); nothing is fetched",
     )
 
     @model_validator(mode="after")

@@ -141,8 +141,9 @@ def over_trainings(found: Sequence[Estimate]) -> Estimate:
     trainings, points and scale, and there is none where no estimate has one. Where a training gives no value there is
     none either, and the headline says what each gave.
 
-    The rest is that of the first estimate; ``diagnostics["trainings"]`` lists the values. Raises ``ConfigError`` for
-    fewer than 3 estimates, for estimates of different quantities and for intervals at different levels.
+    The other fields are copied from the first estimate; ``diagnostics["trainings"]`` lists the values. Raises
+    ``ConfigError`` for fewer than 3 estimates, for estimates of different quantities and for intervals at different
+    levels.
 
     >>> one, two, three = (Estimate("intrinsic dimension", v, (v - 0.49, v + 0.49)) for v in (10.2, 9.6, 10.5))
     >>> over_trainings([one, two, three]).text()

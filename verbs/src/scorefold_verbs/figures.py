@@ -256,7 +256,7 @@ def _point_pairs(shown: Reconstructed) -> Figure:
 
 
 def _by_draws(distances: Tensor) -> Figure:
-    """The root-mean-square distance of the mean of 1, 2, ... draws, beside that of draws from the posterior."""
+    """The root-mean-square distance of the mean of 1, 2, ... draws, and the curve that posterior draws would have."""
     figure, axes = new_figure()
     numbers = torch.arange(1, len(distances) + 1, dtype=torch.float64)
     expected = distances[0] * ((1 + 1 / numbers) / 2).sqrt()

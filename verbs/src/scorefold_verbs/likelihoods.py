@@ -1,8 +1,8 @@
 """The verbs ``evaluate`` and ``outliers``: log-likelihoods of points, and how unusual points are by them.
 
 The likelihood of an image alone is a poor score: smooth images cost few bits wherever they come from (Nalisnick et al.
-2019; Kirichenko et al. 2020). With a condition there are two others: what a point costs given its own condition against
-what it costs given those of other points, and what the condition itself costs.
+2019; Kirichenko et al. 2020). With a condition there are two more scores. One is the cost of a point given its own
+condition, less its cost given other points' conditions. The other is the cost of the condition itself.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ def evaluate_likelihood(
 ) -> Outcome:
     """The mean log-likelihood of held-out points, in nats and, for flows of discrete data, in bits per dimension.
 
-    It is that of a density in the model's units; where continuous data were scaled, that in the units they were read
-    in is given too, less by the logarithms of the factors.
+    The density is in the model's units. Where continuous data were scaled, the log-likelihood in the units of the file
+    is reported too: it is lower by the logarithms of the scale factors.
 
-    It is compared with the exact one where the data know their density, and with a normal distribution fitted to the
-    training points where the model takes no condition and there are enough of these. Hands on
-    ``{"log_prob": (N,) float64}`` by row, NaN for rows that were not asked about. Raises ``DataError`` for an empty
-    split and for values that are not finite, ``ConfigError`` for a model whose condition is a code.
+    The log-likelihood is compared with the exact log-likelihood where the data know their density. Where the model
+    takes no condition and there are enough training points, it is also compared with a normal distribution fitted to
+    them. Hands on ``{"log_prob": (N,) float64}`` by row, NaN for rows that were not asked about. Raises ``DataError``
+    for an empty split and for values that are not finite, ``ConfigError`` for a model whose condition is a code.
     """
     refuse_codes(component)
     source: DataSource = inputs["data"]
@@ -189,9 +189,10 @@ def outlier_scores(
 ) -> OutlierScores:
     """The scores of points and their conditions.
 
-    The others' conditions are those of the ``others`` points after each, from the start again at the end. ``seed``
-    gives the noise of discrete data, the same whatever the condition; None is the middle of each level. Likelihoods are
-    jobs like the jobs of ``evaluate``. Raises ``DataError`` for a conditional model and no more points than ``others``.
+    A point is compared with the conditions of the ``others`` points that follow it; the first points follow the last.
+    ``seed`` gives the noise of discrete data, the same for every condition; with None it is the middle of each level.
+    Likelihoods are jobs like the jobs of ``evaluate``. Raises ``DataError`` for a conditional model and no more points
+    than ``others``.
     """
 
     def log_prob(given: Dataset) -> Tensor:
@@ -245,7 +246,7 @@ def outliers(component: ScoreModel | Flow, inputs: Inputs, options: OutlierOptio
         if component.condition_spec is not None and points.condition is None:
             raise DataError(
                 f"the {name} points have no conditions, and the model takes one for each",
-                hint="give points as the model was trained on: with conditions, such as those of data:paired",
+                hint="give points with conditions, as the model was trained on, for example from data:paired",
             )
         found = outlier_scores(component, points, options, seed=context.seed("outliers"), executor=context.executor)
         scores[name] = found.named()

@@ -105,12 +105,12 @@ class Diversity(PointwiseMeasure):
 
 
 class Frechet(Measure):
-    """The Frechet distance between the features of draws and of truths; with conditions, also that of pairs.
+    """The Frechet distance between the features of draws and of truths; with conditions, also between pairs.
 
-    The first draw for every point makes one sample, the second another, and so on: each is as large as the truths', and
-    the mean of their distances is reported, of five at the most. Of Inception's features also the kernel distance, of
-    the first draws for the first 5,000 points. Joint features are those of the condition beside those
-    of the event.
+    The first draw for every point makes one sample, the second draw another, and so on. Each sample is as large as the
+    truths. The mean of their distances is reported, over five samples at the most. Inception's features also give the
+    kernel distance, over the first draws for the first 5,000 points. A pair's features are the features of the
+    condition followed by the features of the event.
     """
 
     def __init__(self, name: str, network: nn.Module, condition_networks: Mapping[str, nn.Module]) -> None:

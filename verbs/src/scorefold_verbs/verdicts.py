@@ -230,10 +230,10 @@ UNLIKE = 0.01
 
 
 def cost_limit(costs: Tensor) -> float | None:
-    """The cost that another point like those of ``costs`` (N,) exceeds with a probability of ``UNLIKE`` at most; None
-    for too few points.
+    """The cost that a new point of the same distribution exceeds with a probability of ``UNLIKE`` at most.
 
-    The rank among exchangeable points is uniform (Vovk et al. 2005).
+    ``costs`` (N,) are the costs of points of the distribution. The rank among exchangeable points is uniform (Vovk et
+    al. 2005). Returns None for too few points.
 
     >>> cost_limit(torch.arange(199.0)), cost_limit(torch.arange(98.0))
     (197.0, None)

@@ -17,8 +17,8 @@ tensor([[2., 1.]])
 
 The steps of a sampler on a time grid, each with its factors: what the sampler's formula needs of the process there.
 
-A factor is a number for isotropic processes, a tensor (*E) in the dtype of x for those of several speeds, and a map
-where a matrix couples the components. Numbers and tensors are computed for the whole grid at once.
+A factor is a number for isotropic processes, and a tensor (*E) in the dtype of x for processes of several speeds. It
+is a map where a matrix couples the components. Numbers and tensors are computed for the whole grid at once.
 """
 
 from __future__ import annotations

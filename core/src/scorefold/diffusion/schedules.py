@@ -260,8 +260,8 @@ class Cosine(Schedule):
 class EDM(Schedule):
     """Variance exploding: signal 1, scale^(1 / rho) linear in t from sigma_min to sigma_max on [0, 1].
 
-    Uniform steps in t are those of Karras et al. (2022, eq. 5), whose process this is but for the clock; rho = 1 has a
-    scale linear in t. Raises ``ConfigError`` unless 0 < sigma_min < sigma_max and rho > 0.
+    It is the process of Karras et al. (2022) with another clock: uniform steps in t are the steps of their eq. 5.
+    With rho = 1 the scale is linear in t. Raises ``ConfigError`` unless 0 < sigma_min < sigma_max and rho > 0.
     """
 
     first: Value

@@ -97,8 +97,8 @@ class TensorSource(DataSource):
     """Tensors in memory as a source: the samples of a stage, or data from a Python session.
 
     ``splits`` maps a split to a data set; a tensor alone is the test split. ``condition_spec`` is read from their
-    conditions (``scorefold.data.spec_of_conditions``): give it where classes are missing here. ``warnings`` are those
-    of the data, ``rows`` the names of their rows. Raises ``DataError`` for no split, or conditions of some only.
+    conditions (``scorefold.data.spec_of_conditions``): give it where classes are missing here. ``warnings`` are about
+    the data, ``rows`` the names of their rows. Raises ``DataError`` for no split, or conditions of some only.
     """
 
     def __init__(

@@ -69,7 +69,7 @@ class DeploymentConfig(Config):
         "labels per task tend to a constant for a fixed number, and grow like the root of the budget for a tied one",
     )
     rate: float | Literal["training"] | None = Field(
-        None, description="Learning rate of the adaptation; training: that of training; null: the best for the plan"
+        None, description="Learning rate of the adaptation; training: as in training; null: the best for the plan"
     )
     steps: int = Field(1, ge=1, description="Gradient steps of the adaptation; formula and monte-carlo know 1 and 2")
 

@@ -20,7 +20,7 @@ class AuditOptions(DrawingOptions, Config):
     batch_size: int = Field(256, ge=1, description="Events drawn, or passed through a network, at once")
     spaces: Annotated[tuple[SpaceName, ...], Field(min_length=1)] | None = Field(
         None,
-        description="What distances are between: the numbers of vectors (columns), those of images (pixels), the "
+        description="What distances are between: the numbers of vectors (columns), the pixels of images (pixels), the "
         "features of a fixed random network for images (random-conv), or Inception-v3's; null is pixels and "
         "random-conv for images, columns for all else. Quality is measured in the last one",
     )
@@ -64,7 +64,7 @@ class AuditOptions(DrawingOptions, Config):
     dimension_noise: float | None = Field(
         None,
         gt=0,
-        description="Noise of the local dimension, in the units of the model; null is a tenth of that of losses",
+        description="Noise of the local dimension, in the units of the model; null is a tenth of the losses' noise",
     )
     likelihood: int = Field(
         0,

@@ -32,8 +32,8 @@ FEWEST_OF_A_CONDITION = 20
 """Training points for each condition on average, from which on points are compared within conditions."""
 
 _OTHER_UNITS, _ALIKE = 10.0, 1e-3
-"""How many times wider or narrower than training points held-out points or samples are taken to be in other units, and
-what share of their spread is that of points which are all alike."""
+"""The ratio of spreads, to training points, from which held-out points or samples are taken to be in other units; and
+the ratio up to which points count as all alike."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Sets:
 def read_sets(
     component: ScoreModel | Flow | DataSource, inputs: Mapping[str, Any], options: AuditOptions, context: StageContext
 ) -> Sets:
-    """The points of ``data``, ``held_out`` and ``points``, and samples: drawn from a model, or those of a data source.
+    """The points of ``data``, ``held_out`` and ``points``, and samples from a model or a data source.
 
     Training points are the split ``train`` of ``data``; held-out points all of ``held_out`` where that is given, else
     the stage's split, ``test`` by default, and none where the data have no such split. Raises ``DataError`` for sets

@@ -48,8 +48,11 @@ def atypical(log_likelihood: Numbers, held_out: Numbers) -> Numbers:
 
 
 def unlikely_or_flat(likelihood: Numbers, dimension: Numbers) -> Numbers:
-    """The p-values (m,) of the test of Kamkari et al. 2024, of those of a likelihood and of a local dimension that are
-    too small: a point is like the data where both are high."""
+    """The p-values (m,) of the test of Kamkari et al. 2024.
+
+    ``likelihood`` (m,) are p-values of a likelihood that is too small, ``dimension`` (m,) of a local dimension that is
+    too small. A point is like the data where both are high.
+    """
     found: Numbers = np.minimum(1.0, 2 * np.minimum(likelihood, dimension))
     return found
 
@@ -86,9 +89,9 @@ def training_lists(search: CopySearch, overlap: Overlap, held_out: Numbers, shar
     """Pairs of near-duplicates, the nearest first, and points that lie alone, the farthest first, ``most`` of each, as
     JSON.
 
-    ``held_out`` (h,) are the distances of held-out points from their 10th nearest training point. A training point
-    whose own is larger than that of nearly all of them is named, by conformal p-values and Benjamini and Hochberg's
-    list, of which ``share`` is false.
+    ``held_out`` (h,) are the distances of held-out points from their 10th nearest training point. A training point is
+    named if its own distance is larger than nearly all of these. This is decided by conformal p-values and Benjamini
+    and Hochberg's list, of which ``share`` is false.
     """
     places = overlap.chosen
     around = overlap.around or search.around(places, NEIGHBOURS + 1)

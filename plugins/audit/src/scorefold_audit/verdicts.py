@@ -63,8 +63,8 @@ class Finding:
 def judge(findings: Sequence[Finding], level: float) -> list[dict[str, Any]]:
     """The verdicts in the order of the findings, as JSON.
 
-    By Holm's correction the chance that any of them is false is at most ``level``. The smallest effect is that of the
-    strictest step, so that it holds whatever the other tests give.
+    By Holm's correction the chance that any of them is false is at most ``level``. The smallest effect is computed for
+    the strictest step of the correction, so that it holds for any results of the other tests.
     """
     adjusted = holm([finding.p for finding in findings])
     verdicts = []

@@ -81,7 +81,7 @@ def structural_bounds(
 
     Encoders are given images in float64. true <= caflow <= dual_glow, since conditioning never adds entropy. Raises
     ``ConfigError`` for an encoder that is not linear or not invertible, encoders of different numbers of scales, and
-    shapes that are not those of the pair.
+    shapes that do not fit the pair.
     """
     for name, shape, size in (
         ("event", event_shape, len(pair.covariance)),

@@ -174,7 +174,7 @@ def _invert(target: Tensor, *mixture: Tensor) -> tuple[Tensor, Tensor]:
     """The x with logit(F(x)) = target, and the logarithm of the slope there."""
     _, means, log_deviations = mixture
     with torch.no_grad():
-        # logit(F) lies between those of the components, so x lies between their own answers.
+        # logit(F) lies between the components' logits, so x lies between the components' solutions.
         answers = means + log_deviations.exp() * target[:, None]
         low, high = answers.amin(1), answers.amax(1)
         for _ in range(_BISECTIONS):

@@ -100,8 +100,8 @@ class DiffusersConfig(ModelConfig):
     null_class: int | None = Field(
         None,
         ge=0,
-        description="The class that stands for none in a network of classes, which guidance needs; null for that of "
-        "the network, where it has one",
+        description="The class that stands for none in a network of classes, which guidance needs; null for the "
+        "network's own, where it has one",
     )
 
     @model_validator(mode="before")
@@ -177,7 +177,7 @@ class NetworkConfig(Config):
     )
     time_factor: float = Field(1.0, gt=0, description="What that is multiplied by, such as 1000 or 0.25")
     event_shape: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
-        None, min_length=1, description="Shape of an event, such as [1, 28, 28]; null for that of the data"
+        None, min_length=1, description="Shape of an event, such as [1, 28, 28]; null for the shape of the data"
     )
     classes: int | None = Field(
         None, ge=1, description="Number of classes, whose label it takes as third argument; null for none"

@@ -87,9 +87,9 @@ def check_observation(operator: LinearOperator, y: object) -> Tensor:
 
 
 def shift_denoised(process: DiffusionProcess, score: Tensor, x: Tensor, t: Tensor, shift: Tensor) -> Tensor:
-    """The score (B, *E) whose denoised estimate is that of ``score`` plus ``shift`` (B, *E).
+    """The score (B, *E) whose denoised estimate is the denoised estimate of ``score``, plus ``shift`` (B, *E).
 
-    score + (scale scale^T)^-1 signal shift: a shift of 0 leaves the score as it is, to the last digit.
+    It is score + (scale scale^T)^-1 signal shift. A shift of 0 leaves the score as it is, to the last digit.
     """
     signal, scale = process.coefficients(x, t)
     if isinstance(scale, Tensor):

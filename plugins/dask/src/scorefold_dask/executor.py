@@ -108,7 +108,7 @@ class _NoWorkerError(JobError):
 class DaskExecutor(Executor):
     """Jobs as tasks of a cluster. It is reached, or started, for the first jobs, and left or ended by ``close``.
 
-    Each job is computed with ``settings.threads`` torch threads, or else ``threads``, those of this process.
+    Each job is computed with ``settings.threads`` torch threads, or else with ``threads``, the number of this process.
     """
 
     def __init__(self, settings: DaskConfig, threads: int) -> None:

@@ -81,7 +81,7 @@ class Known:
 class Explored:
     """Everything a page is about.
 
-    ``points`` (N, *E) are those of all groups in order, in the units that models take; ``scale`` says how to read them.
+    ``points`` (N, *E) are the points of all groups in order, in the units of models; ``scale`` converts the units.
     ``labels`` (N,) are -1 where there is none. ``known`` holds numbers of single points by name, ``models`` the models
     by their stage. ``notes`` are for the reader, ``missing`` maps what the page can't offer to what would add it.
     ``tags`` holds the points of each tag. ``host`` opens what is trained on the page, which is going on where

@@ -321,8 +321,10 @@ def _place(
     source: str,
     row: Tensor | None = None,
 ) -> Tensor:
-    """Puts numbers at the points of a split: at those of these rows (n,) of the source where it counts them, else at
-    these positions (n,) of the split, or at its first ones.
+    """Puts numbers at the points of a split.
+
+    ``row`` (n,) names the points by the rows of the source, where the source counts them. Else ``index`` (n,) has their
+    positions in the split. Without both, the numbers are for the first points.
 
     Returns the places (n,) of the points on the page, -1 where one is not there.
     """

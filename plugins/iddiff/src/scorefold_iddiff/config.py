@@ -79,7 +79,7 @@ class PlainMLPConfig(Config):
     layers: int = Field(7, ge=2, le=1000, description="Linear layers, the first and the last among them")
     activation: Literal["silu", "gelu", "relu", "elu", "tanh"] = Field("elu", description="Activation")
     sigmas: tuple[PositiveFloat, PositiveFloat] = Field(
-        (0.01, 4.0), description="Noise at which the time that it sees is 0 and 999: those of the score's process"
+        (0.01, 4.0), description="Noise at which the network's time is 0 and 999: the range of the score's process"
     )
 
     @model_validator(mode="after")

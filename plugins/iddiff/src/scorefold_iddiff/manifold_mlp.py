@@ -51,8 +51,8 @@ class Quadrics(nn.Module):
 
         d = q / r,  n = grad q / r,  r^2 = |grad q|^2 + (q / L)^2,
 
-    to first order those of its nearest point (Sampson 1982; Taubin 1991), and bounded far from it. Before ``fit`` all
-    are 0.
+    which are to first order the distance and the normal at the nearest point of the surface (Sampson 1982; Taubin
+    1991), and stay bounded far from it. Before ``fit`` all are 0.
     """
 
     forms: Tensor
@@ -78,9 +78,9 @@ class Quadrics(nn.Module):
         half of the points is not fitted: their root-mean-square d are the ``distances``, which show a quadric from too
         few points.
 
-        They are sought in the directions before the widest gap of the variances too, where those behind it may hold
-        noise: there a plane is as near as any quadric and says nothing new. Kept are those of which the first is
-        thinner, d^2 over the variance along its normals.
+        The surfaces are fitted a second time in the directions before the widest gap of the variances. The directions
+        behind the gap may hold noise, where a plane is as near as any quadric and adds nothing. Of the two sets the one
+        whose first surface is thinner is kept: it has the smaller d^2, divided by the variance along its normals.
         """
         leading = self.linear.shape[1]
         spread = variances.sum().sqrt()

@@ -17,7 +17,7 @@ from scorefold.interfaces import DataSource
 FOLDER = Path(__file__).parent / "samples"
 PICTURE, LABELS = FOLDER / "fashion-thousand.png", FOLDER / "fashion-thousand.txt"
 SIDE, ACROSS, EACH, VALIDATION = 28, 40, 500, 100
-"""Pixels of an image, images in a row of the picture, images of either published set, and those of ``validation``."""
+"""Pixels of a side, images in a row of the picture, images of either published set, and images of ``validation``."""
 
 NAMES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 

@@ -22,7 +22,7 @@ def dimension_metric(estimator: Estimator | None = None, **settings: Any) -> Met
 
     Its ``update`` takes a batch (B, *E). Its ``compute`` returns the estimate as a scalar in float64, NaN where the
     estimator gives no number. ``estimator`` needs data alone; without one it is maximum likelihood with 20 neighbours.
-    ``settings`` are those of ``torchmetrics.Metric``. Features are held in memory on the CPU. Estimators from
+    ``settings`` are keywords of ``torchmetrics.Metric``. Features are held in memory on the CPU. Estimators from
     neighbours count features that come twice, as in two epochs without ``reset``, once.
 
     Raises ``PluginError`` where torchmetrics is not installed.

@@ -175,8 +175,8 @@ def resolution_scales(size: int, coarsest: int = 16) -> tuple[int, ...]:
 def fit_overhead(counts: Sequence[float], seconds: Sequence[float]) -> tuple[float, float]:
     """(seconds a multiply-accumulate, o in multiply-accumulates) of the line through steps of one network.
 
-    ``counts`` and ``seconds`` are those of a step at two resolutions or more; least squares with more. Raises
-    ``ConfigError`` for fewer than two different counts, and where time does not grow with them.
+    ``counts`` and ``seconds`` measure a step at each of two resolutions or more; with more the line is fitted by least
+    squares. Raises ``ConfigError`` for fewer than two different counts, and where time does not grow with them.
     """
     if len(set(counts)) < 2:
         raise ConfigError("an overhead is fitted to steps at two resolutions or more", hint="give two different counts")

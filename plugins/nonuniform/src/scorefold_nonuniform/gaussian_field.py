@@ -68,7 +68,7 @@ def coefficient_moments(distribution: Distribution | None, bands: Bands) -> tupl
     """
     if not isinstance(distribution, SubspaceGaussian):
         raise ConfigError(
-            f"a distribution of {type(distribution).__name__} was given; closed forms in bands are those of a Gaussian",
+            f"a distribution of {type(distribution).__name__} was given; closed forms in bands need a Gaussian",
             hint="take data:gaussian-field, or data:subspace",
         )
 
@@ -136,8 +136,8 @@ def least_noise_loss(
 ) -> Tensor:
     """The smallest E ||eps-hat - eps||^2 over the active coefficients at times t (B,), in float64: (B,).
 
-    It is that of eps-hat = E[eps | z_A], K - tr(D_s (D_a S_A D_a + D_s)^-1) for K of them. Raises ``ConfigError`` for a
-    distribution that is not Gaussian.
+    The loss is least for eps-hat = E[eps | z_A], where it is K - tr(D_s (D_a S_A D_a + D_s)^-1) for K active
+    coefficients. Raises ``ConfigError`` for a distribution that is not Gaussian.
     """
     active = ActiveGaussian.of(distribution, bands, process, scale)
     like = torch.zeros(len(t), *bands.event_shape, dtype=torch.float64, device=t.device)

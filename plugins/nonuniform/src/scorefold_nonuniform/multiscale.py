@@ -57,11 +57,12 @@ class ScaleNetwork(nn.Module):
 class MultiScaleScore(BandedScore, Trainable):
     """The score of events whose bands are noised one after the other, by a network a scale.
 
-    Scale i = 0, 1, ... (0 the finest) serves the times in (T_i, T_{i+1}] with T_0 = t_min: the bands 0, ..., i - 1 have
-    ended and are dropped, and network i sees the others as a smaller event. The score of an ended band is that of its
-    boundary distribution. Networks share nothing and are trained one by one, each a phase that depends on no other;
-    ``parts`` are models like this one that were trained on some scales elsewhere, whose networks are taken over, with
-    the moments of the data that they saw: what is trained besides must see the same data.
+    Scale i = 0, 1, ... (0 the finest) serves the times in (T_i, T_{i+1}] with T_0 = t_min. The bands 0, ..., i - 1 have
+    ended and are dropped, and network i sees the others as a smaller event. An ended band has the score of its boundary
+    distribution. Networks share nothing and are trained one by one, each in a phase that depends on no other phase.
+
+    ``parts`` are models of this class that were trained on some scales elsewhere. Their networks are taken over, with
+    the moments of the data that they saw. So the remaining scales must be trained on the same data.
 
     >>> from scorefold_registry import Host
     >>> field = {"use": "data:gaussian-field", "config": {"size": 8, "points": 100}}
@@ -165,10 +166,12 @@ class MultiScaleScore(BandedScore, Trainable):
         return noise_from_answer(answer, v, noised, mean, deviation)
 
     def prepare(self, dataset: Dataset, generator: torch.Generator) -> None:
-        """Takes the bands' moments from the first training points (``measured_rows``), and with them the ends
-        that a budget sets and the distributions of boundaries. With parts all these are theirs.
+        """Measures the bands' moments on the first training points (``measured_rows``).
 
-        Raises ``DataError`` for a band without variance, and for data that are not those of the parts.
+        The moments give the ends, where a budget sets these, and the distributions of boundaries. With ``parts`` all
+        these are copied from the parts.
+
+        Raises ``DataError`` for a band without variance, and for other data than the parts were trained on.
         """
         x = dataset.tensor(measured_rows(len(dataset), self.event_shape))
         if not self.trained_elsewhere:
@@ -212,7 +215,7 @@ class MultiScaleScore(BandedScore, Trainable):
         steps: Sequence[int | None] = [None] * len(self.bands)
         if self.config.scale_steps is not None:
             steps = self.config.scale_steps
-        elif len(left) < len(self.bands):  # those of the whole, which others train the rest of
+        elif len(left) < len(self.bands):  # shares of all steps: other models train the other scales
             steps = _shares(self.config.training.steps, len(self.bands))
         return [
             Phase(f"scale-{scale + 1}", (self._network(scale),), steps=steps[scale], independent=True) for scale in left

@@ -4,8 +4,8 @@ grad psi o phi is the map that Euclidean space is pulled back through (Diepeveen
 
 Inverses of gradients by Newton's method, with derivatives by the implicit function theorem.
 
-A Newton step from the solution doubles the orders of derivative that are right, as it doubles digits: after the two
-that are taken with gradients, first and second derivatives are exact, those of a Jacobian-vector product among them.
+A Newton step from the solution doubles the number of derivatives that are exact, as it doubles digits. Two steps are
+taken with gradients: then first and second derivatives are exact, also for a Jacobian-vector product.
 """
 
 from __future__ import annotations

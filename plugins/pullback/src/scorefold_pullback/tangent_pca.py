@@ -21,8 +21,8 @@ from scorefold_pullback.geometry.pullback import Pullback
 from scorefold_toolkit.numerics import bootstrap_interval, gram_spectrum
 
 _BY_SCORE = (
-    "variances in the metric score, where steps off the data are the longest. The directions that count most are "
-    "those of the least variance; metric latent weighs them as a PCA does"
+    "variances in the metric score, where steps off the data are the longest. The directions of the least variance "
+    "count most; metric latent weighs directions as a PCA does"
 )
 
 

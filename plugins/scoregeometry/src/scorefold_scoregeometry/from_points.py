@@ -96,7 +96,7 @@ class LandGeometry(FromPoints):
 class RbfGeometry(FromPoints):
     """RBF: G(x) = (h(x) + eps)^-power I, h = sum_k W_k exp(-l_k |x - c_k|^2 / 2) with h near 1 on the training points.
 
-    Centres c_k are those of k-means, l_k = 0.5 / (kappa sig_k)^2 with sig_k the deviation of a coordinate in cluster k,
+    k-means gives the centres c_k. l_k = 0.5 / (kappa sig_k)^2 with sig_k the deviation of a coordinate in cluster k,
     and W >= 0 by least squares. Far from all points the metric is constant. Source: Arvanitidis et al. 2021 (AISTATS),
     with the widths of Kapusniak et al. 2024 (arXiv 2405.14780).
 

@@ -50,7 +50,7 @@ class DiffusedLossConfig(Config):
         if self.times == "log-snr" and self.weighting != "likelihood":
             raise ValueError("times: log-snr is importance sampling for weighting: likelihood; set both, or neither")
         if self.noise_levels is not None and self.weighting != "edm":
-            raise ValueError(f"noise_levels are those of weighting: edm, and weighting is {self.weighting}")
+            raise ValueError(f"noise_levels needs weighting: edm, and weighting is {self.weighting}")
         return self
 
 

@@ -29,7 +29,7 @@ _SINGULAR = "some direction of the code changes nothing there: the decoder's met
 
 
 class DecoderGeometry(SolvedGeometry):
-    """The metric J^T J of a decoder f at codes: the length of a curve z(t) is that of f(z(t)), seen as an event.
+    """The metric J^T J of a decoder f at codes: a curve z(t) is as long as its image f(z(t)) in the space of events.
 
     f is the decoder of a model with codes, the inverse of a flow, or a function ``module:function``. What a decoder
     draws is held: a score model's start noise is one draw, the same for all codes. Derivatives of f are differences of

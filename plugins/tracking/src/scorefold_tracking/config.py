@@ -43,7 +43,7 @@ class MLflowConfig(Config):
     )
     experiment: str | None = Field(None, min_length=1, description="Experiment; null takes the name of the run file")
     run_name: str | None = Field(None, min_length=1, description="Run; null takes the name of the run's folder")
-    tags: dict[str, str] = Field(default_factory=dict, description="Tags beside those of versions, folder and seed")
+    tags: dict[str, str] = Field(default_factory=dict, description="Tags next to the versions, folder and seed")
     artefacts: bool = Field(True, description="Upload the report, and each stage's result.json and figures")
     interval: float = Field(10.0, gt=0, description="Seconds between two batches of metrics")
     timeout: float = Field(

@@ -33,7 +33,7 @@ _SECONDS_BETWEEN_FLUSHES = 10
 class EventFiles(Tracker):
     """The event files of one run: one for each stage, closed when it ends.
 
-    Raises ``ConfigError`` where their folder would be that of a stage, and ``OSError`` where it can't be written.
+    Raises ``ConfigError`` where their folder is also the folder of a stage, and ``OSError`` where it can't be written.
     """
 
     def __init__(self, run: RunInfo, config: TensorBoardConfig) -> None:

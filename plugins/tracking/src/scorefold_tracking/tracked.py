@@ -114,7 +114,7 @@ def start_tracking(run: RunInfo, settings: TrackingConfig) -> None:
 
 
 def _event_files(run: RunInfo, config: TensorBoardConfig) -> Tracker:
-    # Imported where a failure is that of one place: each of them needs a library that may be broken.
+    # Imported here, so that a broken library makes only this one place fail.
     from scorefold_tracking.event_files import EventFiles
 
     return EventFiles(run, config)

@@ -1,7 +1,7 @@
 """Metrics whose paths are measured by chords: squared differences of a map between the nodes of a path.
 
-The graph metric I + weight s s^T of a score s = grad f is that of the graph of sqrt(weight) f in R^(D+1). So its energy
-is N sum_i |u_i|^2 + weight (f_(i+1) - f_i)^2, a sum of squares, and no Jacobian of s enters it.
+The graph metric I + weight s s^T of a score s = grad f is the metric induced on the graph of sqrt(weight) f in R^(D+1).
+So its energy is N sum_i |u_i|^2 + weight (f_(i+1) - f_i)^2, a sum of squares, and no Jacobian of s enters it.
 """
 
 from __future__ import annotations
@@ -259,7 +259,7 @@ class FisherChord(MapChord):
 
 
 class PullbackChord(MapChord):
-    """G = J^T J of a map of few coordinates, such as the codes of a decoder: lengths are those of the map's images.
+    """G = J^T J of a map of few coordinates, such as the codes of a decoder: lengths are measured between images.
 
     Its Jacobian at each node gives the gradient and, with the metric held on each step, the preconditioner.
     """

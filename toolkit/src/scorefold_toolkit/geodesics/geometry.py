@@ -86,7 +86,7 @@ class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
         return answer
 
     def own_diagnosis(self, points: Tensor) -> tuple[dict[str, float], list[str]]:
-        """Numbers and warnings of a metric about rows (N, D), besides those of the solver."""
+        """Numbers and warnings of a metric about rows (N, D), in addition to the solver's numbers and warnings."""
         return {}, []
 
     def path_diagnosis(self, found: Geodesics) -> tuple[dict[str, float], list[str]]:
@@ -302,7 +302,7 @@ class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
         return shooting_velocities(self.path_metric(), a, b, velocity, tolerance=self.aim)
 
     def _solve(self, a: Tensor, b: Tensor) -> Geodesics:
-        """The geodesics of rows (B, D); those of the last call again where nothing changed."""
+        """The geodesics of rows (B, D). Returns the geodesics of the last call again where nothing changed."""
         versions = version(self)
         last = self._last
         if last is not None and last[2] == versions and torch.equal(last[0], a) and torch.equal(last[1], b):

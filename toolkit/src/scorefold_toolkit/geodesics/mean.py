@@ -86,9 +86,9 @@ def _settled(metric: GeodesicMetric, paths: Tensor, shares: Tensor) -> tuple[Ten
 class Star(GeodesicMetric):
     """The weighted sum of energies of paths (K, N + 1, D) from K points to one free point, as the energy of one path.
 
-    Its inner nodes are those of all paths, less their share of the way of the free point, and the point itself. So a
-    move of the point drags the paths along in proportion to time, and in flat space the two are independent of one
-    another. Its first and last node, which ``minimise`` holds, are 0.
+    Its inner nodes are the inner nodes of all paths, each less t times the free point, and then the free point itself.
+    So a move of the free point moves the paths in proportion to time t. In flat space the two kinds of node do not
+    depend on one another. The first and the last node, which ``minimise`` holds, are 0.
     """
 
     jumps = False

@@ -115,7 +115,7 @@ class _Work:
         # A sum with a part that is not finite is not finite.
         over = (self.decrement <= tolerance) | ~self.downhill.sum((1, 2)).isfinite() | self.stuck
         if not self.metric.exact:
-            # A line integral's gradient is not that of the energy to the last digits: it stops falling there.
+            # A line integral's gradient differs from the energy's gradient in the last digits: it stops falling there.
             fell = (self.decrement < 0.5 * self.least) | (self.state["energy"] < 0.99 * self.lowest)
             self.least = torch.minimum(self.decrement, self.least)
             self.lowest = torch.minimum(self.state["energy"], self.lowest)
@@ -161,7 +161,7 @@ class _Work:
     def _search(self, direction: Tensor, longest: float, wanted: Tensor) -> _Moved:
         """Backtracks from a whole step, each path by itself. Paths that find no step keep their old points.
 
-        Where the gradient is not quite that of the energy, a step that lowers the decrement by 0.7 will do too.
+        Where the gradient is not exactly the energy's gradient, a step that lowers the decrement by 0.7 is taken too.
         """
         metric, path, energy = self.metric, self.path, self.state["energy"]
         slope = _dot(self.gradient, direction)

@@ -105,7 +105,7 @@ class LULinear(Bijection):
         self.factors = nn.Parameter(factors.to(torch.get_default_dtype()))
         self.register_buffer("signs", diagonal.sign().to(torch.get_default_dtype()))
         self.register_buffer("order", permutation.argmax(1))
-        # Masks as numbers, since the gradient of a choice by booleans takes more operations than that of a product.
+        # Masks are numbers: the gradient of a product takes fewer operations than the gradient of a boolean choice.
         self.register_buffer("unit", torch.eye(features), persistent=False)
         self.register_buffer("below", torch.ones(features, features).tril(-1), persistent=False)
         self.register_buffer("above", torch.ones(features, features).triu(1), persistent=False)

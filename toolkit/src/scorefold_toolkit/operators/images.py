@@ -175,7 +175,7 @@ class Haar(LinearOperator):
         return self._adjoint(y)
 
     def out_range(self, data_range: float) -> float:
-        return data_range * float(2**self.levels)  # that of the coarse band
+        return data_range * float(2**self.levels)  # the coarse band has the widest range
 
 
 def box_matrix(size: int, factor: int) -> Tensor:

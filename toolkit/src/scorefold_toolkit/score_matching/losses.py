@@ -108,7 +108,7 @@ def weighted_square(
 ) -> Tensor:
     """The weighted square (B,) of errors eps-hat - z (B, *E) of the noise at x (B, *E) and times t (B,).
 
-    The weightings, and what is raised, are those of ``denoising_score_matching``.
+    The weightings and the errors raised are the same as in ``denoising_score_matching``.
     """
     weighting = as_weighting(weighting)
     if weighting.name == "likelihood":

@@ -1,7 +1,7 @@
 """Estimators of intrinsic dimension as scikit-learn's: ``fit``, ``dimension_``, ``dimension_pw_``, ``score``.
 
-Needs scikit-learn (``pip install 'scorefold-toolkit[sklearn]'``), which nothing else here imports. The methods are
-those of scikit-dimension's estimators (Bac et al. 2021), so that one can stand where the other did.
+Needs scikit-learn (``pip install 'scorefold-toolkit[sklearn]'``), which nothing else here imports. The methods have
+the names that scikit-dimension uses (Bac et al. 2021), so these estimators can replace scikit-dimension's estimators.
 """
 
 from scorefold.errors import ScorefoldError

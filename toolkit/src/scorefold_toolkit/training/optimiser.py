@@ -341,7 +341,7 @@ class Plateau:
     """
 
     def __init__(self, config: PlateauConfig, rates: Sequence[float]) -> None:
-        # Rates of their own: those of the optimiser are of the warm-up, which must not count as falls.
+        # A copy of the rates: the warm-up changes the optimiser's rates, and its changes must not count as falls.
         self.rates = list(rates)
         self.drops = 0
         self._config, self._best, self._since = config, math.inf, 0

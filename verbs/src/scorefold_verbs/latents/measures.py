@@ -123,11 +123,11 @@ class SharpnessRatio(Measure):
 
 
 class FrechetBesideFloor(Measure):
-    """The Frechet distance of decoded events from real ones, and beside it that of other real events.
+    """The Frechet distance of decoded events from real events, with the Frechet distance of other real events.
 
-    The others are what ``others`` gives in batches, as many events as far as there are, or, where it is None, the two
-    halves of the real ones are held to each other. Nothing but the sample makes that floor: a distance near it can't be
-    separated from 0.
+    ``others`` gives the other real events in batches, as many as there are decoded events if the data have so many.
+    Where it is None, the two halves of the real events are compared with each other. Only the size of the sample makes
+    the second distance, the floor: a distance near the floor can't be separated from 0.
     """
 
     def __init__(self, name: str, network: nn.Module, units: Units, others: Iterable[Tensor] | None) -> None:

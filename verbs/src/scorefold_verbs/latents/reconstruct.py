@@ -193,13 +193,15 @@ def _other_points(source: DataSource, count: int, batch_size: int, context: Stag
 
 @torch.no_grad()
 def generate(component: Any, inputs: Inputs, options: GenerateOptions, context: StageContext) -> Outcome:
-    """Codes drawn from a distribution and decoded, handed on as (n, *E); with data, held to the points of the split.
+    """Events (n, *E) decoded from random codes; with data, they are compared with the points of the split.
 
-    The distribution is the one that training held codes to, or one fitted to the codes of the training split, drawn
-    from their own distributions. Distances are over as many events as there are points, beside those of as many
-    training points. Raises ``ConfigError`` for a component without a latent space, without a distribution of codes
-    where the standard one is wanted, and for a distribution to be fitted to no data; ``DataError`` for events that are
-    not finite; ``ScorefoldError`` for a mixture without scikit-learn.
+    Codes come from the distribution of the codes in training, or from a distribution fitted to the training points'
+    codes. Each training point then gives a random code of its own. Distances are over as many events as the split has
+    points. Next to them stand the distances of as many training points.
+
+    Raises ``ConfigError`` for a component without a latent space, or without a distribution of codes where ``codes`` is
+    standard, and where a distribution has no data to be fitted to. Raises ``DataError`` for events that are not finite,
+    ``ScorefoldError`` for a mixture without scikit-learn.
     """
     encoder = encoder_of(component, "generate")
     source: DataSource | None = inputs.get("data")

@@ -174,10 +174,10 @@ def _target(part: Dataset) -> Tensor:
 def tasks_in_turn(
     types: Sequence[Kind], m: int, size: int, generator: torch.Generator, split: str
 ) -> list[tuple[Kind, torch.Generator]]:
-    """The type of each of m tasks of a size, and a generator of its own; those of fewer tasks are the first of more.
+    """The type and the generator of each of m tasks of a size. Fewer tasks are the first of more tasks.
 
-    Types have other generators, so that tasks of one are not those of another with other noise, where they are drawn
-    apart. Raises ``DataError`` for no tasks or labels, and for a split that is unknown.
+    Each type has generators of its own. So two types do not have the same tasks with different noise, where their tasks
+    are drawn separately. Raises ``DataError`` for no tasks or labels, and for a split that is unknown.
     """
     if m < 1 or size < 1:
         raise DataError(f"{m} tasks of {size} labels were asked for; expected one or more of each")

@@ -38,7 +38,7 @@ class NoisyTypeConfig(TypeConfig):
         False, description="Draw wrong labels anew whenever a task is read, where they stay wrong otherwise"
     )
     classes: Literal["any", "within", "across"] = Field(
-        "any", description="Classes of a task: any, those of one of the source's superclasses, or not all of one"
+        "any", description="Classes of a task: any, within one of the source's superclasses, or not all within one"
     )
 
 

@@ -145,7 +145,7 @@ def _listed(root: Path, form: str | None) -> tuple[dict[str, Listed], list[Path]
     if len(found) > 1:
         raise DataError(
             f"{root} has {len(found)} lists of training classes: train.txt in {' and in '.join(map(str, found))}",
-            hint="leave those of one split there",
+            hint="leave the lists of one split there",
         )
     data = root / "data" if (root / "data").is_dir() else root
     return _read_lists(found[0], ".txt", lambda file: _files_of_classes(file, data))

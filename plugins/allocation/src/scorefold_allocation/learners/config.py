@@ -53,7 +53,7 @@ class NewTasksConfig(Config):
 class AdaptedTasksConfig(NewTasksConfig):
     """The same for learners that adapt by gradient steps."""
 
-    steps: int | None = Field(None, ge=0, description="Gradient steps of the adaptation; null: those of training")
+    steps: int | None = Field(None, ge=0, description="Gradient steps of the adaptation; null: as many as in training")
     rate: float | None = Field(None, description="Their learning rate; null: the learning rate of training")
 
 

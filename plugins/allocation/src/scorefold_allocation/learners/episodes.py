@@ -98,7 +98,7 @@ class Rule(NamedTuple):
 
 
 class SeedGroup(NamedTuple):
-    """Training tasks of one size: those of each seed, and the cell that they were drawn for."""
+    """Training tasks of one size: a batch for each seed, and the cell that the tasks were drawn for."""
 
     batches: Sequence[TaskBatch]
     cell: AllocationCell
@@ -137,7 +137,7 @@ def train_episodes(
     ]
     updates = 0 if untrained("episodes") else config.updates
     course = Course(config) if config.has_course else None
-    assert course is None or len(seeds) == 1, "a course is that of one seed"
+    assert course is None or len(seeds) == 1, "a course has one seed"
     update = 0
     for update in range(1, updates + 1):
         losses = [

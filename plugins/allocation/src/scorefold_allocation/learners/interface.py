@@ -58,9 +58,9 @@ class Learner(Shown, ABC):
     def evaluate(self, source: TaskSource, cells: Sequence[AllocationCell], seed: int) -> Losses:
         """Train on each cell from scratch, on tasks of the split ``train``, and test on tasks of the split ``test``.
 
-        Random numbers are common to the cells of a seed: the tasks and labels of a smaller cell are among those of a
-        larger one wherever the source gives that, and all cells are tested on the same tasks. Another seed has other
-        training and new tasks, so that the spread over seeds is that of the whole experiment.
+        Random numbers are common to the cells of a seed. A larger cell includes the tasks and labels of a smaller cell,
+        wherever the source supports it, and all cells are tested on the same tasks. Another seed has other training
+        tasks and other new tasks, so that the spread over seeds covers the whole experiment.
         """
 
     def evaluate_seeds(self, source: TaskSource, cells: Sequence[AllocationCell], seeds: Sequence[int]) -> list[Losses]:

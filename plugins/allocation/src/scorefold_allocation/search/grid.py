@@ -32,8 +32,8 @@ from scorefold_toolkit.libraries import library
 class Limits:
     """Plans of tasks of one size: n labels each, a multiple of ``step`` between ``smallest`` and ``largest``.
 
-    A task costs ``task_cost`` + n ``label_cost``; there are ``min_tasks`` to ``max_tasks`` of them (None: no end). Its
-    support labels are those of ``support_of``.
+    A task costs ``task_cost`` + n ``label_cost``; there are ``min_tasks`` to ``max_tasks`` tasks (None: no end).
+    ``support_of`` gives the number of support labels of a task.
     """
 
     smallest: int
@@ -197,7 +197,7 @@ def sizes_to_try(trials: Trials, limits: Limits, budget: float, config: PilotCon
 
 
 def random_sizes(limits: Limits, budget: float, count: int, generator: torch.Generator) -> list[int]:
-    """Up to ``count`` different sizes, their logarithms drawn evenly between those of the ends; increasing."""
+    """Up to ``count`` different sizes, increasing, with logarithms drawn evenly between the logarithms of the ends."""
     ends = limits.sizes(budget, 2)
     low, high = math.log(ends[0]), math.log(ends[-1])
     draws = torch.rand(count, generator=generator, dtype=torch.float64).tolist()

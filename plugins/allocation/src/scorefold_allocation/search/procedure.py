@@ -40,10 +40,10 @@ def run_pilot(
 ) -> Allocation:
     """The plan for ``budget`` labels of tasks of one size, by trying a learner or a ``Pilot``.
 
-    ``constraints`` bound min_labels, max_labels, min_tasks and max_tasks further. What is tried is kept in ``folder``
-    and not tried again; a learner's trials are jobs for the ``executor``. Without a
-    generator the seeds are those of seed 0. The allocation is ``infeasible`` where no plan fits, and ``refused``, with
-    the reason, where what was tried bears none; its ``curve`` then holds the trials.
+    ``constraints`` bound min_labels, max_labels, min_tasks and max_tasks further. Trials are kept in ``folder`` and are
+    not repeated. A learner's trials are jobs for the ``executor``. Without a generator the seeds come from seed 0. The
+    allocation is ``infeasible`` where no plan fits. It is ``refused``, with the reason, where the trials support no
+    plan; its ``curve`` then holds the trials.
 
     Raises ``ConfigError`` for several types of task or a free split, and for a search that is not installed.
     """
@@ -119,7 +119,7 @@ def require_above(threshold: Threshold, labels: float, worth: float, settings: P
     if threshold.labels is None and threshold.below is not None:
         raise PilotRefusal(
             f"the pilot is below the threshold: with {labels:g} labels the learner still interpolates its training "
-            f"tasks, and the best labels per task there are not those of {worth:g} labels; set pilot.labels higher"
+            f"tasks, and the best labels per task differ from the best for {worth:g} labels; set pilot.labels higher"
         )
     if threshold.labels is not None and labels < settings.thresholds * threshold.labels:
         raise PilotRefusal(

@@ -45,8 +45,11 @@ Tried = Trainee | Callable[[int, int, int], float]
 
 
 def trial_digest(tried: Tried) -> str:
-    """Digest that separates the lines of a log: classes, settings and files of a learner and its source; the name and
-    the code of a pilot, though not that of what it calls. Of a class without a ``config`` it is the name alone.
+    """Digest that separates the lines of a log.
+
+    For a learner it covers the classes, settings and files of the learner and its source. For a pilot it covers the
+    name and the code of the pilot, but not the code of the functions that it calls. For a class without a ``config`` it
+    covers the name alone.
     """
     parts = (tried.learner, tried.source) if isinstance(tried, Trainee) else (tried,)
     return hashlib.sha256("\n".join(map(_described, parts)).encode()).hexdigest()[:16]
@@ -170,7 +173,7 @@ class Trials:
 
     @property
     def label_runs(self) -> int:
-        """The labels of all trials together, those of a cell once for each of its seeds."""
+        """The number of labels of all trials together. A cell's labels count once for each of its seeds."""
         return sum(trial.cell.tasks * trial.cell.size * len(trial.seeds) for trial in self.done.values())
 
     @property

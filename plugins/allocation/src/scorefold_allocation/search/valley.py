@@ -50,8 +50,9 @@ def resampled_means(values: Tensor, draws: int, generator: torch.Generator) -> T
     """Means (draws, k) over resampled rows of values (R, k), R seeds by k cells.
 
     A seed's values stay together, so that what is common to its cells cancels between them. The spread of resampled
-    means falls short of that of new ones by sqrt((R - 1) / R), which is made up for; means of positive values stay
-    positive, the spread being that of a ratio. A single seed has no spread: (1, k).
+    means is smaller than the spread of means over new seeds by a factor sqrt((R - 1) / R), which is corrected. The
+    correction widens the ratio to the mean, so means of positive values stay positive. A single seed has no spread:
+    (1, k).
     """
     rows = len(values)
     mean = values.mean(0, keepdim=True)
@@ -70,9 +71,10 @@ class PilotRefusal(Exception):  # noqa: N818 - an answer, not an error
 class Valley:
     """The valley at ``budget`` over increasing ``sizes`` (k), the ones that are not clearly worse.
 
-    ``losses`` (R, k) are those of R seeds, ``means`` (D, k) their means over resampled seeds, ``fit`` the minima of
-    these D curves and ``centre`` (one curve) that of the means themselves, both over log n on the measure's scale.
-    ``table`` has a row for each size that gave a finite loss, and ``ends`` are the smallest and the largest of these.
+    ``losses`` (R, k) are the losses of R seeds, and ``means`` (D, k) their means over resampled seeds. ``fit`` holds
+    the minima of these D curves, and ``centre`` (one curve) the minimum of the means themselves. Both are over log n on
+    the measure's scale. ``table`` has a row for each size that gave a finite loss, and ``ends`` are the smallest and
+    the largest of these sizes.
     """
 
     budget: float

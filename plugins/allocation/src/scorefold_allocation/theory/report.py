@@ -84,7 +84,7 @@ def worth_of(engine: Engine, lattice: Lattice, share: float) -> float | None:
 
 
 def plan_rows(config: MetaConfig, plans: Plans) -> tuple[PlanRow, ...]:
-    """The rows of a plan (C = 1), those of one type and size together, largest types of the config first."""
+    """The rows of a plan (C = 1), with tasks of one type and size in one row, largest types of the config first."""
     had: dict[tuple[int, int, int], int] = {}
     columns = (plans.kinds, *(column[0] for column in plans[1:]))
     for kind, tasks, support, query in zip(*(column.tolist() for column in columns), strict=True):

@@ -55,8 +55,8 @@ class CopySearch:
     def nearest(self, queries: Rows, count: int = 1) -> tuple[Numbers, Places]:
         """Distances (m, k) in increasing order and places (m, k) of the ``count`` nearest points, or of all if fewer.
 
-        Distances are taken again by differences in float64: those of copies are 0, and not what is left of a
-        difference of large squares.
+        Distances are computed again from differences in float64. So copies have a distance of 0, and not the rounding
+        error of a difference of large squares.
         """
         count = min(count, len(self.points))
         found: Places
@@ -320,7 +320,10 @@ class Nearer:
 
 
 def nearer_to_training(near: Near, distance: Numbers, index: Places, n: int, h: int) -> Nearer:
-    """``distance`` (m,) and ``index`` (m,) are those of the nearest held-out point; ties count as held-out.
+    """The share of samples that are nearer to a training point than to any held-out point, with its p-value.
+
+    ``distance`` (m,) is the distance of the nearest held-out point, and ``index`` (m,) its place. Ties count as
+    held-out.
 
     With p = n / (n + h) the share has mean p and, for w_i the share of samples whose nearest is point i of all N,
     variance p (1 - p) N / (N - 1) (sum w_i^2 - 1 / N).

@@ -46,8 +46,10 @@ _RARE = 0.1
 
 @dataclass(frozen=True)
 class Space:
-    """Features (n, D), (h, D) and (m, D) of the three sets, those of points that are asked about, and what finds the
-    nearest training points, of the same condition where ``groups`` numbers the conditions."""
+    """Features (n, D), (h, D) and (m, D) of the three sets, and of the points that are asked about.
+
+    ``search`` finds the nearest training points. Where ``groups`` numbers the conditions, they have the same condition.
+    """
 
     name: SpaceName
     training: Rows
@@ -58,8 +60,10 @@ class Space:
     search: CopySearch
 
     def within(self, name: Literal["training", "held_out", "samples"]) -> Rows:
-        """The features of a set with further columns that hold points of other conditions apart, where there are any:
-        whatever asks for neighbours then finds those of the same condition."""
+        """The features of a set, with further columns that separate the conditions, where there are any.
+
+        A search for neighbours in these features only finds points of the same condition.
+        """
         x: Rows = getattr(self, name)
         if self.groups is None:
             return x
@@ -230,12 +234,12 @@ class Copying:
     named: Places
 
     def held_out_above(self) -> float:
-        """The share of held-out points whose ratio is above that of every sample that is named."""
+        """The share of held-out points whose ratio is above the ratio of every sample that is named."""
         return float((self.near_held_out.ratio > self.near.ratio[self.named].max()).mean())
 
 
 def copying(space: Space, neighbours: CopyNeighbours | None, listed: float, seed: int) -> Copying:
-    """``neighbours`` are those of held-out points, where they are known.
+    """The copying in a space, where ``neighbours`` are the neighbours of held-out points, if they are known.
 
     Raises ``DataError`` for fewer than 20 samples, held-out or training points.
     """

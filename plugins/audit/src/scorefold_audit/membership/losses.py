@@ -188,7 +188,7 @@ STEPS = 10
 def proximal_errors(model: ScoreModel, points: Dataset, t: Tensor, batch_size: int, seed: int) -> Numbers:
     """sum |eps(x_0, 0) - eps(x_t, t)|^4 of points (N,), with x_t made from eps(x_0, 0) (PIA; Kong et al. 2024).
 
-    ``t`` (1,) is the time, and that of eps(x_0, 0) the smallest of the process.
+    ``t`` (1,) is the time t. For eps(x_0, 0) the time is the smallest time of the process.
     """
     return errors_of(model, points, batch_size, seed, partial(_proximal, model, t))
 

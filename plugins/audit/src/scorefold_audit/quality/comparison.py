@@ -136,8 +136,11 @@ def kernel_distance_test(
 
 @dataclass(frozen=True)
 class FrechetComparison:
-    """The squared Frechet distance of samples and held-out points, that of as many training points in place of the
-    samples, and what the first one tends to for ever more samples (15 sizes, straight in 1 / N)."""
+    """The squared Frechet distance of samples and held-out points.
+
+    ``training`` is the distance with as many training points in place of the samples. ``limit`` is the distance for
+    ever more samples, from a line in 1 / N through 15 sizes.
+    """
 
     value: float
     training: float | None
@@ -181,9 +184,12 @@ _SPLITS = 3
 
 @dataclass(frozen=True)
 class Divergence:
-    """``fld`` is 0 where samples are as good as training points, and grows for poor ones and for copies; above 1000
-    all are copies. ``gap`` is far below ``gap_of_held_out``, that of held-out points in place of samples, where samples
-    fit training points better than held-out points."""
+    """Feature likelihood divergence of samples.
+
+    ``fld`` is 0 where samples are as good as training points, and grows for poor samples and for copies; above 1000 all
+    are copies. ``gap_of_held_out`` is the gap of held-out points in place of samples. ``gap`` is far below it where
+    samples fit training points better than held-out points.
+    """
 
     fld: float
     gap: float

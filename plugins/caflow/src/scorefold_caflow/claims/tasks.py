@@ -79,7 +79,7 @@ SEEDS = {"quick": 3, "long": 5, "real": 1}
 MORE = {"quick": 1, "long": 10, "real": 1}
 """Factor of the number of steps."""
 IMAGES, DRAWS = 200, 8
-"""Test images that are drawn for, and draws for each; likelihoods are those of the test split."""
+"""The number of test images with draws, and of draws for each. Likelihoods are computed on the test split."""
 MODELS = ("caflow", "dual-glow", "cinn")
 MANY = 10_000
 PHOTOGRAPHS = {"size": 8, "points": 20_000, "fractions": [0.7, 0.1, 0.2], "seed": 0}
@@ -89,8 +89,8 @@ PHOTOGRAPHS = {"size": 8, "points": 20_000, "fractions": [0.7, 0.1, 0.2], "seed"
 class ImageTask:
     """A source of images, what is done to them, and what each model needs: its channels and its steps.
 
-    ``settings`` are further settings of all models, and ``own`` those of one. Likelihoods are those of the first
-    ``test`` images of the test split.
+    ``settings`` are further settings of all models, and ``own`` further settings of one model, by its name. Likelihoods
+    are computed on the first ``test`` images of the test split.
     """
 
     source: str
@@ -188,8 +188,8 @@ def task_measure(host: Any, profile: str, seed: int, *, task: str, model: str, m
     what the known ones cost counted in; ``shuffled`` the bits with each image given another's condition. Of draws at
     temperature 1, clipped to the data's range: ``psnr`` against the truth, ``hidden psnr`` of hidden pixels alone,
     ``consistency`` (the PSNR of what the operator makes of draws and truths), all in decibels, and ``diversity``, the
-    deviation of a pixel over draws for one condition, on the scale 0 to 255. ``speckle`` is that of draws over the
-    truth's. ``seconds`` are those of the training.
+    deviation of a pixel over draws for one condition, on the scale 0 to 255. ``speckle`` is the speckle of draws
+    divided by the speckle of the truth. ``seconds`` is the time of the training.
     """
     return _mean(_over_seeds(host, profile, seed, task, model, measure))
 

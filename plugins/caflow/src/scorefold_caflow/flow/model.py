@@ -133,9 +133,11 @@ class ImageFlow(Flow, Trainable):
         return density
 
     def condition_log_prob(self, condition: Condition) -> Tensor | None:
-        """log p(y) of the condition's image, (B,), in nats and its own units: how usual it is. Where it is encoded at
-        another size, by ``SplitCondition``, that of the image at that size. None for ``flow:cinn``, and where no part
-        of the condition is an image."""
+        """log p(y) of the condition's image, (B,), in nats and its own units: how usual the image is.
+
+        Where ``SplitCondition`` encodes the image at another size, y is the image at that size. Returns None for
+        ``flow:cinn``, and where no part of the condition is an image.
+        """
         given = self._given(condition, self._reference())
         if given.log_prob is None:
             return None

@@ -91,7 +91,7 @@ Shape = tuple[int, int, int]
 class LatentTranslation(nn.Module):
     """L (the coarsest first) given D to z, a list of z_j^i for i = 0 .. n-1 and j = i .. 0, and log |det|; and back.
 
-    ``shapes`` are those of L and ``given`` those of D, none where there is no D; ``constant`` is the number of channels
+    ``shapes`` are the shapes of L and ``given`` the shapes of D, none without D. ``constant`` is the number of channels
     that are the same at every pixel and join every condition (classes and vectors). ``coarser`` is where coarser
     latents of both images enter: ``levels``, at a level of each, as CAFLOW was published; ``entry``, all of them at
     the first level, the only one then; or ``none``, Dual-Glow. ``shared`` gives all flows one block a level below

@@ -213,8 +213,10 @@ def _stem(variant: str | None) -> str:
 
 
 def weights_digest(files: list[Path], *, trusting: bool = False) -> str:
-    """The SHA-256 of a weights file, or that of the digests of several. ``trusting`` takes it from the name that the
-    cache gives a file, which is its digest, without reading the file."""
+    """The SHA-256 of a weights file. Of several files it is the SHA-256 of their digests.
+
+    ``trusting`` takes the digest from the name that the cache gives a file, without reading the file.
+    """
 
     def digest(file: Path) -> str:
         name = file.resolve().name

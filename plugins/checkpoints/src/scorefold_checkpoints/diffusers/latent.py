@@ -70,7 +70,7 @@ class LatentAutoencoder:
             self.shift, self.scale = _channels(mean), self.scale / _channels(std)
 
     def units(self) -> EventScale:
-        """The units of z: raw latents are z / scale + shift. Each channel's own are left at those of z."""
+        """The units of z: raw latents are z / scale + shift. With numbers per channel, no conversion is made."""
         if isinstance(self.scale, Tensor) or isinstance(self.shift, Tensor):
             return EventScale()
         return EventScale(shift=self.shift, factor=1 / self.scale)
@@ -117,7 +117,7 @@ def _like(value: Tensor | float, x: Tensor) -> Tensor | float:
     return value.to(x) if isinstance(value, Tensor) else value
 
 
-_MEASURED = 64  # training images that the units are measured on: those of the model make them about 0 and 1
+_MEASURED = 64  # training images for mean and deviation, which are about 0 and 1 in the units of the model
 
 
 class Latents(DataSource):

@@ -162,7 +162,7 @@ def _load_weights(network: nn.Module, file: Path) -> None:
         network.load_state_dict(weights)
     except RuntimeError as error:
         raise ArtefactError(
-            f"the weights in {file} are not those of the network: {' '.join(str(error).split())[:300]}"
+            f"the weights in {file} do not fit the network: {' '.join(str(error).split())[:300]}"
         ) from error
 
 

@@ -26,9 +26,9 @@ class NetworkScore(ScoreModel):
     """The score of a network with its parametrisation and its schedule: network(x, time), or network(x, time, label).
 
     x (B, *E) is a noised event as the schedule has it, time (B,), label (B,); the answer is (B, *E). The network is
-    named by a module, read from an archive, or handed over as ``network``. The shape and the units of events are those
-    of ``data`` where there are any. It is asked once when it is built: raises ``ConfigError`` where it fails or ignores
-    the time, ``ShapeError`` for an answer of another shape, and as what loads it.
+    named by a module, read from an archive, or handed over as ``network``. Events have the shape and the units of
+    ``data``, where data are given. The network is called once when the score is built. Raises ``ConfigError`` where
+    this call fails or ignores the time, ``ShapeError`` for an answer of another shape, and the errors of loading.
 
     >>> config = CallableConfig(parametrisation="epsilon", schedule="flow", event_shape=(2,))
     >>> normal = NetworkScore(config, network=lambda x, t: x * (t / ((1 - t) ** 2 + t**2))[:, None])

@@ -53,7 +53,7 @@ TASKS: Mapping[str, Mapping[str, Any]] = {
 
 
 def digits_settings(estimator: str, sigma_max: float) -> dict[str, Any]:
-    """The configuration of a row: ``sigma_max`` is that of the condition in the end, 0 for a clean one."""
+    """The configuration of a row. ``sigma_max`` is the condition's noise at the last time, 0 for a clean condition."""
     return {
         "estimator": estimator,
         "condition_speed": sigma_max / SIGMA_MAX,

@@ -33,8 +33,9 @@ Exact = Callable[[Tensor, Tensor, float, float], Tensor]
 def pair(host: Any, profile: str, seed: int, *, sigma_max: float, measure: str) -> float:
     """Result of a sampler with the exact score for a Gaussian pair of unit variances and correlation 0.9.
 
-    The condition's noise rises to ``sigma_max`` beside the event's 50 (0: it stays clean). ``gain`` is the mean of x
-    over the condition, which should be 0.9, ``variance`` that of x given it, which should be 0.19.
+    The condition's noise rises to ``sigma_max``, and the event's noise to 50 (0: the condition stays clean). ``gain``
+    is the mean of x divided by the condition, which should be 0.9. ``variance`` is the variance of x given the
+    condition, which should be 0.19.
     """
     return _pair(seed, sigma_max)[measure]
 
@@ -96,7 +97,7 @@ SEEDS = {"quick": 3, "long": 10}
 
 
 def posterior_settings(estimator: str, sigma_max: float) -> dict[str, Any]:
-    """The configuration of a row: ``sigma_max`` is that of the condition, 0 for a clean one."""
+    """The configuration of a row. ``sigma_max`` is the largest noise of the condition, 0 for a clean condition."""
     return {
         "estimator": estimator,
         "condition_speed": sigma_max / SIGMA_MAX,
@@ -109,8 +110,9 @@ def posterior_settings(estimator: str, sigma_max: float) -> dict[str, Any]:
 def posterior_row(host: Any, profile: str, seed: int, *, estimator: str, sigma_max: float, measure: str) -> float:
     """A measure of an estimator, the mean over trainings.
 
-    ``energy`` is the energy distance of draws to the exact posterior, ``mean`` the distance of their mean from the
-    posterior mean, ``rms`` that of x_1 from y, both as root mean squares; over all conditions.
+    ``energy`` is the energy distance of draws to the exact posterior, averaged over all conditions. ``mean`` is the
+    distance of their mean from the posterior mean, and ``rms`` the distance of x_1 from y. Both are root mean squares
+    over all conditions.
     """
     values = [
         _measured(host, derive_seed(seed, "ring", n), json.dumps(posterior_settings(estimator, sigma_max)))[measure]

@@ -39,11 +39,11 @@ WEIGHTS = (Path("weights/alexnet-owt-7be5be79.pth"), Path("weights/alex.pth"))
 
 
 def fashion_measure(host: Any, profile: str, seed: int, *, task: str, method: str, measure: str) -> float | None:
-    """A measure of an estimator or of ``dps`` on a task: those of ``digits.digits_row``, and two more.
+    """A measure of an estimator or of ``dps`` on a task: a measure of ``digits.digits_row``, or one of two more.
 
     ``lpips`` is the mean distance of draws from the truth, on images with two black pixels more on each side; None
-    without the weights. ``frechet`` is the squared Frechet distance of the draws to training images on the 64 features
-    of fixed random convolutions; of the ``truth`` it is that of as many other test images.
+    without the weights. ``frechet`` is the squared Frechet distance of the draws to training images, on the 64 features
+    of fixed random convolutions. With the method ``truth``, as many other test images take the place of the draws.
     """
     source = _source(host)
     if source is None or (measure == "lpips" and not all(path.is_file() for path in WEIGHTS)):

@@ -88,7 +88,7 @@ class Layout:
         return torch.cat(tensors if self.axes else [tensor.flatten(1) for tensor in tensors], dim=1)
 
     def split(self, out: Tensor, names: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
-        """(B, *out_shape(names)) as the event's part (B, *E) and those of the condition, each in its own shape."""
+        """(B, *out_shape(names)) as the event's part (B, *E) and the condition's parts, each in its own shape."""
         if not names:
             return out, {}
         widths = [self.event_shape[0] if self.axes else math.prod(self.event_shape)]

@@ -8,8 +8,8 @@ With x0-hat(x_t) = E[x_0 | x_t] of the prior, its Jacobian J and r = y - A x0-ha
   depends neither on the number of steps nor on the process: the shift of x0-hat is
   step (sqrt(m) std / |A|^2) signal^T J^T A^T r / |r|, m numbers in y, std the deviation of the prior's data.
 - ``pigdm``: J^T A^T (A C A^T + noise_std^2)^-1 r, the score of N(y; A x0-hat, A C A^T + noise_std^2) with C held fixed,
-  C the covariance of x_0 given x_t. ``isotropic`` takes that of data N(., std^2), diagonal with
-  std^2 b^2 / (a^2 std^2 + b^2) (their r_t^2, in units of the data); ``tweedie`` takes signal^-1 scale scale^T J^T,
+  C the covariance of x_0 given x_t. ``isotropic`` takes C as for data N(., std^2): diagonal with
+  std^2 b^2 / (a^2 std^2 + b^2) (their r_t^2, in units of the data). ``tweedie`` takes signal^-1 scale scale^T J^T,
   which holds for every prior (Boys et al. 2024), applied by vector-Jacobian products (Rozet et al. 2024: MMPS).
   ``row-sums`` puts the row sums of A C A^T with this C on a diagonal (TMPD), which is exact where the matrix is
   diagonal; a sum below 0, which no variance is, counts as 0. All leave out the papers' extra weights on the guidance.

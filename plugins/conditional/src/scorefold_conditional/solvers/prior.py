@@ -49,7 +49,7 @@ class InverseSolver:
 class Observations:
     """Observations of events of a prior: an operator, and the form of its observations as a condition.
 
-    The operator is that of ``config``, and where this is None that of the data. One operator for all events takes
+    The operator comes from ``config``, or from the data where ``config`` is None. One operator for all events takes
     y (B, *out_shape). A mask of each event (``each: true``) takes y as ``image`` with the masks as ``mask``, as
     ``data:paired`` gives them with ``mask: true``. Raises ``ConfigError`` without an operator, for an operator that is
     not linear and for events that it can't serve.
@@ -81,7 +81,7 @@ class Observations:
         self.spec: ConditionSpec = {"image": image, "mask": TensorSpec(self.mask_shape)} if self.varies else image
 
     def example(self) -> LinearOperator:
-        """The operator, or that of one event."""
+        """The operator; where it varies by event, the operator of the first event."""
         return self.operator.at(torch.zeros(1, dtype=torch.long)) if self.varies else self.operator
 
     def read(self, condition: Condition) -> tuple[LinearOperator, Tensor]:

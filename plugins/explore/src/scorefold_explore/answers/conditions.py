@@ -23,7 +23,7 @@ MOST = 64
 def condition_parts(explored: Explored, name: str) -> list[dict[str, Any]]:
     """The parts of a model's condition: their ``name``, ``kind`` (mask, image, classes or vector) and shape.
 
-    An unconditional score of images takes a mask, whose known pixels replace those of each step.
+    An unconditional score of images takes a mask, whose known pixels replace the pixels of each step.
     """
     model = _model(explored, name)
     if model.condition_spec is None:

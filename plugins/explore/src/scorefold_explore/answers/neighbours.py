@@ -143,9 +143,9 @@ def nearest_points(
 
 
 def narrow_points(explored: Explored, scale: str = OWN) -> Tensor:
-    """Rows (N, at most NARROW) about 0 whose distances are those of points, up to the variance that is left out.
+    """Rows (N, at most NARROW) about 0 with the distances of the points, up to the variance that is left out.
 
-    Distances between all points are squares less products, which a mean far from 0 leaves no digits of.
+    Distances between all points are differences of squares and products, which lose all digits at a mean far from 0.
     """
     kept: dict[str, Tensor] = explored.memory.setdefault("narrow", {})
     if scale not in kept:

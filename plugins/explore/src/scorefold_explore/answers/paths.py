@@ -1,4 +1,4 @@
-"""Paths between two points by a learned geometry, and codes: those of a point, and what a dragged code decodes to."""
+"""Paths between two points by a learned geometry, the code of a point, and the event that a dragged code decodes to."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ QUARTILES = 1.349
 
 
 def scale_names(explored: Explored) -> list[dict[str, str]]:
-    """The scales that there are, that of the run first; one alone where points are not columns of a table."""
+    """The scales that there are, the run's own first. There is one where points are not rows of a table."""
     own = "each column as it was scaled to train" if explored.scale.per_coordinate else "as the data are"
     found = [{"name": OWN, "text": own}]
     if len(explored.event_shape) == 1 and explored.event_shape[0] > 1:

@@ -40,9 +40,9 @@ STEPS = 64
 class TrainingPlan:
     """Stages to add to what is open.
 
-    ``stages`` are those of a run file, with the stage of the data first; ``trained`` names those that train for the
-    chosen minutes, and ``rest`` is the time of all others in seconds. ``adds`` are the answers that the page has
-    afterwards, ``without`` maps the others that were asked for to the reason why they can't be had.
+    ``stages`` are the stages of a run file, with the stage of the data first. ``trained`` names the stages that train
+    for the chosen minutes, and ``rest`` is the time of all other stages in seconds. ``adds`` are the answers that the
+    page has afterwards. ``without`` maps the other answers that were asked for to the reason why they are missing.
     """
 
     stages: dict[str, Any]

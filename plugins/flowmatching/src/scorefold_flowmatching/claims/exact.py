@@ -46,7 +46,7 @@ class _Answer(nn.Module):
 
 
 def exact_flow(c: float, units: EventScale, shape: tuple[int, ...] = (1,), **config: Any) -> FlowMatching:
-    """The flow of data whose deviation is c times that of their units."""
+    """The flow of data whose deviation is c times the deviation of their units."""
     return FlowMatching(FlowMatchingConfig(network=Gaussian(c), **config), data=DataSpec(shape, units)).double()  # type: ignore[arg-type]
 
 

@@ -260,7 +260,7 @@ SIGMA = 0.08
 
 TROUSER = 1
 IMAGES = {"loss": 100, "flipd": 24}
-"""Test images of each class at which the score is read; neighbours are those of all 1,000."""
+"""Test images of each class at which the score is read. Neighbours are searched among all 1,000."""
 
 SCORE: Mapping[str, Any] = {
     "noise_levels": {"name": "mixture", "low": 0.02, "high": 3},

@@ -1,7 +1,7 @@
 """The paper's images in its own setting: its sizes, its U-Net as far as ``network:unet`` goes, its training and rule.
 
-GPU-days of work, for the profile ``full`` alone. Training ends at the published cap of 2,500,000 steps, since which
-earlier step the paper took is not known, and for MNIST at that of the published checkpoint, its epoch 722. The
+GPU-days of work, for the profile ``full`` alone. Training ends at the published cap of 2,500,000 steps, since the
+paper does not say which earlier step it took. For MNIST it ends at epoch 722, as in the published checkpoint. The
 published table holds the largest dimension over points.
 """
 

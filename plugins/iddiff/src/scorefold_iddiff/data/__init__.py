@@ -1,1 +1,1 @@
-"""Data of known dimension: the paper's sets, those of later benchmarks, and sets made of others."""
+"""Data of known dimension: sets of the paper, sets of later benchmarks, and sets made of other sets."""

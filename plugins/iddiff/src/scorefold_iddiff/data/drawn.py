@@ -91,8 +91,8 @@ def blobs(config: BlobsConfig, seed: int) -> Draw:
 def blob_image(config: BlobsConfig) -> Callable[[Tensor], Tensor]:
     """The function from widths s (k,) to an image (D,): sum_i exp(-r_i^2 / 2 s_i^2) / (sqrt(2 pi) s_i) in [0, 1].
 
-    r_i is the distance in pixels from the i-th centre; centres are distinct pixels. The normaliser is that of one
-    dimension, as published, and each image is shifted and scaled so that its darkest pixel is 0 and its brightest 1.
+    r_i is the distance in pixels from the i-th centre; centres are distinct pixels. The formula uses the normaliser of
+    one dimension, as published. Each image is shifted and scaled so that its darkest pixel is 0 and its brightest 1.
     """
     centres = random.Random(config.placement_seed).sample(range(config.size**2), config.blobs)
     rows = torch.arange(config.size, dtype=torch.float64)

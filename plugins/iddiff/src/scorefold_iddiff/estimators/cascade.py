@@ -76,13 +76,13 @@ class Cascade(Estimator):
     def estimate(self, data: Tensor | Dataset, *, generator: torch.Generator | None = None) -> Estimate:
         """The intrinsic dimension of data (N, *E), with N at least 2, over up to ``config.points`` of them.
 
-        ``pointwise`` (n,), ``margin`` (n,), ``spectrum`` (M, D), ``tangent_basis`` and ``normal_basis`` are those of
-        ``estimator:iddiff``; eigenvalues of directions that no stage looked at are 0. ``coarse`` (n,) is the denoising
-        loss and ``coarse_half_width`` (n,) half the width of its interval; ``stage`` (n,) the position in ``STAGES`` of
-        the stage that settled a point, and ``settled`` how many each did; ``network_calls`` counts all calls and
-        ``calls_by_stage`` those of each; ``mixture`` has the dimensions of points with clear margins and their shares,
-        where these differ, and ``warnings`` are about the value. The interval is a bootstrap over
-        points. Without a generator the draws are those of seed 0.
+        ``pointwise`` (n,), ``margin`` (n,), ``spectrum`` (M, D), ``tangent_basis`` and ``normal_basis`` have the
+        meaning that they have in ``estimator:iddiff``. Eigenvalues of directions that no stage looked at are 0.
+        ``coarse`` (n,) is the denoising loss and ``coarse_half_width`` (n,) half the width of its interval. ``stage``
+        (n,) is the position in ``STAGES`` of the stage that settled a point. ``settled`` counts the points that each
+        stage settled. ``network_calls`` counts all calls, and ``calls_by_stage`` the calls of each stage. ``mixture``
+        has the dimensions of points with clear margins and their shares, where the dimensions differ. ``warnings`` are
+        about the value. The interval is a bootstrap over points. Without a generator the seed is 0.
 
         Raises ``DataError`` for fewer than 2 points, for values or a score that aren't finite, and for coordinates in
         whose rounding the noise is lost; ``ShapeError`` for events of another shape; ``ConfigError`` for a sigma
@@ -115,7 +115,7 @@ class Cascade(Estimator):
         )
 
     def _coarse(self, points: ProbedPoints, sigma: float, curve: CascadeCurve, seed: int) -> Tensor:
-        """The denoising loss of all points (N,); that of the shown ones is on the curve, whose level sigma is."""
+        """The denoising loss of all points (N,). ``curve`` has the level sigma, and gives the loss of shown points."""
         shown = curve.losses[curve.levels.index(sigma)]
         rest = points.part(len(shown), len(points))
         return torch.cat([shown, self._losses(rest, sigma, seed)]) if len(rest) else shown

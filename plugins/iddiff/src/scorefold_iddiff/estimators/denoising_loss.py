@@ -56,7 +56,7 @@ class DenoisingLoss(Estimator):
         ``half_width`` (n,) the half width of its interval, 1.96 sd / sqrt(draws) at level 0.95. For the mean over
         points the interval is the same formula over the points' means, which counts both the draws' and the points'
         spread; for other aggregates it is a bootstrap over points. ``slant`` is the mean of g . (g - z) over guesses g
-        of noises z, which is 0 for an exact score. Without a generator the draws are those of seed 0.
+        of noises z, which is 0 for an exact score. Without a generator the seed is 0.
 
         Raises ``DataError`` for fewer than 2 points, for values or a score that aren't finite, and for coordinates in
         whose rounding the noise is lost; ``ShapeError`` for events of another shape; ``ConfigError`` for a sigma

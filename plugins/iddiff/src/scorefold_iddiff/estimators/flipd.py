@@ -59,7 +59,7 @@ class FLIPD(Estimator):
 
     Modes: ``level`` reads at one sigma. ``knee`` reads a grid of levels and takes, at each point, the level at which
     the curve bends (``knees``). ``regression`` integrates FLIPD - D over the levels to the log-density and takes its
-    slope, which is LIDL with one model (``regression``); the paper's levels are those of LIDL, 0.01 to 0.1 for data of
+    slope, which is LIDL with one model (``regression``). The paper uses the levels of LIDL, 0.01 to 0.1 for data of
     unit deviation a coordinate.
 
     >>> from scorefold_registry import Host
@@ -80,8 +80,8 @@ class FLIPD(Estimator):
 
         ``pointwise`` (n,) holds the dimension at each point taken, a real number, at the positions
         ``diagnostics["index"]``; ``network_calls`` counts a point's evaluation as one and each derivative as one more;
-        ``curve`` is the dimension against sigma. The interval is a bootstrap over points. Without a generator the draws
-        are those of seed 0.
+        ``curve`` is the dimension against sigma. The interval is a bootstrap over points. Without a generator the seed
+        is 0.
 
         Raises ``DataError`` for fewer than 2 points, for values or a score that aren't finite, and for coordinates in
         whose rounding the noise is lost; ``ShapeError`` for events of another shape; ``ConfigError`` for levels outside

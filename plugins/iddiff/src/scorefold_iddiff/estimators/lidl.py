@@ -90,8 +90,8 @@ class LIDL(Estimator):
 
         ``pointwise`` (n,) holds the dimension at each point taken, at the positions ``diagnostics["index"]``;
         ``log_density`` (L, n) what its slope was taken of, and ``residual`` (n,) how far it is from a line. The
-        interval is a bootstrap over points, and says nothing of what other trainings would give. Without a generator
-        the draws are those of seed 0.
+        interval is a bootstrap over points, and does not include the scatter over trainings. Without a generator the
+        seed is 0.
 
         Raises ``DataError`` for fewer than 2 points, for values or densities that aren't finite, and for coordinates in
         whose rounding the noise is lost; ``ShapeError`` for events of another shape; ``TrainingError`` as training

@@ -4,10 +4,10 @@ Osada, "Local Hessian Spectral Filtering for Robust Intrinsic Dimension Estimati
 directions have eigenvalues near -1 / sigma^2 and tangent ones near 0, and counting the latter with a spectral cut-off
 keeps the errors of many normal directions out, which a trace adds up. Its cost is linear in D.
 
-What the source left open to us is decided so. The Hessian is that of the score's distribution at the clean point, as in
-FLIPD; in terms of the projector P = I + sigma^2 Hessian (``jacobians``) an eigenvalue h is counted where 1 + sigma^2 h
-is above 1 - cutoff, which for the default is the projector rule's 1/2. The count is the trace of that step function of
-P: for a vector v of random signs, v^T f(P) v is |v|^2 times the weight that Lanczos' tridiagonal matrix puts on
+The source leaves some choices open, which are made as follows. The Hessian is taken of the score's log-density at the
+clean point, as in FLIPD. The projector is P = I + sigma^2 Hessian (``jacobians``). An eigenvalue h is counted where
+1 + sigma^2 h is above 1 - cutoff, which for the default is the projector rule's 1/2. The count is the trace of this
+step function f of P. For a vector v of random signs, v^T f(P) v is |v|^2 times the weight that Lanczos' matrix puts on
 eigenvalues above the cut (Ubaru, Chen and Saad 2017). Lanczos vectors are orthogonalised against all earlier ones. A
 learned score's Jacobian is not quite symmetric: the recursion takes its diagonal and sub-diagonal.
 """
@@ -69,11 +69,11 @@ class SpectralLanczos(Estimator):
         """The intrinsic dimension of data (N, *E), with N at least 2, over up to ``config.points`` of them.
 
         ``pointwise`` (n,) holds the count at each point, a real number where the vectors are random, at the positions
-        ``diagnostics["index"]``; ``standard_error`` (n,) is that of the vectors, nan for a single one. With as many
-        vectors as coordinates these are the coordinate vectors and no chance is left. ``network_calls`` counts a
-        forward-mode product as two and a difference as two, and one at each point, whose guessed noise is held against
-        the dimension (``warnings``). The interval is a bootstrap over points. Without a
-        generator the draws are those of seed 0.
+        ``diagnostics["index"]``. ``standard_error`` (n,) is the standard error over the vectors, nan for one vector.
+        With as many vectors as coordinates they are the coordinate vectors, and the count is exact. ``network_calls``
+        counts two for a forward-mode product, two for a difference, and one for each point. This last call gives the
+        guessed noise, which is compared with the dimension (``warnings``). The interval is a bootstrap over points.
+        Without a generator the seed is 0.
 
         Raises ``DataError`` for fewer than 2 points, for values or a score that aren't finite, and for coordinates in
         whose rounding the noise is lost; ``ShapeError`` for events of another shape; ``ConfigError`` for a sigma
@@ -147,8 +147,8 @@ def weight_above(product: Callable[[Tensor], Tensor], v: Tensor, steps: int, cut
     """The share (R,) of each vector v (R, D) in the eigenspaces above ``cut`` of symmetric operators, by Lanczos, and
     the number of products with a row.
 
-    ``product`` applies row r's operator to row r. With as many steps as v has distinct eigenvalues to it, the share is
-    exact; with fewer it is that of Gauss' quadrature.
+    ``product`` applies row r's operator to row r. The share is exact where there are as many steps as distinct
+    eigenvalues whose eigenspaces v has a part in. With fewer steps it is approximated by Gauss quadrature.
     """
     diagonal, beside = lanczos(product, v, min(steps, v.shape[1]))
     tridiagonal = torch.diag_embed(diagonal) + torch.diag_embed(beside, 1) + torch.diag_embed(beside, -1)

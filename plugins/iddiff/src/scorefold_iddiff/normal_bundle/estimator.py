@@ -1,8 +1,8 @@
 """Intrinsic dimension from the score of slightly noised data: the normal-bundle estimator.
 
 Stanczuk, Batzolis, Deveney, Schoenlieb, "Diffusion Models Encode the Intrinsic Dimension of Data Manifolds", ICML
-2024 (arXiv 2212.12611). Near the data manifold and at small noise, scores point along the normal space; so many
-scores taken around one point span it, and its dimension taken from D leaves that of the manifold.
+2024 (arXiv 2212.12611). Near the data manifold and at small noise, scores point along the normal space. So many
+scores around one point span the normal space. The manifold's dimension is D minus the dimension of the normal space.
 """
 
 from __future__ import annotations
@@ -98,13 +98,13 @@ class NormalBundle(Estimator):
         eigenvalues of the projector (rule ``projector``) or the singular values of expected noises over sqrt(K),
         uncentred for rule ``paper``; ``pointwise_interval`` (M, 2) the interval of each one's dimension over its
         noises; ``tangent_basis`` and ``normal_basis`` (M, D, k), where asked for, orthonormal columns, with 0 behind
-        where a point has fewer. Without a generator the draws are those of seed 0.
+        where a point has fewer. Without a generator the seed is 0.
 
-        With ``sigma: auto`` the value is that of the manifold's plateau, and None where no noise level is supported: a
-        plateau over three levels and half a decade, at which the score is better than the best linear denoiser, its
-        trace is its denoising loss, and count, FLIPD and loss agree. ``plateaus`` lists all plateaus with their kind
-        (manifold, noise, space, curvature, undertrained, memorised). A named sigma is a chosen scale: there only the
-        score is checked.
+        With ``sigma: auto`` the value is the dimension of the manifold's plateau, and None where no noise level is
+        supported. A supported plateau covers three levels and half a decade. There the score is better than the best
+        linear denoiser, its trace equals its denoising loss, and count, FLIPD and loss agree. ``plateaus`` lists all
+        plateaus with their kind (manifold, noise, space, curvature, undertrained, memorised). A named sigma is a chosen
+        scale: there only the score is checked.
 
         ``interval`` is a percentile bootstrap of the aggregate over the points taken: how much it would differ had
         other points been drawn. It has no width where all points agree, and says nothing of what another training of
@@ -300,8 +300,10 @@ def _scene(x: Tensor, shown: ProbedPoints, rows: Tensor, places: Tensor, look: D
 
 
 def _compare(reading: NoiseLevelReading, reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
-    """Comparison of the rules of the paper, its code and the projector at the shown points, if their spectra are known:
-    those of the sphere's curvature and of memorised data disagree.
+    """The dimensions by the rules of the paper, its code and the projector at the shown points, by name.
+
+    A rule is left out where its spectra are not known. The rules disagree where the data are curved, as on a sphere,
+    and where they are memorised.
     """
     answers = {"projector": projector_rule(reading.spectra["projector"])[0]}
     if "centred" in reading.spectra and reading.spectra["centred"].shape[-1] >= 3:
@@ -326,7 +328,7 @@ def note(
         same = max(values) == min(values)
         text += f"; the same from {ends}" if same else f"; {min(values):.3g} to {max(values):.3g} over {ends}"
     if noise is not None:
-        text += f"; below sigma {noise:.2g} the readings are those of noise in all directions: about {noise:.2g} in "
+        text += f"; below sigma {noise:.2g} the readings show noise in all directions: about {noise:.2g} in "
         text += "the units of the data"
     if len(mixture) > 1:
         text += "; a mixture of dimensions: " + ", ".join(

@@ -1,7 +1,8 @@
 """The dimension over noise levels, and which of its plateaus is the manifold's.
 
-A plateau may be that of the manifold; of noise that fills the space below it; of data that fill the space; of a scale
-at which the data are curved; or of levels that the score does not support: memorised, or no better than linear.
+A plateau may show the manifold, or noise that fills the space at smaller levels, or data that fill the space. It may
+also show a scale at which the data are curved. And it may lie at levels that the score does not support: the data are
+memorised there, or the score is no better than a linear one.
 """
 
 from __future__ import annotations

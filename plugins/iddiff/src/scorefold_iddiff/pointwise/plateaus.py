@@ -163,12 +163,14 @@ def pooled(levels: Sequence[float], points: Sequence[Sequence[DimensionPlateau]]
 def mixture_of(
     points: Sequence[Sequence[DimensionPlateau]], dimensions: Tensor, traces: Tensor | None = None
 ) -> list[dict[str, float]]:
-    """The dimensions of the parts of the data: those of the points' first plateaus, each with its share of the points
-    whose ``dimensions`` (N,) were read, where that is a twentieth or more. One part is no mixture.
+    """The dimensions of the parts of the data, each with its share of the points.
 
-    Dimensions that may be the same are one part, the most frequent of them, so that no point counts twice. Nor is one a
-    part whose points have about the ``traces`` (N,), the projector's, of the most frequent part: near an edge, or where
-    sheets of the data come close, an eigenvalue is on the other side of 1/2 by a little.
+    A dimension is read from each point's first plateau. Shares are of the points whose ``dimensions`` (N,) were read,
+    and a part has a share of a twentieth or more. One part is no mixture.
+
+    Dimensions that may be the same are one part, named by the most frequent of them, so that no point counts twice. A
+    dimension is no part either if its points have about the same projector traces, ``traces`` (N,), as the most
+    frequent part. Near an edge, or where sheets of the data come close, an eigenvalue is just on the other side of 1/2.
     """
     parts: list[int] = []
     for own, _ in Counter(found[0].dimension for found in points if found).most_common():

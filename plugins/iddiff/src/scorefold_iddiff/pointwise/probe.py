@@ -329,8 +329,8 @@ def noise_and_trace(
         if vectors is not None:
             chosen = vectors[which.to(vectors.device)].transpose(0, 1)
             given = chosen.unflatten(2, clean.shape[1:])
-            # v^T P v from |v|^2 - scale v^T grad e v, and not from D: the variance of Gaussian vectors is then that of
-            # the k tangent directions instead of the D - k normal ones.
+            # v^T P v is |v|^2 - scale v^T grad e v, and |v|^2 is not replaced with D. So the variance over Gaussian
+            # vectors comes from the k tangent directions, and not from the D - k normal directions.
             size = chosen.square().sum(2).mean(0)
         with differentiable(mode):
             noise, trace = divergence(

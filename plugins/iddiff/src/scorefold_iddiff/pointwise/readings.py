@@ -125,7 +125,7 @@ class SpectrumReader:
     def _by_noises(
         self, chosen: Design, expected_noise: Expectation, points: ProbedPoints, sigma: float, detail: bool, curve: bool
     ) -> Iterator[NoiseLevelReading]:
-        """Spectra by a noise design: those of the Gram matrices of responses."""
+        """Readings by a noise design. The spectra come from the Gram matrices of responses."""
         dtype = torch.promote_types(points.x.dtype, torch.float32)
         for moments in gather(
             expected_noise,
@@ -277,7 +277,7 @@ def join(parts: Sequence[NoiseLevelReading]) -> NoiseLevelReading:
 
 
 def spectrum_of(matrix: Tensor, name: str) -> Tensor:
-    """The eigenvalues of projectors, or the roots of those of Gram matrices (P, D, D), descending: (P, D)."""
+    """The eigenvalues of projectors, or the roots of the eigenvalues of Gram matrices (P, D, D), descending: (P, D)."""
     values: Tensor = torch.linalg.eigvalsh(matrix).flip(-1)
     return values if name == "projector" else values.clamp_min(0).sqrt()
 

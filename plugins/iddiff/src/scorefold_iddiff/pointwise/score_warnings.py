@@ -21,7 +21,7 @@ SLANT = 0.25
 """E g . (g - z), of guesses g of noises z, as a part of the dimension, from which it counts; half of one is free."""
 
 _LINEAR = 0.5
-"""Directions by which a loss is below that of the best linear denoiser where the score knows more than that."""
+"""Directions by which the loss is below the best linear denoiser's loss, if the score knows more than a linear one."""
 
 _FOR_MANIFOLDS = "ManifoldNetwork"
 _ASYMMETRY = 0.3
@@ -52,8 +52,8 @@ def of_score(reading: NoiseLevelReading, clean: Corrected, ambient: int) -> list
     found += bent_by(curvature(clean))
     if reading.asymmetry is not None and not whole and float(reading.asymmetry.median()) > _ASYMMETRY:
         found.append(
-            f"the score's Jacobian is not symmetric (a defect of {float(reading.asymmetry.median()):.2g}), as that of "
-            "a gradient would be"
+            f"the score's Jacobian is not symmetric (a defect of {float(reading.asymmetry.median()):.2g}); the "
+            "Jacobian of a gradient is symmetric"
         )
     return found
 

@@ -6,9 +6,9 @@ normal part of z, so its covariance has eigenvalue 1 on normal and 0 on tangent 
 gives I - P with P the tangent projector. Sums are kept in float64, and the products too where they become squares
 of singular values: in float32 these would have a floor of 3e-4.
 
-The rules are those of the paper, of its code, and of the tangent projector. Each takes spectra (..., D) in descending
-order and gives dimensions (...) and margins (...), how clearly each was decided. Singular values are on the scale where
-a normal direction has 1.
+There are three rules: the paper's, its code's and the tangent projector's. Each takes spectra (..., D) in descending
+order and returns dimensions (...) and margins (...), which show how clearly each dimension was decided. Singular values
+are on the scale where a normal direction has 1.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class ResponseMoments:
     ``cross_gram``, which has them, ``share_sum`` (P,) of z^T e and ``square_sum`` (P,) or (1,) of ||z||^2; else 0.
 
     Of plus-minus pairs, a row is a pair: e is half the difference of its two responses, which is free of all even
-    terms, the mean and curvature among them; ``even_gram`` holds those of half the sum. ``kept`` has the rows
-    themselves (noise, response and of pairs the even half), where they are wanted.
+    terms, the mean and curvature among them. ``even_gram`` is the Gram matrix of half the sum, which has the even
+    terms. ``kept`` has the rows themselves (noise, response and of pairs the even half), where they are wanted.
     """
 
     count: int
@@ -187,7 +187,8 @@ def response_gram(moments: ResponseMoments, *, centred: bool) -> Tensor:
 def singular_values(moments: ResponseMoments, *, centred: bool) -> Tensor:
     """Singular values of the K x D matrix of expected noises over sqrt(K), descending: (P, D) in float64.
 
-    About 1 on normal directions and 0 on tangent ones; those of the score vectors are these over the noise's scale.
+    They are about 1 on normal directions and 0 on tangent ones. Divided by the noise's scale they are the singular
+    values of the score vectors.
     """
     squares: Tensor = torch.linalg.eigvalsh(response_gram(moments, centred=centred))
     return squares.clamp_min(0).sqrt().flip(-1)

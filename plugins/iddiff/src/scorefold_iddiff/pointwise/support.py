@@ -36,9 +36,9 @@ class LinearDenoiser:
     """x-hat(y) = mu + C (C + sigma^2)^-1 (y - mu), with mean mu and covariance C of the rows (R, D) of a data set.
 
     With the exact moments its expected error in units of the noise, E |z - eps-hat|^2, is B = sum lambda_i / (lambda_i
-    + sigma^2) over eigenvalues lambda_i of C. Here the moments are those of other rows than the points at which errors
-    are read, so that a denoiser with these errors exists and B is a valid bound of the least error, however few the
-    rows. Directions that the rows do not span get one variance, that of the points there.
+    + sigma^2) over eigenvalues lambda_i of C. The moments are taken of other rows than the points at which errors are
+    read. So a denoiser with these errors exists, and B is a valid bound of the least error for any number of rows.
+    Directions that the rows do not span get one variance, the variance of the points there.
 
     Raises ``ValueError`` for fewer than 2 rows.
     """
@@ -170,8 +170,8 @@ class LevelCheck:
 def check_level(reading: NoiseLevelReading, linear: LinearDenoiser | None, sigma: float) -> LevelCheck:
     """Compare a score with the best linear denoiser at a level, and its trace with its loss.
 
-    E tr P is the least mean denoising loss of any denoiser. A loss above that of a linear one, or a trace that differs
-    from the loss, is that of a network which does not know the data at this level.
+    E tr P is the least mean denoising loss of any denoiser. A network does not know the data at this level if its loss
+    is above the linear denoiser's loss, or if its trace differs from its loss.
     """
     if reading.loss is None:
         return LevelCheck(None, None, "")

@@ -24,7 +24,7 @@ TABLE = "balls.csv"
 
 
 def danco(config: DANCoConfig, cloud: Cloud, seed: int) -> float:
-    """The dimension whose balls have norms and angles most like those of the points.
+    """The dimension whose balls have norms and angles most like the norms and angles of the points.
 
     Between whole dimensions it is the minimum of a spline of the divergence (see ``divergences``), sought from the best
     one on.
@@ -72,7 +72,7 @@ def divergences(found: Array, known: Array, k: int) -> Array:
     """Divergences of statistics (3,) from the statistics of balls (d, 3): the divergence of norms and of angles,
     (d,).
 
-    Both are those of Kullback and Leibler, in closed form (Ceruti et al. 2014, equations 9 and 12).
+    Both are Kullback-Leibler divergences, in closed form (Ceruti et al. 2014, equations 9 and 12).
     """
     from scipy.special import comb, digamma, i0e, i1e
 
@@ -106,9 +106,10 @@ def _least(divergence: Array) -> float:
 
 
 def of_balls(count: int, largest: int) -> Array:
-    """The statistics (d, 3) of balls of 1 to ``largest`` dimensions with so many points, between those of the table.
+    """The statistics (d, 3) of balls of 1 to ``largest`` dimensions with ``count`` points.
 
-    They are interpolated in the logarithms of both numbers, by cubics that keep the order of neighbouring values.
+    They are interpolated between the entries of the table, in the logarithms of both numbers, by cubics that keep the
+    order of neighbouring values.
     """
     from scipy.interpolate import PchipInterpolator
 

@@ -97,7 +97,11 @@ def counts_within(config: I3DConfig, x: Tensor) -> list[float]:
 
 
 def radii(config: I3DConfig, within: list[float]) -> tuple[int, int]:
-    """The two radii: those of the config, or the first with ``n_neighbors`` others, and the last with half of these."""
+    """The two radii, from the config where it names them.
+
+    Otherwise the outer radius is the first with ``n_neighbors`` others within it, and the inner radius the last with at
+    most half as many others.
+    """
     last = len(within) - 1
     far = config.far or next((r for r in range(1, last + 1) if within[r] >= config.n_neighbors), last)
     far = min(far, last)

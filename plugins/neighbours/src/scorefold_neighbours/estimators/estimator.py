@@ -254,9 +254,9 @@ class NeighbourEstimator(Estimator):
     points; it is None where a half has too few or the method gives no number for one. ``diagnostics`` also says how
     many points were used, how many were duplicates, and under ``warnings`` what was odd about them.
 
-    Of a table larger than ``config.limit`` a sample is read, which the note then says. Neighbours are found once, and
-    the lists of halves are cut from those of all points. They are found in shards, which are jobs where the
-    ``executor`` runs these in parallel; the answer does not depend on it.
+    Of a table larger than ``config.limit`` a sample is read, as the note then reports. Neighbours are found once for
+    all points, and the lists of halves are cut from the lists of all points. They are found in shards, which are jobs
+    where the ``executor`` runs these in parallel. The answer does not depend on it.
 
     >>> from scorefold_registry import Host
     >>> host = Host.discover()
@@ -358,7 +358,7 @@ class NeighbourEstimator(Estimator):
     def _distinct(self, x: Tensor, rows: Tensor, metric: PointMetric) -> tuple[Tensor, Tensor, int]:
         """The points that are searched, the place among them of each point (n,), and the number of copies.
 
-        ``rows`` (n,) are those of the points in the data.
+        ``rows`` (n,) are the rows of the points in the data.
         """
         if self.method.copies:
             x = x / self.config.step

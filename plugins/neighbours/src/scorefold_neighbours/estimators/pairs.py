@@ -82,8 +82,9 @@ def graph_growth(config: KNNConfig, cloud: Cloud, seed: int, sizes: np.ndarray) 
 def tree_growth(config: PHConfig, cloud: Cloud, seed: int) -> float:
     """The dimension by which minimum spanning trees grow with the number of points (Schweinhart 2020, definition 1).
 
-    The sum of their edges to the ``power`` a of n points grows as n^((d - a) / d): with s the slope of its logarithm
-    against that of n, over ``sizes`` from half of the points to all, ``repeats`` draws each, d = a / (1 - s).
+    The sum of their edges to the ``power`` a of n points grows as n^((d - a) / d). With s the slope of the sum's
+    logarithm against log n, d = a / (1 - s). The slope is over ``sizes`` from half of the points to all, ``repeats``
+    draws each.
     """
     x, draws = cloud.points, np.random.RandomState(seed)
     sizes = np.repeat(np.ceil(np.linspace(math.ceil(0.5 * len(x)), len(x), config.sizes)).astype(int), config.repeats)

@@ -82,9 +82,9 @@ def simplex_skewness(config: ESSConfig, patches: Tensor) -> Tensor:
 
 
 def dimension_of_skewness(values: Tensor, version: str) -> Tensor:
-    """The dimensions (b,), at least 1, of skewnesses (b,): linear between those of balls of whole dimensions.
+    """The dimensions (b,), at least 1, of skewnesses (b,): linear between the skewnesses of balls of whole dimensions.
 
-    In a ball of m dimensions it is (m - 1) f(m)^2 / 2 for version a and f(m) / root(pi) for b, with f(m) =
+    In a ball of m dimensions the skewness is (m - 1) f(m)^2 / 2 for version a and f(m) / root(pi) for b, with f(m) =
     gamma(m / 2) / gamma((m + 1) / 2), so f(m + 2) = f(m) m / (m + 1).
 
     >>> dimension_of_skewness(torch.tensor([0.0, torch.pi / 4]), "a").round(decimals=3)

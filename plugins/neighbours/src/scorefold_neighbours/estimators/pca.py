@@ -26,7 +26,7 @@ from scorefold_neighbours.estimators.points import (
 )
 
 IN_MEMORY = 10_000
-"""The most points whose components are those of the points themselves; more are read in batches, for their moments."""
+"""The most points that are held in memory. More points are read in batches, for their moments."""
 
 _BATCH = 2**22
 """Coordinates of a batch."""
@@ -53,11 +53,13 @@ class _OfComponents(Estimator):
 class PCAEstimator(_OfComponents):
     """The number of principal components that the points need, by the rule of the config.
 
-    More than 10,000 points are read batch by batch, and never held together: the variances are those of their
+    More than 10,000 points are read batch by batch, and never held together. The variances then come from their
     covariance, summed in float64, and count as 0 below 1e-14 D of the largest. ``spectrum`` (1, D) holds the variances
-    of the components, largest first. The interval is the percentile interval of the bootstrap over points, of more than
-    10,000 over so many drawn at random, which makes it wider. It is widened to hold the value: resamples repeat points,
-    so with few of them they hold fewer components than the points themselves.
+    of the components, largest first.
+
+    The interval is the percentile interval of the bootstrap over points. Of more than 10,000 points it uses 10,000 at
+    random, which makes it wider. It is widened to hold the value: resamples repeat points, so with few points they hold
+    fewer components than the points themselves.
 
     >>> from scorefold_registry import Host
     >>> x = torch.randn(200, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 1.0, 0.01])
@@ -77,7 +79,7 @@ class PCAEstimator(_OfComponents):
             variances = variances_by_batches(points, positions)
             if resamples:
                 x, _ = points_and_positions(points, IN_MEMORY, draws, least=3, who="PCA")
-                note = f"the interval is that of {len(x):,} points"
+                note = f"the interval is for {len(x):,} points"
         value = count_components(variances, config)
         resampled = []
         for _ in range(resamples):
@@ -156,10 +158,10 @@ def _before_largest_gap(variances: Tensor) -> float:
 class PPCAEstimator(_OfComponents):
     """The number of principal components with the largest evidence: scikit-learn's ``PCA(n_components="mle")``.
 
-    It is at most D - 1, and counts the directions that the points span, not those of a curved manifold. ``spectrum``
-    (1, D) holds the variances of all components, largest first. The interval is over random halves of the points, and
-    None where a half has fewer points than coordinates. Fewer points than coordinates, and points that are all equal,
-    raise ``DataError``.
+    It is at most D - 1, and counts the directions that the points span, which are more than the dimension of a curved
+    manifold. ``spectrum`` (1, D) holds the variances of all components, largest first. The interval is over random
+    halves of the points, and None where a half has fewer points than coordinates. Fewer points than coordinates, and
+    points that are all equal, raise ``DataError``.
 
     >>> from scorefold_registry import Host
     >>> x = torch.randn(200, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([3.0, 1.0, 1.0])

@@ -89,7 +89,7 @@ def sample_note(taken: int, count: int, *others: str) -> dict[str, str]:
 
 
 def given_distances(x: Tensor, columns: Tensor) -> Tensor:
-    """The matrix (n, n) of distances in rows (n, N), of which the ``columns`` (n,) are those of the same points.
+    """The matrix (n, n) of distances in rows (n, N), whose ``columns`` (n,) hold the distances from the same points.
 
     Raises ``DataError`` where the rows do not hold distances.
     """

@@ -167,8 +167,10 @@ def build_bands(config: BandsConfig, event_shape: Sequence[int]) -> Bands:
 
 
 def dyadic_index(event_shape: tuple[int, ...], levels: int) -> Tensor:
-    """The band of each coefficient of an image (..., H, W): L in the corner of sizes H / 2^L, W / 2^L, 0 outside that
-    of sizes H / 2, W / 2."""
+    """The band of each coefficient of an image (..., H, W).
+
+    It is L in the first corner of size H / 2^L x W / 2^L, and 0 outside the first corner of size H / 2 x W / 2.
+    """
     index = torch.zeros(event_shape, dtype=torch.long)
     height, width = event_shape[-2:]
     for level in range(1, levels + 1):
@@ -227,8 +229,8 @@ def _coarser(
 class BandMoments(nn.Module):
     """The mean and variance of each coefficient, (*E), and the deviation of each band about its mean, (bands,).
 
-    Until ``take`` has seen data they are those of white events of the data's mean and deviation, or of mean 0 where
-    ``centred`` is False.
+    Until ``take`` has seen data, the numbers are the moments of white events with the data's mean and deviation. Their
+    mean is 0 where ``centred`` is False.
     """
 
     mean: Tensor

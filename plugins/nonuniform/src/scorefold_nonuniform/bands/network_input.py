@@ -58,7 +58,7 @@ class Noised:
 
 
 def network_view(v: Tensor, noised: Noised, mean: Tensor, deviation: Tensor) -> Tensor:
-    """Noised coefficients v (B, *V) as a network is shown them; ``mean`` and ``deviation`` are those of the data."""
+    """Noised coefficients v (B, *V) as a network is shown them. ``mean`` and ``deviation`` are moments of the data."""
     return (v - noised.signal * mean) / _size(noised, deviation)
 
 

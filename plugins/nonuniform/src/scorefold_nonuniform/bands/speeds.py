@@ -23,8 +23,10 @@ _SHORTEST = 0.01
 
 
 def banded_process(config: BandedConfig, bands: Bands, *, deviation: float, unit: float | None = None) -> Rotated:
-    """The process of a config on events whose coefficients have these bands; ``deviation`` is that of the data, and
-    ``unit`` (the same unless given) the one that log-SNRs are relative to.
+    """The process of a config on events whose coefficients have these bands.
+
+    ``deviation`` is the standard deviation of the data. log-SNRs are relative to ``unit``, which is ``deviation``
+    unless given.
 
     Raises ``ConfigError`` for a number of ends that is not the number of bands, for one not above t_min, and for data
     of no deviation.

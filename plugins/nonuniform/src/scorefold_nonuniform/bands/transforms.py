@@ -114,9 +114,9 @@ class SeparableTransform(Orthonormal):
 class PCA(Orthonormal, FromData):
     """Coefficients along the principal axes of the training points, the largest variance first.
 
-    ``variances`` (D,) holds those of the training points. The mean is not taken off: the transform is linear. Until
-    ``prepare`` has seen points the axes are those of the event. Raises ``ConfigError`` for events of more than
-    ``LARGEST`` coordinates.
+    ``variances`` (D,) holds the variances of the training points along the axes. The mean is not subtracted: the
+    transform is linear. Until ``prepare`` has seen points the axes are the coordinate axes of the event. Raises
+    ``ConfigError`` for events of more than ``LARGEST`` coordinates.
     """
 
     axes: Tensor

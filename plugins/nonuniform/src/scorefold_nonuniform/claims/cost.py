@@ -58,8 +58,8 @@ UNIFORM = {
     64: Net((144, 144, 288, 448)),
     32: Net((176, 192, 384)),
 }
-"""The published uniform network, its levels those of its resolution, its channels such that it has as many parameters
-(within 0.5 %) as the networks of all scales from its resolution down."""
+"""The published uniform network at each resolution, with as many levels as the resolution needs. Its channels give it
+as many parameters (within 0.5 %) as the networks of all scales from the resolution down have together."""
 
 PUBLISHED_UNIFORM = Net((128, 128, 256, 384, 512))
 DEEP = {128: PUBLISHED_UNIFORM, 64: Net((128, 128, 256, 384)), 32: Net((128, 128, 256)), 16: Net((128, 256))}
@@ -132,7 +132,8 @@ def overhead(host: Any, profile: str, seed: int) -> float:
 
 @cache
 def comparison(host: Any, profile: str, size: int) -> CostComparison:
-    """The uniform network of a resolution beside those of the scales from there down, measured in turns."""
+    """The cost of the uniform network of a resolution and of the networks of the scales from it down, measured in
+    turns."""
     extra = 1e9 * overhead(host, profile, 0)
     found = compare_cost(*_networks(host, size), batch=BATCH[profile], repeats=REPEATS[profile], overhead=extra)
     print(found.table())

@@ -150,7 +150,7 @@ def _loss_ratio(found: TrainedScore, scale: int) -> float:
     model, distribution = found.model, _distribution(found)
     process = model.coefficients
     ends = (process.t_min, *process.breakpoints, process.t_max)
-    # The exact score is that of a distribution on the CPU.
+    # The exact score comes from a distribution on the CPU.
     place = next(model.parameters()).device
     model.cpu()
     x = found.data.load("test").tensor(FIELD_TEST).cpu()

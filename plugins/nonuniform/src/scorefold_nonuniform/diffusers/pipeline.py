@@ -26,8 +26,9 @@ class Denoiser(nn.Module):
     """E[x_0 | x_0 + sigma z], a score model as k-diffusion calls it: ``denoiser(x, sigma)``.
 
     ``sigma`` is scale / signal: (B,), or (B, *E) where components, or coefficients of the process' transform, diffuse
-    at several speeds. A process passes through one such vector a time, so that time is found from it; ``sigmas`` gives
-    those of a grid. Inputs are x_t over the signal, component by component (Karras et al. 2022, eq. 7).
+    at several speeds. A process passes through one such vector per time, so that time is found from it. ``sigmas``
+    returns the vectors of a grid of times. Inputs are x_t divided by the signal, component by component (Karras et al.
+    2022, eq. 7).
     """
 
     def __init__(self, score: ScoreModel) -> None:
@@ -76,7 +77,7 @@ class Denoiser(nn.Module):
 class ScoreUNet(nn.Module):
     """A score model on images as diffusers' pipelines call a network, with the answer of prediction_type epsilon.
 
-    Timesteps are those of a ``NonUniformScheduler`` of the model's process with as many ``num_train_timesteps``.
+    Timesteps come from a ``NonUniformScheduler`` of the model's process with the same ``num_train_timesteps``.
     ``class_labels`` are the condition. Raises ``ShapeError`` for a model of other events than images (C, H, W).
     """
 
@@ -125,7 +126,7 @@ _TIMESTEPS = 1001
 class ScaleUNets(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """A ``UNet2DModel`` for each scale, the finest first, as one model of diffusers.
 
-    ``settings`` are theirs, those of ``UNet2DModel``. Raises ``ConfigError`` for none.
+    ``settings`` hold the keywords of ``UNet2DModel`` for each network. Raises ``ConfigError`` for no settings.
     """
 
     def __init__(self, settings: Sequence[Mapping[str, Any]]) -> None:
@@ -194,7 +195,7 @@ class MultiScalePipeline(DiffusionPipeline):  # type: ignore[misc]
         """
         if score.config.construction != "published" or score.condition_spec is not None:
             raise ConfigError(
-                "diffusers' networks are given one number, the timestep; those of this model are given more",
+                "diffusers' networks take one number, the timestep; the networks of this model take more",
                 hint="set construction: published, without a condition, or use denoiser.ScoreUNet(score)",
             )
         scheduler = NonUniformScheduler(
@@ -274,6 +275,6 @@ def _shape(unet: nn.Module) -> tuple[int, ...]:
     config: Any = unet.config
     size = config.sample_size
     if size is None:
-        raise ShapeError("a network has no sample_size; expected that of the images of its scale")
+        raise ShapeError("a network has no sample_size; expected the size of the images of its scale")
     height, width = (size, size) if isinstance(size, int) else size
     return config.in_channels, height, width

@@ -206,10 +206,10 @@ class NonUniformScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
     ) -> NonUniformSchedulerOutput | tuple[Tensor, Tensor]:
         """One step of the sampler from a sample (B, *E) at one of ``timesteps``, with the network's answer there.
 
-        ``eta`` is the noise of DDIM (Song, Meng and Ermon 2021, eq. 16), 0 for none and 1 for that of the posterior. An
-        answer with twice the channels holds variances too, which are left. Noise follows from clipped data always,
-        whatever ``use_clipped_model_output`` says. Raises ``ConfigError`` for a time that is not on the grid, and for
-        an ``eta`` with another sampler.
+        ``eta`` is the noise of DDIM (Song, Meng and Ermon 2021, eq. 16): 0 for no noise, 1 for the posterior's noise.
+        An answer with twice the channels holds variances too, which are ignored. Noise is always computed from clipped
+        data, for any value of ``use_clipped_model_output``. Raises ``ConfigError`` for a time that is not on the grid,
+        and for an ``eta`` with another sampler.
         """
         if eta != 0 and self.config.sampler != "ddim":
             raise ConfigError(

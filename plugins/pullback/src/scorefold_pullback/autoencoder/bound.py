@@ -160,7 +160,7 @@ def warnings_of_variances(variances: Tensor, measured: Tensor, rank: int, share:
         return []
     return [
         f"by the points' own latent variances {significant_components(measured, share)} would be kept, and not {rank}; "
-        "the flow's variances are not yet those of the data"
+        "the flow's variances do not match the data yet"
     ]
 
 

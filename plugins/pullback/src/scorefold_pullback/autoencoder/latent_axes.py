@@ -58,10 +58,10 @@ def quadratic_base(flow: Flow) -> Quadratic:
 
 
 def principal_axes(flow: Flow) -> PrincipalAxes:
-    """The axes of a flow's base: its coordinates, by variance, where these are independent; else the eigenvectors of
-    the covariance, which for a mixture is that of all parts together.
+    """The axes of a flow's base, by variance.
 
-    Raises ``ConfigError`` for a base that is no quadratic potential.
+    They are its coordinates where these are independent, else the eigenvectors of the covariance. A mixture has one
+    covariance, of all its parts together. Raises ``ConfigError`` for a base that is no quadratic potential.
     """
     base = quadratic_base(flow)
     with torch.no_grad():

@@ -148,8 +148,8 @@ def loss_over_pca(host: Any, profile: str, seed: int, *, setting: str) -> float:
 def error_over_bound(host: Any, profile: str, seed: int, *, setting: str, bound: str) -> float:
     """The mean squared error of a code of the true dimension over its bound: the largest over trainings.
 
-    ``bound`` is ``theorem``, that of the paper, or ``corollary``, for points of the flow's own distribution; where the
-    theorem's is no finite number the ratio is 0.
+    ``bound`` is ``theorem``, the paper's bound, or ``corollary``, the bound for points of the flow's own distribution.
+    Where the theorem's bound is no finite number the ratio is 0.
     """
     found = []
     for run in _runs(setting, seed):

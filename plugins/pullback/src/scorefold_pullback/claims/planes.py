@@ -86,8 +86,8 @@ def plane_measure(
 
     ``geodesic`` is the mean distance, over times and pairs, from the true map's geodesics, and ``deviation`` its
     standard deviation over pairs; ``variation`` the mean distance that geodesics move when an end does; ``across`` the
-    smallest variance of the base; ``dimension`` the coordinates that hold all but a tenth of the variance. Methods are
-    those of ``METHODS``, ``straight`` lines, and the ``true`` map.
+    smallest variance of the base; ``dimension`` the coordinates that hold all but a tenth of the variance. ``method``
+    is a key of ``METHODS``, ``straight`` for lines, or ``true`` for the true map.
     """
     values = [
         getattr(_row(host, profile, derive_seed(seed, "run", n), data, sampler, method), measure)

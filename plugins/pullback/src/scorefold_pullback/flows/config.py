@@ -177,7 +177,7 @@ class AnisotropicConfig(Config):
     @model_validator(mode="after")
     def _fits(self) -> AnisotropicConfig:
         if self.modes > 1 and self.variances == "closed-form":
-            raise ValueError("variances closed-form are those of one mode; set variances: learned, or modes: 1")
+            raise ValueError("variances: closed-form needs one mode; set variances: learned, or modes: 1")
         if self.modes > 1 and self.hessian_weight:
             raise ValueError("hessian_weight is for one mode; set it to 0, or modes: 1")
         if self.modes > 1 and self.code_weight:

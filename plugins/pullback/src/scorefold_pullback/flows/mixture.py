@@ -89,7 +89,7 @@ class SharedMixture(nn.Module, Quadratic):
     As a potential it is the quadratic of A around the mean of the offsets: the metric of the mixture,
     diag((sum_k w_k(z) / a)^2) with w_k(z) the share of part k at z, is A^-2 everywhere, as all parts have the same A.
 
-    A is that of ``normal``. Where ``learned`` the weights and the offsets, in multiples of ``unit``, are parameters.
+    ``normal`` gives A. Where ``learned`` the weights and the offsets, in multiples of ``unit``, are parameters.
     """
 
     event_shape: tuple[int, ...]
@@ -145,7 +145,7 @@ class SharedMixture(nn.Module, Quadratic):
         return mean
 
     def covariance(self) -> Tensor:
-        """B = A + the weighted covariance of the offsets, (D, D): that of the mixture."""
+        """The covariance (D, D) of the mixture: A + the weighted covariance of the offsets."""
         apart = (self.offsets - self.centre).flatten(1)
         between = (self.log_weights.exp()[:, None] * apart).mT @ apart
         return self.variances.flatten().diag() + between

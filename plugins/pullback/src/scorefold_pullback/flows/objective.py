@@ -1,9 +1,9 @@
 """Loss of a flow: the likelihood, and penalties that keep the map near an isometry at the data.
 
 Diepeveen, Batzolis, Shumaylov, Schoenlieb, "Score-based pullback Riemannian geometry" (ICML 2025), the training
-objective. With z = phi(x) and J = D_x phi, the density that a geometry is pulled back from, exp(-psi(phi(x))), is the
-flow's own up to a constant where log |det J| is constant (the volume penalty), and its metric is that of the score
-where J is orthogonal (the isometry penalty).
+objective. With z = phi(x) and J = D_x phi, a geometry is pulled back from the density exp(-psi(phi(x))). Where
+log |det J| is constant (the volume penalty), this is the flow's own density up to a constant. Where J is orthogonal
+(the isometry penalty), the geometry's metric is the score's metric.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ def hessian_penalty(flow: Flow, psi: Potential, x: Tensor, generator: torch.Gene
     """One draw of the mean of |sum_k (grad psi(phi(x)))_k Hess phi_k(x)|_F^2 over points x (B, *E).
 
     The score is -J^T grad psi(phi(x)), and this is the part of its Jacobian that the geometry does not see: it
-    vanishes where phi is affine. The norm is that of the matrix times random signs, whose mean square is the Frobenius
-    norm's; grad psi is held fixed, so that it is phi that bends less.
+    vanishes where phi is affine. The square is estimated by the squared norm of the matrix times random signs, whose
+    mean is the squared Frobenius norm. grad psi is held fixed, so that it is phi that bends less.
     """
     with torch.enable_grad():
         point = x.detach().requires_grad_()

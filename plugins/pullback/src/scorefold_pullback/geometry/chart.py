@@ -141,14 +141,14 @@ _MOST_UNEVEN = 10
 class Diagnosis:
     """Diagnosis of a flow phi with Jacobian J on held-out points.
 
-    ``isometry`` is the mean of |J J^T - I|_F^2 / D, 0 for an isometry, or of slices of K = 16 directions that of
-    |Q^T J J^T Q - I|_F^2 / K for more than 64 coordinates; ``smallest_stretch`` and ``largest_stretch`` are
-    the factors by which lengths change in the most and least stretched 1 % of (point, direction), singular values of J,
-    or of these slices, which see less of the ends; ``volume`` is the mean and ``volume_spread`` the standard
-    deviation of log |det J| / D; ``inversion`` is the largest |phi^-1(phi(x)) - x| over the spread of the points, or of
-    the flow's data where there is one point; ``nll`` is the mean negative log-density in nats. ``excess`` is how much
-    less likely the points' latents are under the base than its own draws, in nats a coordinate: for a normal base
-    (m - 1) / 2 with m the mean square of whitened latents, below 0 where the base is wider than they are.
+    ``isometry`` is the mean of |J J^T - I|_F^2 / D, 0 for an isometry. For more than 64 coordinates it is the mean of
+    |Q^T J J^T Q - I|_F^2 / K over slices Q of K = 16 directions. ``smallest_stretch`` and ``largest_stretch`` are the
+    factors by which lengths change in the least and most stretched 1 % of (point, direction). They are singular values
+    of J, or of these slices, which see less of the ends. ``volume`` is the mean and ``volume_spread`` the standard
+    deviation of log |det J| / D. ``inversion`` is the largest |phi^-1(phi(x)) - x| divided by the spread of the points,
+    or of the flow's data where there is one point. ``nll`` is the mean negative log-density in nats. ``excess`` is how
+    much less likely the points' latents are under the base than the base's own draws, in nats a coordinate. For a
+    normal base it is (m - 1) / 2 with m the mean square of whitened latents, below 0 where the base is wider.
     """
 
     points: int

@@ -22,8 +22,8 @@ from scorefold.interfaces import Geometry, Transports
 def geomstats_space(geometry: Geometry, dtype: torch.dtype = torch.float64) -> Any:
     """R^D with a geometry as its metric, in geomstats: points are (..., D), events flattened.
 
-    With geomstats' numpy backend arrays are brought to ``dtype``, that of the geometry's flow, and back; with its
-    pytorch backend tensors pass as they are, and can be differentiated.
+    With geomstats' numpy backend arrays are converted to ``dtype``, the dtype of the geometry's flow, and back. With
+    its pytorch backend tensors pass as they are, and can be differentiated.
     """
     space = Euclidean(math.prod(geometry.event_shape), equip=False)
     space.metric = GeometryMetric(space, geometry, dtype)

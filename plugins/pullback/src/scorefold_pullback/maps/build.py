@@ -64,7 +64,7 @@ def zuko_map(config: ZukoMapConfig, features: int) -> Bijection:
         options = ", ".join(f"{name}: {value}" for name, value in config.options.items())
         raise ConfigError(
             f"zuko can't make {config.flow} of {features} features with options {{{options}}}: {error}",
-            hint=f"options are those of zuko.flows.{config.flow}",
+            hint=f"options are the keywords of zuko.flows.{config.flow}",
         ) from error
     _check_serves(built, points, image, config.flow)
     return built

@@ -2,8 +2,8 @@
 
 Many Jacobian-vector products of a coupling map in one pass, for the isometry penalty.
 
-The tangents pass each layer beside the points, by hand: activations and scales are computed once a point and not once a
-direction, and the gradient of the result needs three matrix products a layer and direction, where that of a
+The tangents pass each layer with the points, by hand. So activations and scales are computed once per point, and not
+once per direction. The gradient of the result needs three matrix products per layer and direction. The gradient of a
 vector-Jacobian product needs six.
 """
 
@@ -41,8 +41,8 @@ class Move(nn.Module, ABC):
 class AffineMove(Move):
     """z = scale x + shift.
 
-    ``conditioner`` gives (B, 2 M): shifts, then s. The scale is exp(bound tanh(s)), or that of the published code,
-    sigmoid(s + 2) + 0.001. Without scales it gives the shifts alone, (B, M).
+    ``conditioner`` returns (B, 2 M): shifts, then s. The scale is exp(bound tanh(s)), or sigmoid(s + 2) + 0.001 as in
+    the published code. Without scales it returns the shifts alone, (B, M).
     """
 
     def __init__(self, conditioner: nn.Module, scale: Scale, bound: float) -> None:
@@ -84,11 +84,11 @@ class SplineMove(Move):
 
 
 class Checkerboard(Bijection):
-    """Moves on alternate features of vectors (B, D): even ones map features 0, 2, 4, ... given 1, 3, 5, ..., odd ones
-    the other way. With D = 1 all of them map the one feature. With ``first`` = k the rest takes the place of even ones,
-    and the first k features that of odd ones.
+    """Moves on alternate features of vectors (B, D).
 
-    The two parts are taken apart once and joined once, however many moves there are.
+    Even moves map features 0, 2, 4, ... given features 1, 3, 5, ..., and odd moves the other way round. With D = 1 all
+    moves map the one feature. With ``first`` = k even moves map the features from k on, given the first k features.
+    The two parts are separated once and joined once, for any number of moves.
     """
 
     def __init__(self, moves: Sequence[Move], first: int | None = None) -> None:

@@ -89,9 +89,9 @@ class Parity(Bijection):
 
 
 class ParityConvolution(Bijection):
-    """Adds to the pixels of one colour of a checkerboard what convolutions make of those of the other. |det| = 1.
+    """Adds convolutions of the pixels of one colour of a checkerboard to the pixels of the other colour. |det| = 1.
 
-    Three convolutions, whose kernels reach pixels of the other colour only, with polynomials in tanh between them.
+    There are three convolutions with polynomials in tanh between them. Kernels only see pixels of the unchanged colour.
     It starts as the identity: the last polynomial at 0, the first one at tanh.
     """
 

@@ -152,9 +152,11 @@ class CodeBeside(nn.Module):
 
 
 def given_code(network: object, decoder: object, event: Shape, code: Shape, what: str) -> nn.Module:
-    """A module from noised events, noise levels (B,) and codes (B, k) to events, of a network that is shown the code
-    itself, or by a decoder, where there is one, an image of it. ``what`` is whose it is, for the ``ConfigError`` where
-    something is not built; those of the networks are raised too."""
+    """A module from noised events, noise levels (B,) and codes (B, k) to events.
+
+    The network is shown the code itself or, with a ``decoder``, the decoder's image of the code. ``what`` names the
+    owner in errors. Raises ``ConfigError`` where something can't be built here, and the errors of the networks.
+    """
     builder = as_network(network, f"the network of {what}")
     if decoder is None:
         return builder.build(event, event, time=True, condition=TensorSpec(code))

@@ -73,7 +73,7 @@ def guidance_weights(
 class ScoreVAE(ScoreModel, Trainable, DecodesByScore):
     """grad ln p_t(x | z) = s(x, t) + grad ln q(z | x, t): the prior's score, and the gradient of the encoder's density.
 
-    The encoder q(z | x_t, t) = N(mean, diag e^lv) sees events at every noise level; at t = 0 it is that of a VAE. The
+    The encoder q(z | x_t, t) = N(mean, diag e^lv) sees events at every noise level; at t = 0 it is a VAE's encoder. The
     encoder is trained, with a corrector c(x, t, z) where the configuration has one, by (Batzolis et al. 2023)
 
         E 1/2 ||eps-hat(x_t, t | z) - eps||^2 + beta KL(q(z | x_0) || N(0, I)),   z ~ q(z | x_0),

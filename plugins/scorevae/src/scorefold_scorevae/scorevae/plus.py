@@ -127,7 +127,7 @@ class ScoreVAEPlus(ScoreModel, Trainable, DecodesByScore):
         guidance_interval: Sequence[float] | None = None,
         **options: Any,
     ) -> BoundScore:
-        """As ``ScoreVAE.bind``: the weight is that of the encoder's gradient and the corrector together."""
+        """As ``ScoreVAE.bind``, where ``guidance`` weighs the encoder's gradient and the corrector together."""
         known_options(self, options)
         prior = self.code.bind(generator=generator)
         return bound_by_code(self, prior, self._change, condition, guidance, guidance_interval)
