@@ -183,6 +183,6 @@ def test_new_data_are_compared_with_the_limit_of_held_out_points(say: Say, run: 
     said = say("apply", str(alone.folder / "flow"), *arguments, "--option", "limit=99").json
     assert said["metrics"][limit] > held_out[limit]
     assert said["warnings"] == [
-        f"{limit} is that of the given data: the run has no stage that gives it",
+        f"{limit} comes from the given data: the run has no stage that gives it",
         "99 of 100 points are read: --option limit=100 reads all",
     ]

@@ -134,7 +134,7 @@ def test_names_that_can_not_be_folders(plan: MakePlan, name: str, why: str) -> N
 
 def test_stages_whose_folders_some_systems_take_for_one(plan: MakePlan) -> None:
     (found,) = problems(plan, "version: 1\nstages: {data: {use: data:tiny}, Data: {use: data:tiny}}\n")
-    assert "some systems take its folder for that of 'data'" in found
+    assert "on some systems it has the same folder as 'data'" in found
 
 
 @pytest.mark.parametrize(

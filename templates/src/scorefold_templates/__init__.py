@@ -20,8 +20,9 @@ def render(kind: str, name: str, destination: Path, *, isolated: bool = False) -
     """Write a plugin called ``scorefold-<name>`` with one component ``<kind>:<name>`` into a new folder.
 
     The README of an ``isolated`` plugin says how it is installed into an environment of its own. Returns the folder.
-    Raises ``ValueError`` for a kind without a template or a name that is not lower-case words joined by '-', 30
-    characters in all, or that of the test that every plugin has, and ``FileExistsError`` where the folder is not empty.
+    Raises ``ValueError`` for a kind without a template, and for a name that is not lower-case words joined by '-', at
+    most 30 characters in all. The name ``conformance`` raises it too, since every plugin has a test of this name.
+    Raises ``FileExistsError`` where the folder is not empty.
     """
     from copier import run_copy
 

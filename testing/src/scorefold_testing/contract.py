@@ -86,7 +86,7 @@ CORE = tuple(kind.name for kind in CORE_KINDS)
 OWN = "own"
 """The word for every kind that a plugin brings, in what a check is of."""
 UNDIFFERENTIATED = ("score", "flow", "network", "data", "allocator")
-"""The kinds whose components answer without gradients; those of others may differentiate inside."""
+"""The kinds whose components answer without gradients. Components of other kinds may differentiate inside."""
 
 LEVELS = ("contract", "numerics", "determinism", "device", "artefact", "laziness", "documentation")
 """Levels of checks; each check has one level."""
@@ -162,7 +162,7 @@ class Subject:
     ``name`` is what the host resolves; ``seed`` the check's own seed, derived from the root seed, the component, the
     example and the check; ``plugin`` the module its declaration stands in, where that is known; ``origin`` is
     ``module:function`` giving a host in another process, or None where checks on fresh processes can't be tried;
-    ``accelerator`` is the device that checks of accelerators use, None for that of this machine.
+    ``accelerator`` is the device that checks of accelerators use, None for this machine's accelerator.
 
     >>> from scorefold_registry import Host
     >>> host = Host.discover()
@@ -249,8 +249,8 @@ class Check:
 
     ``level`` is one of ``LEVELS``. ``run`` tries it on a subject: it returns what it measured, raises
     ``ViolationError`` where the check is broken and ``NotApplicableError`` where it has nothing to say. Checks that are
-    tried ``once`` are about the declaration, the others about each example. Those of all kinds are tried on verbs only
-    with ``verbs``. Those that differentiate have ``gradients``; the others run with gradients on or off.
+    tried ``once`` are about the declaration, the others about each example. Checks of all kinds are tried on verbs only
+    with ``verbs``. Checks that differentiate have ``gradients``; the others run with gradients on or off.
 
     >>> check = Check("is-even", "contract", lambda subject: "", kinds=("estimator",))
     >>> check.name, check.capability, check.once

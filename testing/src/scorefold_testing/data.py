@@ -85,9 +85,9 @@ def event_shape(subject: Subject) -> str:
 
 @check("event-scale", "data", level="numerics")
 def event_scale(subject: Subject) -> str:
-    """Points keep to [low, high]; mean and std are those of the training split, to 5 % of its std.
+    """Points are within [low, high]; mean and std equal the training split's mean and std, to 5 % of its std.
 
-    Both are those of ``scorefold_toolkit.data.splits.moments``.
+    ``scorefold_toolkit.data.splits.moments`` computes both.
     """
     source = subject.build()
     scale = source.event_scale

@@ -26,7 +26,7 @@ def conformance(
     """Makes a function ``test(report)`` a pytest test for each component, which fails where a check does.
 
     ``names`` are components or their names (``kind:name``), or verbs; ``host`` gives the host that makes them, and is
-    called when the test runs. ``seed``, ``expected``, ``origin`` and ``levels`` are those of ``check_components``; an
+    called when the test runs. ``seed``, ``expected``, ``origin`` and ``levels`` are passed to ``check_components``. An
     expectation is applied to its own component alone. The function is called with the ``Report`` of one component once
     all checks hold, and may look further. Raises ``ConfigError`` for no names and where pytest is not installed.
 

@@ -105,14 +105,14 @@ def _inverts(flow: Any, x: Tensor, z0: Tensor, condition: Condition | None) -> s
 
 @check("log-det-forward", "flow", level="numerics", gradients=True)
 def log_det_forward(subject: Subject) -> str:
-    """The log-determinant of forward is that of its Jacobian by autograd."""
+    """The log-determinant of forward equals the log-determinant of its Jacobian by autograd."""
     flow, x, condition = _flow(subject)
     return _against_jacobian("forward", flow, x, condition)
 
 
 @check("log-det-inverse", "flow", level="numerics", gradients=True)
 def log_det_inverse(subject: Subject) -> str:
-    """The log-determinant of inverse is that of its Jacobian by autograd."""
+    """The log-determinant of inverse equals the log-determinant of its Jacobian by autograd."""
     flow, x, condition = _flow(subject)
     return _against_jacobian("inverse", flow.inverse, subject.normal(*x.shape, purpose="z"), condition)
 

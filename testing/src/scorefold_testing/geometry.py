@@ -160,7 +160,7 @@ def distance_matrix(subject: Subject) -> str:
 
 @check("constant-speed", "geometry", level="numerics")
 def constant_speed(subject: Subject) -> str:
-    """A geodesic leads from x to y, and the distance between its points is that of x and y times that of times."""
+    """A geodesic leads from x to y at constant speed: distances between its points are proportional to time."""
     geometry, x, y, tolerance = _geometry(subject)
     times = torch.tensor([0.0, 0.2, 0.5, 1.0], dtype=x.dtype)
     path = geometry.geodesic(x, y, times)

@@ -1,6 +1,7 @@
 """Checks of a kind of a plugin's own: its interface, the verbs that it names, and how its components are compared.
 
-A kind is checked as a component of the kind ``kind``; its verbs and its components are checked as those of any other.
+A kind is checked as a component of the kind ``kind``. Its verbs and its components are checked like the verbs and
+components of any other kind.
 """
 
 from __future__ import annotations

@@ -189,8 +189,8 @@ def check_components(
     that are known, ``{"kind:name/check": reason}``, beside those that components declare; one that does not come is
     itself a failure. ``only`` names checks to try and ``levels`` their levels (then floors are not counted). ``origin``
     is ``module:function`` giving the host in another process; ``accelerator`` the device of the checks that need one,
-    None for that of this machine. Raises ``ConfigError`` for an unknown check or level and for an expected failure of a
-    check that is not made.
+    None for this machine's accelerator. Raises ``ConfigError`` for an unknown check or level and for an expected
+    failure of a check that is not made.
     """
     definitions = _chosen(set(only), set(levels))
     items = list(items)

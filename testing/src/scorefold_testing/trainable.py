@@ -156,8 +156,10 @@ def loss_validates(subject: Subject) -> str:
 
 @check("phases-cover", level="contract", capability="Trainable")
 def phases_cover(subject: Subject) -> str:
-    """Phases have names of their own that a folder may have, come after one another, have something to train each, and
-    their groups train every parameter that asks, but for those of components that are plugged in."""
+    """Phases have different names that a folder may have, and come after one another. Each has something to train.
+
+    Their groups train every parameter that requires gradients, except the parameters of components that are plugged in.
+    """
     model, _ = _prepared(subject)
     phases = list(model.phases())
     names = [phase.name for phase in phases]

@@ -94,7 +94,7 @@ class PointMetric:
         return points[rows][:, rows] if self.name == "precomputed" else points[rows]
 
     def apart(self, points: Tensor, rows: Tensor, columns: Tensor | None = None) -> Tensor:
-        """Distances (*B, m, n) of the points at places ``rows`` (*B, m) from those at ``columns`` (*B, n), or all."""
+        """Distances (*B, m, n) of the points at ``rows`` (*B, m) from the points at ``columns`` (*B, n), or all."""
         columns = torch.arange(len(points)) if columns is None else columns
         rows, columns = rows.to(points.device), columns.to(points.device)
         if self.name == "precomputed":

@@ -240,11 +240,11 @@ class Cloud:
         return distances[:, :count], places[:, :count]
 
     def apart(self, rows: Tensor, columns: Tensor | None = None) -> Tensor:
-        """Distances (*B, m, n) of the points at places ``rows`` (*B, m) from those at ``columns`` (*B, n), or all."""
+        """Distances (*B, m, n) of the points at ``rows`` (*B, m) from the points at ``columns`` (*B, n), or all."""
         return self.metric.apart(self.points, rows, columns)
 
     def part(self, rows: Tensor) -> Cloud:
-        """The cloud of the points at ``rows`` (m,), ascending, whose lists are cut from the ones here."""
+        """The cloud of the points at ``rows`` (m,), ascending, whose lists are cut from the lists of this cloud."""
         return _Part(self, rows)
 
     def patches(self, count: int, block: int = 2**22) -> Iterator[tuple[slice, Tensor]]:

@@ -44,7 +44,7 @@ def evaluate_likelihood(
     """The mean log-likelihood of held-out points, in nats and, for flows of discrete data, in bits per dimension.
 
     The density is in the model's units. Where continuous data were scaled, the log-likelihood in the units of the file
-    is reported too: it is lower by the logarithms of the scale factors.
+    is reported too. It is lower by the logarithms of the scale factors.
 
     The log-likelihood is compared with the exact log-likelihood where the data know their density. Where the model
     takes no condition and there are enough training points, it is also compared with a normal distribution fitted to

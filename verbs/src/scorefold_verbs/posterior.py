@@ -117,8 +117,8 @@ class LC2ST(Metric):
     (``classifier``). At a condition of the other half its answers d for the draws alone are 1/2 where it can't, and
     the statistic is the mean of (d - 1/2)^2. The same with truth and draw exchanged at random in every pair gives the
     null: p = (1 + the number of exchanges whose statistic is no smaller) / (1 + exchanges), which for draws from the
-    posterior is at most alpha with a probability of at most alpha. ``LC2ST p-value`` is the one of the mean over
-    conditions; each condition's own stands in the arrays, and the share of them below 5 % in the metrics.
+    posterior is at most alpha with a probability of at most alpha. ``LC2ST p-value`` is the p of the mean statistic
+    over conditions. Each condition's own p is in the arrays, and the share of them below 5 % in the metrics.
 
     >>> from scorefold.data import TensorSpec
     >>> from scorefold_registry import Host

@@ -53,7 +53,7 @@ def probability_flow_log_prob(
         score, process = process.of_coefficients(score)
     signs = draw_signs((probes, *x.shape), generator=generator, like=x) if trace == "hutchinson" else None
     log_prob = x.new_zeros(len(x))
-    # The flow is smooth between the ends of components, and those at rest have neither velocity nor divergence.
+    # The flow is smooth between the ends of components. Components at rest have neither velocity nor divergence.
     for start, end in pairwise((process.t_min, *process.breakpoints, process.t_max)):
         moving = _moving(process, x, start, end)
         part = x if moving is None else x.flatten(1)[:, moving]

@@ -32,8 +32,10 @@ FEWEST_OF_A_CONDITION = 20
 """Training points for each condition on average, from which on points are compared within conditions."""
 
 _OTHER_UNITS, _ALIKE = 10.0, 1e-3
-"""The ratio of spreads, to training points, from which held-out points or samples are taken to be in other units; and
-the ratio up to which points count as all alike."""
+"""Limits of the spread of held-out points or samples, as a multiple of the training points' spread.
+
+Beyond the first, or below its inverse, they are taken to be in other units. Up to the second they count as all alike.
+"""
 
 
 @dataclass(frozen=True)
@@ -276,8 +278,10 @@ def _check_shapes(training: Dataset, held_out: Dataset, samples: Dataset, points
 
 
 def _check_units(name: str, x: Tensor, training: Tensor) -> None:
-    """Raises ``DataError`` for points that spread far more or far less than training points, as those in other units
-    do; points that are all alike may be in any."""
+    """Raises ``DataError`` for points that spread far more or far less than training points, as in other units.
+
+    Points that are all alike may be in any units.
+    """
     ratio = _spread(x) / (_spread(training) or 1.0)
     if ratio > _OTHER_UNITS or _ALIKE < ratio < 1 / _OTHER_UNITS:
         raise DataError(

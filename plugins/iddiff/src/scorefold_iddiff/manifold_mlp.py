@@ -49,10 +49,10 @@ class Quadrics(nn.Module):
     With q of mean squared gradient 1 over the data and L half their spread, the signed distance from a surface and its
     normal are
 
-        d = q / r,  n = grad q / r,  r^2 = |grad q|^2 + (q / L)^2,
+        d = q / r,  n = grad q / r,  r^2 = |grad q|^2 + (q / L)^2.
 
-    which are to first order the distance and the normal at the nearest point of the surface (Sampson 1982; Taubin
-    1991), and stay bounded far from it. Before ``fit`` all are 0.
+    They are to first order the distance and the normal at the nearest point of the surface (Sampson 1982; Taubin
+    1991). Far from the surface they are bounded. Before ``fit`` all are 0.
     """
 
     forms: Tensor
@@ -73,10 +73,10 @@ class Quadrics(nn.Module):
     def fit(self, u: Tensor, variances: Tensor) -> None:
         """Quadrics near points u (N, m) of mean 0, whose coordinates are uncorrelated, of falling ``variances`` (m,).
 
-        The first is the one of least mean square of q when c = -1, and of several such the smallest, as the sphere is
-        for points on it; the others, orthogonal to it, have the least mean squared distance (Taubin 1991). The last
-        half of the points is not fitted: their root-mean-square d are the ``distances``, which show a quadric from too
-        few points.
+        The first quadric has the least mean square of q when c = -1; of several such it is the smallest, as the sphere
+        is for points on it. The others, orthogonal to the first, have the least mean squared distance (Taubin 1991).
+        The last half of the points is not fitted. Their root-mean-square d are the ``distances``, which show a quadric
+        from too few points.
 
         The surfaces are fitted a second time in the directions before the widest gap of the variances. The directions
         behind the gap may hold noise, where a plane is as near as any quadric and adds nothing. Of the two sets the one
@@ -166,8 +166,11 @@ def monomials(w: Tensor) -> Tensor:
 
 
 def squared_gradients(variances: Tensor) -> Tensor:
-    """The mean squared gradient of each of the ``monomials`` with respect to u = w sqrt(variances), for uncorrelated w
-    of mean 0 and variance 1: (l (l + 3) / 2,). Those of two of them are orthogonal in the mean."""
+    """The mean squared gradient of each of the ``monomials``, (l (l + 3) / 2,).
+
+    Gradients are with respect to u = w sqrt(variances), for uncorrelated w of mean 0 and variance 1. The gradients of
+    two monomials are orthogonal in the mean.
+    """
     i, k = torch.triu_indices(len(variances), len(variances))
     of_products = (1 / variances[i] + 1 / variances[k]) * torch.where(i == k, 2.0, 1.0).to(variances)
     return torch.cat([1 / variances, of_products])

@@ -147,9 +147,12 @@ class Density(nn.Module):
             return self.field.score(x)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """log p at rows (R,). Where the model has no density it is relative to that at ``anchor``: the line integral of
-        the score from there, by panels that are halved where two rules differ. Raises ``DataError`` where they go on
-        differing."""
+        """log p at rows (R, D), (R,).
+
+        Where the model has no density, log p is relative to log p at ``anchor``. It is then the line integral of the
+        score from ``anchor``, by panels that are halved where two rules differ. Raises ``DataError`` where the rules
+        still differ after halving.
+        """
         return self.known_log_prob(x) if self.exact else self._integral(x)
 
     def _integral(self, x: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ _LEAVES = "the path leaves the support of the data"
 def curl_of(density: Density, points: Tensor) -> float:
     """The curl |<v, J w> - <w, J v>| / (|J v| |w|) of random unit vectors v, w, in the median over rows (N, D).
 
-    J is the Jacobian of the score, by central differences of it. That of a gradient is symmetric, and the curl 0.
+    J is the Jacobian of the score, by central differences. A gradient has a symmetric Jacobian, and a curl of 0.
     """
     some = points[:_POINTS]
     generator = torch.Generator().manual_seed(0)

@@ -69,7 +69,10 @@ class MetricGeometry(SolvedGeometry):
         return torch.where(outside[:, None, None], torch.nan, found)
 
     def _rows(self, **given: Tensor) -> list[Tensor]:
-        """Points where G is not positive definite are refused. Those of a trial path only make its step shorter."""
+        """Points as rows. Points where G is not positive definite raise ``DataError``.
+
+        On a trial path such points only make the step shorter.
+        """
         rows = super()._rows(**given)
         for name, points in zip(given, rows, strict=True):
             if self.config.returns == "matrix" and name in ("x", "y", "points"):

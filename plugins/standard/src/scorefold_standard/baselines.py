@@ -21,8 +21,8 @@ from scorefold_toolkit.checks import require_budget, require_constraints
 class Euclidean(Geometry, Transports, ClosedFormGeodesics):
     """The identity metric: geodesics are straight lines and transport changes nothing.
 
-    The event shape is the configured one or that of the data plugged in. Raises ``ConfigError`` where there is neither,
-    or where they differ.
+    The event shape is the configured shape or the shape of the data plugged in. Raises ``ConfigError`` where there is
+    neither, or where the two differ.
 
     >>> from scorefold_registry import Host
     >>> plane = Host.discover().create("geometry:euclidean", {"event_shape": [2]})

@@ -256,9 +256,10 @@ class NoisedPoints(NoisedDistribution):
 
 
 class NoisedSharedGaussians(NoisedDistribution):
-    """Gaussians of one covariance: noise widens it, and the score is that of the expected mean given y.
+    """Gaussians of one covariance, which noise widens. The score is the score of one Gaussian about E[m | y].
 
-    In the basis of the covariance the score of a coordinate u is (E[m | y] - u) / (variance + sigma^2).
+    m is the mean of the Gaussian that a point comes from. In the basis of the covariance the score of a coordinate u is
+    (E[m | y] - u) / (variance + sigma^2).
     """
 
     centre: Tensor
@@ -344,7 +345,7 @@ class NoisedProduct(NoisedDistribution):
 
 
 class NoisedEmbedded(NoisedDistribution):
-    """A distribution moved by an isometry: its own score along the basis, that of the noise alone across it."""
+    """A distribution moved by an isometry: it has its own score along the basis, and the noise's score across it."""
 
     centre: Tensor
     basis: Tensor

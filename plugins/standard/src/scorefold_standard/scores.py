@@ -34,7 +34,7 @@ MEMORISED = (
 def gaussian_of(x: Tensor) -> SubspaceGaussian:
     """The Gaussian with the mean and covariance of points (N, D) in float64, on the subspace that they span.
 
-    Directions whose variance is that of rounding, 1e-12 of the largest, count as none.
+    Directions of a variance up to 1e-12 of the largest are rounding errors, and are left out.
     """
     mean = x.mean(0)
     variances, basis = torch.linalg.eigh((x - mean).mT @ (x - mean) / len(x))
@@ -45,17 +45,17 @@ def gaussian_of(x: Tensor) -> SubspaceGaussian:
 class AnalyticScore(ScoreModel):
     """grad log p_t in closed form, under any process whose signal a and scale b are one number a time.
 
-    With y = x / a and sigma = b / a the distribution of x_t is that of a (x_0 + sigma z), so log p_t(x) = log
-    p_sigma(y) - D log a and the score is that of y over a. The distribution is the source's own where it knows one
-    (``KnowsDistribution``), else the uniform distribution on its training points, whose score memorises them
-    (``remarks`` says so, unless the config has ``points``); or the Gaussian with their mean and covariance, whose
-    denoiser is Wiener's filter. Buffers hold the distribution, in ``dtype`` or torch's default. Raises ``DataError``
-    where the port holds no data.
+    With y = x / a and sigma = b / a, x_t has the distribution of a (x_0 + sigma z). So log p_t(x) = log p_sigma(y) -
+    D log a, and the score is the score of y, divided by a. The distribution is the source's own where it knows one
+    (``KnowsDistribution``), else the uniform distribution on its training points. The score then memorises the points,
+    which ``remarks`` says unless the config has ``points``. The config may also choose the Gaussian with the points'
+    mean and covariance, whose denoiser is Wiener's filter. Buffers hold the distribution, in ``dtype`` or torch's
+    default. Raises ``DataError`` where the port holds no data.
 
     >>> from scorefold_registry import Host
     >>> plane = {"use": "data:subspace", "config": {"dimension": 2, "ambient": 2, "points": 100}}
     >>> score = Host.discover().create("score:analytic", data=plane)
-    >>> score.score(torch.ones(1, 2), torch.zeros(1)).round(decimals=2)  # that of a standard normal at x = (1, 1)
+    >>> score.score(torch.ones(1, 2), torch.zeros(1)).round(decimals=2)  # -x, as of a standard normal
     tensor([[-1., -1.]])
     """
 

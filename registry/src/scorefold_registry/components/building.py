@@ -148,7 +148,7 @@ class Builder:
         return self.make(self._read(registered, config), ports, place)
 
     def make(self, part: Part, ports: Mapping[str, Any], place: Placement) -> Any:
-        """A component from a part and its ports, whose inputs are those of the part with objects in place of names."""
+        """A component from a part and its ports: the inputs of the part, with objects in place of names."""
         registered, component = part.registered, part.registered.component
         plugged = self._plug(part, ports, place)
         if (environment := registered.record.environment) is not None:
@@ -361,7 +361,7 @@ def _attributes(obj: Any) -> dict[str, Any]:
 
 
 def _method_of(name: str, obj: Any, interface: type) -> str | None:
-    """The class whose method a name is: torch's for modules, or that of the kind; None for a name that is free."""
+    """The class with a method of this name: torch's for modules, or the interface of the kind. None for a free name."""
     if isinstance(obj, nn.Module) and inspect.isfunction(getattr(nn.Module, name, None)):
         return "torch.nn.Module"
     return interface.__name__ if inspect.isfunction(getattr(interface, name, None)) else None

@@ -26,8 +26,8 @@ CORE = "scorefold-core"
 class Catalogue:
     """Kinds and components by name.
 
-    ``plugins`` are those that were found; ``kinds`` those of core and of plugins; ``components`` all that are
-    registered, in the order of their plugins. Verbs that plugins add to a kind stand in it, after its own.
+    ``plugins`` are the plugins that were found, and ``kinds`` the kinds of core and of plugins. ``components`` are all
+    that are registered, in the order of their plugins. Verbs that plugins add to a kind stand in it, after its own.
     ``prefer`` maps a name (``kind:name``) to the distribution that the user prefers for it.
     """
 
@@ -321,8 +321,8 @@ class Catalogue:
     def _add(
         self, records: list[PluginRecord], what: str, known: dict[str, Any], of: Callable[[PluginRecord], list[Any]]
     ) -> None:
-        """Adds the plugins' kinds or capabilities to the ones of core, which keeps its own. One that two declare is
-        nobody's until the user prefers one."""
+        """Adds the plugins' kinds or capabilities to core's, which stay as they are. A name that two plugins declare
+        is not used until the user prefers one of them."""
         declared: dict[str, list[PluginRecord]] = {}
         for record in records:
             for item in of(record):
@@ -376,7 +376,10 @@ class Catalogue:
 
     @staticmethod
     def _verbs_for(kind: Kind, record: PluginRecord) -> list[Verb]:
-        """The verbs that a plugin gives to a kind: those that name it, and those for whoever lists their name."""
+        """The verbs that a plugin adds to a kind.
+
+        A verb may name the kind. A verb without kinds is added to every kind that lists the verb's name.
+        """
         named = [verb for verb in record.verbs if kind.name in verb.kinds]
         taken = {verb.name for verb in named}
         listed = [verb for verb in record.verbs if not verb.kinds and verb.name in kind.verb_names]

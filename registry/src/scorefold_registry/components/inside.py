@@ -13,7 +13,7 @@ from scorefold_registry.plugins.records import Registered
 class Inside(Catalogue):
     """A catalogue in which a name means the component of an environment. The worker knows no other components.
 
-    ``environment`` is that of the component whose config has the names.
+    ``environment`` is the environment of the component whose config has the names.
     """
 
     def __init__(self, catalogue: Catalogue, environment: Any) -> None:

@@ -1,7 +1,7 @@
 """The manifest of a saved state: what it may say, and where its references may lead. No torch here.
 
-Copies and points stand inside the state's folder. A reference may lead to a state anywhere, as a link may, but is
-followed only where the digest beside it is that of what is found.
+Copies and points stand inside the state's folder. A reference may lead to a state anywhere, as a link may. It is
+followed only where the state found there has the digest that stands next to the reference.
 """
 
 from __future__ import annotations

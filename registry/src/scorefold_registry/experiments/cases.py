@@ -192,7 +192,7 @@ def _read(catalogue: Catalogue, source: Positioned, name: str, raw: Any) -> Case
 def check_cases(cases: Sequence[Case], verb: Verb, model: type[Config] | None) -> None:
     """Raises ``ConfigError`` for a case without the data that a verb needs, or with options that it does not have.
 
-    ``model`` is that of the verb's options, where it takes some.
+    ``model`` is the class of the verb's options, where it takes options.
     """
     needs_data = any("data" in port.kinds and not port.optional and not port.when for port in verb.takes)
     for case in cases:

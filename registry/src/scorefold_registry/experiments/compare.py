@@ -301,7 +301,7 @@ class _Comparison(Experiment[Pair, CaseRow, CaseRow]):
     fresh: bool
     seeds: Sequence[int] = (0,)
     stages: dict[Path, dict[str, dict[str, Any]]] = field(default_factory=dict)
-    """Those of the run files that were written."""
+    """The stages of the run files that were written, by run file."""
 
     def label(self, task: Pair) -> str:
         return f"{self._component(task)} on {task[1].name}"

@@ -231,7 +231,7 @@ def _write(folder: Path, name: str, json: Any, csv: str, figures: tuple[str, Any
     """``NAME.json``, ``NAME.csv``, the figures of a function of this module and the page of the template ``NAME``."""
     write_json(folder / f"{name}.json", json)
     write_text(folder / f"{name}.csv", csv)
-    erase(folder)  # those of what was measured before
+    erase(folder)  # the figures of an earlier measurement
     function, shown = figures
     draw(f"scorefold_registry.experiments.output_files:{function}", shown, folder, math=False)
     html = templates().get_template(f"{name}.html.j2").render(figures=figures_of(folder), **page)

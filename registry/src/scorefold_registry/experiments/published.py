@@ -103,7 +103,7 @@ class PublishedFile(Config):
     @model_validator(mode="after")
     def _known(self) -> PublishedFile:
         if (self.error == "value") != (self.metric is not None):
-            raise ValueError("the error 'value' is that of a metric: set both of error: value and metric, or neither")
+            raise ValueError("the error 'value' needs a metric: set both of error: value and metric, or neither")
         for name in self.metric.by_set if self.metric else ():
             if name not in self.sets:
                 hint = did_you_mean(name, list(self.sets))
@@ -202,7 +202,7 @@ class Publication(Experiment[PublishedCell, float, PublishedRow]):
         return f"{task.method} on {task.set}"
 
     def data(self, task: PublishedCell) -> Any:
-        """The points of a draw. Those of the last one are kept."""
+        """The points of a draw. The points of the last draw are kept."""
         key = (task.table, task.set, task.draw)
         if self._drawn[0] != key:
             seed = derive_seed(task.draw, task.table, task.set) % 2**31

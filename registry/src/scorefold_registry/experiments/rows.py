@@ -22,13 +22,13 @@ class CaseRow:
     """A row of a comparison: a component on a case.
 
     ``value`` with its ``interval`` is the number that is compared, ``quantity`` what it is, ``truth`` what it should
-    be and ``difference`` value minus truth, each None where it is not known. ``cpu_seconds`` and ``network_calls`` (the
-    points at which score models and flows were evaluated; None where there are none) are those of the compared verb,
-    ``training_cpu_seconds`` those of the training before it. ``regret`` is how much worse than the best of its case the
-    value is. ``baselines`` are the values of simpler answers by name. Where the data support no one value, ``headline``
-    says what was found instead. ``uses`` are the components plugged in, ``error`` says why there is no value; it is
-    ``skipped`` where the component can't be put on the case at all. ``run_file`` is the row's own run file within the
-    comparison's folder.
+    be and ``difference`` value minus truth, each None where it is not known. ``cpu_seconds`` and ``network_calls`` are
+    the cost of the compared verb, and ``training_cpu_seconds`` the time of the training before it. ``network_calls``
+    counts the points at which score models and flows were evaluated; None where there are none. ``regret`` is how much
+    worse than the best of its case the value is. ``baselines`` are the values of simpler answers by name. Where the
+    data support no one value, ``headline`` says what was found instead. ``uses`` are the components plugged in,
+    ``error`` says why there is no value; it is ``skipped`` where the component can't be put on the case at all.
+    ``run_file`` is the row's own run file within the comparison's folder.
     """
 
     component: str
@@ -314,7 +314,7 @@ def _spread(values: Sequence[float | None]) -> Spread:
 def best_setting(settings: Sequence[SettingRow], goal: str, label: str) -> SettingRow | None:
     """The first setting with the least (``min``) or greatest (``max``) mean; None where none has a finite one.
 
-    A setting of which a point failed is passed over: its mean is not that of the others' seeds.
+    A setting is passed over where one of its points failed: its mean is not over the seeds of the other settings.
     """
     sign = 1 if goal == "min" else -1
     able = [

@@ -49,7 +49,7 @@ class _Entry:
 
 
 def development_plugins(settings: Settings) -> list[PluginRecord]:
-    """The plugins that ``SCOREFOLD_DEV_PLUGINS`` names, then those of the settings file, each once, in their order.
+    """The plugins that ``SCOREFOLD_DEV_PLUGINS`` names, then the plugins of the settings file, each once, in order.
 
     The folder that such a plugin's modules are imported from goes to the end of ``sys.path``, which processes that
     multiprocessing starts inherit. Nothing is imported here; one that is not there is recorded as broken.

@@ -123,7 +123,7 @@ def known_plugins() -> tuple[KnownPlugin, ...]:
 
 
 def not_installed(records: Iterable[PluginRecord]) -> tuple[KnownPlugin, ...]:
-    """The known plugins whose distribution is not among those of the plugins that were found."""
+    """The known plugins whose distribution is not installed: ``records`` has no plugin of it."""
     found = {normalise(record.distribution) for record in records}
     return tuple(plugin for plugin in known_plugins() if plugin.distribution not in found)
 

@@ -1,8 +1,8 @@
 """Stages of run files as functions, for Python and notebooks; users find them in ``scorefold``.
 
-Each function does one stage and gives it back as a ``Stage``. The stages that it needs are its arguments, and part of
-the run file that it writes and runs: checks, seeds, reuse and figures are those of ``scorefold run``, and so are the
-numbers. ``stage.run_file`` is that file.
+Each function does one stage and returns it as a ``Stage``. The stages that it needs are its arguments. The function
+writes a run file with all of them and runs it. So checks, seeds, reuse, figures and numbers are the same as with
+``scorefold run``. ``stage.run_file`` is the run file.
 
 >>> import scorefold as sf
 >>> points = sf.load_data("data:sphere", dimension=2, ambient=5, points=500, progress=False)

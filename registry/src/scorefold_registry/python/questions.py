@@ -70,7 +70,7 @@ def dimension(
         error.message = without_files(error.message, setting.folder)
         raise
     points = _loaded(x, TEST, setting, {**taken, **config}, progress)
-    # The name gives the seeds, which are those of recommend.
+    # The name gives the seeds. With this name they are the same as for recommend.
     answer = estimate("estimator:calibrated", points, name="dimension", progress=progress)
     return replace(answer, notes=tuple(f"{name}: {text}" for name, text in notes.items()))
 
@@ -135,8 +135,8 @@ def geodesics(model: str | Stage, data: Any, *, progress: bool = True, **given: 
     """Shortest paths between pairs of points in the geometry of a model, with what they pass.
 
     ``model`` is a stage that gives a score, a flow or a geometry, or the name of one; a score or a flow by name is
-    first trained on ``data``. A score is asked by ``geometry:score`` and a flow by ``geometry:pullback``. Further
-    keywords are those of ``interpolate``. ``metrics`` of the answer compare the paths with straight lines.
+    first trained on ``data``. ``geometry:score`` gives the geometry of a score, ``geometry:pullback`` of a flow. The
+    keywords of ``interpolate`` work here too. ``metrics`` of the answer compare the paths with straight lines.
 
     Raises ``ConfigError`` for a model that has no geometry, and what ``do`` raises.
 

@@ -112,9 +112,9 @@ def load_data(
     config: of ``data:array`` (``scale``, ``low``, ``levels``, ...) for arrays and tables. The index of a pandas table
     names its rows; ``names="column"`` names them by a column.
 
-    ``seed`` is the root seed (0) and ``runtime`` that of a run file (``{"device": "cpu", "workers": 2}``). Runs, cache
-    and data are kept in ``folder``, where later sessions find them again; without one they go when Python ends. Raises
-    ``ConfigError`` and ``DataError`` for what does not fit.
+    ``seed`` is the root seed (0) and ``runtime`` the runtime of a run file (``{"device": "cpu", "workers": 2}``). Runs,
+    cache and data are kept in ``folder``, where later sessions find them again. Without a folder they are deleted when
+    Python ends. Raises ``ConfigError`` and ``DataError`` for what does not fit.
     """
     setting = setting_of([], folder, seed, runtime, host)
     use, fields = source_of(x, condition, label, setting.folder, indexed="names" not in config)
@@ -176,8 +176,8 @@ def pull(source: str | Path, to: str | Path | None = None, *, revision: str | No
     """A model that comes with a plugin, or that somebody pushed to a folder or the Hub, copied into ``to``
     (``models/NAME``) and loaded.
 
-    Further keywords are those of ``load``. Nothing in it is run; see ``scorefold_registry.sharing.transfer.pull`` for
-    what is checked and for the errors.
+    The keywords of ``load`` work here too. No code of the model is run. See
+    ``scorefold_registry.sharing.transfer.pull`` for the checks and the errors.
     """
     return load(fetch(given.get("host") or _host(), source, to, revision=revision), **given)
 
@@ -205,8 +205,8 @@ def do(
     component, what ``load_data`` takes (for a port of data), an object that the host made, or a list of these. Further
     keywords are options of the verb, or fields of the config where a component is named that has a field so called;
     ``options`` and ``config`` take them as mappings. ``verb`` None is the kind's own. The stage's seeds derive from its
-    ``name``. ``folder``, ``seed``, ``runtime`` and ``host`` are those of the stages that are given; they are arguments
-    where there is none.
+    ``name``. ``folder``, ``seed``, ``runtime`` and ``host`` come from the stages that are given. Where none is given,
+    they are arguments.
 
     Raises ``ConfigError`` with everything that does not fit, before anything is computed, and the error of a stage that
     fails.

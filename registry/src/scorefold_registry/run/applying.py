@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 APART = 3.0
-"""The ratio of spreads, or the distance of means in deviations, from which data are not those of training."""
+"""The ratio of spreads, or the distance of means in deviations, from which data count as unlike the training data."""
 
 _FEW, _NAMED = 10, 3
 """The fewest events whose spread is judged, and the most columns that are named."""
@@ -79,7 +79,7 @@ def apply_stage(
     context = StageContext(stage="apply", seed_root=seed, split="test", device=place, dtype=dtype, executor=None)
     module, _, function = chosen.target.partition(":")
     asked, absent = _recalled(_options(chosen, options), folder, stage.name, chosen.name)
-    warnings += [f"{name} is that of the given data: the run has no stage that gives it" for name in absent]
+    warnings += [f"{name} comes from the given data: the run has no stage that gives it" for name in absent]
     limit = getattr(asked, "limit", None)
     if data is not None and limit is not None and limit < (count := len(inputs["data"].load("test"))):
         warnings.append(f"{limit:,} of {count:,} points are read: --option limit={count} reads all")
@@ -238,8 +238,8 @@ def _dtype_of(component: Any) -> torch.dtype:
 def unit_warnings(trained: EventScale, x: Tensor) -> list[str]:
     """Warnings where events x (N, *E), in a model's units, are not of the size or at the place of its training data.
 
-    Deviations are those of the training data, one number for all coordinates; the numbers reported are in the units
-    that the data were read in.
+    Distances are divided by the deviation of the training data, one number for all coordinates. The numbers reported
+    are in the units that the data were read in.
     """
     if len(x) == 0:
         return []

@@ -259,7 +259,7 @@ def _lost(why: str) -> WorkerError:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """The error to show: that of another process where this one's only follows from it."""
+    """The error to show. It is another process's error, where this process's error only follows from it."""
     follows = isinstance(error, WorkerError | dist.DistError) or (
         isinstance(error, RuntimeError) and ("gloo" in str(error) or "NCCL" in str(error))
     )

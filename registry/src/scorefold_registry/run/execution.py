@@ -274,7 +274,7 @@ class RunExecution:
         facts = self._facts(planned, info, work, time.monotonic() - began)
         target = self.info.folder / planned.name
         with new_folder(target) as partial, showing(self._advanced(planned.name)):
-            # Those of data would keep a training waiting. Who watches the run gets them with their stage.
+            # Figures of data would keep a training waiting. Who watches the run gets them with their stage.
             later = not self.page or (planned.registered.component.kind == "data" and not self.info.plugins)
             write_stage(self.host, planned, work.component, outcome, partial, facts, later=later)
         kept = planned.artefact is None and work.repeatable

@@ -32,7 +32,7 @@ FORMAT = 3
 def libraries(distribution: str) -> dict[str, str]:
     """The libraries that a distribution declares as its requirements, with the versions that are installed.
 
-    Those of an extra that is not installed are left out; nothing is known of a distribution that isn't one.
+    Libraries of an extra that is not installed are left out. A distribution that is not installed has none.
     """
     found: dict[str, str] = {}
     try:
@@ -72,8 +72,11 @@ def files_digest(path: Path) -> str | None:
 
 
 def packages_of(targets: Iterable[str], distributions: Iterable[str] = ()) -> list[str]:
-    """The packages whose code a stage may run: those of ``module:Name`` targets, our core and toolkit, and what of
-    Scorefold's the distributions require."""
+    """The packages whose code a stage may run, sorted.
+
+    They are the packages of ``module:Name`` targets, our core and toolkit, and the packages of Scorefold that the
+    distributions require.
+    """
     ours = {*BASE}.union(*map(own_packages, distributions))
     found = {package for package in ours if find_spec(package) is not None}
     return sorted({*found, *(target.partition(":")[0].partition(".")[0] for target in targets)})
@@ -98,7 +101,7 @@ def key_of(
     fingerprints: list[str | None],
     surroundings: Mapping[str, Any],
 ) -> str:
-    """The key of a stage; ``keys`` gives those of earlier stages, ``surroundings`` what else determines the result."""
+    """The key of a stage. ``keys`` gives the key of an earlier stage; ``surroundings`` also determine the result."""
     if planned.artefact is not None:
         parts: Sequence[Registered] = planned.artefact.components
         isolated = [part for part in parts if part.record.environment is not None]

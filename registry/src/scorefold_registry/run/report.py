@@ -45,7 +45,7 @@ white-space width word-break
 TAGS, STYLES = frozenset(_TAGS.split()), frozenset(_STYLES.split())
 """Elements allowed in a section of a plugin, and the properties of its ``style``.
 
-Nothing of it runs, is sent, loads anything, names an address but that of a link, or leaves its place."""
+Nothing in a section runs, sends or loads anything, or leaves its place. Only links name an address."""
 
 _ATTRIBUTES = {
     "*": {"class", "dir", "lang", "style", "title"},

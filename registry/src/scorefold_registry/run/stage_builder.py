@@ -38,7 +38,7 @@ Lookup = Callable[[str], Any]
 
 
 def fingerprints(source: Any, config: Config) -> list[str | None]:
-    """The digest of the files that a data source reads; that of the paths in its config where it gives none."""
+    """The digest of the files that a data source reads. Without one: None, then the digests of paths in its config."""
     own = source.fingerprint()
     return [own] if own is not None else [own, *_path_digests(config)]
 

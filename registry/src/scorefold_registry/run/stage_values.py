@@ -101,8 +101,9 @@ class StageValues:
     def changed_by(self, stage: str, given: Mapping[str, list[Any]], digests: Mapping[str, str | None]) -> list[str]:
         """Names of the stages whose data a stage changed in place, in the copies that it was ``given``.
 
-        ``digests`` are those of files before the run read them. Data in memory were read then; streamed ones are read
-        all along. Raises ``DataError`` where these changed while the stage read them: its result would be of neither.
+        ``digests`` are the digests of files before the run read them. Data in memory were read then; streamed data are
+        read during the stage. Raises ``DataError`` where streamed data changed while the stage read them, since its
+        result would mix old and new data.
         """
         for name in given:
             if name not in self._data or name not in digests:

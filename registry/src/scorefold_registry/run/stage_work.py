@@ -55,8 +55,8 @@ class StageWork:
     def run(self, run: RunInfo, stage: StageInfo, digests: Mapping[str, str | None]) -> Outcome:
         """Have the hook ``scorefold_run_stage`` do the stage: by ``compute`` unless a plugin does it elsewhere.
 
-        ``digests`` are those of the files that data sources read. Raises ``PluginError`` for an outcome that can't be
-        written, and ``DataError`` where files changed while they were read.
+        ``digests`` are the digests of the files that data sources read. Raises ``PluginError`` for an outcome that
+        can't be written, and ``DataError`` where files changed while they were read.
         """
         self._import_code()
         source, started = self.component, cpu_seconds()

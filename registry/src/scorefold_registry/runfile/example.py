@@ -28,8 +28,8 @@ WIDTH = 100
 def example_run(catalogue: Catalogue, component: Component) -> dict[str, Any] | None:
     """A run file, as a mapping, whose last stage does the component's own verb; None for a kind without verbs.
 
-    What is plugged into its ports becomes stages before it, with the small configurations of the example; a port of the
-    verb takes a stage that fits, and options without a default are those of the verb's own example.
+    What is plugged into its ports becomes stages before it, with the small configurations of the example. A port of the
+    verb takes a stage that fits. Options without a default are copied from the verb's own example.
     """
     if not catalogue.kinds[component.kind].default:
         return None

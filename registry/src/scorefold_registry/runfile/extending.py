@@ -19,9 +19,9 @@ _OWN = ("version", "name")
 def extended(source: Positioned, folder: Path) -> str | None:
     """Put what the base of a run file says into its data, where it says nothing itself; the whole as text.
 
-    Mappings are put together field by field, and all else is replaced: numbers, text and lists. Places of what comes
-    from the base are those in its file, which its paths start at. Problems are noted in ``source``; the text is then
-    None.
+    Mappings are put together field by field, and all else is replaced: numbers, text and lists. Fields from the base
+    keep their places in the base's file, and its folder is where their paths start. Problems are noted in ``source``;
+    the text is then None.
     """
     named = source.data.pop(KEY)
     if not isinstance(named, str) or not named:

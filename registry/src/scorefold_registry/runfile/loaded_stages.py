@@ -150,8 +150,8 @@ def find_model(plugins: Iterable[PluginRecord], text: str) -> Shipped:
 class Artefact:
     """A saved state: its folder, the type of its numbers, and the components it is made of, its own first.
 
-    ``digest`` is its manifest's, which holds those of the state and of the manifests that its ports refer to. ``name``
-    is ``model:NAME`` where it comes with a plugin.
+    ``digest`` is the digest of its manifest. The manifest holds the digests of the state and of the manifests that its
+    ports refer to. ``name`` is ``model:NAME`` where the state comes with a plugin.
     """
 
     folder: Path

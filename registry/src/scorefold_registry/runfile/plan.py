@@ -77,7 +77,7 @@ class PlannedStage:
 
     @property
     def unused(self) -> list[str]:
-        """Warnings of inputs that neither the component nor its verb reads, such as those of one that was swapped."""
+        """Warnings of inputs that neither the component nor its verb reads, such as after a swap of the component."""
         taken = {port.name for port in self.registered.component.requires}
         return [
             f"stage {self.name!r}: {self.registered.id} does not use its input {port.name!r}; remove it, and stages "

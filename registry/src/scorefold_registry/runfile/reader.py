@@ -158,7 +158,7 @@ def read(
     swept: Sequence[str] = (),
     folder: str | Path | None = None,
 ) -> RunFile:
-    """The run file with ``--set`` values put in, then those of a sweep, and its root seed replaced by ``seed``.
+    """The run file with ``--set`` values put in, then the values of a sweep, and its root seed replaced with ``seed``.
 
     ``folder`` is where its paths start, if not where it stands (it is a copy).
     Its ``problems`` hold what is wrong with its form; ``make_plan`` adds what is wrong with its meaning, and raises.
@@ -361,7 +361,7 @@ def _read_stages(run: RunFile) -> None:
         if name.lower() == ENVIRONMENTS:
             fault = f"the folder {ENVIRONMENTS} of a run has the locks of environments"
         if fault is None and (other := folders.setdefault(name.lower(), name)) != name:
-            fault = f"some systems take its folder for that of {other!r}"
+            fault = f"on some systems it has the same folder as {other!r}"
         if fault is not None:
             run.problems.append(source.error(f"{name!r} can't name a stage", path, key=True, hint=fault))
         if not isinstance(raw, dict):

@@ -30,7 +30,7 @@ from scorefold_registry.runfile.reader import RUN_NAME, SPLITS, STAGE_NAME, VERS
 
 
 def model_schema(model: type[BaseModel], key: str) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """A model's schema, to stand under ``key`` of a larger schema's definitions, and those of the models inside it.
+    """A model's schema, to stand under ``key`` in the definitions of a larger schema, and the schemas of inner models.
 
     Components named inline are left as marks (``scorefold.config.INLINE_MARK``). Raises pydantic's errors for a model
     that JSON Schema can't express.

@@ -28,8 +28,11 @@ from scorefold_registry.runfile.yaml_reader import DataPath, Place, Positioned, 
 
 
 def base_folder(run: RunFile, place: DataPath) -> Path:
-    """The folder that a relative path at a place starts at: that of the file it is written in, of the run file or of
-    its base; the working folder for what an option such as ``--set`` says."""
+    """The folder that a relative path at a place starts at.
+
+    It is the folder of the file that the path is written in, the run file or its base. For a path in an option such as
+    ``--set`` it is the working folder.
+    """
     written = run.source.place(place)
     if written.option is not None:
         return Path.cwd()

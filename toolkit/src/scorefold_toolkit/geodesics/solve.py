@@ -129,8 +129,10 @@ def interpolated(path: Tensor, times: Tensor) -> Tensor:
 
 
 def extrapolated(fine: Tensor, coarse: Tensor) -> Tensor:
-    """Paths (B, N + 1, D) from those on N and on N / 2 steps, whose errors are 1 and 4 parts: Richardson's rule, where
-    the two are the same path within 5 % of its length."""
+    """Paths (B, N + 1, D) by Richardson's rule, from paths on N and on N / 2 steps, whose errors are as 1 to 4.
+
+    The rule is used where the two are the same path within 5 % of its length. Else the fine path is returned.
+    """
     times = torch.linspace(0, 1, fine.shape[1], dtype=fine.dtype, device=fine.device)
     change = interpolated(fine[:, ::2] - coarse, times) / 3
     span = fine.diff(dim=1).norm(dim=2).sum(1)

@@ -71,7 +71,7 @@ class OneProcess:
         return dict(tensors)
 
     def parts(self, tensors: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The state of ``whole`` on this device, each tensor divided as the one of its name in ``like``."""
+        """The state of ``whole`` on this device, each tensor divided as the tensor of its name in ``like``."""
         return {name: value.to(self.device) for name, value in tensors.items()}
 
     def total(self, value: Tensor) -> Tensor:

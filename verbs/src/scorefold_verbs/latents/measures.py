@@ -188,7 +188,7 @@ class FrechetBesideFloor(Measure):
             return []
         return [
             f"the Frechet distance is over {count} points of {features} features: too few for their covariance, so it "
-            "is biased upwards; hold it to the one of other real events, and compare equal numbers only"
+            "is biased upwards; compare it with the distance of other real events, and compare equal numbers only"
         ]
 
 

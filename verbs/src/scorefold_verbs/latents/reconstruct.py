@@ -199,9 +199,9 @@ def generate(component: Any, inputs: Inputs, options: GenerateOptions, context: 
     codes. Each training point then gives a random code of its own. Distances are over as many events as the split has
     points. Next to them stand the distances of as many training points.
 
-    Raises ``ConfigError`` for a component without a latent space, or without a distribution of codes where ``codes`` is
-    standard, and where a distribution has no data to be fitted to. Raises ``DataError`` for events that are not finite,
-    ``ScorefoldError`` for a mixture without scikit-learn.
+    Raises ``ConfigError`` for a component without a latent space. With ``codes: standard`` it is raised without a
+    distribution of codes, and with other ``codes`` without data to fit. Raises ``DataError`` for events that are not
+    finite, ``ScorefoldError`` for a mixture without scikit-learn.
     """
     encoder = encoder_of(component, "generate")
     source: DataSource | None = inputs.get("data")

@@ -118,12 +118,12 @@ def train_episodes(
     seeds: Sequence[int],
     held_out: Callable[[Weights], Tensor] | None,
 ) -> tuple[list[Tensor], list[Tensor], int]:
-    """The weights (S, ...) to keep and the last ones, from those at the start, and the updates that were made.
+    """Train from the weights ``start``. Returns the weights (S, ...) to keep, the last weights, and the updates made.
 
-    The outer loss is the mean over tasks, of all groups alike, of the loss on their query sets; Adam follows its
-    gradient. An update takes tasks of each group in proportion, and one at least. ``held_out`` gives the loss (S,) on
-    held-out tasks: the weights with the least one are kept, or the last ones without it. It may give (2, S), the loss
-    and what a plateau watches. A config that has a course is for one seed.
+    The outer loss is the mean, over the tasks of all groups, of the loss on their query sets; Adam follows its
+    gradient. An update takes tasks of each group in proportion, and one at least. ``held_out`` returns the loss (S,) on
+    held-out tasks: the weights with the least loss are kept, or the last weights without it. It may return (2, S), the
+    loss and what a plateau watches. A config that has a course is for one seed.
     """
     weights = [w.clone().requires_grad_() for w in start]
     optimiser = Adam(weights, lr=config.learning_rate)

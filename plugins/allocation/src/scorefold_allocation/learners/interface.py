@@ -59,8 +59,8 @@ class Learner(Shown, ABC):
         """Train on each cell from scratch, on tasks of the split ``train``, and test on tasks of the split ``test``.
 
         Random numbers are common to the cells of a seed. A larger cell includes the tasks and labels of a smaller cell,
-        wherever the source supports it, and all cells are tested on the same tasks. Another seed has other training
-        tasks and other new tasks, so that the spread over seeds covers the whole experiment.
+        wherever the source supports it. All cells are tested on the same tasks. Another seed has other training tasks
+        and other new tasks, so that the spread over seeds covers the whole experiment.
         """
 
     def evaluate_seeds(self, source: TaskSource, cells: Sequence[AllocationCell], seeds: Sequence[int]) -> list[Losses]:

@@ -24,8 +24,9 @@ class LinearMAML(Learner):
     """The weights where gradient flow from 0 on one-step MAML's loss ends, by least squares in float64.
 
     Losses are half the mean squared error, as in the theory (Bernacchia, "Meta-learning with negative learning rates",
-    ICLR 2021): ``Losses.train`` is that on the training tasks' query sets after the inner step, 0 where there are fewer
-    query labels than weights. Events of any shape are flattened. Raises ``ConfigError`` for tasks with classes.
+    ICLR 2021). ``Losses.train`` is the loss on the training tasks' query sets after the inner step. It is 0 where there
+    are fewer query labels than weights. Events of any shape are flattened. Raises ``ConfigError`` for tasks with
+    classes.
 
     >>> from scorefold_allocation.learners.interface import AllocationCell
     >>> from scorefold_registry import Host

@@ -183,7 +183,7 @@ def noise_free(trials: Trials, cell: AllocationCell, seeds: range) -> bool:
 
 
 def refined_sizes(trials: Trials, limits: Limits, labels: float, sizes: list[int]) -> list[int]:
-    """The sizes and those between the neighbours of the best one, twice, for a pilot without noise."""
+    """The sizes, with sizes between the neighbours of the best size added twice, for a pilot without noise."""
     for _ in range(2):
         losses = trials.losses([limits.cell(size, labels) for size in sizes], range(1))[0]
         if not bool(losses.isfinite().any()):

@@ -74,7 +74,7 @@ class CopySearch:
         return np.take_along_axis(distances, order, 1), np.take_along_axis(found, order, 1)
 
     def around(self, places: Places, count: int) -> CopyNeighbours:
-        """The ``count`` nearest points of those at these places (k,), which are among them unless they have copies."""
+        """The ``count`` nearest points of the points at these places (k,). Each point finds itself, or a copy of it."""
         return CopyNeighbours(*self.nearest(self.points[places], count))
 
     def own(self, places: Places) -> Numbers:
@@ -106,8 +106,10 @@ class CopyNeighbours:
 
 @dataclass(frozen=True)
 class Near:
-    """The nearest training point of each of m points: its ``distance`` (m,), its place ``index`` (m,), and the
-    ``ratio`` (m,) of that distance to the one of the next training point that is no duplicate of it."""
+    """The nearest training point of each of m points: its ``distance`` (m,), its place ``index`` (m,), and a ``ratio``.
+
+    The ``ratio`` (m,) is this distance divided by the distance of the next training point that is no duplicate of it.
+    """
 
     distance: Numbers
     index: Places

@@ -123,7 +123,7 @@ _MEASURED = 64  # training images for mean and deviation, which are about 0 and 
 class Latents(DataSource):
     """The latents z = (E(x) - shift) scale of images under a published autoencoder, in the units of its model.
 
-    Images keep their labels and conditions. Those of another range are brought to [-1, 1] first. Raises ``ConfigError``
+    Images keep their labels and conditions. Images of another range are scaled to [-1, 1] first. Raises ``ConfigError``
     for events that are no bounded images, ``ShapeError`` for images that the encoder can't take.
 
     >>> from importlib.resources import files

@@ -7,9 +7,9 @@ keeps the errors of many normal directions out, which a trace adds up. Its cost 
 The source leaves some choices open, which are made as follows. The Hessian is taken of the score's log-density at the
 clean point, as in FLIPD. The projector is P = I + sigma^2 Hessian (``jacobians``). An eigenvalue h is counted where
 1 + sigma^2 h is above 1 - cutoff, which for the default is the projector rule's 1/2. The count is the trace of this
-step function f of P. For a vector v of random signs, v^T f(P) v is |v|^2 times the weight that Lanczos' matrix puts on
-eigenvalues above the cut (Ubaru, Chen and Saad 2017). Lanczos vectors are orthogonalised against all earlier ones. A
-learned score's Jacobian is not quite symmetric: the recursion takes its diagonal and sub-diagonal.
+step function f of P. For a vector v of random signs, v^T f(P) v is |v|^2 times a weight. It is the weight that Lanczos'
+matrix puts on eigenvalues above the cut (Ubaru, Chen and Saad 2017). Lanczos vectors are orthogonalised against all
+earlier ones. A learned score's Jacobian is not quite symmetric: the recursion takes its diagonal and sub-diagonal.
 """
 
 from __future__ import annotations

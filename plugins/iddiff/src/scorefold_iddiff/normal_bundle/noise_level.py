@@ -1,8 +1,8 @@
 """The dimension over noise levels, and which of its plateaus is the manifold's.
 
 A plateau may show the manifold, or noise that fills the space at smaller levels, or data that fill the space. It may
-also show a scale at which the data are curved. And it may lie at levels that the score does not support: the data are
-memorised there, or the score is no better than a linear one.
+also show a scale at which the data are curved. And it may lie at levels that the score does not support. There the
+data are memorised, or the score is no better than a linear one.
 """
 
 from __future__ import annotations
@@ -296,10 +296,12 @@ def _without_coarse(
     firm: Mapping[int, float],
     kinds: dict[str, list[list[DimensionPlateau]]],
 ) -> list[list[DimensionPlateau]]:
-    """The plateaus without those below which the dimension rises to the least level that can be read and does not
-    settle at another plateau: where no noise explains it they are a coarse view of data with more dimensions. One that
-    the loss is close to over half a decade is a scale of its own. ``dimensions`` (L, M) are those at the levels that
-    can be read."""
+    """The plateaus that are not a coarse view of data with more dimensions.
+
+    A plateau is left out if the dimension below it rises to the least level that can be read, does not settle at
+    another plateau, and no noise explains the rise. A plateau that the loss is close to over half a decade is a scale
+    of its own, and stays. ``dimensions`` (L, M) are the dimensions at the levels that can be read.
+    """
     if not len(dimensions):
         return points
     finest = dimensions[0]

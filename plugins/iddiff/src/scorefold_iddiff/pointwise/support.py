@@ -170,8 +170,8 @@ class LevelCheck:
 def check_level(reading: NoiseLevelReading, linear: LinearDenoiser | None, sigma: float) -> LevelCheck:
     """Compare a score with the best linear denoiser at a level, and its trace with its loss.
 
-    E tr P is the least mean denoising loss of any denoiser. A network does not know the data at this level if its loss
-    is above the linear denoiser's loss, or if its trace differs from its loss.
+    E tr P is the least mean denoising loss of any denoiser. A network does not know the data at a level if its loss is
+    above the linear denoiser's. Nor does it if its trace differs from its loss.
     """
     if reading.loss is None:
         return LevelCheck(None, None, "")

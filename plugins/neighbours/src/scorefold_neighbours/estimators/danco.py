@@ -1,4 +1,4 @@
-"""DANCo: norms and angles of neighbours compared with those in balls of each dimension (Ceruti et al. 2014)."""
+"""DANCo: norms and angles of neighbours, compared with balls of each dimension (Ceruti et al. 2014)."""
 
 from __future__ import annotations
 

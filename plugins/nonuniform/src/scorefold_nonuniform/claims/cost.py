@@ -102,7 +102,7 @@ def whole_run(host: Any, profile: str, seed: int, *, size: int) -> float:
 
 
 def rises(host: Any, profile: str, seed: int) -> float:
-    """The least ratio of measured S at a resolution to that at half of it."""
+    """The least ratio of measured S at a resolution to measured S at half the resolution."""
     found = [comparison(host, profile, size).measured for size in RESOLUTIONS[profile]]
     return min(after / before for before, after in pairwise(found))
 

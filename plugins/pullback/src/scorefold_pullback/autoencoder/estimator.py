@@ -173,10 +173,10 @@ class RiemannianAutoencoder(Estimator, Encodes, nn.Module):
         ``spectrum`` (1, D) holds the base's variances, widest first, ``measured_variances`` (D,) the mean squares of
         the points' own coordinates. Errors are squared distances, per coordinate where the name says so.
         ``mean_squared_error`` has a ``standard_error``, a ``bound`` (see ``ErrorBound``) and the ``dropped_variance``,
-        which the error is for a rigid map. ``curve`` has the error of one coordinate more after the other, with the
-        error of a PCA fitted on the very points that it is measured on. ``residuals`` (N,) are the distances of points
-        from their reconstructions. ``kept`` is d, and ``pca_kept`` the d of a PCA, where d is not given. ``flow`` holds
-        the ``Diagnosis`` of the map on the points that the bound is taken over.
+        which the error is for a rigid map. ``curve`` has the errors of codes of 1, 2, ... coordinates. Next to them are
+        the errors of a PCA, which is fitted on the points that it is measured on. ``residuals`` (N,) are the distances
+        of points from their reconstructions. ``kept`` is d, and ``pca_kept`` the d of a PCA, where d is not given.
+        ``flow`` holds the ``Diagnosis`` of the map on the points that the bound is taken over.
 
         There is no value where fewer components of a PCA will do, and as many coordinates of the flow err a quarter
         more, on 20 points or more: it has not found what straight directions show already.

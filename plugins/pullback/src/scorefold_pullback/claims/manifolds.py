@@ -132,8 +132,10 @@ FULL = {
 
 
 def effective_dimension(host: Any, profile: str, seed: int, *, setting: str, truth: int, share: float = 0.0) -> float:
-    """d_eps at a share of the variance, or at all of 0.1, 0.05 and 0.01: the one of all trainings that is farthest from
-    the truth."""
+    """The d_eps of all trainings that is farthest from the truth.
+
+    It is taken at a share of the variance, or at all of 0.1, 0.05 and 0.01.
+    """
     flows = [_flow(host, profile, setting, run) for run in _runs(setting, seed)]
     found = [significant_components(variances_of(flow), eps) for flow in flows for eps in _shares(share)]
     return float(max(found, key=lambda number: abs(number - truth)))

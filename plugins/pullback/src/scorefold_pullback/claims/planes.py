@@ -33,8 +33,10 @@ LAYERS = {"banana": 2, "squeezed-banana": 2, "river": 4}
 STEPS = {"banana": 8000, "squeezed-banana": 8000, "river": 6000}
 FEW_STEPS = 600
 EPOCHS = {"banana": (200, 50), "squeezed-banana": (1000, 100), "river": (1000, 50)}
-"""The published epochs, and those without a better loss before it ends, of the methods without isometry; of those with
-it (2000, 200)."""
+"""The published numbers of epochs, and of epochs without a better loss after which training ends.
+
+They are for the methods without isometry. Methods with isometry have (2000, 200).
+"""
 POINTS = {"banana": 2500, "squeezed-banana": 5000, "river": 5000}
 SEEDS = {"smoke": 1, "quick": 3, "full": 3}
 PAIRS, TIMES, MOVED = 2000, 100, 0.1

@@ -18,8 +18,8 @@ _LEAST_SIZE = 8
 
 class AutoNetwork(Network):
     """Builds ``network:conv-unet`` for images (C, H, W) of at least 8 x 8, ``network:signal-unet`` for signals (C, L)
-    of at least 16 values, four times as many as channels, and ``network:mlp`` for all other events. The channels are
-    those of the output, so that a condition in the input does not change the choice.
+    of at least 16 values, four times as many as channels, and ``network:mlp`` for all other events. The channels of the
+    output are counted, so that a condition in the input does not change the choice.
 
     >>> from scorefold_registry import Host
     >>> auto = Host.discover().create("network:auto")

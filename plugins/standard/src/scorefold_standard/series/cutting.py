@@ -46,8 +46,8 @@ class Series:
 class CutSeries(DataSource):
     """Events of a series: windows (C, window), delay vectors (C x dimension,), or rows (C,).
 
-    An event starts every ``stride`` rows, and ``index`` is its first row. Of two columns, a delay vector has all
-    numbers of the first before those of the second. The splits are blocks in time, in order, and no event crosses their
+    An event starts every ``stride`` rows, and ``index`` is its first row. Of two columns, a delay vector first has all
+    numbers of the first column, then of the second. The splits are blocks in time, in order, and no event crosses their
     ends: events of two splits share no row. Events with a missing row are left out. ``correlation`` is the number of
     rows after which the autocorrelation is below 1/e. Raises ``ConfigError`` where a block is shorter than an event,
     and ``DataError`` for a column that is constant or counts the rows.

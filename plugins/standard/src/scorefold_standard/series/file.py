@@ -104,7 +104,7 @@ def _joined(table: NumberTable, config: SeriesConfig, path: Path) -> npt.NDArray
 
 
 def _times(table: NumberTable, name: str, path: Path) -> npt.NDArray[np.float64]:
-    """The times (T,) as numbers: those of the column, or seconds of its dates."""
+    """The times (T,) as numbers: the numbers of the column, or the seconds of its dates."""
     import pandas as pd
 
     column = pd.Series(table.others[name])

@@ -1,4 +1,4 @@
-"""Series that code makes: Lorenz's attractor, and beats like those of an electrocardiogram."""
+"""Series that code makes: Lorenz's attractor, and beats as of an electrocardiogram."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def find_templates() -> tuple[list[Templates], list[str]]:
 def choose_templates(
     found: Sequence[Templates], kind: str, known: Sequence[Kind], source: str | None = None
 ) -> Templates:
-    """The templates to use for a kind: those of ``source`` where that is given.
+    """The templates to use for a kind, from ``source`` where it is given.
 
     Raises ``ConfigError`` for a kind without a template, for a source that has none, and where several distributions
     have one and none was chosen; ``PluginError`` where no template is installed.
@@ -153,7 +153,10 @@ def run(arguments: list[str]) -> int:
 
 
 def _for_a_run_file(arguments: list[str]) -> list[str]:
-    """The arguments of ``scorefold start`` in those of ``scorefold new DATA --kind run``; none for another kind."""
+    """The arguments of ``scorefold start``, from the arguments of ``scorefold new DATA --kind run``.
+
+    There are none for another kind.
+    """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--kind")
     try:

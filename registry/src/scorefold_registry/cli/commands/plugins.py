@@ -36,7 +36,7 @@ def run(arguments: list[str]) -> int:
         "command",
         choices=commands,
         help="all plugins; one of them; what is wrong; do the checks hold; and of environments: add one with its "
-        "plugins; make those of scorefold.toml; remove files; remove what is unused",
+        "plugins; make all that scorefold.toml names; remove files; remove what is unused",
     )
     command = commands[parser.parse_args(arguments[:1]).command]
     return command(arguments[1:])

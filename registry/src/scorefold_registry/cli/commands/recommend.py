@@ -187,7 +187,7 @@ def _every_point(use: str, everything: dict[str, Any]) -> dict[str, Any]:
 
 
 def data_name(text: str) -> str:
-    """A name for data that were named on the command line: that of the file, the folder or the component."""
+    """A name for data that were named on the command line: the name of the file, the folder or the component."""
     from scorefold_registry.components.paths import file_name
 
     return file_name(Path(text).stem if ":" not in text else text.partition(":")[2], "data")

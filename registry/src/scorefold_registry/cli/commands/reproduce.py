@@ -61,7 +61,7 @@ def run(arguments: list[str]) -> int:
     if given.published:
         return _run_published(given, host)
     if given.methods:
-        raise UsageError("--methods are those of a published table", hint="add --published NAME")
+        raise UsageError("--methods needs a published table", hint="add --published NAME")
 
     from scorefold.artefacts import json_text
     from scorefold_registry.experiments.claims import holds

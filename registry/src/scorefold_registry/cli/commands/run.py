@@ -145,7 +145,7 @@ def print_sentences(result: RunResult, only: Collection[str] | None = None, *, o
         shown.update(answer.warnings)
     answered = {answer.stage for answer in given}
     for stage, warning in stage_warnings(result.folder, facts["stages"]):
-        # An estimate repeats those of its data.
+        # An estimate repeats the warnings of its data.
         if others and stage not in answered and warning not in shown:
             print(styled(wrapped(printable(f"{stage}: caution: {warning}"), 2), "warning"))
 
