@@ -4,8 +4,8 @@ grad psi o phi is the map that Euclidean space is pulled back through (Diepeveen
 
 Inverses of gradients by Newton's method, with derivatives by the implicit function theorem.
 
-A Newton step from the solution doubles the number of derivatives that are exact, as it doubles digits. Two steps are
-taken with gradients: then first and second derivatives are exact, also for a Jacobian-vector product.
+A Newton step from the solution doubles the orders of derivative that are exact, as it doubles digits. Two steps are
+taken with gradients. Then first and second derivatives are exact, also the derivatives of a Jacobian-vector product.
 """
 
 from __future__ import annotations

@@ -175,7 +175,7 @@ class Haar(LinearOperator):
         return self._adjoint(y)
 
     def out_range(self, data_range: float) -> float:
-        return data_range * float(2**self.levels)  # the coarse band has the widest range
+        return data_range * float(2**self.levels)  # the range of the coarse band
 
 
 def box_matrix(size: int, factor: int) -> Tensor:

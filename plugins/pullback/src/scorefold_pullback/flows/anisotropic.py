@@ -114,9 +114,9 @@ class AnisotropicFlow(Flow, Trainable):
         """The start from up to ``start_points`` points: principal axes, their variances, and what the map starts from.
 
         Layers that would start by normalising their input stay as they are under an isometry penalty, since they would
-        start far from an isometry. A base of several modes starts from a fitted mixture, and the axes are the axes of
-        the covariance that its parts share. Raises ``DataError`` for numbers that are not finite, points that are all
-        the same, and fewer different points than modes.
+        start far from an isometry. A base of several modes starts from a fitted mixture, whose parts share a
+        covariance, and the axes come from this covariance. Raises ``DataError`` for numbers that are not finite, points
+        that are all the same, and fewer different points than modes.
         """
         order = torch.randperm(len(dataset), generator=generator, device=generator.device).cpu()
         batch = dataset.take(order[: self.config.start_points]).to(self.middle.device, self.middle.dtype)
