@@ -33,6 +33,9 @@ COPIES = torch.tensor([[0.1], [0.7]]).repeat(50, 2)
         (torch.cat([X, X + 2e-16]), None),
         ((X[:2] + 1e7).float(), None),
         ((X + 1e7).long(), None),
+        # All differ in the first coordinate by less than four steps of the second; or none does.
+        (torch.stack([X[:, 0], X[:, 0] + 2.0**20], 1).float(), "lie 0.12 apart"),
+        (torch.stack([torch.arange(500.0), X[:, 0] + 2.0**20], 1), None),
         (X.float().where(X > 0.01, torch.nan) + 1e7, None),
         ((X + 1e7).float().reshape(-1, 1, 2, 2), "where float32 numbers lie 1 apart"),
     ],

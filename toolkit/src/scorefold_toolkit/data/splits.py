@@ -217,6 +217,8 @@ def rounding_warning(x: Tensor) -> str | None:
     if least <= _FREE * float(centred.square().sum(1).mean().sqrt()):
         return None
     queries = centred[:: max(1, len(centred) // _QUERIES)]
+    if 2 * _with_neighbours(queries, centred, least) < len(queries):
+        return None
     near = torch.cat([_nearest(part, centred) for part in queries.split(max(1, _NUMBERS // len(centred)))])
     near = near[near.isfinite()]
     distance = float(near.median()) if len(near) else 0.0
@@ -228,6 +230,25 @@ def rounding_warning(x: Tensor) -> str | None:
         f"and neighbouring points are {distance:.2g} apart: their distances are lost in rounding. Subtract each "
         "column's mean in float64 before the points become float32"
     )
+
+
+def _with_neighbours(queries: Tensor, points: Tensor, least: float) -> int:
+    """The number of queries with points nearer than ``least``, equal points aside; all of them where that takes long.
+
+    Distances are measured between points that are as near in the coordinate of the largest spread.
+    """
+    widest = int(points.std(0).argmax())
+    values, order = points[:, widest].sort()
+    places = queries[:, widest].contiguous()
+    first, after = torch.searchsorted(values, places - least), torch.searchsorted(values, places + least, right=True)
+    counts = after - first
+    if int(counts.sum()) * points.shape[1] > _NUMBERS or bool(values[0] == values[-1]):
+        return len(queries)
+    rows = torch.arange(len(queries)).repeat_interleave(counts)
+    within = torch.arange(len(rows)) - (counts.cumsum(0) - counts).repeat_interleave(counts)
+    found = points[order[first.repeat_interleave(counts) + within]]
+    distances = (found - queries[rows]).square().sum(1).sqrt()
+    return len(rows[(distances > 0) & (distances < least)].unique())
 
 
 def _nearest(queries: Tensor, points: Tensor) -> Tensor:
