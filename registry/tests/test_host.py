@@ -321,13 +321,24 @@ def test_an_attribute_that_is_a_method_of_its_class_is_named(
 
 
 @pytest.mark.parametrize(
-    ("drawn", "refused"), [("seeded", True), ("with torch.random.fork_rng():\n            seeded", False)]
+    ("drawn", "refused"),
+    [
+        ("seeded", True),
+        ("with torch.random.fork_rng():\n            seeded", False),
+        ("if not hasattr(nn, 'imported_once'):\n            nn.imported_once = seeded", False),
+    ],
 )
-def test_a_constructor_that_seeds_torch_is_named(drawn: str, refused: bool, install: Callable[..., Path]) -> None:
-    """Its weights would be the same for every seed of a run; within ``fork_rng`` it says that it wants that."""
+def test_a_constructor_that_seeds_torch_is_named(
+    drawn: str, refused: bool, install: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its weights would be the same for every seed of a run; within ``fork_rng`` it says that it wants that. What
+    happens once, as imports do, may seed torch.
+    """
     line = "self.weight = {value}"
     body = TAKEN.replace("self.to = {value}", line).replace(line, drawn.replace("seeded", "torch.manual_seed(0)"))
     install("fake-taken", DECLARED, files={"impl.py": body})
+    monkeypatch.setattr(torch.nn, "imported_once", None, raising=False)
+    monkeypatch.delattr(torch.nn, "imported_once")
     if not refused:
         assert Host.discover().create("score:moved").event_shape == (3,)
         return

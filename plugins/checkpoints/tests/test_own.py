@@ -177,6 +177,24 @@ def test_a_file_gives_a_network_or_is_one(name: str, file: Path) -> None:
     assert named(f"my_net:{name}", file).noise(torch.zeros(1, 2), torch.tensor([0.5])).shape == (1, 2)
 
 
+def test_a_file_may_seed_torch_as_scripts_do(file: Path) -> None:
+    """The host refuses components whose constructor seeds torch; a user's own file is no component."""
+    seeded = FILE.replace("class Net", "torch.manual_seed(0)\n\nclass Net").replace(
+        "return Net()", "torch.manual_seed(1); return Net()"
+    )
+    file.write_text(seeded)
+    config = {
+        "network": "my_net:build",
+        "file": str(file),
+        "event_shape": [2],
+        "parametrisation": "epsilon",
+        "schedule": "edm",
+    }
+    before = torch.get_rng_state()
+    assert Host.discover().create("score:callable", config).noise(torch.zeros(1, 2), torch.ones(1)).shape == (1, 2)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_weights_of_a_network_are_its_own_or_refused(file: Path, tmp_path: Path) -> None:
     weights = {"line.weight": torch.ones(2, 3), "line.bias": torch.zeros(2)}
     save_file(weights, tmp_path / "net.safetensors")

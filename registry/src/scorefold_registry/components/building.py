@@ -6,7 +6,7 @@ import inspect
 import re
 import sys
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -286,17 +286,27 @@ class Builder:
         target = load_target(registered, registered.component.target)
         registered.mark_loaded()
         wanted = inspect.signature(target).parameters
-        offered = {
-            "generator": None if place.seed is None else derive_generator(place.seed, "construction"),
-            "device": place.device,
-            "dtype": place.dtype,
-            "executor": place.executor,
-            "port_names": {name: self._names(items) for name, items in ports.items() if isinstance(items, list)},
-        }
-        extra = {name: value for name, value in offered.items() if name in wanted}
+        names = {name: self._names(items) for name, items in ports.items() if isinstance(items, list)}
         try:
-            with _seeded(place, registered):
-                return target(config, **ports, **extra)
+            for _ in range(2):  # an import may seed torch, once; a constructor does it again
+                offered = {
+                    "generator": None if place.seed is None else derive_generator(place.seed, "construction"),
+                    "device": place.device,
+                    "dtype": place.dtype,
+                    "executor": place.executor,
+                    "port_names": names,
+                }
+                extra = {name: value for name, value in offered.items() if name in wanted}
+                with _seeded(place) as seeded_again:
+                    made = target(config, **ports, **extra)
+                    if not seeded_again():
+                        return made
+            raise PluginError(
+                f"the constructor of {registered.id} seeds torch's generator, so its weights would be the same for "
+                f"every seed of a run ({registered.record.label})",
+                hint="delete the call, as torch draws from the run's seed there; or put it and its draws into "
+                "`with torch.random.fork_rng():`",
+            )
         except ScorefoldError:
             raise
         except KeyboardInterrupt:
@@ -386,10 +396,10 @@ def draw_seed(generator: torch.Generator | None) -> int | None:
 
 
 @contextmanager
-def _seeded(place: Placement, registered: Registered) -> Iterator[None]:
+def _seeded(place: Placement) -> Iterator[Callable[[], bool]]:
     """Seeds torch's global generators for a construction, and puts them back as they were.
 
-    Raises ``PluginError`` where the constructor seeded them itself: its weights would be the same for every seed.
+    The function that it gives says whether somebody else seeded them since then.
     """
     seed = 0 if place.seed is None else derive_seed(place.seed, "initialisation")
     device = torch.device(place.device or "cpu")
@@ -400,14 +410,7 @@ def _seeded(place: Placement, registered: Registered) -> Iterator[None]:
         for index in devices:
             with torch.cuda.device(index):
                 torch.cuda.manual_seed(seed)
-        yield
-        if torch.default_generator.initial_seed() != seed:
-            raise PluginError(
-                f"the constructor of {registered.id} seeds torch's generator, so its weights would be the same for "
-                f"every seed of a run ({registered.record.label})",
-                hint="delete the call, as torch draws from the run's seed there; or put it and its draws into "
-                "`with torch.random.fork_rng():`",
-            )
+        yield lambda: torch.default_generator.initial_seed() != seed
 
 
 def _is_inline(value: Any) -> bool:

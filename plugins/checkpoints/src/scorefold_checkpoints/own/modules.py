@@ -89,21 +89,26 @@ def network_of(config: ModuleConfig, who: str) -> nn.Module:
             f"{who} has no network",
             hint="network: module:function, or from Python give the class your module as network=",
         )
-    name, _, attribute = config.network.partition(":")
+    with torch.random.fork_rng(devices=[]):  # a user's file may seed torch, as scripts do
+        network = _made(config, config.network)
+    if config.weights is not None:
+        _load_weights(network, config.weights)
+    return network
+
+
+def _made(config: ModuleConfig, target: str) -> nn.Module:
+    name, _, attribute = target.partition(":")
     module = _import(name, config.file)
     found = getattr(module, attribute, None)
     if found is None:
         public = [each for each in vars(module) if not each.startswith("_")]
         raise ConfigError(f"{name} has no {attribute}; it has {', '.join(public[:8]) or 'nothing'}")
     try:
-        network = as_module(found() if _makes_one(found) else found, config.network)
+        return as_module(found() if _makes_one(found) else found, target)
     except ConfigError:
         raise
     except Exception as error:  # whatever the user's function raises
-        raise ConfigError(f"{config.network} failed: {type(error).__name__}: {error}") from error
-    if config.weights is not None:
-        _load_weights(network, config.weights)
-    return network
+        raise ConfigError(f"{target} failed: {type(error).__name__}: {error}") from error
 
 
 def as_module(found: Any, name: str) -> nn.Module:
