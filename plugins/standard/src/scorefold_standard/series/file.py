@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from scorefold.artefacts import digest_file, digest_folder
 from scorefold.errors import DataError
@@ -38,7 +37,7 @@ class SeriesFile(CutSeries):
     (Dataset(145 of shape (1, 16), index), [180, 181, 182, 183, 184])
     """
 
-    def __init__(self, config: SeriesConfig, *, generator: torch.Generator | None = None) -> None:
+    def __init__(self, config: SeriesConfig) -> None:
         self._path = config.path.expanduser()
         shared = {name: getattr(config, name) for name in TableConfig.model_fields}
         reading = ArrayConfig(**shared, names=config.time)
