@@ -120,8 +120,8 @@ def test_an_answer_to_a_constructor_leaves_the_weights_as_they_are(world: Any, l
 
 def test_the_events_of_a_question_are_limited(local: Local) -> None:
     questions, score = Questions(), local().create("score:toy-score")
-    verb = {"ask": "verb", "name": questions.offer(score)["name"], "method": "sample"}
-    verb["mode"] = {"dtype": "float32", "training": score.training}
+    verb = {"ask": "call", "name": questions.offer(score)["name"], "method": "sample"}
+    verb["mode"] = ("float32", score.training)
     assert ask(questions, verb, given=[2], named={"steps": 2})["answer"].shape == (2, 3)
     for given, named in (([10**10], {}), ([2], {"steps": 10**10}), ([], {"n": 10**10})):
         said = ask(questions, verb, given=given, named=named)
@@ -156,8 +156,9 @@ def test_ctrl_c_while_the_host_answers(world: Any) -> None:
 def ask(questions: Questions, said: dict[str, Any], **values: Any) -> Any:
     """The answer to a question, as the worker gets it."""
     there, back = Arena(), Arena()
+    values |= {"gone": [], **said}
     try:
-        question = read_line(Writer(back).line({"gone": [], **said}, values))
+        question = read_line(Writer(back).line({"ask": values.pop("ask")}, {"values": values}))
         answer = read_line(questions.answer(question, Reader(back), Writer(there)))
         return answer["error"]["message"] if "error" in answer else Reader(there).value(answer["done"])
     finally:
@@ -169,7 +170,7 @@ def test_a_worker_asks_nothing_but_what_was_plugged_in(world: Any, local: Local)
     questions, score = Questions(), local().create("score:toy-score")
     name = questions.offer(score)["name"]
     assert questions.offer(score)["name"] == name
-    mode = {"dtype": "float32", "training": score.training}
+    mode = ("float32", score.training)
     rows = {
         "ask": "rows",
         "name": name,
@@ -186,12 +187,12 @@ def test_a_worker_asks_nothing_but_what_was_plugged_in(world: Any, local: Local)
         ({"method": "net.0.weight.zero_"}, "has no 'net.0.weight.zero_'"),
         ({"method": "load_state_dict"}, "has no 'load_state_dict'"),
         ({"method": "__class__.__init__.__globals__.clear"}, "has no '__class__"),
-        ({"mode": {**mode, "dtype": "float64"}}, "it can't be changed to"),
-        ({"ask": "fit"}, "KeyError: 'fit'"),
+        ({"mode": ("float64", score.training)}, "it can't be changed to"),
+        ({"ask": "fit"}, "asked for 'fit', which is no question"),
     ):
         assert words in ask(questions, {**rows, **changed}, **given)
     was = [part.training for part in score.modules()]
-    other = {**mode, "training": not score.training}
+    other = ("float32", not score.training)
     assert torch.equal(ask(questions, {**rows, "mode": other}, **given)[0], score.score(X, torch.full((6,), 0.5)))
     assert [part.training for part in score.modules()] == was
     assert "has no 'net'" in ask(questions, {"ask": "get", "name": name, "names": ["net"]})

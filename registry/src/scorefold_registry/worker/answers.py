@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import itertools
 import platform
 import sys
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib import import_module
@@ -29,77 +27,53 @@ from scorefold_registry.components.building import Builder
 from scorefold_registry.components.parts import config_model
 from scorefold_registry.components.saving import own_tensors
 from scorefold_registry.host import Host
+from scorefold_registry.plugins.environments import Names
 from scorefold_registry.plugins.environments.config_types import describe_model
 from scorefold_registry.plugins.environments.models import CORE_INTERFACES, proxy_of
-from scorefold_registry.plugins.environments.proxies import Proxy
-from scorefold_registry.plugins.environments.wire import Reader
+from scorefold_registry.plugins.environments.proxies import Remote
+from scorefold_registry.plugins.environments.questions import KINDS
 from scorefold_registry.plugins.hooks import HOOKS, REGISTRATION, implementations
 from scorefold_registry.plugins.loading import code_digest, describe, load_target
 from scorefold_registry.plugins.records import PluginRecord, Registered
 
-Ask = Callable[[Mapping[str, Any], Mapping[str, Any]], Any]
+Ask = Callable[[str, Mapping[str, Any]], Any]
 
 
-class Asking:
+class Asking(Names):
     """The host, as the objects of a worker see it: what a proxy knows as its environment."""
 
     spec = SimpleNamespace(name="of the main process")
 
     def __init__(self, ask: Ask) -> None:
+        super().__init__("b")
         self._ask = ask
-        self._names = itertools.count()
-        self._gone: list[str] = []
 
     def session(self) -> Asking:
         """The process that has the objects, which is always the same one."""
         return self
 
-    def next_name(self, holder: Any) -> str:
-        """A name for an object in the host, which goes when its holder has gone."""
-        name = f"b{next(self._names)}"
-        weakref.finalize(holder, self._gone.append, name).atexit = False
-        return name
-
-    def ask(self, plain: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
+    def ask(self, do: str, values: Mapping[str, Any]) -> Any:
         """The host's answer; names of objects that nobody holds any more go along."""
-        gone = self._gone[:]
-        del self._gone[: len(gone)]
-        return self._ask({**plain, "gone": gone}, values)
+        return self._ask(do, {**values, "gone": self.take_gone()})
 
     def proxy(self, said: Mapping[str, Any]) -> Any:
         """A proxy of an object of the host, in its precision."""
-        interfaces = [CORE_INTERFACES[name] for name in said["provides"]]
+        interfaces = [KINDS[said["kind"]], *(CORE_INTERFACES[name] for name in said["provides"])]
         found = proxy_of(_HostObject(self, said["name"]), said["kind"], interfaces, said["overrides"])
-        if isinstance(found, nn.Module):
-            found.to(dtype=getattr(torch, said["dtype"])).train(said["training"])
-        return found
-
-    def handle(self, value: Any) -> dict[str, Any] | None:
-        """The name of an object of the host; None for another value."""
-        if isinstance(value, Proxy) and isinstance(other := value._ask_remote(), _HostObject):
-            return {"$": "object", "name": other.name}
-        return None
+        return in_mode(found, said["mode"])
 
 
-class _HostObject:
-    """One object of the host."""
-
-    state = None
+class _HostObject(Remote):
+    """One object of the host. Its weights are those of the host, and nothing here changes them."""
 
     def __init__(self, environment: Asking, name: str) -> None:
-        self.environment, self.name = environment, name
+        self.environment, self._name = environment, name
 
-    def call(self, method: str, *given: Any, **named: Any) -> Any:
-        return self.ask("call", method, {}, given=list(given), named=named)
-
-    def ask(self, do: str, method: str, plain: Mapping[str, Any], *, metrics: Any = None, **values: Any) -> Any:
-        return self.environment.ask({"ask": do, "name": self.name, "method": method, **plain}, values)
-
-    def get(self, names: Sequence[str]) -> dict[str, Any]:
-        found: dict[str, Any] = self.environment.ask({"ask": "get", "name": self.name, "names": list(names)}, {})
-        return found
+    def ask(self, do: str, *, metrics: Any = None, **values: Any) -> Any:
+        return self.environment.ask(do, {"name": self._name, **values})
 
     def put_state(self, state: Any) -> NoReturn:
+        """Raises ``PluginError``."""
         raise PluginError("a model of the main process keeps its weights: it was plugged in from there")
 
 
@@ -116,42 +90,42 @@ def put_state(builder: Builder, found: nn.Module, state: Mapping[str, Tensor]) -
         raise ArtefactError(f"the saved state does not fit the model: it differs in {', '.join(sorted(wrong))}")
 
 
-def in_mode(found: Any, mode: Mapping[str, Any]) -> Any:
-    """An object in the precision and the mode of the other side's proxy."""
-    if isinstance(found, nn.Module):
-        found.to(dtype=getattr(torch, mode["dtype"]))
-        found.train(mode["training"])
+def in_mode(found: Any, mode: Sequence[Any] | None) -> Any:
+    """An object in the precision and the mode of the other side's proxy; None for an object that has none."""
+    if mode is not None:
+        dtype, training = mode
+        found.to(dtype=getattr(torch, dtype)).train(training)
     return found
 
 
-def answer_training(
+def train(
     found: Any,
     builder: Builder,
-    message: Mapping[str, Any],
-    reader: Reader,
-    metrics: Any,
-    progress: Any,
+    target: str,
+    config: str,
+    train: Dataset,
+    settings: dict[str, Any],
+    checkpoint_dir: str | None,
 ) -> dict[str, Any]:
-    """A training by the function that the request names: its report as JSON, and the model's own tensors."""
-    module, _, name = message["target"].partition(":")
-    data, settings = reader.value(message["train"]), reader.value(message["settings"])
-    like, folder = found._reference(), message["checkpoint_dir"]
+    """A training by the function ``target``: its report as JSON in a tensor of bytes, and the model's own tensors."""
+    module, _, name = target.partition(":")
+    device = found._reference().device
     if isinstance(settings["validation"], Dataset):
-        settings["validation"] = settings["validation"].to(device=like.device)
+        settings["validation"] = settings["validation"].to(device=device)
     report = getattr(import_module(module), name)(
         found,
-        data.to(device=like.device),
-        TrainingConfig.model_validate_json(message["config"]),
-        checkpoint_dir=None if folder is None else Path(folder),
-        metrics=metrics,
-        progress=progress,
+        train.to(device=device),
+        TrainingConfig.model_validate_json(config),
+        checkpoint_dir=None if checkpoint_dir is None else Path(checkpoint_dir),
         **settings,
     )
-    text = json_text(report.facts()).encode()
-    return {
-        "report": torch.frombuffer(bytearray(text), dtype=torch.uint8),
-        "state": {name: tensor.detach().cpu() for name, tensor in own_tensors(builder, found).items()},
-    }
+    state = {name: tensor.detach().cpu() for name, tensor in own_tensors(builder, found).items()}
+    return {"report": json_bytes(json_text(report.facts())), "state": state}
+
+
+def json_bytes(text: str) -> Tensor:
+    """JSON of any length: a tensor of bytes."""
+    return torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
 
 
 _LEFT = ("verbs", "commands")

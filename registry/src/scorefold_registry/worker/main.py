@@ -26,7 +26,7 @@ from typing import Any
 import torch
 
 from scorefold.errors import PluginError, ScorefoldError
-from scorefold.interfaces.model import evaluations
+from scorefold.interfaces.model import EventModel, evaluations
 from scorefold.stage import showing
 from scorefold_registry.components.building import Placement
 from scorefold_registry.components.parts import read_config
@@ -35,7 +35,7 @@ from scorefold_registry.plugins.environments import objects
 from scorefold_registry.plugins.environments.wire import LONGEST, PROTOCOL, Arena, Reader, Writer
 from scorefold_registry.plugins.loading import describe, own_frame
 from scorefold_registry.worker import answers
-from scorefold_registry.worker.answers import Asking, describe_host, distributions
+from scorefold_registry.worker.answers import Asking, describe_host, distributions, in_mode
 
 _PROGRESS_EVERY = 0.1
 _LONGEST_TRACEBACK = 20_000
@@ -123,104 +123,92 @@ class Worker:
         self._write(line)
 
     def _done(self, message: Mapping[str, Any]) -> bytes:
-        _seed(message.get("seed", 0))
         torch.set_default_dtype(getattr(torch, message["dtype"]))
         if message["threads"] != torch.get_num_threads():
             torch.set_num_threads(message["threads"])
-        reader = Reader(self._there, self._objects.__getitem__, self._of_host)
-        writer = Writer(self._back)
+        for name in message["gone"]:
+            self._objects.pop(name, None)
+        reader, writer = self._reader(), Writer(self._back)
+        # All is read before anything is done: an answer of the host to a question takes the place of these tensors.
+        values = reader.value(message["values"])
+        _seed(values.pop("seed", 0))
         with showing(self._progress), warnings.catch_warnings():
             warnings.simplefilter("default")
             warnings.showwarning = self._warning  # type: ignore[assignment]
-            done = getattr(self, f"_do_{message['do'].replace('-', '_')}")(message, reader)
+            done = getattr(self, f"_do_{message['do']}")(**values)
         states = [generator.get_state() for generator in reader.generators]
         return writer.line({"id": self._id, "cpu": _cpu()}, {"done": done, "generators": states})
 
-    def _of_host(self, said: Mapping[str, Any]) -> Any:
-        """A proxy of an object of the host, which is plugged into one of this process."""
-        return self._host_objects.proxy(said)
+    def _reader(self) -> Reader:
+        return Reader(self._there, self._objects.__getitem__, self._host_objects.proxy)
 
-    def _ask(self, plain: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
+    def _ask(self, do: str, values: Mapping[str, Any]) -> Any:
         """The host's answer to a question. What the host asks before it answers is done first."""
-        number, writer = self._id, Writer(self._back, self._host_objects.handle)
-        self._write(writer.line({"id": number, **plain}, values))
+        number, writer = self._id, Writer(self._back)
+        self._write(writer.line({"id": number, "ask": do}, {"values": dict(values)}))
         while (message := self.inbox.get())["do"] != "answer":
             self.answer(message)
             self._id, self.working = number, True
         if "error" in message:
             raise objects.known_error(message["error"]) or PluginError(message["error"]["message"])
-        reader = Reader(self._there, self._objects.__getitem__, self._of_host)
+        reader = self._reader()
         for generator, state in zip(writer.generators, message["generators"], strict=True):
             generator.set_state(reader.value(state))
         return reader.value(message["done"])
 
-    def _do_describe(self, message: Mapping[str, Any], reader: Reader) -> Any:
-        """The description as JSON, in a tensor of bytes, since it may be long."""
-        text = json.dumps(describe_host(self.host)).encode()
-        return torch.frombuffer(bytearray(text), dtype=torch.uint8)
+    def _do_describe(self) -> Any:
+        """The description as JSON."""
+        return answers.json_bytes(json.dumps(describe_host(self.host)))
 
-    def _do_check(self, message: Mapping[str, Any], reader: Reader) -> Any:
+    def _do_check(self, use: str, config: Any) -> Any:
         """The resolved config of a component, or what is wrong with it."""
-        registered = self.host.catalogue.resolve(message["use"])
-        read = read_config(self.host.catalogue, registered, reader.value(message["config"]))
+        read = read_config(self.host.catalogue, self.host.catalogue.resolve(use), config)
         if read.config is None or read.problems:
             problems = [[list(one.path), one.message, one.hint, one.code] for one in read.problems]
             return {"problems": problems}
         return {"config": json.loads(read.config.model_dump_json(fallback=lambda value: None))}
 
-    def _do_create(self, message: Mapping[str, Any], reader: Reader) -> Any:
-        """A component built and kept under a name."""
-        # All is read before anything is built: an answer of the host to a constructor takes the place of these tensors.
-        config, ports, state = (reader.value(message[name]) for name in ("config", "ports", "state"))
-        place = message["place"]
-        dtype = None if place["dtype"] is None else getattr(torch, place["dtype"])
-        registered = self.host.catalogue.resolve(message["use"])
-        placement = Placement(place["seed"], place["device"], dtype)
-        found = self.host.builder.build(registered, config, ports, placement)
+    def _do_create(
+        self, name: str, use: str, config: Any, ports: Any, state: Any, of: Any, device: Any, dtype: Any
+    ) -> None:
+        """A component built from the seed ``of`` and kept under a name."""
+        placement = Placement(of, device, None if dtype is None else getattr(torch, dtype))
+        found = self.host.builder.build(self.host.catalogue.resolve(use), config, ports, placement)
         if state is not None:
             answers.put_state(self.host.builder, found, state)
-        self._objects[message["name"]] = found
+        self._objects[name] = found
 
-    def _do_call(self, message: Mapping[str, Any], reader: Reader) -> Any:
-        """The answer of a method."""
-        return objects.call(self._objects[message["name"]], message, reader)
+    def _do_call(
+        self, name: str, method: str, given: list[Any], named: Any, mode: Any = None, keep: str | None = None
+    ) -> Any:
+        """The answer of a method, or None where it is kept under a name; and the events at which a model was
+        evaluated."""
+        found = in_mode(self._objects[name], mode)
+        with evaluations([found] if mode is not None else ()) as counted:
+            answer = objects.call(found, method, given, named)
+        if keep is not None:
+            self._objects[keep], answer = answer, None
+        return {"answer": answer, "points": counted.points or 0}
 
-    def _do_get(self, message: Mapping[str, Any], reader: Reader) -> Any:
+    def _do_get(self, name: str, names: list[str]) -> Any:
         """Attributes of an object, those that it has."""
-        return objects.get(self._objects[message["name"]], message["names"])
+        return objects.get(self._objects[name], names)
 
-    def _do_rows(self, message: Mapping[str, Any], reader: Reader) -> Any:
-        """The answer of a map of rows, or products with its Jacobian."""
-        return objects.mapped_rows(self._model(message), message, reader)
+    def _do_rows(self, name: str, mode: Any, **values: Any) -> Any:
+        """The answer of a map of rows, or products with its Jacobian. A bound score is in the mode it was bound in."""
+        found = self._objects[name]
+        return objects.mapped_rows(in_mode(found, mode) if isinstance(found, EventModel) else found, **values)
 
-    def _do_verb(self, message: Mapping[str, Any], reader: Reader) -> Any:
-        """The answer of a method of a model, and the number of events at which it was evaluated."""
-        model = self._model(message)
-        with evaluations([model]) as counted:
-            answer = objects.verb(model, message, reader)
-        return {"answer": answer, "points": counted.points}
+    def _do_fit(self, name: str, method: str, mode: Any, settings: dict[str, Any], **values: Any) -> Any:
+        """A training: its report and the model's tensors."""
+        settings |= {"metrics": self._metrics, "progress": self._progress}
+        found = in_mode(self._objects[name], mode)
+        return answers.train(found, self.host.builder, settings=settings, **values)
 
-    def _do_fit(self, message: Mapping[str, Any], reader: Reader) -> Any:
-        """A training: its report as JSON, in a tensor of bytes, and the model's tensors."""
-        model = self._model(message)
-        return answers.answer_training(model, self.host.builder, message, reader, self._metrics, self._progress)
-
-    def _do_bind(self, message: Mapping[str, Any], reader: Reader) -> Any:
-        """A bound score, kept under a name."""
-        self._objects[message["kept"]] = self._model(message).bind(**reader.value(message["named"]))
-
-    def _model(self, message: Mapping[str, Any]) -> Any:
-        return answers.in_mode(self._objects[message["name"]], message["mode"])
-
-    def _do_points(self, message: Mapping[str, Any], reader: Reader) -> Any:
-        """A data source as its points."""
-        source = self._objects[message["name"]]
+    def _do_points(self, name: str) -> Any:
+        """A data source as its points, with their summary."""
+        source = self._objects[name]
         return {"source": source, "summary": source.summary()}
-
-    def _do_forget(self, message: Mapping[str, Any], reader: Reader) -> Any:
-        """Objects that nobody asks for any more."""
-        for name in message["names"]:
-            self._objects.pop(name, None)
 
     def _progress(self, done: int, total: int, text: str) -> None:
         if done >= total or time.monotonic() > self._shown + _PROGRESS_EVERY:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import os
-import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scorefold.errors import PluginError
-from scorefold_registry.plugins.environments import sandbox
+from scorefold_registry.plugins.environments import Names, sandbox
 from scorefold_registry.plugins.environments.described import (
     files_state,
     kept_check,
@@ -33,16 +31,15 @@ if TYPE_CHECKING:
     from scorefold_registry.plugins.environments.session import Session
 
 
-class Environment:
+class Environment(Names):
     """One environment of ``scorefold.toml``. A worker is started when it is first needed, and one at a time."""
 
     def __init__(self, spec: Spec) -> None:
+        super().__init__("o")
         self.spec = spec
         self.description: dict[str, Any] = {}
         self._session: Session | None = None
         self._writes: Path | None = None
-        self._names = itertools.count()
-        self._gone: list[str] = []
         self._models: dict[str, type[Config]] = {}
         self._questions: Questions | None = None
 
@@ -92,12 +89,6 @@ class Environment:
         if self._questions is not None:
             self._questions.forget()
 
-    def next_name(self, holder: Any) -> str:
-        """A name for an object in the worker, which goes when its holder has gone."""
-        name = f"o{next(self._names)}"
-        weakref.finalize(holder, self._gone.append, name).atexit = False
-        return name
-
     @property
     def questions(self) -> Questions:
         """The objects of this process that the worker may ask."""
@@ -107,13 +98,10 @@ class Environment:
             self._questions = Questions()
         return self._questions
 
-    def call(self, do: str, what: str, **named: Any) -> Any:
+    def call(self, do: str, what: str, values: Mapping[str, Any], **named: Any) -> Any:
         """``Session.call`` of the worker, which first lets go of objects that nobody holds any more."""
-        session, gone = self.session(), self._gone[:]
-        if gone:
-            del self._gone[: len(gone)]
-            session.call("forget", "it forgot objects", plain={"names": gone})
-        return session.call(do, what, questions=self.questions.answer, **named)
+        session = self.session()
+        return session.call(do, what, values, gone=self.take_gone(), questions=self.questions.answer, **named)
 
     def key_facts(self, registered: Registered) -> dict[str, Any]:
         """Facts, in addition to the config, that decide the results of a component: for the keys of stages."""
@@ -174,9 +162,7 @@ class Environment:
         use = registered.component.versioned_id
 
         def ask() -> Any:
-            return self.session().call(
-                "check", f"it checked the config of {use}", plain={"use": use}, values={"config": given}
-            )
+            return self.session().call("check", f"it checked the config of {use}", {"use": use, "config": given})
 
         answer = kept_check(self.spec, use, given, ask)
         if "problems" in answer:
@@ -196,11 +182,11 @@ class Environment:
         """
         from scorefold.interfaces import Trainable
         from scorefold_registry.plugins.environments.models import proxy_of
-        from scorefold_registry.plugins.environments.proxies import Remote
+        from scorefold_registry.plugins.environments.proxies import IsolatedObject
 
         said = self.check_usable(registered)
         interfaces = [*interfaces, *([Trainable] if said["trainable"] else [])]
-        remote = Remote(self, registered, config, ports, place)
+        remote = IsolatedObject(self, registered, config, ports, place)
         return proxy_of(remote, registered.component.kind, interfaces, said["overrides"])
 
 

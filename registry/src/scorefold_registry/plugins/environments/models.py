@@ -1,4 +1,4 @@
-"""Score models and flows in a worker: evaluated, differentiated once and sampled; and the proxy of any component."""
+"""Score models and flows in another process: evaluated, differentiated once and sampled."""
 
 from __future__ import annotations
 
@@ -18,14 +18,7 @@ from scorefold.data import Condition, Dataset
 from scorefold.errors import PluginError
 from scorefold.interfaces import Flow, ScoreModel
 from scorefold.plugin import CORE_CAPABILITIES
-from scorefold_registry.plugins.environments.proxies import (
-    IsolatedEstimator,
-    IsolatedGeometry,
-    IsolatedSource,
-    Proxy,
-    Remote,
-    remote_attribute,
-)
+from scorefold_registry.plugins.environments.proxies import IsolatedSource, Proxy, Remote, fact, proxy_class, whole
 from scorefold_registry.plugins.environments.wire import leaves_of, with_leaves
 
 Ask = Callable[..., tuple[Tensor, ...]]
@@ -135,7 +128,7 @@ def _folded(count: int, dims: Sequence[int | None], tensors: Sequence[Tensor]) -
 
 
 class _Model(Proxy, nn.Module):
-    """The common part of score models and flows. They have no parameters: these are in the worker."""
+    """The common part of score models and flows. They have no parameters: these are in the other process."""
 
     _place: Tensor
     _split: bool
@@ -146,38 +139,27 @@ class _Model(Proxy, nn.Module):
         self.register_buffer("_place", torch.empty(()), persistent=False)
         self._split = False
 
-    def _facts(self) -> dict[str, Any]:
-        found: dict[str, Any] | None = vars(self).get("_fetched")
-        if found is None:
-            found = self._ask_remote().get(self._names)
-            for value in found.values():
-                if isinstance(value, nn.Module):
-                    value.to(self._place)
-            vars(self)["_fetched"] = found
-        return found
+    def _here(self, value: Any) -> Any:
+        if isinstance(value, nn.Module):
+            return value.to(self._place)  # type: ignore[call-overload]
+        return value.to(self._place.device) if isinstance(value, Tensor) else value
 
     def _apply(self, *given: Any, **named: Any) -> Any:
         vars(self).pop("_fetched", None)
         return super()._apply(*given, **named)  # type: ignore[no-untyped-call]
 
-    def _mode(self) -> dict[str, Any]:
-        return {"dtype": str(self._place.dtype).removeprefix("torch."), "training": self.training}
-
-    def call_rows(self) -> int:
-        """The number of events for one call, as the model in the worker has it."""
-        return int(self._verb("call_rows"))
+    def _mode(self) -> tuple[str, bool]:
+        return str(self._place.dtype).removeprefix("torch."), self.training
 
     def _rows(self, method: str, *given: Any, name: Callable[[], str] | None = None) -> Any:
         """The answer of a map of rows, which can be differentiated once."""
 
         def ask(
-            leaves: Sequence[Tensor], mode: str = "", wanted: Sequence[bool] = (), given_with: Sequence[Tensor] = ()
+            leaves: Sequence[Tensor], mode: str = "", wanted: Sequence[bool] = (), vectors: Sequence[Tensor] = ()
         ) -> Many:
-            plain = {"mode": self._mode(), "derivative": mode, "wanted": list(wanted), "split": self._split}
-            if name is not None:
-                plain["name"] = name()
-            values = {"given": with_leaves(given, list(leaves)), "vectors": list(given_with)}
-            found = self._ask_remote().ask("rows", method, plain, **values)
+            values: dict[str, Any] = {"mode": self._mode(), "method": method, "given": with_leaves(given, list(leaves))}
+            values |= {"derivative": mode, "vectors": list(vectors), "wanted": list(wanted), "split": self._split}
+            found = self._ask_remote().ask("rows", **values, **({} if name is None else {"name": name()}))
             if mode == "vjp":
                 shapes = [tuple(leaf.shape) for leaf, each in zip(leaves, wanted, strict=True) if each]
             else:
@@ -185,7 +167,7 @@ class _Model(Proxy, nn.Module):
                 shapes = [(rows, *leaves[0].shape[1:]), (rows,)]
                 shapes = shapes[1:] if method.endswith("log_prob") else shapes[: 2 if isinstance(self, Flow) else 1]
             self._check(method, found, shapes)
-            return tuple(each.to(self._place.device) for each in found)
+            return tuple(map(self._here, found))
 
         found = _mapped(ask, *leaves_of(given))
         return found[0] if len(found) == 1 else found
@@ -200,15 +182,17 @@ class _Model(Proxy, nn.Module):
             if each.dtype != self._place.dtype:
                 raise PluginError(f"{self!r} answered {method!r} in {each.dtype}; expected {self._place.dtype}")
 
-    def _verb(self, method: str, *given: Any, **named: Any) -> Any:
-        """The answer of a method that runs in the worker as a whole, where no derivative of it is asked for."""
-        self._check_derivatives(method, *given, *named.values())
-        plain = {"mode": self._mode()}
-        found = self._ask_remote().ask("verb", method, plain, given=list(given), named=named)
+    def _whole(self, method: str, *given: Any, **named: Any) -> Any:
+        values = {"method": method, "given": list(given), "named": named, "mode": self._mode()}
+        found = self._ask_remote().ask("call", **values)
         if found["points"]:
             self._evaluated(torch.empty(found["points"], 0))
-        answer = found["answer"]
-        return answer.to(self._place.device) if isinstance(answer, Tensor) else answer
+        return self._here(found["answer"])
+
+    def _evaluated(self, x: Tensor) -> None:
+        """Counts events at which the model was evaluated there: ``evaluations`` counts the rows of x (B, 0)."""
+
+    call_rows = whole("call_rows", ScoreModel.call_rows)
 
     def state_dict(self, *_: Any, **__: Any) -> dict[str, Any]:  # type: ignore[override]
         """The tensors that a training or a saved state has given the model; nothing for one as it was made."""
@@ -218,6 +202,7 @@ class _Model(Proxy, nn.Module):
         """Has the worker put tensors into the model, when it is next called."""
         if state_dict:
             self._ask_remote().put_state({name: tensor.detach().cpu() for name, tensor in state_dict.items()})
+            vars(self).pop("_fetched", None)
         return [], []
 
     @property
@@ -241,46 +226,37 @@ class _Model(Proxy, nn.Module):
         remote, folder = self._ask_remote(), settings.pop("checkpoint_dir", None)
         if folder is not None:
             remote.environment.let_write(Path(folder).absolute())
-        plain = {
-            "mode": self._mode(),
-            "target": target,
+        values: dict[str, Any] = {
             "config": config.model_dump_json(),
             "checkpoint_dir": None if folder is None else str(folder),
         }
-        found = remote.ask("fit", "fit", plain, metrics=metrics, train=train, settings=settings)
+        values |= {"method": "fit", "mode": self._mode(), "target": target, "train": train, "settings": settings}
+        found = remote.ask("fit", metrics=metrics, **values)
         remote.state = found["state"]
+        vars(self).pop("_fetched", None)
         self.eval()
         said: dict[str, Any] = json.loads(found["report"].numpy().tobytes())
         return said
 
-    def _evaluated(self, x: Tensor) -> None:
-        """Counts events at which the worker has evaluated the model: ``evaluations`` counts the rows of x (B, 0)."""
 
+def _map(interface: type, name: str) -> Any:
+    """A method that is a map of rows."""
+    function = getattr(interface, name)
+    signature = inspect.signature(function)
 
-def _fact(name: str) -> property:
-    return property(lambda self: self._facts()[name])
+    def call(self: Any, *given: Any, **named: Any) -> Any:
+        return self._rows(name, *signature.bind(self, *given, **named).args[1:])
+
+    call.__name__, call.__doc__ = name, function.__doc__
+    return call
 
 
 class IsolatedScore(_Model, ScoreModel):
-    """A score model in a worker."""
+    """A score model in another process."""
 
     evaluating: ClassVar[tuple[str, ...]] = (*ScoreModel.evaluating, "_evaluated")  # type: ignore[assignment]
     _names: ClassVar[tuple[str, ...]] = (*_Model._names, "divergence_mode", "process")
-
-    def _evaluated(self, x: Tensor) -> None:
-        pass
-
-    def score(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
-        """The score at x (B, *E), t (B,), computed in the worker: (B, *E)."""
-        return self._rows("score", x, t, condition)  # type: ignore[no-any-return]
-
-    def noise(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
-        """The expected noise, computed in the worker: (B, *E)."""
-        return self._rows("noise", x, t, condition)  # type: ignore[no-any-return]
-
-    def denoise(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
-        """The expected datum, computed in the worker: (B, *E)."""
-        return self._rows("denoise", x, t, condition)  # type: ignore[no-any-return]
+    score, noise, denoise = (_map(ScoreModel, name) for name in ScoreModel.evaluating)
 
     def in_calls(self, score: Any, x: Tensor, t: Tensor, condition: Any = None) -> Tensor:
         """``score(x, t, condition)`` in one message, which the worker does in calls of a bounded size."""
@@ -293,7 +269,7 @@ class IsolatedScore(_Model, ScoreModel):
             self._split = False
 
     def bind(self, condition: Condition | None = None, *, generator: Any = None, **options: Any) -> Any:
-        """The score with its condition fixed; one that the plugin binds in its own way is bound in the worker."""
+        """The score with its condition fixed; one that the plugin binds in its own way is bound there."""
         if "bind" not in self._overrides:
             return super().bind(condition, generator=generator, **options)
         remote, kept = self._ask_remote(), None if generator is None else generator.clone_state()
@@ -316,7 +292,7 @@ class IsolatedScore(_Model, ScoreModel):
 class _Bound:
     """A bound score in a worker, bound again where another worker has taken over."""
 
-    def __init__(self, remote: Remote, named: dict[str, Any], mode: dict[str, Any]) -> None:
+    def __init__(self, remote: Remote, named: dict[str, Any], mode: tuple[str, bool]) -> None:
         self.named, self._remote, self._mode = named, remote, mode
         self._name: str = remote.environment.next_name(self)
         self._made_in: Any = None
@@ -325,21 +301,21 @@ class _Bound:
         """The name of the function in the worker that runs."""
         session = self._remote.environment.session()
         if self._made_in is not session:
-            plain = {"mode": self._mode, "kept": self._name}
-            self._remote.ask("bind", "bind", plain, named=self.named)
+            values = {"method": "bind", "given": [], "named": self.named, "mode": self._mode}
+            self._remote.ask("call", **values, keep=self._name)
             self._made_in = session
         return self._name
 
 
 class _Base:
-    """The base distribution of a flow in a worker."""
+    """The base distribution of a flow in another process."""
 
     def __init__(self, flow: IsolatedFlow) -> None:
         self._flow = flow
 
     @property
     def centre(self) -> Any:
-        return self._flow._ask_remote().get(["base.centre"])["base.centre"]
+        return self._flow._fact("base.centre")
 
     def log_prob(self, z: Tensor) -> Tensor:
         return self._flow._rows("base.log_prob", z)  # type: ignore[no-any-return]
@@ -349,26 +325,15 @@ class _Base:
 
 
 class IsolatedFlow(_Model, Flow):
-    """A flow in a worker."""
+    """A flow in another process."""
 
     evaluating: ClassVar[tuple[str, ...]] = (*Flow.evaluating, "_evaluated")  # type: ignore[assignment]
     _names: ClassVar[tuple[str, ...]] = (*_Model._names, "latent_shapes")
-
-    def _evaluated(self, x: Tensor) -> None:
-        pass
-
-    @property
-    def base(self) -> Any:  # type: ignore[override]
-        """The base distribution, whose numbers are computed in the worker."""
-        return _Base(self)
-
-    def forward(self, x: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
-        """x (B, *E) to z (B, *E) and the log-determinant (B,), computed in the worker."""
-        return self._rows("forward", x, condition)  # type: ignore[no-any-return]
-
-    def inverse(self, z: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
-        """z (B, *E) to x (B, *E) and the log-determinant (B,), computed in the worker."""
-        return self._rows("inverse", z, condition)  # type: ignore[no-any-return]
+    forward, inverse = (_map(Flow, name) for name in Flow.evaluating)
+    base = property(_Base)  # type: ignore[assignment]
+    sample, invert_draws, condition_log_prob = (
+        whole(name, getattr(Flow, name)) for name in ("sample", "invert_draws", "condition_log_prob")
+    )
 
     def log_prob(self, x: Tensor, condition: Any = None, generator: Any = None) -> Tensor:
         """The log-density at x (B, *E) in nats, computed in the worker: (B,)."""
@@ -376,60 +341,22 @@ class IsolatedFlow(_Model, Flow):
             return self._verb("log_prob", x, condition, generator)  # type: ignore[no-any-return]
         return self._rows("log_prob", x, condition)  # type: ignore[no-any-return]
 
-    def sample(self, n: int, condition: Any = None, temperature: Any = 1.0, generator: Any = None) -> Tensor:
-        """Samples drawn in the worker."""
-        return self._verb("sample", n, condition, temperature, generator)  # type: ignore[no-any-return]
-
-    def invert_draws(self, z: Tensor, condition: Condition | None) -> Tensor:
-        """The events of latents, computed in the worker."""
-        return self._verb("invert_draws", z, condition)  # type: ignore[no-any-return]
-
-    def condition_log_prob(self, condition: Condition) -> Tensor | None:
-        """The log-density of conditions, computed in the worker; None for a flow that has none."""
-        return self._verb("condition_log_prob", condition)  # type: ignore[no-any-return]
-
 
 for _class in (IsolatedScore, IsolatedFlow):
     for _name in _class._names:
-        setattr(_class, _name, _fact(_name))
+        setattr(_class, _name, fact(_name))
 
 
-_BASES: dict[str, type] = {
-    "data": IsolatedSource,
-    "estimator": IsolatedEstimator,
-    "score": IsolatedScore,
-    "flow": IsolatedFlow,
-    "geometry": IsolatedGeometry,
-}
+_BASES: dict[str, type] = {"data": IsolatedSource, "score": IsolatedScore, "flow": IsolatedFlow}
+_class_of = cache(proxy_class)
 
 
-def proxy_of(remote: Any, kind: str, interfaces: Iterable[type], overrides: Iterable[str]) -> Any:
+def proxy_of(remote: Remote, kind: str, interfaces: Iterable[type], overrides: Iterable[str]) -> Any:
     """A proxy of an object, of the interfaces of its kind and its capabilities. ``remote`` asks the object."""
     proxy = _class_of(_BASES.get(kind, Proxy), tuple(dict.fromkeys(interfaces)))()
     proxy._ask_remote = lambda: remote
     proxy._overrides = frozenset(overrides)
     return proxy
-
-
-@cache
-def _class_of(base: type, interfaces: tuple[type, ...]) -> type:
-    """The class of proxies with these interfaces: each method that the base lacks is one message."""
-    added = [each for each in interfaces if not issubclass(base, each)]
-    methods: dict[str, Any] = {} if base is not Proxy else {"__init__": _begin}
-    for interface in added:
-        for name, value in inspect.getmembers(interface):
-            if name.startswith("_") or hasattr(base, name) or hasattr(nn.Module, name):
-                continue
-            methods[name] = _forward(name, value) if inspect.isfunction(value) else remote_attribute(name)
-        for name in getattr(interface, "__annotations__", {}):
-            if not hasattr(base, name):
-                methods[name] = remote_attribute(name)
-    return type(base.__name__, (base, *added), methods) if added else base
-
-
-def _begin(self: Any) -> None:
-    if isinstance(self, nn.Module):
-        nn.Module.__init__(self)
 
 
 def named_class(target: str) -> type:
@@ -441,12 +368,3 @@ def named_class(target: str) -> type:
 
 CORE_INTERFACES: dict[str, type] = {item.name: named_class(item.interface) for item in CORE_CAPABILITIES}
 """The classes of core's capabilities, by their names."""
-
-
-def _forward(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    def call(self: Any, *given: Any, **named: Any) -> Any:
-        self._check_derivatives(name, *given, *named.values())
-        return getattr(self, "_verb", self._ask_remote().call)(name, *given, **named)
-
-    call.__name__, call.__doc__ = name, function.__doc__
-    return call

@@ -1,7 +1,4 @@
-"""Requests about objects, done by the process that has them: a worker, or the host where a worker asks.
-
-Arguments are read before the object is used. A question that the object asks writes over their tensors.
-"""
+"""Requests about objects, done by the process that has them: a worker, or the host where a worker asks."""
 
 from __future__ import annotations
 
@@ -16,7 +13,9 @@ from scorefold import errors
 from scorefold.diffusion.divergence import forward_rules
 from scorefold.errors import ScorefoldError
 from scorefold.interfaces.model import EventModel
-from scorefold_registry.plugins.environments.wire import Reader, leaves_of, with_leaves
+from scorefold_registry.plugins.environments.wire import leaves_of, with_leaves
+
+Many = tuple[Tensor, ...]
 
 
 def get(found: Any, names: Sequence[str]) -> dict[str, Any]:
@@ -24,46 +23,60 @@ def get(found: Any, names: Sequence[str]) -> dict[str, Any]:
     return {name: attrgetter(name)(found) for name in names if hasattr(found, name.partition(".")[0])}
 
 
-def call(found: Any, message: Mapping[str, Any], reader: Reader) -> Any:
-    """The answer of a method."""
-    given, named = reader.value(message["given"]), reader.value(message["named"])
-    return attrgetter(message["method"])(found)(*given, **named)
+def call(found: Any, method: str, given: list[Any], named: dict[str, Any]) -> Any:
+    """The answer of a method as a whole."""
+    if isinstance(found, EventModel):
+        given, values = _moved(given, found), _moved(list(named.values()), found)
+        named = dict(zip(named, values, strict=True))
+    return attrgetter(method)(found)(*given, **named)
 
 
-def mapped_rows(found: Any, message: Mapping[str, Any], reader: Reader) -> tuple[Tensor, ...]:
-    """The answer of a map of rows; with ``derivative`` the products of its Jacobian with vectors."""
-    given, vectors = reader.value(message["given"]), reader.value(message["vectors"])
-    like = found._reference() if isinstance(found, EventModel) else torch.empty(())
-    given, vectors = _moved(given, like), _moved(vectors, like)
-    function = attrgetter(message["method"])(found) if message["method"] else found
+def mode_of(model: EventModel) -> tuple[str, bool]:
+    """The precision of a model, and whether it is in training."""
+    return str(model._reference().dtype).removeprefix("torch."), model.training
 
-    def called(*arguments: Any) -> tuple[Tensor, ...]:
-        answer = found.in_calls(function, *arguments) if message["split"] else function(*arguments)
+
+def mapped_rows(
+    found: Any,
+    method: str,
+    given: list[Any],
+    derivative: str = "",
+    vectors: Sequence[Tensor] = (),
+    wanted: Sequence[bool] = (),
+    split: bool = False,
+) -> Many:
+    """The answer of a map of rows, a method or the object itself; with ``derivative`` (``jvp`` or ``vjp``) the products
+    of its Jacobian with vectors. With ``split`` the object calls it with a bounded number of rows."""
+    function = attrgetter(method)(found) if method else found
+    if isinstance(found, EventModel):
+        given, vectors = _moved(given, found), _moved(vectors, found)
+
+    def called(*arguments: Any) -> Many:
+        answer = found.in_calls(function, *arguments) if split else function(*arguments)
         return answer if isinstance(answer, tuple) else (answer,)
 
-    if not message["derivative"]:
+    if not derivative:
         with torch.no_grad():
             return called(*given)
-    leaves, wanted = leaves_of(given), message["wanted"]
+    leaves = leaves_of(given)
     asked = [leaf.detach() for leaf, each in zip(leaves, wanted, strict=True) if each]
 
-    def of_asked(*asked: Tensor) -> tuple[Tensor, ...]:
+    def of_asked(*asked: Tensor) -> Many:
         left = iter(asked)
         filled = [next(left) if each else leaf for leaf, each in zip(leaves, wanted, strict=True)]
         return called(*with_leaves(given, filled))
 
-    products = _tangents if message["derivative"] == "jvp" else _cotangents
-    return products(of_asked, asked, vectors)
+    return (_tangents if derivative == "jvp" else _cotangents)(of_asked, asked, vectors)
 
 
-def _tangents(function: Callable[..., Any], asked: list[Tensor], vectors: list[Tensor]) -> tuple[Tensor, ...]:
+def _tangents(function: Callable[..., Any], asked: list[Tensor], vectors: Sequence[Tensor]) -> Many:
     forward_rules()
     with torch.no_grad():
-        found: tuple[Tensor, ...] = torch.func.jvp(function, tuple(asked), tuple(vectors))[1]
+        found: Many = torch.func.jvp(function, tuple(asked), tuple(vectors))[1]
     return found
 
 
-def _cotangents(function: Callable[..., Any], asked: list[Tensor], vectors: list[Tensor]) -> tuple[Tensor, ...]:
+def _cotangents(function: Callable[..., Any], asked: list[Tensor], vectors: Sequence[Tensor]) -> Many:
     with torch.enable_grad():
         asked = [leaf.requires_grad_() for leaf in asked]
         pairs = [pair for pair in zip(function(*asked), vectors, strict=True) if pair[0].requires_grad]
@@ -74,17 +87,8 @@ def _cotangents(function: Callable[..., Any], asked: list[Tensor], vectors: list
     return tuple(torch.zeros_like(leaf) if each is None else each for leaf, each in zip(asked, found, strict=True))
 
 
-def _moved(given: list[Any], like: Tensor) -> list[Any]:
-    return with_leaves(given, [leaf.to(like.device) for leaf in leaves_of(given)])
-
-
-def verb(found: Any, message: Mapping[str, Any], reader: Reader) -> Any:
-    """The answer of a method of a model as a whole."""
-    given, named = reader.value(message["given"]), reader.value(message["named"])
-    like = found._reference()
-    given = _moved(given, like)
-    named = dict(zip(named, _moved(list(named.values()), like), strict=True))
-    return attrgetter(message["method"])(found)(*given, **named)
+def _moved(given: Sequence[Any], model: EventModel) -> list[Any]:
+    return with_leaves(given, [leaf.to(model._reference().device) for leaf in leaves_of(given)])
 
 
 def known_error(said: Mapping[str, Any]) -> ScorefoldError | None:

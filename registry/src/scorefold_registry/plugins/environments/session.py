@@ -141,17 +141,17 @@ class Session:
         self,
         do: str,
         what: str,
+        values: Mapping[str, Any] | None = None,
         *,
+        gone: Sequence[str] = (),
         handle: Callable[[Any], dict[str, Any] | None] = lambda value: None,
         blame: Callable[[Mapping[str, Any]], ScorefoldError] | None = None,
-        plain: Mapping[str, Any] | None = None,
-        values: Mapping[str, Any] | None = None,
         metrics: Callable[[int, Mapping[str, float]], None] | None = None,
         questions: Answer | None = None,
     ) -> Any:
         """The answer to one request; ``what`` is what the worker does, for messages.
 
-        ``values`` cross as values and ``plain`` as JSON. States of generators among the values come back advanced. A
+        States of generators among the values come back advanced. ``gone`` are names of objects to let go of. A
         ``ScorefoldError`` of the worker is raised here as it is there; ``blame`` makes the error of another exception.
         ``metrics`` gets the numbers that the worker sends on the way, and ``questions`` answers what it asks.
         Raises ``PluginError`` where the worker ends, takes too long, or speaks another protocol.
@@ -161,8 +161,8 @@ class Session:
             self._count += 1
             number, writer = self._count, Writer(self._there, handle)
             dtype = str(torch.get_default_dtype()).removeprefix("torch.")
-            head = {"id": number, "do": do, "threads": torch.get_num_threads(), "dtype": dtype}
-            line = writer.line({**head, **(plain or {})}, values or {})
+            head = {"id": number, "do": do, "threads": torch.get_num_threads(), "dtype": dtype, "gone": list(gone)}
+            line = writer.line(head, {"values": dict(values or {})})
             limit = None if self.spec.seconds is None else time.monotonic() + self.spec.seconds
             try:
                 self._send(line, what, limit)
