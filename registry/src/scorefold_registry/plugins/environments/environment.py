@@ -10,13 +10,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scorefold.artefacts import read_json, write_json
 from scorefold.errors import PluginError
 from scorefold_registry.plugins.environments import Names, sandbox
 from scorefold_registry.plugins.environments.described import (
     files_state,
-    kept_check,
     read_description,
-    records_of,
+    record_of,
     write_description,
 )
 from scorefold_registry.plugins.environments.spec import Spec, environments_in
@@ -155,16 +155,23 @@ class Environment(Names):
         return self._models[name]
 
     def _checked(self, registered: Registered, raw: Any) -> Any:
-        """A config as the environment's own code resolves it. Raises ``RefusedConfigError`` for one that it refuses."""
+        """A config as the environment's own code resolves it, asked for once and kept beside the description.
+
+        Raises ``RefusedConfigError`` for one that it refuses. What is wrong with the plugin and not with the config is
+        not kept: it may be repaired.
+        """
         from pydantic_core import to_jsonable_python
 
-        given = to_jsonable_python(raw, fallback=str)
-        use = registered.component.versioned_id
-
-        def ask() -> Any:
-            return self.session().call("check", f"it checked the config of {use}", {"use": use, "config": given})
-
-        answer = kept_check(self.spec, use, given, ask)
+        asked = {"use": registered.component.versioned_id, "config": to_jsonable_python(raw, fallback=str)}
+        digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:24]
+        file = folder_of(self.spec) / "checked" / f"{digest}.json"
+        if file.is_file():
+            answer = read_json(file)
+        else:
+            answer = self.session().call("check", f"it checked the config of {asked['use']}", asked)
+            if not any(problem[3] == "plugin" for problem in answer.get("problems", ())):
+                file.parent.mkdir(exist_ok=True)
+                write_json(file, answer)
         if "problems" in answer:
             problems = [
                 (path, message, sentences(hint or "", self.spec.anew) if code == "plugin" else hint, code)
@@ -239,31 +246,33 @@ def describe_environment(spec: Spec) -> dict[str, Any]:
         session.close()
     folder_of(spec).mkdir(parents=True, exist_ok=True)
     write_description(spec, description)
-    return read_description(spec) or {}
+    return read_description(spec)
 
 
 def isolated_records(settings: Settings, *, refresh: bool = True) -> list[PluginRecord]:
     """The plugins of all environments of a settings file. Nothing of them is imported.
 
-    With ``refresh`` an environment whose plugins' files have changed since is described anew.
+    With ``refresh`` an environment whose plugins' files have changed since is described anew. An environment without a
+    description is a single record, which is broken.
     """
     found = []
     for spec in environments_in(settings):
-        if refresh and _is_stale(spec):
-            try:
-                describe_environment(spec)
-            except PluginError as error:
-                record = PluginRecord(spec.name, spec.name, "unknown", spec.name)
-                record.fail("broken", f"its description can't be made anew: {error.message}", fix=spec.install)
-                found.append(record)
-                continue
-        found += records_of(spec, Environment(spec))
+        environment = Environment(spec)
+        try:
+            environment.description = said = _described(spec, refresh)
+            found += [record_of(spec, environment, plugin) for plugin in said["plugins"]]
+        except PluginError as error:
+            record = PluginRecord(spec.name, spec.name, "unknown", spec.name, environment=environment)
+            record.fail("broken", error.message, fix=spec.install)
+            found.append(record)
     return found
 
 
-def _is_stale(spec: Spec) -> bool:
+def _described(spec: Spec, refresh: bool) -> dict[str, Any]:
+    said = read_description(spec)
+    if not refresh or files_state(plugin.get("folder", "") for plugin in said["plugins"]) == said.get("files"):
+        return said
     try:
-        said = read_description(spec)
-    except PluginError:
-        return False
-    return said is not None and files_state(plugin["folder"] for plugin in said["plugins"]) != said.get("files")
+        return describe_environment(spec)
+    except PluginError as error:
+        raise PluginError(f"its description can't be made anew: {error.message}") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -11,17 +11,11 @@ from scorefold.errors import ConfigError
 from scorefold_registry.plugins.names import did_you_mean, sentences
 from scorefold_registry.plugins.settings import Settings
 
-WORDS = (
-    *("requirements", "lock", "interpreter", "python", "torch", "build"),
-    *("memory", "seconds", "device", "pass", "sandbox", "read", "network"),
-)
-"""Fields of a table."""
-
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\Z")
 """The name of an environment."""
 
-_UNITS = {"": 1, "MB": 10**6, "GB": 10**9, "MiB": 2**20, "GiB": 2**30}
-_MEMORY = re.compile(r"(\d+(?:\.\d+)?) ?(MB|GB|MiB|GiB)\Z")
+_UNITS = {"MB": 10**6, "GB": 10**9, "MiB": 2**20, "GiB": 2**30}
+_MEMORY = r"(\d+(?:\.\d+)?) ?(MB|GB|MiB|GiB)"
 _LEAST_MEMORY = 10**8
 
 
@@ -84,6 +78,45 @@ def environments_in(settings: Settings) -> list[Spec]:
     return [_Reading(settings.file, str(name), table).spec() for name, table in tables.items()]
 
 
+def _bytes(value: Any) -> int:
+    match = re.fullmatch(_MEMORY, value) if isinstance(value, str) else None
+    return 0 if match is None else int(float(match[1]) * _UNITS[match[2]])
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) and item.strip() for item in value)
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+
+
+_FIELDS: dict[str, tuple[Callable[[Any], Any], str, str]] = {
+    "requirements": (_are_texts, "a list of texts", '["scikit-learn==1.3.2"]'),
+    "lock": (_is_text, "text", '"env/locked.txt"'),
+    "interpreter": (_is_text, "text", '"../other/.venv/bin/python"'),
+    "python": (lambda value: _is_text(value) and re.fullmatch(r"3\.\d+", value), "a version as text", '"3.12"'),
+    "torch": (lambda value: value in ("host", "own"), "host or own", '"host"'),
+    "build": (_is_flag, "true or false", "true"),
+    "memory": (lambda value: _bytes(value) >= _LEAST_MEMORY, "100MB at least, as text", '"4GB"'),
+    "seconds": (_is_time, "a number above 0", "600"),
+    "device": (_is_text, "text", '"cpu"'),
+    "pass": (_are_texts, "a list of texts", '["MY_DATA"]'),
+    "sandbox": (lambda value: value == "bubblewrap", "bubblewrap", '"bubblewrap"'),
+    "read": (_are_texts, "a list of texts", '["./data"]'),
+    "network": (_is_flag, "true or false", "true"),
+}
+"""Fields of a table: which values they take, in words too, and an example."""
+
+
 class _Reading:
     """The reading of one table."""
 
@@ -92,35 +125,24 @@ class _Reading:
 
     def spec(self) -> Spec:
         name, table = self.name, self.table
-        if not NAME.match(name):
-            self.refuse(
-                "",
-                f"an environment is called {name!r:.60}; a name is lower-case letters and digits, words joined by '-'",
-                "for example [environments.old-sklearn]",
-            )
-        if not isinstance(table, Mapping):
-            self.refuse("", f"environments.{name} is {table!r:.60}; expected a table", f"write [environments.{name}]")
-        for word in table:
-            if word not in WORDS:
-                known = f"the words are {', '.join(WORDS)}"
-                self.refuse(word, f"environments.{name} says {word!r}, which is not a field there", known, word)
-        torch = self.word("torch", ("host", "own")) or ""
+        self.check()
+        lines = [self.line(text.strip()) for text in table.get("requirements", ())]
         spec = Spec(
             name,
             self.file,
-            tuple(self.line(text) for text in self.texts("requirements")),
-            self.path("lock"),
-            self.path("interpreter"),
-            self.python(),
-            torch,
-            self.memory(),
-            self.seconds(),
-            self.text("device"),
-            self.flag("build"),
-            tuple(self.texts("pass")),
-            self.word("sandbox", ("bubblewrap",)),
-            tuple(self.existing("read", text) for text in self.texts("read")),
-            self.flag("network"),
+            tuple(lines),
+            lock=self.path("lock"),
+            interpreter=self.path("interpreter"),
+            python=table.get("python"),
+            torch=table.get("torch", ""),
+            memory=_bytes(table.get("memory")) or None,
+            seconds=table.get("seconds"),
+            device=table.get("device"),
+            build=table.get("build", False),
+            passed=tuple(text.strip() for text in table.get("pass", ())),
+            sandbox=table.get("sandbox"),
+            read=tuple(self.existing("read", text.strip()) for text in table.get("read", ())),
+            network=table.get("network", False),
         )
         if not (spec.requirements or spec.lock or spec.interpreter):
             self.refuse(
@@ -143,44 +165,31 @@ class _Reading:
             )
         return spec
 
-    def refuse(self, word: str, message: str, hint: str, near: str = "") -> NoReturn:
-        guess = did_you_mean(near, WORDS) if near else ""
-        raise ConfigError(
-            message, hint=sentences(guess, hint), file=self.file, line=_line_of(self.file, self.name, word)
-        )
+    def check(self) -> None:
+        """Raises ``ConfigError`` for a wrong name, an unknown field, and a value that its field does not take."""
+        name, table = self.name, self.table
+        if not NAME.match(name):
+            self.refuse(
+                "",
+                f"an environment is called {name!r:.60}; a name is lower-case letters and digits, words joined by '-'",
+                "for example [environments.old-sklearn]",
+            )
+        if not isinstance(table, Mapping):
+            self.refuse("", f"environments.{name} is {table!r:.60}; expected a table", f"write [environments.{name}]")
+        for word, value in table.items():
+            if word not in _FIELDS:
+                hint = sentences(did_you_mean(word, _FIELDS), f"the words are {', '.join(_FIELDS)}")
+                self.refuse(word, f"environments.{name} says {word!r}, which is not a field there", hint)
+            takes, expected, example = _FIELDS[word]
+            if not takes(value):
+                message = f"environments.{name}.{word} is {value!r:.60}; expected {expected}"
+                self.refuse(word, message, f"for example {word} = {example}")
 
-    def word(self, field: str, known: tuple[str, ...]) -> str | None:
-        value = self.text(field)
-        if value is not None and value not in known:
-            self.refuse(field, f"{self.field(field)} is {value!r:.60}; expected {' or '.join(known)}", "correct it")
-        return value
-
-    def field(self, word: str) -> str:
-        return f"environments.{self.name}.{word}"
-
-    def text(self, field: str) -> str | None:
-        value = self.table.get(field)
-        if value is None or (isinstance(value, str) and value):
-            return value
-        self.refuse(
-            field, f"{self.field(field)} is {value!r:.60}; expected text", f'for example {field} = "{_TEXT[field]}"'
-        )
-
-    def texts(self, field: str) -> list[str]:
-        value = self.table.get(field, [])
-        if isinstance(value, list) and all(isinstance(item, str) and item.strip() for item in value):
-            return [item.strip() for item in value]
-        example = f'for example {field} = ["{_TEXT[field]}"]'
-        self.refuse(field, f"{self.field(field)} is {value!r:.60}; expected a list of texts", example)
-
-    def flag(self, field: str) -> bool:
-        value = self.table.get(field, False)
-        if isinstance(value, bool):
-            return value
-        self.refuse(field, f"{self.field(field)} is {value!r:.60}; expected true or false", f"{field} = true")
+    def refuse(self, word: str, message: str, hint: str) -> NoReturn:
+        raise ConfigError(message, hint=hint, file=self.file, line=_line_of(self.file, self.name, word))
 
     def path(self, field: str) -> Path | None:
-        value = self.text(field)
+        value = self.table.get(field)
         return None if value is None else self.file.parent.absolute() / Path(value).expanduser()
 
     def line(self, text: str) -> str:
@@ -188,7 +197,7 @@ class _Reading:
         if text.startswith("-"):
             self.refuse(
                 "requirements",
-                f"{self.field('requirements')} holds the option {text!r:.60}; expected requirements alone",
+                f"environments.{self.name}.requirements holds the option {text!r:.60}; expected requirements alone",
                 "options of pip are set by its own file or by PIP_ variables",
             )
         is_path = text.startswith((".", "/", "~")) or text.endswith(".whl")
@@ -198,50 +207,9 @@ class _Reading:
         """A path that starts at the settings file."""
         path = (self.file.parent.absolute() / Path(text).expanduser()).resolve()
         if not path.exists():
-            self.refuse(field, f"{self.field(field)} names {text}, which is not there", f"expected {path}")
+            message = f"environments.{self.name}.{field} names {text}, which is not there"
+            self.refuse(field, message, f"expected {path}")
         return path
-
-    def python(self) -> str | None:
-        value = self.text("python")
-        if value is not None and not re.fullmatch(r"3\.\d+", value):
-            self.refuse(
-                "python", f"{self.field('python')} is {value!r:.60}; expected a version", 'such as python = "3.12"'
-            )
-        return value
-
-    def memory(self) -> int | None:
-        value = self.text("memory")
-        if value is None:
-            return None
-        match = _MEMORY.match(value)
-        size = 0 if match is None else int(float(match[1]) * _UNITS[match[2]])
-        if size < _LEAST_MEMORY:
-            self.refuse(
-                "memory",
-                f"{self.field('memory')} is {value!r:.60}; expected 100MB at least",
-                'for example memory = "4GB"',
-            )
-        return size
-
-    def seconds(self) -> float | None:
-        value = self.table.get("seconds")
-        if value is None or (isinstance(value, int | float) and not isinstance(value, bool) and value > 0):
-            return value
-        self.refuse("seconds", f"{self.field('seconds')} is {value!r:.60}; expected a number above 0", "seconds = 600")
-
-
-_TEXT = {
-    "requirements": "scikit-learn==1.3.2",
-    "lock": "env/locked.txt",
-    "interpreter": "../other/.venv/bin/python",
-    "python": "3.12",
-    "torch": "host",
-    "memory": "4GB",
-    "device": "cpu",
-    "pass": "MY_DATA",
-    "sandbox": "bubblewrap",
-    "read": "./data",
-}
 
 
 def _line_of(file: Path, name: str, word: str) -> int | None:

@@ -64,7 +64,7 @@ def digest_of(spec: Spec) -> str:
         "wheels": [_digest_if_there(Path(line)) for line in spec.requirements if line.endswith(".whl")],
         "python": spec.python or platform.python_version(),
         "machine": [sys.platform, platform.machine()],
-        "torch": [torch_of(spec), _version("torch") if torch_of(spec) == "host" else None],
+        "torch": [torch_of(spec), _host_torch() if torch_of(spec) == "host" else None],
         "build": spec.build,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
@@ -80,12 +80,19 @@ def _digest_if_there(path: Path | None) -> str | None:
 @cache
 def _version(name: str) -> str | None:
     try:
-        text = importlib_metadata.distribution(name).read_text("METADATA") or ""
+        return importlib_metadata.version(name)
     except importlib_metadata.PackageNotFoundError:
         return None
-    # Its lines, not its mail headers: the description of torch takes a parser longer than all that lists plugins.
-    lines = (line.partition(":") for line in text.splitlines())
-    return next((value.strip() for word, _, value in lines if word == "Version"), None)
+
+
+@cache
+def _host_torch() -> str | None:
+    """Version of torch here, from its own file: a search of all distributions takes longer than the list of plugins."""
+    spec = find_spec("torch")
+    if spec is None or spec.origin is None:
+        return None
+    text = Path(spec.origin).with_name("version.py").read_text(encoding="utf-8")
+    return text.partition("__version__ = ")[2].partition("\n")[0].strip("'\"")
 
 
 def folder_of(spec: Spec) -> Path:
