@@ -49,12 +49,14 @@ def write_description(spec: Spec, said: Mapping[str, Any]) -> None:
 def read_description(spec: Spec) -> dict[str, Any]:
     """The description of an environment. Raises ``PluginError`` where there is none, or none of this release."""
     file = folder_of(spec) / FILE
-    if not file.is_file():
-        raise PluginError(f"its environment is not installed here: {spec.install}", hint=spec.install)
-    if file.stat().st_size > LARGEST:
-        raise PluginError(f"{file} is larger than {LARGEST:,} bytes", hint=spec.install)
     try:
-        found = json.loads(file.read_bytes())
+        with open(file, "rb") as opened:
+            text = opened.read(LARGEST + 1)
+        if len(text) > LARGEST:
+            raise PluginError(f"{file} is larger than {LARGEST:,} bytes", hint=spec.install)
+        found = json.loads(text)
+    except FileNotFoundError:
+        raise PluginError(f"its environment is not installed here: {spec.install}", hint=spec.install) from None
     except (OSError, ValueError, RecursionError) as error:
         raise PluginError(f"{file} can't be read: {error}", hint=spec.install) from error
     if not isinstance(found, dict) or found.get("format") != FORMAT or not isinstance(found.get("plugins"), list):
