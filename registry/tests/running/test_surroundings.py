@@ -14,14 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from scorefold.errors import DataError, PluginError
 from scorefold.plugin import hookimpl
 from scorefold_registry.host import Host
 from scorefold_registry.plugins.loading import describe
-from scorefold_registry.plugins.process_guard import Surroundings, unchanged
+from scorefold_registry.plugins.process_guard import SETTINGS, Surroundings, unchanged
 from scorefold_registry.run.result import RunResult
 
 RUN = """version: 1
@@ -43,10 +41,10 @@ CHANGES: dict[str, Callable[[], object]] = {
     "numpy's handling of floating-point errors": lambda: np.seterr(all="raise"),
     "torch's default dtype": lambda: torch.set_default_dtype(torch.float64),
     "torch's default device": lambda: torch.set_default_device("meta"),
+    "torch's precision of products of matrices": lambda: torch.set_float32_matmul_precision("medium"),
+    "torch's choice of deterministic algorithms": lambda: torch.use_deterministic_algorithms(True),
     "torch's gradient mode": lambda: torch.set_grad_enabled(False),
     "torch's inference mode": lambda: _kept.append(_entered(torch.inference_mode())),
-    "the modes that see torch's functions": lambda: _entered(TorchFunctionMode()),
-    "the modes that see torch's operations": lambda: _entered(TorchDispatchMode()),
 }
 _kept: list[Any] = []
 
@@ -86,37 +84,14 @@ def test_all_at_once_are_put_back() -> None:
     assert Surroundings.now() == before
 
 
-def test_a_device_that_was_entered_and_not_left_is_put_back() -> None:
-    with unchanged() as changed:
-        _entered(torch.device("meta"))
-    assert changed == ["torch's default device"]
-    assert torch.zeros(1).device.type == "cpu"
-
-
-class _Passes(TorchFunctionMode):
-    """Lets every function through, and counts them."""
-
-    seen = 0
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.seen += 1
-        return func(*args, **(kwargs or {}))
-
-
-def test_modes_of_whoever_calls_stay() -> None:
-    with _Passes() as own:
-        with unchanged() as changed:
-            torch.zeros(1)
-        assert changed == []
-        with unchanged() as changed:
-            for mode in (TorchDispatchMode(), _Passes(), TorchFunctionMode()):
-                _entered(mode)
-        assert set(changed) == {"the modes that see torch's functions", "the modes that see torch's operations"}
-        before = own.seen
-        torch.zeros(1)
-        assert own.seen == before + 1
-    torch.zeros(1)
-    assert own.seen == before + 1
+def test_what_is_imported_meanwhile_had_the_state_that_it_starts_with() -> None:
+    before = Surroundings.now()
+    without = Surroundings({each.what: each.read() for each in SETTINGS if each.module is None})
+    assert without.put_back() == []
+    for change in CHANGES.values():
+        change()
+    assert set(without.put_back()) == CHANGES.keys() - {"torch's gradient mode"}
+    assert Surroundings.now() == before
 
 
 def test_a_stage_that_changes_them_is_not_kept(run: Run, mean: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 
 @contextmanager
@@ -115,76 +115,46 @@ def _no_exit() -> Iterator[None]:
         os._exit = end
 
 
-_held: list[Any] = []
-"""Guards that put a mode of torch back for as long as they live, and modes that were ended."""
+class _Setting(NamedTuple):
+    """A setting of the process: whose it is, how it is read and put back, and the value that it starts with."""
+
+    what: str
+    module: str | None
+    read: Callable[[], Any]
+    put: Callable[[Any], object]
+    start: Any = None
+
+    @property
+    def there(self) -> bool:
+        """True if the module of the setting is imported, and to its end."""
+        last = {"torch": "inference_mode", "numpy": "geterr"}
+        return self.module is None or hasattr(sys.modules.get(self.module), last[self.module])
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """The working folder, the locale, filters of warnings that catch everything, numpy's handling of floating-point
-    errors, and torch's default dtype and device, gradient and inference mode and function and dispatch modes.
+    """The settings of the process that ``SETTINGS`` lists.
 
-    What is not imported yet has the state that it starts with. ``sys.path``, environment variables, threads and filters
-    of single warnings are not looked at: libraries set them on purpose.
+    ``sys.path``, environment variables, threads, filters of single warnings and modes that see torch's functions are
+    not looked at: libraries set them on purpose, or a plugin that leaves them behind needs an environment of its own.
     """
 
-    folder: str | None
-    locale: str
-    filters: tuple[Any, ...]
-    numpy: dict[str, Any] | None
-    torch: dict[str, Any] | None
-    modes: dict[str, Any]
+    values: dict[str, Any]
 
     @classmethod
     def now(cls) -> Surroundings:
         """The state as it is."""
-        numpy = sys.modules.get("numpy")
-        return cls(
-            folder=_folder(),
-            locale=locale.setlocale(locale.LC_ALL),
-            filters=_catching_all(),
-            numpy=None if not hasattr(numpy, "geterr") else dict(numpy.geterr()),  # type: ignore[union-attr]
-            torch=_torch_state() if _has_torch() else None,
-            modes=_first_modes() if _has_torch() else {},
-        )
+        return cls({each.what: each.read() for each in SETTINGS if each.there})
 
     def put_back(self) -> list[str]:
         """Put everything back as it was, and say what had changed, such as "torch's default dtype"."""
-        changed = _end_modes(self.modes, (self.torch or {}).get("device"))
-        now = Surroundings.now()
-        if self.folder is not None and now.folder != self.folder:
-            os.chdir(self.folder)
-            changed.append("the working folder")
-        if now.locale != self.locale:
-            locale.setlocale(locale.LC_ALL, self.locale)
-            changed.append("the locale")
-        if now.filters != self.filters:
-            added = [each for each in now.filters if each not in self.filters]
-            warnings.filters[:] = [each for each in warnings.filters if each not in added]  # type: ignore[index]
-            changed.append("how all warnings are treated")
-        if now.numpy is not None and now.numpy != (self.numpy or _NUMPY_STARTS):
-            import numpy as np
-
-            np.seterr(**(self.numpy or _NUMPY_STARTS))
-            changed.append("numpy's handling of floating-point errors")
-        if now.torch is not None:
-            changed += _put_torch_back(self.torch or _torch_starts(), now.torch)
+        changed = []
+        for each in SETTINGS:
+            # What was not imported had the state that it starts with.
+            if each.there and each.read() != (before := self.values.get(each.what, each.start)):
+                each.put(before)
+                changed.append(each.what)
         return changed
-
-
-_SEES = {"__torch_function__": "functions", "__torch_dispatch__": "operations"}
-_NUMPY_STARTS = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}
-
-
-@contextmanager
-def unchanged() -> Iterator[list[str]]:
-    """Runs code, puts its surroundings back, and fills the list with what it had changed."""
-    before = Surroundings.now()
-    changed: list[str] = []
-    try:
-        yield changed
-    finally:
-        changed += before.put_back()
 
 
 def _folder() -> str | None:
@@ -200,102 +170,95 @@ def _catching_all() -> tuple[Any, ...]:
     )
 
 
-def _has_torch() -> bool:
-    """True if torch is imported, and to its end."""
-    return hasattr(sys.modules.get("torch"), "inference_mode")
+def _catch_again(before: tuple[Any, ...]) -> None:
+    added = [each for each in _catching_all() if each not in before]
+    warnings.filters[:] = [each for each in warnings.filters if each not in added]  # type: ignore[index]
 
 
-def _torch_state() -> dict[str, Any]:
+def _of(module: str, name: str) -> Callable[..., Any]:
+    """A function of a module that is imported by the time of the call."""
+    return lambda *given: getattr(sys.modules[module], name)(*given)
+
+
+def _device() -> Any:
     import torch
 
     device = torch.get_default_device()
-    return {
-        "dtype": torch.get_default_dtype(),
-        "device": None if device.type == "cpu" else device,
-        "gradients": torch.is_grad_enabled(),
-        "inference": torch.is_inference_mode_enabled(),
-        "precision": torch.get_float32_matmul_precision(),
-        "deterministic": torch.are_deterministic_algorithms_enabled(),
-    }
+    return None if device.type == "cpu" else device
 
 
-def _torch_starts() -> dict[str, Any]:
+def _dtype() -> str:
     import torch
 
-    state = {"dtype": torch.float32, "device": None, "gradients": True, "inference": False}
-    return state | {"precision": "highest", "deterministic": False}
+    return str(torch.get_default_dtype()).removeprefix("torch.")
 
 
-def _first_modes() -> dict[str, Any]:
-    """The modes that see a function and an operation of torch first, by their methods; those that there are.
-
-    They are found by the calls of these methods, so that no private name of torch is needed, and not while somebody
-    profiles.
-    """
+def _put_dtype(before: str) -> None:
     import torch
 
-    found: dict[str, Any] = {}
-
-    def look(frame: FrameType, event: str, argument: Any) -> None:
-        method = frame.f_code.co_name
-        if event == "call" and method in _SEES and method not in found:
-            found[method] = frame.f_locals[frame.f_code.co_varnames[0]]
-
-    if sys.getprofile() is None:
-        sys.setprofile(look)
-        try:
-            with suppress(Exception):  # a mode may refuse any operation
-                torch.zeros(())
-        finally:
-            sys.setprofile(None)
-    return found
+    torch.set_default_dtype(getattr(torch, before))
 
 
-def _end_modes(before: dict[str, Any], device: Any) -> list[str]:
-    """End the modes that were entered above those of before, the last one first, and say which; with the default device
-    that was."""
+_held: list[Any] = []
+"""Guards that put a mode of torch back for as long as they live."""
+
+
+def _put_inference(before: bool) -> None:
+    import torch
+
+    guard = torch.inference_mode(before)
+    guard.__enter__()
+    _held.append(guard)
+
+
+def _put_errors(before: dict[str, Any]) -> None:
+    import numpy as np
+
+    np.seterr(**before)
+
+
+def _torch(what: str, read: str, put: str, start: Any) -> _Setting:
+    return _Setting(f"torch's {what}", "torch", _of("torch", read), _of("torch", put), start)
+
+
+_ERRORS = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}
+
+SETTINGS = (
+    _Setting("the working folder", None, _folder, lambda before: os.chdir(before or os.curdir)),
+    _Setting(
+        "the locale",
+        None,
+        lambda: locale.setlocale(locale.LC_ALL),
+        lambda before: locale.setlocale(locale.LC_ALL, before),
+    ),
+    _Setting("how all warnings are treated", None, _catching_all, _catch_again),
+    _Setting("numpy's handling of floating-point errors", "numpy", _of("numpy", "geterr"), _put_errors, _ERRORS),
+    _Setting("torch's default device", "torch", _device, _of("torch", "set_default_device")),
+    _Setting("torch's default dtype", "torch", _dtype, _put_dtype, "float32"),
+    _torch(
+        "precision of products of matrices", "get_float32_matmul_precision", "set_float32_matmul_precision", "highest"
+    ),
+    _torch(
+        "choice of deterministic algorithms",
+        "are_deterministic_algorithms_enabled",
+        "use_deterministic_algorithms",
+        False,
+    ),
+    # It takes the gradient mode with it, and is put back first.
+    _Setting("torch's inference mode", "torch", _of("torch", "is_inference_mode_enabled"), _put_inference, False),
+    _torch("gradient mode", "is_grad_enabled", "set_grad_enabled", True),
+)
+
+
+@contextmanager
+def unchanged() -> Iterator[list[str]]:
+    """Runs code, puts its surroundings back, and fills the list with what it had changed."""
+    before = Surroundings.now()
     changed: list[str] = []
-    if not _has_torch():
-        return changed
-    import torch
-
-    for method, what in _SEES.items():
-        last = before.get(method)
-        while (mode := _first_modes().get(method)) is not None and mode is not before.get(method) and mode is not last:
-            last = mode
-            _held.extend((mode, mode))  # before 2.8 torch lets go of a mode once too often as it ends
-            if of_device := isinstance(getattr(mode, "device", None), torch.device):
-                mode.device.__exit__(None, None, None)
-                torch.set_default_device(device)
-            else:
-                mode.__exit__(None, None, None)
-            changed.append("torch's default device" if of_device else f"the modes that see torch's {what}")
-    return list(dict.fromkeys(changed))
-
-
-def _put_torch_back(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    import torch
-
-    changed = []
-    for name, put, text in (
-        ("device", torch.set_default_device, "torch's default device"),
-        ("dtype", torch.set_default_dtype, "torch's default dtype"),
-        ("precision", torch.set_float32_matmul_precision, "torch's precision of products of matrices"),
-        ("deterministic", torch.use_deterministic_algorithms, "torch's choice of deterministic algorithms"),
-    ):
-        if now[name] != before[name]:
-            put(before[name])
-            changed.append(text)
-    if now["inference"] != before["inference"]:
-        guard = torch.inference_mode(before["inference"])
-        guard.__enter__()
-        _held.append(guard)
-        changed.append("torch's inference mode")
-    if torch.is_grad_enabled() != before["gradients"]:
-        torch.set_grad_enabled(before["gradients"])
-        if now["inference"] == before["inference"]:
-            changed.append("torch's gradient mode")
-    return changed
+    try:
+        yield changed
+    finally:
+        changed += before.put_back()
 
 
 HEAVY = frozenset(
