@@ -30,7 +30,7 @@ from scorefold_registry.components.ports import inline_fields
 from scorefold_registry.plugins.discovery import discover
 from scorefold_registry.plugins.environments import wire
 from scorefold_registry.plugins.environments.config_types import build_model, describe_model
-from scorefold_registry.plugins.environments.described import FILE, write_description
+from scorefold_registry.plugins.environments.described import FILE, FORMAT, write_description
 from scorefold_registry.plugins.environments.environment import Environment
 from scorefold_registry.plugins.environments.spec import Spec, environments_in
 from scorefold_registry.plugins.environments.store import VARIABLE, digest_of, folder_of
@@ -144,7 +144,7 @@ def test_a_description_that_no_worker_gives_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Any, cause: str
 ) -> None:
     spec = described(tmp_path, monkeypatch)
-    said = change({"format": 2, "plugins": [{**PLUGIN, "components": [{"declares": COMPONENT}]}]})
+    said = change({"format": FORMAT, "plugins": [{**PLUGIN, "components": [{"declares": COMPONENT}]}]})
     (folder_of(spec) / FILE).write_text(json.dumps(said))
     record = discover(toml=tmp_path / "scorefold.toml", import_plugins=False).plugins[-1]
     assert record.state == "broken"

@@ -21,14 +21,10 @@ from scorefold.config import Config, Inline, InlineKind
 from scorefold.errors import PluginError
 
 _PLAIN: dict[str, Any] = {
-    "int": int,
-    "float": float,
-    "str": str,
-    "bool": bool,
-    "null": type(None),
-    "path": Path,
-    "any": Any,
+    **{"int": int, "float": float, "str": str, "bool": bool, "null": type(None), "path": Path, "any": Any},
+    "...": Ellipsis,
 }
+_MANY: dict[str, Any] = {kind.__name__: kind for kind in (list, tuple, set, frozenset, dict)}
 _BOUNDS = ("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length", "pattern", "strict")
 
 Check = Callable[[Any], Any]
@@ -67,7 +63,7 @@ class _Describing:
 
     def field(self, info: FieldInfo) -> dict[str, Any]:
         said: dict[str, Any] = {"type": self.type(info.annotation, info.metadata), "about": info.description or ""}
-        said["bounds"] = self.bounds(info.metadata)
+        said["bounds"] = _bounds_of(info.metadata)
         if isinstance(info.discriminator, str):
             said["tag"] = info.discriminator
         if not info.is_required():
@@ -75,48 +71,33 @@ class _Describing:
             said["default"] = to_jsonable_python(default, fallback=lambda value: None)
         return said
 
-    def bounds(self, metadata: Any) -> dict[str, Any]:
-        marks = _flat(metadata)
-        found = {name: getattr(mark, name) for mark in marks for name in _BOUNDS if hasattr(mark, name)}
-        return {name: value for name, value in found.items() if isinstance(value, int | float | str)}
-
     def type(self, annotation: Any, metadata: Any = ()) -> dict[str, Any]:
-        metadata = _flat(metadata)
-        marks = [mark for mark in metadata if isinstance(mark, InlineKind)]
-        if marks:
-            return {"inline": marks[0].kind, "needs": list(marks[0].needs)}
-        known = [mark for mark in metadata if any(hasattr(mark, name) for name in _BOUNDS)]
-        if len(known) < sum(not isinstance(mark, str) for mark in metadata):
+        marks = [mark for mark in _flat(metadata) if not isinstance(mark, str)]
+        if inline := [mark for mark in marks if isinstance(mark, InlineKind)]:
+            return {"inline": inline[0].kind, "needs": list(inline[0].needs)}
+        if not all(any(hasattr(mark, name) for name in _BOUNDS) for mark in marks):
             self.checked = True  # a validator, or a mark of the plugin's own
-        origin: Any = get_origin(annotation)
+        origin: Any = get_origin(annotation) or annotation
         inner = get_args(annotation)
         if origin is Annotated:
-            return {**self.type(inner[0], inner[1:]), "bounds": self.bounds(inner[1:])}
+            return {**self.type(inner[0], inner[1:]), "bounds": _bounds_of(inner[1:])}
         if origin is Literal:
             return {"literal": list(inner)}
         if origin in (Union, types.UnionType):
             return {"union": [self.type(item) for item in inner]}
-        if origin in (list, tuple, set, frozenset, dict):
-            variadic = origin is tuple and len(inner) == 2 and inner[1] is Ellipsis
-            parts = inner[:1] if variadic else inner
-            return {
-                "many": getattr(origin, "__name__", ""),
-                "of": [self.type(item) for item in parts],
-                "variadic": variadic,
-            }
-        for bare in (list, tuple, dict):
-            if annotation is bare:
-                return {"many": bare.__name__, "of": [], "variadic": False}
+        if origin in _MANY.values():
+            return {"many": origin.__name__, "of": [self.type(item) for item in inner]}
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            name = str(getattr(annotation, "__name__", ""))
-            if getattr(shared, name, None) is annotation:
-                return {"shared": name}
-            return {"model": self.model(annotation)}
-        for word, plain in _PLAIN.items():
-            if annotation is plain or (annotation is None and word == "null"):
-                return {"is": word}
-        self.checked = True
-        return {"is": "any"}
+            is_shared = getattr(shared, annotation.__name__, None) is annotation
+            return {"shared": annotation.__name__} if is_shared else {"model": self.model(annotation)}
+        word = next((word for word, plain in _PLAIN.items() if annotation is plain), None)
+        self.checked |= word is None
+        return {"is": word or "any"}
+
+
+def _bounds_of(metadata: Any) -> dict[str, Any]:
+    found = {name: getattr(mark, name) for mark in _flat(metadata) for name in _BOUNDS if hasattr(mark, name)}
+    return {name: value for name, value in found.items() if isinstance(value, int | float | str)}
 
 
 def _flat(metadata: Any) -> list[Any]:
@@ -164,8 +145,7 @@ class _Building:
         return self.built[name]
 
     def field(self, said: Mapping[str, Any]) -> tuple[Any, Any]:
-        bounds = {name: value for name, value in said["bounds"].items() if name in _BOUNDS}
-        options: dict[str, Any] = {"description": said["about"] or None, **bounds}
+        options: dict[str, Any] = {"description": said["about"] or None, **_bounds_in(said)}
         if "tag" in said:
             options["discriminator"] = said["tag"]
         kind = self.type(said["type"])
@@ -177,10 +157,7 @@ class _Building:
 
     def type(self, said: Mapping[str, Any]) -> Any:
         if said.get("bounds"):
-            inner = {key: value for key, value in said.items() if key != "bounds"}
-            return Annotated[
-                self.type(inner), Field(**{name: said["bounds"][name] for name in said["bounds"] if name in _BOUNDS})
-            ]
+            return Annotated[self.type({**said, "bounds": None}), Field(**_bounds_in(said))]
         if "inline" in said:
             return Inline(said["inline"], tuple(said["needs"]))
         if "literal" in said:
@@ -188,9 +165,12 @@ class _Building:
         if "union" in said:
             return Union[tuple(self.type(item) for item in said["union"])]  # noqa: UP007 - made while it runs
         if "many" in said:
-            origin: Any = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset, "dict": dict}[said["many"]]
-            parts = [self.type(item) for item in said["of"]]
-            return origin[(*parts, ...)] if said["variadic"] else origin[tuple(parts)] if parts else origin
+            parts = tuple(self.type(item) for item in said["of"])
+            return _MANY[said["many"]][parts] if parts else _MANY[said["many"]]
         if "shared" in said:
             return getattr(shared, said["shared"])
         return self.model(said["model"]) if "model" in said else _PLAIN[said["is"]]
+
+
+def _bounds_in(said: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in said["bounds"].items() if name in _BOUNDS}

@@ -17,7 +17,7 @@ from scorefold_registry.plugins.environments.store import folder_of
 from scorefold_registry.plugins.hooks import check_declaration
 from scorefold_registry.plugins.records import PluginRecord
 
-FORMAT = 2
+FORMAT = 3
 FILE = "description.json"
 LARGEST = 2**24
 """Bytes of a description."""
@@ -115,7 +115,7 @@ def _is_shared(interface: str) -> bool:
 def _component(said: Mapping[str, Any], unknown: set[str]) -> Component:
     """A declaration rebuilt, without the figures and the citation, which are code and files of the environment, and
     without capabilities that are unknown here: the worker checks them."""
-    facts = {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
+    facts: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
     ports = [{**port, "needs": _known(port["needs"], unknown)} for port in said["requires"]]
     for port in ports:
         if isinstance(port["kind"], list):

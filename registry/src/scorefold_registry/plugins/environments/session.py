@@ -81,6 +81,7 @@ class Session:
         requests, self._requests = os.pipe()
         self._answers, answers = os.pipe()
         leash, self._leash = os.pipe()
+        ours = (self._requests, self._answers, self._leash, self._there, self._back)
         theirs = [requests, answers, leash, self._there.descriptor, self._back.descriptor]
         facts = {
             "descriptors": theirs,
@@ -100,18 +101,13 @@ class Session:
                 env=_variables(spec),
             )
         except OSError as error:
-            for number in (self._requests, self._answers, self._leash):
-                os.close(number)
-            self._there.close()
-            self._back.close()
+            _close(ours)
             raise PluginError(
                 f"the interpreter of the environment {spec.name!r} can't be started: {error}", hint=spec.install
             ) from error
         finally:
-            for number in (requests, answers, leash):
-                os.close(number)
+            _close((requests, answers, leash))
         os.set_blocking(self._requests, False)
-        ours = (self._requests, self._answers, self._leash, self._there, self._back)
         self._ended = weakref.finalize(self, _end, self._process, ours, self._owner)
         self._draining = threading.Thread(target=_drain, args=(self._process, self._output), daemon=True)
         self._draining.start()
@@ -284,16 +280,12 @@ class Session:
         try:
             if said["type"] == "KeyboardInterrupt" and said["cancelled"]:
                 return KeyboardInterrupt()
-            known = known_error(said)
-            if known is not None:
-                found = known
-                if "pip install" in (found.hint or ""):  # which would install here
-                    found.hint = sentences(str(found.hint), self.spec.anew)
-            elif blame is not None:
-                found = blame(said)
-            else:
-                words = f"{said['type']}: {said['message']}"
-                found = PluginError(f"the process of the environment {self.spec.name!r}: {words}")
+            found = known_error(said)
+            if found is None:
+                words = f"the process of the environment {self.spec.name!r}: {said['type']}: {said['message']}"
+                found = PluginError(words) if blame is None else blame(said)
+            elif "pip install" in (found.hint or ""):  # which would install here
+                found.hint = sentences(str(found.hint), self.spec.anew)
             if said["memory"] and self.spec.memory is not None:
                 found.hint = f"its environment may use {self.spec.memory / 1e9:g} GB: raise memory in {self._table}"
             found.add_note(f"In the environment {self.spec.name!r}:\n{printable(str(said['traceback']))}")
@@ -305,25 +297,24 @@ class Session:
     def _table(self) -> str:
         return f"[environments.{self.spec.name}] of {self.spec.file}"
 
+    def _lost(self, words: str, hint: str | None, last: str = "") -> PluginError:
+        """The error of a worker that is of no use any more."""
+        error = PluginError(f"the process of the environment {self.spec.name!r} {words}", hint=hint)
+        if last:
+            error.add_note(f"Its last lines:\n{last}")
+        return error
+
     def _strange(self, why: str) -> PluginError:
         """The error of a worker that says what no worker of ours says; it is ended."""
-        last = self._last_words()
-        error = PluginError(
-            f"the process of the environment {self.spec.name!r} speaks another protocol: {printable(why)}",
-            hint=f"make it anew: {self.spec.install}",
-        )
-        error.add_note(last)
-        return error
+        hint = f"make it anew: {self.spec.install}"
+        return self._lost(f"speaks another protocol: {printable(why)}", hint, self._last_words())
 
     def _late(self, what: str) -> PluginError:
         """The error of a worker that took too long; it is ended."""
         seconds = (self.spec.seconds or SECONDS_TO_END) if self.hello else SECONDS_TO_START
         self._ended()
-        return PluginError(
-            f"the process of the environment {self.spec.name!r} took longer than {seconds:g} seconds while {what}, "
-            "and was ended",
-            hint=f"increase seconds in {self._table}, or reduce its work",
-        )
+        words = f"took longer than {seconds:g} seconds while {what}, and was ended"
+        return self._lost(words, f"increase seconds in {self._table}, or reduce its work")
 
     def _gone(self, what: str) -> PluginError:
         """The error of a worker that ended while ``what`` went on."""
@@ -344,12 +335,7 @@ class Session:
         words = [line for line in last.splitlines() if line.strip()]
         stack = [number for number, line in enumerate(words) if line.endswith("(most recent call first):")]
         words = words[: stack[-1] + 2] if stack else words  # the innermost line of a stack is its first
-        error = PluginError(
-            f"the process of the environment {self.spec.name!r} {how} while {what}",
-            hint=f"its last words: {words[-1][:200]}" if words else None,
-        )
-        error.add_note(f"Its last lines:\n{last}")
-        return error
+        return self._lost(f"{how} while {what}", f"its last words: {words[-1][:200]}" if words else None, last)
 
     def _last_words(self) -> str:
         """The last lines of the worker, which is ended with all that might print any more."""
@@ -392,14 +378,16 @@ def _end(process: subprocess.Popen[bytes], ours: tuple[Any, ...], owner: int) ->
         process.kill()
     process.wait()
     running.pop(process.pid, None)
-    for item in ours:
-        if isinstance(item, int):
-            os.close(item)
-        else:
-            item.close()
+    _close(ours)
     if process.stdout is not None:
         with suppress(OSError):
             process.stdout.close()
+
+
+def _close(ours: Sequence[Any]) -> None:
+    """Closes descriptors and arenas."""
+    for item in ours:
+        os.close(item) if isinstance(item, int) else item.close()
 
 
 def _warn(said: Any) -> None:
