@@ -194,6 +194,26 @@ def test_memory_has_a_limit(world: Any) -> None:
     assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "1000\n"
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limit of addresses is the one of Linux")
+def test_a_limit_of_the_system_is_an_error_with_the_line(world: Any) -> None:
+    """As in a container with 2 GB more than the main process, where the system refuses memory to all processes."""
+    import resource
+
+    host = world.host()
+    lines = Path("/proc/self/status").read_text().splitlines()
+    size = next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmSize"))
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (size + 2 * 10**9, before[1]))
+    try:
+        pid = environment_of(host, "one").session().pid
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+    with pytest.raises(PluginError, match=r"impl.py:\d+ in <listcomp>: .*(can't allocate|MemoryError)"):
+        host.create("one/estimator:toy-misdeed", {"do": "memory"}).estimate(X)
+    assert host.create("one/estimator:toy-mean").estimate(X).quantity == "mean"
+    assert environment_of(host, "one").session().pid == pid
+
+
 def test_time_has_a_limit(world: Any) -> None:
     host = world.host(seconds="1")
     host.create("one/estimator:toy-mean").estimate(X)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,15 +17,15 @@ from typing import Any
 import pytest
 import torch
 
-from scorefold.errors import ArtefactError, ScorefoldError
+from scorefold.errors import ArtefactError, PluginError, ScorefoldError
 from scorefold_registry import python
 from scorefold_registry.cli.main import main
 from scorefold_registry.experiments.compare import compare
 from scorefold_registry.experiments.sweep import sweep
 from scorefold_registry.host import Host
 from scorefold_registry.plugins.environments import environment
-from scorefold_registry.plugins.environments.spec import environments_in
-from scorefold_registry.plugins.environments.store import folder_of
+from scorefold_registry.plugins.environments.spec import Spec, environments_in
+from scorefold_registry.plugins.environments.store import VARIABLE, folder_of
 from scorefold_registry.plugins.records import environments_of
 from scorefold_registry.plugins.settings import read_settings
 from scorefold_registry.run.pipeline import run_file
@@ -151,6 +152,29 @@ def test_an_interpreter_that_is_gone_is_one_line(
         assert f"its interpreter {python} is gone" in capsys.readouterr().out
     finally:
         kept.rename(python)
+
+
+def other_python() -> Path | None:
+    """A Python of another minor version, without torch."""
+    code = "import sys, importlib.util as util; sys.exit(util.find_spec('torch') is not None)"
+    names = [f"python3.{minor}" for minor in range(9, 16) if minor != sys.version_info.minor]
+    for found in filter(None, map(shutil.which, names)):
+        if subprocess.run([found, "-I", "-c", code], capture_output=True, check=False).returncode == 0:
+            return Path(found)
+    return None
+
+
+def test_an_interpreter_of_another_python_needs_libraries_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the main environment fit one minor version of Python, and are not lent to it."""
+    if (python := other_python()) is None:
+        pytest.skip("there is no other Python on the path")
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
+    spec = Spec("other", tmp_path / "scorefold.toml", interpreter=python)
+    with pytest.raises(PluginError, match=r"environment 'other' .* while it started") as caught:
+        environment.describe_environment(spec)
+    assert "No module named 'torch'" in str(caught.value.hint)
 
 
 def test_a_damaged_environment_is_one_line(world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ from scorefold_registry.plugins.discovery import discover
 from scorefold_registry.plugins.environments import wire
 from scorefold_registry.plugins.environments.config_types import build_model, describe_model
 from scorefold_registry.plugins.environments.described import FILE, FORMAT, write_description
-from scorefold_registry.plugins.environments.environment import Environment
+from scorefold_registry.plugins.environments.environment import Environment, start_worker
 from scorefold_registry.plugins.environments.spec import Spec, environments_in
 from scorefold_registry.plugins.environments.store import VARIABLE, digest_of, folder_of
 from scorefold_registry.plugins.environments.wire import Arena, Reader, WireError, Writer, read_line
@@ -264,6 +264,25 @@ def test_the_memory_of_a_large_message_is_given_back(arena: Arena) -> None:
     arena.release()
     assert 512 * os.fstat(arena.descriptor).st_blocks < 2**20
     assert crossed(arena, torch.arange(5)).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_tensors_cross_where_there_are_no_files_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS."""
+    monkeypatch.delattr(os, "memfd_create", raising=False)
+    made = Arena()
+    try:
+        assert torch.equal(crossed(made, torch.arange(5)), torch.arange(5))
+    finally:
+        made.close()
+
+
+def test_windows_is_an_error_with_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = Spec("old", tmp_path / "scorefold.toml", interpreter=tmp_path / "python.exe")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "name", "nt")
+        with pytest.raises(PluginError, match="needs Linux or macOS") as caught:
+            start_worker(spec)
+    assert caught.value.hint == "install the plugin in this environment, or use WSL"
 
 
 def test_records_come_back_as_they_were(arena: Arena) -> None:

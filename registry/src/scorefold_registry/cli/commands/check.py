@@ -23,8 +23,7 @@ _NOT_ISOLATED = {
     ),
     "its weights are in its process, and the check moves them off their start": ("invertible-given-class",),
     "its environment has a device of its own": ("device-followed",),
-    "only scores and flows give derivatives from another process": ("potential-derivatives",),
-    "second derivatives are not available from another process": ("twice-differentiable",),
+    "second derivatives are not available from another process": ("twice-differentiable", "potential-derivatives"),
     "a training is done in its process as a whole": (
         *("trained-state", "learned-state", "loss-trains", "loss-falls", "loss-follows-generator", "loss-validates"),
         "phases-cover",
