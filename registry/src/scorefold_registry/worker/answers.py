@@ -129,6 +129,8 @@ def json_bytes(text: str) -> Tensor:
 
 
 _LEFT = ("verbs", "commands")
+_OVERRIDES = ("bind", "fingerprint")
+"""Methods whose default the host does itself."""
 
 
 def distributions() -> dict[str, Any]:
@@ -185,9 +187,8 @@ def _folder(package: str) -> str:
         spec = find_spec(package)
     except (ImportError, ValueError):
         spec = None
-    if spec is None:
-        return ""
-    return str(Path(next(iter(spec.submodule_search_locations or ()), "") or Path(spec.origin or "").parent))
+    places = [] if spec is None else [*(spec.submodule_search_locations or ()), str(Path(spec.origin or "").parent)]
+    return places[0] if places else ""
 
 
 def _component(host: Host, item: Registered) -> dict[str, Any]:
@@ -197,18 +198,12 @@ def _component(host: Host, item: Registered) -> dict[str, Any]:
         target: Any = load_target(item, item.component.target)
         said["config"] = describe_model(config_model(item))
         interface = host.builder.interface(item.component.kind)
-        said["overrides"] = _overrides(target, interface)
+        said["overrides"] = [
+            name for name in _OVERRIDES if getattr(target, name, None) is not getattr(interface, name, None)
+        ]
         said["trainable"] = inspect.isclass(target) and issubclass(target, Trainable)
     except PluginError as error:
         said["fault"] = error.message if error.hint is None else f"{error.message}\n  {error.hint}"
     except Exception as error:
         said["fault"] = f"{item.id} can't be described: {describe(error)}"
     return said
-
-
-def _overrides(target: Any, interface: type) -> list[str]:
-    """The public methods that a class has in place of those of its interface, and beside them."""
-    if not inspect.isclass(target):
-        return sorted(name for name in vars(interface) if not name.startswith("_"))
-    names = [name for name in dir(target) if not name.startswith("_") and callable(getattr(target, name, None))]
-    return [name for name in names if getattr(target, name) is not getattr(interface, name, None)]

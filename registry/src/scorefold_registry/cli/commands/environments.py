@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -13,6 +14,7 @@ from scorefold.errors import ConfigError, PluginError
 from scorefold_registry.cli.options import Parser, print_answer
 from scorefold_registry.components.manifest import LOCK_FILE
 from scorefold_registry.plugins.environments import installer
+from scorefold_registry.plugins.environments.described import versions_text
 from scorefold_registry.plugins.environments.sandbox import remark
 from scorefold_registry.plugins.environments.spec import NAME, Spec, environments_in
 from scorefold_registry.plugins.environments.store import folder_of
@@ -103,7 +105,8 @@ def write_table(name: str, requirements: Sequence[str], **words: str | None) -> 
         if value is not None:
             lines.append(f"{word} = {_text(value if word == 'python' else _from(file, value, always=True))}")
     before = file.read_text(encoding="utf-8").rstrip() if file.is_file() else ""
-    _write(file, "\n".join([*([before, ""] if before else []), *lines, ""]))
+    write_text(file, "\n".join([*([before, ""] if before else []), *lines, ""]))
+    read_settings(file)
     return file
 
 
@@ -179,10 +182,7 @@ def _install(spec: Spec, *, fresh: bool = False) -> None:
         for component in plugin["components"]
     ]
     broken = [f"{plugin['name']}: {plugin['cause']}" for plugin in description["plugins"] if plugin["cause"]]
-    shown = (
-        f"Python {description['python']}, torch {description['torch']}, {len(description['versions'])} distributions"
-    )
-    print_answer(f"{spec.name}: {shown}\n  {', '.join(offers) or 'no component'}")
+    print_answer(f"{spec.name}: {versions_text(description)}\n  {', '.join(offers) or 'no component'}")
     for text in broken:
         print_answer(f"  broken: {text}")
     if not description["plugins"]:
@@ -223,10 +223,4 @@ def _from(file: Path, text: str, *, always: bool = False) -> str:
 
 
 def _text(value: str) -> str:
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
-
-
-def _write(file: Path, text: str) -> None:
-    write_text(file, text)
-    read_settings(file)
+    return json.dumps(value, ensure_ascii=False)  # as TOML writes it too

@@ -64,6 +64,11 @@ def read_description(spec: Spec) -> dict[str, Any]:
     return found
 
 
+def versions_text(said: Mapping[str, Any]) -> str:
+    """The versions of an environment in a few words."""
+    return f"Python {said['python']}, torch {said['torch']}, {len(said['versions'])} distributions"
+
+
 def files_state(folders: Iterable[str]) -> str:
     """A digest of the names, sizes and times of the Python files in folders, which costs no reading."""
     found = hashlib.sha256()

@@ -17,6 +17,7 @@ from scorefold_registry.plugins.environments.described import (
     files_state,
     read_description,
     record_of,
+    versions_text,
     write_description,
 )
 from scorefold_registry.plugins.environments.spec import Spec, environments_in
@@ -49,11 +50,8 @@ class Environment(Names):
     @property
     def summary(self) -> str:
         """The environment in a few words, as lists of plugins show it."""
-        said = self.description
-        if not said:
-            return f"in environment {self.spec.name}"
-        count = f"{len(said['versions'])} distributions"
-        return f"in environment {self.spec.name} (Python {said['python']}, torch {said['torch']}, {count})"
+        versions = f" ({versions_text(self.description)})" if self.description else ""
+        return f"in environment {self.spec.name}{versions}"
 
     def session(self) -> Session:
         """The worker, started where none runs. Raises ``PluginError`` where it can't start, or is not as described."""

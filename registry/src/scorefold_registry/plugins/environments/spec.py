@@ -114,7 +114,7 @@ _FIELDS: dict[str, tuple[Callable[[Any], Any], str, str]] = {
     "read": (_are_texts, "a list of texts", '["./data"]'),
     "network": (_is_flag, "true or false", "true"),
 }
-"""Fields of a table: which values they take, in words too, and an example."""
+"""Fields of a table: the values that they take, their name in messages, and an example."""
 
 
 class _Reading:

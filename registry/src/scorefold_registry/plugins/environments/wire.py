@@ -13,6 +13,7 @@ import mmap
 import os
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from typing import Any, NoReturn
 
@@ -234,22 +235,20 @@ class Writer:
 
     def _source(self, source: DataSource) -> dict[str, Any]:
         """A source as its points: all splits that it has, with what is known of them."""
-        splits = {}
+        splits, rows = {}, source.rows
         for split in SPLITS:
-            try:
-                dataset = source.load(split)
-            except SplitError:
-                continue
-            splits[split] = self._plain(dataset)
-        facts = {name: self._plain(getattr(source, name)) for name in ("event_scale", "condition_spec")}
-        facts["label_names"] = None if source.label_names is None else list(map(str, source.label_names))
-        facts["rows"] = None if source.rows is None else self._rows(source.rows)
-        return {"$": "source", "splits": splits, **facts, "warnings": list(source.data_warnings())}
-
-    @staticmethod
-    def _rows(rows: Any) -> Any:
-        numbered = len(rows) if all(name == number for number, name in enumerate(rows)) else None
-        return list(map(str, rows)) if numbered is None else numbered
+            with suppress(SplitError):
+                splits[split] = source.load(split)
+        numbered = rows is not None and all(name == number for number, name in enumerate(rows))
+        facts = {
+            "splits": splits,
+            "event_scale": source.event_scale,
+            "condition_spec": source.condition_spec,
+            "label_names": None if source.label_names is None else list(map(str, source.label_names)),
+            "rows": None if rows is None else len(rows) if numbered else list(map(str, rows)),
+            "warnings": list(source.data_warnings()),
+        }
+        return {"$": "source", "facts": self._plain(facts)}
 
 
 class Reader:
@@ -301,24 +300,18 @@ class Reader:
             generator.set_state(self._value(said["state"]))
             return generator
         if kind == "source":
-            return self._source(said)
+            return _source(**self._value(said["facts"]))
         if kind == "object" and self._named is not None:
             return self._named(said["name"])
         if kind == "asked" and self._asked is not None:
             return self._asked(said)
         raise WireError(f"a message holds a value of the kind {kind!r:.60}, which is unknown")
 
-    def _source(self, said: Mapping[str, Any]) -> TensorSource:
-        rows = said["rows"]
-        source = TensorSource(
-            {split: self._value(item) for split, item in said["splits"].items()},
-            self._value(said["event_scale"]),
-            self._value(said["condition_spec"]),
-            warnings=said["warnings"],
-            rows=range(rows) if isinstance(rows, int) else rows,
-        )
-        source.label_names = said["label_names"]
-        return source
+
+def _source(label_names: Any, rows: Any, **facts: Any) -> TensorSource:
+    source = TensorSource(**facts, rows=range(rows) if isinstance(rows, int) else rows)
+    source.label_names = label_names
+    return source
 
 
 def _process(kind: type[nn.Module], fields: Mapping[str, Any]) -> nn.Module:
