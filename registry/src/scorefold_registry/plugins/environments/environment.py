@@ -212,26 +212,8 @@ def start_worker(spec: Spec, writes: Path | None = None) -> Session:
         raise PluginError(f"the environment {spec.name!r} has no interpreter {python}", hint=spec.install)
     with suppress(OSError):
         os.utime(folder_of(spec))  # the time of its last use, for ``plugins clean``
-    ours, theirs = layer(), lent_libraries() if _same_python(spec) else None
+    ours, theirs = layer(), lent_libraries() if torch_of(spec) == "host" else None
     return Session(spec, python, ours, theirs, sandbox.wrapping(spec, python, ours, theirs, writes))
-
-
-def _same_python(spec: Spec) -> bool:
-    """True if the host may lend its libraries: those with compiled parts fit one minor version of Python alone."""
-    if spec.interpreter is None:
-        return torch_of(spec) == "host"
-    import subprocess
-    import sys
-
-    code = "import sys; print(*sys.version_info[:2], sys.implementation.cache_tag)"
-    try:
-        done = subprocess.run(
-            [str(spec.interpreter), "-I", "-S", "-c", code], capture_output=True, text=True, check=True, timeout=60
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        raise PluginError(f"the interpreter {spec.interpreter} can't be started: {error}", hint=spec.install) from error
-    here = f"{sys.version_info[0]} {sys.version_info[1]} {sys.implementation.cache_tag}"
-    return done.stdout.strip() == here and spec.torch != "own"
 
 
 def describe_environment(spec: Spec) -> dict[str, Any]:

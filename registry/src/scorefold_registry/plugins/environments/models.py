@@ -25,43 +25,12 @@ Ask = Callable[..., tuple[Tensor, ...]]
 Many = tuple[Tensor, ...]
 
 
-class _Rows(torch.autograd.Function):
-    """A map of rows in a worker. Its first derivatives, in both modes and batched, are one message each."""
+class _Map(torch.autograd.Function):
+    """A map of rows in a worker, whose first derivatives in both modes, and batched, are one message each.
 
-    @staticmethod
-    def forward(ask: Ask, *leaves: Tensor) -> Many:
-        return ask(leaves)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Many) -> None:
-        ctx.ask = inputs[0]
-        ctx.save_for_backward(*inputs[1:])
-        ctx.save_for_forward(*inputs[1:])
-
-    @staticmethod
-    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
-        wanted = ctx.needs_input_grad[1:]
-        found = iter(_products(ctx.ask, "vjp", wanted, len(cotangents), *cotangents, *ctx.saved_tensors))
-        return (None, *(next(found) if each else None for each in wanted))
-
-    @staticmethod
-    def jvp(ctx: Any, _: None, *tangents: Tensor | None) -> Many:
-        wanted = tuple(each is not None for each in tangents)
-        given = [each for each in tangents if each is not None]
-        return _products(ctx.ask, "jvp", wanted, len(given), *given, *ctx.saved_tensors)
-
-    @staticmethod
-    def vmap(info: Any, dims: Sequence[int | None], ask: Ask, *leaves: Tensor) -> Any:
-        folded, rows = _folded(info.batch_size, dims[1:], leaves)
-        found = _mapped(ask, *folded)
-        return tuple(each.unflatten(0, (info.batch_size, rows)) for each in found), (0,) * len(found)
-
-
-class _Derivative(torch.autograd.Function):
-    """Products of a map's Jacobian with ``count`` cotangents (``vjp``) or tangents (``jvp``).
-
-    They are linear in these vectors, so a backward pass to the vectors is such a product too. One to the leaves has
-    second derivatives of the map, and is refused.
+    With a mode, the products of its Jacobian with ``count`` cotangents (``vjp``) or tangents (``jvp``). They are linear
+    in these vectors, so a backward pass to the vectors is such a product too. One to the leaves has second derivatives
+    of the map, and is refused.
     """
 
     @staticmethod
@@ -72,26 +41,34 @@ class _Derivative(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Many) -> None:
         ctx.asked = inputs[:4]
         ctx.save_for_backward(*inputs[4:])
+        ctx.save_for_forward(*inputs[4:])
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         ask, mode, wanted, count = ctx.asked
-        if any(ctx.needs_input_grad[4 + count :]):
+        leaves = ctx.needs_input_grad[4 + count :]
+        if mode and any(leaves):
             _refuse_second()
-        leaves, other = ctx.saved_tensors[count:], "jvp" if mode == "vjp" else "vjp"
-        found = _products(ask, other, wanted, len(cotangents), *cotangents, *leaves)
-        return (*[None] * 4, *found, *[None] * len(leaves))
+        other, asked = ("jvp", wanted) if mode == "vjp" else ("vjp", wanted if mode else leaves)
+        found = iter(_mapped(ask, other, asked, len(cotangents), *cotangents, *ctx.saved_tensors[count:]))
+        if mode:
+            return (*[None] * 4, *found, *[None] * len(leaves))
+        return (*[None] * 4, *(next(found) if each else None for each in leaves))
 
     @staticmethod
-    def jvp(ctx: Any, *_: Tensor | None) -> NoReturn:
-        _refuse_second()
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Many:
+        if ctx.asked[1]:
+            _refuse_second()
+        wanted = tuple(each is not None for each in tangents[4:])
+        given = [each for each in tangents[4:] if each is not None]
+        return _mapped(ctx.asked[0], "jvp", wanted, len(given), *given, *ctx.saved_tensors)
 
     @staticmethod
     def vmap(
         info: Any, dims: Sequence[int | None], ask: Ask, mode: str, wanted: Sequence[bool], count: int, *tensors: Tensor
     ) -> Any:
         folded, rows = _folded(info.batch_size, dims[4:], tensors)
-        found = [each.unflatten(0, (info.batch_size, rows)) for each in _products(ask, mode, wanted, count, *folded)]
+        found = [each.unflatten(0, (info.batch_size, rows)) for each in _mapped(ask, mode, wanted, count, *folded)]
         if mode == "vjp":  # a leaf of one row was given to all rows
             leaves = zip(tensors[count:], dims[4 + count :], strict=True)
             sizes = [_size(*pair) for pair, each in zip(leaves, wanted, strict=True) if each]
@@ -108,8 +85,7 @@ def _refuse_second() -> NoReturn:
     )
 
 
-_mapped: Callable[..., Many] = _Rows.apply
-_products: Callable[..., Many] = _Derivative.apply
+_mapped: Callable[..., Many] = _Map.apply
 
 
 def _size(tensor: Tensor, dim: int | None) -> int:
@@ -154,9 +130,7 @@ class _Model(Proxy, nn.Module):
     def _rows(self, method: str, *given: Any, name: Callable[[], str] | None = None) -> Any:
         """The answer of a map of rows, which can be differentiated once."""
 
-        def ask(
-            leaves: Sequence[Tensor], mode: str = "", wanted: Sequence[bool] = (), vectors: Sequence[Tensor] = ()
-        ) -> Many:
+        def ask(leaves: Sequence[Tensor], mode: str, wanted: Sequence[bool], vectors: Sequence[Tensor]) -> Many:
             values: dict[str, Any] = {"mode": self._mode(), "method": method, "given": with_leaves(given, list(leaves))}
             values |= {"derivative": mode, "vectors": list(vectors), "wanted": list(wanted), "split": self._split}
             found = self._ask_remote().ask("rows", **values, **({} if name is None else {"name": name()}))
@@ -169,7 +143,7 @@ class _Model(Proxy, nn.Module):
             self._check(method, found, shapes)
             return tuple(map(self._here, found))
 
-        found = _mapped(ask, *leaves_of(given))
+        found = _mapped(ask, "", (), 0, *leaves_of(given))
         return found[0] if len(found) == 1 else found
 
     def _check(self, method: str, found: Any, shapes: Sequence[Sequence[int]]) -> None:

@@ -9,6 +9,7 @@ import os
 import select
 import signal
 import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -41,7 +42,8 @@ _BOOT = """
 import json, sys
 facts = json.loads(sys.argv[1])
 sys.path[:0] = [facts["layer"]]
-sys.path += facts["lent"]
+if sys.implementation.cache_tag == facts["tag"]:  # compiled parts fit one version of Python
+    sys.path += facts["lent"]
 from scorefold_registry.worker.main import main
 if __name__ == "__main__":
     main(facts)
@@ -87,6 +89,7 @@ class Session:
             "descriptors": theirs,
             "layer": str(layer),
             "lent": [] if lent is None else [str(lent)],
+            "tag": sys.implementation.cache_tag,
             "memory": spec.memory,
         }
         command = [*wrapping, str(python), "-I", "-X", "faulthandler", "-c", _BOOT, json.dumps(facts)]
