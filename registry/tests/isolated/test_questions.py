@@ -52,6 +52,8 @@ def test_an_estimator_there_asks_a_score_here(world: Any, local: Local, name: st
     same(*answers)
     assert torch.equal(*states)
     assert counts[0] == counts[1] > 0
+    assert (there.event_shape, there.reads_counts, there.reads_neighbours) == ((3,), True, False)
+    assert not hasattr(there, "event_scale")
 
 
 def test_a_score_of_one_environment_is_asked_by_another(world: Any) -> None:

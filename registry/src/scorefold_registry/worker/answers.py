@@ -8,9 +8,9 @@ import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from pkgutil import resolve_name
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
@@ -108,11 +108,10 @@ def train(
     checkpoint_dir: str | None,
 ) -> dict[str, Any]:
     """A training by the function ``target``: its report as JSON in a tensor of bytes, and the model's own tensors."""
-    module, _, name = target.partition(":")
     device = found._reference().device
     if isinstance(settings["validation"], Dataset):
         settings["validation"] = settings["validation"].to(device=device)
-    report = getattr(import_module(module), name)(
+    report = resolve_name(target)(
         found,
         train.to(device=device),
         TrainingConfig.model_validate_json(config),

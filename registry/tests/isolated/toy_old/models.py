@@ -50,8 +50,10 @@ class Score(ScoreModel):
 
 
 class Asks(Estimator):
+    reads_counts = True
+
     def __init__(self, config: Config, score: ScoreModel) -> None:
-        self.score = score
+        self.score, self.event_shape = score, score.event_shape
 
     def estimate(self, data: Any, *, generator: torch.Generator | None = None) -> Estimate:
         data = data.tensor() if isinstance(data, Dataset) else data

@@ -6,8 +6,8 @@ import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, ClassVar, NoReturn
 
 import torch
@@ -333,12 +333,5 @@ def proxy_of(remote: Remote, kind: str, interfaces: Iterable[type], overrides: I
     return proxy
 
 
-def named_class(target: str) -> type:
-    """The class that ``module:Name`` names."""
-    module, _, name = target.partition(":")
-    found: type = getattr(import_module(module), name)
-    return found
-
-
-CORE_INTERFACES: dict[str, type] = {item.name: named_class(item.interface) for item in CORE_CAPABILITIES}
+CORE_INTERFACES: dict[str, type] = {item.name: resolve_name(item.interface) for item in CORE_CAPABILITIES}
 """The classes of core's capabilities, by their names."""

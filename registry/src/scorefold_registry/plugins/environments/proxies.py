@@ -206,12 +206,17 @@ _SHAPES: dict[str, Callable[..., Sequence[int]]] = {
 """The shapes of a geometry's answers."""
 
 
+_OF_ANY = ("event_shape", "event_scale")
+"""Attributes that a component of any kind may have."""
+
+
 def proxy_class(base: type, interfaces: tuple[type, ...]) -> type:
     """The class of proxies with these interfaces: what the base lacks is asked of the other process."""
     added = [each for each in interfaces if not issubclass(base, each)]
     methods: dict[str, Any] = {}
     for interface in added:
-        members = dict.fromkeys(getattr(interface, "__annotations__", ())) | dict(inspect.getmembers(interface))
+        names = (*_OF_ANY, *getattr(interface, "__annotations__", ()))
+        members = dict.fromkeys(names) | dict(inspect.getmembers(interface))
         for name, value in members.items():
             if not (name.startswith("_") or hasattr(base, name) or hasattr(nn.Module, name)):
                 methods[name] = whole(name, value) if inspect.isfunction(value) else fact(name)
