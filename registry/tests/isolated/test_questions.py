@@ -115,7 +115,10 @@ def test_an_answer_to_a_constructor_leaves_the_weights_as_they_are(world: Any, l
     answer = Estimate("mean", 1.0, pointwise=torch.full((1000,), 7.0))
     here = local().create("score:toy-trained", generator=generator()).eval()
     there = world.host().create("one/score:toy-asking", reference=Mine(lambda: answer)).eval()
+    assert there.remarks == ("it has seen 0 points",)
+    here.seen.fill_(9)
     there.load_state_dict(here.state_dict())
+    assert there.remarks == ("it has seen 9 points",)
     t = torch.full((6,), 0.5)
     assert torch.equal(there.score(X, t), here.score(X, t))
 

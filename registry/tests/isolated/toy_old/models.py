@@ -106,6 +106,10 @@ class Asking(Trained):
         super().__init__(config)
         self.mean = reference.estimate(torch.ones(4, 3)).value
 
+    @property
+    def remarks(self) -> tuple[str, ...]:  # type: ignore[override]
+        return (f"it has seen {int(self.seen)} points",)
+
 
 class Wide(Geometry, Transports):
     """Twice as far along the first coordinate; ``norm`` has another shape where all numbers of x are 9."""
