@@ -116,6 +116,8 @@ _FIELDS: dict[str, tuple[Callable[[Any], Any], str, str]] = {
 }
 """Fields of a table: the values that they take, their name in messages, and an example."""
 
+_NAMES = {"pass": "passed"}  # a word of Python
+
 
 class _Reading:
     """The reading of one table."""
@@ -126,24 +128,7 @@ class _Reading:
     def spec(self) -> Spec:
         name, table = self.name, self.table
         self.check()
-        lines = [self.line(text.strip()) for text in table.get("requirements", ())]
-        spec = Spec(
-            name,
-            self.file,
-            tuple(lines),
-            lock=self.path("lock"),
-            interpreter=self.path("interpreter"),
-            python=table.get("python"),
-            torch=table.get("torch", ""),
-            memory=_bytes(table.get("memory")) or None,
-            seconds=table.get("seconds"),
-            device=table.get("device"),
-            build=table.get("build", False),
-            passed=tuple(text.strip() for text in table.get("pass", ())),
-            sandbox=table.get("sandbox"),
-            read=tuple(self.existing("read", text.strip()) for text in table.get("read", ())),
-            network=table.get("network", False),
-        )
+        spec = Spec(name, self.file, **{_NAMES.get(word, word): self.made(word, table[word]) for word in table})
         if not (spec.requirements or spec.lock or spec.interpreter):
             self.refuse(
                 "",
@@ -188,9 +173,17 @@ class _Reading:
     def refuse(self, word: str, message: str, hint: str) -> NoReturn:
         raise ConfigError(message, hint=hint, file=self.file, line=_line_of(self.file, self.name, word))
 
-    def path(self, field: str) -> Path | None:
-        value = self.table.get(field)
-        return None if value is None else self.file.parent.absolute() / Path(value).expanduser()
+    def made(self, word: str, value: Any) -> Any:
+        """The value of a field as ``Spec`` has it."""
+        if word == "requirements":
+            return tuple(self.line(text.strip()) for text in value)
+        if word == "read":
+            return tuple(self.existing(word, text.strip()) for text in value)
+        if word in ("lock", "interpreter"):
+            return self.file.parent.absolute() / Path(value).expanduser()
+        if word == "memory":
+            return _bytes(value)
+        return tuple(text.strip() for text in value) if isinstance(value, list) else value
 
     def line(self, text: str) -> str:
         """A requirement; one that is a path starts at the settings file."""
