@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from scorefold.data import EventScale
-from scorefold_toolkit.data.counts import count_noise
+from scorefold_toolkit.data.counts import count_noise, overdispersion
 
 
 def gen(seed: int = 0) -> torch.Generator:
@@ -62,13 +62,46 @@ def test_whole_numbers_that_vary_far_more_or_less_than_counts_are_none() -> None
     assert count_noise(narrow, EventScale()) == ("", False)
 
 
-def test_counts_that_vary_somewhat_more_than_by_chance_are_unsure() -> None:
-    mean = 20 * (latent(2, 8) / 2).exp()
-    factors = torch.distributions.Gamma(10.0, 10.0)
-    torch.manual_seed(0)
-    text, sure = count_noise(torch.poisson(mean * factors.sample(mean.shape), generator=gen()), EventScale())
+def overdispersed(mean: float, excess: float, rows: int = 1000) -> Tensor:
+    """Negative binomial counts of this mean m about two latents, with the variance m + excess m^2."""
+    means = mean * (latent(2, 8, rows) / 2).exp()
+    shape = torch.full_like(means, 1 / excess)
+    return torch.poisson(means * excess * torch._standard_gamma(shape, generator=gen(5)), generator=gen(4))
+
+
+@pytest.mark.parametrize("mean", [2, 4, 20])
+@pytest.mark.parametrize("excess", [1, 0.3, 0.1])
+def test_overdispersed_counts_have_noise_for_sure(mean: float, excess: float) -> None:
+    for x, scale in ((overdispersed(mean, excess), EventScale()), in_own_units(overdispersed(mean, excess))):
+        text, sure = count_noise(x, scale)
+        assert sure
+        assert "8 columns hold counts" in text
+    if mean * excess >= 2:
+        assert "that vary more than by chance (dispersion" in text
+
+
+@pytest.mark.parametrize("excess", [0.3, 0.1])
+def test_large_overdispersed_counts_may_be_measurements(excess: float) -> None:
+    text, sure = count_noise(overdispersed(200, excess), EventScale())
     assert not sure
     assert "If these are counts" in text
+
+
+@pytest.mark.parametrize("excess", [1, 0.3, 0.1])
+def test_the_dispersion_is_read_from_the_directions_of_noise(excess: float) -> None:
+    """Six of eight directions hold noise alone. The smallest of their variances scatters by a tenth."""
+    assert overdispersion(overdispersed(20, excess, 2000).double()) == pytest.approx(excess, rel=0.4)
+
+
+def test_measurements_with_noise_of_one_size_are_no_overdispersed_counts() -> None:
+    noisy = latent(3, 8) + torch.randn(1000, 8, generator=gen())
+    assert count_noise(((noisy - noisy.amin(0)) * 100).round(), EventScale()) == ("", False)
+    people = torch.randn(1000, 4, generator=gen()) * torch.tensor([15.0, 10, 15, 15]) + torch.tensor(
+        [60.0, 170, 75, 125]
+    )
+    assert count_noise(people.round(), EventScale()) == ("", False)
+    independent = (30 * torch.randn(1000, 8, generator=gen()).abs()).round()
+    assert count_noise(independent, EventScale()) == ("", False)
 
 
 def test_bits_images_negative_and_broken_numbers_and_few_rows_are_not_looked_at() -> None:

@@ -23,8 +23,11 @@ ALONE = (0.6, 1.1)
 """Variances of transformed counts along directions that hold the noise of counting alone. It is 1 for large counts and
 two thirds for a mean of 1."""
 
-UNSURE = 3.0
-"""Variances up to here may be noise of counts that vary more than by chance alone."""
+SLOPE = 0.8
+"""The least power of its mean with which the noise of overdispersed counts grows: 1 for Poisson ones, 2 for large."""
+
+FEW, MANY = 10, 100
+"""Columns whose 5 % quantile is lower may hold overdispersed counts for sure, and may hold some."""
 
 
 def count_noise(x: Tensor, scale: EventScale) -> tuple[str, bool]:
@@ -33,7 +36,8 @@ def count_noise(x: Tensor, scale: EventScale) -> tuple[str, bool]:
     Points (N, D) are in the units of ``scale``. Counts are whole numbers from 0 up, of three or more values. Neighbours
     of noisy ones do not move much farther apart when each count k is replaced with a Poisson one of mean k. Where
     counts are Poisson ones about fewer latent variables than columns, 2 sqrt(k + 3/8) (Anscombe 1948) varies by 1 along
-    the other principal directions. Of many points the first 2,000 are read.
+    the other principal directions. Where they vary more, ``overdispersion`` reads the excess from these directions. Of
+    many points the first 2,000 are read.
 
     >>> generator = torch.Generator().manual_seed(0)
     >>> latent = torch.randn(500, 2, generator=generator) @ torch.randn(2, 6, generator=generator)
@@ -49,32 +53,121 @@ def count_noise(x: Tensor, scale: EventScale) -> tuple[str, bool]:
     if len(points) < _FEWEST_POINTS or len(columns) < 2:
         return "", False
     counts = raw[:, columns].round().clamp(min=0)
-    again = raw.clone()
-    again[:, columns] = torch.poisson(counts, generator=torch.Generator().manual_seed(0))
-    distance = _neighbour_distance(points)
-    noise = scale.from_raw(again) - points
-    share = float((2 * noise.square().sum(1).mean()).sqrt()) / distance
-    growth = _neighbour_distance(scale.from_raw(again)) / distance
-    if share < SHARE or growth > GROWTH:
-        return "", False
     large = counts[:, counts.mean(0) >= 1]  # the noise of smaller ones varies by less than 1
     if large.shape[1] < 2:
         return "", False
-    variances = torch.linalg.eigvalsh((2 * (large + 3 / 8).sqrt()).T.cov())
-    scatter = (large.shape[1] / len(points)) ** 0.5
-    if not ALONE[0] * (1 - scatter) ** 2 < float(variances[0]) < UNSURE:
+    again = raw.clone()
+    again[:, columns] = torch.poisson(counts, generator=torch.Generator().manual_seed(0))
+    by_chance = _by_chance(points, scale.from_raw(again), large)
+    alone, excess, sure = by_chance if by_chance[2] else _overdispersed(large)
+    if alone == 0 and by_chance[0] == 0:
         return "", False
-    alone = int((variances < ALONE[1] * (1 + scatter) ** 2).sum())
-    if alone >= 2:
+    if sure:
+        kind = f"counts that vary more than by chance (dispersion {excess:.2g})" if excess else "counts"
         return (
-            f"the noise of counting counts as dimensions: {len(columns)} columns hold counts, and along {alone} of "
-            f"{len(variances)} directions their square roots vary by this noise alone. Sums over more time or area "
-            "have less of it"
+            f"the noise of counting counts as dimensions: {len(columns)} columns hold {kind}, and along {alone} of "
+            f"{large.shape[1]} directions they vary by this noise alone. Sums over more time or area have less of it"
         ), True
     return (
         f"{len(columns)} columns hold whole numbers from 0 up. If these are counts, the noise of counting reaches as "
         "far as neighbours, and counts as dimensions"
     ), False
+
+
+def _by_chance(points: Tensor, again: Tensor, counts: Tensor) -> tuple[int, float, bool]:
+    """The number of directions that Poisson counts (n, C) fill by their noise alone, their dispersion 0, and whether
+    they are counts for sure. Points (n, D) are moved to ``again`` by a second noise of counting."""
+    distance = _neighbour_distance(points)
+    share = float((2 * (again - points).square().sum(1).mean()).sqrt()) / distance
+    low, high = _edges(counts)
+    variances = _variances(counts, 0.0)
+    if share < SHARE or _neighbour_distance(again) > GROWTH * distance or float(variances[0]) <= ALONE[0] * low:
+        return 0, 0.0, False
+    alone = int((variances < ALONE[1] * high).sum())
+    return (alone, 0.0, alone >= 2) if alone >= 2 or _least(counts) < FEW else (0, 0.0, False)
+
+
+def _overdispersed(counts: Tensor) -> tuple[int, float, bool]:
+    """The number of directions that overdispersed counts (n, D) fill by their noise alone, their dispersion, and
+    whether they are counts for sure; (0, 0, False) without any.
+
+    Their noise must reach as far as neighbours and grow with the mean, and latent variables must make columns depend on
+    each other. It is sure where noise fills half of the directions or more.
+    """
+    excess = overdispersion(counts)
+    if excess == 0 or _least(counts) >= MANY:
+        return 0, 0.0, False
+    stable, high = _stabilised(counts, excess), _edges(counts)[1]
+    alone = int((_variances(counts, excess) < ALONE[1] * high).sum())
+    dependent = float(torch.linalg.eigvalsh(stable.T.corrcoef())[-1]) > ALONE[1] * high
+    reaches = (2 * counts.shape[1]) ** 0.5 / _neighbour_distance(stable) >= SHARE
+    if alone < 2 or not dependent or not reaches or _growth_with_mean(counts, stable) < SLOPE:
+        return 0, 0.0, False
+    return alone, excess, _least(counts) < FEW and counts.shape[1] <= 2 * alone < 2 * counts.shape[1]
+
+
+def overdispersion(counts: Tensor) -> float:
+    """The dispersion a of counts (n, D) with the variance m + a m^2 about latent variables; 0 for Poisson ones.
+
+    It is the least a for which the direction of least variance varies by no more than 1 in stabilised counts.
+
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> overdispersion(torch.poisson(torch.full((500, 4), 9.0), generator=generator))
+    0.0
+    """
+    low = _edges(counts)[0]
+    if float(_variances(counts, 0.0)[0]) <= ALONE[1]:
+        return 0.0
+    below, above = 0.0, 10.0
+    for _ in range(_HALVINGS):
+        middle = (below + above) / 2
+        less = float(_variances(counts, middle)[0]) < low
+        below, above = (below, middle) if less else (middle, above)
+    return below
+
+
+_HALVINGS = 30
+
+
+def _stabilised(counts: Tensor, dispersion: float) -> Tensor:
+    """Counts (n, D) as numbers whose noise has the variance 1 where their mean is large (Anscombe 1948)."""
+    roots = (counts + 3 / 8).sqrt()
+    return 2 * roots if dispersion == 0 else 2 / dispersion**0.5 * torch.asinh(dispersion**0.5 * roots)
+
+
+def _variances(counts: Tensor, dispersion: float) -> Tensor:
+    """The variances (D,) of stabilised counts (n, D) along their principal directions, increasing."""
+    return torch.linalg.eigvalsh(_stabilised(counts, dispersion).T.cov())
+
+
+def _least(counts: Tensor) -> float:
+    """The median over columns (n, D) of their 5 % quantile."""
+    return float(torch.quantile(counts, 0.05, dim=0).median())
+
+
+def _edges(counts: Tensor) -> tuple[float, float]:
+    """The least and greatest variance along a direction of n points (n, D) of unit normal noise."""
+    scatter = (counts.shape[1] / len(counts)) ** 0.5
+    return (1 - scatter) ** 2, (1 + scatter) ** 2
+
+
+def _growth_with_mean(counts: Tensor, stable: Tensor) -> float:
+    """The median over columns (n, D) of the power of the mean with which differences of neighbours grow, squared.
+
+    Neighbours are those of the stabilised counts. The fifth of them with the lowest mean is compared with the highest.
+    """
+    nearest = torch.cdist(stable, stable).fill_diagonal_(torch.inf).argmin(1)
+    mean, square = (counts + counts[nearest]) / 2, (counts - counts[nearest]).square() / 2
+    order = mean.argsort(0)
+    part = max(1, len(counts) // 5)
+    ends = [
+        (each.gather(0, rows).mean(0) + 0.05).log() for rows in (order[:part], order[-part:]) for each in (square, mean)
+    ]
+    rise = (ends[2] - ends[0]) / (ends[3] - ends[1]).clamp(min=_LEAST_RISE)
+    return float(rise.median())
+
+
+_LEAST_RISE = 0.3
 
 
 def _are_counts(column: Tensor) -> bool:
