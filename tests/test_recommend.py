@@ -67,12 +67,13 @@ def test_every_point_is_read_and_columns_can_be_left_out(capsys: pytest.CaptureF
 def test_what_is_no_measurement_is_left_out_and_said(capsys: pytest.CaptureFixture[str]) -> None:
     points = [[f"{value:.5f}".replace(".", ",") for value in row] for row in np.load("points.npy")]
     points[3][1] = ""
-    rows = [[str(place), *row, "ab"[place % 2]] for place, row in enumerate(points)]
-    Path("export.csv").write_text("\n".join(";".join(row) for row in [["nr", *"abcde", "kind"], *rows]))
+    rows = [[str(place), *row, "ab"[place % 2], f"{place} mm"] for place, row in enumerate(points)]
+    Path("export.csv").write_text("\n".join(";".join(row) for row in [["nr", *"abcde", "kind", "length"], *rows]))
     assert main(["recommend", "export.csv", "--json", *QUICK]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["value"] == pytest.approx(2, abs=0.5)
-    assert said["reading"]["columns"] == "[-nr, -kind] (left out: nr numbers the rows, kind holds text)"
+    reasons = "nr numbers the rows, kind holds text, length holds numbers followed by 'mm'"
+    assert said["reading"]["columns"] == f"[-nr, -kind, -length] (left out: {reasons})"
     assert said["reading"].keys() == {"columns", "missing", "scale"}
     assert "surrogates of 299 distinct points" in said["note"]
     assert main(["recommend", "export.csv", "--data-option", "columns=[a, b, c]", *QUICK]) in (0, 1)

@@ -21,6 +21,9 @@ WIDE = {"a": DRAWS[:, 0], "b": 20 * DRAWS[:, 1]}
 TAILED = {"a": DRAWS[:, 0], "b": np.append(DRAWS[1:, 1], 1e3)}
 CODES = {"a": DRAWS[:, 0], "b": DRAWS[:, 1], "sex": SEX}
 WORDS = {**PLAIN, "kind": np.where(SEX > 0, "x", "y")}
+COUNTS = dict(zip("ab", np.random.default_rng(1).poisson(300, (2, ROWS)), strict=True))
+FEW = np.random.default_rng(2).poisson(3, ROWS)
+TENTHS = {name: values.round(1) for name, values in WIDE.items()}
 GAPS = {"a": DRAWS[:, 0], "b": np.append(DRAWS[2:, 1], [np.nan, np.nan])}
 TWICE = {name: np.append(values[1:], values[1]) for name, values in PLAIN.items()}
 
@@ -43,6 +46,12 @@ TWICE = {name: np.append(values[1:], values[1]) for name, values in PLAIN.items(
         (CODES, {}, ["column sex holds few distinct values"]),
         ({**CODES, "c": np.arange(ROWS) % 3}, {"duplicates": "drop"}, []),
         (CODES, {"condition": ["sex"]}, []),
+        ({**COUNTS, "few": FEW}, {}, []),
+        ({**COUNTS, "few": FEW, "sex": SEX}, {}, ["column sex holds few distinct values"]),
+        ({**COUNTS, "few": FEW, "kind": np.arange(ROWS) % 5}, {}, ["column kind holds few distinct values"]),
+        ({**COUNTS, "few": FEW, "c": DRAWS[:, 0]}, {"scale": "columns"}, ["column few holds few distinct values"]),
+        ({**TENTHS, "c": (DRAWS[:, 2] / 3).round(1)}, {"scale": "columns"}, []),
+        ({**TENTHS, "few": FEW}, {"scale": "columns"}, ["column few holds few distinct values"]),
         (CODES, {"low": -9, "high": 9}, []),
         (TAILED, {"scale": "columns"}, ["a few rows set the spread of column b: some lie more than 50 deviations out"]),
         (TAILED, {"scale": "table"}, ["a few rows set the spread of column b"]),

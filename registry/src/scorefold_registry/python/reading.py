@@ -207,7 +207,7 @@ def _left_out(seen: DataSummary, label: str | None) -> dict[str, str]:
         if one.name == label or one.use not in ("coordinate", "not used"):
             continue
         if one.use == "not used":
-            found[one.name] = f"holds {one.type}"
+            found[one.name] = f"holds {one.warnings[0] if one.warnings else one.type}"
         elif one.distinct == 0:
             found[one.name] = "is empty"
         elif one.distinct == 1:

@@ -14,7 +14,7 @@ from scorefold.errors import ConfigError, DataError
 from scorefold.summary import HEAVY_TAIL, LOOKED_AT, MOST_COLUMNS, ColumnSummary, is_code, is_identifier
 from scorefold_standard.data.config import ArrayConfig
 from scorefold_standard.data.stored import Array, StoredPoints
-from scorefold_standard.data.table_columns import COMMAS, NumberTable, Points, unit_of
+from scorefold_standard.data.table_columns import COMMAS, FOLLOWED, NumberTable, Points
 
 Rows = npt.NDArray[np.int64]
 _LARGEST = float(np.finfo(np.float32).max)  # events are float32
@@ -174,6 +174,43 @@ def with_class(column: ColumnSummary) -> ColumnSummary:
     if not few or column.name.lower() not in _CLASSES:
         return column
     return replace(column, warnings=(CLASS, *column.warnings))
+
+
+def without_few_counts(columns: Sequence[ColumnSummary], values: npt.NDArray[np.float64]) -> list[ColumnSummary]:
+    """The columns, without the warning of codes where one of few values is a count or rounded as the others are.
+
+    All columns of many values (N, D) are then multiples of one step, such as 1 or 0.1. A column of codes differs in
+    its step, has two values, or its greatest value is not rare.
+    """
+    steps = [_step(values[:, place]) for place in range(len(columns))]
+    measured = [not is_code(one) and not is_identifier(one) and one.distinct > 1 for one in columns]
+    common = {step for step, counts in zip(steps, measured, strict=True) if counts}
+    if sum(measured) < 2 or len(common) > 1 or None in common:
+        return list(columns)
+    found = []
+    for place, one in enumerate(columns):
+        few = is_code(one) and CLASS not in one.warnings and one.distinct > 2 and steps[place] in common
+        rare = few and np.mean(values[:, place] == one.greatest) < _RARE_END
+        found.append(replace(one, warnings=()) if rare else one)
+    return found
+
+
+_RARE_END = 0.05
+"""The share of rows below which the greatest value of a column is a tail, and no code."""
+
+_STEPS_OF_VALUES = (1.0, 0.1, 0.01)
+
+
+def _step(values: npt.NDArray[np.float64]) -> float | None:
+    """The largest of some powers of ten of which the values (N,), NaN where one is missing, are multiples."""
+    known = values[np.isfinite(values)]
+    for step in _STEPS_OF_VALUES:
+        if len(known) and np.abs(known / step - (known / step).round()).max() < _OFF_THE_STEP:
+            return step
+    return None
+
+
+_OFF_THE_STEP = 1e-3  # float32 keeps numbers of up to ten thousand steps as exactly
 
 
 def table_warnings(
@@ -365,9 +402,9 @@ def _words(table: NumberTable, config: ArrayConfig, columns: Sequence[ColumnSumm
     names = [name for name in names if name not in commas]
     if not names:
         return said
-    for name in names:
-        if unit := unit_of([str(value) for value in table.others[name][:_BLOCK_OF_STEPS]]):
-            said.append(f"column {name} holds numbers followed by {unit!r}: write them without it to read them")
+    for one in columns:
+        if one.name in names and (unit := next((text for text in one.warnings if text.startswith(FOLLOWED)), "")):
+            said.append(f"column {one.name} holds {unit}: write them without it to read them")
     distinct = {name: len(set(map(str, table.others[name]))) for name in names}
     most = min(_MOST_CLASSES, len(table.points) // 2)
     few = next((name for name in names if 1 < distinct[name] <= most), None)

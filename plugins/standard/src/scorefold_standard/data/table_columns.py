@@ -102,6 +102,9 @@ def has_commas(field: str) -> bool:
 COMMAS = "numbers with commas: "
 """The beginning of the warning of a column of numbers with commas, after which the setting stands that reads it."""
 
+FOLLOWED = "numbers followed by "
+"""The beginning of the warning of a column of numbers with a unit, which stands after it."""
+
 _MOSTLY = 0.9
 """The share of numbers with commas, and of numbers, among the cells of a column of such numbers."""
 
@@ -128,14 +131,15 @@ def comma_warning(cells: Sequence[str]) -> str:
 _WITH_UNIT = re.compile(r"\s*[+-]?\d+(?:[.,]\d+)?\s*([^\d\s.,:/+-][^\d\s]{0,9})\s*")
 
 
-def unit_of(cells: Sequence[str]) -> str:
-    """The unit after the number in every cell, such as ``mm`` or ``%``; empty where units differ.
+def unit_warning(cells: Sequence[str]) -> str:
+    """The warning of a unit after the number in every cell, such as ``mm`` or ``%``; empty where units differ.
 
-    >>> unit_of(["5.2 mm", "7 mm"]), unit_of(["12%", "3.5%"]), unit_of(["5 mm", "3 kg"]), unit_of(["2024-01-05"])
-    ('mm', '%', '', '')
+    >>> unit_warning(["5.2 mm", "7 mm"]), unit_warning(["5 mm", "3 kg"]), unit_warning(["2024-01-05"])
+    ("numbers followed by 'mm'", '', '')
     """
     found = {match[1] if (match := _WITH_UNIT.fullmatch(cell)) else "" for cell in cells}
-    return found.pop() if len(found) == 1 else ""
+    unit = found.pop() if len(found) == 1 else ""
+    return f"{FOLLOWED}{unit!r}" if unit else ""
 
 
 def _first_lines(path: Path) -> tuple[list[str], bool]:

@@ -19,8 +19,9 @@ from scorefold_standard.data.table_checks import (
     shaped_points,
     table_warnings,
     with_class,
+    without_few_counts,
 )
-from scorefold_standard.data.table_columns import NumberTable, Points, comma_warning
+from scorefold_standard.data.table_columns import NumberTable, Points, comma_warning, unit_warning
 from scorefold_standard.data.table_files import read_table
 
 Merged = Mapping[int, tuple[int, int]]
@@ -59,6 +60,7 @@ def summarise_table(
         names = column_names(table.names, points.shape[1])
         looked = np.array(points[::every], dtype=np.float64)
         columns = [with_class(describe_column(name, looked[:, i])) for i, name in enumerate(names)]
+        columns = without_few_counts(columns, looked)
         for i, (before, after) in (merged or {}).items():
             text = f"float32 merges {before:,} values into {after:,}"
             columns[i] = replace(columns[i], warnings=(text, *columns[i].warnings))
@@ -91,8 +93,8 @@ def _other(name: str, values: Array, config: ArrayConfig, named: str | None) -> 
     gone = pd.isna(values)
     kind = "boolean" if values.dtype.kind == "b" else "text"
     distinct = pd.unique(values[~gone])
-    commas = "" if kind == "boolean" else comma_warning([str(value) for value in distinct])
-    warnings = (commas,) if commas else ()
+    cells = [] if kind == "boolean" else [str(value) for value in distinct]
+    warnings = tuple(filter(None, [comma_warning(cells) or unit_warning(cells)]))
     return ColumnSummary(name, kind, int(gone.sum()), len(distinct), use=use, warnings=warnings)
 
 
