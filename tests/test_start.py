@@ -112,6 +112,15 @@ def test_what_is_written_for_a_table_runs(question: str, capsys: Captured) -> No
     assert found["data"]["train points"] == 158
 
 
+@pytest.mark.parametrize(("rows", "test"), [(300, 30), (400, 100), (600, 102), (1200, 120)])
+def test_enough_points_are_held_out_to_say_which_are_unlike(rows: int, test: int, capsys: Captured) -> None:
+    np.save("x.npy", np.random.default_rng(0).normal(size=(rows, 3)))
+    said = start(capsys, "x.npy", "--question", "unlike")
+    found = ran(capsys, said["run_file"], "stages.flow.config.training.steps=10")
+    assert found["data"]["test points"] == test
+    assert ("cost of points unlike the data (bits a dimension)" in found["answer"]) == (test >= 99)
+
+
 @pytest.mark.parametrize("question", TEXTS)
 def test_what_is_written_for_images_runs(question: str, capsys: Captured) -> None:
     pictures(Path("pictures"))

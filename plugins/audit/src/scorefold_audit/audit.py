@@ -16,6 +16,7 @@ from scorefold.stage import Outcome, StageContext
 from scorefold_audit import verdicts
 from scorefold_audit.config import AuditOptions
 from scorefold_audit.copying import nearest as copies
+from scorefold_audit.copying.incomplete import gap_copies, incomplete_samples
 from scorefold_audit.copying.nearest import NEIGHBOURS, RATIO, CopyNeighbours, Near
 from scorefold_audit.copying.spaces import Copying, Overlap, Space, copying, overlap_of, spaces_of
 from scorefold_audit.membership.measures import measure_membership
@@ -41,6 +42,7 @@ def audit(
     report = AuditReport(warnings=list(sets.warnings))
     spaces = spaces_of(sets, options, context)
     if sets.blind:
+        _incomplete(report, component, sets, options)
         return _without_held_out(report, sets, spaces, options, context)
     neighbours = CopyNeighbours.of(spaces[0].search, spaces[0].within("held_out"))
     overlap = overlap_of(spaces[0], neighbours, context.seed("duplicates") % 2**32)
@@ -60,6 +62,7 @@ def audit(
     if len(sets.points):
         context.progress(0, 1, "points")
         measure_points(report, component, sets, spaces[0], options, context)
+    _incomplete(report, component, sets, options)
     report.facts += verdicts.overlap_facts(overlap)
     return report.outcome(sets, measured, options.level, options.listed)
 
@@ -87,6 +90,21 @@ def _copying(
             measured.append(found)
             _note_copying(report, found, options)
     return tuple(measured)
+
+
+def _incomplete(report: AuditReport, samples: object, sets: Sets, options: AuditOptions) -> None:
+    """Samples that were left out for missing values: a copy may hide among them."""
+    incomplete = incomplete_samples(sets, samples)
+    if incomplete is None:
+        return
+    report.metrics["samples with missing values"] = len(incomplete.samples)
+    if sets.blind:
+        report.withhold("copies among samples with missing values", sets.blind)
+        return
+    found = gap_copies(incomplete, options)
+    report.gaps = (incomplete, found)
+    report.findings.append(verdicts.of_copies(found))
+    report.metrics["copied share (samples with missing values)"] = found.rates.excess()
 
 
 def _note_sizes(report: AuditReport, sets: Sets, overlap: Overlap) -> None:

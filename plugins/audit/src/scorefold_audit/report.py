@@ -13,7 +13,7 @@ from torch import Tensor
 from scorefold.errors import DataError
 from scorefold.stage import Outcome
 from scorefold_audit import verdicts
-from scorefold_audit.copying.spaces import Copying
+from scorefold_audit.copying.spaces import Copying, SpaceMatches
 from scorefold_audit.sets import Sets
 from scorefold_audit.verdicts import Finding
 from scorefold_toolkit.data.splits import by_row
@@ -42,7 +42,7 @@ class Audited:
 @dataclass
 class AuditReport:
     """Numbers by name, tests before they are corrected, what was found without a test, what was withheld and why, and
-    lists of single points by what they are of."""
+    lists of single points by what they are of. ``gaps`` are the samples with missing values, and their comparison."""
 
     metrics: dict[str, float] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
@@ -50,6 +50,7 @@ class AuditReport:
     withheld: list[dict[str, str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     lists: dict[str, Any] = field(default_factory=dict)
+    gaps: tuple[Sets, SpaceMatches] | None = None
 
     def attempt(self, part: str, measure: Callable[[], T]) -> T | None:
         """Measure something, or return None and note the reason if there are too few points."""
@@ -68,13 +69,14 @@ class AuditReport:
         share of false ones among the copies that are named."""
         judged = verdicts.judge(self.findings, level)
         warnings = [*self.warnings, *(verdict["text"] for verdict in judged if verdict["found"])]
+        listed = [*((sets, found) for found in measured), *filter(None, [self.gaps])]
         result: dict[str, Any] = {
             "metrics": self.metrics,
             "warnings": warnings,
             "audit": {
                 "level": level,
                 "verdicts": [*judged, *self.facts],
-                "copies": [_listed(sets, found, false_share) for found in measured],
+                "copies": [_listed(*each, false_share) for each in listed],
                 "training": self.lists.get("training"),
                 "points": self.lists.get("points"),
                 "withheld": self.withheld,
@@ -132,7 +134,7 @@ def _arrays(sets: Sets, measured: tuple[Copying, ...], shown: Audited) -> dict[s
     return arrays
 
 
-def _listed(sets: Sets, found: Copying, false_share: float) -> dict[str, Any]:
+def _listed(sets: Sets, found: SpaceMatches, false_share: float) -> dict[str, Any]:
     """The samples that are nearest to a training point, against the next one, as JSON with the user's rows: all that
     are named, the surest first."""
     order = np.argsort(found.near.ratio, kind="stable")[: max(LISTED, len(found.named))]

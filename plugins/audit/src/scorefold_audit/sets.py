@@ -19,7 +19,6 @@ from scorefold.interfaces.data import SPLITS
 from scorefold.seeds import derive_seed
 from scorefold.stage import StageContext
 from scorefold_audit.config import AuditOptions
-from scorefold_audit.copying.incomplete import incomplete_warning
 from scorefold_toolkit.data.splits import row_text
 from scorefold_toolkit.drawing import condition_of, device_of, draw_events
 from scorefold_toolkit.metrics.measure import Units
@@ -117,7 +116,6 @@ def read_sets(
         _check_units("held-out points", held_out.x, training.x)
     if isinstance(component, DataSource):
         _check_units("samples", samples.x, training.x)
-        warnings += filter(None, [incomplete_warning(component, training.x, held_out.x, scale)])
     groups = condition_groups(training, held_out, samples)
     if groups is None and samples.condition is not None:
         warnings.append(

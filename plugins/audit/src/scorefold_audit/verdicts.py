@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm
 
-from scorefold_audit.copying.spaces import Copying, Overlap
+from scorefold_audit.copying.spaces import GAPS, Copying, Overlap, SpaceMatches
 from scorefold_audit.membership.losses import Gap, Membership
 from scorefold_audit.quality.comparison import Permuted
 
@@ -120,20 +120,21 @@ def _p_text(p: float) -> str:
     return "adjusted p < 0.0001" if p < 1e-4 else f"adjusted p = {p:.2g}"
 
 
-def of_copies(found: Copying) -> Finding:
+def of_copies(found: SpaceMatches) -> Finding:
     """Fisher's exact test of how many samples, against held-out points, are three times nearer to a training point
     than to the next one."""
     rates = found.rates
     share, interval = rates.excess(), rates.interval()
     # The estimates may lie below 0, where no share can be: a sentence says 0 there.
     said = f"{max(0.0, share):.1%}"
+    samples = _samples(found.space)
     between = f"95% interval {max(0.0, interval[0]):.1%} to {interval[1]:.1%}, {found.space}"
-    about = f"an estimated {said} of samples are copies ({between})"
+    about = f"an estimated {said} of {samples} are copies ({between})"
     if len(found.named):
         above = found.held_out_above()
         others = "any held-out point is" if above == 1 else f"{100 * above:.4g}% of held-out points are"
         about = (
-            f"{len(found.named)} of {rates.of_samples} samples are copies: each is closer to its nearest training "
+            f"{len(found.named)} of {rates.of_samples} {samples} are copies: each is closer to its nearest training "
             f"point, relative to the second nearest, than {others}; {about}"
         )
     return Finding(
@@ -144,7 +145,7 @@ def of_copies(found: Copying) -> Finding:
         0.0,
         rates.p_more(),
         about,
-        f"no copying was found: the share is {said} ({between})",
+        f"no copying was found: the share of {samples} is {said} ({between})",
         "a share of near-exact copies of {:.1%} or more would have been found in 8 of 10 such audits",
         rates.detectable,
         interval,
@@ -310,12 +311,14 @@ def answer_entries(judged: Sequence[Mapping[str, Any]], warnings: Sequence[str])
     was found follows. The ``warnings`` are about the data."""
     found = [verdict for verdict in judged if verdict["found"]]
     names = list(dict.fromkeys(verdict["name"] for verdict in found))
-    copies = next((verdict for verdict in judged if verdict["name"] == "copies" and verdict["found"]), None)
     tested = next((verdict for verdict in judged if verdict["name"] == "copies"), None)
+    # Of several spaces the first one with copies is reported, and samples with missing values besides.
+    every = [verdict for verdict in found if verdict["name"] == "copies"]
+    copies = [*[one for one in every if one["where"] != GAPS][:1], *(one for one in every if one["where"] == GAPS)]
     near = next((verdict for verdict in found if verdict["name"] == "memorisation"), None)
     advice = ""
-    if copies is not None:
-        said = f"This model copies its training data. {_share(copies)}."
+    if copies:
+        said = f"This model copies its training data. {'. '.join(map(_share, copies))}."
         advice = "look at the copies, then remove duplicates of the training data, train on more data or for less long"
     elif near is not None:
         pairs = f"In {near['value']:.1%} of pairs a sample is nearer to the training data than a held-out point"
@@ -338,5 +341,9 @@ def answer_entries(judged: Sequence[Mapping[str, Any]], warnings: Sequence[str])
 
 def _share(verdict: Mapping[str, Any]) -> str:
     low, high = verdict["interval"]
-    share = f"An estimated {max(0.0, verdict['value']):.1%} of its samples are copies"
+    share = f"An estimated {max(0.0, verdict['value']):.1%} of its {_samples(verdict['where'])} are copies"
     return f"{share} (95% interval {max(0.0, low):.1%} to {high:.1%}, {verdict['where']})"
+
+
+def _samples(space: str) -> str:
+    return "samples with missing values" if space == GAPS else "samples"

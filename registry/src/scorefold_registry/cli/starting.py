@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,20 +17,32 @@ Comments = dict[tuple[str, ...], str]
 class Question:
     """Question about data: ``stages`` makes the stages after the data and the comments on their fields, by path.
 
-    ``side`` is the largest height and width of images, in pixels, that are read for it, and ``every`` says that all
-    points are in one split. ``further`` makes stages that the file leaves out for time: a command that adds one is
-    printed.
+    ``side`` is the largest height and width of images, in pixels, that are read for it. ``every`` says that all points
+    of a table are in one split, and ``held_out`` how many the answer needs in the test split. ``further`` makes stages
+    that the file leaves out for time: a command that adds one is printed.
     """
 
     stages: Callable[[Reading], tuple[Stages, Comments]]
     side: int = 32
     every: bool = False
+    held_out: int = 0
     further: Callable[[Reading], Stages] = lambda reading: {}
+
+    def fractions(self, reading: Reading) -> tuple[list[float], str] | None:
+        """The shares of the splits of files, where they are not the usual ones, and why."""
+        if reading.use not in ("data:array", "data:images"):
+            return None
+        if self.every and not reading.images:
+            return [0, 0, 1], "all points are in the split that the estimate reads"
+        test = math.ceil(100 * self.held_out / reading.points) / 100
+        if not _HELD_OUT < test <= _MOST_HELD_OUT:
+            return None
+        return [round(0.9 - test, 2), 0.1, test], f"the answer needs {self.held_out} points in the test split"
 
 
 _SMALL_IMAGE = 8  # pixels a side, below which a U-Net has nothing to halve
 _FEW = 2000  # points, below which a wide network memorises them
-_HELD_OUT = 0.1  # the share of points in the test split
+_HELD_OUT, _MOST_HELD_OUT = 0.1, 0.3  # the share of points in the test split
 
 _MINUTES = "how long it trains; more is better: the report shows whether the loss still fell"
 _NEW = "scorefold apply RUN/{model} --do {verb} --data NEW --out scores.csv gives it for each point of another file"
@@ -231,7 +244,6 @@ def _density(reading: Reading, verb: str, comment: str) -> tuple[Stages, Comment
         }
     stages["answer"] = {"use": name, "do": verb, "inputs": {"data": "data"}}
     if reading.images:
-        # Below 99 points there is no limit above which a point is unlike the data.
         stages["answer"]["options"] = {"limit": 128 if verb == "outliers" else 64}
         comments["answer", "options"] = "the number of points: each takes the model a hundred calls or more"
     comments[("answer",)] = f"{comment}; {_NEW.format(model=name, verb=verb)}"
@@ -253,6 +265,6 @@ QUESTIONS = {
     "dimension": Question(_dimension, side=16, every=True),
     "samples": Question(_samples),
     "between": Question(_between, side=16, further=_geodesics),
-    "unlike": Question(_unlike),
+    "unlike": Question(_unlike, held_out=100),  # from 99 on there is a limit above which a point is unlike the data
     "likelihood": Question(_likelihood),
 }

@@ -150,10 +150,10 @@ class HasUnits(Protocol):
 
 @runtime_checkable
 class HasIncompleteRows(Protocol):
-    """A data source that leaves rows with missing values out; ``incomplete_rows`` are these (m, D) in the units that
-    were read, NaN where a value is missing."""
+    """A data source that leaves rows with missing values out; ``incomplete_rows`` are their rows (m,) and values (m, D)
+    in the units that were read, NaN where a value is missing."""
 
-    def incomplete_rows(self) -> Tensor: ...
+    def incomplete_rows(self) -> tuple[Tensor, Tensor]: ...
 
 
 def dimensions_by_units(x: Tensor) -> tuple[float, float] | None:

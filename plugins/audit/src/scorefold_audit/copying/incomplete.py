@@ -1,54 +1,74 @@
-"""Samples with missing values: an audit leaves them out, and a copy may hide among them."""
+"""Samples with missing values: they are compared with training points in the columns that they have."""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from dataclasses import replace
 
-from scorefold.data import EventScale
+import numpy as np
+
+from scorefold.data import Dataset
+from scorefold_audit.config import AuditOptions
+from scorefold_audit.copying import nearest as copies
+from scorefold_audit.copying.nearest import Near, Numbers, Rates, Rows
+from scorefold_audit.copying.spaces import GAPS, SpaceMatches, column_units
+from scorefold_audit.sets import Sets
 from scorefold_toolkit.data.splits import HasIncompleteRows
 
-_MOST = 500
-_FEWEST_PRESENT = 2
-_ROUNDING = 4 * torch.finfo(torch.float32).eps
+_MOST, _AT_MOST = 500, 1e9
+"""The most samples, and the most held-out points, that are compared, and the most numbers of training points times
+these."""
+
+_FEWEST_PRESENT, _FEWEST = 2, 100
+_ROUNDING = 4 * float(np.finfo(np.float32).eps)
 
 
-def incomplete_warning(samples: object, training: Tensor, held_out: Tensor, scale: EventScale) -> str:
-    """A warning of samples that were left out for missing values, with how many are copies in the columns that they
-    have; empty where there are none.
+def incomplete_samples(sets: Sets, samples: object) -> Sets | None:
+    """The sets with the samples (m, D) that were left out for missing values in place of the others, NaN where a value
+    is missing; None without any. A sample of one value is like many points, and is left out here too."""
+    if not isinstance(samples, HasIncompleteRows):
+        return None
+    index, rows = samples.incomplete_rows()
+    known = (~rows.isnan()).sum(1) >= _FEWEST_PRESENT
+    if not known.any():
+        return None
+    most = max(20, min(_MOST, int(_AT_MOST / max(1, sets.training.x.numel()))))
+    x = sets.scale.from_raw(rows[known][:most]).float()
+    return replace(sets, samples=Dataset(x, index=index[known][:most]), groups=None)
 
-    Training and held-out points (n, D) and (h, D) are in the units of ``scale``. A sample with fewer than two values is
-    compared with nothing. Of many samples the first 500 are.
-    """
-    rows = samples.incomplete_rows() if isinstance(samples, HasIncompleteRows) else torch.empty(0)
-    if len(rows) == 0:
-        return ""
-    some = rows[:_MOST]
-    of_training, of_held_out = (
-        equal_rows(some, scale.to_raw(each.double().flatten(1))) for each in (training, held_out)
+
+def gap_copies(incomplete: Sets, options: AuditOptions) -> SpaceMatches:
+    """Comparison of these samples with held-out points that have the gaps of one of them each, as ``copying`` compares
+    complete ones."""
+    training, held_out, rows = (
+        each.x.flatten(1).numpy() for each in (incomplete.training, incomplete.held_out, incomplete.samples)
     )
-    said = f"{len(rows):,} samples have missing values and are left out of the shares"
-    compared = f"{len(some)} of them, " if len(some) < len(rows) else ""
-    return (
-        f"{said}. In the columns that they have, {compared}{of_training} equal a training point, and {of_held_out} a "
-        "held-out one"
-    )
+    unit = column_units(training) if options.scale == "columns" else np.ones(training.shape[1], dtype=np.float32)
+    held_out = held_out[: max(_FEWEST, len(rows))].copy()
+    held_out[np.isnan(rows[np.arange(len(held_out)) % len(rows)])] = np.nan
+    near, other = (nearest_with_gaps(each / unit, training / unit) for each in (rows, held_out))
+    p = copies.p_values(near.ratio, other.ratio)
+    count = [int((each.ratio < copies.RATIO).sum()) for each in (near, other)]
+    rates = Rates(count[0], len(rows), count[1], len(held_out))
+    return SpaceMatches(GAPS, near, other, rates, p, copies.named_copies(p, options.listed))
 
 
-def equal_rows(rows: Tensor, points: Tensor) -> int:
-    """The number of rows (m, D), NaN where a value is missing, that equal one of the points (n, D) in single precision.
+def nearest_with_gaps(rows: Rows, points: Rows) -> Near:
+    """The nearest of n points (n, D) of each row (m, D), NaN where a value is missing, in the columns that it has.
 
     >>> nan = float("nan")
-    >>> equal_rows(torch.tensor([[1.0, 2.0, nan], [1.0, 9.0, nan], [nan, nan, 3.0]]), torch.tensor([[1.0, 2.0, 3.0]]))
-    1
+    >>> near = nearest_with_gaps(np.array([[1, nan, 3]]), np.array([[1, 2, 3], [1, 9, 7], [5, 2, 3]]))
+    >>> near.distance, near.index, near.ratio
+    (array([0.]), array([0]), array([0.]))
     """
-    if len(points) == 0:
-        return 0
-    near = _ROUNDING * points.abs().amax(0)
-    found = 0
-    for row in rows:
-        present = ~row.isnan()
-        if int(present.sum()) >= _FEWEST_PRESENT:
-            apart = (points[:, present] - row[present]).abs()
-            found += bool((apart <= near[present]).all(1).any())
-    return found
+    rounding = _ROUNDING * np.abs(points).max(0)
+    distance, index, second = np.empty(len(rows)), np.empty(len(rows), dtype=np.int64), np.empty(len(rows))
+    for place, row in enumerate(rows):
+        present = ~np.isnan(row)
+        apart: Numbers = np.abs(points[:, present].astype(np.float64) - row[present])
+        apart[apart <= rounding[present]] = 0
+        found = np.linalg.norm(apart, axis=1)
+        two = np.argpartition(found, 1)[:2]
+        index[place], next_one = two[np.argsort(found[two], kind="stable")]
+        distance[place], second[place] = found[index[place]], found[next_one]
+    ratio = np.divide(distance, second, out=np.zeros_like(second), where=second > 0)
+    return Near(distance, index, ratio)

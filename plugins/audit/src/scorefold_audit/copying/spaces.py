@@ -216,26 +216,36 @@ def overlap_of(space: Space, neighbours: CopyNeighbours, seed: int) -> Overlap:
     return Overlap(rows, near_duplicate, chosen, own, rates.p_more() < 0.05, around)
 
 
+GAPS = "columns that they have"
+"""The space of samples with missing values."""
+
+
 @dataclass(frozen=True)
-class Copying:
-    """Measures of copying in one space: see the functions of ``copies``. ``p`` (m,) are the p-values of single samples,
-    and ``named`` the places of those that are named as copies.
+class SpaceMatches:
+    """The nearest training points of m samples and of held-out points in one space, and how many are near-copies.
+    ``p`` (m,) are the p-values of single samples, and ``named`` the places of those that are named as copies.
     """
 
-    space: SpaceName
+    space: str
     near: Near
     near_held_out: Near
     rates: Rates
-    closeness: Closeness
-    cells: float | None
-    authentic: Rates
-    nearer: Nearer
     p: Numbers
     named: Places
 
     def held_out_above(self) -> float:
         """The share of held-out points whose ratio is above the ratio of every sample that is named."""
         return float((self.near_held_out.ratio > self.near.ratio[self.named].max()).mean())
+
+
+@dataclass(frozen=True)
+class Copying(SpaceMatches):
+    """Further measures of copying in one space: see the functions of ``copies``."""
+
+    closeness: Closeness
+    cells: float | None
+    authentic: Rates
+    nearer: Nearer
 
 
 def copying(space: Space, neighbours: CopyNeighbours | None, listed: float, seed: int) -> Copying:
@@ -262,10 +272,10 @@ def copying(space: Space, neighbours: CopyNeighbours | None, listed: float, seed
         near,
         other,
         Rates(count[0], m, count[1], h),
+        p,
+        copies.named_copies(p, listed),
         copies.closeness(near.distance, other.distance),
         copies.by_cells(space.training, space.samples, space.held_out, near, other, seed),
         copies.authentic(space.search, near, other),
         copies.nearer_to_training(near, to_held_out[0][:, 0], to_held_out[1][:, 0], len(space.training), h),
-        p,
-        copies.named_copies(p, listed),
     )

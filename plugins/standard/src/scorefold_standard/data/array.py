@@ -185,12 +185,14 @@ class ArrayFile(DataSource):
         """True if columns are in units of their own, far apart, and ``scale`` says nothing of it."""
         return bool(units_warning(self._points, self._config, self._summary.columns))
 
-    def incomplete_rows(self) -> Tensor:
-        """The rows (m, D) that were left out for missing values, in float64 and the units of the files."""
+    def incomplete_rows(self) -> tuple[Tensor, Tensor]:
+        """The rows (m,) that were left out for missing values, and their values (m, D) in float64 and the units of the
+        files."""
         left = np.setdiff1d(np.arange(len(self._points)), self._kept.rows)
-        parts = [block[np.isnan(block).any(axis=1)] for _, block in blocks(self._points, left)]
-        found = np.concatenate(parts) if parts else np.empty((0, math.prod(self.event_shape)))
-        return torch.from_numpy(found.astype(np.float64))
+        parts = [np.asarray(block, dtype=np.float64) for _, block in blocks(self._points, left)]
+        values = np.concatenate(parts) if parts else np.empty((0, math.prod(self.event_shape)))
+        gaps = np.isnan(values).any(axis=1)
+        return torch.from_numpy(left[gaps]), torch.from_numpy(values[gaps])
 
     def _large_blocks(self) -> list[str]:
         """A warning where two blocks are more than may be kept in memory; below 1 MiB each that is of no account."""

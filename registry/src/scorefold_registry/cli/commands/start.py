@@ -175,8 +175,9 @@ def _text(reading: Reading, question: Question, asked: str, out: Path, arguments
     stages, comments = question.stages(reading)
     config = dict(reading.config)
     why = dict(reading.why)
-    if question.every and not reading.images and "fractions" not in config and reading.use == "data:array":
-        config["fractions"], why["fractions"] = [0, 0, 1], "all points are in the split that the estimate reads"
+    shares = question.fractions(reading)
+    if shares is not None and "fractions" not in config:
+        config["fractions"], why["fractions"] = shares
     data = {"use": reading.use, **({"config": config} if config else {})}
     heading = [
         *_heading(asked, out, arguments),
