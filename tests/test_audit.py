@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from scorefold_audit.verdicts import NAMES
@@ -174,7 +175,22 @@ def test_copies_with_missing_values_are_counted_in_the_columns_that_they_have(
     samples[np.arange(20), np.arange(20) % 4] = np.nan
     np.save("gaps.npy", samples)
     asked = ["audit", "gaps.npy", "--train", "train.npy", "--held-out", "held-out.npy", *QUICK]
-    assert main([*asked, "--data-option", "missing=drop"]) == 0
+    assert main([*asked, "--fail-on", "copies"]) == 1
     said = capsys.readouterr().out
-    assert "caution: 20 samples have missing values and are left out of the shares" in said
-    assert "20 equal a training point, and 0 a held-out one" in said
+    assert "missing: drop (leaves out the 20 rows with missing values; or fill them in)" in said
+    assert "audit: This model copies its training data. An estimated 100.0% of its samples with missing values" in said
+    assert "copy: row 3 of the samples copies row 53 of the training data (columns that they have, d1/d2 = 0)" in said
+
+
+def test_tables_with_text_and_gaps_are_read_as_recommend_reads_them(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("train", "held-out", "copies"):
+        table = pd.DataFrame(np.load(f"{name}.npy"), columns=list("abcd")).astype({"b": object})
+        table.loc[:2, "b"] = "-"
+        table.insert(1, "kind", "x")
+        table.to_csv(f"{name}.csv", index=False)
+    assert main(["audit", "copies.csv", "--train", "train.csv", "--held-out", "held-out.csv", *QUICK, "--json"]) == 0
+    printed = capsys.readouterr().out
+    found = json.loads(printed[printed.index("{\n") :])
+    assert found["reading"]["train.csv"].keys() == {"columns", "gaps", "missing"}
+    named = {row["sample"]: row["training"] for row in found["copies"][0]["nearest"] if row["named"]}
+    assert named == {row: row for row in range(3, 40)}

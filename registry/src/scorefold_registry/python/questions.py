@@ -14,7 +14,7 @@ from scorefold_registry.components.parts import config_model
 from scorefold_registry.components.paths import free_name
 from scorefold_registry.host import Host
 from scorefold_registry.python.inputs import source_of, stages_in, without_files
-from scorefold_registry.python.reading import as_points
+from scorefold_registry.python.reading import as_points, as_rows
 from scorefold_registry.python.stage import RunSetting, Stage
 from scorefold_registry.python.stages import component_of, do, estimate, fit, interpolate, load, load_data, setting_of
 
@@ -174,14 +174,15 @@ def _loaded(
     x: Any, splits: Sequence[float], setting: RunSetting, config: Mapping[str, Any], progress: bool, name: str = "data"
 ) -> Stage:
     """A data stage with every row in one split, where its component has splits, in units as given; or an earlier stage
-    by its folder."""
+    by its folder. Without a config a table is read as well as it can be, without columns of text."""
     shared: dict[str, Any] = {key: getattr(setting, key) for key in ("folder", "seed", "runtime", "host")}
     if _is_state(x):
         return load(x, name=name, progress=progress, **shared)
     use, fields = source_of(x, None, None, setting.folder, indexed="names" not in config)
     known = config_model(setting.host.catalogue.resolve(use)).model_fields
     if use == "data:array":
-        config = {"scale": "none", **config}
+        taken, _ = ({}, {}) if config else as_rows(setting.host, Path(fields["path"]), {})
+        config = {"scale": "none", **taken, **config}
     whole = splits if "path" in fields or "root" in fields or "fractions" in known else None
     return load_data(x, splits=whole, name=name, progress=progress, **shared, **config)
 

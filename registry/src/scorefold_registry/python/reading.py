@@ -20,6 +20,7 @@ FEWEST_POINTS = 50
 UNEVEN = 10.0
 """Largest ratio of the spreads of columns with one unit."""
 
+_GAPS = "cells that are not numbers, treated as missing"
 _COMMAS = "numbers with commas: "  # the warning of data:array, after which the setting stands that reads them
 _MOST_CLASSES = 20
 _LOOKED_AT = 64
@@ -92,6 +93,28 @@ def as_points(host: Host, path: Path, fields: Mapping[str, Any]) -> tuple[dict[s
     return {name: read.config[name] for name in taken}, {name: read.reasons[name] for name in taken}
 
 
+def as_rows(host: Host, path: Path, fields: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Choices that ``fields`` leave open and without which a table can't be read as it stands, with reasons.
+
+    Columns of text and rows with missing values are left out. Nothing for a table that can't be read at all.
+    """
+    try:
+        seen = inspect_data(host, path, fields)
+    except (ConfigError, DataError):
+        return {}, {}
+    config, why = dict[str, Any](), dict[str, str]()
+    texts = [one for one in seen.columns if one.use == "not used"]
+    commas = any(text.startswith(_COMMAS) for one in texts for text in one.warnings)
+    if texts and not commas and "columns" not in fields and len(texts) < len(seen.columns):
+        config["columns"] = [f"-{one.name}" for one in texts]
+        why["columns"] = "left out: " + _joined(f"{one.name} {_held(one)}" for one in texts)
+    if seen.gaps and "gaps" not in fields:
+        config["gaps"], why["gaps"] = list(seen.gaps), _GAPS
+    if seen.incomplete and "missing" not in fields:
+        config["missing"], why["missing"] = "drop", _incomplete(seen)
+    return config, {name: f"{_shown(config[name])} ({text})" for name, text in why.items()}
+
+
 OTHER_UNITS = 1000.0
 """From which ratio of the columns' spreads on they must have different units; below, the small ones may be noise."""
 
@@ -149,7 +172,7 @@ def _table(host: Host, path: Path, fields: Mapping[str, Any], side: int) -> Read
         )
     if seen.gaps:
         config["gaps"] = list(seen.gaps)
-        why["gaps"] = "cells that are not numbers, treated as missing"
+        why["gaps"] = _GAPS
     label = _label(seen, config)
     if label is not None:
         config["label"], why["label"] = label, "names the class of each point, for answers by class (by: label)"
@@ -171,7 +194,7 @@ def _table(host: Host, path: Path, fields: Mapping[str, Any], side: int) -> Read
     seen = inspect_data(host, path, read)
     if seen.incomplete and "missing" not in config:
         config["missing"] = "drop"
-        why["missing"] = f"leaves out the {seen.incomplete:,} rows with missing values; or fill them in"
+        why["missing"] = _incomplete(seen)
     if seen.copies and "duplicates" not in config:
         config["duplicates"] = "drop"
         why["duplicates"] = f"{_rows(seen.copies)} exact copies of others; use keep if they were measured separately"
@@ -207,7 +230,7 @@ def _left_out(seen: DataSummary, label: str | None) -> dict[str, str]:
         if one.name == label or one.use not in ("coordinate", "not used"):
             continue
         if one.use == "not used":
-            found[one.name] = f"holds {one.warnings[0] if one.warnings else one.type}"
+            found[one.name] = _held(one)
         elif one.distinct == 0:
             found[one.name] = "is empty"
         elif one.distinct == 1:
@@ -221,6 +244,16 @@ def _left_out(seen: DataSummary, label: str | None) -> dict[str, str]:
         elif some and is_code(one):
             found[one.name] = f"holds {one.distinct} values, as codes of categories do"
     return found
+
+
+def _held(column: ColumnSummary) -> str:
+    """What a column that is no coordinate holds."""
+    return f"holds {column.warnings[0] if column.warnings else column.type}"
+
+
+def _incomplete(seen: DataSummary) -> str:
+    rows = "1 row" if seen.incomplete == 1 else f"{seen.incomplete:,} rows"
+    return f"leaves out the {rows} with missing values; or fill {'it' if seen.incomplete == 1 else 'them'} in"
 
 
 def _scale(seen: DataSummary, path: Path) -> tuple[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -132,7 +134,8 @@ _HALVINGS = 30
 def _stabilised(counts: Tensor, dispersion: float) -> Tensor:
     """Counts (n, D) as numbers whose noise has the variance 1 where their mean is large (Anscombe 1948)."""
     roots = (counts + 3 / 8).sqrt()
-    return 2 * roots if dispersion == 0 else 2 / dispersion**0.5 * torch.asinh(dispersion**0.5 * roots)
+    root = math.sqrt(dispersion)
+    return roots * 2 if dispersion == 0 else torch.asinh(roots * root) * (2 / root)
 
 
 def _variances(counts: Tensor, dispersion: float) -> Tensor:

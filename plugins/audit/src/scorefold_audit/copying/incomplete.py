@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scorefold.data import Dataset
 from scorefold_audit.config import AuditOptions
 from scorefold_audit.copying import nearest as copies
-from scorefold_audit.copying.nearest import Near, Numbers, Rates, Rows
+from scorefold_audit.copying.nearest import Near, Numbers, Rates
 from scorefold_audit.copying.spaces import GAPS, SpaceMatches, column_units
 from scorefold_audit.sets import Sets
 from scorefold_toolkit.data.splits import HasIncompleteRows
@@ -31,9 +32,13 @@ def incomplete_samples(sets: Sets, samples: object) -> Sets | None:
     known = (~rows.isnan()).sum(1) >= _FEWEST_PRESENT
     if not known.any():
         return None
-    most = max(20, min(_MOST, int(_AT_MOST / max(1, sets.training.x.numel()))))
+    most = _most(sets)
     x = sets.scale.from_raw(rows[known][:most]).float()
     return replace(sets, samples=Dataset(x, index=index[known][:most]), groups=None)
+
+
+def _most(sets: Sets) -> int:
+    return max(_FEWEST, min(_MOST, int(_AT_MOST / max(1, sets.training.x.numel()))))
 
 
 def gap_copies(incomplete: Sets, options: AuditOptions) -> SpaceMatches:
@@ -43,7 +48,7 @@ def gap_copies(incomplete: Sets, options: AuditOptions) -> SpaceMatches:
         each.x.flatten(1).numpy() for each in (incomplete.training, incomplete.held_out, incomplete.samples)
     )
     unit = column_units(training) if options.scale == "columns" else np.ones(training.shape[1], dtype=np.float32)
-    held_out = held_out[: max(_FEWEST, len(rows))].copy()
+    held_out = held_out[: _most(incomplete)].copy()
     held_out[np.isnan(rows[np.arange(len(held_out)) % len(rows)])] = np.nan
     near, other = (nearest_with_gaps(each / unit, training / unit) for each in (rows, held_out))
     p = copies.p_values(near.ratio, other.ratio)
@@ -52,7 +57,7 @@ def gap_copies(incomplete: Sets, options: AuditOptions) -> SpaceMatches:
     return SpaceMatches(GAPS, near, other, rates, p, copies.named_copies(p, options.listed))
 
 
-def nearest_with_gaps(rows: Rows, points: Rows) -> Near:
+def nearest_with_gaps(rows: NDArray[np.floating], points: NDArray[np.floating]) -> Near:
     """The nearest of n points (n, D) of each row (m, D), NaN where a value is missing, in the columns that it has.
 
     >>> nan = float("nan")

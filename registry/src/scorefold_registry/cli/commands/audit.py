@@ -35,7 +35,8 @@ def run(arguments: list[str]) -> int:
     if given.train and ":" in given.train and (place := _trained_on(Path(given.model))) is not None:
         note = f"{given.train} may put other points into its splits than in training; without --train {place} is read"
         print(printable(f"note: {note}"), file=sys.stderr)
-    file = write_run_file(FOLDER, f"audit-{data_name(given.model)}", _stages(given))
+    stages, reading = _stages(given)
+    file = write_run_file(FOLDER, f"audit-{data_name(given.model)}", stages)
     result = run_plan_of(file, given, command=["scorefold", "audit", *arguments])
     if result is None:
         return INTERRUPTED
@@ -53,8 +54,11 @@ def run(arguments: list[str]) -> int:
         answer = answers(result.folder, result.as_json()["stages"])[0].as_json()
         places = {"answer": answer, "run": str(result.folder), "report": str(result.report), "run_file": str(file)}
         said = {"metrics": found["metrics"], "warnings": found["warnings"], **audit, "failed": failed}
-        print_answer(json_text({**said, "untested": untested, **places}, indent=2))
+        print_answer(json_text({**said, "untested": untested, "reading": reading, **places}, indent=2))
     else:
+        for name, reasons in reading.items():
+            for field, text in reasons.items():
+                print(printable(f"{name}: {field}: {text}"))
         print_answers(result, as_json=False)
         _print_rest(audit)
         print(printable(f"run file: {file}"))
@@ -103,10 +107,14 @@ def _names(given: Sequence[str]) -> set[str]:
     return names
 
 
-def _stages(given: argparse.Namespace) -> dict[str, Any]:
-    """The stages of the run file: training data, held-out data, the model or its samples, and the audit."""
+def _stages(given: argparse.Namespace) -> tuple[dict[str, Any], dict[str, dict[str, str]]]:
+    """The stages of the run file: training data, held-out data, the model or its samples, and the audit.
+
+    With them, by the names of the files, how columns and rows of a table are read, and why.
+    """
+    reading: dict[str, dict[str, str]] = {}
     # Samples alone are read as the data are; a saved model is loaded.
-    model = _data(given.model, given.data_option, [0, 0, 1])
+    model = _data(given.model, given.data_option, [0, 0, 1], reading)
     train = given.train or _trained_on(Path(given.model))
     if train is None:
         raise ConfigError(
@@ -114,10 +122,10 @@ def _stages(given: argparse.Namespace) -> dict[str, Any]:
             hint="add --train with them: a file, a folder of images, the folder of a data stage or data:NAME",
         )
     held_out = None if given.held_out == train else given.held_out
-    stages = {"train": _data(train, given.data_option, [1, 0, 0])}
+    stages = {"train": _data(train, given.data_option, [1, 0, 0], reading)}
     inputs = {"data": "train"}
     if held_out is not None:
-        stages["held_out"] = _data(held_out, given.data_option, [0, 0, 1])
+        stages["held_out"] = _data(held_out, given.data_option, [0, 0, 1], reading)
         inputs["held_out"] = "held_out"
     elif given.held_out is not None and "fractions" in stages["train"].get("config", {}):
         raise ConfigError(
@@ -126,19 +134,22 @@ def _stages(given: argparse.Namespace) -> dict[str, Any]:
             "there are raw numbers and no verdict",
         )
     if given.points is not None:
-        stages["points"] = _data(given.points, given.data_option, [0, 0, 1])
+        stages["points"] = _data(given.points, given.data_option, [0, 0, 1], reading)
         inputs["points"] = "points"
     stages["model"] = model
     _check_read(given.data_option, stages)
     asked: dict[str, Any] = {"use": "model", "do": "audit", "inputs": inputs}
     options = with_fields({}, given.options, "--option", "n=2000")
-    return {**stages, STAGE: {**asked, "options": options} if options else asked}
+    return {**stages, STAGE: {**asked, "options": options} if options else asked}, reading
 
 
-def _data(text: str, read: list[str], fractions: list[int]) -> dict[str, Any]:
-    """The stage that loads a saved state, or reads every point of a file into one split; a component stays as it is."""
+def _data(text: str, read: list[str], fractions: list[int], reading: dict[str, dict[str, str]]) -> dict[str, Any]:
+    """The stage that loads a saved state, or reads every point of a file into one split; a component stays as it is.
+    ``reading`` takes how a table is read, and why."""
+    from scorefold_registry.cli.options import discover_host
     from scorefold_registry.components.manifest import has_state
     from scorefold_registry.components.stage_files import STAGE_FILE
+    from scorefold_registry.python.reading import as_rows
 
     path = Path(text).expanduser()
     # A run or a stage without a state is no folder of images either: what loads it says what there is.
@@ -146,9 +157,11 @@ def _data(text: str, read: list[str], fractions: list[int]) -> dict[str, Any]:
         return {"load": str(path.absolute())}
     use, config = data_stage(text)
     config = {} if ":" in text and not path.exists() else {**config, "fractions": fractions}
-    if use == "data:array":
-        config = {**config, "scale": "none"}  # columns are scaled by the verb, and only there
     fitting = [field for field in read if field.partition("=")[0].strip().partition(".")[0] in _fields(use)]
+    if use == "data:array":
+        taken, why = as_rows(discover_host(), path, with_fields({}, fitting, "--data-option", "columns=[a, b]"))
+        config = {**config, **taken, "scale": "none"}  # columns are scaled by the verb, and only there
+        reading |= {text: why} if why else {}
     config = with_fields(config, fitting, "--data-option", "columns=[a, b]")
     return _as_seen_from_here({"use": use, "config": config} if config else {"use": use})
 
