@@ -70,6 +70,15 @@ def test_rows_of_fewer_dimensions_than_directions_are_noticed() -> None:
         assert found == ("neighbours show fewer dimensions than in flat data of the same covariance" if curved else "")
 
 
+def test_few_rows_on_a_curved_set_of_many_directions_are_noticed() -> None:
+    """Twelve discs, where the radius in each is the angle in the next (M8), have 24 principal directions."""
+    p = torch.rand(12, 250, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    radius, angle = p.roll(-1, 0), 2 * torch.pi * p
+    discs = torch.cat([radius * angle.cos(), radius * angle.sin()]).T
+    for rows, curved in ((discs, True), (draws(250, 24), False), (draws(250, 24).sigmoid(), False)):
+        assert LinearDenoiser(rows, rows[:10]).why_curved(1e-3).startswith("neighbours") == curved
+
+
 def test_flat_rows_in_the_order_of_time_are_flat() -> None:
     """An autoregression of normal steps, whose neighbours in time are near-copies: rows are read at random."""
     steps, rows = draws(20_000, 5, seed=3), torch.zeros(20_000, 5, dtype=torch.float64)

@@ -135,12 +135,13 @@ def _stabilised(counts: Tensor, dispersion: float) -> Tensor:
     """Counts (n, D) as numbers whose noise has the variance 1 where their mean is large (Anscombe 1948)."""
     roots = (counts + 3 / 8).sqrt()
     root = math.sqrt(dispersion)
-    return roots * 2 if dispersion == 0 else torch.asinh(roots * root) * (2 / root)
+    return 2 * roots if dispersion == 0 else 2 / root * torch.asinh(root * roots)
 
 
 def _variances(counts: Tensor, dispersion: float) -> Tensor:
     """The variances (D,) of stabilised counts (n, D) along their principal directions, increasing."""
-    return torch.linalg.eigvalsh(_stabilised(counts, dispersion).T.cov())
+    variances: Tensor = torch.linalg.eigvalsh(_stabilised(counts, dispersion).T.cov())
+    return variances
 
 
 def _least(counts: Tensor) -> float:
