@@ -102,6 +102,15 @@ def test_what_is_far_beyond_the_usual_points_stands_in_the_last_bar() -> None:
     assert [place for place, height in enumerate(heights) if height > 0] == [6, 26, 39]
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_the_greatest_cost_stands_in_the_last_bar_and_the_limit_is_a_line(seed: int) -> None:
+    costs = 3 + torch.randn(100, generator=torch.Generator().manual_seed(seed))
+    (axes,) = draw({"usual": {"cost": costs}, "limit": {"cost": costs.max()}})["outliers"].axes
+    assert axes.containers[0][-1].get_height() > 0
+    assert axes.lines[0].get_xdata()[0] == float(costs.max())
+    assert axes.get_ylabel() == "density"
+
+
 def test_too_few_points_for_the_others_are_refused() -> None:
     with pytest.raises(DataError, match="the conditions of 8 others"):
         outliers(Shifted(spec=SPEC), {"data": Source(test=pairs(8))}, OutlierOptions(), context())

@@ -187,9 +187,10 @@ def likelihood(values: Mapping[str, Tensor]) -> Mapping[str, Figure]:
 def outlier_figures(scores: Mapping[str, Mapping[str, Tensor]]) -> Mapping[str, Figure]:
     """The histograms of each outlier score: over usual points, and over unusual ones where there are any.
 
-    What lies beyond three times the range of the usual ones stands in the last bar, so that these are seen.
+    What lies beyond three times the range of the usual ones stands in the last bar, so that these are seen. A line
+    stands at the ``limit`` of a score, above which a point is unlike the data.
     """
-    usual, unusual = scores["usual"], scores.get("unusual")
+    usual, unusual, limits = scores["usual"], scores.get("unusual"), scores.get("limit", {})
     figure = empty_figure(3.4 * len(usual) + 0.6, 3.2)
     places = figure.subplots(1, len(usual), squeeze=False)[0]
     for axes, (name, values) in zip(places, usual.items(), strict=True):
@@ -197,15 +198,18 @@ def outlier_figures(scores: Mapping[str, Mapping[str, Tensor]]) -> Mapping[str, 
         both = values if unusual is None else torch.cat((values, unusual[name]))
         limit = float(3 * values.max() - 2 * values.min())
         high = min(float(both.max()), limit)
-        edges = torch.linspace(float(both.min()), high + 1e-9, 41).tolist()
-        axes.hist(values.numpy(), bins=edges, color=SOFT, label="usual", density=True)
+        edges = torch.linspace(float(both.min()), high, 41, dtype=torch.float64).tolist()
+        axes.hist(values.double().numpy(), bins=edges, color=SOFT, label="usual", density=True)
         if unusual is not None:
-            shown = unusual[name].clamp(max=high).numpy()
+            shown = unusual[name].double().clamp(max=high).numpy()
             axes.hist(shown, bins=edges, color=WARM, alpha=0.6, label="unusual", density=True)
         units = "bits" if name == "condition cost" else "bits a dimension"
         beyond = f"; the last bar: {limit:.3g} and more" if float(both.max()) > limit else ""
+        if name in limits:
+            axes.axvline(float(limits[name]), color=INK, linestyle=":", linewidth=1, label="unlike the data above")
         axes.set(xlabel=f"{name} ({units}{beyond})", yticks=[])
-    if unusual is not None:
+    places[0].set_ylabel("density")
+    if limits or unusual is not None:
         places[0].legend(frameon=False, fontsize=9)
     return {"outliers": figure}
 

@@ -282,7 +282,8 @@ def outliers(component: ScoreModel | Flow, inputs: Inputs, options: OutlierOptio
         for group, named in rows.items()
         for name, values in named.items()
     }
-    return Outcome(flat, result, flat, shown=scores)
+    limits = {} if limit is None else {"limit": {"cost": torch.tensor(limit)}}
+    return Outcome(flat, result, flat, shown={**scores, **limits})
 
 
 @torch.no_grad()

@@ -92,10 +92,10 @@ def _distances(every: tuple[Copying, ...]) -> Figure:
     for row, found in zip(places, every, strict=True):
         both = found.near.distance, found.near_held_out.distance
         _histograms(row[0], *both, float(max(map(np.max, both))) or 1.0)
-        row[0].set(xlabel=f"nearest training point: distance\n({found.space})", ylabel="share per bin")
+        row[0].set(xlabel="nearest training point: distance", ylabel="share per bin", title=found.space)
         _histograms(row[1], found.near.ratio, found.near_held_out.ratio, 1.0)
         row[1].axvline(RATIO, color=INK, linestyle=":", linewidth=1)
-        row[1].set(xlabel=f"nearest / second nearest distance\n({found.space})")
+        row[1].set(xlabel="nearest / second nearest distance", title=found.space)
         legend_below(row[0])
     figure.set_label(
         "Distances of samples and held-out points from training points; copies lie left of the dotted line"
