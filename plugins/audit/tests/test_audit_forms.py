@@ -398,12 +398,12 @@ def test_what_a_test_of_closeness_would_have_found_has_both_numbers_of_points() 
         Near(np.ones(1), np.zeros(1, dtype=int), np.array([0.1])),
         Near(np.ones(4), np.zeros(4, dtype=int), np.array([0.05, 0.3, 0.4, 0.5])),
         rates,
+        np.ones(1),
+        np.array([0]),
         Closeness(0.6, (0.5, 0.7), -2.0),
         None,
         rates,
         Nearer(0.5, 0.5, 0.5),
-        np.ones(1),
-        np.array([0]),
     )
     found = verdicts.of_closeness(measured)
     deviation = math.sqrt(81 / (12 * 30 * 50))

@@ -393,12 +393,12 @@ def test_a_named_sample_is_nearer_than_a_share_of_held_out_points() -> None:
         near,
         other,
         rates,
+        np.ones(3),
+        np.array([0, 1]),
         closeness(near.distance, other.distance),
         None,
         rates,
         nearer_to_training(near_of([1.0]), np.array([1.0]), np.array([0]), 1, 3),
-        np.ones(3),
-        np.array([0, 1]),
     )
     assert found.held_out_above() == 0.5
 
