@@ -112,6 +112,13 @@ def test_what_is_written_for_a_table_runs(question: str, capsys: Captured) -> No
     assert found["data"]["train points"] == 158
 
 
+def test_a_column_of_times_is_left_out(capsys: Captured) -> None:
+    points = np.random.default_rng(0).normal(size=(200, 2))
+    pd.DataFrame({"when": 0.5 * np.arange(200), "a": points[:, 0], "b": points[:, 1]}).to_csv("series.csv", index=False)
+    assert main(["start", "series.csv", "--question", "dimension"]) == 0
+    assert "columns: [-when] (left out: when rises in equal steps as times do; data:series" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("rows", "test"), [(300, 30), (400, 100), (600, 102), (1200, 120)])
 def test_enough_points_are_held_out_to_say_which_are_unlike(rows: int, test: int, capsys: Captured) -> None:
     np.save("x.npy", np.random.default_rng(0).normal(size=(rows, 3)))

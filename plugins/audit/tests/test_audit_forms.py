@@ -425,7 +425,7 @@ def test_what_a_test_of_closeness_would_have_found_has_both_numbers_of_points() 
     absent = verdicts.of_copies(replace(measured, rates=none))
     assert absent.interval == (low, high)
     assert absent.value < 0
-    assert f"the share is 0.0% (95% interval 0.0% to {high:.1%}" in absent.clear
+    assert f"the share of samples is 0.0% (95% interval 0.0% to {high:.1%}" in absent.clear
 
 
 def test_what_a_test_of_likelihoods_would_have_found_is_over_the_error_of_their_interval() -> None:

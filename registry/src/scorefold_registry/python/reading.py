@@ -22,6 +22,7 @@ UNEVEN = 10.0
 
 _GAPS = "cells that are not numbers, treated as missing"
 _COMMAS = "numbers with commas: "  # the warning of data:array, after which the setting stands that reads them
+_TIME = "rises in equal steps"  # the warning of data:array
 _MOST_CLASSES = 20
 _LOOKED_AT = 64
 _NAMED = 8
@@ -239,6 +240,8 @@ def _left_out(seen: DataSummary, label: str | None) -> dict[str, str]:
             found[one.name] = f"lacks {one.missing:,} of {seen.rows:,} values"
         elif is_identifier(one):
             found[one.name] = "numbers the rows"
+        elif _TIME in one.warnings:
+            found[one.name] = f"{_TIME} as times do; data:series reads the others as a time series"
         elif _is_class(one, seen):
             found[one.name] = "looks like the class of each point"
         elif some and is_code(one):
@@ -247,7 +250,7 @@ def _left_out(seen: DataSummary, label: str | None) -> dict[str, str]:
 
 
 def _held(column: ColumnSummary) -> str:
-    """What a column that is no coordinate holds."""
+    """Content of a column that is no coordinate, as the reason to leave it out."""
     return f"holds {column.warnings[0] if column.warnings else column.type}"
 
 

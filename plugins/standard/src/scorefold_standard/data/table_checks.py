@@ -233,7 +233,7 @@ def table_warnings(
         *_rounded(points, kept, listed),
         *units_warning(points, config, columns),
         *_identifiers(listed, table),
-        *_times(points, listed, table),
+        *_times(listed, table),
         *_codes_of_missing(points, listed),
         *_copied(copies, shared),
         *_codes(listed, table),
@@ -303,13 +303,20 @@ def _identifiers(columns: Sequence[ColumnSummary], table: NumberTable) -> list[s
     return [f"{_named(names)} {number} the rows, which counts as a dimension: {_leave(names, table)}"]
 
 
-def _times(points: Points, columns: Sequence[ColumnSummary], table: NumberTable) -> list[str]:
-    """The columns that rise in equal steps from row to row, as the times of a series do."""
+def with_times(points: Points, columns: Sequence[ColumnSummary]) -> list[ColumnSummary]:
+    """The columns, with the warning ``TIME`` where one rises in equal steps from row to row, as a time does."""
     if len(points) < _STEPS or len(columns) < 2:
-        return []
+        return list(columns)
     steps = np.diff(np.asarray(points[:_BLOCK_OF_STEPS], dtype=np.float64), axis=0)
     even = (steps.min(0) > 0) & (np.ptp(steps, axis=0) <= _UNEVEN_STEPS * steps.mean(0))
-    names = [one.name for one, rises in zip(columns, even, strict=True) if rises and not is_identifier(one)]
+    return [
+        replace(one, warnings=(*one.warnings, TIME)) if rises and not is_identifier(one) else one
+        for one, rises in zip(columns, even, strict=True)
+    ]
+
+
+def _times(columns: Sequence[ColumnSummary], table: NumberTable) -> list[str]:
+    names = [one.name for one in columns if TIME in one.warnings]
     if not names:
         return []
     rise = "rises" if len(names) == 1 else "rise"
@@ -319,6 +326,7 @@ def _times(points: Points, columns: Sequence[ColumnSummary], table: NumberTable)
     ]
 
 
+TIME = "rises in equal steps"
 _STEPS, _BLOCK_OF_STEPS = 20, 2000
 """The fewest rows that show a time, and the most that are looked at."""
 

@@ -19,6 +19,7 @@ from scorefold_standard.data.table_checks import (
     shaped_points,
     table_warnings,
     with_class,
+    with_times,
     without_few_counts,
 )
 from scorefold_standard.data.table_columns import NumberTable, Points, comma_warning, unit_warning
@@ -60,7 +61,7 @@ def summarise_table(
         names = column_names(table.names, points.shape[1])
         looked = np.array(points[::every], dtype=np.float64)
         columns = [with_class(describe_column(name, looked[:, i])) for i, name in enumerate(names)]
-        columns = without_few_counts(columns, looked)
+        columns = with_times(points, without_few_counts(columns, looked))
         for i, (before, after) in (merged or {}).items():
             text = f"float32 merges {before:,} values into {after:,}"
             columns[i] = replace(columns[i], warnings=(text, *columns[i].warnings))
