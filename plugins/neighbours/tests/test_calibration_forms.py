@@ -310,7 +310,15 @@ def test_an_interval_is_an_answer_up_to_four_times_its_lower_end(
 
 
 @pytest.mark.parametrize(
-    ("largest", "share", "kept"), [(5.0, 0.74, True), (5.0, 0.76, False), (4.0, 0.76, False), (3.0, 0.76, True)]
+    ("largest", "share", "kept"),
+    [
+        (5.0, 0.74, True),
+        (5.0, 0.76, False),
+        (4.0, 0.76, False),
+        (3.0, 0.76, True),
+        (2.0, 0.94, True),
+        (2.0, 0.96, False),
+    ],
 )
 def test_an_interval_covers_three_quarters_of_four_columns_and_more_at_most(
     largest: float, share: float, kept: bool, monkeypatch: pytest.MonkeyPatch

@@ -191,8 +191,13 @@ def _settled(
     return value, between, ""
 
 
+_NEARLY_ALL = 0.95
+"""The share of what two or three columns allow that an interval may cover: half of it is less than one dimension."""
+
+
 def _covers_most(between: tuple[float, float], largest: float) -> bool:
-    return largest >= 4 and between[1] - between[0] > MOST * (largest - 1)
+    share = MOST if largest >= 4 else _NEARLY_ALL
+    return between[1] - between[0] > share * (largest - 1)
 
 
 def _margin(config: CalibratedConfig, calibration: SurrogateCalibration, disagreement: float) -> float:
