@@ -153,8 +153,8 @@ def _note_copying(report: AuditReport, found: Copying, options: AuditOptions) ->
     fewest = copies.fewest_named(found.rates.of_samples, found.rates.of_held_out, options.listed)
     if fewest > 1 and len(found.named) == 0:
         reason = (
-            f"copies are named one by one where there are at least {fewest} of them, with {found.rates.of_held_out} "
-            "held-out points; more held-out points name fewer"
+            f"copies are named one by one where at least {fewest} of them are nearer than each of the "
+            f"{found.rates.of_held_out} held-out points; more held-out points name fewer"
         )
         report.withhold(f"names of fewer copies ({where})", reason)
 
