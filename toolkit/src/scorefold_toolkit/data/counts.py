@@ -158,7 +158,8 @@ def _edges(counts: Tensor) -> tuple[float, float]:
 def _growth_with_mean(counts: Tensor, stable: Tensor) -> float:
     """The median over columns (n, D) of the power of the mean with which differences of neighbours grow, squared.
 
-    Neighbours are those of the stabilised counts. The fifth of them with the lowest mean is compared with the highest.
+    Neighbours are found among the stabilised counts. The fifth of the pairs with the lowest mean is compared with the
+    fifth with the highest.
     """
     nearest = torch.cdist(stable, stable).fill_diagonal_(torch.inf).argmin(1)
     mean, square = (counts + counts[nearest]) / 2, (counts - counts[nearest]).square() / 2
