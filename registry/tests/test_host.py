@@ -344,5 +344,5 @@ def test_a_constructor_that_seeds_torch_is_named(
         return
     with pytest.raises(PluginError, match="constructor of score:moved seeds torch's generator") as error:
         Host.discover().create("score:moved", generator=torch.Generator())
-    assert "the same for every seed of a run (plugin 'taken'" in str(error.value)
+    assert "may be the same for every seed of a run (plugin 'taken'" in str(error.value)
     assert "torch.random.fork_rng" in str(error.value)

@@ -139,10 +139,12 @@ BUGS = {
     "estimator-interval": Bug(
         "estimator", "interval-holds-value", "(0.9 * value, 1.1 * value)", "(1.1 * value, 1.2 * value)"
     ),
-    "estimator-half": Bug("estimator", "reads-all-rows", *at("        nearest = torch", "x = x[: len(x) // 2]")),
-    "estimator-last-half": Bug("estimator", "reads-all-rows", *at("        nearest = torch", "x = x[len(x) // 2 :]")),
-    "estimator-odd-rows": Bug("estimator", "reads-all-rows", *at("        nearest = torch", "x = x[1::2]")),
-    "estimator-every-other": Bug("estimator", "reads-all-rows", *at("        nearest = torch", "x = x[::2]")),
+    "estimator-half": Bug("estimator", "reads-both-halves", *at("        nearest = torch", "x = x[: len(x) // 2]")),
+    "estimator-last-half": Bug(
+        "estimator", "reads-both-halves", *at("        nearest = torch", "x = x[len(x) // 2 :]")
+    ),
+    "estimator-odd-rows": Bug("estimator", "reads-both-halves", *at("        nearest = torch", "x = x[1::2]")),
+    "estimator-every-other": Bug("estimator", "reads-both-halves", *at("        nearest = torch", "x = x[::2]")),
     # allocator
     "allocator-spends": Bug(
         "allocator", "within-budget", "divmod(budget, self.size)", "divmod(budget + 19, self.size)"

@@ -74,6 +74,13 @@ def test_each_change_is_named_and_put_back(what: str) -> None:
     assert changed == []
 
 
+def test_a_context_of_a_device_that_stays_open_is_closed() -> None:
+    with unchanged() as changed:
+        torch.device("meta").__enter__()
+    assert changed == ["torch's default device"]
+    assert torch.empty(0).device.type == "cpu"
+
+
 def test_all_at_once_are_put_back() -> None:
     before = Surroundings.now()
     with unchanged() as changed:

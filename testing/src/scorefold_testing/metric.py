@@ -16,8 +16,9 @@ FAR = 20.0
 TOLERANCE = 1e-8
 ORDERS = 12
 SPREAD = 7.0
-"""Random orders of the points, and how many of their standard deviations the numbers of all orders may span. Numbers by
-chance (of random parts, say) span 3 to 5, the mean of the first half 14, weights that grow with the row 12."""
+"""Random orders of the points, and how many of their standard deviations the numbers of all orders may span. The mean
+of the first half spans 14, and weights that grow with the row 12. Means of random parts span 3 to 5. Of random numbers
+with long tails a few in a hundred span more. A few rows that are left out change too little to be found."""
 
 
 def _numbers(subject: Subject, sizes: Sequence[int] = (HELD_OUT,), shift: float = 0.0) -> dict[str, float]:

@@ -54,7 +54,7 @@ def of_half(self: Any, data: Any, *, generator: Any = None) -> Any:
     return Neighbours.estimate(self, data[len(data) // 2 :])
 
 
-breaks("reads-all-rows", Neighbours, estimate=of_half)
+breaks("reads-both-halves", Neighbours, estimate=of_half)
 
 
 def by_batch(what: str) -> Any:

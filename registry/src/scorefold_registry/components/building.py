@@ -302,8 +302,8 @@ class Builder:
                     if not seeded_again():
                         return made
             raise PluginError(
-                f"the constructor of {registered.id} seeds torch's generator, so its weights would be the same for "
-                f"every seed of a run ({registered.record.label})",
+                f"the constructor of {registered.id} seeds torch's generator, so its weights may be the same for every "
+                f"seed of a run ({registered.record.label})",
                 hint="delete the call, as torch draws from the run's seed there; or put it and its draws into "
                 "`with torch.random.fork_rng():`",
             )

@@ -187,6 +187,15 @@ def _device() -> Any:
     return None if device.type == "cpu" else device
 
 
+def _put_device(before: Any) -> None:
+    import torch
+
+    torch.set_default_device(before)
+    if _device() != before:  # a context of a device was left open: it is closed
+        torch.get_default_device().__exit__(None, None, None)
+        torch.set_default_device(before)
+
+
 def _dtype() -> str:
     import torch
 
@@ -233,7 +242,7 @@ SETTINGS = (
     ),
     _Setting("how all warnings are treated", None, _catching_all, _catch_again),
     _Setting("numpy's handling of floating-point errors", "numpy", _of("numpy", "geterr"), _put_errors, _ERRORS),
-    _Setting("torch's default device", "torch", _device, _of("torch", "set_default_device")),
+    _Setting("torch's default device", "torch", _device, _put_device),
     _Setting("torch's default dtype", "torch", _dtype, _put_dtype, "float32"),
     _torch(
         "precision of products of matrices", "get_float32_matmul_precision", "set_float32_matmul_precision", "highest"

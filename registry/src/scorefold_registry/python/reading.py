@@ -226,6 +226,7 @@ def _left_out(seen: DataSummary, label: str | None) -> dict[str, str]:
     """The columns that are no measurements, each with the reason."""
     codes = [one for one in seen.columns if is_code(one) and one.use == "coordinate"]
     some = 2 * len(codes) < len([one for one in seen.columns if one.use == "coordinate"])
+    times = [one for one in seen.columns if _TIME in one.warnings]
     found: dict[str, str] = {}
     for one in seen.columns:
         if one.name == label or one.use not in ("coordinate", "not used"):
@@ -240,7 +241,7 @@ def _left_out(seen: DataSummary, label: str | None) -> dict[str, str]:
             found[one.name] = f"lacks {one.missing:,} of {seen.rows:,} values"
         elif is_identifier(one):
             found[one.name] = "numbers the rows"
-        elif _TIME in one.warnings:
+        elif times == [one] and len(seen.columns) > 2:
             found[one.name] = f"{_TIME} as times do; data:series reads the others as a time series"
         elif _is_class(one, seen):
             found[one.name] = "looks like the class of each point"

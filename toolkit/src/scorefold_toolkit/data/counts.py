@@ -29,7 +29,7 @@ SLOPE = 0.8
 """The least power of its mean with which the noise of overdispersed counts grows: 1 for Poisson ones, 2 for large."""
 
 FEW, MANY = 10, 100
-"""Columns whose 5 % quantile is lower may hold overdispersed counts for sure, and may hold some."""
+"""The 5 % quantile of columns below which Poisson counts, and overdispersed ones, are looked for in few directions."""
 
 
 def count_noise(x: Tensor, scale: EventScale) -> tuple[str, bool]:
@@ -60,52 +60,56 @@ def count_noise(x: Tensor, scale: EventScale) -> tuple[str, bool]:
         return "", False
     again = raw.clone()
     again[:, columns] = torch.poisson(counts, generator=torch.Generator().manual_seed(0))
-    by_chance = _by_chance(points, scale.from_raw(again), large)
-    alone, excess, sure = by_chance if by_chance[2] else _overdispersed(large)
-    if alone == 0 and by_chance[0] == 0:
-        return "", False
+    alone, sure = _by_chance(points, scale.from_raw(again), large)
     if sure:
-        kind = f"counts that vary more than by chance (dispersion {excess:.2g})" if excess else "counts"
         return (
-            f"the noise of counting counts as dimensions: {len(columns)} columns hold {kind}, and along {alone} of "
+            f"the noise of counting counts as dimensions: {len(columns)} columns hold counts, and along {alone} of "
             f"{large.shape[1]} directions they vary by this noise alone. Sums over more time or area have less of it"
         ), True
+    excess = _overdispersed(large)
+    if alone == 0 and excess == 0:
+        return "", False
+    grows = f", whose noise grows with them (dispersion {excess:.2g})" if excess else ""
     return (
-        f"{len(columns)} columns hold whole numbers from 0 up. If these are counts, the noise of counting reaches as "
-        "far as neighbours, and counts as dimensions"
+        f"{len(columns)} columns hold whole numbers from 0 up{grows}. If these are counts, the noise of counting "
+        "reaches as far as neighbours, and counts as dimensions"
     ), False
 
 
-def _by_chance(points: Tensor, again: Tensor, counts: Tensor) -> tuple[int, float, bool]:
-    """The number of directions that Poisson counts (n, C) fill by their noise alone, their dispersion 0, and whether
-    they are counts for sure. Points (n, D) are moved to ``again`` by a second noise of counting."""
+def _by_chance(points: Tensor, again: Tensor, counts: Tensor) -> tuple[int, bool]:
+    """The number of directions that Poisson counts (n, C) fill by their noise alone, and whether they are counts for
+    sure. Points (n, D) are moved to ``again`` by a second noise of counting."""
     distance = _neighbour_distance(points)
     share = float((2 * (again - points).square().sum(1).mean()).sqrt()) / distance
     low, high = _edges(counts)
     variances = _variances(counts, 0.0)
     if share < SHARE or _neighbour_distance(again) > GROWTH * distance or float(variances[0]) <= ALONE[0] * low:
-        return 0, 0.0, False
+        return 0, False
     alone = int((variances < ALONE[1] * high).sum())
-    return (alone, 0.0, alone >= 2) if alone >= 2 or _least(counts) < FEW else (0, 0.0, False)
+    return (alone, alone >= 2 and _dependent(counts, 0.0)) if alone >= 2 or _least(counts) < FEW else (0, False)
 
 
-def _overdispersed(counts: Tensor) -> tuple[int, float, bool]:
-    """The number of directions that overdispersed counts (n, D) fill by their noise alone, their dispersion, and
-    whether they are counts for sure; (0, 0, False) without any.
+def _overdispersed(counts: Tensor) -> float:
+    """The dispersion of counts (n, D) that may vary more than by chance; 0 where nothing says so.
 
-    Their noise must reach as far as neighbours and grow with the mean, and latent variables must make columns depend on
-    each other. It is sure where noise fills half of the directions or more.
+    Their noise must fill directions, reach as far as neighbours and grow with the mean, and latent variables must make
+    columns depend on each other. Whole amounts that are known to some per cent look the same, so it is never sure.
     """
     excess = overdispersion(counts)
     if excess == 0 or _least(counts) >= MANY:
-        return 0, 0.0, False
-    stable, high = _stabilised(counts, excess), _edges(counts)[1]
-    alone = int((_variances(counts, excess) < ALONE[1] * high).sum())
-    dependent = float(torch.linalg.eigvalsh(stable.T.corrcoef())[-1]) > ALONE[1] * high
+        return 0.0
+    stable = _stabilised(counts, excess)
+    alone = int((_variances(counts, excess) < ALONE[1] * _edges(counts)[1]).sum())
     reaches = (2 * counts.shape[1]) ** 0.5 / _neighbour_distance(stable) >= SHARE
-    if alone < 2 or not dependent or not reaches or _growth_with_mean(counts, stable) < SLOPE:
-        return 0, 0.0, False
-    return alone, excess, _least(counts) < FEW and counts.shape[1] <= 2 * alone < 2 * counts.shape[1]
+    grows = _growth_with_mean(counts, stable) >= SLOPE
+    return excess if alone >= 2 and reaches and grows and _dependent(counts, excess) else 0.0
+
+
+def _dependent(counts: Tensor, dispersion: float) -> bool:
+    """True if stabilised counts (n, D) are correlated by more than chance: independent ones have no latent variables,
+    and a dimension for each column."""
+    largest = float(torch.linalg.eigvalsh(_stabilised(counts, dispersion).T.corrcoef())[-1])
+    return largest > ALONE[1] * _edges(counts)[1]
 
 
 def overdispersion(counts: Tensor) -> float:

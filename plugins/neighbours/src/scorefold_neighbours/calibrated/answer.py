@@ -192,7 +192,8 @@ def _settled(
 
 
 _NEARLY_ALL = 0.95
-"""The share of what two or three columns allow that an interval may cover: half of it is less than one dimension."""
+"""The share of the possible dimensions that an interval of two or three columns may cover. A narrower one says more
+than their number."""
 
 
 def _covers_most(between: tuple[float, float], largest: float) -> bool:

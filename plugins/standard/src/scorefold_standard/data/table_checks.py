@@ -176,43 +176,6 @@ def with_class(column: ColumnSummary) -> ColumnSummary:
     return replace(column, warnings=(CLASS, *column.warnings))
 
 
-def without_few_counts(columns: Sequence[ColumnSummary], values: npt.NDArray[np.float64]) -> list[ColumnSummary]:
-    """The columns, without the warning of codes where one of few values is a count or rounded as the others are.
-
-    All columns of many values (N, D) are then multiples of one step, such as 1 or 0.1. A column of codes differs in
-    its step, has two values, or its greatest value is not rare.
-    """
-    steps = [_step(values[:, place]) for place in range(len(columns))]
-    measured = [not is_code(one) and not is_identifier(one) and one.distinct > 1 for one in columns]
-    common = {step for step, counts in zip(steps, measured, strict=True) if counts}
-    if sum(measured) < 2 or len(common) > 1 or None in common:
-        return list(columns)
-    found = []
-    for place, one in enumerate(columns):
-        few = is_code(one) and CLASS not in one.warnings and one.distinct > 2 and steps[place] in common
-        rare = few and np.mean(values[:, place] == one.greatest) < _RARE_END
-        found.append(replace(one, warnings=()) if rare else one)
-    return found
-
-
-_RARE_END = 0.05
-"""The share of rows below which the greatest value of a column is a tail, and no code."""
-
-_STEPS_OF_VALUES = (1.0, 0.1, 0.01)
-
-
-def _step(values: npt.NDArray[np.float64]) -> float | None:
-    """The largest of some powers of ten of which the values (N,), NaN where one is missing, are multiples."""
-    known = values[np.isfinite(values)]
-    for step in _STEPS_OF_VALUES:
-        if len(known) and np.abs(known / step - (known / step).round()).max() < _OFF_THE_STEP:
-            return step
-    return None
-
-
-_OFF_THE_STEP = 1e-3  # float32 keeps numbers of up to ten thousand steps as exactly
-
-
 def table_warnings(
     points: Points,
     kept: KeptRows,
@@ -307,8 +270,15 @@ def with_times(points: Points, columns: Sequence[ColumnSummary]) -> list[ColumnS
     """The columns, with the warning ``TIME`` where one rises in equal steps from row to row, as a time does."""
     if len(points) < _STEPS or len(columns) < 2:
         return list(columns)
-    steps = np.diff(np.asarray(points[:_BLOCK_OF_STEPS], dtype=np.float64), axis=0)
-    even = (steps.min(0) > 0) & (np.ptp(steps, axis=0) <= _UNEVEN_STEPS * steps.mean(0))
+    least, most = np.full(len(columns), np.inf), np.full(len(columns), -np.inf)
+    even = np.ones(len(columns), dtype=bool)
+    for first in range(0, len(points) - 1, _BLOCK_OF_STEPS):
+        with np.errstate(invalid="ignore"):
+            steps = np.diff(np.asarray(points[first : first + _BLOCK_OF_STEPS + 1], dtype=np.float64), axis=0)
+        least, most = np.minimum(least, steps.min(0)), np.maximum(most, steps.max(0))
+        even = (least > 0) & (most <= (1 + _UNEVEN_STEPS) * least)
+        if not even.any():
+            break
     return [
         replace(one, warnings=(*one.warnings, TIME)) if rises and not is_identifier(one) else one
         for one, rises in zip(columns, even, strict=True)
@@ -328,7 +298,7 @@ def _times(columns: Sequence[ColumnSummary], table: NumberTable) -> list[str]:
 
 TIME = "rises in equal steps"
 _STEPS, _BLOCK_OF_STEPS = 20, 2000
-"""The fewest rows that show a time, and the most that are looked at."""
+"""The fewest rows that show a time, and the rows that are looked at together."""
 
 _UNEVEN_STEPS = 0.01
 """The largest difference of steps between times, in their mean: float32 rounds them."""

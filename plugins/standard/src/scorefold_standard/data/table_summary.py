@@ -20,7 +20,6 @@ from scorefold_standard.data.table_checks import (
     table_warnings,
     with_class,
     with_times,
-    without_few_counts,
 )
 from scorefold_standard.data.table_columns import NumberTable, Points, comma_warning, unit_warning
 from scorefold_standard.data.table_files import read_table
@@ -61,7 +60,7 @@ def summarise_table(
         names = column_names(table.names, points.shape[1])
         looked = np.array(points[::every], dtype=np.float64)
         columns = [with_class(describe_column(name, looked[:, i])) for i, name in enumerate(names)]
-        columns = with_times(points, without_few_counts(columns, looked))
+        columns = with_times(points, columns)
         for i, (before, after) in (merged or {}).items():
             text = f"float32 merges {before:,} values into {after:,}"
             columns[i] = replace(columns[i], warnings=(text, *columns[i].warnings))
