@@ -160,24 +160,12 @@ def test_a_long_message_is_seen() -> None:
 
 UNNAMED = re.compile(r"\b(?:that|those)\b\W+\bof\b|\bthe ones? (?:of|in|at|for|from)\b", re.IGNORECASE)
 """Words that stand for a noun of another sentence. The noun itself is easier to read."""
-NOT_YET = (
-    "plugins/neighbours/src/scorefold_neighbours/calibrated/",
-    "plugins/standard/src/scorefold_standard/data/",
-    "registry/src/scorefold_registry/plugins/environments/",
-    "registry/src/scorefold_registry/plugins/process_guard.py",
-    "registry/src/scorefold_registry/worker/",
-)
-"""Source files, or folders of them, that still have such words."""
 
 
 @pytest.mark.parametrize("folder", SOURCES)
 def test_sources_repeat_the_noun(folder: str) -> None:
     names = [str(file.relative_to(ROOT)) for file in sorted((ROOT / folder).rglob("*.py"))]
-    found = {
-        name: hits
-        for name in names
-        if not name.startswith(NOT_YET) and (hits := UNNAMED.findall((ROOT / name).read_text("utf-8")))
-    }
+    found = {name: hits for name in names if (hits := UNNAMED.findall((ROOT / name).read_text("utf-8")))}
     assert found == {}, "repeat the noun: 'the score of y', not 'that of y'"
 
 

@@ -1,4 +1,4 @@
-"""Objects of a worker: those of the host that it asks, models that it fills and trains, and its plugins as data."""
+"""Objects of a worker: objects of the host that it asks, models that it fills and trains, and its plugins as data."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Asking(Names):
 
 
 class _HostObject(Remote):
-    """One object of the host. Its weights are those of the host, and nothing here changes them."""
+    """One object of the host. Its weights belong to the host, and nothing here changes them."""
 
     def __init__(self, environment: Asking, name: str) -> None:
         self.environment, self._name = environment, name

@@ -1,9 +1,10 @@
 """From readings on surrogates of known dimension to a corrected dimension, with its error. Logarithms throughout.
 
-With z the logarithms of all readings of a data set and y that of its dimension, surrogates (z_i, y_i) are weighted by
-how near their z_i is to the data's, as in approximate Bayesian computation (Beaumont et al. 2002): those that look like
-the data to the estimators count. One estimator is corrected by weighted monotone regression of y on its reading; all
-together by weighted ridge regression of y on z. Errors are those of predicting a surrogate from the others.
+With z the logarithms of all readings of a data set and y the logarithm of its dimension, surrogates (z_i, y_i) are
+weighted by how near their z_i is to the data's, as in approximate Bayesian computation (Beaumont et al. 2002): those
+that look like the data to the estimators count. One estimator is corrected by weighted monotone regression of y on its
+reading; all together by weighted ridge regression of y on z. The errors come from predicting a surrogate from the
+others.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ class Curve:
 class SurrogateCalibration:
     """Calibration of the data's readings by surrogates.
 
-    ``curves`` are those of the single estimators, in order; ``together`` that of all of them. ``weights`` (N,) are
-    those of the surrogates, at most 1; ``distance`` is how far the readings of the nearest surrogate are from the
+    ``curves`` has one curve per estimator, in order; ``together`` is the curve of all of them. ``weights`` (N,) are
+    the weights of the surrogates, at most 1; ``distance`` is how far the readings of the nearest surrogate are from the
     data's, in root mean squares of their scatter.
     """
 
@@ -100,7 +101,7 @@ def reading_distances(z: Array, y: Array, at: Array) -> Array:
 
 
 def weights_of(squares: Array, rank: int = NEAREST) -> Array:
-    """Weights (N,) by squared distances: 1 for the nearest, exp(-1/2) for one farther by that of the given rank."""
+    """Weights (N,) by squared distances: 1 for the nearest, exp(-1/2) for one farther by the distance of this rank."""
     place = min(rank, len(squares)) - 1
     found: Array = np.exp(-0.5 * (squares - squares.min()) / max(np.partition(squares, place)[place], 1e-12))
     return found
@@ -152,7 +153,7 @@ def rise(readings: Array, dimensions: Array) -> float:
 
 
 def _counted_once(readings: Array, dimensions: Array) -> tuple[Array, Array, Array]:
-    """Logarithms of the readings that there are, those of their dimensions, and weights that count each of these
+    """Logarithms of the finite readings, logarithms of their dimensions, and weights that count each dimension
     once."""
     z, y = _logs(readings), np.log(dimensions)
     z, y = z[np.isfinite(z)], y[np.isfinite(z)]

@@ -63,7 +63,7 @@ class Calibrated(Estimator):
     on surrogates.
 
     ``diagnostics["table"]`` holds for each estimator its ``reading``, the ``corrected`` value, its relative ``error``
-    on the surrogates, whether it was ``used``, and ``why`` it wasn't. The arrays are those of the surrogates:
+    on the surrogates, whether it was ``used``, and ``why`` it wasn't. The arrays hold the surrogates:
     ``surrogate_dimensions`` (N,), ``surrogate_readings`` (N, m) and ``surrogate_weights`` (N,).
 
     >>> from scorefold_registry import Host

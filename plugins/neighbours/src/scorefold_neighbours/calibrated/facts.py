@@ -23,10 +23,10 @@ NEGLIGIBLE = 0.25
 
 
 GAP = 4.0
-"""Least ratio of the variances on both sides of a gap, of which the smaller ones are those of noise."""
+"""Least ratio of the variances on both sides of a gap, of which the smaller ones belong to noise."""
 
 UNCLEAR = 1.5
-"""Least ratio, beyond its scatter, of which the smaller ones may be those of noise."""
+"""Least ratio, beyond its scatter, of which the smaller ones may belong to noise."""
 
 FEW = 100
 """The number of points below which they are measured on their own axes."""
@@ -45,10 +45,11 @@ BESIDE = 0.5
 gap."""
 
 ALONE = 0.9
-"""The least squared difference of neighbours along axes that hold noise alone, as a share of that of any two points."""
+"""The least squared difference of neighbours along axes that hold noise alone, as a share of the squared difference of
+any two points."""
 
 NORMAL = 0.4
-"""Largest difference of the variance of squared lengths of noise from that of normal noise, as a share of it."""
+"""Largest difference between the variance of squared lengths of noise and its value for normal noise, as a share."""
 
 
 @dataclass(frozen=True)

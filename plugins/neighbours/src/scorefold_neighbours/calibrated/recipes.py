@@ -179,7 +179,7 @@ def look(x: Tensor, seen: int) -> Tensor:
     lengths = [distances[:, count - 1].median() / spread for count in (1, kept[-1])]
     around = x[order[: 4 * AROUND, : min(AROUND, kept[-1]) + 1]]
     centred = around - around.mean(1, keepdim=True)
-    # The products of m points are fewer than those of r coordinates where r is large.
+    # The products of m points are fewer than the products of r coordinates where r is large.
     products = centred @ centred.mT if centred.shape[1] < x.shape[1] else centred.mT @ centred
     spectra = torch.linalg.eigvalsh(products).clamp(min=0).flip(1)
     # On a coarse grid all neighbours may be copies, which have no spectrum: it counts as one of one axis.

@@ -176,7 +176,7 @@ def _events(column: pa.ChunkedArray, name: str, file: Path) -> Array:
         if len(lengths) != 1 or lengths[0] is None:
             raise DataError(
                 f"column {name!r} of {file} holds lists of the lengths {', '.join(map(str, lengths[:5]))}; expected "
-                "one length, that of an event",
+                "one length, the length of an event",
                 hint=f"leave it out with columns: [-{name}], or make all its lists equally long",
             )
         shape.append(lengths[0])
@@ -190,7 +190,7 @@ def _events(column: pa.ChunkedArray, name: str, file: Path) -> Array:
 
 
 def _inner(type_: pa.DataType) -> pa.DataType:
-    """The type of the numbers in nested lists; that of anything else."""
+    """The type of the numbers in nested lists, or the type itself for anything else."""
     if isinstance(type_, pa.BaseExtensionType):
         return _inner(type_.storage_type)
     if pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_):

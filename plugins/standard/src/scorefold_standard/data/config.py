@@ -22,7 +22,8 @@ Scale = Annotated[
     Literal["none", "table", "columns", "robust"] | None,
     Field(
         description="table centres each column and divides all by one number, their common deviation; columns divides "
-        "each column by its own deviation, robust by that of its quartiles, about its median; none leaves the units. "
+        "each column by its own deviation, robust by the deviation that its quartiles show, about its median; none "
+        "leaves the units. "
         "Null is none that nobody chose: where the columns' deviations differ more than tenfold it gives a warning, "
         "and a dimension that hangs on units is withheld. Measured on the training split"
     ),

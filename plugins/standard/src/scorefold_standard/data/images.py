@@ -35,7 +35,7 @@ class ImageFolder(DataSource):
     """Images as events (C, H, W), of a folder (sub-folders, where there are any, are the classes), of tar files in the
     layout of WebDataset, or of a dataset that Hugging Face's ``save_to_disk`` wrote.
 
-    The order is that of the file names, in tar files and datasets that of their samples, and ``index`` counts in it.
+    Images stand in the order of the file names, in tar files and datasets in the order of samples; ``index`` counts so.
     Those that do not fit in ``memory`` are decoded by ``workers`` threads as they are needed, in any order: each image
     is read by itself. Raises ``DataError`` where there are no images, for one that can't be decoded, and for images of
     several sizes where no size is given.

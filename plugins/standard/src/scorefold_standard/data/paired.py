@@ -154,8 +154,8 @@ class ImagePairs(DataSource):
     files of one name in the folders A and B. B is the event and A its condition, the other way round with
     ``direction: b-to-a``.
 
-    All images below ``root`` are taken, in the order of their names, and split by ``fractions``. The scale's moments
-    are those of the events. Raises ``DataError`` for a folder without pairs, a file without a partner and one that
+    All images below ``root`` are taken, in the order of their names, and split by ``fractions``. The scale has the
+    moments of the events. Raises ``DataError`` for a folder without pairs, a file without a partner and one that
     can't be decoded.
 
     >>> import tempfile

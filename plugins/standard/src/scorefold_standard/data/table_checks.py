@@ -187,7 +187,7 @@ def table_warnings(
     shared: int,
 ) -> list[str]:
     """The warnings about a file of ``points`` (N, *E) with these coordinates and other columns, the gravest first;
-    ``copies`` and ``shared`` are those of ``DataSummary``."""
+    ``copies`` and ``shared`` are fields of ``DataSummary``."""
     vectors = points.ndim == 2 and config.low is None and config.high is None
     listed = columns if vectors and points.shape[1] <= MOST_COLUMNS else []
     return [

@@ -40,11 +40,11 @@ class CsvDialect:
 def marks_of(path: Path, delimiter: str | None, decimal: str | None) -> CsvDialect:
     """The marks of a file; one that is given is taken.
 
-    The delimiter is the one of ``,``, ``;``, tab and ``|`` by which the first thousand lines have equally many fields,
-    two or more, and the largest share of them are numbers; ``,`` where none does, and not where another one leaves
-    numbers with a decimal comma. The decimal mark is a comma where the delimiter is not, some fields are numbers by a
-    comma, none by a point, and not every comma may stand between thousands. Raises ``OSError``, and ``ValueError`` for
-    a file that is not text in UTF-8.
+    The delimiter is the mark, among ``,``, ``;``, tab and ``|``, by which the first thousand lines have equally many
+    fields, two or more, and the largest share of them are numbers; ``,`` where none does, and not where another one
+    leaves numbers with a decimal comma. The decimal mark is a comma where the delimiter is not, some fields are numbers
+    by a comma, none by a point, and not every comma may stand between thousands. Raises ``OSError``, and ``ValueError``
+    for a file that is not text in UTF-8.
     """
     lines, whole = _first_lines(path)
     found: list[tuple[float, str, str]] = []
@@ -192,7 +192,7 @@ Points = Array | StoredPoints
 class NumberTable:
     """Content of files: ``points`` (N, ...) of real numbers, ``label`` (N,) of anything, ``condition`` (N, ...).
 
-    ``names`` are those of the columns of ``points`` where the file names them; ``others`` are the columns of the file
+    ``names`` are the names of the columns of ``points`` where the file has them; ``others`` are the columns of the file
     that are no coordinates, each (N,) of anything, among them the one called ``named`` whose values name the rows.
     ``files`` are those that were read, in their order; ``warnings`` say what is odd about them, and ``gaps`` are cells
     among numbers that are none.

@@ -29,7 +29,7 @@ Merged = Mapping[int, tuple[int, int]]
 
 
 def column_names(names: Sequence[str] | None, count: int) -> tuple[str, ...]:
-    """The names of the columns: those of the file, or x0, x1, ..."""
+    """The names of the columns in the file, or x0, x1, ..."""
     return tuple(names) if names is not None else tuple(f"x{i}" for i in range(count))
 
 

@@ -164,7 +164,7 @@ class Proxy:
 
     def _verb(self, method: str, *given: Any, **named: Any) -> Any:
         """The answer of a method that runs in the other process as a whole. Raises ``PluginError`` where a derivative
-        of it would be lost, and for an answer of another shape than that of the interface."""
+        of it would be lost, and for an answer of another shape than the interface demands."""
         leaves = leaves_of([*given, *named.values()])
         if torch.is_grad_enabled() and any(leaf.requires_grad for leaf in leaves):
             raise PluginError(

@@ -122,7 +122,7 @@ class Session:
 
     @property
     def pid(self) -> int:
-        """The number of the worker's process, which is that of its group too."""
+        """The number of the worker's process, which is the number of its group too."""
         return self._process.pid
 
     def ready(self) -> Session:

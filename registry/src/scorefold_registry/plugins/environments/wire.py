@@ -54,7 +54,7 @@ _PROCESSES = {
     for kind in vars(diffusion).values()
     if isinstance(kind, type) and issubclass(kind, diffusion.DiffusionProcess | diffusion.Schedule)
 }
-"""The processes that can cross: those of core, and their schedules."""
+"""The processes that can cross: the processes of core, and their schedules."""
 
 
 class WireError(PluginError):
@@ -226,7 +226,7 @@ class Writer:
         name = type(value).__name__
         if _PROCESSES.get(name) is not type(value):
             raise WireError(
-                f"the process {name} can't go to another process; those of scorefold.diffusion can",
+                f"the process {name} can't go to another process; the processes of scorefold.diffusion can",
                 hint="install the plugin in this environment",
             )
         found = {key: item for key, item in vars(value).items() if not key.startswith("_") and key != "training"}
