@@ -59,7 +59,7 @@ def test_copies_with_gaps_are_found_and_named_by_their_rows(noise: float) -> Non
     copied = training[50:90] + noise * torch.randn(40, 5, generator=torch.Generator().manual_seed(9))
     incomplete = incomplete_samples(sets_of(training, points(1, 200), scale), Incomplete(with_gaps(copied)))
     assert incomplete is not None
-    found = gap_copies(incomplete, AuditOptions())
+    found = gap_copies(incomplete, AuditOptions(), 0)
     assert found.rates.samples >= 38
     assert len(found.named) >= 38
     assert all(found.near.index[place] == 50 + place for place in found.named)
@@ -70,9 +70,22 @@ def test_samples_with_gaps_that_are_no_copies_are_not_found() -> None:
     sets = sets_of(points(0, 200), points(1, 200), EventScale())
     incomplete = incomplete_samples(sets, Incomplete(with_gaps(points(2, 40))))
     assert incomplete is not None
-    verdict = judge([of_copies(gap_copies(incomplete, AuditOptions()))], 0.05)[0]
+    verdict = judge([of_copies(gap_copies(incomplete, AuditOptions(), 0))], 0.05)[0]
     assert not verdict["found"]
     assert "the share of samples with missing values is" in verdict["text"]
+
+
+def test_samples_that_are_sorted_by_their_gaps_are_no_copies() -> None:
+    # A fifth of them lack one column, the others all but two; there are fewer held-out points than samples.
+    false = 0
+    for seed in range(20):
+        random = torch.Generator().manual_seed(seed)
+        training, held_out, rows = (torch.randn(count, 10, generator=random).double() for count in (1000, 100, 500))
+        rows[:100, 0] = rows[100:, 2:] = NAN
+        incomplete = incomplete_samples(sets_of(training, held_out, EventScale()), Incomplete(rows))
+        assert incomplete is not None
+        false += judge([of_copies(gap_copies(incomplete, AuditOptions(), seed))], 0.05)[0]["found"]
+    assert false <= 3
 
 
 def test_a_source_without_gaps_and_rows_of_one_value_are_left_out() -> None:

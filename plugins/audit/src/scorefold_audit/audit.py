@@ -42,7 +42,7 @@ def audit(
     report = AuditReport(warnings=list(sets.warnings))
     spaces = spaces_of(sets, options, context)
     if sets.blind:
-        _incomplete(report, component, sets, options)
+        _incomplete(report, component, sets, options, context)
         return _without_held_out(report, sets, spaces, options, context)
     neighbours = CopyNeighbours.of(spaces[0].search, spaces[0].within("held_out"))
     overlap = overlap_of(spaces[0], neighbours, context.seed("duplicates") % 2**32)
@@ -62,7 +62,7 @@ def audit(
     if len(sets.points):
         context.progress(0, 1, "points")
         measure_points(report, component, sets, spaces[0], options, context)
-    _incomplete(report, component, sets, options)
+    _incomplete(report, component, sets, options, context)
     report.facts += verdicts.overlap_facts(overlap)
     return report.outcome(sets, measured, options.level, options.listed)
 
@@ -92,7 +92,7 @@ def _copying(
     return tuple(measured)
 
 
-def _incomplete(report: AuditReport, samples: object, sets: Sets, options: AuditOptions) -> None:
+def _incomplete(report: AuditReport, samples: object, sets: Sets, options: AuditOptions, context: StageContext) -> None:
     """Samples that were left out for missing values: a copy may hide among them."""
     incomplete = incomplete_samples(sets, samples)
     if incomplete is None:
@@ -101,7 +101,7 @@ def _incomplete(report: AuditReport, samples: object, sets: Sets, options: Audit
     if sets.blind:
         report.withhold("copies among samples with missing values", sets.blind)
         return
-    found = gap_copies(incomplete, options)
+    found = gap_copies(incomplete, options, context.seed("gaps") % 2**32)
     report.gaps = (incomplete, found)
     report.findings.append(verdicts.of_copies(found))
     report.metrics["copied share (samples with missing values)"] = found.rates.excess()

@@ -41,15 +41,16 @@ def _most(sets: Sets) -> int:
     return max(_FEWEST, min(_MOST, int(_AT_MOST / max(1, sets.training.x.numel()))))
 
 
-def gap_copies(incomplete: Sets, options: AuditOptions) -> SpaceMatches:
-    """Comparison of these samples with held-out points that have the gaps of one of them each, as ``copying`` compares
-    complete ones."""
+def gap_copies(incomplete: Sets, options: AuditOptions, seed: int) -> SpaceMatches:
+    """Comparison of these samples with held-out points that have the gaps of one of them each, drawn at random, as
+    ``copying`` compares complete ones."""
+    random = np.random.default_rng(seed)
     training, held_out, rows = (
         each.x.flatten(1).numpy() for each in (incomplete.training, incomplete.held_out, incomplete.samples)
     )
     unit = column_units(training) if options.scale == "columns" else np.ones(training.shape[1], dtype=np.float32)
-    held_out = held_out[: _most(incomplete)].copy()
-    held_out[np.isnan(rows[np.arange(len(held_out)) % len(rows)])] = np.nan
+    held_out = held_out[random.permutation(len(held_out))[: _most(incomplete)]]
+    held_out[np.isnan(rows[random.permutation(len(rows))[np.arange(len(held_out)) % len(rows)]])] = np.nan
     near, other = (nearest_with_gaps(each / unit, training / unit) for each in (rows, held_out))
     p = copies.p_values(near.ratio, other.ratio)
     count = [int((each.ratio < copies.RATIO).sum()) for each in (near, other)]
