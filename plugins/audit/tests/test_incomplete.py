@@ -9,8 +9,11 @@ import pytest
 import torch
 
 from scorefold.data import Dataset, EventScale
+from scorefold.interfaces import TensorSource
+from scorefold.stage import StageContext
+from scorefold_audit.audit import audit
 from scorefold_audit.config import AuditOptions
-from scorefold_audit.copying.incomplete import gap_copies, incomplete_samples, nearest_with_gaps
+from scorefold_audit.copying.incomplete import Incomplete, gap_copies, incomplete_samples, nearest_with_gaps
 from scorefold_audit.sets import Sets
 from scorefold_audit.verdicts import answer_entries, judge, of_copies
 
@@ -21,17 +24,37 @@ def points(seed: int, rows: int) -> torch.Tensor:
     return torch.randn(rows, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + 3
 
 
-class Incomplete:
-    def __init__(self, values: torch.Tensor) -> None:
-        self.values = values
+class Samples(TensorSource):
+    """Samples whose rows with gaps are left out; the others come first, seven at least."""
+
+    def __init__(self, values: torch.Tensor, complete: torch.Tensor | None = None) -> None:
+        self.values, self.first = values, 7 if complete is None else len(complete)
+        super().__init__({"test": Dataset(values[:0].float() if complete is None else complete.float())}, EventScale())
 
     def incomplete_rows(self) -> tuple[torch.Tensor, torch.Tensor]:
-        return 7 + torch.arange(len(self.values)), self.values
+        return self.first + torch.arange(len(self.values)), self.values
+
+
+def audited(training: torch.Tensor, held_out: torch.Tensor, samples: Samples) -> dict[str, Any]:
+    """The result of the verb, with quick tests of quality."""
+    data = TensorSource({"train": Dataset(training.float()), "test": Dataset(held_out.float())}, EventScale())
+    options = AuditOptions.model_validate({"permutations": 99, "quality_points": 50})
+    return dict(audit(samples, {"data": data}, options, StageContext("audit")).result)
+
+
+def withheld(result: dict[str, Any]) -> dict[str, str]:
+    return {row["part"]: row["reason"] for row in result["audit"]["withheld"]}
 
 
 def sets_of(training: torch.Tensor, held_out: torch.Tensor, scale: EventScale) -> Sets:
     given = [Dataset(scale.from_raw(each).float()) for each in (training, held_out, held_out, held_out[:0])]
     return Sets(*given, scale)
+
+
+def read(sets: Sets, samples: torch.Tensor, seed: int = 0) -> Incomplete:
+    found = incomplete_samples(sets, Samples(samples), seed)
+    assert found is not None
+    return found
 
 
 def with_gaps(values: torch.Tensor) -> torch.Tensor:
@@ -57,20 +80,18 @@ def test_copies_with_gaps_are_found_and_named_by_their_rows(noise: float) -> Non
     scale = EventScale(shift=(5.0, -3.0, 0.0, 0.0, 1.0), factor=(10.0, 0.1, 1.0, 1.0, 1.0))
     training = points(0, 200)
     copied = training[50:90] + noise * torch.randn(40, 5, generator=torch.Generator().manual_seed(9))
-    incomplete = incomplete_samples(sets_of(training, points(1, 200), scale), Incomplete(with_gaps(copied)))
-    assert incomplete is not None
-    found = gap_copies(incomplete, AuditOptions(), 0)
+    incomplete = read(sets_of(training, points(1, 200), scale), with_gaps(copied))
+    found = gap_copies(incomplete.sets, AuditOptions(), 0)
     assert found.rates.samples >= 38
     assert len(found.named) >= 38
     assert all(found.near.index[place] == 50 + place for place in found.named)
-    assert incomplete.called("samples", 3) == "row 10"
+    assert incomplete.sets.called("samples", 3) == "row 10"
 
 
 def test_samples_with_gaps_that_are_no_copies_are_not_found() -> None:
     sets = sets_of(points(0, 200), points(1, 200), EventScale())
-    incomplete = incomplete_samples(sets, Incomplete(with_gaps(points(2, 40))))
-    assert incomplete is not None
-    verdict = judge([of_copies(gap_copies(incomplete, AuditOptions(), 0))], 0.05)[0]
+    incomplete = read(sets, with_gaps(points(2, 40)))
+    verdict = judge([of_copies(gap_copies(incomplete.sets, AuditOptions(), 0))], 0.05)[0]
     assert not verdict["found"]
     assert "the share of samples with missing values is" in verdict["text"]
 
@@ -82,19 +103,35 @@ def test_samples_that_are_sorted_by_their_gaps_are_no_copies() -> None:
         random = torch.Generator().manual_seed(seed)
         training, held_out, rows = (torch.randn(count, 10, generator=random).double() for count in (1000, 100, 500))
         rows[:100, 0] = rows[100:, 2:] = NAN
-        incomplete = incomplete_samples(sets_of(training, held_out, EventScale()), Incomplete(rows))
-        assert incomplete is not None
-        false += judge([of_copies(gap_copies(incomplete, AuditOptions(), seed))], 0.05)[0]["found"]
+        incomplete = read(sets_of(training, held_out, EventScale()), rows)
+        false += judge([of_copies(gap_copies(incomplete.sets, AuditOptions(), seed))], 0.05)[0]["found"]
     assert false <= 3
+
+
+def test_copies_at_the_end_of_many_samples_are_found() -> None:
+    training, rows = points(0, 1500), with_gaps(points(2, 3000))
+    rows[1500:] = with_gaps(training)
+    rows[3:5, :4] = NAN
+    result = audited(training, points(1, 200), Samples(rows, points(3, 60)))
+    assert result["metrics"]["samples with missing values"] == 3000
+    (said,) = (one for one in result["audit"]["verdicts"] if one["where"] == "columns that they have")
+    assert said["found"]
+    assert 0.4 < said["value"] < 0.6
+    assert "500 of 2,998 were drawn at random and compared" in said["text"]
+    reasons = withheld(result)
+    part = "copies among samples with missing values, of "
+    assert reasons[part + "those not drawn"] == "500 of 2,998 were drawn at random and compared"
+    assert reasons[part + "one value"] == "2 of them have fewer than two values, as many points have"
 
 
 def test_a_source_without_gaps_and_rows_of_one_value_are_left_out() -> None:
     sets = sets_of(points(0, 200), points(1, 200), EventScale())
     row = torch.full((1, 5), NAN)
     row[0, 2] = 1
-    assert incomplete_samples(sets, object()) is None
-    assert incomplete_samples(sets, Incomplete(row)) is None
-    assert incomplete_samples(sets, Incomplete(row[:0])) is None
+    assert incomplete_samples(sets, object(), 0) is None
+    assert incomplete_samples(sets, Samples(row[:0]), 0) is None
+    found = read(sets, row)
+    assert (found.count, found.few, len(found.sets.samples)) == (1, 1, 0)
 
 
 def verdict(where: str, found: bool) -> dict[str, Any]:

@@ -94,16 +94,24 @@ def _copying(
 
 def _incomplete(report: AuditReport, samples: object, sets: Sets, options: AuditOptions, context: StageContext) -> None:
     """Samples that were left out for missing values: a copy may hide among them."""
-    incomplete = incomplete_samples(sets, samples)
+    incomplete = incomplete_samples(sets, samples, context.seed("samples with gaps") % 2**32)
     if incomplete is None:
         return
-    report.metrics["samples with missing values"] = len(incomplete.samples)
+    report.metrics["samples with missing values"] = incomplete.count
+    part = "copies among samples with missing values"
     if sets.blind:
-        report.withhold("copies among samples with missing values", sets.blind)
+        report.withhold(part, sets.blind)
         return
-    found = gap_copies(incomplete, options, context.seed("gaps") % 2**32)
-    report.gaps = (incomplete, found)
-    report.findings.append(verdicts.of_copies(found))
+    if incomplete.few:
+        have = "1 of them has" if incomplete.few == 1 else f"{incomplete.few:,} of them have"
+        report.withhold(f"{part}, of one value", f"{have} fewer than two values, as many points have")
+    if not len(incomplete.sets.samples):
+        return
+    if incomplete.compared:
+        report.withhold(f"{part}, of those not drawn", incomplete.compared)
+    found = gap_copies(incomplete.sets, options, context.seed("gaps") % 2**32)
+    report.gaps = (incomplete.sets, found)
+    report.findings.append(verdicts.of_copies(found, incomplete.compared))
     report.metrics["copied share (samples with missing values)"] = found.rates.excess()
 
 

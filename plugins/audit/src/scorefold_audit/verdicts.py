@@ -120,15 +120,16 @@ def _p_text(p: float) -> str:
     return "adjusted p < 0.0001" if p < 1e-4 else f"adjusted p = {p:.2g}"
 
 
-def of_copies(found: SpaceMatches) -> Finding:
+def of_copies(found: SpaceMatches, compared: str = "") -> Finding:
     """Fisher's exact test of how many samples, against held-out points, are three times nearer to a training point
-    than to the next one."""
+    than to the next one. ``compared`` says how many samples were compared, where these are not all."""
     rates = found.rates
     share, interval = rates.excess(), rates.interval()
     # The estimates may lie below 0, where no share can be: a sentence says 0 there.
     said = f"{max(0.0, share):.1%}"
     samples = _samples(found.space)
-    between = f"95% interval {max(0.0, interval[0]):.1%} to {interval[1]:.1%}, {found.space}"
+    where = f"{found.space}; {compared}" if compared else found.space
+    between = f"95% interval {max(0.0, interval[0]):.1%} to {interval[1]:.1%}, {where}"
     about = f"an estimated {said} of {samples} are copies ({between})"
     if len(found.named):
         above = found.held_out_above()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,33 +23,48 @@ _FEWEST_PRESENT, _FEWEST = 2, 100
 _ROUNDING = 4 * float(np.finfo(np.float32).eps)
 
 
-def incomplete_samples(sets: Sets, samples: object) -> Sets | None:
-    """The sets with the samples (m, D) that were left out for missing values in place of the others, NaN where a value
-    is missing; None without any. A sample of one value is like many points, and is left out here too."""
+@dataclass(frozen=True)
+class Incomplete:
+    """The samples that were left out for missing values: their ``count``, how many of them have ``few`` values, one or
+    none, and the ``sets`` with others, drawn at random where there are many, in place of the complete samples."""
+
+    count: int
+    few: int
+    sets: Sets
+
+    @property
+    def compared(self) -> str:
+        """How many of them are compared, where these are not all."""
+        known, shown = self.count - self.few, len(self.sets.samples)
+        return "" if shown == known else f"{shown:,} of {known:,} were drawn at random and compared"
+
+
+def incomplete_samples(sets: Sets, samples: object, seed: int) -> Incomplete | None:
+    """The samples (m, D) that were left out for missing values, NaN where a value is missing; None without any. A
+    sample of one value is like many points, and is not compared."""
     if not isinstance(samples, HasIncompleteRows):
         return None
     index, rows = samples.incomplete_rows()
-    known = (~rows.isnan()).sum(1) >= _FEWEST_PRESENT
-    if not known.any():
+    if not len(rows):
         return None
-    most = _most(sets)
-    x = sets.scale.from_raw(rows[known][:most]).float()
-    return replace(sets, samples=Dataset(x, index=index[known][:most]), groups=None)
+    known = (~rows.isnan()).sum(1) >= _FEWEST_PRESENT
+    drawn = np.sort(np.random.default_rng(seed).permutation(known.nonzero()[:, 0].numpy())[: _most(sets)])
+    x = sets.scale.from_raw(rows[drawn]).float()
+    others = replace(sets, samples=Dataset(x, index=index[drawn]), groups=None)
+    return Incomplete(len(rows), int((~known).sum()), others)
 
 
 def _most(sets: Sets) -> int:
     return max(_FEWEST, min(_MOST, int(_AT_MOST / max(1, sets.training.x.numel()))))
 
 
-def gap_copies(incomplete: Sets, options: AuditOptions, seed: int) -> SpaceMatches:
+def gap_copies(sets: Sets, options: AuditOptions, seed: int) -> SpaceMatches:
     """Comparison of these samples with held-out points that have the gaps of one of them each, drawn at random, as
     ``copying`` compares complete ones."""
     random = np.random.default_rng(seed)
-    training, held_out, rows = (
-        each.x.flatten(1).numpy() for each in (incomplete.training, incomplete.held_out, incomplete.samples)
-    )
+    training, held_out, rows = (each.x.flatten(1).numpy() for each in (sets.training, sets.held_out, sets.samples))
     unit = column_units(training) if options.scale == "columns" else np.ones(training.shape[1], dtype=np.float32)
-    held_out = held_out[random.permutation(len(held_out))[: _most(incomplete)]]
+    held_out = held_out[random.permutation(len(held_out))[: _most(sets)]]
     held_out[np.isnan(rows[random.permutation(len(rows))[np.arange(len(held_out)) % len(rows)]])] = np.nan
     near, other = (nearest_with_gaps(each / unit, training / unit) for each in (rows, held_out))
     p = copies.p_values(near.ratio, other.ratio)
