@@ -88,6 +88,18 @@ def test_copies_with_gaps_are_found_and_named_by_their_rows(noise: float) -> Non
     assert incomplete.sets.called("samples", 3) == "row 10"
 
 
+@pytest.mark.parametrize("apart", [0.0, 1e-3])
+def test_noisy_copies_of_points_that_occur_twice_are_found(apart: float) -> None:
+    random = torch.Generator().manual_seed(9)
+    once = points(0, 200)
+    training = torch.cat([once, once + apart * torch.randn(200, 5, generator=random)])
+    copied = once[:150] + 1e-3 * torch.randn(150, 5, generator=random)
+    incomplete = read(sets_of(training, points(1, 200), EventScale()), with_gaps(copied))
+    found = gap_copies(incomplete.sets, AuditOptions(), 0)
+    assert found.rates.samples >= 145
+    assert len(found.named) >= 140
+
+
 def test_samples_with_gaps_that_are_no_copies_are_not_found() -> None:
     sets = sets_of(points(0, 200), points(1, 200), EventScale())
     incomplete = read(sets, with_gaps(points(2, 40)))

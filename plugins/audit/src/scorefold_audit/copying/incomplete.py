@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 from scorefold.data import Dataset
 from scorefold_audit.config import AuditOptions
 from scorefold_audit.copying import nearest as copies
-from scorefold_audit.copying.nearest import Near, Numbers, Rates
+from scorefold_audit.copying.nearest import (
+    NEIGHBOURS,
+    CopyNeighbours,
+    CopySearch,
+    Near,
+    Numbers,
+    Rates,
+    duplicate_distance,
+)
 from scorefold_audit.copying.spaces import GAPS, SpaceMatches, column_units
 from scorefold_audit.sets import Sets
 from scorefold_toolkit.data.splits import HasIncompleteRows
@@ -65,16 +73,23 @@ def gap_copies(sets: Sets, options: AuditOptions, seed: int) -> SpaceMatches:
     training, held_out, rows = (each.x.flatten(1).numpy() for each in (sets.training, sets.held_out, sets.samples))
     unit = column_units(training) if options.scale == "columns" else np.ones(training.shape[1], dtype=np.float32)
     held_out = held_out[random.permutation(len(held_out))[: _most(sets)]]
-    held_out[np.isnan(rows[random.permutation(len(rows))[np.arange(len(held_out)) % len(rows)]])] = np.nan
-    near, other = (nearest_with_gaps(each / unit, training / unit) for each in (rows, held_out))
+    with_gaps = held_out.copy()
+    with_gaps[np.isnan(rows[random.permutation(len(rows))[np.arange(len(held_out)) % len(rows)]])] = np.nan
+    training, complete = training / unit, held_out / unit
+    search = CopySearch(training)
+    whole = Near.of(search, CopyNeighbours.of(search, complete))
+    duplicate = duplicate_distance(whole.distance, whole.ratio)
+    near, other = (nearest_with_gaps(each, training, duplicate) for each in (rows / unit, with_gaps / unit))
     p = copies.p_values(near.ratio, other.ratio)
     count = [int((each.ratio < copies.RATIO).sum()) for each in (near, other)]
     rates = Rates(count[0], len(rows), count[1], len(held_out))
     return SpaceMatches(GAPS, near, other, rates, p, copies.named_copies(p, options.listed))
 
 
-def nearest_with_gaps(rows: NDArray[np.floating], points: NDArray[np.floating]) -> Near:
+def nearest_with_gaps(rows: NDArray[np.floating], points: NDArray[np.floating], duplicate: float = 0.0) -> Near:
     """The nearest of n points (n, D) of each row (m, D), NaN where a value is missing, in the columns that it has.
+
+    The next point is as far as ``duplicate`` from it in all columns, and another one in these.
 
     >>> nan = float("nan")
     >>> near = nearest_with_gaps(np.array([[1, nan, 3]]), np.array([[1, 2, 3], [1, 9, 7], [5, 2, 3]]))
@@ -88,8 +103,12 @@ def nearest_with_gaps(rows: NDArray[np.floating], points: NDArray[np.floating]) 
         apart: Numbers = np.abs(points[:, present].astype(np.float64) - row[present])
         apart[apart <= rounding[present]] = 0
         found = np.linalg.norm(apart, axis=1)
-        two = np.argpartition(found, 1)[:2]
-        index[place], next_one = two[np.argsort(found[two], kind="stable")]
-        distance[place], second[place] = found[index[place]], found[next_one]
+        around = np.argpartition(found, min(NEIGHBOURS, len(points)) - 1)[:NEIGHBOURS]
+        around = around[np.argsort(found[around], kind="stable")]
+        away = np.abs(points[around].astype(np.float64) - points[around[0]])
+        others = (np.linalg.norm(away, axis=1) > duplicate) & (away > rounding)[:, present].any(axis=1)
+        # Where all are duplicates of the first, the last one serves.
+        next_one = around[others.argmax() if others.any() else -1]
+        index[place], distance[place], second[place] = around[0], found[around[0]], found[next_one]
     ratio = np.divide(distance, second, out=np.zeros_like(second), where=second > 0)
     return Near(distance, index, ratio)
