@@ -136,6 +136,22 @@ def test_copies_at_the_end_of_many_samples_are_found() -> None:
     assert reasons[part + "one value"] == "2 of them have fewer than two values, as many points have"
 
 
+@pytest.mark.parametrize(("training", "held_out"), [(1, 30), (19, 30), (30, 19)])
+def test_few_points_withhold_the_comparison(training: int, held_out: int) -> None:
+    result = audited(points(0, training), points(1, held_out), Samples(with_gaps(points(2, 30)), points(3, 30)))
+    few = "training" if training < 20 else "held-out"
+    said = withheld(result)["copies among samples with missing values"]
+    assert said == f"the tests of copying need at least 20 {few} points; {min(training, held_out)} were given"
+
+
+def test_infinite_values_are_missing_ones() -> None:
+    training = points(0, 200)
+    rows = with_gaps(training[:40])
+    rows[rows == rows[:, [4]]] = torch.inf
+    incomplete = read(sets_of(training, points(1, 200), EventScale()), rows)
+    assert gap_copies(incomplete.sets, AuditOptions(), 0).rates.samples == 40
+
+
 def test_a_source_without_gaps_and_rows_of_one_value_are_left_out() -> None:
     sets = sets_of(points(0, 200), points(1, 200), EventScale())
     row = torch.full((1, 5), NAN)

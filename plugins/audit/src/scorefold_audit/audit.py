@@ -109,7 +109,10 @@ def _incomplete(report: AuditReport, samples: object, sets: Sets, options: Audit
         return
     if incomplete.compared:
         report.withhold(f"{part}, of those not drawn", incomplete.compared)
-    found = gap_copies(incomplete.sets, options, context.seed("gaps") % 2**32)
+    seed = context.seed("gaps") % 2**32
+    found = report.attempt(part, partial(gap_copies, incomplete.sets, options, seed))
+    if found is None:
+        return
     report.gaps = (incomplete.sets, found)
     report.findings.append(verdicts.of_copies(found, incomplete.compared))
     report.metrics["copied share (samples with missing values)"] = found.rates.excess()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from scorefold.data import Dataset
@@ -19,7 +20,7 @@ from scorefold_audit.copying.nearest import (
     Rates,
     duplicate_distance,
 )
-from scorefold_audit.copying.spaces import GAPS, SpaceMatches, column_units
+from scorefold_audit.copying.spaces import GAPS, SpaceMatches, column_units, need_points
 from scorefold_audit.sets import Sets
 from scorefold_toolkit.data.splits import HasIncompleteRows
 
@@ -55,6 +56,7 @@ def incomplete_samples(sets: Sets, samples: object, seed: int) -> Incomplete | N
     index, rows = samples.incomplete_rows()
     if not len(rows):
         return None
+    rows = rows.where(rows.isfinite(), torch.nan)
     known = (~rows.isnan()).sum(1) >= _FEWEST_PRESENT
     drawn = np.sort(np.random.default_rng(seed).permutation(known.nonzero()[:, 0].numpy())[: _most(sets)])
     x = sets.scale.from_raw(rows[drawn]).float()
@@ -68,9 +70,13 @@ def _most(sets: Sets) -> int:
 
 def gap_copies(sets: Sets, options: AuditOptions, seed: int) -> SpaceMatches:
     """Comparison of these samples with held-out points that have the gaps of one of them each, drawn at random, as
-    ``copying`` compares complete ones."""
+    ``copying`` compares complete ones.
+
+    Raises ``DataError`` for fewer than 20 held-out or training points.
+    """
     random = np.random.default_rng(seed)
     training, held_out, rows = (each.x.flatten(1).numpy() for each in (sets.training, sets.held_out, sets.samples))
+    need_points({"held-out points": held_out, "training points": training})
     unit = column_units(training) if options.scale == "columns" else np.ones(training.shape[1], dtype=np.float32)
     held_out = held_out[random.permutation(len(held_out))[: _most(sets)]]
     with_gaps = held_out.copy()

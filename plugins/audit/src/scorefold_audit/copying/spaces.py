@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -248,15 +249,19 @@ class Copying(SpaceMatches):
     nearer: Nearer
 
 
+def need_points(sets: Mapping[str, Rows]) -> None:
+    """Raises ``DataError`` for fewer than 20 points of one of these sets, each (N, D), by what it is called."""
+    for name, points in sets.items():
+        if len(points) < FEWEST:
+            raise DataError(f"the tests of copying need at least {FEWEST} {name}; {len(points)} were given")
+
+
 def copying(space: Space, neighbours: CopyNeighbours | None, listed: float, seed: int) -> Copying:
     """The copying in a space, where ``neighbours`` are the neighbours of held-out points, if they are known.
 
     Raises ``DataError`` for fewer than 20 samples, held-out or training points.
     """
-    counts = {"samples": space.samples, "held-out points": space.held_out, "training points": space.training}
-    for name, points in counts.items():
-        if len(points) < FEWEST:
-            raise DataError(f"the tests of copying need at least {FEWEST} {name}; {len(points)} were given")
+    need_points({"samples": space.samples, "held-out points": space.held_out, "training points": space.training})
     samples, held_out = space.within("samples"), space.within("held_out")
     neighbours = neighbours or CopyNeighbours.of(space.search, held_out)
     first = Near.of(space.search, neighbours)
