@@ -144,6 +144,17 @@ def test_few_points_withhold_the_comparison(training: int, held_out: int) -> Non
     assert said == f"the tests of copying need at least 20 {few} points; {min(training, held_out)} were given"
 
 
+@pytest.mark.parametrize("copies", [True, False])
+def test_few_complete_samples_leave_an_answer_about_the_others(copies: bool) -> None:
+    training = points(0, 200)
+    rows = with_gaps(training[:60] if copies else points(2, 60))
+    answer = audited(training, points(1, 200), Samples(rows, points(3, 10)))["answer"]
+    assert answer["quantity"] == "copied share of the samples with missing values (columns that they have)"
+    assert answer["verdict"].startswith("This model copies" if copies else "No sign of copying")
+    assert answer["value"] == pytest.approx(float(copies), abs=0.1)
+    assert any("10 complete ones were given; 20 are needed" in caveat for caveat in answer["caveats"])
+
+
 def test_infinite_values_are_missing_ones() -> None:
     training = points(0, 200)
     rows = with_gaps(training[:40])

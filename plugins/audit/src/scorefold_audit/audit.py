@@ -63,6 +63,11 @@ def audit(
         context.progress(0, 1, "points")
         measure_points(report, component, sets, spaces[0], options, context)
     _incomplete(report, component, sets, options, context)
+    if report.gaps and not measured:
+        report.warnings.append(
+            f"only samples with missing values were tested for copies: {len(sets.samples)} complete ones were given; "
+            f"{FEWEST} are needed"
+        )
     report.facts += verdicts.overlap_facts(overlap)
     return report.outcome(sets, measured, options.level, options.listed)
 

@@ -82,15 +82,18 @@ class AuditReport:
                 "withheld": self.withheld,
             },
         }
-        if not measured:
+        if not listed:
             return Outcome(self.metrics, result)
-        first = measured[0]
+        first = listed[0][1]
+        samples = "samples" if measured else "samples with missing values"
         result["answer"] = {
-            "quantity": f"copied share of the samples ({first.space})",
+            "quantity": f"copied share of the {samples} ({first.space})",
             "value": first.rates.excess(),
             "interval": list(first.rates.interval()),
             **verdicts.answer_entries(judged, self.warnings),
         }
+        if not measured:
+            return Outcome(self.metrics, result)
         shown = _shown(sets, measured)
         return Outcome(self.metrics, result, _arrays(sets, measured, shown), shown=shown)
 
