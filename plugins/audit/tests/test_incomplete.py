@@ -35,11 +35,15 @@ class Samples(TensorSource):
         return self.first + torch.arange(len(self.values)), self.values
 
 
-def audited(training: torch.Tensor, held_out: torch.Tensor, samples: Samples) -> dict[str, Any]:
+def verdicts_of(samples: TensorSource, **inputs: TensorSource) -> dict[str, Any]:
     """The result of the verb, with quick tests of quality."""
-    data = TensorSource({"train": Dataset(training.float()), "test": Dataset(held_out.float())}, EventScale())
     options = AuditOptions.model_validate({"permutations": 99, "quality_points": 50})
-    return dict(audit(samples, {"data": data}, options, StageContext("audit")).result)
+    return dict(audit(samples, inputs, options, StageContext("audit")).result)
+
+
+def audited(training: torch.Tensor, held_out: torch.Tensor, samples: TensorSource) -> dict[str, Any]:
+    splits = {"train": Dataset(training.float()), "test": Dataset(held_out.float())}
+    return verdicts_of(samples, data=TensorSource(splits, EventScale()))
 
 
 def withheld(result: dict[str, Any]) -> dict[str, str]:
@@ -153,6 +157,23 @@ def test_few_complete_samples_leave_an_answer_about_the_others(copies: bool) -> 
     assert answer["verdict"].startswith("This model copies" if copies else "No sign of copying")
     assert answer["value"] == pytest.approx(float(copies), abs=0.1)
     assert any("10 complete ones were given; 20 are needed" in caveat for caveat in answer["caveats"])
+
+
+class Training(Samples):
+    def load(self, split: str) -> Dataset:
+        return super().load({"train": "test"}.get(split, split))
+
+
+def test_training_and_held_out_points_with_gaps_are_caveats() -> None:
+    training, held_out = points(0, 400), points(1, 200)
+    data = Training(with_gaps(training[:350]), training[350:])
+    samples = Samples(training[:0], training[:200])
+    result = verdicts_of(samples, data=data, held_out=Samples(with_gaps(held_out[:60]), held_out[60:]))
+    said = "350 of 400 training points have missing values and were not compared"
+    assert f"{said}: copies of them would not be seen" in result["answer"]["caveats"]
+    assert "60 held-out points have missing values and were left out" in result["answer"]["caveats"]
+    assert result["answer"]["sure"] == "with caution"
+    assert withheld(result)["copies of training points with missing values"] == said
 
 
 def test_infinite_values_are_missing_ones() -> None:

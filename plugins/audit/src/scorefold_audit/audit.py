@@ -26,6 +26,7 @@ from scorefold_audit.report import LISTED, AuditReport
 from scorefold_audit.sets import Sets, read_sets
 from scorefold_audit.unusual import measure_points, training_lists
 from scorefold_toolkit.checks import answer_of
+from scorefold_toolkit.data.splits import HasIncompleteRows
 
 
 def audit(
@@ -40,6 +41,8 @@ def audit(
     """
     sets = read_sets(component, inputs, options, context)
     report = AuditReport(warnings=list(sets.warnings))
+    if isinstance(component, DataSource):
+        _note_gaps(report, sets, inputs["data"], inputs.get("held_out"))
     spaces = spaces_of(sets, options, context)
     if sets.blind:
         _incomplete(report, component, sets, options, context)
@@ -121,6 +124,20 @@ def _incomplete(report: AuditReport, samples: object, sets: Sets, options: Audit
     report.gaps = (incomplete.sets, found)
     report.findings.append(verdicts.of_copies(found, incomplete.compared))
     report.metrics["copied share (samples with missing values)"] = found.rates.excess()
+
+
+def _note_gaps(report: AuditReport, sets: Sets, training: DataSource, held_out: DataSource | None) -> None:
+    """Training and held-out points that were left out for missing values. A model of this host did not see them; what
+    made the samples may have."""
+    left = {"training": (training, sets.training), "held-out": (held_out, sets.held_out)}
+    for name, (source, points) in left.items():
+        count = len(source.incomplete_rows()[0]) if isinstance(source, HasIncompleteRows) else 0
+        if count and name == "training":
+            said = f"{count:,} of {len(points) + count:,} training points have missing values and were not compared"
+            report.withhold("copies of training points with missing values", said)
+            report.warnings.append(f"{said}: copies of them would not be seen")
+        elif count:
+            report.warnings.append(f"{count:,} held-out points have missing values and were left out")
 
 
 def _note_sizes(report: AuditReport, sets: Sets, overlap: Overlap) -> None:
