@@ -12,7 +12,7 @@ import pytest
 from scorefold_audit.verdicts import NAMES
 from scorefold_registry.cli.commands import audit as command
 from scorefold_registry.cli.main import main
-from scorefold_registry.python import do, load_data
+from scorefold_registry.python import audit, do, load_data
 
 QUICK = ["--quiet", "--option", "permutations=99", "--option", "quality_points=100", "--option", "n=150"]
 RUN_FILE = """version: 1
@@ -152,6 +152,17 @@ def test_from_python(tmp_path: Path) -> None:
     assert stage.result["answer"]["value"] == pytest.approx(0.257, abs=0.01)
     assert stage.plot("pairs") is not None
     assert "copies" in repr(stage)
+
+
+def test_python_says_which_rows_an_audit_left_out() -> None:
+    whole = np.load("train.npy")
+    train = whole.copy()
+    train[np.arange(100), np.arange(100) % 4] = np.nan
+    found = audit(whole[:100], train, np.load("held-out.npy"), permutations=99, quality_points=100, progress=False)
+    said = f"100 of {len(train)} training points have missing values and were not compared"
+    assert f"{said}: copies of them would not be seen" in found.result["answer"]["caveats"]
+    assert found.notes == ("train: missing: drop (leaves out the 100 rows with missing values; or fill them in)",)
+    assert found.notes[0] in repr(found)
 
 
 def test_samples_of_an_earlier_stage_are_audited_as_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -93,7 +93,8 @@ def audit(
     ``model`` is a stage that gives a model or samples, or samples themselves (N, *E): an array, a table, a path.
     ``train`` and ``held_out`` are the data that it was and was not trained on, in any of these forms; ``train`` is by
     default what the model's stage was trained on, and ``held_out`` its test split. Whether each of ``points`` is unlike
-    the training data is asked too. Further keywords are options of the verb, such as ``n=500``.
+    the training data is asked too. Further keywords are options of the verb, such as ``n=500``. ``notes`` of the answer
+    say which columns of text and rows with missing values were left out.
 
     Raises ``ConfigError`` for samples without training data, and what ``do`` raises.
 
@@ -127,8 +128,13 @@ def audit(
         if (text := _TEXT.search(error.message)) is not None:
             error.hint = f"drop it from each table: table.drop(columns={text[1]})"
         raise
+    read = {name: () if part is given[name] else part.notes for name, part in loaded.items()}
     asked, known = loaded.pop("model"), loaded.pop("train")
-    return do("audit", asked, known, progress=progress, **loaded, **options)
+    answer = do("audit", asked, known, progress=progress, **loaded, **options)
+    called = {"model": "samples", "held_out": "held-out points"}
+    return replace(
+        answer, notes=tuple(f"{called.get(name, name)}: {note}" for name, notes in read.items() for note in notes)
+    )
 
 
 def geodesics(model: str | Stage, data: Any, *, progress: bool = True, **given: Any) -> Stage:
@@ -174,17 +180,20 @@ def _loaded(
     x: Any, splits: Sequence[float], setting: RunSetting, config: Mapping[str, Any], progress: bool, name: str = "data"
 ) -> Stage:
     """A data stage with every row in one split, where its component has splits, in units as given; or an earlier stage
-    by its folder. Without a config a table is read as well as it can be, without columns of text."""
+    by its folder. Without a config a table is read as well as it can be, without columns of text, and ``notes`` say
+    how."""
     shared: dict[str, Any] = {key: getattr(setting, key) for key in ("folder", "seed", "runtime", "host")}
     if _is_state(x):
         return load(x, name=name, progress=progress, **shared)
+    why: Mapping[str, str] = {}
     use, fields = source_of(x, None, None, setting.folder, indexed="names" not in config)
     known = config_model(setting.host.catalogue.resolve(use)).model_fields
     if use == "data:array":
-        taken, _ = ({}, {}) if config else as_rows(setting.host, Path(fields["path"]), {})
+        taken, why = ({}, {}) if config else as_rows(setting.host, Path(fields["path"]), {})
         config = {"scale": "none", **taken, **config}
     whole = splits if "path" in fields or "root" in fields or "fractions" in known else None
-    return load_data(x, splits=whole, name=name, progress=progress, **shared, **config)
+    loaded = load_data(x, splits=whole, name=name, progress=progress, **shared, **config)
+    return replace(loaded, notes=tuple(f"{field}: {text}" for field, text in why.items()))
 
 
 def _refuse(function: str, given: Mapping[str, Any], /, **hints: str) -> None:
