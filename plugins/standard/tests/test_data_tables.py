@@ -195,8 +195,24 @@ def test_rows_with_gaps_are_dropped_where_that_is_said(tmp_path: Path) -> None:
     assert (summary.rows, summary.incomplete) == (30, 3)
     assert [column.missing for column in summary.columns] == [1, 1, 1]
     (tmp_path / "gone.csv").write_text("a,b\n" + "1,\n" * 30)
-    with pytest.raises(DataError, match=r"every row of .* has a missing value"):
+    with pytest.raises(DataError, match=r"every row of .* has a missing value") as refused:
         source(tmp_path / "gone.csv", missing="drop")
+    assert refused.value.hint == "leave the columns that are empty out: b"
+
+
+def test_a_table_without_a_complete_row_says_where_its_gaps_are(tmp_path: Path) -> None:
+    rows = np.ones((30, 3))
+    rows[:20, 1] = rows[20:, 2] = np.nan
+    np.save(tmp_path / "x.npy", rows)
+    with pytest.raises(DataError, match=r"every row of .* has a missing value") as refused:
+        source(tmp_path / "x.npy", missing="drop")
+    said = "fill the missing values in, or leave out columns with many of them, first x1, which lacks 20 of 30"
+    assert refused.value.hint == said
+    rows[:] = np.nan
+    np.save(tmp_path / "x.npy", rows.reshape(30, 1, 3, 1))
+    with pytest.raises(DataError, match=r"every row of .* has a missing value") as refused:
+        source(tmp_path / "x.npy", missing="drop")
+    assert refused.value.hint == "fill the missing values in"
 
 
 def test_exact_copies_are_counted_across_splits_and_dropped(tmp_path: Path) -> None:

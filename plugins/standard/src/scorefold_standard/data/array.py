@@ -29,9 +29,9 @@ from scorefold_standard.data.table_checks import (
     shaped_points,
     units_warning,
 )
-from scorefold_standard.data.table_columns import NumberTable
+from scorefold_standard.data.table_columns import NumberTable, Points
 from scorefold_standard.data.table_files import read_table
-from scorefold_standard.data.table_summary import inspect_table, summarise_table
+from scorefold_standard.data.table_summary import column_names, inspect_table, summarise_table
 from scorefold_toolkit.data.splits import pick, source_seed, split_positions
 
 _QUARTILE_NUMBERS = 2**22
@@ -73,9 +73,7 @@ class ArrayFile(DataSource):
             )
         self._kept = kept_rows(points, table, config, self._path)
         if len(self._kept.rows) == 0:
-            raise DataError(
-                f"every row of {self._path} has a missing value", hint="leave the columns that are empty out"
-            )
+            raise DataError(f"every row of {self._path} has a missing value", hint=_without_gaps(points, table))
         rows = torch.from_numpy(self._kept.rows)
         self._seed = seed = source_seed(config.seed, generator)
         positions = split_positions(len(rows), config.fractions, seed, config.limit)
@@ -204,6 +202,21 @@ class ArrayFile(DataSource):
             f"the files are read in blocks of {size:.0f} MiB, two of them at once, which is more than memory: "
             f"{memory:g} allows: save them in smaller row groups or chunks, or set memory: {math.ceil(2 * size)}"
         ]
+
+
+def _without_gaps(points: Points, table: NumberTable) -> str:
+    """What to do where no row is complete: leave out the columns that are empty, or the one with the most gaps."""
+    width = math.prod(points.shape[1:])
+    present = sum((np.isfinite(block).sum(axis=0) for _, block in blocks(points)), np.zeros(width, dtype=int))
+    if points.ndim > 2 or width < 2 or not (present < len(points)).any():
+        return "fill the missing values in"
+    names = column_names(table.names, width)
+    empty = [name for name, count in zip(names, present, strict=True) if count == 0]
+    if empty and len(empty) < width:
+        return f"leave the columns that are empty out: {', '.join(empty)}"
+    most = int(present.argmin())
+    lacking = f"{names[most]}, which lacks {len(points) - present[most]} of {len(points)}"
+    return f"fill the missing values in, or leave out columns with many of them, first {lacking}"
 
 
 def classes(label: Array) -> tuple[Tensor, tuple[str, ...]]:
