@@ -137,7 +137,7 @@ def test_copies_at_the_end_of_many_samples_are_found() -> None:
     reasons = withheld(result)
     part = "copies among samples with missing values, of "
     assert reasons[part + "those not drawn"] == "500 of 2,998 were drawn at random and compared"
-    assert reasons[part + "one value"] == "2 of them have fewer than two values, as many points have"
+    assert reasons[part + "one value"] == "2 of them have fewer than two values, which many points have"
 
 
 @pytest.mark.parametrize(("training", "held_out"), [(1, 30), (19, 30), (30, 19)])

@@ -112,7 +112,7 @@ def _incomplete(report: AuditReport, samples: object, sets: Sets, options: Audit
         return
     if incomplete.few:
         have = "1 of them has" if incomplete.few == 1 else f"{incomplete.few:,} of them have"
-        report.withhold(f"{part}, of one value", f"{have} fewer than two values, as many points have")
+        report.withhold(f"{part}, of one value", f"{have} fewer than two values, which many points have")
     if not len(incomplete.sets.samples):
         return
     if incomplete.compared:

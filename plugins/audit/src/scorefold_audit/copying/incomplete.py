@@ -81,7 +81,7 @@ def gap_copies(sets: Sets, options: AuditOptions, seed: int) -> SpaceMatches:
     held_out = held_out[random.permutation(len(held_out))[: _most(sets)]]
     with_gaps = held_out.copy()
     with_gaps[np.isnan(rows[random.permutation(len(rows))[np.arange(len(held_out)) % len(rows)]])] = np.nan
-    training, complete = training / unit, held_out / unit
+    training, complete = (np.asarray(each / unit, dtype=np.float32) for each in (training, held_out))
     search = CopySearch(training)
     whole = Near.of(search, CopyNeighbours.of(search, complete))
     duplicate = duplicate_distance(whole.distance, whole.ratio)
