@@ -13,7 +13,7 @@ from scorefold.interfaces import TensorSource
 from scorefold.stage import StageContext
 from scorefold_audit.audit import audit
 from scorefold_audit.config import AuditOptions
-from scorefold_audit.copying.incomplete import Incomplete, gap_copies, incomplete_samples, nearest_with_gaps
+from scorefold_audit.copying.incomplete import IncompleteSamples, gap_copies, incomplete_samples, nearest_with_gaps
 from scorefold_audit.sets import Sets
 from scorefold_audit.verdicts import answer_entries, judge, of_copies
 
@@ -55,7 +55,7 @@ def sets_of(training: torch.Tensor, held_out: torch.Tensor, scale: EventScale) -
     return Sets(*given, scale)
 
 
-def read(sets: Sets, samples: torch.Tensor, seed: int = 0) -> Incomplete:
+def read(sets: Sets, samples: torch.Tensor, seed: int = 0) -> IncompleteSamples:
     found = incomplete_samples(sets, Samples(samples), seed)
     assert found is not None
     return found

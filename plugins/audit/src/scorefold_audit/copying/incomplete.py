@@ -33,7 +33,7 @@ _ROUNDING = 4 * float(np.finfo(np.float32).eps)
 
 
 @dataclass(frozen=True)
-class Incomplete:
+class IncompleteSamples:
     """The samples that were left out for missing values: their ``count``, how many of them have ``few`` values, one or
     none, and the ``sets`` with others, drawn at random where there are many, in place of the complete samples."""
 
@@ -48,7 +48,7 @@ class Incomplete:
         return "" if shown == known else f"{shown:,} of {known:,} were drawn at random and compared"
 
 
-def incomplete_samples(sets: Sets, samples: object, seed: int) -> Incomplete | None:
+def incomplete_samples(sets: Sets, samples: object, seed: int) -> IncompleteSamples | None:
     """The samples (m, D) that were left out for missing values, NaN where a value is missing; None without any. A
     sample of one value is like many points, and is not compared."""
     if not isinstance(samples, HasIncompleteRows):
@@ -61,7 +61,7 @@ def incomplete_samples(sets: Sets, samples: object, seed: int) -> Incomplete | N
     drawn = np.sort(np.random.default_rng(seed).permutation(known.nonzero()[:, 0].numpy())[: _most(sets)])
     x = sets.scale.from_raw(rows[drawn]).float()
     others = replace(sets, samples=Dataset(x, index=index[drawn]), groups=None)
-    return Incomplete(len(rows), int((~known).sum()), others)
+    return IncompleteSamples(len(rows), int((~known).sum()), others)
 
 
 def _most(sets: Sets) -> int:
