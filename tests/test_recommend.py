@@ -79,7 +79,7 @@ def test_what_is_no_measurement_is_left_out_and_said(capsys: pytest.CaptureFixtu
     assert main(["recommend", "export.csv", "--data-option", "columns=[a, b, c]", *QUICK]) in (0, 1)
     said = capsys.readouterr().out
     assert "nr numbers the rows" not in said
-    assert "missing: drop (leaves out the 1 rows" in said
+    assert "missing: drop (leaves out the 1 row with missing values; or fill it in)" in said
 
 
 def test_few_rows_are_read_as_many_are(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ from scorefold_registry.components.parts import config_model
 from scorefold_registry.components.paths import free_name
 from scorefold_registry.host import Host
 from scorefold_registry.python.inputs import source_of, stages_in, without_files
-from scorefold_registry.python.reading import as_points, as_rows
+from scorefold_registry.python.reading import as_points, table_reading
 from scorefold_registry.python.stage import RunSetting, Stage
 from scorefold_registry.python.stages import component_of, do, estimate, fit, interpolate, load, load_data, setting_of
 
@@ -189,7 +189,7 @@ def _loaded(
     use, fields = source_of(x, None, None, setting.folder, indexed="names" not in config)
     known = config_model(setting.host.catalogue.resolve(use)).model_fields
     if use == "data:array":
-        taken, why = ({}, {}) if config else as_rows(setting.host, Path(fields["path"]), {})
+        taken, why = ({}, {}) if config else table_reading(setting.host, Path(fields["path"]), {})
         config = {"scale": "none", **taken, **config}
     whole = splits if "path" in fields or "root" in fields or "fractions" in known else None
     loaded = load_data(x, splits=whole, name=name, progress=progress, **shared, **config)

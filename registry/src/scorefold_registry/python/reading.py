@@ -94,7 +94,7 @@ def as_points(host: Host, path: Path, fields: Mapping[str, Any]) -> tuple[dict[s
     return {name: read.config[name] for name in taken}, {name: read.reasons[name] for name in taken}
 
 
-def as_rows(host: Host, path: Path, fields: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+def table_reading(host: Host, path: Path, fields: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """Choices that ``fields`` leave open and without which a table can't be read as it stands, with reasons.
 
     Columns of text and rows with missing values are left out. Nothing for a table that can't be read at all.

@@ -149,7 +149,7 @@ def _data(text: str, read: list[str], fractions: list[int], reading: dict[str, d
     from scorefold_registry.cli.options import discover_host
     from scorefold_registry.components.manifest import has_state
     from scorefold_registry.components.stage_files import STAGE_FILE
-    from scorefold_registry.python.reading import as_rows
+    from scorefold_registry.python.reading import table_reading
 
     path = Path(text).expanduser()
     # A run or a stage without a state is no folder of images either: what loads it says what there is.
@@ -159,7 +159,7 @@ def _data(text: str, read: list[str], fractions: list[int], reading: dict[str, d
     config = {} if ":" in text and not path.exists() else {**config, "fractions": fractions}
     fitting = [field for field in read if field.partition("=")[0].strip().partition(".")[0] in _fields(use)]
     if use == "data:array":
-        taken, why = as_rows(discover_host(), path, with_fields({}, fitting, "--data-option", "columns=[a, b]"))
+        taken, why = table_reading(discover_host(), path, with_fields({}, fitting, "--data-option", "columns=[a, b]"))
         config = {**config, **taken, "scale": "none"}  # columns are scaled by the verb, and only there
         reading |= {text: why} if why else {}
     config = with_fields(config, fitting, "--data-option", "columns=[a, b]")
