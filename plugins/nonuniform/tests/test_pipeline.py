@@ -157,7 +157,7 @@ def test_a_trained_model_of_ours_becomes_a_pipeline_of_theirs(tmp_path: Path) ->
 
 def test_only_models_that_diffusers_can_hold_become_pipelines() -> None:
     for settings in ({"construction": "ours"}, {"network": {"use": "network:mlp", "config": {"width": 8}}}):
-        with pytest.raises(ConfigError, match=r"given one number|no UNet2DModel"):
+        with pytest.raises(ConfigError, match=r"take one number|no UNet2DModel"):
             MultiScalePipeline.of_score(published(**settings))
     uneven = {"use": "network:unet", "config": {"channels": [4, 4, 4, 4], "groups": 4}}
     with pytest.raises(ConfigError, match=r"shape \(3, 4, 4\)"):

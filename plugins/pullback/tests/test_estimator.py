@@ -52,7 +52,7 @@ def test_the_metric_score_turns_the_order_round_and_says_so(make_geometry: Make)
     mean, first = found.diagnostics["mean"][None], found.diagnostics["directions"][:1]
     across, along = pushforward(whitened.chart, mean, first)[1][0].abs().tolist()
     assert across > 50 * along
-    assert "metric latent weighs them as a PCA does" in found.diagnostics["note"]
+    assert "metric latent weighs directions as a PCA does" in found.diagnostics["note"]
 
 
 def test_the_interval_holds_what_few_points_leave_open(make_geometry: Make) -> None:
