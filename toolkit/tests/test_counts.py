@@ -106,6 +106,13 @@ def test_the_dispersion_is_read_from_the_directions_of_noise(excess: float) -> N
     assert overdispersion(overdispersed(20, excess, 2000).double()) == pytest.approx(excess, rel=0.4)
 
 
+@pytest.mark.parametrize(("mean", "latents", "noise"), [(60, 5, 12), (80, 10, 15), (50, 6, 12), (120, 15, 25)])
+def test_whole_numbers_with_noise_of_one_size_are_no_counts(mean: float, latents: float, noise: float) -> None:
+    """Their noise is larger than by chance, and does not grow with them."""
+    x = mean + latents * latent(2, 8) + noise * torch.randn(1000, 8, generator=gen())
+    assert count_noise(x.round().clamp(min=0), EventScale()) == ("", False)
+
+
 def test_measurements_with_noise_of_one_size_are_no_overdispersed_counts() -> None:
     noisy = latent(3, 8) + torch.randn(1000, 8, generator=gen())
     assert count_noise(((noisy - noisy.amin(0)) * 100).round(), EventScale()) == ("", False)

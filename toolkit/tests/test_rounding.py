@@ -36,6 +36,9 @@ COPIES = torch.tensor([[0.1], [0.7]]).repeat(50, 2)
         # All differ in the first coordinate by less than four steps of the second; or none does.
         (torch.stack([X[:, 0], X[:, 0] + 2.0**20], 1).float(), "lie 0.12 apart"),
         (torch.stack([torch.arange(500.0), X[:, 0] + 2.0**20], 1), None),
+        # Three of five points have near ones; or all are rounded to one.
+        (torch.cat([X[:300], 1000 * torch.arange(200.0)[:, None].expand(200, 4)]).add(2.0**20).float(), "0.12 apart"),
+        (torch.full((9, 2), 1e8), "neighbouring points are 0 apart"),
         (X.float().where(X > 0.01, torch.nan) + 1e7, None),
         ((X + 1e7).float().reshape(-1, 1, 2, 2), "where float32 numbers lie 1 apart"),
     ],

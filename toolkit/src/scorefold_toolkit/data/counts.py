@@ -101,8 +101,9 @@ def _overdispersed(counts: Tensor) -> float:
     stable = _stabilised(counts, excess)
     alone = int((_variances(counts, excess) < ALONE[1] * _edges(counts)[1]).sum())
     reaches = (2 * counts.shape[1]) ** 0.5 / _neighbour_distance(stable) >= SHARE
-    grows = _growth_with_mean(counts, stable) >= SLOPE
-    return excess if alone >= 2 and reaches and grows and _dependent(counts, excess) else 0.0
+    if alone < 2 or not reaches or not _dependent(counts, excess):
+        return 0.0
+    return excess if _growth_with_mean(stable, excess, alone) >= SLOPE else 0.0
 
 
 def _dependent(counts: Tensor, dispersion: float) -> bool:
@@ -159,24 +160,26 @@ def _edges(counts: Tensor) -> tuple[float, float]:
     return (1 - scatter) ** 2, (1 + scatter) ** 2
 
 
-def _growth_with_mean(counts: Tensor, stable: Tensor) -> float:
-    """The median over columns (n, D) of the power of the mean with which differences of neighbours grow, squared.
+def _growth_with_mean(stable: Tensor, dispersion: float, alone: int) -> float:
+    """The median over columns of the power of the mean with which noise grows, squared.
 
-    Neighbours are found among the stabilised counts. The fifth of the pairs with the lowest mean is compared with the
-    fifth with the highest.
+    Of stabilised counts (n, D) the ``alone`` directions of least variance are noise, and the others give the mean. The
+    fifth of the points with the lowest mean is compared with the fifth with the highest.
     """
-    nearest = torch.cdist(stable, stable).fill_diagonal_(torch.inf).argmin(1)
-    mean, square = (counts + counts[nearest]) / 2, (counts - counts[nearest]).square() / 2
+    centred = stable - stable.mean(0)
+    axes = torch.linalg.eigh(centred.T.cov()).eigenvectors[:, :alone]
+    noise = centred @ axes @ axes.T
+    root = math.sqrt(dispersion)
+    mean = ((root / 2 * (stable - noise)).sinh().square() / dispersion - 3 / 8).clamp(min=_LEAST_MEAN)
     order = mean.argsort(0)
-    part = max(1, len(counts) // 5)
-    ends = [
-        (each.gather(0, rows).mean(0) + 0.05).log() for rows in (order[:part], order[-part:]) for each in (square, mean)
-    ]
-    rise = (ends[2] - ends[0]) / (ends[3] - ends[1]).clamp(min=_LEAST_RISE)
-    return float(rise.median())
+    part = max(1, len(mean) // 5)
+    lowest, highest = (mean.gather(0, rows).mean(0) for rows in (order[:part], order[-part:]))
+    small, large = (noise.gather(0, rows).square().mean(0) for rows in (order[:part], order[-part:]))
+    before, after = small * (lowest + dispersion * lowest**2), large * (highest + dispersion * highest**2)
+    return float(((after / before).log() / (highest / lowest).log().clamp(min=_LEAST_RISE)).median())
 
 
-_LEAST_RISE = 0.3
+_LEAST_MEAN, _LEAST_RISE = 0.05, 0.3
 
 
 def _are_counts(column: Tensor) -> bool:
