@@ -34,7 +34,7 @@ class GeodesicMetric(ABC):
     """
 
     exact = True
-    """Whether the gradient is the energy's gradient up to rounding; a line integral of the score errs by O(1/N^3)."""
+    """True if the gradient is the energy's gradient up to rounding; a line integral of the score errs by O(1/N^3)."""
     jumps = True
     """Whether a step of a path can be short because it jumps over a gap: steps far above the mean are then refused."""
     models = False

@@ -43,7 +43,7 @@ class IncompleteSamples:
 
     @property
     def compared(self) -> str:
-        """How many of them are compared, where these are not all."""
+        """Text about the number of them that are compared; empty where these are all."""
         known, shown = self.count - self.few, len(self.sets.samples)
         return "" if shown == known else f"{shown:,} of {known:,} were drawn at random and compared"
 

@@ -205,7 +205,7 @@ class ArrayFile(DataSource):
 
 
 def _without_gaps(points: Points, table: NumberTable) -> str:
-    """What to do where no row is complete: leave out the columns that are empty, or the one with the most gaps."""
+    """The advice where no row is complete: leave out the columns that are empty, or the one with the most gaps."""
     width = math.prod(points.shape[1:])
     present = sum((np.isfinite(block).sum(axis=0) for _, block in blocks(points)), np.zeros(width, dtype=int))
     if points.ndim > 2 or width < 2 or not (present < len(points)).any():
