@@ -108,7 +108,7 @@ class CopyNeighbours:
 class Near:
     """The nearest training point of each of m points: its ``distance`` (m,), its place ``index`` (m,), and a ``ratio``.
 
-    The ``ratio`` (m,) is this distance divided by the distance of the next training point that is no duplicate of it.
+    The ``ratio`` (m,) is ``distance`` over the distance of the next training point, duplicates of the nearest aside.
     """
 
     distance: Numbers

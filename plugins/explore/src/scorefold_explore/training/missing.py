@@ -42,7 +42,7 @@ class TrainingPlan:
 
     ``stages`` are the stages of a run file, with the stage of the data first. ``trained`` names the stages that train
     for the chosen minutes, and ``rest`` is the time of all other stages in seconds. ``adds`` are the answers that the
-    page has afterwards. ``without`` maps the other answers that were asked for to the reason why they are missing.
+    page has afterwards. ``without`` gives the reason for each answer that stays missing.
     """
 
     stages: dict[str, Any]
