@@ -91,6 +91,9 @@ MUTATIONS = (
     # Verbs.
     (VERBS + "verdicts.py", "(1 - UNLIKE) * (len(costs) + 1)", "(1 - UNLIKE) * len(costs)"),
     (VERBS + "verdicts.py", "(unusual > limit)", "(unusual >= limit)"),
+    (VERBS + "verdicts.py", "distance <= training + chance", "distance <= training"),
+    (VERBS + "references.py", "[1:].quantile(0.95)", "[1:].quantile(0.5)"),
+    (VERBS + "references.py", "size * (size - 1)) - within", "size * size) - within"),
     (VERBS + "likelihoods.py", "math.log(options.others)", "math.log(1 + options.others)"),
     (VERBS + "estimate.py", "stdev(values) / math.sqrt(len(values))", "stdev(values)"),
     (VERBS + "posterior.py", "- 0.5).square().mean(0)", "- 0.5).mean(0).square()"),

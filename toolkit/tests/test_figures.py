@@ -150,6 +150,8 @@ def test_vectors_in_groups_are_colours_and_paths_are_lines() -> None:
     assert torch.as_tensor(behind.get_offsets().data).tolist() == among.double().tolist()
     assert axes_of(figure).get_title() == "Each line: one geodesic; grey: the data"
     assert next(iter(lines(axes_of(figure)).values())) == path
+    (figure,) = event_figures.samples(EventGroups(x[:1], "samples", among=among)).values()
+    assert axes_of(figure).get_title() == "Samples; grey: the data"
     (figure,) = event_figures.samples(EventGroups(torch.randn(2, 4, 1), "one condition")).values()
     assert axes_of(figure).get_ylabel() == "x"
 
@@ -197,7 +199,7 @@ def test_a_training_without_steps_has_no_figure() -> None:
 
 
 def test_log_likelihoods() -> None:
-    (figure,) = likelihood_figures({"log_prob": torch.tensor([-3.0, -1.0], dtype=torch.float64)}).values()
+    (figure,) = likelihood_figures({"log_prob": torch.tensor([-3.0, torch.nan, -1.0], dtype=torch.float64)}).values()
     axes = axes_of(figure)
     assert sum(bar.get_height() for bar in axes.patches) == 2
     assert legend(axes) == ["mean -2.00"]

@@ -17,8 +17,9 @@ from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Metric, 
 from scorefold_verbs.assess import assess
 from scorefold_verbs.config import AssessOptions, LikelihoodOptions, OutlierOptions, SampleOptions
 from scorefold_verbs.likelihoods import evaluate_likelihood, outliers
+from scorefold_verbs.references import distinct_training_points, energy_distances, gaussian_log_density
 from scorefold_verbs.sample import sample
-from scorefold_verbs.verdicts import distinct_training_points, energy_distances, gaussian_log_density, of_path
+from scorefold_verbs.verdicts import of_path
 
 
 def normal(*shape: int, seed: int) -> Tensor:
@@ -76,6 +77,9 @@ def test_samples_are_compared_with_training_points() -> None:
         right["answer"]["baselines"]["training points"]
         == right["metrics"]["energy distance of training points from them"]
     )
+    among = sample(Shifted().double(), {"data": source}, SampleOptions(n=30), context()).shown.among
+    assert len(among) == 30
+    assert bool((among[:, None] == source.load("test").tensor()).all(2).any(1).all()), "held-out points stand behind"
     wrong = sample(Normal().double(), {"data": source}, SampleOptions(n=500, steps=10), context()).result
     assert wrong["answer"]["value"] > 0.1
     assert wrong["answer"]["verdict"].startswith("Samples lie farther from the test points than training points do")

@@ -20,13 +20,14 @@ from scorefold_toolkit.metrics import energy_distance, joint_uniformity, sharpne
 from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Units
 from scorefold_toolkit.operators import Mask, Separable, box_matrix
 from scorefold_verbs import assess as assessing
-from scorefold_verbs import measures, posterior, verdicts
+from scorefold_verbs import measures, posterior, references
 from scorefold_verbs.config import LC2STConfig, ReconstructOptions, TARPConfig
 from scorefold_verbs.latents.measures import Errors, FrechetBesideFloor, ReconstructionErrors, SharpnessRatio, realism
 from scorefold_verbs.likelihoods import auroc
 from scorefold_verbs.measures import Calibration, Consistency, Diversity, Energy, Fidelity, Frechet, features_of
 from scorefold_verbs.posterior import LC2ST, TARP
-from scorefold_verbs.verdicts import energy_distances, gaussian_log_density, of_path
+from scorefold_verbs.references import energy_distances, gaussian_log_density
+from scorefold_verbs.verdicts import of_path
 
 
 def numbers(*values: float) -> Tensor:
@@ -404,11 +405,11 @@ def test_distances_are_between_as_many_points_as_there_are(monkeypatch: pytest.M
     whole = energy_distances(x, source, given)
     assert whole is not None
     assert whole.samples == pytest.approx(energy_distance(x, test[:40]))
-    monkeypatch.setattr(verdicts, "_WORK", 2 * 10.5**2)  # ten points of two coordinates
+    monkeypatch.setattr(references, "_WORK", 2 * 10.5**2)  # ten points of two coordinates
     ten = energy_distances(x, source, given)
     assert ten is not None
     assert ten.samples == pytest.approx(energy_distance(x[:10], test[:10]))
-    monkeypatch.setattr(verdicts, "MOST", 4)
+    monkeypatch.setattr(references, "MOST", 4)
     four = energy_distances(x, source, given)
     assert four is not None
     assert four.samples == pytest.approx(energy_distance(x[:4], test[:4]))
@@ -416,6 +417,27 @@ def test_distances_are_between_as_many_points_as_there_are(monkeypatch: pytest.M
     for count, found in ((1, False), (2, True)):
         few = Source(train=Dataset(train), test=Dataset(test[:count]))
         assert (energy_distances(x, few, given) is not None) == found
+
+
+def test_samples_and_training_points_are_exchanged_at_random() -> None:
+    """By chance alone samples are farther in one of twenty draws. All differences of exchanges of two pairs by hand."""
+    given = replace(context(), dtype=torch.float64)
+    farther = 0
+    for seed in range(60):
+        source = Source(train=Dataset(normal(50, 3, seed=3 * seed)), test=Dataset(normal(20, 3, seed=3 * seed + 1)))
+        found = energy_distances(normal(40, 3, seed=3 * seed + 2), source, given)
+        assert found is not None
+        assert found.training is not None
+        farther += found.samples > found.training + found.chance
+    assert 0 < farther <= 8
+    test, rows = numbers(0, 1, 5).reshape(3, 1), numbers(0, 1, 4, 9).reshape(4, 1)
+    found = energy_distances(rows[:2], Source(train=Dataset(rows[2:]), test=Dataset(test)), given)
+    assert found is not None
+    assert found.samples == pytest.approx(energy_distance(rows[:2], test[:2]))
+    assert found.training == pytest.approx(energy_distance(rows[2:], test[:2]))
+    pairs = [([0, 1], [2, 3]), ([0, 2], [1, 3]), ([0, 3], [1, 2])]
+    gaps = [energy_distance(rows[a], test[:2]) - energy_distance(rows[b], test[:2]) for a, b in pairs]
+    assert found.chance == pytest.approx(max(map(abs, gaps)))
 
 
 def test_middles_of_paths_by_hand() -> None:

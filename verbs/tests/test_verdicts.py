@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from scorefold_verbs.references import EnergyDistances
 from scorefold_verbs.verdicts import (
     above_limit,
     cost_limit,
@@ -134,11 +135,14 @@ def test_the_costs_of_points_say_which_are_unlike_them() -> None:
 
 
 def test_samples_are_as_close_as_training_points_or_farther() -> None:
-    assert "as close to the test points as training points" in of_samples(-0.01, 0.02, "test")["verdict"]
-    farther = of_samples(0.3, 0.02, "test")
+    for distance in (-0.01, 0.05):
+        close = of_samples(EnergyDistances(distance, 0.02, 0.03), "test")
+        assert "as close to the test points as training points" in close["verdict"]
+    farther = of_samples(EnergyDistances(0.051, 0.02, 0.03), "test")
     assert "farther from the test points than training points" in farther["verdict"]
+    assert "for training points 0.02; 0.03 more can be chance" in farther["verdict"]
     assert farther["baselines"] == {"training points": 0.02}
-    assert "baselines" not in of_samples(0.3, None, "test")
+    assert "baselines" not in of_samples(EnergyDistances(0.3), "test")
 
 
 @pytest.mark.parametrize(
@@ -151,6 +155,7 @@ def test_samples_are_as_close_as_training_points_or_farther() -> None:
         ("energy score", 0.9, 0.4, "farther from the truth than"),
         ("energy score", 0.9, 1.0, "no better than"),
         ("Frechet distance (random-conv)", 1.0, 2.0, "as close to held-out points as"),
+        ("Frechet distance (random-conv)", 2.1, 2.0, "as close to held-out points as"),
         ("Frechet distance (random-conv)", 2.0, 1.0, "farther from held-out points than"),
     ],
 )

@@ -56,6 +56,11 @@ TWICE = {name: np.append(values[1:], values[1]) for name, values in PLAIN.items(
             ["column length holds numbers followed by 'mm'", "column length holds no numbers"],
         ),
         (
+            {**PLAIN, "seen": [f"2024-01-{1 + row % 28:02} 12:00:00" for row in range(ROWS)]},
+            {},
+            ["column seen holds dates: write days since the first one", "column seen holds no numbers"],
+        ),
+        (
             {"a": DRAWS[:, 0], "b": np.append(DRAWS[5:, 1], [-999] * 5)},
             {"scale": "none"},
             ["5 values of column b are -999, far from all others"],

@@ -237,8 +237,9 @@ def _scatter_groups(groups: EventGroups) -> Figure:
     if across != "position":
         axes.set_aspect("equal", adjustable="datalim")
     dots = "; grey: the data" if len(behind) else ""
-    kind = "line" if groups.path else "colour and marker"
-    axes.set(title=f"Each {kind}: {groups.group}{dots}", xlabel=across, ylabel=up)
+    each = "Each line: " if groups.path else "Each colour and marker: " if len(x) > 1 else ""
+    title = f"{each}{groups.group}{dots}"
+    axes.set(title=title[0].upper() + title[1:], xlabel=across, ylabel=up)
     return figure
 
 

@@ -37,7 +37,8 @@ from scorefold_verbs.measures import (
     features_of,
     read_lpips,
 )
-from scorefold_verbs.verdicts import distinct_training_points, of_assessment
+from scorefold_verbs.references import distinct_training_points
+from scorefold_verbs.verdicts import of_assessment
 
 _CLOUD = 500
 

@@ -176,6 +176,7 @@ def geometry(distances: Any) -> Mapping[str, Figure]:
 def likelihood(values: Mapping[str, Tensor]) -> Mapping[str, Figure]:
     """The histogram of log-likelihoods over points."""
     log_prob = values["log_prob"]
+    log_prob = log_prob[log_prob.isfinite()]
     figure, axes = new_figure()
     axes.hist(log_prob.numpy(), bins=40, color=SOFT)
     axes.axvline(float(log_prob.mean()), color=ACCENT, label=f"mean {float(log_prob.mean()):.2f}")

@@ -26,11 +26,11 @@ from scorefold_toolkit.drawing import device_of, refuse_codes
 from scorefold_toolkit.shards import in_shards
 from scorefold_verbs.config import COST_LIMIT, LikelihoodOptions, OutlierOptions
 from scorefold_verbs.inputs import Inputs, points_of
+from scorefold_verbs.references import gaussian_log_density
 from scorefold_verbs.verdicts import (
     UNLIKE_SHARE,
     above_limit,
     cost_limit,
-    gaussian_log_density,
     of_auroc,
     of_costs,
     of_costs_above,

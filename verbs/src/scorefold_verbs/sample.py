@@ -19,8 +19,9 @@ from scorefold_toolkit.figures import EventGroups
 from scorefold_verbs.config import (
     SampleOptions,
 )
-from scorefold_verbs.inputs import Inputs, conditions_of
-from scorefold_verbs.verdicts import energy_distances, of_samples
+from scorefold_verbs.inputs import Inputs, conditions_of, points_of
+from scorefold_verbs.references import energy_distances
+from scorefold_verbs.verdicts import of_samples
 
 
 @torch.no_grad()
@@ -46,12 +47,14 @@ def sample(component: ScoreModel | Flow, inputs: Inputs, options: SampleOptions,
         metrics[quantity] = found.samples
         if found.training is not None:
             metrics["energy distance of training points from them"] = found.training
-        verdict = of_samples(found.samples, found.training, context.split or "test")
+        verdict = of_samples(found, context.split or "test")
         result["answer"] = {"quantity": quantity, "value": found.samples, **verdict}
     scale = component.event_scale
     bounded = scale.low is not None or scale.high is not None
     seen = draws.cpu().clamp(scale.low, scale.high) if bounded else draws.cpu()
-    shown = seen if condition is None else EventGroups(seen, "one condition")
+    shown: Any = seen if condition is None else EventGroups(seen, "one condition")
+    if found is not None and source is not None and len(component.event_shape) == 1:
+        shown = EventGroups(seen[None], "samples", among=points_of(source, len(seen), context).tensor().cpu())
     given = map_condition(condition, lambda value: value.repeat_interleave(options.n, dim=0).cpu())
     handed = Dataset(flat, given, index=torch.arange(len(flat)))
     drawn = TensorSource({"test": handed}, scale, component.condition_spec)

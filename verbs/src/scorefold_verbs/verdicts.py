@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from scorefold.data import Dataset
-from scorefold.errors import SplitError
 from scorefold.interfaces import DataSource
-from scorefold.stage import StageContext
-from scorefold_toolkit.metrics import energy_distance, sharpness
+from scorefold_toolkit.metrics import sharpness
 from scorefold_verbs.config import COST_LIMIT
-from scorefold_verbs.inputs import choice, nearness, points_of
+from scorefold_verbs.inputs import nearness
+
+if TYPE_CHECKING:
+    from scorefold_verbs.references import EnergyDistances
 
 TRAINING = "training points"
 """The name of a baseline: training points in the place of samples."""
@@ -131,13 +130,14 @@ def _order(first: Tensor, second: Tensor) -> int:
     return -1 if float(difference.mean()) < 0 else 1
 
 
-def of_samples(distance: float, training: float | None, split: str) -> dict[str, Any]:
-    """Compare samples with training points by their energy distance to held-out points."""
+def of_samples(distances: EnergyDistances, split: str) -> dict[str, Any]:
+    """Compare samples with training points by their energy distances from held-out points."""
+    distance, training, chance = distances.samples, distances.training, distances.chance
     if training is None:
         return {"verdict": f"The energy distance of the samples from the {split} points is {distance:.3g}; 0 is best."}
-    numbers = f"energy distance {distance:.2g}, for training points {training:.2g}; about 0 is best"
+    numbers = f"energy distance {distance:.2g}, for training points {training:.2g}; {chance:.2g} more can be chance"
     found: dict[str, Any] = {"baselines": {TRAINING: training}}
-    if distance <= training:
+    if distance <= training + chance:
         said = f"Samples are as close to the {split} points as training points are ({numbers})."
     else:
         said = f"Samples lie farther from the {split} points than training points do ({numbers})."
@@ -158,7 +158,7 @@ def of_assessment(
         return {"verdict": f"The samples have {number}."}
     found: dict[str, Any] = {"baselines": {TRAINING: training}}
     if "distance" in quantity:
-        closer = value <= training
+        closer = (value if interval is None else interval[0]) <= training
         than = "are as close to held-out points as" if closer else "lie farther from held-out points than"
         verb = "are" if closer else "do"
         return {
@@ -315,86 +315,6 @@ def withheld(answer: dict[str, Any], reason: str, advice: str) -> dict[str, Any]
     """An answer whose number is not given, for a reason."""
     kept = {name: entry for name, entry in answer.items() if name != "sure"}
     return {**kept, "value": None, "interval": None, "verdict": f"No answer: {reason}.", "advice": advice}
-
-
-MOST = 2000
-"""The most points of each set that an energy distance is taken between."""
-
-_WORK = 5e8
-"""The most numbers that are compared for an energy distance."""
-
-_WIDEST = 1024
-"""The most coordinates of which a covariance is taken."""
-
-_MOST_ROWS = 50_000
-
-
-def distinct_training_points(source: DataSource, count: int, context: StageContext) -> Dataset | None:
-    """At most so many different training points, drawn at random, on the CPU.
-
-    None where there are none, and where the stage reads the training split itself: they would be compared with
-    themselves.
-    """
-    if context.split == "train":
-        return None
-    try:
-        training = source.load("train")
-    except SplitError:
-        return None
-    if len(training) == 0:
-        return None
-    order = torch.randperm(len(training), generator=choice(context, "training points"))[:count]
-    return training.take(order.sort().values).to(device="cpu", dtype=context.dtype)
-
-
-@dataclass(frozen=True)
-class EnergyDistances:
-    """Energy distances from points of the stage's split: of ``samples``, and of as many training points, None without
-    any."""
-
-    samples: float
-    training: float | None
-
-
-def energy_distances(x: Tensor, source: DataSource, context: StageContext) -> EnergyDistances | None:
-    """The distance of samples (N, *E) from the points of the stage's split; None where they can't be compared.
-
-    Of many coordinates fewer points are compared, so that it takes seconds at most.
-    """
-    most = min(MOST, int((_WORK / max(1, x[0].numel())) ** 0.5), len(x))
-    if tuple(source.event_shape) != tuple(x.shape[1:]):
-        return None
-    try:
-        others = points_of(source, most, context).tensor().cpu()
-    except SplitError:
-        return None
-    if min(most, len(others)) < 2:
-        return None
-    training = distinct_training_points(source, len(others), context)
-    of_training = None
-    if training is not None and len(training) > 1:
-        of_training = energy_distance(training.tensor(), others)
-    return EnergyDistances(energy_distance(x[:most].cpu(), others), of_training)
-
-
-def gaussian_log_density(source: DataSource, points: Dataset, context: StageContext) -> float | None:
-    """The mean log-density in nats of points under the normal distribution of the training split's mean and covariance.
-
-    None where there are not twice as many training points as coordinates, or too many coordinates.
-    """
-    columns = math.prod(points.event_shape)
-    training = None if columns > _WIDEST else distinct_training_points(source, _MOST_ROWS, context)
-    if training is None or len(training) < 2 * columns:
-        return None
-    rows = training.tensor().flatten(1).double()
-    covariance = torch.cov(rows.T).reshape(columns, columns)
-    factor, failed = torch.linalg.cholesky_ex(covariance)
-    if int(failed) or columns == 0:
-        return None
-    apart = points.tensor().flatten(1).cpu().double() - rows.mean(0)
-    white = torch.linalg.solve_triangular(factor, apart.T, upper=False)
-    log_volume = float(factor.diagonal().log().sum())
-    return float(-0.5 * white.square().sum(0).mean()) - log_volume - 0.5 * columns * math.log(2 * math.pi)
 
 
 LOST = 3.0

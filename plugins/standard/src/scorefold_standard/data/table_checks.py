@@ -14,7 +14,7 @@ from scorefold.errors import ConfigError, DataError
 from scorefold.summary import HEAVY_TAIL, LOOKED_AT, MOST_COLUMNS, ColumnSummary, is_code, is_identifier
 from scorefold_standard.data.config import ArrayConfig
 from scorefold_standard.data.stored import Array, StoredPoints
-from scorefold_standard.data.table_columns import COMMAS, FOLLOWED, NumberTable, Points
+from scorefold_standard.data.table_columns import COMMAS, DATES, FOLLOWED, NumberTable, Points
 
 Rows = npt.NDArray[np.int64]
 _LARGEST = float(np.finfo(np.float32).max)  # events are float32
@@ -383,6 +383,11 @@ def _words(table: NumberTable, config: ArrayConfig, columns: Sequence[ColumnSumm
     for one in columns:
         if one.name in names and (unit := next((text for text in one.warnings if text.startswith(FOLLOWED)), "")):
             said.append(f"column {one.name} holds {unit}: write them without it to read them")
+        if one.name in names and DATES in one.warnings:
+            said.append(
+                f"column {one.name} holds dates: write days since the first one to read them, or use data:series with "
+                f"time: {one.name} for a time series"
+            )
     distinct = {name: len(set(map(str, table.others[name]))) for name in names}
     most = min(_MOST_CLASSES, len(table.points) // 2)
     few = next((name for name in names if 1 < distinct[name] <= most), None)

@@ -142,6 +142,21 @@ def unit_warning(cells: Sequence[str]) -> str:
     return f"{FOLLOWED}{unit!r}" if unit else ""
 
 
+DATES = "dates"
+_DATE = re.compile(
+    r"\s*(?:\d{4}([-/.])\d{1,2}\1\d{1,2}|\d{1,2}([-/.])\d{1,2}\2\d{4})(?:[T ]+\d{1,2}:\d{2}\S*(?: [AaPp][Mm])?)?\s*"
+)
+
+
+def date_warning(cells: Sequence[str]) -> str:
+    """The warning ``DATES`` where every cell is a date with a year of four digits, perhaps with a time of day.
+
+    >>> date_warning(["2024-01-05", "2024-01-06 12:00"]), date_warning(["5/1/2024"]), date_warning(["192.168.2024.1"])
+    ('dates', 'dates', '')
+    """
+    return DATES if cells and all(map(_DATE.fullmatch, cells)) else ""
+
+
 def _first_lines(path: Path) -> tuple[list[str], bool]:
     """The lines that are looked at, and whether they are all."""
     lines: list[str] = []

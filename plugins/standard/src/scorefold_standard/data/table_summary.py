@@ -21,7 +21,7 @@ from scorefold_standard.data.table_checks import (
     with_class,
     with_times,
 )
-from scorefold_standard.data.table_columns import NumberTable, Points, comma_warning, unit_warning
+from scorefold_standard.data.table_columns import NumberTable, Points, comma_warning, date_warning, unit_warning
 from scorefold_standard.data.table_files import read_table
 
 Merged = Mapping[int, tuple[int, int]]
@@ -94,7 +94,7 @@ def _other(name: str, values: Array, config: ArrayConfig, named: str | None) -> 
     kind = "boolean" if values.dtype.kind == "b" else "text"
     distinct = pd.unique(values[~gone])
     cells = [] if kind == "boolean" else [str(value) for value in distinct]
-    warnings = tuple(filter(None, [comma_warning(cells) or unit_warning(cells)]))
+    warnings = tuple(filter(None, [comma_warning(cells) or unit_warning(cells) or date_warning(cells)]))
     return ColumnSummary(name, kind, int(gone.sum()), len(distinct), use=use, warnings=warnings)
 
 

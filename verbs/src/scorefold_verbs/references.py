@@ -1,0 +1,122 @@
+"""Distances and densities of training points and normal distributions, with which answers are compared."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scorefold.data import Dataset
+from scorefold.errors import SplitError
+from scorefold.interfaces import DataSource
+from scorefold.stage import StageContext
+from scorefold_toolkit.metrics import energy_distance
+from scorefold_verbs.inputs import choice, points_of
+
+MOST = 2000
+"""The most points of each set that an energy distance is taken between."""
+
+_WORK = 5e8
+"""The most numbers that are compared for an energy distance."""
+
+_WIDEST = 1024
+"""The most coordinates of which a covariance is taken."""
+
+_MOST_ROWS = 50_000
+
+
+def distinct_training_points(source: DataSource, count: int, context: StageContext) -> Dataset | None:
+    """At most so many different training points, drawn at random, on the CPU.
+
+    None where there are none, and where the stage reads the training split itself: they would be compared with
+    themselves.
+    """
+    if context.split == "train":
+        return None
+    try:
+        training = source.load("train")
+    except SplitError:
+        return None
+    if len(training) == 0:
+        return None
+    order = torch.randperm(len(training), generator=choice(context, "training points"))[:count]
+    return training.take(order.sort().values).to(device="cpu", dtype=context.dtype)
+
+
+_EXCHANGES = 199
+"""How often samples and training points are exchanged at random."""
+
+
+@dataclass(frozen=True)
+class EnergyDistances:
+    """Energy distances from points of the stage's split: of ``samples``, and of as many ``training`` points, None
+    without any. By ``chance`` samples like the training points are so much farther: at most, in 95 % of random
+    exchanges."""
+
+    samples: float
+    training: float | None = None
+    chance: float = 0.0
+
+
+def energy_distances(x: Tensor, source: DataSource, context: StageContext) -> EnergyDistances | None:
+    """The distance of samples (N, *E) from the points of the stage's split; None where they can't be compared.
+
+    Of many coordinates fewer points are compared, so that it takes seconds at most.
+    """
+    most = min(MOST, int((_WORK / max(1, x[0].numel())) ** 0.5), len(x))
+    if tuple(source.event_shape) != tuple(x.shape[1:]):
+        return None
+    try:
+        others = points_of(source, most, context).tensor().cpu()
+    except SplitError:
+        return None
+    if min(most, len(others)) < 2:
+        return None
+    compared, training = x[:most].cpu(), distinct_training_points(source, most, context)
+    if training is None or len(training) < 2:
+        return EnergyDistances(energy_distance(compared, others))
+    return _exchanged(compared, training.tensor(), others, choice(context, "exchanges"))
+
+
+def _exchanged(x: Tensor, training: Tensor, others: Tensor, generator: torch.Generator) -> EnergyDistances:
+    """The distances of samples (n, *E) and training points (t, *E), and of random halves of both together."""
+    every, rows = torch.cat([x, training]).flatten(1).double(), others.flatten(1).double()
+    apart, within = _distances(every, every), float(_distances(rows, rows).sum()) / (len(rows) * (len(rows) - 1))
+    across = _distances(every, rows).mean(1)
+    orders = torch.stack([torch.randperm(len(every), generator=generator) for _ in range(_EXCHANGES)], 1)
+    first = torch.cat([torch.arange(len(every))[:, None], orders], 1) < len(x)  # a column each, the first as given
+
+    def of(chosen: Tensor) -> Tensor:
+        members, size = chosen.double(), chosen.sum(0)
+        return 2 * (across @ members) / size - ((apart @ members) * members).sum(0) / (size * (size - 1)) - within
+
+    samples, trained = of(first), of(~first)
+    chance = float((samples - trained)[1:].quantile(0.95))
+    return EnergyDistances(float(samples[0]), float(trained[0]), chance)
+
+
+def _distances(a: Tensor, b: Tensor) -> Tensor:
+    # The form by a product of matrices loses half the digits of close pairs.
+    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def gaussian_log_density(source: DataSource, points: Dataset, context: StageContext) -> float | None:
+    """The mean log-density in nats of points under the normal distribution of the training split's mean and covariance.
+
+    None where there are not twice as many training points as coordinates, or too many coordinates.
+    """
+    columns = math.prod(points.event_shape)
+    training = None if columns > _WIDEST else distinct_training_points(source, _MOST_ROWS, context)
+    if training is None or len(training) < 2 * columns:
+        return None
+    rows = training.tensor().flatten(1).double()
+    covariance = torch.cov(rows.T).reshape(columns, columns)
+    factor, failed = torch.linalg.cholesky_ex(covariance)
+    if int(failed) or columns == 0:
+        return None
+    apart = points.tensor().flatten(1).cpu().double() - rows.mean(0)
+    white = torch.linalg.solve_triangular(factor, apart.T, upper=False)
+    log_volume = float(factor.diagonal().log().sum())
+    return float(-0.5 * white.square().sum(0).mean()) - log_volume - 0.5 * columns * math.log(2 * math.pi)
