@@ -94,6 +94,7 @@ MUTATIONS = (
     (VERBS + "verdicts.py", "distance <= training + chance", "distance <= training"),
     (VERBS + "references.py", "[1:].quantile(0.95)", "[1:].quantile(0.5)"),
     (VERBS + "references.py", "size * (size - 1)) - within", "size * size) - within"),
+    (VERBS + "references.py", "drawn.var() / len(drawn) + real.var() / len(real)", "drawn.var() / len(drawn)"),
     (VERBS + "likelihoods.py", "math.log(options.others)", "math.log(1 + options.others)"),
     (VERBS + "estimate.py", "stdev(values) / math.sqrt(len(values))", "stdev(values)"),
     (VERBS + "posterior.py", "- 0.5).square().mean(0)", "- 0.5).mean(0).square()"),

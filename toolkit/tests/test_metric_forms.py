@@ -26,6 +26,7 @@ from scorefold_toolkit.metrics import (
     psnr_within,
     round_to_levels,
     sharpness,
+    speckle,
     ssim,
     tarp,
     uniformity,
@@ -263,6 +264,13 @@ def test_the_laplacian_of_one_pixel() -> None:
     assert float(sharpness(ramp[None])) == 0
     bowl = torch.arange(5.0).square()[:, None] + torch.zeros(4)
     assert float(sharpness(bowl[None])) == 4  # (-2)^2
+
+
+def test_speckle_is_the_height_of_pixels_that_stand_alone() -> None:
+    x = torch.zeros(2, 1, 8, 8)
+    x[0, 0, :, 4:] = 0.7  # a straight edge has none
+    x[1, 0, 2, 2], x[1, 0, 6, 5] = 1.0, 0.5
+    assert speckle(x).tolist() == pytest.approx([0.0, 1.5 / 64])
 
 
 def test_levels_are_equal_steps_from_low_to_high() -> None:

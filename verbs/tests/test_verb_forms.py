@@ -26,7 +26,7 @@ from scorefold_verbs.latents.measures import Errors, FrechetBesideFloor, Reconst
 from scorefold_verbs.likelihoods import auroc
 from scorefold_verbs.measures import Calibration, Consistency, Diversity, Energy, Fidelity, Frechet, features_of
 from scorefold_verbs.posterior import LC2ST, TARP
-from scorefold_verbs.references import energy_distances, gaussian_log_density
+from scorefold_verbs.references import energy_distances, gaussian_log_density, speckle_ratio
 from scorefold_verbs.verdicts import of_path
 
 
@@ -438,6 +438,27 @@ def test_samples_and_training_points_are_exchanged_at_random() -> None:
     pairs = [([0, 1], [2, 3]), ([0, 2], [1, 3]), ([0, 3], [1, 2])]
     gaps = [energy_distance(rows[a], test[:2]) - energy_distance(rows[b], test[:2]) for a, b in pairs]
     assert found.chance == pytest.approx(max(map(abs, gaps)))
+
+
+def test_images_are_speckled_where_chance_does_not_explain_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images of a single white pixel have 1/16 of its height; heights vary by a tenth of their mean."""
+    given = replace(context(), dtype=torch.float64)
+
+    def images(heights: Tensor) -> Tensor:
+        x = torch.zeros(len(heights), 1, 4, 4, dtype=torch.float64)
+        x[:, 0, 1, 1] = heights
+        return x
+
+    heights = torch.tensor([0.9, 1.0, 1.1] * 4, dtype=torch.float64)
+    source = Source(test=Dataset(images(heights)))
+    error = (2 * float(heights.var()) / 12) ** 0.5
+    for above, expected in ((3.1 * error, 1 + 3.1 * error), (2.9 * error, 1.0), (-3.1 * error, 1 - 3.1 * error)):
+        assert speckle_ratio(images(heights + above), source, given) == pytest.approx(expected)
+    assert speckle_ratio(images(heights[:9]), source, given) is None
+    assert speckle_ratio(images(heights), Source(test=Dataset(images(heights * 0))), given) is None
+    assert speckle_ratio(normal(20, 3), Source(test=Dataset(normal(20, 3))), given) is None
+    monkeypatch.setattr(references, "_SPECKLED", 1 + 3.2 * error)
+    assert speckle_ratio(images(heights + 3.1 * error), source, given) == 1.0, "too small to be seen"
 
 
 def test_middles_of_paths_by_hand() -> None:

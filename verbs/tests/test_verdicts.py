@@ -143,6 +143,12 @@ def test_samples_are_as_close_as_training_points_or_farther() -> None:
     assert "for training points 0.02; 0.03 more can be chance" in farther["verdict"]
     assert farther["baselines"] == {"training points": 0.02}
     assert "baselines" not in of_samples(EnergyDistances(0.3), "test")
+    near = EnergyDistances(0.03, 0.02, 0.03)
+    assert of_samples(near, "test", 1.0) == of_samples(near, "test")
+    for ratio, said in ((1.28, "stand out: samples have 1.3 times"), (0.7, "too smooth: samples have 0.7 times")):
+        found = of_samples(near, "test", ratio)
+        assert f"{said} the speckle of the test points." in found["verdict"]
+        assert (found["sure"], found["advice"][:15]) == ("with caution", "train the model")
 
 
 @pytest.mark.parametrize(

@@ -137,13 +137,6 @@ def test_what_conditions_are_shuffled_to(host: Host) -> None:
     assert not (shuffled.condition == test.condition).flatten(1).all(1).any()
 
 
-def test_speckle_is_the_height_of_pixels_that_stand_alone() -> None:
-    x = torch.zeros(2, 1, 8, 8)
-    x[0, 0, :, 4:] = 0.7  # a straight edge has none
-    x[1, 0, 2, 2], x[1, 0, 6, 5] = 1.0, 0.5
-    assert claims_tasks.speckle(x).tolist() == pytest.approx([0.0, 1.5 / 64])
-
-
 def test_a_difference_counts_for_a_flow_that_uses_its_condition(
     host: Host, hasty: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ from scorefold.data import Dataset
 from scorefold.errors import SplitError
 from scorefold.interfaces import DataSource
 from scorefold.stage import StageContext
-from scorefold_toolkit.metrics import energy_distance
+from scorefold_toolkit.metrics import energy_distance, speckle
 from scorefold_verbs.inputs import choice, points_of
 
 MOST = 2000
@@ -100,6 +100,27 @@ def _exchanged(x: Tensor, training: Tensor, others: Tensor, generator: torch.Gen
 def _distances(a: Tensor, b: Tensor) -> Tensor:
     # The form by a product of matrices loses half the digits of close pairs.
     return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+_SPECKLED, _ERRORS, _FEWEST_IMAGES = 1.1, 3.0, 10
+"""The ratio of speckle and its distance in standard errors from which on images differ, and the fewest compared."""
+
+
+def speckle_ratio(x: Tensor, source: DataSource, context: StageContext) -> float | None:
+    """Speckle of sampled images (N, C, H, W), divided by the speckle of the points of the stage's split; 1 where chance
+    may explain the difference, and None where they can't be compared."""
+    if x.dim() != 4 or min(x.shape[2:]) < 3 or tuple(source.event_shape) != tuple(x.shape[1:]):
+        return None
+    try:
+        held_out = points_of(source, MOST, context).tensor().cpu()
+    except SplitError:
+        return None
+    drawn, real = speckle(x[:MOST].cpu().double()), speckle(held_out.double())
+    if min(len(drawn), len(real)) < _FEWEST_IMAGES or float(real.mean()) == 0:
+        return None
+    error = float((drawn.var() / len(drawn) + real.var() / len(real)).sqrt())
+    ratio, apart = float(drawn.mean() / real.mean()), abs(float(drawn.mean() - real.mean()))
+    return ratio if apart > _ERRORS * error and not 1 / _SPECKLED < ratio < _SPECKLED else 1.0
 
 
 def gaussian_log_density(source: DataSource, points: Dataset, context: StageContext) -> float | None:

@@ -20,7 +20,7 @@ from scorefold_verbs.config import (
     SampleOptions,
 )
 from scorefold_verbs.inputs import Inputs, conditions_of, points_of
-from scorefold_verbs.references import energy_distances
+from scorefold_verbs.references import energy_distances, speckle_ratio
 from scorefold_verbs.verdicts import of_samples
 
 
@@ -29,32 +29,33 @@ def sample(component: ScoreModel | Flow, inputs: Inputs, options: SampleOptions,
     """Draw samples, n for each of some conditions taken from the data where the model has any.
 
     They are handed on as (N, *E), all draws for one condition after those for another, each with its condition. With
-    data, for a model without conditions, their energy distance from held-out points is reported, next to
-    the distance of as many training points. Raises ``ConfigError`` where a condition is needed and there is none,
-    ``DataError`` for samples that are not finite.
+    data, for a model without conditions, their energy distance from held-out points is reported, next to the distance
+    of as many training points. Images have their speckle compared too. Raises ``ConfigError`` where a condition is
+    needed and there is none, ``DataError`` for samples that are not finite.
     """
     generator = context.generator("sample", device=device_of(component))
     condition = conditions_of(component, inputs.get("data"), options.conditions, context)
     x = draw_events(component, options.n, condition, options, generator)
     draws = x if condition is None else x.transpose(0, 1)
     flat = draws.reshape(-1, *component.event_shape).cpu()
-    metrics: dict[str, Any] = {"samples": len(flat), "mean": float(flat.mean()), "std": float(flat.std(correction=0))}
-    result: dict[str, Any] = {"metrics": metrics}
-    source: DataSource | None = inputs.get("data")
-    found = None if source is None or condition is not None else energy_distances(flat, source, context)
-    if found is not None:
-        quantity = f"energy distance from the {context.split or 'test'} points"
-        metrics[quantity] = found.samples
-        if found.training is not None:
-            metrics["energy distance of training points from them"] = found.training
-        verdict = of_samples(found, context.split or "test")
-        result["answer"] = {"quantity": quantity, "value": found.samples, **verdict}
     scale = component.event_scale
     bounded = scale.low is not None or scale.high is not None
     seen = draws.cpu().clamp(scale.low, scale.high) if bounded else draws.cpu()
     shown: Any = seen if condition is None else EventGroups(seen, "one condition")
-    if found is not None and source is not None and len(component.event_shape) == 1:
-        shown = EventGroups(seen[None], "samples", among=points_of(source, len(seen), context).tensor().cpu())
+    metrics: dict[str, Any] = {"samples": len(flat), "mean": float(flat.mean()), "std": float(flat.std(correction=0))}
+    result: dict[str, Any] = {"metrics": metrics}
+    source: DataSource | None = inputs.get("data")
+    found = None if source is None or condition is not None else energy_distances(flat, source, context)
+    if source is not None and found is not None:
+        split = context.split or "test"
+        quantity = f"energy distance from the {split} points"
+        metrics[quantity] = found.samples
+        if found.training is not None:
+            metrics["energy distance of training points from them"] = found.training
+        verdict = of_samples(found, split, speckle_ratio(seen, source, context))
+        result["answer"] = {"quantity": quantity, "value": found.samples, **verdict}
+        if len(component.event_shape) == 1:
+            shown = EventGroups(seen[None], "samples", among=points_of(source, len(seen), context).tensor().cpu())
     given = map_condition(condition, lambda value: value.repeat_interleave(options.n, dim=0).cpu())
     handed = Dataset(flat, given, index=torch.arange(len(flat)))
     drawn = TensorSource({"test": handed}, scale, component.condition_spec)

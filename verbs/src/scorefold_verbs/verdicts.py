@@ -130,8 +130,21 @@ def _order(first: Tensor, second: Tensor) -> int:
     return -1 if float(difference.mean()) < 0 else 1
 
 
-def of_samples(distances: EnergyDistances, split: str) -> dict[str, Any]:
-    """Compare samples with training points by their energy distances from held-out points."""
+def of_samples(distances: EnergyDistances, split: str, speckle: float | None = None) -> dict[str, Any]:
+    """Compare samples with training points by their energy distances from held-out points; and images with these by
+    their ``speckle``, which is 1 where it is alike."""
+    found = _of_distances(distances, split)
+    if speckle is None or speckle == 1:
+        return found
+    how = "Single pixels stand out" if speckle > 1 else "Samples are too smooth"
+    said = f"{found['verdict']} {how}: samples have {speckle:.2g} times the speckle of the {split} points."
+    return {**found, "verdict": said, "sure": "with caution", "advice": _MORE_STEPS}
+
+
+_MORE_STEPS = "train the model longer, or take more sampling steps"
+
+
+def _of_distances(distances: EnergyDistances, split: str) -> dict[str, Any]:
     distance, training, chance = distances.samples, distances.training, distances.chance
     if training is None:
         return {"verdict": f"The energy distance of the samples from the {split} points is {distance:.3g}; 0 is best."}
@@ -141,7 +154,7 @@ def of_samples(distances: EnergyDistances, split: str) -> dict[str, Any]:
         said = f"Samples are as close to the {split} points as training points are ({numbers})."
     else:
         said = f"Samples lie farther from the {split} points than training points do ({numbers})."
-        found["advice"] = "train the model longer, or take more sampling steps"
+        found["advice"] = _MORE_STEPS
     return {"verdict": said, **found}
 
 

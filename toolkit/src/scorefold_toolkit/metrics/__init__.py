@@ -10,7 +10,16 @@ from scorefold_toolkit.metrics.distances import (
     kernel_distance,
 )
 from scorefold_toolkit.metrics.features import LPIPS, feature_network
-from scorefold_toolkit.metrics.images import consistency, diversity, psnr, psnr_within, round_to_levels, sharpness, ssim
+from scorefold_toolkit.metrics.images import (
+    consistency,
+    diversity,
+    psnr,
+    psnr_within,
+    round_to_levels,
+    sharpness,
+    speckle,
+    ssim,
+)
 
 __all__ = [
     "LPIPS",
@@ -30,6 +39,7 @@ __all__ = [
     "psnr_within",
     "round_to_levels",
     "sharpness",
+    "speckle",
     "ssim",
     "tarp",
     "uniformity",

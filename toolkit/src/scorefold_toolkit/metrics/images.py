@@ -75,6 +75,17 @@ def sharpness(x: Tensor) -> Tensor:
     return (4 * inner - around).flatten(1).square().mean(1)
 
 
+def speckle(x: Tensor) -> Tensor:
+    """The mean distance of a pixel of images (B, C, H, W) from the median of the 3 x 3 pixels around it, (B,).
+
+    It is 0 of flat regions and of straight edges, and the height of a pixel that stands alone. A model that is trained
+    too little draws images of more speckle than real ones.
+    """
+    padded = functional.pad(x, (1, 1, 1, 1), mode="replicate")
+    around = padded.unfold(2, 3, 1).unfold(3, 3, 1).flatten(4)
+    return (x - around.median(4).values).abs().flatten(1).mean(1)
+
+
 def round_to_levels(x: Tensor, low: float, high: float, levels: int = 256) -> Tensor:
     """x clipped to [low, high] and rounded to ``levels`` equally spaced values: what an image file of 8 bits keeps."""
     step = (high - low) / (levels - 1)

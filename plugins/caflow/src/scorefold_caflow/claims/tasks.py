@@ -16,13 +16,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from scorefold.data import Dataset
 from scorefold.interfaces import DataSource
 from scorefold.seeds import derive_generator, derive_seed
 from scorefold_toolkit.data.images import FASHION_MNIST
-from scorefold_toolkit.metrics import consistency, diversity, psnr, psnr_within
+from scorefold_toolkit.metrics import consistency, diversity, psnr, psnr_within, speckle
 from scorefold_toolkit.operators import HasOperator, Mask
 from scorefold_toolkit.training import fit
 
@@ -324,16 +323,6 @@ def _of_draws(source: DataSource, truth: Dataset, draws: Tensor, scale: Any) -> 
     if isinstance(operator, Mask):
         found["hidden psnr"] = float(psnr_within(flat, real, 1 - operator(torch.ones_like(real))).mean())
     return found
-
-
-def speckle(x: Tensor) -> Tensor:
-    """The mean distance of a pixel of images (B, C, H, W) from the median of the 3 x 3 pixels around it, (B,).
-
-    It is 0 of flat regions and of straight edges, and the height of a pixel that stands alone.
-    """
-    padded = functional.pad(x, (1, 1, 1, 1), mode="replicate")
-    around = padded.unfold(2, 3, 1).unfold(3, 3, 1).flatten(4)
-    return (x - around.median(4).values).abs().flatten(1).mean(1)
 
 
 def _shuffled(test: Dataset) -> Dataset:
