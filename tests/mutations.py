@@ -388,6 +388,16 @@ MUTATIONS = (
     ("plugins/audit/src/scorefold_audit/membership/losses.py", ".double().pow(4).sum(1)", ".double().pow(2).sum(1)"),
     ("plugins/audit/src/scorefold_audit/verdicts.py", "gap.interval[0]) / (2 * 1.96)", "gap.interval[0]) / 1.96"),
     (
+        "plugins/audit/src/scorefold_audit/copying/incomplete.py",
+        "nearer = found / nearest < ratio",
+        "nearer = found < ratio",
+    ),
+    (
+        "plugins/audit/src/scorefold_audit/copying/incomplete.py",
+        "(nearest := own.min()) > 0",
+        "(nearest := own.min()) >= 0",
+    ),
+    (
         "plugins/audit/src/scorefold_audit/verdicts.py",
         "finding.detectable(level / len(findings))",
         "finding.detectable(level)",

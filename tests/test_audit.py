@@ -159,8 +159,7 @@ def test_python_says_which_rows_an_audit_left_out() -> None:
     train = whole.copy()
     train[np.arange(100), np.arange(100) % 4] = np.nan
     found = audit(whole[:100], train, np.load("held-out.npy"), permutations=99, quality_points=100, progress=False)
-    said = f"100 of {len(train)} training points have missing values and were not compared"
-    assert f"{said}: copies of them would not be seen" in found.result["answer"]["caveats"]
+    assert "training points with missing values" in found.result["answer"]["verdict"], "copies of these rows are found"
     assert found.notes == ("train: missing: drop (leaves out the 100 rows with missing values; or fill them in)",)
     assert found.notes[0] in repr(found)
 

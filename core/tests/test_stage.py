@@ -34,6 +34,10 @@ def test_what_is_reported_inside_is_a_share_of_the_round() -> None:
         report(1, 1, "afterwards")
     assert [done for done, total, text in seen if text == "batches"] == [2, 4, 6, 8, 10, 10, 12, 14, 16, 18, 20, 20]
     assert seen[-1] == (1, 1, "afterwards")
+    with showing(lambda *at: seen.append(at)):
+        for _ in reported(range(2), 15, "uneven", size=10):
+            report(1, 2, "steps")
+    assert [done for done, total, text in seen if text == "uneven"] == [5, 10, 12, 15], "the last batch is smaller"
 
 
 def test_a_loop_that_is_left_early_no_longer_counts() -> None:

@@ -71,7 +71,7 @@ def report(done: int, total: int, text: str) -> None:
 def reported(items: Iterable[Any], total: int, text: str, size: int = 1) -> Iterator[Any]:
     """The items of a loop, each ``size`` of ``total``, with a report after each; one from inside is a share of it."""
     outside, done = _show.get(), 0
-    with showing(lambda step, steps, _: outside(min(total, done + size * step // steps), total, text)):
+    with showing(lambda step, steps, _: outside(done + min(size, total - done) * step // steps, total, text)):
         for item in items:
             yield item
             outside(done := min(total, done + size), total, text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -16,9 +16,15 @@ from scorefold.stage import Outcome, StageContext
 from scorefold_audit import verdicts
 from scorefold_audit.config import AuditOptions
 from scorefold_audit.copying import nearest as copies
-from scorefold_audit.copying.incomplete import gap_copies, incomplete_samples
+from scorefold_audit.copying.incomplete import (
+    IncompleteSamples,
+    copies_of_gaps,
+    gap_copies,
+    incomplete_samples,
+    incomplete_training,
+)
 from scorefold_audit.copying.nearest import NEIGHBOURS, RATIO, CopyNeighbours, Near
-from scorefold_audit.copying.spaces import Copying, Overlap, Space, copying, overlap_of, spaces_of
+from scorefold_audit.copying.spaces import Copying, Overlap, Space, SpaceMatches, copying, overlap_of, spaces_of
 from scorefold_audit.membership.measures import measure_membership
 from scorefold_audit.quality.comparison import some
 from scorefold_audit.quality.measures import measure_calibration, measure_quality, relative_vendi
@@ -42,10 +48,15 @@ def audit(
     sets = read_sets(component, inputs, options, context)
     report = AuditReport(warnings=list(sets.warnings))
     if isinstance(component, DataSource):
-        _note_gaps(report, sets, inputs["data"], inputs.get("held_out"))
+        left = inputs.get("held_out")
+        count = len(left.incomplete_rows()[0]) if isinstance(left, HasIncompleteRows) else 0
+        if count:
+            report.warnings.append(f"{count:,} held-out points have missing values and were left out")
     spaces = spaces_of(sets, options, context)
     if sets.blind:
-        _incomplete(report, component, sets, options, context)
+        _samples_with_gaps(report, component, sets, options, context)
+        if isinstance(component, DataSource):
+            _training_with_gaps(report, inputs["data"], sets, options, context)
         return _without_held_out(report, sets, spaces, options, context)
     neighbours = CopyNeighbours.of(spaces[0].search, spaces[0].within("held_out"))
     overlap = overlap_of(spaces[0], neighbours, context.seed("duplicates") % 2**32)
@@ -65,7 +76,9 @@ def audit(
     if len(sets.points):
         context.progress(0, 1, "points")
         measure_points(report, component, sets, spaces[0], options, context)
-    _incomplete(report, component, sets, options, context)
+    _samples_with_gaps(report, component, sets, options, context)
+    if isinstance(component, DataSource):
+        _training_with_gaps(report, inputs["data"], sets, options, context)
     if report.gaps and not measured:
         report.warnings.append(
             f"only samples with missing values were tested for copies: {len(sets.samples)} complete ones were given; "
@@ -100,44 +113,53 @@ def _copying(
     return tuple(measured)
 
 
-def _incomplete(report: AuditReport, samples: object, sets: Sets, options: AuditOptions, context: StageContext) -> None:
+def _samples_with_gaps(
+    report: AuditReport, samples: object, sets: Sets, options: AuditOptions, context: StageContext
+) -> None:
     """Samples that were left out for missing values: a copy may hide among them."""
     incomplete = incomplete_samples(sets, samples, context.seed("samples with gaps") % 2**32)
     if incomplete is None:
         return
     report.metrics["samples with missing values"] = incomplete.count
-    part = "copies among samples with missing values"
-    if sets.blind:
-        report.withhold(part, sets.blind)
+    measure = partial(gap_copies, incomplete.sets, options, context.seed("gaps") % 2**32)
+    found = _with_gaps(report, "copies among samples with missing values", incomplete, measure)
+    if found is not None:
+        report.metrics["copied share (samples with missing values)"] = found.rates.excess()
+
+
+def _training_with_gaps(
+    report: AuditReport, training: object, sets: Sets, options: AuditOptions, context: StageContext
+) -> None:
+    """Training points that were left out for missing values: what made the samples may have seen them."""
+    incomplete = incomplete_training(sets, training, context.seed("training points with gaps") % 2**32)
+    if incomplete is None:
         return
+    measure = partial(copies_of_gaps, incomplete.sets, sets.training, options)
+    part = "copies of training points with missing values"
+    if _with_gaps(report, part, incomplete, measure) is None:
+        said = f"{incomplete.count:,} training points have missing values and were not compared"
+        report.warnings.append(f"{said}: copies of them would not be seen")
+
+
+def _with_gaps(
+    report: AuditReport, part: str, incomplete: IncompleteSamples, measure: Callable[[], SpaceMatches]
+) -> SpaceMatches | None:
+    """The comparison of points with missing values, and what it leaves out as withheld."""
+    if incomplete.sets.blind:
+        report.withhold(part, incomplete.sets.blind)
+        return None
     if incomplete.few:
         have = "1 of them has" if incomplete.few == 1 else f"{incomplete.few:,} of them have"
         report.withhold(f"{part}, of one value", f"{have} fewer than two values, which many points have")
-    if not len(incomplete.sets.samples):
-        return
+    if incomplete.few == incomplete.count:
+        return None
     if incomplete.compared:
         report.withhold(f"{part}, of those not drawn", incomplete.compared)
-    seed = context.seed("gaps") % 2**32
-    found = report.attempt(part, partial(gap_copies, incomplete.sets, options, seed))
-    if found is None:
-        return
-    report.gaps = (incomplete.sets, found)
-    report.findings.append(verdicts.of_copies(found, incomplete.compared))
-    report.metrics["copied share (samples with missing values)"] = found.rates.excess()
-
-
-def _note_gaps(report: AuditReport, sets: Sets, training: DataSource, held_out: DataSource | None) -> None:
-    """Training and held-out points that were left out for missing values. A model of this host did not see them; what
-    made the samples may have."""
-    left = {"training": (training, sets.training), "held-out": (held_out, sets.held_out)}
-    for name, (source, points) in left.items():
-        count = len(source.incomplete_rows()[0]) if isinstance(source, HasIncompleteRows) else 0
-        if count and name == "training":
-            said = f"{count:,} of {len(points) + count:,} training points have missing values and were not compared"
-            report.withhold("copies of training points with missing values", said)
-            report.warnings.append(f"{said}: copies of them would not be seen")
-        elif count:
-            report.warnings.append(f"{count:,} held-out points have missing values and were left out")
+    found = report.attempt(part, measure)
+    if found is not None:
+        report.gaps.append((incomplete.sets, found))
+        report.findings.append(verdicts.of_copies(found, incomplete.compared))
+    return found
 
 
 def _note_sizes(report: AuditReport, sets: Sets, overlap: Overlap) -> None:

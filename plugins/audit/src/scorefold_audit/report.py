@@ -42,7 +42,7 @@ class Audited:
 @dataclass
 class AuditReport:
     """Numbers by name, tests before they are corrected, what was found without a test, what was withheld and why, and
-    lists of single points by what they are of. ``gaps`` are the samples with missing values, and their comparison."""
+    lists of single points by what they are of. ``gaps`` are sets of points with missing values, and comparisons."""
 
     metrics: dict[str, float] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
@@ -50,7 +50,7 @@ class AuditReport:
     withheld: list[dict[str, str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     lists: dict[str, Any] = field(default_factory=dict)
-    gaps: tuple[Sets, SpaceMatches] | None = None
+    gaps: list[tuple[Sets, SpaceMatches]] = field(default_factory=list)
 
     def attempt(self, part: str, measure: Callable[[], T]) -> T | None:
         """Measure something, or return None and note the reason if there are too few points."""
@@ -69,7 +69,7 @@ class AuditReport:
         share of false ones among the copies that are named."""
         judged = verdicts.judge(self.findings, level)
         warnings = [*self.warnings, *(verdict["text"] for verdict in judged if verdict["found"])]
-        listed = [*((sets, found) for found in measured), *filter(None, [self.gaps])]
+        listed = [*((sets, found) for found in measured), *self.gaps]
         result: dict[str, Any] = {
             "metrics": self.metrics,
             "warnings": warnings,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm
 
-from scorefold_audit.copying.spaces import GAPS, Copying, Overlap, SpaceMatches
+from scorefold_audit.copying.spaces import GAPS, TRAINING_GAPS, Copying, Overlap, SpaceMatches
 from scorefold_audit.membership.losses import Gap, Membership
 from scorefold_audit.quality.comparison import Permuted
 
@@ -133,10 +133,11 @@ def of_copies(found: SpaceMatches, compared: str = "") -> Finding:
     about = f"an estimated {said} of {samples} are copies ({between})"
     if len(found.named):
         above = found.held_out_above()
+        second = "the neighbour of this point" if found.space == TRAINING_GAPS else "the second nearest"
         others = "any held-out point is" if above == 1 else f"{100 * above:.4g}% of held-out points are"
         about = (
             f"{len(found.named)} of {rates.of_samples} {samples} are copies: each is closer to its nearest training "
-            f"point, relative to the second nearest, than {others}; {about}"
+            f"point, relative to {second}, than {others}; {about}"
         )
     return Finding(
         "copies",
@@ -313,9 +314,10 @@ def answer_entries(judged: Sequence[Mapping[str, Any]], warnings: Sequence[str])
     found = [verdict for verdict in judged if verdict["found"]]
     names = list(dict.fromkeys(verdict["name"] for verdict in found))
     tested = next((verdict for verdict in judged if verdict["name"] == "copies"), None)
-    # Of several spaces the first one with copies is reported, and samples with missing values besides.
+    # Of several spaces the first one with copies is reported, and points with missing values besides.
     every = [verdict for verdict in found if verdict["name"] == "copies"]
-    copies = [*[one for one in every if one["where"] != GAPS][:1], *(one for one in every if one["where"] == GAPS)]
+    gaps = [one for one in every if one["where"] in (GAPS, TRAINING_GAPS)]
+    copies = [*[one for one in every if one not in gaps][:1], *gaps]
     near = next((verdict for verdict in found if verdict["name"] == "memorisation"), None)
     advice = ""
     if copies:

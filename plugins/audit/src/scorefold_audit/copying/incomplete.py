@@ -1,8 +1,9 @@
-"""Samples with missing values: they are compared with training points in the columns that they have."""
+"""Samples and training points with missing values: they are compared in the columns that they have."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from scorefold_audit.copying.nearest import (
     Rates,
     duplicate_distance,
 )
-from scorefold_audit.copying.spaces import GAPS, SpaceMatches, column_units, need_points
+from scorefold_audit.copying.spaces import GAPS, TRAINING_GAPS, SpaceMatches, column_units, need_points
 from scorefold_audit.sets import Sets
 from scorefold_toolkit.data.splits import HasIncompleteRows
 
@@ -34,34 +35,52 @@ _ROUNDING = 4 * float(np.finfo(np.float32).eps)
 
 @dataclass(frozen=True)
 class IncompleteSamples:
-    """The samples that were left out for missing values: their ``count``, how many of them have ``few`` values, one or
-    none, and the ``sets`` with others, drawn at random where there are many, in place of the complete samples."""
+    """The points of ``name``, samples or training, that were left out for missing values: their ``count``, how many of
+    them have ``few`` values, one or none, and the ``sets`` with others, drawn at random where there are many, in place
+    of the complete points."""
 
     count: int
     few: int
     sets: Sets
+    name: Literal["samples", "training"] = "samples"
 
     @property
     def compared(self) -> str:
         """Text about the number of them that are compared; empty where these are all."""
-        known, shown = self.count - self.few, len(self.sets.samples)
+        known, shown = self.count - self.few, len(getattr(self.sets, self.name))
         return "" if shown == known else f"{shown:,} of {known:,} were drawn at random and compared"
 
 
 def incomplete_samples(sets: Sets, samples: object, seed: int) -> IncompleteSamples | None:
     """The samples (m, D) that were left out for missing values, NaN where a value is missing; None without any. A
     sample of one value is like many points, and is not compared."""
-    if not isinstance(samples, HasIncompleteRows):
+    drawn = _incomplete(sets, samples, seed)
+    if drawn is None:
         return None
-    index, rows = samples.incomplete_rows()
+    count, few, points = drawn
+    return IncompleteSamples(count, few, replace(sets, samples=points, groups=None))
+
+
+def incomplete_training(sets: Sets, training: object, seed: int) -> IncompleteSamples | None:
+    """The training points that were left out for missing values, in place of the complete ones; see
+    ``incomplete_samples``."""
+    drawn = _incomplete(sets, training, seed)
+    if drawn is None:
+        return None
+    count, few, points = drawn
+    return IncompleteSamples(count, few, replace(sets, training=points, groups=None), "training")
+
+
+def _incomplete(sets: Sets, source: object, seed: int) -> tuple[int, int, Dataset] | None:
+    if not isinstance(source, HasIncompleteRows):
+        return None
+    index, rows = source.incomplete_rows()
     if not len(rows):
         return None
     rows = rows.where(rows.isfinite(), torch.nan)
     known = (~rows.isnan()).sum(1) >= _FEWEST_PRESENT
     drawn = np.sort(np.random.default_rng(seed).permutation(known.nonzero()[:, 0].numpy())[: _most(sets)])
-    x = sets.scale.from_raw(rows[drawn]).float()
-    others = replace(sets, samples=Dataset(x, index=index[drawn]), groups=None)
-    return IncompleteSamples(len(rows), int((~known).sum()), others)
+    return len(rows), int((~known).sum()), Dataset(sets.scale.from_raw(rows[drawn]).float(), index=index[drawn])
 
 
 def _most(sets: Sets) -> int:
@@ -90,6 +109,46 @@ def gap_copies(sets: Sets, options: AuditOptions, seed: int) -> SpaceMatches:
     count = [int((each.ratio < copies.RATIO).sum()) for each in (near, other)]
     rates = Rates(count[0], len(rows), count[1], len(held_out))
     return SpaceMatches(GAPS, near, other, rates, p, copies.named_copies(p, options.listed))
+
+
+def copies_of_gaps(sets: Sets, complete: Dataset, options: AuditOptions) -> SpaceMatches:
+    """Comparison of samples, and of held-out points, with training points (r, D) that are NaN where a value is missing.
+    ``complete`` are the others.
+
+    Raises ``DataError`` for fewer than 20 samples, held-out or complete training points.
+    """
+    samples, held_out, training = (each.x.flatten(1).numpy() for each in (sets.samples, sets.held_out, complete))
+    need_points({"samples": samples, "held-out points": held_out, "training points": training})
+    unit = column_units(training) if options.scale == "columns" else np.ones(training.shape[1], dtype=np.float32)
+    rows, points = sets.training.x.numpy() / unit, training / unit
+    near, other = (nearest_of_gaps(each / unit, rows, points) for each in (samples, held_out))
+    p = copies.p_values(near.ratio, other.ratio)
+    count = [int((each.ratio < copies.RATIO).sum()) for each in (near, other)]
+    rates = Rates(count[0], len(samples), count[1], len(held_out))
+    return SpaceMatches(TRAINING_GAPS, near, other, rates, p, copies.named_copies(p, options.listed))
+
+
+def nearest_of_gaps(points: NDArray[np.floating], rows: NDArray[np.floating], others: NDArray[np.floating]) -> Near:
+    """The nearest row (r, D) of each of some points (m, D), in the columns that the row has, NaN where it has none.
+
+    The distance from a row is measured by the distance of the nearest of the ``others`` (n, D) from it, and their ratio
+    decides which row is the nearest. A row that one of the others repeats in its columns is left out.
+
+    >>> nan = float("nan")
+    >>> near = nearest_of_gaps(np.array([[1.0, 2, 3]]), np.array([[1, nan, 5], [nan, 2, 3]]), np.array([[1.0, 2, 7]]))
+    >>> near.distance, near.index, near.ratio
+    (array([0.]), array([1]), array([0.]))
+    """
+    rounding = _ROUNDING * np.abs(others).max(0)
+    distance, index, ratio = (np.full(len(points), value) for value in (np.inf, 0, np.inf))
+    for place, row in enumerate(rows):
+        present = ~np.isnan(row)
+        apart = [np.abs(each[:, present].astype(np.float64) - row[present]) for each in (points, others)]
+        found, own = (np.linalg.norm(np.where(each <= rounding[present], 0, each), axis=1) for each in apart)
+        if (nearest := own.min()) > 0:
+            nearer = found / nearest < ratio
+            distance[nearer], index[nearer], ratio[nearer] = found[nearer], place, found[nearer] / nearest
+    return Near(distance, index.astype(np.int64), ratio)
 
 
 def nearest_with_gaps(rows: NDArray[np.floating], points: NDArray[np.floating], duplicate: float = 0.0) -> Near:

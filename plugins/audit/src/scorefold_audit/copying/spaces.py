@@ -217,8 +217,8 @@ def overlap_of(space: Space, neighbours: CopyNeighbours, seed: int) -> Overlap:
     return Overlap(rows, near_duplicate, chosen, own, rates.p_more() < 0.05, around)
 
 
-GAPS = "columns that they have"
-"""The space of samples with missing values."""
+GAPS, TRAINING_GAPS = "columns that they have", "training points with missing values"
+"""The space of samples with missing values, and the space of training points with some."""
 
 
 @dataclass(frozen=True)
