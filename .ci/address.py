@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def urls(address: str) -> str:
-    """The table of addresses, from that of the repository. Raises ``SystemExit`` for what is no address."""
+    """The table of addresses, from the address of the repository. Raises ``SystemExit`` for what is no address."""
     if not re.fullmatch(r"https://[\w.-]+(/[\w.-]+)+", address):
         sys.exit(f"given {address!r}; expected the repository's address, such as https://HOST/OWNER/NAME")
     pages = {

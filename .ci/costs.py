@@ -1,8 +1,8 @@
 """Writes which tests are heavy, by the CPU time that each takes with all that it starts: ``make costs``.
 
 Most of an hour: every test but the slow ones runs in this process, one after another. What a fixture costs is shared
-by the tests that ask for it. Arguments are those of pytest: with ``tests/test_site.py`` only the tests of that file are
-measured, and the others stay on the list or off it.
+by the tests that ask for it. Arguments are pytest's arguments: with ``tests/test_site.py`` only the tests of this file
+are measured, and the others stay on the list or off it.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Costs:
 
 
 def main() -> int:
-    """Measure, and write the list; the status is that of the tests, whose failures leave it as it was."""
+    """Measure, and write the list; the status is the tests' status, and failures leave the list as it was."""
     os.chdir(ROOT)
     costs = Costs()
     status = pytest.main(["-q", "-m", "not slow", *sys.argv[1:]], plugins=[costs])

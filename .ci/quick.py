@@ -1,7 +1,7 @@
 """Tests what a change touches, for at most 90 seconds: ``make quick``.
 
 What changed is what differs from the last commit, or the last commit itself where nothing does. Of a module the tests
-of its member that name it are taken, of a test file itself, and always those of the house and of words. When the time
+of its member that name it are taken, of a test file itself, and always the tests of the house and of words. When time
 is over what is left is skipped and counted: ``make test`` is the whole.
 """
 
@@ -26,7 +26,7 @@ def git(*arguments: str) -> list[str]:
 
 
 def changed() -> list[Path]:
-    """The files that differ from the last commit, new ones too, or those of the last commit."""
+    """The files that differ from the last commit, new ones too, or the files of the last commit."""
     names = git("diff", "--name-only", "HEAD") + git("ls-files", "--others", "--exclude-standard")
     names = names or git("diff", "--name-only", "HEAD~1", "HEAD")
     return [ROOT / name for name in names if (ROOT / name).exists()]
@@ -48,7 +48,7 @@ def tests_of(file: Path) -> list[Path]:
 
 
 def main() -> int:
-    """Run them; the status is that of pytest."""
+    """Run them; the status is pytest's status."""
     until = time.time() + STARTS
     tests = dict.fromkeys(test for file in changed() for test in tests_of(file))
     chosen = [str(test.relative_to(ROOT)) for test in tests] + [name for name in ALWAYS if ROOT / name not in tests]

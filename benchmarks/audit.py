@@ -2,7 +2,7 @@
 
     python benchmarks/audit.py [--seeds 20] [--data ring,sphere] [--models copier,right]
 
-Data and models are those of ``scorefold_audit.claims.controls``: 500 training points, held-out points and samples each.
+Data and models come from ``scorefold_audit.claims.controls``: 500 training points, held-out points and samples each.
 "Alarms" are verdicts that are false of the model. "FLD gap" is its distance from the FLD of held-out points.
 """
 

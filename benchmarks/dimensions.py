@@ -5,7 +5,7 @@
 The points of a manifold get Gaussian noise on every coordinate, a share of the data's spread, and are then scaled by
 37 and shifted by 1000. Single estimators have their defaults and all points; their intervals are not computed. An
 answer that is absent counts as an error of the whole dimension. Exit status 1 where the mean error of the calibrated
-estimator, absolute or relative to the true dimension, is not below that of every single one. About 20 minutes of CPU.
+estimator, absolute or relative to the true dimension, is not below the error of each of them. About 20 minutes of CPU.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def main() -> int:
         print_tables(rows, list(every))
     mine = errors(rows, CALIBRATED)
     failures = [
-        f"the {what} error of {name} is {theirs:.3g}, that of {CALIBRATED} {ours:.3g}"
+        f"the {what} error of {name} is {theirs:.3g}, the error of {CALIBRATED} is {ours:.3g}"
         for name in every
         if name != CALIBRATED
         for what, ours, theirs in zip(("mean", "mean relative"), mine, errors(rows, name), strict=True)

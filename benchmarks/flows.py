@@ -13,8 +13,8 @@ taken within a round, and medians are printed. CPU time is the process's, at one
 ``error`` is the median difference of log-densities from the same weights in float64, in nats.
 
 ``compiled`` is our step with ``training.compile: true``, beside zuko's as it is and under ``torch.compile``. Its first
-call is timed with the compilers that it starts, from an empty cache; ``apart`` is how far the gradient is from that of
-the same step uncompiled, over its norm.
+call is timed with the compilers that it starts, from an empty cache; ``apart`` is how far the gradient is from the
+gradient of the same step uncompiled, over its norm.
 
 Exit status 1 where a limit does not hold, with fused Adam: LIMITS, as ratios of CPU time, and compiled gradients within
 1e-4 of the others. Peers run where they are installed, and a limit against one that isn't does not hold.

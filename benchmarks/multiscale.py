@@ -2,7 +2,7 @@
 
     python benchmarks/multiscale.py [--rounds 5] [--sizes 32 64 128]
 
-The networks are those of ``scorefold reproduce nonuniform``: U-Nets, untrained, with as many parameters together as the
+The networks come from ``scorefold reproduce nonuniform``: U-Nets, untrained, with as many parameters together as the
 uniform one. Every side takes the same number of steps of DDIM, in each round in turns: ``diffusers`` its own loop of
 ``DDIMScheduler`` around the same uniform network, ``uniform`` score:denoising and ``multiscale`` score:multiscale, both
 by ``sample``, and ``networks alone`` nothing but the calls of the multi-scale networks. Then a step of

@@ -2,8 +2,8 @@
 
     python benchmarks/samplers.py [--rounds 11] [--steps 50]
 
-Own cost is the CPU time of a step less that of its network calls, which are timed alone in the same round. diffusers is
-measured as its own pipelines drive it: ``set_timesteps``, then the network's calls and one ``step`` a timestep. Its
+Own cost is the CPU time of a step less the time of its network calls, which are timed alone in each round. diffusers
+is measured as its own pipelines drive it: ``set_timesteps``, then the network's calls and one ``step`` a timestep. Its
 schedulers are the nearest there are: the same solver for DDIM, Heun and DPM-Solver++(2M), its ancestral Euler and its
 predictor-corrector of variance-exploding processes for the stochastic ones. The sides take turns in every round. Exit
 status 1 where a step of ours costs more than 100 microseconds of its own in the median round.

@@ -19,15 +19,15 @@ Every side gets the same score, and all pairs at once:
 - ``stochman``: the library itself, by its defaults, where it is installed (``pip install stochman``). ``stochman+`` has
   20 nodes, 50 points and 1,000 steps: the most exact on the mixture of seven settings that were tried.
 
-Lengths of the other sides are those of their curves by fine quadrature, which is not timed. Errors are medians over the
-pairs; lengths that are not known are those of Scorefold on 128 steps. Sides take turns in every round; ratios are to
+Lengths of the other sides are lengths of their curves by fine quadrature, which is not timed. Errors are medians over
+the pairs; unknown lengths are Scorefold's on 128 steps. Sides take turns in every round; ratios are to
 Scorefold, within a round, and medians are printed. Times are of one thread.
 
 ``passes`` are the costs that count where the score is a network: rows of the score a pair, a row that is differentiated
 too counting 2.7. The second table counts calls a point of the path to a decrement of 1e-8 on 50 steps.
 
-Exit status 1 where a limit does not hold: those of ``LIMITS``, an error of at most a tenth of the others', at most 1e-4
-on the sphere, and at most 26 calls a point.
+Exit status 1 where a limit does not hold: the limits of ``LIMITS``, an error of at most a tenth of the others', at most
+1e-4 on the sphere, and at most 26 calls a point.
 
 Run: python benchmarks/score_geometry.py [--rounds 3] [--pairs 1 64] [--json]
 """
@@ -275,7 +275,7 @@ def sides() -> dict[str, Callable[[Problem], Answer]]:
 
 
 def lengths_of(problem: Problem, answer: Tensor) -> Tensor:
-    """Lengths, or those of curves by their nodes, each step cut in as many as make 2,000 and more."""
+    """Lengths, or lengths of curves by their nodes, each step cut in as many as make 2,000 and more."""
     if answer.dim() == 1:
         return answer
     parts = math.ceil(FINE / (answer.shape[1] - 1))

@@ -6,7 +6,7 @@ from one image to the other, as it is and with each of its points denoised at th
 with the nearest training and held-out images, by sharpness, and by Frechet distances of 64 features of random
 convolutions. A classifier of the training split reads nine times of a path. Paths whose length is withheld stay in
 all means, and are counted. The same metrics of the Gaussian of the data's covariance stand beside. Rows are written to
---out as they come, and those there are not measured again. Gates are those of docs/evidence/score-geodesics.md.
+--out as they come, and those there are not measured again. Gates stand in docs/evidence/score-geodesics.md.
 
 With --pictures two PNGs are written there, of the first seed.
 
@@ -274,7 +274,7 @@ def table(rows: dict[str, list[Row]]) -> dict[str, Row]:
 
 
 def along(measures: Measures, plain: Any, paths: Tensor) -> dict[str, Tensor]:
-    """Numbers along paths (B, 9, 1, 28, 28): log p less that of the start, by the trapezium rule,
+    """Numbers along paths (B, 9, 1, 28, 28): log p less log p of the start, by the trapezium rule,
     Euclidean speed over the straight line's, and what a reader sees."""
     flat = paths.flatten(2).double()
     s = plain.density.score(flat.flatten(0, 1)).unflatten(0, flat.shape[:2])

@@ -5,7 +5,7 @@
 The parts of a training step are those that the method can't do without, called by hand on the same modules: the
 prior's network without a graph, the encoder's network at t = 0 and at t, the gradient of ln q by x, and the backward
 pass through all of it. ``loss and backward`` is ScoreVAE's, ``a step of fit`` the whole of training with Adam, clipping
-and averaged weights, and ``the parts, with an optimiser`` those of plain fused Adam. Then the prior in bfloat16 and
+and averaged weights, and ``the parts, with an optimiser`` the time of plain fused Adam. Then the prior in bfloat16 and
 recomputed activations: their time, what the step keeps in memory for its backward pass, and the relative change of the
 loss and of the gradient of the weights for the same draws. Then a step of decoding beside a step of sampling the prior,
 and the parts of the former: both networks and one backward pass through the encoder's. Networks are untrained; sides

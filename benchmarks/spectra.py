@@ -8,7 +8,7 @@ rows. ``pairs``, the estimator's default, and ``simplex`` are the rule ``project
 
 End to end: the 10-sphere, its exact score, and beside every call one of a network, whose time counts and whose answer
 does not: an MLP at D = 100 and a U-Net on 32 x 32 images. ``published`` draws 4 D noises and takes the SVD; the others
-are designs of our default rule. ``calls`` are those of the score at a point, ``fewer`` how many times fewer.
+are designs of our default rule. ``calls`` are evaluations of the score at a point, ``fewer`` how many times fewer.
 
 Sides take turns in every round, each a number of times in a row where that is short, so that a busy machine slows all
 alike; a ratio is to the published way, within a round, and medians are printed. CPU time is the process's, at one

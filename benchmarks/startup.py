@@ -100,7 +100,7 @@ def measure(command: list[str], variables: dict[str, str]) -> tuple[float, float
 def print_times(times: Times, distributions: int, rounds: int) -> int:
     """Print the table and whether both limits hold; the exit status."""
     print(f"seconds, medians of {rounds} rounds; ours beside {distributions} other distributions")
-    print(f"{'':34}{'CPU':>7}{'wall':>7}   CPU time, times that of '{OURS}': median (quartiles)")
+    print(f"{'':34}{'CPU':>7}{'wall':>7}   CPU time, times the CPU time of '{OURS}': median (quartiles)")
     ratios: dict[str, list[float]] = {}
     for name, pairs in times.items():
         cpu, wall = (statistics.median(pair[i] for pair in pairs) for i in (0, 1))

@@ -162,9 +162,11 @@ UNNAMED = re.compile(r"\b(?:that|those)\b\W+\bof\b|\bthe ones? (?:of|in|at|for|f
 """Words that stand for a noun of another sentence. The noun itself is easier to read."""
 
 
-@pytest.mark.parametrize("folder", SOURCES)
+@pytest.mark.parametrize("folder", [*SOURCES, ".ci", "benchmarks", "examples", "plugins/models/make", "templates/src"])
 def test_sources_repeat_the_noun(folder: str) -> None:
-    names = [str(file.relative_to(ROOT)) for file in sorted((ROOT / folder).rglob("*.py"))]
+    kinds = (".py", ".toml", ".yaml", ".jinja")
+    files = (file for file in sorted((ROOT / folder).rglob("*")) if file.suffix in kinds)
+    names = [str(file.relative_to(ROOT)) for file in files]
     found = {name: hits for name in names if (hits := UNNAMED.findall((ROOT / name).read_text("utf-8")))}
     assert found == {}, "repeat the noun: 'the score of y', not 'that of y'"
 

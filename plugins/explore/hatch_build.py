@@ -32,7 +32,7 @@ def digest() -> str:
 
 
 def is_built() -> bool:
-    """Whether the bundle is that of these sources."""
+    """True where the bundle was built from these sources."""
     mark = BUILT / "digest.txt"
     return (BUILT / "explore.js").is_file() and mark.is_file() and mark.read_text() == digest()
 

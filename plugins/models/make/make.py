@@ -1,6 +1,6 @@
 """Make what the package brings: its models from seeds, and its thousand images. ``make models`` runs this.
 
-The images are those of Debian's package dataset-fashion-mnist. A training goes on where it was interrupted, and stages
+The images come from Debian's package dataset-fashion-mnist. A training goes on where it was interrupted, and stages
 that are done are used again (``.scorefold/cache``). Weights are kept in half precision.
 """
 
