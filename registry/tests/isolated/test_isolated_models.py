@@ -192,6 +192,9 @@ def test_objects_that_nobody_holds_are_forgotten(world: Any) -> None:
     score.score(X, T)
     del score
     assert environment._gone
+    with pytest.raises(PluginError, match=r"can't go to another process"):
+        environment.call("call", "it was asked", {"value": object()})
+    assert environment._gone, "nothing was sent"
     other = host.create("one/score:toy-score")
     other.score(X, T)
     assert not environment._gone

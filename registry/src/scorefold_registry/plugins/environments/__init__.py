@@ -28,3 +28,7 @@ class Names:
         gone = self._gone[:]
         del self._gone[: len(gone)]
         return gone
+
+    def put_back(self, gone: list[str]) -> None:
+        """Returns names that ``take_gone`` gave, for the next time."""
+        self._gone[:0] = gone

@@ -98,8 +98,14 @@ class Environment(Names):
 
     def call(self, do: str, what: str, values: Mapping[str, Any], **named: Any) -> Any:
         """``Session.call`` of the worker, which first lets go of objects that nobody holds any more."""
-        session = self.session()
-        return session.call(do, what, values, gone=self.take_gone(), questions=self.questions.answer, **named)
+        from scorefold_registry.plugins.environments.wire import WireError
+
+        session, gone = self.session(), self.take_gone()
+        try:
+            return session.call(do, what, values, gone=gone, questions=self.questions.answer, **named)
+        except WireError:  # nothing was sent
+            self.put_back(gone)
+            raise
 
     def key_facts(self, registered: Registered) -> dict[str, Any]:
         """Facts, in addition to the config, that decide the results of a component: for the keys of stages."""
