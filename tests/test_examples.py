@@ -30,6 +30,9 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 def run(host: Host, tmp_path: Path, name: str, *sets: str) -> tuple[dict[str, dict[str, Any]], Path]:
     """The metrics of each stage, and the run's folder."""
     result = run_file(host, ROOT / "examples" / name, sets=sets, runs=tmp_path / "runs", cache=tmp_path / "cache")
+    for file in result.folder.glob("*/figures/figures.json"):
+        for about in json.loads(file.read_text()).values():
+            assert about["caption"].endswith("."), (file, about)
     return {stage["name"]: stage["metrics"] for stage in result.as_json()["stages"]}, result.folder
 
 
@@ -167,10 +170,10 @@ def test_a_code_of_garments_that_comes_along(host: Host, tmp_path: Path) -> None
         assert list((folder / stage).glob("figures/*.png")), stage
 
 
-def test_the_other_half_of_digits(host: Host, tmp_path: Path) -> None:
-    draws = ("draws-warm", "draws-mild", "draws-cool")
+def test_garments_with_twice_the_pixels(host: Host, tmp_path: Path) -> None:
+    draws = ("draws", "draws-cool")
     sets = ("stages.flow.config.training.steps=20", *(f"stages.{name}.options.conditions=8" for name in draws))
-    metrics, folder = run(host, tmp_path, "caflow-digits.yaml", *sets)
+    metrics, folder = run(host, tmp_path, "fashion-super-resolution.yaml", *sets)
     assert np.isfinite(metrics["bits"]["bits per dimension"])
     spread = [metrics[name]["diversity (0 to 255)"] for name in draws]
     assert spread == sorted(spread, reverse=True)

@@ -36,7 +36,7 @@ ON_THE_CPU = ("examples/allocate-labels", "examples/spend-labels")
 PIXELS = "images of 2 x 2 pixels are convolved by a product of matrices on the CPU"
 ROWS = "one call of a network takes more rows on a device"
 OWN_PATH = {
-    "examples/caflow-digits": PIXELS,
+    "examples/fashion-super-resolution": PIXELS,
     "examples/fashion-dimension": ROWS,
     "examples/fashion-noise-paths": PIXELS,
     "examples/diffusers-code": ROWS,

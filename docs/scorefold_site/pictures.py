@@ -18,6 +18,7 @@ from scorefold_registry.host import Host
 from scorefold_site.panels import by_scale
 
 COPIED = {
+    "caflow-garments": "fashion-super-resolution/latest/draws/figures/draws.png",
     "banana-geodesics": "banana-geodesics/latest/geometry/figures/geodesics.png",
     "labels-per-task": "allocate-labels/latest/plan/figures/labels-per-task.png",
     "score-geodesics": "score-geodesics/latest/geometry/figures/geodesics.png",

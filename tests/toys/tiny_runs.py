@@ -240,10 +240,6 @@ _EXAMPLE_SETTINGS: dict[str, list[str]] = {
     ],
     "audit-garments": [f"stages.{stage}.options={{n: 60, permutations: 99}}" for stage in ("audit", "audit-gaussian")],
     "banana-geodesics": ["stages.data.config.points=300"],
-    "caflow-digits": [
-        "stages.flow.config.training.steps=3",
-        *(f"stages.draws-{name}.options.conditions=4" for name in ("warm", "mild", "cool")),
-    ],
     "diffusers-code": [
         *("stages.data.config.points=40", "stages.code.config.training.steps=3", "stages.code.config.decoding.steps=3"),
         *("stages.back.options={limit: 4, decoding: {steps: 3}}", "stages.between.options={pairs: 2, times: 3}"),
@@ -267,6 +263,10 @@ _EXAMPLE_SETTINGS: dict[str, list[str]] = {
     "fashion-samples": [
         "stages.samples.options={n: 2, steps: 2}",
         "stages.likelihood.options={limit: 1, tolerance: 0.1}",
+    ],
+    "fashion-super-resolution": [
+        "stages.flow.config.training.steps=3",
+        *(f"stages.{name}.options.conditions=4" for name in ("draws", "draws-cool")),
     ],
     "flow-likelihood": ["stages.flow.config.training.steps=10"],
     "hemisphere-code": ["stages.flow.config.training.steps=10", "stages.data.config.points=500"],

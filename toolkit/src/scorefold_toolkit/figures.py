@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, empty_figure, new_figure, tidy
 from scorefold.results import Allocation, Estimate, PlanRow
+from scorefold_toolkit.captions import SAMPLES, captioned
 from scorefold_toolkit.nn.reshape import is_signal
 
 if TYPE_CHECKING:
@@ -88,6 +89,11 @@ class EventGroups:
     rows: int = 1
 
 
+@captioned(
+    {
+        "samples": SAMPLES,
+    }
+)
 def samples(drawn: Tensor | EventGroups) -> Mapping[str, Figure]:
     """Events (N, *E), or groups of them: images in a grid, a row a group, signals as curves, or points, a colour or a
     line a group."""
@@ -342,6 +348,14 @@ def labelled_grid(
     return figure
 
 
+@captioned(
+    {
+        "training": (
+            "The loss at each step of the training. The held-out loss is of points that the training has not "
+            "seen; below the dashed line the model has learned something."
+        ),
+    }
+)
 def training(fitted: Any) -> Mapping[str, Figure]:
     """The loss of a ``Fitted`` component, or of a ``FitReport``, against the step, with the held-out loss where there
     was one; nothing for an untrained component.
@@ -403,6 +417,11 @@ def by_label(estimate: Estimate) -> Mapping[str, Figure]:
     return {"by-label": figure}
 
 
+@captioned(
+    {
+        "allocation": "Labels that the plan spends on each group of tasks, for support and for query.",
+    }
+)
 def allocation(plan: Allocation) -> Mapping[str, Figure]:
     """Labels spent on each row of the plan, support and query; nothing for an empty plan."""
     if not plan.plan:

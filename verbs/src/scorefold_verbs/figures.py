@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, empty_figure, new_figure, tidy
 from scorefold.results import Estimate
+from scorefold_toolkit.captions import ESTIMATE, captioned
 from scorefold_toolkit.figures import (
     as_images,
     by_label,
@@ -39,6 +40,15 @@ _DRAWS, _GROUPS = 5, 8
 _GAP = 1
 
 
+@captioned(
+    {
+        "draws": "Held-out points next to samples of the model. With a condition, std is the spread of the samples.",
+        "calibration": (
+            "Left: how often intervals of the samples contain the truth, on the diagonal if they are right. "
+            "Right: the rank of the truth among the samples, flat if they are right."
+        ),
+    }
+)
 def assessment(shown: Assessed) -> Mapping[str, Figure]:
     """Held-out points beside their draws (images in rows, signals as curves, vectors in a plane), and for conditional
     models the coverage and the places of the truths."""
@@ -144,6 +154,12 @@ def _calibration(calibration: Calibration) -> Figure:
     return figure
 
 
+@captioned(
+    {
+        "estimate": ESTIMATE,
+        "spectrum": "The spectrum at each point, largest first. A gap separates directions of the data from noise.",
+    }
+)
 def estimate_figures(answer: Estimate) -> Mapping[str, Figure]:
     """The estimate over points, where it has several; spectra and answers for labels where there are any."""
     figures = {}
@@ -162,6 +178,7 @@ def _at_points(count: int) -> str:
     return "Spectrum at one point" if count == 1 else f"Spectra at {count} points"
 
 
+@captioned({"distances": "The distance of the geometry between each two of some test points."})
 def geometry(distances: Any) -> Mapping[str, Figure]:
     """The matrix of distances between some points; nothing where no data were given."""
     if not isinstance(distances, Tensor):
@@ -173,6 +190,7 @@ def geometry(distances: Any) -> Mapping[str, Figure]:
     return {"distances": figure}
 
 
+@captioned({"log-likelihood": "Log-likelihoods of held-out points. The model finds points far to the left unlikely."})
 def likelihood(values: Mapping[str, Tensor]) -> Mapping[str, Figure]:
     """The histogram of log-likelihoods over points."""
     log_prob = values["log_prob"]
@@ -185,6 +203,7 @@ def likelihood(values: Mapping[str, Tensor]) -> Mapping[str, Figure]:
     return {"log-likelihood": figure}
 
 
+@captioned({"outliers": "Scores of usual points, and of unusual ones if there are any. A higher score is less usual."})
 def outlier_figures(scores: Mapping[str, Mapping[str, Tensor]]) -> Mapping[str, Figure]:
     """The histograms of each outlier score: over usual points, and over unusual ones where there are any.
 
@@ -220,6 +239,12 @@ _BARS = 60
 _CLOUD = 2000
 
 
+@captioned(
+    {
+        "reconstructions": "Events and what the model decodes from their codes.",
+        "draws": "The error of a mean of several draws. On the orange line, they come from the right distribution.",
+    }
+)
 def reconstructions(shown: Reconstructed) -> Mapping[str, Figure]:
     """Originals beside their reconstructions, draws and the mean of all; the distance against the draws' number."""
     figures = {"reconstructions": _image_pairs(shown) or _point_pairs(shown)}
@@ -275,6 +300,7 @@ def _by_draws(distances: Tensor) -> Figure:
     return figure
 
 
+@captioned({"rows": "Each row or line is one sequence of decoded events."})
 def event_rows(shown: EventRows) -> Mapping[str, Figure]:
     """Events in rows, images in a grid with the points that they start from and end at, others as lines in a plane."""
     x = shown.x[:_ROWS]
@@ -319,6 +345,12 @@ def _in_plane(x: Tensor) -> tuple[Tensor, tuple[str, str]]:
     return points.double(), names
 
 
+@captioned(
+    {
+        "units": "What each unit of the code holds, from the most to the least. Grey units have collapsed.",
+        "codes": "Left: codes along their two most informative units. Right: the variance along each direction.",
+    }
+)
 def latent_figures(shown: LatentsShown) -> Mapping[str, Figure]:
     """The divergence of each unit (or its variance, of codes without a distribution), and the codes of all points."""
     figures = {"units": _units(shown)}

@@ -16,6 +16,7 @@ from scorefold.interfaces import (
 )
 from scorefold.interfaces.data import SPLITS
 from scorefold.stage import Outcome, StageContext
+from scorefold_toolkit.captions import captioned
 from scorefold_toolkit.figures import as_images, curves, image_grid, own_limits, picture_of, scatter, strips
 from scorefold_toolkit.nn.reshape import is_signal
 from scorefold_verbs.inputs import (
@@ -67,6 +68,11 @@ def load(component: DataSource, inputs: Inputs, options: None, context: StageCon
 _PAIRS = 8  # images in a column, next to their conditions
 
 
+@captioned(
+    {
+        "data": "Some points of the data. A condition, where there is one, is left of its image.",
+    }
+)
 def data(source: DataSource) -> Mapping[str, Figure]:
     """The first points of the test split, or of another where there is none: a grid of images, each next to its
     condition where that is an image too, curves of signals, or a scatter in the widest plane."""

@@ -25,6 +25,7 @@ from scorefold_allocation.theory.engines import Engine
 from scorefold_allocation.theory.optimum import Lattice, lattice_of
 from scorefold_allocation.theory.purchase import SizeBounds, bounds_of, problem_of
 from scorefold_allocation.theory.report import formula_report
+from scorefold_toolkit.captions import captioned
 from scorefold_toolkit.checks import require_budget
 from scorefold_toolkit.figures import allocation as rows_of_a_plan
 
@@ -220,6 +221,18 @@ class Line(NamedTuple):
         return good[0], good[-1]
 
 
+@captioned(
+    {
+        "allocation": "Labels that the plan spends on each group of tasks, for support and for query.",
+        "labels per task": (
+            "The predicted loss on new tasks against the labels per task, for several budgets. The shaded sizes "
+            "are near-optimal."
+        ),
+        "budget": (
+            "The best number of labels per task for each budget. A bar has all sizes within 2% of the least loss."
+        ),
+    }
+)
 def allocation_figures(plan: Allocation) -> Mapping[str, Figure]:
     """Figures of the plan; the loss against labels per task at each budget, with bands, the near-optimal sizes and the
     plan's; and the best labels per task against the budget, where there are several, with the threshold.

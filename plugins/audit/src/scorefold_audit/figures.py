@@ -98,7 +98,7 @@ def _distances(every: tuple[Copying, ...]) -> Figure:
         row[1].set(xlabel="nearest / second nearest distance", title=found.space)
         legend_below(row[0])
     figure.set_label(
-        "Distances of samples and held-out points from training points; copies lie left of the dotted line"
+        "Distances of samples and held-out points from training points. Copies lie left of the dotted line."
     )
     return figure
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from scorefold.interfaces import DataSource
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, new_figure
 from scorefold_scoregeometry.density import Density, training_rows
+from scorefold_toolkit.captions import GEODESICS, captioned
 from scorefold_toolkit.figures import EventGroups, far_apart, legend_below, samples
 from scorefold_toolkit.geodesics import Geodesics, pictured, straight
 from scorefold_toolkit.geodesics.geometry import SolvedGeometry
@@ -138,6 +139,11 @@ def _rises(density: Density, path: Tensor) -> Tensor:
 _PAIRS, _TIMES, _DOTS, _IMAGES = 6, 65, 9, 2
 
 
+@captioned(
+    {
+        "geodesics": GEODESICS,
+    }
+)
 @torch.no_grad()
 def geodesic_figures(geometry: SolvedGeometry) -> Mapping[str, Figure]:
     """Geodesics between some points of the geometry's data, always the same ones; withheld ones are left out and

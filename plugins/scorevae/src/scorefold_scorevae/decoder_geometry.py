@@ -15,6 +15,7 @@ from scorefold.interfaces import Encodes, Flow, ScoreModel
 from scorefold.plotting import ACCENT, INK, WARM, empty_figure, tidy
 from scorefold.stage import job_function
 from scorefold_scorevae.config import DecoderGeometryConfig
+from scorefold_toolkit.captions import captioned
 from scorefold_toolkit.figures import as_images, labelled_grid, legend_below
 from scorefold_toolkit.geodesics import Differences, GeodesicMetric, Geodesics, PullbackChord
 from scorefold_toolkit.geodesics.geometry import SolvedGeometry
@@ -194,6 +195,15 @@ _GEODESICS, _TIMES, _ROWS, _GRID = 6, 65, 4, 60
 _WIDTH = 2.5  # deviations of the codes, to either side
 
 
+@captioned(
+    {
+        "geodesics": (
+            "Geodesics between codes of the decoder, and straight lines. In dark regions a small step of the code "
+            "changes the decoded event much."
+        ),
+        "decoded": "The events that are decoded along geodesics and along straight lines of codes.",
+    }
+)
 @torch.no_grad()
 def decoder_geometry_figures(space: DecoderGeometry) -> Mapping[str, Figure]:
     """Geodesics between codes of the model's own distribution, always the same ones, and straight lines of codes.

@@ -18,6 +18,7 @@ from scorefold.random import draw_uniform
 from scorefold_caflow.config import CINNConfig, LatentTranslationConfig
 from scorefold_caflow.flow.inputs import Dequantiser, preprocessing
 from scorefold_caflow.flow.parts import Given, TwoEncoders, build_parts
+from scorefold_toolkit.captions import captioned
 from scorefold_toolkit.figures import as_images, strips, training
 from scorefold_toolkit.nn import StandardNormal
 from scorefold_toolkit.training.validation import LossReference, normal_reference
@@ -317,6 +318,14 @@ TEMPERATURES = (0.0, 0.5, 0.8, 1.0)
 _SHOWN, _DRAWS = 7, 32
 
 
+@captioned(
+    {
+        "temperatures": (
+            "Samples at rising temperature T from the same noise, next to the truth. Colder samples differ less; "
+            "std is their spread at T = 1."
+        ),
+    }
+)
 def image_flow_figures(drawn: Any) -> Mapping[str, Figure]:
     """The losses of a ``Fitted`` flow, and its draws for some of what it was trained on."""
     found = dict(training(drawn))

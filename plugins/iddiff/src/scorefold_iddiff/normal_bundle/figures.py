@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, new_figure
 from scorefold.results import Estimate
 from scorefold_iddiff.pointwise.support import CURVATURE
+from scorefold_toolkit.captions import ESTIMATE, captioned
 from scorefold_toolkit.data.splits import asked_estimates
 from scorefold_toolkit.figures import by_label, legend_below
 
@@ -22,6 +23,22 @@ if TYPE_CHECKING:
 _PLATEAUS_SHOWN, _CUTS_SHOWN, _TICKS, _MARKED = 3, 3, 8, 40
 
 
+@captioned(
+    {
+        "sigma": (
+            "The dimension at each noise level sigma. Directions along which the data vary by less than sigma do "
+            "not count; only a plateau is a dimension of the data."
+        ),
+        "spectrum": (
+            "The spectrum of scores at some points. A gap separates the directions of the data from those normal to it."
+        ),
+        "traces": (
+            "Four readings of the dimension that coincide where the data are flat. Where they differ, the data "
+            "are curved or the score is inexact."
+        ),
+        "estimate": ESTIMATE,
+    }
+)
 def normal_bundle_figures(estimate: Estimate) -> Mapping[str, Figure]:
     """The figures by name: sigma and traces where a curve was measured, spectrum, and estimate: the histogram, of a
     value alone, since it is of one scale."""

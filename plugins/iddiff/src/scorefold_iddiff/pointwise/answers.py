@@ -24,6 +24,7 @@ from scorefold_iddiff.pointwise import score_warnings as warn
 from scorefold_iddiff.pointwise.plateaus import memorised_levels
 from scorefold_iddiff.pointwise.probe import ProbedPoints, ScoreProbe
 from scorefold_iddiff.pointwise.support import DataSurvey, survey_data
+from scorefold_toolkit.captions import ESTIMATE, SCALE, captioned
 from scorefold_toolkit.data.splits import asked_estimates
 from scorefold_toolkit.figures import by_label, legend_below
 from scorefold_toolkit.numerics import AGGREGATES, bootstrap_interval
@@ -162,26 +163,55 @@ _LABELS = {
 }
 
 
+@captioned(
+    {
+        "estimate": ESTIMATE,
+        "sigma": SCALE,
+    }
+)
 def flipd_figures(estimate: Estimate) -> Mapping[str, Figure]:
     """The histogram, and FLIPD against sigma with the level or the knee at which it is read."""
     return _figures(estimate, "FLIPD", _LABELS.get(estimate.diagnostics["mode"], ""))
 
 
+@captioned(
+    {
+        "estimate": ESTIMATE,
+        "sigma": SCALE,
+    }
+)
 def denoising_loss_figures(estimate: Estimate) -> Mapping[str, Figure]:
     """The histogram, and the denoising loss against sigma."""
     return _figures(estimate, "denoising loss", _LABELS["level"])
 
 
+@captioned(
+    {
+        "estimate": ESTIMATE,
+        "sigma": SCALE,
+    }
+)
 def lanczos_figures(estimate: Estimate) -> Mapping[str, Figure]:
     """The histogram, and the count against sigma where it was swept."""
     return _figures(estimate, "near-zero eigenvalues", _LABELS["level"])
 
 
+@captioned(
+    {
+        "stages": "The first, coarse reading of each point, and the reading that was settled on.",
+    }
+)
 def cascade_figures(estimate: Estimate) -> Mapping[str, Figure]:
     """The histogram, the denoising loss against sigma, and what each stage said of the points."""
     return {**denoising_loss_figures(estimate), "stages": stages(estimate)}
 
 
+@captioned(
+    {
+        "estimate": ESTIMATE,
+        "densities": "Log-densities of points under flows at several noise levels. Their slope gives the dimension.",
+    }
+)
 def lidl_figures(estimate: Estimate) -> Mapping[str, Figure]:
     """The histogram, and the log-densities whose slope was taken."""
     return {"estimate": estimate.plot(), "densities": densities_against_noise(estimate)}

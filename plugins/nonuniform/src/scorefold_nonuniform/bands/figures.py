@@ -17,6 +17,7 @@ from scorefold_nonuniform.cost import measure_seconds, scales_of
 from scorefold_nonuniform.multiscale import MultiScaleScore
 from scorefold_nonuniform.nonuniform import NonUniformScore
 from scorefold_toolkit import figures as event_figures
+from scorefold_toolkit.captions import captioned
 from scorefold_toolkit.figures import as_images, image_grid
 
 if TYPE_CHECKING:
@@ -28,6 +29,17 @@ _EVENTS = 8
 _STEPS = 24
 
 
+@captioned(
+    {
+        "speeds": (
+            "The log ratio of signal and noise of each band over time. A dotted line is the time at which a band "
+            "is noise."
+        ),
+        "bands over time": "One event while noise is added: all of it above, and each band alone below.",
+        "samples at every scale": "Samples as they are made, from the coarsest scale to the finest.",
+        "cost": "The computation that one step takes on each scale, with the time that it took here.",
+    }
+)
 @torch.no_grad()
 def banded_figures(fitted: Any) -> Mapping[str, Figure]:
     """The figures of a fitted ``score:multiscale`` or ``score:nonuniform``; nothing for one that is not trained."""

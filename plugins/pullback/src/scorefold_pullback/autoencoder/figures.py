@@ -11,6 +11,7 @@ from torch import Tensor
 
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, new_figure
 from scorefold.results import Estimate
+from scorefold_toolkit.captions import captioned
 from scorefold_toolkit.figures import EventGroups, legend_below, samples
 
 if TYPE_CHECKING:
@@ -25,6 +26,19 @@ _LINES = 12
 _MARKED = 40
 
 
+@captioned(
+    {
+        "spectrum": (
+            "The variance of each latent coordinate, widest first. Coordinates right of the dashed line are dropped."
+        ),
+        "reconstruction": (
+            "The error of points that are rebuilt from some latent coordinates only, next to a PCA with as many "
+            "numbers."
+        ),
+        "decoded": "What the kept coordinates decode to, next to the data.",
+        "residuals": "The distance of each point from its reconstruction.",
+    }
+)
 def autoencoder_figures(answer: Estimate) -> Mapping[str, Figure]:
     """The figures by name: spectrum, reconstruction, residuals, and decoded."""
     return {

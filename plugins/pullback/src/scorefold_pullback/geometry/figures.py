@@ -14,6 +14,7 @@ from scorefold.plotting import ACCENT, INK, SOFT, WARM, new_figure
 from scorefold_pullback.flows.mixture import SharedMixture
 from scorefold_pullback.geometry.iso import IsoPullback
 from scorefold_pullback.geometry.pullback import Pullback
+from scorefold_toolkit.captions import GEODESICS, captioned
 from scorefold_toolkit.figures import EventGroups, far_apart, legend_below, samples
 from scorefold_toolkit.geodesics import pictured
 from scorefold_toolkit.nn import Quadratic
@@ -26,6 +27,14 @@ _PAIRS, _IN_PLANE, _TIMES, _DOTS, _GRID = 6, 3, 65, 9, 160
 _SHOWN = 4  # geodesics of images, whose rows are twice as many
 
 
+@captioned(
+    {
+        "geodesics": GEODESICS,
+        "chart": (
+            "Lines of equal latent coordinates, carried to the data by the flow. Grey dots are samples of the flow."
+        ),
+    }
+)
 @torch.no_grad()
 def geometry_figures(geometry: Pullback | IsoPullback) -> Mapping[str, Figure]:
     """Geodesics between points that the flow draws, always the same ones.

@@ -22,6 +22,7 @@ from scorefold.plotting import ACCENT, INK, SOFT, WARM, empty_figure, tidy
 from scorefold.random import draw_normal
 from scorefold_scorevae.decoder_geometry import _WIDTH
 from scorefold_scorevae.scorevae.encoder import level_times, log_snr_range, normal_kl
+from scorefold_toolkit.captions import captioned
 from scorefold_toolkit.figures import as_images, labelled_grid, training
 
 if TYPE_CHECKING:
@@ -207,6 +208,18 @@ _SHOWN = 9
 _UNITS = 4
 
 
+@captioned(
+    {
+        "score-over-time": (
+            "Above: the parts of the expected noise over time. Below: how often the encoder's interval contains "
+            "the code, 90% if it is right."
+        ),
+        "reconstructions": (
+            "Events, draws for their codes, the mean of eight draws, and what code and noise together give back."
+        ),
+        "traversals": "Each row changes one unit of the code and keeps the others.",
+    }
+)
 @torch.no_grad()
 def scorevae_figures(drawn: Any) -> Mapping[str, Figure]:
     """The losses of a ``Fitted`` auto-encoder, its score over time and, of images, reconstructions and traversals."""

@@ -1,0 +1,40 @@
+"""Captions of figures: the sentences below a figure that say what is seen and how to read it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    Figures = Callable[[Any], Mapping[str, Figure]]
+
+ESTIMATE = "The estimate at each point, as a histogram. The line is the answer for all points."
+SCALE = "The reading at each noise level sigma. Directions along which the data vary by less than sigma do not count."
+GEODESICS = "Geodesics and the straight lines between their ends."
+SAMPLES = "The events of this stage. Images are scaled to the range of the data."
+
+
+def captioned(captions: Mapping[str, str]) -> Callable[[Figures], Figures]:
+    """Decorator of a function of figures: a figure without a label gets the caption of its name as its label.
+
+    >>> from scorefold.plotting import new_figure
+    >>> shown = captioned({"line": "A straight line."})(lambda _: {"line": new_figure()[0]})
+    >>> shown(None)["line"].get_label()
+    'A straight line.'
+    """
+
+    def decorate(figures: Figures) -> Figures:
+        @wraps(figures)
+        def named(shown: Any) -> Mapping[str, Figure]:
+            found = figures(shown)
+            for name, figure in found.items():
+                if not figure.get_label() and name in captions:
+                    figure.set_label(captions[name])
+            return found
+
+        return named
+
+    return decorate
