@@ -33,7 +33,7 @@ def _section(found: Mapping[str, Any]) -> str:
     parts = ["<p>There is no verdict: without held-out points there is no reference for distances.</p>"]
     if verdicts:
         parts = [
-            _table(["test", "what was found"], verdicts),
+            _table(["test", "what was found"], verdicts, ' class="stacked"'),
             f"<p>The probability of a false alarm in any of these tests is at most {found['level']:.0%}. A test that "
             "finds nothing prints the effect that it would have found. It does not prove that there is none.</p>",
         ]
@@ -109,7 +109,7 @@ def _folded(title: str, html: str) -> str:
     return f"<details><summary>{escape(title)}</summary>{html}</details>"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:
     # The report's own tables are of names and numbers, of any length; these hold sentences.
     def row(cells: Sequence[str], tag: str) -> str:
         style = "overflow-wrap: normal; word-break: normal; min-width: 0"
@@ -117,4 +117,4 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
     # In a box of its own, so that a phone scrolls the table and not the page.
     body = row(head, "th") + "".join(row(cells, "td") for cells in rows)
-    return f'<div class="wide"><table style="max-width: none">{body}</table></div>'
+    return f'<div class="wide"><table{kind} style="max-width: none">{body}</table></div>'

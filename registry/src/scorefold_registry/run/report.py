@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -145,9 +145,8 @@ def write_report(folder: Path, sections: Sequence[tuple[str, str, str]], failure
         command=status["command"],
         seed=environment["seed"],
         question=question_of(run_text),
-        verdicts=[_verdict(answer, stages) for answer in found],
-        comparisons=_comparisons(found),
-        methods=[stage for stage in stages if stage["computes"]],
+        verdicts=[_verdict(answer, found, stages) for answer in found],
+        methods=_methods(stages),
         papers=papers_of(folder),
         # What answers stands before what it was made from.
         stages=sorted(stages, key=lambda stage: stage["name"] not in answering),
@@ -203,12 +202,17 @@ _QUESTION = 200
 
 @dataclass(frozen=True)
 class VerdictView:
-    """A verdict as a page shows it: its ``first`` sentence and the ``rest``, and which stage asked which model."""
+    """A verdict as a page shows it: its ``first`` sentence and the ``rest``, and which stage asked which model.
+
+    A comparison has ``rows``, the answers that it compares. Each of these is a ``part`` of it.
+    """
 
     answer: Answer
     first: str
     rest: str
     source: str
+    rows: tuple[Answer, ...]
+    part: bool
 
 
 def _spread(answer: Answer) -> tuple[str, str]:
@@ -221,19 +225,35 @@ def _spread(answer: Answer) -> tuple[str, str]:
     return value, f"{low} to {high}"
 
 
-def _verdict(answer: Answer, stages: Sequence[Mapping[str, Any]]) -> VerdictView:
+def _verdict(answer: Answer, found: Sequence[Answer], stages: Sequence[Mapping[str, Any]]) -> VerdictView:
     first, _, rest = answer.said().partition(". ")
     source = next((stage["source"] or "" for stage in stages if stage["name"] == answer.stage), "")
-    return VerdictView(answer, first if not rest else f"{first}.", rest, source)
+    of_stages = () if answer.stage else tuple(one for one in found if one.stage and one.quantity == answer.quantity)
+    part = any(not other.stage and other.quantity == answer.quantity for other in found) and bool(answer.stage)
+    return VerdictView(answer, first if not rest else f"{first}.", rest, source, of_stages, part)
 
 
-def _comparisons(found: Sequence[Answer]) -> list[list[Answer]]:
-    """For each comparison of several stages the answers that it is of."""
-    return [
-        [answer for answer in found if answer.stage and answer.quantity == compared.quantity]
-        for compared in found
-        if not compared.stage
-    ]
+@dataclass(frozen=True)
+class Method:
+    """A method of a run: the ``stages`` that used it, and where it was ``loaded`` from or which model was asked."""
+
+    stages: tuple[str, ...]
+    name: str
+    summary: str = ""
+    loaded: str = ""
+    asked: str = ""
+
+
+def _methods(stages: Sequence[Mapping[str, Any]]) -> list[Method]:
+    """The methods of a run in its order, with all stages that used one."""
+    groups: dict[Method, list[str]] = {}
+    for stage in stages:
+        if stage["source"]:
+            method = Method((), stage["verb"], asked=stage["source"])
+        else:
+            method = Method((), stage["component"], stage["summary"], str(stage["loaded"] or ""))
+        groups.setdefault(method, []).append(stage["name"])
+    return [replace(method, stages=tuple(names)) for method, names in groups.items()]
 
 
 @dataclass(frozen=True)
@@ -288,7 +308,6 @@ def _stage_view(folder: Path, stage: Mapping[str, Any]) -> dict[str, Any]:
         "component": stage["component"].partition("@")[0],
         "versioned": stage["component"],
         "summary": facts["summary"].rstrip("."),
-        "computes": facts["source"] is None and resolved.get("load") is None,
         "verb": facts["verb"],
         "distribution": f"{facts['distribution']} {facts['version']}",
         "source": facts["source"],
