@@ -20,6 +20,7 @@ html_title = "Scorefold"
 templates_path = ["templates"]
 html_static_path = ["assets"]
 html_css_files = ["site.css"]
+html_search_scorer = "search.js"
 html_extra_path = ["downloads"]
 html_copy_source = False
 html_show_sourcelink = False

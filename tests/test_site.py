@@ -163,6 +163,7 @@ def test_every_page_has_one_place_at_the_side(site: dict[str, str]) -> None:
     below = [page.removeprefix("../") for pages in BELOW.values() for page in pages]
     places = [*beside, *below]
     written = {page.stem for page in (ROOT / "docs").glob("*.md")} | {page[:-3] for page in site if "/" not in page}
+    written |= {page[:-3] for page in site if page.startswith("examples/")}
     assert sorted(page for page in places if not page.endswith("/*")) == sorted(written - {"index"})
     assert set(UNSEARCHED) <= written
     assert {name.removesuffix("/index") for name in BELOW} <= {page.removesuffix("/*") for page in beside}
@@ -365,5 +366,6 @@ def test_every_example_has_a_card_of_its_run_as_it_stands(site: dict[str, str]) 
     for name in files:
         shown = f"](figures/gallery/{name}.png)](figures/gallery/{name}.png)"
         assert (shown in site["examples.md"]) == (name in examples)
-        assert f"[{name}.yaml](#{name}yaml)" in site["examples.md"]
+        assert f"[{name}.yaml](examples/{name}.md)" in site["examples.md"]
+        assert files[name].read_text().strip() in site[f"examples/{name}.md"]
     assert all(picture.stat().st_size <= gallery.MOST_BYTES for picture in gallery.FOLDER.glob("*.png"))

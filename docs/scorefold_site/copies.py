@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scorefold_site.gallery import NO_CARD
 from scorefold_site.markdown import fence, page, prose
 
 _COPIES = {
@@ -18,13 +16,14 @@ _COPIES = {
     "paper-runs.md": "examples/papers/README.md",
 }
 
+_TABLE = r"((?:^\|.*\n)+)"
 _LANGUAGES = {".yaml": "yaml", ".py": "python"}
 
 
 def copied_pages(root: Path) -> dict[str, str]:
     """The pages by their path under ``docs/``, with links that hold there."""
     copies = {path: _read(root, source) for path, source in _COPIES.items()}
-    return {**copies, "examples.md": _examples(root)}
+    return {**copies, "examples.md": _examples(root), **_example_pages(root)}
 
 
 def _read(root: Path, source: str) -> str:
@@ -32,25 +31,43 @@ def _read(root: Path, source: str) -> str:
 
 
 def _examples(root: Path) -> str:
-    """The gallery in the place of the table of examples, then every one of them whole."""
-    files = [file for suffix in _LANGUAGES for file in sorted((root / "examples").glob(f"*{suffix}"))]
-    shown = [
-        part
-        for file in files
-        for part in (f"## {file.name}", fence(file.read_text(encoding="utf-8"), _LANGUAGES[file.suffix]))
-    ]
+    """The gallery in the place of the table of examples."""
     text = _read(root, "examples/README.md").replace("](papers/README.md)", "](paper-runs.md)")
-    before, table, after = re.split(r"((?:^\|.*\n)+)", text, maxsplit=1, flags=re.MULTILINE)
-    questions = dict(re.findall(r"^\| `(.+?)\.yaml` \| (.+?) \| .+? \|$", table, flags=re.MULTILINE))
-    listed = "\n".join(f"- [{name}.yaml](#{name}yaml): {questions[name]}" for name in NO_CARD)
-    gallery = fence(_gallery(root, questions), "{container} gallery")
-    return page(before, gallery, "More run files:", listed, after, *shown)
+    before, table, after = re.split(_TABLE, text, maxsplit=1, flags=re.MULTILINE)
+    cards, asked = _cards(root), _questions(table)
+    listed = "\n".join(
+        f"- [{name}](examples/{Path(name).stem}.md): {asked[name]}" for name in asked if name not in cards
+    )
+    shown = "\n\n".join(_card(Path(name).stem, asked[name], cards[name]) for name in asked if name in cards)
+    return page(before, fence(shown, "{container} gallery"), "More files to run:", listed, after)
 
 
-def _gallery(root: Path, questions: Mapping[str, str]) -> str:
-    """Cards with the figure of a run, its question and its answer."""
+def _example_pages(root: Path) -> dict[str, str]:
+    """A page for each example: its question, the figure and the answers of its run, and the whole file."""
+    table = re.split(_TABLE, _read(root, "examples/README.md"), maxsplit=1, flags=re.MULTILINE)[1]
+    cards, pages = _cards(root), {}
+    for name, question in _questions(table).items():
+        file = root / "examples" / name
+        title, _, rest = question.partition("? ")
+        parts = [f"# {title}?" if rest else f"# {title}", rest]
+        if name in cards:
+            parts += [f"![{question}](../figures/gallery/{file.stem}.png)", *map(prose, cards[name]["answer"])]
+        if file.suffix == ".yaml":
+            parts.append(fence(f"$ scorefold run examples/{name}", "console"))
+        code = fence(file.read_text(encoding="utf-8"), _LANGUAGES[file.suffix])
+        pages[f"examples/{file.stem}.md"] = page(*filter(None, parts), code)
+    return pages
+
+
+def _questions(table: str) -> dict[str, str]:
+    """The questions of examples by the names of their files."""
+    return dict(re.findall(r"^\| `(.+?\.(?:yaml|py))` \| (.+?) \| .+? \|$", table, flags=re.MULTILINE))
+
+
+def _cards(root: Path) -> dict[str, Any]:
+    """The cards of the gallery by the names of their files."""
     made = json.loads((root / "docs/figures/gallery/cards.json").read_text(encoding="utf-8"))
-    return "\n\n".join(_card(name, asked, made[name]) for name, asked in questions.items() if name not in NO_CARD)
+    return {f"{name}.yaml": card for name, card in made.items()}
 
 
 def _card(name: str, question: str, card: dict[str, Any]) -> str:
@@ -61,6 +78,6 @@ def _card(name: str, question: str, card: dict[str, Any]) -> str:
         shown,
         f"**{question}**",
         *answers[:2],
-        f"[{name}.yaml](#{name}yaml), {time}",
+        f"[{name}.yaml](examples/{name}.md), {time}",
     )
     return fence(text, "{container} card")

@@ -31,6 +31,8 @@ PAGES = {
 }
 """Pages that are made from a file, by its path. Written pages link to the file: that holds without a site too."""
 
+_EXAMPLE = r"(examples/[\w-]+)\.(?:yaml|py)"
+
 
 def on_site(text: str, page: str) -> str:
     """The Markdown of a page, whose path under ``docs/`` is given, with links to files as links to their pages."""
@@ -38,7 +40,8 @@ def on_site(text: str, page: str) -> str:
 
     def target(match: re.Match[str]) -> str:
         path, anchor = match[1], match[2] or ""
-        made = PAGES.get(normpath(folder / path))
+        file = normpath(folder / path)
+        made = PAGES.get(file, re.sub(_EXAMPLE, r"\1.md", file) if re.fullmatch(_EXAMPLE, file) else None)
         return match[0] if made is None else f"]({relpath(made, PurePosixPath(page).parent)}{anchor})"
 
     return re.sub(r"\]\(([^)\s#:]+)(#[^)\s]*)?\)", target, text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 NAVIGATION: dict[str, dict[str, str]] = {
     "Start": {
         "install": "Install",
@@ -57,7 +59,12 @@ NAVIGATION: dict[str, dict[str, str]] = {
 }
 """Titles by page, in order, for each group. ``folder/*`` stands for all pages of a folder."""
 
+_EXAMPLES = sorted(
+    file for file in (Path(__file__).parents[2] / "examples").iterdir() if file.suffix in (".py", ".yaml")
+)
+
 BELOW: dict[str, dict[str, str]] = {
+    "examples": {f"examples/{file.stem}": file.name for file in _EXAMPLES},
     "tables": {"large-data": "Data larger than memory", "signals": "Signals and time series"},
     "python": {"scikit-learn": "From scikit-learn"},
     "gpu": {"several-machines": "On a cluster"},
