@@ -33,7 +33,7 @@ def test_a_selection_is_drawn_tagged_saved_and_opened_again_by_its_address(
 ) -> None:
     page = opened(address)
     page.click("button[data-tool=lasso]")
-    drag(page, [(0.1, 0.1), (0.9, 0.1), (0.9, 0.9), (0.5, 0.5), (0.1, 0.9)])
+    drag(page, [(0.1, 0.1), (0.9, 0.1), (0.9, 0.9), (0.5, 0.5), (0.1, 0.9), (0.1, 0.1)])
     page.wait_for_selector("#selection-count:has-text('of 312 points')")
     count = int(page.inner_text("#selection-count").split()[0])
     assert 20 < count < 312
@@ -121,6 +121,9 @@ def test_columns_of_other_units_are_warned_of_and_scaled_on_the_page(
     go_to(page, 4)
     page.wait_for_selector("#point:has-text('Distances in standard deviations of the columns')")
     page.wait_for_function("() => location.hash.includes('scale=columns')")
+    again = opened(page.url)
+    again.wait_for_selector("#axes:has-text('of the variance')")
+    assert not again.is_visible("#warnings button"), "the address has the scale that answers the warning"
 
 
 def test_what_is_missing_is_trained_by_a_click(

@@ -346,6 +346,7 @@ async function recall(page) {
   if (said.map) byId('map-name').value = said.map;
   if (said.colour) byId('colour-name').value = said.colour;
   byId('scale').value = said.scale ?? 'own';
+  warningBar(page);
   page.selection = said.selection;
   await Promise.all([page.showMap(said.view), page.showColour(said.classes)]);
   const [start, end] = said.ends;

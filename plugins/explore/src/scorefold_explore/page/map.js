@@ -176,7 +176,7 @@ export function createMap(host, {onHover, onPick, onMove, onRest, onSelect}) {
   host.addEventListener('pointerdown', (event) => {
     if (pinched || event.button) return;
     const tool = state.tool === 'move' && event.shiftKey ? 'box' : state.tool;
-    pressed = {start: at(event), last: at(event), tool, finger: event.pointerType === 'touch'};
+    pressed = {start: at(event), last: at(event), far: 0, tool, finger: event.pointerType === 'touch'};
     // A finger that moves the map scrolls the page, which the browser does where nothing is captured.
     if (!pressed.finger || tool !== 'move') host.setPointerCapture(event.pointerId);
   });
@@ -193,6 +193,7 @@ export function createMap(host, {onHover, onPick, onMove, onRest, onSelect}) {
     else if (pressed.tool === 'lasso') state.drawn.push([x, y]);
     else if (!pressed.finger) pan(x - pressed.last[0], y - pressed.last[1]);
     pressed.last = [x, y];
+    pressed.far = Math.max(pressed.far, Math.hypot(x - a, y - b));
     state.redraw();
   });
   host.addEventListener('pointerleave', () => onHover(null));
@@ -203,7 +204,8 @@ export function createMap(host, {onHover, onPick, onMove, onRest, onSelect}) {
   host.addEventListener('pointercancel', dropped);
   host.addEventListener('pointerup', (event) => {
     const [x, y] = at(event);
-    const still = pressed !== null && Math.hypot(x - pressed.start[0], y - pressed.start[1]) < 5;
+    // A lasso ends where it began, so what counts is how far it went.
+    const still = pressed !== null && Math.max(pressed.far, Math.hypot(x - pressed.start[0], y - pressed.start[1])) < 5;
     const polygon = state.drawn.map((place) => world(...place));
     dropped();
     if (!still && polygon.length > 2) {
