@@ -177,7 +177,7 @@ def test_the_schema_knows_them(watcher: Any, capsys: pytest.CaptureFixture[str])
 
 def test_plugins_show_lists_them(watcher: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plugins", "show", "watcher"]) == 0
-    assert "  setting every: a whole number, at least 1, default 10. Steps between two looks" in capsys.readouterr().out
+    assert "    every  a whole number, at least 1, default 10. Steps between two looks" in capsys.readouterr().out
     assert main(["plugins", "show", "watcher", "--json"]) == 0
     (shown,) = json.loads(capsys.readouterr().out)["plugins"]
     assert [field["name"] for field in shown["settings"]] == ["every", "label"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -227,7 +228,7 @@ class Good(Config):
     def test_a_component(self, capsys: Captured) -> None:
         assert main(["plugins", "show", "score:good"]) == 0
         lines = capsys.readouterr().out.splitlines()
-        assert lines[:11] == [
+        assert lines[:12] == [
             "score:good@1  fake-one 1.0  registered",
             "  does good",
             "  verbs: fit, sample, evaluate, outliers, assess, encode, interpolate, audit",
@@ -235,13 +236,15 @@ class Good(Config):
             "  provides: Trainable",
             "  port data: data",
             "  port more: several score or flow that provides Encodes (optional)",
-            "  config network: a component of kind network, default network:mlp. The network",
-            "  config part: a mapping. The part",
-            "  config part.size: a whole number, at least 1, default 1. How large",
-            "  config rate: a number, above 0, required. How fast",
+            "  config:",
+            "    network    a component of kind network, default network:mlp. The network",
+            "    part       a mapping. The part",
+            "    part.size  a whole number, at least 1, default 1. How large",
+            "    rate       a number, above 0, required. How fast",
         ]
         assert "  verb sample: takes data (optional); gives data" in lines
-        assert any(line.startswith("    option n: a whole number, at least 1, default 64.") for line in lines)
+        after = lines[lines.index("  options of sample:") + 1 :]
+        assert any(re.match(r"    n +a whole number, at least 1, default 64\.", line) for line in after)
         start = lines.index("a run file to begin with (small, so that it runs soon):")
         assert lines[start + 2 : start + 5] == ["version: 1", "name: good", "stages:"]
 

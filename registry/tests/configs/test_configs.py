@@ -196,7 +196,7 @@ def test_fields_are_described_in_words(host: Host) -> None:
     assert fields["network"]["type"] == "a component of kind network"
     assert fields["training.ema"]["type"] == "a number or null, above 0, below 1"
     assert fields["auto"]["type"] == "a whole number or 'auto'"
-    assert fields["parts"]["type"] == "a list of a mapping, at most 3 entries"
+    assert fields["parts"]["type"] == "a list, each a mapping, at most 3 entries"
     assert fields["path"]["type"] == "a path or null"
     assert fields["training.steps"]["default"] == 4000
     assert fields["training.steps"]["description"] == "Optimiser steps, over all phases"

@@ -129,7 +129,7 @@ def test_what_only_reads_starts_no_process(
     assert main(["plugins", "show", "one/estimator:toy-mean"]) == 0
     shown = capsys.readouterr().out
     assert "name it one/estimator:toy-mean" in shown
-    assert "config scale: a number, above 0, default 1.0. A factor" in shown
+    assert "    scale  a number, above 0, default 1.0. A factor" in shown
     assert main(["validate", str(file)]) == 0
     assert main(["schema", "--out", str(tmp_path / "schema.json")]) == 0
     assert "config.one.estimator.toy-mean" in (tmp_path / "schema.json").read_text()

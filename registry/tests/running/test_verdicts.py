@@ -172,6 +172,39 @@ def test_estimates_of_other_data_and_repeats_are_not_compared(made: Folder) -> N
     assert [answer.stage for answer in made.answers()] == ["there", "over"]
 
 
+@pytest.mark.parametrize(
+    ("trouser", "end"),
+    [
+        ([91, 117], " By label it is highest for Shirt (200) and lowest for 1 (104)."),
+        ([91, 170], ""),
+        (None, ""),
+    ],
+)
+def test_labels_are_ranked_where_their_intervals_do_not_overlap(made: Folder, trouser: Any, end: str) -> None:
+    made.estimate("bound", 147.0, (141.0, 153.0))
+    rows = [("Shirt", 6, 200.0, [167, 233]), (None, 1, 104.0, trouser), (None, 2, None, None)]
+    by_label = [
+        {
+            "label": label,
+            "name": name,
+            "quantity": "intrinsic dimension",
+            "value": value,
+            "interval": ends,
+            "points": 40,
+        }
+        for name, label, value, ends in rows
+    ]
+    write_json(made.folder / "bound" / "result.json", {"metrics": {}, "by_label": by_label})
+    (found,) = answers(made.folder, made.stages)
+    assert found.verdict == f"The intrinsic dimension is 147 (95% interval 141 to 153).{end}"
+    assert found.headline() == "bound: The intrinsic dimension is 147 (95% interval 141 to 153)."
+
+
+def test_a_headline_is_one_sentence_and_names_a_caution() -> None:
+    answer = Answer("draws", "flow:caflow", "PSNR", "PSNR is 17.9 dB. Random points have 8.5 dB.", CAUTION)
+    assert answer.headline() == "draws: PSNR is 17.9 dB (with caution)."
+
+
 def test_an_estimate_that_checked_others_comes_first_and_stands_for_the_comparison(made: Folder) -> None:
     made.estimate("mle", 6.0)
     made.estimate("checked", 8.0, table=[{"estimator": "mle", "used": True}])

@@ -97,7 +97,7 @@ def _baselines() -> Iterable[Component]:
         config=".config:DPSConfig",
         requires=ports,
         provides=("SolvesInverse",),
-        summary="An unconditional score guided by the misfit of its denoised estimate: DPS and PiGDM, nothing trained",
+        summary="Samples given y = A x from a score trained without y, by the misfit of its estimate: DPS, PiGDM",
         examples=(
             {"config": {"operator": box}, "inputs": {"prior": digits}},
             {"config": {"operator": pixels, "variant": "pigdm", "noise_std": 0.1}, "inputs": {"prior": digits}},
@@ -110,8 +110,8 @@ def _baselines() -> Iterable[Component]:
     )
     solvers = (
         ("diffpir", "DPS", "a proximal step towards the observation, without derivatives of the prior: DiffPIR"),
-        ("tmpd", "DPS", "the misfit weighted by row sums of its covariance: TMPD"),
-        ("mmps", "DPS", "the misfit weighted by the inverse of its covariance by Tweedie's formula: MMPS"),
+        ("tmpd", "DPS", "the misfit over the row sums of its covariance: TMPD"),
+        ("mmps", "DPS", "the misfit over its covariance, from Tweedie's formula: MMPS"),
         ("daps", "DAPS", "an event drawn given the observation at each noise level: DAPS"),
     )
     settings = {"diffpir": "DiffPIR", "tmpd": "TMPD", "mmps": "MMPS", "daps": "DAPS"}
@@ -123,7 +123,7 @@ def _baselines() -> Iterable[Component]:
             config=f".config:{settings[name]}Config",
             requires=ports,
             provides=("SolvesInverse",),
-            summary=f"An unconditional score guided by {does}, nothing trained",
+            summary=f"Samples given y = A x from a score trained without y, by {does}",
             examples=({"config": {"operator": box, "noise_std": 0.1}, "inputs": {"prior": digits}},),
             cite="cite/solvers.bib",
         )
@@ -134,7 +134,7 @@ def _baselines() -> Iterable[Component]:
         config=".config:RePaintConfig",
         requires=ports,
         provides=("SolvesInverse",),
-        summary="An unconditional score whose known part is replaced at every step (RePaint); nothing is trained",
+        summary="Samples given a part of x from a score trained without it, by replacing this part: RePaint",
         examples=(
             {"config": {"jump_length": 2, "resamples": 2}, "inputs": {"prior": digits}},
             {"config": {"operator": box, "move": "sampler"}, "inputs": {"prior": digits}},

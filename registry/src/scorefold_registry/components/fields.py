@@ -54,7 +54,7 @@ def type_words(annotation: Any, bounds: Sequence[Any] = ()) -> str:
     elif origin in (Union, UnionType):
         text = " or ".join(dict.fromkeys(type_words(argument) for argument in arguments))
     elif origin in (list, tuple, set, frozenset):
-        text = f"a list of {type_words(arguments[0])}" if arguments else "a list"
+        text = f"a list, each {type_words(arguments[0])}" if arguments else "a list"
     elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
         text = "a mapping"
     else:

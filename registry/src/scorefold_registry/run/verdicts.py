@@ -71,6 +71,12 @@ class Answer:
         """The verdict after the name of its stage: ``dimension: The intrinsic dimension is 3.``"""
         return f"{printable(self.stage)}: {self.said()}" if self.stage else self.said()
 
+    def headline(self) -> str:
+        """The first sentence of the verdict after the name of its stage, and whether to read it with caution."""
+        first = self.verdict.partition(". ")[0].removesuffix(".")
+        end = " (with caution)." if self.sure == CAUTION else "."
+        return printable(f"{self.stage}: {first}{end}" if self.stage else f"{first}{end}")
+
     def said(self) -> str:
         """The verdict, and that it is to be read with caution where it is."""
         return printable(self.verdict + (" Read it with caution." if self.sure == CAUTION else ""))
@@ -172,7 +178,8 @@ def _answer(folder: Path, stage: Mapping[str, Any]) -> tuple[Answer | None, bool
     if isinstance(value, EstimateFacts):
         # An answer without a value has no metrics.
         truth = stage["metrics"].get("truth", None if found is None else found.truth)
-        return replace(_of_estimate(stage["name"], component, value, truth, warnings), by_label=rows), False
+        said = _of_estimate(stage["name"], component, value, truth, warnings)
+        return replace(said, verdict=said.verdict + _among_labels(result), by_label=rows), False
     if isinstance(value, AllocationFacts):
         text = str(result.get("text") or value.status)
         withheld = value.status in ("infeasible", "refused")
@@ -215,6 +222,19 @@ def _of_estimate(name: str, component: str, value: EstimateFacts, truth: Any, ot
     scale, advice, note = (str(facts.get(key) or "") for key in ("scale", "advice", "note"))
     number, between = value.value, value.interval
     return Answer(name, component, value.quantity, verdict, sure, number, between, note, scale, warnings, advice)
+
+
+def _among_labels(result: Mapping[str, Any]) -> str:
+    """The labels with the highest and the lowest value as a sentence, where their intervals do not overlap."""
+    rows = [row for row in result.get("by_label", ()) if row["value"] is not None and row["interval"] is not None]
+    rows.sort(key=lambda row: row["value"])
+    if len(rows) < 2 or rows[0]["interval"][1] >= rows[-1]["interval"][0]:
+        return ""
+    low, high = (
+        f"{row['label'] if row['name'] is None else row['name']} ({number_text(row['value'])})"
+        for row in (rows[0], rows[-1])
+    )
+    return f" By label it is highest for {high} and lowest for {low}."
 
 
 def _sentence(

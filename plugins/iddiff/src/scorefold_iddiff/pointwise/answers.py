@@ -79,6 +79,7 @@ def pointwise_estimate(
         pointwise=values,
         diagnostics={
             "note": note,
+            "scale": f"noise of sigma {diagnostics['sigma']:.2g}" if "sigma" in diagnostics else "",
             "warnings": found,
             **diagnostics,
             "aggregate": config.aggregate,

@@ -259,7 +259,7 @@ def _plugin_text(record: PluginRecord) -> list[str]:
     lines += [f"  verb {verb.name} of {', '.join(verb.kinds) or listing}" for verb in record.verbs]
     lines += [f"  command {command.name}: {command.summary}" for command in record.commands]
     lines += [_model_line(model) for model in _models(record)]
-    lines += [_field_line("setting", field) for field in _settings(record)]
+    lines += _field_lines("settings", _settings(record))
     if record.claims:
         gates = sum(claim.role == "gate" for claim in record.claims)
         counts = f"{len(record.claims)}, {gates} of which are gates"
@@ -354,16 +354,20 @@ def _component_text(facts: Mapping[str, Any]) -> list[str]:
         several = "several " if port["many"] else ""
         optional = " (optional)" if port["optional"] else ""
         lines.append(f"  port {port['name']}: {several}{' or '.join(port['kinds'])}{needs}{optional}")
-    lines += [_field_line("config", field) for field in facts["config"]]
+    lines += _field_lines("config", facts["config"])
     for verb in facts["verbs"]:
         takes = [f"{port['name']}{' (optional)' if port['optional'] else ''}" for port in verb["takes"]]
         lines.append(f"  verb {verb['name']}: takes {', '.join(takes) or 'nothing'}; gives {verb['gives']}")
-        lines += [f"  {_field_line('option', field)}" for field in verb["options"]]
+        lines += _field_lines(f"options of {verb['name']}", verb["options"])
     return lines
 
 
-def _field_line(what: str, field: Mapping[str, Any]) -> str:
-    return f"  {what} {field['name']}: {field['type']}{_default(field)}. {field['description']}".rstrip(". ")
+def _field_lines(what: str, fields: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A table of fields below its heading; nothing where there are none."""
+    rows = [
+        (field["name"], f"{field['type']}{_default(field)}. {field['description']}".rstrip(". ")) for field in fields
+    ]
+    return [f"  {what}:", *two_columns(rows, 4)] if rows else []
 
 
 def _default(field: Mapping[str, Any]) -> str:

@@ -69,8 +69,8 @@ def results_of(run: RunEntry) -> dict[str, dict[str, Any]]:
     return {stage["name"]: dict(stage["metrics"]) for stage in stages}
 
 
-def run_verdicts(run: RunEntry) -> list[str]:
-    """The verdicts of a complete run, a line for each; nothing for a run whose files are broken."""
+def run_verdicts(run: RunEntry, *, short: bool = False) -> list[str]:
+    """The verdicts of a complete run, or the first sentence of each; nothing for a run whose files are broken."""
     from scorefold_registry.run.verdicts import answers
 
     if run.state != "complete":
@@ -79,7 +79,7 @@ def run_verdicts(run: RunEntry) -> list[str]:
         found = answers(run.folder, read_json(run.folder / "status.json").get("stages", []))
     except (ArtefactError, AttributeError, KeyError, TypeError):
         return []
-    return [answer.sentence() for answer in found]
+    return [answer.headline() if short else answer.sentence() for answer in found]
 
 
 def differences(before: RunEntry, after: RunEntry) -> dict[str, list[Difference]]:
@@ -179,7 +179,7 @@ def _list(given: argparse.Namespace) -> int:
     for entry in entries:
         when = datetime.fromtimestamp(entry.started).strftime("%Y-%m-%d %H:%M")
         print(printable(f"{when}  {entry.state:<11}  {entry.name}  {entry.folder}"))
-        for text in run_verdicts(entry):
+        for text in run_verdicts(entry, short=True):
             print(wrapped(f"    {text}", 6))
     return 0
 
