@@ -1,5 +1,7 @@
 """How Sphinx builds the site from the folder of pages that ``scorefold_site.build`` writes."""
 
+from pathlib import Path
+
 from scorefold import __version__
 
 project = "Scorefold"
@@ -20,7 +22,7 @@ html_title = "Scorefold"
 templates_path = ["templates"]
 html_static_path = ["assets"]
 html_css_files = ["site.css"]
-html_search_scorer = "search.js"
+html_search_scorer = str(Path(__file__).with_name("search.js"))
 html_extra_path = ["downloads"]
 html_copy_source = False
 html_show_sourcelink = False

@@ -50,7 +50,7 @@ FIGURES = {
     "spend-labels": "plan/allocation",
     "signal-gaps": "filled/draws",
     "sphere-dimension": "dimension/sigma",
-    "tracked-training": "score/training",
+    "tracked-training": "dimension/sigma",
     "your-array": "dimension/sigma",
     "your-images": "data/data",
 }

@@ -9,13 +9,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from scorefold.interfaces import ScoreModel
 from scorefold_iddiff import plugin
 from scorefold_iddiff.claims import spheres as claims
 from scorefold_iddiff.config import NormalBundleConfig
 from scorefold_iddiff.normal_bundle.estimator import NormalBundle
-from scorefold_iddiff.normal_bundle.figures import normal_bundle_figures
+from scorefold_iddiff.normal_bundle.figures import (
+    dimension_against_noise,
+    normal_bundle_figures,
+    spectra,
+    traces_against_noise,
+)
 from scorefold_registry import Host
 from scorefold_toolkit.distributions import Mixture, SphereDistribution
 
@@ -60,6 +66,12 @@ def test_figures_are_drawn_and_the_answer_is_json(
     for name, figure in figures.items():
         figure.savefig(tmp_path / f"{name}.png")
         assert (tmp_path / f"{name}.png").stat().st_size > 5000
+    for draw in (spectra, dimension_against_noise, traces_against_noise):
+        mine = Figure()
+        axes = mine.subplots(2)[1]
+        assert draw(found, ax=axes) is mine
+        assert axes.lines, draw
+        assert len(mine.axes) == 2, draw
     legend = figures["spectrum"].axes[0].get_legend()
     assert legend is not None
     texts = [text.get_text() for text in legend.get_texts()]

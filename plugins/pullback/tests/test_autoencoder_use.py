@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from scorefold.data import DataSpec, TensorSpec
 from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.interfaces import Flow
 from scorefold.results import Estimate
 from scorefold_pullback.autoencoder.estimator import RiemannianAutoencoder
-from scorefold_pullback.autoencoder.figures import autoencoder_figures
+from scorefold_pullback.autoencoder.figures import autoencoder_figures, reconstruction, residuals, spectrum
 from scorefold_pullback.config import RiemannianAutoencoderConfig
 from scorefold_pullback.flows.anisotropic import AnisotropicFlow
 from scorefold_pullback.flows.config import AnisotropicConfig, IdentityConfig
@@ -135,6 +136,10 @@ def test_what_is_drawn_is_what_was_found(make_flow: MakeFlow) -> None:
     found = estimate_on(make_flow("banana"))
     figures = autoencoder_figures(found)
     assert set(figures) == {"spectrum", "reconstruction", "decoded", "residuals"}
+    mine = Figure()
+    for axes, draw in zip(mine.subplots(3), (spectrum, reconstruction, residuals), strict=True):
+        assert draw(found, ax=axes) is mine
+        assert axes.lines, draw
     lines = {str(line.get_label()): line for line in figures["reconstruction"].axes[0].lines}
     curve = found.diagnostics["curve"]
     for label, name in (

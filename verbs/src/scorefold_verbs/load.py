@@ -68,11 +68,7 @@ def load(component: DataSource, inputs: Inputs, options: None, context: StageCon
 _PAIRS = 8  # images in a column, next to their conditions
 
 
-@captioned(
-    {
-        "data": "Some points of the data. A condition, where there is one, is left of its image.",
-    }
-)
+@captioned({"data": "Some points of the data."})
 def data(source: DataSource) -> Mapping[str, Figure]:
     """The first points of the test split, or of another where there is none: a grid of images, each next to its
     condition where that is an image too, curves of signals, or a scatter in the widest plane."""
@@ -114,4 +110,6 @@ def _pairs(condition: Tensor, images: Tensor, source: DataSource) -> Figure:
     for rows in torch.arange(len(images)).split(_PAIRS):
         columns.append(("condition", seen[rows], own_limits(seen, (low, high))))
         columns.append(("image", images[rows], (low, high)))
-    return strips(columns, None)
+    figure = strips(columns, None)
+    figure.set_label("Some points of the data, each image right of its condition.")
+    return figure

@@ -231,7 +231,7 @@ def _among_labels(result: Mapping[str, Any]) -> str:
     if len(rows) < 2 or rows[0]["interval"][1] >= rows[-1]["interval"][0]:
         return ""
     low, high = (
-        f"{row['label'] if row['name'] is None else row['name']} ({number_text(row['value'])})"
+        f"{row['label'] if row['name'] is None else row['name']} ({alike(row['value'], *row['interval'])[0]})"
         for row in (rows[0], rows[-1])
     )
     return f" By label it is highest for {high} and lowest for {low}."

@@ -64,7 +64,7 @@ def spectra(estimate: Estimate, ax: Axes | None = None) -> Figure:
     """The mean spectrum with the range over the shown points, and the gap at which each dimension is read: a line for
     each dimension where these are few, else one for the value and a band over all."""
     assert estimate.spectrum is not None
-    figure, axes = new_figure()
+    figure, axes = new_figure(ax=ax)
     ranks = range(1, estimate.spectrum.shape[1] + 1)
     marker = "." if len(ranks) <= _MARKED else ""
     rows = estimate.spectrum.double()
@@ -96,10 +96,10 @@ def spectra(estimate: Estimate, ax: Axes | None = None) -> Figure:
     return figure
 
 
-def dimension_against_noise(estimate: Estimate) -> Figure:
+def dimension_against_noise(estimate: Estimate, ax: Axes | None = None) -> Figure:
     """k(sigma): what counts as a direction of the data depends on the scale at which one looks. Plateaus are shaded;
     at noise below half the distance of neighbours a score may have memorised single points."""
-    figure, axes = new_figure()
+    figure, axes = new_figure(ax=ax)
     rows = estimate.diagnostics["curve"]
     sigma = [row["sigma"] for row in rows]
     axes.fill_between(
@@ -135,11 +135,11 @@ def dimension_against_noise(estimate: Estimate) -> Figure:
     return figure
 
 
-def traces_against_noise(estimate: Estimate) -> Figure:
+def traces_against_noise(estimate: Estimate, ax: Axes | None = None) -> Figure:
     """FLIPD, the projector's trace and the denoising loss beside the count: all are k where the data are flat at this
     scale and the score is exact. Curvature parts the first two, and levels where it does are shaded; a coarse score
     lifts the loss."""
-    figure, axes = new_figure()
+    figure, axes = new_figure(ax=ax)
     rows = estimate.diagnostics["curve"]
     sigma = [row["sigma"] for row in rows]
     lines = {

@@ -30,6 +30,7 @@ from scorefold_toolkit.figures import by_label, legend_below
 from scorefold_toolkit.numerics import AGGREGATES, bootstrap_interval
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -225,9 +226,9 @@ def _figures(estimate: Estimate, name: str, label: str) -> Mapping[str, Figure]:
     return {**figures, **by_label(estimate)}
 
 
-def curve_against_noise(estimate: Estimate, name: str, label: str) -> Figure:
+def curve_against_noise(estimate: Estimate, name: str, label: str, ax: Axes | None = None) -> Figure:
     """The curve over sigma: the aggregate with the points' range, the value, and the level that it is read at."""
-    figure, axes = new_figure()
+    figure, axes = new_figure(ax=ax)
     said = estimate.diagnostics
     rows = said["curve"]
     sigma = [row["sigma"] for row in rows]
@@ -250,9 +251,9 @@ def curve_against_noise(estimate: Estimate, name: str, label: str) -> Figure:
     return figure
 
 
-def stages(estimate: Estimate) -> Figure:
+def stages(estimate: Estimate, ax: Axes | None = None) -> Figure:
     """The coarse dimension of each point with its interval, behind the one that was settled on, coloured by stage."""
-    figure, axes = new_figure()
+    figure, axes = new_figure(ax=ax)
     said = estimate.diagnostics
     coarse, half_width, stage = said["coarse"], said["coarse_half_width"], said["stage"]
     settled = asked_estimates(estimate)
@@ -277,9 +278,9 @@ def stages(estimate: Estimate) -> Figure:
     return figure
 
 
-def densities_against_noise(estimate: Estimate) -> Figure:
+def densities_against_noise(estimate: Estimate, ax: Axes | None = None) -> Figure:
     """The log-density at each point, less its mean over levels, against the noise that the flows were trained with."""
-    figure, axes = new_figure()
+    figure, axes = new_figure(ax=ax)
     said = estimate.diagnostics
     density = said["log_density"][:, :50]
     centred = (density - density.mean(0)).numpy()

@@ -49,10 +49,10 @@ def autoencoder_figures(answer: Estimate) -> Mapping[str, Figure]:
     }
 
 
-def spectrum(answer: Estimate) -> Figure:
+def spectrum(answer: Estimate, ax: Axes | None = None) -> Figure:
     """Variances of the base, widest first, with variances of the points' own coordinates, and the cut."""
     assert answer.spectrum is not None
-    figure, axes = new_figure()
+    figure, axes = new_figure(ax=ax)
     variances, measured = _plain(answer.spectrum[0]), _plain(answer.diagnostics["measured_variances"])
     ranks = range(1, len(variances) + 1)
     marker = "o" if len(variances) <= _MARKED else ""
@@ -68,11 +68,11 @@ def spectrum(answer: Estimate) -> Figure:
     return figure
 
 
-def reconstruction(answer: Estimate) -> Figure:
+def reconstruction(answer: Estimate, ax: Axes | None = None) -> Figure:
     """The mean squared error a coordinate against the number of coordinates kept, by order, beside a PCA's."""
     curve = answer.diagnostics["curve"]
     kept: Sequence[int] = curve["kept"]
-    figure, axes = new_figure()
+    figure, axes = new_figure(ax=ax)
     lines: dict[str, tuple[str, dict[str, Any]]] = {
         "increasing": ("the flow, narrowest first", {"color": SOFT, "linestyle": "--"}),
         "random": ("the flow, in random order", {"color": SOFT, "linestyle": ":"}),
@@ -100,10 +100,10 @@ def reconstruction(answer: Estimate) -> Figure:
     return figure
 
 
-def residuals(answer: Estimate) -> Figure:
+def residuals(answer: Estimate, ax: Axes | None = None) -> Figure:
     """The histogram over points of the distance from their reconstruction."""
     values = _plain(answer.diagnostics["residuals"])
-    figure, axes = new_figure()
+    figure, axes = new_figure(ax=ax)
     axes.hist(values.numpy(), bins=max(8, min(40, len(values) // 4)), color=SOFT)
     mean = float(values.square().mean().sqrt())
     axes.axvline(mean, color=ACCENT, linewidth=2, label=f"root of the mean square {mean:.3g}")
