@@ -273,9 +273,9 @@ def test_the_value_lies_between_the_single_ones_one_and_the_columns(
     ("changed", "said"),
     [
         ({"distance": 2.49}, ""),
-        ({"distance": 2.51}, "no surrogate of any dimension looks like these data"),
+        ({"distance": 2.51}, "No surrogate of any dimension looks like these data"),
         ({"error": math.log(1.39)}, ""),
-        ({"error": math.log(1.41)}, "together they are off by 41% on surrogates like these data"),
+        ({"error": math.log(1.41)}, "Together they are off by 41% on surrogates like these data"),
         ({"corrected": [10.0, 13.4], "errors": [0.1, 0.1]}, ""),  # (0 + log 1.34 / 0.1) / 2 = 1.5
         ({"corrected": [10.0, 18.0], "errors": [0.1, 0.1]}, ""),  # 2.94
         ({"corrected": [10.0, 18.5], "errors": [0.1, 0.1]}, "still disagree by more than their errors, from 10 to 18"),

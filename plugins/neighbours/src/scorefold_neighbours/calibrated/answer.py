@@ -113,7 +113,7 @@ def calibrated_answer(
             "distance": kept.calibration.distance,
         }
         facts["surrogate_weights"] = torch.from_numpy(kept.calibration.weights)
-    headline = "" if value is not None else f"no estimator can be trusted on these data: {reason}"
+    headline = "" if value is not None else f"no estimator can be trusted on these data. {reason}"
     return Estimate(QUANTITY, value, interval, config.level, diagnostics=facts, headline=headline)
 
 
@@ -164,9 +164,9 @@ def _settled(
 ) -> tuple[float | None, tuple[float, float] | None, str]:
     """The value and its interval, or why there is none."""
     if calibration is None:
-        return None, None, "each fails, or says nothing about the dimension of surrogates that look like these data"
+        return None, None, "Each fails, or says nothing about the dimension of surrogates that look like these data"
     if calibration.distance > STRANGE:
-        return None, None, "no surrogate of any dimension looks like these data to them"
+        return None, None, "No surrogate of any dimension looks like these data to them"
     together = calibration.together
     # All together say nothing that no single one says: beyond these the regression extrapolates.
     ends = [limit(curve.corrected for curve in calibration.curves) for limit in (min, max)]
@@ -176,19 +176,21 @@ def _settled(
     margin = _margin(config, calibration, float(np.median(np.abs(gaps))))
     between = (max(1.0, value * math.exp(-margin)), min(value * math.exp(margin), largest))
     if math.expm1(together.error) > config.tolerance:
-        fits = f"{between[0]:.2g} to {between[1]:.2g} would fit"
-        error = f"together they are off by {math.expm1(together.error):.0%} on surrogates like these data"
-        return None, None, f"{error}; {fits}"
+        error = f"Together they are off by {math.expm1(together.error):.0%} on surrogates like these data"
+        return None, None, f"{error}. {_fits(between)}"
     if float(np.median(np.abs(gaps) / errors)) > APART:
         low, high = ends
-        return None, None, f"corrected, they still disagree by more than their errors, from {low:.3g} to {high:.3g}"
+        return None, None, f"Corrected, they still disagree by more than their errors, from {low:.3g} to {high:.3g}"
     if between[1] > WIDE * between[0] or _covers_most(between, largest):
         most = (
             f"most of what {largest:.0f} columns allow" if between[1] <= WIDE * between[0] else "too wide for an answer"
         )
-        helps = "more rows would help, or fewer columns that hold noise"
-        return None, None, f"{between[0]:.2g} to {between[1]:.2g} would fit, which is {most}; {helps}"
+        return None, None, f"{_fits(between)}, which is {most}. More rows, or fewer columns of noise, would help"
     return value, between, ""
+
+
+def _fits(between: tuple[float, float]) -> str:
+    return f"All values from {between[0]:.2g} to {between[1]:.2g} would fit"
 
 
 _NEARLY_ALL = 0.95
@@ -216,11 +218,8 @@ COLUMNS = 4
 
 
 def plot(answer: Estimate) -> Mapping[str, Figure]:
-    """The figures by name: estimate, and curves where any estimator read the data."""
-    figures = {"estimate": answer.plot()}
-    if answer.diagnostics["estimators"]:
-        figures["curves"] = calibration_curves(answer)
-    return figures
+    """The curves, where any estimator read the data. The answer has one number or none, so there is no histogram."""
+    return {"curves": calibration_curves(answer)} if answer.diagnostics["estimators"] else {}
 
 
 def calibration_curves(answer: Estimate) -> Figure:
