@@ -71,7 +71,10 @@ def _cards(root: Path) -> dict[str, Any]:
 
 
 def _card(name: str, question: str, card: dict[str, Any]) -> str:
-    answers = [prose(re.sub(r"^[\w:-]+: ", "", line)) for line in card["answer"]]
+    # The first sentence: the page of the example has the others.
+    answers = [
+        prose(re.sub(r"^[\w:-]+: ", "", line).partition(". ")[0].removesuffix(".") + ".") for line in card["answer"]
+    ]
     shown = f"[![{question}](figures/gallery/{name}.png)](figures/gallery/{name}.png)"
     time = f"{card['cpu']} CPU seconds" if card["cpu"] < 120 else f"{card['cpu'] / 60:.0f} CPU minutes"
     text = page(
