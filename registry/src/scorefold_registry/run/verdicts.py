@@ -178,8 +178,8 @@ def _answer(folder: Path, stage: Mapping[str, Any]) -> tuple[Answer | None, bool
     if isinstance(value, EstimateFacts):
         # An answer without a value has no metrics.
         truth = stage["metrics"].get("truth", None if found is None else found.truth)
-        said = _of_estimate(stage["name"], component, value, truth, warnings)
-        return replace(said, verdict=said.verdict + _among_labels(result), by_label=rows), False
+        answer = _of_estimate(stage["name"], component, value, truth, warnings)
+        return replace(answer, verdict=answer.verdict + _among_labels(result), by_label=rows), False
     if isinstance(value, AllocationFacts):
         text = str(result.get("text") or value.status)
         withheld = value.status in ("infeasible", "refused")
