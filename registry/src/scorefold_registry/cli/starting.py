@@ -246,8 +246,8 @@ def _density(reading: Reading, verb: str, comment: str) -> tuple[Stages, Comment
     if reading.images:
         stages["answer"]["options"] = {"limit": 128 if verb == "outliers" else 64, "probes": 1, "tolerance": 1e-3}
         comments["answer", "options"] = (
-            "the number of points, each of which takes the model a hundred calls; with probes: 4 and tolerance: 1e-4 it "
-            "takes four times as long, and the costs of points are less noisy"
+            "the number of points, each of which takes the model a hundred calls; probes: 4 and tolerance: 0.0001 take "
+            "four times as long, and give less noisy numbers"
         )
     comments[("answer",)] = f"{comment}; {_NEW.format(model=name, verb=verb)}"
     return stages, comments
