@@ -10,7 +10,9 @@ from torch import Tensor
 from verb_toys import Normal, Shifted, Source, checked, context
 
 from scorefold.data import Condition, Dataset, TensorSpec
+from scorefold.diffusion import VP
 from scorefold.errors import DataError
+from scorefold.interfaces import ScoreModel
 from scorefold_verbs.config import OutlierOptions
 from scorefold_verbs.figures import outlier_figures as draw
 from scorefold_verbs.likelihoods import auroc, outlier_scores, outliers
@@ -91,6 +93,30 @@ def test_without_a_condition_there_is_the_cost_alone_for_flows_and_score_models(
         assert list(outcome.arrays) == ["cost"]
         assert list(checked(outcome)) == ["mean cost (bits a dimension)"]
         assert len(draw(outcome.drawn)["outliers"].axes) == 1
+
+
+class NormalImages(Normal):
+    """N(0, 1) in each pixel of 2 x 2."""
+
+    def __init__(self) -> None:
+        ScoreModel.__init__(self, VP(), (1, 2, 2))
+
+
+def test_the_images_that_cost_the_most_are_shown() -> None:
+    """The cost of an image rises with its distance from 0; of two groups the unusual ones are shown."""
+    sizes = torch.tensor([0.1, 3.0, 0.2, 2.0, 1.0, 0.3, 0.4, 0.5, 0.6])
+    usual, unusual = (Source(test=Dataset(sizes.roll(by)[:, None, None, None].expand(9, 1, 2, 2))) for by in (0, 1))
+    for given, first in (({"data": usual}, "1"), ({"data": usual, "unusual": unusual}, "2")):
+        outcome = outliers(NormalImages(), given, OutlierOptions(), context())
+        axes = draw(outcome.drawn)["costliest"].axes[0]
+        labels = [label.get_text() for label in axes.get_xticklabels()]
+        assert len(labels) == 8
+        assert labels[0].split("\n")[0].endswith(first)
+        assert [float(label.split("\n")[1]) for label in labels] == sorted(
+            (float(label.split("\n")[1]) for label in labels), reverse=True
+        )
+        shown = torch.as_tensor(axes.images[0].get_array())[0, ::3]
+        assert shown.diff().max() <= 0, "the costliest image is the brightest"
 
 
 def test_what_is_far_beyond_the_usual_points_stands_in_the_last_bar() -> None:

@@ -328,7 +328,8 @@ def labelled_grid(
     shown = canvas.reshape(count * (height + _GAP), times * (width + _GAP), channels)[:-_GAP, :-_GAP]
     across = min(9.0, 0.8 * times)
     down = across * shown.shape[0] / shown.shape[1]
-    left, above = 0.1 + 0.075 * max(map(len, names), default=0), 0.05 + 0.22 * bool(columns) + 0.25 * bool(title)
+    lines = max((name.count("\n") + 1 for name in columns), default=0)
+    left, above = 0.1 + 0.075 * max(map(len, names), default=0), 0.05 + 0.22 * lines + 0.25 * bool(title)
     figure = empty_figure(left + across + 0.1, above + down + 0.05)
     figure.set_layout_engine("none")
     wide, tall = figure.get_size_inches()

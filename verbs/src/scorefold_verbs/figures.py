@@ -203,12 +203,18 @@ def likelihood(values: Mapping[str, Tensor]) -> Mapping[str, Figure]:
     return {"log-likelihood": figure}
 
 
-@captioned({"outliers": "Scores of usual points, and of unusual ones if there are any. A higher score is less usual."})
+@captioned(
+    {
+        "outliers": "Scores of usual points, and of unusual ones if there are any. A higher score is less usual.",
+        "costliest": "The images that cost the most, each with the end of its name and its cost in bits a dimension.",
+    }
+)
 def outlier_figures(scores: Mapping[str, Mapping[str, Tensor]]) -> Mapping[str, Figure]:
     """The histograms of each outlier score: over usual points, and over unusual ones where there are any.
 
     What lies beyond three times the range of the usual ones stands in the last bar, so that these are seen. A line
-    stands at the ``limit`` of a score, above which a point is unlike the data.
+    stands at the ``limit`` of a score, above which a point is unlike the data. Images of the ``costliest`` points, by
+    name, are a figure of their own.
     """
     usual, unusual, limits = scores["usual"], scores.get("unusual"), scores.get("limit", {})
     figure = empty_figure(3.4 * len(usual) + 0.6, 3.2)
@@ -231,7 +237,11 @@ def outlier_figures(scores: Mapping[str, Mapping[str, Tensor]]) -> Mapping[str, 
     places[0].set_ylabel("density")
     if limits or unusual is not None:
         places[0].legend(frameon=False, fontsize=9)
-    return {"outliers": figure}
+    costliest = scores.get("costliest")
+    images = as_images(torch.stack(list(costliest.values())).cpu()) if costliest else None
+    if costliest is None or images is None:
+        return {"outliers": figure}
+    return {"outliers": figure, "costliest": labelled_grid(images[None], [""], list(costliest), "", (None, None))}
 
 
 _ROWS = 12

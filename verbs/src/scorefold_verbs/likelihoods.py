@@ -228,6 +228,10 @@ def auroc(unusual: Tensor, usual: Tensor) -> float:
     return float(below.double().mean() / (2 * len(usual)))
 
 
+_COSTLIEST = 8
+"""The most images that a figure shows of those that cost the most."""
+
+
 def outliers(component: ScoreModel | Flow, inputs: Inputs, options: OutlierOptions, context: StageContext) -> Outcome:
     """Scores of held-out points, with the cost above which a point is unlike them; and how well the scores separate the
     points of ``unusual`` where these are given.
@@ -254,12 +258,12 @@ def outliers(component: ScoreModel | Flow, inputs: Inputs, options: OutlierOptio
         called[name] = [row_text(source.rows, place) for place in places]
         rows[name] = {of: by_row(values, points.index, source.rows) for of, values in scores[name].items()}
     metrics: dict[str, float] = {}
-    for name, values in scores["usual"].items():
-        metrics[f"mean {name} (bits)" if name == "condition cost" else f"mean {name} (bits a dimension)"] = float(
+    for of, values in scores["usual"].items():
+        metrics[f"mean {of} (bits)" if of == "condition cost" else f"mean {of} (bits a dimension)"] = float(
             values.mean()
         )
         if "unusual" in scores:
-            metrics[f"AUROC by {name}"] = auroc(scores["unusual"][name], values)
+            metrics[f"AUROC by {of}"] = auroc(scores["unusual"][of], values)
     costs = scores["usual"]["cost"]
     if options.above is None:
         limit = cost_limit(costs)
@@ -273,17 +277,20 @@ def outliers(component: ScoreModel | Flow, inputs: Inputs, options: OutlierOptio
     result: dict[str, Any] = {"metrics": metrics, "answer": answer}
     if "unusual" in scores:
         best = max((name for name in metrics if name.startswith("AUROC")), key=metrics.__getitem__)
-        name, counts = best.removeprefix("AUROC by "), [len(next(iter(scores[group].values()))) for group in groups]
-        verdict = of_auroc(name, metrics[best], unusual=counts[1], usual=counts[0])
+        counts = [len(next(iter(scores[group].values()))) for group in groups]
+        verdict = of_auroc(best.removeprefix("AUROC by "), metrics[best], unusual=counts[1], usual=counts[0])
         verdict["verdict"] += above_limit(limit, scores["unusual"]["cost"], called["unusual"])
         result["answer"] = {"quantity": best, "value": metrics[best], **verdict}
     flat = {
-        (name if group == "usual" else f"unusual {name}"): values
+        (of if group == "usual" else f"unusual {of}"): values
         for group, named in rows.items()
-        for name, values in named.items()
+        for of, values in named.items()
     }
     limits = {} if limit is None else {"limit": {"cost": torch.tensor(limit)}}
-    return Outcome(flat, result, flat, shown={**scores, **limits})
+    # Of the last group, which are the points that were asked about.
+    order = scores[name]["cost"].argsort(descending=True)[:_COSTLIEST].tolist() if len(points.event_shape) == 3 else []
+    costliest = {f"{called[name][at][-12:]}\n{float(scores[name]['cost'][at]):.3g}": points.x[at] for at in order}
+    return Outcome(flat, result, flat, shown={**scores, **limits, "costliest": costliest})
 
 
 @torch.no_grad()
