@@ -6,7 +6,6 @@ import functools
 import mmap
 import pickle
 import time
-import types
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -18,7 +17,7 @@ from scorefold.diffusion import VE
 from scorefold.interfaces import Flow, ScoreModel, evaluations
 from scorefold.interfaces.model import Shown
 from scorefold_registry.components.building import Made, Memory
-from scorefold_registry.run.os_process import cpu_seconds, keep_freed_memory, peak_memory, restart_peak
+from scorefold_registry.run.os_process import cpu_seconds, peak_memory, restart_peak
 from scorefold_registry.run.stage_work import models_of
 from scorefold_toolkit.nn import StandardNormal
 
@@ -217,27 +216,3 @@ def test_peak_memory_is_that_since_it_was_restarted() -> None:
     assert anew is not None
     assert after > before + 150, "200 MB were held"
     assert anew < after - 100, "and are not any more"
-
-
-@pytest.mark.parametrize(
-    ("variables", "calls"),
-    [
-        ({}, [(-3, 2**30), (-1, 2**30)]),
-        ({"GLIBC_TUNABLES": "glibc.malloc.check=0"}, []),
-        ({"MALLOC_TRIM_THRESHOLD_": "131072"}, []),
-    ],
-)
-def test_freed_memory_is_kept_unless_the_user_sets_the_allocator(
-    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], calls: list[tuple[int, int]]
-) -> None:
-    made: list[tuple[int, int]] = []
-    for name in ("GLIBC_TUNABLES", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    library = types.SimpleNamespace(mallopt=lambda *given: made.append(given))
-    monkeypatch.setattr("ctypes.CDLL", lambda name: library)
-    keep_freed_memory.__wrapped__()
-    assert made == calls
-    del library.mallopt  # as on macOS
-    keep_freed_memory.__wrapped__()

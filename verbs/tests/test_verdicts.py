@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import pytest
@@ -135,9 +136,10 @@ def test_the_costs_of_points_say_which_are_unlike_them() -> None:
 
 
 def test_samples_are_as_close_as_training_points_or_farther() -> None:
-    for distance in (-0.01, 0.05):
-        close = of_samples(EnergyDistances(distance, 0.02, 0.03), "test")
-        assert "as close to the test points as training points" in close["verdict"]
+    close = of_samples(EnergyDistances(-0.01, 0.02, 0.03), "test")
+    assert "as close to the test points as training points" in close["verdict"]
+    alike = of_samples(EnergyDistances(0.05, 0.02, 0.03), "test")
+    assert "not significantly farther from the test points than training points" in alike["verdict"]
     farther = of_samples(EnergyDistances(0.051, 0.02, 0.03), "test")
     assert "farther from the test points than training points" in farther["verdict"]
     assert "for training points 0.02; 0.03 more can be chance" in farther["verdict"]
@@ -145,6 +147,8 @@ def test_samples_are_as_close_as_training_points_or_farther() -> None:
     assert "baselines" not in of_samples(EnergyDistances(0.3), "test")
     near = EnergyDistances(0.03, 0.02, 0.03)
     assert of_samples(near, "test", 1.0) == of_samples(near, "test")
+    alone = of_samples(near, "test", math.inf)["verdict"]
+    assert alone.endswith("stand out: samples have speckle, and the test points have none.")
     for ratio, said in ((1.28, "stand out: samples have 1.3 times"), (0.7, "too smooth: samples have 0.7 times")):
         found = of_samples(near, "test", ratio)
         assert f"{said} the speckle of the test points." in found["verdict"]

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from scorefold.data import Dataset, EventScale
+from scorefold.errors import DataError
 from scorefold.interfaces import TensorSource
 from scorefold.stage import StageContext
 from scorefold_audit.audit import audit
@@ -20,7 +21,6 @@ from scorefold_audit.copying.incomplete import (
     gap_copies,
     incomplete_samples,
     incomplete_training,
-    nearest_of_gaps,
     nearest_with_gaps,
 )
 from scorefold_audit.sets import Sets
@@ -146,7 +146,7 @@ def test_copies_at_the_end_of_many_samples_are_found() -> None:
     reasons = withheld(result)
     part = "copies among samples with missing values, of "
     assert reasons[part + "those not drawn"] == "500 of 2,998 were drawn at random and compared"
-    assert reasons[part + "one value"] == "2 of them have fewer than two values, which many points have"
+    assert reasons[part + "one value"] == "2 of them have fewer than two values, and one value is no copy"
 
 
 @pytest.mark.parametrize(("training", "held_out"), [(1, 30), (19, 30), (30, 19)])
@@ -193,35 +193,66 @@ def test_copies_of_training_points_with_gaps_are_found() -> None:
     assert not any("would not be seen" in caveat for caveat in caveats)
 
 
+def test_copies_with_gaps_of_points_with_gaps_are_a_caveat() -> None:
+    """They would be compared with nothing."""
+    training, rows = points(0, 400), with_gaps(points(0, 400)[:150])
+    data, samples = Training(rows, training[150:]), Samples(rows, points(2, 60))
+    result = verdicts_of(samples, data=data, held_out=Samples(training[:0], points(1, 200)))
+    said = "150 samples with missing values were not compared with 150 training points with missing values"
+    assert f"{said}: copies of them would not be seen" in result["answer"]["caveats"]
+    assert result["answer"]["sure"] == "with caution"
+
+
 def test_training_points_with_gaps_that_nothing_copies_are_no_finding() -> None:
-    """A false alarm in one of twenty audits, of columns of other widths, some of them rounded."""
+    """A false alarm in one of twenty audits, of columns of other widths, two of them rounded."""
     false = 0
     for seed in range(40):
         random = torch.Generator().manual_seed(seed)
         drawn = [torch.randn(count, 5, generator=random).double() for count in (200, 60, 100, 120)]
         training, gaps, held_out, samples = (each * 10.0 ** torch.arange(-2, 3) for each in drawn)
+        for each in (training, gaps, held_out, samples):
+            each[:, 2:4] = (each[:, 2:4] / 5).round()
         gaps[torch.rand(60, 5, generator=random) < 0.3] = NAN
         found = incomplete_training(sets_of(training, held_out, EventScale()), Samples(gaps), 0)
         assert found is not None
         sets = replace(found.sets, samples=Dataset(samples.float()))
-        false += copies_of_gaps(sets, Dataset(training.float()), AuditOptions()).rates.p_more() < 0.05
+        matches, _ = copies_of_gaps(sets, Dataset(training.float()), AuditOptions())
+        false += matches.rates.p_more() < 0.05
     assert false <= 4
 
 
 def test_the_nearest_point_with_gaps_by_hand() -> None:
-    rows = np.array([[0, NAN, 4], [NAN, 1, 1], [5, 5, NAN]])
-    others = np.array([[0.0, 9, 2], [7, 1, 4], [5, 5, 8]])  # 2, 3 and 0 from these rows
-    near = nearest_of_gaps(np.array([[0, 0, 3.0], [0, 1, 2], [5, 5, 1]]), rows, others)
-    assert near.index.tolist() == [0, 1, 1], "the third row has a copy among the others"
-    assert near.distance == pytest.approx([1, 1, 4])
-    assert near.ratio == pytest.approx([1 / 2, 1 / 3, 4 / 3])
+    """Points with gaps are 2, 3 and 0 from complete ones; the third can't be told from its copy."""
+    complete = torch.tensor([[0.0, 9, 2], [7, 1, 4], [5, 5, 8]]).repeat(7, 1)
+    rows = torch.tensor([[0, NAN, 4], [NAN, 1, 1], [5, 5, NAN]])
+    samples = torch.tensor([[0, 0, 3.0], [0, 1, 2], [5, 5, 1]]).repeat(7, 1)
+    given = [Dataset(each) for each in (rows, samples, samples, samples[:0])]
+    options = AuditOptions(scale="none")
+    found, repeated = copies_of_gaps(Sets(*given, EventScale()), Dataset(complete), options)
+    assert repeated == 1
+    assert found.near.index.tolist() == [0, 1, 1] * 7
+    assert found.near.distance == pytest.approx([1, 1, 4] * 7)
+    assert found.near.ratio == pytest.approx([1 / 2, 1 / 3, 4 / 3] * 7)
+    given[0] = Dataset(rows[2:])
+    with pytest.raises(DataError, match="each of these 1 points is repeated by a complete one"):
+        copies_of_gaps(Sets(*given, EventScale()), Dataset(complete), options)
+
+
+def test_points_that_complete_ones_repeat_are_withheld() -> None:
+    training = points(0, 300)
+    rows = torch.cat([with_gaps(training[:40]), with_gaps(points(4, 60))])
+    data = Training(rows, training)
+    result = verdicts_of(Samples(training[:0], points(2, 60)), data=data, held_out=Samples(rows[:0], points(1, 100)))
+    part = "copies of training points with missing values, of repeated ones"
+    assert withheld(result)[part] == "40 of them are repeated by a complete one in the columns that they have"
+    assert "copied share (training points with missing values)" in result["metrics"]
 
 
 def test_few_complete_training_points_leave_a_caveat() -> None:
     training = points(0, 30)
     data = Training(with_gaps(training[:15]), training[15:])
     result = verdicts_of(Samples(training[:0], points(2, 30)), data=data, held_out=Samples(training[:0], points(1, 30)))
-    said = "15 training points have missing values and were not compared: copies of them would not be seen"
+    said = "samples were not compared with 15 training points with missing values: copies of them would not be seen"
     assert said in result["warnings"]
     few = "the tests of copying need at least 20 training points; 15 were given"
     assert withheld(result)["copies of training points with missing values"] == few

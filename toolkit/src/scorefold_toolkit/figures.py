@@ -245,7 +245,7 @@ def _scatter_groups(groups: EventGroups) -> Figure:
     dots = "; grey: the data" if len(behind) else ""
     each = "Each line: " if groups.path else "Each colour and marker: " if len(x) > 1 else ""
     title = f"{each}{groups.group}{dots}"
-    axes.set(title=title[0].upper() + title[1:], xlabel=across, ylabel=up)
+    axes.set(title=title[:1].upper() + title[1:], xlabel=across, ylabel=up)
     return figure
 
 

@@ -45,15 +45,15 @@ def distinct_training_points(source: DataSource, count: int, context: StageConte
     return training.take(order.sort().values).to(device="cpu", dtype=context.dtype)
 
 
-_EXCHANGES = 199
-"""How often samples and training points are exchanged at random."""
+_FEWEST, _EXCHANGES = 10, 199
+"""The fewest samples, and training points, that are exchanged at random, and how often."""
 
 
 @dataclass(frozen=True)
 class EnergyDistances:
-    """Energy distances from points of the stage's split: of ``samples``, and of as many ``training`` points, None
-    without any. By ``chance`` samples like the training points are so much farther: at most, in 95 % of random
-    exchanges."""
+    """Energy distances from points of the stage's split: of ``samples``, and of as many ``training`` points, None where
+    there are too few. Samples that follow the distribution of the training points are farther by at most ``chance`` in
+    95 % of random exchanges."""
 
     samples: float
     training: float | None = None
@@ -65,19 +65,29 @@ def energy_distances(x: Tensor, source: DataSource, context: StageContext) -> En
 
     Of many coordinates fewer points are compared, so that it takes seconds at most.
     """
-    most = min(MOST, int((_WORK / max(1, x[0].numel())) ** 0.5), len(x))
+    most = min(_most(x), len(x))
+    others = _held_out(x, source, most, context)
+    if others is None or min(most, len(others)) < 2:
+        return None
+    compared, training = x[:most].cpu(), distinct_training_points(source, most, context)
+    few = training is None or min(len(compared), len(training)) < _FEWEST
+    if training is None or few or not bool(training.tensor().isfinite().all()):
+        return EnergyDistances(energy_distance(compared, others))
+    return _exchanged(compared, training.tensor(), others, choice(context, "exchanges"))
+
+
+def _most(x: Tensor) -> int:
+    return min(MOST, int((_WORK / max(1, x[0].numel())) ** 0.5)) if len(x) else 0
+
+
+def _held_out(x: Tensor, source: DataSource, most: int, context: StageContext) -> Tensor | None:
+    """At most so many points of the stage's split on the CPU; None where there are none of the shape of samples."""
     if tuple(source.event_shape) != tuple(x.shape[1:]):
         return None
     try:
-        others = points_of(source, most, context).tensor().cpu()
+        return points_of(source, most, context).tensor().cpu()
     except SplitError:
         return None
-    if min(most, len(others)) < 2:
-        return None
-    compared, training = x[:most].cpu(), distinct_training_points(source, most, context)
-    if training is None or len(training) < 2:
-        return EnergyDistances(energy_distance(compared, others))
-    return _exchanged(compared, training.tensor(), others, choice(context, "exchanges"))
 
 
 def _exchanged(x: Tensor, training: Tensor, others: Tensor, generator: torch.Generator) -> EnergyDistances:
@@ -85,16 +95,25 @@ def _exchanged(x: Tensor, training: Tensor, others: Tensor, generator: torch.Gen
     every, rows = torch.cat([x, training]).flatten(1).double(), others.flatten(1).double()
     apart, within = _distances(every, every), float(_distances(rows, rows).sum()) / (len(rows) * (len(rows) - 1))
     across = _distances(every, rows).mean(1)
-    orders = torch.stack([torch.randperm(len(every), generator=generator) for _ in range(_EXCHANGES)], 1)
-    first = torch.cat([torch.arange(len(every))[:, None], orders], 1) < len(x)  # a column each, the first as given
+    first = _exchanges(len(x), len(every), generator)
 
     def of(chosen: Tensor) -> Tensor:
         members, size = chosen.double(), chosen.sum(0)
         return 2 * (across @ members) / size - ((apart @ members) * members).sum(0) / (size * (size - 1)) - within
 
     samples, trained = of(first), of(~first)
-    chance = float((samples - trained)[1:].quantile(0.95))
-    return EnergyDistances(float(samples[0]), float(trained[0]), chance)
+    return EnergyDistances(float(samples[0]), float(trained[0]), _exceeded((samples - trained)[1:], 0.05))
+
+
+def _exchanges(first: int, every: int, generator: torch.Generator) -> Tensor:
+    """Masks (every, 200) of ``first`` rows each: the first rows, and 199 random choices."""
+    orders = torch.stack([torch.randperm(every, generator=generator) for _ in range(_EXCHANGES)], 1)
+    return torch.cat([torch.arange(every)[:, None], orders], 1) < first
+
+
+def _exceeded(differences: Tensor, share: float) -> float:
+    """The difference that another one exceeds by chance with a probability of this share at most."""
+    return float(differences.sort().values[math.ceil((1 - share) * (len(differences) + 1)) - 1])
 
 
 def _distances(a: Tensor, b: Tensor) -> Tensor:
@@ -102,25 +121,26 @@ def _distances(a: Tensor, b: Tensor) -> Tensor:
     return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-_SPECKLED, _ERRORS, _FEWEST_IMAGES = 1.1, 3.0, 10
-"""The ratio of speckle and its distance in standard errors from which on images differ, and the fewest compared."""
+_SPECKLED, _RARE = 1.1, 0.01
+"""The ratio of speckle from which on images differ, and how rarely chance may cause it."""
 
 
 def speckle_ratio(x: Tensor, source: DataSource, context: StageContext) -> float | None:
     """Speckle of sampled images (N, C, H, W), divided by the speckle of the points of the stage's split; 1 where chance
-    may explain the difference, and None where they can't be compared."""
-    if x.dim() != 4 or min(x.shape[2:]) < 3 or tuple(source.event_shape) != tuple(x.shape[1:]):
+    may explain the difference, and None where they can't be compared. It is infinite where only samples have any."""
+    if x.dim() != 4 or min(x.shape[2:]) < 3:
         return None
-    try:
-        held_out = points_of(source, MOST, context).tensor().cpu()
-    except SplitError:
+    held_out = _held_out(x, source, _most(x), context)
+    if held_out is None or min(len(x), len(held_out)) < _FEWEST:
         return None
-    drawn, real = speckle(x[:MOST].cpu().double()), speckle(held_out.double())
-    if min(len(drawn), len(real)) < _FEWEST_IMAGES or float(real.mean()) == 0:
-        return None
-    error = float((drawn.var() / len(drawn) + real.var() / len(real)).sqrt())
-    ratio, apart = float(drawn.mean() / real.mean()), abs(float(drawn.mean() - real.mean()))
-    return ratio if apart > _ERRORS * error and not 1 / _SPECKLED < ratio < _SPECKLED else 1.0
+    drawn, real = (torch.cat([speckle(part.float()) for part in each.split(16)]) for each in (x[: _most(x)], held_out))
+    ratio = float(drawn.mean() / real.mean())
+    if math.isnan(ratio) or 1 / _SPECKLED < ratio < _SPECKLED:
+        return 1.0
+    every = torch.cat([drawn.cpu(), real]).double()
+    first = _exchanges(len(drawn), len(every), choice(context, "exchanges")).double()
+    apart = ((every @ first) / len(drawn) - (every @ (1 - first)) / len(real)).abs()
+    return ratio if float(apart[0]) > _exceeded(apart[1:], _RARE) else 1.0
 
 
 def gaussian_log_density(source: DataSource, points: Dataset, context: StageContext) -> float | None:

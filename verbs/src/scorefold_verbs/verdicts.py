@@ -137,7 +137,9 @@ def of_samples(distances: EnergyDistances, split: str, speckle: float | None = N
     if speckle is None or speckle == 1:
         return found
     how = "Single pixels stand out" if speckle > 1 else "Samples are too smooth"
-    said = f"{found['verdict']} {how}: samples have {speckle:.2g} times the speckle of the {split} points."
+    times = f"samples have {speckle:.2g} times the speckle of the {split} points"
+    none = f"samples have speckle, and the {split} points have none"
+    said = f"{found['verdict']} {how}: {none if math.isinf(speckle) else times}."
     return {**found, "verdict": said, "sure": "with caution", "advice": _MORE_STEPS}
 
 
@@ -148,12 +150,16 @@ def _of_distances(distances: EnergyDistances, split: str) -> dict[str, Any]:
     distance, training, chance = distances.samples, distances.training, distances.chance
     if training is None:
         return {"verdict": f"The energy distance of the samples from the {split} points is {distance:.3g}; 0 is best."}
-    numbers = f"energy distance {distance:.2g}, for training points {training:.2g}; {chance:.2g} more can be chance"
+    numbers = f"energy distance {distance:.2g}, for training points {training:.2g}"
     found: dict[str, Any] = {"baselines": {TRAINING: training}}
-    if distance <= training + chance:
+    if distance <= training:
         said = f"Samples are as close to the {split} points as training points are ({numbers})."
+    elif distance <= training + chance:
+        farther = f"Samples are not significantly farther from the {split} points than training points are"
+        said = f"{farther} ({numbers}; {chance:.2g} more can be chance)."
     else:
-        said = f"Samples lie farther from the {split} points than training points do ({numbers})."
+        farther = f"Samples lie farther from the {split} points than training points do"
+        said = f"{farther} ({numbers}; {chance:.2g} more can be chance)."
         found["advice"] = _MORE_STEPS
     return {"verdict": said, **found}
 

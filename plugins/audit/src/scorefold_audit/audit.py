@@ -134,11 +134,25 @@ def _training_with_gaps(
     incomplete = incomplete_training(sets, training, context.seed("training points with gaps") % 2**32)
     if incomplete is None:
         return
-    measure = partial(copies_of_gaps, incomplete.sets, sets.training, options)
     part = "copies of training points with missing values"
-    if _with_gaps(report, part, incomplete, measure) is None:
-        said = f"{incomplete.count:,} training points have missing values and were not compared"
-        report.warnings.append(f"{said}: copies of them would not be seen")
+
+    def measure() -> SpaceMatches:
+        found, repeated = copies_of_gaps(incomplete.sets, sets.training, options)
+        if repeated:
+            said = f"{repeated:,} of them are repeated by a complete one in the columns that they have"
+            report.withhold(f"{part}, of repeated ones", said)
+        return found
+
+    found = _with_gaps(report, part, incomplete, measure)
+    if found is not None:
+        report.metrics["copied share (training points with missing values)"] = found.rates.excess()
+    of_samples = report.metrics.get("samples with missing values", 0)
+    if found is None or of_samples:
+        points = "samples" if found is None else f"{of_samples:,} samples with missing values"
+        report.warnings.append(
+            f"{points} were not compared with {incomplete.count:,} training points with missing values: copies of them "
+            "would not be seen"
+        )
 
 
 def _with_gaps(
@@ -150,7 +164,7 @@ def _with_gaps(
         return None
     if incomplete.few:
         have = "1 of them has" if incomplete.few == 1 else f"{incomplete.few:,} of them have"
-        report.withhold(f"{part}, of one value", f"{have} fewer than two values, which many points have")
+        report.withhold(f"{part}, of one value", f"{have} fewer than two values, and one value is no copy")
     if incomplete.few == incomplete.count:
         return None
     if incomplete.compared:

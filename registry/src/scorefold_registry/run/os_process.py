@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 import os
 import time
 from collections.abc import MutableMapping
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 
 from scorefold_registry.plugins.environments import running
@@ -55,24 +53,6 @@ def cpu_seconds() -> float:
     """CPU seconds of this process, of those it has waited for, and of workers of environments."""
     children = os.times()
     return time.process_time() + children.children_user + children.children_system + sum(list(running.values()))
-
-
-@cache
-def keep_freed_memory() -> None:
-    """Have glibc keep up to 1 GiB of freed memory, unless the user says what it does. Elsewhere nothing changes.
-
-    By default it returns each freed tensor above 32 MB, and the system clears as many pages again at the next step.
-    """
-    set_by_user = {"MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"} & os.environ.keys()
-    if set_by_user or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
-        return
-    with suppress(AttributeError, OSError, TypeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        for parameter in (_MMAP_THRESHOLD, _TRIM_THRESHOLD):
-            mallopt(parameter, _KEPT)
-
-
-_MMAP_THRESHOLD, _TRIM_THRESHOLD, _KEPT = -3, -1, 2**30
 
 
 def restart_peak() -> None:

@@ -21,7 +21,7 @@ from scorefold_registry.components.saving import port_objects
 from scorefold_registry.plugins.loading import describe, load_target, owners_of
 from scorefold_registry.plugins.process_guard import guarded
 from scorefold_registry.plugins.records import PluginRecord
-from scorefold_registry.run.os_process import cpu_seconds, keep_freed_memory, peak_memory, restart_peak
+from scorefold_registry.run.os_process import cpu_seconds, peak_memory, restart_peak
 from scorefold_registry.run.stage_builder import StageBuilder
 from scorefold_registry.run.stage_values import Inputs, StageValues, changed_files
 from scorefold_registry.runfile.plan import PlannedStage
@@ -60,7 +60,6 @@ class StageWork:
         """
         self._import_code()
         source, started = self.component, cpu_seconds()
-        keep_freed_memory()
         restart_peak()
         with guarded() as around:
             inputs = Inputs(self.planned.after, self.value, self.compute)

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from scorefold.data import Dataset
+from scorefold.errors import DataError
 from scorefold_audit.config import AuditOptions
 from scorefold_audit.copying import nearest as copies
 from scorefold_audit.copying.nearest import (
@@ -31,6 +32,7 @@ these."""
 
 _FEWEST_PRESENT, _FEWEST = 2, 100
 _ROUNDING = 4 * float(np.finfo(np.float32).eps)
+_Floats = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def gap_copies(sets: Sets, options: AuditOptions, seed: int) -> SpaceMatches:
     random = np.random.default_rng(seed)
     training, held_out, rows = (each.x.flatten(1).numpy() for each in (sets.training, sets.held_out, sets.samples))
     need_points({"held-out points": held_out, "training points": training})
-    unit = column_units(training) if options.scale == "columns" else np.ones(training.shape[1], dtype=np.float32)
+    unit = _units(training, options)
     held_out = held_out[random.permutation(len(held_out))[: _most(sets)]]
     with_gaps = held_out.copy()
     with_gaps[np.isnan(rows[random.permutation(len(rows))[np.arange(len(held_out)) % len(rows)]])] = np.nan
@@ -105,50 +107,61 @@ def gap_copies(sets: Sets, options: AuditOptions, seed: int) -> SpaceMatches:
     whole = Near.of(search, CopyNeighbours.of(search, complete))
     duplicate = duplicate_distance(whole.distance, whole.ratio)
     near, other = (nearest_with_gaps(each, training, duplicate) for each in (rows / unit, with_gaps / unit))
-    p = copies.p_values(near.ratio, other.ratio)
-    count = [int((each.ratio < copies.RATIO).sum()) for each in (near, other)]
-    rates = Rates(count[0], len(rows), count[1], len(held_out))
-    return SpaceMatches(GAPS, near, other, rates, p, copies.named_copies(p, options.listed))
+    return _matches(GAPS, near, other, options)
 
 
-def copies_of_gaps(sets: Sets, complete: Dataset, options: AuditOptions) -> SpaceMatches:
+def copies_of_gaps(sets: Sets, complete: Dataset, options: AuditOptions) -> tuple[SpaceMatches, int]:
     """Comparison of samples, and of held-out points, with training points (r, D) that are NaN where a value is missing.
-    ``complete`` are the others.
+    ``complete`` are the others. A point that one of them repeats in its columns can't be told from it: their number is
+    the second answer.
 
-    Raises ``DataError`` for fewer than 20 samples, held-out or complete training points.
+    Raises ``DataError`` for fewer than 20 samples, held-out or complete training points, and where all are repeated.
     """
     samples, held_out, training = (each.x.flatten(1).numpy() for each in (sets.samples, sets.held_out, complete))
     need_points({"samples": samples, "held-out points": held_out, "training points": training})
-    unit = column_units(training) if options.scale == "columns" else np.ones(training.shape[1], dtype=np.float32)
-    rows, points = sets.training.x.numpy() / unit, training / unit
-    near, other = (nearest_of_gaps(each / unit, rows, points) for each in (samples, held_out))
+    unit = _units(training, options)
+    rows, others = sets.training.x.numpy() / unit, training / unit
+    rounding = _ROUNDING * np.abs(others).max(0)
+    own = np.array([_apart(others, row, rounding).min() for row in rows])
+    if not (own > 0).any():
+        raise DataError(f"each of these {len(rows)} points is repeated by a complete one in the columns that it has")
+    near, other = (_nearest_of_gaps(each / unit, rows, own, rounding) for each in (samples, held_out))
+    return _matches(TRAINING_GAPS, near, other, options), int((own == 0).sum())
+
+
+def _nearest_of_gaps(points: _Floats, rows: _Floats, own: _Floats, rounding: _Floats) -> Near:
+    """The nearest row (r, D) of each of some points (m, D), in the columns that the row has, relative to the distance
+    ``own`` (r,) of the row from another row; rows without any are left out."""
+    distance, index, ratio = (np.full(len(points), value) for value in (np.inf, 0, np.inf))
+    for place in np.flatnonzero(own > 0):
+        found = _apart(points, rows[place], rounding)
+        nearer = found / own[place] < ratio
+        distance[nearer], index[nearer], ratio[nearer] = found[nearer], place, found[nearer] / own[place]
+    return Near(distance, index.astype(np.int64), ratio)
+
+
+def _apart(points: _Floats, row: _Floats, rounding: _Floats) -> Numbers:
+    """Distances (m,) of points (m, D) from a row (D,) in the columns that it has; up to ``rounding`` they count as 0.
+
+    >>> _apart(np.array([[1.0, 2.0, 7.0]]), np.array([1.0, np.nan, 3.0]), np.zeros(3))
+    array([4.])
+    """
+    present = ~np.isnan(row)
+    apart: Numbers = np.abs(points[:, present].astype(np.float64) - row[present])
+    apart[apart <= rounding[present]] = 0
+    found: Numbers = np.linalg.norm(apart, axis=1)
+    return found
+
+
+def _units(training: NDArray[np.float32], options: AuditOptions) -> NDArray[np.float32]:
+    return column_units(training) if options.scale == "columns" else np.ones(training.shape[1], dtype=np.float32)
+
+
+def _matches(space: str, near: Near, other: Near, options: AuditOptions) -> SpaceMatches:
     p = copies.p_values(near.ratio, other.ratio)
     count = [int((each.ratio < copies.RATIO).sum()) for each in (near, other)]
-    rates = Rates(count[0], len(samples), count[1], len(held_out))
-    return SpaceMatches(TRAINING_GAPS, near, other, rates, p, copies.named_copies(p, options.listed))
-
-
-def nearest_of_gaps(points: NDArray[np.floating], rows: NDArray[np.floating], others: NDArray[np.floating]) -> Near:
-    """The nearest row (r, D) of each of some points (m, D), in the columns that the row has, NaN where it has none.
-
-    The distance from a row is measured by the distance of the nearest of the ``others`` (n, D) from it, and their ratio
-    decides which row is the nearest. A row that one of the others repeats in its columns is left out.
-
-    >>> nan = float("nan")
-    >>> near = nearest_of_gaps(np.array([[1.0, 2, 3]]), np.array([[1, nan, 5], [nan, 2, 3]]), np.array([[1.0, 2, 7]]))
-    >>> near.distance, near.index, near.ratio
-    (array([0.]), array([1]), array([0.]))
-    """
-    rounding = _ROUNDING * np.abs(others).max(0)
-    distance, index, ratio = (np.full(len(points), value) for value in (np.inf, 0, np.inf))
-    for place, row in enumerate(rows):
-        present = ~np.isnan(row)
-        apart = [np.abs(each[:, present].astype(np.float64) - row[present]) for each in (points, others)]
-        found, own = (np.linalg.norm(np.where(each <= rounding[present], 0, each), axis=1) for each in apart)
-        if (nearest := own.min()) > 0:
-            nearer = found / nearest < ratio
-            distance[nearer], index[nearer], ratio[nearer] = found[nearer], place, found[nearer] / nearest
-    return Near(distance, index.astype(np.int64), ratio)
+    rates = Rates(count[0], len(near.ratio), count[1], len(other.ratio))
+    return SpaceMatches(space, near, other, rates, p, copies.named_copies(p, options.listed))
 
 
 def nearest_with_gaps(rows: NDArray[np.floating], points: NDArray[np.floating], duplicate: float = 0.0) -> Near:
@@ -164,10 +177,7 @@ def nearest_with_gaps(rows: NDArray[np.floating], points: NDArray[np.floating], 
     rounding = _ROUNDING * np.abs(points).max(0)
     distance, index, second = np.empty(len(rows)), np.empty(len(rows), dtype=np.int64), np.empty(len(rows))
     for place, row in enumerate(rows):
-        present = ~np.isnan(row)
-        apart: Numbers = np.abs(points[:, present].astype(np.float64) - row[present])
-        apart[apart <= rounding[present]] = 0
-        found = np.linalg.norm(apart, axis=1)
+        present, found = ~np.isnan(row), _apart(points, row, rounding)
         around = np.argpartition(found, min(NEIGHBOURS, len(points)) - 1)[:NEIGHBOURS]
         around = around[np.argsort(found[around], kind="stable")]
         away = np.abs(points[around].astype(np.float64) - points[around[0]])

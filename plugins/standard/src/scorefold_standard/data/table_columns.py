@@ -143,15 +143,17 @@ def unit_warning(cells: Sequence[str]) -> str:
 
 
 DATES = "dates"
+_DAY = r"(?:0?[1-9]|[12]\d|3[01])"
 _DATE = re.compile(
-    r"\s*(?:\d{4}([-/.])\d{1,2}\1\d{1,2}|\d{1,2}([-/.])\d{1,2}\2\d{4})(?:[T ]+\d{1,2}:\d{2}\S*(?: [AaPp][Mm])?)?\s*"
+    rf"\s*(?:\d{{4}}([-/.])(?:0?[1-9]|1[0-2])\1{_DAY}|{_DAY}([-/.]){_DAY}\2\d{{4}})"
+    r"(?:(?:T|,? +)\d{1,2}:\d{2}[\d:.]*(?: ?[AaPp][Mm])?(?: ?(?:Z|UTC|GMT|[+-]\d{2}:?\d{2}))?)?\s*"
 )
 
 
 def date_warning(cells: Sequence[str]) -> str:
     """The warning ``DATES`` where every cell is a date with a year of four digits, perhaps with a time of day.
 
-    >>> date_warning(["2024-01-05", "2024-01-06 12:00"]), date_warning(["5/1/2024"]), date_warning(["192.168.2024.1"])
+    >>> date_warning(["2024-01-05", "2024-01-06 12:00 UTC"]), date_warning(["5/1/2024"]), date_warning(["2024-13-45"])
     ('dates', 'dates', '')
     """
     return DATES if cells and all(map(_DATE.fullmatch, cells)) else ""

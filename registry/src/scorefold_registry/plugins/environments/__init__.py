@@ -30,5 +30,5 @@ class Names:
         return gone
 
     def put_back(self, gone: list[str]) -> None:
-        """Returns names that ``take_gone`` gave, for the next time."""
+        """Puts names from ``take_gone`` back, for the next time."""
         self._gone[:0] = gone
