@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shutil
 import signal
 import socket
@@ -129,7 +130,7 @@ def test_what_only_reads_starts_no_process(
     assert main(["plugins", "show", "one/estimator:toy-mean"]) == 0
     shown = capsys.readouterr().out
     assert "name it one/estimator:toy-mean" in shown
-    assert "    scale  a number, above 0, default 1.0. A factor" in shown
+    assert re.search(r"^    scale +a number, above 0, default 1\.0\. A factor", shown, flags=re.MULTILINE)
     assert main(["validate", str(file)]) == 0
     assert main(["schema", "--out", str(tmp_path / "schema.json")]) == 0
     assert "config.one.estimator.toy-mean" in (tmp_path / "schema.json").read_text()
