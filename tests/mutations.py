@@ -389,13 +389,13 @@ MUTATIONS = (
     ("plugins/audit/src/scorefold_audit/verdicts.py", "gap.interval[0]) / (2 * 1.96)", "gap.interval[0]) / 1.96"),
     (
         "plugins/audit/src/scorefold_audit/copying/incomplete.py",
-        "nearer = found / nearest < ratio",
+        "nearer = found / own[place] < ratio",
         "nearer = found < ratio",
     ),
     (
         "plugins/audit/src/scorefold_audit/copying/incomplete.py",
-        "(nearest := own.min()) > 0",
-        "(nearest := own.min()) >= 0",
+        "np.flatnonzero(own > 0)",
+        "np.flatnonzero(own >= 0)",
     ),
     (
         "plugins/audit/src/scorefold_audit/verdicts.py",

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from scorefold_registry.run.verdicts import first_sentence
 from scorefold_site.markdown import fence, page, prose
 
 _COPIES = {
@@ -73,7 +74,7 @@ def _cards(root: Path) -> dict[str, Any]:
 def _card(name: str, question: str, card: dict[str, Any]) -> str:
     # The first sentence: the page of the example has the others.
     answers = [
-        prose(re.sub(r"^[\w:-]+: ", "", line).partition(". ")[0].removesuffix(".") + ".") for line in card["answer"]
+        prose(first_sentence(re.sub(r"^[\w:-]+: ", "", line))[0].removesuffix(".") + ".") for line in card["answer"]
     ]
     shown = f"[![{question}](figures/gallery/{name}.png)](figures/gallery/{name}.png)"
     time = f"{card['cpu']} CPU seconds" if card["cpu"] < 120 else f"{card['cpu'] / 60:.0f} CPU minutes"

@@ -222,7 +222,7 @@ def test_training_points_with_gaps_that_nothing_copies_are_no_finding() -> None:
 
 
 def test_the_nearest_point_with_gaps_by_hand() -> None:
-    """Points with gaps are 2, 3 and 0 from complete ones; the third can't be told from its copy."""
+    """Points with gaps are 2, 3 and 0 from complete ones; the third is left out."""
     complete = torch.tensor([[0.0, 9, 2], [7, 1, 4], [5, 5, 8]]).repeat(7, 1)
     rows = torch.tensor([[0, NAN, 4], [NAN, 1, 1], [5, 5, NAN]])
     samples = torch.tensor([[0, 0, 3.0], [0, 1, 2], [5, 5, 1]]).repeat(7, 1)

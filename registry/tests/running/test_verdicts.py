@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from scorefold.artefacts import write_json
-from scorefold_registry.run.verdicts import CAUTION, CLEAR, WITHHELD, Answer, answers, crossing
+from scorefold_registry.run.verdicts import CAUTION, CLEAR, WITHHELD, Answer, answers, crossing, first_sentence
 
 STAGE = {
     "distribution": "scorefold-tiny",
@@ -175,7 +176,7 @@ def test_estimates_of_other_data_and_repeats_are_not_compared(made: Folder) -> N
 @pytest.mark.parametrize(
     ("trouser", "end"),
     [
-        ([91, 117], " By label it is highest for Shirt (200) and lowest for 1 (104)."),
+        ([91, 117], " By label, the intrinsic dimension is highest for Shirt (200) and lowest for 1 (104)."),
         ([91, 170], ""),
         (None, ""),
     ],
@@ -198,6 +199,59 @@ def test_labels_are_ranked_where_their_intervals_do_not_overlap(made: Folder, tr
     (found,) = answers(made.folder, made.stages)
     assert found.verdict == f"The intrinsic dimension is 147 (95% interval 141 to 153).{end}"
     assert found.headline() == "bound: The intrinsic dimension is 147 (95% interval 141 to 153)."
+
+
+def ranked(made: Folder, value: float | None, rows: list[tuple[float, float]], quantity: str = "") -> bool:
+    """True if the verdict of an estimate of ``value`` ranks labels with these values and half widths."""
+    made.stages.clear()
+    shutil.rmtree(made.folder / "bound", ignore_errors=True)
+    made.estimate("bound", value, headline="no plateau" if value is None else "")
+    by_label = [
+        {
+            "label": place,
+            "name": None,
+            "quantity": quantity or "intrinsic dimension",
+            "value": own,
+            "interval": [own - half, own + half],
+            "points": 40,
+        }
+        for place, (own, half) in enumerate(rows)
+    ]
+    write_json(made.folder / "bound" / "result.json", {"metrics": {}, "by_label": by_label})
+    (found,) = answers(made.folder, made.stages)
+    return "By label" in found.verdict
+
+
+def test_of_many_labels_the_intervals_are_wider(made: Folder) -> None:
+    """Of 20 labels there are 190 pairs: intervals are 1.32 times as wide."""
+    others = [(5.0, 1.0)] * 18
+    assert ranked(made, 5.0, [(4.0, 1.0), (6.01, 1.0)])
+    assert not ranked(made, 5.0, [(4.0, 1.0), (6.6, 1.0), *others])
+    assert ranked(made, 5.0, [(4.0, 1.0), (6.7, 1.0), *others])
+    assert not ranked(made, 5.0, [(4.0, 1.0), (6.01, 1.0)], quantity="reach")
+    assert not ranked(made, None, [(4.0, 1.0), (6.01, 1.0)]), "there is no answer to rank labels by"
+
+
+def test_a_comparison_stands_above_its_parts(made: Folder) -> None:
+    made.estimate("a", 2.0, (1.9, 2.1))
+    made.estimate("other", 9.0, (8.0, 10.0), data="other")
+    made.estimate("b", 2.05, (1.9, 2.2))
+    found = made.answers()
+    assert [answer.stage for answer in found] == ["", "a", "b", "other"]
+    assert found[0].parts == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        ("The dimension is 3. The true value is 3.", "The dimension is 3."),
+        ("It is highest for St. Gallen (5.0). By chance.", "It is highest for St. Gallen (5.0)."),
+        ("Closer than before (0.95 vs. 4.7). Read it with caution.", "Closer than before (0.95 vs. 4.7)."),
+        ("No more", "No more"),
+    ],
+)
+def test_the_first_sentence_ends_at_no_short_word(text: str, first: str) -> None:
+    assert first_sentence(text) == (first, text.removeprefix(first).strip())
 
 
 def test_a_headline_is_one_sentence_and_names_a_caution() -> None:

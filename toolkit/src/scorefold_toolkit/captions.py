@@ -31,7 +31,8 @@ def captioned(captions: Mapping[str, str]) -> Callable[[Figures], Figures]:
         def named(shown: Any) -> Mapping[str, Figure]:
             found = figures(shown)
             for name, figure in found.items():
-                if not figure.get_label() and name in captions:
+                # Figures of geodesics and others are drawn by ``samples``, whose caption says less.
+                if figure.get_label() in ("", SAMPLES) and name in captions:
                     figure.set_label(captions[name])
             return found
 

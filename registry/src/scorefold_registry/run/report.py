@@ -23,7 +23,7 @@ from scorefold_registry.components.stage_files import read_answer, read_checked,
 from scorefold_registry.run.data_summary import HEAD, NUMBERS, column_cells, summary_in
 from scorefold_registry.run.progress import duration, number_text
 from scorefold_registry.run.stage_folder import CAPTIONS
-from scorefold_registry.run.verdicts import Answer, alike, answers, label_answers, stage_warnings
+from scorefold_registry.run.verdicts import Answer, alike, answers, first_sentence, label_answers, stage_warnings
 from scorefold_registry.runfile.yaml_reader import yaml_text
 
 LARGEST_SVG = 400_000
@@ -226,11 +226,11 @@ def _spread(answer: Answer) -> tuple[str, str]:
 
 
 def _verdict(answer: Answer, found: Sequence[Answer], stages: Sequence[Mapping[str, Any]]) -> VerdictView:
-    first, _, rest = answer.said().partition(". ")
+    first, rest = first_sentence(answer.said())
     source = next((stage["source"] or "" for stage in stages if stage["name"] == answer.stage), "")
-    of_stages = () if answer.stage else tuple(one for one in found if one.stage and one.quantity == answer.quantity)
-    part = any(not other.stage and other.quantity == answer.quantity for other in found) and bool(answer.stage)
-    return VerdictView(answer, first if not rest else f"{first}.", rest, source, of_stages, part)
+    of_stages = tuple(one for one in found if one.stage in answer.parts)
+    part = any(answer.stage in other.parts for other in found)
+    return VerdictView(answer, first, rest, source, of_stages, part)
 
 
 @dataclass(frozen=True)

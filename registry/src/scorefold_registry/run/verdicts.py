@@ -6,10 +6,12 @@ The terminal, the report, the gallery, ``runs list``, JSON and Python print what
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 from scorefold.errors import printable
@@ -27,6 +29,19 @@ from scorefold_registry.run.progress import number_text
 
 CLEAR, CAUTION, WITHHELD = "clear", "with caution", "withheld"
 """Certainty of a verdict: no caveat, some caveats, or no answer."""
+
+
+_END = re.compile(r"(?<!\b[A-Z])(?<!\b[A-Z][a-z])(?<!\b[A-Z][a-z]{2})\. (?=[A-Z])")
+
+
+def first_sentence(text: str) -> tuple[str, str]:
+    """The first sentence of a text, and the rest. A point after a name's short word ends no sentence.
+
+    >>> first_sentence("It is highest for St. Gallen (5.0). The true value is 3.")
+    ('It is highest for St. Gallen (5.0).', 'The true value is 3.')
+    """
+    found = _END.search(text)
+    return (text, "") if found is None else (text[: found.start() + 1], text[found.end() :])
 
 
 @dataclass(frozen=True)
@@ -51,7 +66,7 @@ class Answer:
     step.
 
     ``number`` and ``between`` are the value and its interval, None where there are none. ``scale`` says at which scale
-    the data were read. ``stage`` is empty where several stages are compared.
+    the data were read. ``stage`` is empty where several stages are compared, which are the ``parts``.
     """
 
     stage: str
@@ -66,6 +81,7 @@ class Answer:
     warnings: tuple[str, ...] = ()
     advice: str = ""
     by_label: tuple[LabelAnswer, ...] = ()
+    parts: tuple[str, ...] = ()
 
     def sentence(self) -> str:
         """The verdict after the name of its stage: ``dimension: The intrinsic dimension is 3.``"""
@@ -73,7 +89,7 @@ class Answer:
 
     def headline(self) -> str:
         """The first sentence of the verdict after the name of its stage, and whether to read it with caution."""
-        first = self.verdict.partition(". ")[0].removesuffix(".")
+        first = first_sentence(self.verdict)[0].removesuffix(".")
         end = " (with caution)." if self.sure == CAUTION else "."
         return printable(f"{self.stage}: {first}{end}" if self.stage else f"{first}{end}")
 
@@ -126,7 +142,9 @@ def answers(folder: Path, stages: Sequence[Mapping[str, Any]]) -> list[Answer]:
         checked = [answer for stage, answer in found if _checks_others(folder / stage["name"])]
         rest = [answer for _, answer in found if answer not in checked]
         compared = [] if checked else _comparisons(folder, [answer for _, answer in found])
-        return [*checked, *compared, *rest]
+        # Each comparison stands above its parts.
+        below = [answer for one in compared for answer in (one, *(each for each in rest if each.stage in one.parts))]
+        return [*checked, *below, *(answer for answer in rest if answer not in below)]
     if not stages:
         return []
     last, (answer, _) = every[-1]
@@ -179,7 +197,8 @@ def _answer(folder: Path, stage: Mapping[str, Any]) -> tuple[Answer | None, bool
         # An answer without a value has no metrics.
         truth = stage["metrics"].get("truth", None if found is None else found.truth)
         answer = _of_estimate(stage["name"], component, value, truth, warnings)
-        return replace(answer, verdict=answer.verdict + _among_labels(result), by_label=rows), False
+        ranked = "" if value.value is None else _among_labels(result, value.quantity)
+        return replace(answer, verdict=answer.verdict + ranked, by_label=rows), False
     if isinstance(value, AllocationFacts):
         text = str(result.get("text") or value.status)
         withheld = value.status in ("infeasible", "refused")
@@ -224,17 +243,27 @@ def _of_estimate(name: str, component: str, value: EstimateFacts, truth: Any, ot
     return Answer(name, component, value.quantity, verdict, sure, number, between, note, scale, warnings, advice)
 
 
-def _among_labels(result: Mapping[str, Any]) -> str:
-    """The labels with the highest and the lowest value as a sentence, where their intervals do not overlap."""
-    rows = [row for row in result.get("by_label", ()) if row["value"] is not None and row["interval"] is not None]
-    rows.sort(key=lambda row: row["value"])
-    if len(rows) < 2 or rows[0]["interval"][1] >= rows[-1]["interval"][0]:
+def _among_labels(result: Mapping[str, Any], quantity: str) -> str:
+    """The labels with the highest and the lowest value as a sentence, where chance does not explain the difference.
+
+    Of K equal values some pair differs in one of twenty results at most: intervals of 95 % may not overlap, and of many
+    labels wider ones (Bonferroni's correction for all pairs).
+    """
+    rows = [row for row in result.get("by_label", ()) if row["quantity"] == quantity and row["value"] is not None]
+    rows = sorted((row for row in rows if row["interval"] is not None), key=lambda row: row["value"])
+    if len(rows) < 2:
+        return ""
+    z = NormalDist().inv_cdf(1 - 0.025 / math.comb(len(rows), 2))
+    wider = max(1.0, z / (math.sqrt(2) * 1.96))
+    least, greatest = rows[0], rows[-1]
+    above = least["value"] + wider * (least["interval"][1] - least["value"])
+    if above >= greatest["value"] - wider * (greatest["value"] - greatest["interval"][0]):
         return ""
     low, high = (
         f"{row['label'] if row['name'] is None else row['name']} ({alike(row['value'], *row['interval'])[0]})"
-        for row in (rows[0], rows[-1])
+        for row in (least, greatest)
     )
-    return f" By label it is highest for {high} and lowest for {low}."
+    return f" By label, the {quantity} is highest for {high} and lowest for {low}."
 
 
 def _sentence(
@@ -328,7 +357,7 @@ def _compared(group: Sequence[tuple[Answer, EstimateFacts]]) -> Answer:
     if sure != CLEAR:
         verdict += " Each reads the data at its own scale."
         verdict += "".join(f" {text}" for answer, value in group for text in _crossings(answer.stage, value, known))
-    return Answer("", "", quantity, verdict, sure)
+    return Answer("", "", quantity, verdict, sure, parts=tuple(answer.stage for answer, _ in group))
 
 
 def _overlap(ranked: Sequence[Answer]) -> bool:

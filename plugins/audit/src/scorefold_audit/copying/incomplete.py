@@ -112,8 +112,8 @@ def gap_copies(sets: Sets, options: AuditOptions, seed: int) -> SpaceMatches:
 
 def copies_of_gaps(sets: Sets, complete: Dataset, options: AuditOptions) -> tuple[SpaceMatches, int]:
     """Comparison of samples, and of held-out points, with training points (r, D) that are NaN where a value is missing.
-    ``complete`` are the others. A point that one of them repeats in its columns can't be told from it: their number is
-    the second answer.
+    ``complete`` are the others. A point that one of them repeats in its columns is left out: their number is the second
+    answer.
 
     Raises ``DataError`` for fewer than 20 samples, held-out or complete training points, and where all are repeated.
     """
