@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from scorefold.data import Dataset, EventScale
-from scorefold.errors import DataError
+from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource
 from scorefold.interfaces.data import SPLITS
 from scorefold_allocation.data.batch import BatchedTasks, Noise, TaskBatch, flipped, tasks_in_turn
@@ -97,6 +97,28 @@ def positions_by_class(label: Tensor) -> list[Tensor]:
     return [(label == number).nonzero()[:, 0] for number in label.unique()]
 
 
+def quarter_turns(points: Dataset) -> Dataset:
+    """Square images (N, C, H, H) in four positions each, (4 N, C, H, H): image i turned t times is row 4 i + t.
+
+    Its label is 4 label + t and its index 4 index + t, so a class gives four. Raises ``ConfigError`` for other events.
+
+    >>> turned = quarter_turns(Dataset(x=torch.rand(3, 1, 8, 8), label=torch.tensor([0, 0, 2])))
+    >>> turned.x.shape, turned.label.unique().tolist()
+    (torch.Size([12, 1, 8, 8]), [0, 1, 2, 3, 8, 9, 10, 11])
+    """
+    if len(points.event_shape) != 3 or points.event_shape[1] != points.event_shape[2]:
+        raise ConfigError(
+            f"turned takes square images (C, H, H); the events of this source are {points.event_shape}",
+            hint="turned: false takes events of any shape; data:images has a 'size'",
+        )
+    label, index = (
+        None if rows is None else (4 * rows[:, None] + torch.arange(4)).flatten()
+        for rows in (points.label, points.index)
+    )
+    x = torch.stack([torch.rot90(points.x, turn, (-2, -1)) for turn in range(4)], 1)
+    return Dataset(x=x.flatten(0, 1), label=label, index=index)
+
+
 _LEVELS = 17
 
 
@@ -117,17 +139,16 @@ class DigitRotations(DataSource, BatchedTasks[NoisyTypeConfig]):
         from sklearn.datasets import load_digits
 
         raw, digit = load_digits(return_X_y=True)
-        images = torch.from_numpy(raw).float().reshape(-1, 8, 8) / (_LEVELS - 1)
+        images = torch.from_numpy(raw).float().reshape(-1, 1, 8, 8) / (_LEVELS - 1)
         self.config = config
         self.ways, self.types = config.ways, config.types
         self.event_shape = (64,) if config.flatten else (1, 8, 8)
-        turned = torch.stack([torch.rot90(images, turn, (1, 2)) for turn in range(4)], 1)
-        label = 4 * torch.from_numpy(digit).long()[:, None] + torch.arange(4)
-        whole = Dataset(
-            x=turned.reshape(-1, *self.event_shape), label=label.flatten(), index=torch.arange(label.numel())
-        )
+        own = torch.from_numpy(digit).long()
+        whole = quarter_turns(Dataset(x=images, label=own, index=torch.arange(len(own))))
+        whole = replace(whole, x=whole.x.reshape(-1, *self.event_shape))
+        digits = own.repeat_interleave(4)
         self._splits = {
-            split: whole.take(torch.isin(label.flatten() // 4, torch.tensor(getattr(config, split))).nonzero()[:, 0])
+            split: whole.take(torch.isin(digits, torch.tensor(getattr(config, split))).nonzero()[:, 0])
             for split in SPLITS
         }
         mean, std = moments(measured_split(self._splits).x)

@@ -114,6 +114,16 @@ class FewShotConfig(ClassTasksConfig):
     superclasses: dict[str, Classes] = Field(
         {}, description="Classes by superclass, for types of task with 'classes: within' or 'across'"
     )
+    turned: bool = Field(
+        False,
+        description="Four classes from each, of square images turned by quarters: more tasks from few classes. The "
+        "splits take the classes before they are turned, and hold the turned images in memory",
+    )
+
+    @property
+    def turns(self) -> int:
+        """The classes of a task source that each class of the data gives."""
+        return 4 if self.turned else 1
 
 
 class DigitRotationsConfig(ClassTasksConfig):

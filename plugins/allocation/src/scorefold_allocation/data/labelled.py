@@ -14,7 +14,7 @@ from scorefold.errors import ConfigError, DataError, SplitError
 from scorefold.interfaces import DataSource
 from scorefold.interfaces.data import SPLITS
 from scorefold_allocation.data.batch import BatchedTasks, TaskBatch
-from scorefold_allocation.data.classes import class_tasks, positions_by_class
+from scorefold_allocation.data.classes import class_tasks, positions_by_class, quarter_turns
 from scorefold_allocation.data.config import FewShotConfig, NoisyTypeConfig
 from scorefold_toolkit.data.splits import class_numbers, labels_of, moments, of_classes, pick
 
@@ -41,6 +41,8 @@ class FewShot(DataSource, BatchedTasks[NoisyTypeConfig]):
         self.config = config
         self.ways, self.types = config.ways, config.types
         self.event_shape, self.label_names, self.rows = data.event_shape, data.label_names, data.rows
+        if config.turned and data.label_names:
+            self.label_names = [f"{name} turned by {90 * turn}" for name in data.label_names for turn in range(4)]
         whole, label = _pooled(data)
         classes = _divided(config, label, data.label_names)
         self._splits: dict[str, Dataset] = {}
@@ -49,9 +51,13 @@ class FewShot(DataSource, BatchedTasks[NoisyTypeConfig]):
         superclass = _superclasses(config, label, data.label_names)
         for split, numbers in classes.items():
             rows = torch.isin(label, torch.tensor(numbers, dtype=torch.long)).nonzero()[:, 0]
-            self._members[split] = positions_by_class(label[rows])
-            self._superclass[split] = superclass[label[rows].unique()]
-            self._splits[split] = _part(whole, rows)
+            part, own = _part(whole, rows), label[rows]
+            if config.turned:
+                part = quarter_turns(replace(whole.take(rows), label=own))
+                own = labels_of(part)
+            self._members[split] = positions_by_class(own)
+            self._superclass[split] = superclass[own.unique() // config.turns]
+            self._splits[split] = part
         train = self._splits["train"]
         count = len(train)
         # Over all of the split: sources that are made of others may hold one class after the other.
@@ -166,9 +172,10 @@ def _divided(config: FewShotConfig, label: Tensor, label_names: Sequence[str] | 
         classes[split] = left[place * half : (place + 1) * half]
     classes.setdefault("validation", classes["train"])
     for split, numbers in classes.items():
-        if len(numbers) < config.ways and (numbers or split != "validation"):
+        count = len(numbers) * config.turns
+        if count < config.ways and (numbers or split != "validation"):
             raise ConfigError(
-                f"{split} has {len(numbers)} classes and a task {config.ways}; the data have {len(there)}",
+                f"{split} has {count} classes and a task {config.ways}; the data have {len(there)}",
                 hint="lower 'ways', or give the split more classes",
             )
     return {split: classes[split] for split in SPLITS}
