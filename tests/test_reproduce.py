@@ -82,7 +82,7 @@ def test_no_gate_holds_for_untrained_models(plugin: str, capsys: pytest.CaptureF
 
 @pytest.mark.slow
 @pytest.mark.skipif(not FASHION_MNIST.is_dir(), reason="needs Debian's package dataset-fashion-mnist")
-@pytest.mark.parametrize("plugin", ["caflow", "conditional", "iddiff", "pullback", "scorevae"])
+@pytest.mark.parametrize("plugin", ["allocation", "caflow", "conditional", "iddiff", "pullback", "scorevae"])
 def test_no_gate_of_real_images_holds_for_untrained_models(plugin: str, capsys: pytest.CaptureFixture[str]) -> None:
     _null(plugin, "real", capsys)
 

@@ -54,9 +54,9 @@ def test_untrained_networks_pass_no_gate(host: Host, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv(UNTRAINED, str(tmp_path / "log"))
     for cached in (fashion._source, fashion._planned, fashion._values):
         cached.cache_clear()
-    for gate in GATES[:3]:
+    for gate, expected in zip(GATES[:3], (-fashion.LEARNED, 0.0, 0.0), strict=True):
         lead = fashion.plan_lead(host, "real", 0, budget=160, over=str(gate.options["over"]))
-        assert lead is not None
+        assert lead == pytest.approx(expected)
         assert not within(gate, lead)
     assert (tmp_path / "log").read_text()
     for cached in (fashion._source, fashion._planned, fashion._values):

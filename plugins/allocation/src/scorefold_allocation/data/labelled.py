@@ -51,13 +51,13 @@ class FewShot(DataSource, BatchedTasks[NoisyTypeConfig]):
         superclass = _superclasses(config, label, data.label_names)
         for split, numbers in classes.items():
             rows = torch.isin(label, torch.tensor(numbers, dtype=torch.long)).nonzero()[:, 0]
-            part, own = _part(whole, rows), label[rows]
+            points, own = _part(whole, rows), label[rows]
             if config.turned:
-                part = quarter_turns(replace(whole.take(rows), label=own))
-                own = labels_of(part)
+                points = quarter_turns(replace(whole.take(rows), label=own))
+                own = labels_of(points)
             self._members[split] = positions_by_class(own)
             self._superclass[split] = superclass[own.unique() // config.turns]
-            self._splits[split] = part
+            self._splits[split] = points
         train = self._splits["train"]
         count = len(train)
         # Over all of the split: sources that are made of others may hold one class after the other.
