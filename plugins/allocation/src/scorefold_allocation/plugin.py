@@ -147,7 +147,13 @@ def _sources() -> Iterable[Component]:
         examples=(
             {"config": {"ways": 3, "validation": [3, 4, 5]}, "inputs": {"data": digits}},
             {
-                "config": {"ways": 2, "train": [0, 1, 2], "validation": [7, 8], "types": types["noisy"]},
+                "config": {
+                    "ways": 5,
+                    "train": [0, 1, 2],
+                    "validation": [7, 8],
+                    "types": types["noisy"],
+                    "turned": True,
+                },
                 "inputs": {"data": digits},
             },
         ),
