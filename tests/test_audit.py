@@ -164,6 +164,17 @@ def test_python_says_which_rows_an_audit_left_out() -> None:
     assert found.notes[0] in repr(found)
 
 
+def test_numbers_of_rows_are_no_coordinate(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("train", "held-out", "copies"):
+        table = pd.DataFrame(np.load(f"{name}.npy"), columns=list("abcd"))
+        table.insert(0, "id", range(len(table)))
+        table.to_csv(f"{name}.csv", index=False)
+    assert main(["audit", "copies.csv", "--train", "train.csv", "--held-out", "held-out.csv", *QUICK]) == 0
+    said = capsys.readouterr().out
+    assert "train.csv: columns: [-id] (left out: id numbers the rows)" in said
+    assert "40 of 150 samples are copies" in said
+
+
 def test_samples_of_an_earlier_stage_are_audited_as_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stages = """  samples: {use: right, do: sample, options: {n: 150, steps: 5}}
   audit: {use: samples, do: audit, inputs: {data: data}, options: {permutations: 99, quality_points: 50}}

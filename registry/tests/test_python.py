@@ -385,9 +385,9 @@ def test_dimension_leaves_text_out_beside_a_condition(host: Host, tmp_path: Path
     assert caught.value.hint == "a condition is numbers: replace each class by one, or read them by label: kind"
 
 
-def test_audit_leaves_text_out(host: Host, tmp_path: Path) -> None:
+def test_audit_leaves_text_and_numbers_of_rows_out(host: Host, tmp_path: Path) -> None:
     found = audit(TABLE, TABLE, folder=tmp_path, host=host, progress=False)
-    assert found.specs["train"]["config"]["columns"] == ["-kind"]
+    assert found.specs["train"]["config"]["columns"] == ["-kind", "-row"]
     commas = TABLE.assign(kind="1,5")
     with pytest.raises(DataError, match="column 'kind' of the table isn't numeric") as caught:
         audit(commas, commas, folder=tmp_path, host=host, progress=False)

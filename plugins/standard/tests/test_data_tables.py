@@ -213,6 +213,10 @@ def test_a_table_without_a_complete_row_says_where_its_gaps_are(tmp_path: Path) 
     with pytest.raises(DataError, match=r"every row of .* has a missing value") as refused:
         source(tmp_path / "x.npy", missing="drop")
     assert refused.value.hint == "fill the missing values in"
+    np.save(tmp_path / "x.npy", np.full((30, 3), 1e300))
+    with pytest.raises(DataError) as refused:
+        source(tmp_path / "x.npy", missing="drop")
+    assert "values beyond 3.4e38 count as missing" in str(refused.value.hint)
 
 
 def test_exact_copies_are_counted_across_splits_and_dropped(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ class AuditReport:
             "quantity": f"copied share of the {samples} ({first.space})",
             "value": first.rates.excess(),
             "interval": list(first.rates.interval()),
-            **verdicts.answer_entries(judged, self.warnings),
+            **verdicts.answer_entries(judged, self.warnings, max(len(found.named) for _, found in listed)),
         }
         if not measured:
             return Outcome(self.metrics, result)

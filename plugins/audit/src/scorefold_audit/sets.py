@@ -19,7 +19,7 @@ from scorefold.interfaces.data import SPLITS
 from scorefold.seeds import derive_seed
 from scorefold.stage import StageContext
 from scorefold_audit.config import AuditOptions
-from scorefold_toolkit.data.splits import row_text
+from scorefold_toolkit.data.splits import HasColumns, row_text
 from scorefold_toolkit.drawing import condition_of, device_of, draw_events
 from scorefold_toolkit.metrics.measure import Units
 from scorefold_toolkit.shards import in_shards
@@ -44,6 +44,7 @@ class Sets:
     ``warnings`` what was noticed while they were read, and ``blind`` why there are no held-out points.
 
     ``rows`` are what the user calls the rows of each set, by its name; see ``row`` and ``called``.
+    ``columns`` is the source of the training points, which may name columns.
     ``groups`` (n,), (h,) and (m,) number the conditions where there are few different ones: points are then compared
     with points of the same condition.
     """
@@ -57,6 +58,7 @@ class Sets:
     warnings: tuple[str, ...] = ()
     blind: str = ""
     rows: Mapping[str, Sequence[object] | None] = field(default_factory=dict)
+    columns: object = None
 
     def row(self, name: SetName, place: int) -> int:
         """The row that a point of a set stands in where the user has it; its place where a model drew it."""
@@ -91,7 +93,8 @@ def read_sets(
     if other is None:
         held_out, blind = _held_out_split(source, training, context)
     else:
-        held_out = _in_units(_everything(other, context.split), other, scale)
+        named = column_order("held-out points", other, source)
+        held_out = _in_units(_everything(other, context.split), other, scale, named)
         left = _count_left(source)
         if left:
             warnings.append(
@@ -102,12 +105,19 @@ def read_sets(
     held_out = held_out.take(order.sort().values)
     if isinstance(component, DataSource):
         drawn = _everything(component, None)
-        samples = _in_units(drawn.take(torch.arange(min(len(drawn), options.n))), component, scale)
+        given = drawn.take(torch.arange(min(len(drawn), options.n)))
+        samples = _in_units(given, component, scale, column_order("samples", component, source))
+        if (said := _other_names(component, source)) is not None:
+            warnings.append(said)
     else:
         given = held_out if len(held_out) else training
         samples = _in_units(_draw(component, given, options, context), component, scale)
     asked: DataSource | None = inputs.get("points")
-    points = training.take(torch.arange(0)) if asked is None else _in_units(_everything(asked, None), asked, scale)
+    points = (
+        training.take(torch.arange(0))
+        if asked is None
+        else _in_units(_everything(asked, None), asked, scale, column_order("points", asked, source))
+    )
     _check_shapes(training, held_out, samples, points, blind)
     # As an image file would keep them: a copy is then equal to its original bit by bit.
     units = Units.of(scale, training.x, "levels")
@@ -124,7 +134,7 @@ def read_sets(
         )
     sources = {"training": source, "samples": component, "points": asked}
     rows = {name: each.rows if isinstance(each, DataSource) else None for name, each in sources.items()}
-    return Sets(training, held_out, samples, points, scale, groups, tuple(warnings), blind, rows)
+    return Sets(training, held_out, samples, points, scale, groups, tuple(warnings), blind, rows, source)
 
 
 def condition_groups(*sets: Dataset) -> Groups | None:
@@ -144,12 +154,46 @@ def condition_groups(*sets: Dataset) -> Groups | None:
     return split[0], split[1], split[2]
 
 
-def _in_units(points: Dataset, source: DataSource | ScoreModel | Flow, scale: EventScale) -> Dataset:
-    """Points of a source or a model, with their conditions, in the units of others, float32 on the CPU."""
+def column_order(name: str, source: object, training: object) -> list[int] | None:
+    """The places in the columns of ``source`` of the columns of the training data, by their names; None where they are
+    in this order, or where one of both has no names, or no name in common.
+
+    Raises ``DataError`` where some names are in common and others are not.
+    """
+    own, wanted = (each.column_names if isinstance(each, HasColumns) else () for each in (source, training))
+    if own == wanted or not set(own) & set(wanted):
+        return None
+    if set(own) != set(wanted) or len(own) != len(wanted):
+        more, fewer = (sorted(set(one) - set(two)) for one, two in ((own, wanted), (wanted, own)))
+        parts = [f"have {', '.join(more[:5])}"] * bool(more) + [f"lack {', '.join(fewer[:5])}"] * bool(fewer)
+        leave = ", ".join(f"-{each}" for each in (more or fewer)[:5])
+        raise DataError(
+            f"{name} have other columns than the training data: they {' and '.join(parts)}",
+            hint=f"columns: [{leave}] leaves them out (--data-option 'columns=[{leave}]'); or give both equal columns",
+        )
+    return [own.index(each) for each in wanted]
+
+
+def _other_names(source: object, training: object) -> str | None:
+    """The warning that samples and training data have no name of a column in common."""
+    own, wanted = (each.column_names if isinstance(each, HasColumns) else () for each in (source, training))
+    if not own or not wanted or set(own) & set(wanted):
+        return None
+    return f"the columns of the samples have other names ({', '.join(own[:5])}), and are compared in their order"
+
+
+def _in_units(
+    points: Dataset, source: DataSource | ScoreModel | Flow, scale: EventScale, order: list[int] | None = None
+) -> Dataset:
+    """Points of a source or a model, with their conditions, in the units of others, float32 on the CPU; their columns
+    in another ``order``."""
     # Sources of files shuffle rows for their splits; people count them as they stand in the file.
     ordered = points if points.index is None else points.take(torch.argsort(points.index))
     whole = _whole(ordered)
-    return replace(whole, x=in_units(whole.x, source.event_scale, scale))
+    if order is None:
+        return replace(whole, x=in_units(whole.x, source.event_scale, scale))
+    raw = source.event_scale.to_raw(whole.x.double())
+    return replace(whole, x=scale.from_raw(raw[:, order]).float())
 
 
 def in_units(x: Tensor, own: EventScale, wanted: EventScale) -> Tensor:

@@ -129,7 +129,7 @@ def of_copies(found: SpaceMatches, compared: str = "") -> Finding:
     said = f"{max(0.0, share):.1%}"
     samples = _samples(found.space)
     where = f"{found.space}; {compared}" if compared else found.space
-    between = f"95% interval {max(0.0, interval[0]):.1%} to {interval[1]:.1%}, {where}"
+    between = f"95% interval {max(0.0, interval[0]):.1%} to {max(0.0, interval[1]):.1%}, {where}"
     about = f"an estimated {said} of {samples} are copies ({between})"
     if len(found.named):
         above = found.held_out_above()
@@ -155,7 +155,11 @@ def of_copies(found: SpaceMatches, compared: str = "") -> Finding:
 
 
 def of_closeness(found: Copying) -> Finding:
-    """The rank test of Meehan et al. 2020: distances of samples and of held-out points to training points."""
+    """The rank test of Meehan et al. 2020: distances of samples and of held-out points to training points.
+
+    Samples that are narrower than the data are near to all points. So they must also be nearer to training points than
+    to held-out points, and the p-value is the larger one of both tests.
+    """
     closeness, rates = found.closeness, found.rates
     m, h = rates.of_samples, rates.of_held_out
     said = (
@@ -168,7 +172,7 @@ def of_closeness(found: Copying) -> Finding:
         "pairs in which the sample is nearer",
         closeness.area,
         0.5,
-        closeness.p,
+        max(closeness.p, found.nearer.p),
         f"samples are too near to training points: {said}",
         f"samples are no nearer to training points than held-out points are: {said}",
         "{:.1%} or more would have been found in 8 of 10 such audits",
@@ -308,9 +312,9 @@ def overlap_facts(overlap: Overlap) -> list[dict[str, Any]]:
     ]
 
 
-def answer_entries(judged: Sequence[Mapping[str, Any]], warnings: Sequence[str]) -> dict[str, Any]:
+def answer_entries(judged: Sequence[Mapping[str, Any]], warnings: Sequence[str], named: int = 0) -> dict[str, Any]:
     """Summary of the verdicts, as entries of a result's ``answer``: whether the model copies comes first, what else
-    was found follows. The ``warnings`` are about the data."""
+    was found follows. The ``warnings`` are about the data, and ``named`` is the number of samples listed as copies."""
     found = [verdict for verdict in judged if verdict["found"]]
     names = list(dict.fromkeys(verdict["name"] for verdict in found))
     tested = next((verdict for verdict in judged if verdict["name"] == "copies"), None)
@@ -327,6 +331,11 @@ def answer_entries(judged: Sequence[Mapping[str, Any]], warnings: Sequence[str])
         pairs = f"In {near['value']:.1%} of pairs a sample is nearer to the training data than a held-out point"
         said = f"This model memorises its training data, though no sample is a clear copy. {pairs}."
         advice = "train on more data or for less long, and audit more samples"
+    elif tested is not None and named:
+        are = "1 sample is" if named == 1 else f"{named:,} samples are"
+        said = f"{are} listed as copies, though their share may be chance. {_share(tested)}."
+        advice = "look at the copies, and audit more samples"
+        warnings = [*warnings, "the list of copies and the test of their share disagree"]
     elif tested is not None:
         said = f"No sign of copying. {_share(tested)}."
         if tested["smallest_found"] is not None:
@@ -345,7 +354,7 @@ def answer_entries(judged: Sequence[Mapping[str, Any]], warnings: Sequence[str])
 def _share(verdict: Mapping[str, Any]) -> str:
     low, high = verdict["interval"]
     share = f"An estimated {max(0.0, verdict['value']):.1%} of its {_samples(verdict['where'])} are copies"
-    return f"{share} (95% interval {max(0.0, low):.1%} to {high:.1%}, {verdict['where']})"
+    return f"{share} (95% interval {max(0.0, low):.1%} to {max(0.0, high):.1%}, {verdict['where']})"
 
 
 def _samples(space: str) -> str:

@@ -97,7 +97,8 @@ def as_points(host: Host, path: Path, fields: Mapping[str, Any]) -> tuple[dict[s
 def table_reading(host: Host, path: Path, fields: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """Choices that ``fields`` leave open and without which a table can't be read as it stands, with reasons.
 
-    Columns of text and rows with missing values are left out. Nothing for a table that can't be read at all.
+    Columns of text, numbers of rows and rows with missing values are left out. Nothing for a table that can't be read
+    at all.
     """
     try:
         seen = inspect_data(host, path, fields)
@@ -106,9 +107,13 @@ def table_reading(host: Host, path: Path, fields: Mapping[str, Any]) -> tuple[di
     config, why = dict[str, Any](), dict[str, str]()
     texts = [one for one in seen.columns if one.use == "not used"]
     commas = any(text.startswith(_COMMAS) for one in texts for text in one.warnings)
-    if texts and not commas and "columns" not in fields and len(texts) < len(seen.columns):
-        config["columns"] = [f"-{one.name}" for one in texts]
-        why["columns"] = "left out: " + _joined(f"{one.name} {_held(one)}" for one in texts)
+    out = {one.name: _held(one) for one in texts}
+    if _names_columns(path):
+        numbered = [one for one in seen.columns if one.use == "coordinate" and is_identifier(one)]
+        out |= {one.name: "numbers the rows" for one in numbered}
+    if out and not commas and "columns" not in fields and len(out) < len(seen.columns):
+        config["columns"] = [f"-{name}" for name in out]
+        why["columns"] = "left out: " + _joined(f"{name} {reason}" for name, reason in out.items())
     if seen.gaps and "gaps" not in fields:
         config["gaps"], why["gaps"] = list(seen.gaps), _GAPS
     if seen.incomplete and "missing" not in fields:

@@ -140,6 +140,14 @@ _MOST = 1000
 
 
 @runtime_checkable
+class HasColumns(Protocol):
+    """A data source of columns; ``column_names`` are their names (D,), none where they have none."""
+
+    @property
+    def column_names(self) -> tuple[str, ...]: ...
+
+
+@runtime_checkable
 class HasUnits(Protocol):
     """A data source of columns; ``unsettled_units`` says that their spreads differ more than tenfold, and that nobody
     has said whether they have one unit."""

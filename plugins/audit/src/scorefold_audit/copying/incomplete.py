@@ -23,7 +23,7 @@ from scorefold_audit.copying.nearest import (
     duplicate_distance,
 )
 from scorefold_audit.copying.spaces import GAPS, TRAINING_GAPS, SpaceMatches, column_units, need_points
-from scorefold_audit.sets import Sets
+from scorefold_audit.sets import Sets, column_order
 from scorefold_toolkit.data.splits import HasIncompleteRows
 
 _MOST, _AT_MOST = 500, 1e9
@@ -79,6 +79,8 @@ def _incomplete(sets: Sets, source: object, seed: int) -> tuple[int, int, Datase
     index, rows = source.incomplete_rows()
     if not len(rows):
         return None
+    order = column_order("samples", source, sets.columns)
+    rows = rows if order is None else rows[:, order]
     rows = rows.where(rows.isfinite(), torch.nan)
     known = (~rows.isnan()).sum(1) >= _FEWEST_PRESENT
     drawn = np.sort(np.random.default_rng(seed).permutation(known.nonzero()[:, 0].numpy())[: _most(sets)])

@@ -183,6 +183,11 @@ class ArrayFile(DataSource):
         """True if columns are in units of their own, far apart, and ``scale`` says nothing of it."""
         return bool(units_warning(self._points, self._config, self._summary.columns))
 
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """Names of the columns of points (N, D), as the file has them; none where it has none."""
+        return tuple(self._table.names or ()) if len(self.event_shape) == 1 else ()
+
     def incomplete_rows(self) -> tuple[Tensor, Tensor]:
         """The rows (m,) that were left out for missing values, and their values (m, D) in float64 and the units of the
         files."""
@@ -208,7 +213,9 @@ def _without_gaps(points: Points, table: NumberTable) -> str:
     """The advice where no row is complete: leave out the columns that are empty, or the one with the most gaps."""
     width = math.prod(points.shape[1:])
     present = sum((np.isfinite(block).sum(axis=0) for _, block in blocks(points)), np.zeros(width, dtype=int))
-    if points.ndim > 2 or width < 2 or not (present < len(points)).any():
+    if not (present < len(points)).any():
+        return "divide the columns by a large number: values beyond 3.4e38 count as missing, as float32 can't hold them"
+    if points.ndim > 2 or width < 2:
         return "fill the missing values in"
     names = column_names(table.names, width)
     empty = [name for name, count in zip(names, present, strict=True) if count == 0]
