@@ -10,6 +10,7 @@ from typing import Any
 
 import jsonschema
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -186,3 +187,39 @@ def test_new_data_are_compared_with_the_limit_of_held_out_points(say: Say, run: 
         f"{limit} comes from the given data: the run has no stage that gives it",
         "99 of 100 points are read: --option limit=100 reads all",
     ]
+
+
+def test_new_tables_are_read_by_the_names_of_their_columns(say: Say, run: Callable[..., RunResult]) -> None:
+    """New points need no class, no names and no columns that were left out, and may have others and another order."""
+    table = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 2)) * [1, 3], columns=["x", "y"])
+    table.assign(kind="a", note="b").to_csv("old.csv", index=False)
+    result = run(
+        "version: 1\nstages:\n"
+        "  data: {use: data:array, config: {path: old.csv, label: kind, columns: [-note], scale: none}}\n"
+        "  flow: {use: flow:affine-coupling, inputs: {data: data}, config: {training: {steps: 5}}}\n"
+    )
+    arguments = ("apply", str(result.folder / "flow"), "--do", "evaluate")
+    np.save("new.npy", table.to_numpy())
+    table[["y", "x"]].assign(extra=1.5).to_csv("new.csv", index=False)
+    for name in ("new.npy", "new.csv"):
+        assert say(*arguments, "--data", name, "--out", f"{name}.out.npy").status == 0
+    assert np.load("new.csv.out.npy") == pytest.approx(np.load("new.npy.out.npy"), abs=1e-5)
+    table[["x"]].to_csv("less.csv", index=False)
+    refused = say(*arguments, "--data", "less.csv", "--out", "o.npy")
+    assert refused.status != 0
+    assert "has no column 'y'" in refused.err
+
+
+def test_a_table_of_many_columns_is_read_in_their_order(say: Say, run: Callable[..., RunResult]) -> None:
+    """Its summary names no columns."""
+    names = [f"c{number}" for number in range(250)]
+    table = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 250)), columns=names)
+    table.to_csv("wide.csv", index=False)
+    result = run(
+        "version: 1\nstages:\n"
+        "  data: {use: data:array, config: {path: wide.csv, scale: none}}\n"
+        "  score: {use: score:analytic, inputs: {data: data}}\n"
+    )
+    table.to_csv("new.csv", index=False)
+    arguments = ("apply", str(result.folder / "score"), "--do", "sample", "--data", "new.csv", "--out", "o.npy")
+    assert say(*arguments).status == 0

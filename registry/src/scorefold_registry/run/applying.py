@@ -24,7 +24,7 @@ from scorefold_registry.components.parts import config_model
 from scorefold_registry.components.ports import PortOffer, check_inputs
 from scorefold_registry.components.stage_files import STAGE_FILE, read_result, read_stage
 from scorefold_registry.plugins.records import Registered
-from scorefold_registry.run.data_summary import loader_of, read_fields
+from scorefold_registry.run.data_summary import inspect_data, loader_of, read_fields
 from scorefold_registry.run.environment import set_up_device
 from scorefold_registry.run.output import write_output, writer_for
 from scorefold_registry.run.stage_folder import LoadedStage, load_stage
@@ -191,13 +191,33 @@ def _loader(host: Host, folder: Path, data: Path) -> tuple[str, dict[str, Any]]:
     registered = host.catalogue.resolve(name)
     fields = config_model(registered).model_fields
     config: dict[str, Any] = {}
+    coordinates: list[str] = []
     for trained in _data_stages(folder):
         if trained["component"].partition("@")[0] == name:
             config = dict(trained["resolved"].get("config", {}))
+            seen = read_result(folder.absolute().parent / trained["name"]).get("data", {})
+            coordinates = [column["name"] for column in seen.get("columns", ()) if column["use"] == "coordinate"]
+            # Of wide tables and of images the summary names no columns.
+            coordinates = coordinates if [len(coordinates)] == seen.get("event_shape") else []
+    config = _fitting(host, data, config, coordinates) if "columns" in fields else config
     config[field] = str(data)
     # All points, whose scale is then measured on all: the model's own units come later, from its saved scale.
     everything = {"fractions": [0.0, 0.0, 1.0], "limit": None}
     return name, {**config, **{key: value for key, value in everything.items() if key in fields}}
+
+
+def _fitting(host: Host, data: Path, config: Mapping[str, Any], coordinates: Sequence[str]) -> dict[str, Any]:
+    """The config for a new table: without a label and names of rows that it lacks, since new points have no class, and
+    with the columns by the names that the ``coordinates`` had in training, in whatever order they stand."""
+    whole = {key: value for key, value in config.items() if key not in ("label", "names", "columns", "condition")}
+    there = {column.name for column in inspect_data(host, data, whole).columns}
+    kept = {key: value for key, value in config.items() if key not in ("label", "names") or value in there}
+    named = [name for name in coordinates if name != f"x{coordinates.index(name)}"]
+    if not named:
+        return kept
+    if there <= {f"x{place}" for place in range(len(there))}:  # a file without names: its columns are in this order
+        return {key: value for key, value in kept.items() if key != "columns"}
+    return {**kept, "columns": list(coordinates)}
 
 
 def _data_stages(folder: Path) -> list[Mapping[str, Any]]:
