@@ -175,6 +175,19 @@ def test_numbers_of_rows_are_no_coordinate(capsys: pytest.CaptureFixture[str]) -
     assert "40 of 150 samples are copies" in said
 
 
+def test_training_data_in_several_files_are_named_with_their_file(capsys: pytest.CaptureFixture[str]) -> None:
+    for number, part in enumerate(np.split(np.load("train.npy"), 3)):
+        np.save(f"part-{number}.npy", part)
+    asked = ["audit", "copies.npy", "--held-out", "held-out.npy", *QUICK, "--train"]
+    assert main([*asked, "part-*.npy"]) == 0
+    said = capsys.readouterr().out
+    assert "40 of 150 samples are copies" in said
+    assert "copy: row 7 of the samples copies row 7 of" in said
+    assert "part-0.npy of the training data" in said
+    assert main([*asked, "none-*.npy"]) == 2
+    assert "no file is called" in capsys.readouterr().err
+
+
 def test_samples_of_an_earlier_stage_are_audited_as_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stages = """  samples: {use: right, do: sample, options: {n: 150, steps: 5}}
   audit: {use: samples, do: audit, inputs: {data: data}, options: {permutations: 99, quality_points: 50}}

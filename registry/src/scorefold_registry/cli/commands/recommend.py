@@ -163,7 +163,7 @@ def data_stage(text: str) -> tuple[str, dict[str, Any]]:
                 f"given {text}, a file that ends with {path.suffix!r}; expected one of {', '.join(TABLES)}",
                 hint="or a folder of images, or a component such as data:digits",
             )
-        if not path.is_file():
+        if not path.is_file() and not set("*{") & set(text):  # the component names what is wrong with a pattern
             raise ConfigError(f"given {text}, which does not exist; expected a file of points", hint="check the path")
         return "data:array", {"path": str(path.absolute()), **everything}
     if (text.partition(":")[0] == "data" and ":" in text) or "/data:" in text:
