@@ -34,8 +34,8 @@ from scorefold_toolkit.training import fit
 HOST = Host.discover()
 SIZE, POINTS = 20, 2000
 APART = {"cpu": 0.0, "cuda": 1e-4, "mps": 1e-4}
-"""How far the weights of a resumed training may be from the weights of an uninterrupted one, over their size: other
-devices than the CPU may sum in another order."""
+"""Largest distance of the weights of a resumed training from the weights of an uninterrupted one, over their size.
+Devices other than the CPU may sum in another order."""
 HALF = 0.1
 """How far the loss under mixed precision may be from that without, over it."""
 
