@@ -395,6 +395,9 @@ def test_tables_that_are_parted_otherwise_are_said(tmp_path: Path) -> None:
     refuse("a;b\n1;2;3\n" + "1;2\n" * 20, "isn't numeric", 'set delimiter: ";"')
     refuse("a;b\n" + "1,5;2,5\n" * 20, "more fields than its first line", "decimal: to the character", delimiter=",")
     refuse("a;b\n1;2\n" + "1;2;3\n" * 20, "can't be read as a table", "set delimiter: to the character", delimiter=";")
+    refuse(
+        "a,b\n" + "1,2\n" * 49 + "1,2,3\n", "can't be read", "line 51 has 3 cells, and lines above have 2: repair it"
+    )
     refuse("a;b\n" + "1,234;2\n" * 20, "column 'a' .* isn't numeric", 'set decimal: ","')
     refuse("x\n0,125\n1,104\n" + "2,5\n" * 20, "more fields than its first line")
     (tmp_path / "x.csv").write_bytes("Größe;b\n1,5;2\n".encode("cp1252"))
@@ -435,3 +438,19 @@ def test_blocks_of_a_store_are_an_eighth_of_the_memory() -> None:
     array = np.zeros((5, 3, 4))
     assert [_block_rows(array, memory) for memory in (1.0, 0.0, 1e9)] == [2**17 // 96, 2**16 // 96, 2**22 // 96]
     assert _block_rows(np.zeros((2, 2**20)), 1.0) == 1
+
+
+def test_a_file_that_is_cut_off_says_so(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.ones((100, 3)))
+    (tmp_path / "cut.npy").write_bytes((tmp_path / "x.npy").read_bytes()[:-8])
+    with pytest.raises(DataError) as caught:
+        ArrayFile(ArrayConfig(path=tmp_path / "cut.npy"))
+    assert caught.value.hint == "the file ends before its last number: copy or save it again"
+
+
+@pytest.mark.parametrize(("names", "twice"), [("a,a,b", True), ("a,a.1,b", False), ("a,b,c", False)])
+def test_a_name_that_stands_twice_is_a_warning(tmp_path: Path, names: str, twice: bool) -> None:
+    (tmp_path / "x.csv").write_text(f"{names}\n" + "".join(f"{row}.5,{row % 9}.25,{row % 7}.5\n" for row in range(40)))
+    found = ArrayFile(ArrayConfig(path=tmp_path / "x.csv", scale="none")).data_warnings()
+    said = "the first line has 'a' more than once: later ones are called a.1 and so on"
+    assert (said in found) == twice

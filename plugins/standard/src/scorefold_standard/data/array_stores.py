@@ -70,9 +70,11 @@ def _map(file: Path) -> Array:
     try:
         return np.lib.format.open_memmap(file, mode="r")
     except (ValueError, OSError, EOFError) as error:
+        hint = "save plain numbers: numpy.save(path, points), with points an array of a real type such as float32"
+        if "mmap length is greater" in str(error):
+            hint = "the file ends before its last number: copy or save it again"
         raise DataError(
-            f"{file} can't be read as numbers in numpy's .npy format: {why_unread(error)}",
-            hint="save plain numbers: numpy.save(path, points), with points an array of a real type such as float32",
+            f"{file} can't be read as numbers in numpy's .npy format: {why_unread(error)}", hint=hint
         ) from error
 
 

@@ -191,6 +191,7 @@ def table_warnings(
     vectors = points.ndim == 2 and config.low is None and config.high is None
     listed = columns if vectors and points.shape[1] <= MOST_COLUMNS else []
     return [
+        *_named_twice(table),
         *_odd_cells(table),
         *_gaps(kept, config),
         *_rounded(points, kept, listed),
@@ -204,6 +205,13 @@ def table_warnings(
         *(_tails(listed) if config.scale in ("table", "columns") else []),
         *_words(table, config, others),
     ]
+
+
+def _named_twice(table: NumberTable) -> list[str]:
+    if not table.twice:
+        return []
+    names = ", ".join(map(repr, table.twice))
+    return [f"the first line has {names} more than once: later ones are called {table.twice[0]}.1 and so on"]
 
 
 def _odd_cells(table: NumberTable) -> list[str]:

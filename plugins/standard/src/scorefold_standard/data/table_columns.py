@@ -212,7 +212,7 @@ class NumberTable:
     ``names`` are the names of the columns of ``points`` where the file has them; ``others`` are the columns of the file
     that are no coordinates, each (N,) of anything, among them the one called ``named`` whose values name the rows.
     ``files`` are those that were read, in their order; ``warnings`` say what is odd about them, and ``gaps`` are cells
-    among numbers that are none.
+    among numbers that are none, and ``twice`` names that the file has more than once.
     """
 
     points: Points
@@ -224,6 +224,7 @@ class NumberTable:
     files: tuple[Path, ...] = ()
     warnings: tuple[str, ...] = ()
     gaps: tuple[str, ...] = ()
+    twice: tuple[str, ...] = ()
 
     @property
     def rows(self) -> Sequence[object]:

@@ -115,6 +115,8 @@ def _read_csv(path: Path, config: ArrayConfig, text: bool) -> NumberTable:
         hint = None
         if isinstance(error, pd.errors.ParserError):
             hint = "set delimiter: to the character between columns, and decimal: to the character before decimals"
+            if (line := re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error))) is not None:
+                hint = f"line {line[2]} has {line[3]} cells, and lines above have {line[1]}: repair it; or {hint}"
         elif isinstance(error, UnicodeDecodeError):
             hint = "save it as UTF-8, which a spreadsheet calls CSV UTF-8"
         raise DataError(f"{path} can't be read as a table: {str(error).strip()}", hint=hint) from error
@@ -123,6 +125,7 @@ def _read_csv(path: Path, config: ArrayConfig, text: bool) -> NumberTable:
     if len(frame) == 0:
         raise DataError(f"{path} has no rows below its first line, which is taken for the names of the columns")
     frame.columns = [str(name) for name in frame.columns]
+    twice = _doubled(path, marks.delimiter, list(frame.columns)) if header else ()
     numeric = {name for name in frame.columns if pd.api.types.is_numeric_dtype(frame[name])}
     gaps: dict[str, list[str]] = {}
     left = {name[1:] for name in config.columns or () if name.startswith("-") and name not in frame.columns}
@@ -151,8 +154,19 @@ def _read_csv(path: Path, config: ArrayConfig, text: bool) -> NumberTable:
         others={name: frame[name].to_numpy() for name in frame.columns if name not in columns},
         named=config.names,
         files=(path,),
+        twice=twice,
         gaps=tuple(dict.fromkeys(cell for cells in gaps.values() for cell in cells)),
     )
+
+
+def _doubled(path: Path, delimiter: str | None, columns: Sequence[str]) -> tuple[str, ...]:
+    """The names that stand several times in the first line: pandas adds a number to the later ones."""
+    import pandas as pd
+
+    if not any(re.fullmatch(r".+\.\d+", name) and name.rpartition(".")[0] in columns for name in columns):
+        return ()
+    names = pd.read_csv(path, sep=delimiter, header=None, nrows=1, dtype=str).iloc[0]
+    return tuple(dict.fromkeys(names[names.duplicated()].tolist()))
 
 
 _MOSTLY = 0.9
