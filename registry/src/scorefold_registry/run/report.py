@@ -234,7 +234,7 @@ def _verdict(answer: Answer, found: Sequence[Answer], stages: Sequence[Mapping[s
 
 
 @dataclass(frozen=True)
-class Method:
+class UsedMethod:
     """A method of a run: the ``stages`` that used it, and where it was ``loaded`` from or which model was asked."""
 
     stages: tuple[str, ...]
@@ -244,14 +244,14 @@ class Method:
     asked: str = ""
 
 
-def _methods(stages: Sequence[Mapping[str, Any]]) -> list[Method]:
+def _methods(stages: Sequence[Mapping[str, Any]]) -> list[UsedMethod]:
     """The methods of a run in its order, with all stages that used one."""
-    groups: dict[Method, list[str]] = {}
+    groups: dict[UsedMethod, list[str]] = {}
     for stage in stages:
         if stage["source"]:
-            method = Method((), stage["verb"], asked=stage["source"])
+            method = UsedMethod((), stage["verb"], asked=stage["source"])
         else:
-            method = Method((), stage["component"], stage["summary"], str(stage["loaded"] or ""))
+            method = UsedMethod((), stage["component"], stage["summary"], str(stage["loaded"] or ""))
         groups.setdefault(method, []).append(stage["name"])
     return [replace(method, stages=tuple(names)) for method, names in groups.items()]
 
