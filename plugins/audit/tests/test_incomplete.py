@@ -16,11 +16,10 @@ from scorefold.stage import StageContext
 from scorefold_audit.audit import audit
 from scorefold_audit.config import AuditOptions
 from scorefold_audit.copying.incomplete import (
-    IncompleteSamples,
+    IncompletePoints,
     copies_of_gaps,
     gap_copies,
-    incomplete_samples,
-    incomplete_training,
+    incomplete_points,
     nearest_with_gaps,
 )
 from scorefold_audit.sets import Sets
@@ -64,8 +63,8 @@ def sets_of(training: torch.Tensor, held_out: torch.Tensor, scale: EventScale) -
     return Sets(*given, scale)
 
 
-def read(sets: Sets, samples: torch.Tensor, seed: int = 0) -> IncompleteSamples:
-    found = incomplete_samples(sets, Samples(samples), seed)
+def read(sets: Sets, samples: torch.Tensor, seed: int = 0) -> IncompletePoints:
+    found = incomplete_points(sets, Samples(samples), "samples", seed)
     assert found is not None
     return found
 
@@ -213,7 +212,7 @@ def test_training_points_with_gaps_that_nothing_copies_are_no_finding() -> None:
         for each in (training, gaps, held_out, samples):
             each[:, 2:4] = (each[:, 2:4] / 5).round()
         gaps[torch.rand(60, 5, generator=random) < 0.3] = NAN
-        found = incomplete_training(sets_of(training, held_out, EventScale()), Samples(gaps), 0)
+        found = incomplete_points(sets_of(training, held_out, EventScale()), Samples(gaps), "training", 0)
         assert found is not None
         sets = replace(found.sets, samples=Dataset(samples.float()))
         matches, _ = copies_of_gaps(sets, Dataset(training.float()), AuditOptions())
@@ -270,8 +269,8 @@ def test_a_source_without_gaps_and_rows_of_one_value_are_left_out() -> None:
     sets = sets_of(points(0, 200), points(1, 200), EventScale())
     row = torch.full((1, 5), NAN)
     row[0, 2] = 1
-    assert incomplete_samples(sets, object(), 0) is None
-    assert incomplete_samples(sets, Samples(row[:0]), 0) is None
+    assert incomplete_points(sets, object(), "samples", 0) is None
+    assert incomplete_points(sets, Samples(row[:0]), "samples", 0) is None
     found = read(sets, row)
     assert (found.count, found.few, len(found.sets.samples)) == (1, 1, 0)
 

@@ -446,11 +446,3 @@ def test_a_file_that_is_cut_off_says_so(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         ArrayFile(ArrayConfig(path=tmp_path / "cut.npy"))
     assert caught.value.hint == "the file ends before its last number: copy or save it again"
-
-
-@pytest.mark.parametrize(("names", "twice"), [("a,a,b", True), ("a,a.1,b", False), ("a,b,c", False)])
-def test_a_name_that_stands_twice_is_a_warning(tmp_path: Path, names: str, twice: bool) -> None:
-    (tmp_path / "x.csv").write_text(f"{names}\n" + "".join(f"{row}.5,{row % 9}.25,{row % 7}.5\n" for row in range(40)))
-    found = ArrayFile(ArrayConfig(path=tmp_path / "x.csv", scale="none")).data_warnings()
-    said = "the first line has 'a' more than once: later ones are called a.1 and so on"
-    assert (said in found) == twice

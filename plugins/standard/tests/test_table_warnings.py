@@ -143,3 +143,11 @@ def test_rows_have_one_hash_only_where_they_are_equal(dtype: type) -> None:
 def test_zeros_of_both_signs_have_one_hash() -> None:
     first, second = digests(np.array([[0.0, 1.0], [-0.0, 1.0]]), np.arange(2))
     assert first == second
+
+
+@pytest.mark.parametrize(("names", "twice"), [("a,a,b", True), ("a,a.1,b", False), ("a,b,c", False)])
+def test_a_name_that_stands_twice_is_a_warning(tmp_path: Path, names: str, twice: bool) -> None:
+    (tmp_path / "x.csv").write_text(f"{names}\n" + "".join(f"{row}.5,{row % 9}.25,{row % 7}.5\n" for row in range(40)))
+    found = ArrayFile(ArrayConfig(path=tmp_path / "x.csv", scale="none")).data_warnings()
+    said = "the first line has 'a' more than once: later ones are called a.1 and so on"
+    assert (said in found) == twice

@@ -17,11 +17,10 @@ from scorefold_audit import verdicts
 from scorefold_audit.config import AuditOptions
 from scorefold_audit.copying import nearest as copies
 from scorefold_audit.copying.incomplete import (
-    IncompleteSamples,
+    IncompletePoints,
     copies_of_gaps,
     gap_copies,
-    incomplete_samples,
-    incomplete_training,
+    incomplete_points,
 )
 from scorefold_audit.copying.nearest import NEIGHBOURS, RATIO, CopyNeighbours, Near
 from scorefold_audit.copying.spaces import Copying, Overlap, Space, SpaceMatches, copying, overlap_of, spaces_of
@@ -117,7 +116,7 @@ def _samples_with_gaps(
     report: AuditReport, samples: object, sets: Sets, options: AuditOptions, context: StageContext
 ) -> None:
     """Samples that were left out for missing values: a copy may hide among them."""
-    incomplete = incomplete_samples(sets, samples, context.seed("samples with gaps") % 2**32)
+    incomplete = incomplete_points(sets, samples, "samples", context.seed("samples with gaps") % 2**32)
     if incomplete is None:
         return
     report.metrics["samples with missing values"] = incomplete.count
@@ -131,7 +130,7 @@ def _training_with_gaps(
     report: AuditReport, training: object, sets: Sets, options: AuditOptions, context: StageContext
 ) -> None:
     """Training points that were left out for missing values: what made the samples may have seen them."""
-    incomplete = incomplete_training(sets, training, context.seed("training points with gaps") % 2**32)
+    incomplete = incomplete_points(sets, training, "training", context.seed("training points with gaps") % 2**32)
     if incomplete is None:
         return
     part = "copies of training points with missing values"
@@ -156,7 +155,7 @@ def _training_with_gaps(
 
 
 def _with_gaps(
-    report: AuditReport, part: str, incomplete: IncompleteSamples, measure: Callable[[], SpaceMatches]
+    report: AuditReport, part: str, incomplete: IncompletePoints, measure: Callable[[], SpaceMatches]
 ) -> SpaceMatches | None:
     """The comparison of points with missing values, and what it leaves out as withheld."""
     if incomplete.sets.blind:

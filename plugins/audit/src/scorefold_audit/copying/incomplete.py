@@ -35,8 +35,11 @@ _ROUNDING = 4 * float(np.finfo(np.float32).eps)
 _Floats = NDArray[np.floating]
 
 
+IncompleteName = Literal["samples", "training"]
+
+
 @dataclass(frozen=True)
-class IncompleteSamples:
+class IncompletePoints:
     """The points of ``name``, samples or training, that were left out for missing values: their ``count``, how many of
     them have ``few`` values, one or none, and the ``sets`` with others, drawn at random where there are many, in place
     of the complete points."""
@@ -44,7 +47,7 @@ class IncompleteSamples:
     count: int
     few: int
     sets: Sets
-    name: Literal["samples", "training"] = "samples"
+    name: IncompleteName
 
     @property
     def compared(self) -> str:
@@ -53,38 +56,23 @@ class IncompleteSamples:
         return "" if shown == known else f"{shown:,} of {known:,} were drawn at random and compared"
 
 
-def incomplete_samples(sets: Sets, samples: object, seed: int) -> IncompleteSamples | None:
-    """The samples (m, D) that were left out for missing values, NaN where a value is missing; None without any. A
-    sample of one value is like many points, and is not compared."""
-    drawn = _incomplete(sets, samples, seed)
-    if drawn is None:
-        return None
-    count, few, points = drawn
-    return IncompleteSamples(count, few, replace(sets, samples=points, groups=None))
-
-
-def incomplete_training(sets: Sets, training: object, seed: int) -> IncompleteSamples | None:
-    """The training points that were left out for missing values, in place of the complete ones; see
-    ``incomplete_samples``."""
-    drawn = _incomplete(sets, training, seed)
-    if drawn is None:
-        return None
-    count, few, points = drawn
-    return IncompleteSamples(count, few, replace(sets, training=points, groups=None), "training")
-
-
-def _incomplete(sets: Sets, source: object, seed: int) -> tuple[int, int, Dataset] | None:
+def incomplete_points(sets: Sets, source: object, name: IncompleteName, seed: int) -> IncompletePoints | None:
+    """The points (m, D) of a source that were left out for missing values, NaN where a value is missing; None without
+    any. A point of one value is like many others, and is not compared."""
     if not isinstance(source, HasIncompleteRows):
         return None
     index, rows = source.incomplete_rows()
     if not len(rows):
         return None
-    order = column_order("samples", source, sets.columns)
+    order = column_order(name, source, sets.columns)
     rows = rows if order is None else rows[:, order]
     rows = rows.where(rows.isfinite(), torch.nan)
     known = (~rows.isnan()).sum(1) >= _FEWEST_PRESENT
     drawn = np.sort(np.random.default_rng(seed).permutation(known.nonzero()[:, 0].numpy())[: _most(sets)])
-    return len(rows), int((~known).sum()), Dataset(sets.scale.from_raw(rows[drawn]).float(), index=index[drawn])
+    points = Dataset(sets.scale.from_raw(rows[drawn]).float(), index=index[drawn])
+    others = replace(sets, groups=None)
+    others = replace(others, samples=points) if name == "samples" else replace(others, training=points)
+    return IncompletePoints(len(rows), int((~known).sum()), others, name)
 
 
 def _most(sets: Sets) -> int:
