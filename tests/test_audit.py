@@ -160,7 +160,7 @@ def test_python_says_which_rows_an_audit_left_out() -> None:
     train[np.arange(100), np.arange(100) % 4] = np.nan
     found = audit(whole[:100], train, np.load("held-out.npy"), permutations=99, quality_points=100, progress=False)
     assert "training points with missing values" in found.result["answer"]["verdict"], "copies of these rows are found"
-    assert found.notes == ("train: missing: drop (leaves out the 100 rows with missing values; or fill them in)",)
+    assert found.notes == ("train: missing: drop (compares the 100 rows with missing values apart from the others)",)
     assert found.notes[0] in repr(found)
 
 
@@ -211,7 +211,7 @@ def test_copies_with_missing_values_are_counted_in_the_columns_that_they_have(
     asked = ["audit", "gaps.npy", "--train", "train.npy", "--held-out", "held-out.npy", *QUICK]
     assert main([*asked, "--fail-on", "copies"]) == 1
     said = capsys.readouterr().out
-    assert "missing: drop (leaves out the 20 rows with missing values; or fill them in)" in said
+    assert "missing: drop (compares the 20 rows with missing values apart from the others)" in said
     assert "audit: This model copies its training data. An estimated 100.0% of its samples with missing values" in said
     assert "copy: row 3 of the samples copies row 53 of the training data (columns that they have, d1/d2 = 0)" in said
 

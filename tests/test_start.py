@@ -264,11 +264,12 @@ def test_no_file_is_written_over(capsys: Captured) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("text.csv", ("no column of numbers", "a holds text", "decimal: to the character")),
+        ("text.csv", ("no column of numbers", "a holds text", "turn text into numbers first")),
         ("few.csv", ("20 points to use", "expected 50 at least")),
         ("gaps.csv", ("points to use", "--data-option 'columns=[-b]'")),
         ("two.npz", ("holds the arrays a, b", "key: a", "--data-option")),
-        ("codes.csv", ("is left for the points", "a is constant")),
+        ("codes.csv", ("is left for the points", "a is constant", "columns of numbers that differ")),
+        ("rows.csv", ("is left for the points", "columns: [id] takes it all the same")),
         ("nothing.csv", ("nothing.csv does not exist",)),
         ("data:digit", ("did you mean data:digits",)),
         ("empty", ("holds no images",)),
@@ -284,6 +285,7 @@ def test_data_that_nothing_can_be_written_for_say_what_fixes_it(
     gaps.loc[:38, "b"] = np.nan
     gaps.to_csv("gaps.csv", index=False)
     pd.DataFrame({"a": [1] * 80}).to_csv("codes.csv", index=False)
+    pd.DataFrame({"id": range(80), "a": [1] * 80}).to_csv("rows.csv", index=False)
     np.savez("two.npz", a=np.zeros((60, 3)), b=np.ones((60, 2)))
     Path("empty").mkdir()
     assert main(["start", name, "--question", "dimension"]) == 2

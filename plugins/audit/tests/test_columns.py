@@ -100,7 +100,10 @@ def test_samples_that_are_narrower_than_the_data_memorise_nothing() -> None:
 
 def test_listed_copies_are_no_acquittal() -> None:
     entry = {"name": "copies", "where": "columns", "found": False, "value": 0.04, "interval": [-0.02, -0.01]}
-    said = answer_entries([{**entry, "smallest_found": 0.1}], [], 3)
+    rows = [{"sample_name": f"row {k}", "training_name": f"row {9 * k}", "named": k < 3} for k in range(5)]
+    said = answer_entries([{**entry, "smallest_found": 0.1}], [], [{"named": 3, "nearest": rows}])
+    surest = "The surest are row 0 (a copy of row 0 of the training data), row 1 (a copy of row 9 of the training data)"
+    assert f" {surest} and row 2 (a copy of row 18 of the training data)." in said["verdict"]
     assert said["verdict"].startswith("3 samples are listed as copies, though their share may be chance.")
     assert "95% interval 0.0% to 0.0%" in said["verdict"]
     assert said["sure"] == "with caution"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -192,14 +193,55 @@ def test_copies_of_training_points_with_gaps_are_found() -> None:
     assert not any("would not be seen" in caveat for caveat in caveats)
 
 
-def test_copies_with_gaps_of_points_with_gaps_are_a_caveat() -> None:
-    """They would be compared with nothing."""
+def test_copies_with_gaps_of_points_with_gaps_are_found() -> None:
+    """They are compared in the columns that both have."""
     training, rows = points(0, 400), with_gaps(points(0, 400)[:150])
-    data, samples = Training(rows, training[150:]), Samples(rows, points(2, 60))
+    data, samples = (
+        Training(rows, training[150:]),
+        Samples(with_gaps(torch.cat([rows[:40], points(5, 40)])), points(2, 60)),
+    )
     result = verdicts_of(samples, data=data, held_out=Samples(training[:0], points(1, 200)))
-    said = "150 samples with missing values were not compared with 150 training points with missing values"
-    assert f"{said}: copies of them would not be seen" in result["answer"]["caveats"]
-    assert result["answer"]["sure"] == "with caution"
+    (said,) = (one for one in result["audit"]["verdicts"] if one["where"] == "columns that both have")
+    assert said["found"]
+    assert said["value"] == pytest.approx(0.5, abs=0.1)
+    assert "% of its samples with missing values are copies" in result["answer"]["verdict"]
+    listed = next(one for one in result["audit"]["copies"] if one["space"] == "columns that both have")
+    named = [one for one in listed["nearest"] if one["named"]]
+    assert len(named) >= 35
+    # Samples with gaps are rows 60 and on, training points with gaps rows 250 and on.
+    assert all(one["training"] == 190 + one["sample"] for one in named if one["sample"] < 100)
+    assert not any("would not be seen" in caveat for caveat in result["answer"]["caveats"])
+
+
+def test_points_with_gaps_that_copy_nothing_are_a_false_alarm_in_one_of_twenty_audits() -> None:
+    false = 0
+    for seed in range(40):
+        random = torch.Generator().manual_seed(seed)
+        drawn = [torch.randn(count, 5, generator=random) * 10.0 ** torch.arange(-2, 3) for count in (200, 60, 100, 120)]
+        training, gaps, held_out, samples = drawn
+        for each in (training, gaps, held_out, samples):
+            each[:, 2:4] = (each[:, 2:4] / 5).round()
+        for each in (gaps, samples):
+            each[torch.rand(each.shape, generator=random) < 0.3] = NAN
+        given = [Dataset(each) for each in (gaps, held_out, samples, samples[:0])]
+        matches, _ = copies_of_gaps(Sets(*given, EventScale()), Dataset(training), AuditOptions(), seed)
+        false += matches.rates.p_more() < 0.05
+    assert false <= 4
+
+
+def test_the_nearest_row_in_the_columns_that_both_have_by_hand() -> None:
+    """In columns 0 and 2 the row is 4 from a complete one. Samples are 0 and 2 from it; the third has one column of it.
+
+    In all three columns it would be 5 from the complete one, and distances are scaled up by the root of 3/2 to find it.
+    """
+    complete = torch.tensor([[0.0, 3, 4, 9], [50, 60, 70, 80]]).repeat(10, 1)
+    row = torch.tensor([[0.0, 0, 0, NAN]])
+    samples = torch.tensor([[0.0, NAN, 0, 1], [0, NAN, 2, 1], [0, NAN, NAN, 1]]).repeat(7, 1)
+    given = [Dataset(each) for each in (row, samples.nan_to_num(7.0), samples, samples[:0])]
+    found, _ = copies_of_gaps(Sets(*given, EventScale()), Dataset(complete), AuditOptions(scale="none"))
+    assert found.space == "columns that both have"
+    assert found.near.ratio == pytest.approx([0, 1 / 2, math.inf] * 7)
+    assert found.near.distance[:2] == pytest.approx([0, 2])
 
 
 def test_training_points_with_gaps_that_nothing_copies_are_no_finding() -> None:

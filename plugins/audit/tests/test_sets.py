@@ -27,7 +27,13 @@ def withheld(result: dict) -> dict[str, str]:
 def test_events_of_different_shapes_are_refused_with_all_of_them() -> None:
     with pytest.raises(ShapeError, match=r"training points \(2,\), held-out points \(2,\), samples \(4,\)") as refused:
         audit_result(points(50, 0), points(50, 1), torch.zeros(50, 4))
-    assert "reshape" in str(refused.value.hint)
+    assert "rows of equal columns" in str(refused.value.hint)
+    with pytest.raises(ShapeError) as flat:
+        audit_result(torch.zeros(50, 1, 2, 2), torch.zeros(50, 1, 2, 2), torch.zeros(50, 4))
+    assert "reshape" in str(flat.value.hint)
+    with pytest.raises(ShapeError) as sizes:
+        audit_result(torch.zeros(50, 1, 6, 5), torch.zeros(50, 1, 6, 5), torch.zeros(50, 1, 4, 4))
+    assert "size: 4 resizes" in str(sizes.value.hint)
 
 
 @pytest.mark.parametrize("factor", [255.0, 1 / 255])
@@ -116,9 +122,26 @@ def test_without_held_out_points_there_are_raw_numbers_and_no_verdict() -> None:
     assert result["metrics"]["authentic samples (columns)"] == 0
     assert result["metrics"]["distance of samples from training points over theirs (median) (columns)"] == 0
     assert result["audit"]["verdicts"] == []
-    assert "answer" not in result
+    said = result["answer"]
+    assert said["verdict"].startswith("60 of 60 samples equal a training point exactly; 0 of 100 training points")
+    assert (said["value"], said["interval"], said["sure"]) == (1, None, "with caution")
+    assert [(row["sample"], row["training"]) for row in result["audit"]["equal"]] == [(k, k) for k in range(60)]
     assert "inputs: {held_out: STAGE}" in withheld(result)["every verdict"]
     assert "no verdict" in result["warnings"][-1]
+
+
+def test_equal_points_are_counted_up_to_rounding_among_samples_and_among_training_points() -> None:
+    training = points(100, 0)
+    training = torch.cat([training, training[:4]])
+    near = training[10:20].clone()
+    near[3:] += 1e-3
+    for samples, equal in ((torch.cat([points(50, 5), near]), 3), (points(50, 5), 0)):
+        options, context = AuditOptions.model_validate(QUICK), StageContext("a")
+        result = audit(split_source(test=samples), {"data": split_source(training)}, options, context).result
+        assert result["answer"]["value"] == pytest.approx(equal / len(samples))
+        assert [row["sample"] for row in result["audit"]["equal"]] == list(range(50, 50 + equal))
+        assert ("8 of 104 training points" in result["answer"]["verdict"]) == (equal > 0)
+    assert result["answer"]["verdict"].startswith("None of the 50 samples equals a training point exactly.")
 
 
 def test_held_out_points_of_their_own_and_points_that_are_left_over() -> None:

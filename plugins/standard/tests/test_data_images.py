@@ -156,7 +156,7 @@ def test_bad_folders_say_what_is_wrong(folder: Path, tmp_path: Path) -> None:
     Image.fromarray(torch.zeros(4, 4, dtype=torch.uint16).numpy()).save(deep / "0.png")
     refuse("more than 8 bits", root=deep)
     Image.fromarray(pixels(0, 5, 5).numpy()).save(folder / "dogs" / "odd.png")
-    refuse(r"odd.png has 5 x 5 pixels and 01.png 6 x 8")
+    refuse(r"odd.png has 5 x 5 pixels \(height x width\) and 01.png 6 x 8")
     whole = (folder / "dogs" / "02.png").read_bytes()
     (folder / "dogs" / "02.png").write_bytes(whole[: len(whole) // 2])
     refuse(r"02.png can't be read as an image", size=4)
@@ -513,7 +513,7 @@ def test_images_of_several_sizes_are_looked_at_without_a_size(tmp_path: Path) ->
     seen = ImageFolder.inspect(ImagesConfig(root=tmp_path))
     assert (seen.rows, seen.event_shape) == (20, (3, 8, 8))
     assert seen.warnings[0].startswith("the images have 3 sizes from 8 x 9 to 10 x 9: size: 8 makes all of them 8 x 8")
-    with pytest.raises(DataError, match="set 'size'"):
+    with pytest.raises(DataError, match="size: 8 resizes"):
         create({"root": tmp_path})
     assert ImageFolder.inspect(ImagesConfig(root=tmp_path, size=4)).event_shape == (3, 4, 4)
 

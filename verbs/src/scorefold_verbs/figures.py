@@ -232,11 +232,11 @@ def outlier_figures(scores: Mapping[str, Mapping[str, Tensor]]) -> Mapping[str, 
         units = "bits" if name == "condition cost" else "bits a dimension"
         beyond = f"; the last bar: {limit:.3g} and more" if float(both.max()) > limit else ""
         if name in limits:
-            axes.axvline(float(limits[name]), color=INK, linestyle=":", linewidth=1, label="unlike the data above")
+            axes.axvline(float(limits[name]), color=INK, linestyle=":", linewidth=1, label="above: unlike the data")
         axes.set(xlabel=f"{name} ({units}{beyond})", yticks=[])
     places[0].set_ylabel("density")
     if limits or unusual is not None:
-        places[0].legend(frameon=False, fontsize=9)
+        legend_below(places[0])
     costliest = scores.get("costliest")
     images = as_images(torch.stack(list(costliest.values())).cpu()) if costliest else None
     if costliest is None or images is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scorefold.data import Dataset
 from scorefold.interfaces import DataSource, Estimator, Flow, ScoreModel
 from scorefold.results import Estimate
 from scorefold.stage import Outcome, StageContext
@@ -23,11 +25,20 @@ from scorefold_audit.copying.incomplete import (
     incomplete_points,
 )
 from scorefold_audit.copying.nearest import NEIGHBOURS, RATIO, CopyNeighbours, Near
-from scorefold_audit.copying.spaces import Copying, Overlap, Space, SpaceMatches, copying, overlap_of, spaces_of
+from scorefold_audit.copying.spaces import (
+    Copying,
+    Overlap,
+    Space,
+    SpaceMatches,
+    copying,
+    equal_points,
+    overlap_of,
+    spaces_of,
+)
 from scorefold_audit.membership.measures import measure_membership
 from scorefold_audit.quality.comparison import some
 from scorefold_audit.quality.measures import measure_calibration, measure_quality, relative_vendi
-from scorefold_audit.report import LISTED, AuditReport
+from scorefold_audit.report import LISTED, AuditReport, equal_pairs
 from scorefold_audit.sets import Sets, read_sets
 from scorefold_audit.unusual import measure_points, training_lists
 from scorefold_toolkit.checks import answer_of
@@ -55,7 +66,7 @@ def audit(
     if sets.blind:
         _samples_with_gaps(report, component, sets, options, context)
         if isinstance(component, DataSource):
-            _training_with_gaps(report, inputs["data"], sets, options, context)
+            _training_with_gaps(report, inputs["data"], component, sets, options, context)
         return _without_held_out(report, sets, spaces, options, context)
     neighbours = CopyNeighbours.of(spaces[0].search, spaces[0].within("held_out"))
     overlap = overlap_of(spaces[0], neighbours, context.seed("duplicates") % 2**32)
@@ -77,7 +88,7 @@ def audit(
         measure_points(report, component, sets, spaces[0], options, context)
     _samples_with_gaps(report, component, sets, options, context)
     if isinstance(component, DataSource):
-        _training_with_gaps(report, inputs["data"], sets, options, context)
+        _training_with_gaps(report, inputs["data"], component, sets, options, context)
     if report.gaps and not measured:
         report.warnings.append(
             f"only samples with missing values were tested for copies: {len(sets.samples)} complete ones were given; "
@@ -95,7 +106,12 @@ def _without_held_out(
     for space in spaces:
         report.metrics |= raw_numbers(space, options.quality_points, context.generator("quality"))
     report.warnings.append("without held-out points there is no verdict: its numbers say nothing by themselves")
-    return report.outcome(sets, (), options.level, options.listed)
+    outcome = report.outcome(sets, (), options.level, options.listed)
+    if len(sets.samples) and len(sets.training) > 1:
+        equal = equal_points(spaces[0], context.seed("equal points") % 2**32)
+        outcome.result["audit"]["equal"] = equal_pairs(sets, equal)
+        outcome.result["answer"] = verdicts.of_equal_points(equal, len(sets.samples), report.warnings)
+    return outcome
 
 
 def _copying(
@@ -127,16 +143,39 @@ def _samples_with_gaps(
 
 
 def _training_with_gaps(
-    report: AuditReport, training: object, sets: Sets, options: AuditOptions, context: StageContext
+    report: AuditReport, training: object, samples: object, sets: Sets, options: AuditOptions, context: StageContext
 ) -> None:
     """Training points that were left out for missing values: what made the samples may have seen them."""
     incomplete = incomplete_points(sets, training, "training", context.seed("training points with gaps") % 2**32)
     if incomplete is None:
         return
-    part = "copies of training points with missing values"
+    compared = [("samples", "copies of training points with missing values", incomplete)]
+    # The seed of the comparison with complete training points, so that the same samples are drawn.
+    drawn = incomplete_points(sets, samples, "samples", context.seed("samples with gaps") % 2**32)
+    if drawn is not None:
+        of = f"{drawn.count:,} samples with missing values"
+        both = replace(incomplete, sets=replace(incomplete.sets, samples=drawn.sets.samples))
+        compared.append((of, "copies with missing values of training points with missing values", both))
+    for points, part, each in compared:
+        if not _compared_with_gaps(report, part, each, sets.training, options, context):
+            report.warnings.append(
+                f"{points} were not compared with {incomplete.count:,} training points with missing values: copies of "
+                "them would not be seen"
+            )
+
+
+def _compared_with_gaps(
+    report: AuditReport,
+    part: str,
+    incomplete: IncompletePoints,
+    complete: Dataset,
+    options: AuditOptions,
+    context: StageContext,
+) -> bool:
+    """Comparison with training points with missing values, among ``complete`` ones; False where it is withheld."""
 
     def measure() -> SpaceMatches:
-        found, repeated = copies_of_gaps(incomplete.sets, sets.training, options)
+        found, repeated = copies_of_gaps(incomplete.sets, complete, options, context.seed("both with gaps") % 2**32)
         if repeated:
             said = f"{repeated:,} of them are repeated by a complete one in the columns that they have"
             report.withhold(f"{part}, of repeated ones", said)
@@ -144,14 +183,8 @@ def _training_with_gaps(
 
     found = _with_gaps(report, part, incomplete, measure)
     if found is not None:
-        report.metrics["copied share (training points with missing values)"] = found.rates.excess()
-    of_samples = report.metrics.get("samples with missing values", 0)
-    if found is None or of_samples:
-        points = "samples" if found is None else f"{of_samples:,} samples with missing values"
-        report.warnings.append(
-            f"{points} were not compared with {incomplete.count:,} training points with missing values: copies of them "
-            "would not be seen"
-        )
+        report.metrics[f"copied share ({found.space})"] = found.rates.excess()
+    return found is not None
 
 
 def _with_gaps(

@@ -13,7 +13,7 @@ from torch import Tensor
 from scorefold.errors import DataError
 from scorefold.stage import Outcome
 from scorefold_audit import verdicts
-from scorefold_audit.copying.spaces import Copying, SpaceMatches
+from scorefold_audit.copying.spaces import Copying, EqualPoints, SpaceMatches
 from scorefold_audit.sets import Sets
 from scorefold_audit.verdicts import Finding
 from scorefold_toolkit.data.splits import by_row
@@ -69,33 +69,49 @@ class AuditReport:
         share of false ones among the copies that are named."""
         judged = verdicts.judge(self.findings, level)
         warnings = [*self.warnings, *(verdict["text"] for verdict in judged if verdict["found"])]
-        listed = [*((sets, found) for found in measured), *self.gaps]
+        found = [*((sets, one) for one in measured), *self.gaps]
+        listed = [_listed(*each, false_share) for each in found]
         result: dict[str, Any] = {
             "metrics": self.metrics,
             "warnings": warnings,
             "audit": {
                 "level": level,
                 "verdicts": [*judged, *self.facts],
-                "copies": [_listed(*each, false_share) for each in listed],
+                "copies": listed,
+                "equal": None,
                 "training": self.lists.get("training"),
                 "points": self.lists.get("points"),
                 "withheld": self.withheld,
             },
         }
-        if not listed:
+        if not found:
             return Outcome(self.metrics, result)
-        first = listed[0][1]
+        first = found[0][1]
         samples = "samples" if measured else "samples with missing values"
         result["answer"] = {
             "quantity": f"copied share of the {samples} ({first.space})",
             "value": first.rates.excess(),
             "interval": list(first.rates.interval()),
-            **verdicts.answer_entries(judged, self.warnings, max(len(found.named) for _, found in listed)),
+            **verdicts.answer_entries(judged, self.warnings, listed),
         }
         if not measured:
             return Outcome(self.metrics, result)
         shown = _shown(sets, measured)
         return Outcome(self.metrics, result, _arrays(sets, measured, shown), shown=shown)
+
+
+def equal_pairs(sets: Sets, equal: EqualPoints) -> list[dict[str, Any]]:
+    """Samples and the training points that they equal, as JSON with the user's rows."""
+    return [_pair(sets, int(place), int(of)) for place, of in zip(equal.samples, equal.training, strict=True)]
+
+
+def _pair(sets: Sets, place: int, of: int) -> dict[str, Any]:
+    return {
+        "sample": sets.row("samples", place),
+        "sample_name": sets.called("samples", place),
+        "training": sets.row("training", of),
+        "training_name": sets.called("training", of),
+    }
 
 
 def _shown(sets: Sets, measured: tuple[Copying, ...]) -> Audited:
@@ -144,10 +160,7 @@ def _listed(sets: Sets, found: SpaceMatches, false_share: float) -> dict[str, An
     chosen = set(found.named.tolist())
     rows = [
         {
-            "sample": sets.row("samples", int(place)),
-            "sample_name": sets.called("samples", int(place)),
-            "training": sets.row("training", int(found.near.index[place])),
-            "training_name": sets.called("training", int(found.near.index[place])),
+            **_pair(sets, int(place), int(found.near.index[place])),
             "distance": float(found.near.distance[place]),
             "ratio": float(found.near.ratio[place]),
             "p": float(found.p[place]),

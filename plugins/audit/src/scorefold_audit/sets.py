@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -308,10 +309,13 @@ def _check_shapes(training: Dataset, held_out: Dataset, samples: Dataset, points
     shapes = {name: tuple(x.shape[1:]) for name, x in every.items()}
     if len(set(shapes.values())) > 1:
         given = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-        raise ShapeError(
-            f"the sets have events of different shapes: {given}; expected one shape",
-            hint="read them the same way; samples in a file can be given their shape by x.reshape(-1, C, H, W)",
-        )
+        hint = "give all of them in one form, as rows of equal columns or as images of one size"
+        if len({math.prod(shape) for shape in shapes.values()}) == 1:
+            hint = "samples in a file can be given their shape by x.reshape(-1, C, H, W)"
+        elif all(len(shape) == 3 for shape in shapes.values()):
+            side = min(min(shape[1:]) for shape in shapes.values())
+            hint = f"size: {side} resizes images to one size (in commands: --data-option size={side})"
+        raise ShapeError(f"the sets have events of different shapes: {given}; expected one shape", hint=hint)
     for name, x in every.items():
         if len(x) == 0 and not (blind and name == "held-out points"):
             raise DataError(f"there are no {name}", hint="give at least 20 of each")

@@ -10,7 +10,15 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm
 
-from scorefold_audit.copying.spaces import GAPS, TRAINING_GAPS, Copying, Overlap, SpaceMatches
+from scorefold_audit.copying.spaces import (
+    GAPS,
+    GAPS_OF_BOTH,
+    TRAINING_GAPS,
+    Copying,
+    EqualPoints,
+    Overlap,
+    SpaceMatches,
+)
 from scorefold_audit.membership.losses import Gap, Membership
 from scorefold_audit.quality.comparison import Permuted
 
@@ -133,7 +141,7 @@ def of_copies(found: SpaceMatches, compared: str = "") -> Finding:
     about = f"an estimated {said} of {samples} are copies ({between})"
     if len(found.named):
         above = found.held_out_above()
-        second = "the neighbour of this point" if found.space == TRAINING_GAPS else "the second nearest"
+        second = "the neighbour of this point" if found.space in (TRAINING_GAPS, GAPS_OF_BOTH) else "the second nearest"
         others = "any held-out point is" if above == 1 else f"{100 * above:.4g}% of held-out points are"
         about = (
             f"{len(found.named)} of {rates.of_samples} {samples} are copies: each is closer to its nearest training "
@@ -312,20 +320,23 @@ def overlap_facts(overlap: Overlap) -> list[dict[str, Any]]:
     ]
 
 
-def answer_entries(judged: Sequence[Mapping[str, Any]], warnings: Sequence[str], named: int = 0) -> dict[str, Any]:
+def answer_entries(
+    judged: Sequence[Mapping[str, Any]], warnings: Sequence[str], listed: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
     """Summary of the verdicts, as entries of a result's ``answer``: whether the model copies comes first, what else
-    was found follows. The ``warnings`` are about the data, and ``named`` is the number of samples listed as copies."""
+    was found follows. The ``warnings`` are about the data, and ``listed`` are the lists of copies, as JSON."""
+    named = max((one["named"] for one in listed), default=0)
     found = [verdict for verdict in judged if verdict["found"]]
     names = list(dict.fromkeys(verdict["name"] for verdict in found))
     tested = next((verdict for verdict in judged if verdict["name"] == "copies"), None)
     # Of several spaces the first one with copies is reported, and points with missing values besides.
     every = [verdict for verdict in found if verdict["name"] == "copies"]
-    gaps = [one for one in every if one["where"] in (GAPS, TRAINING_GAPS)]
+    gaps = [one for one in every if one["where"] in (GAPS, TRAINING_GAPS, GAPS_OF_BOTH)]
     copies = [*[one for one in every if one not in gaps][:1], *gaps]
     near = next((verdict for verdict in found if verdict["name"] == "memorisation"), None)
     advice = ""
     if copies:
-        said = f"This model copies its training data. {'. '.join(map(_share, copies))}."
+        said = f"This model copies its training data. {'. '.join(map(_share, copies))}.{_surest(listed)}"
         advice = "look at the copies, then remove duplicates of the training data, train on more data or for less long"
     elif near is not None:
         pairs = f"In {near['value']:.1%} of pairs a sample is nearer to the training data than a held-out point"
@@ -333,7 +344,7 @@ def answer_entries(judged: Sequence[Mapping[str, Any]], warnings: Sequence[str],
         advice = "train on more data or for less long, and audit more samples"
     elif tested is not None and named:
         are = "1 sample is" if named == 1 else f"{named:,} samples are"
-        said = f"{are} listed as copies, though their share may be chance. {_share(tested)}."
+        said = f"{are} listed as copies, though their share may be chance. {_share(tested)}.{_surest(listed)}"
         advice = "look at the copies, and audit more samples"
         warnings = [*warnings, "the list of copies and the test of their share disagree"]
     elif tested is not None:
@@ -351,6 +362,39 @@ def answer_entries(judged: Sequence[Mapping[str, Any]], warnings: Sequence[str],
     return {"verdict": said, "sure": sure, "advice": advice, "caveats": list(warnings)}
 
 
+def of_equal_points(equal: EqualPoints, count: int, warnings: Sequence[str]) -> dict[str, Any]:
+    """Entries of a result's ``answer`` without held-out points: how many of ``count`` samples equal a training point,
+    and how many training points equal another one."""
+    k = len(equal.samples)
+    if k:
+        said = f"{k:,} of {count:,} samples equal{'s' if k == 1 else ''} a training point exactly"
+        said += f"; {equal.repeated:,} of {equal.searched:,} training points equal another one."
+        said += " Without held-out points nothing says how many would be equal by chance."
+    else:
+        said = f"None of the {count:,} samples equals a training point exactly. Whether near-copies are among them "
+        said += "can't be tested without held-out points."
+    return {
+        "quantity": "share of samples that equal a training point",
+        "value": k / count,
+        "interval": None,
+        "verdict": said,
+        "sure": "with caution",
+        "advice": "add points that the model was not trained on: --held-out FILE, or inputs: {held_out: STAGE}",
+        "caveats": list(warnings),
+    }
+
+
+def _surest(listed: Sequence[Mapping[str, Any]]) -> str:
+    """The sentence that names up to three copies of the first list that names any."""
+    rows = [row for one in listed if one["named"] for row in one["nearest"] if row["named"]][:3]
+    if not rows:
+        return ""
+    pairs = [f"{row['sample_name']} (a copy of {row['training_name']} of the training data)" for row in rows]
+    first = ", ".join(pairs[:-1])
+    names = f"{first} and {pairs[-1]}" if first else pairs[-1]
+    return f" The surest {'is' if len(rows) == 1 else 'are'} {names}."
+
+
 def _share(verdict: Mapping[str, Any]) -> str:
     low, high = verdict["interval"]
     share = f"An estimated {max(0.0, verdict['value']):.1%} of its {_samples(verdict['where'])} are copies"
@@ -358,4 +402,4 @@ def _share(verdict: Mapping[str, Any]) -> str:
 
 
 def _samples(space: str) -> str:
-    return "samples with missing values" if space == GAPS else "samples"
+    return "samples with missing values" if space in (GAPS, GAPS_OF_BOTH) else "samples"

@@ -23,6 +23,9 @@ UNEVEN = 10.0
 _GAPS = "cells that are not numbers, treated as missing"
 _COMMAS = "numbers with commas: "  # the warning of data:array, after which the setting stands that reads them
 _TIME = "rises in equal steps"  # the warning of data:array
+_AS_NUMBERS = (
+    "turn text into numbers first, for example into one column per category, or into the vectors of a language model"
+)
 _MOST_CLASSES = 20
 _LOOKED_AT = 64
 _NAMED = 8
@@ -98,7 +101,7 @@ def table_reading(host: Host, path: Path, fields: Mapping[str, Any]) -> tuple[di
     """Choices that ``fields`` leave open and without which a table can't be read as it stands, with reasons.
 
     Columns of text, numbers of rows and rows with missing values are left out. Nothing for a table that can't be read
-    at all.
+    at all. Raises ``DataError`` for a table of text alone.
     """
     try:
         seen = inspect_data(host, path, fields)
@@ -111,13 +114,16 @@ def table_reading(host: Host, path: Path, fields: Mapping[str, Any]) -> tuple[di
     if _names_columns(path):
         numbered = [one for one in seen.columns if one.use == "coordinate" and is_identifier(one)]
         out |= {one.name: "numbers the rows" for one in numbered}
+    if seen.event_shape == (0,) and not commas:
+        raise _no_numbers(path, seen)
     if out and not commas and "columns" not in fields and len(out) < len(seen.columns):
         config["columns"] = [f"-{name}" for name in out]
         why["columns"] = "left out: " + _joined(f"{name} {reason}" for name, reason in out.items())
     if seen.gaps and "gaps" not in fields:
         config["gaps"], why["gaps"] = list(seen.gaps), _GAPS
     if seen.incomplete and "missing" not in fields:
-        config["missing"], why["missing"] = "drop", _incomplete(seen)
+        rows = "1 row" if seen.incomplete == 1 else f"{seen.incomplete:,} rows"
+        config["missing"], why["missing"] = "drop", f"compares the {rows} with missing values apart from the others"
     return config, {name: f"{_shown(config[name])} ({text})" for name, text in why.items()}
 
 
@@ -187,15 +193,12 @@ def _table(host: Host, path: Path, fields: Mapping[str, Any], side: int) -> Read
         coordinates = [one for one in seen.columns if one.use == "coordinate" and one.name not in out]
         if not coordinates and seen.event_shape[0] > 0 and seen.columns[0].name != "all coordinates":
             reasons = _joined(f"{name} {reason}" for name, reason in out.items())
-            raise DataError(f"no column of {path} is left for the points: {reasons}", hint="columns: [NAME, NAME]")
+            raise DataError(f"no column of {path} is left for the points: {reasons}", hint=_taken_anyway(seen))
         if out and _names_columns(path):
             config["columns"] = [f"-{name}" for name in out]
             why["columns"] = "left out: " + _joined(f"{name} {reason}" for name, reason in out.items())
     if seen.event_shape[0] == 0:
-        raise DataError(
-            f"{path} has no column of numbers: {_joined(f'{one.name} holds {one.type}' for one in seen.columns)}",
-            hint="set delimiter: to the character between columns, and decimal: to the character before decimals",
-        )
+        raise _no_numbers(path, seen)
     read = {**config, "missing": "drop"} if "missing" not in config else config
     seen = inspect_data(host, path, read)
     if seen.incomplete and "missing" not in config:
@@ -253,6 +256,23 @@ def _left_out(seen: DataSummary, label: str | None) -> dict[str, str]:
         elif some and is_code(one):
             found[one.name] = f"holds {one.distinct} values, as codes of categories do"
     return found
+
+
+def _no_numbers(path: Path, seen: DataSummary) -> DataError:
+    return DataError(
+        f"{path} has no column of numbers: {_joined(f'{one.name} holds {one.type}' for one in seen.columns)}",
+        hint=_AS_NUMBERS
+        if len(seen.columns) > 1
+        else "set delimiter: to the character between columns, and decimal: to the character before decimals",
+    )
+
+
+def _taken_anyway(seen: DataSummary) -> str:
+    """The setting that takes columns of numbers that would be left out; advice where each holds one value at most."""
+    varied = [one.name for one in seen.columns if one.use == "coordinate" and (one.distinct or 0) > 1][:_NAMED]
+    if not varied:
+        return "add columns of numbers that differ from row to row"
+    return f"columns: [{', '.join(varied)}] takes {'it' if len(varied) == 1 else 'them'} all the same"
 
 
 def _held(column: ColumnSummary) -> str:

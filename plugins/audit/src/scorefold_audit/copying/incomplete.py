@@ -22,7 +22,7 @@ from scorefold_audit.copying.nearest import (
     Rates,
     duplicate_distance,
 )
-from scorefold_audit.copying.spaces import GAPS, TRAINING_GAPS, SpaceMatches, column_units, need_points
+from scorefold_audit.copying.spaces import GAPS, GAPS_OF_BOTH, TRAINING_GAPS, SpaceMatches, column_units, need_points
 from scorefold_audit.sets import Sets, column_order
 from scorefold_toolkit.data.splits import HasIncompleteRows
 
@@ -90,8 +90,7 @@ def gap_copies(sets: Sets, options: AuditOptions, seed: int) -> SpaceMatches:
     need_points({"held-out points": held_out, "training points": training})
     unit = _units(training, options)
     held_out = held_out[random.permutation(len(held_out))[: _most(sets)]]
-    with_gaps = held_out.copy()
-    with_gaps[np.isnan(rows[random.permutation(len(rows))[np.arange(len(held_out)) % len(rows)]])] = np.nan
+    with_gaps = _with_gaps_of(rows, held_out, random)
     training, complete = (np.asarray(each / unit, dtype=np.float32) for each in (training, held_out))
     search = CopySearch(training)
     whole = Near.of(search, CopyNeighbours.of(search, complete))
@@ -100,15 +99,29 @@ def gap_copies(sets: Sets, options: AuditOptions, seed: int) -> SpaceMatches:
     return _matches(GAPS, near, other, options)
 
 
-def copies_of_gaps(sets: Sets, complete: Dataset, options: AuditOptions) -> tuple[SpaceMatches, int]:
+def _with_gaps_of(rows: _Floats, points: NDArray[np.float32], random: np.random.Generator) -> NDArray[np.float32]:
+    """Points (h, D) with the gaps of one of some rows (m, D) each, drawn at random."""
+    found = points.copy()
+    found[np.isnan(rows[random.permutation(len(rows))[np.arange(len(points)) % len(rows)]])] = np.nan
+    return found
+
+
+def copies_of_gaps(sets: Sets, complete: Dataset, options: AuditOptions, seed: int = 0) -> tuple[SpaceMatches, int]:
     """Comparison of samples, and of held-out points, with training points (r, D) that are NaN where a value is missing.
     ``complete`` are the others. A point that one of them repeats in its columns is left out: their number is the second
     answer.
+
+    Samples (m, D) may be NaN too. They are compared in the columns that both have, and held-out points get the gaps of
+    one of them each, by ``seed``.
 
     Raises ``DataError`` for fewer than 20 samples, held-out or complete training points, and where all are repeated.
     """
     samples, held_out, training = (each.x.flatten(1).numpy() for each in (sets.samples, sets.held_out, complete))
     need_points({"samples": samples, "held-out points": held_out, "training points": training})
+    space = TRAINING_GAPS
+    if np.isnan(samples).any():
+        random, space = np.random.default_rng(seed), GAPS_OF_BOTH
+        held_out = _with_gaps_of(samples, held_out[random.permutation(len(held_out))[: _most(sets)]], random)
     unit = _units(training, options)
     rows, others = sets.training.x.numpy() / unit, training / unit
     rounding = _ROUNDING * np.abs(others).max(0)
@@ -116,18 +129,42 @@ def copies_of_gaps(sets: Sets, complete: Dataset, options: AuditOptions) -> tupl
     if not (own > 0).any():
         raise DataError(f"each of these {len(rows)} points is repeated by a complete one in the columns that it has")
     near, other = (_nearest_of_gaps(each / unit, rows, own, rounding) for each in (samples, held_out))
-    return _matches(TRAINING_GAPS, near, other, options), int((own == 0).sum())
+    if space == GAPS_OF_BOTH:
+        near, other = (
+            _in_common(each / unit, rows, found, others, rounding)
+            for each, found in ((samples, near), (held_out, other))
+        )
+    return _matches(space, near, other, options), int((own == 0).sum())
 
 
 def _nearest_of_gaps(points: _Floats, rows: _Floats, own: _Floats, rounding: _Floats) -> Near:
-    """The nearest row (r, D) of each of some points (m, D), in the columns that the row has, relative to the distance
-    ``own`` (r,) of the row from another row; rows without any are left out."""
+    """The nearest row (r, D) of each of some points (m, D), in the columns that both have, relative to the distance
+    ``own`` (r,) of the row from another row; rows without any are left out.
+
+    A point has at least two columns of the row. A distance in a part of them is scaled up to all.
+    """
     distance, index, ratio = (np.full(len(points), value) for value in (np.inf, 0, np.inf))
+    present = ~np.isnan(points)
     for place in np.flatnonzero(own > 0):
-        found = _apart(points, rows[place], rounding)
+        known = ~np.isnan(rows[place])
+        common = present[:, known].sum(1)
+        found = _apart(points, rows[place], rounding) * np.sqrt(known.sum() / np.maximum(common, 1))
+        found[common < _FEWEST_PRESENT] = np.inf
         nearer = found / own[place] < ratio
         distance[nearer], index[nearer], ratio[nearer] = found[nearer], place, found[nearer] / own[place]
     return Near(distance, index.astype(np.int64), ratio)
+
+
+def _in_common(points: _Floats, rows: _Floats, near: Near, others: _Floats, rounding: _Floats) -> Near:
+    """Points (m, D) and their nearest rows (r, D), with distances in the columns that both have, relative to the
+    distance of the row from the nearest of ``others`` (n, D) in these; infinite where one of these repeats it."""
+    distance, ratio = near.distance.copy(), near.ratio.copy()
+    for place in np.flatnonzero(np.isfinite(near.ratio)):
+        row = np.where(np.isnan(points[place]), np.nan, rows[near.index[place]])
+        distance[place] = _apart(points[place : place + 1], row, rounding)[0]
+        own = _apart(others, row, rounding).min()
+        ratio[place] = distance[place] / own if own > 0 else np.inf
+    return Near(distance, near.index, ratio)
 
 
 def _apart(points: _Floats, row: _Floats, rounding: _Floats) -> Numbers:
@@ -138,7 +175,7 @@ def _apart(points: _Floats, row: _Floats, rounding: _Floats) -> Numbers:
     """
     present = ~np.isnan(row)
     apart: Numbers = np.abs(points[:, present].astype(np.float64) - row[present])
-    apart[apart <= rounding[present]] = 0
+    apart[~(apart > rounding[present])] = 0  # NaN too: a column that a point lacks
     found: Numbers = np.linalg.norm(apart, axis=1)
     return found
 

@@ -217,8 +217,38 @@ def overlap_of(space: Space, neighbours: CopyNeighbours, seed: int) -> Overlap:
     return Overlap(rows, near_duplicate, chosen, own, rates.p_more() < 0.05, around)
 
 
+_ROUNDING = 4 * float(np.finfo(np.float32).eps)
+
+
+@dataclass(frozen=True)
+class EqualPoints:
+    """The places of samples (k,) that equal a training point up to rounding, and of that ``training`` point (k,).
+
+    ``repeated`` of the ``searched`` training points equal another one.
+    """
+
+    samples: Places
+    training: Places
+    repeated: int
+    searched: int
+
+
+def equal_points(space: Space, seed: int) -> EqualPoints:
+    """The samples that equal a training point of their condition, in a space with one sample and two training points
+    or more."""
+    rounding = _ROUNDING * float(np.abs(space.training).max()) * space.training.shape[1] ** 0.5
+    distances, places = space.search.nearest(space.within("samples"))
+    equal = np.flatnonzero(distances[:, 0] <= rounding)
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(space.training))[:_DUPLICATES])
+    repeated = int((space.search.own(chosen) <= rounding).sum())
+    return EqualPoints(equal, places[equal, 0], repeated, len(chosen))
+
+
 GAPS, TRAINING_GAPS = "columns that they have", "training points with missing values"
 """The space of samples with missing values, and the space of training points with some."""
+
+GAPS_OF_BOTH = "columns that both have"
+"""The space of samples with missing values and training points with some."""
 
 
 @dataclass(frozen=True)

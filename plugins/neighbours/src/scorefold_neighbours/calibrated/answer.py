@@ -49,6 +49,10 @@ APART = 3.0
 """
 
 
+FEW = 6
+"""One of so many estimators, at most, is left out because its corrected value lies far from all others."""
+
+
 @dataclass(frozen=True)
 class Checked:
     """The dimensions (N,) of surrogates, and the readings on them: (N, m), NaN where an estimator failed.
@@ -132,7 +136,22 @@ def keep(config: CalibratedConfig, checked: Checked) -> Kept:
     calibration = checked.calibrated(names)
     if calibration is not None:
         curves |= dict(zip(names, calibration.curves, strict=True))
+    alone = _alone({name: curves[name].corrected for name in names})
+    if alone:
+        why |= dict.fromkeys(alone, "corrected, it lies far from all others")
+        names = [name for name in names if name not in alone]
+        calibration = checked.calibrated(names)
     return Kept(names, calibration, curves, why)
+
+
+def _alone(corrected: Mapping[str, float]) -> list[str]:
+    """The names of corrected values that are at least twice, or at most half, the median of all; none where these are
+    more than one in ``FEW``."""
+    if not corrected:
+        return []
+    middle = float(np.median(list(corrected.values())))
+    found = [name for name, value in corrected.items() if abs(math.log(value / middle)) >= math.log(2)]
+    return found if FEW * len(found) <= len(corrected) else []
 
 
 def _unfit(readings: Array, dimensions: Array) -> str:

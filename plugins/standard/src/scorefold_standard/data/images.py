@@ -74,10 +74,10 @@ class ImageFolder(DataSource):
             for row in rows.tolist():
                 path, image = self._readable(row, kept)
                 if image.shape != first.shape:
-                    size = f"{image.shape[1]} x {image.shape[2]}"
+                    size, least = f"{image.shape[1]} x {image.shape[2]}", min(*shape[1:], *image.shape[1:])
                     raise DataError(
-                        f"{path} has {size} pixels and {sample.name} {shape[1]} x {shape[2]}",
-                        hint="set 'size' to resize all images to one size",
+                        f"{path} has {size} pixels (height x width) and {sample.name} {shape[1]} x {shape[2]}",
+                        hint=f"size: {least} resizes all images to one size (in commands: --data-option size={least})",
                     )
                 images.append(image[None])
             return torch.cat(images)

@@ -27,6 +27,24 @@ _FORMATS = {
     ".tsv": {"columns", "label", "condition", "names", *_OF_CSV},
     ".parquet": {"columns", "label", "condition", "names"},
 }
+_PICTURE = "give the folder of images, not one image"
+_SHEET = "save the sheet as csv, for example by pandas.read_excel('{0}').to_csv('{0}.csv', index=False)"
+_TENSOR = "save a tensor in Python by numpy.save('{0}.npy', torch.load('{0}').numpy())"
+_OTHERS = {
+    **dict.fromkeys((".xlsx", ".xls", ".ods"), _SHEET),
+    **dict.fromkeys((".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"), _PICTURE),
+    **dict.fromkeys((".pt", ".pth"), _TENSOR),
+    **dict.fromkeys((".txt", ".dat", ".data"), "if it is a table, give it the ending .csv"),
+    **dict.fromkeys((".json", ".jsonl"), "save it in Python by pandas.read_json('{0}').to_csv('{0}.csv', index=False)"),
+    **dict.fromkeys(
+        (".pkl", ".pickle"), "save it in Python by pandas.read_pickle('{0}').to_csv('{0}.csv', index=False)"
+    ),
+    ".feather": "save it in Python by pandas.read_feather('{0}').to_parquet('{0}.parquet')",
+    ".mat": "save it in Python by numpy.save('{0}.npy', scipy.io.loadmat('{0}')[NAME])",
+    **dict.fromkeys((".h5", ".hdf5"), "save it in Python by numpy.save('{0}.npy', h5py.File('{0}')[NAME][:])"),
+    **dict.fromkeys((".zip", ".gz"), "unpack it first"),
+}
+"""Advice for files of other forms, by their endings; ``{0}`` is the name of the file."""
 _FOLDERS = {"zarr": {"key", "label", "condition"}, "datasets": {"columns", "label", "condition", "names"}}
 
 
@@ -42,7 +60,12 @@ def read_table(path: Path, config: ArrayConfig, *, text: bool = False) -> Number
     files = matching_files(str(path), "points")
     suffix = files[0].suffix.lower()
     if suffix not in _FORMATS:
-        raise DataError(f"{files[0]} ends with {suffix!r}; a file of points ends with one of {', '.join(_FORMATS)}")
+        raise DataError(
+            f"{files[0]} ends with {suffix!r}; a file of points ends with one of {', '.join(_FORMATS)}",
+            hint=_OTHERS[suffix].format(files[0].name)
+            if suffix in _OTHERS
+            else "save the points in one of these forms",
+        )
     _check_options(f"a {suffix} file", _FORMATS[suffix], config)
     if suffix == ".npy":
         return npy_table(files, config.memory)

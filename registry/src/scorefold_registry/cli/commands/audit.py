@@ -216,12 +216,15 @@ PRINTED = 20
 
 def _print_rest(audit: Mapping[str, Any]) -> None:
     """The copies by their names, what was found by which test, what was not found, and what was withheld."""
+    equal = audit["equal"] or ()
+    for row in equal[:PRINTED]:
+        print(printable(f"equal: {_of_samples(row)} and {row['training_name']} of the training data"))
+    if len(equal) > PRINTED:
+        print(f"and {len(equal) - PRINTED:,} more equal ones: see the report, or --json")
     for listed in audit["copies"]:
         named = [row for row in listed["nearest"] if row["named"]]
         for row in named[:PRINTED]:
-            name = row["sample_name"]
-            which = name if name.startswith("sample ") else f"{name} of the samples"
-            said = f"{which} copies {row['training_name']} of the training data"
+            said = f"{_of_samples(row)} copies {row['training_name']} of the training data"
             print(printable(f"copy: {said} ({listed['space']}, d1/d2 = {row['ratio']:.2g})"))
         if len(named) > PRINTED:
             print(f"and {len(named) - PRINTED} more copies ({listed['space']}): see the report, or --json")
@@ -236,3 +239,9 @@ def _print_rest(audit: Mapping[str, Any]) -> None:
             print(printable(f"unlike the training data: {point['name']}: {point['why']} (p = {point['p']:.2g})"))
     for row in audit["withheld"]:
         print(printable(f"withheld: {row['part']}: {row['reason']}"))
+
+
+def _of_samples(row: Mapping[str, Any]) -> str:
+    """Name of a sample among other points: ``row 7 of the samples``, or ``sample 7`` of a model's draws."""
+    name: str = row["sample_name"]
+    return name if name.startswith("sample ") else f"{name} of the samples"

@@ -131,10 +131,14 @@ def _of_calibrated(given: list[str]) -> list[str]:
 def _rows_and_columns(given: argparse.Namespace) -> tuple[dict[str, Any], dict[str, str]]:
     """Choices for reading a table that ``--data-option`` leaves open, with reasons; nothing for other data."""
     path = Path(given.data).expanduser()
-    if path.suffix.lower() not in TABLES or not path.is_file():
+    if not path.is_file():
         return {}, {}
     from scorefold_registry.cli.options import discover_host
     from scorefold_registry.python.reading import as_points
+    from scorefold_registry.run.data_summary import loader_of
+
+    if loader_of(path)[0] != "data:array":
+        return {}, {}
 
     # Classes mean nothing to the estimator, and a point without one is a point.
     fields = {"label": None, **with_fields({}, given.fields, "--data-option", "label=species")}
@@ -155,17 +159,13 @@ def data_stage(text: str) -> tuple[str, dict[str, Any]]:
     """The component that reads what was named, and its configuration: every point of a file is in one split."""
     path = Path(text).expanduser()
     everything = {"fractions": [0, 0, 1]}
-    if path.is_dir():
-        return "data:images", {"root": str(path.absolute()), **everything}
-    if path.is_file() or path.suffix.lower() in TABLES:
-        if path.suffix.lower() not in TABLES:
-            raise ConfigError(
-                f"given {text}, a file that ends with {path.suffix!r}; expected one of {', '.join(TABLES)}",
-                hint="or a folder of images, or a component such as data:digits",
-            )
-        if not path.is_file() and not set("*{") & set(text):  # the component names what is wrong with a pattern
+    if path.exists() or path.suffix.lower() in TABLES:
+        if not path.exists() and not set("*{") & set(text):  # the component names what is wrong with a pattern
             raise ConfigError(f"given {text}, which does not exist; expected a file of points", hint="check the path")
-        return "data:array", {"path": str(path.absolute()), **everything}
+        from scorefold_registry.run.data_summary import loader_of
+
+        use, name = loader_of(path)
+        return use, {name: str(path.absolute()), **everything}
     if (text.partition(":")[0] == "data" and ":" in text) or "/data:" in text:
         return text, _every_point(text, everything)
     raise ConfigError(
