@@ -24,7 +24,9 @@ from scorefold.results import Estimate
 from scorefold.stage import StageContext
 from scorefold_registry.run.applying import unit_warnings
 from scorefold_toolkit.figures import EventGroups
+from scorefold_verbs.assess import assess
 from scorefold_verbs.config import (
+    AssessOptions,
     InterpolateOptions,
     LikelihoodOptions,
     SampleOptions,
@@ -224,6 +226,50 @@ def test_further_options_of_sampling_reach_the_model() -> None:
             SampleOptions.model_validate({"steps": steps})
     cold = verb_sample(Shifted(), {}, SampleOptions(n=3, temperature=(0.0,)), context())
     assert torch.equal(cold.arrays["samples"], torch.ones(3, 2))
+
+
+class Linear(Normal, Trainable):
+    """The score -x by a matrix product, which notes the types that it is computed in."""
+
+    training_config = TrainingConfig(steps=1)
+
+    def __init__(self, refusal: str | None = None) -> None:
+        super().__init__()
+        self.refusal, self.types, self.product = refusal, set[torch.dtype](), nn.Linear(2, 2, bias=False)
+        nn.init.eye_(self.product.weight)
+
+    def score(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
+        found: Tensor = self.product(x)
+        self.types.add(found.dtype)
+        return -found
+
+    def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
+        raise NotImplementedError
+
+    def refuses(self, strategy: str) -> str | None:
+        return self.refusal
+
+
+@pytest.mark.parametrize(("refusal", "used"), [(None, torch.bfloat16), ("it needs digits", torch.float32)])
+def test_networks_that_may_draw_in_the_precision_of_the_stage(refusal: str | None, used: torch.dtype) -> None:
+    drawn = {}
+    for precision in ("no", "bf16"):
+        model = Linear(refusal)
+        outcome = verb_sample(model, {}, SampleOptions(n=200, steps=10), context(precision=precision))
+        drawn[precision] = outcome.arrays["samples"]
+        assert model.types == {torch.float32 if precision == "no" else used}
+        assert drawn[precision].dtype == torch.float32
+    torch.testing.assert_close(drawn["no"], drawn["bf16"], rtol=0.05, atol=0.05)
+    assert torch.equal(drawn["no"], drawn["bf16"]) == (refusal is not None)
+    with pytest.raises(ConfigError, match="float16 needs a GPU"):
+        verb_sample(Linear(), {}, SampleOptions(n=2, steps=3), context(precision="fp16"))
+
+
+def test_draws_that_are_assessed_are_in_the_precision_of_the_stage() -> None:
+    model, held_out = Linear(), Source(test=rows(8))
+    options = AssessOptions(conditions=4, n=2, steps=3)
+    assess(model, {"data": held_out}, options, context(precision="bf16"))
+    assert model.types == {torch.bfloat16}
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,25 @@ from scorefold.diffusion import predictor_corrector
 from scorefold.diffusion.samplers import default_steps
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import EncodesNoise, Flow, ScoreModel
+from scorefold.interfaces.capabilities import Trainable
 from scorefold_toolkit.config.common import DrawingOptions
+
+MIXED = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""Types of numbers that networks compute in, by the name of the mixed precision."""
+
+
+def mixed_precision(component: object, precision: str) -> AbstractContextManager[object]:
+    """The context in which the network of a trainable component computes in a precision: ``no``, ``bf16``, ``fp16``.
+
+    Components that can't be trained, or refuse this precision, compute as without. Raises ``ConfigError`` for float16
+    on a CPU.
+    """
+    if precision == "no" or not isinstance(component, Trainable) or component.refuses(precision) is not None:
+        return nullcontext()
+    device = device_of(component)
+    if precision == "fp16" and device.type == "cpu":
+        raise ConfigError("float16 needs a GPU and the model is on the CPU", hint="use precision: bf16 or no")
+    return torch.autocast(device.type, MIXED[precision])
 
 
 def device_of(component: Any) -> torch.device:
@@ -52,10 +71,13 @@ def draw_events(
     condition: Condition | None,
     options: DrawingOptions,
     generator: torch.Generator,
+    precision: str = "no",
 ) -> Tensor:
     """n draws (n, *E), or n for each of C conditions (n, C, *E), as the options say.
 
-    Raises ``ConfigError`` for options that the model does not know, ``DataError`` for draws that are not finite.
+    A score that can be trained in mixed ``precision`` computes in it here too; see ``mixed_precision``. Raises
+    ``ConfigError`` for options that the model does not know, and for float16 on a CPU; ``DataError`` for draws that are
+    not finite.
     """
     if isinstance(component, Flow):
         if options.sampling:
@@ -69,7 +91,9 @@ def draw_events(
             corrected: Any = predictor_corrector
             given.setdefault("steps", default_steps(corrected))
             given["sampler"] = partial(corrected, snr=further.pop("snr"))
-        x = component.sample(n, condition, guidance=options.guidance, generator=generator, **given, **further)
+        with mixed_precision(component, precision):
+            x = component.sample(n, condition, guidance=options.guidance, generator=generator, **given, **further)
+        x = x.float() if x.dtype in MIXED.values() else x
     if not bool(torch.isfinite(x).all()):
         raise DataError("the samples are not finite", hint="use more steps, another sampler, or train for longer")
     return x

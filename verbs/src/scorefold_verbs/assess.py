@@ -105,7 +105,8 @@ def assess(component: ScoreModel | Flow, inputs: Inputs, options: AssessOptions,
     batches = [points.take(rows) for rows in torch.arange(len(points)).split(max(1, options.batch_size // options.n))]
     seed = context.seed("assess")
     shards = (
-        AssessmentShard(component, batch, options, derive_seed(seed, number)) for number, batch in enumerate(batches)
+        AssessmentShard(component, batch, options, derive_seed(seed, number), context.precision)
+        for number, batch in enumerate(batches)
     )
     executor = context.executor if device_of(component).type == "cpu" else None
     start = 0
@@ -295,6 +296,7 @@ class AssessmentShard:
     points: Dataset
     options: AssessOptions
     seed: int
+    precision: str = "no"
 
 
 @torch.no_grad()
@@ -306,13 +308,13 @@ def draws_of(shard: AssessmentShard) -> Tensor:
     if condition is None:
         count = options.n * len(batch)
         x = [
-            draw_events(component, min(options.batch_size, count - start), None, options, generator)
+            draw_events(component, min(options.batch_size, count - start), None, options, generator, shard.precision)
             for start in range(0, count, options.batch_size)
         ]
         return torch.cat(x).reshape(options.n, len(batch), *component.event_shape)
     each = max(1, options.batch_size // len(batch))
     parts = [
-        draw_events(component, min(each, options.n - start), condition, options, generator)
+        draw_events(component, min(each, options.n - start), condition, options, generator, shard.precision)
         for start in range(0, options.n, each)
     ]
     return torch.cat(parts)

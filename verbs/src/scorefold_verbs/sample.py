@@ -35,7 +35,7 @@ def sample(component: ScoreModel | Flow, inputs: Inputs, options: SampleOptions,
     """
     generator = context.generator("sample", device=device_of(component))
     condition = conditions_of(component, inputs.get("data"), options.conditions, context)
-    x = draw_events(component, options.n, condition, options, generator)
+    x = draw_events(component, options.n, condition, options, generator, context.precision)
     draws = x if condition is None else x.transpose(0, 1)
     flat = draws.reshape(-1, *component.event_shape).cpu()
     scale = component.event_scale

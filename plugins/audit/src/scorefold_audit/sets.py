@@ -273,7 +273,7 @@ def _draw(model: ScoreModel | Flow, held_out: Dataset, options: AuditOptions, co
         count, condition = min(options.batch_size, options.n - start), None
         if given is not None:
             condition = condition_of(model, given.take((start + torch.arange(count)) % len(given)))
-        shards.append(SampleShard(model, count, condition, options, derive_seed(seed, number)))
+        shards.append(SampleShard(model, count, condition, options, derive_seed(seed, number), context.precision))
     executor = context.executor if device_of(model).type == "cpu" else None
     for drawn in in_shards(f"{__name__}:sampled_events", shards, executor, "samples"):
         parts.append(drawn)
@@ -291,6 +291,7 @@ class SampleShard:
     condition: Condition | None
     options: AuditOptions
     seed: int
+    precision: str = "no"
 
 
 @torch.no_grad()
@@ -298,7 +299,7 @@ def sampled_events(shard: SampleShard) -> Tensor:
     """The events of a shard (count, *E), on the CPU."""
     generator = torch.Generator(device_of(shard.model)).manual_seed(shard.seed)
     n = shard.count if shard.condition is None else 1
-    drawn = draw_events(shard.model, n, shard.condition, shard.options, generator)
+    drawn = draw_events(shard.model, n, shard.condition, shard.options, generator, shard.precision)
     return drawn.reshape(shard.count, *shard.model.event_shape).cpu()
 
 

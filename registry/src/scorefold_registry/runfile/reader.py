@@ -58,7 +58,7 @@ class Runtime(Config):
     )
     dtype: Literal["float32", "float64"] = Field("float32", description="Floating-point type of models and data")
     threads: int | None = Field(None, ge=1, le=MOST_THREADS, description="CPU threads, or null for torch's default")
-    precision: Literal["no", "bf16", "fp16"] = Field("no", description="Mixed precision while training")
+    precision: Literal["no", "bf16", "fp16"] = Field("no", description="Mixed precision of trainings and samples")
     parallel: Literal["ddp", "fsdp2"] = Field(
         "ddp",
         description="How processes that torchrun started train together: ddp, each with a copy of the model, or fsdp2, "

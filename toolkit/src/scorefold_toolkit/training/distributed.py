@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from scorefold.errors import TrainingError
 from scorefold.interfaces.capabilities import Trainable
+from scorefold_toolkit.drawing import MIXED
 from scorefold_toolkit.training.optimiser import clip_gradients
 
-_DTYPES = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+_DTYPES = {"no": None, **MIXED}
 
 
 class OneProcess:
