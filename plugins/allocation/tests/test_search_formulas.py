@@ -26,6 +26,7 @@ from scorefold_allocation.search.fits import (
 )
 from scorefold_allocation.search.grid import Limits, Threshold, random_sizes, scan
 from scorefold_allocation.search.pilot import estimate_moments
+from scorefold_allocation.search.procedure import grows
 from scorefold_allocation.search.trials import Trial
 from scorefold_allocation.search.valley import Valley, resampled_means, rounds
 
@@ -241,14 +242,25 @@ def test_budgets_are_doubled_until_the_threshold() -> None:
 
 
 def test_resampled_means_are_ratios_to_a_power() -> None:
-    """With R = 2 seeds, resamples of the first alone have the mean m (v / m)^sqrt(2)."""
+    """With R = 2 seeds, resamples of the first alone have the mean m (v / m)^p, where p is sqrt(2) times the quantile
+    of Student's t over the normal one, 6.3138 and 1.6449."""
+    power = math.sqrt(2) * math.tan(0.45 * math.pi) / 1.6448536269514722
     values = torch.stack([column(1, 8), column(3, 2)])
     found = resampled_means(values, 200, torch.Generator().manual_seed(0))
-    first = [2 * 0.5 ** math.sqrt(2), 5 * 1.6 ** math.sqrt(2)]
+    first = [2 * 0.5**power, 5 * 1.6**power]
     assert {tuple(round(value, 9) for value in row) for row in found.tolist()} == {
-        tuple(round(value, 9) for value in row)
-        for row in (first, (2, 5), (2 * 1.5 ** math.sqrt(2), 5 * 0.4 ** math.sqrt(2)))
+        tuple(round(value, 9) for value in row) for row in (first, (2, 5), (2 * 1.5**power, 5 * 0.4**power))
     }
+
+
+@pytest.mark.parametrize(("seeds", "wider"), [(1, 1.0), (3, 6.964557 / 2.919986), (10, 2.821438 / 1.833113)])
+def test_growth_is_clear_where_all_but_one_in_a_hundred_draws_are_on_one_side(seeds: int, wider: float) -> None:
+    """Draws are evenly from -1 to 1 around the exponent, and further by quantiles 99 % and 95 % of Student's t."""
+    even = torch.linspace(-1, 1, 2001, dtype=torch.float64)
+    ratio = wider if seeds == 1 else wider * 1.644854 / 2.326348
+    for least in (0.98 * ratio, -0.98 * ratio):
+        assert grows(even + 1.01 * least, seeds)
+        assert not grows(even + 0.99 * least, seeds)
 
 
 def test_moments_are_means_over_pairs() -> None:

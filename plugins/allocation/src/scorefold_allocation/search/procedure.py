@@ -17,7 +17,7 @@ from scorefold_allocation.search.fits import Formula, Surface, exponents, fit_su
 from scorefold_allocation.search.grid import Limits, Threshold, require_search, scan, sizes_to_try
 from scorefold_allocation.search.report import BestSize, budget_with_owned, paid_for, pilot_report
 from scorefold_allocation.search.trials import LOG, Trainee, Trials, Tried
-from scorefold_allocation.search.valley import Band, PilotRefusal, Valley, valley
+from scorefold_allocation.search.valley import Band, PilotRefusal, Valley, stretch, valley
 
 _SCAN_SEEDS = 5
 _PILOT_THRESHOLDS = 8
@@ -213,7 +213,7 @@ def best_at(valleys: list[Valley], limits: Limits, worth: float, near: float) ->
         log_budgets = torch.tensor([valley.budget for valley in free], dtype=torch.float64).log()
         growth = exponents(positions, log_budgets)
         gamma = Band.of(growth)
-    growing = grows(growth)
+    growing = grows(growth, len(top.losses))
     surfaces = _surfaces(valleys, limits, growing)
 
     def loss_at(size: float) -> Tensor:
@@ -230,12 +230,16 @@ def best_at(valleys: list[Valley], limits: Limits, worth: float, near: float) ->
     return BestSize(band.median, band, loss_at, (float(good.min()), float(good.max())), gamma, grows=True)
 
 
-def grows(exponents: Tensor) -> bool:
+def grows(exponents: Tensor, seeds: int) -> bool:
     """True if the draws (D,) of gamma lie all but 1 % on one side of 0.
 
     To extrapolate growth where there is none costs far more than to miss a slow one, so the band of 90 % is not enough.
+    The draws are spread for a band of 90 % of so many seeds, and are spread further for one of 98 %.
     """
-    return float(torch.minimum((exponents <= 0).double().mean(), (exponents >= 0).double().mean())) < _NO_GROWTH
+    middle = exponents.median()
+    wider = 1.0 if seeds < 2 else stretch(seeds, 1 - _NO_GROWTH) / stretch(seeds)
+    spread = middle + wider * (exponents - middle)
+    return float(torch.minimum((spread <= 0).double().mean(), (spread >= 0).double().mean())) < _NO_GROWTH
 
 
 def _best_tried(valley: Valley) -> float:
