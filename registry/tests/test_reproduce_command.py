@@ -159,9 +159,16 @@ def test_only_gates_decide(make: Callable[..., Any]) -> None:
     ask = make("good right gate min 5", "bad wrong report min 5", "worse wrong gate min 5")
     found = ask(0, "--only", "good", "--only", "bad")
     assert [(claim["claim"], claim["verdict"]) for claim in found["claims"]] == [("good", "holds"), ("bad", "measured")]
+    assert [claim["claim"] for claim in ask(1, "--only", "*o*")["claims"]] == ["good", "worse"]
     assert [claim["verdict"] for claim in ask(1)["claims"]] == ["holds", "measured", "fails"]
     assert [claim["within"] for claim in ask(1)["claims"]] == [True, False, False]
     ask(0, "--only", "bad")
+
+
+def test_an_error_names_the_first_of_many_claims(make: Callable[..., Any], capsys: Captured) -> None:
+    make(*(f"row-{k} right gate min 5" for k in range(30)))
+    assert main(["reproduce", "one", "--only", "column"]) == 2
+    assert "row-11 and 18 others; --only 'row-*' takes several" in capsys.readouterr().err
 
 
 def test_every_seed_must_hold(make: Callable[..., Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import fnmatch
 import hashlib
 import json
 import os
@@ -40,24 +41,29 @@ PROFILES = {
 }
 
 
+_LISTED = 12
+"""The most claims that an error names."""
+
 Pair = tuple[PluginRecord, Claim]
 
 
 def select(
     plugins: Sequence[PluginRecord], names: Sequence[str], only: Sequence[str], profile: str
 ) -> list[tuple[PluginRecord, Claim]]:
-    """The claims to measure: of the named plugins or all, those named in ``only`` or all of the profile.
+    """The claims to measure: of the named plugins or all, those named in ``only``, which may hold ``*``, or all of the
+    profile.
 
     Raises ``ConfigError`` with near misses for a name that nothing has, ``PluginError`` for a plugin that can't be
     used, and ``ConfigError`` where nothing is left to measure.
     """
     pairs = [(record, claim) for record in chosen_plugins(plugins, names) for claim in record.claims]
     known = [claim.name for _, claim in pairs]
-    for name in only:
-        if name not in known:
-            claims = f"the claims are {', '.join(known)}" if known else "there is no claim"
-            raise ConfigError(f"no claim is called {name!r}", hint=sentences(did_you_mean(name, known), claims))
-    pairs = [(record, claim) for record, claim in pairs if not only or claim.name in only]
+    chosen = {name: fnmatch.filter(known, name) for name in only}
+    for name, found in chosen.items():
+        if not found:
+            raise ConfigError(f"no claim is called {name!r}", hint=sentences(did_you_mean(name, known), _listed(known)))
+    asked = {each for found in chosen.values() for each in found}
+    pairs = [(record, claim) for record, claim in pairs if not only or claim.name in asked]
     if not pairs:
         owners = [record.name for record in plugins if record.claims]
         hint = f"these have claims: {', '.join(owners)}" if owners else None
@@ -70,6 +76,14 @@ def select(
             hint=f"try --profile {join_or(others).replace(chr(39), '')}" if others else None,
         )
     return fitting
+
+
+def _listed(known: Sequence[str]) -> str:
+    """The first claims by name, and how many others there are."""
+    if len(known) <= _LISTED:
+        return f"the claims are {', '.join(known)}" if known else "there is no claim"
+    first = f"the claims are {', '.join(known[:_LISTED])} and {len(known) - _LISTED} others"
+    return f"{first}; --only '{known[0].partition('-')[0]}-*' takes several"
 
 
 def chosen_plugins(plugins: Sequence[PluginRecord], names: Sequence[str]) -> list[PluginRecord]:

@@ -33,7 +33,7 @@ def run(arguments: list[str]) -> int:
         default="smoke",
         help="; ".join(f"{name}: {purpose}" for name, purpose in PROFILES.items()),
     )
-    parser.add_list("--only", "CLAIM", "only this claim, or this table of --published")
+    parser.add_list("--only", "CLAIM", "only this claim, or claims such as 'optimum-*', or this table of --published")
     parser.add_argument(
         "--published",
         metavar="NAME",
