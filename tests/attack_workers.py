@@ -5,7 +5,7 @@
 A run loads data, estimates, trains and samples in a worker. The worker is killed four times a round. Each command must
 end with a sentence about the environment and a status above 0, and leave no process, temporary file or shared memory. A
 worker that is killed between two messages may be replaced, and then the command ends well. The last command of a round
-is not disturbed: its results must be equal to the bit to those of a run that nobody killed. Where a kill left a
+is not disturbed: its results must be equal to the bit to the results of a run that nobody killed. Where a kill left a
 checkpoint, this is a resumed training. Exit status 1 if anything was lost.
 """
 

@@ -1,4 +1,4 @@
-"""Small wrong changes to formulas: those of ``mutations.py``, and a sample of all that can be made in our files."""
+"""Small wrong changes to formulas: the list of ``mutations.py``, and a sample of all that can be made in our files."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def sampled(count: int, seed: int, only: str) -> list[Change]:
 
 
 def written(only: str) -> list[Change]:
-    """Those of ``mutations.py``."""
+    """The changes of ``mutations.py``."""
     found = []
     for file, old, new in MUTATIONS:
         source = (ROOT / file).read_bytes()

@@ -3,13 +3,13 @@
     python tests/mutate.py [--count N] [--seed N] [--only TEXT] [--part TEXT] [--written] [--list]
                            [--results FILE] [--tests FILE ...] [--steps N] [--budget SECONDS]
 
-Changes are those of ``formula_changes.py``: a sample, and the written ones.
+Changes come from ``formula_changes.py``: a sample, and the written ones.
 Each is made in a copy of the last commit. Tests of its package that name the module, or a function or class of it, run
 once without a change, which shows what every test runs and how long it takes. Those that run the changed lines are then
 run until one fails, the quickest first. Where none does, all tests of the package are measured and run in the same way,
-and then those of others that name the module.
+and then tests of other packages that name the module.
 What survives is in ``survivors.toml`` with the reason why no test can notice it, or it counts as unnoticed.
-Heavy and slow tests are left out. Seconds are those of the processor.
+Heavy and slow tests are left out. Seconds are of the processor.
 Each answer is added to the results at once, and a run that was stopped goes on from there. A change is tried again
 where its file is another, or where nothing noticed it and the commit is another. ``--tests`` runs these test files
 alone, on what nothing has noticed. Progress goes to standard error, the table to standard output, as Markdown.
@@ -50,7 +50,7 @@ SLOWER = 5
 """A change is noticed where its tests take this many times as long, and half a minute more."""
 ALLOWED = 0.05
 STEPS = (0, 1, 2)
-"""Tests that name what is changed, all of its package, and those of others; each where the last noticed nothing."""
+"""Tests that name what is changed, all of its package, and tests of others; each where the last noticed nothing."""
 
 
 def member(file: str) -> str:
@@ -138,7 +138,7 @@ def run_tests(root: Path, log: Path, arguments: Sequence[str], plugins: Sequence
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     os.chdir(root)
-    # Assertions as they are: pytest can't rewrite those of plugins of its own that are imported already.
+    # Assertions as they are: pytest can't rewrite assertions of its own plugins that are imported already.
     plain = ("-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--assert=plain", "--no-header")
     return int(pytest.main([*plain, *arguments], [*plugins]))
 
@@ -164,9 +164,9 @@ def measure(root: Path, folder: Path, files: Sequence[str], tests: Sequence[str]
 
 
 def tests_of(root: Path, files: Sequence[str], step: int) -> list[str]:
-    """The tests of a package that name what is in its changed ``files``, then all of its tests, then those of others.
+    """The tests of a package that name what is in its changed ``files``, then all of its tests, then tests of others.
 
-    These are files with the name of a module in them, of its own package also with that of a function or a class.
+    These are files with the name of a module in them, of its own package also with the name of a function or a class.
     """
     folder = root / member(files[0]) / "tests"
     if step == 1:
@@ -274,7 +274,7 @@ class Results:
             file.write(json.dumps([self._key(change), self._commit, step, test]) + "\n")
 
     def of(self, chosen: Sequence[Change], step: int = STEPS[-1]) -> list[str | None]:
-        """The test that noticed each change, None where those of a step have not been run."""
+        """The test that noticed each change, None where the tests of a step have not been run."""
         lines = self._path.read_text().splitlines() if self._path.exists() else []
         known = {
             json.dumps(key): test
@@ -314,7 +314,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=400, help="how many changes are sampled")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="changes whose 'file:line: old -> new' holds this text")
-    parser.add_argument("--part", default="", help="of these the ones in files whose path holds this text")
+    parser.add_argument("--part", default="", help="only changes of files whose path holds this text")
     parser.add_argument("--written", action="store_true", help="the written changes too")
     parser.add_argument("--results", type=Path, help="a file that a stopped run goes on from")
     parser.add_argument("--tests", nargs="*", default=[], help="test files that are run in place of those that cover")

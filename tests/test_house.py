@@ -180,7 +180,7 @@ SKELETON = (
     *("__init__.py", "py.typed", "plugin.py", "config.py", "config", "data", "claims", "figures.py", "figures"),
     *("warnings.py", "citation.bib", "cite", "samples"),
 )
-"""What any plugin's package may hold. Its other modules and folders are those of its methods: the README names them."""
+"""What any plugin's package may hold. Its other modules and folders hold its methods: the README names them."""
 
 MOST_ENTRIES = 16
 
@@ -264,7 +264,7 @@ def every_requirement(project: dict[str, Any]) -> list[str]:
 
 @pytest.mark.parametrize("folder", MEMBERS, ids=lambda folder: folder.name)
 def test_what_is_imported_is_declared(folder: Path) -> None:
-    """Every third-party import stands in the distribution's own dependencies, those of its extras included."""
+    """Every third-party import stands in the distribution's own dependencies, its extras included."""
     project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
     declared = {
         re.split("[~<>=[]", requirement)[0].strip().lower().replace("-", "_")

@@ -112,7 +112,7 @@ def test_a_run_that_was_stopped_goes_on(tool: dict[str, Any], tmp_path: Path) ->
 
 
 def test_the_tests_of_a_file_come_in_three_steps(tool: dict[str, Any]) -> None:
-    """Those of its package that name the module or what is in it, all of its package, and those of others."""
+    """Tests of its package that name the module or what is in it, all of its package, and tests of others."""
     files = ["plugins/nonuniform/src/scorefold_nonuniform/cost.py"]
     near, own, others = (tool["tests_of"](ROOT, files, step) for step in tool["STEPS"])
     assert "plugins/nonuniform/tests/test_cost.py" in near

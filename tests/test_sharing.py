@@ -323,7 +323,7 @@ def test_push_refuses_what_reads_a_file(host: Host, tmp_path: Path) -> None:
 
 
 def test_points_in_memory_are_named(host: Host, tmp_path: Path) -> None:
-    """A model that keeps its points holds those of an earlier stage, and who pushes it hears so."""
+    """A model that keeps its points holds the points of an earlier stage, and who pushes it hears so."""
     source = TensorSource({"train": Dataset(torch.randn(30, 2))})
     model = host.create("score:analytic", {"points": True}, data=source)
     host.save(model, tmp_path / "model", bundle=True)

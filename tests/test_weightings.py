@@ -22,7 +22,7 @@ SCORES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 @pytest.mark.parametrize("name", SCORES)
 def test_uncertainty_starts_as_edm_and_learns_at_every_step(host: Host, name: str) -> None:
-    """With v = 0 at the start, loss and gradients are those of ``edm``, and v has a gradient of its own."""
+    """With v = 0 at the start, loss and gradients equal ``edm``'s, and v has a gradient of its own."""
     source, config = SCORES[name]
     data: Any = host.create("data:digits")
     if source:

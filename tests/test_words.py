@@ -162,10 +162,20 @@ UNNAMED = re.compile(r"\b(?:that|those)\b\W+\bof\b|\bthe ones? (?:of|in|at|for|f
 """Words that stand for a noun of another sentence. The noun itself is easier to read."""
 
 
-@pytest.mark.parametrize("folder", [*SOURCES, ".ci", "benchmarks", "examples", "plugins/models/make", "templates/src"])
+TESTS = sorted(
+    str(folder.relative_to(ROOT))
+    for pattern in ("tests", "*/tests", "plugins/*/tests")
+    for folder in ROOT.glob(pattern)
+)
+"""The folders of our tests."""
+
+
+@pytest.mark.parametrize(
+    "folder", [*SOURCES, *TESTS, ".ci", "benchmarks", "examples", "plugins/models/make", "templates/src"]
+)
 def test_sources_repeat_the_noun(folder: str) -> None:
     kinds = (".py", ".toml", ".yaml", ".jinja")
-    files = (file for file in sorted((ROOT / folder).rglob("*")) if file.suffix in kinds)
+    files = (file for file in sorted((ROOT / folder).rglob("*")) if file.suffix in kinds and file != Path(__file__))
     names = [str(file.relative_to(ROOT)) for file in files]
     found = {name: hits for name in names if (hits := UNNAMED.findall((ROOT / name).read_text("utf-8")))}
     assert found == {}, "repeat the noun: 'the score of y', not 'that of y'"

@@ -178,7 +178,7 @@ def test_a_kind_of_a_plugin_says_how_it_is_compared(own: Host) -> None:
     rows = {row.component: row for row in result.rows}
     assert {row.case for row in result.rows} == {"one-shot"}
     assert result.complete
-    # A field without a default is that of the first declared example.
+    # A field without a default has the value of the first declared example.
     assert (rows["apprentice:slow"].value, rows["apprentice:quick"].value) == (0.5, 0.75)
     assert (rows["apprentice:slow"].regret, rows["apprentice:quick"].regret) == (0.25, 0.0)
     assert rows["apprentice:quick"].quantity == "accuracy"

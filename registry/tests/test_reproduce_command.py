@@ -284,7 +284,7 @@ def test_a_value_is_kept_for_the_function_and_the_options_of_its_claim(install: 
     host = Host.discover()
     (pair,) = select(host.plugins, ["one"], [], "quick")
     store = Reproduction(host, [pair], "quick", keep=tmp_path)
-    code_digest.cache_clear()  # that of another test's plugin of this name
+    code_digest.cache_clear()  # another test's plugin of this name has one
 
     def kept(**changes: Any) -> Path | None:
         return store.kept_in((pair[0], replace(pair[1], **changes)), 0)

@@ -1,4 +1,4 @@
-"""Data in other units than those of training, on both sides of where a warning begins."""
+"""Data in other units than in training, on both sides of where a warning begins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The locks that a saved state may hold: those of components in environments of their own."""
+"""The locks that a saved state may hold, of components in environments of their own."""
 
 from __future__ import annotations
 

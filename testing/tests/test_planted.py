@@ -307,7 +307,7 @@ def test_a_planted_bug_is_found(name: str, host: Any) -> None:
 
 
 def test_the_plugin_itself_passes(host: Any) -> None:
-    """All checks of all that it offers but those of laziness, which hold no file that is declaration and code."""
+    """All checks of all that it offers but the checks of laziness, which hold no file that is declaration and code."""
     levels = [level for level in LEVELS if level != "laziness"]
     for name, item in items_of(host, "toy_plugin").items():
         found = list(check_components([item], host, levels=levels, origin=ORIGIN))

@@ -60,7 +60,7 @@ def break_folder(random: Random, folder: Path, outside: Path, sentinel: Path) ->
 def sign(folder: Path) -> None:
     """Puts right the digests that manifests hold, from the innermost outwards.
 
-    Not those of references and links to what stands outside, which whoever knows the digest may use.
+    Not files of references and links to what stands outside, which whoever knows the digest may use.
     """
     for path in sorted(folder.rglob("manifest.json"), key=lambda path: -len(path.parts)):
         if path.is_symlink() or path.with_name("state.safetensors").is_symlink():

@@ -20,7 +20,7 @@ for folder in folders:
     os.chdir(folder)
     build_wheel(out)
 """
-"""For ``python -c``, with the folder of the wheels and those of the distributions."""
+"""For ``python -c``, with the folders of the wheels and of the distributions."""
 
 
 def members() -> list[Path]:

@@ -230,7 +230,7 @@ def smooth(**options) -> MatrixProcess:
 @pytest.mark.parametrize(("make", "accuracy"), [(stepwise, 1e-5), (smooth, 1e-4)])
 def test_likelihood_of_a_gaussian(make, accuracy) -> None:
     """The probability flow of the exact score, with x_1's distribution as prior, ends in the data's distribution: to
-    the solver's tolerance for tables, to that of 256 intervals for functions of time."""
+    the solver's tolerance for tables, to the error of 256 intervals for functions of time."""
     options = {"t_min": 0.05, "start": 0.2 * EYE}
     process = make(**options, prior_covariance=distribution_at(make(**options), 1.0))
     x = torch.randn(5, 3, dtype=F64)

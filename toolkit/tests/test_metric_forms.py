@@ -202,7 +202,7 @@ def test_balls_by_hand() -> None:
     """Truths 0, 1, 3, 7 reach to their second neighbours at 3, 2, 3, 6; samples 2, 8, 20 to theirs at 18, 12, 18."""
     truths, samples = numbers(0, 1, 3, 7)[:, None], numbers(2, 8, 20)[:, None]
     apart, own, other = torch.cdist(samples, truths), torch.cdist(truths, truths), torch.cdist(samples, samples)
-    # Density by first neighbours: they reach 1, 1, 2 and 4. 2 is within those of 1 and 3, 8 within that of 7.
+    # Density by first neighbours: they reach 1, 1, 2 and 4. 2 is within the balls of 1 and 3, 8 within the ball of 7.
     assert neighbour_measures(apart, own, other, 2, 1) == {
         "precision": 2 / 3,
         "recall": 1.0,

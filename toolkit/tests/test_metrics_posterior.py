@@ -54,7 +54,7 @@ def test_consistency_looks_through_the_operator_and_each_image_through_its_own_m
     assert psnr_within(x, truth, hidden).tolist() == pytest.approx([20.0] * 2)
     assert psnr_within(x, truth, 1 - hidden).tolist() == pytest.approx([20 * math.log10(2)] * 2)
     assert math.isnan(float(psnr_within(x, truth, 0 * hidden)[0]))
-    # An operator that widens the range has a higher peak: Haar's errors are those of the pixels, its range is double.
+    # An operator that widens the range has a higher peak: Haar's errors are the pixels' errors, its range is double.
     haar = Haar(1, (1, 4, 4))
     torch.testing.assert_close(consistency(haar, x, truth), psnr(x, truth) + 20 * math.log10(2))
     radon = Radon(torch.tensor([0.0]), (1, 4, 4))
@@ -357,7 +357,7 @@ def test_random_features_are_fixed_and_separate_images() -> None:
     for changed in (smoothed, 0.9 * y, y + 0.1, left):
         assert frechet_distance(network(x), network(changed)) > 3 * same
     assert frechet_distance(network(left), network(left.flip(-1))) > 3 * same
-    # What is fixed may not drift: numbers of one version stand beside those of another.
+    # What is fixed may not drift: numbers of one version stand beside numbers of another.
     assert float(network(torch.ones(1, 1, 8, 8)).sum()) == pytest.approx(FIXED, rel=1e-4)
 
 

@@ -1,4 +1,4 @@
-"""Nearest neighbours: those of all pairs, to the bit for any number of workers, found once and cut for parts."""
+"""Nearest neighbours: equal to all pairs', to the bit for any number of workers, found once and cut for parts."""
 
 from __future__ import annotations
 

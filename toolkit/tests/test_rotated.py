@@ -1,4 +1,4 @@
-"""A process in another basis: the same distributions as those of its coefficients, and every sampler of core on it."""
+"""A process in another basis: the distributions of its coefficients, and every sampler of core on it."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_the_likelihood_of_gaussian_data_is_exact() -> None:
         torch.stack([each.apply(u[None]).flatten() for u in units], 1) for each in process.coefficients(x, at_start)
     )
     distribution = torch.distributions.MultivariateNormal(torch.zeros(6, dtype=F64), a @ sigma @ a.T + s @ s.T)
-    # The prior is that of no signal at all; e^-10 of the variance is left.
+    # The prior is the distribution of no signal at all; e^-10 of the variance is left.
     torch.testing.assert_close(found, distribution.log_prob(x.flatten(1)), rtol=0, atol=2e-3)
 
 

@@ -11,7 +11,7 @@ from scorefold_verbs.plugin import scorefold_components, scorefold_verbs
 
 @conformance(*scorefold_components(), host=Host.discover, origin="scorefold_registry:Host.discover")
 def test_the_checks_of_metrics_hold(report: Report) -> None:
-    assert report.counts["run"] >= 10  # of a metric for conditional models those of others are skipped
+    assert report.counts["run"] >= 10  # of a metric for conditional models the checks of others are skipped
 
 
 def test_the_checks_of_verbs_hold() -> None:

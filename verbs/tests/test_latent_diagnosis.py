@@ -60,7 +60,7 @@ def test_the_divergence_of_each_unit_is_half_the_log_of_what_it_leaves() -> None
 
 
 def test_an_aggregate_far_from_the_prior_is_a_warning_and_no_information() -> None:
-    """Codes of variance 4 in all: the total divergence is the information and that of N(0, 4)."""
+    """Codes of variance 4 in all: the total divergence is the information and the divergence of N(0, 4)."""
     model = Linear(SHAPE, (1.6, 1.2), (1.2, 1.6))
     outcome = run(model, events(SHAPE, test=20_000))
     metrics = outcome.result["metrics"]

@@ -248,7 +248,7 @@ def test_distances_of_reconstructions_by_hand() -> None:
 
 
 def test_sharpness_is_over_that_of_the_originals() -> None:
-    """Half the contrast is a quarter of the sharpness, and that of the mean of a half and nothing a sixteenth."""
+    """Half the contrast has a quarter of the sharpness, and the mean of a half and nothing a sixteenth."""
     truth = normal(3, 1, 4, 4)
     measure = SharpnessRatio(Units(-9.0, 9.0))
     measure.add(EvaluationBatch(truth, torch.stack([truth / 2, 0 * truth])))
@@ -490,7 +490,7 @@ def test_speckle_of_textures_that_vary_is_no_finding_by_chance() -> None:
 
 
 def test_middles_of_paths_by_hand() -> None:
-    """Held-out points are 1 from the training points, the middles 1 and 5, those of straight lines 0.
+    """Held-out points are 1 from the training points, the middles 1 and 5, straight lines' middles 0.
     Beyond three times 1 paths are lost."""
     train = numbers(0, 0, 20, 0).reshape(2, 2)
     start, end = numbers(0, 1, 20, 1).reshape(2, 2), numbers(0, -1, 20, -1).reshape(2, 2)

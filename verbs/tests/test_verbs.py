@@ -308,7 +308,7 @@ def test_a_tensor_source_says_which_splits_it_has() -> None:
 
 
 def test_the_likelihood_of_scaled_data_is_given_in_the_units_of_the_file_too() -> None:
-    """x is N(1, 1), and the file's columns are 2 x and 1000 x: their density is that of x over 2000."""
+    """x is N(1, 1), and the file's columns are 2 x and 1000 x: their density is the density of x over 2000."""
     x = torch.tensor([[0.5, 1.0], [2.0, 1.5]])
     scale = EventScale(shift=(0.0, 0.0), factor=(2.0, 1000.0))
     outcome = evaluate_likelihood(Shifted(), {"data": TensorSource(x, scale)}, LikelihoodOptions(), context())

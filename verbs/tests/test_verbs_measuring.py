@@ -85,7 +85,7 @@ def test_likelihoods_given_conditions_and_of_one_point() -> None:
     metrics = checked(outcome)
     assert metrics["log-likelihood (nats)"] == pytest.approx(-math.log(2 * math.pi), rel=1e-6)
     assert "standard error (nats)" not in metrics
-    # A model without conditions is not handed those of the data.
+    # A model without conditions is not handed the data's conditions.
     plain = evaluate_likelihood(Shifted(), {"data": source}, LikelihoodOptions(), context())
     assert checked(plain)["log-likelihood (nats)"] == pytest.approx(-math.log(2 * math.pi) - 100, rel=1e-6)
 

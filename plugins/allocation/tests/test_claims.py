@@ -1,4 +1,4 @@
-"""Claims measured: those of the linear model as they are, those that train by few steps."""
+"""Claims measured: the linear model's as they are, and by few steps where they train."""
 
 from __future__ import annotations
 

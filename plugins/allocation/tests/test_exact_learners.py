@@ -295,7 +295,7 @@ LINEAR = LinearTasks(LinearTasksConfig(dimension=4))
 def test_the_exact_learner_is_where_maml_ends() -> None:
     """T18: full-batch gradient descent on MAML's loss by autograd comes to the closed form, whose gradient is 0.
 
-    The theory's rate is on half the mean squared error, so that of the mean squared error is half of it.
+    The theory's rate is on half the mean squared error, so the rate on the mean squared error is half of it.
     """
     cell = AllocationCell(6, 5, 4)
     exact = LinearMAML(LinearLearnerConfig(rate=0.4)).solution(LINEAR, cell, 0)

@@ -220,7 +220,7 @@ def test_a_logit_of_minus_infinity_is_left_out_for_prototypes_alone() -> None:
 
 
 def test_classes_without_support_do_not_make_a_new_task_easy() -> None:
-    """Tied to one support label, all query points but those of its class have no prototype."""
+    """Tied to one support label, all query points but its class's have no prototype."""
     settings: dict[str, Any] = {"updates": 2, "new_tasks": {"tasks": 5, "support": "tied", "query": 10}}
     cells = [AllocationCell(4, 1, 5), AllocationCell(4, 5, 5)]
     losses, shares = (

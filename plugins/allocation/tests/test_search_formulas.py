@@ -75,7 +75,7 @@ def test_accuracies_are_errors_of_a_ten_thousandth_or_more() -> None:
 @pytest.mark.parametrize(("measure", "slopes"), [("loss", (2.0, 5.0)), ("accuracy", (4.0, 6.25))])
 def test_variances_of_few_seeds_are_drawn_towards_their_mean(measure, slopes: tuple[float, float]) -> None:
     """Means 0.5 and 0.2, deviations 0.1 and 0.02; slopes 1 / L, or 1 / (L (1 - L)). With 3 seeds each variance
-    counts 2, their mean 4: v = (2 own + 4 mean) / 6, and that of the mean of seeds is a third."""
+    counts 2, their mean 4: v = (2 own + 4 mean) / 6, and the variance of the mean of seeds is a third."""
     losses = torch.stack([column(0.4, 0.18), column(0.5, 0.2), column(0.6, 0.22)])
     own = [(slope * deviation) ** 2 for slope, deviation in zip(slopes, (0.1, 0.02), strict=True)]
     expected = [(2 * one + 4 * sum(own) / 2) / 6 / 3 for one in own]

@@ -220,7 +220,7 @@ def test_types_take_turns_by_their_shares() -> None:
 
 
 def test_tasks_of_types_drawn_apart_are_other_tasks() -> None:
-    """A mixture draws each type by ``only``: its tasks must not be those of the other type with other noise."""
+    """A mixture draws each type by ``only``: its tasks must not be tasks of the other type with other noise."""
     for source in (linear(dimension=3, types=TYPES), DigitRotations(DigitRotationsConfig(types=NOISY))):
         easy, hard = (source.only(name).batch(3, 5, generator()).tensors()[0] for name in ("easy", "hard"))
         assert not any(torch.equal(one, other) for one, other in zip(easy, hard, strict=True))

@@ -92,7 +92,7 @@ def test_the_loss_of_a_normal_distribution() -> None:
 
 
 def test_the_attack_without_noise_of_a_normal_distribution() -> None:
-    """eps(x, 0) = b_0 x stands in for the noise: the error is that of eps(a x + b b_0 x, t) = b (a + b b_0) x."""
+    """eps(x, 0) = b_0 x stands in for the noise: the error is the error of eps(a x + b b_0 x, t) = b (a + b b_0) x."""
     t = torch.tensor([0.3], dtype=torch.float64)
     a, b = coefficients(t)
     _, first = coefficients(torch.tensor([MODEL.process.t_min], dtype=torch.float64))

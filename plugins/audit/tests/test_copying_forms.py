@@ -168,7 +168,7 @@ def test_z_counts_pairs_with_ties_half() -> None:
 
 
 def test_the_interval_of_an_area_is_hanley_and_mcneils() -> None:
-    """At 1/2 their variance is that of ranks, (m + h + 1) / (12 m h)."""
+    """At 1/2 their variance is the variance of ranks, (m + h + 1) / (12 m h)."""
     for m, h in ((30, 50), (200, 200)):
         error = 1.96 * rank_deviation(m, h)
         assert rank_deviation(m, h) == pytest.approx(math.sqrt((m + h + 1) / (12 * m * h)))

@@ -59,7 +59,7 @@ def test_the_likelihood_divergence_of_the_controls(model: str, data: str, genera
     assert within(found.fld, *value)
     q, t, h = standardised_sets(samples, training, held_out)
     assert within(gap(q, t, h), *of_gap)
-    # Compared with that of held-out points, a copier stands out and nothing else does.
+    # Compared with the value of held-out points, a copier stands out and nothing else does.
     apart = found.gap - found.gap_of_held_out
     assert (apart < -50) == (model == "copier")
 

@@ -306,7 +306,7 @@ def test_the_dequantisers_draws_have_its_density() -> None:
     assert float(u.detach().min()) > 0
     assert float(u.detach().max()) < 1
     assert torch.allclose(dequantiser.log_prob(u, x), log_density, atol=1e-10)
-    # The density is that of the map from normal noise, by autograd.
+    # The density follows from the map from normal noise, by autograd.
     one = x[:1]
     noise = draws(1, 1, 2, 2, seed=4)
     back = dequantiser.squeeze.inverse
@@ -322,7 +322,7 @@ def test_the_dequantisers_draws_have_its_density() -> None:
 def test_the_dequantisers_density_integrates_to_one() -> None:
     torch.manual_seed(0)
     dequantiser = perturb(Dequantiser((1, 2, 2), 6).double())
-    # Gauss-Hermite in r with u = sigmoid(r), against a normal distribution a little wider than that of r.
+    # Gauss-Hermite in r with u = sigmoid(r), against a normal distribution a little wider than r's.
     nodes, weights = (torch.from_numpy(each) for each in np.polynomial.hermite_e.hermegauss(14))
     r = torch.cartesian_prod(*[1.2 * nodes] * 4).reshape(-1, 1, 2, 2)
     volume = torch.cartesian_prod(*[weights] * 4).prod(1) / (2 * math.pi) ** 2

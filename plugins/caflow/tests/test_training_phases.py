@@ -205,7 +205,7 @@ def test_draws_that_are_not_finite_are_warned_of() -> None:
 
 @pytest.mark.parametrize("scale", [CONTINUOUS, levels(4)], ids=["continuous", "discrete"])
 def test_the_reference_of_the_loss_is_a_normal_distribution_s(scale: EventScale) -> None:
-    """In bits a dimension: of continuous data its density's, of levels that of the levels."""
+    """In bits a dimension: of continuous data its density's, of levels the levels'."""
     flow, data = image_flow(order="staged", scale=scale), pairs(4000, scale)
     found = flow.loss_reference(data, lambda: 0.0, "translation")
     assert found is not None

@@ -50,7 +50,7 @@ def test_events_are_what_the_layer_answers(digits: DataSource, keep: str, shape:
 
 
 class Transformer(nn.Module):
-    """A layer that answers a tuple, as those of transformers do, to whole numbers."""
+    """A layer that answers a tuple, as layers of transformers do, to whole numbers."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -57,7 +57,7 @@ def test_the_index_map_is_exact_at_every_integer(beta_schedule: str) -> None:
 
 
 def test_between_integers_the_schedule_is_a_diffusion() -> None:
-    """log-SNR falls, inverts, and the rates are those of dx = a x dt + g dw with this signal and scale."""
+    """log-SNR falls, inverts, and the rates belong to dx = a x dt + g dw with this signal and scale."""
     schedule = DiscreteVP(DDPMScheduler(num_train_timesteps=50).alphas_cumprod)
     t = torch.linspace(0.013, 48.987, 200, dtype=torch.float64)
     log_snr = schedule.log_snr(t)

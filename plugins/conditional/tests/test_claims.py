@@ -1,4 +1,4 @@
-"""Claims measured: those of exact scores as they are, those that train with few steps, where every answer is known."""
+"""Claims measured: of exact scores as they are, of trained ones with few steps, where every answer is known."""
 
 from __future__ import annotations
 

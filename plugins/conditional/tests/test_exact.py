@@ -175,7 +175,7 @@ def expected_loss(model: Conditional, rho: float, t: Tensor) -> dict[str, Tensor
 def test_the_likelihood_weighting_bounds_the_likelihood(
     exact: Build, sigma_max_y: float, wrong: float, kl: float
 ) -> None:
-    """The loss of the score of another Gaussian over that of the right one, integrated over time, is their KL."""
+    """The loss of the score of another Gaussian over the loss of the right one, integrated over time, is their KL."""
     estimator = "cdiffe" if sigma_max_y == 50 else "cmde"
     settings = {"process": WIDE, "estimator": estimator, "condition_speed": sigma_max_y / 50}
     t = torch.linspace(0, 1, 2001, dtype=torch.float64)

@@ -39,7 +39,7 @@ def test_the_full_speed_is_the_events(config: Any) -> None:
 @pytest.mark.parametrize("speed", [0.03, 0.4])
 @pytest.mark.parametrize("config", CONFIGS, ids=named)
 def test_a_slower_schedule_is_a_diffusion(config: Any, speed: float) -> None:
-    """Its rates are those of its signal and scale: signal' = a signal, (scale^2)' = 2 a scale^2 + g^2."""
+    """Its rates follow from its signal and scale: signal' = a signal, (scale^2)' = 2 a scale^2 + g^2."""
     slow = condition_schedule(build_schedule(config), speed)
     h = 1e-6
     (signal, scale), (a, g) = slow.signal_scale(TIMES), slow.rates(TIMES)

@@ -306,7 +306,7 @@ def test_the_spectrum_of_neighbours_is_that_of_their_covariance() -> None:
 
 
 def test_distances_of_wide_points_are_taken_along_their_main_axes() -> None:
-    """100 coordinates of which three vary about a mean of 40: distances are those of the three."""
+    """100 coordinates of which three vary about a mean of 40: distances are the distances of the three."""
     varied = torch.zeros(50, 100)
     varied[:, [5, 50, 99]] = torch.randn(50, 3, generator=torch.Generator().manual_seed(1))
     rows = neighbours.narrow_points(opened(varied + 40))

@@ -328,7 +328,7 @@ def test_moving_padding_and_scaling_leave_the_dimension(
 
 @every
 def test_far_components_have_their_own_dimensions(name: str, make_score: MakeScore, make_sphere: MakeSphere) -> None:
-    """A union's answer at a point is that of the point's own component."""
+    """A union's answer at a point is the answer of the point's own component."""
     (one, first), (two, second) = make_sphere(2, ambient=8, points=6), make_sphere(5, ambient=8, points=6, seed=3)
     away = torch.full((8,), 30.0, dtype=torch.float64)
     far = SphereDistribution(away, two.basis, 1.0)

@@ -1,4 +1,4 @@
-"""The paper's sets and those of FLIPD's benchmark: what is published of them, and the dimension that they have."""
+"""The paper's sets and the sets of FLIPD's benchmark: what is published of them, and the dimension that they have."""
 
 from __future__ import annotations
 

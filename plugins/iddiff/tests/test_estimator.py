@@ -154,7 +154,7 @@ def test_points_are_aggregated_as_asked(
 
 
 class ByLabel(torch.nn.Module):
-    """Stands for a conditional model: its score is that of a sphere of the label's own dimension."""
+    """Stands for a conditional model: its score is the score of a sphere of the label's own dimension."""
 
     def __init__(self, spheres: list[ScoreModel]) -> None:
         super().__init__()

@@ -182,7 +182,7 @@ def test_pieces_modes_and_company_change_nothing(trace: str, make_score: MakeSco
 
 
 def test_the_regression_is_the_slope_of_the_exact_log_density(make_score: MakeScore, make_sphere: MakeSphere) -> None:
-    """Integrated FLIPD - D is log rho up to a constant, so its slope is that of the density itself."""
+    """Integrated FLIPD - D is log rho up to a constant, so its slope is the slope of the density itself."""
     distribution, x = make_sphere(5, ambient=20, points=6)
     score: Any = make_score(distribution, (20,))
     found = estimate(score, x, mode="regression", levels=PUBLISHED_DELTAS)

@@ -170,7 +170,7 @@ def test_noise_of_the_data_is_taken_out_of_every_reading() -> None:
 
 
 def with_normal(levels: list[float], sizes: list[float]) -> list[NoiseLevelReading]:
-    """Readings of 2 tangent and 3 normal directions whose eigenvalue is that of noise of a size."""
+    """Readings of 2 tangent and 3 normal directions whose eigenvalue is the eigenvalue of noise of a size."""
     shares = [size**2 / (size**2 + sigma**2) for size, sigma in zip(sizes, levels, strict=True)]
     return [reading(numbers(1), eigenvalues=numbers(1, 1, share, share, share)[None]) for share in shares]
 

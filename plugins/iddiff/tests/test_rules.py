@@ -134,7 +134,7 @@ def test_a_projector_is_found_exactly_from_linear_responses(make_frame: Callable
 
 
 def test_the_projector_is_made_symmetric() -> None:
-    """A learned score is no gradient: eigenvalues are those of I - (A + A^T) / 2, whatever A is."""
+    """A learned score is no gradient: eigenvalues are the eigenvalues of I - (A + A^T) / 2, whatever A is."""
     slope = torch.randn(6, 6, dtype=torch.float64)
     noise = torch.randn(1, 50, 6, dtype=torch.float64)
     expected = torch.linalg.eigvalsh(torch.eye(6, dtype=torch.float64) - (slope + slope.T) / 2).flip(0)

@@ -229,7 +229,7 @@ def test_few_points_without_noise_keep_their_directions(points: int, columns: in
 
 
 def test_noise_of_a_sphere_of_many_dimensions_is_known() -> None:
-    """Its coordinates have a variance of 1/91 and that of the noise, 1/400: 5.4 times as much as noise alone."""
+    """Its coordinates have a variance of 1/91 and the noise's, 1/400: 5.4 times as much as noise alone."""
     found = axes_above_noise(sphere_in_noise(90, 120))
     assert found is not None
     assert (found.axes.shape, found.count, found.clear) == ((120, 91), 29, True)

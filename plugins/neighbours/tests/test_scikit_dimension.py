@@ -1,4 +1,4 @@
-"""Answers beside those of scikit-dimension 0.5, and where they differ, why."""
+"""Answers beside scikit-dimension 0.5's, and where they differ, why."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_answers_are_theirs(
 
 
 def test_a_pair_at_the_radius_is_never_counted() -> None:
-    """Of an odd number of points the median distance is that of a pair. Rounding decides whether theirs counts it."""
+    """Of an odd number of points the median is a pair's distance. Rounding decides whether theirs counts it."""
     x = sphere(121, 2, 3)
     config = configs.CorrIntConfig(resamples=0)
     found, theirs = NeighbourEstimator(config).point_estimate(x).number(), whole("CorrInt")(x.numpy())

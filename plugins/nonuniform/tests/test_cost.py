@@ -115,7 +115,7 @@ def test_a_condition_is_handed_in() -> None:
 
 @pytest.mark.parametrize("construction", ["ours", "published"])
 def test_the_networks_of_a_multiscale_model(host: Host, construction: str) -> None:
-    """Each on its own size, with what it is handed in a run: a run's counts are those of its scales."""
+    """Each on its own size, with what it is handed in a run: a run's counts are its scales' counts."""
     config = {"construction": construction, "boundary": "matched" if construction == "ours" else "normal"}
     small = {"use": "network:mlp", "config": {"width": 8, "blocks": 1}}
     data = TensorSource(torch.rand(4, 3, 8, 8))

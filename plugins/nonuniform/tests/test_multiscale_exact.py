@@ -219,7 +219,7 @@ def test_divergences_of_one_step_samplers(field8, sampler, steps, expected) -> N
     [(8, 0.0613, 0.0519), (16, 0.0203, 0.0202), (32, 0.00176, 0.00176), (64, 0.00019, 0.00019)],
 )
 def test_divergences_of_the_multistep_sampler(field8, steps, restarted, kept) -> None:
-    """The printed numbers are those of a history that all bands lose at each scale. Core keeps that of the bands which
+    """The printed numbers belong to a history that all bands lose at each scale. Core keeps the history of bands that
     go on, and a band that enters starts at first order: it is nearer, most at few steps."""
     without = field8.divergence(field8.deterministic(dpm_solver_pp_2m, steps, keep_history=False))
     with_history = field8.divergence(field8.deterministic(dpm_solver_pp_2m, steps))

@@ -139,7 +139,7 @@ def published(**settings: Any) -> Any:
 
 
 def test_a_trained_model_of_ours_becomes_a_pipeline_of_theirs(tmp_path: Path) -> None:
-    """Saved, loaded without us naming a network, and the images are those of its own ``sample``."""
+    """Saved, loaded without us naming a network, and the images equal its own ``sample``."""
     model = published()
     pipe = MultiScalePipeline.of_score(model, sampler="ddim")
     pipe.save_pretrained(tmp_path)

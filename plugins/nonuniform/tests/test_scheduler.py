@@ -68,7 +68,7 @@ def test_history_goes_on_from_scale_to_scale() -> None:
 
 @pytest.mark.parametrize("name", PROCESSES)
 def test_predictions_mean_the_same(name: str) -> None:
-    """Epsilon, v and sample of one score lead to one sample, and the expected datum is that of the score."""
+    """Epsilon, v and sample of one score lead to one sample, and the expected datum is the score's."""
     process = PROCESSES[name]()
     model = GaussianScore(process).double()
     network = ScoreUNet(model)
@@ -144,8 +144,8 @@ def test_our_second_order_steps_are_theirs() -> None:
 
 @pytest.mark.parametrize("name", ["ve", "speeds", "bands"])
 def test_noisy_ddim_keeps_the_distribution(name: str) -> None:
-    """Where all data are one point, a step from the distribution of x_t leads to that of x_t'; components at rest
-    stay."""
+    """Where all data are one point, a step from the distribution of x_t leads to the distribution of x_t'; components
+    at rest stay."""
     process = PROCESSES[name]()
     inner, turn, _ = components(process)
     scheduler = NonUniformScheduler(process, sampler="ddim", prediction_type="sample")

@@ -78,7 +78,7 @@ def test_the_curve_of_many_coordinates_is_measured_at_a_few() -> None:
 def test_no_dimension_where_a_pca_needs_less(
     generator: torch.Generator, turned: bool, value: float | None, pca: int
 ) -> None:
-    """A flow that leaves points where they are keeps 2 of 3 coordinates; those of a line need 1, turned to lie along
+    """A flow that leaves points where they are keeps 2 of 3 coordinates; points of a line need 1, turned to lie along
     it."""
     flow = IdentityFlow(IdentityConfig(event_shape=(3,)), dtype=torch.float64)
     base = AnisotropicNormal((3,), start=1.0, floor=1e-6, learned=True).double()

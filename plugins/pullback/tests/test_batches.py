@@ -61,7 +61,7 @@ def test_pairs_one_to_many_and_many_to_many(make_geometry: Make, given: Tensor, 
             full = [first[i] if (i == one) == alone else given[i] for i in range(4)]
             expected = call(space, *full)
             close(call(space, *short).expand_as(expected), expected)
-    # Many to many: the points of x with those of y, as rows in the order of a distance matrix.
+    # Many to many: the points of x with the points of y, as rows in the order of a distance matrix.
     x, y = given[0, :3].repeat_interleave(2, 0), given[1, :2].repeat(3, 1)
     grid = call(space, x, y, given[2], given[3]).unflatten(0, (3, 2))
     for i in range(3):

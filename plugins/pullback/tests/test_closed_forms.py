@@ -134,7 +134,7 @@ def test_the_score_pullback_is_the_metric_where_phi_is_rigid(make_geometry: Make
 
 @pytest.mark.parametrize(("name", "entropy"), [("banana", 2.8378771), ("squeezed", 1.3337997), ("river", 1.7777453)])
 def test_entropies(make_flow: Callable[..., Flow], name: str, entropy: float) -> None:
-    """E[-log p] is that of the Gaussian, as the maps keep volume: log 2 pi e + log(a_1 a_2) / 2."""
+    """E[-log p] is the Gaussian's, as the maps keep volume: log 2 pi e + log(a_1 a_2) / 2."""
     flow = make_flow(name)
     variances = torch.tensor(flow.config.variances, dtype=torch.float64)  # type: ignore[attr-defined]
     # x at one deviation in each latent coordinate: -log p is there what it is on average.

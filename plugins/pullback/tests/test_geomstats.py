@@ -82,7 +82,7 @@ def test_its_tangent_pca_agrees_with_logarithms(space: Any, banana: Pullback, x:
     from geomstats.learning.pca import TangentPCA
 
     mean = banana.mean(x)
-    # geomstats' PCA weighs tangent vectors by coordinates and not by the metric: its values are those of plain logs.
+    # geomstats' PCA weighs tangent vectors by coordinates and not by the metric: its values are plain logs' values.
     logs = banana.log(mean[None], x)
     found = TangentPCA(space).fit(own(x), base_point=own(mean))
     close(found.explained_variance_, torch.linalg.eigvalsh(logs.mT.cov()).flip(0), 1e-6)

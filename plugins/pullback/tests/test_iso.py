@@ -107,7 +107,7 @@ def test_gradients_flow_through(space: IsoPullback, xy: tuple[Tensor, ...]) -> N
 
 
 def test_derivatives_where_a_curve_begins(space: IsoPullback) -> None:
-    """To first order all maps are those of Euclidean space: at no velocity, and where the ends of a curve meet."""
+    """To first order all maps are Euclidean: at no velocity, and where the ends of a curve meet."""
     x, one = row(0.3, -0.5, 1.0, 0.2), torch.eye(4, dtype=torch.float64)
 
     def slope(function: Callable[[Tensor], Tensor], at: Tensor) -> Tensor:

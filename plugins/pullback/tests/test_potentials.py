@@ -67,7 +67,7 @@ def test_the_gradient_is_inverted_near_and_far(psi: Potential, generator: torch.
 
 
 def test_derivatives_of_the_inverse(psi: Potential, generator: torch.Generator) -> None:
-    """Its derivative is the inverse Hessian, in both modes; the second derivative is that of difference quotients."""
+    """Its derivative is the inverse Hessian, in both modes; the second derivative agrees with difference quotients."""
     x, v = torch.randn(2, 2, 3, generator=generator, dtype=torch.float64)
     y = psi.grad(x)
     along = jvp(psi.grad_inverse, (y,), (v,))[1]

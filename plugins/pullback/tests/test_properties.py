@@ -128,7 +128,7 @@ def riemann(metric: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         lowered = 0.5 * (slope.permute(0, 2, 1) + slope - slope.permute(2, 0, 1))
         return torch.einsum("im,mjk->ijk", torch.linalg.inv(metric(at)), lowered)
 
-    gamma, slope = christoffel(x), jacrev(christoffel)(x)  # slope [i, j, k, l]: that of gamma^i_jk along l
+    gamma, slope = christoffel(x), jacrev(christoffel)(x)  # slope [i, j, k, l]: the slope of gamma^i_jk along l
     half = torch.einsum("iljk->ijkl", slope) + torch.einsum("ikm,mlj->ijkl", gamma, gamma)
     return half - half.transpose(2, 3)
 

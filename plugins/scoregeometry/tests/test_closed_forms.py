@@ -129,7 +129,7 @@ def test_a_density_that_grows_by_a_constant_rate_is_flat(host: Host) -> None:
 
 
 def test_a_density_that_ends_at_a_circle_is_hyperbolic(host: Host) -> None:
-    """p = (1 - |x|^2)^2 and beta = 1/2: twice the metric is that of Poincare's disc."""
+    """p = (1 - |x|^2)^2 and beta = 1/2: twice the metric is the metric of Poincare's disc."""
     model = OfLogProb(2, lambda x: 2 * (1 - x.square().sum(1)).log())
     inside = {name: Dataset(0.3 * source(2).load(name).x.clamp(-2, 2)) for name in ("train", "test")}
     settings = {"exponent": 1.0, "noise": 1e-6, "solver": {"points": 128, "tolerance": 1e-10}}
@@ -144,7 +144,7 @@ def test_a_density_that_ends_at_a_circle_is_hyperbolic(host: Host) -> None:
 
 def test_an_energy_that_grows_by_a_constant_rate_is_that_of_a_throw(host: Host) -> None:
     """(alpha E + 1) I with E = c (x + x_0): Jacobi's metric of a throw in a field of constant force, whose action is
-    that of Euler and Lambert, ((s_1 + s_2 + r)^1.5 - (s_1 + s_2 - r)^1.5) / 3 for a speed of (2 s)^0.5."""
+    the formula of Euler and Lambert, ((s_1 + s_2 + r)^1.5 - (s_1 + s_2 - r)^1.5) / 3 for a speed of (2 s)^0.5."""
     model = OfLogProb(2, lambda x: -0.8 * x[:, 0])
     settings = {"alpha": 1.7, "noise": 1e-6, "solver": {"points": 128, "tolerance": 1e-10}}
     geometry: Any = host.create("geometry:density", settings, score=model, data=source(2))

@@ -1,4 +1,4 @@
-"""The checks of a geometry hold for those of this plugin."""
+"""The checks of a geometry hold for this plugin's geometries."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ def test_a_score_that_is_no_gradient_gives_the_least_energy(host: Host) -> None:
 
 @pytest.mark.parametrize("name", ["geometry:score", "geometry:fermat", "geometry:density"])
 def test_a_geometry_follows_its_model(host: Host, name: str) -> None:
-    """Lengths after a load into a used geometry, and after a change in place, are those of a fresh geometry."""
+    """Lengths after a load into a used geometry, and after a change in place, are the lengths of a fresh geometry."""
     data, settings = normals(), {"noise": 0.2, "solver": {"starts": ["graph"]}}
 
     def made(variance: float) -> Any:

@@ -1,4 +1,4 @@
-"""Textured blobs: their points follow their distribution, and the exact score is that of the density of noised ones."""
+"""Textured blobs: their points follow their distribution, and the exact score is the score of noised points."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_its_denoiser_takes_the_mean_square_to_the_least() -> None:
 
 
 def test_points_have_the_entropy_of_the_distribution() -> None:
-    """Where blobs are separate, log p(x) is that of one Gaussian less log 256, in the mean over points."""
+    """Where blobs are separate, log p(x) is one Gaussian's less log 256, in the mean over points."""
     values = log_density(SOURCE.distribution(), SOURCE.load("train").x[:2000].flatten(1))
     assert values is not None
     apart = -0.5 * (SOURCE.distribution().variances * 2 * torch.pi * 2.718281828459045).log().sum() - torch.log(

@@ -143,7 +143,7 @@ def test_with_exact_networks_decoding_draws_from_the_distribution_given_the_code
 
 
 def test_with_exact_networks_the_bound_is_the_likelihood() -> None:
-    """Encoder and score are those of the distribution, so nothing is lost but what the ends of the diffusion leave
+    """Encoder and score belong to the distribution, so nothing is lost but what the ends of the diffusion leave
     open."""
     model = exact()
     _, x = drawn(4)

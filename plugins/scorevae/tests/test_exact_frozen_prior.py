@@ -118,8 +118,8 @@ def test_without_a_code_the_model_samples_as_its_prior(model: ScoreVAE, prior: D
 
 
 def test_code_and_noise_bring_an_event_back(generator: torch.Generator) -> None:
-    """Twice the steps: a quarter of the error of the noise, whose way is of second order, and an eighth of that of the
-    way there and back, since the leading errors of a step and of the step back cancel."""
+    """Twice the steps: a quarter of the error of the noise, whose way is of second order, and an eighth of the error
+    of the way there and back, since the leading errors of a step and of the step back cancel."""
     pair = worked_decoder()
     prior = pair.prior(1e-3)
     model = auto_encoder(prior, 2, pair.encoder(prior))

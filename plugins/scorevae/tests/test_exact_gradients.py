@@ -1,4 +1,4 @@
-"""The gradient of ln q is that of a density, an event's own, and can be differentiated again by the weights."""
+"""The gradient of ln q is the gradient of a density, an event's own, and can be differentiated again by the weights."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ PAIR = worked_decoder()
 CONDITIONAL = [0.04] * 4
 """The eigenvalues of the covariance of x given z."""
 UNCONDITIONAL = [0.04, 0.04, 0.54, 2.04]
-"""Those of the covariance of x."""
+"""The eigenvalues of the covariance of x."""
 KL = (math.log(1 + 2 / 0.04) + math.log(1 + 0.5 / 0.04)) / 2
 """The mean of KL(q(z | x) || N(0, I)) where codes of data are N(0, I)."""
 

@@ -46,7 +46,7 @@ def build(case: str, **options: Any) -> ScoreVAE:
 
 
 def loss(model: ScoreVAE) -> Tensor:
-    """The same draws at every call, those of dropout too."""
+    """The same draws at every call, dropout's too."""
     torch.manual_seed(1)
     x = torch.randn(64, *model.event_shape)
     return model.loss(

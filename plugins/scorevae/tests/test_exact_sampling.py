@@ -134,7 +134,7 @@ GUIDED = {
 
 @pytest.mark.parametrize("guidance", GUIDED)
 def test_what_guidance_samples(scalar: ScoreVAE, guidance: float) -> None:
-    """Variance lam^(1 - w) kappa^w, and not that of p(x) q(z | x)^w, which is 1 / (1 + 4 w)."""
+    """Variance lam^(1 - w) kappa^w, and not the variance of p(x) q(z | x)^w, which is 1 / (1 + 4 w)."""
     variance, mean = GUIDED[guidance]
     _, spread, matched = flow(scalar, guidance)
     assert spread == pytest.approx(variance, abs=1.5e-5)

@@ -177,7 +177,7 @@ def test_attention_is_placed_where_asked() -> None:
 
 
 def test_the_way_up_brings_every_level_back() -> None:
-    """Sizes of the mirror are those of the down path, odd ones too."""
+    """Sizes of the mirror are the sizes of the down path, odd ones too."""
     down, up = (built(way, (1, 9, 7), channels=(4, 4, 4)) for way in WAYS)
     seen: dict[str, list[tuple[int, ...]]] = {"down": [], "up": []}
     for way, network in (("down", down), ("up", up)):

@@ -481,7 +481,7 @@ def test_damaged_images_are_named_all_at_once(tmp_path: Path, memory: float) -> 
     with pytest.raises(DataError, match="3 of 30 images can't be read") as caught:
         list(create({**config, "fractions": [1, 0, 0]}).load("train").batches(4))
     assert all(name in str(caught.value) for name in ("04.png", "17.png", "21.png", "damaged: skip"))
-    # The fix that is printed is one, and rows are still those of the folder.
+    # The fix that is printed is one, and rows are still the rows of the folder.
     source = create({**config, "damaged": "skip", "fractions": [0, 0, 1]})
     test = source.load("test")
     read = test.take(torch.arange(len(test)))

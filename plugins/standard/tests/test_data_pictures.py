@@ -1,4 +1,4 @@
-"""Images in tar files and in saved datasets are those of a folder; what is wrong with a file names it."""
+"""Images in tar files and in saved datasets are the images of a folder; what is wrong with a file names it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Points in several files: streamed by blocks they are those of one file, and what is wrong with a file names it."""
+"""Points in several files: streamed by blocks they are as in one file, and what is wrong with a file names it."""
 
 from __future__ import annotations
 

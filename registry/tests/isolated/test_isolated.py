@@ -194,7 +194,7 @@ def test_memory_has_a_limit(world: Any) -> None:
     assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "1000\n"
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limit of addresses is the one of Linux")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limit of addresses is Linux's")
 def test_a_limit_of_the_system_is_an_error_with_the_line(world: Any) -> None:
     """As in a container with 2 GB more than the main process, where the system refuses memory to all processes."""
     import resource

@@ -168,7 +168,7 @@ def other_python() -> Path | None:
 def test_an_interpreter_of_another_python_needs_libraries_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those of the main environment fit one minor version of Python, and are not lent to it."""
+    """Packages of the main environment fit one minor version of Python, and are not lent to it."""
     if (python := other_python()) is None:
         pytest.skip("there is no other Python on the path")
     monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))

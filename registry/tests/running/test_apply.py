@@ -163,7 +163,7 @@ def test_an_answer_without_arrays_goes_to_json_only(say: Say, run: Callable[...,
 
 
 def test_new_data_are_compared_with_the_limit_of_held_out_points(say: Say, run: Callable[..., RunResult]) -> None:
-    """The limit is the run's, and not that of the given data; without one in the run that is said."""
+    """The limit is the run's, and not the limit of the given data; without one in the run that is said."""
     np.save("held.npy", np.random.default_rng(0).normal(size=(400, 2)))
     np.save("new.npy", np.concatenate([np.random.default_rng(1).normal(size=(90, 2)), np.full((10, 2), 3.0)]))
     text = (

@@ -142,7 +142,7 @@ def test_a_stage_changes_only_its_own_data(
 def test_a_result_from_data_that_its_stage_changed_is_not_kept(
     run: Run, mean: Any, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
-    """Its answers by point are not those of the rows that they are written to."""
+    """Its answers by point do not belong to the rows that they are written to."""
     estimate = mean.estimate
 
     def harmful(self: Any, data: Any, *, generator: Any = None) -> Any:

@@ -1,4 +1,4 @@
-"""Paths of a run file start at it, those of options and of Python at the working folder, and keys at neither."""
+"""Paths of a run file start at it, paths of options and of Python at the working folder, and keys at neither."""
 
 from __future__ import annotations
 

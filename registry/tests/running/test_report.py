@@ -100,7 +100,7 @@ INERT |= {"start", "style", "title", "type", "value", "width"}
 
 
 class Acting(HTMLParser):
-    """Collects what could act in a section: other elements and attributes than those of text, and addresses."""
+    """Collects what could act in a section: other elements and attributes than text has, and addresses."""
 
     def __init__(self, html: str) -> None:
         super().__init__(convert_charrefs=True)

@@ -129,7 +129,7 @@ def test_a_damaged_copy_in_the_cache_is_made_again(run: Run) -> None:
 
 @pytest.mark.parametrize("where", ["entry", "digest"])
 def test_what_stands_where_a_stage_is_kept_is_replaced(run: Run, where: str) -> None:
-    """A file in the place of a kept stage, or a folder in that of its digest."""
+    """A file in the place of a kept stage, or a folder in the place of its digest."""
     run()
     for kept in [path for path in Path(".scorefold/cache").iterdir() if len(path.name) == 40]:
         digest = kept.parent / "digests" / kept.name

@@ -92,7 +92,7 @@ def test_a_point_is_what_the_run_alone_is(host: Host, file: Path) -> None:
     assert swept.rows[1].measures["dimension.intrinsic dimension"] == alone.stages[-1].metrics["intrinsic dimension"]
     assert state_of(swept, 2) == (alone.folder / "score" / "state.safetensors").read_bytes()
     again = run_file(host, file, sets=[f"{STEPS}=6"], seed=5, cache="one")
-    assert all(stage.reused for stage in again.stages), "the cache is the one of ordinary runs"
+    assert all(stage.reused for stage in again.stages), "the cache is the cache of ordinary runs"
 
 
 def test_stages_that_no_swept_field_reaches_are_computed_once_and_a_second_sweep_computes_none(

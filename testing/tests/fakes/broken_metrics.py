@@ -23,7 +23,7 @@ def measuring(**methods: Any) -> Any:
 
 
 def giving(numbers: Any) -> Any:
-    """A measure whose numbers are ``numbers(those of Gap)``."""
+    """A measure whose numbers are ``numbers(numbers of Gap)``."""
     return measuring(metrics=lambda self: numbers(Gap.metrics(self)))
 
 

@@ -303,7 +303,7 @@ class Sums(Network):
 
 
 class MeanGap(Metric):
-    """The distance of the mean of samples from that of the held-out points, of vectors."""
+    """The distance of the mean of samples from the mean of the held-out points, of vectors."""
 
     def __init__(self, config: PlainConfig) -> None:
         self.config = config

@@ -221,7 +221,7 @@ class Tens(Allocator):
 
 
 class MeanGap(Metric):
-    """The distance of the mean of samples from that of the held-out points."""
+    """The distance of the mean of samples from the mean of the held-out points."""
 
     def __init__(self, config: SizeConfig) -> None:
         self.config = config

@@ -78,7 +78,7 @@ def run_killed(case: str, folder: Path) -> None:
 
 
 def main(folder: Path) -> None:
-    # As many threads as those of the test, which goes on with the training to the same bits.
+    # As many threads as the test has, which goes on with the training to the same bits.
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     for case in CASES:
         child = os.fork()

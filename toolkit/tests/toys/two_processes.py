@@ -81,7 +81,7 @@ def train(folder: Path, parallel: str) -> None:
     )
 
     def noisy(name: str, made: type[Denoiser] = Denoiser) -> Denoiser:
-        # Each process starts from its own weights: those of the first must win.
+        # Each process starts from its own weights: the first one's must win.
         model = made(seed=RANK)
         settings = config(steps=20, checkpoint_every=8, validate_every=5, patience=9)
         fit(model, points(), settings, validation=held_out, checkpoint_dir=folder / name, parallel=parallel)

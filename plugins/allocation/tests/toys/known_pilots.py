@@ -38,7 +38,7 @@ class Known(Learner):
     """Reports ``formula`` (n, m) times exp(noise z), z standard normal with ``common`` of its variance shared by all
     cells of a seed; the training loss is 0 for up to ``threshold`` labels, and the test loss above it.
 
-    ``asked`` counts its trainings. It breaks off in the middle of the one of this number, where that is given.
+    ``asked`` counts its trainings. It breaks off in the middle of the training of this number, where that is given.
     """
 
     def __init__(

@@ -32,7 +32,7 @@ def processes() -> dict[str, Any]:
 
 
 def scores(model: Any, posterior: Any, y: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """The score found and that of the posterior, at three shares of the time."""
+    """The score found and the score of the posterior, at three shares of the time."""
     process, x = model.process, normal(3, *SHAPE, seed=2)
     pairs = []
     for share in (0.1, 0.5, 0.9):

@@ -53,7 +53,7 @@ def conditional_score(process: DiffusionProcess, mean: Tensor, covariance: Tenso
 
 @dataclass(frozen=True)
 class LinearEncoder:
-    """z given x_0 ~ N(A x_0 + c, R) for data N(m, S), which fixes the distribution of z given x_t and that of x_0 given
+    """z given x_0 ~ N(A x_0 + c, R) for data N(m, S), which fixes the distributions of z given x_t and of x_0 given
     z."""
 
     prior: GaussianScore

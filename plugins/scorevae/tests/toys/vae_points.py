@@ -27,7 +27,7 @@ class TwoPoints(ScoreModel):
 
 
 def score_given_code(process: DiffusionProcess, x: Tensor, t: Tensor, z: Tensor) -> Tensor:
-    """The score (B, 1) of x_t given z, whose odds of 1 against -1 are those of x_t times e^(2 z / VARIANCE)."""
+    """The score (B, 1) of x_t given z, whose odds of 1 against -1 are the odds of x_t times e^(2 z / VARIANCE)."""
     signal, scale = process.coefficients(x, t)
     return (signal * torch.tanh(signal * x / scale**2 + z / VARIANCE) - x) / scale**2
 
