@@ -394,6 +394,31 @@ MUTATIONS = (
     ),
     (
         "plugins/audit/src/scorefold_audit/copying/incomplete.py",
+        "np.lexsort((-common, found), axis=1)",
+        "np.lexsort((common, found), axis=1)",
+    ),
+    (
+        "plugins/audit/src/scorefold_audit/copying/spaces.py",
+        "p = np.maximum(p, copies.p_values(near.ratio, among.ratio))",
+        "p = np.minimum(p, copies.p_values(near.ratio, among.ratio))",
+    ),
+    (
+        "plugins/audit/src/scorefold_audit/copying/spaces.py",
+        "return found if self.own is None else max(found, self.own.closeness.p)",
+        "return found",
+    ),
+    (
+        "plugins/audit/src/scorefold_audit/copying/spaces.py",
+        "found &= ~np.isin(sums[0], sums[1])",
+        "found &= np.isin(sums[0], sums[1])",
+    ),
+    (
+        "plugins/allocation/src/scorefold_allocation/search/valley.py",
+        "stdtrit(rows - 1, quantile)",
+        "stdtrit(rows, quantile)",
+    ),
+    (
+        "plugins/audit/src/scorefold_audit/copying/incomplete.py",
         "np.flatnonzero(own > 0)",
         "np.flatnonzero(own >= 0)",
     ),

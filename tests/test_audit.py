@@ -48,8 +48,8 @@ def test_samples_in_a_file_and_the_status(capsys: pytest.CaptureFixture[str]) ->
     asked = ["audit", "copies.npy", "--train", "train.npy", "--held-out", "held-out.npy", *QUICK]
     assert main(asked) == 0
     said = capsys.readouterr().out
-    assert "40 of 150 samples are copies" in said
-    assert "An estimated 25.7% of its samples are copies" in said
+    assert "40 of 150 samples are listed as copies" in said
+    assert "An estimated 25.7% of its samples are near-exact copies" in said
     assert "not found: off-the-data" in said
     assert "of the 40 that are named, at most 10% are expected to be no copies" in said
     assert "withheld: membership: samples alone have no loss" in said
@@ -172,7 +172,7 @@ def test_numbers_of_rows_are_no_coordinate(capsys: pytest.CaptureFixture[str]) -
     assert main(["audit", "copies.csv", "--train", "train.csv", "--held-out", "held-out.csv", *QUICK]) == 0
     said = capsys.readouterr().out
     assert "train.csv: columns: [-id] (left out: id numbers the rows)" in said
-    assert "40 of 150 samples are copies" in said
+    assert "40 of 150 samples are listed as copies" in said
 
 
 def test_training_data_in_several_files_are_named_with_their_file(capsys: pytest.CaptureFixture[str]) -> None:
@@ -181,7 +181,7 @@ def test_training_data_in_several_files_are_named_with_their_file(capsys: pytest
     asked = ["audit", "copies.npy", "--held-out", "held-out.npy", *QUICK, "--train"]
     assert main([*asked, "part-*.npy"]) == 0
     said = capsys.readouterr().out
-    assert "40 of 150 samples are copies" in said
+    assert "40 of 150 samples are listed as copies" in said
     assert "copy: row 7 of the samples copies row 7 of" in said
     assert "part-0.npy of the training data" in said
     assert main([*asked, "none-*.npy"]) == 2

@@ -229,19 +229,24 @@ def test_further_options_of_sampling_reach_the_model() -> None:
 
 
 class Linear(Normal, Trainable):
-    """The score -x by a matrix product, which notes the types that it is computed in."""
+    """The score -x by a network, which notes the types of its answers; a product beside it is the solver's."""
 
     training_config = TrainingConfig(steps=1)
 
     def __init__(self, refusal: str | None = None) -> None:
         super().__init__()
-        self.refusal, self.types, self.product = refusal, set[torch.dtype](), nn.Linear(2, 2, bias=False)
-        nn.init.eye_(self.product.weight)
+        self.refusal, self.types, self.network = refusal, set[torch.dtype](), nn.Linear(2, 2, bias=False)
+        nn.init.eye_(self.network.weight)
+        self.network.forward = self._noted  # type: ignore[method-assign]
 
     def score(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
-        found: Tensor = self.product(x)
+        assert (x @ torch.eye(2)).dtype == torch.float32, "only networks compute in mixed precision"
+        return -self.network(x)
+
+    def _noted(self, x: Tensor) -> Tensor:
+        found = nn.functional.linear(x, self.network.weight)
         self.types.add(found.dtype)
-        return -found
+        return found
 
     def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
         raise NotImplementedError

@@ -412,8 +412,8 @@ def test_what_a_test_of_closeness_would_have_found_has_both_numbers_of_points() 
     copies = verdicts.of_copies(measured)
     assert (copies.value, copies.expected, copies.p) == (rates.excess(), 0.0, rates.p_more())
     assert copies.found.startswith(
-        "1 of 30 samples are copies: each is closer to its nearest training point, relative to the second nearest, "
-        "than 75% of held-out points are"
+        "1 of 30 samples are listed as copies: each is closer to its nearest training point, relative to the second "
+        "nearest, than 75% of held-out points are"
     )
     all_below = replace(measured, near_held_out=measured.near)
     assert "than 0% of held-out" in verdicts.of_copies(all_below).found

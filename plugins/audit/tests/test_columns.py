@@ -14,7 +14,7 @@ from scorefold.interfaces import TensorSource
 from scorefold.stage import StageContext
 from scorefold_audit.audit import audit
 from scorefold_audit.config import AuditOptions
-from scorefold_audit.verdicts import answer_entries
+from scorefold_audit.copying.answers import answer_entries
 
 OPTIONS = AuditOptions.model_validate({"permutations": 99, "quality_points": 50})
 
@@ -42,8 +42,8 @@ def points(seed: int, rows: int) -> Tensor:
     return torch.randn(rows, 3, generator=torch.Generator().manual_seed(seed)) * torch.tensor([1.0, 2.0, 3.0])
 
 
-def audited(samples: TensorSource, training: Tensor, **given: Any) -> dict[str, Any]:
-    inputs = {"data": Table(training, "abc", "train"), "held_out": Table(points(1, 200), "abc"), **given}
+def audited(samples: TensorSource, training: Tensor, names: str = "abc", **given: Any) -> dict[str, Any]:
+    inputs = {"data": Table(training, names, "train"), "held_out": Table(points(1, 200), "abc"), **given}
     return dict(audit(samples, inputs, OPTIONS, StageContext("audit")).result)
 
 
@@ -102,9 +102,87 @@ def test_listed_copies_are_no_acquittal() -> None:
     entry = {"name": "copies", "where": "columns", "found": False, "value": 0.04, "interval": [-0.02, -0.01]}
     rows = [{"sample_name": f"row {k}", "training_name": f"row {9 * k}", "named": k < 3} for k in range(5)]
     said = answer_entries([{**entry, "smallest_found": 0.1}], [], [{"named": 3, "nearest": rows}])
-    surest = "The surest are row 0 (a copy of row 0 of the training data), row 1 (a copy of row 9 of the training data)"
-    assert f" {surest} and row 2 (a copy of row 18 of the training data)." in said["verdict"]
+    surest = (
+        "The surest are row 0 of the samples (a copy of row 0 of the training data), row 1 of the samples (a copy of"
+    )
+    assert f" {surest} row 9 of the training data) and row 2 of the samples (a copy of row 18 of" in said["verdict"]
     assert said["verdict"].startswith("3 samples are listed as copies, though their share may be chance.")
     assert "95% interval 0.0% to 0.0%" in said["verdict"]
     assert said["sure"] == "with caution"
     assert answer_entries([{**entry, "smallest_found": 0.1}], [])["verdict"].startswith("No sign of copying")
+
+
+def of_name(result: dict[str, Any], name: str, where: str = "columns") -> dict[str, Any]:
+    verdicts = result["audit"]["verdicts"]
+    found: dict[str, Any] = next(one for one in verdicts if (one["name"], one["where"]) == (name, where))
+    return found
+
+
+def test_held_out_points_of_another_time_accuse_no_right_model() -> None:
+    """They lie far from training points, so that samples look near. Training points say how near others are."""
+    held_out = Table(points(1, 300) + 1.5, "abc")
+    training = points(0, 400)
+    right = audited(Table(points(2, 300), "abc"), training, held_out=held_out)
+    assert of_name(right, "memorisation")["value"] > 0.6
+    assert not of_name(right, "memorisation")["found"]
+    assert not of_name(right, "copies")["found"]
+    assert right["audit"]["copies"][0]["named"] == 0
+    assert any("held-out points lie farther from training points" in said for said in right["warnings"])
+    fair = audited(Table(points(2, 300), "abc"), training, held_out=Table(points(1, 300), "abc"))
+    assert not any("lie farther from training points" in said for said in fair["warnings"])
+    copier = audited(Table(torch.cat([training[:60], points(2, 240)]), "abc"), training, held_out=held_out)
+    assert of_name(copier, "copies")["found"]
+    named = [row for row in copier["audit"]["copies"][0]["nearest"] if row["named"]]
+    assert sum(row["sample"] == row["training"] < 60 for row in named) > 0.85 * len(named) > 45
+
+
+def test_samples_that_equal_held_out_points_are_a_caution() -> None:
+    training, held_out = points(0, 400), points(1, 300)
+    drawn = Table(torch.cat([held_out[:90], points(2, 210)]), "abc")
+    said = "90 of 300 samples equal a held-out point exactly, and no training point"
+    swapped = audited(drawn, training, held_out=Table(held_out, "abc"))
+    assert any(one.startswith(said) for one in swapped["answer"]["caveats"])
+    whole = [each.round() for each in (training, held_out, points(2, 300))]
+    equal = audited(Table(whole[2], "abc"), whole[0], held_out=Table(whole[1], "abc"))
+    assert not any("equal a held-out point" in one for one in equal["warnings"])
+
+
+def test_rows_that_are_equal_but_for_one_column_are_copies() -> None:
+    def drawn(seed: int, rows: int) -> Tensor:
+        return torch.cat([points(seed, rows), points(seed + 9, rows)], 1)
+
+    training, held_out, samples = drawn(0, 400), Table(drawn(1, 300), "abcdef"), drawn(2, 300)
+    samples[:60] = training[100:160]
+    samples[torch.arange(60), torch.arange(60) % 6] = points(30, 60)[:, 0]
+    result = audited(Table(samples, "abcdef"), training, "abcdef", held_out=held_out)
+    assert of_name(result, "copies", "all columns but one")["value"] == pytest.approx(0.2, abs=1e-3)
+    assert "20.0% of its samples are near-exact copies" in result["answer"]["verdict"]
+    listed = next(one for one in result["audit"]["copies"] if one["space"] == "all columns but one")
+    pairs = [(row["sample"], row["training"]) for row in listed["nearest"] if row["named"]]
+    assert pairs == [(place, 100 + place) for place in range(60)]
+    chance = audited(
+        Table(drawn(5, 300).round(), "abcdef"),
+        training.round(),
+        "abcdef",
+        held_out=Table(drawn(1, 300).round(), "abcdef"),
+    )
+    assert not of_name(chance, "copies", "all columns but one")["found"]
+
+
+@pytest.mark.parametrize("change", [lambda x: 3 * x, lambda x: x / 3, lambda x: x + 4])
+def test_samples_in_other_units_acquit_nobody(change: Any) -> None:
+    training = points(0, 400)
+    samples = Table(change(torch.cat([training[:60], points(2, 240)])), "abc")
+    answer = audited(samples, training, held_out=Table(points(1, 300), "abc"))["answer"]
+    assert answer["verdict"].startswith("Whether this model copies can't be said: samples have other means or spreads")
+    assert "in 3 of 3 columns (a, b, c)" in answer["verdict"]
+
+
+def test_more_listed_copies_than_near_exact_ones_are_said() -> None:
+    verdict = {"name": "copies", "where": "columns", "found": True, "value": 0.02, "interval": [0.01, 0.04]}
+    rows = [{"sample_name": "row 4", "training_name": "row 9", "named": True}]
+    for named, said in ((46, True), (12, False)):
+        listed = {"space": "columns", "samples": 300, "named": named, "false_share": 0.1, "nearest": rows}
+        text = answer_entries([{**verdict, "smallest_found": None}], [], [listed])["verdict"]
+        sentence = "46 of 300 are listed as copies, near-exact or not, at most 10% of them wrongly."
+        assert (sentence in text) == said

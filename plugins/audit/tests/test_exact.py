@@ -10,6 +10,7 @@ import torch
 from scipy.stats import binom
 
 from scorefold_audit.claims.controls import sphere_points
+from scorefold_audit.copying.answers import answer_entries
 from scorefold_audit.copying.nearest import (
     BY_CHANCE,
     CopyNeighbours,
@@ -27,7 +28,7 @@ from scorefold_audit.copying.nearest import (
     z_of,
 )
 from scorefold_audit.quality.comparison import Permuted, kernel_distance_test, neighbourhoods
-from scorefold_audit.verdicts import answer_entries, holm, rank_deviation, shift
+from scorefold_audit.verdicts import holm, rank_deviation, shift
 from scorefold_toolkit.metrics.distances import neighbour_measures
 
 

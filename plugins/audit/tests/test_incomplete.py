@@ -16,6 +16,7 @@ from scorefold.interfaces import TensorSource
 from scorefold.stage import StageContext
 from scorefold_audit.audit import audit
 from scorefold_audit.config import AuditOptions
+from scorefold_audit.copying.answers import answer_entries
 from scorefold_audit.copying.incomplete import (
     IncompletePoints,
     copies_of_gaps,
@@ -24,7 +25,7 @@ from scorefold_audit.copying.incomplete import (
     nearest_with_gaps,
 )
 from scorefold_audit.sets import Sets
-from scorefold_audit.verdicts import answer_entries, judge, of_copies
+from scorefold_audit.verdicts import judge, of_copies
 
 NAN = float("nan")
 
@@ -182,7 +183,7 @@ def test_copies_of_training_points_with_gaps_are_found() -> None:
     assert said["found"]
     assert said["value"] == pytest.approx(0.5, abs=0.05)
     assert "relative to the neighbour of this point, than" in said["text"]
-    assert "of its samples are copies" in result["answer"]["verdict"]
+    assert "of its samples are near-exact copies" in result["answer"]["verdict"]
     listed = next(one for one in result["audit"]["copies"] if one["space"] == "training points with missing values")
     named = [one for one in listed["nearest"] if one["named"]]
     assert len(named) >= 55
@@ -204,13 +205,30 @@ def test_copies_with_gaps_of_points_with_gaps_are_found() -> None:
     (said,) = (one for one in result["audit"]["verdicts"] if one["where"] == "columns that both have")
     assert said["found"]
     assert said["value"] == pytest.approx(0.5, abs=0.1)
-    assert "% of its samples with missing values are copies" in result["answer"]["verdict"]
+    assert "% of its samples with missing values are near-exact copies" in result["answer"]["verdict"]
     listed = next(one for one in result["audit"]["copies"] if one["space"] == "columns that both have")
     named = [one for one in listed["nearest"] if one["named"]]
     assert len(named) >= 35
     # Samples with gaps are rows 60 and on, training points with gaps rows 250 and on.
     assert all(one["training"] == 190 + one["sample"] for one in named if one["sample"] < 100)
     assert not any("would not be seen" in caveat for caveat in result["answer"]["caveats"])
+
+
+def test_copies_with_gaps_are_found_where_columns_hold_few_values() -> None:
+    """Rows that share such columns alone are at distance 0 too."""
+    random = torch.Generator().manual_seed(0)
+    drawn = [torch.randn(count, 6, generator=random) for count in (300, 100, 200, 80)]
+    for each in drawn:
+        each[:, 3:] = each[:, 3:].clamp(-1, 1).round()
+    training, gaps, held_out, samples = drawn
+    gaps[torch.arange(100), torch.arange(100) % 6] = NAN
+    samples[torch.arange(80), torch.arange(80) % 6] = NAN
+    samples[:40] = gaps[:40]
+    given = [Dataset(each) for each in (gaps, held_out, samples, samples[:0])]
+    matches, _ = copies_of_gaps(Sets(*given, EventScale()), Dataset(training), AuditOptions(), 0)
+    assert (matches.near.ratio[:40] == 0).sum() >= 36
+    assert (matches.near.index[:40] == range(40)).sum() >= 36
+    assert matches.rates.p_more() < 1e-4
 
 
 def test_points_with_gaps_that_copy_nothing_are_a_false_alarm_in_one_of_twenty_audits() -> None:
@@ -330,7 +348,7 @@ def test_the_answer_names_copies_with_gaps_besides_others() -> None:
         "This model copies its training data. An estimated 100.0% of its samples with missing values"
     )
     both = answer_entries([verdict("columns", True), gaps], [])["verdict"]
-    assert "100.0% of its samples are copies" in both
-    assert "100.0% of its samples with missing values are copies" in both
+    assert "100.0% of its samples are near-exact copies" in both
+    assert "100.0% of its samples with missing values are near-exact copies" in both
     clear = answer_entries([verdict("columns", False), {**gaps, "found": False}], [])["verdict"]
-    assert clear.startswith("No sign of copying. An estimated 5.0% of its samples are copies")
+    assert clear.startswith("No sign of copying. An estimated 5.0% of its samples are near-exact copies")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scorefold.data import Dataset, EventScale
+from scorefold.data import Dataset, EventScale, TensorSpec
 from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.interfaces import TensorSource
 from scorefold.stage import StageContext
@@ -102,7 +102,9 @@ def test_what_too_few_points_can_not_test_is_withheld_and_the_rest_is_given() ->
     assert "at least 20 samples and as many held-out points; there are 19 of each" in reasons["precision and recall"]
     assert "at least 20 samples" in reasons["kernel distance"]
     assert result["metrics"]["Frechet distance"] > 0
-    assert "answer" not in result
+    said = result["answer"]
+    assert (said["value"], said["sure"]) == (None, "withheld")
+    assert said["verdict"].startswith("Whether this model copies was not tested: the tests of copying need at least 20")
     few = withheld(audit_result(points(300, 0), points(40, 1), points(300, 2), **QUICK))
     assert (
         "at least 74 of them are nearer than each of the 40 held-out points" in few["names of fewer copies (columns)"]
@@ -142,6 +144,33 @@ def test_equal_points_are_counted_up_to_rounding_among_samples_and_among_trainin
         assert [row["sample"] for row in result["audit"]["equal"]] == list(range(50, 50 + equal))
         assert ("8 of 104 training points" in result["answer"]["verdict"]) == (equal > 0)
     assert result["answer"]["verdict"].startswith("None of the 50 samples equals a training point exactly.")
+
+
+def test_equal_points_are_equal_in_each_column_whatever_its_size() -> None:
+    """Rounding of a large column hides no difference in a small one."""
+    large = torch.tensor([1e5, 1.0, 0.01])
+    drawn = [torch.randn(200, 3, generator=torch.Generator().manual_seed(seed)) * large for seed in (0, 1)]
+    samples = torch.cat([drawn[0][:5], drawn[1]])
+    options = AuditOptions.model_validate({**QUICK, "scale": "none"})
+    result = audit(split_source(test=samples), {"data": split_source(drawn[0])}, options, StageContext("a")).result
+    assert [row["training"] for row in result["audit"]["equal"]] == list(range(5))
+    assert "0 of 200 training points equal another one" in result["answer"]["verdict"]
+
+
+@pytest.mark.parametrize("condition", [torch.arange(100) % 2, torch.arange(100.0)[:, None] % 2])
+def test_points_with_conditions_are_counted_without_held_out_points(condition: torch.Tensor) -> None:
+    training = Dataset(points(100, 0), condition)
+    spec = TensorSpec((), classes=2) if condition.ndim == 1 else TensorSpec((1,))
+    data, drawn = (TensorSource({name: training}, condition_spec=spec) for name in ("train", "test"))
+    result = audit(drawn, {"data": data}, AuditOptions.model_validate(QUICK), StageContext("a")).result
+    assert result["answer"]["value"] == 1
+
+
+def test_one_training_point_is_enough_to_count_equal_samples() -> None:
+    samples = points(30, 0)
+    data = split_source(samples[:1])
+    result = audit(split_source(test=samples), {"data": data}, AuditOptions(), StageContext("a")).result
+    assert result["answer"]["verdict"].startswith("1 of 30 samples equals a training point exactly; 0 of 1 training")
 
 
 def test_held_out_points_of_their_own_and_points_that_are_left_over() -> None:

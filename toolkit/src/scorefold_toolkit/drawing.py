@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -21,18 +22,37 @@ MIXED = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """Types of numbers that networks compute in, by the name of the mixed precision."""
 
 
-def mixed_precision(component: object, precision: str) -> AbstractContextManager[object]:
-    """The context in which the network of a trainable component computes in a precision: ``no``, ``bf16``, ``fp16``.
+@contextmanager
+def mixed_precision(component: object, precision: str) -> Iterator[None]:
+    """The context in which the networks of a trainable component compute in a precision: ``no``, ``bf16``, ``fp16``.
 
-    Components that can't be trained, or refuse this precision, compute as without. Raises ``ConfigError`` for float16
-    on a CPU.
+    These are its modules with the name ``network``. Their answers have the type of what they are given, and all else
+    computes as without. So do components that can't be trained, or refuse this precision. Raises ``ConfigError`` for
+    float16 on a CPU.
     """
     if precision == "no" or not isinstance(component, Trainable) or component.refuses(precision) is not None:
-        return nullcontext()
+        yield
+        return
     device = device_of(component)
     if precision == "fp16" and device.type == "cpu":
         raise ConfigError("float16 needs a GPU and the model is on the CPU", hint="use precision: bf16 or no")
-    return torch.autocast(device.type, MIXED[precision])
+    named = component.named_modules() if isinstance(component, nn.Module) else ()
+    networks = [module for name, module in named if name.rpartition(".")[2] == "network"]
+    for network in networks:
+        network.forward = _in_precision(network.forward, device.type, MIXED[precision])
+    try:
+        yield
+    finally:
+        for network in networks:
+            del network.forward  # the method of its class again
+
+
+def _in_precision(forward: Callable[..., Tensor], device: str, dtype: torch.dtype) -> Callable[..., Tensor]:
+    def mixed(x: Tensor, *rest: object, **named: object) -> Tensor:
+        with torch.autocast(device, dtype):
+            return forward(x, *rest, **named).to(x.dtype)
+
+    return mixed
 
 
 def device_of(component: Any) -> torch.device:
@@ -93,7 +113,6 @@ def draw_events(
             given["sampler"] = partial(corrected, snr=further.pop("snr"))
         with mixed_precision(component, precision):
             x = component.sample(n, condition, guidance=options.guidance, generator=generator, **given, **further)
-        x = x.float() if x.dtype in MIXED.values() else x
     if not bool(torch.isfinite(x).all()):
         raise DataError("the samples are not finite", hint="use more steps, another sampler, or train for longer")
     return x

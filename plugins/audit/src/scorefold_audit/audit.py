@@ -17,6 +17,7 @@ from scorefold.results import Estimate
 from scorefold.stage import Outcome, StageContext
 from scorefold_audit import verdicts
 from scorefold_audit.config import AuditOptions
+from scorefold_audit.copying import answers
 from scorefold_audit.copying import nearest as copies
 from scorefold_audit.copying.incomplete import (
     IncompletePoints,
@@ -26,10 +27,12 @@ from scorefold_audit.copying.incomplete import (
 )
 from scorefold_audit.copying.nearest import NEIGHBOURS, RATIO, CopyNeighbours, Near
 from scorefold_audit.copying.spaces import (
+    GAPS,
     Copying,
     Overlap,
     Space,
     SpaceMatches,
+    all_but_one,
     copying,
     equal_points,
     overlap_of,
@@ -77,7 +80,24 @@ def audit(
         sets = sets.without(torch.from_numpy(overlap.rows))
         spaces = [space.without(overlap.rows) for space in spaces]
         neighbours = neighbours.take(~overlap.rows)
-    measured = _copying(report, spaces, neighbours, options, context)
+    around = overlap.around and overlap.around.without(overlap.chosen)
+    measured = _copying(report, spaces, neighbours, around, options, context)
+    swapped = measured[0].of_held_out if measured else None
+    if swapped is not None and swapped.p_more() < 1e-3:
+        report.warnings.append(
+            f"{swapped.samples:,} of {swapped.of_samples:,} samples equal a held-out point exactly, and no training "
+            "point: was the model trained on held-out points, or are both sets swapped?"
+        )
+    if measured and measured[0].own is not None and measured[0].own.shifted:
+        report.warnings.append(
+            "held-out points lie farther from training points than these from each other (in "
+            f"{measured[0].own.apart.area:.0%} of pairs): they may be of another kind or time, and compare badly"
+        )
+    if spaces[0].name == "columns" and spaces[0].training.shape[1] >= FEWEST_COLUMNS:
+        changed = report.attempt("copies (all columns but one)", partial(all_but_one, spaces[0], options.listed))
+        if changed is not None:
+            report.further.append((sets, changed))
+            report.findings.append(verdicts.of_copies(changed))
     near = Near.of(spaces[0].search, neighbours)
     measure_membership(report, component, sets, spaces[0], near, options, context)
     measure_quality(report, spaces[-1], options, context)
@@ -89,7 +109,7 @@ def audit(
     _samples_with_gaps(report, component, sets, options, context)
     if isinstance(component, DataSource):
         _training_with_gaps(report, inputs["data"], component, sets, options, context)
-    if report.gaps and not measured:
+    if any(one.space == GAPS for _, one in report.further) and not measured:
         report.warnings.append(
             f"only samples with missing values were tested for copies: {len(sets.samples)} complete ones were given; "
             f"{FEWEST} are needed"
@@ -102,26 +122,35 @@ def _without_held_out(
     report: AuditReport, sets: Sets, spaces: list[Space], options: AuditOptions, context: StageContext
 ) -> Outcome:
     report.withhold("every verdict", sets.blind)
+    gaps = report.metrics.get("samples with missing values", 0)
+    if gaps:
+        report.warnings.append(f"{gaps:,} samples have missing values, and were not compared with training points")
     report.metrics |= {"samples": len(sets.samples), "training points": len(sets.training)}
     for space in spaces:
         report.metrics |= raw_numbers(space, options.quality_points, context.generator("quality"))
     report.warnings.append("without held-out points there is no verdict: its numbers say nothing by themselves")
     outcome = report.outcome(sets, (), options.level, options.listed)
-    if len(sets.samples) and len(sets.training) > 1:
-        equal = equal_points(spaces[0], context.seed("equal points") % 2**32)
+    if len(sets.samples) and len(sets.training):
+        equal = equal_points(sets, context.seed("equal points") % 2**32)
         outcome.result["audit"]["equal"] = equal_pairs(sets, equal)
-        outcome.result["answer"] = verdicts.of_equal_points(equal, len(sets.samples), report.warnings)
+        outcome.result["answer"] = answers.of_equal_points(equal, len(sets.samples), report.warnings)
     return outcome
 
 
 def _copying(
-    report: AuditReport, spaces: list[Space], neighbours: CopyNeighbours, options: AuditOptions, context: StageContext
+    report: AuditReport,
+    spaces: list[Space],
+    neighbours: CopyNeighbours,
+    around: CopyNeighbours | None,
+    options: AuditOptions,
+    context: StageContext,
 ) -> tuple[Copying, ...]:
     measured, seed = [], context.seed("cells") % 2**32
     for number, space in enumerate(spaces):
         context.progress(number, len(spaces), f"copies by {space.name}")
-        known = neighbours if number == 0 else None
-        found = report.attempt(f"copies ({space.name})", partial(copying, space, known, options.listed, seed))
+        known = (neighbours, around) if number == 0 else (None, None)
+        measure = partial(copying, space, known[0], options.listed, seed, known[1])
+        found = report.attempt(f"copies ({space.name})", measure)
         if found is not None:
             measured.append(found)
             _note_copying(report, found, options)
@@ -149,15 +178,19 @@ def _training_with_gaps(
     incomplete = incomplete_points(sets, training, "training", context.seed("training points with gaps") % 2**32)
     if incomplete is None:
         return
-    compared = [("samples", "copies of training points with missing values", incomplete)]
+    compared = [("samples", "copies of training points with missing values", incomplete, "")]
     # The seed of the comparison with complete training points, so that the same samples are drawn.
     drawn = incomplete_points(sets, samples, "samples", context.seed("samples with gaps") % 2**32)
     if drawn is not None:
         of = f"{drawn.count:,} samples with missing values"
         both = replace(incomplete, sets=replace(incomplete.sets, samples=drawn.sets.samples))
-        compared.append((of, "copies with missing values of training points with missing values", both))
-    for points, part, each in compared:
-        if not _compared_with_gaps(report, part, each, sets.training, options, context):
+        part = "copies with missing values of training points with missing values"
+        compared.append((of, part, both, drawn.compared))
+    for points, part, each, some_samples in compared:
+        if _compared_with_gaps(report, part, each, sets.training, options, context):
+            if some_samples:
+                report.withhold(f"{part}, of samples not drawn", some_samples)
+        else:
             report.warnings.append(
                 f"{points} were not compared with {incomplete.count:,} training points with missing values: copies of "
                 "them would not be seen"
@@ -203,7 +236,7 @@ def _with_gaps(
         report.withhold(f"{part}, of those not drawn", incomplete.compared)
     found = report.attempt(part, measure)
     if found is not None:
-        report.gaps.append((incomplete.sets, found))
+        report.further.append((incomplete.sets, found))
         report.findings.append(verdicts.of_copies(found, incomplete.compared))
     return found
 
@@ -304,6 +337,9 @@ def _dimension(estimator: Estimator, points: Tensor, generator: torch.Generator)
 
 
 FEWEST = 20
+
+FEWEST_COLUMNS = 4
+"""Columns of a table from which on rows are compared in all columns but one."""
 
 
 def raw_numbers(space: Space, count: int, generator: torch.Generator) -> dict[str, float]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from scorefold.errors import DataError
 from scorefold.stage import Outcome
 from scorefold_audit import verdicts
+from scorefold_audit.copying import answers
 from scorefold_audit.copying.spaces import Copying, EqualPoints, SpaceMatches
 from scorefold_audit.sets import Sets
 from scorefold_audit.verdicts import Finding
@@ -42,7 +43,8 @@ class Audited:
 @dataclass
 class AuditReport:
     """Numbers by name, tests before they are corrected, what was found without a test, what was withheld and why, and
-    lists of single points by what they are of. ``gaps`` are sets of points with missing values, and comparisons."""
+    lists of single points by what they are of. ``further`` are sets of points with missing values, or of rows that are
+    equal but for a column, and their comparisons."""
 
     metrics: dict[str, float] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
@@ -50,7 +52,7 @@ class AuditReport:
     withheld: list[dict[str, str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     lists: dict[str, Any] = field(default_factory=dict)
-    gaps: list[tuple[Sets, SpaceMatches]] = field(default_factory=list)
+    further: list[tuple[Sets, SpaceMatches]] = field(default_factory=list)
 
     def attempt(self, part: str, measure: Callable[[], T]) -> T | None:
         """Measure something, or return None and note the reason if there are too few points."""
@@ -69,7 +71,7 @@ class AuditReport:
         share of false ones among the copies that are named."""
         judged = verdicts.judge(self.findings, level)
         warnings = [*self.warnings, *(verdict["text"] for verdict in judged if verdict["found"])]
-        found = [*((sets, one) for one in measured), *self.gaps]
+        found = [*((sets, one) for one in measured), *self.further]
         listed = [_listed(*each, false_share) for each in found]
         result: dict[str, Any] = {
             "metrics": self.metrics,
@@ -85,6 +87,7 @@ class AuditReport:
             },
         }
         if not found:
+            result["answer"] = answers.of_nothing(self.withheld, self.warnings)
             return Outcome(self.metrics, result)
         first = found[0][1]
         samples = "samples" if measured else "samples with missing values"
@@ -92,7 +95,7 @@ class AuditReport:
             "quantity": f"copied share of the {samples} ({first.space})",
             "value": first.rates.excess(),
             "interval": list(first.rates.interval()),
-            **verdicts.answer_entries(judged, self.warnings, listed),
+            **answers.answer_entries(judged, self.warnings, listed, sets.unlike),
         }
         if not measured:
             return Outcome(self.metrics, result)
@@ -157,6 +160,7 @@ def _listed(sets: Sets, found: SpaceMatches, false_share: float) -> dict[str, An
     """The samples that are nearest to a training point, against the next one, as JSON with the user's rows: all that
     are named, the surest first."""
     order = np.argsort(found.near.ratio, kind="stable")[: max(LISTED, len(found.named))]
+    order = order[np.isfinite(found.near.ratio[order])]
     chosen = set(found.named.tolist())
     rows = [
         {
@@ -168,4 +172,10 @@ def _listed(sets: Sets, found: SpaceMatches, false_share: float) -> dict[str, An
         }
         for place in order
     ]
-    return {"space": found.space, "named": len(found.named), "false_share": false_share, "nearest": rows}
+    return {
+        "space": found.space,
+        "samples": found.rates.of_samples,
+        "named": len(found.named),
+        "false_share": false_share,
+        "nearest": rows,
+    }

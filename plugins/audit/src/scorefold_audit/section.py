@@ -39,7 +39,7 @@ def _section(found: Mapping[str, Any]) -> str:
         ]
     for listed in found["copies"]:
         parts.append(_folded(f"Samples most like copies ({listed['space']}): {listed['named']} named", _copies(listed)))
-    if found["equal"]:
+    if found.get("equal"):
         pairs = [[row["sample_name"], row["training_name"]] for row in found["equal"][:_COPIES]]
         table = _table(["sample", "of the training data"], pairs)
         parts.append(_folded(f"Samples that equal a training point: {len(found['equal']):,}", table))

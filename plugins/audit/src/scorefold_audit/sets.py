@@ -31,6 +31,9 @@ Groups = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 FEWEST_OF_A_CONDITION = 20
 """Training points for each condition on average, from which on points are compared within conditions."""
 
+_OTHER_SPREAD = 2.0
+"""Ratio of the deviations of a column from which on, up or down, samples are unlike training points in it."""
+
 _OTHER_UNITS, _ALIKE = 10.0, 1e-3
 """Limits of the spread of held-out points or samples, as a multiple of the training points' spread.
 
@@ -45,7 +48,8 @@ class Sets:
     ``warnings`` what was noticed while they were read, and ``blind`` why there are no held-out points.
 
     ``rows`` are what the user calls the rows of each set, by its name; see ``row`` and ``called``.
-    ``columns`` is the source of the training points, which may name columns.
+    ``columns`` is the source of the training points, which may name columns. ``unlike`` says which samples of a file
+    can't be near to training points, as they have other means or spreads.
     ``groups`` (n,), (h,) and (m,) number the conditions where there are few different ones: points are then compared
     with points of the same condition.
     """
@@ -60,6 +64,7 @@ class Sets:
     blind: str = ""
     rows: Mapping[str, Sequence[object] | None] = field(default_factory=dict)
     columns: object = None
+    unlike: str = ""
 
     def row(self, name: SetName, place: int) -> int:
         """The row that a point of a set stands in where the user has it; its place where a model drew it."""
@@ -135,7 +140,25 @@ def read_sets(
         )
     sources = {"training": source, "samples": component, "points": asked}
     rows = {name: each.rows if isinstance(each, DataSource) else None for name, each in sources.items()}
-    return Sets(training, held_out, samples, points, scale, groups, tuple(warnings), blind, rows, source)
+    unlike = _unlike(samples.x, training.x, source) if isinstance(component, DataSource) else ""
+    return Sets(training, held_out, samples, points, scale, groups, tuple(warnings), blind, rows, source, unlike)
+
+
+def _unlike(samples: Tensor, training: Tensor, source: object) -> str:
+    """Text about half of the columns of a table, or more, in which the mean of samples (m, D) differs from the mean of
+    training points (n, D) by more than their deviation, or the deviation twofold; empty where there are fewer."""
+    if training.ndim != 2 or min(len(samples), len(training)) < 2:
+        return ""
+    mean, spread = training.mean(0), training.std(0)
+    varied = spread > 0
+    ratio = samples.std(0) / spread
+    other = varied & (((samples.mean(0) - mean).abs() > spread) | (ratio > _OTHER_SPREAD) | (ratio < 1 / _OTHER_SPREAD))
+    if 2 * int(other.sum()) < max(1, int(varied.sum())):
+        return ""
+    names = source.column_names if isinstance(source, HasColumns) else ()
+    called = [names[place] if names else f"column {place}" for place in other.nonzero()[:3, 0].tolist()]
+    count = f"{int(other.sum())} of {int(varied.sum())} columns"
+    return f"samples have other means or spreads than training points in {count} ({', '.join(called)})"
 
 
 def condition_groups(*sets: Dataset) -> Groups | None:
@@ -146,7 +169,7 @@ def condition_groups(*sets: Dataset) -> Groups | None:
         if points.condition is None and len(points):
             return None
         parts = points.condition if isinstance(points.condition, Mapping) else {"": points.condition}
-        rows.append([part.reshape(len(points), -1).double() for part in parts.values() if part is not None])
+        rows.append([part[:, None].flatten(1).double() for part in parts.values() if part is not None])
     full = [torch.cat(parts, 1) for parts in rows if parts]
     _, numbers = torch.unique(torch.cat(full), dim=0, return_inverse=True)
     split = [part.numpy() for part in numbers.split([len(points) for points in sets])]

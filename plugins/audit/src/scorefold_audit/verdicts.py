@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,11 @@ import numpy as np
 from scipy.stats import norm
 
 from scorefold_audit.copying.spaces import (
+    ALL_BUT_ONE,
     GAPS,
     GAPS_OF_BOTH,
     TRAINING_GAPS,
     Copying,
-    EqualPoints,
     Overlap,
     SpaceMatches,
 )
@@ -135,25 +135,28 @@ def of_copies(found: SpaceMatches, compared: str = "") -> Finding:
     share, interval = rates.excess(), rates.interval()
     # The estimates may lie below 0, where no share can be: a sentence says 0 there.
     said = f"{max(0.0, share):.1%}"
-    samples = _samples(found.space)
+    samples = samples_called(found.space)
     where = f"{found.space}; {compared}" if compared else found.space
     between = f"95% interval {max(0.0, interval[0]):.1%} to {max(0.0, interval[1]):.1%}, {where}"
-    about = f"an estimated {said} of {samples} are copies ({between})"
+    about = f"an estimated {said} of {samples} are near-exact copies ({between})"
     if len(found.named):
         above = found.held_out_above()
         second = "the neighbour of this point" if found.space in (TRAINING_GAPS, GAPS_OF_BOTH) else "the second nearest"
         others = "any held-out point is" if above == 1 else f"{100 * above:.4g}% of held-out points are"
         about = (
-            f"{len(found.named)} of {rates.of_samples} {samples} are copies: each is closer to its nearest training "
-            f"point, relative to {second}, than {others}; {about}"
+            f"{len(found.named)} of {rates.of_samples} {samples} are listed as copies: each is closer to its nearest "
+            f"training point, relative to {second}, than {others}; {about}"
         )
+    if found.space == ALL_BUT_ONE:
+        equal = f"{rates.samples} of {rates.of_samples} samples equal a training point in all columns but one"
+        about = f"{equal} ({rates.held_out} of {rates.of_held_out} held-out points do); {about.split('; ')[-1]}"
     return Finding(
         "copies",
         found.space,
         "copied share",
         share,
         0.0,
-        rates.p_more(),
+        found.p_copies(),
         about,
         f"no copying was found: the share of {samples} is {said} ({between})",
         "a share of near-exact copies of {:.1%} or more would have been found in 8 of 10 such audits",
@@ -166,13 +169,18 @@ def of_closeness(found: Copying) -> Finding:
     """The rank test of Meehan et al. 2020: distances of samples and of held-out points to training points.
 
     Samples that are narrower than the data are near to all points. So they must also be nearer to training points than
-    to held-out points, and the p-value is the larger one of both tests.
+    to held-out points, and nearer than training points are to each other. The p-value is the largest of these tests.
     """
     closeness, rates = found.closeness, found.rates
     m, h = rates.of_samples, rates.of_held_out
     said = (
         f"a sample is nearer to training points than a held-out point in {closeness.area:.1%} of pairs ({found.space})"
     )
+    clear = "samples are no nearer to training points than held-out points are"
+    if found.own is not None and found.own.shifted:
+        clear = (
+            f"samples are no nearer to training points than these are to each other ({found.own.closeness.area:.1%})"
+        )
     reach = shift(rank_deviation(m, h))
     return Finding(
         "memorisation",
@@ -180,9 +188,9 @@ def of_closeness(found: Copying) -> Finding:
         "pairs in which the sample is nearer",
         closeness.area,
         0.5,
-        max(closeness.p, found.nearer.p),
+        found.p_memorised(),
         f"samples are too near to training points: {said}",
-        f"samples are no nearer to training points than held-out points are: {said}",
+        f"{clear}: {said}",
         "{:.1%} or more would have been found in 8 of 10 such audits",
         lambda level: min(1.0, 0.5 + reach(level)),
         closeness.interval,
@@ -320,86 +328,6 @@ def overlap_facts(overlap: Overlap) -> list[dict[str, Any]]:
     ]
 
 
-def answer_entries(
-    judged: Sequence[Mapping[str, Any]], warnings: Sequence[str], listed: Sequence[Mapping[str, Any]] = ()
-) -> dict[str, Any]:
-    """Summary of the verdicts, as entries of a result's ``answer``: whether the model copies comes first, what else
-    was found follows. The ``warnings`` are about the data, and ``listed`` are the lists of copies, as JSON."""
-    named = max((one["named"] for one in listed), default=0)
-    found = [verdict for verdict in judged if verdict["found"]]
-    names = list(dict.fromkeys(verdict["name"] for verdict in found))
-    tested = next((verdict for verdict in judged if verdict["name"] == "copies"), None)
-    # Of several spaces the first one with copies is reported, and points with missing values besides.
-    every = [verdict for verdict in found if verdict["name"] == "copies"]
-    gaps = [one for one in every if one["where"] in (GAPS, TRAINING_GAPS, GAPS_OF_BOTH)]
-    copies = [*[one for one in every if one not in gaps][:1], *gaps]
-    near = next((verdict for verdict in found if verdict["name"] == "memorisation"), None)
-    advice = ""
-    if copies:
-        said = f"This model copies its training data. {'. '.join(map(_share, copies))}.{_surest(listed)}"
-        advice = "look at the copies, then remove duplicates of the training data, train on more data or for less long"
-    elif near is not None:
-        pairs = f"In {near['value']:.1%} of pairs a sample is nearer to the training data than a held-out point"
-        said = f"This model memorises its training data, though no sample is a clear copy. {pairs}."
-        advice = "train on more data or for less long, and audit more samples"
-    elif tested is not None and named:
-        are = "1 sample is" if named == 1 else f"{named:,} samples are"
-        said = f"{are} listed as copies, though their share may be chance. {_share(tested)}.{_surest(listed)}"
-        advice = "look at the copies, and audit more samples"
-        warnings = [*warnings, "the list of copies and the test of their share disagree"]
-    elif tested is not None:
-        said = f"No sign of copying. {_share(tested)}."
-        if tested["smallest_found"] is not None:
-            share = f"A share of near-exact copies of {tested['smallest_found']:.1%} or more"
-            said += f" {share} would have been found in 8 of 10 such audits."
-    else:
-        said = "Whether this model copies was not tested."
-        advice = "give held-out points that the model was not trained on"
-    others = [TESTS[name] for name in names if name not in ("copies", "memorisation")]
-    if others:
-        said += f" Also found: {'; '.join(others)}."
-    sure = "with caution" if warnings else "clear"
-    return {"verdict": said, "sure": sure, "advice": advice, "caveats": list(warnings)}
-
-
-def of_equal_points(equal: EqualPoints, count: int, warnings: Sequence[str]) -> dict[str, Any]:
-    """Entries of a result's ``answer`` without held-out points: how many of ``count`` samples equal a training point,
-    and how many training points equal another one."""
-    k = len(equal.samples)
-    if k:
-        said = f"{k:,} of {count:,} samples equal{'s' if k == 1 else ''} a training point exactly"
-        said += f"; {equal.repeated:,} of {equal.searched:,} training points equal another one."
-        said += " Without held-out points nothing says how many would be equal by chance."
-    else:
-        said = f"None of the {count:,} samples equals a training point exactly. Whether near-copies are among them "
-        said += "can't be tested without held-out points."
-    return {
-        "quantity": "share of samples that equal a training point",
-        "value": k / count,
-        "interval": None,
-        "verdict": said,
-        "sure": "with caution",
-        "advice": "add points that the model was not trained on: --held-out FILE, or inputs: {held_out: STAGE}",
-        "caveats": list(warnings),
-    }
-
-
-def _surest(listed: Sequence[Mapping[str, Any]]) -> str:
-    """The sentence that names up to three copies of the first list that names any."""
-    rows = [row for one in listed if one["named"] for row in one["nearest"] if row["named"]][:3]
-    if not rows:
-        return ""
-    pairs = [f"{row['sample_name']} (a copy of {row['training_name']} of the training data)" for row in rows]
-    first = ", ".join(pairs[:-1])
-    names = f"{first} and {pairs[-1]}" if first else pairs[-1]
-    return f" The surest {'is' if len(rows) == 1 else 'are'} {names}."
-
-
-def _share(verdict: Mapping[str, Any]) -> str:
-    low, high = verdict["interval"]
-    share = f"An estimated {max(0.0, verdict['value']):.1%} of its {_samples(verdict['where'])} are copies"
-    return f"{share} (95% interval {max(0.0, low):.1%} to {max(0.0, high):.1%}, {verdict['where']})"
-
-
-def _samples(space: str) -> str:
+def samples_called(space: str) -> str:
+    """The samples of a space in sentences."""
     return "samples with missing values" if space in (GAPS, GAPS_OF_BOTH) else "samples"

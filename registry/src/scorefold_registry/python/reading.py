@@ -91,6 +91,9 @@ def as_points(host: Host, path: Path, fields: Mapping[str, Any]) -> tuple[dict[s
         read = read_data(host, str(path), fields, side=1, fewest=0)
     except ConfigError:
         return {}, {}
+    if read.seen.copies and "duplicates" not in read.config:  # neighbours at distance 0 have no dimension
+        with_copies = {**read.config, "duplicates": "drop"}, {**read.why, "duplicates": _copied(read.seen)}
+        read = replace(read, config=with_copies[0], why=with_copies[1])
     if "scale" in read.why and UNEVEN < (apart := spread_ratio(read.seen)) <= OTHER_UNITS:
         _refuse_two_answers(host, read, apart)
     taken = [name for name in ("columns", "gaps", "missing", "duplicates", "scale") if name in read.why]
@@ -204,14 +207,19 @@ def _table(host: Host, path: Path, fields: Mapping[str, Any], side: int) -> Read
     if seen.incomplete and "missing" not in config:
         config["missing"] = "drop"
         why["missing"] = _incomplete(seen)
-    if seen.copies and "duplicates" not in config:
+    whole = all(one.type in ("integer", "boolean") for one in seen.columns if one.use == "coordinate")
+    if seen.copies and "duplicates" not in config and not whole:  # rows of whole numbers are equal by chance
         config["duplicates"] = "drop"
-        why["duplicates"] = f"{_rows(seen.copies)} exact copies of others; use keep if they were measured separately"
+        why["duplicates"] = _copied(seen)
     if "scale" not in config and "low" not in config and "high" not in config:
         config["scale"], why["scale"] = _scale(seen, path)
     seen = inspect_data(host, path, config)  # its warnings are those that are left
     points = seen.rows - seen.incomplete - (seen.copies or 0 if config.get("duplicates") == "drop" else 0)
     return Reading("data:array", config, seen, seen.event_shape, points, why)
+
+
+def _copied(seen: DataSummary) -> str:
+    return f"{_rows(seen.copies or 0)} exact copies of others; use keep if they were measured separately"
 
 
 def _label(seen: DataSummary, config: Mapping[str, Any]) -> str | None:

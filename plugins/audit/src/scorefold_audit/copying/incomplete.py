@@ -31,6 +31,10 @@ _MOST, _AT_MOST = 500, 1e9
 these."""
 
 _FEWEST_PRESENT, _FEWEST = 2, 100
+
+_TRIED = 3
+"""Training points with missing values that a point with some is compared with in full."""
+
 _ROUNDING = 4 * float(np.finfo(np.float32).eps)
 _Floats = NDArray[np.floating]
 
@@ -128,43 +132,49 @@ def copies_of_gaps(sets: Sets, complete: Dataset, options: AuditOptions, seed: i
     own = np.array([_apart(others, row, rounding).min() for row in rows])
     if not (own > 0).any():
         raise DataError(f"each of these {len(rows)} points is repeated by a complete one in the columns that it has")
-    near, other = (_nearest_of_gaps(each / unit, rows, own, rounding) for each in (samples, held_out))
     if space == GAPS_OF_BOTH:
-        near, other = (
-            _in_common(each / unit, rows, found, others, rounding)
-            for each, found in ((samples, near), (held_out, other))
-        )
+        near, other = (_nearest_in_common(each / unit, rows, own, others, rounding) for each in (samples, held_out))
+    else:
+        near, other = (_nearest_of_gaps(each / unit, rows, own, rounding) for each in (samples, held_out))
     return _matches(space, near, other, options), int((own == 0).sum())
 
 
 def _nearest_of_gaps(points: _Floats, rows: _Floats, own: _Floats, rounding: _Floats) -> Near:
-    """The nearest row (r, D) of each of some points (m, D), in the columns that both have, relative to the distance
-    ``own`` (r,) of the row from another row; rows without any are left out.
-
-    A point has at least two columns of the row. A distance in a part of them is scaled up to all.
-    """
+    """The nearest row (r, D) of each of some points (m, D), in the columns that the row has, relative to the distance
+    ``own`` (r,) of the row from another row; rows without any are left out."""
     distance, index, ratio = (np.full(len(points), value) for value in (np.inf, 0, np.inf))
-    present = ~np.isnan(points)
     for place in np.flatnonzero(own > 0):
-        known = ~np.isnan(rows[place])
-        common = present[:, known].sum(1)
-        found = _apart(points, rows[place], rounding) * np.sqrt(known.sum() / np.maximum(common, 1))
-        found[common < _FEWEST_PRESENT] = np.inf
+        found = _apart(points, rows[place], rounding)
         nearer = found / own[place] < ratio
         distance[nearer], index[nearer], ratio[nearer] = found[nearer], place, found[nearer] / own[place]
     return Near(distance, index.astype(np.int64), ratio)
 
 
-def _in_common(points: _Floats, rows: _Floats, near: Near, others: _Floats, rounding: _Floats) -> Near:
-    """Points (m, D) and their nearest rows (r, D), with distances in the columns that both have, relative to the
-    distance of the row from the nearest of ``others`` (n, D) in these; infinite where one of these repeats it."""
-    distance, ratio = near.distance.copy(), near.ratio.copy()
-    for place in np.flatnonzero(np.isfinite(near.ratio)):
-        row = np.where(np.isnan(points[place]), np.nan, rows[near.index[place]])
-        distance[place] = _apart(points[place : place + 1], row, rounding)[0]
-        own = _apart(others, row, rounding).min()
-        ratio[place] = distance[place] / own if own > 0 else np.inf
-    return Near(distance, near.index, ratio)
+def _nearest_in_common(points: _Floats, rows: _Floats, own: _Floats, others: _Floats, rounding: _Floats) -> Near:
+    """The nearest row (r, D) of each of some points (m, D), in the columns that both have, relative to the distance of
+    the row from the nearest of ``others`` (n, D) in these columns. These are two at least.
+
+    A few rows are tried for a point: the nearest relative to ``own`` (r,), with distances scaled up to all columns of
+    the row, and of equally near ones those with the most columns. A row that one of ``others`` repeats is left out.
+    """
+    known, present = ~np.isnan(rows), ~np.isnan(points)
+    found = np.full((len(points), len(rows)), np.inf)
+    common = present.astype(np.int64) @ known.T.astype(np.int64)
+    for place in (own > 0).nonzero()[0]:
+        scaled = np.sqrt(known[place].sum() / np.maximum(common[:, place], 1)) / own[place]
+        found[:, place] = scaled * _apart(points, rows[place], rounding)
+    found[common < _FEWEST_PRESENT] = np.inf
+    tried = np.lexsort((-common, found), axis=1)[:, :_TRIED]
+    distance, index, ratio = (np.full(len(points), value) for value in (np.inf, 0, np.inf))
+    pairs = ((point, place) for point, places in enumerate(tried) for place in places)
+    for point, place in pairs:
+        if np.isinf(found[point, place]):
+            continue
+        row = np.where(present[point], rows[place], np.nan)
+        away, apart = _apart(points[point : point + 1], row, rounding)[0], _apart(others, row, rounding).min()
+        if apart > 0 and away / apart < ratio[point]:
+            distance[point], index[point], ratio[point] = away, place, away / apart
+    return Near(distance, index.astype(np.int64), ratio)
 
 
 def _apart(points: _Floats, row: _Floats, rounding: _Floats) -> Numbers:

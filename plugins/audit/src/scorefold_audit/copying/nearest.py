@@ -97,6 +97,13 @@ class CopyNeighbours:
     def take(self, rows: NDArray[np.bool_]) -> CopyNeighbours:
         return CopyNeighbours(self.distances[rows], self.index[rows])
 
+    def without(self, places: Places) -> CopyNeighbours:
+        """The neighbours of points that stand at these places (m,) themselves, without them: one column less."""
+        own = self.index == places[:, None]
+        own[~own.any(1), -1] = True  # more copies of a point than neighbours: it is not among them
+        kept = (len(own), own.shape[1] - 1)
+        return CopyNeighbours(self.distances[~own].reshape(kept), self.index[~own].reshape(kept))
+
     def apart(self, places: Places) -> Numbers:
         """The distance (m,) of points that stand at these places (m,) themselves from their nearest other point."""
         # A duplicate may come before the point itself: then both distances are 0.
@@ -114,6 +121,9 @@ class Near:
     distance: Numbers
     index: Places
     ratio: Numbers
+
+    def take(self, rows: NDArray[np.bool_]) -> Near:
+        return Near(self.distance[rows], self.index[rows], self.ratio[rows])
 
     @classmethod
     def of(cls, search: CopySearch, neighbours: CopyNeighbours, duplicate: float = 0.0) -> Near:

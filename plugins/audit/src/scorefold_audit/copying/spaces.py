@@ -38,6 +38,9 @@ FEWEST = 20
 _DUPLICATES = 5000
 """Number of random training points that are searched for near-duplicates."""
 
+_COMPARED = 2000
+"""Number of random training points that samples are compared with, besides held-out points."""
+
 _EQUAL = 1e-6
 """Largest difference of equal values of a column, as a share of its range."""
 
@@ -217,31 +220,46 @@ def overlap_of(space: Space, neighbours: CopyNeighbours, seed: int) -> Overlap:
     return Overlap(rows, near_duplicate, chosen, own, rates.p_more() < 0.05, around)
 
 
-_ROUNDING = 4 * float(np.finfo(np.float32).eps)
+_ROUNDING, _FINE = 4 * float(np.finfo(np.float32).eps), 1e-3
+
+
+def equal_rows(points: Rows, others: Rows) -> NDArray[np.bool_]:
+    """True for points (m, D) that equal the other point (m, D) up to rounding in each column, by far less than the
+    column varies over the other points."""
+    fine = _FINE * others.std(0, dtype=np.float64)
+    allowed = np.minimum(_ROUNDING * np.abs(others.astype(np.float64)), fine)
+    found: NDArray[np.bool_] = (np.abs(points.astype(np.float64) - others) <= allowed).all(1)
+    return found
 
 
 @dataclass(frozen=True)
 class EqualPoints:
     """The places of samples (k,) that equal a training point up to rounding, and of that ``training`` point (k,).
 
-    ``repeated`` of the ``searched`` training points equal another one.
+    ``repeated`` of the ``searched`` training points equal another one, of ``every`` that there are.
     """
 
     samples: Places
     training: Places
     repeated: int
     searched: int
+    every: int
 
 
-def equal_points(space: Space, seed: int) -> EqualPoints:
-    """The samples that equal a training point of their condition, in a space with one sample and two training points
-    or more."""
-    rounding = _ROUNDING * float(np.abs(space.training).max()) * space.training.shape[1] ** 0.5
-    distances, places = space.search.nearest(space.within("samples"))
-    equal = np.flatnonzero(distances[:, 0] <= rounding)
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(space.training))[:_DUPLICATES])
-    repeated = int((space.search.own(chosen) <= rounding).sum())
-    return EqualPoints(equal, places[equal, 0], repeated, len(chosen))
+def equal_points(sets: Sets, seed: int) -> EqualPoints:
+    """The samples that equal a training point, where there is one sample and one training point or more."""
+    samples, training = (
+        np.asarray(each.x.flatten(1).numpy(), dtype=np.float32) for each in (sets.samples, sets.training)
+    )
+    unit = column_units(training)
+    search = CopySearch(training / unit)
+    places = search.nearest(samples / unit)[1][:, 0]
+    equal = np.flatnonzero(equal_rows(samples, training[places]))
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(training))[:_DUPLICATES])
+    around = search.around(chosen, 2)
+    other = around.without(chosen).index[:, 0] if len(training) > 1 else None
+    repeated = 0 if other is None else int(equal_rows(training[chosen], training[other]).sum())
+    return EqualPoints(equal, places[equal], repeated, len(chosen), len(training))
 
 
 GAPS, TRAINING_GAPS = "columns that they have", "training points with missing values"
@@ -264,9 +282,32 @@ class SpaceMatches:
     p: Numbers
     named: Places
 
+    def p_copies(self) -> float:
+        """The p-value of Fisher's test of the near-copies."""
+        return self.rates.p_more()
+
     def held_out_above(self) -> float:
         """The share of held-out points whose ratio is above the ratio of every sample that is named."""
         return float((self.near_held_out.ratio > self.near.ratio[self.named].max()).mean())
+
+
+@dataclass(frozen=True)
+class AmongTraining:
+    """Samples beside training points, each of these against all others: ``rates`` of near-copies, and the
+    ``closeness`` of samples to training points.
+
+    Held-out points of another kind, or of another time, lie far from training points, so that a right model's samples
+    look near. ``apart`` is the closeness of training points to each other, against held-out points.
+    """
+
+    rates: Rates
+    closeness: Closeness
+    apart: Closeness
+
+    @property
+    def shifted(self) -> bool:
+        """True if held-out points lie farther from training points than these from each other, by one in a thousand."""
+        return self.apart.p < 1e-3
 
 
 @dataclass(frozen=True)
@@ -277,6 +318,18 @@ class Copying(SpaceMatches):
     cells: float | None
     authentic: Rates
     nearer: Nearer
+    own: AmongTraining | None = None
+    of_held_out: Rates | None = None
+
+    def p_copies(self) -> float:
+        """The p-value of the copies: the larger one against held-out points and against training points."""
+        return super().p_copies() if self.own is None else max(super().p_copies(), self.own.rates.p_more())
+
+    def p_memorised(self) -> float:
+        """The p-value of samples near to training points: the largest one against held-out points, of the share nearer
+        to training than to held-out points, and against training points."""
+        found = max(self.closeness.p, self.nearer.p)
+        return found if self.own is None else max(found, self.own.closeness.p)
 
 
 def need_points(sets: Mapping[str, Rows]) -> None:
@@ -286,8 +339,11 @@ def need_points(sets: Mapping[str, Rows]) -> None:
             raise DataError(f"the tests of copying need at least {FEWEST} {name}; {len(points)} were given")
 
 
-def copying(space: Space, neighbours: CopyNeighbours | None, listed: float, seed: int) -> Copying:
-    """The copying in a space, where ``neighbours`` are the neighbours of held-out points, if they are known.
+def copying(
+    space: Space, neighbours: CopyNeighbours | None, listed: float, seed: int, own: CopyNeighbours | None = None
+) -> Copying:
+    """The copying in a space, where ``neighbours`` are the neighbours of held-out points, and ``own`` of some training
+    points among the others, if they are known.
 
     Raises ``DataError`` for fewer than 20 samples, held-out or training points.
     """
@@ -299,9 +355,22 @@ def copying(space: Space, neighbours: CopyNeighbours | None, listed: float, seed
     other = Near.of(space.search, neighbours, duplicate)
     near = Near.of(space.search, CopyNeighbours.of(space.search, samples), duplicate)
     to_held_out = CopySearch(held_out).nearest(samples)
+    if own is None:
+        chosen = np.sort(np.random.default_rng(seed).permutation(len(space.training))[:_COMPARED])
+        own = space.search.around(chosen, NEIGHBOURS + 1).without(chosen)
+    among = Near.of(space.search, own, duplicate)
+    among = among.take(among.distance > duplicate)
     p = copies.p_values(near.ratio, other.ratio)
     h, m = len(space.held_out), len(space.samples)
-    count = [int((each.ratio < copies.RATIO).sum()) for each in (near, other)]
+    count = [int((each.ratio < copies.RATIO).sum()) for each in (near, other, among)]
+    beside = None
+    if len(among.ratio) >= FEWEST:
+        p = np.maximum(p, copies.p_values(near.ratio, among.ratio))
+        beside = AmongTraining(
+            Rates(count[0], m, count[2], len(among.ratio)),
+            copies.closeness(near.distance, among.distance),
+            copies.closeness(among.distance, other.distance),
+        )
     return Copying(
         space.name,
         near,
@@ -313,4 +382,54 @@ def copying(space: Space, neighbours: CopyNeighbours | None, listed: float, seed
         copies.by_cells(space.training, space.samples, space.held_out, near, other, seed),
         copies.authentic(space.search, near, other),
         copies.nearer_to_training(near, to_held_out[0][:, 0], to_held_out[1][:, 0], len(space.training), h),
+        beside,
+        _equal_to_held_out(space, near, to_held_out[1][:, 0], other),
     )
+
+
+def _equal_to_held_out(space: Space, near: Near, place: Places, other: Near) -> Rates:
+    """Number of samples that equal a held-out point and no training point, and of held-out points that equal another
+    one and no training point; ``place`` (m,) is the nearest held-out point of a sample."""
+    everywhere = np.arange(len(space.held_out))
+    around = CopySearch(space.within("held_out")).around(everywhere, 2).without(everywhere).index[:, 0]
+    count = []
+    for points, nearest, beside in ((space.samples, place, near), (space.held_out, around, other)):
+        equal = equal_rows(points, space.held_out[nearest])
+        count.append(int((equal & ~equal_rows(points, space.training[beside.index])).sum()))
+    return Rates(count[0], len(space.samples), count[1], len(space.held_out))
+
+
+ALL_BUT_ONE = "all columns but one"
+"""The space of samples that equal a training point in all columns but one."""
+
+
+def all_but_one(space: Space, listed: float) -> SpaceMatches:
+    """Samples and held-out points that equal a training point in all columns but one, as near-copies of ratio 0.
+
+    Raises ``DataError`` for fewer than 20 samples, held-out or training points.
+    """
+    need_points({"samples": space.samples, "held-out points": space.held_out, "training points": space.training})
+    near, other = (_equal_but_one(each, space.training) for each in (space.samples, space.held_out))
+    rates = Rates(*(count for each in (near, other) for count in (int((each.ratio == 0).sum()), len(each.ratio))))
+    p = copies.p_values(near.ratio, other.ratio)
+    return SpaceMatches(ALL_BUT_ONE, near, other, rates, p, copies.named_copies(p, listed))
+
+
+def _equal_but_one(points: Rows, training: Rows) -> Near:
+    """Training points (n, D) that points (m, D) equal in all columns but one. Others, and equal points, have a ratio of
+    infinity."""
+    random = np.random.default_rng(0)
+    weights = random.integers(1, 2**63, points.shape[1], dtype=np.uint64) | np.uint64(1)
+    # Sums of random multiples of the numbers' bits: equal rows have equal sums, and other rows hardly ever.
+    parts = [(each + np.float32(0)).view(np.uint32).astype(np.uint64) * weights for each in (points, training)]
+    sums = [each.sum(1, dtype=np.uint64) for each in parts]
+    index, found = np.zeros(len(points), dtype=np.int64), np.zeros(len(points), dtype=bool)
+    for column in range(points.shape[1]):
+        rest, of = (total - part[:, column] for total, part in zip(sums, parts, strict=True))
+        order = np.argsort(of, kind="stable")
+        place = order[np.searchsorted(of[order], rest).clip(max=len(of) - 1)]
+        equal = of[place] == rest
+        index[equal], found = place[equal], found | equal
+    found &= ~np.isin(sums[0], sums[1])
+    distance = np.linalg.norm(points.astype(np.float64) - training[index], axis=1)
+    return Near(np.where(found, distance, np.inf), index, np.where(found, 0.0, np.inf))

@@ -49,8 +49,9 @@ APART = 3.0
 """
 
 
-FEW = 6
-"""One of so many estimators, at most, is left out because its corrected value lies far from all others."""
+FAR = 2.0
+"""The ratio to the median of all corrected values from which on, up or down, the table says that one lies far from the
+others. It counts in the answer: an estimator that disagrees makes the interval wider, or withholds the answer."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ class Checked:
 
 @dataclass(frozen=True)
 class Kept:
-    """The estimators that are used, what they say together, the curves of these and others, and why others are not."""
+    """The estimators that are used, what they say together, the curves of these and others, and why others are not used
+    or what is unusual about one that is."""
 
     names: Sequence[str]
     calibration: SurrogateCalibration | None
@@ -136,22 +138,9 @@ def keep(config: CalibratedConfig, checked: Checked) -> Kept:
     calibration = checked.calibrated(names)
     if calibration is not None:
         curves |= dict(zip(names, calibration.curves, strict=True))
-    alone = _alone({name: curves[name].corrected for name in names})
-    if alone:
-        why |= dict.fromkeys(alone, "corrected, it lies far from all others")
-        names = [name for name in names if name not in alone]
-        calibration = checked.calibrated(names)
-    return Kept(names, calibration, curves, why)
-
-
-def _alone(corrected: Mapping[str, float]) -> list[str]:
-    """The names of corrected values that are at least twice, or at most half, the median of all; none where these are
-    more than one in ``FEW``."""
-    if not corrected:
-        return []
-    middle = float(np.median(list(corrected.values())))
-    found = [name for name, value in corrected.items() if abs(math.log(value / middle)) >= math.log(2)]
-    return found if FEW * len(found) <= len(corrected) else []
+    middle = float(np.median([curves[name].corrected for name in names])) if names else 1.0
+    far = (name for name in names if abs(math.log(curves[name].corrected / middle)) >= math.log(FAR))
+    return Kept(names, calibration, curves, why | dict.fromkeys(far, "corrected, it lies far from the others"))
 
 
 def _unfit(readings: Array, dimensions: Array) -> str:

@@ -42,7 +42,7 @@ _OTHERS = {
     ".feather": "save it in Python by pandas.read_feather('{0}').to_parquet('{0}.parquet')",
     ".mat": "save it in Python by numpy.save('{0}.npy', scipy.io.loadmat('{0}')[NAME])",
     **dict.fromkeys((".h5", ".hdf5"), "save it in Python by numpy.save('{0}.npy', h5py.File('{0}')[NAME][:])"),
-    **dict.fromkeys((".zip", ".gz"), "unpack it first"),
+    **dict.fromkeys((".zip", ".gz", ".tgz", ".7z"), "unpack it first"),
 }
 """Advice for files of other forms, by their endings; ``{0}`` is the name of the file."""
 _FOLDERS = {"zarr": {"key", "label", "condition"}, "datasets": {"columns", "label", "condition", "names"}}

@@ -216,7 +216,7 @@ PRINTED = 20
 
 def _print_rest(audit: Mapping[str, Any]) -> None:
     """The copies by their names, what was found by which test, what was not found, and what was withheld."""
-    equal = audit["equal"] or ()
+    equal = audit.get("equal") or ()
     for row in equal[:PRINTED]:
         print(printable(f"equal: {_of_samples(row)} and {row['training_name']} of the training data"))
     if len(equal) > PRINTED:

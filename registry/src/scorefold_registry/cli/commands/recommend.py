@@ -131,7 +131,7 @@ def _of_calibrated(given: list[str]) -> list[str]:
 def _rows_and_columns(given: argparse.Namespace) -> tuple[dict[str, Any], dict[str, str]]:
     """Choices for reading a table that ``--data-option`` leaves open, with reasons; nothing for other data."""
     path = Path(given.data).expanduser()
-    if not path.is_file():
+    if not path.exists():
         return {}, {}
     from scorefold_registry.cli.options import discover_host
     from scorefold_registry.python.reading import as_points
@@ -256,7 +256,7 @@ def _print_table(table: list[Mapping[str, Any]]) -> None:
     for row in table:
         error = "" if row["error"] is None else f"{row['error']:.0%}"
         numbers = ["" if row[key] is None else number_text(row[key]) for key in ("reading", "corrected")]
-        used = "yes" if row["used"] else f"no: {row['why']}"
+        used = ("yes" if row["used"] else "no") + (f": {row['why']}" if row["why"] else "")
         shown.add_row(*(Text(printable(text)) for text in (row["estimator"], *numbers, error, used)))
     console = Console(file=sys.stdout)
     with console.capture() as text:  # rich ends the process where a reader such as head goes away; print does not

@@ -50,7 +50,10 @@ def run(arguments: list[str]) -> int:
         "--device", default="cpu", help="where models are built: auto, cpu, cuda, cuda:N, mps or simulated"
     )
     parser.add_argument(
-        "--precision", choices=("no", "bf16", "fp16"), default="no", help="mixed precision while training (default: no)"
+        "--precision",
+        choices=("no", "bf16", "fp16"),
+        default="no",
+        help="mixed precision of trainings and samples (default: no)",
     )
     parser.add_argument(
         "--workers", type=count(1), default=1, metavar="N", help="number of processes for the jobs of a claim"
