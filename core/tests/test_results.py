@@ -122,15 +122,18 @@ def test_an_allocation_that_is_none_says_why() -> None:
     [
         (
             Allocation("optimal", rows((4, 3, 2), (1, 7, 0)), 5, predicted_loss=0.123456),
-            "4 tasks of type type-0, each with 3 support and 2 query examples; "
-            "1 task of type type-1, each with 7 support and 0 query examples. 5 labels left over. "
-            "Predicted loss 0.1235.",
+            "4 type-0 tasks of 3 support and 2 query examples, and 1 type-1 task of 7 support and 0 query examples. "
+            "5 labels are left over. The predicted loss is 0.1235.",
         ),
         (
             Allocation("feasible", rows((4, 3, 2)), 1),
-            "4 tasks of type type-0, each with 3 support and 2 query examples. 1 label left over.",
+            "4 type-0 tasks of 3 support and 2 query examples. 1 label is left over.",
         ),
-        (Allocation("feasible", (), 30), "No tasks. 30 labels left over."),
+        (
+            Allocation("feasible", (PlanRow("task", 1000, 3, 2),), 0),
+            "1,000 tasks of 3 support and 2 query examples.",
+        ),
+        (Allocation("feasible", (), 30), "No tasks. 30 labels are left over."),
         (Allocation("infeasible", (), 30), "No plan fits the budget and the constraints."),
     ],
 )

@@ -239,7 +239,10 @@ _EXAMPLE_SETTINGS: dict[str, list[str]] = {
         *(f"stages.plan.config.pilot.{value}" for value in ("seeds=2", "first_seeds=2", "sizes=3", "budgets=1")),
     ],
     "audit-garments": [f"stages.{stage}.options={{n: 60, permutations: 99}}" for stage in ("audit", "audit-gaussian")],
-    "banana-geodesics": ["stages.data.config.points=300"],
+    "banana-geodesics": [
+        *("stages.data.config.points=300", "stages.paths.options.between=[[0, 1], [2, 3]]"),
+        "stages.straight.options.between=[[0, 1], [2, 3]]",
+    ],
     "diffusers-code": [
         *("stages.data.config.points=40", "stages.code.config.training.steps=3", "stages.code.config.decoding.steps=3"),
         *("stages.back.options={limit: 4, decoding: {steps: 3}}", "stages.between.options={pairs: 2, times: 3}"),

@@ -260,8 +260,8 @@ def test_a_legend_below_covers_no_curve() -> None:
 
 
 def test_series_differ_in_colour_and_in_shape() -> None:
-    styles = [event_figures.series(number) for number in range(8)]
-    assert len({style["color"] for style in styles}) == len({style["marker"] for style in styles}) == 8
+    styles = [event_figures.series(number) for number in range(10)]
+    assert len({style["color"] for style in styles}) == len({style["marker"] for style in styles}) == 10
 
 
 def test_ends_that_are_far_apart_come_from_both_sides() -> None:

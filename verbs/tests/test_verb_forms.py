@@ -519,7 +519,7 @@ def test_middles_of_images_have_their_sharpness_beside_straight_lines() -> None:
     start = normal(2, 1, 4, 4)
     metrics, result, _ = of_path(start / 2, start, -start, Source(train=Dataset(start + 1)), what="decoded")
     assert metrics["sharpness of the middles relative to the points"] == pytest.approx(0.25)
-    assert result["answer"]["verdict"].endswith("keep 25% of the sharpness of the points, straight lines 0%.")
+    assert result["answer"]["verdict"].endswith("where a data point has 100%: decoded paths 25%, straight lines 0%.")
     assert float(sharpness(start / 2).mean() / sharpness(start).mean()) == pytest.approx(0.25)
 
 

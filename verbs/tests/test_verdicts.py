@@ -17,6 +17,7 @@ from scorefold_verbs.verdicts import (
     of_auroc,
     of_costs,
     of_generated,
+    of_lengths,
     of_likelihood,
     of_paths,
     of_reconstruction,
@@ -51,8 +52,10 @@ def paths(near: float, line: float, count: int = 16, scatter: float = 0.01, **gi
 
 def test_paths_are_compared_with_straight_lines_the_right_way_round() -> None:
     closer, farther, alike = paths(0.9, 4.7), paths(4.7, 0.9), paths(0.89, 0.89)
-    assert closer["verdict"].startswith("Geodesics stay closer to the data than straight lines. Their middles lie 0.9 ")
-    assert closer["verdict"].endswith("the middles of straight lines 4.7 times.")
+    assert closer["verdict"].startswith("Geodesics stay closer to the data than straight lines. Distance of midpoints")
+    assert closer["verdict"].endswith(
+        "where a held-out point has 1: geodesics 0.9 (95% interval 0.9 to 0.9), straight lines 4.7."
+    )
     assert "sure" not in closer
     assert farther["verdict"].startswith("Geodesics lie farther from the data than straight lines")
     assert farther["sure"] == "with caution"
@@ -100,7 +103,7 @@ def test_straight_lines_are_called_so_and_sharpness_belongs_to_its_own() -> None
     lines = of_paths("geodesic", torch.ones(9), [torch.ones(9)], [1, 1], straight=True)
     assert lines["verdict"].startswith("These paths are straight lines")
     sharp = paths(0.9, 4.7, sharp=(0.8, 0.54))["verdict"]
-    assert sharp.endswith("They keep 80% of the sharpness of the points, straight lines 54%.")
+    assert sharp.endswith("where a data point has 100%: geodesics 80%, straight lines 54%.")
 
 
 @pytest.mark.parametrize(("count", "limit"), [(98, None), (99, 99), (198, 198), (199, 198), (1000, 991)])
@@ -139,10 +142,10 @@ def test_samples_are_as_close_as_training_points_or_farther() -> None:
     close = of_samples(EnergyDistances(-0.01, 0.02, 0.03), "test")
     assert "as close to the test points as training points" in close["verdict"]
     alike = of_samples(EnergyDistances(0.05, 0.02, 0.03), "test")
-    assert "not significantly farther from the test points than training points" in alike["verdict"]
+    assert "do not differ significantly in distance from the test points" in alike["verdict"]
     farther = of_samples(EnergyDistances(0.051, 0.02, 0.03), "test")
     assert "farther from the test points than training points" in farther["verdict"]
-    assert "for training points 0.02; 0.03 more can be chance" in farther["verdict"]
+    assert "0.051 vs 0.02; a difference of 0.03 can be chance" in farther["verdict"]
     assert farther["baselines"] == {"training points": 0.02}
     assert "baselines" not in of_samples(EnergyDistances(0.3), "test")
     near = EnergyDistances(0.03, 0.02, 0.03)
@@ -186,6 +189,26 @@ def test_less_negative_log_likelihood_is_better(normal: float, said: str, sure: 
     assert found.get("sure") == sure
 
 
+def test_bits_are_compared_with_the_bits_of_a_level() -> None:
+    found = of_likelihood("bits per dimension", 3.54, [3.43, 3.65], None, None, levels=256)
+    said = "3.54 bits per dimension (95% interval 3.43 to 3.65), where 8 are needed without a model."
+    assert found["verdict"] == f"The model stores held-out points in {said}"
+    assert (found["baselines"], "sure" in found) == ({"without a model": 8}, False)
+    useless = of_likelihood("bits per dimension", 8.2, [8.1, 8.3], None, None, levels=256)
+    assert (useless["sure"], useless["advice"]) == ("with caution", "train the model longer")
+    unknown = of_likelihood("negative log-likelihood (nats per dimension)", 1.5, None, None, None, levels=256)[
+        "verdict"
+    ]
+    assert unknown == "Held-out points have negative log-likelihood 1.5 nats per dimension; lower is better."
+
+
+def test_lengths_of_geodesics_are_compared_with_straight_lines() -> None:
+    shorter = of_lengths(torch.tensor([3.0, 5.0]), torch.tensor([4.0, 6.0]))
+    said = "Geodesics are 20% shorter than straight lines by this geometry: mean length of 2 pairs 4 vs 5."
+    assert (shorter["verdict"], shorter["value"], shorter["baselines"]) == (said, 4.0, {"straight": 5.0})
+    assert "no shorter" in of_lengths(torch.ones(2), torch.ones(2))["verdict"]
+
+
 @pytest.mark.parametrize(("exact", "said"), [(1.948, "inside"), (1.5, "0.46 lower"), (2.5, "0.54 higher")])
 def test_the_exact_likelihood_is_inside_or_on_its_own_side(exact: float, said: str) -> None:
     assert f"The exact value is {exact}, {said}" in of_likelihood("nats", 1.96, [1.9, 2.03], None, exact)["verdict"]
@@ -205,7 +228,11 @@ def test_a_score_separates_does_no_better_than_chance_or_is_turned_round() -> No
 
 
 def test_reconstructions_and_generated_events_have_their_baselines() -> None:
-    assert "45% closer to the events than the mean" in of_reconstruction(0.55)["verdict"]
+    closer = of_reconstruction(0.55)["verdict"]
+    assert (
+        closer
+        == "Reconstructions are closer to the data points than the mean of the data is: relative error 0.55 vs 1."
+    )
     assert of_reconstruction(1.0)["sure"] == "with caution"
     assert "as close to real events as" in of_generated("energy distance", 0.1, 0.2)["verdict"]
     assert "farther from real events than" in of_generated("energy distance", 0.2, 0.1)["verdict"]

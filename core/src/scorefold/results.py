@@ -178,7 +178,7 @@ class Allocation:
     that the recommendation ends with, ``warnings`` are about the plan, ``diagnostics`` the rest, as JSON.
 
     >>> print(Allocation("optimal", (PlanRow("digits", 2, support=5, query=15),), leftover=3).text())
-    2 tasks of type digits, each with 5 support and 15 query examples. 3 labels left over.
+    2 digits tasks of 5 support and 15 query examples. 3 labels are left over.
     """
 
     status: str
@@ -209,14 +209,15 @@ class Allocation:
         if self.status == "refused":
             return " ".join([f"No recommendation: {self.reason}.", *self.remarks])
         lines = [
-            f"{_count(row.tasks, 'task')} of type {row.task_type}, "
-            f"each with {row.support} support and {row.query} query examples"
+            f"{_count(row.tasks, 'task' if row.task_type == 'task' else f'{row.task_type} task')} "
+            f"of {row.support} support and {row.query} query examples"
             for row in self.plan
         ]
-        said = [f"{'; '.join(lines) or 'No tasks'}.", f"{_count(self.leftover, 'label')} left over."]
+        left = f" {_count(self.leftover, 'label')} {'is' if self.leftover == 1 else 'are'} left over."
+        said = [f"{', and '.join(lines) or 'No tasks'}.{left if self.leftover else ''}"]
         if self.predicted_loss is not None:
             between = "" if self.interval is None else f" ({self.interval[0]:.4g} to {self.interval[1]:.4g})"
-            said.append(f"Predicted loss {self.predicted_loss:.4g}{between}.")
+            said.append(f"The predicted loss is {self.predicted_loss:.4g}{between}.")
         return " ".join([*said, *self.remarks])
 
     def _columns(self) -> dict[str, Any]:
@@ -224,4 +225,4 @@ class Allocation:
 
 
 def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -15,6 +15,7 @@ from scorefold.errors import ConfigError
 from scorefold.results import Allocation
 from scorefold_allocation.allocator import MetaAllocator
 from scorefold_allocation.config import MetaConfig
+from scorefold_allocation.theory.report import remarks
 
 
 def plan(budget: int, constraints: dict[str, Any] | None = None, **settings: Any) -> Allocation:
@@ -362,9 +363,15 @@ def test_no_more_labels_are_predicted_to_do_worse_without_a_word() -> None:
 def test_a_recommendation_says_what_else_would_do_and_what_the_present_choice_loses() -> None:
     found = plan(2000, present=100)
     low, high = found.diagnostics["near_optimal"]
-    said = f"Between {low:.0f} and {high:.0f} labels per task would be within 2% of the least loss and as good as the "
-    assert f"{said}best size with 10% less of the budget." in found.text()
-    assert f"The present 100 labels per task would lose {found.diagnostics['regret']['median']:.1%} (" in found.text()
+    said = f"From {low:.0f} to {high:.0f} labels per task the loss is at most 2% higher, and no higher than with 10%"
+    assert f"{said} less budget." in found.text()
+    assert f"The present 100 labels per task raise it by {found.diagnostics['regret']['median']:.1%} (" in found.text()
+    assert remarks((6, 6), 0.02, None) == ("Other sizes raise the loss by more than 2%.",)
+    same = {"labels_per_task": 100.0, "median": 0.002, "low": 0.00201, "high": 0.00204}
+    assert remarks((6, 6), 0.02, same, fewer=0.1) == (
+        "Other sizes raise the loss by more than 2%, or by more than a budget 10% smaller does.",
+        "The present 100 labels per task raise it by 0.2%.",
+    )
     assert "present" not in plan(2000).text()
 
 

@@ -56,7 +56,7 @@ def test_the_first_sentence_of_an_audit_is_about_copies() -> None:
     other = {"name": "misses-data", "found": True}
     said = answer_entries([other, copies], [])["verdict"]
     assert said.startswith("No sign of copying.")
-    assert said.endswith("Also found: there are data where no samples lie.")
+    assert said.endswith("Also found: some data lie where there are no samples.")
     said = answer_entries([other, {**copies, "found": True}], [])["verdict"]
     assert said.startswith("This model copies its training data.")
 

@@ -217,9 +217,11 @@ def test_the_note_says_at_which_scale_the_value_was_read() -> None:
     assert note(0.1, rows, None, []).endswith("the same from sigma 0.1 to 0.4")
     rows[1]["value"] = 2.0
     assert note(0.1, rows, None, []).endswith("2 to 5 over sigma 0.1 to 0.4")
-    plain = "at sigma 0.1: only directions along which the data vary by more count"
+    rows[2]["value"] = 1.0
+    assert note(0.1, rows, None, []).endswith("5 to 1 over sigma 0.1 to 0.4")
+    plain = "read at sigma 0.1: directions along which the data vary by less do not count"
     assert note(0.1, rows[:1], None, []) == plain
-    assert note(0.1, rows[:1], "the least noise", []).startswith("at sigma 0.1 (the least noise): ")
+    assert note(0.1, rows[:1], "the least noise", []).startswith("read at sigma 0.1 (the least noise): ")
     mixture = [{"dimension": 1.0, "share": 0.25}, {"dimension": 2.0, "share": 0.75}]
     assert note(0.1, rows[:1], None, mixture).endswith("; a mixture of dimensions: 1 (25%), 2 (75%)")
     assert note(0.1, rows[:1], None, mixture[:1]) == plain

@@ -195,7 +195,9 @@ def test_without_a_plateau_the_level_is_that_without_auto(
     assert found.diagnostics["sigma"] == without.diagnostics["sigma"]
     assert without.value is not None, "a scale that was chosen has a value"
     assert found.value is None
-    assert re.fullmatch(r"\d+ to \d+, depending on the scale \(sigma .* to .*\); no single dimension", found.headline)
+    assert re.fullmatch(
+        r"\d+ at the finest scale to \d+ at the coarsest \(sigma .*\); no single dimension", found.headline
+    )
     assert torch.equal(found.pointwise, without.pointwise)
     assert "no plateau was found" in found.diagnostics["note"]
     assert any(warning.startswith("no clear plateau") for warning in found.diagnostics["warnings"])

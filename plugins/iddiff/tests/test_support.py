@@ -198,7 +198,9 @@ def test_without_a_plateau_the_headline_is_the_range(make_score: MakeScore, make
     found = read(make_score(distribution, (60,)), x)
     assert (found.value, found.interval) == (None, None)
     values = [row["value"] for row in found.diagnostics["curve"] if row["value"] > 0]
-    assert found.headline.startswith(f"{min(values):.0f} to {max(values):.0f}, depending on the scale (sigma ")
+    assert found.headline.startswith(
+        f"{max(values):.0f} at the finest scale to {min(values):.0f} at the coarsest (sigma "
+    )
 
 
 def test_all_coordinates_have_no_interval(make_score: MakeScore, make_frame: Callable[..., Tensor]) -> None:
@@ -220,8 +222,12 @@ def row(sigma: float, value: float, supported: bool = True) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ([row(0.01, 46), row(0.1, 3), row(1, 0)], "3 to 46, depending on the scale (sigma 0.01 to 0.1)"),
-        ([row(0.01, 50, False), row(0.1, 46), row(1, 3)], "3 to 46, depending on the scale (sigma 0.1 to 1)"),
+        ([row(0.01, 46), row(0.1, 3), row(1, 0)], "46 at the finest scale to 3 at the coarsest (sigma 0.01 to 0.1)"),
+        (
+            [row(0.01, 50, False), row(0.1, 46), row(1, 3)],
+            "46 at the finest scale to 3 at the coarsest (sigma 0.1 to 1)",
+        ),
+        ([row(0.01, 9), row(0.1, 46), row(1, 3)], "3 to 46, depending on the scale (sigma 0.01 to 1)"),
         (
             [row(0.01, 50, False), row(1, 3, False)],
             "the score supports no scale: it reads 3 to 50 over sigma 0.01 to 1",

@@ -409,6 +409,6 @@ def test_what_rounding_leaves_is_no_warning_where_nothing_is_dropped(make_flow: 
 def test_a_given_number_is_no_estimate(make_flow: MakeFlow) -> None:
     flow = make_flow("banana")
     found = coder(flow, dimension=1).estimate(around(flow, 0.5))
-    assert found.quantity == "latent dimension, as given"
+    assert found.quantity == "given latent dimension"
     assert "their number was given, and not estimated" in found.diagnostics["note"]
     assert coder(flow).estimate(around(flow, 0.5)).quantity == "intrinsic dimension"

@@ -33,8 +33,8 @@ def test_text_says_the_plan() -> None:
     allocator = UniformAllocator(UniformConfig(task_types=("easy", "hard"), support=2, query=2))
     plan = allocator.allocate(14)
     assert plan.text() == (
-        "2 tasks of type easy, each with 2 support and 2 query examples; "
-        "1 task of type hard, each with 2 support and 2 query examples. 2 labels left over."
+        "2 easy tasks of 2 support and 2 query examples, and 1 hard task of 2 support and 2 query examples. "
+        "2 labels are left over."
     )
     assert allocator.allocate(3).text() == "No plan fits the budget and the constraints."
 

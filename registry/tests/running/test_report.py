@@ -238,7 +238,7 @@ def test_the_question_stands_on_top_and_the_rest_with_the_method(run: Callable[.
     html = result.report.read_text()
     assert "<h1>Is it &lt;so&gt;?</h1>" in html
     text = Page(html).text
-    assert text.index("Is it <so>?") < text.index("It measured") < text.index("How it was found")
+    assert text.index("Is it <so>?") < text.index("Measured:") < text.index("How it was found")
     assert text.index("How it was found") < text.index("It is made up.") < text.rindex("data")
 
 
@@ -317,7 +317,7 @@ def test_what_plugins_call_things_can_not_break_the_page(run: Callable[..., RunR
 def test_runs_without_an_estimate_answer_with_what_they_measured(run: Callable[..., RunResult]) -> None:
     result = run("version: 1\nstages:\n  data: {use: data:tiny}\n")
     found = answers(result.folder, result.as_json()["stages"])
-    assert found[0].sentence().startswith("data: It measured train points 20; ")
+    assert found[0].sentence().startswith("data: Measured: train points 20; ")
     assert answers(Path(), []) == []
 
 
@@ -380,7 +380,7 @@ def test_a_stage_answers_with_what_it_is_compared_with(tmp_path: Path) -> None:
         {**answer, "interval": "wide"},
         {"quantity": "error"},
     ):
-        assert said(other) == ["error: It measured first 3."]
+        assert said(other) == ["error: Measured: first 3."]
 
 
 def test_an_allocation_answers_in_words(run: Callable[..., RunResult]) -> None:

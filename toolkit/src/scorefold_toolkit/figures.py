@@ -26,14 +26,18 @@ if TYPE_CHECKING:
     from scorefold.data import Condition
 
 _GROUPS, _EACH, _AMONG = 8, 9, 1000  # what a figure shows of events in groups, and of data behind them
-SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#1f2933", "#7b8794")
-"""Colours that colour-blind readers can separate, after Okabe and Ito. ``series`` adds a marker and a line to each."""
-_MARKERS, _LINES = "osD^vPX*", ("-", "--", ":", "-.")
+SERIES = (
+    *("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00"),
+    *("#56b4e9", "#1f2933", "#7b8794", "#872d1e", "#f0e442"),
+)
+"""Ten colours that colour-blind readers can separate, after Okabe and Ito. ``series`` adds a marker and a line to each.
+"""
+_MARKERS, _LINES = "osD^vPX*<>", ("-", "--", ":", "-.")
 _GAP = 1
 
 
 def series(number: int) -> dict[str, Any]:
-    """The colour, marker and line style of a series, for ``plot``; they repeat after eight.
+    """The colour, marker and line style of a series, for ``plot``; colours and markers repeat after ten.
 
     >>> series(1)
     {'color': '#d55e00', 'marker': 's', 'linestyle': '--'}

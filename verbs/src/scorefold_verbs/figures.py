@@ -97,8 +97,6 @@ def _images(shown: Assessed) -> Figure | None:
 
 def _points(shown: Assessed) -> Figure:
     """Draws and truths in one plane: with conditions a colour for each, the truth ringed; else draws over truths."""
-    import matplotlib
-
     figure, axes = new_figure(5.4, 4.6)
     groups = shown.draws[:_GROUPS, :500].flatten(2) if shown.calibration is not None else shown.draws.flatten(2)
     truth = shown.truth[: len(groups)].flatten(1)
@@ -117,14 +115,13 @@ def _points(shown: Assessed) -> Figure:
         axes.scatter(truths[:, 0], truths[:, 1], s=14, color=WARM, linewidths=0, label="held out", zorder=3)
         axes.scatter(flat[:, 0], flat[:, 1], s=6, color=ACCENT, alpha=0.4, linewidths=0, label="draws")
     else:
-        colours = matplotlib.colormaps["tab10"].colors  # type: ignore[attr-defined]
         for number, (group, one) in enumerate(zip(points, truths, strict=True)):
             label = ("draws", "truth") if number == 0 else (None, None)
-            axes.scatter(
-                group[:, 0], group[:, 1], s=6, color=[colours[number]], alpha=0.5, linewidths=0, label=label[0]
-            )
-            axes.plot(*one.tolist(), "o", color=colours[number], markeredgecolor=INK, markersize=8, label=label[1])
-        axes.set_title("Each colour: one condition", fontsize=10, color=INK)
+            colour, marker = (series(number)[key] for key in ("color", "marker"))
+            near = {"s": 10, "alpha": 0.5, "linewidths": 0, "marker": marker}
+            axes.scatter(group[:, 0], group[:, 1], color=[colour], label=label[0], **near)
+            axes.plot(*one.tolist(), marker, color=colour, markeredgecolor=INK, markersize=8, label=label[1])
+        axes.set_title("Each colour and marker: one condition", fontsize=10, color=INK)
     axes.set(xlabel=names[0], ylabel=names[1])
     axes.legend(frameon=False, fontsize=9)
     return figure

@@ -17,7 +17,7 @@ from scorefold_toolkit.figures import EventGroups
 from scorefold_toolkit.geodesics import ChecksPaths, Denoises, pictured
 from scorefold_verbs.config import InterpolateOptions
 from scorefold_verbs.inputs import Inputs, ends_of, pair_rows, points_of
-from scorefold_verbs.verdicts import is_straight, of_path
+from scorefold_verbs.verdicts import is_straight, of_lengths, of_path
 
 _DIAGNOSED = 512
 """Number of points for the diagnosis of a geometry."""
@@ -84,7 +84,8 @@ def interpolate(component: Geometry, inputs: Inputs, options: InterpolateOptions
     """Geodesics between pairs of data points, handed on as (pairs x times) events, pair by pair.
 
     Their middles are compared with the training points: see ``nearness``. Beside them are straight lines, and where the
-    geometry is of a density with noise, straight lines of which each point is denoised. Pairs whose path a geometry
+    geometry is of a density with noise, straight lines of which each point is denoised. Without training points the
+    lengths of both are compared. Pairs whose path a geometry
     withholds are counted and left out; their arrays hold NaN. Raises ``DataError`` for fewer points than the pairs need
     and where all are withheld, and ``ConfigError`` for a part that should have been trained.
     """
@@ -107,6 +108,8 @@ def interpolate(component: Geometry, inputs: Inputs, options: InterpolateOptions
         line = component.straight_denoised(start, end, times[options.times // 2][None])[:, 0].cpu()
     found, answer, lost = of_path(middles, start.cpu(), end.cpu(), source, what="geodesic", denoised=line)
     metrics |= found
+    if not answer and not lost:
+        answer = {"answer": of_lengths(lengths, _line_lengths(component, start, end).cpu())}
     result |= answer
     if len(start) < len(reasons):
         metrics["pairs withheld"] = len(reasons) - len(start)
@@ -119,6 +122,12 @@ def interpolate(component: Geometry, inputs: Inputs, options: InterpolateOptions
     arrays = {"geodesics": _whole(paths, given), "lengths": _whole(lengths, given), **pair_rows(ends)}
     shown: Any = {} if lost else _shown(component, paths, points, source.event_scale)
     return Outcome(TensorSource(flat, source.event_scale), result, arrays, shown=shown)
+
+
+def _line_lengths(component: Geometry, start: Tensor, end: Tensor) -> Tensor:
+    """The lengths (B,) of straight lines between ``start`` and ``end`` (B, *E) by the metric, from 32 pieces."""
+    places = (torch.arange(32, dtype=start.dtype, device=start.device) + 0.5) / 32
+    return torch.stack([component.norm(torch.lerp(start, end, place), end - start) for place in places]).mean(0)
 
 
 def _shown(component: Geometry, paths: Tensor, points: Tensor, scale: EventScale) -> EventGroups:

@@ -62,7 +62,8 @@ def evaluate_likelihood(
         normal = gaussian_log_density(source, dataset, context)
     if normal is not None:
         normal = -normal / math.prod(component.event_shape)
-    answer |= of_likelihood(answer["quantity"], answer["value"], answer.get("interval"), normal, answer.get("truth"))
+    given = (answer["quantity"], answer["value"], answer.get("interval"), normal, answer.get("truth"))
+    answer |= of_likelihood(*given, levels=source.event_scale.levels)
     scaled = source.event_scale.log_volume(tuple(component.event_shape))
     if scaled != 0 and source.event_scale.levels is None:
         metrics["log-likelihood in the units of the file (nats)"] = float(log_prob.mean()) - scaled

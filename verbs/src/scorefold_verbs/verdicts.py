@@ -21,6 +21,12 @@ from scorefold_verbs.inputs import nearness
 if TYPE_CHECKING:
     from scorefold_verbs.references import EnergyDistances
 
+BITS = "bits per dimension"
+"""The name of the cost of discrete points under a model."""
+
+_UNITS = ("dB", "nats per dimension")
+"""What stands in brackets behind a quantity and is a unit."""
+
 TRAINING = "training points"
 """The name of a baseline: training points in the place of samples."""
 
@@ -45,12 +51,30 @@ def value_with_interval(value: float, interval: Sequence[float] | None = None) -
     >>> value_with_interval(0.9512, (0.6873, 1.2151))
     '0.95 (95% interval 0.69 to 1.22)'
     """
-    if interval is None:
-        return f"{value:.3g}"
-    low, high = interval
-    decimals = 1 - math.floor(math.log10(high - low)) if math.isfinite(high - low) and high > low else -1
-    form = f".{decimals}f" if 0 <= decimals <= 6 else ".3g"
-    return f"{value:{form}} (95% interval {low:{form}} to {high:{form}})"
+    form = _form(interval)
+    return f"{value:{form}}" + (
+        "" if interval is None else f" (95% interval {interval[0]:{form}} to {interval[1]:{form}})"
+    )
+
+
+def _form(interval: Sequence[float] | None) -> str:
+    """The format of numbers next to an interval: the decimals that give its width two digits."""
+    width = 0.0 if interval is None else interval[1] - interval[0]
+    decimals = 1 - math.floor(math.log10(width)) if math.isfinite(width) and width > 0 else -1
+    return f".{decimals}f" if 0 <= decimals <= 6 else ".3g"
+
+
+def _measured(quantity: str, value: float, interval: Sequence[float] | None) -> str:
+    """A quantity with its value, its unit behind the number.
+
+    >>> _measured("PSNR (dB)", 17.9, None), _measured("bits per dimension", 3.5, None)
+    ('PSNR 17.9 dB', '3.5 bits per dimension')
+    """
+    number, opened, rest = value_with_interval(value, interval).partition(" (")
+    name, _, unit = quantity.removesuffix(")").partition(" (")
+    if quantity == BITS:
+        return f"{number} {BITS}{opened}{rest}"
+    return f"{name} {number} {unit}{opened}{rest}" if unit in _UNITS else f"{quantity} {number}{opened}{rest}"
 
 
 def sign_flip(differences: Tensor) -> float:
@@ -88,11 +112,11 @@ def of_paths(
     """
     name = {"geodesic": "Geodesics", "decoded": "Decoded paths"}.get(what, f"{what.capitalize()} paths")
     value, line = float(near.mean()), float(lines[0].mean())
-    times = value_with_interval(value, interval)
-    at = f"Their middles lie {times} times as far from the training data as held-out points do"
+    times, form = value_with_interval(value, interval), _form(interval)
+    at = "Distance of midpoints from the training data, where a held-out point has 1"
     if straight:
-        return {"verdict": f"These paths are straight lines. {at}."}
-    both = f"{at}, the middles of straight lines {line:.3g} times"
+        return {"verdict": f"These paths are straight lines. {at}: {times}."}
+    both = f"{at}: {name.lower()} {times}, straight lines {line:{form}}"
     order = _order(near, lines[0])
     found: dict[str, Any] = {}
     if order < 0:
@@ -116,9 +140,10 @@ def of_paths(
         closer = _order(near, lines[1]) < 0
         end = "too" if order < 0 else "though"
         rank = f"closer than denoised straight lines {end}" if closer else "no closer than denoised straight lines"
-        said += f" They lie {rank} ({float(lines[1].mean()):.3g})."
+        said += f" They lie {rank} ({float(lines[1].mean()):{form}})."
     if sharp is not None:
-        said += f" They keep {sharp[0]:.0%} of the sharpness of the points, straight lines {sharp[1]:.0%}."
+        kept = f"{name.lower()} {sharp[0]:.0%}, straight lines {sharp[1]:.0%}"
+        said += f" Sharpness of midpoints, where a data point has 100%: {kept}."
     return {"verdict": said, **found}
 
 
@@ -150,16 +175,16 @@ def _of_distances(distances: EnergyDistances, split: str) -> dict[str, Any]:
     distance, training, chance = distances.samples, distances.training, distances.chance
     if training is None:
         return {"verdict": f"The energy distance of the samples from the {split} points is {distance:.3g}; 0 is best."}
-    numbers = f"energy distance {distance:.2g}, for training points {training:.2g}"
+    numbers = f"energy distance {distance:.2g} vs {training:.2g}"
     found: dict[str, Any] = {"baselines": {TRAINING: training}}
     if distance <= training:
         said = f"Samples are as close to the {split} points as training points are ({numbers})."
     elif distance <= training + chance:
-        farther = f"Samples are not significantly farther from the {split} points than training points are"
-        said = f"{farther} ({numbers}; {chance:.2g} more can be chance)."
+        alike = f"Samples and training points do not differ significantly in distance from the {split} points"
+        said = f"{alike} ({numbers}; a difference of {chance:.2g} can be chance)."
     else:
         farther = f"Samples lie farther from the {split} points than training points do"
-        said = f"{farther} ({numbers}; {chance:.2g} more can be chance)."
+        said = f"{farther} ({numbers}; a difference of {chance:.2g} can be chance)."
         found["advice"] = _MORE_STEPS
     return {"verdict": said, **found}
 
@@ -172,7 +197,7 @@ def of_assessment(
     Of a quantity that compares each sample with the truth of its condition, training points know nothing of the
     condition, and are to be beaten. Of one that compares distributions they are as good as samples can be.
     """
-    number = f"{quantity} {value_with_interval(value, interval)}"
+    number = _measured(quantity, value, interval)
     if training is None:
         return {"verdict": f"The samples have {number}."}
     found: dict[str, Any] = {"baselines": {TRAINING: training}}
@@ -181,14 +206,14 @@ def of_assessment(
         than = "are as close to held-out points as" if closer else "lie farther from held-out points than"
         verb = "are" if closer else "do"
         return {
-            "verdict": f"Samples {than} training points {verb}: {number}, for training points {training:.3g}.",
+            "verdict": f"Samples {than} training points {verb}: {number} vs {training:.3g}.",
             **found,
         }
     low, high = (value, value) if interval is None else interval
     better, worse = high < training, low > training
     if quantity.startswith("PSNR"):  # more is better
         better, worse = worse, better
-    numbers = f"{number}; random training points in their place have {training:.3g}"
+    numbers = f"{number} vs {training:.3g}"
     if better:
         return {"verdict": f"Samples are closer to the truth than random training points: {numbers}.", **found}
     found["advice"] = "train the model longer, or check that it reads its condition"
@@ -204,20 +229,29 @@ def of_likelihood(
     interval: Sequence[float] | None,
     normal: float | None,
     exact: float | None,
+    *,
+    levels: int | None = None,
 ) -> dict[str, Any]:
-    """Compare a model with a normal distribution by the fit to held-out points; less is better."""
-    number = f"{quantity} {value_with_interval(value, interval)}"
+    """Compare a model with a normal distribution by the fit to held-out points; less is better. Bits of points of so
+    many ``levels`` are compared with the bits of any level."""
+    number = _measured(quantity, value, interval)
     low, high = (value, value) if interval is None else interval
     found: dict[str, Any] = {} if normal is None else {"baselines": {"normal distribution": normal}}
-    if normal is None:
-        said = f"The model has {number} on held-out points."
+    if quantity == BITS and levels is not None:
+        stored = math.log2(levels)
+        found = {"baselines": {"without a model": stored}}
+        said = f"The model stores held-out points in {number}, where {stored:.3g} are needed without a model."
+        if low >= stored:
+            found |= {"sure": "with caution", "advice": "train the model longer"}
+    elif normal is None:
+        said = f"Held-out points have {number}; lower is better."
     elif high < normal:
-        said = f"The model fits held-out points better than a normal distribution does: {number}, against {normal:.3g}."
+        said = f"The model fits held-out points better than a normal distribution does: {number} vs {normal:.3g}."
     elif low > normal:
-        said = f"The model fits held-out points worse than a normal distribution does: {number}, against {normal:.3g}."
+        said = f"The model fits held-out points worse than a normal distribution does: {number} vs {normal:.3g}."
         found |= {"sure": "with caution", "advice": "train the model longer"}
     else:
-        said = f"The model is no better than a normal distribution on held-out points: {number}, against {normal:.3g}."
+        said = f"The model is no better than a normal distribution on held-out points: {number} vs {normal:.3g}."
         found["advice"] = "train the model longer, unless the data are normal"
     if exact is not None:
         off = f"{abs(value - exact):.2g} {'higher' if exact > value else 'lower'}"
@@ -306,7 +340,7 @@ def of_generated(quantity: str, value: float, real: float | None) -> dict[str, A
     """Compare generated events with other real events by their closeness to real events."""
     if real is None:
         return {"verdict": f"The {quantity} is {value:.3g}; 0 is best."}
-    numbers = f"{quantity} {value:.3g}, for other real events {real:.3g}"
+    numbers = f"{quantity} {value:.3g} vs {real:.3g}"
     found: dict[str, Any] = {"baselines": {"other real events": real}}
     if value <= real:
         return {
@@ -319,15 +353,24 @@ def of_generated(quantity: str, value: float, real: float | None) -> dict[str, A
 
 def of_reconstruction(error: float) -> dict[str, Any]:
     """The error of reconstructions, compared with the mean of the data, whose relative error is 1."""
-    number = f"relative error {error:.3g}, where the mean of the data has 1"
+    number = f"relative error {error:.3g} vs 1"
     if error < 1:
-        said = f"Reconstructions are {1 - error:.0%} closer to the events than the mean of the data is: {number}."
-        return {"verdict": said}
+        return {"verdict": f"Reconstructions are closer to the data points than the mean of the data is: {number}."}
     return {
         "verdict": f"Reconstructions are no better than the mean of the data: {number}.",
         "sure": "with caution",
         "advice": "train longer, or with a larger code",
     }
+
+
+def of_lengths(lengths: Tensor, lines: Tensor) -> dict[str, Any]:
+    """Compare the ``lengths`` of geodesics (B,) with the lengths of straight ``lines`` (B,) by one metric."""
+    length, line = float(lengths.mean()), float(lines.mean())
+    numbers = f"mean length of {len(lengths)} pairs {length:.3g} vs {line:.3g}"
+    said = f"Geodesics are {1 - length / line:.0%} shorter than straight lines by this geometry: {numbers}."
+    if not length < 0.99 * line:
+        said = f"Geodesics are no shorter than straight lines by this geometry: {numbers}."
+    return {"quantity": "mean length", "value": length, "baselines": {"straight": line}, "verdict": said}
 
 
 def withheld(answer: dict[str, Any], reason: str, advice: str) -> dict[str, Any]:

@@ -28,10 +28,10 @@ POWER = 0.8
 TESTS = {
     "copies": "single samples are copies of training points",
     "memorisation": "samples are nearer to training points than held-out points are",
-    "membership": "the model's losses give away which points it was trained on",
+    "membership": "the model's losses reveal which points it was trained on",
     "likelihood-gap": "training points are likelier than held-out points",
-    "off-the-data": "samples lie where no data do",
-    "misses-data": "there are data where no samples lie",
+    "off-the-data": "samples lie where there are no data",
+    "misses-data": "some data lie where there are no samples",
     "different": "samples and held-out points differ in distribution",
 }
 """Findings of the tests, by name."""

@@ -302,7 +302,7 @@ def _measured(folder: Path, stage: Mapping[str, Any]) -> Answer:
     first = list(stage["metrics"].items())[:3]
     said = "; ".join(f"{name} {number_text(value)}" for name, value in first)
     result = read_result(folder)
-    verdict = f"It measured {said}." if said else "It is done, and measured nothing."
+    verdict = f"Measured: {said}." if said else "Done; nothing was measured."
     component, warnings = stage["component"].partition("@")[0], tuple(_warnings(result))
     sure = CAUTION if warnings else CLEAR
     rows = label_answers(result)

@@ -93,8 +93,8 @@ def latents(component: Any, inputs: Inputs, options: LatentsOptions, context: St
             metrics["information in the code, at most (nats)"] = float(kl.sum()) - apart
             if apart > _FAR * units:
                 warnings.append(
-                    f"the codes of data are not like draws from N(0, I): the normal distribution with their moments is "
-                    f"{apart:.3g} nats from it, {apart / units:.2g} a unit; generate with codes: gaussian or mixture"
+                    f"the codes of the data do not follow N(0, I): a normal distribution with their moments is "
+                    f"{apart:.3g} nats away ({apart / units:.2g} per unit); generate with codes: gaussian or mixture"
                 )
     numbers, further, more = encoder.diagnose_codes(
         dataset.tensor(_ASKED), context.generator("diagnose", device=device_of(component))

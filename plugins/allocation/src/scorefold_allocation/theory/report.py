@@ -200,13 +200,17 @@ def remarks(
     share ``fewer`` of the budget is worth, where that is known; and for the regret of the present labels per task,
     relative to the least loss."""
     low, high = (f"{size:,.0f}" for size in near)
-    sizes = f"{low} labels" if low == high else f"Between {low} and {high} labels"
-    also = "" if fewer is None else f" and as good as the best size with {fewer:.0%} less of the budget"
-    said = [f"{sizes} per task would be within {share:.0%} of the least loss{also}."]
+    if low == high:
+        also = "" if fewer is None else f", or by more than a budget {fewer:.0%} smaller does"
+        said = [f"Other sizes raise the loss by more than {share:.0%}{also}."]
+    else:
+        also = "" if fewer is None else f", and no higher than with {fewer:.0%} less budget"
+        said = [f"From {low} to {high} labels per task the loss is at most {share:.0%} higher{also}."]
     if regret is not None:
         size, median, ends = regret["labels_per_task"], regret["median"], (regret["low"], regret["high"])
-        between = "" if ends[0] == ends[1] else f" ({ends[0]:.1%} to {ends[1]:.1%})"
-        said.append(f"The present {size:,.0f} labels per task would lose {median:.1%}{between}.")
+        least, most = (f"{end:.1%}" for end in ends)
+        between = "" if least == most else f" ({least} to {most})"
+        said.append(f"The present {size:,.0f} labels per task raise it by {median:.1%}{between}.")
     return tuple(said)
 
 

@@ -3,8 +3,9 @@
 import {el, number} from './elements.js';
 import {floats} from './api.js';
 
-// Okabe and Ito (2008): eight colours that readers with any kind of colour vision can separate; black is dark mode's grey.
-const CLASSES = [[0, 114, 178], [230, 159, 0], [0, 158, 115], [204, 121, 167], [213, 94, 0], [86, 180, 233], [240, 228, 66], [110, 110, 110]];
+// Ten colours that readers with any kind of colour vision can separate: Okabe and Ito (2008) with grey, brown and sage.
+const CLASSES = [[0, 114, 178], [230, 159, 0], [0, 158, 115], [204, 121, 167], [213, 94, 0], [86, 180, 233], [240, 228, 66], [110, 110, 110],
+  [135, 45, 30], [180, 195, 180]];
 const MARKERS = ['circle', 'square', 'triangle', 'diamond', 'plus', 'triangle down', 'cross', 'ring'];
 const RAMP = [[68, 1, 84], [72, 40, 120], [62, 74, 137], [49, 104, 142], [38, 130, 142], [31, 158, 137], [53, 183, 121], [109, 205, 89],
   [180, 222, 44], [253, 231, 37]];
@@ -15,7 +16,7 @@ const DRAWN = [CIRCLE, 'M1.5 1.5h7v7h-7z', 'M5 1L9.5 9h-9z', 'M5 0L10 5L5 10L0 5
   'M2 0L5 3L8 0L10 2L7 5L10 8L8 10L5 7L2 10L0 8L3 5L0 2z', `${CIRCLE}M5 3.2a1.8 1.8 0 1 1 0 3.6a1.8 1.8 0 1 1 0-3.6z`];
 
 const colourOf = (value) => CLASSES[value % CLASSES.length];
-// Classes beyond the eighth have the colours again, with other markers.
+// Classes beyond the tenth have the colours again, with other markers.
 const markerOf = (value) => (value + Math.floor(value / CLASSES.length)) % MARKERS.length;
 
 function onRamp(share) {

@@ -33,6 +33,7 @@ from scorefold_iddiff.normal_bundle.noise_level import (
     select_plateaus,
 )
 from scorefold_iddiff.pointwise import score_warnings as warn
+from scorefold_iddiff.pointwise.answers import scale_note
 from scorefold_iddiff.pointwise.plateaus import choose_level, mixture_of
 from scorefold_iddiff.pointwise.probe import ProbedPoints, ScoreProbe, spread_of
 from scorefold_iddiff.pointwise.readings import NoiseLevelReading, ReadingShard, SpectrumReader, padded
@@ -320,13 +321,7 @@ def note(
     noise: float | None = None,
 ) -> str:
     """Scale of the value: a dimension is measured at a scale, and may differ at other scales."""
-    reason = f" ({moved})" if moved else ""
-    text = f"at sigma {sigma:.3g}{reason}: only directions along which the data vary by more count"
-    values = [row["value"] for row in curve]
-    if len(curve) > 1:
-        ends = f"sigma {curve[0]['sigma']:.2g} to {curve[-1]['sigma']:.2g}"
-        same = max(values) == min(values)
-        text += f"; the same from {ends}" if same else f"; {min(values):.3g} to {max(values):.3g} over {ends}"
+    text = scale_note(sigma, curve, moved)
     if noise is not None:
         text += f"; below sigma {noise:.2g} the readings show noise in all directions: about {noise:.2g} in "
         text += "the units of the data"

@@ -388,4 +388,6 @@ def headline(rows: Sequence[dict[str, Any]], coordinates: int) -> str:
     if least == most:
         only = f"sigma {shown[0]['sigma']:.2g}" if len(shown) == 1 else where
         return f"{least:.0f} at {only} alone; no single dimension"
+    if (shown[0]["value"], shown[-1]["value"]) == (most, least):
+        return f"{most:.0f} at the finest scale to {least:.0f} at the coarsest ({where}); no single dimension"
     return f"{least:.0f} to {most:.0f}, depending on the scale ({where}); no single dimension"

@@ -123,12 +123,16 @@ def curve_rows(levels: Sequence[float], values: Sequence[Tensor], aggregate: str
 def scale_note(sigma: float, curve: Sequence[dict[str, float]], moved: str | None) -> str:
     """Scale of the value: a dimension is measured at a scale, and may differ at other scales."""
     reason = f" ({moved})" if moved else ""
-    text = f"at sigma {sigma:.3g}{reason}: only directions along which the data vary by more count"
+    text = f"read at sigma {sigma:.3g}{reason}: directions along which the data vary by less do not count"
     if len(curve) < 2:
         return text
     values = [row["value"] for row in curve]
     ends = f"sigma {curve[0]['sigma']:.2g} to {curve[-1]['sigma']:.2g}"
-    return f"{text}; {min(values):.3g} to {max(values):.3g} over {ends}"
+    least, most = min(values), max(values)
+    if least == most:
+        return f"{text}; the same from {ends}"
+    first, last = (most, least) if (values[0], values[-1]) == (most, least) else (least, most)
+    return f"{text}; {first:.3g} to {last:.3g} over {ends}"
 
 
 def draws_at(seed: int, points: ProbedPoints, count: int, distribution: str = "gaussian") -> Tensor:

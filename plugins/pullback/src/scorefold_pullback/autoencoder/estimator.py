@@ -241,7 +241,7 @@ class RiemannianAutoencoder(Estimator, Encodes, nn.Module):
         if len(self.event_shape) == 1 and size <= _GRID_UP_TO:
             diagnostics["decoded_grid"] = self.decode_grid(_GRIDS[min(2, rank)])
         return Estimate(
-            quantity="intrinsic dimension" if self.config.dimension is None else "latent dimension, as given",
+            quantity="intrinsic dimension" if self.config.dimension is None else "given latent dimension",
             value=None if headline else float(rank),
             headline=headline,
             spectrum=axes.variances[None],
