@@ -63,6 +63,12 @@ def test_every_component_has_a_page_with_its_fields_ports_and_citation(found: In
         for word in (*item.component.provides, *item.component.aliases, *item.component.known_failures):
             assert f"`{word}`" in page, (item.id, word)
         assert ("## Citation" in page) == (item.component.cite is not None)
+        assert page.index("## In a run file") < page.index("## Settings") < page.index("## Facts")
+    guided = site["components/score/scorevae.md"].partition("## ")[0]
+    assert (
+        "In the guide: [Working with latent codes](../../latent-codes.md), "
+        "[Auto-encoders from a score](../../scorevae.md)." in guided
+    )
 
 
 def test_every_run_file_of_the_component_pages_is_valid(found: Inventory, tmp_path: Path) -> None:

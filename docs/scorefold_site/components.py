@@ -70,18 +70,30 @@ def component_page(inventory: Inventory, item: Registered) -> str:
     return page(
         f"# {component.kind}:{component.name}",
         f"{prose(component.summary)}.",
-        table(("", ""), _facts(inventory, item)),
-        *_ports(component),
-        *_verbs(inventory, item),
-        "## Settings",
-        field_table(config_model(item)),
+        *_guide(inventory, item.id),
         "## In a run file",
         *(fence(text, "yaml") for text in example_files(inventory, item)),
+        "## Settings",
+        field_table(config_model(item)),
+        *_ports(component),
+        *_verbs(inventory, item),
         *_citation(item),
+        "## Facts",
+        table(("", ""), _facts(inventory, item)),
         *_known_failures(component),
         "## Python",
         python(component.target.replace(":", "."), index=False),
     )
+
+
+def _guide(inventory: Inventory, name: str) -> list[str]:
+    """A link to each page of the guide that begins with a component."""
+    found = []
+    for file in sorted((inventory.root / "docs").glob("*.md")):
+        title, _, first = file.read_text(encoding="utf-8").partition("\n## ")[0].partition("\n")
+        if f"`{name}`" in first:
+            found.append(f"[{title.removeprefix('# ')}](../../{file.name})")
+    return [f"In the guide: {', '.join(found)}."] if found else []
 
 
 def _facts(inventory: Inventory, item: Registered) -> list[tuple[str, str]]:

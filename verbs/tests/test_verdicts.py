@@ -102,6 +102,7 @@ def test_denoised_straight_lines_are_the_harder_baseline() -> None:
 def test_straight_lines_are_called_so_and_sharpness_belongs_to_its_own() -> None:
     lines = of_paths("geodesic", torch.ones(9), [torch.ones(9)], [1, 1], straight=True)
     assert lines["verdict"].startswith("These paths are straight lines")
+    assert lines["minor"], "the answer of other paths has their distance too"
     sharp = paths(0.9, 4.7, sharp=(0.8, 0.54))["verdict"]
     assert sharp.endswith("where a data point has 100%: geodesics 80%, straight lines 54%.")
 

@@ -102,7 +102,9 @@ def test_draws_of_a_point_have_twice_its_dimension_as_variance(make_score: MakeS
 
 def test_memorised_points_have_no_loss(make_score: MakeScore, make_sphere: MakeSphere) -> None:
     _, x = make_sphere(10, points=300)
-    assert estimate(make_score(Points(x), (100,)), x[:6], sigma=0.01).value == pytest.approx(0, abs=1e-9)
+    found = estimate(make_score(Points(x), (100,)), x[:6], sigma=0.01)
+    assert found.value == pytest.approx(0, abs=1e-9)
+    assert found.diagnostics["bound"] == "", "a score that is known adds no loss"
 
 
 def test_vp_equals_ve_and_pieces_change_nothing(make_score: MakeScore, make_sphere: MakeSphere) -> None:

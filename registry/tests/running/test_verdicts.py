@@ -122,6 +122,26 @@ def test_an_estimate_without_a_number_is_withheld(made: Folder) -> None:
     )
 
 
+def test_an_upper_bound_is_called_so(made: Folder) -> None:
+    made.estimate("dimension", 147.0, (141.0, 153.0), bound="upper")
+    (answer,) = made.answers()
+    assert answer.verdict == "The intrinsic dimension is at most 147 (95% interval 141 to 153)."
+
+
+@pytest.mark.parametrize(
+    ("value", "bound", "said"),
+    [
+        (8.0, "", "do not contradict each other: 8 (mle) lies below the upper bound 147 (dimension)."),
+        (8.0, "upper", "disagree: the lowest is 8 (mle), the highest 147 (dimension)."),
+        (160.0, "", "disagree: the lowest is 147 (dimension), the highest 160 (mle)."),
+    ],
+)
+def test_an_upper_bound_contradicts_no_lower_estimate(made: Folder, value: float, bound: str, said: str) -> None:
+    made.estimate("dimension", 147.0, (141.0, 153.0), bound="upper")
+    made.estimate("mle", value, (value - 1, value + 1), bound=bound)
+    assert said in made.answers()[0].verdict
+
+
 CURVE = [{"sigma": 0.03, "value": 42.0}, {"sigma": 0.3, "value": 10.0}, {"sigma": 3.0, "value": 1.0}]
 
 

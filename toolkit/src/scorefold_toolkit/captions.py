@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 ESTIMATE = "The estimate at each point, as a histogram. The line is the answer for all points."
 SCALE = "The reading at each noise level sigma. Directions along which the data vary by less than sigma do not count."
 GEODESICS = "Geodesics and the straight lines between their ends."
-SAMPLES = "The events of this stage. Images are scaled to the range of the data."
+SAMPLES = "Samples of this stage. Images are scaled to the range of the data."
+PATHS = "Paths between pairs of points: of images from left to right, of other points from a ring to a dot."
 
 
 def captioned(captions: Mapping[str, str]) -> Callable[[Figures], Figures]:
@@ -32,7 +33,7 @@ def captioned(captions: Mapping[str, str]) -> Callable[[Figures], Figures]:
             found = figures(shown)
             for name, figure in found.items():
                 # Figures of geodesics and others are drawn by ``samples``, whose caption says less.
-                if figure.get_label() in ("", SAMPLES) and name in captions:
+                if figure.get_label() in ("", SAMPLES, PATHS) and name in captions:
                     figure.set_label(captions[name])
             return found
 

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, empty_figure, new_figure, tidy
 from scorefold.results import Allocation, Estimate, PlanRow
-from scorefold_toolkit.captions import SAMPLES, captioned
+from scorefold_toolkit.captions import PATHS, SAMPLES, captioned
 from scorefold_toolkit.nn.reshape import is_signal
 
 if TYPE_CHECKING:
@@ -104,7 +104,9 @@ def samples(drawn: Tensor | EventGroups) -> Mapping[str, Figure]:
     if isinstance(drawn, EventGroups):
         if is_signal(drawn.x.shape[2:]):
             return {"samples": curves(drawn.x[:, :_EACH], f"Each panel: {drawn.group}")}
-        return {"samples": _grid_of_groups(drawn) or _scatter_groups(drawn)}
+        figure = _grid_of_groups(drawn) or _scatter_groups(drawn)
+        figure.set_label(PATHS if drawn.path else "")
+        return {"samples": figure}
     if is_signal(drawn.shape[1:]):
         return {"samples": curves(drawn[:, None], "Samples")}
     images = as_images(drawn[:64])

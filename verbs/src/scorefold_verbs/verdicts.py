@@ -115,7 +115,7 @@ def of_paths(
     times, form = value_with_interval(value, interval), _form(interval)
     at = "Distance of midpoints from the training data, where a held-out point has 1"
     if straight:
-        return {"verdict": f"These paths are straight lines. {at}: {times}."}
+        return {"verdict": f"These paths are straight lines. {at}: {times}.", "minor": True}
     both = f"{at}: {name.lower()} {times}, straight lines {line:{form}}"
     order = _order(near, lines[0])
     found: dict[str, Any] = {}

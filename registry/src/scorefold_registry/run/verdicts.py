@@ -237,7 +237,8 @@ def _of_estimate(name: str, component: str, value: EstimateFacts, truth: Any, ot
     else:
         given = f"{value.level:.0%} " + (f"spread over {value.covers}" if value.covers else "interval")
         compared = AnswerFacts(quantity=value.quantity, truth=truth)
-        verdict = _sentence(value.quantity, value.value, value.interval, given, compared)
+        most = facts.get("bound") == "upper"
+        verdict = _sentence(value.quantity, value.value, value.interval, given, compared, most=most)
     scale, advice, note = (str(facts.get(key) or "") for key in ("scale", "advice", "note"))
     number, between = value.value, value.interval
     return Answer(name, component, value.quantity, verdict, sure, number, between, note, scale, warnings, advice)
@@ -272,8 +273,13 @@ def _sentence(
     interval: tuple[float, float] | None,
     given: str,
     compared: AnswerFacts,
+    *,
+    most: bool = False,
 ) -> str:
-    """``The accuracy is 0.9 (95% interval 0.8 to 1.0). The true value, 0.95, is inside the interval.``"""
+    """``The accuracy is 0.9 (95% interval 0.8 to 1.0). The true value, 0.95, is inside the interval.``
+
+    The value is called an upper bound where it is the ``most``.
+    """
     reading = f" {_capital(compared.reading)}." if compared.reading else ""
     if value is None:
         return f"The {quantity} has no value.{reading}"
@@ -282,6 +288,7 @@ def _sentence(
         said, low, high = alike(value, *interval)
         between = f" ({given} {low} to {high})"
     verb = "are" if quantity.endswith("s") and quantity[-2:] not in ("as", "is", "os", "ss", "us") else "is"
+    said = f"at most {said}" if most else said
     return f"The {quantity} {verb} {said}{between}.{_truth(value, interval, compared.truth)}{reading}"
 
 
@@ -347,6 +354,10 @@ def _compared(group: Sequence[tuple[Answer, EstimateFacts]]) -> Answer:
         verdict = f"{head} give no number."
     elif len(known) == 1:
         verdict = f"{head} give no common answer: {none}, {ranked[0].stage} gives {number_text(ranked[0].number)}."
+    elif (limits := _limits(group, ranked)) and _overlap(ranked[: -len(limits)]):
+        lie = "lies" if len(ranked) - len(limits) == 1 else "lie"
+        below, above = (_joined(part) for part in (ends[: -len(limits)], ends[-len(limits) :]))
+        verdict = f"{head} do not contradict each other: {below} {lie} below the upper bound {above}."
     elif _overlap(ranked):
         verdict = f"{head} agree: from {ends[0]} to {ends[-1]}, with intervals that overlap."
         sure = CAUTION if without else CLEAR
@@ -358,6 +369,13 @@ def _compared(group: Sequence[tuple[Answer, EstimateFacts]]) -> Answer:
         verdict += " Each reads the data at its own scale."
         verdict += "".join(f" {text}" for answer, value in group for text in _crossings(answer.stage, value, known))
     return Answer("", "", quantity, verdict, sure, parts=tuple(answer.stage for answer, _ in group))
+
+
+def _limits(group: Sequence[tuple[Answer, EstimateFacts]], ranked: Sequence[Answer]) -> list[Answer]:
+    """The upper bounds among estimates, where all others are lower; else nothing."""
+    stages = {answer.stage for answer, value in group if value.diagnostics.get("bound") == "upper"}
+    found = [answer for answer in ranked if answer.stage in stages]
+    return found if 0 < len(found) < len(ranked) and list(ranked[-len(found) :]) == found else []
 
 
 def _overlap(ranked: Sequence[Answer]) -> bool:

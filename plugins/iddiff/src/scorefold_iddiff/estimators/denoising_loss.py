@@ -55,8 +55,9 @@ class DenoisingLoss(Estimator):
         ``pointwise`` (n,) holds the mean error of each point's draws, at the positions ``diagnostics["index"]``, and
         ``half_width`` (n,) the half width of its interval, 1.96 sd / sqrt(draws) at level 0.95. For the mean over
         points the interval is the same formula over the points' means, which counts both the draws' and the points'
-        spread; for other aggregates it is a bootstrap over points. ``slant`` is the mean of g . (g - z) over guesses g
-        of noises z, which is 0 for an exact score. Without a generator the seed is 0.
+        spread; for other aggregates it is a bootstrap over points. ``bound`` is "upper" for a score that was
+        trained. ``slant`` is the mean of g . (g - z) over guesses g of noises z, which is 0 for an exact score. Without
+        a generator the seed is 0.
 
         Raises ``DataError`` for fewer than 2 points, for values or a score that aren't finite, and for coordinates in
         whose rounding the noise is lost; ``ShapeError`` for events of another shape; ``ConfigError`` for a sigma
@@ -95,6 +96,7 @@ class DenoisingLoss(Estimator):
                 *warn.of_data(look, sigma, len(points), points.ambient),
             ],
             sigma=sigma,
+            bound="" if next(self.probe.score.parameters(), None) is None else "upper",
             draws=config.draws,
             network_calls=config.draws * (len(points) + (len(levels) - 1) * len(shown)),
             curve=rows,
