@@ -131,9 +131,9 @@ def test_an_upper_bound_is_called_so(made: Folder) -> None:
 @pytest.mark.parametrize(
     ("value", "bound", "said"),
     [
-        (8.0, "", "do not contradict each other: 8 (mle) lies below the upper bound 147 (dimension)."),
-        (8.0, "upper", "disagree: the lowest is 8 (mle), the highest 147 (dimension)."),
-        (160.0, "", "disagree: the lowest is 147 (dimension), the highest 160 (mle)."),
+        (8.0, "", "do not contradict each other: 8.0 (mle) lies below the upper bound 147 (dimension)."),
+        (8.0, "upper", "disagree: the lowest is 8.0 (mle), the highest 147 (dimension)."),
+        (160.0, "", "disagree: the lowest is 147 (dimension), the highest 160.0 (mle)."),
     ],
 )
 def test_an_upper_bound_contradicts_no_lower_estimate(made: Folder, value: float, bound: str, said: str) -> None:
@@ -151,15 +151,15 @@ def test_a_curve_and_a_number_are_compared_at_the_scale_where_they_meet(made: Fo
     compared, *others = made.answers()
     assert [answer.stage for answer in others] == ["iddiff", "mle"]
     assert (compared.stage, compared.sure, compared.number) == ("", WITHHELD, None)
-    assert "iddiff gives no single number, mle gives 10." in compared.verdict
-    assert compared.verdict.endswith("At sigma 0.3 iddiff reads 10, as mle does.")
+    assert "iddiff gives no single number, mle gives 10.0." in compared.verdict
+    assert compared.verdict.endswith("At sigma 0.3 iddiff reads 10.0, as mle does.")
 
 
 @pytest.mark.parametrize(
     ("intervals", "sure", "said"),
     [
-        ([(2.0, 4.0), (3.0, 5.0)], CLEAR, "agree: from 3 (first) to 4 (second)"),
-        ([(2.9, 3.1), (3.9, 4.1)], CAUTION, "disagree: the lowest is 3 (first), the highest 4 (second)."),
+        ([(2.0, 4.0), (3.0, 5.0)], CLEAR, "agree: from 3.0 (first) to 4.0 (second)"),
+        ([(2.9, 3.1), (3.9, 4.1)], CAUTION, "disagree: the lowest is 3.00 (first), the highest 4.00 (second)."),
         ([(2.9, 3.1), None], CAUTION, "disagree"),
         ([None, (3.0, 4.2)], CLEAR, "agree"),
     ],

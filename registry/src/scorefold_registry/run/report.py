@@ -220,7 +220,7 @@ def _spread(answer: Answer) -> tuple[str, str]:
     if answer.number is None:
         return "no single number", ""
     if answer.between is None:
-        return number_text(answer.number), ""
+        return answer.value_text(), ""
     value, low, high = alike(answer.number, *answer.between)
     return value, f"{low} to {high}"
 
@@ -274,7 +274,7 @@ def papers_of(folder: Path) -> list[Paper]:
     for part in re.split(r"^% ", file.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
         components, _, entry = part.partition("\n")
         fields = {name.lower(): _plain(text) for name, text in _FIELD.findall(entry)}
-        authors = fields.get("author", "").split(" and ")
+        authors = [" ".join(reversed(name.split(", ", 1))) for name in fields.get("author", "").split(" and ")]
         names = f"{authors[0]} and others" if len(authors) > 3 else ", ".join(authors)
         said = ". ".join(filter(None, (names.rstrip("."), fields.get("title", ""), fields.get("year", ""))))
         doi, number = fields.get("doi", ""), fields.get("eprint", "")

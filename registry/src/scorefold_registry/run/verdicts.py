@@ -97,6 +97,10 @@ class Answer:
         """The verdict, and that it is to be read with caution where it is."""
         return printable(self.verdict + (" Read it with caution." if self.sure == CAUTION else ""))
 
+    def value_text(self) -> str:
+        """The value as text, to the decimals that its interval has."""
+        return number_text(self.number) if self.between is None else alike(self.number or 0.0, *self.between)[0]
+
     def details(self) -> list[tuple[str, str]]:
         """Lines after the verdict, as (type, line): its note, labels, warnings and advice."""
         lines = [("note", self.note)] if self.note else []
@@ -347,13 +351,13 @@ def _compared(group: Sequence[tuple[Answer, EstimateFacts]]) -> Answer:
     head = f"{count} estimates of the {quantity}"
     without = [answer.stage for answer, _ in group if answer.number is None]
     ranked = sorted(known, key=lambda answer: answer.number or 0.0)
-    ends = [f"{number_text(answer.number)} ({answer.stage})" for answer in ranked]
+    ends = [f"{answer.value_text()} ({answer.stage})" for answer in ranked]
     none = f"{_joined(without)} {'gives' if len(without) == 1 else 'give'} no single number" if without else ""
     sure = WITHHELD if len(known) < 2 else CAUTION
     if not known:
         verdict = f"{head} give no number."
     elif len(known) == 1:
-        verdict = f"{head} give no common answer: {none}, {ranked[0].stage} gives {number_text(ranked[0].number)}."
+        verdict = f"{head} give no common answer: {none}, {ranked[0].stage} gives {ranked[0].value_text()}."
     elif (limits := _limits(group, ranked)) and _overlap(ranked[: -len(limits)]):
         lie = "lies" if len(ranked) - len(limits) == 1 else "lie"
         below, above = (_joined(part) for part in (ends[: -len(limits)], ends[-len(limits) :]))
@@ -397,7 +401,7 @@ def _crossings(stage: str, value: EstimateFacts, others: Sequence[Answer]) -> li
     for other in others:
         at = None if other.stage == stage or other.number is None else crossing(sorted(curve), other.number)
         if at is not None:
-            found.append(f"At sigma {at:.2g} {stage} reads {number_text(other.number)}, as {other.stage} does.")
+            found.append(f"At sigma {at:.2g} {stage} reads {other.value_text()}, as {other.stage} does.")
     return found
 
 
