@@ -123,17 +123,17 @@ def test_an_allocation_that_is_none_says_why() -> None:
         (
             Allocation("optimal", rows((4, 3, 2), (1, 7, 0)), 5, predicted_loss=0.123456),
             "4 type-0 tasks of 3 support and 2 query examples, and 1 type-1 task of 7 support and 0 query examples. "
-            "5 labels are left over. The predicted loss is 0.1235.",
+            "It leaves 5 labels over. The predicted loss is 0.1235.",
         ),
         (
             Allocation("feasible", rows((4, 3, 2)), 1),
-            "4 type-0 tasks of 3 support and 2 query examples. 1 label is left over.",
+            "4 type-0 tasks of 3 support and 2 query examples. It leaves 1 label over.",
         ),
         (
             Allocation("feasible", (PlanRow("task", 1000, 3, 2),), 0),
             "1,000 tasks of 3 support and 2 query examples.",
         ),
-        (Allocation("feasible", (), 30), "No tasks. 30 labels are left over."),
+        (Allocation("feasible", (), 30), "No tasks. It leaves 30 labels over."),
         (Allocation("infeasible", (), 30), "No plan fits the budget and the constraints."),
     ],
 )

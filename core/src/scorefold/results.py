@@ -178,7 +178,7 @@ class Allocation:
     that the recommendation ends with, ``warnings`` are about the plan, ``diagnostics`` the rest, as JSON.
 
     >>> print(Allocation("optimal", (PlanRow("digits", 2, support=5, query=15),), leftover=3).text())
-    2 digits tasks of 5 support and 15 query examples. 3 labels are left over.
+    2 digits tasks of 5 support and 15 query examples. It leaves 3 labels over.
     """
 
     status: str
@@ -213,7 +213,7 @@ class Allocation:
             f"of {row.support} support and {row.query} query examples"
             for row in self.plan
         ]
-        left = f" {_count(self.leftover, 'label')} {'is' if self.leftover == 1 else 'are'} left over."
+        left = f" It leaves {_count(self.leftover, 'label')} over."
         said = [f"{', and '.join(lines) or 'No tasks'}.{left if self.leftover else ''}"]
         if self.predicted_loss is not None:
             between = "" if self.interval is None else f" ({self.interval[0]:.4g} to {self.interval[1]:.4g})"

@@ -313,6 +313,14 @@ def test_the_still_page_of_a_session_is_sent(server: Server) -> None:
     assert b'point{\\"point\\":2}' in body
 
 
+def test_the_help_of_the_command_ends_with_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    with suppress(SystemExit):
+        command._parser().parse_args(["--help"])
+    lines = capsys.readouterr().out.partition("\nexamples:\n")[2].splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith("  scorefold explore ") for line in lines)
+
+
 def test_the_command_serves_from_the_moment_it_prints_the_address_until_ctrl_c(learned_folder: Path) -> None:
     if not (BUILT / "explore.js").is_file():
         pytest.skip("the page is not built: it needs npm")

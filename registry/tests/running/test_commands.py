@@ -73,6 +73,7 @@ def test_a_run_in_colours(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
     assert any(line.startswith("\x1b[1;36mmean: The intrinsic dimension is ") for line in lines)
     assert "\x1b[33m  caution: of <few> points\x1b[0m" in lines
     assert not lines[-1].startswith("\x1b")
+    assert "\n\x1b[1;36m    mean: The intrinsic dimension is " in say("runs", "list").out
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b" not in say("run", "run.yaml", "--quiet").out
 

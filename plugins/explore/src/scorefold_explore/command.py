@@ -86,8 +86,10 @@ def _may_hold_data(folder: Path) -> bool:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser("scorefold explore", allow_abbrev=False)
+    parser = _Parser("scorefold explore", allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.description = "Open a run, an audit or data in the browser, and click on what was learned."
+    examples = ("runs/digits", "mine.csv", "data:digits --export digits.html")
+    parser.epilog = "\n".join(["examples:", *(f"  scorefold explore {example}" for example in examples)])
     parser.add_argument(
         "place",
         metavar="RUN",

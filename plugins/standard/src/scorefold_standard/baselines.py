@@ -91,7 +91,7 @@ class UniformAllocator(Allocator):
 
     >>> from scorefold_registry import Host
     >>> print(Host.discover().create("allocator:uniform", {"support": 4, "query": 6}).allocate(105).text())
-    10 tasks of 4 support and 6 query examples. 5 labels are left over.
+    10 tasks of 4 support and 6 query examples. It leaves 5 labels over.
     """
 
     def __init__(self, config: UniformConfig) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from scorefold.artefacts import read_json
 from scorefold.errors import ArtefactError, ConfigError, printable
-from scorefold_registry.cli.options import Parser, UsageError, count, print_answer, wrapped
+from scorefold_registry.cli.options import Parser, UsageError, count, print_answer, styled, wrapped
 from scorefold_registry.plugins.names import did_you_mean, sentences
 from scorefold_registry.run.folders import (
     LATEST,
@@ -180,7 +180,7 @@ def _list(given: argparse.Namespace) -> int:
         when = datetime.fromtimestamp(entry.started).strftime("%Y-%m-%d %H:%M")
         print(printable(f"{when}  {entry.state:<11}  {entry.name}  {entry.folder}"))
         for text in run_verdicts(entry, short=True):
-            print(wrapped(f"    {text}", 6))
+            print(styled(wrapped(f"    {text}", 6), "answer"))
     return 0
 
 
