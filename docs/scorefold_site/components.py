@@ -67,12 +67,14 @@ def _list(inventory: Inventory) -> str:
 def component_page(inventory: Inventory, item: Registered) -> str:
     """What a component is, takes and does, how it is set, an example, what to cite and what it is known to fail."""
     component = item.component
+    first, *others = (fence(text, "yaml") for text in example_files(inventory, item))
     return page(
         f"# {component.kind}:{component.name}",
         f"{prose(component.summary)}.",
         *_guide(inventory, item.id),
         "## In a run file",
-        *(fence(text, "yaml") for text in example_files(inventory, item)),
+        first,
+        *([folded("Further run files", "\n\n".join(others))] if others else []),
         "## Settings",
         field_table(config_model(item)),
         *_ports(component),
