@@ -368,6 +368,7 @@ def test_every_example_has_a_card_of_its_run_as_it_stands(site: dict[str, str]) 
     ]
     assert not old, f"examples changed since their cards were made: make gallery makes {', '.join(old)} again"
     assert set(made) == set(examples) == set(gallery.FIGURES)
+    assert all(card["answer"] for card in made.values())
     assert {picture.stem for picture in gallery.FOLDER.glob("*.png")} == set(examples)
     for name in files:
         shown = f"](figures/gallery/{name}.png)](figures/gallery/{name}.png)"
