@@ -243,11 +243,14 @@ def test_geodesics_among_the_data_have_their_middles_there() -> None:
     assert curved["interval"][0] < curved["value"] < curved["interval"][1]
 
 
-def test_geodesics_are_held_to_nothing_without_training_points() -> None:
+def test_lengths_are_compared_without_training_points() -> None:
     x = torch.randn(8, 2, generator=torch.Generator().manual_seed(4))
     for source in (Source(x), Source(x, x[:0]), Source(x, x)):
         outcome = verb_interpolate(Arcs(polar=False), {"data": source}, InterpolateOptions(pairs=4), CONTEXT)
-        assert "answer" not in outcome.result
+        found = answer(outcome)
+        assert found["quantity"] == "mean length"
+        assert found["value"] == pytest.approx(found["baselines"]["straight"], rel=1e-5)
+        assert found["verdict"].startswith("Geodesics are no shorter than straight lines")
 
 
 class Planned(Allocator):

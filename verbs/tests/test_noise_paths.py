@@ -166,7 +166,7 @@ def test_images_are_drawn_with_their_ends_and_how_far_these_come_back_off() -> N
     name = "sharpness of the middles relative to the points"
     # 1 in the mean, with a deviation of 0.11 for 20 pairs.
     assert run(Exact((1, 4, 4)), source((1, 4, 4)), pairs=20, times=3).result["metrics"][name] > 0.4
-    assert "of the sharpness of the points, straight lines" in outcome.result["answer"]["verdict"]
+    assert "Sharpness of midpoints, where a data point has 100%: decoded paths" in outcome.result["answer"]["verdict"]
     assert [row.startswith("off by 0.") and row.endswith("%") for row in outcome.drawn.rows] == [True] * 3
     figures = draw_rows(outcome.drawn)
     (axes,) = figures["rows"].axes
