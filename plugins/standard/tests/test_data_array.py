@@ -11,9 +11,11 @@ import torch
 
 from scorefold.data import StreamedDataset, TensorSpec
 from scorefold.errors import ConfigError, DataError
+from scorefold_standard.config import SeriesConfig
 from scorefold_standard.data.array import ArrayFile
 from scorefold_standard.data.array_stores import _block_rows
 from scorefold_standard.data.config import ArrayConfig
+from scorefold_standard.series.file import SeriesFile
 from scorefold_toolkit.data.splits import moments
 
 SPLITS = ("train", "validation", "test")
@@ -322,6 +324,33 @@ def test_cells_that_are_no_numbers_are_named_and_can_be_gaps(tmp_path: Path) -> 
     with pytest.raises(DataError, match=r"column 'b' .* isn't numeric"):
         ArrayFile(ArrayConfig(path=path, columns=("-c",)))
     assert ArrayFile(ArrayConfig(path=path, columns=("-b", "-c"))).event_shape == (1,)
+
+
+@pytest.mark.parametrize("gap", [-999, -999.0, "-999", "-999.0"])
+def test_a_number_can_be_a_gap(tmp_path: Path, gap: float | str) -> None:
+    """However the file writes it, in columns of numbers and next to other gaps."""
+    rows = [[f"{row}.5", f"{row % 7}"] for row in range(40)]
+    rows[3][0], rows[4][0], rows[7][1], rows[8][0] = "-999", "-999.0", "-999", "<0.1"
+    path = tmp_path / "x.csv"
+    path.write_text("\n".join(",".join(row) for row in [["a", "b"], *rows]))
+    fields = {"path": str(path), "fractions": [0, 0, 1], "scale": "none"}
+    source = ArrayFile(ArrayConfig.model_validate({**fields, "missing": "drop", "gaps": [gap, "<0.1"]}))
+    assert set(range(40)) - set(source.load("test").index.tolist()) == {3, 4, 7, 8}
+    with pytest.raises(DataError, match=r"rows 3, 4, 7, 8 \("):
+        ArrayFile(ArrayConfig.model_validate({**fields, "gaps": [gap, "<0.1"]}))
+
+
+def test_a_gap_that_no_cell_holds_is_named(tmp_path: Path) -> None:
+    """But not those that are taken out of every file."""
+    path = tmp_path / "x.csv"
+    path.write_text("a,b\n" + "".join(f"{row}.5,{'NA' if row == 3 else row}\n" for row in range(40)))
+    fields = {"path": str(path), "missing": "drop", "scale": "none"}
+    said = "gaps: no cell among the numbers of x.csv is '-99', '-'"
+    config = ArrayConfig.model_validate({**fields, "gaps": ["NA", -99, "-", "2.50"]})
+    assert said in ArrayFile(config).data_warnings()
+    assert said in ArrayFile.inspect(config).warnings
+    series = SeriesConfig.model_validate({**fields, "gaps": ["-99", "-"], "window": 4, "scale": "none"})
+    assert said in SeriesFile(series).data_warnings()
 
 
 def test_a_cell_without_end_is_cut_in_the_error(tmp_path: Path) -> None:

@@ -63,7 +63,15 @@ TWICE = {name: np.append(values[1:], values[1]) for name, values in PLAIN.items(
         (
             {"a": DRAWS[:, 0], "b": np.append(DRAWS[5:, 1], [-999] * 5)},
             {"scale": "none"},
-            ["5 values of column b are -999, far from all others"],
+            [
+                "5 values of column b are -999, far from all others, as codes of missing values are: gaps: [-999] "
+                "takes them as missing, if they are"
+            ],
+        ),
+        (
+            {"a": DRAWS[:, 0], "b": np.append(DRAWS[5:, 1], [-999] * 5)},
+            {"scale": "none", "gaps": [-999, "NA"]},
+            ["5 rows have missing values: missing: drop leaves them out"],
         ),
         ({"a": DRAWS[:, 0], "b": np.append(DRAWS[4:, 1], [-999] * 4)}, {"scale": "none"}, []),
         (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from scorefold.config import Config
 from scorefold_toolkit.config.common import FRACTIONS, FilePath, Fractions, KeptClasses, Points, Seed
@@ -76,6 +76,14 @@ Size = Annotated[
 ]
 
 
+def _as_text(value: object) -> object:
+    """A number as text, as it may stand in a file: YAML and Python read -999 as a number."""
+    return str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+
+
+Gap = Annotated[str, BeforeValidator(_as_text, json_schema_input_type=str | float)]
+
+
 class DigitsConfig(Config):
     """scikit-learn's handwritten digits (1,797 images of 8 x 8 pixels with 17 grey levels)."""
 
@@ -113,8 +121,10 @@ class TableConfig(Config):
     thousands: Literal[",", ".", " "] | None = Field(
         None, description="csv: what is between thousands; null looks, and takes what can be nothing else (2,987.12)"
     )
-    gaps: tuple[str, ...] = Field(
-        (), description="csv: cells that stand for a missing value, such as '<0.1' or '-'; 'n/a' and 'NA' always do"
+    gaps: tuple[Gap, ...] = Field(
+        (),
+        description="csv: cells that stand for a missing value, such as '<0.1', '-' or -999, a number however it is "
+        "written (-999.0); 'n/a' and 'NA' always do",
     )
     missing: Literal["refuse", "drop"] = Field(
         "refuse", description="Rows with an empty field, NaN or infinity: refuse the file, or drop these rows"

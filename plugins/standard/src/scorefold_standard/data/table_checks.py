@@ -198,7 +198,7 @@ def table_warnings(
         *units_warning(points, config, columns),
         *_identifiers(listed, table),
         *_times(listed, table),
-        *_codes_of_missing(points, listed),
+        *_codes_of_missing(points, listed, csv=bool(table.files) and table.files[0].suffix.lower() in _CSV),
         *_copied(copies, shared),
         *_codes(listed, table),
         *_classes(listed),
@@ -315,8 +315,10 @@ _UNEVEN_STEPS = 0.01
 _REPEATED = 5
 """The fewest equal values at the end of a column that look like the code of a missing value."""
 
+_CSV = (".csv", ".tsv")
 
-def _codes_of_missing(points: Points, columns: Sequence[ColumnSummary]) -> list[str]:
+
+def _codes_of_missing(points: Points, columns: Sequence[ColumnSummary], csv: bool) -> list[str]:
     """The columns whose farthest value repeats, far from all others, as -999 does for a missing one."""
     found = []
     tailed = [(place, one) for place, one in enumerate(columns) if "heavy tail" in one.warnings]
@@ -325,9 +327,11 @@ def _codes_of_missing(points: Points, columns: Sequence[ColumnSummary]) -> list[
         values, counts = np.unique(looked[:, place][np.isfinite(looked[:, place])], return_counts=True)
         for end, rest in ((0, values[1:]), (-1, values[:-1])):
             if counts[end] >= _REPEATED and len(rest) > 1 and abs(values[end] - np.median(rest)) > 3 * np.ptp(rest):
+                code = f"{values[end]:.15g}"
+                fix = f"gaps: [{code}] takes them as missing, if they are" if csv else "make them NaN if they are"
                 found.append(
-                    f"{counts[end]:,} values of column {one.name} are {values[end]:g}, far from all others, as codes "
-                    "of missing values are: leave these cells empty in the file if so"
+                    f"{counts[end]:,} values of column {one.name} are {code}, far from all others, as codes of missing "
+                    f"values are: {fix}"
                 )
     return found
 

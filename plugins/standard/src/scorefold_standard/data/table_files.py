@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import zipfile
@@ -151,15 +152,23 @@ def _read_csv(path: Path, config: ArrayConfig, text: bool) -> NumberTable:
     twice = _doubled(path, marks.delimiter, list(frame.columns)) if header else ()
     numeric = {name for name in frame.columns if pd.api.types.is_numeric_dtype(frame[name])}
     gaps: dict[str, list[str]] = {}
+    mark = marks.decimal
+    codes = {gap: float(gap.replace(mark, ".")) for gap in config.gaps if is_number(gap, mark)}
+    held: set[object] = set()
     left = {name[1:] for name in config.columns or () if name.startswith("-") and name not in frame.columns}
     taken = set(frame.columns) if left or not config.columns else {*config.columns, *config.condition}
-    for name in sorted((taken & set(frame.columns)) - numeric - {*left, config.label, config.names}):
-        cells = frame[name].where(~frame[name].isin(config.gaps))
-        numbers, found = _numbers(cells, marks.decimal, config.thousands or marks.thousands)
-        if numbers is not None:
-            frame[name] = numbers
-            numeric.add(name)
-            gaps |= {name: found} if found else {}
+    for name in sorted((taken & set(frame.columns)) - {*left, config.label, config.names}):
+        if name not in numeric:
+            blank = frame[name].isin(config.gaps)
+            held.update(frame[name][blank])
+            numbers, found = _numbers(frame[name].where(~blank), marks.decimal, config.thousands or marks.thousands)
+            if numbers is not None:
+                frame[name] = numbers
+                numeric.add(name)
+                gaps |= {name: found} if found else {}
+        if name in numeric and (blank := frame[name].isin([*codes.values()])).any():
+            held.update(frame[name][blank])
+            frame[name] = frame[name].astype(float).where(~blank)
     if gaps and not text:
         raise _no_numbers(path, gaps)
 
@@ -177,9 +186,22 @@ def _read_csv(path: Path, config: ArrayConfig, text: bool) -> NumberTable:
         others={name: frame[name].to_numpy() for name in frame.columns if name not in columns},
         named=config.names,
         files=(path,),
+        warnings=_unheld([gap for gap in config.gaps if gap not in held and codes.get(gap) not in held], path),
         twice=twice,
         gaps=tuple(dict.fromkeys(cell for cells in gaps.values() for cell in cells)),
     )
+
+
+def _unheld(gaps: Sequence[str], path: Path) -> tuple[str, ...]:
+    """The warning of gaps that no cell holds, but for those that pandas takes out of every file, such as NA."""
+    import pandas as pd
+
+    def known(gap: str) -> bool:
+        cell = gap.replace('"', '""')
+        return bool(pd.read_csv(io.StringIO(f'0,"{cell}"'), header=None).isna().any(axis=None))
+
+    left = ", ".join(repr(gap) for gap in gaps if not known(gap))
+    return (f"gaps: no cell among the numbers of {path.name} is {left}",) if left else ()
 
 
 def _doubled(path: Path, delimiter: str | None, columns: Sequence[str]) -> tuple[str, ...]:

@@ -41,7 +41,8 @@ def inspect_table(config: ArrayConfig) -> DataSummary:
         return summarise_table(table, table.points, KeptRows(np.arange(0)), config, {})
     points = shaped_points(table.points, config, path)
     kept = kept_rows(points, table, config.model_copy(update={"missing": "drop"}), path)
-    return summarise_table(table, points, kept, config, {})
+    seen = summarise_table(table, points, kept, config, {})
+    return replace(seen, warnings=(*table.warnings, *seen.warnings))
 
 
 def summarise_table(

@@ -42,7 +42,7 @@ class SeriesFile(CutSeries):
         shared = {name: getattr(config, name) for name in TableConfig.model_fields}
         reading = ArrayConfig(**shared, names=config.time)
         table = read_table(self._path, reading)
-        self._files = table.files
+        self._files, self._read_warnings = table.files, table.warnings
         shape = table.points.shape
         if len(shape) not in (1, 2):
             raise DataError(
@@ -68,6 +68,9 @@ class SeriesFile(CutSeries):
         exact = np.where(whole[:, None], points.astype(np.float64), np.nan)
         rounding = max(Series.rounding, 2 * float(np.finfo(points.dtype).eps)) if points.dtype.kind == "f" else 1e-9
         super().__init__(config, Series(exact, names, str(self._path), whole, joined, rounding=rounding))
+
+    def data_warnings(self) -> tuple[str, ...]:
+        return (*self._read_warnings, *super().data_warnings())
 
     def fingerprint(self) -> str:
         if not self._files:
