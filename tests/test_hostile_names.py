@@ -261,7 +261,7 @@ def test_results_keep_their_names_and_their_place(tmp_path: Path, name: str) -> 
     assert not steers(raw)
     assert not raw.startswith(("=", "+", "-", "@"))
     header, *rows = csv.reader(raw.splitlines())
-    assert len(header) == 1
+    assert len(header) == 2
     assert len(rows) == 3
     assert all(".." not in member and "/" not in member for member in np.load(tmp_path / "out.npz").files)
     text = (tmp_path / "out.json").read_text()

@@ -125,7 +125,7 @@ def test_enough_points_are_held_out_to_say_which_are_unlike(rows: int, test: int
     said = start(capsys, "x.npy", "--question", "unlike")
     found = ran(capsys, said["run_file"], "stages.flow.config.training.steps=10")
     assert found["data"]["test points"] == test
-    assert ("cost of points unlike the data (bits a dimension)" in found["answer"]) == (test >= 99)
+    assert ("limit of the cost (bits a dimension)" in found["answer"]) == (test >= 99)
 
 
 @pytest.mark.parametrize("question", TEXTS)

@@ -74,9 +74,12 @@ def test_the_verb_reports_how_well_each_score_works() -> None:
     assert metrics["AUROC by cost"] > 0.95
     assert 0.4 < metrics["AUROC by condition cost"] < 0.6  # the conditions of both are alike
     assert metrics["mean mismatch (bits a dimension)"] < 0
-    assert set(outcome.arrays) == {
-        f"{who}{name}" for who in ("", "unusual ") for name in ("cost", "mismatch", "condition cost")
-    }
+    of = ("cost", "mismatch", "condition cost", "above the limit")
+    assert set(outcome.arrays) == {f"{who}{name}" for who in ("", "unusual ") for name in of}
+    limit = outcome.result["metrics"]["limit of the cost (bits a dimension)"]
+    for who in ("", "unusual "):
+        above = outcome.arrays[f"{who}cost"] > limit
+        assert torch.equal(outcome.arrays[f"{who}above the limit"], above.double())
     assert all(values.shape == (200,) for values in outcome.arrays.values())
     (figure,) = draw(outcome.drawn).values()
     assert [axes.get_xlabel().partition(";")[0].rstrip(")") for axes in figure.axes] == [

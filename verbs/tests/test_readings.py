@@ -173,7 +173,7 @@ def test_points_are_compared_with_the_limit_of_others() -> None:
     assert found["answer"]["quantity"] == "share of points unlike the data"
     assert found["answer"]["value"] == pytest.approx(10 / 50, abs=1 / 50)
     assert "row 40, row 41" in found["answer"]["verdict"]
-    assert found["metrics"]["cost of points unlike the data (bits a dimension)"] == limit
+    assert found["metrics"]["limit of the cost (bits a dimension)"] == limit
 
 
 def test_straight_lines_across_a_circle_leave_the_data() -> None:

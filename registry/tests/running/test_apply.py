@@ -174,12 +174,17 @@ def test_new_data_are_compared_with_the_limit_of_held_out_points(say: Say, run: 
     )
     result = run(text)
     held_out = read_result(result.folder / "answer")["metrics"]
-    limit = "cost of points unlike the data (bits a dimension)"
-    arguments = ("--do", "outliers", "--data", "new.npy", "--out", "o.npy", "--json")
+    limit = "limit of the cost (bits a dimension)"
+    arguments = ("--do", "outliers", "--data", "new.npy", "--out", "o.csv", "--json")
     said = say("apply", str(result.folder / "flow"), *arguments).json
     assert said["metrics"][limit] == held_out[limit]
-    assert said["metrics"]["share of points unlike the data"] >= 0.1
+    share = said["metrics"]["share of points unlike the data"]
+    assert share >= 0.1
     assert said["warnings"] == []
+    found = pd.read_csv("o.csv")
+    assert list(found) == ["cost", "above the limit"]
+    assert found["above the limit"].mean() == pytest.approx(share)
+    assert found["above the limit"].tolist() == (found["cost"] > held_out[limit]).tolist()
     alone = run(text.replace("do: outliers", "do: outliers, split: train"))
     said = say("apply", str(alone.folder / "flow"), *arguments, "--option", "limit=99").json
     assert said["metrics"][limit] > held_out[limit]
@@ -187,6 +192,28 @@ def test_new_data_are_compared_with_the_limit_of_held_out_points(say: Say, run: 
         f"{limit} comes from the given data: the run has no stage that gives it",
         "99 of 100 points are read: --option limit=100 reads all",
     ]
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "outliers"])
+def test_a_flow_reads_all_new_points_and_a_score_says_how_many(
+    say: Say, run: Callable[..., RunResult], verb: str
+) -> None:
+    """A score solves an ODE for each."""
+    np.save("new.npy", np.random.default_rng(0).normal(size=(300, 3)))
+    result = run(
+        "version: 1\nstages:\n  data: {use: data:sphere, config: {dimension: 2, ambient: 3, points: 60}}\n"
+        "  flow: {use: flow:affine-coupling, inputs: {data: data}, config: {training: {steps: 2}}}\n"
+        "  score: {use: score:analytic, inputs: {data: data}, config: {points: true}}\n"
+    )
+    arguments = ("--do", verb, "--data", "new.npy", "--out", "o.csv", "--json")
+    said = say("apply", str(result.folder / "flow"), *arguments)
+    assert said.status == 0, said.err
+    assert not [text for text in said.json["warnings"] if "points are read" in text]
+    assert pd.read_csv("o.csv").notna().all(axis=None)
+    said = say("apply", str(result.folder / "score"), *arguments, "--option", "tolerance=0.1", "--option", "probes=1")
+    assert said.status == 0, said.err
+    assert "256 of 300 points are read: --option limit=300 reads all" in said.json["warnings"]
+    assert pd.read_csv("o.csv").notna().all(axis=1).sum() == 256
 
 
 def test_new_tables_are_read_by_the_names_of_their_columns(say: Say, run: Callable[..., RunResult]) -> None:

@@ -95,14 +95,19 @@ class AssessOptions(DrawingOptions, FeatureOptions):
 class LikelihoodOptions(Config):
     """Settings of log-likelihoods."""
 
-    limit: int = Field(256, ge=1, description="Largest number of points to evaluate")
+    limit: int | None = Field(
+        None,
+        ge=1,
+        description="Largest number of points to evaluate; null evaluates all with a flow, and 256 with a score, which "
+        "solves an ODE for each",
+    )
     batch_size: int = Field(128, ge=1, description="Points evaluated at once")
     trace: Literal["exact", "hutchinson"] = Field("hutchinson", description="Trace of the Jacobian (score models)")
     probes: int = Field(4, ge=1, description="Probe vectors of the Hutchinson trace")
     tolerance: float = Field(1e-4, gt=0, description="Relative and absolute tolerance of the ODE solver")
 
 
-COST_LIMIT = "cost of points unlike the data (bits a dimension)"
+COST_LIMIT = "limit of the cost (bits a dimension)"
 """The metric of the cost above which a point is unlike the data."""
 
 

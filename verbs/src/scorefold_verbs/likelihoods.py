@@ -53,7 +53,7 @@ def evaluate_likelihood(
     """
     refuse_codes(component)
     source: DataSource = inputs["data"]
-    dataset = points_of(source, options.limit, context)
+    dataset = points_of(source, _most(component, options), context)
     seed = context.seed("evaluate")
     log_prob = log_probs(component, dataset, options, seed, executor=context.executor)
     metrics, answer = _likelihood(component, log_prob, _exact_log_prob(component, source, dataset))
@@ -70,6 +70,14 @@ def evaluate_likelihood(
     result = {"metrics": metrics, "points": len(log_prob), "answer": answer}
     log_prob = by_row(log_prob, dataset.index, source.rows)
     return Outcome({"log_prob": log_prob}, result, {"log_prob": log_prob})
+
+
+_OF_SCORES = 256
+"""The most points that a score evaluates where no limit is given."""
+
+
+def _most(component: ScoreModel | Flow, options: LikelihoodOptions) -> int | None:
+    return _OF_SCORES if options.limit is None and isinstance(component, ScoreModel) else options.limit
 
 
 def log_probs(
@@ -229,6 +237,9 @@ def auroc(unusual: Tensor, usual: Tensor) -> float:
     return float(below.double().mean() / (2 * len(usual)))
 
 
+ABOVE = "above the limit"
+"""The array that says of each point whether it costs more than the limit."""
+
 _COSTLIEST = 8
 """The most images that a figure shows of those that cost the most."""
 
@@ -238,7 +249,8 @@ def outliers(component: ScoreModel | Flow, inputs: Inputs, options: OutlierOptio
     points of ``unusual`` where these are given.
 
     ``above`` is this cost where other points gave it; the answer is then the share of points that cost more.
-    Hands on the scores of each source by name, in the order of its rows. Raises as ``evaluate``, and ``DataError`` for
+    Hands on the scores of each source by name, in the order of its rows, and whether each cost is above the limit: 1 or
+    0, NaN for rows that were not asked about. Raises as ``evaluate``, and ``DataError`` for
     points without the conditions that the model takes.
     """
     refuse_codes(component)
@@ -247,7 +259,7 @@ def outliers(component: ScoreModel | Flow, inputs: Inputs, options: OutlierOptio
         groups["unusual"] = inputs["unusual"]
     scores, rows, called = {}, {}, {}
     for name, source in groups.items():
-        points = points_of(source, options.limit, context)
+        points = points_of(source, _most(component, options), context)
         if component.condition_spec is not None and points.condition is None:
             raise DataError(
                 f"the {name} points have no conditions, and the model takes one for each",
@@ -275,7 +287,9 @@ def outliers(component: ScoreModel | Flow, inputs: Inputs, options: OutlierOptio
         metrics[UNLIKE_SHARE] = answer["value"]
     if limit is not None:
         metrics[COST_LIMIT] = limit
-    result: dict[str, Any] = {"metrics": metrics, "answer": answer}
+        for named in rows.values():
+            named[ABOVE] = (named["cost"] > limit).double().where(named["cost"].isfinite(), math.nan)
+    result: dict[str, Any] = {"metrics": metrics, "points": len(costs), "answer": answer}
     if "unusual" in scores:
         best = max((name for name in metrics if name.startswith("AUROC")), key=metrics.__getitem__)
         counts = [len(next(iter(scores[group].values()))) for group in groups]

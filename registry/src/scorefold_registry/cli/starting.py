@@ -249,7 +249,8 @@ def _density(reading: Reading, verb: str, comment: str) -> tuple[Stages, Comment
             "the number of points, each of which takes the model a hundred calls; probes: 4 and tolerance: 0.0001 take "
             "four times as long, and give less noisy numbers"
         )
-    comments[("answer",)] = f"{comment}; {_NEW.format(model=name, verb=verb)}"
+    new = _NEW.format(model=name, verb=verb) + (" (of 256 points, unless --option limit= says more)" * reading.images)
+    comments[("answer",)] = f"{comment}; {new}"
     return stages, comments
 
 

@@ -80,10 +80,13 @@ def apply_stage(
     module, _, function = chosen.target.partition(":")
     asked, absent = _recalled(_options(chosen, options), folder, stage.name, chosen.name)
     warnings += [f"{name} comes from the given data: the run has no stage that gives it" for name in absent]
-    limit = getattr(asked, "limit", None)
-    if data is not None and limit is not None and limit < (count := len(inputs["data"].load("test"))):
-        warnings.append(f"{limit:,} of {count:,} points are read: --option limit={count} reads all")
     outcome: Outcome = getattr(import_module(module), function)(component, inputs, asked, context)
+    if data is not None and asked is not None and hasattr(asked, "limit"):
+        count = len(inputs["data"].load("test"))
+        # A verb whose limit depends on the component says how many points it read.
+        limit = asked.limit or outcome.result.get("points", count)
+        if limit < count:
+            warnings.append(f"{limit:,} of {count:,} points are read: --option limit={count} reads all")
     if warnings:
         outcome.result["warnings"] = [*warnings, *outcome.result.get("warnings", [])]
     if data is None and spec is not None and isinstance(outcome.value, DataSource):

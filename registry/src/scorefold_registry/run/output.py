@@ -98,9 +98,15 @@ def _npz(out: Path, outcome: Outcome) -> None:
 
 
 def _columns(outcome: Outcome) -> tuple[list[str], np.ndarray[Any, Any]]:
+    """The main array as named columns (N, D); next to a main array of one number for each point also the other such
+    arrays, but for an estimate, whose readings are many."""
     name, array = _main(outcome)
     flat = array.reshape(len(array), -1)
-    return ([name] if flat.shape[1] == 1 else [f"{name}{index}" for index in range(flat.shape[1])]), flat
+    if flat.shape[1] > 1:
+        return [f"{name}{index}" for index in range(flat.shape[1])], flat
+    beside = {} if name == "pointwise" else {of: one for of, one in arrays_of(outcome).items() if of != name}
+    same = {of: one.detach().cpu().numpy() for of, one in beside.items() if one.shape == (len(flat),)}
+    return [name, *same], np.column_stack([flat, *same.values()])
 
 
 def _csv(out: Path, outcome: Outcome) -> None:
