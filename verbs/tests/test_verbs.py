@@ -54,7 +54,12 @@ def test_load_reports_what_there_is() -> None:
 def test_load_needs_some_split_and_hides_no_bad_data() -> None:
     loaded = verb_load(Source(train=rows(2)), {}, None, context())
     assert loaded.result["metrics"] == {"train points": 2}
-    assert list(data_figures(loaded.value)) == ["data"]
+    (figure,) = data_figures(loaded.value).values()
+    assert figure.axes[0].get_title() == "All points"
+    (figure,) = data_figures(Source(train=rows(4), test=rows(3))).values()
+    assert figure.axes[0].get_title() == "The test split"
+    (figure,) = data_figures(Source(train=rows(0), validation=rows(0), test=rows(3))).values()
+    assert figure.axes[0].get_title() == "All points"
     with pytest.raises(SplitError, match="no test split"):
         verb_load(Source(train=SplitError("there is no train split"), x=rows(2)), {}, None, context())
     for split in ("train", "validation", "test"):

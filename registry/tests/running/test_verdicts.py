@@ -40,6 +40,7 @@ class Folder:
         interval: tuple[float, float] | None = None,
         *,
         data: str = "data",
+        component: str = "estimator:tiny",
         inputs: dict[str, Any] | None = None,
         headline: str = "",
         truth: float | None = None,
@@ -59,9 +60,9 @@ class Folder:
         write_json(place / "value.json", facts)
         write_json(place / "result.json", {"metrics": {}})
         resolved = {"inputs": {"data": data, **(inputs or {})}}
-        write_json(place / "stage.json", {**STAGE, "name": name, "component": "estimator:tiny@1", "resolved": resolved})
+        write_json(place / "stage.json", {**STAGE, "name": name, "component": f"{component}@1", "resolved": resolved})
         metrics = {} if truth is None else {"truth": truth}
-        self.stages.append({"name": name, "component": "estimator:tiny@1", "metrics": metrics})
+        self.stages.append({"name": name, "component": f"{component}@1", "metrics": metrics})
 
     def answers(self) -> list[Answer]:
         return answers(self.folder, self.stages)
@@ -279,10 +280,13 @@ def test_a_headline_is_one_sentence_and_names_a_caution() -> None:
     assert answer.headline() == "draws: PSNR is 17.9 dB (with caution)."
 
 
-def test_an_estimate_that_checked_others_comes_first_and_stands_for_the_comparison(made: Folder) -> None:
-    made.estimate("mle", 6.0)
-    made.estimate("checked", 8.0, table=[{"estimator": "mle", "used": True}])
-    assert [answer.stage for answer in made.answers()] == ["checked", "mle"]
+def test_an_estimate_that_checked_others_stands_for_them_and_for_the_comparison(made: Folder) -> None:
+    """Estimates of other data, and those that its table lacks, follow."""
+    made.estimate("unchecked", 6.0, component="estimator:mle")
+    made.estimate("other", 7.0)
+    made.estimate("elsewhere", 5.0, component="estimator:mle", data="more")
+    made.estimate("checked", 8.0, component="estimator:calibrated", table=[{"estimator": "mle", "used": True}])
+    assert [answer.stage for answer in made.answers()] == ["checked", "other", "elsewhere"]
 
 
 def test_a_minor_answer_is_given_where_there_is_no_other(tmp_path: Path) -> None:

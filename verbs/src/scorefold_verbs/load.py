@@ -81,21 +81,25 @@ def data(source: DataSource) -> Mapping[str, Figure]:
     condition = picture_of(few.condition)
     if signals and len(few):
         observed = condition if condition is not None and condition.shape == few.x.shape else None
-        return {"data": curves(few.x[:, None], f"From the {name} split", observed=observed)}
+        return {"data": curves(few.x[:, None], f"From {name}", observed=observed)}
     if images is not None and condition is not None and len(images):
         return {"data": _pairs(condition, images, source)}
     if images is None:
         points = shown.tensor(limit=2000)
-        return {"data": scatter(points, f"The {name} split")} if len(points) > 1 else {}
+        return {"data": scatter(points, name[0].upper() + name[1:])} if len(points) > 1 else {}
     limits = (source.event_scale.low, source.event_scale.high)
-    return {"data": image_grid(images, title=f"From the {name} split", limits=limits)} if len(images) else {}
+    return {"data": image_grid(images, title=f"From {name}", limits=limits)} if len(images) else {}
 
 
 def _any_split(source: DataSource) -> tuple[str, Dataset]:
-    for name in ("test", "validation"):
+    """A split with points and what to call it: all points where there is no other one."""
+    found: dict[str, Dataset] = {}
+    for name in ("test", "validation", "train"):
         with suppress(SplitError):
-            return name, source.load(name)
-    return "train", source.load("train")
+            found[name] = source.load(name)
+    full = [name for name, split in found.items() if len(split)]
+    name = next(iter(full or found))
+    return (f"the {name} split" if len(full) > 1 else "all points"), found[name]
 
 
 def _pairs(condition: Tensor, images: Tensor, source: DataSource) -> Figure:

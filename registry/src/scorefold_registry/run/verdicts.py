@@ -135,16 +135,22 @@ def answers(folder: Path, stages: Sequence[Mapping[str, Any]]) -> list[Answer]:
     """The answers of a run's stages, most important first; else the last stage's minor answer, or its metrics.
 
     Several estimates of one quantity from one data stage begin with their comparison. An estimate that has checked
-    others, with a ``table`` in its diagnostics, comes before these, and stands for the comparison. Repeats of an
-    estimate are part of its own answer.
+    others, with a ``table`` in its diagnostics, stands for the comparison, and for the estimates of its data that this
+    table holds. Repeats of an estimate are part of its own answer.
     """
     part_of_others = {name for stage in stages for name in _repeats(folder / stage["name"])}
     stages = [stage for stage in stages if stage["name"] not in part_of_others]
     every = [(stage, _answer(folder / stage["name"], stage)) for stage in stages]
     found = [(stage, answer) for stage, (answer, minor) in every if answer is not None and not minor]
     if found:
-        checked = [answer for stage, answer in found if _checks_others(folder / stage["name"])]
-        rest = [answer for _, answer in found if answer not in checked]
+        tables = {answer.stage: _checked_by(folder / answer.stage) for _, answer in found}
+        checked = [answer for _, answer in found if tables[answer.stage]]
+
+        def inside(answer: Answer) -> bool:
+            of = (folder / stage for stage, names in tables.items() if answer.component in names)
+            return any(_data_of(stage) == _data_of(folder / answer.stage) for stage in of)
+
+        rest = [answer for _, answer in found if answer not in checked and not inside(answer)]
         compared = [] if checked else _comparisons(folder, [answer for _, answer in found])
         # Each comparison stands above its parts.
         below = [answer for one in compared for answer in (one, *(each for each in rest if each.stage in one.parts))]
@@ -328,9 +334,16 @@ def _repeats(folder: Path) -> list[str]:
     return [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
 
 
-def _checks_others(folder: Path) -> bool:
+def _checked_by(folder: Path) -> list[str]:
+    """The estimators that the table of an estimate holds; none for others."""
     value = read_value(folder)
-    return isinstance(value, EstimateFacts) and isinstance(value.diagnostics.get("table"), list)
+    rows = value.diagnostics.get("table") if isinstance(value, EstimateFacts) else None
+    names = [str(row.get("estimator")) for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    return [name if ":" in name else f"estimator:{name}" for name in names]
+
+
+def _data_of(folder: Path) -> str:
+    return str(read_stage(folder)["resolved"].get("inputs", {}).get("data"))
 
 
 def _comparisons(folder: Path, found: Sequence[Answer]) -> list[Answer]:
@@ -339,8 +352,7 @@ def _comparisons(folder: Path, found: Sequence[Answer]) -> list[Answer]:
     for answer in found:
         value = read_value(folder / answer.stage)
         if isinstance(value, EstimateFacts):
-            data = str(read_stage(folder / answer.stage)["resolved"].get("inputs", {}).get("data"))
-            groups.setdefault((value.quantity, data), []).append((answer, value))
+            groups.setdefault((value.quantity, _data_of(folder / answer.stage)), []).append((answer, value))
     return [_compared(group) for group in groups.values() if len(group) > 1]
 
 
