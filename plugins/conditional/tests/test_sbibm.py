@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from scorefold.errors import DataError
+from scorefold.errors import DataError, ScorefoldError
 from scorefold_conditional import sbibm as wheels
 from scorefold_conditional.sbibm import TASKS, stimulus, summary_of
 from scorefold_registry import Host
@@ -160,6 +160,22 @@ def test_simulations_do_not_depend_on_the_wheel_and_splits_share_none(host: Host
     rows = torch.cat([plain.load(split).index for split in ("train", "validation", "test")])
     assert rows.unique().numel() == 1100
     assert torch.equal(plain.load("train").index, other.load("train").index)
+
+
+def test_several_observations_are_simulations_of_one_parameter(host: Host) -> None:
+    """Their mean has a fourth of the variance about the parameter, and one observation is as without the setting."""
+    config = {"task": "gaussian-linear", "simulations": 3000, "seed": 2}
+    several = host.create("data:sbibm", {**config, "observations": 4})
+    points = several.load("train")
+    assert several.condition_spec.shape == points.condition.shape[1:] == (4, 10)
+    off = points.condition - points.x[:, None]
+    assert float(off.var()) == pytest.approx(0.1, rel=0.03)
+    assert float(off.mean(1).var()) == pytest.approx(0.025, rel=0.03)
+    one = host.create("data:sbibm", {**config, "observations": 1}).load("train")
+    assert torch.equal(one.condition, host.create("data:sbibm", config).load("train").condition)
+    assert torch.equal(one.x, points.x)
+    with pytest.raises(ScorefoldError, match="the wheel has one observation of each parameter, and observations is 4"):
+        host.create("data:sbibm", {**config, "observations": 4, "wheel": "sbibm.whl"})
 
 
 def test_a_file_that_is_no_wheel_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

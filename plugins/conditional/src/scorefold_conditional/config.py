@@ -240,6 +240,22 @@ class RePaintConfig(Config):
     )
 
 
+class CompositionalConfig(Config):
+    """The posterior of an event given several observations of it, from a score given one observation."""
+
+    observations: int = Field(ge=2, description="Number of observations of each event")
+    rule: Literal["samples", "jacobian", "sum"] = Field(
+        "samples",
+        description="Combination of the scores. samples and jacobian weigh each denoised estimate by its precision, "
+        "which is exact for Gaussians (Linhart et al. 2024). The precision comes from samples of each single "
+        "posterior, or from the Jacobian of the score, which small trained networks get wrong at high noise. sum adds "
+        "the scores and subtracts n - 1 times the prior's (Geffner et al. 2023), which is biased",
+    )
+    samples: int = Field(
+        200, ge=10, description="samples: samples of each single posterior, ten times as many of the prior"
+    )
+
+
 class PosteriorConfig(Config):
     """Points in the plane from Gaussians on a circle, with a noisy first coordinate as the condition."""
 
@@ -259,6 +275,9 @@ class SbibmConfig(Config):
         "two-moons", "gaussian-mixture", "gaussian-linear", "gaussian-linear-uniform", "slcp", "bernoulli-glm"
     ] = Field(description="The simulator and its prior")
     simulations: int = Field(10_000, ge=10, description="Simulations to learn from, those for validation included")
+    observations: int = Field(
+        1, ge=1, description="Simulations of each parameter; with more than 1 the condition has a row for each"
+    )
     validation: float = Field(0.1, gt=0, lt=1, description="Share of the simulations for validation")
     wheel: FilePath | None = Field(
         None,
@@ -267,3 +286,12 @@ class SbibmConfig(Config):
         "further simulations for the test split",
     )
     seed: Seed = None
+
+    @model_validator(mode="after")
+    def _published_alone(self) -> SbibmConfig:
+        if self.wheel is not None and self.observations > 1:
+            raise ValueError(
+                f"the wheel has one observation of each parameter, and observations is {self.observations}; "
+                "leave one of them out"
+            )
+        return self

@@ -54,6 +54,24 @@ def _scores() -> Iterable[Component]:
         cite=_PAPER,
         known_failures={f"bind-is-score[{example}]": fast for example in (1, 2, 3)},
     )
+    moons = {"use": "data:sbibm", "config": {"task": "two-moons", "simulations": 200}}
+    untrained = {"network": network, "estimator": "cde", "condition_dropout": 0.2, "training": {"steps": 0}}
+    one = {"use": "score:conditional", "config": untrained, "inputs": {"data": moons}}
+    prior = {"use": "score:analytic", "config": {"gaussian": True, "process": "ve"}, "inputs": {"data": moons}}
+    yield Component(
+        kind="score",
+        name="compositional",
+        target=".compositional:Compositional",
+        config=".config:CompositionalConfig",
+        requires=(Port("posterior", kind="score"), Port("prior", kind="score", optional=True)),
+        summary="A posterior given several observations, from scores given one observation",
+        examples=(
+            {"config": {"observations": 3, "samples": 20}, "inputs": {"posterior": one}},
+            {"config": {"observations": 2, "rule": "sum"}, "inputs": {"posterior": one, "prior": prior}},
+        ),
+        cite="cite/compositional.bib",
+        known_failures={"device-followed": "the score makes samples, and the check's device has no numbers"},
+    )
 
 
 @hookimpl

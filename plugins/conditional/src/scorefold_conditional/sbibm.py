@@ -193,7 +193,7 @@ FURTHER = 1000
 
 class SbibmSource(DataSource):
     """Parameters (P,) of a task of sbibm, drawn from its prior, with a simulated observation (X,) as the condition
-    (Lueckmann et al. 2021).
+    (Lueckmann et al. 2021), or with n ``observations`` (n, X).
 
     ``train`` and ``validation`` share the simulations. ``test`` is the ten published observations with their true
     parameters, and the truth ``posterior`` (10, 10000, P) holds reference draws, which ``metric:c2st`` reads. Without
@@ -211,7 +211,9 @@ class SbibmSource(DataSource):
         seed = source_seed(config.seed, generator)
         total = config.simulations + (FURTHER if config.wheel is None else 0)
         theta = task.prior(total, derive_generator(seed, "parameters"))
-        x = task.simulate(theta, derive_generator(seed, "simulations"))
+        x = task.simulate(theta.repeat_interleave(config.observations, 0), derive_generator(seed, "simulations"))
+        observed = (task.observed,) if config.observations == 1 else (config.observations, task.observed)
+        x = x.reshape(total, *observed)
         whole = Dataset(x=theta.float(), condition=x.float(), index=torch.arange(total))
         train, validation = hold_out(
             torch.randperm(config.simulations, generator=derive_generator(seed, "split")), config.validation
@@ -224,7 +226,7 @@ class SbibmSource(DataSource):
             rows = torch.arange(total, total + len(truth))
             self._splits["test"] = Dataset(x=truth, condition=seen, index=rows, truth={"posterior": draws})
         self.event_shape = (task.parameters,)
-        self.condition_spec = TensorSpec((task.observed,))
+        self.condition_spec = TensorSpec(observed)
         self.event_scale = plain_scale(self._splits["train"].x)
 
     def load(self, split: str) -> Dataset:

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from scorefold.data import Condition
+from scorefold.diffusion import DiffusionProcess
 from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource, ScoreModel
 from scorefold.interfaces.score import BoundScore
@@ -102,7 +103,7 @@ class DPS(ScoreModel, InverseSolver):
             shift = signal * towards if isinstance(signal, Tensor) else signal.apply_transpose(towards)
             return shift_denoised(self.process, score, x, t, self.length * shift)
         isotropic = self.config.covariance == "isotropic"
-        covariance = self._isotropic(x, t) if isotropic else self._tweedie(gradient, x, t)
+        covariance = self._isotropic(x, t) if isotropic else tweedie_covariance(self.process, gradient, x, t)
         variance = self.config.noise_std**2
         if self.config.covariance == "row-sums":
             sums = operator(covariance(operator.adjoint(torch.ones_like(misfit)))).clamp_min(0) + variance
@@ -129,17 +130,22 @@ class DPS(ScoreModel, InverseSolver):
             return RotatedMap(process.transform, variance).apply
         return lambda v: variance * v
 
-    def _tweedie(self, gradient: Callable[[Tensor], Tensor], x: Tensor, t: Tensor) -> Callable[[Tensor], Tensor]:
-        signal, scale = self.process.coefficients(x, t)
-        if isinstance(scale, Tensor):
-            return lambda v: scale**2 / signal * gradient(v)
-        return lambda v: signal.solve(scale.apply(scale.apply_transpose(gradient(v))))
-
     def _couples(self) -> bool:
         if isinstance(self.process, Rotated):
             return False
         like = self._reference().new_zeros((1, *self.event_shape))
         return not isinstance(self.process.coefficients(like, like.new_full((1,), self.process.t_max))[1], Tensor)
+
+
+def tweedie_covariance(
+    process: DiffusionProcess, gradient: Callable[[Tensor], Tensor], x: Tensor, t: Tensor
+) -> Callable[[Tensor], Tensor]:
+    """v to C v, C = signal^-1 scale scale^T J^T the covariance of x_0 given x_t; ``gradient`` maps v to J^T v, J the
+    Jacobian of the denoised estimate."""
+    signal, scale = process.coefficients(x, t)
+    if isinstance(scale, Tensor):
+        return lambda v: scale**2 / signal * gradient(v)
+    return lambda v: signal.solve(scale.apply(scale.apply_transpose(gradient(v))))
 
 
 def _unit(v: Tensor) -> Tensor:
