@@ -119,6 +119,20 @@ def test_a_column_of_times_is_left_out(capsys: Captured) -> None:
     assert "columns: [-when] (left out: when rises in equal steps as times do; data:series" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("given", ["windows.npy", "data:series"])
+def test_windows_of_a_signal_get_a_network_of_signals(given: str, capsys: Captured) -> None:
+    """An array (N, C, L), and a csv that ``data:series`` cuts into windows: twelve channels are no image's height."""
+    walk = np.random.default_rng(0).normal(size=(700, 12)).cumsum(0)
+    np.save("windows.npy", np.stack([walk[i : i + 64].T for i in range(0, 600, 4)]))
+    pd.DataFrame({"when": 0.5 * np.arange(700)} | {f"c{i}": walk[:, i] for i in range(12)}).to_csv("s.csv", index=False)
+    series = ["path=s.csv", "time=when", "window=64", "stride=4"] if given == "data:series" else []
+    options = [part for each in series for part in ("--data-option", each)]
+    said = start(capsys, given, "--question", "samples", *options)
+    assert "use: network:auto" in Path(said["run_file"]).read_text()
+    found = ran(capsys, said["run_file"], "stages.score.config.training={steps: 3, batch_size: 8}")
+    assert found["samples"]
+
+
 @pytest.mark.parametrize(("rows", "test"), [(300, 30), (400, 100), (600, 102), (1200, 120)])
 def test_enough_points_are_held_out_to_say_which_are_unlike(rows: int, test: int, capsys: Captured) -> None:
     np.save("x.npy", np.random.default_rng(0).normal(size=(rows, 3)))

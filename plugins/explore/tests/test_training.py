@@ -20,7 +20,7 @@ from scorefold_explore.command import open_place
 from scorefold_explore.explored import Explored
 from scorefold_explore.opening import open_run, say_what_is_missing
 from scorefold_explore.questions import answer
-from scorefold_explore.recipes import run_file_text
+from scorefold_explore.recipes import recipe, run_file_text
 from scorefold_explore.server import QuestionWorker, StoppedError
 from scorefold_explore.training.missing import missing_answers, plan, plans, with_minutes
 from scorefold_explore.training.session import train_missing
@@ -102,6 +102,12 @@ def test_images_have_a_score_and_a_code(host: Host) -> None:
     }
     assert found.stages["score"]["config"]["network"]["use"] == "network:conv-unet"
     assert not found.without
+
+
+def test_windows_of_a_signal_have_a_network_of_signals(host: Host) -> None:
+    explored = open_place(host, "data:pulses", {"window": 64, "length": 2000})
+    assert plan(explored).stages["score"]["config"]["network"] == {"use": "network:auto"}
+    assert "network:auto" in (recipe(explored, "more", {})["run_file"] or "")
 
 
 @pytest.mark.parametrize(

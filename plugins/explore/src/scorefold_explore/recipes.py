@@ -266,9 +266,10 @@ def _samples(explored: Explored, asked: Mapping[str, Any]) -> tuple[str | None, 
 
 def _more(explored: Explored, asked: Mapping[str, Any]) -> tuple[str | None, str]:
     """The run that would add geodesics, a code and likelihoods to bare data."""
-    network = (
-        {"use": "network:conv-unet", "config": {"channels": [16, 32]}} if explored.image else {"use": "network:mlp"}
-    )
+    network: dict[str, Any] = {"use": "network:conv-unet", "config": {"channels": [16, 32]}}
+    if not explored.image:
+        # Windows of a signal have two axes, and a U-Net along time.
+        network = {"use": "network:auto" if len(explored.event_shape) == 2 else "network:mlp"}
     stages = {
         "data": _data(explored),
         "flow": {

@@ -49,6 +49,8 @@ _NEW = "scorefold apply RUN/{model} --do {verb} --data NEW --out scores.csv give
 
 
 def _network(reading: Reading) -> dict[str, Any]:
+    if len(reading.event_shape) == 2 and reading.event_shape[1] >= 4 * reading.event_shape[0]:
+        return {"use": "network:auto"}  # windows of a signal
     if reading.images and min(reading.event_shape[-2:]) >= _SMALL_IMAGE:
         return {"use": "network:conv-unet", "config": {"channels": [32, 64, 64]}}
     return {"use": "network:mlp", "config": {"width": 64 if reading.points < _FEW else 256}}
@@ -67,7 +69,11 @@ def _score(reading: Reading, noise_levels: Mapping[str, Any] | None) -> dict[str
 
 _SCORE_COMMENTS: Comments = {
     ("score",): "a score model: it learns in which direction noised points lie nearer to the data",
-    ("score", "config", "network"): "a U-Net for images, a perceptron for all else; channels and width are its size",
+    (
+        "score",
+        "config",
+        "network",
+    ): "a U-Net for images and signals, a perceptron for all else; channels and width are its size",
     ("score", "config", "training"): _MINUTES,
 }
 _DIMENSIONS_ARE_READ = {"name": "mixture", "low": 0.01, "high": 1}

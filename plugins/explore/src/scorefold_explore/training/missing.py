@@ -209,6 +209,8 @@ class _Stages:
         network: dict[str, Any] = {"use": "network:mlp", "config": {"width": 128}}
         if image is not None and min(image[1:]) >= SMALLEST_IMAGE:
             network = {"use": "network:conv-unet", "config": {"channels": [32, 64]}}
+        elif image is None and len(self.explored.event_shape) == 2:
+            network = {"use": "network:auto"}  # a U-Net for windows of a signal
         config = {
             "network": network,
             "noise_levels": {"name": "mixture", "low": 0.01, "high": 1},
