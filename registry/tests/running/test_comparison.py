@@ -16,11 +16,14 @@ import jsonschema
 import pytest
 
 from scorefold.artefacts import read_json
+from scorefold.errors import ConfigError, ScorefoldError
 from scorefold.results import Estimate
 from scorefold_registry import compare as compare_on
 from scorefold_registry import run_file
 from scorefold_registry.experiments.rows import CaseRow, over_seeds
+from scorefold_registry.experiments.table import measures_table, missing_measures
 from scorefold_registry.host import Host
+from scorefold_registry.run.progress import number_text
 from scorefold_registry.runfile.reader import read
 
 SCHEMA = json.loads(files("scorefold").joinpath("schemas/compare.json").read_text())
@@ -443,3 +446,37 @@ def test_a_port_for_several_takes_the_data(compare: Compare) -> None:
     assert 0 < row.value < 1.5
     assert row.quantity.startswith("distance of geodesic middles from the data")
     assert read("out/rows/geometry-tiny-many-tiny.yaml").stages["geometry-tiny-many"].inputs["parts"] == ["data"]
+
+
+def test_a_saved_model_is_plugged_in_and_not_trained(compare: Compare, host: Host) -> None:
+    plain = compare(only=["tiny-scored"], plugged={"score": "score:tiny"})["tiny-scored", "tiny"]
+    Path("train.yaml").write_text(
+        "version: 1\nname: train\nstages:\n  data: {use: data:tiny}\n"
+        "  score-tiny: {use: score:tiny, inputs: {data: data}}\n"
+    )
+    folder = run_file(host, "train.yaml", runs="runs").folder / "score-tiny"
+    row = compare(only=["tiny-scored"], plugged={"score": {"load": str(folder)}})["tiny-scored", "tiny"]
+    assert row.value == plain.value
+    assert row.training_cpu_seconds is None
+    assert row.network_calls == plain.network_calls
+    stages = read("out/rows/estimator-tiny-scored-tiny.yaml").stages
+    assert list(stages) == ["loaded", "data", "estimator-tiny-scored"]
+    with pytest.raises(ScorefoldError, match="there is no folder"):
+        compare(only=["tiny-scored"], plugged={"score": {"load": "nowhere"}})
+    with pytest.raises(ConfigError, match=r"port 'score' is given 5"):
+        compare(only=["tiny-scored"], plugged={"score": 5})
+
+
+def test_further_metrics_stand_in_a_table_of_their_own(compare: Compare, host: Host) -> None:
+    row = compare(only=["tiny-mean"])["tiny-mean", "tiny"]
+    assert row.metrics
+    name, value = next(iter(row.metrics.items()))
+    result = compare_on(
+        host, "estimator", on=["tiny"], only=["tiny-mean"], measures=[f"{name.upper()}, other"], out="out"
+    )
+    assert result.measures == (name.upper(), "other")
+    table = measures_table(result)
+    assert [cell.text for cell in table.heads] == ["component", "case", name, "other", "CPU s", "network calls"]
+    assert [cell.text for cell in table.lines[0][:4]] == [row.component, "tiny", number_text(value), "–"]
+    assert missing_measures(result)[0].startswith("no row has a metric 'other'; the rows have ")
+    assert name in Path("out/report.html").read_text()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from scorefold.artefacts import write_json, write_text
 from scorefold.config import Use
 from scorefold.errors import ConfigError, PluginError, ScorefoldError, ShapeError, printable
-from scorefold.plugin import Comparison
+from scorefold.plugin import Comparison, Port
 from scorefold_registry.components.catalogue import Catalogue
 from scorefold_registry.components.messages import config_error
 from scorefold_registry.components.parts import anchored_use, check_config, options_model
@@ -25,7 +25,7 @@ from scorefold_registry.components.paths import file_name, from_here
 from scorefold_registry.components.stage_files import read_result, read_stage
 from scorefold_registry.experiments.cases import Case, check_cases, find_cases
 from scorefold_registry.experiments.engine import Experiment, TaskResult, Watch, run_here
-from scorefold_registry.experiments.measures import verb_answer
+from scorefold_registry.experiments.measures import numbers_of, verb_answer
 from scorefold_registry.experiments.row_file import (
     Choices,
     NotOnThisCaseError,
@@ -43,6 +43,7 @@ from scorefold_registry.plugins.records import Registered
 from scorefold_registry.run import folders as run_folders
 from scorefold_registry.run.folders import area, refuse_others
 from scorefold_registry.run.progress import Silent
+from scorefold_registry.runfile.loaded_stages import find_loaded
 from scorefold_registry.runfile.plan import make_plan
 from scorefold_registry.runfile.reader import MOST_THREADS, near, read
 
@@ -124,39 +125,54 @@ def choose(
     Raises ``ConfigError`` and ``PluginError`` for what does not exist or does not fit, with near misses, and for a case
     that the compared verb of a component can't be put on.
     """
-    last = comparison.verbs[-1]
+    last, ports = comparison.verbs[-1], [port for item in components for port in item.component.requires]
     for owner, item in {item.component.kind: item for item in components}.items():
         kind = catalogue.kind(owner)
         verb = catalogue.verb(item.component, last) if last in kind.verb_names else kind.verb(last)
         if verb is not None:
             check_cases(cases, verb, options_model(verb))
-    choices = Choices(_plugged(catalogue, components, plugged), _fields(catalogue, fields))
+            ports = [*(port for port in verb.takes if not port.passed_over), *ports]
+    choices = Choices(_plugged(catalogue, ports, plugged), _fields(catalogue, fields))
     _check_fields(catalogue, components, cases, choices)
     return choices
 
 
-def _plugged(catalogue: Catalogue, components: Sequence[Registered], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Choices for ports, checked against the ports of the components."""
-    ports = {port.name: port for item in components for port in item.component.requires if "data" not in port.kinds}
+def _plugged(catalogue: Catalogue, offered: Sequence[Port], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Choices for ports, checked against the ports of the components and of the compared verb."""
+    ports = {port.name: port for port in offered if "data" not in port.kinds}
+    found = {}
     for name, value in given.items():
         if name not in ports:
             known = f"their ports are {', '.join(ports)}" if ports else "none of them has a port beside data"
             raise ConfigError(
                 f"no component here has a port {name!r}", hint=sentences(did_you_mean(name, ports), known)
             )
+        several = ports[name].many and isinstance(value, list)
+        parts = [_plugged_part(catalogue, ports[name], part) for part in (value if several else [value])]
+        found[name] = parts if several else parts[0]
+    return found
+
+
+def _plugged_part(catalogue: Catalogue, port: Port, value: Any) -> Any:
+    """A component for a port: inline, or a saved model as ``{load: ...}``, whose folder is anchored here."""
+    if isinstance(value, Mapping) and set(value) == {"load"}:
+        saved = find_loaded(catalogue, str(value["load"]), Path.cwd())
+        found, value = saved.components[0], {"load": saved.place}
+    else:
         inline = as_inline(value)
         if inline is None:
-            raise ConfigError(f"port {name!r} is given {value!r}", hint=f"such as {name}={{use: kind:name}}")
+            hint = f"such as {port.name}={{use: kind:name}} or {port.name}={{load: FOLDER}}"
+            raise ConfigError(f"port {port.name!r} is given {value!r}", hint=hint)
         found = catalogue.resolve(inline["use"])
-        if found.component.kind not in ports[name].kinds:
-            wanted = " or ".join(ports[name].kinds)
-            raise ConfigError(f"port {name!r} takes a {wanted}; {found.id} is a {found.component.kind}")
         if isinstance(value, Mapping):
-            _check_inline(name, value, found)
+            _check_inline(port.name, value, found)
         config, problems = check_config(catalogue, found, inline["config"])
         if config is None or problems:
             raise config_error(f"the config of {found.id}", problems)
-    return dict(given)
+    if found.component.kind not in port.kinds:
+        wanted = " or ".join(port.kinds)
+        raise ConfigError(f"port {port.name!r} takes a {wanted}; {found.id} is a {found.component.kind}")
+    return value
 
 
 def _check_inline(port: str, value: Mapping[str, Any], found: Registered) -> None:
@@ -220,6 +236,7 @@ def compare(
     skip: Sequence[str] = (),
     plugged: Mapping[str, Any] | None = None,
     fields: Mapping[str, Any] | None = None,
+    measures: Sequence[str] = (),
     seed: int = 0,
     seeds: int = 1,
     threads: int = 1,
@@ -232,7 +249,8 @@ def compare(
     """Compare all installed components of a kind, or with a capability, on common cases.
 
     ``kind`` is a kind or a capability; ``on``, ``only`` and ``skip`` are names, each one or several separated by
-    commas; ``plugged`` maps ports to inline components, ``fields`` maps ``component.field`` to values. All of it is
+    commas; ``plugged`` maps ports to inline components, ``fields`` maps ``component.field`` to values,
+    ``measures`` names further metrics of the compared verb for a table of their own. All of it but ``measures`` is
     checked before anything runs and before torch is imported: ``ConfigError`` and ``PluginError`` for what does not
     exist or does not fit, with near misses.
 
@@ -254,6 +272,7 @@ def compare(
     from scorefold_registry.run.environment import environment_contents
 
     began = time.time()
+    names = tuple(name.strip() for text in measures for name in text.split(",") if name.strip())
     # Without it every row would fail alike.
     make_folder(area("cache", cache, ".scorefold/cache"))
     with _new_folder(kind, None if out is None else Path(out)) as (folder, final):
@@ -265,7 +284,7 @@ def compare(
         experiment = _Comparison(pairs, host, comparison, choices, folder / ROWS, threads, cache, fresh, all_seeds)
         rows = with_regrets(run_here(experiment, watch or Watch()), comparison)
         seconds = time.time() - began
-        result = ComparisonResult(kind, comparison, tuple(rows), folder, seconds)
+        result = ComparisonResult(kind, comparison, tuple(rows), folder, seconds, names)
         write_comparison(result, environment_contents(host.plugins, "cpu", seed), command)
         write_json(folder / "status.json", {"state": "complete", **status, "ended": time.time(), "seconds": seconds})
     return replace(result, folder=final)
@@ -373,6 +392,7 @@ def _answered(row: CaseRow, folder: Path, stages: Sequence[str]) -> CaseRow:
     return replace(
         row,
         **answer,
+        metrics=numbers_of(results[stages[-1]].get("metrics", {})),
         cpu_seconds=last["cpu_seconds"],
         network_calls=last["network_calls"],
         training_cpu_seconds=sum(trained) if trained else None,

@@ -86,15 +86,27 @@ def as_number(value: Any) -> float | None:
 def metric_of(measure: StageMetric, stages: Stages) -> tuple[str, float] | None:
     """The name and value of a measure among the stages of a run; None where it is not there.
 
-    Names are compared without regard to case, and with ``-`` for spaces.
+    Names are compared as ``named_number`` does.
     """
     metrics: Mapping[str, Any] = next((stage["metrics"] for stage in stages if stage["name"] == measure.stage), {})
-    numbers = {name: number for name, value in metrics.items() if (number := as_number(value)) is not None}
+    numbers = numbers_of(metrics)
     if measure.metric is None:
         return next(iter(numbers.items()), None)
-    wanted = _plain(measure.metric)
-    exact = measure.metric if measure.metric in numbers else None
-    name = exact or next((name for name in numbers if _plain(name) == wanted), None)
+    return named_number(measure.metric, numbers)
+
+
+def numbers_of(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics that are numbers."""
+    return {name: number for name, value in metrics.items() if (number := as_number(value)) is not None}
+
+
+def named_number(wanted: str, numbers: Mapping[str, float]) -> tuple[str, float] | None:
+    """The name and value of a metric, found without regard to case, to ``-`` for spaces and to a unit in brackets."""
+    exact = wanted if wanted in numbers else None
+    names = list(numbers)[::-1]  # the first of several stays
+    plain = {_plain(name): name for name in names}
+    short = {_plain(name.partition(" (")[0]): name for name in names}
+    name = exact or plain.get(_plain(wanted)) or short.get(_plain(wanted))
     return None if name is None else (name, numbers[name])
 
 
@@ -113,7 +125,7 @@ def measure_labels(measures: Sequence[StageMetric], runs: Sequence[Stages]) -> d
         labels[measure] = measure.label if found is None else StageMetric(measure.stage, found[0]).label
         ran = [stage["metrics"] for stages in runs for stage in stages if stage["name"] == measure.stage]
         if found is None and ran:
-            names = [name for name, value in ran[0].items() if as_number(value) is not None]
+            names = list(numbers_of(ran[0]))
             has = f"it has {'; '.join(names)}" if names else "it has none"
             again = "all results are stored: repeat the command with another --measure"
             raise ConfigError(

@@ -29,6 +29,7 @@ from scorefold_registry.experiments.table import (
     compared_reasons,
     compared_table,
     failures,
+    measures_table,
     points_table,
     settings_table,
     summary,
@@ -244,6 +245,7 @@ def write_comparison(result: ComparisonResult, environment: Mapping[str, Any], c
     page = {
         "kind": result.kind,
         "table": compared_table(result.rows, result.comparison),
+        "measures": measures_table(result) if result.measures else None,
         "rows": result.rows,
         "cases": list(dict.fromkeys(row.case for row in result.rows)),
         "quantities": list(dict.fromkeys(row.quantity for row in result.rows if row.quantity is not None)),

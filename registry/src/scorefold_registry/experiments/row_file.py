@@ -52,7 +52,8 @@ def run_text(name: str, seed: int, threads: int, stages: Mapping[str, Any]) -> s
 
 def used_in(stages: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
     """The components that are plugged in, data apart."""
-    made = [stage["use"] for name, stage in stages.items() if name != "data" and ":" in stage["use"]]
+    names = {name: stage.get("load") or stage["use"] for name, stage in stages.items() if name != "data"}
+    made = [use for name, use in names.items() if ":" in use]
     return tuple(made[:-1])
 
 
@@ -213,6 +214,8 @@ class _Stages:
         """Component at a port, for this case: the name of its stage, or inline if its kind has no verb to make it."""
         if value == "data":
             return self._data()
+        if isinstance(value, Mapping) and "load" in value:
+            return self._stage("loaded", dict(value))
         value = outer.get(value, value) if isinstance(value, str) else value
         inline = as_inline(value)
         if inline is None or (isinstance(value, str) and value in self.made):
@@ -228,18 +231,27 @@ class _Stages:
         if verb is None or verb.gives != component.kind:
             return {"use": inline["use"], "config": config, "inputs": inputs}
         stage = {"use": inline["use"], "config": config, "inputs": {**inputs, **self._verb(verb, found)}}
-        same = [name for name, made in self.made.items() if made == stage]
+        return self._stage(f"{component.kind}-{component.name}", stage)
+
+    def _stage(self, name: str, stage: dict[str, Any]) -> str:
+        """The name of a stage: its own, or of an equal one that is there already."""
+        same = [known for known, made in self.made.items() if made == stage]
         if not same:
-            same = [free_name(f"{component.kind}-{component.name}", self.made)]
+            same = [free_name(name, self.made)]
             self.made[same[0]] = stage
         return same[0]
 
     def _verb(self, verb: Verb, registered: Registered | None = None) -> dict[str, Any]:
-        """The case's data for a verb that needs them, of a component that it makes or of one that is there already."""
+        """The case's data for a verb that needs them, of a component that it makes or of one that is there already; and
+        what a person plugged into ports of the verb."""
         provides = () if registered is None else registered.component.provides
         needed = [
             port
             for port in verb.takes
             if "data" in port.kinds and (port.when in provides if port.when else not port.optional)
         ]
-        return {port.name: self._data() for port in needed}
+        free = [port for port in verb.takes if "data" not in port.kinds and not port.passed_over]
+        chosen = [port for port in free if port.name in self.choices.plugged]
+        return {port.name: self._data() for port in needed} | {
+            port.name: self._plugged(self.choices.plugged[port.name], port, {}, True) for port in chosen
+        }

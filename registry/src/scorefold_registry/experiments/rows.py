@@ -25,10 +25,10 @@ class CaseRow:
     be and ``difference`` value minus truth, each None where it is not known. ``cpu_seconds`` and ``network_calls`` are
     the cost of the compared verb, and ``training_cpu_seconds`` the time of the training before it. ``network_calls``
     counts the points at which score models and flows were evaluated; None where there are none. ``regret`` is how much
-    worse than the best of its case the value is. ``baselines`` are the values of simpler answers by name. Where the
-    data support no one value, ``headline`` says what was found instead. ``uses`` are the components plugged in,
-    ``error`` says why there is no value; it is ``skipped`` where the component can't be put on the case at all.
-    ``run_file`` is the row's own run file within the comparison's folder.
+    worse than the best of its case the value is. ``baselines`` are the values of simpler answers by name, and
+    ``metrics`` all numbers of the compared verb. Where the data support no one value, ``headline`` says what was found
+    instead. ``uses`` are the components plugged in, ``error`` says why there is no value; it is ``skipped`` where the
+    component can't be put on the case at all. ``run_file`` is the row's own run file within the comparison's folder.
     """
 
     component: str
@@ -47,6 +47,7 @@ class CaseRow:
     run_file: str | None = None
     headline: str | None = None
     baselines: Mapping[str, float] | None = None
+    metrics: Mapping[str, float] | None = None
     skipped: bool = False
     error: str | None = None
 
@@ -60,13 +61,15 @@ class CaseRow:
 
 @dataclass(frozen=True)
 class ComparisonResult:
-    """A finished comparison: its rows in the order they were measured, and the folder that holds it."""
+    """A finished comparison: its rows in the order they were measured, the folder that holds it, and the metrics that
+    were asked for beside the value."""
 
     kind: str
     comparison: Comparison
     rows: tuple[CaseRow, ...]
     folder: Path
     seconds: float
+    measures: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -231,7 +234,8 @@ def over_seeds(rows: Sequence[CaseRow], seeds: int) -> CaseRow:
     return replace(
         rows[0],
         headline=next((row.headline for row in rows if row.headline), None),
-        baselines=_mean_baselines([row.baselines or {} for row in rows]),
+        baselines=_means_by_name([row.baselines or {} for row in rows]),
+        metrics=_means_by_name([row.metrics or {} for row in rows]),
         value=joined("value"),
         truth=joined("truth"),
         interval=(min(values), max(values)) if len(values) == len(rows) else None,
@@ -243,8 +247,8 @@ def over_seeds(rows: Sequence[CaseRow], seeds: int) -> CaseRow:
     )
 
 
-def _mean_baselines(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The means of the baselines that all seeds have."""
+def _means_by_name(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The means of the numbers that all seeds have."""
     names = [name for name in found[0] if all(name in each for each in found)]
     return {name: math.fsum(each[name] for each in found) / len(found) for name in names}
 

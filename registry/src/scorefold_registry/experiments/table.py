@@ -16,9 +16,11 @@ from rich.text import Text
 from scorefold.artefacts import csv_text, json_text
 from scorefold.errors import printable
 from scorefold.plugin import Comparison
+from scorefold_registry.experiments.measures import named_number
 from scorefold_registry.experiments.points import short_names, value_text
 from scorefold_registry.experiments.rows import (
     CaseRow,
+    ComparisonResult,
     PointRow,
     SettingRow,
     Spread,
@@ -95,6 +97,32 @@ def _value_and_interval(row: CaseRow) -> tuple[str, str]:
         return number_text(float(row.value)), ""
     value, low, high = alike(float(row.value), *map(float, row.interval))
     return value, f"{low} to {high}"
+
+
+def measures_table(result: ComparisonResult) -> Table:
+    """A line for each component on each case: the metrics that were asked for, and what they cost."""
+    found = [[named_number(name, row.metrics or {}) for name in result.measures] for row in result.rows]
+    heads = [
+        next((hit[0] for hit in column if hit is not None), name)
+        for name, column in zip(result.measures, zip(*found, strict=True), strict=True)
+    ]
+    lines = []
+    for row, hits in zip(result.rows, found, strict=True):
+        costs = (row.cpu_seconds, row.network_calls)
+        texts = [MISSING if hit is None else number_text(hit[1]) for hit in hits]
+        texts += [
+            MISSING if cost is None else format(cost, form) for cost, form in zip(costs, (".1f", ","), strict=True)
+        ]
+        lines.append([row.component, row.case, *texts])
+    return _plain(["component", "case", *heads, "CPU s", "network calls"], lines)
+
+
+def missing_measures(result: ComparisonResult) -> list[str]:
+    """A line for each metric that was asked for and that no row has."""
+    there = list(dict.fromkeys(name for row in result.rows for name in row.metrics or {}))
+    missing = [name for name in result.measures if named_number(name, dict.fromkeys(there, 0.0)) is None]
+    has = f"; the rows have {'; '.join(there)}" if there else ""
+    return [printable(f"no row has a metric {name!r}{has}") for name in missing]
 
 
 def compared_line(row: CaseRow) -> str:
@@ -272,6 +300,8 @@ def compared_csv(rows: Sequence[CaseRow]) -> str:
         for name, value in row.as_json().items():
             if name == "interval":
                 record["lower"], record["upper"] = value or (None, None)
+            elif name in ("baselines", "metrics"):
+                record[name] = None if value is None else json_text(value)
             else:
                 record[name] = " ".join(value) if name == "uses" else value
         records.append(record)

@@ -26,6 +26,7 @@ def run(arguments: list[str]) -> int:
             skip=given.skip,
             plugged=pairs(given.plugged, "--plug", "score=score:denoising"),
             fields=pairs(given.fields, "--set", "iddiff.points=16"),
+            measures=given.measures,
             seed=given.seed,
             seeds=given.seeds,
             threads=given.threads,
@@ -64,7 +65,8 @@ def _parser() -> Parser:
     parser.add_list(
         "--plug",
         "PORT=USE",
-        "what is plugged into a port, in place of its default: score=score:denoising, or {use: ..., config: ...}",
+        "what is plugged into a port of a component or of the verb, in place of its default: score=score:denoising, "
+        "{use: ..., config: ...}, or a saved model as {load: model:NAME}",
         dest="plugged",
     )
     parser.add_list(
@@ -72,6 +74,12 @@ def _parser() -> Parser:
         "COMPONENT.FIELD=VALUE",
         "a field of a compared or plugged component, or of the data of a case: sphere.points=4000",
         dest="fields",
+    )
+    parser.add_list(
+        "--measure",
+        "METRIC,...",
+        "further metrics of the compared verb, in a table of their own: SSIM,consistency",
+        dest="measures",
     )
     parser.add_argument("--seed", type=int, default=0, help="the root seed (default: 0)")
     parser.add_argument(
@@ -92,10 +100,21 @@ def _parser() -> Parser:
 
 def _print_result(result: ComparisonResult) -> None:
     """Print the table, why rows have no value, and where the report is."""
-    from scorefold_registry.experiments.table import compared_reasons, compared_table, print_table
+    from scorefold_registry.experiments.table import (
+        compared_reasons,
+        compared_table,
+        measures_table,
+        missing_measures,
+        print_table,
+    )
 
     print()
     print_table(compared_table(result.rows, result.comparison, short=True), sys.stdout)
     for reason in compared_reasons(result.rows):
         print(f"no value: {reason}")
+    if result.measures:
+        print()
+        print_table(measures_table(result), sys.stdout)
+    for line in missing_measures(result):
+        print(line)
     print(f"\nreport: {result.folder / 'report.html'}")
