@@ -30,7 +30,7 @@ def pushforward(
         return value, tangent
     # Plain autograd has the smaller overhead, but may not run inside a transform, and what it answers asks for
     # gradients, which must not be where x does not.
-    if (x.requires_grad or not torch.is_grad_enabled()) and _outside_transforms(x):
+    if (x.requires_grad or not torch.is_grad_enabled()) and outside_transforms(x):
         return _transposed_twice(function, x, v)
     value, transpose = torch.func.vjp(function, x)[:2]
     (tangent,) = torch.func.vjp(lambda w: transpose(w)[0], torch.zeros_like(value))[1](v)
@@ -56,7 +56,7 @@ def _gradient(value: Tensor, point: Tensor, w: Tensor, *, keep: bool) -> Tensor:
     return found
 
 
-def _outside_transforms(x: Tensor) -> bool:
+def outside_transforms(x: Tensor) -> bool:
     """True if plain autograd may be used here: torch refuses to mark leaves inside a transform of ``torch.func``."""
     if torch.is_inference_mode_enabled() or x.is_inference():
         return False

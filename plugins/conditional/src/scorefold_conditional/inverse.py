@@ -17,6 +17,7 @@ from scorefold.interfaces.score import BoundScore
 from scorefold_conditional.conditional.layout import spatial_axes
 from scorefold_conditional.config import ConditionalConfig
 from scorefold_toolkit.matrix_process import DenseMap
+from scorefold_toolkit.numerics import outside_transforms
 from scorefold_toolkit.operators import LinearOperator, Mask, RandomMask, as_linear, build_operator
 from scorefold_toolkit.rotated import RotatedMap
 
@@ -122,13 +123,16 @@ def solve_semidefinite(matrix: Callable[[Tensor], Tensor], b: Tensor, steps: int
     """The solution v (B, *S) of M v = b for symmetric positive semi-definite M, row by row, from v = 0.
 
     Conjugate gradients are exact after as many steps as M has distinct eigenvalues on b. A row that is solved to the
-    last digit rests. For singular M and b in its range it is the shortest solution. Nothing depends on values, so that
-    ``torch.func`` serves.
+    last digit rests, and they end where all rest: a mask takes two steps. For singular M and b in its range it is the
+    shortest solution. Inside a transform of ``torch.func`` nothing depends on values, and every step is taken.
     """
+    free = not b.is_meta and outside_transforms(b)
     v, residual = torch.zeros_like(b), b
     direction, square = residual, _dot(residual, residual)
     smallest = square * torch.finfo(b.dtype).eps ** 2
     for _ in range(min(steps, math.prod(b.shape[1:]))):
+        if free and not bool((square > smallest).any()):
+            break
         image = matrix(direction)
         curvature = _dot(direction, image)
         live = (square > smallest) & (curvature > 0)

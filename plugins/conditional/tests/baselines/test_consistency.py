@@ -170,3 +170,22 @@ def test_semidefinite_systems_are_solved_and_solved_rows_rest() -> None:
     assert torch.equal(found[1], torch.zeros(6, dtype=torch.float64))
     half = torch.tensor([1.0, 1, 1, 0, 0, 0], dtype=torch.float64)
     assert torch.allclose(solve_semidefinite(lambda v: 2 * half * v, half * b, 30), half * b / 2), "singular"
+
+
+def test_conjugate_gradients_end_where_every_row_is_solved() -> None:
+    """Two distinct eigenvalues take two steps; a further row of one eigenvalue does not lengthen them. Inside a
+    transform, where nothing may depend on values, all steps are taken and the answer is the same."""
+    eigenvalues = torch.tensor([1.0, 1.0, 3.0, 3.0], dtype=torch.float64)
+    b = torch.tensor([[1.0, 2.0, -1.0, 0.5], [0.0, 0.0, 2.0, 1.0]], dtype=torch.float64)
+    calls = []
+
+    def matrix(v: Tensor) -> Tensor:
+        calls.append(1)
+        return eigenvalues * v
+
+    assert torch.allclose(solve_semidefinite(matrix, b, 50), b / eigenvalues, rtol=1e-14)
+    assert 2 <= len(calls) <= 3
+    calls.clear()
+    inside = torch.func.vmap(lambda row: solve_semidefinite(matrix, row[None], 50)[0])(b)
+    assert len(calls) == 4
+    assert torch.allclose(inside, b / eigenvalues, rtol=1e-14)
