@@ -474,9 +474,12 @@ def test_further_metrics_stand_in_a_table_of_their_own(compare: Compare, host: H
     result = compare_on(
         host, "estimator", on=["tiny"], only=["tiny-mean"], measures=[f"{name.upper()}, other"], out="out"
     )
-    assert result.measures == (name.upper(), "other")
     table = measures_table(result)
     assert [cell.text for cell in table.heads] == ["component", "case", name, "other", "CPU s", "network calls"]
     assert [cell.text for cell in table.lines[0][:4]] == [row.component, "tiny", number_text(value), "–"]
     assert missing_measures(result)[0].startswith("no row has a metric 'other'; the rows have ")
     assert name in Path("out/report.html").read_text()
+    commas = replace(row, metrics={"a, b (dB)": 2.0, "b": 3.0})
+    both = replace(result, rows=(commas,), measures=("A, b", "b,c"))
+    assert [cell.text for cell in measures_table(both).lines[0][2:5]] == ["2", "3", "–"]
+    assert [cell.text for cell in measures_table(both).heads[2:5]] == ["a, b (dB)", "b", "c"]

@@ -272,7 +272,6 @@ def compare(
     from scorefold_registry.run.environment import environment_contents
 
     began = time.time()
-    names = tuple(name.strip() for text in measures for name in text.split(",") if name.strip())
     # Without it every row would fail alike.
     make_folder(area("cache", cache, ".scorefold/cache"))
     with _new_folder(kind, None if out is None else Path(out)) as (folder, final):
@@ -284,7 +283,7 @@ def compare(
         experiment = _Comparison(pairs, host, comparison, choices, folder / ROWS, threads, cache, fresh, all_seeds)
         rows = with_regrets(run_here(experiment, watch or Watch()), comparison)
         seconds = time.time() - began
-        result = ComparisonResult(kind, comparison, tuple(rows), folder, seconds, names)
+        result = ComparisonResult(kind, comparison, tuple(rows), folder, seconds, tuple(measures))
         write_comparison(result, environment_contents(host.plugins, "cpu", seed), command)
         write_json(folder / "status.json", {"state": "complete", **status, "ended": time.time(), "seconds": seconds})
     return replace(result, folder=final)

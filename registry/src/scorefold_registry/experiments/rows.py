@@ -62,7 +62,7 @@ class CaseRow:
 @dataclass(frozen=True)
 class ComparisonResult:
     """A finished comparison: its rows in the order they were measured, the folder that holds it, and the metrics that
-    were asked for beside the value."""
+    were asked for beside the value, as texts ``METRIC,...``."""
 
     kind: str
     comparison: Comparison

@@ -101,28 +101,34 @@ def _value_and_interval(row: CaseRow) -> tuple[str, str]:
 
 def measures_table(result: ComparisonResult) -> Table:
     """A line for each component on each case: the metrics that were asked for, and what they cost."""
-    found = [[named_number(name, row.metrics or {}) for name in result.measures] for row in result.rows]
-    heads = [
-        next((hit[0] for hit in column if hit is not None), name)
-        for name, column in zip(result.measures, zip(*found, strict=True), strict=True)
-    ]
+    names = list(dict.fromkeys(hit or asked for asked, hit in _asked_measures(result)))
     lines = []
-    for row, hits in zip(result.rows, found, strict=True):
+    for row in result.rows:
+        found = [(row.metrics or {}).get(name) for name in names]
         costs = (row.cpu_seconds, row.network_calls)
-        texts = [MISSING if hit is None else number_text(hit[1]) for hit in hits]
+        texts = [MISSING if value is None else number_text(value) for value in found]
         texts += [
             MISSING if cost is None else format(cost, form) for cost, form in zip(costs, (".1f", ","), strict=True)
         ]
         lines.append([row.component, row.case, *texts])
-    return _plain(["component", "case", *heads, "CPU s", "network calls"], lines)
+    return _plain(["component", "case", *names, "CPU s", "network calls"], lines)
 
 
 def missing_measures(result: ComparisonResult) -> list[str]:
     """A line for each metric that was asked for and that no row has."""
-    there = list(dict.fromkeys(name for row in result.rows for name in row.metrics or {}))
-    missing = [name for name in result.measures if named_number(name, dict.fromkeys(there, 0.0)) is None]
-    has = f"; the rows have {'; '.join(there)}" if there else ""
+    there = "; ".join(dict.fromkeys(name for row in result.rows for name in row.metrics or {}))
+    has = f"; the rows have {there}" if there else ""
+    missing = [asked for asked, hit in _asked_measures(result) if hit is None]
     return [printable(f"no row has a metric {name!r}{has}") for name in missing]
+
+
+def _asked_measures(result: ComparisonResult) -> list[tuple[str, str | None]]:
+    """Metrics that were asked for, each with its own name, or None where no row has it. Names may hold commas."""
+    there = dict.fromkeys((name for row in result.rows for name in row.metrics or {}), 0.0)
+    whole = {text: named_number(text, there) for text in result.measures}
+    parts = [part.strip() for text, hit in whole.items() for part in ([text] if hit else text.split(","))]
+    found = {part: named_number(part, there) for part in parts if part}
+    return [(part, None if hit is None else hit[0]) for part, hit in found.items()]
 
 
 def compared_line(row: CaseRow) -> str:
