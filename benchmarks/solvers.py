@@ -11,7 +11,9 @@ distance from the seen ones, which show that the sides solve one problem. ``npe`
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import tempfile
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -152,7 +154,9 @@ def posterior_rows() -> list[Row]:
     rows = []
     turns = {"ours": train_ours} | {f"sbi {name}": partial(train_sbi, name) for name in ("maf", "nsf")}
     for side, train in turns.items():
-        cost = spent(train)
+        # sbi writes logs into the working folder.
+        with tempfile.TemporaryDirectory() as logs, contextlib.chdir(logs):
+            cost = spent(train)
         model = made[side]
         many = 10_000 if side == "ours" else (10_000,)
         truths = (further.x, further.condition) if side == "ours" else (further.x[None], further.condition)
