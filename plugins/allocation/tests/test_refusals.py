@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from known_pilots import Accurate, Failing, Known, Nothing, constant
@@ -35,6 +37,31 @@ def test_a_pilot_too_small_for_three_sizes_is_refused(labels: int) -> None:
     assert "set pilot.labels higher" in found.reason
     found = run_pilot(MetaConfig(pilot={"labels": labels}), lambda m, s, q: constant(s + q, m), 1000)
     assert found.status == "refused"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_pilot_of_noise_is_refused_and_the_band_is_named(seed: int) -> None:
+    noise = np.random.default_rng(seed)
+    found = run_pilot(MetaConfig(), lambda m, s, q: 1 + noise.normal() / 10, 1000)
+    assert found.status == "refused"
+    assert found.reason.startswith("the pilot does not separate the sizes tried, 2 to 500 labels per task: ")
+    assert "set pilot.seeds above 10" in found.reason
+    assert len(found.curve["tasks"]) > 5
+
+
+def test_a_valley_under_the_same_noise_is_found() -> None:
+    noise = np.random.default_rng(0)
+    found = run_pilot(MetaConfig(), lambda m, s, q: 1 + math.log2((s + q) / 32) ** 2 / 20 + noise.normal() / 10, 1000)
+    assert found.status == "feasible"
+    assert 8 < found.diagnostics["n"] < 128
+
+
+def test_equal_losses_make_every_size_as_good() -> None:
+    found = run_pilot(MetaConfig(), lambda m, s, q: 0.5, 1000)
+    assert found.text().endswith(
+        "Every size tried, from 2 to 500 labels per task, gave the same loss: each is as good."
+    )
+    assert found.diagnostics["near_optimal"] == found.diagnostics["band"] == [2, 500]
 
 
 @pytest.mark.parametrize("config", [{"task_types": [{"min_labels": 10, "max_labels": 10}]}, {"min_tasks": 50}])

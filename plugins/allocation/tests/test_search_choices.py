@@ -76,7 +76,7 @@ def test_at_the_pilots_own_budget_the_best_is_the_one_found_there() -> None:
     ones = torch.ones(3, dtype=torch.float64)
     fit = LocalFit(sizes[1].log() * ones, 0 * ones, torch.zeros(3, 3).double(), ones, ones, ones)
     centre = local_fit(sizes.log(), losses[:1].log(), ones)
-    found = Valley(100.0, "loss", sizes, losses, losses, fit, centre, (4, 64), ())
+    found = Valley(100.0, "loss", sizes, losses, losses, fit, centre, (4, 64), (), chance=0.0)
     best = best_at([found], Limits(2, None, 2), 100.0, 0.02)
     assert best.loss_at(8).tolist() == pytest.approx([2.0] * 3)
     assert best.band.median == pytest.approx(16)

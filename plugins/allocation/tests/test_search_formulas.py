@@ -28,7 +28,7 @@ from scorefold_allocation.search.grid import Limits, Threshold, random_sizes, sc
 from scorefold_allocation.search.pilot import estimate_moments
 from scorefold_allocation.search.procedure import grows
 from scorefold_allocation.search.trials import Trial
-from scorefold_allocation.search.valley import Valley, resampled_means, rounds
+from scorefold_allocation.search.valley import Valley, chance_of_order, resampled_means, rounds
 
 
 def column(*values: float) -> Tensor:
@@ -119,13 +119,34 @@ def test_a_window_at_an_end_reaches_far_from_the_least_point() -> None:
     assert fit.coefficients[0].tolist() == pytest.approx([c0, c1, c2])
 
 
-def a_valley(position: Tensor, ends: tuple[int, int], losses: Tensor, sizes: Tensor) -> Valley:
+def a_valley(position: Tensor, ends: tuple[int, int], losses: Tensor, sizes: Tensor, chance: float = 0.0) -> Valley:
     count = len(position)
     flat = torch.zeros(count, 3).double()
     far = torch.full((count,), -9.0).double()
     fit = LocalFit(position, position * 0 + 0.5, flat, far, far, far)
     centre = local_fit(sizes.log(), losses.mean(0, keepdim=True).log(), torch.ones(len(sizes)).double())
-    return Valley(100.0, "loss", sizes, losses, losses.mean(0).expand(count, -1), fit, centre, ends, ())
+    return Valley(100.0, "loss", sizes, losses, losses.mean(0).expand(count, -1), fit, centre, ends, (), chance)
+
+
+@pytest.mark.parametrize(
+    ("position", "chance", "separates"),
+    [((8, 8, 9, 10), 0.01, True), ((8, 8, 9, 10), 0.06, False), ((4, 4, 32, 32), 0.0, False)],
+)
+def test_sizes_are_separated_by_a_narrow_band_and_beyond_chance(
+    position: tuple[int, ...], chance: float, separates: bool
+) -> None:
+    losses = column(4, 1, 4)[None].expand(2, 3)
+    assert a_valley(column(*position).log(), (4, 32), losses, column(4, 8, 32), chance).separates == separates
+
+
+def test_the_chance_of_an_order_is_uniform_under_noise_and_small_for_a_valley() -> None:
+    noise = torch.randn(400, 5, 9, generator=torch.Generator().manual_seed(0)).double()
+    sizes = 2 ** torch.arange(1.0, 10.0)
+    found = torch.tensor([chance_of_order(losses, sizes) for losses in noise])
+    for level in (0.05, 0.25, 0.5):
+        assert float((found <= level).double().mean()) == pytest.approx(level, abs=3 * (level / 400) ** 0.5)
+    valley = (sizes.log2() - 5).square() / 4
+    assert max(chance_of_order(losses + valley, sizes) for losses in noise[:50]) < 0.01
 
 
 def test_a_valley_counts_its_edges_and_lies_on_lines_between_its_sizes() -> None:

@@ -17,7 +17,7 @@ from scorefold_allocation.search.fits import Formula, Surface, exponents, fit_su
 from scorefold_allocation.search.grid import Limits, Threshold, require_search, scan, sizes_to_try
 from scorefold_allocation.search.report import BestSize, budget_with_owned, paid_for, pilot_report
 from scorefold_allocation.search.trials import LOG, Trainee, Trials, Tried
-from scorefold_allocation.search.valley import Band, PilotRefusal, Valley, stretch, valley
+from scorefold_allocation.search.valley import CHANCE, Band, PilotRefusal, Valley, stretch, valley
 
 _SCAN_SEEDS = 5
 _PILOT_THRESHOLDS = 8
@@ -63,6 +63,7 @@ def run_pilot(
         require_above(threshold, labels, worth, settings)
         require_sizes(limits, labels, worth, settings)
         valleys = try_budgets(trials, limits, labels, labels < worth, threshold, settings)
+        require_separated(valleys[0], settings)
         best = best_at(valleys, limits, worth, config.near)
     except PilotRefusal as refusal:
         diagnostics = {"engine": "pilot", "threshold": threshold.labels, "scan": threshold.summary()}
@@ -141,6 +142,23 @@ def require_sizes(limits: Limits, labels: float, worth: float, settings: PilotCo
         )
 
 
+def require_separated(top: Valley, settings: PilotConfig) -> None:
+    """Refuse to recommend a size where chance explains the differences between all that were tried.
+
+    Raises ``PilotRefusal``.
+    """
+    if top.separates:
+        return
+    band = Band.of(top.fit.position.exp())
+    more = f"set pilot.seeds above {settings.seeds}" + ("" if settings.labels is None else ", or pilot.labels higher")
+    between = f"{band.low:.0f} to {band.high:.0f}"
+    why = f"the best one may be anywhere from {between}"
+    if top.chance > CHANCE:
+        why = f"chance may explain their differences (the band of the best one is {between})"
+    tried = f"{top.ends[0]} to {top.ends[1]} labels per task"
+    raise PilotRefusal(f"the pilot does not separate the sizes tried, {tried}: {why}; {more}")
+
+
 def try_budgets(
     trials: Trials, limits: Limits, labels: float, transfers: bool, threshold: Threshold, settings: PilotConfig
 ) -> list[Valley]:
@@ -203,6 +221,8 @@ def best_at(valleys: list[Valley], limits: Limits, worth: float, near: float) ->
     """
     top = valleys[0]
     band = Band.of(top.fit.position.exp())
+    if top.is_flat:
+        band = Band(band.median, *map(float, top.ends))
     typical_size = band.median if len(top.losses) > 1 else _best_tried(top)
     if worth <= top.budget:
         return BestSize(typical_size, band, top.loss_at, top.near(near))

@@ -98,7 +98,7 @@ def pilot_report(
         interval=(loss.low, loss.high),
         near_optimal=tuple(others),
         curve=curve_of(valleys),
-        remarks=remarks(best.near, config.near, diagnostics["regret"]),
+        remarks=_equal(top) if top.is_flat else remarks(best.near, config.near, diagnostics["regret"]),
         warnings=tuple(warnings),
         diagnostics=diagnostics,
     )
@@ -151,6 +151,11 @@ def plan_warnings(
     elif worth > top.budget:
         warnings += _unseen_growth(best, worth / top.budget)
     return warnings
+
+
+def _equal(top: Valley) -> tuple[str, ...]:
+    low, high = top.ends
+    return (f"Every size tried, from {low} to {high} labels per task, gave the same loss: each is as good.",)
 
 
 def _why_other(chosen: int, best: int, present: int | None) -> str:

@@ -6,7 +6,8 @@ import math
 from dataclasses import asdict, dataclass
 
 import torch
-from scipy.special import ndtri, stdtrit
+from scipy.special import chdtrc, ndtri, stdtrit
+from scipy.stats import rankdata
 from torch import Tensor
 
 from scorefold_allocation.config import PilotConfig
@@ -85,8 +86,8 @@ class Valley:
 
     ``losses`` (R, k) are the losses of R seeds, and ``means`` (D, k) their means over resampled seeds. ``fit`` holds
     the minima of these D curves, and ``centre`` (one curve) the minimum of the means themselves. Both are over log n on
-    the measure's scale. ``table`` has a row for each size that gave a finite loss, and ``ends`` are the smallest and
-    the largest of these sizes.
+    the measure's scale. ``table`` has a row for each size that gave a finite loss, ``ends`` are the smallest and the
+    largest of these sizes, and ``chance`` is the p-value of their order if all were equally good.
     """
 
     budget: float
@@ -98,6 +99,7 @@ class Valley:
     centre: LocalFit
     ends: tuple[int, int]
     table: tuple[dict[str, float], ...]
+    chance: float
 
     @property
     def edge_shares(self) -> tuple[float, float]:
@@ -110,6 +112,16 @@ class Valley:
     def is_flat(self) -> bool:
         """True if all sizes gave the same loss."""
         return len(self.table) > 1 and len({row["loss"] for row in self.table}) == 1
+
+    @property
+    def separates(self) -> bool:
+        """True if seeds agree on which sizes are better, beyond chance, and the band of the best size is short of
+        ``_WIDE`` of the sizes that were tried, in logarithms. Equal sizes and single seeds are not judged."""
+        if len(self.losses) < 2 or self.ends[0] == self.ends[1] or self.is_flat:
+            return True
+        band = Band.of(self.fit.position)
+        narrow = band.high - band.low < _WIDE * math.log(self.ends[1] / self.ends[0])
+        return narrow and self.chance <= CHANCE
 
     @property
     def weight(self) -> Tensor:
@@ -141,7 +153,10 @@ class Valley:
         return float((self.fit.position.exp() >= most - 1e-6).double().mean())
 
     def near(self, share: float) -> tuple[float, float]:
-        """The sizes between which the fitted loss is within ``share`` of the least."""
+        """The sizes between which the fitted loss is within ``share`` of the least; all that were tried where these
+        are equal."""
+        if self.is_flat:
+            return float(self.ends[0]), float(self.ends[1])
         x = torch.linspace(float(self.centre.low), float(self.centre.high), 400, dtype=torch.float64)
         loss = from_scale(self.centre.at(x)[0], self.measure)
         good = x[loss <= (1 + share) * from_scale(self.centre.value, self.measure)].exp()
@@ -160,6 +175,34 @@ class Valley:
         return Band.of(_resampled(losses, trials, config)[:, 0] / self.least() - 1)
 
 
+CHANCE = 0.05
+"""The p-value above which chance may explain the differences between sizes."""
+
+_WIDE = 0.75
+"""The share of the sizes that were tried, in logarithms, from which a band separates none of them."""
+
+
+def chance_of_order(losses: Tensor, sizes: Tensor) -> float:
+    """The p-value of losses (R, k) of R seeds under the hypothesis that k sizes are equally good.
+
+    Ranks within a seed are then random (Friedman 1937). The test takes the part of their means that is a parabola in
+    log n: under the hypothesis its square over the variance, k (k + 1) / (12 R), is chi-squared with two degrees of
+    freedom. Ties make it cautious. 1 for a single size.
+
+    >>> sizes = torch.tensor([2.0, 8.0, 32.0, 128.0])
+    >>> [round(chance_of_order(torch.tensor([row] * 6), sizes), 3) for row in ([4.0, 3.0, 2.0, 1.0], [1.0] * 4)]
+    [0.0, 1.0]
+    """
+    count = losses.shape[1]
+    if count < 2:
+        return 1.0
+    x = sizes.double().log()
+    basis = torch.linalg.qr(torch.stack([x**power for power in range(min(3, count))], 1)).Q[:, 1:]
+    ranks = torch.from_numpy(rankdata(losses.numpy(), axis=1)).mean(0)
+    squares = (basis.T @ ranks).square().sum() * 12 * len(losses) / (count * (count + 1))
+    return float(chdtrc(basis.shape[1], float(squares)))
+
+
 def valley(trials: Trials, limits: Limits, budget: float, sizes: list[int], config: PilotConfig, seeds: int) -> Valley:
     """Try every size with the first seeds, and those that are not clearly worse with all ``seeds``; fit the minimum.
 
@@ -167,6 +210,7 @@ def valley(trials: Trials, limits: Limits, budget: float, sizes: list[int], conf
     """
     first, *rest = rounds(config, seeds)
     losses, left = _finite(trials, limits, budget, sizes, first)
+    chance = chance_of_order(losses, torch.tensor(left))
     table = {size: _row(limits, budget, size, losses[:, i]) for i, size in enumerate(left)}
     if rest:
         left = [size for size, keep in zip(left, _contenders(losses, trials.measure), strict=True) if keep]
@@ -178,8 +222,10 @@ def valley(trials: Trials, limits: Limits, budget: float, sizes: list[int], conf
     fit, centre = (
         local_fit(x, to_scale(values, trials.measure), weight) for values in (means, losses.mean(0, keepdim=True))
     )
+    # Sizes that the first seeds put aside are in the first test alone. Bonferroni's correction for two.
+    chance = min(1.0, 2 * min(chance, chance_of_order(losses, x.exp()))) if rest else chance
     rows = tuple(table[size] for size in sorted(table))
-    return Valley(budget, trials.measure, x.exp(), losses, means, fit, centre, (min(table), max(table)), rows)
+    return Valley(budget, trials.measure, x.exp(), losses, means, fit, centre, (min(table), max(table)), rows, chance)
 
 
 def rounds(config: PilotConfig, seeds: int) -> list[range]:
