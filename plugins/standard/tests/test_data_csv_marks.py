@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from scorefold.errors import ConfigError
+from scorefold.errors import ConfigError, DataError
 from scorefold_standard.data.array import ArrayFile
 from scorefold_standard.data.config import ArrayConfig
 from scorefold_standard.data.table_columns import COMMAS, CsvDialect, comma_warning, has_commas, marks_of
@@ -136,3 +136,39 @@ def test_a_first_line_that_counts_the_columns_names_them(text: str, names: bool,
 def test_an_array_that_pandas_wrote_has_no_row_of_names(tmp_path: Path) -> None:
     pd.DataFrame(np.random.default_rng(0).normal(size=(40, 3))).to_csv(tmp_path / "x.csv", index=False)
     assert len(ArrayFile(ArrayConfig(path=tmp_path / "x.csv", fractions=(0, 0, 1))).load("test")) == 40
+
+
+NUMBERS = "".join(f"{row}.5,{row * row}.25,{row}\n" for row in range(30))
+
+
+@pytest.mark.parametrize(
+    ("above", "said", "fix"),
+    [
+        (
+            "# made by x\n# units: m\na,b,c\n",
+            "line 1 of .*: '# made by x'; the names .* line 3: 'a,b,c'",
+            "lines 1 to 2",
+        ),
+        ("Export,,\nDate: 2025-01-01,,\na,b,c\n", "'Export,,'; the names .* stand in line 3: 'a,b,c'", "lines 1 to 2"),
+        ("Export\n\na,b,c\n", "'Export'; the names .* stand in line 3: 'a,b,c'", "line 1 from"),
+        ("# a b c\n", "'# a b c'; the first numbers stand in line 2: '0.5,0.25,0'", "line 1 from"),
+    ],
+)
+def test_lines_above_a_table_are_named(tmp_path: Path, above: str, said: str, fix: str) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text(above + NUMBERS)
+    for read in (ArrayFile, ArrayFile.inspect):
+        with pytest.raises(DataError, match=said) as caught:
+            read(ArrayConfig(path=path))
+        assert caught.value.hint is not None
+        assert caught.value.hint.startswith(f"delete {fix}")
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[above.count("\n") - ("a,b,c" in above) :]))
+    assert ArrayFile(ArrayConfig(path=path)).event_shape == (3,)
+
+
+@pytest.mark.parametrize("first", ["# a,b,c", ",b,c", "a,,c", "a,b,c", "a,,", "1.5,,", "#1,2,3"])
+def test_first_lines_of_a_table_are_no_titles(tmp_path: Path, first: str) -> None:
+    """Names after a ``#`` as numpy writes them, an index without a name, missing names and missing values."""
+    path = tmp_path / "x.csv"
+    path.write_text(f"{first}\n{NUMBERS}")
+    assert len(ArrayFile.inspect(ArrayConfig(path=path)).columns) == 3

@@ -69,6 +69,52 @@ def marks_of(path: Path, delimiter: str | None, decimal: str | None) -> CsvDiale
     )
 
 
+_TOP = 50
+"""The lines in which the names of the columns are looked for below titles."""
+
+
+def refuse_titles(path: Path, delimiter: str | None) -> None:
+    """Raise ``DataError`` for a file that begins with lines of comments or titles, which are no table.
+
+    Such a line begins with ``#``, or has text in its first cell and at least half of its cells empty or absent. Below
+    stands a full line of names and one with numbers, or, after lines with ``#``, one of numbers alone. Raises
+    ``OSError`` and ``ValueError`` as ``marks_of``.
+    """
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        lines = [(place, line) for place, line in enumerate(itertools.islice(file, _TOP), 1) if line.strip()]
+    for mark in (delimiter,) if delimiter else _DELIMITERS:
+        rows = [next(_read(csv.reader([line], delimiter=mark)), [""]) for _, line in lines]
+        width = max((len(row) for row in rows), default=0)
+        filled = [sum(map(bool, map(str.strip, row))) for row in rows]
+        first = next((at for at, count in enumerate(filled) if count == width), 0)
+        if width < 2 or not first or not all(_is_title(row, width) for row in rows[:first]):
+            continue
+        found, below = rows[first], rows[first + 1 : first + 2]
+        named = not any(map(is_number, found)) and any(is_number(field) for row in below for field in row)
+        # A shorter line above numbers is a title for sure only after a mark: x above 0,5 is a name above decimals.
+        if not named and not (all(map(is_number, found)) and all(row[0].startswith("#") for row in rows[:first])):
+            continue
+        above, place = lines[first - 1][0], lines[first][0]
+        shown, what = lines[0][1].strip(), "the names of the columns stand" if named else "the first numbers stand"
+        raise DataError(
+            f"line {lines[0][0]} of {path} is no row of a table: {shown[:_SHOWN]!r}; {what} in "
+            f"line {place}: {mark.join(found).strip()[:_SHOWN]!r}",
+            hint=f"delete {'line 1' if above == 1 else f'lines 1 to {above}'} from the file, for example by "
+            f"tail -n +{place} {path.name} > table.csv",
+        )
+
+
+_SHOWN = 60
+"""The characters of a line that are shown."""
+
+
+def _is_title(row: Sequence[str], width: int) -> bool:
+    if row[0].startswith("#"):
+        return True
+    filled = sum(bool(field.strip()) for field in row)
+    return bool(row[0].strip()) and not is_number(row[0]) and 2 * filled <= width
+
+
 _SURE = 4
 """The columns from which on a first line 0, 1, 2, ... can only be names."""
 

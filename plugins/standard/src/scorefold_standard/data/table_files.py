@@ -17,7 +17,14 @@ from scorefold.errors import ConfigError, DataError
 from scorefold_standard.data.array_stores import is_saved_dataset, is_zarr, npy_table, why_unread, zarr_table
 from scorefold_standard.data.config import ArrayConfig
 from scorefold_standard.data.stored import matching_files
-from scorefold_standard.data.table_columns import NumberTable, is_number, marks_of, numeric_coordinates, points_array
+from scorefold_standard.data.table_columns import (
+    NumberTable,
+    is_number,
+    marks_of,
+    numeric_coordinates,
+    points_array,
+    refuse_titles,
+)
 from scorefold_toolkit.libraries import library
 
 _OF_CSV = ("header", "delimiter", "decimal", "thousands", "gaps")
@@ -121,6 +128,7 @@ def _read_csv(path: Path, config: ArrayConfig, text: bool) -> NumberTable:
     import pandas as pd
 
     try:
+        refuse_titles(path, config.delimiter)
         marks = marks_of(path, config.delimiter, config.decimal)
         header = marks.names if config.header is None else config.header
         if marks.ragged and header:
