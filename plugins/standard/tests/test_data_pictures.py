@@ -128,7 +128,7 @@ def test_tar_files_that_are_not_whole_are_named(files: Path) -> None:
         ([("a.png", png(pixels()[0])), ("b.png", b"broken")] * 1, r"x\.tar/b\.png can't be read as an image"),
         (
             [("a.png", png(pixels()[0])), ("b.png", png(np.zeros((5, 4, 3), np.uint8)))],
-            r"x\.tar/[ab]\.png has . x 4 pixels and [ab]\.png . x 4",
+            r"x\.tar/[ab]\.png has . x 4 pixels \(height x width\) and [ab]\.png . x 4",
         ),
     ],
 )
