@@ -38,19 +38,24 @@ def mixed_precision(component: object, precision: str) -> Iterator[None]:
         raise ConfigError("float16 needs a GPU and the model is on the CPU", hint="use precision: bf16 or no")
     named = component.named_modules() if isinstance(component, nn.Module) else ()
     networks = [module for name, module in named if name.rpartition(".")[2] == "network"]
+    before = [vars(network).get("forward") for network in networks]
     for network in networks:
         network.forward = _in_precision(network.forward, device.type, MIXED[precision])
     try:
         yield
     finally:
-        for network in networks:
-            del network.forward  # the method of its class again
+        for network, own in zip(networks, before, strict=True):
+            del network.forward  # the method of its class again, or what was set before
+            if own is not None:
+                network.forward = own
 
 
-def _in_precision(forward: Callable[..., Tensor], device: str, dtype: torch.dtype) -> Callable[..., Tensor]:
-    def mixed(x: Tensor, *rest: object, **named: object) -> Tensor:
+def _in_precision(forward: Callable[..., Any], device: str, dtype: torch.dtype) -> Callable[..., Any]:
+    def mixed(*given: Any, **named: Any) -> Any:
         with torch.autocast(device, dtype):
-            return forward(x, *rest, **named).to(x.dtype)
+            found = forward(*given, **named)
+        events = next((each for each in (*given, *named.values()) if isinstance(each, Tensor)), None)
+        return found.to(events.dtype) if isinstance(found, Tensor) and events is not None else found
 
     return mixed
 
