@@ -268,6 +268,7 @@ def test_networks_that_may_draw_in_the_precision_of_the_stage(refusal: str | Non
         outcome = verb_sample(model, {}, SampleOptions(n=200, steps=10), context(precision=precision))
         drawn[precision] = outcome.arrays["samples"]
         assert model.types == {torch.float32 if precision == "no" else used}
+        assert model.network.forward == model._noted
         assert drawn[precision].dtype == torch.float32
     torch.testing.assert_close(drawn["no"], drawn["bf16"], rtol=0.05, atol=0.05)
     assert torch.equal(drawn["no"], drawn["bf16"]) == (refusal is not None)
