@@ -409,8 +409,8 @@ MUTATIONS = (
     ),
     (
         "plugins/audit/src/scorefold_audit/copying/spaces.py",
-        "found &= ~np.isin(sums[0], sums[1])",
-        "found &= np.isin(sums[0], sums[1])",
+        "float(apart @ np.linalg.pinv(np.atleast_2d(within)) @ apart) / (1 / n + 1 / h)",
+        "float(apart @ np.linalg.pinv(np.atleast_2d(within)) @ apart) / (1 / n - 1 / h)",
     ),
     (
         "plugins/allocation/src/scorefold_allocation/search/valley.py",

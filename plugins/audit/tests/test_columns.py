@@ -127,9 +127,9 @@ def test_held_out_points_of_another_time_accuse_no_right_model() -> None:
     assert not of_name(right, "memorisation")["found"]
     assert not of_name(right, "copies")["found"]
     assert right["audit"]["copies"][0]["named"] == 0
-    assert any("held-out points lie farther from training points" in said for said in right["warnings"])
+    assert any("held-out points have other means or spreads" in said for said in right["warnings"])
     fair = audited(Table(points(2, 300), "abc"), training, held_out=Table(points(1, 300), "abc"))
-    assert not any("lie farther from training points" in said for said in fair["warnings"])
+    assert not any("other means or spreads than training" in said for said in fair["warnings"])
     copier = audited(Table(torch.cat([training[:60], points(2, 240)]), "abc"), training, held_out=held_out)
     assert of_name(copier, "copies")["found"]
     named = [row for row in copier["audit"]["copies"][0]["nearest"] if row["named"]]
@@ -166,7 +166,34 @@ def test_rows_that_are_equal_but_for_one_column_are_copies() -> None:
         "abcdef",
         held_out=Table(drawn(1, 300).round(), "abcdef"),
     )
-    assert not of_name(chance, "copies", "all columns but one")["found"]
+    reasons = {row["part"]: row["reason"] for row in chance["audit"]["withheld"]}
+    assert "rows of these data are often so alike" in reasons["copies (all columns but one)"]
+
+
+def test_an_unrounded_column_is_no_copying() -> None:
+    """Equal rows are usual, and samples whose whole numbers are not rounded equal them in all columns but one."""
+    random = torch.Generator().manual_seed(0)
+
+    def rows(count: int) -> Tensor:
+        classes = torch.randint(3, (count, 4), generator=random).float()
+        return torch.cat([classes, torch.randn(count, 1, generator=random) * 9], 1)
+
+    training, held_out, samples = rows(600), rows(300), rows(300)
+    training[:, 4], held_out[:, 4] = training[:, 4].round(), held_out[:, 4].round()
+    result = audited(Table(samples, "abcde"), training, "abcde", held_out=Table(held_out, "abcde"))
+    assert not any(one["found"] for one in result["audit"]["verdicts"] if one["name"] == "copies")
+
+
+def test_few_training_points_and_paired_ones_hide_no_copies() -> None:
+    few = points(0, 40)
+    samples = torch.cat([few[:30], points(2, 270)])
+    found = audited(Table(samples, "abc"), few, held_out=Table(points(1, 600), "abc"))
+    assert of_name(found, "copies")["found"]
+    alone = points(0, 250)
+    pairs = torch.cat([alone, alone + 0.2 * points(7, 250)])
+    copies = torch.cat([pairs[:90] + 0.01 * points(8, 90), points(2, 210)])
+    found = audited(Table(copies, "abc"), pairs, held_out=Table(points(1, 300), "abc"))
+    assert of_name(found, "copies")["found"]
 
 
 @pytest.mark.parametrize("change", [lambda x: 3 * x, lambda x: x / 3, lambda x: x + 4])
@@ -174,7 +201,9 @@ def test_samples_in_other_units_acquit_nobody(change: Any) -> None:
     training = points(0, 400)
     samples = Table(change(torch.cat([training[:60], points(2, 240)])), "abc")
     answer = audited(samples, training, held_out=Table(points(1, 300), "abc"))["answer"]
-    assert answer["verdict"].startswith("Whether this model copies can't be said: samples have other means or spreads")
+    said = "Whether this model copies can't be said: samples have other medians or spreads"
+    assert answer["verdict"].startswith(said)
+    assert (answer["value"], answer["sure"]) == (None, "withheld")
     assert "in 3 of 3 columns (a, b, c)" in answer["verdict"]
 
 

@@ -367,9 +367,9 @@ def of_lengths(lengths: Tensor, lines: Tensor) -> dict[str, Any]:
     """Compare the ``lengths`` of geodesics (B,) with the lengths of straight ``lines`` (B,) by one metric."""
     length, line = float(lengths.mean()), float(lines.mean())
     numbers = f"mean length of {len(lengths)} pairs {length:.3g} vs {line:.3g}"
-    said = f"Geodesics are {1 - length / line:.0%} shorter than straight lines by this geometry: {numbers}."
-    if not length < 0.99 * line:
-        said = f"Geodesics are no shorter than straight lines by this geometry: {numbers}."
+    said = f"Geodesics are no shorter than straight lines by this geometry: {numbers}."
+    if length < 0.99 * line:
+        said = f"Geodesics are {1 - length / line:.0%} shorter than straight lines by this geometry: {numbers}."
     return {"quantity": "mean length", "value": length, "baselines": {"straight": line}, "verdict": said}
 
 

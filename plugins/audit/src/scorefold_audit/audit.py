@@ -19,6 +19,7 @@ from scorefold_audit import verdicts
 from scorefold_audit.config import AuditOptions
 from scorefold_audit.copying import answers
 from scorefold_audit.copying import nearest as copies
+from scorefold_audit.copying.equal import all_but_one, equal_points, equal_to_held_out
 from scorefold_audit.copying.incomplete import (
     IncompletePoints,
     copies_of_gaps,
@@ -32,9 +33,7 @@ from scorefold_audit.copying.spaces import (
     Overlap,
     Space,
     SpaceMatches,
-    all_but_one,
     copying,
-    equal_points,
     overlap_of,
     spaces_of,
 )
@@ -82,17 +81,21 @@ def audit(
         neighbours = neighbours.take(~overlap.rows)
     around = overlap.around and overlap.around.without(overlap.chosen)
     measured = _copying(report, spaces, neighbours, around, options, context)
-    swapped = measured[0].of_held_out if measured else None
+    swapped = equal_to_held_out(spaces[0], measured[0].near, measured[0].near_held_out) if measured else None
     if swapped is not None and swapped.p_more() < 1e-3:
         report.warnings.append(
             f"{swapped.samples:,} of {swapped.of_samples:,} samples equal a held-out point exactly, and no training "
             "point: was the model trained on held-out points, or are both sets swapped?"
         )
-    if measured and measured[0].own is not None and measured[0].own.shifted:
+    if measured and measured[0].own is not None:
         report.warnings.append(
-            "held-out points lie farther from training points than these from each other (in "
-            f"{measured[0].own.apart.area:.0%} of pairs): they may be of another kind or time, and compare badly"
+            "held-out points have other means or spreads than training points: they may be of another kind or time. "
+            "Samples are compared with training points among the others too"
         )
+        if measured[0].rates.p_more() < options.level <= measured[0].p_copies():
+            sets = replace(
+                sets, unlike="held-out points are unlike training points, and copies among these are as usual"
+            )
     if spaces[0].name == "columns" and spaces[0].training.shape[1] >= FEWEST_COLUMNS:
         changed = report.attempt("copies (all columns but one)", partial(all_but_one, spaces[0], options.listed))
         if changed is not None:

@@ -14,7 +14,8 @@ from scorefold.errors import DataError
 from scorefold.stage import Outcome
 from scorefold_audit import verdicts
 from scorefold_audit.copying import answers
-from scorefold_audit.copying.spaces import Copying, EqualPoints, SpaceMatches
+from scorefold_audit.copying.equal import EqualPoints
+from scorefold_audit.copying.spaces import Copying, SpaceMatches
 from scorefold_audit.sets import Sets
 from scorefold_audit.verdicts import Finding
 from scorefold_toolkit.data.splits import by_row

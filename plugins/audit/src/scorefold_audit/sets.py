@@ -32,7 +32,7 @@ FEWEST_OF_A_CONDITION = 20
 """Training points for each condition on average, from which on points are compared within conditions."""
 
 _OTHER_SPREAD = 2.0
-"""Ratio of the deviations of a column from which on, up or down, samples are unlike training points in it."""
+"""Ratio of the quartiles' distances of a column from which on, up or down, samples are unlike training points in it."""
 
 _OTHER_UNITS, _ALIKE = 10.0, 1e-3
 """Limits of the spread of held-out points or samples, as a multiple of the training points' spread.
@@ -49,7 +49,7 @@ class Sets:
 
     ``rows`` are what the user calls the rows of each set, by its name; see ``row`` and ``called``.
     ``columns`` is the source of the training points, which may name columns. ``unlike`` says which samples of a file
-    can't be near to training points, as they have other means or spreads.
+    can't be near to training points, as they have other medians or spreads.
     ``groups`` (n,), (h,) and (m,) number the conditions where there are few different ones: points are then compared
     with points of the same condition.
     """
@@ -145,20 +145,26 @@ def read_sets(
 
 
 def _unlike(samples: Tensor, training: Tensor, source: object) -> str:
-    """Text about half of the columns of a table, or more, in which the mean of samples (m, D) differs from the mean of
-    training points (n, D) by more than their deviation, or the deviation twofold; empty where there are fewer."""
-    if training.ndim != 2 or min(len(samples), len(training)) < 2:
+    """Text about half of the columns of a table, or more, in which the median of samples (m, D) differs from the median
+    of training points (n, D) by more than their quartiles, or these differ twofold; empty where there are fewer.
+
+    Columns without quartiles, such as rare classes, do not count.
+    """
+    if training.ndim != 2 or min(len(samples), len(training)) < FEWEST_OF_A_CONDITION:
         return ""
-    mean, spread = training.mean(0), training.std(0)
+    low, middle, high = np.quantile(training.numpy(), (0.25, 0.5, 0.75), axis=0)
+    own_low, own_middle, own_high = np.quantile(samples.numpy(), (0.25, 0.5, 0.75), axis=0)
+    spread, own = high - low, own_high - own_low
     varied = spread > 0
-    ratio = samples.std(0) / spread
-    other = varied & (((samples.mean(0) - mean).abs() > spread) | (ratio > _OTHER_SPREAD) | (ratio < 1 / _OTHER_SPREAD))
+    other = varied & (
+        (np.abs(own_middle - middle) > spread) | (own > _OTHER_SPREAD * spread) | (_OTHER_SPREAD * own < spread)
+    )
     if 2 * int(other.sum()) < max(1, int(varied.sum())):
         return ""
     names = source.column_names if isinstance(source, HasColumns) else ()
-    called = [names[place] if names else f"column {place}" for place in other.nonzero()[:3, 0].tolist()]
+    called = [names[place] if names else f"column {place}" for place in np.flatnonzero(other)[:3].tolist()]
     count = f"{int(other.sum())} of {int(varied.sum())} columns"
-    return f"samples have other means or spreads than training points in {count} ({', '.join(called)})"
+    return f"samples have other medians or spreads than training points in {count} ({', '.join(called)})"
 
 
 def condition_groups(*sets: Dataset) -> Groups | None:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm
 
+from scorefold_audit.copying.equal import ALL_BUT_ONE
 from scorefold_audit.copying.spaces import (
-    ALL_BUT_ONE,
     GAPS,
     GAPS_OF_BOTH,
     TRAINING_GAPS,
@@ -177,7 +177,7 @@ def of_closeness(found: Copying) -> Finding:
         f"a sample is nearer to training points than a held-out point in {closeness.area:.1%} of pairs ({found.space})"
     )
     clear = "samples are no nearer to training points than held-out points are"
-    if found.own is not None and found.own.shifted:
+    if found.own is not None:
         clear = (
             f"samples are no nearer to training points than these are to each other ({found.own.closeness.area:.1%})"
         )

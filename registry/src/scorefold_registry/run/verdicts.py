@@ -131,12 +131,16 @@ class Answer:
         }
 
 
+UNCHECKED = "unchecked"
+"""The beginning of the names of quick estimates, which a checked estimate of the run replaces."""
+
+
 def answers(folder: Path, stages: Sequence[Mapping[str, Any]]) -> list[Answer]:
     """The answers of a run's stages, most important first; else the last stage's minor answer, or its metrics.
 
     Several estimates of one quantity from one data stage begin with their comparison. An estimate that has checked
-    others, with a ``table`` in its diagnostics, stands for the comparison, and for the estimates of its data that this
-    table holds. Repeats of an estimate are part of its own answer.
+    others, with a ``table`` in its diagnostics, stands for the comparison, and for the quick estimates of its data that
+    this table holds: stages whose names begin with ``unchecked``. Repeats of an estimate are part of its own answer.
     """
     part_of_others = {name for stage in stages for name in _repeats(folder / stage["name"])}
     stages = [stage for stage in stages if stage["name"] not in part_of_others]
@@ -148,7 +152,9 @@ def answers(folder: Path, stages: Sequence[Mapping[str, Any]]) -> list[Answer]:
 
         def inside(answer: Answer) -> bool:
             of = (folder / stage for stage, names in tables.items() if answer.component in names)
-            return any(_data_of(stage) == _data_of(folder / answer.stage) for stage in of)
+            return answer.stage.startswith(UNCHECKED) and any(
+                _data_of(stage) == _data_of(folder / answer.stage) for stage in of
+            )
 
         rest = [answer for _, answer in found if answer not in checked and not inside(answer)]
         compared = [] if checked else _comparisons(folder, [answer for _, answer in found])

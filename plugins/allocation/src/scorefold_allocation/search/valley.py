@@ -203,6 +203,17 @@ def chance_of_order(losses: Tensor, sizes: Tensor) -> float:
     return float(chdtrc(basis.shape[1], float(squares)))
 
 
+def least_chance(seeds: int, sizes: int) -> float:
+    """The least p-value that ``chance_of_order`` can have: all seeds have the smallest losses at one end, or at both.
+
+    >>> least_chance(3, 3) > 0.04, least_chance(3, 6) < 0.01
+    (True, True)
+    """
+    x = torch.arange(float(sizes), dtype=torch.float64)
+    orders = (x, (x - x.mean()).abs())
+    return min(chance_of_order(order.expand(seeds, sizes).contiguous(), 2**x) for order in orders)
+
+
 def valley(trials: Trials, limits: Limits, budget: float, sizes: list[int], config: PilotConfig, seeds: int) -> Valley:
     """Try every size with the first seeds, and those that are not clearly worse with all ``seeds``; fit the minimum.
 
@@ -223,7 +234,10 @@ def valley(trials: Trials, limits: Limits, budget: float, sizes: list[int], conf
         local_fit(x, to_scale(values, trials.measure), weight) for values in (means, losses.mean(0, keepdim=True))
     )
     # Sizes that the first seeds put aside are in the first test alone. Bonferroni's correction for two.
-    chance = min(1.0, 2 * min(chance, chance_of_order(losses, x.exp()))) if rest else chance
+    if rest and len(left) > 1:
+        chance = min(1.0, 2 * min(chance, chance_of_order(losses, x.exp())))
+    if (2 if rest else 1) * least_chance(len(first), len(table)) > CHANCE:
+        chance = 0.0  # so few seeds and sizes always look like chance
     rows = tuple(table[size] for size in sorted(table))
     return Valley(budget, trials.measure, x.exp(), losses, means, fit, centre, (min(table), max(table)), rows, chance)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scorefold_audit.copying.spaces import ALL_BUT_ONE, GAPS, GAPS_OF_BOTH, TRAINING_GAPS, EqualPoints
+from scorefold_audit.copying.equal import ALL_BUT_ONE, EqualPoints
+from scorefold_audit.copying.spaces import GAPS, GAPS_OF_BOTH, TRAINING_GAPS
 from scorefold_audit.verdicts import TESTS, samples_called
 
 
@@ -22,10 +23,13 @@ def answer_entries(
     found = [verdict for verdict in judged if verdict["found"]]
     names = list(dict.fromkeys(verdict["name"] for verdict in found))
     tested = next((verdict for verdict in judged if verdict["name"] == "copies"), None)
-    # Of several spaces the first one with copies is reported, and points with missing values besides.
+    # Of several spaces the first one with copies is reported, or rows that are equal but for a column, where these are
+    # more; and points with missing values besides.
     every = [verdict for verdict in found if verdict["name"] == "copies"]
-    gaps = [one for one in every if one["where"] in (GAPS, TRAINING_GAPS, GAPS_OF_BOTH, ALL_BUT_ONE)]
-    copies = [*[one for one in every if one not in gaps][:1], *gaps]
+    gaps = [one for one in every if one["where"] in (GAPS, TRAINING_GAPS, GAPS_OF_BOTH)]
+    changed = [one for one in every if one["where"] == ALL_BUT_ONE]
+    first = [one for one in every if one not in gaps and one not in changed][:1]
+    copies = [*sorted([*first, *changed], key=lambda one: -one["value"])[:1], *gaps]
     near = next((verdict for verdict in found if verdict["name"] == "memorisation"), None)
     advice = ""
     if copies:
@@ -44,7 +48,8 @@ def answer_entries(
         warnings = [*warnings, "the list of copies and the test of their share disagree"]
     elif tested is not None and unlike:
         said = f"Whether this model copies can't be said: {unlike}."
-        advice = "give samples in the units and the order of the training data"
+        of = "held-out points of the kind and the time" if unlike.startswith("held-out") else "samples in the units"
+        advice = f"give {of} of the training data"
     elif tested is not None:
         said = f"No sign of copying. {_share(tested)}."
         if tested["smallest_found"] is not None:
@@ -56,8 +61,10 @@ def answer_entries(
     others = [TESTS[name] for name in names if name not in ("copies", "memorisation")]
     if others:
         said += f" Also found: {'; '.join(others)}."
-    sure = "with caution" if warnings else "clear"
-    return {"verdict": said, "sure": sure, "advice": advice, "caveats": list(warnings)}
+    entries = {"verdict": said, "advice": advice, "caveats": list(warnings)}
+    if said.startswith("Whether"):
+        return {**entries, "value": None, "interval": None, "sure": "withheld"}
+    return {**entries, "sure": "with caution" if warnings else "clear"}
 
 
 def of_nothing(withheld: Sequence[Mapping[str, str]], warnings: Sequence[str]) -> dict[str, Any]:

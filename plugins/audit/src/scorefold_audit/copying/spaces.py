@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import binom
+from scipy.stats import binom, chi2, norm, rankdata
+from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
 from scorefold.errors import ConfigError, DataError
@@ -35,11 +36,8 @@ from scorefold_toolkit.metrics import feature_network
 from scorefold_toolkit.metrics.measure import Units
 
 FEWEST = 20
-_DUPLICATES = 5000
+DUPLICATES = 5000
 """Number of random training points that are searched for near-duplicates."""
-
-_OF_EVENTS = ("columns", "pixels")
-"""The spaces whose features are the numbers of events themselves."""
 
 _COMPARED = 2000
 """Number of random training points that samples are compared with, besides held-out points."""
@@ -216,53 +214,11 @@ def overlap_of(space: Space, neighbours: CopyNeighbours, seed: int) -> Overlap:
             f"{int(rows.sum())} of {len(rows)} held-out points are training points; held-out points must be others",
             hint="give points that the model was not trained on, such as the test split",
         )
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(space.training))[:_DUPLICATES])
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(space.training))[:DUPLICATES])
     around = space.search.around(chosen, NEIGHBOURS + 1)
     own = around.apart(chosen) if len(space.training) > 1 else np.array([np.inf])
     rates = Rates(int(rows.sum()), len(rows), int((own <= near_duplicate).sum()), len(chosen))
     return Overlap(rows, near_duplicate, chosen, own, rates.p_more() < 0.05, around)
-
-
-_ROUNDING, _FINE = 4 * float(np.finfo(np.float32).eps), 1e-3
-
-
-def equal_rows(points: Rows, others: Rows) -> NDArray[np.bool_]:
-    """True for points (m, D) that equal the other point (m, D) up to rounding in each column, by far less than the
-    column varies over the other points."""
-    fine = _FINE * others.std(0, dtype=np.float64)
-    allowed = np.minimum(_ROUNDING * np.abs(others.astype(np.float64)), fine)
-    found: NDArray[np.bool_] = (np.abs(points.astype(np.float64) - others) <= allowed).all(1)
-    return found
-
-
-@dataclass(frozen=True)
-class EqualPoints:
-    """The places of samples (k,) that equal a training point up to rounding, and of that ``training`` point (k,).
-
-    ``repeated`` of the ``searched`` training points equal another one, of ``every`` that there are.
-    """
-
-    samples: Places
-    training: Places
-    repeated: int
-    searched: int
-    every: int
-
-
-def equal_points(sets: Sets, seed: int) -> EqualPoints:
-    """The samples that equal a training point, where there is one sample and one training point or more."""
-    samples, training = (
-        np.asarray(each.x.flatten(1).numpy(), dtype=np.float32) for each in (sets.samples, sets.training)
-    )
-    unit = column_units(training)
-    search = CopySearch(training / unit)
-    places = search.nearest(samples / unit)[1][:, 0]
-    equal = np.flatnonzero(equal_rows(samples, training[places]))
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(training))[:_DUPLICATES])
-    around = search.around(chosen, 2)
-    other = around.without(chosen).index[:, 0] if len(training) > 1 else None
-    repeated = 0 if other is None else int(equal_rows(training[chosen], training[other]).sum())
-    return EqualPoints(equal, places[equal], repeated, len(chosen), len(training))
 
 
 GAPS, TRAINING_GAPS = "columns that they have", "training points with missing values"
@@ -299,18 +255,38 @@ class AmongTraining:
     """Samples beside training points, each of these against all others: ``rates`` of near-copies, and the
     ``closeness`` of samples to training points.
 
-    Held-out points of another kind, or of another time, lie far from training points, so that a right model's samples
-    look near. ``apart`` is the closeness of training points to each other, against held-out points.
+    It is measured where held-out points are of another kind, or of another time: they lie far from training points, so
+    that a right model's samples look near.
     """
 
     rates: Rates
     closeness: Closeness
-    apart: Closeness
 
-    @property
-    def shifted(self) -> bool:
-        """True if held-out points lie farther from training points than these from each other, by one in a thousand."""
-        return self.apart.p < 1e-3
+
+def shifted(space: Space) -> bool:
+    """True if held-out points differ from training points in the means or the spreads of their columns, by one in a
+    thousand.
+
+    Values are replaced by normal scores of their ranks, so that tails count little. The statistic is Hotelling's, of
+    the scores and of their squares, in at most ``_DIRECTIONS`` principal directions. It is halved, as training points
+    may come in pairs.
+    """
+    every = np.concatenate([space.training, space.held_out]).astype(np.float64)
+    n, h = len(space.training), len(space.held_out)
+    if every.shape[1] > _DIRECTIONS:
+        every = PCA(_DIRECTIONS, random_state=0).fit_transform(every)
+    scores = norm.ppf((rankdata(every, axis=0) - 0.5) / len(every))
+    parts = np.concatenate([scores, scores**2], 1)
+    parts = parts[:, parts.std(0) > 0]
+    if parts.shape[1] == 0:
+        return False
+    apart = parts[:n].mean(0) - parts[n:].mean(0)
+    within = ((n - 1) * np.cov(parts[:n].T) + (h - 1) * np.cov(parts[n:].T)) / (n + h - 2)
+    squares = float(apart @ np.linalg.pinv(np.atleast_2d(within)) @ apart) / (1 / n + 1 / h)
+    return bool(chi2.sf(squares / 2, parts.shape[1]) < _OTHER)
+
+
+_DIRECTIONS, _OTHER = 16, 1e-3
 
 
 @dataclass(frozen=True)
@@ -322,7 +298,6 @@ class Copying(SpaceMatches):
     authentic: Rates
     nearer: Nearer
     own: AmongTraining | None = None
-    of_held_out: Rates | None = None
 
     def p_copies(self) -> float:
         """The p-value of the copies: the larger one against held-out points and against training points."""
@@ -358,21 +333,19 @@ def copying(
     other = Near.of(space.search, neighbours, duplicate)
     near = Near.of(space.search, CopyNeighbours.of(space.search, samples), duplicate)
     to_held_out = CopySearch(held_out).nearest(samples)
-    if own is None:
-        chosen = np.sort(np.random.default_rng(seed).permutation(len(space.training))[:_COMPARED])
-        own = space.search.around(chosen, NEIGHBOURS + 1).without(chosen)
-    among = Near.of(space.search, own, duplicate)
-    among = among.take(among.distance > duplicate)
     p = copies.p_values(near.ratio, other.ratio)
     h, m = len(space.held_out), len(space.samples)
-    count = [int((each.ratio < copies.RATIO).sum()) for each in (near, other, among)]
+    count = [int((each.ratio < copies.RATIO).sum()) for each in (near, other)]
     beside = None
-    if len(among.ratio) >= FEWEST:
+    if len(space.training) >= FEWEST and shifted(space):
+        if own is None:
+            chosen = np.sort(np.random.default_rng(seed).permutation(len(space.training))[:_COMPARED])
+            own = space.search.around(chosen, NEIGHBOURS + 1).without(chosen)
+        among = Near.of(space.search, own, duplicate)
         p = np.maximum(p, copies.p_values(near.ratio, among.ratio))
         beside = AmongTraining(
-            Rates(count[0], m, count[2], len(among.ratio)),
+            Rates(count[0], m, int((among.ratio < copies.RATIO).sum()), len(among.ratio)),
             copies.closeness(near.distance, among.distance),
-            copies.closeness(among.distance, other.distance),
         )
     return Copying(
         space.name,
@@ -386,53 +359,4 @@ def copying(
         copies.authentic(space.search, near, other),
         copies.nearer_to_training(near, to_held_out[0][:, 0], to_held_out[1][:, 0], len(space.training), h),
         beside,
-        _equal_to_held_out(space, near, to_held_out[1][:, 0], other) if space.name in _OF_EVENTS else None,
     )
-
-
-def _equal_to_held_out(space: Space, near: Near, place: Places, other: Near) -> Rates:
-    """Number of samples that equal a held-out point and no training point, and of held-out points that equal another
-    one and no training point; ``place`` (m,) is the nearest held-out point of a sample."""
-    everywhere = np.arange(len(space.held_out))
-    around = CopySearch(space.within("held_out")).around(everywhere, 2).without(everywhere).index[:, 0]
-    count = []
-    for points, nearest, beside in ((space.samples, place, near), (space.held_out, around, other)):
-        equal = equal_rows(points, space.held_out[nearest])
-        count.append(int((equal & ~equal_rows(points, space.training[beside.index])).sum()))
-    return Rates(count[0], len(space.samples), count[1], len(space.held_out))
-
-
-ALL_BUT_ONE = "all columns but one"
-"""The space of samples that equal a training point in all columns but one."""
-
-
-def all_but_one(space: Space, listed: float) -> SpaceMatches:
-    """Samples and held-out points that equal a training point in all columns but one, as near-copies of ratio 0.
-
-    Raises ``DataError`` for fewer than 20 samples, held-out or training points.
-    """
-    need_points({"samples": space.samples, "held-out points": space.held_out, "training points": space.training})
-    near, other = (_equal_but_one(each, space.training) for each in (space.samples, space.held_out))
-    rates = Rates(*(count for each in (near, other) for count in (int((each.ratio == 0).sum()), len(each.ratio))))
-    p = copies.p_values(near.ratio, other.ratio)
-    return SpaceMatches(ALL_BUT_ONE, near, other, rates, p, copies.named_copies(p, listed))
-
-
-def _equal_but_one(points: Rows, training: Rows) -> Near:
-    """Training points (n, D) that points (m, D) equal in all columns but one. Others, and equal points, have a ratio of
-    infinity."""
-    random = np.random.default_rng(0)
-    weights = random.integers(1, 2**63, points.shape[1], dtype=np.uint64) | np.uint64(1)
-    # Sums of random multiples of the numbers' bits: equal rows have equal sums, and other rows hardly ever.
-    parts = [(each + np.float32(0)).view(np.uint32).astype(np.uint64) * weights for each in (points, training)]
-    sums = [each.sum(1, dtype=np.uint64) for each in parts]
-    index, found = np.zeros(len(points), dtype=np.int64), np.zeros(len(points), dtype=bool)
-    for column in range(points.shape[1]):
-        rest, of = (total - part[:, column] for total, part in zip(sums, parts, strict=True))
-        order = np.argsort(of, kind="stable")
-        place = order[np.searchsorted(of[order], rest).clip(max=len(of) - 1)]
-        equal = of[place] == rest
-        index[equal], found = place[equal], found | equal
-    found &= ~np.isin(sums[0], sums[1])
-    distance = np.linalg.norm(points.astype(np.float64) - training[index], axis=1)
-    return Near(np.where(found, distance, np.inf), index, np.where(found, 0.0, np.inf))
