@@ -12,7 +12,14 @@ from pydantic import ValidationError
 from scorefold.errors import ConfigError, DataError
 from scorefold_standard.data.array import ArrayFile
 from scorefold_standard.data.config import ArrayConfig
-from scorefold_standard.data.table_columns import COMMAS, CsvDialect, comma_warning, has_commas, marks_of
+from scorefold_standard.data.table_columns import (
+    COMMAS,
+    CsvDialect,
+    comma_warning,
+    has_commas,
+    marks_of,
+    refuse_titles,
+)
 
 ROWS = np.random.default_rng(0).normal(size=(40, 3))
 
@@ -172,3 +179,15 @@ def test_first_lines_of_a_table_are_no_titles(tmp_path: Path, first: str) -> Non
     path = tmp_path / "x.csv"
     path.write_text(f"{first}\n{NUMBERS}")
     assert len(ArrayFile.inspect(ArrayConfig(path=path)).columns) == 3
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "city;size\n" + "Berlin, Mitte;7\nBerlin;0,5\n" * 10,
+        '"Height\n(cm)",Weight\n' + "1,2\n3,4\n" * 10,
+    ],
+)
+def test_a_table_that_its_own_mark_reads_has_no_titles(text: str, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text(text)
+    refuse_titles(tmp_path / "x.csv", None)

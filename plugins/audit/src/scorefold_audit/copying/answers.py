@@ -24,12 +24,14 @@ def answer_entries(
     names = list(dict.fromkeys(verdict["name"] for verdict in found))
     tested = next((verdict for verdict in judged if verdict["name"] == "copies"), None)
     # Of several spaces the first one with copies is reported, or rows that are equal but for a column, where these are
-    # more; and points with missing values besides.
+    # clearly more; and points with missing values besides.
     every = [verdict for verdict in found if verdict["name"] == "copies"]
     gaps = [one for one in every if one["where"] in (GAPS, TRAINING_GAPS, GAPS_OF_BOTH)]
     changed = [one for one in every if one["where"] == ALL_BUT_ONE]
     first = [one for one in every if one not in gaps and one not in changed][:1]
-    copies = [*sorted([*first, *changed], key=lambda one: -one["value"])[:1], *gaps]
+    if changed and (not first or changed[0]["value"] > first[0]["interval"][1]):
+        first = changed
+    copies = [*first, *gaps]
     near = next((verdict for verdict in found if verdict["name"] == "memorisation"), None)
     advice = ""
     if copies:

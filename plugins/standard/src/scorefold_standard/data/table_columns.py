@@ -82,14 +82,18 @@ def refuse_titles(path: Path, delimiter: str | None) -> None:
     """
     with path.open(newline="", encoding="utf-8-sig") as file:
         lines = [(place, line) for place, line in enumerate(itertools.islice(file, _TOP), 1) if line.strip()]
-    for mark in (delimiter,) if delimiter else _DELIMITERS:
-        rows = list(_read(csv.reader([line for _, line in lines], delimiter=mark)))
-        if rows and len(rows) == len(lines) and len(rows[0]) > 1 and len({len(row) for row in rows}) == 1:
-            return  # a table as it stands
-    for mark in (delimiter,) if delimiter else _DELIMITERS:
-        rows = list(_read(csv.reader([line for _, line in lines], delimiter=mark)))
-        if len(rows) != len(lines):
-            continue  # a cell with a line break
+    read = {
+        mark: list(_read(csv.reader([line for _, line in lines], delimiter=mark)))
+        for mark in ((delimiter,) if delimiter else _DELIMITERS)
+    }
+    # A cell with a line break makes fewer rows than lines. Where a mark makes a table, no other one is tried.
+    read = {mark: rows for mark, rows in read.items() if len(rows) == len(lines)}
+    fits = {
+        mark: rows
+        for mark, rows in read.items()
+        if rows and 1 < len(rows[0]) == min(map(len, rows)) == max(map(len, rows))
+    }
+    for mark, rows in (fits or read).items():
         width = max((len(row) for row in rows), default=0)
         filled = [sum(map(bool, map(str.strip, row))) for row in rows]
         first = next((at for at, count in enumerate(filled) if count == width), 0)
