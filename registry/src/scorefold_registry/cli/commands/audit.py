@@ -221,8 +221,11 @@ def _print_rest(audit: Mapping[str, Any]) -> None:
         print(printable(f"equal: {_of_samples(row)} and {row['training_name']} of the training data"))
     if len(equal) > PRINTED:
         print(f"and {len(equal) - PRINTED:,} more equal ones: see the report, or --json")
+    printed = set[tuple[int, int]]()  # a pair may stand in several lists
     for listed in audit["copies"]:
-        named = [row for row in listed["nearest"] if row["named"]]
+        pairs = {(row["sample"], row["training"]): row for row in listed["nearest"] if row["named"]}
+        named = [row for pair, row in pairs.items() if pair not in printed]
+        printed |= set(pairs)
         for row in named[:PRINTED]:
             said = f"{_of_samples(row)} copies {row['training_name']} of the training data"
             print(printable(f"copy: {said} ({listed['space']}, d1/d2 = {row['ratio']:.2g})"))
