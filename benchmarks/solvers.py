@@ -63,7 +63,7 @@ def azula_denoiser(score: Any) -> Any:
 
 
 def sides(name: str, score: Any, mask: Tensor, y: Tensor) -> dict[str, Callable[[], Tensor]]:
-    """What fills in y (B, 1, 8, 8), by name of the library."""
+    """Solvers that fill in y (B, 1, 8, 8), by name of the library."""
     from azula.guidance import DiffPIRDenoiser, DPSSampler, MMPSDenoiser
     from azula.linalg.covariance import IsotropicCovariance
     from azula.sample import DDIMSampler

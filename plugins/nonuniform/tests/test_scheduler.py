@@ -144,7 +144,7 @@ def test_our_second_order_steps_are_theirs() -> None:
 
 @pytest.mark.parametrize("name", ["ve", "speeds", "bands"])
 def test_noisy_ddim_keeps_the_distribution(name: str) -> None:
-    """Where all data are one point, a step from the distribution of x_t leads to the distribution of x_t'; components
+    """A step leads from the distribution of x_t to the distribution of x_t' where all data are one point; components
     at rest stay."""
     process = PROCESSES[name]()
     inner, turn, _ = components(process)

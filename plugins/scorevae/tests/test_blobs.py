@@ -111,7 +111,7 @@ def test_its_denoiser_takes_the_mean_square_to_the_least() -> None:
 
 
 def test_points_have_the_entropy_of_the_distribution() -> None:
-    """Where blobs are separate, log p(x) is one Gaussian's less log 256, in the mean over points."""
+    """The mean of log p(x) is one Gaussian's less log 256 where blobs are separate."""
     values = log_density(SOURCE.distribution(), SOURCE.load("train").x[:2000].flatten(1))
     assert values is not None
     apart = -0.5 * (SOURCE.distribution().variances * 2 * torch.pi * 2.718281828459045).log().sum() - torch.log(

@@ -61,8 +61,8 @@ class CaseRow:
 
 @dataclass(frozen=True)
 class ComparisonResult:
-    """A finished comparison: its rows in the order they were measured, the folder that holds it, and the metrics that
-    were asked for beside the value, as texts ``METRIC,...``."""
+    """A finished comparison: its rows in the order they were measured, the folder that holds it, and the metrics
+    of ``--measure``, as texts ``METRIC,...``."""
 
     kind: str
     comparison: Comparison

@@ -100,7 +100,7 @@ def _value_and_interval(row: CaseRow) -> tuple[str, str]:
 
 
 def measures_table(result: ComparisonResult) -> Table:
-    """A line for each component on each case: the metrics that were asked for, and what they cost."""
+    """A line for each component on each case: the metrics of ``--measure``, and their cost."""
     names = list(dict.fromkeys(hit or asked for asked, hit in _asked_measures(result)))
     lines = []
     for row in result.rows:
@@ -115,7 +115,7 @@ def measures_table(result: ComparisonResult) -> Table:
 
 
 def missing_measures(result: ComparisonResult) -> list[str]:
-    """A line for each metric that was asked for and that no row has."""
+    """A line for each metric of ``--measure`` that no row has."""
     there = "; ".join(dict.fromkeys(name for row in result.rows for name in row.metrics or {}))
     has = f"; the rows have {there}" if there else ""
     missing = [asked for asked, hit in _asked_measures(result) if hit is None]
@@ -123,7 +123,7 @@ def missing_measures(result: ComparisonResult) -> list[str]:
 
 
 def _asked_measures(result: ComparisonResult) -> list[tuple[str, str | None]]:
-    """Metrics that were asked for, each with its own name, or None where no row has it. Names may hold commas."""
+    """Metrics of ``--measure``, each with its own name, or None where no row has it. Names may hold commas."""
     there = dict.fromkeys((name for row in result.rows for name in row.metrics or {}), 0.0)
     whole = {text: named_number(text, there) for text in result.measures}
     parts = [part.strip() for text, hit in whole.items() for part in ([text] if hit else text.split(","))]

@@ -131,8 +131,7 @@ class Answer:
         }
 
 
-UNCHECKED = "unchecked"
-"""The beginning of the names of quick estimates, which a checked estimate of the run replaces."""
+UNCHECKED = "unchecked"  # begins the names of quick estimates, which a checked one replaces
 
 
 def answers(folder: Path, stages: Sequence[Mapping[str, Any]]) -> list[Answer]:

@@ -105,9 +105,9 @@ def refuse_titles(path: Path, delimiter: str | None) -> None:
         if not named and not (all(map(is_number, found)) and all(row[0].startswith("#") for row in rows[:first])):
             continue
         above, place = lines[first - 1][0], lines[first][0]
-        shown, what = lines[0][1].strip(), "the names of the columns stand" if named else "the first numbers stand"
+        shown, stands = lines[0][1].strip(), "the names of the columns stand" if named else "the first numbers stand"
         raise DataError(
-            f"line {lines[0][0]} of {path} is no row of a table: {shown[:_SHOWN]!r}; {what} in "
+            f"line {lines[0][0]} of {path} is no row of a table: {shown[:_SHOWN]!r}; {stands} in "
             f"line {place}: {mark.join(found).strip()[:_SHOWN]!r}",
             hint=f"delete {'line 1' if above == 1 else f'lines 1 to {above}'} from the file, for example by "
             f"tail -n +{place} {path.name} > table.csv",
