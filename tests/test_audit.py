@@ -51,7 +51,7 @@ def test_samples_in_a_file_and_the_status(capsys: pytest.CaptureFixture[str]) ->
     assert "40 of 150 samples are listed as copies" in said
     assert "An estimated 25.7% of its samples are near-exact copies" in said
     assert "not found: off-the-data" in said
-    assert "of the 40 that are named, at most 10% are expected to be no copies" in said
+    assert "of the 40 that are named (columns), at most 10% are expected to be no copies" in said
     assert "withheld: membership: samples alone have no loss" in said
     assert main([*asked, "--fail-on", "copies,overlap"]) == 1
     assert main([*asked, "--fail-on", "overlap", "--fail-on", "off-the-data"]) == 0

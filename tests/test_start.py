@@ -281,6 +281,7 @@ def test_no_file_is_written_over(capsys: Captured) -> None:
         ("text.csv", ("no column of numbers", "a holds text", "turn text into numbers first")),
         ("few.csv", ("20 points to use", "expected 50 at least")),
         ("gaps.csv", ("points to use", "--data-option 'columns=[-b]'")),
+        ("all-gaps.csv", ("0 of 80 points to use", "every column has gaps: fill them in")),
         ("two.npz", ("holds the arrays a, b", "key: a", "--data-option")),
         ("codes.csv", ("is left for the points", "a is constant", "columns of numbers that differ")),
         ("rows.csv", ("is left for the points", "columns: [id] takes it all the same")),
@@ -298,6 +299,9 @@ def test_data_that_nothing_can_be_written_for_say_what_fixes_it(
     gaps = pd.DataFrame(rng.normal(size=(80, 2)), columns=["a", "b"])
     gaps.loc[:38, "b"] = np.nan
     gaps.to_csv("gaps.csv", index=False)
+    halves = pd.DataFrame({"a": rng.normal(size=80), "b": rng.normal(size=80)})
+    halves.loc[:39, "a"] = halves.loc[40:, "b"] = np.nan
+    halves.to_csv("all-gaps.csv", index=False)
     pd.DataFrame({"a": [1] * 80}).to_csv("codes.csv", index=False)
     pd.DataFrame({"id": range(80), "a": [1] * 80}).to_csv("rows.csv", index=False)
     np.savez("two.npz", a=np.zeros((60, 3)), b=np.ones((60, 2)))

@@ -129,8 +129,9 @@ def describe_event(x: npt.ArrayLike) -> ColumnSummary:
 
 
 def is_identifier(column: ColumnSummary) -> bool:
-    """True if a column numbers the rows: whole numbers, all but all distinct, that nearly fill their range."""
-    return IDENTIFIER in column.warnings
+    """True if a column numbers the rows: whole numbers, all but all distinct, that nearly fill their range; or if it
+    is called as identifiers are."""
+    return not {IDENTIFIER, CALLED_SO}.isdisjoint(column.warnings)
 
 
 def is_code(column: ColumnSummary) -> bool:
@@ -139,7 +140,7 @@ def is_code(column: ColumnSummary) -> bool:
 
 
 _DISTINCT = 0.98  # of the rows, since some may be copies
-IDENTIFIER = "numbers the rows"
+IDENTIFIER, CALLED_SO = "numbers the rows", "is called as identifiers are"
 _CODE = "codes?"
 
 

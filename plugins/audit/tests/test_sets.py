@@ -12,6 +12,7 @@ from scorefold.stage import StageContext
 from scorefold_audit.audit import audit
 from scorefold_audit.claims.controls import audit_result, found, ring_points, sets, split_source
 from scorefold_audit.config import AuditOptions
+from scorefold_audit.copying.spaces import spectrum
 
 QUICK = {"permutations": 99, "quality_points": 100}
 
@@ -200,7 +201,7 @@ def test_spaces_fit_the_events_and_columns_are_scaled() -> None:
     assert share["columns"] > share["none"]
 
 
-def test_images_are_compared_by_pixels_and_by_random_features() -> None:
+def test_images_are_compared_by_pixels_spectrum_and_random_features() -> None:
     generator = torch.Generator().manual_seed(0)
     smooth = torch.nn.functional.interpolate(torch.rand(360, 1, 3, 3, generator=generator), (8, 8), mode="bilinear")
     training, held_out, samples = smooth.split(120)
@@ -210,7 +211,46 @@ def test_images_are_compared_by_pixels_and_by_random_features() -> None:
     splits = {"train": Dataset(training), "test": Dataset(held_out)}
     given, data = TensorSource({"test": Dataset(samples)}, scale), TensorSource(splits, scale)
     outcome = audit(given, {"data": data}, AuditOptions.model_validate(QUICK), StageContext("a"))
-    assert {listed["space"] for listed in outcome.result["audit"]["copies"]} == {"pixels", "random-conv"}
+    assert {listed["space"] for listed in outcome.result["audit"]["copies"]} == {"pixels", "spectrum", "random-conv"}
     assert outcome.result["answer"]["value"] == pytest.approx(0.25, abs=0.03)
     assert outcome.shown.samples.shape == (50, 1, 8, 8)
     assert (outcome.shown.ratio[:30] < 0.2).all()
+
+
+def test_the_spectrum_of_an_image_forgets_places_mirrors_and_brightness() -> None:
+    x = torch.rand(6, 2, 9, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    own = torch.from_numpy(spectrum(x))
+    for altered in (x.flip(-1), x.flip(-2), x.roll((2, -5), (-2, -1)), 0.3 * x + 0.2, 1 - x):
+        torch.testing.assert_close(torch.from_numpy(spectrum(altered)), own)
+    # Magnitudes of another image, of a turned one, and of one whose channels stand in another order differ.
+    for other in (x.roll(1, 0), x.flip(1), x[..., :9].transpose(-1, -2)):
+        assert torch.from_numpy(spectrum(other)).shape[0] == 6
+        assert other.shape != x.shape or (torch.from_numpy(spectrum(other)) - own).norm(dim=1).min() > 0.2
+    assert own.shape == (6, 2 * 5 * 14)
+    torch.testing.assert_close(own.norm(dim=1), torch.ones(6, dtype=torch.float64))
+    assert spectrum(x[:0]).shape == (0, 0)
+    assert spectrum(torch.rand(2, 1, 100, 100)).shape == (2, 17 * 34)
+
+
+def test_mirrored_and_moved_copies_are_counted_and_shown() -> None:
+    """40 of 120 samples are mirrored and moved training images: the pixels say nothing of them."""
+    generator = torch.Generator().manual_seed(1)
+    small = torch.rand(400, 1, 4, 4, generator=generator)
+    smooth = torch.nn.functional.pad(torch.nn.functional.interpolate(small, (8, 8), mode="bilinear"), (2, 2, 2, 2))
+    training, held_out, samples = smooth[:140], smooth[140:280], smooth[280:].clone()
+    samples[:40] = training[:40].flip(-1).roll((1, -2), (-2, -1))
+    outcome = audit(
+        TensorSource({"test": Dataset(samples)}, EventScale()),
+        {"data": TensorSource({"train": Dataset(training), "test": Dataset(held_out)}, EventScale())},
+        AuditOptions.model_validate(QUICK),
+        StageContext("a"),
+    )
+    answer = outcome.result["answer"]
+    assert answer["quantity"] == "copied share of the samples (spectrum)"
+    assert answer["value"] == pytest.approx(1 / 3, abs=0.03)
+    assert answer["interval"][0] < 1 / 3 < answer["interval"][1]
+    assert "33.3% of its samples are near-exact copies" in answer["verdict"]
+    assert outcome.result["metrics"]["copied share (pixels)"] < 0.05
+    assert (outcome.shown.ratio[:40] < 0.1).all()
+    assert outcome.shown.named[:40].all()
+    torch.testing.assert_close(outcome.shown.samples[:40], outcome.shown.training[:40].flip(-1).roll((1, -2), (-2, -1)))

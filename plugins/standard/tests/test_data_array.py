@@ -394,8 +394,9 @@ def test_labels_and_names_stay_as_they_are_written(tmp_path: Path) -> None:
 def test_a_column_that_looks_like_a_class_is_said(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     x = np.concatenate([rng.standard_normal((60, 3)), rng.integers(0, 10, (60, 1))], 1)
-    np.savetxt(tmp_path / "x.csv", x, "%.6g", delimiter=",", header="a,b,c,Target", comments="")
+    np.savetxt(tmp_path / "x.csv", x, "%.6g", delimiter=",", header="a,b,c,Target")  # "# a,b,c,Target"
     summary = ArrayFile.inspect(ArrayConfig(path=tmp_path / "x.csv"))
+    assert [column.name for column in summary.columns] == ["a", "b", "c", "Target"]
     assert "class?" in summary.columns[3].warnings
     (said,) = [text for text in summary.warnings if "looks like the class" in text]
     assert "label: Target" in said

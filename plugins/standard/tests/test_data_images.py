@@ -143,6 +143,11 @@ def test_bad_folders_say_what_is_wrong(folder: Path, tmp_path: Path) -> None:
     refuse("isn't a folder", root=tmp_path / "none")
     (tmp_path / "empty").mkdir()
     refuse("holds no images", root=tmp_path / "empty")
+    (tmp_path / "empty" / "b.csv").write_text("1,2\n")
+    refuse("give a file, such as .*b.csv", root=tmp_path / "empty")
+    for name in "ab":
+        (tmp_path / "empty" / f"{name}.npy").touch()
+    refuse(r"give them by a pattern, '.*empty/\*.npy'", root=tmp_path / "empty")
     (tmp_path / "halves" / "train").mkdir(parents=True)
     (tmp_path / "halves" / "test").mkdir()
     for half in ("train", "test"):

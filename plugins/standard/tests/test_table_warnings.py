@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from scorefold.summary import ColumnSummary
 from scorefold_standard.data.array import ArrayFile
 from scorefold_standard.data.config import ArrayConfig
 from scorefold_standard.data.table_checks import digests
+from scorefold_standard.data.table_columns import by_name
 
 ROWS = 120
 DRAWS = np.random.default_rng(0).normal(size=(ROWS, 6))
@@ -31,13 +33,34 @@ TWICE = {name: np.append(values[1:], values[1]) for name, values in PLAIN.items(
         (PLAIN, {}, []),
         (GAPS, {}, ["2 rows have missing values: missing: drop leaves them out"]),
         (GAPS, {"missing": "drop"}, []),
+        (
+            {"a": np.where(SEX > 0, DRAWS[:, 0], np.nan), "b": np.where(SEX > 0, np.nan, DRAWS[:, 1])},
+            {},
+            ["every row has a missing value: fill the gaps in, or leave out the columns that have most of them"],
+        ),
+        (
+            {"a": np.arange(ROWS) % 25, "b": np.arange(ROWS) % 5},
+            {"scale": "none"},
+            ["95 rows are exact copies of others, as rows of whole numbers may be: an estimate needs duplicates: drop"],
+        ),
         (WIDE, {}, ["the columns' spreads differ 19-fold, from 0.978 (a) to 19 (b)"]),
         (WIDE, {"scale": "none"}, []),
         (WIDE, {"scale": "columns"}, []),
         ({**PLAIN, "id": np.arange(ROWS) / 1}, {"scale": "columns"}, ["column id numbers the rows"]),
         ({"id": np.arange(ROWS) / 1}, {}, []),
-        ({**PLAIN, "id": 10.0 * np.arange(ROWS)}, {"scale": "columns"}, ["column id rises in equal steps"]),
-        ({**PLAIN, "id": 10.0 * np.arange(ROWS) ** 1.1}, {"scale": "columns"}, []),
+        (
+            {**PLAIN, "customer_id": 1000 * np.arange(ROWS) ** 2, "zip": 1000 * np.arange(ROWS)[::-1] ** 2},
+            {"scale": "columns"},
+            ["columns customer_id, zip are called as identifiers are, which counts as a dimension: columns: ["],
+        ),
+        ({**PLAIN, "customer_id": 9.5 * np.arange(ROWS) ** 2}, {"scale": "columns"}, []),
+        (
+            {**PLAIN, "price": [f"$1,{row:03}.50" for row in range(ROWS)]},
+            {},
+            ["column price holds numbers preceded by '$': write them", "column price holds no numbers"],
+        ),
+        ({**PLAIN, "t": 10.0 * np.arange(ROWS)}, {"scale": "columns"}, ["column t rises in equal steps"]),
+        ({**PLAIN, "t": 10.0 * np.arange(ROWS) ** 1.1}, {"scale": "columns"}, []),
         (TWICE, {}, ["1 row is an exact copy of another: neighbours at distance 0"]),
         (TWICE, {"duplicates": "drop"}, []),
         (CODES, {}, ["column sex holds few distinct values"]),
@@ -159,3 +182,20 @@ def test_a_name_that_stands_twice_is_a_warning(tmp_path: Path, names: str, twice
     found = ArrayFile(ArrayConfig(path=tmp_path / "x.csv", scale="none")).data_warnings()
     said = "the first line has 'a' more than once: later ones are called a.1 and so on"
     assert (said in found) == twice
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        ("id ID user.id customerId CustomerID zip zip_code PostalCode order_nr orderNumber phone_number SSN", True),
+        ("grid valid acid post number humid paid cases case_number widths", False),
+    ],
+)
+def test_identifiers_are_known_by_their_names(names: str, found: bool) -> None:
+    for name in names.split():
+        warnings = by_name(ColumnSummary(name, "integer", 0, 400)).warnings
+        assert (warnings == ("is called as identifiers are",)) == found, name
+        assert by_name(ColumnSummary(name, "number", 0, 400)).warnings == ()
+    assert by_name(ColumnSummary("site_id", "integer", 0, 4, warnings=("codes? 4 values",))).warnings[0] == (
+        "codes? 4 values"
+    )

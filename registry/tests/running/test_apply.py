@@ -231,6 +231,8 @@ def test_new_tables_are_read_by_the_names_of_their_columns(say: Say, run: Callab
     for name in ("new.npy", "new.csv"):
         assert say(*arguments, "--data", name, "--out", f"{name}.out.npy").status == 0
     assert np.load("new.csv.out.npy") == pytest.approx(np.load("new.npy.out.npy"), abs=1e-5)
+    assert say("apply", str(result.folder / "flow"), "--do", "sample", "--out", "drawn.csv").status == 0
+    assert list(pd.read_csv("drawn.csv")) == ["x", "y"]
     table[["x"]].to_csv("less.csv", index=False)
     refused = say(*arguments, "--data", "less.csv", "--out", "o.npy")
     assert refused.status != 0

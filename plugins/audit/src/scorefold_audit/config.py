@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from scorefold.config import Config
 from scorefold_toolkit.config.common import DrawingOptions
 
-SpaceName = Literal["columns", "pixels", "random-conv", "inception"]
+SpaceName = Literal["columns", "pixels", "spectrum", "random-conv", "inception"]
 
 
 class AuditOptions(DrawingOptions, Config):
@@ -20,9 +20,9 @@ class AuditOptions(DrawingOptions, Config):
     batch_size: int = Field(256, ge=1, description="Events drawn, or passed through a network, at once")
     spaces: Annotated[tuple[SpaceName, ...], Field(min_length=1)] | None = Field(
         None,
-        description="What distances are between: the numbers of vectors (columns), the pixels of images (pixels), the "
-        "features of a fixed random network for images (random-conv), or Inception-v3's; null is pixels and "
-        "random-conv for images, columns for all else. Quality is measured in the last one",
+        description="What distances are between: the numbers of vectors (columns), the pixels of images, their "
+        "spectrum, features of a fixed random network (random-conv), or Inception-v3's. Mirrored and moved images have "
+        "equal spectra. null is the first three for images, columns for all else. Quality is measured in the last one",
     )
     inception: str | None = Field(
         None,

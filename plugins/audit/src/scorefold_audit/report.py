@@ -100,7 +100,9 @@ class AuditReport:
         }
         if not measured:
             return Outcome(self.metrics, result)
-        shown = _shown(sets, measured)
+        reported = answers.reported(judged)
+        named = next((one for one in measured if reported and one.space == reported["where"]), measured[0])
+        shown = _shown(sets, measured, named)
         return Outcome(self.metrics, result, _arrays(sets, measured, shown), shown=shown)
 
 
@@ -118,8 +120,7 @@ def _pair(sets: Sets, place: int, of: int) -> dict[str, Any]:
     }
 
 
-def _shown(sets: Sets, measured: tuple[Copying, ...]) -> Audited:
-    first = measured[0]
+def _shown(sets: Sets, measured: tuple[Copying, ...], first: Copying) -> Audited:
     order = np.argsort(first.near.ratio, kind="stable")[:LISTED]
     return Audited(
         measured,

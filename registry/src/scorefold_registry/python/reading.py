@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scorefold.errors import ConfigError, DataError
-from scorefold.summary import HEAVY_TAIL, ColumnSummary, DataSummary, is_code, is_identifier
+from scorefold.summary import CALLED_SO, HEAVY_TAIL, IDENTIFIER, ColumnSummary, DataSummary, is_code, is_identifier
 from scorefold_registry.run.data_summary import inspect_data, loader_of
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def table_reading(host: Host, path: Path, fields: Mapping[str, Any]) -> tuple[di
     out = {one.name: _held(one) for one in texts}
     if _names_columns(path):
         numbered = [one for one in seen.columns if one.use == "coordinate" and is_identifier(one)]
-        out |= {one.name: "numbers the rows" for one in numbered}
+        out |= {one.name: _identifies(one) for one in numbered}
     if seen.event_shape == (0,) and not commas:
         raise _no_numbers(path, seen)
     if out and not commas and "columns" not in fields and len(out) < len(seen.columns):
@@ -161,7 +161,9 @@ def _too_few(given: str, reading: Reading) -> DataError:
     used = [one for one in reading.seen.columns if one.missing and one.use != "not used"]
     gaps = sorted(used, key=lambda one: -one.missing)
     hint = "splits and neighbours need more of them"
-    if gaps and reading.seen.rows >= FEWEST_POINTS:
+    if gaps and len(gaps) == sum(one.use == "coordinate" for one in reading.seen.columns):
+        hint = "every column has gaps: fill them in"
+    elif gaps and reading.seen.rows >= FEWEST_POINTS:
         without = ", ".join(f"-{one.name}" for one in gaps[:_NAMED])
         leave = f"--data-option 'columns=[{without}]'"
         hint = f"most gaps are in these columns; to leave them out: {leave}; or fill the gaps in"
@@ -256,7 +258,7 @@ def _left_out(seen: DataSummary, label: str | None) -> dict[str, str]:
         elif 2 * one.missing > seen.rows:
             found[one.name] = f"lacks {one.missing:,} of {seen.rows:,} values"
         elif is_identifier(one):
-            found[one.name] = "numbers the rows"
+            found[one.name] = _identifies(one)
         elif times == [one] and len(seen.columns) > 2:
             found[one.name] = f"{_TIME} as times do; data:series reads the others as a time series"
         elif _is_class(one, seen):
@@ -286,6 +288,10 @@ def _taken_anyway(seen: DataSummary) -> str:
 def _held(column: ColumnSummary) -> str:
     """Content of a column that is no coordinate, as the reason to leave it out."""
     return f"holds {column.warnings[0] if column.warnings else column.type}"
+
+
+def _identifies(column: ColumnSummary) -> str:
+    return IDENTIFIER if IDENTIFIER in column.warnings else CALLED_SO
 
 
 def _incomplete(seen: DataSummary) -> str:

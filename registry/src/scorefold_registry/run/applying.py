@@ -93,6 +93,8 @@ def apply_stage(
         # Drawn from the model alone, so in the units of the data it was trained on.
         drawn = outcome.value
         outcome.value = TensorSource({"test": drawn.load("test")}, spec.event_scale, drawn.condition_spec)
+        if columns := _coordinates(folder, "data:array"):
+            outcome.result["columns"] = columns
     write_output(outcome, out)
     return outcome
 
@@ -194,15 +196,9 @@ def _loader(host: Host, folder: Path, data: Path) -> tuple[str, dict[str, Any]]:
     registered = host.catalogue.resolve(name)
     fields = config_model(registered).model_fields
     config: dict[str, Any] = {}
-    coordinates: list[str] = []
-    for trained in _data_stages(folder):
-        if trained["component"].partition("@")[0] == name:
-            config = dict(trained["resolved"].get("config", {}))
-            seen = read_result(folder.absolute().parent / trained["name"]).get("data", {})
-            coordinates = [column["name"] for column in seen.get("columns", ()) if column["use"] == "coordinate"]
-            # Of wide tables and of images the summary names no columns.
-            coordinates = coordinates if [len(coordinates)] == seen.get("event_shape") else []
-    config = _fitting(host, data, config, coordinates) if "columns" in fields else config
+    for trained in _data_stages(folder, name):
+        config = dict(trained["resolved"].get("config", {}))
+    config = _fitting(host, data, config, _coordinates(folder, name)) if "columns" in fields else config
     config[field] = str(data)
     # All points, whose scale is then measured on all: the model's own units come later, from its saved scale.
     everything = {"fractions": [0.0, 0.0, 1.0], "limit": None}
@@ -223,10 +219,21 @@ def _fitting(host: Host, data: Path, config: Mapping[str, Any], coordinates: Seq
     return {**kept, "columns": list(coordinates)}
 
 
-def _data_stages(folder: Path) -> list[Mapping[str, Any]]:
-    """The data stages of the run that a stage belongs to."""
+def _data_stages(folder: Path, name: str) -> list[Mapping[str, Any]]:
+    """The data stages, with a component of this name, of the run that a stage belongs to."""
     facts = [read_stage(file.parent) for file in sorted(folder.absolute().parent.glob(f"*/{STAGE_FILE}"))]
-    return [stage for stage in facts if stage["gives"] == "data" and stage["source"] is None]
+    data = [stage for stage in facts if stage["gives"] == "data" and stage["source"] is None]
+    return [stage for stage in data if stage["component"].partition("@")[0] == name]
+
+
+def _coordinates(folder: Path, name: str) -> list[str]:
+    """The names of the coordinates in training; none of images, and of tables so wide that the summary names none."""
+    columns: list[str] = []
+    for stage in _data_stages(folder, name):
+        seen = read_result(folder.absolute().parent / stage["name"]).get("data", {})
+        columns = [column["name"] for column in seen.get("columns", ()) if column["use"] == "coordinate"]
+        columns = columns if [len(columns)] == seen.get("event_shape") else []
+    return columns
 
 
 def _everything(source: DataSource) -> Dataset:

@@ -98,10 +98,13 @@ def _npz(out: Path, outcome: Outcome) -> None:
 
 
 def _columns(outcome: Outcome) -> tuple[list[str], np.ndarray[Any, Any]]:
-    """The main array as named columns (N, D); next to a main array of one number for each point also the other such
-    arrays, but for an estimate, whose readings are many."""
+    """The main array as named columns (N, D), by the ``columns`` of the result where it has any. Next to a main array
+    of one number for each point stand the other such arrays, but for an estimate, whose readings are many."""
     name, array = _main(outcome)
     flat = array.reshape(len(array), -1)
+    named = outcome.result.get("columns", ())
+    if len(named) == flat.shape[1]:
+        return list(named), flat
     if flat.shape[1] > 1:
         return [f"{name}{index}" for index in range(flat.shape[1])], flat
     beside = {} if name == "pointwise" else {of: one for of, one in arrays_of(outcome).items() if of != name}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scorefold_audit.copying.equal import ALL_BUT_ONE, EqualPoints
+from scorefold_audit.copying.equal import EqualPoints
 from scorefold_audit.copying.spaces import GAPS, GAPS_OF_BOTH, TRAINING_GAPS
 from scorefold_audit.verdicts import TESTS, samples_called
 
@@ -23,15 +23,9 @@ def answer_entries(
     found = [verdict for verdict in judged if verdict["found"]]
     names = list(dict.fromkeys(verdict["name"] for verdict in found))
     tested = next((verdict for verdict in judged if verdict["name"] == "copies"), None)
-    # Of several spaces the first one with copies is reported, or rows that are equal but for a column, where these are
-    # clearly more; and points with missing values besides.
-    every = [verdict for verdict in found if verdict["name"] == "copies"]
-    gaps = [one for one in every if one["where"] in (GAPS, TRAINING_GAPS, GAPS_OF_BOTH)]
-    changed = [one for one in every if one["where"] == ALL_BUT_ONE]
-    first = [one for one in every if one not in gaps and one not in changed][:1]
-    if changed and (not first or changed[0]["value"] > first[0]["interval"][1]):
-        first = changed
-    copies = [*first, *gaps]
+    gaps = [one for one in found if one["name"] == "copies" and one["where"] in (GAPS, TRAINING_GAPS, GAPS_OF_BOTH)]
+    first = reported(judged)
+    copies = [first, *gaps] if first else gaps
     near = next((verdict for verdict in found if verdict["name"] == "memorisation"), None)
     advice = ""
     if copies:
@@ -66,7 +60,24 @@ def answer_entries(
     entries = {"verdict": said, "advice": advice, "caveats": list(warnings)}
     if said.startswith("Whether"):
         return {**entries, "value": None, "interval": None, "sure": "withheld"}
+    if first:
+        quantity = f"copied share of the samples ({first['where']})"
+        entries |= {"quantity": quantity, "value": first["value"], "interval": list(first["interval"])}
     return {**entries, "sure": "with caution" if warnings else "clear"}
+
+
+def reported(judged: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The verdict of copies among complete points that the answer is about; None where no copying was found.
+
+    Of several spaces it is the first one with copies, or a later one with clearly more.
+    """
+    first: Mapping[str, Any] | None = None
+    for one in judged:
+        if one["name"] != "copies" or not one["found"] or one["where"] in (GAPS, TRAINING_GAPS, GAPS_OF_BOTH):
+            continue
+        if first is None or one["value"] > first["interval"][1]:
+            first = one
+    return first
 
 
 def of_nothing(withheld: Sequence[Mapping[str, str]], warnings: Sequence[str]) -> dict[str, Any]:

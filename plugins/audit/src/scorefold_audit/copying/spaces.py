@@ -35,6 +35,9 @@ from scorefold_audit.sets import Groups, Sets
 from scorefold_toolkit.metrics import feature_network
 from scorefold_toolkit.metrics.measure import Units
 
+IMAGE_SPACES: tuple[SpaceName, ...] = ("pixels", "spectrum", "random-conv")
+"""The spaces in which images are compared. Quality is measured in the last one."""
+
 FEWEST = 20
 DUPLICATES = 5000
 """Number of random training points that are searched for near-duplicates."""
@@ -99,8 +102,8 @@ def spaces_of(sets: Sets, options: AuditOptions, context: StageContext) -> list[
     """The spaces that the options name, or those that fit. Raises ``ConfigError`` for features of other events."""
     shape = sets.training.event_shape
     image = len(shape) == 3
-    names: tuple[SpaceName, ...] = options.spaces or (("pixels", "random-conv") if image else ("columns",))
-    fit = ("pixels", "random-conv", "inception") if image else ("columns",)
+    names: tuple[SpaceName, ...] = options.spaces or (IMAGE_SPACES if image else ("columns",))
+    fit = (*IMAGE_SPACES, "inception") if image else ("columns",)
     if wrong := [name for name in names if name not in fit]:
         raise ConfigError(
             f"the space {wrong[0]!r} does not fit events of shape {tuple(shape)}; those that do are {', '.join(fit)}",
@@ -115,6 +118,8 @@ def _space(name: SpaceName, sets: Sets, options: AuditOptions, context: StageCon
         network = feature_network(name, every[0].shape[1], weights=options.inception).to(context.device)
         units = Units.of(sets.scale, sets.training.x, "none")
         found = [_features(network, x, units, options.batch_size, context) for x in every]
+    elif name == "spectrum":
+        found = [np.concatenate([spectrum(part) for part in x.split(options.batch_size)]) for x in every]
     else:
         found = [np.asarray(x.flatten(1).numpy(), dtype=np.float32) for x in every]
         if name == "columns" and options.scale == "columns":
@@ -122,6 +127,28 @@ def _space(name: SpaceName, sets: Sets, options: AuditOptions, context: StageCon
             found = [(x / unit).astype(np.float32) for x in found]
     space = Space(name, found[0], found[1], found[2], found[3], sets.groups, CopySearch(found[0]))
     return space if sets.groups is None else replace(space, search=CopySearch(space.within("training")))
+
+
+def spectrum(x: Tensor) -> Rows:
+    """Features (N, K) of images (N, C, H, W) that are equal for mirrored and for circularly shifted ones, and for ones
+    of another brightness or contrast.
+
+    They are the magnitudes of each channel's Fourier transform, up to ``_WAVES`` waves an image. A wave and its mirror
+    image enter by the sum of their magnitudes, and by the size of the difference. The mean is left out, the norm is 1.
+    """
+    if len(x) == 0:  # some libraries have no transform of no image
+        return np.empty((0, 0), dtype=np.float32)
+    waves = torch.fft.fft2(x).abs()
+    waves[:, :, 0, 0] = 0
+    mirrored = waves.flip(-1).roll(1, -1)
+    height, width = (min(size // 2, _WAVES) + 1 for size in x.shape[-2:])
+    parts = [(waves + mirrored)[..., :height, :width], (waves - mirrored).abs()[..., :height, :width]]
+    found = torch.cat(parts, -1).flatten(1)
+    rows: Rows = torch.nn.functional.normalize(found, dim=1).numpy()
+    return rows
+
+
+_WAVES = 16
 
 
 def column_units(x: Rows) -> Rows:

@@ -18,6 +18,7 @@ from scorefold_standard.data.array_stores import column_types
 from scorefold_standard.data.stored import digest_files, unchanged_files
 from scorefold_toolkit.libraries import library
 
+_TABLES = {".npy", ".npz", ".csv", ".tsv", ".parquet"}
 _SPLIT_NAMES = {"train", "val", "valid", "validation", "test"}
 _PADDING = 512
 """The size of the blocks that a tar file is made of; two empty ones are its end."""
@@ -219,7 +220,12 @@ def list_images(root: Path) -> tuple[list[tuple[Path, int]], list[str]]:
     if flat:
         return [(path, 0) for path in flat], []
     if not nested:
-        raise DataError(f"{root} holds no images (looked for {', '.join(IMG_EXTENSIONS)}, in it and its sub-folders)")
+        tables = sorted(path for path in files_in(root) if path.suffix.lower() in _TABLES)
+        hint = f"it holds numbers: give a file, such as {tables[0]}" if tables else None
+        if len(tables) > 1 and tables[0].suffix in (".npy", ".parquet"):
+            hint = f"it holds arrays: give them by a pattern, '{tables[0].parent}/*{tables[0].suffix}'"
+        looked = f"(looked for {', '.join(IMG_EXTENSIONS)}, in it and its sub-folders)"
+        raise DataError(f"{root} holds no images {looked}", hint=hint)
     classes = sorted({folder for folder, _, _ in nested})
     number = {name: place for place, name in enumerate(classes)}
     if set(map(str.lower, classes)) <= _SPLIT_NAMES and len(classes) > 1:

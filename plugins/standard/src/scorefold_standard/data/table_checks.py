@@ -11,10 +11,28 @@ import numpy as np
 import numpy.typing as npt
 
 from scorefold.errors import ConfigError, DataError
-from scorefold.summary import HEAVY_TAIL, LOOKED_AT, MOST_COLUMNS, ColumnSummary, is_code, is_identifier
+from scorefold.summary import (
+    CALLED_SO,
+    HEAVY_TAIL,
+    IDENTIFIER,
+    LOOKED_AT,
+    MOST_COLUMNS,
+    ColumnSummary,
+    is_code,
+    is_identifier,
+)
 from scorefold_standard.data.config import ArrayConfig
 from scorefold_standard.data.stored import Array, StoredPoints
-from scorefold_standard.data.table_columns import COMMAS, DATES, FOLLOWED, NumberTable, Points
+from scorefold_standard.data.table_columns import (
+    CLASS,
+    COMMAS,
+    DATES,
+    FOLLOWED,
+    MOST_CLASSES,
+    PRECEDED,
+    NumberTable,
+    Points,
+)
 
 Rows = npt.NDArray[np.int64]
 _LARGEST = float(np.finfo(np.float32).max)  # events are float32
@@ -160,20 +178,7 @@ def of_rows(values: Array, what: str, count: int, path: Path) -> Array:
 UNEVEN = 10.0
 """The ratio of the columns' deviations from which it is reported."""
 
-CLASS = "class?"
-"""The warning of a coordinate that is called as classes are and holds a few whole numbers."""
-
-_CLASSES = ("target", "label", "labels", "class", "classes", "species", "category")
-_MOST_CLASSES = 100
 _NAMED = 5
-
-
-def with_class(column: ColumnSummary) -> ColumnSummary:
-    """A column with the warning ``CLASS`` where it looks like the class of each point."""
-    few = column.type == "integer" and 1 < column.distinct <= _MOST_CLASSES
-    if not few or column.name.lower() not in _CLASSES:
-        return column
-    return replace(column, warnings=(CLASS, *column.warnings))
 
 
 def table_warnings(
@@ -199,7 +204,7 @@ def table_warnings(
         *_identifiers(listed, table),
         *_times(listed, table),
         *_codes_of_missing(points, listed, csv=bool(table.files) and table.files[0].suffix.lower() in _CSV),
-        *_copied(copies, shared),
+        *_copied(copies, shared, whole=all(one.type == "integer" for one in listed) and bool(listed)),
         *_codes(listed, table),
         *_classes(listed),
         *(_tails(listed) if config.scale in ("table", "columns") else []),
@@ -226,6 +231,8 @@ def _odd_cells(table: NumberTable) -> list[str]:
 def _gaps(kept: KeptRows, config: ArrayConfig) -> list[str]:
     if not kept.incomplete or config.missing == "drop":
         return []
+    if not len(kept.rows):
+        return ["every row has a missing value: fill the gaps in, or leave out the columns that have most of them"]
     rows = _rows(kept.incomplete, "has", "have")
     return [f"{rows} missing values: missing: drop leaves {_it(kept.incomplete)} out"]
 
@@ -267,11 +274,13 @@ def units_warning(points: Points, config: ArrayConfig, columns: Sequence[ColumnS
 
 
 def _identifiers(columns: Sequence[ColumnSummary], table: NumberTable) -> list[str]:
-    names = [one.name for one in columns if is_identifier(one)]
-    if not names or len(columns) < 2:
-        return []
-    number = "numbers" if len(names) == 1 else "number"
-    return [f"{_named(names)} {number} the rows, which counts as a dimension: {_leave(names, table)}"]
+    found = []
+    for reason, plural in ((IDENTIFIER, "number the rows"), (CALLED_SO, "are called as identifiers are")):
+        names = [one.name for one in columns if reason in one.warnings]
+        if names and len(columns) > 1:
+            said = reason if len(names) == 1 else plural
+            found.append(f"{_named(names)} {said}, which counts as a dimension: {_leave(names, table)}")
+    return found
 
 
 def with_times(points: Points, columns: Sequence[ColumnSummary]) -> list[ColumnSummary]:
@@ -336,11 +345,14 @@ def _codes_of_missing(points: Points, columns: Sequence[ColumnSummary], csv: boo
     return found
 
 
-def _copied(copies: int, shared: int) -> list[str]:
+def _copied(copies: int, shared: int, whole: bool) -> list[str]:
     if not copies:
         return []
     across = f", {shared:,} of them in another split than the original" if shared else ""
     rows = _rows(copies, "is an exact copy of another", "are exact copies of others")
+    if whole:
+        said = "as rows of whole numbers may be: an estimate needs duplicates: drop, a model does not"
+        return [f"{rows}{across}, {said}"]
     return [
         f"{rows}{across}: neighbours at distance 0 distort an estimate, and a model is tested on its training points. "
         "duplicates: drop keeps one of each"
@@ -393,7 +405,9 @@ def _words(table: NumberTable, config: ArrayConfig, columns: Sequence[ColumnSumm
     if not names:
         return said
     for one in columns:
-        if one.name in names and (unit := next((text for text in one.warnings if text.startswith(FOLLOWED)), "")):
+        if one.name in names and (
+            unit := next((text for text in one.warnings if text.startswith((FOLLOWED, PRECEDED))), "")
+        ):
             said.append(f"column {one.name} holds {unit}: write them without it to read them")
         if one.name in names and DATES in one.warnings:
             said.append(
@@ -401,7 +415,7 @@ def _words(table: NumberTable, config: ArrayConfig, columns: Sequence[ColumnSumm
                 f"time: {one.name} for a time series"
             )
     distinct = {name: len(set(map(str, table.others[name]))) for name in names}
-    most = min(_MOST_CLASSES, len(table.points) // 2)
+    most = min(MOST_CLASSES, len(table.points) // 2)
     few = next((name for name in names if 1 < distinct[name] <= most), None)
     own = next((name for name in names if distinct[name] == len(table.others[name])), None)
     also = f", or label: {few}" if few else f", or names: {own}" if own else ""

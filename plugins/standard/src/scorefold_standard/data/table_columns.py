@@ -7,11 +7,12 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from scorefold.errors import ConfigError, DataError
+from scorefold.summary import CALLED_SO, ColumnSummary, is_code, is_identifier
 from scorefold_standard.data.config import ArrayConfig
 from scorefold_standard.data.stored import Array, StoredPoints
 
@@ -158,8 +159,8 @@ def has_commas(field: str) -> bool:
 COMMAS = "numbers with commas: "
 """The beginning of the warning of a column of numbers with commas, after which the setting stands that reads it."""
 
-FOLLOWED = "numbers followed by "
-"""The beginning of the warning of a column of numbers with a unit, which stands after it."""
+FOLLOWED, PRECEDED = "numbers followed by ", "numbers preceded by "
+"""The beginning of the warning of a column of numbers with a unit, or a currency, which stands after it."""
 
 _MOSTLY = 0.9
 """The share of numbers with commas, and of numbers, among the cells of a column of such numbers."""
@@ -184,18 +185,25 @@ def comma_warning(cells: Sequence[str]) -> str:
     return COMMAS + f'thousands: "," reads {cell} as {whole}, and decimal: "," as {part}'
 
 
-_WITH_UNIT = re.compile(r"\s*[+-]?\d+(?:[.,]\d+)?\s*([^\d\s.,:/+-][^\d\s]{0,9})\s*")
+_AMOUNT = r"\d+(?:[.,]\d+)*"
+_WITH_UNIT = re.compile(rf"\s*[+-]?{_AMOUNT}\s*([^\d\s.,:/+-][^\d\s]{{0,9}})\s*")
+_WITH_CURRENCY = re.compile(rf"\s*[+-]?([$\u20ac\u00a3\u00a5\u20b9]|EUR|USD|GBP|CHF)\s*[+-]?{_AMOUNT}\s*")
 
 
 def unit_warning(cells: Sequence[str]) -> str:
-    """The warning of a unit after the number in every cell, such as ``mm`` or ``%``; empty where units differ.
+    """The warning of a unit after the number in every cell, such as ``mm``, or of a currency before it; empty where
+    they differ.
 
     >>> unit_warning(["5.2 mm", "7 mm"]), unit_warning(["5 mm", "3 kg"]), unit_warning(["2024-01-05"])
     ("numbers followed by 'mm'", '', '')
+    >>> unit_warning(["$1,234.50", "-$7"])
+    "numbers preceded by '$'"
     """
-    found = {match[1] if (match := _WITH_UNIT.fullmatch(cell)) else "" for cell in cells}
-    unit = found.pop() if len(found) == 1 else ""
-    return f"{FOLLOWED}{unit!r}" if unit else ""
+    for pattern, said in ((_WITH_UNIT, FOLLOWED), (_WITH_CURRENCY, PRECEDED)):
+        found = {match[1] if (match := pattern.fullmatch(cell)) else "" for cell in cells}
+        if len(found) == 1 and (unit := found.pop()):
+            return f"{said}{unit!r}"
+    return ""
 
 
 DATES = "dates"
@@ -213,6 +221,35 @@ def date_warning(cells: Sequence[str]) -> str:
     ('dates', 'dates', '')
     """
     return DATES if cells and all(map(_DATE.fullmatch, cells)) else ""
+
+
+CLASS = "class?"
+"""The warning of a coordinate that is called as classes are and holds a few whole numbers."""
+
+_CLASSES = ("target", "label", "labels", "class", "classes", "species", "category")
+MOST_CLASSES = 100
+
+_IDENTIFIER = re.compile(
+    r".*[a-z]I[Dd]|(?i:(?:.*[_\W])?(?:id|uuid|ssn|zip(?:[_\W]?code)?|post(?:al)?[_\W]?code"
+    r"|(?:customer|account|order|invoice|patient|serial|phone|member)[_\W]?(?:no|nr|number)))"
+)
+"""The names of identifiers: ``id``, ``customerId``, ``zip_code``, ``order nr``; not ``grid``, ``valid`` or ``post``."""
+
+
+def by_name(column: ColumnSummary) -> ColumnSummary:
+    """A column of whole numbers with the warning ``CLASS`` or ``CALLED_SO`` where it is called as the class of each
+    point is, or as identifiers are.
+
+    >>> by_name(ColumnSummary("customer_id", "integer", 0, 400)).warnings
+    ('is called as identifiers are',)
+    """
+    if column.type != "integer" or column.distinct < 2:
+        return column
+    if column.distinct <= MOST_CLASSES and column.name.lower() in _CLASSES:
+        return replace(column, warnings=(CLASS, *column.warnings))
+    if is_code(column) or is_identifier(column) or not _IDENTIFIER.fullmatch(column.name):
+        return column
+    return replace(column, warnings=(CALLED_SO, *column.warnings))
 
 
 def _first_lines(path: Path) -> tuple[list[str], bool]:

@@ -18,10 +18,16 @@ from scorefold_standard.data.table_checks import (
     kept_rows,
     shaped_points,
     table_warnings,
-    with_class,
     with_times,
 )
-from scorefold_standard.data.table_columns import NumberTable, Points, comma_warning, date_warning, unit_warning
+from scorefold_standard.data.table_columns import (
+    NumberTable,
+    Points,
+    by_name,
+    comma_warning,
+    date_warning,
+    unit_warning,
+)
 from scorefold_standard.data.table_files import read_table
 
 Merged = Mapping[int, tuple[int, int]]
@@ -60,7 +66,7 @@ def summarise_table(
     if vectors and points.shape[1] <= MOST_COLUMNS:
         names = column_names(table.names, points.shape[1])
         looked = np.array(points[::every], dtype=np.float64)
-        columns = [with_class(describe_column(name, looked[:, i])) for i, name in enumerate(names)]
+        columns = [by_name(describe_column(name, looked[:, i])) for i, name in enumerate(names)]
         columns = with_times(points, columns)
         for i, (before, after) in (merged or {}).items():
             text = f"float32 merges {before:,} values into {after:,}"

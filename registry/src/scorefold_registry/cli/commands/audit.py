@@ -232,9 +232,8 @@ def _print_rest(audit: Mapping[str, Any]) -> None:
         if len(named) > PRINTED:
             print(f"and {len(named) - PRINTED} more copies ({listed['space']}): see the report, or --json")
         if named:
-            print(
-                f"of the {len(named)} that are named, at most {listed['false_share']:.0%} are expected to be no copies"
-            )
+            of = f"of the {len(pairs)} that are named ({listed['space']})"
+            print(printable(f"{of}, at most {listed['false_share']:.0%} are expected to be no copies"))
     for verdict in sorted(audit["verdicts"], key=lambda verdict: not verdict["found"]):
         print(printable(f"{'found' if verdict['found'] else 'not found'}: {verdict['name']}: {verdict['text']}"))
     for point in audit["points"] or ():
