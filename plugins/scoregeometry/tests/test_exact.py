@@ -367,3 +367,31 @@ def test_a_log_density_of_a_large_score_settles_within_its_rounding() -> None:
     x = torch.tensor([[1.0], [0.5]], dtype=torch.float64)
     found = Density._integral(density, x)  # type: ignore[arg-type]
     torch.testing.assert_close(found, 1e8 * (x[:, 0].cos() - 1), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("form", ["graph", "residual", "jacobian", "fisher"])
+@pytest.mark.parametrize("process", [VE(sigma_min=1e-6, sigma_max=50.0), VP(t_min=1e-6)], ids=["ve", "vp"])
+def test_lifted_points_are_read_with_one_draw_of_the_noise(host: Host, form: str, process: Any) -> None:
+    """A shift of all points moves the metric and nothing else: lambda is as without it."""
+    model = Normal(torch.tensor([[2.0, 1.0], [1.0, 2.0]], dtype=torch.float64), process)
+    settings: dict[str, Any] = {"form": form, "noise": 0.5, "solver": {"points": 64, "tolerance": 1e-10}}
+    plain, lifted = (
+        host.create("geometry:score", {**settings, **lift}, score=model, data=source(2))
+        for lift in ({}, {"lift": "noise"})
+    )
+    shift, sigma = lifted.density.shift, lifted.density.sigma
+    close(sigma, 0.5 * float(model.event_scale.std), 1e-9)
+    draw = torch.randn(2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    torch.testing.assert_close(shift / sigma, draw)
+    assert not plain.density.shift.any()
+    a, b, v = row(1.5, 0.2), row(-0.4, 1.0), row(0.3, -1.0)
+    for made, moved in (
+        (lifted.metric(a), plain.metric(a + shift)),
+        (lifted.distance(a, b), plain.distance(a + shift, b + shift)),
+        (lifted.geodesic(a, b, HALF), plain.geodesic(a + shift, b + shift, HALF) - shift),
+        (lifted.exp(a, v), plain.exp(a + shift, v) - shift),
+        (lifted.denoised(a), plain.denoised(a + shift)),
+        (lifted.density.log_prob(a), plain.density.log_prob(a + shift)),
+    ):
+        close(made, moved, 1e-6)
+    assert float((lifted.distance(a, b) - plain.distance(a, b)).abs()) > (1e-3 if form == "graph" else -1)

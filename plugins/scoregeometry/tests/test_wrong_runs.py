@@ -96,6 +96,7 @@ CASES: dict[str, tuple[dict[str, str], int, str]] = {
     ),
     "flow as score": ({"score": FLOW}, GEOMETRY, "stage 'score', of kind flow, is plugged into it"),
     "noise of a flow": ({**OF_FLOW, "config": "noise: 0.2"}, GEOMETRY, "leave noise out"),
+    "a lifted flow": ({**OF_FLOW, "config": "lift: noise"}, GEOMETRY, "leave lift out"),
     "form of a flow": ({**OF_FLOW, "config": "form: fisher"}, GEOMETRY, "a flow denoises nothing"),
     "ends outside": ({"ends": "other", "other": FAR}, PATHS, "an end lies outside the support of the data"),
     "ends in space": (

@@ -72,7 +72,9 @@ def drawn_pairs(count: int, pairs: int, context: StageContext) -> Tensor:
     if count < 2 * pairs:
         raise DataError(
             f"{pairs} pairs need {2 * pairs} points; the split has {count}",
-            hint=f"set options.pairs to at most {count // 2}",
+            hint=f"set options.pairs to at most {count // 2}"
+            if count > 1
+            else "give more points, or a larger share to this split, such as fractions: [0.5, 0, 0.5]",
         )
     return torch.randperm(count, generator=choice(context, "pairs"))[: 2 * pairs]
 

@@ -31,6 +31,11 @@ class DensityConfig(SolvedConfig):
         description="Noise at which the score is read: the ratio of its deviation to a coordinate's in the data. "
         "0.2 for a score where nothing is given; a flow takes none",
     )
+    lift: Literal["none", "noise"] = Field(
+        "none",
+        description="Where the score is read. none: at the points. noise: at the points with one draw of this noise "
+        "added to all of them, as a network saw them in training",
+    )
     condition: int | tuple[float, ...] | None = Field(
         None, description="For a conditional model: the class, or the vector, that both ends have"
     )

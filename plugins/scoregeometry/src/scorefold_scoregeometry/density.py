@@ -65,6 +65,8 @@ class Density(nn.Module):
     deviation s0 of a coordinate, and ``time`` t; they are found at the first use. A flow has the density of the data
     themselves, and sigma 0.
 
+    With ``lift: noise`` both are read at x + ``shift``, one draw of this noise.
+
     The model is called in its own dtype, in calls of ``call_rows``. Raises ``ConfigError`` for both or neither of score
     and flow, for a process without one noise level a time, and for a condition that is missing or can't be one.
     """
@@ -86,11 +88,12 @@ class Density(nn.Module):
                 hint="plug the data that the model was trained on into inputs: data",
             )
         self.condition = _condition(config, self.model)
-        self.noise = config.noise or NOISE
-        if flow is not None and config.noise is not None:
+        self.noise, self.lift = config.noise or NOISE, config.lift
+        if flow is not None and (config.noise is not None or config.lift != "none"):
+            given = "lift is noise" if config.noise is None else f"noise is {config.noise:g}"
             raise ConfigError(
-                f"noise is {config.noise:g}, and a flow has the density of the data without noise",
-                hint="leave noise out, or plug in a score",
+                f"{given}, and a flow has the density of the data without noise",
+                hint=f"leave {given.split()[0]} out, or plug in a score",
             )
         if score is not None and not isinstance(score.process, Isotropic):
             raise ConfigError(
@@ -115,6 +118,13 @@ class Density(nn.Module):
     def sigma(self) -> float:
         """sig = scale / signal at t, in units of the data; 0 for a flow."""
         return self._level[2]
+
+    @property
+    @cached_until_changed
+    def shift(self) -> Tensor:
+        """The noise that is added to all points, (D,); zeros where nothing is lifted."""
+        draw = torch.randn(self.dimension, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        return (self.sigma if self.lift == "noise" else 0.0) * draw
 
     @property
     @cached_until_changed
@@ -192,13 +202,13 @@ class Density(nn.Module):
         return self.parts(self._log_prob, x)
 
     def denoised(self, x: Tensor) -> Tensor:
-        """E[x_0 | x] = x + sig^2 s at rows (R, D)."""
-        return x + self.sigma**2 * self.score(x)
+        """E[x_0 | x] = x + sig^2 s at rows (R, D), of lifted rows where they are lifted."""
+        return x + self.shift.to(x) + self.sigma**2 * self.score(x)
 
     def noised(self, x: Tensor) -> Tensor:
-        """Rows (R, D) with noise of deviation sig, always the same: of data, draws of the density that is read."""
+        """Rows (R, D) that are read with noise of deviation sig, always the same: for data, draws of the density."""
         draws = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype)
-        return x + self.sigma * draws.to(x.device)
+        return x + self.sigma * draws.to(x.device) - self.shift.to(x)
 
     def conditions(self, rows: int, like: Tensor) -> Tensor | None:
         """The condition of so many rows, or None."""
@@ -240,6 +250,7 @@ class Density(nn.Module):
 
     def _native(self, x: Tensor) -> Tensor:
         like = self.model._reference(x)
+        x = x if self.lift == "none" else x + self.shift.to(x)
         answer: Tensor = (self.signal * x).to(dtype=like.dtype, device=like.device).unflatten(1, self.event_shape)
         return answer
 
