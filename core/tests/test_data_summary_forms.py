@@ -6,12 +6,13 @@ import math
 
 import pytest
 import torch
+import yaml
 from torch import Tensor
 
 from scorefold.data import Dataset, EventScale
 from scorefold.interfaces import data
 from scorefold.interfaces.data import summarise
-from scorefold.summary import DataSummary, describe_column, describe_event, is_code, is_identifier, shape_text
+from scorefold.summary import DataSummary, describe_column, describe_event, is_code, is_identifier, shape_text, without
 
 
 def numbers(*values: float) -> Tensor:
@@ -118,3 +119,8 @@ def test_headings_count_in_words() -> None:
     assert heading(2, 1, 3) == "1,500 rows of 1 column, 3 with missing values, 2 exact copies (1 across splits)"
     assert shape_text((3, 8, 9)) == "3 x 8 x 9"
     assert shape_text((2,)) == "2 columns"
+
+
+@pytest.mark.parametrize("names", [["a"], ["a b", "Unnamed: 0"], ["x, y", "#1", '"q"'], ["true", "1.5", "-", "2020"]])
+def test_columns_that_are_left_out_are_read_back_from_yaml(names: list[str]) -> None:
+    assert yaml.safe_load(without(names)) == [f"-{name}" for name in names]

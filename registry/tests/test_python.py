@@ -464,3 +464,13 @@ def test_geodesics_are_of_scores_flows_and_geometries(points: Stage) -> None:
         geodesics("estimator:mle", points)
     with pytest.raises(ConfigError, match="interpolate is asked of None; expected a component or a stage"):
         geodesics(None, points)  # type: ignore[arg-type]
+
+
+def test_a_verdict_and_its_warnings_say_what_the_terminal_says(host: Host, tmp_path: Path) -> None:
+    """A grid has its neighbours at one distance, of which the estimate itself warns."""
+    grid = np.stack(np.meshgrid(np.arange(12.0), np.arange(12.0)), -1).reshape(-1, 2)
+    made = estimate("estimator:mle", grid, host=host, folder=tmp_path, progress=False)
+    assert made.verdict.endswith("Read it with caution.")
+    assert made.warnings == list(made.answer.warnings)
+    assert "two nearest neighbours at one distance" in made.warnings[-1]
+    assert all(f"caution: {text}" in repr(made) for text in made.warnings)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -87,6 +89,14 @@ class DataSummary:
             noun = "copy" if self.copies == 1 else "copies"
             parts.append(f"{self.copies:,} exact {noun}{shared}" if self.copies else "no exact copies")
         return ", ".join(parts)
+
+
+def without(names: Sequence[str]) -> str:
+    """A list in YAML that leaves columns out, such as ``[-id, "-Unnamed: 0"]``."""
+    return f"[{', '.join(f'-{name}' if _PLAIN.fullmatch(name) else json.dumps(f'-{name}') for name in names)}]"
+
+
+_PLAIN = re.compile(r"[A-Za-z_]([\w. -]*[\w.])?")
 
 
 def shape_text(shape: Sequence[int]) -> str:

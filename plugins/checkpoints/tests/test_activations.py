@@ -15,6 +15,7 @@ from scorefold_checkpoints.config import ActivationsConfig
 from scorefold_checkpoints.own.activations import Activations
 from scorefold_checkpoints.own.modules import VARIABLE
 from scorefold_registry import Host
+from scorefold_registry.python import load_data
 from scorefold_registry.run.pipeline import run_file
 
 
@@ -90,7 +91,7 @@ class DigitSums(DataSource):
         ({"layer": "fc"}, "it has 0, 1, 2, 3"),
         ({"layer": "3", "keep": "pixel-mean"}, "(C, H, W)"),
         ({"layer": "0", "keep": "token-mean"}, "(T, C)"),
-        ({"layer": "0", "integers": True}, "integers: true"),
+        ({"layer": "0", "integers": True}, "leave integers out, where it takes real numbers"),
     ],
 )
 def test_what_does_not_fit_is_refused(digits: DataSource, config: dict[str, Any], said: str) -> None:
@@ -134,3 +135,32 @@ stages:
     found = run_file(Host.discover(), tmp_path / "run.yaml")
     assert 1 <= found.value("dimension").number() <= 5
     assert found.value("hidden").event_shape == (5,)
+
+
+def test_a_layer_that_writes_into_the_answer_changes_nothing(digits: DataSource) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(inplace=True), nn.Linear(8, 2))
+    found = activations(digits, network, layer="1").load("train").x
+    with torch.no_grad():
+        torch.testing.assert_close(found, network[1](digits.load("train").tensor().flatten(1)))
+    assert (found < 0).any()
+
+
+def test_a_layer_that_is_called_twice_is_read_at_the_end_and_said(digits: DataSource) -> None:
+    twice = nn.Linear(64, 64)
+    found = activations(digits, nn.Sequential(nn.Flatten(), twice, nn.Tanh(), twice), layer="1")
+    x = digits.load("train").tensor().flatten(1)
+    with torch.no_grad():
+        torch.testing.assert_close(found.load("train").x, twice(twice(x).tanh()))
+    assert found.data_warnings()[-1] == "the network calls its layer '1' 2 times: the last answer is read"
+    once = activations(digits, nn.Sequential(nn.Flatten(), nn.Linear(64, 2)), layer="1")
+    assert once.data_warnings() == digits.data_warnings()
+
+
+def test_python_plugs_in_the_data_of_a_stage_or_by_name(tmp_path: Path) -> None:
+    digits = load_data("data:digits", limit=60, folder=tmp_path, progress=False)
+    asked: dict[str, Any] = {"network": "scorefold_checkpoints.own.example:small_classifier", "layer": "2"}
+    hidden = load_data("data:activations", data=digits, progress=False, **asked)
+    assert (hidden.name, hidden.value.event_shape) == ("data-2", (32,))
+    named = load_data("data:activations", data="data:digits", folder=tmp_path, progress=False, **asked)
+    torch.testing.assert_close(named.value.load("train").x[:48].shape, hidden.value.load("train").x.shape)
+    assert "inputs: {data: data}" in hidden.run_file

@@ -165,4 +165,11 @@ def test_an_answer_ends_at_the_number_of_coordinates(monkeypatch: pytest.MonkeyP
     far = ended_at(Estimate("intrinsic dimension", 3.1, (2.9, 3.3), diagnostics=facts), 2)
     assert (far.value, far.interval, far.diagnostics["reading"]) == (None, None, 3.1)
     assert far.headline == "it reads 3.1 in 2 coordinates, so the points are not what MLE assumes"
-    assert ended_at(Estimate("intrinsic dimension", 3.0, (2.9, 3.3), diagnostics=facts), 2).value == 2
+    assert ended_at(Estimate("intrinsic dimension", 2.5, (2.4, 2.6), diagnostics=facts), 2).value == 2
+    near = ended_at(Estimate("intrinsic dimension", 2.001, (2.0, 2.002), diagnostics=facts), 2)
+    assert (near.value, near.diagnostics) == (2.0, {**facts, "reading": 2.001})  # no sentence: 2 is not above 2
+    low = ended_at(Estimate("intrinsic dimension", 0.49, (0.4, 0.6), diagnostics=facts), 2)
+    assert (low.value, low.interval) == (None, None)
+    assert low.headline == "it reads 0.49 in 2 coordinates, so the points are not what MLE assumes"
+    half = Estimate("intrinsic dimension", 0.5, (0.4, 0.6))
+    assert ended_at(half, 2) is half

@@ -122,6 +122,39 @@ def test_rounding_is_reported_only_where_it_matters() -> None:
         assert rounding_warning(fine) is None
 
 
+@pytest.mark.parametrize(
+    ("first", "below", "names"),
+    [
+        (["2020", "2021"], "1.25", ("2020", "2021")),
+        (["0"], "1.25", ("0",)),
+        (["", "2020", "2021"], "1.25", ("2020", "2021")),
+        (["2020", "2020"], "1.25", None),  # names differ
+        (["2020", "2021"], "2022", None),  # a row of whole numbers
+        (["2020.5", "2021.5"], "1.25", None),
+        (["0", "1"], "7", None),  # perhaps a pair of nodes
+        (["0", "1", "2", "3"], "7", ("0", "1", "2", "3")),
+    ],
+)
+def test_a_first_line_of_whole_numbers_may_be_names(
+    first: list[str], below: str, names: tuple[str, ...] | None, tmp_path: Path
+) -> None:
+    cells = [below] * sum(map(bool, first))
+    rows = [",".join([str(row), *cells] if first[0] == "" else cells) for row in range(30)]
+    (tmp_path / "x.csv").write_text("\n".join([",".join(first), *rows]))
+    summary = ArrayFile.inspect(ArrayConfig(path=tmp_path / "x.csv"))
+    assert summary.rows == (31 if names is None else 30)
+    if names is not None:
+        assert tuple(column.name for column in summary.columns)[-len(names) :] == names
+
+
+def test_values_that_differ_by_rounding_alone_are_not_merged(tmp_path: Path) -> None:
+    """A sine of period 37.3 has 373 values up to rounding, and ten times as many in float64."""
+    sine = np.sin(2 * np.pi * np.arange(3730.0) / 37.3)
+    assert len(np.unique(sine)) > 3000
+    np.save(tmp_path / "x.npy", np.stack([sine, np.arange(3730.0)], 1))
+    assert len(source(tmp_path / "x.npy").load("train")) == 2984
+
+
 def test_an_outlier_that_would_merge_a_column_is_refused_and_robust_reads_it(tmp_path: Path) -> None:
     raw = np.random.default_rng(0).normal(size=(300, 2))
     raw[:, 1] *= 1e-3

@@ -41,7 +41,7 @@ TWICE = {name: np.append(values[1:], values[1]) for name, values in PLAIN.items(
         (
             {"a": np.arange(ROWS) % 25, "b": np.arange(ROWS) % 5},
             {"scale": "none"},
-            ["95 rows are exact copies of others, as rows of whole numbers may be: an estimate needs duplicates: drop"],
+            ["95 rows are exact copies of others, as rows of whole numbers may be: most estimates need"],
         ),
         (WIDE, {}, ["the columns' spreads differ 19-fold, from 0.978 (a) to 19 (b)"]),
         (WIDE, {"scale": "none"}, []),
@@ -52,6 +52,11 @@ TWICE = {name: np.append(values[1:], values[1]) for name, values in PLAIN.items(
             {**PLAIN, "customer_id": 1000 * np.arange(ROWS) ** 2, "zip": 1000 * np.arange(ROWS)[::-1] ** 2},
             {"scale": "columns"},
             ["columns customer_id, zip are called as identifiers are, which counts as a dimension: columns: ["],
+        ),
+        (
+            {**PLAIN, "Unnamed: 0": np.arange(ROWS)},
+            {"scale": "columns"},
+            ['column Unnamed: 0 numbers the rows, which counts as a dimension: columns: ["-Unnamed: 0"] leaves it out'],
         ),
         ({**PLAIN, "customer_id": 9.5 * np.arange(ROWS) ** 2}, {"scale": "columns"}, []),
         (

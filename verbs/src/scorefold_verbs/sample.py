@@ -16,6 +16,7 @@ from scorefold.interfaces import (
 from scorefold.stage import Outcome, StageContext
 from scorefold_toolkit.drawing import device_of, draw_events
 from scorefold_toolkit.figures import EventGroups
+from scorefold_toolkit.nn.conditions import far_conditions
 from scorefold_verbs.config import (
     SampleOptions,
 )
@@ -44,6 +45,8 @@ def sample(component: ScoreModel | Flow, inputs: Inputs, options: SampleOptions,
     shown: Any = seen if condition is None else EventGroups(seen, "one condition")
     metrics: dict[str, Any] = {"samples": len(flat), "mean": float(flat.mean()), "std": float(flat.std(correction=0))}
     result: dict[str, Any] = {"metrics": metrics}
+    if far := far_conditions(component, condition):
+        result["warnings"] = [far]
     source: DataSource | None = inputs.get("data")
     found = None if source is None or condition is not None else energy_distances(flat, source, context)
     if source is not None and found is not None:

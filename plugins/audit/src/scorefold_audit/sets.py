@@ -19,6 +19,7 @@ from scorefold.interfaces import DataSource, Flow, ScoreModel
 from scorefold.interfaces.data import SPLITS
 from scorefold.seeds import derive_seed
 from scorefold.stage import StageContext
+from scorefold.summary import without
 from scorefold_audit.config import AuditOptions
 from scorefold_toolkit.data.splits import HasColumns, row_text
 from scorefold_toolkit.drawing import condition_of, device_of, draw_events
@@ -196,10 +197,10 @@ def column_order(name: str, source: object, training: object) -> list[int] | Non
     if set(own) != set(wanted) or len(own) != len(wanted):
         more, fewer = (sorted(set(one) - set(two)) for one, two in ((own, wanted), (wanted, own)))
         parts = [f"have {', '.join(more[:5])}"] * bool(more) + [f"lack {', '.join(fewer[:5])}"] * bool(fewer)
-        leave = ", ".join(f"-{each}" for each in (more or fewer)[:5])
+        leave = without((more or fewer)[:5])
         raise DataError(
             f"{name} have other columns than the training data: they {' and '.join(parts)}",
-            hint=f"columns: [{leave}] leaves them out (--data-option 'columns=[{leave}]'); or give both equal columns",
+            hint=f"columns: {leave} leaves them out (--data-option 'columns={leave}'); or give both equal columns",
         )
     return [own.index(each) for each in wanted]
 

@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scorefold.errors import ConfigError, DataError
-from scorefold.summary import CALLED_SO, HEAVY_TAIL, IDENTIFIER, ColumnSummary, DataSummary, is_code, is_identifier
+from scorefold.summary import (
+    CALLED_SO,
+    HEAVY_TAIL,
+    IDENTIFIER,
+    ColumnSummary,
+    DataSummary,
+    is_code,
+    is_identifier,
+    without,
+)
 from scorefold_registry.run.data_summary import inspect_data, loader_of
 
 if TYPE_CHECKING:
@@ -164,8 +173,7 @@ def _too_few(given: str, reading: Reading) -> DataError:
     if gaps and len(gaps) == sum(one.use == "coordinate" for one in reading.seen.columns):
         hint = "every column has gaps: fill them in"
     elif gaps and reading.seen.rows >= FEWEST_POINTS:
-        without = ", ".join(f"-{one.name}" for one in gaps[:_NAMED])
-        leave = f"--data-option 'columns=[{without}]'"
+        leave = f"--data-option 'columns={without([one.name for one in gaps[:_NAMED]])}'"
         hint = f"most gaps are in these columns; to leave them out: {leave}; or fill the gaps in"
     left = f"{reading.points} of {reading.seen.rows}" if reading.points < reading.seen.rows else f"{reading.points}"
     return DataError(f"{given} has {left} points to use; expected {FEWEST_POINTS} at least", hint=hint)
@@ -181,11 +189,10 @@ def _table(host: Host, path: Path, fields: Mapping[str, Any], side: int) -> Read
     commas = [(one.name, text) for one in seen.columns for text in one.warnings if text.startswith(_COMMAS)]
     if commas and "columns" not in config:
         names, fix = ", ".join(repr(name) for name, _ in commas), commas[0][1].removeprefix(_COMMAS)
-        without = ", ".join(f"-{name}" for name, _ in commas)
         column, hold = ("column", "holds") if len(commas) == 1 else ("columns", "hold")
         raise DataError(
             f"{column} {names} of {path} {hold} numbers with commas, before decimals or between thousands",
-            hint=f"{fix}; or leave them out by columns: [{without}]",
+            hint=f"{fix}; or leave them out by columns: {without([name for name, _ in commas])}",
         )
     if seen.gaps:
         config["gaps"] = list(seen.gaps)
@@ -357,4 +364,6 @@ def _joined(parts: Iterable[str]) -> str:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, list) and all(isinstance(one, str) and one.startswith("-") for one in value):
+        return without([one[1:] for one in value])
     return f"[{', '.join(map(str, value))}]" if isinstance(value, list) else str(value)

@@ -95,8 +95,9 @@ class Stage:
 
     @property
     def warnings(self) -> list[str]:
-        """Warnings of this stage, a sentence each."""
-        return [text for _, text in stage_warnings(self.run.folder, self._facts())]
+        """Warnings of this stage and of its answer, a sentence each."""
+        own = [text for _, text in stage_warnings(self.run.folder, self._facts())]
+        return list(dict.fromkeys([*self.answer.warnings, *own]))
 
     @property
     def answer(self) -> Answer:
@@ -105,8 +106,9 @@ class Stage:
 
     @property
     def verdict(self) -> str:
-        """The answer in plain sentences, as ``scorefold run`` and the report print it."""
-        return self.answer.verdict
+        """The answer in plain sentences, as ``scorefold run`` and the report print it, with whether to read it with
+        caution."""
+        return self.answer.said()
 
     @property
     def run_file(self) -> str:

@@ -109,8 +109,9 @@ def load_data(
     ``x`` is an array or tensor (N, *E), a pandas or polars table, a path to files or images, or the name of a component
     such as ``data:digits``. ``condition`` and ``label`` (N,) are arrays like it, or names of columns of a table or
     file. ``splits`` are the fractions for training, validation and test. Further keywords are fields of the component's
-    config: of ``data:array`` (``scale``, ``low``, ``levels``, ...) for arrays and tables. The index of a pandas table
-    names its rows; ``names="column"`` names them by a column.
+    config: of ``data:array`` (``scale``, ``low``, ``levels``, ...) for arrays and tables. Of a component that reads
+    other data, they are its ports too, as in ``do``. The index of a pandas table names its rows; ``names="column"``
+    names them by a column.
 
     ``seed`` is the root seed (0) and ``runtime`` the runtime of a run file (``{"device": "cpu", "workers": 2}``). Runs,
     cache and data are kept in ``folder``, where later sessions find them again. Without a folder they are deleted when
@@ -120,6 +121,15 @@ def load_data(
     use, fields = source_of(x, condition, label, setting.folder, indexed="names" not in config)
     if splits is not None:
         fields["fractions"] = splits
+    if (
+        isinstance(x, str)
+        and use == x
+        and config.keys() & {port.name for port in component_of(setting.host, x).component.requires}
+    ):
+        where: dict[str, Any] = {"folder": folder, "seed": seed, "runtime": runtime, "host": host}
+        where = {} if any(stages_in(config.values())) else where  # stages have a setting
+        own = None if name == "data" else name  # the data that are plugged in have this name
+        return do(None, x, name=own, config=fields, progress=progress, **where, **config)
     if twice := sorted(fields.keys() & config.keys()):
         raise ConfigError(f"{twice[0]} is given twice: by the data, and by a keyword", hint=f"leave {twice[0]}= out")
     spec = anchored_use(setting.host.catalogue, {"use": use, "config": {**fields, **config}}, from_here)

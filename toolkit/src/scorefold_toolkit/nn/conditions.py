@@ -154,6 +154,39 @@ class ConditionScale(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
+FAR = 5.0
+"""Deviations from the mean of the training conditions from which on a condition is unlike them."""
+
+
+@torch.no_grad()
+def far_conditions(model: Any, condition: Condition | None) -> str:
+    """The warning that some conditions (C, ...) of vectors lie far from those that a model was trained on; empty where
+    none does, or where the model has no ``condition_scale``, which gives them in z-scores.
+
+    >>> from types import SimpleNamespace
+    >>> from scorefold.data import TensorSpec
+    >>> scale = ConditionScale(TensorSpec((2,)))
+    >>> scale.prepare(torch.tensor([[1.0, 200.0], [3.0, 400.0]]))
+    >>> model = SimpleNamespace(condition_scale=scale, condition_spec=scale.spec)
+    >>> far_conditions(model, torch.tensor([[3.0, 200.0], [3.0, 900.0]]))[:52]
+    '1 of 2 conditions lies more than 5 deviations from t'
+    """
+    scale = getattr(model, "condition_scale", None)
+    if scale is None or condition is None:
+        return ""
+    parts = named_parts(model.condition_spec, scale(condition))
+    vectors = [name for name, spec in named_specs(model.condition_spec).items() if _is_vector(spec)]
+    far = [parts[name].abs().flatten(1).amax(1) > FAR for name in vectors if parts[name][0].numel()]
+    count = int(torch.stack(far).any(0).sum()) if far else 0
+    if not count:
+        return ""
+    lie = "lies" if count == 1 else "lie"
+    return (
+        f"{count:,} of {len(far[0]):,} conditions {lie} more than {FAR:g} deviations from the mean of the training "
+        "conditions: the model was not trained there, and its samples may be wrong and too narrow"
+    )
+
+
 def _is_vector(spec: TensorSpec) -> bool:
     return spec.classes is None and not _is_image(spec)
 

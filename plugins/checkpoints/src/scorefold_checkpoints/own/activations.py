@@ -70,7 +70,8 @@ class Activations(DataSource):
         return digest.hexdigest()
 
     def data_warnings(self) -> tuple[str, ...]:
-        return self._data.data_warnings()
+        said = f"the network calls its layer {self._config.layer!r} {self._calls} times: the last answer is read"
+        return (*self._data.data_warnings(), *([said] if self._calls > 1 else []))
 
     def _shown(self, x: Tensor) -> Tensor:
         """Events as the network takes them."""
@@ -81,7 +82,7 @@ class Activations(DataSource):
     def _answers(self, x: Tensor) -> Tensor:
         """The kept part of the layer's output (B, *F) for events (B, *E)."""
         caught: list[Any] = []
-        handle = self._layer.register_forward_hook(lambda _module, _given, answer: caught.append(answer))
+        handle = self._layer.register_forward_hook(lambda _module, _given, answer: caught.append(_first(answer)))
         config, shown = self._config, self._shown(x)
         try:
             with _evaluating(self._network):
@@ -89,22 +90,28 @@ class Activations(DataSource):
         except ScorefoldError:
             raise
         except Exception as error:  # of the user's network
+            setting, kind = ("leave integers out", "real") if config.integers else ("integers: true", "whole")
             raise ConfigError(
                 f"the network fails for a batch of shape {tuple(shown.shape)} ({shown.dtype}): "
                 f"{type(error).__name__}: {error}",
-                hint="integers: true, where it takes whole numbers; or wrap it in a function that takes such a batch",
+                hint=f"{setting}, where it takes {kind} numbers; or wrap it in a function that takes such a batch",
             ) from error
         finally:
             handle.remove()
         if not caught:
             raise ConfigError(f"the network never calls its layer {config.layer!r}", hint="name another layer")
-        answer = caught[-1]
-        while isinstance(answer, tuple | list) and answer:
-            answer = answer[0]
+        answer, self._calls = caught[-1], len(caught)
         if not isinstance(answer, Tensor) or len(answer) != len(x) or answer.dim() < 2:
             what = f"shape {tuple(answer.shape)}" if isinstance(answer, Tensor) else f"a {type(answer).__name__}"
             raise ShapeError(f"the layer {config.layer!r} gave {what} for {len(x)} events; expected (B, *F)")
         return _kept(answer.detach().to(x.device, torch.float32), config.keep, config.layer)
+
+
+def _first(answer: Any) -> Any:
+    """The first tensor of an answer, a copy: a layer after it, such as a ReLU, may write into the answer itself."""
+    while isinstance(answer, tuple | list) and answer:
+        answer = answer[0]
+    return answer.clone() if isinstance(answer, Tensor) else answer
 
 
 def _layer(network: nn.Module, name: str) -> nn.Module:

@@ -160,25 +160,27 @@ METHODS: Mapping[type[Config], Method] = {
 }
 
 
-FAR_ABOVE = 1.5
-"""The multiple of the number of coordinates from which on the points are not what a method assumes."""
+FAR_ABOVE, FAR_BELOW = 1.25, 0.5
+"""The multiple of the number of coordinates above which, and the value below which, the points are not what a method
+assumes."""
 
 
 def ended_at(found: Estimate, coordinates: int) -> Estimate:
     """An estimate that is at most the number of coordinates, with a note of what was read where that is more.
 
-    One that is far above it is withheld.
+    One that is far above it is withheld, and one far below 1, which no points have that differ.
     """
     value, interval = found.number(), found.interval
-    if max([value, *(interval or ())]) <= coordinates:
+    if value >= FAR_BELOW and max([value, *(interval or ())]) <= coordinates:
         return found
     facts = dict(found.diagnostics)
-    if value > FAR_ABOVE * coordinates:
+    if not FAR_BELOW <= value <= FAR_ABOVE * coordinates:
         why = f"{value:.3g} in {coordinates} coordinates, so the points are not what {facts['method']} assumes"
         facts["reading"] = value
         return replace(found, value=None, interval=None, headline=f"it reads {why}", diagnostics=facts)
     if value > coordinates:
         facts["reading"] = value
+    if f"{value:.3g}" != f"{min(value, coordinates):.3g}":
         said = f"it reads {value:.3g}, above the number of coordinates"
         facts["note"] = "; ".join(filter(None, [said, str(facts.get("note", ""))]))
     within = interval and (min(interval[0], coordinates), min(interval[1], coordinates))

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from scorefold.artefacts import read_json
 from scorefold.errors import DataError
+from scorefold.summary import without
 from scorefold_standard.data.config import ArrayConfig
 from scorefold_standard.data.stored import Array, StoredBlock, StoredPoints
 from scorefold_standard.data.table_columns import NumberTable, coordinate_columns, numeric_coordinates
@@ -177,7 +178,7 @@ def _events(column: pa.ChunkedArray, name: str, file: Path) -> Array:
             raise DataError(
                 f"column {name!r} of {file} holds lists of the lengths {', '.join(map(str, lengths[:5]))}; expected "
                 "one length, the length of an event",
-                hint=f"leave it out with columns: [-{name}], or make all its lists equally long",
+                hint=f"leave it out with columns: {without([name])}, or make all its lists equally long",
             )
         shape.append(lengths[0])
         values = values.flatten()

@@ -128,6 +128,17 @@ def _root_mean_square(values: Array) -> float:
     return float(np.sqrt(np.mean(values**2)))
 
 
+def _distinct(values: Array) -> int:
+    """The number of different values (N,), but for differences that rounding makes: a sine's of equal phases."""
+    found = np.unique(values)
+    if found.dtype.kind != "f":
+        return len(found)
+    return 1 + int(np.count_nonzero(np.diff(found) > _ROUNDING * np.abs(found[1:])))
+
+
+_ROUNDING = 1e-12
+
+
 def refuse_merged(
     points: Points, rows: Rows, scale: EventScale, names: Sequence[str] | None, path: Path
 ) -> dict[int, tuple[int, int]]:
@@ -143,7 +154,7 @@ def refuse_merged(
     after = scale.from_raw(torch.from_numpy(before.astype(np.float64))).float().numpy()
     found: dict[int, tuple[int, int]] = {}
     for column in range(points.shape[1]):
-        counts = len(np.unique(before[:, column])), len(np.unique(after[:, column]))
+        counts = _distinct(before[:, column]), len(np.unique(after[:, column]))
         lost = counts[0] - counts[1]
         if lost > _GRAVE * counts[0]:
             name = column_names(names, points.shape[1])[column]

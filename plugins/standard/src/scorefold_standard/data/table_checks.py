@@ -20,6 +20,7 @@ from scorefold.summary import (
     ColumnSummary,
     is_code,
     is_identifier,
+    without,
 )
 from scorefold_standard.data.config import ArrayConfig
 from scorefold_standard.data.stored import Array, StoredPoints
@@ -351,8 +352,7 @@ def _copied(copies: int, shared: int, whole: bool) -> list[str]:
     across = f", {shared:,} of them in another split than the original" if shared else ""
     rows = _rows(copies, "is an exact copy of another", "are exact copies of others")
     if whole:
-        said = "as rows of whole numbers may be: an estimate needs duplicates: drop, a model does not"
-        return [f"{rows}{across}, {said}"]
+        return [f"{rows}{across}, as rows of whole numbers may be: most estimates need duplicates: drop"]
     return [
         f"{rows}{across}: neighbours at distance 0 distort an estimate, and a model is tested on its training points. "
         "duplicates: drop keeps one of each"
@@ -375,7 +375,7 @@ def _classes(columns: Sequence[ColumnSummary]) -> list[str]:
     names = [one.name for one in columns if CLASS in one.warnings]
     return [
         f"column {name} looks like the class of each point, and counts as a coordinate: label: {name} makes it the "
-        f"class, columns: [-{name}] leaves it out"
+        f"class, columns: {without([name])} leaves it out"
         for name in names[:1]
     ]
 
@@ -446,5 +446,5 @@ def _rows(count: int, one: str, many: str) -> str:
 def _leave(names: Sequence[str], table: NumberTable) -> str:
     if table.names is None:
         return f"remove {_it(len(names))} from the file"
-    more = ", ..." if len(names) > _NAMED else ""
-    return f"columns: [{', '.join(f'-{name}' for name in names[:_NAMED])}{more}] leaves {_it(len(names))} out"
+    listed = without(names[:_NAMED]).removesuffix("]") + (", ...]" if len(names) > _NAMED else "]")
+    return f"columns: {listed} leaves {_it(len(names))} out"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from scorefold.errors import ConfigError, DataError
-from scorefold.summary import CALLED_SO, ColumnSummary, is_code, is_identifier
+from scorefold.summary import CALLED_SO, ColumnSummary, is_code, is_identifier, without
 from scorefold_standard.data.config import ArrayConfig
 from scorefold_standard.data.stored import Array, StoredPoints
 
@@ -126,20 +126,29 @@ def _is_title(row: Sequence[str], width: int) -> bool:
     return bool(row[0].strip()) and not is_number(row[0]) and 2 * filled <= width
 
 
+_ABOVE = 10
+"""The rows below a line of whole numbers from which on these are names where the rows have decimals."""
+
 _SURE = 4
 """The columns from which on a first line 0, 1, 2, ... can only be names."""
 
 
 def _numbered(rows: Sequence[Sequence[str]]) -> bool:
-    """True if the first of some rows counts the columns from 0, as pandas names them, after an empty name of an index.
+    """True if the first of some rows has different whole numbers above decimals, as columns by years have, or counts
+    four columns or more from 0, as pandas names them. An index before them may have an empty name.
 
-    Of fewer than four columns it may be a row of whole numbers, such as a pair of nodes, where all others are whole.
+    Of fewer columns it may be a row of whole numbers, such as a pair of nodes, where others are whole too.
     """
     first = rows[0] if rows else []
     counted = first[1:] if first[:1] == [""] else first
-    if len(counted) < 2 or list(counted) != [str(place) for place in range(len(counted))]:
+    if not counted or len(set(counted)) < len(counted) or not all(map(str.isdigit, counted)):
         return False
-    return len(counted) >= _SURE or any("." in field for row in rows[1:] for field in row)
+    in_order = list(counted) == [str(place) for place in range(len(counted))]
+    below = [field for row in rows[1:] for field in row[-len(counted) :] if field]
+    decimals = sum(not field.strip().lstrip("+-").isdigit() for field in below)
+    if in_order and (len(counted) >= _SURE or (len(counted) > 1 and decimals)):
+        return True
+    return len(rows) > _ABOVE and decimals >= _MOSTLY * len(below)
 
 
 def is_number(field: str, decimal: str = ".") -> bool:
@@ -385,7 +394,8 @@ def coordinate_columns(names: Sequence[str], config: ArrayConfig, path: Path) ->
 
 
 def _not_numeric(name: str, example: Sequence[Any], columns: int, path: Path) -> DataError:
-    hint = f"leave it out with columns: [-{name}]; names: {name} names the rows by it, label: {name} is for few classes"
+    leave = f"leave it out with columns: {without([name])}"
+    hint = f"{leave}; names: {name} names the rows by it, label: {name} is for few classes"
     text = str(example[0]) if example and path.suffix.lower() in (".csv", ".tsv") else ""
     parts = [mark for mark in (";", "\t", "|", " ") if mark in text]
     if columns == 1 and parts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -15,6 +16,7 @@ from scorefold.data import Dataset, EventScale
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource
 from scorefold.interfaces.data import SPLITS
+from scorefold.summary import without
 from scorefold_standard.config import CutConfig
 from scorefold_toolkit.data.series import close_in_time, correlation_time
 from scorefold_toolkit.data.splits import measured_split, pick, plain_scale
@@ -160,18 +162,18 @@ def _blocks(rows: int, fractions: tuple[float, float, float]) -> list[tuple[int,
 
 def _refuse_columns(series: Series, measured: Array) -> None:
     for name, column in zip(series.names, measured.T, strict=True):
-        steps = np.diff(column)
+        steps, quoted = np.diff(column), name if name.isidentifier() else json.dumps(name)
         if column.std() <= series.rounding * np.abs(column).max():
             rounded = ", up to rounding" if steps.any() else ""
             raise DataError(
                 f"column {name!r} of {series.what} is {column[0]:g} in every training row{rounded}; expected a signal "
                 "that changes",
-                hint=series.fix or f"leave it out with columns: [-{name}]",
+                hint=series.fix or f"leave it out with columns: {without([name])}",
             )
         if len(steps) > 2 and np.ptp(steps) <= 1e-6 * abs(steps[0]):
             raise DataError(
                 f"column {name!r} of {series.what} rises by {steps[0]:g} in every row, as numbers of rows or times do",
-                hint=series.fix or f"time: {name} names the rows by it; columns: [-{name}] leaves it out",
+                hint=series.fix or f"time: {quoted} names the rows by it; columns: {without([name])} leaves it out",
             )
 
 
