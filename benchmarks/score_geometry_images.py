@@ -1,27 +1,30 @@
 """Geodesics of a score between images of Fashion-MNIST, beside straight lines, denoised lines and paths through noise.
 
-`scorefold run benchmarks/score_geometry_images.yaml` trains the score; --score is the folder of that stage in the run.
-For each seed --pairs pairs of test images are drawn, half of one class and half of two. Each row of the table is a way
-from one image to the other, as it is and with each of its points denoised at the same noise. Middles are compared
-with the nearest training and held-out images, by sharpness, and by Frechet distances of 64 features of random
-convolutions. A classifier of the training split reads nine times of a path. Paths whose length is withheld stay in
-all means, and are counted. The same metrics of the Gaussian of the data's covariance stand beside. Rows are written to
---out as they come, and those there are not measured again. Gates stand in docs/evidence/score-geodesics.md.
+--score is the folder of a trained score: plugins/models/src/scorefold_models/models/fashion-score, or the stage `score`
+of a run of benchmarks/score_geometry_images.yaml. Several folders take turns by seed. For each seed --pairs pairs of
+test images are drawn, half of one class and half of two. Each row of the table is a way from one image to the other, as
+it is and with each of its points denoised at the same noise. Middles are compared with the nearest training and
+held-out images, by sharpness, and by Frechet distances of 64 features of random convolutions. A classifier of the
+training split reads nine times of a path. Paths whose length is withheld stay in all means, and are counted. The same
+metrics of the Gaussian of the data's covariance stand beside. Numbers have standard errors. Rows are written to --out
+as they come, and those there are not measured again. Gates stand in docs/evidence/score-geodesics.md.
 
 With --pictures two PNGs are written there, of the first seed.
 
-Run: python benchmarks/score_geometry_images.py --score RUN/score [--pairs 16] [--seeds 3] [--noise 0.5] [--points 16]
-     [--only TEXT] [--out FOLDER] [--pictures] [--threads 1] [--json]
+Run: python benchmarks/score_geometry_images.py --score FOLDER [FOLDER ...] [--pairs 16] [--seeds 3] [--noise 0.5]
+     [--points 16] [--whole] [--only EXPRESSION] [--out FOLDER] [--pictures] [--threads 1] [--json]
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
+import re
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +44,6 @@ from scorefold_toolkit.metrics.images import sharpness
 FASHION = "/usr/share/datasets/fashion-mnist"
 TIMES, STEPS, KNOWN = 9, 16, 5000
 TOLERANCE, MOST, HELD_OUT = 1e-4, 12, 48
-solver: Any = sys.modules["scorefold_toolkit.geodesics.solve"]
-solver._DOUBLINGS, solver._surely = 0, solver._solved
-"""Two grids and one try: a single pair of images took 42,000 calls before it was given up."""
-
 FORMS: dict[str, tuple[str, dict[str, Any]]] = {
     "graph": ("geometry:score", {"form": "graph"}),
     "fermat": ("geometry:fermat", {}),
@@ -149,6 +148,12 @@ def _nearest(x: Tensor, known: Tensor) -> Tensor:
     return torch.cdist(x.flatten(1).float(), known).amin(1)
 
 
+def bound_the_solver() -> None:
+    """Two grids and one try: a single pair of images took 42,000 calls before it was given up."""
+    solver: Any = sys.modules["scorefold_toolkit.geodesics.solve"]
+    solver._DOUBLINGS, solver._surely = 0, solver._solved
+
+
 Way = Callable[[Measures], tuple[Tensor, Row]]
 
 
@@ -157,20 +162,23 @@ def straight(measures: Measures, steps: int) -> Tensor:
     return (1 - share) * measures.x[:, None] + share * measures.y[:, None]
 
 
-def solved(geometry: Any) -> Way:
+def solved(geometry: Any, counted: Counted) -> Way:
     """Geodesics (B, 17, *E), those that are withheld among them, and what the solver says."""
 
     def way(measures: Measures) -> tuple[Tensor, Row]:
+        before = counted.rows
         found = geometry.solve(measures.x, measures.y)
+        solving = (counted.rows - before) / len(measures.x)
         reasons = geometry.reasons(measures.x, measures.y)
         paths = found.at(torch.linspace(0, 1, STEPS + 1, dtype=torch.float64)).unflatten(2, geometry.event_shape)
-        return paths, {"gain": found.gain.tolist(), "reasons": [text.split(":")[0] for text in reasons]}
+        said = {"gain": found.gain.tolist(), "reasons": [text.split(":")[0] for text in reasons]}
+        return paths, {**said, "solver": found.calls.tolist(), "solving": solving}
 
     return way
 
 
 def ways(
-    host: Host, data: DataSource, score: ScoreModel, null: ScoreModel, options: argparse.Namespace
+    host: Host, data: DataSource, score: ScoreModel, null: ScoreModel, counted: Counted, options: argparse.Namespace
 ) -> tuple[Any, dict[str, Way]]:
     """A geometry of the score at the noise, and how the paths of each row are found."""
     settings = {"points": options.points, "tolerance": TOLERANCE, "steps": MOST}
@@ -178,6 +186,7 @@ def ways(
     few = TensorSource({"train": data.load("train"), "test": data.load("test").take(torch.arange(HELD_OUT))})
     few.event_scale = data.event_scale  # log p at a held-out point takes 90 calls
     plain, other = (host.create("geometry:fermat", base, score=model, data=few) for model in (score, null))
+    assert all(len(each.density.levels) for each in (plain, other))  # the support is read before calls are counted
 
     def noise(measures: Measures) -> tuple[Tensor, Row]:
         return noise_path(plain.density, *measures.rows).unflatten(2, plain.event_shape), {}
@@ -194,7 +203,7 @@ def ways(
         for model, of, ending in ((score, plain, ""), (null, other, ", of a Gaussian")):
             geometry: Any = host.create(name, {**base, **config}, score=model, data=few)
             geometry.density = of.density  # all have one noise level, so that held-out points are read once
-            found[label + ending] = solved(geometry)
+            found[label + ending] = solved(geometry, counted)
     return plain, found
 
 
@@ -215,45 +224,42 @@ def measured(way: Way, denoised: Callable[[Tensor], Tensor], counted: Counted, m
     return {**said, **cost, "raw": measures.of(nine), "denoised": measures.of(clean), "floor": measures.floor}
 
 
-def summary(rows: list[Row], kind: str) -> Row:
-    """Means over pairs and seeds of one row of the table; medians of the energy."""
+def estimate(values: Sequence[float]) -> tuple[float, float]:
+    """The mean of independent values and its standard error, NaN for fewer than two."""
+    error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else math.nan
+    return statistics.fmean(values), error
+
+
+def of_one_class(part: Row) -> list[float]:
+    """The confidence along each path within a class."""
+    return [value for value, same in zip(part["confidence"], part["alike"], strict=True) if same]
+
+
+def summary(rows: list[Row], kind: str) -> dict[str, tuple[float, float]]:
+    """Means of one row of the table with standard errors, over pairs where a pair has a number, else over seeds.
+
+    Energies and calls of the solver are medians of pairs.
+    """
     parts = [row[kind] for row in rows]
-    found: Row = {
-        key: statistics.fmean(part[key] for part in parts)
-        for key in ("train", "held", "sharpness", "frechet", "length")
+    seeds = {key: [part[key] for part in parts] for key in ("train", "held", "sharpness", "frechet", "length")}
+    pairs = {
+        "confidence": [value for part in parts for value in part["confidence"]],
+        "one class": [value for part in parts for value in of_one_class(part)],
+        "stays": [float(value) for part in parts for value in part["stays"]],
+        "given": [float(not text) for row in rows for text in row.get("reasons", [])] or [1.0],
     }
-    sure = [value for part in parts for value in part["confidence"]]
-    alike = [value for part in parts for value in part["alike"]]
-    of_one = [value for value, same in zip(sure, alike, strict=True) if same]
-    reasons = [text for row in rows for text in row.get("reasons", [])]
-    gains = [value for row in rows for value in row.get("gain", [])]
-    return found | {
-        "confidence": statistics.fmean(sure),
-        "one class": statistics.fmean(of_one),
-        "error": 1.96 * statistics.stdev(of_one) / len(of_one) ** 0.5,
-        "stays": statistics.fmean(value for part in parts for value in part["stays"]),
-        "energy": statistics.median(gains) if gains else float("nan"),
-        "given": reasons.count("") / len(reasons) if reasons else 1.0,
-        "lost": {text: reasons.count(text) for text in sorted(set(reasons)) if text},
-        **{key: statistics.fmean(row[key] for row in rows) for key in ("calls", "derived", "seconds", "floor")},
+    spent = {
+        key: [row[key] for row in rows if key in row] for key in ("calls", "derived", "seconds", "floor", "solving")
+    }
+    middle = {key: [value for row in rows for value in row.get(key, [])] for key in ("gain", "solver")}
+    return {key: estimate(values or [math.nan]) for key, values in (seeds | pairs | spent).items()} | {
+        key: (statistics.median(values) if values else math.nan, math.nan) for key, values in middle.items()
     }
 
 
 COLUMNS = (
-    "train",
-    "held",
-    "sharpness",
-    "frechet",
-    "confidence",
-    "one class",
-    "error",
-    "stays",
-    "energy",
-    "length",
-    "given",
-    "calls",
-    "derived",
-    "seconds",
+    *("train", "held", "sharpness", "frechet", "confidence", "one class", "stays", "gain", "length", "given"),
+    *("solver", "solving", "calls", "derived", "seconds"),
 )
 
 
@@ -261,15 +267,19 @@ def stem_of(folder: Path, name: str, seed: int) -> Path:
     return folder / f"{name.replace(',', '').replace(' ', '-')}-{seed}"
 
 
-def table(rows: dict[str, list[Row]]) -> dict[str, Row]:
-    """The numbers by row and kind, printed."""
+def table(rows: dict[str, list[Row]]) -> dict[str, dict[str, tuple[float, float]]]:
+    """The numbers by row and kind with their standard errors, printed."""
     numbers = {f"{name}, {kind}": summary(each, kind) for name, each in rows.items() for kind in ("raw", "denoised")}
     print("row", *COLUMNS, sep=" | ")
     for name, found in numbers.items():
-        print(name, *(f"{found[key]:.3f}" for key in COLUMNS), found["lost"] or "", sep=" | ")
-    print(
-        f"as many held-out images: Frechet distance {statistics.fmean(each['floor'] for each in numbers.values()):.3f}"
-    )
+        print(name, *("{:.3f} ± {:.3f}".format(*found[key]) for key in COLUMNS), sep=" | ")
+    for name, each in rows.items():
+        reasons = [text for row in each for text in row.get("reasons", []) if text]
+        print(
+            f"{name}: {len(each)} seeds", *(f"{reasons.count(text)} {text}" for text in sorted(set(reasons))), sep=", "
+        )
+    floor = next(iter(numbers.values()))["floor"]
+    print("as many held-out images: Frechet distance {:.3f} ± {:.3f}".format(*floor))
     return numbers
 
 
@@ -290,33 +300,39 @@ def along(measures: Measures, plain: Any, paths: Tensor) -> dict[str, Tensor]:
     }
 
 
-def verdicts(numbers: dict[str, Row]) -> list[str]:
-    """The gates that do not hold."""
+def verdicts(rows: dict[str, list[Row]]) -> list[str]:
+    """The gates that do not hold; each number is printed with its standard error over seeds (a) or pairs (b, c)."""
     failed = []
     for form in GATES:
-        own, null, line = (numbers.get(f"{name}, raw") for name in (form, f"{form}, of a Gaussian", "straight"))
+        own, null, line = (rows.get(name) for name in (form, f"{form}, of a Gaussian", "straight"))
         if own is None or null is None or line is None:
             continue
-        ratio = own["frechet"] / null["frechet"]
-        above = own["one class"] - max(line["one class"], null["one class"])
-        for gate, value, good in (
-            ("a: Frechet distance over the Gaussian's", ratio, ratio <= 0.8),
-            ("b: confidence above the line's and the Gaussian's", above, above >= 0.05),
-            ("c: share of pairs that are given", own["given"], own["given"] >= 0.9),
+        common = min(map(len, (own, null, line)))
+        own, null, line = own[:common], null[:common], line[:common]
+        far, other_far = ([row["raw"]["frechet"] for row in each] for each in (own, null))
+        ratio = sum(far) / sum(other_far), estimate([a / b for a, b in zip(far, other_far, strict=True)])[1]
+        sure, *others = ([value for row in each for value in of_one_class(row["raw"])] for each in (own, null, line))
+        above = min(estimate([a - b for a, b in zip(sure, other, strict=True)]) for other in others)
+        given = summary(own, "raw")["given"]
+        for gate, (value, error), good in (
+            ("a: Frechet distance over the Gaussian's", ratio, ratio[0] <= 0.8),
+            ("b: confidence above the line's and the Gaussian's", above, above[0] >= 0.05),
+            ("c: share of pairs that are given", given, given[0] >= 0.9),
         ):
-            print(f"gate {gate}, {form}: {value:.3f}, {'passed' if good else 'failed'}")
+            print(f"gate {gate}, {form}: {value:.3f} ± {error:.3f}, {'passed' if good else 'failed'}")
             failed += [] if good else [f"{form}: gate {gate} is {value:.3f}"]
     return failed
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--score", required=True, help="folder of a stage that holds the trained score")
+    parser.add_argument("--score", nargs="+", required=True, help="folders of trained scores, one a seed in turn")
     parser.add_argument("--pairs", type=int, default=16)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--noise", type=float, default=0.5)
     parser.add_argument("--points", type=int, default=16)
-    parser.add_argument("--only", default="", help="measure the rows whose name holds this text")
+    parser.add_argument("--whole", action="store_true", help="with the solver's further grids and tries")
+    parser.add_argument("--only", default="", help="measure the rows whose name matches this expression")
     parser.add_argument("--out", type=Path, default=Path("runs/score-geometry-images"))
     parser.add_argument("--pictures", action="store_true")
     parser.add_argument("--root", default=FASHION)
@@ -324,19 +340,23 @@ def main() -> int:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    if not options.whole:
+        bound_the_solver()
     options.out.mkdir(parents=True, exist_ok=True)
     host = Host.discover()
     data = host.create("data:fashion-mnist", {"root": options.root, "validation": 0.02})
-    score: Any = host.load(options.score).eval()
     null: Any = host.create("score:analytic", {"gaussian": True}, data=data)
-    counted, network = Counted(score), classifier(data)
-    plain, known = ways(host, data, score, null, options)
+    network = classifier(data)
     rows: dict[str, list[Row]] = {}
+    seeds = []
     for seed in range(options.seeds):
-        measures = Measures(data, network, options.pairs, seed)
+        score: Any = host.load(options.score[seed % len(options.score)]).eval()
+        counted, measures = Counted(score), Measures(data, network, options.pairs, seed)
+        plain, known = ways(host, data, score, null, counted, options)
+        seeds.append((measures, plain))
         for name, way in known.items():
             stem = stem_of(options.out, name, seed)
-            if not stem.with_suffix(".json").exists() and options.only in name:
+            if not stem.with_suffix(".json").exists() and re.search(options.only, name):
                 row = measured(way, plain.denoised, counted, measures, stem.with_suffix(".pt"))
                 stem.with_suffix(".json").write_text(json.dumps(row))
                 print(
@@ -345,7 +365,7 @@ def main() -> int:
             if stem.with_suffix(".json").exists():
                 rows.setdefault(name, []).append(json.loads(stem.with_suffix(".json").read_text()))
     if options.pictures:
-        first = Measures(data, network, options.pairs, 0)
+        first, plain = seeds[0]
         found: Paths = {
             name: torch.load(file)
             for name in PICTURED
@@ -356,9 +376,7 @@ def main() -> int:
         kinds["straight, denoised"] = found["straight"]["denoised"].float()
         curves({name: along(first, plain, paths) for name, paths in kinds.items()}, options.out / "curves.png")
     numbers = table(rows)
-    return finish(
-        [{"row": name, **values} for name, values in numbers.items()], verdicts(numbers), as_json=options.json
-    )
+    return finish([{"row": name, **values} for name, values in numbers.items()], verdicts(rows), as_json=options.json)
 
 
 if __name__ == "__main__":
