@@ -97,6 +97,21 @@ def test_interpolate_leaves_withheld_pairs_out_and_counts_them(host: Host, monke
         interpolate(geometry, {"data": data}, InterpolateOptions(pairs=3, times=5), context)
 
 
+def test_what_was_solved_is_not_solved_again(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Paths of some of the pairs of the last call, and log p at ends."""
+    geometry: Any = host.create("geometry:fermat", {"noise": 0.1}, score=Modes(), data=near(-2))
+    x, y = torch.cat([row(-2, 0.1), row(-2, 0), row(-2.1, 0)]), torch.cat([row(-2, 0), row(-1.9, 0), row(-2, 0.1)])
+    found = geometry.solve(x, y)
+    wide = geometry.density.log_prob(torch.cat([x, y]))
+    monkeypatch.setattr(geometry.density.model, "score", None)
+    again = geometry.solve(x[[2, 0]], y[[2, 0]])
+    assert again.length.tolist() == found.length[[2, 0]].tolist()
+    assert torch.equal(again.paths[0], found.paths[2])
+    assert geometry.density.log_prob(x[1:]).tolist() == wide[1:3].tolist()
+    with pytest.raises(TypeError, match="not callable"):
+        geometry.solve(y, x)
+
+
 def test_build_looks_at_few_points_and_counts_what_is_withheld(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     data, context = near(-2), StageContext("here", split="test")
     geometry: Any = host.create("geometry:score", {"noise": 0.1}, score=Modes(), data=data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import warnings
 from collections.abc import Callable
@@ -28,14 +29,12 @@ _ROUNDS = 40
 _MOST = 1024
 _NEAR = 1e-6
 _NEAR_END = 1e-3
-_NODES = (
-    (0.0, 672 / 1470, 0.0),
-    *((sign / math.sqrt(5), 625 / 1470, 5 / 6) for sign in (-1, 1)),
-    *((sign * math.sqrt(2 / 3), 432 / 1470, 0.0) for sign in (-1, 1)),
-    *((sign * 1.0, 77 / 1470, 1 / 6) for sign in (-1, 1)),
-)
-"""Points of [-1, 1], with weights in Lobatto's rule of four points and Kronrod's extension of it to seven (Gander and
-Gautschi 2000). The ends are among them, so that a score that flips beside the end of a panel is seen."""
+_INSIDE = (-math.sqrt(2 / 3), -1 / math.sqrt(5), 0.0, 1 / math.sqrt(5), math.sqrt(2 / 3))
+_LOBATTO = torch.tensor([1.0, 0, 5, 0, 5, 0, 1], dtype=torch.float64) / 6
+_KRONROD = torch.tensor([77.0, 432, 625, 672, 625, 432, 77], dtype=torch.float64) / 1470
+"""Points inside [-1, 1], and weights of both ends and of these in Lobatto's rule of four points and Kronrod's extension
+of it to seven (Gander and Gautschi 2000). The ends are among them, so that a score that flips beside the end of a panel
+is seen, and panels share them."""
 
 
 M = TypeVar("M", bound=nn.Module)
@@ -160,37 +159,55 @@ class Density(nn.Module):
         """log p at rows (R, D), (R,).
 
         Where the model has no density, log p is relative to log p at ``anchor``. It is then the line integral of the
-        score from ``anchor``, by panels that are halved where two rules differ. Raises ``DataError`` where the rules
-        still differ after halving.
+        score from ``anchor``, by panels that are halved where two rules differ. It is found once a point. Raises
+        ``DataError`` where the rules still differ after halving.
         """
-        return self.known_log_prob(x) if self.exact else self._integral(x)
+        if self.exact:
+            return self.known_log_prob(x)
+        known, keys = self._integrals, [hashlib.blake2b(row.numpy().tobytes()).digest() for row in x.detach().cpu()]
+        new = [place for place, key in enumerate(keys) if key not in known]
+        if new:
+            known.update(zip([keys[place] for place in new], self._integral(x[new]).tolist(), strict=True))
+        return x.new_tensor([known[key] for key in keys])
+
+    @property
+    @cached_until_changed
+    def _integrals(self) -> dict[bytes, float]:
+        """Line integrals by the hash of their point."""
+        return {}
 
     def _integral(self, x: Tensor) -> Tensor:
         """The line integral of the score from ``anchor`` to rows (R, D), (R,)."""
         anchor = self.anchor
         span, found = x - anchor, x.new_zeros(len(x))
+
+        def rises(rows: Tensor, share: Tensor) -> Tensor:
+            along = span[rows]
+            return (self.score(anchor + share[:, None] * along) * along).sum(1)
+
         row = torch.arange(len(x)).repeat_interleave(_PANELS)
         start = torch.arange(_PANELS).to(x).repeat(len(x)) / _PANELS
+        left = rises(row, start)
+        last = rises(torch.arange(len(x)), torch.ones_like(found))
+        right = torch.cat([left.unflatten(0, (-1, _PANELS))[:, 1:], last[:, None]], 1).flatten()
         width, allowed = 1 / _PANELS, found
         for turn in range(_ROUNDS):
             if len(row) == 0:
                 return found
-            fine, coarse, size = (torch.zeros_like(start) for _ in range(3))
-            for node, kronrod, lobatto in _NODES:
-                along = span[row]
-                rise = (self.score(anchor + (start + (1 + node) / 2 * width)[:, None] * along) * along).sum(1)
-                fine += kronrod / 2 * width * rise
-                coarse += lobatto / 2 * width * rise
-                size += kronrod / 2 * width * rise.abs()
+            inside = [rises(row, start + (1 + node) / 2 * width) for node in _INSIDE]
+            values = width / 2 * torch.stack([left, *inside, right], 1)
+            fine, coarse = values @ _KRONROD.to(x), values @ _LOBATTO.to(x)
             if turn == 0:
                 rounding = torch.finfo(self.model._reference(x).dtype).eps
-                allowed = _NEAR + 8 * rounding * found.index_add(0, row, size)
+                allowed = _NEAR + 8 * rounding * found.index_add(0, row, values.abs() @ _KRONROD.to(x))
             good = (fine - coarse).abs() <= allowed[row]
             found.index_add_(0, row[good], fine[good])
-            row, start, width = row[~good], start[~good], width / 2
+            row, start, left, middle, right = (each[~good] for each in (row, start, left, inside[2], right))
+            width /= 2
             if len(row) > _MOST * len(x):
                 break
             row, start = row.repeat(2), torch.cat([start, start + width])
+            left, right = torch.cat([left, middle]), torch.cat([middle, right])
         raise DataError(
             f"log p was not found at {len(row.unique())} of {len(x)} points: the line integral of the score from a "
             "held-out point does not converge, so the score is not finite or too rough on the way",
