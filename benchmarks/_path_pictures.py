@@ -21,10 +21,10 @@ Paths = dict[str, dict[str, Tensor]]
 
 
 def images(found: Paths, to: Path) -> None:
-    """Paths of six pairs, side by side in two lines of three, a row of images each: raw above denoised."""
+    """Paths of six pairs, spaced evenly in each half: a row of images each, raw above denoised."""
     names = [name for name in PICTURED if name in found]
-    count = len(found[names[0]]["raw"])
-    chosen = [*range(PAIRS // 2), *range(count // 2, count // 2 + PAIRS // 2)]
+    count, each = len(found[names[0]]["raw"]), PAIRS // 2
+    chosen = [half * (count // 2) + k * (count // 2 // each) for half in (0, 1) for k in range(each)]
     figure = empty_figure(13.5, 0.72 * 2 * len(names) * 2 * 0.62)
     for place, pair in enumerate(chosen):
         axes = figure.add_subplot(2, PAIRS // 2, place + 1)
@@ -38,7 +38,7 @@ def images(found: Paths, to: Path) -> None:
         labels = [text for name in names for text in (name, "denoised")] if place % 3 == 0 else []
         axes.set_yticks([28 * k + 14 for k in range(len(labels))], labels, fontsize=8, color=INK)
         axes.tick_params(length=0)
-    figure.savefig(to, dpi=56)
+    figure.savefig(to, dpi=72)
 
 
 def curves(rows: dict[str, dict[str, Any]], to: Path) -> None:
