@@ -13,10 +13,10 @@ from scorefold.errors import ConfigError, ScorefoldError
 from scorefold.interfaces import DataSource
 from scorefold_checkpoints.config import ActivationsConfig
 from scorefold_checkpoints.own.activations import Activations
-from scorefold_checkpoints.own.modules import VARIABLE
 from scorefold_registry import Host
 from scorefold_registry.python import load_data
 from scorefold_registry.run.pipeline import run_file
+from scorefold_toolkit.checks import VARIABLE
 
 
 @pytest.fixture(scope="module")

@@ -18,10 +18,10 @@ from scorefold.data import DataSpec, EventScale
 from scorefold.errors import ArtefactError, ConfigError, ScorefoldError, ShapeError
 from scorefold_checkpoints.config import CallableConfig, ExportedConfig
 from scorefold_checkpoints.own.example import NormalVelocity
-from scorefold_checkpoints.own.modules import VARIABLE
 from scorefold_checkpoints.own.score import NetworkScore
 from scorefold_registry import Host
 from scorefold_registry.run.pipeline import run_file
+from scorefold_toolkit.checks import VARIABLE
 
 C, M = 0.5, 0.2
 SAMPLE = Path(scorefold_checkpoints.__file__).parent / "samples/normal.pt"

@@ -18,6 +18,7 @@ from scorefold.stage import StageContext
 from scorefold_registry import Host
 from scorefold_scoregeometry.diagnosis import geodesic_figures
 from scorefold_scoregeometry.from_density import FromDensity
+from scorefold_toolkit.checks import VARIABLE
 from scorefold_toolkit.geodesics import pictured
 from scorefold_verbs.config import InterpolateOptions
 from scorefold_verbs.geometry import build, interpolate
@@ -313,7 +314,7 @@ def test_models_that_do_not_fit_are_refused(host: Host) -> None:
     with pytest.raises(ConfigError, match="events"):
         host.create("geometry:score", score=EXACT, data={"use": "data:digits", "config": {"limit": 50}})
     with pytest.raises(ConfigError, match="no such function"):
-        host.create("geometry:metric", {"target": "nowhere:nothing", "dimension": 2})
+        host.create("geometry:metric", {"target": "scorefold_scoregeometry.examples:nothing", "dimension": 2})
 
 
 @pytest.mark.parametrize(
@@ -403,8 +404,11 @@ def test_matrices_that_are_no_metric_are_refused(host: Host, monkeypatch: pytest
             host.create("geometry:metric", own).metric(row(1, 2))
 
 
-def test_trial_points_outside_the_domain_make_a_step_shorter_and_given_ones_are_refused(host: Host) -> None:
+def test_trial_points_outside_the_domain_make_a_step_shorter_and_given_ones_are_refused(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Covariances by (a, b, c): 1 / det is negative outside the cone, where the matrix is not positive definite."""
+    monkeypatch.setenv(VARIABLE, "known_metrics")
     geometry = host.create("geometry:metric", {"target": "known_metrics:of_covariances", "dimension": 3})
     mean = geometry.mean(torch.cat([row(4, 0, 1), row(1, 0, 9)]))
     torch.testing.assert_close(mean, row(2, 0, 3)[0], atol=1e-4, rtol=0)

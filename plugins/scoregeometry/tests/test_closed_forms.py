@@ -16,6 +16,7 @@ from scorefold.data import Dataset
 from scorefold.diffusion import VE
 from scorefold.interfaces import ScoreModel, TensorSource
 from scorefold_registry import Host
+from scorefold_toolkit.checks import VARIABLE
 
 MODE, VARIANCE = 1.2, 0.25
 
@@ -184,6 +185,11 @@ def test_one_point_of_land_and_of_rbf(host: Host) -> None:
     high, rate = float(weights.sum()), float(rates[0])
     truth = length(lambda x: (high * math.exp(-rate * x**2 / 2) + 0.05) ** -0.5, 0.1, 1.3)
     close(rbf.distance(row(0.1, 0), row(1.3, 0)), truth, 1e-5 * truth)
+
+
+@pytest.fixture(autouse=True)
+def _allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "known_metrics")
 
 
 def own(host: Host, name: str, dimension: int, points: int = 64) -> Any:

@@ -14,6 +14,7 @@ from torch import Tensor
 from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold_registry import Host
 from scorefold_scoregeometry import examples
+from scorefold_toolkit.checks import VARIABLE
 from scorefold_toolkit.geodesics import straight
 from scorefold_toolkit.geodesics.thorough import _saddles, beside_copies, way_round
 
@@ -149,7 +150,8 @@ def test_answers_of_an_own_metric_that_do_not_fit(
     assert re.search(hint, str(caught.value.hint))  # type: ignore[attr-defined]
 
 
-def test_a_target_that_is_no_function_is_refused(host: Host) -> None:
+def test_a_target_that_is_no_function_is_refused(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "math")
     with pytest.raises(ConfigError, match="target is 'math:pi', which is a float and no function") as caught:
         host.create("geometry:metric", {"target": "math:pi", "dimension": 2})
     assert "module:function" in str(caught.value.hint)

@@ -6,11 +6,16 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
-from scorefold.errors import ScorefoldError
+from scorefold.errors import ConfigError, ScorefoldError
 from scorefold_registry import Host
 from scorefold_registry.run.pipeline import run_file
+from scorefold_scoregeometry.config import MetricConfig
+from scorefold_scoregeometry.own import MetricGeometry
+from scorefold_toolkit.checks import VARIABLE
 
 PLANE = "{use: data:subspace, config: {dimension: 2, ambient: 2, points: 400}}"
 EXACT = "{use: score:analytic, inputs: {data: data}}"
@@ -125,3 +130,36 @@ def test_equal_points_are_at_no_distance(host: Host, tmp_path: Path) -> None:
     lengths = load_file(result.folder / "paths/arrays.safetensors")["lengths"]
     assert float(lengths[0]) == 0
     assert float(lengths[1]) > 0
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_run_file_runs_code_with_permission_only(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for ``data:activations``: a function in a run file is not imported before its module is allowed."""
+    ran, module = tmp_path / "ran", tmp_path / "unasked_metric.py"
+    text = "import torch\n\ndef flat(x):\n    return torch.eye(2, dtype=x.dtype).expand(len(x), 2, 2)\n"
+    module.write_text(f"open({str(ran)!r}, 'w').close()\n{text}")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delenv(VARIABLE, raising=False)
+    for target in ("unasked_metric:flat", "os:system"):
+        name = target.partition(":")[0]
+        file = written(tmp_path, f"target: '{target}', dimension: 2", use="geometry:metric", inputs="")
+        with pytest.raises(ConfigError, match="only with your permission") as caught:
+            run_file(host, file)
+        assert f"wrong.yaml:{GEOMETRY}:" in str(caught.value)
+        assert f"export {VARIABLE}={name}" in str(caught.value)
+    assert not ran.exists()
+    monkeypatch.setenv(VARIABLE, "unasked_metric")
+    file = written(tmp_path, "target: 'unasked_metric:flat', dimension: 2", use="geometry:metric", inputs="")
+    assert run_file(host, file).value("geometry").dimension == 2
+    assert ran.exists()
+
+
+def test_python_hands_a_function_over() -> None:
+    def flat(x: Tensor) -> Tensor:
+        return 4 * torch.eye(2, dtype=x.dtype).expand(len(x), 2, 2)
+
+    own = MetricGeometry(MetricConfig(dimension=2), function=flat)
+    a, b = torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 4.0]])
+    assert float(own.distance(a, b)) == pytest.approx(10)
+    with pytest.raises(ConfigError, match="this geometry has no function"):
+        MetricGeometry(MetricConfig(dimension=2))

@@ -123,7 +123,8 @@ class RbfConfig(SolvedConfig):
 class MetricConfig(SolvedConfig):
     """A metric of the user's own."""
 
-    target: str = Field(
+    target: str | None = Field(
+        None,
         pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
         description="module:function from points (B, D) in float64 to G (B, D, D), or to log p (B,)",
     )
