@@ -24,6 +24,10 @@ from scorefold_toolkit.numerics import pullback, pushforward
 
 NOISE = 0.2
 HELD_OUT = 256
+_CLIMBS = 60
+_LEVEL = 1e-6
+_FLOW_STEP = 0.1
+_LONGEST_CLIMB = 100.0
 _PANELS = 8
 _ROUNDS = 40
 _MOST = 1024
@@ -335,6 +339,30 @@ class _CalledInParts(Field):
         """See ``Field.pull``."""
         both = self._density.parts(lambda *at: torch.stack(pullback(self._density._score, *at), 1), x, w)
         return both[:, 0], both[:, 1]
+
+
+@torch.no_grad()
+def climbed(density: Density, x: Tensor, middle: Tensor, radius: float) -> Tensor:
+    """Rows x (R, D) moved up the score to modes of the density, and no further than a radius from ``middle``, (R, D).
+
+    Steps are Barzilai's and Borwein's (1988), from sig^2 s on, which leads to the denoised point. A step is taken where
+    the line integral of the score along it rises, and is else made shorter. At most 60 steps are tried.
+    """
+    s = density.score(x)
+    step = x.new_full((len(x), 1), density.sigma**2 or (_FLOW_STEP * density.spread) ** 2)
+    for _ in range(_CLIMBS):
+        if bool((step[:, 0] * s.square().sum(1) <= _LEVEL).all()):
+            break
+        move = step * s
+        there = x + move
+        ahead = density.score(there)
+        up = ((s + ahead) * move).sum(1) > 0  # False for NaN
+        up &= (there - middle).norm(dim=1) <= radius
+        bend = ((s - ahead) * move).sum(1, keepdim=True)
+        longer = torch.where(bend > 0, move.square().sum(1, keepdim=True) / bend.clamp_min(1e-300), 2 * step)
+        step = torch.where(up[:, None], longer.clamp_max(_LONGEST_CLIMB * density.spread**2), step / 4)
+        x, s = torch.where(up[:, None], there, x), torch.where(up[:, None], ahead, s)
+    return x
 
 
 def held_out(data: DataSource, count: int = HELD_OUT) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource, Flow, ScoreModel
 from scorefold_scoregeometry.config import DensityConfig, DensityMetricConfig, FermatConfig, ScoreGeometryConfig
-from scorefold_scoregeometry.density import Density, cached_until_changed, held_out
+from scorefold_scoregeometry.density import Density, cached_until_changed, climbed, held_out
 from scorefold_scoregeometry.diagnosis import about_density, about_paths, curl_of
 from scorefold_scoregeometry.starts import NeighbourGraph, noise_path
 from scorefold_toolkit.geodesics import (
@@ -30,6 +31,12 @@ from scorefold_toolkit.geodesics.thorough import beside_copies, beside_the_graph
 
 _TURNING = 0.05
 """The curl of a score at held-out points above which energies take exact gradients."""
+
+_CLIMBERS = 8
+"""Held-out points from which the highest log p is looked for."""
+
+_AWAY = 0.25
+"""The least energy of held-out points, over the largest, above which none is near the mode."""
 
 _LEAST = 1e-8
 """The least ratio of the median |s|^2 to a Gaussian's from which lambda is read."""
@@ -277,9 +284,10 @@ class FermatGeometry(ConformalGeometry):
 class DensityGeometry(ConformalGeometry):
     """Conformal metrics of the density: (alpha E + 1) I with E = log p_max - log p, or I / (p + eps).
 
-    log p_max is the 99.9 % quantile of held-out points. At points likelier than that the metric falls smoothly, down to
-    I / 2. p is over its mean (of log p) on them, and eps the quantile
-    ``eps`` of it.
+    log p_max is the highest log p found by climbing the score from the likeliest held-out points, no further from their
+    mean than they are. At points likelier than that the metric falls smoothly, down to I / 2. In many coordinates no
+    datum is near a mode, and E is large at all of them. p is over its mean (of log p) on held-out points, and eps the
+    quantile ``eps`` of it.
 
     >>> from scorefold_registry import Host
     >>> plane = {"use": "data:subspace", "config": {"dimension": 2, "ambient": 2, "points": 400}}
@@ -312,4 +320,30 @@ class DensityGeometry(ConformalGeometry):
 
     def _reference(self, points: Tensor) -> Tensor:
         found = self.density.levels
-        return torch.stack([found.mean(), torch.quantile(found, 0.999), torch.quantile(found, self.config.eps)])
+        highest = found.amax() if self.config.form == "inverse" else self._highest(points)
+        return torch.stack([found.mean(), highest, torch.quantile(found, self.config.eps)])
+
+    def _highest(self, points: Tensor) -> Tensor:
+        """The highest log p found from the likeliest of some points, and of them where the climb fails."""
+        levels, middle = self.density.levels, points.mean(0)
+        likeliest = points[levels.argsort(descending=True)[:_CLIMBERS]]
+        with suppress(DataError):  # a line integral to a mode may not converge
+            tops = climbed(self.density, likeliest, middle, float((points - middle).norm(dim=1).amax()))
+            found = self.density.log_prob(tops)
+            levels = torch.cat([levels, found[found.isfinite()]])
+        return levels.amax()
+
+    def own_diagnosis(self, points: Tensor) -> tuple[dict[str, float], list[str]]:
+        """See ``FromDensity``, with the energy of held-out points: how far they are from a mode."""
+        numbers, warnings = super().own_diagnosis(points)
+        if self.config.form == "energy":
+            energies = self.reference[1] - self.density.levels
+            least, most = float(energies.amin()), float(energies.amax())
+            numbers |= {"least energy of held-out points": least, "largest energy of held-out points": most}
+            if least > _AWAY * most:
+                alpha = self.config.alpha
+                warnings.append(
+                    f"held-out points have energies from {least:.3g} to {most:.3g} nats, so none is near the mode: the "
+                    f"metric varies among them by a factor of {(1 + alpha * most) / (1 + alpha * least):.3g} alone"
+                )
+        return numbers, warnings
