@@ -21,17 +21,21 @@ def answer_of(method: Callable[..., Any], expected: type[T], *given: Any, stage:
     """The answer of a component's method to arguments.
 
     Raises ``PluginError`` for one of another type, such as None, with the component's class, the method and its line.
+    A component in a process of its own, which has ``elsewhere``, is named as it shows itself.
     """
     answer = method(*given, **named)
     if isinstance(answer, expected):
         return answer
-    owner, code = type(getattr(method, "__self__", method)), getattr(method, "__code__", None)
+    owner, code = getattr(method, "__self__", method), getattr(method, "__code__", None)
+    of = f"{type(owner).__module__}:{type(owner).__qualname__}"
+    if getattr(owner, "elsewhere", False):
+        of, code = repr(owner), None
     name, kind = getattr(method, "__name__", "its call"), expected.__name__
     place = "" if code is None else f" at {code.co_filename}:{code.co_firstlineno}"
     said = "None" if answer is None else f"a {type(answer).__name__}"
     where = "" if stage is None else f" in stage {stage!r}"
     raise PluginError(
-        f"{name} of {owner.__module__}:{owner.__qualname__} returned {said}{where}; expected an {kind}",
+        f"{name} of {of} returned {said}{where}; expected an {kind}",
         hint=f"end {name}{place} with 'return {kind}(...)', from scorefold.results",
     )
 

@@ -137,6 +137,7 @@ class Proxy:
 
     _ask_remote: Callable[[], Any]
     _overrides: frozenset[str]
+    elsewhere: ClassVar[bool] = True
     _names: ClassVar[tuple[str, ...]] = ()
     """Attributes that are fetched in one message."""
 

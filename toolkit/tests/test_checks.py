@@ -1,0 +1,41 @@
+"""Answers of another type are reported with the component that gave them."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import pytest
+
+from scorefold.errors import PluginError
+from scorefold.results import Estimate
+from scorefold_toolkit.checks import answer_of
+
+
+class Here:
+    def point_estimate(self) -> float:
+        return 3.0
+
+
+class Elsewhere(Here):
+    elsewhere: ClassVar[bool] = True
+
+    def __repr__(self) -> str:
+        return "<estimator:mine; in environment old>"
+
+
+def test_an_answer_of_another_type_names_the_method_and_its_line() -> None:
+    with pytest.raises(PluginError) as refused:
+        answer_of(Here().point_estimate, Estimate, stage="d")
+    assert refused.value.message == (
+        f"point_estimate of {__name__}:Here returned a float in stage 'd'; expected an Estimate"
+    )
+    assert f"{__file__}:{Here.point_estimate.__code__.co_firstlineno}" in str(refused.value.hint)
+
+
+def test_a_component_of_another_process_has_no_line_here() -> None:
+    with pytest.raises(PluginError) as refused:
+        answer_of(Elsewhere().point_estimate, Estimate)
+    assert refused.value.message == (
+        "point_estimate of <estimator:mine; in environment old> returned a float; expected an Estimate"
+    )
+    assert refused.value.hint == "end point_estimate with 'return Estimate(...)', from scorefold.results"
