@@ -32,7 +32,8 @@ from scorefold_toolkit.geodesics import (
 )
 from scorefold_toolkit.geodesics.metric import conjugate_gradients
 from scorefold_toolkit.geodesics.midpoint import integrated
-from scorefold_toolkit.geodesics.solve import NOT_CONVERGED, NOT_RESOLVED, interpolated, respaced
+from scorefold_toolkit.geodesics.paths import interpolated, respaced
+from scorefold_toolkit.geodesics.solve import NOT_CONVERGED, NOT_RESOLVED
 
 NORMAL = Field(lambda x: -x, lambda x: -0.5 * x.square().sum(1))
 PARABOLOID = 3.0746608369488557

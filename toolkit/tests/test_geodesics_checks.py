@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from typing import Any
 
 import pytest
 import torch
@@ -215,3 +217,44 @@ def test_motion_ends_at_time_one() -> None:
     """y' = y ends at e times the start, for rows of any size."""
     start = torch.tensor([[[1.0, 2.0]], [[1e-3, 5.0]]], dtype=torch.float64)
     torch.testing.assert_close(integrate(lambda y: y, start, 1e-8), math.e * start, rtol=1e-6, atol=0)
+
+
+def half_plane(x: Tensor) -> Tensor:
+    return torch.eye(2, dtype=x.dtype) / x[:, 1, None, None] ** 2
+
+
+def disc(x: Tensor) -> Tensor:
+    return torch.eye(2, dtype=x.dtype) * (2 / (1 - x.square().sum(1)[:, None, None])) ** 2
+
+
+def sphere(x: Tensor) -> Tensor:
+    return torch.eye(2, dtype=x.dtype) * (2 / (1 + x.square().sum(1)[:, None, None])) ** 2
+
+
+@pytest.mark.parametrize(
+    ("values", "start", "end", "truth"),
+    [
+        (half_plane, (0.0, 1.0), (0.0, 1000.0), math.log(1000)),
+        (disc, (0.99, 0.0), (-0.99, 0.0), 4 * math.atanh(0.99)),
+    ],
+)
+def test_a_metric_that_varies_much_is_solved_in_steps_of_its_own_length(
+    values: Any, start: tuple[float, float], end: tuple[float, float], truth: float
+) -> None:
+    found = solve(Matrices(values), torch.tensor([start]).double(), torch.tensor([end]).double())
+    assert found.reasons == [""]
+    assert float(found.length) == pytest.approx(truth, rel=1e-3)
+
+
+def test_points_nearer_than_rounding_have_their_distance() -> None:
+    a = torch.tensor([[0.3, 0.2]], dtype=torch.float64)
+    b = a + torch.tensor([[1e-14, 0]])
+    found = solve(Matrices(sphere), a, b)
+    assert found.reasons == [""]
+    assert float(found.length) == pytest.approx(float((b - a).norm()) * 2 / 1.13, rel=1e-9)
+
+
+def test_a_path_that_runs_off_says_how_much_the_metric_varies() -> None:
+    """The shortest path between (2, 0) and (-2, 0) of the sphere without its pole goes through infinity."""
+    found = solve(Matrices(sphere), torch.tensor([[2.0, 0.0]]).double(), torch.tensor([[-2.0, 0.0]]).double())
+    assert re.fullmatch(r"not resolved: the metric varies too much .* by a factor of [\d.e+]+", found.reasons[0])

@@ -11,7 +11,7 @@ from torch import Tensor
 from scorefold.interfaces import DataSource, Flow
 from scorefold_scoregeometry.density import Density, training_rows
 from scorefold_toolkit.geodesics import Conformal, GeodesicMetric, State, straight
-from scorefold_toolkit.geodesics.solve import respaced
+from scorefold_toolkit.geodesics.paths import respaced
 from scorefold_toolkit.probability_flow import decode_noise, encode_noise, standardised_noise, unstandardised_noise
 
 _POINTS = 2000

@@ -6,7 +6,8 @@ from scorefold_toolkit.geodesics.metric import Denoises, GeodesicMetric, State, 
 from scorefold_toolkit.geodesics.midpoint import Conformal, Diagonal, GraphMidpoint, Matrices
 from scorefold_toolkit.geodesics.minimise import Minimum, minimise
 from scorefold_toolkit.geodesics.motion import exponential, shooting_velocities, transported
-from scorefold_toolkit.geodesics.solve import ChecksPaths, Geodesics, SolverSettings, solve, straight
+from scorefold_toolkit.geodesics.paths import straight
+from scorefold_toolkit.geodesics.solve import ChecksPaths, Geodesics, SolverSettings, solve
 
 __all__ = [
     "Affine",

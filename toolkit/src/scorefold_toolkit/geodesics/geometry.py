@@ -19,12 +19,14 @@ from scorefold_toolkit.geodesics.mean import barycentre
 from scorefold_toolkit.geodesics.metric import GeodesicMetric
 from scorefold_toolkit.geodesics.minimise import minimise
 from scorefold_toolkit.geodesics.motion import exponential, shooting_velocities, transported
-from scorefold_toolkit.geodesics.solve import ChecksPaths, Geodesics, SolverSettings, interpolated, solve, straight
+from scorefold_toolkit.geodesics.paths import interpolated, straight
+from scorefold_toolkit.geodesics.solve import VARIES, ChecksPaths, Geodesics, SolverSettings, solve
 from scorefold_toolkit.geodesics.thorough import geodesic_diagnosis, way_round
 
 _SHOT = 64
 """The most coordinates in which a logarithm is corrected by shooting."""
 
+_NEARER = "take nearer points, or coordinates in which the metric varies less"
 _MOTION = 1e-7
 _DIAGNOSED = 8
 _LOOKED_AT = 12
@@ -323,7 +325,7 @@ class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
         if lost:
             raise DataError(
                 f"{len(lost)} of {len(found.reasons)} geodesics are withheld: {lost[0]}",
-                hint=f"{self.remedy}; solve(x, y) returns the reason of each pair",
+                hint=f"{_NEARER if lost[0].startswith(VARIES) else self.remedy}; solve(x, y) has all reasons",
             )
         return found
 

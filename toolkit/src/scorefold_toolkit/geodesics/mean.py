@@ -11,7 +11,8 @@ from torch import Tensor
 from scorefold.errors import DataError
 from scorefold_toolkit.geodesics.metric import GeodesicMetric, State
 from scorefold_toolkit.geodesics.minimise import minimise
-from scorefold_toolkit.geodesics.solve import Geodesics, bent_lines, interpolated, straight
+from scorefold_toolkit.geodesics.paths import bent_lines, interpolated, straight
+from scorefold_toolkit.geodesics.solve import Geodesics
 
 _TOLERANCE, _INEXACT = 1e-12, 1e-8
 _STEPS = 100

@@ -12,27 +12,38 @@ from torch import Tensor
 from scorefold.stage import report
 from scorefold_toolkit.geodesics.metric import GeodesicMetric, state_rows
 from scorefold_toolkit.geodesics.minimise import minimise, unevenness
+from scorefold_toolkit.geodesics.paths import (
+    bent_lines,
+    densified,
+    evenly_spaced,
+    extrapolated,
+    interpolated,
+    respaced,
+    straight,
+    subdivided,
+)
 
 _COARSE = 8
 _FINER = 4
 _KEPT = 2
-_BEND = 1e-3
 _SAME = 1e-2
-_ALIKE = 0.05
 _RESOLVED = 0.02
 _LONGEST = 4.0
 _UNEVEN = 2.0
 _DOUBLINGS = 2
+_STRETCHED = 100.0
+_SURE_PARTS = 16
+_ROUNDED = 1e-11
 _FURTHER = 1e-3
 """Of the tolerance, where the last steps cost little: the decrement bounds the square of a path's error."""
-
-_GOLDEN = (5**0.5 - 1) / 2
 
 _AT_ONCE = 2**23
 """Numbers in the paths of one batch; its memory is some twenty times as much."""
 
 NOT_CONVERGED = "not converged"
 NOT_RESOLVED = "not resolved: the path jumps over a gap between its points"
+COARSE = "not resolved: finer steps change its length by more than 2 %"
+VARIES = "not resolved: the metric varies too much along the path"
 
 
 class ChecksPaths(ABC):
@@ -106,55 +117,6 @@ class Geodesics:
         return torch.stack([interpolated(path, times) for path in self.paths])
 
 
-def straight(start: Tensor, end: Tensor, steps: int) -> Tensor:
-    """Straight lines between ends (B, D) in equal steps, (B, N + 1, D), with both ends to the bit."""
-    share = torch.linspace(0, 1, steps + 1, dtype=start.dtype, device=start.device)[None, :, None]
-    return (1 - share) * start[:, None] + share * end[:, None]
-
-
-def interpolated(path: Tensor, times: Tensor) -> Tensor:
-    """Points of paths (..., N + 1, D) of equal times at times (T,): a cubic through four nodes near, (..., T, D)."""
-    steps = path.shape[-2] - 1
-    width = min(4, steps + 1)
-    place = times.to(path) * steps
-    first = (place.floor().long() - 1).clamp(0, steps + 1 - width)
-    found = path.new_zeros(*path.shape[:-2], len(times), path.shape[-1])
-    for k in range(width):
-        weight = torch.ones_like(place)
-        for other in range(width):
-            if other != k:
-                weight = weight * (place - first - other) / (k - other)
-        found = found + weight[:, None] * path[..., first + k, :]
-    return found
-
-
-def extrapolated(fine: Tensor, coarse: Tensor) -> Tensor:
-    """Paths (B, N + 1, D) by Richardson's rule, from paths on N and on N / 2 steps, whose errors are as 1 to 4.
-
-    The rule is used where the two are the same path within 5 % of its length. Else the fine path is returned.
-    """
-    times = torch.linspace(0, 1, fine.shape[1], dtype=fine.dtype, device=fine.device)
-    change = interpolated(fine[:, ::2] - coarse, times) / 3
-    span = fine.diff(dim=1).norm(dim=2).sum(1)
-    alike = change.norm(dim=2).amax(1) <= _ALIKE * span
-    return torch.where(alike[:, None, None], fine + change, fine)
-
-
-def respaced(path: Tensor, steps: int) -> Tensor:
-    """Paths (B, M + 1, D) cut into so many steps of equal Euclidean length, (B, steps + 1, D)."""
-    lengths = path.diff(dim=1).square().sum(2).sqrt()
-    reached = torch.cat([torch.zeros_like(lengths[:, :1]), lengths.cumsum(1)], 1)
-    share = torch.linspace(0, 1, steps + 1, dtype=path.dtype, device=path.device)
-    goals = share * reached[:, -1:]
-    piece = (torch.searchsorted(reached.contiguous(), goals.contiguous(), right=True) - 1).clamp(0, path.shape[1] - 2)
-    size = lengths.gather(1, piece)
-    part = ((goals - reached.gather(1, piece)) / size.clamp_min(1e-300)).clamp(0, 1)[..., None]
-    wide = piece[..., None].expand(-1, -1, path.shape[2])
-    found = torch.lerp(path.gather(1, wide), path.gather(1, wide + 1), part)
-    found[:, 0], found[:, -1] = path[:, 0], path[:, -1]
-    return found
-
-
 def _finer(path: Tensor, smooth: Tensor, uneven: float) -> Tensor:
     """Starts on twice as many steps (B, 2N + 1, D): the curve through ``smooth``, which is near the answer; where steps
     are uneven, the path in equal Euclidean steps, since points leave steep places and a path would jump over them."""
@@ -163,28 +125,6 @@ def _finer(path: Tensor, smooth: Tensor, uneven: float) -> Tensor:
     curve = interpolated(smooth, times)
     curve[:, 0], curve[:, -1] = path[:, 0], path[:, -1]
     return torch.where((unevenness(path) > uneven)[:, None, None], respaced(path, 2 * steps), curve)
-
-
-def subdivided(path: Tensor, parts: int) -> Tensor:
-    """The polylines themselves on ``parts`` times as many points, at uneven shares of each step: what repeats with the
-    period of the steps is seen."""
-    inside = path[:, :-1, None] + _uneven(path, parts)[None, :, :, None] * path.diff(dim=1)[:, :, None]
-    return torch.cat([inside.flatten(1, 2), path[:, -1:]], 1)
-
-
-def densified(path: Tensor, parts: int) -> Tensor:
-    """The curves through the nodes of paths (B, N + 1, D), by cubics, on ``parts`` times as many points."""
-    steps = path.shape[1] - 1
-    times = (torch.arange(steps, dtype=path.dtype, device=path.device)[:, None] + _uneven(path, parts)) / steps
-    return interpolated(path, torch.cat([times.flatten(), times.new_ones(1)]))
-
-
-def _uneven(path: Tensor, parts: int) -> Tensor:
-    """Shares of each step (N, parts), 0 first, the others moved on by multiples of the golden section."""
-    index = torch.arange((path.shape[1] - 1) * parts, dtype=path.dtype, device=path.device).reshape(-1, parts)
-    moved = index * _GOLDEN % 1
-    moved[:, 0] = 0
-    return (torch.arange(parts, dtype=path.dtype, device=path.device) + moved) / parts
 
 
 def solve(
@@ -200,8 +140,8 @@ def solve(
     on about 8 steps. The best two of each pair go on to twice as many, and so on up to ``points``. A grid starts from
     the path before, cut into equal Euclidean steps: points leave steep places, and the path would jump over them. The
     length is recomputed on four times the points. Where the two differ by more than 2 % each step is measured at more
-    points, if the metric can, or else the grid is doubled, twice at most. A length that is still not resolved, or not
-    converged, is withheld.
+    points, if the metric can, or else the grid is doubled, twice at most, and then begun again in steps of equal length
+    in the metric. A length that is still not resolved, or not converged, is withheld.
 
     >>> import torch
     >>> from scorefold_toolkit.geodesics import Field, GraphChord
@@ -233,14 +173,17 @@ def _surely(
     metric: GeodesicMetric, start: Tensor, end: Tensor, settings: SolverSettings, starts: Sequence[Tensor]
 ) -> Geodesics:
     """The geodesics of pairs. Those that do not converge are solved again with a metric whose gradient is exact, and
-    those that are still withheld with one that measures more points of each step."""
+    those that are still withheld with one that measures more points of each step, or on steps of equal length in the
+    metric."""
     found = _solved(metric, start, end, settings, starts)
-    for other, reasons in ((metric.sure(), (NOT_CONVERGED,)), (metric.finer(), (NOT_CONVERGED, NOT_RESOLVED))):
-        left = [row for row, reason in enumerate(found.reasons) if reason in reasons]
+    finer = metric.finer()
+    again_by = [(metric.sure(), NOT_CONVERGED, False), (finer, "", False), (None if finer else metric, "", True)]
+    for other, only, even in again_by:
+        left = [row for row, reason in enumerate(found.reasons) if reason and only in reason]
         if other is None or not left:
             continue
         index = torch.tensor(left)
-        again = _solved(other, start[index], end[index], settings, [each[index] for each in starts])
+        again = _solved(other, start[index], end[index], settings, [each[index] for each in starts], even)
         found.calls[index] += again.calls
         for row, part in enumerate(left):
             if again.reasons[row]:
@@ -252,7 +195,12 @@ def _surely(
 
 
 def _solved(
-    metric: GeodesicMetric, start: Tensor, end: Tensor, settings: SolverSettings, starts: Sequence[Tensor]
+    metric: GeodesicMetric,
+    start: Tensor,
+    end: Tensor,
+    settings: SolverSettings,
+    starts: Sequence[Tensor],
+    even: bool = False,
 ) -> Geodesics:
     batch = len(start)
     zeros, none = (start.new_zeros(batch) for _ in range(5)), torch.zeros(batch, dtype=torch.long)
@@ -260,19 +208,28 @@ def _solved(
     lines, reasons = list(straight(start, end, settings.points)), [""] * batch
     count = 2 + len(starts)
     answer = Geodesics(lines, length, error, decrement, resolution, gain, count, none, none.clone(), reasons)
-    apart = (start != end).any(1).nonzero()[:, 0]
+    # Points nearer than rounding: by the metric between them, which a path of so short steps can't measure.
+    size = (start - end).norm(dim=1)
+    near = (size <= _ROUNDED * torch.maximum(start.norm(dim=1), end.norm(dim=1))) & (size > 0)
+    if bool(near.any()):
+        span = (end - start)[near]
+        length[near] = metric.inner((start[near] + end[near]) / 2, span, span).clamp_min(0).sqrt()
+    apart = (~near & (size > 0)).nonzero()[:, 0]
     if len(apart) == 0:
         return answer
     a, b = start[apart], end[apart]
     known = metric.known(a, b)
     line = straight(a, b, _coarsest(settings.points))
+    if even:
+        line = evenly_spaced(metric, line, known, line.shape[1] - 1)
     first = [
         bent_lines(line, 1.0),
         bent_lines(line, -1.0),
         *(respaced(each[apart], line.shape[1] - 1) for each in starts),
     ]
     flat = metric.evaluate(straight(a, b, settings.points), known)["energy"]
-    _climb(metric, torch.cat(first), torch.arange(len(apart)).repeat(len(first)), known, settings, apart, flat, answer)
+    pair = torch.arange(len(apart)).repeat(len(first))
+    _climb(metric, torch.cat(first), pair, known, settings, apart, flat, answer, even)
     return answer
 
 
@@ -281,22 +238,6 @@ def _coarsest(points: int) -> int:
     while points % 2 == 0 and points // 2 >= _COARSE:
         points //= 2
     return points
-
-
-def bent_lines(line: Tensor, sign: float) -> Tensor:
-    """Straight lines moved aside by 1e-3 of their length in the middle, in one fixed direction across them."""
-    span = line[:, -1] - line[:, 0]
-    size = span.shape[1]
-    if size == 1:
-        return line
-    fixed = torch.randn(size, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(line)
-    length = span.norm(dim=1, keepdim=True)
-    unit = span / length.clamp_min(1e-300)
-    across: Tensor = fixed - (unit @ fixed)[:, None] * unit
-    across = across / across.norm(dim=1, keepdim=True) * length
-    share = torch.linspace(0, 1, line.shape[1], dtype=line.dtype, device=line.device)
-    bend: Tensor = _BEND * (torch.pi * share).sin()[None, :, None] * across[:, None]
-    return line + sign * bend
 
 
 def _climb(
@@ -308,8 +249,13 @@ def _climb(
     apart: Tensor,
     flat: Tensor,
     answer: Geodesics,
+    even: bool,
 ) -> None:
-    """Solves candidates (C, N + 1, D) of pairs (C,) on finer and finer grids, and writes what is found of each pair."""
+    """Solves candidates (C, N + 1, D) of pairs (C,) on finer and finer grids, and writes what is found of each pair.
+
+    ``even`` paths have steps of equal length in the metric, which may be as long as it likes, and are checked on more
+    points."""
+    bounded, parts = metric.jumps and not even, _SURE_PARTS if even else _FINER
     total, batch = len(path), len(apart)
     calls = torch.zeros(batch, dtype=torch.long)
     before = path.new_full((total,), float("nan"))
@@ -326,37 +272,38 @@ def _climb(
             state_rows(known, pair),
             tolerance=settings.tolerance**0.5 if loose else settings.tolerance * (_FURTHER if metric.exact else 1),
             steps=settings.steps,
-            longest=_LONGEST if metric.jumps else float("inf"),
+            longest=_LONGEST if bounded else float("inf"),
         )
         calls.index_add_(0, pair, found.calls * (steps + 1))
         finer = found.state["energy"].clamp_min(0).sqrt()
         if last or len(path) > _KEPT * batch:
             # What jumps over a gap is short on its own points alone.
-            finer = metric.length(subdivided(found.path, _FINER), state_rows(known, pair))
-            calls.index_add_(0, pair, torch.full_like(pair, _FINER * steps + 1))
+            finer = metric.length(subdivided(found.path, parts), state_rows(known, pair))
+            calls.index_add_(0, pair, torch.full_like(pair, parts * steps + 1))
         kept = _best(found.path, finer, pair, 1 if last else _KEPT, agreed)
         path, pair, before, finer = found.path[kept], pair[kept], before[kept], finer[kept]
         smooth = path if coarse is None else extrapolated(path, coarse[kept])
         length = found.state["energy"][kept].clamp_min(0).sqrt()
         if last:
-            own = found.state["pieces"][kept].clamp_min(0).sqrt().sum(1)
+            pieces = found.state["pieces"][kept].clamp_min(0).sqrt()
+            own, units = pieces.sum(1), pieces / path.diff(dim=1).norm(dim=2).clamp_min(1e-300)
             resolution = (finer / own.clamp_min(1e-300) - 1).nan_to_num(nan=float("inf"))
             given = _extrapolated_lengths(
-                metric, path, smooth, length, before, finer, state_rows(known, pair), settings
+                metric, path, smooth, length, before, finer, state_rows(known, pair), settings, parts
             )
-            calls.index_add_(0, pair, torch.full_like(pair, _FINER * steps + 1))
+            calls.index_add_(0, pair, torch.full_like(pair, parts * steps + 1))
             sure = (resolution.abs() <= _RESOLVED) & (given.error <= _RESOLVED * given.length)
             converged = found.decrement[kept] <= settings.tolerance
             ends = steps >= settings.points * 2 ** (_DOUBLINGS if metric.finer() is None else 0)
             out = (sure & converged) | ends
-            _write(answer, apart[pair], given, resolution, found.decrement[kept], sure, converged, out)
+            _write(answer, apart[pair], given, resolution, found.decrement[kept], sure, converged, out, units)
             answer.gain[apart[pair]] = length**2 / flat[pair].clamp_min(1e-300)
             rest = ~out
             path, pair, length = path[rest], pair[rest], length[rest]
         before, coarse = length, path
         if len(path) == 0:
             break
-        path = _finer(path, smooth[rest] if last else smooth, _UNEVEN if metric.jumps else float("inf"))
+        path = _finer(path, smooth[rest] if last else smooth, _UNEVEN if bounded else float("inf"))
     answer.calls[apart] = calls
     answer.agree[apart] = agreed
 
@@ -394,12 +341,13 @@ def _extrapolated_lengths(
     finer: Tensor,
     known: dict[str, Tensor],
     settings: SolverSettings,
+    parts: int,
 ) -> _Given:
     """Richardson's rule where both grids hold the same path; where extrapolation makes a path longer, or the two are
     not alike, the finest grid's own path and length."""
     if not settings.richardson:
         return _Given(path, length, (finer - length).abs())
-    dense = metric.length(densified(smooth, _FINER), known).nan_to_num(nan=float("inf"))
+    dense = metric.length(densified(smooth, parts), known).nan_to_num(nan=float("inf"))
     rise = (length - before).abs() / 3
     taken = (smooth != path).flatten(1).any(1) & before.isfinite() & (dense <= finer * (1 + _RESOLVED))
     alone = torch.maximum(torch.where(before.isfinite(), rise, 0.0), (finer - length).abs())
@@ -421,12 +369,21 @@ def _write(
     sure: Tensor,
     converged: Tensor,
     out: Tensor,
+    units: Tensor,
 ) -> None:
     answer.length[place], answer.error[place] = given.length, given.error
     answer.resolution[place], answer.decrement[place] = resolution, decrement
     for row, where in enumerate(place.tolist()):
         answer.paths[where] = given.path[row]
         reason = "" if bool(converged[row]) else NOT_CONVERGED
-        answer.reasons[where] = NOT_RESOLVED if not bool(sure[row]) else reason
+        answer.reasons[where] = reason if bool(sure[row]) else _unresolved(float(resolution[row]), units[row])
     for row in (~out).nonzero()[:, 0].tolist():
         answer.reasons[int(place[row])] = ""
+
+
+def _unresolved(resolution: float, units: Tensor) -> str:
+    """Why a path is not resolved, by the metric's units of length along its steps (N,)."""
+    ratio = float(units.amax() / units.amin().clamp_min(1e-300))
+    if not ratio <= _STRETCHED:
+        return f"{VARIES}: its unit of length changes by a factor of {ratio:.2g}"
+    return NOT_RESOLVED if not abs(resolution) <= _RESOLVED else COARSE
