@@ -258,3 +258,23 @@ def test_a_path_that_runs_off_says_how_much_the_metric_varies() -> None:
     """The shortest path between (2, 0) and (-2, 0) of the sphere without its pole goes through infinity."""
     found = solve(Matrices(sphere), torch.tensor([[2.0, 0.0]]).double(), torch.tensor([[-2.0, 0.0]]).double())
     assert re.fullmatch(r"not resolved: the metric varies too much .* by a factor of [\d.e+]+", found.reasons[0])
+
+
+def bumps(x: Tensor) -> Tensor:
+    """Forty hills in the plane: many paths are locally the shortest."""
+    middles = torch.randn(40, 2, generator=torch.Generator().manual_seed(0), dtype=x.dtype)
+    height = 1 + 3 * torch.exp(-(x[:, None] - middles).square().sum(2) / (2 * 0.15**2)).sum(1)
+    return torch.eye(2, dtype=x.dtype) * height[:, None, None] ** 2
+
+
+def test_starts_that_disagree_are_counted_and_arcs_are_tried() -> None:
+    """A path of 6.26 is known between the second pair; from straight lines alone 7.23 was found."""
+    start, end = torch.tensor([[-2.0, 0], [0, -2], [-2, 0]]).double(), torch.tensor([[2.0, 0], [0, 2], [0, 2]]).double()
+    found = solve(Matrices(bumps), start, end)
+    assert found.reasons == ["", "", ""]
+    assert float(found.length[1]) < 6.2
+    assert found.agree.tolist() == [1, 1, 2]
+    assert bool((found.excess[:2] > 1e-3).all())
+    assert float(found.excess[2]) < 1e-3
+    assert float(found.calls[2]) < 5000  # nothing more where starts agree
+    assert solve(Matrices(half_plane), row(0, 1), row(2, 2)).excess.tolist() == [pytest.approx(0, abs=1e-4)]

@@ -113,3 +113,26 @@ def test_a_function_that_fails_outside_its_domain_is_tried_inside_it() -> None:
         return sphere(x)
 
     assert float(own(ball).metric(row(1, 0))[0, 0, 0]) == pytest.approx(1)
+
+
+def bumps(x: Tensor) -> Tensor:
+    middles = torch.randn(40, 2, generator=torch.Generator().manual_seed(0), dtype=x.dtype)
+    return conformal((1 + 3 * torch.exp(-(x[:, None] - middles).square().sum(2) / (2 * 0.15**2)).sum(1)) ** 2)
+
+
+def test_other_minima_are_reported_once_a_call() -> None:
+    """Starts of the first pair agree, and starts of the second do not."""
+    x, y = torch.cat([row(-2, 0), row(0, -2)]), row(0, 2)
+    for call in (
+        lambda: own(bumps).distance(x, y),
+        lambda: own(bumps).log(x, y),
+        lambda: own(bumps).geodesic(x, y, torch.tensor([0.5])),
+        lambda: own(bumps).distance_matrix(torch.cat([x[1:], y])),
+    ):
+        with pytest.warns(
+            UserWarning, match=r"1 of [12] geodesics are the shortest of several .* 1 of 2 starts"
+        ) as seen:
+            call()
+        assert len(seen) == 1
+        assert seen[0].filename == __file__
+    own(bumps).distance(x[:1], y)

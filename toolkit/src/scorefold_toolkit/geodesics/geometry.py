@@ -27,6 +27,7 @@ _SHOT = 64
 """The most coordinates in which a logarithm is corrected by shooting."""
 
 _NEARER = "take nearer points, or coordinates in which the metric varies less"
+_OTHER = 1e-3
 _MOTION = 1e-7
 _DIAGNOSED = 8
 _LOOKED_AT = 12
@@ -49,7 +50,8 @@ class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
 
     A length is given only where the solver converged and the path is resolved: ``distance``, ``log``, ``geodesic`` and
     ``transport`` raise ``DataError`` otherwise, and ``solve`` returns the reason of each pair. Equal points are at
-    distance 0. A distance has the error of ``solve``: how much extrapolation changed it.
+    distance 0. A distance has the error of ``solve``: how much extrapolation changed it. A warning says where starts of
+    the solver end at different paths: the shortest is given, and a shorter one may exist.
     """
 
     remedy = "set more solver.points and solver.steps"
@@ -210,7 +212,7 @@ class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
         (rows,) = self._rows(points=points)
         shares, steps = barycentre_weights(points, weights).detach().cpu().double(), self.config.solver.points
         with torch.no_grad():
-            found = barycentre(self.path_metric(), rows, shares, steps, lambda a, b: self._strict(self._solve(a, b)))
+            found = barycentre(self.path_metric(), rows, shares, steps, lambda a, b: self._strict(self._solve(a, b), 0))
         return self._events(found[None], points)[0]
 
     def curvature(self, x: Tensor, u: Tensor, w: Tensor) -> Tensor:
@@ -298,7 +300,7 @@ class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
     def _log(self, a: Tensor, b: Tensor) -> Tensor:
         if len(a) == 0:
             return torch.zeros_like(a)
-        velocity = self._strict(self._solve(a, b)).velocity()
+        velocity = self._strict(self._solve(a, b), 4).velocity()
         if self.dimension > _SHOT:
             return velocity
         return shooting_velocities(self.path_metric(), a, b, velocity, tolerance=self.aim)
@@ -320,12 +322,25 @@ class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
         self._last = (ends, versions, found)
         return found
 
-    def _strict(self, found: Geodesics) -> Geodesics:
+    def _strict(self, found: Geodesics, level: int = 3) -> Geodesics:
+        """Geodesics of which none is withheld. A warning names pairs with other minima, ``level`` calls up; 0: none."""
         lost = [reason for reason in found.reasons if reason]
         if lost:
             raise DataError(
                 f"{len(lost)} of {len(found.reasons)} geodesics are withheld: {lost[0]}",
                 hint=f"{_NEARER if lost[0].startswith(VARIES) else self.remedy}; solve(x, y) has all reasons",
+            )
+        several = found.excess > torch.maximum(
+            found.error / found.length.clamp_min(1e-300), found.error.new_tensor(_OTHER)
+        )
+        if level and bool(several.any()):
+            agree = found.agree[several].tolist()
+            warnings.warn(
+                f"{len(agree)} of {len(several)} geodesics are the shortest of several paths that starts end at: "
+                f"{min(agree)} of {found.starts} starts agree, and the others are up to "
+                f"{float(found.excess[several].max()):.2%} longer. A shorter path may exist; solve(x, y) has excess, of "
+                "each pair",
+                stacklevel=level,
             )
         return found
 

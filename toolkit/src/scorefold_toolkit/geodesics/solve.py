@@ -34,6 +34,8 @@ _DOUBLINGS = 2
 _STRETCHED = 100.0
 _SURE_PARTS = 16
 _ROUNDED = 1e-11
+_DIFFERENT = 1e-3
+_ARCS_IN, _ARCS = (2, 3), (-600.0, -250.0, 250.0, 600.0)
 _FURTHER = 1e-3
 """Of the tolerance, where the last steps cost little: the decrement bounds the square of a path's error."""
 
@@ -78,7 +80,8 @@ class Geodesics:
     are extrapolated too, where that makes them no longer. ``decrement`` is the share of the energy
     still to gain, ``resolution`` the length of the polyline on four times the points over its own, less 1. ``gain`` is
     the energy over the straight line's energy. ``starts`` counts the starts, and ``agree`` those that end at the
-    returned path. ``calls`` counts evaluations of points. ``reasons`` say why a length is withheld, "" where it is
+    returned path. ``excess`` is how much longer than it the longest other path is that a start ends at, as a share.
+    ``calls`` counts evaluations of points. ``reasons`` say why a length is withheld, "" where it is
     given.
     """
 
@@ -90,6 +93,7 @@ class Geodesics:
     gain: Tensor
     starts: int
     agree: Tensor
+    excess: Tensor
     calls: Tensor
     reasons: list[str]
 
@@ -104,8 +108,8 @@ class Geodesics:
         lengths = (self.length, self.error, self.decrement, self.resolution, self.gain)
         length, error, decrement, resolution, gain = (each[index] for each in lengths)
         paths, reasons = [self.paths[k] for k in places], [self.reasons[k] for k in places]
-        agree, calls = self.agree[index], self.calls[index]
-        return Geodesics(paths, length, error, decrement, resolution, gain, self.starts, agree, calls, reasons)
+        agree, excess, calls = self.agree[index], self.excess[index], self.calls[index]
+        return Geodesics(paths, length, error, decrement, resolution, gain, self.starts, agree, excess, calls, reasons)
 
     def velocity(self) -> Tensor:
         """The velocities at the starts, (B, D), by a one-sided difference of five points: of fourth order."""
@@ -163,7 +167,7 @@ def solve(
         return parts[0]
     joined = {
         name: torch.cat([getattr(one, name) for one in parts])
-        for name in ("length", "error", "decrement", "resolution", "gain", "agree", "calls")
+        for name in ("length", "error", "decrement", "resolution", "gain", "agree", "excess", "calls")
     }
     paths = [path for one in parts for path in one.paths]
     return Geodesics(paths, starts=parts[0].starts, reasons=[text for one in parts for text in one.reasons], **joined)
@@ -188,10 +192,33 @@ def _surely(
         for row, part in enumerate(left):
             if again.reasons[row]:
                 continue
-            for name in ("length", "error", "decrement", "resolution", "gain", "agree"):
-                getattr(found, name)[part] = getattr(again, name)[row]
-            found.paths[part], found.reasons[part] = again.paths[row], again.reasons[row]
+            _replace(found, part, again, row)
+    if start.shape[1] in _ARCS_IN:
+        _try_arcs(metric, start, end, settings, found)
     return found
+
+
+def _try_arcs(metric: GeodesicMetric, start: Tensor, end: Tensor, settings: SolverSettings, found: Geodesics) -> None:
+    """Starts pairs whose starts end at different paths from arcs to either side too, and keeps what is shorter."""
+    several = (found.excess > _DIFFERENT) & ~found.withheld
+    if not bool(several.any()):
+        return
+    index = several.nonzero()[:, 0]
+    line = straight(start[index], end[index], settings.points)
+    again = _solved(metric, start[index], end[index], settings, [bent_lines(line, bend) for bend in _ARCS])
+    found.calls[index] += again.calls
+    for row, part in enumerate(index.tolist()):
+        before = float(found.length[part])
+        if not again.reasons[row] and float(again.length[row]) < before * (1 - _DIFFERENT):
+            _replace(found, part, again, row)
+            found.agree[part] = 1
+            found.excess[part] = max(float(again.excess[row]), before / float(again.length[row]) - 1)
+
+
+def _replace(found: Geodesics, part: int, again: Geodesics, row: int) -> None:
+    for name in ("length", "error", "decrement", "resolution", "gain", "agree", "excess"):
+        getattr(found, name)[part] = getattr(again, name)[row]
+    found.paths[part], found.reasons[part] = again.paths[row], again.reasons[row]
 
 
 def _solved(
@@ -203,11 +230,11 @@ def _solved(
     even: bool = False,
 ) -> Geodesics:
     batch = len(start)
-    zeros, none = (start.new_zeros(batch) for _ in range(5)), torch.zeros(batch, dtype=torch.long)
-    length, error, decrement, resolution, gain = zeros
+    zeros, none = [start.new_zeros(batch) for _ in range(6)], torch.zeros(batch, dtype=torch.long)
+    length, error, decrement, resolution, gain, excess = zeros
     lines, reasons = list(straight(start, end, settings.points)), [""] * batch
     count = 2 + len(starts)
-    answer = Geodesics(lines, length, error, decrement, resolution, gain, count, none, none.clone(), reasons)
+    answer = Geodesics(lines, length, error, decrement, resolution, gain, count, none, excess, none.clone(), reasons)
     # Points nearer than rounding: by the metric between them, which a path of so short steps can't measure.
     size = (start - end).norm(dim=1)
     near = (size <= _ROUNDED * torch.maximum(start.norm(dim=1), end.norm(dim=1))) & (size > 0)
@@ -281,6 +308,8 @@ def _climb(
             finer = metric.length(subdivided(found.path, parts), state_rows(known, pair))
             calls.index_add_(0, pair, torch.full_like(pair, parts * steps + 1))
         kept = _best(found.path, finer, pair, 1 if last else _KEPT, agreed)
+        if last:
+            _note_excess(answer.excess, finer, finer[kept], apart[pair], apart[pair[kept]])
         path, pair, before, finer = found.path[kept], pair[kept], before[kept], finer[kept]
         smooth = path if coarse is None else extrapolated(path, coarse[kept])
         length = found.state["energy"][kept].clamp_min(0).sqrt()
@@ -306,6 +335,13 @@ def _climb(
         path = _finer(path, smooth[rest] if last else smooth, _UNEVEN if bounded else float("inf"))
     answer.calls[apart] = calls
     answer.agree[apart] = agreed
+
+
+def _note_excess(excess: Tensor, lengths: Tensor, best: Tensor, place: Tensor, best_place: Tensor) -> None:
+    """Writes how much longer candidates of pairs ``place`` are than the best one of each."""
+    least = excess.new_ones(len(excess)).index_put((best_place,), best.clamp_min(1e-300))
+    share = (lengths / least[place] - 1).nan_to_num(0.0, 0.0, 0.0)
+    excess.scatter_reduce_(0, place, share, "amax")
 
 
 def _best(path: Tensor, length: Tensor, pair: Tensor, most: int, agreed: Tensor) -> Tensor:
