@@ -434,9 +434,9 @@ MUTATIONS = (
     (TOOLKIT + "geodesics/metric.py", "1e6 * (1 + torch", "1e6 * (1 - torch"),
     (TOOLKIT + "geodesics/motion.py", "tolerance * (1 + y", "tolerance * (1 - y"),
     (
-        plugin("scoregeometry", "diagnosis.py"),
-        "quantile(density.levels, 0.01) - _NAT",
-        "quantile(density.levels, 0.01)",
+        plugin("scoregeometry", "density.py"),
+        "quantile(self.levels, 0.01)) - NAT",
+        "quantile(self.levels, 0.01))",
     ),
     (plugin("scoregeometry", "from_points.py"), "- 2 * x * (weights @ known)", "- x * (weights @ known)"),
     (plugin("neighbours", "calibrated/facts.py"), "BESIDE * float(distances", "4 * BESIDE * float(distances"),

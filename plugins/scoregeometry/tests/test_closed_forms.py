@@ -129,6 +129,7 @@ def test_a_density_that_grows_by_a_constant_rate_is_flat(host: Host) -> None:
     close(graph.distance(x, y), math.sqrt(1.2**2 + 1.9**2 + 2 * (1.5 * 1.2) ** 2), 1e-9)
 
 
+@pytest.mark.filterwarnings("ignore:.*outside the support")  # the data are not this density's
 def test_a_density_that_ends_at_a_circle_is_hyperbolic(host: Host) -> None:
     """p = (1 - |x|^2)^2 and beta = 1/2: twice the metric is the metric of Poincare's disc."""
     model = OfLogProb(2, lambda x: 2 * (1 - x.square().sum(1)).log())

@@ -153,3 +153,17 @@ def test_a_score_of_zero_gives_no_lambda(host: Host) -> None:
     geometry: Any = host.create("geometry:score", {"noise": 1e-6}, score=Turned(0.0), data=source(points))
     with pytest.raises(DataError, match=r"median size 1\.\d*e-06, so weight has no scale"):
         geometry.distance(row(1, 0), row(0, 1))
+
+
+def test_ends_outside_the_support_are_reported_where_log_p_is_known(host: Host) -> None:
+    """In a run ``do: interpolate`` leaves such a pair out. A score alone would need hundreds of calls an end."""
+    plane = {"use": "data:subspace", "config": {"dimension": 2, "ambient": 2, "points": 400}}
+    score = {"use": "score:analytic", "config": {"gaussian": True}, "inputs": {"data": plane}}
+    geometry: Any = host.create("geometry:score", score=score, data=plane, dtype=torch.float64)
+    x, y, half = torch.cat([row(30, 0), row(1, 0)]), row(0, 1), torch.tensor([0.5])
+    calls = (lambda: geometry.distance(x, y), lambda: geometry.log(x, y), lambda: geometry.geodesic(x, y, half))
+    for call in calls:
+        with pytest.warns(UserWarning, match="1 of 2 geodesics: an end lies outside the support") as seen:
+            call()
+        assert [one.filename for one in seen] == [__file__]
+    geometry.distance(x[1:], y)

@@ -24,6 +24,7 @@ from scorefold_toolkit.numerics import pullback, pushforward
 
 NOISE = 0.2
 HELD_OUT = 256
+NAT = 1.0
 _CLIMBS = 60
 _LEVEL = 1e-6
 _FLOW_STEP = 0.1
@@ -143,6 +144,11 @@ class Density(nn.Module):
         """log p at held-out points, (N,)."""
         assert isinstance(self.source, DataSource)
         return self.log_prob(held_out(self.source))
+
+    @property
+    def floor(self) -> float:
+        """log p below which a point is outside the support: a nat below the 1 % quantile of held-out points."""
+        return float(torch.quantile(self.levels, 0.01)) - NAT
 
     @property
     def dimension(self) -> int:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from scorefold.interfaces import DataSource
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, new_figure
-from scorefold_scoregeometry.density import Density, training_rows
+from scorefold_scoregeometry.density import NAT, Density, training_rows
 from scorefold_toolkit.captions import GEODESICS, captioned
 from scorefold_toolkit.figures import EventGroups, far_apart, legend_below, samples
 from scorefold_toolkit.geodesics import Geodesics, pictured, straight
@@ -26,8 +26,7 @@ _CURLED = 0.1
 _STEP = 0.01
 _OFF = 0.2
 _MEASURED = 2000
-_NAT = 1.0
-_OUTSIDE = (
+OUTSIDE = (
     "an end lies outside the support of the data, more than a nat below the log-density of 99 % of held-out points"
 )
 _LEAVES = "the path leaves the support of the data"
@@ -104,7 +103,7 @@ def about_paths(density: Density, found: Geodesics) -> tuple[dict[str, float], l
         levels = density.log_prob(there.flatten(0, 1)).unflatten(0, there.shape[:2])
     else:
         levels = torch.cat([ends[:, :1], ends[:, :1] + rises[0][:, :-1].cumsum(1), ends[:, 1:]], 1)
-    low, high = torch.quantile(density.levels, 0.01) - _NAT, torch.quantile(density.levels, 0.99) + _NAT
+    low, high = density.floor, torch.quantile(density.levels, 0.99) + NAT
     outside = levels.amin(1) < low
     typical = levels[:, _STEPS // 2] > high
     loop = (rises[0].sum(1) + rises[1].sum(1)).abs() / sum(each.abs().sum(1) for each in rises).clamp_min(1e-300)  # type: ignore[union-attr]
@@ -125,7 +124,7 @@ def about_paths(density: Density, found: Geodesics) -> tuple[dict[str, float], l
             "blur or cartoons there, not typical data"
         )
     begun = ends.amin(1) < low
-    reasons = [_OUTSIDE if end else _LEAVES if out else "" for end, out in zip(begun, outside, strict=True)]
+    reasons = [OUTSIDE if end else _LEAVES if out else "" for end, out in zip(begun, outside, strict=True)]
     return numbers, warnings, reasons
 
 

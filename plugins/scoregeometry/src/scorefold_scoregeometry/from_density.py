@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -13,7 +14,7 @@ from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource, Flow, ScoreModel
 from scorefold_scoregeometry.config import DensityConfig, DensityMetricConfig, FermatConfig, ScoreGeometryConfig
 from scorefold_scoregeometry.density import Density, cached_until_changed, climbed, held_out
-from scorefold_scoregeometry.diagnosis import about_density, about_paths, curl_of
+from scorefold_scoregeometry.diagnosis import OUTSIDE, about_density, about_paths, curl_of
 from scorefold_scoregeometry.starts import NeighbourGraph, noise_path
 from scorefold_toolkit.geodesics import (
     Affine,
@@ -135,6 +136,16 @@ class FromDensity(SolvedGeometry, Denoises):
     def path_reasons(self, found: Geodesics) -> list[str]:
         """Reasons for geodesics that leave the support, or that begin or end outside it; empty for the others."""
         return about_paths(self.density, found)[2]
+
+    def _strict(self, found: Geodesics, level: int = 3) -> Geodesics:
+        """Geodesics of which none is withheld, with a warning of ends outside the support where log p is known."""
+        found = super()._strict(found, level and level + 1)
+        if level and self.density.exact and found.paths:
+            ends = torch.stack([path[place] for path in found.paths for place in (0, -1)])
+            outside = (self.density.log_prob(ends) < self.density.floor).unflatten(0, (-1, 2)).any(1)
+            if bool(outside.any()):
+                warnings.warn(f"{int(outside.sum())} of {len(outside)} geodesics: {OUTSIDE}", stacklevel=level)
+        return found
 
     def noise_path(self, x: Tensor, y: Tensor, s: Tensor) -> Tensor:
         """Paths through the noise of both ends (B, *E) at times s (T,) from 0 to 1, (B, T, *E): no geodesics, to
