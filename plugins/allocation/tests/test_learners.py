@@ -36,6 +36,7 @@ from scorefold_allocation.learners.interface import AllocationCell, Learner, Los
 from scorefold_allocation.learners.methods import EpisodicLearner, LinearMAML
 from scorefold_allocation.learners.networks import StackedConvNet, StackedMLP
 from scorefold_allocation.learners.trainer import adaptation_labels, evaluate_learner
+from scorefold_toolkit.checks import VARIABLE
 
 SINUSOID = SinusoidTasks(SinusoidTasksConfig())
 DIGITS = DigitRotations(DigitRotationsConfig())
@@ -295,6 +296,11 @@ def test_a_function_of_the_user_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     def made(name: str, **settings: Any) -> CallableLearner:
         return CallableLearner(CallableLearnerConfig(target=f"my_learner_:{name}", **settings))
+
+    monkeypatch.delenv(VARIABLE, raising=False)
+    with pytest.raises(ConfigError, match="only with your permission"):
+        made("doubled")
+    monkeypatch.setenv(VARIABLE, "my_learner_, half_written_, no_such_module_")
 
     cells = [AllocationCell(2, 1, 1), AllocationCell(2, 2, 2)]
     assert made("doubled", options={"factor": 3.0}).evaluate(LINEAR, cells, 0).test.tolist() == [6.0, 12.0]

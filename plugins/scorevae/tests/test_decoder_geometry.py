@@ -16,8 +16,20 @@ from scorefold_registry import Host
 from scorefold_scorevae.config import DecoderGeometryConfig
 from scorefold_scorevae.decoder_geometry import DecoderGeometry
 from scorefold_scorevae.decoder_geometry import decoder_geometry_figures as draw
+from scorefold_toolkit.checks import VARIABLE
 from scorefold_verbs.config import InterpolateOptions
 from scorefold_verbs.geometry import interpolate
+
+
+@pytest.fixture(autouse=True)
+def _allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "charts")
+
+
+def test_a_function_runs_with_permission_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE)
+    with pytest.raises(ConfigError, match="only with your permission"):
+        surface("sphere")
 
 
 def surface(name: str, **settings: Any) -> DecoderGeometry:

@@ -16,6 +16,7 @@ from scorefold.plotting import ACCENT, INK, WARM, empty_figure, tidy
 from scorefold.stage import job_function
 from scorefold_scorevae.config import DecoderGeometryConfig
 from scorefold_toolkit.captions import captioned
+from scorefold_toolkit.checks import check_module
 from scorefold_toolkit.figures import as_images, labelled_grid, legend_below
 from scorefold_toolkit.geodesics import Differences, GeodesicMetric, Geodesics, PullbackChord
 from scorefold_toolkit.geodesics.geometry import SolvedGeometry
@@ -131,6 +132,7 @@ class _Decoder(nn.Module):
         self.model: Any = model
         self.options = dict(config.decoding)
         if config.target is not None:
+            check_module(config.target.partition(":")[0])
             try:
                 self.target = job_function(config.target)
             except PluginError as error:

@@ -14,14 +14,16 @@ from scorefold_allocation.data.batch import TaskSource
 from scorefold_allocation.learners.config import CallableLearnerConfig
 from scorefold_allocation.learners.interface import AllocationCell, Learner, Losses
 from scorefold_allocation.learners.trainer import tasks_of
+from scorefold_toolkit.checks import check_module
 
 
 class CallableLearner(Learner):
     """``function(source, cells, seed, **options)``, which gives a number for each cell, or ``Losses``.
 
-    The function is imported when the learner is built. Raises ``ConfigError`` where it can't be or doesn't take these
-    arguments, for an answer that is neither, and for numbers that ``measure`` rules out; ``TrainingError`` where the
-    function raises. Numbers that are not finite are handed on.
+    The function is imported when the learner is built, with permission: ``SCOREFOLD_ALLOW_CODE`` names its module.
+    Raises ``ConfigError`` without it, where the function can't be imported or doesn't take these arguments, for an
+    answer that is neither, and for numbers that ``measure`` rules out; ``TrainingError`` where the function
+    raises. Numbers that are not finite are handed on.
 
     >>> from scorefold_allocation.learners.interface import AllocationCell
     >>> from scorefold_registry import Host
@@ -38,6 +40,7 @@ class CallableLearner(Learner):
         self.config = config
         self.measure = config.measure
         module, _, name = config.target.partition(":")
+        check_module(module)
         try:
             self._function = getattr(importlib.import_module(module), name)
         except ImportError as error:
