@@ -467,9 +467,10 @@ def test_geodesics_are_of_scores_flows_and_geometries(points: Stage) -> None:
 
 
 def test_a_verdict_and_its_warnings_say_what_the_terminal_says(host: Host, tmp_path: Path) -> None:
-    """A grid has its neighbours at one distance, of which the estimate itself warns."""
-    grid = np.stack(np.meshgrid(np.arange(12.0), np.arange(12.0)), -1).reshape(-1, 2)
-    made = estimate("estimator:mle", grid, host=host, folder=tmp_path, progress=False)
+    """A part of the points is a grid, whose neighbours are at one distance, of which the estimate itself warns."""
+    grid = np.stack(np.meshgrid(np.arange(10.0), np.arange(10.0)), -1).reshape(-1, 2)
+    points = np.concatenate([np.random.default_rng(0).normal(size=(300, 2)), 50 + grid])
+    made = estimate("estimator:mle", points, host=host, folder=tmp_path, progress=False)
     assert made.verdict.endswith("Read it with caution.")
     assert made.warnings == list(made.answer.warnings)
     assert "two nearest neighbours at one distance" in made.warnings[-1]

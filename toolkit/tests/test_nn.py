@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import pytest
@@ -42,6 +43,7 @@ from scorefold_toolkit.nn import (
     coupling_halves,
     lu_matrices,
 )
+from scorefold_toolkit.nn.conditions import far_conditions
 from scorefold_toolkit.nn.coupling import bounded
 from scorefold_toolkit.nn.networks import Activation
 from scorefold_toolkit.numerics import jacobian
@@ -494,3 +496,31 @@ def test_numbers_of_conditions_are_scaled_and_classes_and_images_are_not() -> No
         scale({"class": given["class"]})
     assert not ConditionScale(None).places
     assert ConditionScale(None)(None) is None
+
+
+def test_conditions_outside_the_range_of_training_are_warned_of() -> None:
+    spec = {"class": TensorSpec((), classes=3), "rare": TensorSpec(()), "numbers": TensorSpec((2,))}
+    scale = ConditionScale(spec)
+    model = SimpleNamespace(condition_scale=scale)
+    given = {
+        "class": torch.zeros(100).long(),
+        "rare": (torch.arange(100) == 7).float(),
+        "numbers": torch.stack([torch.linspace(0, 10, 100), torch.full((100,), 5.0)], 1),
+    }
+    assert far_conditions(model, given) == "", "nothing is known before"
+    scale.prepare(given)
+    assert far_conditions(model, given) == "", "no training condition is outside, however rare"
+    for place, value, said in ((0, 10.99, False), (0, 11.01, True), (0, -1.01, True), (1, 5.0, False), (1, 5.1, True)):
+        asked = {name: part[:4].clone() for name, part in given.items()}
+        asked["numbers"][1:3, place] = value
+        found = far_conditions(model, asked)
+        assert found.startswith("2 of 4 conditions lie outside the range") == said
+        assert bool(found) == said
+    assert far_conditions(model, {name: part[:0] for name, part in given.items()}) == ""
+    assert far_conditions(SimpleNamespace(), given) == far_conditions(model, None) == ""
+    old = {name: value for name, value in scale.state_dict().items() if name[:3] in ("mea", "std")}
+    again = ConditionScale(spec)
+    again.load_state_dict(old)  # saved before ranges were kept
+    assert not again.outside({name: part + 99 * (name != "class") for name, part in given.items()}).any()
+    again.load_state_dict(scale.state_dict())
+    assert again.outside({name: part + 99 * (name != "class") for name, part in given.items()}).all()

@@ -93,7 +93,8 @@ class DataSummary:
 
 def without(names: Sequence[str]) -> str:
     """A list in YAML that leaves columns out, such as ``[-id, "-Unnamed: 0"]``."""
-    return f"[{', '.join(f'-{name}' if _PLAIN.fullmatch(name) else json.dumps(f'-{name}') for name in names)}]"
+    parts = (f"-{name}" if _PLAIN.fullmatch(name) else json.dumps(f"-{name}", ensure_ascii=False) for name in names)
+    return f"[{', '.join(parts)}]"
 
 
 _PLAIN = re.compile(r"[A-Za-z_]([\w. -]*[\w.])?")

@@ -101,7 +101,7 @@ def test_samples_that_are_narrower_than_the_data_memorise_nothing() -> None:
 def test_listed_copies_are_no_acquittal() -> None:
     entry = {"name": "copies", "where": "columns", "found": False, "value": 0.04, "interval": [-0.02, -0.01]}
     rows = [{"sample_name": f"row {k}", "training_name": f"row {9 * k}", "named": k < 3} for k in range(5)]
-    said = answer_entries([{**entry, "smallest_found": 0.1}], [], [{"named": 3, "nearest": rows}])
+    said = answer_entries([{**entry, "smallest_found": 0.1}], [], [{"named": 3, "space": "columns", "nearest": rows}])
     surest = (
         "The surest are row 0 of the samples (a copy of row 0 of the training data), row 1 of the samples (a copy of"
     )
@@ -110,6 +110,12 @@ def test_listed_copies_are_no_acquittal() -> None:
     assert "95% interval 0.0% to 0.0%" in said["verdict"]
     assert said["sure"] == "with caution"
     assert answer_entries([{**entry, "smallest_found": 0.1}], [])["verdict"].startswith("No sign of copying")
+    # Sentence and value are of the space whose list names the most.
+    both = [{**entry, "where": "pixels", "value": 0.0, "smallest_found": 0.1}, {**entry, "where": "spectrum"}]
+    lists = [{"named": 0, "space": "pixels", "nearest": []}, {"named": 3, "space": "spectrum", "nearest": rows}]
+    said = answer_entries(both, [], lists)
+    assert "An estimated 4.0% of its samples" in said["verdict"]
+    assert (said["quantity"], said["value"]) == ("copied share of the samples (spectrum)", 0.04)
 
 
 def of_name(result: dict[str, Any], name: str, where: str = "columns") -> dict[str, Any]:

@@ -223,13 +223,36 @@ def test_the_spectrum_of_an_image_forgets_places_mirrors_and_brightness() -> Non
     for altered in (x.flip(-1), x.flip(-2), x.roll((2, -5), (-2, -1)), 0.3 * x + 0.2, 1 - x):
         torch.testing.assert_close(torch.from_numpy(spectrum(altered)), own)
     # Magnitudes of another image, of a turned one, and of one whose channels stand in another order differ.
-    for other in (x.roll(1, 0), x.flip(1), x[..., :9].transpose(-1, -2)):
-        assert torch.from_numpy(spectrum(other)).shape[0] == 6
-        assert other.shape != x.shape or (torch.from_numpy(spectrum(other)) - own).norm(dim=1).min() > 0.2
+    square = x[..., :9]
+    for image, other in ((x, x.roll(1, 0)), (x, x.flip(1)), (square, square.transpose(-1, -2))):
+        apart = torch.from_numpy(spectrum(other) - spectrum(image))
+        assert apart.norm(dim=1).min() > 0.2
     assert own.shape == (6, 2 * 5 * 14)
     torch.testing.assert_close(own.norm(dim=1), torch.ones(6, dtype=torch.float64))
     assert spectrum(x[:0]).shape == (0, 0)
     assert spectrum(torch.rand(2, 1, 100, 100)).shape == (2, 17 * 34)
+    grey = torch.linspace(0, 1, 5, dtype=torch.float32)[:, None, None, None].expand(5, 1, 28, 28)
+    assert not spectrum(grey).any()  # an image of one grey has no waves, and rounding is none
+
+
+def test_simple_images_of_a_kind_are_no_copies_by_their_spectrum() -> None:
+    """One round spot at random places in a fifth of the data and two fifths of the samples: all have one spectrum."""
+    generator = torch.Generator().manual_seed(0)
+
+    def spots(count: int, alone: float) -> torch.Tensor:
+        at = 5 + 22 * torch.rand(count, 5, 2, generator=generator)
+        way = torch.arange(32.0)
+        waves = torch.exp(-((way - at[..., None]) ** 2) / 8)
+        there = torch.arange(5) < torch.randint(2, 6, (count, 1), generator=generator)
+        there[: int(alone * count), 1:] = False
+        return (there[..., None, None] * waves[:, :, 0, :, None] * waves[:, :, 1, None, :]).sum(1, keepdim=True)
+
+    training, held_out, samples = spots(200, 0.2), spots(200, 0.2), spots(200, 0.4)
+    data = TensorSource({"train": Dataset(training), "test": Dataset(held_out)}, EventScale())
+    given = TensorSource({"test": Dataset(samples)}, EventScale())
+    result = audit(given, {"data": data}, AuditOptions.model_validate(QUICK), StageContext("a")).result
+    assert not [one for one in result["audit"]["verdicts"] if one["name"] == "copies" and one["found"]]
+    assert result["metrics"]["copied share (spectrum)"] < 0.03
 
 
 def test_mirrored_and_moved_copies_are_counted_and_shown() -> None:

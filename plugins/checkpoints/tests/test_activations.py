@@ -161,6 +161,12 @@ def test_python_plugs_in_the_data_of_a_stage_or_by_name(tmp_path: Path) -> None:
     asked: dict[str, Any] = {"network": "scorefold_checkpoints.own.example:small_classifier", "layer": "2"}
     hidden = load_data("data:activations", data=digits, progress=False, **asked)
     assert (hidden.name, hidden.value.event_shape) == ("data-2", (32,))
-    named = load_data("data:activations", data="data:digits", folder=tmp_path, progress=False, **asked)
-    torch.testing.assert_close(named.value.load("train").x[:48].shape, hidden.value.load("train").x.shape)
+    few = {"use": "data:digits", "config": {"limit": 60}}
+    named = load_data("data:activations", data=few, name="data-2", folder=tmp_path, progress=False, **asked)
+    # Weights and splits are drawn by a seed of each stage.
+    for stage in (named, hidden):
+        assert stage.value.load("train").x.shape == (48, 32)
+        assert (stage.value.load("train").x >= 0).all(), "it ends with a ReLU"
+    with pytest.raises(ConfigError, match="seed is 3 here and 0 in stage 'data'"):
+        load_data("data:activations", data=digits, seed=3, progress=False, **asked)
     assert "inputs: {data: data}" in hidden.run_file

@@ -15,20 +15,16 @@ from scorefold.config import SubVPConfig, TrainingConfig, VEConfig, VPConfig
 from scorefold.data import Condition, Dataset, EventScale, TensorSpec
 from scorefold.diffusion import VE, PerComponent
 from scorefold.errors import ConfigError
-from scorefold.interfaces import Progress, ScoreModel, TensorSource
-from scorefold.stage import StageContext
+from scorefold.interfaces import Progress, ScoreModel
 from scorefold_conditional.conditional.layout import Layout
 from scorefold_conditional.conditional.model import Conditional
 from scorefold_conditional.conditional.objective import ConditionBlock, joint_loss
 from scorefold_standard.config import MLPConfig, UNetConfig
 from scorefold_standard.networks.mlp import MLP
 from scorefold_standard.networks.unet import UNet
-from scorefold_toolkit.nn.conditions import far_conditions
 from scorefold_toolkit.operators import build_operator
 from scorefold_toolkit.score_matching.losses import denoising_score_matching
 from scorefold_toolkit.training import fit
-from scorefold_verbs.config import SampleOptions
-from scorefold_verbs.sample import sample
 
 Build = Callable[..., Conditional]
 PROGRESS = Progress(0, 1, "fit")
@@ -421,21 +417,6 @@ def test_units_of_the_condition_are_its_own(build: Build, generator: torch.Gener
     again = build((3,), spec)
     again.load_state_dict(model.state_dict())
     assert torch.equal(again.condition_mean, model.condition_mean)
-    # Five deviations of 0.5 about 5, and of 1 about 3; classes have none.
-    for a, b, said in (
-        (7.2, 3.0, ""),
-        (7.9, 3.0, "1 of 2"),
-        (2.1, 3.0, "1 of 2"),
-        (5.0, 7.9, ""),
-        (5.0, 8.1, "1 of 2"),
-    ):
-        rows = {
-            "a": torch.tensor([[5.0, 5.0], [5.0, a]]),
-            "class": torch.tensor([2, 0]),
-            "b": torch.tensor([[3.0], [b]]),
-        }
-        assert far_conditions(model, rows).startswith(said)
-        assert bool(far_conditions(model, rows)) == bool(said)
 
 
 def test_a_condition_may_be_of_another_precision_or_whole_numbers(build: Build) -> None:
@@ -460,15 +441,3 @@ def test_the_loss_stands_next_to_that_of_a_network_that_answers_0(build: Build) 
     assert report.reference_of == "a network that answers 0"
     assert report.reference is not None
     assert report.last("loss") < 0.5 * report.reference
-
-
-def test_samples_for_a_condition_far_from_the_training_conditions_are_warned_of(build: Build) -> None:
-    model = build((3,), TensorSpec((2,)))
-    data = Dataset(torch.randn(400, 3), condition=torch.randn(400, 2))
-    model.prepare(data, torch.Generator())
-    for far, said in ((0.0, None), (50.0, ["2 of 5 conditions lie more than 5 deviations from the mean"])):
-        asked = Dataset(torch.zeros(5, 3), condition=torch.tensor([[0.0, 0.0]] * 3 + [[0.5, far]] * 2))
-        inputs = {"data": TensorSource({"test": asked}, condition_spec=TensorSpec((2,)))}
-        options = SampleOptions(n=2, steps=2, conditions=5)
-        found = sample(model, inputs, options, StageContext("samples", split="test")).result.get("warnings")
-        assert (found and [text[: len(said[0])] for text in found]) == said if said else found is None

@@ -17,7 +17,7 @@ from scorefold.results import Estimate
 from scorefold.stage import Executor
 from scorefold_neighbours import config as configs
 from scorefold_neighbours.estimators import pca
-from scorefold_neighbours.estimators.estimator import NeighbourEstimator, ended_at, sample_size
+from scorefold_neighbours.estimators.estimator import AT_ONE_DISTANCE, NeighbourEstimator, ended_at, sample_size
 from scorefold_neighbours.estimators.pca import PCAEstimator, component_variances, variances_by_batches
 from scorefold_neighbours.estimators.points import points_and_positions, sampled_points
 from scorefold_registry import Host, run_file
@@ -165,11 +165,16 @@ def test_an_answer_ends_at_the_number_of_coordinates(monkeypatch: pytest.MonkeyP
     far = ended_at(Estimate("intrinsic dimension", 3.1, (2.9, 3.3), diagnostics=facts), 2)
     assert (far.value, far.interval, far.diagnostics["reading"]) == (None, None, 3.1)
     assert far.headline == "it reads 3.1 in 2 coordinates, so the points are not what MLE assumes"
-    assert ended_at(Estimate("intrinsic dimension", 2.5, (2.4, 2.6), diagnostics=facts), 2).value == 2
+    for value, interval, given in ((3.0, (2.49, 3.3), 2), (3.0, (2.51, 3.3), None), (2.9, None, 2), (3.1, None, None)):
+        assert ended_at(Estimate("intrinsic dimension", value, interval, diagnostics=facts), 2).value == given
     near = ended_at(Estimate("intrinsic dimension", 2.001, (2.0, 2.002), diagnostics=facts), 2)
     assert (near.value, near.diagnostics) == (2.0, {**facts, "reading": 2.001})  # no sentence: 2 is not above 2
-    low = ended_at(Estimate("intrinsic dimension", 0.49, (0.4, 0.6), diagnostics=facts), 2)
+    ties = {**facts, "warnings": [f"30% of the points {AT_ONE_DISTANCE}, as counts have"]}
+    low = ended_at(Estimate("intrinsic dimension", 0.49, (0.4, 0.6), diagnostics=ties), 2)
     assert (low.value, low.interval) == (None, None)
     assert low.headline == "it reads 0.49 in 2 coordinates, so the points are not what MLE assumes"
-    half = Estimate("intrinsic dimension", 0.5, (0.4, 0.6))
-    assert ended_at(half, 2) is half
+    assert ended_at(Estimate("intrinsic dimension", 0.04, (0.0, 0.6), diagnostics=facts), 2).value is None
+    # A dust may have half a dimension.
+    for half, own in ((0.5, ties), (0.06, facts)):
+        found = Estimate("intrinsic dimension", half, (0.0, 0.6), diagnostics=own)
+        assert ended_at(found, 2) is found

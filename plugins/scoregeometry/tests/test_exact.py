@@ -394,4 +394,6 @@ def test_lifted_points_are_read_with_one_draw_of_the_noise(host: Host, form: str
         (lifted.density.log_prob(a), plain.density.log_prob(a + shift)),
     ):
         close(made, moved, 1e-6)
-    assert float((lifted.distance(a, b) - plain.distance(a, b)).abs()) > (1e-3 if form == "graph" else -1)
+    # Only the graph form has s itself; the derivatives of a linear score are everywhere alike.
+    apart = float((lifted.distance(a, b) - plain.distance(a, b)).abs())
+    assert apart > 1e-3 if form == "graph" else apart < 1e-6

@@ -126,7 +126,9 @@ def test_rounding_is_reported_only_where_it_matters() -> None:
     ("first", "below", "names"),
     [
         (["2020", "2021"], "1.25", ("2020", "2021")),
-        (["0"], "1.25", ("0",)),
+        (["0"], "1.25", None),  # a series may begin at 0
+        (["5", "3"], "1.25", None),
+        (["1", "0", "20"], "1.25", None),
         (["", "2020", "2021"], "1.25", ("2020", "2021")),
         (["2020", "2020"], "1.25", None),  # names differ
         (["2020", "2021"], "2022", None),  # a row of whole numbers

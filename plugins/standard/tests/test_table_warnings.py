@@ -190,17 +190,20 @@ def test_a_name_that_stands_twice_is_a_warning(tmp_path: Path, names: str, twice
 
 
 @pytest.mark.parametrize(
-    ("names", "found"),
+    ("names", "distinct", "found"),
     [
-        ("id ID user.id customerId CustomerID zip zip_code PostalCode order_nr orderNumber phone_number SSN", True),
-        ("grid valid acid post number humid paid cases case_number widths", False),
+        ("id ID user.id customer_id zip zip_code Postal_Code SSN", 101, True),
+        ("id ID user.id customer_id zip zip_code Postal_Code SSN", 99, False),
+        ("customerId CustomerID order_nr orderNumber phone_number", 900, True),
+        ("customerId CustomerID order_nr orderNumber phone_number", 899, False),
+        ("grid valid acid post number humid paid cases case_number widths", 1000, False),
     ],
 )
-def test_identifiers_are_known_by_their_names(names: str, found: bool) -> None:
+def test_identifiers_are_known_by_their_names(names: str, distinct: int, found: bool) -> None:
     for name in names.split():
-        warnings = by_name(ColumnSummary(name, "integer", 0, 400)).warnings
+        warnings = by_name(ColumnSummary(name, "integer", 0, distinct), 1000).warnings
         assert (warnings == ("is called as identifiers are",)) == found, name
-        assert by_name(ColumnSummary(name, "number", 0, 400)).warnings == ()
-    assert by_name(ColumnSummary("site_id", "integer", 0, 4, warnings=("codes? 4 values",))).warnings[0] == (
-        "codes? 4 values"
-    )
+        assert by_name(ColumnSummary(name, "number", 0, distinct), 1000).warnings == ()
+    assert by_name(ColumnSummary("zip", "integer", 0, 50), 100).warnings  # half of the rows
+    codes = ColumnSummary("site_id", "integer", 0, 4, warnings=("codes? 4 values",))
+    assert by_name(codes, 8) == codes

@@ -252,3 +252,20 @@ def test_a_table_of_many_columns_is_read_in_their_order(say: Say, run: Callable[
     table.to_csv("new.csv", index=False)
     arguments = ("apply", str(result.folder / "score"), "--do", "sample", "--data", "new.csv", "--out", "o.npy")
     assert say(*arguments).status == 0
+
+
+def test_samples_have_the_columns_of_the_models_own_data(say: Say, run: Callable[..., RunResult]) -> None:
+    rng = np.random.default_rng(0)
+    for name, columns in (("a", "xy"), ("b", "pq")):
+        pd.DataFrame(rng.normal(size=(40, 2)), columns=list(columns)).to_csv(f"{name}.csv", index=False)
+    result = run(
+        "version: 1\nstages:\n"
+        "  data: {use: data:array, config: {path: a.csv, scale: none}}\n"
+        "  other: {use: data:array, config: {path: b.csv, scale: none}}\n"
+        "  drawn: {use: data:sphere, config: {dimension: 1, ambient: 2, points: 40}}\n"
+        "  flow: {use: flow:affine-coupling, inputs: {data: data}, config: {training: {steps: 2}}}\n"
+        "  round: {use: flow:affine-coupling, inputs: {data: drawn}, config: {training: {steps: 2}}}\n"
+    )
+    for stage, columns in (("flow", ["x", "y"]), ("round", ["x0", "x1"])):
+        assert say("apply", str(result.folder / stage), "--do", "sample", "--out", "drawn.csv").status == 0
+        assert list(pd.read_csv("drawn.csv")) == columns

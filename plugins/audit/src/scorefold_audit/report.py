@@ -101,7 +101,8 @@ class AuditReport:
         if not measured:
             return Outcome(self.metrics, result)
         reported = answers.reported(judged)
-        named = next((one for one in measured if reported and one.space == reported["where"]), measured[0])
+        where = reported["where"] if reported else max(listed, key=lambda one: one["named"])["space"]
+        named = next((one for one in measured if one.space == where), measured[0])
         shown = _shown(sets, measured, named)
         return Outcome(self.metrics, result, _arrays(sets, measured, shown), shown=shown)
 

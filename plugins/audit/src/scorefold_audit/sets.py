@@ -197,10 +197,10 @@ def column_order(name: str, source: object, training: object) -> list[int] | Non
     if set(own) != set(wanted) or len(own) != len(wanted):
         more, fewer = (sorted(set(one) - set(two)) for one, two in ((own, wanted), (wanted, own)))
         parts = [f"have {', '.join(more[:5])}"] * bool(more) + [f"lack {', '.join(fewer[:5])}"] * bool(fewer)
-        leave = without((more or fewer)[:5])
+        leave, which = without((more or fewer)[:5]), name if more else "the training data"
         raise DataError(
             f"{name} have other columns than the training data: they {' and '.join(parts)}",
-            hint=f"columns: {leave} leaves them out (--data-option 'columns={leave}'); or give both equal columns",
+            hint=f"give both equal columns; or in the run file's stage of {which}, columns: {leave} leaves them out",
         )
     return [own.index(each) for each in wanted]
 

@@ -109,11 +109,14 @@ def as_points(host: Host, path: Path, fields: Mapping[str, Any]) -> tuple[dict[s
     return {name: read.config[name] for name in taken}, {name: read.reasons[name] for name in taken}
 
 
-def table_reading(host: Host, path: Path, fields: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+def table_reading(
+    host: Host, path: Path, fields: Mapping[str, Any], like: Path | None = None
+) -> tuple[dict[str, Any], dict[str, str]]:
     """Choices that ``fields`` leave open and without which a table can't be read as it stands, with reasons.
 
-    Columns of text, numbers of rows and rows with missing values are left out. Nothing for a table that can't be read
-    at all. Raises ``DataError`` for a table of text alone.
+    Columns of text, numbers of rows and rows with missing values are left out, and the columns that are left out of
+    ``like``, the table that this one is compared with. Nothing for a table that can't be read at all. Raises
+    ``DataError`` for a table of text alone.
     """
     try:
         seen = inspect_data(host, path, fields)
@@ -126,6 +129,9 @@ def table_reading(host: Host, path: Path, fields: Mapping[str, Any]) -> tuple[di
     if _names_columns(path):
         numbered = [one for one in seen.columns if one.use == "coordinate" and is_identifier(one)]
         out |= {one.name: _identifies(one) for one in numbered}
+    if like is not None and like != path:
+        other = {name[1:] for name in table_reading(host, like, fields)[0].get("columns", ())}
+        out |= {one.name: "is left out of the training data" for one in seen.columns if one.name in other - out.keys()}
     if seen.event_shape == (0,) and not commas:
         raise _no_numbers(path, seen)
     if out and not commas and "columns" not in fields and len(out) < len(seen.columns):

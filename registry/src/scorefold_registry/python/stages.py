@@ -127,7 +127,6 @@ def load_data(
         and config.keys() & {port.name for port in component_of(setting.host, x).component.requires}
     ):
         where: dict[str, Any] = {"folder": folder, "seed": seed, "runtime": runtime, "host": host}
-        where = {} if any(stages_in(list(config.values()))) else where  # stages have a setting
         own = None if name == "data" else name  # the data that are plugged in have this name
         return do(None, x, name=own, config=fields, progress=progress, **where, **config)
     if twice := sorted(fields.keys() & config.keys()):

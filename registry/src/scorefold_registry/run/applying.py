@@ -93,7 +93,7 @@ def apply_stage(
         # Drawn from the model alone, so in the units of the data it was trained on.
         drawn = outcome.value
         outcome.value = TensorSource({"test": drawn.load("test")}, spec.event_scale, drawn.condition_spec)
-        if columns := _coordinates(folder, "data:array"):
+        if columns := _trained_coordinates(folder):
             outcome.result["columns"] = columns
     write_output(outcome, out)
     return outcome
@@ -226,14 +226,24 @@ def _data_stages(folder: Path, name: str) -> list[Mapping[str, Any]]:
     return [stage for stage in data if stage["component"].partition("@")[0] == name]
 
 
-def _coordinates(folder: Path, name: str) -> list[str]:
-    """The names of the coordinates in training; none of images, and of tables so wide that the summary names none."""
+def _coordinates(folder: Path, name: str, stage_name: str | None = None) -> list[str]:
+    """The names of the coordinates in training, of one stage or the last; none of images, and of tables so wide that
+    the summary names none."""
     columns: list[str] = []
     for stage in _data_stages(folder, name):
+        if stage_name not in (None, stage["name"]):
+            continue
         seen = read_result(folder.absolute().parent / stage["name"]).get("data", {})
         columns = [column["name"] for column in seen.get("columns", ()) if column["use"] == "coordinate"]
         columns = columns if [len(columns)] == seen.get("event_shape") else []
     return columns
+
+
+def _trained_coordinates(folder: Path) -> list[str]:
+    """The names of the coordinates that a model was trained on; none where its data are of no table."""
+    trained = str(read_stage(folder)["resolved"].get("inputs", {}).get("data"))
+    tables = [stage["name"] for stage in _data_stages(folder, "data:array")]
+    return _coordinates(folder, "data:array", trained) if trained in tables else []
 
 
 def _everything(source: DataSource) -> Dataset:

@@ -338,8 +338,8 @@ class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
             warnings.warn(
                 f"{len(agree)} of {len(several)} geodesics are the shortest of several paths that starts end at: "
                 f"{min(agree)} of {found.starts} starts agree, and the others are up to "
-                f"{float(found.excess[several].max()):.2%} longer. A shorter path may exist; solve(x, y) has excess, of "
-                "each pair",
+                f"{float(found.excess[several].max()):.2%} longer. A shorter path may exist; solve(x, y) has the "
+                "excess of each pair",
                 stacklevel=level,
             )
         return found

@@ -122,6 +122,8 @@ class ConditionScale(nn.Module):
             shape = named_specs(spec)[name].shape
             self.register_buffer(f"mean_{place}", torch.zeros(shape))
             self.register_buffer(f"std_{place}", torch.ones(shape))
+            self.register_buffer(f"low_{place}", torch.ones(shape))
+            self.register_buffer(f"high_{place}", torch.zeros(shape))  # below low: not known
 
     @torch.no_grad()
     def prepare(self, condition: Condition | None) -> None:
@@ -133,6 +135,8 @@ class ConditionScale(nn.Module):
         parts = named_parts(self.spec, condition)
         for name, place in self.places.items():
             std, mean = torch.std_mean(parts[name].double(), 0, correction=0)
+            for end, value in zip(("low", "high"), parts[name].aminmax(dim=0), strict=True):
+                self.get_buffer(f"{end}_{place}").copy_(value)
             self.get_buffer(f"mean_{place}").copy_(mean)
             self.get_buffer(f"std_{place}").copy_(std.where(std > 0, 1.0))
 
@@ -146,44 +150,53 @@ class ConditionScale(nn.Module):
             parts[name] = (parts[name].to(mean) - mean) / std
         return parts[""] if isinstance(condition, Tensor) else parts
 
+    def outside(self, condition: Condition) -> Tensor:
+        """Conditions with a number farther than a tenth of the training points' range outside it, (C,)."""
+        parts = named_parts(self.spec, condition)
+        rows = len(next(iter(parts.values())))
+        found = torch.zeros(rows, dtype=torch.bool)
+        for name, place in self.places.items():
+            low, high = self.get_buffer(f"low_{place}"), self.get_buffer(f"high_{place}")
+            given, reach = parts[name].to(low), _MARGIN * (high - low)
+            beyond = ((given < low - reach) | (given > high + reach)) & (low <= high)
+            found |= beyond.reshape(rows, math.prod(low.shape)).any(1).cpu()
+        return found
+
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
         own = {f"{prefix}{name}": value for name, value in self.named_buffers()}
-        if not own.keys() & state_dict.keys():  # saved before conditions were scaled
-            for name, value in own.items():
-                state_dict[name] = torch.ones_like(value) if "std_" in name else torch.zeros_like(value)
+        for name, value in own.items():  # saved before conditions were scaled, or before their range was kept
+            ones = "std_" in name or "low_" in name
+            state_dict.setdefault(name, torch.ones_like(value) if ones else torch.zeros_like(value))
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
-FAR = 5.0
-"""Deviations from the mean of the training conditions from which on a condition is unlike them."""
+_MARGIN = 0.1
 
 
 @torch.no_grad()
 def far_conditions(model: Any, condition: Condition | None) -> str:
-    """The warning that some conditions (C, ...) of vectors lie far from those that a model was trained on; empty where
-    none does, or where the model has no ``condition_scale``, which gives them in z-scores.
+    """The warning that some conditions (C, ...) lie outside the range of those that a model was trained on; empty where
+    none does, and for models without a ``condition_scale``.
 
     >>> from types import SimpleNamespace
     >>> from scorefold.data import TensorSpec
     >>> scale = ConditionScale(TensorSpec((2,)))
     >>> scale.prepare(torch.tensor([[1.0, 200.0], [3.0, 400.0]]))
-    >>> model = SimpleNamespace(condition_scale=scale, condition_spec=scale.spec)
-    >>> far_conditions(model, torch.tensor([[3.0, 200.0], [3.0, 900.0]]))[:52]
-    '1 of 2 conditions lies more than 5 deviations from t'
+    >>> model = SimpleNamespace(condition_scale=scale)
+    >>> far_conditions(model, torch.tensor([[3.0, 200.0], [3.0, 421.0]]))[:57]
+    '1 of 2 conditions lies outside the range of the training '
     """
     scale = getattr(model, "condition_scale", None)
-    if scale is None or condition is None:
+    if not isinstance(scale, ConditionScale) or condition is None or not scale.places:
         return ""
-    parts = named_parts(model.condition_spec, scale(condition))
-    vectors = [name for name, spec in named_specs(model.condition_spec).items() if _is_vector(spec)]
-    far = [parts[name].abs().flatten(1).amax(1) > FAR for name in vectors if parts[name][0].numel()]
-    count = int(torch.stack(far).any(0).sum()) if far else 0
+    outside = scale.outside(condition)
+    count = int(outside.sum())
     if not count:
         return ""
     lie = "lies" if count == 1 else "lie"
     return (
-        f"{count:,} of {len(far[0]):,} conditions {lie} more than {FAR:g} deviations from the mean of the training "
-        "conditions: the model was not trained there, and its samples may be wrong and too narrow"
+        f"{count:,} of {len(outside):,} conditions {lie} outside the range of the training conditions: the model was "
+        "not trained there, and its samples may be wrong and too narrow"
     )
 
 

@@ -19,10 +19,13 @@ def answer_entries(
     """Summary of the verdicts, as entries of a result's ``answer``: whether the model copies comes first, what else
     was found follows. The ``warnings`` are about the data, and ``listed`` are the lists of copies, as JSON.
     ``unlike`` says why samples can't be near to training points, where that is so."""
-    named = max((one["named"] for one in listed), default=0)
+    most = max(listed, key=lambda one: one["named"], default=None)
+    named = 0 if most is None else most["named"]
     found = [verdict for verdict in judged if verdict["found"]]
     names = list(dict.fromkeys(verdict["name"] for verdict in found))
     tested = next((verdict for verdict in judged if verdict["name"] == "copies"), None)
+    if named and most is not None:  # the share of the list with the most copies
+        tested = next((one for one in judged if one["name"] == "copies" and one["where"] == most["space"]), tested)
     gaps = [one for one in found if one["name"] == "copies" and one["where"] in (GAPS, TRAINING_GAPS, GAPS_OF_BOTH)]
     first = reported(judged)
     copies = [first, *gaps] if first else gaps
@@ -37,9 +40,9 @@ def answer_entries(
         pairs = f"In {near['value']:.1%} of pairs a sample is nearer to the training data than a held-out point"
         said = f"This model memorises its training data, though no sample is a clear copy. {pairs}."
         advice = "train on more data or for less long, and audit more samples"
-    elif tested is not None and named:
+    elif tested is not None and most is not None and named:
         are = "1 sample is" if named == 1 else f"{named:,} samples are"
-        said = f"{are} listed as copies, though their share may be chance. {_share(tested)}.{_surest(listed)}"
+        said = f"{are} listed as copies, though their share may be chance. {_share(tested)}.{_surest([most])}"
         advice = "look at the copies, and audit more samples"
         warnings = [*warnings, "the list of copies and the test of their share disagree"]
     elif tested is not None and unlike:
@@ -60,9 +63,10 @@ def answer_entries(
     entries = {"verdict": said, "advice": advice, "caveats": list(warnings)}
     if said.startswith("Whether"):
         return {**entries, "value": None, "interval": None, "sure": "withheld"}
-    if first:
-        quantity = f"copied share of the samples ({first['where']})"
-        entries |= {"quantity": quantity, "value": first["value"], "interval": list(first["interval"])}
+    shown = first or (tested if named and not copies else None)
+    if shown and shown["where"] not in (GAPS, TRAINING_GAPS, GAPS_OF_BOTH):
+        quantity = f"copied share of the samples ({shown['where']})"
+        entries |= {"quantity": quantity, "value": shown["value"], "interval": list(shown["interval"])}
     return {**entries, "sure": "with caution" if warnings else "clear"}
 
 

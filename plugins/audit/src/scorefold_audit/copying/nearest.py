@@ -126,20 +126,26 @@ class Near:
         return Near(self.distance[rows], self.index[rows], self.ratio[rows])
 
     @classmethod
-    def of(cls, search: CopySearch, neighbours: CopyNeighbours, duplicate: float = 0.0) -> Near:
-        """``duplicate`` is the distance up to which two training points count as one."""
+    def of(cls, search: CopySearch, neighbours: CopyNeighbours, duplicate: float = 0.0, alone: bool = False) -> Near:
+        """``duplicate`` is the distance up to which two training points count as one.
+
+        With ``alone`` the ratio is 1 where the nearest training point has such a duplicate: being near to one of a kind
+        is no copying.
+        """
         distances, index = neighbours.distances, neighbours.index
-        second = np.empty(len(index))
+        second, several = np.empty(len(index)), np.zeros(len(index), dtype=bool)
         step = max(1, _AT_ONCE // (index.shape[1] * max(1, search.points.shape[1])))
         for start in range(0, len(index), step):
             rows = slice(start, start + step)
             points = search.points[index[rows]].astype(np.float64)
             apart = np.linalg.norm(points - points[:, :1], axis=2) > duplicate
+            several[rows] = alone and points.shape[1] > 1 and ~apart[:, 1]
             # Where all are duplicates of the first, the last one serves.
             first = np.where(apart.any(1), apart.argmax(1), index.shape[1] - 1)
             second[rows] = np.take_along_axis(distances[rows], first[:, None], 1)[:, 0]
         nearest = distances[:, 0]
         ratio = np.divide(nearest, second, out=np.zeros_like(second), where=second > 0)
+        ratio[several] = 1.0
         return cls(nearest, index[:, 0], ratio)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -134,21 +135,24 @@ def spectrum(x: Tensor) -> Rows:
     of another brightness or contrast.
 
     They are the magnitudes of each channel's Fourier transform, up to ``_WAVES`` waves an image. A wave and its mirror
-    image enter by the sum of their magnitudes, and by the size of the difference. The mean is left out, the norm is 1.
+    image enter by the sum of their magnitudes, and by the size of the difference. The mean is left out, the norm is 1,
+    or 0 for an image of one grey.
     """
     if len(x) == 0:  # some libraries have no transform of no image
         return np.empty((0, 0), dtype=np.float32)
-    waves = torch.fft.fft2(x).abs()
-    waves[:, :, 0, 0] = 0
-    mirrored = waves.flip(-1).roll(1, -1)
     height, width = (min(size // 2, _WAVES) + 1 for size in x.shape[-2:])
-    parts = [(waves + mirrored)[..., :height, :width], (waves - mirrored).abs()[..., :height, :width]]
-    found = torch.cat(parts, -1).flatten(1)
+    every = torch.fft.rfft2(x.float() if x.dtype != torch.float64 else x)[..., :width].abs()
+    every[:, :, 0, 0] = 0
+    waves, mirrored = every[..., :height, :], every.flip(-2).roll(1, -2)[..., :height, :]
+    found = torch.cat([waves + mirrored, (waves - mirrored).abs()], -1).flatten(1)
+    size = x.flatten(1).abs().amax(1, keepdim=True) * math.prod(x.shape[-2:])
+    found = torch.where(found.norm(dim=1, keepdim=True) > _GREY * size, found, 0.0)
     rows: Rows = torch.nn.functional.normalize(found, dim=1).numpy()
     return rows
 
 
-_WAVES = 16
+_WAVES, _GREY = 16, 1e-5
+"""The highest waves, and the size of all waves over an image's sum below which it is rounding."""
 
 
 def column_units(x: Rows) -> Rows:
@@ -357,8 +361,10 @@ def copying(
     neighbours = neighbours or CopyNeighbours.of(space.search, held_out)
     first = Near.of(space.search, neighbours)
     duplicate = duplicate_distance(first.distance, first.ratio)
-    other = Near.of(space.search, neighbours, duplicate)
-    near = Near.of(space.search, CopyNeighbours.of(space.search, samples), duplicate)
+    # Simple images of a kind, such as one spot anywhere or one grey, have one spectrum.
+    alone = space.name == "spectrum"
+    other = Near.of(space.search, neighbours, duplicate, alone)
+    near = Near.of(space.search, CopyNeighbours.of(space.search, samples), duplicate, alone)
     to_held_out = CopySearch(held_out).nearest(samples)
     p = copies.p_values(near.ratio, other.ratio)
     h, m = len(space.held_out), len(space.samples)
@@ -368,7 +374,7 @@ def copying(
         if own is None:
             chosen = np.sort(np.random.default_rng(seed).permutation(len(space.training))[:_COMPARED])
             own = space.search.around(chosen, NEIGHBOURS + 1).without(chosen)
-        among = Near.of(space.search, own, duplicate)
+        among = Near.of(space.search, own, duplicate, alone)
         p = np.maximum(p, copies.p_values(near.ratio, among.ratio))
         beside = AmongTraining(
             Rates(count[0], m, int((among.ratio < copies.RATIO).sum()), len(among.ratio)),

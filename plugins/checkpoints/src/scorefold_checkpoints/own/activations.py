@@ -81,8 +81,13 @@ class Activations(DataSource):
     @torch.no_grad()
     def _answers(self, x: Tensor) -> Tensor:
         """The kept part of the layer's output (B, *F) for events (B, *E)."""
-        caught: list[Any] = []
-        handle = self._layer.register_forward_hook(lambda _module, _given, answer: caught.append(_first(answer)))
+        self._calls, answer = 0, None
+
+        def catch(_module: nn.Module, _given: Any, found: Any) -> None:
+            nonlocal answer
+            self._calls, answer = self._calls + 1, _first(found)
+
+        handle = self._layer.register_forward_hook(catch)
         config, shown = self._config, self._shown(x)
         try:
             with _evaluating(self._network):
@@ -98,9 +103,8 @@ class Activations(DataSource):
             ) from error
         finally:
             handle.remove()
-        if not caught:
+        if not self._calls:
             raise ConfigError(f"the network never calls its layer {config.layer!r}", hint="name another layer")
-        answer, self._calls = caught[-1], len(caught)
         if not isinstance(answer, Tensor) or len(answer) != len(x) or answer.dim() < 2:
             what = f"shape {tuple(answer.shape)}" if isinstance(answer, Tensor) else f"a {type(answer).__name__}"
             raise ShapeError(f"the layer {config.layer!r} gave {what} for {len(x)} events; expected (B, *F)")

@@ -136,14 +136,6 @@ class Conditional(ScoreModel, Trainable):
             self.condition_mean[place] = mean.to(self.condition_mean)
             self.condition_std[place] = std.to(self.condition_std) if std > 0 else 1.0
 
-    def condition_scale(self, condition: Condition) -> Parts:
-        """The parts of a condition, numbers centred and in units of their deviation in training."""
-        parts = named_parts(self.condition_spec, condition)
-        for name in self.places:
-            mean, std = self._units(name)
-            parts[name] = (parts[name].to(mean) - mean) / std
-        return parts
-
     def schedule_of(self, speed: float | Tensor | None = None) -> Schedule:
         """The schedule of a diffusing condition: at ``speed``, or at the one that the model was trained for."""
         if speed is None:

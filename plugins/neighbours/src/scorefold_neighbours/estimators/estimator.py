@@ -160,21 +160,27 @@ METHODS: Mapping[type[Config], Method] = {
 }
 
 
-FAR_ABOVE, FAR_BELOW = 1.25, 0.5
-"""The multiple of the number of coordinates above which, and the value below which, the points are not what a method
-assumes."""
+FAR_ABOVE, ABOVE = 1.5, 1.25
+"""The multiples of the number of coordinates above which a value, and a whole interval, are not what a method assumes.
+"""
+
+FAR_BELOW, NOTHING = 0.5, 0.05
+"""The value below which points on a lattice, and all points, are not what a method assumes."""
 
 
 def ended_at(found: Estimate, coordinates: int) -> Estimate:
     """An estimate that is at most the number of coordinates, with a note of what was read where that is more.
 
-    One that is far above it is withheld, and one far below 1, which no points have that differ.
+    One that is far above it is withheld, and one near 0, or far below 1 where neighbours are at one distance.
     """
     value, interval = found.number(), found.interval
-    if value >= FAR_BELOW and max([value, *(interval or ())]) <= coordinates:
+    lattice = any(AT_ONE_DISTANCE in str(text) for text in found.diagnostics.get("warnings", ()))
+    least = FAR_BELOW if lattice else NOTHING
+    if value >= least and max([value, *(interval or ())]) <= coordinates:
         return found
     facts = dict(found.diagnostics)
-    if not FAR_BELOW <= value <= FAR_ABOVE * coordinates:
+    above = value > FAR_ABOVE * coordinates or (interval is not None and interval[0] > ABOVE * coordinates)
+    if value < least or above:
         why = f"{value:.3g} in {coordinates} coordinates, so the points are not what {facts['method']} assumes"
         facts["reading"] = value
         return replace(found, value=None, interval=None, headline=f"it reads {why}", diagnostics=facts)
@@ -220,6 +226,8 @@ def reaches_round(metric: PointMetric, x: Tensor) -> bool:
     return any(period and span > period / 2 for span, period in zip(spans, metric.periods, strict=True))
 
 
+AT_ONE_DISTANCE = "have two nearest neighbours at one distance"
+
 TIES = 0.2
 """The share of points with two nearest neighbours at one distance from which on the points are a lattice's."""
 
@@ -240,10 +248,7 @@ def odd_neighbours(cloud: Cloud, count: int) -> list[str]:
     ties = float((first * (1 + 1e-9) >= second).double().mean())
     if ties >= TIES:
         advice = "" if cloud.metric.name == "precomputed" else "; estimator:i3d reads such points"
-        said.append(
-            f"{ties:.0%} of the points have two nearest neighbours at one distance, as counts and categories "
-            f"have{advice}"
-        )
+        said.append(f"{ties:.0%} of the points {AT_ONE_DISTANCE}, as counts and categories have{advice}")
     return said
 
 

@@ -133,7 +133,8 @@ def _distinct(values: Array) -> int:
     found = np.unique(values)
     if found.dtype.kind != "f":
         return len(found)
-    return 1 + int(np.count_nonzero(np.diff(found) > _ROUNDING * np.abs(found[1:])))
+    low, high = np.quantile(values, (0.05, 0.95))
+    return 1 + int(np.count_nonzero(np.diff(found) > _ROUNDING * (high - low)))
 
 
 _ROUNDING = 1e-12

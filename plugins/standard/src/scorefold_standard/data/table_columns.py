@@ -126,29 +126,31 @@ def _is_title(row: Sequence[str], width: int) -> bool:
     return bool(row[0].strip()) and not is_number(row[0]) and 2 * filled <= width
 
 
-_ABOVE = 10
-"""The rows below a line of whole numbers from which on these are names where the rows have decimals."""
-
 _SURE = 4
 """The columns from which on a first line 0, 1, 2, ... can only be names."""
 
 
 def _numbered(rows: Sequence[Sequence[str]]) -> bool:
-    """True if the first of some rows has different whole numbers above decimals, as columns by years have, or counts
-    four columns or more from 0, as pandas names them. An index before them may have an empty name.
+    """True if the first of some rows counts the columns from 0, as pandas names them, or gives years in equal steps
+    above other numbers. An index before them may have an empty name.
 
-    Of fewer columns it may be a row of whole numbers, such as a pair of nodes, where others are whole too.
+    Of fewer than four columns a count may be a row of whole numbers, such as a pair of nodes, where all others are
+    whole.
     """
     first = rows[0] if rows else []
     counted = first[1:] if first[:1] == [""] else first
-    if not counted or len(set(counted)) < len(counted) or not all(map(str.isdigit, counted)):
+    if len(counted) < 2 or not all(map(str.isdigit, counted)):
         return False
-    in_order = list(counted) == [str(place) for place in range(len(counted))]
-    below = [field for row in rows[1:] for field in row[-len(counted) :] if field]
-    decimals = sum(not field.strip().lstrip("+-").isdigit() for field in below)
-    if in_order and (len(counted) >= _SURE or (len(counted) > 1 and decimals)):
-        return True
-    return len(rows) > _ABOVE and decimals >= _MOSTLY * len(below)
+    numbers = [int(field) for field in counted]
+    if numbers == list(range(len(counted))):
+        return len(counted) >= _SURE or any("." in field for row in rows[1:] for field in row)
+    steps = {after - before for before, after in itertools.pairwise(numbers)}
+    years = len(steps) == 1 and 0 not in steps and all(year in _YEARS for year in numbers)
+    below = [field for row in rows[1:] for field in row[-len(counted) :]]
+    return years and not any(field.isdigit() and int(field) in _YEARS for field in below)
+
+
+_YEARS = range(1800, 2201)
 
 
 def is_number(field: str, decimal: str = ".") -> bool:
@@ -238,25 +240,29 @@ CLASS = "class?"
 _CLASSES = ("target", "label", "labels", "class", "classes", "species", "category")
 MOST_CLASSES = 100
 
-_IDENTIFIER = re.compile(
-    r".*[a-z]I[Dd]|(?i:(?:.*[_\W])?(?:id|uuid|ssn|zip(?:[_\W]?code)?|post(?:al)?[_\W]?code"
-    r"|(?:customer|account|order|invoice|patient|serial|phone|member)[_\W]?(?:no|nr|number)))"
+_IDENTIFIER = re.compile(r"(?i:(?:.*[_\W])?(?:id|uuid|ssn|zip(?:[_\W]?code)?|post(?:al)?[_\W]?code))")
+_NUMBER = re.compile(
+    r".*[a-z]I[Dd]|(?i:(?:.*[_\W])?(?:customer|account|order|invoice|patient|serial|phone|member)[_\W]?(?:no|nr|number))"
 )
-"""The names of identifiers: ``id``, ``customerId``, ``zip_code``, ``order nr``; not ``grid``, ``valid`` or ``post``."""
+"""The names of identifiers: ``id``, ``zip_code``; and ``customerId`` or ``order nr`` where nearly all values differ."""
 
 
-def by_name(column: ColumnSummary) -> ColumnSummary:
-    """A column of whole numbers with the warning ``CLASS`` or ``CALLED_SO`` where it is called as the class of each
-    point is, or as identifiers are.
+def by_name(column: ColumnSummary, rows: int) -> ColumnSummary:
+    """A column of whole numbers in so many rows, with the warning ``CLASS`` or ``CALLED_SO`` where it is called as the
+    class of each point is, or as identifiers are.
 
-    >>> by_name(ColumnSummary("customer_id", "integer", 0, 400)).warnings
+    >>> by_name(ColumnSummary("customer_id", "integer", 0, 400), 1000).warnings
     ('is called as identifiers are',)
     """
     if column.type != "integer" or column.distinct < 2:
         return column
     if column.distinct <= MOST_CLASSES and column.name.lower() in _CLASSES:
         return replace(column, warnings=(CLASS, *column.warnings))
-    if is_code(column) or is_identifier(column) or not _IDENTIFIER.fullmatch(column.name):
+    few = column.distinct <= MOST_CLASSES and 2 * column.distinct < rows  # an inner diameter may be called ID
+    named = not few and _IDENTIFIER.fullmatch(column.name)
+    if not named and (column.distinct < _MOSTLY * rows or not _NUMBER.fullmatch(column.name)):
+        return column
+    if is_code(column) or is_identifier(column):
         return column
     return replace(column, warnings=(CALLED_SO, *column.warnings))
 

@@ -157,7 +157,9 @@ def _read_csv(path: Path, config: ArrayConfig, text: bool) -> NumberTable:
     if len(frame) == 0:
         raise DataError(f"{path} has no rows below its first line, which is taken for the names of the columns")
     # numpy.savetxt writes "# " before the names.
-    frame.columns = [str(name).removeprefix("# ") if place == 0 else str(name) for place, name in enumerate(frame)]
+    names = [str(name) for name in frame.columns]
+    bare = names[0].removeprefix("#").strip()
+    frame.columns = [bare, *names[1:]] if bare and bare not in names else names
     twice = _doubled(path, marks.delimiter, list(frame.columns)) if header else ()
     numeric = {name for name in frame.columns if pd.api.types.is_numeric_dtype(frame[name])}
     gaps: dict[str, list[str]] = {}

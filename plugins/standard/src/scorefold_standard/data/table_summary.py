@@ -66,7 +66,7 @@ def summarise_table(
     if vectors and points.shape[1] <= MOST_COLUMNS:
         names = column_names(table.names, points.shape[1])
         looked = np.array(points[::every], dtype=np.float64)
-        columns = [by_name(describe_column(name, looked[:, i])) for i, name in enumerate(names)]
+        columns = [by_name(describe_column(name, looked[:, i]), len(looked)) for i, name in enumerate(names)]
         columns = with_times(points, columns)
         for i, (before, after) in (merged or {}).items():
             text = f"float32 merges {before:,} values into {after:,}"

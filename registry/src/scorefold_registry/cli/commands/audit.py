@@ -114,8 +114,8 @@ def _stages(given: argparse.Namespace) -> tuple[dict[str, Any], dict[str, dict[s
     """
     reading: dict[str, dict[str, str]] = {}
     # Samples alone are read as the data are; a saved model is loaded.
-    model = _data(given.model, given.data_option, [0, 0, 1], reading)
     train = given.train or _trained_on(Path(given.model))
+    model = _data(given.model, given.data_option, [0, 0, 1], reading, train)
     if train is None:
         raise ConfigError(
             f"{given.model} does not name its training data",
@@ -125,7 +125,7 @@ def _stages(given: argparse.Namespace) -> tuple[dict[str, Any], dict[str, dict[s
     stages = {"train": _data(train, given.data_option, [1, 0, 0], reading)}
     inputs = {"data": "train"}
     if held_out is not None:
-        stages["held_out"] = _data(held_out, given.data_option, [0, 0, 1], reading)
+        stages["held_out"] = _data(held_out, given.data_option, [0, 0, 1], reading, train)
         inputs["held_out"] = "held_out"
     elif given.held_out is not None and "fractions" in stages["train"].get("config", {}):
         raise ConfigError(
@@ -134,7 +134,7 @@ def _stages(given: argparse.Namespace) -> tuple[dict[str, Any], dict[str, dict[s
             "there are raw numbers and no verdict",
         )
     if given.points is not None:
-        stages["points"] = _data(given.points, given.data_option, [0, 0, 1], reading)
+        stages["points"] = _data(given.points, given.data_option, [0, 0, 1], reading, train)
         inputs["points"] = "points"
     stages["model"] = model
     _check_read(given.data_option, stages)
@@ -143,9 +143,11 @@ def _stages(given: argparse.Namespace) -> tuple[dict[str, Any], dict[str, dict[s
     return {**stages, STAGE: {**asked, "options": options} if options else asked}, reading
 
 
-def _data(text: str, read: list[str], fractions: list[int], reading: dict[str, dict[str, str]]) -> dict[str, Any]:
+def _data(
+    text: str, read: list[str], fractions: list[int], reading: dict[str, dict[str, str]], like: str | None = None
+) -> dict[str, Any]:
     """The stage that loads a saved state, or reads every point of a file into one split; a component stays as it is.
-    ``reading`` takes how a table is read, and why."""
+    ``reading`` takes how a table is read, and why; what is left out of the table ``like`` is left out of it."""
     from scorefold_registry.cli.options import discover_host
     from scorefold_registry.components.manifest import has_state
     from scorefold_registry.components.stage_files import STAGE_FILE
@@ -159,7 +161,9 @@ def _data(text: str, read: list[str], fractions: list[int], reading: dict[str, d
     config = {} if ":" in text and not path.exists() else {**config, "fractions": fractions}
     fitting = [field for field in read if field.partition("=")[0].strip().partition(".")[0] in _fields(use)]
     if use == "data:array":
-        taken, why = table_reading(discover_host(), path, with_fields({}, fitting, "--data-option", "columns=[a, b]"))
+        asked = with_fields({}, fitting, "--data-option", "columns=[a, b]")
+        other = Path(like).expanduser() if like is not None and Path(like).expanduser().is_file() else None
+        taken, why = table_reading(discover_host(), path, asked, other)
         config = {**config, **taken, "scale": "none"}  # columns are scaled by the verb, and only there
         reading |= {text: why} if why else {}
     config = with_fields(config, fitting, "--data-option", "columns=[a, b]")
