@@ -12,7 +12,7 @@ from scorefold.stage import StageContext
 from scorefold_audit.audit import audit
 from scorefold_audit.claims.controls import audit_result, found, ring_points, sets, split_source
 from scorefold_audit.config import AuditOptions
-from scorefold_audit.copying.spaces import spectrum
+from scorefold_audit.copying.spaces import image_spectrum
 
 QUICK = {"permutations": 99, "quality_points": 100}
 
@@ -219,20 +219,20 @@ def test_images_are_compared_by_pixels_spectrum_and_random_features() -> None:
 
 def test_the_spectrum_of_an_image_forgets_places_mirrors_and_brightness() -> None:
     x = torch.rand(6, 2, 9, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    own = torch.from_numpy(spectrum(x))
+    own = torch.from_numpy(image_spectrum(x))
     for altered in (x.flip(-1), x.flip(-2), x.roll((2, -5), (-2, -1)), 0.3 * x + 0.2, 1 - x):
-        torch.testing.assert_close(torch.from_numpy(spectrum(altered)), own)
+        torch.testing.assert_close(torch.from_numpy(image_spectrum(altered)), own)
     # Magnitudes of another image, of a turned one, and of one whose channels stand in another order differ.
     square = x[..., :9]
     for image, other in ((x, x.roll(1, 0)), (x, x.flip(1)), (square, square.transpose(-1, -2))):
-        apart = torch.from_numpy(spectrum(other) - spectrum(image))
+        apart = torch.from_numpy(image_spectrum(other) - image_spectrum(image))
         assert apart.norm(dim=1).min() > 0.2
     assert own.shape == (6, 2 * 5 * 14)
     torch.testing.assert_close(own.norm(dim=1), torch.ones(6, dtype=torch.float64))
-    assert spectrum(x[:0]).shape == (0, 0)
-    assert spectrum(torch.rand(2, 1, 100, 100)).shape == (2, 17 * 34)
+    assert image_spectrum(x[:0]).shape == (0, 0)
+    assert image_spectrum(torch.rand(2, 1, 100, 100)).shape == (2, 17 * 34)
     grey = torch.linspace(0, 1, 5, dtype=torch.float32)[:, None, None, None].expand(5, 1, 28, 28)
-    assert not spectrum(grey).any()  # an image of one grey has no waves, and rounding is none
+    assert not image_spectrum(grey).any()  # an image of one grey has no waves, and rounding is none
 
 
 def test_simple_images_of_a_kind_are_no_copies_by_their_spectrum() -> None:

@@ -100,7 +100,7 @@ class AuditReport:
         }
         if not measured:
             return Outcome(self.metrics, result)
-        reported = answers.reported(judged)
+        reported = answers.reported_copies(judged)
         where = reported["where"] if reported else max(listed, key=lambda one: one["named"])["space"]
         named = next((one for one in measured if one.space == where), measured[0])
         shown = _shown(sets, measured, named)

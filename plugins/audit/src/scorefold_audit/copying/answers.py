@@ -27,7 +27,7 @@ def answer_entries(
     if named and most is not None:  # the share of the list with the most copies
         tested = next((one for one in judged if one["name"] == "copies" and one["where"] == most["space"]), tested)
     gaps = [one for one in found if one["name"] == "copies" and one["where"] in (GAPS, TRAINING_GAPS, GAPS_OF_BOTH)]
-    first = reported(judged)
+    first = reported_copies(judged)
     copies = [first, *gaps] if first else gaps
     near = next((verdict for verdict in found if verdict["name"] == "memorisation"), None)
     advice = ""
@@ -70,7 +70,7 @@ def answer_entries(
     return {**entries, "sure": "with caution" if warnings else "clear"}
 
 
-def reported(judged: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+def reported_copies(judged: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     """The verdict of copies among complete points that the answer is about; None where no copying was found.
 
     Of several spaces it is the first one with copies, or a later one with clearly more.

@@ -120,7 +120,7 @@ def _space(name: SpaceName, sets: Sets, options: AuditOptions, context: StageCon
         units = Units.of(sets.scale, sets.training.x, "none")
         found = [_features(network, x, units, options.batch_size, context) for x in every]
     elif name == "spectrum":
-        found = [np.concatenate([spectrum(part) for part in x.split(options.batch_size)]) for x in every]
+        found = [np.concatenate([image_spectrum(part) for part in x.split(options.batch_size)]) for x in every]
     else:
         found = [np.asarray(x.flatten(1).numpy(), dtype=np.float32) for x in every]
         if name == "columns" and options.scale == "columns":
@@ -130,7 +130,7 @@ def _space(name: SpaceName, sets: Sets, options: AuditOptions, context: StageCon
     return space if sets.groups is None else replace(space, search=CopySearch(space.within("training")))
 
 
-def spectrum(x: Tensor) -> Rows:
+def image_spectrum(x: Tensor) -> Rows:
     """Features (N, K) of images (N, C, H, W) that are equal for mirrored and for circularly shifted ones, and for ones
     of another brightness or contrast.
 
