@@ -331,7 +331,7 @@ def test_a_path_that_jumps_over_a_gap_is_withheld(field: Field, points: int) -> 
     ends = row(-2, 0), row(2, 0)
     geodesics = found(GraphChord(field, 1.0), *ends, points, tolerance=1e-6, steps=100)
     right = abs(float(geodesics.length) / 398.65 - 1) <= 0.02
-    assert right or geodesics.reasons[0] in (NOT_CONVERGED, NOT_RESOLVED)
+    assert right or geodesics.reasons[0].startswith((NOT_CONVERGED, "not resolved"))
     tunnel = minimise(GraphChord(NARROW, 1.0), straight(*ends, 64))
     metric = GraphChord(NARROW, 1.0)
     line = metric.length(straight(*ends, 4000), {})
