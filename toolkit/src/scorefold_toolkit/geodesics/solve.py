@@ -418,7 +418,7 @@ def _write(
 
 
 def _unresolved(resolution: float, units: Tensor) -> str:
-    """Why a path is not resolved, by the metric's units of length along its steps (N,)."""
+    """Reason that a path is not resolved, from the metric's units of length along its steps (N,)."""
     ratio = float(units.amax() / units.amin().clamp_min(1e-300))
     if not ratio <= _STRETCHED:
         return f"{VARIES}: its unit of length changes by a factor of {ratio:.2g}"

@@ -108,7 +108,7 @@ def refuse_titles(path: Path, delimiter: str | None) -> None:
         above, place = lines[first - 1][0], lines[first][0]
         shown, stands = lines[0][1].strip(), "the names of the columns stand" if named else "the first numbers stand"
         raise DataError(
-            f"line {lines[0][0]} of {path} is no row of a table: {shown[:_SHOWN]!r}; {stands} in "
+            f"line {lines[0][0]} of {path} is not a row of a table: {shown[:_SHOWN]!r}; {stands} in "
             f"line {place}: {mark.join(found).strip()[:_SHOWN]!r}",
             hint=f"delete {'line 1' if above == 1 else f'lines 1 to {above}'} from the file, for example by "
             f"tail -n +{place} {path.name} > table.csv",
