@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from scorefold.data import Dataset
-from scorefold_toolkit.data.series import close_in_time, correlation_time, time_share
+from scorefold_toolkit.data.series import close_in_time, correlation_time, following_rows, time_share
 
 
 @pytest.mark.parametrize("share", [0.5, 0.9, 0.97])
@@ -62,3 +62,33 @@ def test_what_is_said_of_them() -> None:
     # Of independent points 19 % of the nearest neighbours are fewer than 101 rows apart, as of all pairs.
     noise = torch.randn(1000, 2, generator=torch.Generator().manual_seed(0))
     assert close_in_time(Dataset(noise, index=torch.arange(1000)), 101) == ""
+
+
+def spread(n: int, d: int) -> torch.Tensor:
+    return torch.rand(n, d, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("points", "follows"),
+    [
+        ((spread(1000, 4) - 0.5).cumsum(0), True),
+        (torch.linspace(0, 1, 200)[:, None], True),
+        (spread(50, 8).repeat_interleave(5, 0) + 0.01 * spread(250, 8), True),
+        (spread(1000, 4), False),
+        (spread(1000, 2)[spread(1000, 2)[:, 0].argsort()], False),  # sorted by one of two columns
+        (3 * spread(10, 8).repeat_interleave(100, 0) + spread(1000, 8), False),  # sorted by class
+    ],
+)
+def test_rows_that_follow_each_other(points: torch.Tensor, follows: bool) -> None:
+    rows = torch.arange(len(points))
+    shuffled = torch.randperm(len(points), generator=torch.Generator().manual_seed(1))
+    assert bool(following_rows(Dataset(points, index=rows))) is follows
+    assert bool(following_rows(Dataset(points[shuffled], index=rows[shuffled]))) is follows
+    assert following_rows(Dataset(points[shuffled], index=rows)) == ""
+    assert following_rows(Dataset(points)) == ""
+
+
+def test_the_share_of_following_rows() -> None:
+    """Each inner point of a line has both, each end has one: 1999 of 2000, up to the 200 rows that are looked at."""
+    text = following_rows(Dataset(torch.arange(1000.0)[:, None], index=torch.arange(1000)))
+    assert text.startswith("100% of the rows before and after a row")

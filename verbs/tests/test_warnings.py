@@ -145,6 +145,30 @@ def test_an_estimate_has_the_warnings_of_its_data_rounding_and_estimator(
     assert all("where float32 numbers lie 1 apart" in text for text in found[len(of_data) : len(of_data) + lost])
 
 
+@pytest.mark.parametrize(
+    ("quantity", "neighbours", "named", "warned"),
+    [
+        ("intrinsic dimension", True, True, True),
+        ("intrinsic dimension", False, True, False),
+        ("intrinsic dimension", True, False, False),
+        ("k", True, True, False),
+    ],
+)
+def test_rows_that_follow_each_other_are_named_where_neighbours_are_read(
+    quantity: str, neighbours: bool, named: bool, warned: bool
+) -> None:
+    class Reader(Estimator):
+        reads_neighbours = neighbours
+
+        def estimate(self, data: Any, *, generator: torch.Generator | None = None) -> Estimate:
+            return Estimate(quantity, 1.0)
+
+    walk = torch.arange(500.0)[:, None] + torch.zeros(1, 3)
+    source = TensorSource({"test": Dataset(walk, index=torch.arange(500))}, rows=range(500) if named else None)
+    found = estimate(Reader(), {"data": source}, EstimateOptions(), context()).value.diagnostics.get("warnings", ())
+    assert [("before and after a row" in text) for text in found] == [True] * warned
+
+
 @pytest.mark.parametrize("said", [(), ("uneven columns",)])
 def test_loaded_data_have_their_own_warnings(said: tuple[str, ...]) -> None:
     source: DataSource = TensorSource({"train": rows(40)}, warnings=said)

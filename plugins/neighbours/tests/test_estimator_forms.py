@@ -314,3 +314,29 @@ def test_the_divergence_of_angles_is_that_of_von_mises_distributions() -> None:
 def test_the_skewness_of_balls_is_the_mean_sine_of_angles() -> None:
     """A line has none, a plane 2 / pi, a ball pi / 4 (version a of Johnsson et al. 2015)."""
     assert _skewnesses(3, "a").tolist() == pytest.approx([0, 2 / math.pi, math.pi / 4])
+
+
+@pytest.mark.parametrize(
+    ("value", "points", "columns", "warned"),
+    [(6.0, 1000, 20, False), (6.01, 1000, 20, True), (8.0, 1000, 8, False), (4.0, 99, 20, True), (4.0, 101, 20, False)],
+)
+def test_readings_above_two_decades_of_points_are_called_too_low(
+    value: float, points: int, columns: int, warned: bool
+) -> None:
+    """2 log10 n is 6 for 1,000 points and 4 for 100."""
+    assert bool(estimators.bias_warning(value, points, columns)) is warned
+
+
+def test_estimators_that_read_many_dimensions_of_few_points_have_no_such_warning() -> None:
+    cloud = torch.cat([normal(200, 12), torch.zeros(200, 12, dtype=torch.float64)], 1)
+    warned = {}
+    for config, method in estimators.METHODS.items():
+        if method.name in ("KNN", "I3D", "GeoMLE", "PH"):  # slow, or for other points
+            continue
+        found = estimators.NeighbourEstimator(config(resamples=0)).estimate(cloud)
+        said = any("probably too low" in text for text in found.diagnostics.get("warnings", ()))
+        warned[method.name] = (said, found.number() < 10.8)
+        assert found.covers == "points"
+    high = {"lPCA", "DANCo", "FisherS", "ESS"}
+    assert {name for name, (said, _) in warned.items() if not said} == high
+    assert {name for name, (_, low) in warned.items() if not low} == high

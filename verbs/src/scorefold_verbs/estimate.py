@@ -21,7 +21,7 @@ from scorefold.results import Allocation, Estimate
 from scorefold.stage import Outcome, StageContext, reported
 from scorefold_toolkit.checks import answer_of
 from scorefold_toolkit.data.counts import count_noise
-from scorefold_toolkit.data.series import HasTime, close_in_time
+from scorefold_toolkit.data.series import HasTime, close_in_time, following_rows
 from scorefold_toolkit.data.splits import HasUnits, dimensions_by_units, estimate_by_row, labels_of, rounding_warning
 from scorefold_verbs.config import (
     AllocateOptions,
@@ -45,9 +45,10 @@ def estimate(component: Estimator, inputs: Inputs, options: EstimateOptions, con
     those left out. The answer begins with the warnings of the data, among them that the points' distances are lost in
     rounding. A dimension that hangs on units of columns, which nobody has settled, is withheld. So is one read from
     neighbours (``reads_neighbours``), of a series whose nearest neighbours are neighbours in time, and of counts whose
-    noise reaches neighbours, but where the estimator is made for counts (``reads_counts``). An estimate without a value
-    gives no metrics. Raises as the estimator does, ``PluginError`` where it returns no estimate, and
-    ``DataError`` for an empty split and for data without the labels that are needed.
+    noise reaches neighbours, but where the estimator is made for counts (``reads_counts``). There is a warning
+    where rows are near the ones before and after them. An estimate without a value gives no metrics. Raises as the
+    estimator does, ``PluginError`` where it returns no estimate, and ``DataError`` for an empty split and for data
+    without the labels that are needed.
     """
     source: DataSource = inputs["data"]
     dataset = points_of(source, options.limit, context)
@@ -57,16 +58,18 @@ def estimate(component: Estimator, inputs: Inputs, options: EstimateOptions, con
     counts, noisy = count_noise(dataset.tensor(limit=_LOOKED_AT), source.event_scale)
     noisy = noisy and component.reads_neighbours and not component.reads_counts
     withheld = _units(source, dataset) or _time(component, source, dataset) or (f"withheld: {counts}" if noisy else "")
+    timed = isinstance(source, HasTime) or source.rows is None
+    follow = following_rows(dataset) if component.reads_neighbours and not timed else ""
     answer = _asked(component, dataset, "estimate", context)
     if "repeats" in inputs:
         answer = over_trainings([answer, *inputs["repeats"]])
     if answer.quantity != DIMENSION:
-        withheld = counts = ""
+        withheld = counts = follow = ""
     if withheld and answer.value is not None:
         answer = replace(answer, value=None, interval=None, headline=withheld)
         counts = "" if noisy else counts
     rounded = rounding_warning(dataset.tensor(limit=_ROUNDED))
-    answer = answer.with_warnings([*source.data_warnings(), *filter(None, [rounded, counts])])
+    answer = answer.with_warnings([*source.data_warnings(), *filter(None, [rounded, counts, follow])])
     metrics: dict[str, Any] = {} if answer.value is None else {answer.quantity: answer.value}
     if answer.interval is not None:
         metrics[f"{answer.quantity}, lower"], metrics[f"{answer.quantity}, upper"] = answer.interval

@@ -15,6 +15,10 @@ from scorefold.data import Dataset
 MOST_CLOSE = 0.05
 """Share of the nearest neighbours that are close in time, beyond chance, up to which a dimension is read."""
 
+FOLLOWING = 0.1
+"""Share of the ten nearest neighbours of a row that are the rows before and after it, beyond chance, from which on rows
+are said to follow each other. It is 0.2 where all of them are."""
+
 _NEIGHBOURS, _QUERIES, _ROWS, _NUMBERS = 10, 200, 2**17, 2**24
 
 
@@ -82,4 +86,24 @@ def close_in_time(events: Dataset, rows: int) -> str:
     return (
         f"{share:.0%} of the nearest neighbours start fewer than {rows} rows apart, where the series is still "
         f"correlated: stride: {rows} in the data's config keeps them apart"
+    )
+
+
+def following_rows(events: Dataset) -> str:
+    """A sentence on events that are like the ones before and after them in the file, as in a time series; or nothing.
+
+    >>> walk = torch.randn(1000, 4, generator=torch.Generator().manual_seed(0)).cumsum(0)
+    >>> following_rows(Dataset(walk, index=torch.arange(1000)))[:59]
+    '96% of the rows before and after a row are among its ten ne'
+    """
+    if events.index is None:
+        return ""
+    order = events.index[:_ROWS].cpu().argsort()
+    share, chance = time_share(events.tensor(limit=_ROWS)[order], torch.arange(len(order)), 2)
+    if share <= chance + FOLLOWING:
+        return ""
+    return (
+        f"{_NEIGHBOURS / 2 * share:.0%} of the rows before and after a row are among its ten nearest neighbours, as in "
+        "a time series or in repeated measurements. The dimension may be of the curve that the rows make, or of their "
+        "noise: read a time series by data:series, and keep one row of repeated measurements"
     )

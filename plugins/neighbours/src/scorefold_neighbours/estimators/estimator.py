@@ -57,7 +57,8 @@ class MethodInput:
 class Method:
     """A method: its name, the fewest points it can take, how many neighbours it asks for, and what it finds of points.
 
-    ``find`` gives one number of the points, or one at each of them (n,). Copies of a point count if ``copies``.
+    ``find`` gives one number of the points, or one at each of them (n,). Copies of a point count if ``copies``. If
+    ``high``, the method reads many dimensions of few points without much bias, and otherwise it reads too few.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Method:
     neighbours: Callable[[Any], int]
     find: Callable[[MethodInput], Tensor | float]
     copies: bool = False
+    high: bool = False
 
 
 def _neighbours(config: Any) -> int:
@@ -110,17 +112,19 @@ METHODS: Mapping[type[Config], Method] = {
         lambda c: 2,
         lambda a: formulas.two_nn(a.config, a.distances(2)),
     ),
-    configs.LPCAConfig: Method("lPCA", _one_more, _neighbours, lambda a: a.in_patches(patches.local_pca)),
+    configs.LPCAConfig: Method("lPCA", _one_more, _neighbours, lambda a: a.in_patches(patches.local_pca), high=True),
     configs.CorrIntConfig: Method(
         "CorrInt", lambda c: int(c.far) + 1, _far, lambda a: pairs.correlation(a.config, a.cloud)
     ),
     configs.DANCoConfig: Method(
-        "DANCo", lambda c: max(20, c.n_neighbors + 2), _one_more, lambda a: danco(a.config, a.cloud, a.seed)
+        "DANCo", lambda c: max(20, c.n_neighbors + 2), _one_more, lambda a: danco(a.config, a.cloud, a.seed), high=True
     ),
     configs.FisherSConfig: Method(
-        "FisherS", lambda c: 10, _none, lambda a: pairs.separability(a.config, a.cloud, a.say)
+        "FisherS", lambda c: 10, _none, lambda a: pairs.separability(a.config, a.cloud, a.say), high=True
     ),
-    configs.ESSConfig: Method("ESS", _one_more, _neighbours, lambda a: a.in_patches(patches.simplex_skewness)),
+    configs.ESSConfig: Method(
+        "ESS", _one_more, _neighbours, lambda a: a.in_patches(patches.simplex_skewness), high=True
+    ),
     configs.TLEConfig: Method("TLE", _one_more, _neighbours, _tight),
     configs.MADAConfig: Method(
         "MADA", _one_more, _neighbours, lambda a: formulas.manifold_adaptive(a.distances(a.config.n_neighbors))
@@ -152,6 +156,7 @@ METHODS: Mapping[type[Config], Method] = {
         lambda c: math.ceil(2.5 * c.far),
         lambda c: list_length(c.far),
         lambda a: geomle(a.config, a.cloud, a.seed),
+        high=True,
     ),
     configs.PHConfig: Method("PH", lambda c: 20, _none, lambda a: pairs.tree_growth(a.config, a.cloud, a.seed)),
     configs.I3DConfig: Method(
@@ -226,6 +231,24 @@ def reaches_round(metric: PointMetric, x: Tensor) -> bool:
     return any(period and span > period / 2 for span, period in zip(spans, metric.periods, strict=True))
 
 
+def bias_warning(value: float, points: int, columns: int) -> str:
+    """A warning of a dimension read from distances of too few points; empty for enough points and for all columns.
+
+    n points have pairs over a factor of ten of distances only where the dimension is at most 2 log10 n (Eckmann and
+    Ruelle 1992).
+
+    >>> bias_warning(5.2, 1000, 20), bias_warning(8.0, 1000, 8)
+    ('', '')
+    """
+    most = 2 * math.log10(points)
+    if not most < value < columns:
+        return ""
+    return (
+        f"the reading is probably too low: distances of {points:,} points show up to {most:.2g} dimensions without "
+        "much bias (2 log10 n). scorefold recommend corrects it"
+    )
+
+
 AT_ONE_DISTANCE = "have two nearest neighbours at one distance"
 
 TIES = 0.2
@@ -269,7 +292,7 @@ class NeighbourEstimator(Estimator):
     >>> host = Host.discover()
     >>> sphere = host.create("data:sphere", {"dimension": 2, "ambient": 5, "points": 1000})
     >>> print(host.create("estimator:mle").estimate(sphere.load("train")).text())
-    intrinsic dimension 2.021 (95% interval 1.99 to 2.052)
+    intrinsic dimension 2.021 (95% spread over points 1.99 to 2.052)
     """
 
     def __init__(self, config: Config, *, executor: Executor | None = None) -> None:
@@ -329,6 +352,8 @@ class NeighbourEstimator(Estimator):
                 f"{method.name} gives {value:.3g} for these points, which is no dimension",
                 hint="; ".join(sorted(set(heard))) or "give it more points, or use another estimator",
             )
+        if not method.high and (few := bias_warning(value, len(points), x.shape[1])):
+            heard.append(few)
         interval = interval_by_halves(
             lambda half: self._fit(cloud.part(half), seed, [])[0], len(points), halves, config.level, value, draws
         )
@@ -360,6 +385,7 @@ class NeighbourEstimator(Estimator):
             level=config.level,
             pointwise=pointwise,
             diagnostics=diagnostics,
+            covers="points",
         )
 
     def _distinct(self, x: Tensor, rows: Tensor, metric: PointMetric) -> tuple[Tensor, Tensor, int]:
