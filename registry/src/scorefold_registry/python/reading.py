@@ -81,9 +81,10 @@ def read_data(host: Host, given: str, fields: Mapping[str, Any], side: int, fewe
         try:
             reading = read(host, Path(given), fields, side)
         except DataError as error:
-            fields_named = error.hint is not None and ": " in error.hint
-            hint = f"{error.hint} (on the command line: --data-option FIELD=VALUE)" if fields_named else error.hint
-            raise DataError(error.message, hint=hint) from None
+            hint = error.hint or ""
+            if ": " in hint and "--data-option" not in hint:
+                hint += " (in commands: --data-option FIELD=VALUE)"
+            raise DataError(error.message, hint=hint or None) from None
         reading = replace(reading, config={name: given, **reading.config})
     if reading.points < fewest:
         raise _too_few(given, reading)
@@ -168,7 +169,7 @@ def _refuse_two_answers(host: Host, read: Reading, apart: float) -> None:
             f"the columns' spreads differ {apart:.2g}-fold, and the dimension depends on their units: about "
             f"{plain:.2g} as they are, about {scaled:.2g} with each column divided by its own spread",
             hint="choose scale=none if all have one unit and the small ones may be noise, or scale=columns if each has "
-            "its own (on the command line: --data-option scale=none)",
+            "its own (in commands: --data-option scale=none)",
         )
 
 

@@ -29,6 +29,7 @@ _NAMED = 5
 _TINY = 4  # how many times smaller than half of the sizes one is that all images are not reduced to
 _LARGE = 256  # the largest side that images of several sizes are looked at in
 _UNREAD = "can't be read as an image"
+_SKIP = "damaged: skip (in commands: --data-option damaged=skip)"
 
 
 class ImageFolder(DataSource):
@@ -132,7 +133,7 @@ class ImageFolder(DataSource):
             reasons.setdefault(reason.lstrip(":; "), []).append(name)
         named = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in reasons.items())
         named += f"; and {len(damaged) - _NAMED} more" * (len(damaged) > _NAMED)
-        hint = "repair or remove these files, or leave them out: damaged: skip"
+        hint = f"repair or remove these files, or leave them out: {_SKIP}"
         if len(damaged) == count:
             hint = "give files that programs for images open"
         return DataError(f"{len(damaged)} of {_images(count)} can't be read: {named}", hint=hint)
@@ -204,7 +205,7 @@ def _images(count: int) -> str:
 
 
 def _with_skip(error: DataError) -> DataError:
-    return DataError(error.message, hint=f"{error.hint}; damaged: skip leaves out unreadable images")
+    return DataError(error.message, hint=f"{error.hint}, or leave unreadable images out: {_SKIP}")
 
 
 def _sizes(pictures: EncodedImages) -> set[tuple[int, int]]:
