@@ -149,7 +149,9 @@ def test_a_second_stage_of_a_name_gets_a_number(flow: Stage) -> None:
 def test_how_a_stage_is_shown(points: Stage, drawn: None) -> None:
     found = estimate("estimator:mle", points, split="train", progress=False)
     assert re.fullmatch(
-        r"stage 'estimator': estimator:mle\n  The intrinsic dimension is \d\.\d+ \(95% interval .*\)\.\n  advice: .*",
+        r"stage 'estimator': estimator:mle\n"
+        r"  The intrinsic dimension is \d\.\d+ \(95% spread over points .*\)\.\n"
+        r"  advice: .*",
         repr(found),
     )
     assert found.verdict == found.answer.verdict == repr(found).splitlines()[1].strip()

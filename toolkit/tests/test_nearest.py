@@ -200,3 +200,18 @@ def test_equal_points_are_searched_once_where_neighbours_are_shared(monkeypatch:
     Cloud(x).neighbours(3)
     assert searched == [64, 64, 100, 64, 3]
     assert np.allclose(found[0], nearest_neighbours(x, 3)[0])
+
+
+@pytest.mark.parametrize("n", [3, 10, 63, 64, 65, 511, 5003])
+@pytest.mark.parametrize("count", [1, 3, 17])
+def test_the_lowest_values_are_those_of_a_sort(n: int, count: int) -> None:
+    """Rows of random values, and rows whose lowest values are all in one group or at the end."""
+    values = torch.randn(5, n, generator=torch.Generator().manual_seed(n))
+    values[1] = torch.arange(n)
+    values[2] = -torch.arange(n)
+    values[3] = torch.arange(n) % max(1, n // 8)
+    values[4] = 0
+    found, places = nearest._lowest(values, count)
+    assert torch.equal(found, values.gather(1, places))
+    assert torch.equal(found.sort(1).values, values.sort(1).values[:, :count])
+    assert all(len(set(row)) == min(count, n) for row in places.tolist())

@@ -13,7 +13,7 @@ from torch import Tensor
 from scorefold.data import Dataset
 from scorefold_neighbours import config as configs
 from scorefold_neighbours.estimators import estimator as estimators
-from scorefold_neighbours.estimators import pca
+from scorefold_neighbours.estimators import pairs, pca
 from scorefold_neighbours.estimators.danco import divergences
 from scorefold_neighbours.estimators.formulas import geomle, log_log, mean_log_log, mle, two_nn
 from scorefold_neighbours.estimators.patches import _skewnesses
@@ -340,3 +340,12 @@ def test_estimators_that_read_many_dimensions_of_few_points_have_no_such_warning
     high = {"lPCA", "DANCo", "FisherS", "ESS"}
     assert {name for name, (said, _) in warned.items() if not said} == high
     assert {name for name, (_, low) in warned.items() if not low} == high
+
+
+@pytest.mark.parametrize("at_once", [50, 350, 2**22])
+def test_pairs_are_counted_in_blocks_of_rows(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pairs, "_AT_ONCE", at_once)
+    x = normal(50, 3)
+    apart = (x[:, None] - x).norm(dim=2)
+    radii = [0.5, 1.5]
+    assert pairs._pairs_within(Cloud(x), radii) == [int((apart < radius).sum()) - 50 for radius in radii]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -40,6 +41,9 @@ _PAIRS = 2**22
 
 _ROWS = 64
 """Rows that are compared at once, at least: a product of fewer waits for the memory in which the points are."""
+
+_GROUPS, _GROUPED = 8, 64
+"""Groups of values whose minima are compared first, and the least number of values of each that is looked for."""
 
 _ON_GPU = 2**26
 """Pairs from which on a GPU is used, where there is one."""
@@ -99,12 +103,12 @@ class Index:
         # What float32 may be wrong by, as a share of both squared norms: of a sum of so many products and of their
         # factors, as they are rounded (Higham 2002, section 3.1).
         share = (2 * columns + 12) * torch.finfo(torch.float32).eps / 2
-        bounds, places = self._candidates(x, share, taken)
+        last, places = self._candidates(x, share, taken)
         apart = self._moved(self.points[places.flatten()]).view(*places.shape, -1) - x[:, None]
         squares, order = apart.square().sum(2).sort(dim=1, stable=True)
         places = places.gather(1, order)
         # Any other point is at least as far as the last bound says.
-        least = bounds[:, -1].double() + (1 - share) * x.square().sum(1)
+        least = last.double() + (1 - share) * x.square().sum(1)
         unsure = (least < squares[:, count - 1]) if taken < n else torch.zeros(len(x), dtype=torch.bool)
         if bool(unsure.any()):
             again = self._measured(x[unsure], count)
@@ -112,7 +116,7 @@ class Index:
         return squares[:, :count].sqrt(), places[:, :count]
 
     def _candidates(self, x: Tensor, share: float, count: int) -> tuple[Tensor, Tensor]:
-        """The lowest bounds (m, k) on squared distances, ascending, with their places.
+        """The last (m,) of the k lowest bounds on squared distances, and the places (m, k) of these, in any order.
 
         The term of the row's own squared norm is left out: it does not change the order.
         """
@@ -125,11 +129,11 @@ class Index:
         for start in range(0, len(points), step):
             part = slice(start, start + step)
             bounds = torch.addmm((1 - share) * norms[part], rows, points[part].T, alpha=-2)
-            least = bounds.topk(min(count, bounds.shape[1]), largest=False)
-            found.append(least.values)
-            places.append(least.indices + start)
-        values, which = torch.cat(found, 1).topk(count, largest=False)
-        return values.cpu(), torch.cat(places, 1).gather(1, which).cpu()
+            values, which = _lowest(bounds, count)
+            found.append(values)
+            places.append(which + start)
+        values, which = _lowest(torch.cat(found, 1), count)
+        return values.amax(1).cpu(), torch.cat(places, 1).gather(1, which).cpu()
 
     def _prepared(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """The points as they are compared, made once."""
@@ -151,6 +155,32 @@ class Index:
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_made"}
+
+
+def _lowest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The ``count`` lowest values of each row, all of fewer, in any order, and their places.
+
+    They are among the values of the ``count`` groups with the lowest minima, so that few values are compared at length.
+
+    >>> _lowest(torch.tensor([[3.0, 1.0, 2.0]]), 1)
+    (tensor([[1.]]), tensor([[1]]))
+    """
+    n = values.shape[1]
+    if n <= count:
+        return values, torch.arange(n, device=values.device).expand(values.shape)
+    if values.device.type != "cpu":
+        found = values.topk(count, largest=False, sorted=False)
+        return found.values, found.indices
+    if n < _GROUPED * count:
+        places = torch.from_numpy(np.argpartition(values.numpy(), count - 1, axis=1)[:, :count])
+        return values.gather(1, places), places
+    width = n // _GROUPS
+    whole = width * _GROUPS
+    _, groups = _lowest(values[:, :whole].unflatten(1, (_GROUPS, width)).amin(1), count)
+    rest = torch.arange(whole, n).expand(len(values), -1)
+    places = torch.cat([*(groups + width * number for number in range(_GROUPS)), rest], 1)
+    lowest, which = _lowest(values.gather(1, places), count)
+    return lowest, places.gather(1, which)
 
 
 @dataclass(frozen=True)

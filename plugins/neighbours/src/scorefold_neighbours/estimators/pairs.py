@@ -44,10 +44,11 @@ def _median(x: Tensor) -> float:
 def _pairs_within(cloud: Cloud, radii: list[float]) -> list[int]:
     """Number of ordered pairs of points that are nearer than each radius by more than rounding."""
     counts = [-len(cloud)] * len(radii)
-    radii = [radius * (1 - _ROUNDING) for radius in radii]
     for rows in torch.arange(len(cloud)).split(max(1, _AT_ONCE // len(cloud))):
-        apart = cloud.apart(rows)
-        counts = [count + int((apart < radius).sum()) for count, radius in zip(counts, radii, strict=True)]
+        apart = cloud.apart(rows, torch.arange(int(rows[0]), len(cloud)))
+        for number, radius in enumerate(radii):
+            near = apart < radius * (1 - _ROUNDING)
+            counts[number] += int(near[:, : len(rows)].sum()) + 2 * int(near[:, len(rows) :].sum())
     return counts
 
 
