@@ -7,7 +7,6 @@ import math
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from types import SimpleNamespace
 from unittest.mock import patch
 
 import pytest
@@ -43,7 +42,7 @@ from scorefold_toolkit.nn import (
     coupling_halves,
     lu_matrices,
 )
-from scorefold_toolkit.nn.conditions import far_conditions
+from scorefold_toolkit.nn.conditions import ConditionRange, far_conditions
 from scorefold_toolkit.nn.coupling import bounded
 from scorefold_toolkit.nn.networks import Activation
 from scorefold_toolkit.numerics import jacobian
@@ -501,7 +500,7 @@ def test_numbers_of_conditions_are_scaled_and_classes_and_images_are_not() -> No
 def test_conditions_outside_the_range_of_training_are_warned_of() -> None:
     spec = {"class": TensorSpec((), classes=3), "rare": TensorSpec(()), "numbers": TensorSpec((2,))}
     scale = ConditionScale(spec)
-    model = SimpleNamespace(condition_scale=scale)
+    model = nn.Sequential(nn.Identity(), scale)
     given = {
         "class": torch.zeros(100).long(),
         "rare": (torch.arange(100) == 7).float(),
@@ -517,10 +516,25 @@ def test_conditions_outside_the_range_of_training_are_warned_of() -> None:
         assert found.startswith("2 of 4 conditions lie outside the range") == said
         assert bool(found) == said
     assert far_conditions(model, {name: part[:0] for name, part in given.items()}) == ""
-    assert far_conditions(SimpleNamespace(), given) == far_conditions(model, None) == ""
+    assert far_conditions(nn.Identity(), given) == far_conditions(model, None) == ""
     old = {name: value for name, value in scale.state_dict().items() if name[:3] in ("mea", "std")}
     again = ConditionScale(spec)
     again.load_state_dict(old)  # saved before ranges were kept
     assert not again.outside({name: part + 99 * (name != "class") for name, part in given.items()}).any()
     again.load_state_dict(scale.state_dict())
     assert again.outside({name: part + 99 * (name != "class") for name, part in given.items()}).all()
+
+
+def test_fair_images_and_sparse_vectors_are_inside_the_range_of_training() -> None:
+    """Sparse points, such as pixels of digits, have numbers that are 0 in all training points and not in others."""
+    seed = torch.Generator().manual_seed(0)
+    points = torch.rand(2000, 1, 8, 8, generator=seed) * (torch.rand(2000, 1, 8, 8, generator=seed) < 0.002)
+    for shape in ((1, 8, 8), (64,)):
+        given = points.reshape(-1, *shape)
+        scale = ConditionRange(TensorSpec(shape))
+        scale.prepare(given[:1000])
+        assert not scale.outside(given[1000:]).any()
+        assert scale.outside(255 * given[1000:]).equal(given[1000:].flatten(1).amax(1) > 1.2 / 255)
+    few = ConditionRange(TensorSpec((2,)))
+    few.prepare(torch.tensor([[1.0, 1e3], [1.0, 1e3], [2.0, 2e3], [2.0, 2e3]]).repeat(50, 1))
+    assert few.outside(torch.tensor([[3.0, 1.5e3]])).all(), "numbers have units of their own"

@@ -17,8 +17,10 @@ from scorefold.data import Dataset
 from scorefold.diffusion import VE
 from scorefold.interfaces import Allocator, DataSource, Estimator, Loss, Progress, TensorSource, Trainable
 from scorefold.results import Allocation, Estimate, PlanRow
+from scorefold_registry.host import Host
 from scorefold_toolkit.metrics.measure import EvaluationBatch, Units
-from scorefold_verbs.config import AllocateOptions, EstimateOptions, GenerateOptions
+from scorefold_toolkit.training import fit as train
+from scorefold_verbs.config import AllocateOptions, EstimateOptions, GenerateOptions, SampleOptions
 from scorefold_verbs.estimate import allocate, estimate, over_trainings
 from scorefold_verbs.fit import fit, noise_warnings
 from scorefold_verbs.inputs import groups_of, with_labels
@@ -26,6 +28,7 @@ from scorefold_verbs.latents.measures import FrechetBesideFloor
 from scorefold_verbs.latents.reconstruct import generate, quick_error, reconstruction_warnings
 from scorefold_verbs.load import load
 from scorefold_verbs.measures import features_of
+from scorefold_verbs.sample import sample
 
 
 @pytest.mark.parametrize(
@@ -219,3 +222,38 @@ def test_labels_of_few_points_are_named_after_other_warnings(own: list[str], cou
     found = with_labels({"warnings": own} if own else {}, [], left_out).get("warnings", [])
     assert len(found) == len(said)
     assert all(text.startswith(part) for part, text in zip(said, found, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("flow:spline-coupling", {"layers": 1, "hidden": [4]}),
+        ("score:flow-matching", {}),
+        ("score:conditional", {}),
+        ("score:conditional", {"estimator": "cde", "condition_dropout": 0.2}),
+        ("score:denoising", {}),
+    ],
+)
+def test_samples_far_from_the_conditions_of_training_are_warned_of(
+    host: Host, name: str, config: dict[str, Any]
+) -> None:
+    seed = torch.Generator().manual_seed(0)
+    y = torch.rand(200, 2, generator=seed)
+    points = Dataset(y + 0.1 * torch.randn(200, 2, generator=seed), condition=y)
+    network = {"network": {"use": "network:mlp", "config": {"width": 8, "blocks": 1}}}
+    config = config if name.startswith("flow:") else {**config, **network}
+    data = TensorSource({"train": points})
+    model = host.create(name, {**config, "training": {"steps": 1}}, data=data)
+    train(model, points, model.training_config)
+    options = (
+        SampleOptions(n=2, conditions=4) if name.startswith("flow:") else SampleOptions(n=2, conditions=4, steps=2)
+    )
+    near = TensorSource({"test": points.take(torch.arange(4))})
+    far = TensorSource({"test": Dataset(points.x[:4], condition=y[:4] + torch.tensor([[0.0], [0.0], [0.0], [9.0]]))})
+    assert "warnings" not in sample(model, {"data": near}, options, context()).result
+    (said,) = sample(model, {"data": far}, options, context()).result["warnings"]
+    assert said.startswith("1 of 4 conditions lies outside the range of the training conditions")
+    older = {key: value for key, value in model.state_dict().items() if "low_" not in key and "high_" not in key}
+    again = host.create(name, {**config, "training": {"steps": 0}}, data=data)
+    again.load_state_dict(older)
+    assert "warnings" not in sample(again, {"data": far}, options, context()).result

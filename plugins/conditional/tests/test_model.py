@@ -274,7 +274,7 @@ def test_images_with_conditions_of_any_smaller_size(
 def test_a_condition_may_be_a_single_number(build: Build, shape: tuple[int, ...]) -> None:
     """Beside a vector, where its noise is predicted too, and embedded beside an image."""
     models = [build(shape, TensorSpec(size), joint=len(shape) == 1) for size in ((), (1,))]
-    models[1].load_state_dict(models[0].state_dict())
+    models[1].network.load_state_dict(models[0].network.state_dict())
     x, y = torch.randn(4, *shape), torch.randn(4)
     losses, draws = [], []
     for model, condition in zip(models, (y, y[:, None]), strict=True):
@@ -384,7 +384,7 @@ def test_consistency_changes_draws_and_leaves_the_likelihood(build: Build) -> No
         stirred(build((4,), TensorSpec((4,)), operator=operator, estimator="cde", consistency=strength))
         for strength in (0.0, 1.0)
     ]
-    models[1].load_state_dict(models[0].state_dict())
+    models[1].network.load_state_dict(models[0].network.state_dict())
     x, y = torch.randn(3, 4), torch.randn(3, 4)
     first, second = (model.log_prob(x, y, rtol=1e-3, atol=1e-3) for model in models)
     assert torch.equal(first, second)

@@ -19,7 +19,7 @@ from scorefold_standard.config import AnalyticConfig, DenoisingConfig
 from scorefold_standard.noised_distributions import noised_distribution
 from scorefold_toolkit.distributions import Points, SubspaceGaussian
 from scorefold_toolkit.nn import loss_uncertainty
-from scorefold_toolkit.nn.conditions import drop_condition, null_condition, with_null_class
+from scorefold_toolkit.nn.conditions import ConditionRange, drop_condition, null_condition, with_null_class
 from scorefold_toolkit.score_matching.losses import Standardised, denoising_score_matching
 from scorefold_toolkit.score_matching.noise_levels import NoiseLevels
 from scorefold_toolkit.training.validation import LossReference, silent_network
@@ -137,6 +137,7 @@ class Denoising(ScoreModel, Trainable):
         shown = with_null_class(spec) if self.drops and spec is not None else spec
         network = as_network(config.network, "the network of score:denoising")
         self.network = network.build(self.event_shape, self.event_shape, time=True, condition=shown)
+        self.condition_range = ConditionRange(spec)
         self.uncertainty = loss_uncertainty(config.weighting)
         if isinstance(self.network, Prepares) and self.network.prediction != config.prediction:
             raise ConfigError(
@@ -146,9 +147,13 @@ class Denoising(ScoreModel, Trainable):
             )
 
     def prepare(self, dataset: Dataset, generator: torch.Generator) -> None:
-        """Gives the network the data as it sees them, where it asks for them: the first points (``measured_rows``)."""
+        """Takes the range of the condition, and gives the network the data as it sees them, where it asks for them: the
+        first points (``measured_rows``)."""
+        rows = measured_rows(len(dataset), self.event_shape)
+        if self.condition_range.ranges:
+            self.condition_range.prepare(dataset.take(torch.arange(rows)).condition)
         if isinstance(self.network, Prepares):
-            x = dataset.tensor(measured_rows(len(dataset), self.event_shape))
+            x = dataset.tensor(rows)
             self.network.prepare(
                 (x - self.event_scale.middle(x)) / self.event_scale.std, self.event_scale.std, generator
             )

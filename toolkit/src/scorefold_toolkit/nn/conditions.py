@@ -101,7 +101,74 @@ class ConditionVector(nn.Module):
         return torch.cat(vectors, 1) if vectors else None
 
 
-class ConditionScale(nn.Module):
+class ConditionRange(nn.Module):
+    """The range of the numbers of a condition over the training points, for ``far_conditions``.
+
+    Each number has a range of its own. One range serves an image, since a pixel may be black in all training points and
+    not in others, and other parts of so many numbers that fair points would be outside. Before ``prepare``, and in
+    states saved without it, no range is known. Classes have none.
+
+    >>> from scorefold.data import TensorSpec
+    >>> known = ConditionRange(TensorSpec((2,)))
+    >>> known.prepare(torch.tensor([[1.0, 200.0], [2.0, 300.0], [3.0, 400.0]]))
+    >>> known.outside(torch.tensor([[3.0, 200.0], [3.0, 421.0]]))
+    tensor([False,  True])
+    """
+
+    def __init__(self, spec: ConditionSpec | None) -> None:
+        super().__init__()
+        self.spec = spec
+        parts = enumerate(named_specs(spec).items())
+        self.ranges = {name: place for place, (name, one) in parts if one.classes is None}
+        for name, place in self.ranges.items():
+            shape = named_specs(spec)[name].shape
+            self.register_buffer(f"low_{place}", torch.ones(shape))
+            self.register_buffer(f"high_{place}", torch.zeros(shape))  # below low: not known
+
+    @torch.no_grad()
+    def prepare(self, condition: Condition | None) -> None:
+        """Takes the range of the training points (N, *shape). Raises ``ShapeError`` where the condition does not fit.
+
+        One range serves all numbers of a part if more than 1 in 50 of every second point are outside the ranges of the
+        others.
+        """
+        parts = named_parts(self.spec, condition)
+        for name, place in self.ranges.items():
+            given = parts[name]
+            low, high = given.aminmax(dim=0)
+            shared = _is_image(named_specs(self.spec)[name])
+            if shared or _outside(given[1::2], *given[::2].aminmax(dim=0)).sum() > _STRICT * len(given[1::2]):
+                low, high = low.min().expand_as(low), high.max().expand_as(high)
+            self.get_buffer(f"low_{place}").copy_(low)
+            self.get_buffer(f"high_{place}").copy_(high)
+
+    def outside(self, condition: Condition) -> Tensor:
+        """Conditions with a number farther than a tenth of the training points' range outside it, (C,)."""
+        parts = named_parts(self.spec, condition)
+        found = torch.zeros(len(next(iter(parts.values()))), dtype=torch.bool)
+        for name, place in self.ranges.items():
+            low, high = self.get_buffer(f"low_{place}"), self.get_buffer(f"high_{place}")
+            found |= _outside(parts[name].to(low), low, high).cpu()
+        return found
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+        for name, value in self.named_buffers():  # saved before conditions were scaled, or before their range was kept
+            unknown = torch.ones_like(value) if name.startswith(("std_", "low_")) else torch.zeros_like(value)
+            state_dict.setdefault(f"{prefix}{name}", unknown)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+_MARGIN, _STRICT = 0.1, 0.02
+
+
+def _outside(given: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Rows of ``given`` (N, *shape) with a number beyond its range (*shape) and its margin: (N,)."""
+    reach = _MARGIN * (high - low)
+    beyond = ((given < low - reach) | (given > high + reach)) & (low <= high)
+    return beyond.reshape(len(given), low.numel()).any(1)
+
+
+class ConditionScale(ConditionRange):
     """The numbers of a condition, each centred and of unit deviation over the training points (z-scores).
 
     Classes and images pass as they are. Before ``prepare``, and in states saved without scales, all numbers do.
@@ -114,29 +181,23 @@ class ConditionScale(nn.Module):
     """
 
     def __init__(self, spec: ConditionSpec | None) -> None:
-        super().__init__()
-        self.spec = spec
-        parts = named_specs(spec).items()
-        self.places = {name: place for place, (name, one) in enumerate(parts) if _is_vector(one)}
+        super().__init__(spec)
+        specs = named_specs(spec)
+        self.places = {name: place for name, place in self.ranges.items() if not _is_image(specs[name])}
         for name, place in self.places.items():
-            shape = named_specs(spec)[name].shape
-            self.register_buffer(f"mean_{place}", torch.zeros(shape))
-            self.register_buffer(f"std_{place}", torch.ones(shape))
-            self.register_buffer(f"low_{place}", torch.ones(shape))
-            self.register_buffer(f"high_{place}", torch.zeros(shape))  # below low: not known
+            self.register_buffer(f"mean_{place}", torch.zeros(specs[name].shape))
+            self.register_buffer(f"std_{place}", torch.ones(specs[name].shape))
 
     @torch.no_grad()
     def prepare(self, condition: Condition | None) -> None:
-        """Takes means and deviations of the training points (N, *shape); a number that never changes is only centred.
+        """Takes ranges, means and deviations of the training points (N, *shape); a number that never changes is only
+        centred.
 
         Raises ``ShapeError`` where the condition does not fit."""
-        if not self.places:
-            return
+        super().prepare(condition)
         parts = named_parts(self.spec, condition)
         for name, place in self.places.items():
             std, mean = torch.std_mean(parts[name].double(), 0, correction=0)
-            for end, value in zip(("low", "high"), parts[name].aminmax(dim=0), strict=True):
-                self.get_buffer(f"{end}_{place}").copy_(value)
             self.get_buffer(f"mean_{place}").copy_(mean)
             self.get_buffer(f"std_{place}").copy_(std.where(std > 0, 1.0))
 
@@ -150,46 +211,23 @@ class ConditionScale(nn.Module):
             parts[name] = (parts[name].to(mean) - mean) / std
         return parts[""] if isinstance(condition, Tensor) else parts
 
-    def outside(self, condition: Condition) -> Tensor:
-        """Conditions with a number farther than a tenth of the training points' range outside it, (C,)."""
-        parts = named_parts(self.spec, condition)
-        rows = len(next(iter(parts.values())))
-        found = torch.zeros(rows, dtype=torch.bool)
-        for name, place in self.places.items():
-            low, high = self.get_buffer(f"low_{place}"), self.get_buffer(f"high_{place}")
-            given, reach = parts[name].to(low), _MARGIN * (high - low)
-            beyond = ((given < low - reach) | (given > high + reach)) & (low <= high)
-            found |= beyond.reshape(rows, math.prod(low.shape)).any(1).cpu()
-        return found
-
-    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
-        own = {f"{prefix}{name}": value for name, value in self.named_buffers()}
-        for name, value in own.items():  # saved before conditions were scaled, or before their range was kept
-            ones = "std_" in name or "low_" in name
-            state_dict.setdefault(name, torch.ones_like(value) if ones else torch.zeros_like(value))
-        super()._load_from_state_dict(state_dict, prefix, *rest)
-
-
-_MARGIN = 0.1
-
 
 @torch.no_grad()
-def far_conditions(model: Any, condition: Condition | None) -> str:
+def far_conditions(model: nn.Module, condition: Condition | None) -> str:
     """The warning that some conditions (C, ...) lie outside the range of those that a model was trained on; empty where
-    none does, and for models without a ``condition_scale``.
+    none does, and for models that keep no ``ConditionRange``.
 
-    >>> from types import SimpleNamespace
     >>> from scorefold.data import TensorSpec
-    >>> scale = ConditionScale(TensorSpec((2,)))
-    >>> scale.prepare(torch.tensor([[1.0, 200.0], [3.0, 400.0]]))
-    >>> model = SimpleNamespace(condition_scale=scale)
+    >>> model = nn.Module()
+    >>> model.known = ConditionRange(TensorSpec((2,)))
+    >>> model.known.prepare(torch.tensor([[1.0, 200.0], [2.0, 300.0], [3.0, 400.0]]))
     >>> far_conditions(model, torch.tensor([[3.0, 200.0], [3.0, 421.0]]))[:57]
     '1 of 2 conditions lies outside the range of the training '
     """
-    scale = getattr(model, "condition_scale", None)
-    if not isinstance(scale, ConditionScale) or condition is None or not scale.places:
+    known = next((part for part in model.children() if isinstance(part, ConditionRange)), None)
+    if known is None or condition is None:
         return ""
-    outside = scale.outside(condition)
+    outside = known.outside(condition)
     count = int(outside.sum())
     if not count:
         return ""
@@ -198,10 +236,6 @@ def far_conditions(model: Any, condition: Condition | None) -> str:
         f"{count:,} of {len(outside):,} conditions {lie} outside the range of the training conditions: the model was "
         "not trained there, and its samples may be wrong and too narrow"
     )
-
-
-def _is_vector(spec: TensorSpec) -> bool:
-    return spec.classes is None and not _is_image(spec)
 
 
 class ConditionMap(nn.Module):

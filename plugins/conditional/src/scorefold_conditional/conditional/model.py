@@ -24,7 +24,7 @@ from scorefold_conditional.conditional.objective import ConditionBlock, Conditio
 from scorefold_conditional.config import ConditionalConfig
 from scorefold_conditional.inverse import mask_of, measured_by
 from scorefold_toolkit.nn import loss_uncertainty, named_parts, named_specs
-from scorefold_toolkit.nn.conditions import with_null_class
+from scorefold_toolkit.nn.conditions import ConditionRange, with_null_class
 from scorefold_toolkit.score_matching.losses import Standardised
 from scorefold_toolkit.score_matching.noise_levels import NoiseLevels
 from scorefold_toolkit.training.validation import LossReference, silent_network
@@ -91,6 +91,7 @@ class Conditional(ScoreModel, Trainable):
         self.register_buffer("condition_mean", torch.zeros(len(numbers)))
         self.register_buffer("condition_std", torch.ones(len(numbers)))
         self.register_buffer("reached_speed", torch.tensor(config.speed))
+        self.condition_range = ConditionRange(data.condition_spec)
 
     def _predicted(self) -> tuple[str, ...]:
         """The parts of the condition whose noise the network predicts as well."""
@@ -124,13 +125,15 @@ class Conditional(ScoreModel, Trainable):
         return network
 
     def prepare(self, dataset: Dataset, generator: torch.Generator) -> None:
-        """Takes the mean and standard deviation of each part of the condition, over all its coordinates: of the first
-        points (``measured_rows``)."""
+        """Takes the range of the condition, and the mean and standard deviation of each part over all its coordinates,
+        of the first points (``measured_rows``)."""
         if not self.places:
             return
         widest = max((self.specs[name].shape for name in self.places), key=math.prod)
         rows = measured_rows(len(dataset), widest)
-        parts = named_parts(self.condition_spec, dataset.take(torch.arange(rows)).condition)
+        condition = dataset.take(torch.arange(rows)).condition
+        self.condition_range.prepare(condition)
+        parts = named_parts(self.condition_spec, condition)
         for name, place in self.places.items():
             std, mean = torch.std_mean(parts[name].double(), correction=0)
             self.condition_mean[place] = mean.to(self.condition_mean)
