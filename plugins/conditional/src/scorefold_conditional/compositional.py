@@ -23,9 +23,12 @@ from scorefold_conditional.inverse import diffuse_covariance, shift_denoised
 from scorefold_conditional.solvers.dps import tweedie_covariance
 from scorefold_conditional.solvers.prior import check_prior
 from scorefold_toolkit.checks import check_trained
+from scorefold_toolkit.geodesics.geometry import version
 from scorefold_toolkit.numerics import symmetric_function, symmetric_sqrt
 
 _NAME = "score:compositional"
+_SINGLE = ("mps",)  # devices without float64
+_KEPT = 1000  # sets of observations whose precisions are kept
 
 
 class Compositional(ScoreModel):
@@ -41,6 +44,9 @@ class Compositional(ScoreModel):
     - ``jacobian``: Tweedie's covariances at each call, from the Jacobians of the denoised estimates (JAC).
 
     ``rule: sum`` adds scores, sum_i s_i - (n - 1) s_0 (Geffner et al. 2023), the posterior's score at t = 0 only.
+
+    The precisions of ``samples`` are computed once per set of observations, from one noise with a seed of its own, and
+    kept until a weight changes. Matrices are in float64.
 
     Without ``prior``, the posterior without a condition serves as the prior. Raises ``ConfigError`` for a posterior
     whose condition is no tensor or diffuses, and for a prior that doesn't fit.
@@ -82,6 +88,8 @@ class Compositional(ScoreModel):
         several = TensorSpec((config.observations, *spec.shape), spec.classes)
         super().__init__(posterior.process, posterior.event_shape, several, posterior.event_scale)
         self.posterior, self.prior, self.config = posterior, posterior if prior is None else prior, config
+        self._gains: dict[bytes, Tensor] = {}
+        self._base: tuple[object, Tensor] | None = None
 
     def score(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
         x, t, condition = self.match_inputs(x, t, condition)
@@ -97,7 +105,7 @@ class Compositional(ScoreModel):
         guidance: float = 1.0,
         **options: Any,
     ) -> BoundScore:
-        """The score of (x, t) alone. The samples of ``rule: samples`` are made once, by a seed of their own."""
+        """The score of (x, t) alone."""
         free = super().bind(None, generator=generator, **options)
         if condition is None:
             return free
@@ -123,10 +131,26 @@ class Compositional(ScoreModel):
             )
         if self.config.rule != "samples":
             return {"observations": condition}
-        base = _precision(self._samples(self.prior, 10 * self.config.samples, None).flatten(1))
-        each = self._samples(self.posterior, self.config.samples, condition.flatten(0, 1))
-        gained = _gained(base, _precision(each.transpose(0, 1).flatten(2)).unflatten(0, condition.shape[:2]))
-        return {"observations": condition, "prior": base.expand(len(gained), -1, -1), "gained": gained}
+        gained = self._known_gains(condition)
+        assert self._base is not None
+        return {"observations": condition, "prior": self._base[1].expand(len(gained), -1, -1), "gained": gained}
+
+    def _known_gains(self, condition: Tensor) -> Tensor:
+        """W_i of each observation of (C, n, *X), (C, n, D, D). Sets of observations that were met before are kept."""
+        weights = version(self)
+        if len(self._gains) > _KEPT:
+            self._gains = {}
+        if self._base is None or self._base[0] != weights:
+            samples = self._samples(self.prior, 10 * self.config.samples, None)
+            self._base, self._gains = (weights, _precision(samples.flatten(1))), {}
+        names = [each.tobytes() for each in condition.detach().cpu().double().numpy()]
+        places = {name: place for place, name in enumerate(names) if name not in self._gains}
+        if places:
+            fresh = condition[list(places.values())]
+            each = self._samples(self.posterior, self.config.samples, fresh.flatten(0, 1))
+            precisions = _precision(each.transpose(0, 1).flatten(2)).unflatten(0, fresh.shape[:2])
+            self._gains.update(zip(places, _gained(self._base[1], precisions), strict=True))
+        return torch.stack([self._gains[name] for name in names])
 
     def _samples(self, model: ScoreModel, n: int, condition: Tensor | None) -> Tensor:
         """Samples (n, *E) or (n, C, *E) from one noise for all conditions, so that no row depends on the others."""
@@ -160,10 +184,15 @@ class Compositional(ScoreModel):
             centre = self.process.denoised_from_score(score, x, t)
             means = self.process.denoised_from_score(given(several, times), several, times)
             base, gained = parts["prior"] + _precision_of_noise(self.process, x, t), parts["gained"]
-        gaps = (means.unflatten(0, (len(x), n)) - centre[:, None]).flatten(2).double()[..., None]
+        gaps = _exact((means.unflatten(0, (len(x), n)) - centre[:, None]).flatten(2))[..., None]
         pull = ((base[:, None] + gained) @ gaps).sum(1)
         shift = torch.linalg.solve(base + gained.sum(1), pull)[..., 0]
         return shift_denoised(self.process, score, x, t, shift.to(x).reshape(x.shape))
+
+
+def _exact(value: Tensor) -> Tensor:
+    """The value in float64, on the CPU where its device has no float64."""
+    return (value.cpu() if value.device.type in _SINGLE else value).double()
 
 
 def _gained(base: Tensor, precisions: Tensor) -> Tensor:
@@ -181,7 +210,8 @@ def _gained(base: Tensor, precisions: Tensor) -> Tensor:
 def _precision(samples: Tensor) -> Tensor:
     """The inverse covariance of samples (..., N, D), unbiased for Gaussians: (..., D, D) in float64."""
     n, size = samples.shape[-2:]
-    centred = samples.double() - samples.double().mean(-2, keepdim=True)
+    samples = _exact(samples)
+    centred = samples - samples.mean(-2, keepdim=True)
     precision: Tensor = (n - size - 2) * torch.linalg.inv(centred.mT @ centred)
     return precision
 
@@ -191,7 +221,7 @@ def _columns(matrix: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     size = math.prod(x.shape[1:])
     basis = torch.eye(size, dtype=x.dtype, device=x.device).reshape(size, 1, *x.shape[1:])
     columns = torch.stack([matrix(v.expand_as(x)).flatten(1) for v in basis], -1)
-    return (columns + columns.mT).double() / 2
+    return _exact(columns + columns.mT) / 2
 
 
 def _precision_of_noise(process: DiffusionProcess, x: Tensor, t: Tensor) -> Tensor:

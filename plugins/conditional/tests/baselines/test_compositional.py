@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -111,7 +114,7 @@ def test_samples_of_the_plain_sum_are_too_narrow(
 
 
 def test_precisions_from_samples_agree_with_the_posterior_up_to_their_number(pair: Linear, prior_of: Any) -> None:
-    """With 3,000 samples the score is within some per cent of the posterior's, and the samples are made once."""
+    """With 3,000 samples the score is within some per cent of the posterior's, and samples are drawn once for a set."""
     process = VE(0.01, 20.0)
     prior = prior_of(pair.prior, process, (PARAMETERS,))
     model = composed(pair, process, prior=prior, rule="samples", samples=3000)
@@ -123,8 +126,12 @@ def test_precisions_from_samples_agree_with_the_posterior_up_to_their_number(pai
         wanted = pair.given(y[0]).score(process, x, t)
         found = bound(x, t)
         assert torch.allclose(found, wanted, rtol=0.1, atol=0.05 * float(wanted.abs().max()))
-    assert prior.calls == before + 2
-    assert torch.allclose(model.score(x, t, y), found)
+        assert torch.equal(model.score(x, t, y.expand(2, -1, -1)), found)
+    assert prior.calls == before + 4
+    assert torch.equal(composed(pair, process, prior=prior, rule="samples", samples=3000).score(x, t, y), found)
+    model.posterior.unit.mul_(1.0)  # as a step of training changes a weight
+    model.score(x, t, y)
+    assert prior.calls > before + 10, "samples are drawn anew for other weights"
     mixed = model.bind(y, guidance=2.0)(x, t)
     assert torch.allclose(mixed, 2 * found - prior.score(x, t))
 
@@ -165,6 +172,52 @@ def test_trained_scores_of_one_observation_give_the_posterior_of_five(host: Host
     assert found["samples"][0] < 0.4  # standard deviations of the posterior
     assert 0.8 < found["samples"][1] < 1.25
     assert found["sum"][1] < 0.25
+
+
+def test_devices_without_float64_are_served(tmp_path: Path) -> None:
+    """The simulated device refuses float64 here, as Apple's devices do. It stays for the rest of a process."""
+    script = tmp_path / "single.py"
+    script.write_text(SINGLE)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+SINGLE = """
+import sys
+import torch
+from torch.overrides import TorchFunctionMode
+from scorefold_conditional import compositional
+from scorefold_registry import Host
+from scorefold_testing.simulated import activate
+
+activate()
+compositional._SINGLE = ("simulated",)
+
+
+class NoDoubles(TorchFunctionMode):
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        for value in found if isinstance(found, (list, tuple)) else (found,):
+            if isinstance(value, torch.Tensor) and value.device.type == "simulated":
+                matrices = sys._getframe(1).f_code.co_filename.endswith(("compositional.py", "numerics.py"))
+                assert not matrices or value.dtype != torch.float64, func
+        return found
+
+
+host = Host.discover()
+data = host.create("data:sbibm", {"task": "two-moons", "simulations": 100})
+small = {"network": {"use": "network:mlp", "config": {"width": 8, "blocks": 1}}, "training": {"steps": 0}}
+x, t, y = torch.ones(2, 2), torch.full((2,), 0.5), torch.ones(1, 3, 2)
+for rule in ("samples", "jacobian", "sum"):
+    one = host.create("score:conditional", {**small, "estimator": "cde", "condition_dropout": 0.2}, data=data)
+    model = host.create("score:compositional", {"observations": 3, "rule": rule, "samples": 12}, posterior=one)
+    wanted = model.score(x, t, y)
+    model.to("simulated")
+    with NoDoubles():
+        found = model.score(*(value.to("simulated") for value in (x, t, y)))
+    assert found.device.type == "simulated"
+    torch.testing.assert_close(found.cpu(), wanted, rtol=1e-3, atol=1e-4)
+"""
 
 
 def test_inputs_that_do_not_fit_are_refused(pair: Linear, prior_of: Any, build: Any) -> None:

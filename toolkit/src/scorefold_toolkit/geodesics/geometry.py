@@ -38,8 +38,8 @@ Version = tuple[tuple[int, int], ...]
 
 
 def version(module: nn.Module) -> Version:
-    """A mark that changes with the parameters and buffers of a module."""
-    return tuple((id(value), value._version) for value in (*module.parameters(), *module.buffers()))
+    """A mark that changes with the parameters and buffers of a module, and with their device."""
+    return tuple((value.data_ptr(), value._version) for value in (*module.parameters(), *module.buffers()))
 
 
 class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
