@@ -18,7 +18,7 @@ from diffusers import (
     ScoreSdeVeScheduler,
 )
 
-from scorefold_registry import Host
+from scorefold_registry import Host, compare
 from scorefold_registry.run.pipeline import run_file
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -36,6 +36,8 @@ stages:
   between: {use: model, do: interpolate, inputs: {data: data}, options: {pairs: 1, times: 3, decoding: {steps: 4}}}
   audit: {use: model, do: audit, inputs: {data: data}, options: {n: 30, steps: 2, permutations: 99}}
 """
+
+SOLVED = "{use: data:paired, inputs: {data: DIGITS}, config: {operator: {name: mask}}, options: {n: 2, conditions: 2}}"
 
 FAMILIES = [
     (DDPMScheduler, {"prediction_type": "epsilon"}),
@@ -75,3 +77,21 @@ def test_every_family_is_asked_everything(
     model = result.value("model")
     x, t = torch.randn(2, 1, 8, 8), torch.full((2,), (model.process.t_min + model.process.t_max) / 2)
     torch.testing.assert_close(model.denoise(x, t), model.process.denoised_from_score(model.score(x, t), x, t))
+
+
+def test_a_checkpoint_is_the_prior_of_every_solver(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    saved(tmp_path / "checkpoint", DDPMScheduler(), in_channels=1, out_channels=1)
+    digits = "{use: data:digits, config: {limit: 60, range: [-1, 1]}}"
+    Path("cases.yaml").write_text("hole: " + SOLVED.replace("DIGITS", digits))
+    found = compare(
+        host,
+        "SolvesInverse",
+        on=["cases.yaml"],
+        plugged={"prior": {"use": "score:diffusers", "config": {"path": "checkpoint"}}},
+        fields={"repaint.resamples": 1},
+        out=tmp_path / "out",
+        cache=tmp_path / "cache",
+    )
+    assert [row.error for row in found.rows] == [None] * 6
+    assert {row.uses for row in found.rows} == {("score:diffusers",)}

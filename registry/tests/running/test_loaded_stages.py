@@ -210,12 +210,16 @@ FORMS = {
     "nowhere": ("{load: §gone/altogether}", "a relative path starts at the folder of the run file"),
     "a name that no folder has": (f"{{load: §{'x' * 999}}}", "can't be read as a folder"),
     "an estimate's samples": ("{load: §here/samples}", "holds the result of a stage (data), and no component"),
+    "a checkpoint": ("{load: §checkpoint}", "read by {use: score:diffusers, config: {path:"),
     "a whole run": ("{load: §here}", "is no saved state: it has no manifest.json"),
 }
 
 
 @pytest.mark.parametrize(("written", "said"), FORMS.values(), ids=FORMS)
 def test_what_can_not_be_loaded_is_shown_with_its_place(plan: MakePlan, earlier: Path, written: str, said: str) -> None:
+    scheduler = earlier.parents[2] / "checkpoint" / "scheduler"
+    scheduler.mkdir(parents=True)
+    (scheduler / "scheduler_config.json").write_text("{}")
     text = HEAD + f"  prior: {written}\n".replace("here", "runs/tiny/earlier")
     problem = refused(plan, text.replace("§", ""))
     assert said in problem.message + f" | {problem.hint}"

@@ -209,7 +209,15 @@ def _stateless(folder: Path) -> ArtefactError:
         source = facts["source"]
         hint = f"load {folder.parent / source}" if source else "load a stage that gives a component, such as a score"
         return ArtefactError(f"{folder} holds the result of a stage ({facts['gives']}), and no component", hint=hint)
-    return ArtefactError(f"{folder} is no saved state: it has no {MANIFEST_FILE}", hint=stages_near(folder))
+    hint = stages_near(folder)
+    if is_checkpoint(folder):
+        hint = f"a checkpoint of diffusers is read by {{use: score:diffusers, config: {{path: {folder}}}}}"
+    return ArtefactError(f"{folder} is no saved state: it has no {MANIFEST_FILE}", hint=hint)
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """True if a folder holds a pipeline of diffusers."""
+    return any(_is(S_ISREG, folder / name) for name in ("model_index.json", "scheduler/scheduler_config.json"))
 
 
 def _is(kind: Callable[[int], bool], path: Path) -> bool:

@@ -43,6 +43,7 @@ def run(arguments: list[str]) -> int:
     from scorefold_registry.cli.commands.recommend import data_name
     from scorefold_registry.cli.starting import QUESTIONS
     from scorefold_registry.python.reading import read_data
+    from scorefold_registry.runfile.loaded_stages import is_checkpoint
 
     question = QUESTIONS[asked]
     if is_checkpoint(Path(given.data)):
@@ -98,11 +99,6 @@ def _start_checkpoint(host: Host, given: Any, asked: str, arguments: list[str]) 
     else:
         print_answer("\n".join([f"{out} is written, and checked; next:", *(f"  {step}" for step in steps)]))
     return 0
-
-
-def is_checkpoint(folder: Path) -> bool:
-    """True if a folder holds a pipeline of diffusers."""
-    return any((folder / name).is_file() for name in ("model_index.json", "scheduler/scheduler_config.json"))
 
 
 def _check_free(out: Path) -> None:
