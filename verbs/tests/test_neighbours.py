@@ -74,6 +74,7 @@ def test_assess_reports_it_and_loses_nothing_to_too_few_points() -> None:
     twice = assess(model(), {"data": data, "metrics": [metric, metric]}, AssessOptions(n=2), context())
     assert any("two metrics are called" in text for text in twice.result["warnings"])
     few = assess(model(), {"data": Source(test=rows(4)), "metrics": [metric]}, AssessOptions(n=2), context())
-    assert any("Balls gives no number: 4 held-out points" in text for text in few.result["warnings"])
+    (said,) = (text for text in few.result["warnings"] if "Balls gives no number: 4 held-out points" in text)
+    assert "take more of them (options: conditions)" in said
     assert "precision" not in few.result["metrics"]
     assert few.result["answer"]["value"] is not None

@@ -359,7 +359,8 @@ def _numbers(measures: Sequence[Measure]) -> tuple[dict[str, float], dict[str, T
         try:
             found, noted = measure.metrics(), measure.arrays()
         except DataError as error:
-            warnings.append(f"{type(measure).__name__.strip('_')} gives no number: {error.message}")
+            reason = error.message + (f"; {error.hint}" if error.hint else "")
+            warnings.append(f"{type(measure).__name__.strip('_')} gives no number: {reason}")
             continue
         if twice := [*(found.keys() & metrics.keys()), *(noted.keys() & arrays.keys())]:
             warnings.append(f"two metrics are called {twice[0]!r}; the first one's numbers are reported")

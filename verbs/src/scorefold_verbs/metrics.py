@@ -53,10 +53,10 @@ class C2ST(Metric):
                 "C2ST compares draws given a condition with reference draws, and this model takes no condition",
                 hint="take a conditional model, or the energy distance, which needs no metric",
             )
-        return _Separated(self.config)
+        return _C2ST(self.config)
 
 
-class _Separated(Measure):
+class _C2ST(Measure):
     def __init__(self, config: C2STConfig) -> None:
         self.config = config
         self._pairs: list[tuple[Tensor, Tensor]] = []

@@ -76,7 +76,16 @@ class Compositional(ScoreModel):
                 "combines scores given the observations themselves",
                 hint="train it with estimator: cde",
             )
-        check_prior(posterior if prior is None else prior, _NAME)
+        try:
+            check_prior(posterior if prior is None else prior, _NAME)
+        except ConfigError as error:
+            if prior is not None:
+                raise
+            raise ConfigError(
+                f"{_NAME} has no prior, and its posterior can't be called without an observation",
+                hint="plug in a prior, such as score:denoising with unconditional: true, or train the posterior with "
+                "condition_dropout: 0.2",
+            ) from error
         if prior is not None:
             _check_fit(posterior, prior)
         size = math.prod(posterior.event_shape)

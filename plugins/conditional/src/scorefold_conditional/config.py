@@ -151,7 +151,12 @@ class DPSConfig(Config):
         description="The linear operator A of the observation y = A x + noise; null is the operator of the data that "
         "are plugged in",
     )
-    noise_std: float = Field(0.0, ge=0, description="Standard deviation of the observation's noise (pigdm)")
+    noise_std: float | None = Field(
+        None,
+        ge=0,
+        description="Standard deviation of the observation's noise (pigdm, diffpir); null is the noise of the data "
+        "that are plugged in, and 0 without data",
+    )
     variant: Literal["dps", "pigdm", "diffpir"] = Field(
         "dps",
         description="The guidance: a step of fixed length against the misfit (dps, Chung et al. 2023), the misfit "
@@ -180,8 +185,8 @@ class DPSConfig(Config):
 
     @model_validator(mode="after")
     def _read_by_pigdm(self) -> DPSConfig:
-        if self.variant == "dps" and (self.noise_std > 0 or self.covariance != "isotropic"):
-            name = "noise_std" if self.noise_std > 0 else "covariance"
+        if self.variant == "dps" and (self.noise_std or self.covariance != "isotropic"):
+            name = "noise_std" if self.noise_std else "covariance"
             raise ValueError(
                 f"{name} weighs the misfit, and the guidance of dps is a step of fixed length; "
                 "set variant: pigdm, or leave it out"

@@ -245,8 +245,12 @@ def test_inputs_that_do_not_fit_are_refused(pair: Linear, prior_of: Any, build: 
         Compositional(settings, posterior=build(estimator="cmde").eval())
     with pytest.raises(ConfigError, match="never trained"):
         Compositional(settings, posterior=build(estimator="cde"))
-    with pytest.raises(ConfigError, match="expected an unconditional score"):
+    with pytest.raises(ConfigError, match="has no prior, and its posterior can't be called without") as failed:
         Compositional(settings, posterior=build(estimator="cde").eval())
+    assert "condition_dropout" in str(failed.value.hint)
+    conditional = build(estimator="cde").eval()
+    with pytest.raises(ConfigError, match="expected an unconditional score"):
+        Compositional(settings, posterior=conditional, prior=conditional)
     model = composed(pair, process)
     x, t = normal(2, PARAMETERS), torch.full((2,), 0.5, dtype=torch.float64)
     for shape in ((2, OBSERVED), (2, COUNT + 1, OBSERVED), (2, COUNT, OBSERVED + 1)):

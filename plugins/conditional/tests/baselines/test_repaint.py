@@ -183,6 +183,8 @@ def test_what_can_t_be_replaced_is_refused(pair: Any, gaussian: Any, prior_of: A
     drift = torch.tensor([[-1, 0.5], [0, -1]], dtype=torch.float64)
     with pytest.raises(ConfigError, match="several speeds or drive others"):
         repaint(prior_of(pair.distribution, MatrixProcess(drift, eye, start=1e-4 * eye), (2,)))
+    with pytest.raises(ConfigError, match="'gaussian-blur' hides nothing of an event, so there is nothing to sample"):
+        repaint(prior_of(gaussian(16), VE(0.01, 20.0), IMAGE), {"name": "gaussian-blur"})
     skew = [{"name": "bicubic-downsample", "factor": 2}, {"name": "mask", "fraction": 0.5}]
     with pytest.raises(ConfigError, match="'compose' shows of an event is no orthogonal part of it"):
         repaint(prior_of(gaussian(64), VP(), (1, 8, 8)), skew)

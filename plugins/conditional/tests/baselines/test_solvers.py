@@ -169,6 +169,30 @@ def test_the_operator_of_the_data_is_taken_where_none_is_set(name: str, host: Ho
     assert both.condition_spec == named.condition_spec, "the config goes before the data"
 
 
+@pytest.mark.parametrize("name", ["diffpir", "tmpd", "mmps", "daps"])
+def test_the_noise_of_the_data_is_taken_where_none_is_set(name: str, host: Host) -> None:
+    digits = host.create("data:digits", {"limit": 60})
+    prior = host.create("score:analytic", {"gaussian": True, "process": "vp"}, data=digits)
+    noisy = host.create("data:paired", {"operator": MASK, "noise_std": 0.2}, data=digits)
+    points = noisy.load("test").take(torch.arange(2))
+    x, t = points.x + 0.3, torch.full((2,), 0.4)
+    plugged, named, exact = (
+        host.create(f"score:{name}", config, prior=prior, data=noisy).score(x, t, points.condition)
+        for config in ({}, {"noise_std": 0.2}, {"noise_std": 0})
+    )
+    assert torch.equal(plugged, named)
+    assert not torch.allclose(plugged, exact)
+
+
+def test_data_in_another_range_than_the_prior_are_refused(host: Host) -> None:
+    prior = host.create("score:analytic", {"gaussian": True}, data=host.create("data:digits", {"limit": 60}))
+    signed = host.create("data:digits", {"limit": 60, "range": [-1, 1]})
+    pairs = host.create("data:paired", {"operator": MASK}, data=signed)
+    with pytest.raises(ConfigError, match="the data lie between -1 and 1, and the events of the prior") as failed:
+        host.create("score:mmps", {}, prior=prior, data=pairs)
+    assert "range: [0, 1]" in str(failed.value.hint)
+
+
 def test_solvers_without_an_operator_are_refused(host: Host) -> None:
     digits = host.create("data:digits", {"limit": 60})
     prior = host.create("score:analytic", {"gaussian": True, "process": "vp"}, data=digits)

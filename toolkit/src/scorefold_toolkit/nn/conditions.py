@@ -42,7 +42,8 @@ def named_parts(spec: ConditionSpec | None, condition: Condition | None) -> dict
         if tuple(parts[name].shape[1:]) != one.shape:
             raise ShapeError(
                 f"the condition{' ' + name if name else ''} has shape {tuple(parts[name].shape)}; "
-                f"expected (B{''.join(f', {size}' for size in one.shape)})"
+                f"expected (B{''.join(f', {size}' for size in one.shape)})",
+                hint="give the condition of the training data: the same columns, or observations of the same operator",
             )
         if one.classes is not None and parts[name].is_floating_point():
             raise ShapeError(f"the condition{' ' + name if name else ''} must hold integer classes")

@@ -115,7 +115,7 @@ class DAPS(DPS):
         covariance = self._isotropic(x, t)
         noise = draw_normal(tuple(x.shape), generator=generator, like=x)
         guess = self._centre(x, t, sampler, generator) + self._isotropic(x, t, 0.5)(noise)
-        std = self.config.noise_std
+        std = self.noise_std
         seen = y + std * draw_normal(tuple(y.shape), generator=generator, like=y) if std else y
 
         def spread(v: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ _STEPS = 50
 class DPS(ScoreModel, InverseSolver):
     """The score of an unconditional prior, guided by an observation y (B, *out_shape) of the operator; without an
     observation it is the prior's. Nothing is trained. ``score:diffpir``, ``score:tmpd`` and ``score:mmps`` are this
-    class with some settings fixed. Without ``operator`` in the config it is the operator of ``data``.
+    class with some settings fixed. Without ``operator`` and ``noise_std`` in the config they are the data's.
 
     Raises ``ConfigError`` for a conditional or an untrained prior, for events that the operator can't serve, and for
     ``covariance: isotropic`` under a process that couples components.
@@ -61,6 +61,7 @@ class DPS(ScoreModel, InverseSolver):
         observations = Observations(config.operator, prior, name, data)
         super().__init__(prior.process, prior.event_shape, observations.spec, prior.event_scale)
         self.prior, self.observations, self.config = prior, observations, config
+        self.noise_std = observations.noise_std if config.noise_std is None else config.noise_std
         if config.variant == "pigdm" and config.covariance == "isotropic" and self._couples():
             raise ConfigError(
                 f"covariance: isotropic is a variance a component, and {type(prior.process).__name__} couples them",
@@ -81,7 +82,7 @@ class DPS(ScoreModel, InverseSolver):
             return self.prior.score(x, t)
         operator, y = self.observations.read(condition)
         if self.config.variant == "diffpir":
-            moved = project(self.prior.score, self.process, operator, y, noise_std=self.config.noise_std)
+            moved = project(self.prior.score, self.process, operator, y, noise_std=self.noise_std)
             return moved(x, t)
 
         def estimate(point: Tensor) -> tuple[Tensor, Tensor]:
@@ -104,7 +105,7 @@ class DPS(ScoreModel, InverseSolver):
             return shift_denoised(self.process, score, x, t, self.length * shift)
         isotropic = self.config.covariance == "isotropic"
         covariance = self._isotropic(x, t) if isotropic else tweedie_covariance(self.process, gradient, x, t)
-        variance = self.config.noise_std**2
+        variance = self.noise_std**2
         if self.config.covariance == "row-sums":
             sums = operator(covariance(operator.adjoint(torch.ones_like(misfit)))).clamp_min(0) + variance
             # Without noise, what x_t leaves open can be 0: nothing is to be weighed there.

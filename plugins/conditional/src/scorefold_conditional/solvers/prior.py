@@ -51,8 +51,9 @@ class Observations:
 
     The operator comes from ``config``, or from the data where ``config`` is None. One operator for all events takes
     y (B, *out_shape). A mask of each event (``each: true``) takes y as ``image`` with the masks as ``mask``, as
-    ``data:paired`` gives them with ``mask: true``. Raises ``ConfigError`` without an operator, for an operator that is
-    not linear and for events that it can't serve.
+    ``data:paired`` gives them with ``mask: true``. ``noise_std`` is the data's, and 0 without. Raises ``ConfigError``
+    without an operator, for an operator that is not linear, for events that it can't serve, and for data in another
+    range than the prior's.
     """
 
     def __init__(
@@ -72,6 +73,9 @@ class Observations:
                 f"{tuple(prior.event_shape)}",
                 hint="plug in the data that the observations come from",
             )
+        if data is not None:
+            _check_range(data, prior, name)
+        self.noise_std = float(getattr(data, "noise_std", 0.0))
         self.operator = as_linear(built, name)
         self.varies = isinstance(self.operator, RandomMask)
         check_masks(self.operator, name)
@@ -99,3 +103,14 @@ class Observations:
             expected = ", ".join(["C", *map(str, self.mask_shape)])
             raise ShapeError(f"the masks have shape {tuple(mask.shape)}; expected ({expected})")
         return Mask(mask, self.operator.in_shape), check_observation(self.operator, y)
+
+
+def _check_range(data: DataSource, prior: ScoreModel, name: str) -> None:
+    """Raises ``ConfigError`` where data and prior have different bounds."""
+    ours, given = ((scale.low, scale.high) for scale in (prior.event_scale, data.event_scale))
+    if None not in (*ours, *given) and ours != given:
+        raise ConfigError(
+            f"the data lie between {given[0]:g} and {given[1]:g}, and the events of the prior of {name} between "
+            f"{ours[0]:g} and {ours[1]:g}",
+            hint=f"read the data in the range of the prior: range: [{ours[0]:g}, {ours[1]:g}]",
+        )

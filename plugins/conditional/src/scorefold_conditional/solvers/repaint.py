@@ -173,7 +173,8 @@ def resampled(steps: int, jump_length: int, resamples: int) -> Iterator[tuple[in
 
 
 def check_known_part(operator: LinearOperator, process: DiffusionProcess, like: Tensor, name: str) -> None:
-    """Raises ``ConfigError`` unless A^+ A is an orthogonal projection that commutes with the process at all times.
+    """Raises ``ConfigError`` unless A^+ A is an orthogonal projection with a kernel, which commutes with the process at
+    all times.
 
     Tried on fixed normal draws at several times, to the accuracy of the dtype of ``like``; a model on torch's meta
     device has no numbers to try.
@@ -185,6 +186,11 @@ def check_known_part(operator: LinearOperator, process: DiffusionProcess, like: 
 
     known = partial(known_part, operator)
     tolerance = 1e3 * torch.finfo(like.dtype).eps
+    if float((known(v) - v).norm()) <= 0.01 * float(v.norm()):
+        raise ConfigError(
+            f"the operator {name!r} hides nothing of an event, so there is nothing to sample",
+            hint="score:mmps and score:tmpd take any linear operator, with the noise of the observation",
+        )
     skew = float((known(v) * w - v * known(w)).sum().abs())
     if skew > tolerance * float(v.norm() * w.norm()):
         raise ConfigError(

@@ -45,7 +45,7 @@ class Paired(DataSource):
     def __init__(self, config: PairedConfig, *, data: DataSource, generator: torch.Generator | None = None) -> None:
         self._data = data
         self._seed = source_seed(config.seed, generator)
-        self._noise_std = config.noise_std
+        self.noise_std = config.noise_std
         self._operator = build_operator(config.operator, data.event_shape, scale=data.event_scale)
         self.operator = None if config.hidden else self._operator
         self.event_shape = data.event_shape
@@ -107,7 +107,7 @@ class Paired(DataSource):
         return Dataset(x=event, condition=condition, label=dataset.label, index=dataset.index, truth=dataset.truth)
 
     def _noisy(self, clean: Tensor, dataset: Dataset) -> Tensor:
-        if self._flux is None and self._noise_std == 0:
+        if self._flux is None and self.noise_std == 0:
             return clean
         if dataset.index is None:
             raise DataError("noise needs data whose points are numbered, and these have no index")
@@ -118,9 +118,9 @@ class Paired(DataSource):
         if self._flux is not None:
             counts = derive_generator(self._seed, "photons", index)
             clean = torch.poisson(self._flux * clean.clamp_min(0), generator=counts) / self._flux
-        if self._noise_std == 0:
+        if self.noise_std == 0:
             return clean
-        return clean + self._noise_std * torch.randn(clean.shape, generator=derive_generator(self._seed, index))
+        return clean + self.noise_std * torch.randn(clean.shape, generator=derive_generator(self._seed, index))
 
 
 def _hidden_part(operator: Operator) -> tuple[Any, ...]:
