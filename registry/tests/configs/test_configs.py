@@ -27,6 +27,14 @@ def test_a_good_config_has_no_problem(host: Host) -> None:
     assert config.model_dump()["process"]["name"] == "vp"
 
 
+def test_a_wrong_entry_of_a_list_is_the_only_problem(host: Host) -> None:
+    lorenz = host.catalogue.resolve("data:lorenz")
+    (found,) = check_config(host.catalogue, lorenz, {"columns": ["w"]})[1]
+    assert found.message == "columns[0] is 'w' (text); expected 'x', 'y' or 'z'"
+    (found,) = check_config(host.catalogue, lorenz, {"columns": []})[1]
+    assert found.message == "columns is [] (a list); expected at least 1 entries"
+
+
 @pytest.mark.parametrize("raw", [None, {}])
 def test_no_config_is_the_default(host: Host, raw: Any) -> None:
     assert problems(host, raw) == []

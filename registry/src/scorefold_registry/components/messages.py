@@ -69,6 +69,8 @@ def config_problems(model: type[BaseModel], error: ValidationError, raw: Any = N
     """
     by_place: dict[RawPath, list[Mapping[str, Any]]] = {}
     for item in error.errors(include_url=False):
+        if item["type"] == "too_short" and len(item["input"]) >= item["ctx"]["min_length"]:
+            continue  # pydantic counts the entries that are right, and reports the others too
         by_place.setdefault(_raw_path(item["loc"], raw, item["type"]), []).append(item)
     problems: list[Problem] = []
     for path, items in by_place.items():
