@@ -19,6 +19,7 @@ from scorefold.interfaces import TensorSource
 from scorefold.plotting import new_figure
 from scorefold.results import Allocation, Estimate, PlanRow
 from scorefold_toolkit import figures as event_figures
+from scorefold_toolkit.captions import captioned
 from scorefold_toolkit.figures import EventGroups
 from scorefold_toolkit.training import FitReport
 from scorefold_verbs.figures import _signals
@@ -240,12 +241,15 @@ def test_spectra_stand_beside_the_estimate() -> None:
     assert set(estimate_figures(Estimate("dimension", 2.0))) == set(), "one number needs no histogram"
     few = torch.tensor([2.0, float("nan")])
     assert set(estimate_figures(Estimate("dimension", 2.0, pointwise=few))) == set()
-    assert set(estimate_figures(Estimate("dimension", 2.0, pointwise=torch.ones(2)))) == {"estimate"}
+    assert set(estimate_figures(Estimate("dimension", 2.0, pointwise=torch.ones(9)))) == set()
+    assert set(estimate_figures(Estimate("dimension", 2.0, pointwise=torch.tensor([1.0, 2.0])))) == {"estimate"}
     spectrum = torch.tensor([[3.0, 2.0, 0.0], [4.0, 1.0, 0.0]])
     drawn = estimate_figures(Estimate("dimension", 2.0, spectrum=spectrum))
     axes = axes_of(drawn["spectrum"])
     assert list(lines(axes).values()) == [[(1, 3), (2, 2), (3, 0)], [(1, 4), (2, 1), (3, 0)]]
     assert axes.get_title() == "Spectra at 2 points"
+    assert axes.get_ylim()[0] == 0
+    assert all(place == round(place) for place in axes.get_xticks())
 
 
 def test_a_legend_below_covers_no_curve() -> None:
@@ -349,3 +353,11 @@ def test_draws_of_signals_stand_over_the_truth() -> None:
     assert [len(axes.lines) for axes in figure.axes] == [1 + 1] * 8 + [0]
     shown.truth = torch.randn(8, 3)
     assert _signals(shown) is None  # type: ignore[arg-type]
+
+
+def test_paths_and_points_have_captions_of_their_own() -> None:
+    lines = EventGroups(torch.rand(2, 5, 2), "pair of points", path=True)
+    assert event_figures.samples(lines)["samples"].get_label().startswith("Paths between pairs of points")
+    assert event_figures.samples(torch.rand(9, 2))["samples"].get_label().startswith("Samples of this stage")
+    found = captioned({"samples": "Geodesics."})(event_figures.samples)
+    assert found(lines)["samples"].get_label() == "Geodesics."

@@ -77,4 +77,4 @@ def test_a_reference_is_drawn_beside(make_flow: MakeFlow) -> None:
         assert torch.allclose(path, torch.lerp(path[:1], path[-1:], torch.linspace(0, 1, len(path))[:, None].double()))
     legend = axes.get_legend()
     assert legend is not None
-    assert "the reference's" in [text.get_text() for text in legend.get_texts()]
+    assert "true geodesics" in [text.get_text() for text in legend.get_texts()]

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from scorefold.plotting import ACCENT, INK, SOFT, WARM, empty_figure, new_figure, tidy
 from scorefold.results import Allocation, Estimate, PlanRow
-from scorefold_toolkit.captions import PATHS, SAMPLES, captioned
+from scorefold_toolkit.captions import PATHS, SAMPLES, TRAINING, captioned
 from scorefold_toolkit.nn.reshape import is_signal
 
 if TYPE_CHECKING:
@@ -93,27 +93,26 @@ class EventGroups:
     rows: int = 1
 
 
-@captioned(
-    {
-        "samples": SAMPLES,
-    }
-)
 def samples(drawn: Tensor | EventGroups) -> Mapping[str, Figure]:
     """Events (N, *E), or groups of them: images in a grid, a row a group, signals as curves, or points, a colour or a
     line a group."""
+    caption = SAMPLES
     if isinstance(drawn, EventGroups):
         if is_signal(drawn.x.shape[2:]):
-            return {"samples": curves(drawn.x[:, :_EACH], f"Each panel: {drawn.group}")}
-        figure = _grid_of_groups(drawn) or _scatter_groups(drawn)
-        figure.set_label(PATHS if drawn.path else "")
-        return {"samples": figure}
-    if is_signal(drawn.shape[1:]):
-        return {"samples": curves(drawn[:, None], "Samples")}
-    images = as_images(drawn[:64])
-    if images is not None:
-        return {"samples": image_grid(images, title="Samples")}
-    points = drawn[:2000]
-    return {"samples": scatter(points, "Samples")} if len(points) > 1 else {}
+            figure = curves(drawn.x[:, :_EACH], f"Each panel: {drawn.group}")
+        else:
+            figure = _grid_of_groups(drawn) or _scatter_groups(drawn)
+            caption = PATHS if drawn.path else SAMPLES
+    elif is_signal(drawn.shape[1:]):
+        figure = curves(drawn[:, None], "Samples")
+    elif (images := as_images(drawn[:64])) is not None:
+        figure = image_grid(images, title="Samples")
+    elif len(drawn) > 1:
+        figure = scatter(drawn[:2000], "Samples")
+    else:
+        return {}
+    figure.set_label(caption)
+    return {"samples": figure}
 
 
 def curves(
@@ -229,7 +228,7 @@ def scatter(x: Tensor, title: str, ax: Axes | None = None) -> Figure:
 
 
 def _scatter_groups(groups: EventGroups) -> Figure:
-    """Groups of points in one plane, each in its own colour and marker; a path as a line from a ring to a dot."""
+    """Groups of points in one plane, each in its own colour and marker; a path from an open one to a filled one."""
     x = groups.x[:_GROUPS] if groups.path else groups.x[:_GROUPS, :500]
     among = x.new_zeros(0, *x.shape[2:]) if groups.among is None else groups.among[:_AMONG].to(x)
     every, (across, up) = plane(torch.cat([x.flatten(0, 1), among]))
@@ -355,14 +354,7 @@ def labelled_grid(
     return figure
 
 
-@captioned(
-    {
-        "training": (
-            "The loss at each step of the training. The held-out loss is of points that the training has not "
-            "seen; below the dashed line the model has learned something."
-        ),
-    }
-)
+@captioned({"training": TRAINING})
 def training(fitted: Any) -> Mapping[str, Figure]:
     """The loss of a ``Fitted`` component, or of a ``FitReport``, against the step, with the held-out loss where there
     was one; nothing for an untrained component.
@@ -403,6 +395,14 @@ def training(fitted: Any) -> Mapping[str, Figure]:
     return {"training": figure}
 
 
+def over_points(estimate: Estimate) -> Mapping[str, Figure]:
+    """The histogram of an estimate over points; nothing where all points have one value, which the answer says."""
+    values = torch.empty(0) if estimate.pointwise is None else estimate.pointwise.detach()
+    values = values[values.isfinite()].double()
+    several = len(values) > 1 and not torch.allclose(values, values[0], rtol=1e-6, atol=1e-6)
+    return {"estimate": estimate.plot()} if several else {}
+
+
 def by_label(estimate: Estimate) -> Mapping[str, Figure]:
     """The answers for labels in ``diagnostics["by_label"]``, from the smallest, with their intervals; nothing without
     two labels that have a value.
@@ -424,11 +424,7 @@ def by_label(estimate: Estimate) -> Mapping[str, Figure]:
     return {"by-label": figure}
 
 
-@captioned(
-    {
-        "allocation": "Labels that the plan spends on each group of tasks, for support and for query.",
-    }
-)
+@captioned({"allocation": "Labels that the plan spends on each group of tasks, for support and for query."})
 def allocation(plan: Allocation) -> Mapping[str, Figure]:
     """Labels spent on each row of the plan, support and query; nothing for an empty plan."""
     if not plan.plan:

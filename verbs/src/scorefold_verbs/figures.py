@@ -18,6 +18,7 @@ from scorefold_toolkit.figures import (
     curves,
     labelled_grid,
     legend_below,
+    over_points,
     own_limits,
     plane,
     series,
@@ -158,15 +159,15 @@ def _calibration(calibration: Calibration) -> Figure:
     }
 )
 def estimate_figures(answer: Estimate) -> Mapping[str, Figure]:
-    """The estimate over points, where it has several; spectra and answers for labels where there are any."""
-    figures = {}
-    if answer.pointwise is not None and int(answer.pointwise.isfinite().sum()) > 1:
-        figures["estimate"] = answer.plot()
+    """The estimate over points, where it has several values; spectra and answers for labels where there are any."""
+    figures = dict(over_points(answer))
     if answer.spectrum is not None:
         figure, axes = new_figure()
         for row in answer.spectrum[:20].detach().cpu().double():
-            axes.plot(range(1, len(row) + 1), row.numpy(), color=ACCENT, alpha=0.4, linewidth=1)
+            axes.plot(range(1, len(row) + 1), row.numpy(), ".-", color=ACCENT, alpha=0.4, linewidth=1)
         axes.set(xlabel="rank", ylabel="spectrum", title=_at_points(min(20, len(answer.spectrum))))
+        axes.set_ylim(bottom=min(0.0, float(answer.spectrum.min())))
+        axes.locator_params(axis="x", integer=True)
         figures["spectrum"] = figure
     return {**figures, **by_label(answer)}
 

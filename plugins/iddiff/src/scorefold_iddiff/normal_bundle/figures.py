@@ -13,7 +13,7 @@ from scorefold.results import Estimate
 from scorefold_iddiff.pointwise.support import CURVATURE
 from scorefold_toolkit.captions import ESTIMATE, captioned
 from scorefold_toolkit.data.splits import asked_estimates
-from scorefold_toolkit.figures import by_label, legend_below
+from scorefold_toolkit.figures import by_label, legend_below, over_points
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,7 +50,7 @@ def normal_bundle_figures(estimate: Estimate) -> Mapping[str, Figure]:
     if curve:
         figures["traces"] = traces_against_noise(estimate)
     if estimate.value is not None:
-        figures["estimate"] = estimate.plot()
+        figures.update(over_points(estimate))
     return {**figures, **by_label(estimate)}
 
 

@@ -26,7 +26,7 @@ from scorefold_iddiff.pointwise.probe import ProbedPoints, ScoreProbe
 from scorefold_iddiff.pointwise.support import DataSurvey, survey_data
 from scorefold_toolkit.captions import ESTIMATE, SCALE, captioned
 from scorefold_toolkit.data.splits import asked_estimates
-from scorefold_toolkit.figures import by_label, legend_below
+from scorefold_toolkit.figures import by_label, legend_below, over_points
 from scorefold_toolkit.numerics import AGGREGATES, bootstrap_interval
 
 if TYPE_CHECKING:
@@ -220,11 +220,11 @@ def cascade_figures(estimate: Estimate) -> Mapping[str, Figure]:
 )
 def lidl_figures(estimate: Estimate) -> Mapping[str, Figure]:
     """The histogram, and the log-densities whose slope was taken."""
-    return {"estimate": estimate.plot(), "densities": densities_against_noise(estimate)}
+    return {**over_points(estimate), "densities": densities_against_noise(estimate)}
 
 
 def _figures(estimate: Estimate, name: str, label: str) -> Mapping[str, Figure]:
-    figures = {"estimate": estimate.plot()}
+    figures = dict(over_points(estimate))
     if len(estimate.diagnostics["curve"]) > 1:
         figures["sigma"] = curve_against_noise(estimate, name, label)
     return {**figures, **by_label(estimate)}

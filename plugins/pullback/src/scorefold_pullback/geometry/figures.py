@@ -100,7 +100,7 @@ def _over_density(flow: Flow, paths: Tensor, true: Tensor | None) -> Figure:
     figure, axes = new_figure(5.6, 5.0)
     axes.contourf(across, up, density, levels=12, cmap="Blues", alpha=0.8)
     for number, path in enumerate(paths):
-        names = ("geodesics", "straight lines", "the reference's") if number == 0 else ("_", "_", "_")
+        names = ("geodesics", "straight lines", "true geodesics") if number == 0 else ("_", "_", "_")
         if true is not None:
             axes.plot(true[number, :, 0], true[number, :, 1], color=INK, linewidth=1.2, linestyle=":", label=names[2])
         axes.plot(path[:, 0], path[:, 1], color=ACCENT, linewidth=1.6, label=names[0])
