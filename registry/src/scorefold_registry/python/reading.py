@@ -316,12 +316,15 @@ def _incomplete(seen: DataSummary) -> str:
 def _scale(seen: DataSummary, path: Path) -> tuple[str, str]:
     tails = [one.name for one in seen.columns if one.use == "coordinate" and "heavy tail" in one.warnings]
     if tails:
-        return "robust", f"some rows of {_joined(tails)} lie more than {HEAVY_TAIL:g} deviations out; else columns"
+        return (
+            "robust",
+            f"some rows of {_joined(tails)} lie more than {HEAVY_TAIL:g} deviations out; or use columns",
+        )
     if _names_columns(path):
-        return "columns", "each column by its own deviation; table, where all have one unit"
+        return "columns", "each column divided by its own standard deviation; use table if all columns have one unit"
     if (apart := spread_ratio(seen)) > UNEVEN:
-        return "columns", f"the columns' spreads differ {apart:.2g}-fold; table, where all have one unit"
-    return "table", "one unit for all columns; columns, where each has its own"
+        return "columns", f"the columns' spreads differ {apart:.2g}-fold; use table if all columns have one unit"
+    return "table", "one unit for all columns; use columns if each has its own unit"
 
 
 def spread_ratio(seen: DataSummary) -> float:

@@ -222,4 +222,4 @@ def _note(found: Estimate, remarks: Mapping[str, Any]) -> str:
     said = f"{used} of {len(facts['table'])} estimators kept, checked on {facts['surrogates']} surrogates of {points}"
     if found.value is None:
         return f"{said}; no dimension is given"
-    return f"{said}; together they are off by {facts['together']['error']:.0%} where the dimension is known"
+    return f"{said}, which have a known dimension; together they are off by {facts['together']['error']:.0%} on these"

@@ -6,10 +6,18 @@ import argparse
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from scorefold.errors import ArtefactError, ConfigError, DataError, PluginError, printable
-from scorefold_registry.cli.commands.run import INTERRUPTED, add_run_options, print_answers, run_plan_of
+from scorefold_registry.cli.commands.run import (
+    INTERRUPTED,
+    add_run_options,
+    next_step,
+    print_end,
+    print_sentences,
+    run_plan_of,
+)
 from scorefold_registry.cli.options import Parser, pairs, print_answer
 
 if TYPE_CHECKING:
@@ -57,12 +65,14 @@ def run(arguments: list[str]) -> int:
     else:
         for name, text in reading.items():
             print(printable(f"{name}: {text}"))
-        print_answers(result, as_json=False, only=() if given.quick else (STAGE,))
+        print()
+        print_sentences(result, () if given.quick else (STAGE,))
         if given.quick:
             for text in (estimate["headline"], *(f"warning: {said}" for said in estimate["diagnostics"]["warnings"])):
                 print(printable(text))
         else:
             _print_table(estimate["diagnostics"]["table"])
+        print_end(result, f"scorefold recommend {quote(given.data)}" if given.quick else next_step(result))
         print(printable(f"run file: {file}"))
     return 0 if given.quick or estimate["value"] is not None else 1
 
@@ -251,7 +261,7 @@ def _print_table(table: list[Mapping[str, Any]]) -> None:
     from scorefold_registry.run.progress import number_text
 
     shown = Table(box=None, pad_edge=False)
-    for name in ("estimator", "reading", "corrected", "error", "used"):
+    for name in ("estimator", "raw", "corrected", "error", "used"):
         shown.add_column(name, justify="left" if name in ("estimator", "used") else "right")
     for row in table:
         error = "" if row["error"] is None else f"{row['error']:.0%}"

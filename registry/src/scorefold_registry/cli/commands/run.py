@@ -60,11 +60,11 @@ def run_and_print(
     result = run_plan_of(file, given, sets=sets)
     if result is None:
         return INTERRUPTED
-    print_answers(result, as_json=given.json, then=_next_step(result))
+    print_answers(result, as_json=given.json, then=next_step(result))
     return 0
 
 
-def _next_step(result: RunResult) -> str:
+def next_step(result: RunResult) -> str:
     """The command that shows most of what a run has learned."""
     here = Path.cwd()
     folder = result.folder.relative_to(here) if result.folder.is_relative_to(here) else result.folder
@@ -121,12 +121,19 @@ def print_answers(
         facts = result.as_json()
         given = [answer for answer in answers(result.folder, facts["stages"]) if only is None or answer.stage in only]
         print_answer(json_text({**facts, "verdicts": [answer.as_json() for answer in given]}, indent=2))
+        print_failures(result)
     else:
         print()
         print_sentences(result, only)
-        if then is not None:
-            print(printable(f"next: {then}"))
-        print(f"report: {result.report}")
+        print_end(result, then)
+
+
+def print_end(result: RunResult, then: str | None) -> None:
+    """Print the last lines: the command to type ``then`` and where the report of a run is. Failing observers go to
+    standard error."""
+    if then is not None:
+        print(printable(f"next: {then}"))
+    print(f"report: {result.report}")
     print_failures(result)
 
 
