@@ -34,7 +34,8 @@ def test_text_says_the_plan() -> None:
     plan = allocator.allocate(14)
     assert plan.text() == (
         "2 easy tasks of 2 support and 2 query examples, and 1 hard task of 2 support and 2 query examples. "
-        "It leaves 2 labels over."
+        "It leaves 2 labels over. Every task has equally many labels. No loss is predicted; allocator:meta compares "
+        "plans by their loss."
     )
     assert allocator.allocate(3).text() == "No plan fits the budget and the constraints."
 

@@ -82,6 +82,9 @@ _LEAST = {"support": 1, "query": 0, "min_tasks": 0, "max_tasks": 1}
 """The constraints, and the least that each may be."""
 
 
+_BASELINE = "Every task has equally many labels. No loss is predicted; allocator:meta compares plans by their loss."
+
+
 class UniformAllocator(Allocator):
     """Every task gets the same support and query labels, every type of task as nearly the same number of tasks.
 
@@ -90,8 +93,9 @@ class UniformAllocator(Allocator):
     ``min_tasks`` and ``max_tasks`` bound the number of tasks over all types.
 
     >>> from scorefold_registry import Host
-    >>> print(Host.discover().create("allocator:uniform", {"support": 4, "query": 6}).allocate(105).text())
-    10 tasks of 4 support and 6 query examples. It leaves 5 labels over.
+    >>> plan = Host.discover().create("allocator:uniform", {"support": 4, "query": 6}).allocate(105)
+    >>> plan.plan[0].tasks, plan.leftover
+    (10, 5)
     """
 
     def __init__(self, config: UniformConfig) -> None:
@@ -131,4 +135,5 @@ class UniformAllocator(Allocator):
             status="feasible",
             plan=tuple(row for row in rows if row.tasks > 0),
             leftover=budget - tasks * (support + query),
+            remarks=(_BASELINE,),
         )
