@@ -25,7 +25,8 @@ def _section(found: Mapping[str, Any]) -> str:
     """The table of tests, then what belongs to single points, folded."""
     verdicts = [
         [
-            f"{verdict['name']}: {'found' if verdict['found'] else 'not found'}",
+            f"{verdict['name']}{f' ({where})' if (where := verdict['where']) else ''}: "
+            f"{'found' if verdict['found'] else 'not found'}",
             verdict["text"][:1].upper() + verdict["text"][1:],
         ]
         for verdict in found["verdicts"]
@@ -37,6 +38,11 @@ def _section(found: Mapping[str, Any]) -> str:
             f"<p>The probability of a false alarm in any of these tests is at most {found['level']:.0%}. A test that "
             "finds nothing prints the effect that it would have found. It does not prove that there is none.</p>",
         ]
+        if any(verdict["where"] == "spectrum" for verdict in found["verdicts"]):
+            parts.append(
+                "<p>Images are compared by pixels, by features of a fixed random network (random-conv), and by their "
+                "spectrum. Mirroring and moving leave the spectrum of an image unchanged.</p>"
+            )
     for listed in found["copies"]:
         parts.append(_folded(f"Samples most like copies ({listed['space']}): {listed['named']} named", _copies(listed)))
     if found.get("equal"):
