@@ -13,13 +13,14 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 
-def urls(address: str) -> str:
-    """The table of addresses, from the address of the repository. Raises ``SystemExit`` for what is no address."""
+def urls(address: str, place: str) -> str:
+    """The table of addresses of the member in the folder ``place``, from the address of the repository. Reports of runs
+    link to its documentation. Raises ``SystemExit`` for what is no address."""
     if not re.fullmatch(r"https://[\w.-]+(/[\w.-]+)+", address):
         sys.exit(f"given {address!r}; expected the repository's address, such as https://HOST/OWNER/NAME")
     pages = {
         "Homepage": address,
-        "Documentation": f"{address}/tree/main/docs",
+        "Documentation": f"{address}/tree/main/{place if place != '.' else 'docs'}",
         "Changelog": f"{address}/blob/main/CHANGELOG.md",
         "Issues": f"{address}/issues",
     }
@@ -28,11 +29,11 @@ def urls(address: str) -> str:
 
 def write(address: str, root: Path = ROOT) -> list[Path]:
     """Write the addresses into each member's ``pyproject.toml``, in the place of those that are there; the files."""
-    table = urls(address)
     files = [file for pattern in ("", "*/", "plugins/*/") for file in sorted(root.glob(f"{pattern}pyproject.toml"))]
     for file in files:
         text = re.sub(r"\n\[project\.urls\]\n(?:.+\n)*", "", file.read_text())
         head, section, rest = text.partition("\n[tool.")
+        table = urls(address, file.parent.relative_to(root).as_posix())
         file.write_text(f"{head}\n{table}{section}{rest}")
     return files
 

@@ -437,7 +437,10 @@ def test_a_release_has_its_own_address_in_every_member(tmp_path: Path) -> None:
             written, before = (
                 tomllib.loads((root / file.relative_to(tmp_path)).read_text()) for root in (tmp_path, ROOT)
             )
-            assert written["project"].pop("urls")["Homepage"] == home
+            links = written["project"].pop("urls")
+            place = file.parent.relative_to(tmp_path).as_posix()
+            assert links["Homepage"] == home
+            assert links["Documentation"] == f"{home}/tree/main/{'docs' if place == '.' else place}"
             assert written == before
     with pytest.raises(SystemExit, match="given 'scorefold'; expected the repository's address"):
         address["write"]("scorefold", tmp_path)

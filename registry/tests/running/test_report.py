@@ -19,7 +19,15 @@ from scorefold.artefacts import read_json, write_json
 from scorefold.plugin import hookimpl
 from scorefold_registry.host import Host
 from scorefold_registry.run.progress import duration, number_text
-from scorefold_registry.run.report import STYLES, TAGS, Paper, clean_section, papers_of, question_of
+from scorefold_registry.run.report import (
+    STYLES,
+    TAGS,
+    Paper,
+    clean_section,
+    documentation_of,
+    papers_of,
+    question_of,
+)
 from scorefold_registry.run.result import RunResult
 from scorefold_registry.run.verdicts import alike, answers, stage_warnings
 
@@ -240,6 +248,21 @@ def test_the_question_stands_on_top_and_the_rest_with_the_method(run: Callable[.
     text = Page(html).text
     assert text.index("Is it <so>?") < text.index("Measured:") < text.index("How it was found")
     assert text.index("How it was found") < text.index("It is made up.") < text.rindex("data")
+
+
+def test_a_method_has_a_link_to_the_documentation_that_its_distribution_names(
+    run: Callable[..., RunResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert documentation_of("scorefold-nowhere") == ""
+    for name, link in (("safe", "https://a.org/x"), ("unsafe", "javascript:alert(1)")):
+        folder = tmp_path / f"{name}-1.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Name: {name}\nVersion: 1\nProject-URL: Documentation, {link}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert (documentation_of("safe"), documentation_of("unsafe")) == ("https://a.org/x", "")
+    monkeypatch.setattr("scorefold_registry.run.report.documentation_of", lambda _: "https://a.org/x")
+    html = run("version: 1\nname: linked\nstages:\n  data: {use: data:tiny}\n").report.read_text()
+    assert '<a href="https://a.org/x"><code>data:tiny</code></a>' in html
 
 
 BIB = """% estimator:a, estimator:b

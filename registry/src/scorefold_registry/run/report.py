@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import importlib_metadata
 import nh3
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -235,13 +236,17 @@ def _verdict(answer: Answer, found: Sequence[Answer], stages: Sequence[Mapping[s
 
 @dataclass(frozen=True)
 class UsedMethod:
-    """A method of a run: the ``stages`` that used it, and where it was ``loaded`` from or which model was asked."""
+    """A method of a run: the ``stages`` that used it, and where it was ``loaded`` from or which model was asked.
+
+    ``page`` is the address of its documentation, empty where its distribution names none.
+    """
 
     stages: tuple[str, ...]
     name: str
     summary: str = ""
     loaded: str = ""
     asked: str = ""
+    page: str = ""
 
 
 def _methods(stages: Sequence[Mapping[str, Any]]) -> list[UsedMethod]:
@@ -251,9 +256,21 @@ def _methods(stages: Sequence[Mapping[str, Any]]) -> list[UsedMethod]:
         if stage["source"]:
             method = UsedMethod((), stage["verb"], asked=stage["source"])
         else:
-            method = UsedMethod((), stage["component"], stage["summary"], str(stage["loaded"] or ""))
+            page = documentation_of(stage["distribution"].partition(" ")[0])
+            method = UsedMethod((), stage["component"], stage["summary"], str(stage["loaded"] or ""), page=page)
         groups.setdefault(method, []).append(stage["name"])
     return [replace(method, stages=tuple(names)) for method, names in groups.items()]
+
+
+def documentation_of(distribution: str) -> str:
+    """The address that an installed distribution names as its documentation, empty where it names none."""
+    try:
+        named = importlib_metadata.metadata(distribution).get_all("Project-URL") or []
+    except importlib_metadata.PackageNotFoundError:
+        return ""
+    addresses = {name.strip().lower(): link.strip() for name, _, link in (text.partition(",") for text in named)}
+    found = addresses.get("documentation", "")
+    return found if found.startswith("https://") else ""
 
 
 @dataclass(frozen=True)
