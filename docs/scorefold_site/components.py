@@ -11,6 +11,7 @@ from scorefold_registry.runfile.citations import citation
 from scorefold_site.fields import field_table
 from scorefold_site.inventory import Inventory
 from scorefold_site.markdown import code, fence, folded, page, prose, python, table
+from scorefold_site.navigation import NAVIGATION
 from scorefold_site.references import reference
 from scorefold_site.run_files import example_files
 from scorefold_verbs.plugin import scorefold_verbs
@@ -91,7 +92,10 @@ def component_page(inventory: Inventory, item: Registered) -> str:
 def _guide(inventory: Inventory, name: str) -> list[str]:
     """A link to each page of the guide that begins with a component."""
     found = []
-    for file in sorted((inventory.root / "docs").glob("*.md")):
+    listed = [page for group in NAVIGATION.values() for page in group]
+    files = sorted((inventory.root / "docs").glob("*.md"))
+    # Pages of the list at the side stand before those below them.
+    for file in sorted(files, key=lambda file: file.stem not in listed):
         title, _, first = file.read_text(encoding="utf-8").partition("\n## ")[0].partition("\n")
         if f"`{name}`" in first:
             found.append(f"[{title.removeprefix('# ')}](../../{file.name})")

@@ -25,19 +25,26 @@ WIDTH = 100
 """Characters of a line of a run file that is written with comments."""
 
 
-def example_run(catalogue: Catalogue, component: Component) -> dict[str, Any] | None:
+def example_run(
+    catalogue: Catalogue,
+    component: Component,
+    example: Mapping[str, Any] | None = None,
+    own: Mapping[str, Any] = OWN_DATA,
+) -> dict[str, Any] | None:
     """A run file, as a mapping, whose last stage does the component's own verb; None for a kind without verbs.
 
-    What is plugged into its ports becomes stages before it, with the small configurations of the example. A port of the
-    verb takes a stage that fits. Options without a default are copied from the verb's own example.
+    What is plugged into its ports becomes stages before it, with the small configurations of the ``example``, or of the
+    component's first one. A port of the verb takes a stage that fits, and ``own`` data where none does. Options without
+    a default are copied from the verb's own example.
     """
     if not catalogue.kinds[component.kind].default:
         return None
     verb = catalogue.verb(component, None)
     stages: dict[str, dict[str, Any]] = {}
-    example = component.examples[0] if component.examples else {}
+    if example is None:
+        example = component.examples[0] if component.examples else {}
     last = _written(catalogue, {"use": f"{component.kind}:{component.name}", **example}, stages)
-    inputs = {**last.get("inputs", {}), **_of_verb(catalogue, component, verb, last.get("inputs", {}), stages)}
+    inputs = {**last.get("inputs", {}), **_of_verb(catalogue, component, verb, last.get("inputs", {}), stages, own)}
     if inputs:
         last["inputs"] = inputs
     if options := _required_options(verb):
@@ -119,6 +126,7 @@ def _of_verb(
     verb: Verb,
     given: Mapping[str, Any],
     stages: dict[str, dict[str, Any]],
+    own: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Inputs for the verb's own required ports."""
     found: dict[str, Any] = {}
@@ -130,7 +138,7 @@ def _of_verb(
         if fitting:
             found[port.name] = fitting[0]
         elif "data" in port.kinds and not port.needs:
-            found[port.name] = _named(catalogue, OWN_DATA, stages)
+            found[port.name] = _named(catalogue, own, stages)
         else:
             others = [f"{item.component.kind}:{item.component.name}" for item in catalogue.components]
             use = next((name for name in others if _fits(catalogue, name, port)), None)
