@@ -9,7 +9,6 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from pygments.styles import get_style_by_name
 
 import scorefold_site
 from scorefold.plugin import hookimpl
@@ -25,7 +24,7 @@ from scorefold_registry.runfile.reader import read
 from scorefold_site import gallery, versions
 from scorefold_site.build import first_sentence
 from scorefold_site.commands import commands, options
-from scorefold_site.components import linked_components
+from scorefold_site.components import component_page, linked_components
 from scorefold_site.copies import copied_pages
 from scorefold_site.docstrings import rst_of
 from scorefold_site.errors import error_classes, messages, problem_codes, sources
@@ -78,6 +77,10 @@ def test_every_run_file_of_the_component_pages_is_valid(found: Inventory, tmp_pa
             plan = make_plan(found.host.catalogue, read(tmp_path / "run.yaml"))
             assert item.id in text
             assert plan.stages, item.id
+    (spheres,) = (item for item in found.components if item.id == "estimator:iddiff")
+    assert "inputs: {score: score, data: data}" in example_files(found, spheres)[0], "the score is of these data"
+    guide = component_page(found, spheres).partition("In the guide: ")[2]
+    assert guide.startswith("[Intrinsic dimension from a score]("), "the method's own page stands first"
 
 
 def test_the_names_on_the_chooser_are_links_to_their_components(found: Inventory, site: dict[str, str]) -> None:
@@ -94,61 +97,6 @@ def test_the_names_on_the_chooser_are_links_to_their_components(found: Inventory
     kept = "# `score:denoising`\n\n```yaml\nx: `score:denoising`\n```\n\n[`score:denoising`](a.md)\n"
     assert linked_components(kept, ids) == kept
     assert "](../components/score/dps.md)" in linked_components("`score:dps`", ids, "../")
-
-
-def contrast(first: str, second: str) -> float:
-    """The contrast of two hexadecimal colours, 1 to 21, by WCAG 2.2."""
-
-    def luminance(colour: str) -> float:
-        parts = [int(colour.lstrip("#")[place : place + 2], 16) / 255 for place in (0, 2, 4)]
-        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-    dark, light = sorted((luminance(first), luminance(second)))
-    return (light + 0.05) / (dark + 0.05)
-
-
-@pytest.mark.parametrize("setting", ["pygments_style", "pygments_dark_style"])
-def test_code_can_be_read(setting: str) -> None:
-    (name,) = re.findall(rf'^{setting} = "(.+?)"', (ROOT / "docs/conf.py").read_text(), flags=re.MULTILINE)
-    style = get_style_by_name(name)
-    # What a command prints has the colour of the text (site.css).
-    colours = {style_of["color"] for token, style_of in style if str(token) != "Token.Generic.Output"} - {None, ""}
-    assert len(colours) > 4
-    assert min(contrast(colour, style.background_color) for colour in colours) >= 4.5
-    assert ".highlight .go {" in (ROOT / "docs/assets/site.css").read_text()
-
-
-@pytest.mark.parametrize(
-    ("file", "texts", "grounds"),
-    [
-        (
-            "registry/src/scorefold_registry/run/templates/page.css",
-            ("ink", "soft", "accent", "warn"),
-            ("page", "card", "wash", "code", "warn-wash"),
-        ),
-        (
-            "plugins/explore/src/scorefold_explore/page/style.css",
-            ("ink", "soft", "accent", "second"),
-            ("paper", "sheet"),
-        ),
-    ],
-)
-def test_pages_can_be_read_in_light_and_dark(file: str, texts: tuple[str, ...], grounds: tuple[str, ...]) -> None:
-    found = re.findall(r":root[^{]*\{[^}]*\}", (ROOT / file).read_text())
-    themes = [theme for theme in found if "--ink" in theme]
-    assert len(themes) >= 2
-    for theme in themes:
-        colours = dict(re.findall(r"--([a-z-]+): *(#[0-9a-f]{3,6})", theme))
-        colours = {name: "#" + "".join(c * 2 for c in v[1:]) if len(v) == 4 else v for name, v in colours.items()}
-        assert set(grounds) <= set(colours)
-        for text in set(texts) & set(colours):
-            assert min(contrast(colours[text], colours[ground]) for ground in grounds) >= 4.5, (theme, text)
-
-
-def test_contrast_is_the_one_of_wcag() -> None:
-    assert contrast("#000000", "#ffffff") == pytest.approx(21)
-    assert contrast("#767676", "#ffffff") == pytest.approx(4.54, abs=0.01)
 
 
 def test_every_topic_of_the_reference_is_listed(site: dict[str, str]) -> None:
