@@ -12,6 +12,7 @@ from served_pages import go_to, pixels, wait_for_drawing
 
 from scorefold_explore.command import open_place
 from scorefold_explore.explored import Explored
+from scorefold_explore.opening import open_run, put_beside
 from scorefold_registry import Host
 
 HOSTILE = "<img src=x onerror=window.hit=1>"
@@ -90,6 +91,15 @@ def test_two_maps_stand_beside_each_other(opened: Any, address: str, rows: list[
     one, other = (page.locator(name).bounding_box() for name in ("#map", "#second"))
     assert (one["y"], one["width"]) == (other["y"], other["width"])
     assert other["x"] > one["x"] + one["width"]
+
+
+def test_two_runs_begin_with_the_code_of_each(opened: Any, serve: Any, host: Host, learned_folder: Path) -> None:
+    one, other = (open_run(host, learned_folder) for _ in range(2))
+    put_beside(one, other)
+    page = opened(serve(one))
+    page.wait_for_function("() => document.querySelector('#second-name').value.endsWith(' (second run)')")
+    first, second = (page.input_value(name) for name in ("#map-name", "#second-name"))
+    assert second == f"{first} (second run)"
 
 
 def test_images_stand_on_the_map_when_it_is_near(opened: Any, address: str) -> None:

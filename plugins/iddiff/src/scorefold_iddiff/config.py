@@ -101,7 +101,7 @@ class NormalBundleConfig(Config):
     sigma: Positive | Literal["auto"] | None = Field(
         "auto",
         description="Noise-to-signal ratio at which scores are taken, in units of the data; directions along which "
-        "they vary by less count as none. auto is the middle of the longest plateau of the dimension against log "
+        "they vary by less do not count. auto is the middle of the longest plateau of the dimension against log "
         "sigma, or null's value if there is none. Null is 0.01 times the root-mean-square distance of the points from "
         "their mean. It is moved into the range of the score's process, and the estimate's note says so. auto stays "
         "above half a step of discrete data, below which each of their values is an island",

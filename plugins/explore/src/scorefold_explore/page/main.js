@@ -194,8 +194,10 @@ function fill(page) {
   const {overview} = page;
   const first = ['label', 'group'].find((name) => overview.colours.some((one) => one.name === name));
   const had = (id, items, other) => (items.some((one) => one.name === byId(id).value) ? byId(id).value : other);
-  choices(byId('map-name'), overview.maps, had('map-name', overview.maps, overview.maps[0].name));
   const other = overview.maps.find((one) => one.name.endsWith('(second run)')) ?? overview.maps.at(-1);
+  // A code of the second run stands next to the code of the first.
+  const like = overview.maps.find((one) => `${one.name} (second run)` === other.name) ?? overview.maps[0];
+  choices(byId('map-name'), overview.maps, had('map-name', overview.maps, like.name));
   choices(byId('second-name'), overview.maps, had('second-name', overview.maps, other.name));
   choices(byId('colour-name'), overview.colours.map((one) => ({...one, text: one.ready ? one.text : `${one.text}…`})), had('colour-name', overview.colours, first));
   choices(byId('scale'), overview.scales, had('scale', overview.scales, 'own'));

@@ -136,7 +136,7 @@ class Cascade(Estimator):
         sigma = max(self.probe.sigma(points.x, None)[0], levels[0])
         known = dict(zip(levels, curve.losses, strict=True))
         curve, _ = self._curve(shown, sorted({*levels, sigma}), look, seed, known)
-        return sigma, "no plateau was found, so this is the level without auto", curve
+        return sigma, "no plateau was found, so this is the default level", curve
 
     def _curve(
         self, shown: ProbedPoints, levels: list[float], look: DataSurvey, seed: int, known: Mapping[float, Tensor] = {}

@@ -176,7 +176,7 @@ class NormalBundle(Estimator):
         supported = [level for level, fine in zip(curve.levels, curve.usable, strict=True) if fine]
         if supported and sigma < supported[0]:
             sigma = supported[0]
-        return sigma, "no plateau was found, so this is the level without auto", curve, seen
+        return sigma, "no plateau was found, so this is the default level", curve, seen
 
     def _curve(
         self,
