@@ -94,7 +94,7 @@ def test_the_names_on_the_chooser_are_links_to_their_components(found: Inventory
         page = f"components/{name.replace(':', '/')}.md"
         assert f"[`{name}`]({page})" in linked
         assert page in site
-    kept = "# `score:denoising`\n\n```yaml\nx: `score:denoising`\n```\n\n[`score:denoising`](a.md)\n"
+    kept = "# `score:dps`\n\n```yaml\nx: `score:dps`\n```\n\n[`score:dps`](a.md), [by `score:dps`](a.md)\n"
     assert linked_components(kept, ids) == kept
     assert "](../components/score/dps.md)" in linked_components("`score:dps`", ids, "../")
 

@@ -22,21 +22,24 @@ def component_path(component: Component) -> str:
     return f"components/{component.kind}/{component.name}.md"
 
 
+_LINK_OR_NAME = r"\[[^\]]*\]\([^)]*\)|`([a-z-]+:[a-z0-9-]+)`"
+
+
 def linked_components(text: str, ids: set[str], up: str = "") -> str:
     """The Markdown of a page on which each component's name is a link to its page; ``up`` leads to the top of the site.
 
-    Blocks of code, headings and names that are links already stay as they are.
+    Blocks of code, headings and links stay as they are.
 
     >>> linked_components("Take `score:denoising`, or `score:other`.", {"score:denoising"})
     'Take [`score:denoising`](components/score/denoising.md), or `score:other`.'
     """
 
     def link(match: re.Match[str]) -> str:
-        kind, _, name = match[1].partition(":")
+        kind, _, name = (match[1] or "").partition(":")
         return f"[{match[0]}]({up}components/{kind}/{name}.md)" if match[1] in ids else match[0]
 
     def line(match: re.Match[str]) -> str:
-        return match[0] if match[0].startswith("#") else re.sub(r"(?<!\[)`([a-z-]+:[a-z0-9-]+)`", link, match[0])
+        return match[0] if match[0].startswith("#") else re.sub(_LINK_OR_NAME, link, match[0])
 
     parts = re.split(r"(^```.*?^```$)", text, flags=re.MULTILINE | re.DOTALL)
     return "".join(part if place % 2 else re.sub(r"^.*$", line, part, flags=re.M) for place, part in enumerate(parts))
