@@ -164,7 +164,7 @@ def estimate_figures(answer: Estimate) -> Mapping[str, Figure]:
     if answer.spectrum is not None:
         figure, axes = new_figure()
         for row in answer.spectrum[:20].detach().cpu().double():
-            axes.plot(range(1, len(row) + 1), row.numpy(), ".-", color=ACCENT, alpha=0.4, linewidth=1)
+            axes.plot(range(1, len(row) + 1), row.numpy(), "o-", color=ACCENT, alpha=0.4, linewidth=1, markersize=3)
         axes.set(xlabel="rank", ylabel="spectrum", title=_at_points(min(20, len(answer.spectrum))))
         axes.set_ylim(bottom=min(0.0, float(answer.spectrum.min())))
         axes.locator_params(axis="x", integer=True)
