@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ import pytest
 from scorefold.errors import ConfigError
 from scorefold_registry import Host
 from scorefold_registry.cli.main import main
-from scorefold_registry.experiments.engine import Watch, run_here
+from scorefold_registry.experiments import published
+from scorefold_registry.experiments.engine import TaskResult, Watch, run_here
 from scorefold_registry.experiments.published import (
     Publication,
     PublishedCell,
@@ -250,11 +252,37 @@ def test_a_metric_gives_the_number_that_the_file_names(tmp_path: Path, host: Hos
         )
 
 
+def test_a_number_with_a_warning_of_its_metric_is_withheld(
+    tmp_path: Path, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C2ST of fewer draws than the published ones is smaller, and is not shown beside them."""
+    found = {"metrics": {"TARP p-value": 0.5}, "warnings": ["of something else", "TARP p-value is of 9 draws"]}
+    options: dict[str, Any] = {}
+
+    def run(host: Host, plan: Any, **_: Any) -> Any:
+        options.update(plan.stages[-1].options)
+        return SimpleNamespace(folder=tmp_path)
+
+    monkeypatch.setattr(published, "run_plan", run)
+    monkeypatch.setattr(published, "read_result", lambda folder: found)
+    file = read(
+        tmp_path, MODELS.replace("[metric.by_set]", "[metric.options_by_set]\nfew = {n = 7}\n\n[metric.by_set]")
+    )
+    task = PublishedCell("one", "few", "flow", 0)
+    publication = Publication(host, file, [task], given={"noise_std": 0.5})
+    value = publication.run(task, 0, None)
+    row = publication.row(task, [TaskResult(value)])
+    assert row.value is None
+    assert str(row) == "one, few, flow, draw 0: withheld (TARP p-value is of 9 draws)"
+    assert (options["n"], options["conditions"]) == (7, 20)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (('error = "value"', 'error = "absolute"'), "set both of error: value and metric"),
         (("[metric.by_set]\nfew", "[metric.by_set]\nfw"), "few"),
+        (("[metric.by_set]", "[metric.options_by_set]\nmroe = {n = 3}\n\n[metric.by_set]"), "more"),
     ],
 )
 def test_what_is_wrong_with_a_metric_is_named(tmp_path: Path, change: tuple[str, str], said: str) -> None:

@@ -56,6 +56,7 @@ class PublishedMetric(Config):
     config: dict[str, Any] = Field(default_factory=dict, description="Its settings")
     by_set: dict[str, dict[str, Any]] = Field(default_factory=dict, description="Further settings of it by set")
     options: dict[str, Any] = Field(default_factory=dict, description="Options of the verb assess")
+    options_by_set: dict[str, dict[str, Any]] = Field(default_factory=dict, description="Further options by set")
     reads: str = Field(description="The name of the number among the metrics of the stage")
 
 
@@ -104,7 +105,7 @@ class PublishedFile(Config):
     def _known(self) -> PublishedFile:
         if (self.error == "value") != (self.metric is not None):
             raise ValueError("the error 'value' needs a metric: set both of error: value and metric, or neither")
-        for name in self.metric.by_set if self.metric else ():
+        for name in (*self.metric.by_set, *self.metric.options_by_set) if self.metric else ():
             if name not in self.sets:
                 hint = did_you_mean(name, list(self.sets))
                 raise ValueError(sentences(f"the metric has settings of {name!r}, which is no set", hint))
@@ -169,7 +170,8 @@ class PublishedRow:
     """Reason why nothing could be measured."""
 
     def __str__(self) -> str:
-        came = self.error or ("withheld" if self.value is None else f"{self.value:.4g}")
+        withheld = f"withheld ({self.reason})" if self.reason else "withheld"
+        came = self.error or (withheld if self.value is None else f"{self.value:.4g}")
         truth = "" if math.isnan(self.truth) else f"; truth {self.truth:g}"
         return f"{self.table}, {self.set}, {self.method}, draw {self.draw}: {came}{truth}"
 
@@ -226,7 +228,8 @@ class Publication(Experiment[PublishedCell, float, PublishedRow]):
             return -math.inf
 
     def _assessed(self, task: PublishedCell, metric: PublishedMetric, shown: Silent | None) -> float:
-        """The metric of a model that a run trains and assesses. Trainings stay in the cache of runs."""
+        """The metric of a model that a run trains and assesses, minus infinity if the metric has a warning. Trainings
+        stay in the cache of runs."""
         method = self.file.methods[task.method]
         further = {"use": metric.use, "config": {**metric.config, **metric.by_set.get(task.set, {})}}
         stages = {
@@ -236,7 +239,7 @@ class Publication(Experiment[PublishedCell, float, PublishedRow]):
                 "use": "model",
                 "do": "assess",
                 "inputs": {"data": "data", "metrics": [further]},
-                "options": metric.options,
+                "options": {**metric.options, **metric.options_by_set.get(task.set, {})},
                 "split": self.file.split,
             },
         }
@@ -246,7 +249,11 @@ class Publication(Experiment[PublishedCell, float, PublishedRow]):
             write_text(path, run_text("published", task.draw, torch.get_num_threads(), stages))
             plan = make_plan(self.host.catalogue, read(path))
             result = run_plan(self.host, plan, runs=Path(folder, "runs"), progress=shown, page=False)
-            metrics = read_result(result.folder / "measured")["metrics"]
+            found = read_result(result.folder / "measured")
+        metrics = found["metrics"]
+        if warned := [text for text in found.get("warnings", ()) if text.startswith(metric.reads)]:
+            self._withheld[task] = warned[0]
+            return -math.inf
         if metric.reads not in metrics:
             known = ", ".join(metrics)
             raise ConfigError(f"{metric.use} gives no number {metric.reads!r}; there are {known}")
