@@ -221,3 +221,63 @@ def test_more_listed_copies_than_near_exact_ones_are_said() -> None:
         text = answer_entries([{**verdict, "smallest_found": None}], [], [listed])["verdict"]
         sentence = "46 of 300 are listed as copies, near-exact or not, at most 10% of them wrongly."
         assert (sentence in text) == said
+
+
+@pytest.mark.parametrize("copies", [1, 3])
+def test_few_equal_rows_are_named_and_are_no_acquittal(copies: int) -> None:
+    training = points(0, 300)
+    samples = torch.cat([points(2, 97), training[5 : 5 + copies]])
+    result = audited(Table(samples, "abc"), training)
+    said = result["answer"]["verdict"]
+    assert said.startswith(
+        f"{copies} sample{'s equal' if copies > 1 else ' equals'} a training point exactly. No held-out"
+    )
+    assert result["answer"]["sure"] == "with caution"
+    pairs = [(row["sample"], row["training"]) for row in result["audit"]["equal"]]
+    assert pairs == [(97 + place, 5 + place) for place in range(copies)]
+
+
+@pytest.mark.parametrize("by", ["training", "held-out"])
+def test_equal_rows_that_others_have_too_are_no_copies(by: str) -> None:
+    """Whole numbers are equal by chance, among training points or held-out ones."""
+    training, held_out = points(0, 300), points(1, 200)
+    samples = torch.cat([points(2, 97), training[5:7]])
+    if by == "training":
+        training[8] = training[9]
+    else:
+        held_out[3] = training[20]
+    result = audited(Table(samples, "abc"), training, held_out=Table(held_out, "abc"))
+    assert result["answer"]["verdict"].startswith("No sign of copying")
+    assert result["audit"]["equal"] == []
+
+
+def test_a_share_above_0_by_its_interval_is_no_acquittal() -> None:
+    entry = {"name": "copies", "where": "columns", "found": False, "value": 0.15, "interval": [0.03, 0.29]}
+    said = answer_entries([{**entry, "smallest_found": 0.2}], [])
+    assert said["verdict"].startswith("This model may copy its training data. An estimated 15.0%")
+    assert said["sure"] == "with caution"
+    clear = answer_entries([{**entry, "interval": [0.0, 0.29], "smallest_found": 0.2}], [])
+    assert clear["verdict"].startswith("No sign of copying")
+
+
+def test_wide_tables_of_few_rows_are_audited() -> None:
+    """The cells of C_T are found in as many principal directions as there are training rows."""
+    x = torch.randn(110, 80, generator=torch.Generator().manual_seed(0))
+    names = "".join(chr(200 + place) for place in range(80))
+    inputs = {"data": Table(x[:50], names, "train"), "held_out": Table(x[50:80], names)}
+    result = audit(Table(x[80:], names), inputs, OPTIONS, StageContext("audit")).result
+    assert result["answer"]["verdict"].startswith("No sign of copying")
+
+
+def test_held_out_points_of_another_kind_judge_neither_quality_nor_duplicates() -> None:
+    result = audited(Table(points(2, 200), "abc"), points(0, 300), held_out=Table(points(1, 200) + 6, "abc"))
+    names = {verdict["name"] for verdict in result["audit"]["verdicts"]}
+    assert not names & {"off-the-data", "misses-data", "different", "duplicates", "overlap"}
+    assert "near-duplicates and quality of samples" in [row["part"] for row in result["audit"]["withheld"]]
+
+
+def test_columns_in_other_units_are_named() -> None:
+    large = torch.tensor([1.0, 1.0, 100.0])
+    with pytest.raises(DataError, match="samples spread 0") as caught:
+        audited(Table(points(2, 100), "abc"), points(0, 300) * large, held_out=Table(points(1, 200) * large, "abc"))
+    assert str(caught.value.hint).endswith("columns that differ: 'c'")

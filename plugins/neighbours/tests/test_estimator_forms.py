@@ -333,7 +333,7 @@ def test_estimators_that_read_many_dimensions_of_few_points_have_no_such_warning
     for config, method in estimators.METHODS.items():
         if method.name in ("KNN", "I3D", "GeoMLE", "PH"):  # slow, or for other points
             continue
-        found = estimators.NeighbourEstimator(config(resamples=0)).estimate(cloud)
+        found = estimators.NeighbourEstimator(config()).estimate(cloud)
         said = any("probably too low" in text for text in found.diagnostics.get("warnings", ()))
         warned[method.name] = (said, found.number() < 10.8)
         assert found.covers == "points"
@@ -349,3 +349,12 @@ def test_pairs_are_counted_in_blocks_of_rows(at_once: int, monkeypatch: pytest.M
     apart = (x[:, None] - x).norm(dim=2)
     radii = [0.5, 1.5]
     assert pairs._pairs_within(Cloud(x), radii) == [int((apart < radius).sum()) - 50 for radius in radii]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_low_dimensions_of_few_points_have_no_warning_of_bias(seed: int) -> None:
+    """Readings of TwoNN scatter around 3, some above 2 log10 50 = 3.4."""
+    cloud = torch.cat([normal(50, 3, seed=seed), torch.zeros(50, 7, dtype=torch.float64)], 1)
+    for config in (configs.TwoNNConfig(), configs.LogLogConfig(), configs.MLEConfig()):
+        found = estimators.NeighbourEstimator(config).estimate(cloud)
+        assert not any("too low" in text for text in found.diagnostics.get("warnings", ()))

@@ -200,7 +200,7 @@ def test_the_answer_comes_first(page: Page, finished: RunResult) -> None:
     value = f"{finished.value('dimension').value:.1f}"
     assert value in page.text[: page.text.index("How it was found")]
     first = answers(finished.folder, finished.as_json()["stages"])[0]
-    assert first.sentence().startswith(f"dimension: The intrinsic dimension is {value} (95% spread over points ")
+    assert first.sentence().startswith(f"dimension: The intrinsic dimension is {value} (95% interval ")
     assert first.details() == [("note", "tiny"), ("caution", "caution: of <few> points")]
     assert first.sentence().endswith(" too low. Read it with caution.")
 

@@ -44,6 +44,7 @@ class Folder:
         inputs: dict[str, Any] | None = None,
         headline: str = "",
         truth: float | None = None,
+        covers: str = "",
         **diagnostics: Any,
     ) -> None:
         facts = {
@@ -54,6 +55,7 @@ class Folder:
             "level": 0.95,
             "diagnostics": diagnostics,
             "headline": headline,
+            "covers": covers,
         }
         place = self.folder / name
         place.mkdir()
@@ -174,6 +176,14 @@ def test_estimates_agree_where_their_intervals_overlap(
     assert compared.sure == sure
     assert compared.verdict.startswith("Two estimates of the intrinsic dimension ")
     assert said in compared.verdict
+
+
+def test_spreads_over_points_are_called_so(made: Folder) -> None:
+    made.estimate("second", 4.0, (2.0, 4.0), covers="points", truth=3.0)
+    made.estimate("first", 3.0, (3.0, 5.0), covers="points")
+    compared, one, _ = made.answers()
+    assert compared.verdict.endswith("with spreads over points that overlap.")
+    assert "is inside the spread." in made.answers()[2].verdict or "is inside the spread." in one.verdict
 
 
 def test_two_of_three_that_overlap_do_not_make_three_agree(made: Folder) -> None:

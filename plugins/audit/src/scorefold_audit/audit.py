@@ -19,7 +19,7 @@ from scorefold_audit import verdicts
 from scorefold_audit.config import AuditOptions
 from scorefold_audit.copying import answers
 from scorefold_audit.copying import nearest as copies
-from scorefold_audit.copying.equal import all_but_one, equal_points, equal_to_held_out
+from scorefold_audit.copying.equal import all_but_one, equal_points, equal_to_held_out, equal_to_training
 from scorefold_audit.copying.incomplete import (
     IncompletePoints,
     copies_of_gaps,
@@ -40,7 +40,7 @@ from scorefold_audit.copying.spaces import (
 from scorefold_audit.membership.measures import measure_membership
 from scorefold_audit.quality.comparison import some
 from scorefold_audit.quality.measures import measure_calibration, measure_quality, relative_vendi
-from scorefold_audit.report import LISTED, AuditReport, equal_pairs
+from scorefold_audit.report import LISTED, AuditReport
 from scorefold_audit.sets import Sets, read_sets
 from scorefold_audit.unusual import measure_points, training_lists
 from scorefold_toolkit.checks import answer_of
@@ -81,13 +81,17 @@ def audit(
         neighbours = neighbours.take(~overlap.rows)
     around = overlap.around and overlap.around.without(overlap.chosen)
     measured = _copying(report, spaces, neighbours, around, options, context)
+    if measured and around is not None:
+        nearest = measured[0].near, measured[0].near_held_out
+        report.equal = equal_to_training(spaces[0], *nearest, around, overlap.chosen)
     swapped = equal_to_held_out(spaces[0], measured[0].near, measured[0].near_held_out) if measured else None
     if swapped is not None and swapped.p_more() < 1e-3:
         report.warnings.append(
             f"{swapped.samples:,} of {swapped.of_samples:,} samples equal a held-out point exactly, and no training "
             "point: was the model trained on held-out points, or are both sets swapped?"
         )
-    if measured and measured[0].own is not None:
+    drifted = bool(measured) and measured[0].own is not None
+    if drifted:
         report.warnings.append(
             "held-out points have other means or spreads than training points: they may be of another kind or time. "
             "Samples are compared with training points among the others too"
@@ -103,7 +107,16 @@ def audit(
             report.findings.append(verdicts.of_copies(changed))
     near = Near.of(spaces[0].search, neighbours)
     measure_membership(report, component, sets, spaces[0], near, options, context)
-    measure_quality(report, spaces[-1], options, context)
+    if drifted:
+        report.withhold("near-duplicates and quality of samples", "held-out points are unlike training points")
+    else:
+        measure_quality(report, spaces[-1], options, context)
+        report.facts += verdicts.overlap_facts(overlap)
+        if overlap.duplicated:
+            report.warnings.append(
+                f"{overlap.duplicates} of {overlap.searched} training points are near-duplicates of others: models "
+                "copy such points first"
+            )
     _dimensions(report, inputs.get("estimator"), sets, context)
     _note_training(report, sets, spaces[0], overlap, neighbours, options)
     if len(sets.points):
@@ -117,7 +130,6 @@ def audit(
             f"only samples with missing values were tested for copies: {len(sets.samples)} complete ones were given; "
             f"{FEWEST} are needed"
         )
-    report.facts += verdicts.overlap_facts(overlap)
     return report.outcome(sets, measured, options.level, options.listed)
 
 
@@ -132,11 +144,11 @@ def _without_held_out(
     for space in spaces:
         report.metrics |= raw_numbers(space, options.quality_points, context.generator("quality"))
     report.warnings.append("without held-out points there is no verdict: its numbers say nothing by themselves")
-    outcome = report.outcome(sets, (), options.level, options.listed)
     if len(sets.samples) and len(sets.training):
-        equal = equal_points(sets, context.seed("equal points") % 2**32)
-        outcome.result["audit"]["equal"] = equal_pairs(sets, equal)
-        outcome.result["answer"] = answers.of_equal_points(equal, len(sets.samples), report.warnings)
+        report.equal = equal_points(sets, context.seed("equal points") % 2**32)
+    outcome = report.outcome(sets, (), options.level, options.listed)
+    if report.equal is not None:
+        outcome.result["answer"] = answers.of_equal_points(report.equal, len(sets.samples), report.warnings)
     return outcome
 
 
@@ -259,11 +271,6 @@ def _note_sizes(report: AuditReport, sets: Sets, overlap: Overlap) -> None:
         report.warnings.append(
             f"{shared} of {len(overlap.rows)} held-out points are training points or near-duplicates of some, more "
             "than there are among training points: they would hide copying and are left out"
-        )
-    if overlap.duplicated:
-        report.warnings.append(
-            f"{overlap.duplicates} of {overlap.searched} training points are near-duplicates of others: models copy "
-            "such points first"
         )
 
 

@@ -45,7 +45,7 @@ class Audited:
 class AuditReport:
     """Numbers by name, tests before they are corrected, what was found without a test, what was withheld and why, and
     lists of single points by what they are of. ``further`` are sets of points with missing values, or of rows that are
-    equal but for a column, and their comparisons."""
+    equal but for a column, and their comparisons. ``equal`` are samples that equal a training point."""
 
     metrics: dict[str, float] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
@@ -54,6 +54,7 @@ class AuditReport:
     warnings: list[str] = field(default_factory=list)
     lists: dict[str, Any] = field(default_factory=dict)
     further: list[tuple[Sets, SpaceMatches]] = field(default_factory=list)
+    equal: EqualPoints | None = None
 
     def attempt(self, part: str, measure: Callable[[], T]) -> T | None:
         """Measure something, or return None and note the reason if there are too few points."""
@@ -74,6 +75,11 @@ class AuditReport:
         warnings = [*self.warnings, *(verdict["text"] for verdict in judged if verdict["found"])]
         found = [*((sets, one) for one in measured), *self.further]
         listed = [_listed(*each, false_share) for each in found]
+        reported = answers.reported_copies(judged)
+        first_space = answers.most_named(listed) if reported is None else reported["where"]
+        for one in listed:
+            one["reported"] = one["space"] == first_space or all(one["space"] != each.space for each in measured)
+        copied = self.equal is not None and (not measured or reported is None)
         result: dict[str, Any] = {
             "metrics": self.metrics,
             "warnings": warnings,
@@ -81,7 +87,7 @@ class AuditReport:
                 "level": level,
                 "verdicts": [*judged, *self.facts],
                 "copies": listed,
-                "equal": None,
+                "equal": equal_pairs(sets, self.equal) if copied and self.equal is not None else None,
                 "training": self.lists.get("training"),
                 "points": self.lists.get("points"),
                 "withheld": self.withheld,
@@ -96,13 +102,11 @@ class AuditReport:
             "quantity": f"copied share of the {samples} ({first.space})",
             "value": first.rates.excess(),
             "interval": list(first.rates.interval()),
-            **answers.answer_entries(judged, self.warnings, listed, sets.unlike),
+            **answers.answer_entries(judged, self.warnings, listed, sets.unlike, self.equal),
         }
         if not measured:
             return Outcome(self.metrics, result)
-        reported = answers.reported_copies(judged)
-        where = reported["where"] if reported else max(listed, key=lambda one: one["named"])["space"]
-        named = next((one for one in measured if one.space == where), measured[0])
+        named = next((one for one in measured if one.space == first_space), measured[0])
         shown = _shown(sets, measured, named)
         return Outcome(self.metrics, result, _arrays(sets, measured, shown), shown=shown)
 

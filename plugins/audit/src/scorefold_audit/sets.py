@@ -130,9 +130,9 @@ def read_sets(
     units = Units.of(scale, training.x, "levels")
     samples, held_out = (replace(each, x=units.round(each.x)) for each in (samples, held_out))
     if len(held_out):
-        _check_units("held-out points", held_out.x, training.x)
+        _check_units("held-out points", held_out.x, training.x, source)
     if isinstance(component, DataSource):
-        _check_units("samples", samples.x, training.x)
+        _check_units("samples", samples.x, training.x, source)
     groups = condition_groups(training, held_out, samples)
     if groups is None and samples.condition is not None:
         warnings.append(
@@ -354,16 +354,23 @@ def _check_shapes(training: Dataset, held_out: Dataset, samples: Dataset, points
             raise DataError(f"{wrong} of {len(x)} {name} are not finite", hint="leave these rows out")
 
 
-def _check_units(name: str, x: Tensor, training: Tensor) -> None:
+def _check_units(name: str, x: Tensor, training: Tensor, source: object = None) -> None:
     """Raises ``DataError`` for points that spread far more or far less than training points, as in other units.
 
     Points that are all alike may be in any units.
     """
     ratio = _spread(x) / (_spread(training) or 1.0)
     if ratio > _OTHER_UNITS or _ALIKE < ratio < 1 / _OTHER_UNITS:
+        hint = "use equal units for both: both from 0 to 255, or both from 0 to 1"
+        if x.ndim == 2:
+            each = x.std(0, correction=0) / training.std(0, correction=0)
+            odd = ((each > _OTHER_UNITS) | (each < 1 / _OTHER_UNITS)).nonzero().flatten().tolist()
+            names = source.column_names if isinstance(source, HasColumns) else ()
+            shown = ", ".join(repr(names[place]) if names else str(place) for place in odd[:5])
+            hint = f"use equal columns and units for both; columns that differ: {shown}"
         raise DataError(
             f"{name} spread {ratio:.3g} times as far as training points; expected the same units, as they were read",
-            hint="use equal columns and units for both: both from 0 to 255, or both from 0 to 1",
+            hint=hint,
         )
 
 

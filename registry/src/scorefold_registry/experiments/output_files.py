@@ -85,7 +85,8 @@ def draw_comparison(rows: Sequence[CaseRow]) -> Mapping[str, Figure]:
     figure.supxlabel(printable(" or ".join(quantities)), fontsize=10, color=INK)
     known = any(row.truth is not None for row in rows)
     figure.set_label(
-        "The value of each component on each case, with its interval." + " The dashed line is the truth." * known
+        "The value of each component on each case, with its interval or spread."
+        + " The dashed line is the truth." * known
     )
     return {"comparison": figure}
 

@@ -303,26 +303,25 @@ def _sentence(
         said, low, high = alike(value, *interval)
         between = f" ({given} {low} to {high})"
     verb = "are" if quantity.endswith("s") and quantity[-2:] not in ("as", "is", "os", "ss", "us") else "is"
-    said = f"at most {said}" if most else said
-    return f"The {quantity} {verb} {said}{between}.{_truth(value, interval, compared.truth)}{reading}"
+    truth = _truth(value, interval, compared.truth, "spread" if "spread" in given else "interval")
+    return f"The {quantity} {verb} {'at most ' * most}{said}{between}.{truth}{reading}"
 
 
-def _truth(value: float, interval: tuple[float, float] | None, truth: float | None) -> str:
+def _truth(value: float, interval: tuple[float, float] | None, truth: float | None, called: str) -> str:
     if truth is None:
         return ""
     known = number_text(truth)
     if known == number_text(value):
         return f" The true value is {known} too."
     if interval is not None and interval[0] <= truth <= interval[1]:
-        return f" The true value, {known}, is inside the interval."
+        return f" The true value, {known}, is inside the {called}."
     off = f"{number_text(abs(value - truth))} too {'high' if value > truth else 'low'}"
     return f" The true value is {known}, so the answer is {off}."
 
 
 def _measured(folder: Path, stage: Mapping[str, Any]) -> Answer:
     """Measurement of a stage without an answer, in one sentence."""
-    first = list(stage["metrics"].items())[:3]
-    said = "; ".join(f"{name} {number_text(value)}" for name, value in first)
+    said = "; ".join(f"{name} {number_text(value)}" for name, value in list(stage["metrics"].items())[:3])
     result = read_result(folder)
     verdict = f"Measured: {said}." if said else "Done; nothing was measured."
     component, warnings = stage["component"].partition("@")[0], tuple(_warnings(result))
@@ -380,7 +379,8 @@ def _compared(group: Sequence[tuple[Answer, EstimateFacts]]) -> Answer:
         below, above = (_joined(part) for part in (ends[: -len(limits)], ends[-len(limits) :]))
         verdict = f"{head} do not contradict each other: {below} {lie} below the upper bound {above}."
     elif _overlap(ranked):
-        verdict = f"{head} agree: from {ends[0]} to {ends[-1]}, with intervals that overlap."
+        called = "spreads over points" if any(value.covers for _, value in group) else "intervals"
+        verdict = f"{head} agree: from {ends[0]} to {ends[-1]}, with {called} that overlap."
         sure = CAUTION if without else CLEAR
     else:
         verdict = f"{head} disagree: the lowest is {ends[0]}, the highest {ends[-1]}."

@@ -98,12 +98,14 @@ def following_rows(events: Dataset) -> str:
     """
     if events.index is None:
         return ""
-    order = events.index[:_ROWS].cpu().argsort()
-    share, chance = time_share(events.tensor(limit=_ROWS)[order], torch.arange(len(order)), 2)
+    most = min(_ROWS, max(_NEIGHBOURS + 2, _NUMBERS // max(1, math.prod(events.event_shape))))
+    order = events.index[:most].cpu().argsort()
+    share, chance = time_share(events.tensor(limit=most)[order], torch.arange(len(order)), 2)
     if share <= chance + FOLLOWING:
         return ""
     return (
         f"{_NEIGHBOURS / 2 * share:.0%} of the rows before and after a row are among its ten nearest neighbours, as in "
-        "a time series or in repeated measurements. The dimension may be of the curve that the rows make, or of their "
-        "noise: read a time series by data:series, and keep one row of repeated measurements"
+        "a time series, in repeated measurements or in a sorted table. In the first two the dimension is of the curve "
+        "that the rows make, or of their noise: read a time series by data:series, and keep one row of repeated "
+        "measurements"
     )

@@ -15,11 +15,14 @@ def answer_entries(
     warnings: Sequence[str],
     listed: Sequence[Mapping[str, Any]] = (),
     unlike: str = "",
+    equal: EqualPoints | None = None,
 ) -> dict[str, Any]:
     """Summary of the verdicts, as entries of a result's ``answer``: whether the model copies comes first, what else
     was found follows. The ``warnings`` are about the data, and ``listed`` are the lists of copies, as JSON.
-    ``unlike`` says why samples can't be near to training points, where that is so."""
-    most = max(listed, key=lambda one: one["named"], default=None)
+    ``unlike`` says why samples can't be near to training points, where that is so. ``equal`` are samples that equal a
+    training point where no held-out point does."""
+    space = most_named(listed)
+    most = next((one for one in listed if one["space"] == space), None)
     named = 0 if most is None else most["named"]
     found = [verdict for verdict in judged if verdict["found"]]
     names = list(dict.fromkeys(verdict["name"] for verdict in found))
@@ -45,10 +48,20 @@ def answer_entries(
         said = f"{are} listed as copies, though their share may be chance. {_share(tested)}.{_surest([most])}"
         advice = "look at the copies, and audit more samples"
         warnings = [*warnings, "the list of copies and the test of their share disagree"]
+    elif tested is not None and equal is not None and len(equal.samples):
+        k, of = len(equal.samples), f"{equal.searched:,}{' drawn' if equal.searched < equal.every else ''}"
+        said = f"{k:,} {'samples equal' if k > 1 else 'sample equals'} a training point exactly. No held-out point "
+        said += f"does, and none of {of} training points equals another one. {_share(tested)}."
+        advice = "look at the equal pairs: equal rows of measurements are copies"
+        warnings = [*warnings, "equal points are too few for the test of their share"]
     elif tested is not None and unlike:
         said = f"Whether this model copies can't be said: {unlike}."
         of = "held-out points of the kind and the time" if unlike.startswith("held-out") else "samples in the units"
         advice = f"give {of} of the training data"
+    elif tested is not None and tested["interval"][0] > 0:
+        said = f"This model may copy its training data. {_share(tested)}."
+        advice = "look at the samples nearest to training points, and audit more samples"
+        warnings = [*warnings, "the interval of the share and its test, which counts all tests of the audit, disagree"]
     elif tested is not None:
         said = f"No sign of copying. {_share(tested)}."
         if tested["smallest_found"] is not None:
@@ -82,6 +95,12 @@ def reported_copies(judged: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | 
         if first is None or one["value"] > first["interval"][1]:
             first = one
     return first
+
+
+def most_named(listed: Sequence[Mapping[str, Any]]) -> str:
+    """The space whose list names the most copies, the first of several; empty for no lists."""
+    most = max(listed, key=lambda one: one["named"], default=None)
+    return "" if most is None else str(most["space"])
 
 
 def of_nothing(withheld: Sequence[Mapping[str, str]], warnings: Sequence[str]) -> dict[str, Any]:

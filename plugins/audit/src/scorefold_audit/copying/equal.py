@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from scorefold.errors import DataError
 from scorefold_audit.copying import nearest as copies
-from scorefold_audit.copying.nearest import CopySearch, Near, Places, Rates, Rows
+from scorefold_audit.copying.nearest import CopyNeighbours, CopySearch, Near, Places, Rates, Rows
 from scorefold_audit.copying.spaces import DUPLICATES, Space, SpaceMatches, column_units, need_points
 from scorefold_audit.sets import Sets
 
@@ -53,6 +53,21 @@ def equal_points(sets: Sets, seed: int) -> EqualPoints:
     other = around.without(chosen).index[:, 0] if len(training) > 1 else None
     repeated = 0 if other is None else int(equal_rows(training[chosen], training[other], training).sum())
     return EqualPoints(equal, places[equal], repeated, len(chosen), len(training))
+
+
+def equal_to_training(space: Space, near: Near, other: Near, around: CopyNeighbours, chosen: Places) -> EqualPoints:
+    """The samples that equal a training point; none where a held-out point does, or one of the training points
+    ``chosen`` (k,) equals another one: then points may be equal by chance.
+
+    ``near`` and ``other`` are the training points nearest to samples and held-out points, ``around`` those nearest to
+    the chosen ones, these themselves left out.
+    """
+    training = space.training
+    repeated = int(equal_rows(training[chosen], training[around.index[:, 0]], training).sum())
+    by_chance = repeated or equal_rows(space.held_out, training[other.index], training).any()
+    found = equal_rows(space.samples, training[near.index], training) & (not by_chance)
+    places = np.flatnonzero(found)
+    return EqualPoints(places, near.index[places], repeated, len(chosen), len(training))
 
 
 def equal_to_held_out(space: Space, near: Near, other: Near) -> Rates:

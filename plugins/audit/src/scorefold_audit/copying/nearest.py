@@ -303,7 +303,7 @@ def by_cells(training: Rows, samples: Rows, held_out: Rows, near: Near, near_hel
     if len(training) > _FITTED:
         training = training[np.random.default_rng(seed).permutation(len(training))[:_FITTED]]
     if training.shape[1] > _WIDEST:
-        directions = PCA(_WIDEST, random_state=seed).fit(training)
+        directions = PCA(min(_WIDEST, len(training)), random_state=seed).fit(training)
         training, samples, held_out = (directions.transform(each) for each in (training, samples, held_out))
     cells = KMeans(_CELLS, n_init=3, random_state=seed).fit(training)
     of_samples, of_held_out = cells.predict(samples), cells.predict(held_out)

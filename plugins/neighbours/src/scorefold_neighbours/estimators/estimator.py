@@ -231,8 +231,8 @@ def reaches_round(metric: PointMetric, x: Tensor) -> bool:
     return any(period and span > period / 2 for span, period in zip(spans, metric.periods, strict=True))
 
 
-def bias_warning(value: float, points: int, columns: int) -> str:
-    """A warning of a dimension read from distances of too few points; empty for enough points and for all columns.
+def bias_warning(low: float, points: int, columns: int) -> str:
+    """A warning of a dimension from distances of too few points, by the ``low`` end of its spread; empty for enough.
 
     n points have pairs over a factor of ten of distances only where the dimension is at most 2 log10 n (Eckmann and
     Ruelle 1992).
@@ -241,11 +241,11 @@ def bias_warning(value: float, points: int, columns: int) -> str:
     ('', '')
     """
     most = 2 * math.log10(points)
-    if not most < value < columns:
+    if not most < low < columns:
         return ""
     return (
         f"the reading is probably too low: distances of {points:,} points show up to {most:.2g} dimensions without "
-        "much bias (2 log10 n). scorefold recommend corrects it"
+        "much bias (2 log10 n)"
     )
 
 
@@ -352,11 +352,11 @@ class NeighbourEstimator(Estimator):
                 f"{method.name} gives {value:.3g} for these points, which is no dimension",
                 hint="; ".join(sorted(set(heard))) or "give it more points, or use another estimator",
             )
-        if not method.high and (few := bias_warning(value, len(points), x.shape[1])):
-            heard.append(few)
         interval = interval_by_halves(
             lambda half: self._fit(cloud.part(half), seed, [])[0], len(points), halves, config.level, value, draws
         )
+        if interval is not None and not method.high:
+            heard += filter(None, [bias_warning(interval[0], len(points), x.shape[1])])
         if interval is None and halves:
             heard.append("no interval: the method gives no number for some halves of the points")
         elif resamples and not halves:

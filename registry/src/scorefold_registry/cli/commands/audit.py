@@ -225,16 +225,25 @@ def _print_rest(audit: Mapping[str, Any]) -> None:
         print(printable(f"equal: {_of_samples(row)} and {row['training_name']} of the training data"))
     if len(equal) > PRINTED:
         print(f"and {len(equal) - PRINTED:,} more equal ones: see the report, or --json")
+    found = {verdict["where"] for verdict in audit["verdicts"] if verdict["found"] and verdict["name"] == "copies"}
     printed = set[tuple[int, int]]()  # a pair may stand in several lists
     for listed in audit["copies"]:
         pairs = {(row["sample"], row["training"]): row for row in listed["nearest"] if row["named"]}
         named = [row for pair, row in pairs.items() if pair not in printed]
+        if not listed["reported"]:
+            if named:
+                print(printable(f"{len(named)} more are named ({listed['space']}): see the report, or --json"))
+            continue
         printed |= set(pairs)
         for row in named[:PRINTED]:
             said = f"{_of_samples(row)} copies {row['training_name']} of the training data"
             print(printable(f"copy: {said} ({listed['space']}, d1/d2 = {row['ratio']:.2g})"))
         if len(named) > PRINTED:
             print(f"and {len(named) - PRINTED} more copies ({listed['space']}): see the report, or --json")
+        if not named and listed["space"] in found:  # a share that is no chance, without sure names
+            for row in [row for row in listed["nearest"] if row["ratio"] == 0][:PRINTED]:
+                said = f"{_of_samples(row)} is like {row['training_name']} of the training data"
+                print(printable(f"perhaps a copy: {said} ({listed['space']})"))
         if named:
             of = f"of the {len(pairs)} that are named ({listed['space']})"
             print(printable(f"{of}, at most {listed['false_share']:.0%} are expected to be no copies"))
