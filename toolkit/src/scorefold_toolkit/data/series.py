@@ -104,8 +104,7 @@ def following_rows(events: Dataset) -> str:
     if share <= chance + FOLLOWING:
         return ""
     return (
-        f"{_NEIGHBOURS / 2 * share:.0%} of the rows before and after a row are among its ten nearest neighbours, as in "
-        "a time series, in repeated measurements or in a sorted table. In the first two the dimension is of the curve "
-        "that the rows make, or of their noise: read a time series by data:series, and keep one row of repeated "
-        "measurements"
+        f"{_NEIGHBOURS / 2 * share:.0%} of the rows before and after a row are among its ten nearest neighbours. "
+        "A sorted table may have such rows. In a time series the dimension is then of its curve: read it by "
+        "data:series. Of repeated measurements keep one row each"
     )
