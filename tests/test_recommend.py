@@ -176,6 +176,13 @@ def test_quick_gives_two_readings_that_nothing_has_checked(capsys: pytest.Captur
     assert not any(row["used"] for row in found["table"])
 
 
+def test_the_next_command_after_a_quick_one_has_its_options(capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez("two.npz", first=np.zeros((300, 2)), b=np.load("points.npy"))
+    options = ["--data-option", "key=b", "--seed", "3"]
+    assert main(["recommend", "two.npz", "--quick", *options, "--quiet"]) == 0
+    assert "\nnext: scorefold recommend two.npz --data-option key=b --seed 3\n" in capsys.readouterr().out
+
+
 def test_counts_have_no_dimension_with_the_noise_of_counting(capsys: pytest.CaptureFixture[str]) -> None:
     draws = np.random.default_rng(0)
     rates = 30 * np.exp(draws.normal(size=(500, 2)) @ draws.normal(size=(2, 6)) / 2)

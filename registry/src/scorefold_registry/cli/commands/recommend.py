@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from shlex import quote
+from shlex import join
 from typing import TYPE_CHECKING, Any
 
 from scorefold.errors import ArtefactError, ConfigError, DataError, PluginError, printable
@@ -72,7 +72,8 @@ def run(arguments: list[str]) -> int:
                 print(printable(text))
         else:
             _print_table(estimate["diagnostics"]["table"])
-        print_end(result, f"scorefold recommend {quote(given.data)}" if given.quick else next_step(result))
+        again = join(word for word in command if word not in ("--quick", "--quiet"))
+        print_end(result, again if given.quick else next_step(result))
         print(printable(f"run file: {file}"))
     return 0 if given.quick or estimate["value"] is not None else 1
 
