@@ -359,5 +359,10 @@ def test_paths_and_points_have_captions_of_their_own() -> None:
     lines = EventGroups(torch.rand(2, 5, 2), "pair of points", path=True)
     assert event_figures.samples(lines)["samples"].get_label().startswith("Paths between pairs of points")
     assert event_figures.samples(torch.rand(9, 2))["samples"].get_label().startswith("Samples of this stage")
+    signals = EventGroups(torch.arange(20.0)[:, None, None].expand(2, 20, 1, 64), "pair of points", path=True)
+    figure = event_figures.samples(signals)["samples"]
+    assert "signals as curves in a panel" in figure.get_label()
+    shown = [line.get_ydata()[0] for line in figure.axes[0].lines]
+    assert (shown[0], shown[-1], len(shown)) == (0, 19, 9), "both ends of a path"
     found = captioned({"samples": "Geodesics."})(event_figures.samples)
     assert found(lines)["samples"].get_label() == "Geodesics."

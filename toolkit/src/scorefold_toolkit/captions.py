@@ -15,7 +15,10 @@ ESTIMATE = "The estimate at each point, as a histogram. The line is the answer f
 SCALE = "The reading at each noise level sigma. Directions along which the data vary by less than sigma do not count."
 GEODESICS = "Geodesics and the straight lines between their ends."
 SAMPLES = "Samples of this stage. Images are scaled to the range of the data."
-PATHS = "Paths between pairs of points: of images from left to right, of other points from an open to a filled marker."
+PATHS = (
+    "Paths between pairs of points: images from left to right, signals as curves in a panel, other points from an open "
+    "to a filled marker."
+)
 TRAINING = (
     "The loss at each step of the training. The held-out loss is of points that the training has not seen; below the "
     "dashed line the model has learned something."

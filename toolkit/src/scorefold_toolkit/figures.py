@@ -96,13 +96,11 @@ class EventGroups:
 def samples(drawn: Tensor | EventGroups) -> Mapping[str, Figure]:
     """Events (N, *E), or groups of them: images in a grid, a row a group, signals as curves, or points, a colour or a
     line a group."""
-    caption = SAMPLES
-    if isinstance(drawn, EventGroups):
-        if is_signal(drawn.x.shape[2:]):
-            figure = curves(drawn.x[:, :_EACH], f"Each panel: {drawn.group}")
-        else:
-            figure = _grid_of_groups(drawn) or _scatter_groups(drawn)
-            caption = PATHS if drawn.path else SAMPLES
+    caption = PATHS if isinstance(drawn, EventGroups) and drawn.path else SAMPLES
+    if isinstance(drawn, EventGroups) and is_signal(drawn.x.shape[2:]):
+        figure = curves(_few_of_each(drawn), f"Each panel: {drawn.group}")
+    elif isinstance(drawn, EventGroups):
+        figure = _grid_of_groups(drawn) or _scatter_groups(drawn)
     elif is_signal(drawn.shape[1:]):
         figure = curves(drawn[:, None], "Samples")
     elif (images := as_images(drawn[:64])) is not None:
@@ -254,16 +252,18 @@ def _scatter_groups(groups: EventGroups) -> Figure:
     return figure
 
 
+def _few_of_each(groups: EventGroups) -> Tensor:
+    """As many events of each group as fit, (G, m, *E); of a path evenly spread from end to end."""
+    last = groups.x.shape[1] - 1
+    return groups.x[:, torch.linspace(0, last if groups.path else min(last, _EACH - 1), _EACH).round().long().unique()]
+
+
 def _grid_of_groups(groups: EventGroups) -> Figure | None:
-    """A row of images a group; of a path as many as fit, evenly spread from end to end."""
-    each = groups.x.shape[1]
-    places = (
-        torch.linspace(0, each - 1, _EACH).round().long().unique() if groups.path else torch.arange(min(each, _EACH))
-    )
-    x = groups.x[:_GROUPS].index_select(1, places)
+    """A row of images a group."""
+    x = _few_of_each(groups)[:_GROUPS]
     images = as_images(x.flatten(0, 1))
     kind = "row" if groups.rows == 1 else f"{groups.rows} rows"
-    return None if images is None else image_grid(images, len(places), f"Each {kind}: {groups.group}")
+    return None if images is None else image_grid(images, x.shape[1], f"Each {kind}: {groups.group}")
 
 
 def picture_of(condition: Condition | None) -> Tensor | None:
