@@ -243,6 +243,12 @@ def test_spectra_stand_beside_the_estimate() -> None:
     assert set(estimate_figures(Estimate("dimension", 2.0, pointwise=few))) == set()
     assert set(estimate_figures(Estimate("dimension", 2.0, pointwise=torch.ones(9)))) == set()
     assert set(estimate_figures(Estimate("dimension", 2.0, pointwise=torch.tensor([1.0, 2.0])))) == {"estimate"}
+    small = Estimate("curvature", 4e-7, pointwise=torch.tensor([1e-8, 2e-7, 9e-7]))
+    assert set(estimate_figures(small)) == {"estimate"}, "relative to the values"
+    for spectrum in (torch.empty(0, 3), torch.tensor([[torch.nan, -torch.inf]])):
+        assert set(estimate_figures(Estimate("dimension", 2.0, spectrum=spectrum))) == set()
+    (figure,) = estimate_figures(Estimate("dimension", 2.0, spectrum=torch.tensor([[1.0, -torch.inf, -2.0]]))).values()
+    assert axes_of(figure).get_ylim()[0] == -2
     spectrum = torch.tensor([[3.0, 2.0, 0.0], [4.0, 1.0, 0.0]])
     drawn = estimate_figures(Estimate("dimension", 2.0, spectrum=spectrum))
     axes = axes_of(drawn["spectrum"])

@@ -161,12 +161,14 @@ def _calibration(calibration: Calibration) -> Figure:
 def estimate_figures(answer: Estimate) -> Mapping[str, Figure]:
     """The estimate over points, where it has several values; spectra and answers for labels where there are any."""
     figures = dict(over_points(answer))
-    if answer.spectrum is not None:
+    spectra = torch.empty(0, 0) if answer.spectrum is None else answer.spectrum[:20].detach().cpu().double()
+    finite = spectra[spectra.isfinite()]
+    if len(finite):
         figure, axes = new_figure()
-        for row in answer.spectrum[:20].detach().cpu().double():
+        for row in spectra:
             axes.plot(range(1, len(row) + 1), row.numpy(), "o-", color=ACCENT, alpha=0.4, linewidth=1, markersize=3)
-        axes.set(xlabel="rank", ylabel="spectrum", title=_at_points(min(20, len(answer.spectrum))))
-        axes.set_ylim(bottom=min(0.0, float(answer.spectrum.min())))
+        axes.set(xlabel="rank", ylabel="spectrum", title=_at_points(len(spectra)))
+        axes.set_ylim(bottom=min(0.0, float(finite.min())))
         axes.locator_params(axis="x", integer=True)
         figures["spectrum"] = figure
     return {**figures, **by_label(answer)}
