@@ -253,7 +253,7 @@ def test_the_question_stands_on_top_and_the_rest_with_the_method(run: Callable[.
 def test_a_method_has_a_link_to_the_documentation_that_its_distribution_names(
     run: Callable[..., RunResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert documentation_of("scorefold-nowhere") == ""
+    assert (documentation_of("scorefold-nowhere"), documentation_of("")) == ("", "")
     for name, link in (("safe", "https://a.org/x"), ("unsafe", "javascript:alert(1)")):
         folder = tmp_path / f"{name}-1.dist-info"
         folder.mkdir()

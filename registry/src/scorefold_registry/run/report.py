@@ -266,7 +266,7 @@ def documentation_of(distribution: str) -> str:
     """The address that an installed distribution names as its documentation, empty where it names none."""
     try:
         named = importlib_metadata.metadata(distribution).get_all("Project-URL") or []
-    except importlib_metadata.PackageNotFoundError:
+    except (importlib_metadata.PackageNotFoundError, ValueError):  # an empty name is a ValueError
         return ""
     addresses = {name.strip().lower(): link.strip() for name, _, link in (text.partition(",") for text in named)}
     found = addresses.get("documentation", "")
