@@ -94,6 +94,17 @@ def test_points_that_float32_can_not_separate_are_measured_again() -> None:
     torch.testing.assert_close(distances, expected[0], rtol=1e-10, atol=0)
 
 
+@pytest.mark.parametrize("scale", [1e-25, 1e-20, 1e19, 1e25])
+def test_squares_beyond_the_range_of_float32_do_not_matter(scale: float) -> None:
+    """Points of all sizes up to the scale, whose squares overflow in float32 or are 0 there."""
+    x = scale * table(700, 20) * torch.logspace(-5, 0, 700, dtype=torch.float64)[:, None].flip(0)
+    distances, places = nearest_neighbours(x, 5)
+    expected = all_pairs(x, 5)
+    assert torch.equal(places, expected[1])
+    torch.testing.assert_close(distances, expected[0], rtol=1e-9, atol=0)
+    assert torch.equal(nearest_neighbours(scale * table(700, 20), 5)[1], all_pairs(table(700, 20), 5)[1])
+
+
 @pytest.mark.parametrize("precision", ["highest", "high"])
 def test_pairs_are_exact_whatever_torch_may_round(precision: str) -> None:
     x, before = table(900, 30), torch.get_float32_matmul_precision()

@@ -45,6 +45,9 @@ _ROWS = 64
 _GROUPS, _GROUPED = 8, 64
 """Groups of values whose minima are compared first, and the least number of values of each that is looked for."""
 
+_LARGEST = torch.finfo(torch.float32).max / 8
+"""The largest squared norm with which sums in float32 stay finite."""
+
 _ON_GPU = 2**26
 """Pairs from which on a GPU is used, where there is one."""
 
@@ -102,14 +105,15 @@ class Index:
             return self._measured(x, count)
         # What float32 may be wrong by, as a share of both squared norms: of a sum of so many products and of their
         # factors, as they are rounded (Higham 2002, section 3.1).
-        share = (2 * columns + 12) * torch.finfo(torch.float32).eps / 2
+        terms = 2 * columns + 12
+        share = terms * torch.finfo(torch.float32).eps / 2
         last, places = self._candidates(x, share, taken)
         apart = self._moved(self.points[places.flatten()]).view(*places.shape, -1) - x[:, None]
         squares, order = apart.square().sum(2).sort(dim=1, stable=True)
         places = places.gather(1, order)
-        # Any other point is at least as far as the last bound says.
-        least = last.double() + (1 - share) * x.square().sum(1)
-        unsure = (least < squares[:, count - 1]) if taken < n else torch.zeros(len(x), dtype=torch.bool)
+        # Any other point is at least as far as the last bound says, but for products below the least of float32.
+        least = last.double() + (1 - share) * x.square().sum(1) - terms * torch.finfo(torch.float32).tiny
+        unsure = ~(least >= squares[:, count - 1])  # also where a bound is no number
         if bool(unsure.any()):
             again = self._measured(x[unsure], count)
             squares[unsure, :count], places[unsure, :count] = again[0].square(), again[1]
@@ -120,7 +124,8 @@ class Index:
 
         The term of the row's own squared norm is left out: it does not change the order.
         """
-        single = torch.get_float32_matmul_precision() == "highest"
+        largest = max(float(self._norms.max()), float(x.square().sum(1).max()))
+        single = torch.get_float32_matmul_precision() == "highest" and largest < _LARGEST
         on_gpu = torch.cuda.is_available() and len(self.points) ** 2 >= _ON_GPU
         device = torch.device("cuda" if on_gpu else "cpu")
         points, norms = self._prepared(device, torch.float32 if single else torch.float64)
