@@ -53,3 +53,17 @@ def test_neighbours_are_lost_from_four_steps_on(step: float, said: bool) -> None
     """Numbers from 2^17 to 2^18 lie 2^-6 apart in float32."""
     x = (torch.arange(200.0, dtype=torch.float64)[:, None] * step / 64 + 2.0**17 + 1 / 64).float()
     assert (rounding_warning(x) is not None) == said
+
+
+def test_a_few_far_rows_that_alone_cause_the_rounding_are_named() -> None:
+    x = X.clone()
+    x[[3, 77, 30]] = 1e6
+    found = rounding_warning(x.float())
+    assert found is not None
+    assert found.startswith(
+        "rows 3, 30, 77 (rows count from 0) lie more than 100 quartile ranges out. They reach 1e+06"
+    )
+    assert found.endswith("so remove them from the data, and any copies")
+    named = rounding_warning(x.float(), [f"'p{row}'" for row in range(len(x))])
+    assert str(named).startswith("rows 'p3', 'p30', 'p77' lie")
+    assert str(rounding_warning((x + 1e7).float())).startswith("the coordinates reach")

@@ -21,6 +21,7 @@ SEX = np.arange(ROWS) % 2 * 3.0
 PLAIN = {"a": DRAWS[:, 0], "b": DRAWS[:, 1]}
 WIDE = {"a": DRAWS[:, 0], "b": 20 * DRAWS[:, 1]}
 TAILED = {"a": DRAWS[:, 0], "b": np.append(DRAWS[1:, 1], 1e3)}
+HEAVY = {"a": DRAWS[:, 0], "b": np.append(DRAWS[2:, 1], [60, 1e3])}
 CODES = {"a": DRAWS[:, 0], "b": DRAWS[:, 1], "sex": SEX}
 WORDS = {**PLAIN, "kind": np.where(SEX > 0, "x", "y")}
 GAPS = {"a": DRAWS[:, 0], "b": np.append(DRAWS[2:, 1], [np.nan, np.nan])}
@@ -72,10 +73,18 @@ TWICE = {name: np.append(values[1:], values[1]) for name, values in PLAIN.items(
         ({**CODES, "c": np.arange(ROWS) % 3}, {"duplicates": "drop"}, []),
         (CODES, {"condition": ["sex"]}, []),
         (CODES, {"low": -9, "high": 9}, []),
-        (TAILED, {"scale": "columns"}, ["a few rows set the spread of column b: some lie more than 50 deviations out"]),
-        (TAILED, {"scale": "table"}, ["a few rows set the spread of column b"]),
-        (TAILED, {"scale": "robust"}, []),
-        (TAILED, {"scale": "none"}, []),
+        (HEAVY, {"scale": "columns"}, ["a few rows set the spread of column b: some lie more than 50 deviations out"]),
+        (HEAVY, {"scale": "table"}, ["a few rows set the spread of column b"]),
+        (HEAVY, {"scale": "robust"}, []),
+        (
+            TAILED,
+            {"scale": "columns"},
+            [
+                "row 119 (rows count from 0) lies more than 100 quartile ranges out in column b: remove it from the "
+                "data if it is wrong; or scale: robust"
+            ],
+        ),
+        ({**TAILED, "n": [f"s{row}" for row in range(ROWS)]}, {"scale": "none", "names": "n"}, ["row 's119' lies"]),
         (WORDS, {}, ["column kind holds no numbers"]),
         (WORDS, {"label": "kind"}, []),
         (

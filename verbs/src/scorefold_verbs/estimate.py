@@ -22,7 +22,14 @@ from scorefold.stage import Outcome, StageContext, reported
 from scorefold_toolkit.checks import answer_of
 from scorefold_toolkit.data.counts import count_noise
 from scorefold_toolkit.data.series import HasTime, close_in_time, following_rows
-from scorefold_toolkit.data.splits import HasUnits, dimensions_by_units, estimate_by_row, labels_of, rounding_warning
+from scorefold_toolkit.data.splits import (
+    HasUnits,
+    dimensions_by_units,
+    estimate_by_row,
+    labels_of,
+    rounding_warning,
+    row_names,
+)
 from scorefold_verbs.config import (
     AllocateOptions,
     EstimateOptions,
@@ -68,7 +75,8 @@ def estimate(component: Estimator, inputs: Inputs, options: EstimateOptions, con
     if withheld and answer.value is not None:
         answer = replace(answer, value=None, interval=None, headline=withheld)
         counts = "" if noisy else counts
-    rounded = rounding_warning(dataset.tensor(limit=_ROUNDED))
+    looked = dataset.tensor(limit=_ROUNDED)
+    rounded = rounding_warning(looked, row_names(source.rows, dataset.index, len(looked)))
     answer = answer.with_warnings([*source.data_warnings(), *filter(None, [rounded, counts, follow])])
     metrics: dict[str, Any] = {} if answer.value is None else {answer.quantity: answer.value}
     if answer.interval is not None:

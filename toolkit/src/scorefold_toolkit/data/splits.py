@@ -16,6 +16,7 @@ from scorefold.interfaces import DataSource
 from scorefold.interfaces.data import SPLITS
 from scorefold.results import Estimate
 from scorefold.seeds import derive_generator
+from scorefold_toolkit.data.far_rows import far_rows, rows_far_out
 
 
 def source_seed(seed: int | None, generator: torch.Generator | None) -> int:
@@ -199,8 +200,9 @@ _QUERIES, _NUMBERS = 200, 2**22
 _FREE = 1e-6  # of the spread: no data of a practical size have nearer neighbours
 
 
-def rounding_warning(x: Tensor) -> str | None:
-    """A warning where points (N, *E) lie so far from 0 that rounding hides how far neighbours are away.
+def rounding_warning(x: Tensor, rows: Sequence[str] | None = None) -> str | None:
+    """A warning where points (N, *E) lie so far from 0 that rounding hides how far neighbours are away. Where a few
+    far rows alone are the cause, it names them as ``rows`` (N,) does, or by number.
 
     With q the distance of neighbouring numbers at the largest value of a coordinate, rounding adds the sum of q^2 / 6
     over the coordinates to a squared distance: 1 % of it where the nearest neighbours are 4 root(sum of q^2) away.
@@ -210,7 +212,8 @@ def rounding_warning(x: Tensor) -> str | None:
     if len(x) < 3 or not x.is_floating_point():
         return None
     flat = x.detach().cpu().flatten(1)
-    flat = flat[:: max(1, len(flat) * flat.shape[1] // _NUMBERS)].double()
+    every = max(1, len(flat) * flat.shape[1] // _NUMBERS)
+    flat = flat[::every].double()
     largest = flat.abs().amax(0)
     if not bool(largest.isfinite().all()):
         return None
@@ -233,11 +236,18 @@ def rounding_warning(x: Tensor) -> str | None:
     if distance >= least:
         return None
     kind = "float32" if single else "float64"
-    return (
-        f"the coordinates reach {float(largest.max()):.3g}, where {kind} numbers lie {float(steps.max()):.2g} apart, "
-        f"and neighbouring points are {distance:.2g} apart: their distances are lost in rounding. Subtract each "
-        "column's mean in float64 before the points become float32"
+    apart = (
+        f"reach {float(largest.max()):.3g}, where {kind} numbers lie {float(steps.max()):.2g} apart, and neighbouring "
+        f"points are {distance:.2g} apart: their distances are lost in rounding"
     )
+    far = torch.from_numpy(far_rows(flat.numpy()))
+    rest = torch.ones(len(flat), dtype=torch.bool).index_fill(0, far, False)
+    if len(far) and rounding_warning(flat[rest]) is None:
+        places = (every * far).tolist()
+        out, advice = rows_far_out([str(place) if rows is None else rows[place] for place in places])
+        subject = "They" if len(far) > 1 else "The coordinates"
+        return f"{out}. {subject} {apart}, so {advice}, and any copies"
+    return f"the coordinates {apart}. Subtract each column's mean in float64 before the points become float32"
 
 
 def _with_neighbours(queries: Tensor, points: Tensor, least: float) -> int:
@@ -286,6 +296,19 @@ def row_text(rows: Sequence[object] | None, row: int) -> str:
     if name is None:
         return f"row {row}"
     return f"{name!r} (row {row})" if name.lstrip("-").isdigit() else name
+
+
+def row_names(rows: Sequence[object] | None, index: Tensor | None, count: int) -> list[str] | None:
+    """The names of the first ``count`` points, which stand in the rows ``index`` (n,) of a source: the number of a row,
+    or what the user calls it, in quotes. None where the source doesn't count its rows.
+
+    >>> row_names(["cat.png", "dog.png"], torch.tensor([1, 0]), 1), row_names(range(2), torch.tensor([1, 0]), 1)
+    (["'dog.png'"], ['1'])
+    """
+    if rows is None or index is None:
+        return None
+    named = ((row, row_name(rows, row)) for row in index[:count].tolist())
+    return [str(row) if name is None else repr(name) for row, name in named]
 
 
 def by_row(values: Tensor, index: Tensor | None, rows: Sequence[object] | None) -> Tensor:

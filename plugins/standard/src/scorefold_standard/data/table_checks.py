@@ -13,7 +13,6 @@ import numpy.typing as npt
 from scorefold.errors import ConfigError, DataError
 from scorefold.summary import (
     CALLED_SO,
-    HEAVY_TAIL,
     IDENTIFIER,
     LOOKED_AT,
     MOST_COLUMNS,
@@ -34,6 +33,7 @@ from scorefold_standard.data.table_columns import (
     NumberTable,
     Points,
 )
+from scorefold_standard.data.tails import NAMED, REPEATED, named_columns, tail_warnings
 
 Rows = npt.NDArray[np.int64]
 _LARGEST = float(np.finfo(np.float32).max)  # events are float32
@@ -179,8 +179,6 @@ def of_rows(values: Array, what: str, count: int, path: Path) -> Array:
 UNEVEN = 10.0
 """The ratio of the columns' deviations from which it is reported."""
 
-_NAMED = 5
-
 
 def table_warnings(
     points: Points,
@@ -208,7 +206,7 @@ def table_warnings(
         *_copied(copies, shared, whole=all(one.type == "integer" for one in listed) and bool(listed)),
         *_codes(listed, table),
         *_classes(listed),
-        *(_tails(listed) if config.scale in ("table", "columns") else []),
+        *tail_warnings(points, table, config, listed),
         *_words(table, config, others),
     ]
 
@@ -242,7 +240,8 @@ def _rounded(points: Points, kept: KeptRows, columns: Sequence[ColumnSummary]) -
     found = []
     lost = [one.name for one in columns if any(text.startswith("float32") for text in one.warnings)]
     if lost:
-        found.append(f"float32 merges distinct values of {_named(lost)}: scale: robust, or leave {_it(len(lost))} out")
+        them = _it(len(lost))
+        found.append(f"float32 merges distinct values of {named_columns(lost)}: scale: robust, or leave {them} out")
     if points.dtype == np.float32 and len(kept.rows):
         import torch
 
@@ -280,7 +279,7 @@ def _identifiers(columns: Sequence[ColumnSummary], table: NumberTable) -> list[s
         names = [one.name for one in columns if reason in one.warnings]
         if names and len(columns) > 1:
             said = reason if len(names) == 1 else plural
-            found.append(f"{_named(names)} {said}, which counts as a dimension: {_leave(names, table)}")
+            found.append(f"{named_columns(names)} {said}, which counts as a dimension: {_leave(names, table)}")
     return found
 
 
@@ -309,7 +308,7 @@ def _times(columns: Sequence[ColumnSummary], table: NumberTable) -> list[str]:
         return []
     rise = "rises" if len(names) == 1 else "rise"
     return [
-        f"{_named(names)} {rise} in equal steps from row to row, as times do, which counts as a dimension: "
+        f"{named_columns(names)} {rise} in equal steps from row to row, as times do, which counts as a dimension: "
         f"{_leave(names, table)}; data:series reads the other columns as a time series"
     ]
 
@@ -322,9 +321,6 @@ _UNEVEN_STEPS = 0.01
 """The largest difference of steps between times, in their mean: float32 rounds them."""
 
 
-_REPEATED = 5
-"""The fewest equal values at the end of a column that look like the code of a missing value."""
-
 _CSV = (".csv", ".tsv")
 
 
@@ -336,7 +332,7 @@ def _codes_of_missing(points: Points, columns: Sequence[ColumnSummary], csv: boo
     for place, one in tailed:
         values, counts = np.unique(looked[:, place][np.isfinite(looked[:, place])], return_counts=True)
         for end, rest in ((0, values[1:]), (-1, values[:-1])):
-            if counts[end] >= _REPEATED and len(rest) > 1 and abs(values[end] - np.median(rest)) > 3 * np.ptp(rest):
+            if counts[end] >= REPEATED and len(rest) > 1 and abs(values[end] - np.median(rest)) > 3 * np.ptp(rest):
                 code = f"{values[end]:.15g}"
                 fix = f"gaps: [{code}] takes them as missing, if they are" if csv else "make them NaN if they are"
                 found.append(
@@ -363,10 +359,10 @@ def _codes(columns: Sequence[ColumnSummary], table: NumberTable) -> list[str]:
     names = [one.name for one in columns if is_code(one) and CLASS not in one.warnings]
     if not names or 2 * len(names) >= len(columns):
         return []  # a table that is all codes has levels, as images have
-    condition = f"condition: [{', '.join(names[:_NAMED])}] makes {_it(len(names))} the condition, "
+    condition = f"condition: [{', '.join(names[:NAMED])}] makes {_it(len(names))} the condition, "
     return [
-        f"{_named(names)} {_hold(names)} few distinct values, as codes of categories do, and put the points on a "
-        f"lattice: {condition if table.names is not None else ''}{_leave(names, table)}"
+        f"{named_columns(names)} {_hold(names)} few distinct values, as codes of categories do, and put the points on "
+        f"a lattice: {condition if table.names is not None else ''}{_leave(names, table)}"
     ]
 
 
@@ -380,16 +376,6 @@ def _classes(columns: Sequence[ColumnSummary]) -> list[str]:
     ]
 
 
-def _tails(columns: Sequence[ColumnSummary]) -> list[str]:
-    names = [one.name for one in columns if "heavy tail" in one.warnings]
-    if not names:
-        return []
-    return [
-        f"a few rows set the spread of {_named(names)}: some lie more than {HEAVY_TAIL:g} deviations out, as the "
-        "quartiles measure them. scale: robust"
-    ]
-
-
 def _words(table: NumberTable, config: ArrayConfig, columns: Sequence[ColumnSummary]) -> list[str]:
     """The columns of text that are neither the label nor names nor left out: they can't be read as numbers."""
     if config.columns is not None and not all(name.startswith("-") for name in config.columns):
@@ -400,7 +386,7 @@ def _words(table: NumberTable, config: ArrayConfig, columns: Sequence[ColumnSumm
         return []
     commas = {one.name: text for one in columns for text in one.warnings if text.startswith(COMMAS)}
     fixes = dict.fromkeys(commas.values())
-    said = [f"{_named(found)} {_hold(found)} {fix}" for fix in fixes if (found := _with(commas, fix))]
+    said = [f"{named_columns(found)} {_hold(found)} {fix}" for fix in fixes if (found := _with(commas, fix))]
     names = [name for name in names if name not in commas]
     if not names:
         return said
@@ -419,7 +405,7 @@ def _words(table: NumberTable, config: ArrayConfig, columns: Sequence[ColumnSumm
     few = next((name for name in names if 1 < distinct[name] <= most), None)
     own = next((name for name in names if distinct[name] == len(table.others[name])), None)
     also = f", or label: {few}" if few else f", or names: {own}" if own else ""
-    return [*said, f"{_named(names)} {_hold(names)} no numbers: {_leave(names, table)}{also}"]
+    return [*said, f"{named_columns(names)} {_hold(names)} no numbers: {_leave(names, table)}{also}"]
 
 
 def _with(commas: Mapping[str, str], fix: str) -> list[str]:
@@ -428,11 +414,6 @@ def _with(commas: Mapping[str, str], fix: str) -> list[str]:
 
 def _hold(names: Sequence[str]) -> str:
     return "holds" if len(names) == 1 else "hold"
-
-
-def _named(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f"column{'s' * (len(names) > 1)} {', '.join(names[:_NAMED])}{more}"
 
 
 def _it(count: int) -> str:
@@ -446,5 +427,5 @@ def _rows(count: int, one: str, many: str) -> str:
 def _leave(names: Sequence[str], table: NumberTable) -> str:
     if table.names is None:
         return f"remove {_it(len(names))} from the file"
-    listed = without(names[:_NAMED]).removesuffix("]") + (", ...]" if len(names) > _NAMED else "]")
+    listed = without(names[:NAMED]).removesuffix("]") + (", ...]" if len(names) > NAMED else "]")
     return f"columns: {listed} leaves {_it(len(names))} out"
