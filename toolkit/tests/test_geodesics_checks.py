@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 import re
 from typing import Any
 
@@ -29,6 +31,7 @@ from scorefold_toolkit.geodesics import (
     solve,
     straight,
 )
+from scorefold_toolkit.geodesics.geometry import version
 from scorefold_toolkit.geodesics.motion import integrate
 
 NORMAL = Field(lambda x: -x, lambda x: -0.5 * x.square().sum(1))
@@ -278,3 +281,32 @@ def test_starts_that_disagree_are_counted_and_arcs_are_tried() -> None:
     assert float(found.excess[2]) < 1e-3
     assert float(found.calls[2]) < 5000  # nothing more where starts agree
     assert solve(Matrices(half_plane), row(0, 1), row(2, 2)).excess.tolist() == [pytest.approx(0, abs=1e-4)]
+
+
+def test_a_version_changes_with_weights() -> None:
+    """A deleted tensor's id is soon another's: with ids alone, 2 of 20 versions here equal an earlier one."""
+    model = torch.nn.Linear(2, 2)
+    before = version(model)
+    assert before == version(model)
+    for copied in (copy.deepcopy(before), pickle.loads(pickle.dumps(before))):
+        assert copied != before
+    model.load_state_dict(model.state_dict())
+    after = version(model)
+    assert after != before
+    model.double()
+    assert version(model) != after
+    after = version(model)
+    assert version(model.to("meta")) != after
+
+    seen = []
+    model = torch.nn.Linear(2, 2)
+    model.register_forward_pre_hook(lambda *_: seen.append(version(model)))
+    given = {name: value.detach() for name, value in model.named_parameters()}
+
+    def called(weights: dict[str, Tensor]) -> Tensor:
+        return torch.func.functional_call(model, weights, torch.ones(1, 2)).sum()
+
+    for _ in range(20):
+        called({name: 2 * value for name, value in given.items()})
+        torch.func.grad(called)(given)
+    assert all(a != b for place, a in enumerate(seen) for b in seen[:place])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any
@@ -28,7 +29,7 @@ from scorefold_toolkit.numerics import symmetric_function, symmetric_sqrt
 
 _NAME = "score:compositional"
 _SINGLE = ("mps",)  # devices without float64
-_KEPT = 1000  # sets of observations whose precisions are kept
+_KEPT = 2**22  # numbers of observations and their precisions that are kept
 
 
 class Compositional(ScoreModel):
@@ -46,7 +47,7 @@ class Compositional(ScoreModel):
     ``rule: sum`` adds scores, sum_i s_i - (n - 1) s_0 (Geffner et al. 2023), the posterior's score at t = 0 only.
 
     The precisions of ``samples`` are computed once per set of observations, from one noise with a seed of its own, and
-    kept until a weight changes. Matrices are in float64.
+    kept until a weight changes: at most 4 million numbers, and none in files. Matrices are in float64.
 
     Without ``prior``, the posterior without a condition serves as the prior. Raises ``ConfigError`` for a posterior
     whose condition is no tensor or diffuses, and for a prior that doesn't fit.
@@ -100,6 +101,9 @@ class Compositional(ScoreModel):
         self._gains: dict[bytes, Tensor] = {}
         self._base: tuple[object, Tensor] | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_gains": {}, "_base": None}
+
     def score(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
         x, t, condition = self.match_inputs(x, t, condition)
         if condition is None:
@@ -147,19 +151,24 @@ class Compositional(ScoreModel):
     def _known_gains(self, condition: Tensor) -> Tensor:
         """W_i of each observation of (C, n, *X), (C, n, D, D). Sets of observations that were met before are kept."""
         weights = version(self)
-        if len(self._gains) > _KEPT:
-            self._gains = {}
         if self._base is None or self._base[0] != weights:
             samples = self._samples(self.prior, 10 * self.config.samples, None)
             self._base, self._gains = (weights, _precision(samples.flatten(1))), {}
-        names = [each.tobytes() for each in condition.detach().cpu().double().numpy()]
-        places = {name: place for place, name in enumerate(names) if name not in self._gains}
+        base, known, n = self._base[1], self._gains, condition.shape[1]
+        names = [array("d", each).tobytes() for each in condition.detach().flatten(1).tolist()]
+        places = {name: place for place, name in enumerate(names) if name not in known}
         if places:
             fresh = condition[list(places.values())]
             each = self._samples(self.posterior, self.config.samples, fresh.flatten(0, 1))
             precisions = _precision(each.transpose(0, 1).flatten(2)).unflatten(0, fresh.shape[:2])
-            self._gains.update(zip(places, _gained(self._base[1], precisions), strict=True))
-        return torch.stack([self._gains[name] for name in names])
+            known = known | {name: one.clone() for name, one in zip(places, _gained(base, precisions), strict=True)}
+            most = _KEPT // (n * base.numel() + condition[0].numel())
+            self._gains = dict(list(known.items())[max(0, len(known) - most) :])
+        return (
+            torch.stack([known[name] for name in names])
+            if names
+            else base.new_zeros(0, condition.shape[1], *base.shape)
+        )
 
     def _samples(self, model: ScoreModel, n: int, condition: Tensor | None) -> Tensor:
         """Samples (n, *E) or (n, C, *E) from one noise for all conditions, so that no row depends on the others."""

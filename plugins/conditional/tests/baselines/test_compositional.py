@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from scorefold.data import Condition, EventScale, TensorSpec
 from scorefold.diffusion import VE, VP, DiffusionProcess, GeometricVE, PerComponent
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import ScoreModel
+from scorefold_conditional import compositional
 from scorefold_conditional.compositional import Compositional, _gained
 from scorefold_conditional.config import CompositionalConfig
 from scorefold_registry import Host
@@ -134,6 +136,41 @@ def test_precisions_from_samples_agree_with_the_posterior_up_to_their_number(pai
     assert prior.calls > before + 10, "samples are drawn anew for other weights"
     mixed = model.bind(y, guidance=2.0)(x, t)
     assert torch.allclose(mixed, 2 * found - prior.score(x, t))
+
+
+def test_precisions_are_kept_to_a_bound_and_stay_out_of_files(pair: Linear, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = composed(pair, VE(0.01, 20.0), rule="samples", samples=20)
+    size = len(pickle.dumps(model))
+    x, t, y = normal(9, PARAMETERS), torch.full((9,), 0.5, dtype=torch.float64), normal(9, COUNT, OBSERVED)
+    found = model.score(x, t, y)
+    numbers = COUNT * PARAMETERS**2
+    assert all(kept.untyped_storage().nbytes() == 8 * numbers for kept in model._gains.values())
+    data = pickle.dumps(model)
+    assert len(data) == size
+    again = pickle.loads(data)
+    assert torch.equal(again.score(x, t, y), found)
+    monkeypatch.setattr(compositional, "_KEPT", 3 * (numbers + COUNT * OBSERVED))
+    assert torch.allclose(model.score(x + 1, t, y + 1)[:2], model.score(x[:2] + 1, t[:2], y[:2] + 1))
+    assert len(model._gains) == 3
+
+
+@pytest.mark.parametrize("rule", ["samples", "jacobian", "sum"])
+def test_no_events_have_no_scores(rule: str, pair: Linear) -> None:
+    model = composed(pair, VE(0.01, 20.0), rule=rule, samples=20)
+    none = [torch.zeros(0, *shape, dtype=torch.float64) for shape in ((PARAMETERS,), (), (COUNT, OBSERVED))]
+    assert model.score(*none).shape == (0, PARAMETERS)
+
+
+def test_gradients_of_weights_by_torch_func(pair: Linear) -> None:
+    model = composed(pair, VE(0.01, 20.0), rule="samples", samples=20)
+    x, t, y = normal(1, PARAMETERS), torch.full((1,), 0.5, dtype=torch.float64), normal(1, COUNT, OBSERVED)
+    bare = torch.nn.Module()
+    bare.model, bare.forward = model, lambda: model.score(x, t, y).sum()
+
+    def scored(unit: Tensor) -> Tensor:
+        return torch.func.functional_call(bare, {"model.posterior.unit": unit}, ())
+
+    assert torch.func.grad(scored)(torch.ones((), dtype=torch.float64)) == 0, "the exact score reads no weight"
 
 
 def test_information_below_0_counts_as_none(distribution: Any) -> None:

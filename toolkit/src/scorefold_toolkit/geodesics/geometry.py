@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import warnings
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,12 +36,32 @@ _LOOKED_AT = 12
 _SKETCHED = 8
 _ROUGH = 1e-2
 
-Version = tuple[tuple[int, int], ...]
+
+class _Same:
+    """A reference to a tensor, equal to references to this tensor; a copy is equal to none.
+
+    An id would return for another tensor, after this one is deleted.
+    """
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, value: Tensor | None = None) -> None:
+        self.value = weakref.ref(value) if value is not None else lambda: None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and (value := self.value()) is not None and value is other.value()
+
+    def __reduce__(self) -> Any:
+        return _Same, ()
+
+
+Version = tuple[tuple[_Same, int, torch.device, torch.dtype], ...]
 
 
 def version(module: nn.Module) -> Version:
-    """A mark that changes with the parameters and buffers of a module, and with their device."""
-    return tuple((value.data_ptr(), value._version) for value in (*module.parameters(), *module.buffers()))
+    """A mark that changes with the parameters and buffers of a module, and with their device and dtype."""
+    values = (*module.parameters(), *module.buffers())
+    return tuple((_Same(value), value._version, value.device, value.dtype) for value in values)
 
 
 class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
