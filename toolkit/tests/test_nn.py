@@ -509,20 +509,57 @@ def test_conditions_outside_the_range_of_training_are_warned_of() -> None:
     assert far_conditions(model, given) == "", "nothing is known before"
     scale.prepare(given)
     assert far_conditions(model, given) == "", "no training condition is outside, however rare"
-    for place, value, said in ((0, 10.99, False), (0, 11.01, True), (0, -1.01, True), (1, 5.0, False), (1, 5.1, True)):
+    cases = ((4, 0, 10.99, 0), (4, 0, 11.01, 1), (4, 0, -1.01, 1), (1, 0, 19.9, 0), (1, 0, 20.1, 1), (1, 0, -10.1, 1))
+    for count, place, value, said in (*cases, (1, 1, 5.0, 0), (1, 1, 5.1, 1)):
         asked = {name: part[:4].clone() for name, part in given.items()}
-        asked["numbers"][1:3, place] = value
+        asked["numbers"][:count, place] = value
         found = far_conditions(model, asked)
-        assert found.startswith("2 of 4 conditions lie outside the range") == said
-        assert bool(found) == said
+        lie = "lies" if count == 1 else "lie"
+        assert found.startswith(f"{count} of 4 conditions {lie} outside the range") == bool(said)
+        assert bool(found) == bool(said)
     assert far_conditions(model, {name: part[:0] for name, part in given.items()}) == ""
     assert far_conditions(nn.Identity(), given) == far_conditions(model, None) == ""
     old = {name: value for name, value in scale.state_dict().items() if name[:3] in ("mea", "std")}
     again = ConditionScale(spec)
     again.load_state_dict(old)  # saved before ranges were kept
     assert not again.outside({name: part + 99 * (name != "class") for name, part in given.items()}).any()
+    again.load_state_dict({name: value for name, value in scale.state_dict().items() if name[:6] != "points"})
+    assert not again.outside({name: part + 99 * (name != "class") for name, part in given.items()}).any()
     again.load_state_dict(scale.state_dict())
     assert again.outside({name: part + 99 * (name != "class") for name, part in given.items()}).all()
+
+
+@pytest.mark.parametrize("kind", ["normal", "exponential"])
+@pytest.mark.parametrize("n", [30, 200])
+def test_fair_conditions_of_few_training_points_are_inside(kind: str, n: int) -> None:
+    """A fair number exceeds n others with a chance of 1 / (n + 1), often by more than a tenth of their range."""
+    seed = torch.Generator().manual_seed(0)
+    strict = warned = 0
+    for _ in range(40):
+        given = torch.randn(n + 200, 10, generator=seed)
+        if kind == "exponential":
+            given = torch.rand(given.shape, generator=seed).log().neg()
+        known = ConditionRange(TensorSpec((10,)))
+        known.prepare(given[:n])
+        asked = given[n:]
+        low, high = known.low_0, known.high_0
+        strict += bool(((asked < low - 0.1 * (high - low)) | (asked > high + 0.1 * (high - low))).any())
+        warned += bool(known.outside(asked).any())
+        if n > 30:
+            asked[7] = 50.0
+            assert known.outside(asked).nonzero().tolist() == [[7]]
+            assert known.outside(asked[7:8]).all()
+    assert strict > 8
+    assert warned <= 1
+
+
+def test_conditions_of_true_and_false_have_a_range() -> None:
+    for shape in ((3,), (1, 2, 2)):
+        known = ConditionRange(TensorSpec(shape))
+        given = torch.rand(100, *shape, generator=torch.Generator().manual_seed(0)) > 0.5
+        known.prepare(given)
+        assert not known.outside(given).any()
+        assert known.outside(255 * given[given.flatten(1).any(1)].float()).all()
 
 
 def test_fair_images_and_sparse_vectors_are_inside_the_range_of_training() -> None:
@@ -537,4 +574,4 @@ def test_fair_images_and_sparse_vectors_are_inside_the_range_of_training() -> No
         assert scale.outside(255 * given[1000:]).equal(given[1000:].flatten(1).amax(1) > 1.2 / 255)
     few = ConditionRange(TensorSpec((2,)))
     few.prepare(torch.tensor([[1.0, 1e3], [1.0, 1e3], [2.0, 2e3], [2.0, 2e3]]).repeat(50, 1))
-    assert few.outside(torch.tensor([[3.0, 1.5e3]])).all(), "numbers have units of their own"
+    assert few.outside(torch.tensor([[3.1, 1.5e3]])).all(), "numbers have units of their own"

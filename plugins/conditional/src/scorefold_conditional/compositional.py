@@ -25,6 +25,7 @@ from scorefold_conditional.solvers.dps import tweedie_covariance
 from scorefold_conditional.solvers.prior import check_prior
 from scorefold_toolkit.checks import check_trained
 from scorefold_toolkit.geodesics.geometry import version
+from scorefold_toolkit.nn.conditions import ConditionRange
 from scorefold_toolkit.numerics import symmetric_function, symmetric_sqrt
 
 _NAME = "score:compositional"
@@ -103,6 +104,14 @@ class Compositional(ScoreModel):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_gains": {}, "_base": None}
+
+    def outside(self, condition: Tensor) -> Tensor:
+        """Sets (C, n, *X) with an observation outside the range of the posterior's training conditions, (C,)."""
+        known = next((part for part in self.posterior.children() if isinstance(part, ConditionRange)), None)
+        if known is None:
+            return torch.zeros(len(condition), dtype=torch.bool)
+        found: Tensor = known.outside(condition.flatten(0, 1)).unflatten(0, condition.shape[:2]).any(1)
+        return found
 
     def score(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
         x, t, condition = self.match_inputs(x, t, condition)

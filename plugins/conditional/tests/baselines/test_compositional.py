@@ -21,6 +21,7 @@ from scorefold_conditional.compositional import Compositional, _gained
 from scorefold_conditional.config import CompositionalConfig
 from scorefold_registry import Host
 from scorefold_toolkit.matrix_process import MatrixProcess
+from scorefold_toolkit.nn.conditions import ConditionRange, far_conditions
 from scorefold_toolkit.training import fit
 
 PARAMETERS, OBSERVED, COUNT = 3, 2, 4
@@ -152,6 +153,17 @@ def test_precisions_are_kept_to_a_bound_and_stay_out_of_files(pair: Linear, monk
     monkeypatch.setattr(compositional, "_KEPT", 3 * (numbers + COUNT * OBSERVED))
     assert torch.allclose(model.score(x + 1, t, y + 1)[:2], model.score(x[:2] + 1, t[:2], y[:2] + 1))
     assert len(model._gains) == 3
+
+
+def test_observations_outside_the_training_range_are_warned_of(pair: Linear) -> None:
+    model = composed(pair, VE(0.01, 20.0))
+    y = normal(5, COUNT, OBSERVED)
+    y[3, 2, 1] = 1e3
+    assert far_conditions(model, y) == ""
+    model.posterior.condition_range = ConditionRange(TensorSpec((OBSERVED,)))
+    model.posterior.condition_range.prepare(normal(100, OBSERVED, seed=1))
+    assert far_conditions(model, y).startswith("1 of 5 conditions lies outside")
+    assert far_conditions(model, y[:3]) == far_conditions(model, y[:0]) == ""
 
 
 @pytest.mark.parametrize("rule", ["samples", "jacobian", "sum"])

@@ -112,7 +112,7 @@ class ConditionRange(nn.Module):
     >>> from scorefold.data import TensorSpec
     >>> known = ConditionRange(TensorSpec((2,)))
     >>> known.prepare(torch.tensor([[1.0, 200.0], [2.0, 300.0], [3.0, 400.0]]))
-    >>> known.outside(torch.tensor([[3.0, 200.0], [3.0, 421.0]]))
+    >>> known.outside(torch.tensor([[3.0, 200.0], [3.0, 4000.0]]))
     tensor([False,  True])
     """
 
@@ -125,6 +125,8 @@ class ConditionRange(nn.Module):
             shape = named_specs(spec)[name].shape
             self.register_buffer(f"low_{place}", torch.ones(shape))
             self.register_buffer(f"high_{place}", torch.zeros(shape))  # below low: not known
+            self.register_buffer(f"far_{place}", torch.zeros(2, *shape))
+            self.register_buffer(f"points_{place}", torch.zeros(()))
 
     @torch.no_grad()
     def prepare(self, condition: Condition | None) -> None:
@@ -135,38 +137,74 @@ class ConditionRange(nn.Module):
         """
         parts = named_parts(self.spec, condition)
         for name, place in self.ranges.items():
-            given = parts[name]
-            low, high = given.aminmax(dim=0)
+            low, high, far, points = (self.get_buffer(f"{kind}_{place}") for kind in ("low", "high", "far", "points"))
+            given = _rows(parts[name], low)
+            if not given.numel():
+                continue
             shared = _is_image(named_specs(self.spec)[name])
-            if shared or _outside(given[1::2], *given[::2].aminmax(dim=0)).sum() > _STRICT * len(given[1::2]):
-                low, high = low.min().expand_as(low), high.max().expand_as(high)
-            self.get_buffer(f"low_{place}").copy_(low)
-            self.get_buffer(f"high_{place}").copy_(high)
+            if not shared and len(given) > 1:
+                beyond = _beyond(given[1::2], *given[::2].aminmax(dim=0)).any(0).any(1)
+                shared = int(beyond.sum()) > _STRICT * len(beyond)
+            ends = torch.stack([-given, given])
+            if shared:
+                ends = ends.amax(2, keepdim=True)
+            top = ends.topk(min(_TAIL, len(given)), 1).values
+            most = top[:, 0]
+            reach = most + (_TAILS * (most - top[:, -1])).maximum(most.sum(0))
+            low.copy_((-most[0]).expand(low.numel()).reshape(low.shape))
+            high.copy_(most[1].expand(low.numel()).reshape(low.shape))
+            far.copy_(reach.expand(2, low.numel()).reshape(far.shape))
+            points.fill_(len(given))
 
     def outside(self, condition: Condition) -> Tensor:
-        """Conditions with a number farther than a tenth of the training points' range outside it, (C,)."""
+        """Conditions outside the range of the training points by more than chance, (C,).
+
+        Two kinds count. Some have a number farther outside than the whole range, and than 5 times the distance between
+        the first and the tenth of the training points at this end. Others have a number more than a tenth of the range
+        outside, at an end where this happens to so many that fair conditions have a chance below 0.001.
+        """
         parts = named_parts(self.spec, condition)
         found = torch.zeros(len(next(iter(parts.values()))), dtype=torch.bool)
+        ends = 2 * sum(self.get_buffer(f"low_{place}").numel() for place in self.ranges.values())
         for name, place in self.ranges.items():
-            low, high = self.get_buffer(f"low_{place}"), self.get_buffer(f"high_{place}")
-            found |= _outside(parts[name].to(low), low, high).cpu()
+            low, high, far, points = (self.get_buffer(f"{kind}_{place}") for kind in ("low", "high", "far", "points"))
+            given, far = _rows(parts[name], low), far.reshape(2, low.numel())
+            beyond = _beyond(given, low.flatten(), high.flatten()).cpu()
+            systematic = _chance(beyond.sum(1), len(given), float(points)) * ends < _LEVEL
+            distant = torch.stack([-given > far[0], given > far[1]]).cpu()
+            found |= (beyond & (distant | systematic[:, None])).any(0).any(1)
         return found
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
         for name, value in self.named_buffers():  # saved before conditions were scaled, or before their range was kept
             unknown = torch.ones_like(value) if name.startswith(("std_", "low_")) else torch.zeros_like(value)
+            if name.startswith("low_") and f"{prefix}points_{name[4:]}" not in state_dict:
+                state_dict[f"{prefix}{name}"] = unknown
+                state_dict[f"{prefix}high_{name[4:]}"] = torch.zeros_like(value)
             state_dict.setdefault(f"{prefix}{name}", unknown)
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
-_MARGIN, _STRICT = 0.1, 0.02
+_MARGIN, _STRICT, _LEVEL = 0.1, 0.02, 1e-3
+_TAIL, _TAILS = 10, 5.0
 
 
-def _outside(given: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Rows of ``given`` (N, *shape) with a number beyond its range (*shape) and its margin: (N,)."""
+def _rows(given: Tensor, like: Tensor) -> Tensor:
+    """A part (N, *shape) as rows (N, D) of the kind of ``like`` (*shape)."""
+    return given.to(like).reshape(len(given), like.numel())
+
+
+def _beyond(given: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Numbers of ``given`` (N, D) below and above their range (D,) and its margin, (2, N, D)."""
     reach = _MARGIN * (high - low)
-    beyond = ((given < low - reach) | (given > high + reach)) & (low <= high)
-    return beyond.reshape(len(given), low.numel()).any(1)
+    return torch.stack([given < low - reach, given > high + reach]) & (low <= high)
+
+
+def _chance(count: Tensor, conditions: int, points: float) -> Tensor:
+    """The probability that so many of some fair conditions exceed all training points: they have the highest ranks."""
+    count = count.double()
+    logs = [torch.lgamma(1.0 + n - drop) for n in (conditions, conditions + points) for drop in (count, 0 * count)]
+    return (logs[1] - logs[0] - logs[3] + logs[2]).exp()
 
 
 class ConditionScale(ConditionRange):
@@ -216,17 +254,17 @@ class ConditionScale(ConditionRange):
 @torch.no_grad()
 def far_conditions(model: nn.Module, condition: Condition | None) -> str:
     """The warning that some conditions (C, ...) lie outside the range of those that a model was trained on; empty where
-    none does, and for models that keep no ``ConditionRange``.
+    none does, and for models that keep no ``ConditionRange`` and have no method ``outside`` as it has.
 
     >>> from scorefold.data import TensorSpec
     >>> model = nn.Module()
     >>> model.known = ConditionRange(TensorSpec((2,)))
     >>> model.known.prepare(torch.tensor([[1.0, 200.0], [2.0, 300.0], [3.0, 400.0]]))
-    >>> far_conditions(model, torch.tensor([[3.0, 200.0], [3.0, 421.0]]))[:57]
+    >>> far_conditions(model, torch.tensor([[3.0, 200.0], [3.0, 4000.0]]))[:57]
     '1 of 2 conditions lies outside the range of the training '
     """
-    known = next((part for part in model.children() if isinstance(part, ConditionRange)), None)
-    if known is None or condition is None:
+    known: Any = next((part for part in model.children() if isinstance(part, ConditionRange)), model)
+    if condition is None or not hasattr(known, "outside"):
         return ""
     outside = known.outside(condition)
     count = int(outside.sum())
