@@ -154,8 +154,8 @@ class DPSConfig(Config):
     noise_std: float | None = Field(
         None,
         ge=0,
-        description="Standard deviation of the observation's noise (pigdm, diffpir); null is the noise of the data "
-        "that are plugged in, and 0 without data",
+        description="Standard deviation of the observation's Gaussian noise (pigdm, diffpir); null is the deviation of "
+        "the data that are plugged in, and 0 without data. Counts of photons need a number",
     )
     variant: Literal["dps", "pigdm", "diffpir"] = Field(
         "dps",

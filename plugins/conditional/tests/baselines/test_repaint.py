@@ -16,9 +16,10 @@ from scorefold.diffusion import VE, VP, LinearLogSNR, PerComponent, predictor_co
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import ScoreModel
 from scorefold_conditional.config import RePaintConfig
-from scorefold_conditional.solvers.repaint import RePaint, resampled
+from scorefold_conditional.solvers.repaint import RePaint, check_known_part, resampled
 from scorefold_nonuniform.bands.transforms import Wavelet
 from scorefold_toolkit.matrix_process import MatrixProcess
+from scorefold_toolkit.operators import Mask
 from scorefold_toolkit.rotated import Rotated
 
 IMAGE = (1, 4, 4)
@@ -194,6 +195,18 @@ def test_what_can_t_be_replaced_is_refused(pair: Any, gaussian: Any, prior_of: A
     ranged.event_scale = EventScale(low=0.0, high=1.0)
     with pytest.raises(ConfigError, match="score:repaint needs the adjoint of a linear operator, and Edges is not"):
         repaint(ranged, "edges")
+
+
+@pytest.mark.parametrize("hole", [0, 1, 2])
+def test_small_holes_hide_something(hole: int) -> None:
+    seen = torch.ones(1, 256, 256)
+    seen[:, :hole, :hole] = 0
+    operator = Mask(seen, (3, 256, 256))
+    if hole:
+        return check_known_part(operator, VE(0.01, 20.0), torch.zeros(1), "mask")
+    with pytest.raises(ConfigError, match="'mask' hides nothing of an event"):
+        check_known_part(operator, VE(0.01, 20.0), torch.zeros(1), "mask")
+    return None
 
 
 def test_what_does_not_fit_a_draw_is_refused(pair: Any) -> None:

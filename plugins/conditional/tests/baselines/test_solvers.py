@@ -184,6 +184,21 @@ def test_the_noise_of_the_data_is_taken_where_none_is_set(name: str, host: Host)
     assert not torch.allclose(plugged, exact)
 
 
+def test_noise_that_a_solver_does_not_take_is_said(host: Host) -> None:
+    digits = host.create("data:digits", {"limit": 60})
+    prior = host.create("score:analytic", {"gaussian": True, "process": "vp"}, data=digits)
+    photons = host.create("data:paired", {"operator": MASK, "poisson_peak": 20, "noise_std": 0.1}, data=digits)
+    for name in ("diffpir", "tmpd", "mmps", "daps"):
+        with pytest.raises(ConfigError, match=f"noise of photons .*, and score:{name} takes Gaussian noise") as failed:
+            host.create(f"score:{name}", {}, prior=prior, data=photons)
+        assert str(failed.value.hint).startswith("set noise_std")
+        assert host.create(f"score:{name}", {"noise_std": 0.2}, prior=prior, data=photons).noise_std == 0.2
+    host.create("score:dps", {}, prior=prior, data=photons)  # its guidance reads no noise
+    with pytest.warns(UserWarning, match=r"\(Poisson counts and Gaussian of deviation 0.1\), and score:repaint"):
+        host.create("score:repaint", {}, prior=prior, data=photons)
+    host.create("score:repaint", {}, prior=prior, data=host.create("data:paired", {"operator": MASK}, data=digits))
+
+
 def test_data_in_another_range_than_the_prior_are_refused(host: Host) -> None:
     prior = host.create("score:analytic", {"gaussian": True}, data=host.create("data:digits", {"limit": 60}))
     signed = host.create("data:digits", {"limit": 60, "range": [-1, 1]})

@@ -61,7 +61,7 @@ class DPS(ScoreModel, InverseSolver):
         observations = Observations(config.operator, prior, name, data)
         super().__init__(prior.process, prior.event_shape, observations.spec, prior.event_scale)
         self.prior, self.observations, self.config = prior, observations, config
-        self.noise_std = observations.noise_std if config.noise_std is None else config.noise_std
+        self.noise_std = 0.0 if config.variant == "dps" else observations.deviation(config.noise_std)
         if config.variant == "pigdm" and config.covariance == "isotropic" and self._couples():
             raise ConfigError(
                 f"covariance: isotropic is a variance a component, and {type(prior.process).__name__} couples them",

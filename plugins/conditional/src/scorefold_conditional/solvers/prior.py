@@ -51,9 +51,9 @@ class Observations:
 
     The operator comes from ``config``, or from the data where ``config`` is None. One operator for all events takes
     y (B, *out_shape). A mask of each event (``each: true``) takes y as ``image`` with the masks as ``mask``, as
-    ``data:paired`` gives them with ``mask: true``. ``noise_std`` is the data's, and 0 without. Raises ``ConfigError``
-    without an operator, for an operator that is not linear, for events that it can't serve, and for data in another
-    range than the prior's.
+    ``data:paired`` gives them with ``mask: true``. ``noise`` describes the noise of the data, "" without. Raises
+    ``ConfigError`` without an operator, for an operator that is not linear, for events that it can't serve, and for
+    data in another range than the prior's.
     """
 
     def __init__(
@@ -75,7 +75,10 @@ class Observations:
             )
         if data is not None:
             _check_range(data, prior, name)
-        self.noise_std = float(getattr(data, "noise_std", 0.0))
+        self._name, self._std = name, float(getattr(data, "noise_std", 0.0))
+        self._counts = getattr(data, "poisson_peak", None) is not None
+        kinds = {"Poisson counts": self._counts, f"Gaussian of deviation {self._std:g}": self._std > 0}
+        self.noise = " and ".join(kind for kind, there in kinds.items() if there)
         self.operator = as_linear(built, name)
         self.varies = isinstance(self.operator, RandomMask)
         check_masks(self.operator, name)
@@ -83,6 +86,17 @@ class Observations:
         self.mask_shape = (1, *shape[1:]) if len(shape) == 3 else shape
         image = TensorSpec(self.operator.out_shape)
         self.spec: ConditionSpec = {"image": image, "mask": TensorSpec(self.mask_shape)} if self.varies else image
+
+    def deviation(self, given: float | None) -> float:
+        """The deviation of Gaussian noise that is given, else of the data's, and 0 without. Raises ``ConfigError``
+        where the data's noise has another distribution and none is given."""
+        if given is None and self._counts:
+            raise ConfigError(
+                f"the data have the noise of photons (poisson_peak), and {self._name} takes Gaussian noise alone",
+                hint="set noise_std to a deviation that is near, such as the root of mean pixel / poisson_peak in "
+                "images from 0 to 1",
+            )
+        return self._std if given is None else given
 
     def example(self) -> LinearOperator:
         """The operator; where it varies by event, the operator of the first event."""

@@ -9,6 +9,7 @@ basis, block means clamp the coarse band at its own noise level, which is super-
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -58,6 +59,12 @@ class RePaint(ScoreModel, InverseSolver):
         observations = Observations(known, prior, "score:repaint", data)
         super().__init__(prior.process, prior.event_shape, observations.spec, prior.event_scale)
         self.prior, self.observations, self.config = prior, observations, config
+        if observations.noise:
+            warnings.warn(
+                f"the observations have noise ({observations.noise}), and score:repaint takes them as exact: its "
+                "samples repeat the noise. score:mmps takes observations with Gaussian noise",
+                stacklevel=2,
+            )
         check_known_part(observations.example(), prior.process, self._reference(), known.name if known else "data")
 
     def score(self, x: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
@@ -186,7 +193,8 @@ def check_known_part(operator: LinearOperator, process: DiffusionProcess, like: 
 
     known = partial(known_part, operator)
     tolerance = 1e3 * torch.finfo(like.dtype).eps
-    if float((known(v) - v).norm()) <= 0.01 * float(v.norm()):
+    both = torch.cat([v, w])
+    if float((known(both) - both).abs().max()) <= 0.01 * float(both.abs().max()):
         raise ConfigError(
             f"the operator {name!r} hides nothing of an event, so there is nothing to sample",
             hint="score:mmps and score:tmpd take any linear operator, with the noise of the observation",

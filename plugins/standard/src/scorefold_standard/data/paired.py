@@ -45,7 +45,7 @@ class Paired(DataSource):
     def __init__(self, config: PairedConfig, *, data: DataSource, generator: torch.Generator | None = None) -> None:
         self._data = data
         self._seed = source_seed(config.seed, generator)
-        self.noise_std = config.noise_std
+        self.noise_std, self.poisson_peak = config.noise_std, config.poisson_peak
         self._operator = build_operator(config.operator, data.event_shape, scale=data.event_scale)
         self.operator = None if config.hidden else self._operator
         self.event_shape = data.event_shape
