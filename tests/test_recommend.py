@@ -15,8 +15,10 @@ from PIL import Image
 
 from scorefold.interfaces import Estimator
 from scorefold.results import Estimate
+from scorefold_registry import Host
 from scorefold_registry.cli.main import main
 from scorefold_registry.python import estimate, load_data
+from scorefold_registry.python.reading import as_points
 
 pytestmark = pytest.mark.usefixtures("undrawn", "one_host")
 
@@ -80,6 +82,18 @@ def test_what_is_no_measurement_is_left_out_and_said(capsys: pytest.CaptureFixtu
     said = capsys.readouterr().out
     assert "nr numbers the rows" not in said
     assert "missing: drop (leaves out the 1 row with missing values; or fill it in)" in said
+
+
+def test_columns_of_one_category_are_left_out_where_others_are_measurements() -> None:
+    x = np.load("points.npy")[:200, :2]
+    codes = np.concatenate([np.eye(3)[np.arange(200) % 3], np.eye(2)[np.arange(200) // 7 % 2]], 1)
+    for name, table in (("mixed", np.concatenate([codes, x], 1)), ("baskets", codes)):
+        heading = ",".join(f"v{place}" for place in range(table.shape[1]))
+        np.savetxt(f"{name}.csv", table, delimiter=",", header=heading, comments="")
+    config, notes = as_points(Host.discover(), Path("mixed.csv"), {"label": None})
+    assert config["columns"] == ["-v0", "-v1", "-v2", "-v3", "-v4"]
+    assert "v0 marks a category with its neighbours, which sum to 1" in notes["columns"]
+    assert "columns" not in as_points(Host.discover(), Path("baskets.csv"), {"label": None})[0]
 
 
 def test_few_rows_are_read_as_many_are(capsys: pytest.CaptureFixture[str]) -> None:

@@ -232,7 +232,7 @@ def test_rows_with_gaps_are_dropped_where_that_is_said(tmp_path: Path) -> None:
     (tmp_path / "gone.csv").write_text("a,b\n" + "1,\n" * 30)
     with pytest.raises(DataError, match=r"every row of .* has a missing value") as refused:
         source(tmp_path / "gone.csv", missing="drop")
-    assert refused.value.hint == "leave the columns that are empty out: b"
+    assert refused.value.hint == "columns: [-b], as this column is empty"
 
 
 def test_a_table_without_a_complete_row_says_where_its_gaps_are(tmp_path: Path) -> None:

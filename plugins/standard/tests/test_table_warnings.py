@@ -39,6 +39,7 @@ TWICE = {name: np.append(values[1:], values[1]) for name, values in PLAIN.items(
             {},
             ["every row has a missing value: fill the gaps in, or leave out the columns that have most of them"],
         ),
+        ({**PLAIN, "d": [None] * ROWS}, {}, ["column d is empty: columns: [-d] leaves it out"]),
         (
             {"a": np.arange(ROWS) % 25, "b": np.arange(ROWS) % 5},
             {"scale": "none"},
@@ -72,6 +73,22 @@ TWICE = {name: np.append(values[1:], values[1]) for name, values in PLAIN.items(
         (CODES, {}, ["column sex holds few distinct values"]),
         ({**CODES, "c": np.arange(ROWS) % 3}, {"duplicates": "drop"}, []),
         (CODES, {"condition": ["sex"]}, []),
+        (
+            {**PLAIN, "red": SEX / 3, "blue": 1 - SEX / 3, "sex": SEX},
+            {"scale": "columns"},
+            [
+                "columns red, blue hold 0 and 1 and sum to 1 in groups, as codes of categories do. They put the points "
+                "on a lattice: columns: [-red, -blue] leaves them out",
+                "column sex holds few distinct values",
+            ],
+        ),
+        (
+            {**PLAIN, **{f"{of}{i}": np.arange(ROWS) // of % 3 == i for of in (1, 2) for i in range(3)}},
+            {"scale": "columns"},
+            ["columns 10, 11, 12, 20, 21 and 1 more hold 0 and 1 and sum to 1 in groups, as codes of categories do."],
+        ),
+        ({**PLAIN, "red": SEX / 3, "c": np.arange(ROWS) % 3, "blue": 1 - SEX / 3}, {"scale": "columns"}, []),
+        ({"a": DRAWS[:, 0], "red": SEX / 3, "blue": 1 - SEX / 3}, {"scale": "columns"}, []),
         (CODES, {"low": -9, "high": 9}, []),
         (HEAVY, {"scale": "columns"}, ["a few rows set the spread of column b: some lie more than 50 deviations out"]),
         (HEAVY, {"scale": "table"}, ["a few rows set the spread of column b"]),

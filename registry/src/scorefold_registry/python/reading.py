@@ -31,7 +31,7 @@ UNEVEN = 10.0
 
 _GAPS = "cells that are not numbers, treated as missing"
 _COMMAS = "numbers with commas: "  # the warning of data:array, after which the setting stands that reads them
-_TIME = "rises in equal steps"  # the warning of data:array
+_TIME, _CATEGORY = "rises in equal steps", "marks a category"  # warnings of data:array
 _AS_NUMBERS = (
     "turn text into numbers first, for example into one column per category, or into the vectors of a language model"
 )
@@ -256,8 +256,8 @@ def _is_class(column: ColumnSummary, seen: DataSummary) -> bool:
 
 def _left_out(seen: DataSummary, label: str | None) -> dict[str, str]:
     """The columns that are no measurements, each with the reason."""
-    codes = [one for one in seen.columns if is_code(one) and one.use == "coordinate"]
-    some = 2 * len(codes) < len([one for one in seen.columns if one.use == "coordinate"])
+    single = [one for one in seen.columns if one.use == "coordinate" and _CATEGORY not in one.warnings]
+    some = 2 * sum(map(is_code, single)) < len(single)
     times = [one for one in seen.columns if _TIME in one.warnings]
     found: dict[str, str] = {}
     for one in seen.columns:
@@ -277,6 +277,8 @@ def _left_out(seen: DataSummary, label: str | None) -> dict[str, str]:
             found[one.name] = f"{_TIME} as times do; data:series reads the others as a time series"
         elif _is_class(one, seen):
             found[one.name] = "looks like the class of each point"
+        elif _CATEGORY in one.warnings:
+            found[one.name] = f"{_CATEGORY} with its neighbours, which sum to 1"
         elif some and is_code(one):
             found[one.name] = f"holds {one.distinct} values, as codes of categories do"
     return found

@@ -16,7 +16,7 @@ from scorefold.data import ConditionSpec, Dataset, StreamedDataset, TensorSpec
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource
 from scorefold.seeds import derive_generator
-from scorefold.summary import DataSummary
+from scorefold.summary import DataSummary, without
 from scorefold_standard.data.config import ArrayConfig
 from scorefold_standard.data.scaling import refuse_merged, scale_of_points, statistics_of
 from scorefold_standard.data.stored import Array, StoredPoints, digest_files
@@ -220,7 +220,8 @@ def _without_gaps(points: Points, table: NumberTable) -> str:
     names = column_names(table.names, width)
     empty = [name for name, count in zip(names, present, strict=True) if count == 0]
     if empty and len(empty) < width:
-        return f"leave the columns that are empty out: {', '.join(empty)}"
+        said = "column is empty" if len(empty) == 1 else "columns are empty"
+        return f"columns: {without(empty)}, as {'this' if len(empty) == 1 else 'these'} {said}"
     most = int(present.argmin())
     lacking = f"{names[most]}, which lacks {len(points) - present[most]} of {len(points)}"
     return f"fill the missing values in, or leave out columns with many of them, first {lacking}"

@@ -22,6 +22,14 @@ from scorefold.summary import (
     without,
 )
 from scorefold_standard.data.config import ArrayConfig
+from scorefold_standard.data.patterns import (
+    CATEGORY,
+    NAMED,
+    REPEATED,
+    category_warnings,
+    named_columns,
+    tail_warnings,
+)
 from scorefold_standard.data.stored import Array, StoredPoints
 from scorefold_standard.data.table_columns import (
     CLASS,
@@ -33,7 +41,6 @@ from scorefold_standard.data.table_columns import (
     NumberTable,
     Points,
 )
-from scorefold_standard.data.tails import NAMED, REPEATED, named_columns, tail_warnings
 
 Rows = npt.NDArray[np.int64]
 _LARGEST = float(np.finfo(np.float32).max)  # events are float32
@@ -197,14 +204,15 @@ def table_warnings(
     return [
         *_named_twice(table),
         *_odd_cells(table),
-        *_gaps(kept, config),
+        *_gaps(kept, config, listed, table),
         *_rounded(points, kept, listed),
         *units_warning(points, config, columns),
         *_identifiers(listed, table),
         *_times(listed, table),
         *_codes_of_missing(points, listed, csv=bool(table.files) and table.files[0].suffix.lower() in _CSV),
         *_copied(copies, shared, whole=all(one.type == "integer" for one in listed) and bool(listed)),
-        *_codes(listed, table),
+        *category_warnings(listed, table),
+        *_codes([one for one in listed if CATEGORY not in one.warnings], table),
         *_classes(listed),
         *tail_warnings(points, table, config, listed),
         *_words(table, config, others),
@@ -227,9 +235,12 @@ def _odd_cells(table: NumberTable) -> list[str]:
     ]
 
 
-def _gaps(kept: KeptRows, config: ArrayConfig) -> list[str]:
+def _gaps(kept: KeptRows, config: ArrayConfig, columns: Sequence[ColumnSummary], table: NumberTable) -> list[str]:
     if not kept.incomplete or config.missing == "drop":
         return []
+    empty = [one.name for one in columns if one.distinct == 0]
+    if not len(kept.rows) and 0 < len(empty) < len(columns):
+        return [f"{named_columns(empty)} {'is' if len(empty) == 1 else 'are'} empty: {_leave(empty, table)}"]
     if not len(kept.rows):
         return ["every row has a missing value: fill the gaps in, or leave out the columns that have most of them"]
     rows = _rows(kept.incomplete, "has", "have")

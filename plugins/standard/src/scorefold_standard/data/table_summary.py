@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from scorefold.summary import LOOKED_AT, MOST_COLUMNS, ColumnSummary, DataSummary, describe_column, describe_event
 from scorefold_standard.data.config import ArrayConfig
+from scorefold_standard.data.patterns import with_categories
 from scorefold_standard.data.stored import Array
 from scorefold_standard.data.table_checks import (
     KeptRows,
@@ -67,7 +68,7 @@ def summarise_table(
         names = column_names(table.names, points.shape[1])
         looked = np.array(points[::every], dtype=np.float64)
         columns = [by_name(describe_column(name, looked[:, i]), len(looked)) for i, name in enumerate(names)]
-        columns = with_times(points, columns)
+        columns = with_categories(looked, with_times(points, columns))
         for i, (before, after) in (merged or {}).items():
             text = f"float32 merges {before:,} values into {after:,}"
             columns[i] = replace(columns[i], warnings=(text, *columns[i].warnings))

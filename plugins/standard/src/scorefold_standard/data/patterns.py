@@ -1,14 +1,15 @@
-"""The warning about rows that lie far out. No torch here."""
+"""Rows that lie far out and columns that mark a category, from the numbers of a table. No torch here."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from scorefold.summary import HEAVY_TAIL, LOOKED_AT, ColumnSummary
+from scorefold.summary import HEAVY_TAIL, LOOKED_AT, ColumnSummary, is_code, is_identifier, without
 from scorefold_standard.data.config import ArrayConfig
-from scorefold_standard.data.stored import StoredPoints
+from scorefold_standard.data.stored import Array, StoredPoints
 from scorefold_standard.data.table_columns import NumberTable, Points
 from scorefold_toolkit.data.far_rows import far_rows, rows_far_out
 
@@ -48,6 +49,46 @@ def _row_name(points: Points, table: NumberTable, row: int) -> str:
         return repr(str(table.others[table.named][row]))
     where = points.where(row) if isinstance(points, StoredPoints) else str(row)
     return where if where.isdigit() else repr(where)
+
+
+CATEGORY = "marks a category"
+"""The warning of a column of 0 and 1 that sums to 1 with its neighbours in each row."""
+
+
+def with_categories(looked: Array, columns: Sequence[ColumnSummary]) -> list[ColumnSummary]:
+    """The columns of rows (n, D), with the warning ``CATEGORY`` for groups of neighbours of 0 and 1, of which exactly
+    one is 1 in each row. As they are where fewer than two columns are measurements: a table of codes has levels."""
+    binary = [is_code(one) and (one.distinct, one.missing, one.least, one.greatest) == (2, 0, 0, 1) for one in columns]
+    measured = [one for one in columns if one.distinct > 1 and not (is_code(one) or is_identifier(one))]
+    if len(measured) < 2:
+        return list(columns)
+    found, start = set[int](), 0
+    while start < len(columns):
+        stop, total = start, np.zeros(len(looked))
+        while stop < len(columns) and binary[stop] and total.max() <= 1 and not total.all():
+            total += looked[:, stop]
+            stop += 1
+        whole = stop > start and bool((total == 1).all())
+        found |= set(range(start, stop)) if whole else set()
+        start = stop if whole else start + 1
+    return [
+        replace(one, warnings=(CATEGORY, *one.warnings)) if place in found else one for place, one in enumerate(columns)
+    ]
+
+
+def category_warnings(columns: Sequence[ColumnSummary], table: NumberTable) -> list[str]:
+    """The warning that columns mark categories, with the shorter setting that leaves them out."""
+    names = [one.name for one in columns if CATEGORY in one.warnings]
+    if not names:
+        return []
+    others = [one.name for one in columns if CATEGORY not in one.warnings]
+    fix = f"columns: [{', '.join(others)}] takes the others"
+    if table.names is None or len(names) <= len(others):
+        fix = "remove them from the file" if table.names is None else f"columns: {without(names)} leaves them out"
+    return [
+        f"{named_columns(names)} hold 0 and 1 and sum to 1 in groups, as codes of categories do. They put the points "
+        f"on a lattice: {fix}"
+    ]
 
 
 def named_columns(names: Sequence[str]) -> str:
