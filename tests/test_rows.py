@@ -301,6 +301,17 @@ def test_paths_go_between_rows_of_any_split() -> None:
         ends_of(source.load("test"), source, InterpolateOptions(between=((7, 12),)), context())
 
 
+def test_gaps_in_an_array_are_refused_with_the_call_that_leaves_them_out() -> None:
+    x = points()
+    x[7] = np.nan
+    with pytest.raises(DataError, match="the array holds NaN") as refused:
+        estimate("estimator:mle", x, progress=False)
+    assert str(refused.value.hint).endswith("(in Python: load_data(data, missing='drop', splits=(0, 0, 1)))")
+    with pytest.raises(DataError, match="the array holds NaN") as refused:
+        load_data(x, progress=False)
+    assert str(refused.value.hint).endswith("(in Python: load_data(data, missing='drop'))")
+
+
 def labelled(order: NDArray[np.int64]) -> tuple[Points, DataSource]:
     """Points that are split by the seed, of two classes and with names, in an order; row 5 is left out."""
     x = points()

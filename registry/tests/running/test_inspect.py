@@ -39,6 +39,18 @@ def test_a_table_has_a_line_a_column_and_the_lines_that_fix_it(say: Say, table: 
     assert lines[6].split() == ["kind", "(not", "used)", "text", "0", "2"]
     for fix in ("missing: drop", "scale: columns", "columns: [-id]", "columns: [-kind]", "label: kind"):
         assert fix in said.out
+    assert lines[-1] == "in commands a setting is an option, such as --data-option missing=drop"
+
+
+def test_settings_are_shown_as_options_of_commands(say: Say) -> None:
+    Path("trail.csv").write_text("a,b,\n" + "".join(f"{i / 7},{i % 9},\n" for i in range(60)))
+    lines = say("inspect", "trail.csv").out.splitlines()
+    assert 'warning: column Unnamed: 2 is empty: columns: ["-Unnamed: 2"] leaves it out' in lines
+    option = 'columns=["-Unnamed: 2"]'
+    assert lines[-1] == f"in commands a setting is an option, such as --data-option '{option}'"
+    assert say("inspect", "trail.csv", "--data-option", option).out.startswith("60 rows of 2 columns, no exact copies")
+    np.savez("two.npz", x=np.ones((3, 2)), y=np.ones((3, 2)))
+    assert "key: x (in commands: --data-option key=x)" in say("inspect", "two.npz").err
 
 
 def test_its_json_is_as_its_schema_says(say: Say, table: Path) -> None:

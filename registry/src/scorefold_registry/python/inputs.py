@@ -17,6 +17,7 @@ from scorefold_registry.components.paths import free_name
 from scorefold_registry.plugins.locks import make_folder
 from scorefold_registry.python.stage import RunSetting, Stage
 from scorefold_registry.run.data_summary import loader_of
+from scorefold_registry.runfile.yaml_reader import parse_value
 
 
 def stages_in(values: Sequence[Any]) -> list[Stage]:
@@ -101,6 +102,20 @@ def without_files(text: str, folder: Path) -> str:
     """A text without the names of the files that arrays and tables were written into."""
     written = re.escape(str((folder / "data").absolute())) + r"/[0-9a-f]{16}\."
     return re.sub(written + "npz", "the array", re.sub(written + "csv", "the table", text))
+
+
+def in_python(hint: str | None, spec: Mapping[str, Any]) -> str | None:
+    """A hint that begins with a setting of data, such as ``missing: drop``, with the call that sets it for this stage.
+
+    >>> in_python("missing: drop leaves these rows out", {"use": "data:array"})
+    "missing: drop leaves these rows out (in Python: load_data(data, missing='drop'))"
+    """
+    found = re.match(r"(\w+): (\[[^]]*\]|\"[^\"]+\"|\w+)", hint or "")
+    if found is None:
+        return hint
+    given = [one.get("config", {}) for one in spec.get("inputs", {}).values() if isinstance(one, Mapping)]
+    whole = ", splits=(0, 0, 1)" if any(one.get("fractions") == [0.0, 0.0, 1.0] for one in given) else ""
+    return f"{hint} (in Python: load_data(data, {found[1]}={parse_value(found[2])!r}{whole}))"
 
 
 def _check_table(x: Any, columns: Mapping[str, Any]) -> None:

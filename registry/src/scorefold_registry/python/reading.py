@@ -18,7 +18,7 @@ from scorefold.summary import (
     is_identifier,
     without,
 )
-from scorefold_registry.run.data_summary import inspect_data, loader_of
+from scorefold_registry.run.data_summary import inspect_data, loader_of, with_option
 
 if TYPE_CHECKING:
     from scorefold_registry.host import Host
@@ -81,10 +81,7 @@ def read_data(host: Host, given: str, fields: Mapping[str, Any], side: int, fewe
         try:
             reading = read(host, Path(given), fields, side)
         except DataError as error:
-            hint = error.hint or ""
-            if ": " in hint and "--data-option" not in hint:
-                hint += " (in commands: --data-option FIELD=VALUE)"
-            raise DataError(error.message, hint=hint or None) from None
+            raise with_option(error) from None
         reading = replace(reading, config={name: given, **reading.config})
     if reading.points < fewest:
         raise _too_few(given, reading)

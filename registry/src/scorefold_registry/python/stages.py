@@ -27,7 +27,7 @@ from scorefold_registry.experiments.engine import watch_for
 from scorefold_registry.experiments.rows import ComparisonResult, SweepResult
 from scorefold_registry.experiments.sweep import sweep as run_sweep
 from scorefold_registry.host import Host
-from scorefold_registry.python.inputs import as_input, source_of, stages_in, without_files
+from scorefold_registry.python.inputs import as_input, in_python, source_of, stages_in, without_files
 from scorefold_registry.python.stage import RunSetting, Stage
 from scorefold_registry.run.pipeline import run_file
 from scorefold_registry.run.progress import OneStage, progress_for
@@ -423,7 +423,9 @@ def _done(
             if problem.file == str(path):
                 problem.file = problem.line = problem.column = None
             # Nobody has seen the files that hold what was given.
-            problem.message = without_files(problem.message, setting.folder)
+            said = without_files(problem.message, setting.folder)
+            if said != problem.message:
+                problem.message, problem.hint = said, in_python(problem.hint, spec)
         raise
     return Stage(name, result, setting, every)
 

@@ -24,7 +24,7 @@ from scorefold_registry.components.parts import config_model
 from scorefold_registry.components.ports import PortOffer, check_inputs
 from scorefold_registry.components.stage_files import STAGE_FILE, read_result, read_stage
 from scorefold_registry.plugins.records import Registered
-from scorefold_registry.run.data_summary import inspect_data, loader_of, read_fields
+from scorefold_registry.run.data_summary import inspect_data, loader_of, read_fields, with_option
 from scorefold_registry.run.environment import set_up_device
 from scorefold_registry.run.output import write_output, writer_for
 from scorefold_registry.run.stage_folder import LoadedStage, load_stage
@@ -179,7 +179,10 @@ def _source(
     What was made without data takes them as they were read: columns far from 0 centred, scaled as at training.
     """
     name, config = _loader(host, folder, data)
-    source = host.create(name, {**config, **read_fields(read, "--data-option")})
+    try:
+        source = host.create(name, {**config, **read_fields(read, "--data-option")})
+    except DataError as error:
+        raise with_option(error) from None
     dataset = _everything(source)
     x, scale, conditions = dataset.tensor(), source.event_scale, None
     if spec is not None:

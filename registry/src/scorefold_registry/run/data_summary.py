@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from scorefold.errors import ConfigError, printable
+from scorefold.errors import ConfigError, DataError, printable
 from scorefold.summary import ColumnSummary, DataSummary
 from scorefold_registry.components.messages import config_error, config_problems
 from scorefold_registry.components.parts import config_model
@@ -51,7 +53,8 @@ def column_cells(column: ColumnSummary) -> tuple[str, ...]:
 
 
 def summary_text(summary: DataSummary) -> str:
-    """The summary for a terminal: a heading, a line a column, and the warnings."""
+    """The summary for a terminal: a heading, a line a column, the warnings, and the first setting in them as an
+    option."""
     rows = [HEAD, *map(column_cells, summary.columns)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(HEAD))]
     lines = [
@@ -59,7 +62,42 @@ def summary_text(summary: DataSummary) -> str:
         for parts in (list(enumerate(zip(row, widths, strict=True))) for row in rows)
     ]
     said = [f"warning: {text}" for text in summary.warnings]
+    if option := _option(summary.warnings):
+        said.append(f"in commands a setting is an option, such as {option}")
     return printable("\n".join([summary.heading(), "", *lines, *([""] if said else []), *said]))
+
+
+def with_option(error: DataError) -> DataError:
+    """The error about data, with the setting in its hint as an option of commands too."""
+    hint = error.hint or ""
+    if "--data-option" not in hint and (option := _option([hint])):
+        hint += f" (in commands: {option})"
+    return DataError(error.message, hint=hint or None)
+
+
+_LISTS = "columns|condition|gaps"
+_OTHERS = "label|names|missing|duplicates|scale|key|delimiter|decimal|thousands|header|size"
+_SETTING = re.compile(
+    rf"\b(?:(?P<list>{_LISTS}): (?P<items>\[[^]]*\])|(?P<field>{_OTHERS}): (?P<value>\"[^\"]+\"|[\w.-]+))"
+)
+
+
+def _option(texts: Iterable[str]) -> str | None:
+    """The first setting of data in texts as an option of commands, with a place for the value where it is cut.
+
+    >>> print(_option(['columns: ["-Unnamed: 3"] leaves it out', "missing: drop"]))
+    --data-option 'columns=["-Unnamed: 3"]'
+    >>> print(_option(["few columns: set scale: columns"]))
+    --data-option scale=columns
+    """
+    found = next((match for text in texts for match in _SETTING.finditer(text)), None)
+    if found is None:
+        return None
+    name, value = found["list"] or found["field"], found["items"] or found["value"]
+    if "..." in value:
+        return "--data-option FIELD=VALUE"
+    bare = value.strip('"')
+    return f"--data-option {quote(f'{name}={bare if len(bare) == 1 else value}')}"
 
 
 def _number(value: float, spread: float | None) -> str:

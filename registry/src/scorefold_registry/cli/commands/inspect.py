@@ -22,9 +22,13 @@ def run(arguments: list[str]) -> int:
     host = discover_host()
 
     from scorefold.artefacts import json_text
-    from scorefold_registry.run.data_summary import inspect_data, read_fields, summary_text
+    from scorefold.errors import DataError
+    from scorefold_registry.run.data_summary import inspect_data, read_fields, summary_text, with_option
 
-    summary = inspect_data(host, given.data, read_fields(given.data_option, "--data-option"))
+    try:
+        summary = inspect_data(host, given.data, read_fields(given.data_option, "--data-option"))
+    except DataError as error:
+        raise with_option(error) from None
     if given.json:
         print_answer(json_text({"file": str(given.data), **summary.as_json()}, indent=2))
     else:
