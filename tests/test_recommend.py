@@ -213,6 +213,9 @@ def test_points_too_few_for_a_quick_reading_are_too_few_for_the_check(capsys: py
     assert "the check on surrogates needs at least 30 points; 15 were given" in capsys.readouterr().err
     assert main(["recommend", "few.npy", "--quick", "--quiet"]) == 2
     assert "MLE needs at least 21 points with n_neighbors: 20; 15 were given" in capsys.readouterr().err
+    np.save("some.npy", np.load("points.npy")[:25])
+    assert main(["recommend", "some.npy", *QUICK]) == 2
+    assert capsys.readouterr().err.strip().endswith("; or --quick reads them without the check")
 
 
 def test_no_answer_where_it_hangs_on_units_that_may_be_noise(capsys: pytest.CaptureFixture[str]) -> None:

@@ -51,12 +51,17 @@ def run(arguments: list[str]) -> int:
     command = ["scorefold", "recommend", *arguments]
     try:
         result = run_plan_of(file, given, command=command)
-    except DataError:
+    except DataError as first:
         if given.quick:
             raise
         # The check leaves out an estimator that can't read the data, and says what it needs itself.
         file = write_run_file(FOLDER, name, {key: stages[key] for key in ("data", STAGE)})
-        result = run_plan_of(file, given, command=command)
+        try:
+            result = run_plan_of(file, given, command=command)
+        except DataError as error:
+            if error.message == first.message:  # the quick estimators stand before the check, and have read the data
+                error.hint = "; or ".join(filter(None, [error.hint, "--quick reads them without the check"]))
+            raise
     if result is None:
         return INTERRUPTED
     estimate = _unchecked(result) if given.quick else _estimate(result, STAGE)
