@@ -68,15 +68,24 @@ def summary_text(summary: DataSummary) -> str:
 
 
 def with_option(error: DataError) -> DataError:
-    """The error about data, with the setting in its hint as an option of commands too."""
+    """The error about data, with the setting in its hint as an option of commands too. Of several settings, which may
+    be alternatives, no one is chosen.
+
+    >>> with_option(DataError("3 rows have gaps", hint="missing: drop leaves them out")).hint
+    'missing: drop leaves them out (in commands: --data-option missing=drop)'
+    >>> with_option(DataError("x has commas", hint='thousands: "," or decimal: "," reads them')).hint
+    'thousands: "," or decimal: "," reads them (in commands: --data-option FIELD=VALUE)'
+    """
     hint = error.hint or ""
     if "--data-option" not in hint and (option := _option([hint])):
-        hint += f" (in commands: {option})"
-    return DataError(error.message, hint=hint or None)
+        several = len(_SETTING.findall(hint)) > 1
+        error.hint = f"{hint} (in commands: {'--data-option FIELD=VALUE' if several else option})"
+    return error
 
 
 _LISTS = "columns|condition|gaps"
 _OTHERS = "label|names|missing|duplicates|scale|key|delimiter|decimal|thousands|header|size"
+_MARKS = ("delimiter", "decimal", "thousands")
 _SETTING = re.compile(
     rf"\b(?:(?P<list>{_LISTS}): (?P<items>\[[^]]*\])|(?P<field>{_OTHERS}): (?P<value>\"[^\"]+\"|[\w.-]+))"
 )
@@ -89,12 +98,14 @@ def _option(texts: Iterable[str]) -> str | None:
     --data-option 'columns=["-Unnamed: 3"]'
     >>> print(_option(["few columns: set scale: columns"]))
     --data-option scale=columns
+    >>> print(_option(["set delimiter: to the character between columns"]), _option(['thousands: "," reads 1,234']))
+    --data-option FIELD=VALUE --data-option thousands=,
     """
     found = next((match for text in texts for match in _SETTING.finditer(text)), None)
     if found is None:
         return None
     name, value = found["list"] or found["field"], found["items"] or found["value"]
-    if "..." in value:
+    if "..." in value or (name in _MARKS and not value.startswith('"')):  # cut, or a description of the value
         return "--data-option FIELD=VALUE"
     bare = value.strip('"')
     return f"--data-option {quote(f'{name}={bare if len(bare) == 1 else value}')}"
