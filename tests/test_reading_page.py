@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from scorefold.data import Dataset
 from scorefold_iddiff.pointwise import score_warnings
 from scorefold_iddiff.pointwise.plateaus import DimensionPlateau, memorised_levels
 from scorefold_iddiff.pointwise.readings import NoiseLevelReading
 from scorefold_iddiff.pointwise.support import Corrected, DataSurvey, LevelCheck
+from scorefold_neighbours.estimators.estimator import bias_warning
+from scorefold_toolkit.data.series import following_rows
 
 PAGE = (Path(__file__).parent.parent / "docs" / "reading-dimensions.md").read_text()
 ROWS = re.findall(r"^\| `(.*?)` \|.*\|.*\|$", PAGE.partition("| warning |")[2], re.MULTILINE)
@@ -60,6 +63,8 @@ def every_warning() -> list[str]:
         *score_warnings.of_data(DataSurvey(100, 0.0, 0.9, 6, 0.0), 0.01, 50, 6),
         *score_warnings.of_data(DataSurvey(100, 1.0, 0.0, 2, 0.0, 0.06), 0.01, 50, 6),
         *memorised_levels([0.1, 1.0, 2.0], dimensions, 1.0)[1],
+        bias_warning(7.0, 1000, 20),
+        following_rows(Dataset(torch.arange(100.0)[:, None], index=torch.arange(100))),
     ]
 
 
@@ -79,4 +84,4 @@ def test_each_row_of_the_page_is_a_warning_that_there_is(row: str) -> None:
 
 
 def test_the_page_has_as_many_rows_as_there_are_kinds() -> None:
-    assert len(ROWS) == 23
+    assert len(ROWS) == 25
