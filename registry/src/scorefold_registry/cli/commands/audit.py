@@ -232,7 +232,8 @@ def _print_rest(audit: Mapping[str, Any]) -> None:
         named = [row for pair, row in pairs.items() if pair not in printed]
         if not listed["reported"]:
             if named:
-                print(printable(f"{len(named)} more are named ({listed['space']}): see the report, or --json"))
+                more = "1 more is" if len(named) == 1 else f"{len(named)} more are"
+                print(printable(f"{more} named ({listed['space']}): see the report, or --json"))
             continue
         printed |= set(pairs)
         for row in named[:PRINTED]:
