@@ -65,8 +65,8 @@ def test_every_component_has_a_page_with_its_fields_ports_and_citation(found: In
         assert page.index("## In a run file") < page.index("## Settings") < page.index("## Facts")
     guided = site["components/score/scorevae.md"].partition("## ")[0]
     assert (
-        "In the guide: [Working with latent codes](../../latent-codes.md), "
-        "[Auto-encoders from a score](../../scorevae.md)." in guided
+        "In the guide: [Auto-encoders from a score](../../scorevae.md), "
+        "[Working with latent codes](../../latent-codes.md)." in guided
     )
 
 

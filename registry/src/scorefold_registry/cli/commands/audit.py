@@ -241,7 +241,7 @@ def _print_rest(audit: Mapping[str, Any]) -> None:
             print(printable(f"copy: {said} ({listed['space']}, d1/d2 = {row['ratio']:.2g})"))
         if len(named) > PRINTED:
             print(f"and {len(named) - PRINTED} more copies ({listed['space']}): see the report, or --json")
-        if not named and listed["space"] in found:  # a share that is no chance, without sure names
+        if not pairs and listed["space"] in found:  # a share that is no chance, without sure names
             for row in [row for row in listed["nearest"] if row["ratio"] == 0][:PRINTED]:
                 said = f"{_of_samples(row)} is like {row['training_name']} of the training data"
                 print(printable(f"perhaps a copy: {said} ({listed['space']})"))
