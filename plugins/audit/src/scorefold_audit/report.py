@@ -45,7 +45,8 @@ class Audited:
 class AuditReport:
     """Numbers by name, tests before they are corrected, what was found without a test, what was withheld and why, and
     lists of single points by what they are of. ``further`` are sets of points with missing values, or of rows that are
-    equal but for a column, and their comparisons. ``equal`` are samples that equal a training point."""
+    equal but for a column, and their comparisons. ``equal`` are samples that equal a training point, of which pairs are
+    listed where no test found copies."""
 
     metrics: dict[str, float] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
@@ -79,7 +80,7 @@ class AuditReport:
         first_space = answers.most_named(listed) if reported is None else reported["where"]
         for one in listed:
             one["reported"] = one["space"] == first_space or all(one["space"] != each.space for each in measured)
-        copied = self.equal is not None and (not measured or reported is None)
+        equal = self.equal if not measured or reported is None else None
         result: dict[str, Any] = {
             "metrics": self.metrics,
             "warnings": warnings,
@@ -87,7 +88,7 @@ class AuditReport:
                 "level": level,
                 "verdicts": [*judged, *self.facts],
                 "copies": listed,
-                "equal": equal_pairs(sets, self.equal) if copied and self.equal is not None else None,
+                "equal": None if equal is None else equal_pairs(sets, equal),
                 "training": self.lists.get("training"),
                 "points": self.lists.get("points"),
                 "withheld": self.withheld,
