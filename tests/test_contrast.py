@@ -83,7 +83,6 @@ def test_text_on_a_coloured_ground_has_the_colour_of_the_page() -> None:
             assert contrast(theme[text[1]], theme[ground]) >= LEAST, (rule, theme)
 
 
-@pytest.mark.needs("furo")
 def test_code_and_text_of_the_site_can_be_read() -> None:
     """Text of furo, which ``site.css`` leaves alone, and the two styles of code that ``conf.py`` names."""
     from pygments.styles import get_style_by_name
