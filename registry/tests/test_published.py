@@ -197,13 +197,13 @@ reads = "TARP p-value"
 config = {references = 2}
 options = {n = 5, conditions = 20}
 
-[metric.by_set]
-few = {references = 3}
-
 [methods.flow]
 use = "flow:affine-coupling"
 config = {layers = 1, hidden = [4], training = {steps = 3, batch_size = 32}}
 ours = true
+
+[methods.flow.by_set]
+few = {layers = 2}
 
 [sets]
 few = {points = 200}
@@ -260,29 +260,27 @@ def test_a_number_with_a_warning_of_its_metric_is_withheld(
     options: dict[str, Any] = {}
 
     def run(host: Host, plan: Any, **_: Any) -> Any:
-        options.update(plan.stages[-1].options)
+        options.update(plan.stages[-1].options, layers=plan.stages[1].config.layers)
         return SimpleNamespace(folder=tmp_path)
 
     monkeypatch.setattr(published, "run_plan", run)
     monkeypatch.setattr(published, "read_result", lambda folder: found)
-    file = read(
-        tmp_path, MODELS.replace("[metric.by_set]", "[metric.options_by_set]\nfew = {n = 7}\n\n[metric.by_set]")
-    )
+    file = read(tmp_path, MODELS.replace("[methods.flow]", "[metric.options_by_set]\nfew = {n = 7}\n\n[methods.flow]"))
     task = PublishedCell("one", "few", "flow", 0)
     publication = Publication(host, file, [task], given={"noise_std": 0.5})
     value = publication.run(task, 0, None)
     row = publication.row(task, [TaskResult(value)])
     assert row.value is None
     assert str(row) == "one, few, flow, draw 0: withheld (TARP p-value is of 9 draws)"
-    assert (options["n"], options["conditions"]) == (7, 20)
+    assert (options["n"], options["conditions"], options["layers"]) == (7, 20, 2)
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (('error = "value"', 'error = "absolute"'), "set both of error: value and metric"),
-        (("[metric.by_set]\nfew", "[metric.by_set]\nfw"), "few"),
-        (("[metric.by_set]", "[metric.options_by_set]\nmroe = {n = 3}\n\n[metric.by_set]"), "more"),
+        (("[methods.flow.by_set]\nfew", "[methods.flow.by_set]\nfw"), "few"),
+        (("[methods.flow]", "[metric.options_by_set]\nmroe = {n = 3}\n\n[methods.flow]"), "more"),
     ],
 )
 def test_what_is_wrong_with_a_metric_is_named(tmp_path: Path, change: tuple[str, str], said: str) -> None:
@@ -301,5 +299,6 @@ def test_the_tables_of_sbibm_have_the_tasks_of_the_data(host: Host) -> None:
     for name, config in file.sets.items():
         source = host.create(file.use, {**config, "simulations": 20})
         bound = source.load("train").x.abs().max()
-        within = file.metric.by_set.get(name, {}).get("within")
+        within = file.methods["flow-within"].by_set.get(name, {}).get("within")
         assert within is None or (within[1] * 0.5 < bound <= within[1])
+        assert file.metric.options_by_set.get(name, {}).get("within") == within

@@ -15,7 +15,7 @@ from scorefold.data import Dataset, TensorSpec
 from scorefold.errors import ConfigError, DataError
 from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Units
 from scorefold_verbs.config import C2STConfig
-from scorefold_verbs.metrics import C2ST, c2st, c2sts, draws_within
+from scorefold_verbs.metrics import C2ST, c2st, c2sts
 
 UNITS = Units(low=-1.0, high=1.0)
 SPEC = TensorSpec((1,))
@@ -25,8 +25,8 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def measure_of(draws: int = 200, within: tuple[float, float] | None = None) -> Measure:
-    return C2ST(C2STConfig(draws=draws, within=within)).start(UNITS, (2,), SPEC)
+def measure_of(draws: int = 200) -> Measure:
+    return C2ST(C2STConfig(draws=draws)).start(UNITS, (2,), SPEC)
 
 
 def test_it_is_the_published_protocol() -> None:
@@ -79,15 +79,6 @@ def test_a_batch_keeps_its_reference_when_rows_are_taken() -> None:
     assert torch.equal(taken, batch.reference[[2, 0]])
 
 
-def test_draws_outside_the_prior_are_left_out() -> None:
-    draws = torch.cat([2 * torch.ones(30, 2), torch.rand(100, 2) - 0.5])
-    draws[40, 1] = -1.5
-    inside = draws_within(draws, C2STConfig(draws=60, within=(-1.0, 1.0)))
-    assert torch.equal(inside, torch.cat([draws[30:40], draws[41:91]]))
-    with pytest.raises(DataError, match="49 draws of a condition are left"):
-        draws_within(torch.zeros(49, 2), C2STConfig(draws=60))
-
-
 def test_what_it_can_not_compare_is_refused() -> None:
     with pytest.raises(ConfigError, match="takes no condition"):
         C2ST(C2STConfig()).start(UNITS, (2,), None)
@@ -97,8 +88,9 @@ def test_what_it_can_not_compare_is_refused() -> None:
         c2st(normal(60, 2), torch.full((60, 2), torch.nan))
     with pytest.raises(DataError, match="60 draws were given with 50 reference draws"):
         c2st(normal(50, 2), normal(60, 2))
-    with pytest.raises(ValueError, match="the lower first"):
-        C2STConfig(within=(1.0, -1.0))
+    few = EvaluationBatch(torch.zeros(1, 2), normal(49, 1, 2), torch.zeros(1, 1), reference=normal(1, 60, 2))
+    with pytest.raises(DataError, match="at least 50 draws for each condition, and got 49"):
+        measure_of().add(few)
 
 
 def test_a_data_set_carries_reference_draws_by_row() -> None:
@@ -111,13 +103,3 @@ def test_assess_refuses_data_without_reference_draws_before_it_draws(tmp_path: P
     flow = sf.fit("flow:affine-coupling", ring, layers=1, training={"steps": 1}, folder=str(tmp_path), progress=False)
     with pytest.raises(DataError, match="C2ST compares with reference draws of the posterior, and these data bring"):
         sf.assess(flow, ring, metrics=["metric:c2st"], folder=str(tmp_path), progress=False)
-
-
-def test_conditions_with_fewer_draws_within_the_prior_are_compared_by_themselves() -> None:
-    measure = measure_of(draws=100, within=(-3.0, 3.0))
-    reference, draws = normal(2, 100, 2), normal(110, 2, 2, seed=1)
-    draws[:30, 0] = 9
-    measure.add(EvaluationBatch(torch.zeros(2, 2), draws, torch.zeros(2, 1), reference=reference))
-    fewer = c2st(reference[0], draws[:, 0][(draws[:, 0].abs() <= 3).all(1)][:100])
-    assert measure.arrays()["C2ST"][0] == pytest.approx(fewer, abs=0.02)
-    assert "compares 7" in measure.warnings()[0] or "compares 8" in measure.warnings()[0]

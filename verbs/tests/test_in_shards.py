@@ -99,14 +99,14 @@ def test_draws_of_a_shard_are_made_a_batch_at_a_time(
     """7 draws for each of two points in batches of 6: three of both, or six of all 14 without a condition."""
     made: list[int] = []
 
-    def draw_events(component: Any, count: int, *given: Any) -> Tensor:
+    def draw_within(component: Any, count: int, *given: Any) -> tuple[Tensor, float]:
         made.append(count)
-        return torch.full((count, 2, 3) if conditioned else (count, 3), float(len(made)))
+        return torch.full((count, 2, 3) if conditioned else (count, 3), float(len(made))), 1.0
 
     monkeypatch.setattr(assessing, "device_of", lambda component: torch.device("cpu"))
     monkeypatch.setattr(assessing, "condition_of", lambda *given: torch.zeros(2, 1) if conditioned else None)
-    monkeypatch.setattr(assessing, "draw_events", draw_events)
+    monkeypatch.setattr(assessing, "draw_within", draw_within)
     options = SimpleNamespace(n=7, batch_size=6)
     shard = assessing.AssessmentShard(SimpleNamespace(event_shape=(3,)), Dataset(torch.zeros(2, 3)), options, 0)  # type: ignore[arg-type]
-    assert assessing.draws_of(shard).shape == (7, 2, 3)
+    assert assessing.draws_of(shard)[0].shape == (7, 2, 3)
     assert made == calls

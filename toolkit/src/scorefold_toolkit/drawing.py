@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -10,13 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scorefold.data import Condition, Dataset
+from scorefold.data import Condition, Dataset, map_condition
 from scorefold.diffusion import predictor_corrector
 from scorefold.diffusion.samplers import default_steps
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import EncodesNoise, Flow, ScoreModel
 from scorefold.interfaces.capabilities import Trainable
 from scorefold_toolkit.config.common import DrawingOptions
+from scorefold_toolkit.nn.box import box_ends, inside
 
 MIXED = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """Types of numbers that networks compute in, by the name of the mixed precision."""
@@ -102,8 +104,75 @@ def draw_events(
 
     A score that can be trained in mixed ``precision`` computes in it here too; see ``mixed_precision``. Raises
     ``ConfigError`` for options that the model does not know, and for float16 on a CPU; ``DataError`` for draws that are
-    not finite.
+    not finite, and for too few inside ``options.within``.
     """
+    return draw_within(component, n, condition, options, generator, precision)[0]
+
+
+def draw_within(
+    component: ScoreModel | Flow,
+    n: int,
+    condition: Condition | None,
+    options: DrawingOptions,
+    generator: torch.Generator,
+    precision: str = "no",
+) -> tuple[Tensor, float]:
+    """``draw_events``, and the share of draws that lay inside ``options.within``, the smallest of all conditions.
+
+    Draws outside are drawn again, which gives draws of the model's distribution cut at its limits. The share is 1
+    without limits. Raises ``DataError`` too where fewer than 1 in 100 draws for a condition are inside.
+    """
+
+    def draw(count: int, given: Condition | None) -> Tensor:
+        return _draw(component, count, given, options, generator, precision)
+
+    x = draw(n, condition)
+    if options.within is None:
+        return x, 1.0
+    size = math.prod(component.event_shape)
+    low, high = (end.to(x) for end in box_ends(options.within, component.event_scale, size))
+    rows = x.unsqueeze(1) if condition is None else x
+    found = [rows[:0, number] for number in range(rows.shape[1])]
+    tried = rows.new_zeros(len(found))
+    open_rows = list(range(len(found)))
+    while True:
+        within = inside(rows.flatten(2), low, high)
+        for place, number in enumerate(open_rows):
+            found[number] = torch.cat([found[number], rows[within[:, place], place]])
+            tried[number] += len(rows)
+        kept = torch.tensor([len(each) for each in found]).to(tried)
+        open_rows = [number for number, count in enumerate(kept.tolist()) if count < n]
+        if not open_rows:
+            events = torch.stack([each[:n] for each in found], 1)
+            return (events[:, 0] if condition is None else events), float((kept / tried).min())
+        lost = next((number for number in open_rows if tried[number] >= 100 * n + 1000), None)
+        if lost is not None:
+            of = "samples" if condition is None else "samples for one condition"
+            raise DataError(
+                f"{len(found[lost]):,} of {int(tried[lost]):,} {of} lie within {options.within}; expected 1 in 100",
+                hint="train the model for longer, or take a coupling flow with a 'within' of its own",
+            )
+        # As many as are missing at the share so far, in calls of the size of the first.
+        asked = torch.tensor(open_rows)
+        share = (kept[asked] / tried[asked]).clamp_min(0.01)
+        count = math.ceil(1.1 * float(((n - kept[asked]) / share).max()))
+        rows = draw(max(1, min(n * len(found) // len(open_rows), count)), _taken(condition, asked))
+        rows = rows.unsqueeze(1) if condition is None else rows
+
+
+def _taken(condition: Condition | None, rows: Tensor) -> Condition | None:
+    return map_condition(condition, lambda value: value[rows.to(value.device)])
+
+
+def _draw(
+    component: ScoreModel | Flow,
+    n: int,
+    condition: Condition | None,
+    options: DrawingOptions,
+    generator: torch.Generator,
+    precision: str,
+) -> Tensor:
+    """n draws for each condition, inside the limits of the options or not."""
     if isinstance(component, Flow):
         if options.sampling:
             raise ConfigError(f"flows know no sampling option {', '.join(options.sampling)}", hint="leave sampling out")

@@ -17,7 +17,7 @@ from scorefold.interfaces import DataSource, Flow, ScoreModel
 from scorefold.seeds import derive_seed
 from scorefold.stage import Outcome, StageContext, reported
 from scorefold_toolkit.data.splits import in_order, labels_of
-from scorefold_toolkit.drawing import condition_of, device_of, draw_events
+from scorefold_toolkit.drawing import condition_of, device_of, draw_within
 from scorefold_toolkit.figures import picture_of
 from scorefold_toolkit.metrics.features import LARGEST
 from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Metric, Units
@@ -37,7 +37,7 @@ from scorefold_verbs.measures import (
     features_of,
     read_lpips,
 )
-from scorefold_verbs.references import distinct_training_points
+from scorefold_verbs.references import distinct_training_points, share_within
 from scorefold_verbs.verdicts import of_assessment
 
 _CLOUD = 500
@@ -109,10 +109,11 @@ def assess(component: ScoreModel | Flow, inputs: Inputs, options: AssessOptions,
         for number, batch in enumerate(batches)
     )
     executor = context.executor if device_of(component).type == "cpu" else None
-    start = 0
+    start, least = 0, 1.0
     drawn = in_shards(f"{__name__}:draws_of", shards, executor, "samples")
     each = reported(zip(batches, drawn, strict=True), len(points), "held-out points", len(batches[0]))
-    for batch, x in each:
+    for batch, (x, share) in each:
+        least = min(least, share)
         held = _held(component, units, operator, batch, x)
         for measure in measures:
             measure.add(held)
@@ -122,6 +123,9 @@ def assess(component: ScoreModel | Flow, inputs: Inputs, options: AssessOptions,
             shown.append(held)
         start += len(batch)
     outcome = _outcome(component, options, units, points, measures, _shown(shown, most, units, measures))
+    within, few = share_within(least, options.within)
+    outcome.result["metrics"] |= within
+    outcome.result["warnings"] += few
     answer = outcome.result["answer"]
     instead = [measure for measure in new_measures(context.generator("other places")) if _gives(measure, answer)]
     training = None
@@ -300,24 +304,21 @@ class AssessmentShard:
 
 
 @torch.no_grad()
-def draws_of(shard: AssessmentShard) -> Tensor:
-    """n draws for each point of a shard, (n, C, *E), ``batch_size`` at a time where there are more for one point."""
+def draws_of(shard: AssessmentShard) -> tuple[Tensor, float]:
+    """n draws for each point of a shard, (n, C, *E), ``batch_size`` at a time where there are more for one point, and
+    the smallest share of draws within the limits."""
     component, batch, options = shard.component, shard.points, shard.options
     generator = torch.Generator(device_of(component)).manual_seed(shard.seed)
     condition = condition_of(component, batch)
+    count, each = options.n, max(1, options.batch_size // len(batch))
     if condition is None:
-        count = options.n * len(batch)
-        x = [
-            draw_events(component, min(options.batch_size, count - start), None, options, generator, shard.precision)
-            for start in range(0, count, options.batch_size)
-        ]
-        return torch.cat(x).reshape(options.n, len(batch), *component.event_shape)
-    each = max(1, options.batch_size // len(batch))
+        count, each = options.n * len(batch), options.batch_size
     parts = [
-        draw_events(component, min(each, options.n - start), condition, options, generator, shard.precision)
-        for start in range(0, options.n, each)
+        draw_within(component, min(each, count - start), condition, options, generator, shard.precision)
+        for start in range(0, count, each)
     ]
-    return torch.cat(parts)
+    x = torch.cat([part for part, _ in parts]).reshape(options.n, len(batch), *component.event_shape)
+    return x, min(share for _, share in parts)
 
 
 def _shown(batches: list[EvaluationBatch], most: int, units: Units, measures: list[Measure]) -> Assessed:

@@ -213,18 +213,7 @@ class C2STConfig(Config):
     draws: int = Field(
         10_000, ge=50, description="Draws of the model and of the reference for each condition (10,000 as published)"
     )
-    within: tuple[float, float] | None = Field(
-        None,
-        description="The ends of a prior that is uniform in each coordinate, such as [-1, 1]: draws outside are left "
-        "out; ask for more draws than are compared (n of assess)",
-    )
     seed: int = Field(1, ge=0, description="Seed of the classifier and of the five parts (1 as published)")
-
-    @model_validator(mode="after")
-    def _in_order(self) -> C2STConfig:
-        if self.within is not None and self.within[0] >= self.within[1]:
-            raise ValueError(f"within is {list(self.within)}; expected two ends, the lower first, such as [-1, 1]")
-        return self
 
 
 _RESERVED = ("z", "noise", "generator")

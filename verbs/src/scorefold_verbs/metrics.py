@@ -20,6 +20,7 @@ PUBLISHED = 10_000
 """Draws on each side in the published tables."""
 
 _PARTS = 5
+_FEWEST = 50
 _TOGETHER = 10
 """Conditions whose networks are trained together."""
 
@@ -65,7 +66,12 @@ class _C2ST(Measure):
     def add(self, batch: EvaluationBatch) -> None:
         if batch.reference is None:
             raise DataError("C2ST compares with reference draws of the posterior, and this batch has none")
-        draws = batch.draws.transpose(0, 1).flatten(2).float().cpu()
+        draws = batch.draws[: self.config.draws].transpose(0, 1).flatten(2).float().cpu()
+        if draws.shape[1] < _FEWEST:
+            raise DataError(
+                f"C2ST compares at least {_FEWEST} draws for each condition, and got {draws.shape[1]}",
+                hint="ask for more draws (n of assess)",
+            )
         self._pairs += zip(batch.reference.flatten(2).float().cpu(), draws, strict=True)
 
     def metrics(self) -> dict[str, float]:
@@ -76,38 +82,17 @@ class _C2ST(Measure):
         return {"C2ST": torch.tensor(self._accuracies(), dtype=torch.float64)}
 
     def warnings(self) -> list[str]:
-        fewest = min(len(draws_within(draws, self.config)) for _, draws in self._pairs)
+        fewest = min(len(draws) for _, draws in self._pairs)
         if fewest == PUBLISHED:
             return []
         return [f"C2ST compares {fewest:,} draws a condition; published values are of {PUBLISHED:,} and are larger"]
 
     def _accuracies(self) -> list[float]:
-        pairs = [(reference, draws_within(draws, self.config)) for reference, draws in self._pairs[len(self._found) :]]
-        # Networks of a stack see as many points.
-        groups: list[list[tuple[Tensor, Tensor]]] = []
-        for pair in pairs:
-            if groups and len(groups[-1]) < _TOGETHER and len(groups[-1][0][1]) == len(pair[1]):
-                groups[-1].append(pair)
-            else:
-                groups.append([pair])
+        pairs = self._pairs[len(self._found) :]
+        groups = [pairs[start : start + _TOGETHER] for start in range(0, len(pairs), _TOGETHER)]
         for group in reported(groups, len(groups), "groups of conditions of C2ST"):
             self._found += c2sts(group, self.config.seed)
         return self._found
-
-
-def draws_within(draws: Tensor, config: C2STConfig) -> Tensor:
-    """The first draws (n, D) that lie within the prior, as many as are compared. Raises ``DataError`` for fewer than
-    50."""
-    if config.within is not None:
-        low, high = config.within
-        draws = draws[((draws >= low) & (draws <= high)).all(1)]
-    draws = draws[: config.draws]
-    if len(draws) < 50:
-        raise DataError(
-            f"{len(draws)} draws of a condition are left; C2ST needs at least 50",
-            hint="ask for more draws (n: 12000), or widen 'within'",
-        )
-    return draws
 
 
 def c2st(reference: Tensor, draws: Tensor, seed: int = 1) -> float:

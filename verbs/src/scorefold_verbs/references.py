@@ -45,6 +45,25 @@ def distinct_training_points(source: DataSource, count: int, context: StageConte
     return training.take(order.sort().values).to(device="cpu", dtype=context.dtype)
 
 
+def share_within(share: float, limits: object) -> tuple[dict[str, float], list[str]]:
+    """A metric of the share of samples that lay inside limits, with a warning of a small share; empty without limits.
+
+    >>> share_within(0.25, (0.0, None))[0]
+    {'share of samples within the limits, least of all conditions': 0.25}
+    """
+    if limits is None:
+        return {}, []
+    warning = (
+        f"{share:.0%} of the samples for a condition were within the limits, and the others were drawn again: the "
+        "model's distribution does not end there, and its shape near the limits can be wrong. A coupling flow with its "
+        "own 'within' has no density outside"
+    )
+    return {"share of samples within the limits, least of all conditions": share}, [warning] if share < _HALF else []
+
+
+_HALF = 0.5
+"""The share of samples inside limits below which there is a warning."""
+
 _FEWEST, _EXCHANGES = 10, 199
 """The fewest samples, and training points, that are exchanged at random, and how often."""
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from scorefold.data import Dataset, map_condition
+from scorefold.data import Dataset, EventScale, map_condition
 from scorefold.interfaces import (
     DataSource,
     Flow,
@@ -14,14 +15,14 @@ from scorefold.interfaces import (
     TensorSource,
 )
 from scorefold.stage import Outcome, StageContext
-from scorefold_toolkit.drawing import device_of, draw_events
+from scorefold_toolkit.drawing import device_of, draw_within
 from scorefold_toolkit.figures import EventGroups
 from scorefold_toolkit.nn.conditions import far_conditions
 from scorefold_verbs.config import (
     SampleOptions,
 )
 from scorefold_verbs.inputs import Inputs, conditions_of, points_of
-from scorefold_verbs.references import energy_distances, speckle_ratio
+from scorefold_verbs.references import energy_distances, share_within, speckle_ratio
 from scorefold_verbs.verdicts import of_samples
 
 
@@ -36,17 +37,19 @@ def sample(component: ScoreModel | Flow, inputs: Inputs, options: SampleOptions,
     """
     generator = context.generator("sample", device=device_of(component))
     condition = conditions_of(component, inputs.get("data"), options.conditions, context)
-    x = draw_events(component, options.n, condition, options, generator, context.precision)
+    x, share = draw_within(component, options.n, condition, options, generator, context.precision)
     draws = x if condition is None else x.transpose(0, 1)
     flat = draws.reshape(-1, *component.event_shape).cpu()
     scale = component.event_scale
     bounded = scale.low is not None or scale.high is not None
     seen = draws.cpu().clamp(scale.low, scale.high) if bounded else draws.cpu()
     shown: Any = seen if condition is None else EventGroups(seen, "one condition")
-    metrics: dict[str, Any] = {"samples": len(flat), "mean": float(flat.mean()), "std": float(flat.std(correction=0))}
+    metrics: dict[str, Any] = {"samples": len(flat), **_moments(draws.cpu(), scale, condition is not None)}
     result: dict[str, Any] = {"metrics": metrics}
-    if far := far_conditions(component, condition):
-        result["warnings"] = [far]
+    found_within, few = share_within(share, options.within)
+    metrics |= found_within
+    if warnings := [each for each in (far_conditions(component, condition), *few) if each]:
+        result["warnings"] = warnings
     source: DataSource | None = inputs.get("data")
     found = None if source is None or condition is not None else energy_distances(flat, source, context)
     if source is not None and found is not None:
@@ -63,3 +66,22 @@ def sample(component: ScoreModel | Flow, inputs: Inputs, options: SampleOptions,
     handed = Dataset(flat, given, index=torch.arange(len(flat)))
     drawn = TensorSource({"test": handed}, scale, component.condition_spec)
     return Outcome(drawn, result, {"samples": flat}, shown=shown)
+
+
+_NUMBERS = 32
+"""The most numbers of an event whose means and deviations are shown one by one."""
+
+
+def _moments(draws: Tensor, scale: EventScale, given: bool) -> dict[str, float]:
+    """The mean and the deviation of draws (..., *E) in the units of the file: over all numbers, or of each number of a
+    vector that is drawn given a condition or has units of its own."""
+    raw, vector = scale.to_raw(draws).double(), draws.dim() == 2 + given and draws.shape[-1] <= _NUMBERS
+    if not vector or not (given or scale.per_coordinate):
+        return {"mean": float(raw.mean()), "std": float(raw.std(correction=0))}
+    each = raw.flatten(0, -2)
+    std, mean = torch.std_mean(each, 0, correction=0)
+    return {
+        f"{name} of number {number + 1}": float(value)
+        for number in range(len(mean))
+        for name, value in (("mean", mean[number]), ("std", std[number]))
+    }

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from scorefold.config import Config, EDMConfig, Inline, ProcessConfig, TrainingConfig, Use, VEConfig
 from scorefold_standard.data.config import TableConfig
-from scorefold_toolkit.config.common import FRACTIONS, DenoisingLossConfig, Fractions, Noise, Seed
+from scorefold_toolkit.config.common import FRACTIONS, DenoisingLossConfig, Fractions, Limits, Noise, Seed
 
 
 class EuclideanConfig(Config):
@@ -187,6 +187,11 @@ class CouplingConfig(Config):
     base: Literal["normal", "diagonal-normal"] = Field(
         "normal",
         description="Base distribution: standard normal, or normal with a learned mean and variance a coordinate",
+    )
+    within: Limits | None = Field(
+        None,
+        description="Limits of events in the units of the file, such as the ends of a uniform prior: [low, high], or "
+        "such a pair for each coordinate, with null for no end. The flow has no density outside",
     )
     start_points: int = Field(2048, ge=2, description="Points that the activation normalisation starts from")
 

@@ -17,6 +17,7 @@ from scorefold_toolkit.nn import (
     ActNorm,
     AffineCoupling,
     Bijection,
+    Box,
     Chain,
     Conditioner,
     ConditionMap,
@@ -31,6 +32,7 @@ from scorefold_toolkit.nn import (
     SplineCoupling,
     Squeeze,
     StandardNormal,
+    box_ends,
     check_divisible,
     coupling_halves,
     spline_parameters,
@@ -47,9 +49,11 @@ class CouplingFlow(Flow, Trainable):
     (Dinh et al. 2017; Durkan et al. 2019). Images go through ``levels`` scales, each a squeeze and a chain whose
     linear maps mix channels and whose conditioners are convolutions; half of the channels leaves after each (Kingma
     and Dhariwal 2018). Conditions enter every conditioner: classes as one-hot codes, tensors as numbers or, beside
-    images, as channels. Numbers enter as z-scores of the training points.
+    images, as channels. Numbers enter as z-scores of the training points. With ``within`` a ``Box`` takes the place of
+    the standardisation: every sample lies inside, and the density outside is 0.
 
-    Raises ``ConfigError`` for images that can't be halved ``levels`` times, with the nearest sizes that can.
+    Raises ``ConfigError`` for images that can't be halved ``levels`` times, with the nearest sizes that can, and for
+    limits of images, of discrete data, or of another number of coordinates.
 
     >>> from scorefold_registry import Host
     >>> banana = {"use": "data:banana", "config": {"points": 200}}
@@ -78,6 +82,11 @@ class CouplingFlow(Flow, Trainable):
         self._latent = latent
         # The device and dtype of the flow, known without a walk through its modules at every call.
         self.register_buffer("_anchor", torch.empty(0), persistent=False)
+        self.box: Box | None = None
+        if config.within is not None:
+            if image or self.bin_width is not None:
+                raise ConfigError("'within' is for vectors of continuous numbers", hint="leave 'within' out")
+            self.box = Box(*box_ends(config.within, data.event_scale, math.prod(shape)))
         self.condition_scale = ConditionScale(data.condition_spec)
         self.context: ConditionMap | ConditionVector
         self.layers: MultiScale | Couplings | Chain
@@ -92,14 +101,17 @@ class CouplingFlow(Flow, Trainable):
     def forward(self, x: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
         self.check_events(x)
         x, context = self._with_context(x, self._encoded(condition, x))
-        z, log_det = self.layers(self._standardised(x), context)
-        z = z if z.shape == x.shape else z.reshape(x.shape)
-        return z, log_det - self._log_volume if self._log_volume else log_det
+        standard, volume = self._standardised(x)
+        z, log_det = self.layers(standard, context)
+        return (z if z.shape == x.shape else z.reshape(x.shape)), log_det + volume
 
     def inverse(self, z: Tensor, condition: Condition | None = None) -> tuple[Tensor, Tensor]:
         self.check_events(z)
         z, context = self._with_context(z, self._encoded(condition, z))
         standard, log_det = self.layers.inverse(z.reshape(z.shape[0], *self._latent), context)
+        if self.box is not None:
+            x, volume = self.box.inverse(standard)
+            return x.reshape(z.shape), log_det + volume
         x, scale = standard.reshape(z.shape).contiguous(), self.event_scale
         return (x if self._is_standard else x * scale.std + scale.middle(x)), log_det + self._log_volume
 
@@ -117,11 +129,15 @@ class CouplingFlow(Flow, Trainable):
         condition = None if self.condition_spec is None else batch.condition
         self.condition_scale.prepare(condition)
         x, context = self._with_context(self.dequantise(batch.x, generator), self._encoded(condition, batch.x))
-        self.layers.initialise(self._standardised(x), context)
+        if self.box is not None:
+            self.box.prepare(x.reshape(len(x), -1))
+        self.layers.initialise(self._standardised(x)[0], context)
 
     def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
         """The mean negative log-likelihood in nats per coordinate, dequantised where the data are discrete."""
         condition = None if self.condition_spec is None else batch.condition
+        if self.box is not None:
+            self.box.check(batch.x.flatten(1))
         value = -self.log_prob(batch.x, condition, generator).mean() / self.dimension
         if self.bin_width is None:
             return Loss(value)
@@ -147,12 +163,15 @@ class CouplingFlow(Flow, Trainable):
         scale = self.event_scale
         return (scale.mean, scale.std, scale.centre) == (0, 1, None)
 
-    def _standardised(self, x: Tensor) -> Tensor:
-        """Events at mean 0 and standard deviation 1, in the shape that the layers take."""
+    def _standardised(self, x: Tensor) -> tuple[Tensor, Tensor | float]:
+        """Events at mean 0 and standard deviation 1, in the shape that the layers take, and log |det| of this map."""
+        if self.box is not None:
+            found: tuple[Tensor, Tensor] = self.box(x.reshape(x.shape[0], *self._latent))
+            return found
         scale = self.event_scale
         if not self._is_standard:
             x = (x - scale.middle(x)) * (1 / scale.std)
-        return x.reshape(x.shape[0], *self._latent)
+        return x.reshape(x.shape[0], *self._latent), -self._log_volume
 
     def _encoded(self, condition: Condition | None, like: Tensor) -> Tensor | None:
         encoded: Tensor | None = self.context(self.condition_scale(condition), like)

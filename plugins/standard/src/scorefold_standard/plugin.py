@@ -333,6 +333,9 @@ def _models() -> Iterable[Component]:
             summary=summary,
             requires=(Port("data", kind="data"),),
             provides=("Trainable",),
-            examples=({"inputs": {"data": _SPHERE}},),
+            examples=(
+                {"inputs": {"data": _SPHERE}},
+                {"config": {"within": [[-9, 9], [-9, None], [None, 9], [None, None]]}, "inputs": {"data": _SPHERE}},
+            ),
             cite=f"cite/{cite}.bib",
         )

@@ -46,6 +46,7 @@ class PublishedMethod(Config):
 
     use: str = Field(description="The component: an estimator, or a model where the file has a metric")
     config: dict[str, Any] = Field(default_factory=dict, description="Its settings")
+    by_set: dict[str, dict[str, Any]] = Field(default_factory=dict, description="Further settings of it by set")
     ours: bool = Field(False, description="Whether it is what the table is to be beaten with; others are peers")
 
 
@@ -54,7 +55,6 @@ class PublishedMetric(Config):
 
     use: str = Field(description="The metric")
     config: dict[str, Any] = Field(default_factory=dict, description="Its settings")
-    by_set: dict[str, dict[str, Any]] = Field(default_factory=dict, description="Further settings of it by set")
     options: dict[str, Any] = Field(default_factory=dict, description="Options of the verb assess")
     options_by_set: dict[str, dict[str, Any]] = Field(default_factory=dict, description="Further options by set")
     reads: str = Field(description="The name of the number among the metrics of the stage")
@@ -105,10 +105,13 @@ class PublishedFile(Config):
     def _known(self) -> PublishedFile:
         if (self.error == "value") != (self.metric is not None):
             raise ValueError("the error 'value' needs a metric: set both of error: value and metric, or neither")
-        for name in (*self.metric.by_set, *self.metric.options_by_set) if self.metric else ():
-            if name not in self.sets:
-                hint = did_you_mean(name, list(self.sets))
-                raise ValueError(sentences(f"the metric has settings of {name!r}, which is no set", hint))
+        asked = {f"the method {name!r} has settings": method.by_set for name, method in self.methods.items()}
+        if self.metric is not None:
+            asked["the metric has options"] = self.metric.options_by_set
+        for words, by_set in asked.items():
+            if unknown := [name for name in by_set if name not in self.sets]:
+                hint = did_you_mean(unknown[0], list(self.sets))
+                raise ValueError(sentences(f"{words} of {unknown[0]!r}, which is no set", hint))
         for name, table in self.tables.items():
             if unknown := [row for row in table.rows if row not in self.sets]:
                 hint = did_you_mean(unknown[0], list(self.sets))
@@ -220,7 +223,7 @@ class Publication(Experiment[PublishedCell, float, PublishedRow]):
         if self.file.metric is not None:
             return self._assessed(task, self.file.metric, shown)
         points, method = self.data(task), self.file.methods[task.method]
-        estimator = self.host.create(method.use, method.config)
+        estimator = self.host.create(method.use, {**method.config, **method.by_set.get(task.set, {})})
         try:
             return float(estimator.estimate(points, generator=torch.Generator().manual_seed(task.draw)).number())
         except DataError as error:
@@ -231,14 +234,14 @@ class Publication(Experiment[PublishedCell, float, PublishedRow]):
         """The metric of a model that a run trains and assesses, minus infinity if the metric has a warning. Trainings
         stay in the cache of runs."""
         method = self.file.methods[task.method]
-        further = {"use": metric.use, "config": {**metric.config, **metric.by_set.get(task.set, {})}}
+        config = {**method.config, **method.by_set.get(task.set, {})}
         stages = {
             "data": {"use": self.file.use, "config": self._settings(task)},
-            "model": {"use": method.use, "config": method.config, "inputs": {"data": "data"}},
+            "model": {"use": method.use, "config": config, "inputs": {"data": "data"}},
             "measured": {
                 "use": "model",
                 "do": "assess",
-                "inputs": {"data": "data", "metrics": [further]},
+                "inputs": {"data": "data", "metrics": [{"use": metric.use, "config": metric.config}]},
                 "options": {**metric.options, **metric.options_by_set.get(task.set, {})},
                 "split": self.file.split,
             },

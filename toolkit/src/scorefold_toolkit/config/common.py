@@ -8,6 +8,7 @@ deviation of the data's coordinates about the mean that the model subtracts. One
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -82,11 +83,35 @@ Tangents = Annotated[
     bool, Field(description="Also give orthonormal tangent bases, truth 'tangent' (N, ambient, dimension)")
 ]
 
+End = float | None
+
+
+def _ends(value: Any) -> Any:
+    """Raises ``ValueError`` for anything but a pair of ends, or several, whose first is the lower."""
+    pairs = list(value) if isinstance(value, list | tuple) else []
+    if len(pairs) == 2 and not any(isinstance(each, list | tuple) for each in pairs):
+        pairs = [pairs]
+    for pair in pairs or [value]:
+        ends = list(pair) if isinstance(pair, list | tuple) else []
+        known = [each for each in ends if each is not None]
+        numbers = all(isinstance(each, int | float) and not isinstance(each, bool) for each in known)
+        if len(ends) != 2 or not numbers or not all(map(math.isfinite, known)):
+            raise ValueError(f"{value} was given; expected two ends, such as [-1, 1] or [0, null], or two a coordinate")
+        if len(known) == 2 and known[0] >= known[1]:
+            raise ValueError(f"the ends {ends} were given; expected the lower one first")
+    return value
+
+
+Limits = Annotated[
+    tuple[End, End] | Annotated[tuple[tuple[End, End], ...], Field(min_length=1)], BeforeValidator(_ends)
+]
+"""Two ends, or two for each coordinate, in the units of the file. Null is no end."""
+
 FRACTIONS = (0.8, 0.1, 0.1)
 """The shares where nothing is said."""
 
 
-_RESERVED = ("n", "condition", "steps", "sampler", "spacing", "to_zero", "guidance", "generator")
+_RESERVED = ("n", "condition", "steps", "sampler", "spacing", "to_zero", "guidance", "within", "generator")
 
 
 class DrawingOptions(Config):
@@ -116,6 +141,11 @@ class DrawingOptions(Config):
     guidance: float = Field(1.0, ge=0, description="Weight of the conditional score against the unconditional one")
     temperature: Annotated[float, Field(ge=0)] | tuple[Annotated[float, Field(ge=0)], ...] = Field(
         1.0, description="Scale of the base's deviations (flows): one number, or one for each of the flow's latents"
+    )
+    within: Limits | None = Field(
+        None,
+        description="Limits of events in the units of the file, such as the ends of a uniform prior: [low, high], or "
+        "such a pair for each coordinate, with null for no end. Events outside are drawn again",
     )
     sampling: dict[str, Any] = Field(
         default_factory=dict,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scorefold_toolkit.nn.bijection import Bijection, Chain, DiagonalNormal, Quadratic, StandardNormal
+    from scorefold_toolkit.nn.box import Box, box_ends
     from scorefold_toolkit.nn.conditions import ConditionMap, ConditionScale, ConditionVector, named_parts, named_specs
     from scorefold_toolkit.nn.coupling import (
         AffineCoupling,
@@ -47,6 +48,7 @@ __all__ = [
     "ActNorm",
     "AffineCoupling",
     "Bijection",
+    "Box",
     "Chain",
     "ConditionMap",
     "ConditionScale",
@@ -68,6 +70,7 @@ __all__ = [
     "SplineCoupling",
     "Squeeze",
     "StandardNormal",
+    "box_ends",
     "check_divisible",
     "coupling_halves",
     "haar_merge",
@@ -84,6 +87,7 @@ __all__ = [
 
 _NAMES = {
     "bijection": ("Bijection", "Chain", "DiagonalNormal", "Quadratic", "StandardNormal"),
+    "box": ("Box", "box_ends"),
     "conditions": ("ConditionMap", "ConditionScale", "ConditionVector", "named_parts", "named_specs"),
     "coupling": (
         "AffineCoupling",
