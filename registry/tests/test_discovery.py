@@ -81,7 +81,7 @@ BROKEN = {
         "ZeroDivisionError",
         8,
     ),
-    "interrupt that nobody pressed": ("raise KeyboardInterrupt", "it raised KeyboardInterrupt", 5),
+    "interrupt that nobody pressed": ("raise KeyboardInterrupt", "KeyboardInterrupt", 5),
     "error that is no text": (
         "class Mute(Exception):\n    def __str__(self):\n        raise ValueError('mute')\nraise Mute",
         "Mute",

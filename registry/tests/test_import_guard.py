@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from discovered import assert_unharmed, record
 
+from scorefold_registry.cli.heavy_imports import heavy_imports
 from scorefold_registry.plugins.discovery import discover
 
 Install = Callable[..., Path]
@@ -20,8 +21,8 @@ Source = Callable[..., str]
 ROOT = Path(__file__).parents[2]
 
 
-class TestImportGuard:
-    """A heavy import while registering is reported with plugin, module, file and line; it is no failure."""
+class TestHeavyImports:
+    """A heavy import while registering is found with package, module, file and line; it is no failure."""
 
     @pytest.mark.parametrize(
         ("line", "module"),
@@ -33,17 +34,14 @@ class TestImportGuard:
             ("from scorefold.interfaces import Estimator", "scorefold.interfaces"),
         ],
     )
-    def test_it_is_reported_even_where_the_module_is_imported_already(
+    def test_it_is_found_even_where_the_module_is_imported_already(
         self, install: Install, healthy: str, line: str, module: str
     ) -> None:
-        folder = install("fake-heavy", f"\n{line}\n")
-        found = discover()
-        heavy = record(found, "fake-heavy")
-        assert heavy.state == "registered"
-        (remark,) = heavy.remarks
-        place = f"{folder / 'plugin.py'}:6"
-        assert remark.startswith(f"it imports {module} while registering, which slows every command, at {place}; ")
-        assert record(found, "fake-healthy").remarks == []
+        folder = install("fake-heavy", f"\nprint('hello')\n{line}\n")
+        records = [record(found := discover(), "fake-heavy"), record(found, "fake-healthy")]
+        assert records[0].state == "registered"
+        (heavy,) = heavy_imports(records)
+        assert (heavy.package, heavy.module, heavy.at) == ("fake_heavy", module, f"{folder / 'plugin.py'}:7")
 
     def test_an_import_inside_a_hook_and_inside_a_helper(self, install: Install) -> None:
         folder = install(
@@ -51,22 +49,21 @@ class TestImportGuard:
             "from fake_heavy import helper\n@hookimpl\ndef scorefold_kinds():\n    import scipy.linalg\n    return []",
             files={"helper.py": "import pandas"},
         )
-        first, second = record(discover(), "fake-heavy").heavy
+        first, second = heavy_imports([record(discover(), "fake-heavy")])
         assert (first.module, first.at) == ("pandas", f"{folder / 'helper.py'}:1")
         assert (second.module, second.at) == ("scipy", f"{folder / 'plugin.py'}:8")
 
-    def test_imports_are_as_before_afterwards(self, install: Install, healthy: str) -> None:
-        import builtins
-
-        before = builtins.__import__
-        install("fake-heavy", "import numpy\nraise ValueError")
-        assert record(discover(), "fake-heavy").state == "broken"
-        assert builtins.__import__ is before
+    def test_a_second_plugin_that_imports_it_is_found_too(self, install: Install) -> None:
+        for letter in "ab":
+            install(f"fake-{letter}", "import numpy")
+        records = [each for each in discover().plugins if each.distribution.startswith("fake-")]
+        assert [each.package for each in heavy_imports(records)] == ["fake_a", "fake_b"]
 
     def test_our_plugins_import_nothing_heavy(self) -> None:
         ours = [item for item in discover().plugins if item.distribution.startswith("scorefold-")]
         assert {item.name for item in ours} >= {"standard", "iddiff"}
-        assert [item.remarks for item in ours] == [[] for _ in ours]
+        assert [item.warnings for item in ours] == [[] for _ in ours]
+        assert heavy_imports(ours) == []
 
 
 def test_ctrl_c_while_a_plugin_is_imported_ends_discovery(install: Install) -> None:

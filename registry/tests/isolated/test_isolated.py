@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import locale
 import os
 import pickle
 import random
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -224,10 +227,14 @@ def test_time_has_a_limit(world: Any) -> None:
 
 
 def test_what_a_plugin_patches_stays_where_it_is(world: Any) -> None:
-    host, folder, randn, add = world.host(), os.getcwd(), torch.randn, torch.Tensor.__add__
+    def here() -> list[Any]:
+        settings = [warnings.filters[:], np.geterr(), locale.setlocale(locale.LC_ALL), signal.getsignal(signal.SIGINT)]
+        modes = [torch.get_default_dtype(), torch.get_default_device(), torch.is_inference_mode_enabled()]
+        return [os.getcwd(), torch.randn, torch.Tensor.__add__, *settings, *modes]
+
+    host, before = world.host(), here()
     host.create("one/estimator:toy-misdeed", {"do": "patch"}).estimate(X)
-    assert (os.getcwd(), torch.randn, torch.Tensor.__add__) == (folder, randn, add)
-    assert torch.get_default_dtype() == torch.float32
+    assert here() == before
     state = random.getstate()
     values = [host.create("one/estimator:toy-misdeed", {"do": "x"}).estimate(X).diagnostics for _ in range(2)]
     assert values[0]["random"] == values[1]["random"]

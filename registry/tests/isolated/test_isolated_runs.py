@@ -201,6 +201,33 @@ def test_a_damaged_environment_is_one_line(world: Any, tmp_path: Path, monkeypat
     assert record.cause == "its environment is not installed here: scorefold plugins install made"
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("os._exit(0)", "ended itself with status 0 while it started"),
+        ("signal.signal(signal.SIGINT, signal.SIG_IGN); os.chdir('/'); raise KeyboardInterrupt", "KeyboardInterrupt"),
+    ],
+)
+def test_what_a_plugin_does_while_it_is_imported_is_an_error(
+    world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, words: str
+) -> None:
+    """Installed here, the first would end each command without a word, and the second would disable Ctrl-C."""
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
+    interpreter = world.root / "one" / "venv" / "bin" / "python"
+    spec = Spec("harmful", tmp_path / "scorefold.toml", interpreter=interpreter)
+    file = world.root / "one" / "site" / "toy_old" / "plugin.py"
+    source, handler, folder = file.read_text(), signal.getsignal(signal.SIGINT), Path.cwd()
+    file.write_text(f"{source}\nimport os, signal\n{line}\n")
+    try:
+        cause = str(environment.describe_environment(spec)["plugins"][0]["cause"])
+    except PluginError as error:
+        cause = str(error)
+    finally:
+        file.write_text(source)
+    assert words in cause
+    assert (signal.getsignal(signal.SIGINT), Path.cwd()) == (handler, folder)
+
+
 def test_a_run_needs_no_network(world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", lambda *given: pytest.fail("a connection was tried"))
     monkeypatch.setattr(socket, "getaddrinfo", lambda *given, **named: pytest.fail("a name was looked up"))

@@ -210,15 +210,12 @@ def test_all_of_it_works_in_double_precision(run: Run) -> None:
     assert result.value("samples").load("test").x.dtype == torch.float64
 
 
-@pytest.mark.parametrize(("kind", "error"), [("exit", "SystemExit"), ("end", "it called os._exit(0)")])
-def test_a_plugin_that_ends_the_process_ends_the_run_with_an_error(
-    kind: str, error: str, say: Callable[..., Any]
-) -> None:
+def test_a_plugin_that_ends_the_process_ends_the_run_with_an_error(say: Callable[..., Any]) -> None:
     Path("run.yaml").write_text(FAULT)
-    said = say("run", "run.yaml", "--set", f"stages.fault.config.kind={kind}", "--quiet")
+    said = say("run", "run.yaml", "--set", "stages.fault.config.kind=exit", "--quiet")
     assert said.status == 2
     assert "stage 'fault' (estimator:tiny-fault) failed in plugin 'tiny'" in said.err
-    assert error in said.err
+    assert "SystemExit" in said.err
 
 
 def test_a_cache_that_can_not_be_made_is_reported_before_anything_is_written(run: Run) -> None:

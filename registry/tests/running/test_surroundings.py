@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import locale
 import os
-import warnings
+import random
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -19,7 +19,7 @@ from scorefold.errors import DataError, PluginError
 from scorefold.plugin import hookimpl
 from scorefold_registry.host import Host
 from scorefold_registry.plugins.loading import describe
-from scorefold_registry.plugins.process_guard import SETTINGS, Surroundings, unchanged
+from scorefold_registry.plugins.process_guard import GENERATORS, SETTINGS, guarded
 from scorefold_registry.run.result import RunResult
 
 RUN = """version: 1
@@ -36,15 +36,16 @@ Run = Callable[..., RunResult]
 
 CHANGES: dict[str, Callable[[], object]] = {
     "the working folder": lambda: os.chdir("/"),
-    "the locale": lambda: locale.setlocale(locale.LC_ALL, "C.UTF-8"),
-    "how all warnings are treated": lambda: warnings.simplefilter("ignore"),
-    "numpy's handling of floating-point errors": lambda: np.seterr(all="raise"),
     "torch's default dtype": lambda: torch.set_default_dtype(torch.float64),
-    "torch's default device": lambda: torch.set_default_device("meta"),
     "torch's precision of products of matrices": lambda: torch.set_float32_matmul_precision("medium"),
     "torch's choice of deterministic algorithms": lambda: torch.use_deterministic_algorithms(True),
     "torch's gradient mode": lambda: torch.set_grad_enabled(False),
     "torch's inference mode": lambda: _kept.append(_entered(torch.inference_mode())),
+}
+DRAWS: dict[str, Callable[[], object]] = {
+    "Python's global random generator": random.random,
+    "numpy's global random generator": lambda: np.random.rand(3),
+    "torch's global random generator": lambda: torch.rand(3),
 }
 _kept: list[Any] = []
 
@@ -60,45 +61,59 @@ def _entered(context: Any) -> Any:
     return context
 
 
-@pytest.mark.parametrize("what", CHANGES)
+def _now() -> dict[str, Any]:
+    return {what: setting.value() for what, setting in (SETTINGS | GENERATORS).items()}
+
+
+@pytest.mark.parametrize("what", [*CHANGES, *DRAWS])
 def test_each_change_is_named_and_put_back(what: str) -> None:
-    before = Surroundings.now()
-    with unchanged() as changed:
-        CHANGES[what]()
+    before = _now()
+    with guarded(generators=True) as changed:
+        (CHANGES | DRAWS)[what]()
     assert changed == [what]
-    assert Surroundings.now() == before
+    assert _now() == before
     assert float((torch.ones(2, requires_grad=True) * 2).sum().detach()) == 4
-    with unchanged() as changed:
-        warnings.filterwarnings("ignore", message="of one library")
+    with guarded(generators=True) as changed:
         torch.zeros(3).add_(1)
+        torch.rand(3, generator=torch.Generator().manual_seed(0))
     assert changed == []
 
 
-def test_a_context_of_a_device_that_stays_open_is_closed() -> None:
-    with unchanged() as changed:
-        torch.device("meta").__enter__()
-    assert changed == ["torch's default device"]
-    assert torch.empty(0).device.type == "cpu"
-
-
 def test_all_at_once_are_put_back() -> None:
-    before = Surroundings.now()
-    with unchanged() as changed:
-        for change in CHANGES.values():
+    before = _now()
+    with guarded(generators=True) as changed:
+        for change in (CHANGES | DRAWS).values():
             change()
     # Inference takes gradients with it.
-    assert set(changed) == CHANGES.keys() - {"torch's gradient mode"}
-    assert Surroundings.now() == before
+    assert set(changed) == (CHANGES | DRAWS).keys() - {"torch's gradient mode"}
+    assert _now() == before
 
 
-def test_what_is_imported_meanwhile_had_the_state_that_it_starts_with() -> None:
-    before = Surroundings.now()
-    without = Surroundings({each.what: each.read() for each in SETTINGS if each.module is None})
-    assert without.put_back() == []
+def test_what_is_imported_meanwhile_had_the_state_that_it_starts_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = _now()
+    changing = guarded()
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "torch", None)
+        changed = changing.__enter__()
     for change in CHANGES.values():
         change()
-    assert set(without.put_back()) == CHANGES.keys() - {"torch's gradient mode"}
-    assert Surroundings.now() == before
+    changing.__exit__(None, None, None)
+    assert set(changed) == CHANGES.keys() - {"torch's gradient mode"}
+    assert _now() == before
+
+
+def test_a_stage_that_draws_without_a_seed_is_not_kept(run: Run, mean: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    estimate = mean.estimate
+
+    def drawing(self: Any, data: Any, *, generator: Any = None) -> Any:
+        np.random.shuffle(np.arange(3))
+        return estimate(self, data, generator=generator)
+
+    monkeypatch.setattr(mean, "estimate", drawing)
+    first = run(RUN)
+    text = "changed numpy's global random generator, which was put back; no other run reuses this result"
+    assert text in (first.folder / "mean" / "result.json").read_text()
+    assert [stage["reused"] for stage in run(RUN).as_json()["stages"]] == [True, False, False]
 
 
 def test_a_stage_that_changes_them_is_not_kept(run: Run, mean: Any, monkeypatch: pytest.MonkeyPatch) -> None:

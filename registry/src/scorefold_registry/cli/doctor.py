@@ -10,6 +10,7 @@ from typing import Any
 import importlib_metadata
 
 from scorefold.errors import PluginError
+from scorefold_registry.cli.heavy_imports import HeavyImport, heavy_imports
 from scorefold_registry.components.catalogue import Catalogue
 from scorefold_registry.plugins.discovery import Discovery
 from scorefold_registry.plugins.environments import sandbox
@@ -86,8 +87,10 @@ def examine(discovery: Discovery, catalogue: Catalogue, *, load: bool = False) -
     if load:
         _load_all(discovery, catalogue)
     version_of = cache(importlib_metadata.version)  # most plugins require the same few distributions
+    heavy = heavy_imports(discovery.plugins)
     plugins = tuple(
-        (record, tuple(_findings(record, discovery, catalogue, version_of))) for record in discovery.plugins
+        (record, (*_heavy(record, heavy), *_findings(record, discovery, catalogue, version_of)))
+        for record in discovery.plugins
     )
     notes = (*discovery.notes, *catalogue.unused_preferences())
     return Examination(plugins, notes, not_installed(discovery.plugins))
@@ -135,6 +138,14 @@ def _load(item: Registered) -> None:
     item.mark_loaded()
 
 
+def _heavy(record: PluginRecord, heavy: Iterable[HeavyImport]) -> Iterator[PluginFinding]:
+    """The heavy imports of a plugin's package."""
+    for each in heavy:
+        if each.package == record.package and record.state not in ("broken", "disabled"):
+            # One file that holds a whole plugin imports what it needs; nothing is to be fixed while it is developed.
+            yield PluginFinding(each.what, each.fix, each.at, fault=not record.local)
+
+
 def _findings(
     record: PluginRecord, discovery: Discovery, catalogue: Catalogue, version_of: Callable[[str], str]
 ) -> Iterator[PluginFinding]:
@@ -146,9 +157,6 @@ def _findings(
     for item in catalogue.components:
         if item.record is record:
             yield from _names(item, catalogue)
-    for heavy in record.heavy:
-        # One file that holds a whole plugin imports what it needs; nothing is to be fixed while it is developed.
-        yield PluginFinding(heavy.what, heavy.fix, heavy.at, fault=not record.local)
     for warning in record.warnings:
         yield _of_warning(warning, record)
     if record.environment is not None:

@@ -22,9 +22,16 @@ from scorefold import hookspecs
 from scorefold.errors import ScorefoldError
 from scorefold.plugin import ENTRY_POINT_GROUP, PLUGIN_API, Claim
 from scorefold_registry.plugins.hooks import HookError, ask, ask_claims, check_hooks
-from scorefold_registry.plugins.loading import describe, import_fix, own_frame, unmet_contract, versions_of_ours
+from scorefold_registry.plugins.loading import (
+    describe,
+    import_fix,
+    own_frame,
+    raised_by,
+    unmet_contract,
+    versions_of_ours,
+)
 from scorefold_registry.plugins.names import normalise
-from scorefold_registry.plugins.process_guard import isolated, time_limit, watch_imports
+from scorefold_registry.plugins.process_guard import isolated, time_limit
 from scorefold_registry.plugins.records import LOCAL, PluginRecord
 from scorefold_registry.plugins.settings import (
     Settings,
@@ -291,25 +298,23 @@ def _claims(record: PluginRecord, manager: pluggy.PluginManager) -> list[Claim]:
 
 @contextmanager
 def _recording_failure(record: PluginRecord) -> Iterator[None]:
-    """Runs a plugin's code. Whatever goes wrong ends in its record, and so do its heavy imports and a long time."""
+    """Runs a plugin's code. Whatever goes wrong ends in its record, and so does a long time."""
     began = time.monotonic()
-    with watch_imports(record.package) as heavy:
-        try:
-            with isolated(record.warn), time_limit(LONGEST):
-                yield
-        except KeyboardInterrupt:
+    try:
+        with isolated(record.warn), time_limit(LONGEST):
+            yield
+    except HookError as error:
+        record.fail("broken", error.message, error.frame, error.hint)
+    except ScorefoldError as error:
+        record.fail("broken", error.message, own_frame(error, {record.package}), error.hint)
+    except pluggy.PluginValidationError as error:
+        record.fail("broken", " ".join(str(error).split()), record.file)
+    except BaseException as error:
+        # A plugin may raise anything at all while it is imported, SystemExit included.
+        if isinstance(error, KeyboardInterrupt) and not raised_by(error, {record.package}):
             raise
-        except HookError as error:
-            record.fail("broken", error.message, error.frame, error.hint)
-        except ScorefoldError as error:
-            record.fail("broken", error.message, own_frame(error, {record.package}), error.hint)
-        except pluggy.PluginValidationError as error:
-            record.fail("broken", " ".join(str(error).split()), record.file)
-        except BaseException as error:
-            # A plugin may raise anything at all while it is imported, SystemExit included.
-            frame = own_frame(error, {record.package})
-            record.fail("broken", describe(error), frame, import_fix(error, record))
-    record.heavy += heavy
+        frame = own_frame(error, {record.package})
+        record.fail("broken", describe(error), frame, import_fix(error, record))
     if (seconds := time.monotonic() - began) > SLOW:
         record.warn(f"its import took {seconds:.1f} s, {_SLOW_TEXT}")
 

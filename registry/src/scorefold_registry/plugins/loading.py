@@ -75,11 +75,12 @@ def load_named(record: PluginRecord, what: str, target: str) -> Any:
     try:
         with isolated(record.warn):
             module = import_module(module_name)
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:
         # A module may raise anything at all while it is imported, SystemExit included.
-        frame = own_frame(error, {record.package, module_name.partition(".")[0]})
+        packages = {record.package, module_name.partition(".")[0]}
+        if isinstance(error, KeyboardInterrupt) and not raised_by(error, packages):
+            raise
+        frame = own_frame(error, packages)
         raise PluginError(
             f"{what} can't be used: importing {target} failed: {describe(error)} ({record.label})",
             hint=sentences(f"at {frame}" if frame else "", import_fix(error, record)),

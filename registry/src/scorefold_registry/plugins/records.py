@@ -11,7 +11,6 @@ from typing import Any
 
 from scorefold.errors import ConfigError, printable
 from scorefold.plugin import Capability, Claim, Component, Kind, Model, Verb
-from scorefold_registry.plugins.process_guard import HeavyImport
 
 LOCAL = "local"
 """The distribution of plugins that no distribution brought: files and modules named by hand."""
@@ -40,8 +39,8 @@ class PluginRecord:
     """A plugin as it was found: where it comes from, how far it got (``state``) and why no further (``cause``).
 
     ``value`` is the module its entry point names; ``frame`` the line of its own code nearest to the failure, ``fix``
-    what to do about it; ``warnings`` are faults that do not stop it, ``heavy`` the heavy imports it made while it
-    registered; ``settings`` names the model of its settings, ``requires`` are what its distribution requires.
+    what to do about it; ``warnings`` are faults that do not stop it; ``settings`` names the model of its settings,
+    ``requires`` are what its distribution requires.
     """
 
     name: str
@@ -53,7 +52,6 @@ class PluginRecord:
     frame: str | None = None
     fix: str | None = None
     warnings: list[str] = field(default_factory=list)
-    heavy: list[HeavyImport] = field(default_factory=list)
     requires: tuple[str, ...] = ()
     module: ModuleType | None = None
     components: list[Component] = field(default_factory=list)
@@ -117,11 +115,6 @@ class PluginRecord:
             return f"scorefold plugins install {self.distribution}, or switch it off: SCOREFOLD_PLUGINS=-{self.name}"
         first = f"fix {self.value}" if self.local else f"pip install --upgrade {self.distribution}"
         return f"{first}, or switch it off: SCOREFOLD_PLUGINS=-{self.name}"
-
-    @property
-    def remarks(self) -> list[str]:
-        """Its heavy imports and other faults that do not stop it."""
-        return [*map(str, self.heavy), *self.warnings]
 
     def __post_init__(self) -> None:
         # Anybody may have written the metadata, which no code need run to be listed.

@@ -96,7 +96,7 @@ class StageWork:
 
     def compute(self) -> Outcome:
         """Create the component, fill the verb's inputs and call the verb, in this process."""
-        with guarded() as self.changed:
+        with guarded(generators=True) as self.changed:
             return self._compute()
 
     def _compute(self) -> Outcome:

@@ -119,6 +119,11 @@ class Misdeed(Estimator):
             os.chdir("/")
             locale.setlocale(locale.LC_ALL, "C")
             random.seed(0)
+            warnings.simplefilter("ignore")
+            np.seterr(all="raise")
+            torch.set_default_device("meta")
+            torch.inference_mode().__enter__()
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
             print("x" * 5_000_000)
         elif do == "path":
             return Estimate("mean", float(sys.path[0].count("layers")), diagnostics={"pid": os.getpid()})

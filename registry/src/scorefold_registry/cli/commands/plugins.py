@@ -128,7 +128,7 @@ def _head(record: PluginRecord) -> Iterable[str]:
         yield f"  at: {record.frame}"
     if record.fix:
         yield f"  fix: {record.fix}"
-    for warning in record.remarks:
+    for warning in record.warnings:
         yield f"  warning: {warning}"
 
 
@@ -224,7 +224,7 @@ def _plugin_facts(record: PluginRecord) -> dict[str, Any]:
         "module": record.value,
         "frame": record.frame,
         "fix": record.fix,
-        "warnings": record.remarks,
+        "warnings": record.warnings,
         "kinds": [{"name": kind.name, "summary": kind.summary} for kind in record.kinds],
         "capabilities": [{"name": item.name, "summary": item.summary} for item in record.capabilities],
         "verbs": [{"name": verb.name, "kinds": list(verb.kinds)} for verb in record.verbs],
