@@ -228,6 +228,33 @@ def test_what_a_plugin_does_while_it_is_imported_is_an_error(
     assert (signal.getsignal(signal.SIGINT), Path.cwd()) == (handler, folder)
 
 
+@pytest.mark.parametrize("name", ["plugin.py", "impl.py"])
+def test_an_error_in_a_folder_of_ones_own_names_the_line(
+    world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Its plugin is installed from there in editable form, so no other version helps."""
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
+    site = world.root / "one" / "site"
+    file, note = site / "toy_old" / name, site / "toy_old-1.0.dist-info" / "direct_url.json"
+    source = file.read_text()
+    settings = tmp_path / "scorefold.toml"
+    settings.write_text(f'[environments.one]\ninterpreter = "{world.root / "one" / "venv" / "bin" / "python"}"\n')
+    (spec,) = environments_in(read_settings(settings))
+    file.write_text(f"{source}\ndef broken(:\n")
+    note.write_text(json.dumps({"url": site.as_uri(), "dir_info": {"editable": True}}))
+    try:
+        environment.describe_environment(spec)
+        host = Host.discover(toml=settings)
+    finally:
+        file.write_text(source)
+        note.unlink()
+    with pytest.raises(ScorefoldError, match="SyntaxError") as caught:
+        host.create("one/estimator:toy-mean")
+    said = f"{caught.value.message} {caught.value.hint} {host.plugins[-1].fix}"
+    assert f"at {file}:{len(source.splitlines()) + 2}" in said
+    assert ("correct the code in its folder" in said, "install" in said) == (True, False)
+
+
 def test_a_run_needs_no_network(world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", lambda *given: pytest.fail("a connection was tried"))
     monkeypatch.setattr(socket, "getaddrinfo", lambda *given, **named: pytest.fail("a name was looked up"))

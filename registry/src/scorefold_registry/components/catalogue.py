@@ -128,7 +128,8 @@ class Catalogue:
 
     def _without(self) -> str:
         """Plugins out of use with reasons, since a missing name may be theirs."""
-        out = [f"{record.label} ({record.state}: {record.cause})" for record in self._unused]
+        at = {record.key: f" at {record.frame}" if record.frame else "" for record in self._unused}
+        out = [f"{record.label} ({record.state}: {record.cause}{at[record.key]})" for record in self._unused]
         return f"out of use: {', '.join(out)}" if out else ""
 
     def resolve(self, text: str, *, any_revision: bool = False) -> Registered:

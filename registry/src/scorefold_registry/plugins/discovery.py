@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -32,7 +31,7 @@ from scorefold_registry.plugins.loading import (
 )
 from scorefold_registry.plugins.names import normalise
 from scorefold_registry.plugins.process_guard import isolated, time_limit
-from scorefold_registry.plugins.records import LOCAL, PluginRecord
+from scorefold_registry.plugins.records import LOCAL, PluginRecord, direct_url
 from scorefold_registry.plugins.settings import (
     Settings,
     apply_list,
@@ -387,14 +386,14 @@ def _brings(record: PluginRecord) -> bool:
 
     module = record.value.partition(":")[0].replace(".", "/")
     try:
-        distribution = importlib_metadata.distribution(record.distribution)
-        origin = json.loads(distribution.read_text("direct_url.json") or "{}")
+        origin = direct_url(record.distribution)
         if origin.get("dir_info", {}).get("editable"):
             spec = find_spec(record.package)
             assert spec is not None
             folder = Path(url2pathname(urlsplit(origin["url"]).path)).resolve()
             place = Path(next(iter(spec.submodule_search_locations or ()), spec.origin or ""))
             return folder in place.resolve().parents
-        return any(str(file) in (f"{module}.py", f"{module}/__init__.py") for file in distribution.files or ())
+        files = importlib_metadata.files(record.distribution) or ()
+        return any(str(file) in (f"{module}.py", f"{module}/__init__.py") for file in files)
     except Exception:  # metadata that can't be read prove nothing
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +24,17 @@ def how_to_get(distribution: str, version: str) -> str:
     if distribution == LOCAL:
         return "name its file in SCOREFOLD_DEV_PLUGINS, or under [develop] in scorefold.toml"
     return f"pip install {distribution}=={version}"
+
+
+def direct_url(distribution: str) -> dict[str, Any]:
+    """The origin of an installed distribution, as its installer has noted it; empty for a distribution of an index."""
+    import importlib_metadata
+
+    try:
+        found = json.loads(importlib_metadata.distribution(distribution).read_text("direct_url.json") or "{}")
+    except Exception:  # metadata that can't be read say nothing
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 @dataclass(frozen=True)
@@ -113,7 +125,12 @@ class PluginRecord:
             return f"pip install --force-reinstall the distribution of {self.value}"
         if self.environment is not None:
             return f"scorefold plugins install {self.distribution}, or switch it off: SCOREFOLD_PLUGINS=-{self.name}"
-        first = f"fix {self.value}" if self.local else f"pip install --upgrade {self.distribution}"
+        if self.local:
+            first = f"fix {self.value}"
+        elif direct_url(self.distribution).get("dir_info", {}).get("editable"):
+            first = "correct the code in its folder"
+        else:
+            first = f"pip install --upgrade {self.distribution}"
         return f"{first}, or switch it off: SCOREFOLD_PLUGINS=-{self.name}"
 
     def __post_init__(self) -> None:

@@ -140,7 +140,10 @@ class Environment(Names):
         sandbox.check_sandbox(self.spec, sandbox.missing_program())
         said: dict[str, Any] = registered.record.described[component.id]
         if said["fault"] is not None:
-            raise PluginError(f"{said['fault']} (environment {self.spec.name!r})", hint=self.spec.install)
+            fault, _, hint = said["fault"].partition("\n  ")
+            # pip would install here, and not there.
+            anew = self.spec.install if "pip install" in hint or not hint else ""
+            raise PluginError(f"{fault} (environment {self.spec.name!r})", hint=sentences(hint, anew))
         if said["trainable"] and component.kind not in ("score", "flow"):
             raise PluginError(
                 f"{registered.qualified} is trained; of an environment of its own, scores and flows can be trained",
