@@ -23,6 +23,7 @@ from scorefold.interfaces import TensorSource
 from scorefold.interfaces.model import evaluations
 from scorefold_registry.host import Host
 from scorefold_registry.run.pipeline import run_file
+from scorefold_testing.contract import stir
 from scorefold_toolkit.numerics import pushforward
 
 Local = Callable[[], Host]
@@ -218,6 +219,20 @@ def written(folder: Path, place: str, pause: float = 0.0) -> Path:
     folder.mkdir(exist_ok=True)
     (folder / "run.yaml").write_text(FIT.replace("PLACE", place).replace("PAUSE", str(pause)))
     return folder / "run.yaml"
+
+
+def test_weights_are_moved_as_here(world: Any, local: Local) -> None:
+    states, answers = [], []
+    for host, place in ((local(), ""), (world.host(), "one/")):
+        model = host.create(f"{place}score:toy-trained").double()
+        before = model.score(X.double(), T.double())
+        stir(model, torch.Generator().manual_seed(3))
+        states.append(dict(model.state_dict()))
+        answers.append(model.score(X.double(), T.double()))
+        assert not torch.equal(before, answers[-1])
+    assert states[0].keys() == states[1].keys() >= {"seen"}
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert torch.equal(*answers)
 
 
 def test_a_training_is_equal_to_the_one_here(world: Any, local: Local, tmp_path: Path) -> None:

@@ -286,12 +286,20 @@ def check(name: str, *kinds: str, level: str, **more: Any) -> Callable[[Callable
 
 
 def stir(module: nn.Module, generator: torch.Generator) -> None:
-    """Moves every trained parameter by normal draws of standard deviation 0.1."""
+    """Moves every trained parameter by normal draws of standard deviation 0.1.
+
+    A model in a process of its own, which has ``elsewhere``, gives its tensors and takes them back.
+    """
+    away: Any = module if getattr(module, "elsewhere", False) else None
+    tensors, trained = ({}, []) if away is None else away.weights()
+    parameters = [*module.parameters(), *(tensors[name].requires_grad_() for name in trained)]
     with torch.no_grad():
-        for parameter in module.parameters():
+        for parameter in parameters:
             if parameter.requires_grad and parameter.is_floating_point():
                 draws = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
                 parameter.add_(0.1 * draws.to(parameter.dtype))
+    if away is not None:
+        away.load_state_dict(tensors)
 
 
 def resolve(target: str) -> Any:

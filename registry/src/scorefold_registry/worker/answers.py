@@ -118,8 +118,12 @@ def train(
         checkpoint_dir=None if checkpoint_dir is None else Path(checkpoint_dir),
         **settings,
     )
-    state = {name: tensor.detach().cpu() for name, tensor in own_tensors(builder, found).items()}
-    return {"report": json_bytes(json_text(report.facts())), "state": state}
+    return {"report": json_bytes(json_text(report.facts())), "state": tensors_of(builder, found)}
+
+
+def tensors_of(builder: Builder, found: Any) -> dict[str, Tensor]:
+    """The tensors of a model, without the tensors of its ports."""
+    return {name: tensor.detach().cpu() for name, tensor in own_tensors(builder, found).items()}
 
 
 def json_bytes(text: str) -> Tensor:

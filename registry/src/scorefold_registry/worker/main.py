@@ -205,6 +205,15 @@ class Worker:
         found = in_mode(self._objects[name], mode)
         return answers.train(found, self.host.builder, settings=settings, **values)
 
+    def _do_weights(self, name: str, mode: Any) -> dict[str, Any]:
+        """The tensors of a model, without the tensors of its ports, and the names of the trained ones."""
+        found = in_mode(self._objects[name], mode)
+        tensors = answers.tensors_of(self.host.builder, found)
+        return {
+            "tensors": tensors,
+            "trained": [n for n, p in found.named_parameters() if p.requires_grad and n in tensors],
+        }
+
     def _do_points(self, name: str) -> Any:
         """A data source as its points, with their summary."""
         source = self._objects[name]

@@ -21,7 +21,6 @@ _NOT_ISOLATED = {
         *("constructor", "config-strict", "builds-in-time", "documented", "lazy-declaration", "lazy-config"),
         *("chunks-agree", "other-revisions"),
     ),
-    "its weights are in its process, and the check moves them off their start": ("invertible-given-class",),
     "its environment has a device of its own": ("device-followed",),
     "second derivatives are not available from another process": ("twice-differentiable", "potential-derivatives"),
     "a training is done in its process as a whole": (

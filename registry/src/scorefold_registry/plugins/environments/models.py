@@ -179,6 +179,11 @@ class _Model(Proxy, nn.Module):
             vars(self).pop("_fetched", None)
         return [], []
 
+    def weights(self) -> tuple[dict[str, Tensor], list[str]]:
+        """The model's tensors as they are in the other process, and the names of those that a training changes."""
+        found = self._ask_remote().ask("weights", mode=self._mode())
+        return found["tensors"], found["trained"]
+
     @property
     def training_config(self) -> TrainingConfig:
         """The settings of the training."""

@@ -104,7 +104,9 @@ class IsolatedObject(Remote):
         return self.name
 
     def _send(self, do: str, values: dict[str, Any], metrics: Any = None) -> Any:
-        did = {"create": "built", "get": "read", "points": "loaded"}.get(do) or f"did {values['method']!r} of"
+        did = {"create": "built", "get": "read", "weights": "read", "points": "loaded"}.get(
+            do
+        ) or f"did {values['method']!r} of"
         what = f"it {did} {self.registered.id}"
         return self.environment.call(do, what, values, handle=self._handle, blame=self._blame, metrics=metrics)
 
