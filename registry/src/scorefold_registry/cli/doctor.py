@@ -183,7 +183,7 @@ def _unmet(record: PluginRecord, missing: Unmet, plugins: Iterable[PluginRecord]
 
 def _environment(record: PluginRecord) -> Iterator[PluginFinding]:
     """Findings for an environment of a plugin's own."""
-    environment, here = record.environment, _torch_version()
+    environment, here = record.environment, importlib_metadata.version("torch")
     spec = environment.spec
     if spec.sandbox is not None and (why := sandbox.sandbox_refusal()) is not None:
         fix = f"install bubblewrap and allow user namespaces, or remove sandbox from [environments.{spec.name}]"
@@ -197,11 +197,6 @@ def _environment(record: PluginRecord) -> Iterator[PluginFinding]:
     if theirs != here:
         what = f"it computes with torch {theirs} and this environment with {here}, so results may differ in last bits"
         yield PluginFinding(what, f'torch = "host" in [environments.{spec.name}] takes this one', fault=False)
-
-
-def _torch_version() -> str:
-    """The version of torch as torch says it, without importing it."""
-    return importlib_metadata.version("torch")
 
 
 def _of_warning(warning: str, record: PluginRecord) -> PluginFinding:

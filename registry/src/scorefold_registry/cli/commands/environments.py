@@ -188,7 +188,7 @@ def _install(spec: Spec, *, fresh: bool = False) -> None:
     if not description["plugins"]:
         raise PluginError(
             f"no distribution in {folder_of(spec) if spec.interpreter is None else spec.interpreter} declares a plugin",
-            hint=f"name the plugin's distribution in [environments.{spec.name}] of {spec.file}{remark(spec)}",
+            hint=f"name the plugin's distribution in {spec.table}{remark(spec)}",
         )
 
 

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from scorefold.artefacts import write_json
 from scorefold.errors import PluginError, printable
 from scorefold.plugin import Capability, Component, Kind, Port
 from scorefold_registry.plugins.environments.spec import Spec
@@ -42,6 +41,8 @@ def write_description(spec: Spec, said: Mapping[str, Any]) -> None:
         except PluginError as error:
             plugin = {**plugin, "cause": error.message, "frame": None, "fix": None, "components": []}
         plugins.append(plugin)
+    from scorefold.artefacts import write_json
+
     files = files_state(plugin["folder"] for plugin in plugins)
     write_json(folder_of(spec) / FILE, {**said, "format": FORMAT, "plugins": plugins, "files": files})
 
@@ -50,11 +51,9 @@ def read_description(spec: Spec) -> dict[str, Any]:
     """The description of an environment. Raises ``PluginError`` where there is none, or none of this release."""
     file = folder_of(spec) / FILE
     try:
-        with open(file, "rb") as opened:
-            text = opened.read(LARGEST + 1)
-        if len(text) > LARGEST:
+        if file.stat().st_size > LARGEST:
             raise PluginError(f"{file} is larger than {LARGEST:,} bytes", hint=spec.install)
-        found = json.loads(text)
+        found = json.loads(file.read_bytes())
     except FileNotFoundError:
         raise PluginError(f"its environment is not installed here: {spec.install}", hint=spec.install) from None
     except (OSError, ValueError, RecursionError) as error:

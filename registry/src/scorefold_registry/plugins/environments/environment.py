@@ -10,7 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scorefold.artefacts import read_json, write_json
 from scorefold.errors import PluginError
 from scorefold_registry.plugins.environments import Names, sandbox
 from scorefold_registry.plugins.environments.described import (
@@ -168,6 +167,8 @@ class Environment(Names):
         not kept: it may be repaired.
         """
         from pydantic_core import to_jsonable_python
+
+        from scorefold.artefacts import read_json, write_json
 
         asked = {"use": registered.component.versioned_id, "config": to_jsonable_python(raw, fallback=str)}
         digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:24]

@@ -130,9 +130,8 @@ class _Installer:
             found = _pinned(self._run(command))
         else:
             report = self.folder / "report.json"
-            options = ["--dry-run", "--report", str(report), *_PIP, *self.binary]
             words = [word for line in lines for word in (line.split(" ", 1) if line.startswith("-e ") else [line])]
-            self._run([sys.executable, "-m", "pip", "--python", self.python, "install", *options, *words])
+            self._pip(["--dry-run", "--report", str(report), *words])
             found = _reported(report)
         wheels = [Path(line) for line in self.local if line.endswith(".whl") and os.path.isabs(line)]
         local = [f"# {wheel.name} --hash=sha256:{sha256(wheel.read_bytes()).hexdigest()}" for wheel in wheels]
@@ -209,8 +208,10 @@ class _Installer:
         if self.uv is not None:
             self._run([self.uv, "pip", "install", "--quiet", "--python", self.python, *self.binary, *words])
         else:
-            options = [*_PIP, *self.binary, *words]
-            self._run([sys.executable, "-m", "pip", "--python", self.python, "install", *options])
+            self._pip(words)
+
+    def _pip(self, words: Sequence[str]) -> None:
+        self._run([sys.executable, "-m", "pip", "--python", self.python, "install", *_PIP, *self.binary, *words])
 
     def _run(self, command: Sequence[str]) -> str:
         """The output of a command. Raises ``PluginError`` with its last lines where it fails."""
@@ -222,7 +223,7 @@ class _Installer:
             raise PluginError(f"{command[0]} can't be started: {error}") from error
         if done.returncode:
             said = printable((done.stdout + done.stderr).strip()).splitlines()[-_LAST_LINES:]
-            hint = "its requirements are in [environments." + f"{self.spec.name}] of {self.spec.file}"
+            hint = f"its requirements are in {self.spec.table}"
             if any("No module named pip" in line for line in said):
                 hint = "install uv, or pip in this environment: python -m ensurepip"
             elif any("only-binary" in line or "No matching distribution" in line for line in said):

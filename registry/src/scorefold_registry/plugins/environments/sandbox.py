@@ -14,15 +14,8 @@ from scorefold_registry.plugins.environments.spec import Spec
 PROGRAM = "bwrap"
 
 _ALONE = (
-    "--unshare-user",
-    "--unshare-all",
-    "--die-with-parent",
-    "--cap-drop",
-    "ALL",
-    "--proc",
-    "/proc",
-    "--dev",
-    "/dev",
+    *("--unshare-user", "--unshare-all", "--die-with-parent"),
+    *("--cap-drop", "ALL", "--proc", "/proc", "--dev", "/dev"),
 )
 _SYSTEM = (
     *("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/nix/store", "/sys/devices/system"),
@@ -58,8 +51,8 @@ def check_sandbox(spec: Spec, why: str | None) -> None:
     if spec.sandbox is not None and why is not None:
         raise PluginError(
             f"the environment {spec.name!r} has no sandbox here: {why}",
-            hint="install bubblewrap (Linux) and allow user namespaces; or remove sandbox from "
-            f"[environments.{spec.name}] of {spec.file}, and its plugins can read your files",
+            hint=f"install bubblewrap (Linux) and allow user namespaces; or remove sandbox from {spec.table}, and its "
+            "plugins can read your files",
         )
 
 
@@ -112,7 +105,7 @@ def _files_of(spec: Spec, python: Path) -> list[Path]:
             raise PluginError(
                 f"the environment {spec.name!r} is the folder {folder}, which holds your home folder, so its sandbox "
                 "would show all your files",
-                hint=f"give another interpreter in [environments.{spec.name}] of {spec.file}",
+                hint=f"give another interpreter in {spec.table}",
             )
         found.append(folder)
     return found

@@ -290,15 +290,11 @@ class Session:
             elif "pip install" in (found.hint or ""):  # which would install here
                 found.hint = sentences(str(found.hint), self.spec.anew)
             if said["memory"] and self.spec.memory is not None:
-                found.hint = f"its environment may use {self.spec.memory / 1e9:g} GB: raise memory in {self._table}"
+                found.hint = f"its environment may use {self.spec.memory / 1e9:g} GB: raise memory in {self.spec.table}"
             found.add_note(f"In the environment {self.spec.name!r}:\n{printable(str(said['traceback']))}")
             return found
         except (KeyError, TypeError) as error:
             return self._strange(f"its error is not as it has to be: {error}")
-
-    @property
-    def _table(self) -> str:
-        return f"[environments.{self.spec.name}] of {self.spec.file}"
 
     def _lost(self, words: str, hint: str | None, last: str = "") -> PluginError:
         """The error of a worker that is of no use any more."""
@@ -317,7 +313,7 @@ class Session:
         seconds = (self.spec.seconds or SECONDS_TO_END) if self.hello else SECONDS_TO_START
         self._ended()
         words = f"took longer than {seconds:g} seconds while {what}, and was ended"
-        return self._lost(words, f"increase seconds in {self._table}, or reduce its work")
+        return self._lost(words, f"increase seconds in {self.spec.table}, or reduce its work")
 
     def _gone(self, what: str) -> PluginError:
         """The error of a worker that ended while ``what`` went on."""

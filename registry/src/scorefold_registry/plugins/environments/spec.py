@@ -50,6 +50,11 @@ class Spec(NamedTuple):
         return [Path(line) for line in self.requirements if Path(line).is_absolute() and Path(line).is_dir()]
 
     @property
+    def table(self) -> str:
+        """The table as hints name it."""
+        return f"[environments.{self.name}] of {self.file}"
+
+    @property
     def anew(self) -> str:
         """The hint for a plugin that can't be imported in the environment."""
         return f"if files of its environment are gone: {self.install} --fresh"

@@ -47,8 +47,6 @@ _RECORDS = {
     kind.__name__: kind
     for kind in (Dataset, DataSpec, DataSummary, ColumnSummary, EventScale, TensorSpec, Estimate, Allocation, PlanRow)
 }
-
-
 _PROCESSES = {
     kind.__name__: kind
     for kind in vars(diffusion).values()
@@ -216,10 +214,7 @@ class Writer:
 
     def _record(self, value: Any) -> dict[str, Any]:
         names = [field.name for field in fields(_RECORDS[type(value).__name__]) if field.init]
-        return {
-            "$": type(value).__name__,
-            "fields": {name: self._plain(getattr(value, name)) for name in names},
-        }
+        return {"$": type(value).__name__, "fields": {name: self._plain(getattr(value, name)) for name in names}}
 
     def _process(self, value: nn.Module) -> dict[str, Any]:
         """A process of core as its numbers, its tensors and its schedules."""
