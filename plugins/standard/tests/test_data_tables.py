@@ -275,6 +275,21 @@ def test_exact_copies_are_counted_across_splits_and_dropped(tmp_path: Path) -> N
     assert kept.summary().copies == 10
 
 
+def test_equal_points_with_other_conditions_are_no_copies(tmp_path: Path) -> None:
+    k, seen = np.arange(60) % 10, np.random.default_rng(0).normal(size=60)
+    seen[50:] = seen[:10]
+    pd.DataFrame({"k": k, "x": seen}).to_csv(tmp_path / "x.csv", index=False)
+    np.savez(tmp_path / "x.npz", k=k[:, None], x=seen)
+    for name in ("x.csv", "x.npz"):
+        fields: dict[str, Any] = {"condition": ["x"], "fractions": [1, 0, 0]}
+        assert source(tmp_path / name, **fields).summary().copies == 10
+        kept = source(tmp_path / name, **fields, duplicates="drop")
+        assert sorted(kept.load("train").index.tolist()) == list(range(50))  # type: ignore[union-attr]
+    np.savez(tmp_path / "x.npz", k=k[:, None], x=seen.astype(str))
+    with pytest.raises(DataError, match="condition"):
+        source(tmp_path / "x.npz", condition=["x"], duplicates="drop")
+
+
 def table(rows: int = 100) -> pd.DataFrame:
     draws = np.random.default_rng(0)
     return pd.DataFrame(

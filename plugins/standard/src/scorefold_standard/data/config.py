@@ -148,7 +148,8 @@ class ArrayConfig(TableConfig):
     )
     scale: Scale = None
     duplicates: Literal["keep", "drop"] = Field(
-        "keep", description="Rows whose point repeats an earlier one exactly: keep them with a warning, or drop them"
+        "keep",
+        description="Rows that repeat an earlier point and its condition: keep them with a warning, or drop them",
     )
     low: float | None = Field(
         None, allow_inf_nan=False, description="Smallest value that a coordinate can take, in the file's units"

@@ -113,7 +113,7 @@ def kept_rows(points: Points, table: NumberTable, config: ArrayConfig, path: Pat
     rows = np.flatnonzero(whole)
     incomplete, copies = len(points) - len(rows), 0
     if config.duplicates == "drop" and len(rows):
-        hashes = digests(points, rows)
+        hashes = digests(points, rows, table.condition)
         order = np.argsort(hashes, kind="stable")
         first = np.sort(order[np.append(True, np.diff(hashes[order]) != 0)])
         rows, copies = rows[first], len(rows) - len(first)
@@ -132,22 +132,30 @@ def _present(table: NumberTable, count: int, path: Path) -> npt.NDArray[np.bool_
     return found
 
 
-def digests(points: Points, rows: Rows) -> npt.NDArray[np.uint64]:
-    """A hash of each of some rows (n,): the same for exact copies, and for others different almost surely.
+def digests(points: Points, rows: Rows, condition: Array | None = None) -> npt.NDArray[np.uint64]:
+    """A hash of each of some rows (n,): the same for equal points with equal conditions, and for others different
+    almost surely.
 
     Each number of a row is mixed, one to one, and the hash is their sum with random odd weights, modulo 2^64.
     """
-    size = int(np.prod(points.shape[1:]))
+    known = condition is not None and condition.shape[:1] == (len(points),) and condition.dtype.kind in "fiub"
+    given = np.reshape(condition if known and condition is not None else (), (len(points), -1 if known else 0))
+    size = int(np.prod(points.shape[1:])) + given.shape[1]
     weights = np.random.default_rng(_MIXED).integers(0, 2**63, size, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
     found = [np.empty(0, np.uint64)]
-    for _, block in blocks(points, rows):
-        # Adding 0 makes -0.0 and 0.0 one.
-        whole = (block.astype(np.float64) + 0.0).view(np.uint64) if block.dtype.kind == "f" else block.astype(np.uint64)
-        for shift in (32, 29):
-            whole ^= whole >> np.uint64(shift)
-            whole *= np.uint64(_MIXED)
-        found.append(whole @ weights)
+    for start, block in blocks(points, rows):
+        parts = (block, given[rows[start : start + len(block)]])
+        found.append(np.concatenate([_mixed(part) for part in parts], axis=1) @ weights)
     return np.concatenate(found)
+
+
+def _mixed(block: Array) -> npt.NDArray[np.uint64]:
+    # Adding 0 makes -0.0 and 0.0 one.
+    whole = (block.astype(np.float64) + 0.0).view(np.uint64) if block.dtype.kind == "f" else block.astype(np.uint64)
+    for shift in (32, 29):
+        whole ^= whole >> np.uint64(shift)
+        whole *= np.uint64(_MIXED)
+    return whole
 
 
 def check_bounds(points: Points, rows: Rows, config: ArrayConfig, path: Path) -> None:

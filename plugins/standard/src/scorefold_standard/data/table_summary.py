@@ -74,7 +74,7 @@ def summarise_table(
             columns[i] = replace(columns[i], warnings=(text, *columns[i].warnings))
     elif points.size:
         columns = [describe_event(points[kept.rows[::every]])]
-    copies, shared = _copies(points, kept.rows, splits)
+    copies, shared = _copies(points, kept.rows, table.condition, splits)
     others = [_other(name, values, config, table.named) for name, values in table.others.items()]
     found = table_warnings(points, kept, table, config, columns, others, copies, shared)
     return DataSummary(
@@ -106,11 +106,11 @@ def _other(name: str, values: Array, config: ArrayConfig, named: str | None) -> 
     return ColumnSummary(name, kind, int(gone.sum()), len(distinct), use=use, warnings=warnings)
 
 
-def _copies(points: Points, rows: Rows, splits: Mapping[str, Rows]) -> tuple[int, int]:
-    """Number of kept rows that repeat an earlier row exactly, and number of these in two splits."""
+def _copies(points: Points, rows: Rows, condition: Array | None, splits: Mapping[str, Rows]) -> tuple[int, int]:
+    """Number of kept rows that repeat an earlier point and its condition, and number of these in two splits."""
     if not points.size:
         return 0, 0
-    hashes = digests(points, rows)
+    hashes = digests(points, rows, condition)
     copies = len(hashes) - _distinct(hashes)
     if not copies or not splits:
         return copies, 0
