@@ -239,6 +239,21 @@ def test_new_tables_are_read_by_the_names_of_their_columns(say: Say, run: Callab
     assert "has no column 'y'" in refused.err
 
 
+def test_new_conditions_have_the_names_that_they_had_in_training(say: Say, run: Callable[..., RunResult]) -> None:
+    table = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 3)), columns=["t", "x", "y"])
+    table.to_csv("old.csv", index=False)
+    result = run(
+        "version: 1\nstages:\n"
+        "  data: {use: data:array, config: {path: old.csv, condition: [x, y], scale: none}}\n"
+        "  flow: {use: flow:affine-coupling, inputs: {data: data}, config: {training: {steps: 2}}}\n"
+        "  other: {use: data:array, config: {path: old.csv, condition: [t], scale: none}}\n"
+    )
+    arguments = ("apply", str(result.folder / "flow"), "--do", "sample", "--data", "old.csv", "--out", "o.npy")
+    assert say(*arguments).status == 0
+    refused = say(*arguments, "--data-option", "condition=[y, x]")
+    assert "the condition of these data is [y, x]; the model was trained on [x, y]" in refused.err
+
+
 def test_a_table_of_many_columns_is_read_in_their_order(say: Say, run: Callable[..., RunResult]) -> None:
     """Its summary names no columns."""
     names = [f"c{number}" for number in range(250)]

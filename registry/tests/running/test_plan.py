@@ -192,6 +192,25 @@ def test_a_fault_hides_no_fault_that_only_follows_from_it(plan: MakePlan) -> Non
     assert problem_of(plan, text)[1] == 4
 
 
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [
+        ("y, x", "the condition of these data is [y, x]; the model was trained on [x, y] | condition: [x, y]"),
+        ("x, z", "the condition of these data is [x, z]; the model was trained on [x, y] | condition: [x, y], with"),
+        ("x, y", ""),
+    ],
+)
+def test_conditions_have_the_names_that_they_had_in_training(plan: MakePlan, named: str, expected: str) -> None:
+    text = stages(
+        "  data: {use: data:array, config: {path: a.csv, condition: [x, y]}}\n"
+        "  flow: {use: flow:affine-coupling, inputs: {data: data}}\n"
+        f"  seen: {{use: data:array, config: {{path: b.csv, condition: [{named}]}}}}\n"
+        "  draws: {use: flow, do: sample, inputs: {data: seen}}\n"
+    )
+    assert (problem_of(plan, text)[0] if expected else str(bool(plan(text)))).startswith(expected)
+    assert plan(text.replace("b.csv", "b.npz").replace(named, "seen"))
+
+
 def test_an_inline_component_may_say_nothing_after_its_keys(plan: MakePlan) -> None:
     score = "{use: score:tiny, config: , inputs: {data: {use: data:tiny, config: null, inputs: null}}}"
     assert [stage.name for stage in plan(stages(f"  s: {score}\n")).stages] == ["s"]

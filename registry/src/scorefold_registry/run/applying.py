@@ -28,6 +28,7 @@ from scorefold_registry.run.data_summary import inspect_data, loader_of, read_fi
 from scorefold_registry.run.environment import set_up_device
 from scorefold_registry.run.output import write_output, writer_for
 from scorefold_registry.run.stage_folder import LoadedStage, load_stage
+from scorefold_registry.runfile.plan import condition_columns, other_conditions
 from scorefold_registry.runfile.reader import near
 
 if TYPE_CHECKING:
@@ -179,8 +180,13 @@ def _source(
     What was made without data takes them as they were read: columns far from 0 centred, scaled as at training.
     """
     name, config = _loader(host, folder, data)
+    fields = {**config, **read_fields(read, "--data-option")}
+    trained = condition_columns(_trained(folder, name).get("path"), config.get("condition"))
+    given = condition_columns(data, fields.get("condition"))
+    if trained and given and trained != given:
+        raise with_option(other_conditions(trained, given))
     try:
-        source = host.create(name, {**config, **read_fields(read, "--data-option")})
+        source = host.create(name, fields)
     except DataError as error:
         raise with_option(error) from None
     dataset = _everything(source)
@@ -198,14 +204,18 @@ def _loader(host: Host, folder: Path, data: Path) -> tuple[str, dict[str, Any]]:
     name, field = loader_of(data)
     registered = host.catalogue.resolve(name)
     fields = config_model(registered).model_fields
-    config: dict[str, Any] = {}
-    for trained in _data_stages(folder, name):
-        config = dict(trained["resolved"].get("config", {}))
+    config = _trained(folder, name)
     config = _fitting(host, data, config, _coordinates(folder, name)) if "columns" in fields else config
     config[field] = str(data)
     # All points, whose scale is then measured on all: the model's own units come later, from its saved scale.
     everything = {"fractions": [0.0, 0.0, 1.0], "limit": None}
     return name, {**config, **{key: value for key, value in everything.items() if key in fields}}
+
+
+def _trained(folder: Path, name: str) -> dict[str, Any]:
+    """The settings of the data that a model was trained on, or else of the run's last data with this component."""
+    stage = next(reversed(_own_data(folder, name)), None)
+    return {} if stage is None else dict(stage["resolved"].get("config", {}))
 
 
 def _fitting(host: Host, data: Path, config: Mapping[str, Any], coordinates: Sequence[str]) -> dict[str, Any]:
@@ -229,13 +239,18 @@ def _data_stages(folder: Path, name: str) -> list[Mapping[str, Any]]:
     return [stage for stage in data if stage["component"].partition("@")[0] == name]
 
 
-def _coordinates(folder: Path, name: str, stage_name: str | None = None) -> list[str]:
-    """The names of the coordinates in training, of one stage or the last; none of images, and of tables so wide that
-    the summary names none."""
+def _own_data(folder: Path, name: str) -> list[Mapping[str, Any]]:
+    """The data stage that a model was trained on; all data stages of the run where it is none of them."""
+    stages = _data_stages(folder, name)
+    own = read_stage(folder)["resolved"].get("inputs", {}).get("data")
+    return [stage for stage in stages if stage["name"] == own] or stages
+
+
+def _coordinates(folder: Path, name: str) -> list[str]:
+    """The names of the coordinates in training, of the model's own data or the last; none of images, and of tables so
+    wide that the summary names none."""
     columns: list[str] = []
-    for stage in _data_stages(folder, name):
-        if stage_name not in (None, stage["name"]):
-            continue
+    for stage in _own_data(folder, name):
         seen = read_result(folder.absolute().parent / stage["name"]).get("data", {})
         columns = [column["name"] for column in seen.get("columns", ()) if column["use"] == "coordinate"]
         columns = columns if [len(columns)] == seen.get("event_shape") else []
@@ -246,7 +261,7 @@ def _trained_coordinates(folder: Path) -> list[str]:
     """The names of the coordinates that a model was trained on; none where its data are of no table."""
     trained = str(read_stage(folder)["resolved"].get("inputs", {}).get("data"))
     tables = [stage["name"] for stage in _data_stages(folder, "data:array")]
-    return _coordinates(folder, "data:array", trained) if trained in tables else []
+    return _coordinates(folder, "data:array") if trained in tables else []
 
 
 def _everything(source: DataSource) -> Dataset:

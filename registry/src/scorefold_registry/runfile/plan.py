@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from scorefold.config import Config
-from scorefold.errors import ArtefactError, PluginError
+from scorefold.errors import ArtefactError, ConfigError, PluginError
 from scorefold.plugin import Verb
 from scorefold_registry.components.catalogue import Catalogue
 from scorefold_registry.components.messages import config_problems
@@ -187,6 +188,21 @@ def make_plan(catalogue: Catalogue, run: RunFile) -> Plan:
     return Plan(run, tuple(stages), plugins)
 
 
+def condition_columns(path: object, named: object) -> tuple[str, ...]:
+    """The condition columns that the settings of a table name; none of other data, whose arrays have any name."""
+    of_table = Path(str(path)).suffix.lower() in (".csv", ".tsv", ".parquet")
+    return tuple(named) if of_table and isinstance(named, (list, tuple)) else ()
+
+
+def other_conditions(trained: Sequence[str], given: Sequence[str]) -> ConfigError:
+    """The error that condition columns are not those of the training data, in their order."""
+    wanted = f"condition: [{', '.join(trained)}]"
+    return ConfigError(
+        f"the condition of these data is [{', '.join(given)}]; the model was trained on [{', '.join(trained)}]",
+        hint=wanted if sorted(trained) == sorted(given) else f"{wanted}, with the columns of the file called so",
+    )
+
+
 def dependencies(run: RunFile, spec: StageSpec) -> list[tuple[str, DataPath]]:
     """The stages that a stage names, with the place of each."""
     named = [(spec.use, (*spec.path, "use"))] if spec.uses_stage else []
@@ -287,6 +303,7 @@ class _Planner:
         # The constructor's ports were plugged by the stage that is used.
         ports_of = registered if source is None else Registered(replace(component, requires=()), registered.record)
         inputs = with_installed(self.catalogue, ports_of, self.reader.inputs(spec.inputs, spec.path, ports_of, verb))
+        self._check_conditions(spec, inputs)
         own = {port.name for port in component.requires}
         place = self.run.source.place((*spec.path, "use"))
         return PlannedStage(
@@ -398,6 +415,25 @@ class _Planner:
             for problem in config_problems(model, error, spec.options):
                 self.reader.add_problem(problem, (*spec.path, "options"))
             return None
+
+    def _check_conditions(self, spec: StageSpec, inputs: Mapping[str, Plug]) -> None:
+        """Reports data whose condition columns are not those that the model was trained on."""
+        model = self.planned.get(spec.use)
+        while model is not None and model.source is not None and "data" not in model.inputs:
+            model = self.planned.get(model.source)
+        if model is None or model.registered.component.kind == "data":
+            return
+        trained, given = (self._conditions(plug.get("data")) for plug in (model.inputs, inputs))
+        if trained and given and trained != given:
+            error = other_conditions(trained, given)
+            self.reader.error(error.message, (*spec.path, "inputs", "data"), hint=error.hint)
+
+    def _conditions(self, plug: Plug | None) -> tuple[str, ...]:
+        """The condition columns of a table that a stage or an inline component reads; none of other data."""
+        stage = self.planned.get(plug) if isinstance(plug, str) else None
+        part = plug if isinstance(plug, Part) else None if stage is None else stage.part
+        config = None if part is None else part.config
+        return condition_columns(getattr(config, "path", None), getattr(config, "condition", None))
 
     def _check_split(self, spec: StageSpec, verb: Verb) -> None:
         if spec.split is None:
