@@ -311,18 +311,22 @@ def _models() -> Iterable[Component]:
         requires=(Port("data", kind="data", whole=True, needs_density=True),),
         examples=({"inputs": {"data": _SPHERE}},),
     )
-    for name, config, summary, cite in (
+    # Affine couplings with large weights leave the range in which numbers between two ends differ.
+    limits = ({"config": {"within": [[-9, 9], [-9, None], [None, 9], [None, None]]}, "inputs": {"data": _SPHERE}},)
+    for name, config, summary, cite, further in (
         (
             "affine-coupling",
             "AffineCouplingConfig",
             "Affine couplings with actnorm and invertible linear layers",
             "realnvp",
+            (),
         ),
         (
             "spline-coupling",
             "SplineCouplingConfig",
             "Rational-quadratic spline couplings with invertible linear layers",
             "nsf",
+            limits,
         ),
     ):
         yield Component(
@@ -333,9 +337,6 @@ def _models() -> Iterable[Component]:
             summary=summary,
             requires=(Port("data", kind="data"),),
             provides=("Trainable",),
-            examples=(
-                {"inputs": {"data": _SPHERE}},
-                {"config": {"within": [[-9, 9], [-9, None], [None, 9], [None, None]]}, "inputs": {"data": _SPHERE}},
-            ),
+            examples=({"inputs": {"data": _SPHERE}}, *further),
             cite=f"cite/{cite}.bib",
         )
