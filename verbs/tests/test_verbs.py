@@ -194,6 +194,20 @@ def test_conditions_come_from_the_data_and_their_draws_stay_together() -> None:
     assert elsewhere.arrays["samples"].reshape(2, 2, 2).mean((1, 2)).tolist() == pytest.approx([-99, -199], abs=3)
 
 
+def test_conditions_are_taken_in_the_order_of_the_rows() -> None:
+    shuffled = torch.tensor([3, 0, 4, 2, 1])
+    source = Source(test=rows(5, condition=100.0 * shuffled, index=shuffled))
+    model = Shifted(spec=TensorSpec(()))
+    outcome = verb_sample(model, {"data": source}, SampleOptions(n=2, conditions=3), context())
+    assert outcome.value.load("test").condition.tolist() == [0, 0, 100, 100, 200, 200]
+    assert outcome.arrays["rows"].tolist() == [0, 0, 1, 1, 2, 2]
+    (said,) = outcome.result["warnings"]
+    assert said.startswith("3 of 5 conditions were taken, the first of the data: options.conditions: 5 takes all")
+    every = verb_sample(model, {"data": source}, SampleOptions(n=2, conditions=5), context())
+    assert "warnings" not in every.result
+    assert every.arrays["rows"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+
+
 def test_sampling_says_what_is_missing() -> None:
     model, options = Shifted(spec=TensorSpec(())), SampleOptions(n=2)
     with pytest.raises(ConfigError, match="add 'data: <a data stage>'"):

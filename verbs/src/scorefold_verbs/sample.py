@@ -30,13 +30,14 @@ from scorefold_verbs.verdicts import of_samples
 def sample(component: ScoreModel | Flow, inputs: Inputs, options: SampleOptions, context: StageContext) -> Outcome:
     """Draw samples, n for each of some conditions taken from the data where the model has any.
 
-    They are handed on as (N, *E), all draws for one condition after those for another, each with its condition. With
-    data, for a model without conditions, their energy distance from held-out points is reported, next to the distance
-    of as many training points. Images have their speckle compared too. Raises ``ConfigError`` where a condition is
-    needed and there is none, ``DataError`` for samples that are not finite.
+    They are handed on as (N, *E), all draws for one condition after those for another, each with its condition, and
+    ``rows`` (N,) holds the rows of the data that these are from. With data, for a model without conditions, their
+    energy distance from held-out points is reported, next to the distance of as many training points. Images have their
+    speckle compared too. Raises ``ConfigError`` where a condition is needed and there is none, ``DataError`` for
+    samples that are not finite.
     """
     generator = context.generator("sample", device=device_of(component))
-    condition = conditions_of(component, inputs.get("data"), options.conditions, context)
+    condition, rows, left = conditions_of(component, inputs.get("data"), options.conditions, context)
     x, share = draw_within(component, options.n, condition, options, generator, context.precision)
     draws = x if condition is None else x.transpose(0, 1)
     flat = draws.reshape(-1, *component.event_shape).cpu()
@@ -48,7 +49,7 @@ def sample(component: ScoreModel | Flow, inputs: Inputs, options: SampleOptions,
     result: dict[str, Any] = {"metrics": metrics}
     found_within, few = share_within(share, options.within)
     metrics |= found_within
-    if warnings := [each for each in (far_conditions(component, condition), *few) if each]:
+    if warnings := [each for each in (*left, far_conditions(component, condition), *few) if each]:
         result["warnings"] = warnings
     source: DataSource | None = inputs.get("data")
     found = None if source is None or condition is not None else energy_distances(flat, source, context)
@@ -65,7 +66,8 @@ def sample(component: ScoreModel | Flow, inputs: Inputs, options: SampleOptions,
     given = map_condition(condition, lambda value: value.repeat_interleave(options.n, dim=0).cpu())
     handed = Dataset(flat, given, index=torch.arange(len(flat)))
     drawn = TensorSource({"test": handed}, scale, component.condition_spec)
-    return Outcome(drawn, result, {"samples": flat}, shown=shown)
+    numbered = {} if rows is None else {"rows": rows.repeat_interleave(options.n)}
+    return Outcome(drawn, result, {"samples": flat} | numbered, shown=shown)
 
 
 _NUMBERS = 32
