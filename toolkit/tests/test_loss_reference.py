@@ -153,3 +153,17 @@ def test_a_normal_distribution_is_a_closed_form() -> None:
     assert found is not None
     assert found.value == pytest.approx(0.5 * math.log(2 * math.pi * math.e) + math.log(3) / 2, abs=1e-2)
     assert normal_reference(Dataset(torch.zeros(5, 2))) is None
+
+
+@pytest.mark.parametrize(
+    ("loss", "held_out", "memorised"), [(-2.4, 3.1, True), (0.9, 1.0, True), (0.9, 0.95, False), (1.1, 1.2, False)]
+)
+def test_a_model_that_repeats_its_training_points_is_not_advised_to_train_longer(
+    loss: float, held_out: float, memorised: bool
+) -> None:
+    report = FitReport(reference=1.0, reference_of="zero", best_validation=held_out)
+    report.history = [{"step": 10, "loss": loss}, {"step": 10, "validation": held_out}]
+    assert bool(report.memorised()) == memorised
+    advice = report.answer()["advice"]
+    assert ("give more points" in advice) == memorised
+    assert ("train longer" in advice) == (held_out >= 1 and not memorised)

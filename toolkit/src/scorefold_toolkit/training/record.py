@@ -80,8 +80,26 @@ class FitReport:
         better = not compared.startswith("no better")
         verdict = f"Trained for {self.steps:,} steps: {quantity} {loss:.4g}{f' ({compared})' if compared else ''}."
         advice = "ask the model a question, such as do: sample" if better else "train longer, or check the data's scale"
+        if self.memorised():
+            advice = "give more points, or take fewer steps, a smaller model or 'patience' of training"
         sure = {} if better else {"sure": "with caution"}
         return {"quantity": quantity, "value": loss, "verdict": verdict, **sure, "advice": advice, "minor": True}
+
+    def memorised(self) -> str:
+        """The warning of a model that fits its training points and learned nothing of held-out points; empty for others.
+
+        >>> known = FitReport(reference=1.0, reference_of="a normal distribution", best_validation=3.1)
+        >>> known.history = [{"step": 10, "loss": -2.4}, {"step": 10, "validation": 3.1}]
+        >>> known.memorised()[:68]
+        'the loss of training points is -2.4 and of held-out points 3.1, no b'
+        """
+        loss, held_out = self.last("loss"), self.best_validation
+        if self.reference is None or loss is None or held_out is None or not loss < self.reference <= held_out:
+            return ""
+        return (
+            f"the loss of training points is {loss:.4g} and of held-out points {held_out:.4g}, "
+            f"{self.against(held_out)}: the model repeats its training points, and its samples are too narrow"
+        )
 
     def last(self, name: str) -> float | None:
         """The latest value of a name in the history, or None."""
