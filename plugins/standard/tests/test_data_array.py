@@ -115,6 +115,21 @@ def test_scale_of_points_far_from_zero_keeps_its_digits(tmp_path: Path) -> None:
     assert float(source.load("train").x.std(correction=0)) == pytest.approx(1.0, abs=1e-4)
 
 
+def test_gaps_of_conditions_are_named_and_dropped(tmp_path: Path) -> None:
+    table = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 3)), columns=["t", "x", "y"])
+    table.loc[[3, 7, 8, 9, 20, 21], "y"] = np.nan
+    table.loc[8, "y"] = np.inf
+    table.to_csv(tmp_path / "x.csv", index=False)
+    config = ArrayConfig(path=str(tmp_path / "x.csv"), condition=("x", "y"), fractions=(1.0, 0.0, 0.0))
+    with pytest.raises(DataError, match=r"the condition y in .* in rows 3, 7, 8, 9, 20 and 1 more") as caught:
+        ArrayFile(config)
+    assert str(caught.value.hint).startswith("missing: drop")
+    assert len(ArrayFile(config.model_copy(update={"missing": "drop"})).load("train")) == 34
+    np.savez(tmp_path / "x.npz", t=table[["t"]], y=table["y"])
+    with pytest.raises(DataError, match=r"the condition y in .* in rows 3, 7"):
+        ArrayFile(config.model_copy(update={"path": tmp_path / "x.npz", "condition": ("y",)}))
+
+
 def test_labels_and_conditions(points: np.ndarray, tmp_path: Path) -> None:
     frame = pd.DataFrame(points, columns=["a", "b", "c"]).assign(kind=["dog", "cat"] * 20)
     frame.to_csv(tmp_path / "x.csv", index=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from scorefold_standard.data.table_checks import (
     blocks,
     check_bounds,
     kept_rows,
+    name_of_row,
     of_rows,
     shaped_points,
     units_warning,
@@ -114,7 +115,7 @@ class ArrayFile(DataSource):
         condition = table.condition
         if condition is not None:
             condition = of_rows(condition, "condition", len(points), path)[kept]
-        given, self.condition_spec = conditions(condition, len(kept), path)
+        given, self.condition_spec = conditions(condition, kept, points, path, self._config.condition)
         at_once = max(1, _FETCHED_NUMBERS // math.prod(self.event_shape))
 
         def fetch(rows: Tensor) -> Dataset:
@@ -241,13 +242,27 @@ def classes(label: Array) -> tuple[Tensor, tuple[str, ...]]:
     return torch.from_numpy(codes).long(), called
 
 
-def conditions(values: Array | None, count: int, path: Path) -> tuple[Tensor | None, ConditionSpec | None]:
-    """The condition of each point in float32 with its spec. Raises ``DataError`` for one that isn't finite numbers."""
+def conditions(
+    values: Array | None, rows: Rows, points: Points, path: Path, names: Sequence[str]
+) -> tuple[Tensor | None, ConditionSpec | None]:
+    """The condition of each of some rows (n,) of a file in float32, with its spec. Raises ``DataError`` for one that
+    isn't finite numbers."""
     if values is None:
         return None, None
-    values = of_rows(values, "condition", count, path)
-    if values.dtype.kind not in "fiub" or not np.isfinite(values).all():
-        raise DataError(f"the condition in {path} isn't made of finite real numbers")
+    if values.dtype.kind not in "fiub":
+        raise DataError(f"the condition {names[0]} in {path} holds {values.dtype}; expected real numbers")
+    gaps = ~np.isfinite(values).reshape(len(values), len(names), -1).all(axis=2)
+    if gaps.any():
+        named = ", ".join(name for name, gap in zip(names, gaps.any(axis=0), strict=True) if gap)
+        bad = rows[gaps.any(axis=1)]
+        shown = ", ".join(name_of_row(points, row) for row in bad[:5]) + (
+            f" and {len(bad) - 5} more" if len(bad) > 5 else ""
+        )
+        raise DataError(
+            f"the condition {named} in {path} holds NaN, infinity or empty fields in row{'s' * (len(bad) > 1)} {shown} "
+            "(rows count from 0)",
+            hint="missing: drop leaves these rows out; or fill them in",
+        )
     condition = torch.from_numpy(np.array(values, dtype=np.float32))
     if condition.dim() == 1:
         condition = condition[:, None]

@@ -99,3 +99,22 @@ def named_columns(names: Sequence[str]) -> str:
     """
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return f"column{'s' * (len(names) > 1)} {', '.join(names[:NAMED])}{more}"
+
+
+def copy_warnings(copies: int, shared: int, whole: bool) -> list[str]:
+    """The warning that rows are exact copies; ``whole`` for rows of whole numbers."""
+    if not copies:
+        return []
+    across = f", {shared:,} of them in another split than the original" if shared else ""
+    rows = counted_rows(copies, "is an exact copy of another", "are exact copies of others")
+    if whole:
+        return [f"{rows}{across}, as rows of whole numbers may be: most estimates need duplicates: drop"]
+    return [
+        f"{rows}{across}: neighbours at distance 0 distort an estimate, and a model is tested on its training points. "
+        "duplicates: drop keeps one of each"
+    ]
+
+
+def counted_rows(count: int, one: str, many: str) -> str:
+    """``1 row has`` or ``1,200 rows have``."""
+    return f"1 row {one}" if count == 1 else f"{count:,} rows {many}"

@@ -27,6 +27,8 @@ from scorefold_standard.data.patterns import (
     NAMED,
     REPEATED,
     category_warnings,
+    copy_warnings,
+    counted_rows,
     named_columns,
     tail_warnings,
 )
@@ -127,7 +129,8 @@ def _present(table: NumberTable, count: int, path: Path) -> npt.NDArray[np.bool_
     found = np.ones(count, dtype=bool)
     for values, what in ((table.label, "label"), (table.condition, "condition")):
         if values is not None:
-            gaps = pd.isna(of_rows(values, what, count, path))
+            given = of_rows(values, what, count, path)
+            gaps = ~np.isfinite(given) if given.dtype.kind == "f" else pd.isna(given)
             found &= ~gaps.reshape(count, -1).any(axis=1)
     return found
 
@@ -218,7 +221,7 @@ def table_warnings(
         *_identifiers(listed, table),
         *_times(listed, table),
         *_codes_of_missing(points, listed, csv=bool(table.files) and table.files[0].suffix.lower() in _CSV),
-        *_copied(copies, shared, whole=all(one.type == "integer" for one in listed) and bool(listed)),
+        *copy_warnings(copies, shared, whole=all(one.type == "integer" for one in listed) and bool(listed)),
         *category_warnings(listed, table),
         *_codes([one for one in listed if CATEGORY not in one.warnings], table),
         *_classes(listed),
@@ -251,7 +254,7 @@ def _gaps(kept: KeptRows, config: ArrayConfig, columns: Sequence[ColumnSummary],
         return [f"{named_columns(empty)} {'is' if len(empty) == 1 else 'are'} empty: {_leave(empty, table)}"]
     if not len(kept.rows):
         return ["every row has a missing value: fill the gaps in, or leave out the columns that have most of them"]
-    rows = _rows(kept.incomplete, "has", "have")
+    rows = counted_rows(kept.incomplete, "has", "have")
     return [f"{rows} missing values: missing: drop leaves {_it(kept.incomplete)} out"]
 
 
@@ -361,19 +364,6 @@ def _codes_of_missing(points: Points, columns: Sequence[ColumnSummary], csv: boo
     return found
 
 
-def _copied(copies: int, shared: int, whole: bool) -> list[str]:
-    if not copies:
-        return []
-    across = f", {shared:,} of them in another split than the original" if shared else ""
-    rows = _rows(copies, "is an exact copy of another", "are exact copies of others")
-    if whole:
-        return [f"{rows}{across}, as rows of whole numbers may be: most estimates need duplicates: drop"]
-    return [
-        f"{rows}{across}: neighbours at distance 0 distort an estimate, and a model is tested on its training points. "
-        "duplicates: drop keeps one of each"
-    ]
-
-
 def _codes(columns: Sequence[ColumnSummary], table: NumberTable) -> list[str]:
     names = [one.name for one in columns if is_code(one) and CLASS not in one.warnings]
     if not names or 2 * len(names) >= len(columns):
@@ -437,10 +427,6 @@ def _hold(names: Sequence[str]) -> str:
 
 def _it(count: int) -> str:
     return "it" if count == 1 else "them"
-
-
-def _rows(count: int, one: str, many: str) -> str:
-    return f"1 row {one}" if count == 1 else f"{count:,} rows {many}"
 
 
 def _leave(names: Sequence[str], table: NumberTable) -> str:
