@@ -74,6 +74,16 @@ TWICE = {name: np.append(values[1:], values[1]) for name, values in PLAIN.items(
         ({**CODES, "c": np.arange(ROWS) % 3}, {"duplicates": "drop"}, []),
         (CODES, {"condition": ["sex"]}, []),
         (
+            {**CODES, "k": np.full(ROWS, 7)},
+            {"condition": ["sex"]},
+            [
+                "column k is constant (7), and tests of a posterior count every deviation from a constant as an error: "
+                "columns: [-k] leaves it out"
+            ],
+        ),
+        ({**CODES, "k": np.full(ROWS, 7)}, {"condition": ["sex"], "fractions": [0, 0, 1]}, []),
+        ({**PLAIN, "k": np.full(ROWS, 7)}, {}, []),
+        (
             {**PLAIN, "red": SEX / 3, "blue": 1 - SEX / 3, "sex": SEX},
             {"scale": "columns"},
             [

@@ -225,6 +225,7 @@ def table_warnings(
         *category_warnings(listed, table),
         *_codes([one for one in listed if CATEGORY not in one.warnings], table),
         *_classes(listed),
+        *_constants([] if table.condition is None or not config.fractions[0] else listed, table),
         *tail_warnings(points, table, config, listed),
         *_words(table, config, others),
     ]
@@ -382,6 +383,18 @@ def _classes(columns: Sequence[ColumnSummary]) -> list[str]:
         f"column {name} looks like the class of each point, and counts as a coordinate: label: {name} makes it the "
         f"class, columns: {without([name])} leaves it out"
         for name in names[:1]
+    ]
+
+
+def _constants(columns: Sequence[ColumnSummary], table: NumberTable) -> list[str]:
+    """The coordinates of one value, which tests of a posterior take for an error of the model."""
+    found = [one for one in columns if one.distinct == 1 and one.least is not None]
+    if not found or len(found) == len(columns):
+        return []
+    names, value = [one.name for one in found], f" ({found[0].least:g})" if len(found) == 1 else ""
+    return [
+        f"{named_columns(names)} {'is' if len(found) == 1 else 'are'} constant{value}, and tests of a posterior count "
+        f"every deviation from a constant as an error: {_leave(names, table)}"
     ]
 
 
