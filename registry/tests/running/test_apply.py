@@ -249,9 +249,25 @@ def test_new_conditions_have_the_names_that_they_had_in_training(say: Say, run: 
         "  other: {use: data:array, config: {path: old.csv, condition: [t], scale: none}}\n"
     )
     arguments = ("apply", str(result.folder / "flow"), "--do", "sample", "--data", "old.csv", "--out", "o.npy")
-    assert say(*arguments).status == 0
+    assert "8 of 60 conditions were taken, the first" in " ".join(say(*arguments).err.split())
     refused = say(*arguments, "--data-option", "condition=[y, x]")
     assert "the condition of these data is [y, x]; the model was trained on [x, y]" in refused.err
+
+
+def test_placeholders_beside_conditions_are_no_data_in_other_units(say: Say, run: Callable[..., RunResult]) -> None:
+    table = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 2)), columns=["t", "x"])
+    table.assign(t=1e10 + 1e9 * table["t"]).to_csv("old.csv", index=False)
+    result = run(
+        "version: 1\nstages:\n"
+        "  data: {use: data:array, config: {path: old.csv, condition: [x], scale: columns}}\n"
+        "  flow: {use: flow:affine-coupling, inputs: {data: data}, config: {training: {steps: 2}}}\n"
+    )
+    table[:5].assign(t=0).to_csv("new.csv", index=False)
+    arguments = ("apply", str(result.folder / "flow"), "--data", "new.csv", "--out", "o.npy", "--do")
+    drawn, judged = (say(*arguments, verb) for verb in ("sample", "evaluate"))
+    assert (drawn.status, judged.status) == (0, 0)
+    assert "away from" not in drawn.out + drawn.err
+    assert "column 0 has mean 0 for" in " ".join((judged.out + judged.err).split())
 
 
 def test_a_table_of_many_columns_is_read_in_their_order(say: Say, run: Callable[..., RunResult]) -> None:

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 APART = 3.0
 """The ratio of spreads, or the distance of means in deviations, from which data count as unlike the training data."""
 
-_FEW, _NAMED = 10, 3
-"""The fewest events whose spread is judged, and the most columns that are named."""
+_FEW, _NAMED, _ROUNDING = 10, 3, 1e-6
+"""The fewest events whose spread is judged, the most columns that are named, and what float32 leaves of 0."""
 
 
 def apply_stage(
@@ -76,7 +76,9 @@ def apply_stage(
     inputs: dict[str, Any] = {}
     if data is not None:
         source = inputs["data"] = _source(host, folder, data, spec, read, dtype)
-        warnings = [] if spec is None else unit_warnings(spec.event_scale, source.load("test").x)
+        # Draws for conditions read no points of the file, where any numbers may stand.
+        if spec is not None and (chosen.name != "sample" or spec.condition_spec is None):
+            warnings = unit_warnings(spec.event_scale, source.load("test").x)
     context = StageContext(stage="apply", seed_root=seed, split="test", device=place, dtype=dtype, executor=None)
     module, _, function = chosen.target.partition(":")
     asked, absent = _recalled(_options(chosen, options), folder, stage.name, chosen.name)
@@ -317,6 +319,7 @@ def unit_warnings(trained: EventScale, x: Tensor) -> list[str]:
     if far and len(means) == x.shape[-1] and x.dim() == 2:
         raw = trained.to_raw(means)
         raw_middle = trained.to_raw(means * 0 + middle)
+        raw = raw.where(raw.abs() > _ROUNDING * raw_middle.abs(), 0.0)
         far.sort(key=lambda column: -abs(float(off[column])))
         named = ", ".join(
             f"column {column} has mean {float(raw[column]):.4g} for {float(raw_middle[column]):.4g}"
