@@ -195,7 +195,7 @@ def condition_columns(path: object, named: object) -> tuple[str, ...]:
 
 
 def other_conditions(trained: Sequence[str], given: Sequence[str]) -> ConfigError:
-    """The error that condition columns are not those of the training data, in their order."""
+    """The error that condition columns have other names or another order than in training."""
     wanted = f"condition: [{', '.join(trained)}]"
     return ConfigError(
         f"the condition of these data is [{', '.join(given)}]; the model was trained on [{', '.join(trained)}]",
@@ -417,7 +417,7 @@ class _Planner:
             return None
 
     def _check_conditions(self, spec: StageSpec, inputs: Mapping[str, Plug]) -> None:
-        """Reports data whose condition columns are not those that the model was trained on."""
+        """Reports data with other condition columns than in the training of the model."""
         model = self.planned.get(spec.use)
         while model is not None and model.source is not None and "data" not in model.inputs:
             model = self.planned.get(model.source)
