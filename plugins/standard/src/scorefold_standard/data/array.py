@@ -251,10 +251,10 @@ def conditions(
         return None, None
     if values.dtype.kind not in "fiub":
         raise DataError(f"the condition {names[0]} in {path} holds {values.dtype}; expected real numbers")
-    gaps = ~np.isfinite(values).reshape(len(values), len(names), -1).all(axis=2)
+    gaps = ~np.all(np.isfinite(values).reshape(len(values), len(names), -1), axis=2)
     if gaps.any():
-        named = ", ".join(name for name, gap in zip(names, gaps.any(axis=0), strict=True) if gap)
-        bad = rows[gaps.any(axis=1)]
+        named = ", ".join(name for name, gap in zip(names, np.any(gaps, axis=0), strict=True) if gap)
+        bad = rows[np.any(gaps, axis=1)]
         shown = ", ".join(name_of_row(points, row) for row in bad[:5]) + (
             f" and {len(bad) - 5} more" if len(bad) > 5 else ""
         )
