@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from scorefold.config import Config
-from scorefold.errors import ArtefactError, ConfigError, PluginError
+from scorefold.errors import ArtefactError, DataError, PluginError
 from scorefold.plugin import Verb
 from scorefold_registry.components.catalogue import Catalogue
 from scorefold_registry.components.messages import config_problems
@@ -194,10 +194,10 @@ def condition_columns(path: object, named: object) -> tuple[str, ...]:
     return tuple(named) if of_table and isinstance(named, (list, tuple)) else ()
 
 
-def other_conditions(trained: Sequence[str], given: Sequence[str]) -> ConfigError:
+def other_conditions(trained: Sequence[str], given: Sequence[str]) -> DataError:
     """The error that condition columns have other names or another order than in training."""
     wanted = f"condition: [{', '.join(trained)}]"
-    return ConfigError(
+    return DataError(
         f"the condition of these data is [{', '.join(given)}]; the model was trained on [{', '.join(trained)}]",
         hint=wanted if sorted(trained) == sorted(given) else f"{wanted}, with the columns of the file called so",
     )
