@@ -201,10 +201,9 @@ def test_conditions_are_taken_in_the_order_of_the_rows() -> None:
     outcome = verb_sample(model, {"data": source}, SampleOptions(n=2, conditions=3), context())
     assert outcome.value.load("test").condition.tolist() == [0, 0, 100, 100, 200, 200]
     assert outcome.arrays["rows"].tolist() == [0, 0, 1, 1, 2, 2]
-    (said,) = outcome.result["warnings"]
-    assert said.startswith("3 of 5 conditions were taken, the first of the data: options.conditions: 5 takes all")
+    metrics = outcome.result["metrics"]
+    assert (metrics["conditions"], metrics["conditions of the data"]) == (3, 5)
     every = verb_sample(model, {"data": source}, SampleOptions(n=2, conditions=5), context())
-    assert "warnings" not in every.result
     assert every.arrays["rows"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
 
 

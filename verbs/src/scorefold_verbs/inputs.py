@@ -41,14 +41,14 @@ def points_of(source: DataSource, limit: int | None, context: StageContext) -> D
 
 def conditions_of(
     component: ScoreModel | Flow, source: DataSource | None, count: int, context: StageContext
-) -> tuple[Condition | None, Tensor | None, list[str]]:
+) -> tuple[Condition | None, Tensor | None, int]:
     """The conditions of the first points of the stage's split, in the order of the file, with the rows of these points
-    where the data count them, and the warning that there are more. None for a model that takes none.
+    where the data count them, and the number of all points. None for a model that takes none.
 
     Raises ``ConfigError`` where a condition is needed and there is none.
     """
     if component.condition_spec is None:
-        return None, None, []
+        return None, None, 0
     refuse_codes(component)
     if source is None:
         raise ConfigError(
@@ -58,12 +58,8 @@ def conditions_of(
     points = points_of(source, None, context)
     order = torch.arange(len(points)) if points.index is None else points.index.cpu().argsort(stable=True)
     first = points.take(order[:count])
-    few = (
-        f"{count:,} of {len(points):,} conditions were taken, the first of the data: options.conditions: {len(points)} "
-        f"takes all (apply: --option conditions={len(points)})"
-    )
     rows = None if points.index is None or first.index is None else first.index.cpu()
-    return condition_of(component, first), rows, [few] if count < len(points) else []
+    return condition_of(component, first), rows, len(points)
 
 
 def choice(context: StageContext, purpose: str) -> torch.Generator:

@@ -37,7 +37,7 @@ def sample(component: ScoreModel | Flow, inputs: Inputs, options: SampleOptions,
     samples that are not finite.
     """
     generator = context.generator("sample", device=device_of(component))
-    condition, rows, left = conditions_of(component, inputs.get("data"), options.conditions, context)
+    condition, rows, total = conditions_of(component, inputs.get("data"), options.conditions, context)
     x, share = draw_within(component, options.n, condition, options, generator, context.precision)
     draws = x if condition is None else x.transpose(0, 1)
     flat = draws.reshape(-1, *component.event_shape).cpu()
@@ -46,10 +46,12 @@ def sample(component: ScoreModel | Flow, inputs: Inputs, options: SampleOptions,
     seen = draws.cpu().clamp(scale.low, scale.high) if bounded else draws.cpu()
     shown: Any = seen if condition is None else EventGroups(seen, "one condition")
     metrics: dict[str, Any] = {"samples": len(flat), **_moments(draws.cpu(), scale, condition is not None)}
+    if condition is not None:
+        metrics |= {"conditions": x.shape[1], "conditions of the data": total}
     result: dict[str, Any] = {"metrics": metrics}
     found_within, few = share_within(share, options.within)
     metrics |= found_within
-    if warnings := [each for each in (*left, far_conditions(component, condition), *few) if each]:
+    if warnings := [each for each in (far_conditions(component, condition), *few) if each]:
         result["warnings"] = warnings
     source: DataSource | None = inputs.get("data")
     found = None if source is None or condition is not None else energy_distances(flat, source, context)

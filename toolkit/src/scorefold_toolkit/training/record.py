@@ -86,7 +86,7 @@ class FitReport:
         return {"quantity": quantity, "value": loss, "verdict": verdict, **sure, "advice": advice, "minor": True}
 
     def memorised(self) -> str:
-        """The warning of a model that fits its training points and learned nothing of held-out points; empty for others.
+        """The warning of a model that fits its training points and learned nothing of others; empty for other models.
 
         >>> known = FitReport(reference=1.0, reference_of="a normal distribution", best_validation=3.1)
         >>> known.history = [{"step": 10, "loss": -2.4}, {"step": 10, "validation": 3.1}]
