@@ -78,8 +78,12 @@ def test_there_is_no_density_outside_and_training_points_there_are_refused() -> 
     z, log_det = box()(x)
     assert log_det.isinf().tolist() == [False, True, True, False]
     assert bool(z.isfinite().all())
-    with pytest.raises(DataError, match=r"2 of 4 training points lie outside 'within', such as 3\.001 in coordinate 1"):
-        box().prepare(x)
+    with pytest.raises(DataError, match=r"2 of 4 points lie outside 'within', .* number 1 is 3\.001"):
+        box().check(x)
+    on_ends = torch.tensor([[-1.0, 3.0, 0.0, 0.0], [0.0, 2.0, 5.0, 0.0]], dtype=torch.float64)
+    box().check(on_ends[:1])
+    with pytest.raises(DataError, match="1 of 2 points lie outside 'within', or on an end without another one"):
+        box().check(on_ends)
 
 
 def test_limits_are_in_the_units_of_the_file() -> None:
@@ -88,6 +92,8 @@ def test_limits_are_in_the_units_of_the_file() -> None:
     assert (low.tolist(), high.tolist()) == ([-2.0, -INF], [2.0, 2.0])
     low, high = box_ends((0.0, None), EventScale(shift=1.0, factor=0.5), 3)
     assert (low.tolist(), high.tolist()) == ([-2.0] * 3, [INF] * 3)
+    with pytest.raises(ConfigError, match="equal in single precision"):
+        box_ends((1e8, 1e8 + 1), EventScale(), 1)
     with pytest.raises(ConfigError, match="has 2 pairs of ends, and an event has 3 numbers"):
         box_ends(((0.0, 1.0), (0.0, 1.0)), EventScale(), 3)
 
@@ -129,10 +135,13 @@ def test_draws_outside_are_drawn_again_for_their_own_condition() -> None:
     """P(0 <= z + c <= 2) for both numbers, with c = 0 and 1: 0.2278 and 0.4661, and the mean of what is left."""
     conditions = torch.tensor([[0.0, 0.0], [1.0, 1.0]])
     options = DrawingOptions(within=(0.0, 2.0))
-    x, share = draw_within(Shift(TensorSpec((2,))), 4000, conditions, options, generator())
+    x, counts = draw_within(Shift(TensorSpec((2,))), 4000, conditions, options, generator())
     assert x.shape == (4000, 2, 2)
     assert bool(((x >= 0) & (x <= 2)).all())
-    assert share == pytest.approx(0.2278, abs=0.02)
+    # 4,000 of each condition, or more of the second, of 17,560 and of 8,582 draws or more.
+    assert 8000 <= counts.inside < 11_000
+    assert 0.2278 < counts.inside / counts.all < 0.4661
+    assert counts.all > 25_000
     # The mean of a normal distribution cut to [0, 2] is (phi(0) - phi(2)) / (Phi(2) - 1/2); the other one is symmetric.
     assert x.mean((0, 2)).tolist() == pytest.approx([0.7228, 1.0], abs=0.03)
 
@@ -140,13 +149,13 @@ def test_draws_outside_are_drawn_again_for_their_own_condition() -> None:
 def test_without_limits_nothing_is_drawn_again_and_without_a_condition_it_works_alike() -> None:
     flow = Shift()
     plain = draw_events(flow, 50, None, DrawingOptions(), generator())
-    assert draw_within(flow, 50, None, DrawingOptions(), generator())[1] == 1.0
+    assert draw_within(flow, 50, None, DrawingOptions(), generator())[1] == (50, 50)
     everywhere = draw_events(flow, 50, None, DrawingOptions(within=(-9.0, None)), generator())
     assert torch.equal(plain, everywhere)
-    x, share = draw_within(flow, 500, None, DrawingOptions(within=((0.0, None), (None, None))), generator())
+    x, (inside, tried) = draw_within(flow, 500, None, DrawingOptions(within=((0.0, None), (None, None))), generator())
     assert x.shape == (500, 2)
     assert bool((x[:, 0] >= 0).all())
-    assert share == pytest.approx(0.5, abs=0.06)
+    assert inside / tried == pytest.approx(0.5, abs=0.06)
     assert bool((x[:, 1] < 0).any())
 
 

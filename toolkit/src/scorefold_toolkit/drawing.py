@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -109,6 +109,13 @@ def draw_events(
     return draw_within(component, n, condition, options, generator, precision)[0]
 
 
+class Drawn(NamedTuple):
+    """Numbers of draws: inside the limits, and in all."""
+
+    inside: int
+    all: int
+
+
 def draw_within(
     component: ScoreModel | Flow,
     n: int,
@@ -116,11 +123,11 @@ def draw_within(
     options: DrawingOptions,
     generator: torch.Generator,
     precision: str = "no",
-) -> tuple[Tensor, float]:
-    """``draw_events``, and the share of draws that lay inside ``options.within``, the smallest of all conditions.
+) -> tuple[Tensor, Drawn]:
+    """``draw_events``, and how many draws lay inside ``options.within``, of how many.
 
-    Draws outside are drawn again, which gives draws of the model's distribution cut at its limits. The share is 1
-    without limits. Raises ``DataError`` too where fewer than 1 in 100 draws for a condition are inside.
+    Draws outside are drawn again, which gives draws of the model's distribution cut at its limits. Raises ``DataError``
+    too where fewer than 1 in 100 draws for a condition are inside.
     """
 
     def draw(count: int, given: Condition | None) -> Tensor:
@@ -128,7 +135,7 @@ def draw_within(
 
     x = draw(n, condition)
     if options.within is None:
-        return x, 1.0
+        return x, Drawn(len(x), len(x))
     size = math.prod(component.event_shape)
     low, high = (end.to(x) for end in box_ends(options.within, component.event_scale, size))
     rows = x.unsqueeze(1) if condition is None else x
@@ -144,7 +151,8 @@ def draw_within(
         open_rows = [number for number, count in enumerate(kept.tolist()) if count < n]
         if not open_rows:
             events = torch.stack([each[:n] for each in found], 1)
-            return (events[:, 0] if condition is None else events), float((kept / tried).min())
+            counts = Drawn(int(kept.sum()), int(tried.sum()))
+            return (events[:, 0] if condition is None else events), counts
         lost = next((number for number in open_rows if tried[number] >= 100 * n + 1000), None)
         if lost is not None:
             of = "samples" if condition is None else "samples for one condition"

@@ -17,7 +17,7 @@ from scorefold.interfaces import DataSource, Flow, ScoreModel
 from scorefold.seeds import derive_seed
 from scorefold.stage import Outcome, StageContext, reported
 from scorefold_toolkit.data.splits import in_order, labels_of
-from scorefold_toolkit.drawing import condition_of, device_of, draw_within
+from scorefold_toolkit.drawing import Drawn, condition_of, device_of, draw_within
 from scorefold_toolkit.figures import picture_of
 from scorefold_toolkit.metrics.features import LARGEST
 from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Metric, Units
@@ -109,11 +109,11 @@ def assess(component: ScoreModel | Flow, inputs: Inputs, options: AssessOptions,
         for number, batch in enumerate(batches)
     )
     executor = context.executor if device_of(component).type == "cpu" else None
-    start, least = 0, 1.0
+    start, counts = 0, list[Drawn]()
     drawn = in_shards(f"{__name__}:draws_of", shards, executor, "samples")
     each = reported(zip(batches, drawn, strict=True), len(points), "held-out points", len(batches[0]))
-    for batch, (x, share) in each:
-        least = min(least, share)
+    for batch, (x, count) in each:
+        counts.append(count)
         held = _held(component, units, operator, batch, x)
         for measure in measures:
             measure.add(held)
@@ -123,7 +123,7 @@ def assess(component: ScoreModel | Flow, inputs: Inputs, options: AssessOptions,
             shown.append(held)
         start += len(batch)
     outcome = _outcome(component, options, units, points, measures, _shown(shown, most, units, measures))
-    within, few = share_within(least, options.within)
+    within, few = share_within(counts, options.within)
     outcome.result["metrics"] |= within
     outcome.result["warnings"] += few
     answer = outcome.result["answer"]
@@ -304,9 +304,9 @@ class AssessmentShard:
 
 
 @torch.no_grad()
-def draws_of(shard: AssessmentShard) -> tuple[Tensor, float]:
+def draws_of(shard: AssessmentShard) -> tuple[Tensor, Drawn]:
     """n draws for each point of a shard, (n, C, *E), ``batch_size`` at a time where there are more for one point, and
-    the smallest share of draws within the limits."""
+    how many draws lay within the limits."""
     component, batch, options = shard.component, shard.points, shard.options
     generator = torch.Generator(device_of(component)).manual_seed(shard.seed)
     condition = condition_of(component, batch)
@@ -318,7 +318,7 @@ def draws_of(shard: AssessmentShard) -> tuple[Tensor, float]:
         for start in range(0, count, each)
     ]
     x = torch.cat([part for part, _ in parts]).reshape(options.n, len(batch), *component.event_shape)
-    return x, min(share for _, share in parts)
+    return x, Drawn(*map(sum, zip(*(counts for _, counts in parts), strict=True)))
 
 
 def _shown(batches: list[EvaluationBatch], most: int, units: Units, measures: list[Measure]) -> Assessed:

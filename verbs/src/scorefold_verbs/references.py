@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,7 @@ from scorefold.data import Dataset
 from scorefold.errors import SplitError
 from scorefold.interfaces import DataSource
 from scorefold.stage import StageContext
+from scorefold_toolkit.drawing import Drawn
 from scorefold_toolkit.metrics import energy_distance, speckle
 from scorefold_verbs.inputs import choice, points_of
 
@@ -45,20 +47,21 @@ def distinct_training_points(source: DataSource, count: int, context: StageConte
     return training.take(order.sort().values).to(device="cpu", dtype=context.dtype)
 
 
-def share_within(share: float, limits: object) -> tuple[dict[str, float], list[str]]:
+def share_within(counts: Sequence[Drawn], limits: object) -> tuple[dict[str, float], list[str]]:
     """A metric of the share of samples that lay inside limits, with a warning of a small share; empty without limits.
 
-    >>> share_within(0.25, (0.0, None))[0]
-    {'share of samples within the limits, least of all conditions': 0.25}
+    >>> share_within([Drawn(1, 2), Drawn(1, 6)], (0.0, None))[0]
+    {'share of samples within the limits': 0.25}
     """
     if limits is None:
         return {}, []
+    share = sum(each.inside for each in counts) / sum(each.all for each in counts)
     warning = (
-        f"{share:.0%} of the samples for a condition were within the limits, and the others were drawn again: the "
-        "model's distribution does not end there, and its shape near the limits can be wrong. A coupling flow with its "
-        "own 'within' has no density outside"
+        f"{share:.0%} of the samples were within the limits, and the others were drawn again: the model's distribution "
+        "does not end there, and its shape near the limits can be wrong. A coupling flow with its own 'within' has no "
+        "density outside"
     )
-    return {"share of samples within the limits, least of all conditions": share}, [warning] if share < _HALF else []
+    return {"share of samples within the limits": share}, [warning] if share < _HALF else []
 
 
 _HALF = 0.5

@@ -38,7 +38,7 @@ def sample(component: ScoreModel | Flow, inputs: Inputs, options: SampleOptions,
     """
     generator = context.generator("sample", device=device_of(component))
     condition, rows, total = conditions_of(component, inputs.get("data"), options.conditions, context)
-    x, share = draw_within(component, options.n, condition, options, generator, context.precision)
+    x, counts = draw_within(component, options.n, condition, options, generator, context.precision)
     draws = x if condition is None else x.transpose(0, 1)
     flat = draws.reshape(-1, *component.event_shape).cpu()
     scale = component.event_scale
@@ -49,7 +49,7 @@ def sample(component: ScoreModel | Flow, inputs: Inputs, options: SampleOptions,
     if condition is not None:
         metrics |= {"conditions": x.shape[1], "conditions of the data": total}
     result: dict[str, Any] = {"metrics": metrics}
-    found_within, few = share_within(share, options.within)
+    found_within, few = share_within([counts], options.within)
     metrics |= found_within
     if warnings := [each for each in (far_conditions(component, condition), *few) if each]:
         result["warnings"] = warnings

@@ -41,6 +41,9 @@ from scorefold_toolkit.training.validation import LossReference, normal_referenc
 
 CouplingFlowConfig = AffineCouplingConfig | SplineCouplingConfig
 
+_ROWS = 65_536
+"""Training points that are compared with limits at once."""
+
 
 class CouplingFlow(Flow, Trainable):
     """Layers of (activation normalisation, invertible linear map, coupling) on standardised events.
@@ -130,13 +133,15 @@ class CouplingFlow(Flow, Trainable):
         self.condition_scale.prepare(condition)
         x, context = self._with_context(self.dequantise(batch.x, generator), self._encoded(condition, batch.x))
         if self.box is not None:
-            self.box.prepare(x.reshape(len(x), -1))
+            for rows in torch.arange(len(dataset)).split(_ROWS):
+                self.box.check(dataset.take(rows).x.flatten(1).to(x))
+            self.box.prepare(x.flatten(1))
         self.layers.initialise(self._standardised(x)[0], context)
 
     def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
         """The mean negative log-likelihood in nats per coordinate, dequantised where the data are discrete."""
         condition = None if self.condition_spec is None else batch.condition
-        if self.box is not None:
+        if self.box is not None and not torch.is_grad_enabled():
             self.box.check(batch.x.flatten(1))
         value = -self.log_prob(batch.x, condition, generator).mean() / self.dimension
         if self.bin_width is None:

@@ -272,7 +272,8 @@ class Publication(Experiment[PublishedCell, float, PublishedRow]):
         data = [self.file.use, self.file.split, table.config, self.file.sets[task.set]]
         if self.file.metric is not None:
             data += [self.file.metric.model_dump(), dict(self.given)]
-        facts = [task.table, task.set, task.draw, method.use, method.config, *data, *code]
+        config = {**method.config, **method.by_set.get(task.set, {})}
+        facts = [task.table, task.set, task.draw, method.use, config, *data, *code]
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         return self.keep / f"published-{digest[:32]}.json"
 

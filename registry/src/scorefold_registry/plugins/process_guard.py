@@ -125,7 +125,7 @@ def _put_inference(before: bool) -> None:
 def _put_draws(before: list[int]) -> None:
     import torch
 
-    torch.set_rng_state(torch.tensor(before, dtype=torch.uint8))
+    torch.set_rng_state(torch.tensor(before, dtype=torch.uint8, device="cpu"))
 
 
 _TORCH = ("torch", "inference_mode")

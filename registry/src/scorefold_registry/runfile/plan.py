@@ -421,7 +421,9 @@ class _Planner:
         model = self.planned.get(spec.use)
         while model is not None and model.source is not None and "data" not in model.inputs:
             model = self.planned.get(model.source)
-        if model is None or model.registered.component.kind == "data":
+        if model is None or model.part is None or "Trainable" not in model.registered.component.provides:
+            return
+        if getattr(model.part.config, "unconditional", False):
             return
         trained, given = (self._conditions(plug.get("data")) for plug in (model.inputs, inputs))
         if trained and given and trained != given:

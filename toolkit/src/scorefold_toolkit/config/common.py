@@ -95,8 +95,10 @@ def _ends(value: Any) -> Any:
         ends = list(pair) if isinstance(pair, list | tuple) else []
         known = [each for each in ends if each is not None]
         numbers = all(isinstance(each, int | float) and not isinstance(each, bool) for each in known)
-        if len(ends) != 2 or not numbers or not all(map(math.isfinite, known)):
-            raise ValueError(f"{value} was given; expected two ends, such as [-1, 1] or [0, null], or two a coordinate")
+        if len(ends) != 2 or not numbers or not all(-math.inf < each < math.inf for each in known):
+            raise ValueError(
+                f"{value} was given; expected two ends, such as [-1, 1], or two per coordinate; null is no end"
+            )
         if len(known) == 2 and known[0] >= known[1]:
             raise ValueError(f"the ends {ends} were given; expected the lower one first")
     return value

@@ -32,6 +32,11 @@ def box_ends(within: Limits, scale: EventScale, size: int) -> tuple[Tensor, Tens
         )
     given = [[-math.inf if low is None else low, math.inf if high is None else high] for low, high in pairs]
     ends = scale.from_raw(torch.tensor(given, dtype=torch.float64).T).float()
+    if not bool((ends[0] < ends[1]).all()):
+        raise ConfigError(
+            f"the ends {within} are equal in single precision",
+            hint="read the data with scale: columns, or widen 'within'",
+        )
     return ends[0], ends[1]
 
 
@@ -45,7 +50,7 @@ class Box(nn.Module):
 
     Between two ends y = Phi^-1((x - low) / (high - low)), so a uniform x has a standard normal y. With one end
     y = log |x - end|, and without ends y = x. The z-scores are of training points; see ``prepare``. Outside, the log
-    determinant is -inf. Points within a few roundings of an end are taken as that far from it.
+    determinant is -inf. Points within a few roundings of two ends are taken as that far from them.
 
     >>> box = Box(torch.tensor([-1.0, 0.0]), torch.tensor([1.0, math.inf]))
     >>> z, log_det = box(torch.tensor([[0.0, 1.0], [0.0, -1.0]]))
@@ -67,23 +72,23 @@ class Box(nn.Module):
 
     @torch.no_grad()
     def prepare(self, x: Tensor) -> None:
-        """Takes the z-scores from training points x (N, D). Raises ``DataError`` for points outside."""
-        self.check(x)
+        """Takes the z-scores from training points x (N, D), which lie inside; see ``check``."""
         y = self._stretched(x)[0].double()
         self.mean.copy_(y.mean(0))
         std = y.std(0, correction=0)
         self.std.copy_(torch.where(std > 0, std, 1.0))
 
     def check(self, x: Tensor) -> None:
-        """Raises ``DataError`` for points x (N, D) outside."""
-        out = ~((x >= self.low) & (x <= self.high))
+        """Raises ``DataError`` for points x (N, D) outside, and for points on an end without another one."""
+        _, half, sign, _, low, high = self._kinds()
+        out = ~((x >= self.low) & (x <= self.high)) | half & (x == torch.where(sign > 0, low, high))
         if bool(out.any()):
             worst = int(out.sum(0).argmax())
+            value, low, high = (float(each) for each in (x[out[:, worst], worst][0], self.low[worst], self.high[worst]))
             raise DataError(
-                f"{int(out.any(1).sum())} of {len(x)} training points lie outside 'within', such as "
-                f"{float(x[out[:, worst], worst][0]):g} in coordinate {worst + 1} for limits of "
-                f"{float(self.low[worst]):g} and {float(self.high[worst]):g} (in units of the model)",
-                hint="widen 'within', or leave these rows out",
+                f"{int(out.any(1).sum()):,} of {len(x):,} points lie outside 'within', or on an end without another one: "
+                f"number {worst + 1} is {value:g} in units of the model, for limits of {low:g} and {high:g}",
+                hint="widen 'within', such as [-0.01, null] for values from 0, or leave these rows out",
             )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
