@@ -78,11 +78,11 @@ def test_there_is_no_density_outside_and_training_points_there_are_refused() -> 
     z, log_det = box()(x)
     assert log_det.isinf().tolist() == [False, True, True, False]
     assert bool(z.isfinite().all())
-    with pytest.raises(DataError, match=r"2 of 4 points lie outside 'within', .* number 1 is 3\.001"):
+    with pytest.raises(DataError, match=r"2 of 4 points are outside 'within', .* number 1 is 3\.001"):
         box().check(x)
     on_ends = torch.tensor([[-1.0, 3.0, 0.0, 0.0], [0.0, 2.0, 5.0, 0.0]], dtype=torch.float64)
     box().check(on_ends[:1])
-    with pytest.raises(DataError, match="1 of 2 points lie outside 'within', or on an end without another one"):
+    with pytest.raises(DataError, match="1 of 2 points are outside 'within', or on a lone end"):
         box().check(on_ends)
 
 

@@ -86,7 +86,7 @@ class Box(nn.Module):
             worst = int(out.sum(0).argmax())
             value, low, high = (float(each) for each in (x[out[:, worst], worst][0], self.low[worst], self.high[worst]))
             raise DataError(
-                f"{int(out.any(1).sum()):,} of {len(x):,} points lie outside 'within', or on an end without another one: "
+                f"{int(out.any(1).sum()):,} of {len(x):,} points are outside 'within', or on a lone end: "
                 f"number {worst + 1} is {value:g} in units of the model, for limits of {low:g} and {high:g}",
                 hint="widen 'within', such as [-0.01, null] for values from 0, or leave these rows out",
             )
