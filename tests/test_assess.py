@@ -16,7 +16,7 @@ from scorefold_registry.host import Host
 from scorefold_registry.runfile.plan import make_plan
 from scorefold_registry.runfile.reader import RunFileError, read
 from scorefold_toolkit.config.common import DrawingOptions
-from scorefold_toolkit.drawing import draw_events
+from scorefold_toolkit.drawing import draw_within
 
 RUN = """
 version: 1
@@ -108,7 +108,7 @@ def test_the_langevin_correction_takes_its_ratio_of_signal_to_noise(host: Host) 
 
     def drawn(sampler: str = "predictor-corrector", **sampling: float) -> Tensor:
         options = DrawingOptions.model_validate({"sampler": sampler, "steps": 4, "sampling": sampling})
-        return draw_events(score, 3, None, options, torch.Generator().manual_seed(0))
+        return draw_within(score, 3, None, options, torch.Generator().manual_seed(0))[0]
 
     assert torch.equal(drawn(snr=0.16), drawn())
     assert not torch.allclose(drawn(snr=0.3), drawn())
@@ -116,5 +116,5 @@ def test_the_langevin_correction_takes_its_ratio_of_signal_to_noise(host: Host) 
         drawn("heun", snr=0.15)
     options = DrawingOptions.model_validate({"sampler": "predictor-corrector", "sampling": {"snr": 0.16}})
     plain = DrawingOptions.model_validate({"sampler": "predictor-corrector"})
-    one, two = (draw_events(score, 2, None, each, torch.Generator().manual_seed(0)) for each in (options, plain))
+    one, two = (draw_within(score, 2, None, each, torch.Generator().manual_seed(0))[0] for each in (options, plain))
     assert torch.equal(one, two)

@@ -1,4 +1,4 @@
-"""What a plugin's code changes of the process while it is imported, and how it pretends to be ended."""
+"""Changes of the process by a plugin's code while it is imported, and plugins that end themselves there."""
 
 from __future__ import annotations
 

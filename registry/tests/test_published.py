@@ -109,6 +109,8 @@ def test_values_are_kept_and_draws_differ(tmp_path: Path, host: Host, monkeypatc
         first.kept_in(PublishedCell("few", "circle", method, draw), 0) for method in ("lines", "far") for draw in (0, 1)
     }
     assert len(files) == 4
+    file.methods["lines"].by_set["circle"] = {"other": 1}
+    assert first.kept_in(PublishedCell("few", "circle", "lines", 0), 0) not in files
 
 
 def test_the_mean_error_and_its_standard_error(tmp_path: Path) -> None:

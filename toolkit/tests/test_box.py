@@ -14,7 +14,7 @@ from scorefold.data import EventScale, TensorSpec
 from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import Flow
 from scorefold_toolkit.config.common import DrawingOptions
-from scorefold_toolkit.drawing import draw_events, draw_within
+from scorefold_toolkit.drawing import draw_within
 from scorefold_toolkit.nn import Box, StandardNormal, box_ends
 
 INF = math.inf
@@ -148,9 +148,9 @@ def test_draws_outside_are_drawn_again_for_their_own_condition() -> None:
 
 def test_without_limits_nothing_is_drawn_again_and_without_a_condition_it_works_alike() -> None:
     flow = Shift()
-    plain = draw_events(flow, 50, None, DrawingOptions(), generator())
+    plain = draw_within(flow, 50, None, DrawingOptions(), generator())[0]
     assert draw_within(flow, 50, None, DrawingOptions(), generator())[1] == (50, 50)
-    everywhere = draw_events(flow, 50, None, DrawingOptions(within=(-9.0, None)), generator())
+    everywhere = draw_within(flow, 50, None, DrawingOptions(within=(-9.0, None)), generator())[0]
     assert torch.equal(plain, everywhere)
     x, (inside, tried) = draw_within(flow, 500, None, DrawingOptions(within=((0.0, None), (None, None))), generator())
     assert x.shape == (500, 2)
@@ -161,5 +161,5 @@ def test_without_limits_nothing_is_drawn_again_and_without_a_condition_it_works_
 
 def test_a_model_that_is_nearly_never_inside_is_named() -> None:
     with pytest.raises(DataError, match=r"0 of \d,\d+ samples lie within .*1 in 100") as refused:
-        draw_events(Shift(), 10, None, DrawingOptions(within=(6.0, 7.0)), generator())
+        draw_within(Shift(), 10, None, DrawingOptions(within=(6.0, 7.0)), generator())
     assert "coupling flow with a 'within' of its own" in str(refused.value.hint)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from scorefold.config import TrainingConfig
 from scorefold.data import Condition, ConditionSpec, Dataset, DataSpec, EventScale, TensorSpec
-from scorefold.errors import ConfigError, ShapeError
+from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.interfaces import Progress
 from scorefold_standard.config import AffineCouplingConfig, SplineCouplingConfig
 from scorefold_standard.coupling_flows import CouplingFlow
@@ -302,3 +302,22 @@ def test_a_flow_saved_before_conditions_were_scaled_is_read_as_it_was() -> None:
     assert torch.equal(again.condition_scale(condition), condition)
     again.load_state_dict(flow.state_dict())
     assert torch.equal(again.condition_scale(condition), flow.condition_scale(condition))
+
+
+def test_limits_take_the_place_of_the_units_and_every_training_point_is_compared_with_them() -> None:
+    """In units of 50 from 100, [50, 150] and [100, inf) of the file are [-1, 1] and [0, inf) of the model."""
+    config = SplineCouplingConfig(**SMALL, start_points=8, within=((50.0, 150.0), (100.0, None)))
+    scale = EventScale(std=0.5, shift=100.0, factor=50.0)
+    flow = CouplingFlow(config, data=DataSpec((2,), scale)).double()
+    x = torch.rand(4000, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x = torch.stack([2 * x[:, 0] - 1, x[:, 1] + 0.01], 1)
+    flow.prepare(Dataset(x), torch.Generator().manual_seed(0))
+    draws = flow.sample(500, generator=torch.Generator().manual_seed(0))
+    assert bool(((draws[:, 0].abs() <= 1) & (draws[:, 1] >= 0)).all())
+    assert flow.log_prob(torch.tensor([[1.01, 0.5], [0.5, -0.01]], dtype=torch.float64)).tolist() == [-math.inf] * 2
+    # The density sums to 1 over the limits.
+    grid = torch.cartesian_prod(torch.linspace(-0.9995, 0.9995, 400), torch.linspace(0.005, 9.995, 1000)).double()
+    assert float(flow.log_prob(grid).detach().exp().mean() * 20) == pytest.approx(1, abs=0.02)
+    x[3000, 0] = -1.2
+    with pytest.raises(DataError, match=r"1 of 4,000 points are outside 'within', .*number 1 is -1\.2"):
+        flow.prepare(Dataset(x), torch.Generator().manual_seed(0))

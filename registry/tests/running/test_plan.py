@@ -209,6 +209,11 @@ def test_conditions_have_the_names_that_they_had_in_training(plan: MakePlan, nam
     )
     assert (problem_of(plan, text)[0] if expected else str(bool(plan(text)))).startswith(expected)
     assert plan(text.replace("b.csv", "b.npz").replace(named, "seen"))
+    # A model without conditions reads none of these columns.
+    config = "unconditional: true, process: {name: ve}, network: {use: network:mlp}"
+    free = text.replace("flow: {use: flow:affine-coupling,", f"flow: {{use: score:denoising, config: {{{config}}},")
+    assert plan(free.replace(named, "z"))
+    assert plan(text.replace("flow:affine-coupling", "score:analytic").replace(named, "z"))
 
 
 def test_an_inline_component_may_say_nothing_after_its_keys(plan: MakePlan) -> None:

@@ -79,6 +79,14 @@ def test_each_change_is_named_and_put_back(what: str) -> None:
     assert changed == []
 
 
+def test_draws_are_put_back_whatever_the_default_device() -> None:
+    before = torch.get_rng_state()
+    with torch.device("meta"), guarded(generators=True) as changed:
+        torch.manual_seed(5)
+    assert changed == ["torch's global random generator"]
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_all_at_once_are_put_back() -> None:
     before = _now()
     with guarded(generators=True) as changed:

@@ -92,23 +92,6 @@ def refuse_codes(component: ScoreModel | Flow) -> None:
         )
 
 
-def draw_events(
-    component: ScoreModel | Flow,
-    n: int,
-    condition: Condition | None,
-    options: DrawingOptions,
-    generator: torch.Generator,
-    precision: str = "no",
-) -> Tensor:
-    """n draws (n, *E), or n for each of C conditions (n, C, *E), as the options say.
-
-    A score that can be trained in mixed ``precision`` computes in it here too; see ``mixed_precision``. Raises
-    ``ConfigError`` for options that the model does not know, and for float16 on a CPU; ``DataError`` for draws that are
-    not finite, and for too few inside ``options.within``.
-    """
-    return draw_within(component, n, condition, options, generator, precision)[0]
-
-
 class Drawn(NamedTuple):
     """Numbers of draws: inside the limits, and in all."""
 
@@ -124,10 +107,12 @@ def draw_within(
     generator: torch.Generator,
     precision: str = "no",
 ) -> tuple[Tensor, Drawn]:
-    """``draw_events``, and how many draws lay inside ``options.within``, of how many.
+    """n draws (n, *E), or n for each of C conditions (n, C, *E), as the options say, and the counts of draws inside
+    ``options.within``. Draws outside are drawn again, so the draws follow the model's distribution cut at its limits.
 
-    Draws outside are drawn again, which gives draws of the model's distribution cut at its limits. Raises ``DataError``
-    too where fewer than 1 in 100 draws for a condition are inside.
+    A score that can be trained in mixed ``precision`` computes in it here too; see ``mixed_precision``. Raises
+    ``ConfigError`` for options that the model does not know, and for float16 on a CPU; ``DataError`` for draws that are
+    not finite, and where fewer than 1 in 100 draws for a condition are inside.
     """
 
     def draw(count: int, given: Condition | None) -> Tensor:
@@ -140,14 +125,14 @@ def draw_within(
     low, high = (end.to(x) for end in box_ends(options.within, component.event_scale, size))
     rows = x.unsqueeze(1) if condition is None else x
     found = [rows[:0, number] for number in range(rows.shape[1])]
-    tried = rows.new_zeros(len(found))
+    tried = torch.zeros(len(found), dtype=torch.long)
     open_rows = list(range(len(found)))
     while True:
         within = inside(rows.flatten(2), low, high)
         for place, number in enumerate(open_rows):
             found[number] = torch.cat([found[number], rows[within[:, place], place]])
             tried[number] += len(rows)
-        kept = torch.tensor([len(each) for each in found]).to(tried)
+        kept = torch.tensor([len(each) for each in found])
         open_rows = [number for number, count in enumerate(kept.tolist()) if count < n]
         if not open_rows:
             events = torch.stack([each[:n] for each in found], 1)

@@ -22,7 +22,7 @@ from scorefold.stage import StageContext
 from scorefold.summary import without
 from scorefold_audit.config import AuditOptions
 from scorefold_toolkit.data.splits import HasColumns, row_text
-from scorefold_toolkit.drawing import condition_of, device_of, draw_events
+from scorefold_toolkit.drawing import condition_of, device_of, draw_within
 from scorefold_toolkit.metrics.measure import Units
 from scorefold_toolkit.shards import in_shards
 
@@ -329,7 +329,7 @@ def sampled_events(shard: SampleShard) -> Tensor:
     """The events of a shard (count, *E), on the CPU."""
     generator = torch.Generator(device_of(shard.model)).manual_seed(shard.seed)
     n = shard.count if shard.condition is None else 1
-    drawn = draw_events(shard.model, n, shard.condition, shard.options, generator, shard.precision)
+    drawn, _ = draw_within(shard.model, n, shard.condition, shard.options, generator, shard.precision)
     return drawn.reshape(shard.count, *shard.model.event_shape).cpu()
 
 

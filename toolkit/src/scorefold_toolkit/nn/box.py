@@ -80,8 +80,8 @@ class Box(nn.Module):
 
     def check(self, x: Tensor) -> None:
         """Raises ``DataError`` for points x (N, D) outside, and for points on an end without another one."""
-        _, half, sign, _, low, high = self._kinds()
-        out = ~((x >= self.low) & (x <= self.high)) | half & (x == torch.where(sign > 0, low, high))
+        _, half, sign, _, *ends = self._kinds()
+        out = ~((x >= self.low) & (x <= self.high)) | half & (x == torch.where(sign > 0, *ends))
         if bool(out.any()):
             worst = int(out.sum(0).argmax())
             value, low, high = (float(each) for each in (x[out[:, worst], worst][0], self.low[worst], self.high[worst]))
