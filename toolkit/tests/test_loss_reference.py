@@ -156,7 +156,8 @@ def test_a_normal_distribution_is_a_closed_form() -> None:
 
 
 @pytest.mark.parametrize(
-    ("loss", "held_out", "memorised"), [(-2.4, 3.1, True), (0.9, 1.0, True), (0.9, 0.95, False), (1.1, 1.2, False)]
+    ("loss", "held_out", "memorised"),
+    [(-2.4, 3.1, True), (0.85, 1.0, True), (0.95, 1.1, False), (0.9, 0.95, False), (1.1, 1.2, False)],
 )
 def test_a_model_that_repeats_its_training_points_is_not_advised_to_train_longer(
     loss: float, held_out: float, memorised: bool

@@ -16,7 +16,7 @@ from scorefold.data import Dataset, TensorSpec
 from scorefold.errors import WorkerError
 from scorefold.stage import Executor
 from scorefold_registry.run.executor import LocalExecutor
-from scorefold_toolkit.drawing import Drawn
+from scorefold_toolkit.drawing import EventCounts
 from scorefold_verbs import assess as assessing
 from scorefold_verbs.assess import assess
 from scorefold_verbs.config import AssessOptions, LikelihoodOptions, OutlierOptions
@@ -100,9 +100,9 @@ def test_draws_of_a_shard_are_made_a_batch_at_a_time(
     """7 draws for each of two points in batches of 6: three of both, or six of all 14 without a condition."""
     made: list[int] = []
 
-    def draw_within(component: Any, count: int, *given: Any) -> tuple[Tensor, Drawn]:
+    def draw_within(component: Any, count: int, *given: Any) -> tuple[Tensor, EventCounts]:
         made.append(count)
-        return torch.full((count, 2, 3) if conditioned else (count, 3), float(len(made))), Drawn(count, 2 * count)
+        return torch.full((count, 2, 3) if conditioned else (count, 3), float(len(made))), EventCounts(count, 2 * count)
 
     monkeypatch.setattr(assessing, "device_of", lambda component: torch.device("cpu"))
     monkeypatch.setattr(assessing, "condition_of", lambda *given: torch.zeros(2, 1) if conditioned else None)

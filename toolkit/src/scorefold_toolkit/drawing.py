@@ -92,7 +92,7 @@ def refuse_codes(component: ScoreModel | Flow) -> None:
         )
 
 
-class Drawn(NamedTuple):
+class EventCounts(NamedTuple):
     """Numbers of draws: inside the limits, and in all."""
 
     inside: int
@@ -106,7 +106,7 @@ def draw_within(
     options: DrawingOptions,
     generator: torch.Generator,
     precision: str = "no",
-) -> tuple[Tensor, Drawn]:
+) -> tuple[Tensor, EventCounts]:
     """n draws (n, *E), or n for each of C conditions (n, C, *E), as the options say, and the counts of draws inside
     ``options.within``. Draws outside are drawn again, so the draws follow the model's distribution cut at its limits.
 
@@ -120,7 +120,7 @@ def draw_within(
 
     x = draw(n, condition)
     if options.within is None:
-        return x, Drawn(len(x), len(x))
+        return x, EventCounts(len(x), len(x))
     size = math.prod(component.event_shape)
     low, high = (end.to(x) for end in box_ends(options.within, component.event_scale, size))
     rows = x.unsqueeze(1) if condition is None else x
@@ -136,7 +136,7 @@ def draw_within(
         open_rows = [number for number, count in enumerate(kept.tolist()) if count < n]
         if not open_rows:
             events = torch.stack([each[:n] for each in found], 1)
-            counts = Drawn(int(kept.sum()), int(tried.sum()))
+            counts = EventCounts(int(kept.sum()), int(tried.sum()))
             return (events[:, 0] if condition is None else events), counts
         lost = next((number for number in open_rows if tried[number] >= 100 * n + 1000), None)
         if lost is not None:

@@ -17,7 +17,7 @@ from scorefold.interfaces import DataSource, Flow, ScoreModel
 from scorefold.seeds import derive_seed
 from scorefold.stage import Outcome, StageContext, reported
 from scorefold_toolkit.data.splits import in_order, labels_of
-from scorefold_toolkit.drawing import Drawn, condition_of, device_of, draw_within
+from scorefold_toolkit.drawing import EventCounts, condition_of, device_of, draw_within
 from scorefold_toolkit.figures import picture_of
 from scorefold_toolkit.metrics.features import LARGEST
 from scorefold_toolkit.metrics.measure import EvaluationBatch, Measure, Metric, Units
@@ -109,7 +109,7 @@ def assess(component: ScoreModel | Flow, inputs: Inputs, options: AssessOptions,
         for number, batch in enumerate(batches)
     )
     executor = context.executor if device_of(component).type == "cpu" else None
-    start, counts = 0, list[Drawn]()
+    start, counts = 0, list[EventCounts]()
     drawn = in_shards(f"{__name__}:draws_of", shards, executor, "samples")
     each = reported(zip(batches, drawn, strict=True), len(points), "held-out points", len(batches[0]))
     for batch, (x, count) in each:
@@ -304,7 +304,7 @@ class AssessmentShard:
 
 
 @torch.no_grad()
-def draws_of(shard: AssessmentShard) -> tuple[Tensor, Drawn]:
+def draws_of(shard: AssessmentShard) -> tuple[Tensor, EventCounts]:
     """n draws for each point of a shard, (n, C, *E), ``batch_size`` at a time where there are more for one point, and
     how many draws lay within the limits."""
     component, batch, options = shard.component, shard.points, shard.options
@@ -318,7 +318,7 @@ def draws_of(shard: AssessmentShard) -> tuple[Tensor, Drawn]:
         for start in range(0, count, each)
     ]
     x = torch.cat([part for part, _ in parts]).reshape(options.n, len(batch), *component.event_shape)
-    return x, Drawn(*map(sum, zip(*(counts for _, counts in parts), strict=True)))
+    return x, EventCounts(*map(sum, zip(*(counts for _, counts in parts), strict=True)))
 
 
 def _shown(batches: list[EvaluationBatch], most: int, units: Units, measures: list[Measure]) -> Assessed:

@@ -13,7 +13,7 @@ from scorefold.data import Dataset
 from scorefold.errors import SplitError
 from scorefold.interfaces import DataSource
 from scorefold.stage import StageContext
-from scorefold_toolkit.drawing import Drawn
+from scorefold_toolkit.drawing import EventCounts
 from scorefold_toolkit.metrics import energy_distance, speckle
 from scorefold_verbs.inputs import choice, points_of
 
@@ -47,10 +47,10 @@ def distinct_training_points(source: DataSource, count: int, context: StageConte
     return training.take(order.sort().values).to(device="cpu", dtype=context.dtype)
 
 
-def share_within(counts: Sequence[Drawn], limits: object) -> tuple[dict[str, float], list[str]]:
+def share_within(counts: Sequence[EventCounts], limits: object) -> tuple[dict[str, float], list[str]]:
     """A metric of the share of samples that lay inside limits, with a warning of a small share; empty without limits.
 
-    >>> share_within([Drawn(1, 2), Drawn(1, 6)], (0.0, None))[0]
+    >>> share_within([EventCounts(1, 2), EventCounts(1, 6)], (0.0, None))[0]
     {'share of samples within the limits': 0.25}
     """
     if limits is None:

@@ -94,7 +94,10 @@ class FitReport:
         'the loss of training points is -2.4 and of held-out points 3.1, no b'
         """
         loss, held_out = self.last("loss"), self.best_validation
-        if self.reference is None or loss is None or held_out is None or not loss < self.reference <= held_out:
+        if self.reference is None or loss is None or held_out is None:
+            return ""
+        clear = 0.1 * max(1.0, abs(self.reference))
+        if not loss < self.reference - clear or held_out < self.reference:
             return ""
         return (
             f"the loss of training points is {loss:.4g} and of held-out points {held_out:.4g}, "
