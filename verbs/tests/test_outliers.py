@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -13,9 +14,9 @@ from scorefold.data import Condition, Dataset, TensorSpec
 from scorefold.diffusion import VP
 from scorefold.errors import DataError
 from scorefold.interfaces import ScoreModel
-from scorefold_verbs.config import OutlierOptions
+from scorefold_verbs.config import LikelihoodOptions, OutlierOptions
 from scorefold_verbs.figures import outlier_figures as draw
-from scorefold_verbs.likelihoods import auroc, outlier_scores, outliers
+from scorefold_verbs.likelihoods import auroc, evaluate_likelihood, outlier_scores, outliers
 
 SPEC = TensorSpec((), None)
 
@@ -138,6 +139,48 @@ def test_the_greatest_cost_stands_in_the_last_bar_and_the_limit_is_a_line(seed: 
     assert axes.containers[0][-1].get_height() > 0
     assert axes.lines[0].get_xdata()[0] == float(costs.max())
     assert axes.get_ylabel() == "density"
+
+
+class UnitSquare(Shifted):
+    """A flow of the uniform distribution on [0, 1]^2, with density 0 outside."""
+
+    def log_prob(self, x: Tensor, condition: Condition | None = None, **_: Any) -> Tensor:
+        return torch.where(((x >= 0) & (x <= 1)).all(1), 0.0, -math.inf)
+
+
+OUTSIDE = torch.cat((torch.full((120, 2), 0.5), torch.tensor([[0.5, 1.5]])))
+
+
+def test_points_of_density_0_are_counted_and_the_means_are_of_the_others() -> None:
+    source = Source(test=Dataset(OUTSIDE, index=torch.arange(121)))
+    outcome = evaluate_likelihood(UnitSquare(), {"data": source}, LikelihoodOptions(), context())
+    assert checked(outcome)["log-likelihood (nats)"] == 0
+    assert outcome.result["answer"]["value"] == 0
+    assert outcome.result["warnings"] == [
+        "the model has density 0 at 1 of 121 points, outside its limits (row 120): means are of the others"
+    ]
+    assert outcome.value["log_prob"].tolist() == [0.0] * 120 + [-math.inf]
+
+
+def test_a_point_of_density_0_is_unlike_the_data() -> None:
+    source = Source(test=Dataset(OUTSIDE, index=torch.arange(121)))
+    outcome = outliers(UnitSquare(), {"data": source}, OutlierOptions(), context())
+    assert checked(outcome)["mean cost (bits a dimension)"] == 0
+    assert outcome.value["above the limit"].tolist() == [0.0] * 120 + [1.0]
+    assert len(outcome.result["warnings"]) == 1
+    assert draw(outcome.drawn)["outliers"].axes[0].patches
+
+
+def test_points_that_are_all_of_density_0_have_no_mean_and_are_all_unlike_the_data() -> None:
+    source = {"data": Source(test=Dataset(OUTSIDE[-1:].repeat(3, 1)))}
+    for verb, options in ((evaluate_likelihood, LikelihoodOptions()), (outliers, OutlierOptions())):
+        with pytest.raises(DataError, match="density 0 at all 3 points, such as row 0, row 1, row 2"):
+            verb(UnitSquare(), source, options, context())  # type: ignore[operator]
+    outcome = outliers(UnitSquare(), source, OutlierOptions(above=1.0), context())
+    assert checked(outcome) == {"limit of the cost (bits a dimension)": 1.0, "share of points unlike the data": 1.0}
+    assert draw(outcome.drawn)["outliers"].axes[0].get_xlabel() == "cost: density 0 at all points"
+    usual = {"data": Source(test=Dataset(OUTSIDE[:120])), "unusual": source["data"]}
+    assert checked(outliers(UnitSquare(), usual, OutlierOptions(), context()))["AUROC by cost"] == 1
 
 
 def test_too_few_points_for_the_others_are_refused() -> None:

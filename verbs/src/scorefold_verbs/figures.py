@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -212,7 +213,8 @@ def likelihood(values: Mapping[str, Tensor]) -> Mapping[str, Figure]:
 def outlier_figures(scores: Mapping[str, Mapping[str, Tensor]]) -> Mapping[str, Figure]:
     """The histograms of each outlier score: over usual points, and over unusual ones where there are any.
 
-    What lies beyond three times the range of the usual ones stands in the last bar, so that these are seen. A line
+    What lies beyond three times the range of the usual ones stands in the last bar, so that these are seen. Usual
+    points of density 0 are left out. A line
     stands at the ``limit`` of a score, above which a point is unlike the data. Images of the ``costliest`` points, by
     name, are a figure of their own.
     """
@@ -221,10 +223,16 @@ def outlier_figures(scores: Mapping[str, Mapping[str, Tensor]]) -> Mapping[str, 
     places = figure.subplots(1, len(usual), squeeze=False)[0]
     for axes, (name, values) in zip(places, usual.items(), strict=True):
         tidy(axes)
+        values = values[values < math.inf]
+        if not len(values):
+            axes.set(xlabel=f"{name}: density 0 at all points", yticks=[])
+            continue
         both = values if unusual is None else torch.cat((values, unusual[name]))
         limit = float(3 * values.max() - 2 * values.min())
+        low = float(both.min())
         high = min(float(both.max()), limit)
-        edges = torch.linspace(float(both.min()), high, 41, dtype=torch.float64).tolist()
+        high = high if high > low else low + 1.0  # equal costs
+        edges = torch.linspace(low, high, 41, dtype=torch.float64).tolist()
         axes.hist(values.double().numpy(), bins=edges, color=SOFT, label="usual", density=True)
         if unusual is not None:
             shown = unusual[name].double().clamp(max=high).numpy()
@@ -235,7 +243,7 @@ def outlier_figures(scores: Mapping[str, Mapping[str, Tensor]]) -> Mapping[str, 
             axes.axvline(float(limits[name]), color=INK, linestyle=":", linewidth=1, label="above: unlike the data")
         axes.set(xlabel=f"{name} ({units}{beyond})", yticks=[])
     places[0].set_ylabel("density")
-    if limits or unusual is not None:
+    if places[0].get_legend_handles_labels()[1] and (limits or unusual is not None):
         legend_below(places[0])
     costliest = scores.get("costliest")
     images = as_images(torch.stack(list(costliest.values())).cpu()) if costliest else None

@@ -8,6 +8,7 @@ condition, less its cost given other points' conditions. The other is the cost o
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -48,14 +49,17 @@ def evaluate_likelihood(
 
     The log-likelihood is compared with the exact log-likelihood where the data know their density. Where the model
     takes no condition and there are enough training points, it is also compared with a normal distribution fitted to
-    them. Hands on ``{"log_prob": (N,) float64}`` by row, NaN for rows that were not asked about. Raises ``DataError``
-    for an empty split and for values that are not finite, ``ConfigError`` for a model whose condition is a code.
+    them. Hands on ``{"log_prob": (N,) float64}`` by row, NaN for rows that were not asked about. Points of density 0,
+    outside the limits of a model, have -inf. The answer is of the others, and a warning counts them. Raises
+    ``DataError`` for an empty split and for values that are NaN, ``ConfigError`` for a model whose condition is a code.
     """
     refuse_codes(component)
     source: DataSource = inputs["data"]
     dataset = points_of(source, _most(component, options), context)
     seed = context.seed("evaluate")
-    log_prob = log_probs(component, dataset, options, seed, executor=context.executor)
+    every = log_probs(component, dataset, options, seed, executor=context.executor)
+    rows, warnings = dataset.index, _impossible(every, _called(source, dataset))
+    log_prob, dataset = every[every.isfinite()], dataset.take(every.isfinite().nonzero()[:, 0])
     metrics, answer = _likelihood(component, log_prob, _exact_log_prob(component, source, dataset))
     normal = None
     if component.condition_spec is None and component.event_scale.levels is None:
@@ -67,10 +71,37 @@ def evaluate_likelihood(
     scaled = source.event_scale.log_volume(tuple(component.event_shape))
     if scaled != 0 and source.event_scale.levels is None:
         metrics["log-likelihood in the units of the file (nats)"] = float(log_prob.mean()) - scaled
-    result = {"metrics": metrics, "points": len(log_prob), "answer": answer}
-    log_prob = by_row(log_prob, dataset.index, source.rows)
-    return Outcome({"log_prob": log_prob}, result, {"log_prob": log_prob})
+    result: dict[str, Any] = {"metrics": metrics, "points": len(every), "answer": answer}
+    if warnings:
+        result["warnings"] = warnings
+    every = by_row(every, rows, source.rows)
+    return Outcome({"log_prob": every}, result, {"log_prob": every})
 
+
+def _called(source: DataSource, points: Dataset) -> list[str]:
+    """Points in a sentence, by their rows."""
+    places = range(len(points)) if points.index is None else points.index.tolist()
+    return [row_text(source.rows, place) for place in places]
+
+
+def _impossible(log_prob: Tensor, called: Sequence[str], *, some: bool = True) -> list[str]:
+    """The warning of points of density 0. Raises ``DataError`` where all are such points and ``some`` others are
+    needed."""
+    none = log_prob.isneginf().nonzero()[:, 0].tolist()
+    if not none:
+        return []
+    named = ", ".join(called[place] for place in none[:_NAMED])
+    if some and len(none) == len(log_prob):
+        raise DataError(
+            f"the model has density 0 at all {len(none):,} points, such as {named}: they are outside its limits",
+            hint="check the units of the points; 'within' of the model and the results of 'inspect' show both ranges",
+        )
+    said = f"the model has density 0 at {len(none):,} of {len(log_prob):,} points, outside its limits ({named})"
+    return [f"{said}: means are of the others"]
+
+
+_NAMED = 3
+"""The most points of density 0 that are named."""
 
 _OF_SCORES = 256
 """The most points that a score evaluates where no limit is given."""
@@ -92,7 +123,7 @@ def log_probs(
 
     ``seed`` gives the probes of traces and the noise of discrete data; with None the latter is the middle of each
     level. A batch has a seed of its own, and is a job where the model is on the CPU and the ``executor`` runs these in
-    parallel. Raises ``DataError`` for values that are not finite.
+    parallel. Points of density 0 have -inf. Raises ``DataError`` for values that are NaN or inf.
     """
     batches = enumerate(dataset.batches(options.batch_size))
     shards = (
@@ -103,10 +134,10 @@ def log_probs(
     found = in_shards(f"{__name__}:log_prob_of", shards, sent, "log-likelihoods")
     values = list(reported(found, len(dataset), "log-likelihoods", options.batch_size))
     log_prob = torch.cat(values).double()
-    wrong = int((~torch.isfinite(log_prob)).sum())
+    wrong = int((~(log_prob < math.inf)).sum())
     if wrong:
         raise DataError(
-            f"{wrong} of {len(log_prob)} log-likelihoods are not finite",
+            f"{wrong} of {len(log_prob)} log-likelihoods are not numbers",
             hint="check that the data are those the model was trained for, in its units",
         )
     return log_prob
@@ -224,7 +255,8 @@ def outlier_scores(
         ]
     )
     marginal = others.logsumexp(0) - math.log(options.others)
-    return OutlierScores(-own / unit, (marginal - own) / unit, _condition_cost(model, dataset, options))
+    mismatch = ((marginal - own) / unit).where(own.isfinite(), math.inf)
+    return OutlierScores(-own / unit, mismatch, _condition_cost(model, dataset, options))
 
 
 def auroc(unusual: Tensor, usual: Tensor) -> float:
@@ -257,7 +289,7 @@ def outliers(component: ScoreModel | Flow, inputs: Inputs, options: OutlierOptio
     groups: dict[str, DataSource] = {"usual": inputs["data"]}
     if inputs.get("unusual") is not None:
         groups["unusual"] = inputs["unusual"]
-    scores, rows, called = {}, {}, {}
+    scores, rows, called, warnings = {}, {}, {}, list[str]()
     for name, source in groups.items():
         points = points_of(source, _most(component, options), context)
         if component.condition_spec is not None and points.condition is None:
@@ -267,20 +299,22 @@ def outliers(component: ScoreModel | Flow, inputs: Inputs, options: OutlierOptio
             )
         found = outlier_scores(component, points, options, seed=context.seed("outliers"), executor=context.executor)
         scores[name] = found.named()
-        places = range(len(points)) if points.index is None else points.index.tolist()
-        called[name] = [row_text(source.rows, place) for place in places]
+        called[name] = _called(source, points)
+        warnings += _impossible(-found.cost, called[name], some=name == "usual" and options.above is None)
         rows[name] = {of: by_row(values, points.index, source.rows) for of, values in scores[name].items()}
     metrics: dict[str, float] = {}
     for of, values in scores["usual"].items():
-        metrics[f"mean {of} (bits)" if of == "condition cost" else f"mean {of} (bits a dimension)"] = float(
-            values.mean()
-        )
+        unit = "bits" if of == "condition cost" else "bits a dimension"
+        if (values < math.inf).any():
+            metrics[f"mean {of} ({unit})"] = float(values[values < math.inf].mean())
         if "unusual" in scores:
             metrics[f"AUROC by {of}"] = auroc(scores["unusual"][of], values)
     costs = scores["usual"]["cost"]
     if options.above is None:
-        limit = cost_limit(costs)
-        answer = of_costs(costs, called["usual"], limit, context.split or "test")
+        possible = costs.isfinite()
+        limit = cost_limit(costs[possible])
+        names = [name for name, there in zip(called["usual"], possible.tolist(), strict=True) if there]
+        answer = of_costs(costs[possible], names, limit, context.split or "test")
     else:
         limit = options.above
         answer = of_costs_above(limit, costs, called["usual"])
@@ -288,8 +322,10 @@ def outliers(component: ScoreModel | Flow, inputs: Inputs, options: OutlierOptio
     if limit is not None:
         metrics[COST_LIMIT] = limit
         for named in rows.values():
-            named[ABOVE] = (named["cost"] > limit).double().where(named["cost"].isfinite(), math.nan)
+            named[ABOVE] = (named["cost"] > limit).double().where(~named["cost"].isnan(), math.nan)
     result: dict[str, Any] = {"metrics": metrics, "points": len(costs), "answer": answer}
+    if warnings:
+        result["warnings"] = warnings
     if "unusual" in scores:
         best = max((name for name in metrics if name.startswith("AUROC")), key=metrics.__getitem__)
         counts = [len(next(iter(scores[group].values()))) for group in groups]
