@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 
 import pytest
@@ -110,6 +111,31 @@ def test_hidden_pixels_stay_hidden_in_the_pseudo_inverse_of_block_means() -> Non
     each = build([{**pixels, "each": True}, "box-downsample"]).at(torch.arange(2))
     y = each(torch.randn(6, *SHAPE, dtype=torch.float64))
     torch.testing.assert_close(each(each.pseudo_inverse(y)), y)
+
+
+def test_a_matrix_is_its_rows_times_the_numbers_of_an_event() -> None:
+    rows = torch.randn(5, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    operator = build({"name": "matrix", "rows": rows.tolist()}, (3, 2, 2))
+    x = torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    assert torch.equal(dense(operator), rows)
+    y = operator(x)
+    torch.testing.assert_close(y, x.flatten(1) @ rows.T)
+    torch.testing.assert_close((operator.adjoint(y) * x).sum(), (y * y).sum())
+    torch.testing.assert_close(operator(operator.pseudo_inverse(y)), y)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [([[1, 2], [3]], "rows have 1 to 2 numbers"), ([[math.inf, 1.0]], "finite number"), ([], "at least 1 item")],
+)
+def test_rows_that_are_no_matrix_are_refused(rows: object, said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        operator_of({"name": "matrix", "rows": rows}, (2,))
+
+
+def test_a_matrix_for_other_events_is_refused() -> None:
+    with pytest.raises(ConfigError, match="have 3 numbers, and events have 2"):
+        operator_of({"name": "matrix", "rows": [[1, 2, 3]]}, (2,))
 
 
 def test_box_is_the_mean_of_blocks_and_its_pseudo_inverse_replicates() -> None:

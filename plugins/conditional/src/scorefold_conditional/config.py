@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -143,6 +143,16 @@ class ConditionalConfig(DenoisingLossConfig):
         return self
 
 
+YUnits = Annotated[
+    Literal["file", "model"] | None,
+    Field(
+        description="Units of y and its noise where the prior's data were scaled: file where x of y = A x is in the "
+        "numbers of the file, or model where it is scaled; null is the scaled data that are plugged in",
+    ),
+]
+"""Units of an observation; see ``Observations``."""
+
+
 class DPSConfig(Config):
     """Diffusion posterior sampling: a score prior guided by the gradient of the misfit of its denoised estimate."""
 
@@ -157,6 +167,7 @@ class DPSConfig(Config):
         description="Standard deviation of the observation's Gaussian noise (pigdm, diffpir); null is the deviation of "
         "the data that are plugged in, and 0 without data. Counts of photons need a number",
     )
+    y_units: YUnits = None
     variant: Literal["dps", "pigdm", "diffpir"] = Field(
         "dps",
         description="The guidance: a step of fixed length against the misfit (dps, Chung et al. 2023), the misfit "
@@ -237,6 +248,7 @@ class RePaintConfig(Config):
         description="The known part of an event: a mask, or an operator whose components have one speed; null is the "
         "operator of the data that are plugged in, and a mask without data",
     )
+    y_units: YUnits = None
     jump_length: int = Field(10, ge=1, description="Steps that are taken back before they are drawn again")
     resamples: int = Field(10, ge=1, description="How often each step is drawn; 1 for plain replacement")
     move: Literal["ancestral", "sampler"] = Field(

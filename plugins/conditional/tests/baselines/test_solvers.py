@@ -9,11 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from scorefold.data import EventScale
 from scorefold.diffusion import VE, VP, GeometricVE, PerComponent
 from scorefold.errors import ConfigError
-from scorefold_conditional.config import DAPSConfig, DiffPIRConfig, DPSConfig, MMPSConfig, TMPDConfig
+from scorefold_conditional.config import DAPSConfig, DiffPIRConfig, DPSConfig, MMPSConfig, RePaintConfig, TMPDConfig
 from scorefold_conditional.solvers.daps import DAPS
 from scorefold_conditional.solvers.dps import DPS
+from scorefold_conditional.solvers.repaint import RePaint
 from scorefold_registry import Host, compare
 
 SHAPE = (3, 2, 2)
@@ -74,6 +76,43 @@ def test_mmps_is_pigdm_with_the_jacobian_and_exact_for_gaussians(gaussian: Any, 
     y = a(normal(1, *SHAPE, seed=1))
     for found, wanted in scores(model, data.given(a, y, 0.2), y):
         assert torch.allclose(found, wanted, rtol=1e-6, atol=1e-6)
+
+
+COLUMNS = EventScale(shift=(1e3, 5.0, -2.0), factor=(50.0, 0.01, 3.0))
+TABLE = EventScale(shift=(1e3, 5.0, -2.0), factor=4.0)
+SUMS = {"name": "matrix", "rows": [[0.02, 30.0, 0.0], [0.0, 0.0, 1.0]]}
+
+
+@pytest.mark.parametrize("scale", [COLUMNS, TABLE], ids=["columns", "table"])
+def test_an_observation_in_the_units_of_the_file_has_its_posterior(
+    scale: EventScale, distribution: Any, gaussian: Any, prior_of: Any
+) -> None:
+    data, shape = gaussian(3), (3,)
+    prior = prior_of(data, VE(0.01, 20.0), shape)
+    prior.event_scale = scale
+    config = {"operator": SUMS, "noise_std": 0.7, "solver_steps": 10, "y_units": "file"}
+    model = DPS(MMPSConfig.model_validate(config), prior=prior)
+    factors = scale.to_raw(torch.ones(1, 3, dtype=torch.float64))[0] - scale.to_raw(torch.zeros(1, 3).double())[0]
+    centre = scale.to_raw(data.mean[None])[0]
+    raw = distribution(centre, factors.diag() @ data.covariance @ factors.diag())
+    a = model.observations.operator
+    y = a(centre[None] + factors * normal(1, 3, seed=1))
+    found = raw.given(a, y, 0.7)
+    inverse = (1 / factors).diag()
+    posterior = distribution(scale.from_raw(found.mean[None])[0], inverse @ found.covariance @ inverse)
+    x, t = normal(3, 3, seed=2), torch.full((3,), 0.4, dtype=torch.float64)
+    wanted = posterior.score(model.process, x, t)
+    assert torch.allclose(model.score(x, t, y.expand(3, 2)), wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_scaled_data_ask_for_the_units_of_an_observation(gaussian: Any, prior_of: Any) -> None:
+    prior = prior_of(gaussian(3), VE(0.01, 20.0), (3,))
+    prior.event_scale = COLUMNS
+    for config, solver in ((MMPSConfig, DPS), (DAPSConfig, DAPS), (RePaintConfig, RePaint)):
+        with pytest.raises(ConfigError, match="were scaled, so y = A x can be in two units"):
+            solver(config.model_validate({"operator": SUMS}), prior=prior)
+    model = DPS(MMPSConfig.model_validate({"operator": SUMS, "y_units": "model"}), prior=prior)
+    assert torch.equal(model.observations.read(torch.ones(1, 2))[1], torch.ones(1, 2))
 
 
 @pytest.mark.parametrize("noise_std", [0.0, 0.3])

@@ -79,6 +79,24 @@ class HaarConfig(Config):
     levels: int = Field(1, ge=1, description="How often the coarse band is transformed again")
 
 
+class MatrixConfig(Config):
+    """A matrix times the numbers of an event, y = A x."""
+
+    name: Literal["matrix"] = "matrix"
+    rows: tuple[tuple[float, ...], ...] = Field(
+        min_length=1,
+        description="The rows of A, each with one number for each number of an event: [[0, 1, 0]] shows the second of "
+        "three columns",
+    )
+
+    @model_validator(mode="after")
+    def _rectangular(self) -> MatrixConfig:
+        sizes = {len(row) for row in self.rows}
+        if len(sizes) > 1:
+            raise ValueError(f"rows have {min(sizes)} to {max(sizes)} numbers; expected rows of equal lengths")
+        return self
+
+
 class RadonConfig(Config):
     """Line integrals along parallel rays, as a tomograph measures them."""
 
@@ -148,13 +166,14 @@ _Operator = Annotated[
     | GaussianBlurConfig
     | GreyConfig
     | HaarConfig
+    | MatrixConfig
     | RadonConfig
     | EdgesConfig
     | DeepinvConfig
     | ComposeConfig,
     Field(discriminator="name"),
 ]
-# compose and deepinv are not among the bare names: they need more than a name.
+# compose, deepinv and matrix are not among the bare names: they need more than a name.
 _OperatorName = Literal[
     "mask", "box-downsample", "bicubic-downsample", "upsample", "gaussian-blur", "grey", "haar", "radon", "edges"
 ]

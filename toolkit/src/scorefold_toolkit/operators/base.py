@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -90,6 +91,32 @@ class LinearOperator(Operator):
         return self
 
 
+class Matrix(LinearOperator):
+    """y = A x for a matrix A (M, D) and the D numbers of an event: (B, *in_shape) to (B, M).
+
+    >>> Matrix(torch.tensor([[1.0, 1.0], [0.0, 2.0]]), (2,))(torch.tensor([[3.0, 4.0]]))
+    tensor([[7., 8.]])
+    """
+
+    def __init__(self, matrix: Tensor, in_shape: Sequence[int]) -> None:
+        super().__init__(in_shape, (len(matrix),))
+        self.matrix = matrix.double()
+
+    @cached_property
+    def _inverse(self) -> Tensor:
+        inverse: Tensor = torch.linalg.pinv(self.matrix)
+        return inverse
+
+    def _apply(self, x: Tensor) -> Tensor:
+        return x.flatten(1) @ self.matrix.to(x).T
+
+    def _adjoint(self, y: Tensor) -> Tensor:
+        return (y @ self.matrix.to(y)).reshape(-1, *self.in_shape)
+
+    def _pseudo_inverse(self, y: Tensor) -> Tensor:
+        return (y @ self._inverse.to(y).T).reshape(-1, *self.in_shape)
+
+
 @runtime_checkable
 class HasOperator(Protocol):
     """A data source whose condition is an event that went through ``operator``, with or without noise.
@@ -110,7 +137,7 @@ def as_linear(operator: Operator, who: str) -> LinearOperator:
         return operator
     raise ConfigError(
         f"{who} needs the adjoint of a linear operator, and {type(operator).__name__} is not linear",
-        hint="choose a linear operator, such as mask, box-downsample or radon",
+        hint="choose a linear operator, such as mask, box-downsample or matrix",
     )
 
 

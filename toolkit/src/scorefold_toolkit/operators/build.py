@@ -21,12 +21,13 @@ from scorefold_toolkit.config.operators import (
     GreyConfig,
     HaarConfig,
     MaskConfig,
+    MatrixConfig,
     OperatorConfig,
     RadonConfig,
     UpsampleConfig,
 )
 from scorefold_toolkit.nn.reshape import check_divisible, is_signal
-from scorefold_toolkit.operators.base import LinearOperator, Operator, Shape, compose
+from scorefold_toolkit.operators.base import LinearOperator, Matrix, Operator, Shape, compose
 from scorefold_toolkit.operators.images import (
     Edges,
     Grey,
@@ -48,8 +49,8 @@ def build_operator(config: OperatorConfig, in_shape: Sequence[int], *, scale: Ev
     """The operator of a config, on events of ``in_shape`` in units of ``scale`` (which ``edges`` alone needs).
 
     Masks, downsampling, upsampling and blur serve images (C, H, W) and signals (C, L), along the time of a signal.
-    Others but ``deepinv`` and ``mask`` with region ``pixels`` need images. Raises ``ConfigError`` for an event that the
-    operator can't serve, with the nearest sizes where a size is the trouble.
+    Others but ``matrix``, ``deepinv`` and ``mask`` with region ``pixels`` need images. Raises ``ConfigError`` for an
+    event that the operator can't serve, with the nearest sizes where a size is the trouble.
     """
     shape = tuple(in_shape)
     if isinstance(config, ComposeConfig):
@@ -58,6 +59,8 @@ def build_operator(config: OperatorConfig, in_shape: Sequence[int], *, scale: Ev
             operators.append(build_operator(part, shape, scale=scale))
             shape = operators[-1].out_shape
         return compose(operators)
+    if isinstance(config, MatrixConfig):
+        return _matrix(config, shape)
     if isinstance(config, DeepinvConfig):
         return build_physics(config.physics, config.options, config.seed, shape)
     signal = is_signal(shape)
@@ -94,6 +97,16 @@ def build_operator(config: OperatorConfig, in_shape: Sequence[int], *, scale: Ev
             return Radon(_angles(config), shape, config.bins)
         case EdgesConfig():
             return _edges(config, shape, scale)
+
+
+def _matrix(config: MatrixConfig, shape: Shape) -> Matrix:
+    matrix = torch.tensor(config.rows, dtype=torch.float64)
+    if matrix.shape[1] != math.prod(shape):
+        raise ConfigError(
+            f"the rows of the operator 'matrix' have {matrix.shape[1]} numbers, and events have {math.prod(shape)}",
+            hint="give each row one number for each number of an event, in the order of the columns",
+        )
+    return Matrix(matrix, shape)
 
 
 def _mask(config: MaskConfig, shape: Shape) -> LinearOperator:

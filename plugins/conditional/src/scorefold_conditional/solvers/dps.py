@@ -58,7 +58,7 @@ class DPS(ScoreModel, InverseSolver):
     def __init__(self, config: DPSConfig, *, prior: ScoreModel, data: DataSource | None = None) -> None:
         name = f"score:{type(config).__name__.removesuffix('Config').lower()}"
         check_prior(prior, name)
-        observations = Observations(config.operator, prior, name, data)
+        observations = Observations(config.operator, prior, name, data, config.y_units)
         super().__init__(prior.process, prior.event_shape, observations.spec, prior.event_scale)
         self.prior, self.observations, self.config = prior, observations, config
         self.noise_std = 0.0 if config.variant == "dps" else observations.deviation(config.noise_std)

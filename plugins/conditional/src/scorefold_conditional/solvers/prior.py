@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -12,9 +14,11 @@ from scorefold_conditional.inverse import check_masks, check_observation
 from scorefold_toolkit.checks import check_trained
 from scorefold_toolkit.config.operators import OperatorConfig
 from scorefold_toolkit.operators import (
+    Composition,
     HasOperator,
     LinearOperator,
     Mask,
+    Matrix,
     Operator,
     RandomMask,
     as_linear,
@@ -51,13 +55,21 @@ class Observations:
 
     The operator comes from ``config``, or from the data where ``config`` is None. One operator for all events takes
     y (B, *out_shape). A mask of each event (``each: true``) takes y as ``image`` with the masks as ``mask``, as
-    ``data:paired`` gives them with ``mask: true``. ``noise`` describes the noise of the data, "" without. Raises
-    ``ConfigError`` without an operator, for an operator that is not linear, for events that it can't serve, and for
-    data in another range than the prior's.
+    ``data:paired`` gives them with ``mask: true``. ``noise`` describes the noise of the data, "" without.
+
+    With the prior's data scaled, x_file = factor x + shift, an observation in the ``units`` of the ``file`` is
+    A x_file + noise, and A shift is taken off. Raises ``ConfigError`` without an operator, for an operator that is not
+    linear, for events that it can't serve, for data in another range than the prior's, and for scaled data where
+    neither ``units`` nor data say the units of y.
     """
 
     def __init__(
-        self, config: OperatorConfig | None, prior: ScoreModel, name: str, data: DataSource | None = None
+        self,
+        config: OperatorConfig | None,
+        prior: ScoreModel,
+        name: str,
+        data: DataSource | None = None,
+        units: Literal["file", "model"] | None = None,
     ) -> None:
         built = data.operator if config is None and isinstance(data, HasOperator) else None
         if config is None and not isinstance(built, Operator):
@@ -75,6 +87,14 @@ class Observations:
             )
         if data is not None:
             _check_range(data, prior, name)
+        scale = prior.event_scale
+        scaled = not scale.bounded and (scale.shift, scale.factor) != (0.0, 1.0)
+        if scaled and data is None and units is None:
+            raise ConfigError(
+                f"the data of the prior of {name} were scaled, so y = A x can be in two units",
+                hint="set y_units: file where x is in the numbers of the file, or y_units: model where x is scaled",
+            )
+        self._scale = scale if scaled and units == "file" else None
         self._name, self._std = name, float(getattr(data, "noise_std", 0.0))
         self._counts = getattr(data, "poisson_peak", None) is not None
         kinds = {"Poisson counts": self._counts, f"Gaussian of deviation {self._std:g}": self._std > 0}
@@ -89,23 +109,44 @@ class Observations:
 
     def deviation(self, given: float | None) -> float:
         """The deviation of Gaussian noise that is given, else of the data's, and 0 without. Raises ``ConfigError``
-        where the data's noise has another distribution and none is given."""
+        where the data's noise has another distribution and none is given. A given one is in the units of y."""
         if given is None and self._counts:
             raise ConfigError(
                 f"the data have the noise of photons (poisson_peak), and {self._name} takes Gaussian noise alone",
                 hint="set noise_std to a deviation that is near, such as the root of mean pixel / poisson_peak in "
                 "images from 0 to 1",
             )
-        return self._std if given is None else given
+        return self._std if given is None else given / self._unit()
 
     def example(self) -> LinearOperator:
-        """The operator; where it varies by event, the operator of the first event."""
-        return self.operator.at(torch.zeros(1, dtype=torch.long)) if self.varies else self.operator
+        """The operator on scaled events; where it varies by event, the operator of the first event."""
+        return self._scaled(self.operator.at(torch.zeros(1, dtype=torch.long)) if self.varies else self.operator)
+
+    def _unit(self) -> float:
+        """The unit of y: the factor of all numbers of an event where they have one, else 1."""
+        factor = 1.0 if self._scale is None else self._scale.factor
+        return 1.0 if isinstance(factor, tuple) else factor
+
+    def _scaled(self, operator: LinearOperator) -> LinearOperator:
+        """The operator on scaled events that gives y less A shift, in its ``_unit``."""
+        if self._scale is None or not isinstance(self._scale.factor, tuple):
+            return operator
+        factors = torch.tensor(self._scale.factor, dtype=torch.float64, device="cpu")
+        return Composition([Matrix(factors.diag(), operator.in_shape), operator])
+
+    def _shifted(self, operator: LinearOperator, y: Tensor) -> tuple[LinearOperator, Tensor]:
+        """The operator on scaled events and y as it gives it."""
+        if self._scale is None:
+            return operator, y
+        zero = self._scale.to_raw(torch.zeros(1, *operator.in_shape, dtype=torch.float64, device=y.device))
+        return self._scaled(operator), (
+            (y.double() - operator(zero.expand(len(y), *zero.shape[1:]))) / self._unit()
+        ).to(y)
 
     def read(self, condition: Condition) -> tuple[LinearOperator, Tensor]:
         """The operator of these events and their observations y. Raises ``ShapeError`` for others than the spec's."""
         if not self.varies:
-            return self.operator, check_observation(self.operator, condition)
+            return self._shifted(self.operator, check_observation(self.operator, condition))
         if isinstance(condition, Tensor) or set(condition) != {"image", "mask"}:
             found = "a tensor" if isinstance(condition, Tensor) else ", ".join(sorted(condition)) or "nothing"
             raise ShapeError(
@@ -116,7 +157,7 @@ class Observations:
         if mask.shape[1:] != self.mask_shape:
             expected = ", ".join(["C", *map(str, self.mask_shape)])
             raise ShapeError(f"the masks have shape {tuple(mask.shape)}; expected ({expected})")
-        return Mask(mask, self.operator.in_shape), check_observation(self.operator, y)
+        return self._shifted(Mask(mask, self.operator.in_shape), check_observation(self.operator, y))
 
 
 def _check_range(data: DataSource, prior: ScoreModel, name: str) -> None:

@@ -56,7 +56,7 @@ class RePaint(ScoreModel, InverseSolver):
     def __init__(self, config: RePaintConfig, *, prior: ScoreModel, data: DataSource | None = None) -> None:
         check_prior(prior, "score:repaint")
         known = MaskConfig() if config.operator is None and data is None else config.operator
-        observations = Observations(known, prior, "score:repaint", data)
+        observations = Observations(known, prior, "score:repaint", data, config.y_units)
         super().__init__(prior.process, prior.event_shape, observations.spec, prior.event_scale)
         self.prior, self.observations, self.config = prior, observations, config
         if observations.noise:
