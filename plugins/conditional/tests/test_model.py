@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -91,7 +92,7 @@ def test_a_network_that_is_right_has_no_loss(build: Build, prediction: str, proc
     noises, answers, noised = [], [], []
     for shape, schedule, mean, std in (
         ((6, 3), model.event_schedule, UNITS.mean, UNITS.std),
-        ((6, 2), model.schedule_of(), float(model.condition_mean[0]), float(model.condition_std[0])),
+        ((6, 2), model.schedule_of(), model.condition_mean, model.condition_std),
     ):
         x0, z = mean + std * torch.randn(shape).double(), torch.randn(shape).double()
         a, b = (value[:, None] for value in schedule.signal_scale(t))
@@ -407,16 +408,39 @@ def test_units_of_the_condition_are_its_own(build: Build, generator: torch.Gener
     spec = {"a": TensorSpec((2,)), "class": TensorSpec((), classes=3), "b": TensorSpec((1,))}
     model = build((3,), spec)
     condition = {
-        "a": 5 + 0.5 * torch.randn(4000, 2),
+        "a": torch.tensor([5.0, 0.0]) + torch.tensor([0.5, 0.05]) * torch.randn(4000, 2),
         "class": torch.zeros(4000).long(),
         "b": torch.full((4000, 1), 3.0),
     }
     model.prepare(Dataset(torch.randn(4000, 3), condition=condition), generator)
-    torch.testing.assert_close(model.condition_mean, torch.tensor([5.0, 3.0]), atol=0.12, rtol=0)
-    torch.testing.assert_close(model.condition_std, torch.tensor([0.5, 1.0]), atol=0.03, rtol=0)
+    torch.testing.assert_close(model.condition_mean, torch.tensor([5.0, 0.0, 3.0]), atol=0.12, rtol=0)
+    torch.testing.assert_close(model.condition_std, torch.tensor([0.5, 0.05, 1.0]), atol=0, rtol=0.06)
+    shown = model._standard({"a": condition["a"], "b": condition["b"]}, None, None)
+    torch.testing.assert_close(shown["a"].std(0, correction=0), torch.ones(2))
     again = build((3,), spec)
     again.load_state_dict(model.state_dict())
     assert torch.equal(again.condition_mean, model.condition_mean)
+    old = {**model.state_dict(), "condition_mean": torch.tensor([4.0, 3.0]), "condition_std": torch.tensor([2.0, 1.0])}
+    again.load_state_dict(old)
+    assert again.condition_mean.tolist() == [4.0, 4.0, 3.0]
+    assert again.condition_std.tolist() == [2.0, 2.0, 1.0]
+
+
+def test_numbers_that_are_lost_in_the_least_noise_are_named(build: Build, generator: torch.Generator) -> None:
+    given = Dataset(torch.randn(500, 3), condition=torch.tensor([1.0, 1e-5]) * torch.randn(500, 2))
+    with pytest.warns(UserWarning, match="number 2 of the condition has deviation .*e-0[56] and noise of 0.01"):
+        build((3,), TensorSpec((2,)), process=PROCESSES[0]).prepare(given, generator)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        build((3,), TensorSpec((2,)), estimator="cde").prepare(given, generator)
+
+
+def test_numbers_of_an_image_have_one_unit(build: Build, generator: torch.Generator) -> None:
+    model = build((1, 4, 4), TensorSpec((1, 4, 4)))
+    condition = torch.tensor([1.0, 100.0]).repeat(8).reshape(1, 1, 4, 4) * torch.randn(50, 1, 4, 4)
+    model.prepare(Dataset(torch.randn(50, 1, 4, 4), condition=condition), generator)
+    assert model.condition_std.shape == (1,)
+    torch.testing.assert_close(model.condition_std[0], condition.std(correction=0))
 
 
 def test_a_condition_may_be_of_another_precision_or_whole_numbers(build: Build) -> None:

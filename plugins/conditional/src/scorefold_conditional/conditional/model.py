@@ -5,7 +5,9 @@ Batzolis, Stanczuk, Schoenlieb and Etmann (2021), sections 3 and 4; Batzolis et 
 
 from __future__ import annotations
 
+import itertools
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
@@ -87,9 +89,12 @@ class Conditional(ScoreModel, Trainable):
         self.network = self._built(config.network)
         self.uncertainty = loss_uncertainty(config.weighting)
         numbers = [name for name, spec in self.specs.items() if spec.classes is None]
-        self.places = {name: place for place, name in enumerate(numbers)}
-        self.register_buffer("condition_mean", torch.zeros(len(numbers)))
-        self.register_buffer("condition_std", torch.ones(len(numbers)))
+        # Each number of a vector has units of its own, and all numbers of an image have one.
+        sizes = [math.prod(self.specs[name].shape) if len(self.specs[name].shape) < 2 else 1 for name in numbers]
+        starts = [0, *itertools.accumulate(sizes)]
+        self.places = {name: slice(*ends) for name, ends in zip(numbers, itertools.pairwise(starts), strict=True)}
+        self.register_buffer("condition_mean", torch.zeros(starts[-1]))
+        self.register_buffer("condition_std", torch.ones(starts[-1]))
         self.register_buffer("reached_speed", torch.tensor(config.speed))
         self.condition_range = ConditionRange(data.condition_spec)
 
@@ -125,8 +130,8 @@ class Conditional(ScoreModel, Trainable):
         return network
 
     def prepare(self, dataset: Dataset, generator: torch.Generator) -> None:
-        """Takes the range of the condition, and the mean and standard deviation of each part over all its coordinates,
-        of the first points (``measured_rows``)."""
+        """Takes the range of the condition, and the mean and standard deviation of each number of a vector and of all
+        numbers of an image, of the first points (``measured_rows``)."""
         if not self.places:
             return
         widest = max((self.specs[name].shape for name in self.places), key=math.prod)
@@ -135,9 +140,31 @@ class Conditional(ScoreModel, Trainable):
         self.condition_range.prepare(condition)
         parts = named_parts(self.condition_spec, condition)
         for name, place in self.places.items():
-            std, mean = torch.std_mean(parts[name].double(), correction=0)
+            std, mean = torch.std_mean(parts[name].double().reshape(-1, place.stop - place.start), 0, correction=0)
             self.condition_mean[place] = mean.to(self.condition_mean)
-            self.condition_std[place] = std.to(self.condition_std) if std > 0 else 1.0
+            self.condition_std[place] = torch.where(std > 0, std, 1.0).to(self.condition_std)
+            if name in self.layout.diffusing:
+                self._warn_of_drowned(name)
+
+    def _warn_of_drowned(self, name: str) -> None:
+        """Warns of numbers whose deviation is below the least noise of the diffusing condition."""
+        signal, scale = self.schedule_of().signal_scale(self.condition_std.new_full((1,), self.process.t_min))
+        noise, std = float(scale / signal), self._units(name)[1].reshape(-1)
+        if drowned := (std < noise).nonzero()[:, 0].tolist():
+            which = f"number {drowned[0] + 1} of the condition{f' {name!r}' if name else ''}"
+            warnings.warn(
+                f"{which} has deviation {float(std[drowned[0]]):.3g} and noise of {noise:.3g} at least, in which it is "
+                "lost; set estimator: cde, which reads it without noise, or scale it to a deviation near 1",
+                stacklevel=2,
+            )
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+        sizes = torch.tensor([place.stop - place.start for place in self.places.values()], dtype=torch.long)
+        for name in ("condition_mean", "condition_std"):
+            given = state_dict.get(prefix + name)
+            if given is not None and len(given) == len(sizes):  # saved when a part had one unit
+                state_dict[prefix + name] = given.repeat_interleave(sizes.to(given.device))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def schedule_of(self, speed: float | Tensor | None = None) -> Schedule:
         """The schedule of a diffusing condition: at ``speed``, or at the one that the model was trained for."""
@@ -384,9 +411,10 @@ class Conditional(ScoreModel, Trainable):
         return events.expected_noise(own, self.config.prediction), found
 
     def _units(self, name: str) -> tuple[Tensor, Tensor]:
-        """The mean and the standard deviation of a part of the condition."""
-        place = self.places[name]
-        return self.condition_mean[place], self.condition_std[place]
+        """The mean and the standard deviation of a part of the condition, which broadcast with it."""
+        place, shape = self.places[name], self.specs[name].shape
+        shape = shape if len(shape) < 2 else ()
+        return self.condition_mean[place].reshape(shape), self.condition_std[place].reshape(shape)
 
     def _consistent(self, bound: BoundScore, parts: Parts, strength: float) -> BoundScore:
         """The bound score, its guess of the clean event drawn to what the operator and the condition say."""
