@@ -187,6 +187,16 @@ def test_conditions_are_dropped_as_often_as_asked(name: str, generator: torch.Ge
     assert all(torch.equal(absent, dropped[0]) for absent in dropped), "a row loses all of its condition or none"
 
 
+def test_each_number_of_a_condition_is_shown_in_units_of_its_own(generator: torch.Generator) -> None:
+    given = torch.tensor([1000.0, 0.0]) + torch.tensor([50.0, 1e-3]) * torch.randn(4000, 2)
+    model = build(spec=TensorSpec((2,)))
+    model.prepare(Dataset(torch.randn(4000, 6), condition=given), generator)
+    network = Answers(torch.zeros(4000, 6))
+    model.network = network
+    model.score(torch.randn(4000, 6), torch.full((4000,), 0.5), given)
+    torch.testing.assert_close(network.seen[2], (given - given.mean(0)) / given.std(0, correction=0), atol=1e-3, rtol=0)
+
+
 @pytest.mark.parametrize("name", list(SPECS))
 def test_no_condition_is_the_null_condition_and_guidance_mixes_the_two(name: str) -> None:
     model = build(spec=SPECS[name], condition_dropout=0.25)

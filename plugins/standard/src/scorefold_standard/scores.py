@@ -19,7 +19,7 @@ from scorefold_standard.config import AnalyticConfig, DenoisingConfig
 from scorefold_standard.noised_distributions import noised_distribution
 from scorefold_toolkit.distributions import Points, SubspaceGaussian
 from scorefold_toolkit.nn import loss_uncertainty
-from scorefold_toolkit.nn.conditions import ConditionRange, drop_condition, null_condition, with_null_class
+from scorefold_toolkit.nn.conditions import ConditionScale, drop_condition, null_condition, with_null_class
 from scorefold_toolkit.score_matching.losses import Standardised, denoising_score_matching
 from scorefold_toolkit.score_matching.noise_levels import NoiseLevels
 from scorefold_toolkit.training.validation import LossReference, silent_network
@@ -116,8 +116,9 @@ class Denoising(ScoreModel, Trainable):
     - ``v``: (b u' + a F) / c with u' = (x - a m) / c and c = sqrt(a^2 + b^2), so that F is the velocity
       (a z - b (x_0 - m)) / c of Salimans and Ho (2022), of unit size for data of unit deviation.
 
-    The condition is the data's own. With ``condition_dropout`` the model also learns the score without one, which
-    is then what ``condition=None`` gives, as guidance needs: classes get one more, tensors become 0.
+    The condition is the data's own, each number of a vector in z-scores of the training points. With
+    ``condition_dropout`` the model also learns the score without one, which is then what ``condition=None`` gives, as
+    guidance needs: classes get one more, tensors become 0.
 
     >>> from scorefold_registry import Host
     >>> network = {"use": "network:mlp", "config": {"width": 16, "blocks": 1}}
@@ -137,7 +138,7 @@ class Denoising(ScoreModel, Trainable):
         shown = with_null_class(spec) if self.drops and spec is not None else spec
         network = as_network(config.network, "the network of score:denoising")
         self.network = network.build(self.event_shape, self.event_shape, time=True, condition=shown)
-        self.condition_range = ConditionRange(spec)
+        self.condition_range = ConditionScale(spec)
         self.uncertainty = loss_uncertainty(config.weighting)
         if isinstance(self.network, Prepares) and self.network.prediction != config.prediction:
             raise ConfigError(
@@ -147,8 +148,8 @@ class Denoising(ScoreModel, Trainable):
             )
 
     def prepare(self, dataset: Dataset, generator: torch.Generator) -> None:
-        """Takes the range of the condition, and gives the network the data as it sees them, where it asks for them: the
-        first points (``measured_rows``)."""
+        """Takes the range and the units of the condition, and gives the network the data as it sees them, where it asks
+        for them: the first points (``measured_rows``)."""
         rows = measured_rows(len(dataset), self.event_shape)
         if self.condition_range.ranges:
             self.condition_range.prepare(dataset.take(torch.arange(rows)).condition)
@@ -195,12 +196,14 @@ class Denoising(ScoreModel, Trainable):
         return None if self.uncertainty is not None else silent_network(self.network, loss)
 
     def _condition(self, condition: Condition | None, x: Tensor) -> Condition | None:
-        """The condition as the network takes it: the null condition in place of none."""
+        """The condition as the network takes it, in z-scores: the null condition in place of none."""
         if condition is not None or self.condition_spec is None:
-            return condition
+            shown: Condition | None = self.condition_range(condition)
+            return shown
         if not self.drops:
             raise ConfigError(
                 "this score was trained with a condition and got none",
                 hint="pass the condition, or train with condition_dropout above 0 for a score without one",
             )
-        return null_condition(self.condition_spec, x)
+        absent: Condition = self.condition_range(null_condition(self.condition_spec, x))
+        return absent
