@@ -189,6 +189,7 @@ def test_a_damaged_environment_is_one_line(world: Any, tmp_path: Path, monkeypat
             with pytest.raises(ScorefoldError, match=words) as caught:
                 run(world, tmp_path, RUN)
             assert "scorefold plugins install one" in str(caught.value.hint)
+            assert ": pip install" not in str(caught.value.hint)
         finally:
             (world.root / "aside").rename(site / name)
     # An environment that was made for another Python is one that is not there.
@@ -253,6 +254,29 @@ def test_an_error_in_a_folder_of_ones_own_names_the_line(
     said = f"{caught.value.message} {caught.value.hint} {host.plugins[-1].fix}"
     assert f"at {file}:{len(source.splitlines()) + 2}" in said
     assert ("correct the code in its folder" in said, "install" in said) == (True, False)
+
+
+def test_the_fix_of_a_broken_plugin_is_for_its_environment(
+    world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``pip install`` alone would install another version here, which the environment does not see."""
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    python = world.root / "one" / "venv" / "bin" / "python"
+    (tmp_path / "scorefold.toml").write_text(f'[environments.one]\ninterpreter = "{python}"\n')
+    (spec,) = environments_in(read_settings(tmp_path / "scorefold.toml"))
+    file = world.root / "one" / "site" / "toy_old" / "plugin.py"
+    source = file.read_text()
+    file.write_text(f"raise RuntimeError('broken')\n{source}")
+    try:
+        environment.describe_environment(spec)
+        main(["plugins", "list"])
+        main(["plugins", "doctor"])
+    finally:
+        file.write_text(source)
+    said = " ".join(capsys.readouterr().out.split())
+    fix = f"{python} -m pip install --upgrade toy-old, then scorefold plugins install one, or switch it off"
+    assert (said.count(fix), said.count("pip install --upgrade toy-old")) == (2, 2)
 
 
 def test_a_run_needs_no_network(world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

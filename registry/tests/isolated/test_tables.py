@@ -113,6 +113,29 @@ def test_limits_are_no_part_of_the_digest(tmp_path: Path) -> None:
     assert len({digest_of(spec) for spec in (same[0], *others)}) == 4
 
 
+@pytest.mark.parametrize(
+    ("hint", "made", "given"),
+    [
+        (
+            "pip install --upgrade toy, or switch it off",
+            "scorefold plugins install old --fresh, if needed with another version of toy in [environments.old], or "
+            "switch it off",
+            "/py -m pip install --upgrade toy, then scorefold plugins install old, or switch it off",
+        ),
+        (
+            "at x.py:3; pip install 'toy[more, all]'",
+            "at x.py:3; add 'toy[more, all]' to [environments.old], then scorefold plugins install old",
+            "at x.py:3; /py -m pip install 'toy[more, all]', then scorefold plugins install old",
+        ),
+        *[(same, same, same) for same in ("pip install --upgrade scorefold-core", 'pip install "scorefold-core>=2"')],
+        ("correct the code in its folder", "correct the code in its folder", "correct the code in its folder"),
+    ],
+)
+def test_a_fix_is_for_the_environment(tmp_path: Path, hint: str, made: str, given: str) -> None:
+    assert Spec("old", tmp_path, ("toy",)).own_fix(hint) == made
+    assert Spec("old", tmp_path, interpreter=Path("/py")).own_fix(hint) == given
+
+
 def test_an_environment_that_is_not_installed_says_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
     specs(tmp_path, '[environments.old]\nrequirements = ["a"]\n')

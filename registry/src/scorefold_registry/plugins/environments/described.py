@@ -90,7 +90,7 @@ def record_of(spec: Spec, environment: Any, said: Any) -> PluginRecord:
         record = PluginRecord(said["name"], spec.name, said["version"], said["value"], environment=environment)
         record.brought_by = printable(said["distribution"])
         if said["cause"] is not None:
-            record.fail("broken", said["cause"], said["frame"], said["fix"])
+            record.fail("broken", said["cause"], said["frame"], said["fix"] and spec.own_fix(said["fix"]))
             return record
         record.kinds = [
             Kind(name, interface if _is_shared(interface) else PROXY, summary=summary)
@@ -103,7 +103,7 @@ def record_of(spec: Spec, environment: Any, said: Any) -> PluginRecord:
             component.id: item for component, item in zip(record.components, said["components"], strict=True)
         }
         for text in said["warnings"]:
-            record.warn(printable(text))
+            record.warn(printable(spec.own_fix(text)))
         return record
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise PluginError(

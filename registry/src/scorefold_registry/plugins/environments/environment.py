@@ -21,7 +21,6 @@ from scorefold_registry.plugins.environments.described import (
 )
 from scorefold_registry.plugins.environments.spec import Spec, environments_in
 from scorefold_registry.plugins.environments.store import LOCK, folder_of, layer, lent_libraries, python_of, torch_of
-from scorefold_registry.plugins.names import sentences
 from scorefold_registry.plugins.records import PluginRecord, RefusedConfigError, Registered
 from scorefold_registry.plugins.settings import Settings
 
@@ -139,10 +138,8 @@ class Environment(Names):
         sandbox.check_sandbox(self.spec, sandbox.missing_program())
         said: dict[str, Any] = registered.record.described[component.id]
         if said["fault"] is not None:
-            fault, _, hint = said["fault"].partition("\n  ")
-            # pip would install here, and not there.
-            anew = self.spec.install if "pip install" in hint or not hint else ""
-            raise PluginError(f"{fault} (environment {self.spec.name!r})", hint=sentences(hint, anew))
+            fault, _, hint = self.spec.own_fix(said["fault"]).partition("\n  ")
+            raise PluginError(f"{fault} (environment {self.spec.name!r})", hint=hint or self.spec.install)
         if said["trainable"] and component.kind not in ("score", "flow"):
             raise PluginError(
                 f"{registered.qualified} is trained; of an environment of its own, scores and flows can be trained",
@@ -182,7 +179,7 @@ class Environment(Names):
                 write_json(file, answer)
         if "problems" in answer:
             problems = [
-                (path, message, sentences(hint or "", self.spec.anew) if code == "plugin" else hint, code)
+                (path, self.spec.own_fix(message), hint and self.spec.own_fix(hint), code)
                 for path, message, hint, code in answer["problems"]
             ]
             raise RefusedConfigError(problems)

@@ -29,7 +29,6 @@ from scorefold_registry.plugins.environments import running
 from scorefold_registry.plugins.environments.objects import known_error
 from scorefold_registry.plugins.environments.spec import Spec
 from scorefold_registry.plugins.environments.wire import LONGEST, PROTOCOL, Arena, Reader, WireError, Writer, read_line
-from scorefold_registry.plugins.names import sentences
 
 Answer = Callable[[Mapping[str, Any], Reader, Writer], bytes]
 """The answer to a question of the worker, from the question and its values."""
@@ -287,8 +286,8 @@ class Session:
             if found is None:
                 words = f"the process of the environment {self.spec.name!r}: {said['type']}: {said['message']}"
                 found = PluginError(words) if blame is None else blame(said)
-            elif "pip install" in (found.hint or ""):  # which would install here
-                found.hint = sentences(str(found.hint), self.spec.anew)
+            elif found.hint:
+                found.hint = self.spec.own_fix(found.hint)
             if said["memory"] and self.spec.memory is not None:
                 found.hint = f"its environment may use {self.spec.memory / 1e9:g} GB: raise memory in {self.spec.table}"
             found.add_note(f"In the environment {self.spec.name!r}:\n{printable(str(said['traceback']))}")

@@ -16,6 +16,8 @@ NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\Z")
 
 _UNITS = {"MB": 10**6, "GB": 10**9, "MiB": 2**20, "GiB": 2**30}
 _MEMORY = r"(\d+(?:\.\d+)?) ?(MB|GB|MiB|GiB)"
+_PIP = re.compile(r"pip install (?P<options>(?:--\S+ )*)(?P<what>'[^']*'|\"[^\"]*\"|[^\s,;)]+)")
+_OURS = re.compile(r"""['"]?scorefold-(?:core|toolkit|registry)(?!-|\w|\[)""")
 _LEAST_MEMORY = 10**8
 
 
@@ -55,14 +57,23 @@ class Spec(NamedTuple):
         return f"[environments.{self.name}] of {self.file}"
 
     @property
-    def anew(self) -> str:
-        """The hint for a plugin that can't be imported in the environment."""
-        return f"if files of its environment are gone: {self.install} --fresh"
-
-    @property
     def install(self) -> str:
         """The command that makes the environment, or describes it anew."""
         return f"scorefold plugins install {self.name}"
+
+    def own_fix(self, hint: str) -> str:
+        """A hint from the environment, with the commands of pip replaced: typed here, they would install here."""
+        return _PIP.sub(self._own_command, hint)
+
+    def _own_command(self, match: re.Match[str]) -> str:
+        options, what = match["options"], match["what"]
+        if _OURS.match(what):
+            return match[0]  # they are used from here
+        if self.interpreter is not None:
+            return f"{self.interpreter} -m {match[0]}, then {self.install}"
+        if not options:
+            return f"add {what} to [environments.{self.name}], then {self.install}"
+        return f"{self.install} --fresh, if needed with another version of {what} in [environments.{self.name}]"
 
 
 def environments_in(settings: Settings) -> list[Spec]:
