@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from discovered import assert_unharmed, record
 
+from scorefold_registry.cli.doctor import _heavy
 from scorefold_registry.cli.heavy_imports import heavy_imports
 from scorefold_registry.plugins.discovery import discover
 
@@ -19,6 +20,9 @@ Install = Callable[..., Path]
 Source = Callable[..., str]
 
 ROOT = Path(__file__).parents[2]
+
+ENDS = "import os, sys\nif sys.argv[0].endswith('heavy_imports.py'):"
+"""The beginning of a line that only the process that watches imports runs."""
 
 
 class TestHeavyImports:
@@ -58,6 +62,30 @@ class TestHeavyImports:
             install(f"fake-{letter}", "import numpy")
         records = [each for each in discover().plugins if each.distribution.startswith("fake-")]
         assert [each.package for each in heavy_imports(records)] == ["fake_a", "fake_b"]
+
+    @pytest.mark.parametrize(
+        ("line", "failure"),
+        [
+            ("os._exit(3)", "the process that imports it ended with status 3"),
+            ("os.write(2, b'one\\nno licence\\n'); os._exit(0)", "no licence"),
+            ("print([3]); sys.stdout.flush(); os._exit(0)", "the process that imports it ended with status 0"),
+        ],
+    )
+    def test_imports_that_could_not_be_measured_are_named(self, install: Install, line: str, failure: str) -> None:
+        install("fake-ends", f"{ENDS} {line}")
+        ends = record(discover(), "fake-ends")
+        (heavy,) = heavy_imports([ends])
+        (finding,) = _heavy(ends, [heavy])
+        assert finding.what == f"its imports could not be measured: {failure}"
+        assert finding.fix == "python -X importtime -c 'import fake_ends.plugin' shows them"
+        assert not finding.fault
+
+    def test_a_plugin_that_ends_the_process_hides_no_other(self, install: Install) -> None:
+        install("fake-ends", f"{ENDS} os._exit(3)")
+        install("fake-heavy", "import numpy")
+        found = discover()
+        heavy = heavy_imports([record(found, "fake-heavy"), record(found, "fake-ends")])
+        assert [(each.module, bool(each.failure)) for each in heavy] == [("numpy", False), ("fake_ends.plugin", True)]
 
     def test_our_plugins_import_nothing_heavy(self) -> None:
         ours = [item for item in discover().plugins if item.distribution.startswith("scorefold-")]

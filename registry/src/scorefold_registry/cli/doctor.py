@@ -143,7 +143,7 @@ def _heavy(record: PluginRecord, heavy: Iterable[HeavyImport]) -> Iterator[Plugi
     for each in heavy:
         if each.package == record.package and record.state not in ("broken", "disabled"):
             # One file that holds a whole plugin imports what it needs; nothing is to be fixed while it is developed.
-            yield PluginFinding(each.what, each.fix, each.at, fault=not record.local)
+            yield PluginFinding(each.what, each.fix, each.at, fault=not (record.local or each.failure))
 
 
 def _findings(

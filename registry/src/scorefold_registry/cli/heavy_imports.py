@@ -1,7 +1,8 @@
 """Heavy modules that plugins import while they register, found by registering them in another process.
 
 That process watches its own imports by an audit hook, which sees the first import of a module only. So a plugin that
-imported something heavy is left out of the next process, until no other does.
+imported something heavy is left out of the next process, until no other does. Where a process fails, each plugin has
+one of its own, so that the plugin that fails is named.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
+from scorefold.errors import printable
 from scorefold_registry.plugins.discovery import LONGEST, discover
 from scorefold_registry.plugins.records import PluginRecord
 
@@ -51,18 +53,26 @@ HEAVY = frozenset(
 
 @dataclass(frozen=True)
 class HeavyImport:
-    """A heavy module that a plugin's own code imported while registering, and the line that did."""
+    """A heavy module that a plugin's own code imported while registering, and the line that did.
+
+    With ``failure``, the imports of the plugin's ``module`` could not be measured.
+    """
 
     package: str
     module: str
-    at: str
+    at: str | None = None
+    failure: str = ""
 
     @property
     def what(self) -> str:
+        if self.failure:
+            return f"its imports could not be measured: {self.failure}"
         return f"it imports {self.module} while registering, which slows every command"
 
     @property
     def fix(self) -> str:
+        if self.failure:
+            return f"python -X importtime -c 'import {self.module}' shows them"
         return f"let plugin.py hold strings only, and import {self.module} where it is used"
 
 
@@ -71,23 +81,35 @@ def heavy_imports(records: Sequence[PluginRecord]) -> list[HeavyImport]:
     found: list[HeavyImport] = []
     left = [each for each in records if each.environment is None and each.module is not None and each.state != "broken"]
     while left:
-        new = _watched([each.key for each in left], {each.package for each in left})
+        new = _watched(left)
         packages = {each.package for each in new}
         found += new
         left = [each for each in left if each.package not in packages] if packages else []
     return found
 
 
-def _watched(keys: Sequence[str], packages: set[str]) -> list[HeavyImport]:
-    """The first heavy imports of these plugins in a process of their own."""
-    command = [sys.executable, "-m", __name__, *keys]
+def _watched(records: Sequence[PluginRecord]) -> list[HeavyImport]:
+    """The first heavy imports of these plugins in a process of their own, or the plugins that make it fail."""
+    command = [sys.executable, "-m", __name__, *(each.key for each in records)]
     surroundings = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
-        done = subprocess.run(command, env=surroundings, capture_output=True, timeout=2 * LONGEST, check=True)
-        imports: list[list[str]] = json.loads(done.stdout.splitlines()[-1])
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
-        return []  # it ends there and not here, which says nothing of its imports
-    return [HeavyImport(*each) for each in imports if each[0] in packages]
+        done = subprocess.run(
+            command, env=surroundings, capture_output=True, text=True, errors="replace", timeout=2 * LONGEST
+        )
+        imports = [HeavyImport(*each) for each in json.loads(done.stdout.splitlines()[-1])]
+    except subprocess.TimeoutExpired:
+        failure = f"it did not end within {2 * LONGEST} seconds"
+    except OSError as error:
+        failure = str(error)
+    except (ValueError, IndexError, TypeError):
+        said = done.stderr.strip().rpartition("\n")[2]
+        failure = printable(said[:200]) or f"the process that imports it ended with status {done.returncode}"
+    else:
+        packages = {each.package for each in records}
+        return [each for each in imports if each.package in packages]
+    if len(records) > 1:
+        return [found for each in records for found in _watched([each])]
+    return [HeavyImport(records[0].package, records[0].value.partition(":")[0], failure=failure)]
 
 
 def _report(keys: Sequence[str]) -> None:
