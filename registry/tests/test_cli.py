@@ -345,3 +345,14 @@ print("after")
         assert json.loads(capsys.readouterr().out)["error"]["code"] == "plugin"
         assert cli.main(["plugins", "list"]) == 0
         assert "loud  fake-loud 1.0" in capsys.readouterr().out
+
+
+def test_a_working_folder_that_was_removed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    assert cli.main(["plugins", "list"]) == 2
+    assert "the working folder was removed\n  change to a folder that exists: cd FOLDER" in capsys.readouterr().err

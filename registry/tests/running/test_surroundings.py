@@ -17,9 +17,11 @@ import torch
 
 from scorefold.errors import DataError, PluginError
 from scorefold.plugin import hookimpl
+from scorefold_registry.cli.commands.run import next_step
 from scorefold_registry.host import Host
 from scorefold_registry.plugins.loading import describe
 from scorefold_registry.plugins.process_guard import GENERATORS, SETTINGS, guarded
+from scorefold_registry.run.pipeline import run_file
 from scorefold_registry.run.result import RunResult
 
 RUN = """version: 1
@@ -77,6 +79,56 @@ def test_each_change_is_named_and_put_back(what: str) -> None:
         torch.zeros(3).add_(1)
         torch.rand(3, generator=torch.Generator().manual_seed(0))
     assert changed == []
+
+
+def test_a_working_folder_that_was_removed_is_nobodys_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("before", "meanwhile"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "before")
+    (tmp_path / "before").rmdir()
+    with guarded() as changed:
+        torch.set_default_dtype(torch.float64)
+    assert changed == ["torch's default dtype"]
+    monkeypatch.chdir(tmp_path / "meanwhile")
+    with guarded() as changed:
+        (tmp_path / "meanwhile").rmdir()
+    assert changed == []
+
+
+def test_the_working_folder_of_a_run_may_be_removed(
+    host: Host, mean: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run.yaml").write_text(RUN)
+    estimate, folder = mean.estimate, tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+
+    def removing(self: Any, data: Any, *, generator: Any = None) -> Any:
+        folder.rmdir()
+        monkeypatch.setattr(mean, "estimate", estimate)
+        return estimate(self, data, generator=generator)
+
+    monkeypatch.setattr(mean, "estimate", removing)
+    result = run_file(host, tmp_path / "run.yaml", runs=tmp_path / "runs", cache=tmp_path / "cache")
+    assert "changed" not in (result.folder / "mean" / "result.json").read_text()
+    assert str(result.folder) in next_step(result)
+
+
+def test_a_working_folder_that_cannot_be_entered_again_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    words = f"a plugin left the working folder {folder}, which can't be entered again: No such file or directory"
+    changing = guarded(generators=True)
+    changing.__enter__()
+    torch.set_default_dtype(torch.float64)
+    os.chdir("/")
+    folder.rmdir()
+    with pytest.raises(PluginError, match=words):
+        changing.__exit__(None, None, None)
+    assert torch.get_default_dtype() == torch.float32
 
 
 def test_draws_are_put_back_whatever_the_default_device() -> None:

@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, NamedTuple
 
+from scorefold.errors import PluginError
+
 
 @contextmanager
 def isolated(warn: Callable[[str], None]) -> Iterator[None]:
@@ -33,17 +35,19 @@ def guarded(*, generators: bool = False) -> Iterator[list[str]]:
     """Runs a plugin's code: what it changes of ``SETTINGS`` is put back, and fills the list.
 
     With ``generators``, so are the states of ``GENERATORS``: what was drawn from them did not follow from a seed.
+    Raises ``PluginError`` where the code left a working folder that is gone.
     """
-    watched = SETTINGS | GENERATORS if generators else SETTINGS
+    watched = GENERATORS | SETTINGS if generators else SETTINGS
     before = {what: setting.value() for what, setting in watched.items()}
     changed: list[str] = []
     try:
         yield changed
     finally:
         for what, setting in watched.items():
-            if before[what] is not None and setting.value() != before[what]:
-                setting.put(before[what])
+            # A working folder that was removed has no value, and no other folder has taken its place.
+            if None not in (before[what], now := setting.value()) and now != before[what]:
                 changed.append(what)
+                setting.put(before[what])
 
 
 @contextmanager
@@ -99,6 +103,16 @@ def _folder() -> str | None:
     return None
 
 
+def _put_folder(before: str) -> None:
+    try:
+        os.chdir(before)
+    except OSError as error:
+        raise PluginError(
+            f"a plugin left the working folder {before}, which can't be entered again: {error.strerror}",
+            hint="repeat the command in a folder that is not removed",
+        ) from error
+
+
 def _of(module: str, name: str) -> Callable[..., Any]:
     """A function of a module that is imported by the time of the call."""
     return lambda *given: getattr(sys.modules[module], name)(*given)
@@ -131,8 +145,6 @@ def _put_draws(before: list[int]) -> None:
 _TORCH = ("torch", "inference_mode")
 
 SETTINGS = {
-    # A path of a command line would name another file.
-    "the working folder": _Setting(_folder, os.chdir),
     # The results of every other plugin would be of another precision, and be kept as if they were not.
     "torch's default dtype": _Setting(
         lambda: str(sys.modules["torch"].get_default_dtype()).removeprefix("torch."), _put_dtype, _TORCH, "float32"
@@ -149,6 +161,8 @@ SETTINGS = {
     # It takes the gradient mode with it, and is put back first.
     "torch's inference mode": _Setting(_of("torch", "is_inference_mode_enabled"), _put_inference, _TORCH, False),
     "torch's gradient mode": _Setting(_of("torch", "is_grad_enabled"), _of("torch", "set_grad_enabled"), _TORCH, True),
+    # A path of a command line would name another file. It is put back last, since this may raise.
+    "the working folder": _Setting(_folder, _put_folder),
 }
 
 GENERATORS = {

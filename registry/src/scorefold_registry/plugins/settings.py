@@ -48,9 +48,15 @@ class PluginList:
 
 
 def find_settings() -> Settings:
-    """The nearest ``scorefold.toml`` at or above the working folder. Without one, the defaults."""
-    # os.path, not pathlib: resolving every parent as a Path shows in the cost of listing plugins.
-    folder = os.path.abspath(os.curdir)
+    """The nearest ``scorefold.toml`` at or above the working folder. Without one, the defaults.
+
+    Raises ``ConfigError`` if the working folder was removed.
+    """
+    try:
+        # os.path, not pathlib: resolving every parent as a Path shows in the cost of listing plugins.
+        folder = os.path.abspath(os.curdir)
+    except FileNotFoundError:
+        raise ConfigError("the working folder was removed", hint="change to a folder that exists: cd FOLDER") from None
     while True:
         candidate = os.path.join(folder, FILE_NAME)
         if os.path.isfile(candidate):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from shlex import quote
@@ -66,8 +67,9 @@ def run_and_print(
 
 def next_step(result: RunResult) -> str:
     """The command that shows most of what a run has learned."""
-    here = Path.cwd()
-    folder = result.folder.relative_to(here) if result.folder.is_relative_to(here) else result.folder
+    folder = result.folder
+    with suppress(ValueError, FileNotFoundError):  # it is elsewhere, or the working folder was removed
+        folder = folder.relative_to(Path.cwd())
     if find_spec("scorefold_explore"):
         return f"scorefold explore {quote(str(folder))}"
     models = [stage.name for stage in result.stages if stage.component.partition(":")[0] in ("score", "flow")]
