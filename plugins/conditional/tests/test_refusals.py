@@ -10,7 +10,7 @@ import torch
 from pydantic import ValidationError
 
 from scorefold.data import DataSpec, TensorSpec
-from scorefold.errors import ConfigError, ScorefoldError, ShapeError
+from scorefold.errors import ConfigError, DataError, ScorefoldError, ShapeError
 from scorefold_conditional.conditional.model import Conditional
 from scorefold_conditional.config import ConditionalConfig, PosteriorConfig
 from scorefold_standard.config import MLPConfig
@@ -165,6 +165,8 @@ def test_a_condition_that_is_missing_or_of_another_shape(build: Build) -> None:
         model.bind(torch.randn(2, 5))
     with pytest.raises(ShapeError):
         model.score(x, t, torch.randn(2, 5))
+    with pytest.raises(DataError, match=r"the condition is inf in row 1 at position 0 \(from 0\)"):
+        model.sample(2, torch.tensor([[0.0, 1.0], [torch.inf, 1.0]]))
     with pytest.raises(ScorefoldError):
         model.sample(2, torch.randn(2, 2).long(), sampler="no-such")
 

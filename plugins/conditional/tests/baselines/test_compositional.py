@@ -14,7 +14,7 @@ from torch import Tensor
 
 from scorefold.data import Condition, EventScale, TensorSpec
 from scorefold.diffusion import VE, VP, DiffusionProcess, GeometricVE, PerComponent
-from scorefold.errors import ConfigError, ShapeError
+from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.interfaces import ScoreModel
 from scorefold_conditional import compositional
 from scorefold_conditional.compositional import Compositional, _gained
@@ -164,6 +164,13 @@ def test_observations_outside_the_training_range_are_warned_of(pair: Linear) -> 
     model.posterior.condition_range.prepare(normal(100, OBSERVED, seed=1))
     assert far_conditions(model, y).startswith("1 of 5 conditions lies outside")
     assert far_conditions(model, y[:3]) == far_conditions(model, y[:0]) == ""
+
+
+def test_an_observation_that_is_not_finite_is_refused(pair: Linear) -> None:
+    y = normal(2, COUNT, OBSERVED)
+    y[1, 2, 1] = torch.nan
+    with pytest.raises(DataError, match=r"the condition is nan in row 1 at position \(2, 1\)"):
+        composed(pair, VE(0.01, 20.0)).sample(2, y)
 
 
 @pytest.mark.parametrize("rule", ["samples", "jacobian", "sum"])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from scorefold.data import EventScale
 from scorefold.diffusion import VE, VP, GeometricVE, PerComponent
-from scorefold.errors import ConfigError
+from scorefold.errors import ConfigError, DataError
 from scorefold_conditional.config import DAPSConfig, DiffPIRConfig, DPSConfig, MMPSConfig, RePaintConfig, TMPDConfig
 from scorefold_conditional.solvers.daps import DAPS
 from scorefold_conditional.solvers.dps import DPS
@@ -245,6 +245,30 @@ def test_data_in_another_range_than_the_prior_are_refused(host: Host) -> None:
     with pytest.raises(ConfigError, match="the data lie between -1 and 1, and the events of the prior") as failed:
         host.create("score:mmps", {}, prior=prior, data=pairs)
     assert "range: [0, 1]" in str(failed.value.hint)
+
+
+SOLVERS = {
+    "dps": (DPS, DPSConfig, {}),
+    "mmps": (DPS, MMPSConfig, {"noise_std": 0.2}),
+    "tmpd": (DPS, TMPDConfig, {"noise_std": 0.2}),
+    "diffpir": (DPS, DiffPIRConfig, {"noise_std": 0.2}),
+    "daps": (DAPS, DAPSConfig, {"noise_std": 0.2}),
+    "repaint": (RePaint, RePaintConfig, {}),
+}
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_an_observation_that_is_not_finite_is_refused(name: str, wrong: float, gaussian: Any, prior_of: Any) -> None:
+    """Some solvers gave samples of the prior, as if nothing had been observed."""
+    solver, config, fields = SOLVERS[name]
+    prior = prior_of(gaussian(12), VE(0.01, 20.0), SHAPE)
+    model = solver(config.model_validate({"operator": MASK, **fields}), prior=prior)
+    y = torch.zeros(2, *SHAPE, dtype=torch.float64)
+    y[1, 2, 0, 1] = wrong
+    with pytest.raises(DataError, match=rf"the condition is {wrong} in row 1 at position \(2, 0, 1\)") as failed:
+        model.sample(3, y, steps=2)
+    assert "set them to 0" in str(failed.value.hint)
 
 
 def test_solvers_without_an_operator_are_refused(host: Host) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scorefold.data import Condition, ConditionSpec, TensorSpec
-from scorefold.errors import ShapeError
+from scorefold.errors import DataError, ShapeError
 
 
 def named_specs(spec: ConditionSpec | None) -> dict[str, TensorSpec]:
@@ -51,6 +51,21 @@ def named_parts(spec: ConditionSpec | None, condition: Condition | None) -> dict
     if len(rows) > 1:
         raise ShapeError(f"the parts of the condition have different numbers of rows: {sorted(rows)}")
     return {name: parts[name] for name in specs}
+
+
+def check_finite(condition: object) -> None:
+    """Raises ``DataError`` with the place of the first number of a condition (C, ...) that is not finite."""
+    parts = condition if isinstance(condition, Mapping) else {"": condition}
+    for name, value in parts.items():
+        if not isinstance(value, Tensor) or value.is_meta or bool(value.isfinite().all()):
+            continue
+        row, *place = (~value.isfinite()).nonzero()[0].tolist()
+        at = f" at position {tuple(place) if len(place) > 1 else place[0]}" if place else ""
+        raise DataError(
+            f"the condition{' ' + name if name else ''} is {float(value[(row, *place)])} in row {row}{at} (from 0); "
+            "expected finite numbers",
+            hint="leave the row out, or hide missing numbers by a mask and set them to 0",
+        )
 
 
 def _describe(specs: Mapping[str, TensorSpec]) -> str:

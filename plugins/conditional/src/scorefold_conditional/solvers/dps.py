@@ -39,7 +39,7 @@ from scorefold_toolkit.rotated import Rotated, RotatedMap
 _STEPS = 50
 
 
-class DPS(ScoreModel, InverseSolver):
+class DPS(InverseSolver):
     """The score of an unconditional prior, guided by an observation y (B, *out_shape) of the operator; without an
     observation it is the prior's. Nothing is trained. ``score:diffpir``, ``score:tmpd`` and ``score:mmps`` are this
     class with some settings fixed. Without ``operator`` and ``noise_std`` in the config they are the data's.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -10,9 +10,11 @@ from torch import Tensor
 from scorefold.data import Condition, ConditionSpec, TensorSpec
 from scorefold.errors import ConfigError, ScorefoldError, ShapeError
 from scorefold.interfaces import DataSource, ScoreModel
+from scorefold.interfaces.score import BoundScore
 from scorefold_conditional.inverse import check_masks, check_observation
 from scorefold_toolkit.checks import check_trained
 from scorefold_toolkit.config.operators import OperatorConfig
+from scorefold_toolkit.nn.conditions import check_finite
 from scorefold_toolkit.operators import (
     Composition,
     HasOperator,
@@ -44,10 +46,15 @@ def check_prior(prior: ScoreModel, name: str) -> None:
         ) from error
 
 
-class InverseSolver:
+class InverseSolver(ScoreModel):
     """A score of an unconditional prior that is asked for events given observations of them."""
 
     observations: Observations
+
+    def bind(self, condition: Condition | None = None, **options: Any) -> BoundScore:
+        """As ``ScoreModel.bind``; raises ``DataError`` for an observation that is not finite."""
+        check_finite(condition)
+        return super().bind(condition, **options)
 
 
 class Observations:

@@ -33,7 +33,7 @@ from scorefold_toolkit.operators import LinearOperator
 _ancestral: Sampler = partial(SAMPLERS["predictor-corrector"], corrector_steps=0)  # type: ignore[call-arg]
 
 
-class RePaint(ScoreModel, InverseSolver):
+class RePaint(InverseSolver):
     """An unconditional prior whose draws are made to agree with what is known, y = A x (B, *out_shape) without noise.
 
     ``sample`` is the paper's algorithm 1: a step of the prior, the known part drawn afresh at the new noise level, and
