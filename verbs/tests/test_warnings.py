@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from verb_toys import context, rows
 
 from scorefold.config import TrainingConfig
-from scorefold.data import Dataset
+from scorefold.data import Dataset, EventScale
 from scorefold.diffusion import VE
 from scorefold.interfaces import Allocator, DataSource, Estimator, Loss, Progress, TensorSource, Trainable
 from scorefold.results import Allocation, Estimate, PlanRow
@@ -257,3 +257,22 @@ def test_samples_far_from_the_conditions_of_training_are_warned_of(
     again = host.create(name, {**config, "training": {"steps": 0}}, data=data)
     again.load_state_dict(older)
     assert "warnings" not in sample(again, {"data": far}, options, context()).result
+
+
+def test_samples_from_a_noise_below_their_data_are_warned_of(host: Host) -> None:
+    """Noise that ends at s gives Gaussian data of deviation s samples of deviation s / sqrt 2."""
+    points = 50 * torch.randn(2000, 16, generator=torch.Generator().manual_seed(0))
+    data = TensorSource({"train": Dataset(points), "test": Dataset(points[:500])}, EventScale.of(points))
+    options = SampleOptions(n=400, steps=40)
+    found = {}
+    for relative in (False, True):
+        config = {"gaussian": True, "process": {"name": "ve", "relative": relative}}
+        score = host.create("score:analytic", config, data=data)
+        result = sample(score, {"data": data}, options, context()).result
+        found[relative] = score.remarks, result["answer"].get("advice"), result["metrics"]["std"]
+    ((said,), advice, std), (nothing, _, covered) = found[False], found[True]
+    assert said.startswith("the noise of this score ends at 50, and its data lie 200 from their mean")
+    assert advice == "set process: {name: ve, relative: true}, or scale the data"
+    assert std == pytest.approx(50 / 2**0.5, rel=0.05)
+    assert nothing == ()
+    assert covered == pytest.approx(50, rel=0.05)

@@ -18,6 +18,7 @@ from scorefold.stage import Outcome, StageContext
 from scorefold_toolkit.drawing import device_of, draw_within
 from scorefold_toolkit.figures import EventGroups
 from scorefold_toolkit.nn.conditions import far_conditions
+from scorefold_toolkit.score_matching.noise_levels import COVERING, short_noise
 from scorefold_verbs.config import (
     SampleOptions,
 )
@@ -62,6 +63,12 @@ def sample(component: ScoreModel | Flow, inputs: Inputs, options: SampleOptions,
         if found.training is not None:
             metrics["energy distance of training points from them"] = found.training
         verdict = of_samples(found, split, speckle_ratio(seen, source, context))
+        if (
+            "advice" in verdict
+            and isinstance(component, ScoreModel)
+            and short_noise(component.process, scale, component.event_shape)
+        ):
+            verdict["advice"] = COVERING
         result["answer"] = {"quantity": quantity, "value": found.samples, **verdict}
         if len(component.event_shape) == 1:
             shown = EventGroups(seen[None], "samples", among=points_of(source, len(seen), context).tensor().cpu())

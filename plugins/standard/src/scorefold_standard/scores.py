@@ -21,7 +21,7 @@ from scorefold_toolkit.distributions import Points, SubspaceGaussian
 from scorefold_toolkit.nn import loss_uncertainty
 from scorefold_toolkit.nn.conditions import ConditionScale, drop_condition, null_condition, with_null_class
 from scorefold_toolkit.score_matching.losses import Standardised, denoising_score_matching
-from scorefold_toolkit.score_matching.noise_levels import NoiseLevels
+from scorefold_toolkit.score_matching.noise_levels import NoiseLevels, short_noise
 from scorefold_toolkit.training.validation import LossReference, silent_network
 
 MEMORISED = (
@@ -62,6 +62,7 @@ class AnalyticScore(ScoreModel):
     def __init__(self, config: AnalyticConfig, *, data: DataSource, dtype: torch.dtype | None = None) -> None:
         process = process_of(config.process, data.event_scale, data.event_shape)
         super().__init__(process, data.event_shape, event_scale=data.event_scale)
+        self.remarks = short_noise(process, data.event_scale, data.event_shape)
         if not isinstance(data, DataSource):
             raise DataError(
                 f"an analytic score was given a {type(data).__name__}; it reads the data themselves",
@@ -74,7 +75,7 @@ class AnalyticScore(ScoreModel):
         )
         if distribution is None:
             if not (config.points or config.gaussian):
-                self.remarks = (MEMORISED,)
+                self.remarks += (MEMORISED,)
             points = data.load("train").tensor(config.limit).flatten(1).double()
             distribution = gaussian_of(points) if config.gaussian else Points(points)
         self.distribution = noised_distribution(distribution, dtype or torch.get_default_dtype())
@@ -132,6 +133,7 @@ class Denoising(ScoreModel, Trainable):
         process = process_of(config.process, data.event_scale, data.event_shape)
         spec = None if config.unconditional else data.condition_spec
         super().__init__(process, data.event_shape, spec, data.event_scale)
+        self.remarks = short_noise(process, data.event_scale, data.event_shape)
         self.config = config
         self.training_config = config.training
         self.drops = spec is not None and config.condition_dropout > 0

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scorefold.data import EventScale
 from scorefold.diffusion import DiffusionProcess, IsotropicProcess, Schedule
 from scorefold.errors import ConfigError
 from scorefold.random import draw_uniform
@@ -189,3 +190,29 @@ def _invert(level: Level, u: Tensor, start: float, end: float) -> Tensor:
         above = level(middle) > u
         low, high = torch.where(above, low, middle), torch.where(above, middle, high)
     return (low + high) / 2
+
+
+COVERING = "set process: {name: ve, relative: true}, or scale the data"
+"""The fix of ``short_noise``."""
+
+
+def short_noise(process: DiffusionProcess, scale: EventScale, event_shape: tuple[int, ...]) -> tuple[str, ...]:
+    """The warning that a process ends at a noise below the root-mean-square distance of its data from their mean; none
+    where the noise covers the data, and for processes of several noise levels.
+
+    >>> from scorefold.diffusion import VE
+    >>> short_noise(VE(sigma_max=50.0), EventScale(std=1.0), (16,))
+    ()
+    >>> short_noise(VE(sigma_max=50.0), EventScale(std=50.0), (16,))[0][:68]
+    'the noise of this score ends at 50, and its data lie 200 from their '
+    """
+    if not isinstance(process, IsotropicProcess):
+        return ()
+    signal, noise = map(float, process.schedule.signal_scale(torch.tensor(process.t_max, dtype=torch.float64)))
+    reach = signal * scale.spread(event_shape)
+    if reach <= noise:
+        return ()
+    return (
+        f"the noise of this score ends at {noise:.3g}, and its data lie {reach:.3g} from their mean: samples are too "
+        f"narrow. To fix this, {COVERING}",
+    )

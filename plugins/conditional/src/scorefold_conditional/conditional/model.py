@@ -28,7 +28,7 @@ from scorefold_conditional.inverse import mask_of, measured_by
 from scorefold_toolkit.nn import loss_uncertainty, named_parts, named_specs
 from scorefold_toolkit.nn.conditions import ConditionRange, check_finite, with_null_class
 from scorefold_toolkit.score_matching.losses import Standardised
-from scorefold_toolkit.score_matching.noise_levels import NoiseLevels
+from scorefold_toolkit.score_matching.noise_levels import NoiseLevels, short_noise
 from scorefold_toolkit.training.validation import LossReference, silent_network
 
 Parts = Mapping[str, Tensor]
@@ -61,6 +61,7 @@ class Conditional(ScoreModel, Trainable):
     def __init__(self, config: ConditionalConfig, *, data: DataSource) -> None:
         process = process_of(config.process, data.event_scale, data.event_shape)
         super().__init__(process, data.event_shape, data.condition_spec, data.event_scale)
+        self.remarks = short_noise(process, data.event_scale, data.event_shape)
         self.config = config
         self.training_config = config.training
         self.event_schedule = process.schedule
