@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -245,6 +247,31 @@ def test_data_in_another_range_than_the_prior_are_refused(host: Host) -> None:
     with pytest.raises(ConfigError, match="the data lie between -1 and 1, and the events of the prior") as failed:
         host.create("score:mmps", {}, prior=prior, data=pairs)
     assert "range: [0, 1]" in str(failed.value.hint)
+
+
+def test_data_in_other_units_than_the_prior_are_refused_or_warned_of(host: Host, tmp_path: Path) -> None:
+    rows = torch.randn(400, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64).numpy()
+    one, far, pairs = tmp_path / "one.npy", tmp_path / "far.npy", {}
+    np.save(one, rows)
+    np.save(far, 1000 + 50 * rows)
+    tables = {"one": {"path": str(one)}, "far": {"path": str(far)}, "scaled": {"path": str(far), "scale": "table"}}
+    data = {name: host.create("data:array", config) for name, config in tables.items()}
+    for name, each in data.items():
+        pairs[name] = host.create("data:paired", {"operator": MASK, "noise_std": 0.2}, data=each)
+    priors = {
+        name: host.create("score:analytic", {"gaussian": True, "process": {"name": "ve", "relative": True}}, data=each)
+        for name, each in data.items()
+    }
+    for name in data:
+        assert host.create("score:mmps", {}, prior=priors[name], data=pairs[name]).remarks == ()
+    (said,) = host.create("score:mmps", {}, prior=priors["one"], data=pairs["far"]).remarks
+    assert re.match(
+        r"the data of score:mmps lie [\d.e+]+ deviations from the data of its prior, and spread 50 times", said
+    )
+    for prior, given in (("one", "scaled"), ("scaled", "far")):
+        with pytest.raises(ConfigError, match="the data of score:mmps are scaled by x =") as failed:
+            host.create("score:mmps", {}, prior=priors[prior], data=pairs[given])
+        assert "the prior was trained on" in str(failed.value.hint)
 
 
 SOLVERS = {

@@ -59,8 +59,8 @@ class DPS(InverseSolver):
         name = f"score:{type(config).__name__.removesuffix('Config').lower()}"
         check_prior(prior, name)
         observations = Observations(config.operator, prior, name, data, config.y_units)
-        super().__init__(prior.process, prior.event_shape, observations.spec, prior.event_scale)
-        self.prior, self.observations, self.config = prior, observations, config
+        super().__init__(prior, observations)
+        self.config = config
         self.noise_std = 0.0 if config.variant == "dps" else observations.deviation(config.noise_std)
         if config.variant == "pigdm" and config.covariance == "isotropic" and self._couples():
             raise ConfigError(

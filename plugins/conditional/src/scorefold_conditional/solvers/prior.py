@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from scorefold.data import Condition, ConditionSpec, TensorSpec
+from scorefold.data import Condition, ConditionSpec, EventScale, TensorSpec
 from scorefold.errors import ConfigError, ScorefoldError, ShapeError
 from scorefold.interfaces import DataSource, ScoreModel
 from scorefold.interfaces.score import BoundScore
@@ -49,7 +49,10 @@ def check_prior(prior: ScoreModel, name: str) -> None:
 class InverseSolver(ScoreModel):
     """A score of an unconditional prior that is asked for events given observations of them."""
 
-    observations: Observations
+    def __init__(self, prior: ScoreModel, observations: Observations) -> None:
+        super().__init__(prior.process, prior.event_shape, observations.spec, prior.event_scale)
+        self.prior, self.observations = prior, observations
+        self.remarks = observations.remarks
 
     def bind(self, condition: Condition | None = None, **options: Any) -> BoundScore:
         """As ``ScoreModel.bind``; raises ``DataError`` for an observation that is not finite."""
@@ -92,8 +95,7 @@ class Observations:
                 f"{tuple(prior.event_shape)}",
                 hint="plug in the data that the observations come from",
             )
-        if data is not None:
-            _check_range(data, prior, name)
+        self.remarks = () if data is None else _check_range(data, prior, name)
         scale = prior.event_scale
         scaled = not scale.bounded and (scale.shift, scale.factor) != (0.0, 1.0)
         if scaled and data is None and units is None:
@@ -167,12 +169,43 @@ class Observations:
         return self._shifted(Mask(mask, self.operator.in_shape), check_observation(self.operator, y))
 
 
-def _check_range(data: DataSource, prior: ScoreModel, name: str) -> None:
-    """Raises ``ConfigError`` where data and prior have different bounds."""
-    ours, given = ((scale.low, scale.high) for scale in (prior.event_scale, data.event_scale))
+def _check_range(data: DataSource, prior: ScoreModel, name: str) -> tuple[str, ...]:
+    """The warning that data lie apart from the prior's, if any. Raises ``ConfigError`` for other bounds or units."""
+    scale, other = prior.event_scale, data.event_scale
+    ours, given = ((each.low, each.high) for each in (scale, other))
     if None not in (*ours, *given) and ours != given:
         raise ConfigError(
             f"the data lie between {given[0]:g} and {given[1]:g}, and the events of the prior of {name} between "
             f"{ours[0]:g} and {ours[1]:g}",
             hint=f"read the data in the range of the prior: range: [{ours[0]:g}, {ours[1]:g}]",
         )
+    if scale == EventScale() or scale.bounded or other.bounded or data.event_shape != prior.event_shape:
+        return ()
+    ends = scale.std * torch.tensor([0.0, 1.0], dtype=torch.float64)
+    events = ends.reshape(2, *[1] * len(prior.event_shape)).expand(2, *prior.event_shape)
+    apart = float((other.from_raw(scale.to_raw(events)) - events).abs().max())
+    if apart > _ROUNDED * scale.std:
+        raise ConfigError(
+            f"the data of {name} are scaled by x = (raw - {_first(other.shift):.4g}) / {_first(other.factor):.4g}, and "
+            f"the data of its prior by x = (raw - {_first(scale.shift):.4g}) / {_first(scale.factor):.4g}",
+            hint="plug in the data that the prior was trained on, or scale neither",
+        )
+    gap = float((other.middle(events) - scale.middle(events) + 0 * events).abs().max()) / scale.std
+    ratio = other.std / scale.std
+    if gap <= APART and 1 / APART <= ratio <= APART:
+        return ()
+    return (
+        f"the data of {name} lie {gap:.3g} deviations from the data of its prior, and spread {ratio:.3g} times as far: "
+        "the prior does not know such events, so samples are wrong. Plug in data like the prior's",
+    )
+
+
+APART = 3.0
+"""Deviations, and the ratio of deviations, from which on data are unlike the prior's."""
+
+_ROUNDED = 0.01
+"""Deviations by which the units of data and prior may differ."""
+
+
+def _first(value: float | tuple[float, ...]) -> float:
+    return value[0] if isinstance(value, tuple) else value

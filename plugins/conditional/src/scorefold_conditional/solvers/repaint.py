@@ -57,8 +57,8 @@ class RePaint(InverseSolver):
         check_prior(prior, "score:repaint")
         known = MaskConfig() if config.operator is None and data is None else config.operator
         observations = Observations(known, prior, "score:repaint", data, config.y_units)
-        super().__init__(prior.process, prior.event_shape, observations.spec, prior.event_scale)
-        self.prior, self.observations, self.config = prior, observations, config
+        super().__init__(prior, observations)
+        self.config = config
         if observations.noise:
             warnings.warn(
                 f"the observations have noise ({observations.noise}), and score:repaint takes them as exact: its "
