@@ -382,7 +382,7 @@ def test_zarr_arrays_and_groups(tmp_path: Path) -> None:
         found = everything(source(tmp_path / "g.zarr", key="x", label="y", memory=memory))
         assert torch.equal(found["x"], torch.tensor(x).float())
         assert found["label"].tolist() == [row % 4 for row in range(COUNT)]
-    refuse(tmp_path / "g.zarr", "holds the arrays .*; say which has the points")
+    refuse(tmp_path / "g.zarr", "holds the arrays .*; say which to read")
     refuse(tmp_path / "g.zarr", "has no array 'q'", key="q")
     refuse(tmp_path / "x.zarr", "'label' names an array of a Zarr group", ConfigError, label="y")
     data = source(tmp_path / "x.zarr")

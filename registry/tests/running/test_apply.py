@@ -114,7 +114,7 @@ def test_rows_are_written_in_the_order_of_the_file(say: Say, finished: RunResult
         (["STAGE/data", "--out", "o.npy"], "say what to do: --do VERB"),
         (["STAGE/data", "--do", "load", "--out", "o.npy"], "data:tiny can't 'load' new data"),
         (["STAGE/score", "--do", "evaluate", "--data", "gone.npy", "--out", "o.npy"], "gone.npy does not exist"),
-        (["STAGE/score", "--do", "evaluate", "--data", "wide.npy", "--out", "o.npy"], "the model was trained on (2,)"),
+        (["STAGE/score", "--do", "evaluate", "--data", "wide.npy", "--out", "o.npy"], "the model was made for (2,)"),
         (["STAGE/samples", "--out", "o.npy"], "apply stage 'score'"),
         (["STAGE/scroe", "--do", "sample", "--out", "o.npy"], "the stages of"),
         (["nowhere", "--do", "sample", "--out", "o.npy"], "not a finished stage"),
@@ -270,6 +270,55 @@ def test_placeholders_beside_conditions_are_no_data_in_other_units(say: Say, run
     assert (drawn.status, judged.status) == (0, 0)
     assert "away from" not in drawn.out + drawn.err
     assert "column 0 has mean 0 for" in " ".join((judged.out + judged.err).split())
+
+
+def test_observations_alone_are_read_from_every_format(say: Say, run: Callable[..., RunResult]) -> None:
+    table = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 4)), columns=["a", "x1", "b", "x2"])
+    table.assign(kind="c").to_csv("old.csv", index=False, sep=";")
+    result = run(
+        "version: 1\nstages:\n"
+        '  data: {use: data:array, config: {path: old.csv, condition: [x1, x2], label: kind, delimiter: ";"}}\n'
+        "  flow: {use: flow:affine-coupling, inputs: {data: data}, config: {training: {steps: 2}}}\n"
+    )
+    seen = table[["x1", "x2"]][:3]
+    table[["x2", "b", "x1", "a"]][:3].to_csv("placed.csv", index=False, sep=";")
+    seen.to_csv("alone.csv", index=False, sep=";")
+    seen.to_parquet("alone.parquet")
+    np.save("alone.npy", seen.to_numpy())
+    np.savez("both.npz", x=np.zeros((3, 2)), y=seen.to_numpy())
+    arguments = ("apply", str(result.folder / "flow"), "--do", "sample", "--option", "n=2", "--data")
+    drawn = []
+    for name in ("placed.csv", "alone.csv", "alone.parquet", "alone.npy", "both.npz"):
+        named = ["--data-option", "key=x", "--data-option", "condition=[y]"] if name == "both.npz" else []
+        said = say(*arguments, name, *named, "--out", "o.csv")
+        assert said.status == 0, said.err
+        drawn.append(pd.read_csv("o.csv"))
+        assert drawn[-1].equals(drawn[0]), name
+    assert list(drawn[0]) == ["a", "b", "rows"]
+    assert drawn[0]["rows"].tolist() == [0, 0, 1, 1, 2, 2]
+    refused = say(*arguments, "both.npz", "--out", "o.csv")
+    assert "holds the arrays x, y; say which to read" in refused.err
+    assert "condition=[NAME]" in refused.err
+    np.save("wide.npy", table.to_numpy())
+    refused = say(*arguments, "wide.npy", "--out", "o.csv")
+    assert "holds observations of shape (4,); the model was made for (2,)" in refused.err
+
+
+def test_a_solver_takes_columns_as_observations_of_several_axes(say: Say, run: Callable[..., RunResult]) -> None:
+    """The settings of an npz file mean nothing for a csv file."""
+    np.savez("old.npz", x=np.random.default_rng(0).normal(size=(60, 16)))
+    result = run(
+        "version: 1\nstages:\n"
+        "  data: {use: data:array, config: {path: old.npz, key: x, event_shape: [1, 16], scale: none}}\n"
+        "  prior: {use: score:analytic, inputs: {data: data}, config: {gaussian: true}}\n"
+        "  solver: {use: score:mmps, inputs: {prior: prior}, config: {operator: {name: mask}, noise_std: 0.1}}\n"
+    )
+    pd.DataFrame(np.ones((1, 17)), columns=list("abcdefghijklmnopq")).to_csv("new.csv", index=False)
+    arguments = ("apply", str(result.folder / "solver"), "--do", "sample", "--data", "new.csv", "--out", "o.npy")
+    said = say(*arguments, "--data-option", "columns=[-q]", "--option", "n=3", "--option", "steps=2")
+    assert said.status == 0, said.err
+    assert np.load("o.npy").shape == (3, 1, 16)
+    assert "of shape (17,); the model was made for (1, 16)" in say(*arguments).err
 
 
 def test_a_table_of_many_columns_is_read_in_their_order(say: Say, run: Callable[..., RunResult]) -> None:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from scorefold.config import Config
-from scorefold.data import Dataset, DataSpec, EventScale
+from scorefold.data import Dataset, DataSpec, EventScale, TensorSpec
 from scorefold.errors import ConfigError, DataError, SplitError
 from scorefold.interfaces import DataSource, TensorSource
 from scorefold.interfaces.data import SPLITS
@@ -75,10 +75,13 @@ def apply_stage(
     warnings: list[str] = []
     inputs: dict[str, Any] = {}
     if data is not None:
-        source = inputs["data"] = _source(host, folder, data, spec, read, dtype)
-        # Draws for conditions read no points of the file, where any numbers may stand.
-        if spec is not None and (chosen.name != "sample" or spec.condition_spec is None):
-            warnings = unit_warnings(spec.event_scale, source.load("test").x)
+        reading = _Reading(host, folder, data, read)
+        if chosen.name == "sample" and _observed(component) is not None and reading.numbers:
+            inputs["data"] = reading.observations(component, dtype)
+        else:
+            source = inputs["data"] = reading.points(spec, dtype)
+            if spec is not None:
+                warnings = unit_warnings(spec.event_scale, source.load("test").x)
     context = StageContext(stage="apply", seed_root=seed, split="test", device=place, dtype=dtype, executor=None)
     module, _, function = chosen.target.partition(":")
     asked, absent = _recalled(_options(chosen, options), folder, stage.name, chosen.name)
@@ -96,8 +99,8 @@ def apply_stage(
         # Drawn from the model alone, so in the units of the data it was trained on.
         drawn = outcome.value
         outcome.value = TensorSource({"test": drawn.load("test")}, spec.event_scale, drawn.condition_spec)
-        if columns := _trained_coordinates(folder):
-            outcome.result["columns"] = columns
+    if chosen.name == "sample" and (columns := _trained_coordinates(folder)):
+        outcome.result["columns"] = columns
     write_output(outcome, out)
     return outcome
 
@@ -174,64 +177,136 @@ def _spec_of(host: Host, component: Any) -> DataSpec | None:
     return None
 
 
-def _source(
-    host: Host, folder: Path, data: Path, spec: DataSpec | None, read: Sequence[str], dtype: torch.dtype
-) -> TensorSource:
-    """The data of a file or folder, all of it, in its order and in the model's units.
-
-    What was made without data takes them as they were read: columns far from 0 centred, scaled as at training.
-    """
-    name, config = _loader(host, folder, data)
-    fields = {**config, **read_fields(read, "--data-option")}
-    trained = condition_columns(_trained(folder, name).get("path"), config.get("condition"))
-    given = condition_columns(data, fields.get("condition"))
-    if trained and given and trained != given:
-        raise with_option(other_conditions(trained, given))
-    try:
-        source = host.create(name, fields)
-    except DataError as error:
-        raise with_option(error) from None
-    dataset = _everything(source)
-    x, scale, conditions = dataset.tensor(), source.event_scale, None
-    if spec is not None:
-        raw, scale = source.event_scale.to_raw(x.double()), spec.event_scale
-        x = scale.from_raw(_shaped(raw, spec.event_shape, data)).to(dtype)
-        conditions = spec.condition_spec if dataset.condition is not None else None
-    test = Dataset(x, dataset.condition, dataset.label, dataset.index)
-    return TensorSource({"test": test}, scale, conditions, warnings=source.data_warnings(), rows=source.rows)
+def _observed(component: Any) -> TensorSpec | None:
+    """The shape of an observation for which a component draws; None of classes, and of conditions in parts."""
+    spec = getattr(component, "condition_spec", None)
+    return spec if isinstance(spec, TensorSpec) and spec.classes is None else None
 
 
-def _loader(host: Host, folder: Path, data: Path) -> tuple[str, dict[str, Any]]:
-    """The component that reads the data, configured as the one that the stage was trained on where it is the same."""
-    name, field = loader_of(data)
-    registered = host.catalogue.resolve(name)
-    fields = config_model(registered).model_fields
-    config = _trained(folder, name)
-    config = _fitting(host, data, config, _coordinates(folder, name)) if "columns" in fields else config
-    config[field] = str(data)
-    # All points, whose scale is then measured on all: the model's own units come later, from its saved scale.
-    everything = {"fractions": [0.0, 0.0, 1.0], "limit": None}
-    return name, {**config, **{key: value for key, value in everything.items() if key in fields}}
+_WHOLE: Mapping[str, Any] = {"fractions": [0.0, 0.0, 1.0], "limit": None}
+"""All points, whose scale is then measured on all: the model's own units come later, from its saved scale."""
+
+_PLAIN = ("missing", "names", "header", "delimiter", "decimal", "thousands", "gaps")
+"""The settings with which observations are read; the others are about points."""
+
+
+class _Reading:
+    """A file or folder of new data, with the settings that the model's own data had where they mean something for it,
+    and with those that are given."""
+
+    def __init__(self, host: Host, folder: Path, data: Path, given: Sequence[str]) -> None:
+        self._host, self._folder, self._data = host, folder, data
+        self._name, self._field = loader_of(data)
+        self._fields = config_model(host.catalogue.resolve(self._name)).model_fields
+        self.numbers = "columns" in self._fields
+        own = _trained(folder, self._name)
+        self._given = read_fields(given, "--data-option")
+        trained = condition_columns(own.get("path"), own.get("condition"))
+        now = condition_columns(data, self._given.get("condition"))
+        if trained and now and trained != now:
+            raise with_option(other_conditions(trained, now))
+        alike = self._is_table(Path(str(own.get("path")))) == self._is_table(data)
+        kept = {
+            key: value for key, value in own.items() if self._means(key, data) and (alike or not self._formats(key))
+        }
+        self._config = {**kept, **self._given}
+
+    def points(self, spec: DataSpec | None, dtype: torch.dtype) -> TensorSource:
+        """All points, in their order and in the model's units.
+
+        What was made without data takes them as they were read: columns far from 0 centred, scaled as at training.
+        """
+        config = self._fitting(_coordinates(self._folder, self._name)) if self.numbers else self._config
+        source, dataset = self._read(config)
+        x, scale, conditions = dataset.tensor(), source.event_scale, None
+        if spec is not None:
+            raw, scale = source.event_scale.to_raw(x.double()), spec.event_scale
+            x = scale.from_raw(_shaped(raw, spec.event_shape, f"{self._data} holds points")).to(dtype)
+            conditions = spec.condition_spec if dataset.condition is not None else None
+        test = Dataset(x, dataset.condition, dataset.label, dataset.index)
+        return TensorSource({"test": test}, scale, conditions, warnings=source.data_warnings(), rows=source.rows)
+
+    def observations(self, component: Any, dtype: torch.dtype) -> TensorSource:
+        """All rows as conditions, in their order and in the units of the file, with zeros in place of points.
+
+        They are the columns or the array that ``condition`` names, else all that the file has.
+        """
+        named = list(self._config.get("condition") or ())
+        config = {key: value for key, value in self._config.items() if key in _PLAIN}
+        if self._is_table(self._data):
+            config["columns"] = named or self._given.get("columns")
+        elif named:
+            config["key"] = named[0]
+        try:
+            source, dataset = self._read(self._without_absent(config))
+        except DataError as error:
+            if (error.hint or "").startswith("key: "):  # several arrays, of which points need no name here
+                error.hint = _NAME_THEM
+            raise
+        raw = source.event_scale.to_raw(dataset.tensor().double())
+        spec = _observed(component)
+        assert spec is not None
+        hint = _NAME_THEM if self._means("condition", self._data) else "give observations of this shape alone"
+        condition = _shaped(raw, spec.shape, f"{self._data} holds observations", hint).to(dtype)
+        zeros = torch.zeros(len(raw), *component.event_shape, dtype=dtype)
+        test = Dataset(zeros, condition, index=dataset.index)
+        return TensorSource({"test": test}, component.event_scale, spec, rows=source.rows)
+
+    def _read(self, config: Mapping[str, Any]) -> tuple[DataSource, Dataset]:
+        whole = {key: value for key, value in _WHOLE.items() if key in self._fields and key not in self._given}
+        try:
+            source = self._host.create(self._name, {**config, **whole, self._field: str(self._data)})
+        except DataError as error:
+            raise with_option(error) from None
+        return source, _everything(source)
+
+    def _formats(self, field: str) -> Sequence[Any] | None:
+        """The formats of files in which a setting means something; None for any."""
+        info = self._fields.get(field)
+        mark = {} if info is None else info.json_schema_extra
+        formats = mark.get("formats") if isinstance(mark, Mapping) else None
+        return formats if isinstance(formats, list) else None
+
+    def _means(self, field: str, data: Path) -> bool:
+        folder = "datasets" if (data / "dataset_info.json").is_file() else "zarr"
+        formats = self._formats(field)
+        return formats is None or (folder if data.is_dir() else data.suffix.lower()) in formats
+
+    def _is_table(self, data: Path) -> bool:
+        return self._means("columns", data)
+
+    def _without_absent(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings without a label and names of rows that the file lacks, since new points have none."""
+        absent = [key for key in ("label", "names") if config.get(key) is not None and key not in self._given]
+        there = self._columns() if absent and self._is_table(self._data) else set()
+        return {key: value for key, value in config.items() if key not in absent or value in there}
+
+    def _columns(self) -> set[str]:
+        whole = {key: value for key, value in self._config.items() if key not in (*_OF_COLUMNS, self._field)}
+        return {column.name for column in inspect_data(self._host, self._data, whole).columns}
+
+    def _fitting(self, coordinates: Sequence[str]) -> dict[str, Any]:
+        """The config for a new table: with the columns by the names that the ``coordinates`` had in training, in
+        whatever order they stand."""
+        kept = self._without_absent(self._config)
+        named = [name for name in coordinates if name != f"x{coordinates.index(name)}"]
+        if not named or "columns" in self._given or not self._is_table(self._data):
+            return kept
+        there = self._columns()
+        if there <= {f"x{place}" for place in range(len(there))}:  # a file without names: its columns are in this order
+            return {key: value for key, value in kept.items() if key != "columns"}
+        return {**kept, "columns": list(coordinates)}
+
+
+_OF_COLUMNS = ("label", "names", "columns", "condition")
+
+_NAME_THEM = "--data-option 'condition=[NAME]' names the array with the observations, or their columns in order"
 
 
 def _trained(folder: Path, name: str) -> dict[str, Any]:
     """The settings of the data that a model was trained on, or else of the run's last data with this component."""
     stage = next(reversed(_own_data(folder, name)), None)
     return {} if stage is None else dict(stage["resolved"].get("config", {}))
-
-
-def _fitting(host: Host, data: Path, config: Mapping[str, Any], coordinates: Sequence[str]) -> dict[str, Any]:
-    """The config for a new table: without a label and names of rows that it lacks, since new points have no class, and
-    with the columns by the names that the ``coordinates`` had in training, in whatever order they stand."""
-    whole = {key: value for key, value in config.items() if key not in ("label", "names", "columns", "condition")}
-    there = {column.name for column in inspect_data(host, data, whole).columns}
-    kept = {key: value for key, value in config.items() if key not in ("label", "names") or value in there}
-    named = [name for name in coordinates if name != f"x{coordinates.index(name)}"]
-    if not named:
-        return kept
-    if there <= {f"x{place}" for place in range(len(there))}:  # a file without names: its columns are in this order
-        return {key: value for key, value in kept.items() if key != "columns"}
-    return {**kept, "columns": list(coordinates)}
 
 
 def _data_stages(folder: Path, name: str) -> list[Mapping[str, Any]]:
@@ -260,10 +335,15 @@ def _coordinates(folder: Path, name: str) -> list[str]:
 
 
 def _trained_coordinates(folder: Path) -> list[str]:
-    """The names of the coordinates that a model was trained on; none where its data are of no table."""
-    trained = str(read_stage(folder)["resolved"].get("inputs", {}).get("data"))
-    tables = [stage["name"] for stage in _data_stages(folder, "data:array")]
-    return _coordinates(folder, "data:array") if trained in tables else []
+    """The names of the coordinates that a model was trained on, or else the models plugged into it; none where their
+    data are of no table."""
+    inputs = read_stage(folder)["resolved"].get("inputs", {})
+    if "data" in inputs:
+        tables = [stage["name"] for stage in _data_stages(folder, "data:array")]
+        return _coordinates(folder, "data:array") if str(inputs["data"]) in tables else []
+    plugged = [folder.absolute().parent / one for one in inputs.values() if isinstance(one, str) and ":" not in one]
+    found = (_trained_coordinates(one) for one in plugged if (one / STAGE_FILE).is_file())
+    return next(filter(None, found), [])
 
 
 def _everything(source: DataSource) -> Dataset:
@@ -279,12 +359,10 @@ def _everything(source: DataSource) -> Dataset:
     return dataset if dataset.index is None else dataset.take(torch.argsort(dataset.index))
 
 
-def _shaped(x: Tensor, event_shape: tuple[int, ...], data: Path) -> Tensor:
-    if tuple(x.shape[1:]) == tuple(event_shape):
-        return x
-    if x[0].numel() == torch.Size(event_shape).numel():
-        return x.reshape(len(x), *event_shape)
-    raise DataError(f"{data} holds points of shape {tuple(x.shape[1:])}; the model was trained on {tuple(event_shape)}")
+def _shaped(x: Tensor, shape: tuple[int, ...], what: str, hint: str | None = None) -> Tensor:
+    if x[0].numel() == torch.Size(shape).numel():
+        return x.reshape(len(x), *shape)
+    raise DataError(f"{what} of shape {tuple(x.shape[1:])}; the model was made for {tuple(shape)}", hint=hint)
 
 
 def _dtype_of(component: Any) -> torch.dtype:

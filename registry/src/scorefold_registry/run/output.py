@@ -64,11 +64,16 @@ def write_output(outcome: Outcome, out: Path) -> None:
 
 
 def arrays_of(outcome: Outcome) -> dict[str, Tensor]:
-    """The arrays of an outcome by name, the main one first; events of data by row, NaN for rows that were left out."""
+    """The arrays of an outcome by name, the main one first; events of data by row, NaN for rows that were left out.
+
+    Samples for observations have the row of the observation of each next to them.
+    """
     value = outcome.value
     if isinstance(value, DataSource):
         points = value.load("test")
         x = value.event_scale.to_raw(points.tensor())
+        if value.rows is None and len(rows := outcome.arrays.get("rows", x[:0])) == len(x):
+            return {"x": x, "rows": rows}
         if value.rows is None or points.index is None or len(value.rows) == len(x):
             return {"x": x}
         whole = x.new_full((len(value.rows), *x.shape[1:]), math.nan)
@@ -98,18 +103,18 @@ def _npz(out: Path, outcome: Outcome) -> None:
 
 
 def _columns(outcome: Outcome) -> tuple[list[str], np.ndarray[Any, Any]]:
-    """The main array as named columns (N, D), by the ``columns`` of the result where it has any. Next to a main array
-    of one number for each point stand the other such arrays, but for an estimate, whose readings are many."""
+    """The main array as named columns (N, D), by the ``columns`` of the result where it has any. Samples, and a main
+    array of one number for each point, have the other such arrays next to them, but for an estimate, whose readings are
+    many."""
     name, array = _main(outcome)
     flat = array.reshape(len(array), -1)
-    named = outcome.result.get("columns", ())
-    if len(named) == flat.shape[1]:
-        return list(named), flat
-    if flat.shape[1] > 1:
-        return [f"{name}{index}" for index in range(flat.shape[1])], flat
-    beside = {} if name == "pointwise" else {of: one for of, one in arrays_of(outcome).items() if of != name}
+    named = list(outcome.result.get("columns", ()))
+    if len(named) != flat.shape[1]:
+        named = [name] if flat.shape[1] == 1 else [f"{name}{index}" for index in range(flat.shape[1])]
+    alone = name == "pointwise" or not (flat.shape[1] == 1 or isinstance(outcome.value, DataSource))
+    beside = {} if alone else {of: one for of, one in arrays_of(outcome).items() if of != name}
     same = {of: one.detach().cpu().numpy() for of, one in beside.items() if one.shape == (len(flat),)}
-    return [name, *same], np.column_stack([flat, *same.values()])
+    return [*named, *(free_name(of, named) for of in same)], np.column_stack([flat, *same.values()])
 
 
 def _csv(out: Path, outcome: Outcome) -> None:

@@ -6,6 +6,7 @@ import math
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic.config import JsonDict
 
 from scorefold.config import Config
 from scorefold_toolkit.config.common import FRACTIONS, FilePath, Fractions, KeptClasses, Points, Seed
@@ -98,6 +99,13 @@ class DigitsConfig(Config):
     seed: Seed = None
 
 
+_CSV: JsonDict = {"formats": [".csv", ".tsv"]}
+_TABLES: JsonDict = {"formats": [".csv", ".tsv", ".parquet", "datasets"]}
+_ARRAYS: JsonDict = {"formats": [".npz", "zarr"]}
+_NAMED: JsonDict = {"formats": [".csv", ".tsv", ".parquet", "datasets", ".npz", "zarr"]}
+"""The formats in which a setting means something: endings of files, and folders of Zarr and of Hugging Face."""
+
+
 class TableConfig(Config):
     """Settings with which files of numbers are read, one row after the other."""
 
@@ -105,26 +113,40 @@ class TableConfig(Config):
         description="A file (.npy, .npz, .csv, .parquet), npy or parquet files by a pattern (shards/*.npy, "
         "part-{000..011}.parquet), a Zarr folder, or a folder of Hugging Face's save_to_disk",
     )
-    key: str | None = Field(None, description="npz and Zarr group: the array with the points; null if only one is left")
+    key: str | None = Field(
+        None,
+        description="npz and Zarr group: the array with the points; null if only one is left",
+        json_schema_extra=_ARRAYS,
+    )
     columns: tuple[str, ...] | None = Field(
         None,
         description="csv, parquet and saved datasets: the columns that are coordinates, or with a minus before each "
         "those that are not; null for all that have no other use",
+        json_schema_extra=_TABLES,
     )
-    header: bool | None = Field(None, description="csv: whether the first line names the columns; null looks at it")
+    header: bool | None = Field(
+        None, description="csv: whether the first line names the columns; null looks at it", json_schema_extra=_CSV
+    )
     delimiter: str | None = Field(
-        None, min_length=1, max_length=1, description="csv: the delimiter of columns; null detects , ; tab or |"
+        None,
+        min_length=1,
+        max_length=1,
+        description="csv: the delimiter of columns; null detects , ; tab or |",
+        json_schema_extra=_CSV,
     )
     decimal: Literal[".", ","] | None = Field(
-        None, description="csv: the decimal mark; null detects it in the first thousand lines"
+        None, description="csv: the decimal mark; null detects it in the first thousand lines", json_schema_extra=_CSV
     )
     thousands: Literal[",", ".", " "] | None = Field(
-        None, description="csv: what is between thousands; null looks, and takes what can be nothing else (2,987.12)"
+        None,
+        description="csv: what is between thousands; null looks, and takes what can be nothing else (2,987.12)",
+        json_schema_extra=_CSV,
     )
     gaps: tuple[Gap, ...] = Field(
         (),
         description="csv: cells that stand for a missing value, such as '<0.1', '-' or -999, a number however it is "
         "written (-999.0); 'n/a' and 'NA' always do",
+        json_schema_extra=_CSV,
     )
     missing: Literal["refuse", "drop"] = Field(
         "refuse", description="Rows with an empty field, NaN or infinity: refuse the file, or drop these rows"
@@ -135,13 +157,19 @@ class ArrayConfig(TableConfig):
     """Points in files, one a row: npy, npz, csv, parquet, a Zarr array or a folder saved by Hugging Face's datasets."""
 
     label: str | None = Field(
-        None, description="The column (csv, parquet, saved dataset) or array (npz, Zarr) with the class of each point"
+        None,
+        description="The column (csv, parquet, saved dataset) or array (npz, Zarr) with the class of each point",
+        json_schema_extra=_NAMED,
     )
     condition: tuple[str, ...] = Field(
-        (), description="Columns (csv, parquet, saved dataset) or one array (npz, Zarr) that are the condition"
+        (),
+        description="Columns (csv, parquet, saved dataset) or one array (npz, Zarr) that are the condition",
+        json_schema_extra=_NAMED,
     )
     names: str | None = Field(
-        None, description="csv, parquet and saved datasets: the column that names the rows in answers; no coordinate"
+        None,
+        description="csv, parquet and saved datasets: the column that names the rows in answers; no coordinate",
+        json_schema_extra=_TABLES,
     )
     event_shape: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
         None, min_length=1, description="Reshape every row to this, such as [1, 28, 28]; null keeps it as it is"

@@ -428,7 +428,7 @@ def points_array(names: Sequence[str], path: Path, config: ArrayConfig) -> str:
     left = [name for name in names if name not in others]
     if config.key is None and len(left) != 1:
         raise DataError(
-            f"{path} holds the arrays {', '.join(names) or '(none)'}; say which has the points",
+            f"{path} holds the arrays {', '.join(names) or '(none)'}; say which to read",
             hint=f"key: {left[0]}" if left else "save the points in it: numpy.savez(path, x=points)",
         )
     return config.key or left[0]

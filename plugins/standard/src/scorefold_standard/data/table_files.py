@@ -27,14 +27,7 @@ from scorefold_standard.data.table_columns import (
 )
 from scorefold_toolkit.libraries import library
 
-_OF_CSV = ("header", "delimiter", "decimal", "thousands", "gaps")
-_FORMATS = {
-    ".npy": set[str](),
-    ".npz": {"key", "label", "condition"},
-    ".csv": {"columns", "label", "condition", "names", *_OF_CSV},
-    ".tsv": {"columns", "label", "condition", "names", *_OF_CSV},
-    ".parquet": {"columns", "label", "condition", "names"},
-}
+_FORMATS = (".npy", ".npz", ".csv", ".tsv", ".parquet")
 _PICTURE = "give the folder of images, not one image"
 _SHEET = "save the sheet as csv, for example by pandas.read_excel('{0}').to_csv('{0}.csv', index=False)"
 _TENSOR = "save a tensor in Python by numpy.save('{0}.npy', torch.load('{0}').numpy())"
@@ -53,7 +46,6 @@ _OTHERS = {
     **dict.fromkeys((".zip", ".gz", ".tgz", ".7z"), "unpack it first"),
 }
 """Advice for files of other forms, by their endings; ``{0}`` is the name of the file."""
-_FOLDERS = {"zarr": {"key", "label", "condition"}, "datasets": {"columns", "label", "condition", "names"}}
 
 
 def read_table(path: Path, config: ArrayConfig, *, text: bool = False) -> NumberTable:
@@ -63,7 +55,7 @@ def read_table(path: Path, config: ArrayConfig, *, text: bool = False) -> Number
     """
     if path.is_dir() and (is_zarr(path) or is_saved_dataset(path)):
         kind = "zarr" if is_zarr(path) else "datasets"
-        _check_options(f"a {kind} folder", _FOLDERS[kind], config)
+        _check_options(f"a {kind} folder", kind, config)
         return zarr_table(path, config) if kind == "zarr" else _arrow_table([path], config, path, text)
     files = matching_files(str(path), "points")
     suffix = files[0].suffix.lower()
@@ -74,7 +66,7 @@ def read_table(path: Path, config: ArrayConfig, *, text: bool = False) -> Number
             if suffix in _OTHERS
             else "save the points in one of these forms",
         )
-    _check_options(f"a {suffix} file", _FORMATS[suffix], config)
+    _check_options(f"a {suffix} file", suffix, config)
     if suffix == ".npy":
         return npy_table(files, config.memory)
     if suffix == ".parquet":
@@ -95,11 +87,11 @@ def _arrow_table(files: Sequence[Path], config: ArrayConfig, path: Path, text: b
     return arrow_table(frames, config, path, text)
 
 
-def _check_options(what: str, allowed: set[str], config: ArrayConfig) -> None:
-    formats = ("key", "columns", "label", "condition", "names", *_OF_CSV)
-    default = {name: ArrayConfig.model_fields[name].default for name in formats}
-    for name in formats:
-        if name not in allowed and getattr(config, name) != default[name]:
+def _check_options(what: str, kind: str, config: ArrayConfig) -> None:
+    for name, field in ArrayConfig.model_fields.items():
+        mark = field.json_schema_extra
+        formats = mark.get("formats") if isinstance(mark, dict) else None
+        if isinstance(formats, list) and kind not in formats and getattr(config, name) != field.default:
             raise ConfigError(f"{name!r} means nothing for {what}", hint=f"remove {name!r}")
 
 
