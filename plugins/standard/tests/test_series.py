@@ -228,14 +228,30 @@ def test_settings_out_of_range_are_refused(config: dict[str, Any], message: str)
         SeriesConfig(path=Path("waves.csv"), **config)
 
 
+def test_columns_of_times_are_named_with_the_fix(table: Path, tmp_path: Path) -> None:
+    """Times with gaps and times that are dates, where ``time`` is not set."""
+    rows, path = pd.read_csv(table), tmp_path / "other.csv"
+    rows.assign(t=rows["t"].round(3) + 0.01 * (rows.index % 2)).drop(index=range(50, 60)).to_csv(path, index=False)
+    with pytest.raises(DataError, match=r"'t' of .* rises by 0\.\d+ in nearly every row") as found:
+        source(path, time=None, window=8, missing="drop")
+    assert found.value.hint == "time: t names the rows by it; columns: [-t] leaves it out"
+    rows.assign(t=DATES).to_csv(path, index=False)
+    with pytest.raises(DataError, match="isn't numeric") as found:
+        source(path, time=None, window=8)
+    assert found.value.hint == "time: t, where it holds the times of the rows; else leave it out with columns: [-t]"
+    rows.assign(t=rows["t"].cumsum()).to_csv(path, index=False)
+    assert source(path, time=None, window=8).event_shape == (3, 8)
+
+
 def test_columns_that_hold_no_signal_are_refused(table: Path, tmp_path: Path) -> None:
     pd.read_csv(table).assign(c=3).to_csv(tmp_path / "constant.csv", index=False)
     with pytest.raises(DataError, match=r"column 'c' of .* is 3 in every training row") as found:
         source(tmp_path / "constant.csv", time="t", window=10)
     assert found.value.hint == "leave it out with columns: [-c]"
     pd.read_csv(table).assign(c=["up", "down"] * 100).to_csv(tmp_path / "text.csv", index=False)
-    with pytest.raises(DataError, match=r"'c' of .* isn't numeric"):
+    with pytest.raises(DataError, match=r"'c' of .* isn't numeric") as found:
         source(tmp_path / "text.csv", time="t", window=10)
+    assert found.value.hint == "leave it out with columns: [-c]"
     np.save(tmp_path / "images.npy", np.ones((9, 4, 4)))
     with pytest.raises(DataError, match=r"expected a series \(T,\) or \(T, C\)"):
         source(tmp_path / "images.npy", window=4)

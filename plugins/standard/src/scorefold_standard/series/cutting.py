@@ -23,6 +23,7 @@ from scorefold_toolkit.data.splits import measured_split, pick, plain_scale
 
 Array = npt.NDArray[np.float64]
 
+_EVEN, _MOSTLY = 0.1, 0.9  # of the median time step, and the share of such steps in a column of times with gaps
 _MEASURED = 2**22  # numbers that the scale is measured on
 _DRIFT, _SPREADS = 1.0, 2.0  # deviations of the mean, and ratio of deviations, from which a change is reported
 
@@ -160,6 +161,13 @@ def _blocks(rows: int, fractions: tuple[float, float, float]) -> list[tuple[int,
     return list(itertools.pairwise(ends))
 
 
+def even_steps(steps: Array) -> npt.NDArray[np.bool_]:
+    """The mask of rising time steps (T,) that differ by a tenth of their median at most."""
+    usual = np.median(steps) if len(steps) else 0.0
+    even: npt.NDArray[np.bool_] = np.abs(steps - usual) <= _EVEN * usual
+    return even
+
+
 def _refuse_columns(series: Series, measured: Array) -> None:
     for name, column in zip(series.names, measured.T, strict=True):
         steps, quoted = np.diff(column), name if name.isidentifier() else json.dumps(name)
@@ -170,9 +178,12 @@ def _refuse_columns(series: Series, measured: Array) -> None:
                 "that changes",
                 hint=series.fix or f"leave it out with columns: {without([name])}",
             )
-        if len(steps) > 2 and np.ptp(steps) <= 1e-6 * abs(steps[0]):
+        equal, rises = np.ptp(steps) <= 1e-6 * abs(steps[0]), bool((steps > 0).all())
+        if len(steps) > 2 and (equal or (rises and even_steps(steps).mean() >= _MOSTLY)):
+            often = "every" if equal else "nearly every"
             raise DataError(
-                f"column {name!r} of {series.what} rises by {steps[0]:g} in every row, as numbers of rows or times do",
+                f"column {name!r} of {series.what} rises by {np.median(steps):g} in {often} row, as numbers of rows or "
+                "times do",
                 hint=series.fix or f"time: {quoted} names the rows by it; columns: {without([name])} leaves it out",
             )
 

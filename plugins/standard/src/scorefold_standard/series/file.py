@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,10 @@ from scorefold_standard.data.table_checks import kept_rows, shaped_points
 from scorefold_standard.data.table_columns import NumberTable
 from scorefold_standard.data.table_files import read_table
 from scorefold_standard.data.table_summary import column_names
-from scorefold_standard.series.cutting import CutSeries, Series
+from scorefold_standard.series.cutting import CutSeries, Series, even_steps
 
-_EVEN = 0.1  # of the median time step
+_OF_ARRAYS = re.compile(r"(leave it out with columns: .*); names: (.+) names the rows by it, .*")
+"""The hint about a column of text, with settings that data:array alone has."""
 
 
 class SeriesFile(CutSeries):
@@ -41,7 +43,12 @@ class SeriesFile(CutSeries):
         self._path = config.path.expanduser()
         shared = {name: getattr(config, name) for name in TableConfig.model_fields}
         reading = ArrayConfig(**shared, names=config.time)
-        table = read_table(self._path, reading)
+        try:
+            table = read_table(self._path, reading)
+        except DataError as error:
+            fix = r"\1" if config.time else r"time: \2, where it holds the times of the rows; else \1"
+            error.hint = _OF_ARRAYS.sub(fix, error.hint or "") or None
+            raise
         self._files, self._read_warnings = table.files, table.warnings
         shape = table.points.shape
         if len(shape) not in (1, 2):
@@ -91,8 +98,7 @@ def _joined(table: NumberTable, config: SeriesConfig, path: Path) -> npt.NDArray
             f"the times of {path} do not rise: row {back[0]} is at {first}, row {back[0] + 1} at {second}",
             hint=f"sort the rows by {config.time}, and keep one row of each time",
         )
-    usual = np.median(steps) if len(steps) else 0.0
-    even: npt.NDArray[np.bool_] = np.abs(steps - usual) <= _EVEN * usual
+    even = even_steps(steps)
     uneven = np.flatnonzero(~even)
     if len(uneven) and config.missing == "refuse":
         row = int(uneven[0])
