@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -15,12 +18,14 @@ import numpy as np
 import pytest
 import torch
 
-from scorefold.errors import DataError, PluginError
+from scorefold.data import Dataset
+from scorefold.errors import DataError, PluginError, ScorefoldError
 from scorefold.plugin import hookimpl
 from scorefold_registry.cli.commands.run import next_step
 from scorefold_registry.host import Host
 from scorefold_registry.plugins.loading import describe
-from scorefold_registry.plugins.process_guard import GENERATORS, SETTINGS, guarded
+from scorefold_registry.plugins.process_guard import SETTINGS, generator_states, guarded, seeded
+from scorefold_registry.run import stage_values
 from scorefold_registry.run.pipeline import run_file
 from scorefold_registry.run.result import RunResult
 
@@ -64,21 +69,34 @@ def _entered(context: Any) -> Any:
 
 
 def _now() -> dict[str, Any]:
-    return {what: setting.value() for what, setting in (SETTINGS | GENERATORS).items()}
+    return {what: setting.value() for what, setting in SETTINGS.items()}
 
 
-@pytest.mark.parametrize("what", [*CHANGES, *DRAWS])
+@pytest.mark.parametrize("what", CHANGES)
 def test_each_change_is_named_and_put_back(what: str) -> None:
     before = _now()
-    with guarded(generators=True) as changed:
-        (CHANGES | DRAWS)[what]()
+    with guarded() as changed:
+        CHANGES[what]()
     assert changed == [what]
     assert _now() == before
     assert float((torch.ones(2, requires_grad=True) * 2).sum().detach()) == 4
-    with guarded(generators=True) as changed:
+    with guarded() as changed:
         torch.zeros(3).add_(1)
-        torch.rand(3, generator=torch.Generator().manual_seed(0))
     assert changed == []
+
+
+@pytest.mark.parametrize("what", DRAWS)
+def test_draws_follow_from_a_seed_and_are_put_back(what: str) -> None:
+    before, draws = generator_states(), []
+    for seed in (7, 7, 8):
+        with seeded(seed) as drawn:
+            draws.append(str(DRAWS[what]()))
+        assert drawn == [what]
+        assert generator_states() == before
+    assert draws[0] == draws[1] != draws[2]
+    with seeded(7) as drawn:
+        torch.rand(3, generator=torch.Generator().manual_seed(0))
+    assert drawn == []
 
 
 def test_a_working_folder_that_was_removed_is_nobodys_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +139,7 @@ def test_a_working_folder_that_cannot_be_entered_again_is_an_error(
     folder.mkdir()
     monkeypatch.chdir(folder)
     words = f"a plugin left the working folder {folder}, which can't be entered again: No such file or directory"
-    changing = guarded(generators=True)
+    changing = guarded()
     changing.__enter__()
     torch.set_default_dtype(torch.float64)
     os.chdir("/")
@@ -131,22 +149,37 @@ def test_a_working_folder_that_cannot_be_entered_again_is_an_error(
     assert torch.get_default_dtype() == torch.float32
 
 
+def test_a_library_that_is_not_imported_yet_is_seeded_too() -> None:
+    code = """
+import sys
+from scorefold_registry.plugins.process_guard import seeded
+assert "numpy.random" not in sys.modules
+with seeded(3) as drawn:
+    import numpy
+    print(numpy.random.rand(), end="")
+assert drawn == ["numpy's global random generator"]
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == str(np.random.RandomState(3).rand())
+
+
 def test_draws_are_put_back_whatever_the_default_device() -> None:
     before = torch.get_rng_state()
-    with torch.device("meta"), guarded(generators=True) as changed:
+    with torch.device("meta"), seeded(3) as drawn:
         torch.manual_seed(5)
-    assert changed == ["torch's global random generator"]
+    assert drawn == ["torch's global random generator"]
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_all_at_once_are_put_back() -> None:
-    before = _now()
-    with guarded(generators=True) as changed:
+    before, states = _now(), generator_states()
+    with guarded() as changed, seeded(0) as drawn:
         for change in (CHANGES | DRAWS).values():
             change()
     # Inference takes gradients with it.
-    assert set(changed) == (CHANGES | DRAWS).keys() - {"torch's gradient mode"}
-    assert _now() == before
+    assert set(changed) == CHANGES.keys() - {"torch's gradient mode"}
+    assert drawn == list(DRAWS)
+    assert (_now(), generator_states()) == (before, states)
 
 
 def test_what_is_imported_meanwhile_had_the_state_that_it_starts_with(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,18 +195,67 @@ def test_what_is_imported_meanwhile_had_the_state_that_it_starts_with(monkeypatc
     assert _now() == before
 
 
-def test_a_stage_that_draws_without_a_seed_is_not_kept(run: Run, mean: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stage_that_draws_from_a_global_generator_repeats(
+    run: Run, mean: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     estimate = mean.estimate
 
     def drawing(self: Any, data: Any, *, generator: Any = None) -> Any:
-        np.random.shuffle(np.arange(3))
-        return estimate(self, data, generator=generator)
+        x = data.tensor() if isinstance(data, Dataset) else data
+        return estimate(self, x + np.random.rand() + random.random() + torch.rand(()))
 
     monkeypatch.setattr(mean, "estimate", drawing)
+    monkeypatch.setattr(threading, "active_count", lambda: 1)
     first = run(RUN)
-    text = "changed numpy's global random generator, which was put back; no other run reuses this result"
+    text = "drew from Python's global random generator and numpy's global random generator and torch's global random "
+    assert f"the code of plugin 'tiny' {text}generator" in (first.folder / "mean" / "result.json").read_text()
+    np.random.rand()
+    second = run(RUN, fresh=True)
+    assert first.value("mean").value == second.value("mean").value != first.value("again").value
+    assert [stage["reused"] for stage in run(RUN).as_json()["stages"]] == [True, True, True]
+
+
+def test_another_thread_that_draws_costs_a_stage_nothing(run: Run, mean: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    clean, estimate, ended = run(RUN).value("mean"), mean.estimate, threading.Event()
+
+    def beside(self: Any, data: Any, *, generator: Any = None) -> Any:
+        thread = threading.Thread(target=lambda: (np.random.rand(), ended.wait()))
+        thread.start()
+        while np.random.get_state()[2] == 624:  # nothing was drawn yet
+            time.sleep(0.001)
+        return estimate(self, data, generator=generator)
+
+    monkeypatch.setattr(mean, "estimate", beside)
+    try:
+        first = run(RUN, fresh=True)
+    finally:
+        ended.set()
+    assert first.value("mean").value == clean.value
+    text = "the code of plugin 'tiny', or another thread of this process, drew from numpy's global random generator"
     assert text in (first.folder / "mean" / "result.json").read_text()
-    assert [stage["reused"] for stage in run(RUN).as_json()["stages"]] == [True, False, False]
+    assert [stage["reused"] for stage in run(RUN).as_json()["stages"]] == [True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [(OSError(24, "Too many open files"), "Too many open files"), (MemoryError(), "more memory than is available")],
+)
+def test_data_that_cannot_be_compared_are_no_change_of_a_plugin(
+    run: Run, mean: Any, monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
+) -> None:
+    estimate, read = mean.estimate, stage_values._Image.read
+
+    def failing(self: Any) -> Any:
+        raise error
+
+    def full(self: Any, data: Any, *, generator: Any = None) -> Any:
+        monkeypatch.setattr(stage_values._Image, "read", failing)
+        return estimate(self, data, generator=generator)
+
+    monkeypatch.setattr(mean, "estimate", full)
+    with pytest.raises(ScorefoldError, match=words):
+        run(RUN)
+    monkeypatch.setattr(stage_values._Image, "read", read)
 
 
 def test_a_stage_that_changes_them_is_not_kept(run: Run, mean: Any, monkeypatch: pytest.MonkeyPatch) -> None:

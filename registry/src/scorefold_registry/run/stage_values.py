@@ -192,9 +192,13 @@ class KeptData:
         """True if the events of a copy, and all that is known of them, are still as they were given."""
         if not self._comparable:
             return True
-        with suppress(Exception):  # whoever changed it may have left nothing that can be read
-            return _equal(self._read(), source)
-        return False
+        kept = self._read()  # what fails here is no change of anybody's
+        try:
+            return _equal(kept, source)
+        except MemoryError:
+            raise
+        except Exception:  # whoever changed it may have left nothing that can be read
+            return False
 
     def _read(self) -> DataSource:
         if self._source is not None:

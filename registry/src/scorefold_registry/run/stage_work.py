@@ -4,6 +4,7 @@ an unexpected error names what is at fault."""
 from __future__ import annotations
 
 import errno
+import threading
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,7 @@ from scorefold.stage import Outcome, RunInfo, StageContext, StageInfo, showing
 from scorefold_registry.components.building import Memory
 from scorefold_registry.components.saving import port_objects
 from scorefold_registry.plugins.loading import describe, load_target, owners_of
-from scorefold_registry.plugins.process_guard import guarded
+from scorefold_registry.plugins.process_guard import guarded, seeded
 from scorefold_registry.plugins.records import PluginRecord
 from scorefold_registry.run.os_process import cpu_seconds, peak_memory, restart_peak
 from scorefold_registry.run.stage_builder import StageBuilder
@@ -36,8 +37,8 @@ class StageWork:
 
     ``component`` is what the verb acts on: the source of a data stage is built before, the components of others by
     ``compute``. ``given`` has the values of earlier stages that were read, ``changed`` what the code changed in this
-    process, and ``calls`` the evaluations of score models and flows. ``repeatable`` is False where something was
-    changed, so that the result is no other run's. Memory is in megabytes.
+    process, ``drawn`` the global generators that moved, and ``calls`` the evaluations of score models and flows.
+    ``repeatable`` is False where something was changed, so that the result is no other run's. Memory is in megabytes.
     """
 
     builder: StageBuilder
@@ -47,6 +48,7 @@ class StageWork:
     component: Any = None
     given: dict[str, list[Any]] = field(default_factory=dict)
     changed: list[str] = field(default_factory=list)
+    drawn: list[str] = field(default_factory=list)
     calls: int | None = None
     repeatable: bool = True
     cpu_seconds: float = 0.0
@@ -75,6 +77,10 @@ class StageWork:
         blamed = ((self.owners(), own), (runner, [f"{what}, which was put back" for what in around]))
         texts = [f"{who} changed {' and '.join(w)}; no other run reuses this result" for who, w in blamed if w]
         self.repeatable = not texts
+        if self.drawn:
+            # A thread that has nothing to do with the stage moves them as well, so nobody is accused of more.
+            who = f"{self.owners()}{', or another thread of this process,' if threading.active_count() > 1 else ''}"
+            texts.append(f"{who} drew from {' and '.join(self.drawn)}, which this stage has seeded and put back")
         # Anybody may write into the folder of a run, and the stage had read what it needs.
         try:
             texts += [f"while the stage ran, somebody changed {what}" for what in self.values.put_files_back()]
@@ -96,7 +102,7 @@ class StageWork:
 
     def compute(self) -> Outcome:
         """Create the component, fill the verb's inputs and call the verb, in this process."""
-        with guarded(generators=True) as self.changed:
+        with guarded() as self.changed, seeded(self.context.seed("global generators")) as self.drawn:
             return self._compute()
 
     def _compute(self) -> Outcome:
