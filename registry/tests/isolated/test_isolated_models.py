@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import threading
@@ -18,7 +19,7 @@ from scorefold.artefacts import load_arrays
 from scorefold.data import Dataset
 from scorefold.diffusion import SAMPLERS, probability_flow_log_prob
 from scorefold.diffusion.divergence import divergence
-from scorefold.errors import PluginError, ScorefoldError, ShapeError
+from scorefold.errors import ArtefactError, PluginError, ScorefoldError, ShapeError
 from scorefold.interfaces import TensorSource
 from scorefold.interfaces.model import evaluations
 from scorefold_registry.host import Host
@@ -233,6 +234,23 @@ def test_weights_are_moved_as_here(world: Any, local: Local) -> None:
     assert states[0].keys() == states[1].keys() >= {"seen"}
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert torch.equal(*answers)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda weights: weights * math.nan, "the saved state holds weights that are not finite"),
+        (lambda weights: weights[:1], "the saved state does not fit what its manifest describes: .*size mismatch"),
+        (lambda weights: weights.long(), "the saved state does not fit .* is int64; expected float32"),
+    ],
+    ids=["nan", "shape", "type"],
+)
+def test_weights_are_checked_as_here(world: Any, change: Callable[..., torch.Tensor], words: str) -> None:
+    model = world.host().create("one/score:toy-trained")
+    tensors, (name, *_) = model.weights()
+    model.load_state_dict(tensors | {name: change(tensors[name])})
+    with pytest.raises(ArtefactError, match=f"(?s){words}"):
+        model.score(X, T)
 
 
 def test_a_training_is_equal_to_the_one_here(world: Any, local: Local, tmp_path: Path) -> None:

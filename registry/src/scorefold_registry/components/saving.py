@@ -187,7 +187,7 @@ def _load(builder: Builder, path: Path, place: Placement, loaded: dict[Path, Any
     if isinstance(obj, DataSource) and obj.fingerprint() != manifest.fingerprint:
         raise ArtefactError(f"the files that {registered.id} of {path} reads have changed since it was saved")
     if isinstance(obj, nn.Module):
-        _fill(builder, obj, tensors, path, convert=not manifest.half)
+        fill_weights(builder, obj, tensors, str(path / STATE_FILE), convert=not manifest.half)
     made = builder.memory.of(obj)
     assert made is not None
     made.saved = asked
@@ -264,9 +264,11 @@ def _halved(obj: Any, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
-def _fill(builder: Builder, module: nn.Module, tensors: Mapping[str, Tensor], path: Path, *, convert: bool) -> None:
+def fill_weights(
+    builder: Builder, module: nn.Module, tensors: Mapping[str, Tensor], origin: str, *, convert: bool = True
+) -> None:
     """Puts saved tensors into a module and sets it to evaluate: with ``convert`` in the precision they were saved in,
-    else in the module's own."""
+    else in the module's own. Raises ``ArtefactError``, which names their ``origin``, if they are not the module's."""
     dtypes = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
     if convert and len(dtypes) == 1 and dtypes <= FLOATS:
         module.to(dtype=dtypes.pop())
@@ -275,17 +277,17 @@ def _fill(builder: Builder, module: nn.Module, tensors: Mapping[str, Tensor], pa
         given = tensors.get(name, tensor).dtype
         if given != tensor.dtype and not {given, tensor.dtype} <= FLOATS:
             raise ArtefactError(
-                f"{path / STATE_FILE} does not fit what its manifest describes: {name} is {_word(given)}; "
+                f"{origin} does not fit what its manifest describes: {name} is {_word(given)}; "
                 f"expected {_word(tensor.dtype)}"
             )
     try:
         missing, unexpected = module.load_state_dict(tensors, strict=False)
     except RuntimeError as error:
-        raise ArtefactError(f"{path / STATE_FILE} does not fit what its manifest describes: {error}") from error
+        raise ArtefactError(f"{origin} does not fit what its manifest describes: {error}") from error
     lacking = sorted(set(missing) & own.keys())
     if lacking or unexpected:
         raise ArtefactError(
-            f"{path / STATE_FILE} does not fit what its manifest describes: "
+            f"{origin} does not fit what its manifest describes: "
             f"missing {', '.join(lacking) or 'nothing'}, left over {', '.join(unexpected) or 'nothing'}"
         )
     for name, weights in module.named_parameters():
@@ -293,7 +295,7 @@ def _fill(builder: Builder, module: nn.Module, tensors: Mapping[str, Tensor], pa
         wrong = ~weights.isfinite() if weights.requires_grad else weights.isnan()
         if name in tensors and bool(wrong.any()):
             raise ArtefactError(
-                f"{path / STATE_FILE} holds weights that are not finite: {name}",
+                f"{origin} holds weights that are not finite: {name}",
                 hint="copy the state again, or train it again with a smaller training.learning_rate or training.clip",
             )
     module.eval()

@@ -16,12 +16,12 @@ from typing import Any, NoReturn
 
 import importlib_metadata
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from scorefold.artefacts import json_text
 from scorefold.config import TrainingConfig
 from scorefold.data import Dataset
-from scorefold.errors import ArtefactError, PluginError
+from scorefold.errors import PluginError
 from scorefold.interfaces import Trainable
 from scorefold_registry.components.building import Builder
 from scorefold_registry.components.parts import config_model
@@ -75,19 +75,6 @@ class _HostObject(Remote):
     def put_state(self, state: Any) -> NoReturn:
         """Raises ``PluginError``."""
         raise PluginError("a model of the main process keeps its weights: it was plugged in from there")
-
-
-def put_state(builder: Builder, found: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Puts saved tensors into a model, in their precision. Raises ``ArtefactError`` where they are not the model's."""
-    dtypes = {tensor.dtype for tensor in state.values() if tensor.is_floating_point()}
-    if len(dtypes) == 1:
-        found.to(dtype=dtypes.pop())
-    try:
-        missing, unexpected = found.load_state_dict(state, strict=False)
-    except RuntimeError as error:
-        raise ArtefactError(f"the saved state does not fit the model: {error}") from error
-    if wrong := [*unexpected, *(own_tensors(builder, found).keys() & set(missing))]:
-        raise ArtefactError(f"the saved state does not fit the model: it differs in {', '.join(sorted(wrong))}")
 
 
 def in_mode(found: Any, mode: Sequence[Any] | None) -> Any:

@@ -30,6 +30,7 @@ from scorefold.interfaces.model import EventModel, evaluations
 from scorefold.stage import showing
 from scorefold_registry.components.building import Placement
 from scorefold_registry.components.parts import read_config
+from scorefold_registry.components.saving import fill_weights
 from scorefold_registry.host import Host
 from scorefold_registry.plugins.environments import objects
 from scorefold_registry.plugins.environments.wire import LONGEST, PROTOCOL, Arena, Reader, Writer
@@ -175,7 +176,7 @@ class Worker:
         placement = Placement(of, device, None if dtype is None else getattr(torch, dtype))
         found = self.host.builder.build(self.host.catalogue.resolve(use), config, ports, placement)
         if state is not None:
-            answers.put_state(self.host.builder, found, state)
+            fill_weights(self.host.builder, found, state, "the saved state")
         self._objects[name] = found
 
     def _do_call(
