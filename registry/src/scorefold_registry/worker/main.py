@@ -10,10 +10,8 @@ import json
 import math
 import os
 import queue
-import random
 import signal
 import subprocess
-import sys
 import threading
 import time
 import traceback
@@ -35,9 +33,11 @@ from scorefold_registry.host import Host
 from scorefold_registry.plugins.environments import objects
 from scorefold_registry.plugins.environments.wire import LONGEST, PROTOCOL, Arena, Reader, Writer
 from scorefold_registry.plugins.loading import describe, own_frame
+from scorefold_registry.plugins.process_guard import seed_generators
 from scorefold_registry.worker import answers
 from scorefold_registry.worker.answers import Asking, describe_host, distributions, in_mode
 
+_ACCELERATED = any(part.device_count() for part in (torch.cuda, torch.mps, torch.xpu))
 _PROGRESS_EVERY = 0.1
 _LONGEST_TRACEBACK = 20_000
 _STOP = "read line; kill -9 0"
@@ -132,7 +132,11 @@ class Worker:
         reader, writer = self._reader(), Writer(self._back)
         # All is read before anything is done: an answer of the host to a question takes the place of these tensors.
         values = reader.value(message["values"])
-        _seed(values.pop("seed", 0))
+        # A plugin that draws from global generators is at least repeatable.
+        seed = values.pop("seed", 0)
+        seed_generators(seed)
+        if _ACCELERATED:
+            torch.manual_seed(seed)
         with showing(self._progress), warnings.catch_warnings():
             warnings.simplefilter("default")
             warnings.showwarning = self._warning  # type: ignore[assignment]
@@ -257,11 +261,3 @@ class Worker:
 def _cpu() -> float:
     """CPU seconds of this process and of those it has waited for."""
     return sum(os.times()[:4])
-
-
-def _seed(seed: int) -> None:
-    """Seeds the global generators, so that a plugin that draws from them is at least repeatable."""
-    random.seed(seed)
-    torch.manual_seed(seed)
-    if "numpy" in sys.modules:
-        sys.modules["numpy"].random.seed(seed % 2**32)

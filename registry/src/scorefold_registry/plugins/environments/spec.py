@@ -16,8 +16,8 @@ NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\Z")
 
 _UNITS = {"MB": 10**6, "GB": 10**9, "MiB": 2**20, "GiB": 2**30}
 _MEMORY = r"(\d+(?:\.\d+)?) ?(MB|GB|MiB|GiB)"
-_PIP = re.compile(r"pip install (?P<options>(?:--\S+ )*)(?P<what>'[^']*'|\"[^\"]*\"|[^\s,;)]+)")
-_OURS = re.compile(r"""['"]?scorefold-(?:core|toolkit|registry)(?!-|\w|\[)""")
+_PIP = r"pip install (?P<options>(?:--\S+ )*)(?P<what>'[^']*'|\"[^\"]*\"|[^\s,;)]+)"
+_OURS = r"""['"]?scorefold-(?:core|toolkit|registry)(?!-|\w|\[)"""
 _LEAST_MEMORY = 10**8
 
 
@@ -63,11 +63,11 @@ class Spec(NamedTuple):
 
     def own_fix(self, hint: str) -> str:
         """A hint from the environment, with the commands of pip replaced: typed here, they would install here."""
-        return _PIP.sub(self._own_command, hint)
+        return re.sub(_PIP, self._own_command, hint)
 
     def _own_command(self, match: re.Match[str]) -> str:
         options, what = match["options"], match["what"]
-        if _OURS.match(what):
+        if re.match(_OURS, what):
             return match[0]  # they are used from here
         if self.interpreter is not None:
             return f"{self.interpreter} -m {match[0]}, then {self.install}"
