@@ -126,6 +126,10 @@ def test_conditions_repeat_in_turn() -> None:
     for broken in ({}, {"a": torch.zeros(2), "b": torch.zeros(3)}, torch.zeros(())):
         with pytest.raises(ShapeError, match="one number of rows"):
             repeat_condition(broken, 2)
+    with pytest.raises(ShapeError, match="a condition of list was given; expected torch tensors"):
+        Normal(VP(), conditional=True).sample(2, [[1.0, 2.0]])  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"1.5 draws were asked for; expected a whole number"):
+        Normal(VP(), conditional=True).sample(1.5)  # type: ignore[arg-type]
 
 
 def test_guidance_mixes_the_scores() -> None:

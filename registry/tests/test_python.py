@@ -214,6 +214,11 @@ REFUSED: dict[str, tuple[Wrong, type[Exception], str]] = {
     "a verb that is not there": (lambda points, flow, _: do("smaple", flow), PluginError, "sample"),
     "a component that is not there": (lambda points, flow, _: fit("flow:afine", points), PluginError, "flow:afine"),
     "a missing port": (lambda points, flow, _: estimate("estimator:lidl", points), ConfigError, "'flow'"),
+    "no data to train on": (
+        lambda points, flow, here: fit("flow:affine-coupling", host=points.setting.host, folder=here),
+        ConfigError,
+        "nothing is plugged into port 'data'",
+    ),
     "a stage of the wrong kind": (lambda points, flow, _: estimate("estimator:mle", flow), ConfigError, "flow"),
     "a number for a stage": (
         lambda points, flow, _: estimate("estimator:iddiff", points, score=3),

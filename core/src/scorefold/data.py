@@ -169,12 +169,12 @@ def map_condition(condition: Condition | None, function: Callable[[Tensor], Tens
 
 def condition_rows(condition: Condition) -> int:
     """The number of rows of a condition, its first dimension. Raises ``ShapeError`` where its parts share none."""
-    parts = [condition] if isinstance(condition, Tensor) else list(condition.values())
+    parts = [condition] if isinstance(condition, Tensor) else list(getattr(condition, "values", list)())
     rows = {part.shape[0] if part.dim() else None for part in parts}
     count = rows.pop() if len(rows) == 1 else None
     if count is None:
-        shapes = ", ".join(str(tuple(part.shape)) for part in parts) or "no tensors"
-        raise ShapeError(f"a condition of shapes {shapes} was given; expected one number of rows in all its parts")
+        what = ", ".join(str(tuple(part.shape)) for part in parts) or type(condition).__name__
+        raise ShapeError(f"a condition of {what} was given; expected torch tensors with one number of rows")
     return count
 
 

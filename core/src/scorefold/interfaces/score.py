@@ -111,8 +111,8 @@ class ScoreModel(EventModel):
         call, x = E[x_0 | x] (Karras et al. 2022, algorithm 1); ``guidance`` and further options go to ``bind``. Raises
         ``ConfigError`` for values that do not fit.
         """
-        if n < 0:
-            raise ConfigError(f"{n} draws were asked for; expected 0 or more")
+        if isinstance(n, float) or n < 0:
+            raise ConfigError(f"{n} draws were asked for; expected a whole number, 0 or more")
         lead = (n,) if condition is None else (n, condition_rows(condition))
         shape = (torch.Size(lead).numel(), *self.event_shape)
         x = self.process.sample_prior(shape, generator=generator, like=self._reference())

@@ -275,8 +275,8 @@ def do(
     return _done(setting, specs, name or free_name(default, specs), spec, progress)
 
 
-def fit(model: str | Stage, data: Any, **given: Any) -> Stage:
-    """Train a score, a flow or another model on data; see ``do`` for the arguments.
+def fit(model: str | Stage, data: Any = None, **given: Any) -> Stage:
+    """Train a score, a flow or another model on data; see ``do`` for the arguments. A solver takes a prior and no data.
 
     >>> import scorefold as sf
     >>> points = sf.load_data("data:sphere", dimension=1, ambient=2, points=200, progress=False)
