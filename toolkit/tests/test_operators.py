@@ -442,6 +442,12 @@ def test_gaps_in_signals(region: str, first: int | None) -> None:
     assert first in (None, places[0])
 
 
+def test_rows_of_numbers_are_a_matrix() -> None:
+    rows = [[1, 0], [0.5, 2]]
+    assert adapter.validate_python(rows) == adapter.validate_python({"name": "matrix", "rows": rows})
+    assert build([[[1, 0], [0, 2]], [[3, 0]]], (2,))(torch.ones(1, 2)).tolist() == [[3.0]]
+
+
 def test_means_of_a_signal_by_hand() -> None:
     found = build("box-downsample", (1, 16))(torch.arange(16.0).reshape(1, 1, 16))
     assert found.flatten().tolist() == [0.5, 2.5, 4.5, 6.5, 8.5, 10.5, 12.5, 14.5]
@@ -450,6 +456,10 @@ def test_means_of_a_signal_by_hand() -> None:
 def test_what_signals_can_not_go_through() -> None:
     with pytest.raises(ConfigError, match=r"'radon' needs images \(C, H, W\); events have shape \(2, 24\)"):
         build("radon", SIGNAL)
+    with pytest.raises(ConfigError, match=r"events have shape \(16,\)") as found:
+        build({"name": "box-downsample", "factor": 4}, (16,))
+    assert str(found.value.hint).startswith("event_shape: [1, 16] of data:array makes signals")
+    assert "name: matrix" in str(found.value.hint)
     with pytest.raises(ConfigError, match=r"'mask' needs images \(C, H, W\) or signals \(C, L\)"):
         build("mask", (28, 28))
     with pytest.raises(ConfigError, match="a length that is a multiple of 5; signals have 24") as found:

@@ -149,10 +149,16 @@ class ComposeConfig(Config):
     operators: tuple[OperatorConfig, ...] = Field(min_length=1, description="The operators, the first applied first")
 
 
+def _is_row(value: Any) -> bool:
+    return isinstance(value, list | tuple) and bool(value) and all(isinstance(one, int | float) for one in value)
+
+
 def _as_operator(value: Any) -> Any:
-    """A bare name is an operator with its defaults; a list is a composition."""
+    """A bare name is an operator with its defaults; rows of numbers are a matrix, and another list is a composition."""
     if isinstance(value, str):
         return {"name": value}
+    if isinstance(value, list | tuple) and value and all(map(_is_row, value)):
+        return {"name": "matrix", "rows": value}
     if isinstance(value, list | tuple):
         return {"name": "compose", "operators": value}
     return value
@@ -184,7 +190,7 @@ OperatorConfig = Annotated[
         json_schema_input_type=_Operator | _OperatorName | list[_Operator | _OperatorName | list[Any]],
     ),
 ]
-"""An operator in a run file: ``{name: box-downsample, factor: 4}``, a bare name, or a list applied in
-order."""
+"""An operator in a run file: ``{name: box-downsample, factor: 4}``, a bare name, the rows of a matrix, or a list
+applied in order."""
 
 ComposeConfig.model_rebuild()

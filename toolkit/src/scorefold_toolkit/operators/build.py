@@ -68,7 +68,12 @@ def build_operator(config: OperatorConfig, in_shape: Sequence[int], *, scale: Ev
     served = len(shape) == 3 or (signal and isinstance(config, of_signals))
     if not served and not (isinstance(config, MaskConfig) and config.region == "pixels"):
         also = " or signals (C, L)" if isinstance(config, of_signals) else ""
-        raise ConfigError(f"the operator {config.name!r} needs images (C, H, W){also}; events have shape {shape}")
+        long = bool(also) and len(shape) == 1 and is_signal((1, *shape))
+        signals = f"event_shape: [1, {shape[0]}] of data:array makes signals of these numbers; " if long else ""
+        raise ConfigError(
+            f"the operator {config.name!r} needs images (C, H, W){also}; events have shape {shape}",
+            hint=f"{signals}{{name: matrix, rows: [...]}} is an operator for events of any shape",
+        )
 
     def separable(matrix: Callable[[int], Tensor]) -> Separable:
         """The matrix along height and width, or along the time of a signal."""
