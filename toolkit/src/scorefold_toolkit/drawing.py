@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from scorefold.data import Condition, Dataset, map_condition
+from scorefold.data import Condition, Dataset, TensorSpec, map_condition
 from scorefold.diffusion import predictor_corrector
 from scorefold.diffusion.samplers import default_steps
 from scorefold.errors import ConfigError, DataError
@@ -71,16 +71,30 @@ def device_of(component: Any) -> torch.device:
 
 
 def condition_of(component: ScoreModel | Flow, points: Dataset) -> Condition | None:
-    """The conditions of points, or None for a model that takes none. Raises ``ConfigError`` where there should be."""
+    """The conditions of points, or None for a model that takes none. Columns of a table (n, D) get the shape (n, *C) of
+    the model's condition where that has D numbers. Raises ``ConfigError`` where there should be conditions, and
+    ``DataError`` for columns of another number.
+    """
     if component.condition_spec is None:
         return None
     refuse_codes(component)
     if points.condition is None:
         raise ConfigError(
             "this model was trained with conditions, and the data given have none",
-            hint="take conditions from data of the kind that the model was trained on",
+            hint="set condition in the config of the data, such as condition: [x1, x2]; any numbers can stand in the "
+            "other columns",
         )
-    return points.condition
+    given, spec = points.condition, component.condition_spec
+    if not isinstance(spec, TensorSpec) or not isinstance(given, Tensor) or given.dim() != 2 or len(spec.shape) < 2:
+        return given
+    expected = math.prod(spec.shape)
+    if given.shape[1] != expected:
+        raise DataError(
+            f"the condition of the data has {given.shape[1]} numbers; the model takes {expected}, of shape "
+            f"{spec.shape}",
+            hint="condition: [...] of the data names its columns in order, or an array of an npz file",
+        )
+    return given.reshape(len(given), *spec.shape)
 
 
 def refuse_codes(component: ScoreModel | Flow) -> None:
