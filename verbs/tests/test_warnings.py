@@ -252,7 +252,7 @@ def test_samples_far_from_the_conditions_of_training_are_warned_of(
     far = TensorSource({"test": Dataset(points.x[:4], condition=y[:4] + torch.tensor([[0.0], [0.0], [0.0], [9.0]]))})
     assert "warnings" not in sample(model, {"data": near}, options, context()).result
     (said,) = sample(model, {"data": far}, options, context()).result["warnings"]
-    assert said.startswith("1 of 4 conditions lies outside the range of the training conditions")
+    assert said.startswith("1 of 4 conditions lies outside the range of the training data")
     older = {key: value for key, value in model.state_dict().items() if "low_" not in key and "high_" not in key}
     again = host.create(name, {**config, "training": {"steps": 0}}, data=data)
     again.load_state_dict(older)

@@ -15,7 +15,8 @@ from scorefold.diffusion import VE, VP, GeometricVE, LinearVP, PerComponent, pro
 from scorefold.errors import ConfigError, ShapeError
 from scorefold.interfaces import ScoreModel
 from scorefold_conditional.config import DiffPIRConfig, DPSConfig
-from scorefold_conditional.solvers.dps import DPS, largest_singular
+from scorefold_conditional.inverse import largest_singular
+from scorefold_conditional.solvers.dps import DPS
 from scorefold_nonuniform.bands.transforms import Wavelet
 from scorefold_registry import Host
 from scorefold_standard.config import DenoisingConfig, MLPConfig

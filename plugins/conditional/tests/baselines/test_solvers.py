@@ -19,6 +19,7 @@ from scorefold_conditional.solvers.daps import DAPS
 from scorefold_conditional.solvers.dps import DPS
 from scorefold_conditional.solvers.repaint import RePaint
 from scorefold_registry import Host, compare
+from scorefold_toolkit.nn.conditions import far_conditions
 
 SHAPE = (3, 2, 2)
 MASK = {"name": "mask", "region": "pixels", "fraction": 0.5}
@@ -296,6 +297,23 @@ def test_an_observation_that_is_not_finite_is_refused(name: str, wrong: float, g
     with pytest.raises(DataError, match=rf"the condition is {wrong} in row 1 at position \(2, 0, 1\)") as failed:
         model.sample(3, y, steps=2)
     assert "set them to 0" in str(failed.value.hint)
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_an_observation_far_from_those_of_the_prior_is_warned_of(
+    name: str, distribution: Any, gaussian: Any, prior_of: Any
+) -> None:
+    """Observations of 200 events are near, also where the mean of each number is far from the mean of all."""
+    solver, config, fields = SOLVERS[name]
+    covariance = gaussian(12).covariance
+    data = distribution(100 * normal(12), covariance)
+    prior = prior_of(data, VE(0.01, 2e4), SHAPE)
+    model = solver(config.model_validate({"operator": MASK, **fields}), prior=prior)
+    x = data.mean + normal(200, 12, seed=5) @ torch.linalg.cholesky(covariance).mT
+    y = model.observations.operator(x.reshape(200, *SHAPE)) + 0.2 * normal(200, *SHAPE, seed=6)
+    assert far_conditions(model, y) == far_conditions(model, y[:0]) == ""
+    y[3] += 20
+    assert far_conditions(model, y).startswith("1 of 200 conditions lies outside the range of the training data")
 
 
 def test_solvers_without_an_operator_are_refused(host: Host) -> None:

@@ -287,8 +287,8 @@ def far_conditions(model: nn.Module, condition: Condition | None) -> str:
         return ""
     lie = "lies" if count == 1 else "lie"
     return (
-        f"{count:,} of {len(outside):,} conditions {lie} outside the range of the training conditions: the model was "
-        "not trained there, and its samples may be wrong and too narrow"
+        f"{count:,} of {len(outside):,} conditions {lie} outside the range of the training data: samples may be wrong "
+        "and too narrow there. Check the units"
     )
 
 

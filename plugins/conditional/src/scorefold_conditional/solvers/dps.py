@@ -31,9 +31,8 @@ from scorefold.errors import ConfigError
 from scorefold.interfaces import DataSource, ScoreModel
 from scorefold.interfaces.score import BoundScore
 from scorefold_conditional.config import DPSConfig
-from scorefold_conditional.inverse import project, shift_denoised, solve_semidefinite
+from scorefold_conditional.inverse import largest_singular, project, shift_denoised, solve_semidefinite
 from scorefold_conditional.solvers.prior import InverseSolver, Observations, check_prior
-from scorefold_toolkit.operators import LinearOperator
 from scorefold_toolkit.rotated import Rotated, RotatedMap
 
 _STEPS = 50
@@ -154,14 +153,3 @@ def _unit(v: Tensor) -> Tensor:
     size = torch.linalg.vector_norm(v.flatten(1), dim=1).reshape(-1, *[1] * (v.dim() - 1))
     unit: Tensor = v / size.clamp_min(torch.finfo(v.dtype).tiny)
     return unit
-
-
-def largest_singular(operator: LinearOperator) -> float:
-    """The largest singular value of an operator, by 30 power iterations from a fixed start in float64."""
-    generator = torch.Generator().manual_seed(0)
-    v = torch.randn((1, *operator.in_shape), generator=generator, dtype=torch.float64)
-    size = torch.linalg.vector_norm(v)
-    for _ in range(30):
-        v = operator.adjoint(operator(v / size))
-        size = torch.linalg.vector_norm(v)
-    return math.sqrt(float(size))

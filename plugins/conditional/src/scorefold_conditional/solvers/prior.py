@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import torch
@@ -11,7 +12,7 @@ from scorefold.data import Condition, ConditionSpec, EventScale, TensorSpec
 from scorefold.errors import ConfigError, ScorefoldError, ShapeError
 from scorefold.interfaces import DataSource, ScoreModel
 from scorefold.interfaces.score import BoundScore
-from scorefold_conditional.inverse import check_masks, check_observation
+from scorefold_conditional.inverse import check_masks, check_observation, largest_singular
 from scorefold_toolkit.checks import check_trained
 from scorefold_toolkit.config.operators import OperatorConfig
 from scorefold_toolkit.nn.conditions import check_finite
@@ -49,6 +50,8 @@ def check_prior(prior: ScoreModel, name: str) -> None:
 class InverseSolver(ScoreModel):
     """A score of an unconditional prior that is asked for events given observations of them."""
 
+    noise_std: float = 0.0
+
     def __init__(self, prior: ScoreModel, observations: Observations) -> None:
         super().__init__(prior.process, prior.event_shape, observations.spec, prior.event_scale)
         self.prior, self.observations = prior, observations
@@ -58,6 +61,28 @@ class InverseSolver(ScoreModel):
         """As ``ScoreModel.bind``; raises ``DataError`` for an observation that is not finite."""
         check_finite(condition)
         return super().bind(condition, **options)
+
+    @torch.no_grad()
+    def outside(self, condition: Condition) -> Tensor:
+        """Observations farther from A m than five times their expected distance under the prior, at most, (C,).
+
+        m is the prior's denoised estimate at t_max. With events of deviation std in each of D numbers and M observed
+        numbers, |y - A m|^2 is at most |A|^2 D std^2 + M noise_std^2 in the mean.
+        """
+        operator, y = self.observations.read(condition)
+        scale, example = self.event_scale, self.observations.example()
+        if scale == EventScale() or not len(y):
+            return torch.zeros(len(y), dtype=torch.bool)
+        x = self._reference().new_zeros((1, *self.event_shape))
+        t = x.new_full((1,), self.process.t_max)
+        middle = self.prior.denoise(self.process.perturb(x + scale.middle(x), t, x), t)
+        gap = torch.linalg.vector_norm(
+            (y - operator(middle.expand(len(y), *self.event_shape))).flatten(1).double(), dim=1
+        )
+        size = largest_singular(example) * scale.spread(self.event_shape)
+        noise = max(self.noise_std, self.observations.noise_std) * math.sqrt(math.prod(example.out_shape))
+        found: Tensor = gap.cpu() > _FAR * math.hypot(size, noise)
+        return found
 
 
 class Observations:
@@ -104,9 +129,9 @@ class Observations:
                 hint="set y_units: file where x is in the numbers of the file, or y_units: model where x is scaled",
             )
         self._scale = scale if scaled and units == "file" else None
-        self._name, self._std = name, float(getattr(data, "noise_std", 0.0))
+        self._name, self.noise_std = name, float(getattr(data, "noise_std", 0.0))
         self._counts = getattr(data, "poisson_peak", None) is not None
-        kinds = {"Poisson counts": self._counts, f"Gaussian of deviation {self._std:g}": self._std > 0}
+        kinds = {"Poisson counts": self._counts, f"Gaussian of deviation {self.noise_std:g}": self.noise_std > 0}
         self.noise = " and ".join(kind for kind, there in kinds.items() if there)
         self.operator = as_linear(built, name)
         self.varies = isinstance(self.operator, RandomMask)
@@ -125,7 +150,7 @@ class Observations:
                 hint="set noise_std to a deviation that is near, such as the root of mean pixel / poisson_peak in "
                 "images from 0 to 1",
             )
-        return self._std if given is None else given / self._unit()
+        return self.noise_std if given is None else given / self._unit()
 
     def example(self) -> LinearOperator:
         """The operator on scaled events; where it varies by event, the operator of the first event."""
@@ -199,6 +224,9 @@ def _check_range(data: DataSource, prior: ScoreModel, name: str) -> tuple[str, .
         "the prior does not know such events, so samples are wrong. Plug in data like the prior's",
     )
 
+
+_FAR = 5.0
+"""Expected distances from which on an observation is unlike those of the prior's events."""
 
 APART = 3.0
 """Deviations, and the ratio of deviations, from which on data are unlike the prior's."""
