@@ -28,7 +28,7 @@ from scorefold_verbs.latents.measures import FrechetBesideFloor
 from scorefold_verbs.latents.reconstruct import generate, quick_error, reconstruction_warnings
 from scorefold_verbs.load import load
 from scorefold_verbs.measures import features_of
-from scorefold_verbs.sample import sample
+from scorefold_verbs.sample import far_samples, sample
 
 
 @pytest.mark.parametrize(
@@ -276,3 +276,14 @@ def test_samples_from_a_noise_below_their_data_are_warned_of(host: Host) -> None
     assert std == pytest.approx(50 / 2**0.5, rel=0.05)
     assert nothing == ()
     assert covered == pytest.approx(50, rel=0.05)
+
+
+def test_samples_far_from_the_others_for_their_condition_are_warned_of() -> None:
+    draws = normal(2, 500, 16, seed=0).float()
+    assert far_samples(draws) == far_samples(draws[:, :0]) == ""
+    draws[1, :3] *= 30
+    assert far_samples(draws).startswith("3 of 1,000 samples lie far from the others for their condition")
+    assert "solver_steps: 1" in far_samples(draws)
+    assert far_samples(draws[:, :19]) == ""
+    draws[:, :100] += 30
+    assert far_samples(draws) == "", "another mode"

@@ -52,7 +52,8 @@ def sample(component: ScoreModel | Flow, inputs: Inputs, options: SampleOptions,
     result: dict[str, Any] = {"metrics": metrics}
     found_within, few = share_within([counts], options.within)
     metrics |= found_within
-    if warnings := [each for each in (far_conditions(component, condition), *few) if each]:
+    far = far_samples(draws) if condition is not None and isinstance(component, ScoreModel) else ""
+    if warnings := [each for each in (far_conditions(component, condition), far, *few) if each]:
         result["warnings"] = warnings
     source: DataSource | None = inputs.get("data")
     found = None if source is None or condition is not None else energy_distances(flat, source, context)
@@ -78,6 +79,37 @@ def sample(component: ScoreModel | Flow, inputs: Inputs, options: SampleOptions,
     numbered = {} if rows is None else {"rows": rows.repeat_interleave(options.n)}
     return Outcome(drawn, result, {"samples": flat} | numbered, shown=shown)
 
+
+def far_samples(draws: Tensor) -> str:
+    """The warning that some of n samples (C, n, *E) lie far from the others for their condition; empty without, for
+    fewer than 20 samples, and where they are more than 1 in 20.
+
+    Far is a distance from the median more than 8 robust deviations (1.48 MAD) above the median distance.
+
+    >>> draws = torch.randn(1, 100, 3, generator=torch.Generator().manual_seed(0))
+    >>> far_samples(draws)
+    ''
+    >>> draws[0, 7] = 50
+    >>> far_samples(draws)[:53]
+    '1 of 100 samples lies far from the others for its con'
+    """
+    flat = draws.flatten(2).double()
+    if not flat.numel() or flat.shape[1] < _FEWEST:
+        return ""
+    distance = torch.linalg.vector_norm(flat - flat.median(1, keepdim=True).values, dim=2)
+    gap = distance - distance.median(1, keepdim=True).values
+    mad = 1.4826 * gap.abs().median(1, keepdim=True).values
+    far, count = int(((gap > _FAR * mad) & (mad > 0)).sum()), distance.numel()
+    if not 0 < far <= _RARE * count:
+        return ""
+    lie = "lies far from the others for its" if far == 1 else "lie far from the others for their"
+    return (
+        f"{far:,} of {count:,} samples {lie} condition: the sampler may have diverged. With score:mmps, set "
+        "solver_steps: 1. Else train the model longer"
+    )
+
+
+_FEWEST, _FAR, _RARE = 20, 8.0, 0.05
 
 _NUMBERS = 32
 """The most numbers of an event whose means and deviations are shown one by one."""
