@@ -29,6 +29,7 @@ from scorefold_toolkit.nn.conditions import ConditionRange, check_finite
 from scorefold_toolkit.numerics import symmetric_function, symmetric_sqrt
 
 _NAME = "score:compositional"
+NARROW = "rule: sum is the posterior's score at t = 0 only, so samples are too narrow. Take rule: samples"
 _SINGLE = ("mps",)  # devices without float64
 _KEPT = 2**22  # numbers of observations and their precisions that are kept
 
@@ -99,6 +100,8 @@ class Compositional(ScoreModel):
         several = TensorSpec((config.observations, *spec.shape), spec.classes)
         super().__init__(posterior.process, posterior.event_shape, several, posterior.event_scale)
         self.posterior, self.prior, self.config = posterior, posterior if prior is None else prior, config
+        if config.rule == "sum":
+            self.remarks = (NARROW,)
         self._gains: dict[bytes, Tensor] = {}
         self._base: tuple[object, Tensor] | None = None
 

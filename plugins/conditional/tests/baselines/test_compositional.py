@@ -166,6 +166,12 @@ def test_observations_outside_the_training_range_are_warned_of(pair: Linear) -> 
     assert far_conditions(model, y[:3]) == far_conditions(model, y[:0]) == ""
 
 
+@pytest.mark.parametrize("rule", ["samples", "jacobian", "sum"])
+def test_a_sum_of_scores_is_said_to_be_narrow(rule: str, pair: Linear) -> None:
+    said = composed(pair, VE(0.01, 20.0), rule=rule).remarks
+    assert said == ((compositional.NARROW,) if rule == "sum" else ())
+
+
 def test_an_observation_that_is_not_finite_is_refused(pair: Linear) -> None:
     y = normal(2, COUNT, OBSERVED)
     y[1, 2, 1] = torch.nan

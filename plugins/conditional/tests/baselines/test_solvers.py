@@ -16,7 +16,7 @@ from scorefold.diffusion import VE, VP, GeometricVE, PerComponent
 from scorefold.errors import ConfigError, DataError
 from scorefold_conditional.config import DAPSConfig, DiffPIRConfig, DPSConfig, MMPSConfig, RePaintConfig, TMPDConfig
 from scorefold_conditional.solvers.daps import DAPS
-from scorefold_conditional.solvers.dps import DPS
+from scorefold_conditional.solvers.dps import DPS, EXACT
 from scorefold_conditional.solvers.repaint import RePaint
 from scorefold_registry import Host, compare
 from scorefold_toolkit.nn.conditions import far_conditions
@@ -270,7 +270,7 @@ def test_data_in_other_units_than_the_prior_are_refused_or_warned_of(host: Host,
         r"the data of score:mmps lie [\d.e+]+ deviations from the data of its prior, and spread 50 times", said
     )
     for prior, given in (("one", "scaled"), ("scaled", "far")):
-        with pytest.raises(ConfigError, match="the data of score:mmps are scaled by x =") as failed:
+        with pytest.raises(ConfigError, match="the data of score:mmps are scaled with shift") as failed:
             host.create("score:mmps", {}, prior=priors[prior], data=pairs[given])
         assert "the prior was trained on" in str(failed.value.hint)
 
@@ -297,6 +297,16 @@ def test_an_observation_that_is_not_finite_is_refused(name: str, wrong: float, g
     with pytest.raises(DataError, match=rf"the condition is {wrong} in row 1 at position \(2, 0, 1\)") as failed:
         model.sample(3, y, steps=2)
     assert "set them to 0" in str(failed.value.hint)
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_noise_that_nobody_gave_is_said_to_be_none(name: str, gaussian: Any, prior_of: Any) -> None:
+    solver, config, fields = SOLVERS[name]
+    prior = prior_of(gaussian(12), VE(0.01, 20.0), SHAPE)
+    given, silent = ({"operator": MASK, **more} for more in (fields, {}))
+    assert solver(config.model_validate(given), prior=prior).remarks == ()
+    said = solver(config.model_validate(silent), prior=prior).remarks
+    assert said == ((EXACT,) if "noise_std" in fields else ())
 
 
 @pytest.mark.parametrize("name", SOLVERS)

@@ -37,6 +37,9 @@ from scorefold_toolkit.rotated import Rotated, RotatedMap
 
 _STEPS = 50
 
+EXACT = "noise_std is not given, so y is taken as exact. Set it to the deviation of the noise, or to 0"
+"""The remark of solvers that were given neither a noise nor data with one."""
+
 
 class DPS(InverseSolver):
     """The score of an unconditional prior, guided by an observation y (B, *out_shape) of the operator; without an
@@ -61,6 +64,8 @@ class DPS(InverseSolver):
         super().__init__(prior, observations)
         self.config = config
         self.noise_std = 0.0 if config.variant == "dps" else observations.deviation(config.noise_std)
+        if config.variant != "dps" and config.noise_std is None and data is None:
+            self.remarks += (EXACT,)
         if config.variant == "pigdm" and config.covariance == "isotropic" and self._couples():
             raise ConfigError(
                 f"covariance: isotropic is a variance a component, and {type(prior.process).__name__} couples them",

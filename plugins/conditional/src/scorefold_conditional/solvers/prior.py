@@ -211,8 +211,9 @@ def _check_range(data: DataSource, prior: ScoreModel, name: str) -> tuple[str, .
     apart = float((other.from_raw(scale.to_raw(events)) - events).abs().max())
     if apart > _ROUNDED * scale.std:
         raise ConfigError(
-            f"the data of {name} are scaled by x = (raw - {_first(other.shift):.4g}) / {_first(other.factor):.4g}, and "
-            f"the data of its prior by x = (raw - {_first(scale.shift):.4g}) / {_first(scale.factor):.4g}",
+            f"the data of {name} are scaled with shift {_first(other.shift):.4g} and factor "
+            f"{_first(other.factor):.4g}. The data of its prior have {_first(scale.shift):.4g} and "
+            f"{_first(scale.factor):.4g}",
             hint="plug in the data that the prior was trained on, or scale neither",
         )
     gap = float((other.middle(events) - scale.middle(events) + 0 * events).abs().max()) / scale.std
@@ -226,7 +227,7 @@ def _check_range(data: DataSource, prior: ScoreModel, name: str) -> tuple[str, .
 
 
 _FAR = 5.0
-"""Expected distances from which on an observation is unlike those of the prior's events."""
+"""Expected distances from which on an observation is unlike observations of the prior's events."""
 
 APART = 3.0
 """Deviations, and the ratio of deviations, from which on data are unlike the prior's."""
