@@ -93,11 +93,12 @@ def _impossible(log_prob: Tensor, called: Sequence[str], *, some: bool = True) -
     named = ", ".join(called[place] for place in none[:_NAMED])
     if some and len(none) == len(log_prob):
         raise DataError(
-            f"the model has density 0 at all {len(none):,} points, such as {named}: they are outside its limits",
+            f"the model has density 0 at all {len(none):,} points, such as {named}: they are outside its limits or far "
+            "from its data",
             hint="check the units of the points; 'within' of the model and the results of 'inspect' show both ranges",
         )
-    said = f"the model has density 0 at {len(none):,} of {len(log_prob):,} points, outside its limits ({named})"
-    return [f"{said}: means are of the others"]
+    said = f"the model has density 0 at {len(none):,} of {len(log_prob):,} points ({named}), outside its limits or"
+    return [f"{said} far from its data: means are of the others"]
 
 
 _NAMED = 3
