@@ -40,11 +40,52 @@ PARABOLOID = 3.0746608369488557
 """The length between (2, 0) and (0, 2) on the graph of the log-density of N(0, I), at weight 1."""
 
 
+def test_a_logarithm_is_found_from_a_velocity_far_off() -> None:
+    """The geodesic runs three lengths of its start around the peak, and the guess points 17 degrees aside."""
+    metric = GraphChord(NORMAL, 1.0)
+    x, v = row(2, 0), row(-1, 3)
+    y = exponential(metric, x, v)[0]
+    found = shooting_velocities(metric, x, y, 1.1 * row(-1.9, 2.7), tolerance=1e-5)
+    close(exponential(metric, x, found, tolerance=1e-6)[0], y, 1e-3)
+
+
+def test_a_logarithm_that_is_not_found_warns() -> None:
+    """Sixteen corrections do not lead from the opposite direction back."""
+    metric = GraphChord(NORMAL, 10.0)
+    y = exponential(metric, row(2, 0), row(-1, 3), tolerance=1e-6)[0]
+    with pytest.warns(UserWarning, match="1 of 1 logarithms were not corrected"):
+        shooting_velocities(metric, row(2, 0), y, row(-1.6, 4.8), tolerance=1e-6)
+
+
 def test_an_integral_of_the_score_ends_at_the_known_values() -> None:
     """A score of 2 rises by 1 to the middle; of the 1 that it misses the end by, half is added there."""
     path = torch.tensor([[[0.0], [1.0]]], dtype=torch.float64)
-    found = integrated(path.mean(1, keepdim=True), torch.full_like(path[:, :1], 2.0), path, torch.tensor([[4.0, 7.0]]))
+    middle, score = path.mean(1, keepdim=True), torch.full_like(path, 2.0)
+    found = integrated(middle, score[:, :1], path, torch.tensor([[4.0, 7.0]]), score)
     assert found.tolist() == [[5.5]]
+
+
+def test_an_integral_of_the_score_is_of_fourth_order() -> None:
+    """log p = sin(x) + x y^2 along an arc in uneven steps: half the steps have a sixteenth of the error."""
+
+    def off(steps: int) -> float:
+        time = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+        angle = 2 * time + 0.3 * (3 * time).sin()
+        path = torch.stack([angle.cos(), angle.sin()], 1)[None]
+        places = (path[:, 1:] + path[:, :-1]) / 2
+
+        def log_prob(x: Tensor) -> Tensor:
+            return x[..., 0].sin() + x[..., 0] * x[..., 1] ** 2
+
+        def score(x: Tensor) -> Tensor:
+            return torch.stack([x[..., 0].cos() + x[..., 1] ** 2, 2 * x[..., 0] * x[..., 1]], -1)
+
+        ends = path[:, [0, -1]]
+        found = integrated(places, score(places), path, log_prob(ends), score(ends))
+        return float((found - log_prob(places)).abs().max())
+
+    assert off(64) < 3e-6
+    assert off(64) < 0.1 * off(32)
 
 
 @pytest.mark.parametrize("identity", [0.0, 1.0])

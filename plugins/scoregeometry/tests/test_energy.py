@@ -78,6 +78,15 @@ def test_the_metric_of_a_mixture(host: Host, size: int) -> None:
     close(geometry.metric(x)[:, 0, 0], 1 + logs[0] - logs, 2e-3)
 
 
+@pytest.mark.parametrize("noise", [1e-6, 1e-3])
+def test_the_mode_is_found_at_small_noise(host: Host, noise: float) -> None:
+    """At the mode G is I, and no held-out point lies there."""
+    model = Normal(torch.tensor([[4.0, 1.0], [1.0, 0.5]]))
+    points = source(2).load("train").x @ torch.tensor([[2.0, 0.0], [0.5, 0.5]], dtype=torch.float64).T
+    geometry = energy(host, model, held_out(points), noise=noise, alpha=100.0)
+    close(geometry.metric(torch.zeros(1, 2, dtype=torch.float64))[0], torch.eye(2), 1e-4)
+
+
 def test_energies_of_held_out_points_are_in_the_diagnosis(host: Host) -> None:
     for size, far in ((2, False), (50, True)):
         geometry = energy(host, Normal(torch.eye(size)), source(size))

@@ -120,6 +120,7 @@ def bumps(x: Tensor) -> Tensor:
     return conformal((1 + 3 * torch.exp(-(x[:, None] - middles).square().sum(2) / (2 * 0.15**2)).sum(1)) ** 2)
 
 
+@pytest.mark.filterwarnings("ignore:.*logarithms were not corrected")  # between so many bumps
 def test_other_minima_are_reported_once_a_call() -> None:
     """Starts of the first pair agree, and starts of the second do not."""
     x, y = torch.cat([row(-2, 0), row(0, -2)]), row(0, 2)
@@ -133,6 +134,6 @@ def test_other_minima_are_reported_once_a_call() -> None:
             UserWarning, match=r"1 of [12] geodesics are the shortest of several .* 1 of 2 starts"
         ) as seen:
             call()
-        assert len(seen) == 1
-        assert seen[0].filename == __file__
+        assert all(one.filename == __file__ for one in seen)
+        assert sum("shortest of several" in str(one.message) for one in seen) == 1
     own(bumps).distance(x[:1], y)

@@ -27,7 +27,7 @@ HELD_OUT = 256
 NAT = 1.0
 _CLIMBS = 60
 _LEVEL = 1e-6
-_FLOW_STEP = 0.1
+_FIRST = 0.1
 _LONGEST_CLIMB = 100.0
 _PANELS = 8
 _ROUNDS = 40
@@ -351,13 +351,14 @@ class _CalledInParts(Field):
 def climbed(density: Density, x: Tensor, middle: Tensor, radius: float) -> Tensor:
     """Rows x (R, D) moved up the score to modes of the density, and no further than a radius from ``middle``, (R, D).
 
-    Steps are Barzilai's and Borwein's (1988), from sig^2 s on, which leads to the denoised point. A step is taken where
-    the line integral of the score along it rises, and is else made shorter. At most 60 steps are tried.
+    Steps are Barzilai's and Borwein's (1988), from sig^2 s on, which leads to the denoised point, or from a hundredth
+    of the data's variance where that is more. A step is taken where the line integral of the score along it rises, and
+    is else made shorter. At most 60 steps are tried.
     """
     s = density.score(x)
-    step = x.new_full((len(x), 1), density.sigma**2 or (_FLOW_STEP * density.spread) ** 2)
-    for _ in range(_CLIMBS):
-        if bool((step[:, 0] * s.square().sum(1) <= _LEVEL).all()):
+    step = x.new_full((len(x), 1), max(density.sigma, _FIRST * density.spread) ** 2)
+    for turn in range(_CLIMBS):
+        if turn and bool((step[:, 0] * s.square().sum(1) <= _LEVEL).all()):
             break
         move = step * s
         there = x + move

@@ -5,6 +5,7 @@ Each row has a step size of its own, so an answer does not depend on the other r
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -24,6 +25,8 @@ _TABLE = (
 _ERROR = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
 _MOST_STEPS = 2000
 _CORRECTIONS = 8
+_LEAST = 0.05
+_FAR = 0.01
 _DIFFERENCE = 1e-2
 _ROUGH = 1e-6
 
@@ -48,26 +51,40 @@ def transported(
 def shooting_velocities(metric: GeodesicMetric, x: Tensor, y: Tensor, v: Tensor, *, tolerance: float = 1e-9) -> Tensor:
     """Velocities at x (R, D) whose geodesics end at y (R, D), from guesses v (R, D), by Newton's method on the ends.
 
-    The derivative is taken once, from D more geodesics a row, which are followed with less care. A correction that
-    brings the end no nearer is not taken.
+    The derivative is taken from D more geodesics a row, which are followed with less care, and again where a correction
+    brings the end less than four times nearer. One with a new derivative that brings it no nearer is halved. A warning
+    names geodesics that still end further from y than 1 % of the way.
     """
-    end = exponential(metric, x, v, tolerance=tolerance)[0]
-    goal, columns = 10 * tolerance * (1 + y.abs().amax(1)), None
+    v, end = v.clone(), exponential(metric, x, v, tolerance=tolerance)[0]
+    goal, share = 10 * tolerance * (1 + y.abs().amax(1)), torch.ones_like(x[:, :1])
+    columns, (new, old) = x.new_zeros(*x.shape, x.shape[1]), torch.tensor([[False], [True]]).repeat(1, len(x))
     for _ in range(_CORRECTIONS):
         miss = (y - end).norm(dim=1)
-        act = (miss > goal).nonzero()[:, 0]
+        act = ((miss > goal) & (share[:, 0] > _LEAST)).nonzero()[:, 0]
         if len(act) == 0:
             break
-        if columns is None:
-            columns = _end_by_velocity(metric, x, v)
+        stale = act[old[act]]
+        if len(stale):
+            columns[stale] = _end_by_velocity(metric, x[stale], v[stale])
+            new[stale], old[stale] = True, False
         change = torch.linalg.lstsq(columns[act], (y - end)[act][:, :, None]).solution[:, :, 0]
-        trial = v[act] + change
+        trial = v[act] + share[act] * change
         reached = exponential(metric, x[act], trial, tolerance=tolerance)[0]
-        better = (y[act] - reached).norm(dim=1) < miss[act]
-        if not bool(better.any()):
-            break
-        v, end = v.clone(), end.clone()
-        v[act[better]], end[act[better]] = trial[better], reached[better]
+        left = (y[act] - reached).norm(dim=1)
+        good, slow = left < miss[act], left > miss[act] / 4
+        v[act[good]], end[act[good]] = trial[good], reached[good]
+        share[act] = torch.where((good | ~new[act])[:, None], 1.0, share[act] / 2)
+        old[act] = slow & (good | ~new[act])
+        new[act[good]] = False
+    off = (y - end).norm(dim=1) / (y - x).norm(dim=1).clamp_min(1e-300)
+    far = (off > _FAR) & ((y - end).norm(dim=1) > goal)
+    if bool(far.any()):
+        warnings.warn(
+            f"{int(far.sum())} of {len(far)} logarithms were not corrected: their geodesics end up to "
+            f"{float(off[far].max()):.1%} of the way from their points. They are very sensitive to the velocity; take "
+            "nearer points",
+            stacklevel=4,
+        )
     return v
 
 

@@ -389,6 +389,9 @@ def _extrapolated_lengths(
     alone = torch.maximum(torch.where(before.isfinite(), rise, 0.0), (finer - length).abs())
     best = torch.where(taken, (4 * length - before) / 3, length)
     error = torch.where(taken, torch.maximum(rise, (dense - best).abs()), alone)
+    if not metric.exact:
+        # A line integral of few steps is off where extrapolation moves a length less than four times the points do.
+        best = torch.where(taken & ((dense - best).abs() > rise), dense, best)
     if not metric.jumps:
         # Squares of a step's parts sum to more than its length where they are uneven: the curve's own length is nearer.
         curve = torch.where(taken, dense, finer)
