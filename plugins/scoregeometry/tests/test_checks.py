@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.interfaces import ScoreModel, TensorSource
 from scorefold.stage import StageContext
 from scorefold_registry import Host
-from scorefold_scoregeometry.diagnosis import geodesic_figures
+from scorefold_scoregeometry.diagnosis import _LEAVES, geodesic_figures
 from scorefold_scoregeometry.from_density import FromDensity
 from scorefold_toolkit.checks import VARIABLE
 from scorefold_toolkit.geodesics import pictured
@@ -96,6 +97,32 @@ def test_interpolate_leaves_withheld_pairs_out_and_counts_them(host: Host, monke
     monkeypatch.setattr(geometry, "reasons", lambda x, y: ["not converged"] * 3)
     with pytest.raises(DataError, match="all 3 geodesics are withheld: not converged"):
         interpolate(geometry, {"data": data}, InterpolateOptions(pairs=3, times=5), context)
+
+
+def test_interpolate_gives_a_warning_once(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What pairs are withheld for is not repeated for other pairs, and other minima are named once."""
+    data, context = near(-2), StageContext("here", split="test")
+    geometry: Any = host.create("geometry:score", {"noise": 0.1}, score=Modes(), data=data)
+    monkeypatch.setattr(geometry, "reasons", lambda x, y: ["not converged", "", ""])
+    texts = ["2 of 8 geodesics between these points: not converged", "another"]
+    monkeypatch.setattr(geometry, "diagnose", lambda points: ({}, texts))
+    plain = geometry._solve
+    several = torch.tensor([0.5, 0.5], dtype=torch.float64)
+    monkeypatch.setattr(geometry, "_solve", lambda a, b: replace(plain(a, b), excess=several))
+    with pytest.warns(UserWarning, match="2 of 2 geodesics are the shortest of several") as seen:
+        outcome = interpolate(geometry, {"data": data}, InterpolateOptions(pairs=3, times=5), context)
+    assert len(seen) == 1
+    assert [text for text in outcome.result["warnings"] if "not converged" in text or text == "another"] == [
+        "1 of 3 paths are withheld: not converged",
+        "another",
+    ]
+
+
+def test_paths_outside_the_support_have_one_wording(host: Host) -> None:
+    """``do: interpolate`` finds the reason of a withheld pair in the warning about other pairs."""
+    geometry: Any = host.create("geometry:score", {"noise": 0.1}, score=Modes(), data=near(-2))
+    _, texts = geometry.path_diagnosis(geometry.solve(row(-2, 0), row(-2, 9)))
+    assert any(_LEAVES in text for text in texts)
 
 
 def test_what_was_solved_is_not_solved_again(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -36,8 +37,8 @@ def _check_trained(component: Geometry) -> None:
 
 def _trust(component: Geometry, points: Tensor) -> dict[str, Any]:
     """Diagnostics of a geometry on held-out points, as entries of a result; none without diagnostics."""
-    numbers, warnings = component.diagnose(points)
-    entries = {"diagnostics": dict(numbers), "warnings": list(warnings)}
+    numbers, texts = component.diagnose(points)
+    entries = {"diagnostics": dict(numbers), "warnings": list(texts)}
     return {name: entry for name, entry in entries.items() if entry}
 
 
@@ -99,7 +100,9 @@ def interpolate(component: Geometry, inputs: Inputs, options: InterpolateOptions
     start, end = start[given], end[given]
     times = torch.linspace(0, 1, options.times, dtype=points.dtype, device=points.device)
     paths = component.geodesic(start, end, times).cpu()
-    lengths = component.distance(start, end).cpu()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the same geodesics have warned above
+        lengths = component.distance(start, end).cpu()
     metrics = {"pairs": len(start), "mean length": float(lengths.mean())}
     result: dict[str, Any] = {"metrics": metrics, **_trust(component, points[:_DIAGNOSED])}
     middles = paths[:, options.times // 2]
@@ -115,7 +118,8 @@ def interpolate(component: Geometry, inputs: Inputs, options: InterpolateOptions
         metrics["pairs withheld"] = len(reasons) - len(start)
         counts = {reason: reasons.count(reason) for reason in reasons if reason}
         lost_pairs = [f"{count} of {len(reasons)} paths are withheld: {reason}" for reason, count in counts.items()]
-        result["warnings"] = [*lost_pairs, *result.get("warnings", [])]
+        others = [text for text in result.get("warnings", []) if not any(reason in text for reason in counts)]
+        result["warnings"] = [*lost_pairs, *others]
     if lost:
         result["warnings"] = [*lost, *result.get("warnings", [])]
     flat = paths.reshape(-1, *paths.shape[2:])

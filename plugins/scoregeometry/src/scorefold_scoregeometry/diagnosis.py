@@ -115,8 +115,8 @@ def about_paths(density: Density, found: Geodesics) -> tuple[dict[str, float], l
     warnings = []
     if bool(outside.any()):
         warnings.append(
-            f"{int(outside.sum())} of {len(outside)} paths leave the support: their log-density falls more than a nat "
-            "below the log-density of 99 % of held-out points"
+            f"{int(outside.sum())} of {len(outside)} geodesics between these points: {_LEAVES}, more than a nat below "
+            "the log-density of 99 % of held-out points"
         )
     if float(typical.double().mean()) > 0.5:
         warnings.append(
