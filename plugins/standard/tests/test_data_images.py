@@ -251,6 +251,18 @@ def test_noise_of_a_pair_belongs_to_the_point(folder: Path) -> None:
     assert not torch.equal(other.load("train").condition, train.condition)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("memory", [1.0, 0.0])
+def test_noise_that_hides_the_observations_is_warned_of(folder: Path, memory: float) -> None:
+    images = ImageFolder(ImagesConfig(root=str(folder), size=4, memory=memory))
+    spread = float(block_means(images.load("train").tensor(100)).flatten(1).var(0, correction=0).mean().sqrt())
+    for times, count in ((0.0, 0), (4.5, 0), (5.5, 1)):
+        said = Paired(PairedConfig(noise_std=times * spread), data=images).data_warnings()[
+            len(images.data_warnings()) :
+        ]
+        assert len(said) == count
+    assert "in the units of scaled data, not of the file" in said[0]
+
+
 def test_every_image_may_have_a_hole_of_its_own_and_give_its_mask(folder: Path) -> None:
     operator = {"name": "mask", "region": "square", "each": True, "seed": 5}
     config = PairedConfig.model_validate({"operator": operator, "mask": True})

@@ -342,7 +342,10 @@ class PairedConfig(Config):
 
     operator: OperatorConfig = Field(BoxDownsampleConfig(), description="The operator that degrades an image")
     noise_std: float = Field(
-        0.0, ge=0, description="Standard deviation of Gaussian noise on the degraded image, in units of its pixels"
+        0.0,
+        ge=0,
+        description="Standard deviation of Gaussian noise on the degraded event, in the units of the data as the model "
+        "sees them: in deviations where the data are scaled, such as by scale: table",
     )
     poisson_peak: float | None = Field(
         None,

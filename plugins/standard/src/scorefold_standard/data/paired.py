@@ -21,6 +21,7 @@ from scorefold_toolkit.data.series import HasTime
 from scorefold_toolkit.data.splits import moments, pick, source_seed, split_positions
 from scorefold_toolkit.operators import Haar, Mask, Operator, RandomMask, build_operator
 
+_HIDING = 5.0  # deviations of clean observations
 _MEASURED = 2048  # training images that the scale of a hidden part is measured on
 
 
@@ -79,7 +80,22 @@ class Paired(DataSource):
         return self._data.fingerprint()
 
     def data_warnings(self) -> tuple[str, ...]:
-        return self._data.data_warnings()
+        return self._data.data_warnings() + self._noise_warnings()
+
+    def _noise_warnings(self) -> tuple[str, ...]:
+        """The warning that the noise hides the observations; the operator is applied only where this can be."""
+        if self.noise_std <= self._data.event_scale.std:
+            return ()
+        train = self._data.load("train")
+        some = train.take(torch.arange(min(_MEASURED, len(train))))
+        clean = self._operator.at(some.index)(some.x).flatten(1).double()
+        spread = float(clean.var(0, correction=0).mean().sqrt())
+        if self.noise_std <= _HIDING * spread:
+            return ()
+        return (
+            f"noise_std is {self.noise_std:g}, and observations without noise spread by {spread:.3g}: they show almost "
+            "nothing of the events. noise_std is in the units of scaled data, not of the file",
+        )
 
     def _flux_of(self, peak: float) -> float:
         """Photons in one unit of the data."""
