@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,22 @@ def test_samples_are_a_source_in_the_units_of_the_model(model: Flow | ScoreModel
     for elsewhere in (context(seed_root=1), StageContext("there")):
         other = verb_sample(model, {}, SampleOptions(n=4000, steps=20), elsewhere)
         assert not torch.equal(other.value.load("test").x, x)
+
+
+def test_draws_for_one_condition_are_answered_in_the_units_of_the_file() -> None:
+    """N(1 + 4, 1) in the model's units, times 10 and 50 more: 100 and 10."""
+    model = Shifted(spec=TensorSpec(()), scale=EventScale(shift=50.0, factor=10.0))
+
+    def answer(conditions: Tensor) -> Any:
+        source = Source(test=Dataset(torch.zeros(len(conditions), 2), condition=conditions))
+        return verb_sample(model, {"data": source}, SampleOptions(n=4000), context()).result.get("answer")
+
+    found = answer(torch.tensor([4.0]))
+    assert found["value"] == pytest.approx(100, abs=0.6)
+    text = re.fullmatch(r"Mean and deviation of 4,000 samples, by number: (.*) ± (.*), (.*) ± (.*)\.", found["verdict"])
+    assert text is not None
+    assert [float(each) for each in text.groups()] == pytest.approx([100, 10, 100, 10], abs=0.6)
+    assert answer(torch.tensor([4.0, 5.0])) is None
 
 
 def test_shown_samples_are_clipped_and_the_samples_are_not() -> None:

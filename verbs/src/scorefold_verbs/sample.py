@@ -55,6 +55,8 @@ def sample(component: ScoreModel | Flow, inputs: Inputs, options: SampleOptions,
     far = far_samples(draws) if condition is not None and isinstance(component, ScoreModel) else ""
     if warnings := [each for each in (far_conditions(component, condition), far, *few) if each]:
         result["warnings"] = warnings
+    if x.dim() == 3 and x.shape[1] == 1 and x.shape[2] <= _SAID:
+        result["answer"] = _said(draws[0].cpu(), scale)
     source: DataSource | None = inputs.get("data")
     found = None if source is None or condition is not None else energy_distances(flat, source, context)
     if source is not None and found is not None:
@@ -108,6 +110,21 @@ def far_samples(draws: Tensor) -> str:
         "solver_steps: 1. Else train the model longer"
     )
 
+
+def _said(draws: Tensor, scale: EventScale) -> dict[str, Any]:
+    """The answer of draws (n, D) for one condition: the mean and the deviation of each number in the units of the file.
+
+    >>> _said(torch.tensor([[0.0, 10.0], [2.0, 30.0]]), EventScale())["verdict"]
+    'Mean and deviation of 2 samples, by number: 1 ± 1, 20 ± 10.'
+    """
+    std, mean = torch.std_mean(scale.to_raw(draws).double(), 0, correction=0)
+    each = ", ".join(f"{float(m):.4g} ± {float(s):.3g}" for m, s in zip(mean, std, strict=True))
+    said = f"Mean and deviation of {len(draws):,} samples, by number: {each}."
+    return {"quantity": "mean of number 1", "value": float(mean[0]), "verdict": said}
+
+
+_SAID = 6
+"""The most numbers of an event whose means and deviations are a sentence."""
 
 _FEWEST, _FAR, _RARE = 20, 8.0, 0.05
 
