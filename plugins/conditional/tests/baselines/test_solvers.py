@@ -108,6 +108,27 @@ def test_an_observation_in_the_units_of_the_file_has_its_posterior(
     assert torch.allclose(model.score(x, t, y.expand(3, 2)), wanted, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("operator", [{"name": "matrix", "rows": [[1.0, 2.0, 0.0, 1.0]]}, BOX], ids=["rows", "box"])
+def test_an_exact_observation_in_units_of_columns_is_kept_by_the_shortest_step(
+    operator: dict[str, Any], gaussian: Any, prior_of: Any
+) -> None:
+    """The denoised estimate moves at right angles to {x : A (factor x + shift) = y}, for images too."""
+    factors, shifts = (50.0, 0.01, 3.0, 1.0), (1e3, 5.0, -2.0, 0.0)
+    shape = (1, 2, 2) if operator is BOX else (4,)
+    prior = prior_of(gaussian(4), VE(0.01, 20.0), shape)
+    prior.event_scale = EventScale(shift=shifts, factor=factors)
+    config = {"operator": operator, "noise_std": 0.0, "y_units": "file"}
+    model = DPS(DiffPIRConfig.model_validate(config), prior=prior)
+    a = model.observations.operator
+    y = a(prior.event_scale.to_raw(normal(1, *shape, seed=1)))
+    x, t = normal(1, *shape, seed=2), torch.full((1,), 0.4, dtype=torch.float64)
+    rows = a(torch.eye(4, dtype=torch.float64).reshape(4, *shape)).flatten(1).mT * torch.tensor(factors).double()
+    gap = y.flatten() - a(prior.event_scale.to_raw(torch.zeros_like(x))).flatten()
+    clean = prior.denoise(x, t).flatten()
+    wanted = clean + torch.linalg.pinv(rows) @ (gap - rows @ clean)
+    assert torch.allclose(model.denoise(x, t, y).flatten(), wanted, rtol=1e-6, atol=1e-8)
+
+
 def test_scaled_data_ask_for_the_units_of_an_observation(gaussian: Any, prior_of: Any) -> None:
     prior = prior_of(gaussian(3), VE(0.01, 20.0), (3,))
     prior.event_scale = COLUMNS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -17,7 +18,6 @@ from scorefold_toolkit.checks import check_trained
 from scorefold_toolkit.config.operators import OperatorConfig
 from scorefold_toolkit.nn.conditions import check_finite
 from scorefold_toolkit.operators import (
-    Composition,
     HasOperator,
     LinearOperator,
     Mask,
@@ -27,6 +27,7 @@ from scorefold_toolkit.operators import (
     as_linear,
     build_operator,
 )
+from scorefold_toolkit.operators.base import least_squares
 
 
 def check_prior(prior: ScoreModel, name: str) -> None:
@@ -83,6 +84,26 @@ class InverseSolver(ScoreModel):
         noise = max(self.noise_std, self.observations.noise_std) * math.sqrt(math.prod(example.out_shape))
         found: Tensor = gap.cpu() > _FAR * math.hypot(size, noise)
         return found
+
+
+class _OfScaled(LinearOperator):
+    """A (factors x), for a linear operator A and a factor of each number of an event.
+
+    Its pseudo-inverse is by least squares: A^+ y / factors solves A (factors x) = y, and is not the shortest such x.
+    """
+
+    def __init__(self, operator: LinearOperator, factors: Tensor) -> None:
+        super().__init__(operator.in_shape, operator.out_shape)
+        self.operator, self.factors = operator, factors
+
+    def _apply(self, x: Tensor) -> Tensor:
+        return self.operator(self.factors.to(x) * x)
+
+    def _adjoint(self, y: Tensor) -> Tensor:
+        return self.factors.to(y) * self.operator.adjoint(y)
+
+    def _pseudo_inverse(self, y: Tensor) -> Tensor:
+        return least_squares(self, y)
 
 
 class Observations:
@@ -165,8 +186,11 @@ class Observations:
         """The operator on scaled events that gives y less A shift, in its ``_unit``."""
         if self._scale is None or not isinstance(self._scale.factor, tuple):
             return operator
-        factors = torch.tensor(self._scale.factor, dtype=torch.float64, device="cpu")
-        return Composition([Matrix(factors.diag(), operator.in_shape), operator])
+        ones = torch.ones(1, *operator.in_shape, dtype=torch.float64, device="cpu")
+        factors = replace(self._scale, shift=0.0).to_raw(ones)[0]
+        if isinstance(operator, Matrix):
+            return Matrix(operator.matrix * factors.flatten().to(operator.matrix), operator.in_shape)
+        return _OfScaled(operator, factors)
 
     def _shifted(self, operator: LinearOperator, y: Tensor) -> tuple[LinearOperator, Tensor]:
         """The operator on scaled events and y as it gives it."""
