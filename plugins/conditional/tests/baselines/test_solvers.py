@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from scorefold.data import EventScale
+from scorefold.data import Dataset, EventScale
 from scorefold.diffusion import VE, VP, GeometricVE, PerComponent
 from scorefold.errors import ConfigError, DataError
+from scorefold.interfaces import TensorSource
 from scorefold_conditional.config import DAPSConfig, DiffPIRConfig, DPSConfig, MMPSConfig, RePaintConfig, TMPDConfig
 from scorefold_conditional.solvers.daps import DAPS
 from scorefold_conditional.solvers.dps import DPS, EXACT
@@ -137,6 +138,20 @@ def test_scaled_data_ask_for_the_units_of_an_observation(gaussian: Any, prior_of
             solver(config.model_validate({"operator": SUMS}), prior=prior)
     model = DPS(MMPSConfig.model_validate({"operator": SUMS, "y_units": "model"}), prior=prior)
     assert torch.equal(model.observations.read(torch.ones(1, 2))[1], torch.ones(1, 2))
+
+
+def test_units_of_the_file_are_refused_where_observations_have_others(host: Host) -> None:
+    images = host.create("data:digits", {})
+    prior = host.create("score:analytic", {"gaussian": True}, data=images)
+    with pytest.raises(ConfigError, match="y_units: file was set for score:mmps, and the events of the prior have bou"):
+        host.create("score:mmps", {"operator": MASK, "y_units": "file"}, prior=prior)
+    points = 1e3 + 50 * normal(100, 3).float()
+    scale = EventScale(shift=1e3, factor=50.0)
+    table = TensorSource({"train": Dataset((points - 1e3) / 50)}, scale)
+    prior = host.create("score:analytic", {"gaussian": True}, data=table)
+    seen = host.create("data:paired", {"operator": SUMS}, data=table)
+    with pytest.raises(ConfigError, match="the data plugged in hold observations of scaled events"):
+        host.create("score:mmps", {"y_units": "file"}, prior=prior, data=seen)
 
 
 @pytest.mark.parametrize("noise_std", [0.0, 0.3])

@@ -149,6 +149,13 @@ class Observations:
                 f"the data of the prior of {name} were scaled, so y = A x can be in two units",
                 hint="set y_units: file where x is in the numbers of the file, or y_units: model where x is scaled",
             )
+        fixed = scale.bounded and (scale.shift, scale.factor) != (0.0, 1.0)
+        if units == "file" and (fixed or (scaled and isinstance(data, HasOperator))):
+            whose = "events of the prior have bounds" if fixed else "data plugged in hold observations of scaled events"
+            raise ConfigError(
+                f"y_units: file was set for {name}, and the {whose}, so y = A x is in units of the model",
+                hint="remove y_units, and give y and noise_std in the units of the model",
+            )
         self._scale = scale if scaled and units == "file" else None
         self._name, self.noise_std = name, float(getattr(data, "noise_std", 0.0))
         self._counts = getattr(data, "poisson_peak", None) is not None
