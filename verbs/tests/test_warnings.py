@@ -271,7 +271,7 @@ def test_samples_from_a_noise_below_their_data_are_warned_of(host: Host) -> None
         result = sample(score, {"data": data}, options, context()).result
         found[relative] = score.remarks, result["answer"].get("advice"), result["metrics"]["std"]
     ((said,), advice, std), (nothing, _, covered) = found[False], found[True]
-    assert said.startswith("the noise of this score ends at 50, and its data lie 200 from their mean")
+    assert said.startswith("the noise of this score ends at 50, and its data lie 200 from their mean: samples may be")
     assert advice == "set process: {name: ve, relative: true}, or scale the data"
     assert std == pytest.approx(50 / 2**0.5, rel=0.05)
     assert nothing == ()
@@ -284,6 +284,8 @@ def test_samples_far_from_the_others_for_their_condition_are_warned_of() -> None
     draws[1, :3] *= 30
     assert far_samples(draws).startswith("3 of 1,000 samples lie far from the others for their condition")
     assert "solver_steps: 1" in far_samples(draws)
+    tails = torch.empty(1, 1000, 1).exponential_(generator=torch.Generator().manual_seed(0))
+    assert "long tail or a rare mode, or the sampler has diverged" in far_samples(tails), "a fair posterior"
     assert far_samples(draws[:, :19]) == ""
     draws[:, :100] += 30
     assert far_samples(draws) == "", "another mode"

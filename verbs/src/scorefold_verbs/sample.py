@@ -86,7 +86,8 @@ def far_samples(draws: Tensor) -> str:
     """The warning that some of n samples (C, n, *E) lie far from the others for their condition; empty without, for
     fewer than 20 samples, and where they are more than 1 in 20.
 
-    Far is a distance from the median more than 8 robust deviations (1.48 MAD) above the median distance.
+    Far is a distance from the median more than 8 robust deviations (1.48 MAD) above the median distance. Fair draws of
+    long tails, such as an exponential distribution, have some.
 
     >>> draws = torch.randn(1, 100, 3, generator=torch.Generator().manual_seed(0))
     >>> far_samples(draws)
@@ -106,8 +107,8 @@ def far_samples(draws: Tensor) -> str:
         return ""
     lie = "lies far from the others for its" if far == 1 else "lie far from the others for their"
     return (
-        f"{far:,} of {count:,} samples {lie} condition: the sampler may have diverged. With score:mmps, set "
-        "solver_steps: 1. Else train the model longer"
+        f"{far:,} of {count:,} samples {lie} condition. The posterior has a long tail or a rare mode, or the "
+        "sampler has diverged. With score:mmps, compare solver_steps: 1"
     )
 
 

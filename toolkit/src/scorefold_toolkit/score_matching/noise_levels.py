@@ -213,6 +213,6 @@ def short_noise(process: DiffusionProcess, scale: EventScale, event_shape: tuple
     if reach <= noise:
         return ()
     return (
-        f"the noise of this score ends at {noise:.3g}, and its data lie {reach:.3g} from their mean: samples are too "
-        f"narrow. To fix this, {COVERING}",
+        f"the noise of this score ends at {noise:.3g}, and its data lie {reach:.3g} from their mean: samples may be "
+        f"too narrow. To fix this, {COVERING}",
     )
