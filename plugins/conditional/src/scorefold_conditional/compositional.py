@@ -25,7 +25,7 @@ from scorefold_conditional.solvers.dps import tweedie_covariance
 from scorefold_conditional.solvers.prior import check_prior
 from scorefold_toolkit.checks import check_trained
 from scorefold_toolkit.geodesics.geometry import version
-from scorefold_toolkit.nn.conditions import ConditionRange, check_finite
+from scorefold_toolkit.nn.conditions import ConditionRange, check_condition_finite
 from scorefold_toolkit.numerics import symmetric_function, symmetric_sqrt
 
 _NAME = "score:compositional"
@@ -134,7 +134,7 @@ class Compositional(ScoreModel):
         free = super().bind(None, generator=generator, **options)
         if condition is None:
             return free
-        check_finite(condition)
+        check_condition_finite(condition)
         rows, called = (
             lru_cache(1)(partial(repeat_condition, self._read(condition))),
             partial(self.in_calls, self._given),

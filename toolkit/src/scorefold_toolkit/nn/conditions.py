@@ -53,7 +53,7 @@ def named_parts(spec: ConditionSpec | None, condition: Condition | None) -> dict
     return {name: parts[name] for name in specs}
 
 
-def check_finite(condition: object) -> None:
+def check_condition_finite(condition: object) -> None:
     """Raises ``DataError`` with the place of the first number of a condition (C, ...) that is not finite."""
     parts = condition if isinstance(condition, Mapping) else {"": condition}
     for name, value in parts.items():

@@ -26,7 +26,7 @@ from scorefold_conditional.conditional.objective import ConditionBlock, Conditio
 from scorefold_conditional.config import ConditionalConfig
 from scorefold_conditional.inverse import mask_of, measured_by
 from scorefold_toolkit.nn import loss_uncertainty, named_parts, named_specs
-from scorefold_toolkit.nn.conditions import ConditionRange, check_finite, with_null_class
+from scorefold_toolkit.nn.conditions import ConditionRange, check_condition_finite, with_null_class
 from scorefold_toolkit.score_matching.losses import Standardised
 from scorefold_toolkit.score_matching.noise_levels import NoiseLevels, short_noise
 from scorefold_toolkit.training.validation import LossReference, silent_network
@@ -225,7 +225,7 @@ class Conditional(ScoreModel, Trainable):
 
         if condition is None:
             return absent
-        check_finite(condition)
+        check_condition_finite(condition)
         whole = self._parts(condition, self.condition_mean)
         noise = {part: ConditionNoise(name, generator) for part in self.layout.diffusing}  # type: ignore[arg-type]
 

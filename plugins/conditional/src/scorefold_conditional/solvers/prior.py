@@ -16,7 +16,7 @@ from scorefold.interfaces.score import BoundScore
 from scorefold_conditional.inverse import check_masks, check_observation, largest_singular
 from scorefold_toolkit.checks import check_trained
 from scorefold_toolkit.config.operators import OperatorConfig
-from scorefold_toolkit.nn.conditions import check_finite
+from scorefold_toolkit.nn.conditions import check_condition_finite
 from scorefold_toolkit.operators import (
     HasOperator,
     LinearOperator,
@@ -60,7 +60,7 @@ class InverseSolver(ScoreModel):
 
     def bind(self, condition: Condition | None = None, **options: Any) -> BoundScore:
         """As ``ScoreModel.bind``; raises ``DataError`` for an observation that is not finite."""
-        check_finite(condition)
+        check_condition_finite(condition)
         return super().bind(condition, **options)
 
     @torch.no_grad()
