@@ -64,7 +64,7 @@ class CutSeries(DataSource):
         measured = measured[np.isfinite(measured).all(1)]
         if len(measured) < 2:
             raise DataError(f"{series.what} has {len(measured)} usable rows to measure; expected at least 2")
-        _refuse_columns(series, measured)
+        self._clocks = _refuse_columns(series, measured)
         self.correlation = correlation_time(measured)
         self.delay = 1
         if config.dimension is not None:
@@ -122,7 +122,7 @@ class CutSeries(DataSource):
 
     @cached_property
     def _found_warnings(self) -> tuple[str, ...]:
-        return (*self._left_out(), *self._close(), *self._drift())
+        return (*self._clocks, *self._left_out(), *self._close(), *self._drift())
 
     def _left_out(self) -> list[str]:
         steps = -(-(len(self._series.values) - self.span + 1) // self._config.stride)
@@ -168,7 +168,10 @@ def even_steps(steps: Array) -> npt.NDArray[np.bool_]:
     return even
 
 
-def _refuse_columns(series: Series, measured: Array) -> None:
+def _refuse_columns(series: Series, measured: Array) -> list[str]:
+    """Refuses constant columns and numbers of rows. Returns a warning for each column that rises like times with gaps,
+    which may be a signal."""
+    clocks: list[str] = []
     for name, column in zip(series.names, measured.T, strict=True):
         steps, quoted = np.diff(column), name if name.isidentifier() else json.dumps(name)
         if column.std() <= series.rounding * np.abs(column).max():
@@ -178,14 +181,16 @@ def _refuse_columns(series: Series, measured: Array) -> None:
                 "that changes",
                 hint=series.fix or f"leave it out with columns: {without([name])}",
             )
-        equal, rises = np.ptp(steps) <= 1e-6 * abs(steps[0]), bool((steps > 0).all())
-        if len(steps) > 2 and (equal or (rises and even_steps(steps).mean() >= _MOSTLY)):
-            often = "every" if equal else "nearly every"
+        fix = f"time: {quoted} names the rows by it; columns: {without([name])} leaves it out"
+        if len(steps) > 2 and np.ptp(steps) <= 1e-6 * abs(steps[0]):
             raise DataError(
-                f"column {name!r} of {series.what} rises by {np.median(steps):g} in {often} row, as numbers of rows or "
-                "times do",
-                hint=series.fix or f"time: {quoted} names the rows by it; columns: {without([name])} leaves it out",
+                f"column {name!r} of {series.what} rises by {steps[0]:g} in every row, as numbers of rows or times do",
+                hint=series.fix or fix,
             )
+        if len(steps) > 2 and bool((steps > 0).all()) and even_steps(steps).mean() >= _MOSTLY:
+            usual = float(np.median(steps))
+            clocks.append(f"column {name!r} rises by {usual:g} in nearly every row, as times with gaps do: {fix}")
+    return clocks
 
 
 def _scale(events: Tensor, shift: Array, factor: Array) -> EventScale:
