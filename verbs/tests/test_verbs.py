@@ -179,6 +179,17 @@ def test_draws_for_one_condition_are_answered_in_the_units_of_the_file() -> None
     assert answer(torch.tensor([4.0, 5.0])) is None
 
 
+def test_samples_without_a_deviation_have_no_answer_of_it() -> None:
+    """One sample has no deviation, and samples of a signal (1, 2) without a condition are not for one condition."""
+    given = Source(test=Dataset(torch.zeros(1, 2), condition=torch.tensor([4.0])))
+    one = verb_sample(Shifted(spec=TensorSpec(())), {"data": given}, SampleOptions(n=1), context())
+    signal = Normal()
+    signal.event_shape = torch.Size((1, 2))
+    signals = verb_sample(signal, {}, SampleOptions(n=50), context())
+    assert "answer" not in one.result
+    assert "answer" not in signals.result
+
+
 def test_shown_samples_are_clipped_and_the_samples_are_not() -> None:
     outcome = verb_sample(Shifted(scale=UNIT), {}, SampleOptions(n=50), context())
     raw = outcome.arrays["samples"]

@@ -55,7 +55,7 @@ def sample(component: ScoreModel | Flow, inputs: Inputs, options: SampleOptions,
     far = far_samples(draws) if condition is not None and isinstance(component, ScoreModel) else ""
     if warnings := [each for each in (far_conditions(component, condition), far, *few) if each]:
         result["warnings"] = warnings
-    if x.dim() == 3 and x.shape[1] == 1 and x.shape[2] <= _SAID:
+    if condition is not None and len(draws) == 1 and options.n > 1 and x.dim() == 3 and x.shape[2] <= _SAID:
         result["answer"] = _said(draws[0].cpu(), scale)
     source: DataSource | None = inputs.get("data")
     found = None if source is None or condition is not None else energy_distances(flat, source, context)
