@@ -68,7 +68,8 @@ class InverseSolver(ScoreModel):
         """Observations farther from A m than five times their expected distance under the prior, at most, (C,).
 
         m is the prior's denoised estimate at t_max. With events of deviation std in each of D numbers and M observed
-        numbers, |y - A m|^2 is at most |A|^2 D std^2 + M noise_std^2 in the mean.
+        numbers, |y - A m|^2 is at most |A|^2 D std^2 + M noise_std^2 in the mean. Each of few numbers is compared too,
+        with its row of A in place of A, and M = 1: their units may differ.
         """
         operator, y = self.observations.read(condition)
         scale, example = self.event_scale, self.observations.example()
@@ -77,13 +78,18 @@ class InverseSolver(ScoreModel):
         x = self._reference().new_zeros((1, *self.event_shape))
         t = x.new_full((1,), self.process.t_max)
         middle = self.prior.denoise(self.process.perturb(x + scale.middle(x), t, x), t)
-        gap = torch.linalg.vector_norm(
-            (y - operator(middle.expand(len(y), *self.event_shape))).flatten(1).double(), dim=1
-        )
-        size = largest_singular(example) * scale.spread(self.event_shape)
-        noise = max(self.noise_std, self.observations.noise_std) * math.sqrt(math.prod(example.out_shape))
-        found: Tensor = gap.cpu() > _FAR * math.hypot(size, noise)
-        return found
+        gap = (y - operator(middle.expand(len(y), *self.event_shape))).flatten(1).double().cpu()
+        spread, count = scale.spread(self.event_shape), gap.shape[1]
+        noise = max(self.noise_std, self.observations.noise_std)
+        limit = math.hypot(largest_singular(example) * spread, noise * math.sqrt(count))
+        found: Tensor = gap.norm(dim=1) > _FAR * limit
+        if self.observations.varies or count > _FEW:
+            return found
+        one_hot = torch.eye(count, dtype=torch.float64, device="cpu").reshape(count, *example.out_shape)
+        sizes = example.adjoint(one_hot).flatten(1).norm(dim=1)
+        limits = (spread * sizes).hypot(torch.full_like(sizes, noise))
+        alone: Tensor = ((gap.abs() > _FAR * limits) & (sizes > 0)).any(1)  # a hidden number has size 0
+        return found | alone
 
 
 class _OfScaled(LinearOperator):
@@ -259,6 +265,9 @@ def _check_range(data: DataSource, prior: ScoreModel, name: str) -> tuple[str, .
 
 _FAR = 5.0
 """Expected distances from which on an observation is unlike observations of the prior's events."""
+
+_FEW = 64
+"""The most numbers of an observation that are compared one by one."""
 
 APART = 3.0
 """Deviations, and the ratio of deviations, from which on data are unlike the prior's."""
