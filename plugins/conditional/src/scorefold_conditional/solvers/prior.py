@@ -78,7 +78,7 @@ class InverseSolver(ScoreModel):
         x = self._reference().new_zeros((1, *self.event_shape))
         t = x.new_full((1,), self.process.t_max)
         middle = self.prior.denoise(self.process.perturb(x + scale.middle(x), t, x), t)
-        gap = (y - operator(middle.expand(len(y), *self.event_shape))).flatten(1).double().cpu()
+        gap = (y - operator(middle.expand(len(y), *self.event_shape))).flatten(1).cpu().double()
         spread, count = scale.spread(self.event_shape), gap.shape[1]
         noise = max(self.noise_std, self.observations.noise_std)
         limit = math.hypot(largest_singular(example) * spread, noise * math.sqrt(count))
