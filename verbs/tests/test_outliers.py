@@ -148,28 +148,41 @@ class UnitSquare(Shifted):
         return torch.where(((x >= 0) & (x <= 1)).all(1), 0.0, -math.inf)
 
 
-OUTSIDE = torch.cat((torch.full((120, 2), 0.5), torch.tensor([[0.5, 1.5]])))
+OUTSIDE = torch.cat((torch.full((198, 2), 0.5), torch.tensor([[0.5, 1.5]])))
 
 
 def test_points_of_density_0_are_counted_and_the_means_are_of_the_others() -> None:
-    source = Source(test=Dataset(OUTSIDE, index=torch.arange(121)))
+    source = Source(test=Dataset(OUTSIDE, index=torch.arange(199)))
     outcome = evaluate_likelihood(UnitSquare(), {"data": source}, LikelihoodOptions(), context())
     assert checked(outcome)["log-likelihood (nats)"] == 0
-    assert outcome.result["answer"]["value"] == 0
+    answer = outcome.result["answer"]
+    assert (answer["value"], answer["sure"]) == (0, "with caution")
+    assert answer["verdict"].startswith("The model has density 0 at 1 of 199 points. Without them, held-out points")
     assert outcome.result["warnings"] == [
-        "the model has density 0 at 1 of 121 points (row 120), outside its limits or far from its data: "
+        "the model has density 0 at 1 of 199 points (row 198), outside its limits or far from its data: "
         "means are of the others"
     ]
-    assert outcome.value["log_prob"].tolist() == [0.0] * 120 + [-math.inf]
+    assert outcome.value["log_prob"].tolist() == [0.0] * 198 + [-math.inf]
 
 
 def test_a_point_of_density_0_is_unlike_the_data() -> None:
-    source = Source(test=Dataset(OUTSIDE, index=torch.arange(121)))
+    source = Source(test=Dataset(OUTSIDE, index=torch.arange(199)))
     outcome = outliers(UnitSquare(), {"data": source}, OutlierOptions(), context())
     assert checked(outcome)["mean cost (bits a dimension)"] == 0
-    assert outcome.value["above the limit"].tolist() == [0.0] * 120 + [1.0]
+    assert outcome.value["above the limit"].tolist() == [0.0] * 198 + [1.0]
     assert len(outcome.result["warnings"]) == 1
+    assert "Of 199 points 1 has density 0. Of the others row 0 costs the most" in outcome.result["answer"]["verdict"]
     assert draw(outcome.drawn)["outliers"].axes[0].patches
+
+
+def test_points_of_density_0_count_for_the_limit() -> None:
+    """1 of 198 fair points costs inf, so a new one has a chance above 1 % of it, and no finite cost is a limit."""
+    source = Source(test=Dataset(OUTSIDE[1:], index=torch.arange(198)))
+    outcome = outliers(UnitSquare(), {"data": source}, OutlierOptions(), context())
+    assert "above the limit" not in outcome.value
+    said = outcome.result["answer"]["verdict"]
+    assert said.startswith("Of 198 points 1 has density 0. Of the others row 0 costs the most")
+    assert said.endswith("There are too few points for a limit, which needs 199.")
 
 
 def test_points_that_are_all_of_density_0_have_no_mean_and_are_all_unlike_the_data() -> None:
@@ -180,7 +193,7 @@ def test_points_that_are_all_of_density_0_have_no_mean_and_are_all_unlike_the_da
     outcome = outliers(UnitSquare(), source, OutlierOptions(above=1.0), context())
     assert checked(outcome) == {"limit of the cost (bits a dimension)": 1.0, "share of points unlike the data": 1.0}
     assert draw(outcome.drawn)["outliers"].axes[0].get_xlabel() == "cost: density 0 at all points"
-    usual = {"data": Source(test=Dataset(OUTSIDE[:120])), "unusual": source["data"]}
+    usual = {"data": Source(test=Dataset(OUTSIDE[:198])), "unusual": source["data"]}
     assert checked(outliers(UnitSquare(), usual, OutlierOptions(), context()))["AUROC by cost"] == 1
 
 

@@ -50,8 +50,9 @@ def evaluate_likelihood(
     The log-likelihood is compared with the exact log-likelihood where the data know their density. Where the model
     takes no condition and there are enough training points, it is also compared with a normal distribution fitted to
     them. Hands on ``{"log_prob": (N,) float64}`` by row, NaN for rows that were not asked about. Points of density 0,
-    outside the limits of a model, have -inf. The answer is of the others, and a warning counts them. Raises
-    ``DataError`` for an empty split and for values that are NaN, ``ConfigError`` for a model whose condition is a code.
+    outside the limits of a model, have -inf. The answer is of the others and counts them, and a warning names
+    them. Raises ``DataError`` for an empty split and for values that are NaN, ``ConfigError`` for a model whose
+    condition is a code.
     """
     refuse_codes(component)
     source: DataSource = inputs["data"]
@@ -67,7 +68,9 @@ def evaluate_likelihood(
     if normal is not None:
         normal = -normal / math.prod(component.event_shape)
     given = (answer["quantity"], answer["value"], answer.get("interval"), normal, answer.get("truth"))
-    answer |= of_likelihood(*given, levels=source.event_scale.levels)
+    none = len(every) - len(log_prob)
+    counted = f"The model has density 0 at {none:,} of {len(every):,} points" if none else ""
+    answer |= of_likelihood(*given, levels=source.event_scale.levels, impossible=counted)
     scaled = source.event_scale.log_volume(tuple(component.event_shape))
     if scaled != 0 and source.event_scale.levels is None:
         metrics["log-likelihood in the units of the file (nats)"] = float(log_prob.mean()) - scaled
@@ -312,10 +315,8 @@ def outliers(component: ScoreModel | Flow, inputs: Inputs, options: OutlierOptio
             metrics[f"AUROC by {of}"] = auroc(scores["unusual"][of], values)
     costs = scores["usual"]["cost"]
     if options.above is None:
-        possible = costs.isfinite()
-        limit = cost_limit(costs[possible])
-        names = [name for name, there in zip(called["usual"], possible.tolist(), strict=True) if there]
-        answer = of_costs(costs[possible], names, limit, context.split or "test")
+        limit = cost_limit(costs)
+        answer = of_costs(costs, called["usual"], limit, context.split or "test")
     else:
         limit = options.above
         answer = of_costs_above(limit, costs, called["usual"])

@@ -231,9 +231,11 @@ def of_likelihood(
     exact: float | None,
     *,
     levels: int | None = None,
+    impossible: str = "",
 ) -> dict[str, Any]:
     """Compare a model with a normal distribution by the fit to held-out points; less is better. Bits of points of so
-    many ``levels`` are compared with the bits of any level."""
+    many ``levels`` are compared with the bits of any level. ``impossible`` counts points of density 0, which the value
+    leaves out."""
     number = _measured(quantity, value, interval)
     low, high = (value, value) if interval is None else interval
     found: dict[str, Any] = {} if normal is None else {"baselines": {"normal distribution": normal}}
@@ -257,6 +259,9 @@ def of_likelihood(
         off = f"{abs(value - exact):.2g} {'higher' if exact > value else 'lower'}"
         place = "inside the interval" if low <= exact <= high else off
         said += f" The exact value is {exact:.4g}, {place}."
+    if impossible:
+        said = f"{impossible}. Without them, {said[0].lower()}{said[1:]}"
+        found = {"advice": "check these points and the limits of the model", **found, "sure": "with caution"}
     return {"verdict": said, **found}
 
 
@@ -286,24 +291,27 @@ def cost_limit(costs: Tensor) -> float | None:
     """The cost that a new point of the same distribution exceeds with a probability of ``UNLIKE`` at most.
 
     ``costs`` (N,) are the costs of points of the distribution. The rank among exchangeable points is uniform (Vovk et
-    al. 2005). Returns None for too few points.
+    al. 2005). Points of density 0 cost inf. Returns None for too few points of another cost.
 
     >>> cost_limit(torch.arange(199.0)), cost_limit(torch.arange(98.0))
     (197.0, None)
     """
     rank = math.ceil((1 - UNLIKE) * (len(costs) + 1))
-    return None if rank > len(costs) else float(costs.sort().values[rank - 1])
+    return None if rank > int(costs.isfinite().sum()) else float(costs.sort().values[rank - 1])
 
 
 def of_costs(costs: Tensor, names: Sequence[str], limit: float | None, split: str) -> dict[str, Any]:
-    """State the ``limit`` of ``costs`` (N,) in bits a dimension, and the point that costs the most.
+    """State the ``limit`` of ``costs`` (N,) in bits a dimension, and the point of a finite cost that costs the most.
 
     Points of the training ``split`` cost less than others like them, and their limit is too low.
     """
-    top = int(costs.argmax())
-    most = f"Of {len(costs)} points {names[top]} costs the most, {float(costs[top]):.3g} bits a dimension"
+    top = int(costs.where(costs.isfinite(), -math.inf).argmax())
+    none, among = int(costs.isinf().sum()), f"Of {len(costs)} points"
+    if none:
+        among += f" {none} {'has' if none == 1 else 'have'} density 0. Of the others"
+    most = f"{among} {names[top]} costs the most, {float(costs[top]):.3g} bits a dimension"
     if limit is None:
-        said = f"{most}. There are too few points for a limit, which needs {math.ceil(1 / UNLIKE) - 1}"
+        said = f"{most}. There are too few points for a limit, which needs {math.ceil((none + 1) / UNLIKE) - 1}"
         return {"quantity": "largest cost (bits a dimension)", "value": float(costs[top]), "verdict": f"{said}."}
     said = f"A point that costs more than {limit:.3g} bits a dimension is unlike the data"
     verdict = f"{said}. By chance {UNLIKE:.0%} of points like the data cost as much. {most}."
