@@ -296,6 +296,10 @@ def test_observations_alone_are_read_from_every_format(say: Say, run: Callable[.
         assert drawn[-1].equals(drawn[0]), name
     assert list(drawn[0]) == ["a", "b", "rows"]
     assert drawn[0]["rows"].tolist() == [0, 0, 1, 1, 2, 2]
+    seen.assign(name="n").to_csv("labelled.csv", index=False, sep=";")
+    given = ["--data-option", "columns=[-name]", "--data-option", "label=name", "--data-option", "limit=2"]
+    assert say(*arguments, "labelled.csv", *given, "--out", "o.csv").status == 0
+    assert len(pd.read_csv("o.csv")) == 4, "limit=2 reads two observations"
     refused = say(*arguments, "both.npz", "--out", "o.csv")
     assert "holds the arrays x, y; say which to read" in refused.err
     assert "condition=[NAME]" in refused.err

@@ -187,7 +187,7 @@ _WHOLE: Mapping[str, Any] = {"fractions": [0.0, 0.0, 1.0], "limit": None}
 """All points, whose scale is then measured on all: the model's own units come later, from its saved scale."""
 
 _PLAIN = ("missing", "names", "header", "delimiter", "decimal", "thousands", "gaps")
-"""The settings with which observations are read; the others are about points."""
+"""The settings of training with which observations are read; the others are about points."""
 
 
 class _Reading:
@@ -232,9 +232,10 @@ class _Reading:
         They are the columns or the array that ``condition`` names, else all that the file has.
         """
         named = list(self._config.get("condition") or ())
-        config = {key: value for key, value in self._config.items() if key in _PLAIN}
-        if self._is_table(self._data):
-            config["columns"] = named or self._given.get("columns")
+        kept = (*_PLAIN, *self._given)
+        config = {key: value for key, value in self._config.items() if key in kept and key != "condition"}
+        if named and self._is_table(self._data):
+            config["columns"] = named
         elif named:
             config["key"] = named[0]
         try:
