@@ -99,6 +99,24 @@ def test_draws_follow_from_a_seed_and_are_put_back(what: str) -> None:
     assert drawn == []
 
 
+def test_another_bit_generator_of_numpy_is_seeded_and_put_back() -> None:
+    """Its states are no tuples of the legacy form, and it takes no seed."""
+    own = np.random.get_bit_generator()
+    try:
+        with seeded(7):
+            expected = np.random.rand()
+        with seeded(7) as drawn:
+            np.random.set_bit_generator(np.random.PCG64(1))
+        assert (drawn, np.random.get_bit_generator()) == (["numpy's global random generator"], own)
+        np.random.set_bit_generator(np.random.Philox(1))
+        before = generator_states()
+        with seeded(7):
+            assert np.random.rand() == expected
+        assert generator_states() == before
+    finally:
+        np.random.set_bit_generator(own)
+
+
 def test_a_working_folder_that_was_removed_is_nobodys_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("before", "meanwhile"):
         (tmp_path / name).mkdir()

@@ -58,7 +58,7 @@ def seeded(seed: int) -> Iterator[list[str]]:
     import numpy.random
     import torch
 
-    before, drawn = generator_states(), list[str]()
+    before, bits, drawn = generator_states(), numpy.random.get_bit_generator(), list[str]()
     seed_generators(seed)
     started = generator_states()
     try:
@@ -67,6 +67,7 @@ def seeded(seed: int) -> Iterator[list[str]]:
         drawn += [what for what, state in generator_states().items() if state != started[what]]
         in_python, in_numpy, in_torch = before.values()
         random.setstate(in_python)
+        numpy.random.set_bit_generator(bits)
         numpy.random.set_state(in_numpy)
         torch.default_generator.set_state(torch.tensor(in_torch, dtype=torch.uint8, device="cpu"))
 
@@ -75,11 +76,14 @@ def generator_states() -> dict[str, Any]:
     """The states of the global generators, by their names."""
     import numpy.random
     import torch
+    from numpy import array
 
-    in_numpy: Any = numpy.random.get_state()
+    def lists(value: Any) -> Any:
+        return {name: lists(part) for name, part in value.items()} if isinstance(value, dict) else array(value).tolist()
+
     return {
         "Python's global random generator": random.getstate(),
-        "numpy's global random generator": (in_numpy[0], in_numpy[1].tolist(), *in_numpy[2:]),
+        "numpy's global random generator": lists(numpy.random.get_state(legacy=False)),
         "torch's global random generator": torch.default_generator.get_state().tolist(),
     }
 
@@ -90,6 +94,8 @@ def seed_generators(seed: int) -> None:
     import torch
 
     random.seed(seed)
+    if not isinstance(numpy.random.get_bit_generator(), numpy.random.MT19937):  # a plugin's choice, which takes no seed
+        numpy.random.set_bit_generator(numpy.random.MT19937())
     numpy.random.seed(seed % 2**32)
     torch.default_generator.manual_seed(seed)
 
