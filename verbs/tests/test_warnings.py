@@ -279,13 +279,24 @@ def test_samples_from_a_noise_below_their_data_are_warned_of(host: Host) -> None
 
 
 def test_samples_far_from_the_others_for_their_condition_are_warned_of() -> None:
-    draws = normal(2, 500, 16, seed=0).float()
-    assert far_samples(draws) == far_samples(draws[:, :0]) == ""
+    draws, scale = normal(2, 500, 16, seed=0).float(), EventScale(std=2.0)
+    assert far_samples(draws, scale) == far_samples(draws[:, :0], scale) == ""
     draws[1, :3] *= 30
-    assert far_samples(draws).startswith("3 of 1,000 samples lie far from the others for their condition")
-    assert "solver_steps: 1" in far_samples(draws)
-    tails = torch.empty(1, 1000, 1).exponential_(generator=torch.Generator().manual_seed(0))
-    assert "long tail or a rare mode, or the sampler has diverged" in far_samples(tails), "a fair posterior"
-    assert far_samples(draws[:, :19]) == ""
+    assert far_samples(draws, scale).startswith("3 of 1,000 samples lie far from the others for their condition")
+    assert "solver_steps: 1" in far_samples(draws, scale)
+    assert far_samples(draws[:, :19], scale) == ""
+    assert far_samples(draws, EventScale(std=30.0)) == "", "within the data"
     draws[:, :100] += 30
-    assert far_samples(draws) == "", "another mode"
+    assert far_samples(draws, scale) == "", "another mode"
+
+
+def test_tails_and_modes_of_fair_posteriors_are_not_far_where_the_data_reach_them() -> None:
+    """An exponential posterior of deviation 1 under data of deviation 3; and a mode of 5 %, of the data themselves."""
+    generator = torch.Generator().manual_seed(0)
+    tails = torch.empty(1, 1000, 1).exponential_(generator=generator)
+    assert far_samples(tails, EventScale(std=3.0)) == ""
+    assert "The data have a long tail, or the sampler has diverged" in far_samples(tails, EventScale(mean=1.0))
+    modes = normal(1, 1000, 1, seed=0).float()
+    modes[0, ::20] += 40
+    assert far_samples(modes, EventScale()).startswith("50 of 1,000 samples lie far")
+    assert far_samples(modes, EventScale.of(modes[0])) == ""

@@ -52,7 +52,7 @@ def sample(component: ScoreModel | Flow, inputs: Inputs, options: SampleOptions,
     result: dict[str, Any] = {"metrics": metrics}
     found_within, few = share_within([counts], options.within)
     metrics |= found_within
-    far = far_samples(draws) if condition is not None and isinstance(component, ScoreModel) else ""
+    far = far_samples(draws, scale) if condition is not None and isinstance(component, ScoreModel) else ""
     if warnings := [each for each in (far_conditions(component, condition), far, *few) if each]:
         result["warnings"] = warnings
     if condition is not None and len(draws) == 1 and options.n > 1 and x.dim() == 3 and x.shape[2] <= _SAID:
@@ -82,18 +82,19 @@ def sample(component: ScoreModel | Flow, inputs: Inputs, options: SampleOptions,
     return Outcome(drawn, result, {"samples": flat} | numbered, shown=shown)
 
 
-def far_samples(draws: Tensor) -> str:
-    """The warning that some of n samples (C, n, *E) lie far from the others for their condition; empty without, for
-    fewer than 20 samples, and where they are more than 1 in 20.
+def far_samples(draws: Tensor, scale: EventScale) -> str:
+    """The warning that some of n samples (C, n, *E) lie far from the others for their condition, and from all data;
+    empty without, for fewer than 20 samples, and where they are more than 1 in 20.
 
-    Far is a distance from the median more than 8 robust deviations (1.48 MAD) above the median distance. Fair draws of
-    long tails, such as an exponential distribution, have some.
+    Far is a distance from the median more than 8 robust deviations (1.48 MAD) above the median distance, with a number
+    more than 5 deviations from its mean over the data of this ``scale``. A tail or a rare mode of the posterior that
+    the data reach is not far. Draws of data that have such a tail themselves can be.
 
     >>> draws = torch.randn(1, 100, 3, generator=torch.Generator().manual_seed(0))
-    >>> far_samples(draws)
+    >>> far_samples(draws, EventScale())
     ''
     >>> draws[0, 7] = 50
-    >>> far_samples(draws)[:53]
+    >>> far_samples(draws, EventScale())[:53]
     '1 of 100 samples lies far from the others for its con'
     """
     flat = draws.flatten(2).double()
@@ -102,12 +103,13 @@ def far_samples(draws: Tensor) -> str:
     distance = torch.linalg.vector_norm(flat - flat.median(1, keepdim=True).values, dim=2)
     gap = distance - distance.median(1, keepdim=True).values
     mad = 1.4826 * gap.abs().median(1, keepdim=True).values
-    far, count = int(((gap > _FAR * mad) & (mad > 0)).sum()), distance.numel()
+    beyond = ((draws - scale.middle(draws)).flatten(2).abs() > _BEYOND * scale.std).any(2)
+    far, count = int(((gap > _FAR * mad) & (mad > 0) & beyond).sum()), distance.numel()
     if not 0 < far <= _RARE * count:
         return ""
     lie = "lies far from the others for its" if far == 1 else "lie far from the others for their"
     return (
-        f"{far:,} of {count:,} samples {lie} condition. The posterior has a long tail or a rare mode, or the "
+        f"{far:,} of {count:,} samples {lie} condition, beyond the data. The data have a long tail, or the "
         "sampler has diverged. With score:mmps, compare solver_steps: 1"
     )
 
@@ -127,7 +129,7 @@ def _said(draws: Tensor, scale: EventScale) -> dict[str, Any]:
 _SAID = 6
 """The most numbers of an event whose means and deviations are a sentence."""
 
-_FEWEST, _FAR, _RARE = 20, 8.0, 0.05
+_FEWEST, _FAR, _BEYOND, _RARE = 20, 8.0, 5.0, 0.05
 
 _NUMBERS = 32
 """The most numbers of an event whose means and deviations are shown one by one."""
