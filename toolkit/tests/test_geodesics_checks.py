@@ -188,6 +188,17 @@ def test_pairs_in_two_narrow_modes_have_their_distance(deviation: float, alone: 
     assert bool((found.error < 0.02 * upper).all())
 
 
+def test_a_score_that_is_no_gradient_takes_few_calls() -> None:
+    """Line searches go on from the last step. 116 calls per point were needed when each began with a whole step."""
+    generator = torch.Generator().manual_seed(0)
+    mixing = torch.randn(20, 20, generator=generator, dtype=torch.float64) / 20**0.5
+    a, b = (torch.randn(8, 20, generator=generator, dtype=torch.float64) for _ in range(2))
+    metric = GraphChord(Field(lambda x: (2 * x @ mixing).sin() - x), 1.0)
+    found = solve(metric, a, b, SolverSettings(points=16, tolerance=1e-4, steps=12))
+    assert float(found.calls.double().mean()) / 17 < 90
+    assert found.reasons == [""] * 8
+
+
 def test_a_map_in_single_precision_takes_few_calls() -> None:
     """A line search that waits for the energy to fall below its rounding halves each step to nothing."""
 

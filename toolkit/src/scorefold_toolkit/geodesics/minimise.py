@@ -16,7 +16,7 @@ from scorefold_toolkit.geodesics.metric import GeodesicMetric, State, state_rows
 
 _SUFFICIENT = 1e-4
 _HALVINGS = 30
-_FEW_HALVINGS = 8
+_FEW_HALVINGS = 4
 _FAR = 1e-2
 _MEMORY = 8
 _ROUNDING = 2e-15
@@ -96,6 +96,7 @@ class _Work:
         self.rows = torch.arange(len(path))
         self.calls, self.taken = torch.ones_like(self.rows), torch.zeros_like(self.rows)
         self.since = torch.zeros_like(self.rows)
+        self.size = path.new_ones(len(path))
         self.trusted, self.stuck = torch.full_like(self.rows, trusted).bool(), torch.zeros_like(self.rows).bool()
         self.least = self.lowest = path.new_full((len(path),), float("inf"))
         self.gradient = self.downhill = path[:, 1:-1]
@@ -161,30 +162,30 @@ class _Work:
     def _search(self, direction: Tensor, longest: float, wanted: Tensor) -> _Moved:
         """Backtracks from a whole step, each path by itself. Paths that find no step keep their old points.
 
-        Where the gradient is not exactly the energy's gradient, a step that lowers the decrement by 0.7 is taken too.
+        Where the gradient is not exactly the energy's gradient, the first step is twice as long as the last one, and at
+        most whole. A step that lowers the decrement by 0.7 is taken too.
         """
         metric, path, energy = self.metric, self.path, self.state["energy"]
-        slope = _dot(self.gradient, direction)
+        slope, size = _dot(self.gradient, direction), self.size.clone()
         wanted = wanted & (slope < 0)
         found = _Moved(path, self.state, torch.zeros_like(wanted), torch.zeros_like(self.rows))
         limit = unevenness(path).clamp_min(longest)
         slack = _ROUNDING if metric.exact else _INEXACT
-        # Near the end of an inexact search shorter steps bring nothing; far from it the first can be far too long.
-        patient = (self.decrement > _FAR) | metric.exact
+        # Short steps of an inexact search bring nothing. Far from the end the first step can be far too long.
+        most = _HALVINGS if metric.exact else torch.where(self.decrement > _FAR, 2 * _FEW_HALVINGS, _FEW_HALVINGS)
         inside = torch.nn.functional.pad(direction, (0, 0, 1, 1))
         for count in range(_HALVINGS):
-            act = wanted & ~found.done & (patient | (count < _FEW_HALVINGS))
-            whole = bool(act.all())
-            if not whole and not bool(act.any()):
+            act = wanted & ~found.done & (count < most)
+            whole, left = bool(act.all()), act.nonzero()[:, 0]
+            if not len(left):
                 break
-            left = act.nonzero()[:, 0]
-            size = 0.5**count
-            trial = path + size * inside if whole else path[left] + size * inside[left]
-            before, known = (energy, self.known) if whole else (energy[left], state_rows(self.known, left))
+            some = slice(None) if whole else left
+            trial = path[some] + size[some, None, None] * inside[some]
+            before, known = energy[some], self.known if whole else state_rows(self.known, left)
             new = metric.evaluate(trial, known)
             found.tries += act
-            allowed = before * (1 + slack) + _SUFFICIENT * size * (slope if whole else slope[left])
-            fair = new["energy"].isfinite() & (unevenness(trial) <= (limit if whole else limit[left]))
+            allowed = before * (1 + slack) + _SUFFICIENT * size[some] * slope[some]
+            fair = new["energy"].isfinite() & (unevenness(trial) <= limit[some])
             good = (new["energy"] <= allowed) & fair
             if not metric.exact:
                 near = (~good & fair & (new["energy"] <= (1 + _NEARLY) * before)).nonzero()[:, 0]
@@ -192,6 +193,9 @@ class _Work:
                     good[near] = (
                         _share(metric, trial[near], state_rows(new, near)) <= _CLOSER * self.decrement[left[near]]
                     )
+            if not metric.exact:
+                self.size[left[good]] = (2 * size[left[good]]).clamp(max=1.0)
+            size[left] = size[left] / 2
             if whole and bool(good.all()):
                 return _Moved(trial, new, good, found.tries)
             if bool(good.any()):
