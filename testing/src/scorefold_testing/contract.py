@@ -80,7 +80,7 @@ VERB = "verb"
 OBSERVER = "observer"
 """The kind under which a plugin's hooks around runs are checked; see ``scorefold_testing.observer``."""
 KIND = "kind"
-"""The kind under which a kind of a plugin's own is checked; see ``scorefold_testing.kind``."""
+"""The kind under which a kind of a plugin's own is checked; see ``scorefold_testing.verb``."""
 PSEUDO = (VERB, OBSERVER, KIND)
 CORE = tuple(kind.name for kind in CORE_KINDS)
 OWN = "own"

@@ -26,11 +26,9 @@ from scorefold_testing import (
     estimator,
     flow,
     geometry,
-    kind,
     metric,
     network,
     observer,
-    sampling,
     score,
     trainable,
     verb,
@@ -59,7 +57,6 @@ CHECKS: tuple[Check, ...] = (
     *device.CHECKS,
     *artefact.CHECKS,
     *score.CHECKS,
-    *sampling.CHECKS,
     *flow.CHECKS,
     *geometry.CHECKS,
     *estimator.CHECKS,
@@ -69,7 +66,6 @@ CHECKS: tuple[Check, ...] = (
     *metric.CHECKS,
     *verb.CHECKS,
     *observer.CHECKS,
-    *kind.CHECKS,
     *trainable.CHECKS,
     *capabilities.CHECKS,
 )
@@ -118,7 +114,7 @@ def verb_item(declared: Verb, plugin: str | None = None, kind: str = "") -> Item
 
 def kind_items(declared: Kind, plugin: str | None = None) -> list[Item]:
     """A kind of a plugin's own and the verbs that stand in it, to be checked."""
-    component = kind.kind_as_component(declared)
+    component = verb.kind_as_component(declared)
     verbs = [verb_item(each, plugin, declared.name) for each in declared.verbs]
     return [Item(component, component.id, plugin), *verbs]
 

@@ -14,7 +14,7 @@ from broken_fakes import BREAKS, COMPONENTS
 
 from scorefold.plugin import Comparison, Component, Kind, Verb, hookimpl
 from scorefold.stage import Executor, Outcome
-from scorefold_testing import kind, observer
+from scorefold_testing import observer, verb
 
 _COUNT: Counter[str] = Counter()
 
@@ -145,12 +145,12 @@ WEIGH = Verb("weigh", takes=(), gives="metrics", target="broken_hooks:weigh")
 THING = Kind(
     "thing", "broken_hooks:Thing", verbs=(WEIGH,), verb_names=("weigh",), comparison=Comparison(("weigh",), "largest")
 )
-GOOD_KIND = kind.kind_as_component(THING)
+GOOD_KIND = verb.kind_as_component(THING)
 
 
 def declares(check: str, **declared: Any) -> None:
     """Registers a kind that is declared otherwise."""
-    component = kind.kind_as_component(replace(THING, name=_numbered(check), **declared))
+    component = verb.kind_as_component(replace(THING, name=_numbered(check), **declared))
     COMPONENTS.append(component)
     BREAKS[component.id] = check
 
