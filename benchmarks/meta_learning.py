@@ -28,9 +28,8 @@ from torch.nn.functional import mse_loss
 
 from scorefold_allocation.data.config import SinusoidTasksConfig
 from scorefold_allocation.data.regression import SinusoidTasks
-from scorefold_allocation.learners.adaptation import GradientSteps
 from scorefold_allocation.learners.episodes import Episode, query_losses
-from scorefold_allocation.learners.networks import StackedMLP
+from scorefold_allocation.learners.networks import GradientSteps, StackedMLP
 
 TASKS, POINTS, RATE = 25, 10, 0.01
 SIZES = (1, 40, 40, 1)

@@ -13,8 +13,8 @@ from scorefold_allocation.claims.calibration import (
 )
 from scorefold_allocation.config import MonteCarloConfig, PilotConfig
 from scorefold_allocation.learners.interface import AllocationCell
+from scorefold_allocation.theory.engines import simulated_risk
 from scorefold_allocation.theory.linear_model import LinearProblem, Plans
-from scorefold_allocation.theory.monte_carlo import simulated_risk
 
 
 def linear(rate: float = 0.4) -> LinearProblem:

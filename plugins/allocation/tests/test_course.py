@@ -15,12 +15,11 @@ from scorefold.stage import StageContext
 from scorefold_allocation.data.classes import DigitRotations
 from scorefold_allocation.data.config import DigitRotationsConfig, SinusoidTasksConfig
 from scorefold_allocation.data.regression import SinusoidTasks
-from scorefold_allocation.learners.adaptation import GradientSteps
 from scorefold_allocation.learners.config import EpisodesConfig, EvaluateOptions, MAMLConfig
 from scorefold_allocation.learners.episodes import Course, Rule, SeedGroup, tasks_as, train_episodes
 from scorefold_allocation.learners.interface import AllocationCell
 from scorefold_allocation.learners.methods import EpisodicLearner
-from scorefold_allocation.learners.networks import StackedMLP
+from scorefold_allocation.learners.networks import GradientSteps, StackedMLP
 from scorefold_allocation.learners.trainer import evaluate_learner
 
 SINUSOID = SinusoidTasks(SinusoidTasksConfig())

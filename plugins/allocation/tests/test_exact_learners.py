@@ -16,7 +16,6 @@ from scorefold_allocation.data.batch import TaskSource
 from scorefold_allocation.data.classes import DigitRotations
 from scorefold_allocation.data.config import DigitRotationsConfig, LinearTasksConfig, SinusoidTasksConfig
 from scorefold_allocation.data.regression import LinearTasks, SinusoidTasks
-from scorefold_allocation.learners.adaptation import GradientSteps, known_class_losses, prototypes, task_losses
 from scorefold_allocation.learners.config import (
     ANILConfig,
     LinearLearnerConfig,
@@ -28,7 +27,15 @@ from scorefold_allocation.learners.config import (
 from scorefold_allocation.learners.episodes import Episode, query_losses
 from scorefold_allocation.learners.interface import AllocationCell
 from scorefold_allocation.learners.methods import EpisodicLearner, LinearMAML
-from scorefold_allocation.learners.networks import Stack, StackedConvNet, StackedMLP
+from scorefold_allocation.learners.networks import (
+    GradientSteps,
+    Stack,
+    StackedConvNet,
+    StackedMLP,
+    known_class_losses,
+    prototypes,
+    task_losses,
+)
 from scorefold_allocation.learners.trainer import tasks_of
 
 NETWORK = StackedMLP((3, 7, 5, 1))

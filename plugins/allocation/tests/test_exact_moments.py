@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from scorefold.errors import ConfigError
+from scorefold_allocation.theory.engines import gaussian_factor
 from scorefold_allocation.theory.linear_model import adapted_loss, best_rate, shrunk_traces, wishart_traces
-from scorefold_allocation.theory.monte_carlo import gaussian_factor
 
 
 def within(values: torch.Tensor, expected: float | torch.Tensor, errors: float = 5.0) -> bool:

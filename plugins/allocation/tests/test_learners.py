@@ -20,7 +20,6 @@ from scorefold_allocation.data.batch import TaskBatch, TaskSource
 from scorefold_allocation.data.classes import DigitRotations
 from scorefold_allocation.data.config import DigitRotationsConfig, LinearTasksConfig, SinusoidTasksConfig
 from scorefold_allocation.data.regression import LinearTasks, SinusoidTasks
-from scorefold_allocation.learners.adaptation import GradientSteps, known_class_losses, task_accuracies, task_losses
 from scorefold_allocation.learners.config import (
     CallableLearnerConfig,
     EpisodesConfig,
@@ -34,7 +33,14 @@ from scorefold_allocation.learners.episodes import Rule, SeedGroup, episodes, me
 from scorefold_allocation.learners.function import CallableLearner
 from scorefold_allocation.learners.interface import AllocationCell, Learner, Losses
 from scorefold_allocation.learners.methods import EpisodicLearner, LinearMAML
-from scorefold_allocation.learners.networks import StackedConvNet, StackedMLP
+from scorefold_allocation.learners.networks import (
+    GradientSteps,
+    StackedConvNet,
+    StackedMLP,
+    known_class_losses,
+    task_accuracies,
+    task_losses,
+)
 from scorefold_allocation.learners.trainer import adaptation_labels, evaluate_learner
 from scorefold_toolkit.checks import VARIABLE
 

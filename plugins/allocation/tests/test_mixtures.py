@@ -15,11 +15,10 @@ from scorefold.stage import StageContext
 from scorefold_allocation.data.classes import DigitRotations
 from scorefold_allocation.data.config import DigitRotationsConfig, LinearTasksConfig, SinusoidTasksConfig
 from scorefold_allocation.data.regression import LinearTasks, SinusoidTasks
-from scorefold_allocation.learners.adaptation import GradientSteps
 from scorefold_allocation.learners.config import EpisodesConfig, EvaluateOptions
 from scorefold_allocation.learners.episodes import Rule, SeedGroup, episodes, train_episodes
 from scorefold_allocation.learners.interface import AllocationCell
-from scorefold_allocation.learners.networks import StackedMLP
+from scorefold_allocation.learners.networks import GradientSteps, StackedMLP
 from scorefold_allocation.learners.trainer import evaluate_learner
 
 NOISY = ({"name": "easy"}, {"name": "hard", "label_noise": 0.4})

@@ -11,11 +11,10 @@ from torch import Tensor
 
 from scorefold_allocation.config import MetaConfig, MonteCarloConfig
 from scorefold_allocation.search.valley import resampled_means
-from scorefold_allocation.theory import engines, monte_carlo
-from scorefold_allocation.theory.engines import Engine
+from scorefold_allocation.theory import engines
+from scorefold_allocation.theory.engines import Engine, gaussian_factor, simulated_risk
 from scorefold_allocation.theory.formula import OVER, UNDER, fluctuation, risk
 from scorefold_allocation.theory.linear_model import Plans, draw_task, outer_rows
-from scorefold_allocation.theory.monte_carlo import gaussian_factor, simulated_risk
 from scorefold_allocation.theory.optimum import lattice_of, search_lattice
 from scorefold_allocation.theory.purchase import bounds_of, expected_loss, problem_of
 
@@ -124,9 +123,9 @@ def test_a_simulation_that_is_off_by_more_than_a_fifth_knows_no_expectation(
 @pytest.mark.parametrize("tasks", [6, 7])
 def test_tasks_that_are_drawn_a_few_at_a_time_are_all_drawn_once(tasks: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """R at a rate of 0 is known: 4 designs of 2 x 2 matrices and 48 numbers at once are 3 tasks at a time."""
-    monkeypatch.setattr(monte_carlo, "_AT_ONCE", 48)
+    monkeypatch.setattr(engines, "_AT_ONCE", 48)
     case, bought, generator = problem(2, 0.0), plan((tasks, 4, 4)), torch.Generator().manual_seed(0)
-    found = torch.cat([monte_carlo._many_rows(case, bought, 4, generator) for _ in range(500)])
+    found = torch.cat([engines._many_rows(case, bought, 4, generator) for _ in range(500)])
     error = float(found.std()) / len(found) ** 0.5
     assert float(found.mean()) == pytest.approx(float(risk(case, bought).value), abs=5 * error)
 
@@ -142,7 +141,7 @@ def test_designs_are_added_by_the_square_of_what_the_error_is_too_large_by(
         drawn.append(designs)
         return 1 + 0.1 * 7**0.5 * (-1.0) ** torch.arange(designs, dtype=torch.float64)
 
-    monkeypatch.setattr(monte_carlo, "design_risks", design_risks)
+    monkeypatch.setattr(engines, "design_risks", design_risks)
     config = MonteCarloConfig(max_designs=300)
     mean, error = simulated_risk(
         problem(5000, 0.0), plan((500, 2, 1)), config, torch.Generator().manual_seed(0), tolerance

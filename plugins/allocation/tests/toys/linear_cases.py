@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from scorefold_allocation.theory.engines import design_risks
 from scorefold_allocation.theory.linear_model import LinearProblem, Plans
-from scorefold_allocation.theory.monte_carlo import design_risks
 
 
 def problem(

@@ -34,8 +34,8 @@ from scorefold_allocation.learners.interface import AllocationCell, Learner, Los
 from scorefold_allocation.search.grid import Limits, ax_sizes, random_sizes
 from scorefold_allocation.search.procedure import run_pilot
 from scorefold_allocation.search.trials import Trainee, Trials
+from scorefold_allocation.theory.engines import simulated_risk
 from scorefold_allocation.theory.linear_model import LinearProblem, Plans
-from scorefold_allocation.theory.monte_carlo import simulated_risk
 
 
 class NoTasks(TaskSource):

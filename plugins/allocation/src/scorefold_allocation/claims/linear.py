@@ -16,6 +16,7 @@ from scorefold_allocation.allocator import MetaAllocator
 from scorefold_allocation.claims.calibration import NoTasks, SimulatedLearner
 from scorefold_allocation.config import LinearConfig, MetaConfig, MonteCarloConfig, TaskTypeConfig
 from scorefold_allocation.learners.interface import AllocationCell
+from scorefold_allocation.theory.engines import simulated_risk
 from scorefold_allocation.theory.formula import best_training_rate, risk, task_variance
 from scorefold_allocation.theory.linear_model import (
     LinearProblem,
@@ -28,7 +29,6 @@ from scorefold_allocation.theory.linear_model import (
     outer_rows,
     shrinkage,
 )
-from scorefold_allocation.theory.monte_carlo import simulated_risk
 
 DESIGNS = 20_000
 """Most designs that a risk is simulated with."""

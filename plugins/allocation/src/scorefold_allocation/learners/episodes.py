@@ -13,10 +13,9 @@ from torch import Tensor
 
 from scorefold.seeds import derive_generator
 from scorefold_allocation.data.batch import TaskBatch
-from scorefold_allocation.learners.adaptation import Measure, QueryAnswer, task_losses
 from scorefold_allocation.learners.config import EpisodesConfig
 from scorefold_allocation.learners.interface import AllocationCell
-from scorefold_allocation.learners.networks import Stack, Weights
+from scorefold_allocation.learners.networks import Measure, QueryAnswer, Stack, Weights, task_losses
 from scorefold_toolkit.training.optimiser import Adam, Plateau
 from scorefold_toolkit.training.validation import untrained
 

@@ -11,11 +11,10 @@ from torch import Tensor
 
 from scorefold.errors import ConfigError
 from scorefold_allocation.data.batch import TaskBatch, TaskSource
-from scorefold_allocation.learners.adaptation import GradientSteps, known_class_losses, prototypes
 from scorefold_allocation.learners.config import ANILConfig, LinearLearnerConfig, MAMLConfig, PrototypesConfig
 from scorefold_allocation.learners.episodes import Rule
 from scorefold_allocation.learners.interface import AllocationCell, Learner, Losses
-from scorefold_allocation.learners.networks import build_stack
+from scorefold_allocation.learners.networks import GradientSteps, build_stack, known_class_losses, prototypes
 from scorefold_allocation.learners.trainer import Plan, adaptation_labels, by_type, tasks_of, try_allocations
 from scorefold_allocation.theory.linear_model import meta_solution, outer_rows
 

@@ -15,11 +15,10 @@ from scorefold.errors import ConfigError, DataError, SplitError, TrainingError
 from scorefold.seeds import derive_generator, derive_seed
 from scorefold.stage import Outcome, StageContext
 from scorefold_allocation.data.batch import BatchedTasks, TaskBatch, TaskSource, batch_of
-from scorefold_allocation.learners.adaptation import task_accuracies, task_losses
 from scorefold_allocation.learners.config import AllocationCellConfig, EpisodesConfig, EvaluateOptions, NewTasksConfig
 from scorefold_allocation.learners.episodes import Rule, SeedGroup, mean_measure, tasks_as, train_episodes
 from scorefold_allocation.learners.interface import AllocationCell, Learner, Losses
-from scorefold_allocation.learners.networks import Weights
+from scorefold_allocation.learners.networks import Weights, task_accuracies, task_losses
 
 MakeRule = Callable[[tuple[int, ...], int | None], Rule]
 """The rule for events of a shape and so many classes, None for numbers."""
