@@ -10,7 +10,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from ruamel.yaml import YAML
 
-from scorefold_registry.cli.commands.schema import DEFAULT
+from scorefold_registry.cli.commands.run_files import SCHEMA_FILE
 from scorefold_registry.cli.main import main
 from scorefold_registry.host import Host
 from scorefold_registry.runfile.plan import make_plan
@@ -70,7 +70,7 @@ def test_the_first_line_of_an_example_points_at_the_schema() -> None:
     examples = [path for path in FILES if path.parent.name == "examples"]
     assert len(examples) >= 8
     for path in examples:
-        assert pointed_at(path.read_text(), path.parent) == ROOT / DEFAULT, path.name
+        assert pointed_at(path.read_text(), path.parent) == ROOT / SCHEMA_FILE, path.name
 
 
 def test_what_is_copied_points_at_the_schema_of_the_folder_it_is_copied_to(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_what_is_copied_points_at_the_schema_of_the_folder_it_is_copied_to(tmp_p
     ]
     assert len(shown) >= 6
     for text in (*shown, (ROOT / "registry/src/scorefold_registry/cli/demo.yaml").read_text()):
-        assert pointed_at(text, tmp_path) == tmp_path / DEFAULT, text
+        assert pointed_at(text, tmp_path) == tmp_path / SCHEMA_FILE, text
 
 
 def test_the_run_files_of_the_documentation_fit(validator: Draft202012Validator) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from importlib import import_module
 
-from scorefold_registry.cli.main import COMMANDS, USAGE
+from scorefold_registry.cli.main import COMMANDS, USAGE, own_command
 from scorefold_registry.cli.options import Run, parsers
 from scorefold_registry.plugins.loading import load_command
 from scorefold_site.inventory import Inventory
@@ -14,7 +13,7 @@ from scorefold_site.markdown import cell, code, fence, page, prose, table
 
 def commands(inventory: Inventory) -> dict[str, Run]:
     """The functions of our commands and of those that plugins of ours add, by name."""
-    own: dict[str, Run] = {name: import_module(f"scorefold_registry.cli.commands.{name}").run for name in COMMANDS}
+    own: dict[str, Run] = {name: own_command(name) for name in COMMANDS}
     added = {
         command.name: load_command(record, command)
         for record in inventory.host.plugins

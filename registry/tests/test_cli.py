@@ -9,7 +9,6 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -72,7 +71,7 @@ Captured = pytest.CaptureFixture[str]
 
 def made() -> list[argparse.ArgumentParser]:
     """The parsers of all commands of ours."""
-    commands = {name: import_module(f"scorefold_registry.cli.commands.{name}").run for name in cli.COMMANDS}
+    commands = {name: cli.own_command(name) for name in cli.COMMANDS}
     return list(parsers(commands).values())
 
 
@@ -109,7 +108,7 @@ def test_every_command_has_its_module_and_help(name: str, capsys: Captured) -> N
 def test_examples_of_help_can_be_typed(line: str) -> None:
     command, *arguments = shlex.split(line)[1:]
     words = [command, arguments.pop(0)] if command == "plugins" else [command]
-    run = import_module(f"scorefold_registry.cli.commands.{command}").run
+    run = cli.own_command(command)
     parser = parser_of(run, f"scorefold {' '.join(words)}", words[1:])
     parser.parse_args(arguments)
 

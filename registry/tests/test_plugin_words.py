@@ -168,6 +168,6 @@ def test_a_command_of_ours_is_not_ended_by_a_plugin(monkeypatch: pytest.MonkeyPa
     def quits(arguments: list[str]) -> int:
         raise SystemExit(0)
 
-    monkeypatch.setattr("scorefold_registry.cli.commands.graph.run", quits)
+    monkeypatch.setattr("scorefold_registry.cli.commands.run_files.graph_command", quits)
     assert main(["graph", "run.yaml"]) == 2
     assert "ended by SystemExit: 0" in capsys.readouterr().err

@@ -53,6 +53,12 @@ GROUPS: dict[str, dict[str, str]] = {
 }
 """The commands of the registry in the groups of ``scorefold --help``."""
 
+MODULES = {
+    **dict.fromkeys(("validate", "graph", "cite", "schema"), "run_files"),
+    **dict.fromkeys(("push", "pull"), "sharing"),
+}
+"""Modules of several commands, with a function ``NAME_command`` for each. Other commands have a module with ``run``."""
+
 COMMANDS = {name: summary for group in GROUPS.values() for name, summary in group.items()}
 
 USAGE = """usage: scorefold [--plugins LIST] [--debug] COMMAND [ARGUMENTS]
@@ -221,12 +227,19 @@ def _dispatch(arguments: list[str]) -> int:
     if together and name != "run":
         raise _usage_error(f"{name!r} is a command for one process", "torchrun is for scorefold run FILE")
     if name in COMMANDS:
-        command: Callable[[list[str]], int] = import_module(f"scorefold_registry.cli.commands.{name}").run
+        command = own_command(name)
         if together:
             command = _led(command)
         with only_answers() if "--json" in rest else nullcontext():
             return _returned(command, rest)
     return _call_added(*_plugin_command(name), rest)
+
+
+def own_command(name: str) -> Callable[[list[str]], int]:
+    """The function of a command of the registry, which takes arguments and returns the exit status."""
+    module = import_module(f"scorefold_registry.cli.commands.{MODULES.get(name, name)}")
+    function: Callable[[list[str]], int] = getattr(module, f"{name}_command" if name in MODULES else "run")
+    return function
 
 
 def _follow(arguments: list[str]) -> int:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import shtab
 
-from scorefold_registry.cli.main import COMMANDS
+from scorefold_registry.cli.main import COMMANDS, own_command
 from scorefold_registry.cli.options import Parser, parsers, print_answer
 
 
@@ -32,7 +31,7 @@ def _whole() -> argparse.ArgumentParser:
     whole.add_argument("--version", action="store_true", help="print the version")
     commands: Any = whole.add_subparsers()
     groups: dict[str, Any] = {}
-    found = parsers({name: import_module(f"scorefold_registry.cli.commands.{name}").run for name in COMMANDS})
+    found = parsers({name: own_command(name) for name in COMMANDS})
     for typed, parser in found.items():
         for action in parser._actions:
             if action.type is Path:

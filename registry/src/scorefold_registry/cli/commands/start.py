@@ -199,7 +199,7 @@ def _seen_from(host: Host, reading: Reading, folder: Path) -> dict[str, Any]:
 
 def _write(host: Host, out: Path, text: str) -> None:
     """Writes the file, and takes it back where a run of it would fail."""
-    from scorefold_registry.cli.commands.validate import rehearse_all
+    from scorefold_registry.cli.commands.run_files import rehearse_all
     from scorefold_registry.runfile.plan import make_plan
     from scorefold_registry.runfile.reader import read
 
