@@ -18,7 +18,7 @@ from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import EncodesNoise, Flow, ScoreModel
 from scorefold.interfaces.capabilities import Trainable
 from scorefold_toolkit.config.common import DrawingOptions
-from scorefold_toolkit.nn.box import box_ends, inside
+from scorefold_toolkit.nn.bijection import box_ends, inside
 
 MIXED = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """Types of numbers that networks compute in, by the name of the mixed precision."""

@@ -26,10 +26,9 @@ from scorefold.plugin import Port
 from scorefold.seeds import derive_generator, derive_seed
 from scorefold.stage import Executor
 from scorefold_registry.components.catalogue import Catalogue
-from scorefold_registry.components.inside import Inside
 from scorefold_registry.components.messages import RawPath, config_error, config_problems, dotted
 from scorefold_registry.components.parts import Part, read_config, with_installed
-from scorefold_registry.components.ports import inline_fields
+from scorefold_registry.components.ports import Inside, inline_fields
 from scorefold_registry.plugins.loading import describe, load_target, own_frame
 from scorefold_registry.plugins.names import did_you_mean, sentences
 from scorefold_registry.plugins.records import Registered

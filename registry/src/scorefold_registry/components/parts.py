@@ -216,7 +216,7 @@ def read_config(
             return refused(*validated)
         config = validated
     if registered.record.environment is not None:
-        from scorefold_registry.components.inside import Inside
+        from scorefold_registry.components.ports import Inside
 
         catalogue = Inside(catalogue, registered.record.environment)
     problems: list[Problem] = []

@@ -1,4 +1,7 @@
-"""Components plugged into a component: at its ports, and inline in its configuration, with their places."""
+"""Components plugged into a component: at its ports, and inline in its configuration, with their places.
+
+``Inside`` has the names of components as an environment of plugins knows them.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,11 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from scorefold.config import InlineKind, Use
+from scorefold.errors import PluginError
 from scorefold.plugin import Port, Verb
 from scorefold_registry.components.catalogue import Catalogue
 from scorefold_registry.components.messages import Problem, RawPath
-from scorefold_registry.plugins.names import did_you_mean, sentences
+from scorefold_registry.plugins.names import did_you_mean, parse_reference, sentences
 from scorefold_registry.plugins.records import Registered
 
 
@@ -183,3 +187,37 @@ def _marks(annotation: Any) -> Iterator[InlineKind]:
     for argument in get_args(annotation):
         if not isinstance(argument, (str, int, InlineKind)):
             yield from _marks(argument)
+
+
+class Inside(Catalogue):
+    """A catalogue in which a name means the component of an environment. The worker knows no other components.
+
+    ``environment`` is the environment of the component whose config has the names.
+    """
+
+    def __init__(self, catalogue: Catalogue, environment: Any) -> None:
+        vars(self).update(vars(catalogue))
+        self._environment = environment
+
+    def resolve(self, text: str, *, any_revision: bool = False) -> Registered:
+        """The component of the environment that ``text`` names. Raises ``PluginError`` where it has none."""
+        name = self._environment.spec.name
+        if parse_reference(text).distribution is None:
+            try:
+                return super().resolve(f"{name}/{text}", any_revision=any_revision)
+            except PluginError:
+                pass  # the catalogue says more of a name that nobody has
+        return self._checked(super().resolve(text, any_revision=any_revision))
+
+    def pinned(self, item: Registered, *, whole: bool = False) -> str:
+        """``kind:name@revision``. Raises ``PluginError`` for a component that is not in the environment."""
+        return self._checked(item).component.versioned_id
+
+    def _checked(self, item: Registered) -> Registered:
+        if item.record.environment is not self._environment:
+            name = self._environment.spec.name
+            raise PluginError(
+                f"{item.id} of {item.distribution} is named in a config of the environment {name!r}; it is not in it",
+                hint=f"add {item.distribution} to the requirements of [environments.{name}]",
+            )
+        return item

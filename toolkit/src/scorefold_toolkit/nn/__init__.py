@@ -9,8 +9,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scorefold_toolkit.nn.bijection import Bijection, Chain, DiagonalNormal, Quadratic, StandardNormal
-    from scorefold_toolkit.nn.box import Box, box_ends
+    from scorefold_toolkit.nn.bijection import (
+        Bijection,
+        Box,
+        Chain,
+        DiagonalNormal,
+        Quadratic,
+        StandardNormal,
+        box_ends,
+    )
     from scorefold_toolkit.nn.conditions import ConditionMap, ConditionScale, ConditionVector, named_parts, named_specs
     from scorefold_toolkit.nn.coupling import (
         AffineCoupling,
@@ -86,8 +93,7 @@ __all__ = [
 ]
 
 _NAMES = {
-    "bijection": ("Bijection", "Chain", "DiagonalNormal", "Quadratic", "StandardNormal"),
-    "box": ("Box", "box_ends"),
+    "bijection": ("Bijection", "Box", "Chain", "DiagonalNormal", "Quadratic", "StandardNormal", "box_ends"),
     "conditions": ("ConditionMap", "ConditionScale", "ConditionVector", "named_parts", "named_specs"),
     "coupling": (
         "AffineCoupling",
