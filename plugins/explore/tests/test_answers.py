@@ -15,7 +15,7 @@ import torch
 from scorefold.data import EventScale
 from scorefold.errors import ConfigError
 from scorefold.stage import report, showing
-from scorefold_explore.answers import colours, conditions, maps, neighbours, paths, points
+from scorefold_explore.answers import colours, conditions, maps, neighbours, points
 from scorefold_explore.answers.colours import deviation_tiles, shown
 from scorefold_explore.answers.neighbours import computed_in_time
 from scorefold_explore.explored import Explored, ExploredModel, Group, Known
@@ -154,7 +154,7 @@ def test_what_is_quick_is_known_of_all_points() -> None:
 
 
 def test_a_geodesic_is_that_of_the_geometry(learned: Explored) -> None:
-    curve, line = paths.curve_between(learned, "geometry", 3, 9, 7)
+    curve, line = maps.curve_between(learned, "geometry", 3, 9, 7)
     space, x = learned.models["geometry"].value, learned.points
     with torch.no_grad():
         again = space.geodesic(x[3:4], x[9:10], torch.linspace(0, 1, 7))[0]
@@ -167,7 +167,7 @@ def test_a_geodesic_is_that_of_the_geometry(learned: Explored) -> None:
 
 
 def test_a_code_that_is_not_dragged_decodes_to_the_reconstruction(learned: Explored) -> None:
-    found = paths.code_of(learned, "code", 5)
+    found = maps.code_of(learned, "code", 5)
     assert len(found["code"]) == 4
     assert all(
         low <= value <= high for low, value, high in zip(found["low"], found["code"], found["high"], strict=True)

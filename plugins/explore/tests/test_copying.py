@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from scorefold_explore.answers.paths import curve_between
+from scorefold_explore.answers.maps import curve_between
 from scorefold_explore.bundle import question_key, still_page, usual_answers, with_recipes
 from scorefold_explore.explored import Explored
 from scorefold_explore.opening import open_data

@@ -17,7 +17,7 @@ from scorefold.data import EventScale, TensorSpec
 from scorefold.diffusion import VP
 from scorefold.errors import ConfigError
 from scorefold.interfaces import Encodes, Geometry, ScoreModel
-from scorefold_explore.answers import colours, conditions, maps, neighbours, paths, points
+from scorefold_explore.answers import colours, conditions, maps, neighbours, points
 from scorefold_explore.answers.colours import bounds, deviation_tiles, shown
 from scorefold_explore.explored import Explored, ExploredModel, Group, Known
 from scorefold_explore.questions import answer
@@ -177,17 +177,17 @@ def test_a_geodesic_and_a_line_have_their_own_lengths(monkeypatch: pytest.Monkey
     """From (0, 0) to (3, 4): 5 as the crow flies; by (1.5, 3) at the middle sqrt(11.25) + sqrt(3.25); distance by the
     metric sqrt(4 * 9 + 16)."""
     explored = of_model(torch.tensor([[0.0, 0.0], [3.0, 4.0], [1.0, -1.0]]), Stretched())
-    curve, line = paths.curve_between(explored, "m", 0, 1, 3)
+    curve, line = maps.curve_between(explored, "m", 0, 1, 3)
     assert curve.tolist() == [[0, 0], [1.5, 3], [3, 4]]
     assert line.tolist() == [[0, 0], [1.5, 2], [3, 4]]
-    found = paths.path_answer(explored, "m", 0, 1, 3, "pca")
+    found = maps.path_answer(explored, "m", 0, 1, 3, "pca")
     assert found["line_length"] == pytest.approx(5)
     assert found["curve_length"] == pytest.approx(math.sqrt(11.25) + math.sqrt(3.25))
     assert found["distance"] == pytest.approx(math.sqrt(52))
     clock = iter((1000.0, 1002.5))
-    monkeypatch.setattr(paths, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
-    assert paths.path_answer(explored, "m", 0, 1, 3, "pca")["seconds"] == 2.5
-    assert paths.curve_between(explored, "m", 1, 2, 5)[1].tolist() == [[3 - k / 2, 4 - 5 * k / 4] for k in range(5)]
+    monkeypatch.setattr(maps, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    assert maps.path_answer(explored, "m", 0, 1, 3, "pca")["seconds"] == 2.5
+    assert maps.curve_between(explored, "m", 1, 2, 5)[1].tolist() == [[3 - k / 2, 4 - 5 * k / 4] for k in range(5)]
 
 
 class Linear(torch.nn.Module, Encodes):
@@ -212,10 +212,10 @@ CODED = ((1.0, 1.0), (3.0, 1.0), (2.0, 4.0), (2.0, 2.0))
 def test_sliders_reach_three_deviations_about_the_mean_code() -> None:
     """Codes have means 0 and 10 and deviations sqrt(2) and sqrt(12.5); the code that varies most comes first."""
     explored = of_model(torch.tensor(CODED), Linear())
-    mean, std = paths.code_ranges(explored, "m")
+    mean, std = maps.code_ranges(explored, "m")
     assert mean.tolist() == [0, 10]
     assert std.tolist() == pytest.approx([math.sqrt(2), math.sqrt(12.5)])
-    found = paths.code_of(explored, "m", 1)
+    found = maps.code_of(explored, "m", 1)
     assert (found["code"], found["order"]) == ([2, 15], [1, 0])
     assert found["low"] == pytest.approx([-3 * math.sqrt(2), 10 - 3 * math.sqrt(12.5)])
     assert found["high"] == pytest.approx([3 * math.sqrt(2), 10 + 3 * math.sqrt(12.5)])
@@ -224,7 +224,7 @@ def test_sliders_reach_three_deviations_about_the_mean_code() -> None:
 def test_sliders_reach_the_code_of_a_point_that_is_far_off() -> None:
     far = torch.zeros(1000, 2)
     far[7] = torch.tensor([9.0, 0.0])
-    found = paths.code_of(of_model(far, Linear()), "m", 7)
+    found = maps.code_of(of_model(far, Linear()), "m", 7)
     assert found["high"] == pytest.approx([9, 45])
     assert found["low"] == pytest.approx([0.009 - 3 * 9 * math.sqrt(0.000999), 0.045 - 3 * 45 * math.sqrt(0.000999)])
 

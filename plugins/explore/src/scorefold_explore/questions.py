@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from scorefold.errors import ConfigError
 from scorefold_explore import recipes
-from scorefold_explore.answers import colours, conditions, maps, neighbours, paths, points, scales, selection
+from scorefold_explore.answers import colours, conditions, maps, neighbours, points, scales
 from scorefold_explore.answers.colours import shown
 from scorefold_explore.explored import LARGEST, Explored
 from scorefold_explore.training import missing, session
@@ -139,7 +139,7 @@ def overview(explored: Explored) -> dict[str, Any]:
             kind: [{"name": name, "component": model.component} for name, model in explored.of(kind).items()]
             for kind in ("geometry", "code", "score", "flow", "conditional")
         },
-        "sketches": [name for name, model in explored.of("geometry").items() if paths.sketches(model.value)],
+        "sketches": [name for name, model in explored.of("geometry").items() if maps.sketches(model.value)],
         "conditions": {
             name: conditions.condition_parts(explored, name)
             for name in {**explored.of("conditional"), **explored.of("score")}
@@ -179,13 +179,13 @@ QUESTIONS: dict[str, PageQuestion] = {
     "spectrum": PageQuestion(OfScore, lambda explored, asked: points.by_score(explored, asked.score, asked.point)),
     "geodesic": PageQuestion(
         Between,
-        lambda explored, asked: paths.path_answer(
+        lambda explored, asked: maps.path_answer(
             explored, asked.geometry, asked.start, asked.end, asked.steps, asked.map, asked.rough
         ),
     ),
-    "code": PageQuestion(OfCode, lambda explored, asked: paths.code_of(explored, asked.coder, asked.point)),
+    "code": PageQuestion(OfCode, lambda explored, asked: maps.code_of(explored, asked.coder, asked.point)),
     "decoded": PageQuestion(
-        Decoded, lambda explored, asked: paths.decoded_code(explored, asked.coder, asked.code, asked.seed, asked.map)
+        Decoded, lambda explored, asked: maps.decoded_code(explored, asked.coder, asked.code, asked.seed, asked.map)
     ),
     "condition": PageQuestion(
         Conditioned, lambda explored, asked: conditions.shown_condition(explored, asked.model, asked.point), quick=True
@@ -198,9 +198,9 @@ QUESTIONS: dict[str, PageQuestion] = {
     ),
     "duplicates": PageQuestion(Nothing, lambda explored, asked: duplicate_groups(explored)),
     "tag": PageQuestion(
-        Tagged, lambda explored, asked: selection.tag(explored, asked.tag, asked.points, asked.on), quick=True
+        Tagged, lambda explored, asked: points.tag(explored, asked.tag, asked.points, asked.on), quick=True
     ),
-    "export": PageQuestion(Exported, lambda explored, asked: selection.exported(explored, asked.points, asked.form)),
+    "export": PageQuestion(Exported, lambda explored, asked: points.exported(explored, asked.points, asked.form)),
     "train": PageQuestion(
         Train,
         lambda explored, asked: session.train_missing(explored, asked.answer, asked.minutes, asked.scale),
