@@ -19,9 +19,9 @@ from scorefold.diffusion import LinearVP, PerComponent
 from scorefold.errors import ConfigError, ScorefoldError, ShapeError, TrainingError
 from scorefold.interfaces import Progress, ScoreModel
 from scorefold_scorevae.config import ScoreVAEConfig, ScoreVAEPlusConfig
+from scorefold_scorevae.scorevae.encoder import _check_units
 from scorefold_scorevae.scorevae.model import ScoreVAE
 from scorefold_scorevae.scorevae.plus import ScoreVAEPlus
-from scorefold_scorevae.scorevae.prior import _check_units
 from scorefold_standard.config import DenoisingConfig, MLPConfig
 from scorefold_standard.networks.mlp import MLP
 from scorefold_standard.scores import Denoising

@@ -25,17 +25,18 @@ from scorefold_scorevae.scorevae.decoding import DecodesByScore, check_codes, gi
 from scorefold_scorevae.scorevae.diagnosis import diagnose, evidence_bound, silent_code_warnings
 from scorefold_scorevae.scorevae.encoder import (
     built_encoder,
+    check_encoder_prior,
     corrector_noise,
     data_term,
     density_gradient,
     diffuse,
     encoded,
     normal_kl,
+    prior_condition,
     standardised_events,
     time_level,
     warmed_up,
 )
-from scorefold_scorevae.scorevae.prior import check_encoder_prior, prior_condition
 from scorefold_toolkit.training.validation import LossReference, answering_zero, silent_network
 
 Guidance = float | Callable[[Tensor], Tensor]

@@ -20,9 +20,8 @@ from scorefold.random import draw_normal
 from scorefold_scorevae.config import ScoreVAEPlusConfig
 from scorefold_scorevae.scorevae.decoding import DecodesByScore, given_code
 from scorefold_scorevae.scorevae.diagnosis import diagnose
-from scorefold_scorevae.scorevae.encoder import corrector_noise, data_term, diffuse
+from scorefold_scorevae.scorevae.encoder import check_data, corrector_noise, data_term, diffuse
 from scorefold_scorevae.scorevae.model import Guidance, ScoreVAE, bound_by_code, checked_code, known_options
-from scorefold_scorevae.scorevae.prior import check_data
 from scorefold_toolkit.checks import check_trained
 from scorefold_toolkit.training.validation import LossReference, silent_network
 
