@@ -33,8 +33,7 @@ from scorefold.diffusion import IsotropicProcess
 from scorefold.diffusion.likelihood import probability_flow_log_prob
 from scorefold.errors import ConfigError
 from scorefold_checkpoints.config import DiffusersConfig
-from scorefold_checkpoints.diffusers.schedulers import family_of
-from scorefold_checkpoints.diffusers.score import DiffusersScore
+from scorefold_checkpoints.diffusers.score import DiffusersScore, family_of
 from scorefold_checkpoints.parametrisations import Family, TrigFlow
 
 C = 0.3
