@@ -97,7 +97,7 @@ def test_an_answer_is_as_its_schema_says(
     work = shutil.copytree(folder, tmp_path / "work")
     monkeypatch.chdir(work)
     # The demonstration takes a minute; it is a run like others.
-    monkeypatch.setattr("scorefold_registry.cli.commands.demo.files", lambda package: Packaged(work))
+    monkeypatch.setattr("scorefold_registry.cli.commands.run.files", lambda package: Packaged(work))
     monkeypatch.setattr("webbrowser.open", lambda address: False)
     (run,) = work.glob("runs/small/2*")
     status = main([*command.replace("RUN", str(run)).split(), "--json"])

@@ -360,7 +360,7 @@ def test_claims_build_on_the_device_with_the_precision_that_is_given(
     install: Install, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The device ``meta`` stands for an accelerator: a score and points are made there, and nothing can be computed."""
-    from scorefold_registry.cli.commands import reproduce
+    from scorefold_registry.cli.commands import experiments
     from scorefold_registry.run import environment
 
     where = """
@@ -376,7 +376,7 @@ def where(host, profile, seed):
     monkeypatch.setattr(environment, "set_up_device", lambda device: device)
     for device, precision, expected in (("cpu", "bf16", 1), ("meta", "fp16", 2)):
         given = ["one", "--json", "--device", device, "--precision", precision, "--workers", "2"]
-        assert reproduce.run(given) == 0
+        assert experiments.reproduce_command(given) == 0
         assert json.loads(capsys.readouterr().out)["claims"][0]["measured"] == expected
 
 

@@ -97,7 +97,7 @@ def test_the_command_that_repeats_a_run_is_in_its_report(say: Say) -> None:
 def test_the_demonstration_is_repeated_by_its_own_command(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("packaged").mkdir()
     Path("packaged/demo.yaml").write_text(SHORT)
-    monkeypatch.setattr("scorefold_registry.cli.commands.demo.files", lambda package: Path("packaged").absolute())
+    monkeypatch.setattr("scorefold_registry.cli.commands.run.files", lambda package: Path("packaged").absolute())
     said = say("demo", "--seed", "4", "--json", "--quiet")
     assert said.status == 0
     report = (Path(said.json["run"]) / "report.html").read_text()

@@ -56,6 +56,8 @@ GROUPS: dict[str, dict[str, str]] = {
 MODULES = {
     **dict.fromkeys(("validate", "graph", "cite", "schema"), "run_files"),
     **dict.fromkeys(("push", "pull"), "sharing"),
+    **dict.fromkeys(("compare", "sweep", "reproduce"), "experiments"),
+    "demo": "run",
 }
 """Modules of several commands, with a function ``NAME_command`` for each. Other commands have a module with ``run``."""
 

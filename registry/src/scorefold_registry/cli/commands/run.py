@@ -1,4 +1,4 @@
-"""``scorefold run FILE``: run a run file."""
+"""``scorefold run FILE``: run a run file. ``scorefold demo`` runs a packaged one, of a thousand images."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Collection, Sequence
 from contextlib import suppress
+from importlib.resources import as_file, files
 from importlib.util import find_spec
 from pathlib import Path
 from shlex import quote
@@ -163,3 +164,57 @@ def print_failures(result: RunResult) -> None:
     """Print what observers of a run failed in, to standard error."""
     for failure in result.failures:
         print(printable(failure.text()), file=sys.stderr)
+
+
+QUESTIONS = {
+    "What is the dimension of images of clothes?": (
+        ("dimension", "at-most"),
+        "Neighbouring images differ in shape, which takes few numbers. The trained model also sees fine detail, "
+        "and gives an upper bound for it (at-most).",
+    ),
+    "What lies between two of them?": (
+        ("between",),
+        "A straight line overlays two images. A path of the model turns one garment into the other.",
+    ),
+    "What do samples of a model look like?": (
+        ("samples", "small-samples"),
+        "samples: the trained model. small-samples: a model that the demo trains for some seconds.",
+    ),
+    "Does the trained model copy its training images?": (
+        ("copies",),
+        "A copy is much closer to one training image than to all others. Images that the model has not seen are not.",
+    ),
+}
+"""The questions, each with the stages of ``demo.yaml`` that answer it and how to read the answer."""
+
+
+def demo_command(arguments: list[str]) -> int:
+    """Run the packaged demonstration and print its answers. The last lines name the report and the next command.
+
+    The status is 0, or 130 after Ctrl-C.
+    """
+    about = (
+        "Answer four questions about Fashion-MNIST: dimension, paths between two images, samples of a model, copies."
+    )
+    parser = Parser("demo", about, "demo", "demo --seed 1")
+    add_run_options(parser)
+    given = parser.parse_args(arguments)
+    with as_file(files("scorefold_registry.cli") / "demo.yaml") as file:
+        if not given.json:
+            print(
+                "Four questions about a thousand images of clothes (Fashion-MNIST), and a model trained on such images"
+            )
+        seed = [] if given.seed is None else ["--seed", str(given.seed)]
+        result = run_plan_of(file, given, command=["scorefold", "demo", *seed])
+    if result is None:
+        return INTERRUPTED
+    if given.json:
+        print_answers(result, as_json=True)
+        return 0
+    for question, (stages, reading) in QUESTIONS.items():
+        print(styled(f"\n{question}", "heading"))
+        print(wrapped(reading, 0))
+        print_sentences(result, stages, others=False)
+    print_failures(result)
+    print(f"\nreport, with the pictures: {result.report}\nnext, with your own data: scorefold start mine.csv")
+    return 0
