@@ -349,7 +349,7 @@ MUTATIONS = (
         "(1 - rank / count) ** 2",
     ),
     (
-        "plugins/neighbours/src/scorefold_neighbours/calibrated/recipes.py",
+        "plugins/neighbours/src/scorefold_neighbours/calibrated/surrogates.py",
         "/ (n * (n - 1)) + 1 / n**2",
         "/ n**2 + 1 / n**2",
     ),
@@ -366,7 +366,7 @@ MUTATIONS = (
         "lengths * math.sqrt(k)",
     ),
     (
-        "plugins/neighbours/src/scorefold_neighbours/calibrated/recipes.py",
+        "plugins/neighbours/src/scorefold_neighbours/calibrated/surrogates.py",
         "RESOLVED * math.sqrt(dimension)",
         "RESOLVED * dimension",
     ),
@@ -474,11 +474,11 @@ MUTATIONS = (
     (plugin("neighbours", "estimators/estimator.py"), "span > period / 2", "span > period"),
     # Time series.
     (
-        plugin("standard", "series/generated.py"),
+        plugin("standard", "series/sources.py"),
         "x + sixth * (a + 2 * d + 2 * g + j)",
         "x + sixth * (a + 2 * d + g + j)",
     ),
-    (plugin("standard", "series/generated.py"), "x * (config.rho - z) - y", "x * (config.rho - z) + y"),
+    (plugin("standard", "series/sources.py"), "x * (config.rho - z) - y", "x * (config.rho - z) + y"),
     (
         plugin("standard", "series/cutting.py"),
         "(config.dimension or 1) - 1) * self.delay + 1",

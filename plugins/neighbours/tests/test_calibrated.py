@@ -23,8 +23,7 @@ from scorefold_neighbours.calibrated.answer import Checked, _panel, calibrated_a
 from scorefold_neighbours.calibrated.calibration import calibrate, flatness
 from scorefold_neighbours.calibrated.estimator import Calibrated
 from scorefold_neighbours.calibrated.facts import axes_above_noise, grid_steps, held_out_variances, local_range, measure
-from scorefold_neighbours.calibrated.recipes import chosen_recipes
-from scorefold_neighbours.calibrated.surrogates import LATENTS, SurrogateRecipe, surrogate
+from scorefold_neighbours.calibrated.surrogates import LATENTS, SurrogateRecipe, chosen_recipes, surrogate
 from scorefold_neighbours.config import CalibratedConfig, MLEConfig, PCAConfig
 from scorefold_neighbours.estimators.estimator import NeighbourEstimator
 from scorefold_neighbours.estimators.pca import PCAEstimator

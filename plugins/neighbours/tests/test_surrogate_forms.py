@@ -12,10 +12,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from scorefold_neighbours.calibrated import recipes, surrogates
+from scorefold_neighbours.calibrated import surrogates
 from scorefold_neighbours.calibrated.facts import Facts, grid_steps, measure, rounding_reach
-from scorefold_neighbours.calibrated.recipes import Draws, chosen_recipes, coarse, look, refined
-from scorefold_neighbours.calibrated.surrogates import SurrogateRecipe, surrogate
+from scorefold_neighbours.calibrated.surrogates import (
+    Draws,
+    SurrogateRecipe,
+    chosen_recipes,
+    coarse,
+    look,
+    refined,
+    surrogate,
+)
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -261,7 +268,7 @@ def test_coarse_recipes_are_even_in_the_logarithm_of_the_dimension() -> None:
     for recipe in found:
         assert recipe.shape == pytest.approx(math.sqrt(0.2 * 3))
         assert recipe.noise == pytest.approx(2 * math.sqrt(0.002 * 0.1))  # of the spread
-        low, high = recipes._bends(100, recipe.dimension)
+        low, high = surrogates._frequency_range(100, recipe.dimension)
         assert recipe.frequency == pytest.approx(math.sqrt(low * high))
     assert [coarse(facts(), 1, Middle(share))[0].wound for share in (0.29, 0.31)] == [True, False]
     # A quarter has no noise, and data without room for noise get the most that they allow.
@@ -275,11 +282,11 @@ def test_a_surrogate_bends_a_radian_and_a_half_between_neighbours_at_most() -> N
     """A step of the nearest neighbour's distance r in k coordinates turns a bend by r / sqrt(k) times its frequency."""
     x = normal(100, 3).numpy()
     nearest = np.median(neighbours_of(x)[:, 0])
-    low, high = recipes._bends(100, 3)
+    low, high = surrogates._frequency_range(100, 3)
     assert low == 0.3
     assert high == pytest.approx(1.5 * math.sqrt(3) / nearest, rel=0.01)
-    assert recipes._bends(1000, 1) == (0.3, 10.0)
-    assert recipes._bends(3, 60) == pytest.approx((0.3, max(0.303, 1.5 / 1.3)), rel=0.2)
+    assert surrogates._frequency_range(1000, 1) == (0.3, 10.0)
+    assert surrogates._frequency_range(3, 60) == pytest.approx((0.3, max(0.303, 1.5 / 1.3)), rel=0.2)
 
 
 def test_refined_recipes_are_near_those_that_they_come_from() -> None:
@@ -295,7 +302,7 @@ def test_refined_recipes_are_near_those_that_they_come_from() -> None:
     assert found.shape == pytest.approx(math.exp(0.4))
     assert found.noise == pytest.approx(0.05 * math.exp(0.4))
     (wild,) = refined(facts(), [near], np.ones(1), 1, Middle(share=0.6, deviations=40.0))
-    assert (wild.dimension, wild.frequency, wild.shape) == (7, recipes._bends(100, 7)[1], 3.0)
+    assert (wild.dimension, wild.frequency, wild.shape) == (7, surrogates._frequency_range(100, 7)[1], 3.0)
     assert wild.noise == pytest.approx(2 * 0.1)  # the most, a tenth of the spread
     assert (wild.latent, wild.mixed) == ("uniform", 1)
     for place, mixed in ((1, 2), (2, 7)):

@@ -15,7 +15,7 @@ from scorefold_standard.config import SeriesConfig
 from scorefold_standard.data.array import ArrayFile
 from scorefold_standard.data.array_stores import _block_rows
 from scorefold_standard.data.config import ArrayConfig
-from scorefold_standard.series.file import SeriesFile
+from scorefold_standard.series.sources import SeriesFile
 from scorefold_toolkit.data.splits import moments
 
 SPLITS = ("train", "validation", "test")

@@ -24,8 +24,7 @@ from scorefold_standard.config import (
 )
 from scorefold_standard.networks.auto import AutoNetwork
 from scorefold_standard.networks.mlp import MLP, ResidualMLP
-from scorefold_standard.networks.signals import SignalConv, SignalConvUNet, SignalUNet
-from scorefold_standard.networks.unet import ConvUNet, ImageConvUNet, UNet
+from scorefold_standard.networks.unet import ConvUNet, ImageConvUNet, SignalConv, SignalConvUNet, SignalUNet, UNet
 from scorefold_toolkit.nn import ModuleNetwork
 
 SMALL = UNetConfig(channels=(8, 16), groups=4)

@@ -19,7 +19,7 @@ from scorefold.interfaces.data import SPLITS
 from scorefold_standard.config import SeriesConfig
 from scorefold_standard.data.config import PairedConfig
 from scorefold_standard.data.paired import Paired
-from scorefold_standard.series.file import SeriesFile
+from scorefold_standard.series.sources import SeriesFile
 from scorefold_toolkit.data.series import HasTime
 
 DATES = pd.date_range("2026-01-01", periods=200, freq="h").astype(str).tolist()

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from scorefold.errors import ConfigError, DataError
 from scorefold_standard.config import LorenzConfig, PulsesConfig
-from scorefold_standard.series.generated import Lorenz, Pulses, beats, runge_kutta_step, trajectory, velocity
+from scorefold_standard.series.sources import Lorenz, Pulses, beats, runge_kutta_step, trajectory, velocity
 
 DEFAULT = LorenzConfig()
 

@@ -221,7 +221,7 @@ def _sources() -> Iterable[Component]:
 
     yield _data(
         "series",
-        ".series.file:SeriesFile",
+        ".series.sources:SeriesFile",
         ".config:SeriesConfig",
         "A time series from a file, cut into windows or delay vectors; splits are blocks in time",
         {"path": str(_SAMPLES / "wave.csv"), "time": "seconds", "window": 16},
@@ -230,7 +230,7 @@ def _sources() -> Iterable[Component]:
     )
     yield _data(
         "lorenz",
-        ".series.generated:Lorenz",
+        ".series.sources:Lorenz",
         ".config:LorenzConfig",
         "A series of Lorenz's chaotic system, whose attractor has dimension 2.06",
         {"length": 400},
@@ -240,7 +240,7 @@ def _sources() -> Iterable[Component]:
     )
     yield _data(
         "pulses",
-        ".series.generated:Pulses",
+        ".series.sources:Pulses",
         ".config:PulsesConfig",
         "A series of beats like an electrocardiogram's, made by code, cut into windows",
         {"length": 2000},
@@ -280,14 +280,14 @@ def _models() -> Iterable[Component]:
     yield Component(
         kind="network",
         name="signal-unet",
-        target=".networks.signals:SignalUNet",
+        target=".networks.unet:SignalUNet",
         config=".config:SignalUNetConfig",
         summary="A small U-Net in plain torch for signals of any length and number of channels",
     )
     yield Component(
         kind="network",
         name="signal-conv",
-        target=".networks.signals:SignalConv",
+        target=".networks.unet:SignalConv",
         config=".config:SignalConvConfig",
         summary="Residual blocks of dilated convolutions for signals of any length and number of channels",
     )

@@ -27,8 +27,15 @@ from scorefold_neighbours.calibrated.facts import (
     measure,
     rounding_reach,
 )
-from scorefold_neighbours.calibrated.recipes import Draws, chosen_recipes, coarse, look, refined
-from scorefold_neighbours.calibrated.surrogates import SurrogateRecipe, surrogate
+from scorefold_neighbours.calibrated.surrogates import (
+    Draws,
+    SurrogateRecipe,
+    chosen_recipes,
+    coarse,
+    look,
+    refined,
+    surrogate,
+)
 from scorefold_neighbours.config import CalibratedConfig
 from scorefold_neighbours.estimators.points import estimate_generator, points_and_positions
 

@@ -8,8 +8,7 @@ from scorefold.data import ConditionSpec
 from scorefold.interfaces import Network
 from scorefold_standard.config import AutoConfig, ConvUNetConfig, MLPConfig, SignalUNetConfig
 from scorefold_standard.networks.mlp import MLP
-from scorefold_standard.networks.signals import SignalUNet
-from scorefold_standard.networks.unet import ConvUNet
+from scorefold_standard.networks.unet import ConvUNet, SignalUNet
 from scorefold_toolkit.nn.reshape import is_signal
 
 _LEAST_SIZE = 8
