@@ -5,13 +5,13 @@
 """
 
 from scorefold_testing.contract import LEVELS, Check, CheckResult, Host, Subject
-from scorefold_testing.decorator import conformance
 from scorefold_testing.report import (
     CHECKS,
     FLOORS,
     Item,
     Report,
     check_components,
+    conformance,
     kind_items,
     observer_items,
     verb_item,
