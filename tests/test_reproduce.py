@@ -54,7 +54,6 @@ def test_the_reference_that_a_gate_prints_holds_the_gate(host: Host) -> None:
 PUBLISHED = {
     ("iddiff", "published_images"),
     ("nonuniform", "cost"),
-    ("pullback", "exact"),
     ("pullback", "manifolds"),
     ("pullback", "planes"),
 }

@@ -11,8 +11,6 @@ import torch
 from scorefold.plugin import Claim
 from scorefold_pullback import plugin
 from scorefold_pullback.autoencoder.latent_axes import pca_curve
-from scorefold_pullback.claims import exact as claims
-from scorefold_pullback.claims import exact as claims_modes
 from scorefold_pullback.claims import images as claims_digits
 from scorefold_pullback.claims import manifolds as claims_manifolds
 from scorefold_pullback.claims import planes as claims_planes
@@ -22,7 +20,7 @@ from scorefold_registry import Host
 from scorefold_registry.experiments.claims import within
 
 CLAIMS = list(plugin.scorefold_claims())
-PARTS = (claims, claims_digits, claims_planes, claims_manifolds, claims_modes)
+PARTS = (claims_digits, claims_planes, claims_manifolds)
 MODULES = {module.__name__: module for module in PARTS}
 
 
@@ -61,7 +59,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims_digits, "SEEDS", 1)
     monkeypatch.setattr(claims_digits, "DIGIT_PAIRS", 50)
     monkeypatch.setattr(claims_digits, "DIGIT_FLOW", {"training": {"steps": 2}})
-    monkeypatch.setattr(claims_modes, "FLOW", {"training": {"steps": 2}})
+    monkeypatch.setattr(claims_planes, "FLOW", {"training": {"steps": 2}})
     caches: list[Any] = [claims_planes._row, claims_manifolds._loss_over_pca, claims_digits._digit_middles]
     for cache in caches:
         cache.cache_clear()

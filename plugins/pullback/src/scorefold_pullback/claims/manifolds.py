@@ -1,6 +1,6 @@
 """Sinusoids and hemispheres: the dimension that a trained flow finds, and what its code loses, beside PCA.
 
-Each function of a claim takes a host, a profile and a seed, as in ``scorefold_pullback.claims.exact``.
+Each function of a claim takes a host, a profile and a seed.
 """
 
 from __future__ import annotations

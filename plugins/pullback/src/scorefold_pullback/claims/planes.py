@@ -1,6 +1,7 @@
-"""Banana, squeezed banana and river: the four flows of the paper's table, trained by its settings on two cores.
+"""Banana, squeezed banana and river: answers known in closed form, and flows trained on their points.
 
-Each function of a claim takes a host, a profile and a seed, as in ``scorefold_pullback.claims.exact``.
+The four flows of the paper's table are trained by its settings on two cores. Flows whose base has several modes are
+trained on two groups of points along a river. Each function of a claim takes a host, a profile and a seed.
 """
 
 from __future__ import annotations
@@ -12,13 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scorefold.interfaces import DataSource, Flow
+from scorefold.data import Dataset
+from scorefold.interfaces import DataSource, Flow, TensorSource
 from scorefold.random import draw_normal
 from scorefold.seeds import derive_generator, derive_seed
-from scorefold_pullback.claims.training import source, trained_pullback_flow, variances_of
-from scorefold_pullback.config import PullbackConfig
+from scorefold_pullback.claims.training import source, train_flow, trained_pullback_flow, variances_of
+from scorefold_pullback.config import PullbackConfig, SqueezedBananaDataConfig
+from scorefold_pullback.flows.linear import Shear
 from scorefold_pullback.geometry.chart import curves_apart
 from scorefold_pullback.geometry.pullback import Pullback
+from scorefold_pullback.manifolds import published_chains
 from scorefold_pullback.tangent_pca import significant_components
 
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -164,3 +168,83 @@ def _errors(flow: Flow, truth: Flow, x: Tensor, y: Tensor, seed: int) -> tuple[T
 def _geodesics(flow: Flow, x: Tensor, y: Tensor) -> Tensor:
     space = Pullback(PullbackConfig(metric="latent"), flow=flow)
     return space.geodesic(x, y, torch.linspace(0, 1, TIMES, dtype=x.dtype, device=x.device))
+
+
+def closed_forms(host: Any, profile: str, seed: int) -> float:
+    """The largest error, over 1 + the value, of twelve answers on banana and river that are known in closed form."""
+    banana, river = (
+        host.create("geometry:pullback", flow=host.create(f"flow:{name}", dtype=torch.float64), dtype=torch.float64)
+        for name in ("banana", "river")
+    )
+    rows = ((2, 4), (2, -4), (0.5, 0.3), (-0.2, -1.1))
+    x, y, a, b = (_coordinates(host, *values) for values in rows)
+    half = _coordinates(host, 0.5)[0]
+    answers = (
+        (banana.distance(x, y), [2.0]),
+        (banana.geodesic(x, y, half), [2 / 9, 0.0]),
+        (banana.log(x, y), [-64 / 9, -8.0]),
+        (banana.exp(x, banana.log(x, y)), [2.0, -4.0]),
+        (banana.transport(x, y, banana.log(x, y)), [64 / 9, -8.0]),
+        (banana.metric(x), [16.0, -128 / 9, -128 / 9, 12.704475308641975]),
+        (banana.mean(torch.cat([x, y])), [2 / 9, 0.0]),
+        (river.distance(a, b), [16.834941202418317]),
+        (river.geodesic(a, b, half), [-0.4454291256872454, -0.4]),
+        (river.log(a, b), [-1.637800844532474, -1.4]),
+        (river.exp(a, river.log(a, b)), [-0.2, -1.1]),
+        (river.transport(a, b, river.log(a, b)), [2.320942005529594, -1.4]),
+    )
+    return max(_error(found, expected) for found, expected in answers)
+
+
+def arc_length(host: Any, profile: str, seed: int) -> float:
+    """The relative error of the banana's arc length, and of the point at a quarter of it."""
+    iso = host.create(
+        "geometry:iso-pullback", flow=host.create("flow:banana", dtype=torch.float64), dtype=torch.float64
+    )
+    x, y = _coordinates(host, 2, 4), _coordinates(host, 2, -4)
+    quarter = iso.geodesic(x, y, _coordinates(host, 0.25)[0])
+    return max(_error(iso.distance(x, y), [8.954453507613854]), _error(quarter, [0.739896919851144, 2.158488424490689]))
+
+
+def published_sampler(host: Any, profile: str, seed: int) -> float:
+    """The variance across the squeezed banana's curve of the published chains' points."""
+    config = SqueezedBananaDataConfig(points=1000 if profile == "smoke" else 5000)
+    flow = Shear(config, dtype=torch.float64)
+    return float(flow(published_chains(flow, flow.base, config.points, config.chain_steps, seed))[0][:, 0].var())
+
+
+def _coordinates(host: Any, *values: float) -> Tensor:
+    return torch.tensor([values], dtype=torch.float64, device=host.device)
+
+
+def _error(found: Tensor, expected: list[float]) -> float:
+    truth = torch.tensor(expected, dtype=torch.float64)
+    return float(((found.detach().cpu().reshape(-1) - truth).abs() / (1 + truth.abs())).max())
+
+
+GROUP_SIZES = {"train": 5_000, "test": 4_000}
+
+TRUTH: dict[str, Any] = {"offsets": [[0, -6], [0, 6]], "variances": [0.05, 4.0], "weights": [1, 3]}
+
+FLOW: dict[str, Any] = {
+    "map": {"name": "coupling", "layers": 4},
+    "training": {"steps": 3000, "learning_rate": 1e-3},
+}
+
+
+def excess(host: Any, profile: str, seed: int, *, modes: int) -> float:
+    """Excess of a trained flow's mean -log p of test points over their entropy, in nats per event."""
+    points, entropy = _groups(host, seed)
+    flow = train_flow(host, points, "anisotropic", {**FLOW, "modes": modes}, seed)
+    return float(-flow.log_prob(points.load("test").x).detach().mean()) - entropy
+
+
+@cache
+def _groups(host: Any, seed: int) -> tuple[DataSource, float]:
+    """The points, and the mean of -log p over the test points by the distribution that they are drawn from."""
+    river = {"use": "flow:river", "config": {"frequency": 1.0}}
+    truth = host.create("flow:mixture", TRUTH, flow=river)
+    generator = derive_generator(seed, "groups")
+    parts = {name: truth.sample(count, generator=generator).detach() for name, count in GROUP_SIZES.items()}
+    entropy = float(-truth.log_prob(parts["test"]).detach().mean())
+    return TensorSource({name: Dataset(x) for name, x in parts.items()}), entropy
