@@ -91,6 +91,16 @@ def test_the_line_integral_of_a_score_is_log_p(host: Host, deviation: float) -> 
     assert density.log_prob(points[:0]).shape == (0,)
 
 
+def test_line_integrals_of_so_many_points_are_kept(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scorefold_scoregeometry.density._REMEMBERED", 20)
+    model = Mixture([[-2.0, 0.0], [2.0, 0.0]], 1.0, [0.7, 0.3])
+    geometry: Any = host.create("geometry:fermat", {"noise": 1e-6}, score=model, data=source(model.draw(400)))
+    density = geometry.density
+    found = [density.log_prob(points) for points in model.draw(60).split(15)]
+    assert len(density._integrals) <= 35
+    torch.testing.assert_close(torch.cat(found), density.log_prob(model.draw(60)), atol=1e-9, rtol=0)
+
+
 def test_a_score_that_is_not_finite_on_the_way_has_no_log_p(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     model = Mixture([[0.0, 0.0]], 1.0, [1.0])
     geometry: Any = host.create("geometry:fermat", {"noise": 1e-6}, score=model, data=source(model.draw(400)))

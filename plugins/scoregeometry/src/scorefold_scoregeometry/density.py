@@ -33,6 +33,7 @@ _PANELS = 8
 _ROUNDS = 40
 _MOST = 1024
 _NEAR = 1e-6
+_REMEMBERED = 2**16
 _NEAR_END = 1e-3
 _INSIDE = (-math.sqrt(2 / 3), -1 / math.sqrt(5), 0.0, 1 / math.sqrt(5), math.sqrt(2 / 3))
 _LOBATTO = torch.tensor([1.0, 0, 5, 0, 5, 0, 1], dtype=torch.float64) / 6
@@ -169,12 +170,14 @@ class Density(nn.Module):
         """log p at rows (R, D), (R,).
 
         Where the model has no density, log p is relative to log p at ``anchor``. It is then the line integral of the
-        score from ``anchor``, by panels that are halved where two rules differ. It is found once a point. Raises
-        ``DataError`` where the rules still differ after halving.
+        score from ``anchor``, by panels that are halved where two rules differ. It is found once for each of
+        the last points. Raises ``DataError`` where the rules still differ after halving.
         """
         if self.exact:
             return self.known_log_prob(x)
         known, keys = self._integrals, [hashlib.blake2b(row.numpy().tobytes()).digest() for row in x.detach().cpu()]
+        if len(known) > _REMEMBERED:
+            known.clear()
         new = [place for place, key in enumerate(keys) if key not in known]
         if new:
             known.update(zip([keys[place] for place in new], self._integral(x[new]).tolist(), strict=True))
