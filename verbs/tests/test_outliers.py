@@ -183,6 +183,9 @@ def test_points_of_density_0_count_for_the_limit() -> None:
     said = outcome.result["answer"]["verdict"]
     assert said.startswith("Of 198 points 1 has density 0. Of the others row 0 costs the most")
     assert said.endswith("There are too few points for a limit, which needs 199.")
+    many = {"data": Source(test=Dataset(OUTSIDE[-20:].flip(0).repeat(20, 1), index=torch.arange(400)))}
+    said = outliers(UnitSquare(), many, OutlierOptions(), context()).result["answer"]["verdict"]
+    assert said.endswith("There is no limit where more than 1% of points have density 0."), "more points do not help"
 
 
 def test_points_that_are_all_of_density_0_have_no_mean_and_are_all_unlike_the_data() -> None:

@@ -311,7 +311,10 @@ def of_costs(costs: Tensor, names: Sequence[str], limit: float | None, split: st
         among += f" {none} {'has' if none == 1 else 'have'} density 0. Of the others"
     most = f"{among} {names[top]} costs the most, {float(costs[top]):.3g} bits a dimension"
     if limit is None:
-        said = f"{most}. There are too few points for a limit, which needs {math.ceil((none + 1) / UNLIKE) - 1}"
+        needed = f"There are too few points for a limit, which needs {math.ceil((none + 1) / UNLIKE) - 1}"
+        if none > UNLIKE * len(costs):
+            needed = f"There is no limit where more than {UNLIKE:.0%} of points have density 0"
+        said = f"{most}. {needed}"
         return {"quantity": "largest cost (bits a dimension)", "value": float(costs[top]), "verdict": f"{said}."}
     said = f"A point that costs more than {limit:.3g} bits a dimension is unlike the data"
     verdict = f"{said}. By chance {UNLIKE:.0%} of points like the data cost as much. {most}."
