@@ -300,6 +300,9 @@ def test_observations_alone_are_read_from_every_format(say: Say, run: Callable[.
     given = ["--data-option", "columns=[-name]", "--data-option", "label=name", "--data-option", "limit=2"]
     assert say(*arguments, "labelled.csv", *given, "--out", "o.csv").status == 0
     assert len(pd.read_csv("o.csv")) == 4, "limit=2 reads two observations"
+    seen.rename(columns={"x1": "u", "x2": "v"}).assign(x1=9.0, x2=9.0).to_csv("renamed.csv", index=False, sep=";")
+    assert say(*arguments, "renamed.csv", "--data-option", "columns=[u, v]", "--out", "o.csv").status == 0
+    assert pd.read_csv("o.csv").equals(drawn[0]), "given columns come before the names of training"
     refused = say(*arguments, "both.npz", "--out", "o.csv")
     assert "holds the arrays x, y; say which to read" in refused.err
     assert "condition=[NAME]" in refused.err

@@ -229,9 +229,11 @@ class _Reading:
     def observations(self, component: Any, dtype: torch.dtype) -> TensorSource:
         """All rows as conditions, in their order and in the units of the file, with zeros in place of points.
 
-        They are the columns or the array that ``condition`` names, else all that the file has.
+        They are the columns or the array that given ``columns``, ``key`` or ``condition`` name, else the ``condition``
+        of training, else all that the file has. Given ``fractions`` leave the largest part.
         """
-        named = list(self._config.get("condition") or ())
+        chosen = self._given if self._given.keys() & {"columns", "key"} else self._config
+        named = list(chosen.get("condition") or ())
         kept = (*_PLAIN, *self._given)
         config = {key: value for key, value in self._config.items() if key in kept and key != "condition"}
         if named and self._is_table(self._data):
