@@ -189,13 +189,13 @@ def test_pairs_in_two_narrow_modes_have_their_distance(deviation: float, alone: 
 
 
 def test_a_score_that_is_no_gradient_takes_few_calls() -> None:
-    """Line searches go on from the last step. 116 calls per point were needed when each began with a whole step."""
+    """A line search that halves a step 30 times brings nothing here, and takes 116 calls per point."""
     generator = torch.Generator().manual_seed(0)
     mixing = torch.randn(20, 20, generator=generator, dtype=torch.float64) / 20**0.5
     a, b = (torch.randn(8, 20, generator=generator, dtype=torch.float64) for _ in range(2))
     metric = GraphChord(Field(lambda x: (2 * x @ mixing).sin() - x), 1.0)
     found = solve(metric, a, b, SolverSettings(points=16, tolerance=1e-4, steps=12))
-    assert float(found.calls.double().mean()) / 17 < 90
+    assert float(found.calls.double().mean()) / 17 < 70
     assert found.reasons == [""] * 8
 
 

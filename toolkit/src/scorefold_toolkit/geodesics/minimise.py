@@ -96,7 +96,6 @@ class _Work:
         self.rows = torch.arange(len(path))
         self.calls, self.taken = torch.ones_like(self.rows), torch.zeros_like(self.rows)
         self.since = torch.zeros_like(self.rows)
-        self.size = path.new_ones(len(path))
         self.trusted, self.stuck = torch.full_like(self.rows, trusted).bool(), torch.zeros_like(self.rows).bool()
         self.least = self.lowest = path.new_full((len(path),), float("inf"))
         self.gradient = self.downhill = path[:, 1:-1]
@@ -162,11 +161,10 @@ class _Work:
     def _search(self, direction: Tensor, longest: float, wanted: Tensor) -> _Moved:
         """Backtracks from a whole step, each path by itself. Paths that find no step keep their old points.
 
-        Where the gradient is not exactly the energy's gradient, the first step is twice as long as the last one, and at
-        most whole. A step that lowers the decrement by 0.7 is taken too.
+        Where the gradient is not exactly the energy's gradient, a step that lowers the decrement by 0.7 is taken too.
         """
         metric, path, energy = self.metric, self.path, self.state["energy"]
-        slope, size = _dot(self.gradient, direction), self.size.clone()
+        slope = _dot(self.gradient, direction)
         wanted = wanted & (slope < 0)
         found = _Moved(path, self.state, torch.zeros_like(wanted), torch.zeros_like(self.rows))
         limit = unevenness(path).clamp_min(longest)
@@ -179,12 +177,12 @@ class _Work:
             whole, left = bool(act.all()), act.nonzero()[:, 0]
             if not len(left):
                 break
-            some = slice(None) if whole else left
-            trial = path[some] + size[some, None, None] * inside[some]
+            some, size = slice(None) if whole else left, 0.5**count
+            trial = path[some] + size * inside[some]
             before, known = energy[some], self.known if whole else state_rows(self.known, left)
             new = metric.evaluate(trial, known)
             found.tries += act
-            allowed = before * (1 + slack) + _SUFFICIENT * size[some] * slope[some]
+            allowed = before * (1 + slack) + _SUFFICIENT * size * slope[some]
             fair = new["energy"].isfinite() & (unevenness(trial) <= limit[some])
             good = (new["energy"] <= allowed) & fair
             if not metric.exact:
@@ -193,9 +191,6 @@ class _Work:
                     good[near] = (
                         _share(metric, trial[near], state_rows(new, near)) <= _CLOSER * self.decrement[left[near]]
                     )
-            if not metric.exact:
-                self.size[left[good]] = (2 * size[left[good]]).clamp(max=1.0)
-            size[left] = size[left] / 2
             if whole and bool(good.all()):
                 return _Moved(trial, new, good, found.tries)
             if bool(good.any()):
