@@ -157,7 +157,10 @@ def test_points_of_density_0_are_counted_and_the_means_are_of_the_others() -> No
     assert checked(outcome)["log-likelihood (nats)"] == 0
     answer = outcome.result["answer"]
     assert (answer["value"], answer["sure"]) == (0, "with caution")
-    assert answer["verdict"].startswith("The model has density 0 at 1 of 199 points. Without them, held-out points")
+    assert answer["verdict"].startswith(
+        "The model has density 0 at 1 of 199 points. Without such points, held-out points"
+    )
+    assert answer["advice"].startswith("check the points of density 0")
     assert outcome.result["warnings"] == [
         "the model has density 0 at 1 of 199 points (row 198), outside its limits or far from its data: "
         "means are of the others"
@@ -171,7 +174,10 @@ def test_a_point_of_density_0_is_unlike_the_data() -> None:
     assert checked(outcome)["mean cost (bits a dimension)"] == 0
     assert outcome.value["above the limit"].tolist() == [0.0] * 198 + [1.0]
     assert len(outcome.result["warnings"]) == 1
-    assert "Of 199 points 1 has density 0. Of the others row 0 costs the most" in outcome.result["answer"]["verdict"]
+    assert (
+        "1 of 199 points has density 0. Of the others, row 0 costs the most, 0 bits"
+        in outcome.result["answer"]["verdict"]
+    )
     assert draw(outcome.drawn)["outliers"].axes[0].patches
 
 
@@ -181,7 +187,7 @@ def test_points_of_density_0_count_for_the_limit() -> None:
     outcome = outliers(UnitSquare(), {"data": source}, OutlierOptions(), context())
     assert "above the limit" not in outcome.value
     said = outcome.result["answer"]["verdict"]
-    assert said.startswith("Of 198 points 1 has density 0. Of the others row 0 costs the most")
+    assert said.startswith("1 of 198 points has density 0. Of the others, row 0 costs the most, 0 bits")
     assert said.endswith("There are too few points for a limit, which needs 199.")
     many = {"data": Source(test=Dataset(OUTSIDE[-20:].flip(0).repeat(20, 1), index=torch.arange(400)))}
     said = outliers(UnitSquare(), many, OutlierOptions(), context()).result["answer"]["verdict"]
@@ -196,6 +202,14 @@ def test_points_that_are_all_of_density_0_have_no_mean_and_are_all_unlike_the_da
     outcome = outliers(UnitSquare(), source, OutlierOptions(above=1.0), context())
     assert checked(outcome) == {"limit of the cost (bits a dimension)": 1.0, "share of points unlike the data": 1.0}
     assert draw(outcome.drawn)["outliers"].axes[0].get_xlabel() == "cost: density 0 at all points"
+    assert outcome.result["answer"]["verdict"].startswith("The model has density 0 at 3 of 3 points. 3 of 3 cost more")
+    mixed = outliers(
+        UnitSquare(), {"data": Source(test=Dataset(OUTSIDE)), "unusual": source["data"]}, OutlierOptions(), context()
+    )
+    assert mixed.result["answer"]["verdict"].startswith(
+        "The model has density 0 at 1 of 199 points that should be usual."
+    )
+    assert mixed.result["answer"]["sure"] == "with caution"
     usual = {"data": Source(test=Dataset(OUTSIDE[:198])), "unusual": source["data"]}
     assert checked(outliers(UnitSquare(), usual, OutlierOptions(), context()))["AUROC by cost"] == 1
 

@@ -68,9 +68,7 @@ def evaluate_likelihood(
     if normal is not None:
         normal = -normal / math.prod(component.event_shape)
     given = (answer["quantity"], answer["value"], answer.get("interval"), normal, answer.get("truth"))
-    none = len(every) - len(log_prob)
-    counted = f"The model has density 0 at {none:,} of {len(every):,} points" if none else ""
-    answer |= of_likelihood(*given, levels=source.event_scale.levels, impossible=counted)
+    answer |= of_likelihood(*given, levels=source.event_scale.levels, impossible=_counted(every))
     scaled = source.event_scale.log_volume(tuple(component.event_shape))
     if scaled != 0 and source.event_scale.levels is None:
         metrics["log-likelihood in the units of the file (nats)"] = float(log_prob.mean()) - scaled
@@ -85,6 +83,12 @@ def _called(source: DataSource, points: Dataset) -> list[str]:
     """Points in a sentence, by their rows."""
     places = range(len(points)) if points.index is None else points.index.tolist()
     return [row_text(source.rows, place) for place in places]
+
+
+def _counted(log_prob: Tensor) -> str:
+    """The number of points of density 0 as a sentence without its full stop; empty for none."""
+    none = int(log_prob.isneginf().sum())
+    return f"The model has density 0 at {none:,} of {len(log_prob):,} points" if none else ""
 
 
 def _impossible(log_prob: Tensor, called: Sequence[str], *, some: bool = True) -> list[str]:
@@ -320,6 +324,8 @@ def outliers(component: ScoreModel | Flow, inputs: Inputs, options: OutlierOptio
     else:
         limit = options.above
         answer = of_costs_above(limit, costs, called["usual"])
+        if counted := _counted(-costs):
+            answer["verdict"] = f"{counted}. {answer['verdict']}"
         metrics[UNLIKE_SHARE] = answer["value"]
     if limit is not None:
         metrics[COST_LIMIT] = limit
@@ -333,6 +339,8 @@ def outliers(component: ScoreModel | Flow, inputs: Inputs, options: OutlierOptio
         counts = [len(next(iter(scores[group].values()))) for group in groups]
         verdict = of_auroc(best.removeprefix("AUROC by "), metrics[best], unusual=counts[1], usual=counts[0])
         verdict["verdict"] += above_limit(limit, scores["unusual"]["cost"], called["unusual"])
+        if counted := _counted(-costs):
+            verdict |= {"verdict": f"{counted} that should be usual. {verdict['verdict']}", "sure": "with caution"}
         result["answer"] = {"quantity": best, "value": metrics[best], **verdict}
     flat = {
         (of if group == "usual" else f"unusual {of}"): values

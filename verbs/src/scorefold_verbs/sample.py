@@ -88,7 +88,8 @@ def far_samples(draws: Tensor, scale: EventScale) -> str:
 
     Far is a distance from the median more than 8 robust deviations (1.48 MAD) above the median distance, with a number
     more than 5 deviations from its mean over the data of this ``scale``. A tail or a rare mode of the posterior that
-    the data reach is not far. Draws of data that have such a tail themselves can be.
+    the data reach is not far. Draws of data that have such a tail themselves can be. One deviation serves all numbers:
+    columns in unlike units need ``scale: columns``.
 
     >>> draws = torch.randn(1, 100, 3, generator=torch.Generator().manual_seed(0))
     >>> far_samples(draws, EventScale())
@@ -109,8 +110,9 @@ def far_samples(draws: Tensor, scale: EventScale) -> str:
         return ""
     lie = "lies far from the others for its" if far == 1 else "lie far from the others for their"
     return (
-        f"{far:,} of {count:,} samples {lie} condition, beyond the data. The data have a long tail, or the "
-        "sampler has diverged. With score:mmps, compare solver_steps: 1"
+        f"{far:,} of {count:,} samples {lie} condition, more than {_BEYOND:.0f} deviations from the mean of the data. "
+        "The data have a long tail or columns in unlike units, or the sampler has diverged. With score:mmps, compare "
+        "solver_steps: 1"
     )
 
 

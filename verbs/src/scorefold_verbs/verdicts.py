@@ -260,8 +260,8 @@ def of_likelihood(
         place = "inside the interval" if low <= exact <= high else off
         said += f" The exact value is {exact:.4g}, {place}."
     if impossible:
-        said = f"{impossible}. Without them, {said[0].lower()}{said[1:]}"
-        found = {"advice": "check these points and the limits of the model", **found, "sure": "with caution"}
+        said = f"{impossible}. Without such points, {said[0].lower()}{said[1:]}"
+        found |= {"sure": "with caution", "advice": "check the points of density 0 and the limits of the model"}
     return {"verdict": said, **found}
 
 
@@ -306,12 +306,12 @@ def of_costs(costs: Tensor, names: Sequence[str], limit: float | None, split: st
     Points of the training ``split`` cost less than others like them, and their limit is too low.
     """
     top = int(costs.where(costs.isfinite(), -math.inf).argmax())
-    none, among = int(costs.isinf().sum()), f"Of {len(costs)} points"
+    none, among = int(costs.isinf().sum()), f"Of {len(costs):,} points"
     if none:
-        among += f" {none} {'has' if none == 1 else 'have'} density 0. Of the others"
-    most = f"{among} {names[top]} costs the most, {float(costs[top]):.3g} bits a dimension"
+        among = f"{none:,} of {len(costs):,} points {'has' if none == 1 else 'have'} density 0. Of the others,"
+    most = f"{among} {names[top]} costs the most, {float(costs[top]) + 0.0:.3g} bits a dimension"
     if limit is None:
-        needed = f"There are too few points for a limit, which needs {math.ceil((none + 1) / UNLIKE) - 1}"
+        needed = f"There are too few points for a limit, which needs {math.ceil((none + 1) / UNLIKE) - 1:,}"
         if none > UNLIKE * len(costs):
             needed = f"There is no limit where more than {UNLIKE:.0%} of points have density 0"
         said = f"{most}. {needed}"
