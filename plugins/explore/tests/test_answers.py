@@ -325,7 +325,7 @@ def test_neighbours_of_a_point_are_data_and_samples_apart(learned: Explored) -> 
         (
             "geodesic",
             {"geometry": "geometry", "start": 0, "end": 1, "steps": 1},
-            "1 steps were asked for; expected 2 to",
+            "1 steps were given; expected 2 to",
         ),
         ("samples", {"model": "score", "point": 0, "n": 1000}, "1000 samples in 30 steps"),
         ("samples", {"model": "score", "point": 0, "mask": [1.0]}, "a mask of 1 numbers was given; expected 8 x 8"),

@@ -354,7 +354,7 @@ def conformance(
     except ImportError:
         raise ConfigError("the conformance decorator needs pytest", hint="pip install pytest") from None
     if not names:
-        raise ConfigError("conformance was asked for of no component", hint='@conformance("kind:name", host=...)')
+        raise ConfigError("the conformance test names no component", hint='@conformance("kind:name", host=...)')
     as_components = [verb_as_component(name) if isinstance(name, Verb) else name for name in names]
     given = {name if isinstance(name, str) else name.id: name for name in as_components}
     unknown = [key for key in expected or {} if key.rpartition("/")[0] not in given]

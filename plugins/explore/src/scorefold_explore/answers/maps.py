@@ -179,7 +179,7 @@ def curve_between(
     there, and for fewer than 2 steps or more than MOST.
     """
     if not 2 <= steps <= MOST:
-        raise ConfigError(f"{steps} steps were asked for; expected 2 to {MOST}")
+        raise ConfigError(f"{steps} steps were given; expected 2 to {MOST}")
     space = explored.model("geometry", geometry)
     x, y = (explored.points[explored.check_point(one)][None] for one in (start, end))
     times = torch.linspace(0, 1, steps)

@@ -125,7 +125,7 @@ WIDE = 200
 """Columns of a point that are written at most."""
 
 COMPARED = 20
-"""Rows of the file that are held to the points before the file is trusted."""
+"""Number of rows of the file that are compared with the points before the file is used."""
 
 
 def tag(explored: Explored, name: str, points: Sequence[int], on: bool) -> dict[str, list[int]]:

@@ -167,7 +167,7 @@ def sweep_command(arguments: list[str]) -> int:
 
 
 def _print_points(result: SweepResult) -> None:
-    """Print the tables, what failed, the best setting where one was asked for, and where everything is."""
+    """Print the tables, the failures, the best setting if it is wanted, and the folder."""
     from scorefold_registry.experiments.table import (
         best_text,
         failures,
