@@ -58,7 +58,7 @@ def seeded(seed: int) -> Iterator[list[str]]:
     import numpy.random
     import torch
 
-    before, bits, drawn = generator_states(), numpy.random.get_bit_generator(), list[str]()
+    before, bits, drawn = generator_states(), numpy.random.mtrand.get_bit_generator(), list[str]()
     seed_generators(seed)
     started = generator_states()
     try:
@@ -67,7 +67,7 @@ def seeded(seed: int) -> Iterator[list[str]]:
         drawn += [what for what, state in generator_states().items() if state != started[what]]
         in_python, in_numpy, in_torch = before.values()
         random.setstate(in_python)
-        numpy.random.set_bit_generator(bits)
+        numpy.random.mtrand.set_bit_generator(bits)
         numpy.random.set_state(in_numpy)
         torch.default_generator.set_state(torch.tensor(in_torch, dtype=torch.uint8, device="cpu"))
 
@@ -94,8 +94,10 @@ def seed_generators(seed: int) -> None:
     import torch
 
     random.seed(seed)
-    if not isinstance(numpy.random.get_bit_generator(), numpy.random.MT19937):  # a plugin's choice, which takes no seed
-        numpy.random.set_bit_generator(numpy.random.MT19937())
+    if not isinstance(
+        numpy.random.mtrand.get_bit_generator(), numpy.random.MT19937
+    ):  # a plugin's choice, which takes no seed
+        numpy.random.mtrand.set_bit_generator(numpy.random.MT19937())
     numpy.random.seed(seed % 2**32)
     torch.default_generator.manual_seed(seed)
 
