@@ -66,7 +66,8 @@ class StageWork:
         with guarded() as around:
             inputs = Inputs(self.planned.after, self.value, self.compute)
             outcome = self.builder.host.hook.scorefold_run_stage(run=replace(run), stage=replace(stage), inputs=inputs)
-        self.cpu_seconds, self.peak_memory = cpu_seconds() - started, peak_memory()
+        # A worker of an earlier run that ends meanwhile is counted in steps of 10 ms.
+        self.cpu_seconds, self.peak_memory = max(0.0, cpu_seconds() - started), peak_memory()
         runner, name = self._runner(), self.planned.name
         check_outcome(outcome, runner)
         if source is not None and source.fingerprint() != digests[name]:

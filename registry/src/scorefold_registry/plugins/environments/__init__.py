@@ -9,6 +9,9 @@ from typing import Any
 running: dict[int, float] = {}
 """The workers that run, by the number of their process, with the CPU seconds that each has used so far."""
 
+ENDED = 0
+"""The number under which ``running`` has the CPU seconds of ended workers that the system does not count."""
+
 
 class Names:
     """Names for objects of another process. Each goes when its holder has gone."""

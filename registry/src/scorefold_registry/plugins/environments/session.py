@@ -25,7 +25,7 @@ import torch
 from scorefold import errors
 from scorefold.errors import PluginError, ScorefoldError, printable
 from scorefold.stage import report
-from scorefold_registry.plugins.environments import running
+from scorefold_registry.plugins.environments import ENDED, running
 from scorefold_registry.plugins.environments.objects import known_error
 from scorefold_registry.plugins.environments.spec import Spec
 from scorefold_registry.plugins.environments.wire import LONGEST, PROTOCOL, Arena, Reader, WireError, Writer, read_line
@@ -117,7 +117,7 @@ class Session:
     @property
     def alive(self) -> bool:
         """True if the worker runs, and was started by this process."""
-        return self._owner == os.getpid() and self._ended.alive and self._process.poll() is None
+        return self._owner == os.getpid() and self._ended.alive and not _reap(self._process, 0)
 
     @property
     def pid(self) -> int:
@@ -187,8 +187,7 @@ class Session:
         if self.alive:
             with suppress(OSError, PluginError):
                 self._send(b'{"do": "bye"}\n', "it ended", time.monotonic() + 1)
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(SECONDS_TO_END if self.hello else 0)
+            _reap(self._process, SECONDS_TO_END if self.hello else 0)
         self._ended()
 
     def _answer(
@@ -316,9 +315,8 @@ class Session:
 
     def _gone(self, what: str) -> PluginError:
         """The error of a worker that ended while ``what`` went on."""
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(SECONDS_TO_END)
-        status = self._process.poll()
+        _reap(self._process, SECONDS_TO_END)
+        status = self._process.returncode
         last = self._last_words()
         if self.spec.sandbox and status is not None and status > 128:
             status = 128 - status  # how bubblewrap says that a signal ended the worker
@@ -374,12 +372,26 @@ def _end(process: subprocess.Popen[bytes], ours: tuple[Any, ...], owner: int) ->
         os.killpg(process.pid, signal.SIGKILL)
     with suppress(ProcessLookupError):
         process.kill()
-    process.wait()
-    running.pop(process.pid, None)
+    _reap(process)
     _close(ours)
     if process.stdout is not None:
         with suppress(OSError):
             process.stdout.close()
+
+
+def _reap(process: subprocess.Popen[bytes], seconds: float | None = None) -> bool:
+    """Waits for a worker to end, and keeps the CPU seconds that the system does not count for this process.
+
+    The system counts a process with its parent. A sandbox that is killed has not waited for the worker inside it.
+    """
+    if process.returncode is None:
+        before = os.times()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+            after, spent = os.times(), running.pop(process.pid, 0.0)
+            system = after.children_user - before.children_user + after.children_system - before.children_system
+            running[ENDED] = running.get(ENDED, 0.0) + max(0.0, spent - system)
+    return process.returncode is not None
 
 
 def _close(ours: Sequence[Any]) -> None:
