@@ -28,7 +28,7 @@ from scorefold_verbs.latents.measures import FrechetBesideFloor
 from scorefold_verbs.latents.reconstruct import generate, quick_error, reconstruction_warnings
 from scorefold_verbs.load import load
 from scorefold_verbs.measures import features_of
-from scorefold_verbs.sample import far_samples, sample
+from scorefold_verbs.sample import far_samples, sample, training_points
 
 
 @pytest.mark.parametrize(
@@ -288,6 +288,31 @@ def test_samples_far_from_the_others_for_their_condition_are_warned_of() -> None
     assert far_samples(draws, EventScale(std=30.0)) == "", "within the data"
     draws[:, :100] += 30
     assert far_samples(draws, scale) == "", "another mode"
+
+
+def test_far_samples_are_judged_in_the_unit_of_each_number() -> None:
+    """Units of 1 and 1000, and a constant number, among data with exponential tails."""
+    generator, units = torch.Generator().manual_seed(0), torch.tensor([0.0, 1.0, 1000.0])
+    points = 3 + units * torch.empty(5000, 3).exponential_(generator=generator)
+    draws = 3 + units * torch.empty(2, 500, 3).exponential_(generator=generator)
+    scale = EventScale.of(points)
+    assert far_samples(draws, scale) != "", "the reach of the data is not known"
+    assert far_samples(draws, scale, points) == ""
+    data = TensorSource({"train": Dataset(points)}, scale)
+    assert far_samples(draws, scale, training_points(data)) == ""
+    draws[1, :2, 1] = 3 + 25
+    assert far_samples(draws, scale, points).startswith("2 of 1,000 samples lie far")
+    assert far_samples(draws, scale, 1000 * points) == far_samples(draws, scale), "other data say nothing"
+
+
+def test_without_points_the_widest_number_is_not_far_for_its_unit() -> None:
+    """Exponential posteriors of deviation 1,000 about means of deviation 3,000, beside nine numbers of unit 1."""
+    generator, units = torch.Generator().manual_seed(0), torch.tensor([1000.0] + 9 * [1.0])
+    draws = torch.empty(8, 500, 10).exponential_(generator=generator)
+    draws = units * (draws - 1 + 3 * normal(8, 1, 10, seed=0).float())
+    assert far_samples(draws, EventScale(std=1000.0)) == ""
+    draws[0, :20, 0] += 40_000
+    assert far_samples(draws, EventScale(std=1000.0)).startswith("20 of 4,000")
 
 
 def test_tails_and_modes_of_fair_posteriors_are_not_far_where_the_data_reach_them() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from scorefold.data import Dataset, EventScale, map_condition
+from scorefold.errors import SplitError
 from scorefold.interfaces import (
     DataSource,
     Flow,
@@ -52,7 +55,9 @@ def sample(component: ScoreModel | Flow, inputs: Inputs, options: SampleOptions,
     result: dict[str, Any] = {"metrics": metrics}
     found_within, few = share_within([counts], options.within)
     metrics |= found_within
-    far = far_samples(draws, scale) if condition is not None and isinstance(component, ScoreModel) else ""
+    far = ""
+    if condition is not None and isinstance(component, ScoreModel):
+        far = far_samples(draws, scale, training_points(inputs.get("data")))
     if warnings := [each for each in (far_conditions(component, condition), far, *few) if each]:
         result["warnings"] = warnings
     if condition is not None and len(draws) == 1 and options.n > 1 and x.dim() == 3 and x.shape[2] <= _SAID:
@@ -82,14 +87,14 @@ def sample(component: ScoreModel | Flow, inputs: Inputs, options: SampleOptions,
     return Outcome(drawn, result, {"samples": flat} | numbered, shown=shown)
 
 
-def far_samples(draws: Tensor, scale: EventScale) -> str:
+def far_samples(draws: Tensor, scale: EventScale, points: Tensor | None = None) -> str:
     """The warning that some of n samples (C, n, *E) lie far from the others for their condition, and from all data;
     empty without, for fewer than 20 samples, and where they are more than 1 in 20.
 
     Far is a distance from the median more than 8 robust deviations (1.48 MAD) above the median distance, with a number
     more than 5 deviations from its mean over the data of this ``scale``. A tail or a rare mode of the posterior that
-    the data reach is not far. Draws of data that have such a tail themselves can be. One deviation serves all numbers:
-    columns in unlike units need ``scale: columns``.
+    the data reach is not far. Draws of data that have such a tail themselves can be. ``points`` (N, D) of the data give
+    each number its own mean and deviation, and numbers within twice the reach of the data are not far.
 
     >>> draws = torch.randn(1, 100, 3, generator=torch.Generator().manual_seed(0))
     >>> far_samples(draws, EventScale())
@@ -98,22 +103,50 @@ def far_samples(draws: Tensor, scale: EventScale) -> str:
     >>> far_samples(draws, EventScale())[:53]
     '1 of 100 samples lies far from the others for its con'
     """
-    flat = draws.flatten(2).double()
-    if not flat.numel() or flat.shape[1] < _FEWEST:
+    if not draws.numel() or draws.shape[1] < _FEWEST:
         return ""
+    centre, deviation, reach = _units(draws, scale, points)
+    flat = ((draws - centre) / deviation).double().flatten(2)
     distance = torch.linalg.vector_norm(flat - flat.median(1, keepdim=True).values, dim=2)
     gap = distance - distance.median(1, keepdim=True).values
     mad = 1.4826 * gap.abs().median(1, keepdim=True).values
-    beyond = ((draws - scale.middle(draws)).flatten(2).abs() > _BEYOND * scale.std).any(2)
+    beyond = (flat.abs() > reach).any(2)
     far, count = int(((gap > _FAR * mad) & (mad > 0) & beyond).sum()), distance.numel()
     if not 0 < far <= _RARE * count:
         return ""
     lie = "lies far from the others for its" if far == 1 else "lie far from the others for their"
     return (
         f"{far:,} of {count:,} samples {lie} condition, more than {_BEYOND:.0f} deviations from the mean of the data. "
-        "The data have a long tail or columns in unlike units, or the sampler has diverged. With score:mmps, compare "
-        "solver_steps: 1"
+        "The data have a long tail, or the sampler has diverged. With score:mmps, compare solver_steps: 1"
     )
+
+
+def training_points(source: DataSource | None) -> Tensor | None:
+    """Training points (N, D) of a source of vectors, 10,000 at most; None without."""
+    if source is None or len(source.event_shape) != 1:
+        return None
+    with suppress(SplitError):
+        return source.load("train").tensor(limit=10_000)
+    return None
+
+
+def _units(draws: Tensor, scale: EventScale, points: Tensor | None) -> tuple[Any, Any, Any]:
+    """Mean and deviation of the numbers of draws (C, n, *E) over the data, and the deviations that data reach.
+
+    Points (N, D) with the deviation of ``scale`` give these for each number. Without, the deviation of ``scale`` serves
+    all numbers. The numbers of a vector that vary most over the draws get more.
+    """
+    if points is not None and len(points):
+        std, mean = (one.to(draws) for one in torch.std_mean(points.double(), 0, correction=0))
+        if math.isclose(float(std.square().mean().sqrt()), scale.std, rel_tol=0.1):
+            std = std.where(std > 0, scale.std)
+            return mean, std, (2 * ((points.to(draws) - mean) / std).abs().amax(0)).clamp(min=_BEYOND)
+    deviation: Any = scale.std
+    if draws.dim() == 3:
+        rows = draws.flatten(0, 1)
+        spread = (rows - rows.median(0).values).abs().median(0).values
+        deviation = scale.std * (spread / spread.square().mean().sqrt()).nan_to_num(1.0).clamp(min=1.0)
+    return scale.middle(draws), deviation, _BEYOND
 
 
 def _said(draws: Tensor, scale: EventScale) -> dict[str, Any]:
