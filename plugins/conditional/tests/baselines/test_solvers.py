@@ -362,16 +362,6 @@ def test_an_observation_far_from_those_of_the_prior_is_warned_of(
     assert far_conditions(model, y).startswith("1 of 200 conditions lies outside the range of the training data")
 
 
-def test_one_number_far_from_those_of_the_prior_is_warned_of_in_any_unit(gaussian: Any, prior_of: Any) -> None:
-    """Numbers of other size do not hide it, and numbers that a mask hides are not compared."""
-    prior = prior_of(gaussian(3), VE(0.01, 20.0), (3,))
-    prior.event_scale = EventScale(std=1.5)
-    rows = [[2e3, 0.0, 0.0], [0.0, 0.0, 2.0], [0.0, 0.0, 0.0]]
-    model = DPS(MMPSConfig.model_validate({"operator": rows, "noise_std": 0.1}), prior=prior)
-    y = torch.tensor([[2e3, 2.0, 9.0], [2e3, 160.0, 9.0], [1e6, 2.0, 9.0]], dtype=torch.float64)
-    assert model.outside(y).tolist() == [False, True, True]
-
-
 def test_solvers_without_an_operator_are_refused(host: Host) -> None:
     digits = host.create("data:digits", {"limit": 60})
     prior = host.create("score:analytic", {"gaussian": True, "process": "vp"}, data=digits)

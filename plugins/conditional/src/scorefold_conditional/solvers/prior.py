@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from scorefold.data import Condition, ConditionSpec, EventScale, TensorSpec
+from scorefold.diffusion.process import Isotropic
 from scorefold.errors import ConfigError, ScorefoldError, ShapeError
 from scorefold.interfaces import DataSource, ScoreModel
 from scorefold.interfaces.score import BoundScore
-from scorefold_conditional.inverse import check_masks, check_observation, largest_singular
+from scorefold_conditional.inverse import check_masks, check_observation, largest_singular, solve_semidefinite
 from scorefold_toolkit.checks import check_trained
 from scorefold_toolkit.config.operators import OperatorConfig
 from scorefold_toolkit.nn.conditions import check_condition_finite
@@ -65,11 +66,13 @@ class InverseSolver(ScoreModel):
 
     @torch.no_grad()
     def outside(self, condition: Condition) -> Tensor:
-        """Observations farther from A m than five times their expected distance under the prior, at most, (C,).
+        """Observations that are unlike observations of the prior's events, (C,).
 
-        m is the prior's denoised estimate at t_max. With events of deviation std in each of D numbers and M observed
-        numbers, |y - A m|^2 is at most |A|^2 D std^2 + M noise_std^2 in the mean. Each of few numbers is compared too,
-        with its row of A in place of A, and M = 1: their units may differ.
+        They lie farther from A m than five times their expected distance under the prior, at most, and ``_unexplained``
+        says that no rare event of the prior gives them. m is the prior's denoised estimate at t_max. With events of
+        deviation std in each of D numbers and M observed numbers, |y - A m|^2 is at most |A|^2 D std^2 + M noise_std^2
+        in the mean. Each of few numbers is compared too, with its row of A in place of A, and M = 1: their units may
+        differ.
         """
         operator, y = self.observations.read(condition)
         scale, example = self.event_scale, self.observations.example()
@@ -82,14 +85,67 @@ class InverseSolver(ScoreModel):
         spread, count = scale.spread(self.event_shape), gap.shape[1]
         noise = max(self.noise_std, self.observations.noise_std)
         limit = math.hypot(largest_singular(example) * spread, noise * math.sqrt(count))
-        found: Tensor = gap.norm(dim=1) > _FAR * limit
-        if self.observations.varies or count > _FEW:
-            return found
-        one_hot = torch.eye(count, dtype=torch.float64, device="cpu").reshape(count, *example.out_shape)
-        sizes = example.adjoint(one_hot).flatten(1).norm(dim=1)
-        limits = (spread * sizes).hypot(torch.full_like(sizes, noise))
-        alone: Tensor = ((gap.abs() > _FAR * limits) & (sizes > 0)).any(1)  # a hidden number has size 0
-        return found | alone
+        found: Tensor = gap.norm(dim=1, keepdim=True) > _FAR * limit  # all numbers together
+        if self.observations.varies:
+            return found[:, 0]
+        if count <= _FEW:
+            one_hot = torch.eye(count, dtype=torch.float64, device="cpu").reshape(count, *example.out_shape)
+            sizes = example.adjoint(one_hot).flatten(1).norm(dim=1)
+            limits = (spread * sizes).hypot(torch.full_like(sizes, noise))
+            alone = (gap.abs() > _FAR * limits) & (sizes > 0)  # a hidden number has size 0
+            found = torch.cat([found, alone], 1)
+        rows = found.any(1).nonzero()[:_TRIED, 0]
+        if len(rows) and isinstance(self.process, Isotropic):
+            found[rows] &= self._unexplained(operator, y[rows.to(y.device)], middle, noise)[:, : found.shape[1]]
+        far: Tensor = found.any(1)
+        return far
+
+    def _unexplained(self, operator: LinearOperator, y: Tensor, middle: Tensor, noise: float) -> Tensor:
+        """True for all numbers together and for each alone, (C, 1 + M), where no event of the prior gives y (C, M).
+
+        Noise falls from t_max in steps to a quarter of the distance of m from the nearest x that gives y, and the
+        denoised estimate x there takes the place of m. A mode of weight w is this estimate if w is well above exp(-8).
+        Then noise falls to a quarter of the distance of a number from y. The mode explains y if both levels halve
+        |y - A x|, which for a normal mode is 4 deviations. The best of a few tries counts.
+        """
+        process, std, count = self.process, self.event_scale.std, math.prod(y.shape[1:])
+        assert isinstance(process, Isotropic)
+        cautious = max((noise / std) ** 2, 1e-12 * largest_singular(self.observations.example()) ** 2)
+
+        def towards(wanted: Tensor) -> Tensor:
+            """The shift of events of deviation std by which A moves as ``wanted`` (B, *out_shape)."""
+
+            def observed(v: Tensor) -> Tensor:
+                return operator(operator.adjoint(v)) + cautious * v
+
+            return operator.adjoint(solve_semidefinite(observed, wanted.double(), count)).to(middle)
+
+        def denoised(x: Tensor, level: Tensor) -> Tensor:
+            """The denoised estimate at an event that gives y, with noise of a ``level`` (B,) where y leaves it open."""
+            t = process.time_at(level.clamp(*ends)).clamp(process.t_min, process.t_max)
+            hidden = torch.randn(x.shape, generator=generator).to(x)
+            moved = x + towards(y - operator(x))
+            return self.prior.denoise(process.perturb(moved, t, hidden - towards(operator(hidden))), t)
+
+        def gaps(x: Tensor) -> Tensor:
+            gap = (y - operator(x)).flatten(1).cpu().double()
+            return torch.cat([gap.norm(dim=1, keepdim=True), gap.abs()], 1)
+
+        generator = torch.Generator().manual_seed(0)
+        ends = process.noise_to_signal(middle.new_tensor([process.t_min, process.t_max]))
+        y = y.repeat(_TRIES, *[1] * (y.dim() - 1))
+        start = middle.expand(len(y), *self.event_shape)
+        last = towards(y - operator(start)).flatten(1).norm(dim=1) / 4
+        rare = start
+        for share in torch.linspace(0, 1, _LEVELS).tolist():
+            rare = denoised(rare, ends[1] ** (1 - share) * last**share)
+        near = denoised(rare, towards(y - operator(rare)).flatten(1).norm(dim=1) / (4 * math.sqrt(count)))
+        apart: Tensor = gaps(rare) > 0.5 * gaps(start)
+        floor = _FAR * noise * torch.tensor([math.sqrt(count)] + [1.0] * count, dtype=torch.float64)
+        apart |= gaps(near) > (0.5 * gaps(rare)).maximum(floor)
+        apart |= (last > ends[1]).cpu()[:, None]  # beyond the noise of the prior
+        left: Tensor = apart.unflatten(0, (_TRIES, -1)).all(0)
+        return left
 
 
 class _OfScaled(LinearOperator):
@@ -265,6 +321,9 @@ def _check_range(data: DataSource, prior: ScoreModel, name: str) -> tuple[str, .
 
 _FAR = 5.0
 """Expected distances from which on an observation is unlike observations of the prior's events."""
+
+_TRIED, _TRIES, _LEVELS = 256, 16, 12
+"""Observations that are tried, how often each, and the levels of noise of a try."""
 
 _FEW = 64
 """The most numbers of an observation that are compared one by one."""
