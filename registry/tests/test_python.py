@@ -473,6 +473,19 @@ def test_geodesics_are_of_scores_flows_and_geometries(points: Stage) -> None:
         geodesics(None, points)  # type: ignore[arg-type]
 
 
+def test_a_folder_of_samples_loads_as_data_in_the_units_of_the_file(host: Host, tmp_path: Path) -> None:
+    rows = 100 + 7 * np.random.default_rng(0).normal(size=(60, 3))
+    given = load_data(rows[:, :2], condition=rows[:, 2:], scale="columns", host=host, folder=tmp_path, progress=False)
+    flow = fit("flow:affine-coupling", given, layers=2, training={"steps": 2}, progress=False)
+    drawn = sample(flow, given, n=2, progress=False)
+    again = load(drawn.folder, host=host, folder=tmp_path, progress=False).value
+    second = again.load("test")
+    first = drawn.value.load("test").take(second.index)
+    assert torch.allclose(again.event_scale.to_raw(second.x).double(), drawn.value.event_scale.to_raw(first.x))
+    assert torch.equal(second.condition, first.condition)
+    assert abs(float(second.x.mean()) - 100) < 50
+
+
 def test_a_verdict_and_its_warnings_say_what_the_terminal_says(host: Host, tmp_path: Path) -> None:
     """A part of the points is a grid, whose neighbours are at one distance, of which the estimate itself warns."""
     grid = np.stack(np.meshgrid(np.arange(10.0), np.arange(10.0)), -1).reshape(-1, 2)

@@ -336,6 +336,20 @@ def test_an_observation_that_is_not_finite_is_refused(name: str, wrong: float, g
 
 
 @pytest.mark.parametrize("name", SOLVERS)
+def test_an_observation_may_be_an_array_of_numpy(name: str, gaussian: Any, prior_of: Any) -> None:
+    solver, config, fields = SOLVERS[name]
+    model = solver(
+        config.model_validate({"operator": MASK, **fields}), prior=prior_of(gaussian(12), VE(0.01, 20.0), SHAPE)
+    )
+    y = np.ones((2, *SHAPE), dtype=np.float32)
+    drawn = [
+        model.sample(2, given, steps=2, generator=torch.Generator().manual_seed(0))
+        for given in (y, torch.tensor(y).double())
+    ]
+    assert torch.equal(*drawn)
+
+
+@pytest.mark.parametrize("name", SOLVERS)
 def test_noise_that_nobody_gave_is_said_to_be_none(name: str, gaussian: Any, prior_of: Any) -> None:
     solver, config, fields = SOLVERS[name]
     prior = prior_of(gaussian(12), VE(0.01, 20.0), SHAPE)

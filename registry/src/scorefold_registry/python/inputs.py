@@ -12,8 +12,10 @@ from secrets import token_hex
 from typing import Any
 
 from scorefold.artefacts import digest_folder, write_text
-from scorefold.errors import ConfigError
+from scorefold.errors import ConfigError, SplitError
+from scorefold_registry.components.manifest import has_state
 from scorefold_registry.components.paths import free_name
+from scorefold_registry.components.stage_files import VALUE_FILE
 from scorefold_registry.plugins.locks import make_folder
 from scorefold_registry.python.stage import RunSetting, Stage
 from scorefold_registry.run.data_summary import loader_of
@@ -63,6 +65,22 @@ def _saved(value: Any, setting: RunSetting) -> Path:
         first.rename(place)
     shutil.rmtree(first, ignore_errors=True)
     return place.absolute()
+
+
+def points_in(folder: Path) -> dict[str, Any]:
+    """The arguments of ``load_data`` for samples that a stage of this folder gave, in the units of the file; none for
+    any other folder."""
+    if has_state(folder) or not (folder / VALUE_FILE).is_file():
+        return {}
+    from scorefold_registry.components.values import load_value
+
+    source = load_value(folder, None)
+    with suppress(AttributeError, SplitError):
+        points, scale = source.load("test"), source.event_scale
+        if not isinstance(points.condition, Mapping):
+            x = scale.to_raw(points.x)
+            return {"x": x, "condition": points.condition, "splits": (0, 0, 1), "scale": "none"}
+    return {}
 
 
 def source_of(x: Any, condition: Any, label: Any, folder: Path, *, indexed: bool = True) -> tuple[str, dict[str, Any]]:

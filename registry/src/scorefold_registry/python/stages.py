@@ -27,7 +27,7 @@ from scorefold_registry.experiments.engine import watch_for
 from scorefold_registry.experiments.rows import ComparisonResult, SweepResult
 from scorefold_registry.experiments.sweep import sweep as run_sweep
 from scorefold_registry.host import Host
-from scorefold_registry.python.inputs import as_input, in_python, source_of, stages_in, without_files
+from scorefold_registry.python.inputs import as_input, in_python, points_in, source_of, stages_in, without_files
 from scorefold_registry.python.stage import RunSetting, Stage
 from scorefold_registry.run.pipeline import run_file
 from scorefold_registry.run.progress import OneStage, progress_for
@@ -146,13 +146,16 @@ def load(
     progress: bool = True,
 ) -> Stage:
     """A stage of an earlier run, or what ``host.save`` wrote, by its folder, or a model that comes with a plugin as
-    ``model:NAME``; see ``load_data`` for the other arguments.
+    ``model:NAME``; see ``load_data`` for the other arguments. Samples of a stage become data, in the units of the file.
 
     Raises ``ConfigError`` for a folder that holds no saved state, or one of what is not installed, and for a name that
     no plugin has.
     """
     setting = setting_of([], folder, seed, runtime, host)
     named = isinstance(state, str) and state.startswith(PREFIX)
+    if not named and (drawn := points_in(Path(state))):
+        where: dict[str, Any] = {"folder": folder, "seed": seed, "runtime": runtime, "host": host}
+        return load_data(**drawn, name=name, progress=progress, **where)
     return _done(setting, {}, name, {"load": state if named else str(Path(state).absolute())}, progress)
 
 

@@ -69,6 +69,7 @@ class DAPS(DPS):
         ``to_zero`` it is noised to t_min. Raises ``ConfigError`` for a guidance other than 1 and for a sampler that
         adds noise.
         """
+        condition = self.as_tensors(condition)
         if sampler in _NOISY and condition is not None:
             raise ConfigError(
                 f"the sampler {sampler} was asked of score:daps, which solves an ODE at each noise level; expected "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -58,6 +59,17 @@ class InverseSolver(ScoreModel):
         super().__init__(prior.process, prior.event_shape, observations.spec, prior.event_scale)
         self.prior, self.observations = prior, observations
         self.remarks = observations.remarks
+
+    def sample(self, n: int, condition: Any = None, **options: Any) -> Tensor:
+        """As ``ScoreModel.sample``; y may be an array of numpy too."""
+        return super().sample(n, self.as_tensors(condition), **options)
+
+    def as_tensors(self, condition: Any) -> Any:
+        """A condition with its arrays of numpy as tensors in the dtype and on the device of the model."""
+        if isinstance(condition, Mapping):
+            return {name: self.as_tensors(value) for name, value in condition.items()}
+        given = hasattr(condition, "__array__") and not isinstance(condition, Tensor)
+        return torch.as_tensor(condition).to(self._reference()) if given else condition
 
     def bind(self, condition: Condition | None = None, **options: Any) -> BoundScore:
         """As ``ScoreModel.bind``; raises ``DataError`` for an observation that is not finite."""

@@ -113,6 +113,7 @@ class RePaint(InverseSolver):
         without a multistep history. The last replacement is without noise: A x is signal(t_min) y, and y after a last
         call ``to_zero``.
         """
+        condition = self.as_tensors(condition)
         if n < 0:
             raise ConfigError(f"{n} draws were asked for; expected 0 or more")
         self.bind(condition, generator=generator, guidance=guidance, **options)  # refuses what it doesn't know
