@@ -486,6 +486,12 @@ def test_a_folder_of_samples_loads_as_data_in_the_units_of_the_file(host: Host, 
     assert abs(float(second.x.mean()) - 100) < 50
 
 
+def test_a_network_as_a_setting_is_refused_with_the_fix(points: Stage) -> None:
+    with pytest.raises(ConfigError, match="network is a Linear; expected the name of a component") as failed:
+        fit("score:denoising", points, network=torch.nn.Linear(5, 4), progress=False)
+    assert "score:callable" in str(failed.value.hint)
+
+
 def test_a_verdict_and_its_warnings_say_what_the_terminal_says(host: Host, tmp_path: Path) -> None:
     """A part of the points is a grid, whose neighbours are at one distance, of which the estimate itself warns."""
     grid = np.stack(np.meshgrid(np.arange(10.0), np.arange(10.0)), -1).reshape(-1, 2)

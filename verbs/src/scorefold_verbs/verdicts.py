@@ -50,6 +50,8 @@ def value_with_interval(value: float, interval: Sequence[float] | None = None) -
 
     >>> value_with_interval(0.9512, (0.6873, 1.2151))
     '0.95 (95% interval 0.69 to 1.22)'
+    >>> value_with_interval(-0.004, (-1.5, 1.5))
+    '0.0 (95% interval -1.5 to 1.5)'
     """
     form = _form(interval)
     return f"{value:{form}}" + (
@@ -61,7 +63,7 @@ def _form(interval: Sequence[float] | None) -> str:
     """The format of numbers next to an interval: the decimals that give its width two digits."""
     width = 0.0 if interval is None else interval[1] - interval[0]
     decimals = 1 - math.floor(math.log10(width)) if math.isfinite(width) and width > 0 else -1
-    return f".{decimals}f" if 0 <= decimals <= 6 else ".3g"
+    return f"z.{decimals}f" if 0 <= decimals <= 6 else "z.3g"  # z: no -0
 
 
 def _measured(quantity: str, value: float, interval: Sequence[float] | None) -> str:

@@ -22,6 +22,16 @@ from scorefold_registry.run.data_summary import loader_of
 from scorefold_registry.runfile.yaml_reader import parse_value
 
 
+def refuse_networks(settings: Mapping[str, Any]) -> None:
+    """Raises ``ConfigError`` for a network as a setting, which a run file can't hold."""
+    for name, value in settings.items():
+        if hasattr(value, "state_dict"):
+            raise ConfigError(
+                f"{name} is a {type(value).__name__}; expected the name of a component or its settings",
+                hint="name one, such as 'network:mlp'; score:callable makes a score of a network of your own",
+            )
+
+
 def stages_in(values: Sequence[Any]) -> list[Stage]:
     """The stages among values, in lists too."""
     found: list[Stage] = []

@@ -27,7 +27,15 @@ from scorefold_registry.experiments.engine import watch_for
 from scorefold_registry.experiments.rows import ComparisonResult, SweepResult
 from scorefold_registry.experiments.sweep import sweep as run_sweep
 from scorefold_registry.host import Host
-from scorefold_registry.python.inputs import as_input, in_python, points_in, source_of, stages_in, without_files
+from scorefold_registry.python.inputs import (
+    as_input,
+    in_python,
+    points_in,
+    refuse_networks,
+    source_of,
+    stages_in,
+    without_files,
+)
 from scorefold_registry.python.stage import RunSetting, Stage
 from scorefold_registry.run.pipeline import run_file
 from scorefold_registry.run.progress import OneStage, progress_for
@@ -256,6 +264,7 @@ def do(
     for key, value in given.items():
         of_component = isinstance(what, str) and (key in fields or key not in known)
         settings["config" if of_component else "options"][key] = value
+    refuse_networks(settings["config"])
     specs: dict[str, Mapping[str, Any]] = {}
     for stage in stages:
         _add(specs, stage.specs)

@@ -45,7 +45,7 @@ def number_text(value: Any) -> str:
     """A number as a person reads it: four significant digits, whole numbers as they are."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
-    return str(value) if isinstance(value, int) else f"{value:.4g}"
+    return str(value) if isinstance(value, int) else f"{value:z.4g}"
 
 
 def duration(seconds: float) -> str:

@@ -193,8 +193,7 @@ def alike(value: float, low: float, high: float) -> tuple[str, str, str]:
     decimals = 1 - math.floor(math.log10(width))
     if not 0 <= decimals <= 6:
         return number_text(value), number_text(low), number_text(high)
-    # Adding zero turns -0.0 into 0.0.
-    said = [f"{round(number, decimals) + 0.0:.{decimals}f}" for number in (value, low, high)]
+    said = [f"{number:z.{decimals}f}" for number in (value, low, high)]
     return said[0], said[1], said[2]
 
 
