@@ -51,6 +51,13 @@ def test_a_bare_estimate_is_complete() -> None:
     assert axes.get_xlabel() == "entropy"
 
 
+@pytest.mark.parametrize("size", [1e-8, 1.0])
+def test_a_histogram_of_small_values_has_many_bars(size: float) -> None:
+    (axes,) = Estimate("rate", size, pointwise=size * torch.linspace(0.5, 1.5, 200, dtype=torch.float64)).plot().axes
+    assert len(axes.patches) == 40
+    assert size == 1.0 or axes.get_xlim()[1] < 10 * size
+
+
 def test_an_estimate_may_have_no_value() -> None:
     said = "3 to 46, depending on the scale; no single dimension"
     answer = Estimate("intrinsic dimension", None, pointwise=torch.tensor([3.0, 46.0]), headline=said)

@@ -128,12 +128,12 @@ class Estimate:
             bins: int | list[float] = max(8, min(40, len(values) // 4))
             if whole:
                 bins = [low - 0.5 + step for step in range(int(high - low) + 2)]
-            if high - low < 1e-6 * max(1.0, abs(high)):  # the same at all points up to rounding, too narrow for bins
+            if high - low <= 1e-6 * max(-low, high):  # the same at all points up to rounding, too narrow for bins
                 bins = [low - 0.5, high + 0.5]
             axes.hist(values.numpy(), bins=bins, color=SOFT, label=f"{len(values)} points")
             axes.set_ylabel("points")
             axes.locator_params(axis="y", integer=True)
-            if high - low < 3:  # few bars are no wider than the others
+            if high - low < 3 and max(-low, high) > 0.1:  # few bars are no wider than the others
                 axes.set_xlim(low - 2.5, high + 2.5)
             axes.locator_params(axis="x", integer=whole or high - low >= 3)
         else:
