@@ -272,7 +272,31 @@ def odd_neighbours(cloud: Cloud, count: int) -> list[str]:
     if ties >= TIES:
         advice = "" if cloud.metric.name == "precomputed" else "; estimator:i3d reads such points"
         said.append(f"{ties:.0%} of the points {AT_ONE_DISTANCE}, as counts and categories have{advice}")
+    elif nearly_equal(first, second):
+        said.append(
+            "unusually many points have two neighbours at nearly one distance, as in a periodic series without noise: "
+            "the dimension may be far off. Compare neighbours farther away"
+        )
     return said
+
+
+NEARLY, SHARE, DEVIATIONS = 1.05, 1.2, 6.0
+
+
+def nearly_equal(first: Tensor, second: Tensor) -> bool:
+    """True if too many second distances (n,) are below 1.05 first ones, by a fifth and by 6 deviations.
+
+    Where the density is constant around each point, a share 1 - 1.05^-D is, with D the maximum-likelihood dimension
+    of these ratios.
+    """
+    ratios = (second / first)[first > 0].double()
+    mean = float(ratios.log().mean()) if len(ratios) else 0.0
+    if not 0 < mean < math.inf:
+        return False
+    expected = 1 - math.exp(-math.log(NEARLY) / mean)
+    above = float((ratios < NEARLY).double().mean()) - expected
+    limit = DEVIATIONS * math.sqrt(expected * (1 - expected) / len(ratios))
+    return above > max((SHARE - 1) * expected, limit)
 
 
 class NeighbourEstimator(Estimator):
