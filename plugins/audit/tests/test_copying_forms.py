@@ -182,6 +182,14 @@ def test_the_interval_of_an_area_is_hanley_and_mcneils() -> None:
     assert area_interval(1.0, 9, 9) == (1.0, 1.0)
 
 
+@pytest.mark.filterwarnings("error")
+def test_cells_are_no_more_than_the_values_of_training_points() -> None:
+    """Images of one pixel that are black or white. All distances are 0."""
+    x = np.array([[0.0], [1.0]] * 60)
+    near = near_of([0.0] * 120)
+    assert by_cells(x, x, x, near, near, 0) == pytest.approx(z_of(near.distance[:60], near.distance[:60]))
+
+
 def test_cells_count_by_their_share_of_held_out_points() -> None:
     """Three clusters far apart: of the third too few are samples, so the others' weights are 2/3 and 1/3."""
     rng = np.random.default_rng(0)

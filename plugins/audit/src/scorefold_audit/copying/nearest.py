@@ -305,10 +305,10 @@ def by_cells(training: Rows, samples: Rows, held_out: Rows, near: Near, near_hel
     if training.shape[1] > _WIDEST:
         directions = PCA(min(_WIDEST, len(training)), random_state=seed).fit(training)
         training, samples, held_out = (directions.transform(each) for each in (training, samples, held_out))
-    cells = KMeans(_CELLS, n_init=3, random_state=seed).fit(training)
+    cells = KMeans(min(_CELLS, len(np.unique(training, axis=0))), n_init=3, random_state=seed).fit(training)
     of_samples, of_held_out = cells.predict(samples), cells.predict(held_out)
     total = weight = 0.0
-    for cell in range(_CELLS):
+    for cell in range(cells.n_clusters):
         q, y = near.distance[of_samples == cell], near_held_out.distance[of_held_out == cell]
         if len(q) > _FEWEST_IN_CELL and len(y) > 0:
             total += len(y) / len(held_out) * z_of(q, y)
