@@ -11,7 +11,7 @@ ifneq ($(shell command -v npm 2>/dev/null),)
 PAGE := $(PAGED)
 endif
 MEMBERS := $(DEFAULT) $(OPTIONAL) $(PAGE)
-LONG := benchmarks/unets.py benchmarks/gpu.py benchmarks/images.py benchmarks/dimensions.py benchmarks/growth.py benchmarks/audit.py benchmarks/score_geometry_images.py benchmarks/solvers.py
+LONG := benchmarks/unets.py benchmarks/gpu.py benchmarks/images.py benchmarks/dimensions.py benchmarks/growth.py benchmarks/audit.py benchmarks/score_geometry_images.py benchmarks/solvers.py benchmarks/flow_defaults.py
 ifeq ($(origin UV),undefined)
 UV := $(shell command -v uv 2>/dev/null)
 endif
