@@ -129,9 +129,16 @@ def moments(x: Tensor, *, bounded: bool = True) -> tuple[float, float]:
     if not bounded or x.numel() == 0:
         scale = EventScale.of(x)
         return scale.mean, scale.std
-    variance, mean = torch.var_mean(x.double(), correction=0)
+    parts = x.reshape(-1).split(_ENTRIES)
+    share = torch.tensor([len(part) / x.numel() for part in parts], dtype=torch.float64)
+    variances, means = torch.stack([torch.stack(torch.var_mean(part.double(), correction=0)) for part in parts]).T.cpu()
+    mean = (share * means).sum()
+    variance = (share * (variances + (means - mean).square())).sum()
     return float(mean), float(variance.sqrt()) or 1.0
 
+
+_ENTRIES = 2**22
+"""Entries that are in float64 at once: a copy of all of them would take twice the memory of the points."""
 
 NEIGHBOURS = 20
 DISAGREE = 1.25

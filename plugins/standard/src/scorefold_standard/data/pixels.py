@@ -112,7 +112,7 @@ def image_splits(
     if count * math.prod(shape) * 4 <= memory * 2**20:
         splits = {
             name: Dataset(
-                x=torch.cat([split.x, *(batch.x for batch in split.batches(_BATCH))]),
+                x=_read(split, shape),
                 condition=index_condition(condition, positions[name]),
                 label=None if label is None else label[positions[name]],
                 index=positions[name],
@@ -122,6 +122,15 @@ def image_splits(
     train = splits["train"]
     sample = train.tensor(_SAMPLE) if isinstance(train, StreamedDataset) else train.x
     return splits, units.scale(*moments(sample))
+
+
+def _read(split: Dataset, shape: tuple[int, ...]) -> Tensor:
+    """All images of a streamed split, (n, *shape), without a second copy of them."""
+    x, start = torch.empty(len(split), *shape), 0
+    for batch in split.batches(_BATCH):
+        x[start : start + len(batch)] = batch.x
+        start += len(batch)
+    return x
 
 
 class Digits(DataSource):
