@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -336,6 +337,19 @@ def test_an_installation_that_is_killed_is_made_anew(work: Path) -> None:
     assert sum("making the environment old" in text for text in said) == 1
     assert (folder / "complete").is_file()
     assert start_worker(spec_of(work)).ready().hello["versions"]["toy_old"] == "1.0"
+
+
+@pytest.mark.parametrize("command", ["remove old", "clean --days 0"])
+def test_a_removal_that_is_interrupted_leaves_no_part(
+    work: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    (work / "scorefold.toml").write_text('[environments.old]\nrequirements = ["toy-old"]\n')
+    folder = folder_of(spec_of(work))
+    folder.mkdir(parents=True)
+    (folder / "complete").touch()
+    monkeypatch.setattr(installer.shutil, "rmtree", lambda *given, **named: signal.raise_signal(signal.SIGINT))
+    assert main(["plugins", *command.split()]) == 130
+    assert not folder.exists()
 
 
 def test_a_lock_for_other_requirements_is_refused(work: Path) -> None:

@@ -98,6 +98,21 @@ def test_an_edit_of_the_plugin_is_seen(world: Any, tmp_path: Path) -> None:
     assert again.value("now").value == 1000.0 != first.value("now").value
 
 
+def test_an_edit_of_a_validator_is_seen(world: Any) -> None:
+    """The answers that it gave before are kept."""
+    name, code = "one/estimator:toy-mean", world.root / "one" / "site" / "toy_old" / "impl.py"
+    with pytest.raises(ScorefoldError, match="expected an even number"):
+        world.host().create(name, {"even": 3})
+    before = code.read_text()
+    try:
+        code.write_text(before.replace("if value % 2:", "if value % 3:"))
+        assert world.host().create(name, {"even": 3}) is not None
+    finally:
+        code.write_text(before)
+    with pytest.raises(ScorefoldError, match="expected an even number"):
+        world.host().create(name, {"even": 3})
+
+
 def test_a_stage_that_crashes_fails_with_its_line(world: Any, tmp_path: Path) -> None:
     with pytest.raises(ScorefoldError, match="was ended by a segmentation fault while it did 'estimate'") as caught:
         run(world, tmp_path, MISDEED % ("segfault", "null"))

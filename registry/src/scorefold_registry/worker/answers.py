@@ -172,12 +172,12 @@ def _plugin(host: Host, record: PluginRecord) -> dict[str, Any]:
 
 
 def _folder(package: str) -> str:
-    """The folder that the code of a plugin lies in; empty where there is none."""
+    """The folder of a plugin's code, or its one module; empty where there is none."""
     try:
         spec = find_spec(package)
     except (ImportError, ValueError):
         spec = None
-    places = [] if spec is None else [*(spec.submodule_search_locations or ()), str(Path(spec.origin or "").parent)]
+    places = [] if spec is None else [*(spec.submodule_search_locations or ()), spec.origin or ""]
     return places[0] if places else ""
 
 

@@ -68,12 +68,12 @@ def versions_text(said: Mapping[str, Any]) -> str:
     return f"Python {said['python']}, torch {said['torch']}, {len(said['versions'])} distributions"
 
 
-def files_state(folders: Iterable[str]) -> str:
-    """A digest of the names, sizes and times of the Python files in folders, which costs no reading."""
+def files_state(places: Iterable[str]) -> str:
+    """A digest of names, sizes and times of Python files, given as such or by their folders. None is read."""
     found = hashlib.sha256()
-    for folder in map(Path, sorted(set(folders))):
-        for root, places, files in os.walk(folder):
-            places.sort()
+    for place in map(Path, sorted(set(places))):
+        for root, folders, files in [(str(place.parent), [""], [place.name])] if place.is_file() else os.walk(place):
+            folders.sort()
             for name in sorted(files):
                 if name.endswith(".py"):
                     state = os.stat(os.path.join(root, name))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from scorefold.config import Config
     from scorefold_registry.plugins.environments.questions import Questions
     from scorefold_registry.plugins.environments.session import Session
+
+_CHECKED = "checked"
+"""The folder of answers about configs."""
 
 
 class Environment(Names):
@@ -169,7 +173,7 @@ class Environment(Names):
 
         asked = {"use": registered.component.versioned_id, "config": to_jsonable_python(raw, fallback=str)}
         digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:24]
-        file = folder_of(self.spec) / "checked" / f"{digest}.json"
+        file = folder_of(self.spec) / _CHECKED / f"{digest}.json"
         if file.is_file():
             answer = read_json(file)
         else:
@@ -224,7 +228,10 @@ def start_worker(spec: Spec, writes: Path | None = None) -> Session:
 
 
 def describe_environment(spec: Spec) -> dict[str, Any]:
-    """Has an environment describe itself, and keeps what it said. Raises ``PluginError`` where it can't."""
+    """Has an environment describe itself, and keeps what it said. Raises ``PluginError`` where it can't.
+
+    Kept answers about configs go: other code may have given them.
+    """
     session = start_worker(spec)
     try:
         said = session.call("describe", "it described its plugins")
@@ -232,6 +239,7 @@ def describe_environment(spec: Spec) -> dict[str, Any]:
     finally:
         session.close()
     folder_of(spec).mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder_of(spec) / _CHECKED, ignore_errors=True)
     write_description(spec, description)
     return read_description(spec)
 

@@ -53,19 +53,26 @@ def install(spec: Spec, say: Say, *, fresh: bool = False) -> dict[str, Any]:
     folder = folder_of(spec)
     with _held(_lock_file(folder), lambda: say(f"waiting for another process that makes {spec.name}")) as lock:
         if spec.interpreter is None and (fresh or not (folder / COMPLETE).is_file()):
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
             folder.mkdir(parents=True)
             say(f"making the environment {spec.name} in {folder}")
             try:
                 _Installer(spec, folder, lock).make()
             except BaseException:
-                shutil.rmtree(folder, ignore_errors=True)
+                with suppress(OSError):
+                    _remove(folder)
                 raise
             write_text(folder / COMPLETE, "")
-        os.makedirs(folder, exist_ok=True)
-        shutil.rmtree(folder / "checked", ignore_errors=True)
         say(f"describing the plugins of {spec.name}")
         return describe_environment(spec)
+
+
+def _remove(folder: Path) -> None:
+    """Removes the folder of an environment or a layer, where there is one. A part of it never stands for the whole."""
+    if folder.exists():
+        gone = folder.with_name(f".{folder.name}.{os.urandom(4).hex()}")
+        folder.rename(gone)
+        shutil.rmtree(gone)
 
 
 def _lock_file(folder: Path) -> Path:
@@ -274,7 +281,7 @@ def remove_environment(spec: Spec) -> int:
     for folder in cache_folder().glob(f"{spec.name}-{'[0-9a-f]' * 12}"):
         if is_locked(_lock_file(folder)):
             raise PluginError(f"{folder} is being made by another process", hint="wait until it has ended")
-        shutil.rmtree(folder)
+        _remove(folder)
         _lock_file(folder).unlink(missing_ok=True)
         found += 1
     return found
@@ -288,6 +295,6 @@ def clean(days: float, *, dry_run: bool = False) -> list[tuple[Path, int]]:
             gone.append((folder, size))
             if not dry_run:
                 with suppress(OSError):
-                    shutil.rmtree(folder)
+                    _remove(folder)
                 _lock_file(folder).unlink(missing_ok=True)
     return gone
