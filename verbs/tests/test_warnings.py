@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -299,10 +300,17 @@ def test_far_samples_are_judged_in_the_unit_of_each_number() -> None:
     assert far_samples(draws, scale) != "", "the reach of the data is not known"
     assert far_samples(draws, scale, points) == ""
     data = TensorSource({"train": Dataset(points)}, scale)
-    assert far_samples(draws, scale, training_points(data)) == ""
+    assert far_samples(draws, scale, training_points(data, scale)) == ""
     draws[1, :2, 1] = 3 + 25
     assert far_samples(draws, scale, points).startswith("2 of 1,000 samples lie far")
-    assert far_samples(draws, scale, 1000 * points) == far_samples(draws, scale), "other data say nothing"
+    assert training_points(data, replace(scale, factor=2.0)) is None, "other data say nothing"
+
+
+def test_noise_of_a_constant_number_hides_no_far_sample() -> None:
+    points = normal(2000, 2, seed=0).float() * torch.tensor([1.0, 1e-6])
+    draws = normal(1, 500, 2, seed=1).float() * torch.tensor([1.0, 0.01])
+    draws[0, 3, 0] = 100
+    assert far_samples(draws, EventScale.of(points), points).startswith("1 of 500 samples lies far")
 
 
 def test_without_points_the_widest_number_is_not_far_for_its_unit() -> None:

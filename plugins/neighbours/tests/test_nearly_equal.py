@@ -24,6 +24,15 @@ def test_windows_of_a_sine_without_noise_are_warned_of(host: Host, noise: float,
     assert said(host, series.unfold(0, WINDOW, 1)) == warned
 
 
+@pytest.mark.parametrize("small", [1, 2])
+def test_parts_of_unlike_dimension_and_near_copies_are_not_warned_of(host: Host, small: int) -> None:
+    x = torch.rand(2000, 10, generator=torch.Generator().manual_seed(small), dtype=torch.float64)
+    x[:5] = x[5:10] + 1e-7
+    assert not said(host, x)
+    x[::2, small:] = 0
+    assert not said(host, x)
+
+
 @pytest.mark.parametrize("size", [1, 2, 10])
 def test_cubes_are_not_warned_of(host: Host, size: int) -> None:
     for seed in range(3):

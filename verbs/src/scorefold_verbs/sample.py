@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import suppress
 from typing import Any
 
@@ -57,7 +56,7 @@ def sample(component: ScoreModel | Flow, inputs: Inputs, options: SampleOptions,
     metrics |= found_within
     far = ""
     if condition is not None and isinstance(component, ScoreModel):
-        far = far_samples(draws, scale, training_points(inputs.get("data")))
+        far = far_samples(draws, scale, training_points(inputs.get("data"), scale))
     if warnings := [each for each in (far_conditions(component, condition), far, *few) if each]:
         result["warnings"] = warnings
     if condition is not None and len(draws) == 1 and options.n > 1 and x.dim() == 3 and x.shape[2] <= _SAID:
@@ -121,32 +120,34 @@ def far_samples(draws: Tensor, scale: EventScale, points: Tensor | None = None) 
     )
 
 
-def training_points(source: DataSource | None) -> Tensor | None:
-    """Training points (N, D) of a source of vectors, 10,000 at most; None without."""
-    if source is None or len(source.event_shape) != 1:
+def training_points(source: DataSource | None, scale: EventScale) -> Tensor | None:
+    """Training points (N, D) of a source of vectors, 10^7 numbers at most; None without, and of other data than the
+    data of this ``scale``."""
+    if source is None or len(source.event_shape) != 1 or source.event_scale != scale:
         return None
     with suppress(SplitError):
-        return source.load("train").tensor(limit=10_000)
+        return source.load("train").tensor(limit=max(1, 10**7 // source.event_shape[0]))
     return None
 
 
 def _units(draws: Tensor, scale: EventScale, points: Tensor | None) -> tuple[Any, Any, Any]:
     """Mean and deviation of the numbers of draws (C, n, *E) over the data, and the deviations that data reach.
 
-    Points (N, D) with the deviation of ``scale`` give these for each number. Without, the deviation of ``scale`` serves
-    all numbers. The numbers of a vector that vary most over the draws get more.
+    Points (N, D) give these for each number, and a number that varies more over the draws gets their deviation.
+    Without, the deviation of ``scale`` serves all numbers. The numbers of a vector that vary most over the draws get
+    more.
     """
+    if draws.dim() != 3:
+        return scale.middle(draws), scale.std, _BEYOND
+    rows = draws.flatten(0, 1)
+    spread = (rows - rows.median(0).values).abs().median(0).values
     if points is not None and len(points):
         std, mean = (one.to(draws) for one in torch.std_mean(points.double(), 0, correction=0))
-        if math.isclose(float(std.square().mean().sqrt()), scale.std, rel_tol=0.1):
-            std = std.where(std > 0, scale.std)
-            return mean, std, (2 * ((points.to(draws) - mean) / std).abs().amax(0)).clamp(min=_BEYOND)
-    deviation: Any = scale.std
-    if draws.dim() == 3:
-        rows = draws.flatten(0, 1)
-        spread = (rows - rows.median(0).values).abs().median(0).values
-        deviation = scale.std * (spread / spread.square().mean().sqrt()).nan_to_num(1.0).clamp(min=1.0)
-    return scale.middle(draws), deviation, _BEYOND
+        std = std.maximum(1.4826 * spread)
+        std = std.where(std > 0, scale.std)
+        return mean, std, (2 * ((points.to(draws) - mean) / std).abs().amax(0)).clamp(min=_BEYOND)
+    wider = (spread / spread.square().mean().sqrt()).nan_to_num(1.0).clamp(min=1.0)
+    return scale.middle(draws), scale.std * wider, _BEYOND
 
 
 def _said(draws: Tensor, scale: EventScale) -> dict[str, Any]:

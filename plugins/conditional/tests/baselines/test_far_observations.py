@@ -57,3 +57,17 @@ def test_a_rare_mode_of_the_prior_is_not_far(size: int, rare: float) -> None:
     assert model.outside(y).sum() <= 2
     for wrong in (y[:99] + 60, 1000 * y[:99] + 3000, y[:99] - 60):
         assert model.outside(wrong).all()
+
+
+def test_an_observation_between_modes_or_of_a_prior_without_an_answer_is_far() -> None:
+    class Limited(TwoModes):
+        """NaN for numbers above 500, as networks can be far from their data."""
+
+        def score(self, x: Tensor, t: Tensor, condition: Any = None) -> Tensor:
+            return super().score(x, t).where(x.abs() < 500, math.nan)
+
+    config = MMPSConfig.model_validate({"operator": torch.eye(4, dtype=torch.float64)[:2].tolist(), "noise_std": 0.2})
+    apart = torch.tensor([[20.0, 0.0], [0.0, 20.0], [20.0, 20.0]], dtype=torch.float64)
+    assert DPS(config, prior=TwoModes(4, 0.003)).outside(apart).tolist() == [True, True, False]
+    y = torch.tensor([[60.0, 60.0], [400.0, 400.0]], dtype=torch.float64)
+    assert DPS(config, prior=Limited(4, 0.01)).outside(y).all()

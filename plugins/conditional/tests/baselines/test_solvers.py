@@ -342,11 +342,15 @@ def test_an_observation_may_be_an_array_of_numpy(name: str, gaussian: Any, prior
         config.model_validate({"operator": MASK, **fields}), prior=prior_of(gaussian(12), VE(0.01, 20.0), SHAPE)
     )
     y = np.ones((2, *SHAPE), dtype=np.float32)
+    y[0] = 2
+    flipped, big = y[::-1], y.astype(">f4")
     drawn = [
         model.sample(2, given, steps=2, generator=torch.Generator().manual_seed(0))
-        for given in (y, torch.tensor(y).double())
+        for given in (y, torch.tensor(y).double(), big, flipped[::-1])
     ]
-    assert torch.equal(*drawn)
+    assert all(torch.equal(one, drawn[0]) for one in drawn)
+    with pytest.raises(DataError, match="an array of complex64; expected real numbers"):
+        model.sample(2, y * 1j, steps=2)
 
 
 @pytest.mark.parametrize("name", SOLVERS)

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from scorefold.data import Condition, ConditionSpec, EventScale, TensorSpec
 from scorefold.diffusion.process import Isotropic
-from scorefold.errors import ConfigError, ScorefoldError, ShapeError
+from scorefold.errors import ConfigError, DataError, ScorefoldError, ShapeError
 from scorefold.interfaces import DataSource, ScoreModel
 from scorefold.interfaces.score import BoundScore
 from scorefold_conditional.inverse import check_masks, check_observation, largest_singular, solve_semidefinite
@@ -68,8 +69,15 @@ class InverseSolver(ScoreModel):
         """A condition with its arrays of numpy as tensors in the dtype and on the device of the model."""
         if isinstance(condition, Mapping):
             return {name: self.as_tensors(value) for name, value in condition.items()}
-        given = hasattr(condition, "__array__") and not isinstance(condition, Tensor)
-        return torch.as_tensor(condition).to(self._reference()) if given else condition
+        if isinstance(condition, Tensor) or not hasattr(condition, "__array__"):
+            return condition
+        given = np.asarray(condition)
+        if given.dtype.kind not in "biuf":
+            raise DataError(
+                f"the condition is an array of {given.dtype}; expected real numbers",
+                hint="convert it with astype(float)",
+            )
+        return torch.from_numpy(np.array(given, dtype="float64", order="C")).to(self._reference())
 
     def bind(self, condition: Condition | None = None, **options: Any) -> BoundScore:
         """As ``ScoreModel.bind``; raises ``DataError`` for an observation that is not finite."""
@@ -107,7 +115,8 @@ class InverseSolver(ScoreModel):
             alone = (gap.abs() > _FAR * limits) & (sizes > 0)  # a hidden number has size 0
             found = torch.cat([found, alone], 1)
         rows = found.any(1).nonzero()[:_TRIED, 0]
-        if len(rows) and isinstance(self.process, Isotropic):
+        small = max(count, math.prod(self.event_shape)) <= _FEW  # many tries of images would take minutes
+        if len(rows) and small and isinstance(self.process, Isotropic):
             found[rows] &= self._unexplained(operator, y[rows.to(y.device)], middle, noise)[:, : found.shape[1]]
         far: Tensor = found.any(1)
         return far
@@ -135,7 +144,7 @@ class InverseSolver(ScoreModel):
         def denoised(x: Tensor, level: Tensor) -> Tensor:
             """The denoised estimate at an event that gives y, with noise of a ``level`` (B,) where y leaves it open."""
             t = process.time_at(level.clamp(*ends)).clamp(process.t_min, process.t_max)
-            hidden = torch.randn(x.shape, generator=generator).to(x)
+            hidden = torch.randn(x.shape, generator=generator, device="cpu").to(x)
             moved = x + towards(y - operator(x))
             return self.prior.denoise(process.perturb(moved, t, hidden - towards(operator(hidden))), t)
 
@@ -143,7 +152,7 @@ class InverseSolver(ScoreModel):
             gap = (y - operator(x)).flatten(1).cpu().double()
             return torch.cat([gap.norm(dim=1, keepdim=True), gap.abs()], 1)
 
-        generator = torch.Generator().manual_seed(0)
+        generator = torch.Generator("cpu").manual_seed(0)
         ends = process.noise_to_signal(middle.new_tensor([process.t_min, process.t_max]))
         y = y.repeat(_TRIES, *[1] * (y.dim() - 1))
         start = middle.expand(len(y), *self.event_shape)
@@ -152,12 +161,15 @@ class InverseSolver(ScoreModel):
         for share in torch.linspace(0, 1, _LEVELS).tolist():
             rare = denoised(rare, ends[1] ** (1 - share) * last**share)
         near = denoised(rare, towards(y - operator(rare)).flatten(1).norm(dim=1) / (4 * math.sqrt(count)))
-        apart: Tensor = gaps(rare) > 0.5 * gaps(start)
-        floor = _FAR * noise * torch.tensor([math.sqrt(count)] + [1.0] * count, dtype=torch.float64)
-        apart |= gaps(near) > (0.5 * gaps(rare)).maximum(floor)
-        apart |= (last > ends[1]).cpu()[:, None]  # beyond the noise of the prior
-        left: Tensor = apart.unflatten(0, (_TRIES, -1)).all(0)
-        return left
+        sizes = torch.tensor([math.sqrt(count)] + [1.0] * count, dtype=torch.float64, device="cpu")
+        # A prior that is NaN explains nothing.
+        near_enough = (gaps(rare) <= 0.5 * gaps(start)) & (
+            gaps(near) <= (0.5 * gaps(rare)).maximum(_FAR * noise * sizes)
+        )
+        near_enough &= (last <= ends[1]).cpu()[:, None]  # within the noise of the prior
+        near_enough &= near_enough[:, :1]  # a number alone is of an event that gives all of them
+        explained: Tensor = near_enough.unflatten(0, (_TRIES, -1)).any(0)
+        return ~explained
 
 
 class _OfScaled(LinearOperator):

@@ -286,14 +286,14 @@ NEARLY, SHARE, DEVIATIONS = 1.05, 1.2, 6.0
 def nearly_equal(first: Tensor, second: Tensor) -> bool:
     """True if too many second distances (n,) are below 1.05 first ones, by a fifth and by 6 deviations.
 
-    Where the density is constant around each point, a share 1 - 1.05^-D is, with D the maximum-likelihood dimension
-    of these ratios.
+    Where the density is constant around each point, a share 1 - 1.05^-D is. D is of the median of these ratios, which
+    a few near copies and parts of another dimension change little.
     """
     ratios = (second / first)[first > 0].double()
-    mean = float(ratios.log().mean()) if len(ratios) else 0.0
-    if not 0 < mean < math.inf:
+    middle = float(ratios.log().median()) if len(ratios) else 0.0
+    if not 0 < middle < math.inf:
         return False
-    expected = 1 - math.exp(-math.log(NEARLY) / mean)
+    expected = 1 - 2 ** (-math.log(NEARLY) / middle)
     above = float((ratios < NEARLY).double().mean()) - expected
     limit = DEVIATIONS * math.sqrt(expected * (1 - expected) / len(ratios))
     return above > max((SHARE - 1) * expected, limit)
