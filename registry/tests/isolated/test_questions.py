@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gc
+import signal
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -128,14 +131,19 @@ def test_the_events_of_a_question_are_limited(local: Local) -> None:
     verb = {"ask": "call", "name": questions.offer(score)["name"], "method": "sample"}
     verb["mode"] = ("float32", score.training)
     assert ask(questions, verb, given=[2], named={"steps": 2})["answer"].shape == (2, 3)
-    for given, named in (([10**10], {}), ([2], {"steps": 10**10}), ([], {"n": 10**10})):
+    whole = torch.tensor(10**10)
+    for given, named in (
+        *(([10**10], {}), ([2], {"steps": 10**10}), ([], {"n": 10**10})),
+        *(([whole], {}), ([whole.numpy()], {}), ([2], {"steps": whole[None]})),
+    ):
         said = ask(questions, verb, given=given, named=named)
         assert "has 10,000,000,000 events or steps; expected at most" in said
         assert f"at most {MOST:,}" in said
     flow = local().create("flow:toy-flow")
     verb |= {"name": questions.offer(flow)["name"], "method": "base.sample"}
-    said = ask(questions, verb, given=[(10**8, 10**4)], named={"generator": None, "like": X})
-    assert "has 500,000,000,000 events" in said
+    for shape in ((10**8, 10**4), [10**8, 10**4], (True, 10**8, 10**4), (torch.tensor(10**8), 10**4)):
+        said = ask(questions, verb, given=[shape], named={"generator": None, "like": X})
+        assert "has 500,000,000,000 events" in said
 
 
 def test_bound_scores_go_with_the_worker(world: Any, local: Local) -> None:
@@ -147,6 +155,28 @@ def test_bound_scores_go_with_the_worker(world: Any, local: Local) -> None:
     assert environment.questions._bound
     environment.close()
     assert not environment.questions._bound
+
+
+def test_ctrl_c_in_a_call_inside_a_question_keeps_the_worker(world: Any, tmp_path: Path) -> None:
+    host, begun = world.host(), tmp_path / "begun"
+    loops = host.create("one/estimator:toy-misdeed", {"do": "loop", "kept": str(begun)})
+    asks = host.create("one/estimator:toy-port", reference=Mine(lambda: loops.estimate(X)))
+    pid = asks._ask_remote().environment.session().pid
+
+    def interrupt() -> None:
+        while not begun.exists():
+            time.sleep(0.01)
+        signal.raise_signal(signal.SIGINT)
+
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        threading.Thread(target=interrupt, daemon=True).start()
+        with pytest.raises(KeyboardInterrupt):
+            asks.estimate(X)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert host.create("one/estimator:toy-port", reference=Mine(lambda: None)).estimate(X).value == 1
+    assert asks._ask_remote().environment.session().pid == pid
 
 
 def test_ctrl_c_while_the_host_answers(world: Any) -> None:

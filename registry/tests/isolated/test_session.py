@@ -10,6 +10,7 @@ import sys
 import textwrap
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
@@ -85,6 +86,7 @@ def begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
         ("other", "speaks another protocol: it answered request 6, and 1 was asked"),
         ("nonsense", "speaks another protocol: it said"),
         ("beyond", "speaks another protocol: .* beyond what was written"),
+        ("remarks", "speaks another protocol: it said .*progress"),
     ],
 )
 def test_what_became_of_a_worker_is_a_sentence(begin: Start, do: str, words: str) -> None:
@@ -159,6 +161,16 @@ def test_progress_and_warnings_pass_through(begin: Start) -> None:
     with showing(lambda *what: seen.append(what)), pytest.warns(RuntimeWarning, match="mind this"):
         begin().call("progress", "it estimated")
     assert seen == [(1, 2, "half\\u001b[2J")]
+
+
+def test_an_error_on_the_way_leaves_no_answer_behind(begin: Start) -> None:
+    """As of a warning that the user has made an error: the next request would take the answer for its own."""
+    session = begin()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(RuntimeWarning, match="mind this"):
+            session.call("progress", "it estimated")
+    assert session.call("nothing", "it estimated") is None
 
 
 def test_numbers_on_the_way_pass_through(begin: Start) -> None:

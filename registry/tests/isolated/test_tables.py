@@ -30,7 +30,7 @@ from scorefold_registry.components.ports import inline_fields
 from scorefold_registry.plugins.discovery import discover
 from scorefold_registry.plugins.environments import wire
 from scorefold_registry.plugins.environments.config_types import build_model, describe_model
-from scorefold_registry.plugins.environments.described import FILE, FORMAT, write_description
+from scorefold_registry.plugins.environments.described import FILE, FORMAT, files_state, write_description
 from scorefold_registry.plugins.environments.environment import Environment, start_worker
 from scorefold_registry.plugins.environments.spec import Spec, environments_in
 from scorefold_registry.plugins.environments.store import VARIABLE, digest_of, folder_of
@@ -38,6 +38,7 @@ from scorefold_registry.plugins.environments.wire import Arena, Reader, WireErro
 from scorefold_registry.plugins.loading import contradicting
 from scorefold_registry.plugins.records import PluginRecord, Registered
 from scorefold_registry.plugins.settings import read_settings
+from scorefold_registry.worker import answers
 
 
 def specs(folder: Path, text: str) -> list[Spec]:
@@ -191,6 +192,19 @@ def test_a_description_by_foreign_code_is_checked(
     record = discover(toml=tmp_path / "scorefold.toml", import_plugins=False).plugins[-1]
     assert record.state == "broken"
     assert cause in str(record.cause)
+
+
+def test_the_state_of_one_module_leaves_its_neighbours_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are all packages of an environment where a plugin is a module without a package."""
+    module = tmp_path / "toy_single.py"
+    module.write_text("x = 1")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert answers._folder("toy_single") == str(module)
+    before = files_state([str(module)])
+    (tmp_path / "other.py").touch()
+    assert files_state([str(module)]) == before
+    module.write_text("x = 22")
+    assert files_state([str(module)]) != before
 
 
 def described(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Spec:
@@ -371,6 +385,21 @@ def test_what_no_writer_writes_is_refused(arena: Arena, said: Any) -> None:
     arena.put([torch.ones(16)])
     with pytest.raises(WireError):
         Reader(arena).value(said)
+
+
+def test_what_no_arena_holds_is_refused(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
+    arena.put([torch.ones(250)])
+    monkeypatch.setattr(wire, "LARGEST", 2000)
+    said = {"$": "tensor", "dtype": "float32", "shape": [250], "at": 0}
+    assert len(Reader(arena).value([said, said])) == 2
+    with pytest.raises(WireError, match="GB are the maximum"):
+        Reader(arena).value([said, said, said])
+    with pytest.raises(WireError, match="beyond what was written"):
+        Reader(arena).value(said | {"shape": [1000]})
+    monkeypatch.setattr(wire, "LARGEST", 2**60)
+    os.ftruncate(arena.descriptor, 2**55)  # more than a process can map
+    with pytest.raises(WireError, match="Cannot allocate memory"):
+        Reader(Arena(arena.descriptor)).value(said)
 
 
 class Inner(BaseModel):

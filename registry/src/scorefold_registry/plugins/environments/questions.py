@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
+from operator import index
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -116,7 +117,8 @@ def _check_size(found: EventModel, values: Mapping[str, Any]) -> None:
     """Raises ``PluginError`` for a question about so many events that the answer fills the memory of the host."""
     size = max(1, math.prod(found.event_shape))
     most = min(MOST, LARGEST // (size * found._reference().element_size()))
-    asked = _events([values.get("given"), values.get("named")], size)
+    arguments = [*values.get("given", ()), *values.get("named", {}).values()]
+    asked = max((_events(each, size) for each in arguments), default=0)
     if asked > most:
         raise PluginError(
             f"a question to {found!r:.100} has {asked:,} events or steps; expected at most {most:,}",
@@ -126,14 +128,24 @@ def _check_size(found: EventModel, values: Mapping[str, Any]) -> None:
 
 def _events(given: Any, size: int) -> int:
     """The largest number among arguments; ``size`` is the numbers of one event."""
-    if isinstance(given, tuple) and all(type(each) is int for each in given):
-        return math.prod(given) // size  # a shape
+    if (whole := _whole(given)) is not None:
+        return whole
+    if isinstance(given, list | tuple):
+        numbers = [number for each in given if (number := _whole(each)) is not None]
+        if len(numbers) == len(given):
+            return math.prod(numbers) // size  # a shape
     if isinstance(given, list | tuple | Mapping):
         parts = given.values() if isinstance(given, Mapping) else given
         return max((_events(each, size) for each in parts), default=0)
-    if isinstance(given, Tensor):
-        return len(given) if given.dim() else 0
-    return given if type(given) is int else 0
+    return len(given) if isinstance(given, Tensor) and given.dim() else 0
+
+
+def _whole(given: Any) -> int | None:
+    """A whole number, also one in a tensor or an array; None for another value."""
+    try:
+        return index(given)
+    except (TypeError, RuntimeError):
+        return None
 
 
 def _capabilities(value: Any) -> list[str]:

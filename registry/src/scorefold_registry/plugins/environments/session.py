@@ -17,6 +17,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ from scorefold_registry.plugins.environments.wire import LONGEST, PROTOCOL, Aren
 
 Answer = Callable[[Mapping[str, Any], Reader, Writer], bytes]
 """The answer to a question of the worker, from the question and its values."""
+
+Metrics = Callable[[int, Mapping[str, float]], None]
 
 SECONDS_TO_START = 120.0
 SECONDS_TO_END = 5.0
@@ -55,6 +58,8 @@ _PREFIXES = ("OMP_", "MKL_", "ATEN_", "ONEDNN_", "OPENBLAS_", "NPY_")
 _KEPT_OUTPUT = 2**20
 _LAST_LINES = 20
 _LOOK = 0.5
+_MALFORMED = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError)
+"""Errors of reading a message that no worker of ours writes."""
 _ENDS = {
     signal.SIGSEGV: "was ended by a segmentation fault",
     signal.SIGABRT: "aborted",
@@ -144,7 +149,7 @@ class Session:
         gone: Sequence[str] = (),
         handle: Callable[[Any], dict[str, Any] | None] = lambda value: None,
         blame: Callable[[Mapping[str, Any]], ScorefoldError] | None = None,
-        metrics: Callable[[int, Mapping[str, float]], None] | None = None,
+        metrics: Metrics | None = None,
         questions: Answer | None = None,
     ) -> Any:
         """The answer to one request; ``what`` is what the worker does, for messages.
@@ -165,8 +170,8 @@ class Session:
             try:
                 self._send(line, what, limit)
                 said = self._answer(number, what, limit, metrics, questions)
-            except KeyboardInterrupt:
-                self._interrupt(what)
+            except BaseException:
+                self._interrupt(number, what)
                 raise
             if "error" in said:
                 raise self._error(said["error"], blame)
@@ -176,7 +181,7 @@ class Session:
                 for generator, state in zip(writer.generators, states, strict=True):
                     generator.set_state(state)
                 return reader.value(said["done"])
-            except (WireError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            except (WireError, *_MALFORMED) as error:
                 raise self._strange(str(error)) from error
             finally:
                 self._there.release()
@@ -195,7 +200,7 @@ class Session:
         number: int,
         what: str,
         limit: float | None,
-        metrics: Callable[[int, Mapping[str, float]], None] | None,
+        metrics: Metrics | None,
         questions: Answer | None,
     ) -> dict[str, Any]:
         """The last message about the request that is under way; progress and warnings are passed on before it."""
@@ -209,20 +214,15 @@ class Session:
                 # The time of the answer is the host's own.
                 limit = None if limit is None else limit + time.monotonic() - begun
                 self._send(line, what, limit)
-            elif "progress" in said:
-                done, total, text = said["progress"]
-                report(int(done), int(total), printable(str(text)))
-            elif "metrics" in said:
-                step, numbers = said["metrics"]
-                if metrics is not None:
-                    metrics(int(step), {str(name): float(value) for name, value in numbers.items()})
-            elif "warning" in said:
-                _warn(said["warning"])
             elif "done" in said or "error" in said:
                 self._note_cpu(said)
                 return said
             else:
-                raise self._strange(f"it said {str(said)[:200]}")
+                try:
+                    pass_on = _remark(said, metrics)
+                except _MALFORMED as error:
+                    raise self._strange(f"it said {str(said)[:200]}") from error
+                pass_on()
 
     def _note_cpu(self, said: Mapping[str, Any]) -> None:
         spent = said.get("cpu")
@@ -261,14 +261,19 @@ class Session:
                 except BrokenPipeError:
                     raise self._gone(what) from None
 
-    def _interrupt(self, what: str) -> None:
-        """Has the worker stop as Ctrl-C would, and ends it where it does not within ``SECONDS_TO_END``."""
+    def _interrupt(self, number: int, what: str) -> None:
+        """Has the worker stop request ``number`` as Ctrl-C would, and ends it after ``SECONDS_TO_END`` without answer.
+
+        The answer is read: the next request would take it for its own.
+        """
+        if not self.alive:
+            return
         limit = time.monotonic() + SECONDS_TO_END
         try:
             self._send(b'{"do": "cancel"}\n', what, limit)
             while time.monotonic() < limit:
                 said = self._next(what, limit)
-                if said.get("id") == self._count and ("done" in said or "error" in said):
+                if said.get("id") == number and ("done" in said or "error" in said):
                     return
         except (PluginError, KeyboardInterrupt):
             pass
@@ -291,7 +296,7 @@ class Session:
                 found.hint = f"its environment may use {self.spec.memory / 1e9:g} GB: raise memory in {self.spec.table}"
             found.add_note(f"In the environment {self.spec.name!r}:\n{printable(str(said['traceback']))}")
             return found
-        except (KeyError, TypeError) as error:
+        except _MALFORMED as error:
             return self._strange(f"its error is not as it has to be: {error}")
 
     def _lost(self, words: str, hint: str | None, last: str = "") -> PluginError:
@@ -400,12 +405,21 @@ def _close(ours: Sequence[Any]) -> None:
         os.close(item) if isinstance(item, int) else item.close()
 
 
-def _warn(said: Any) -> None:
-    """A warning of the worker, given here."""
-    text, kind, place, line = str(said["text"]), str(said["category"]), str(said["file"]), int(said["line"])
-    found = getattr(builtins, kind, None) or getattr(errors, kind, None)
-    category = found if isinstance(found, type) and issubclass(found, Warning) else UserWarning
-    warnings.warn_explicit(printable(text), category, place, line)
+def _remark(said: Mapping[str, Any], metrics: Metrics | None) -> Callable[[], Any]:
+    """A message on the way to an answer, as a function that passes it on here: progress, numbers or a warning."""
+    if "progress" in said:
+        done, total, text = said["progress"]
+        return partial(report, int(done), int(total), printable(str(text)))
+    if "metrics" in said:
+        step, numbers = said["metrics"]
+        found = {str(name): float(value) for name, value in numbers.items()}
+        return partial(metrics or (lambda step, numbers: None), int(step), found)
+    warning = said["warning"]
+    text, kind, place, line = (str(warning[name]) for name in ("text", "category", "file", "line"))
+    category = getattr(builtins, kind, None) or getattr(errors, kind, None)
+    if not (isinstance(category, type) and issubclass(category, Warning)):
+        category = UserWarning
+    return partial(warnings.warn_explicit, printable(text), category, place, int(line))
 
 
 def _memory(pid: int) -> float:

@@ -108,7 +108,7 @@ class Arena:
             raise WireError(f"a tensor at {place!r:.40} of shape {shape!r:.60} and type {dtype!r:.40} was announced")
         count = math.prod(shape)
         end = place + count * _DTYPES[dtype].itemsize
-        if end > os.fstat(self.descriptor).st_size:
+        if end > min(LARGEST, os.fstat(self.descriptor).st_size):
             raise WireError(f"a tensor of {count} numbers at {place} was announced, which is beyond what was written")
         if not count:
             return torch.empty(shape, dtype=_DTYPES[dtype])
@@ -258,7 +258,7 @@ class Reader:
         named: Callable[[str], Any] | None = None,
         asked: Callable[[Mapping[str, Any]], Any] | None = None,
     ) -> None:
-        self._arena, self._named, self._asked = arena, named, asked
+        self._arena, self._named, self._asked, self._bytes = arena, named, asked, 0
         self.generators: list[torch.Generator] = []
 
     def value(self, said: Any) -> Any:
@@ -267,7 +267,7 @@ class Reader:
             return self._value(said)
         except WireError:
             raise
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, ScorefoldError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OSError, ScorefoldError) as error:
             raise WireError(f"a message is not as it has to be: {type(error).__name__}: {error!s:.200}") from error
 
     def _value(self, said: Any) -> Any:
@@ -277,7 +277,9 @@ class Reader:
             return said
         kind = said["$"]
         if kind == "tensor":
-            return self._arena.get(said["at"], said["dtype"], said["shape"])
+            found = self._arena.get(said["at"], said["dtype"], said["shape"])
+            self._bytes += found.nbytes
+            return found if self._bytes <= LARGEST else _refuse(self._bytes)  # one place may be announced many times
         if kind == "array":
             return self._value(said["tensor"]).numpy()
         if kind == "mapping":

@@ -78,6 +78,8 @@ def act(do: str, number: int, say: Any, answers: int) -> None:
     elif do == "progress":
         say({"id": number, "progress": [1, 2, "half\u001b[2J"]})
         say({"id": number, "warning": {"text": "mind this", "category": "RuntimeWarning", "file": "a.py", "line": 3}})
+    elif do == "remarks":
+        say(b'{"id": 1, "progress": [1e999, 2, ""]}\n')
     elif do == "metrics":
         say({"id": number, "metrics": [5, {"loss": 0.5, "validation": "nan"}]})
     elif do == "beyond":
