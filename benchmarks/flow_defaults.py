@@ -1,4 +1,4 @@
-"""What a flow's default reaches after equal CPU time, beside zuko's default.
+"""Defaults of flows after equal CPU time: ours, variations of it, and zuko's.
 
     python benchmarks/flow_defaults.py [--seconds S] [--seeds N] [--only TEXT]
 
