@@ -133,20 +133,18 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 
 class _Setting(NamedTuple):
-    """A setting of the process: how it is read and put back.
+    """A setting of the process: how it is read and put back. None is a value that can't be put back.
 
-    ``module`` is the module that it belongs to and a name at the end of that module. Before it is imported, the value
-    is ``start``. None is a value that can't be put back.
+    ``start`` is the value of a setting of torch before torch is imported.
     """
 
     read: Callable[[], Any]
     put: Callable[[Any], object]
-    module: tuple[str, str] | None = None
     start: Any = None
 
     def value(self) -> Any:
-        there = self.module is None or hasattr(sys.modules.get(self.module[0]), self.module[1])
-        return self.read() if there else self.start
+        is_there = self.start is None or hasattr(sys.modules.get("torch"), "inference_mode")
+        return self.read() if is_there else self.start
 
 
 def _folder() -> str | None:
@@ -165,9 +163,9 @@ def _put_folder(before: str) -> None:
         ) from error
 
 
-def _of(module: str, name: str) -> Callable[..., Any]:
-    """A function of a module that is imported by the time of the call."""
-    return lambda *given: getattr(sys.modules[module], name)(*given)
+def _torch(name: str) -> Callable[..., Any]:
+    """A function of torch, which is imported by the time of the call."""
+    return lambda *given: getattr(sys.modules["torch"], name)(*given)
 
 
 def _put_dtype(before: str) -> None:
@@ -188,25 +186,20 @@ def _put_inference(before: bool) -> None:
     _held.append(guard)
 
 
-_TORCH = ("torch", "inference_mode")
-
 SETTINGS = {
     # The results of every other plugin would be of another precision, and be kept as if they were not.
     "torch's default dtype": _Setting(
-        lambda: str(sys.modules["torch"].get_default_dtype()).removeprefix("torch."), _put_dtype, _TORCH, "float32"
+        lambda: str(sys.modules["torch"].get_default_dtype()).removeprefix("torch."), _put_dtype, "float32"
     ),
     "torch's precision of products of matrices": _Setting(
-        _of("torch", "get_float32_matmul_precision"), _of("torch", "set_float32_matmul_precision"), _TORCH, "highest"
+        _torch("get_float32_matmul_precision"), _torch("set_float32_matmul_precision"), "highest"
     ),
     "torch's choice of deterministic algorithms": _Setting(
-        _of("torch", "are_deterministic_algorithms_enabled"),
-        _of("torch", "use_deterministic_algorithms"),
-        _TORCH,
-        False,
+        _torch("are_deterministic_algorithms_enabled"), _torch("use_deterministic_algorithms"), False
     ),
     # It takes the gradient mode with it, and is put back first.
-    "torch's inference mode": _Setting(_of("torch", "is_inference_mode_enabled"), _put_inference, _TORCH, False),
-    "torch's gradient mode": _Setting(_of("torch", "is_grad_enabled"), _of("torch", "set_grad_enabled"), _TORCH, True),
+    "torch's inference mode": _Setting(_torch("is_inference_mode_enabled"), _put_inference, False),
+    "torch's gradient mode": _Setting(_torch("is_grad_enabled"), _torch("set_grad_enabled"), True),
     # A path of a command line would name another file. It is put back last, since this may raise.
     "the working folder": _Setting(_folder, _put_folder),
 }
