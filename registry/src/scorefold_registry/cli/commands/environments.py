@@ -16,7 +16,7 @@ from scorefold_registry.components.manifest import LOCK_FILE
 from scorefold_registry.plugins.environments import installer
 from scorefold_registry.plugins.environments.described import versions_text
 from scorefold_registry.plugins.environments.sandbox import remark
-from scorefold_registry.plugins.environments.spec import NAME, Spec, environments_in
+from scorefold_registry.plugins.environments.spec import Spec, check_name, environments_in
 from scorefold_registry.plugins.environments.store import folder_of
 from scorefold_registry.plugins.names import did_you_mean, normalise, sentences
 from scorefold_registry.plugins.settings import FILE_NAME, find_settings, read_settings
@@ -80,11 +80,7 @@ def check_new(name: str) -> Path:
 
     Raises ``ConfigError`` for a name in it, and for a name that no environment can have.
     """
-    if not NAME.match(name):
-        raise ConfigError(
-            f"an environment can't be called {name!r:.60}; expected lower-case letters and digits, words joined by '-'",
-            hint="for example --name old-sklearn",
-        )
+    check_name(name)
     settings = find_settings()
     file = settings.file or Path.cwd() / FILE_NAME
     if name in settings.data.get("environments", {}):

@@ -11,9 +11,7 @@ from scorefold.errors import ConfigError
 from scorefold_registry.plugins.names import did_you_mean, sentences
 from scorefold_registry.plugins.settings import Settings
 
-NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\Z")
-"""The name of an environment."""
-
+_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\Z")
 _UNITS = {"MB": 10**6, "GB": 10**9, "MiB": 2**20, "GiB": 2**30}
 _MEMORY = r"(\d+(?:\.\d+)?) ?(MB|GB|MiB|GiB)"
 _PIP = r"pip install (?P<options>(?:--\S+ )*)(?P<what>'[^']*'|\"[^\"]*\"|[^\s,;)]+)"
@@ -94,6 +92,16 @@ def environments_in(settings: Settings) -> list[Spec]:
     return [_Reading(settings.file, str(name), table).spec() for name, table in tables.items()]
 
 
+def check_name(name: str, **place: Any) -> None:
+    """Raises ``ConfigError`` for a name that no environment can have; ``place`` is the file and the line of it."""
+    if not _NAME.match(name):
+        raise ConfigError(
+            f"an environment can't be called {name!r:.60}; expected lower-case letters and digits, words joined by '-'",
+            hint="for example old-sklearn",
+            **place,
+        )
+
+
 def _bytes(value: Any) -> int:
     match = re.fullmatch(_MEMORY, value) if isinstance(value, str) else None
     return 0 if match is None else int(float(match[1]) * _UNITS[match[2]])
@@ -103,16 +111,8 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value)
 
 
-def _is_flag(value: Any) -> bool:
-    return isinstance(value, bool)
-
-
 def _are_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) and item.strip() for item in value)
-
-
-def _is_time(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
 
 
 _FIELDS: dict[str, tuple[Callable[[Any], Any], str, str]] = {
@@ -121,14 +121,14 @@ _FIELDS: dict[str, tuple[Callable[[Any], Any], str, str]] = {
     "interpreter": (_is_text, "text", '"../other/.venv/bin/python"'),
     "python": (lambda value: _is_text(value) and re.fullmatch(r"3\.\d+", value), "a version as text", '"3.12"'),
     "torch": (lambda value: value in ("host", "own"), "host or own", '"host"'),
-    "build": (_is_flag, "true or false", "true"),
+    "build": (lambda value: isinstance(value, bool), "true or false", "true"),
     "memory": (lambda value: _bytes(value) >= _LEAST_MEMORY, "100MB at least, as text", '"4GB"'),
-    "seconds": (_is_time, "a number above 0", "600"),
+    "seconds": (lambda value: type(value) in (int, float) and value > 0, "a number above 0", "600"),
     "device": (_is_text, "text", '"cpu"'),
     "pass": (_are_texts, "a list of texts", '["MY_DATA"]'),
     "sandbox": (lambda value: value == "bubblewrap", "bubblewrap", '"bubblewrap"'),
     "read": (_are_texts, "a list of texts", '["./data"]'),
-    "network": (_is_flag, "true or false", "true"),
+    "network": (lambda value: isinstance(value, bool), "true or false", "true"),
 }
 """Fields of a table: the values that they take, their name in messages, and an example."""
 
@@ -169,12 +169,7 @@ class _Reading:
     def check(self) -> None:
         """Raises ``ConfigError`` for a wrong name, an unknown field, and a value that its field does not take."""
         name, table = self.name, self.table
-        if not NAME.match(name):
-            self.refuse(
-                "",
-                f"an environment is called {name!r:.60}; a name is lower-case letters and digits, words joined by '-'",
-                "for example [environments.old-sklearn]",
-            )
+        check_name(name, file=self.file, line=_line_of(self.file, name, ""))
         if not isinstance(table, Mapping):
             self.refuse("", f"environments.{name} is {table!r:.60}; expected a table", f"write [environments.{name}]")
         for word, value in table.items():
