@@ -54,7 +54,10 @@ class Asking(Names):
 
     def ask(self, do: str, values: Mapping[str, Any]) -> Any:
         """The host's answer; names of objects that nobody holds any more go along."""
-        return self._ask(do, {**values, "gone": self.take_gone()})
+        gone = list(self.gone)
+        found = self._ask(do, {**values, "gone": gone})
+        self.gone.difference_update(gone)
+        return found
 
     def proxy(self, said: Mapping[str, Any]) -> Any:
         """A proxy of an object of the host, in its precision."""

@@ -31,7 +31,7 @@ from scorefold_registry.components.parts import read_config
 from scorefold_registry.components.saving import fill_weights
 from scorefold_registry.host import Host
 from scorefold_registry.plugins.environments import objects
-from scorefold_registry.plugins.environments.wire import LONGEST, PROTOCOL, Arena, Reader, Writer
+from scorefold_registry.plugins.environments.wire import LONGEST, Arena, Reader, Writer
 from scorefold_registry.plugins.loading import describe, own_frame
 from scorefold_registry.plugins.process_guard import seed_generators
 from scorefold_registry.worker import answers
@@ -55,7 +55,7 @@ def main(facts: Mapping[str, Any]) -> None:
     threading.Thread(target=_read, args=(requests, worker), daemon=True).start()
     if facts["memory"] is not None:
         _limit(facts["memory"])
-    worker.say({"hello": 1, "protocol": PROTOCOL, **distributions(), "cpu": _cpu()})
+    worker.say({"hello": 1, **distributions(), "cpu": _cpu()})
     while True:
         with suppress(KeyboardInterrupt):
             message = worker.inbox.get()
@@ -220,9 +220,8 @@ class Worker:
         }
 
     def _do_points(self, name: str) -> Any:
-        """A data source as its points, with their summary."""
-        source = self._objects[name]
-        return {"source": source, "summary": source.summary()}
+        """A data source, which crosses as its points."""
+        return self._objects[name]
 
     def _progress(self, done: int, total: int, text: str) -> None:
         if done >= total or time.monotonic() > self._shown + _PROGRESS_EVERY:

@@ -14,24 +14,14 @@ ENDED = 0
 
 
 class Names:
-    """Names for objects of another process. Each goes when its holder has gone."""
+    """Names for objects of another process. One whose holder has gone is in ``gone`` until that process knows it."""
 
     def __init__(self, letter: str) -> None:
         self._letter, self._numbers = letter, itertools.count()
-        self._gone: list[str] = []
+        self.gone: set[str] = set()
 
     def next_name(self, holder: Any) -> str:
         """A name for the object that ``holder`` stands for."""
         name = f"{self._letter}{next(self._numbers)}"
-        weakref.finalize(holder, self._gone.append, name).atexit = False
+        weakref.finalize(holder, self.gone.add, name).atexit = False
         return name
-
-    def take_gone(self) -> list[str]:
-        """The names whose holders have gone since this was last asked."""
-        gone = self._gone[:]
-        del self._gone[: len(gone)]
-        return gone
-
-    def put_back(self, gone: list[str]) -> None:
-        """Puts names from ``take_gone`` back, for the next time."""
-        self._gone[:0] = gone

@@ -119,14 +119,14 @@ def _is_shared(interface: str) -> bool:
 def _component(said: Mapping[str, Any], unknown: set[str]) -> Component:
     """A declaration rebuilt, without the figures and the citation, which are code and files of the environment, and
     without capabilities that are unknown here: the worker checks them."""
-    facts: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
-    ports = [{**port, "needs": _known(port["needs"], unknown)} for port in said["requires"]]
-    for port in ports:
-        if isinstance(port["kind"], list):
-            port["kind"] = tuple(port["kind"])
-    facts |= {"requires": tuple(Port(**port) for port in ports), "provides": _known(said["provides"], unknown)}
+    ports = [Port(**{**_tuples(port), "needs": _known(port["needs"], unknown)}) for port in said["requires"]]
+    facts = {**_tuples(said), "requires": tuple(ports), "provides": _known(said["provides"], unknown)}
     facts["ranges"] = {name: tuple(pair) for name, pair in said["ranges"].items()}
     return Component(**{**facts, "figures": None, "inspect": None, "cite": None})
+
+
+def _tuples(said: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
 
 
 def _known(names: Iterable[str], unknown: set[str]) -> tuple[str, ...]:

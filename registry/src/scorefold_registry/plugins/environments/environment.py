@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,10 +45,6 @@ class Environment(Names):
         self._session: Session | None = None
         self._writes: Path | None = None
         self._models: dict[str, type[Config]] = {}
-        self._questions: Questions | None = None
-
-    def __repr__(self) -> str:
-        return f"<environment {self.spec.name!r} of {self.spec.file}>"
 
     @property
     def summary(self) -> str:
@@ -86,28 +83,22 @@ class Environment(Names):
         if self._session is not None:
             self._session.close()
             self._session = None
-        if self._questions is not None:
-            self._questions.forget()
+        if "questions" in vars(self):
+            self.questions.forget()
 
-    @property
+    @cached_property
     def questions(self) -> Questions:
         """The objects of this process that the worker may ask."""
         from scorefold_registry.plugins.environments.questions import Questions
 
-        if self._questions is None:
-            self._questions = Questions()
-        return self._questions
+        return Questions()
 
     def call(self, do: str, what: str, values: Mapping[str, Any], **named: Any) -> Any:
         """``Session.call`` of the worker, which first lets go of objects that nobody holds any more."""
-        from scorefold_registry.plugins.environments.wire import WireError
-
-        session, gone = self.session(), self.take_gone()
-        try:
-            return session.call(do, what, values, gone=gone, questions=self.questions.answer, **named)
-        except WireError:  # nothing was sent
-            self.put_back(gone)
-            raise
+        session, gone = self.session(), list(self.gone)
+        found = session.call(do, what, values, gone=gone, questions=self.questions.answer, **named)
+        self.gone.difference_update(gone)
+        return found
 
     def key_facts(self, registered: Registered) -> dict[str, Any]:
         """Facts, in addition to the config, that decide the results of a component: for the keys of stages."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, ClassVar, NoReturn
@@ -18,11 +17,11 @@ from scorefold.data import Condition, Dataset
 from scorefold.errors import PluginError
 from scorefold.interfaces import Flow, ScoreModel
 from scorefold.plugin import CORE_CAPABILITIES
+from scorefold_registry.plugins.environments.objects import Many, mode_of
 from scorefold_registry.plugins.environments.proxies import IsolatedSource, Proxy, Remote, fact, proxy_class, whole
 from scorefold_registry.plugins.environments.wire import leaves_of, with_leaves
 
-Ask = Callable[..., tuple[Tensor, ...]]
-Many = tuple[Tensor, ...]
+Ask = Callable[..., Many]
 
 
 class _Map(torch.autograd.Function):
@@ -111,7 +110,7 @@ class _Model(Proxy, nn.Module):
     _names: ClassVar[tuple[str, ...]] = ("event_shape", "condition_spec", "event_scale", "remarks")
 
     def __init__(self) -> None:
-        nn.Module.__init__(self)
+        super().__init__()
         self.register_buffer("_place", torch.empty(()), persistent=False)
         self._split = False
 
@@ -124,15 +123,13 @@ class _Model(Proxy, nn.Module):
         vars(self).pop("_fetched", None)
         return super()._apply(*given, **named)  # type: ignore[no-untyped-call]
 
-    def _mode(self) -> tuple[str, bool]:
-        return str(self._place.dtype).removeprefix("torch."), self.training
-
     def _rows(self, method: str, *given: Any, name: Callable[[], str] | None = None) -> Any:
         """The answer of a map of rows, which can be differentiated once."""
 
         def ask(leaves: Sequence[Tensor], mode: str, wanted: Sequence[bool], vectors: Sequence[Tensor]) -> Many:
-            values: dict[str, Any] = {"mode": self._mode(), "method": method, "given": with_leaves(given, list(leaves))}
-            values |= {"derivative": mode, "vectors": list(vectors), "wanted": list(wanted), "split": self._split}
+            values: dict[str, Any] = {"given": with_leaves(given, list(leaves)), "vectors": list(vectors)}
+            values |= {"method": method, "mode": mode_of(self), "derivative": mode, "wanted": list(wanted)}
+            values["split"] = self._split
             found = self._ask_remote().ask("rows", **values, **({} if name is None else {"name": name()}))
             if mode == "vjp":
                 shapes = [tuple(leaf.shape) for leaf, each in zip(leaves, wanted, strict=True) if each]
@@ -140,24 +137,16 @@ class _Model(Proxy, nn.Module):
                 rows = max(map(len, leaves))
                 shapes = [(rows, *leaves[0].shape[1:]), (rows,)]
                 shapes = shapes[1:] if method.endswith("log_prob") else shapes[: 2 if isinstance(self, Flow) else 1]
-            self._check(method, found, shapes)
+            self._check_shapes(method, found if isinstance(found, tuple) else (found,), shapes)
+            if other := [each.dtype for each in found if each.dtype != self._place.dtype]:
+                raise PluginError(f"{self!r} answered {method!r} in {other[0]}; expected {self._place.dtype}")
             return tuple(map(self._here, found))
 
         found = _mapped(ask, "", (), 0, *leaves_of(given))
         return found[0] if len(found) == 1 else found
 
-    def _check(self, method: str, found: Any, shapes: Sequence[Sequence[int]]) -> None:
-        """Raises ``PluginError`` for an answer that does not have these shapes and the model's precision."""
-        parts = found if isinstance(found, tuple) else (found,)
-        said = [tuple(each.shape) if isinstance(each, Tensor) else type(each).__name__ for each in parts]
-        if said != list(map(tuple, shapes)):
-            raise PluginError(f"{self!r} answered {method!r} with {said}; expected {list(map(tuple, shapes))}")
-        for each in parts:
-            if each.dtype != self._place.dtype:
-                raise PluginError(f"{self!r} answered {method!r} in {each.dtype}; expected {self._place.dtype}")
-
     def _whole(self, method: str, *given: Any, **named: Any) -> Any:
-        values = {"method": method, "given": list(given), "named": named, "mode": self._mode()}
+        values = {"method": method, "given": list(given), "named": named, "mode": mode_of(self)}
         found = self._ask_remote().ask("call", **values)
         if found["points"]:
             self._evaluated(torch.empty(found["points"], 0))
@@ -181,7 +170,7 @@ class _Model(Proxy, nn.Module):
 
     def weights(self) -> tuple[dict[str, Tensor], list[str]]:
         """The model's tensors as they are in the other process, and the names of those that a training changes."""
-        found = self._ask_remote().ask("weights", mode=self._mode())
+        found = self._ask_remote().ask("weights", mode=mode_of(self))
         return found["tensors"], found["trained"]
 
     @property
@@ -209,7 +198,7 @@ class _Model(Proxy, nn.Module):
             "config": config.model_dump_json(),
             "checkpoint_dir": None if folder is None else str(folder),
         }
-        values |= {"method": "fit", "mode": self._mode(), "target": target, "train": train, "settings": settings}
+        values |= {"method": "fit", "mode": mode_of(self), "target": target, "train": train, "settings": settings}
         found = remote.ask("fit", metrics=metrics, **values)
         remote.state = found["state"]
         vars(self).pop("_fetched", None)
@@ -252,7 +241,7 @@ class IsolatedScore(_Model, ScoreModel):
         if "bind" not in self._overrides:
             return super().bind(condition, generator=generator, **options)
         remote, kept = self._ask_remote(), None if generator is None else generator.clone_state()
-        found = _Bound(remote, {"condition": condition, "generator": generator, **options}, self._mode())
+        found = _Bound(remote, {"condition": condition, "generator": generator, **options}, mode_of(self))
         found.name()
         found.named["generator"] = kept  # a worker that takes over draws the same numbers
         return lambda x, t: self._rows("", x, t, name=found.name)
@@ -327,12 +316,11 @@ for _class in (IsolatedScore, IsolatedFlow):
 
 
 _BASES: dict[str, type] = {"data": IsolatedSource, "score": IsolatedScore, "flow": IsolatedFlow}
-_class_of = cache(proxy_class)
 
 
 def proxy_of(remote: Remote, kind: str, interfaces: Iterable[type], overrides: Iterable[str]) -> Any:
     """A proxy of an object, of the interfaces of its kind and its capabilities. ``remote`` asks the object."""
-    proxy = _class_of(_BASES.get(kind, Proxy), tuple(dict.fromkeys(interfaces)))()
+    proxy = proxy_class(_BASES.get(kind, Proxy), tuple(dict.fromkeys(interfaces)))()
     proxy._ask_remote = lambda: remote
     proxy._overrides = frozenset(overrides)
     return proxy

@@ -31,7 +31,7 @@ def call(found: Any, method: str, given: list[Any], named: dict[str, Any]) -> An
     return attrgetter(method)(found)(*given, **named)
 
 
-def mode_of(model: EventModel) -> tuple[str, bool]:
+def mode_of(model: Any) -> tuple[str, bool]:
     """The precision of a model, and whether it is in training."""
     return str(model._reference().dtype).removeprefix("torch."), model.training
 
@@ -46,7 +46,7 @@ def mapped_rows(
     split: bool = False,
 ) -> Many:
     """The answer of a map of rows, a method or the object itself; with ``derivative`` (``jvp`` or ``vjp``) the products
-    of its Jacobian with vectors. With ``split`` the object calls it with a bounded number of rows."""
+    of its Jacobian with vectors. With ``split`` the object calls it with a bounded number of rows, which is faster."""
     function = attrgetter(method)(found) if method else found
     if isinstance(found, EventModel):
         given, vectors = _moved(given, found), _moved(vectors, found)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import torch
 from torch import Tensor, nn
 
 from scorefold.data import Dataset, DataSpec
-from scorefold.errors import PluginError, ScorefoldError
-from scorefold.interfaces import DataSource, Estimator, Flow, Geometry, ScoreModel
+from scorefold.errors import PluginError, ScorefoldError, SplitError
+from scorefold.interfaces import DataSource, Estimator, Flow, Geometry, ScoreModel, TensorSource
 from scorefold.interfaces.model import MADE_FROM
 from scorefold.seeds import derive_seed
-from scorefold.summary import DataSummary
 from scorefold_registry.plugins.environments.wire import leaves_of
 from scorefold_registry.plugins.records import Registered
 
@@ -51,17 +52,16 @@ class IsolatedObject(Remote):
         self._calls = 0
         self._made_in: Session | None = None
         for port, value in self._plugged():
-            self._check_crosses(port, value)
+            if not isinstance(value, DataSource | DataSpec) and self._handle(value) is None:
+                self._refuse(port, value)
 
     def _plugged(self) -> list[tuple[str, Any]]:
         """The ports with each object that is plugged into them."""
         lists = {port: value if isinstance(value, list) else [value] for port, value in self._ports.items()}
         return [(port, value) for port, values in lists.items() for value in values]
 
-    def _check_crosses(self, port: str, value: Any) -> None:
+    def _refuse(self, port: str, value: Any) -> NoReturn:
         """Raises ``PluginError`` for what can't be plugged into an object in another process."""
-        if isinstance(value, DataSource | DataSpec | ScoreModel | Flow | Estimator) or self._is_neighbour(value):
-            return
         name = self.environment.spec.name
         raise PluginError(
             f"port {port!r} of {self.registered.qualified} takes data, scores, flows, estimators, or a component of "
@@ -178,12 +178,15 @@ class Proxy:
     def _whole(self, method: str, *given: Any, **named: Any) -> Any:
         found = self._ask_remote().call(method, *given, **named)
         if isinstance(self, Geometry) and method in _SHAPES:
-            shape = tuple(_SHAPES[method](*given, **named))
-            if not isinstance(found, Tensor) or tuple(found.shape) != shape:
-                said = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-                raise PluginError(f"{self!r} answered {method!r} with {said}; expected {shape}")
+            self._check_shapes(method, (found,), [_SHAPES[method](*given, **named)])
         leaves = leaves_of([*given, *named.values()])
         return found.to(leaves[0].device) if leaves and isinstance(found, Tensor) else found
+
+    def _check_shapes(self, method: str, found: tuple[Any, ...], shapes: Sequence[Sequence[int]]) -> None:
+        """Raises ``PluginError`` for an answer that is no tensors of these shapes."""
+        said = [tuple(each.shape) if isinstance(each, Tensor) else type(each).__name__ for each in found]
+        if said != list(map(tuple, shapes)):
+            raise PluginError(f"{self!r} answered {method!r} with {said}; expected {list(map(tuple, shapes))}")
 
     def __reduce__(self) -> NoReturn:
         raise PluginError(
@@ -213,6 +216,7 @@ _OF_ANY = ("event_shape", "event_scale")
 """Attributes that a component of any kind may have."""
 
 
+@cache
 def proxy_class(base: type, interfaces: tuple[type, ...]) -> type:
     """The class of proxies with these interfaces: what the base lacks is asked of the other process."""
     added = [each for each in interfaces if not issubclass(base, each)]
@@ -244,17 +248,15 @@ def fact(name: str) -> Any:
 class IsolatedSource(Proxy, DataSource):
     """A data source in a worker. Its points cross once, all splits together, when they are first asked for."""
 
-    def _points(self, name: str = "source") -> Any:
-        if "_loaded" not in vars(self):
-            vars(self)["_loaded"] = self._ask_remote().ask("points")
-        return vars(self)["_loaded"][name]
+    @cached_property
+    def _points(self) -> TensorSource:
+        return self._ask_remote().ask("points")  # type: ignore[no-any-return]
 
     def load(self, split: str) -> Dataset:
         """The points of a split, as the source in the worker gives them."""
-        source = self._points()
-        # Of a split that is not there, the source's own words say why.
-        found: Dataset = source.load(split) if split in source._splits else self._ask_remote().call("load", split)
-        return found
+        with suppress(SplitError):
+            return self._points.load(split)
+        return self._ask_remote().call("load", split)  # type: ignore[no-any-return]  # it says why there is none
 
     def fingerprint(self) -> str | None:
         """The digest of the files that are read, asked for anew each time; None where the class has none to give."""
@@ -263,16 +265,13 @@ class IsolatedSource(Proxy, DataSource):
 
     def data_warnings(self) -> tuple[str, ...]:
         """The warnings of the data."""
-        return tuple(self._points().data_warnings())
+        return self._points.data_warnings()
 
-    def summary(self) -> DataSummary:
-        """Summary of the data from the source in the worker."""
-        found: DataSummary = self._points("summary")
-        return found
+    summary = whole("summary", DataSource.summary)
 
 
 def _of_points(name: str) -> Any:
-    return property(lambda self: getattr(self._points(), name))
+    return property(lambda self: getattr(self._points, name))
 
 
 for _name in ("event_shape", "event_scale", "condition_spec", "label_names", "rows"):

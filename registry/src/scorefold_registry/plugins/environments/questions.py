@@ -20,7 +20,7 @@ from scorefold.errors import PluginError, ScorefoldError
 from scorefold.interfaces import Estimator, Flow, ScoreModel
 from scorefold.interfaces.model import EventModel, evaluations
 from scorefold_registry.plugins.environments import objects
-from scorefold_registry.plugins.environments.models import CORE_INTERFACES
+from scorefold_registry.plugins.environments.models import CORE_INTERFACES, IsolatedScore
 from scorefold_registry.plugins.environments.wire import LARGEST, Reader, Writer
 
 KINDS: dict[str, type] = {"score": ScoreModel, "flow": Flow, "estimator": Estimator}
@@ -34,7 +34,6 @@ MOST = 10**7
 
 _depth: ContextVar[int] = ContextVar("depth", default=0)
 _NEVER = ("Trainable",)
-_ATTRIBUTES = {"event_shape", "condition_spec", "event_scale", "remarks", "divergence_mode", "process"}
 _OF_KIND = {"flow": {"base.log_prob", "base.sample", "base.centre"}}
 
 
@@ -158,7 +157,7 @@ def _known(found: Any) -> set[str]:
     kind = _kind(found)
     classes = [KINDS[kind], EventModel, *(CORE_INTERFACES[name] for name in _capabilities(found))]
     names = {name for each in classes for name in (*vars(each), *vars(each).get("__annotations__", {}))}
-    return {name for name in names if not name.startswith("_")} | _ATTRIBUTES | _OF_KIND.get(kind, set())
+    return {name for name in names if not name.startswith("_")} | {*IsolatedScore._names} | _OF_KIND.get(kind, set())
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from scorefold.stage import report
 from scorefold_registry.plugins.environments import ENDED, running
 from scorefold_registry.plugins.environments.objects import known_error
 from scorefold_registry.plugins.environments.spec import Spec
-from scorefold_registry.plugins.environments.wire import LONGEST, PROTOCOL, Arena, Reader, WireError, Writer, read_line
+from scorefold_registry.plugins.environments.wire import LONGEST, Arena, Reader, WireError, Writer, read_line
 
 Answer = Callable[[Mapping[str, Any], Reader, Writer], bytes]
 """The answer to a question of the worker, from the question and its values."""
@@ -50,9 +50,10 @@ from scorefold_registry.worker.main import main
 if __name__ == "__main__":
     main(facts)
 """
-_LOCALE = ("LANG", "LC_ALL", "LC_CTYPE", "LOCPATH")
-"""Variables of the encoding in which Python reads the paths of an environment."""
-_PASSED = (*_LOCALE, "PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "SYSTEMROOT")
+_PASSED = (
+    *("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES"),
+    *("LANG", "LC_ALL", "LC_CTYPE", "LOCPATH"),  # the encoding in which Python reads the paths of an environment
+)
 _PREFIXES = ("OMP_", "MKL_", "ATEN_", "ONEDNN_", "OPENBLAS_", "NPY_")
 """Variables of threads and instructions, which change the last bits of results."""
 _KEPT_OUTPUT = 2**20
@@ -134,7 +135,7 @@ class Session:
         with self._busy:
             if not self.hello:
                 said = self._next("it started", time.monotonic() + SECONDS_TO_START)
-                if said.get("hello") != 1 or said.get("protocol") != PROTOCOL:
+                if said.get("hello") != 1:
                     raise self._strange(f"it said {str(said)[:200]}")
                 self.hello = said
                 self._note_cpu(said)

@@ -28,9 +28,6 @@ from scorefold.interfaces.data import SPLITS
 from scorefold.results import Allocation, Estimate, PlanRow
 from scorefold.summary import ColumnSummary, DataSummary
 
-PROTOCOL = 1
-"""The version of the messages, which both sides have to speak."""
-
 LONGEST = 2**20
 """Bytes of one message: tensors do not count, for they lie in the arena."""
 
@@ -142,8 +139,7 @@ class Writer:
 
     def __init__(self, arena: Arena, handle: Callable[[Any], dict[str, Any] | None] = lambda value: None) -> None:
         self._arena, self._handle = arena, handle
-        self._tensors: list[Tensor] = []
-        self._slots: list[dict[str, Any]] = []
+        self._tensors: list[tuple[dict[str, Any], Tensor]] = []
         self.generators: list[torch.Generator] = []
 
     def line(self, message: Mapping[str, Any], values: Mapping[str, Any]) -> bytes:
@@ -152,7 +148,8 @@ class Writer:
         Raises ``WireError`` for a value of another type, and for a message that is too long.
         """
         said = {**message, **{name: self._plain(value) for name, value in values.items()}}
-        for slot, place in zip(self._slots, self._arena.put(self._tensors), strict=True):
+        places = self._arena.put([tensor for _, tensor in self._tensors])
+        for (slot, _), place in zip(self._tensors, places, strict=True):
             slot["at"] = place
         text = json.dumps(said, allow_nan=False).encode() + b"\n"
         if len(text) > LONGEST:
@@ -207,9 +204,8 @@ class Writer:
         dtype = str(value.dtype).removeprefix("torch.")
         if dtype not in _DTYPES or value.layout is not torch.strided:
             raise WireError(f"a tensor of type {dtype} ({value.layout}) can't go to another process")
-        self._tensors.append(value.detach().cpu().contiguous())
-        slot = {"$": "tensor", "dtype": dtype, "shape": list(value.shape), "device": value.device.type}
-        self._slots.append(slot)
+        slot = {"$": "tensor", "dtype": dtype, "shape": list(value.shape)}
+        self._tensors.append((slot, value.detach().cpu().contiguous()))
         return slot
 
     def _record(self, value: Any) -> dict[str, Any]:

@@ -21,7 +21,7 @@ def main(facts: Mapping[str, Any]) -> None:
     def say(message: Any) -> None:
         os.write(answers, message if isinstance(message, bytes) else json.dumps(message).encode() + b"\n")
 
-    say({"hello": 1, "protocol": 1})
+    say({"hello": 1})
     with open(requests, "rb") as lines:
         for line in lines:
             message = json.loads(line)
