@@ -292,6 +292,12 @@ def test_lu_starts_as_a_rotation(shape: tuple[int, ...]) -> None:
     assert float(log_det.detach()) == pytest.approx(0, abs=1e-4)
 
 
+def test_lu_without_a_rotation_starts_at_the_identity() -> None:
+    layer = LULinear(6, rotated=False)
+    torch.testing.assert_close(layer.matrix(), torch.eye(6), rtol=0, atol=0)
+    assert float(layer.log_abs_det().detach()) == 0
+
+
 def test_the_state_of_lu_holds_no_masks() -> None:
     """Triangles of ones would be three quarters of a saved layer."""
     assert set(LULinear(6).state_dict()) == {"factors", "signs", "order"}

@@ -215,8 +215,11 @@ class CouplingFlow(Flow, Trainable):
         for index in range(config.layers):
             if config.actnorm:
                 steps.append(ActNorm(features))
-            if config.linear != "none":
-                steps.append(LULinear(features) if config.linear == "lu" else Householder(features))
+            if config.linear == "lu":
+                # Splines are bent along coordinates, and mixed columns need more of their bins.
+                steps.append(LULinear(features, rotated=image or isinstance(config, AffineCouplingConfig)))
+            elif config.linear == "orthogonal":
+                steps.append(Householder(features))
             steps.append(self._coupling(config, features, condition, swap=index % 2 == 1, image=image))
         return steps
 

@@ -82,7 +82,8 @@ class LULinear(Bijection):
     """z = P L U x with P a fixed permutation, L unit lower and U upper triangular (Kingma and Dhariwal 2018).
 
     One matrix holds both factors: L below the diagonal, U above it, and log |diag U| on it, with the signs fixed at
-    the start. It starts as a random rotation, so log |det| is 0 there and costs a sum afterwards.
+    the start. It starts as a random rotation, or at the identity with ``rotated=False``, so log |det| is 0 there and
+    costs a sum afterwards.
 
     >>> layer = LULinear(3)
     >>> z, log_det = layer(torch.ones(2, 3))
@@ -96,10 +97,12 @@ class LULinear(Bijection):
     below: Tensor
     above: Tensor
 
-    def __init__(self, features: int) -> None:
+    def __init__(self, features: int, *, rotated: bool = True) -> None:
         super().__init__()
-        rotation, _ = torch.linalg.qr(torch.randn(features, features, dtype=torch.float64))
-        permutation, lower, upper = torch.linalg.lu(rotation)
+        start = torch.eye(features, dtype=torch.float64)
+        if rotated:
+            start, _ = torch.linalg.qr(torch.randn(features, features, dtype=torch.float64))
+        permutation, lower, upper = torch.linalg.lu(start)
         diagonal = upper.diagonal()
         factors = lower.tril(-1) + upper.triu(1) + diagonal.abs().log().diag()
         self.factors = nn.Parameter(factors.to(torch.get_default_dtype()))
