@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from scorefold.data import DataSpec, as_dataset
 from scorefold_standard.config import SplineCouplingConfig
 from scorefold_standard.coupling_flows import CouplingFlow
+from scorefold_toolkit.nn import LULinear
 
 BATCH, WARMUP, LOOKS, TIMED = 256, 50, 10, 20
 
@@ -43,6 +44,13 @@ def table(generator: torch.Generator) -> Tensor:
     return torch.stack([hour + 0.05 * a.abs(), active, voltage, current, kitchen, day], 1)
 
 
+def mixtures(generator: torch.Generator) -> Tensor:
+    """The table's columns in one deviation each, turned by a random rotation."""
+    x = table(generator)
+    rotation, _ = torch.linalg.qr(torch.randn(x.shape[1], x.shape[1], generator=generator))
+    return (x - x.mean(0)) / x.std(0) @ rotation
+
+
 def crescents(generator: torch.Generator) -> Tensor:
     """5,000 points of two crescents in the plane, as posteriors of few parameters are."""
     angle = math.pi * (torch.rand(5_000, generator=generator) - 0.5)
@@ -58,8 +66,17 @@ def sides(dimension: int) -> dict[str, Callable[[], nn.Module]]:
     def ours(**config: Any) -> Callable[[], nn.Module]:
         return lambda: CouplingFlow(SplineCouplingConfig(**config), data=DataSpec((dimension,)))
 
+    def rotated(**config: Any) -> nn.Module:
+        flow = ours(**config)()
+        for layers in [module for module in flow.modules() if isinstance(module, nn.ModuleList)]:
+            for index, layer in enumerate(layers):
+                if isinstance(layer, LULinear):
+                    layers[index] = LULinear(dimension)
+        return flow
+
     return {
         "ours, default": ours(),
+        "ours, rotations at first": rotated,
         "ours, 4 layers": ours(layers=4),
         "ours, 4 layers of 128": ours(layers=4, hidden=(128, 128)),
         "ours, no linear layers": ours(linear="none"),
@@ -120,7 +137,7 @@ def main() -> None:
     parser.add_argument("--only", default="")
     given = parser.parse_args()
     print("| data | flow | seed | end | best | steps | CPU s |\n|---|---|---|---|---|---|---|")
-    for name, draw in (("digits", digits), ("table", table), ("crescents", crescents)):
+    for name, draw in (("digits", digits), ("table", table), ("mixtures", mixtures), ("crescents", crescents)):
         for seed in range(given.seeds):
             generator = torch.Generator().manual_seed(seed)
             x = draw(generator)

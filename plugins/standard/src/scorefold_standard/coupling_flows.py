@@ -217,7 +217,7 @@ class CouplingFlow(Flow, Trainable):
                 steps.append(ActNorm(features))
             if config.linear == "lu":
                 # Splines are bent along coordinates, and mixed columns need more of their bins.
-                steps.append(LULinear(features, rotated=image or isinstance(config, AffineCouplingConfig)))
+                steps.append(LULinear(features, rotated=isinstance(config, AffineCouplingConfig)))
             elif config.linear == "orthogonal":
                 steps.append(Householder(features))
             steps.append(self._coupling(config, features, condition, swap=index % 2 == 1, image=image))
