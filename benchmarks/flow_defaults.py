@@ -47,7 +47,7 @@ def table(generator: torch.Generator) -> Tensor:
 def mixtures(generator: torch.Generator) -> Tensor:
     """The table's columns in one deviation each, turned by a random rotation."""
     x = table(generator)
-    rotation, _ = torch.linalg.qr(torch.randn(x.shape[1], x.shape[1], generator=generator))
+    rotation: Tensor = torch.linalg.qr(torch.randn(x.shape[1], x.shape[1], generator=generator))[0]
     return (x - x.mean(0)) / x.std(0) @ rotation
 
 
