@@ -28,6 +28,7 @@ def test_one_number_far_from_those_of_the_prior_is_warned_of_in_any_unit(gaussia
     model = DPS(MMPSConfig.model_validate({"operator": rows, "noise_std": 0.1}), prior=prior)
     y = torch.tensor([[2e3, 2.0, 9.0], [2e3, 160.0, 9.0], [1e6, 2.0, 9.0]], dtype=torch.float64)
     assert model.outside(y).tolist() == [False, True, True]
+    assert model.outside(y.numpy()).tolist() == [False, True, True]
 
 
 class TwoModes(ScoreModel):

@@ -94,7 +94,7 @@ class InverseSolver(ScoreModel):
         in the mean. Each of few numbers is compared too, with its row of A in place of A, and M = 1: their units may
         differ.
         """
-        operator, y = self.observations.read(condition)
+        operator, y = self.observations.read(self.as_tensors(condition))
         scale, example = self.event_scale, self.observations.example()
         if scale == EventScale() or not len(y):
             return torch.zeros(len(y), dtype=torch.bool)
