@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import json
+import os
 import signal
 import threading
 import time
@@ -22,6 +24,7 @@ from scorefold_registry.plugins.environments.questions import DEEPEST, MOST, Que
 from scorefold_registry.plugins.environments.wire import Arena, Reader, Writer, read_line
 from scorefold_registry.plugins.records import environments_of
 from scorefold_registry.run.pipeline import run_file
+from scorefold_registry.worker import main as worker_main
 
 X = torch.randn(6, 3, generator=torch.Generator().manual_seed(1))
 Local = Callable[[], Host]
@@ -177,6 +180,28 @@ def test_ctrl_c_in_a_call_inside_a_question_keeps_the_worker(world: Any, tmp_pat
         signal.signal(signal.SIGINT, handler)
     assert host.create("one/estimator:toy-port", reference=Mine(lambda: None)).estimate(X).value == 1
     assert asks._ask_remote().environment.session().pid == pid
+
+
+def test_a_cancel_between_two_calls_stops_its_own_request(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "scorefold.toml").touch()
+    there, back, said = Arena(), Arena(), (tmp_path / "answers").open("wb")
+    monkeypatch.setattr(worker_main.os, "_exit", lambda status: None)
+    worker = worker_main.Worker(there, back, said.fileno(), tmp_path)
+    worker.id = 3
+    lines = [
+        {"do": "cancel", "id": 4},
+        {"do": "answer", "error": {"type": "PluginError", "message": "no", "hint": None, "code": "plugin"}},
+    ]
+    for each in ([*lines], [*lines[:1], {"do": "cancel", "id": 3}]):
+        requests = tmp_path / "requests"
+        requests.write_text("".join(f"{json.dumps(line)}\n" for line in each))
+        worker_main._read(os.open(requests, os.O_RDONLY), worker)
+        assert not worker.cancelled
+        with pytest.raises(PluginError if each == lines else KeyboardInterrupt):
+            worker._ask("get", {})
+    assert worker.cancelled
+    for arena in (there, back, said):
+        arena.close()
 
 
 def test_ctrl_c_while_the_host_answers(world: Any) -> None:

@@ -61,7 +61,8 @@ def main(facts: Mapping[str, Any]) -> None:
             message = worker.inbox.get()
             if message["do"] == "bye":
                 break
-            worker.answer(message)
+            if message["do"] != "cancel":  # the request was answered before the cancel came
+                worker.answer(message)
 
 
 def _read(requests: int, worker: Worker) -> None:
@@ -69,9 +70,9 @@ def _read(requests: int, worker: Worker) -> None:
     with open(requests, "rb") as lines:
         for line in lines:
             message = json.loads(line)
-            if message["do"] != "cancel":
+            if message["do"] != "cancel" or not worker.working or message["id"] != worker.id:
                 worker.inbox.put(message)
-            elif worker.working:
+            else:
                 worker.cancelled = True
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
     os._exit(0)
@@ -97,7 +98,7 @@ class Worker:
         self.inbox: queue.Queue[dict[str, Any]] = queue.Queue()
         self._objects: dict[str, Any] = {}
         self._host_objects = Asking(self._ask)
-        self._id, self._shown = 0, 0.0
+        self.id, self._shown = 0, 0.0
         self.working = self.cancelled = False
 
     def say(self, message: Mapping[str, Any]) -> None:
@@ -111,7 +112,7 @@ class Worker:
 
     def answer(self, message: Mapping[str, Any]) -> None:
         """Does a request and sends its answer, or the error that it raised."""
-        self._id, self.cancelled = message["id"], False
+        self.id, self.cancelled = message["id"], False
         self.working = True
         try:
             try:
@@ -119,7 +120,7 @@ class Worker:
             finally:
                 self.working = False
         except BaseException as error:
-            self.say({"id": self._id, "cpu": _cpu(), "error": self._error(error)})
+            self.say({"id": self.id, "cpu": _cpu(), "error": self._error(error)})
             return
         self._write(line)
 
@@ -142,18 +143,22 @@ class Worker:
             warnings.showwarning = self._warning  # type: ignore[assignment]
             done = getattr(self, f"_do_{message['do']}")(**values)
         states = [generator.get_state() for generator in reader.generators]
-        return writer.line({"id": self._id, "cpu": _cpu()}, {"done": done, "generators": states})
+        return writer.line({"id": self.id, "cpu": _cpu()}, {"done": done, "generators": states})
 
     def _reader(self) -> Reader:
         return Reader(self._there, self._objects.__getitem__, self._host_objects.proxy)
 
     def _ask(self, do: str, values: Mapping[str, Any]) -> Any:
         """The host's answer to a question. What the host asks before it answers is done first."""
-        number, writer = self._id, Writer(self._back)
+        number, writer = self.id, Writer(self._back)
         self._write(writer.line({"id": number, "ask": do}, {"values": dict(values)}))
         while (message := self.inbox.get())["do"] != "answer":
-            self.answer(message)
-            self._id, self.working = number, True
+            if message["do"] != "cancel":
+                self.answer(message)
+                self.id, self.working = number, True
+            elif message["id"] == number:
+                self.cancelled = True
+                raise KeyboardInterrupt
         if "error" in message:
             raise objects.known_error(message["error"]) or PluginError(message["error"]["message"])
         reader = self._reader()
@@ -226,15 +231,15 @@ class Worker:
     def _progress(self, done: int, total: int, text: str) -> None:
         if done >= total or time.monotonic() > self._shown + _PROGRESS_EVERY:
             self._shown = time.monotonic()
-            self.say({"id": self._id, "progress": [done, total, text[:200]]})
+            self.say({"id": self.id, "progress": [done, total, text[:200]]})
 
     def _metrics(self, step: int, numbers: Mapping[str, float]) -> None:
         said = {name: value if math.isfinite(value) else str(value) for name, value in numbers.items()}
-        self.say({"id": self._id, "metrics": [step, said]})
+        self.say({"id": self.id, "metrics": [step, said]})
 
     def _warning(self, message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: Any) -> None:
         said = {"text": str(message)[:10_000], "category": category.__name__, "file": filename, "line": lineno}
-        self.say({"id": self._id, "warning": said})
+        self.say({"id": self.id, "warning": said})
 
     def _error(self, error: BaseException) -> dict[str, Any]:
         """An exception as data: its class, words, hint, the line of the plugin's own, and its traceback."""

@@ -271,7 +271,7 @@ class Session:
             return
         limit = time.monotonic() + SECONDS_TO_END
         try:
-            self._send(b'{"do": "cancel"}\n', what, limit)
+            self._send(b'{"do": "cancel", "id": %d}\n' % number, what, limit)
             while time.monotonic() < limit:
                 said = self._next(what, limit)
                 if said.get("id") == number and ("done" in said or "error" in said):
