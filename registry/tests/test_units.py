@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 
-from scorefold.data import EventScale
-from scorefold_registry.run.applying import unit_warnings
+import scorefold as sf
+from scorefold.data import DataSpec, EventScale
+from scorefold.interfaces import TensorSource
+from scorefold_registry.run.units import in_units_of, unit_warnings
 
 TRAINED = EventScale(shift=(10.0, -5.0), factor=(2.0, 100.0))
 X = torch.tensor([[1.0, 1.0], [-1.0, -1.0]]).repeat(10, 1)
@@ -39,3 +43,49 @@ def test_data_are_warned_of(trained: EventScale, x: Tensor, said: list[str]) -> 
     found = unit_warnings(trained, x)
     assert len(found) == len(said), found
     assert all(part in text for part, text in zip(said, found, strict=True))
+
+
+def test_points_are_converted_to_the_units_of_a_model() -> None:
+    raw = torch.tensor([[12.0, 95.0], [8.0, -105.0]]).repeat(10, 1)
+    anew = EventScale(shift=(12.0, 95.0), factor=(4.0, 1.0))
+    for scale in (anew, EventScale()):
+        found = in_units_of(DataSpec((2,), TRAINED), TensorSource(scale.from_raw(raw).float(), scale))
+        assert found.event_scale == TRAINED
+        torch.testing.assert_close(found.load("test").x, X)
+    bytes_, halves = EventScale(0.0, 1.0, 256, factor=255.0), EventScale(-1.0, 1.0, 256, shift=127.5, factor=127.5)
+    found = in_units_of(DataSpec((1, 2, 2), halves), TensorSource(PIXELS, bytes_))
+    torch.testing.assert_close(found.load("test").x, 2 * PIXELS - 1)
+
+
+def test_points_stay_where_units_agree_or_are_not_known() -> None:
+    known = EventScale(0.0, 1.0, 256, factor=255.0)
+    for trained, shape, source in (
+        (TRAINED, (2,), TensorSource(X, EventScale(mean=3.0, shift=TRAINED.shift, factor=TRAINED.factor))),
+        (TRAINED, (3,), TensorSource(X, EventScale())),
+        (known, (1, 2, 2), TensorSource(PIXELS, IMAGES)),
+        (IMAGES, (1, 2, 2), TensorSource(PIXELS, known)),
+        (known, (1, 2, 2), TensorSource(PIXELS, EventScale())),
+    ):
+        assert in_units_of(DataSpec(shape, trained), source) is source
+
+
+def test_a_model_reads_other_data_in_its_own_units(tmp_path: Path) -> None:
+    table = torch.randn(200, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 500.0]) + 100
+    for name, points in (("own", table), ("far", table + torch.tensor([4.0, 0.0]))):
+        lines = [f"{a},{b}" for a, b in points.tolist()]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["a,b", *lines]))
+
+    at = {"folder": str(tmp_path / "runs"), "progress": False}
+
+    def read(file: str, scale: str) -> sf.Stage:
+        whole = {"fractions": [0.0, 0.0, 1.0], "name": f"{file[:3]}-{scale}"}
+        return sf.load_data(str(tmp_path / file), scale=scale, **whole, **at)
+
+    own = sf.load_data(str(tmp_path / "own.csv"), scale="columns", **at)
+    flow = sf.fit("flow:affine-coupling", own, layers=1, training={"steps": 1}, **at)
+    expected = sf.evaluate(flow, read("own.csv", "columns"), **at)
+    found = sf.evaluate(flow, read("own.csv", "none"), **at)
+    assert found.result["answer"]["value"] == pytest.approx(expected.result["answer"]["value"], rel=1e-4)
+    assert "warnings" not in found.result
+    (said,) = sf.evaluate(flow, read("far.csv", "none"), **at).result["warnings"]
+    assert said.startswith("the data lie away from the model's training data: column 0 has mean 104")

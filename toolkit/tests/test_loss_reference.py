@@ -72,7 +72,7 @@ def test_a_fit_says_how_far_its_loss_is_below_the_reference(
 ) -> None:
     history = [{"step": 9, "loss": 77.0 if held_out else loss}]
     report = FitReport(
-        9, best_validation=loss if held_out else None, reference=reference, reference_of="zero", history=history
+        9, held_out=loss if held_out else None, reference=reference, reference_of="zero", history=history
     )
     assert report.against(loss) == said
     answer = report.answer()
@@ -162,9 +162,19 @@ def test_a_normal_distribution_is_a_closed_form() -> None:
 def test_a_model_that_repeats_its_training_points_is_not_advised_to_train_longer(
     loss: float, held_out: float, memorised: bool
 ) -> None:
-    report = FitReport(reference=1.0, reference_of="zero", best_validation=held_out)
+    report = FitReport(reference=1.0, reference_of="zero", held_out=held_out)
     report.history = [{"step": 10, "loss": loss}, {"step": 10, "validation": held_out}]
     assert bool(report.memorised()) == memorised
     advice = report.answer()["advice"]
     assert ("give more points" in advice) == memorised
     assert ("train longer" in advice) == (held_out >= 1 and not memorised)
+
+
+@pytest.mark.parametrize(("held_out", "overfitted"), [(0.96, False), (1.0, False), (1.01, True), (1.26, True)])
+def test_a_model_that_was_better_before_the_end_is_advised_to_keep_the_best(held_out: float, overfitted: bool) -> None:
+    # A tenth of the gain of .44 is .044.
+    report = FitReport(reference=1.4, reference_of="zero", best_validation=0.96, held_out=held_out)
+    said = f"was 0.96 at best and is {held_out:.4g} at the end"
+    assert (said in report.overfitted()) == overfitted
+    answer = report.answer()
+    assert (answer["value"], "set 'patience'" in answer["advice"]) == (held_out, overfitted)

@@ -147,6 +147,7 @@ def test_validation_measures_the_averaged_weights() -> None:
     # The model now holds the averaged weights, so the last validation must have measured just these.
     assert report.history[-1]["validation"] == pytest.approx(total / 37, rel=1e-6)
     assert report.best_validation == min(row["validation"] for row in report.history if "validation" in row)
+    assert report.held_out == report.history[-1]["validation"]
 
 
 def test_without_averaging_the_last_weights_stay() -> None:
@@ -171,7 +172,7 @@ def test_early_stopping_keeps_the_best_weights() -> None:
     assert report.stopped_early
     assert len(losses) == best + 4
     assert report.steps == 2 * (len(losses) - 1)  # the first is of the start
-    assert report.best_validation == losses[best]
+    assert report.best_validation == report.held_out == losses[best]
     with torch.no_grad():
         kept = model.loss(near, progress=Progress(0, 1, "fit"), generator=torch.Generator()).value
     assert float(kept) == pytest.approx(losses[best], rel=1e-6)

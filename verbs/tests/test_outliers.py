@@ -141,6 +141,22 @@ def test_the_greatest_cost_stands_in_the_last_bar_and_the_limit_is_a_line(seed: 
     assert axes.get_ylabel() == "density"
 
 
+@pytest.mark.parametrize(("count", "far", "named"), [(30, 30.0, True), (30, 2.0, False), (10, 30.0, False)])
+def test_a_point_that_makes_the_interval_is_named(count: int, far: float, named: bool) -> None:
+    data = pairs(count)
+    x = torch.cat((data.x, torch.full((1, 2), far)))
+    assert isinstance(data.condition, Tensor)
+    points = Dataset(x, torch.cat((data.condition, torch.zeros(1))), index=torch.arange(count + 1))
+    flow = Knowing(spec=SPEC)
+    outcome = evaluate_likelihood(flow, {"data": Source(test=points)}, LikelihoodOptions(), context())
+    assert ("warnings" in outcome.result) == named
+    if named:
+        (said,) = outcome.result["warnings"]
+        others = -float(flow.log_prob(data.x, data.condition).detach().mean()) / 2
+        assert said.startswith(f"row {count} alone has ")
+        assert said.endswith(f"without it the {outcome.result['answer']['quantity']} is {others:.3g}")
+
+
 class UnitSquare(Shifted):
     """A flow of the uniform distribution on [0, 1]^2, with density 0 outside."""
 

@@ -181,13 +181,18 @@ def test_more_decibels_and_less_distance_are_better(quantity: str, value: float,
 
 
 @pytest.mark.parametrize(
-    ("normal", "said", "sure"),
-    [(2.5, "better than a normal", None), (1.2, "worse than a normal", "with caution"), (1.98, "no better than", None)],
+    ("normal", "said", "advice"),
+    [
+        (2.5, "better than a normal", ""),
+        (1.2, "worse than a normal", "'patience'"),
+        (1.98, "no better than", "'patience'"),
+    ],
 )
-def test_less_negative_log_likelihood_is_better(normal: float, said: str, sure: str | None) -> None:
+def test_less_negative_log_likelihood_is_better(normal: float, said: str, advice: str) -> None:
     found = of_likelihood("nats", 1.96, [1.9, 2.03], normal, None)
     assert said in found["verdict"]
-    assert found.get("sure") == sure
+    assert advice in found.get("advice", "")
+    assert ("advice" in found) == bool(advice)
 
 
 def test_bits_are_compared_with_the_bits_of_a_level() -> None:
@@ -196,7 +201,7 @@ def test_bits_are_compared_with_the_bits_of_a_level() -> None:
     assert found["verdict"] == f"The model stores held-out points in {said}"
     assert (found["baselines"], "sure" in found) == ({"without a model": 8}, False)
     useless = of_likelihood("bits per dimension", 8.2, [8.1, 8.3], None, None, levels=256)
-    assert (useless["sure"], useless["advice"]) == ("with caution", "train the model longer")
+    assert useless["advice"].startswith("train the model longer")
     unknown = of_likelihood("negative log-likelihood (nats per dimension)", 1.5, None, None, None, levels=256)[
         "verdict"
     ]

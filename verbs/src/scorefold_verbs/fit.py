@@ -81,7 +81,7 @@ def fit(component: nn.Module, inputs: Inputs, options: None, context: StageConte
         after += poor
         if error is not None:
             result["metrics"][RELATIVE_ERROR] = error
-    if warnings := [*before, *report.warnings, *filter(None, [report.memorised()]), *after]:
+    if warnings := [*before, *report.warnings, *filter(None, [report.memorised() or report.overfitted()]), *after]:
         result["warnings"] = warnings
     few = training.take(torch.arange(min(_SHOWN, len(training))))
     return Outcome(component, result, shown=Fitted(report, component, few.x, few.condition))

@@ -8,7 +8,7 @@ condition, less its cost given other points' conditions. The other is the cost o
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -59,7 +59,8 @@ def evaluate_likelihood(
     dataset = points_of(source, _most(component, options), context)
     seed = context.seed("evaluate")
     every = log_probs(component, dataset, options, seed, executor=context.executor)
-    rows, warnings = dataset.index, _impossible(every, _called(source, dataset))
+    rows, called = dataset.index, _called(source, dataset)
+    warnings = _impossible(every, called)
     log_prob, dataset = every[every.isfinite()], dataset.take(every.isfinite().nonzero()[:, 0])
     metrics, answer = _likelihood(component, log_prob, _exact_log_prob(component, source, dataset))
     normal = None
@@ -72,6 +73,7 @@ def evaluate_likelihood(
     scaled = source.event_scale.log_volume(tuple(component.event_shape))
     if scaled != 0 and source.event_scale.levels is None:
         metrics["log-likelihood in the units of the file (nats)"] = float(log_prob.mean()) - scaled
+    warnings += _alone(every, called, answer)
     result: dict[str, Any] = {"metrics": metrics, "points": len(every), "answer": answer}
     if warnings:
         result["warnings"] = warnings
@@ -107,6 +109,22 @@ def _impossible(log_prob: Tensor, called: Sequence[str], *, some: bool = True) -
     said = f"the model has density 0 at {len(none):,} of {len(log_prob):,} points ({named}), outside its limits or"
     return [f"{said} far from its data: means are of the others"]
 
+
+def _alone(log_prob: Tensor, called: Sequence[str], answer: Mapping[str, Any]) -> list[str]:
+    """The warning of one point with nearly all of the variance, which then makes the interval."""
+    known = log_prob.where(log_prob.isfinite(), log_prob[log_prob.isfinite()].mean())
+    squares = (known - known.mean()).square()
+    place = int(squares.argmax())
+    if len(known) < _FEW or not squares[place] > 0.9 * squares.sum():
+        return []
+    scale = answer["value"] / float(known.mean())
+    others = scale * float(torch.cat([known[:place], known[place + 1 :]]).mean())
+    own = f"{called[place]} alone has {scale * float(known[place]):.4g}"
+    return [f"{own} and makes most of the interval: without it the {answer['quantity']} is {others:.3g}"]
+
+
+_FEW = 20
+"""The points from which on one of them is named that makes the interval."""
 
 _NAMED = 3
 """The most points of density 0 that are named."""

@@ -39,6 +39,8 @@ FEWEST = 6
 SHARPER = 1.3
 """The ratio of sharpness from which on paths are sharper than straight lines. Far above the points', it is noise."""
 
+_TRAIN = "train the model longer, or with 'patience' where its loss of held-out points rose"
+
 _ALL = 12
 """The most pairs of which all 2^n signs are tried."""
 
@@ -246,17 +248,17 @@ def of_likelihood(
         found = {"baselines": {"without a model": stored}}
         said = f"The model stores held-out points in {number}, where {stored:.3g} are needed without a model."
         if low >= stored:
-            found |= {"sure": "with caution", "advice": "train the model longer"}
+            found["advice"] = _TRAIN
     elif normal is None:
         said = f"Held-out points have {number}; lower is better."
     elif high < normal:
         said = f"The model fits held-out points better than a normal distribution does: {number} vs {normal:.3g}."
     elif low > normal:
         said = f"The model fits held-out points worse than a normal distribution does: {number} vs {normal:.3g}."
-        found |= {"sure": "with caution", "advice": "train the model longer"}
+        found["advice"] = _TRAIN
     else:
         said = f"The model is no better than a normal distribution on held-out points: {number} vs {normal:.3g}."
-        found["advice"] = "train the model longer, unless the data are normal"
+        found["advice"] = f"{_TRAIN}, unless the data are normal"
     if exact is not None:
         off = f"{abs(value - exact):.2g} {'higher' if exact > value else 'lower'}"
         place = "inside the interval" if low <= exact <= high else off

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from scorefold.config import Config
-from scorefold.data import Dataset, DataSpec, EventScale, TensorSpec
+from scorefold.data import Dataset, DataSpec, TensorSpec
 from scorefold.errors import ConfigError, DataError, SplitError
 from scorefold.interfaces import DataSource, TensorSource
 from scorefold.interfaces.data import SPLITS
@@ -28,18 +28,12 @@ from scorefold_registry.run.data_summary import inspect_data, loader_of, read_fi
 from scorefold_registry.run.environment import set_up_device
 from scorefold_registry.run.output import write_output, writer_for
 from scorefold_registry.run.stage_folder import LoadedStage, load_stage
+from scorefold_registry.run.units import spec_of, unit_warnings
 from scorefold_registry.runfile.plan import condition_columns, other_conditions
 from scorefold_registry.runfile.reader import near
 
 if TYPE_CHECKING:
     from scorefold_registry.host import Host
-
-
-APART = 3.0
-"""The ratio of spreads, or the distance of means in deviations, from which data count as unlike the training data."""
-
-_FEW, _NAMED, _ROUNDING = 10, 3, 1e-6
-"""The fewest events whose spread is judged, the most columns that are named, and what float32 leaves of 0."""
 
 
 def apply_stage(
@@ -70,7 +64,7 @@ def apply_stage(
     problems = check_inputs(host.catalogue, bare, chosen, given)
     if problems:
         raise config_error(f"{chosen.name} with {registered.id}", problems)
-    spec = _spec_of(host, component)
+    spec = spec_of(host.builder.memory, component)
     dtype = _dtype_of(component)
     warnings: list[str] = []
     inputs: dict[str, Any] = {}
@@ -161,20 +155,6 @@ def _recalled(options: Config | None, folder: Path, name: str, verb: str) -> tup
             known |= read_result(file.parent)["metrics"]
     found = {field: known[metric] for field, metric in wanted.items() if metric in known}
     return options.model_copy(update=found), sorted({wanted[field] for field in wanted.keys() - found.keys()})
-
-
-def _spec_of(host: Host, component: Any) -> DataSpec | None:
-    """The shape and scale of the data that a component was made for, through its ports."""
-    made = host.builder.memory.of(component)
-    for port in () if made is None else made.ports.values():
-        for item in port if isinstance(port, list) else [port]:
-            if isinstance(item, DataSpec):
-                return item
-            if isinstance(item, DataSource):
-                return item.spec()
-            if (found := _spec_of(host, item)) is not None:
-                return found
-    return None
 
 
 def _observed(component: Any) -> TensorSpec | None:
@@ -374,42 +354,3 @@ def _dtype_of(component: Any) -> torch.dtype:
             if tensor.is_floating_point():
                 return tensor.dtype
     return torch.float32
-
-
-def unit_warnings(trained: EventScale, x: Tensor) -> list[str]:
-    """Warnings where events x (N, *E), in a model's units, are not of the size or at the place of its training data.
-
-    Distances are divided by the deviation of the training data, one number for all coordinates. The numbers reported
-    are in the units that the data were read in.
-    """
-    if len(x) == 0:
-        return []
-    own = EventScale.of(x)
-    flat = x.double().flatten(1)
-    found = []
-    ratio = own.std / trained.std
-    constant = bool((flat == flat[0]).all())
-    if len(x) >= _FEW and not constant and not 1 / APART <= ratio <= APART:
-        found.append(
-            f"the spread of the data is {ratio:.3g} times the spread of the model's training data: check that both "
-            "have the same units"
-        )
-    means, middle = flat.mean(0), trained.middle(flat)
-    off = (means - middle) / trained.std
-    far = (off.abs() > APART).nonzero().flatten().tolist()
-    if far and len(means) == x.shape[-1] and x.dim() == 2:
-        raw = trained.to_raw(means)
-        raw_middle = trained.to_raw(means * 0 + middle)
-        raw = raw.where(raw.abs() > _ROUNDING * raw_middle.abs(), 0.0)
-        far.sort(key=lambda column: -abs(float(off[column])))
-        named = ", ".join(
-            f"column {column} has mean {float(raw[column]):.4g} for {float(raw_middle[column]):.4g}"
-            for column in far[:_NAMED]
-        )
-        more = f" and {len(far) - _NAMED} more columns" if len(far) > _NAMED else ""
-        found.append(f"the data lie away from the model's training data: {named}{more} (columns from 0)")
-    elif abs(own.mean - trained.mean) > APART * trained.std:
-        found.append(
-            f"the data have mean {own.mean:.4g} and the model's training data {trained.mean:.4g}, in the model's units"
-        )
-    return found

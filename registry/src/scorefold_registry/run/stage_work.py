@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from scorefold.errors import ArtefactError, PluginError, ScorefoldError
-from scorefold.interfaces import Flow, ScoreModel, evaluations
+from scorefold.errors import ArtefactError, PluginError, ScorefoldError, SplitError
+from scorefold.interfaces import DataSource, Flow, ScoreModel, evaluations
 from scorefold.stage import Outcome, RunInfo, StageContext, StageInfo, showing
 from scorefold_registry.components.building import Memory
 from scorefold_registry.components.saving import port_objects
@@ -25,10 +25,14 @@ from scorefold_registry.plugins.records import PluginRecord
 from scorefold_registry.run.os_process import cpu_seconds, peak_memory, restart_peak
 from scorefold_registry.run.stage_builder import StageBuilder
 from scorefold_registry.run.stage_values import Inputs, StageValues, changed_files
+from scorefold_registry.run.units import in_units_of, spec_of, unit_warnings
 from scorefold_registry.runfile.plan import PlannedStage
 
 if TYPE_CHECKING:
     from scorefold_registry.host import Host
+
+_COMPARED = 10_000
+"""Points that are compared with the data of the model."""
 
 
 @dataclass
@@ -110,7 +114,14 @@ class StageWork:
         planned = self.planned
         if self.component is None:
             self.component = self.builder.component(planned, self.value, self.values.component)
-        inputs = self.builder.inputs(planned, self.component, self.value)
+        inputs, unlike = self._in_units(self.builder.inputs(planned, self.component, self.value))
+        outcome = self._called(inputs)
+        if unlike:
+            outcome.result = {**outcome.result, "warnings": [*unlike, *outcome.result.get("warnings", ())]}
+        return outcome
+
+    def _called(self, inputs: Mapping[str, Any]) -> Outcome:
+        planned = self.planned
         with showing(self.context.progress):
             if planned.verb.gives == planned.registered.component.kind:
                 # It makes or trains the component: what it costs is steps, and not evaluations.
@@ -120,6 +131,22 @@ class StageWork:
                 outcome = call_verb(planned, self.component, inputs, self.context)
         self.calls = tally.points
         return outcome
+
+    def _in_units(self, inputs: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        """Inputs with data in the units of the model's own, and warnings where other data are unlike them."""
+        spec = spec_of(self.builder.host.builder.memory, self.component)
+        if spec is None:
+            return inputs, []
+        data = inputs.get("data")
+        found = {k: in_units_of(spec, v) if isinstance(v, DataSource) else v for k, v in inputs.items()}
+        if not isinstance(data, DataSource) or data.event_scale == spec.event_scale:
+            return found, []
+        try:
+            points = found["data"].load(self.context.split or "test").tensor(limit=_COMPARED)
+        except SplitError:
+            return found, []  # the verb says what is missing, if it needs points
+        alike = tuple(points.shape[1:]) == tuple(spec.event_shape)
+        return found, unit_warnings(spec.event_scale, points) if alike else []
 
     def _import_code(self) -> None:
         """Import the code that will run: what this costs is the process's business, and not the method's."""

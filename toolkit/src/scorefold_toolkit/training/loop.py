@@ -317,6 +317,8 @@ class _PhaseLoop:
         if self.plateau is not None:
             self.plateau.take(loss)
         self.task.report.best_validation = self.best.loss if math.isfinite(self.best.loss) else None
+        held_out = loss if self.task.config.patience is None else self.best.loss
+        self.task.report.held_out = held_out if math.isfinite(held_out) else None
 
     def _finish(self) -> None:
         self._losses()

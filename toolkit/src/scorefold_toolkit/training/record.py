@@ -31,7 +31,8 @@ class FitReport:
     ``cpu_seconds`` of this process (earlier parts of a resumed run counted in); ``history`` has a row for each report:
     ``step`` and ``phase`` with either ``loss``, its parts, ``learning_rate`` and ``steps_per_second``, or
     ``validation``, the loss of the held-out points under the averaged weights. ``best_validation`` is the lowest of
-    these in the last phase, and ``warnings`` say what went wrong on the way. ``reference`` is the loss of something
+    these in the last phase. ``held_out`` is the loss of the final model: the lowest where ``patience`` keeps the best
+    weights, else the last. ``warnings`` say what went wrong on the way. ``reference`` is the loss of something
     that learned nothing, in the last phase too, on the held-out points or on some training points, and
     ``reference_of`` names it; None for none. ``batch_size`` is the batch where it was made smaller for the
     time there was, and None elsewhere.
@@ -46,6 +47,7 @@ class FitReport:
     cpu_seconds: float = 0.0
     stopped_early: bool = False
     best_validation: float | None = None
+    held_out: float | None = None
     final_learning_rate: float | None = None
     reference: float | None = None
     reference_of: str = ""
@@ -71,8 +73,8 @@ class FitReport:
 
     def answer(self) -> dict[str, Any]:
         """Quality of the fit and the next step, as the minor ``answer`` of a result: printed if there is no other."""
-        held_out = self.best_validation is not None
-        loss = self.best_validation if held_out else self.last("loss")
+        held_out = self.held_out is not None
+        loss = self.held_out if held_out else self.last("loss")
         quantity = "loss of held-out points" if held_out else "loss"
         if loss is None:
             return {"quantity": quantity, "value": None, "verdict": f"Trained for {self.steps:,} steps.", "minor": True}
@@ -82,18 +84,20 @@ class FitReport:
         advice = "ask the model a question, such as do: sample" if better else "train longer, or check the data's scale"
         if self.memorised():
             advice = "give more points, or take fewer steps, a smaller model or 'patience' of training"
+        elif self.overfitted():
+            advice = "set 'patience' of training, or take fewer steps, more points or a smaller model"
         sure = {} if better else {"sure": "with caution"}
         return {"quantity": quantity, "value": loss, "verdict": verdict, **sure, "advice": advice, "minor": True}
 
     def memorised(self) -> str:
         """The warning of a model that fits its training points and learned nothing of others; empty for other models.
 
-        >>> known = FitReport(reference=1.0, reference_of="a normal distribution", best_validation=3.1)
+        >>> known = FitReport(reference=1.0, reference_of="a normal distribution", held_out=3.1)
         >>> known.history = [{"step": 10, "loss": -2.4}, {"step": 10, "validation": 3.1}]
         >>> known.memorised()[:68]
         'the loss of training points is -2.4 and of held-out points 3.1, no b'
         """
-        loss, held_out = self.last("loss"), self.best_validation
+        loss, held_out = self.last("loss"), self.held_out
         if self.reference is None or loss is None or held_out is None:
             return ""
         clear = 0.1 * max(1.0, abs(self.reference))
@@ -102,6 +106,22 @@ class FitReport:
         return (
             f"the loss of training points is {loss:.4g} and of held-out points {held_out:.4g}, "
             f"{self.against(held_out)}: the model repeats its training points, and its samples are too narrow"
+        )
+
+    def overfitted(self) -> str:
+        """The warning of a model that was clearly better on held-out points before the training ended, by a tenth of
+        what it had gained; empty for other models.
+
+        >>> FitReport(reference=1.4, best_validation=0.96, held_out=1.26).overfitted()[:67]
+        'the loss of held-out points was 0.96 at best and is 1.26 at the end'
+        """
+        if self.reference is None or self.best_validation is None or self.held_out is None:
+            return ""
+        if not self.held_out - self.best_validation > 0.1 * (self.reference - self.best_validation) > 0:
+            return ""
+        return (
+            f"the loss of held-out points was {self.best_validation:.4g} at best and is {self.held_out:.4g} at the end"
+            ": 'patience' of training keeps the best model"
         )
 
     def last(self, name: str) -> float | None:
@@ -147,7 +167,8 @@ class FitReport:
         self.seconds += part.seconds
         self.cpu_seconds += part.cpu_seconds
         self.stopped_early = self.stopped_early or part.stopped_early
-        self.best_validation, self.final_learning_rate = part.best_validation, part.final_learning_rate
+        self.best_validation, self.held_out = part.best_validation, part.held_out
+        self.final_learning_rate = part.final_learning_rate
         self.reference, self.reference_of = part.reference, part.reference_of
 
 
