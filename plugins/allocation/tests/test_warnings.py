@@ -154,9 +154,25 @@ def test_trials_that_failed_are_named_and_no_others() -> None:
 def test_a_plan_by_formula_is_warned_about(
     budget: int, constraints: dict[str, int], settings: dict[str, Any], said: list[str]
 ) -> None:
-    found = MetaAllocator(MetaConfig.model_validate(settings)).allocate(budget, constraints=constraints).warnings
+    known = {"linear": {"dimension": 20}, **settings}
+    found = MetaAllocator(MetaConfig.model_validate(known)).allocate(budget, constraints=constraints).warnings
     assert len(found) == len(said), found
     assert all(re.search(part, text) for part, text in zip(said, found, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("settings", "known"),
+    [
+        ({}, False),
+        ({"task_types": [{"task_cost": 5}], "present": 10}, False),
+        ({"linear": {"rate": 0.4}}, True),
+        ({"task_types": [{"noise": 1.0}]}, True),
+    ],
+)
+def test_a_plan_of_the_defaults_says_so(settings: dict[str, Any], known: bool) -> None:
+    warnings = MetaAllocator(MetaConfig.model_validate(settings)).allocate(4000).warnings
+    said = "the plan is for 20 weights, a spread of 1, noise 1 and an inner rate of 0.4"
+    assert any(said in text for text in warnings) == (not known)
 
 
 def test_a_plan_lists_a_type_with_a_single_task() -> None:

@@ -154,7 +154,7 @@ class MetaAllocator(Allocator):
         lattice = lattice_of(self.config, bounds, budget)
         if not lattice.allows():
             return Allocation("infeasible", (), budget, reason=_why_none(lattice))
-        problem, warnings = problem_of(self.config), list[str]()
+        problem, warnings = problem_of(self.config), _assumed(self.config)
         stream = generator or torch.Generator().manual_seed(0)
         engine = Engine(self.config, problem, stream if self.config.engine == "monte-carlo" else None)
         best = engine.best(lattice)
@@ -172,6 +172,18 @@ class MetaAllocator(Allocator):
             )
             return Allocation("refused", (), budget, reason=reason, warnings=tuple(warnings))
         return formula_report(engine, lattice, best, warnings)
+
+
+def _assumed(config: MetaConfig) -> list[str]:
+    """The warning of a problem of which nothing is given, so that the plan is of the defaults."""
+    given = config.linear.model_fields_set | {name for kind in config.task_types for name in kind.model_fields_set}
+    if given & {"dimension", "rate", "start_distance", "spread", "noise"}:
+        return []
+    kind, linear = config.task_types[0], config.linear
+    return [
+        f"nothing is known of your problem: the plan is for {linear.dimension} weights, a spread of {kind.spread:g}, "
+        f"noise {kind.noise:g} and an inner rate of {linear.rate:g}. Set 'linear' and 'task_types', or give a pilot"
+    ]
 
 
 def _why_none(lattice: Lattice) -> str:
