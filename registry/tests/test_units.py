@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 import scorefold as sf
 from scorefold.data import DataSpec, EventScale
+from scorefold.errors import ConfigError
 from scorefold.interfaces import TensorSource
 from scorefold_registry.run.units import in_units_of, unit_warnings
 
@@ -89,3 +91,20 @@ def test_a_model_reads_other_data_in_its_own_units(tmp_path: Path) -> None:
     assert "warnings" not in found.result
     (said,) = sf.evaluate(flow, read("far.csv", "none"), **at).result["warnings"]
     assert said.startswith("the data lie away from the model's training data: column 0 has mean 104")
+
+
+def test_an_array_holds_the_conditions_of_samples(tmp_path: Path) -> None:
+    at = {"folder": str(tmp_path / "runs"), "progress": False}
+    x = torch.randn(40, 2, generator=torch.Generator().manual_seed(0))
+    flow = sf.fit("flow:affine-coupling", sf.load_data(x, condition=x.sum(1), **at), layers=1, training={"steps": 1})
+    y = np.array([0.5, -3.0])
+    seen = sf.load_data(torch.zeros(2, 2), condition=y, splits=(0, 0, 1), name="seen", **at)
+    drawn = [sf.sample(flow, each, n=3, progress=False).value.load("test") for each in (y, torch.tensor(y), seen)]
+    assert all(torch.equal(one.x, drawn[0].x) for one in drawn)
+    assert drawn[0].condition.flatten().tolist() == [0.5] * 3 + [-3.0] * 3
+    with pytest.raises(ConfigError, match=r"have shape \(1, 2\); expected \(N, 1\), a row for each"):
+        sf.sample(flow, y[None], progress=False)
+    flow = sf.fit("flow:affine-coupling", sf.load_data(x, condition=x, **at), layers=1, training={"steps": 1})
+    with pytest.raises(ConfigError, match=r"expected \(N, 2\)") as caught:
+        sf.sample(flow, y, progress=False)
+    assert "give y[None]" in str(caught.value.hint)

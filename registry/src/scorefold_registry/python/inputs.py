@@ -19,6 +19,7 @@ from scorefold_registry.components.stage_files import VALUE_FILE
 from scorefold_registry.plugins.locks import make_folder
 from scorefold_registry.python.stage import RunSetting, Stage
 from scorefold_registry.run.data_summary import loader_of
+from scorefold_registry.run.units import observed
 from scorefold_registry.runfile.yaml_reader import parse_value
 
 
@@ -64,6 +65,30 @@ def as_input(
         f"an input is {value!r:.80}; expected a stage, a component (kind:name), or an object that this host made",
         hint="pass what fit(...) or load_data(...) gave",
     )
+
+
+def observations(model: Any, data: Any, folder: Path) -> Any:
+    """Arrays, tensors and tables (N, *S) as data whose conditions they are; anything else as it is, and all data of a
+    model that takes no numbers as its condition.
+
+    Raises ``ConfigError`` for arrays of another shape.
+    """
+    spec = observed(model)
+    if spec is None or data is None or isinstance(data, str | Path | Mapping | Stage):
+        return data
+    import numpy as np
+
+    y = _as_array("the observations", data)
+    if y.ndim == 1 and spec.shape == (1,):
+        y = y[:, None]
+    if y.shape[1:] != tuple(spec.shape):
+        expected = ", ".join(["N", *map(str, spec.shape)])
+        raise ConfigError(
+            f"the observations have shape {y.shape}; expected ({expected}), a row for each",
+            hint="for one observation give y[None]" if y.shape == tuple(spec.shape) else None,
+        )
+    zeros = np.zeros((len(y), *model.event_shape), dtype="float32")
+    return {"use": "data:array", "config": {**_array(zeros, {"condition": y}, folder), "fractions": [0.0, 0.0, 1.0]}}
 
 
 def _saved(value: Any, setting: RunSetting) -> Path:

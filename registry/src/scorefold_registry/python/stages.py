@@ -30,6 +30,7 @@ from scorefold_registry.host import Host
 from scorefold_registry.python.inputs import (
     as_input,
     in_python,
+    observations,
     points_in,
     refuse_networks,
     source_of,
@@ -300,7 +301,10 @@ def fit(model: str | Stage, data: Any = None, **given: Any) -> Stage:
 
 
 def sample(model: str | Stage, data: Any = None, **given: Any) -> Stage:
-    """Samples of a score or a flow, for the conditions of ``data`` where it takes any; ``n`` is how many."""
+    """Samples of a score or a flow, for the conditions of ``data`` where it takes any; ``n`` is how many. An array
+    (N, *S) holds the conditions themselves, such as observations of a solver."""
+    if isinstance(model, Stage):
+        data = observations(model.value, data, model.setting.folder)
     return do("sample", model, data, **given)
 
 

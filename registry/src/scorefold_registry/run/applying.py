@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from scorefold.config import Config
-from scorefold.data import Dataset, DataSpec, TensorSpec
+from scorefold.data import Dataset, DataSpec
 from scorefold.errors import ConfigError, DataError, SplitError
 from scorefold.interfaces import DataSource, TensorSource
 from scorefold.interfaces.data import SPLITS
@@ -28,7 +28,7 @@ from scorefold_registry.run.data_summary import inspect_data, loader_of, read_fi
 from scorefold_registry.run.environment import set_up_device
 from scorefold_registry.run.output import write_output, writer_for
 from scorefold_registry.run.stage_folder import LoadedStage, load_stage
-from scorefold_registry.run.units import spec_of, unit_warnings
+from scorefold_registry.run.units import observed, spec_of, unit_warnings
 from scorefold_registry.runfile.plan import condition_columns, other_conditions
 from scorefold_registry.runfile.reader import near
 
@@ -70,7 +70,7 @@ def apply_stage(
     inputs: dict[str, Any] = {}
     if data is not None:
         reading = _Reading(host, folder, data, read)
-        if chosen.name == "sample" and _observed(component) is not None and reading.numbers:
+        if chosen.name == "sample" and observed(component) is not None and reading.numbers:
             inputs["data"] = reading.observations(component, dtype)
         else:
             source = inputs["data"] = reading.points(spec, dtype)
@@ -157,12 +157,6 @@ def _recalled(options: Config | None, folder: Path, name: str, verb: str) -> tup
     return options.model_copy(update=found), sorted({wanted[field] for field in wanted.keys() - found.keys()})
 
 
-def _observed(component: Any) -> TensorSpec | None:
-    """The shape of an observation for which a component draws; None of classes, and of conditions in parts."""
-    spec = getattr(component, "condition_spec", None)
-    return spec if isinstance(spec, TensorSpec) and spec.classes is None else None
-
-
 _WHOLE: Mapping[str, Any] = {"fractions": [0.0, 0.0, 1.0], "limit": None}
 """All points, whose scale is then measured on all: the model's own units come later, from its saved scale."""
 
@@ -227,7 +221,7 @@ class _Reading:
                 error.hint = _NAME_THEM
             raise
         raw = source.event_scale.to_raw(dataset.tensor().double())
-        spec = _observed(component)
+        spec = observed(component)
         assert spec is not None
         hint = _NAME_THEM if self._means("condition", self._data) else "give observations of this shape alone"
         condition = _shaped(raw, spec.shape, f"{self._data} holds observations", hint).to(dtype)

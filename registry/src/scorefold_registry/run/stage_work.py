@@ -135,7 +135,9 @@ class StageWork:
     def _in_units(self, inputs: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         """Inputs with data in the units of the model's own, and warnings where other data are unlike them."""
         spec = spec_of(self.builder.host.builder.memory, self.component)
-        if spec is None:
+        if (
+            spec is None or self.planned.verb.name == "sample"
+        ):  # which reads conditions, and training points as they are
             return inputs, []
         data = inputs.get("data")
         found = {k: in_units_of(spec, v) if isinstance(v, DataSource) else v for k, v in inputs.items()}

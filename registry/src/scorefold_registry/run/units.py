@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from scorefold.data import Dataset, DataSpec, EventScale
+from scorefold.data import Dataset, DataSpec, EventScale, TensorSpec
 from scorefold.interfaces import DataSource
 from scorefold_registry.components.building import Memory
 
@@ -30,6 +30,12 @@ def spec_of(memory: Memory, component: Any) -> DataSpec | None:
             if (found := spec_of(memory, item)) is not None:
                 return found
     return None
+
+
+def observed(component: Any) -> TensorSpec | None:
+    """The shape of an observation for which a component draws; None of classes, and of conditions in parts."""
+    spec = getattr(component, "condition_spec", None)
+    return spec if isinstance(spec, TensorSpec) and spec.classes is None else None
 
 
 def in_units_of(spec: DataSpec, source: DataSource) -> DataSource:
