@@ -99,7 +99,11 @@ def test_an_array_holds_the_conditions_of_samples(tmp_path: Path) -> None:
     flow = sf.fit("flow:affine-coupling", sf.load_data(x, condition=x.sum(1), **at), layers=1, training={"steps": 1})
     y = np.array([0.5, -3.0])
     seen = sf.load_data(torch.zeros(2, 2), condition=y, splits=(0, 0, 1), name="seen", **at)
-    drawn = [sf.sample(flow, each, n=3, progress=False).value.load("test") for each in (y, torch.tensor(y), seen)]
+    stages = [sf.sample(flow, each, n=3, progress=False) for each in (y, torch.tensor(y), seen)]
+    drawn = [stage.value.load("test") for stage in stages]
+    assert torch.equal(stages[0].samples, drawn[0].x)
+    with pytest.raises(ConfigError, match="stage 'flow' gives no samples"):
+        assert flow.samples
     assert all(torch.equal(one.x, drawn[0].x) for one in drawn)
     assert drawn[0].condition.flatten().tolist() == [0.5] * 3 + [-3.0] * 3
     with pytest.raises(ConfigError, match=r"have shape \(1, 2\); expected \(N, 1\), a row for each"):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from scorefold.artefacts import json_text
 from scorefold.errors import ConfigError
+from scorefold.interfaces import DataSource
 from scorefold_registry.components.stage_files import read_result
 from scorefold_registry.run.progress import number_text
 from scorefold_registry.run.report import figures_of
@@ -24,6 +25,7 @@ from scorefold_registry.runfile.yaml_reader import yaml_text
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from torch import Tensor
 
     from scorefold_registry.host import Host
 
@@ -76,6 +78,16 @@ class Stage:
     @cached_property
     def value(self) -> Any:
         return self.run.value(self.name)
+
+    @property
+    def samples(self) -> Tensor:
+        """Samples (N, *E) of ``sample`` and other data of the split test, in their order and in the units of the file.
+
+        Raises ``ConfigError`` for a stage that gives no data.
+        """
+        if not isinstance(self.value, DataSource):
+            raise ConfigError(f"stage {self.name!r} gives no samples", hint=f"draw them: sf.sample({self.name}, n=100)")
+        return self.value.event_scale.to_raw(self.value.load("test").tensor())
 
     @property
     def folder(self) -> Path:
