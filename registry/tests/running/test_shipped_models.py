@@ -17,7 +17,7 @@ from scorefold.artefacts import load_state, save_state
 from scorefold.errors import ArtefactError, ConfigError, PluginError
 from scorefold_registry import Host, run_file
 from scorefold_registry.cli.main import main
-from scorefold_registry.python import load
+from scorefold_registry.python import load, sample
 from scorefold_registry.runfile.loaded_stages import find_model
 from scorefold_registry.sharing.transfer import pull, push
 
@@ -88,7 +88,9 @@ def test_a_run_file_loads_the_model_of_a_package(bring: Callable[..., Path]) -> 
     assert "load: model:ball" in (run.folder / "resolved.yaml").read_text()
     model, kept = run.value("score"), load_state(folder)[0]
     assert all(torch.equal(value, kept[name].float()) for name, value in model.state_dict().items() if name in kept)
-    model = load("model:ball", host=host, progress=False).value
+    loaded = load("model:ball", host=host, progress=False)
+    assert sample(loaded, n=2, progress=False).value.load("test").x.shape == (2, 3)
+    model = loaded.value
     assert model.score(torch.ones(2, 3), torch.full((2,), 0.5)).dtype == torch.float32
     # The name stands for what it holds: another model under it is another stage.
     shutil.rmtree(folder)

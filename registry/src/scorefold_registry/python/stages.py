@@ -19,7 +19,6 @@ from pydantic import ValidationError
 from scorefold.artefacts import write_text
 from scorefold.errors import ConfigError, ScorefoldError
 from scorefold.plugin import Port
-from scorefold_registry.components.manifest import read_manifest, state_folder
 from scorefold_registry.components.parts import anchored_use, config_model, options_model
 from scorefold_registry.components.paths import anchored, free_name, from_here
 from scorefold_registry.experiments.compare import compare as run_comparison
@@ -41,7 +40,7 @@ from scorefold_registry.python.stage import RunSetting, Stage
 from scorefold_registry.run.pipeline import run_file
 from scorefold_registry.run.progress import OneStage, progress_for
 from scorefold_registry.run.result import RunResult
-from scorefold_registry.runfile.loaded_stages import PREFIX
+from scorefold_registry.runfile.loaded_stages import PREFIX, find_loaded
 from scorefold_registry.runfile.reader import RunFileError
 from scorefold_registry.sharing.transfer import pull as fetch
 from scorefold_registry.sharing.transfer import push as share
@@ -406,7 +405,7 @@ def component_of(host: Host, what: str | Stage) -> Registered:
     while spec.get("use") in what.specs:
         spec = what.specs[spec["use"]]
     if "load" in spec:
-        return host.catalogue.resolve(read_manifest(state_folder(Path(spec["load"]))).component, any_revision=True)
+        return find_loaded(host.catalogue, spec["load"], Path()).components[0]
     return host.catalogue.resolve(spec["use"])
 
 
