@@ -143,6 +143,11 @@ def test_plugins_list_and_show_name_it(bring: Callable[..., Path], capsys: Captu
     assert main(["plugins", "show", "balls"]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "model ball: A score of points on a circle (score:denoising@1, 0.0 MB, licence mit, of its data" in text
+    assert answer(capsys, "plugins", "show", "model:ball") == shown
+    assert main(["plugins", "show", "model:ball"]) == 0
+    assert "; load: model:ball\n" in capsys.readouterr().out
+    with pytest.raises(PluginError, match=r"is loaded, by {load: model:NAME} or sf\.load\('model:NAME'\)"):
+        sample("model:ball", progress=False)
     assert main(["plugins", "doctor"]) == 0
     (folder / "README.md").unlink()
     capsys.readouterr()

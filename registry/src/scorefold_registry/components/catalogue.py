@@ -65,12 +65,11 @@ class Catalogue:
     def kind(self, name: str) -> Kind:
         """The kind of that name. Raises ``PluginError`` with near misses."""
         if name not in self.kinds:
-            raise PluginError(
-                f"there is no kind {name!r}",
-                hint=sentences(
-                    did_you_mean(name, self.kinds), f"the kinds are {', '.join(self.kinds)}", self._without()
-                ),
-            )
+            near = did_you_mean(name, self.kinds)
+            if name == "model":
+                near = "a model of a plugin is loaded, by {load: model:NAME} or sf.load('model:NAME')"
+            known = f"the kinds are {', '.join(self.kinds)}"
+            raise PluginError(f"there is no kind {name!r}", hint=sentences(near, known, self._without()))
         return self.kinds[name]
 
     def able(self, component: Component) -> list[Verb]:

@@ -153,11 +153,14 @@ def _print_text(lines: Iterable[str]) -> None:
 def _show(arguments: list[str]) -> int:
     parser = Parser(
         "plugins show",
-        "Show a plugin, or a component with its ports and its config.",
+        "Show a plugin, a component with its ports and its config, or a model that comes with a plugin.",
         "plugins show iddiff",
         "plugins show estimator:mle",
+        "plugins show model:fashion-score",
     )
-    parser.add_argument("name", metavar="NAME", help="a plugin, a distribution, or a component as kind:name")
+    parser.add_argument(
+        "name", metavar="NAME", help="a plugin, a distribution, a component as kind:name, or a model as model:NAME"
+    )
     parser.add_flag("--json", "print JSON")
     options = parser.parse_args(arguments)
     discovery = discover()
@@ -168,6 +171,12 @@ def _show(arguments: list[str]) -> int:
     if found:
         facts = {"plugins": [_plugin_facts(record) for record in found]}
         texts = [_plugin_text(record) for record in found]
+    elif options.name.startswith("model:"):
+        from scorefold_registry.runfile.loaded_stages import find_model
+
+        shipped = find_model(discovery.plugins, options.name)
+        facts = shipped.facts()
+        texts = [[*_head(shipped.record), _model_line(facts)]]
     else:
         facts = _component_facts(catalogue, _component(catalogue, discovery.plugins, options.name))
         texts = [_component_text(facts)]
