@@ -18,6 +18,7 @@ from scorefold.errors import ConfigError, DataError, PluginError, ScorefoldError
 from scorefold_registry import Host, python, run_file
 from scorefold_registry.python import (
     Stage,
+    allocate,
     assess,
     audit,
     compare,
@@ -490,6 +491,9 @@ def test_a_network_as_a_setting_is_refused_with_the_fix(points: Stage) -> None:
     with pytest.raises(ConfigError, match="network is a Linear; expected the name of a component") as failed:
         fit("score:denoising", points, network=torch.nn.Linear(5, 4), progress=False)
     assert "score:callable" in str(failed.value.hint)
+    with pytest.raises(ConfigError, match="pilot is a function; expected the name of a component") as failed:
+        allocate("allocator:meta", pilot=lambda tasks, support, query: 1.0, budget=100)
+    assert "to its own method" in str(failed.value.hint)
 
 
 def test_a_verdict_and_its_warnings_say_what_the_terminal_says(host: Host, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Moments of a pilot without bias, and the size that they ask for."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -78,3 +80,32 @@ def test_the_allocator_plans_by_the_moments_of_a_pilot_of_tasks() -> None:
     with pytest.raises(DataError, match="2 tasks or more"):
         MetaAllocator(MetaConfig()).allocate(3000, pilot=[])
     assert MetaAllocator(MetaConfig()).allocate(2, pilot=pilot(9, 3, 0)).status == "infeasible"
+
+
+def test_a_pilot_of_arrays_is_a_pilot_of_tensors() -> None:
+    tasks = pilot(9, 3, 0)
+    plans = [
+        MetaAllocator(MetaConfig()).allocate(3000, pilot=given)
+        for given in (tasks, [(x.numpy(), y.tolist()) for x, y in tasks])
+    ]
+    assert plans[0].plan == plans[1].plan
+    assert plans[0].diagnostics["moments"] == plans[1].diagnostics["moments"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (((10, 5, 5), 0.4), r"has inputs of shape \(3,\) and labels of shape \(\)"),
+        ((torch.ones(3, 2), torch.ones(4)), r"has inputs of shape \(3, 2\) and labels of shape \(4,\)"),
+        ((10, 5, 5, 0.4), r"is \(10, 5, 5, 0.4\)"),
+        (7, "is 7"),
+        ("ab", "is 'ab'"),
+    ],
+)
+def test_a_pilot_of_no_tasks_is_refused_with_what_a_pilot_is(wrong: Any, said: str) -> None:
+    expected = rf"task 3 of the pilot {said}; expected inputs \(n, p\) and labels \(n,\)"
+    with pytest.raises(DataError, match=expected) as failed:
+        MetaAllocator(MetaConfig()).allocate(3000, pilot=[*pilot(3, 3, 0), wrong])
+    assert "def loss(tasks, support, query)" in str(failed.value.hint)
+    with pytest.raises(ConfigError, match=r"the pilot is a dict; .* inputs \(n, p\) and labels \(n,\) of each"):
+        MetaAllocator(MetaConfig()).allocate(3000, pilot={(10, 5, 5): 0.4})

@@ -18,7 +18,7 @@ from scorefold.stage import Executor
 from scorefold_allocation.config import MetaConfig
 from scorefold_allocation.data.batch import TaskSource
 from scorefold_allocation.learners.interface import Learner
-from scorefold_allocation.search.pilot import PilotTask, best_size_band, with_moments
+from scorefold_allocation.search.pilot import PilotTask, as_tasks, best_size_band, with_moments
 from scorefold_allocation.search.procedure import run_pilot
 from scorefold_allocation.search.trials import Trainee, Tried
 from scorefold_allocation.theory.engines import Engine
@@ -95,12 +95,13 @@ class MetaAllocator(Allocator):
 
         ``infeasible`` where the budget or the limits allow no plan, ``refused`` where no plan has a loss that is known,
         both with a reason. Raises ``ConfigError`` for a budget below 0, an unknown constraint, limits that contradict
-        each other, a pilot that can't be called, and the engine pilot without anything to try.
+        each other, a pilot that can't be called, and the engine pilot without anything to try. Raises ``DataError`` for
+        a list of anything but tasks.
         """
         require_budget(budget)
         bounds = bounds_of(self.config, constraints or {})
         if isinstance(pilot, list | tuple):
-            return self._estimated(pilot, budget, constraints, generator)
+            return self._estimated(as_tasks(pilot), budget, constraints, generator)
         tried = self._tried(pilot)
         if tried is not None:
             return run_pilot(
@@ -138,7 +139,7 @@ class MetaAllocator(Allocator):
         if pilot is not None and not callable(pilot):
             raise ConfigError(
                 f"the pilot is a {type(pilot).__name__}; expected a function of tasks, support and query to a loss, or "
-                "a list of tasks"
+                "a list of tasks, inputs (n, p) and labels (n,) of each"
             )
         if pilot is not None:
             found: Tried = pilot

@@ -191,7 +191,11 @@ class MetaConfig(Config):
     deployment: DeploymentConfig = Field(DeploymentConfig(), description="How the tasks after training are adapted to")
     linear: LinearConfig = Field(LinearConfig(), description="The model of formula and monte-carlo")
     monte_carlo: MonteCarloConfig = Field(MonteCarloConfig(), description="How exactly plans are simulated")
-    pilot: PilotConfig = Field(PilotConfig(), description="How a learner is tried")
+    pilot: PilotConfig = Field(
+        PilotConfig(),
+        description="How a learner is tried. In Python, the object's own method takes a function or tasks of yours: "
+        "Host.discover().create('allocator:meta').allocate(budget, pilot=...)",
+    )
     present: int | None = Field(
         None, ge=2, description="Labels per task taken at present, whose regret is reported; null: none"
     )

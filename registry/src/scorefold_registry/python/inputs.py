@@ -23,13 +23,15 @@ from scorefold_registry.run.units import observed
 from scorefold_registry.runfile.yaml_reader import parse_value
 
 
-def refuse_networks(settings: Mapping[str, Any]) -> None:
-    """Raises ``ConfigError`` for a network as a setting, which a run file can't hold."""
+def refuse_objects(settings: Mapping[str, Any]) -> None:
+    """Raises ``ConfigError`` for a network or a function as a setting, which a run file can't hold."""
     for name, value in settings.items():
-        if hasattr(value, "state_dict"):
+        hint = "build the object by Host.discover().create(...), and pass the function to its own method"
+        if network := hasattr(value, "state_dict"):
+            hint = "name one, such as 'network:mlp'; score:callable makes a score of a network of your own"
+        if network or callable(value):
             raise ConfigError(
-                f"{name} is a {type(value).__name__}; expected the name of a component or its settings",
-                hint="name one, such as 'network:mlp'; score:callable makes a score of a network of your own",
+                f"{name} is a {type(value).__name__}; expected the name of a component or its settings", hint=hint
             )
 
 

@@ -31,7 +31,7 @@ from scorefold_registry.python.inputs import (
     in_python,
     observations,
     points_in,
-    refuse_networks,
+    refuse_objects,
     source_of,
     stages_in,
     without_files,
@@ -264,7 +264,7 @@ def do(
     for key, value in given.items():
         of_component = isinstance(what, str) and (key in fields or key not in known)
         settings["config" if of_component else "options"][key] = value
-    refuse_networks(settings["config"])
+    refuse_objects({**settings["config"], **settings["options"]})
     specs: dict[str, Mapping[str, Any]] = {}
     for stage in stages:
         _add(specs, stage.specs)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,24 +42,48 @@ class TaskMoments:
     centre2: Tensor
 
 
+def as_tasks(given: Sequence[Any]) -> list[PilotTask]:
+    """Tasks of a pilot as tensors of float64, from tensors, arrays or lists. Raises ``DataError`` for anything else."""
+    tasks = list[PilotTask]()
+    for number, task in enumerate(given):
+        try:
+            x, y = (torch.as_tensor(half, dtype=torch.float64) for half in task)
+        except (TypeError, ValueError, RuntimeError):
+            raise _no_task(number, f"is {task!r:.60}") from None
+        if x.dim() != 2 or y.dim() != 1 or len(x) != len(y):
+            raise _no_task(number, f"has inputs of shape {tuple(x.shape)} and labels of shape {tuple(y.shape)}")
+        if tasks and x.shape[1] != (width := tasks[0][0].shape[1]):
+            raise DataError(
+                f"the pilot's tasks differ in shape: inputs have {width} columns in task 0 and {x.shape[1]} in task "
+                f"{number}; expected one number of columns"
+            )
+        tasks.append((x, y))
+    return tasks
+
+
+def _no_task(number: int, given: str) -> DataError:
+    return DataError(
+        f"task {number} of the pilot {given}; expected inputs (n, p) and labels (n,)",
+        hint="losses come from a function: pilot=loss, with def loss(tasks, support, query), called for each size",
+    )
+
+
 def estimate_moments(tasks: Sequence[PilotTask], counts: Tensor | None = None) -> TaskMoments:
     """The moments of a pilot, in which task i counts ``counts`` (D, i) times (once by default).
 
     Pairs of a task with its own copy are left out, as they are no pair of two tasks. Raises ``DataError`` for fewer
-    than two tasks, where no task has two labels, and for inputs of different widths.
+    than two tasks, where no task has two labels, and as ``as_tasks`` does.
     """
+    tasks = as_tasks(tasks)
     sizes = torch.tensor([len(y) for _, y in tasks], dtype=torch.float64)
     if len(tasks) < 2 or not bool((sizes >= 2).any()):
         raise DataError(
             f"the pilot has {len(tasks)} tasks of up to {int(sizes.max()) if len(sizes) else 0} labels; "
             "expected 2 tasks or more, and 2 labels or more in some of them"
         )
-    shapes = {x.shape[1:] for x, _ in tasks}
-    if len(shapes) > 1 or any(x.dim() != 2 or len(x) != len(y) for x, y in tasks):
-        raise DataError("the pilot's tasks differ in shape; expected inputs (n, p) and labels (n,), of one p for all")
-    sums = torch.stack([y.double() @ x.double() for x, y in tasks])
-    squares = torch.stack([(y.double() ** 2 * x.double().square().sum(1)).sum() for x, y in tasks])
-    power = torch.stack([y.double().square().sum() for _, y in tasks])
+    sums = torch.stack([y @ x for x, y in tasks])
+    squares = torch.stack([(y**2 * x.square().sum(1)).sum() for x, y in tasks])
+    power = torch.stack([y.square().sum() for _, y in tasks])
     c = torch.ones(1, len(tasks), dtype=torch.float64) if counts is None else counts.double()
     within = c @ (sums.square().sum(1) - squares) / (c @ (sizes * (sizes - 1)))
     total, own = (c @ sums).square().sum(1), c.square() @ sums.square().sum(1)
