@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import re
 import shutil
 from collections.abc import Callable
@@ -494,6 +496,15 @@ def test_a_network_as_a_setting_is_refused_with_the_fix(points: Stage) -> None:
     with pytest.raises(ConfigError, match="pilot is a function; expected the name of a component") as failed:
         allocate("allocator:meta", pilot=lambda tasks, support, query: 1.0, budget=100)
     assert "to its own method" in str(failed.value.hint)
+
+
+def test_a_stage_is_loaded_and_not_pickled(points: Stage) -> None:
+    for copied in (pickle.dumps, copy.deepcopy):
+        with pytest.raises(ConfigError, match="stage 'data' can't be pickled or copied deeply") as failed:
+            copied(points)
+        assert f"sf.load({str(points.folder)!r})" in str(failed.value.hint)
+    assert copy.copy(points) is points
+    assert pickle.loads(pickle.dumps(points.value)).event_shape == points.value.event_shape
 
 
 def test_a_verdict_and_its_warnings_say_what_the_terminal_says(host: Host, tmp_path: Path) -> None:

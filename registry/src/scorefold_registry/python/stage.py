@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from scorefold.artefacts import json_text
 from scorefold.errors import ConfigError
@@ -146,6 +146,16 @@ class Stage:
         ax.imshow(image)
         ax.set_axis_off()
         return ax.get_figure(root=True)  # type: ignore[return-value]
+
+    def __copy__(self) -> Stage:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise ConfigError(
+            f"stage {self.name!r} can't be pickled or copied deeply: it holds the host and its plugins",
+            hint="pickle its value (stage.value); or give folder=... to the first call, and load it elsewhere by "
+            f"sf.load({str(self.folder)!r})",
+        )
 
     def __repr__(self) -> str:
         if not self.folder.is_dir():
