@@ -161,6 +161,9 @@ def test_a_flow_without_parameters_takes_any_dtype() -> None:
 def test_events_that_do_not_fit_are_named() -> None:
     with pytest.raises(ShapeError, match=r"takes \(B, 2, 3\)"):
         Shift().log_prob(_x(4, 3, 2))
+    for wrong in (_x(4, 2, 3).numpy(), _x(4, 2, 3).tolist()):
+        with pytest.raises(ShapeError, match=r"pass torch\.as_tensor\(x\); this model takes \(B, 2, 3\)"):
+            Shift().log_prob(wrong)
     with pytest.raises(ShapeError, match=r"torch.float32 on cpu; this model is torch.float64"):
         Shift().log_prob(_x(4, 2, 3).float())
     with pytest.raises(ShapeError, match="on meta"):

@@ -121,9 +121,9 @@ class EventModel(Shown, nn.Module, ABC):
     def check_events(self, x: Tensor) -> None:
         """Raises ``ShapeError`` unless x is (B, *event_shape), on the device and in the dtype of the model."""
         like = self._reference(x)
-        if x.dim() == 0 or tuple(x.shape[1:]) != self.event_shape:
-            expected = ", ".join(map(str, ("B", *self.event_shape)))
-            raise ShapeError(f"x has shape {tuple(x.shape)}; this model takes ({expected})")
+        if not isinstance(x, Tensor) or x.dim() == 0 or tuple(x.shape[1:]) != self.event_shape:
+            found = f"has shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"is {type(x)}: pass torch.as_tensor(x)"
+            raise ShapeError(f"x {found}; this model takes ({', '.join(map(str, ('B', *self.event_shape)))})")
         if (x.device, x.dtype) != (like.device, like.dtype):
             raise ShapeError(
                 f"x is {x.dtype} on {x.device}; this model is {like.dtype} on {like.device}",
