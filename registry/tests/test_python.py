@@ -266,6 +266,12 @@ ODD: dict[str, tuple[Callable[[], Any], str]] = {
     "masked": (lambda: load_data(np.ma.masked_greater(ROWS, 1.0)), "x has masked values"),
     "ragged": (lambda: load_data([[1.0, 2.0], [3.0]]), "expected an array of numbers"),
     "sparse": (lambda: load_data(torch.eye(3).to_sparse()), "expected an array of numbers"),
+    "text": (lambda: load_data(ROWS.astype(str)), r"x holds text \(<U32\).*\n.*x\.astype\(float\) reads numbers"),
+    "complex": (lambda: load_data(ROWS + 1j), r"x holds complex numbers \(complex128\).*\n.*\[x\.real, x\.imag\]"),
+    "dates": (lambda: load_data(ROWS.astype("M8[D]")), r"x holds dates .*\n.*x\.astype\('int64'\) counts"),
+    "no columns": (lambda: dimension(ROWS[:, :0]), r"x is an empty array of shape \(200, 0\)"),
+    "a table without rows": (lambda: load_data(pd.DataFrame(ROWS[:0])), r"the table has the shape \(0, 4\)"),
+    "nothing": (lambda: estimate("estimator:mle", None), "'data' of estimator:mle.*\n.*in Python an array, a table or"),
     "levels of names": (
         lambda: load_data(pd.DataFrame(ROWS[:, :2], columns=pd.MultiIndex.from_tuples([("a", 1), ("a", 2)]))),
         "names of columns on several levels",

@@ -221,7 +221,7 @@ def test_zeros_of_both_signs_have_one_hash() -> None:
 def test_a_name_that_stands_twice_is_a_warning(tmp_path: Path, names: str, twice: bool) -> None:
     (tmp_path / "x.csv").write_text(f"{names}\n" + "".join(f"{row}.5,{row % 9}.25,{row % 7}.5\n" for row in range(40)))
     found = ArrayFile(ArrayConfig(path=tmp_path / "x.csv", scale="none")).data_warnings()
-    said = "the first line has 'a' more than once: later ones are called a.1 and so on"
+    said = "several columns are called 'a': later ones are called a.1 and so on"
     assert (said in found) == twice
 
 

@@ -78,11 +78,13 @@ def check_observation(operator: LinearOperator, y: object) -> Tensor:
     if not isinstance(y, Tensor) or y.shape[1:] != operator.out_shape:
         what = f"shape {tuple(y.shape)}" if isinstance(y, Tensor) else f"type {type(y).__name__}"
         expected = ", ".join(["C", *map(str, operator.out_shape)])
+        hint = f"give a tensor ({expected}), or an operator that gives y: a matrix has a row for each number of y"
+        if isinstance(y, Mapping):
+            hint = "pass the observation alone, which data:paired gives with mask: false"
+        elif isinstance(y, Tensor) and y.shape[1:] == operator.in_shape:
+            hint = "pass operator(x), or the condition of a paired data source with the same operator"
         raise ShapeError(
-            f"the observation has {what}; this operator ({type(operator).__name__}) gives ({expected})",
-            hint="pass the observation alone, which data:paired gives with mask: false"
-            if isinstance(y, Mapping)
-            else "pass operator(x), or the condition of a paired data source with the same operator",
+            f"the observation has {what}; this operator ({type(operator).__name__}) gives ({expected})", hint=hint
         )
     return y
 

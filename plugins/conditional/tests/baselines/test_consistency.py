@@ -153,8 +153,11 @@ def test_what_does_not_fit_is_refused() -> None:
         project(lambda x, t: x, process, operator, y, strength=1.5)
     with pytest.raises(ConfigError, match=r"noise_std = -0\.1"):
         project(lambda x, t: x, process, operator, y, noise_std=-0.1)
-    with pytest.raises(ShapeError, match=r"shape \(2, 3, 4, 4\); this operator \(Separable\) gives \(C, 3, 2, 2\)"):
+    with pytest.raises(ShapeError, match=r"\(2, 3, 4, 4\); this operator \(Separable\) gives \(C, 3, 2, 2\)") as failed:
         project(lambda x, t: x, process, operator, normal(2, *SHAPE))
+    assert str(failed.value.hint).startswith("pass operator(x)")
+    with pytest.raises(ShapeError, match=r"has shape \(2, 3, 3\); .*\s+give a tensor \(C, 3, 2, 2\), or an operator"):
+        project(lambda x, t: x, process, operator, normal(2, 3, 3))
     with pytest.raises(ShapeError, match=r"type dict; .*\s.*which data:paired gives with mask: false"):
         project(lambda x, t: x, process, operator, {"image": y, "mask": y})  # type: ignore[arg-type]
     with pytest.raises(ShapeError, match="3 events were given with 2 conditions"):

@@ -92,6 +92,8 @@ def _missing(catalogue: Catalogue, registered: Registered, wanted: Sequence[Port
     ]
     fitting.sort(key=lambda item: "Trainable" not in item.component.provides)  # most people have none that is trained
     known = f"for example {', '.join(item.id for item in fitting[:5])}" if fitting else ""
+    if (port.kind, port.needs) == ("data", ()):  # most people have data of their own
+        known = "for example {use: data:array, config: {path: mine.csv}}; in Python an array, a table or a path"
     message = f"nothing is plugged into port {port.name!r} of {registered.id}; it needs {_wanted(port)}{why}"
     return Problem((), message, known or None, "missing-port")
 

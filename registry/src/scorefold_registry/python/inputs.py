@@ -178,6 +178,8 @@ def _check_table(x: Any, columns: Mapping[str, Any]) -> None:
     if getattr(x.columns, "nlevels", 1) > 1:
         hint = "join them: table.columns = ['-'.join(map(str, name)) for name in table.columns]"
         raise ConfigError("the table has names of columns on several levels; expected one name per column", hint=hint)
+    if 0 in x.shape:
+        raise ConfigError(f"the table has the shape {x.shape}; expected rows and columns of numbers")
     label = columns.get("label")
     values = {value for value in x[label] if isinstance(value, str)} if label in list(x.columns) else set()
     odd = sorted(value for value in values if value.strip().upper() in ("", "NA", "NAN", "NULL") or _is_number(value))
@@ -233,6 +235,17 @@ def _array(x: Any, named: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     return fields
 
 
+_AS_NUMBERS = {
+    "c": ("complex numbers", "their real and imaginary parts are numbers: np.concatenate([{x}.real, {x}.imag], 1)"),
+    "U": ("text", "{x}.astype(float) reads numbers written as text; leave other text out"),
+    "S": ("text", "{x}.astype(float) reads numbers written as text; leave other text out"),
+    "M": ("dates", "{x}.astype('int64') counts them in their unit, such as days"),
+    "m": ("times", "{x}.astype('int64') counts them in their unit, such as days"),
+    "V": ("records", "pandas.DataFrame({x}) is a table of them"),
+}
+"""Kinds of arrays that are no numbers, with the line that makes numbers of them."""
+
+
 def _as_array(name: str, value: Any) -> Any:
     """A value as a numpy array with a row for each event."""
     import numpy as np
@@ -253,8 +266,12 @@ def _as_array(name: str, value: Any) -> Any:
     kinds = "biufU" if name == "label" else "biuf"
     if array.dtype.kind not in kinds or array.ndim == 0:
         what = "a label for each event" if name == "label" else "an array of numbers, one event a row"
-        raise ConfigError(
-            f"{name} is {value!r:.60} of type {type(value).__name__}; expected {what}",
-            hint="give a numpy array, a tensor, a table of pandas, a path or the name of a component (data:digits)",
-        )
+        given = f"is {value!r:.60} of type {type(value).__name__}"
+        hint = "give a numpy array, a tensor, a table of pandas, a path or the name of a component (data:digits)"
+        if array.dtype.kind in _AS_NUMBERS:
+            held, hint = _AS_NUMBERS[array.dtype.kind]
+            given = f"holds {held} ({array.dtype})"
+        raise ConfigError(f"{name} {given}; expected {what}", hint=hint.format(x=name))
+    if array.size == 0:
+        raise ConfigError(f"{name} is an empty array of shape {array.shape}; expected rows and columns of numbers")
     return array

@@ -69,7 +69,7 @@ def shaped_points(points: Points, config: ArrayConfig, path: Path) -> Points:
     if points.ndim < 2:
         raise DataError(
             f"{path} holds an array of shape {points.shape}; expected (N, ...), one point a row",
-            hint="for N numbers, save points[:, None]",
+            hint="for N numbers, points[:, None] has one a row",
         )
     if points.shape[0] == 0 or 0 in points.shape:
         raise DataError(f"{path} holds an array of shape {points.shape}, which has no points")
@@ -235,7 +235,7 @@ def _named_twice(table: NumberTable) -> list[str]:
     if not table.twice:
         return []
     names = ", ".join(map(repr, table.twice))
-    return [f"the first line has {names} more than once: later ones are called {table.twice[0]}.1 and so on"]
+    return [f"several columns are called {names}: later ones are called {table.twice[0]}.1 and so on"]
 
 
 def _odd_cells(table: NumberTable) -> list[str]:
