@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pickle
+import re
 import subprocess
 import sys
+import warnings
 from functools import partial
 from typing import Any
 
@@ -16,6 +18,8 @@ from pydantic import Field, model_validator
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from scorefold.config import Config, TrainingConfig
@@ -24,6 +28,7 @@ from scorefold.diffusion import VE
 from scorefold.errors import ConfigError, DataError, PluginError
 from scorefold.interfaces import DataSource, Estimator, Loss, Progress, ScoreModel, TensorSource, Trainable
 from scorefold.results import Estimate
+from scorefold_toolkit.data.splits import units_text
 from scorefold_toolkit.numerics import AGGREGATES
 from scorefold_toolkit.sklearn import DimensionEstimator, InputError, NoSingleDimensionWarning, as_estimator
 
@@ -418,3 +423,20 @@ def test_points_whose_distances_are_lost_in_rounding_are_reported() -> None:
         found = as_estimator(Fixed(None)).fit(x.astype(np.float32))
     assert found.estimate_.diagnostics["warnings"][0].startswith("the coordinates reach 1e+07")
     assert "warnings" not in as_estimator(Fixed(None)).fit(x).estimate_.diagnostics
+
+
+def test_columns_of_unlike_units_are_reported() -> None:
+    noise = np.random.default_rng(0).random(400)
+    line, codes = np.linspace(0, 1, 400), np.arange(400) % 3
+    x = np.stack([line, 1e-6 * noise], 1)
+    text = f"the dimension {units_text(torch.from_numpy(x))}. Put StandardScaler() before this step"
+    with pytest.warns(UserWarning, match=re.escape(text)):
+        found = DimensionEstimator(Fixed(None)).fit(x)
+    assert found.estimate_.diagnostics["warnings"][0].startswith(text)
+    assert "depends on the units of the columns: about 1.2 as they are, about 1.9 with each divided by its own" in text
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make_pipeline(StandardScaler(), DimensionEstimator(Fixed(None))).fit(x)
+        DimensionEstimator(Fixed(None), event_shape=(1, 2)).fit(x)
+        DimensionEstimator(Fixed(None)).fit(np.stack([line, 1e-6 * line], 1))
+        DimensionEstimator(Fixed(None)).fit(np.stack([1e-3 * noise, codes], 1))  # codes have no unit

@@ -24,11 +24,11 @@ from scorefold_toolkit.data.counts import count_noise
 from scorefold_toolkit.data.series import HasTime, close_in_time, following_rows
 from scorefold_toolkit.data.splits import (
     HasUnits,
-    dimensions_by_units,
     estimate_by_row,
     labels_of,
     rounding_warning,
     row_names,
+    units_text,
 )
 from scorefold_verbs.config import (
     AllocateOptions,
@@ -105,13 +105,8 @@ def _units(source: DataSource, dataset: Dataset) -> str:
     """The two dimensions of points whose columns may have one unit or several; empty where they have one dimension."""
     if not (isinstance(source, HasUnits) and source.unsettled_units):
         return ""
-    found = dimensions_by_units(dataset.tensor(limit=_LOOKED_AT))
-    if found is None:
-        return ""
-    return (
-        f"withheld, since it depends on the units of the columns: about {found[0]:.2g} as they are, about "
-        f"{found[1]:.2g} with each divided by its own spread"
-    )
+    text = units_text(dataset.tensor(limit=_LOOKED_AT))
+    return f"withheld, since it {text}" if text else ""
 
 
 def _time(component: Estimator, source: DataSource, dataset: Dataset) -> str:

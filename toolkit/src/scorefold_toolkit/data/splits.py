@@ -194,6 +194,18 @@ def dimensions_by_units(x: Tensor) -> tuple[float, float] | None:
     return (plain, scaled) if max(plain, scaled) > DISAGREE * min(plain, scaled) else None
 
 
+def units_text(x: Tensor) -> str:
+    """Both dimensions of ``dimensions_by_units`` as the end of a sentence; empty where there is one dimension."""
+    found = dimensions_by_units(x)
+    if found is None:
+        return ""
+    plain, scaled = found
+    return (
+        f"depends on the units of the columns: about {plain:.2g} as they are, about {scaled:.2g} with each divided by "
+        "its own spread"
+    )
+
+
 def maximum_likelihood(x: Tensor) -> float:
     """The dimension of more than 20 points (n, D), no two of them the same (Levina and Bickel 2004), averaged as MacKay
     and Ghahramani propose."""

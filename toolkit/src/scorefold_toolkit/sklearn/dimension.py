@@ -22,8 +22,9 @@ from scorefold.errors import DataError
 from scorefold.interfaces import DataSource, Estimator, Flow, Progress, ScoreModel, TensorSource, Trainable
 from scorefold.results import Estimate
 from scorefold.seeds import derive_generator, derive_seed
+from scorefold.summary import MOST_COLUMNS, describe_column, is_code, is_identifier
 from scorefold_toolkit.checks import answer_of
-from scorefold_toolkit.data.splits import rounding_warning
+from scorefold_toolkit.data.splits import rounding_warning, units_text
 from scorefold_toolkit.libraries import library
 from scorefold_toolkit.nearest import nearest_neighbours
 from scorefold_toolkit.numerics import AGGREGATES, bootstrap_interval
@@ -47,6 +48,10 @@ EXPECTED_FAILED_CHECKS = dict.fromkeys(
     "transform gives the dimension, one number for all points, as scikit-dimension's does",
 )
 """The checks of ``sklearn.utils.estimator_checks.check_estimator`` that are known to fail, with the reason."""
+
+_UNEVEN = 10.0
+"""The ratio of the columns' spreads up to which nothing is said of their units."""
+_LOOKED_AT = 1000
 
 
 class NoSingleDimensionWarning(UserWarning):
@@ -135,7 +140,8 @@ class DimensionEstimator(SettingsInside):
     ) -> DimensionEstimator:
         """Estimates from ``X`` (n, features), n at least 2; ``y`` is not read. Returns itself.
 
-        Gives a ``UserWarning`` where ``X`` lies so far from 0 that rounding hides how far neighbours are away.
+        Gives a ``UserWarning`` where ``X`` lies so far from 0 that rounding hides how far neighbours are away, and
+        where the spreads of columns differ more than tenfold and the dimension depends on their units.
 
         ``smooth`` also gives the mean over each point and its ``n_neighbors`` nearest ones; ``comb`` goes before the
         one given at construction. Raises ``InputError`` (a ``ValueError``) for data and parameters that don't fit.
@@ -143,6 +149,9 @@ class DimensionEstimator(SettingsInside):
         points = self._checked(X)
         self._forget()
         answer = self._estimated(points)
+        if answer.value is not None and (units := self._units(points)):
+            warnings.warn(units, UserWarning, stacklevel=2)
+            answer = answer.with_warnings([units])
         self.estimate_ = answer
         self.dimension_, self.interval_ = _value_or_nan(answer), answer.interval
         if answer.value is None:
@@ -275,6 +284,16 @@ class DimensionEstimator(SettingsInside):
         if rounded:
             warnings.warn(rounded, UserWarning, stacklevel=3)
         return answer.with_warnings([rounded] if rounded else [])
+
+    def _units(self, points: Array) -> str:
+        """The warning that the dimension depends on the units of the columns; empty where it does not."""
+        if self.event_shape is not None or points.shape[1] > MOST_COLUMNS:
+            return ""
+        some = points[:: math.ceil(len(points) / _LOOKED_AT)]
+        columns = [describe_column("", values) for values in some.T]
+        spreads = [one.spread for one in columns if one.spread and not (is_code(one) or is_identifier(one))]
+        text = units_text(torch.from_numpy(some)) if spreads and max(spreads) > _UNEVEN * min(spreads) else ""
+        return text and f"the dimension {text}. Put StandardScaler() before this step, unless all columns have one unit"
 
     def _built(self, source: TensorSource, seed: int) -> Estimator:
         made, score = self.estimator, self.score_model
