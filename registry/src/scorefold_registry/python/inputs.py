@@ -23,6 +23,12 @@ from scorefold_registry.run.units import observed
 from scorefold_registry.runfile.yaml_reader import parse_value
 
 
+def expect(name: str, value: Any, types: Any, expected: str) -> None:
+    """Raises ``ConfigError`` for an argument of another type."""
+    if not isinstance(value, types):
+        raise ConfigError(f"{name} is {value!r:.60}; expected {expected}")
+
+
 def refuse_objects(settings: Mapping[str, Any]) -> None:
     """Raises ``ConfigError`` for a network or a function as a setting, which a run file can't hold."""
     for name, value in settings.items():
@@ -69,14 +75,15 @@ def as_input(
     )
 
 
-def observations(model: Any, data: Any, folder: Path) -> Any:
+def observations(model: str | Stage, data: Any) -> Any:
     """Arrays, tensors and tables (N, *S) as data whose conditions they are; anything else as it is, and all data of a
     model that takes no numbers as its condition.
 
     Raises ``ConfigError`` for arrays of another shape.
     """
-    spec = observed(model)
-    if spec is None or data is None or isinstance(data, str | Path | Mapping | Stage):
+    if not isinstance(model, Stage) or isinstance(data, str | Path | Mapping | Stage | None):
+        return data
+    if (spec := observed(model.value)) is None:
         return data
     import numpy as np
 
@@ -89,8 +96,8 @@ def observations(model: Any, data: Any, folder: Path) -> Any:
             f"the observations have shape {y.shape}; expected ({expected}), a row for each",
             hint="for one observation give y[None]" if y.shape == tuple(spec.shape) else None,
         )
-    zeros = np.zeros((len(y), *model.event_shape), dtype="float32")
-    return {"use": "data:array", "config": {**_array(zeros, {"condition": y}, folder), "fractions": [0.0, 0.0, 1.0]}}
+    config = _array(np.zeros((len(y), *model.value.event_shape), "float32"), {"condition": y}, model.setting.folder)
+    return {"use": "data:array", "config": {**config, "fractions": [0.0, 0.0, 1.0]}}
 
 
 def _saved(value: Any, setting: RunSetting) -> Path:

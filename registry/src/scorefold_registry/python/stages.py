@@ -28,6 +28,7 @@ from scorefold_registry.experiments.sweep import sweep as run_sweep
 from scorefold_registry.host import Host
 from scorefold_registry.python.inputs import (
     as_input,
+    expect,
     in_python,
     observations,
     points_in,
@@ -302,9 +303,7 @@ def fit(model: str | Stage, data: Any = None, **given: Any) -> Stage:
 def sample(model: str | Stage, data: Any = None, **given: Any) -> Stage:
     """Samples of a score or a flow, for the conditions of ``data`` where it takes any; ``n`` is how many. An array
     (N, *S) holds the conditions themselves, such as observations of a solver."""
-    if isinstance(model, Stage):
-        data = observations(model.value, data, model.setting.folder)
-    return do("sample", model, data, **given)
+    return do("sample", model, observations(model, data), **given)
 
 
 def evaluate(model: str | Stage, data: Any, **given: Any) -> Stage:
@@ -343,12 +342,6 @@ def _temporary() -> Path:
     folder = tempfile.mkdtemp(prefix="scorefold-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return Path(folder)
-
-
-def expect(name: str, value: Any, types: Any, expected: str) -> None:
-    """Raises ``ConfigError`` for an argument of another type."""
-    if not isinstance(value, types):
-        raise ConfigError(f"{name} is {value!r:.60}; expected {expected}")
 
 
 def setting_of(
