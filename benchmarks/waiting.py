@@ -185,10 +185,15 @@ def main() -> int:
     sides = {"before": options.before, "ours": sys.executable} if options.before else {"ours": sys.executable}
     found: dict[str, dict[str, list[Spent]]] = {name: {} for name in rows}
     for number in range(options.rounds + 1):
-        for name, row in rows.items():
+        for name, row in list(rows.items()):
             for side in _turns({**sides, **({"by hand": sys.executable} if row.by_hand else {})}, number):
                 python = sides.get(side) or sys.executable
-                taken = measure(row, python, side == "by hand", options.threads)
+                try:
+                    taken = measure(row, python, side == "by hand", options.threads)
+                except RuntimeError as error:
+                    print(f"{name} is left out: {error}", file=sys.stderr)
+                    del rows[name], found[name]
+                    break
                 if number > 0:  # the first round writes bytecode, and fills the disk's cache
                     found[name].setdefault(side, []).append(taken)
     return print_table(found, as_json=options.json)
@@ -221,7 +226,7 @@ def _spent(command: list[str], folder: Path, variables: dict[str, str], marked: 
     done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True)
     after, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter() - began
     if done.returncode:
-        raise SystemExit(f"{' '.join(command)[:200]} ended with {done.returncode}:\n{done.stderr[-2000:]}")
+        raise RuntimeError(f"{' '.join(command)[:200]} ended with {done.returncode}:\n{done.stderr[-2000:]}")
     if marked:
         cpu, at = map(float, (folder / "first-step").read_text().split())
         return Spent(cpu, at - clock)
