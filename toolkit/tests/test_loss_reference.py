@@ -178,3 +178,12 @@ def test_a_model_that_was_better_before_the_end_is_advised_to_keep_the_best(held
     assert (said in report.overfitted()) == overfitted
     answer = report.answer()
     assert (answer["value"], "set 'patience'" in answer["advice"]) == (held_out, overfitted)
+
+
+@pytest.mark.parametrize(("last", "restored"), [(1.35, False), (3.1, True)])
+def test_weights_that_were_put_back_do_not_repeat_training_points(last: float, restored: bool) -> None:
+    report = FitReport(reference=1.3, reference_of="zero", best_validation=1.35, held_out=1.35)
+    report.history = [{"step": 10, "loss": -0.5}, {"step": 10, "validation": last}]
+    assert bool(report.memorised()) == (not restored)
+    assert report.overfitted() == ""
+    assert ("smaller learning_rate" in report.answer()["advice"]) == restored

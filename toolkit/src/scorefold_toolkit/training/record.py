@@ -86,6 +86,8 @@ class FitReport:
             advice = "give more points, or take fewer steps, a smaller model or 'patience' of training"
         elif self.overfitted():
             advice = "set 'patience' of training, or take fewer steps, more points or a smaller model"
+        elif not better and self._restored():
+            advice = "give more points, or take a smaller model or a smaller learning_rate"
         sure = {} if better else {"sure": "with caution"}
         return {"quantity": quantity, "value": loss, "verdict": verdict, **sure, "advice": advice, "minor": True}
 
@@ -98,7 +100,7 @@ class FitReport:
         'the loss of training points is -2.4 and of held-out points 3.1, no b'
         """
         loss, held_out = self.last("loss"), self.held_out
-        if self.reference is None or loss is None or held_out is None:
+        if self.reference is None or loss is None or held_out is None or self._restored():
             return ""
         clear = 0.1 * max(1.0, abs(self.reference))
         if not loss < self.reference - clear or held_out < self.reference:
@@ -107,6 +109,10 @@ class FitReport:
             f"the loss of training points is {loss:.4g} and of held-out points {held_out:.4g}, "
             f"{self.against(held_out)}: the model repeats its training points, and its samples are too narrow"
         )
+
+    def _restored(self) -> bool:
+        """True if the best weights were put back: the last loss of training points is of other weights."""
+        return self.last("validation") not in (None, self.held_out)
 
     def overfitted(self) -> str:
         """The warning of a model that was clearly better on held-out points before the training ended, by a tenth of
