@@ -65,6 +65,11 @@ def _put_environment(variables: Mapping[str, str]) -> None:
             del os.environ[name]
 
 
+def _put_deterministic(mode: bool) -> None:
+    if mode != torch.are_deterministic_algorithms_enabled():  # setting it loads torch's compiler
+        torch.use_deterministic_algorithms(mode)
+
+
 def _different(first: Mapping[str, str], second: Mapping[str, str]) -> list[str]:
     """Names of variables that have another value in one of both, or none."""
     return sorted(name for name in {*first, *second} if first.get(name) != second.get(name))
@@ -83,9 +88,7 @@ SETTINGS: Mapping[str, ProcessSetting] = {
     "the default dtype": ProcessSetting(torch.get_default_dtype, torch.set_default_dtype),
     "the number of threads": ProcessSetting(torch.get_num_threads, torch.set_num_threads),
     "the gradient mode": ProcessSetting(torch.is_grad_enabled, torch.set_grad_enabled),
-    "the deterministic mode": ProcessSetting(
-        torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms
-    ),
+    "the deterministic mode": ProcessSetting(torch.are_deterministic_algorithms_enabled, _put_deterministic),
     "the precision of products": ProcessSetting(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
     ENVIRONMENT: ProcessSetting(lambda: dict(os.environ), _put_environment),
     "the working folder": ProcessSetting(_folder, _put_folder),
