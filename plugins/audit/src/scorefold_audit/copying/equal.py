@@ -19,9 +19,12 @@ _ROUNDING, _FINE = 4 * float(np.finfo(np.float32).eps), 1e-3
 def equal_rows(points: Rows, others: Rows, every: Rows) -> NDArray[np.bool_]:
     """True for points (m, D) that equal the other point (m, D) up to rounding in each column, by far less than the
     column varies over ``every`` point (n, D)."""
-    fine = _FINE * every.std(0, dtype=np.float64)
-    allowed = np.minimum(_ROUNDING * np.abs(others.astype(np.float64)), fine)
-    found: NDArray[np.bool_] = (np.abs(points.astype(np.float64) - others) <= allowed).all(1)
+    with np.errstate(over="ignore"):
+        found: NDArray[np.bool_] = (np.abs(points - others) <= 2 * _ROUNDING * np.abs(others)).all(1)
+    if found.any():  # the spread of all points takes longer than all else
+        fine, beside = _FINE * every.std(0, dtype=np.float64), others[found].astype(np.float64)
+        allowed = np.minimum(_ROUNDING * np.abs(beside), fine)
+        found[found] = (np.abs(points[found].astype(np.float64) - beside) <= allowed).all(1)
     return found
 
 
