@@ -21,7 +21,7 @@ from shard_files import png, save_dataset
 from verb_toys import Posterior
 
 from scorefold.data import Dataset, TensorSpec
-from scorefold.errors import DataError
+from scorefold.errors import ConfigError, DataError
 from scorefold.interfaces import DataSource, TensorSource
 from scorefold.stage import StageContext
 from scorefold_audit.audit import audit
@@ -299,6 +299,18 @@ def test_paths_go_between_rows_of_any_split() -> None:
     source = load_data(x, missing="drop", progress=False).value
     with pytest.raises(DataError, match="row 7, which was left out"):
         ends_of(source.load("test"), source, InterpolateOptions(between=((7, 12),)), context())
+
+
+def test_pairs_of_equal_points_alone_are_refused_before_they_are_solved() -> None:
+    x = points()
+    x[9] = x[7]
+    source = load_data(x, splits=(0.5, 0, 0.5), progress=False).value
+    test = source.load("test")
+    for between, given in ((((7, 7),), r"\[7, 7\]"), (((7, 9), (12, 12)), r"\[7, 9\], \[12, 12\]")):
+        with pytest.raises(ConfigError, match=f"between names {given}; expected a pair of two different points"):
+            ends_of(test, source, InterpolateOptions(between=between), context())
+    ends = ends_of(test, source, InterpolateOptions(between=((7, 7), (7, 12))), context())
+    assert ends.index.tolist() == [7, 7, 7, 12]
 
 
 def test_gaps_in_an_array_are_refused_with_the_call_that_leaves_them_out() -> None:

@@ -85,13 +85,22 @@ def drawn_pairs(count: int, pairs: int, context: StageContext) -> Tensor:
 
 def ends_of(points: Dataset, source: DataSource, options: InterpolateOptions, context: StageContext) -> Dataset:
     """The ends of paths, the first of each pair, then the second of each (2 pairs): the rows that the options name, of
-    any split, or points of a split as ``drawn_pairs``. Raises ``DataError`` for a row that is not there."""
+    any split, or points of a split as ``drawn_pairs``. Raises ``DataError`` for a row that is not there, and
+    ``ConfigError`` where no pair has two different points."""
     if options.between is None:
         return points.take(drawn_pairs(len(points), options.pairs, context))
     named = [pair[side] for side in (0, 1) for pair in options.between]
     if not named:
         raise DataError("between names no pair", hint="name pairs of rows, or leave it out to draw some")
-    return named_points(points, source, named, "between", context)
+    ends = named_points(points, source, named, "between", context)
+    if torch.equal(*ends.x.chunk(2)):
+        given = ", ".join(f"[{first}, {last}]" for first, last in options.between[:3])
+        raise ConfigError(
+            f"between names {given}; expected a pair of two different points, since equal points have no path between "
+            "them",
+            hint="name two different rows of the data in options.between",
+        )
+    return ends
 
 
 def named_points(
