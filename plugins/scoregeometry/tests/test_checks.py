@@ -15,12 +15,12 @@ from scorefold.data import Dataset, TensorSpec
 from scorefold.diffusion import VE
 from scorefold.errors import ConfigError, DataError, ShapeError
 from scorefold.interfaces import ScoreModel, TensorSource
-from scorefold.stage import StageContext
+from scorefold.stage import StageContext, showing
 from scorefold_registry import Host
 from scorefold_scoregeometry.diagnosis import _LEAVES, geodesic_figures
 from scorefold_scoregeometry.from_density import FromDensity
 from scorefold_toolkit.checks import VARIABLE
-from scorefold_toolkit.geodesics import pictured
+from scorefold_toolkit.geodesics import pictured, solve
 from scorefold_verbs.config import InterpolateOptions
 from scorefold_verbs.geometry import build, interpolate
 
@@ -100,12 +100,12 @@ def test_interpolate_leaves_withheld_pairs_out_and_counts_them(host: Host, monke
 
 
 def test_interpolate_gives_a_warning_once(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What pairs are withheld for is not repeated for other pairs, and other minima are named once."""
+    """What pairs are withheld for is not repeated by the diagnosis, and other minima are named once."""
     data, context = near(-2), StageContext("here", split="test")
     geometry: Any = host.create("geometry:score", {"noise": 0.1}, score=Modes(), data=data)
     monkeypatch.setattr(geometry, "reasons", lambda x, y: ["not converged", "", ""])
-    texts = ["2 of 8 geodesics between these points: not converged", "another"]
-    monkeypatch.setattr(geometry, "diagnose", lambda points: ({}, texts))
+    texts = ["1 of 3 geodesics between these points: not converged", "another"]
+    monkeypatch.setattr(geometry, "diagnose_paths", lambda points, x, y: ({}, texts))
     plain = geometry._solve
     several = torch.tensor([0.5, 0.5], dtype=torch.float64)
     monkeypatch.setattr(geometry, "_solve", lambda a, b: replace(plain(a, b), excess=several))
@@ -118,8 +118,19 @@ def test_interpolate_gives_a_warning_once(host: Host, monkeypatch: pytest.Monkey
     ]
 
 
+def test_interpolate_diagnoses_its_own_paths_and_solves_no_others(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, asked, seen = near(-2), InterpolateOptions(pairs=2, times=5), list[str]()
+    geometry: Any = host.create("geometry:score", {"noise": 0.1}, score=Modes(), data=data)
+    solved = []
+    monkeypatch.setattr("scorefold_toolkit.geodesics.geometry.solve", lambda *given: solved.append(1) or solve(*given))
+    with showing(lambda done, total, text: seen.append(text)):
+        result = interpolate(geometry, {"data": data}, asked, StageContext("here", split="test")).result
+    assert (len(solved), result["diagnostics"]["pairs"]) == (1, 2)
+    assert seen[0] == "geodesics on 8 steps, iteration 1"
+
+
 def test_paths_outside_the_support_have_one_wording(host: Host) -> None:
-    """``do: interpolate`` finds the reason of a withheld pair in the warning about other pairs."""
+    """``do: interpolate`` finds the reason of a withheld pair in the warning of the diagnosis."""
     geometry: Any = host.create("geometry:score", {"noise": 0.1}, score=Modes(), data=near(-2))
     _, texts = geometry.path_diagnosis(geometry.solve(row(-2, 0), row(-2, 9)))
     assert any(_LEAVES in text for text in texts)

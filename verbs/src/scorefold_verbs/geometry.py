@@ -35,9 +35,13 @@ def _check_trained(component: Geometry) -> None:
             check_trained(part, name, "this geometry")
 
 
-def _trust(component: Geometry, points: Tensor) -> dict[str, Any]:
-    """Diagnostics of a geometry on held-out points, as entries of a result; none without diagnostics."""
-    numbers, texts = component.diagnose(points)
+def _trust(component: Geometry, points: Tensor, ends: tuple[Tensor, Tensor] | None = None) -> dict[str, Any]:
+    """Diagnostics of a geometry on held-out points, as entries of a result; none without diagnostics. Of a geometry
+    that checks its paths they are of the paths between ``ends``, where these are given."""
+    if ends and isinstance(component, ChecksPaths):
+        numbers, texts = component.diagnose_paths(points, *ends)
+    else:
+        numbers, texts = component.diagnose(points)
     entries = {"diagnostics": dict(numbers), "warnings": list(texts)}
     return {name: entry for name, entry in entries.items() if entry}
 
@@ -97,14 +101,14 @@ def interpolate(component: Geometry, inputs: Inputs, options: InterpolateOptions
     start, end = ends.x.chunk(2)
     reasons = _left_out(component, start, end)
     given = torch.tensor([not reason for reason in reasons], device=start.device)
-    start, end = start[given], end[given]
+    pairs, start, end = (start, end), start[given], end[given]
     times = torch.linspace(0, 1, options.times, dtype=points.dtype, device=points.device)
     paths = component.geodesic(start, end, times).cpu()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the same geodesics have warned above
         lengths = component.distance(start, end).cpu()
     metrics = {"pairs": len(start), "mean length": float(lengths.mean())}
-    result: dict[str, Any] = {"metrics": metrics, **_trust(component, points[:_DIAGNOSED])}
+    result: dict[str, Any] = {"metrics": metrics, **_trust(component, points[:_DIAGNOSED], pairs)}
     middles = paths[:, options.times // 2]
     line = None
     if isinstance(component, Denoises) and component.sigma > 0:

@@ -278,24 +278,30 @@ class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
                 texts[place] = text
         return texts
 
-    @torch.no_grad()
     def diagnose(self, points: Tensor) -> tuple[Mapping[str, float], Sequence[str]]:
         """Diagnostics of the solver and the metric for geodesics between some of the points (N, *E)."""
+        half = min(len(points) // 2, _DIAGNOSED)
+        return self.diagnose_paths(points, points[:half], points[half : 2 * half])
+
+    @torch.no_grad()
+    def diagnose_paths(self, points: Tensor, x: Tensor, y: Tensor) -> tuple[Mapping[str, float], Sequence[str]]:
+        """Diagnostics of the metric at points (N, *E), and of the geodesics of the first eight pairs (B, *E)."""
         (rows,) = self._rows(points=points)
+        a, b = (part[(x != y).flatten(1).any(1)][:_DIAGNOSED] for part in (x, y))
         numbers, texts = self.own_diagnosis(rows)
-        texts = list(texts)
-        half = min(len(rows) // 2, _DIAGNOSED)
-        if half == 0:
+        texts, count = list(texts), len(a)
+        if count == 0:
             return numbers, texts
-        found = self._solve(rows[:half], rows[half : 2 * half])
+        a, b = self._rows(x=a, y=b)
+        found = self._solve(a, b)
         given = ~found.withheld
         numbers |= {
-            "pairs": float(half),
-            "pairs withheld": float(half - int(given.sum())),
+            "pairs": float(count),
+            "pairs withheld": float(count - int(given.sum())),
             "calls of a pair": float(found.calls.double().mean()),
         }
         for reason in sorted({reason for reason in found.reasons if reason}):
-            texts.append(f"{found.reasons.count(reason)} of {half} geodesics between these points: {reason}")
+            texts.append(f"{found.reasons.count(reason)} of {count} geodesics between these points: {reason}")
         if bool(given.any()):
             gain, error = found.gain[given], (found.error / found.length.clamp_min(1e-300))[given]
             numbers |= {
@@ -307,9 +313,7 @@ class SolvedGeometry(nn.Module, Geometry, Transports, ChecksPaths):
             numbers |= more
             texts += said
             if self.config.thorough:
-                more, said = geodesic_diagnosis(
-                    self, rows[:half][given], rows[half : 2 * half][given], found.take(given.nonzero()[:, 0])
-                )
+                more, said = geodesic_diagnosis(self, a[given], b[given], found.take(given.nonzero()[:, 0]))
                 numbers |= more
                 texts += said
             if float(gain.median()) > 0.98:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scorefold.stage import report
 from scorefold_toolkit.geodesics.metric import GeodesicMetric, State, state_rows, write_rows
 
 _SUFFICIENT = 1e-4
@@ -82,6 +83,7 @@ def minimise(
             if len(done) == len(over):
                 break
             work.keep(~over)
+        report(total - len(work.rows), total, f"geodesics on {path.shape[1] - 1} steps, iteration {count + 1}")
         work.move(count < (plain or 0), longest)
         energies.append(energies[-1].index_put((work.rows,), work.state["energy"]))
     converged = (decrement <= tolerance) & state["energy"].isfinite()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -58,6 +58,10 @@ class ChecksPaths(ABC):
     @abstractmethod
     def lengths(self, points: Tensor) -> Tensor:
         """Distances between some of the points (N, *E), NaN where they are withheld: for a first look."""
+
+    @abstractmethod
+    def diagnose_paths(self, points: Tensor, x: Tensor, y: Tensor) -> tuple[Mapping[str, float], Sequence[str]]:
+        """``Geometry.diagnose`` of points (N, *E), with the paths of pairs (B, *E) that are already solved."""
 
 
 @dataclass(frozen=True)
