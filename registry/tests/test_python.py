@@ -417,6 +417,23 @@ def test_numbers_of_bfloat16_are_read(host: Host, tmp_path: Path) -> None:
     assert torch.equal(train.x[train.index.argsort()].to(torch.bfloat16), given)
 
 
+READ = [
+    lambda: do("estimate", "estimator:mle", "data:sphere", ambient=4),
+    lambda: geodesics("geometry:euclidean", "data:sphere", ambient=4),
+    lambda: geodesics("flow:affine-coupling", "data:sphere", ambient=4, seed=1),
+    lambda: audit("data:sphere", ROWS, missing="drop"),
+]
+
+
+@pytest.mark.parametrize("asked", READ)
+def test_a_field_of_data_is_refused_with_the_call_that_takes_it(asked: Callable[[], Any]) -> None:
+    with pytest.raises(ConfigError, match=r"says how data are read, and '\w+' takes no fields of data") as caught:
+        asked()
+    data = "data" if asked is READ[-1] else "'data:sphere'"
+    field = "missing='drop'" if asked is READ[-1] else "ambient=4"
+    assert caught.value.hint == f"give data that are read so: sf.load_data({data}, {field})"
+
+
 @pytest.mark.parametrize(
     ("asked", "message"),
     [

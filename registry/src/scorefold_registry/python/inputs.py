@@ -9,11 +9,12 @@ from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scorefold.artefacts import digest_folder, write_text
 from scorefold.errors import ConfigError, SplitError
 from scorefold_registry.components.manifest import has_state
+from scorefold_registry.components.parts import config_model, options_model
 from scorefold_registry.components.paths import free_name
 from scorefold_registry.components.stage_files import VALUE_FILE
 from scorefold_registry.plugins.locks import make_folder
@@ -21,6 +22,10 @@ from scorefold_registry.python.stage import RunSetting, Stage
 from scorefold_registry.run.data_summary import loader_of
 from scorefold_registry.run.units import observed
 from scorefold_registry.runfile.yaml_reader import parse_value
+
+if TYPE_CHECKING:
+    from scorefold_registry.host import Host
+    from scorefold_registry.plugins.records import Registered
 
 
 def expect(name: str, value: Any, types: Any, expected: str) -> None:
@@ -41,6 +46,30 @@ def refuse_objects(settings: Mapping[str, Any]) -> None:
             )
 
 
+def refuse_data_fields(
+    host: Host, asked: Registered, verb: str | None, data: Any, given: Mapping[str, Any], built: bool = True
+) -> None:
+    """Raises ``ConfigError`` for keywords that say how data are read, where data are given by name, by path or as an
+    array. Ports and options of the verb are other keywords, and fields of the component where it is ``built`` here."""
+    if data is None or isinstance(data, Mapping) or stages_in([data]) or host.builder.memory.of(data) is not None:
+        return
+    found = host.catalogue.verb(asked.component, verb)
+    options = options_model(found)
+    known = {port.name for port in (*asked.component.requires, *found.takes)}
+    for model in (options, config_model(asked) if built else None):
+        known |= set() if model is None else model.model_fields.keys()
+    left = given.keys() - known
+    file = loader_of(Path(data).expanduser())[0] if isinstance(data, str | Path) else "data:array"
+    fields = config_model(host.catalogue.resolve(data if _is_name(data) else file)).model_fields if left else {}
+    if own := {name: given[name] for name in given if name in left and name in fields}:
+        shown = repr(str(data)) if isinstance(data, str | Path) else "data"
+        call = ", ".join((shown, *(f"{name}={value!r}" for name, value in own.items())))
+        raise ConfigError(
+            f"{next(iter(own))} says how data are read, and '{found.name}' takes no fields of data",
+            hint=f"give data that are read so: sf.load_data({call})",
+        )
+
+
 def stages_in(values: Sequence[Any]) -> list[Stage]:
     """The stages among values, in lists too."""
     found: list[Stage] = []
@@ -58,7 +87,7 @@ def as_input(
         return value.name
     if isinstance(value, list | tuple) and not (takes_data and not stages_in([value])):
         return [as_input(item, takes_data, setting, specs) for item in value]
-    if isinstance(value, Mapping) or (isinstance(value, str) and ":" in value and not Path(value).exists()):
+    if isinstance(value, Mapping) or _is_name(value):
         return value
     if setting.host.builder.memory.of(value) is not None:
         name = free_name("given", specs)
@@ -100,6 +129,11 @@ def observations(model: str | Stage, data: Any) -> Any:
     return {"use": "data:array", "config": {**config, "fractions": [0.0, 0.0, 1.0]}}
 
 
+def _is_name(value: Any) -> bool:
+    """True for the name of a component, such as ``data:digits``, and no file."""
+    return isinstance(value, str) and ":" in value and not Path(value).exists()
+
+
 def _saved(value: Any, setting: RunSetting) -> Path:
     """The folder of an object's state, named by what it holds."""
     first = setting.folder / "objects" / f"new-{token_hex(4)}"
@@ -133,7 +167,7 @@ def source_of(x: Any, condition: Any, label: Any, folder: Path, *, indexed: bool
     The index of a pandas table names its rows where ``indexed``.
     """
     named = {"condition": condition, "label": label}
-    if isinstance(x, str) and ":" in x and not Path(x).exists():
+    if _is_name(x):
         return x, {key: value for key, value in named.items() if value is not None}
     if isinstance(x, str | Path):
         place = Path(x).expanduser()

@@ -13,7 +13,7 @@ from scorefold_registry.components.manifest import has_state
 from scorefold_registry.components.parts import config_model
 from scorefold_registry.components.paths import free_name
 from scorefold_registry.host import Host
-from scorefold_registry.python.inputs import source_of, stages_in, without_files
+from scorefold_registry.python.inputs import refuse_data_fields, source_of, stages_in, without_files
 from scorefold_registry.python.reading import as_points, table_reading
 from scorefold_registry.python.stage import RunSetting, Stage
 from scorefold_registry.python.stages import component_of, do, estimate, fit, interpolate, load, load_data, setting_of
@@ -118,6 +118,8 @@ def audit(
     setting = setting_of(list(stages_in([model, train, held_out, points])), folder, seed, runtime, host)
     splits = {"model": TEST, "train": TRAIN, "held_out": TEST, "points": TEST}
     given = {"model": model, "train": train, "held_out": held_out, "points": points}
+    for part in given.values():
+        refuse_data_fields(setting.host, component_of(setting.host, "data:array"), "audit", part, options, built=False)
     try:
         loaded: dict[str, Any] = {
             name: part if isinstance(part, Stage) else _loaded(part, splits[name], setting, {}, progress, name)
@@ -166,8 +168,10 @@ def geodesics(model: str | Stage, data: Any, *, progress: bool = True, **given: 
         )
     if isinstance(model, str):
         if not isinstance(data, Stage):
-            data = load_data(data, progress=progress, **shared)
             given = {key: value for key, value in given.items() if key not in shared}
+            geometry = component_of(setting.host, GEOMETRIES[kind])
+            refuse_data_fields(setting.host, geometry, "interpolate", data, given)
+            data = load_data(data, progress=progress, **shared)
         model = fit(model, data, progress=progress)
     return interpolate(GEOMETRIES[kind], data, progress=progress, **{kind: model}, **given)
 

@@ -32,6 +32,7 @@ from scorefold_registry.python.inputs import (
     in_python,
     observations,
     points_in,
+    refuse_data_fields,
     refuse_objects,
     source_of,
     stages_in,
@@ -130,11 +131,8 @@ def load_data(
     use, fields = source_of(x, condition, label, setting.folder, indexed="names" not in config)
     if splits is not None:
         fields["fractions"] = splits
-    if (
-        isinstance(x, str)
-        and use == x
-        and config.keys() & {port.name for port in component_of(setting.host, x).component.requires}
-    ):
+    named = isinstance(x, str) and use == x
+    if named and config.keys() & {port.name for port in component_of(setting.host, x).component.requires}:
         where: dict[str, Any] = {"folder": folder, "seed": seed, "runtime": runtime, "host": host}
         own = None if name == "data" else name  # the data that are plugged in have this name
         return do(None, x, name=own, config=fields, progress=progress, **where, **config)
@@ -241,6 +239,7 @@ def do(
         raise ConfigError(f"{verb or 'a stage'} is asked of {what!r:.60}; expected a component or a stage", hint=hint)
     setting = setting_of(stages, folder, seed, runtime, host)
     registered = component_of(setting.host, what)
+    refuse_data_fields(setting.host, registered, verb, data, given, built=isinstance(what, str))
     found = setting.host.catalogue.verb(registered.component, verb)
     own = registered.component.requires if isinstance(what, str) else ()
     ports = {port.name: port.kinds for port in (*own, *found.takes)}
@@ -251,9 +250,8 @@ def do(
         # A score that nobody trained is trained here, on the data that are asked about.
         for port in own:
             if port.kind == "score" and not port.optional and port.default is None and port.name not in inputs:
-                shared: dict[str, Any] = {"folder": folder, "seed": seed, "runtime": runtime, "host": host}
-                shared = shared if not stages else {}
                 if not isinstance(data, Stage):
+                    shared = {"folder": folder, "seed": seed, "runtime": runtime, "host": host} if not stages else {}
                     data = inputs["data"] = _as_stage(data, progress=progress, **shared)
                 inputs[port.name] = fit("score:denoising", data, config=SCORE, progress=progress)
                 stages = list(stages_in([what, *inputs.values()]))
