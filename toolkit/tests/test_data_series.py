@@ -54,14 +54,25 @@ def test_neighbours_by_hand() -> None:
 
 def test_what_is_said_of_them() -> None:
     line = Dataset(torch.arange(1000.0)[:, None], index=torch.arange(1000))
-    text = close_in_time(line, 30)
-    assert "100% of the nearest neighbours start fewer than 30 rows apart" in text
-    assert "stride: 30" in text
+    text = close_in_time(line, 20)
+    assert "100% of the nearest neighbours start fewer than 20 rows apart" in text
+    assert "stride: 20" in text
     assert close_in_time(Dataset(line.x, index=30 * torch.arange(1000)), 30) == ""
     assert close_in_time(Dataset(line.x), 30) == ""
     # Of independent points 19 % of the nearest neighbours are fewer than 101 rows apart, as of all pairs.
     noise = torch.randn(1000, 2, generator=torch.Generator().manual_seed(0))
     assert close_in_time(Dataset(noise, index=torch.arange(1000)), 101) == ""
+
+
+def test_a_stride_is_recommended_only_where_it_leaves_enough_events() -> None:
+    line = Dataset(torch.arange(1000.0)[:, None], index=torch.arange(1000))
+    assert close_in_time(line, 21).endswith("still correlated: it is too short for any stride")
+    # Ten rows repeat a point: every twentieth row, 50 of them, is independent of the others.
+    repeated = torch.randn(100, 2, generator=torch.Generator().manual_seed(0)).repeat_interleave(10, 0)
+    events = Dataset(repeated, index=torch.arange(1000))
+    assert close_in_time(events, 60).endswith("still correlated: stride: 20 in the data's config keeps them apart")
+    assert close_in_time(events.take(torch.arange(0, 1000, 20)), 60) == ""
+    assert close_in_time(Dataset(repeated, index=3 * torch.arange(1000)), 180).count("stride: 60 in") == 1
 
 
 def spread(n: int, d: int) -> torch.Tensor:

@@ -316,16 +316,22 @@ def test_a_series_that_changes_is_reported(tmp_path: Path) -> None:
     assert any(re.search(r"its deviation (4\.|5)\S*-fold", one) for one in found)
 
 
-def test_neighbours_in_time_are_reported_with_the_stride(tmp_path: Path) -> None:
+def test_neighbours_in_time_are_reported_with_a_stride_that_leaves_events(tmp_path: Path) -> None:
     """A slow curve that never returns: all neighbours are neighbours in time. With a stride none is."""
     time = np.arange(4000)
     walk = np.random.default_rng(0).normal(size=(4000, 3)).cumsum(0)
     np.save(tmp_path / "walk.npy", walk - 0.999 * np.outer(time / 4000, walk[-1]))
-    series = source(tmp_path / "walk.npy", fractions=(1.0, 0.0, 0.0))
-    text = next(text for text in series.data_warnings() if "nearest neighbours" in text)
-    assert f"stride: {series.correlation} in the data's config" in text
-    apart = source(tmp_path / "walk.npy", fractions=(1.0, 0.0, 0.0), stride=series.correlation)
-    assert not any("nearest neighbours" in text for text in apart.data_warnings())
+    assert "it is too short for any stride" in _about_neighbours(tmp_path / "walk.npy")
+    turns = np.random.default_rng(0).normal(size=(400, 3)).repeat(10, 0)
+    np.save(tmp_path / "turns.npy", turns + 0.01 * np.random.default_rng(1).normal(size=(4000, 3)))
+    rows = source(tmp_path / "turns.npy").correlation
+    assert f"stride: {rows} in the data's config" in _about_neighbours(tmp_path / "turns.npy")
+    assert _about_neighbours(tmp_path / "turns.npy", stride=rows) == ""
+
+
+def _about_neighbours(path: Path, stride: int = 1) -> str:
+    texts = source(path, fractions=(1.0, 0.0, 0.0), stride=stride).data_warnings()
+    return "".join(text for text in texts if "nearest neighbours" in text)
 
 
 def test_pairs_of_a_series_have_its_correlation(table: Path) -> None:

@@ -19,6 +19,9 @@ FOLLOWING = 0.1
 """Share of the ten nearest neighbours of a row that are the rows before and after it, beyond chance, from which on rows
 are said to follow each other. It is 0.2 where all of them are."""
 
+FEWEST_EVENTS = 50
+"""Events below which no stride is recommended: as few as ``recommend`` takes."""
+
 _NEIGHBOURS, _QUERIES, _ROWS, _NUMBERS = 10, 200, 2**17, 2**24
 
 
@@ -80,13 +83,35 @@ def close_in_time(events: Dataset, rows: int) -> str:
     """
     if events.index is None:
         return ""
-    share, chance = time_share(events.tensor(limit=_ROWS), events.index[:_ROWS], rows)
-    if share <= chance + MOST_CLOSE:
+    share = _beyond_chance(events, rows)
+    if share is None:
         return ""
+    found = _separating_stride(events, rows)
+    fix = f"stride: {found} in the data's config keeps them apart" if found else "it is too short for any stride"
     return (
         f"{share:.0%} of the nearest neighbours start fewer than {rows} rows apart, where the series is still "
-        f"correlated: stride: {rows} in the data's config keeps them apart"
+        f"correlated: {fix}"
     )
+
+
+def _beyond_chance(events: Dataset, rows: int) -> float | None:
+    """The share of ``time_share`` where it exceeds chance by a twentieth, else None."""
+    assert events.index is not None
+    share, chance = time_share(events.tensor(limit=_ROWS), events.index[:_ROWS], rows)
+    return None if share <= chance + MOST_CLOSE else share
+
+
+def _separating_stride(events: Dataset, rows: int) -> int | None:
+    """A stride that keeps neighbours apart and leaves enough events: ``rows``, or else the largest that leaves enough,
+    if it does; None where no stride does both."""
+    assert events.index is not None
+    index = events.index.cpu()
+    if int(index[-1] - index[0]) // rows + 1 >= FEWEST_EVENTS:
+        return rows
+    every = (len(events) - 1) // (FEWEST_EVENTS - 1)
+    if every < 2 or _beyond_chance(events.take(torch.arange(0, len(events), every)), rows) is not None:
+        return None
+    return every * int(index.diff().min())
 
 
 def following_rows(events: Dataset) -> str:
