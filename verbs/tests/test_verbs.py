@@ -176,7 +176,29 @@ def test_draws_for_one_condition_are_answered_in_the_units_of_the_file() -> None
     text = re.fullmatch(r"Mean and deviation of 4,000 samples, by number: (.*) ± (.*), (.*) ± (.*)\.", found["verdict"])
     assert text is not None
     assert [float(each) for each in text.groups()] == pytest.approx([100, 10, 100, 10], abs=0.6)
-    assert answer(torch.tensor([4.0, 5.0])) is None
+    assert answer(torch.tensor([4.0, 5.0, 6.0, 7.0])) is None
+
+
+def test_draws_for_a_few_conditions_are_answered_row_by_row_with_the_names_of_their_columns() -> None:
+    """N(1 + 4, 1) and N(1 - 4, 1), each for itself: pooled they have the deviation 4.1."""
+    model, given = Shifted(spec=TensorSpec(())), torch.tensor([4.0, -4.0])
+
+    def result(names: tuple[str, ...], index: Tensor | None = None) -> Any:
+        source = Source(test=Dataset(torch.zeros(2, 2), condition=given, index=index))
+        source.column_names, source.rows = names, None if index is None else ["", "mean", "", "odd"]  # type: ignore[attr-defined]
+        return verb_sample(model, {"data": source}, SampleOptions(n=4000, conditions=2), context()).result
+
+    found = result(("mass", "spin"), torch.tensor([3, 1]))
+    form = r"mass (.*) ± (.*), spin (.*) ± (.*) for mean; mass (.*) ± (.*), spin (.*) ± (.*) for odd\."
+    text = re.fullmatch(rf"Mean and deviation of 4,000 samples each: {form}", found["answer"]["verdict"])
+    assert text is not None
+    assert [float(each) for each in text.groups()] == pytest.approx([-3, 1, -3, 1, 5, 1, 5, 1], abs=0.06)
+    assert found["answer"]["quantity"] == "mean of mass for mean"
+    assert found["metrics"]["std of spin over 2 conditions"] == pytest.approx(math.sqrt(17), abs=0.05)
+    plain = result(("of", "another", "table"))
+    assert "mean of number 2 over 2 conditions" in plain["metrics"]
+    assert plain["answer"]["verdict"].startswith("Mean and deviation of 4,000 samples each, by number: 5")
+    assert "for condition 1; -3" in plain["answer"]["verdict"]
 
 
 def test_samples_without_a_deviation_have_no_answer_of_it() -> None:

@@ -292,6 +292,7 @@ def test_observations_alone_are_read_from_every_format(say: Say, run: Callable[.
         named = ["--data-option", "key=x", "--data-option", "condition=[y]"] if name == "both.npz" else []
         said = say(*arguments, name, *named, "--out", "o.csv")
         assert said.status == 0, said.err
+        assert "mean of a over 3 conditions" in said.out
         drawn.append(pd.read_csv("o.csv"))
         assert drawn[-1].equals(drawn[0]), name
     assert list(drawn[0]) == ["a", "b", "rows"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -17,6 +18,7 @@ from scorefold.interfaces import (
     TensorSource,
 )
 from scorefold.stage import Outcome, StageContext
+from scorefold_toolkit.data.splits import HasColumns, row_text
 from scorefold_toolkit.drawing import device_of, draw_within
 from scorefold_toolkit.figures import EventGroups
 from scorefold_toolkit.nn.conditions import far_conditions
@@ -48,7 +50,10 @@ def sample(component: ScoreModel | Flow, inputs: Inputs, options: SampleOptions,
     bounded = scale.low is not None or scale.high is not None
     seen = draws.cpu().clamp(scale.low, scale.high) if bounded else draws.cpu()
     shown: Any = seen if condition is None else EventGroups(seen, "one condition")
-    metrics: dict[str, Any] = {"samples": len(flat), **_moments(draws.cpu(), scale, condition is not None)}
+    source: DataSource | None = inputs.get("data")
+    names = source.column_names if isinstance(source, HasColumns) and x.dim() == 2 + (condition is not None) else ()
+    named = names if len(names) == x.shape[-1] else ()
+    metrics: dict[str, Any] = {"samples": len(flat), **_moments(draws.cpu(), scale, condition is not None, named)}
     if condition is not None:
         metrics |= {"conditions": x.shape[1], "conditions of the data": total}
     result: dict[str, Any] = {"metrics": metrics}
@@ -56,12 +61,14 @@ def sample(component: ScoreModel | Flow, inputs: Inputs, options: SampleOptions,
     metrics |= found_within
     far = ""
     if condition is not None and isinstance(component, ScoreModel):
-        far = far_samples(draws, scale, training_points(inputs.get("data"), scale))
+        far = far_samples(draws, scale, training_points(source, scale))
     if warnings := [each for each in (far_conditions(component, condition), far, *few) if each]:
         result["warnings"] = warnings
-    if condition is not None and len(draws) == 1 and options.n > 1 and x.dim() == 3 and x.shape[2] <= _SAID:
-        result["answer"] = _said(draws[0].cpu(), scale)
-    source: DataSource | None = inputs.get("data")
+    if condition is not None and len(draws) <= _ROWS and options.n > 1 and x.dim() == 3 and x.shape[2] <= _SAID:
+        known = None if source is None else source.rows
+        places = [f"condition {place + 1}" for place in range(len(draws))]
+        places = places if rows is None else [row_text(known, row) for row in rows.tolist()]
+        result["answer"] = _said(draws.cpu(), scale, named, places)
     found = None if source is None or condition is not None else energy_distances(flat, source, context)
     if source is not None and found is not None:
         split = context.split or "test"
@@ -150,20 +157,30 @@ def _units(draws: Tensor, scale: EventScale, points: Tensor | None) -> tuple[Any
     return scale.middle(draws), scale.std * wider, _BEYOND
 
 
-def _said(draws: Tensor, scale: EventScale) -> dict[str, Any]:
-    """The answer of draws (n, D) for one condition: the mean and the deviation of each number in the units of the file.
+def _said(draws: Tensor, scale: EventScale, names: Sequence[str], places: Sequence[str]) -> dict[str, Any]:
+    """The answer of draws (C, n, D) for a few conditions: the mean and the deviation of each number, by its name where
+    there are ``names`` (D,), in the units of the file. ``places`` (C,) name the conditions.
 
-    >>> _said(torch.tensor([[0.0, 10.0], [2.0, 30.0]]), EventScale())["verdict"]
+    >>> draws = torch.tensor([[[0.0, 10.0], [2.0, 30.0]], [[4.0, 10.0], [8.0, 10.0]]])
+    >>> _said(draws[:1], EventScale(), (), ["row 0"])["verdict"]
     'Mean and deviation of 2 samples, by number: 1 ± 1, 20 ± 10.'
+    >>> _said(draws, EventScale(), ("mass", "spin"), ["row 0", "row 1"])["verdict"]
+    'Mean and deviation of 2 samples each: mass 1 ± 1, spin 20 ± 10 for row 0; mass 6 ± 2, spin 10 ± 0 for row 1.'
     """
-    std, mean = torch.std_mean(scale.to_raw(draws).double(), 0, correction=0)
-    each = ", ".join(f"{float(m):.4g} ± {float(s):.3g}" for m, s in zip(mean, std, strict=True))
-    said = f"Mean and deviation of {len(draws):,} samples, by number: {each}."
-    return {"quantity": "mean of number 1", "value": float(mean[0]), "verdict": said}
+    stds, means = torch.std_mean(scale.to_raw(draws).double(), 1, correction=0)
+    parts = []
+    for std, mean, place in zip(stds, means, places, strict=True):
+        pairs = [f"{float(m):.4g} ± {float(s):.3g}" for m, s in zip(mean, std, strict=True)]
+        each = ", ".join([f"{name} {pair}" for name, pair in zip(names, pairs, strict=True)] if names else pairs)
+        parts.append(each if len(places) == 1 else f"{each} for {place}")
+    counted = f"{draws.shape[1]:,} samples{' each' if len(places) > 1 else ''}{'' if names else ', by number'}"
+    quantity = f"mean of {names[0] if names else 'number 1'}" + (f" for {places[0]}" if len(places) > 1 else "")
+    verdict = f"Mean and deviation of {counted}: {'; '.join(parts)}."
+    return {"quantity": quantity, "value": float(means[0, 0]), "verdict": verdict}
 
 
-_SAID = 6
-"""The most numbers of an event whose means and deviations are a sentence."""
+_SAID, _ROWS = 6, 3
+"""The most numbers of an event, and the most conditions, whose means and deviations are a sentence."""
 
 _FEWEST, _FAR, _BEYOND, _RARE = 20, 8.0, 5.0, 0.05
 
@@ -171,16 +188,17 @@ _NUMBERS = 32
 """The most numbers of an event whose means and deviations are shown one by one."""
 
 
-def _moments(draws: Tensor, scale: EventScale, given: bool) -> dict[str, float]:
+def _moments(draws: Tensor, scale: EventScale, given: bool, names: Sequence[str]) -> dict[str, float]:
     """The mean and the deviation of draws (..., *E) in the units of the file: over all numbers, or of each number of a
-    vector that is drawn given a condition or has units of its own."""
+    vector that is drawn given a condition or has units of its own. Draws for several conditions (C, n, D) are one set,
+    which the names of the numbers say."""
     raw, vector = scale.to_raw(draws).double(), draws.dim() == 2 + given and draws.shape[-1] <= _NUMBERS
     if not vector or not (given or scale.per_coordinate):
         return {"mean": float(raw.mean()), "std": float(raw.std(correction=0))}
-    each = raw.flatten(0, -2)
-    std, mean = torch.std_mean(each, 0, correction=0)
+    std, mean = torch.std_mean(raw.flatten(0, -2), 0, correction=0)
+    over = f" over {len(draws)} conditions" if given and len(draws) > 1 else ""
     return {
-        f"{name} of number {number + 1}": float(value)
+        f"{what} of {names[number] if names else f'number {number + 1}'}{over}": float(value)
         for number in range(len(mean))
-        for name, value in (("mean", mean[number]), ("std", std[number]))
+        for what, value in (("mean", mean[number]), ("std", std[number]))
     }

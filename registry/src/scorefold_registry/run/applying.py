@@ -68,10 +68,11 @@ def apply_stage(
     dtype = _dtype_of(component)
     warnings: list[str] = []
     inputs: dict[str, Any] = {}
+    columns = _trained_coordinates(folder) if chosen.name == "sample" else []
     if data is not None:
         reading = _Reading(host, folder, data, read)
         if chosen.name == "sample" and observed(component) is not None and reading.numbers:
-            inputs["data"] = reading.observations(component, dtype)
+            inputs["data"] = reading.observations(component, dtype, columns)
         else:
             source = inputs["data"] = reading.points(spec, dtype)
             if spec is not None:
@@ -93,7 +94,7 @@ def apply_stage(
         # Drawn from the model alone, so in the units of the data it was trained on.
         drawn = outcome.value
         outcome.value = TensorSource({"test": drawn.load("test")}, spec.event_scale, drawn.condition_spec)
-    if chosen.name == "sample" and (columns := _trained_coordinates(folder)):
+    if columns:
         outcome.result["columns"] = columns
     write_output(outcome, out)
     return outcome
@@ -200,8 +201,9 @@ class _Reading:
         test = Dataset(x, dataset.condition, dataset.label, dataset.index)
         return TensorSource({"test": test}, scale, conditions, warnings=source.data_warnings(), rows=source.rows)
 
-    def observations(self, component: Any, dtype: torch.dtype) -> TensorSource:
-        """All rows as conditions, in their order and in the units of the file, with zeros in place of points.
+    def observations(self, component: Any, dtype: torch.dtype, names: Sequence[str]) -> TensorSource:
+        """All rows as conditions, in their order and in the units of the file, with zeros in place of points, whose
+        columns have ``names``.
 
         They are the columns or the array that given ``columns``, ``key`` or ``condition`` name, else the ``condition``
         of training, else all that the file has. Given ``fractions`` leave the largest part.
@@ -227,7 +229,7 @@ class _Reading:
         condition = _shaped(raw, spec.shape, f"{self._data} holds observations", hint).to(dtype)
         zeros = torch.zeros(len(raw), *component.event_shape, dtype=dtype)
         test = Dataset(zeros, condition, index=dataset.index)
-        return TensorSource({"test": test}, component.event_scale, spec, rows=source.rows)
+        return _Observations(names, {"test": test}, component.event_scale, spec, rows=source.rows)
 
     def _read(self, config: Mapping[str, Any]) -> tuple[DataSource, Dataset]:
         whole = {key: value for key, value in _WHOLE.items() if key in self._fields and key not in self._given}
@@ -273,6 +275,14 @@ class _Reading:
         if there <= {f"x{place}" for place in range(len(there))}:  # a file without names: its columns are in this order
             return {key: value for key, value in kept.items() if key != "columns"}
         return {**kept, "columns": list(coordinates)}
+
+
+class _Observations(TensorSource):
+    """Points with the names of their columns, for ``scorefold_toolkit.data.splits.HasColumns``."""
+
+    def __init__(self, names: Sequence[str], *given: Any, **more: Any) -> None:
+        super().__init__(*given, **more)
+        self.column_names = tuple(names)
 
 
 _OF_COLUMNS = ("label", "names", "columns", "condition")
