@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import pytest
 
+from scorefold.data import Dataset
 from scorefold.errors import PluginError
 from scorefold.results import Estimate
 from scorefold_toolkit.checks import answer_of
@@ -39,3 +40,27 @@ def test_a_component_of_another_process_has_no_line_here() -> None:
         "point_estimate of <estimator:mine; in environment old> returned a float; expected an Estimate"
     )
     assert refused.value.hint == "end point_estimate with 'return Estimate(...)', from scorefold.results"
+
+
+def test_a_method_that_does_not_take_its_arguments_is_named() -> None:
+    class Narrow:
+        def estimate(self, data: object) -> Estimate:
+            return Estimate("mean", len(data))  # type: ignore[arg-type]
+
+    with pytest.raises(
+        PluginError, match=r"estimate of .*Narrow can't be called in stage 'd': .*'generator'"
+    ) as caught:
+        answer_of(Narrow().estimate, Estimate, [1], generator=None, stage="d")
+    assert "with 'def estimate(self, value, *, generator)'" in str(caught.value.hint)
+    with pytest.raises(TypeError, match="has no len"):
+        answer_of(Narrow().estimate, Estimate, 3)
+
+
+def test_a_wrong_answer_names_the_module_of_the_right_one() -> None:
+    class Source:
+        def load(self, split: str) -> list[float]:
+            return [1.0]
+
+    with pytest.raises(PluginError, match="returned a list; expected a Dataset") as caught:
+        answer_of(Source().load, Dataset, "test")
+    assert "'return Dataset(...)', from scorefold.data" in str(caught.value.hint)

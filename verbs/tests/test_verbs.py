@@ -19,11 +19,11 @@ from scorefold.config import TrainingConfig
 from scorefold.data import Condition, Dataset, EventScale, TensorSpec
 from scorefold.diffusion import VE
 from scorefold.diffusion.process import DiffusionProcess
-from scorefold.errors import ConfigError, DataError, SplitError, TrainingError
+from scorefold.errors import ConfigError, DataError, PluginError, SplitError, TrainingError
 from scorefold.interfaces import Flow, Loss, Progress, ScoreModel, TensorSource, Trainable
 from scorefold.results import Estimate
 from scorefold.stage import StageContext
-from scorefold_registry.run.applying import unit_warnings
+from scorefold_registry.run.units import unit_warnings
 from scorefold_toolkit.figures import EventGroups
 from scorefold_verbs.assess import assess
 from scorefold_verbs.config import (
@@ -67,6 +67,37 @@ def test_load_needs_some_split_and_hides_no_bad_data() -> None:
         splits = {"train": rows(2), "test": rows(2), split: DataError("row 3 holds NaN")}
         with pytest.raises(DataError, match="row 3 holds NaN"):
             verb_load(Source(**splits), {}, None, context())
+
+
+def test_sources_that_break_their_contract_are_named() -> None:
+    class Bare(Source):
+        def load(self, split: str) -> Dataset:
+            return torch.ones(3, 2)  # type: ignore[return-value]
+
+    with pytest.raises(PluginError, match=r"load of .*Bare returned a Tensor in stage '.*'; expected a Dataset"):
+        verb_load(Bare(train=rows(2)), {}, None, context())
+    source = Source(train=rows(2))
+    source.event_shape = (3,)
+    with pytest.raises(PluginError, match=r"declares the event_shape \(3,\), and load\('train'\) gives events \(2,\)"):
+        verb_load(source, {}, None, context())
+    del source.event_scale
+    with pytest.raises(PluginError, match="Source has no event_scale; expected an EventScale"):
+        verb_load(source, {}, None, context())
+
+
+def test_models_that_break_the_contract_of_trainings_are_named() -> None:
+    class Plain(Quadratic):
+        def loss(self, batch: Dataset, *, progress: Progress, generator: torch.Generator) -> Loss:
+            return super().loss(batch, progress=progress, generator=generator).value  # type: ignore[return-value]
+
+    given = {"data": Source(train=points(8))}
+    with pytest.raises(PluginError, match=r"loss of .*Plain returned a Tensor; expected a Loss") as caught:
+        verb_fit(Plain(), given, None, context())
+    assert "with 'return Loss(...)'" in str(caught.value.hint)
+    model = Quadratic()
+    del model.training_config
+    with pytest.raises(PluginError, match="Quadratic is Trainable and has no training_config"):
+        verb_fit(model, given, None, context())
 
 
 def test_fit_trains_and_hands_the_model_on(tmp_path: Path) -> None:

@@ -20,24 +20,47 @@ T = TypeVar("T")
 def answer_of(method: Callable[..., Any], expected: type[T], *given: Any, stage: str | None = None, **named: Any) -> T:
     """The answer of a component's method to arguments.
 
-    Raises ``PluginError`` for one of another type, such as None, with the component's class, the method and its line.
-    A component in a process of its own, which has ``elsewhere``, is named as it shows itself.
+    Raises ``PluginError`` for one of another type, such as None, and for a method that does not take the arguments,
+    with the component's class, the method and its line. A component in a process of its own, which has ``elsewhere``,
+    is named as it shows itself.
     """
-    answer = method(*given, **named)
+    try:
+        answer = method(*given, **named)
+    except TypeError as error:
+        if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
+            raise  # the method was called
+        taken = ", ".join(["self", *("value" for _ in given), *(["*", *named] if named else [])])
+        name, of, place = _named(method)
+        hint = f"begin {name}{place} with 'def {name}({taken})'"
+        raise PluginError(f"{name} of {of} can't be called{_in(stage)}: {error}", hint=hint) from error
     if isinstance(answer, expected):
         return answer
+    raise wrong_answer(method, answer, expected, stage)
+
+
+def wrong_answer(method: Callable[..., Any], answer: object, expected: type, stage: str | None = None) -> PluginError:
+    """The error of an answer of a component's method that is of another type than ``expected``."""
+    (name, of, place), kind = _named(method), expected.__name__
+    said = "None" if answer is None else f"a {type(answer).__name__}"
+    article = "an" if kind[0] in "AEIOU" else "a"
+    return PluginError(
+        f"{name} of {of} returned {said}{_in(stage)}; expected {article} {kind}",
+        hint=f"end {name}{place} with 'return {kind}(...)', from {expected.__module__}",
+    )
+
+
+def _in(stage: str | None) -> str:
+    return "" if stage is None else f" in stage {stage!r}"
+
+
+def _named(method: Callable[..., Any]) -> tuple[str, str, str]:
+    """The name of a component's method, of its class, and its place."""
     owner, code = getattr(method, "__self__", method), getattr(method, "__code__", None)
     of = f"{type(owner).__module__}:{type(owner).__qualname__}"
     if getattr(owner, "elsewhere", False):
         of, code = repr(owner), None
-    name, kind = getattr(method, "__name__", "its call"), expected.__name__
     place = "" if code is None else f" at {code.co_filename}:{code.co_firstlineno}"
-    said = "None" if answer is None else f"a {type(answer).__name__}"
-    where = "" if stage is None else f" in stage {stage!r}"
-    raise PluginError(
-        f"{name} of {of} returned {said}{where}; expected an {kind}",
-        hint=f"end {name}{place} with 'return {kind}(...)', from scorefold.results",
-    )
+    return getattr(method, "__name__", "its call"), of, place
 
 
 def check_trained(part: object, name: str, user: str) -> None:

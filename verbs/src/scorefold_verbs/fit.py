@@ -9,15 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from scorefold.config import TrainingConfig
 from scorefold.data import Dataset, EventScale
 from scorefold.diffusion.process import DiffusionProcess, Isotropic
-from scorefold.errors import ConfigError, DataError, SplitError
-from scorefold.interfaces import (
-    DataSource,
-    Encodes,
-    ScoreModel,
-    Trainable,
-)
+from scorefold.errors import ConfigError, DataError, PluginError, SplitError
+from scorefold.interfaces import DataSource, Encodes, ScoreModel, Trainable
 from scorefold.stage import Fitted, Outcome, StageContext
 from scorefold_toolkit.drawing import device_of
 from scorefold_verbs.inputs import Inputs
@@ -44,6 +40,10 @@ def fit(component: nn.Module, inputs: Inputs, options: None, context: StageConte
     from scorefold_toolkit.training import can_train_apart, fit_apart
     from scorefold_toolkit.training import fit as train
 
+    if not isinstance(getattr(component, "training_config", None), TrainingConfig):
+        of = f"{type(component).__module__}:{type(component).__qualname__}"
+        hint = "set self.training_config = config.training, a TrainingConfig of scorefold.config"
+        raise PluginError(f"{of} is Trainable and has no training_config; expected a TrainingConfig", hint=hint)
     source: DataSource = inputs["data"]
     training, validation = _splits(source, context.device, context.dtype)
     if len(training) == 0:

@@ -9,24 +9,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from scorefold.data import Dataset
-from scorefold.errors import SplitError
-from scorefold.interfaces import (
-    DataSource,
-)
+from scorefold.data import Dataset, EventScale
+from scorefold.errors import PluginError, SplitError
+from scorefold.interfaces import DataSource
 from scorefold.interfaces.data import SPLITS
 from scorefold.stage import Outcome, StageContext
 from scorefold_toolkit.captions import captioned
+from scorefold_toolkit.checks import answer_of
 from scorefold_toolkit.figures import as_images, curves, image_grid, own_limits, picture_of, scatter, strips
 from scorefold_toolkit.nn.reshape import is_signal
-from scorefold_verbs.inputs import (
-    Inputs,
-)
+from scorefold_verbs.inputs import Inputs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from scorefold.interfaces import DataSource
 
 
 def load(component: DataSource, inputs: Inputs, options: None, context: StageContext) -> Outcome:
@@ -39,11 +34,12 @@ def load(component: DataSource, inputs: Inputs, options: None, context: StageCon
     truth: dict[str, Any] = {}
     for split in SPLITS:
         try:
-            dataset = component.load(split)
+            dataset = answer_of(component.load, Dataset, split, stage=context.stage)
         except SplitError:
             if split == SPLITS[-1] and not sizes:
                 raise
             continue  # a verb that needs the split says so
+        _check(component, split, dataset)
         sizes[split] = len(dataset)
         truth |= {name: value for name, value in dataset.truth.items() if isinstance(value, int | float | str)}
     scale = component.event_scale
@@ -63,6 +59,21 @@ def load(component: DataSource, inputs: Inputs, options: None, context: StageCon
     if warnings := component.data_warnings():
         result["warnings"] = list(warnings)
     return Outcome(component, result)
+
+
+def _check(source: DataSource, split: str, dataset: Dataset) -> None:
+    """Raises ``PluginError`` for a source without its scale, or whose events have another shape than it declares."""
+    of = f"{type(source).__module__}:{type(source).__qualname__}"
+    scale, shape = getattr(source, "event_scale", None), getattr(source, "event_shape", None)
+    if not isinstance(scale, EventScale):
+        said = "no event_scale" if scale is None else f"a {type(scale).__name__} as its event_scale"
+        hint = "set self.event_scale = EventScale.of(points of the training split), from scorefold.data"
+        raise PluginError(f"{of} has {said}; expected an EventScale", hint=hint)
+    if shape is None or tuple(shape) != tuple(dataset.event_shape):
+        declared = "no event_shape" if shape is None else f"the event_shape {tuple(shape)}"
+        loaded = tuple(dataset.event_shape)
+        hint = f"set self.event_shape = {loaded}"
+        raise PluginError(f"{of} declares {declared}, and load({split!r}) gives events {loaded}", hint=hint)
 
 
 _PAIRS = 8  # images in a column, next to their conditions

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from scorefold.config import TrainingConfig
 from scorefold.data import Dataset
 from scorefold.errors import TrainingError
-from scorefold.interfaces.capabilities import Phase, Progress, Trainable
+from scorefold.interfaces.capabilities import Loss, Phase, Progress, Trainable
+from scorefold_toolkit.checks import wrong_answer
 from scorefold_toolkit.training.distributed import OneProcess
 from scorefold_toolkit.training.record import Checkpoints, Clock, FitReport, training_identity
 
@@ -233,6 +234,8 @@ class LossModule(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a batch, a scalar, and its parts by name."""
         loss = self.model.loss(batch, progress=progress, generator=generator)
+        if not isinstance(loss, Loss):
+            raise wrong_answer(self.model.loss, loss, Loss)
         return loss.value, dict(loss.parts)
 
 
