@@ -7,7 +7,6 @@ from abc import abstractmethod
 from typing import Any
 
 import torch
-from sklearn.decomposition import PCA
 from torch import Tensor
 
 from scorefold.data import Dataset
@@ -197,4 +196,6 @@ class PPCAEstimator(_OfComponents):
 
 
 def _rank(x: Tensor) -> float:
+    from sklearn.decomposition import PCA  # most estimators here need no scikit-learn, which takes a second to import
+
     return float(PCA(n_components="mle", svd_solver="full").fit(x.numpy()).n_components_)
