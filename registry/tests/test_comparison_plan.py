@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from scorefold.errors import ConfigError
+from scorefold.errors import ConfigError, PluginError
 from scorefold.plugin import Comparison
 from scorefold_registry import compare
 from scorefold_registry.experiments.cases import Case, find_cases
@@ -195,6 +195,16 @@ def test_a_verb_without_an_answer_is_a_reason(own: Host) -> None:
     result = compare(own, "mute", out="out")
     assert result.rows[0].error == "the verb 'silent' gave no answer on these data"
     assert not result.complete
+
+
+def test_a_declared_case_that_cannot_be_read_names_its_plugin(install: Callable[..., Path]) -> None:
+    install("fake-own", PLUGIN.replace('{"any": {}}', '{"any": {"data": {}}}'), files={"own.py": OWN})
+    for on in ([], ["any"]):
+        with pytest.raises(
+            PluginError, match="case 'any' of the kind mute of plugin 'own': unknown field 'data'"
+        ) as bad:
+            compare(Host.discover(), "mute", on=on, out="out")
+        assert "use, config, inputs" in str(bad.value.hint)
 
 
 def test_regrets_are_against_the_best_of_a_case_in_the_same_quantity() -> None:

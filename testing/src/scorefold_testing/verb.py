@@ -13,9 +13,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from scorefold.artefacts import json_text
+from scorefold.config import Use
 from scorefold.errors import ArtefactError, ConfigError, ScorefoldError
 from scorefold.plugin import Component, Kind, Verb
 from scorefold.seeds import derive_generator
@@ -348,13 +350,19 @@ def kind_verbs(subject: Subject) -> str:
 
 @check("kind-comparison", KIND, level="contract")
 def kind_comparison(subject: Subject) -> str:
-    """The verbs of its comparison are its own or from plugins."""
+    """The verbs of its comparison are its own or from plugins, and its cases are written as in a file of cases."""
     comparison = _kind(subject).comparison
     if comparison is None:
         raise NotApplicableError("its components are not compared")
     verbs = _verbs(subject)
     unknown = [name for name in comparison.verbs if name not in verbs]
     require(not unknown, f"it is compared by {', '.join(unknown)}", f"verbs of it: {', '.join(verbs)}")
+    for name, case in comparison.cases.items():
+        data = {key: value for key, value in case.items() if key not in ("options", "split", "truth")}
+        try:
+            Use.model_validate(data or {"use": "none"})
+        except ValidationError:
+            require(False, f"its case {name!r} is {case}", "use, config and inputs of the data, options, split, truth")
     return f"compared by {', '.join(comparison.verbs)}"
 
 

@@ -54,7 +54,8 @@ def find_cases(catalogue: Catalogue, what: str, comparison: Comparison, on: Sequ
 
     A case is the name of a data component (its first declared example, or the second as ``name[1]``), one of ours by
     name, ``option=value`` for a problem without data, or a YAML file of cases. Raises ``ConfigError`` with near misses
-    for what is none of these, and where there is nothing to compare on.
+    for what is none of these, and where there is nothing to compare on. Raises ``PluginError`` for a declared case that
+    can't be read.
     """
     texts = [text.strip() for given in on for text in given.split(",") if text.strip()]
     if on and not texts:
@@ -62,7 +63,7 @@ def find_cases(catalogue: Catalogue, what: str, comparison: Comparison, on: Sequ
     if not texts:
         cases = _default_cases(catalogue, what, comparison)
     else:
-        cases = [case for text in texts for case in _named(catalogue, comparison, text)]
+        cases = [case for text in texts for case in _named(catalogue, what, comparison, text)]
     seen: dict[str, str] = {}
     for case in cases:
         if file_name(case.name) in seen:
@@ -72,7 +73,7 @@ def find_cases(catalogue: Catalogue, what: str, comparison: Comparison, on: Sequ
 
 
 def _default_cases(catalogue: Catalogue, what: str, comparison: Comparison) -> list[Case]:
-    own = [_case(name, CaseModel.model_validate(raw)) for name, raw in comparison.cases.items()]
+    own = _declared(catalogue, what, comparison).values()
     ours = own or [_standard()["cases"][name] for name in _standard()["default"].get(what, ())]
     found = [case for case in ours if _is_installed(catalogue, case)]
     if not found:
@@ -80,6 +81,22 @@ def _default_cases(catalogue: Catalogue, what: str, comparison: Comparison) -> l
             f"there is no case to compare {what} on", hint="name some: --data sphere,swiss-roll, or --data cases.yaml"
         )
     return found
+
+
+def _declared(catalogue: Catalogue, what: str, comparison: Comparison) -> dict[str, Case]:
+    """The cases that a comparison declares, by name. Raises ``PluginError`` for a case that is none."""
+    cases: dict[str, Case] = {}
+    for name, raw in comparison.cases.items():
+        try:
+            cases[name] = _case(name, CaseModel.model_validate(raw))
+        except ValidationError as error:
+            owners = [item.name for item in catalogue.plugins for kind in item.kinds if kind.comparison is comparison]
+            where = f"the case {name!r} of the kind {what}{f' of plugin {owners[0]!r}' if owners else ''}"
+            hint = (
+                f"a case has {', '.join(CaseModel.model_fields)}; such as cases={{{name!r}: {{'use': 'data:sphere'}}}}"
+            )
+            raise PluginError(config_error(where, config_problems(CaseModel, error, raw)).message, hint=hint) from None
+    return cases
 
 
 def _is_installed(catalogue: Catalogue, case: Case) -> bool:
@@ -105,14 +122,13 @@ def _case(name: str, model: CaseModel) -> Case:
     return Case(name, data, model.options, model.split, model.truth)
 
 
-def _named(catalogue: Catalogue, comparison: Comparison, text: str) -> Iterable[Case]:
+def _named(catalogue: Catalogue, what: str, comparison: Comparison, text: str) -> Iterable[Case]:
     if text.endswith((".yaml", ".yml")):
         return _of_file(catalogue, Path(text))
     name, equals, value = text.partition("=")
     if equals:
         return [Case(text, options={name.strip(): parse_value(value)})]
-    own = {key: _case(key, CaseModel.model_validate(raw)) for key, raw in comparison.cases.items()}
-    ours = {**_standard()["cases"], **own}
+    ours = {**_standard()["cases"], **_declared(catalogue, what, comparison)}
     return [ours[text] if text in ours else _of_component(catalogue, text, list(ours))]
 
 
