@@ -16,6 +16,7 @@ from verb_toys import context, rows
 from scorefold.config import TrainingConfig
 from scorefold.data import Dataset, EventScale
 from scorefold.diffusion import VE
+from scorefold.errors import PluginError
 from scorefold.interfaces import Allocator, DataSource, Estimator, Loss, Progress, TensorSource, Trainable
 from scorefold.results import Allocation, Estimate, PlanRow
 from scorefold_registry.host import Host
@@ -198,6 +199,29 @@ class Spender(Allocator):
 def test_a_plan_has_its_own_warnings(said: tuple[str, ...]) -> None:
     found = allocate(Spender(*said), {}, AllocateOptions(budget=9), context())
     assert found.result.get("warnings", []) == list(said)
+
+
+@pytest.mark.parametrize(
+    ("status", "diagnostics", "words"),
+    [
+        ("optimal", {}, "costs 10 for a budget of 9"),
+        ("optimal", {"spent": 9.5}, r"costs 9\.5 for a budget of 9"),
+        ("optimal", {"spent": 5.0}, None),  # half of the labels are owned
+        ("ok", {"spent": 5.0}, "has the status 'ok'; expected optimal, feasible"),
+    ],
+)
+def test_a_plan_over_the_budget_is_refused(status: str, diagnostics: dict[str, Any], words: str | None) -> None:
+    plan = Allocation(status, (PlanRow("a", 5, 1, 1),), 0, diagnostics=diagnostics)
+
+    class Made(Spender):
+        def allocate(self, budget: int, **_: Any) -> Allocation:
+            return plan
+
+    if words is None:
+        assert allocate(Made(), {}, AllocateOptions(budget=9), context()).value is plan
+    else:
+        with pytest.raises(PluginError, match=f"the plan of .*Made.* {words}"):
+            allocate(Made(), {}, AllocateOptions(budget=9), context())
 
 
 @pytest.mark.parametrize(

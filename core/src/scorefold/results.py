@@ -174,8 +174,8 @@ class Allocation:
     (what is known does not bear a recommendation); the latter two have no plan, and ``reason`` says why.
     ``leftover`` is what the plan leaves of the budget; ``predicted_loss`` (with its ``interval``) is None for an
     allocator that predicts none; ``near_optimal`` lists other plans about as good; ``curve`` holds the predicted loss
-    against one or more axes of the plan: columns by name, lists or tensors of one length. ``remarks`` are sentences
-    that the recommendation ends with, ``warnings`` are about the plan, ``diagnostics`` the rest, as JSON.
+    against axes of the plan: columns by name, lists or tensors of one length. ``remarks`` end the recommendation,
+    ``warnings`` are about the plan, ``diagnostics`` the rest, as JSON: ``spent`` is its cost, unless a label costs 1.
 
     >>> print(Allocation("optimal", (PlanRow("digits", 2, support=5, query=15),), leftover=3).text())
     2 digits tasks of 5 support and 15 query examples. It leaves 3 labels over.

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from scorefold.data import Dataset
-from scorefold.errors import ConfigError, DataError
+from scorefold.errors import ConfigError, DataError, PluginError
 from scorefold.interfaces import (
     Allocator,
     DataSource,
@@ -37,6 +37,7 @@ from scorefold_verbs.config import (
 from scorefold_verbs.inputs import Inputs, groups_of, left_out_for, points_of, row_of, with_labels
 
 DIMENSION = "intrinsic dimension"
+_STATUSES = ("optimal", "feasible", "infeasible", "refused")
 
 _LOOKED_AT = 1000
 _ROUNDED = 20_000
@@ -207,7 +208,8 @@ def _interval(found: Sequence[Estimate], values: Sequence[float]) -> tuple[float
 
 
 def allocate(component: Allocator, inputs: Inputs, options: AllocateOptions, context: StageContext) -> Outcome:
-    """Plan the spending of a budget. Raises as the allocator does, and ``PluginError`` where it returns no plan."""
+    """Plan the spending of a budget. Raises as the allocator does, and ``PluginError`` where it returns no plan, one of
+    an unknown status or one that costs more than the budget."""
     if context.checkpoint_dir is not None:
         component.keep_in(context.checkpoint_dir)
     plan = answer_of(
@@ -218,6 +220,7 @@ def allocate(component: Allocator, inputs: Inputs, options: AllocateOptions, con
         generator=context.generator("allocate"),
         stage=context.stage,
     )
+    _check_plan(component, plan, options.budget)
     metrics: dict[str, Any] = {"tasks": sum(row.tasks for row in plan.plan), "leftover": plan.leftover}
     if plan.predicted_loss is not None:
         metrics["predicted loss"] = plan.predicted_loss
@@ -226,3 +229,17 @@ def allocate(component: Allocator, inputs: Inputs, options: AllocateOptions, con
     if plan.warnings:
         result["warnings"] = list(plan.warnings)
     return Outcome(plan, result, texts={"curve.csv": plan.csv()} if plan.curve else {})
+
+
+def _check_plan(component: Allocator, plan: Allocation, budget: int) -> None:
+    """Raises ``PluginError`` for an unknown status, and for a plan that costs more than the budget."""
+    whose = f"the plan of {component!r}"
+    if plan.status not in _STATUSES:
+        raise PluginError(f"{whose} has the status {plan.status!r}; expected {', '.join(_STATUSES)}")
+    labels = sum(row.tasks * (row.support + row.query) for row in plan.plan)
+    spent = plan.diagnostics.get("spent", labels)
+    if spent > budget * (1 + 1e-9):
+        raise PluginError(
+            f"{whose} costs {spent:,} for a budget of {budget:,}; expected {budget:,} at most",
+            hint="return fewer tasks, or set diagnostics['spent'] where some labels are owned or do not cost 1",
+        )

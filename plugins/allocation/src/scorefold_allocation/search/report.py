@@ -84,6 +84,7 @@ def pilot_report(
         "near_optimal": list(best.near),
         "gamma": gamma,
         "regret": None if regret is None else {"labels_per_task": config.present, **regret.summary()},
+        "spent": float(budget - bought.left),
         "buy": [bought.buy],
         "measure": trials.measure,
         "pilot_labels": top.budget,
