@@ -144,6 +144,14 @@ def test_text_names_failures_and_counts(capsys: Captured) -> None:
 
 
 @pytest.mark.usefixtures("installed")
+def test_the_examples_of_the_help_run(capsys: Captured) -> None:
+    with pytest.raises(SystemExit):
+        plugins(["check", "--help"])
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "check estimator:mle" in line)
+    assert plugins(line.replace("estimator:mle", "allocator:sound").split()[2:]) == 0
+
+
+@pytest.mark.usefixtures("installed")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

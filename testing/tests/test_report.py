@@ -103,6 +103,9 @@ def test_an_unknown_check_is_named_with_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="within-budgets") as refused:
         report_on(TENS, only=["within-budgets"])
     assert refused.value.hint == "did you mean 'within-budget'?"
+    with pytest.raises(ConfigError, match="there is no check 'deterministic'") as refused:
+        report_on(TENS, only=["deterministic"])
+    assert refused.value.hint == "did you mean the level 'determinism'?"
     with pytest.raises(ConfigError, match="there is no check 'x'") as refused:
         report_on(TENS, only=["x"])
     assert "within-budget, " in str(refused.value)

@@ -219,16 +219,16 @@ def _refuse_unknown(reasons: Iterable[str], components: set[str]) -> None:
             raise ConfigError(f"{key} was expected to fail, but there is no such check", hint=_near(base, known))
 
 
-def _near(name: str, names: Sequence[str]) -> str | None:
+def _near(name: str, names: Sequence[str], what: str = "") -> str | None:
     found = get_close_matches(name, names)
-    return f"did you mean {' or '.join(repr(each) for each in found)}?" if found else None
+    return f"did you mean {what}{' or '.join(repr(each) for each in found)}?" if found else None
 
 
 def _chosen(only: set[str], levels: set[str]) -> tuple[Check, ...]:
     known = [item.name for item in CHECKS]
     for what, wanted, names in (("check", only, known), ("level", levels, LEVELS)):
         for name in sorted(wanted.difference(names)):
-            hint = _near(name, names) or f"the {what}s are {', '.join(names)}"
+            hint = _near(name, names) or _near(name, LEVELS, "the level ") or f"the {what}s are {', '.join(names)}"
             raise ConfigError(f"there is no {what} {name!r}", hint=hint)
     return tuple(item for item in CHECKS if item.name in (only or known) and item.level in (levels or LEVELS))
 

@@ -39,7 +39,7 @@ def run(arguments: list[str]) -> int:
         "plugins check",
         "Run the checks of its kind on a component, on all of a plugin's, or on everything.",
         "plugins check my-plugin",
-        "plugins check estimator:mle --only deterministic",
+        "plugins check estimator:mle --level determinism",
     )
     parser.add_argument(
         "name",
