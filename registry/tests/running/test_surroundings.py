@@ -233,6 +233,20 @@ def test_a_stage_that_draws_from_a_global_generator_repeats(
     assert [stage["reused"] for stage in run(RUN).as_json()["stages"]] == [True, True, True]
 
 
+def test_the_plugin_of_the_data_is_named_where_a_stage_draws(
+    run: Run, mean: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threading, "active_count", lambda: 1)
+    sphere = import_module("scorefold_standard.manifolds.synthetic").DensityManifold
+    load = sphere.load
+    monkeypatch.setattr(sphere, "load", lambda self, split: (torch.rand(()), load(self, split))[1])
+    found = run(RUN.replace("data:tiny", "data:sphere")).folder / "mean" / "result.json"
+    text = (
+        "the code of plugin 'tiny' or of what is plugged into it (standard) drew from torch's global random generator"
+    )
+    assert text in found.read_text()
+
+
 def test_another_thread_that_draws_costs_a_stage_nothing(run: Run, mean: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     clean, estimate, ended = run(RUN).value("mean"), mean.estimate, threading.Event()
 

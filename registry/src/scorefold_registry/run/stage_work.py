@@ -40,9 +40,10 @@ class StageWork:
     """A stage while it is computed.
 
     ``component`` is what the verb acts on: the source of a data stage is built before, the components of others by
-    ``compute``. ``given`` has the values of earlier stages that were read, ``changed`` what the code changed in this
-    process, ``drawn`` the global generators that moved, and ``calls`` the evaluations of score models and flows.
-    ``repeatable`` is False where something was changed, so that the result is no other run's. Memory is in megabytes.
+    ``compute``, as the ``inputs`` of the verb. ``given`` has the values of earlier stages that were read, ``changed``
+    what the code changed in this process, ``drawn`` the global generators that moved, and ``calls`` the evaluations of
+    score models and flows. ``repeatable`` is False where something was changed, so that the result is no other run's.
+    Memory is in megabytes.
     """
 
     builder: StageBuilder
@@ -50,6 +51,7 @@ class StageWork:
     planned: PlannedStage
     context: StageContext
     component: Any = None
+    inputs: Mapping[str, Any] = field(default_factory=dict)
     given: dict[str, list[Any]] = field(default_factory=dict)
     changed: list[str] = field(default_factory=list)
     drawn: list[str] = field(default_factory=list)
@@ -114,7 +116,8 @@ class StageWork:
         planned = self.planned
         if self.component is None:
             self.component = self.builder.component(planned, self.value, self.values.component)
-        inputs, unlike = self._in_units(self.builder.inputs(planned, self.component, self.value))
+        self.inputs = self.builder.inputs(planned, self.component, self.value)
+        inputs, unlike = self._in_units(dict(self.inputs))
         outcome = self._called(inputs)
         if unlike:
             outcome.result = {**outcome.result, "warnings": [*unlike, *outcome.result.get("warnings", ())]}
@@ -160,9 +163,11 @@ class StageWork:
         import_module(self.planned.verb.target.partition(":")[0])
 
     def owners(self) -> str:
-        """The plugins whose code ran, for messages: of the component, and of all that is plugged into it."""
+        """The plugins whose code ran, for messages: of the component, the inputs, and what is plugged into them."""
         builder, own = self.builder.host.builder, self.planned.registered.plugin
-        made = [builder.memory.of(part) for part in port_objects(builder, self.component)]
+        values = [item for value in self.inputs.values() for item in (value if isinstance(value, list) else [value])]
+        parts = [*values, *(part for each in (self.component, *values) for part in port_objects(builder, each))]
+        made = [builder.memory.of(part) for part in parts]
         others = sorted({each.registered.plugin for each in made if each is not None} - {own})
         inside = f" or of what is plugged into it ({', '.join(others)})" if others else ""
         return f"the code of plugin {own!r}{inside}"
