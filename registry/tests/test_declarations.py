@@ -158,7 +158,7 @@ def test_an_object_that_offers_nothing_is_not_registered(plugin: Callable[[str],
 
     record = record_of(Host.discover(extra_plugins=[Offers()]))  # type: ignore[list-item]
     assert record.state == "broken"
-    assert "it offers nothing: its entry point names a Offers without hooks" in str(record.cause)
+    assert "it offers nothing: its entry point names an Offers without hooks" in str(record.cause)
 
 
 @pytest.mark.parametrize("value", ["3", "type('Hook', (), {})"])
@@ -166,7 +166,7 @@ def test_a_hook_that_is_no_function_is_named(plugin: Callable[[str], ModuleType]
     module = plugin(f"__plugin_api__ = '1.0'\nscorefold_components = {value}\n")
     record = record_of(Host.discover(extra_plugins=[module]))
     assert record.state == "broken"
-    assert "scorefold_components is a " in str(record.cause)
+    assert "scorefold_components is a" in str(record.cause)
     assert "expected a function" in str(record.cause)
 
 

@@ -206,13 +206,32 @@ def test_a_missing_module_names_the_command_that_fixes_it(install: Install, heal
 
 
 def test_a_plugin_module_that_is_not_there(install: Install, healthy: str) -> None:
-    (install("fake-gone", "") / "plugin.py").unlink()
+    folder = install("fake-gone", "")
+    (folder / "plugin.py").unlink()
+    (folder.parent / "fake_gone-1.0.dist-info" / "RECORD").write_text("fake_gone/plugin.py,,\n")
     found = discover()
     gone = record(found, "fake-gone")
     assert (gone.state, gone.fix) == (
         "broken",
         "its installation is not complete: pip install --force-reinstall fake-gone",
     )
+    assert_unharmed(found)
+
+
+@pytest.mark.parametrize("value", ["fake_entry.plugins", "fake_enrty.plugin", "fake_entry.plugin:Inner"])
+def test_a_wrong_entry_point_names_the_line_of_pyproject(install: Install, healthy: str, value: str) -> None:
+    folder = install("fake-entry", "class Inner: ...")
+    text = folder.parent / "fake_entry-1.0.dist-info" / "entry_points.txt"
+    text.write_text(f"[scorefold.plugins]\nentry = {value}\n")
+    found = discover()
+    wrong = record(found, "fake-entry")
+    line = '[project.entry-points."scorefold.plugins"] entry = "fake_entry.plugin"'
+    assert (wrong.state, wrong.fix) == (
+        "broken",
+        f"correct in pyproject.toml: {line}, then install the package again",
+    )
+    if ":" in value:
+        assert wrong.cause == "its entry point names fake_entry.plugin:Inner, which is a class; expected a module"
     assert_unharmed(found)
 
 

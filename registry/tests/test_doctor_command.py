@@ -53,6 +53,26 @@ def test_all_is_well(install: Install, component: Source, capsys: Captured) -> N
     assert text.endswith(" plugins: all is well\n")
 
 
+def test_a_plugin_whose_module_has_no_hooks_offers_nothing(install: Install, capsys: Captured) -> None:
+    folder = install("fake-bare", "")
+    (folder / "__init__.py").write_text('__plugin_api__ = "1.0"\n')
+    text = folder.parent / "fake_bare-1.0.dist-info" / "entry_points.txt"
+    text.write_text("[scorefold.plugins]\nbare = fake_bare\n")
+    (finding,) = examined(capsys, 1)["fake-bare"]
+    assert "it offers no component: its entry point names fake_bare, which has no hooks" in finding["what"]
+    assert '[project.entry-points."scorefold.plugins"] bare = "fake_bare.plugin"' in finding["fix"]
+
+
+def test_a_misspelt_group_of_entry_points_is_noted(install: Install, component: Source, capsys: Captured) -> None:
+    for name, group in (("fake-group", "scorefold.plugin"), ("fake-other", "scorefold_registry.extras")):
+        folder = install(name, component("score", "group"))
+        text = folder.parent / f"{folder.name}-1.0.dist-info" / "entry_points.txt"
+        text.write_text(f"[{group}]\ngroup = {folder.name}.plugin\n")
+    assert main(["plugins", "doctor", "--json"]) == 1
+    note = "fake-group has entry points in the group 'scorefold.plugin'; did you mean 'scorefold.plugins'?"
+    assert json.loads(capsys.readouterr().out)["notes"] == [note]
+
+
 @pytest.mark.parametrize(
     ("source", "what", "at", "fix"),
     [

@@ -156,5 +156,5 @@ def test_one_that_cannot_be_imported_harms_only_what_needs_it(add: Callable[...,
     assert "Broken" not in host.capabilities()
     assert "Stacks" in host.capabilities()
     (Path("..") / "site" / "fake_impl_able" / "gone.py").write_text("Broken = 3")
-    with pytest.raises(PluginError, match=r"fake_impl_able\.gone:Broken, a int; expected a class"):
+    with pytest.raises(PluginError, match=r"fake_impl_able\.gone:Broken, an int; expected a class"):
         host.builder.capability("Broken")

@@ -43,7 +43,7 @@ RUN_STAGE = "@hookimpl\ndef scorefold_run_stage(stage):\n    {}"
 WRAPPER = "@hookimpl(wrapper=True)\ndef scorefold_run_stage(stage):\n    {}"
 
 FAILS = {
-    RUN_STAGE.format("return 3"): "scorefold_run_stage of plugin 'culprit-.*' returned a int; expected an Outcome",
+    RUN_STAGE.format("return 3"): "scorefold_run_stage of plugin 'culprit-.*' returned an int; expected an Outcome",
     RUN_STAGE.format("return Outcome(None, result=3)"): "with the result 3; expected a mapping of names to JSON",
     RUN_STAGE.format("return Outcome(None, arrays={'a': 3})"): r"with the arrays \{'a': 3\}; expected a mapping",
     RUN_STAGE.format("return Outcome(None, texts=['a'])"): r"with the texts \['a'\]; expected a mapping of the names",
@@ -53,7 +53,7 @@ FAILS = {
     RUN_STAGE.format("raise KeyboardInterrupt"): "failed in plugin 'culprit-.*: KeyboardInterrupt",
     RUN_STAGE.format("raise SystemExit(0)"): "failed in plugin 'culprit-.*: SystemExit: 0",
     WRAPPER.format("yield\n    yield"): "failed in plugin 'culprit-.*has second yield",
-    WRAPPER.format("yield\n    return 3"): "of plugin 'culprit-.*' returned a int; expected an Outcome",
+    WRAPPER.format("yield\n    return 3"): "of plugin 'culprit-.*' returned an int; expected an Outcome",
     WRAPPER.format("yield\n    raise ValueError('late')"): "failed in plugin 'culprit-.*: ValueError: late",
     WRAPPER.format("if False: yield"): "failed in plugin 'culprit-.*did not yield",
     "@hookimpl\ndef scorefold_executor(run):\n    return 'x'": "of plugin 'culprit-.*' returned a str; expected an",
@@ -68,8 +68,8 @@ def test_the_plugin_that_does_a_stage_is_named(culprit: Culprit, code: str) -> N
 
 
 OBSERVED = {
-    "@hookimpl\ndef scorefold_report_sections(run):\n    return 3": "a int is not a pair of a title",
-    "@hookimpl\ndef scorefold_report_sections(run):\n    return [3]": "a int is not a pair of a title",
+    "@hookimpl\ndef scorefold_report_sections(run):\n    return 3": "an int is not a pair of a title",
+    "@hookimpl\ndef scorefold_report_sections(run):\n    return [3]": "an int is not a pair of a title",
     "@hookimpl\ndef scorefold_report_sections(run):\n    return 'html'": "a str is not a pair of a title",
     "@hookimpl\ndef scorefold_report_sections(run):\n    yield ('title', 3)": "a tuple is not a pair of a title",
     "@hookimpl\ndef scorefold_before_run(run):\n    raise KeyboardInterrupt": "failed: KeyboardInterrupt",

@@ -269,7 +269,8 @@ def _component_checks(
         yield _expected(CheckResult(component.id, name, rule.level, result, detail), reasons)
     if definitions == CHECKS:
         floor = {**FLOORS, **FEW}.get(component.kind, OTHER_FLOOR)
-        detail = f"{len(run)} checks tried of a {component.kind}; expected at least {floor}"
+        article = "an" if component.kind[0] in "aeio" else "a"
+        detail = f"{len(run)} checks tried of {article} {component.kind}; expected at least {floor}"
         result = PASSED if len(run) >= floor else FAILED
         yield _expected(CheckResult(component.id, FLOOR, "contract", result, detail), reasons)
 

@@ -5,19 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
 import importlib_metadata
 
 from scorefold.errors import PluginError
+from scorefold.plugin import ENTRY_POINT_GROUP
 from scorefold_registry.cli.heavy_imports import HeavyImport, heavy_imports
 from scorefold_registry.components.catalogue import Catalogue
 from scorefold_registry.plugins.discovery import Discovery
 from scorefold_registry.plugins.environments import sandbox
 from scorefold_registry.plugins.environments.store import python_of
-from scorefold_registry.plugins.loading import Unmet, contradicting, unmet
-from scorefold_registry.plugins.names import KnownPlugin, not_installed
+from scorefold_registry.plugins.hooks import implementations
+from scorefold_registry.plugins.loading import Unmet, contradicting, entry_point_fix, unmet
+from scorefold_registry.plugins.names import KnownPlugin, near_misses, not_installed
 from scorefold_registry.plugins.records import PluginRecord, Registered
+
+GROUPS = (ENTRY_POINT_GROUP, "scorefold.functions", "scorefold.templates")
+"""The groups of entry points that Scorefold reads."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +99,28 @@ def examine(discovery: Discovery, catalogue: Catalogue, *, load: bool = False) -
         (record, (*_heavy(record, heavy), *_findings(record, discovery, catalogue, version_of)))
         for record in discovery.plugins
     )
-    notes = (*discovery.notes, *catalogue.unused_preferences())
+    notes = (*discovery.notes, *_misspelt_groups(), *catalogue.unused_preferences())
     return Examination(plugins, notes, not_installed(discovery.plugins))
+
+
+def _misspelt_groups() -> Iterator[str]:
+    """Installed distributions whose entry points stand in a group that is nearly ours, and no other package's."""
+    for distribution in importlib_metadata.distributions():
+        try:
+            text = distribution.read_text("entry_points.txt") or ""
+            groups = distribution.entry_points.groups if "scorefold" in text else set()
+        except Exception:  # metadata that can't be read are reported where they are a plugin's
+            continue
+        for group in sorted(groups - set(GROUPS)):
+            head = group.partition(".")[0]
+            if head == "scorefold" or (head.startswith("scorefold") and not _is_module(head)):
+                near = near_misses(group, GROUPS, count=1) or [ENTRY_POINT_GROUP]
+                name = distribution.metadata["Name"]
+                yield f"{name} has entry points in the group {group!r}; did you mean {near[0]!r}?"
+
+
+def _is_module(name: str) -> bool:
+    return name.isidentifier() and find_spec(name) is not None
 
 
 def _load_all(discovery: Discovery, catalogue: Catalogue) -> None:
@@ -164,6 +191,9 @@ def _findings(
     elif record.state != "disabled":
         for missing in unmet(record.distribution, record.requires, version_of):
             yield _unmet(record, missing, discovery.plugins)
+    if isinstance(record.module, ModuleType) and record.state == "registered" and not implementations(record.module):
+        what = f"it offers no component: its entry point names {record.value}, which has no hooks"
+        yield PluginFinding(f"{what}; expected the module with functions marked @hookimpl", entry_point_fix(record))
     yield from _models(record)
     yield from _commands(record, discovery.plugins)
     yield from _namesakes(record, discovery.plugins)

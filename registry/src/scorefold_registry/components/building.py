@@ -30,7 +30,7 @@ from scorefold_registry.components.messages import RawPath, config_error, config
 from scorefold_registry.components.parts import Part, read_config, with_installed
 from scorefold_registry.components.ports import Inside, inline_fields
 from scorefold_registry.plugins.loading import describe, load_target, own_frame
-from scorefold_registry.plugins.names import did_you_mean, sentences
+from scorefold_registry.plugins.names import did_you_mean, sentences, with_article
 from scorefold_registry.plugins.records import Registered
 
 _FIELDS, _LONGEST = 6, 40
@@ -334,8 +334,8 @@ class Builder:
         interface = self.interface(component.kind)
         if not isinstance(obj, interface):
             raise PluginError(
-                f"{registered.id} is declared as a {component.kind}, but {component.target} is no {interface.__name__} "
-                f"({registered.record.label})"
+                f"{registered.id} is declared as {with_article(component.kind)}, but {component.target} is no "
+                f"{interface.__name__} ({registered.record.label})"
             )
         for name, value in _attributes(obj).items():
             if owner := _method_of(name, obj, interface):
@@ -383,7 +383,9 @@ def _interface(what: str, target: str) -> type:
     except Exception as error:
         raise PluginError(f"the interface of {what} can't be imported: {describe(error)}") from error
     if not isinstance(interface, type):
-        raise PluginError(f"the interface of {what} is {target}, a {type(interface).__name__}; expected a class")
+        raise PluginError(
+            f"the interface of {what} is {target}, {with_article(type(interface).__name__)}; expected a class"
+        )
     return interface
 
 
@@ -419,7 +421,7 @@ def _is_inline(value: Any) -> bool:
 
 
 def _what(value: Any) -> str:
-    return f"a {type(value).__name__}" if value is not None else "nothing"
+    return with_article(type(value).__name__) if value is not None else "nothing"
 
 
 def _replaced(container: Any, path: RawPath, value: Any) -> Any:

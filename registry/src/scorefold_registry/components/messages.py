@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from scorefold.config import InlineKind, Use
 from scorefold.errors import ConfigError
-from scorefold_registry.plugins.names import did_you_mean, join_or, sentences
+from scorefold_registry.plugins.names import did_you_mean, join_or, sentences, with_article
 
 RawPath = tuple[str | int, ...]
 
@@ -172,7 +172,7 @@ def show(value: Any) -> str:
     for types, word in _WORDS:
         if isinstance(value, types):
             return f"{quoted(value)} ({word})" if word else quoted(value)
-    return "null" if value is None else f"a {type(value).__name__}"
+    return "null" if value is None else with_article(type(value).__name__)
 
 
 _WORDS: tuple[tuple[type | tuple[type, ...], str], ...] = (

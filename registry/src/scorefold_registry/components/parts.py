@@ -18,7 +18,7 @@ from scorefold_registry.components.messages import Problem, RawPath, config_prob
 from scorefold_registry.components.paths import Anchor, anchored, under, with_value_at, written_at
 from scorefold_registry.components.ports import InlineField, PortOffer, check_inputs, check_offer, inline_fields
 from scorefold_registry.plugins.loading import describe, load_target
-from scorefold_registry.plugins.names import did_you_mean, sentences
+from scorefold_registry.plugins.names import did_you_mean, sentences, with_article
 from scorefold_registry.plugins.records import RefusedConfigError, Registered
 
 Plug = Any
@@ -204,7 +204,9 @@ def read_config(
         return refused(_of_error(error, "plugin"))
     if isinstance(raw, Config):
         if not isinstance(raw, model):
-            return refused(Problem((), f"the config is a {type(raw).__name__}; {registered.id} takes {model.__name__}"))
+            return refused(
+                Problem((), f"the config is {with_article(type(raw).__name__)}; {registered.id} takes {model.__name__}")
+            )
         config = raw
     else:
         if not isinstance(given, Mapping):

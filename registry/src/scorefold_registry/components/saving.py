@@ -47,6 +47,7 @@ from scorefold_registry.components.manifest import (
 from scorefold_registry.components.stage_files import PORTS
 from scorefold_registry.components.values import check_units, load_value, save_value
 from scorefold_registry.plugins.loading import describe, load_target
+from scorefold_registry.plugins.names import with_article
 from scorefold_registry.plugins.records import Registered
 
 LARGEST_EVENT = 2**26
@@ -149,7 +150,7 @@ class _Writer:
         made = self.builder.memory.of(obj)
         if made is None:
             raise ArtefactError(
-                f"{what} is a {type(obj).__name__} that this host did not make, so it can't be rebuilt",
+                f"{what} is {with_article(type(obj).__name__)} that this host did not make, so it can't be rebuilt",
                 hint="make it with host.create or host.load",
             )
         return made

@@ -28,6 +28,7 @@ from scorefold_registry.components.stage_files import (
     RowFacts,
     read_value,
 )
+from scorefold_registry.plugins.names import with_article
 
 _SCALE = TypeAdapter(EventScale)
 _CONDITIONS: TypeAdapter[ConditionSpec | None] = TypeAdapter(ConditionSpec | None)
@@ -89,7 +90,7 @@ def _encode(value: Any, component: Any) -> tuple[dict[str, Any], dict[str, Tenso
         tensors = {name: item for name, item in value.items() if isinstance(item, Tensor)}
         return {"type": "mapping", "json": {n: item for n, item in value.items() if n not in tensors}}, tensors
     raise PluginError(
-        f"a verb returned a {type(value).__name__}, which can't be kept",
+        f"a verb returned {with_article(type(value).__name__)}, which can't be kept",
         hint="give the component, a DataSource, an Estimate, an Allocation, or a mapping of numbers and tensors",
     )
 

@@ -19,7 +19,7 @@ from scorefold_registry.components.catalogue import Catalogue
 from scorefold_registry.components.messages import config_error, config_problems
 from scorefold_registry.components.parts import anchored_use, read_use
 from scorefold_registry.components.paths import absolute, file_name
-from scorefold_registry.plugins.names import did_you_mean, sentences
+from scorefold_registry.plugins.names import did_you_mean, sentences, with_article
 from scorefold_registry.run.data_summary import loader_of
 from scorefold_registry.runfile.reader import KEY_CODES, yaml_type
 from scorefold_registry.runfile.yaml_reader import Positioned, parse, parse_value, read_text
@@ -151,7 +151,9 @@ def _of_component(catalogue: Catalogue, text: str, ours: Sequence[str]) -> Case:
         hint = sentences(near, f"the included cases are {', '.join(ours)}; a file of cases ends with .yaml")
         raise ConfigError(f"there is no case {text!r}: {error.message}", hint=hint) from None
     if found.component.kind != "data":
-        raise ConfigError(f"the case {text!r} is a {found.component.kind}; expected data", hint="such as data:sphere")
+        raise ConfigError(
+            f"the case {text!r} is {with_article(found.component.kind)}; expected data", hint="such as data:sphere"
+        )
     examples = found.component.examples
     number = int(match["number"] or 0) if match else 0
     if number >= len(examples):
@@ -191,7 +193,7 @@ def _read(catalogue: Catalogue, source: Positioned, name: str, raw: Any) -> Case
         except PluginError as error:
             raise source.error(error.message, (name, "use"), hint=error.hint) from None
         if found.component.kind != "data":
-            message = f"the case {name!r} is a {found.component.kind}; expected data"
+            message = f"the case {name!r} is {with_article(found.component.kind)}; expected data"
             raise source.error(message, (name, "use"))
         use = Use(use=model.use, config=model.config, inputs=model.inputs)
         for problem in read_use(catalogue, use).problems:

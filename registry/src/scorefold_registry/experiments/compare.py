@@ -38,7 +38,7 @@ from scorefold_registry.experiments.row_file import (
 )
 from scorefold_registry.experiments.rows import CaseRow, ComparisonResult, over_seeds, with_regrets
 from scorefold_registry.plugins.locks import make_folder
-from scorefold_registry.plugins.names import did_you_mean, sentences
+from scorefold_registry.plugins.names import did_you_mean, sentences, with_article
 from scorefold_registry.plugins.records import Registered
 from scorefold_registry.run import folders as run_folders
 from scorefold_registry.run.folders import area, refuse_others
@@ -171,7 +171,9 @@ def _plugged_part(catalogue: Catalogue, port: Port, value: Any) -> Any:
             raise config_error(f"the config of {found.id}", problems)
     if found.component.kind not in port.kinds:
         wanted = " or ".join(port.kinds)
-        raise ConfigError(f"port {port.name!r} takes a {wanted}; {found.id} is a {found.component.kind}")
+        raise ConfigError(
+            f"port {port.name!r} takes {with_article(wanted)}; {found.id} is {with_article(found.component.kind)}"
+        )
     return value
 
 

@@ -22,14 +22,16 @@ from scorefold.errors import ScorefoldError
 from scorefold.plugin import ENTRY_POINT_GROUP, PLUGIN_API, Claim
 from scorefold_registry.plugins.hooks import HookError, ask, ask_claims, check_hooks
 from scorefold_registry.plugins.loading import (
+    brings,
     describe,
+    entry_point_fix,
     import_fix,
     own_frame,
     raised_by,
     unmet_contract,
     versions_of_ours,
 )
-from scorefold_registry.plugins.names import normalise
+from scorefold_registry.plugins.names import normalise, with_article
 from scorefold_registry.plugins.process_guard import isolated, time_limit
 from scorefold_registry.plugins.records import LOCAL, PluginRecord, direct_url
 from scorefold_registry.plugins.settings import (
@@ -329,8 +331,9 @@ def _speaks_our_api(record: PluginRecord) -> bool:
     """True if the plugin was written for this contract: the same major version, and no later minor one."""
     stated = getattr(record.module, "__plugin_api__", None)
     if stated is None and not isinstance(record.module, ModuleType):
-        what = f"its entry point names {record.value}, which is a {type(record.module).__name__}; expected a module"
-        record.fail("broken", what)
+        kind = "a class" if isinstance(record.module, type) else with_article(type(record.module).__name__)
+        what = f"its entry point names {record.value}, which is {kind}; expected a module"
+        record.fail("broken", what, fix=entry_point_fix(record))
         return False
     if stated is None:
         line = f'add to {record.value}: __plugin_api__ = "{PLUGIN_API}"'
@@ -382,9 +385,6 @@ def _brings(record: PluginRecord) -> bool:
     from urllib.parse import urlsplit
     from urllib.request import url2pathname
 
-    import importlib_metadata
-
-    module = record.value.partition(":")[0].replace(".", "/")
     try:
         origin = direct_url(record.distribution)
         if origin.get("dir_info", {}).get("editable"):
@@ -393,7 +393,6 @@ def _brings(record: PluginRecord) -> bool:
             folder = Path(url2pathname(urlsplit(origin["url"]).path)).resolve()
             place = Path(next(iter(spec.submodule_search_locations or ()), spec.origin or ""))
             return folder in place.resolve().parents
-        files = importlib_metadata.files(record.distribution) or ()
-        return any(str(file) in (f"{module}.py", f"{module}/__init__.py") for file in files)
+        return brings(record.distribution, record.value.partition(":")[0])
     except Exception:  # metadata that can't be read prove nothing
         return False

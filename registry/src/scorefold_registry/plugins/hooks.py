@@ -17,7 +17,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from scorefold import hookspecs
 from scorefold.errors import PluginError
 from scorefold.plugin import Capability, Claim, Component, Kind, Model, Verb, check_target
-from scorefold_registry.plugins.names import did_you_mean, near_misses
+from scorefold_registry.plugins.names import did_you_mean, near_misses, with_article
 from scorefold_registry.plugins.records import Command, PluginRecord
 
 MOST = 10_000
@@ -70,11 +70,13 @@ def check_hooks(module: ModuleType | None) -> None:
             hint = "put @hookimpl of scorefold.plugin above it"
             raise HookError(f"{name} is not marked as a hook; {hint}", value)
         if name in HOOKS and not isinstance(value, FunctionType):
-            raise PluginError(f"{name} is a {type(value).__name__}; expected a function", hint="write it as def")
+            raise PluginError(
+                f"{name} is {with_article(type(value).__name__)}; expected a function", hint="write it as def"
+            )
     if not (isinstance(module, ModuleType) or implementations(module)):
         hint = "name a module with functions such as scorefold_components, marked by @hookimpl"
         raise PluginError(
-            f"it offers nothing: its entry point names a {type(module).__name__} without hooks", hint=hint
+            f"it offers nothing: its entry point names {with_article(type(module).__name__)} without hooks", hint=hint
         )
 
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import importlib_metadata
 
 from scorefold.errors import PluginError, printable
-from scorefold.plugin import Claim
+from scorefold.plugin import ENTRY_POINT_GROUP, Claim
 from scorefold_registry.plugins.names import did_you_mean, normalise, sentences
 from scorefold_registry.plugins.process_guard import isolated
 from scorefold_registry.plugins.records import Command, PluginRecord, Registered
@@ -154,11 +154,42 @@ def import_fix(error: BaseException, record: PluginRecord) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name:
         missing = error.name.partition(".")[0]
         if missing == record.package and not record.local:
-            return f"its installation is not complete: pip install --force-reinstall {record.distribution}"
+            if brings(record.distribution, error.name):
+                return f"its installation is not complete: pip install --force-reinstall {record.distribution}"
+            if f"{record.value}.".startswith(f"{error.name}."):
+                return entry_point_fix(record)
         if missing != record.package and not _is_there(missing):
             command = "install what brings it" if record.local else f"pip install --upgrade {record.distribution}"
             return f"{missing} is not installed: {command}"
     return record.remedy
+
+
+def brings(distribution: str, module: str) -> bool:
+    """True if the installer noted a module, or a file of its package, among the files of a distribution."""
+    path = module.replace(".", "/")
+    try:
+        found = importlib_metadata.distribution(distribution)
+        # ``files`` leaves out what is gone, which the record still names.
+        files = {str(file) for file in found.files or ()}
+        files |= {line.partition(",")[0] for line in (found.read_text("RECORD") or "").splitlines()}
+    except Exception:  # metadata that can't be read prove nothing
+        return False
+    return not files.isdisjoint((f"{path}.py", f"{path}/__init__.py"))
+
+
+def entry_point_fix(record: PluginRecord) -> str:
+    """The line of ``pyproject.toml`` that names the module with the hooks: ``PACKAGE.plugin`` where that exists."""
+    if record.local:
+        return record.remedy
+    module = f"{record.package}.MODULE"
+    for package in (record.package, normalise(record.distribution).replace("-", "_")):
+        spec = find_spec(package) if _is_there(package) else None
+        folders = [] if spec is None else spec.submodule_search_locations or []
+        if any(Path(folder, "plugin.py").is_file() for folder in folders):
+            module = f"{package}.plugin"
+            break
+    line = f'[project.entry-points."{ENTRY_POINT_GROUP}"] {record.name} = "{module}"'
+    return f"correct in pyproject.toml: {line}, then install the package again"
 
 
 def _is_there(package: str) -> bool:

@@ -72,6 +72,15 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"did you mean {join_or(found)}?" if found else ""
 
 
+def with_article(word: str) -> str:
+    """A name of code with its article, chosen by the first letter.
+
+    >>> with_article("estimator"), with_article("score")
+    ('an estimator', 'a score')
+    """
+    return f"{'an' if word[:1].lower() in tuple('aeio') else 'a'} {word}"
+
+
 def join_or(words: Iterable[str]) -> str:
     """``'a', 'b' or 'c'``."""
     quoted = [repr(word) for word in words]

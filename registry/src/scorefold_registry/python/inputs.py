@@ -18,6 +18,7 @@ from scorefold_registry.components.parts import config_model, options_model
 from scorefold_registry.components.paths import free_name
 from scorefold_registry.components.stage_files import VALUE_FILE
 from scorefold_registry.plugins.locks import make_folder
+from scorefold_registry.plugins.names import with_article
 from scorefold_registry.python.stage import RunSetting, Stage
 from scorefold_registry.run.data_summary import loader_of
 from scorefold_registry.run.units import observed
@@ -42,7 +43,8 @@ def refuse_objects(settings: Mapping[str, Any]) -> None:
             hint = "name one, such as 'network:mlp'; score:callable makes a score of a network of your own"
         if network or callable(value):
             raise ConfigError(
-                f"{name} is a {type(value).__name__}; expected the name of a component or its settings", hint=hint
+                f"{name} is {with_article(type(value).__name__)}; expected the name of a component or its settings",
+                hint=hint,
             )
 
 

@@ -23,6 +23,7 @@ from scorefold_registry.components.messages import config_error, config_problems
 from scorefold_registry.components.parts import config_model
 from scorefold_registry.components.ports import PortOffer, check_inputs
 from scorefold_registry.components.stage_files import STAGE_FILE, read_result, read_stage
+from scorefold_registry.plugins.names import with_article
 from scorefold_registry.plugins.records import Registered
 from scorefold_registry.run.data_summary import inspect_data, loader_of, read_fields, with_option
 from scorefold_registry.run.environment import set_up_device
@@ -116,7 +117,7 @@ def _verb(host: Host, registered: Registered, name: str | None) -> Verb:
     useful = [name for name in able if name not in ("fit", "load")]
     verb = kind.verb(name)
     if not useful:
-        raise ConfigError(f"{registered.id} has no verb for new data; a {kind.name} can't be applied")
+        raise ConfigError(f"{registered.id} has no verb for new data; {with_article(kind.name)} can't be applied")
     if verb is None or verb.name not in useful:
         asked = f"{registered.id} can't {name!r} new data" if name else "say what to do: --do VERB"
         raise ConfigError(asked, hint=near(name or "", useful))

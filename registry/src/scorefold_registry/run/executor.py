@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from scorefold.errors import PluginError, ScorefoldError, WorkerError
 from scorefold.stage import Executor, RunInfo, job_function, pack, perform, reported, unpack
 from scorefold_registry.plugins.loading import describe, owners_of, raised_by
+from scorefold_registry.plugins.names import with_article
 from scorefold_registry.plugins.process_guard import guarded
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def plugins_executor(host: Host, run: RunInfo) -> Executor | None:
     if executor is not None and not isinstance(executor, Executor):
         module = type(executor).__module__.partition(".")[0]
         at_fault = [record for record in owners if record.package == module] or others
-        raise _executor_error(at_fault, f"returned a {type(executor).__name__}; expected an Executor")
+        raise _executor_error(at_fault, f"returned {with_article(type(executor).__name__)}; expected an Executor")
     return executor
 
 

@@ -16,6 +16,7 @@ from scorefold.artefacts import json_text
 from scorefold.errors import ScorefoldError
 from scorefold.stage import Executor, RunInfo, StageInfo
 from scorefold_registry.plugins.loading import describe, own_frame, raised_by
+from scorefold_registry.plugins.names import with_article
 from scorefold_registry.plugins.process_guard import guarded
 
 PATIENCE = 60.0
@@ -135,7 +136,7 @@ class Observers:
                 if isinstance(section, tuple) and len(section) == 2 and all(isinstance(part, str) for part in section):
                     found.append((plugin, *section))
                 else:
-                    error = f"a {type(section).__name__} is not a pair of a title and an HTML fragment"
+                    error = f"{with_article(type(section).__name__)} is not a pair of a title and an HTML fragment"
                     self._record(Failure(plugin, "scorefold_report_sections", None, error, None))
         return found
 

@@ -25,6 +25,7 @@ from scorefold_registry.components.manifest import check_manifest, referenced_fo
 from scorefold_registry.components.parts import Part, Plug, anchored_use, names_in, parts_in, with_values
 from scorefold_registry.components.paths import paths_in
 from scorefold_registry.components.saving import current_state, load_object
+from scorefold_registry.plugins.names import with_article
 from scorefold_registry.plugins.process_guard import guarded
 from scorefold_registry.run.keys import files_digest
 from scorefold_registry.runfile.plan import Plan, PlannedStage
@@ -211,8 +212,8 @@ def _check_shapes(planned: PlannedStage, value: Callable[[str], Any]) -> None:
     wanted, shape = getattr(model, "event_shape", None), getattr(data, "event_shape", None)
     if wanted is not None and shape is not None and tuple(shape) != tuple(wanted):
         raise ShapeError(
-            f"stage {planned.name!r} would {planned.verb.name} data of shape {tuple(shape)} with a {component.kind} "
-            f"for events of shape {tuple(wanted)}",
+            f"stage {planned.name!r} would {planned.verb.name} data of shape {tuple(shape)} with "
+            f"{with_article(component.kind)} for events of shape {tuple(wanted)}",
             hint="use data of the shape that it is made for",
         )
 

@@ -20,6 +20,7 @@ from scorefold.stage import Outcome, RunInfo, StageContext, StageInfo, showing
 from scorefold_registry.components.building import Memory
 from scorefold_registry.components.saving import port_objects
 from scorefold_registry.plugins.loading import describe, load_target, owners_of
+from scorefold_registry.plugins.names import with_article
 from scorefold_registry.plugins.process_guard import guarded, seeded
 from scorefold_registry.plugins.records import PluginRecord
 from scorefold_registry.run.os_process import cpu_seconds, peak_memory, restart_peak
@@ -194,7 +195,9 @@ def call_verb(planned: PlannedStage, component: Any, inputs: Mapping[str, Any], 
 def check_outcome(outcome: Any, who: str) -> None:
     """Raises ``PluginError`` for anything but an ``Outcome`` that can be written; ``who`` gave it."""
     if not isinstance(outcome, Outcome):
-        raise PluginError(f"{who} returned a {type(outcome).__name__}; expected an Outcome of scorefold.stage")
+        raise PluginError(
+            f"{who} returned {with_article(type(outcome).__name__)}; expected an Outcome of scorefold.stage"
+        )
     result = outcome.result if isinstance(outcome.result, Mapping) else {}
     fields = (
         ("result", outcome.result, _named(outcome.result, object), "a mapping of names to JSON"),

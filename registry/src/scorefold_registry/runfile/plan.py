@@ -27,6 +27,7 @@ from scorefold_registry.components.parts import (
 )
 from scorefold_registry.components.paths import anchored
 from scorefold_registry.components.ports import PortOffer
+from scorefold_registry.plugins.names import with_article
 from scorefold_registry.plugins.records import Registered, environments_of
 from scorefold_registry.runfile.loaded_stages import PREFIX, Artefact, find_loaded
 from scorefold_registry.runfile.plugin_settings import check_environments, plan_settings
@@ -393,7 +394,7 @@ class _Planner:
         kind = self.catalogue.kinds[component.kind]
         if not kind.default:
             hint = "name it inside the config or the inputs of the component that uses it"
-            self.reader.error(f"a {kind.name} is no stage of its own", (*spec.path, "use"), hint=hint)
+            self.reader.error(f"{with_article(kind.name)} is no stage of its own", (*spec.path, "use"), hint=hint)
             return None
         try:
             return self.catalogue.verb(component, spec.do)

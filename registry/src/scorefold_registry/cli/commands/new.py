@@ -23,7 +23,7 @@ from scorefold_registry.cli.commands.environments import check_new, write_table
 from scorefold_registry.cli.options import Parser, discover_host, print_answer
 from scorefold_registry.host import Host
 from scorefold_registry.plugins.loading import describe
-from scorefold_registry.plugins.names import did_you_mean, normalise, sentences
+from scorefold_registry.plugins.names import did_you_mean, normalise, sentences, with_article
 
 GROUP = "scorefold.templates"
 
@@ -186,7 +186,8 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 
 def _note_namesakes(host: Host, kind: str, name: str) -> None:
     notes = [
-        f"{item.distribution} has a {kind}:{name} already; with both, neither is used until one is preferred"
+        f"{item.distribution} has {with_article(kind)}:{name} already; "
+        "with both, neither is used until one is preferred"
         for item in host.catalogue.claimants(f"{kind}:{name}")
     ]
     notes += [
