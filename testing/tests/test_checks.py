@@ -7,6 +7,7 @@ import random
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from broken_hooks import GOOD_HOOKS, GOOD_KIND
 from clauses import Clause, clauses, clauses_of
 from fake_host import make_host
 from good_declarations import COMPONENTS
+from good_fakes import SinhGeometry
 
 from scorefold_testing import CHECKS, LEVELS, CheckResult, Item, check_components, declaration, determinism, device
 from scorefold_testing.contract import FAILED, PASSED, SKIPPED, NotApplicableError, Subject
@@ -142,3 +144,23 @@ def test_what_encodes_is_put_to_use_whatever_its_kind() -> None:
         (check,) = checks_of("toy:toy", check)
         assert check.result == PASSED, check.detail
     assert "sample" in next(iter(checks_of("toy:toy", "same-generator-same-result"))).detail
+
+
+class _Holding(SinhGeometry):
+    """A geometry that is no module and holds a tensor at the place where it is built."""
+
+    def __init__(self, device: str | None, dtype: torch.dtype | None) -> None:
+        self.event_shape, self.one = (3,), torch.ones(3, device=device, dtype=dtype)
+
+    def exp(self, x: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return self.one * super().exp(x, v)
+
+
+def test_a_component_that_is_no_module_is_built_on_the_other_device() -> None:
+    geometry = next(each for each in COMPONENTS if each.target.endswith(":SinhGeometry"))
+
+    def create(*given: object, device: str | None, dtype: torch.dtype | None, **more: object) -> _Holding:
+        return _Holding(device, dtype)
+
+    subject = Subject(geometry, SimpleNamespace(create=create), geometry.id, {})  # type: ignore[arg-type]
+    assert device.device_followed.run(subject) == "on meta: metric, exp, log, distance"

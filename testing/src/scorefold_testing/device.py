@@ -70,11 +70,8 @@ def device_arrives(subject: Subject) -> str:
 def device_followed(subject: Subject) -> str:
     """On another device than the default one (``meta``), everything is made where the inputs are."""
     inputs = {name: value.to("meta") for name, value in inputs_of(subject.build(), subject).items()}
-    obj = _made(subject)
-    if isinstance(obj, nn.Module):
-        obj.to("meta")
     try:
-        answers = _answers(subject, obj, inputs)
+        answers = _answers(subject, _moved(_made(subject), subject, "meta", torch.float64), inputs)
     except (RuntimeError, NotImplementedError) as error:
         text = str(error).partition("\n")[0]
         if any(words in text for words in _NEEDS_NUMBERS):
@@ -110,18 +107,21 @@ def accelerator_kept(subject: Subject) -> str:
 
 
 def _answers_at(place: str, subject: Subject) -> tuple[dict[str, Tensor], Counts]:
-    """Answers to the same inputs on a device, of an object that was moved there or, where it can't be, built there."""
+    """Answers to the same inputs on a device, of an object on that device."""
     inputs = {name: value.to(place) for name, value in inputs_of(subject.build(), subject, torch.float32).items()}
     obj = _made(subject, device="cpu", dtype=torch.float32)
-    if not isinstance(obj, nn.Module):
-        obj = _made(subject, device=place, dtype=torch.float32)
-    elif place.startswith(NAME) and any(isinstance(part, torch.jit.ScriptModule) for part in obj.modules()):
+    parts = obj.modules() if isinstance(obj, nn.Module) else ()
+    if place.startswith(NAME) and any(isinstance(part, torch.jit.ScriptModule) for part in parts):
         raise NotApplicableError("torch moves TorchScript to devices that are written in C++ alone")
-    else:
-        obj.to(place)
+    obj = _moved(obj, subject, place, torch.float32)
     # torch has a fused attention for the CPU, and others for accelerators.
     with counted() as counts, sdpa_kernel(SDPBackend.MATH):
         return _answers(subject, obj, inputs), counts
+
+
+def _moved(obj: Any, subject: Subject, place: str, dtype: torch.dtype) -> Any:
+    """An object on a device: moved there or, where it is no module and can't be, built there with its ports."""
+    return obj.to(place) if isinstance(obj, nn.Module) else _made(subject, device=place, dtype=dtype)
 
 
 def accelerator() -> str:
