@@ -6,12 +6,15 @@ import json
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jsonschema
 import pytest
 
+from scorefold_registry.cli.commands.check import _slowest
 from scorefold_registry.cli.commands.plugins import run as plugins
+from scorefold_registry.run import progress
 from scorefold_testing import FLOORS
 
 Install = Callable[..., Path]
@@ -179,3 +182,21 @@ def test_mistakes_are_named(arguments: list[str], message: str) -> None:
 
 def test_the_schema_is_one() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
+
+
+def test_the_slowest_checks_of_a_long_run_are_named() -> None:
+    checks = [SimpleNamespace(component="score:slow", check=name) for name in ("a", "b", "c", "d")]
+    line = "40 s; the slowest checks: score:slow d (20 s), score:slow b (10 s), score:slow c (8 s)\n"
+    assert _slowest(checks, [2.0, 10.0, 8.0, 20.0]) == line
+    assert _slowest(checks, [2.0, 10.0, 8.0, 10.0]) == ""
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_terminal_shows_the_check_that_runs_unless_quiet(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setattr(progress, "Bars", progress.Lines)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    assert plugins(["check", "sound", "--only", "within-budget"]) == 0
+    assert "checks: 0/1, allocator:sound within-budget" in capsys.readouterr().out
+    assert plugins(["check", "sound", "--only", "within-budget", "--quiet"]) == 0
+    assert "checks: 0/1" not in capsys.readouterr().out

@@ -37,6 +37,13 @@ def test_counts_add_up_and_nothing_checked_holds_nothing() -> None:
     assert not Report(()).holds
 
 
+def test_each_check_is_shown_before_it_is_tried() -> None:
+    shown: list[tuple[int, int, str]] = []
+    report = report_on(TENS, levels=["artefact"], show=lambda *given: shown.append(given))
+    names = [f"{check.component} {check.check}" for check in report.checks]
+    assert shown == [(number, len(names), name) for number, name in enumerate(names)]
+
+
 def test_a_failure_is_replayed_by_its_seed() -> None:
     def detail(seed: int) -> str:
         (check,) = report_on("estimator:breaks-rotation-invariant", seed=seed, only=["rotation-invariant"]).failures

@@ -182,6 +182,7 @@ def check_components(
     levels: Iterable[str] = (),
     origin: str | None = None,
     accelerator: str | None = None,
+    show: Callable[[int, int, str], None] = lambda done, total, text: None,
 ) -> Iterator[CheckResult]:
     """The results for components, one after another: every check that governs each, on each of its examples.
 
@@ -189,7 +190,8 @@ def check_components(
     that are known, ``{"kind:name/check": reason}``, beside those that components declare; one that does not come is
     itself a failure. ``only`` names checks to try and ``levels`` their levels (then floors are not counted). ``origin``
     is ``module:function`` giving the host in another process; ``accelerator`` the device of the checks that need one,
-    None for this machine's accelerator. Raises ``ConfigError`` for an unknown check or level and for an expected
+    None for this machine's accelerator. ``show`` is called before each check with the number of checks that are done,
+    their total and the name of the check. Raises ``ConfigError`` for an unknown check or level and for an expected
     failure of a check that is not made.
     """
     definitions = _chosen(set(only), set(levels))
@@ -199,8 +201,19 @@ def check_components(
     ]
     reasons = {f"{component}/{check}": why for component, check, why in declared} | dict(expected or {})
     _refuse_unknown(reasons, {item.component.id for item in items})
-    for item in items:
-        yield from _component_checks(item, host, seed, reasons, definitions, origin, accelerator)
+    cases = [list(subjects(item, host, seed, definitions, origin)) for item in items]
+    total, done = sum(map(len, cases)), 0
+    for item, own in zip(items, cases, strict=True):
+        run: set[str] = set()
+        for rule, name, subject in own:
+            show(done, total, f"{item.component.id} {name}")
+            result = _result(item, rule, name, replace(subject, accelerator=accelerator), seed)
+            if result.result != SKIPPED or rule.name in item.skipped:
+                run.add(rule.name)
+            yield _expected(result, reasons)
+            done += 1
+        if definitions == CHECKS:
+            yield _expected(_floor(item.component, len(run)), reasons)
     if reasons and definitions == CHECKS:
         raise ConfigError(f"{', '.join(reasons)} was expected to fail, but there is no such check")
 
@@ -246,33 +259,23 @@ def subjects(
                 yield rule, name, Subject(component, host, item.name, example, seed, item.plugin, origin)
 
 
-def _component_checks(
-    item: Item,
-    host: Host,
-    root: int,
-    reasons: dict[str, str],
-    definitions: tuple[Check, ...],
-    origin: str | None,
-    accelerator: str | None,
-) -> Iterator[CheckResult]:
-    component = item.component
-    run: set[str] = set()
-    for rule, name, subject in subjects(item, host, root, definitions, origin):
-        if rule.name in item.skipped:
-            result, detail = SKIPPED, item.skipped[rule.name]
-        else:
-            result, detail = try_check(rule, replace(subject, accelerator=accelerator))
-        if result == FAILED:
-            detail = f"{detail} (replay: --only {rule.name} --seed {root})"
-        if result != SKIPPED or rule.name in item.skipped:
-            run.add(rule.name)
-        yield _expected(CheckResult(component.id, name, rule.level, result, detail), reasons)
-    if definitions == CHECKS:
-        floor = {**FLOORS, **FEW}.get(component.kind, OTHER_FLOOR)
-        article = "an" if component.kind[0] in "aeio" else "a"
-        detail = f"{len(run)} checks tried of {article} {component.kind}; expected at least {floor}"
-        result = PASSED if len(run) >= floor else FAILED
-        yield _expected(CheckResult(component.id, FLOOR, "contract", result, detail), reasons)
+def _result(item: Item, rule: Check, name: str, subject: Subject, root: int) -> CheckResult:
+    """The result of a check on a subject, with the options that replay a failure."""
+    if rule.name in item.skipped:
+        result, detail = SKIPPED, item.skipped[rule.name]
+    else:
+        result, detail = try_check(rule, subject)
+    if result == FAILED:
+        detail = f"{detail} (replay: --only {rule.name} --seed {root})"
+    return CheckResult(item.component.id, name, rule.level, result, detail)
+
+
+def _floor(component: Component, run: int) -> CheckResult:
+    """The result that says whether enough checks of a component were tried."""
+    floor = {**FLOORS, **FEW}.get(component.kind, OTHER_FLOOR)
+    article = "an" if component.kind[0] in "aeio" else "a"
+    detail = f"{run} checks tried of {article} {component.kind}; expected at least {floor}"
+    return CheckResult(component.id, FLOOR, "contract", PASSED if run >= floor else FAILED, detail)
 
 
 def try_check(rule: Check, subject: Subject) -> tuple[str, str]:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -29,6 +33,8 @@ _NOT_ISOLATED = {
     ),
 }
 """Checks that do not apply to a component in an environment of its own, by the reason."""
+LONG = 30.0
+"""Seconds from which the slowest checks are named."""
 PSEUDO = ("verb", "kind", "observer")
 """Other things to check than components, by the word before their names."""
 
@@ -65,15 +71,21 @@ def run(arguments: list[str]) -> int:
         "a known failure, with its reason; if it does not occur, that is a failure, too (repeatable)",
     )
     parser.add_flag("--json", "print JSON")
+    parser.add_flag("--quiet", "show no progress")
     options = parser.parse_args(arguments)
     from scorefold_registry.run.environment import set_up_device
+    from scorefold_registry.run.progress import progress_for
 
     expected = _expected(options.expect)
     host = Host.discover()
     kit = _kit()
-    made = []
-    with workers_of(host.plugins):
+    made, seconds = [], []
+    with workers_of(host.plugins), ExitStack() as shown:
         items = _items(host, kit, options.name)
+        bar = progress_for(sys.stdout, options.quiet or options.json or not sys.stdout.isatty())
+        shown.callback(bar.close)
+        bar.stage_started("checks", "", 1, 1)
+        began = time.monotonic()
         for check in kit.check_components(
             items,
             host,
@@ -83,8 +95,11 @@ def run(arguments: list[str]) -> int:
             levels=options.level,
             origin=ORIGIN,
             accelerator=options.device and set_up_device(options.device),
+            show=partial(bar.advanced, "checks"),
         ):
             made.append(check)
+            seconds.append(time.monotonic() - began)
+            began = time.monotonic()
             if not options.json and check.result in ("failed", "expected-failure"):
                 print(printable(f"{check.result}: {check}"), flush=True)
     report = kit.Report(tuple(made))
@@ -92,6 +107,7 @@ def run(arguments: list[str]) -> int:
         print_answer(json.dumps(report.as_json(), indent=2, ensure_ascii=False))
     else:
         print(_summary(items, report))
+        print(_slowest(made, seconds), end="")
     return 0 if report.holds else 1
 
 
@@ -197,6 +213,15 @@ def _summary(items: Sequence[Any], report: Any) -> str:
         lines.append(f"{name}  {_counts_text({result: own.count(result) for result in dict.fromkeys(own)})}")
     levels = [f"{level}: {_counts_text(counts)}" for level, counts in report.levels.items()]
     return "\n".join([*lines, *levels, f"in all: {_counts_text(report.counts)}"])
+
+
+def _slowest(checks: Sequence[Any], seconds: Sequence[float]) -> str:
+    """The line that names the three slowest checks; nothing where all took ``LONG`` seconds or less."""
+    if sum(seconds) <= LONG:
+        return ""
+    slow = sorted(zip(seconds, checks, strict=True), key=lambda each: -each[0])[:3]
+    names = ", ".join(f"{check.component} {check.check} ({spent:.0f} s)" for spent, check in slow)
+    return f"{sum(seconds):.0f} s; the slowest checks: {names}\n"
 
 
 def _counts_text(counts: Mapping[str, int]) -> str:
