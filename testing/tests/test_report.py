@@ -17,6 +17,7 @@ from fake_host import make_host
 from good_declarations import declare
 
 from scorefold.errors import ConfigError
+from scorefold.plugin import Port
 from scorefold_testing import CHECKS, FLOORS, LEVELS, CheckResult, Item, Report, check_components, conformance
 
 ROOT = Path(__file__).parents[2]
@@ -225,3 +226,22 @@ def test_every_check_is_documented() -> None:
             named = {name for name in re.findall(r"`([a-z-]+)`", row) if name not in FLOORS}
             assert named == {check.name for check in CHECKS if check.level == level}
     assert all(f"| {level} |" in text for level in LEVELS)
+
+
+def test_a_component_that_cannot_be_built_is_one_failure_with_the_example_to_declare() -> None:
+    tens = HOST.catalogue[TENS]
+    empty = replace(tens, requires=(Port("data", kind="data"),))
+    host = SimpleNamespace(create=_refuse, interface=HOST.interface, capabilities=HOST.capabilities)
+    report = Report(tuple(check_components([Item(empty, TENS)], host)))  # type: ignore[arg-type]
+    (failure,) = [check for check in report.failures if "it can't be built" in check.detail]
+    left = [check for check in report.checks if check.detail == "not tried: it can't be built"]
+    assert failure.detail.startswith(f"it can't be built, so {len(left)} checks are not tried; plug its ports")
+    assert 'examples=({"inputs": {"data": ...}},): it ended in ConfigError: nothing is plugged' in failure.detail
+    assert len(left) > 10
+    assert {check.result for check in left} == {"skipped"}
+    assert not report.holds
+    assert "floor" not in {check.check for check in report.checks}
+
+
+def _refuse(*given: object, **more: object) -> None:
+    raise ConfigError("nothing is plugged into port 'data'")

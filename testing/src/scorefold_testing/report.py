@@ -42,6 +42,7 @@ from scorefold_testing.contract import (
     LEVELS,
     OBSERVER,
     PASSED,
+    PSEUDO,
     SKIPPED,
     UNDIFFERENTIATED,
     Check,
@@ -76,6 +77,8 @@ CHECKS: tuple[Check, ...] = (
 """Every check, common ones first."""
 
 FLOOR = "floor"
+ENDED = "it ended in"
+"""The first words about a check that raised an error."""
 OTHER_FLOOR = 8
 FEW = {OBSERVER: 3, KIND: 2}
 """The same of hooks and of kinds, which are little."""
@@ -205,14 +208,22 @@ def check_components(
     total, done = sum(map(len, cases)), 0
     for item, own in zip(items, cases, strict=True):
         run: set[str] = set()
-        for rule, name, subject in own:
+        unbuilt: list[Mapping[str, Any]] = []
+        for number, (rule, name, subject) in enumerate(own):
             show(done, total, f"{item.component.id} {name}")
-            result = _result(item, rule, name, replace(subject, accelerator=accelerator), seed)
+            if _among(unbuilt, subject) and f"{item.component.id}/{name}" not in reasons:
+                result = CheckResult(item.component.id, name, rule.level, SKIPPED, "not tried: it can't be built")
+            else:
+                result = _result(item, rule, name, replace(subject, accelerator=accelerator), seed)
+            if result.result == FAILED and not (rule.once or _among(unbuilt, subject)) and not _builds(subject):
+                unbuilt.append(subject.example)
+                left = sum(_among(unbuilt, other) for _, _, other in own[number + 1 :])
+                result = replace(result, detail=f"{_unbuilt(subject, left)}{result.detail}")
             if result.result != SKIPPED or rule.name in item.skipped:
                 run.add(rule.name)
             yield _expected(result, reasons)
             done += 1
-        if definitions == CHECKS:
+        if definitions == CHECKS and (not unbuilt or f"{item.component.id}/{FLOOR}" in reasons):
             yield _expected(_floor(item.component, len(run)), reasons)
     if reasons and definitions == CHECKS:
         raise ConfigError(f"{', '.join(reasons)} was expected to fail, but there is no such check")
@@ -270,6 +281,30 @@ def _result(item: Item, rule: Check, name: str, subject: Subject, root: int) -> 
     return CheckResult(item.component.id, name, rule.level, result, detail)
 
 
+def _among(examples: Iterable[Mapping[str, Any]], subject: Subject) -> bool:
+    return any(subject.example is example for example in examples)
+
+
+def _builds(subject: Subject) -> bool:
+    """True if the example of a component can be built; other things to check than components are not built."""
+    builds = Check("builds", "contract", lambda subject: type(subject.build()).__name__)
+    return subject.component.kind in PSEUDO or not try_check(builds, subject)[1].startswith(ENDED)
+
+
+def _unbuilt(subject: Subject, left: int) -> str:
+    """The number of checks left out since an example can't be built, and the line that plugs its empty ports."""
+    empty = [
+        port.name
+        for port in subject.component.requires
+        if not (port.optional or port.default or port.name in subject.example.get("inputs", {}))
+        and (not port.when or port.when in subject.component.provides)
+    ]
+    inputs = ", ".join(f'"{name}": ...' for name in empty)
+    fix = f'; plug its ports in its Component, examples=({{"inputs": {{{inputs}}}}},)' if empty else ""
+    count = f", so {left} check{' is' if left == 1 else 's are'} not tried" if left else ""
+    return f"it can't be built{count}{fix}: " if count or fix else ""
+
+
 def _floor(component: Component, run: int) -> CheckResult:
     """The result that says whether enough checks of a component were tried."""
     floor = {**FLOORS, **FEW}.get(component.kind, OTHER_FLOOR)
@@ -311,7 +346,7 @@ def _tried(rule: Check, subject: Subject) -> tuple[str, str]:
     except ViolationError as violation:
         return FAILED, str(violation)
     except (Exception, SystemExit) as error:
-        return FAILED, f"it ended in {type(error).__name__}: {error}{_place(error)}, {state}; expected an answer"
+        return FAILED, f"{ENDED} {type(error).__name__}: {error}{_place(error)}, {state}; expected an answer"
 
 
 def _place(error: BaseException) -> str:
