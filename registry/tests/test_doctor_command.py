@@ -125,7 +125,7 @@ def test_a_misspelt_group_of_entry_points_is_noted(install: Install, component: 
             "pip install --upgrade fake-one, or switch it off: SCOREFOLD_PLUGINS=-one",
         ),
         (
-            "import numpy",
+            "import numpy\n@hookimpl\ndef scorefold_components():\n    return ()",
             "it imports numpy while registering, which slows every command",
             "fake_one/plugin.py:5",
             "let plugin.py hold strings only, and import numpy where it is used",
