@@ -100,7 +100,7 @@ def test_interpolate_leaves_withheld_pairs_out_and_counts_them(host: Host, monke
 
 
 def test_interpolate_gives_a_warning_once(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What pairs are withheld for is not repeated by the diagnosis, and other minima are named once."""
+    """The diagnosis does not repeat the reasons of withheld pairs, and names other minima once."""
     data, context = near(-2), StageContext("here", split="test")
     geometry: Any = host.create("geometry:score", {"noise": 0.1}, score=Modes(), data=data)
     monkeypatch.setattr(geometry, "reasons", lambda x, y: ["not converged", "", ""])
