@@ -108,6 +108,9 @@ def test_an_array_holds_the_conditions_of_samples(tmp_path: Path) -> None:
     assert drawn[0].condition.flatten().tolist() == [0.5] * 3 + [-3.0] * 3
     with pytest.raises(ConfigError, match=r"have shape \(1, 2\); expected \(N, 1\), a row for each"):
         sf.sample(flow, y[None], progress=False)
+    with pytest.raises(ConfigError, match="y holds text") as caught:
+        sf.sample(flow, y.astype(str), progress=False)
+    assert str(caught.value.hint).startswith("y.astype(float)")
     flow = sf.fit("flow:affine-coupling", sf.load_data(x, condition=x, **at), layers=1, training={"steps": 1})
     with pytest.raises(ConfigError, match=r"expected \(N, 2\)") as caught:
         sf.sample(flow, y, progress=False)

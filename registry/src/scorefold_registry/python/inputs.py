@@ -118,7 +118,7 @@ def observations(model: str | Stage, data: Any) -> Any:
         return data
     import numpy as np
 
-    y = _as_array("the observations", data)
+    y = _as_array("y", data)
     if y.ndim == 1 and spec.shape == (1,):
         y = y[:, None]
     if y.shape[1:] != tuple(spec.shape):
