@@ -53,6 +53,63 @@ def test_pairs_that_are_compared_in_tiles_give_the_neighbours_of_all_pairs(monke
     torch.testing.assert_close(distances, expected[0], rtol=1e-12, atol=0)
 
 
+def correlated(rows: int, columns: int, offset: float = 0.0) -> Tensor:
+    """Points whose variance is mostly along few directions, with copies and near-copies among them."""
+    x = table(rows, columns) * 0.8 ** torch.arange(columns) + offset
+    x[1], x[2] = x[0], x[0]
+    x[3, -1] += 1e-9
+    return x
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("offset", [0.0, 300.0])
+def test_neighbours_by_few_directions_first_are_those_of_all_pairs(offset: float, dtype: torch.dtype) -> None:
+    x = correlated(4200, 64, offset).to(dtype)
+    index = Index(x)
+    assert index._directions is not None
+    assert index._directions.shape == (64, 8)
+    distances, places = index.nearest(x[:300], 9)
+    expected = torch.cdist(x[:300].double(), x.double(), compute_mode="donot_use_mm_for_euclid_dist").sort(dim=1)
+    torch.testing.assert_close(distances, expected.values[:, :9], rtol=1e-12, atol=0)
+    assert torch.equal(places[4:], expected.indices[4:, :9])
+    assert distances[0, :3].tolist() == [0, 0, 0]
+
+
+def test_distances_along_few_directions_are_never_larger() -> None:
+    x = correlated(4200, 64)
+    index = Index(x)
+    moved = index._moved(x[:200])
+    reduced = index._reduced(moved)
+    bounds, apart = (torch.cdist(y, y, compute_mode="donot_use_mm_for_euclid_dist") for y in (reduced, moved))
+    assert bool((bounds <= apart * (1 + 1e-9) + 1e-7).all())  # the rest is a difference: half its digits are lost
+    assert float((bounds / apart).nanmedian()) > 0.9
+
+
+def test_rows_that_few_directions_do_not_settle_are_compared_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Points that differ in the other directions alone are as near as each other by the bounds."""
+    x = correlated(4200, 64)
+    x[:2100] = x[0] + 1e-3 * torch.nn.functional.pad(table(2100, 32, seed=1), (32, 0))
+    ways: list[bool] = []
+    found = Index._among_candidates
+
+    def watched(self: Index, rows: Tensor, x: Tensor, reduced: bool, count: int, taken: int) -> Any:
+        ways.append(reduced)
+        return found(self, rows, x, reduced, count, taken)
+
+    monkeypatch.setattr(Index, "_among_candidates", watched)
+    distances, _ = Index(x).nearest(x[:50], 9)
+    expected = torch.cdist(x[:50], x, compute_mode="donot_use_mm_for_euclid_dist").sort(dim=1).values[:, :9]
+    torch.testing.assert_close(distances, expected, rtol=1e-12, atol=1e-15)
+    assert ways == [True, False]
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(4000, 64), (4200, 63), (4200, 80)])
+def test_all_columns_are_compared_where_few_directions_do_not_pay(rows: int, columns: int) -> None:
+    """With few points, with few columns, and where no direction is longer than another."""
+    x = table(rows, columns) if columns == 80 else correlated(rows, columns)
+    assert Index(x)._directions is None
+
+
 def test_rows_of_a_small_table_are_compared_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """In blocks of a quarter of the numbers that a comparison may hold: 4 * 6400 // (17 * 20) = 75 rows."""
     seen: list[int] = []

@@ -494,9 +494,9 @@ def test_units_are_others_from_ten_times_the_spread_on(times: float, refused: bo
     training = normal(50, 3) + 7
     if refused:
         with pytest.raises(DataError, match=f"samples spread {times:.3g} times"):
-            sets._check_units("samples", times * training, training)
+            sets._check_units({"samples": times * training}, training)
     else:
-        sets._check_units("samples", times * training, training)
+        sets._check_units({"samples": times * training}, training)
 
 
 def test_held_out_points_are_left_out_with_their_conditions() -> None:

@@ -48,6 +48,12 @@ _GROUPS, _GROUPED = 8, 64
 _LARGEST = torch.finfo(torch.float32).max / 8
 """The largest squared norm with which sums in float32 stay finite."""
 
+_REDUCED, _SHORTER = 64, 8
+"""Columns from which on points are compared along few directions first, and times as few of these."""
+
+_LOOKED_AT, _TURNS, _HELD = 4096, 2, 0.9
+"""Points by which directions are chosen, rounds of the power method, and the least share of the variance."""
+
 _ON_GPU = 2**26
 """Pairs from which on a GPU is used, where there is one."""
 
@@ -56,7 +62,8 @@ class Index:
     """The nearest of n points (n, D), for any rows (m, D), by Euclidean distance.
 
     Up to 15 columns scipy's k-d tree finds them, in n log n steps where points are spread over few dimensions. More
-    columns are compared pair by pair. ``points`` may have any floating dtype; distances are float64.
+    columns are compared pair by pair, first along few directions where these hold most of the variance. ``points`` may
+    have any floating dtype; distances are float64.
 
     >>> index = Index(torch.tensor([[0.0], [1.0], [3.0]]))
     >>> index.nearest(torch.tensor([[2.5]]), 2)
@@ -73,6 +80,8 @@ class Index:
             self._tree = cKDTree(self._moved(self.points).numpy())
             return
         self._norms = torch.cat([self._moved(part).square().sum(1) for part in self.points.split(SHARD_ROWS)])
+        self._directions = self._main_directions()
+        self._made: dict[tuple[torch.device, torch.dtype, bool], tuple[Tensor, Tensor]] = {}
 
     @property
     def way(self) -> str:
@@ -99,27 +108,43 @@ class Index:
     def _compared(self, rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """The nearest of a block of rows: candidates by a lower bound on their squares, measured again."""
         x = self._moved(rows)
-        n, columns = self.points.shape
+        n = len(self.points)
         taken = min(n, count + SPARE)
         if n <= FEW * taken:
             return self._measured(x, count)
+        squares, places = x.new_empty(len(x), count), torch.empty(len(x), count, dtype=torch.int64)
+        left = torch.arange(len(x))
+        for reduced in (True, False) if self._directions is not None else (False,):
+            found = self._among_candidates(rows[left], x[left], reduced, count, taken)
+            squares[left], places[left] = found[0], found[1]
+            left = left[found[2]]
+            if len(left) == 0:
+                return squares.sqrt(), places
+        again = self._measured(x[left], count)
+        squares[left], places[left] = again[0].square(), again[1]
+        return squares.sqrt(), places
+
+    def _among_candidates(
+        self, rows: Tensor, x: Tensor, reduced: bool, count: int, taken: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Squared distances (m, k), ascending, and places (m, k) of the nearest by bounds, and a mask (m,) of the rows
+        that may have nearer points. ``x`` are the rows about the middle."""
+        if reduced:
+            x = self._reduced(x)
         # What float32 may be wrong by, as a share of both squared norms: of a sum of so many products and of their
         # factors, as they are rounded (Higham 2002, section 3.1).
-        terms = 2 * columns + 12
+        terms = 2 * x.shape[1] + 12
         share = terms * torch.finfo(torch.float32).eps / 2
-        last, places = self._candidates(x, share, taken)
-        apart = self._moved(self.points[places.flatten()]).view(*places.shape, -1) - x[:, None]
-        squares, order = apart.square().sum(2).sort(dim=1, stable=True)
-        places = places.gather(1, order)
+        last, places = self._candidates(x, share, taken, reduced)
+        apart = self.points[places.flatten()].double().view(*places.shape, -1)
+        apart -= rows.detach().cpu().double()[:, None]
+        squares, order = torch.linalg.vecdot(apart, apart).sort(dim=1, stable=True)
         # Any other point is at least as far as the last bound says, but for products below the least of float32.
         least = last.double() + (1 - share) * x.square().sum(1) - terms * torch.finfo(torch.float32).tiny
         unsure = ~(least >= squares[:, count - 1])  # also where a bound is no number
-        if bool(unsure.any()):
-            again = self._measured(x[unsure], count)
-            squares[unsure, :count], places[unsure, :count] = again[0].square(), again[1]
-        return squares[:, :count].sqrt(), places[:, :count]
+        return squares[:, :count], places.gather(1, order)[:, :count], unsure
 
-    def _candidates(self, x: Tensor, share: float, count: int) -> tuple[Tensor, Tensor]:
+    def _candidates(self, x: Tensor, share: float, count: int, reduced: bool) -> tuple[Tensor, Tensor]:
         """The last (m,) of the k lowest bounds on squared distances, and the places (m, k) of these, in any order.
 
         The term of the row's own squared norm is left out: it does not change the order.
@@ -128,7 +153,7 @@ class Index:
         single = torch.get_float32_matmul_precision() == "highest" and largest < _LARGEST
         on_gpu = torch.cuda.is_available() and len(self.points) ** 2 >= _ON_GPU
         device = torch.device("cuda" if on_gpu else "cpu")
-        points, norms = self._prepared(device, torch.float32 if single else torch.float64)
+        points, norms = self._prepared(device, torch.float32 if single else torch.float64, reduced)
         rows, step = x.to(points), max(count, _PAIRS // len(x))
         found, places = [], []
         for start in range(0, len(points), step):
@@ -140,13 +165,37 @@ class Index:
         values, which = _lowest(torch.cat(found, 1), count)
         return values.amax(1).cpu(), torch.cat(places, 1).gather(1, which).cpu()
 
-    def _prepared(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    def _prepared(self, device: torch.device, dtype: torch.dtype, reduced: bool) -> tuple[Tensor, Tensor]:
         """The points as they are compared, made once."""
-        key = (device, dtype)
-        if getattr(self, "_made", (None,))[0] != key:
-            parts = [self._moved(part).to(device, dtype) for part in self.points.split(SHARD_ROWS)]
-            self._made = (key, torch.cat(parts), self._norms.to(device, dtype))
-        return self._made[1], self._made[2]
+        key = (device, dtype, reduced)
+        if key not in self._made:
+            parts = (self._moved(part) for part in self.points.split(SHARD_ROWS))
+            made = [(self._reduced(part) if reduced else part).to(device, dtype) for part in parts]
+            self._made[key] = torch.cat(made), self._norms.to(device, dtype)
+        return self._made[key]
+
+    def _reduced(self, x: Tensor) -> Tensor:
+        """Rows (m, D) about the middle as coordinates along the directions, and the size of the rest, (m, r + 1).
+
+        Distances of these are at most the distances of the rows, by the triangle inequality for the rest.
+        """
+        assert self._directions is not None
+        along = x @ self._directions
+        rest = x.square().sum(1, keepdim=True) - along.square().sum(1, keepdim=True)
+        return torch.cat([along, rest.clamp(min=0).sqrt()], 1)
+
+    def _main_directions(self) -> Tensor | None:
+        """Orthonormal directions (D, r) that hold most of the points' variance; None where so few don't, or where
+        columns or points are so few that all of them are compared as fast."""
+        n, columns = self.points.shape
+        if columns < _REDUCED or n < _LOOKED_AT:
+            return None
+        some = self._moved(self.points[:: -(-n // _LOOKED_AT)])
+        directions = some[: columns // _SHORTER].T
+        for _ in range(_TURNS):
+            directions = torch.linalg.qr(some.T @ (some @ directions)).Q
+        held = (some @ directions).square().sum() / some.square().sum()
+        return directions if float(held) > _HELD else None
 
     def _measured(self, x: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """The nearest by differences in float64 from every point."""
@@ -159,7 +208,7 @@ class Index:
         return torch.cat([one.values for one in found]), torch.cat([one.indices for one in found])
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_made"}
+        return {**self.__dict__, "_made": {}}
 
 
 def _lowest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -129,10 +129,10 @@ def read_sets(
     # As an image file would keep them: a copy is then equal to its original bit by bit.
     units = Units.of(scale, training.x, "levels")
     samples, held_out = (replace(each, x=units.round(each.x)) for each in (samples, held_out))
-    if len(held_out):
-        _check_units("held-out points", held_out.x, training.x, source)
+    compared = {"held-out points": held_out.x} if len(held_out) else {}
     if isinstance(component, DataSource):
-        _check_units("samples", samples.x, training.x, source)
+        compared["samples"] = samples.x
+    _check_units(compared, training.x, source)
     groups = condition_groups(training, held_out, samples)
     if groups is None and samples.condition is not None:
         warnings.append(
@@ -350,17 +350,23 @@ def _check_shapes(training: Dataset, held_out: Dataset, samples: Dataset, points
     for name, x in every.items():
         if len(x) == 0 and not (blind and name == "held-out points"):
             raise DataError(f"there are no {name}", hint="give at least 20 of each")
-        if wrong := int((~x.flatten(1).isfinite().all(1)).sum()):
+        # No copy of a large set: the largest and the least value are not finite where one is not.
+        ends = torch.stack(x.flatten(1).aminmax(dim=1)) if len(x) else x.new_empty(2, 0)
+        if wrong := int((~ends.isfinite().all(0)).sum()):
             raise DataError(f"{wrong} of {len(x)} {name} are not finite", hint="leave these rows out")
 
 
-def _check_units(name: str, x: Tensor, training: Tensor, source: object = None) -> None:
-    """Raises ``DataError`` for points that spread far more or far less than training points, as in other units.
+def _check_units(compared: Mapping[str, Tensor], training: Tensor, source: object = None) -> None:
+    """Raises ``DataError`` for points, by name, that spread far more or far less than training points, as in other
+    units.
 
     Points that are all alike may be in any units.
     """
-    ratio = _spread(x) / (_spread(training) or 1.0)
-    if ratio > _OTHER_UNITS or _ALIKE < ratio < 1 / _OTHER_UNITS:
+    usual = _spread(training) or 1.0
+    for name, x in compared.items():
+        ratio = _spread(x) / usual
+        if not (ratio > _OTHER_UNITS or _ALIKE < ratio < 1 / _OTHER_UNITS):
+            continue
         hint = "use equal units for both: both from 0 to 255, or both from 0 to 1"
         if x.ndim == 2:
             each = x.std(0, correction=0) / training.std(0, correction=0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,12 +108,12 @@ def as_points(host: Host, path: Path, fields: Mapping[str, Any]) -> tuple[dict[s
 
 
 def table_reading(
-    host: Host, path: Path, fields: Mapping[str, Any], like: Path | None = None
+    host: Host, path: Path, fields: Mapping[str, Any], left_out: Collection[str] = ()
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Choices that ``fields`` leave open and without which a table can't be read as it stands, with reasons.
 
-    Columns of text, numbers of rows and rows with missing values are left out, and the columns that are left out of
-    ``like``, the table that this one is compared with. Nothing for a table that can't be read at all. Raises
+    Columns of text, numbers of rows and rows with missing values are left out, and the columns ``left_out`` of the
+    table that this one is compared with. Nothing for a table that can't be read at all. Raises
     ``DataError`` for a table of text alone.
     """
     try:
@@ -127,9 +127,8 @@ def table_reading(
     if _names_columns(path):
         numbered = [one for one in seen.columns if one.use == "coordinate" and is_identifier(one)]
         out |= {one.name: _identifies(one) for one in numbered}
-    if like is not None and like != path:
-        other = {name[1:] for name in table_reading(host, like, fields)[0].get("columns", ())}
-        out |= {one.name: "is left out of the training data" for one in seen.columns if one.name in other - out.keys()}
+    left = [one.name for one in seen.columns if one.name in left_out and one.name not in out]
+    out |= dict.fromkeys(left, "is left out of the training data")
     if seen.event_shape == (0,) and not commas:
         raise _no_numbers(path, seen)
     if out and not commas and "columns" not in fields and len(out) < len(seen.columns):

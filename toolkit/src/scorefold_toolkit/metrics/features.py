@@ -100,10 +100,17 @@ class RandomConv(nn.Module):
         x = 2 * x.to(self.get_buffer("weight0")) - 1
         for number in range(3):
             if number and min(x.shape[2:]) >= 4:
-                x = functional.avg_pool2d(x, 2)
+                x = _halved(x)
             weight, bias = self.get_buffer(f"weight{number}"), self.get_buffer(f"bias{number}")
             x = functional.leaky_relu(functional.conv2d(x, weight, bias, padding=1), 0.2)
         return functional.adaptive_avg_pool2d(x, 2).flatten(1)
+
+
+def _halved(x: Tensor) -> Tensor:
+    """Means of 2 x 2 pixels of images (N, C, H, W), in half the time that ``avg_pool2d`` takes on a CPU."""
+    height, width = (size // 2 * 2 for size in x.shape[2:])
+    rows = x[:, :, :height:2, :width] + x[:, :, 1:height:2, :width]
+    return (rows[..., ::2] + rows[..., 1::2]) / 4
 
 
 class Inception(nn.Module):

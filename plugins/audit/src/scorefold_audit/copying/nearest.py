@@ -55,15 +55,14 @@ class CopySearch:
     def nearest(self, queries: Rows, count: int = 1) -> tuple[Numbers, Places]:
         """Distances (m, k) in increasing order and places (m, k) of the ``count`` nearest points, or of all if fewer.
 
-        Distances are computed again from differences in float64. So copies have a distance of 0, and not the rounding
-        error of a difference of large squares.
+        Distances are computed from differences in float64, after faiss again. So copies have a distance of 0, and not
+        the rounding error of a difference of large squares.
         """
         count = min(count, len(self.points))
-        found: Places
-        if self._index is not None:
-            found = self._index.search(np.ascontiguousarray(queries), count)[1]
-        else:
-            found = self._found.nearest(torch.from_numpy(queries), count)[1].numpy()
+        if self._index is None:
+            near = self._found.nearest(torch.from_numpy(queries), count)
+            return near[0].numpy(), near[1].numpy()
+        found: Places = self._index.search(np.ascontiguousarray(queries), count)[1]
         distances = np.empty(found.shape)
         step = max(1, _AT_ONCE // (count * max(1, queries.shape[1])))
         for start in range(0, len(queries), step):

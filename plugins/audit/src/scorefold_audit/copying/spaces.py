@@ -302,9 +302,10 @@ def shifted(space: Space) -> bool:
     the scores and of their squares, in at most ``_DIRECTIONS`` principal directions. It is halved, as training points
     may come in pairs.
     """
-    every = np.concatenate([space.training, space.held_out]).astype(np.float64)
+    every = np.concatenate([space.training, space.held_out])
     n, h = len(space.training), len(space.held_out)
     if every.shape[1] > _DIRECTIONS:
+        every -= every.mean(0, dtype=np.float64).astype(np.float32)  # float32 is enough about the mean
         every = PCA(_DIRECTIONS, random_state=0).fit_transform(every)
     scores = norm.ppf((rankdata(every, axis=0) - 0.5) / len(every))
     parts = np.concatenate([scores, scores**2], 1)

@@ -115,17 +115,19 @@ def _stages(given: argparse.Namespace) -> tuple[dict[str, Any], dict[str, dict[s
     reading: dict[str, dict[str, str]] = {}
     # Samples alone are read as the data are; a saved model is loaded.
     train = given.train or _trained_on(Path(given.model))
-    model = _data(given.model, given.data_option, [0, 0, 1], reading, train)
+    stages = {} if train is None else {"train": _data(train, given.data_option, [1, 0, 0], reading)}
+    chosen = [str(name) for stage in stages.values() for name in stage.get("config", {}).get("columns") or ()]
+    left_out = [name[1:] for name in chosen if name.startswith("-")]
+    model = _data(given.model, given.data_option, [0, 0, 1], reading, left_out)
     if train is None:
         raise ConfigError(
             f"{given.model} does not name its training data",
             hint="add --train with them: a file, a folder of images, the folder of a data stage or data:NAME",
         )
     held_out = None if given.held_out == train else given.held_out
-    stages = {"train": _data(train, given.data_option, [1, 0, 0], reading)}
     inputs = {"data": "train"}
     if held_out is not None:
-        stages["held_out"] = _data(held_out, given.data_option, [0, 0, 1], reading, train)
+        stages["held_out"] = _data(held_out, given.data_option, [0, 0, 1], reading, left_out)
         inputs["held_out"] = "held_out"
     elif given.held_out is not None and "fractions" in stages["train"].get("config", {}):
         raise ConfigError(
@@ -134,7 +136,7 @@ def _stages(given: argparse.Namespace) -> tuple[dict[str, Any], dict[str, dict[s
             "there are raw numbers and no verdict",
         )
     if given.points is not None:
-        stages["points"] = _data(given.points, given.data_option, [0, 0, 1], reading, train)
+        stages["points"] = _data(given.points, given.data_option, [0, 0, 1], reading, left_out)
         inputs["points"] = "points"
     stages["model"] = model
     _check_read(given.data_option, stages)
@@ -144,10 +146,10 @@ def _stages(given: argparse.Namespace) -> tuple[dict[str, Any], dict[str, dict[s
 
 
 def _data(
-    text: str, read: list[str], fractions: list[int], reading: dict[str, dict[str, str]], like: str | None = None
+    text: str, read: list[str], fractions: list[int], reading: dict[str, dict[str, str]], left_out: Sequence[str] = ()
 ) -> dict[str, Any]:
     """The stage that loads a saved state, or reads every point of a file into one split; a component stays as it is.
-    ``reading`` takes how a table is read, and why; what is left out of the table ``like`` is left out of it."""
+    ``reading`` takes how a table is read, and why; columns ``left_out`` of the training data are left out."""
     from scorefold_registry.cli.options import discover_host
     from scorefold_registry.components.manifest import has_state
     from scorefold_registry.components.stage_files import STAGE_FILE
@@ -162,8 +164,7 @@ def _data(
     fitting = [field for field in read if field.partition("=")[0].strip().partition(".")[0] in _fields(use)]
     if use == "data:array":
         asked = with_fields({}, fitting, "--data-option", "columns=[a, b]")
-        other = Path(like).expanduser() if like is not None and Path(like).expanduser().is_file() else None
-        taken, why = table_reading(discover_host(), path, asked, other)
+        taken, why = table_reading(discover_host(), path, asked, left_out)
         config = {**config, **taken, "scale": "none"}  # columns are scaled by the verb, and only there
         reading |= {text: why} if why else {}
     config = with_fields(config, fitting, "--data-option", "columns=[a, b]")
