@@ -68,8 +68,8 @@ def test_neighbours_by_few_directions_first_are_those_of_all_pairs(offset: float
     index = Index(x)
     assert index._directions is not None
     assert index._directions.shape == (64, 8)
-    distances, places = index.nearest(x[:300], 9)
-    expected = torch.cdist(x[:300].double(), x.double(), compute_mode="donot_use_mm_for_euclid_dist").sort(dim=1)
+    distances, places = index.nearest(x[:400], 9)
+    expected = torch.cdist(x[:400].double(), x.double(), compute_mode="donot_use_mm_for_euclid_dist").sort(dim=1)
     torch.testing.assert_close(distances, expected.values[:, :9], rtol=1e-12, atol=0)
     assert torch.equal(places[4:], expected.indices[4:, :9])
     assert distances[0, :3].tolist() == [0, 0, 0]
@@ -97,17 +97,27 @@ def test_rows_that_few_directions_do_not_settle_are_compared_in_all(monkeypatch:
         return found(self, rows, x, reduced, count, taken)
 
     monkeypatch.setattr(Index, "_among_candidates", watched)
-    distances, _ = Index(x).nearest(x[:50], 9)
-    expected = torch.cdist(x[:50], x, compute_mode="donot_use_mm_for_euclid_dist").sort(dim=1).values[:, :9]
+    distances, _ = Index(x).nearest(x[:400], 9)
+    expected = torch.cdist(x[:400], x, compute_mode="donot_use_mm_for_euclid_dist").sort(dim=1).values[:, :9]
     torch.testing.assert_close(distances, expected, rtol=1e-12, atol=1e-15)
     assert ways == [True, False]
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(4000, 64), (4200, 63), (4200, 80)])
-def test_all_columns_are_compared_where_few_directions_do_not_pay(rows: int, columns: int) -> None:
-    """With few points, with few columns, and where no direction is longer than another."""
-    x = table(rows, columns) if columns == 80 else correlated(rows, columns)
-    assert Index(x)._directions is None
+def test_directions_are_chosen_where_they_pay_and_hold_the_variance() -> None:
+    """32 times 8 rows for 4,096 points at most, in 64 columns or more."""
+    index = Index(correlated(4200, 64))
+    assert not index._pays(-(-32 * 8 * 4096 // 4200) - 1)
+    assert index._pays(-(-32 * 8 * 4096 // 4200))
+    assert not Index(correlated(4200, 63))._pays(4200)
+    assert Index(table(4200, 80))._directions is None
+    assert Index(torch.ones(4200, 80))._directions is None
+
+
+def test_directions_of_wide_events_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nearest, "_MOST", 6)
+    directions = Index(correlated(300, 64))._directions
+    assert directions is not None
+    torch.testing.assert_close(directions.T @ directions, torch.eye(6, dtype=torch.float64), rtol=0, atol=1e-12)
 
 
 def test_rows_of_a_small_table_are_compared_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +125,9 @@ def test_rows_of_a_small_table_are_compared_at_once(monkeypatch: pytest.MonkeyPa
     seen: list[int] = []
     compared = Index._compared
     monkeypatch.setattr(nearest, "_PAIRS", 6400)
-    monkeypatch.setattr(Index, "_compared", lambda self, rows, k: seen.append(len(rows)) or compared(self, rows, k))
+    monkeypatch.setattr(
+        Index, "_compared", lambda self, rows, *rest: seen.append(len(rows)) or compared(self, rows, *rest)
+    )
     Index(table(64, 20)).nearest(table(160, 20), 5)
     assert seen == [75, 75, 10]
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import blake2b
 from typing import Any
 
@@ -48,11 +49,14 @@ _GROUPS, _GROUPED = 8, 64
 _LARGEST = torch.finfo(torch.float32).max / 8
 """The largest squared norm with which sums in float32 stay finite."""
 
-_REDUCED, _SHORTER = 64, 8
-"""Columns from which on points are compared along few directions first, and times as few of these."""
+_REDUCED, _SHORTER, _MOST = 64, 8, 256
+"""Columns from which on points are compared along few directions first, times as few of these, and the most of them."""
 
 _LOOKED_AT, _TURNS, _HELD = 4096, 2, 0.9
 """Points by which directions are chosen, rounds of the power method, and the least share of the variance."""
+
+_PAYS = 32
+"""Times as many pairs as numbers of the chosen points along the directions from which on these pay."""
 
 _ON_GPU = 2**26
 """Pairs from which on a GPU is used, where there is one."""
@@ -80,7 +84,6 @@ class Index:
             self._tree = cKDTree(self._moved(self.points).numpy())
             return
         self._norms = torch.cat([self._moved(part).square().sum(1) for part in self.points.split(SHARD_ROWS)])
-        self._directions = self._main_directions()
         self._made: dict[tuple[torch.device, torch.dtype, bool], tuple[Tensor, Tensor]] = {}
 
     @property
@@ -93,7 +96,8 @@ class Index:
         if self._tree is not None:
             distances, places = self._tree.query(self._moved(rows).numpy(), range(1, count + 1))
             return torch.from_numpy(distances), torch.from_numpy(places)
-        found = [self._compared(part, count) for part in rows.split(self._block(count))]
+        ways = (True, False) if self._pays(len(rows)) and self._directions is not None else (False,)
+        found = [self._compared(part, count, ways) for part in rows.split(self._block(count))]
         distances, places = (torch.cat(parts) for parts in zip(*found, strict=True))
         return distances, places
 
@@ -105,8 +109,11 @@ class Index:
         n, columns = self.points.shape
         return max(1, min(max(_ROWS, _PAIRS // n), 4 * _PAIRS // ((count + SPARE) * columns)))
 
-    def _compared(self, rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """The nearest of a block of rows: candidates by a lower bound on their squares, measured again."""
+    def _compared(self, rows: Tensor, count: int, ways: tuple[bool, ...]) -> tuple[Tensor, Tensor]:
+        """The nearest of a block of rows: candidates by a lower bound on their squares, measured again.
+
+        ``ways`` has True for bounds along few directions, and False for bounds in all columns.
+        """
         x = self._moved(rows)
         n = len(self.points)
         taken = min(n, count + SPARE)
@@ -114,7 +121,7 @@ class Index:
             return self._measured(x, count)
         squares, places = x.new_empty(len(x), count), torch.empty(len(x), count, dtype=torch.int64)
         left = torch.arange(len(x))
-        for reduced in (True, False) if self._directions is not None else (False,):
+        for reduced in ways:
             found = self._among_candidates(rows[left], x[left], reduced, count, taken)
             squares[left], places[left] = found[0], found[1]
             left = left[found[2]]
@@ -184,14 +191,17 @@ class Index:
         rest = x.square().sum(1, keepdim=True) - along.square().sum(1, keepdim=True)
         return torch.cat([along, rest.clamp(min=0).sqrt()], 1)
 
-    def _main_directions(self) -> Tensor | None:
-        """Orthonormal directions (D, r) that hold most of the points' variance; None where so few don't, or where
-        columns or points are so few that all of them are compared as fast."""
+    def _pays(self, rows: int) -> bool:
+        """True if directions are chosen in less time than they save for so many rows."""
         n, columns = self.points.shape
-        if columns < _REDUCED or n < _LOOKED_AT:
-            return None
+        return columns >= _REDUCED and rows * n >= _PAYS * min(n, _LOOKED_AT) * min(columns // _SHORTER, _MOST)
+
+    @cached_property
+    def _directions(self) -> Tensor | None:
+        """Orthonormal directions (D, r) that hold most of the points' variance; None where so few don't."""
+        n, columns = self.points.shape
         some = self._moved(self.points[:: -(-n // _LOOKED_AT)])
-        directions = some[: columns // _SHORTER].T
+        directions = some[: min(columns // _SHORTER, _MOST)].T
         for _ in range(_TURNS):
             directions = torch.linalg.qr(some.T @ (some @ directions)).Q
         held = (some @ directions).square().sum() / some.square().sum()
