@@ -393,6 +393,28 @@ def test_solvers_without_an_operator_are_refused(host: Host) -> None:
     assert host.create("score:repaint", {}, prior=prior).observations.spec.shape == (1, 8, 8), "a mask"
 
 
+PAGE = Path(__file__).parents[4] / "docs" / "solvers.md"
+
+
+def test_the_solver_that_the_page_shows_is_exact(
+    distribution: Any, prior_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Normal events of one variance, seen through a mask."""
+    (code,) = re.findall(r"^```python\n(# my_solver.py\n.*?)^```", PAGE.read_text(), re.M | re.S)
+    (tmp_path / "my_solver.py").write_text(code)
+    monkeypatch.setenv("SCOREFOLD_DEV_PLUGINS", str(tmp_path / "my_solver.py"))
+    data = distribution(torch.zeros(12, dtype=torch.float64), 4 * torch.eye(12, dtype=torch.float64))
+    host = Host.discover()
+    for process in (VE(0.01, 20.0), VP()):
+        prior = prior_of(data, process, SHAPE)
+        prior.event_scale = EventScale(std=2.0)
+        model = host.create("score:pull", {"operator": MASK, "noise_std": 0.5}, prior=prior)
+        a = model.observations.operator
+        y = a(normal(1, *SHAPE, seed=1))
+        for found, wanted in scores(model, data.given(a, y, 0.5), y):
+            assert torch.allclose(found, wanted, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_one_comparison_has_any_solver_on_any_operator(host: Host, tmp_path: Path) -> None:
     """A prior is trained once for each case, without the observations of its data."""
