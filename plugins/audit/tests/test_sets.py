@@ -58,8 +58,8 @@ def test_units_that_sources_know_are_made_the_same() -> None:
 
 def test_numbers_that_are_not_finite_are_counted() -> None:
     samples = points(50, 2)
-    samples[3] = torch.nan
-    with pytest.raises(DataError, match="1 of 50 samples are not finite"):
+    samples[3, 0], samples[7, 1], samples[9, 0], samples[9, 1] = torch.nan, torch.inf, -torch.inf, 1e30
+    with pytest.raises(DataError, match="3 of 50 samples are not finite"):
         audit_result(points(50, 0), points(50, 1), samples)
 
 

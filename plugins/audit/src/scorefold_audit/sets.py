@@ -351,7 +351,7 @@ def _check_shapes(training: Dataset, held_out: Dataset, samples: Dataset, points
         if len(x) == 0 and not (blind and name == "held-out points"):
             raise DataError(f"there are no {name}", hint="give at least 20 of each")
         # No copy of a large set: the largest and the least value are not finite where one is not.
-        ends = torch.stack(x.flatten(1).aminmax(dim=1)) if len(x) else x.new_empty(2, 0)
+        ends = torch.stack(x.flatten(1).aminmax(dim=1)) if x.numel() else x.new_empty(2, 0)
         if wrong := int((~ends.isfinite().all(0)).sum()):
             raise DataError(f"{wrong} of {len(x)} {name} are not finite", hint="leave these rows out")
 
