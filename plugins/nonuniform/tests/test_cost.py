@@ -222,8 +222,14 @@ def test_real_steps_are_measured() -> None:
     found = compare_cost(replace(large, steps=2), [large, small], batch=64)
     assert 0 < found.scales[1].seconds < found.scales[0].seconds
     assert 1 < found.measured < 2.5
+
+
+def test_an_overhead_is_of_one_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps on eight events take eight times 5,000 multiply-accumulates more than their network has."""
     sizes = [Scale(claims_cost._Timeless(nn.Conv2d(3, 16, 3)), (3, size, size)) for size in (32, 64)]
-    assert abs(measure_overhead(sizes, batch=8)) < sizes[1].multiply_accumulates
+    seconds = [8 * 1e-9 * (scale.multiply_accumulates + 5000) for scale in sizes]
+    monkeypatch.setattr(cost, "measure_seconds", lambda *_, **__: seconds)
+    assert measure_overhead(sizes, batch=8) == pytest.approx(5000)
 
 
 def comparisons() -> dict[int, CostComparison]:
